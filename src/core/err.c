@@ -1,0 +1,46 @@
+/* Names of errors and the assembly of faults; knows nothing of where they arise. */
+#include "core/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+const char *postern_strerror(int err)
+{
+    switch ((enum postern_err)err) {
+    case POSTERN_OK: return "ok";
+    case POSTERN_ERR_INVALID: return "invalid";
+    case POSTERN_ERR_AGAIN: return "would block";
+    case POSTERN_ERR_NOMEM: return "out of memory";
+    case POSTERN_ERR_IO: return "input/output error";
+    case POSTERN_ERR_CLOSED: return "closed";
+    case POSTERN_ERR_TIMEOUT: return "timed out";
+    case POSTERN_ERR_REFUSED: return "connection refused";
+    case POSTERN_ERR_UNREACHABLE: return "unreachable";
+    case POSTERN_ERR_DENIED: return "not authorised";
+    case POSTERN_ERR_NOTFOUND: return "not found";
+    case POSTERN_ERR_INUSE: return "in use";
+    case POSTERN_ERR_PERM: return "permission denied";
+    case POSTERN_ERR_NEWER: return "from a newer version";
+    case POSTERN_ERR_CORRUPT: return "damaged";
+    case POSTERN_ERR_FULL: return "disk full";
+    case POSTERN_ERR_LIMIT: return "limit reached";
+    case POSTERN_ERR_PROTO: return "protocol violation";
+    case POSTERN_ERR_KEY: return "wrong key";
+    case POSTERN_ERR_EXPIRED: return "expired";
+    case POSTERN_ERR_USAGE: return "wrong usage";
+    }
+    return "unknown error";
+}
+
+int fault_set(struct fault *f, int code, const char *advice, const char *fmt, ...)
+{
+    if (f == NULL)
+        return code;
+    f->code = code;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(f->what, sizeof(f->what), fmt, ap);
+    va_end(ap);
+    (void)snprintf(f->advice, sizeof(f->advice), "%s", advice ? advice : "");
+    return code;
+}

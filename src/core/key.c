@@ -1,0 +1,151 @@
+/* Identities and boxes over libsodium; draws no randomness itself. */
+#include "core/key.h"
+
+#include <sodium.h>
+#include <string.h>
+
+static const char base32_alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+
+void keypair_from_seed(struct keypair *kp, const uint8_t seed[static KEY_LEN])
+{
+    uint8_t sk[crypto_sign_SECRETKEYBYTES];
+    uint8_t own[KEY_LEN];
+    memcpy(own, seed, KEY_LEN);
+    (void)crypto_sign_seed_keypair(kp->pub, sk, own);
+    memcpy(kp->seed, own, KEY_LEN);
+    sodium_memzero(sk, sizeof(sk));
+    sodium_memzero(own, sizeof(own));
+}
+
+void base32_encode(const uint8_t *bytes, size_t len, char *text)
+{
+    unsigned acc = 0, bits = 0;
+    for (size_t i = 0; i < len; i++) {
+        acc = acc << 8 | bytes[i];
+        bits += 8;
+        while (bits >= 5) {
+            bits -= 5;
+            *text++ = base32_alphabet[acc >> bits & 31];
+        }
+        acc &= (1u << bits) - 1;
+    }
+    if (bits > 0)
+        *text++ = base32_alphabet[acc << (5 - bits) & 31];
+    *text = '\0';
+}
+
+int base32_decode(uint8_t *bytes, size_t cap, const char *text)
+{
+    unsigned acc = 0, bits = 0;
+    size_t used = 0;
+    for (; *text != '\0'; text++) {
+        char c = *text >= 'A' && *text <= 'Z' ? (char)(*text - 'A' + 'a') : *text;
+        const char *at = strchr(base32_alphabet, c);
+        if (at == NULL)
+            return POSTERN_ERR_INVALID;
+        acc = acc << 5 | (unsigned)(at - base32_alphabet);
+        bits += 5;
+        if (bits >= 8) {
+            bits -= 8;
+            if (used == cap)
+                return POSTERN_ERR_INVALID;
+            bytes[used++] = (uint8_t)(acc >> bits);
+            acc &= (1u << bits) - 1;
+        }
+    }
+    if (bits >= 5 || acc != 0)
+        return POSTERN_ERR_INVALID; /* stray character, or bits that mean nothing */
+    return (int)used;
+}
+
+const char *key_format(const uint8_t key[static KEY_LEN],
+                       char text[static KEY_TEXT_LEN])
+{
+    base32_encode(key, KEY_LEN, text);
+    return text;
+}
+
+const char *key_short(const uint8_t key[static KEY_LEN],
+                      char text[static KEY_SHORT_LEN])
+{
+    char full[KEY_TEXT_LEN];
+    key_format(key, full);
+    memcpy(text, full, KEY_SHORT_LEN - 1);
+    text[KEY_SHORT_LEN - 1] = '\0';
+    return text;
+}
+
+int key_parse(uint8_t key[static KEY_LEN], const char *text)
+{
+    uint8_t tmp[KEY_LEN];
+    if (strlen(text) != KEY_TEXT_LEN - 1 ||
+        base32_decode(tmp, sizeof(tmp), text) != KEY_LEN)
+        return POSTERN_ERR_INVALID;
+    memcpy(key, tmp, KEY_LEN);
+    return 0;
+}
+
+/* The X25519 halves of two Ed25519 identities. */
+static int box_keys(uint8_t sk[static 32], uint8_t pk[static 32],
+                    const struct keypair *own, const uint8_t other[static KEY_LEN])
+{
+    uint8_t ed[crypto_sign_SECRETKEYBYTES];
+    memcpy(ed, own->seed, KEY_LEN);
+    memcpy(ed + KEY_LEN, own->pub, KEY_LEN);
+    int rc = crypto_sign_ed25519_sk_to_curve25519(sk, ed);
+    sodium_memzero(ed, sizeof(ed));
+    if (rc != 0 || crypto_sign_ed25519_pk_to_curve25519(pk, other) != 0)
+        return POSTERN_ERR_KEY;
+    return 0;
+}
+
+int key_seal(uint8_t *out, size_t cap, const void *msg, size_t len,
+             const struct keypair *from, const uint8_t to[static KEY_LEN],
+             const uint8_t nonce[static SEAL_NONCE_LEN])
+{
+    uint8_t sk[32], pk[32];
+    if (cap < SEAL_OVERHEAD || len > cap - SEAL_OVERHEAD)
+        return POSTERN_ERR_INVALID;
+    if (box_keys(sk, pk, from, to) != 0)
+        return POSTERN_ERR_KEY;
+    memcpy(out, nonce, SEAL_NONCE_LEN);
+    int rc = crypto_box_easy(out + SEAL_NONCE_LEN, msg, len, nonce, pk, sk);
+    sodium_memzero(sk, sizeof(sk));
+    return rc == 0 ? (int)(len + SEAL_OVERHEAD) : POSTERN_ERR_KEY;
+}
+
+int key_open(uint8_t *out, size_t cap, const uint8_t *box, size_t len,
+             const struct keypair *to, const uint8_t from[static KEY_LEN])
+{
+    uint8_t sk[32], pk[32];
+    if (len < SEAL_OVERHEAD || len - SEAL_OVERHEAD > cap)
+        return POSTERN_ERR_PROTO;
+    if (box_keys(sk, pk, to, from) != 0)
+        return POSTERN_ERR_PROTO;
+    int rc = crypto_box_open_easy(out, box + SEAL_NONCE_LEN, len - SEAL_NONCE_LEN, box,
+                                  pk, sk);
+    sodium_memzero(sk, sizeof(sk));
+    return rc == 0 ? (int)(len - SEAL_OVERHEAD) : POSTERN_ERR_PROTO;
+}
+
+void key_sign(uint8_t sig[static KEY_SIG_LEN], const void *msg, size_t len,
+              const struct keypair *kp)
+{
+    uint8_t ed[crypto_sign_SECRETKEYBYTES];
+    memcpy(ed, kp->seed, KEY_LEN);
+    memcpy(ed + KEY_LEN, kp->pub, KEY_LEN);
+    (void)crypto_sign_detached(sig, NULL, msg, len, ed);
+    sodium_memzero(ed, sizeof(ed));
+}
+
+int key_verify(const uint8_t sig[static KEY_SIG_LEN], const void *msg, size_t len,
+               const uint8_t pub[static KEY_LEN])
+{
+    return crypto_sign_verify_detached(sig, msg, len, pub) == 0 ? 0 : POSTERN_ERR_KEY;
+}
+
+void key_hash(uint8_t out[static 32], const void *msg, size_t len, const void *key,
+              size_t key_len)
+{
+    (void)crypto_generichash(out, 32, msg, len, key, key_len);
+}

@@ -1,0 +1,30 @@
+/*
+ * The names of the path kinds, in order of preference among equals. A kind's code is
+ * one file in path/ and one row in path/kinds.c.
+ */
+#ifndef POSTERN_CORE_KINDS_H
+#define POSTERN_CORE_KINDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+enum path_kind {
+    PATH_UDP_PUNCH,
+    PATH_RELAY,
+    PATH_KIND_COUNT,
+    PATH_KIND_NONE = PATH_KIND_COUNT,
+};
+
+#define PATH_KINDS_ALL ((1u << PATH_KIND_COUNT) - 1)
+
+const char *path_kind_name(enum path_kind k);
+/* PATH_KIND_NONE for a name that this version does not know. */
+enum path_kind path_kind_from_name(const char *name);
+/* True for kinds that go from device to device without the broker carrying bytes. */
+bool path_kind_is_direct(enum path_kind k);
+/* Parses "a,b,c" into a bit mask; fills `f` when a name is unknown or none is given. */
+MUST_CHECK int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f);
+
+#endif

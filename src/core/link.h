@@ -1,0 +1,52 @@
+/*
+ * The links that people copy: a broker's, and a one-time invite.
+ *
+ *   postern://HOST:PORT/b/PAYLOAD   broker: key, and the enrolment token if any
+ *   postern://HOST:PORT/i/PAYLOAD   invite: broker key, host key, one-time secret
+ *
+ * PAYLOAD is lower-case base32 and ends in a check over the whole link, so that a
+ * mangled copy is told from a wrong one.
+ */
+#ifndef POSTERN_CORE_LINK_H
+#define POSTERN_CORE_LINK_H
+
+#include <stdbool.h>
+
+#include "core/key.h"
+
+#define LINK_HOST_LEN 254 /* RFC 1035 name or a numeric address, with NUL */
+#define LINK_SECRET_LEN 16
+#define LINK_TEXT_LEN 512
+#define LINK_DEFAULT_PORT 443
+
+enum link_type { LINK_BROKER = 1, LINK_INVITE = 2 };
+
+struct link {
+    enum link_type type;
+    char host[LINK_HOST_LEN]; /* without brackets */
+    uint16_t port;
+    uint8_t broker_key[KEY_LEN];
+    bool has_token;                 /* broker link only */
+    uint8_t token[LINK_SECRET_LEN]; /* enrolment token, secret */
+    uint8_t host_key[KEY_LEN];      /* invite only */
+    uint8_t secret[LINK_SECRET_LEN]; /* invite only: never shown to the broker */
+};
+
+/* Writes the text form; `text` is NUL-terminated. */
+void link_format(const struct link *l, char text[static LINK_TEXT_LEN]);
+/* On failure fills `f` with what is wrong with the text and what to do. */
+MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
+
+/* The public name of an invite's secret: 8 bytes that do not reveal it. */
+#define INVITE_ID_LEN 8
+void link_invite_id(uint8_t id[static INVITE_ID_LEN],
+                    const uint8_t secret[static LINK_SECRET_LEN]);
+/*
+ * What a joiner shows inside the session: a MAC of the secret over the session's
+ * exporter, so that it is worth nothing in any other session.
+ */
+void link_invite_proof(uint8_t proof[static 32],
+                       const uint8_t secret[static LINK_SECRET_LEN],
+                       const uint8_t *exporter, size_t len);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * A channel: whole messages over TLS 1.3 over TCP, both ends authenticated by their
+ * device keys (raw public keys, RFC 7250). What the messages mean is not known here.
+ *
+ * Frames are 4 bytes of big-endian length and a body of at most PROTO_FRAME_MAX.
+ * Callbacks run from the loop, never from inside a call of this header. A channel may
+ * be freed inside any of its callbacks.
+ */
+#ifndef POSTERN_IO_CHANNEL_H
+#define POSTERN_IO_CHANNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+#include "core/key.h"
+
+struct channel;
+
+struct channel_events {
+    /* The handshake is done; `peer` is the proven key of the other end. */
+    void (*on_open)(void *ctx, const uint8_t peer[static KEY_LEN]);
+    /* One whole message; `msg` is borrowed until the callback returns. */
+    void (*on_message)(void *ctx, const uint8_t *msg, size_t len);
+    /*
+     * The channel is dead and says why; nothing follows; free it. `err` is
+     * POSTERN_ERR_KEY when the other end holds another key than expected,
+     * POSTERN_ERR_CLOSED, _REFUSED, _UNREACHABLE, _TIMEOUT, _PROTO or _IO otherwise.
+     */
+    void (*on_close)(void *ctx, int err, const char *why);
+};
+
+struct channel_config {
+    uv_loop_t *loop;
+    const struct keypair *own;           /* borrowed while the channel lives */
+    const struct channel_events *events; /* borrowed */
+    void *ctx;
+    size_t queue_max_bytes; /* unsent bytes kept; 0 means 256 KiB */
+};
+
+/*
+ * `fd` is a connected (server) or connecting (client) non-blocking TCP socket and is
+ * owned by the channel from here on, also on failure. `expect` is the key that the
+ * server must hold. on_open or on_close follows.
+ */
+MUST_CHECK int channel_new_server(struct channel **out, const struct channel_config *c,
+                                  int fd);
+MUST_CHECK int channel_new_client(struct channel **out, const struct channel_config *c,
+                                  int fd, const uint8_t expect[static KEY_LEN]);
+
+/*
+ * Queues one message (copied). May be called before on_open: it goes out with the
+ * end of the handshake. POSTERN_ERR_LIMIT when the queue bound would be passed (the
+ * message is dropped whole), POSTERN_ERR_CLOSED after on_close.
+ */
+MUST_CHECK int channel_send(struct channel *c, const void *msg, size_t len);
+size_t channel_queued_bytes(const struct channel *c);
+
+/*
+ * Moves an open channel to another loop and owner: detach on the old loop's thread,
+ * attach on the new one's. Between the two nothing is called. A message that was read
+ * but not delivered yet is delivered after the attach.
+ */
+void channel_detach(struct channel *c);
+MUST_CHECK int channel_attach(struct channel *c, const struct channel_config *config);
+
+/* The other end's address, and the smoothed round trip of TCP in microseconds or 0. */
+void channel_remote(const struct channel *c, struct addr *a);
+uint32_t channel_rtt_us(const struct channel *c);
+
+/* Sends what is queued if the socket takes it, a TLS close, and frees. NULL is fine. */
+void channel_free(struct channel *c);
+
+#endif
