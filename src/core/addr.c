@@ -23,9 +23,8 @@ bool addr_equal(const struct addr *a, const struct addr *b)
 
 const char *addr_format_ip(const struct addr *a, char buf[static ADDR_TEXT_LEN])
 {
-    if (a->family == ADDR_NONE ||
-        inet_ntop(a->family == ADDR_V4 ? AF_INET : AF_INET6, a->ip, buf,
-                  ADDR_TEXT_LEN) == NULL)
+    if (a->family == ADDR_NONE || inet_ntop(a->family == ADDR_V4 ? AF_INET : AF_INET6,
+                                            a->ip, buf, ADDR_TEXT_LEN) == NULL)
         (void)snprintf(buf, ADDR_TEXT_LEN, "none");
     return buf;
 }
@@ -37,8 +36,8 @@ const char *addr_format(const struct addr *a, char buf[static ADDR_TEXT_LEN])
     if (a->family == ADDR_NONE)
         (void)snprintf(buf, ADDR_TEXT_LEN, "none");
     else
-        (void)snprintf(buf, ADDR_TEXT_LEN, a->family == ADDR_V4 ? "%.45s:%u" : "[%.45s]:%u",
-                       ip, a->port);
+        (void)snprintf(buf, ADDR_TEXT_LEN,
+                       a->family == ADDR_V4 ? "%.45s:%u" : "[%.45s]:%u", ip, a->port);
     return buf;
 }
 

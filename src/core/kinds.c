@@ -37,7 +37,8 @@ int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
         char name[24];
         size_t len = strcspn(list, ",");
         if (len == 0 || len >= sizeof(name))
-            return fault_set(f, POSTERN_ERR_USAGE, known, "--paths has a name that is %s",
+            return fault_set(f, POSTERN_ERR_USAGE, known,
+                             "--paths has a name that is %s",
                              len == 0 ? "empty" : "too long");
         memcpy(name, list, len);
         name[len] = '\0';

@@ -37,8 +37,9 @@ void link_format(const struct link *l, char text[static LINK_TEXT_LEN])
         wire_put_bytes(&w, l->token, LINK_SECRET_LEN);
     }
     bool v6 = strchr(l->host, ':') != NULL;
-    int n = snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix, v6 ? "[" : "",
-                     l->host, v6 ? "]" : "", l->port, l->type == LINK_INVITE ? 'i' : 'b');
+    int n =
+        snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix, v6 ? "[" : "", l->host,
+                 v6 ? "]" : "", l->port, l->type == LINK_INVITE ? 'i' : 'b');
     size_t head = (size_t)n;
     uint8_t check[LINK_CHECK_LEN];
     link_check(check, text, head, payload, w.used);
@@ -110,12 +111,14 @@ int link_parse(struct link *l, const char *text, struct fault *f)
     size_t plen = sizeof(prefix) - 1;
     if (strncmp(text, prefix, plen) != 0)
         return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "this is not a Postern link: it does not begin with %s", prefix);
+                         "this is not a Postern link: it does not begin with %s",
+                         prefix);
     const char *auth = text + plen;
     const char *slash = strchr(auth, '/');
     if (strlen(text) >= LINK_TEXT_LEN || slash == NULL || slash[1] == '\0' ||
         slash[2] != '/')
-        return fault_set(f, POSTERN_ERR_INVALID, again, "the link is cut short or mangled");
+        return fault_set(f, POSTERN_ERR_INVALID, again,
+                         "the link is cut short or mangled");
     if (slash[1] == 'b')
         r.type = LINK_BROKER;
     else if (slash[1] == 'i')
@@ -128,7 +131,8 @@ int link_parse(struct link *l, const char *text, struct fault *f)
                          "the link's broker address is mangled");
     int n = base32_decode(payload, sizeof(payload), slash + 3);
     if (n < 1 + LINK_CHECK_LEN)
-        return fault_set(f, POSTERN_ERR_INVALID, again, "the link is cut short or mangled");
+        return fault_set(f, POSTERN_ERR_INVALID, again,
+                         "the link is cut short or mangled");
     size_t body = (size_t)n - LINK_CHECK_LEN;
     link_check(check, text, (size_t)(slash + 3 - text), payload, body);
     if (sodium_memcmp(check, payload + body, LINK_CHECK_LEN) != 0)
@@ -138,7 +142,8 @@ int link_parse(struct link *l, const char *text, struct fault *f)
         return fault_set(f, POSTERN_ERR_NEWER, "update this program",
                          "the link was made by a newer version of Postern");
     if (parse_payload(&r, payload, body) != 0)
-        return fault_set(f, POSTERN_ERR_INVALID, again, "the link is cut short or mangled");
+        return fault_set(f, POSTERN_ERR_INVALID, again,
+                         "the link is cut short or mangled");
     *l = r;
     return 0;
 }

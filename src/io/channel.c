@@ -1,0 +1,516 @@
+/*
+ * Messages over TLS 1.3 on one TCP socket and one uv_poll. Keeps no buffer while
+ * idle: the receive buffer exists only while a frame is incomplete, the send queue
+ * only while the socket is full. Does not know what messages say.
+ */
+#include "io/channel.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <gnutls/gnutls.h>
+
+#include "core/proto.h"
+#include "core/wire.h"
+#include "io/identity.h"
+#include "io/sockaddr.h"
+
+enum channel_state {
+    CHANNEL_CONNECTING,
+    CHANNEL_HANDSHAKE,
+    CHANNEL_OPEN,
+    CHANNEL_DEAD
+};
+
+enum { RECORD_MAX = 16384, QUEUE_DEFAULT = 256 * 1024, READS_PER_EVENT = 16 };
+
+struct bytes {
+    uint8_t *data;
+    size_t len, cap, from;
+};
+
+struct channel {
+    struct channel_config config;
+    uv_poll_t *poll; /* own allocation: libuv frees it later than us */
+    gnutls_session_t tls;
+    gnutls_certificate_credentials_t cred;
+    int fd;
+    enum channel_state state;
+    bool is_client, busy, freed, detached;
+    bool record_pending; /* GnuTLS holds a record that the socket did not take */
+    int events;          /* what the poll waits for now */
+    int fail_err;        /* found in a call; told from the loop */
+    uint8_t peer[KEY_LEN];
+    uint8_t expect[KEY_LEN];
+    struct bytes in, out;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void bytes_reset(struct bytes *b)
+{
+    free(b->data);
+    *b = (struct bytes){0};
+}
+
+static int bytes_append(struct bytes *b, const void *data, size_t len)
+{
+    if (b->from > 0) {
+        memmove(b->data, b->data + b->from, b->len - b->from);
+        b->len -= b->from;
+        b->from = 0;
+    }
+    if (len > b->cap - b->len) {
+        size_t cap = b->len + len < 512 ? 512 : b->len + len;
+        uint8_t *data2 = realloc(b->data, cap);
+        if (data2 == NULL)
+            return POSTERN_ERR_NOMEM;
+        b->data = data2;
+        b->cap = cap;
+    }
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+    return 0;
+}
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void poll_release(struct channel *c)
+{
+    if (c->poll == NULL)
+        return;
+    (void)uv_poll_stop(c->poll);
+    c->poll->data = NULL;
+    uv_close((uv_handle_t *)c->poll, free_handle);
+    c->poll = NULL;
+}
+
+static int poll_acquire(struct channel *c)
+{
+    c->poll = malloc(sizeof(*c->poll));
+    if (c->poll == NULL)
+        return POSTERN_ERR_NOMEM;
+    if (uv_poll_init(c->config.loop, c->poll, c->fd) != 0) {
+        free(c->poll);
+        c->poll = NULL;
+        return POSTERN_ERR_IO;
+    }
+    c->poll->data = c;
+    c->events = 0;
+    return 0;
+}
+
+static void poll_update(struct channel *c)
+{
+    int want = UV_READABLE;
+    if (c->state == CHANNEL_CONNECTING)
+        want = UV_WRITABLE;
+    else if (c->out.len > c->out.from || c->record_pending || c->fail_err != 0 ||
+             (c->state == CHANNEL_HANDSHAKE &&
+              gnutls_record_get_direction(c->tls) == 1))
+        want |= UV_WRITABLE;
+    if (c->poll != NULL && want != c->events) {
+        c->events = want;
+        (void)uv_poll_start(c->poll, want, on_poll);
+    }
+}
+
+static void destroy(struct channel *c)
+{
+    poll_release(c);
+    if (c->tls != NULL)
+        gnutls_deinit(c->tls);
+    if (c->cred != NULL)
+        gnutls_certificate_free_credentials(c->cred);
+    if (c->fd >= 0)
+        close(c->fd);
+    bytes_reset(&c->in);
+    bytes_reset(&c->out);
+    free(c);
+}
+
+/* Runs when the outermost callback unwinds. */
+static void leave(struct channel *c)
+{
+    c->busy = false;
+    if (c->freed)
+        destroy(c);
+    else if (!c->detached && c->state != CHANNEL_DEAD)
+        poll_update(c);
+}
+
+static void die(struct channel *c, int err, const char *why)
+{
+    if (c->state == CHANNEL_DEAD || c->freed)
+        return;
+    c->state = CHANNEL_DEAD;
+    poll_release(c);
+    c->config.events->on_close(c->config.ctx, err, why);
+}
+
+static int verify_peer(gnutls_session_t tls)
+{
+    struct channel *c = gnutls_session_get_ptr(tls);
+    if (identity_peer_key(tls, c->peer) != 0)
+        return GNUTLS_E_CERTIFICATE_ERROR;
+    if (c->is_client && memcmp(c->peer, c->expect, KEY_LEN) != 0) {
+        c->fail_err = POSTERN_ERR_KEY;
+        return GNUTLS_E_CERTIFICATE_ERROR;
+    }
+    return 0;
+}
+
+static int tls_setup(struct channel *c)
+{
+    static const gnutls_datum_t alpn = {(unsigned char *)PROTO_ALPN_BROKER,
+                                        sizeof(PROTO_ALPN_BROKER) - 1};
+    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
+                     GNUTLS_NO_SIGNAL | (c->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
+    int rc = identity_credentials(&c->cred, c->config.own);
+    if (rc != 0)
+        return rc;
+    gnutls_certificate_set_verify_function(c->cred, verify_peer);
+    if (gnutls_init(&c->tls, flags) != 0)
+        return POSTERN_ERR_NOMEM;
+    gnutls_session_set_ptr(c->tls, c);
+    if (gnutls_priority_set_direct(c->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+        gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->cred) != 0 ||
+        gnutls_alpn_set_protocols(c->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
+        return POSTERN_ERR_IO;
+    if (!c->is_client)
+        gnutls_certificate_server_set_request(c->tls, GNUTLS_CERT_REQUIRE);
+    gnutls_handshake_set_timeout(c->tls, GNUTLS_INDEFINITE_TIMEOUT);
+    gnutls_transport_set_int(c->tls, c->fd);
+    return 0;
+}
+
+static void tune_socket(int fd)
+{
+    int on = 1, idle = 30, gap = 10, count = 3, user_ms = 30000;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
+}
+
+static int channel_new(struct channel **out, const struct channel_config *config,
+                       int fd, const uint8_t *expect)
+{
+    struct channel *c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        close(fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    c->config = *config;
+    if (c->config.queue_max_bytes == 0)
+        c->config.queue_max_bytes = QUEUE_DEFAULT;
+    c->fd = fd;
+    c->is_client = expect != NULL;
+    c->state = c->is_client ? CHANNEL_CONNECTING : CHANNEL_HANDSHAKE;
+    if (c->is_client)
+        memcpy(c->expect, expect, KEY_LEN);
+    tune_socket(fd);
+    int rc = tls_setup(c);
+    if (rc == 0)
+        rc = poll_acquire(c);
+    if (rc != 0) {
+        destroy(c);
+        return rc;
+    }
+    poll_update(c);
+    *out = c;
+    return 0;
+}
+
+int channel_new_server(struct channel **out, const struct channel_config *config,
+                       int fd)
+{
+    return channel_new(out, config, fd, NULL);
+}
+
+int channel_new_client(struct channel **out, const struct channel_config *config,
+                       int fd, const uint8_t expect[static KEY_LEN])
+{
+    return channel_new(out, config, fd, expect);
+}
+
+static int flush(struct channel *c)
+{
+    while (c->record_pending || c->out.len > c->out.from) {
+        size_t len = c->out.len - c->out.from;
+        if (len > RECORD_MAX)
+            len = RECORD_MAX;
+        ssize_t n = c->record_pending
+                        ? gnutls_record_send(c->tls, NULL, 0)
+                        : gnutls_record_send(c->tls, c->out.data + c->out.from, len);
+        if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+            c->record_pending = true;
+            return 0;
+        }
+        if (n < 0)
+            return POSTERN_ERR_CLOSED;
+        c->record_pending = false;
+        c->out.from += (size_t)n;
+    }
+    bytes_reset(&c->out);
+    return 0;
+}
+
+int channel_send(struct channel *c, const void *msg, size_t len)
+{
+    uint8_t header[PROTO_FRAME_HEADER];
+    if (c->state == CHANNEL_DEAD || c->fail_err != 0)
+        return POSTERN_ERR_CLOSED;
+    if (len > PROTO_FRAME_MAX ||
+        channel_queued_bytes(c) + len > c->config.queue_max_bytes)
+        return POSTERN_ERR_LIMIT;
+    struct wire_writer w = wire_writer(header, sizeof(header));
+    wire_put_u32(&w, (uint32_t)len);
+    if (bytes_append(&c->out, header, sizeof(header)) != 0)
+        return POSTERN_ERR_NOMEM;
+    if (bytes_append(&c->out, msg, len) != 0) {
+        c->out.len -= sizeof(header);
+        return POSTERN_ERR_NOMEM;
+    }
+    if (c->state == CHANNEL_OPEN && !c->detached) {
+        int rc = flush(c);
+        if (rc != 0)
+            c->fail_err = rc; /* told from the loop, by on_close */
+        if (!c->busy)
+            poll_update(c);
+    }
+    return 0;
+}
+
+size_t channel_queued_bytes(const struct channel *c)
+{
+    return c->out.len - c->out.from;
+}
+
+static int connect_error(int err)
+{
+    switch (err) {
+    case ECONNREFUSED:
+        return POSTERN_ERR_REFUSED;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return POSTERN_ERR_UNREACHABLE;
+    case ETIMEDOUT:
+        return POSTERN_ERR_TIMEOUT;
+    default:
+        return POSTERN_ERR_IO;
+    }
+}
+
+static void do_connect(struct channel *c)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+        err = errno;
+    if (err != 0)
+        die(c, connect_error(err), strerror(err));
+    else
+        c->state = CHANNEL_HANDSHAKE;
+}
+
+static void do_handshake(struct channel *c)
+{
+    int rc = gnutls_handshake(c->tls);
+    if (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED)
+        return;
+    if (rc < 0 && !gnutls_error_is_fatal(rc))
+        return;
+    if (rc < 0) {
+        bool key = c->fail_err == POSTERN_ERR_KEY;
+        (void)gnutls_alert_send_appropriate(c->tls, rc);
+        die(c, key ? POSTERN_ERR_KEY : POSTERN_ERR_PROTO,
+            key ? "the other end holds another key than expected"
+                : gnutls_strerror(rc));
+        return;
+    }
+    c->state = CHANNEL_OPEN;
+    if (flush(c) != 0) {
+        die(c, POSTERN_ERR_CLOSED, "connection lost");
+        return;
+    }
+    c->config.events->on_open(c->config.ctx, c->peer);
+}
+
+/* Delivers the whole frames in `data`; returns what was consumed, or an error. */
+static ssize_t deliver(struct channel *c, const uint8_t *data, size_t len)
+{
+    size_t used = 0;
+    while (!c->freed && !c->detached && c->state == CHANNEL_OPEN) {
+        int n = proto_frame_size(data + used, len - used, PROTO_FRAME_MAX);
+        if (n < 0)
+            return n;
+        if (n == 0)
+            break;
+        const uint8_t *body = data + used + PROTO_FRAME_HEADER;
+        used += (size_t)n;
+        c->config.events->on_message(c->config.ctx, body,
+                                     (size_t)n - PROTO_FRAME_HEADER);
+    }
+    return (ssize_t)used;
+}
+
+static int consume(struct channel *c, const uint8_t *data, size_t len)
+{
+    if (c->in.len == 0) { /* the common case: nothing kept, nothing copied */
+        ssize_t used = deliver(c, data, len);
+        if (used < 0)
+            return (int)used;
+        if ((size_t)used == len)
+            return 0;
+        return bytes_append(&c->in, data + used, len - (size_t)used);
+    }
+    if (len > 0 && bytes_append(&c->in, data, len) != 0)
+        return POSTERN_ERR_NOMEM;
+    struct bytes whole = c->in;
+    c->in = (struct bytes){0};
+    ssize_t used = deliver(c, whole.data, whole.len);
+    int rc = 0;
+    if (used < 0)
+        rc = (int)used;
+    else if ((size_t)used < whole.len)
+        rc = bytes_append(&c->in, whole.data + used, whole.len - (size_t)used);
+    free(whole.data);
+    return rc;
+}
+
+static void do_read(struct channel *c)
+{
+    uint8_t buf[RECORD_MAX];
+    for (int i = 0; i < READS_PER_EVENT; i++) {
+        ssize_t n = gnutls_record_recv(c->tls, buf, sizeof(buf));
+        if (n == GNUTLS_E_INTERRUPTED)
+            continue;
+        if (n == GNUTLS_E_AGAIN)
+            return;
+        if (n == 0 || n == GNUTLS_E_PREMATURE_TERMINATION) {
+            die(c, POSTERN_ERR_CLOSED, "closed by the other end");
+            return;
+        }
+        if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE)
+            continue;
+        if (n < 0) {
+            die(c,
+                n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED
+                                                   : POSTERN_ERR_CLOSED,
+                gnutls_strerror((int)n));
+            return;
+        }
+        int rc = consume(c, buf, (size_t)n);
+        if (c->freed || c->detached)
+            return;
+        if (rc != 0) {
+            die(c, rc, "the other end sent a malformed frame");
+            return;
+        }
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct channel *c = poll->data;
+    if (c == NULL)
+        return;
+    c->busy = true;
+    if (c->state == CHANNEL_CONNECTING && (status < 0 || events != 0))
+        do_connect(c);
+    if (c->state == CHANNEL_HANDSHAKE && !c->freed)
+        do_handshake(c);
+    if (c->state == CHANNEL_OPEN && !c->freed && !c->detached) {
+        if (c->fail_err == 0 && (events & UV_WRITABLE) != 0)
+            c->fail_err = flush(c);
+        if (c->fail_err != 0)
+            die(c, c->fail_err, "connection lost");
+        else
+            do_read(c);
+    }
+    leave(c);
+}
+
+void channel_detach(struct channel *c)
+{
+    poll_release(c);
+    c->detached = true;
+}
+
+/* Delivers what was read before the move, from the new loop. */
+static void on_kick(uv_timer_t *t)
+{
+    struct channel *c = t->data;
+    uv_close((uv_handle_t *)t, free_handle);
+    if (c->freed) {
+        destroy(c);
+        return;
+    }
+    c->detached = false;
+    c->busy = true;
+    if (consume(c, NULL, 0) != 0)
+        die(c, POSTERN_ERR_PROTO, "the other end sent a malformed frame");
+    else if (!c->freed && !c->detached && c->state == CHANNEL_OPEN)
+        do_read(c);
+    leave(c);
+}
+
+int channel_attach(struct channel *c, const struct channel_config *config)
+{
+    size_t queue_max = c->config.queue_max_bytes;
+    c->config = *config;
+    if (c->config.queue_max_bytes == 0)
+        c->config.queue_max_bytes = queue_max;
+    uv_timer_t *t = malloc(sizeof(*t));
+    if (t == NULL || poll_acquire(c) != 0) {
+        free(t);
+        return POSTERN_ERR_NOMEM;
+    }
+    (void)uv_timer_init(config->loop, t);
+    t->data = c;
+    /* `detached` stays set until the kick, so that free before it is deferred to it. */
+    return uv_timer_start(t, on_kick, 0, 0) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+void channel_remote(const struct channel *c, struct addr *a)
+{
+    if (sockaddr_remote(c->fd, a) != 0)
+        *a = (struct addr){0};
+}
+
+uint32_t channel_rtt_us(const struct channel *c)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    return info.tcpi_rtt;
+}
+
+void channel_free(struct channel *c)
+{
+    if (c == NULL || c->freed)
+        return;
+    if (c->state == CHANNEL_OPEN && c->fail_err == 0) {
+        if (flush(c) == 0 && !c->record_pending)
+            (void)gnutls_bye(c->tls, GNUTLS_SHUT_WR);
+    }
+    c->freed = true;
+    if (c->busy)
+        return; /* leave() destroys it */
+    if (c->detached && c->poll != NULL)
+        return; /* attached, and on_kick has not run: it destroys it */
+    destroy(c);
+}
