@@ -30,6 +30,7 @@ int identity_credentials(gnutls_certificate_credentials_t *out,
         gnutls_pubkey_import_ecc_raw(pub, GNUTLS_ECC_CURVE_ED25519, &x, NULL) != 0 ||
         gnutls_pcert_import_rawpk(&pcert, pub, 0) != 0)
         goto out;
+    pub = NULL; /* owned by pcert now */
     if (gnutls_certificate_set_key(cred, NULL, 0, &pcert, 1, priv) < 0) {
         gnutls_pcert_deinit(&pcert);
         goto out;
