@@ -1,0 +1,57 @@
+/*
+ * The broker as one object: what a command needs to run it. How devices are served
+ * is known to the worker threads behind it, not here.
+ */
+#ifndef POSTERN_BROKER_BROKER_H
+#define POSTERN_BROKER_BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/err.h"
+
+struct broker;
+
+enum broker_log_level {
+    BROKER_LOG_ERROR, /* ours; the line says what to do */
+    BROKER_LOG_INFO,  /* start, stop, counters */
+    BROKER_LOG_DEBUG, /* what a peer caused */
+};
+
+#define BROKER_LISTEN_MAX 4
+#define BROKER_THREADS_MAX 64
+#define BROKER_DEFAULT_LISTEN "[::]:443" /* dual stack; 0.0.0.0 without IPv6 */
+
+/* Everything is borrowed until broker_close or broker_run returns. */
+struct broker_config {
+    const char *const *listen; /* numeric "ADDR:PORT", TCP and UDP alike */
+    size_t listen_count;       /* 0 means BROKER_DEFAULT_LISTEN */
+    const char *public_name;   /* name or address, ":PORT" optional; NULL: found out */
+    const char *state_dir;     /* made when missing */
+    bool open;                 /* hosts need no enrolment token */
+    unsigned threads;          /* 0 means one per core */
+    /* RFC 5780 second address: NULL finds one, "off", or numeric "ADDR:PORT". */
+    const char *stun_alternate;
+    bool no_address_limits; /* load tests: ten thousand devices from one address */
+    void *ctx;
+    /* Called once, on the calling thread, when every socket is open. May be NULL. */
+    void (*on_ready)(void *ctx, const char *link);
+    /* May be called from any thread; `line` has no newline. May be NULL. */
+    void (*on_log)(void *ctx, enum broker_log_level level, const char *line);
+};
+
+/*
+ * Opens state and sockets, starts the threads and calls on_ready. Fills `f` on
+ * failure, when nothing is left behind. SIGPIPE is ignored from here on.
+ */
+MUST_CHECK int broker_open(struct broker **out, const struct broker_config *c,
+                           struct fault *f);
+/* The broker's link, with the enrolment token unless open; lives as long as `b`. */
+const char *broker_link(const struct broker *b);
+/* Says goodbye to every device, ends the threads and frees. NULL is fine. */
+void broker_close(struct broker *b);
+
+/* broker_open, then waits for SIGINT or SIGTERM, then broker_close. */
+MUST_CHECK int broker_run(const struct broker_config *c, struct fault *f);
+
+#endif
