@@ -39,7 +39,7 @@ struct channel {
     struct channel_config config;
     uv_poll_t *poll; /* own allocation: libuv frees it later than us */
     gnutls_session_t tls;
-    gnutls_certificate_credentials_t cred;
+    gnutls_certificate_credentials_t cred; /* own, unless the config lent some */
     int fd;
     enum channel_state state;
     bool is_client, busy, freed, detached;
@@ -175,15 +175,19 @@ static int tls_setup(struct channel *c)
                                         sizeof(PROTO_ALPN_BROKER) - 1};
     unsigned flags = GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
                      GNUTLS_NO_SIGNAL | (c->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
-    int rc = identity_credentials(&c->cred, c->config.own);
-    if (rc != 0)
-        return rc;
-    gnutls_certificate_set_verify_function(c->cred, verify_peer);
+    gnutls_certificate_credentials_t cred = c->config.credentials;
+    if (cred == NULL) {
+        int rc = identity_credentials(&c->cred, c->config.own);
+        if (rc != 0)
+            return rc;
+        cred = c->cred;
+    }
+    gnutls_certificate_set_verify_function(cred, verify_peer);
     if (gnutls_init(&c->tls, flags) != 0)
         return POSTERN_ERR_NOMEM;
     gnutls_session_set_ptr(c->tls, c);
     if (gnutls_priority_set_direct(c->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
-        gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->cred) != 0 ||
+        gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, cred) != 0 ||
         gnutls_alpn_set_protocols(c->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     if (!c->is_client)

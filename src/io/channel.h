@@ -38,6 +38,11 @@ struct channel_config {
     const struct channel_events *events; /* borrowed */
     void *ctx;
     size_t queue_max_bytes; /* unsent bytes kept; 0 means 256 KiB */
+    /*
+     * TLS credentials of `own` from identity_credentials(), borrowed while the channel
+     * lives, for owners of many channels; NULL: the channel makes its own.
+     */
+    struct gnutls_certificate_credentials_st *credentials;
 };
 
 /*
