@@ -52,7 +52,7 @@ int sockaddr_to_addr(struct addr *a, const struct sockaddr *sa)
     memcpy(&in6, sa, sizeof(in6));
     int r =
         addr_from_bytes(a, (const uint8_t *)&in6.sin6_addr, 16, ntohs(in6.sin6_port));
-    if (r == 0 && addr_scope_of(a) == ADDR_SCOPE_LINK && a->family == ADDR_V6)
+    if (a->family == ADDR_V6 && a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80)
         a->scope = in6.sin6_scope_id;
     return r;
 }

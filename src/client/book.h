@@ -1,0 +1,76 @@
+/*
+ * The client's book: hosts that it joined, how to reach them, and the services they
+ * showed last. Several processes use it at once. Time is wall clock seconds and an
+ * argument.
+ */
+#ifndef POSTERN_CLIENT_BOOK_H
+#define POSTERN_CLIENT_BOOK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/key.h"
+#include "core/link.h"
+
+#define BOOK_NAME_LEN 64
+#define BOOK_SERVICE_MAX 64
+
+struct book;
+
+struct book_host {
+    char name[BOOK_NAME_LEN]; /* unique in this book, a valid DNS label in lower case */
+    uint8_t key[KEY_LEN];
+    char broker[LINK_TEXT_LEN]; /* LINK_BROKER text, without a token */
+    int64_t joined_s;
+    uint8_t own_key[KEY_LEN]; /* the key by which this host knows us */
+};
+
+struct book_service {
+    char name[BOOK_NAME_LEN];
+    uint16_t port;
+    bool udp;
+};
+
+/* `dir` is the state directory's path. */
+MUST_CHECK int book_open(struct book **out, const char *dir, struct fault *f);
+/* NULL is fine. */
+void book_close(struct book *b);
+
+/*
+ * Adds a host, or renews it when its key is in the book (its name then stays).
+ * h->name is made a valid label ("Anna's PC" becomes anna-s-pc) and gets the suffix
+ * -2, -3... when another host has it; the name in use is written back to `h`.
+ */
+MUST_CHECK int book_add(struct book *b, struct book_host *h, struct fault *f);
+/*
+ * By name (any case, ".postern" at the end is ignored), or by four or more
+ * characters of the key's text. POSTERN_ERR_NOTFOUND names the hosts that are known;
+ * _INVALID when a key prefix fits several.
+ */
+MUST_CHECK int book_find(struct book *b, const char *name, struct book_host *h,
+                         struct fault *f);
+MUST_CHECK int book_find_key(struct book *b, const uint8_t key[static KEY_LEN],
+                             struct book_host *h);
+MUST_CHECK int book_remove(struct book *b, const uint8_t key[static KEY_LEN]);
+/* Sorted by name. Returns how many there are in all, or a negative error. */
+MUST_CHECK int book_hosts(struct book *b, struct book_host *out, size_t max);
+
+/* The host follows its key, after the caller verified the old key's signature. */
+MUST_CHECK int book_rotate(struct book *b, const uint8_t old_key[static KEY_LEN],
+                           const uint8_t new_key[static KEY_LEN]);
+/* The host has acknowledged our new key. */
+MUST_CHECK int book_set_own_key(struct book *b, const uint8_t key[static KEY_LEN],
+                                const uint8_t own_key[static KEY_LEN]);
+
+/* Replaces what is remembered of a host's services. */
+MUST_CHECK int book_services_set(struct book *b, const uint8_t key[static KEY_LEN],
+                                 const struct book_service *s, size_t n);
+/* Returns how many were written to `out`, at most `max`, or a negative error. */
+MUST_CHECK int book_services(struct book *b, const uint8_t key[static KEY_LEN],
+                             struct book_service *out, size_t max);
+/* Grows when another process changed the book. */
+int64_t book_version(struct book *b);
+
+#endif

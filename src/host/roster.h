@@ -1,0 +1,102 @@
+/*
+ * The host's own list: who may enter and for what, open invites, devices that were
+ * revoked, and what `serve` publishes. The broker has no say in it. Time is wall
+ * clock seconds and an argument; random bytes of an invite are an argument.
+ *
+ * Several processes use it at once (invite and revoke while serve runs); each call
+ * sees the newest state.
+ */
+#ifndef POSTERN_HOST_ROSTER_H
+#define POSTERN_HOST_ROSTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/key.h"
+#include "core/link.h"
+#include "host/service.h"
+
+#define ROSTER_NAME_LEN 64
+#define ROSTER_ALLOWED_LEN 512
+#define ROSTER_SERVICES_LEN 16384
+
+struct roster;
+
+struct roster_client {
+    uint8_t key[KEY_LEN];
+    char name[ROSTER_NAME_LEN];       /* unique on this host */
+    char allowed[ROSTER_ALLOWED_LEN]; /* services, comma-separated; "" is all */
+    int64_t added_s;
+};
+
+struct roster_invite {
+    uint8_t secret[LINK_SECRET_LEN];
+    char allowed[ROSTER_ALLOWED_LEN];
+    int64_t expires_s;
+    int32_t uses_left;
+};
+
+struct roster_settings {
+    char name[ROSTER_NAME_LEN];         /* what clients call this host */
+    char broker[LINK_TEXT_LEN];         /* LINK_BROKER text */
+    char services[ROSTER_SERVICES_LEN]; /* one SERVICE a line */
+};
+
+/* `dir` is the state directory's path. */
+MUST_CHECK int roster_open(struct roster **out, const char *dir, struct fault *f);
+/* NULL is fine. */
+void roster_close(struct roster *r);
+
+/* POSTERN_ERR_NOTFOUND when the key is not on the list. `c` may be NULL. */
+MUST_CHECK int roster_client_find(struct roster *r, const uint8_t key[static KEY_LEN],
+                                  struct roster_client *c);
+/* 0, POSTERN_ERR_NOTFOUND (not on the list), or POSTERN_ERR_DENIED (not for this one).
+ */
+MUST_CHECK int roster_client_allowed(struct roster *r,
+                                     const uint8_t key[static KEY_LEN],
+                                     const struct service *s);
+/* True for a device that was on the list and was removed by `revoke`. */
+bool roster_is_revoked(struct roster *r, const uint8_t key[static KEY_LEN]);
+/* In order of joining. Returns how many there are in all, or a negative error. */
+MUST_CHECK int roster_clients(struct roster *r, struct roster_client *out, size_t max);
+
+/* Stores the invite; the caller filled in all fields, the secret with random bytes. */
+MUST_CHECK int roster_invite_new(struct roster *r, const struct roster_invite *in,
+                                 int64_t now_s, struct fault *f);
+/* POSTERN_ERR_NOTFOUND, or POSTERN_ERR_EXPIRED when its time or uses are gone. */
+MUST_CHECK int roster_invite_find(struct roster *r,
+                                  const uint8_t id[static INVITE_ID_LEN], int64_t now_s,
+                                  struct roster_invite *out);
+/*
+ * Uses up one use and puts the device on the list, both or neither, after the caller
+ * verified the proof. `name` gets a suffix when it is taken. A device that is on the
+ * list already gains the invite's services and uses it up. POSTERN_ERR_EXPIRED or
+ * _NOTFOUND as above; _DENIED when the device was revoked after the invite was made.
+ */
+MUST_CHECK int roster_invite_consume(struct roster *r,
+                                     const uint8_t id[static INVITE_ID_LEN],
+                                     const uint8_t key[static KEY_LEN],
+                                     const char *name, int64_t now_s, struct fault *f);
+
+/*
+ * Takes a device off the list by name, or by four or more characters of its key's
+ * text; `key` gets its key. POSTERN_ERR_NOTFOUND, or _INVALID when several match.
+ */
+MUST_CHECK int roster_revoke(struct roster *r, const char *device,
+                             uint8_t key[static KEY_LEN], int64_t now_s,
+                             struct fault *f);
+/* The device follows its key, after the caller verified the old key's signature. */
+MUST_CHECK int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
+                             const uint8_t new_key[static KEY_LEN]);
+
+/* POSTERN_ERR_NOTFOUND before the first roster_settings_set. */
+MUST_CHECK int roster_settings_get(struct roster *r, struct roster_settings *s);
+MUST_CHECK int roster_settings_set(struct roster *r, const struct roster_settings *s,
+                                   struct fault *f);
+
+/* Grows when another process changed the list: then look again at live sessions. */
+int64_t roster_version(struct roster *r);
+
+#endif

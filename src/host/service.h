@@ -1,0 +1,69 @@
+/*
+ * What a host publishes: SERVICE of the command line as a table of names, ports and
+ * targets. It resolves and connects nothing.
+ *
+ *   22                          port 22 of this machine
+ *   web=8080                    the same with a name
+ *   dns=udp:53                  datagrams
+ *   cam=192.168.1.20:554        another machine
+ *   app=10.0.0.2:80,10.0.0.3:80 the first that connects
+ *   v6=[2001:db8::5]:80         IPv6 in brackets
+ */
+#ifndef POSTERN_HOST_SERVICE_H
+#define POSTERN_HOST_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+#define SERVICE_NAME_LEN 64
+#define SERVICE_HOST_LEN 254
+#define SERVICE_TARGET_MAX 8
+#define SERVICE_MAX 64
+
+struct service_target {
+    char host[SERVICE_HOST_LEN]; /* a name, or a numeric address without brackets */
+    uint16_t port;
+};
+
+/*
+ * A port of this machine has the targets 127.0.0.1 and, for TCP, ::1. When all
+ * targets fail, the first one's reason is the one to report.
+ */
+struct service {
+    char name[SERVICE_NAME_LEN]; /* as given, or the port in decimal; lower case */
+    uint16_t port;               /* the first target's port: how it is addressed */
+    bool udp;
+    uint8_t target_count;
+    struct service_target targets[SERVICE_TARGET_MAX];
+};
+
+struct service_list {
+    struct service *items; /* owned */
+    size_t count;
+};
+
+MUST_CHECK int service_parse(struct service *s, const char *text, struct fault *f);
+
+/*
+ * Parses `n` SERVICE texts into a fresh list; free it with service_list_fini. The
+ * list stays empty on failure. Names must be unique among TCP and UDP together.
+ */
+MUST_CHECK int service_list_parse(struct service_list *l, const char *const *texts,
+                                  size_t n, struct fault *f);
+/* The same from one text with a SERVICE a line, as roster_settings keeps it. */
+MUST_CHECK int service_list_parse_lines(struct service_list *l, const char *lines,
+                                        struct fault *f);
+void service_list_fini(struct service_list *l);
+
+/*
+ * By name, else by port ("8080", "udp:53"): TCP before UDP, in the order published.
+ * NULL when there is none.
+ */
+const struct service *service_find(const struct service_list *l, const char *name);
+/* True when `allowed` (names or ports, comma-separated; "" is all) includes `s`. */
+bool service_allowed(const char *allowed, const struct service *s);
+
+#endif

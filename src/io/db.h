@@ -1,0 +1,82 @@
+/*
+ * A database file in the state directory: opening it safely, and statements with
+ * sticky errors. It knows SQLite and how files go wrong, and no table.
+ *
+ *   struct db_stmt s = db_prepare(db, "SELECT name FROM host WHERE key = ?");
+ *   db_bind_blob(&s, key, KEY_LEN);
+ *   while (db_step(&s))
+ *       ... db_column_text(&s, 0) ...
+ *   int r = db_finish(&s);
+ *
+ * A struct db belongs to one thread. Several processes may use one file.
+ */
+#ifndef POSTERN_IO_DB_H
+#define POSTERN_IO_DB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+struct db;
+struct sqlite3_stmt;
+
+/*
+ * Opens or creates `dir`/`file` with mode 0600, in WAL mode, and applies the
+ * `migrations` that it lacks, all of them or none; user_version is their number.
+ * Faults: POSTERN_ERR_NEWER (more migrations than we know), _CORRUPT, _FULL, _PERM
+ * (no access, or read-only), _INUSE (locked for over five seconds), _IO. A faulty
+ * file is never changed or replaced.
+ */
+MUST_CHECK int db_open(struct db **out, const char *dir, const char *file,
+                       const char *const *migrations, size_t n, struct fault *f);
+/* Every commit reaches the disk before it returns: for keys. */
+void db_set_durable(struct db *db);
+/* NULL is fine. All statements must be finished. */
+void db_close(struct db *db);
+
+/*
+ * Runs SQL that has no parameters and no rows. db_begin takes the write lock at
+ * once, so that what is read inside cannot have changed at commit. db_end commits
+ * when `err` is 0 and rolls back otherwise; it returns `err` or the commit's error.
+ */
+MUST_CHECK int db_run(struct db *db, const char *sql);
+MUST_CHECK int db_begin(struct db *db);
+MUST_CHECK int db_end(struct db *db, int err);
+
+struct db_stmt {
+    struct db *db;            /* borrowed */
+    struct sqlite3_stmt *raw; /* owned until db_finish */
+    int err;                  /* sticky: 0 or negative enum postern_err */
+    int bound;
+};
+
+struct db_stmt db_prepare(struct db *db, const char *sql);
+/* Bind the next parameter, from the left. What is bound is borrowed until db_finish. */
+void db_bind_int(struct db_stmt *s, int64_t v);
+void db_bind_text(struct db_stmt *s, const char *text);
+void db_bind_blob(struct db_stmt *s, const void *bytes, size_t len);
+/* True when there is a row; false at the end and after an error. */
+bool db_step(struct db_stmt *s);
+int64_t db_column_int(struct db_stmt *s, int column);
+/* Borrowed until the next step; "" for NULL. */
+const char *db_column_text(struct db_stmt *s, int column);
+/* Copies and cuts to `cap`, NUL-terminated. */
+void db_column_copy(struct db_stmt *s, int column, char *buf, size_t cap);
+/* Exactly `len` bytes, else the statement fails with POSTERN_ERR_CORRUPT. */
+void db_column_blob(struct db_stmt *s, int column, void *bytes, size_t len);
+/* Releases the statement; returns its sticky error. */
+MUST_CHECK int db_finish(struct db_stmt *s);
+/* Steps through to the end and finishes: for statements that return no rows. */
+MUST_CHECK int db_exec(struct db_stmt *s);
+/* Rows that the last INSERT, UPDATE or DELETE changed. */
+int64_t db_changes(const struct db *db);
+int64_t db_last_id(const struct db *db);
+/* Grows when any process, this one excepted, changed the file. */
+int64_t db_data_version(struct db *db);
+
+/* Fills `f` with what a person must know about error `err` of this file. */
+int db_fault(const struct db *db, int err, struct fault *f);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * Watches the machine's network: usable addresses, default routes, and sleep. One
+ * callback says that paths should be looked at again; how is not known here.
+ */
+#ifndef POSTERN_IO_NETMON_H
+#define POSTERN_IO_NETMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+
+enum netmon_reason {
+    NETMON_ADDRESSES = 1, /* a usable address came or went */
+    NETMON_ROUTES = 2,    /* a default route changed */
+    NETMON_RESUME = 3,    /* the machine slept */
+};
+
+struct netmon;
+typedef void (*netmon_cb)(void *ctx, enum netmon_reason reason);
+
+/*
+ * Calls `on_change` from the loop, once for each burst of changes (250 ms after the
+ * last of it, at most 1 s after the first). netmon_close may be called inside it.
+ */
+MUST_CHECK int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change,
+                           void *ctx);
+/* NULL is fine; no callback follows. Memory goes when the loop next turns. */
+void netmon_close(struct netmon *n);
+
+const char *netmon_reason_name(enum netmon_reason reason);
+
+/*
+ * The usable addresses of interfaces that are up, port 0: global before private,
+ * temporary IPv6 (RFC 8981) before stable, never deprecated, tentative, link-local or
+ * multicast ones; loopback only when asked. Returns how many were written.
+ */
+size_t netmon_addresses(struct addr *out, size_t max, bool loopback);
+
+#endif

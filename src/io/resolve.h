@@ -1,0 +1,37 @@
+/* Names to addresses on the loop, with the system's resolver. */
+#ifndef POSTERN_IO_RESOLVE_H
+#define POSTERN_IO_RESOLVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+
+#define RESOLVE_MAX 16
+
+struct resolve;
+
+/*
+ * `err` is 0 and n > 0; or POSTERN_ERR_NOTFOUND (no such name), _UNREACHABLE (the
+ * resolver did not answer) or another error with n == 0. `addrs` is borrowed until
+ * the callback returns, in the system's order of preference (RFC 6724), without
+ * doubles. The handle is gone when the callback begins.
+ */
+typedef void (*resolve_cb)(void *ctx, int err, const struct addr *addrs, size_t n);
+
+/*
+ * `host` is a name, or a numeric address with or without brackets, which never
+ * touches the resolver. The callback always runs from the loop, never inside the
+ * call; not at all when starting fails.
+ */
+MUST_CHECK int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
+                             uint16_t port, resolve_cb cb, void *ctx);
+/* The callback will not run. NULL is fine. */
+void resolve_cancel(struct resolve *r);
+
+/* Splits "host:port", "[v6]:port" or "host" (then `port` is left alone). */
+MUST_CHECK int resolve_split(const char *text, char *host, size_t cap, uint16_t *port);
+
+#endif

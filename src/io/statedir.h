@@ -1,0 +1,60 @@
+/*
+ * The state directory: where it is, who may use it at once, and the device key in it.
+ * What roles keep in their databases is not known here.
+ */
+#ifndef POSTERN_IO_STATEDIR_H
+#define POSTERN_IO_STATEDIR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/key.h"
+
+#define STATEDIR_PATH_LEN 3072
+#define STATEDIR_SOCKET_LEN 108 /* sizeof(sun_path): the kernel's bound */
+
+struct statedir {
+    char path[STATEDIR_PATH_LEN]; /* absolute */
+};
+
+/*
+ * Finds the directory (`option` if not NULL, then POSTERN_STATE, then
+ * /var/lib/postern as root, then XDG_STATE_HOME/postern, then
+ * ~/.local/state/postern) and creates it with mode 0700 when it is missing, its
+ * parents too. An existing one that others may write to is refused.
+ */
+MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
+
+/*
+ * Takes ROLE.lock for the life of `*fd` (close it, or exit, to release it).
+ * POSTERN_ERR_INUSE when another process holds it.
+ */
+MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
+                             struct fault *f);
+
+/*
+ * The path of the role's local socket: ROLE.sock in the directory, or a hashed name
+ * in XDG_RUNTIME_DIR, /run or /tmp when that would be too long for the kernel. The
+ * same directory always gives the same path.
+ */
+void statedir_socket(const struct statedir *s, const char *role,
+                     char path[static STATEDIR_SOCKET_LEN]);
+
+/* Loads the device key, or makes one the first time. Safe in several processes. */
+MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
+                            struct fault *f);
+/* Makes a new device key the current one at wall clock `now_s`; the old is kept. */
+MUST_CHECK int statedir_key_rotate(const struct statedir *s, struct keypair *fresh,
+                                   int64_t now_s, struct fault *f);
+/*
+ * Earlier keys, newest first, so that peers who know only them can be told. Returns
+ * how many were written to `out`, or a negative error.
+ */
+MUST_CHECK int statedir_old_keys(const struct statedir *s, struct keypair *out,
+                                 size_t max, struct fault *f);
+
+/* Unix time in seconds. The clock of floors that may not have one is an argument. */
+int64_t statedir_now_s(void);
+
+#endif
