@@ -1,0 +1,130 @@
+/*
+ * The ladder: which path kinds are being tried, which path carries the session, and
+ * why each other kind does not. Knows kinds, round trips and time as numbers; knows no
+ * packet, no socket and nothing of how a kind works.
+ *
+ * Callers report with ladder_on_*; then they pull actions with ladder_next until it
+ * says false, after every report and at ladder_deadline_us.
+ *
+ * Policy. All allowed kinds start at once, side by side. A direct path is selected
+ * before a relayed one; between direct paths the round trip decides, and a selected
+ * path gives way only to one at least 20 % and 2 ms better. A relay stays as standby.
+ * A lost path is replaced at once by the best other proven one. Direct kinds that
+ * failed are tried again while no direct path stands, after 2 s, 4 s, ... 5 min (each
+ * up to a quarter longer), and at once when the network changes; a relay after 0.2 s
+ * ... 5 s. Direct kinds still trying 3 s after a direct path was selected are stopped.
+ */
+#ifndef POSTERN_CORE_LADDER_H
+#define POSTERN_CORE_LADDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/kinds.h"
+
+#define LADDER_MAX_PATHS 16
+#define LADDER_NO_PATH 0 /* path ids are the caller's, never 0 */
+#define LADDER_REASON_LEN 240
+#define LADDER_RETRY_MIN_US 2000000
+#define LADDER_RETRY_MAX_US 300000000
+#define LADDER_RELAY_RETRY_MIN_US 200000
+#define LADDER_RELAY_RETRY_MAX_US 5000000
+#define LADDER_SETTLE_US 3000000
+#define LADDER_STABLE_US 10000000 /* a path lost sooner counts as a failed try */
+
+enum ladder_rung_state {
+    RUNG_OFF,      /* refused: `reason` says why */
+    RUNG_WAITING,  /* starts at `at_us`; a direct kind not while a direct path stands */
+    RUNG_STARTING, /* START was given */
+    RUNG_TRYING,   /* the caller said it runs */
+    RUNG_UP,       /* has at least one proven path */
+    RUNG_STATE_COUNT,
+};
+
+enum ladder_action_type {
+    /* Begin this kind; when it runs already, begin it anew (its proven paths stay
+     * until the caller reports them lost). Answer with ladder_on_started or _failed. */
+    LADDER_START,
+    /* End this kind and forget its paths; no report is expected. */
+    LADDER_STOP,
+    /* Move the session to `path_id`; LADDER_NO_PATH with PATH_KIND_NONE when no path
+     * is left (keep the session, a path may come back). */
+    LADDER_SELECT,
+};
+
+struct ladder_action {
+    enum ladder_action_type type;
+    enum path_kind kind;
+    uint32_t path_id; /* SELECT only */
+};
+
+struct ladder_path {
+    uint32_t id; /* LADDER_NO_PATH: free slot */
+    enum path_kind kind;
+    uint32_t rtt_us;
+    uint64_t proven_us;
+};
+
+struct ladder_rung {
+    enum ladder_rung_state state;
+    bool start_again, stop;
+    unsigned failures;
+    uint64_t at_us, since_us;
+    char reason[LADDER_REASON_LEN / 2];
+};
+
+struct ladder {
+    struct ladder_rung rungs[PATH_KIND_COUNT];
+    struct ladder_path paths[LADDER_MAX_PATHS];
+    uint32_t selected; /* path id last given by SELECT */
+    uint64_t selected_us;
+    uint64_t rng;
+};
+
+/* `allowed_mask` has bit (1 << kind); the others are refused as "not allowed". */
+void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
+                 uint64_t now_us);
+
+/* This kind cannot work here (ever, or until ladder_permit): "reason" in words. */
+void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason);
+/* Takes a refusal back; the kind starts at once. No effect on one not refused. */
+void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us);
+
+void ladder_on_started(struct ladder *l, enum path_kind kind, uint64_t now_us);
+/*
+ * A path of `kind` works both ways. Known ids only get the new rtt. A kind may prove
+ * paths in any state but refused (the peer's try can succeed after ours ended). When
+ * LADDER_MAX_PATHS are known the slowest one not selected is forgotten.
+ */
+void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
+                      uint32_t rtt_us, uint64_t now_us);
+/* The whole kind failed and stopped by itself; its paths, if any, are gone. */
+void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
+                      uint64_t now_us);
+/* One path is dead. Unknown ids are ignored. */
+void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
+                    uint64_t now_us);
+void ladder_on_rtt(struct ladder *l, uint32_t path_id, uint32_t rtt_us);
+/*
+ * Addresses or routes changed: every direct kind begins anew at once, a relay too
+ * unless it is up; pauses are forgotten.
+ */
+void ladder_on_network_change(struct ladder *l, uint64_t now_us);
+
+bool ladder_next(struct ladder *l, uint64_t now_us, struct ladder_action *out);
+/* When to pull again; UINT64_MAX when only a report can change anything. */
+uint64_t ladder_deadline_us(const struct ladder *l);
+
+/* The selected path's kind and id; PATH_KIND_NONE and LADDER_NO_PATH when none. */
+enum path_kind ladder_selected_kind(const struct ladder *l);
+uint32_t ladder_selected_path(const struct ladder *l);
+enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind kind);
+
+/*
+ * Why `kind` does not carry the session (or that it does): never empty, one line. Two
+ * calls with the same `now_us` and no report between give the same words.
+ */
+const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
+                          char buf[static LADDER_REASON_LEN]);
+
+#endif
