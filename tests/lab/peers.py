@@ -1,0 +1,249 @@
+"""Small peers that check every byte: a TCP and a UDP server, and the data they agree on.
+
+Run in a namespace as `python3 peers.py tcp-server PORT` and so on; imported
+by the tests for the same data. Knows nothing of Postern: it talks through ordinary
+sockets to whatever address it is given.
+
+TCP, one request a connection, a line first:
+  GET n seed   -> n bytes of data(seed), then end
+  PUT n        <- n bytes; -> their SHA-256 in hex and a newline
+  SINK         <- bytes until half-close; -> SHA-256 in hex and a newline
+  ECHO         every byte comes back until half-close, then end
+  HOLD         answers `ok`, then echoes line by line (for long-lived connections)
+  RESET        resets the connection
+UDP: every datagram comes back.
+"""
+
+import hashlib
+import os
+import random
+import socket
+import socketserver
+import struct
+import sys
+import threading
+import time
+
+_BLOCK = 1 << 16
+
+
+def data(seed, n):
+    """n bytes in blocks, each of which names its place, so that a swap is seen."""
+    base = random.Random(seed).randbytes(_BLOCK)
+    place = 0
+    while n > 0:
+        block = struct.pack(">QQ", seed, place) + base[16:]
+        yield block[:n]
+        n -= len(block)
+        place += 1
+
+
+def digest(seed, n):
+    h = hashlib.sha256()
+    for block in data(seed, n):
+        h.update(block)
+    return h.hexdigest()
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        verb, *args = self.rfile.readline(200).decode("ascii", "replace").split() or [""]
+        act = getattr(self, "do_" + verb.lower(), None)
+        if act:
+            try:
+                act(*args)
+            except (ConnectionError, BrokenPipeError) as e:
+                print(f"{verb} {args}: {e}", flush=True)
+
+    def do_get(self, n, seed):
+        for block in data(int(seed), int(n)):
+            self.connection.sendall(block)
+
+    def do_put(self, n):
+        left, h = int(n), hashlib.sha256()
+        while left > 0:
+            block = self.rfile.read1(min(left, _BLOCK))
+            if not block:
+                print(f"PUT: ended {left} bytes early", flush=True)
+                return
+            left -= len(block)
+            h.update(block)
+        self.wfile.write((h.hexdigest() + "\n").encode())
+
+    def do_sink(self):
+        h = hashlib.sha256()
+        while block := self.rfile.read1(_BLOCK):
+            h.update(block)
+        self.wfile.write((h.hexdigest() + "\n").encode())
+
+    def do_echo(self):
+        while block := self.rfile.read1(_BLOCK):
+            self.wfile.write(block)
+
+    def do_hold(self):
+        self.wfile.write(b"ok\n")
+        for line in self.rfile:
+            self.wfile.write(line)
+
+    def do_reset(self):
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                   struct.pack("ii", 1, 0))
+        self.connection.close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 512
+    address_family = socket.AF_INET6
+
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request, client_address):
+        print(f"{client_address}: {sys.exc_info()[1]!r}", flush=True)
+
+
+def tcp_server(port):
+    with _Server(("::", int(port)), _Handler) as server:
+        print("ready", flush=True)
+        server.serve_forever()
+
+
+def udp_server(port):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    s.bind(("::", int(port)))
+    print("ready", flush=True)
+    while True:
+        packet, sender = s.recvfrom(65536)
+        s.sendto(packet, sender)
+
+
+# -------------------------------------------------------------------------- clients
+
+def _dial(address, port):
+    s = socket.create_connection((address, int(port)), timeout=float(
+        os.environ.get("PEER_TIMEOUT", "60")))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def get(address, port, n, seed):
+    """Fetches and compares; prints `ok MBIT/S` or fails."""
+    begin = time.monotonic()
+    with _dial(address, port) as s:
+        s.sendall(f"GET {n} {seed}\n".encode())
+        h, got = hashlib.sha256(), 0
+        while block := s.recv(1 << 18):
+            h.update(block)
+            got += len(block)
+    return _verdict(got, int(n), h.hexdigest(), digest(int(seed), int(n)), begin)
+
+
+def put(address, port, n, seed):
+    begin = time.monotonic()
+    with _dial(address, port) as s:
+        s.sendall(f"PUT {n}\n".encode())
+        for block in data(int(seed), int(n)):
+            s.sendall(block)
+        answer = s.makefile().readline().strip()
+    return _verdict(int(n), int(n), answer, digest(int(seed), int(n)), begin)
+
+
+def echo(address, port, n, seed):
+    """Sends all, half-closes, reads all back: both directions at once."""
+    begin = time.monotonic()
+    with _dial(address, port) as s:
+        s.sendall(b"ECHO\n")
+
+        def send():
+            for block in data(int(seed), int(n)):
+                s.sendall(block)
+            s.shutdown(socket.SHUT_WR)
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        h, got = hashlib.sha256(), 0
+        while block := s.recv(1 << 18):
+            h.update(block)
+            got += len(block)
+        sender.join()
+    return _verdict(got, int(n), h.hexdigest(), digest(int(seed), int(n)), begin)
+
+
+def _verdict(got, want, seen, right, begin):
+    seconds = max(time.monotonic() - begin, 1e-6)
+    if got != want:
+        print(f"wrong length: {got} of {want} bytes")
+        return 1
+    if seen != right:
+        print(f"wrong bytes: {seen} is not {right}")
+        return 1
+    print(f"ok {want * 8 / seconds / 1e6:.0f} Mbit/s {seconds:.3f} s")
+    return 0
+
+
+def udp_ping(address, port, count, interval_ms, size=64):
+    """Prints `sent N received M swapped K min A p50 B max C` (ms)."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.connect((address, int(port)))
+    count, gap = int(count), float(interval_ms) / 1000
+    times, last, swapped = {}, -1, 0
+    begin = time.monotonic()
+    stop = begin + count * gap + 1.0
+    sent = 0
+    while len(times) < count and time.monotonic() < stop:
+        if sent < count and time.monotonic() >= begin + sent * gap:
+            try:
+                s.send(struct.pack(">Id", sent, time.monotonic()).ljust(int(size), b"."))
+            except ConnectionRefusedError:
+                pass
+            sent += 1
+            continue
+        due = begin + sent * gap if sent < count else stop
+        s.settimeout(max(due - time.monotonic(), 0.0001))
+        try:
+            packet = s.recv(65536)
+        except (TimeoutError, BlockingIOError, ConnectionRefusedError):
+            continue
+        number, stamp = struct.unpack(">Id", packet[:12])
+        if number not in times:
+            times[number] = (time.monotonic() - stamp) * 1000
+            swapped += number < last
+            last = max(last, number)
+    took = sorted(times.values()) or [-1]
+    print(f"sent {sent} received {len(times)} swapped {swapped} "
+          f"min {took[0]:.3f} p50 {took[len(took) // 2]:.3f} max {took[-1]:.3f}")
+    return 0 if times else 1
+
+
+def udp_punch(local_port, address, port, word):
+    """Punches: sends `word` until the peer's word and its receipt have arrived."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("0.0.0.0", int(local_port)))
+    s.settimeout(0.05)
+    heard = False
+    stop = time.monotonic() + 1.5
+    while time.monotonic() < stop:
+        s.sendto(b"ack" if heard else word.encode(), (address, int(port)))
+        try:
+            packet, _ = s.recvfrom(2048)
+        except (TimeoutError, ConnectionRefusedError):
+            continue
+        if heard and packet == b"ack":
+            s.sendto(b"ack", (address, int(port)))
+            print("through")
+            return 0
+        heard = True
+    print("no answer")
+    return 1
+
+
+_VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get, "put": put,
+          "echo": echo, "udp-ping": udp_ping, "udp-punch": udp_punch}
+
+if __name__ == "__main__":
+    sys.exit(_VERBS[sys.argv[1]](*sys.argv[2:]))
