@@ -87,7 +87,11 @@ MUST_CHECK int roster_invite_consume(struct roster *r,
 MUST_CHECK int roster_revoke(struct roster *r, const char *device,
                              uint8_t key[static KEY_LEN], int64_t now_s,
                              struct fault *f);
-/* The device follows its key, after the caller verified the old key's signature. */
+/*
+ * The device follows its key, after the caller verified the old key's signature.
+ * POSTERN_ERR_NOTFOUND when the old one is not on the list, _DENIED when the new one
+ * was revoked, _INVALID when another device has it.
+ */
 MUST_CHECK int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                              const uint8_t new_key[static KEY_LEN]);
 

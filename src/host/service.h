@@ -33,7 +33,7 @@ struct service_target {
  * targets fail, the first one's reason is the one to report.
  */
 struct service {
-    char name[SERVICE_NAME_LEN]; /* as given, or the port in decimal; lower case */
+    char name[SERVICE_NAME_LEN]; /* as given, in lower case; else "22" or "udp:53" */
     uint16_t port;               /* the first target's port: how it is addressed */
     bool udp;
     uint8_t target_count;

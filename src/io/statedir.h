@@ -35,8 +35,8 @@ MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd
 
 /*
  * The path of the role's local socket: ROLE.sock in the directory, or a hashed name
- * in XDG_RUNTIME_DIR, /run or /tmp when that would be too long for the kernel. The
- * same directory always gives the same path.
+ * in /run/user/UID, /run (as root) or /tmp when that would be too long for the
+ * kernel. The same directory gives the same user the same path.
  */
 void statedir_socket(const struct statedir *s, const char *role,
                      char path[static STATEDIR_SOCKET_LEN]);

@@ -1,0 +1,251 @@
+/*
+ * Parses SERVICE texts and finds services by name or port. Whether a target exists or
+ * answers is not known here.
+ */
+#include "host/service.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/addr.h"
+
+#define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
+
+static bool all_digits(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!isdigit((unsigned char)text[i]))
+            return false;
+    return len > 0;
+}
+
+static int parse_port(const char *text, size_t len, uint16_t *port)
+{
+    unsigned v = 0;
+    if (!all_digits(text, len) || len > 5)
+        return POSTERN_ERR_INVALID;
+    for (size_t i = 0; i < len; i++)
+        v = v * 10 + (unsigned)(text[i] - '0');
+    if (v == 0 || v > 65535)
+        return POSTERN_ERR_INVALID;
+    *port = (uint16_t)v;
+    return 0;
+}
+
+static int parse_name(struct service *s, const char *text, size_t len, struct fault *f)
+{
+    bool good = len > 0 && len < SERVICE_NAME_LEN && isalnum((unsigned char)text[0]) &&
+                !all_digits(text, len);
+    for (size_t i = 0; good && i < len; i++)
+        good = isalnum((unsigned char)text[i]) || strchr("-_.", text[i]) != NULL;
+    if (!good)
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "use letters, digits, '-', '_' and '.', not digits only",
+                         "'%.*s' cannot be the name of a service", (int)len, text);
+    for (size_t i = 0; i < len; i++)
+        s->name[i] = (char)tolower((unsigned char)text[i]);
+    s->name[len] = '\0';
+    return 0;
+}
+
+/* "[v6]", a numeric IPv4 address or a host name, without the port. */
+static int parse_host(struct service_target *t, const char *text, size_t len)
+{
+    struct addr a;
+    bool bracket = len > 2 && text[0] == '[' && text[len - 1] == ']';
+    if (bracket) {
+        text++;
+        len -= 2;
+    }
+    if (len == 0 || len >= sizeof(t->host))
+        return POSTERN_ERR_INVALID;
+    memcpy(t->host, text, len);
+    t->host[len] = '\0';
+    if (addr_parse_ip(&a, t->host) == 0)
+        return bracket == (a.family == ADDR_V6) ? 0 : POSTERN_ERR_INVALID;
+    if (bracket || !isalnum((unsigned char)text[0]))
+        return POSTERN_ERR_INVALID;
+    bool numeric = true; /* "10.0.0.256" is a mistake, not a name */
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && strchr("-_.", text[i]) == NULL)
+            return POSTERN_ERR_INVALID;
+        numeric = numeric && (isdigit((unsigned char)text[i]) || text[i] == '.');
+    }
+    return numeric ? POSTERN_ERR_INVALID : 0;
+}
+
+static int parse_target(struct service *s, const char *text, size_t len, bool only)
+{
+    struct service_target *t = &s->targets[s->target_count];
+    if (s->target_count == SERVICE_TARGET_MAX)
+        return POSTERN_ERR_LIMIT;
+    if (parse_port(text, len, &t->port) == 0) {
+        (void)snprintf(t->host, sizeof(t->host), "127.0.0.1");
+        s->target_count++;
+        if (only && !s->udp) {
+            s->targets[1] = (struct service_target){.host = "::1", .port = t->port};
+            s->target_count++;
+        }
+        return 0;
+    }
+    const char *colon = memrchr(text, ':', len);
+    if (colon == NULL)
+        return POSTERN_ERR_INVALID;
+    size_t host_len = (size_t)(colon - text);
+    if (parse_port(colon + 1, len - host_len - 1, &t->port) != 0 ||
+        parse_host(t, text, host_len) != 0)
+        return POSTERN_ERR_INVALID;
+    s->target_count++;
+    return 0;
+}
+
+static int parse_targets(struct service *s, const char *text, struct fault *f)
+{
+    bool only = strchr(text, ',') == NULL;
+    while (true) {
+        size_t len = strcspn(text, ",");
+        int err = parse_target(s, text, len, only);
+        if (err == POSTERN_ERR_LIMIT)
+            return fault_set(f, err, "name fewer", "a service has at most %d targets",
+                             SERVICE_TARGET_MAX);
+        if (err != 0)
+            return fault_set(f, err, SERVICE_FORMS,
+                             "'%.*s' is not a port, nor ADDRESS:PORT", (int)len, text);
+        if (text[len] == '\0')
+            return 0;
+        text += len + 1;
+    }
+}
+
+int service_parse(struct service *s, const char *text, struct fault *f)
+{
+    struct service r = {0};
+    const char *equals = strchr(text, '=');
+    int err = 0;
+    if (equals != NULL) {
+        err = parse_name(&r, text, (size_t)(equals - text), f);
+        text = equals + 1;
+    }
+    if (strncmp(text, "udp:", 4) == 0)
+        r.udp = true;
+    if (r.udp || strncmp(text, "tcp:", 4) == 0)
+        text += 4;
+    if (err == 0)
+        err = parse_targets(&r, text, f);
+    if (err != 0)
+        return err;
+    r.port = r.targets[0].port;
+    if (r.name[0] == '\0')
+        (void)snprintf(r.name, sizeof(r.name), "%s%u", r.udp ? "udp:" : "", r.port);
+    *s = r;
+    return 0;
+}
+
+static int list_add(struct service_list *l, const char *text, struct fault *f)
+{
+    if (l->count == SERVICE_MAX)
+        return fault_set(f, POSTERN_ERR_LIMIT, "run a second host for the others",
+                         "a host publishes at most %d services", SERVICE_MAX);
+    struct service *s = &l->items[l->count];
+    int err = service_parse(s, text, f);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < l->count; i++)
+        if (strcmp(l->items[i].name, s->name) == 0)
+            return fault_set(f, POSTERN_ERR_INVALID,
+                             "give each its own name, as in web2=...",
+                             "two services are called '%s'", s->name);
+    l->count++;
+    return 0;
+}
+
+int service_list_parse(struct service_list *l, const char *const *texts, size_t n,
+                       struct fault *f)
+{
+    *l = (struct service_list){0};
+    l->items = calloc(SERVICE_MAX, sizeof(*l->items));
+    if (l->items == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        int err = list_add(l, texts[i], f);
+        if (err != 0) {
+            service_list_fini(l);
+            return err;
+        }
+    }
+    return 0;
+}
+
+int service_list_parse_lines(struct service_list *l, const char *lines, struct fault *f)
+{
+    const char *texts[SERVICE_MAX + 1];
+    size_t n = 0;
+    char *copy = strdup(lines), *rest = copy, *line;
+    *l = (struct service_list){0};
+    if (copy == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    while ((line = strsep(&rest, "\n")) != NULL)
+        if (line[0] != '\0' && n <= SERVICE_MAX)
+            texts[n++] = line;
+    int err = service_list_parse(l, texts, n, f);
+    free(copy);
+    return err;
+}
+
+void service_list_fini(struct service_list *l)
+{
+    free(l->items);
+    *l = (struct service_list){0};
+}
+
+static const struct service *find_port(const struct service_list *l, uint16_t port,
+                                       bool udp)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->items[i].port == port && l->items[i].udp == udp)
+            return &l->items[i];
+    return NULL;
+}
+
+const struct service *service_find(const struct service_list *l, const char *name)
+{
+    uint16_t port;
+    for (size_t i = 0; i < l->count; i++)
+        if (strcasecmp(l->items[i].name, name) == 0)
+            return &l->items[i];
+    bool udp = strncasecmp(name, "udp:", 4) == 0;
+    bool tcp = strncasecmp(name, "tcp:", 4) == 0;
+    const char *digits = udp || tcp ? name + 4 : name;
+    if (parse_port(digits, strlen(digits), &port) != 0)
+        return NULL;
+    const struct service *s = udp ? NULL : find_port(l, port, false);
+    return s != NULL || tcp ? s : find_port(l, port, true);
+}
+
+static bool names_service(const char *item, size_t len, const struct service *s)
+{
+    char port[16];
+    if (len == strlen(s->name) && strncasecmp(item, s->name, len) == 0)
+        return true;
+    (void)snprintf(port, sizeof(port), "%s%u", s->udp ? "udp:" : "", s->port);
+    if (len == strlen(port) && strncasecmp(item, port, len) == 0)
+        return true;
+    return s->udp && len == strlen(port + 4) && strncmp(item, port + 4, len) == 0;
+}
+
+bool service_allowed(const char *allowed, const struct service *s)
+{
+    if (allowed[0] == '\0')
+        return true;
+    while (true) {
+        size_t len = strcspn(allowed, ",");
+        if (names_service(allowed, len, s))
+            return true;
+        if (allowed[len] == '\0')
+            return false;
+        allowed += len + 1;
+    }
+}

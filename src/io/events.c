@@ -1,0 +1,228 @@
+/*
+ * Prints events. The words for people stand in one table of templates: {name} is
+ * replaced by that field, and a part in [brackets] is left out when one of its fields
+ * is missing, null or empty. Knows the events' shape, not when they happen.
+ */
+#include "io/events.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct event_words {
+    const char *name;
+    const char *words;
+};
+
+// clang-format off
+static const struct event_words event_table[] = {
+    {"ready",    "ready[: broker link {link}][: publishing as {host}][: {services}]"
+                 "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}]"},
+    {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
+    {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
+    {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
+    {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
+                 "[, chosen after {elapsed_ms} ms]"},
+    {"rejected", "{peer}: not {kind}: {reason}"},
+    {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
+    {"joined",   "joined {host}[: {services}][; try: {try}]"},
+    {"left",     "{peer} left[: {reason}]"},
+    {"invite",   "{link}"},
+    {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
+    {"key",      "{key}[  {state}]"},
+    {"rotated",  "new device key {key}[; it replaces {old}]"},
+    {"reloaded", "services read again[: {services}]"},
+    {"broker",   "broker {link}: {state}[: {reason}]"},
+    {"network",  "network changed: {reason}"},
+    {"error",    "{what}[; {do}]"},
+};
+// clang-format on
+
+void event_begin(struct event *e, const char *name)
+{
+    e->json = json_writer(e->text, sizeof(e->text));
+    json_object_begin(&e->json, NULL);
+    json_text(&e->json, "event", name);
+}
+
+void event_text(struct event *e, const char *name, const char *text)
+{
+    json_text(&e->json, name, text);
+}
+
+void event_int(struct event *e, const char *name, int64_t v)
+{
+    json_int(&e->json, name, v);
+}
+
+void event_ms(struct event *e, const char *name, uint64_t us)
+{
+    json_real(&e->json, name, (double)us / 1000.0, 3);
+}
+
+void event_bool(struct event *e, const char *name, bool v)
+{
+    json_bool(&e->json, name, v);
+}
+
+void event_addr(struct event *e, const char *name, const struct addr *a)
+{
+    char text[ADDR_TEXT_LEN];
+    json_text(&e->json, name, a->family == ADDR_NONE ? NULL : addr_format(a, text));
+}
+
+const char *event_end(struct event *e)
+{
+    if (e->json.cap == 0)
+        return e->text;
+    json_object_end(&e->json);
+    if (json_end(&e->json) < 0) {
+        struct json_value v = {.type = JSON_TEXT, .at = "", .len = 0};
+        char name[64];
+        const char *at = NULL;
+        struct json_value key;
+        bool named = json_next(e->text, &at, &key, &v) == 1;
+        json_value_words(&v, name, sizeof(name));
+        if (!named)
+            name[0] = '\0';
+        event_begin(e, name);
+        json_bool(&e->json, "truncated", true);
+        json_object_end(&e->json);
+    }
+    e->json.cap = 0; /* marks the end: nothing more fits */
+    return e->text;
+}
+
+static void append(char *buf, size_t cap, size_t *used, const char *text, size_t len)
+{
+    size_t room = cap - 1 - *used;
+    if (len > room)
+        len = room;
+    memcpy(buf + *used, text, len);
+    *used += len;
+    buf[*used] = '\0';
+}
+
+/* Writes the template part [at, end); false when one of its fields is missing. */
+static bool fill_part(const char *json, const char *at, const char *end, char *buf,
+                      size_t cap, size_t *used)
+{
+    bool whole = true;
+    while (at < end) {
+        const char *close = *at == '{' ? memchr(at, '}', (size_t)(end - at)) : NULL;
+        if (close == NULL) {
+            append(buf, cap, used, at++, 1);
+            continue;
+        }
+        char name[32], value[EVENT_TEXT_LEN] = "";
+        struct json_value v;
+        (void)snprintf(name, sizeof(name), "%.*s", (int)(close - at - 1), at + 1);
+        if (json_find(&v, json, name) == 0 && v.type != JSON_NULL)
+            json_value_words(&v, value, sizeof(value));
+        if (value[0] == '\0')
+            whole = false;
+        append(buf, cap, used, value, strlen(value));
+        at = close + 1;
+    }
+    return whole;
+}
+
+static void fill_template(const char *json, const char *words, char *buf, size_t cap)
+{
+    size_t used = 0;
+    buf[0] = '\0';
+    while (*words != '\0') {
+        bool optional = *words == '[';
+        if (optional)
+            words++;
+        const char *end = words + strcspn(words, optional ? "]" : "[");
+        size_t before = used;
+        if (!fill_part(json, words, end, buf, cap, &used) && optional) {
+            used = before;
+            buf[used] = '\0';
+        }
+        words = optional && *end == ']' ? end + 1 : end;
+    }
+}
+
+/* An event without a template: every field with its name. */
+static void list_fields(const char *json, const char *event, char *buf, size_t cap)
+{
+    const char *at = NULL;
+    struct json_value name, v;
+    size_t used = 0;
+    append(buf, cap, &used, event, strlen(event));
+    while (json_next(json, &at, &name, &v) == 1) {
+        char value[EVENT_TEXT_LEN];
+        if (name.len == 5 && memcmp(name.at, "event", 5) == 0)
+            continue;
+        json_value_words(&v, value, sizeof(value));
+        append(buf, cap, &used, "  ", 2);
+        append(buf, cap, &used, name.at, name.len);
+        append(buf, cap, &used, " ", 1);
+        append(buf, cap, &used, value, strlen(value));
+    }
+}
+
+void events_words(const char *json, char *buf, size_t cap)
+{
+    char event[64] = "?";
+    struct json_value v;
+    if (cap == 0)
+        return;
+    buf[0] = '\0';
+    if (json_find(&v, json, "event") == 0)
+        json_value_words(&v, event, sizeof(event));
+    for (size_t i = 0; i < sizeof(event_table) / sizeof(event_table[0]); i++)
+        if (strcmp(event_table[i].name, event) == 0) {
+            fill_template(json, event_table[i].words, buf, cap);
+            return;
+        }
+    list_fields(json, event, buf, cap);
+}
+
+static void print_line(FILE *out, const char *line)
+{
+    if (fprintf(out, "%s\n", line) >= 0 && fflush(out) == 0)
+        return;
+    if (errno == EPIPE)
+        _exit(0);
+    (void)fprintf(stderr,
+                  "postern: cannot write the output: %s; free some space or "
+                  "send it elsewhere\n",
+                  strerror(errno));
+    _exit(1);
+}
+
+void events_print_json(struct events *out, const char *json)
+{
+    char words[2 * EVENT_TEXT_LEN];
+    if (out == NULL || out->out == NULL)
+        return;
+    if (out->json) {
+        print_line(out->out, json);
+        return;
+    }
+    events_words(json, words, sizeof(words));
+    print_line(out->out, words);
+}
+
+void events_print(struct events *out, struct event *e)
+{
+    const char *json = event_end(e);
+    events_print_json(out, json);
+}
+
+void events_fault(struct events *out, const struct fault *f)
+{
+    (void)fprintf(stderr, "postern: %s%s%s\n", f->what, f->advice[0] ? "; " : "",
+                  f->advice);
+    if (out == NULL || !out->json)
+        return;
+    struct event e;
+    event_begin(&e, "error");
+    event_text(&e, "what", f->what);
+    event_text(&e, "do", f->advice);
+    events_print(out, &e);
+}

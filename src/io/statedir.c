@@ -1,0 +1,259 @@
+/*
+ * Finds and guards the state directory and keeps the device key in it. It draws the
+ * random bytes of keys itself; which role uses them is not known here.
+ */
+#include "io/statedir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/db.h"
+
+static const char *const key_migrations[] = {
+    "CREATE TABLE device_key ("
+    " serial INTEGER PRIMARY KEY AUTOINCREMENT," /* the greatest is the current one */
+    " seed BLOB NOT NULL,"
+    " made_s INTEGER NOT NULL)",
+};
+
+static int state_fault(struct fault *f, int e, const char *path)
+{
+    switch (e) {
+    case EACCES:
+    case EPERM:
+        return fault_set(f, POSTERN_ERR_PERM,
+                         "run as the user who owns it, or choose another with --state",
+                         "no permission to use the state directory %.200s", path);
+    case EROFS:
+        return fault_set(f, POSTERN_ERR_PERM, "choose another with --state",
+                         "the state directory %.200s is on a read-only disk", path);
+    case ENOTDIR:
+    case EEXIST:
+        return fault_set(f, POSTERN_ERR_INVALID, "choose another with --state",
+                         "the state directory %.200s is not a directory", path);
+    case ENOSPC:
+    case EDQUOT:
+        return fault_set(f, POSTERN_ERR_FULL, "free some space there and try again",
+                         "the disk is full: %.200s cannot be made", path);
+    default:
+        return fault_set(f, POSTERN_ERR_IO, "choose another with --state",
+                         "the state directory %.200s cannot be used: %s", path,
+                         strerror(e));
+    }
+}
+
+static int choose_path(char *path, size_t cap, const char *option)
+{
+    const char *env = getenv("POSTERN_STATE");
+    const char *xdg = getenv("XDG_STATE_HOME");
+    const char *home = getenv("HOME");
+    int n = -1;
+    if (option != NULL)
+        n = snprintf(path, cap, "%s", option);
+    else if (env != NULL && env[0] != '\0')
+        n = snprintf(path, cap, "%s", env);
+    else if (geteuid() == 0)
+        n = snprintf(path, cap, "/var/lib/postern");
+    else if (xdg != NULL && xdg[0] == '/')
+        n = snprintf(path, cap, "%s/postern", xdg);
+    else if (home != NULL && home[0] == '/')
+        n = snprintf(path, cap, "%s/.local/state/postern", home);
+    return n > 0 && (size_t)n < cap ? 0 : POSTERN_ERR_INVALID;
+}
+
+/* mkdir -p, all of them private; errno is left on failure. */
+static int make_dirs(const char *path)
+{
+    char part[STATEDIR_PATH_LEN];
+    (void)snprintf(part, sizeof(part), "%s", path);
+    for (char *at = part + 1; *at != '\0'; at++) {
+        if (*at != '/')
+            continue;
+        *at = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST && access(part, F_OK) != 0)
+            return -1;
+        *at = '/';
+    }
+    return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+int statedir_open(struct statedir *s, const char *option, struct fault *f)
+{
+    char path[STATEDIR_PATH_LEN], real[PATH_MAX];
+    struct stat st;
+    if (choose_path(path, sizeof(path), option) != 0)
+        return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
+                         "there is no usable state directory: HOME is not set, or the "
+                         "name is empty or too long");
+    if (make_dirs(path) != 0 || stat(path, &st) != 0)
+        return state_fault(f, errno, path);
+    if (!S_ISDIR(st.st_mode))
+        return state_fault(f, ENOTDIR, path);
+    if ((st.st_mode & S_IWOTH) != 0)
+        return fault_set(f, POSTERN_ERR_PERM,
+                         "run 'chmod 700' on it, or choose another",
+                         "everybody may write to the state directory %.200s", path);
+    if (realpath(path, real) == NULL)
+        return state_fault(f, errno, path);
+    if (strlen(real) >= sizeof(s->path))
+        return state_fault(f, ENAMETOOLONG, path);
+    if (access(real, R_OK | X_OK) != 0)
+        return state_fault(f, errno, path);
+    memcpy(s->path, real, strlen(real) + 1);
+    return 0;
+}
+
+int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
+{
+    char path[PATH_MAX], pid[16] = "";
+    (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock < 0)
+        return state_fault(f, errno, s->path);
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+        ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
+        pid[n > 0 ? n : 0] = '\0';
+        pid[strspn(pid, "0123456789")] = '\0';
+        (void)close(lock);
+        return fault_set(f, POSTERN_ERR_INUSE,
+                         "stop that one first, or use another directory with --state",
+                         "'postern %s' already runs with %.200s%s%s%s", role, s->path,
+                         pid[0] ? " (process " : "", pid, pid[0] ? ")" : "");
+    }
+    int n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+    if (ftruncate(lock, 0) != 0 || pwrite(lock, pid, (size_t)n, 0) != n)
+        errno = 0; /* only a hint for people: a full disk does not matter here */
+    *fd = lock;
+    return 0;
+}
+
+void statedir_socket(const struct statedir *s, const char *role,
+                     char path[static STATEDIR_SOCKET_LEN])
+{
+    uint8_t hash[32];
+    char name[32], dir[64] = "/tmp";
+    if (strlen(s->path) + strlen(role) + sizeof("/.sock") <= STATEDIR_SOCKET_LEN) {
+        (void)snprintf(path, STATEDIR_SOCKET_LEN, "%.100s/%s.sock", s->path, role);
+        return;
+    }
+    key_hash(hash, s->path, strlen(s->path), NULL, 0);
+    base32_encode(hash, 15, name);
+    char user[48];
+    (void)snprintf(user, sizeof(user), "/run/user/%lu", (unsigned long)geteuid());
+    if (access(user, W_OK) == 0)
+        (void)snprintf(dir, sizeof(dir), "%s", user);
+    else if (geteuid() == 0)
+        (void)snprintf(dir, sizeof(dir), "/run");
+    (void)snprintf(path, STATEDIR_SOCKET_LEN, "%s/postern-%s-%s.sock", dir, role, name);
+}
+
+static int open_keys(const struct statedir *s, struct db **db, struct fault *f)
+{
+    int err = db_open(db, s->path, "device.db", key_migrations,
+                      sizeof(key_migrations) / sizeof(key_migrations[0]), f);
+    if (err == 0)
+        db_set_durable(*db);
+    return err;
+}
+
+/* Keys from the newest on, skipping `skip`; returns their number or an error. */
+static int read_keys(struct db *db, struct keypair *out, size_t max, int64_t skip)
+{
+    size_t n = 0;
+    struct db_stmt s = db_prepare(db, "SELECT seed FROM device_key "
+                                      "ORDER BY serial DESC LIMIT ? OFFSET ?");
+    db_bind_int(&s, (int64_t)max);
+    db_bind_int(&s, skip);
+    while (n < max && db_step(&s)) {
+        uint8_t seed[KEY_LEN];
+        db_column_blob(&s, 0, seed, sizeof(seed));
+        keypair_from_seed(&out[n++], seed);
+        sodium_memzero(seed, sizeof(seed));
+    }
+    int err = db_finish(&s);
+    return err != 0 ? err : (int)n;
+}
+
+static int insert_key(struct db *db, struct keypair *kp, int64_t now_s)
+{
+    uint8_t seed[KEY_LEN];
+    randombytes_buf(seed, sizeof(seed));
+    keypair_from_seed(kp, seed);
+    struct db_stmt s =
+        db_prepare(db, "INSERT INTO device_key(seed, made_s) VALUES(?, ?)");
+    db_bind_blob(&s, seed, sizeof(seed));
+    db_bind_int(&s, now_s);
+    int err = db_exec(&s);
+    sodium_memzero(seed, sizeof(seed));
+    return err;
+}
+
+int statedir_key(const struct statedir *s, struct keypair *kp, struct fault *f)
+{
+    struct db *db = NULL;
+    int err = sodium_init() < 0 ? POSTERN_ERR_IO : 0;
+    if (err != 0)
+        return fault_set(f, err, "reinstall libsodium", "libsodium does not start");
+    err = open_keys(s, &db, f);
+    if (err != 0)
+        return err;
+    err = read_keys(db, kp, 1, 0);
+    if (err == 0) {
+        err = db_begin(db);
+        if (err == 0) {
+            err = read_keys(db, kp, 1, 0); /* another process may have been faster */
+            if (err == 0)
+                err = insert_key(db, kp, statedir_now_s());
+            err = db_end(db, err < 0 ? err : 0);
+        }
+    }
+    if (err < 0)
+        (void)db_fault(db, err, f);
+    db_close(db);
+    return err < 0 ? err : 0;
+}
+
+int statedir_key_rotate(const struct statedir *s, struct keypair *fresh, int64_t now_s,
+                        struct fault *f)
+{
+    struct db *db = NULL;
+    int err = statedir_key(s, fresh, f); /* a first key, so that there is an old one */
+    if (err == 0)
+        err = open_keys(s, &db, f);
+    if (err != 0)
+        return err;
+    err = insert_key(db, fresh, now_s);
+    if (err != 0)
+        (void)db_fault(db, err, f);
+    db_close(db);
+    return err;
+}
+
+int statedir_old_keys(const struct statedir *s, struct keypair *out, size_t max,
+                      struct fault *f)
+{
+    struct db *db = NULL;
+    int n = open_keys(s, &db, f);
+    if (n != 0)
+        return n;
+    n = read_keys(db, out, max, 1);
+    if (n < 0)
+        (void)db_fault(db, n, f);
+    db_close(db);
+    return n;
+}
+
+int64_t statedir_now_s(void)
+{
+    return (int64_t)time(NULL);
+}
