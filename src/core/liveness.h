@@ -35,6 +35,7 @@ struct liveness {
     unsigned streams;
     bool armed; /* data moved since the last ping was asked for */
     bool pinging;
+    bool dead; /* reported, and nothing received since */
 };
 
 void liveness_init(struct liveness *l, uint64_t now_us);

@@ -23,9 +23,12 @@
  * replay has no effect but a bounded number of answers.
  *
  * What an address can be made to suffer: at most PUNCH_MAX_UNANSWERED packets go to an
- * address (with port) that has not answered, at most PUNCH_MAX_REQUESTS of them
- * requests, on at most PUNCH_MAX_PER_IP ports of one IP address. The count starts again
- * with a new generation of either side, at most once in PUNCH_RESTART_MIN_US.
+ * address (with port) that has not answered: PUNCH_MAX_REQUESTS requests and
+ * PUNCH_MAX_ANSWERS responses, of these at most PUNCH_MAX_REPLAYS to replays; and that
+ * on at most PUNCH_MAX_PER_IP ports of one IP address. The count starts again with a
+ * new generation of either side, at most once in PUNCH_RESTART_MIN_US. An address that
+ * has answered gets a response to each fresh request, and the same bounds on requests
+ * and replays since its last answer.
  */
 #ifndef POSTERN_CORE_PUNCH_H
 #define POSTERN_CORE_PUNCH_H
@@ -47,8 +50,10 @@
 #define PUNCH_MAX_LISTED 24
 #define PUNCH_MAX_PAIRS 64
 #define PUNCH_MAX_PER_IP 8
-#define PUNCH_MAX_UNANSWERED 16
 #define PUNCH_MAX_REQUESTS 12
+#define PUNCH_MAX_ANSWERS 8
+#define PUNCH_MAX_REPLAYS 4
+#define PUNCH_MAX_UNANSWERED (PUNCH_MAX_REQUESTS + PUNCH_MAX_ANSWERS)
 #define PUNCH_MAX_RESPONSES 8 /* waiting to be pulled */
 #define PUNCH_MAX_KNOWN 16
 #define PUNCH_MAX_TRIES_AFTER_PROOF 4 /* requests on a pair once another is proven */
@@ -56,6 +61,7 @@
 #define PUNCH_RTO_MIN_US 40000
 #define PUNCH_RTO_MAX_US 500000
 #define PUNCH_GIVE_UP_US 5000000
+#define PUNCH_LATE_US 2000000 /* at least, for a candidate that came late */
 #define PUNCH_RESTART_MIN_US 1000000
 #define PUNCH_TRANSACTIONS 256
 #define PUNCH_NO_PAIR (-1)
@@ -99,16 +105,16 @@ struct punch_pair {
     uint64_t answered_us; /* when the last response arrived */
     /* below: punch.c's own */
     uint8_t remote_idx, tries;
-    bool triggered, done;
-    uint64_t due_us;
+    bool triggered;
+    uint64_t due_us; /* next retransmission, once tried */
     uint32_t rto_us;
 };
 
 struct punch_remote {
     struct addr addr;
     enum cand_type type;
-    bool answered;                /* in this generation */
-    uint8_t requests, unanswered; /* since the last answer */
+    bool answered;                        /* in this generation */
+    uint8_t requests, responses, replays; /* since the last answer */
 };
 
 struct punch_packet {
@@ -127,7 +133,8 @@ struct punch {
     struct punch_pair pairs[PUNCH_MAX_PAIRS];
     unsigned remote_count, pair_count, listed_count;
     bool remote_complete, fresh_pair;
-    uint32_t peer_generation;
+    uint32_t peer_generation; /* of its Offers */
+    uint32_t seen_generation; /* of its checks: seen_max and seen_bits are of it */
     uint64_t next_id, seen_max, seen_bits[PUNCH_TRANSACTIONS / 64];
     struct {
         uint64_t id, sent_us;
@@ -144,9 +151,8 @@ struct punch {
         struct addr addr;
     } known[PUNCH_MAX_KNOWN];
     unsigned known_count;
-    uint64_t pace_us, hold_us, give_up_us, peer_restart_us, rng;
-    unsigned unusable_family; /* listed addresses of a family without a socket */
-    unsigned requests_sent;   /* in this generation, for the words of the reason */
+    uint64_t pace_us, hold_us, give_up_us, began_us, rng;
+    unsigned requests_sent; /* in this generation, for the words of the reason */
     char reason[PUNCH_REASON_LEN];
 };
 

@@ -1,0 +1,395 @@
+/*
+ * The ladder's rungs and the choice among proven paths. Which state may follow which
+ * stands in one table and is asserted; what a kind does stands in path/.
+ */
+#include "core/ladder.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/rng.h"
+
+enum { SWITCH_GAIN_US = 2000 };
+
+// clang-format off
+/* Row: from; bits: the states that may follow. */
+static const uint8_t successors[RUNG_STATE_COUNT] = {
+    [RUNG_OFF]      = 1u << RUNG_WAITING,
+    [RUNG_WAITING]  = 1u << RUNG_STARTING | 1u << RUNG_UP | 1u << RUNG_OFF,
+    [RUNG_STARTING] = 1u << RUNG_TRYING | 1u << RUNG_UP | 1u << RUNG_WAITING |
+                      1u << RUNG_OFF,
+    [RUNG_TRYING]   = 1u << RUNG_STARTING | 1u << RUNG_UP | 1u << RUNG_WAITING |
+                      1u << RUNG_OFF,
+    [RUNG_UP]       = 1u << RUNG_WAITING | 1u << RUNG_TRYING | 1u << RUNG_OFF,
+};
+// clang-format on
+
+static void set_state(struct ladder *l, enum path_kind kind, enum ladder_rung_state to,
+                      uint64_t now_us)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    if (r->state == to)
+        return;
+    assert(successors[r->state] >> to & 1);
+    r->state = to;
+    r->since_us = now_us;
+}
+
+static void set_reason(struct ladder_rung *r, const char *reason)
+{
+    (void)snprintf(r->reason, sizeof(r->reason), "%s",
+                   reason != NULL && *reason != '\0' ? reason : "no reason was given");
+}
+
+void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
+                 uint64_t now_us)
+{
+    memset(l, 0, sizeof(*l));
+    l->rng = seed;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        struct ladder_rung *r = &l->rungs[k];
+        bool allowed = (allowed_mask >> k & 1) != 0;
+        r->state = allowed ? RUNG_WAITING : RUNG_OFF;
+        r->at_us = r->since_us = now_us;
+        set_reason(r, allowed ? "not tried yet" : "not allowed: --paths");
+    }
+}
+
+/* ----------------------------------------------------------------------- paths */
+
+static struct ladder_path *find_path(const struct ladder *l, uint32_t id)
+{
+    for (unsigned i = 0; id != LADDER_NO_PATH && i < LADDER_MAX_PATHS; i++)
+        if (l->paths[i].id == id)
+            return (struct ladder_path *)&l->paths[i];
+    return NULL;
+}
+
+static unsigned count_paths(const struct ladder *l, enum path_kind kind)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++)
+        n += l->paths[i].id != LADDER_NO_PATH && l->paths[i].kind == kind;
+    return n;
+}
+
+static void forget_paths(struct ladder *l, enum path_kind kind)
+{
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++)
+        if (l->paths[i].kind == kind)
+            l->paths[i] = (struct ladder_path){0};
+}
+
+/* A free slot, or that of the slowest path not selected. */
+static struct ladder_path *take_slot(struct ladder *l)
+{
+    struct ladder_path *slowest = NULL;
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++) {
+        struct ladder_path *p = &l->paths[i];
+        if (p->id == LADDER_NO_PATH)
+            return p;
+        if (p->id != l->selected && (slowest == NULL || p->rtt_us > slowest->rtt_us))
+            slowest = p;
+    }
+    return slowest;
+}
+
+/* Whether `a` is to be preferred with nothing selected. */
+static bool better(const struct ladder_path *a, const struct ladder_path *b)
+{
+    bool da = path_kind_is_direct(a->kind), db = path_kind_is_direct(b->kind);
+    if (da != db)
+        return da;
+    if (a->rtt_us != b->rtt_us)
+        return a->rtt_us < b->rtt_us;
+    return a->kind != b->kind ? a->kind < b->kind : a->id < b->id;
+}
+
+/* Whether `a` is so much better that the session leaves `selected` for it. */
+static bool worth_switching(const struct ladder_path *a,
+                            const struct ladder_path *selected)
+{
+    if (path_kind_is_direct(a->kind) != path_kind_is_direct(selected->kind))
+        return path_kind_is_direct(a->kind);
+    uint64_t gain = selected->rtt_us > a->rtt_us ? selected->rtt_us - a->rtt_us : 0;
+    return gain >= SWITCH_GAIN_US && gain * 5 >= selected->rtt_us;
+}
+
+static const struct ladder_path *choose(const struct ladder *l)
+{
+    const struct ladder_path *selected = find_path(l, l->selected), *best = NULL;
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++) {
+        const struct ladder_path *p = &l->paths[i];
+        if (p->id != LADDER_NO_PATH && (best == NULL || better(p, best)))
+            best = p;
+    }
+    return selected != NULL && !worth_switching(best, selected) ? selected : best;
+}
+
+static bool direct_selected(const struct ladder *l)
+{
+    return path_kind_is_direct(ladder_selected_kind(l));
+}
+
+/* --------------------------------------------------------------------- reports */
+
+/* The pause doubles with each failure in a row: 2 s, 4 s, ... 5 min, and jitter. */
+static uint64_t pause_us(struct ladder *l, enum path_kind kind)
+{
+    bool direct = path_kind_is_direct(kind);
+    uint64_t max = direct ? LADDER_RETRY_MAX_US : LADDER_RELAY_RETRY_MAX_US;
+    uint64_t pause = direct ? LADDER_RETRY_MIN_US : LADDER_RELAY_RETRY_MIN_US;
+    for (unsigned i = 1; i < l->rungs[kind].failures && pause < max; i++)
+        pause *= 2;
+    pause = pause < max ? pause : max;
+    return pause + rng_below(&l->rng, pause / 4);
+}
+
+static void wait_to_retry(struct ladder *l, enum path_kind kind, const char *reason,
+                          uint64_t now_us)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    if (r->failures < 64)
+        r->failures++;
+    r->at_us = now_us + pause_us(l, kind);
+    r->start_again = false;
+    set_reason(r, reason);
+    set_state(l, kind, RUNG_WAITING, now_us);
+}
+
+void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    if (r->state != RUNG_WAITING && r->state != RUNG_OFF)
+        r->stop = true;
+    r->start_again = false;
+    set_reason(r, reason);
+    forget_paths(l, kind);
+    set_state(l, kind, RUNG_OFF, r->since_us);
+}
+
+void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    if (r->state != RUNG_OFF)
+        return;
+    r->failures = 0;
+    r->at_us = now_us;
+    set_reason(r, "not tried yet");
+    set_state(l, kind, RUNG_WAITING, now_us);
+}
+
+void ladder_on_started(struct ladder *l, enum path_kind kind, uint64_t now_us)
+{
+    if (l->rungs[kind].state == RUNG_STARTING)
+        set_state(l, kind, RUNG_TRYING, now_us);
+}
+
+void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
+                      uint32_t rtt_us, uint64_t now_us)
+{
+    struct ladder_path *p = find_path(l, path_id);
+    assert(path_id != LADDER_NO_PATH);
+    if (l->rungs[kind].state == RUNG_OFF)
+        return;
+    if (p != NULL) {
+        p->rtt_us = rtt_us;
+        return;
+    }
+    p = take_slot(l);
+    *p = (struct ladder_path){
+        .id = path_id, .kind = kind, .rtt_us = rtt_us, .proven_us = now_us};
+    set_state(l, kind, RUNG_UP, now_us);
+}
+
+void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
+                      uint64_t now_us)
+{
+    if (l->rungs[kind].state == RUNG_OFF)
+        return;
+    forget_paths(l, kind);
+    wait_to_retry(l, kind, reason, now_us);
+}
+
+void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
+                    uint64_t now_us)
+{
+    struct ladder_path *p = find_path(l, path_id);
+    if (p == NULL)
+        return;
+    enum path_kind kind = p->kind;
+    struct ladder_rung *r = &l->rungs[kind];
+    bool stable = now_us - p->proven_us >= LADDER_STABLE_US;
+    *p = (struct ladder_path){0};
+    if (count_paths(l, kind) > 0)
+        return;
+    if (!stable) {
+        wait_to_retry(l, kind, reason, now_us);
+        return;
+    }
+    r->failures = 0;
+    r->at_us = now_us; /* it worked for long: begin anew at once */
+    set_reason(r, reason);
+    set_state(l, kind, RUNG_WAITING, now_us);
+}
+
+void ladder_on_rtt(struct ladder *l, uint32_t path_id, uint32_t rtt_us)
+{
+    struct ladder_path *p = find_path(l, path_id);
+    if (p != NULL)
+        p->rtt_us = rtt_us;
+}
+
+void ladder_on_network_change(struct ladder *l, uint64_t now_us)
+{
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        struct ladder_rung *r = &l->rungs[k];
+        if (r->state == RUNG_OFF)
+            continue;
+        r->failures = 0;
+        r->at_us = now_us;
+        r->start_again =
+            r->state != RUNG_WAITING &&
+            (path_kind_is_direct((enum path_kind)k) || r->state != RUNG_UP);
+    }
+}
+
+/* --------------------------------------------------------------------- actions */
+
+static bool give(struct ladder_action *out, enum ladder_action_type type,
+                 enum path_kind kind, uint32_t path_id)
+{
+    *out = (struct ladder_action){.type = type, .kind = kind, .path_id = path_id};
+    return true;
+}
+
+/* A direct kind waits as long as a direct path carries the session. */
+static bool is_held(const struct ladder *l, enum path_kind kind)
+{
+    return path_kind_is_direct(kind) && direct_selected(l);
+}
+
+static bool next_rung(struct ladder *l, enum path_kind kind, uint64_t now_us,
+                      struct ladder_action *out)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    if (r->stop) {
+        r->stop = false;
+        return give(out, LADDER_STOP, kind, LADDER_NO_PATH);
+    }
+    if (r->start_again) {
+        r->start_again = false;
+        if (r->state != RUNG_UP)
+            set_state(l, kind, RUNG_STARTING, now_us);
+        return give(out, LADDER_START, kind, LADDER_NO_PATH);
+    }
+    if (r->state == RUNG_WAITING && now_us >= r->at_us && !is_held(l, kind)) {
+        set_state(l, kind, RUNG_STARTING, now_us);
+        return give(out, LADDER_START, kind, LADDER_NO_PATH);
+    }
+    bool trying = r->state == RUNG_STARTING || r->state == RUNG_TRYING;
+    if (trying && is_held(l, kind) && now_us >= l->selected_us + LADDER_SETTLE_US) {
+        set_reason(r, "no answer before another direct path was in use");
+        r->at_us = now_us;
+        set_state(l, kind, RUNG_WAITING, now_us);
+        return give(out, LADDER_STOP, kind, LADDER_NO_PATH);
+    }
+    return false;
+}
+
+bool ladder_next(struct ladder *l, uint64_t now_us, struct ladder_action *out)
+{
+    const struct ladder_path *best = choose(l);
+    uint32_t id = best != NULL ? best->id : LADDER_NO_PATH;
+    if (id != l->selected) {
+        l->selected = id;
+        l->selected_us = now_us;
+        return give(out, LADDER_SELECT, best != NULL ? best->kind : PATH_KIND_NONE, id);
+    }
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (next_rung(l, (enum path_kind)k, now_us, out))
+            return true;
+    return false;
+}
+
+uint64_t ladder_deadline_us(const struct ladder *l)
+{
+    const struct ladder_path *best = choose(l);
+    uint64_t at = UINT64_MAX;
+    if ((best != NULL ? best->id : LADDER_NO_PATH) != l->selected)
+        return 0;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        const struct ladder_rung *r = &l->rungs[k];
+        bool held = is_held(l, (enum path_kind)k);
+        bool trying = r->state == RUNG_STARTING || r->state == RUNG_TRYING;
+        uint64_t due = UINT64_MAX;
+        if (r->stop || r->start_again)
+            due = 0;
+        else if (r->state == RUNG_WAITING && !held)
+            due = r->at_us;
+        else if (trying && held)
+            due = l->selected_us + LADDER_SETTLE_US;
+        at = due < at ? due : at;
+    }
+    return at;
+}
+
+/* --------------------------------------------------------------------- answers */
+
+enum path_kind ladder_selected_kind(const struct ladder *l)
+{
+    const struct ladder_path *p = find_path(l, l->selected);
+    return p != NULL ? p->kind : PATH_KIND_NONE;
+}
+
+uint32_t ladder_selected_path(const struct ladder *l)
+{
+    return l->selected;
+}
+
+enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind kind)
+{
+    return l->rungs[kind].state;
+}
+
+static double seconds(uint64_t from_us, uint64_t to_us)
+{
+    return to_us > from_us ? (double)(to_us - from_us) / 1e6 : 0;
+}
+
+const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
+                          char buf[static LADDER_REASON_LEN])
+{
+    const struct ladder_rung *r = &l->rungs[kind];
+    enum path_kind used = ladder_selected_kind(l);
+    double age = seconds(r->since_us, now_us);
+    switch (r->state) {
+    case RUNG_OFF:
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s", r->reason);
+        break;
+    case RUNG_WAITING:
+        if (is_held(l, kind))
+            (void)snprintf(buf, LADDER_REASON_LEN, "%s; not tried again: %s is in use",
+                           r->reason, path_kind_name(used));
+        else
+            (void)snprintf(buf, LADDER_REASON_LEN, "%s; tried again in %.1f s",
+                           r->reason, seconds(now_us, r->at_us));
+        break;
+    case RUNG_STARTING:
+    case RUNG_TRYING:
+        (void)snprintf(buf, LADDER_REASON_LEN, "being tried since %.1f s", age);
+        break;
+    case RUNG_UP:
+    case RUNG_STATE_COUNT:
+        if (used == kind)
+            (void)snprintf(buf, LADDER_REASON_LEN, "in use");
+        else if (used != PATH_KIND_NONE)
+            (void)snprintf(buf, LADDER_REASON_LEN, "standby: %s is in use",
+                           path_kind_name(used));
+        else
+            (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
+        break;
+    }
+    return buf;
+}
