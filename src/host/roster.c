@@ -43,8 +43,9 @@ static const char *const roster_migrations[] = {
 };
 // clang-format on
 
-#define INVITE_KEPT_S (30 * 24 * 3600) /* after its end: "expired" instead of unknown  \
-                                        */
+#define INVITE_KEPT_S                                                                  \
+    (30 * 24 * 3600) /* after its end: "expired" instead of unknown                    \
+                      */
 
 int roster_open(struct roster **out, const char *dir, struct fault *f)
 {
@@ -420,7 +421,8 @@ int roster_settings_set(struct roster *r, const struct roster_settings *in,
     db_bind_text(&s, in->name);
     db_bind_text(&s, in->broker);
     db_bind_text(&s, in->services);
-X
+    return db_fault(r->db, db_exec(&s), f);
+}
 
 int64_t roster_version(struct roster *r)
 {
