@@ -1,0 +1,69 @@
+/*
+ * A path: one way for datagrams between two devices. Each kind is one file here that
+ * makes struct path objects; the session above sends and receives through this
+ * interface and does not care which kind it holds.
+ *
+ * Batches are laid out as UDP_SEGMENT and UDP_GRO lay them out: packets of
+ * `segment_len` bytes one after the other, the last may be shorter.
+ */
+#ifndef POSTERN_PATH_PATH_H
+#define POSTERN_PATH_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+#include "core/kinds.h"
+
+struct path;
+
+struct path_ops {
+    /*
+     * Sends a batch whole or not at all. 0: taken (a packet may still be lost).
+     * POSTERN_ERR_AGAIN: nothing was taken; on_writable follows.
+     * POSTERN_ERR_CLOSED: the path is dead; its owner has been told.
+     */
+    int (*send)(struct path *p, const uint8_t *buf, size_t len, size_t segment_len);
+};
+
+/* Who uses the path; set by the session, cleared by it when it lets go. */
+struct path_user {
+    /* `buf` is borrowed until the call returns. */
+    void (*on_packets)(void *ctx, struct path *p, const uint8_t *buf, size_t len,
+                       size_t segment_len);
+    void (*on_writable)(void *ctx, struct path *p);
+};
+
+struct path {
+    const struct path_ops *ops;
+    enum path_kind kind;
+    uint32_t id;         /* unique within one approach, never 0, never used again */
+    bool stream;         /* a byte stream below: large packets cost less */
+    struct addr local, remote; /* for people; ADDR_NONE when not known */
+    uint32_t rtt_us;     /* as the kind measured it, 0 when it did not */
+    const struct path_user *user; /* NULL: what arrives is dropped */
+    void *user_ctx;
+};
+
+static inline int path_send(struct path *p, const uint8_t *buf, size_t len,
+                            size_t segment_len)
+{
+    return p->ops->send(p, buf, len, segment_len);
+}
+
+static inline void path_deliver(struct path *p, const uint8_t *buf, size_t len,
+                                size_t segment_len)
+{
+    if (p->user != NULL)
+        p->user->on_packets(p->user_ctx, p, buf, len, segment_len);
+}
+
+static inline void path_writable(struct path *p)
+{
+    if (p->user != NULL)
+        p->user->on_writable(p->user_ctx, p);
+}
+
+#endif

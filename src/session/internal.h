@@ -1,0 +1,126 @@
+/* What the files of session/ share, and nobody else may include. */
+#ifndef POSTERN_SESSION_INTERNAL_H
+#define POSTERN_SESSION_INTERNAL_H
+
+#include <gnutls/gnutls.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+#include <ngtcp2/ngtcp2_crypto_gnutls.h>
+
+#include "core/keepalive.h"
+#include "core/liveness.h"
+#include "session/session.h"
+
+enum {
+    SESSION_PATHS_MAX = 12,
+    SESSION_CID_LEN = 8,
+    PACKET_MAX = 16384,
+    UDP_BATCH_MAX = 63 * 1024,      /* one UDP_SEGMENT send */
+    STREAM_BATCH_MAX = 256 * 1024,  /* one writev on a stream path */
+    BATCH_BYTES = STREAM_BATCH_MAX + PACKET_MAX,
+    ROUND_BYTES_MAX = 1024 * 1024,  /* sent before other events get a turn */
+    META_QUEUE_MAX = 64 * 1024,
+    STREAM_HASH = 64,
+};
+
+struct datagram {
+    struct datagram *next;
+    size_t len;
+    uint8_t data[];
+};
+
+/* A batch that a path did not take. */
+struct pending {
+    struct path *path;
+    uint8_t *buf;
+    size_t len, segment_len;
+};
+
+struct stream {
+    struct session *session;
+    int64_t id;
+    struct stream *next, *prev; /* all streams of the session */
+    struct stream *ready_next;  /* has something to send */
+    struct stream *touched_next;
+    struct stream *hash_next;
+    const struct stream_events *events;
+    void *ctx;
+    struct chain out;
+    uint64_t sent;       /* offset after what QUIC took */
+    uint64_t uncredited; /* delivered bytes for which no credit was given back yet */
+    bool fin, fin_sent, ready, blocked, touched, room_told, gone;
+};
+
+struct session {
+    struct session_env *env;
+    const struct session_events *events;
+    void *ctx;
+    bool is_client, open, confirmed, closed, busy, freed, auth_failed, paced;
+    uint8_t peer[KEY_LEN];
+    ngtcp2_conn *conn;
+    ngtcp2_crypto_conn_ref ref;
+    gnutls_session_t tls;
+    int timer_fd;
+    uv_poll_t *timer;      /* own allocation, closes later than the session */
+    uv_idle_t *idle; /* runs once after a touch, before the loop waits; the same */
+    uint64_t armed_ns;
+    struct path *paths[SESSION_PATHS_MAX];
+    struct path *current; /* where packets go; NULL when it is gone */
+    struct path *wanted;  /* asked for, not proven by QUIC yet */
+    uint64_t wanted_ns;
+    struct liveness live;
+    struct keepalive keep;
+    uint64_t keepalive_us; /* 0: off */
+    bool told_open, told_dead;
+    unsigned path_count;
+    struct stream *streams, *ready_head, *ready_tail, *touched;
+    struct stream *by_id[STREAM_HASH];
+    unsigned stream_count;
+    struct stream *meta;
+    struct chain meta_in;
+    struct datagram *dgram_head, *dgram_tail;
+    unsigned dgram_count;
+    struct pending pending;
+    int fail_err; /* told by on_close from the loop */
+    char fail_why[128];
+    uint64_t sent_bytes, received_bytes, heard_us;
+    bool probe_wanted;
+};
+
+/* Addresses that stand for paths inside ngtcp2: the path's id, nothing else. */
+struct path_name {
+    struct sockaddr_in6 sa;
+};
+void path_name_set(struct path_name *n, uint32_t id);
+ngtcp2_path path_name_path(struct path_name *n);
+struct path *session_find_path(struct session *s, const ngtcp2_path *p);
+
+/* quic.c */
+int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
+               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t path_id,
+               uint32_t rtt_hint_us);
+
+/* output.c: everything that leaves */
+void output_run(struct session *s);
+void output_flush_pending(struct session *s);
+void output_drop_path(struct session *s, struct path *p);
+void output_close(struct session *s, uint64_t code, const char *reason);
+
+/* session.c */
+void session_fail(struct session *s, int err, const char *why);
+void session_touch(struct session *s); /* something may be ready to send */
+
+/* meta.c */
+void meta_deliver(struct session *s); /* whole messages that arrived */
+
+/* stream.c */
+struct stream *stream_new(struct session *s, int64_t id);
+void stream_mark_ready(struct stream *st);
+void stream_drop(struct stream *st, uint64_t code);
+void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
+void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
+void stream_flush_touched(struct session *s);
+struct stream *stream_pop_ready(struct session *s);
+void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
+
+#endif

@@ -1,0 +1,268 @@
+/*
+ * Everything that leaves a session: packets are written side by side into one buffer
+ * and handed to the path in batches, so that one system call carries many. Once a
+ * loop round, however many streams became ready in it.
+ */
+#include "session/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct batch {
+    struct path *path; /* NULL: packets for a path that is gone; they are dropped */
+    bool any;
+    size_t len, segment_len;
+};
+
+/* Keeps what the path did not take. POSTERN_ERR_AGAIN when it was kept. */
+static int keep_pending(struct session *s, const struct batch *b)
+{
+    struct pending *k = &s->pending;
+    k->buf = malloc(b->len);
+    if (k->buf == NULL)
+        return 0; /* as if the network lost it */
+    memcpy(k->buf, s->env->batch, b->len);
+    k->len = b->len;
+    k->segment_len = b->segment_len;
+    k->path = b->path;
+    return POSTERN_ERR_AGAIN;
+}
+
+static int batch_send(struct session *s, struct batch *b)
+{
+    int rc = 0;
+    if (b->len > 0 && b->path != NULL) {
+        s->sent_bytes += b->len;
+        rc = path_send(b->path, s->env->batch, b->len, b->segment_len);
+        if (rc == POSTERN_ERR_AGAIN)
+            rc = keep_pending(s, b);
+    }
+    *b = (struct batch){0};
+    return rc == POSTERN_ERR_AGAIN ? rc : 0;
+}
+
+void output_flush_pending(struct session *s)
+{
+    struct pending *k = &s->pending;
+    if (k->buf == NULL)
+        return;
+    if (path_send(k->path, k->buf, k->len, k->segment_len) == POSTERN_ERR_AGAIN)
+        return;
+    free(k->buf);
+    *k = (struct pending){0};
+}
+
+void output_drop_path(struct session *s, struct path *p)
+{
+    if (s->pending.path == p) {
+        free(s->pending.buf);
+        s->pending = (struct pending){0};
+    }
+}
+
+/*
+ * Adds the packet of `n` bytes that stands at the end of the batch. Packets of one
+ * batch go the same way and have the same size, but for a shorter last one.
+ */
+static int batch_add(struct session *s, struct batch *b, struct path *p, size_t n)
+{
+    uint8_t *packet = s->env->batch + b->len;
+    if (b->any && (p != b->path || n > b->segment_len)) {
+        int rc = batch_send(s, b);
+        memmove(s->env->batch, packet, n);
+        if (rc != 0) { /* blocked: the packet counts as lost, QUIC sends it again */
+            return rc;
+        }
+    }
+    if (!b->any)
+        *b = (struct batch){.path = p, .any = true, .segment_len = n};
+    b->len += n;
+    size_t max = p != NULL && p->stream ? STREAM_BATCH_MAX : UDP_BATCH_MAX;
+    size_t count_max = p != NULL && p->stream ? SIZE_MAX : 64;
+    if (n < b->segment_len || b->len + b->segment_len > max ||
+        b->len / b->segment_len >= count_max)
+        return batch_send(s, b);
+    return 0;
+}
+
+static void drop_datagram(struct session *s)
+{
+    struct datagram *d = s->dgram_head;
+    s->dgram_head = d->next;
+    if (s->dgram_head == NULL)
+        s->dgram_tail = NULL;
+    s->dgram_count--;
+    free(d);
+}
+
+static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t *dest,
+                                   uint64_t ts)
+{
+    struct datagram *d = s->dgram_head;
+    int accepted = 0;
+    ngtcp2_pkt_info pi;
+    ngtcp2_ssize n = ngtcp2_conn_write_datagram(
+        s->conn, path, &pi, dest, PACKET_MAX, &accepted, NGTCP2_WRITE_DATAGRAM_FLAG_MORE,
+        0, d->data, d->len, ts);
+    if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
+        n == NGTCP2_ERR_INVALID_STATE)
+        drop_datagram(s); /* taken, or the peer cannot take it at this size */
+    if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
+        return NGTCP2_ERR_WRITE_MORE;
+    if (n == 0 && accepted == 0 && s->dgram_head == d &&
+        d->len + 64 > ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn)) {
+        drop_datagram(s); /* the path's MTU shrank under it */
+        return NGTCP2_ERR_WRITE_MORE;
+    }
+    return n;
+}
+
+static ngtcp2_ssize write_stream(struct session *s, struct stream *st, ngtcp2_path *path,
+                                 uint8_t *dest, uint64_t ts)
+{
+    struct iovec iov[8];
+    ngtcp2_vec vec[8];
+    ngtcp2_ssize taken = -1;
+    ngtcp2_pkt_info pi;
+    uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE;
+    size_t count = 0;
+    int64_t id = -1;
+    if (st != NULL) {
+        id = st->id;
+        count = chain_peek(&st->out, st->sent, iov, 8);
+        uint64_t covered = st->sent;
+        for (size_t i = 0; i < count; i++) {
+            vec[i] = (ngtcp2_vec){iov[i].iov_base, iov[i].iov_len};
+            covered += iov[i].iov_len;
+        }
+        if (st->fin && covered == st->out.end)
+            flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
+    }
+    ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, PACKET_MAX,
+                                               &taken, flags, id, vec, count, ts);
+    if (st != NULL && taken >= 0) {
+        st->sent += (uint64_t)taken;
+        if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
+            st->fin_sent = true;
+        liveness_on_activity(&s->live);
+    }
+    return n;
+}
+
+static bool has_more(const struct stream *st)
+{
+    return st->sent < st->out.end || (st->fin && !st->fin_sent);
+}
+
+/*
+ * One step of writing: 1 a packet of *out_len bytes stands at `dest`, 0 nothing can be
+ * sent now, POSTERN_ERR_AGAIN go on, else dead.
+ */
+static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint64_t ts,
+                      size_t *out_len)
+{
+    struct stream *st = NULL;
+    ngtcp2_ssize n;
+    if (s->dgram_head != NULL && s->open) {
+        n = write_datagram(s, path, dest, ts);
+    } else {
+        if (s->ready_head != NULL && ngtcp2_conn_get_max_data_left(s->conn) > 0)
+            st = stream_pop_ready(s);
+        else if (s->ready_head != NULL && s->ready_head->sent == s->ready_head->out.end)
+            st = stream_pop_ready(s); /* only its FIN: needs no credit */
+        n = write_stream(s, st, path, dest, ts);
+    }
+    if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
+        n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND && has_more(st))
+        stream_mark_ready(st);
+    if (n > 0) {
+        *out_len = (size_t)n;
+        return 1;
+    }
+    switch (n) {
+    case 0: return 0;
+    case NGTCP2_ERR_WRITE_MORE: return POSTERN_ERR_AGAIN;
+    case NGTCP2_ERR_STREAM_DATA_BLOCKED: st->blocked = true; return POSTERN_ERR_AGAIN;
+    case NGTCP2_ERR_STREAM_SHUT_WR:
+    case NGTCP2_ERR_STREAM_NOT_FOUND: return POSTERN_ERR_AGAIN;
+    default: break;
+    }
+    session_fail(s, POSTERN_ERR_PROTO, ngtcp2_strerror((int)n));
+    return POSTERN_ERR_PROTO;
+}
+
+static uint64_t in_flight(const struct session *s)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    return info.bytes_in_flight;
+}
+
+static size_t round_budget(const struct session *s)
+{
+    size_t quantum = ngtcp2_conn_get_send_quantum(s->conn);
+    if (!s->paced)
+        return ROUND_BYTES_MAX;
+    return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
+}
+
+void output_run(struct session *s)
+{
+    struct batch b = {0};
+    ngtcp2_path_storage ps;
+    size_t round = 0, max;
+    if (s->conn == NULL || s->closed || s->fail_err != 0 || s->path_count == 0)
+        return;
+    output_flush_pending(s);
+    if (s->pending.buf != NULL)
+        return;
+    uint64_t ts = uv_hrtime(), before = in_flight(s);
+    if (s->probe_wanted && s->confirmed)
+        ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
+    max = round_budget(s);
+    bool blocked = false;
+    while (round < max && !blocked) {
+        size_t n = 0;
+        ngtcp2_path_storage_zero(&ps);
+        int rc = write_step(s, &ps.path, s->env->batch + b.len, ts, &n);
+        if (rc == POSTERN_ERR_AGAIN)
+            continue;
+        if (rc <= 0)
+            break;
+        round += n;
+        blocked = batch_add(s, &b, session_find_path(s, &ps.path), n) != 0;
+    }
+    if (s->probe_wanted && s->confirmed) {
+        ngtcp2_conn_set_keep_alive_timeout(s->conn, 0);
+        s->probe_wanted = false;
+    }
+    if (!blocked)
+        blocked = batch_send(s, &b) != 0;
+    if (s->fail_err != 0)
+        return;
+    if (round > 0)
+        keepalive_on_sent(&s->keep, ts / 1000);
+    if (in_flight(s) > before)
+        liveness_on_sent(&s->live, ts / 1000);
+    if (s->paced)
+        ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
+    else if (round >= max && !blocked)
+        session_touch(s); /* more is ready; others get their turn first */
+}
+
+void output_close(struct session *s, uint64_t code, const char *reason)
+{
+    ngtcp2_path_storage ps;
+    ngtcp2_pkt_info pi;
+    ngtcp2_ccerr err;
+    if (s->conn == NULL || s->current == NULL ||
+        ngtcp2_conn_in_closing_period(s->conn) || ngtcp2_conn_in_draining_period(s->conn))
+        return;
+    ngtcp2_path_storage_zero(&ps);
+    ngtcp2_ccerr_set_application_error(&err, code, (const uint8_t *)reason,
+                                       strlen(reason));
+    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(
+        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, uv_hrtime());
+    if (n > 0)
+        (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
+}

@@ -1,0 +1,384 @@
+/*
+ * Bytes between a stream and a socket. Reads with readv(2) straight into the stream's
+ * queue; writes what arrived once all packets of a round were read. Does not know what
+ * the first messages say nor who owns the socket's other end.
+ */
+#include "session/pump.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/proto.h"
+
+enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512 };
+
+struct pump {
+    struct stream *stream; /* NULL once QUIC has closed it */
+    struct session_env *env;
+    const struct pump_events *events;
+    void *ctx;
+    int fd;
+    uv_poll_t *poll;   /* own allocation, closes later than the pump */
+    int polled;        /* events that the poll waits for */
+    struct chain in;   /* arrived, not taken by the socket yet */
+    bool header_done;  /* the peer's first message was handed up */
+    bool peer_fin;     /* all that the peer sends has arrived */
+    bool local_eof;    /* the socket's end was passed on */
+    bool local_shut;   /* the peer's end was passed on to the socket */
+    bool want_write, readable, aborted, ended, datagrams;
+    uint64_t code;
+    struct pump_stats stats;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void socket_close(struct pump *p, bool reset)
+{
+    if (p->poll != NULL) {
+        (void)uv_poll_stop(p->poll);
+        p->poll->data = NULL;
+        uv_close((uv_handle_t *)p->poll, free_handle);
+        p->poll = NULL;
+    }
+    if (p->fd >= 0) {
+        struct linger hard = {.l_onoff = 1, .l_linger = 0};
+        if (reset) /* close sends RST: the application sees what the peer's saw */
+            (void)setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        close(p->fd);
+        p->fd = -1;
+    }
+}
+
+static void poll_update(struct pump *p)
+{
+    int want = 0;
+    if (p->poll == NULL)
+        return;
+    if (!p->local_eof && !p->readable && p->stream != NULL)
+        want |= UV_READABLE;
+    if (p->want_write)
+        want |= UV_WRITABLE;
+    if (want == p->polled)
+        return;
+    p->polled = want;
+    if (want == 0)
+        (void)uv_poll_stop(p->poll);
+    else
+        (void)uv_poll_start(p->poll, want, on_poll);
+}
+
+/* Frees the pump when nothing is left to do. Returns true when it is gone. */
+static bool settle(struct pump *p)
+{
+    bool socket_done = p->fd < 0 || p->aborted || (p->local_shut && p->stream == NULL);
+    if (p->ended || p->stream != NULL || !socket_done) {
+        poll_update(p);
+        return false;
+    }
+    p->ended = true;
+    socket_close(p, p->aborted);
+    chain_fini(&p->in);
+    p->events->on_end(p->ctx, p, p->code);
+    free(p);
+    return true;
+}
+
+static void break_both(struct pump *p, uint64_t code)
+{
+    if (p->aborted)
+        return;
+    p->aborted = true;
+    p->code = code;
+    socket_close(p, true);
+    chain_fini(&p->in);
+    if (p->stream != NULL)
+        stream_reset(p->stream, code);
+}
+
+/* Socket to stream. `readable` stays set while the socket has more than we may take. */
+static void read_socket(struct pump *p)
+{
+    struct iovec iov[READ_BLOCKS];
+    while (p->readable && !p->local_eof && p->stream != NULL && p->fd >= 0) {
+        size_t room = stream_room(p->stream);
+        if (room < CHAIN_BLOCK_BYTES / 4)
+            return; /* on_room comes back here */
+        size_t count = stream_reserve(p->stream, iov, READ_BLOCKS);
+        size_t offered = 0;
+        for (size_t i = 0; i < count; i++)
+            offered += iov[i].iov_len;
+        ssize_t n = readv(p->fd, iov, (int)count);
+        int err = errno;
+        stream_commit(p->stream, n > 0 ? (size_t)n : 0);
+        if (n > 0) {
+            p->stats.to_peer_bytes += (uint64_t)n;
+            if ((size_t)n < offered)
+                p->readable = false;
+        } else if (n == 0) {
+            p->local_eof = true;
+            p->readable = false;
+            stream_finish(p->stream);
+        } else if (err == EAGAIN || err == EINTR) {
+            p->readable = false;
+        } else {
+            break_both(p, SESSION_RESET_BY_APP);
+        }
+    }
+}
+
+/* Stream to socket. */
+static void write_socket(struct pump *p)
+{
+    struct iovec iov[WRITE_BLOCKS];
+    p->want_write = false;
+    while (p->fd >= 0 && p->in.end > p->in.start) {
+        size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
+        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
+        ssize_t n = sendmsg(p->fd, &msg, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            p->want_write = true;
+            return;
+        }
+        if (n < 0) {
+            break_both(p, SESSION_RESET_BY_APP);
+            return;
+        }
+        chain_release(&p->in, p->in.start + (uint64_t)n);
+        p->stats.from_peer_bytes += (uint64_t)n;
+        if (p->stream != NULL)
+            stream_consumed(p->stream, (size_t)n);
+    }
+    if (p->fd >= 0 && p->peer_fin && !p->local_shut) {
+        p->local_shut = true;
+        (void)shutdown(p->fd, SHUT_WR);
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct pump *p = poll->data;
+    if (p == NULL)
+        return;
+    if (status < 0) {
+        break_both(p, SESSION_RESET_BY_APP);
+    } else {
+        if (events & UV_WRITABLE)
+            write_socket(p);
+        if (events & UV_READABLE) {
+            p->readable = true;
+            read_socket(p);
+        }
+    }
+    (void)settle(p);
+}
+
+/* ---------------------------------------------------------------- stream events */
+
+/* Cuts the first message off what arrived. */
+static void take_header(struct pump *p)
+{
+    uint8_t buf[PROTO_FRAME_HEADER + HEADER_MAX];
+    struct iovec iov[2];
+    size_t have = 0;
+    size_t count = chain_peek(&p->in, p->in.start, iov, 2);
+    for (size_t i = 0; i < count && have < sizeof(buf); i++) {
+        size_t n = iov[i].iov_len < sizeof(buf) - have ? iov[i].iov_len : sizeof(buf) - have;
+        memcpy(buf + have, iov[i].iov_base, n);
+        have += n;
+    }
+    int n = proto_frame_size(buf, have, HEADER_MAX);
+    if (n == 0 && !p->peer_fin)
+        return;
+    if (n <= 0) {
+        break_both(p, STREAM_LIMIT);
+        return;
+    }
+    chain_release(&p->in, p->in.start + (uint64_t)n);
+    if (p->stream != NULL)
+        stream_consumed(p->stream, (size_t)n);
+    p->header_done = true;
+    p->events->on_header(p->ctx, p, buf + PROTO_FRAME_HEADER,
+                         (size_t)n - PROTO_FRAME_HEADER);
+}
+
+static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
+{
+    struct pump *p = ctx;
+    p->peer_fin = p->peer_fin || fin;
+    if (p->aborted) {
+        stream_consumed(p->stream, len);
+        return;
+    }
+    if (chain_append(&p->in, data, len) != 0)
+        break_both(p, STREAM_LIMIT);
+}
+
+static void on_flush(void *ctx)
+{
+    struct pump *p = ctx;
+    if (!p->header_done && !p->aborted && (p->in.end > p->in.start || p->peer_fin))
+        take_header(p);
+    if (p->fd >= 0 && !p->want_write)
+        write_socket(p);
+    (void)settle(p);
+}
+
+static void on_datagram(void *ctx, const uint8_t *data, size_t len)
+{
+    struct pump *p = ctx;
+    if (p->events->on_datagram != NULL)
+        p->events->on_datagram(p->ctx, p, data, len);
+}
+
+static void on_reset(void *ctx, uint64_t code)
+{
+    break_both(ctx, code != 0 ? code : SESSION_RESET_BY_APP);
+}
+
+static void on_room(void *ctx)
+{
+    struct pump *p = ctx;
+    if (p->readable)
+        read_socket(p);
+    poll_update(p);
+}
+
+static void on_close(void *ctx, uint64_t code)
+{
+    struct pump *p = ctx;
+    p->stream = NULL;
+    if (!p->peer_fin && !p->aborted) { /* the session ended under it */
+        p->aborted = true;
+        p->code = code != 0 ? code : STREAM_UNREACHABLE;
+        socket_close(p, true);
+    }
+    (void)settle(p);
+}
+
+static const struct stream_events stream_events = {
+    .on_data = on_data,
+    .on_flush = on_flush,
+    .on_datagram = on_datagram,
+    .on_reset = on_reset,
+    .on_stop = on_reset,
+    .on_room = on_room,
+    .on_close = on_close,
+};
+
+/* ------------------------------------------------------------------------- calls */
+
+static struct pump *pump_new(struct session_env *env, const struct pump_events *events,
+                             void *ctx)
+{
+    struct pump *p = calloc(1, sizeof(*p));
+    if (p == NULL)
+        return NULL;
+    p->env = env;
+    p->events = events;
+    p->ctx = ctx;
+    p->fd = -1;
+    chain_init(&p->in, &env->pool);
+    return p;
+}
+
+int pump_open(struct pump **out, struct session *s, const struct pump_events *events,
+              void *ctx, const uint8_t *header, size_t len)
+{
+    struct pump *p = pump_new(session_env_of(s), events, ctx);
+    if (p == NULL)
+        return POSTERN_ERR_NOMEM;
+    int rc = stream_open(s, &p->stream, &stream_events, p);
+    if (rc == 0)
+        rc = stream_write(p->stream, header, len);
+    if (rc != 0) {
+        if (p->stream != NULL) {
+            stream_accept(p->stream, NULL, NULL);
+            stream_reset(p->stream, STREAM_LIMIT);
+        }
+        free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+int pump_accept(struct pump **out, struct stream *st, const struct pump_events *events,
+                void *ctx)
+{
+    struct pump *p = pump_new(session_env_of(stream_session(st)), events, ctx);
+    if (p == NULL)
+        return POSTERN_ERR_NOMEM;
+    p->stream = st;
+    stream_accept(st, &stream_events, p);
+    *out = p;
+    return 0;
+}
+
+void pump_set_user(struct pump *p, const struct pump_events *events, void *ctx)
+{
+    p->events = events;
+    p->ctx = ctx;
+}
+
+int pump_send_header(struct pump *p, const uint8_t *frame, size_t len)
+{
+    return p->stream != NULL ? stream_write(p->stream, frame, len) : POSTERN_ERR_CLOSED;
+}
+
+int pump_attach(struct pump *p, int fd)
+{
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    if (p->stream == NULL || p->aborted || poll == NULL ||
+        uv_poll_init(p->env->loop, poll, fd) != 0) {
+        free(poll);
+        close(fd);
+        return p->stream == NULL || p->aborted ? POSTERN_ERR_CLOSED : POSTERN_ERR_IO;
+    }
+    poll->data = p;
+    p->poll = poll;
+    p->fd = fd;
+    p->readable = true; /* a first look costs one system call and saves a round */
+    if (p->header_done)
+        write_socket(p);
+    read_socket(p);
+    poll_update(p);
+    return 0;
+}
+
+int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
+{
+    return p->stream != NULL ? stream_send_datagram(p->stream, data, len)
+                             : POSTERN_ERR_CLOSED;
+}
+
+size_t pump_datagram_max(const struct pump *p)
+{
+    return p->stream != NULL ? stream_datagram_max(p->stream) : 0;
+}
+
+void pump_finish(struct pump *p)
+{
+    p->local_eof = true;
+    if (p->stream != NULL)
+        stream_finish(p->stream);
+}
+
+void pump_abort(struct pump *p, uint64_t code)
+{
+    break_both(p, code);
+}
+
+struct pump_stats pump_stats(const struct pump *p)
+{
+    return p->stats;
+}

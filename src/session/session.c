@@ -1,0 +1,618 @@
+/*
+ * The life of a session: made, fed with packets, timed, moved from path to path,
+ * ended. Events that may free the session are told from the loop, never from inside
+ * ngtcp2.
+ */
+#include "session/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "core/wire.h"
+#include "io/identity.h"
+
+static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
+                       size_t segment_len);
+static void on_writable(void *ctx, struct path *p);
+
+static const struct path_user path_user = {on_packets, on_writable};
+
+int session_env_init(struct session_env *env, uv_loop_t *loop, const struct keypair *own)
+{
+    *env = (struct session_env){.loop = loop, .own = own};
+    env->batch = malloc(BATCH_BYTES);
+    if (env->batch == NULL)
+        return POSTERN_ERR_NOMEM;
+    int rc = identity_credentials(&env->cred, own);
+    if (rc != 0) {
+        free(env->batch);
+        env->batch = NULL;
+    }
+    return rc;
+}
+
+void session_env_fini(struct session_env *env)
+{
+    if (env->cred != NULL)
+        gnutls_certificate_free_credentials(env->cred);
+    env->cred = NULL;
+    free(env->batch);
+    env->batch = NULL;
+    chain_pool_fini(&env->pool);
+}
+
+void path_name_set(struct path_name *n, uint32_t id)
+{
+    memset(n, 0, sizeof(*n));
+    n->sa.sin6_family = AF_INET6;
+    n->sa.sin6_port = 1;
+    n->sa.sin6_addr.s6_addr[0] = 0xfd;
+    for (int i = 0; i < 4; i++)
+        n->sa.sin6_addr.s6_addr[12 + i] = (uint8_t)(id >> (24 - 8 * i));
+}
+
+ngtcp2_path path_name_path(struct path_name *n)
+{
+    ngtcp2_addr a = {.addr = (ngtcp2_sockaddr *)&n->sa, .addrlen = sizeof(n->sa)};
+    return (ngtcp2_path){.local = a, .remote = a};
+}
+
+struct path *session_find_path(struct session *s, const ngtcp2_path *p)
+{
+    if (p->remote.addrlen != sizeof(struct sockaddr_in6))
+        return s->current;
+    const struct sockaddr_in6 *sa = (const void *)p->remote.addr;
+    uint32_t id = 0;
+    for (int i = 0; i < 4; i++)
+        id = id << 8 | sa->sin6_addr.s6_addr[12 + i];
+    for (int i = 0; i < SESSION_PATHS_MAX; i++)
+        if (s->paths[i] != NULL && s->paths[i]->id == id)
+            return s->paths[i];
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- the loop round */
+
+void session_touch(struct session *s);
+
+void session_fail(struct session *s, int err, const char *why)
+{
+    if (s->fail_err != 0)
+        return;
+    s->fail_err = err;
+    (void)snprintf(s->fail_why, sizeof(s->fail_why), "%s", why);
+    session_touch(s);
+}
+
+static void update_current(struct session *s)
+{
+    struct path *p = session_find_path(s, ngtcp2_conn_get_path(s->conn));
+    if (p == s->current)
+        return;
+    s->current = p;
+    if (p == NULL)
+        return;
+    uint64_t now_us = uv_hrtime() / 1000;
+    if (s->wanted == p)
+        s->wanted = NULL;
+    s->told_dead = false;
+    liveness_init(&s->live, now_us);
+    liveness_set_streams(&s->live, session_stream_count(s));
+    s->events->on_path(s->ctx, p);
+}
+
+/* Client: asks QUIC for the path that is wanted, when it can be asked. */
+static void pursue_wanted(struct session *s)
+{
+    struct path_name name;
+    struct path *p = s->wanted;
+    if (p == NULL || !s->confirmed || s->closed)
+        return;
+    if (s->wanted_ns == UINT64_MAX) {
+        s->wanted = NULL;
+        s->events->on_path_failed(s->ctx, p);
+        return;
+    }
+    if (s->wanted_ns != 0)
+        return; /* validation is under way */
+    path_name_set(&name, p->id);
+    ngtcp2_path path = path_name_path(&name);
+    uint64_t ts = uv_hrtime();
+    bool at_once = s->current == NULL || s->told_dead;
+    int rc = at_once ? ngtcp2_conn_initiate_immediate_migration(s->conn, &path, ts)
+                     : ngtcp2_conn_initiate_migration(s->conn, &path, ts);
+    if (rc == 0) {
+        s->wanted_ns = ts;
+        if (at_once)
+            s->probe_wanted = true;
+    } else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) {
+        s->wanted_ns = UINT64_MAX;
+        session_touch(s);
+    }
+}
+
+static void arm_timer(struct session *s)
+{
+    uint64_t now = uv_hrtime(), next = UINT64_MAX;
+    if (s->path_count > 0) {
+        next = ngtcp2_conn_get_expiry(s->conn);
+        if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
+            next = now + 5 * NGTCP2_MILLISECONDS; /* the path is full */
+        uint64_t live = liveness_deadline_us(&s->live);
+        if (!s->told_dead && live < next / 1000)
+            next = live * 1000;
+        uint64_t keep = s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
+        if (keep < next / 1000)
+            next = keep * 1000;
+    }
+    if (next == UINT64_MAX || (s->armed_ns != 0 && s->armed_ns <= next))
+        return; /* an earlier wake-up looks again */
+    if (next <= now)
+        next = now + 1000;
+    struct itimerspec its = {.it_value = {(time_t)(next / 1000000000u),
+                                          (long)(next % 1000000000u)}};
+    (void)timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+    s->armed_ns = next;
+}
+
+static void destroy(struct session *s);
+
+static void leave(struct session *s)
+{
+    s->busy = false;
+    if (s->freed)
+        destroy(s);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    struct session *s = idle->data;
+    (void)uv_idle_stop(idle);
+    if (s == NULL || s->freed || s->closed)
+        return;
+    s->busy = true;
+    if (s->open && !s->told_open && s->fail_err == 0) {
+        s->told_open = true;
+        s->events->on_open(s->ctx);
+    }
+    if (!s->freed && s->fail_err == 0)
+        pursue_wanted(s);
+    if (!s->freed && !s->closed && s->fail_err == 0) {
+        output_run(s);
+        update_current(s);
+    }
+    if (!s->freed && !s->closed && s->fail_err != 0) {
+        s->closed = true;
+        s->events->on_close(s->ctx, s->fail_err, s->fail_why);
+    } else if (!s->freed && !s->closed) {
+        arm_timer(s);
+    }
+    leave(s);
+}
+
+void session_touch(struct session *s)
+{
+    if (s->idle != NULL && !s->closed)
+        (void)uv_idle_start(s->idle, on_idle);
+}
+
+/* ---------------------------------------------------------------------- timers */
+
+static void check_liveness(struct session *s, uint64_t now_us)
+{
+    if (s->current == NULL || s->told_dead || !s->open)
+        return;
+    switch (liveness_check(&s->live, now_us)) {
+    case LIVENESS_FINE: break;
+    case LIVENESS_PING: session_probe(s); break;
+    case LIVENESS_DEAD:
+        s->told_dead = true;
+        keepalive_on_dead(&s->keep);
+        s->events->on_path_dead(s->ctx, s->current, now_us - s->heard_us);
+        break;
+    }
+}
+
+static void on_timer(uv_poll_t *poll, int status, int events)
+{
+    struct session *s = poll->data;
+    uint64_t count;
+    (void)status, (void)events;
+    if (s == NULL || s->closed)
+        return;
+    (void)!read(s->timer_fd, &count, sizeof(count));
+    s->armed_ns = 0;
+    s->busy = true;
+    uint64_t now = uv_hrtime();
+    if (s->path_count > 0 && ngtcp2_conn_get_expiry(s->conn) <= now) {
+        int rc = ngtcp2_conn_handle_expiry(s->conn, now);
+        if (rc != 0)
+            session_fail(s,
+                         rc == NGTCP2_ERR_HANDSHAKE_TIMEOUT ? POSTERN_ERR_TIMEOUT
+                                                            : POSTERN_ERR_CLOSED,
+                         "the other device did not answer the handshake");
+    }
+    if (s->fail_err == 0 && s->keepalive_us != 0 && s->path_count > 0 &&
+        keepalive_due(&s->keep, now / 1000)) {
+        liveness_suspect(&s->live);
+    }
+    if (s->fail_err == 0)
+        check_liveness(s, now / 1000);
+    if (!s->freed)
+        session_touch(s);
+    leave(s);
+}
+
+/* ---------------------------------------------------------------------- packets */
+
+static void on_read_error(struct session *s, int rc)
+{
+    if (rc == NGTCP2_ERR_DRAINING) {
+        const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(s->conn);
+        bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT && e->error_code >= 0x100 &&
+                      e->error_code < 0x200;
+        char why[128];
+        if (crypto)
+            (void)snprintf(why, sizeof(why), "the other device did not accept our key");
+        else
+            (void)snprintf(why, sizeof(why), "%.*s",
+                           e->reasonlen > 0 ? (int)e->reasonlen : 26,
+                           e->reasonlen > 0 ? (const char *)e->reason
+                                            : "ended by the other device");
+        session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
+        return;
+    }
+    if (s->auth_failed) {
+        session_fail(s, POSTERN_ERR_KEY,
+                     "the other device holds another key than expected");
+        return;
+    }
+    session_fail(s, POSTERN_ERR_PROTO, ngtcp2_strerror(rc));
+}
+
+/* Tells the peer why, as QUIC wants it, before the session fails. */
+static void send_connection_error(struct session *s, int rc)
+{
+    ngtcp2_path_storage ps;
+    ngtcp2_pkt_info pi;
+    ngtcp2_ccerr err;
+    ngtcp2_path_storage_zero(&ps);
+    if (rc == NGTCP2_ERR_CRYPTO)
+        ngtcp2_ccerr_set_tls_alert(&err, ngtcp2_conn_get_tls_alert(s->conn), NULL, 0);
+    else
+        ngtcp2_ccerr_set_liberr(&err, rc, NULL, 0);
+    ngtcp2_ssize n = ngtcp2_conn_write_connection_close(
+        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, uv_hrtime());
+    if (n > 0 && s->current != NULL)
+        (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
+}
+
+static void note_received(struct session *s, struct path *p, size_t len, uint64_t now_us)
+{
+    ngtcp2_conn_info info;
+    uint64_t silent_us = now_us - s->heard_us;
+    s->received_bytes += len;
+    s->heard_us = now_us;
+    keepalive_on_received(&s->keep, now_us);
+    if (p != s->current)
+        return;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    liveness_on_rtt(&s->live, (uint32_t)(info.smoothed_rtt / 1000),
+                    (uint32_t)(info.rttvar / 1000));
+    liveness_on_received(&s->live, now_us);
+    if (s->told_dead) {
+        s->told_dead = false;
+        s->events->on_path_alive(s->ctx, p, silent_us);
+    }
+}
+
+static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
+                       size_t segment_len)
+{
+    struct session *s = ctx;
+    struct path_name name;
+    ngtcp2_pkt_info pi = {0};
+    if (s->closed || s->fail_err != 0 || segment_len == 0)
+        return;
+    path_name_set(&name, p->id);
+    ngtcp2_path path = path_name_path(&name);
+    uint64_t ts = uv_hrtime();
+    uint64_t decoded = 0;
+    s->busy = true;
+    for (size_t at = 0; at < len && s->fail_err == 0; at += segment_len) {
+        size_t n = len - at < segment_len ? len - at : segment_len;
+        int rc = ngtcp2_conn_read_pkt(s->conn, &path, &pi, buf + at, n, ts);
+        if (rc == 0) {
+            decoded += n;
+        } else {
+            if (rc != NGTCP2_ERR_DRAINING && rc != NGTCP2_ERR_DROP_CONN)
+                send_connection_error(s, rc);
+            on_read_error(s, rc);
+        }
+    }
+    if (s->fail_err == 0)
+        meta_deliver(s);
+    if (decoded > 0)
+        note_received(s, p, len, ts / 1000);
+    if (!s->freed)
+        stream_flush_touched(s);
+    if (!s->freed && s->fail_err == 0)
+        update_current(s);
+    if (!s->freed)
+        session_touch(s);
+    leave(s);
+}
+
+static void on_writable(void *ctx, struct path *p)
+{
+    struct session *s = ctx;
+    (void)p;
+    output_flush_pending(s);
+    session_touch(s);
+}
+
+/* ------------------------------------------------------------------- life cycle */
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void destroy(struct session *s)
+{
+    for (int i = 0; i < SESSION_PATHS_MAX; i++)
+        if (s->paths[i] != NULL)
+            s->paths[i]->user = NULL;
+    while (s->streams != NULL)
+        stream_drop(s->streams, STREAM_UNREACHABLE);
+    while (s->dgram_head != NULL) {
+        struct datagram *d = s->dgram_head;
+        s->dgram_head = d->next;
+        free(d);
+    }
+    chain_fini(&s->meta_in);
+    free(s->pending.buf);
+    if (s->conn != NULL)
+        ngtcp2_conn_del(s->conn);
+    if (s->tls != NULL)
+        gnutls_deinit(s->tls);
+    if (s->timer != NULL) {
+        s->timer->data = NULL;
+        uv_close((uv_handle_t *)s->timer, free_handle);
+    }
+    if (s->idle != NULL) {
+        s->idle->data = NULL;
+        uv_close((uv_handle_t *)s->idle, free_handle);
+    }
+    if (s->timer_fd >= 0)
+        close(s->timer_fd);
+    free(s);
+}
+
+static struct session *session_new(const struct session_config *c,
+                                   const uint8_t peer[static KEY_LEN])
+{
+    struct session *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->env = c->env;
+    s->events = c->events;
+    s->ctx = c->ctx;
+    memcpy(s->peer, peer, KEY_LEN);
+    chain_init(&s->meta_in, &s->env->pool);
+    uint64_t now_us = uv_hrtime() / 1000;
+    s->heard_us = now_us;
+    liveness_init(&s->live, now_us);
+    keepalive_init(&s->keep, true, 0, now_us);
+    s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    s->timer = malloc(sizeof(*s->timer));
+    s->idle = malloc(sizeof(*s->idle));
+    if (s->timer_fd < 0 || s->timer == NULL || s->idle == NULL ||
+        uv_poll_init(s->env->loop, s->timer, s->timer_fd) != 0) {
+        free(s->timer);
+        free(s->idle);
+        s->timer = NULL;
+        s->idle = NULL;
+        destroy(s);
+        return NULL;
+    }
+    s->timer->data = s;
+    (void)uv_poll_start(s->timer, UV_READABLE, on_timer);
+    (void)uv_idle_init(s->env->loop, s->idle);
+    s->idle->data = s;
+    return s;
+}
+
+static void random_cid(ngtcp2_cid *cid, size_t len)
+{
+    cid->datalen = len;
+    randombytes_buf(cid->data, len);
+}
+
+int session_new_client(struct session **out, const struct session_config *c,
+                       const uint8_t host[static KEY_LEN], struct path *first)
+{
+    ngtcp2_cid dcid, scid;
+    struct session *s = session_new(c, host);
+    if (s == NULL)
+        return POSTERN_ERR_NOMEM;
+    s->is_client = true;
+    random_cid(&dcid, 18);
+    random_cid(&scid, SESSION_CID_LEN);
+    session_add_path(s, first);
+    s->current = first;
+    int rc = quic_setup(s, &dcid, &scid, NULL, NGTCP2_PROTO_VER_V1, first->id,
+                        c->rtt_hint_us);
+    if (rc != 0) {
+        destroy(s);
+        return rc;
+    }
+    session_touch(s);
+    *out = s;
+    return 0;
+}
+
+int session_new_server(struct session **out, const struct session_config *c,
+                       const uint8_t client[static KEY_LEN], struct path *first,
+                       const uint8_t *packet, size_t len)
+{
+    ngtcp2_pkt_hd hd;
+    ngtcp2_cid scid;
+    if (ngtcp2_accept(&hd, packet, len) != 0)
+        return POSTERN_ERR_PROTO;
+    struct session *s = session_new(c, client);
+    if (s == NULL)
+        return POSTERN_ERR_NOMEM;
+    keepalive_init(&s->keep, false, 0, s->heard_us);
+    random_cid(&scid, SESSION_CID_LEN);
+    session_add_path(s, first);
+    s->current = first;
+    int rc = quic_setup(s, &hd.scid, &scid, &hd.dcid, hd.version, first->id,
+                        c->rtt_hint_us);
+    if (rc != 0) {
+        destroy(s);
+        return rc;
+    }
+    on_packets(s, first, packet, len, len);
+    *out = s;
+    return 0;
+}
+
+void session_close(struct session *s, uint64_t code, const char *reason)
+{
+    if (s->closed)
+        return;
+    if (s->fail_err == 0)
+        output_close(s, code, reason);
+    s->closed = true;
+    (void)uv_idle_stop(s->idle);
+    (void)uv_poll_stop(s->timer);
+}
+
+void session_free(struct session *s)
+{
+    if (s == NULL || s->freed)
+        return;
+    session_close(s, 0, "closed");
+    s->freed = true;
+    if (!s->busy)
+        destroy(s);
+}
+
+/* ------------------------------------------------------------------------ paths */
+
+void session_add_path(struct session *s, struct path *p)
+{
+    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
+        if (s->paths[i] == p)
+            return;
+        if (s->paths[i] == NULL) {
+            s->paths[i] = p;
+            s->path_count++;
+            p->user = &path_user;
+            p->user_ctx = s;
+            return;
+        }
+    }
+}
+
+void session_use_path(struct session *s, struct path *p)
+{
+    session_add_path(s, p);
+    if (p == s->current || p == s->wanted)
+        return;
+    s->wanted = p;
+    s->wanted_ns = 0;
+    session_touch(s);
+}
+
+void session_remove_path(struct session *s, struct path *p)
+{
+    output_drop_path(s, p);
+    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
+        if (s->paths[i] == p) {
+            s->paths[i] = NULL;
+            s->path_count--;
+            p->user = NULL;
+        }
+    }
+    if (s->current == p)
+        s->current = NULL;
+    if (s->wanted == p)
+        s->wanted = NULL;
+}
+
+struct path *session_path(const struct session *s)
+{
+    return s->current;
+}
+
+/* ----------------------------------------------------------------------- status */
+
+struct session_env *session_env_of(const struct session *s)
+{
+    return s->env;
+}
+
+bool session_is_open(const struct session *s)
+{
+    return s->open && !s->closed && s->fail_err == 0;
+}
+
+const uint8_t *session_peer(const struct session *s)
+{
+    return s->peer;
+}
+
+uint32_t session_rtt_us(const struct session *s)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    return (uint32_t)(info.latest_rtt / 1000);
+}
+
+uint64_t session_bytes_sent(const struct session *s)
+{
+    return s->sent_bytes;
+}
+
+uint64_t session_bytes_received(const struct session *s)
+{
+    return s->received_bytes;
+}
+
+unsigned session_stream_count(const struct session *s)
+{
+    return s->stream_count - (s->meta != NULL ? 1 : 0);
+}
+
+uint64_t session_heard_us(const struct session *s)
+{
+    return s->heard_us;
+}
+
+void session_set_keepalive(struct session *s, uint64_t interval_us)
+{
+    s->keepalive_us = interval_us;
+    session_touch(s);
+}
+
+void session_probe(struct session *s)
+{
+    s->probe_wanted = true;
+    session_touch(s);
+}
+
+int session_exporter(struct session *s, uint8_t out[static 32])
+{
+    static const char label[] = "EXPORTER-postern-invite";
+    if (!s->open || gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0, NULL, 32,
+                                       (char *)out) != 0)
+        return POSTERN_ERR_INVALID;
+    return 0;
+}

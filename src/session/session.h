@@ -1,0 +1,157 @@
+/*
+ * A session: the end-to-end QUIC v1 connection of two devices (RFC 9000, 9001, 9221),
+ * both authenticated by device key, over whatever path stands. It outlives paths.
+ *
+ * The client chooses the path (QUIC lets only the client migrate, RFC 9000 section
+ * 9); the host follows. Streams carry TCP connections, datagrams carry UDP. Time is
+ * the loop's; nothing here opens a socket towards the network.
+ */
+#ifndef POSTERN_SESSION_SESSION_H
+#define POSTERN_SESSION_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <uv.h>
+
+#include "core/err.h"
+#include "core/key.h"
+#include "core/proto.h"
+#include "path/path.h"
+#include "session/chain.h"
+
+struct session;
+struct stream;
+
+/*
+ * Bounds. A stream keeps at most SESSION_STREAM_WINDOW_MAX bytes that arrived and
+ * that the application has not taken, and as many that it sent and that are not
+ * acknowledged, plus SESSION_UNSENT_MAX not sent yet; all streams together keep at
+ * most SESSION_WINDOW_MAX received bytes.
+ */
+#define SESSION_STREAM_WINDOW (512u * 1024)
+#define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)
+#define SESSION_WINDOW_MAX (16u * 1024 * 1024)
+#define SESSION_UNSENT_MAX (256u * 1024)
+#define SESSION_STREAMS_MAX 2048
+#define SESSION_DATAGRAMS_QUEUED_MAX 256
+#define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */
+
+/* What all sessions of one loop share. */
+struct session_env {
+    uv_loop_t *loop;
+    const struct keypair *own; /* borrowed */
+    struct gnutls_certificate_credentials_st *cred;
+    struct chain_pool pool;
+    uint8_t *batch; /* scratch for outgoing packets */
+};
+MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
+                                const struct keypair *own);
+void session_env_fini(struct session_env *env);
+
+struct session_events {
+    /* Host only, in the handshake: may the holder of this proven key come in? */
+    bool (*authorize)(void *ctx, const uint8_t peer[static KEY_LEN]);
+    /* The handshake is complete; streams may be opened. */
+    void (*on_open)(void *ctx);
+    /* The peer opened a stream; give it events with stream_accept() at once. */
+    void (*on_stream)(void *ctx, struct stream *st);
+    /* One message on the Meta stream. */
+    void (*on_meta)(void *ctx, const Meta *m);
+    /* Packets now travel on `p`. */
+    void (*on_path)(void *ctx, struct path *p);
+    /* `p` was asked for and did not carry packets to the peer and back. */
+    void (*on_path_failed)(void *ctx, struct path *p);
+    /* The path in use swallows packets (`silent_us` since anything arrived). */
+    void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
+    /* A packet of the peer arrived on `p` after a silence of `silent_us`. */
+    void (*on_path_alive)(void *ctx, struct path *p, uint64_t silent_us);
+    /* The session ended and says why; free it. Not called after session_close. */
+    void (*on_close)(void *ctx, int err, const char *why);
+};
+
+struct session_config {
+    struct session_env *env;
+    const struct session_events *events; /* borrowed */
+    void *ctx;
+    uint32_t rtt_hint_us; /* LAN or not: picks the congestion control; 0 unknown */
+};
+
+/* `host` is the key that the other end must prove. The first packet goes out on
+ * `first` from the loop. */
+MUST_CHECK int session_new_client(struct session **out, const struct session_config *c,
+                                  const uint8_t host[static KEY_LEN], struct path *first);
+/* `packet` is the client's first; POSTERN_ERR_PROTO when it is not one. */
+MUST_CHECK int session_new_server(struct session **out, const struct session_config *c,
+                                  const uint8_t client[static KEY_LEN],
+                                  struct path *first, const uint8_t *packet, size_t len);
+/* Tells the peer, with `code` and `reason`, on the path in use. No event follows. */
+void session_close(struct session *s, uint64_t code, const char *reason);
+/* Never inside stream events; inside session events is fine. NULL is fine. */
+void session_free(struct session *s);
+
+/* The session receives on `p` from now on (and becomes its user). */
+void session_add_path(struct session *s, struct path *p);
+/* Client: move to `p`; validated first when the current path still lives. */
+void session_use_path(struct session *s, struct path *p);
+/* `p` is gone; must be called before it is freed. */
+void session_remove_path(struct session *s, struct path *p);
+struct path *session_path(const struct session *s);
+
+struct session_env *session_env_of(const struct session *s);
+bool session_is_open(const struct session *s);
+const uint8_t *session_peer(const struct session *s);
+uint32_t session_rtt_us(const struct session *s);
+uint64_t session_bytes_sent(const struct session *s);
+uint64_t session_bytes_received(const struct session *s);
+unsigned session_stream_count(const struct session *s);
+/* Monotonic microseconds when a packet of the peer last arrived. */
+uint64_t session_heard_us(const struct session *s);
+/* A PING after each `interval_us` without packets; 0 switches it off. */
+void session_set_keepalive(struct session *s, uint64_t interval_us);
+/* Makes sure that something is sent that the peer must answer. */
+void session_probe(struct session *s);
+/* Sends one Meta message; bounded queue. */
+MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
+/* 32 bytes that only these two devices know, unique to this session (RFC 8446 7.5). */
+MUST_CHECK int session_exporter(struct session *s, uint8_t out[static 32]);
+
+/* ------------------------------------------------------------------- streams */
+struct stream_events {
+    /* Borrowed; copy it, then stream_consumed() when it has left for good. */
+    void (*on_data)(void *ctx, const uint8_t *data, size_t len, bool fin);
+    /* All packets of this round were read: a good moment to write(2). */
+    void (*on_flush)(void *ctx);
+    void (*on_datagram)(void *ctx, const uint8_t *data, size_t len); /* may be NULL */
+    /* The peer resets its direction, or asks us to stop sending. */
+    void (*on_reset)(void *ctx, uint64_t code);
+    void (*on_stop)(void *ctx, uint64_t code);
+    /* Bytes were acknowledged: stream_room() has grown. */
+    void (*on_room)(void *ctx);
+    /* The stream is gone and so is `st`. Called once, the last. */
+    void (*on_close)(void *ctx, uint64_t code);
+};
+
+/* POSTERN_ERR_LIMIT when the peer allows no more streams now. */
+MUST_CHECK int stream_open(struct session *s, struct stream **out,
+                           const struct stream_events *events, void *ctx);
+void stream_accept(struct stream *st, const struct stream_events *events, void *ctx);
+/* How many bytes may be queued now. */
+size_t stream_room(const struct stream *st);
+MUST_CHECK int stream_write(struct stream *st, const void *data, size_t len);
+/* Reading straight into the queue: reserve, readv(2), commit. */
+size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);
+void stream_commit(struct stream *st, size_t len);
+void stream_finish(struct stream *st);
+void stream_reset(struct stream *st, uint64_t code); /* both directions */
+/* The local application reads no more: asks the peer to stop. */
+void stream_stop(struct stream *st, uint64_t code);
+void stream_consumed(struct stream *st, size_t len);
+/* Largest datagram that fits on the path now, 0 when none does. */
+size_t stream_datagram_max(const struct stream *st);
+/* POSTERN_ERR_LIMIT: queue full or too large; the datagram is dropped, as UDP may. */
+MUST_CHECK int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len);
+struct session *stream_session(const struct stream *st);
+
+#endif

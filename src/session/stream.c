@@ -1,0 +1,343 @@
+/*
+ * Streams and datagrams of a session: what is queued, what is acknowledged, who is
+ * told. Knows no socket; a pump (session/pump.h) ties a stream to one.
+ */
+#include "session/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct stream **hash_slot(struct session *s, int64_t id)
+{
+    return &s->by_id[(uint64_t)id / 4 % STREAM_HASH];
+}
+
+struct stream *stream_new(struct session *s, int64_t id)
+{
+    struct stream *st = calloc(1, sizeof(*st));
+    if (st == NULL)
+        return NULL;
+    st->session = s;
+    st->id = id;
+    chain_init(&st->out, &s->env->pool);
+    st->next = s->streams;
+    if (s->streams != NULL)
+        s->streams->prev = st;
+    s->streams = st;
+    st->hash_next = *hash_slot(s, id);
+    *hash_slot(s, id) = st;
+    s->stream_count++;
+    liveness_set_streams(&s->live, session_stream_count(s));
+    return st;
+}
+
+static struct stream *find_stream(struct session *s, int64_t id)
+{
+    struct stream *st = *hash_slot(s, id);
+    while (st != NULL && st->id != id)
+        st = st->hash_next;
+    return st;
+}
+
+static void unhash(struct stream *st)
+{
+    struct stream **at = hash_slot(st->session, st->id);
+    while (*at != st)
+        at = &(*at)->hash_next;
+    *at = st->hash_next;
+}
+
+static void unready(struct stream *st)
+{
+    struct session *s = st->session;
+    struct stream *before = NULL, *at = s->ready_head;
+    for (; at != NULL && at != st; at = at->ready_next)
+        before = at;
+    if (at == NULL)
+        return;
+    if (before != NULL)
+        before->ready_next = st->ready_next;
+    else
+        s->ready_head = st->ready_next;
+    if (s->ready_tail == st)
+        s->ready_tail = before;
+}
+
+static void untouch(struct stream *st)
+{
+    struct stream **at = &st->session->touched;
+    while (*at != NULL && *at != st)
+        at = &(*at)->touched_next;
+    if (*at == st)
+        *at = st->touched_next;
+}
+
+void stream_drop(struct stream *st, uint64_t code)
+{
+    struct session *s = st->session;
+    if (st->gone)
+        return;
+    st->gone = true;
+    if (st->ready)
+        unready(st);
+    if (st->touched)
+        untouch(st);
+    unhash(st);
+    if (st->prev != NULL)
+        st->prev->next = st->next;
+    else
+        s->streams = st->next;
+    if (st->next != NULL)
+        st->next->prev = st->prev;
+    s->stream_count--;
+    liveness_set_streams(&s->live, session_stream_count(s));
+    if (s->conn != NULL) /* what the user still holds must not dam up the others */
+        ngtcp2_conn_extend_max_offset(s->conn, st->uncredited);
+    if (st->events != NULL)
+        st->events->on_close(st->ctx, code);
+    chain_fini(&st->out);
+    free(st);
+}
+
+void stream_mark_ready(struct stream *st)
+{
+    struct session *s = st->session;
+    if (st->ready || st->blocked || st->gone)
+        return;
+    st->ready = true;
+    st->ready_next = NULL;
+    if (s->ready_tail != NULL)
+        s->ready_tail->ready_next = st;
+    else
+        s->ready_head = st;
+    s->ready_tail = st;
+    session_touch(s);
+}
+
+struct stream *stream_pop_ready(struct session *s)
+{
+    struct stream *st = s->ready_head;
+    s->ready_head = st->ready_next;
+    if (s->ready_head == NULL)
+        s->ready_tail = NULL;
+    st->ready = false;
+    st->ready_next = NULL;
+    return st;
+}
+
+int stream_open(struct session *s, struct stream **out,
+                const struct stream_events *events, void *ctx)
+{
+    int64_t id = -1;
+    if (s->conn == NULL || s->closed || s->fail_err != 0)
+        return POSTERN_ERR_CLOSED;
+    int rc = ngtcp2_conn_open_bidi_stream(s->conn, &id, NULL);
+    if (rc == NGTCP2_ERR_STREAM_ID_BLOCKED)
+        return POSTERN_ERR_LIMIT;
+    struct stream *st = rc == 0 ? stream_new(s, id) : NULL;
+    if (st == NULL)
+        return POSTERN_ERR_NOMEM;
+    (void)ngtcp2_conn_set_stream_user_data(s->conn, id, st);
+    st->events = events;
+    st->ctx = ctx;
+    *out = st;
+    return 0;
+}
+
+void stream_accept(struct stream *st, const struct stream_events *events, void *ctx)
+{
+    st->events = events;
+    st->ctx = ctx;
+}
+
+size_t stream_room(const struct stream *st)
+{
+    ngtcp2_conn_info info;
+    if (st->fin || st->gone)
+        return 0;
+    ngtcp2_conn_get_conn_info(st->session->conn, &info);
+    uint64_t flight = info.cwnd < SESSION_STREAM_WINDOW_MAX ? info.cwnd
+                                                            : SESSION_STREAM_WINDOW_MAX;
+    uint64_t kept = st->out.end - st->out.start, unsent = st->out.end - st->sent;
+    if (unsent >= SESSION_UNSENT_MAX || kept >= flight + SESSION_UNSENT_MAX)
+        return 0;
+    uint64_t a = SESSION_UNSENT_MAX - unsent, b = flight + SESSION_UNSENT_MAX - kept;
+    return (size_t)(a < b ? a : b);
+}
+
+int stream_write(struct stream *st, const void *data, size_t len)
+{
+    int rc = chain_append(&st->out, data, len);
+    if (rc == 0)
+        stream_mark_ready(st);
+    return rc;
+}
+
+size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max)
+{
+    return chain_reserve(&st->out, iov, max);
+}
+
+void stream_commit(struct stream *st, size_t len)
+{
+    chain_commit(&st->out, len);
+    if (len > 0)
+        stream_mark_ready(st);
+}
+
+void stream_finish(struct stream *st)
+{
+    if (st->fin)
+        return;
+    st->fin = true;
+    stream_mark_ready(st);
+}
+
+void stream_reset(struct stream *st, uint64_t code)
+{
+    struct session *s = st->session;
+    if (s->conn != NULL && !st->gone)
+        (void)ngtcp2_conn_shutdown_stream(s->conn, 0, st->id, code);
+    session_touch(s);
+}
+
+void stream_stop(struct stream *st, uint64_t code)
+{
+    struct session *s = st->session;
+    if (s->conn != NULL && !st->gone)
+        (void)ngtcp2_conn_shutdown_stream_read(s->conn, 0, st->id, code);
+    session_touch(s);
+}
+
+void stream_consumed(struct stream *st, size_t len)
+{
+    struct session *s = st->session;
+    if (s->conn == NULL || st->gone)
+        return;
+    st->uncredited -= len < st->uncredited ? len : st->uncredited;
+    (void)ngtcp2_conn_extend_max_stream_offset(s->conn, st->id, len);
+    ngtcp2_conn_extend_max_offset(s->conn, len);
+    session_touch(s);
+}
+
+void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin)
+{
+    struct session *s = st->session;
+    liveness_on_activity(&s->live);
+    st->uncredited += len;
+    if (st->events == NULL) { /* nobody took it: refuse, and keep credit flowing */
+        stream_consumed(st, len);
+        stream_reset(st, STREAM_LIMIT);
+        return;
+    }
+    if (!st->touched) {
+        st->touched = true;
+        st->touched_next = s->touched;
+        s->touched = st;
+    }
+    st->events->on_data(st->ctx, data, len, fin);
+}
+
+void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
+{
+    chain_release(&st->out, offset + len);
+    if (st->events != NULL && !st->touched) {
+        st->touched = true;
+        st->touched_next = st->session->touched;
+        st->session->touched = st;
+    }
+    st->room_told = false;
+}
+
+void stream_flush_touched(struct session *s)
+{
+    while (s->touched != NULL) {
+        struct stream *st = s->touched;
+        s->touched = st->touched_next;
+        st->touched = false;
+        st->touched_next = NULL;
+        if (st->events == NULL)
+            continue;
+        bool room = !st->room_told;
+        st->room_told = true;
+        if (room)
+            st->events->on_room(st->ctx);
+        if (!st->gone)
+            st->events->on_flush(st->ctx);
+    }
+}
+
+size_t stream_datagram_max(const struct stream *st)
+{
+    size_t max = ngtcp2_conn_get_path_max_tx_udp_payload_size(st->session->conn);
+    /* Short header with the longest packet number, AEAD tag, frame header, flow id. */
+    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3 + 8;
+    return max > overhead ? max - overhead : 0;
+}
+
+/* A flow id is a QUIC variable-length integer (RFC 9000 section 16). */
+static size_t put_varint(uint8_t buf[static 8], uint64_t v)
+{
+    size_t len = v < 64 ? 1 : v < 16384 ? 2 : v < 1073741824 ? 4 : 8;
+    static const uint8_t mark[9] = {0, 0x00, 0x40, 0, 0x80, 0, 0, 0, 0xc0};
+    for (size_t i = 0; i < len; i++)
+        buf[i] = (uint8_t)(v >> (8 * (len - 1 - i)));
+    buf[0] |= mark[len];
+    return len;
+}
+
+static size_t get_varint(const uint8_t *buf, size_t len, uint64_t *v)
+{
+    if (len == 0)
+        return 0;
+    size_t need = (size_t)1 << (buf[0] >> 6);
+    if (len < need)
+        return 0;
+    *v = buf[0] & 0x3f;
+    for (size_t i = 1; i < need; i++)
+        *v = *v << 8 | buf[i];
+    return need;
+}
+
+int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len)
+{
+    struct session *s = st->session;
+    uint8_t head[8];
+    if (!s->open || s->conn == NULL || s->dgram_count >= SESSION_DATAGRAMS_QUEUED_MAX ||
+        len > stream_datagram_max(st))
+        return POSTERN_ERR_LIMIT;
+    size_t n = put_varint(head, (uint64_t)st->id);
+    struct datagram *d = malloc(sizeof(*d) + n + len);
+    if (d == NULL)
+        return POSTERN_ERR_NOMEM;
+    d->next = NULL;
+    d->len = n + len;
+    memcpy(d->data, head, n);
+    memcpy(d->data + n, data, len);
+    if (s->dgram_tail != NULL)
+        s->dgram_tail->next = d;
+    else
+        s->dgram_head = d;
+    s->dgram_tail = d;
+    s->dgram_count++;
+    liveness_on_activity(&s->live);
+    session_touch(s);
+    return 0;
+}
+
+void stream_on_datagram(struct session *s, const uint8_t *data, size_t len)
+{
+    uint64_t id = 0;
+    size_t n = get_varint(data, len, &id);
+    if (n == 0)
+        return;
+    liveness_on_activity(&s->live);
+    struct stream *st = find_stream(s, (int64_t)id);
+    if (st != NULL && st->events != NULL && st->events->on_datagram != NULL)
+        st->events->on_datagram(st->ctx, data + n, len - n);
+}
+
+struct session *stream_session(const struct stream *st)
+{
+    return st->session;
+}
