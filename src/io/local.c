@@ -1,0 +1,522 @@
+/*
+ * The local socket, both sides. Reads exactly one framed request and not a byte more,
+ * so that the descriptor can become a byte stream afterwards. Polls the descriptor
+ * itself instead of using uv_pipe_t, which passes only libuv's own handles.
+ */
+#include "io/local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/wire.h"
+#include "io/log.h"
+
+enum { LOCAL_QUEUE_MAX_BYTES = 64 << 10, LOCAL_BACKLOG = 64, LOCAL_CONN_MAX = 512 };
+
+struct local_conn {
+    struct local_server *server;
+    struct local_conn *next;
+    uv_poll_t poll;
+    int fd;
+    int passed_fd;
+    void *data;
+    bool asked;   /* the request was handed to the daemon */
+    bool closing; /* only waits for its queue to go out */
+    size_t in_len;
+    uint8_t *out;
+    size_t out_len;
+    uint8_t in[PROTO_FRAME_MAX + PROTO_FRAME_HEADER];
+};
+
+struct local_server {
+    uv_poll_t poll;
+    int fd;
+    size_t count;
+    struct local_conn *conns;
+    const struct local_events *events;
+    void *ctx;
+    struct sockaddr_un at;
+};
+
+static int fill_address(struct sockaddr_un *un, const char *path)
+{
+    *un = (struct sockaddr_un){.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    if (len >= sizeof(un->sun_path))
+        return POSTERN_ERR_INVALID;
+    memcpy(un->sun_path, path, len + 1);
+    return 0;
+}
+
+static bool same_user(int fd)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+        return false;
+    return cred.uid == geteuid() || cred.uid == 0;
+}
+
+static void on_conn_closed(uv_handle_t *h)
+{
+    struct local_conn *c = h->data;
+    free(c->out);
+    free(c);
+}
+
+/* Unlinks and frees; the descriptor is closed unless it was given away before. */
+static void conn_free(struct local_conn *c)
+{
+    struct local_conn **at = &c->server->conns;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    c->server->count--;
+    (void)uv_poll_stop(&c->poll);
+    if (c->fd >= 0)
+        (void)close(c->fd);
+    if (c->passed_fd >= 0)
+        (void)close(c->passed_fd);
+    uv_close((uv_handle_t *)&c->poll, on_conn_closed);
+}
+
+static void conn_gone(struct local_conn *c)
+{
+    if (c->asked && !c->closing)
+        c->server->events->on_gone(c->server->ctx, c);
+    conn_free(c);
+}
+
+static void on_conn_ready(uv_poll_t *h, int status, int events);
+
+static int conn_watch(struct local_conn *c)
+{
+    int events = UV_DISCONNECT;
+    if (!c->asked)
+        events |= UV_READABLE;
+    if (c->out_len > 0)
+        events |= UV_WRITABLE;
+    return uv_poll_start(&c->poll, events, on_conn_ready) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+/* 0 when all went out, POSTERN_ERR_AGAIN when some is left, else the command left. */
+static int conn_flush(struct local_conn *c)
+{
+    while (c->out_len > 0) {
+        ssize_t n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN ? POSTERN_ERR_AGAIN : POSTERN_ERR_CLOSED;
+        c->out_len -= (size_t)n;
+        memmove(c->out, c->out + n, c->out_len);
+    }
+    return 0;
+}
+
+/* Keeps the first descriptor of a control message and closes any other. */
+static void take_descriptors(struct local_conn *c, struct msghdr *m)
+{
+    struct cmsghdr *h;
+    for (h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(fd));
+            if (c->passed_fd < 0)
+                c->passed_fd = fd;
+            else
+                (void)close(fd);
+        }
+    }
+}
+
+static ssize_t conn_receive(struct local_conn *c, size_t want)
+{
+    union {
+        char buf[CMSG_SPACE(4 * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = c->in + c->in_len, .iov_len = want};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.buf,
+                       .msg_controllen = sizeof(control.buf)};
+    ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n >= 0)
+        take_descriptors(c, &m);
+    return n;
+}
+
+/* How many bytes are still missing of the frame, or a negative error. */
+static int frame_missing(const uint8_t *in, size_t len)
+{
+    if (len < PROTO_FRAME_HEADER)
+        return (int)(PROTO_FRAME_HEADER - len);
+    struct wire_reader r = wire_reader(in, PROTO_FRAME_HEADER);
+    uint32_t body = wire_get_u32(&r);
+    if (body > PROTO_FRAME_MAX)
+        return POSTERN_ERR_PROTO;
+    return (int)(body + PROTO_FRAME_HEADER - len);
+}
+
+static int decode_request(struct local_conn *c, LocalRequest *req)
+{
+    *req = (LocalRequest)LocalRequest_init_zero;
+    return proto_decode(LocalRequest_fields, req, c->in + PROTO_FRAME_HEADER,
+                        c->in_len - PROTO_FRAME_HEADER);
+}
+
+/* 1 when the request is whole, 0 when more must come, negative when it is over. */
+static int conn_read(struct local_conn *c)
+{
+    int missing;
+    while ((missing = frame_missing(c->in, c->in_len)) > 0) {
+        ssize_t n = conn_receive(c, (size_t)missing);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return 0;
+        if (n <= 0)
+            return POSTERN_ERR_CLOSED;
+        c->in_len += (size_t)n;
+    }
+    return missing < 0 ? missing : 1;
+}
+
+static void conn_request(struct local_conn *c)
+{
+    LocalRequest req;
+    c->asked = true;
+    if (decode_request(c, &req) != 0) {
+        struct fault f;
+        (void)fault_set(&f, POSTERN_ERR_PROTO, "use the same version for both",
+                        "the running daemon does not understand this command");
+        local_conn_finish(c, -POSTERN_ERR_PROTO, &f);
+        return;
+    }
+    int fd = c->passed_fd;
+    c->passed_fd = -1;
+    if (conn_watch(c) != 0) {
+        if (fd >= 0)
+            (void)close(fd);
+        conn_free(c);
+        return;
+    }
+    c->server->events->on_request(c->server->ctx, c, &req, fd);
+}
+
+static void on_conn_ready(uv_poll_t *h, int status, int events)
+{
+    struct local_conn *c = h->data;
+    if (status < 0) {
+        conn_gone(c);
+        return;
+    }
+    if ((events & UV_WRITABLE) != 0) {
+        int r = conn_flush(c);
+        if ((r == 0 && c->closing) || r == POSTERN_ERR_CLOSED ||
+            (r == 0 && conn_watch(c) != 0)) {
+            conn_gone(c);
+            return;
+        }
+    }
+    if ((events & UV_READABLE) != 0 && !c->asked) {
+        int r = conn_read(c);
+        if (r < 0)
+            conn_gone(c);
+        else if (r == 1)
+            conn_request(c);
+        return;
+    }
+    if ((events & UV_DISCONNECT) != 0)
+        conn_gone(c);
+}
+
+static void accept_one(struct local_server *s, int fd)
+{
+    struct local_conn *c = NULL;
+    if (same_user(fd) && s->count < LOCAL_CONN_MAX)
+        c = calloc(1, sizeof(*c));
+    if (c == NULL || uv_poll_init(s->poll.loop, &c->poll, fd) != 0) {
+        log_debug("a local command was turned away");
+        free(c);
+        (void)close(fd);
+        return;
+    }
+    c->server = s;
+    c->fd = fd;
+    c->passed_fd = -1;
+    c->poll.data = c;
+    c->next = s->conns;
+    s->conns = c;
+    s->count++;
+    if (conn_watch(c) != 0)
+        conn_free(c);
+}
+
+static void on_server_ready(uv_poll_t *h, int status, int events)
+{
+    struct local_server *s = h->data;
+    (void)events;
+    if (status < 0)
+        return;
+    for (int i = 0; i < LOCAL_BACKLOG; i++) {
+        int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        accept_one(s, fd);
+    }
+}
+
+static int listen_at(struct local_server *s)
+{
+    struct stat st;
+    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (s->fd < 0)
+        return -1;
+    if (lstat(s->at.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
+        (void)unlink(s->at.sun_path);
+    /* the mode of the socket itself is set before bind makes its file */
+    if (fchmod(s->fd, 0600) != 0 ||
+        bind(s->fd, (struct sockaddr *)&s->at, sizeof(s->at)) != 0)
+        return -1;
+    if (chmod(s->at.sun_path, 0600) == 0 && listen(s->fd, LOCAL_BACKLOG) == 0)
+        return 0;
+    int saved = errno;
+    (void)unlink(s->at.sun_path);
+    errno = saved;
+    return -1;
+}
+
+static int open_fault(struct fault *f, const char *path, int e)
+{
+    int code = e == ENOSPC                               ? POSTERN_ERR_FULL
+               : e == EACCES || e == EROFS || e == EPERM ? POSTERN_ERR_PERM
+               : e == EADDRINUSE                         ? POSTERN_ERR_INUSE
+                                                         : POSTERN_ERR_IO;
+    return fault_set(f, code, "choose another directory with --state",
+                     "the local socket %.150s cannot be made: %s", path, strerror(e));
+}
+
+static void on_server_closed(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+int local_server_open(struct local_server **out, uv_loop_t *loop, const char *path,
+                      const struct local_events *events, void *ctx, struct fault *f)
+{
+    struct local_server *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    s->events = events;
+    s->ctx = ctx;
+    s->fd = -1;
+    s->poll.data = s;
+    int err = fill_address(&s->at, path) == 0 ? 0 : ENAMETOOLONG;
+    if (err == 0 && listen_at(s) != 0)
+        err = errno;
+    if (err != 0 || uv_poll_init(loop, &s->poll, s->fd) != 0) {
+        if (err == 0)
+            (void)unlink(path);
+        if (s->fd >= 0)
+            (void)close(s->fd);
+        free(s);
+        return open_fault(f, path, err != 0 ? err : EIO);
+    }
+    if (uv_poll_start(&s->poll, UV_READABLE, on_server_ready) != 0) {
+        local_server_close(s);
+        return open_fault(f, path, EIO);
+    }
+    *out = s;
+    return 0;
+}
+
+void local_server_close(struct local_server *s)
+{
+    if (s == NULL)
+        return;
+    while (s->conns != NULL)
+        conn_free(s->conns);
+    (void)uv_poll_stop(&s->poll);
+    (void)unlink(s->at.sun_path);
+    (void)close(s->fd);
+    uv_close((uv_handle_t *)&s->poll, on_server_closed);
+}
+
+void local_conn_set_data(struct local_conn *c, void *data)
+{
+    c->data = data;
+}
+
+void *local_conn_data(const struct local_conn *c)
+{
+    return c->data;
+}
+
+/* Queues without sending. */
+static int conn_queue(struct local_conn *c, const LocalReply *reply)
+{
+    if (c->out == NULL)
+        c->out = malloc(LOCAL_QUEUE_MAX_BYTES);
+    if (c->out == NULL)
+        return POSTERN_ERR_NOMEM;
+    int n = proto_encode_frame(c->out + c->out_len, LOCAL_QUEUE_MAX_BYTES - c->out_len,
+                               LocalReply_fields, reply);
+    if (n < 0)
+        return n;
+    c->out_len += (size_t)n;
+    return 0;
+}
+
+int local_conn_reply(struct local_conn *c, const LocalReply *reply)
+{
+    int err = conn_queue(c, reply);
+    if (err != 0)
+        return err;
+    (void)conn_flush(c); /* a command that left is noticed by the poll */
+    return conn_watch(c);
+}
+
+void local_conn_finish(struct local_conn *c, int code, const struct fault *f)
+{
+    LocalReply reply = LocalReply_init_zero;
+    reply.code = (uint32_t)code;
+    reply.last = true;
+    if (f != NULL) {
+        (void)snprintf(reply.reason, sizeof(reply.reason), "%s", f->what);
+        (void)snprintf(reply.advice, sizeof(reply.advice), "%s", f->advice);
+    }
+    if (conn_queue(c, &reply) != 0)
+        log_debug("a local command does not read its replies");
+    local_conn_close(c);
+}
+
+int local_conn_hand_over(struct local_conn *c, const LocalReply *reply)
+{
+    int err = conn_queue(c, reply);
+    if (err == 0)
+        err = conn_flush(c);
+    int fd = c->fd;
+    if (err == 0) {
+        (void)uv_poll_stop(&c->poll);
+        c->fd = -1;
+    }
+    conn_free(c);
+    return err == 0 ? fd : err;
+}
+
+void local_conn_close(struct local_conn *c)
+{
+    c->closing = true;
+    if (conn_flush(c) != POSTERN_ERR_AGAIN || conn_watch(c) != 0)
+        conn_free(c);
+}
+
+int local_dial(const char *path, int *out)
+{
+    struct sockaddr_un un;
+    if (fill_address(&un, path) != 0)
+        return POSTERN_ERR_INVALID;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return POSTERN_ERR_IO;
+    int err = 0;
+    if (connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0)
+        err = errno == ENOENT || errno == ECONNREFUSED ? POSTERN_ERR_NOTFOUND
+              : errno == EACCES                        ? POSTERN_ERR_PERM
+                                                       : POSTERN_ERR_IO;
+    if (err == 0 && !same_user(fd))
+        err = POSTERN_ERR_PERM;
+    if (err != 0)
+        (void)close(fd);
+    else
+        *out = fd;
+    return err;
+}
+
+int local_send(int fd, const LocalRequest *req, int pass_fd)
+{
+    uint8_t buf[PROTO_FRAME_HEADER + 1024];
+    union {
+        char buf[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.buf = {0}};
+    int n = proto_encode_frame(buf, sizeof(buf), LocalRequest_fields, req);
+    if (n < 0)
+        return n;
+    struct iovec iov = {.iov_base = buf, .iov_len = (size_t)n};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (pass_fd >= 0) {
+        m.msg_control = control.buf;
+        m.msg_controllen = sizeof(control.buf);
+        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(h), &pass_fd, sizeof(pass_fd));
+    }
+    ssize_t sent;
+    do
+        sent = sendmsg(fd, &m, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == n ? 0 : POSTERN_ERR_CLOSED; /* far below the socket's buffer */
+}
+
+static int64_t clock_ms(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Waits until `fd` can be read; `deadline_ms` < 0 waits for ever. */
+static int wait_readable(int fd, int64_t deadline_ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    while (true) {
+        int64_t left = deadline_ms < 0 ? -1 : deadline_ms - clock_ms();
+        if (deadline_ms >= 0 && left <= 0)
+            return POSTERN_ERR_TIMEOUT;
+        int r = poll(&p, 1, (int)left);
+        if (r > 0)
+            return 0;
+        if (r < 0 && errno != EINTR)
+            return POSTERN_ERR_IO;
+    }
+}
+
+int local_recv(int fd, LocalReply *reply, int timeout_ms)
+{
+    uint8_t in[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
+    size_t len = 0;
+    int missing;
+    int64_t deadline_ms = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
+    while ((missing = frame_missing(in, len)) > 0) {
+        int err = wait_readable(fd, deadline_ms);
+        if (err != 0)
+            return err;
+        ssize_t n = recv(fd, in + len, (size_t)missing, 0);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0)
+            return POSTERN_ERR_CLOSED;
+        len += (size_t)n;
+    }
+    if (missing < 0)
+        return missing;
+    *reply = (LocalReply)LocalReply_init_zero;
+    return proto_decode(LocalReply_fields, reply, in + PROTO_FRAME_HEADER,
+                        len - PROTO_FRAME_HEADER);
+}

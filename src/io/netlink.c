@@ -1,0 +1,109 @@
+/* Framing of rtnetlink(7). Copies every header out before it trusts a length. */
+#include "io/netlink.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "core/err.h"
+
+enum { NETLINK_BUFFER_LEN = 32768 };
+
+/* Walks one datagram; 1 at the dump's end, 0 when more must come, -1 on an error. */
+static int walk(const uint8_t *at, size_t left, netlink_cb cb, void *ctx)
+{
+    while (left >= sizeof(struct nlmsghdr)) {
+        struct nlmsghdr h;
+        memcpy(&h, at, sizeof(h));
+        if (h.nlmsg_len < sizeof(h) || h.nlmsg_len > left)
+            return -1;
+        if (h.nlmsg_type == NLMSG_DONE)
+            return 1;
+        if (h.nlmsg_type == NLMSG_ERROR)
+            return -1;
+        cb(ctx, h.nlmsg_type, at + NLMSG_HDRLEN, h.nlmsg_len - NLMSG_HDRLEN);
+        size_t step = NLMSG_ALIGN((size_t)h.nlmsg_len);
+        if (step >= left)
+            return 0;
+        at += step;
+        left -= step;
+    }
+    return 0;
+}
+
+static bool read_dump(int fd, netlink_cb cb, void *ctx)
+{
+    uint8_t buf[NETLINK_BUFFER_LEN];
+    int r = 0;
+    while (r == 0) {
+        ssize_t n = recv(fd, buf, sizeof(buf), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        r = walk(buf, (size_t)n, cb, ctx);
+    }
+    return r == 1;
+}
+
+bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx)
+{
+    struct {
+        struct nlmsghdr h;
+        struct rtgenmsg g;
+    } ask = {.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtgenmsg)),
+                   .nlmsg_type = type,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+                   .nlmsg_seq = 1},
+             .g = {.rtgen_family = AF_UNSPEC}};
+    struct timeval limit = {.tv_sec = 1};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return false;
+    bool done = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+                send(fd, &ask, ask.h.nlmsg_len, 0) == (ssize_t)ask.h.nlmsg_len &&
+                read_dump(fd, cb, ctx);
+    (void)close(fd);
+    return done;
+}
+
+const uint8_t *netlink_attribute(const uint8_t *attrs, size_t attrs_len, uint16_t type,
+                                 size_t *len)
+{
+    while (attrs_len >= sizeof(struct rtattr)) {
+        struct rtattr head;
+        memcpy(&head, attrs, sizeof(head));
+        if (head.rta_len < sizeof(head) || head.rta_len > attrs_len)
+            return NULL;
+        if (head.rta_type == type) {
+            *len = head.rta_len - RTA_LENGTH(0);
+            return attrs + RTA_LENGTH(0);
+        }
+        size_t step = RTA_ALIGN((size_t)head.rta_len);
+        if (step >= attrs_len)
+            return NULL;
+        attrs += step;
+        attrs_len -= step;
+    }
+    return NULL;
+}
+
+int netlink_monitor(void)
+{
+    struct sockaddr_nl at = {.nl_family = AF_NETLINK,
+                             .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR |
+                                          RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE |
+                                          RTMGRP_IPV6_ROUTE};
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0)
+        return POSTERN_ERR_IO;
+    if (bind(fd, (struct sockaddr *)&at, sizeof(at)) != 0) {
+        (void)close(fd);
+        return POSTERN_ERR_IO;
+    }
+    return fd;
+}

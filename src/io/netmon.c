@@ -1,0 +1,310 @@
+/*
+ * Decides when the network changed. Any message about addresses, links or routes only
+ * starts a short wait; then the usable addresses and default routes are read afresh
+ * and compared with what was, so that chatter which changes nothing is not passed on.
+ */
+#include "io/netmon.h"
+
+#include <linux/if_addr.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/key.h"
+#include "io/log.h"
+#include "io/netlink.h"
+
+enum {
+    NETMON_QUIET_MS = 250,
+    NETMON_LONGEST_MS = 1000,
+    NETMON_SLEEP_POLL_MS = 2000,
+    NETMON_SLEEP_MIN_MS = 1000, /* a shorter suspend breaks nothing */
+    NETMON_ADDRESS_MAX = 64,
+    NETMON_HASH_LEN = 32,
+};
+
+struct netmon {
+    uv_poll_t poll;
+    uv_timer_t debounce;
+    uv_timer_t sleep;
+    int fd;
+    int handles; /* open ones; the memory goes with the last */
+    bool closing;
+    netmon_cb on_change;
+    void *ctx;
+    uint64_t burst_ms;    /* loop time of the first unreported message; 0: none */
+    int64_t suspended_ms; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
+    uint8_t addresses[NETMON_HASH_LEN]; /* of what was last reported */
+    uint8_t routes[NETMON_HASH_LEN];
+};
+
+const char *netmon_reason_name(enum netmon_reason reason)
+{
+    switch (reason) {
+    case NETMON_ADDRESSES:
+        return "addresses";
+    case NETMON_ROUTES:
+        return "routes";
+    case NETMON_RESUME:
+        return "resume";
+    }
+    return "unknown";
+}
+
+struct address_walk {
+    struct addr found[NETMON_ADDRESS_MAX];
+    int ranks[NETMON_ADDRESS_MAX];
+    size_t count;
+    int fd; /* any socket, to ask for an interface's flags */
+    bool loopback;
+};
+
+static bool interface_up(int fd, unsigned index)
+{
+    struct ifreq r = {0};
+    return if_indextoname(index, r.ifr_name) != NULL &&
+           ioctl(fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_UP) != 0 &&
+           (r.ifr_flags & IFF_RUNNING) != 0;
+}
+
+/* Lower is better; -1 is not usable. */
+static int address_rank(const struct addr *a, uint32_t flags, bool loopback)
+{
+    struct addr probe = *a;
+    probe.port = 1; /* a port of 0 counts as unusable */
+    if ((flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED)) != 0 &&
+        (flags & IFA_F_OPTIMISTIC) == 0)
+        return -1;
+    switch (addr_scope_of(&probe)) {
+    case ADDR_SCOPE_GLOBAL:
+        return a->family == ADDR_V6 && (flags & IFA_F_TEMPORARY) != 0 ? 0 : 1;
+    case ADDR_SCOPE_PRIVATE:
+        return a->family == ADDR_V4 ? 2 : 3;
+    case ADDR_SCOPE_LOOPBACK:
+        return loopback ? 4 : -1;
+    case ADDR_SCOPE_LINK:
+    case ADDR_SCOPE_UNUSABLE:
+        break;
+    }
+    return -1;
+}
+
+static void insert_address(struct address_walk *w, const struct addr *a, int rank)
+{
+    size_t at = w->count;
+    if (w->count == NETMON_ADDRESS_MAX)
+        return;
+    for (; at > 0 && w->ranks[at - 1] > rank; at--) {
+        w->found[at] = w->found[at - 1];
+        w->ranks[at] = w->ranks[at - 1];
+    }
+    w->found[at] = *a;
+    w->ranks[at] = rank;
+    w->count++;
+}
+
+static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct address_walk *w = ctx;
+    struct ifaddrmsg m;
+    struct addr a;
+    if (type != RTM_NEWADDR || len < sizeof(m))
+        return;
+    memcpy(&m, body, sizeof(m));
+    size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0, flags_len = 0;
+    const uint8_t *attrs = body + head;
+    if (len < head)
+        return;
+    const uint8_t *ip = netlink_attribute(attrs, len - head, IFA_LOCAL, &ip_len);
+    if (ip == NULL) /* IFA_ADDRESS is the other end on a point-to-point link */
+        ip = netlink_attribute(attrs, len - head, IFA_ADDRESS, &ip_len);
+    const uint8_t *more = netlink_attribute(attrs, len - head, IFA_FLAGS, &flags_len);
+    uint32_t flags = m.ifa_flags;
+    if (more != NULL && flags_len == sizeof(flags))
+        memcpy(&flags, more, sizeof(flags));
+    if (ip == NULL || addr_from_bytes(&a, ip, ip_len, 0) != 0)
+        return;
+    int rank = address_rank(&a, flags, w->loopback);
+    if (rank >= 0 && interface_up(w->fd, m.ifa_index))
+        insert_address(w, &a, rank);
+}
+
+static bool walk_addresses(struct address_walk *w, bool loopback)
+{
+    *w = (struct address_walk){.loopback = loopback};
+    w->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (w->fd < 0)
+        return false;
+    bool done = netlink_dump(RTM_GETADDR, on_address, w);
+    (void)close(w->fd);
+    return done;
+}
+
+size_t netmon_addresses(struct addr *out, size_t max, bool loopback)
+{
+    struct address_walk w;
+    if (!walk_addresses(&w, loopback))
+        log_debug("the kernel does not list its addresses");
+    size_t n = w.count < max ? w.count : max;
+    memcpy(out, w.found, n * sizeof(*out));
+    return n;
+}
+
+/* hash = H(hash, bytes): the dumps come in a stable order. */
+static void hash_more(uint8_t hash[static NETMON_HASH_LEN], const void *bytes,
+                      size_t len)
+{
+    uint8_t key[NETMON_HASH_LEN];
+    memcpy(key, hash, sizeof(key));
+    key_hash(hash, bytes, len, key, sizeof(key));
+}
+
+static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    static const uint16_t parts[] = {RTA_DST,      RTA_GATEWAY, RTA_OIF,
+                                     RTA_PRIORITY, RTA_TABLE,   RTA_MULTIPATH};
+    struct rtmsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m));
+    if (type != RTM_NEWROUTE || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    /* 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels overrule the default route */
+    if (m.rtm_dst_len > 1 || m.rtm_type != RTN_UNICAST)
+        return;
+    hash_more(ctx, &m.rtm_family, sizeof(m.rtm_family));
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        size_t part_len = 0;
+        const uint8_t *part =
+            netlink_attribute(body + head, len - head, parts[i], &part_len);
+        if (part != NULL)
+            hash_more(ctx, part, part_len);
+    }
+}
+
+/* Reads both states; false when the kernel does not tell. */
+static bool read_state(uint8_t addresses[static NETMON_HASH_LEN],
+                       uint8_t routes[static NETMON_HASH_LEN])
+{
+    struct address_walk w;
+    memset(addresses, 0, NETMON_HASH_LEN);
+    memset(routes, 0, NETMON_HASH_LEN);
+    if (!walk_addresses(&w, false))
+        return false;
+    for (size_t i = 0; i < w.count; i++)
+        hash_more(addresses, w.found[i].ip, sizeof(w.found[i].ip));
+    return netlink_dump(RTM_GETROUTE, on_route, routes);
+}
+
+static void on_settled(uv_timer_t *t)
+{
+    struct netmon *n = t->data;
+    uint8_t addresses[NETMON_HASH_LEN], routes[NETMON_HASH_LEN];
+    n->burst_ms = 0;
+    if (!read_state(addresses, routes))
+        return;
+    bool moved = memcmp(addresses, n->addresses, NETMON_HASH_LEN) != 0;
+    bool routed = memcmp(routes, n->routes, NETMON_HASH_LEN) != 0;
+    memcpy(n->addresses, addresses, NETMON_HASH_LEN);
+    memcpy(n->routes, routes, NETMON_HASH_LEN);
+    if (moved || routed)
+        n->on_change(n->ctx, moved ? NETMON_ADDRESSES : NETMON_ROUTES);
+}
+
+static void on_netlink(uv_poll_t *h, int status, int events)
+{
+    struct netmon *n = h->data;
+    uint8_t buf[8192];
+    (void)status; /* ENOBUFS: messages were lost, so look at everything */
+    (void)events;
+    for (int i = 0; i < 256 && recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0; i++)
+        ;
+    uint64_t now_ms = uv_now(h->loop);
+    if (n->burst_ms == 0)
+        n->burst_ms = now_ms;
+    uint64_t due_ms = now_ms + NETMON_QUIET_MS;
+    if (due_ms > n->burst_ms + NETMON_LONGEST_MS)
+        due_ms = n->burst_ms + NETMON_LONGEST_MS;
+    uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    if (uv_timer_start(&n->debounce, on_settled, wait_ms, 0) != 0)
+        log_error("the network monitor lost its timer; restart the program");
+}
+
+static int64_t suspended_ms(void)
+{
+    struct timespec boot, mono;
+    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+    (void)clock_gettime(CLOCK_MONOTONIC, &mono);
+    return ((int64_t)boot.tv_sec - mono.tv_sec) * 1000 +
+           (boot.tv_nsec - mono.tv_nsec) / 1000000;
+}
+
+static void on_sleep_poll(uv_timer_t *t)
+{
+    struct netmon *n = t->data;
+    int64_t now_ms = suspended_ms(), before_ms = n->suspended_ms;
+    n->suspended_ms = now_ms;
+    if (now_ms - before_ms >= NETMON_SLEEP_MIN_MS)
+        n->on_change(n->ctx, NETMON_RESUME);
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+    struct netmon *n = h->data;
+    if (--n->handles == 0) {
+        (void)close(n->fd);
+        free(n);
+    }
+}
+
+static int init_handles(struct netmon *n, uv_loop_t *loop)
+{
+    n->poll.data = n->debounce.data = n->sleep.data = n;
+    if (uv_poll_init(loop, &n->poll, n->fd) != 0)
+        return POSTERN_ERR_IO;
+    (void)uv_timer_init(loop, &n->debounce); /* cannot fail */
+    (void)uv_timer_init(loop, &n->sleep);
+    n->handles = 3;
+    return 0;
+}
+
+int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change, void *ctx)
+{
+    struct netmon *n = calloc(1, sizeof(*n));
+    if (n == NULL)
+        return POSTERN_ERR_NOMEM;
+    n->on_change = on_change;
+    n->ctx = ctx;
+    n->suspended_ms = suspended_ms();
+    n->fd = netlink_monitor();
+    if (n->fd < 0 || init_handles(n, loop) != 0) {
+        if (n->fd >= 0)
+            (void)close(n->fd);
+        free(n);
+        return POSTERN_ERR_IO;
+    }
+    /* first the socket, then the state: a change in between is seen twice, not lost */
+    if (!read_state(n->addresses, n->routes) ||
+        uv_poll_start(&n->poll, UV_READABLE, on_netlink) != 0 ||
+        uv_timer_start(&n->sleep, on_sleep_poll, NETMON_SLEEP_POLL_MS,
+                       NETMON_SLEEP_POLL_MS) != 0) {
+        netmon_close(n);
+        return POSTERN_ERR_IO;
+    }
+    *out = n;
+    return 0;
+}
+
+void netmon_close(struct netmon *n)
+{
+    if (n == NULL || n->closing)
+        return;
+    n->closing = true;
+    uv_close((uv_handle_t *)&n->poll, on_handle_closed);
+    uv_close((uv_handle_t *)&n->debounce, on_handle_closed);
+    uv_close((uv_handle_t *)&n->sleep, on_handle_closed);
+}
