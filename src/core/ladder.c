@@ -21,7 +21,7 @@ static const uint8_t successors[RUNG_STATE_COUNT] = {
                       1u << RUNG_OFF,
     [RUNG_TRYING]   = 1u << RUNG_STARTING | 1u << RUNG_UP | 1u << RUNG_WAITING |
                       1u << RUNG_OFF,
-    [RUNG_UP]       = 1u << RUNG_WAITING | 1u << RUNG_TRYING | 1u << RUNG_OFF,
+    [RUNG_UP]       = 1u << RUNG_WAITING | 1u << RUNG_OFF,
 };
 // clang-format on
 
@@ -206,10 +206,9 @@ void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
 void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
                       uint64_t now_us)
 {
-    if (l->rungs[kind].state == RUNG_OFF)
-        return;
-    forget_paths(l, kind);
-    wait_to_retry(l, kind, reason, now_us);
+    enum ladder_rung_state state = l->rungs[kind].state;
+    if (state == RUNG_STARTING || state == RUNG_TRYING)
+        wait_to_retry(l, kind, reason, now_us);
 }
 
 void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,

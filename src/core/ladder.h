@@ -24,7 +24,7 @@
 
 #define LADDER_MAX_PATHS 16
 #define LADDER_NO_PATH 0 /* path ids are the caller's, never 0 */
-#define LADDER_REASON_LEN 240
+#define LADDER_REASON_LEN 320
 #define LADDER_RETRY_MIN_US 2000000
 #define LADDER_RETRY_MAX_US 300000000
 #define LADDER_RELAY_RETRY_MIN_US 200000
@@ -70,7 +70,7 @@ struct ladder_rung {
     bool start_again, stop;
     unsigned failures;
     uint64_t at_us, since_us;
-    char reason[LADDER_REASON_LEN / 2];
+    char reason[LADDER_REASON_LEN - 80];
 };
 
 struct ladder {
@@ -98,7 +98,10 @@ void ladder_on_started(struct ladder *l, enum path_kind kind, uint64_t now_us);
  */
 void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
                       uint32_t rtt_us, uint64_t now_us);
-/* The whole kind failed and stopped by itself; its paths, if any, are gone. */
+/*
+ * The try ended without a path. Of no effect on a kind that has a proven path (after a
+ * network change its old path may live on): those end with ladder_on_lost only.
+ */
 void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
                       uint64_t now_us);
 /* One path is dead. Unknown ids are ignored. */

@@ -1,0 +1,266 @@
+/* The ladder's policy, told as short stories of reports and the actions they cause. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/ladder.h"
+#include "core/rng.h"
+
+#define S 1000000ull
+#define MS 1000ull
+
+static void expect_action(struct ladder *l, uint64_t now, enum ladder_action_type type,
+                          enum path_kind kind, uint32_t id)
+{
+    struct ladder_action a;
+    assert_true(ladder_deadline_us(l) <= now);
+    assert_true(ladder_next(l, now, &a));
+    assert_int_equal(a.type, type);
+    assert_int_equal(a.kind, kind);
+    assert_int_equal(a.path_id, id);
+}
+
+static void expect_quiet(struct ladder *l, uint64_t now)
+{
+    struct ladder_action a;
+    assert_false(ladder_next(l, now, &a));
+    assert_true(ladder_deadline_us(l) > now);
+}
+
+static void begin(struct ladder *l, uint64_t now)
+{
+    ladder_init(l, PATH_KINDS_ALL, 3, now);
+    expect_action(l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_action(l, now, LADDER_START, PATH_RELAY, 0);
+    expect_quiet(l, now);
+    ladder_on_started(l, PATH_UDP_PUNCH, now);
+    ladder_on_started(l, PATH_RELAY, now);
+}
+
+static const char *reason(const struct ladder *l, enum path_kind k, uint64_t now)
+{
+    static char buf[LADDER_REASON_LEN];
+    return ladder_reason(l, k, now, buf);
+}
+
+static void test_relay_then_direct(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    assert_string_equal(reason(&l, PATH_RELAY, S + 400 * MS),
+                        "being tried since 0.4 s");
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, S + 500 * MS);
+    expect_action(&l, S + 500 * MS, LADDER_SELECT, PATH_RELAY, 1);
+    assert_string_equal(reason(&l, PATH_RELAY, 2 * S), "in use");
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 90000, 2 * S);
+    expect_action(&l, 2 * S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    expect_quiet(&l, 2 * S);
+    assert_string_equal(reason(&l, PATH_RELAY, 2 * S), "standby: udp-punch is in use");
+    assert_int_equal(ladder_selected_kind(&l), PATH_UDP_PUNCH);
+    assert_int_equal(ladder_selected_path(&l), 2);
+    expect_quiet(&l, 100 * S);
+}
+
+static void test_lost_falls_back(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 20000, S);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    expect_quiet(&l, S);
+    /* it carried for long: relay at once, and a new try at once */
+    ladder_on_lost(&l, 2, "no answer on it since 1.2 s", 60 * S);
+    expect_action(&l, 60 * S, LADDER_SELECT, PATH_RELAY, 1);
+    expect_action(&l, 60 * S, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_quiet(&l, 60 * S);
+    /* that one lives shortly: the next waits */
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 3, 20000, 61 * S);
+    expect_action(&l, 61 * S, LADDER_SELECT, PATH_UDP_PUNCH, 3);
+    ladder_on_lost(&l, 3, "gone", 62 * S);
+    expect_action(&l, 62 * S, LADDER_SELECT, PATH_RELAY, 1);
+    expect_quiet(&l, 62 * S);
+    assert_in_range(ladder_deadline_us(&l), 64 * S, 64 * S + 500 * MS);
+    assert_non_null(
+        strstr(reason(&l, PATH_UDP_PUNCH, 62 * S), "gone; tried again in 2."));
+    /* and nothing is left at last */
+    ladder_on_lost(&l, 1, "closed", 63 * S);
+    expect_action(&l, 63 * S, LADDER_SELECT, PATH_KIND_NONE, LADDER_NO_PATH);
+    expect_action(&l, 63 * S, LADDER_START, PATH_RELAY, 0);
+    expect_quiet(&l, 63 * S);
+}
+
+static void test_growing_pauses(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S, last = 0;
+    begin(&l, now);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, now);
+    expect_action(&l, now, LADDER_SELECT, PATH_RELAY, 1);
+    for (int i = 0; i < 12; i++) {
+        ladder_on_failed(&l, PATH_UDP_PUNCH, "symmetric", now);
+        ladder_on_failed(&l, PATH_UDP_PUNCH, "told twice", now);
+        expect_quiet(&l, now);
+        uint64_t pause = ladder_deadline_us(&l) - now;
+        assert_in_range(pause, LADDER_RETRY_MIN_US, LADDER_RETRY_MAX_US * 5 / 4);
+        assert_true(pause >= last * 3 / 2 || pause >= LADDER_RETRY_MAX_US);
+        last = pause;
+        now += pause;
+        expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+        ladder_on_started(&l, PATH_UDP_PUNCH, now);
+    }
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "symmetric", now);
+    assert_non_null(
+        strstr(reason(&l, PATH_UDP_PUNCH, now), "symmetric; tried again in"));
+    ladder_on_network_change(&l, now);
+    expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_quiet(&l, now);
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "symmetric", now);
+    assert_true(ladder_deadline_us(&l) <= now + LADDER_RETRY_MIN_US * 5 / 4);
+}
+
+static void test_relay_pauses(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S;
+    ladder_init(&l, 1u << PATH_RELAY, 9, now);
+    for (int i = 0; i < 20; i++) {
+        expect_action(&l, now, LADDER_START, PATH_RELAY, 0);
+        ladder_on_failed(&l, PATH_RELAY, "the broker is unreachable", now);
+        uint64_t pause = ladder_deadline_us(&l) - now;
+        assert_in_range(pause, LADDER_RELAY_RETRY_MIN_US,
+                        LADDER_RELAY_RETRY_MAX_US * 5 / 4);
+        if (i == 0)
+            assert_true(pause <= LADDER_RELAY_RETRY_MIN_US * 5 / 4);
+        now += pause;
+    }
+    assert_string_equal(reason(&l, PATH_UDP_PUNCH, now), "not allowed: --paths");
+}
+
+static void test_hysteresis(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 20000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 3, 17000, S);
+    expect_quiet(&l, S);
+    ladder_on_rtt(&l, 3, 15000);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 3);
+    ladder_on_rtt(&l, 3, 3000);
+    ladder_on_rtt(&l, 2, 1500); /* twice as fast, and yet only 1.5 ms */
+    expect_quiet(&l, S);
+    ladder_on_lost(&l, 3, "gone", S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    assert_int_equal(ladder_rung_state(&l, PATH_UDP_PUNCH), RUNG_UP);
+}
+
+static void test_refuse_permit(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 20000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    ladder_refuse(&l, PATH_UDP_PUNCH, "the peer does not speak it");
+    expect_action(&l, S, LADDER_SELECT, PATH_KIND_NONE, 0);
+    expect_action(&l, S, LADDER_STOP, PATH_UDP_PUNCH, 0);
+    expect_quiet(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 4, 20000, S);
+    expect_quiet(&l, S);
+    ladder_on_network_change(&l, S);
+    expect_action(&l, S, LADDER_START, PATH_RELAY, 0);
+    expect_quiet(&l, S);
+    assert_string_equal(reason(&l, PATH_UDP_PUNCH, S), "the peer does not speak it");
+    ladder_permit(&l, PATH_UDP_PUNCH, 2 * S);
+    expect_action(&l, 2 * S, LADDER_START, PATH_UDP_PUNCH, 0);
+}
+
+/* A proven path outlives a network change until it is reported lost. */
+static void test_network_change_while_up(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 20000, S);
+    ladder_on_proven(&l, PATH_RELAY, 1, 20000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    ladder_on_network_change(&l, 5 * S);
+    expect_action(&l, 5 * S, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_quiet(&l, 5 * S);
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", 10 * S);
+    expect_quiet(&l, 10 * S);
+    assert_int_equal(ladder_selected_path(&l), 2);
+}
+
+/* Random reports: states stay lawful (asserted inside), words are never empty. */
+static void test_random(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 2000; seed++) {
+        struct ladder l;
+        struct ladder_action a;
+        uint64_t rng = seed, now = S;
+        ladder_init(&l, (uint32_t)rng_below(&rng, PATH_KINDS_ALL + 1), seed, now);
+        for (int i = 0; i < 200; i++) {
+            enum path_kind k = (enum path_kind)rng_below(&rng, PATH_KIND_COUNT);
+            uint32_t id = 1 + (uint32_t)rng_below(&rng, 40);
+            switch (rng_below(&rng, 8)) {
+            case 0:
+                ladder_on_started(&l, k, now);
+                break;
+            case 1:
+                ladder_on_failed(&l, k, "x", now);
+                break;
+            case 2:
+                ladder_on_lost(&l, id, NULL, now);
+                break;
+            case 3:
+                ladder_on_rtt(&l, id, (uint32_t)rng_below(&rng, 100000));
+                break;
+            case 4:
+                ladder_on_network_change(&l, now);
+                break;
+            case 5:
+                ladder_refuse(&l, k, "refused");
+                break;
+            case 6:
+                ladder_permit(&l, k, now);
+                break;
+            default:
+                ladder_on_proven(&l, k, id, (uint32_t)rng_below(&rng, 100000), now);
+            }
+            int pulls = 0;
+            while (ladder_next(&l, now, &a))
+                assert_true(++pulls < 16);
+            assert_true(ladder_deadline_us(&l) > now);
+            for (unsigned j = 0; j < PATH_KIND_COUNT; j++)
+                assert_true(reason(&l, (enum path_kind)j, now)[0] != '\0');
+            now += rng_below(&rng, 5 * S);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_relay_then_direct),
+        cmocka_unit_test(test_lost_falls_back),
+        cmocka_unit_test(test_growing_pauses),
+        cmocka_unit_test(test_relay_pauses),
+        cmocka_unit_test(test_hysteresis),
+        cmocka_unit_test(test_refuse_permit),
+        cmocka_unit_test(test_network_change_while_up),
+        cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
