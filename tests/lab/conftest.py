@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from .actors import Gate
 from .net import PREFIX, remove_stale
 from .proc import Programs
 from .topology import Topology, build_dir, have, wire_program
@@ -126,3 +127,11 @@ def wire():
     if not os.access(wire_program(), os.X_OK):
         pytest.skip(f"{wire_program()} is not built")
     return wire_program()
+
+
+@pytest.fixture
+def gate(lab, programs, work):
+    """Builds a Gate: `g = gate(host="masq", client="sym")`, nothing started yet."""
+    def build(**how):
+        return Gate(programs, lab(**how), work)
+    return build

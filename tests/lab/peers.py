@@ -17,6 +17,7 @@ UDP: every datagram comes back.
 import hashlib
 import os
 import random
+import signal
 import socket
 import socketserver
 import struct
@@ -185,6 +186,78 @@ def _verdict(got, want, seen, right, begin):
     return 0
 
 
+class _Flow:
+    """Numbered blocks at a steady rate, echoed by the server, until told to stop."""
+
+    def __init__(self, sock, mbit):
+        self.sock, self.gap = sock, 16384 * 8 / (float(mbit) * 1e6)
+        self.stop = threading.Event()
+        self.sent = self.got = 0
+        self.sent_hash, self.got_hash = hashlib.sha256(), hashlib.sha256()
+        self.longest_gap = 0.0
+        self.trouble = None
+
+    def send(self):
+        base = random.Random(7).randbytes(16384 - 8)
+        place, begin = 0, time.monotonic()
+        try:
+            while not self.stop.is_set():
+                block = struct.pack(">Q", place) + base
+                self.sock.sendall(block)
+                self.sent_hash.update(block)
+                self.sent += len(block)
+                place += 1
+                ahead = begin + place * self.gap - time.monotonic()
+                if ahead < -0.5:
+                    begin -= ahead   # was held up: go on at the same rate, no burst
+                elif ahead > 0:
+                    self.stop.wait(ahead)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as e:
+            self.trouble = self.trouble or e
+
+    def receive(self):
+        said, last = 0.0, time.monotonic()
+        try:
+            while block := self.sock.recv(1 << 17):
+                self.got_hash.update(block)
+                self.got += len(block)
+                now = time.monotonic()
+                self.longest_gap = max(self.longest_gap, now - last)
+                last = now
+                if now - said > 0.1:
+                    print(f"at {self.got}", flush=True)
+                    said = now
+        except OSError as e:
+            self.trouble = self.trouble or e
+
+
+def flow(address, port, mbit):
+    """Echoes a stream until SIGTERM, then half-closes and compares what came back."""
+    s = _dial(address, port)
+    s.sendall(b"ECHO\n")
+    f = _Flow(s, mbit)
+    signal.signal(signal.SIGTERM, lambda *_: f.stop.set())
+    sender = threading.Thread(target=f.send, daemon=True)
+    sender.start()
+    receiver = threading.Thread(target=f.receive, daemon=True)
+    receiver.start()
+    while receiver.is_alive():
+        receiver.join(0.1)
+    early = not f.stop.is_set()
+    f.stop.set()
+    sender.join(5)
+    print(f"sent {f.sent} got {f.got} gap_ms {f.longest_gap * 1000:.0f}")
+    if f.trouble or early:
+        print(f"broken: {f.trouble or 'ended early'}")
+        return 1
+    if f.sent != f.got or f.sent_hash.digest() != f.got_hash.digest():
+        print("wrong bytes")
+        return 1
+    print("whole")
+    return 0
+
+
 def udp_ping(address, port, count, interval_ms, size=64):
     """Prints `sent N received M swapped K min A p50 B max C` (ms)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -243,7 +316,7 @@ def udp_punch(local_port, address, port, word):
 
 
 _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get, "put": put,
-          "echo": echo, "udp-ping": udp_ping, "udp-punch": udp_punch}
+          "echo": echo, "flow": flow, "udp-ping": udp_ping, "udp-punch": udp_punch}
 
 if __name__ == "__main__":
     sys.exit(_VERBS[sys.argv[1]](*sys.argv[2:]))

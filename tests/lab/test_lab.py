@@ -1,13 +1,17 @@
 """The lab proves itself with independent programs before Postern is tried in it: each
 NAT kind behaves as its row in nat.py says, and a wire does what it was asked."""
 
+import hashlib
 import os
 import re
+import signal
 import sys
 
 import pytest
 
-from .net import Net, run
+from .net import Net, run, wait_until
+from .peers import digest
+from .servers import Dns, Nginx, Sshd, listening
 from .topology import BROKER, BROKER2, STRANGER, Wire
 
 PEER = [sys.executable, os.path.join(os.path.dirname(__file__), "peers.py")]
@@ -166,3 +170,54 @@ def test_nothing_is_left_behind():
         netns = net.namespace("left").netns
         assert netns in run("ip", "netns", "list")
     assert netns not in run("ip", "netns", "list")
+
+
+@pytest.mark.needs("ssh", "sshd", "nginx", "curl", "dnsmasq", "dig")
+def test_real_programs_run_here(lab, programs, work):
+    """The programs that later tests reach through Postern, reached without it."""
+    with lab(host="none", client="none") as topo:
+        sshd = Sshd(programs, topo.host.ns, work)
+        Nginx(programs, topo.host.ns, work, {"page": (100_000, 9)}, port=8080)
+        Dns(programs, topo.host.ns)
+        at, ns = topo.host.address, topo.client.ns
+        said = programs.run(ns, "ssh", "ssh", *sshd.options(), f"root@{at}",
+                            "echo in; cat; exit 7", stdin=b"words\n")
+        assert (said.status, said.stdout) == (7, "in\nwords\n"), said.stderr
+        got = programs.run(ns, "curl", "curl", "-sS", "-o", f"{work}/page",
+                           f"http://{at}:8080/page")
+        assert got.status == 0, got.stderr
+        with open(f"{work}/page", "rb") as f:
+            assert hashlib.sha256(f.read()).hexdigest() == digest(9, 100_000)
+        asked = programs.run(ns, "dig", "dig", f"@{at}", "+short", "n1.lab", "A")
+        assert asked.stdout.strip() == Dns.ADDRESS, asked.stdout
+        big = programs.run(ns, "dig", "dig", f"@{at}", "+short", "+ignore",
+                           "+bufsize=1400", "big.lab", "TXT")
+        assert big.stdout.count("x") == 800, big.stdout
+
+
+def test_flow_tells_whole_from_broken(lab, programs):
+    with lab(host="none", client="none") as topo:
+        server = serve(programs, topo.host.ns, "tcp-server", 7000)
+        for kill in (False, True):
+            flow = programs.start(topo.client.ns, "flow", *PEER, "flow",
+                                  topo.host.address, 7000, 20)
+            flow.wait_line("at ")
+            if kill:
+                server.kill()
+            else:
+                flow.popen.send_signal(signal.SIGTERM)
+            assert (flow.wait(10) != 0) is kill, flow.stdout
+
+
+@pytest.mark.needs("socat")
+def test_symmetric_nat_shows_each_destination_another_port(lab, programs):
+    with lab(host="sym") as topo:
+        shown = set()
+        for port in (7001, 7002):
+            programs.start(topo.broker, "socat", "socat", f"UDP4-RECVFROM:{port},fork",
+                           "SYSTEM:echo $SOCAT_PEERADDR $SOCAT_PEERPORT")
+            wait_until(lambda p=port: listening(topo.broker, p, udp=True))
+            said = programs.run(topo.host.ns, "socat", "socat", "-T", 1, "-",
+                                f"UDP4:{BROKER}:{port},sourceport=45000", stdin=b"x\n")
+            shown.add(tuple(said.stdout.split()))
+        assert len(shown) == 2 and {a for a, _ in shown} == {topo.host.site.public}, shown

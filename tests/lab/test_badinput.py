@@ -1,0 +1,409 @@
+"""Whatever is wrong, one line says what and what to do, with the documented status;
+nothing crashes, hangs or is lost, and nobody else is disturbed."""
+
+import hashlib
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from .actors import HOST, PEER, Actor, postern, wait_direct
+from .net import run, wait_until
+from .topology import BROKER
+
+pytestmark = pytest.mark.postern
+NOBODY = 65534
+
+
+def says(done, status, *words):
+    """One line on stderr, `postern: WHAT; DO`, with one of `words`, and that status."""
+    lines = done.stderr.splitlines()
+    allowed = status if isinstance(status, tuple) else (status,)
+    assert done.status in allowed, (done.argv, done.status, done.stdout, done.stderr)
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("postern: ") and "; " in lines[0], lines[0]
+    assert len(lines[0]) < 600
+    if words:
+        assert any(w.lower() in lines[0].lower() for w in words), (words, lines[0])
+
+
+@pytest.fixture
+def here(programs, work):
+    """A device on the machine itself, for what needs no network."""
+    return Actor(programs, None, os.path.join(work, "here"))
+
+
+@pytest.fixture
+def served(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000")
+    return g
+
+
+# ----------------------------------------------------------------------------- usage
+
+@pytest.mark.parametrize("args", [
+    ["nosuchcommand"], ["join"], ["connect"], ["nc", "home"], ["serve", "--nosuch"],
+    ["connect", "--paths", "pigeon", "home:22"], ["ping"], ["revoke"],
+    ["invite", "--expires", "soon"], ["invite", "--uses", "-3"], ["invite", "--uses", "x"],
+    ["connect", "home"], ["connect", "home:22", "999.1.1.1:70000"],
+    ["socks", "--listen", "nowhere"], ["broker", "--listen", "300.1.1.1:443"],
+], ids=" ".join)
+def test_wrong_usage_is_2(here, args):
+    says(here.run(args[0], *args[1:], json=False), 2)
+
+
+@pytest.mark.parametrize("service", [
+    "99999", "web=", "=80", "dns=udp:", "web=host:port", "x=1.2.3.4", "udp:0", "-1", "a b=1"])
+def test_service_that_cannot_be(here, service):
+    says(here.run("serve", "--name", "x", "--", service, json=False), 2)
+
+
+def test_help_and_version(here):
+    for args in (["--help"], ["--version"], ["serve", "--help"], ["connect", "--help"]):
+        done = here.run(args[0], *args[1:], json=False)
+        assert done.status == 0 and done.stdout and not done.stderr, args
+
+
+@pytest.mark.parametrize("link", [
+    "", "hello", "postern://", "http://example.net/", "postern://192.0.2.10:443/i/",
+    "postern://192.0.2.10:443/i/aaaaaaaa", "postern://192.0.2.10:99999/i/aaaa",
+    "postern://[::1/i/aaaa", "postern://" + "a" * 5000, "postern://x:443/z/abcd",
+    "\xff\xfe", "postern://192.0.2.10:443/i/" + "7" * 300])
+def test_links_that_are_none(here, link):
+    says(here.run("join", link, json=False), (1, 2), "link")
+    says(here.run("serve", "--broker", link, "80", json=False), (1, 2), "link")
+
+
+def test_nothing_served_here_yet(here):
+    says(here.run("invite", json=False), 1, "serve")
+
+
+def test_unknown_host_is_named(here):
+    says(here.run("nc", "nosuch", "22", json=False), 1, "nosuch")
+    says(here.run("connect", "nosuch:22", json=False), 1, "nosuch")
+    says(here.run("ping", "nosuch", json=False), 1, "nosuch")
+    says(here.run("revoke", "nosuch", json=False), 1, "nosuch")
+
+
+def test_error_event_goes_with_the_line(here):
+    done = here.run("nc", "nosuch", "22")
+    says(done, 1, "nosuch")
+    event = done.event("error")
+    assert event and event["what"] and event["do"], done.stdout
+
+
+# ----------------------------------------------------------------------------- links
+
+def test_mangled_invite(served):
+    g = served
+    link = g.invite()
+    at = len(link) - 20
+    other = "b" if link[at] != "b" else "c"
+    for wrong in (link[:at] + other + link[at + 1:], link[:-3], link + "a",
+                  link.replace("/i/", "/b/"), link.replace(":443", ":444")):
+        says(g.client.run("join", wrong, json=False), (1, 2), "link")
+    assert g.client.run("join", f"  {link}\n").status == 0, "white space is no harm"
+
+
+def test_broker_link_is_no_invite(served):
+    says(served.client.run("join", served.link, json=False), (1, 2), "invite")
+
+
+def test_invite_is_no_broker_link(served):
+    link = served.invite()
+    other = served.other_client("x")
+    says(other.run("serve", "--broker", link, "80", json=False), (1, 2), "link")
+
+
+def test_used_invite(served):
+    link = served.invite()
+    served.join(None, link)
+    again = served.other_client("again").run("join", link, json=False)
+    says(again, 1, "invite", "used")
+
+
+def test_joining_twice_with_one_device_is_no_harm(served):
+    served.join()
+    served.join()
+    done = served.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
+    assert done.status == 0, done.stderr
+
+
+def test_unknown_service(served):
+    served.join()
+    says(served.client.run("nc", HOST, "nosuch", json=False, stdin=b""), 1, "nosuch")
+    says(served.client.run("nc", HOST, "9999", json=False, stdin=b""), 1, "9999")
+
+
+# --------------------------------------------------------------------------- the broker
+
+def test_broker_is_down(served):
+    g = served
+    link = g.invite()
+    g.join()
+    g.broker_proc.kill()
+    says(g.other_client("late").run("join", link, json=False, timeout=40), 1, "broker")
+    says(g.client.run("nc", HOST, "peer", json=False, stdin=b"", timeout=40), 1)
+
+
+def test_broker_is_unreachable(served):
+    g = served
+    link = g.invite()
+    g.topo.cut_broker()
+    says(g.client.run("join", link, json=False, timeout=60), 1, "broker")
+
+
+def test_broker_has_another_key(served):
+    g = served
+    link = g.invite()
+    g.broker_proc.kill()
+    os.rename(g.broker.state, g.broker.state + ".old")
+    g.start_broker()
+    says(g.client.run("join", link, json=False, timeout=40), 1, "key")
+
+
+def test_serve_waits_for_its_broker(served):
+    g = served
+    g.host_proc.terminate()
+    g.broker_proc.kill()
+    g.start_host("peer=7000", wait=False)
+    g.start_broker()
+    g.host_proc.wait_event("ready", 40)
+    g.join()
+
+
+def test_host_is_offline(served):
+    g = served
+    g.join()
+    g.host_proc.terminate()
+    says(g.client.run("nc", HOST, "peer", json=False, stdin=b"", timeout=40), 1, HOST)
+
+
+def test_enrolment_needs_the_token(served):
+    """A broker link without its token, whole in itself, admits no new host."""
+    g = served
+    payload = g.link.rsplit("/", 1)[1]
+    other = g.other_client("x")
+    says(other.run("serve", "--broker", g.link.replace(payload, payload[:-8]), "80",
+                   json=False), (1, 2), "link")
+
+
+def test_broker_name_that_does_not_resolve(served):
+    link = served.invite().replace(BROKER, "no-such-name.invalid")
+    says(served.client.run("join", link, json=False, timeout=40), (1, 2))
+
+
+# ------------------------------------------------------------------- ports, rights, disks
+
+def test_port_is_taken(served):
+    g = served
+    g.join()
+    g.client.start_peer("tcp-server", 5000)
+    says(g.client.run("connect", f"{HOST}:peer", "127.0.0.1:5000", json=False), 1, "5000")
+    says(g.client.run("socks", "--listen", "127.0.0.1:5000", json=False), 1, "5000")
+    says(g.other_client("b2", g.topo.broker).run(
+        "broker", "--listen", "0.0.0.0:443", json=False), 1, "443")
+
+
+def test_second_serve_in_one_state_directory(served):
+    says(served.host.run("serve", "--broker", served.link, "80", json=False), 1)
+    assert served.host_proc.running
+
+
+def as_nobody(actor, *args):
+    return actor.programs.run(
+        actor.ns, args[0], "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}",
+        "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", postern(), *args,
+        env={**actor.env, "HOME": "/nonexistent"})
+
+
+def test_no_permission(served, work):
+    g = served
+    os.makedirs(f"{work}/closed", mode=0o700)
+    closed = Actor(g.programs, g.topo.client.ns, f"{work}/closed/state")
+    says(as_nobody(closed, "keys"), 1, "permission", "denied")
+    os.makedirs(f"{work}/open")
+    os.chown(f"{work}/open", NOBODY, NOBODY)
+    os.chmod(work, 0o755)
+    own = Actor(g.programs, g.topo.stranger, f"{work}/open/state")
+    says(as_nobody(own, "broker", "--listen", "0.0.0.0:443"), 1, "443", "permission")
+
+
+def test_state_is_a_file(here):
+    with open(here.state, "w", encoding="ascii") as f:
+        f.write("not a directory")
+    says(here.run("keys", json=False), 1, "directory")
+
+
+@pytest.fixture
+def small_disk(work):
+    """A full file system: 256 KiB, of which nothing is left."""
+    path = f"{work}/disk"
+    os.makedirs(path)
+    run("mount", "-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs", path)
+    yield path
+    run("umount", "-l", path)
+
+
+def fill(path):
+    with open(f"{path}/filler", "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+def test_disk_is_full(served, small_disk):
+    g = served
+    link = g.invite()
+    full = Actor(g.programs, g.topo.client.ns, f"{small_disk}/state")
+    fill(small_disk)
+    says(full.run("join", link, json=False), 1, "full", "space")
+    os.unlink(f"{small_disk}/filler")
+    assert full.run("join", link).status == 0, "the invite was not used up in vain"
+
+
+def test_disk_fills_under_a_running_host(gate, work, small_disk):
+    g = gate(host="none", client="none")
+    g.host.state = f"{small_disk}/state"
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    fill(small_disk)
+    says(g.host.run("invite", json=False), 1, "full", "space")
+    done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
+    assert done.status == 0, done.stderr
+    os.unlink(f"{small_disk}/filler")
+    assert g.host.run("invite").status == 0
+    assert g.host_proc.running
+
+
+def databases(state):
+    return [f"{state}/{name}" for name in os.listdir(state) if name.endswith(".db")]
+
+
+def test_state_from_a_newer_version(here):
+    assert here.run("keys").status == 0
+    files = databases(here.state)
+    assert files
+    for path in files:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA journal_mode=DELETE")
+            db.execute("PRAGMA user_version=9999")
+    before = [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
+    says(here.run("keys", json=False), 1, "newer")
+    assert before == [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
+
+
+@pytest.mark.parametrize("role", ["broker", "host", "client"])
+def test_state_is_corrupted(served, role):
+    g = served
+    g.join()
+    g.broker_proc.terminate()
+    g.host_proc.terminate()
+    actor = getattr(g, role)
+    files = databases(actor.state)
+    assert files
+    for path in files:
+        for extra in ("-wal", "-shm"):
+            if os.path.exists(path + extra):
+                os.unlink(path + extra)
+        size = os.path.getsize(path)
+        with open(path, "r+b") as f:
+            f.seek(40)
+            f.write(os.urandom(size - 40))
+    before = [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
+    args = {"broker": ("broker", "--listen", "127.0.0.1:444"),
+            "host": ("serve", "--broker", g.link, "80"),
+            "client": ("nc", HOST, "peer")}[role]
+    says(actor.run(*args, json=False), 1, "damaged", "corrupt")
+    after = [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
+    assert before == after, "damaged state is kept for whoever can mend it"
+
+
+# ------------------------------------------------------------------------------ floods
+
+_GARBAGE = '''
+import os, random, socket, sys, time
+address, seconds = sys.argv[1], float(sys.argv[2])
+stop, kept, n = time.monotonic() + seconds, [], 0
+hello = bytes.fromhex("160301")
+preface = b"PSTN\\x01\\x01\\0\\0" + b"q" * 16
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while time.monotonic() < stop:
+    n += 1
+    for i in range(50):
+        udp.sendto(os.urandom(random.randrange(1400)), (address, 443))
+        udp.sendto(bytes.fromhex("000100002112a442") + os.urandom(12), (address, 443))
+    s = socket.socket()
+    s.settimeout(1)
+    try:
+        s.connect((address, 443))
+        what = n % 6
+        if what == 0: s.sendall(os.urandom(5000))
+        if what == 1: s.sendall(hello + b"\\x02\\x00" + os.urandom(512))
+        if what == 2: s.sendall(hello + b"\\xff\\xff" + os.urandom(60000))
+        if what == 3: s.sendall(preface)
+        if what == 4: s.sendall(preface[:7])
+    except OSError:
+        pass
+    kept.append(s)
+    if len(kept) > 400:
+        kept.pop(0).close()
+print("connections", n)
+'''
+
+
+def memory_kb(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(x.split()[1]) for x in f if x.startswith("VmRSS"))
+
+
+def test_garbage_at_the_broker_disturbs_nobody(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "relay")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 8)
+    flow.wait_line("at ")
+    before = memory_kb(g.broker_proc.pid)
+    junk = g.programs.start(g.topo.stranger, "garbage", PEER[0], "-c", _GARBAGE, BROKER, 6)
+    while junk.running:
+        other = g.other_client(f"other{time.monotonic_ns()}")
+        g.join(other)
+        done = other.run("nc", HOST, "7000", json=False, stdin=b"GET 9 1\n")
+        assert done.status == 0, done.stderr
+    assert junk.wait() == 0 and g.broker_proc.running
+    assert memory_kb(g.broker_proc.pid) - before < 64_000
+    flow.popen.send_signal(signal.SIGTERM)
+    assert flow.wait(20) == 0, flow.stdout[-300:]
+    gap = int(flow.stdout.split("gap_ms ")[1].split()[0])
+    assert gap < 1500, "the pair next door hardly notices"
+
+
+def test_garbage_at_the_hosts_port_disturbs_nobody(gate):
+    g = gate(host="none", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    proc = g.connect("peer")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 8)
+    wait_direct(proc)
+    ports = sorted({int(x.split()[3].rsplit(":", 1)[1])
+                    for x in g.topo.host.ns.udp_sockets()})
+    code = ("import os,random,socket,time\n"
+            "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
+            "stop=time.monotonic()+4\n"
+            "while time.monotonic()<stop:\n"
+            f" for port in {ports}:\n"
+            "  body=bytes([random.choice((0,1,0x40,0x80,0xc3,0xff))])\n"
+            "  body+=os.urandom(random.randrange(1400))\n"
+            f"  s.sendto(body,('{g.topo.host.address}',port))\n")
+    assert g.programs.run(g.topo.stranger, "junk", PEER[0], "-c", code).status == 0
+    flow.popen.send_signal(signal.SIGTERM)
+    assert flow.wait(20) == 0, flow.stdout[-300:]
+    wait_until(lambda: g.host_proc.running, what="host")

@@ -1,0 +1,253 @@
+"""What happens in the middle: programs die, NATs forget, clients move, paths are cut.
+What must survive survives; what cannot ends clearly and works again by itself."""
+
+import signal
+import time
+
+import pytest
+
+from .actors import HOST, postern, wait_direct, wait_relay
+from .net import wait_until
+from .servers import Sshd
+
+pytestmark = pytest.mark.postern
+AGAIN_S = 30   # by when everything must work again without anybody's help
+
+
+@pytest.fixture
+def running(gate):
+    """Builds a Gate with a flow of bytes through `connect`, on its final path."""
+    def build(direct=True, **how):
+        how.setdefault("host", "masq")
+        how.setdefault("client", "masq")
+        g = gate(**how)
+        g.host.start_peer("tcp-server", 7000)
+        g.up_and_joined("7000")
+        g.proc = g.connect("7000")
+        g.flow = start_flow(g)
+        (wait_direct if direct else wait_relay)(g.proc)
+        progress(g.flow)
+        return g
+    return build
+
+
+def start_flow(g, mbit=8):
+    flow = g.client.start_peer("flow", "127.0.0.1", g.proc.port, mbit)
+    flow.wait_line("at ")
+    return flow
+
+
+def progress(flow, timeout=AGAIN_S):
+    """Waits until bytes arrive that were not on their way when it was called."""
+    def count():
+        lines = [x for x in flow.stdout.splitlines() if x.startswith("at ")]
+        return int(lines[-1].split()[1]) if lines else 0
+    begin = count()
+
+    def more():
+        assert flow.running, flow.stdout[-300:] + flow.stderr[-500:]
+        return count() > begin + 1_000_000
+    wait_until(more, timeout, "the flow goes on")
+
+
+def whole(flow):
+    """Ends the flow: every byte must have come back, once, in order."""
+    flow.popen.send_signal(signal.SIGTERM)
+    assert flow.wait(30) == 0, flow.stdout[-300:] + flow.stderr[-500:]
+    assert flow.stdout.splitlines()[-1] == "whole"
+
+
+def works_again(g, port, timeout=AGAIN_S):
+    def try_once():
+        return g.client.peer("get", "127.0.0.1", port, 10_000, 1,
+                             env={"PEER_TIMEOUT": "8"}).status == 0
+    wait_until(try_once, timeout, "a new connection through the same connect")
+
+
+# --------------------------------------------------------------------- the broker dies
+
+def test_broker_dies_and_a_direct_session_does_not_care(running):
+    g = running()
+    g.broker_proc.kill()
+    progress(g.flow)
+    works_again(g, g.proc.port, 5)   # the session stands: new streams too
+    g.start_broker()
+    other = g.other_client("later")
+    wait_until(lambda: g.host_proc.running and
+               other.run("join", g.invite(), timeout=30).status == 0,
+               AGAIN_S, "the host comes back to the broker by itself")
+    progress(g.flow)
+    whole(g.flow)
+
+
+def test_broker_dies_and_a_relayed_session_comes_back(running):
+    g = running(direct=False, host="sym", client="sym")
+    g.broker_proc.kill()
+    g.start_broker()
+    progress(g.flow)
+    whole(g.flow)
+    works_again(g, g.proc.port)
+
+
+def test_broker_stops_in_order_and_all_come_back(running):
+    g = running()
+    assert g.broker_proc.terminate() == 0
+    g.start_broker()
+    fresh = g.connect("7000")
+    works_again(g, fresh.port)
+    progress(g.flow)
+    whole(g.flow)
+
+
+# ------------------------------------------------------------------ host and client die
+
+def test_host_dies_and_comes_back(running):
+    g = running()
+    g.host_proc.kill()
+    assert g.flow.wait(60) != 0, "a lost connection must not look like a whole one"
+    assert "broken" in g.flow.stdout
+    g.start_host("7000")
+    assert g.proc.running
+    works_again(g, g.proc.port)
+
+
+def test_host_stops_in_order(running):
+    g = running()
+    assert g.host_proc.terminate() == 0
+    assert g.flow.wait(10) != 0
+    g.start_host("7000")
+    works_again(g, g.proc.port)
+
+
+def test_client_dies_and_a_new_one_takes_over(running):
+    g = running()
+    port = g.proc.port
+    g.proc.kill()
+    assert g.flow.wait(10) != 0
+    g.proc = g.connect("7000", f"127.0.0.1:{port}")
+    g.flow = start_flow(g)
+    wait_direct(g.proc)
+    progress(g.flow)
+    whole(g.flow)
+
+
+# ------------------------------------------------------------------------ NATs and paths
+
+@pytest.mark.parametrize("sides", ["a", "b", "ab"])
+def test_conntrack_is_flushed(running, sides):
+    g = running()
+    for side in sides:
+        g.topo.flush_conntrack(side)
+    progress(g.flow)
+    whole(g.flow)
+
+
+def test_conntrack_is_flushed_under_symmetric_nats(running):
+    """The relay's TCP connections lose their translation: they must be made anew."""
+    g = running(direct=False, host="sym", client="sym")
+    g.topo.flush_conntrack("a")
+    g.topo.flush_conntrack("b")
+    progress(g.flow, 60)
+    whole(g.flow)
+
+
+def test_direct_path_is_cut_and_mended(running):
+    g = running()
+    mark = g.proc.mark()
+    g.topo.cut_direct()
+    wait_relay(g.proc, 10, mark)
+    progress(g.flow)
+    mark = g.proc.mark()
+    g.topo.mend_direct()
+    wait_direct(g.proc, 90, mark)
+    progress(g.flow)
+    whole(g.flow)
+
+
+def test_cut_again_and_again(running):
+    g = running()
+    for _ in range(3):
+        mark = g.proc.mark()
+        g.topo.cut_direct()
+        wait_relay(g.proc, 10, mark)
+        g.topo.mend_direct()
+        progress(g.flow)
+    whole(g.flow)
+
+
+def test_broker_is_unreachable_for_a_while(running):
+    """Direct stays up meanwhile; and when the direct path dies after, relay works."""
+    g = running()
+    g.topo.cut_broker()
+    progress(g.flow)
+    g.topo.mend_broker()
+    progress(g.flow)
+    mark = g.proc.mark()
+    g.topo.cut_direct()
+    wait_relay(g.proc, 60, mark)
+    progress(g.flow)
+    whole(g.flow)
+
+
+def test_udp_is_blocked_in_the_middle(running):
+    g = running()
+    mark = g.proc.mark()
+    g.topo.block_udp("b")
+    wait_relay(g.proc, 10, mark)
+    progress(g.flow)
+    whole(g.flow)
+
+
+# ------------------------------------------------------------------------------- moves
+
+@pytest.mark.parametrize("third", ["masq", "fw", "sym"])
+def test_client_moves_to_another_nat(running, third):
+    g = running(third=third)
+    mark = g.proc.mark()
+    g.topo.move(g.topo.client)
+    progress(g.flow)
+    if third != "sym":
+        wait_direct(g.proc, 60, mark)
+        progress(g.flow)
+    whole(g.flow)
+
+
+def test_host_moves_to_another_nat(running):
+    g = running()
+    mark = g.proc.mark()
+    g.topo.move(g.topo.host)
+    progress(g.flow, 60)
+    wait_direct(g.proc, 60, mark)
+    whole(g.flow)
+
+
+def test_client_is_offline_for_ten_seconds(running):
+    g = running()
+    g.topo.detach(g.topo.client)
+    gone = g.flow.stdout
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 10, 12)
+    assert g.flow.running and len(g.flow.stdout) - len(gone) < 200
+    g.topo.attach(g.topo.client, "b")
+    progress(g.flow)
+    whole(g.flow)
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_ssh_session_survives_a_move(gate, programs, work):
+    g = gate(host="masq", client="masq")
+    sshd = Sshd(programs, g.topo.host.ns, work)
+    g.up_and_joined("22")
+    ssh = programs.start(
+        g.topo.client.ns, "ssh", "ssh", *sshd.options(postern()), f"root@{HOST}",
+        "for i in $(seq 1 100000); do echo line $i; sleep 0.05; "
+        f"test -e {work}/enough && exit 5; done", env=g.client.env)
+    ssh.wait_line("line 20")
+    g.topo.move(g.topo.client)
+    lines = len(ssh.stdout.splitlines())
+    wait_until(lambda: len(ssh.stdout.splitlines()) > lines + 100, 60, "ssh goes on")
+    with open(f"{work}/enough", "w", encoding="ascii"):
+        pass
+    assert ssh.wait(20) == 5
+    words = [int(x.split()[1]) for x in ssh.stdout.splitlines()]
+    assert words == list(range(1, len(words) + 1))

@@ -1,0 +1,76 @@
+"""Many at once, in a form short enough for every run: hundreds of control channels, and
+all of them back within seconds after a restart of the broker. The load tool stands in
+tests/bench; without it these tests are skipped."""
+
+import os
+import time
+
+import pytest
+
+from .actors import HOST
+from .conftest import full
+from .net import wait_until
+from .topology import build_dir
+
+pytestmark = pytest.mark.postern
+LOAD = os.path.join(build_dir(), "tests", "bench", "brokerload")
+MANY = 10_000 if full() else 500
+
+
+def established(ns):
+    return sum(":443 " in line for line in ns.sockets("-t", "state", "established"))
+
+
+@pytest.mark.skipif(not os.access(LOAD, os.X_OK), reason=f"{LOAD} is not built")
+def test_channels_come_back_after_a_restart(gate, programs):
+    """The tool reports by itself; the kernel's socket table is the judge."""
+    g = gate(host="none", client="none")
+    g.start_broker("--open")
+    load = programs.start(g.topo.client.ns, "load", LOAD, "--link", g.link,
+                          "--channels", MANY, "--hold")
+    wait_until(lambda: established(g.topo.broker) >= MANY, 60, f"{MANY} channels")
+    g.broker_proc.kill()
+    g.start_broker("--open")
+    begin = time.monotonic()
+    wait_until(lambda: established(g.topo.broker) >= MANY, 60, "all come back")
+    assert time.monotonic() - begin < 30
+    assert load.running
+
+
+def test_many_streams_through_one_session(gate, programs):
+    """Hundreds of connections at once, each with its own bytes."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000")
+    code = ("import asyncio,hashlib,sys\n"
+            f"sys.path.insert(0,{os.path.dirname(os.path.abspath(__file__))!r})\n"
+            "from peers import digest\n"
+            "async def one(i):\n"
+            f" r,w=await asyncio.open_connection('127.0.0.1',{proc.port})\n"
+            " n=20000+i; w.write(f'GET {n} {i}\\n'.encode())\n"
+            " body=await r.read(-1); w.close()\n"
+            " assert hashlib.sha256(body).hexdigest()==digest(i,n),i\n"
+            "async def main():\n"
+            " await asyncio.gather(*[one(i) for i in range(400)])\n"
+            "asyncio.run(main()); print('all right')\n")
+    done = programs.run(g.topo.client.ns, "many", "/usr/bin/python3", "-c", code,
+                        timeout=60)
+    assert done.stdout == "all right\n", done.stderr[-500:]
+
+
+def test_twenty_clients_at_once(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    link = g.invite("--uses", "20")
+    clients = [g.other_client(f"c{i}") for i in range(20)]
+    joins = [c.start("join", link) for c in clients]
+    assert [p.wait(60) for p in joins] == [0] * 20
+    procs = [c.start("connect", f"{HOST}:7000", "127.0.0.1:0") for c in clients]
+    for c, p in zip(clients, procs):
+        p.port = int(p.wait_event("ready", 30)["local"].rsplit(":", 1)[1])
+    gets = [c.start_peer("get", "127.0.0.1", p.port, 1_000_000, i)
+            for i, (c, p) in enumerate(zip(clients, procs))]
+    assert [x.wait(60) for x in gets] == [0] * 20

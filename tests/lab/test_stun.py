@@ -1,0 +1,83 @@
+"""The broker's STUN against clients of other hands (coturn's)."""
+
+import re
+
+import pytest
+
+from .topology import BROKER, BROKER2
+from .actors import PEER
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.mark.needs("turnutils_stunclient")
+@pytest.mark.parametrize("kind", ["none", "masq", "cgn"])
+def test_binding_shows_the_reflexive_address(gate, programs, kind):
+    g = gate(client=kind)
+    g.start_broker()
+    done = programs.run(g.topo.client.ns, "stunclient", "turnutils_stunclient",
+                        "-p", 443, BROKER)
+    site = g.topo.client.site
+    want = site.public if site.translates else g.topo.client.address
+    found = re.search(r"reflexive addr(?:ess)?: ([\d.]+):(\d+)", done.stdout)
+    assert found and found.group(1) == want, done.stdout + done.stderr
+
+
+@pytest.mark.needs("turnutils_natdiscovery")
+@pytest.mark.parametrize("kind,mapping,filtering", [
+    ("masq", "endpoint independent", "address and port dependent"),
+    ("eif", "endpoint independent", "endpoint independent"),
+    ("ar", "endpoint independent", "address dependent"),
+    ("sym", "address and port dependent", "address and port dependent"),
+])
+def test_behaviour_discovery(gate, programs, kind, mapping, filtering):
+    """RFC 5780 with the broker's second address and port."""
+    g = gate(client=kind)
+    g.start_broker()
+    done = programs.run(g.topo.client.ns, "natdiscovery", "turnutils_natdiscovery",
+                        "-m", "-f", "-p", 443, BROKER)
+    text = (done.stdout + done.stderr).lower().replace("-", " ").replace("_", " ")
+    assert re.search(r"with " + mapping + r" mapping", text), text
+    assert re.search(r"with " + filtering + r" filtering", text), text
+
+
+def _stun_probe(programs, ns, packets, ports=(443,)):
+    """Sends raw packets to the broker; prints one line for each that is answered."""
+    code = ("import socket\n"
+            "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(0.4)\n"
+            f"for port in {tuple(ports)!r}:\n"
+            f" for i,p in enumerate({[p.hex() for p in packets]!r}):\n"
+            f"  s.sendto(bytes.fromhex(p), ('{BROKER}', port))\n"
+            "  try: print(i, s.recv(2048).hex())\n"
+            "  except TimeoutError: print(i, 'silent')\n")
+    done = programs.run(ns, "probe", PEER[0], "-c", code)
+    return [line.split()[1] for line in done.stdout.splitlines()]
+
+
+def test_only_stun_is_answered(gate, programs):
+    g = gate(client="none")
+    g.start_broker()
+    head = bytes.fromhex("000100002112a442") + b"t" * 12
+    good = head
+    unknown = bytes.fromhex("000100082112a442") + b"t" * 12 + bytes.fromhex(
+        "7f01000400000000")
+    answers = _stun_probe(programs, g.topo.client.ns, [
+        good, unknown, b"", b"x", b"\0" * 20, good[:19], b"\xc3" + b"q" * 1200,
+        bytes.fromhex("010100002112a442") + b"t" * 12,       # a response
+        bytes.fromhex("000100042112a442") + b"t" * 12])      # promises more
+    assert answers[0].startswith("0101") and answers[0][8:40] == head[4:].hex()
+    assert answers[1].startswith("0111"), "420 for an attribute it must understand"
+    assert answers[2:] == ["silent"] * 7, answers
+
+
+def test_answers_come_from_the_address_that_was_asked(gate, programs):
+    g = gate(client="masq")
+    g.start_broker()
+    for address in (BROKER, BROKER2):
+        code = ("import socket\n"
+                "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(3)\n"
+                f"s.connect(('{address}',443))\n"
+                "s.send(bytes.fromhex('000100002112a442')+b't'*12)\n"
+                "print(len(s.recv(2048)) >= 32)\n")
+        done = programs.run(g.topo.client.ns, "probe", PEER[0], "-c", code)
+        assert done.stdout == "True\n", done.stderr

@@ -1,0 +1,166 @@
+"""Who may enter, and who no longer may: the host's own list decides."""
+
+import base64
+import os
+import time
+
+import pytest
+
+from .actors import HOST, wait_direct
+from .net import wait_until
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def pair(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.host.start_peer("tcp-server", 7001)
+    return g.up_and_joined("one=7000", "two=7001")
+
+
+def device_of(actor):
+    """The device's key as `keys show --json` gives it."""
+    done = actor.run("keys", "show")
+    assert done.status == 0, done.stderr
+    for e in done.events:
+        for name in ("device", "key", "public", "public_key"):
+            if e.get(name):
+                return e[name]
+    raise AssertionError(f"no key in {done.stdout}")
+
+
+def works(g, who, service, timeout=20):
+    done = who.run("nc", HOST, service, json=False, stdin=b"GET 100 1\n",
+                   timeout=timeout)
+    return done.status == 0 and len(done.stdout) > 0
+
+
+def test_revoke_ends_a_live_session_at_once(pair):
+    g = pair
+    proc = g.connect("one")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 5)
+    flow.wait_line("at ")
+    wait_direct(proc)
+    key = device_of(g.client)
+    begin = time.monotonic()
+    done = g.host.run("revoke", key)
+    assert done.status == 0, done.stderr
+    assert flow.wait(5) != 0
+    assert time.monotonic() - begin < 3
+    again = g.client.run("nc", HOST, "one", json=False, stdin=b"GET 10 1\n")
+    assert again.status == 1 and len(again.stderr.splitlines()) == 1, again.stderr
+
+
+def test_revoke_leaves_the_others_alone(pair):
+    g = pair
+    other = g.other_client("other")
+    g.join(other)
+    proc = g.connect("one", who=other)
+    flow = other.start_peer("flow", "127.0.0.1", proc.port, 5)
+    flow.wait_line("at ")
+    assert g.host.run("revoke", device_of(g.client)).status == 0
+    assert not works(g, g.client, "one")
+    assert works(g, other, "two")
+    flow.signal(15)
+    assert flow.wait(20) == 0, flow.stdout
+
+
+def test_client_is_held_to_its_services(pair):
+    g = pair
+    limited = g.other_client("limited")
+    g.join(limited, None, "--services", "one")
+    assert works(g, limited, "one")
+    done = limited.run("nc", HOST, "two", json=False, stdin=b"GET 10 1\n")
+    assert done.status == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    listed = limited.run("ls").stdout
+    assert "one" in listed and "two" not in listed
+    assert works(g, g.client, "two")
+
+
+def test_one_use_is_one_use(pair):
+    g = pair
+    link = g.invite()
+    first, second = g.other_client("first"), g.other_client("second")
+    g.join(first, link)
+    done = second.run("join", link)
+    assert done.status == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert works(g, first, "one")
+    assert not works(g, second, "one")
+
+
+def test_one_use_for_two_at_the_same_time(pair):
+    g = pair
+    link = g.invite()
+    racers = [g.other_client(f"racer{i}") for i in range(4)]
+    procs = [r.start("join", link) for r in racers]
+    assert sorted(p.wait(30) for p in procs) == [0, 1, 1, 1]
+
+
+def test_many_uses(pair):
+    g = pair
+    link = g.invite("--uses", "2")
+    statuses = [g.other_client(f"n{i}").run("join", link).status for i in range(3)]
+    assert statuses == [0, 0, 1]
+
+
+def test_expired_invite(pair):
+    g = pair
+    link = g.invite("--expires", "1s")
+    late = g.other_client("late")
+    made = time.monotonic()
+    wait_until(lambda: time.monotonic() > made + 2.1, what="the invite's second")
+    done = late.run("join", link)
+    assert done.status == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "expire" in done.stderr.lower() or "invite" in done.stderr.lower()
+
+
+def test_stranger_with_the_brokers_link_gets_nothing(pair):
+    """Knowing the broker and the host's name is not being invited."""
+    g = pair
+    stranger = g.other_client("stranger", g.topo.stranger)
+    done = stranger.run("nc", HOST, "one", json=False, stdin=b"GET 10 1\n")
+    assert done.status == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_rotated_client_key_is_followed(pair):
+    g = pair
+    assert works(g, g.client, "one")
+    before = device_of(g.client)
+    done = g.client.run("keys", "rotate")
+    assert done.status == 0, done.stderr
+    assert device_of(g.client) != before
+    assert works(g, g.client, "one", 30)
+    assert works(g, g.client, "one", 30)
+
+
+def test_rotated_host_key_is_followed(pair):
+    g = pair
+    assert works(g, g.client, "one")
+    before = device_of(g.host)
+    done = g.host.run("keys", "rotate")
+    assert done.status == 0, done.stderr
+    if g.host_proc.running and "restart" in (done.stdout + done.stderr):
+        g.host_proc.terminate()
+        g.start_host("one=7000", "two=7001")
+    assert device_of(g.host) != before
+    wait_until(lambda: works(g, g.client, "one", 30), 60, "client follows the host")
+
+
+def test_secret_never_reaches_broker_or_log(pair):
+    """The invite's secret part stands in no broker state and no broker output."""
+    g = pair
+    link = g.invite()
+    payload = link.rsplit("/", 1)[1].upper()
+    secret = base64.b32decode(payload + "=" * (-len(payload) % 8))[65:81]
+    assert len(secret) == 16
+    g.join(g.other_client("joins"), link)
+    kept = b""
+    for top, _, files in os.walk(g.broker.state):
+        for name in files:
+            with open(os.path.join(top, name), "rb") as f:
+                kept += f.read()
+    kept += g.broker_proc.stdout.encode() + g.broker_proc.stderr.encode()
+    for form in (secret, secret.hex().encode(), link.encode()):
+        assert form not in kept
