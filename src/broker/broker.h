@@ -12,12 +12,6 @@
 
 struct broker;
 
-enum broker_log_level {
-    BROKER_LOG_ERROR, /* ours; the line says what to do */
-    BROKER_LOG_INFO,  /* start, stop, counters */
-    BROKER_LOG_DEBUG, /* what a peer caused */
-};
-
 #define BROKER_LISTEN_MAX 4
 #define BROKER_THREADS_MAX 64
 #define BROKER_DEFAULT_LISTEN "[::]:443" /* dual stack; 0.0.0.0 without IPv6 */
@@ -27,7 +21,7 @@ struct broker_config {
     const char *const *listen; /* numeric "ADDR:PORT", TCP and UDP alike */
     size_t listen_count;       /* 0 means BROKER_DEFAULT_LISTEN */
     const char *public_name;   /* name or address, ":PORT" optional; NULL: found out */
-    const char *state_dir;     /* made when missing */
+    const char *state_dir;     /* as --state; NULL: where io/statedir.h finds it */
     bool open;                 /* hosts need no enrolment token */
     unsigned threads;          /* 0 means one per core */
     /* RFC 5780 second address: NULL finds one, "off", or numeric "ADDR:PORT". */
@@ -36,13 +30,12 @@ struct broker_config {
     void *ctx;
     /* Called once, on the calling thread, when every socket is open. May be NULL. */
     void (*on_ready)(void *ctx, const char *link);
-    /* May be called from any thread; `line` has no newline. May be NULL. */
-    void (*on_log)(void *ctx, enum broker_log_level level, const char *line);
 };
 
 /*
  * Opens state and sockets, starts the threads and calls on_ready. Fills `f` on
- * failure, when nothing is left behind. SIGPIPE is ignored from here on.
+ * failure, when nothing is left behind. The threads log at the caller's log_level().
+ * SIGPIPE is ignored from here on.
  */
 MUST_CHECK int broker_open(struct broker **out, const struct broker_config *c,
                            struct fault *f);

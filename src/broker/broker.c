@@ -1,0 +1,180 @@
+/* Starts and ends the threads, and waits for signals; serves nothing itself. */
+#include "broker/broker.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "broker/shard.h"
+#include "io/statedir.h"
+
+/* Descriptors that are not device connections: pipes, sockets, databases, epolls. */
+enum { DESCRIPTORS_KEPT = 256, CONNECTIONS_MIN = 64 };
+
+struct broker {
+    struct hub hub;
+    struct statedir state;
+    int lock_fd; /* -1 until this process owns the state */
+    struct shard *shards;
+    char link[LINK_TEXT_LEN];
+};
+
+/* Raises the soft limit to the hard one; returns how many connections fit. */
+static size_t connections_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return CONNECTIONS_MIN;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
+    (void)getrlimit(RLIMIT_NOFILE, &r);
+    size_t n = r.rlim_cur > DESCRIPTORS_KEPT + CONNECTIONS_MIN
+                   ? (size_t)r.rlim_cur - DESCRIPTORS_KEPT
+                   : CONNECTIONS_MIN;
+    return n < LIMIT_CONNECTIONS ? n : LIMIT_CONNECTIONS;
+}
+
+static unsigned thread_count(unsigned wanted)
+{
+    unsigned n = wanted != 0 ? wanted : uv_available_parallelism();
+    return n == 0 ? 1 : n < BROKER_THREADS_MAX ? n : BROKER_THREADS_MAX;
+}
+
+static int load_state(struct broker *b, struct fault *f)
+{
+    struct registry *r = NULL;
+    int rc = statedir_open(&b->state, b->hub.config->state_dir, f);
+    if (rc == 0)
+        rc = statedir_lock(&b->state, "broker", &b->lock_fd, f);
+    b->hub.state_dir = b->state.path;
+    if (rc == 0)
+        rc = registry_open(&r, b->hub.state_dir, f);
+    if (rc == 0)
+        rc = registry_identity(r, &b->hub.identity, f);
+    registry_close(r);
+    return rc;
+}
+
+static void make_link(struct broker *b)
+{
+    const struct hub *h = &b->hub;
+    struct link l = {.type = LINK_BROKER, .port = h->plan.port};
+    memcpy(l.host, h->plan.host, sizeof(l.host));
+    memcpy(l.broker_key, h->identity.key.pub, KEY_LEN);
+    l.has_token = !h->config->open;
+    memcpy(l.token, h->identity.token, LINK_SECRET_LEN);
+    link_format(&l, b->link);
+    sodium_memzero(&l, sizeof(l));
+}
+
+static int open_shards(struct broker *b, struct fault *f)
+{
+    struct hub *h = &b->hub;
+    unsigned want = thread_count(h->config->threads);
+    int rc = 0;
+    b->shards = calloc(want, sizeof(*b->shards));
+    if (b->shards == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    h->connections_max = connections_max() / want;
+    for (unsigned i = 0; i < want && rc == 0; i++) {
+        h->shards[i] = &b->shards[i];
+        h->count = i + 1;
+        rc = shard_open(&b->shards[i], h, i, f);
+    }
+    for (unsigned i = 0; i < want && rc == 0; i++)
+        if (shard_start(&b->shards[i]) != 0)
+            rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
+                           "cannot start a thread");
+    return rc;
+}
+
+int broker_open(struct broker **out, const struct broker_config *c, struct fault *f)
+{
+    struct broker *b = calloc(1, sizeof(*b));
+    if (b == NULL || sodium_init() < 0) {
+        free(b);
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    }
+    (void)signal(SIGPIPE, SIG_IGN); /* splice has no flag against it */
+    b->hub.config = c;
+    b->lock_fd = -1;
+    b->hub.log_level = log_level();
+    randombytes_buf(b->hub.secret, sizeof(b->hub.secret));
+    int rc = plan_make(&b->hub.plan, c, f);
+    if (rc == 0)
+        rc = load_state(b, f);
+    if (rc == 0)
+        rc = open_shards(b, f);
+    if (rc != 0) {
+        broker_close(b);
+        return rc;
+    }
+    make_link(b);
+    if (c->on_ready != NULL)
+        c->on_ready(c->ctx, b->link);
+    *out = b;
+    return 0;
+}
+
+const char *broker_link(const struct broker *b)
+{
+    return b->link;
+}
+
+void broker_close(struct broker *b)
+{
+    if (b == NULL)
+        return;
+    for (unsigned i = 0; i < b->hub.count; i++)
+        shard_stop(&b->shards[i]);
+    for (unsigned i = 0; i < b->hub.count; i++)
+        shard_wait(&b->shards[i]);
+    for (unsigned i = 0; i < b->hub.count; i++)
+        shard_free(&b->shards[i]);
+    if (b->lock_fd >= 0)
+        close(b->lock_fd);
+    free(b->shards);
+    sodium_memzero(&b->hub.identity, sizeof(b->hub.identity));
+    sodium_memzero(b->link, sizeof(b->link));
+    free(b);
+}
+
+static void on_signal(uv_signal_t *sig, int number)
+{
+    (void)number;
+    uv_stop(sig->loop);
+}
+
+static void on_walk(uv_handle_t *h, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+int broker_run(const struct broker_config *c, struct fault *f)
+{
+    struct broker *b = NULL;
+    uv_loop_t loop;
+    uv_signal_t sigint, sigterm;
+    if (uv_loop_init(&loop) != 0)
+        return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
+                         "cannot start an event loop");
+    /* First the signals: one that comes right after "ready" must not be missed. */
+    (void)uv_signal_init(&loop, &sigint);
+    (void)uv_signal_init(&loop, &sigterm);
+    (void)uv_signal_start(&sigint, on_signal, SIGINT);
+    (void)uv_signal_start(&sigterm, on_signal, SIGTERM);
+    int rc = broker_open(&b, c, f);
+    if (rc == 0)
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+    broker_close(b);
+    uv_walk(&loop, on_walk, NULL);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&loop);
+    return rc;
+}

@@ -1,0 +1,253 @@
+/* Lifecycle of control connections; see conn.h. */
+#include "broker/conn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "broker/control.h"
+#include "broker/shard.h"
+#include "io/channel.h"
+#include "io/sockaddr.h"
+
+enum { MESSAGE_MAX = 4096, RETRY_BASE_MS = 200, BACK_PER_SECOND = 2000 };
+
+static struct conn *conn_new(struct shard *s, uint16_t addr_slot)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return NULL;
+    c->shard = s;
+    c->addr_slot = addr_slot;
+    list_init(&c->link);
+    s->connections++;
+    return c;
+}
+
+static void conn_free(struct conn *c)
+{
+    struct shard *s = c->shard;
+    s->connections--;
+    s->limits->slots[c->addr_slot].connections--;
+    list_remove(&c->link);
+    channel_free(c->channel);
+    free(c);
+}
+
+static void set_state(struct conn *c, enum conn_state state, struct list *list)
+{
+    c->state = (uint8_t)state;
+    c->since_ms = uv_now(&c->shard->loop);
+    list_remove(&c->link);
+    list_push(list, &c->link);
+}
+
+void conn_end(struct conn *c)
+{
+    if ((c->state & (CONN_CLIENT | CONN_HOST)) != 0)
+        keymap_remove(&c->shard->present, &c->node);
+    conn_free(c);
+}
+
+int conn_send(struct conn *c, const Control *m)
+{
+    uint8_t buf[MESSAGE_MAX];
+    int n = proto_encode_control(buf, sizeof(buf), m);
+    return n < 0 ? n : channel_send(c->channel, buf, (size_t)n);
+}
+
+void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms, const char *reason)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_bye_tag;
+    m.body.bye.code = code;
+    m.body.bye.retry_ms = retry_ms;
+    (void)snprintf(m.body.bye.reason, sizeof(m.body.bye.reason), "%s", reason);
+    c->shard->stats.byes++;
+    if (conn_send(c, &m) != 0) /* it is closed in any case */
+        c->shard->stats.dropped++;
+    conn_end(c);
+}
+
+static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
+{
+    struct conn *c = ctx;
+    struct shard *s = c->shard;
+    s->stats.handshakes++;
+    memcpy(c->node.key, peer, KEY_LEN);
+    if (hub_shard_of(s->hub, peer) == s) {
+        set_state(c, CONN_GREETING, &s->greeting);
+        return;
+    }
+    channel_detach(c->channel); /* mailed when this callback has returned */
+    set_state(c, CONN_MOVING, &s->moving);
+}
+
+static void on_message(void *ctx, const uint8_t *msg, size_t len)
+{
+    control_on_message(ctx, msg, len);
+}
+
+static void on_close(void *ctx, int err, const char *why)
+{
+    struct conn *c = ctx;
+    if (c->state == CONN_HANDSHAKE)
+        log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
+    conn_end(c);
+}
+
+static const struct channel_events events = {
+    .on_open = on_open,
+    .on_message = on_message,
+    .on_close = on_close,
+};
+
+static struct channel_config config_of(struct conn *c)
+{
+    struct shard *s = c->shard;
+    return (struct channel_config){.loop = &s->loop,
+                                   .own = &s->hub->identity.key,
+                                   .events = &events,
+                                   .ctx = c,
+                                   .queue_max_bytes = LIMIT_DEVICE_QUEUE_BYTES,
+                                   .credentials = s->credentials};
+}
+
+void conn_accept(struct shard *s, int fd, uint16_t addr_slot)
+{
+    struct conn *c = conn_new(s, addr_slot);
+    if (c == NULL) {
+        s->limits->slots[addr_slot].connections--;
+        (void)close(fd);
+        return;
+    }
+    struct channel_config config = config_of(c);
+    if (sockaddr_local(fd, &c->local) != 0)
+        c->local = (struct addr){0};
+    if (channel_new_server(&c->channel, &config, fd) != 0) {
+        conn_free(c);
+        return;
+    }
+    set_state(c, CONN_HANDSHAKE, &s->handshaking);
+}
+
+void conn_adopt(struct shard *s, struct mail *m)
+{
+    struct conn *c = s->stopping ? NULL : conn_new(s, m->addr_slot);
+    if (c == NULL)
+        return; /* the mail still owns the channel and frees it */
+    s->limits->slots[m->addr_slot].connections++;
+    c->channel = m->channel;
+    m->channel = NULL;
+    c->local = m->local;
+    memcpy(c->node.key, m->from, KEY_LEN);
+    struct channel_config config = config_of(c);
+    if (channel_attach(c->channel, &config) != 0) {
+        conn_free(c);
+        return;
+    }
+    set_state(c, CONN_GREETING, &s->greeting);
+    if (!s->hub->config->no_address_limits &&
+        s->limits->slots[c->addr_slot].connections > LIMIT_CONNECTIONS_PER_ADDRESS)
+        conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many from your address");
+}
+
+static void move(struct conn *c)
+{
+    struct mail *m = mail_new(MAIL_CHANNEL, NULL, 0);
+    struct shard *to = hub_shard_of(c->shard->hub, c->node.key);
+    if (m != NULL) {
+        m->channel = c->channel;
+        c->channel = NULL;
+        m->local = c->local;
+        m->addr_slot = c->addr_slot;
+        memcpy(m->from, c->node.key, KEY_LEN);
+        if (mailbox_post(to->mail, m) != 0)
+            mail_free(m);
+    }
+    conn_end(c);
+}
+
+void conn_move_all(struct shard *s)
+{
+    while (!list_empty(&s->moving))
+        move(LIST_OWNER(s->moving.next, struct conn, link));
+}
+
+static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)
+{
+    uint64_t now = uv_now(&s->loop);
+    while (!list_empty(l)) {
+        struct conn *c = LIST_OWNER(l->next, struct conn, link);
+        if (now - c->since_ms < limit_ms)
+            return;
+        conn_end(c);
+    }
+}
+
+void conn_sweep(struct shard *s)
+{
+    end_overdue(s, &s->handshaking, LIMIT_HANDSHAKE_MS);
+    end_overdue(s, &s->greeting, LIMIT_HELLO_MS);
+}
+
+void conn_end_all(struct shard *s)
+{
+    size_t all = s->connections * s->hub->count;
+    uint32_t spread_ms = (uint32_t)(1000 + all * 1000 / BACK_PER_SECOND);
+    while (!list_empty(&s->ready)) {
+        struct conn *c = LIST_OWNER(s->ready.next, struct conn, link);
+        conn_bye(c, BYE_SHUTDOWN, RETRY_BASE_MS + randombytes_uniform(spread_ms),
+                 "the broker stops");
+    }
+    end_overdue(s, &s->handshaking, 0);
+    end_overdue(s, &s->greeting, 0);
+    end_overdue(s, &s->moving, 0);
+}
+
+/* Who must go so that `c` can enter: the host before it, or the oldest client. */
+static struct conn *one_too_many(struct conn *c, enum conn_state state)
+{
+    struct conn *oldest = NULL;
+    size_t count = 0, max = state == CONN_HOST ? 1 : LIMIT_CLIENTS_PER_DEVICE;
+    for (struct conn *i = conn_first(c->shard, c->node.key, state); i != NULL;
+         i = conn_next(i)) {
+        count++;
+        if (oldest == NULL || i->since_ms <= oldest->since_ms)
+            oldest = i;
+    }
+    return count >= max ? oldest : NULL;
+}
+
+void conn_enter(struct conn *c, enum conn_state state)
+{
+    struct conn *before = one_too_many(c, state);
+    if (before != NULL)
+        conn_bye(before, BYE_REPLACED, 0, "this device connected again");
+    keymap_add(&c->shard->present, &c->node);
+    set_state(c, state, &c->shard->ready);
+}
+
+static struct conn *in_role(struct keymap_node *n, uint8_t state)
+{
+    for (; n != NULL; n = keymap_next(n)) {
+        struct conn *c = LIST_OWNER(n, struct conn, node);
+        if (c->state == state)
+            return c;
+    }
+    return NULL;
+}
+
+struct conn *conn_first(struct shard *s, const uint8_t key[static KEY_LEN],
+                        enum conn_state state)
+{
+    return in_role(keymap_find(&s->present, key), (uint8_t)state);
+}
+
+struct conn *conn_next(const struct conn *c)
+{
+    return in_role(keymap_next(&c->node), c->state);
+}

@@ -1,0 +1,72 @@
+/*
+ * One control connection of a device, from the handshake to the end: its timeouts,
+ * its move to the device's shard, and who is present. What messages do is known to
+ * control.c.
+ */
+#ifndef POSTERN_BROKER_CONN_H
+#define POSTERN_BROKER_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/keymap.h"
+#include "broker/limits.h"
+#include "broker/list.h"
+#include "core/addr.h"
+#include "core/proto.h"
+
+struct channel;
+struct mail;
+struct shard;
+
+/* Bits, so that a table can list several. */
+enum conn_state {
+    CONN_HANDSHAKE = 1, /* TLS, on the shard that accepted */
+    CONN_MOVING = 2,    /* detached, about to be mailed */
+    CONN_GREETING = 4,  /* at its own shard, Hello not seen yet */
+    CONN_CLIENT = 8,    /* welcomed, and present as a client */
+    CONN_HOST = 16,     /* welcomed, and present as a host */
+};
+
+struct conn {
+    struct keymap_node node; /* the device's proven key; in the map when present */
+    struct list link;        /* in the shard's list of its state */
+    struct shard *shard;
+    struct channel *channel; /* owned */
+    uint64_t since_ms;       /* when this state began */
+    struct bucket messages, carried_bytes, introductions;
+    struct addr local; /* where the device connected to */
+    uint16_t addr_slot;
+    uint8_t state; /* enum conn_state */
+};
+
+/* A fresh TLS connection; owns `fd` and its count in the address slot. */
+void conn_accept(struct shard *s, int fd, uint16_t addr_slot);
+/* A channel from another shard; takes what `m` owns, leaves `m` to the caller. */
+void conn_adopt(struct shard *s, struct mail *m);
+/* Mails the connections that belong elsewhere; not inside a channel's callback. */
+void conn_move_all(struct shard *s);
+/* Ends what is overdue. */
+void conn_sweep(struct shard *s);
+/* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */
+void conn_end_all(struct shard *s);
+
+/*
+ * Enters the map of present devices as `state`. An earlier connection of the same
+ * host, or the oldest of too many of the same client, gets Bye{REPLACED}.
+ */
+void conn_enter(struct conn *c, enum conn_state state);
+/* POSTERN_ERR_LIMIT when the device does not read fast enough. */
+MUST_CHECK int conn_send(struct conn *c, const Control *m);
+/* Sends Bye and ends. `c` is gone afterwards. */
+void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms,
+              const char *reason);
+/* Ends without a word. `c` is gone afterwards. */
+void conn_end(struct conn *c);
+
+/* Walks the connections of a device in one role; NULL at the end. */
+struct conn *conn_first(struct shard *s, const uint8_t key[static KEY_LEN],
+                        enum conn_state state);
+struct conn *conn_next(const struct conn *c);
+
+#endif

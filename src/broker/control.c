@@ -1,0 +1,288 @@
+/*
+ * The message table: message x permitted states x handler; what is not listed ends the
+ * connection with Bye{PROTOCOL}. Boxes and packets of devices are carried unopened.
+ */
+#include "broker/control.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <sodium.h>
+
+#include "broker/conn.h"
+#include "broker/shard.h"
+#include "io/channel.h"
+
+enum { MESSAGE_MAX = 4096 };
+
+/* A message on its way: to a device in a role, from a device whose key is proven. */
+struct route {
+    const uint8_t *to, *from; /* keys */
+    bool to_host;
+};
+
+static void deliver(struct shard *s, const struct route *r, Control *m);
+
+uint32_t control_busy_retry_ms(void)
+{
+    return LIMIT_BUSY_RETRY_MS + randombytes_uniform(LIMIT_BUSY_RETRY_MS);
+}
+
+static void send_on(struct shard *s, const struct route *r, Control *m)
+{
+    uint8_t buf[MESSAGE_MAX];
+    struct shard *to = hub_shard_of(s->hub, r->to);
+    if (to == s) {
+        deliver(s, r, m);
+        return;
+    }
+    int n = proto_encode_control(buf, sizeof(buf), m);
+    struct mail *mail = n < 0 ? NULL : mail_new(MAIL_ROUTE, buf, (size_t)n);
+    if (mail != NULL) {
+        memcpy(mail->to, r->to, KEY_LEN);
+        memcpy(mail->from, r->from, KEY_LEN);
+        mail->to_host = r->to_host;
+        if (mailbox_post(to->mail, mail) == 0)
+            return;
+    }
+    mail_free(mail);
+    s->stats.dropped++;
+}
+
+void control_on_mail(struct shard *s, const struct mail *mail)
+{
+    Control m;
+    struct route r = {.to = mail->to, .from = mail->from, .to_host = mail->to_host};
+    if (!s->stopping && proto_decode_control(&m, mail->bytes, mail->len) == 0)
+        deliver(s, &r, &m);
+}
+
+/* Tells the sender of a routed message that it did not arrive. */
+static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
+                   enum refuse_code code, const char *reason)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_refuse_tag;
+    memcpy(m.body.refuse.peer, r->to, KEY_LEN);
+    memcpy(m.body.refuse.conv, conv, CONV_LEN);
+    m.body.refuse.code = code;
+    (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
+    s->stats.refused++;
+    send_on(s, &(struct route){.to = r->from, .from = r->to, .to_host = !r->to_host},
+            &m);
+}
+
+/* Runs at the host's shard, which therefore keeps the relay pair. */
+static void deliver_introduce(struct shard *s, const struct route *r, Control *m)
+{
+    struct conn *host = conn_first(s, r->to, CONN_HOST);
+    Introduce *i = &m->body.introduce;
+    struct relay_tickets t;
+    if (host == NULL) {
+        refuse(s, r, i->conv, REFUSE_OFFLINE, "the host is not connected here");
+        return;
+    }
+    if (relay_issue(s->relay, r->from, r->to, &t) != 0) {
+        refuse(s, r, i->conv, REFUSE_LIMIT, "too many relay pairs");
+        return;
+    }
+    i->ticket.size = TICKET_LEN;
+    memcpy(i->ticket.bytes, t.host, TICKET_LEN);
+    if (conn_send(host, m) != 0) {
+        relay_revoke(s->relay, &t);
+        refuse(s, r, i->conv, REFUSE_LIMIT, "the host does not keep up");
+        return;
+    }
+    Control answer = Control_init_zero;
+    answer.which_body = Control_ticket_tag;
+    memcpy(answer.body.ticket.peer, r->to, KEY_LEN);
+    memcpy(answer.body.ticket.conv, i->conv, CONV_LEN);
+    memcpy(answer.body.ticket.ticket, t.client, TICKET_LEN);
+    s->stats.introduced++;
+    send_on(s, &(struct route){.to = r->from, .from = r->to}, &answer);
+}
+
+/* To every connection that the device has in that role: `conv` tells them apart. */
+static void deliver(struct shard *s, const struct route *r, Control *m)
+{
+    bool arrived = false;
+    if (m->which_body == Control_introduce_tag) {
+        deliver_introduce(s, r, m);
+        return;
+    }
+    for (struct conn *c = conn_first(s, r->to, r->to_host ? CONN_HOST : CONN_CLIENT);
+         c != NULL; c = conn_next(c)) {
+        if (conn_send(c, m) == 0)
+            s->stats.routed++;
+        else
+            s->stats.dropped++;
+        arrived = true;
+    }
+    if (!arrived && m->which_body == Control_signal_tag)
+        refuse(s, r, m->body.signal.conv, REFUSE_OFFLINE,
+               "the other device is not connected here");
+}
+
+/* Replaces `peer` by the proven sender and sends the message on. */
+static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
+{
+    uint8_t to[KEY_LEN];
+    memcpy(to, peer, KEY_LEN);
+    memcpy(peer, c->node.key, KEY_LEN);
+    send_on(c->shard,
+            &(struct route){
+                .to = to, .from = c->node.key, .to_host = c->state == CONN_CLIENT},
+            m);
+}
+
+static void handle_introduce(struct conn *c, Control *m)
+{
+    Introduce *i = &m->body.introduce;
+    struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
+    if (!bucket_take(&c->introductions, LIMIT_RATE_INTRODUCE, uv_now(&c->shard->loop),
+                     1)) {
+        refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
+        return;
+    }
+    i->ticket.size = 0;
+    forward(c, m, i->peer);
+}
+
+static void handle_signal(struct conn *c, Control *m)
+{
+    forward(c, m, m->body.signal.peer);
+}
+
+static void handle_refuse(struct conn *c, Control *m)
+{
+    forward(c, m, m->body.refuse.peer);
+}
+
+/* Packets over the rate are lost, as on any path; the session sends them again. */
+static void handle_carry(struct conn *c, Control *m)
+{
+    if (bucket_take(&c->carried_bytes, LIMIT_RATE_CARRY, uv_now(&c->shard->loop),
+                    m->body.carry.packet.size))
+        forward(c, m, m->body.carry.peer);
+    else
+        c->shard->stats.dropped++;
+}
+
+static void handle_ping(struct conn *c, Control *m)
+{
+    Control answer = Control_init_zero;
+    answer.which_body = Control_pong_tag;
+    answer.body.pong.nonce = m->body.ping.nonce;
+    if (conn_send(c, &answer) != 0) /* one that does not read gets no answer */
+        c->shard->stats.dropped++;
+}
+
+static void add_stun(Welcome *w, const struct addr *a)
+{
+    size_t max = sizeof(w->stun) / sizeof(w->stun[0]);
+    for (size_t i = 0; i < w->stun_count; i++)
+        if (w->stun[i].port == a->port && w->stun[i].ip.size == addr_ip_len(a) &&
+            memcmp(w->stun[i].ip.bytes, a->ip, addr_ip_len(a)) == 0)
+            return;
+    if (a->family == ADDR_NONE || w->stun_count >= max)
+        return;
+    StunServer *s = &w->stun[w->stun_count++];
+    s->ip.size = (pb_size_t)addr_ip_len(a);
+    memcpy(s->ip.bytes, a->ip, addr_ip_len(a));
+    s->port = a->port;
+}
+
+static void welcome(struct conn *c)
+{
+    const struct plan *p = &c->shard->hub->plan;
+    Control m = Control_init_zero;
+    Welcome *w = &m.body.welcome;
+    struct addr seen;
+    m.which_body = Control_welcome_tag;
+    w->version = PROTO_VERSION;
+    w->time_s = (uint64_t)time(NULL);
+    channel_remote(c->channel, &seen);
+    w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
+    memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
+    w->seen_port = seen.port;
+    for (size_t i = 0; i < p->public_count; i++)
+        add_stun(w, &p->publics[i]);
+    if (c->shard->hub->config->public_name == NULL || p->public_count == 0)
+        add_stun(w, &c->local); /* it was just reached there */
+    if (conn_send(c, &m) != 0)
+        c->shard->stats.dropped++;
+}
+
+/* True when this device may publish services here. */
+static bool may_host(struct conn *c, const Hello *h)
+{
+    struct shard *s = c->shard;
+    if (s->hub->config->open)
+        return true;
+    if (h->token.size == LINK_SECRET_LEN &&
+        sodium_memcmp(h->token.bytes, s->hub->identity.token, LINK_SECRET_LEN) == 0) {
+        if (!registry_is_enrolled(s->registry, c->node.key) &&
+            registry_enrol(s->registry, c->node.key, h->name, time(NULL)) != 0)
+            log_error("cannot remember an enrolled host; check the disk of %s",
+                      s->hub->state_dir);
+        return true;
+    }
+    return registry_is_enrolled(s->registry, c->node.key);
+}
+
+static void handle_hello(struct conn *c, Control *m)
+{
+    const Hello *h = &m->body.hello;
+    if (h->version != PROTO_VERSION) {
+        char why[96];
+        (void)snprintf(why, sizeof(why),
+                       "this broker speaks version %d of the protocol", PROTO_VERSION);
+        conn_bye(c, BYE_VERSION, 0, why);
+        return;
+    }
+    if (h->host && !may_host(c, h)) {
+        conn_bye(c, BYE_TOKEN, 0, "hosts need this broker's enrolment token");
+        return;
+    }
+    c->shard->stats.hellos++;
+    conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
+    welcome(c);
+}
+
+struct rule {
+    pb_size_t message;
+    uint8_t states; /* enum conn_state, or-ed */
+    void (*handle)(struct conn *c, Control *m);
+};
+
+/* clang-format off */
+static const struct rule rules[] = {
+    {Control_hello_tag,     CONN_GREETING,           handle_hello},
+    {Control_introduce_tag, CONN_CLIENT,             handle_introduce},
+    {Control_signal_tag,    CONN_CLIENT | CONN_HOST, handle_signal},
+    {Control_carry_tag,     CONN_CLIENT | CONN_HOST, handle_carry},
+    {Control_refuse_tag,    CONN_HOST,               handle_refuse},
+    {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
+};
+/* clang-format on */
+
+void control_on_message(struct conn *c, const uint8_t *msg, size_t len)
+{
+    Control m;
+    if (!bucket_take(&c->messages, LIMIT_RATE_MESSAGES, uv_now(&c->shard->loop), 1)) {
+        conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many messages a second");
+        return;
+    }
+    if (proto_decode_control(&m, msg, len) != 0) {
+        conn_bye(c, BYE_PROTOCOL, 0, "a message could not be read");
+        return;
+    }
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (rules[i].message == m.which_body && (rules[i].states & c->state) != 0) {
+            rules[i].handle(c, &m);
+            return;
+        }
+    }
+    conn_bye(c, BYE_PROTOCOL, 0, "a message is not permitted now");
+}

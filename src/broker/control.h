@@ -1,0 +1,19 @@
+/* What the broker does with each message of a device, and how messages are routed. */
+#ifndef POSTERN_BROKER_CONTROL_H
+#define POSTERN_BROKER_CONTROL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct conn;
+struct mail;
+struct shard;
+
+/* `c` may be gone afterwards. */
+void control_on_message(struct conn *c, const uint8_t *msg, size_t len);
+/* A message routed here by another shard; `m` stays the caller's. */
+void control_on_mail(struct shard *s, const struct mail *m);
+/* What Bye{BUSY} tells: spread out, so that those refused do not come back at once. */
+uint32_t control_busy_retry_ms(void);
+
+#endif

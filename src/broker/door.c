@@ -1,0 +1,306 @@
+/* Listening sockets and first bytes; knows no device and no message. */
+#include "broker/door.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "broker/list.h"
+#include "core/relay_preface.h"
+#include "io/log.h"
+#include "io/sockaddr.h"
+
+enum { ACCEPTS_PER_EVENT = 64, PAUSE_MS = 100, TLS_HANDSHAKE = 0x16 };
+
+struct listener {
+    uv_poll_t poll;
+    struct door *door;
+    int fd;
+};
+
+/* A connection that has not shown yet what it wants. */
+struct visitor {
+    uv_poll_t poll;
+    struct list link;
+    struct door *door;
+    uint64_t since_ms;
+    int fd; /* -1 when handed on */
+    uint16_t addr_slot;
+    uint8_t preface_len;
+    uint8_t preface[RELAY_PREFACE_LEN];
+};
+
+struct door {
+    struct door_config config;
+    struct listener listeners[BROKER_LISTEN_MAX];
+    size_t count;
+    uv_timer_t pause;     /* accepting again after a lack of descriptors */
+    struct list visitors; /* by start */
+    size_t open;          /* handles that are not closed yet */
+    struct door_stats stats;
+};
+
+static void door_release(struct door *d)
+{
+    if (--d->open == 0)
+        free(d);
+}
+
+static void on_visitor_closed(uv_handle_t *h)
+{
+    struct visitor *v = h->data;
+    struct door *d = v->door;
+    free(v);
+    door_release(d);
+}
+
+/* Returns the descriptor, which is the caller's now. */
+static int visitor_take(struct visitor *v)
+{
+    int fd = v->fd;
+    v->fd = -1;
+    list_remove(&v->link);
+    (void)uv_poll_stop(&v->poll);
+    uv_close((uv_handle_t *)&v->poll, on_visitor_closed);
+    return fd;
+}
+
+static void visitor_end(struct visitor *v)
+{
+    v->door->config.limits->slots[v->addr_slot].connections--;
+    close(visitor_take(v));
+}
+
+static void speak_tls(struct visitor *v)
+{
+    struct door *d = v->door;
+    uint16_t slot = v->addr_slot;
+    d->config.events->on_tls(d->config.ctx, visitor_take(v), slot);
+}
+
+static void speak_relay(struct visitor *v)
+{
+    struct door *d = v->door;
+    uint8_t ticket[TICKET_LEN];
+    ssize_t n = recv(v->fd, v->preface + v->preface_len,
+                     sizeof(v->preface) - v->preface_len, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        visitor_end(v);
+        return;
+    }
+    v->preface_len = (uint8_t)(v->preface_len + n);
+    if (v->preface_len < sizeof(v->preface))
+        return;
+    if (relay_preface_parse(ticket, v->preface, sizeof(v->preface)) != 0) {
+        d->stats.garbage++;
+        visitor_end(v);
+        return;
+    }
+    d->config.limits->slots[v->addr_slot].connections--;
+    d->config.events->on_relay(d->config.ctx, visitor_take(v), ticket);
+}
+
+/* Which protocol a first byte means. The function runs again until it has enough. */
+struct greeting {
+    uint8_t first_byte;
+    void (*speak)(struct visitor *v);
+};
+
+static const struct greeting greetings[] = {
+    {TLS_HANDSHAKE, speak_tls},
+    {RELAY_PREFACE_FIRST, speak_relay},
+};
+
+static void on_visitor(uv_poll_t *poll, int status, int events)
+{
+    struct visitor *v = poll->data;
+    struct door *d = v->door;
+    (void)events;
+    uint8_t first = v->preface[0];
+    if (status == 0 && v->preface_len == 0) {
+        ssize_t n = recv(v->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        status = n == 1 ? 0 : -1;
+    }
+    if (status != 0) {
+        visitor_end(v);
+        return;
+    }
+    for (size_t i = 0; i < sizeof(greetings) / sizeof(greetings[0]); i++) {
+        if (greetings[i].first_byte == first) {
+            greetings[i].speak(v);
+            return;
+        }
+    }
+    d->stats.garbage++;
+    visitor_end(v);
+}
+
+static int visitor_start(struct door *d, int fd, uint16_t slot)
+{
+    struct visitor *v = calloc(1, sizeof(*v));
+    if (v == NULL)
+        return POSTERN_ERR_NOMEM;
+    if (uv_poll_init(d->config.loop, &v->poll, fd) != 0) {
+        free(v);
+        return POSTERN_ERR_IO;
+    }
+    d->open++;
+    v->poll.data = v;
+    v->door = d;
+    v->fd = fd;
+    v->addr_slot = slot;
+    v->since_ms = uv_now(d->config.loop);
+    list_push(&d->visitors, &v->link);
+    d->config.limits->slots[slot].connections++;
+    if (uv_poll_start(&v->poll, UV_READABLE, on_visitor) != 0)
+        visitor_end(v);
+    return 0;
+}
+
+static bool may_enter(struct door *d, const struct addr *a, uint16_t *slot)
+{
+    struct addr_limits *l = d->config.limits;
+    *slot = addr_limits_slot(l, a);
+    if (!d->config.events->on_ask(d->config.ctx))
+        return false;
+    return d->config.unlimited ||
+           (l->slots[*slot].connections < LIMIT_CONNECTIONS_PER_ADDRESS &&
+            bucket_take(&l->slots[*slot].connect, LIMIT_RATE_CONNECT,
+                        uv_now(d->config.loop), 1));
+}
+
+static void on_listener(uv_poll_t *poll, int status, int events);
+
+static void on_pause_over(uv_timer_t *t)
+{
+    struct door *d = t->data;
+    for (size_t i = 0; i < d->count; i++)
+        (void)uv_poll_start(&d->listeners[i].poll, UV_READABLE, on_listener);
+}
+
+/* Out of descriptors or memory: let others finish instead of spinning. */
+static void pause_all(struct door *d, int err)
+{
+    log_error("cannot accept connections (%s); raise the limit of open files",
+              strerror(err));
+    for (size_t i = 0; i < d->count; i++)
+        (void)uv_poll_stop(&d->listeners[i].poll);
+    (void)uv_timer_start(&d->pause, on_pause_over, PAUSE_MS, 0);
+}
+
+static void on_listener(uv_poll_t *poll, int status, int events)
+{
+    struct listener *l = poll->data;
+    struct door *d = l->door;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        struct sockaddr_storage ss;
+        socklen_t len = sizeof(ss);
+        struct addr a;
+        uint16_t slot = 0;
+        int fd =
+            accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                       errno == ENOBUFS)) {
+            pause_all(d, errno);
+            return;
+        }
+        if (fd < 0 && errno == EAGAIN)
+            return;
+        if (fd < 0)
+            continue; /* ECONNABORTED and its like concern that connection only */
+        d->stats.accepted++;
+        if (sockaddr_to_addr(&a, (struct sockaddr *)&ss) != 0 ||
+            !may_enter(d, &a, &slot) || visitor_start(d, fd, slot) != 0) {
+            d->stats.refused++;
+            close(fd);
+        }
+    }
+}
+
+static int listener_start(struct door *d, const struct plan_site *site)
+{
+    struct listener *l = &d->listeners[d->count];
+    int fd = plan_open_tcp(site);
+    if (fd < 0)
+        return fd;
+    if (uv_poll_init(d->config.loop, &l->poll, fd) != 0) {
+        close(fd);
+        return POSTERN_ERR_IO;
+    }
+    d->count++;
+    d->open++;
+    l->poll.data = l;
+    l->door = d;
+    l->fd = fd;
+    return uv_poll_start(&l->poll, UV_READABLE, on_listener) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+int door_open(struct door **out, const struct door_config *c)
+{
+    struct door *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return POSTERN_ERR_NOMEM;
+    d->config = *c;
+    list_init(&d->visitors);
+    (void)uv_timer_init(c->loop, &d->pause);
+    d->pause.data = d;
+    d->open = 1;
+    int rc = 0;
+    for (size_t i = 0; i < c->plan->site_count && rc == 0; i++)
+        rc = listener_start(d, &c->plan->sites[i]);
+    if (rc != 0) {
+        door_close(d);
+        return rc;
+    }
+    *out = d;
+    return 0;
+}
+
+void door_sweep(struct door *d)
+{
+    while (!list_empty(&d->visitors)) {
+        struct visitor *v = LIST_OWNER(d->visitors.next, struct visitor, link);
+        if (uv_now(d->config.loop) - v->since_ms < LIMIT_SILENT_MS)
+            return;
+        d->stats.silent++;
+        visitor_end(v);
+    }
+}
+
+static void on_listener_closed(uv_handle_t *h)
+{
+    struct listener *l = h->data;
+    door_release(l->door);
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    door_release(h->data);
+}
+
+void door_close(struct door *d)
+{
+    if (d == NULL)
+        return;
+    while (!list_empty(&d->visitors))
+        visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
+    for (size_t i = 0; i < d->count; i++) {
+        (void)uv_poll_stop(&d->listeners[i].poll);
+        close(d->listeners[i].fd); /* at once: a restart wants the port */
+        uv_close((uv_handle_t *)&d->listeners[i].poll, on_listener_closed);
+    }
+    uv_close((uv_handle_t *)&d->pause, on_timer_closed);
+}
+
+void door_read_stats(const struct door *d, struct door_stats *out)
+{
+    *out = d->stats;
+}

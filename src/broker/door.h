@@ -1,0 +1,52 @@
+/*
+ * Where TCP connections come in, one for each thread: accepts, looks at the first
+ * byte without consuming it, and hands the connection to whoever speaks that
+ * protocol. What is silent or speaks nothing known is closed.
+ */
+#ifndef POSTERN_BROKER_DOOR_H
+#define POSTERN_BROKER_DOOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/limits.h"
+#include "broker/plan.h"
+#include "core/err.h"
+#include "core/proto.h"
+
+struct door;
+
+struct door_events {
+    /* False when no further connection can be served now. */
+    bool (*on_ask)(void *ctx);
+    /*
+     * A TLS connection, nothing read from it yet. Owns `fd`, and one connection that
+     * was counted in the address slot.
+     */
+    void (*on_tls)(void *ctx, int fd, uint16_t addr_slot);
+    /* A relay connection; its preface was read, nothing after it. Owns `fd`. */
+    void (*on_relay)(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN]);
+};
+
+struct door_stats {
+    uint64_t accepted, refused, silent, garbage;
+};
+
+struct door_config {
+    uv_loop_t *loop;
+    const struct plan *plan; /* borrowed, as all below */
+    struct addr_limits *limits;
+    bool unlimited; /* count addresses, refuse none */
+    const struct door_events *events;
+    void *ctx;
+};
+
+MUST_CHECK int door_open(struct door **out, const struct door_config *c);
+/* Closes connections that have not said anything in time; call about once a second. */
+void door_sweep(struct door *d);
+/* NULL is fine. No event follows. Memory goes when the loop next turns. */
+void door_close(struct door *d);
+void door_read_stats(const struct door *d, struct door_stats *out);
+
+#endif

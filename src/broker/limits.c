@@ -1,0 +1,36 @@
+/* Token buckets and the table of addresses; see limits.h. */
+#include "broker/limits.h"
+
+#include <sodium.h>
+#include <string.h>
+
+bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
+                 uint32_t amount)
+{
+    if (b->at_ms == 0) {
+        b->level = rate.burst;
+        b->at_ms = now_ms;
+    }
+    uint64_t gain = (now_ms - b->at_ms) * rate.per_s / 1000;
+    if (b->level + gain >= rate.burst) {
+        b->level = rate.burst;
+        b->at_ms = now_ms;
+    } else if (gain > 0) { /* only whole tokens pass, the rest of the time stays */
+        b->level += (uint32_t)gain;
+        b->at_ms += gain * 1000 / rate.per_s;
+    }
+    if (b->level < amount)
+        return false;
+    b->level -= amount;
+    return true;
+}
+
+uint16_t addr_limits_slot(const struct addr_limits *l, const struct addr *a)
+{
+    uint8_t out[crypto_shorthash_BYTES];
+    uint64_t hash;
+    size_t len = a->family == ADDR_V6 ? 8 : addr_ip_len(a);
+    crypto_shorthash(out, a->ip, len, l->secret);
+    memcpy(&hash, out, sizeof(hash));
+    return (uint16_t)(hash % ADDR_LIMITS_SLOTS);
+}

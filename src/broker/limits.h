@@ -1,0 +1,72 @@
+/*
+ * Every bound that the broker sets to others, in one place, and the counters behind
+ * them. Time is an argument. Addresses are counted by each thread for itself: with N
+ * threads one address may reach N times what is stated for it.
+ */
+#ifndef POSTERN_BROKER_LIMITS_H
+#define POSTERN_BROKER_LIMITS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+
+enum {
+    /* Connections of the whole broker; less when the file descriptors do not suffice.
+     */
+    LIMIT_CONNECTIONS = 200000,
+    LIMIT_CONNECTIONS_PER_ADDRESS = 1024, /* an IPv6 /64 counts as one address */
+    LIMIT_SILENT_MS = 10000,              /* from accept to the first byte */
+    LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
+    LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
+    LIMIT_CLIENTS_PER_DEVICE = 16,        /* commands of one device; one as a host */
+    LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
+    LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
+    LIMIT_TICKET_MS = 60000,              /* life of a relay ticket not used */
+    LIMIT_RELAY_IDLE_MS = 15 * 60000,
+    LIMIT_RELAYS = 50000, /* pairs of one thread, tickets not used included */
+    LIMIT_RELAYS_PER_CLIENT = 64,
+    LIMIT_RELAYS_PER_HOST = 8192,
+    LIMIT_BUSY_RETRY_MS = 5000, /* what Bye{BUSY} tells, and up to as much again */
+};
+
+/* Tokens a second, and how many may be saved up. */
+struct bucket_rate {
+    uint32_t per_s, burst;
+};
+
+#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300})     /* per address */
+#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})         /* per address */
+#define LIMIT_RATE_MESSAGES ((struct bucket_rate){200, 1000})  /* per device */
+#define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 60})    /* per device */
+#define LIMIT_RATE_CARRY ((struct bucket_rate){65536, 262144}) /* bytes, per device */
+
+/* All zero is a full bucket. */
+struct bucket {
+    uint64_t at_ms; /* when `level` was true; 0 before the first use */
+    uint32_t level;
+};
+
+/* Takes `amount` tokens, or none and returns false. `now_ms` never goes backwards. */
+bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
+                 uint32_t amount);
+
+/*
+ * Counters of all addresses in a fixed table. Addresses that hash alike share their
+ * counters; the hash is keyed, so nobody can arrange that.
+ */
+#define ADDR_LIMITS_SLOTS 16384
+#define ADDR_LIMITS_SECRET_LEN 16
+
+struct addr_limits {
+    uint8_t secret[ADDR_LIMITS_SECRET_LEN];
+    struct {
+        struct bucket connect, stun;
+        uint32_t connections;
+    } slots[ADDR_LIMITS_SLOTS];
+};
+
+/* Which counters belong to the address of `a`; an IPv6 address counts by its /64. */
+uint16_t addr_limits_slot(const struct addr_limits *l, const struct addr *a);
+
+#endif

@@ -1,0 +1,104 @@
+/* Two tables in SQLite; see registry.h. */
+#include "broker/registry.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+
+#include "io/db.h"
+
+struct registry {
+    struct db *db;
+};
+
+/* clang-format off */
+static const char *const migrations[] = {
+    "CREATE TABLE identity(id INTEGER PRIMARY KEY CHECK(id = 1),"
+    "                      seed BLOB NOT NULL, token BLOB NOT NULL);"
+    "CREATE TABLE device(key BLOB PRIMARY KEY, name TEXT NOT NULL,"
+    "                    enrolled_s INTEGER NOT NULL) WITHOUT ROWID;",
+};
+/* clang-format on */
+
+int registry_open(struct registry **out, const char *dir, struct fault *f)
+{
+    struct registry *r = calloc(1, sizeof(*r));
+    if (r == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    int rc = db_open(&r->db, dir, "broker.db", migrations,
+                     sizeof(migrations) / sizeof(migrations[0]), f);
+    if (rc != 0) {
+        free(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
+void registry_close(struct registry *r)
+{
+    if (r == NULL)
+        return;
+    db_close(r->db);
+    free(r);
+}
+
+static int read_identity(struct registry *r, struct registry_identity *id, bool *found)
+{
+    uint8_t seed[KEY_LEN] = {0};
+    struct db_stmt s = db_prepare(r->db, "SELECT seed, token FROM identity");
+    *found = db_step(&s);
+    if (*found) {
+        db_column_blob(&s, 0, seed, sizeof(seed));
+        db_column_blob(&s, 1, id->token, sizeof(id->token));
+        keypair_from_seed(&id->key, seed);
+    }
+    sodium_memzero(seed, sizeof(seed));
+    return db_finish(&s);
+}
+
+static int make_identity(struct registry *r, struct registry_identity *id)
+{
+    uint8_t seed[KEY_LEN];
+    randombytes_buf(seed, sizeof(seed));
+    randombytes_buf(id->token, sizeof(id->token));
+    keypair_from_seed(&id->key, seed);
+    struct db_stmt s = db_prepare(r->db, "INSERT INTO identity VALUES(1, ?, ?)");
+    db_bind_blob(&s, seed, sizeof(seed));
+    db_bind_blob(&s, id->token, sizeof(id->token));
+    int rc = db_exec(&s);
+    sodium_memzero(seed, sizeof(seed));
+    return rc;
+}
+
+int registry_identity(struct registry *r, struct registry_identity *id, struct fault *f)
+{
+    bool found = false;
+    db_set_durable(r->db);
+    int rc = db_begin(r->db);
+    if (rc != 0)
+        return db_fault(r->db, rc, f);
+    rc = read_identity(r, id, &found);
+    if (rc == 0 && !found)
+        rc = make_identity(r, id);
+    rc = db_end(r->db, rc);
+    return rc == 0 ? 0 : db_fault(r->db, rc, f);
+}
+
+bool registry_is_enrolled(struct registry *r, const uint8_t key[static KEY_LEN])
+{
+    struct db_stmt s = db_prepare(r->db, "SELECT 1 FROM device WHERE key = ?");
+    db_bind_blob(&s, key, KEY_LEN);
+    bool found = db_step(&s);
+    return db_finish(&s) == 0 && found;
+}
+
+int registry_enrol(struct registry *r, const uint8_t key[static KEY_LEN],
+                   const char *name, int64_t now_s)
+{
+    struct db_stmt s =
+        db_prepare(r->db, "INSERT INTO device VALUES(?, ?, ?) ON CONFLICT DO NOTHING");
+    db_bind_blob(&s, key, KEY_LEN);
+    db_bind_text(&s, name);
+    db_bind_int(&s, now_s);
+    return db_exec(&s);
+}

@@ -1,0 +1,56 @@
+/*
+ * Relayed pairs of one thread: tickets, the two connections that show them, and the
+ * moving of bytes between these. The bytes are the devices' own end-to-end session;
+ * nothing here can read them.
+ */
+#ifndef POSTERN_BROKER_RELAY_H
+#define POSTERN_BROKER_RELAY_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/err.h"
+#include "core/key.h"
+#include "core/proto.h"
+
+struct relay;
+
+struct relay_stats {
+    uint64_t pairs_joined, bytes_spliced, bytes_copied;
+    uint64_t tickets_expired, tickets_unknown;
+    size_t pairs_open;
+};
+
+/* `thread` stands in the first byte of each ticket, so that any thread can route it. */
+MUST_CHECK int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread);
+/* Resets every pair. NULL is fine. Memory goes when the loop next turns. */
+void relay_close(struct relay *r);
+
+struct relay_tickets {
+    uint8_t client[TICKET_LEN], host[TICKET_LEN];
+};
+
+/*
+ * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS.
+ * POSTERN_ERR_LIMIT when one of the two devices has too many pairs, or all have.
+ */
+MUST_CHECK int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
+                           const uint8_t host[static KEY_LEN],
+                           struct relay_tickets *out);
+/* Takes back a pair whose tickets could not be delivered. */
+void relay_revoke(struct relay *r, const struct relay_tickets *t);
+/* The thread that issued `ticket`. */
+static inline uint8_t relay_ticket_thread(const uint8_t ticket[static TICKET_LEN])
+{
+    return ticket[0];
+}
+/*
+ * A connection has shown `ticket`; owns `fd` from here on. It is closed when the
+ * ticket is unknown, expired or used; otherwise it waits for the other side.
+ */
+void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]);
+/* Ends what has expired; call about once a second. */
+void relay_sweep(struct relay *r);
+void relay_read_stats(const struct relay *r, struct relay_stats *out);
+
+#endif

@@ -1,0 +1,245 @@
+/* A thread's set-up, its mail and its end; the work is done by what it owns. */
+#include "broker/shard.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "broker/conn.h"
+#include "broker/control.h"
+#include "io/identity.h"
+
+enum { SWEEP_MS = 1000 };
+
+struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN])
+{
+    uint8_t out[crypto_shorthash_BYTES];
+    uint64_t hash;
+    crypto_shorthash(out, key, KEY_LEN, h->secret);
+    memcpy(&hash, out, sizeof(hash));
+    /* The high bits: the map inside the shard uses the low ones. */
+    return h->shards[(hash >> 32) % h->count];
+}
+
+static bool on_ask(void *ctx)
+{
+    const struct shard *s = ctx;
+    return s->connections < s->hub->connections_max;
+}
+
+static void on_tls(void *ctx, int fd, uint16_t addr_slot)
+{
+    conn_accept(ctx, fd, addr_slot);
+}
+
+static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
+{
+    struct shard *s = ctx;
+    unsigned thread = relay_ticket_thread(ticket);
+    if (thread == s->index) {
+        relay_join(s->relay, fd, ticket);
+        return;
+    }
+    struct mail *m = thread < s->hub->count ? mail_new(MAIL_RELAY, NULL, 0) : NULL;
+    if (m == NULL) {
+        close(fd);
+        return;
+    }
+    m->fd = fd;
+    memcpy(m->ticket, ticket, TICKET_LEN);
+    if (mailbox_post(s->hub->shards[thread]->mail, m) != 0)
+        mail_free(m);
+}
+
+static const struct door_events door_events = {
+    .on_ask = on_ask,
+    .on_tls = on_tls,
+    .on_relay = on_relay,
+};
+
+static void log_stats(const struct shard *s)
+{
+    struct door_stats d;
+    struct relay_stats r;
+    struct stun_stats u;
+    door_read_stats(s->door, &d);
+    relay_read_stats(s->relay, &r);
+    stun_service_read_stats(s->stun, &u);
+#define N(x) ((unsigned long long)(x))
+    log_debug("thread %u: %llu accepted, %llu refused, %llu silent, %llu garbage; "
+              "%llu handshakes, %llu devices, %llu routed, %llu dropped",
+              s->index, N(d.accepted), N(d.refused), N(d.silent), N(d.garbage),
+              N(s->stats.handshakes), N(s->stats.hellos), N(s->stats.routed),
+              N(s->stats.dropped));
+    log_debug("thread %u: %llu introduced, %llu refused; %llu pairs, %llu bytes "
+              "spliced, %llu copied, %llu tickets expired, %llu unknown; "
+              "STUN %llu answered, %llu limited, %llu ignored",
+              s->index, N(s->stats.introduced), N(s->stats.refused), N(r.pairs_joined),
+              N(r.bytes_spliced), N(r.bytes_copied), N(r.tickets_expired),
+              N(r.tickets_unknown), N(u.answered), N(u.limited), N(u.ignored));
+#undef N
+}
+
+/* Closes everything; the loop then ends by itself. */
+static void shard_finish(struct shard *s)
+{
+    s->stopping = true;
+    if (s->door != NULL && s->relay != NULL && s->stun != NULL)
+        log_stats(s);
+    conn_end_all(s);
+    door_close(s->door);
+    relay_close(s->relay);
+    stun_service_close(s->stun);
+    uv_close((uv_handle_t *)&s->sweep, NULL);
+    uv_close((uv_handle_t *)&s->move, NULL);
+    if (s->mail != NULL)
+        mailbox_close(s->mail);
+    s->door = NULL;
+    s->relay = NULL;
+    s->stun = NULL;
+}
+
+static void on_mail(void *ctx, struct mail *m)
+{
+    struct shard *s = ctx;
+    switch (m->type) {
+    case MAIL_CHANNEL:
+        conn_adopt(s, m);
+        break;
+    case MAIL_RELAY:
+        if (!s->stopping) {
+            relay_join(s->relay, m->fd, m->ticket);
+            m->fd = -1;
+        }
+        break;
+    case MAIL_ROUTE:
+        control_on_mail(s, m);
+        break;
+    case MAIL_STOP:
+        if (!s->stopping)
+            shard_finish(s);
+        break;
+    }
+    mail_free(m);
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    struct shard *s = t->data;
+    door_sweep(s->door);
+    conn_sweep(s);
+    relay_sweep(s->relay);
+}
+
+static void on_move(uv_check_t *check)
+{
+    conn_move_all(check->data);
+}
+
+/* The parts that know nothing of sockets. */
+static int open_tables(struct shard *s, struct fault *f)
+{
+    struct hub *h = s->hub;
+    s->limits = calloc(1, sizeof(*s->limits));
+    if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
+    if (identity_credentials(&s->credentials, &h->identity.key) != 0)
+        return fault_set(f, POSTERN_ERR_KEY,
+                         "restore broker.db in the state directory from a backup",
+                         "the broker's key cannot be used");
+    return registry_open(&s->registry, h->state_dir, f);
+}
+
+static int open_parts(struct shard *s)
+{
+    struct hub *h = s->hub;
+    bool unlimited = h->config->no_address_limits;
+    struct door_config door = {.loop = &s->loop,
+                               .plan = &h->plan,
+                               .limits = s->limits,
+                               .unlimited = unlimited,
+                               .events = &door_events,
+                               .ctx = s};
+    int rc = mailbox_open(&s->mail, &s->loop, on_mail, s);
+    if (rc == 0)
+        rc = relay_open(&s->relay, &s->loop, (uint8_t)s->index);
+    if (rc == 0)
+        rc = stun_service_open(&s->stun, &s->loop, &h->plan,
+                               unlimited ? NULL : s->limits);
+    if (rc == 0)
+        rc = door_open(&s->door, &door);
+    return rc;
+}
+
+int shard_open(struct shard *s, struct hub *hub, unsigned index, struct fault *f)
+{
+    s->hub = hub;
+    s->index = index;
+    list_init(&s->handshaking);
+    list_init(&s->greeting);
+    list_init(&s->ready);
+    list_init(&s->moving);
+    int rc = open_tables(s, f);
+    if (rc != 0)
+        return rc;
+    if (uv_loop_init(&s->loop) != 0)
+        return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
+                         "cannot start an event loop");
+    s->loop_ready = true;
+    (void)uv_timer_init(&s->loop, &s->sweep);
+    (void)uv_check_init(&s->loop, &s->move);
+    s->sweep.data = s->move.data = s;
+    if (open_parts(s) != 0)
+        return fault_set(f, POSTERN_ERR_IO,
+                         "raise the limit of open files, or give fewer --threads",
+                         "cannot open the sockets of thread %u", index);
+    (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    (void)uv_check_start(&s->move, on_move);
+    return 0;
+}
+
+static void run(void *arg)
+{
+    struct shard *s = arg;
+    log_set_level(s->hub->log_level);
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+}
+
+int shard_start(struct shard *s)
+{
+    s->thread_ready = uv_thread_create(&s->thread, run, s) == 0;
+    return s->thread_ready ? 0 : POSTERN_ERR_IO;
+}
+
+void shard_stop(struct shard *s)
+{
+    struct mail *m = mail_new(MAIL_STOP, NULL, 0);
+    if (!s->thread_ready || m == NULL || mailbox_post(s->mail, m) != 0)
+        mail_free(m);
+}
+
+void shard_wait(struct shard *s)
+{
+    if (s->thread_ready)
+        (void)uv_thread_join(&s->thread);
+    s->thread_ready = false;
+    if (s->loop_ready && !s->stopping) { /* it never ran */
+        shard_finish(s);
+        (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    }
+}
+
+void shard_free(struct shard *s)
+{
+    mailbox_free(s->mail);
+    if (s->loop_ready)
+        (void)uv_loop_close(&s->loop);
+    registry_close(s->registry);
+    keymap_fini(&s->present);
+    if (s->credentials != NULL)
+        gnutls_certificate_free_credentials(s->credentials);
+    free(s->limits);
+}

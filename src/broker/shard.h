@@ -1,0 +1,80 @@
+/*
+ * One thread of the broker and everything it owns. Shards share only what never
+ * changes after the start (struct hub) and write to each other by mail. A device
+ * belongs to the shard that the hash of its key names: its presence, its limits and
+ * the relay pairs towards it are known there and nowhere else.
+ */
+#ifndef POSTERN_BROKER_SHARD_H
+#define POSTERN_BROKER_SHARD_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "broker/door.h"
+#include "broker/keymap.h"
+#include "broker/limits.h"
+#include "broker/list.h"
+#include "broker/mailbox.h"
+#include "broker/plan.h"
+#include "broker/registry.h"
+#include "broker/relay.h"
+#include "broker/stun_service.h"
+#include "io/log.h"
+
+struct shard;
+
+struct hub {
+    const struct broker_config *config; /* borrowed */
+    const char *state_dir;
+    struct plan plan;
+    struct registry_identity identity;
+    uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
+    enum log_level log_level;
+    size_t connections_max; /* of one shard */
+    unsigned count;
+    struct shard *shards[BROKER_THREADS_MAX];
+};
+
+struct shard_stats {
+    uint64_t handshakes, hellos, routed, dropped, introduced, refused, byes;
+};
+
+struct shard {
+    struct hub *hub;
+    unsigned index;
+    uv_loop_t loop;
+    uv_thread_t thread;
+    bool loop_ready, thread_ready, stopping;
+    struct mailbox *mail;
+    struct registry *registry;
+    struct gnutls_certificate_credentials_st *credentials;
+    struct addr_limits *limits;
+    struct door *door;
+    struct relay *relay;
+    struct stun_service *stun;
+    uv_timer_t sweep;
+    uv_check_t move; /* runs when connections wait in `moving` */
+    struct list handshaking, greeting, ready, moving; /* struct conn, by start */
+    struct keymap present;                            /* struct conn, by device key */
+    size_t connections;
+    struct shard_stats stats;
+};
+
+/*
+ * Opens everything; runs on the caller's thread. On failure the shard must still be
+ * freed with shard_free.
+ */
+MUST_CHECK int shard_open(struct shard *s, struct hub *hub, unsigned index,
+                          struct fault *f);
+MUST_CHECK int shard_start(struct shard *s);
+/* Asks the thread to say goodbye to its devices and to end. Any thread. */
+void shard_stop(struct shard *s);
+/* Waits for the thread. Only then may other shards' mail be freed. */
+void shard_wait(struct shard *s);
+/* After all shards have ended. */
+void shard_free(struct shard *s);
+
+/* The shard that the device with this key belongs to. */
+struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN]);
+
+#endif

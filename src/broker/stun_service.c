@@ -1,0 +1,266 @@
+/* UDP sockets around core/stun.h; see stun_service.h. */
+#include "broker/stun_service.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/stun.h"
+#include "io/sockaddr.h"
+
+enum {
+    SOCKETS_PER_SITE = 4,
+    SOCKETS_MAX = BROKER_LISTEN_MAX * SOCKETS_PER_SITE,
+    PACKETS_PER_EVENT = 64,
+    CONTROL_LEN = 128,
+};
+
+struct stun_socket {
+    uv_poll_t poll;
+    struct stun_service *service;
+    const struct plan_site *site;
+    struct addr bind;
+    int fd;
+};
+
+struct stun_service {
+    struct stun_socket sockets[SOCKETS_MAX];
+    size_t count, open;
+    struct addr_limits *limits;
+    struct stun_stats stats;
+};
+
+struct packet {
+    uint8_t data[STUN_MESSAGE_MAX];
+    size_t len;
+    struct addr source, local;
+};
+
+/* The address that a packet was sent to: from its control message, as bound. */
+static void read_local(struct msghdr *msg, const struct stun_socket *s,
+                       struct addr *local)
+{
+    *local = s->bind;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        int rc = 0;
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof(info));
+            rc = addr_from_bytes(local, (uint8_t *)&info.ipi_addr, 4, s->bind.port);
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof(info));
+            rc = addr_from_bytes(local, (uint8_t *)&info.ipi6_addr, 16, s->bind.port);
+            if (addr_scope_of(local) == ADDR_SCOPE_LINK)
+                local->scope = info.ipi6_ifindex;
+        }
+        (void)rc; /* the lengths are fixed: it cannot fail */
+    }
+}
+
+/* False when the socket is empty. A packet that is not usable has length 0. */
+static bool receive(struct stun_socket *s, struct packet *p)
+{
+    struct sockaddr_storage from;
+    uint64_t control[CONTROL_LEN / sizeof(uint64_t)];
+    struct iovec iov = {.iov_base = p->data, .iov_len = sizeof(p->data)};
+    struct msghdr msg = {.msg_name = &from,
+                         .msg_namelen = sizeof(from),
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+    if (n < 0)
+        return false;
+    p->len = (size_t)n;
+    read_local(&msg, s, &p->local);
+    if ((msg.msg_flags & MSG_TRUNC) != 0 ||
+        sockaddr_to_addr(&p->source, (struct sockaddr *)&from) != 0)
+        p->len = 0;
+    return true;
+}
+
+static size_t put_source(void *control, const struct stun_socket *s,
+                         const struct addr *from)
+{
+    struct cmsghdr c = {.cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO};
+    if (s->bind.family == ADDR_V4) {
+        struct in_pktinfo info = {0};
+        memcpy(&info.ipi_spec_dst, from->ip, 4);
+        c.cmsg_len = CMSG_LEN(sizeof(info));
+        memcpy(control, &c, sizeof(c));
+        memcpy((uint8_t *)control + CMSG_LEN(0), &info, sizeof(info));
+        return CMSG_SPACE(sizeof(info));
+    }
+    struct sockaddr_storage ss;
+    struct sockaddr_in6 in6;
+    (void)sockaddr_from_addr_mapped(&ss, from);
+    memcpy(&in6, &ss, sizeof(in6));
+    struct in6_pktinfo info = {.ipi6_addr = in6.sin6_addr, .ipi6_ifindex = from->scope};
+    c.cmsg_level = IPPROTO_IPV6;
+    c.cmsg_type = IPV6_PKTINFO;
+    c.cmsg_len = CMSG_LEN(sizeof(info));
+    memcpy(control, &c, sizeof(c));
+    memcpy((uint8_t *)control + CMSG_LEN(0), &info, sizeof(info));
+    return CMSG_SPACE(sizeof(info));
+}
+
+static void transmit(const struct stun_socket *s, const struct stun_answer *a,
+                     uint8_t *data)
+{
+    struct sockaddr_storage to;
+    uint64_t control[CONTROL_LEN / sizeof(uint64_t)] = {0};
+    struct iovec iov = {.iov_base = data, .iov_len = a->len};
+    struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
+    msg.msg_namelen = s->bind.family == ADDR_V6 ? sockaddr_from_addr_mapped(&to, &a->to)
+                                                : sockaddr_from_addr(&to, &a->to);
+    msg.msg_control = control;
+    msg.msg_controllen = put_source(control, s, &a->from);
+    (void)sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
+}
+
+/* The socket that can send from `from`. */
+static struct stun_socket *socket_for(struct stun_socket *at, const struct addr *from)
+{
+    struct stun_service *v = at->service;
+    for (size_t i = 0; i < v->count; i++) {
+        struct stun_socket *s = &v->sockets[i];
+        if (s->site == at->site && s->bind.port == from->port &&
+            (s->site->wildcard || addr_ip_equal(&s->bind, from)))
+            return s;
+    }
+    return NULL;
+}
+
+static void site_of(const struct stun_socket *s, const struct addr *local,
+                    struct stun_site *out)
+{
+    const struct plan_site *p = s->site;
+    const struct addr *main = local->family == ADDR_V4 ? &p->main_v4 : &p->main_v6;
+    const struct addr *other = local->family == ADDR_V4 ? &p->other_v4 : &p->other_v6;
+    out->at = *local;
+    out->other = (struct addr){0};
+    if (p->other_port == 0)
+        return;
+    out->other = *local;
+    if (other->family != ADDR_NONE)
+        memcpy(out->other.ip, addr_ip_equal(local, other) ? main->ip : other->ip,
+               sizeof(out->other.ip));
+    out->other.port = local->port == p->other_port ? p->bind.port : p->other_port;
+}
+
+static void serve(struct stun_socket *s, const struct packet *p)
+{
+    struct stun_service *v = s->service;
+    struct stun_site site;
+    struct stun_answer answer;
+    uint8_t data[STUN_MESSAGE_MAX];
+    if (!stun_is_message(p->data, p->len)) {
+        v->stats.ignored++;
+        return;
+    }
+    if (v->limits != NULL) {
+        uint16_t slot = addr_limits_slot(v->limits, &p->source);
+        if (!bucket_take(&v->limits->slots[slot].stun, LIMIT_RATE_STUN,
+                         uv_now(s->poll.loop), 1)) {
+            v->stats.limited++;
+            return;
+        }
+    }
+    site_of(s, &p->local, &site);
+    if (!stun_answer(&answer, data, p->data, p->len, &p->source, &site)) {
+        v->stats.ignored++;
+        return;
+    }
+    struct stun_socket *via = socket_for(s, &answer.from);
+    if (via != NULL)
+        transmit(via, &answer, data);
+    v->stats.answered++;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct stun_socket *s = poll->data;
+    struct packet p;
+    (void)events;
+    if (status < 0) { /* a pending ICMP error stops the poll: clear it and go on */
+        int err;
+        socklen_t len = sizeof(err);
+        (void)getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+        (void)uv_poll_start(poll, UV_READABLE, on_readable);
+        return;
+    }
+    for (int i = 0; i < PACKETS_PER_EVENT && receive(s, &p); i++)
+        if (p.len > 0)
+            serve(s, &p);
+}
+
+static int add_socket(struct stun_service *v, uv_loop_t *loop,
+                      const struct plan_site *site, const struct addr *bind)
+{
+    struct stun_socket *s = &v->sockets[v->count];
+    int fd = plan_open_udp(site, bind);
+    if (fd < 0)
+        return fd;
+    if (uv_poll_init(loop, &s->poll, fd) != 0) {
+        close(fd);
+        return POSTERN_ERR_IO;
+    }
+    s->fd = fd;
+    s->site = site;
+    s->bind = *bind;
+    s->service = v;
+    s->poll.data = s;
+    v->count++;
+    v->open++;
+    return uv_poll_start(&s->poll, UV_READABLE, on_readable) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+int stun_service_open(struct stun_service **out, uv_loop_t *loop,
+                      const struct plan *plan, struct addr_limits *limits)
+{
+    struct stun_service *v = calloc(1, sizeof(*v));
+    int rc = v != NULL ? 0 : POSTERN_ERR_NOMEM;
+    if (rc == 0)
+        v->limits = limits;
+    for (size_t i = 0; i < plan->site_count && rc == 0; i++) {
+        struct addr binds[SOCKETS_PER_SITE];
+        size_t n = plan_udp_binds(&plan->sites[i], binds);
+        for (size_t j = 0; j < n && rc == 0; j++)
+            rc = add_socket(v, loop, &plan->sites[i], &binds[j]);
+    }
+    if (rc != 0) {
+        stun_service_close(v);
+        return rc;
+    }
+    *out = v;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct stun_socket *s = h->data;
+    struct stun_service *v = s->service;
+    close(s->fd);
+    if (--v->open == 0)
+        free(v);
+}
+
+void stun_service_close(struct stun_service *v)
+{
+    if (v == NULL)
+        return;
+    if (v->open == 0)
+        free(v);
+    else
+        for (size_t i = v->count; i > 0; i--)
+            uv_close((uv_handle_t *)&v->sockets[i - 1].poll, on_closed);
+}
+
+void stun_service_read_stats(const struct stun_service *s, struct stun_stats *out)
+{
+    *out = s->stats;
+}

@@ -1,0 +1,30 @@
+/*
+ * The broker's UDP side, one for each thread: answers STUN binding requests from the
+ * address that they were sent to, or from the other one when asked (RFC 5780), and
+ * nothing else. A source address gets LIMIT_RATE_STUN answers a second; with headers
+ * an answer is at most 2.2 times its request, so that this is a poor amplifier.
+ */
+#ifndef POSTERN_BROKER_STUN_SERVICE_H
+#define POSTERN_BROKER_STUN_SERVICE_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "broker/limits.h"
+#include "broker/plan.h"
+#include "core/err.h"
+
+struct stun_service;
+
+struct stun_stats {
+    uint64_t answered, limited, ignored;
+};
+
+/* `plan` and `limits` are borrowed while it lives; `limits` NULL for no limit. */
+MUST_CHECK int stun_service_open(struct stun_service **out, uv_loop_t *loop,
+                                 const struct plan *plan, struct addr_limits *limits);
+/* NULL is fine. Memory goes when the loop next turns. */
+void stun_service_close(struct stun_service *s);
+void stun_service_read_stats(const struct stun_service *s, struct stun_stats *out);
+
+#endif
