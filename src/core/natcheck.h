@@ -24,7 +24,7 @@
 #include "core/proto.h"
 
 #define NATCHECK_TXID_LEN 12
-#define NATCHECK_WORDS_LEN 320
+#define NATCHECK_WORDS_LEN 400
 #define NATCHECK_MAX_SENDS 4
 #define NATCHECK_RTO_US 200000 /* unless rtt_hint_us is longer; doubles each time */
 
@@ -36,7 +36,7 @@ struct natcheck_config {
     struct addr local[2]; /* of each socket; ADDR_NONE or port 0 when unknown */
     bool test_hairpin;    /* caller reports with natcheck_on_hairpin */
     uint32_t rtt_hint_us; /* 0 unknown */
-    uint64_t seed;        /* transaction ids: random, unpredictable */
+    uint8_t seed[16];     /* random: the transaction ids come from it */
 };
 
 struct natcheck_request {
@@ -53,7 +53,7 @@ struct natcheck_result {
     bool mapping_not_port_dependent, filtering_not_port_dependent;
     enum natcheck_answer port_preserved, hairpin;
     struct addr mapped[2]; /* of each socket; ADDR_NONE before */
-    uint32_t rtt_us;       /* fastest answer; 0 when none */
+    uint32_t rtt_us;       /* fastest unrepeated answer; 0 when none */
     bool server_limited;   /* it has neither second port nor second address */
 };
 

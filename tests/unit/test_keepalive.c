@@ -1,0 +1,221 @@
+/* Learning a NAT's timeout, and telling a dead path from a quiet one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/keepalive.h"
+#include "core/liveness.h"
+#include "core/rng.h"
+
+#define S 1000000ull
+#define MS 1000ull
+
+/* Lives `rounds` probes behind a NAT that forgets after `timeout_us`; counts deaths. */
+static unsigned live(struct keepalive *k, uint64_t timeout_us, unsigned rounds,
+                     uint64_t *now)
+{
+    unsigned deaths = 0;
+    for (unsigned i = 0; i < rounds; i++) {
+        uint64_t at = keepalive_deadline_us(k), silence = at - *now;
+        assert_true(at > *now && at != UINT64_MAX);
+        assert_false(keepalive_due(k, at - 1));
+        assert_true(keepalive_due(k, at));
+        assert_false(keepalive_due(k, at));
+        keepalive_on_sent(k, at);
+        *now = at + 50 * MS;
+        if (silence > timeout_us) {
+            keepalive_on_dead(k);
+            deaths++;
+        }
+        keepalive_on_received(k, *now); /* the answer, or a new path's first packet */
+    }
+    return deaths;
+}
+
+static void test_learns(void **state)
+{
+    (void)state;
+    for (uint64_t timeout = 16 * S; timeout < 300 * S; timeout += 7 * S) {
+        struct keepalive k;
+        uint64_t now = 5 * S;
+        keepalive_init(&k, true, 0, now);
+        assert_int_equal(keepalive_export(&k), 0);
+        unsigned deaths = live(&k, timeout, 12, &now);
+        assert_true(deaths <= (timeout > 240 * S ? 0 : 2));
+        uint64_t learned = keepalive_export(&k);
+        assert_true(learned <= timeout && learned <= KEEPALIVE_MAX_US);
+        assert_true(learned >=
+                    (timeout * 45 / 100 < 160 * S ? timeout * 45 / 100 : 160 * S));
+        /* next time on this network it knows, and hardly dies again */
+        keepalive_init(&k, true, learned, now);
+        assert_int_equal(keepalive_deadline_us(&k), now + learned);
+        assert_int_equal(live(&k, timeout, KEEPALIVE_RETRY_SURVIVED - 1, &now), 0);
+    }
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    struct keepalive k;
+    uint64_t now = S;
+    keepalive_init(&k, true, 1, now); /* nonsense from storage */
+    assert_int_equal(keepalive_deadline_us(&k), now + KEEPALIVE_MIN_US);
+    keepalive_init(&k, true, UINT64_MAX, now);
+    assert_int_equal(keepalive_deadline_us(&k), now + KEEPALIVE_MAX_US);
+    keepalive_init(&k, true, 0, now);
+    assert_true(live(&k, 1 * S, 20, &now) > 0);
+    assert_int_equal(keepalive_export(&k), KEEPALIVE_MIN_US);
+}
+
+static void test_traffic_needs_no_probe(void **state)
+{
+    (void)state;
+    struct keepalive k;
+    keepalive_init(&k, true, 0, S);
+    for (uint64_t now = S; now < 1000 * S; now += 10 * S) {
+        assert_false(keepalive_due(&k, now));
+        keepalive_on_received(&k, now);
+    }
+    keepalive_on_dead(&k); /* under traffic: teaches nothing */
+    assert_int_equal(keepalive_export(&k), 0);
+    keepalive_init(&k, false, 0, S);
+    assert_false(keepalive_due(&k, 200 * S));
+    assert_true(keepalive_due(&k, S + KEEPALIVE_FOLLOWER_US));
+}
+
+static void test_limit_is_tried_again(void **state)
+{
+    (void)state;
+    struct keepalive k;
+    uint64_t now = S;
+    keepalive_init(&k, true, 20 * S, now);
+    (void)live(&k, UINT64_MAX, KEEPALIVE_RETRY_SURVIVED, &now);
+    assert_int_equal(keepalive_export(&k), 25 * S);
+}
+
+static unsigned checks_until(struct liveness *l, uint64_t *now, uint64_t end,
+                             bool answer, enum liveness_verdict *last)
+{
+    unsigned pings = 0;
+    *last = LIVENESS_FINE;
+    for (;;) {
+        uint64_t at = liveness_deadline_us(l);
+        if (at > end)
+            break;
+        *now = at > *now ? at : *now;
+        *last = liveness_check(l, *now);
+        if (*last == LIVENESS_DEAD)
+            break;
+        if (*last == LIVENESS_PING) {
+            pings++;
+            assert_true(pings < 10);
+            liveness_on_sent(l, *now);
+            if (answer)
+                liveness_on_received(l, *now + 20 * MS);
+        }
+    }
+    return pings;
+}
+
+static void test_idle_is_quiet(void **state)
+{
+    (void)state;
+    struct liveness l;
+    enum liveness_verdict v;
+    uint64_t now = S;
+    liveness_init(&l, now);
+    liveness_on_rtt(&l, 20000, 2000);
+    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
+    liveness_set_streams(&l, 3);
+    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
+    liveness_on_activity(&l);
+    liveness_on_received(&l, now);
+    assert_int_equal(liveness_check(&l, now + 999 * MS), LIVENESS_FINE);
+    assert_int_equal(checks_until(&l, &now, 3600 * S, true, &v), 1);
+    liveness_on_activity(&l);
+    liveness_set_streams(&l, 0);
+    assert_int_equal(checks_until(&l, &now, 7200 * S, true, &v), 0);
+}
+
+static void test_download_dies(void **state)
+{
+    (void)state;
+    struct liveness l;
+    enum liveness_verdict v;
+    uint64_t now = S;
+    liveness_init(&l, now);
+    liveness_on_rtt(&l, 20000, 2000);
+    liveness_set_streams(&l, 1);
+    liveness_on_activity(&l);
+    liveness_on_received(&l, now);
+    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT);
+    assert_int_equal(v, LIVENESS_DEAD);
+    assert_in_range(now, S + 1600 * MS, S + 1700 * MS);
+    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
+    assert_int_equal(liveness_check(&l, now + S), LIVENESS_DEAD);
+    liveness_on_received(&l, now + S);
+    assert_int_equal(liveness_check(&l, now + S), LIVENESS_FINE);
+}
+
+static void test_upload_dies(void **state)
+{
+    (void)state;
+    struct liveness l;
+    liveness_init(&l, S);
+    liveness_on_rtt(&l, 100000, 10000);
+    liveness_set_streams(&l, 1);
+    liveness_on_activity(&l);
+    for (int i = 0; i < 50; i++)
+        liveness_on_sent(&l, S);
+    assert_int_equal(liveness_check(&l, S + 590 * MS), LIVENESS_FINE);
+    assert_int_equal(liveness_deadline_us(&l), S + 600 * MS);
+    assert_int_equal(liveness_check(&l, S + 600 * MS), LIVENESS_DEAD);
+}
+
+static void test_slow_path_is_not_dead(void **state)
+{
+    (void)state;
+    struct liveness l;
+    liveness_init(&l, S);
+    liveness_on_rtt(&l, 800000, 100000); /* satellite */
+    liveness_set_streams(&l, 1);
+    liveness_on_activity(&l);
+    liveness_on_sent(&l, S);
+    liveness_on_sent(&l, S);
+    liveness_on_sent(&l, S);
+    assert_int_equal(liveness_check(&l, S + 3 * S), LIVENESS_FINE);
+    assert_int_equal(liveness_check(&l, S + 4 * S), LIVENESS_DEAD);
+}
+
+static void test_suspect(void **state)
+{
+    (void)state;
+    struct liveness l;
+    enum liveness_verdict v;
+    uint64_t now = S;
+    liveness_init(&l, now);
+    liveness_suspect(&l); /* keepalive: no stream is open */
+    assert_int_equal(checks_until(&l, &now, 60 * S, true, &v), 1);
+    liveness_suspect(&l);
+    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT);
+    assert_int_equal(v, LIVENESS_DEAD);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_traffic_needs_no_probe),
+        cmocka_unit_test(test_limit_is_tried_again),
+        cmocka_unit_test(test_idle_is_quiet),
+        cmocka_unit_test(test_download_dies),
+        cmocka_unit_test(test_upload_dies),
+        cmocka_unit_test(test_slow_path_is_not_dead),
+        cmocka_unit_test(test_suspect),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
