@@ -1,4 +1,100 @@
-int main(void)
+/*
+ * The executable: finds the command, parses its line, runs it, and turns its fault
+ * into one line and an exit status. What the commands do is known to their files.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "cli/options.h"
+#include "io/log.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static int finish(struct events *out, int err, const struct fault *f)
 {
-    return 0;
+    if (err == 0)
+        return EXIT_DONE;
+    struct fault plain;
+    if (f->what[0] == '\0') { /* nobody said more */
+        (void)fault_set(&plain, err, "run it again with --verbose", "failed: %s",
+                        postern_strerror(err));
+        f = &plain;
+    }
+    events_fault(out, f);
+    return err == POSTERN_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+static int unknown_command(const char *name, struct fault *f)
+{
+    const char *advice = "'postern --help' lists the commands";
+    if (name[0] == '-')
+        return fault_set(f, POSTERN_ERR_USAGE, "put options behind the command",
+                         "unknown option '%.60s'", name);
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown command '%.60s'", name);
+}
+
+/* postern, postern --help, postern --version, postern help [COMMAND] */
+static bool run_builtin(int argc, char **argv, int *err, struct fault *f)
+{
+    const char *word = argc > 1 ? argv[1] : NULL;
+    *err = 0;
+    if (word == NULL) {
+        *err = fault_set(f, POSTERN_ERR_USAGE, "'postern --help' lists the commands",
+                         "no command was given");
+        return true;
+    }
+    if (strcmp(word, "--version") == 0) {
+        (void)printf("postern %s\n", POSTERN_VERSION);
+        return true;
+    }
+    bool help = strcmp(word, "help") == 0;
+    if (!help && strcmp(word, "--help") != 0 && strcmp(word, "-h") != 0)
+        return false;
+    const struct command *c = help && argc > 2 ? command_find(argv[2]) : NULL;
+    if (c != NULL)
+        help_print_command(stdout, c);
+    else if (help && argc > 2)
+        *err = unknown_command(argv[2], f);
+    else
+        help_print_all(stdout);
+    return true;
+}
+
+static int run_command(const struct command *c, int argc, char **argv,
+                       struct events *out, struct fault *f)
+{
+    struct options o;
+    int err = options_parse(&o, c, argc, argv, f);
+    if (err == 0 && o.values[OPT_HELP].given) {
+        help_print_command(stdout, c);
+    } else if (err == 0) {
+        log_set_level(o.values[OPT_VERBOSE].given ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
+        err = c->run(&o, out, f);
+    }
+    options_fini(&o);
+    return err;
+}
+
+/* Also a line that cannot be parsed is answered in JSON when it asks for it. */
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--json") == 0)
+            return true;
+    return false;
+}
+
+int main(int argc, char **argv)
+{
+    struct fault f = {0};
+    struct events out = {.json = wants_json(argc, argv), .out = stdout};
+    int err = 0;
+    (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of one write */
+    if (!run_builtin(argc, argv, &err, &f)) {
+        const struct command *c = command_find(argv[1]);
+        err = c != NULL ? run_command(c, argc - 2, argv + 2, &out, &f)
+                        : unknown_command(argv[1], &f);
+    }
+    int status = finish(&out, err, &f);
+    return fflush(stdout) == 0 || status != EXIT_DONE ? status : EXIT_FAILED;
 }

@@ -360,16 +360,15 @@ static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t n
     return err != 0 ? err : run_key(r, "DELETE FROM client WHERE key = ?", key);
 }
 
-int roster_revoke(struct roster *r, const char *device, uint8_t key[static KEY_LEN],
+int roster_revoke(struct roster *r, const char *device, struct roster_client *c,
                   int64_t now_s, struct fault *f)
 {
-    struct roster_client c;
     size_t matches = 0;
     int err = db_begin(r->db);
     if (err == 0) {
-        err = match_device(r, device, &c, &matches);
+        err = match_device(r, device, c, &matches);
         if (err == 0 && matches == 1)
-            err = revoke(r, c.key, now_s);
+            err = revoke(r, c->key, now_s);
         err = db_end(r->db, err);
     }
     if (err != 0) {
@@ -382,7 +381,6 @@ int roster_revoke(struct roster *r, const char *device, uint8_t key[static KEY_L
     if (matches > 1)
         return fault_set(f, POSTERN_ERR_INVALID, "give more of its key, or its name",
                          "'%.60s' fits %zu devices", device, matches);
-    memcpy(key, c.key, KEY_LEN);
     return 0;
 }
 

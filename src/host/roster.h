@@ -82,11 +82,11 @@ MUST_CHECK int roster_invite_consume(struct roster *r,
 
 /*
  * Takes a device off the list by name, or by four or more characters of its key's
- * text; `key` gets its key. POSTERN_ERR_NOTFOUND, or _INVALID when several match.
+ * text; `c` gets what stood there. POSTERN_ERR_NOTFOUND, or _INVALID when several
+ * match. Live sessions are the caller's business.
  */
 MUST_CHECK int roster_revoke(struct roster *r, const char *device,
-                             uint8_t key[static KEY_LEN], int64_t now_s,
-                             struct fault *f);
+                             struct roster_client *c, int64_t now_s, struct fault *f);
 /*
  * The device follows its key, after the caller verified the old key's signature.
  * POSTERN_ERR_NOTFOUND when the old one is not on the list, _DENIED when the new one

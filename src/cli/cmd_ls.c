@@ -1,0 +1,107 @@
+/* `postern ls`: the book, or with --devices the roster. It touches no network. */
+#include "cli/cmd.h"
+
+#include <stdlib.h>
+
+#include "client/book.h"
+#include "host/roster.h"
+#include "io/statedir.h"
+
+static void print_key(struct event *e, const uint8_t key[static KEY_LEN], bool json)
+{
+    char text[KEY_TEXT_LEN];
+    event_text(e, "key", json ? key_format(key, text) : key_short(key, text));
+}
+
+static int print_host(struct book *b, const struct book_host *h, struct events *out)
+{
+    struct book_service services[BOOK_SERVICE_MAX];
+    struct event e;
+    int n = book_services(b, h->key, services, BOOK_SERVICE_MAX);
+    if (n < 0)
+        return n;
+    event_begin(&e, "host");
+    event_text(&e, "name", h->name);
+    print_key(&e, h->key, out->json);
+    event_int(&e, "joined_s", h->joined_s);
+    json_array_begin(&e.json, "services");
+    for (int i = 0; i < n && e.json.used < EVENT_TEXT_LEN - 100; i++)
+        event_text(&e, NULL, services[i].name);
+    json_array_end(&e.json);
+    events_print(out, &e);
+    return 0;
+}
+
+static int list_hosts(const struct statedir *state, struct events *out, struct fault *f)
+{
+    struct book *b = NULL;
+    struct book_host *hosts = NULL;
+    int err = book_open(&b, state->path, f);
+    if (err != 0)
+        return err;
+    int n = book_hosts(b, NULL, 0);
+    if (n > 0)
+        hosts = calloc((size_t)n, sizeof(*hosts));
+    if (hosts != NULL) {
+        int now = book_hosts(b, hosts, (size_t)n); /* another process may add one */
+        n = now < n ? now : n;
+        for (int i = 0; i < n && err == 0; i++)
+            err = print_host(b, &hosts[i], out);
+    } else {
+        err = n > 0 ? POSTERN_ERR_NOMEM : n;
+    }
+    if (n == 0 && !out->json)
+        (void)fprintf(out->out, "No host was joined yet: ask for an invite and run "
+                                "'postern join LINK'.\n");
+    free(hosts);
+    book_close(b);
+    return err;
+}
+
+static void print_client(const struct roster_client *c, struct events *out)
+{
+    struct event e;
+    event_begin(&e, "client");
+    event_text(&e, "name", c->name);
+    print_key(&e, c->key, out->json);
+    event_int(&e, "added_s", c->added_s);
+    event_text(&e, "services", c->allowed[0] ? c->allowed : NULL);
+    events_print(out, &e);
+}
+
+static int list_devices(const struct statedir *state, struct events *out,
+                        struct fault *f)
+{
+    struct roster *r = NULL;
+    struct roster_client *clients = NULL;
+    int err = roster_open(&r, state->path, f);
+    if (err != 0)
+        return err;
+    int n = roster_clients(r, NULL, 0);
+    if (n > 0)
+        clients = calloc((size_t)n, sizeof(*clients));
+    if (clients != NULL) {
+        int now = roster_clients(r, clients, (size_t)n);
+        n = now < n ? now : n;
+        for (int i = 0; i < n; i++)
+            print_client(&clients[i], out);
+    } else {
+        err = n > 0 ? POSTERN_ERR_NOMEM : n;
+    }
+    if (n == 0 && !out->json)
+        (void)fprintf(out->out, "No device may enter yet: 'postern invite' makes a "
+                                "link for one.\n");
+    free(clients);
+    roster_close(r);
+    return err < 0 ? err : 0;
+}
+
+int cmd_ls(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err != 0)
+        return err;
+    return o->values[OPT_DEVICES].given ? list_devices(&state, out, f)
+                                        : list_hosts(&state, out, f);
+}

@@ -1,0 +1,70 @@
+/*
+ * `postern revoke`: first the roster, which decides about what comes, then the running
+ * serve, which ends what is.
+ */
+#include "cli/cmd.h"
+
+#include <stdio.h>
+
+#include "cli/daemon.h"
+#include "host/roster.h"
+#include "io/statedir.h"
+
+enum { REVOKE_TIMEOUT_MS = 5000 };
+
+/* Returns 1 with the number of sessions, 0 when no serve runs, or a negative error. */
+static int end_sessions(const struct statedir *state, const uint8_t key[static KEY_LEN],
+                        char *sessions, size_t cap, struct fault *f)
+{
+    LocalRequest req = LocalRequest_init_zero;
+    LocalReply last = LocalReply_init_zero;
+    struct json_value v;
+    char text[KEY_TEXT_LEN];
+    req.op = LOCAL_REVOKE;
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", key_format(key, text));
+    int err = daemon_ask(state, "serve", &req, REVOKE_TIMEOUT_MS, NULL, &last, f);
+    if (err != 0)
+        return err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0' ? 0 : err;
+    (void)snprintf(sessions, cap, "0");
+    if (json_find(&v, last.json, "sessions") == 0 && v.type == JSON_NUMBER)
+        json_value_words(&v, sessions, cap);
+    return 1;
+}
+
+static int revoke(struct roster *r, const struct statedir *state, const char *device,
+                  struct events *out, struct fault *f)
+{
+    struct roster_client c;
+    struct event e;
+    char sessions[24] = "", key[KEY_TEXT_LEN];
+    int err = roster_revoke(r, device, &c, statedir_now_s(), f);
+    if (err != 0)
+        return err;
+    int ended = end_sessions(state, c.key, sessions, sizeof(sessions), f);
+    if (ended < 0) {
+        char why[sizeof(f->what)];
+        (void)snprintf(why, sizeof(why), "%s", f->what);
+        return fault_set(f, ended, "restart 'postern serve' to end its sessions",
+                         "%s may not enter again, but %.200s", c.name, why);
+    }
+    event_begin(&e, "revoked");
+    event_text(&e, "name", c.name);
+    event_text(&e, "key", out->json ? key_format(c.key, key) : key_short(c.key, key));
+    if (ended == 1)
+        json_raw(&e.json, "sessions", sessions);
+    events_print(out, &e);
+    return 0;
+}
+
+int cmd_revoke(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct roster *r = NULL;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = roster_open(&r, state.path, f);
+    if (err == 0)
+        err = revoke(r, &state, o->args[0], out, f);
+    roster_close(r);
+    return err;
+}

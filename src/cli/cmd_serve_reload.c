@@ -1,0 +1,74 @@
+/* `postern serve --reload`: new services into the roster, and a word to the daemon. */
+#include "cli/cmd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/daemon.h"
+#include "host/roster.h"
+#include "io/statedir.h"
+
+enum { RELOAD_TIMEOUT_MS = 10000 };
+
+/* Joins the SERVICE arguments into lines, after all of them were parsed. */
+static int join_services(const struct options *o, char *lines, size_t cap,
+                         struct fault *f)
+{
+    struct service_list parsed;
+    size_t used = 0;
+    if (service_list_parse(&parsed, o->args, o->arg_count, f) != 0)
+        return POSTERN_ERR_USAGE;
+    service_list_fini(&parsed);
+    lines[0] = '\0';
+    for (size_t i = 0; i < o->arg_count; i++) {
+        int n =
+            snprintf(lines + used, cap - used, "%s%s", i > 0 ? "\n" : "", o->args[i]);
+        if ((size_t)n >= cap - used)
+            return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
+                             "the list of services is too long");
+        used += (size_t)n;
+    }
+    return 0;
+}
+
+static int store_services(const struct statedir *state, const struct options *o,
+                          struct fault *f)
+{
+    struct roster *r = NULL;
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    int err = roster_open(&r, state->path, f);
+    if (err == 0) {
+        err = roster_settings_get(r, s);
+        if (err == POSTERN_ERR_NOTFOUND)
+            (void)fault_set(f, err,
+                            "run 'postern serve --broker LINK SERVICE...' first",
+                            "nothing is published here yet");
+        if (err == 0)
+            err = join_services(o, s->services, sizeof(s->services), f);
+        if (err == 0)
+            err = roster_settings_set(r, s, f);
+    }
+    roster_close(r);
+    free(s);
+    return err;
+}
+
+int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    LocalRequest req = LocalRequest_init_zero;
+    LocalReply last = LocalReply_init_zero;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && o->arg_count > 0)
+        err = store_services(&state, o, f);
+    if (err != 0)
+        return err;
+    req.op = LOCAL_RELOAD;
+    err = daemon_ask(&state, "serve", &req, RELOAD_TIMEOUT_MS, out, &last, f);
+    if (err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0')
+        return fault_set(f, err, "start it with 'postern serve'",
+                         "no 'postern serve' runs with %.200s", state.path);
+    return err;
+}

@@ -1,0 +1,58 @@
+/* One request to a running daemon and its replies; the operations' meaning is theirs.
+ */
+#include "cli/daemon.h"
+
+#include <unistd.h>
+
+#include "io/local.h"
+
+static int daemon_fault(const char *role, int err, struct fault *f)
+{
+    switch (err) {
+    case POSTERN_ERR_PERM:
+        return fault_set(f, err, "run this as the user who started it",
+                         "the running 'postern %s' belongs to another user", role);
+    case POSTERN_ERR_TIMEOUT:
+        return fault_set(f, err, "restart it",
+                         "the running 'postern %s' does not answer", role);
+    case POSTERN_ERR_PROTO:
+        return fault_set(f, err, "restart it, so that both are the same version",
+                         "the answer of the running 'postern %s' makes no sense", role);
+    default:
+        return fault_set(f, err, "try again",
+                         "the running 'postern %s' ended before it answered", role);
+    }
+}
+
+static int read_replies(int fd, const char *role, int timeout_ms, struct events *out,
+                        LocalReply *last, struct fault *f)
+{
+    do {
+        int err = local_recv(fd, last, timeout_ms);
+        if (err != 0)
+            return daemon_fault(role, err, f);
+        if (last->code != 0)
+            return fault_set(f, -(int)last->code, last->advice, "%s", last->reason);
+        if (out != NULL && last->json[0] != '\0')
+            events_print_json(out, last->json);
+    } while (!last->last);
+    return 0;
+}
+
+int daemon_ask(const struct statedir *s, const char *role, const LocalRequest *req,
+               int timeout_ms, struct events *out, LocalReply *last, struct fault *f)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    int fd;
+    statedir_socket(s, role, path);
+    int err = local_dial(path, &fd);
+    if (err == POSTERN_ERR_NOTFOUND)
+        return err;
+    if (err != 0)
+        return daemon_fault(role, err, f);
+    err = local_send(fd, req, -1);
+    err = err != 0 ? daemon_fault(role, err, f)
+                   : read_replies(fd, role, timeout_ms, out, last, f);
+    (void)close(fd);
+    return err;
+}

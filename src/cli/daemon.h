@@ -1,0 +1,20 @@
+/* How a command talks to the daemon of the same state directory, if one runs. */
+#ifndef POSTERN_CLI_DAEMON_H
+#define POSTERN_CLI_DAEMON_H
+
+#include "core/proto.h"
+#include "io/events.h"
+#include "io/statedir.h"
+
+/*
+ * Sends `req` to the daemon `role` ("serve" or "up") and reads its replies until the
+ * last one, which is left in `last`; its json, and that of each earlier reply, is
+ * printed to `out` when `out` is not NULL. POSTERN_ERR_NOTFOUND without touching `f`
+ * when no such daemon runs. A reply that carries an error becomes `f`; so does
+ * silence for `timeout_ms` (negative: none).
+ */
+MUST_CHECK int daemon_ask(const struct statedir *s, const char *role,
+                          const LocalRequest *req, int timeout_ms, struct events *out,
+                          LocalReply *last, struct fault *f);
+
+#endif

@@ -1,0 +1,266 @@
+/*
+ * The table of options and the one parser. It checks what can be checked without
+ * looking at the machine: names, numbers, durations, path kinds, how many arguments.
+ */
+#include "cli/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/kinds.h"
+
+#define DAY_S (24 * 3600)
+
+// clang-format off
+static const struct option_row option_table[OPTION_COUNT] = {
+    [OPT_HELP]    = {"help",    'h', OPTION_FLAG, NULL, 0, 0, "print this help"},
+    [OPT_JSON]    = {"json",     0,  OPTION_FLAG, NULL, 0, 0, "report as JSON, one object a line"},
+    [OPT_STATE]   = {"state",    0,  OPTION_TEXT, "DIR", 0, 0, "state directory (default: POSTERN_STATE; /var/lib/postern as root;\n"
+                                                               "else ~/.local/state/postern)"},
+    [OPT_VERBOSE] = {"verbose", 'v', OPTION_FLAG, NULL, 0, 0, "log what happens, on stderr"},
+    [OPT_LISTEN]  = {"listen",   0,  OPTION_LIST, "ADDR:PORT", 0, 0, "TCP and UDP address to serve on, up to four times (default [::]:443)"},
+    [OPT_PUBLIC]  = {"public",   0,  OPTION_TEXT, "NAME_OR_IP", 0, 0, "how the internet reaches this broker; goes into its link"},
+    [OPT_OPEN]    = {"open",     0,  OPTION_FLAG, NULL, 0, 0, "let any host in, without the link's enrolment token"},
+    [OPT_THREADS] = {"threads",  0,  OPTION_NUMBER, "N", 1, 64, "worker threads (default: one for each core)"},
+    [OPT_STUN_ALTERNATE] = {"stun-alternate", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "second address for NAT behaviour discovery, or 'off' (default: found)"},
+    [OPT_NO_ADDRESS_LIMITS] = {"no-address-limits", 0, OPTION_FLAG, NULL, 0, 0, "no limits for each address: for load tests only"},
+    [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
+    [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
+    [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
+    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds: udp-punch, relay"},
+    [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
+    [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
+    [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},
+    [OPT_USES]    = {"uses",     0,  OPTION_NUMBER, "N", 1, 10000, "how many devices may use the link (default 1)"},
+    [OPT_QR]      = {"qr",       0,  OPTION_FLAG, NULL, 0, 0, "draw the QR code even when not on a terminal"},
+    [OPT_SSH_CONFIG] = {"ssh-config", 0, OPTION_FLAG, NULL, 0, 0, "print a stanza for ~/.ssh/config and end"},
+    [OPT_SOCKS_LISTEN] = {"listen", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "where programs find the proxy (default 127.0.0.1:1080)"},
+    [OPT_COUNT_PINGS] = {"count", 'c', OPTION_NUMBER, "N", 1, 1000000, "end after N answers (default 4)"},
+    [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
+    [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
+};
+// clang-format on
+
+#define OPTIONS_ALWAYS                                                                 \
+    (OPTION_BIT(OPT_HELP) | OPTION_BIT(OPT_VERBOSE) | OPTION_BIT(OPT_STATE))
+
+static bool has_option(const struct command *c, size_t id)
+{
+    return ((c->options | OPTIONS_ALWAYS) & OPTION_BIT(id)) != 0;
+}
+
+PRINTF_LIKE(3, 0)
+static int usage(struct fault *f, const struct command *c, const char *what,
+                 const char *which)
+{
+    char advice[64];
+    (void)snprintf(advice, sizeof(advice), "see 'postern %s --help'", c->name);
+    return fault_set(f, POSTERN_ERR_USAGE, advice, what, which);
+}
+
+int options_parse_duration(int64_t *seconds, const char *text)
+{
+    static const char units[] = "smhd";
+    static const int64_t sizes[] = {1, 60, 3600, DAY_S};
+    int64_t v = 0;
+    const char *at = text;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (at - text >= 9)
+            return POSTERN_ERR_INVALID;
+        v = v * 10 + (*at - '0');
+    }
+    const char *unit = *at != '\0' ? strchr(units, *at) : units;
+    if (at == text || unit == NULL || (*at != '\0' && at[1] != '\0') || v == 0)
+        return POSTERN_ERR_INVALID;
+    *seconds = v * sizes[unit - units];
+    return 0;
+}
+
+static int parse_number(int64_t *v, const char *text)
+{
+    char *end = NULL;
+    if (*text < '0' || *text > '9' || strlen(text) > 18)
+        return POSTERN_ERR_INVALID;
+    *v = strtoll(text, &end, 10);
+    return *end == '\0' ? 0 : POSTERN_ERR_INVALID;
+}
+
+static int check_number(struct option_value *v, const struct option_row *row,
+                        struct fault *f)
+{
+    bool duration = row->type == OPTION_DURATION;
+    int err = duration ? options_parse_duration(&v->number, v->text)
+                       : parse_number(&v->number, v->text);
+    if (err == 0 && v->number >= row->min && v->number <= row->max)
+        return 0;
+    if (duration)
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as 90s, 15m, 1h or 7d",
+                         "'%.60s' is not a time that --%s takes", v->text, row->name);
+    char advice[80];
+    (void)snprintf(advice, sizeof(advice), "give a number from %lld to %lld",
+                   (long long)row->min, (long long)row->max);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "'%.60s' is not a number that --%s takes", v->text, row->name);
+}
+
+static int set_value(struct options *o, size_t id, const char *text, struct fault *f)
+{
+    const struct option_row *row = &option_table[id];
+    struct option_value *v = &o->values[id];
+    uint32_t mask = 0;
+    v->given = true;
+    v->text = text;
+    switch (row->type) {
+    case OPTION_FLAG:
+    case OPTION_TEXT:
+        return 0;
+    case OPTION_LIST:
+        if (v->count == OPTION_LIST_MAX)
+            return fault_set(f, POSTERN_ERR_USAGE, "give it less often",
+                             "--%s can be given %d times", row->name, OPTION_LIST_MAX);
+        v->list[v->count++] = text;
+        return 0;
+    case OPTION_NUMBER:
+    case OPTION_DURATION:
+        return check_number(v, row, f);
+    case OPTION_KINDS:
+        if (path_kinds_parse(&mask, text, f) != 0)
+            return POSTERN_ERR_USAGE;
+        v->number = mask;
+        return 0;
+    }
+    return 0;
+}
+
+/* `len` characters of `name` against the long names, or a letter alone. */
+static int find_option(const struct command *c, const char *name, size_t len,
+                       bool letter)
+{
+    for (size_t id = 0; id < OPTION_COUNT; id++) {
+        const struct option_row *row = &option_table[id];
+        if (!has_option(c, id))
+            continue;
+        if (letter ? row->letter == name[0]
+                   : strlen(row->name) == len && memcmp(row->name, name, len) == 0)
+            return (int)id;
+    }
+    return -1;
+}
+
+/* One option at argv[*at]; moves `*at` when the value is the next word. */
+static int parse_option(struct options *o, const struct command *c, int argc,
+                        char **argv, int *at, struct fault *f)
+{
+    const char *word = argv[*at];
+    bool letter = word[1] != '-';
+    const char *name = word + (letter ? 1 : 2), *value = NULL;
+    size_t len = letter ? 1 : strcspn(name, "=");
+    if (name[len] != '\0')
+        value = name + len + (letter ? 0 : 1);
+    int id = find_option(c, name, len, letter);
+    if (id < 0) {
+        char shown[64];
+        (void)snprintf(shown, sizeof(shown), "%.*s", (int)(name + len - word), word);
+        return usage(f, c, "unknown option '%s'", shown);
+    }
+    bool flag = option_table[id].type == OPTION_FLAG;
+    if (flag && value != NULL)
+        return usage(f, c, "--%s takes no value", option_table[id].name);
+    if (!flag && value == NULL) {
+        if (*at + 1 == argc)
+            return usage(f, c, "--%s needs a value", option_table[id].name);
+        value = argv[++*at];
+    }
+    if (!flag && *value == '\0')
+        return usage(f, c, "--%s needs a value that is not empty",
+                     option_table[id].name);
+    return set_value(o, (size_t)id, value, f);
+}
+
+int options_parse(struct options *o, const struct command *c, int argc, char **argv,
+                  struct fault *f)
+{
+    bool ended = false;
+    *o = (struct options){0};
+    o->args = calloc((size_t)argc + 1, sizeof(*o->args));
+    if (o->args == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        if (!ended && strcmp(word, "--") == 0) {
+            ended = true;
+        } else if (!ended && word[0] == '-' && word[1] != '\0') {
+            int err = parse_option(o, c, argc, argv, &i, f);
+            if (err != 0)
+                return err;
+            if (o->values[OPT_HELP].given)
+                return 0;
+        } else {
+            o->args[o->arg_count++] = word;
+        }
+    }
+    if (o->arg_count < c->args_min)
+        return usage(f, c, "an argument is missing: %s", c->args_fault);
+    if (o->arg_count > c->args_max)
+        return usage(f, c, "there is an argument too many: '%.60s'",
+                     o->args[c->args_max]);
+    return 0;
+}
+
+void options_fini(struct options *o)
+{
+    free(o->args);
+    o->args = NULL;
+}
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *c = commands; c->name != NULL; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static void print_option(FILE *out, const struct option_row *row)
+{
+    char left[48];
+    char letter[8] = "    ";
+    if (row->letter != 0)
+        (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
+    (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
+                   row->value ? " " : "", row->value ? row->value : "");
+    (void)fprintf(out, "  %-28s", left);
+    const char *at = row->help;
+    while (true) {
+        size_t len = strcspn(at, "\n");
+        (void)fprintf(out, "  %.*s\n", (int)len, at);
+        if (at[len] == '\0')
+            return;
+        at += len + 1;
+        (void)fprintf(out, "  %-28s", "");
+    }
+}
+
+void help_print_command(FILE *out, const struct command *c)
+{
+    (void)fprintf(out, "postern %s: %s\n\nusage: postern %s%s%s\n\n%s\n\noptions:\n",
+                  c->name, c->summary, c->name, c->synopsis[0] ? " " : "", c->synopsis,
+                  c->about);
+    for (size_t pass = 0; pass < 2; pass++) /* its own first, then those of all */
+        for (size_t id = 0; id < OPTION_COUNT; id++)
+            if (has_option(c, id) && (id <= OPT_VERBOSE) == (pass == 1))
+                print_option(out, &option_table[id]);
+    (void)fprintf(out, "\nexample:\n  %s\n", c->example);
+}
+
+void help_print_all(FILE *out)
+{
+    (void)fprintf(out, "Postern reaches servers that listen on nothing, behind any NAT "
+                       "or firewall.\n\nusage: postern COMMAND [OPTION...] "
+                       "[ARGUMENT...]\n\ncommands:\n");
+    for (const struct command *c = commands; c->name != NULL; c++)
+        (void)fprintf(out, "  %-9s %s\n", c->name, c->summary);
+    (void)fprintf(out, "\n'postern COMMAND --help' tells more, with an example. "
+                       "'postern --version' prints the version.\nExit status: 0 done, "
+                       "1 failed, 2 wrong command line.\n");
+}

@@ -1,0 +1,121 @@
+/*
+ * The command line: one table of options, one of commands (commands.c), one parser
+ * and one printer of help for all. What the commands do is not known here.
+ */
+#ifndef POSTERN_CLI_OPTIONS_H
+#define POSTERN_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/err.h"
+#include "io/events.h"
+
+/* One name may stand for several options, as long as no command has two of them. */
+enum option_id {
+    OPT_HELP,
+    OPT_JSON,
+    OPT_STATE,
+    OPT_VERBOSE,
+    OPT_LISTEN,
+    OPT_PUBLIC,
+    OPT_OPEN,
+    OPT_THREADS,
+    OPT_STUN_ALTERNATE,
+    OPT_NO_ADDRESS_LIMITS,
+    OPT_BROKER,
+    OPT_NAME,
+    OPT_DEVICE_NAME,
+    OPT_PATHS,
+    OPT_RELOAD,
+    OPT_SERVICES,
+    OPT_EXPIRES,
+    OPT_USES,
+    OPT_QR,
+    OPT_SSH_CONFIG,
+    OPT_SOCKS_LISTEN,
+    OPT_COUNT_PINGS,
+    OPT_TIMEOUT,
+    OPT_DEVICES,
+    OPTION_COUNT,
+};
+
+enum option_type {
+    OPTION_FLAG,     /* given or not */
+    OPTION_TEXT,     /* the last one counts */
+    OPTION_LIST,     /* may be given OPTION_LIST_MAX times */
+    OPTION_NUMBER,   /* min to max */
+    OPTION_DURATION, /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
+    OPTION_KINDS,    /* path kinds; number is the mask */
+};
+
+#define OPTION_LIST_MAX 4
+
+struct option_row {
+    const char *name; /* without the dashes */
+    char letter;      /* 0 for none */
+    enum option_type type;
+    const char *value; /* placeholder in the help, NULL for a flag */
+    int64_t min, max;
+    const char *help;
+};
+
+struct option_value {
+    bool given;
+    const char *text; /* as given; borrowed from argv */
+    int64_t number;
+    const char *list[OPTION_LIST_MAX];
+    size_t count;
+};
+
+struct options {
+    struct option_value values[OPTION_COUNT];
+    const char **args; /* positional arguments, NULL-terminated */
+    size_t arg_count;
+};
+
+/*
+ * Runs a command. Returns 0, or a negative enum postern_err with `f` filled, which
+ * main prints; POSTERN_ERR_USAGE ends with status 2, all others with 1.
+ */
+typedef int (*command_run)(const struct options *o, struct events *out,
+                           struct fault *f);
+
+struct command {
+    const char *name;
+    const char *synopsis; /* behind the name */
+    const char *summary;  /* one line */
+    const char *about;    /* the help's paragraph, with its line breaks */
+    const char *example;
+    uint64_t options; /* OPTION_BIT of each; help, verbose and state come with all */
+    size_t args_min, args_max;
+    const char *args_fault; /* what to do when arguments are missing */
+    command_run run;
+};
+
+#define OPTION_BIT(id) (UINT64_C(1) << (id))
+#define COMMAND_ARGS_ANY SIZE_MAX
+
+/* Ends with a row whose name is NULL. */
+extern const struct command commands[];
+/* NULL when there is none. */
+const struct command *command_find(const char *name);
+
+/*
+ * Parses argv[0..argc) as options and arguments of `c`, in any order; "--" ends the
+ * options. POSTERN_ERR_USAGE with `f` filled when something is wrong; with OPT_HELP
+ * given nothing else is checked. options_fini in any case.
+ */
+MUST_CHECK int options_parse(struct options *o, const struct command *c, int argc,
+                             char **argv, struct fault *f);
+void options_fini(struct options *o);
+
+/* "90s", "15m", "1h", "7d", or seconds; at least 1. */
+MUST_CHECK int options_parse_duration(int64_t *seconds, const char *text);
+
+void help_print_command(FILE *out, const struct command *c);
+void help_print_all(FILE *out);
+
+#endif
