@@ -125,7 +125,8 @@ int link_parse(struct link *l, const char *text, struct fault *f)
         r.type = LINK_INVITE;
     else
         return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "the link is of an unknown kind '%c'", slash[1]);
+                         "the link is of an unknown kind '%c'",
+                         slash[1] > ' ' && slash[1] < 0x7f ? slash[1] : '?');
     if (parse_authority(&r, auth, (size_t)(slash - auth)) != 0)
         return fault_set(f, POSTERN_ERR_INVALID, again,
                          "the link's broker address is mangled");
