@@ -1,0 +1,352 @@
+/* Devices and the broker's control channel: enrolment, presence, routing, bad input. */
+#include "rig.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "broker/limits.h"
+
+static struct rig rig;
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 2});
+    return 0;
+}
+
+static int setup_open(void **state)
+{
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 2, .open = true});
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    return 0;
+}
+
+static Control introduce_to(const struct device *host)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_introduce_tag;
+    memcpy(m.body.introduce.peer, host->key.pub, KEY_LEN);
+    randombytes_buf(m.body.introduce.conv, CONV_LEN);
+    m.body.introduce.sealed.size = 1024;
+    randombytes_buf(m.body.introduce.sealed.bytes, 1024);
+    m.body.introduce.early.size = 1200;
+    return m;
+}
+
+static void test_welcome(void **state)
+{
+    (void)state;
+    struct device *d = rig_connect(&rig, NULL);
+    device_hello(d, true, true);
+    Control m = device_expect(d, Control_welcome_tag);
+    struct addr seen, stun;
+    assert_int_equal(m.body.welcome.version, PROTO_VERSION);
+    assert_int_equal(addr_from_bytes(&seen, m.body.welcome.seen_ip.bytes,
+                                     m.body.welcome.seen_ip.size,
+                                     m.body.welcome.seen_port),
+                     0);
+    assert_int_equal(seen.ip[0], 127);
+    assert_true(m.body.welcome.time_s > 1700000000);
+    assert_int_equal(m.body.welcome.stun_count, 1);
+    assert_int_equal(addr_from_bytes(&stun, m.body.welcome.stun[0].ip.bytes,
+                                     m.body.welcome.stun[0].ip.size,
+                                     m.body.welcome.stun[0].port),
+                     0);
+    assert_int_equal(stun.port, rig.link.port);
+}
+
+static void test_token(void **state)
+{
+    (void)state;
+    struct device *d = rig_connect(&rig, NULL);
+    device_hello(d, true, false);
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_TOKEN);
+    device_wait_closed(d);
+    struct device *again = rig_connect(&rig, d);
+    device_hello(again, true, true);
+    (void)device_expect(again, Control_welcome_tag);
+    /* Enrolled now: the token is not asked for again, not even after a restart. */
+    rig_stop_broker(&rig);
+    device_wait_closed(again);
+    rig_start_broker(&rig);
+    struct device *later = rig_connect(&rig, d);
+    device_hello(later, true, false);
+    (void)device_expect(later, Control_welcome_tag);
+}
+
+static void test_open_broker(void **state)
+{
+    (void)state;
+    struct device *d = rig_connect(&rig, NULL);
+    assert_false(rig.link.has_token);
+    device_hello(d, true, false);
+    (void)device_expect(d, Control_welcome_tag);
+}
+
+/* Many clients, so that both threads and the way between them are used. */
+static void test_introduce(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true);
+    for (int i = 0; i < 12; i++) {
+        struct device *client = rig_join(&rig, false);
+        Control ask = introduce_to(host);
+        device_send(client, &ask);
+        Control got = device_expect(host, Control_introduce_tag);
+        assert_memory_equal(got.body.introduce.peer, client->key.pub, KEY_LEN);
+        assert_memory_equal(got.body.introduce.conv, ask.body.introduce.conv, CONV_LEN);
+        assert_int_equal(got.body.introduce.ticket.size, TICKET_LEN);
+        assert_memory_equal(got.body.introduce.sealed.bytes,
+                            ask.body.introduce.sealed.bytes, 1024);
+        assert_int_equal(got.body.introduce.early.size, 1200);
+        Control ticket = device_expect(client, Control_ticket_tag);
+        assert_memory_equal(ticket.body.ticket.peer, host->key.pub, KEY_LEN);
+        assert_memory_equal(ticket.body.ticket.conv, ask.body.introduce.conv, CONV_LEN);
+        assert_memory_not_equal(ticket.body.ticket.ticket,
+                                got.body.introduce.ticket.bytes, TICKET_LEN);
+    }
+}
+
+static void test_offline(void **state)
+{
+    (void)state;
+    struct device *absent = rig_connect(&rig, NULL);
+    struct device *not_host = rig_join(&rig, false);
+    for (int i = 0; i < 4; i++) {
+        struct device *client = rig_join(&rig, false);
+        Control ask = introduce_to(i < 2 ? absent : not_host);
+        device_send(client, &ask);
+        Control m = device_expect(client, Control_refuse_tag);
+        assert_int_equal(m.body.refuse.code, REFUSE_OFFLINE);
+        assert_memory_equal(m.body.refuse.conv, ask.body.introduce.conv, CONV_LEN);
+        assert_memory_equal(m.body.refuse.peer, ask.body.introduce.peer, KEY_LEN);
+    }
+}
+
+static Control signal_to(const struct device *to)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_signal_tag;
+    memcpy(m.body.signal.peer, to->key.pub, KEY_LEN);
+    m.body.signal.sealed.size = 3;
+    memcpy(m.body.signal.sealed.bytes, "abc", 3);
+    return m;
+}
+
+static void test_signal_and_carry(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true);
+    struct device *client = rig_join(&rig, false);
+    Control m = signal_to(host);
+    device_send(client, &m);
+    Control got = device_expect(host, Control_signal_tag);
+    assert_memory_equal(got.body.signal.peer, client->key.pub, KEY_LEN);
+    assert_memory_equal(got.body.signal.sealed.bytes, "abc", 3);
+    m = signal_to(client);
+    device_send(host, &m);
+    got = device_expect(client, Control_signal_tag);
+    assert_memory_equal(got.body.signal.peer, host->key.pub, KEY_LEN);
+
+    Control carry = Control_init_zero;
+    carry.which_body = Control_carry_tag;
+    memcpy(carry.body.carry.peer, client->key.pub, KEY_LEN);
+    carry.body.carry.packet.size = 1500;
+    device_send(host, &carry);
+    got = device_expect(client, Control_carry_tag);
+    assert_int_equal(got.body.carry.packet.size, 1500);
+
+    Control refuse = Control_init_zero;
+    refuse.which_body = Control_refuse_tag;
+    memcpy(refuse.body.refuse.peer, client->key.pub, KEY_LEN);
+    refuse.body.refuse.code = REFUSE_DENIED;
+    device_send(host, &refuse);
+    got = device_expect(client, Control_refuse_tag);
+    assert_int_equal(got.body.refuse.code, REFUSE_DENIED);
+    assert_memory_equal(got.body.refuse.peer, host->key.pub, KEY_LEN);
+
+    device_close(host);
+    m = signal_to(host); /* told so as soon as the broker has noticed */
+    while (!device_has(client, Control_refuse_tag)) {
+        device_send(client, &m);
+        device_send(client, &(Control){.which_body = Control_ping_tag});
+        while (!device_has(client, Control_pong_tag))
+            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        if (!device_has(client, Control_refuse_tag))
+            client->inbox_count = 0;
+    }
+    assert_int_equal(device_expect(client, Control_refuse_tag).body.refuse.code,
+                     REFUSE_OFFLINE);
+}
+
+static void test_replaced(void **state)
+{
+    (void)state;
+    struct device *first = rig_join(&rig, true);
+    struct device *second = rig_connect(&rig, first);
+    device_hello(second, true, true);
+    (void)device_expect(second, Control_welcome_tag);
+    assert_int_equal(device_expect(first, Control_bye_tag).body.bye.code, BYE_REPLACED);
+    device_wait_closed(first);
+    struct device *client = rig_join(&rig, false);
+    Control ask = introduce_to(first);
+    device_send(client, &ask);
+    (void)device_expect(second, Control_introduce_tag);
+}
+
+/* One machine may run a host and several commands under one key. */
+static void test_roles_side_by_side(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true);
+    struct device *other = rig_join(&rig, true);
+    struct device *client = rig_connect(&rig, host);
+    device_hello(client, false, false);
+    (void)device_expect(client, Control_welcome_tag);
+    Control ask = introduce_to(other);
+    device_send(client, &ask);
+    (void)device_expect(client, Control_ticket_tag);
+    Control answer = signal_to(host);
+    device_send(other, &answer);
+    (void)device_expect(client, Control_signal_tag);
+    assert_false(host->closed);
+    assert_int_equal(host->inbox_count, 0);
+}
+
+static void test_bad_messages(void **state)
+{
+    (void)state;
+    struct device *d = rig_connect(&rig, NULL);
+    Control m = Control_init_zero;
+    m.which_body = Control_hello_tag;
+    m.body.hello.version = PROTO_VERSION + 1;
+    device_send(d, &m);
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_VERSION);
+
+    d = rig_connect(&rig, NULL); /* not greeted yet */
+    device_send(d, &(Control){.which_body = Control_ping_tag});
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_PROTOCOL);
+
+    d = rig_join(&rig, false); /* greeted twice */
+    device_hello(d, false, false);
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_PROTOCOL);
+
+    d = rig_join(&rig, false); /* what only the broker may say */
+    device_send(d, &(Control){.which_body = Control_welcome_tag});
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_PROTOCOL);
+
+    d = rig_join(&rig, false);
+    assert_int_equal(channel_send(d->channel, "\xff\xff\xff", 3), 0);
+    assert_int_equal(device_expect(d, Control_bye_tag).body.bye.code, BYE_PROTOCOL);
+    device_wait_closed(d);
+}
+
+static void test_flood(void **state)
+{
+    (void)state;
+    struct device *quiet = rig_join(&rig, false);
+    struct device *loud = rig_join(&rig, false);
+    uint8_t ping[PROTO_FRAME_MAX];
+    int n = proto_encode_control(ping, sizeof(ping),
+                                 &(Control){.which_body = Control_ping_tag});
+    assert_true(n > 0);
+    while (!loud->closed) { /* Bye{BUSY} may be lost in the reset that follows */
+        for (uint32_t i = 0; i < LIMIT_RATE_MESSAGES.burst; i++)
+            if (channel_send(loud->channel, ping, (size_t)n) != 0)
+                break;
+        (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        if (device_has(loud, Control_bye_tag))
+            assert_int_equal(device_expect(loud, Control_bye_tag).body.bye.code,
+                             BYE_BUSY);
+        loud->inbox_count = 0; /* pongs */
+    }
+    device_send(quiet, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(quiet, Control_pong_tag);
+}
+
+static void test_strangers(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"GET / HTTP/1.0\r\n\r\n", "SSH-2.0-x\r\n",
+                                        "PSTN\x09", "POST / HTTP/1.0\r\n\r\n", "\x00"};
+    for (size_t i = 0; i < sizeof(first) / sizeof(first[0]); i++) {
+        char c;
+        size_t len = strlen(first[i]) + (first[i][0] == '\0');
+        int fd = rig_dial(&rig);
+        assert_int_equal(send(fd, first[i], len, 0), len);
+        if (first[i][0] == 'P') /* a whole preface is waited for: say all of it */
+            assert_int_equal(send(fd, "xxxxxxxxxxxxxxxxxxxxxxxxxxxx", 28, 0), 28);
+        assert_true(recv(fd, &c, 1, 0) <= 0);
+        close(fd);
+    }
+}
+
+static void test_restart(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true);
+    struct link before = rig.link;
+    rig_stop_broker(&rig);
+    Control bye = device_expect(host, Control_bye_tag);
+    assert_int_equal(bye.body.bye.code, BYE_SHUTDOWN);
+    assert_true(bye.body.bye.retry_ms > 0);
+    device_wait_closed(host);
+    rig_start_broker(&rig); /* the same port, key and token */
+    assert_memory_equal(&before, &rig.link, sizeof(before));
+    struct device *again = rig_connect(&rig, host);
+    device_hello(again, true, false);
+    (void)device_expect(again, Control_welcome_tag);
+}
+
+static void test_faults(void **state)
+{
+    (void)state;
+    struct broker_config c = rig.config;
+    struct broker *b = NULL;
+    struct fault f = {0};
+    char dir[] = "/tmp/postern-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE); /* port */
+    c.state_dir = dir;
+    assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE);
+    const char *listen = "localhost:1";
+    c.listen = &listen;
+    assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_USAGE);
+    listen = "198.51.100.77:0";
+    assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INVALID);
+    listen = "127.0.0.1:0";
+    c.state_dir = rig.dir;
+    assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE); /* state */
+    assert_int_equal(rmdir(dir), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_welcome, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_token, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_open_broker, setup_open, teardown),
+        cmocka_unit_test_setup_teardown(test_introduce, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_offline, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_signal_and_carry, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flood, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_strangers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
+    };
+    return cmocka_run_group_tests_name("broker control", tests, NULL, NULL);
+}

@@ -1,0 +1,91 @@
+/* Token buckets under virtual time, and the table of addresses. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "broker/limits.h"
+
+static const struct bucket_rate rate = {.per_s = 20, .burst = 60};
+
+static void test_burst_then_rate(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    uint64_t now = 5000;
+    for (int i = 0; i < 60; i++)
+        assert_true(bucket_take(&b, rate, now, 1));
+    assert_false(bucket_take(&b, rate, now, 1));
+    assert_false(bucket_take(&b, rate, now + 49, 1));
+    assert_true(bucket_take(&b, rate, now + 50, 1));
+    assert_false(bucket_take(&b, rate, now + 50, 1));
+}
+
+/* Asked every millisecond, fractions of tokens must not get lost nor appear. */
+static void test_fractions(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    uint64_t now = 1;
+    assert_true(bucket_take(&b, rate, now, 60));
+    int got = 0;
+    for (int ms = 0; ms < 10000; ms++)
+        got += bucket_take(&b, rate, ++now, 1);
+    assert_int_equal(got, 200);
+}
+
+static void test_saves_no_more_than_burst(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    assert_true(bucket_take(&b, rate, 1, 60));
+    assert_true(bucket_take(&b, rate, UINT64_C(1000000000), 60));
+    assert_false(bucket_take(&b, rate, UINT64_C(1000000000), 1));
+    assert_false(bucket_take(&b, rate, UINT64_C(2000000000), 61));
+}
+
+static void test_refused_takes_nothing(void **state)
+{
+    (void)state;
+    struct bucket b = {0};
+    assert_true(bucket_take(&b, rate, 1, 50));
+    assert_false(bucket_take(&b, rate, 1, 11));
+    assert_true(bucket_take(&b, rate, 1, 10));
+}
+
+static void test_addresses(void **state)
+{
+    (void)state;
+    struct addr_limits *l = calloc(1, sizeof(*l));
+    struct addr a, b;
+    assert_non_null(l);
+    l->secret[0] = 1;
+    assert_int_equal(addr_parse(&a, "[2001:db8:1:2::1]:5"), 0);
+    assert_int_equal(addr_parse(&b, "[2001:db8:1:2:ffff::9]:7"), 0);
+    assert_int_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b)); /* one /64 */
+    assert_int_equal(addr_parse(&b, "[2001:db8:1:3::1]:5"), 0);
+    assert_int_not_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b));
+    assert_int_equal(addr_parse(&a, "192.0.2.1:5"), 0);
+    assert_int_equal(addr_parse(&b, "192.0.2.2:5"), 0);
+    assert_int_not_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b));
+    uint16_t before = addr_limits_slot(l, &a);
+    l->secret[0] = 2;
+    assert_int_not_equal(addr_limits_slot(l, &a), before);
+    free(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_burst_then_rate),
+        cmocka_unit_test(test_fractions),
+        cmocka_unit_test(test_saves_no_more_than_burst),
+        cmocka_unit_test(test_refused_takes_nothing),
+        cmocka_unit_test(test_addresses),
+    };
+    return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}
