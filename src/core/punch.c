@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "core/key.h"
 #include "core/punch_wire.h"
 #include "core/rng.h"
 
@@ -21,7 +22,7 @@ void punch_init(struct punch *p, const struct punch_config *config)
     p->peer_generation = config->peer_generation;
     p->seen_generation = config->peer_generation;
     p->rng = config->seed;
-    p->next_id = 1;
+    p->next_count = 1;
     p->state = PUNCH_IDLE;
 }
 
@@ -228,6 +229,7 @@ static bool is_fresh(struct punch *p, uint32_t generation, uint64_t id)
         p->seen_max = 0;
         memset(p->seen_bits, 0, sizeof(p->seen_bits));
     }
+    id >>= 32; /* the part that counts */
     if (id == 0 || (p->seen_max >= SEEN_WINDOW && id <= p->seen_max - SEEN_WINDOW))
         return false; /* older than the window: cannot be told from a replay */
     for (uint64_t d = 1; id > p->seen_max && d <= SEEN_WINDOW; d++) {
@@ -297,7 +299,7 @@ static void on_request(struct punch *p, unsigned sock, const struct addr *from,
 static void on_response(struct punch *p, unsigned sock, const struct addr *from,
                         const struct punch_check *c, uint64_t now_us)
 {
-    unsigned slot = c->id % PUNCH_TRANSACTIONS;
+    unsigned slot = (c->id >> 32) % PUNCH_TRANSACTIONS;
     if (c->generation != p->config.generation || c->id == 0 ||
         p->sent[slot].id != c->id)
         return;
@@ -421,13 +423,23 @@ static struct punch_pair *pick_pair(struct punch *p, uint64_t now_us)
     return best;
 }
 
+static uint64_t next_id(struct punch *p)
+{
+    uint64_t key[2] = {p->config.seed, ~p->config.seed}, count = p->next_count++;
+    uint8_t hash[32];
+    uint32_t guard;
+    key_hash(hash, &count, sizeof(count), key, sizeof(key));
+    memcpy(&guard, hash, sizeof(guard));
+    return count << 32 | guard;
+}
+
 static void fill_request(struct punch *p, struct punch_pair *pair, uint64_t now_us,
                          struct punch_packet *out)
 {
     struct punch_check c = {.controlling = p->config.controlling,
                             .generation = p->config.generation,
-                            .id = p->next_id++};
-    unsigned slot = c.id % PUNCH_TRANSACTIONS;
+                            .id = next_id(p)};
+    unsigned slot = (c.id >> 32) % PUNCH_TRANSACTIONS;
     p->sent[slot].id = c.id;
     p->sent[slot].sent_us = now_us;
     p->sent[slot].pair = (int)(pair - p->pairs);

@@ -12,7 +12,9 @@
  *   0       0x2a: neither STUN (0x00-0x03) nor QUIC (whose fixed bit 0x40 is set)
  *   1       flags: 0x01 response, 0x02 sent by the controlling side; others zero
  *   2..5    generation of the device that sent the request
- *   6..13   transaction id; each transmission of a request has its own, counting up
+ *   6..13   transaction id, new for each transmission of a request: 4 bytes counting
+ *           up, then 4 that nobody can guess, so that a peer cannot answer for an
+ *           address that it does not hold
  *   14..    response only: family (4 or 6), port (2 bytes), address (4 or 16 bytes),
  *           where the request was seen to come from
  *   last 16 keyed BLAKE2b of all bytes before, cut to 16, with the check key
@@ -71,7 +73,7 @@ struct punch_config {
     bool controlling;           /* the client is, the host is not */
     bool allow_loopback;        /* for peers on one machine */
     uint8_t key[PUNCH_KEY_LEN]; /* check key, agreed end to end */
-    uint64_t seed;              /* jitter only */
+    uint64_t seed;              /* random and secret: ids and jitter come from it */
     uint32_t rtt_hint_us;       /* to the peer by way of the broker; 0 unknown */
     uint32_t generation;        /* of this device's Offer; 0 is taken as 1 */
     uint32_t peer_generation;   /* of the Offer that began it; lower ones are stale */
@@ -135,7 +137,8 @@ struct punch {
     bool remote_complete, fresh_pair;
     uint32_t peer_generation; /* of its Offers */
     uint32_t seen_generation; /* of its checks: seen_max and seen_bits are of it */
-    uint64_t next_id, seen_max, seen_bits[PUNCH_TRANSACTIONS / 64];
+    uint32_t next_count;
+    uint64_t seen_max, seen_bits[PUNCH_TRANSACTIONS / 64];
     struct {
         uint64_t id, sent_us;
         int pair;

@@ -306,7 +306,7 @@ static size_t request(uint8_t *buf, bool controlling, uint32_t generation, uint6
 {
     struct punch_config c = config_for(controlling);
     struct punch_check k = {
-        .controlling = controlling, .generation = generation, .id = id};
+        .controlling = controlling, .generation = generation, .id = id << 32 | 5};
     return punch_check_encode(&k, c.key, buf);
 }
 
@@ -396,8 +396,14 @@ static void test_response_source(void **state)
     assert_true(punch_next_packet(p, n.now_us, &out));
     struct punch_config c = config_for(false);
     struct punch_check k = {
-        .response = true, .generation = 1, .id = 1, .seen = n.addr[0]};
+        .response = true, .generation = 1, .id = 1ull << 32, .seen = n.addr[0]};
     size_t len = punch_check_encode(&k, c.key, buf);
+    (void)punch_on_packet(p, 0, &n.addr[1], buf, len, n.now_us);
+    assert_null(punch_best(p)); /* a guess is not enough */
+    struct punch_check asked;
+    assert_int_equal(punch_check_decode(&asked, c.key, out.buf, out.len), 0);
+    k.id = asked.id;
+    len = punch_check_encode(&k, c.key, buf);
     (void)punch_on_packet(p, 0, &other, buf, len, n.now_us);
     assert_null(punch_best(p));
     k.generation = 2;
