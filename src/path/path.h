@@ -30,9 +30,12 @@ struct path_ops {
 
 /* Who uses the path; set by the session, cleared by it when it lets go. */
 struct path_user {
-    /* `buf` is borrowed until the call returns. */
+    /*
+     * `buf` is borrowed until the call returns. `more`: another batch of the same
+     * reading follows at once, so work that is done once a reading can wait for it.
+     */
     void (*on_packets)(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len);
+                       size_t segment_len, bool more);
     void (*on_writable)(void *ctx, struct path *p);
 };
 
@@ -54,10 +57,10 @@ static inline int path_send(struct path *p, const uint8_t *buf, size_t len,
 }
 
 static inline void path_deliver(struct path *p, const uint8_t *buf, size_t len,
-                                size_t segment_len)
+                                size_t segment_len, bool more)
 {
     if (p->user != NULL)
-        p->user->on_packets(p->user_ctx, p, buf, len, segment_len);
+        p->user->on_packets(p->user_ctx, p, buf, len, segment_len, more);
 }
 
 static inline void path_writable(struct path *p)

@@ -17,7 +17,7 @@
 #include "io/identity.h"
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len);
+                       size_t segment_len, bool more);
 static void on_writable(void *ctx, struct path *p);
 
 static const struct path_user path_user = {on_packets, on_writable};
@@ -312,7 +312,7 @@ static void note_received(struct session *s, struct path *p, size_t len, uint64_
 }
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len)
+                       size_t segment_len, bool more)
 {
     struct session *s = ctx;
     struct path_name name;
@@ -339,12 +339,14 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
         meta_deliver(s);
     if (decoded > 0)
         note_received(s, p, len, ts / 1000);
-    if (!s->freed)
-        stream_flush_touched(s);
-    if (!s->freed && s->fail_err == 0)
-        update_current(s);
-    if (!s->freed)
-        session_touch(s);
+    if (!more || s->fail_err != 0) {
+        if (!s->freed)
+            stream_flush_touched(s);
+        if (!s->freed && s->fail_err == 0)
+            update_current(s);
+        if (!s->freed)
+            session_touch(s);
+    }
     leave(s);
 }
 
@@ -478,7 +480,7 @@ int session_new_server(struct session **out, const struct session_config *c,
         destroy(s);
         return rc;
     }
-    on_packets(s, first, packet, len, len);
+    on_packets(s, first, packet, len, len, false);
     *out = s;
     return 0;
 }

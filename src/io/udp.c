@@ -1,0 +1,251 @@
+/* A UDP socket on the loop; knows no packet's meaning. */
+#include "io/udp.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/sockaddr.h"
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+enum { SLOTS = 4, SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS, ROUNDS = 8,
+       SOCKET_BUFFER_BYTES = 4 * 1024 * 1024 };
+
+struct udp {
+    uv_poll_t *poll; /* own allocation, closes later than the socket */
+    int fd;
+    enum addr_family family;
+    uint8_t *scratch;
+    const struct udp_events *events;
+    void *ctx;
+    bool want_write, no_segment, busy, freed;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static int socket_open(const struct addr *at)
+{
+    int domain = at->family == ADDR_V6 ? AF_INET6 : AF_INET;
+    int on = 1, size = SOCKET_BUFFER_BYTES;
+    struct sockaddr_storage ss;
+    int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+    (void)setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
+    if (domain == AF_INET6) {
+        int pmtu = IPV6_PMTUDISC_PROBE;
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &pmtu, sizeof(pmtu));
+    } else {
+        int pmtu = IP_PMTUDISC_PROBE;
+        (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &pmtu, sizeof(pmtu));
+    }
+    socklen_t len = sockaddr_from_addr(&ss, at);
+    if (bind(fd, (struct sockaddr *)&ss, len) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at, uint8_t *scratch,
+             const struct udp_events *events, void *ctx)
+{
+    struct udp *u = calloc(1, sizeof(*u));
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    int rc = POSTERN_ERR_NOMEM;
+    if (u == NULL || poll == NULL)
+        goto out;
+    rc = POSTERN_ERR_IO;
+    u->fd = socket_open(at);
+    if (u->fd < 0)
+        goto out;
+    if (uv_poll_init(loop, poll, u->fd) != 0) {
+        close(u->fd);
+        goto out;
+    }
+    u->poll = poll;
+    u->family = at->family;
+    u->scratch = scratch;
+    u->events = events;
+    u->ctx = ctx;
+    poll->data = u;
+    (void)uv_poll_start(poll, UV_READABLE, on_poll);
+    *out = u;
+    return 0;
+out:
+    free(poll);
+    free(u);
+    return rc;
+}
+
+static int send_error(struct udp *u, int err)
+{
+    switch (err) {
+    case EAGAIN:
+    case ENOBUFS:
+        if (!u->want_write) {
+            u->want_write = true;
+            (void)uv_poll_start(u->poll, UV_READABLE | UV_WRITABLE, on_poll);
+        }
+        return POSTERN_ERR_AGAIN;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case EADDRNOTAVAIL:
+    case ENETDOWN: return POSTERN_ERR_UNREACHABLE;
+    default: return 0; /* EMSGSIZE, EPERM, ICMP errors of the past: lost */
+    }
+}
+
+static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss, socklen_t slen,
+                        const uint8_t *buf, size_t len, size_t segment_len)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(uint16_t))];
+    } control;
+    struct iovec iov = {(void *)(uintptr_t)buf, len};
+    struct msghdr msg = {.msg_name = (void *)(uintptr_t)ss, .msg_namelen = slen,
+                         .msg_iov = &iov, .msg_iovlen = 1};
+    if (len > segment_len) {
+        uint16_t size = (uint16_t)segment_len;
+        msg.msg_control = control.buf;
+        msg.msg_controllen = sizeof(control.buf);
+        memset(&control, 0, sizeof(control));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = IPPROTO_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof(size));
+        memcpy(CMSG_DATA(c), &size, sizeof(size));
+    }
+    return sendmsg(u->fd, &msg, MSG_NOSIGNAL);
+}
+
+int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
+             size_t segment_len)
+{
+    struct sockaddr_storage ss;
+    socklen_t slen = sockaddr_from_addr(&ss, to);
+    if (to->family != u->family || slen == 0)
+        return POSTERN_ERR_UNREACHABLE;
+    if (!u->no_segment || len <= segment_len) {
+        if (send_one(u, &ss, slen, buf, len, segment_len) >= 0)
+            return 0;
+        if (errno != EIO || len <= segment_len)
+            return send_error(u, errno);
+        u->no_segment = true; /* this way out cannot segment: one by one */
+    }
+    for (size_t at = 0; at < len; at += segment_len) {
+        size_t n = len - at < segment_len ? len - at : segment_len;
+        if (send_one(u, &ss, slen, buf + at, n, n) < 0) {
+            int rc = send_error(u, errno);
+            if (rc != 0)
+                return at == 0 ? rc : 0;
+        }
+    }
+    return 0;
+}
+
+static size_t gro_size(struct msghdr *msg, size_t len)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(c), sizeof(size));
+            return size > 0 ? (size_t)size : len;
+        }
+    }
+    return len;
+}
+
+/* Reads one round of batches; false when the socket is drained or closed. */
+static bool read_round(struct udp *u)
+{
+    struct mmsghdr msgs[SLOTS];
+    struct iovec iov[SLOTS];
+    struct sockaddr_storage from[SLOTS];
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control[SLOTS];
+    memset(msgs, 0, sizeof(msgs));
+    for (int i = 0; i < SLOTS; i++) {
+        iov[i] = (struct iovec){u->scratch + (size_t)i * SLOT_BYTES, SLOT_BYTES};
+        msgs[i].msg_hdr = (struct msghdr){.msg_name = &from[i],
+                                          .msg_namelen = sizeof(from[i]),
+                                          .msg_iov = &iov[i],
+                                          .msg_iovlen = 1,
+                                          .msg_control = control[i].buf,
+                                          .msg_controllen = sizeof(control[i].buf)};
+    }
+    int n = recvmmsg(u->fd, msgs, SLOTS, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < n && !u->freed; i++) {
+        struct addr a;
+        size_t len = msgs[i].msg_len;
+        if (len == 0 || (msgs[i].msg_hdr.msg_flags & MSG_TRUNC) ||
+            sockaddr_to_addr(&a, (struct sockaddr *)&from[i]) != 0)
+            continue;
+        u->events->on_packets(u->ctx, u, &a, iov[i].iov_base, len,
+                              gro_size(&msgs[i].msg_hdr, len), i + 1 < n);
+    }
+    return n == SLOTS && !u->freed;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct udp *u = poll->data;
+    if (u == NULL)
+        return;
+    u->busy = true;
+    if ((events & UV_WRITABLE) && u->want_write) {
+        u->want_write = false;
+        (void)uv_poll_start(u->poll, UV_READABLE, on_poll);
+        u->events->on_writable(u->ctx, u);
+    }
+    if (!u->freed && ((events & UV_READABLE) || status < 0)) {
+        int rounds = 0;
+        while (rounds < ROUNDS && read_round(u))
+            rounds++;
+    }
+    u->busy = false;
+    if (u->freed)
+        free(u);
+}
+
+void udp_local(const struct udp *u, struct addr *a)
+{
+    if (sockaddr_local(u->fd, a) != 0)
+        *a = (struct addr){0};
+}
+
+void udp_close(struct udp *u)
+{
+    if (u == NULL || u->freed)
+        return;
+    (void)uv_poll_stop(u->poll);
+    u->poll->data = NULL;
+    uv_close((uv_handle_t *)u->poll, free_handle);
+    close(u->fd);
+    u->freed = true;
+    if (!u->busy)
+        free(u);
+}

@@ -1,0 +1,44 @@
+/*
+ * UDP sockets with UDP_SEGMENT and UDP_GRO: one system call carries many packets. The
+ * socket stays unconnected, so that the kernel never answers a stranger with ICMP.
+ */
+#ifndef POSTERN_IO_UDP_H
+#define POSTERN_IO_UDP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+
+#define UDP_SCRATCH_BYTES (4 * 65536)
+
+struct udp;
+
+struct udp_events {
+    /* A GRO batch from one sender, borrowed; `more` as in path/path.h. */
+    void (*on_packets)(void *ctx, struct udp *u, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len, bool more);
+    void (*on_writable)(void *ctx, struct udp *u);
+};
+
+/*
+ * `at` gives family, address and port to bind (zeroes: any). `scratch` holds
+ * UDP_SCRATCH_BYTES, is borrowed, and is shared by all sockets of a loop.
+ */
+MUST_CHECK int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at,
+                        uint8_t *scratch, const struct udp_events *events, void *ctx);
+/*
+ * 0: taken (or lost, as UDP may). POSTERN_ERR_AGAIN: on_writable follows.
+ * POSTERN_ERR_UNREACHABLE: this machine has no way there now.
+ */
+MUST_CHECK int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf,
+                        size_t len, size_t segment_len);
+/* The bound address; the port is what was given by the kernel. */
+void udp_local(const struct udp *u, struct addr *a);
+/* May be called inside the events. NULL is fine. */
+void udp_close(struct udp *u);
+
+#endif

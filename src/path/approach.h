@@ -1,0 +1,92 @@
+/*
+ * An approach: everything that is done to reach one device, from the introduction
+ * through the broker to the paths that work. The client's approach runs the ladder
+ * and picks; the host's follows. Kinds plug in through the table in kinds.c.
+ *
+ * Offers (addresses, keys of checks) travel sealed to the other device's key: the
+ * broker carries them and can neither read nor forge them.
+ */
+#ifndef POSTERN_PATH_APPROACH_H
+#define POSTERN_PATH_APPROACH_H
+
+#include <stdbool.h>
+
+#include "core/ladder.h"
+#include "core/proto.h"
+#include "path/path.h"
+#include "path/uplink.h"
+
+struct approach;
+
+struct approach_events {
+    /* A path works, at least one way; receive on it. */
+    void (*on_path)(void *ctx, struct path *p);
+    /* The ladder picked `p` (client only); NULL when none is left. */
+    void (*on_select)(void *ctx, struct path *p);
+    /* `p` is gone when this returns. */
+    void (*on_path_gone)(void *ctx, struct path *p);
+    /* The broker or the peer refused; enum refuse_code. It may be tried again. */
+    void (*on_refused)(void *ctx, unsigned code, const char *reason);
+    /* The peer knows no session of this approach (it was restarted): begin anew. */
+    void (*on_forgotten)(void *ctx);
+};
+
+struct approach_config {
+    struct net *net;
+    struct uplink *uplink; /* borrowed */
+    uint8_t peer[KEY_LEN];
+    uint8_t conv[CONV_LEN];
+    bool client;
+    uint32_t allowed; /* mask of enum path_kind */
+    uint8_t invite_id[INVITE_ID_LEN];
+    bool has_invite;
+    uint64_t learned_keepalive_us;
+    const struct approach_events *events; /* borrowed */
+    void *ctx;
+};
+
+/*
+ * Client: begins at once, or when the uplink comes up. Host: `offer` and `ticket` are
+ * of the Introduce that was opened and accepted; it answers by itself.
+ */
+MUST_CHECK int approach_new_client(struct approach **out,
+                                   const struct approach_config *c);
+MUST_CHECK int approach_new_host(struct approach **out, const struct approach_config *c,
+                                 const Offer *offer, const uint8_t *ticket,
+                                 size_t ticket_len);
+/* on_path_gone is called for each path first. Fine inside events. NULL is fine. */
+void approach_free(struct approach *a);
+
+/*
+ * The path that a session may begin on before anything is proven: the relay's, or
+ * NULL when the relay is not allowed.
+ */
+struct path *approach_first_path(struct approach *a);
+
+/* ---- what the owner reports */
+/* The session exists: from now on an unknown conv at the host means it was lost. */
+void approach_set_established(struct approach *a);
+/* Packets are going over `p` now. */
+void approach_on_path_used(struct approach *a, struct path *p);
+/* `p` was selected and does not carry the session: black hole or failed validation. */
+void approach_on_path_dead(struct approach *a, struct path *p, const char *reason);
+void approach_on_uplink(struct approach *a, bool up);
+void approach_on_network_change(struct approach *a);
+/* A routed message of this peer and conv arrived. */
+void approach_on_control(struct approach *a, const Control *m);
+
+/* ---- what people want to know */
+const struct ladder *approach_ladder(const struct approach *a);
+/* Words for why `k` is not in use; as ladder_reason. */
+const char *approach_reason(const struct approach *a, enum path_kind k,
+                            char buf[static LADDER_REASON_LEN]);
+/* Microseconds since the approach, or its latest renewal, began. */
+uint64_t approach_elapsed_us(const struct approach *a);
+const uint8_t *approach_conv(const struct approach *a);
+
+/* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine. */
+MUST_CHECK int approach_open_offer(Offer *offer, const struct keypair *own,
+                                   const uint8_t from[static KEY_LEN],
+                                   const uint8_t *sealed, size_t len);
+
+#endif

@@ -1,0 +1,570 @@
+/*
+ * udp-punch: both sides send authenticated checks to each other's candidate addresses
+ * at the same time, so that each NAT or firewall takes the other's packets for answers
+ * (RFC 8445, RFC 5128 section 3.3). core/punch decides; this file owns the sockets,
+ * asks the broker's STUN for the reflexive address, and makes paths of proven pairs.
+ *
+ * The sockets exist only while checks run or a path is in use, and never answer a
+ * packet that is not an authentic check.
+ */
+#include "path/kind.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "core/punch.h"
+#include "core/stun.h"
+#include "io/log.h"
+#include "io/netmon.h"
+#include "io/udp.h"
+
+enum {
+    SOCKETS = 2, /* 0 IPv4, 1 IPv6 */
+    PATHS_MAX = 8,
+    STUN_MAX = 6,
+    STUN_TRIES = 5,
+    STUN_RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
+};
+
+struct udp_punch;
+
+struct udp_path {
+    struct path base; /* first */
+    struct udp_punch *owner;
+    unsigned sock;
+};
+
+/* One binding request: a socket and a server. */
+struct binding {
+    unsigned sock;
+    struct addr server;
+    uint8_t txid[STUN_TXID_LEN];
+    unsigned tries;
+    uint64_t due_ms;
+    struct addr mapped; /* the answer */
+    bool done;
+};
+
+struct udp_punch {
+    struct approach *approach;
+    struct punch punch;
+    struct udp *sockets[SOCKETS];
+    struct addr locals[SOCKETS]; /* bound address: the port of host candidates */
+    struct udp_path *paths[PATHS_MAX];
+    struct path *used; /* what the session uses, ours or another's */
+    struct binding bindings[STUN_MAX];
+    unsigned binding_count;
+    Offer peer; /* the newest Offer, for a new round */
+    bool has_peer, running, reported;
+    uint32_t generation; /* of the round before */
+    uv_timer_t *timer;
+    bool busy, freed;
+};
+
+static void pump(struct udp_punch *u);
+static void on_timer(uv_timer_t *t);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static uint64_t now_ms(struct udp_punch *u)
+{
+    uv_loop_t *loop = approach_config_of(u->approach)->net->loop;
+    uv_update_time(loop);
+    return uv_now(loop);
+}
+
+/* ----------------------------------------------------------------------------- paths */
+
+static int path_op_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct udp_path *up = (struct udp_path *)p;
+    struct udp *s = up->owner->sockets[up->sock];
+    if (s == NULL)
+        return POSTERN_ERR_CLOSED;
+    int rc = udp_send(s, &p->remote, buf, len, segment_len);
+    return rc == POSTERN_ERR_AGAIN ? rc : 0;
+}
+
+static const struct path_ops udp_path_ops = {path_op_send};
+
+static struct udp_path *find_path(struct udp_punch *u, unsigned sock,
+                                  const struct addr *remote)
+{
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (u->paths[i] != NULL && u->paths[i]->sock == sock &&
+            addr_equal(&u->paths[i]->base.remote, remote))
+            return u->paths[i];
+    return NULL;
+}
+
+static void retire(struct udp_punch *u, int i)
+{
+    struct udp_path *p = u->paths[i];
+    u->paths[i] = NULL;
+    if (u->used == &p->base)
+        u->used = NULL;
+    approach_path_retire(u->approach, &p->base);
+    free(p);
+}
+
+static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
+                                  const struct addr *remote)
+{
+    int slot = -1;
+    for (int i = 0; i < PATHS_MAX && slot < 0; i++)
+        if (u->paths[i] == NULL)
+            slot = i;
+    for (int i = 0; i < PATHS_MAX && slot < 0; i++) {
+        if (&u->paths[i]->base != u->used) {
+            retire(u, i);
+            slot = i;
+        }
+    }
+    struct udp_path *p = calloc(1, sizeof(*p));
+    if (p == NULL)
+        return NULL;
+    p->owner = u;
+    p->sock = sock;
+    p->base = (struct path){.ops = &udp_path_ops, .kind = PATH_UDP_PUNCH,
+                            .id = approach_next_path_id(u->approach),
+                            .local = u->locals[sock], .remote = *remote};
+    u->paths[slot] = p;
+    approach_path_new(u->approach, &p->base);
+    return p;
+}
+
+/* ---------------------------------------------------------------------- STUN bindings */
+
+static void binding_add(struct udp_punch *u, unsigned sock, const struct addr *server)
+{
+    if (u->binding_count == STUN_MAX || u->sockets[sock] == NULL)
+        return;
+    for (unsigned i = 0; i < u->binding_count; i++)
+        if (u->bindings[i].sock == sock && addr_equal(&u->bindings[i].server, server))
+            return;
+    struct binding *b = &u->bindings[u->binding_count++];
+    *b = (struct binding){.sock = sock, .server = *server, .due_ms = now_ms(u)};
+    randombytes_buf(b->txid, sizeof(b->txid));
+}
+
+static void bindings_begin(struct udp_punch *u)
+{
+    struct addr servers[UPLINK_STUN_MAX];
+    size_t n = uplink_stun(approach_config_of(u->approach)->uplink, servers);
+    u->binding_count = 0;
+    for (size_t i = 0; i < n; i++)
+        binding_add(u, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i]);
+}
+
+static void bindings_send(struct udp_punch *u)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    uint64_t now = now_ms(u);
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        struct binding *b = &u->bindings[i];
+        if (b->done || b->tries >= STUN_TRIES || now < b->due_ms ||
+            u->sockets[b->sock] == NULL)
+            continue;
+        int n = stun_build_request(buf, sizeof(buf), b->txid, false, false);
+        if (n > 0)
+            (void)!udp_send(u->sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
+        b->due_ms = now + ((uint64_t)STUN_RTO_MS << b->tries);
+        b->tries++;
+    }
+}
+
+static uint64_t bindings_deadline(struct udp_punch *u)
+{
+    uint64_t at = UINT64_MAX;
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        struct binding *b = &u->bindings[i];
+        if (!b->done && b->tries < STUN_TRIES && b->due_ms < at)
+            at = b->due_ms;
+    }
+    return at;
+}
+
+/* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
+static enum nat_mapping own_mapping(const struct udp_punch *u)
+{
+    const struct binding *first = NULL;
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        const struct binding *b = &u->bindings[i];
+        if (!b->done || b->sock != 0)
+            continue;
+        if (first != NULL)
+            return addr_equal(&first->mapped, &b->mapped)
+                       ? NAT_MAPPING_ENDPOINT_INDEPENDENT
+                       : NAT_MAPPING_ADDRESS_PORT_DEPENDENT;
+        first = b;
+    }
+    return NAT_MAPPING_UNKNOWN;
+}
+
+static void update_hint(struct udp_punch *u)
+{
+    struct punch_hint h = {.own_mapping = own_mapping(u), .own_udp = PUNCH_UDP_UNKNOWN};
+    bool waiting = false, answered = false;
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        answered = answered || u->bindings[i].done;
+        waiting = waiting || u->bindings[i].tries < 4;
+    }
+    if (answered)
+        h.own_udp = PUNCH_UDP_OK;
+    else if (u->binding_count > 0 && !waiting)
+        h.own_udp = PUNCH_UDP_BLOCKED;
+    if (u->has_peer) {
+        h.peer_mapping = (enum nat_mapping)u->peer.mapping;
+        h.peer_filtering = (enum nat_filtering)u->peer.filtering;
+    }
+    punch_set_hint(&u->punch, &h);
+}
+
+static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
+                    const uint8_t *buf, size_t len)
+{
+    struct stun_message m;
+    if (stun_parse(&m, buf, len) != 0)
+        return;
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        struct binding *b = &u->bindings[i];
+        if (b->done || b->sock != sock || !addr_equal(&b->server, from) ||
+            !stun_is_response_to(&m, b->txid) || m.mapped.family == ADDR_NONE)
+            continue;
+        b->done = true;
+        b->mapped = m.mapped;
+        if (m.other.family != ADDR_NONE) {
+            struct addr second = b->server; /* same address, other port: shows mapping */
+            second.port = m.other.port;
+            binding_add(u, sock, &second);
+        }
+        update_hint(u);
+        approach_offer_soon(u->approach);
+        return;
+    }
+}
+
+/* ------------------------------------------------------------------------------ packets */
+
+static void on_packets(void *ctx, struct udp *s, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len, bool more)
+{
+    struct udp_punch *u = ctx;
+    unsigned sock = s == u->sockets[0] ? 0 : 1;
+    size_t first = len < segment_len ? len : segment_len;
+    struct udp_path *p = find_path(u, sock, from);
+    u->busy = true;
+    if (p != NULL && (buf[0] & 0x40) != 0) { /* the hot path: QUIC's fixed bit */
+        path_deliver(&p->base, buf, len, segment_len, more);
+    } else if (stun_is_message(buf, first)) {
+        on_stun(u, sock, from, buf, first);
+        pump(u);
+    } else {
+        bool check = false;
+        for (size_t at = 0; at < len; at += segment_len) {
+            size_t n = len - at < segment_len ? len - at : segment_len;
+            check |= punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
+        }
+        if (check) {
+            pump(u);
+        } else if ((buf[0] & 0x40) != 0 && punch_known_remote(&u->punch, sock, from)) {
+            p = make_path(u, sock, from);
+            if (p != NULL)
+                path_deliver(&p->base, buf, len, segment_len, more);
+        }
+    }
+    u->busy = false;
+    if (u->freed)
+        free(u);
+}
+
+static void on_writable(void *ctx, struct udp *s)
+{
+    struct udp_punch *u = ctx;
+    unsigned sock = s == u->sockets[0] ? 0 : 1;
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (u->paths[i] != NULL && u->paths[i]->sock == sock)
+            path_writable(&u->paths[i]->base);
+}
+
+static const struct udp_events udp_events = {on_packets, on_writable};
+
+/* ------------------------------------------------------------------------------- rounds */
+
+static void sockets_close(struct udp_punch *u)
+{
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (u->paths[i] != NULL)
+            retire(u, i);
+    for (int i = 0; i < SOCKETS; i++) {
+        udp_close(u->sockets[i]);
+        u->sockets[i] = NULL;
+    }
+}
+
+static int sockets_open(struct udp_punch *u)
+{
+    struct net *net = approach_config_of(u->approach)->net;
+    for (unsigned i = 0; i < SOCKETS; i++) {
+        struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
+        if (u->sockets[i] == NULL &&
+            udp_open(&u->sockets[i], net->loop, &any, net->scratch, &udp_events, u) != 0)
+            u->sockets[i] = NULL;
+        if (u->sockets[i] != NULL)
+            udp_local(u->sockets[i], &u->locals[i]);
+    }
+    return u->sockets[0] != NULL || u->sockets[1] != NULL ? 0 : POSTERN_ERR_IO;
+}
+
+static bool loopback_peer(const struct udp_punch *u)
+{
+    const struct addr *b = uplink_broker_addr(approach_config_of(u->approach)->uplink);
+    return addr_scope_of(b) == ADDR_SCOPE_LOOPBACK;
+}
+
+static void add_peer_candidates(struct udp_punch *u)
+{
+    for (pb_size_t i = 0; u->has_peer && i < u->peer.candidates_count; i++) {
+        const Candidate *c = &u->peer.candidates[i];
+        struct addr a;
+        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0)
+            (void)!punch_add_remote(&u->punch, (enum cand_type)c->type, &a);
+    }
+    if (u->has_peer && u->peer.complete)
+        punch_set_remote_complete(&u->punch);
+}
+
+static void start(void *k)
+{
+    struct udp_punch *u = k;
+    const struct approach_config *c = approach_config_of(u->approach);
+    uint64_t now = net_now_us();
+    if (sockets_open(u) != 0) {
+        approach_failed(u->approach, PATH_UDP_PUNCH, "no UDP socket could be opened here");
+        return;
+    }
+    if (u->running) {
+        punch_restart(&u->punch, now);
+    } else {
+        struct punch_config pc = {.controlling = c->client,
+                                  .allow_loopback = loopback_peer(u),
+                                  .rtt_hint_us = approach_rtt_hint_us(u->approach),
+                                  .generation = u->generation + 1,
+                                  .peer_generation = u->has_peer ? u->peer.generation : 0};
+        memcpy(pc.key, approach_check_key(u->approach), PUNCH_KEY_LEN);
+        randombytes_buf(&pc.seed, sizeof(pc.seed));
+        punch_init(&u->punch, &pc);
+    }
+    u->running = true;
+    u->reported = false;
+    u->generation = punch_generation(&u->punch);
+    for (unsigned i = 0; i < SOCKETS; i++)
+        if (u->sockets[i] != NULL)
+            punch_add_socket(&u->punch, i, i == 0 ? ADDR_V4 : ADDR_V6);
+    add_peer_candidates(u);
+    bindings_begin(u);
+    punch_start(&u->punch, now);
+    approach_started(u->approach, PATH_UDP_PUNCH);
+    approach_offer_soon(u->approach);
+    pump(u);
+}
+
+static void stop(void *k)
+{
+    struct udp_punch *u = k;
+    u->running = false;
+    (void)uv_timer_stop(u->timer);
+    sockets_close(u);
+}
+
+/* Tells what the checks have come to. */
+static void report(struct udp_punch *u)
+{
+    const struct punch_pair *best = punch_best(&u->punch);
+    if (best != NULL) {
+        struct udp_path *p = find_path(u, best->sock, &best->remote);
+        if (p == NULL)
+            p = make_path(u, best->sock, &best->remote);
+        if (p == NULL)
+            return;
+        if (!u->reported || p->base.rtt_us != best->rtt_us) {
+            p->base.rtt_us = best->rtt_us;
+            if (best->seen.family != ADDR_NONE && p->base.local.family != ADDR_NONE)
+                p->base.local = u->locals[best->sock];
+            u->reported = true;
+            approach_proven(u->approach, &p->base);
+        }
+        return;
+    }
+    if (punch_state(&u->punch) == PUNCH_FAILED && !u->reported) {
+        u->reported = true;
+        char reason[PUNCH_REASON_LEN];
+        update_hint(u);
+        (void)strncpy(reason, punch_reason(&u->punch), sizeof(reason) - 1);
+        reason[sizeof(reason) - 1] = '\0';
+        bool in_use = false;
+        for (int i = 0; i < PATHS_MAX; i++)
+            in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
+        if (!in_use) {
+            u->running = false;
+            sockets_close(u);
+        }
+        approach_failed(u->approach, PATH_UDP_PUNCH, reason);
+    }
+}
+
+/* Sends what is due, reports, and sets the next wake-up. */
+static void pump(struct udp_punch *u)
+{
+    struct punch_packet pkt;
+    if (!u->running || u->freed)
+        return;
+    bindings_send(u);
+    while (punch_next_packet(&u->punch, net_now_us(), &pkt))
+        if (u->sockets[pkt.sock] != NULL)
+            (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
+    report(u);
+    if (!u->running || u->freed)
+        return;
+    uint64_t now_us = net_now_us(), at_us = punch_deadline_us(&u->punch);
+    uint64_t now = now_ms(u), at = bindings_deadline(u);
+    if (at_us != UINT64_MAX) {
+        uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
+        at = ms < at ? ms : at;
+    }
+    if (at == UINT64_MAX)
+        (void)uv_timer_stop(u->timer);
+    else
+        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 0, 0);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    if (t->data != NULL)
+        pump(t->data);
+}
+
+/* ----------------------------------------------------------------------------- the kind */
+
+static void *punch_kind_new(struct approach *a)
+{
+    struct udp_punch *u = calloc(1, sizeof(*u));
+    if (u == NULL)
+        return NULL;
+    u->timer = malloc(sizeof(*u->timer));
+    if (u->timer == NULL) {
+        free(u);
+        return NULL;
+    }
+    u->approach = a;
+    (void)uv_timer_init(approach_config_of(a)->net->loop, u->timer);
+    u->timer->data = u;
+    return u;
+}
+
+static void punch_kind_free(void *k)
+{
+    struct udp_punch *u = k;
+    for (int i = 0; i < PATHS_MAX; i++)
+        free(u->paths[i]);
+    for (int i = 0; i < SOCKETS; i++)
+        udp_close(u->sockets[i]);
+    u->running = false;
+    u->timer->data = NULL;
+    uv_close((uv_handle_t *)u->timer, free_handle);
+    u->freed = true;
+    if (!u->busy)
+        free(u);
+}
+
+static void offer_add(Offer *o, enum cand_type type, const struct addr *a)
+{
+    const pb_size_t max = sizeof(o->candidates) / sizeof(o->candidates[0]);
+    if (o->candidates_count >= max)
+        return;
+    Candidate *c = &o->candidates[o->candidates_count++];
+    c->type = type;
+    c->port = a->port;
+    c->ip.size = (pb_size_t)addr_ip_len(a);
+    memcpy(c->ip.bytes, a->ip, c->ip.size);
+}
+
+static void fill_offer(void *k, Offer *o)
+{
+    struct udp_punch *u = k;
+    struct addr own[10];
+    if (!u->running)
+        return;
+    o->generation = punch_generation(&u->punch);
+    o->mapping = own_mapping(u);
+    size_t n = netmon_addresses(own, 10, loopback_peer(u));
+    for (size_t i = 0; i < n; i++) {
+        unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
+        own[i].port = u->locals[sock].port;
+        if (u->sockets[sock] != NULL)
+            offer_add(o, CAND_HOST, &own[i]);
+    }
+    bool waiting = false;
+    for (unsigned i = 0; i < u->binding_count; i++) {
+        const struct binding *b = &u->bindings[i];
+        bool dup = !b->done;
+        for (pb_size_t j = 0; j < o->candidates_count && !dup; j++) {
+            struct addr a;
+            dup = addr_from_bytes(&a, o->candidates[j].ip.bytes, o->candidates[j].ip.size,
+                                  o->candidates[j].port) == 0 &&
+                  addr_equal(&a, &b->mapped);
+        }
+        if (!dup)
+            offer_add(o, CAND_REFLEXIVE, &b->mapped);
+        waiting = waiting || (!b->done && b->tries < STUN_TRIES);
+    }
+    o->complete = !waiting;
+}
+
+static void on_offer(void *k, const Offer *o, bool renewed)
+{
+    struct udp_punch *u = k;
+    u->peer = *o;
+    u->has_peer = true;
+    if (!u->running && renewed) {
+        start(u); /* the peer begins a new round: so do we */
+        return;
+    }
+    if (!u->running)
+        return;
+    if (punch_on_peer_generation(&u->punch, o->generation, net_now_us()))
+        u->reported = false;
+    add_peer_candidates(u);
+    update_hint(u);
+    pump(u);
+}
+
+static void on_used(void *k, struct path *p)
+{
+    struct udp_punch *u = k;
+    u->used = p;
+}
+
+static void on_dead(void *k, struct path *p)
+{
+    struct udp_punch *u = k;
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (u->paths[i] != NULL && &u->paths[i]->base == p)
+            retire(u, i);
+}
+
+const struct kind_ops udp_punch_kind = {
+    .new = punch_kind_new,
+    .free = punch_kind_free,
+    .start = start,
+    .stop = stop,
+    .fill_offer = fill_offer,
+    .on_offer = on_offer,
+    .on_used = on_used,
+    .on_dead = on_dead,
+};

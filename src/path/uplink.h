@@ -1,0 +1,65 @@
+/*
+ * The uplink: a device's one connection to its broker, which comes back by itself.
+ * Knows greeting, pauses between tries and keepalive; the routed messages are handed
+ * up as they are.
+ */
+#ifndef POSTERN_PATH_UPLINK_H
+#define POSTERN_PATH_UPLINK_H
+
+#include <stdbool.h>
+
+#include "core/addr.h"
+#include "core/link.h"
+#include "core/proto.h"
+#include "path/net.h"
+
+#define UPLINK_STUN_MAX 4
+
+struct uplink;
+
+struct uplink_events {
+    /* The broker has welcomed us; messages may be sent. */
+    void (*on_up)(void *ctx);
+    /*
+     * Not connected, with the reason for people; it tries again by itself in
+     * `retry_ms`. `fatal`: trying again cannot help until something is changed (wrong
+     * key, token or version); tries go on slowly all the same.
+     */
+    void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
+    /* Introduce, Ticket, Signal, Carry or Refuse; borrowed. */
+    void (*on_control)(void *ctx, const Control *m);
+};
+
+struct uplink_config {
+    struct net *net;
+    struct link broker;
+    bool host;                /* announce as a host */
+    char name[64];            /* of this device */
+    const struct uplink_events *events; /* borrowed */
+    void *ctx;
+};
+
+/* Starts connecting at once. */
+MUST_CHECK int uplink_open(struct uplink **out, const struct uplink_config *c);
+/* May be called inside its events. NULL is fine. */
+void uplink_close(struct uplink *u);
+
+bool uplink_is_up(const struct uplink *u);
+/* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
+MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
+/* The network changed: checks that the connection lives, or makes a new one now. */
+void uplink_kick(struct uplink *u);
+
+/* Smoothed round trip to the broker in microseconds, 0 unknown. */
+uint32_t uplink_rtt_us(const struct uplink *u);
+/* The broker's address as connected; ADDR_NONE while down for the first time. */
+const struct addr *uplink_broker_addr(const struct uplink *u);
+/* This connection as the broker sees it; ADDR_NONE when unknown. */
+const struct addr *uplink_seen(const struct uplink *u);
+/* Servers for binding requests. */
+size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX]);
+/* Broker's clock minus ours in seconds; 0 when unknown. */
+int64_t uplink_clock_skew_s(const struct uplink *u);
+const struct link *uplink_link(const struct uplink *u);
+
+#endif
