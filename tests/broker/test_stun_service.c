@@ -1,0 +1,220 @@
+/* STUN over real UDP sockets: source addresses, alternates, silence, rate limit. */
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "broker/limits.h"
+#include "core/stun.h"
+#include "io/sockaddr.h"
+
+static struct rig rig;
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_close(&rig);
+    return 0;
+}
+
+static int udp(const char *bind_to)
+{
+    struct timeval tv = {.tv_usec = 500000};
+    struct addr a = {0};
+    struct sockaddr_storage ss;
+    assert_int_equal(addr_parse_ip(&a, bind_to), 0);
+    socklen_t len = sockaddr_from_addr(&ss, &a);
+    int fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
+    return fd;
+}
+
+static void send_bytes(int fd, const char *to, uint16_t port, const void *data,
+                       size_t len)
+{
+    struct addr a = {0};
+    struct sockaddr_storage ss;
+    assert_int_equal(addr_parse_ip(&a, to), 0);
+    a.port = port;
+    socklen_t ss_len = sockaddr_from_addr(&ss, &a);
+    assert_int_equal(sendto(fd, data, len, 0, (struct sockaddr *)&ss, ss_len), len);
+}
+
+/* False when nothing comes within half a second. */
+static bool receive(int fd, struct stun_message *m, struct addr *from)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    ssize_t n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&ss, &len);
+    if (n < 0)
+        return false;
+    assert_int_equal(sockaddr_to_addr(from, (struct sockaddr *)&ss), 0);
+    assert_int_equal(stun_parse(m, buf, (size_t)n), 0);
+    return true;
+}
+
+struct change {
+    bool ip, port;
+};
+
+static void ask(int fd, const char *to, uint16_t port, struct change change,
+                struct stun_message *m, struct addr *from)
+{
+    uint8_t req[64], txid[STUN_TXID_LEN];
+    randombytes_buf(txid, sizeof(txid));
+    int n = stun_build_request(req, sizeof(req), txid, change.ip, change.port);
+    assert_true(n > 0);
+    send_bytes(fd, to, port, req, (size_t)n);
+    assert_true(receive(fd, m, from));
+    assert_true(stun_is_response_to(m, txid));
+}
+
+static void assert_from(const struct addr *from, const char *ip, uint16_t port)
+{
+    char text[ADDR_TEXT_LEN];
+    assert_string_equal(addr_format_ip(from, text), ip);
+    assert_int_equal(from->port, port);
+}
+
+static const struct change same = {false, false};
+
+static void test_specific(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from, own;
+    rig_open(&rig, &(struct broker_config){.threads = 2, .open = true});
+    int fd = udp("127.0.0.1");
+    uint16_t port = rig.link.port;
+    ask(fd, "127.0.0.1", port, same, &m, &from);
+    assert_int_equal(m.type, STUN_BINDING_SUCCESS);
+    assert_from(&from, "127.0.0.1", port);
+    assert_int_equal(sockaddr_local(fd, &own), 0);
+    assert_true(addr_equal(&m.mapped, &own));
+    assert_true(m.other.family == ADDR_NONE || m.other.port == port + 1);
+    if (m.other.family != ADDR_NONE) {
+        ask(fd, "127.0.0.1", port, (struct change){.port = true}, &m, &from);
+        assert_from(&from, "127.0.0.1", (uint16_t)(port + 1));
+        ask(fd, "127.0.0.1", (uint16_t)(port + 1), (struct change){.port = true}, &m,
+            &from);
+        assert_from(&from, "127.0.0.1", port);
+    }
+    ask(fd, "127.0.0.1", port, (struct change){.ip = true}, &m, &from);
+    assert_int_equal(m.error_code, 420);
+    close(fd);
+}
+
+static void test_second_address(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from;
+    int probe = udp("127.0.0.2"); /* a free port for the second address */
+    assert_int_equal(sockaddr_local(probe, &from), 0);
+    char alternate[ADDR_TEXT_LEN];
+    addr_format(&from, alternate);
+    uint16_t other = from.port;
+    close(probe);
+    rig_open(&rig, &(struct broker_config){
+                       .threads = 2, .open = true, .stun_alternate = alternate});
+    int fd = udp("127.0.0.1");
+    uint16_t port = rig.link.port;
+    ask(fd, "127.0.0.1", port, (struct change){true, true}, &m, &from);
+    assert_from(&from, "127.0.0.2", other);
+    assert_from(&m.origin, "127.0.0.2", other);
+    assert_from(&m.other, "127.0.0.2", other);
+    ask(fd, "127.0.0.1", port, (struct change){true, false}, &m, &from);
+    assert_from(&from, "127.0.0.2", port);
+    ask(fd, "127.0.0.2", other, (struct change){true, true}, &m, &from);
+    assert_from(&from, "127.0.0.1", port);
+    assert_from(&m.other, "127.0.0.1", port);
+    ask(fd, "127.0.0.2", port, same, &m, &from);
+    assert_from(&from, "127.0.0.2", port);
+    close(fd);
+}
+
+/* A dual-stack wildcard answers from the very address that was asked. */
+static void test_wildcard(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from;
+    static const char *const targets[] = {"127.0.0.1", "127.0.0.9", "::1"};
+    struct broker_config c = {.threads = 2, .open = true, .stun_alternate = "off"};
+    rig_open(&rig, &c);
+    rig_stop_broker(&rig);
+    (void)snprintf(rig.listen, sizeof(rig.listen), "[::]:0");
+    rig_start_broker(&rig);
+    for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+        int fd = udp(strchr(targets[i], ':') != NULL ? "::1" : "127.0.0.1");
+        ask(fd, targets[i], rig.link.port, same, &m, &from);
+        assert_from(&from, targets[i], rig.link.port);
+        assert_from(&m.origin, targets[i], rig.link.port);
+        assert_int_equal(m.other.family, ADDR_NONE);
+        close(fd);
+    }
+}
+
+static void test_silence(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from;
+    uint8_t junk[1400], req[64], txid[STUN_TXID_LEN] = {0};
+    rig_open(&rig, &(struct broker_config){.threads = 2, .open = true});
+    int fd = udp("127.0.0.1");
+    for (size_t len = 1; len < sizeof(junk); len += 199) {
+        randombytes_buf(junk, len);
+        send_bytes(fd, "127.0.0.1", rig.link.port, junk, len);
+    }
+    int n = stun_build_request(req, sizeof(req), txid, false, false);
+    assert_true(n > 0);
+    req[n - 1] ^= 1; /* the fingerprint */
+    send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+    assert_false(receive(fd, &m, &from));
+    ask(fd, "127.0.0.1", rig.link.port, same, &m, &from);
+    close(fd);
+}
+
+static void test_rate_limit(void **state)
+{
+    (void)state;
+    struct stun_message m;
+    struct addr from;
+    uint8_t req[64], txid[STUN_TXID_LEN] = {0};
+    rig_open(&rig, &(struct broker_config){.threads = 1, .open = true});
+    int fd = udp("127.0.0.1");
+    int n = stun_build_request(req, sizeof(req), txid, false, false);
+    assert_true(n > 0);
+    uint32_t sent = 3 * LIMIT_RATE_STUN.burst, got = 0;
+    for (uint32_t i = 0; i < sent; i++)
+        send_bytes(fd, "127.0.0.1", rig.link.port, req, (size_t)n);
+    while (receive(fd, &m, &from))
+        got++;
+    assert_true(got >= LIMIT_RATE_STUN.burst && got < sent);
+    int other = udp("127.0.0.5"); /* nobody else is disturbed */
+    ask(other, "127.0.0.1", rig.link.port, same, &m, &from);
+    close(other);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_specific, teardown),
+        cmocka_unit_test_teardown(test_second_address, teardown),
+        cmocka_unit_test_teardown(test_wildcard, teardown),
+        cmocka_unit_test_teardown(test_silence, teardown),
+        cmocka_unit_test_teardown(test_rate_limit, teardown),
+    };
+    return cmocka_run_group_tests_name("broker stun", tests, NULL, NULL);
+}
