@@ -46,16 +46,25 @@ def remove_namespace(netns):
     shutil.rmtree(f"/etc/netns/{netns}", ignore_errors=True)
 
 
+def _lab_runs(pid):
+    """True when that process is a lab run; a zombie or a later process is none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return b"pytest" in f.read()
+    except OSError:
+        return False
+
+
 def remove_stale():
     """Removes what lab runs whose process is gone have left behind."""
     for line in run("ip", "netns", "list").splitlines():
         name = line.split()[0]
         found = re.fullmatch(PREFIX + r"(\d+)-.*", name)
-        if found and not os.path.exists(f"/proc/{found.group(1)}"):
+        if found and not _lab_runs(found.group(1)):
             remove_namespace(name)
     for path in glob.glob(f"/tmp/{PREFIX}*"):
         found = re.fullmatch(PREFIX + r"(\d+)", os.path.basename(path))
-        if found and not os.path.exists(f"/proc/{found.group(1)}"):
+        if found and not _lab_runs(found.group(1)):
             for mount in run("findmnt", "-rno", "TARGET", check=False).split():
                 if mount.startswith(path + "/"):
                     run("umount", "-l", mount, check=False)
