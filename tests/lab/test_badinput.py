@@ -301,7 +301,8 @@ def test_state_from_a_newer_version(here):
 
 
 @pytest.mark.parametrize("role", ["broker", "host", "client"])
-def test_state_is_corrupted(served, role):
+@pytest.mark.parametrize("start", [100, 0], ids=["pages", "all"])
+def test_state_is_corrupted(served, role, start):
     g = served
     g.join()
     g.broker_proc.terminate()
@@ -315,8 +316,8 @@ def test_state_is_corrupted(served, role):
                 os.unlink(path + extra)
         size = os.path.getsize(path)
         with open(path, "r+b") as f:
-            f.seek(40)
-            f.write(os.urandom(size - 40))
+            f.seek(start)
+            f.write(os.urandom(size - start))
     before = [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
     args = {"broker": ("broker", "--listen", "127.0.0.1:444"),
             "host": ("serve", "--broker", g.link, "80"),
