@@ -1,0 +1,242 @@
+/* The host's list: invites used up once, devices revoked for good, names, races. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host/roster.h"
+#include "scratch.h"
+
+struct fixture {
+    char dir[SCRATCH_LEN];
+    struct roster *r;
+};
+
+static int setup(void **state)
+{
+    struct fixture *x = calloc(1, sizeof(*x));
+    *state = x;
+    if (x == NULL || scratch_make(x->dir) != 0)
+        return -1;
+    return roster_open(&x->r, x->dir, NULL);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *x = *state;
+    roster_close(x->r);
+    scratch_remove(x->dir);
+    free(x);
+    return 0;
+}
+
+static void make_key(uint8_t key[KEY_LEN], uint8_t n)
+{
+    memset(key, n, KEY_LEN);
+}
+
+static void make_invite(struct roster *r, uint8_t n, const char *allowed, int uses,
+                        uint8_t id[INVITE_ID_LEN])
+{
+    struct roster_invite in = {.expires_s = 1000, .uses_left = uses};
+    memset(in.secret, n, sizeof(in.secret));
+    (void)snprintf(in.allowed, sizeof(in.allowed), "%s", allowed);
+    link_invite_id(id, in.secret);
+    assert_int_equal(roster_invite_new(r, &in, 100, NULL), 0);
+}
+
+static int consume(struct roster *r, const uint8_t id[INVITE_ID_LEN], uint8_t device,
+                   const char *name)
+{
+    uint8_t key[KEY_LEN];
+    make_key(key, device);
+    return roster_invite_consume(r, id, key, name, 200, NULL);
+}
+
+static void test_invite(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], other[INVITE_ID_LEN] = {9}, key[KEY_LEN];
+    struct roster_invite in;
+    struct roster_client c;
+    struct service web, ssh;
+    make_key(key, 1);
+    assert_int_equal(service_parse(&web, "web=8080", NULL), 0);
+    assert_int_equal(service_parse(&ssh, "22", NULL), 0);
+    make_invite(x->r, 1, "web", 1, id);
+    assert_int_equal(roster_invite_find(x->r, other, 200, &in), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(roster_invite_find(x->r, id, 1000, &in), POSTERN_ERR_EXPIRED);
+    assert_int_equal(roster_invite_find(x->r, id, 999, &in), 0);
+    assert_int_equal(in.secret[3], 1);
+    assert_int_equal(roster_client_find(x->r, key, &c), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(roster_client_allowed(x->r, key, &web), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(consume(x->r, id, 2, "eve"), POSTERN_ERR_EXPIRED);
+    assert_int_equal(roster_client_find(x->r, key, &c), 0);
+    assert_string_equal(c.name, "anna");
+    assert_int_equal(c.added_s, 200);
+    assert_int_equal(roster_client_allowed(x->r, key, &web), 0);
+    assert_int_equal(roster_client_allowed(x->r, key, &ssh), POSTERN_ERR_DENIED);
+    /* a second invite adds to what it may use */
+    make_invite(x->r, 2, "22", 1, id);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(roster_client_allowed(x->r, key, &ssh), 0);
+    assert_int_equal(roster_client_allowed(x->r, key, &web), 0);
+    make_invite(x->r, 3, "", 1, id);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(roster_client_find(x->r, key, &c), 0);
+    assert_string_equal(c.allowed, "");
+    assert_int_equal(roster_clients(x->r, NULL, 0), 1);
+}
+
+static void test_names(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN];
+    struct roster_client c[4];
+    make_invite(x->r, 1, "", 4, id);
+    assert_int_equal(consume(x->r, id, 1, "Laptop"), 0);
+    assert_int_equal(consume(x->r, id, 2, "laptop"), 0);
+    assert_int_equal(consume(x->r, id, 3, ""), 0);
+    assert_int_equal(consume(x->r, id, 4, "a\033[2Jb"), 0);
+    assert_int_equal(roster_clients(x->r, c, 4), 4);
+    assert_string_equal(c[0].name, "Laptop");
+    assert_string_equal(c[1].name, "laptop-2");
+    assert_string_equal(c[2].name, "device");
+    assert_string_equal(c[3].name, "a?[2Jb");
+}
+
+static void test_revoke(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t many[INVITE_ID_LEN], later[INVITE_ID_LEN], key[KEY_LEN];
+    struct roster_client c;
+    struct fault f = {0};
+    char text[KEY_TEXT_LEN];
+    make_key(key, 1);
+    make_invite(x->r, 1, "", 10, many);
+    assert_int_equal(consume(x->r, many, 1, "anna"), 0);
+    assert_int_equal(roster_revoke(x->r, "bob", &c, 300, &f), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(roster_revoke(x->r, "ANNA", &c, 300, &f), 0);
+    assert_memory_equal(c.key, key, KEY_LEN);
+    assert_true(roster_is_revoked(x->r, key));
+    assert_int_equal(roster_client_find(x->r, key, NULL), POSTERN_ERR_NOTFOUND);
+    /* uses are left, but for others only */
+    assert_int_equal(consume(x->r, many, 1, "anna"), POSTERN_ERR_DENIED);
+    assert_int_equal(consume(x->r, many, 2, "bob"), 0);
+    make_invite(x->r, 2, "", 1, later);
+    assert_int_equal(consume(x->r, later, 1, "anna"), 0);
+    assert_false(roster_is_revoked(x->r, key));
+    (void)key_format(key, text);
+    text[5] = '\0';
+    assert_int_equal(roster_revoke(x->r, text, &c, 300, &f), 0);
+    text[3] = '\0'; /* three characters are too few */
+    assert_int_equal(roster_revoke(x->r, text, &c, 300, &f), POSTERN_ERR_NOTFOUND);
+}
+
+static void test_ambiguous(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], key[KEY_LEN];
+    struct roster_client c;
+    struct fault f = {0};
+    char text[KEY_TEXT_LEN];
+    make_invite(x->r, 1, "", 10, id);
+    make_key(key, 1);
+    assert_int_equal(roster_invite_consume(x->r, id, key, "a", 200, &f), 0);
+    key[KEY_LEN - 1] = 2;
+    assert_int_equal(roster_invite_consume(x->r, id, key, "b", 200, &f), 0);
+    (void)key_format(key, text);
+    text[8] = '\0';
+    assert_int_equal(roster_revoke(x->r, text, &c, 300, &f), POSTERN_ERR_INVALID);
+    assert_int_equal(roster_clients(x->r, NULL, 0), 2);
+}
+
+static void test_rotate(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], one[KEY_LEN], two[KEY_LEN], three[KEY_LEN];
+    struct roster_client c;
+    make_key(one, 1);
+    make_key(two, 2);
+    make_key(three, 3);
+    make_invite(x->r, 1, "web", 10, id);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(consume(x->r, id, 3, "bob"), 0);
+    assert_int_equal(roster_rotate(x->r, one, two), 0);
+    assert_int_equal(roster_client_find(x->r, one, &c), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(roster_client_find(x->r, two, &c), 0);
+    assert_string_equal(c.name, "anna");
+    assert_int_equal(roster_rotate(x->r, one, two), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(roster_rotate(x->r, two, three), POSTERN_ERR_INVALID);
+    assert_int_equal(roster_revoke(x->r, "bob", &c, 300, NULL), 0);
+    assert_int_equal(roster_rotate(x->r, two, three), POSTERN_ERR_DENIED);
+}
+
+/* One use, many processes that want it: exactly one gets it. */
+static void test_race(void **state)
+{
+    enum { PROCESSES = 10 };
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN];
+    pid_t pids[PROCESSES];
+    int won = 0;
+    make_invite(x->r, 1, "", 1, id);
+    int64_t version = roster_version(x->r);
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            struct roster *r;
+            if (roster_open(&r, x->dir, NULL) != 0)
+                _exit(9);
+            int err = consume(r, id, (uint8_t)(i + 1), "racer");
+            _exit(err == 0 ? 1 : err == POSTERN_ERR_EXPIRED ? 0 : 9);
+        }
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        int status = -1;
+        (void)waitpid(pids[i], &status, 0);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
+        won += WEXITSTATUS(status);
+    }
+    assert_int_equal(won, 1);
+    assert_int_equal(roster_clients(x->r, NULL, 0), 1);
+    assert_true(roster_version(x->r) != version);
+}
+
+static void test_settings(void **state)
+{
+    struct fixture *x = *state;
+    struct roster_settings *s = calloc(1, sizeof(*s)), *got = calloc(1, sizeof(*got));
+    assert_true(s != NULL && got != NULL);
+    assert_int_equal(roster_settings_get(x->r, got), POSTERN_ERR_NOTFOUND);
+    (void)snprintf(s->name, sizeof(s->name), "home");
+    (void)snprintf(s->broker, sizeof(s->broker), "postern://x");
+    (void)snprintf(s->services, sizeof(s->services), "22\nweb=80");
+    assert_int_equal(roster_settings_set(x->r, s, NULL), 0);
+    assert_int_equal(roster_settings_set(x->r, s, NULL), 0);
+    assert_int_equal(roster_settings_get(x->r, got), 0);
+    assert_memory_equal(s, got, sizeof(*s));
+    free(s);
+    free(got);
+}
+
+#define WITH_ROSTER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_ROSTER(test_invite),    WITH_ROSTER(test_names),  WITH_ROSTER(test_revoke),
+        WITH_ROSTER(test_ambiguous), WITH_ROSTER(test_rotate), WITH_ROSTER(test_race),
+        WITH_ROSTER(test_settings),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
