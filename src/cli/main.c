@@ -2,6 +2,7 @@
  * The executable: finds the command, parses its line, runs it, and turns its fault
  * into one line and an exit status. What the commands do is known to their files.
  */
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -84,6 +85,18 @@ static bool wants_json(int argc, char **argv)
     return false;
 }
 
+/* For help and version, which are printed without events. */
+static int flush_output(void)
+{
+    if (fflush(stdout) == 0 || errno == EPIPE)
+        return EXIT_DONE;
+    (void)fprintf(stderr,
+                  "postern: cannot write the output: %s; free some space or "
+                  "send it elsewhere\n",
+                  strerror(errno));
+    return EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     struct fault f = {0};
@@ -96,5 +109,5 @@ int main(int argc, char **argv)
                         : unknown_command(argv[1], &f);
     }
     int status = finish(&out, err, &f);
-    return fflush(stdout) == 0 || status != EXIT_DONE ? status : EXIT_FAILED;
+    return status != EXIT_DONE ? status : flush_output();
 }
