@@ -113,7 +113,8 @@ static struct channel_config config_of(struct conn *c)
                                    .events = &events,
                                    .ctx = c,
                                    .queue_max_bytes = LIMIT_DEVICE_QUEUE_BYTES,
-                                   .credentials = s->credentials};
+                                   .credentials = s->credentials,
+                                   .priority = s->priority};
 }
 
 void conn_accept(struct shard *s, int fd, uint16_t addr_slot)

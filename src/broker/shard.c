@@ -146,7 +146,8 @@ static int open_tables(struct shard *s, struct fault *f)
     if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
-    if (identity_credentials(&s->credentials, &h->identity.key) != 0)
+    if (identity_credentials(&s->credentials, &h->identity.key) != 0 ||
+        gnutls_priority_init(&s->priority, IDENTITY_TLS_PRIORITY, NULL) != 0)
         return fault_set(f, POSTERN_ERR_KEY,
                          "restore broker.db in the state directory from a backup",
                          "the broker's key cannot be used");
@@ -241,5 +242,7 @@ void shard_free(struct shard *s)
     keymap_fini(&s->present);
     if (s->credentials != NULL)
         gnutls_certificate_free_credentials(s->credentials);
+    if (s->priority != NULL)
+        gnutls_priority_deinit(s->priority);
     free(s->limits);
 }

@@ -48,6 +48,7 @@ struct shard {
     struct mailbox *mail;
     struct registry *registry;
     struct gnutls_certificate_credentials_st *credentials;
+    struct gnutls_priority_st *priority;
     struct addr_limits *limits;
     struct door *door;
     struct relay *relay;

@@ -177,17 +177,19 @@ static int tls_setup(struct channel *c)
                      GNUTLS_NO_SIGNAL | (c->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
     gnutls_certificate_credentials_t cred = c->config.credentials;
     if (cred == NULL) {
-        int rc = identity_credentials(&c->cred, c->config.own);
-        if (rc != 0)
-            return rc;
+        int err = identity_credentials(&c->cred, c->config.own);
+        if (err != 0)
+            return err;
         cred = c->cred;
     }
     gnutls_certificate_set_verify_function(cred, verify_peer);
     if (gnutls_init(&c->tls, flags) != 0)
         return POSTERN_ERR_NOMEM;
     gnutls_session_set_ptr(c->tls, c);
-    if (gnutls_priority_set_direct(c->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
-        gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, cred) != 0 ||
+    int rc = c->config.priority != NULL
+                 ? gnutls_priority_set(c->tls, c->config.priority)
+                 : gnutls_priority_set_direct(c->tls, IDENTITY_TLS_PRIORITY, NULL);
+    if (rc != 0 || gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, cred) != 0 ||
         gnutls_alpn_set_protocols(c->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     if (!c->is_client)

@@ -43,6 +43,11 @@ struct channel_config {
      * lives, for owners of many channels; NULL: the channel makes its own.
      */
     struct gnutls_certificate_credentials_st *credentials;
+    /*
+     * IDENTITY_TLS_PRIORITY parsed, borrowed likewise; NULL: the channel parses its own,
+     * which costs 9 KB for each.
+     */
+    struct gnutls_priority_st *priority;
 };
 
 /*
