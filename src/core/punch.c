@@ -156,7 +156,7 @@ static void forget_remotes(struct punch *p)
 {
     p->remote_count = p->listed_count = p->pair_count = 0;
     p->response_count = 0;
-    p->remote_complete = p->fresh_pair = false;
+    p->remote_complete = p->fresh_pair = p->died = false;
     p->requests_sent = 0;
     memset(p->sent, 0, sizeof(p->sent));
 }
@@ -518,6 +518,18 @@ int punch_probe(struct punch *p, int pair_idx, uint64_t now_us)
         return POSTERN_ERR_LIMIT;
     pair->triggered = true;
     return 0;
+}
+
+void punch_on_dead(struct punch *p, int pair_idx)
+{
+    if (pair_idx < 0 || (unsigned)pair_idx >= p->pair_count ||
+        !p->pairs[pair_idx].proven)
+        return;
+    p->pairs[pair_idx].proven = false;
+    p->pairs[pair_idx].tries = UINT8_MAX; /* only a restart asks there again */
+    p->died = true;
+    if (punch_best_index(p) == PUNCH_NO_PAIR)
+        p->state = PUNCH_FAILED;
 }
 
 /* --------------------------------------------------------------------- results */

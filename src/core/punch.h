@@ -134,7 +134,7 @@ struct punch {
     struct punch_remote remotes[PUNCH_MAX_REMOTES];
     struct punch_pair pairs[PUNCH_MAX_PAIRS];
     unsigned remote_count, pair_count, listed_count;
-    bool remote_complete, fresh_pair;
+    bool remote_complete, fresh_pair, died;
     uint32_t peer_generation; /* of its Offers */
     uint32_t seen_generation; /* of its checks: seen_max and seen_bits are of it */
     uint32_t next_count;
@@ -234,6 +234,13 @@ bool punch_known_remote(const struct punch *p, unsigned sock, const struct addr 
  * has left PUNCH_MAX_REQUESTS packets unanswered.
  */
 int punch_probe(struct punch *p, int pair_idx, uint64_t now_us);
+
+/*
+ * The caller found that a proven pair carries nothing any more (core/liveness.h): it is
+ * unproven until an answer comes on it again. Without another proven pair the approach
+ * has failed; the ladder says when to restart it. Out of range: no effect.
+ */
+void punch_on_dead(struct punch *p, int pair_idx);
 
 enum punch_state punch_state(const struct punch *p);
 /*

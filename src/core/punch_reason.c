@@ -45,6 +45,8 @@ static void failed_words(struct punch *p)
     else if (p->pair_count == 0)
         text = have4 ? "the peer has no address of a family that we have (no IPv4)"
                      : "the peer has no address of a family that we have";
+    else if (p->died)
+        text = "the path that was found went silent";
     else if (inbound)
         text = "the peer's checks arrive here, but no answer comes to ours: packets "
                "towards it are lost";
