@@ -44,8 +44,8 @@ struct channel_config {
      */
     struct gnutls_certificate_credentials_st *credentials;
     /*
-     * IDENTITY_TLS_PRIORITY parsed, borrowed likewise; NULL: the channel parses its own,
-     * which costs 9 KB for each.
+     * IDENTITY_TLS_PRIORITY parsed, borrowed likewise; NULL: the channel parses its
+     * own, which costs 9 KB for each.
      */
     struct gnutls_priority_st *priority;
 };

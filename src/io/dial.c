@@ -70,14 +70,19 @@ static void finish(struct dial *d, int err, int fd)
 static int error_of(int err)
 {
     switch (err) {
-    case ECONNREFUSED: return POSTERN_ERR_REFUSED;
+    case ECONNREFUSED:
+        return POSTERN_ERR_REFUSED;
     case ENETUNREACH:
     case EHOSTUNREACH:
-    case EADDRNOTAVAIL: return POSTERN_ERR_UNREACHABLE;
-    case ETIMEDOUT: return POSTERN_ERR_TIMEOUT;
+    case EADDRNOTAVAIL:
+        return POSTERN_ERR_UNREACHABLE;
+    case ETIMEDOUT:
+        return POSTERN_ERR_TIMEOUT;
     case EACCES:
-    case EPERM: return POSTERN_ERR_PERM;
-    default: return POSTERN_ERR_IO;
+    case EPERM:
+        return POSTERN_ERR_PERM;
+    default:
+        return POSTERN_ERR_IO;
     }
 }
 
@@ -88,7 +93,8 @@ static void note_failure(struct dial *d, int err)
     if (d->first_err == 0)
         d->first_err = error_of(err);
     d->failed++;
-    (void)uv_timer_start(d->timer, on_timer, 0, 0); /* the next one at once, or the end */
+    (void)uv_timer_start(d->timer, on_timer, 0,
+                         0); /* the next one at once, or the end */
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -164,7 +170,8 @@ static void on_timer(uv_timer_t *t)
         attempt_start(d);
 }
 
-static struct dial *dial_new(uv_loop_t *loop, unsigned timeout_ms, dial_cb cb, void *ctx)
+static struct dial *dial_new(uv_loop_t *loop, unsigned timeout_ms, dial_cb cb,
+                             void *ctx)
 {
     struct dial *d = calloc(1, sizeof(*d));
     if (d == NULL)

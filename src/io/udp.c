@@ -18,8 +18,12 @@
 #define UDP_GRO 104
 #endif
 
-enum { SLOTS = 4, SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS, ROUNDS = 8,
-       SOCKET_BUFFER_BYTES = 4 * 1024 * 1024 };
+enum {
+    SLOTS = 4,
+    SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS,
+    ROUNDS = 8,
+    SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
+};
 
 struct udp {
     uv_poll_t *poll; /* own allocation, closes later than the socket */
@@ -111,21 +115,26 @@ static int send_error(struct udp *u, int err)
     case ENETUNREACH:
     case EHOSTUNREACH:
     case EADDRNOTAVAIL:
-    case ENETDOWN: return POSTERN_ERR_UNREACHABLE;
-    default: return 0; /* EMSGSIZE, EPERM, ICMP errors of the past: lost */
+    case ENETDOWN:
+        return POSTERN_ERR_UNREACHABLE;
+    default:
+        return 0; /* EMSGSIZE, EPERM, ICMP errors of the past: lost */
     }
 }
 
-static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss, socklen_t slen,
-                        const uint8_t *buf, size_t len, size_t segment_len)
+static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss,
+                        socklen_t slen, const uint8_t *buf, size_t len,
+                        size_t segment_len)
 {
     union {
         struct cmsghdr align;
         char buf[CMSG_SPACE(sizeof(uint16_t))];
     } control;
     struct iovec iov = {(void *)(uintptr_t)buf, len};
-    struct msghdr msg = {.msg_name = (void *)(uintptr_t)ss, .msg_namelen = slen,
-                         .msg_iov = &iov, .msg_iovlen = 1};
+    struct msghdr msg = {.msg_name = (void *)(uintptr_t)ss,
+                         .msg_namelen = slen,
+                         .msg_iov = &iov,
+                         .msg_iovlen = 1};
     if (len > segment_len) {
         uint16_t size = (uint16_t)segment_len;
         msg.msg_control = control.buf;

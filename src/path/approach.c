@@ -32,7 +32,7 @@ struct approach {
     bool want_introduce, want_offer;
     unsigned introduce_tries;
     uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
-    uv_timer_t *timer; /* own allocation */
+    uv_timer_t *timer;                     /* own allocation */
     uint8_t early[1500];
     size_t early_len;
     bool busy, freed;
@@ -79,7 +79,8 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     if (n < 0)
         return 0;
     randombytes_buf(nonce, sizeof(nonce));
-    n = key_seal(out, cap, plain, (size_t)n, &a->config.net->own, a->config.peer, nonce);
+    n = key_seal(out, cap, plain, (size_t)n, &a->config.net->own, a->config.peer,
+                 nonce);
     return n > 0 ? (size_t)n : 0;
 }
 
@@ -89,7 +90,8 @@ static void send_introduce(struct approach *a)
     Introduce *in = &m.body.introduce;
     memcpy(in->peer, a->config.peer, KEY_LEN);
     memcpy(in->conv, a->config.conv, CONV_LEN);
-    in->sealed.size = (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
+    in->sealed.size =
+        (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
     in->early.size = (pb_size_t)a->early_len;
     memcpy(in->early.bytes, a->early, a->early_len);
     if (uplink_send(a->config.uplink, &m) != 0)
@@ -170,13 +172,16 @@ static void climb(struct approach *a)
     for (int i = 0; i < 64 && !a->freed && ladder_next(&a->ladder, net_now_us(), &act);
          i++) {
         switch (act.type) {
-        case LADDER_START: kind_table[act.kind]->start(a->kinds[act.kind]); break;
-        case LADDER_STOP: kind_table[act.kind]->stop(a->kinds[act.kind]); break;
+        case LADDER_START:
+            kind_table[act.kind]->start(a->kinds[act.kind]);
+            break;
+        case LADDER_STOP:
+            kind_table[act.kind]->stop(a->kinds[act.kind]);
+            break;
         case LADDER_SELECT:
-            a->config.events->on_select(a->config.ctx,
-                                        act.kind == PATH_KIND_NONE
-                                            ? NULL
-                                            : path_by_id(a, act.path_id));
+            a->config.events->on_select(
+                a->config.ctx,
+                act.kind == PATH_KIND_NONE ? NULL : path_by_id(a, act.path_id));
             break;
         }
     }
@@ -402,7 +407,8 @@ void approach_on_control(struct approach *a, const Control *m)
     case Control_introduce_tag: /* host: the client asks again */
         open_and_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
-            give_ticket(a, m->body.introduce.ticket.bytes, m->body.introduce.ticket.size);
+            give_ticket(a, m->body.introduce.ticket.bytes,
+                        m->body.introduce.ticket.size);
             approach_offer_soon(a); /* our answer */
         }
         if (!a->freed)
@@ -421,7 +427,8 @@ void approach_on_control(struct approach *a, const Control *m)
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
                                      m->body.refuse.reason);
         break;
-    default: break;
+    default:
+        break;
     }
     a->busy = false;
     if (a->freed) {
@@ -458,7 +465,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new(a);
+        a->kinds[k] = kind_table[k]->new (a);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }
@@ -500,7 +507,8 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         bool has = false;
         for (pb_size_t i = 0; i < offer->kinds_count; i++)
-            has = has || strcmp(offer->kinds[i], path_kind_name((enum path_kind)k)) == 0;
+            has =
+                has || strcmp(offer->kinds[i], path_kind_name((enum path_kind)k)) == 0;
         if (!has)
             a->config.allowed &= ~(1u << k);
         if (allowed(a, (enum path_kind)k)) {

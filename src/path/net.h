@@ -10,8 +10,8 @@
 
 struct net {
     uv_loop_t *loop;
-    struct keypair own;  /* this device's key */
-    uint8_t *scratch;    /* UDP_SCRATCH_BYTES for receiving; used within one event */
+    struct keypair own; /* this device's key */
+    uint8_t *scratch;   /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };
 
 MUST_CHECK int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own);

@@ -42,10 +42,10 @@ struct path_user {
 struct path {
     const struct path_ops *ops;
     enum path_kind kind;
-    uint32_t id;         /* unique within one approach, never 0, never used again */
-    bool stream;         /* a byte stream below: large packets cost less */
-    struct addr local, remote; /* for people; ADDR_NONE when not known */
-    uint32_t rtt_us;     /* as the kind measured it, 0 when it did not */
+    uint32_t id; /* unique within one approach, never 0, never used again */
+    bool stream; /* a byte stream below: large packets cost less */
+    struct addr local, remote;    /* for people; ADDR_NONE when not known */
+    uint32_t rtt_us;              /* as the kind measured it, 0 when it did not */
     const struct path_user *user; /* NULL: what arrives is dropped */
     void *user_ctx;
 };

@@ -76,9 +76,11 @@ static void set_timer(struct relay *r, uint64_t ms)
     (void)uv_timer_start(r->timer, on_timer, ms, 0);
 }
 
-/* ------------------------------------------------------------------ the carried path */
+/* ------------------------------------------------------------------ the carried path
+ */
 
-static int carry_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
+static int carry_send(struct path *p, const uint8_t *buf, size_t len,
+                      size_t segment_len)
 {
     struct relay *r = ((struct relay_path *)p)->relay;
     for (size_t at = 0; at < len; at += segment_len)
@@ -95,8 +97,7 @@ static void carry_works(struct relay *r)
         return;
     r->carry_proven = true;
     r->carry.base.rtt_us = approach_rtt_hint_us(r->approach);
-    r->carry.base.remote =
-        *uplink_broker_addr(approach_config_of(r->approach)->uplink);
+    r->carry.base.remote = *uplink_broker_addr(approach_config_of(r->approach)->uplink);
     approach_proven(r->approach, &r->carry.base);
 }
 
@@ -109,7 +110,8 @@ static void carry_list(struct relay *r)
     approach_path_new(r->approach, &r->carry.base);
 }
 
-/* --------------------------------------------------------------------- the joined pair */
+/* --------------------------------------------------------------------- the joined pair
+ */
 
 static void socket_close(struct relay *r)
 {
@@ -164,7 +166,8 @@ static void pair_broke(struct relay *r, const char *why)
     set_timer(r, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
 }
 
-static int pair_send(struct path *path, const uint8_t *buf, size_t len, size_t segment_len);
+static int pair_send(struct path *path, const uint8_t *buf, size_t len,
+                     size_t segment_len);
 static const struct path_ops pair_ops = {pair_send};
 
 static void on_joined(struct relay *r)
@@ -180,7 +183,9 @@ static void on_joined(struct relay *r)
         return;
     }
     p->relay = r;
-    p->base = (struct path){.ops = &pair_ops, .kind = PATH_RELAY, .stream = true,
+    p->base = (struct path){.ops = &pair_ops,
+                            .kind = PATH_RELAY,
+                            .stream = true,
                             .id = approach_next_path_id(r->approach)};
     (void)!sockaddr_local(r->fd, &p->base.local);
     (void)!sockaddr_remote(r->fd, &p->base.remote);
@@ -226,7 +231,8 @@ static void on_dialed(void *ctx, int err, int fd)
 static void on_ticket(void *k, const uint8_t *ticket, size_t len)
 {
     struct relay *r = k;
-    const struct addr *broker = uplink_broker_addr(approach_config_of(r->approach)->uplink);
+    const struct addr *broker =
+        uplink_broker_addr(approach_config_of(r->approach)->uplink);
     if (len != TICKET_LEN || broker->family == ADDR_NONE)
         return;
     bool had = r->pair != NULL;
@@ -240,19 +246,21 @@ static void on_ticket(void *k, const uint8_t *ticket, size_t len)
         pair_retire(r);
     }
     memcpy(r->ticket, ticket, TICKET_LEN);
-    if (dial_start(&r->dial, net_of(r)->loop, broker, 1, DIAL_TIMEOUT_MS, on_dialed, r) !=
-        0) {
+    if (dial_start(&r->dial, net_of(r)->loop, broker, 1, DIAL_TIMEOUT_MS, on_dialed,
+                   r) != 0) {
         r->dial = NULL;
         pair_broke(r, "the broker's relay cannot be reached");
     }
 }
 
-/* ------------------------------------------------------------------------- bytes out */
+/* ------------------------------------------------------------------------- bytes out
+ */
 
 static void flush_tx(struct relay *r)
 {
     while (r->tx_from < r->tx_len) {
-        ssize_t n = send(r->fd, r->tx + r->tx_from, r->tx_len - r->tx_from, MSG_NOSIGNAL);
+        ssize_t n =
+            send(r->fd, r->tx + r->tx_from, r->tx_len - r->tx_from, MSG_NOSIGNAL);
         if (n < 0) /* a dead socket shows in on_poll */
             return;
         r->tx_from += (size_t)n;
@@ -264,7 +272,8 @@ static void flush_tx(struct relay *r)
 }
 
 /* Keeps the rest of a batch whose first `sent` bytes the socket took. */
-static void keep_rest(struct relay *r, const struct iovec *iov, size_t count, size_t sent)
+static void keep_rest(struct relay *r, const struct iovec *iov, size_t count,
+                      size_t sent)
 {
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
@@ -276,7 +285,8 @@ static void keep_rest(struct relay *r, const struct iovec *iov, size_t count, si
     }
     for (size_t i = 0; i < count; i++) {
         size_t skip = sent < iov[i].iov_len ? sent : iov[i].iov_len;
-        memcpy(r->tx + r->tx_len, (uint8_t *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+        memcpy(r->tx + r->tx_len, (uint8_t *)iov[i].iov_base + skip,
+               iov[i].iov_len - skip);
         r->tx_len += iov[i].iov_len - skip;
         sent -= skip;
     }
@@ -284,7 +294,8 @@ static void keep_rest(struct relay *r, const struct iovec *iov, size_t count, si
     (void)uv_poll_start(r->poll, UV_READABLE | UV_WRITABLE, on_poll);
 }
 
-static int pair_send(struct path *path, const uint8_t *buf, size_t len, size_t segment_len)
+static int pair_send(struct path *path, const uint8_t *buf, size_t len,
+                     size_t segment_len)
 {
     struct relay *r = ((struct relay_path *)path)->relay;
     struct iovec iov[2 * IOV_PAIRS];
@@ -311,7 +322,8 @@ static int pair_send(struct path *path, const uint8_t *buf, size_t len, size_t s
     return 0;
 }
 
-/* -------------------------------------------------------------------------- bytes in */
+/* -------------------------------------------------------------------------- bytes in
+ */
 
 /* Delivers whole frames; returns the bytes used, or -1 when the path went away. */
 static ssize_t deliver(struct relay *r, const uint8_t *buf, size_t len)
@@ -344,7 +356,8 @@ static void read_pair(struct relay *r)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0) {
-            pair_broke(r, n == 0 ? "the relay was closed" : "the relay connection broke");
+            pair_broke(r,
+                       n == 0 ? "the relay was closed" : "the relay connection broke");
             return;
         }
         size_t len = have + (size_t)n;
@@ -397,7 +410,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         free(r);
 }
 
-/* -------------------------------------------------------------------------- the kind */
+/* -------------------------------------------------------------------------- the kind
+ */
 
 static void on_timer(uv_timer_t *t)
 {

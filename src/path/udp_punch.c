@@ -78,9 +78,11 @@ static uint64_t now_ms(struct udp_punch *u)
     return uv_now(loop);
 }
 
-/* ----------------------------------------------------------------------------- paths */
+/* ----------------------------------------------------------------------------- paths
+ */
 
-static int path_op_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
+static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
+                        size_t segment_len)
 {
     struct udp_path *up = (struct udp_path *)p;
     struct udp *s = up->owner->sockets[up->sock];
@@ -130,15 +132,18 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
         return NULL;
     p->owner = u;
     p->sock = sock;
-    p->base = (struct path){.ops = &udp_path_ops, .kind = PATH_UDP_PUNCH,
+    p->base = (struct path){.ops = &udp_path_ops,
+                            .kind = PATH_UDP_PUNCH,
                             .id = approach_next_path_id(u->approach),
-                            .local = u->locals[sock], .remote = *remote};
+                            .local = u->locals[sock],
+                            .remote = *remote};
     u->paths[slot] = p;
     approach_path_new(u->approach, &p->base);
     return p;
 }
 
-/* ---------------------------------------------------------------------- STUN bindings */
+/* ---------------------------------------------------------------------- STUN bindings
+ */
 
 static void binding_add(struct udp_punch *u, unsigned sock, const struct addr *server)
 {
@@ -239,7 +244,8 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
         b->done = true;
         b->mapped = m.mapped;
         if (m.other.family != ADDR_NONE) {
-            struct addr second = b->server; /* same address, other port: shows mapping */
+            struct addr second =
+                b->server; /* same address, other port: shows mapping */
             second.port = m.other.port;
             binding_add(u, sock, &second);
         }
@@ -249,7 +255,8 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
     }
 }
 
-/* ------------------------------------------------------------------------------ packets */
+/* ------------------------------------------------------------------------------
+ * packets */
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len, bool more)
@@ -268,7 +275,8 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         bool check = false;
         for (size_t at = 0; at < len; at += segment_len) {
             size_t n = len - at < segment_len ? len - at : segment_len;
-            check |= punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
+            check |=
+                punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
         }
         if (check) {
             pump(u);
@@ -294,7 +302,8 @@ static void on_writable(void *ctx, struct udp *s)
 
 static const struct udp_events udp_events = {on_packets, on_writable};
 
-/* ------------------------------------------------------------------------------- rounds */
+/* -------------------------------------------------------------------------------
+ * rounds */
 
 static void sockets_close(struct udp_punch *u)
 {
@@ -312,8 +321,8 @@ static int sockets_open(struct udp_punch *u)
     struct net *net = approach_config_of(u->approach)->net;
     for (unsigned i = 0; i < SOCKETS; i++) {
         struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
-        if (u->sockets[i] == NULL &&
-            udp_open(&u->sockets[i], net->loop, &any, net->scratch, &udp_events, u) != 0)
+        if (u->sockets[i] == NULL && udp_open(&u->sockets[i], net->loop, &any,
+                                              net->scratch, &udp_events, u) != 0)
             u->sockets[i] = NULL;
         if (u->sockets[i] != NULL)
             udp_local(u->sockets[i], &u->locals[i]);
@@ -345,7 +354,8 @@ static void start(void *k)
     const struct approach_config *c = approach_config_of(u->approach);
     uint64_t now = net_now_us();
     if (sockets_open(u) != 0) {
-        approach_failed(u->approach, PATH_UDP_PUNCH, "no UDP socket could be opened here");
+        approach_failed(u->approach, PATH_UDP_PUNCH,
+                        "no UDP socket could be opened here");
         return;
     }
     if (u->running) {
@@ -355,7 +365,8 @@ static void start(void *k)
                                   .allow_loopback = loopback_peer(u),
                                   .rtt_hint_us = approach_rtt_hint_us(u->approach),
                                   .generation = u->generation + 1,
-                                  .peer_generation = u->has_peer ? u->peer.generation : 0};
+                                  .peer_generation =
+                                      u->has_peer ? u->peer.generation : 0};
         memcpy(pc.key, approach_check_key(u->approach), PUNCH_KEY_LEN);
         randombytes_buf(&pc.seed, sizeof(pc.seed));
         punch_init(&u->punch, &pc);
@@ -449,7 +460,8 @@ static void on_timer(uv_timer_t *t)
         pump(t->data);
 }
 
-/* ----------------------------------------------------------------------------- the kind */
+/* ----------------------------------------------------------------------------- the
+ * kind */
 
 static void *punch_kind_new(struct approach *a)
 {
@@ -515,9 +527,10 @@ static void fill_offer(void *k, Offer *o)
         bool dup = !b->done;
         for (pb_size_t j = 0; j < o->candidates_count && !dup; j++) {
             struct addr a;
-            dup = addr_from_bytes(&a, o->candidates[j].ip.bytes, o->candidates[j].ip.size,
-                                  o->candidates[j].port) == 0 &&
-                  addr_equal(&a, &b->mapped);
+            dup =
+                addr_from_bytes(&a, o->candidates[j].ip.bytes, o->candidates[j].ip.size,
+                                o->candidates[j].port) == 0 &&
+                addr_equal(&a, &b->mapped);
         }
         if (!dup)
             offer_add(o, CAND_REFLEXIVE, &b->mapped);

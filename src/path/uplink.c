@@ -95,9 +95,9 @@ static void describe(struct uplink *u, int err, struct fault *f)
     const char *host = l->host;
     switch (err) {
     case POSTERN_ERR_KEY:
-        (void)fault_set(f, err, "ask for a fresh link; do not go on if this is unexpected",
-                        "the broker at %s:%u holds another key than the link says", host,
-                        l->port);
+        (void)fault_set(
+            f, err, "ask for a fresh link; do not go on if this is unexpected",
+            "the broker at %s:%u holds another key than the link says", host, l->port);
         break;
     case POSTERN_ERR_REFUSED:
         (void)fault_set(f, err, "start the broker, or check the address in the link",
@@ -109,14 +109,16 @@ static void describe(struct uplink *u, int err, struct fault *f)
         break;
     case POSTERN_ERR_TIMEOUT:
     case POSTERN_ERR_UNREACHABLE:
-        (void)fault_set(f, err, "check this machine's network and the broker's firewall",
+        (void)fault_set(f, err,
+                        "check this machine's network and the broker's firewall",
                         "the broker at %s:%u cannot be reached (%s)", host, l->port,
                         postern_strerror(err));
         break;
     default:
-        (void)fault_set(f, err, "check that the address in the link is a Postern broker",
-                        "the connection to the broker at %s:%u failed (%s)", host, l->port,
-                        postern_strerror(err));
+        (void)fault_set(f, err,
+                        "check that the address in the link is a Postern broker",
+                        "the connection to the broker at %s:%u failed (%s)", host,
+                        l->port, postern_strerror(err));
     }
 }
 
@@ -204,13 +206,18 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
             fail(u, POSTERN_ERR_PROTO);
     } else {
         switch (m.which_body) {
-        case Control_pong_tag: u->pinging = false; break;
+        case Control_pong_tag:
+            u->pinging = false;
+            break;
         case Control_introduce_tag:
         case Control_ticket_tag:
         case Control_signal_tag:
         case Control_carry_tag:
-        case Control_refuse_tag: u->config.events->on_control(u->config.ctx, &m); break;
-        default: log_debug("the broker sent a message of type %d", (int)m.which_body);
+        case Control_refuse_tag:
+            u->config.events->on_control(u->config.ctx, &m);
+            break;
+        default:
+            log_debug("the broker sent a message of type %d", (int)m.which_body);
         }
     }
 }
@@ -292,9 +299,14 @@ static void on_timer(uv_timer_t *t)
         return;
     u->busy = true;
     switch (u->state) {
-    case UPLINK_WAITING: connect_now(u); break;
-    case UPLINK_DIALING: break;
-    case UPLINK_GREETING: fail(u, POSTERN_ERR_TIMEOUT); break;
+    case UPLINK_WAITING:
+        connect_now(u);
+        break;
+    case UPLINK_DIALING:
+        break;
+    case UPLINK_GREETING:
+        fail(u, POSTERN_ERR_TIMEOUT);
+        break;
     case UPLINK_UP:
         if (u->pinging) {
             keepalive_on_dead(&u->keep);
@@ -372,7 +384,8 @@ void uplink_kick(struct uplink *u)
         drop_connection(u);
         set_timer(u, 0);
         break;
-    case UPLINK_GREETING: break;
+    case UPLINK_GREETING:
+        break;
     case UPLINK_UP:
         if (!u->pinging) {
             send_ping(u);

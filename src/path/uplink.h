@@ -33,8 +33,8 @@ struct uplink_events {
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool host;                /* announce as a host */
-    char name[64];            /* of this device */
+    bool host;                          /* announce as a host */
+    char name[64];                      /* of this device */
     const struct uplink_events *events; /* borrowed */
     void *ctx;
 };

@@ -23,8 +23,8 @@ struct chain_pool {
 struct chain {
     struct chain_pool *pool; /* borrowed */
     struct block *head, *tail;
-    uint64_t start; /* offset of the oldest byte kept */
-    uint64_t end;   /* offset after the newest byte */
+    uint64_t start;     /* offset of the oldest byte kept */
+    uint64_t end;       /* offset after the newest byte */
     uint32_t head_from; /* where `start` stands in head */
 };
 
@@ -43,7 +43,8 @@ size_t chain_reserve(struct chain *c, struct iovec *iov, size_t max);
 /* `len` bytes of what was reserved were filled; the rest is given back. */
 void chain_commit(struct chain *c, size_t len);
 /* The bytes from `offset` on, as iovecs into the chain; returns how many. */
-size_t chain_peek(const struct chain *c, uint64_t offset, struct iovec *iov, size_t max);
+size_t chain_peek(const struct chain *c, uint64_t offset, struct iovec *iov,
+                  size_t max);
 /* Forgets the bytes before `offset`. */
 void chain_release(struct chain *c, uint64_t offset);
 

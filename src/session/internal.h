@@ -15,10 +15,10 @@ enum {
     SESSION_PATHS_MAX = 12,
     SESSION_CID_LEN = 8,
     PACKET_MAX = 16384,
-    UDP_BATCH_MAX = 63 * 1024,      /* one UDP_SEGMENT send */
-    STREAM_BATCH_MAX = 256 * 1024,  /* one writev on a stream path */
+    UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */
+    STREAM_BATCH_MAX = 256 * 1024, /* one writev on a stream path */
     BATCH_BYTES = STREAM_BATCH_MAX + PACKET_MAX,
-    ROUND_BYTES_MAX = 1024 * 1024,  /* sent before other events get a turn */
+    ROUND_BYTES_MAX = 1024 * 1024, /* sent before other events get a turn */
     META_QUEUE_MAX = 64 * 1024,
     STREAM_HASH = 64,
 };
@@ -61,8 +61,8 @@ struct session {
     ngtcp2_crypto_conn_ref ref;
     gnutls_session_t tls;
     int timer_fd;
-    uv_poll_t *timer;      /* own allocation, closes later than the session */
-    uv_idle_t *idle; /* runs once after a touch, before the loop waits; the same */
+    uv_poll_t *timer; /* own allocation, closes later than the session */
+    uv_idle_t *idle;  /* runs once after a touch, before the loop waits; the same */
     uint64_t armed_ns;
     struct path *paths[SESSION_PATHS_MAX];
     struct path *current; /* where packets go; NULL when it is gone */

@@ -102,8 +102,8 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
     int accepted = 0;
     ngtcp2_pkt_info pi;
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
-        s->conn, path, &pi, dest, PACKET_MAX, &accepted, NGTCP2_WRITE_DATAGRAM_FLAG_MORE,
-        0, d->data, d->len, ts);
+        s->conn, path, &pi, dest, PACKET_MAX, &accepted,
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
         drop_datagram(s); /* taken, or the peer cannot take it at this size */
@@ -117,8 +117,8 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
     return n;
 }
 
-static ngtcp2_ssize write_stream(struct session *s, struct stream *st, ngtcp2_path *path,
-                                 uint8_t *dest, uint64_t ts)
+static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
+                                 ngtcp2_path *path, uint8_t *dest, uint64_t ts)
 {
     struct iovec iov[8];
     ngtcp2_vec vec[8];
@@ -173,19 +173,26 @@ static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint6
         n = write_stream(s, st, path, dest, ts);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
-        n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND && has_more(st))
+        n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND &&
+        has_more(st))
         stream_mark_ready(st);
     if (n > 0) {
         *out_len = (size_t)n;
         return 1;
     }
     switch (n) {
-    case 0: return 0;
-    case NGTCP2_ERR_WRITE_MORE: return POSTERN_ERR_AGAIN;
-    case NGTCP2_ERR_STREAM_DATA_BLOCKED: st->blocked = true; return POSTERN_ERR_AGAIN;
+    case 0:
+        return 0;
+    case NGTCP2_ERR_WRITE_MORE:
+        return POSTERN_ERR_AGAIN;
+    case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+        st->blocked = true;
+        return POSTERN_ERR_AGAIN;
     case NGTCP2_ERR_STREAM_SHUT_WR:
-    case NGTCP2_ERR_STREAM_NOT_FOUND: return POSTERN_ERR_AGAIN;
-    default: break;
+    case NGTCP2_ERR_STREAM_NOT_FOUND:
+        return POSTERN_ERR_AGAIN;
+    default:
+        break;
     }
     session_fail(s, POSTERN_ERR_PROTO, ngtcp2_strerror((int)n));
     return POSTERN_ERR_PROTO;
@@ -256,7 +263,8 @@ void output_close(struct session *s, uint64_t code, const char *reason)
     ngtcp2_pkt_info pi;
     ngtcp2_ccerr err;
     if (s->conn == NULL || s->current == NULL ||
-        ngtcp2_conn_in_closing_period(s->conn) || ngtcp2_conn_in_draining_period(s->conn))
+        ngtcp2_conn_in_closing_period(s->conn) ||
+        ngtcp2_conn_in_draining_period(s->conn))
         return;
     ngtcp2_path_storage_zero(&ps);
     ngtcp2_ccerr_set_application_error(&err, code, (const uint8_t *)reason,

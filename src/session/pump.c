@@ -21,13 +21,13 @@ struct pump {
     const struct pump_events *events;
     void *ctx;
     int fd;
-    uv_poll_t *poll;   /* own allocation, closes later than the pump */
-    int polled;        /* events that the poll waits for */
-    struct chain in;   /* arrived, not taken by the socket yet */
-    bool header_done;  /* the peer's first message was handed up */
-    bool peer_fin;     /* all that the peer sends has arrived */
-    bool local_eof;    /* the socket's end was passed on */
-    bool local_shut;   /* the peer's end was passed on to the socket */
+    uv_poll_t *poll;  /* own allocation, closes later than the pump */
+    int polled;       /* events that the poll waits for */
+    struct chain in;  /* arrived, not taken by the socket yet */
+    bool header_done; /* the peer's first message was handed up */
+    bool peer_fin;    /* all that the peer sends has arrived */
+    bool local_eof;   /* the socket's end was passed on */
+    bool local_shut;  /* the peer's end was passed on to the socket */
     bool want_write, readable, aborted, ended, datagrams;
     uint64_t code;
     struct pump_stats stats;
@@ -192,7 +192,8 @@ static void take_header(struct pump *p)
     size_t have = 0;
     size_t count = chain_peek(&p->in, p->in.start, iov, 2);
     for (size_t i = 0; i < count && have < sizeof(buf); i++) {
-        size_t n = iov[i].iov_len < sizeof(buf) - have ? iov[i].iov_len : sizeof(buf) - have;
+        size_t n =
+            iov[i].iov_len < sizeof(buf) - have ? iov[i].iov_len : sizeof(buf) - have;
         memcpy(buf + have, iov[i].iov_base, n);
         have += n;
     }

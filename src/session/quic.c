@@ -56,9 +56,9 @@ static int on_handshake_confirmed(ngtcp2_conn *conn, void *user_data)
     return 0;
 }
 
-static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t offset,
-                          const uint8_t *data, size_t len, void *user_data,
-                          void *stream_user_data)
+static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id,
+                          uint64_t offset, const uint8_t *data, size_t len,
+                          void *user_data, void *stream_user_data)
 {
     struct session *s = session_of(user_data);
     struct stream *st = stream_user_data;
@@ -118,8 +118,8 @@ static int on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size,
     return 0;
 }
 
-static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code, void *user_data,
-                           void *stream_user_data)
+static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code,
+                           void *user_data, void *stream_user_data)
 {
     struct stream *st = stream_user_data;
     (void)conn, (void)id, (void)user_data;
@@ -128,8 +128,8 @@ static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code, void *u
     return 0;
 }
 
-static int on_stream_credit(ngtcp2_conn *conn, int64_t id, uint64_t max, void *user_data,
-                            void *stream_user_data)
+static int on_stream_credit(ngtcp2_conn *conn, int64_t id, uint64_t max,
+                            void *user_data, void *stream_user_data)
 {
     struct stream *st = stream_user_data;
     (void)conn, (void)id, (void)max, (void)user_data;
@@ -140,17 +140,17 @@ static int on_stream_credit(ngtcp2_conn *conn, int64_t id, uint64_t max, void *u
     return 0;
 }
 
-static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data, size_t len,
-                       void *user_data)
+static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data,
+                       size_t len, void *user_data)
 {
     (void)conn, (void)flags;
     stream_on_datagram(session_of(user_data), data, len);
     return 0;
 }
 
-static int on_path_validation(ngtcp2_conn *conn, uint32_t flags, const ngtcp2_path *path,
-                              const ngtcp2_path *old, ngtcp2_path_validation_result res,
-                              void *user_data)
+static int on_path_validation(ngtcp2_conn *conn, uint32_t flags,
+                              const ngtcp2_path *path, const ngtcp2_path *old,
+                              ngtcp2_path_validation_result res, void *user_data)
 {
     struct session *s = session_of(user_data);
     struct path *p = session_find_path(s, path);
@@ -203,8 +203,8 @@ static int tls_setup(struct session *s)
 {
     static const gnutls_datum_t alpn = {(unsigned char *)PROTO_ALPN_SESSION,
                                         sizeof(PROTO_ALPN_SESSION) - 1};
-    unsigned flags = GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET |
-                     GNUTLS_NO_END_OF_EARLY_DATA |
+    unsigned flags = GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
+                     GNUTLS_NO_AUTO_SEND_TICKET | GNUTLS_NO_END_OF_EARLY_DATA |
                      (s->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
     gnutls_certificate_set_verify_function(s->env->cred, verify_peer);
     if (gnutls_init(&s->tls, flags) != 0)

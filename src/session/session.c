@@ -22,7 +22,8 @@ static void on_writable(void *ctx, struct path *p);
 
 static const struct path_user path_user = {on_packets, on_writable};
 
-int session_env_init(struct session_env *env, uv_loop_t *loop, const struct keypair *own)
+int session_env_init(struct session_env *env, uv_loop_t *loop,
+                     const struct keypair *own)
 {
     *env = (struct session_env){.loop = loop, .own = own};
     env->batch = malloc(BATCH_BYTES);
@@ -146,7 +147,8 @@ static void arm_timer(struct session *s)
         uint64_t live = liveness_deadline_us(&s->live);
         if (!s->told_dead && live < next / 1000)
             next = live * 1000;
-        uint64_t keep = s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
+        uint64_t keep =
+            s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
         if (keep < next / 1000)
             next = keep * 1000;
     }
@@ -154,8 +156,8 @@ static void arm_timer(struct session *s)
         return; /* an earlier wake-up looks again */
     if (next <= now)
         next = now + 1000;
-    struct itimerspec its = {.it_value = {(time_t)(next / 1000000000u),
-                                          (long)(next % 1000000000u)}};
+    struct itimerspec its = {
+        .it_value = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)}};
     (void)timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
     s->armed_ns = next;
 }
@@ -208,8 +210,11 @@ static void check_liveness(struct session *s, uint64_t now_us)
     if (s->current == NULL || s->told_dead || !s->open)
         return;
     switch (liveness_check(&s->live, now_us)) {
-    case LIVENESS_FINE: break;
-    case LIVENESS_PING: session_probe(s); break;
+    case LIVENESS_FINE:
+        break;
+    case LIVENESS_PING:
+        session_probe(s);
+        break;
     case LIVENESS_DEAD:
         s->told_dead = true;
         keepalive_on_dead(&s->keep);
@@ -254,8 +259,8 @@ static void on_read_error(struct session *s, int rc)
 {
     if (rc == NGTCP2_ERR_DRAINING) {
         const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(s->conn);
-        bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT && e->error_code >= 0x100 &&
-                      e->error_code < 0x200;
+        bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
+                      e->error_code >= 0x100 && e->error_code < 0x200;
         char why[128];
         if (crypto)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
@@ -292,7 +297,8 @@ static void send_connection_error(struct session *s, int rc)
         (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
 }
 
-static void note_received(struct session *s, struct path *p, size_t len, uint64_t now_us)
+static void note_received(struct session *s, struct path *p, size_t len,
+                          uint64_t now_us)
 {
     ngtcp2_conn_info info;
     uint64_t silent_us = now_us - s->heard_us;
@@ -474,8 +480,8 @@ int session_new_server(struct session **out, const struct session_config *c,
     random_cid(&scid, SESSION_CID_LEN);
     session_add_path(s, first);
     s->current = first;
-    int rc = quic_setup(s, &hd.scid, &scid, &hd.dcid, hd.version, first->id,
-                        c->rtt_hint_us);
+    int rc =
+        quic_setup(s, &hd.scid, &scid, &hd.dcid, hd.version, first->id, c->rtt_hint_us);
     if (rc != 0) {
         destroy(s);
         return rc;

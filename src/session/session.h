@@ -81,11 +81,13 @@ struct session_config {
 /* `host` is the key that the other end must prove. The first packet goes out on
  * `first` from the loop. */
 MUST_CHECK int session_new_client(struct session **out, const struct session_config *c,
-                                  const uint8_t host[static KEY_LEN], struct path *first);
+                                  const uint8_t host[static KEY_LEN],
+                                  struct path *first);
 /* `packet` is the client's first; POSTERN_ERR_PROTO when it is not one. */
 MUST_CHECK int session_new_server(struct session **out, const struct session_config *c,
                                   const uint8_t client[static KEY_LEN],
-                                  struct path *first, const uint8_t *packet, size_t len);
+                                  struct path *first, const uint8_t *packet,
+                                  size_t len);
 /* Tells the peer, with `code` and `reason`, on the path in use. No event follows. */
 void session_close(struct session *s, uint64_t code, const char *reason);
 /* Never inside stream events; inside session events is fine. NULL is fine. */

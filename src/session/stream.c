@@ -156,8 +156,8 @@ size_t stream_room(const struct stream *st)
     if (st->fin || st->gone)
         return 0;
     ngtcp2_conn_get_conn_info(st->session->conn, &info);
-    uint64_t flight = info.cwnd < SESSION_STREAM_WINDOW_MAX ? info.cwnd
-                                                            : SESSION_STREAM_WINDOW_MAX;
+    uint64_t flight =
+        info.cwnd < SESSION_STREAM_WINDOW_MAX ? info.cwnd : SESSION_STREAM_WINDOW_MAX;
     uint64_t kept = st->out.end - st->out.start, unsent = st->out.end - st->sent;
     if (unsent >= SESSION_UNSENT_MAX || kept >= flight + SESSION_UNSENT_MAX)
         return 0;

@@ -1,0 +1,156 @@
+/* What reaches a running serve from its own machine: signals and the local socket. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/internal.h"
+#include "io/local.h"
+#include "io/log.h"
+
+struct serve_control {
+    struct serve *serve;
+    struct local_server *local;
+    uv_signal_t on_int, on_term, on_hup;
+};
+
+static void on_stop_signal(uv_signal_t *h, int signum)
+{
+    struct serve_control *c = h->data;
+    (void)signum;
+    serve_stop(c->serve, 0);
+}
+
+static void on_hup_signal(uv_signal_t *h, int signum)
+{
+    struct serve_control *c = h->data;
+    struct fault f = {0};
+    (void)signum;
+    if (serve_reload(c->serve, &f) != 0)
+        events_fault(c->serve->config->out, &f);
+}
+
+static void reply_status(struct serve *s, struct local_conn *c)
+{
+    for (struct guest *g = s->guests; g != NULL; g = g->next) {
+        LocalReply r = LocalReply_init_zero;
+        struct event e;
+        struct path *p = g->session != NULL ? session_path(g->session) : NULL;
+        if (g->dead || g->session == NULL)
+            continue;
+        event_begin(&e, "session");
+        event_text(&e, "peer", g->name);
+        event_text(&e, "kind", path_kind_name(p != NULL ? p->kind : PATH_KIND_NONE));
+        if (p != NULL) {
+            event_addr(&e, "local", &p->local);
+            event_addr(&e, "remote", &p->remote);
+        }
+        event_ms(&e, "rtt_ms", session_rtt_us(g->session));
+        event_int(&e, "streams", session_stream_count(g->session));
+        event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
+        event_int(&e, "received_bytes", (int64_t)session_bytes_received(g->session));
+        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+        if (local_conn_reply(c, &r) != 0)
+            return;
+    }
+    local_conn_finish(c, 0, NULL);
+}
+
+static void on_revoke(struct serve *s, struct local_conn *c, const LocalRequest *req)
+{
+    uint8_t key[KEY_LEN];
+    LocalReply r = LocalReply_init_zero;
+    struct fault f = {0};
+    struct event e;
+    if (key_parse(key, req->arg) != 0) {
+        (void)fault_set(&f, POSTERN_ERR_INVALID, "use 'postern revoke'",
+                        "not a device key");
+        local_conn_finish(c, f.code, &f);
+        return;
+    }
+    event_begin(&e, "revoked");
+    event_int(&e, "sessions", serve_revoke(s, key));
+    (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+    r.last = true;
+    (void)!local_conn_reply(c, &r);
+    local_conn_close(c);
+}
+
+static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
+{
+    struct serve_control *sc = ctx;
+    struct fault f = {0};
+    if (fd >= 0)
+        close(fd);
+    switch (req->op) {
+    case LOCAL_STATUS:
+        reply_status(sc->serve, c);
+        break;
+    case LOCAL_REVOKE:
+        on_revoke(sc->serve, c, req);
+        break;
+    case LOCAL_RELOAD: {
+        int rc = serve_reload(sc->serve, &f);
+        local_conn_finish(c, rc, &f);
+        break;
+    }
+    case LOCAL_STOP:
+        local_conn_finish(c, 0, NULL);
+        serve_stop(sc->serve, 0);
+        break;
+    default:
+        (void)fault_set(&f, POSTERN_ERR_INVALID, "update the older program",
+                        "'postern serve' does not know this request");
+        local_conn_finish(c, f.code, &f);
+    }
+}
+
+static void on_gone(void *ctx, struct local_conn *c)
+{
+    (void)ctx, (void)c;
+}
+
+static const struct local_events local_events = {on_request, on_gone};
+
+static void watch(struct serve_control *c, uv_signal_t *h, uv_signal_cb cb, int signum)
+{
+    (void)uv_signal_init(&c->serve->loop, h);
+    h->data = c;
+    (void)uv_signal_start(h, cb, signum);
+}
+
+int serve_control_open(struct serve_control **out, struct serve *s,
+                       const char *socket_path, struct fault *f)
+{
+    struct serve_control *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    c->serve = s;
+    int rc = local_server_open(&c->local, &s->loop, socket_path, &local_events, c, f);
+    if (rc != 0) {
+        free(c);
+        return rc;
+    }
+    watch(c, &c->on_int, on_stop_signal, SIGINT);
+    watch(c, &c->on_term, on_stop_signal, SIGTERM);
+    watch(c, &c->on_hup, on_hup_signal, SIGHUP);
+    *out = c;
+    return 0;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct serve_control *c = h->data;
+    if (h == (uv_handle_t *)&c->on_hup) /* the last of the three */
+        free(c);
+}
+
+void serve_control_close(struct serve_control *c)
+{
+    if (c == NULL)
+        return;
+    local_server_close(c->local);
+    uv_close((uv_handle_t *)&c->on_int, on_closed);
+    uv_close((uv_handle_t *)&c->on_term, on_closed);
+    uv_close((uv_handle_t *)&c->on_hup, on_closed);
+}

@@ -1,0 +1,535 @@
+/*
+ * Clients of this host: from the introduction that the broker delivers, over the check
+ * against the host's own list, to the session and its end. The broker's word counts
+ * for nothing here: an Offer that was not sealed by a listed key (or by the holder of
+ * an open invite) is refused before any socket is opened.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "host/internal.h"
+#include "io/log.h"
+#include "io/statedir.h"
+
+static void refuse(struct face *face, const Introduce *in, unsigned code,
+                   const char *reason)
+{
+    Control m = {.which_body = Control_refuse_tag};
+    memcpy(m.body.refuse.peer, in->peer, KEY_LEN);
+    memcpy(m.body.refuse.conv, in->conv, CONV_LEN);
+    m.body.refuse.code = code;
+    (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
+    if (uplink_send(face->endpoint.uplink, &m) != 0)
+        log_debug("a refusal could not be sent");
+}
+
+static struct guest *find_guest(const struct serve *s, const uint8_t *key,
+                                const uint8_t *conv)
+{
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && memcmp(g->key, key, KEY_LEN) == 0 &&
+            memcmp(approach_conv(g->approach), conv, CONV_LEN) == 0)
+            return g;
+    return NULL;
+}
+
+static unsigned count_guests(const struct serve *s, const uint8_t *key)
+{
+    unsigned n = 0;
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        n += !g->dead && memcmp(g->key, key, KEY_LEN) == 0;
+    return n;
+}
+
+/* ------------------------------------------------------------------------- the session
+ */
+
+static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
+{
+    struct guest *g = ctx;
+    struct roster_invite invite;
+    if (roster_client_find(g->serve->roster, peer, NULL) == 0)
+        return true;
+    return g->has_invite && roster_invite_find(g->serve->roster, g->invite_id,
+                                               statedir_now_s(), &invite) == 0;
+}
+
+void guest_send_services(struct guest *g)
+{
+    struct serve *s = g->serve;
+    Meta *m = calloc(1, sizeof(*m));
+    struct roster_client c;
+    if (m == NULL)
+        return;
+    m->which_body = Meta_services_tag;
+    Services *list = &m->body.services;
+    (void)snprintf(list->host_name, sizeof(list->host_name), "%s", s->settings.name);
+    if (roster_client_find(s->roster, g->key, &c) == 0) {
+        const pb_size_t max = sizeof(list->services) / sizeof(list->services[0]);
+        for (size_t i = 0; i < s->services.count && list->services_count < max; i++) {
+            const struct service *sv = &s->services.items[i];
+            if (!service_allowed(c.allowed, sv))
+                continue;
+            ServiceInfo *info = &list->services[list->services_count++];
+            (void)snprintf(info->name, sizeof(info->name), "%s", sv->name);
+            info->port = sv->port;
+            info->udp = sv->udp;
+        }
+    }
+    if (session_send_meta(g->session, m) != 0)
+        log_debug("the list of services could not be sent");
+    free(m);
+}
+
+static void send_denied(struct guest *g, unsigned code, const char *reason)
+{
+    Meta m = {.which_body = Meta_denied_tag};
+    m.body.denied.code = code;
+    (void)snprintf(m.body.denied.reason, sizeof(m.body.denied.reason), "%s", reason);
+    if (session_send_meta(g->session, &m) != 0)
+        log_debug("a denial could not be sent");
+}
+
+static void became_member(struct guest *g)
+{
+    struct roster_client c;
+    if (roster_client_find(g->serve->roster, g->key, &c) != 0)
+        return;
+    g->member = true;
+    (void)snprintf(g->name, sizeof(g->name), "%s", c.name);
+}
+
+static void tell_joined(struct guest *g)
+{
+    struct event e;
+    char key[KEY_TEXT_LEN];
+    event_begin(&e, "joined");
+    event_text(&e, "device", g->name);
+    event_text(&e, "key", key_format(g->key, key));
+    events_print(g->serve->config->out, &e);
+}
+
+/* The joiner proves inside the session that it holds the invite's secret. */
+static void on_join(struct guest *g, const Join *j)
+{
+    struct serve *s = g->serve;
+    struct roster_invite invite;
+    struct fault f = {0};
+    uint8_t exporter[32], proof[32];
+    int rc = roster_invite_find(s->roster, j->invite_id, statedir_now_s(), &invite);
+    if (rc == 0 && session_exporter(g->session, exporter) == 0) {
+        link_invite_proof(proof, invite.secret, exporter, sizeof(exporter));
+        rc =
+            sodium_memcmp(proof, j->proof, sizeof(proof)) == 0 ? 0 : POSTERN_ERR_DENIED;
+    }
+    if (rc == 0)
+        rc = roster_invite_consume(s->roster, j->invite_id, g->key, j->name,
+                                   statedir_now_s(), &f);
+    sodium_memzero(&invite, sizeof(invite));
+    if (rc != 0) {
+        if (f.code != 0)
+            log_fault(LOG_LEVEL_DEBUG, &f);
+        send_denied(g, REFUSE_EXPIRED,
+                    rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND
+                        ? "the invite has expired or was used already"
+                        : "the invite does not let this device in");
+        return;
+    }
+    became_member(g);
+    tell_joined(g);
+    guest_send_services(g);
+}
+
+/* A client's new key, signed by the one that this session proved. */
+static void on_rotate(struct guest *g, const Rotate *r)
+{
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    memcpy(text + 14, r->new_key, KEY_LEN);
+    if (key_verify(r->signature, text, sizeof(text), g->key) != 0 ||
+        roster_rotate(g->serve->roster, g->key, r->new_key) != 0) {
+        send_denied(g, REFUSE_DENIED, "the new key is not signed by the old one");
+        return;
+    }
+    Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
+    if (session_send_meta(g->session, &m) != 0)
+        log_debug("the receipt of a new key could not be sent");
+}
+
+/* Our own new key, for a client that knows the old one. */
+static void announce_rotation(struct guest *g)
+{
+    struct serve *s = g->serve;
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    const struct keypair *own = &g->face->endpoint.net.own;
+    if (memcmp(own->pub, s->key.pub, KEY_LEN) == 0)
+        return;
+    Meta m = {.which_body = Meta_rotate_tag};
+    memcpy(text + 14, s->key.pub, KEY_LEN);
+    memcpy(m.body.rotate.new_key, s->key.pub, KEY_LEN);
+    key_sign(m.body.rotate.signature, text, sizeof(text), own);
+    if (session_send_meta(g->session, &m) != 0)
+        log_debug("the new key could not be announced");
+}
+
+static void on_meta(void *ctx, const Meta *m)
+{
+    struct guest *g = ctx;
+    switch (m->which_body) {
+    case Meta_join_tag:
+        on_join(g, &m->body.join);
+        break;
+    case Meta_list_tag:
+        if (g->member) {
+            announce_rotation(g);
+            guest_send_services(g);
+        } else {
+            send_denied(g, REFUSE_DENIED, "this device has not joined this host");
+        }
+        break;
+    case Meta_rotate_tag:
+        if (g->member)
+            on_rotate(g, &m->body.rotate);
+        break;
+    case Meta_ping_tag: {
+        Meta pong = {.which_body = Meta_pong_tag,
+                     .body.pong.nonce = m->body.ping.nonce};
+        if (session_send_meta(g->session, &pong) != 0)
+            log_debug("a pong could not be sent");
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+static void on_open(void *ctx)
+{
+    struct guest *g = ctx;
+    approach_set_established(g->approach);
+    became_member(g);
+}
+
+static void on_stream(void *ctx, struct stream *st)
+{
+    outlet_accept(ctx, st);
+}
+
+static void on_path(void *ctx, struct path *p)
+{
+    struct guest *g = ctx;
+    approach_on_path_used(g->approach, p);
+}
+
+static void on_path_failed(void *ctx, struct path *p)
+{
+    (void)ctx, (void)p; /* only clients ask for paths */
+}
+
+static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
+{
+    (void)ctx, (void)p, (void)silent_us;
+    /* The client moves the session; it hears our silence as we hear its. */
+}
+
+static void on_path_alive(void *ctx, struct path *p, uint64_t silent_us)
+{
+    (void)ctx, (void)p, (void)silent_us;
+}
+
+static void on_close(void *ctx, int err, const char *why)
+{
+    struct guest *g = ctx;
+    log_debug("session of %s ended: %s (%s)", g->name, why, postern_strerror(err));
+    g->dead = true;
+}
+
+static const struct session_events session_events = {
+    .authorize = on_authorize,
+    .on_open = on_open,
+    .on_stream = on_stream,
+    .on_meta = on_meta,
+    .on_path = on_path,
+    .on_path_failed = on_path_failed,
+    .on_path_dead = on_path_dead,
+    .on_path_alive = on_path_alive,
+    .on_close = on_close,
+};
+
+/* ----------------------------------------------------------------- before the session
+ */
+
+/* The first packet on any path begins the session. */
+static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
+                             size_t segment_len, bool more)
+{
+    struct guest *g = ctx;
+    (void)more;
+    size_t n = len < segment_len ? len : segment_len;
+    if (g->session != NULL || g->dead)
+        return;
+    struct session_config sc = {.env = &g->face->endpoint.env,
+                                .events = &session_events,
+                                .ctx = g,
+                                .rtt_hint_us = uplink_rtt_us(g->face->endpoint.uplink)};
+    if (session_new_server(&g->session, &sc, g->key, p, buf, n) != 0) {
+        g->session = NULL;
+        log_debug("a first packet was none");
+        return;
+    }
+    for (int i = 0; i < GUEST_PATHS_MAX; i++)
+        if (g->paths[i] != NULL)
+            session_add_path(g->session, g->paths[i]);
+}
+
+static void on_first_writable(void *ctx, struct path *p)
+{
+    (void)ctx, (void)p;
+}
+
+static const struct path_user first_user = {on_first_packets, on_first_writable};
+
+static void on_approach_path(void *ctx, struct path *p)
+{
+    struct guest *g = ctx;
+    for (int i = 0; i < GUEST_PATHS_MAX; i++) {
+        if (g->paths[i] == NULL) {
+            g->paths[i] = p;
+            break;
+        }
+    }
+    if (g->session != NULL) {
+        session_add_path(g->session, p);
+    } else {
+        p->user = &first_user;
+        p->user_ctx = g;
+    }
+}
+
+static void on_select(void *ctx, struct path *p)
+{
+    (void)ctx, (void)p;
+}
+
+static void on_path_gone(void *ctx, struct path *p)
+{
+    struct guest *g = ctx;
+    for (int i = 0; i < GUEST_PATHS_MAX; i++)
+        if (g->paths[i] == p)
+            g->paths[i] = NULL;
+    if (g->session != NULL)
+        session_remove_path(g->session, p);
+    p->user = NULL;
+}
+
+static void on_refused(void *ctx, unsigned code, const char *reason)
+{
+    (void)ctx;
+    log_debug("the broker refused: %s (%u)", reason, code);
+}
+
+static void on_forgotten(void *ctx)
+{
+    (void)ctx;
+}
+
+static const struct approach_events approach_events = {
+    .on_path = on_approach_path,
+    .on_select = on_select,
+    .on_path_gone = on_path_gone,
+    .on_refused = on_refused,
+    .on_forgotten = on_forgotten,
+};
+
+/* Who may be answered at all; 0, or the refusal's code with its words. */
+static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
+                      const char **reason)
+{
+    struct roster_invite invite;
+    if (roster_client_find(s->roster, key, NULL) == 0)
+        return 0;
+    if (o->invite_id.size == INVITE_ID_LEN) {
+        if (roster_invite_find(s->roster, o->invite_id.bytes, statedir_now_s(),
+                               &invite) == 0) {
+            sodium_memzero(&invite, sizeof(invite));
+            return 0;
+        }
+        *reason = "the invite has expired or was used already";
+        return REFUSE_EXPIRED;
+    }
+    if (roster_is_revoked(s->roster, key)) {
+        *reason = "this device was removed by the host";
+        return REFUSE_REVOKED;
+    }
+    *reason = "this device is not on the host's list";
+    return REFUSE_DENIED;
+}
+
+static struct guest *guest_new(struct face *face, const Introduce *in, const Offer *o)
+{
+    struct serve *s = face->serve;
+    struct guest *g = calloc(1, sizeof(*g));
+    if (g == NULL)
+        return NULL;
+    g->serve = s;
+    g->face = face;
+    memcpy(g->key, in->peer, KEY_LEN);
+    key_short(g->key, g->name);
+    g->has_invite = o->invite_id.size == INVITE_ID_LEN;
+    if (g->has_invite)
+        memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
+    g->since_ms = uv_now(&s->loop);
+    struct approach_config ac = {.net = &face->endpoint.net,
+                                 .uplink = face->endpoint.uplink,
+                                 .allowed = s->config->paths,
+                                 .events = &approach_events,
+                                 .ctx = g};
+    memcpy(ac.peer, in->peer, KEY_LEN);
+    memcpy(ac.conv, in->conv, CONV_LEN);
+    if (approach_new_host(&g->approach, &ac, o, in->ticket.bytes, in->ticket.size) !=
+        0) {
+        free(g);
+        return NULL;
+    }
+    g->next = s->guests;
+    if (s->guests != NULL)
+        s->guests->prev = g;
+    s->guests = g;
+    s->guest_count++;
+    return g;
+}
+
+/* Tells a client, sealed, that its session is not known here any more. */
+static void send_forgotten(struct face *face, const Introduce *in)
+{
+    Control m = {.which_body = Control_signal_tag};
+    Offer o = {.fresh = true};
+    uint8_t plain[64], nonce[SEAL_NONCE_LEN];
+    int n = proto_encode_offer(plain, sizeof(plain), &o);
+    randombytes_buf(nonce, sizeof(nonce));
+    if (n >= 0)
+        n = key_seal(m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes),
+                     plain, (size_t)n, &face->endpoint.net.own, in->peer, nonce);
+    if (n < 0)
+        return;
+    m.body.signal.sealed.size = (pb_size_t)n;
+    memcpy(m.body.signal.peer, in->peer, KEY_LEN);
+    memcpy(m.body.signal.conv, in->conv, CONV_LEN);
+    if (uplink_send(face->endpoint.uplink, &m) != 0)
+        log_debug("a client could not be told to begin anew");
+}
+
+void guest_on_introduce(struct face *face, const Control *m)
+{
+    struct serve *s = face->serve;
+    const Introduce *in = &m->body.introduce;
+    const char *reason = "";
+    Offer o;
+    struct guest *g = find_guest(s, in->peer, in->conv);
+    if (g != NULL) {
+        approach_on_control(g->approach, m);
+        return;
+    }
+    if (approach_open_offer(&o, &face->endpoint.net.own, in->peer, in->sealed.bytes,
+                            in->sealed.size) != 0) {
+        log_debug("dropped an introduction that is not genuine");
+        return;
+    }
+    unsigned code = judge(s, in->peer, &o, &reason);
+    if (code == 0 && (s->guest_count >= GUESTS_MAX ||
+                      count_guests(s, in->peer) >= GUESTS_PER_CLIENT_MAX)) {
+        code = REFUSE_LIMIT;
+        reason = "the host has too many sessions";
+    }
+    if (code != 0) {
+        refuse(face, in, code, reason);
+        return;
+    }
+    if (!o.fresh) {
+        send_forgotten(face, in);
+        return;
+    }
+    g = guest_new(face, in, &o);
+    if (g == NULL) {
+        refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
+        return;
+    }
+    if (in->early.size > 0) {
+        Control carry = {.which_body = Control_carry_tag};
+        carry.body.carry.packet.size = in->early.size;
+        memcpy(carry.body.carry.packet.bytes, in->early.bytes, in->early.size);
+        approach_on_control(g->approach, &carry);
+    }
+}
+
+void guest_on_control(struct face *face, const Control *m)
+{
+    const uint8_t *peer = NULL, *conv = NULL;
+    switch (m->which_body) {
+    case Control_signal_tag:
+        peer = m->body.signal.peer;
+        conv = m->body.signal.conv;
+        break;
+    case Control_carry_tag:
+        peer = m->body.carry.peer;
+        conv = m->body.carry.conv;
+        break;
+    case Control_refuse_tag:
+        peer = m->body.refuse.peer;
+        conv = m->body.refuse.conv;
+        break;
+    default:
+        return;
+    }
+    struct guest *g = find_guest(face->serve, peer, conv);
+    if (g != NULL)
+        approach_on_control(g->approach, m);
+}
+
+/* ------------------------------------------------------------------------------ the
+ * end */
+
+void guest_close(struct guest *g, unsigned code, const char *reason)
+{
+    if (g->session != NULL)
+        session_close(g->session, code, reason);
+    g->dead = true;
+}
+
+void guest_free(struct guest *g)
+{
+    struct serve *s = g->serve;
+    if (g->prev != NULL)
+        g->prev->next = g->next;
+    else
+        s->guests = g->next;
+    if (g->next != NULL)
+        g->next->prev = g->prev;
+    s->guest_count--;
+    approach_free(g->approach);
+    session_free(g->session);
+    free(g);
+}
+
+void guest_sweep(struct serve *s, uint64_t now_ms)
+{
+    struct guest *next;
+    uint64_t now_us = net_now_us();
+    for (struct guest *g = s->guests; g != NULL; g = next) {
+        next = g->next;
+        if (!g->dead && (g->session == NULL || !session_is_open(g->session))) {
+            if (now_ms - g->since_ms > HELLO_TIMEOUT_MS)
+                g->dead = true;
+        } else if (!g->dead) {
+            uint64_t silent_ms = (now_us - session_heard_us(g->session)) / 1000;
+            uint64_t max = session_stream_count(g->session) > 0 ? ABSENT_TIMEOUT_MS
+                                                                : IDLE_TIMEOUT_MS;
+            if (silent_ms > max)
+                guest_close(g, 0, "nothing was heard for long");
+        }
+        if (g->dead)
+            guest_free(g);
+    }
+}

@@ -1,0 +1,88 @@
+/* What the files of host/ share, and nobody else may include. */
+#ifndef POSTERN_HOST_INTERNAL_H
+#define POSTERN_HOST_INTERNAL_H
+
+#include "host/roster.h"
+#include "host/serve.h"
+#include "host/service.h"
+#include "path/approach.h"
+#include "session/endpoint.h"
+#include "session/pump.h"
+
+enum {
+    FACES_MAX = 3,
+    GUESTS_MAX = 4096,
+    GUESTS_PER_CLIENT_MAX = 16,
+    GUEST_PATHS_MAX = 12,
+    HELLO_TIMEOUT_MS = 30000,         /* an introduction that no session follows */
+    IDLE_TIMEOUT_MS = 10 * 60000,     /* silence of a session without streams */
+    ABSENT_TIMEOUT_MS = 24 * 3600000, /* silence of one with streams: laptops sleep */
+    SWEEP_MS = 5000,
+};
+
+struct serve;
+
+/* One key of this host at its broker. */
+struct face {
+    struct serve *serve;
+    struct endpoint endpoint;
+    bool open;
+};
+
+/* One client's approach and session. */
+struct guest {
+    struct serve *serve;
+    struct face *face;
+    struct guest *next, *prev;
+    uint8_t key[KEY_LEN];
+    char name[ROSTER_NAME_LEN];
+    uint8_t invite_id[INVITE_ID_LEN];
+    bool has_invite, member;
+    struct approach *approach;
+    struct session *session;
+    struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
+    uint64_t since_ms;
+    bool dead; /* freed by the next sweep of the loop */
+};
+
+struct serve {
+    const struct serve_config *config;
+    uv_loop_t loop;
+    struct keypair key;
+    struct keypair old_keys[FACES_MAX - 1];
+    size_t old_count;
+    struct face faces[FACES_MAX];
+    struct roster *roster;
+    struct roster_settings settings;
+    struct service_list services;
+    struct guest *guests;
+    unsigned guest_count;
+    uv_timer_t sweep;
+    bool ready, stopping;
+    int result;
+    struct fault *fault; /* of the caller */
+};
+
+/* guest.c */
+void guest_on_introduce(struct face *face, const Control *m);
+void guest_on_control(struct face *face, const Control *m);
+void guest_close(struct guest *g, unsigned code, const char *reason);
+void guest_free(struct guest *g);
+void guest_sweep(struct serve *s, uint64_t now_ms);
+void guest_send_services(struct guest *g);
+
+/* outlet.c: a stream of a guest to a service's machine */
+void outlet_accept(struct guest *g, struct stream *st);
+
+/* control.c: signals and the local socket */
+struct serve_control;
+MUST_CHECK int serve_control_open(struct serve_control **out, struct serve *s,
+                                  const char *socket_path, struct fault *f);
+void serve_control_close(struct serve_control *c);
+
+/* serve.c */
+MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
+unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
+void serve_stop(struct serve *s, int result);
+
+#endif

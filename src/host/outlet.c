@@ -1,0 +1,257 @@
+/*
+ * Outlets: a client's stream to the machine that serves it. TCP services are
+ * connected to, target after target, and pumped; UDP services get a socket of their
+ * own a flow. A refusal is handed back with its reason.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "host/internal.h"
+#include "io/dial.h"
+#include "io/log.h"
+#include "io/resolve.h"
+#include "io/sockaddr.h"
+
+enum { CONNECT_TIMEOUT_MS = 10000, UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
+
+struct outlet {
+    struct guest *guest; /* NULL once the header was handled: the guest may go first */
+    struct session_env *env;
+    struct pump *pump;      /* NULL at the end */
+    struct service service; /* a copy: reload may replace the list */
+    unsigned target;
+    int first_err;
+    struct dial *dial;
+    struct resolve *resolve;
+    int udp_fd;
+    uv_poll_t *udp_poll;
+    uv_timer_t *idle;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void outlet_free(struct outlet *o)
+{
+    dial_cancel(o->dial);
+    resolve_cancel(o->resolve);
+    if (o->udp_poll != NULL) {
+        (void)uv_poll_stop(o->udp_poll);
+        o->udp_poll->data = NULL;
+        uv_close((uv_handle_t *)o->udp_poll, free_handle);
+    }
+    if (o->udp_fd >= 0)
+        close(o->udp_fd);
+    if (o->idle != NULL) {
+        o->idle->data = NULL;
+        uv_close((uv_handle_t *)o->idle, free_handle);
+    }
+    free(o);
+}
+
+static int reply(struct outlet *o, enum stream_code code, const char *reason,
+                 bool datagrams)
+{
+    StreamReply r = {.code = code, .datagrams = datagrams};
+    uint8_t buf[256];
+    (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
+    int n = proto_encode_frame(buf, sizeof(buf), StreamReply_fields, &r);
+    return n < 0 ? n : pump_send_header(o->pump, buf, (size_t)n);
+}
+
+static void refuse(struct outlet *o, enum stream_code code, const char *reason)
+{
+    if (reply(o, code, reason, false) == 0)
+        pump_finish(o->pump);
+    else
+        pump_abort(o->pump, code);
+}
+
+/* -----------------------------------------------------------------------------------
+ * TCP */
+
+static void dial_next(struct outlet *o);
+
+static void refuse_for(struct outlet *o, int err)
+{
+    char reason[160];
+    const struct service_target *t = &o->service.targets[0];
+    enum stream_code code = err == POSTERN_ERR_REFUSED    ? STREAM_REFUSED
+                            : err == POSTERN_ERR_TIMEOUT  ? STREAM_TIMEOUT
+                            : err == POSTERN_ERR_NOTFOUND ? STREAM_UNREACHABLE
+                                                          : STREAM_UNREACHABLE;
+    (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", o->service.name,
+                   t->host, t->port, postern_strerror(err));
+    refuse(o, code, reason);
+}
+
+static void on_dialed(void *ctx, int err, int fd)
+{
+    struct outlet *o = ctx;
+    o->dial = NULL;
+    if (err != 0) {
+        if (o->first_err == 0)
+            o->first_err = err;
+        o->target++;
+        dial_next(o);
+        return;
+    }
+    int on = 1;
+    (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
+    if (reply(o, STREAM_OK, "", false) != 0) {
+        close(fd);
+        pump_abort(o->pump, STREAM_LIMIT);
+    } else if (pump_attach(o->pump, fd) != 0) {
+        log_debug("a stream ended before its service was connected");
+    }
+}
+
+static void dial_next(struct outlet *o)
+{
+    while (o->target < o->service.target_count) {
+        const struct service_target *t = &o->service.targets[o->target];
+        if (dial_start_name(&o->dial, o->env->loop, t->host, t->port,
+                            CONNECT_TIMEOUT_MS, on_dialed, o) == 0)
+            return;
+        o->dial = NULL;
+        o->target++;
+    }
+    refuse_for(o, o->first_err != 0 ? o->first_err : POSTERN_ERR_IO);
+}
+
+/* -----------------------------------------------------------------------------------
+ * UDP */
+
+static void on_idle(uv_timer_t *t)
+{
+    struct outlet *o = t->data;
+    if (o != NULL && o->pump != NULL)
+        pump_abort(o->pump, STREAM_TIMEOUT);
+}
+
+static void udp_alive(struct outlet *o)
+{
+    (void)uv_timer_start(o->idle, on_idle, UDP_IDLE_MS, 0);
+}
+
+static void on_udp(uv_poll_t *poll, int status, int events)
+{
+    struct outlet *o = poll->data;
+    uint8_t buf[DATAGRAM_MAX];
+    (void)status, (void)events;
+    if (o == NULL || o->pump == NULL)
+        return;
+    for (int i = 0; i < 64 && o->pump != NULL; i++) {
+        ssize_t n = recv(o->udp_fd, buf, sizeof(buf), MSG_DONTWAIT);
+        if (n < 0)
+            return; /* EAGAIN, or an ICMP error: the application's peer will ask again
+                     */
+        udp_alive(o);
+        (void)!pump_send_datagram(o->pump, buf, (size_t)n);
+    }
+}
+
+static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct outlet *o = ctx;
+    struct sockaddr_storage ss;
+    o->resolve = NULL;
+    if (err != 0 || n == 0) {
+        refuse_for(o, err != 0 ? err : POSTERN_ERR_NOTFOUND);
+        return;
+    }
+    socklen_t len = sockaddr_from_addr(&ss, &addrs[0]);
+    o->udp_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    o->udp_poll = malloc(sizeof(*o->udp_poll));
+    o->idle = malloc(sizeof(*o->idle));
+    if (o->idle != NULL)
+        (void)uv_timer_init(o->env->loop, o->idle);
+    if (o->udp_fd < 0 || o->idle == NULL || o->udp_poll == NULL ||
+        connect(o->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
+        uv_poll_init(o->env->loop, o->udp_poll, o->udp_fd) != 0) {
+        free(o->udp_poll);
+        o->udp_poll = NULL;
+        refuse_for(o, POSTERN_ERR_UNREACHABLE);
+        return;
+    }
+    o->idle->data = o;
+    o->udp_poll->data = o;
+    (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
+    udp_alive(o);
+    if (reply(o, STREAM_OK, "", true) != 0)
+        pump_abort(o->pump, STREAM_LIMIT);
+}
+
+static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t len)
+{
+    struct outlet *o = ctx;
+    (void)p;
+    if (o->udp_fd < 0)
+        return;
+    udp_alive(o);
+    (void)!send(o->udp_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* -------------------------------------------------------------------------------- the
+ * call */
+
+static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    struct outlet *o = ctx;
+    struct guest *g = o->guest;
+    StreamOpen open = StreamOpen_init_zero;
+    o->guest = NULL;
+    if (proto_decode(StreamOpen_fields, &open, msg, len) != 0) {
+        pump_abort(p, STREAM_LIMIT);
+        return;
+    }
+    const struct service *s = service_find(&g->serve->services, open.service);
+    if (!g->member || s == NULL) {
+        char reason[160];
+        (void)snprintf(reason, sizeof(reason), "%.40s publishes no service '%.60s'",
+                       g->serve->settings.name, open.service);
+        refuse(o, g->member ? STREAM_NOTFOUND : STREAM_DENIED,
+               g->member ? reason : "this device has not joined this host");
+        return;
+    }
+    if (roster_client_allowed(g->serve->roster, g->key, s) != 0) {
+        refuse(o, STREAM_DENIED, "this device may not use that service");
+        return;
+    }
+    o->service = *s;
+    if (!s->udp) {
+        dial_next(o);
+    } else if (resolve_start(&o->resolve, o->env->loop, s->targets[0].host,
+                             s->targets[0].port, on_resolved, o) != 0) {
+        o->resolve = NULL;
+        refuse_for(o, POSTERN_ERR_IO);
+    }
+}
+
+static void on_end(void *ctx, struct pump *p, uint64_t code)
+{
+    struct outlet *o = ctx;
+    (void)p, (void)code;
+    o->pump = NULL;
+    outlet_free(o);
+}
+
+static const struct pump_events outlet_events = {on_header, on_datagram, on_end};
+
+void outlet_accept(struct guest *g, struct stream *st)
+{
+    struct outlet *o = calloc(1, sizeof(*o));
+    if (o == NULL)
+        return; /* a stream without events is reset */
+    o->guest = g;
+    o->env = &g->face->endpoint.env;
+    o->udp_fd = -1;
+    if (pump_accept(&o->pump, st, &outlet_events, o) != 0)
+        free(o);
+}

@@ -1,0 +1,322 @@
+/*
+ * `postern serve`: state, faces, readiness, reload, end. What a client may do is
+ * decided in guest.c and outlet.c.
+ */
+#include "host/serve.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/internal.h"
+#include "io/log.h"
+#include "io/netmon.h"
+#include "io/statedir.h"
+
+void serve_stop(struct serve *s, int result)
+{
+    if (!s->stopping)
+        s->result = result;
+    s->stopping = true;
+    uv_stop(&s->loop);
+}
+
+/* ---------------------------------------------------------------------------- the
+ * broker */
+
+static void tell_ready(struct serve *s)
+{
+    struct event e;
+    char key[KEY_TEXT_LEN];
+    event_begin(&e, "ready");
+    event_text(&e, "host", s->settings.name);
+    event_text(&e, "key", key_format(s->key.pub, key));
+    event_int(&e, "services", (int64_t)s->services.count);
+    events_print(s->config->out, &e);
+}
+
+static void on_up(void *ctx)
+{
+    struct face *face = ctx;
+    struct serve *s = face->serve;
+    int64_t skew = uplink_clock_skew_s(face->endpoint.uplink);
+    if (!s->ready) {
+        s->ready = true;
+        if (roster_settings_set(s->roster, &s->settings, s->fault) != 0) {
+            serve_stop(s, s->fault->code);
+            return;
+        }
+        tell_ready(s);
+        if (skew > 3600 || skew < -3600)
+            log_warn(
+                "this machine's clock is %lld minutes from the broker's; set it, or "
+                "invites will expire at the wrong time",
+                (long long)(skew < 0 ? -skew : skew) / 60);
+    }
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (g->face == face && !g->dead)
+            approach_on_uplink(g->approach, true);
+}
+
+static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
+{
+    struct face *face = ctx;
+    struct serve *s = face->serve;
+    bool first_time = s->config->broker != NULL && !s->ready;
+    if (s->stopping)
+        return;
+    if (!s->ready && (fatal || first_time)) {
+        *s->fault = *why;
+        serve_stop(s, why->code);
+        return;
+    }
+    if (!s->ready)
+        events_fault(s->config->out, why);
+    log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (g->face == face && !g->dead)
+            approach_on_uplink(g->approach, false);
+}
+
+static void on_control(void *ctx, const Control *m)
+{
+    struct face *face = ctx;
+    if (m->which_body == Control_introduce_tag)
+        guest_on_introduce(face, m);
+    else
+        guest_on_control(face, m);
+}
+
+static const struct uplink_events uplink_events = {on_up, on_down, on_control};
+
+static void on_network(void *ctx, enum netmon_reason reason)
+{
+    struct serve *s = ctx;
+    log_info("the network changed (%s)", netmon_reason_name(reason));
+    for (size_t i = 0; i < FACES_MAX; i++)
+        if (s->faces[i].open)
+            uplink_kick(s->faces[i].endpoint.uplink);
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && reason != NETMON_ROUTES)
+            approach_on_network_change(g->approach);
+}
+
+/* ------------------------------------------------------------------------- reload,
+ * revoke */
+
+int serve_reload(struct serve *s, struct fault *f)
+{
+    struct roster_settings *fresh = malloc(sizeof(*fresh));
+    struct service_list services = {0};
+    int rc = POSTERN_ERR_NOMEM;
+    if (fresh == NULL)
+        return fault_set(f, rc, "free some memory", "out of memory");
+    rc = roster_settings_get(s->roster, fresh);
+    if (rc != 0)
+        (void)fault_set(f, rc, "check the state directory",
+                        "the settings cannot be read");
+    if (rc == 0)
+        rc = service_list_parse_lines(&services, fresh->services, f);
+    if (rc == 0) {
+        service_list_fini(&s->services);
+        s->services = services;
+        memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
+        for (struct guest *g = s->guests; g != NULL; g = g->next)
+            if (!g->dead && g->member && session_is_open(g->session))
+                guest_send_services(g);
+    }
+    free(fresh);
+    return rc;
+}
+
+unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    unsigned n = 0;
+    for (struct guest *g = s->guests; g != NULL; g = g->next) {
+        if (g->dead || memcmp(g->key, key, KEY_LEN) != 0)
+            continue;
+        n += g->session != NULL && session_is_open(g->session);
+        guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
+    }
+    uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+    return n;
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    struct serve *s = t->data;
+    guest_sweep(s, uv_now(&s->loop));
+}
+
+/* -------------------------------------------------------------------------------
+ * settings */
+
+static int load_services(struct serve *s, struct fault *f)
+{
+    const struct serve_config *c = s->config;
+    if (c->service_count == 0) {
+        if (s->settings.services[0] == '\0')
+            return fault_set(
+                f, POSTERN_ERR_USAGE,
+                "name at least one, for example: postern serve 22 web=8080",
+                "no service is named and none was published here before");
+        return service_list_parse_lines(&s->services, s->settings.services, f);
+    }
+    int rc = service_list_parse(&s->services, c->services, c->service_count, f);
+    if (rc != 0)
+        return rc;
+    size_t used = 0;
+    for (size_t i = 0; i < c->service_count; i++) {
+        int n =
+            snprintf(s->settings.services + used, sizeof(s->settings.services) - used,
+                     "%s%s", i > 0 ? "\n" : "", c->services[i]);
+        if ((size_t)n >= sizeof(s->settings.services) - used)
+            return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
+                             "the list of services is too long");
+        used += (size_t)n;
+    }
+    return 0;
+}
+
+static void default_name(char name[static ROSTER_NAME_LEN])
+{
+    char host[256] = "";
+    if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
+        (void)snprintf(host, sizeof(host), "host");
+    host[strcspn(host, ".")] = '\0';
+    (void)snprintf(name, ROSTER_NAME_LEN, "%.63s", host);
+}
+
+static int load_settings(struct serve *s, struct link *broker, struct fault *f)
+{
+    const struct serve_config *c = s->config;
+    int rc = roster_settings_get(s->roster, &s->settings);
+    if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
+        return fault_set(f, rc, "check the state directory",
+                         "the settings cannot be read");
+    if (c->broker != NULL)
+        (void)snprintf(s->settings.broker, sizeof(s->settings.broker), "%.511s",
+                       c->broker);
+    if (s->settings.broker[0] == '\0')
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "use --broker LINK with the link that 'postern broker' printed",
+            "no broker is given and none was used here before");
+    rc = link_parse(broker, s->settings.broker, f);
+    if (rc != 0)
+        return rc;
+    if (broker->type != LINK_BROKER)
+        return fault_set(
+            f, POSTERN_ERR_INVALID,
+            "an invite is for 'postern join'; serve needs the broker's link",
+            "this link is an invite, not a broker's");
+    if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
+        return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
+                         "the name is too long");
+    if (c->name != NULL)
+        (void)snprintf(s->settings.name, sizeof(s->settings.name), "%s", c->name);
+    if (s->settings.name[0] == '\0')
+        default_name(s->settings.name);
+    return load_services(s, f);
+}
+
+/* --------------------------------------------------------------------------------- the
+ * run */
+
+static int open_faces(struct serve *s, const struct link *broker)
+{
+    for (size_t i = 0; i <= s->old_count; i++) {
+        struct face *face = &s->faces[i];
+        struct endpoint_config ec = {.loop = &s->loop,
+                                     .key = i == 0 ? &s->key : &s->old_keys[i - 1],
+                                     .broker = broker,
+                                     .host = true,
+                                     .name = s->settings.name,
+                                     .events = &uplink_events,
+                                     .ctx = face};
+        face->serve = s;
+        int rc = endpoint_open(&face->endpoint, &ec);
+        if (rc != 0)
+            return rc;
+        face->open = true;
+    }
+    return 0;
+}
+
+static void close_all(struct serve *s)
+{
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        guest_close(g, 0, "the host stopped");
+    while (s->guests != NULL)
+        guest_free(s->guests);
+    for (size_t i = 0; i < FACES_MAX; i++)
+        if (s->faces[i].open)
+            endpoint_close(&s->faces[i].endpoint);
+}
+
+static int run_loop(struct serve *s, const struct statedir *state,
+                    const struct link *broker, struct fault *f)
+{
+    char socket_path[STATEDIR_SOCKET_LEN];
+    struct serve_control *control = NULL;
+    struct netmon *netmon = NULL;
+    statedir_socket(state, "serve", socket_path);
+    int rc = serve_control_open(&control, s, socket_path, f);
+    if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
+        log_warn("changes of the network cannot be watched");
+    if (rc == 0 && open_faces(s, broker) != 0)
+        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    if (rc == 0) {
+        (void)uv_timer_init(&s->loop, &s->sweep);
+        s->sweep.data = s;
+        (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+        (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+        rc = s->result;
+        uv_close((uv_handle_t *)&s->sweep, NULL);
+    }
+    close_all(s);
+    netmon_close(netmon);
+    serve_control_close(control);
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    return rc;
+}
+
+int serve_run(const struct serve_config *c, struct fault *f)
+{
+    struct statedir state;
+    struct link broker;
+    int lock = -1;
+    struct serve *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    s->config = c;
+    s->fault = f;
+    (void)signal(SIGPIPE, SIG_IGN);
+    int rc = statedir_open(&state, c->state, f);
+    if (rc == 0)
+        rc = statedir_lock(&state, "serve", &lock, f);
+    if (rc == 0)
+        rc = statedir_key(&state, &s->key, f);
+    if (rc == 0)
+        rc = roster_open(&s->roster, state.path, f);
+    if (rc == 0)
+        rc = load_settings(s, &broker, f);
+    if (rc == 0) {
+        int n = statedir_old_keys(&state, s->old_keys, FACES_MAX - 1, f);
+        s->old_count = n > 0 ? (size_t)n : 0;
+        rc = n < 0 ? n : 0;
+    }
+    if (rc == 0) {
+        (void)uv_loop_init(&s->loop);
+        rc = run_loop(s, &state, &broker, f);
+        (void)uv_loop_close(&s->loop);
+    }
+    service_list_fini(&s->services);
+    roster_close(s->roster);
+    if (lock >= 0)
+        close(lock);
+    free(s);
+    return rc;
+}

@@ -1,0 +1,28 @@
+/*
+ * The host role: stays present at the broker, lets in whom its own list names, and
+ * connects their streams to the services it publishes. It never listens on the
+ * network.
+ */
+#ifndef POSTERN_HOST_SERVE_H
+#define POSTERN_HOST_SERVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "io/events.h"
+
+struct serve_config {
+    const char *state;  /* --state, or NULL */
+    const char *broker; /* link text, or NULL: the one used last */
+    const char *name;   /* or NULL: the one used last, else the machine's name */
+    const char *const *services;
+    size_t service_count; /* 0: the ones used last */
+    uint32_t paths;       /* mask of enum path_kind */
+    struct events *out;   /* borrowed */
+};
+
+/* Runs until SIGINT or SIGTERM. 0, or a negative error with `f` filled. */
+MUST_CHECK int serve_run(const struct serve_config *c, struct fault *f);
+
+#endif
