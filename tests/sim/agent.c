@@ -440,6 +440,8 @@ static void turn_once(struct agent *a)
     if (a->client) {
         ladder_turn(a);
         session_turn(a);
+        if (a->punching) /* the dead path may have a proven brother */
+            report_punch(a);
         ladder_turn(a);
     }
 }
