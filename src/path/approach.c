@@ -122,10 +122,14 @@ static void schedule(struct approach *a)
     uint64_t now = uv_now(a->config.net->loop);
     if (ladder_us != UINT64_MAX)
         at = now + (ladder_us > now_us ? (ladder_us - now_us) / 1000 + 1 : 0);
-    if (a->want_introduce && a->introduce_at_ms < at)
-        at = a->introduce_at_ms;
-    if (a->want_offer && a->offer_at_ms < at)
-        at = a->offer_at_ms;
+    /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer. */
+    if (uplink_is_up(a->config.uplink)) {
+        if (a->want_introduce && a->config.client && a->introduce_at_ms < at)
+            at = a->introduce_at_ms;
+        if (a->want_offer && (a->introduced || !a->config.client) &&
+            a->offer_at_ms < at)
+            at = a->offer_at_ms;
+    }
     if (at == UINT64_MAX)
         (void)uv_timer_stop(a->timer);
     else
