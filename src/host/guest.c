@@ -177,6 +177,8 @@ static void announce_rotation(struct guest *g)
 static void on_meta(void *ctx, const Meta *m)
 {
     struct guest *g = ctx;
+    if (!g->member)
+        became_member(g); /* the first frames may come before on_open is told */
     switch (m->which_body) {
     case Meta_join_tag:
         on_join(g, &m->body.join);
@@ -214,7 +216,10 @@ static void on_open(void *ctx)
 
 static void on_stream(void *ctx, struct stream *st)
 {
-    outlet_accept(ctx, st);
+    struct guest *g = ctx;
+    if (!g->member)
+        became_member(g);
+    outlet_accept(g, st);
 }
 
 static void on_path(void *ctx, struct path *p)
