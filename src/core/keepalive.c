@@ -17,6 +17,12 @@ void keepalive_init(struct keepalive *k, bool leads, uint64_t learned_us,
     }
 }
 
+void keepalive_on_new_path(struct keepalive *k, uint64_t now_us)
+{
+    k->probing = false;
+    k->last_us = now_us;
+}
+
 static uint64_t wait_us(const struct keepalive *k)
 {
     return k->leads ? k->interval_us : KEEPALIVE_FOLLOWER_US;
@@ -35,6 +41,10 @@ static uint64_t limit(const struct keepalive *k)
 
 static void survived(struct keepalive *k)
 {
+    if (k->doubt > 0)
+        k->doubt--;
+    if (k->silence_us > k->longest_us)
+        k->longest_us = k->silence_us;
     if (!k->leads || k->silence_us < k->interval_us)
         return;
     if (k->interval_us < limit(k)) {
@@ -52,11 +62,11 @@ static void survived(struct keepalive *k)
 
 void keepalive_on_received(struct keepalive *k, uint64_t now_us)
 {
-    if (k->probing) {
-        k->probing = false;
-        survived(k);
-    }
-    keepalive_on_sent(k, now_us);
+    (void)now_us; /* when it came teaches nothing; callers report both ways alike */
+    if (!k->probing)
+        return;
+    k->probing = false;
+    survived(k);
 }
 
 bool keepalive_due(struct keepalive *k, uint64_t now_us)
@@ -77,11 +87,14 @@ void keepalive_on_dead(struct keepalive *k)
 {
     if (!k->probing)
         return; /* it died under traffic: no NAT timer did that */
+    bool credible = k->silence_us > k->longest_us || k->doubt > 0;
+    uint64_t limit_us = k->silence_us / 10 * 7;
     k->probing = false;
     k->survived = 0;
-    uint64_t limit_us = k->silence_us / 10 * 7;
-    if (k->silence_us < KEEPALIVE_MIN_US)
+    k->doubt = credible ? 0 : KEEPALIVE_DOUBT;
+    if (!credible)
         return;
+    k->longest_us = 0;
     k->limit_us = clamp(limit_us, KEEPALIVE_MIN_US, limit(k));
     k->interval_us = clamp(k->interval_us, KEEPALIVE_MIN_US, k->limit_us);
 }

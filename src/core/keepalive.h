@@ -5,8 +5,13 @@
  *
  * Starts at 15 s, grows by half after each silence of that length that the path
  * survived, up to 4 min. When the path is dead after a silence T, 0.7 T is the limit
- * from then on, never below 8 s; after KEEPALIVE_RETRY_SURVIVED silences survived at
- * the limit it is raised by a quarter, as the death may have had another cause.
+ * from then on, never below 8 s. A death may have another cause, such as loss: after a
+ * silence that was survived before, only a second death soon after is believed; and
+ * after KEEPALIVE_RETRY_SURVIVED silences survived at the limit it is raised by a
+ * quarter. One object serves the paths of one kind over one network.
+ *
+ * Silence counts from the last packet sent: only those are sure to refresh this side's
+ * mapping (RFC 4787 section 4.3), and the peer's answers refresh the peer's.
  */
 #ifndef POSTERN_CORE_KEEPALIVE_H
 #define POSTERN_CORE_KEEPALIVE_H
@@ -19,13 +24,16 @@
 #define KEEPALIVE_MAX_US 240000000ull
 #define KEEPALIVE_FOLLOWER_US 270000000ull
 #define KEEPALIVE_RETRY_SURVIVED 16
+#define KEEPALIVE_DOUBT 4
 
 struct keepalive {
     bool leads, probing;
     uint64_t interval_us, limit_us;
-    uint64_t last_us;    /* last packet sent or received on the path */
+    uint64_t last_us;    /* last packet sent on the path */
     uint64_t silence_us; /* the silence that the open probe ended */
     unsigned survived;   /* at the limit, in a row */
+    uint64_t longest_us; /* silence survived on this network */
+    unsigned doubt;      /* survivals until a death at a safe silence is forgotten */
 };
 
 /*
@@ -35,7 +43,9 @@ struct keepalive {
  */
 void keepalive_init(struct keepalive *k, bool leads, uint64_t learned_us,
                     uint64_t now_us);
-/* Any packet of the path, either way. A received one also answers an open probe. */
+/* Another path of the same kind over the same network: what was learned stays. */
+void keepalive_on_new_path(struct keepalive *k, uint64_t now_us);
+/* Any packet of the path. A received one answers an open probe. */
 void keepalive_on_sent(struct keepalive *k, uint64_t now_us);
 void keepalive_on_received(struct keepalive *k, uint64_t now_us);
 /* True once when a probe must be sent now (something that the peer answers). */

@@ -60,10 +60,15 @@ static uint64_t dead_after_us(const struct liveness *l)
     return by_pto > LIVENESS_DEAD_MIN_US ? by_pto : LIVENESS_DEAD_MIN_US;
 }
 
+static unsigned min_sent(const struct liveness *l)
+{
+    return l->streams > 0 ? LIVENESS_MIN_SENT : LIVENESS_MIN_SENT_IDLE;
+}
+
 /* When the next ping of a train is due; UINT64_MAX when none is. */
 static uint64_t ping_at_us(const struct liveness *l)
 {
-    if (l->pinging && l->unanswered < LIVENESS_MIN_SENT)
+    if (l->pinging && l->unanswered < min_sent(l))
         return l->unanswered == 0 ? 0 : l->last_sent_us + l->pto_us;
     if (!l->pinging && l->armed && l->streams > 0)
         return l->received_us + silence_us(l);
@@ -72,8 +77,8 @@ static uint64_t ping_at_us(const struct liveness *l)
 
 static uint64_t dead_at_us(const struct liveness *l)
 {
-    return l->unanswered < LIVENESS_MIN_SENT ? UINT64_MAX
-                                             : l->first_sent_us + dead_after_us(l);
+    return l->unanswered < min_sent(l) ? UINT64_MAX
+                                       : l->first_sent_us + dead_after_us(l);
 }
 
 enum liveness_verdict liveness_check(struct liveness *l, uint64_t now_us)

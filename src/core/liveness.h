@@ -5,9 +5,10 @@
  *
  * Suspect: streams are open, data moved, then nothing was received for max(1 s, 4
  * round trips) and nothing unanswered is under way: ping. Dead: at least
- * LIVENESS_MIN_SENT packets that demand an answer, none answered, the first of them
- * max(0.6 s, 3 probe timeouts) ago. A ping without an answer is repeated after a probe
- * timeout until that many were sent (QUIC's own retransmissions count as well).
+ * LIVENESS_MIN_SENT packets (more when no stream is open) that demand an answer, none
+ * answered, the first of them max(0.6 s, 3 probe timeouts) ago. A ping without an
+ * answer is repeated after a probe timeout until that many were sent (QUIC's own
+ * retransmissions count as well).
  */
 #ifndef POSTERN_CORE_LIVENESS_H
 #define POSTERN_CORE_LIVENESS_H
@@ -18,6 +19,7 @@
 #define LIVENESS_SILENCE_MIN_US 1000000ull
 #define LIVENESS_DEAD_MIN_US 600000ull
 #define LIVENESS_MIN_SENT 3
+#define LIVENESS_MIN_SENT_IDLE 6 /* no stream is open: nobody waits, so be sure */
 #define LIVENESS_RTT_UNKNOWN_US 250000u
 
 enum liveness_verdict {

@@ -223,6 +223,12 @@ static void lose_path(struct agent *a, uint32_t id, const char *why)
     ladder_on_lost(&a->ladder, id, why, a->w->now_us);
 }
 
+/* The keepalive of the kind in use: a relay's NAT timeout is another one. */
+static struct keepalive *alive(struct agent *a)
+{
+    return &a->keepalive[ladder_selected_kind(&a->ladder)];
+}
+
 static void send_on_path(struct agent *a, uint32_t id, uint8_t type)
 {
     uint8_t buf[1] = {type};
@@ -232,15 +238,16 @@ static void send_on_path(struct agent *a, uint32_t id, uint8_t type)
     if (i >= 0)
         send_datagram(a, a->paths[i].sock, &a->paths[i].remote, buf, sizeof(buf));
     liveness_on_sent(&a->liveness, a->w->now_us);
-    keepalive_on_sent(&a->keepalive, a->w->now_us);
+    keepalive_on_sent(alive(a), a->w->now_us);
 }
 
 static void select_path(struct agent *a, const struct ladder_action *act)
 {
     uint64_t now = a->w->now_us;
+    a->selects++;
     liveness_init(&a->liveness, now);
     liveness_set_streams(&a->liveness, now < a->active_until_us ? 1 : 0);
-    keepalive_init(&a->keepalive, true, keepalive_export(&a->keepalive), now);
+    keepalive_on_new_path(alive(a), now);
     if (act->kind == PATH_RELAY && a->relay_selected_us == 0)
         a->relay_selected_us = now;
     if (act->kind == PATH_UDP_PUNCH && a->direct_selected_us == 0)
@@ -337,7 +344,7 @@ static void on_session(struct agent *a, int sock, const struct addr *from, uint8
     if (!on_path)
         return;
     liveness_on_received(&a->liveness, a->w->now_us);
-    keepalive_on_received(&a->keepalive, a->w->now_us);
+    keepalive_on_received(alive(a), a->w->now_us);
     if (type == SESSION_ACK) {
         liveness_on_activity(&a->liveness);
         a->data_answered++;
@@ -358,7 +365,7 @@ static void session_turn(struct agent *a)
     }
     if (now >= a->active_until_us && a->liveness.streams > 0)
         liveness_set_streams(&a->liveness, 0);
-    if (keepalive_due(&a->keepalive, now))
+    if (keepalive_due(alive(a), now))
         liveness_suspect(&a->liveness);
     switch (liveness_check(&a->liveness, now)) {
     case LIVENESS_FINE:
@@ -368,7 +375,7 @@ static void session_turn(struct agent *a)
         send_on_path(a, path, SESSION_PING);
         break;
     case LIVENESS_DEAD:
-        keepalive_on_dead(&a->keepalive);
+        keepalive_on_dead(alive(a));
         if (path == RELAY_PATH_ID)
             a->relay_up = false;
         lose_path(a, path, "no answer on it");
@@ -382,7 +389,8 @@ void agent_begin(struct agent *a, uint32_t allowed_mask)
 {
     ladder_init(&a->ladder, allowed_mask, rng_next(&a->rng), a->w->now_us);
     liveness_init(&a->liveness, a->w->now_us);
-    keepalive_init(&a->keepalive, true, 0, a->w->now_us);
+    for (unsigned k = 0; k <= PATH_KIND_COUNT; k++)
+        keepalive_init(&a->keepalive[k], true, 0, a->w->now_us);
 }
 
 void agent_on_relayed(struct agent *a, const uint8_t *buf, size_t len)
@@ -414,6 +422,7 @@ void agent_on_moved(struct agent *a)
 {
     a->moved_us = a->w->now_us;
     if (a->client) {
+        keepalive_init(&a->keepalive[PATH_UDP_PUNCH], true, 0, a->w->now_us);
         for (unsigned i = 0; i < AGENT_PATHS; i++)
             if (a->paths[i].id != LADDER_NO_PATH)
                 lose_path(a, a->paths[i].id, "its address is gone");
@@ -472,5 +481,6 @@ uint64_t agent_deadline_us(const struct agent *a)
     if (a->w->now_us < a->active_until_us)
         at = least(at, a->data_at_us);
     at = least(at, liveness_deadline_us(&a->liveness));
-    return least(at, keepalive_deadline_us(&a->keepalive));
+    return least(
+        at, keepalive_deadline_us(&a->keepalive[ladder_selected_kind(&a->ladder)]));
 }

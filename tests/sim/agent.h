@@ -13,7 +13,13 @@
 #include "core/punch.h"
 #include "world.h"
 
-enum { AGENT_CANDS = 16, AGENT_PATHS = 12, AGENT_TALLIES = 128, AGENT_LIES = 8 };
+enum {
+    AGENT_CANDS = 16,
+    AGENT_PATHS = 12,
+    AGENT_TALLIES = 128,
+    AGENT_LIES = 8,
+    AGENT_HEARD = 8192
+};
 enum { RELAY_PATH_ID = 1, FIRST_PUNCH_PATH_ID = 2 };
 
 struct offer {
@@ -70,7 +76,7 @@ struct agent {
     struct addr lies[AGENT_LIES];
     /* client only */
     struct ladder ladder;
-    struct keepalive keepalive;
+    struct keepalive keepalive[PATH_KIND_COUNT + 1];
     struct liveness liveness;
     struct {
         uint32_t id;
@@ -83,6 +89,7 @@ struct agent {
     uint64_t relay_asked_us, relay_selected_us, direct_selected_us; /* first times */
     uint64_t active_until_us, data_at_us;
     unsigned long data_sent, data_answered, pings;
+    unsigned selects;
     /* the checker's books */
     struct tally tallies[AGENT_TALLIES];
     unsigned tally_count;
@@ -90,6 +97,8 @@ struct agent {
         uint64_t id;
         unsigned tally, sock;
     } asked[PUNCH_TRANSACTIONS];
+    uint32_t heard_generation;
+    bool heard[AGENT_HEARD]; /* request counts of that generation that arrived */
     bool proven[PUNCH_MAX_PAIRS];
     unsigned resets, punch_packets;
     int peer_node[2];

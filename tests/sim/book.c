@@ -70,6 +70,21 @@ void book_on_departure(struct agent *a, const struct punch_packet *p)
     a->asked[slot].sock = p->sock;
 }
 
+/* A request never heard before, of a generation not left yet: no replay. */
+static bool is_new(struct agent *a, const struct punch_check *c)
+{
+    uint64_t count = c->id >> 32;
+    if (c->generation < a->heard_generation || count >= AGENT_HEARD)
+        return false;
+    if (c->generation > a->heard_generation) {
+        a->heard_generation = c->generation;
+        memset(a->heard, 0, sizeof(a->heard));
+    }
+    bool seen = a->heard[count];
+    a->heard[count] = true;
+    return !seen;
+}
+
 void book_on_arrival(struct agent *a, unsigned sock, const struct world_packet *p)
 {
     struct punch_check c;
@@ -77,7 +92,8 @@ void book_on_arrival(struct agent *a, unsigned sock, const struct world_packet *
         c.controlling == a->client)
         return;
     if (!c.response) {
-        book_allow(a, &p->from);
+        if (is_new(a, &c))
+            book_allow(a, &p->from);
         return;
     }
     unsigned slot = (c.id >> 32) % PUNCH_TRANSACTIONS;

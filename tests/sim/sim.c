@@ -28,6 +28,7 @@ enum {
     SAME_TIME_MAX = 3000,
     LIE_EVERY_US = 50000,
     LIES_UNTIL_US = 4000000,
+    SELECTS_MAX = 10,
 };
 
 /* What the broker carries. */
@@ -223,7 +224,7 @@ static void lie(struct sim *s)
     if (!liar->have_peer || liar->peer.count == 0)
         return;
     c.id = (c.response ? 1 + rng_below(&s->rng, 60) : 1000 + s->order++) << 32 |
-           (rng_next(&s->rng) & 0xffffffff);
+           (rng_next(&s->rng) & (rng_below(&s->rng, 2) == 0 ? 0 : 0xffffffff));
     c.generation = c.response ? honest->own.generation : c.generation;
     p.to = liar->peer.cands[liar->peer.count - 1].addr;
     p.len = punch_check_encode(&c, liar->punch_config.key, p.buf);
@@ -411,6 +412,8 @@ static void check_end(struct sim *s)
     enum theory t = scenario_theory(&s->sc, kind[0], kind[1]);
     bool fair = s->sc.liar < 0 && s->sc.loss_permille == 0;
     ladder_reason(&c->ladder, PATH_UDP_PUNCH, s->w->now_us, why);
+    if (c->selects > SELECTS_MAX)
+        fail(s, "%u changes of path: it cannot make up its mind", c->selects);
     if (used == PATH_KIND_NONE)
         fail(s, "no path at the end: %s", why);
     if (fair && t == THEORY_DIRECT && used != PATH_UDP_PUNCH)

@@ -19,7 +19,7 @@ static unsigned live(struct keepalive *k, uint64_t timeout_us, unsigned rounds,
 {
     unsigned deaths = 0;
     for (unsigned i = 0; i < rounds; i++) {
-        uint64_t at = keepalive_deadline_us(k), silence = at - *now;
+        uint64_t at = keepalive_deadline_us(k), silence = at - k->last_us;
         assert_true(at > *now && at != UINT64_MAX);
         assert_false(keepalive_due(k, at - 1));
         assert_true(keepalive_due(k, at));
@@ -77,7 +77,7 @@ static void test_traffic_needs_no_probe(void **state)
     keepalive_init(&k, true, 0, S);
     for (uint64_t now = S; now < 1000 * S; now += 10 * S) {
         assert_false(keepalive_due(&k, now));
-        keepalive_on_received(&k, now);
+        keepalive_on_sent(&k, now);
     }
     keepalive_on_dead(&k); /* under traffic: teaches nothing */
     assert_int_equal(keepalive_export(&k), 0);
@@ -94,6 +94,23 @@ static void test_limit_is_tried_again(void **state)
     keepalive_init(&k, true, 20 * S, now);
     (void)live(&k, UINT64_MAX, KEEPALIVE_RETRY_SURVIVED, &now);
     assert_int_equal(keepalive_export(&k), 25 * S);
+}
+
+/* One death after a silence that is known to be safe teaches nothing; two do. */
+static void test_loss_is_no_timeout(void **state)
+{
+    (void)state;
+    struct keepalive k;
+    uint64_t now = S;
+    keepalive_init(&k, true, 0, now);
+    (void)live(&k, UINT64_MAX, 10, &now);
+    assert_int_equal(keepalive_export(&k), KEEPALIVE_MAX_US);
+    assert_int_equal(live(&k, 0, 1, &now), 1);
+    assert_int_equal(keepalive_export(&k), KEEPALIVE_MAX_US);
+    (void)live(&k, UINT64_MAX, 2, &now);
+    keepalive_on_new_path(&k, now);
+    assert_int_equal(live(&k, 0, 1, &now), 1);
+    assert_int_equal(keepalive_export(&k), KEEPALIVE_MAX_US / 10 * 7);
 }
 
 static unsigned checks_until(struct liveness *l, uint64_t *now, uint64_t end,
@@ -200,7 +217,7 @@ static void test_suspect(void **state)
     liveness_suspect(&l); /* keepalive: no stream is open */
     assert_int_equal(checks_until(&l, &now, 60 * S, true, &v), 1);
     liveness_suspect(&l);
-    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT);
+    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT_IDLE);
     assert_int_equal(v, LIVENESS_DEAD);
 }
 
@@ -211,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_traffic_needs_no_probe),
         cmocka_unit_test(test_limit_is_tried_again),
+        cmocka_unit_test(test_loss_is_no_timeout),
         cmocka_unit_test(test_idle_is_quiet),
         cmocka_unit_test(test_download_dies),
         cmocka_unit_test(test_upload_dies),
