@@ -12,8 +12,11 @@
 #include "broker/shard.h"
 #include "io/statedir.h"
 
-/* Descriptors that are not device connections: pipes, sockets, databases, epolls. */
-enum { DESCRIPTORS_KEPT = 256, CONNECTIONS_MIN = 64 };
+enum {
+    DESCRIPTORS_KEPT = 256, /* for pipes, sockets, databases, epolls */
+    DESCRIPTORS_MIN = 64,
+    DESCRIPTORS_WANTED = 524288,
+};
 
 struct broker {
     struct hub hub;
@@ -23,19 +26,26 @@ struct broker {
     char link[LINK_TEXT_LEN];
 };
 
-/* Raises the soft limit to the hard one; returns how many connections fit. */
-static size_t connections_max(void)
+/* Raises the limit as far as may be; returns how many descriptors are for peers. */
+static size_t descriptors(void)
 {
-    struct rlimit r;
+    struct rlimit r, high = {.rlim_cur = DESCRIPTORS_WANTED, .rlim_max = 0};
     if (getrlimit(RLIMIT_NOFILE, &r) != 0)
-        return CONNECTIONS_MIN;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-    (void)getrlimit(RLIMIT_NOFILE, &r);
-    size_t n = r.rlim_cur > DESCRIPTORS_KEPT + CONNECTIONS_MIN
-                   ? (size_t)r.rlim_cur - DESCRIPTORS_KEPT
-                   : CONNECTIONS_MIN;
-    return n < LIMIT_CONNECTIONS ? n : LIMIT_CONNECTIONS;
+        return DESCRIPTORS_MIN;
+    high.rlim_max = r.rlim_max > high.rlim_cur ? r.rlim_max : high.rlim_cur;
+    if (setrlimit(RLIMIT_NOFILE, &high) != 0) { /* only root may pass the hard one */
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 ||
+        r.rlim_cur < DESCRIPTORS_KEPT + DESCRIPTORS_MIN)
+        return DESCRIPTORS_MIN;
+    return (size_t)r.rlim_cur - DESCRIPTORS_KEPT;
+}
+
+static size_t at_most(size_t n, size_t max)
+{
+    return n < max ? n : max;
 }
 
 static unsigned thread_count(unsigned wanted)
@@ -79,7 +89,9 @@ static int open_shards(struct broker *b, struct fault *f)
     b->shards = calloc(want, sizeof(*b->shards));
     if (b->shards == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    h->connections_max = connections_max() / want;
+    size_t fds = descriptors(); /* a quarter is for relays, and a pair takes two */
+    h->connections_max = at_most(fds / 4 * 3, LIMIT_CONNECTIONS) / want;
+    h->pairs_max = at_most(fds / 8, LIMIT_RELAYS) / want;
     for (unsigned i = 0; i < want && rc == 0; i++) {
         h->shards[i] = &b->shards[i];
         h->count = i + 1;

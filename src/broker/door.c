@@ -38,7 +38,8 @@ struct door {
     size_t count;
     uv_timer_t pause;     /* accepting again after a lack of descriptors */
     struct list visitors; /* by start */
-    size_t open;          /* handles that are not closed yet */
+    size_t visitor_count;
+    size_t open; /* handles that are not closed yet */
     struct door_stats stats;
 };
 
@@ -61,6 +62,7 @@ static int visitor_take(struct visitor *v)
 {
     int fd = v->fd;
     v->fd = -1;
+    v->door->visitor_count--;
     list_remove(&v->link);
     (void)uv_poll_stop(&v->poll);
     uv_close((uv_handle_t *)&v->poll, on_visitor_closed);
@@ -157,6 +159,7 @@ static int visitor_start(struct door *d, int fd, uint16_t slot)
     v->addr_slot = slot;
     v->since_ms = uv_now(d->config.loop);
     list_push(&d->visitors, &v->link);
+    d->visitor_count++;
     d->config.limits->slots[slot].connections++;
     if (uv_poll_start(&v->poll, UV_READABLE, on_visitor) != 0)
         visitor_end(v);
@@ -167,7 +170,7 @@ static bool may_enter(struct door *d, const struct addr *a, uint16_t *slot)
 {
     struct addr_limits *l = d->config.limits;
     *slot = addr_limits_slot(l, a);
-    if (!d->config.events->on_ask(d->config.ctx))
+    if (d->visitor_count >= LIMIT_VISITORS)
         return false;
     return d->config.unlimited ||
            (l->slots[*slot].connections < LIMIT_CONNECTIONS_PER_ADDRESS &&

@@ -18,8 +18,6 @@
 struct door;
 
 struct door_events {
-    /* False when no further connection can be served now. */
-    bool (*on_ask)(void *ctx);
     /*
      * A TLS connection, nothing read from it yet. Owns `fd`, and one connection that
      * was counted in the address slot.

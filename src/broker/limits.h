@@ -11,11 +11,16 @@
 
 #include "core/addr.h"
 
+/* clang-format off */
 enum {
-    /* Connections of the whole broker; less when the file descriptors do not suffice.
+    /*
+     * Devices and relayed pairs of the whole broker; less when the file descriptors do
+     * not suffice, of which devices get three quarters.
      */
     LIMIT_CONNECTIONS = 200000,
+    LIMIT_RELAYS = 100000,
     LIMIT_CONNECTIONS_PER_ADDRESS = 1024, /* an IPv6 /64 counts as one address */
+    LIMIT_VISITORS = 4096,                /* of one thread: that said nothing yet */
     LIMIT_SILENT_MS = 10000,              /* from accept to the first byte */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
@@ -24,11 +29,11 @@ enum {
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 60000,              /* life of a relay ticket not used */
     LIMIT_RELAY_IDLE_MS = 15 * 60000,
-    LIMIT_RELAYS = 50000, /* pairs of one thread, tickets not used included */
-    LIMIT_RELAYS_PER_CLIENT = 64,
+    LIMIT_RELAYS_PER_CLIENT = 64,         /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,
-    LIMIT_BUSY_RETRY_MS = 5000, /* what Bye{BUSY} tells, and up to as much again */
+    LIMIT_BUSY_RETRY_MS = 5000,           /* Bye{BUSY}: this, up to twice this */
 };
+/* clang-format on */
 
 /* Tokens a second, and how many may be saved up. */
 struct bucket_rate {

@@ -20,7 +20,14 @@
 #include "broker/relay_flow.h"
 #include "core/relay_preface.h"
 
-enum { SIDE_CLIENT, SIDE_HOST, SIDE_COUNT, EVENTS_PER_ROUND = 128 };
+enum {
+    SIDE_CLIENT,
+    SIDE_HOST,
+    SIDE_COUNT,
+    EVENTS_PER_ROUND = 128,
+    /* What may wait behind the congestion window: more would only be delay. */
+    RELAY_UNSENT_BYTES = 512 * 1024,
+};
 
 /* How many pairs one device has. */
 struct tally {
@@ -53,6 +60,7 @@ struct relay {
     uv_idle_t idle; /* runs while `busy` is not empty */
     int epoll_fd;
     uint8_t thread;
+    size_t pairs_max;
     int handles_open;
     struct list waiting, active, dead, busy;
     struct keymap tickets, tallies;
@@ -241,13 +249,14 @@ static void relay_destroy(struct relay *r)
     free(r);
 }
 
-int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread)
+int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread, size_t pairs_max)
 {
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return POSTERN_ERR_NOMEM;
     r->loop = loop;
     r->thread = thread;
+    r->pairs_max = pairs_max;
     r->epoll_fd = -1;
     int rc = relay_init(r);
     if (rc != 0) {
@@ -297,7 +306,7 @@ static void add_side(struct relay *r, struct pair *p, int i, uint8_t *ticket)
 int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
                 const uint8_t host[static KEY_LEN], struct relay_tickets *out)
 {
-    if (r->stats.pairs_open >= LIMIT_RELAYS)
+    if (r->stats.pairs_open >= r->pairs_max)
         return POSTERN_ERR_LIMIT;
     struct pair *p = calloc(1, sizeof(*p));
     if (p == NULL)
@@ -339,8 +348,9 @@ void relay_revoke(struct relay *r, const struct relay_tickets *t)
 
 static void tune(int fd)
 {
-    int on = 1, idle = 60, gap = 15, count = 4;
+    int on = 1, idle = 60, gap = 15, count = 4, unsent = RELAY_UNSENT_BYTES;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));

@@ -21,8 +21,12 @@ struct relay_stats {
     size_t pairs_open;
 };
 
-/* `thread` stands in the first byte of each ticket, so that any thread can route it. */
-MUST_CHECK int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread);
+/*
+ * `thread` stands in the first byte of each ticket, so that any thread can route it.
+ * At most `pairs_max` pairs at once, those not joined yet included.
+ */
+MUST_CHECK int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread,
+                          size_t pairs_max);
 /* Resets every pair. NULL is fine. Memory goes when the loop next turns. */
 void relay_close(struct relay *r);
 

@@ -23,15 +23,16 @@ struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN
     return h->shards[(hash >> 32) % h->count];
 }
 
-static bool on_ask(void *ctx)
-{
-    const struct shard *s = ctx;
-    return s->connections < s->hub->connections_max;
-}
-
 static void on_tls(void *ctx, int fd, uint16_t addr_slot)
 {
-    conn_accept(ctx, fd, addr_slot);
+    struct shard *s = ctx;
+    if (s->connections < s->hub->connections_max) {
+        conn_accept(s, fd, addr_slot);
+        return;
+    }
+    s->stats.refused++;
+    s->limits->slots[addr_slot].connections--;
+    close(fd);
 }
 
 static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
@@ -54,7 +55,6 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 }
 
 static const struct door_events door_events = {
-    .on_ask = on_ask,
     .on_tls = on_tls,
     .on_relay = on_relay,
 };
@@ -166,7 +166,7 @@ static int open_parts(struct shard *s)
                                .ctx = s};
     int rc = mailbox_open(&s->mail, &s->loop, on_mail, s);
     if (rc == 0)
-        rc = relay_open(&s->relay, &s->loop, (uint8_t)s->index);
+        rc = relay_open(&s->relay, &s->loop, (uint8_t)s->index, h->pairs_max);
     if (rc == 0)
         rc = stun_service_open(&s->stun, &s->loop, &h->plan,
                                unlimited ? NULL : s->limits);

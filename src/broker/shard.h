@@ -30,7 +30,7 @@ struct hub {
     struct registry_identity identity;
     uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
     enum log_level log_level;
-    size_t connections_max; /* of one shard */
+    size_t connections_max, pairs_max; /* of one shard */
     unsigned count;
     struct shard *shards[BROKER_THREADS_MAX];
 };
