@@ -3,7 +3,12 @@
 #define POSTERN_CLI_CMD_H
 
 #include "cli/options.h"
+#include "client/client.h"
 
+int cmd_serve(const struct options *o, struct events *out, struct fault *f);
+int cmd_join(const struct options *o, struct events *out, struct fault *f);
+int cmd_connect(const struct options *o, struct events *out, struct fault *f);
+int cmd_nc(const struct options *o, struct events *out, struct fault *f);
 int cmd_broker(const struct options *o, struct events *out, struct fault *f);
 int cmd_invite(const struct options *o, struct events *out, struct fault *f);
 int cmd_ls(const struct options *o, struct events *out, struct fault *f);
@@ -15,5 +20,8 @@ int cmd_keys(const struct options *o, struct events *out, struct fault *f);
  * read them again.
  */
 int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f);
+
+/* What all client commands take from their options. */
+struct client_config cmd_client_config(const struct options *o, struct events *out);
 
 #endif

@@ -31,7 +31,7 @@ static int end_sessions(const struct statedir *state, const uint8_t key[static K
     return 1;
 }
 
-static int revoke(struct roster *r, const struct statedir *state, const char *device,
+static int revoke_device(struct roster *r, const struct statedir *state, const char *device,
                   struct events *out, struct fault *f)
 {
     struct roster_client c;
@@ -64,7 +64,7 @@ int cmd_revoke(const struct options *o, struct events *out, struct fault *f)
     if (err == 0)
         err = roster_open(&r, state.path, f);
     if (err == 0)
-        err = revoke(r, &state, o->args[0], out, f);
+        err = revoke_device(r, &state, o->args[0], out, f);
     roster_close(r);
     return err;
 }

@@ -20,6 +20,64 @@ const struct command commands[] = {
         .run = cmd_broker,
     },
     {
+        .name = "serve",
+        .synopsis = "[--broker LINK] [--name HOST] SERVICE...",
+        .summary = "publish services of this machine or its network",
+        .about =
+            "SERVICE is a port of this machine (22), a name for one (web=8080), a UDP port\n"
+            "(dns=udp:53), another machine's (cam=192.168.1.20:554), or several of which the\n"
+            "first that connects is used (app=10.0.0.2:80,10.0.0.3:80). Nothing listens on\n"
+            "the network; only devices that joined with an invite of this host come in.\n"
+            "SIGHUP and --reload read the services again without ending a session.",
+        .example = "postern serve --broker LINK 22 web=8080",
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
+                   OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_RELOAD),
+        .args_max = COMMAND_ARGS_ANY,
+        .run = cmd_serve,
+    },
+    {
+        .name = "join",
+        .synopsis = "LINK",
+        .summary = "accept an invite: one action, nothing to configure",
+        .about =
+            "The link's secret is proven to the host inside the encrypted session; the\n"
+            "broker never learns it. From then on this device may use what the host\n"
+            "publishes for it, under the name that the host gave itself.",
+        .example = "postern join postern://meet.example.org:443/i/...",
+        .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | OPTION_BIT(OPT_PATHS),
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "give the link that 'postern invite' printed",
+        .run = cmd_join,
+    },
+    {
+        .name = "connect",
+        .synopsis = "HOST:PORT [LOCAL_ADDR:PORT]",
+        .summary = "forward a local port to a service of a host",
+        .about =
+            "PORT is a service's port or name. Without a local address the service's own\n"
+            "port on 127.0.0.1 is used when it is free, else another; it is printed.",
+        .example = "postern connect home:web 127.0.0.1:8080",
+        .options = WITH_JSON | OPTION_BIT(OPT_PATHS),
+        .args_min = 1,
+        .args_max = 2,
+        .args_fault = "name the host and the service, as in home:22",
+        .run = cmd_connect,
+    },
+    {
+        .name = "nc",
+        .synopsis = "HOST PORT",
+        .summary = "connect stdin and stdout to a service",
+        .about =
+            "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST, or put what\n"
+            "--ssh-config prints into ~/.ssh/config.",
+        .example = "ssh -o ProxyCommand='postern nc %h %p' anna@home",
+        .options = OPTION_BIT(OPT_JSON) | OPTION_BIT(OPT_PATHS) |
+                   OPTION_BIT(OPT_SSH_CONFIG),
+        .args_max = 2,
+        .run = cmd_nc,
+    },
+    {
         .name = "invite",
         .synopsis = "[--services LIST] [--expires 1h] [--uses 1]",
         .summary = "print a one-time link that lets a device enter this host",

@@ -133,7 +133,7 @@ static void schedule(struct approach *a)
     if (at == UINT64_MAX)
         (void)uv_timer_stop(a->timer);
     else
-        (void)uv_timer_start(a->timer, on_timer, at > now ? at - now : 0, 0);
+        (void)uv_timer_start(a->timer, on_timer, at > now ? at - now : 1, 0);
 }
 
 /* Until the host answers, the introduction is repeated with growing pauses. */

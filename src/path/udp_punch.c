@@ -451,7 +451,7 @@ static void pump(struct udp_punch *u)
     if (at == UINT64_MAX)
         (void)uv_timer_stop(u->timer);
     else
-        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 0, 0);
+        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 1, 0);
 }
 
 static void on_timer(uv_timer_t *t)

@@ -379,6 +379,23 @@ void pump_abort(struct pump *p, uint64_t code)
     break_both(p, code);
 }
 
+static void ignore_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    (void)ctx, (void)p, (void)msg, (void)len;
+}
+
+static void ignore_end(void *ctx, struct pump *p, uint64_t code)
+{
+    (void)ctx, (void)p, (void)code;
+}
+
+void pump_drop(struct pump *p)
+{
+    static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
+    p->events = &nobody;
+    break_both(p, SESSION_RESET_BY_APP);
+}
+
 struct pump_stats pump_stats(const struct pump *p)
 {
     return p->stats;

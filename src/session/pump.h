@@ -45,6 +45,8 @@ size_t pump_datagram_max(const struct pump *p);
 void pump_finish(struct pump *p);
 /* Breaks both directions with `code`; on_end follows from the loop. */
 void pump_abort(struct pump *p, uint64_t code);
+/* The same, without on_end: the user forgets `p`. */
+void pump_drop(struct pump *p);
 struct pump_stats pump_stats(const struct pump *p);
 
 #endif

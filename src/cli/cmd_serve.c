@@ -1,0 +1,22 @@
+/* `postern serve`: options to a struct serve_config. */
+#include "cli/cmd.h"
+
+#include "core/kinds.h"
+#include "host/serve.h"
+
+int cmd_serve(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    if (v[OPT_RELOAD].given)
+        return cmd_serve_reload(o, out, f);
+    struct serve_config c = {
+        .state = v[OPT_STATE].text,
+        .broker = v[OPT_BROKER].text,
+        .name = v[OPT_NAME].text,
+        .services = o->args,
+        .service_count = o->arg_count,
+        .paths = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_ALL,
+        .out = out,
+    };
+    return serve_run(&c, f);
+}

@@ -1,0 +1,274 @@
+/* Calls of local applications. Which application, and what it says, is not known. */
+#include "client/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { WAIT_MS = 20000, TICK_MS = 500 };
+
+struct call {
+    struct call *next, *prev;
+    struct calls *calls;
+    struct call_config config;
+    char service[64];
+    struct pump *pump; /* NULL while waiting for a session */
+    int fd;            /* -1 once the pump has it */
+    uint64_t deadline_ms;
+    bool answered, quiet;
+    struct pump_stats stats;
+};
+
+struct calls {
+    uv_loop_t *loop;
+    uv_timer_t *timer;
+    struct call *first;
+    unsigned count;
+    struct fault last; /* why there is no session */
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void reset_fd(struct call *c)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    if (c->fd < 0)
+        return;
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(c->fd);
+    c->fd = -1;
+}
+
+static void call_free(struct call *c)
+{
+    struct calls *cs = c->calls;
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        cs->first = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    cs->count--;
+    reset_fd(c);
+    if (!c->quiet && c->config.on_end != NULL)
+        c->config.on_end(c->config.ctx, c);
+    free(c);
+}
+
+static void answer(struct call *c, unsigned code, const char *reason)
+{
+    if (c->answered || c->quiet)
+        return;
+    c->answered = true;
+    if (c->config.on_answer != NULL)
+        c->config.on_answer(c->config.ctx, c, code, reason);
+}
+
+/* ------------------------------------------------------------------------- pump events
+ */
+
+static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    struct call *c = ctx;
+    StreamReply r = StreamReply_init_zero;
+    if (proto_decode(StreamReply_fields, &r, msg, len) != 0) {
+        answer(c, STREAM_UNREACHABLE, "the host's answer was malformed");
+        pump_abort(p, STREAM_LIMIT);
+        return;
+    }
+    answer(c, r.code, r.reason);
+    if (r.code != STREAM_OK) {
+        pump_abort(p, r.code);
+    } else if (c->fd >= 0) {
+        int fd = c->fd;
+        c->fd = -1;
+        (void)!pump_attach(p, fd);
+    }
+}
+
+static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t len)
+{
+    struct call *c = ctx;
+    (void)p;
+    if (c->config.on_datagram != NULL && !c->quiet)
+        c->config.on_datagram(c->config.ctx, c, data, len);
+}
+
+static void on_end(void *ctx, struct pump *p, uint64_t code)
+{
+    struct call *c = ctx;
+    c->stats = pump_stats(p);
+    c->pump = NULL;
+    if (code != 0)
+        answer(c, STREAM_UNREACHABLE, "the connection to the host was lost");
+    call_free(c);
+}
+
+static const struct pump_events pump_events = {on_header, on_datagram, on_end};
+
+/* ------------------------------------------------------------------------------- calls
+ */
+
+/* Opens the stream when there is a session. Returns false when the call is gone. */
+static bool try_open(struct call *c)
+{
+    int rc = peer_call(c->config.peer, &c->pump, c->service, &pump_events, c);
+    if (rc == POSTERN_ERR_CLOSED || rc == POSTERN_ERR_LIMIT) {
+        c->pump = NULL;
+        return true; /* later */
+    }
+    if (rc != 0) {
+        c->pump = NULL;
+        answer(c, STREAM_LIMIT, postern_strerror(rc));
+        call_free(c);
+        return false;
+    }
+    if (!c->config.answer_first && c->fd >= 0) {
+        int fd = c->fd;
+        c->fd = -1;
+        (void)!pump_attach(c->pump, fd); /* data travels with the request */
+    }
+    return true;
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct calls *cs = t->data;
+    struct call *next;
+    bool waiting = false;
+    if (cs == NULL)
+        return;
+    for (struct call *c = cs->first; c != NULL; c = next) {
+        next = c->next;
+        if (c->pump != NULL)
+            continue;
+        if (uv_now(cs->loop) >= c->deadline_ms) {
+            answer(c, STREAM_TIMEOUT,
+                   cs->last.what[0] != '\0' ? cs->last.what
+                                            : "no session to the host came in time");
+            call_free(c);
+        } else if (try_open(c)) {
+            waiting = waiting || c->pump == NULL;
+        }
+    }
+    if (!waiting)
+        (void)uv_timer_stop(cs->timer);
+}
+
+int calls_new(struct calls **out, uv_loop_t *loop)
+{
+    struct calls *cs = calloc(1, sizeof(*cs));
+    uv_timer_t *t = malloc(sizeof(*t));
+    if (cs == NULL || t == NULL) {
+        free(cs);
+        free(t);
+        return POSTERN_ERR_NOMEM;
+    }
+    cs->loop = loop;
+    cs->timer = t;
+    (void)uv_timer_init(loop, t);
+    t->data = cs;
+    *out = cs;
+    return 0;
+}
+
+void calls_free(struct calls *cs)
+{
+    if (cs == NULL)
+        return;
+    while (cs->first != NULL)
+        call_forget(cs->first);
+    cs->timer->data = NULL;
+    uv_close((uv_handle_t *)cs->timer, free_handle);
+    free(cs);
+}
+
+void calls_on_ready(struct calls *cs, struct peer *p)
+{
+    struct call *next;
+    cs->last = (struct fault){0};
+    for (struct call *c = cs->first; c != NULL; c = next) {
+        next = c->next;
+        if (c->pump == NULL && c->config.peer == p)
+            (void)try_open(c);
+    }
+}
+
+void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct call *next;
+    cs->last = *f;
+    for (struct call *c = cs->first; c != NULL && fatal; c = next) {
+        next = c->next;
+        if (c->pump == NULL && (p == NULL || c->config.peer == p)) {
+            answer(c, STREAM_DENIED, f->what);
+            call_free(c);
+        }
+    }
+}
+
+unsigned calls_count(const struct calls *cs)
+{
+    return cs->count;
+}
+
+int call_start(struct call **out, struct calls *cs, const struct call_config *config)
+{
+    struct call *c = calloc(1, sizeof(*c));
+    if (c == NULL || strlen(config->service) >= sizeof(c->service)) {
+        if (config->fd >= 0)
+            close(config->fd);
+        free(c);
+        return c == NULL ? POSTERN_ERR_NOMEM : POSTERN_ERR_INVALID;
+    }
+    c->calls = cs;
+    c->config = *config;
+    (void)snprintf(c->service, sizeof(c->service), "%s", config->service);
+    c->config.service = c->service;
+    c->fd = config->fd;
+    uv_update_time(cs->loop);
+    c->deadline_ms = uv_now(cs->loop) + WAIT_MS;
+    c->next = cs->first;
+    if (cs->first != NULL)
+        cs->first->prev = c;
+    cs->first = c;
+    cs->count++;
+    if (out != NULL)
+        *out = c;
+    if (try_open(c) && c->pump == NULL)
+        (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
+    return 0;
+}
+
+void call_abort(struct call *c)
+{
+    if (c->pump != NULL) {
+        pump_abort(c->pump, SESSION_RESET_BY_APP);
+        return;
+    }
+    c->deadline_ms = 0;
+    (void)uv_timer_start(c->calls->timer, on_tick, 0, TICK_MS);
+}
+
+void call_forget(struct call *c)
+{
+    c->quiet = true;
+    if (c->pump != NULL)
+        pump_drop(c->pump);
+    call_free(c);
+}
+
+int call_send_datagram(struct call *c, const uint8_t *data, size_t len)
+{
+    return c->pump != NULL ? pump_send_datagram(c->pump, data, len) : POSTERN_ERR_AGAIN;
+}
+
+struct pump_stats call_stats(const struct call *c)
+{
+    return c->pump != NULL ? pump_stats(c->pump) : c->stats;
+}

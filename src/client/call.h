@@ -1,0 +1,54 @@
+/*
+ * Calls: one local connection each, carried to a service of a host. A call waits for
+ * the session when there is none yet, and hands the host's answer back.
+ */
+#ifndef POSTERN_CLIENT_CALL_H
+#define POSTERN_CLIENT_CALL_H
+
+#include "client/client.h"
+
+struct calls; /* all calls of one engine */
+struct call;
+
+struct call_config {
+    struct peer *peer; /* borrowed; outlives the call */
+    const char *service;
+    /*
+     * A connected non-blocking stream socket, owned by the call from here on, also on
+     * failure. -1: a flow of datagrams.
+     */
+    int fd;
+    /* Keep `fd` untouched until the host has answered (SOCKS replies first). */
+    bool answer_first;
+    /*
+     * The host's answer: enum stream_code, with its reason. After anything but
+     * STREAM_OK the socket is reset and on_end follows. `code` STREAM_TIMEOUT also
+     * when no session came in time. May be NULL, as may the others.
+     */
+    void (*on_answer)(void *ctx, struct call *c, unsigned code, const char *reason);
+    void (*on_datagram)(void *ctx, struct call *c, const uint8_t *data, size_t len);
+    /* The last: `c` is freed. */
+    void (*on_end)(void *ctx, struct call *c);
+    void *ctx;
+};
+
+MUST_CHECK int calls_new(struct calls **out, uv_loop_t *loop);
+/* Ends all of them without further events. NULL is fine. */
+void calls_free(struct calls *cs);
+/* To be called from the engine's events. */
+void calls_on_ready(struct calls *cs, struct peer *p);
+void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f,
+                    bool fatal);
+unsigned calls_count(const struct calls *cs);
+
+MUST_CHECK int call_start(struct call **out, struct calls *cs,
+                          const struct call_config *c);
+/* Resets the connection; on_end follows from the loop. */
+void call_abort(struct call *c);
+/* The same without any further event. */
+void call_forget(struct call *c);
+MUST_CHECK int call_send_datagram(struct call *c, const uint8_t *data, size_t len);
+/* Bytes moved so far. */
+struct pump_stats call_stats(const struct call *c);
+
+#endif

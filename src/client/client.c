@@ -1,0 +1,482 @@
+/*
+ * The engine of the client commands. Knows which peers there are and tells people what
+ * happens to them; what is done with a session is the commands' business.
+ */
+#include "client/client.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "io/netmon.h"
+
+struct home {
+    struct home *next;
+    struct client *client;
+    struct endpoint endpoint;
+    struct link broker;
+    uint8_t key[KEY_LEN];
+    bool was_up;
+};
+
+struct entry {
+    struct entry *next;
+    struct home *home;
+    struct peer *peer;
+    bool was_ready;
+};
+
+struct client {
+    struct client_config config;
+    const struct client_events *events;
+    void *ctx;
+    struct statedir state;
+    struct keypair key;
+    struct keypair old_keys[4];
+    size_t old_count;
+    struct book *book;
+    uv_loop_t loop;
+    uv_signal_t on_int, on_term;
+    struct netmon *netmon;
+    struct home *homes;
+    struct entry *entries;
+    bool stopped;
+    int result;
+    struct fault fault;
+};
+
+static struct entry *entry_of(struct client *c, const struct peer *p)
+{
+    for (struct entry *e = c->entries; e != NULL; e = e->next)
+        if (e->peer == p)
+            return e;
+    return NULL;
+}
+
+/* ----------------------------------------------------------------------------- events
+ */
+
+void client_path_event(struct event *e, const char *peer, const struct path *path,
+                       uint64_t elapsed_us)
+{
+    event_begin(e, "path");
+    event_text(e, "peer", peer);
+    event_text(e, "kind", path_kind_name(path->kind));
+    event_addr(e, "local", &path->local);
+    event_addr(e, "remote", &path->remote);
+    event_ms(e, "rtt_ms", path->rtt_us);
+    event_ms(e, "elapsed_ms", elapsed_us);
+}
+
+void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
+                           const char *reason)
+{
+    event_begin(e, "rejected");
+    event_text(e, "peer", peer);
+    event_text(e, "kind", path_kind_name(kind));
+    event_text(e, "reason", reason);
+}
+
+static void on_ready(void *ctx, struct peer *p)
+{
+    struct client *c = ctx;
+    struct entry *e = entry_of(c, p);
+    if (e != NULL)
+        e->was_ready = true;
+    if (c->events->on_ready != NULL)
+        c->events->on_ready(c->ctx, p);
+}
+
+static void on_path(void *ctx, struct peer *p, const struct path *path,
+                    uint64_t elapsed_us)
+{
+    struct client *c = ctx;
+    if (!c->config.quiet) {
+        struct event e;
+        client_path_event(&e, peer_name(p), path, elapsed_us);
+        events_print(c->config.out, &e);
+    }
+    if (c->events->on_path != NULL)
+        c->events->on_path(c->ctx, p, path, elapsed_us);
+}
+
+static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
+                        const char *reason)
+{
+    struct client *c = ctx;
+    if (!c->config.quiet) {
+        struct event e;
+        client_rejected_event(&e, peer_name(p), kind, reason);
+        events_print(c->config.out, &e);
+    }
+}
+
+static void on_services(void *ctx, struct peer *p, const Services *m)
+{
+    struct client *c = ctx;
+    struct book_service list[BOOK_SERVICE_MAX];
+    size_t n = 0;
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
+                       m->services[i].name);
+        list[n].port = (uint16_t)m->services[i].port;
+        list[n].udp = m->services[i].udp;
+    }
+    if (book_services_set(c->book, peer_key(p), list, n) != 0)
+        log_debug("the services of %s were not written down", peer_name(p));
+    if (c->events->on_services != NULL)
+        c->events->on_services(c->ctx, p, m);
+}
+
+static void on_pong(void *ctx, struct peer *p, uint64_t nonce)
+{
+    struct client *c = ctx;
+    if (c->events->on_pong != NULL)
+        c->events->on_pong(c->ctx, p, nonce);
+}
+
+static void on_rotated(void *ctx, struct peer *p, const uint8_t new_key[static KEY_LEN])
+{
+    struct client *c = ctx;
+    if (book_rotate(c->book, peer_key(p), new_key) == 0)
+        log_info("%s has a new key, signed by the old one", peer_name(p));
+}
+
+static void on_own_rotated(void *ctx, struct peer *p,
+                           const uint8_t new_key[static KEY_LEN])
+{
+    struct client *c = ctx;
+    if (book_set_own_key(c->book, peer_key(p), new_key) != 0)
+        log_debug("%s knows our new key, but that was not written down", peer_name(p));
+}
+
+static void fault_up(struct client *c, struct peer *p, const struct fault *f,
+                     bool fatal, bool stood)
+{
+    if (c->events->on_fault != NULL)
+        c->events->on_fault(c->ctx, p, f, fatal);
+    else if (fatal || !stood)
+        client_stop(c, f->code, f);
+    else
+        events_fault(c->config.out, f);
+}
+
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct client *c = ctx;
+    struct entry *e = entry_of(c, p);
+    fault_up(c, p, f, fatal, e != NULL && e->was_ready);
+}
+
+static const struct peer_events peer_events = {
+    .on_ready = on_ready,
+    .on_path = on_path,
+    .on_rejected = on_rejected,
+    .on_services = on_services,
+    .on_pong = on_pong,
+    .on_rotated = on_rotated,
+    .on_own_rotated = on_own_rotated,
+    .on_fault = on_fault,
+};
+
+/* ------------------------------------------------------------------------------- homes
+ */
+
+static void on_up(void *ctx)
+{
+    struct home *h = ctx;
+    h->was_up = true;
+    for (struct entry *e = h->client->entries; e != NULL; e = e->next)
+        if (e->home == h && e->peer != NULL)
+            peer_on_uplink(e->peer, true);
+}
+
+static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
+{
+    struct home *h = ctx;
+    struct client *c = h->client;
+    log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
+    for (struct entry *e = c->entries; e != NULL; e = e->next)
+        if (e->home == h && e->peer != NULL)
+            peer_on_uplink(e->peer, false);
+    if (!h->was_up || fatal)
+        fault_up(c, NULL, why, fatal, h->was_up);
+}
+
+static void on_control(void *ctx, const Control *m)
+{
+    struct home *h = ctx;
+    for (struct entry *e = h->client->entries; e != NULL; e = e->next) {
+        if (e->home == h && e->peer != NULL && peer_owns(e->peer, m)) {
+            peer_on_control(e->peer, m);
+            return;
+        }
+    }
+}
+
+static const struct uplink_events uplink_events = {on_up, on_down, on_control};
+
+static void device_name(char name[static 64])
+{
+    char host[256] = "";
+    if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
+        (void)snprintf(host, sizeof(host), "device");
+    host[strcspn(host, ".")] = '\0';
+    (void)snprintf(name, 64, "%.63s", host);
+}
+
+static struct home *home_for(struct client *c, const struct link *broker,
+                             const struct keypair *key)
+{
+    char name[64];
+    for (struct home *h = c->homes; h != NULL; h = h->next)
+        if (memcmp(h->key, key->pub, KEY_LEN) == 0 && h->broker.port == broker->port &&
+            strcmp(h->broker.host, broker->host) == 0 &&
+            memcmp(h->broker.broker_key, broker->broker_key, KEY_LEN) == 0)
+            return h;
+    struct home *h = calloc(1, sizeof(*h));
+    if (h == NULL)
+        return NULL;
+    device_name(name);
+    h->client = c;
+    h->broker = *broker;
+    memcpy(h->key, key->pub, KEY_LEN);
+    struct endpoint_config ec = {.loop = &c->loop,
+                                 .key = key,
+                                 .broker = broker,
+                                 .name = name,
+                                 .events = &uplink_events,
+                                 .ctx = h};
+    if (endpoint_open(&h->endpoint, &ec) != 0) {
+        free(h);
+        return NULL;
+    }
+    h->next = c->homes;
+    c->homes = h;
+    return h;
+}
+
+/* ------------------------------------------------------------------------------- peers
+ */
+
+static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
+                    struct peer **out, struct fault *f)
+{
+    struct entry *e = h != NULL ? calloc(1, sizeof(*e)) : NULL;
+    if (e == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    pc->endpoint = &h->endpoint;
+    pc->paths = c->config.paths;
+    pc->events = &peer_events;
+    pc->ctx = c;
+    e->home = h;
+    e->next = c->entries;
+    c->entries = e;
+    int rc = peer_open(&e->peer, pc);
+    if (rc != 0) {
+        c->entries = e->next;
+        free(e);
+        return fault_set(f, rc, "free some memory", "out of memory");
+    }
+    *out = e->peer;
+    return 0;
+}
+
+/* The key by which the host knows us: an older one until it has heard of the new. */
+static const struct keypair *key_for(const struct client *c, const struct book_host *h)
+{
+    for (size_t i = 0; i < c->old_count; i++)
+        if (memcmp(c->old_keys[i].pub, h->own_key, KEY_LEN) == 0)
+            return &c->old_keys[i];
+    return &c->key;
+}
+
+int client_peer(struct client *c, const char *host, struct peer **out, struct fault *f)
+{
+    struct book_host h;
+    struct link broker;
+    struct peer_config pc = {0};
+    int rc = book_find(c->book, host, &h, f);
+    if (rc != 0)
+        return rc;
+    for (struct entry *e = c->entries; e != NULL; e = e->next) {
+        if (memcmp(peer_key(e->peer), h.key, KEY_LEN) == 0) {
+            *out = e->peer;
+            return 0;
+        }
+    }
+    rc = link_parse(&broker, h.broker, f);
+    if (rc != 0)
+        return rc;
+    (void)snprintf(pc.name, sizeof(pc.name), "%s", h.name);
+    memcpy(pc.key, h.key, KEY_LEN);
+    const struct keypair *key = key_for(c, &h);
+    if (key != &c->key)
+        pc.rotated = &c->key;
+    return add_peer(c, home_for(c, &broker, key), &pc, out, f);
+}
+
+int client_join(struct client *c, const struct link *invite, const char *own_name,
+                struct peer **out, struct fault *f)
+{
+    struct link broker = {.type = LINK_BROKER, .port = invite->port};
+    struct peer_config pc = {.joining = true};
+    memcpy(broker.host, invite->host, sizeof(broker.host));
+    memcpy(broker.broker_key, invite->broker_key, KEY_LEN);
+    memcpy(pc.key, invite->host_key, KEY_LEN);
+    memcpy(pc.secret, invite->secret, LINK_SECRET_LEN);
+    (void)snprintf(pc.name, sizeof(pc.name), "the host");
+    if (own_name != NULL)
+        (void)snprintf(pc.own_name, sizeof(pc.own_name), "%s", own_name);
+    else
+        device_name(pc.own_name);
+    return add_peer(c, home_for(c, &broker, &c->key), &pc, out, f);
+}
+
+void client_drop_peer(struct client *c, struct peer *p)
+{
+    for (struct entry **at = &c->entries; *at != NULL; at = &(*at)->next) {
+        struct entry *e = *at;
+        if (e->peer == p) {
+            *at = e->next;
+            peer_close(p);
+            free(e);
+            return;
+        }
+    }
+}
+
+void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
+{
+    struct entry *next;
+    for (struct entry *e = c->entries; e != NULL; e = next) {
+        next = e->next;
+        each(ctx, e->peer);
+    }
+}
+
+static void on_network(void *ctx, enum netmon_reason reason)
+{
+    struct client *c = ctx;
+    log_info("the network changed (%s)", netmon_reason_name(reason));
+    for (struct home *h = c->homes; h != NULL; h = h->next)
+        uplink_kick(h->endpoint.uplink);
+    for (struct entry *e = c->entries; e != NULL; e = e->next)
+        peer_on_network_change(e->peer);
+    if (c->events->on_network != NULL)
+        c->events->on_network(c->ctx);
+}
+
+/* --------------------------------------------------------------------------- life
+ * cycle */
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+    (void)signum;
+    client_stop(h->data, 0, NULL);
+}
+
+static void watch(struct client *c, uv_signal_t *h, int signum)
+{
+    (void)uv_signal_init(&c->loop, h);
+    h->data = c;
+    (void)uv_signal_start(h, on_signal, signum);
+}
+
+int client_open(struct client **out, const struct client_config *config,
+                const struct client_events *events, void *ctx, struct fault *f)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    c->config = *config;
+    c->events = events;
+    c->ctx = ctx;
+    (void)signal(SIGPIPE, SIG_IGN);
+    int rc = statedir_open(&c->state, config->state, f);
+    if (rc == 0)
+        rc = statedir_key(&c->state, &c->key, f);
+    if (rc == 0) {
+        int n = statedir_old_keys(&c->state, c->old_keys, 4, f);
+        c->old_count = n > 0 ? (size_t)n : 0;
+        rc = n < 0 ? n : 0;
+    }
+    if (rc == 0)
+        rc = book_open(&c->book, c->state.path, f);
+    if (rc != 0) {
+        book_close(c->book);
+        free(c);
+        return rc;
+    }
+    (void)uv_loop_init(&c->loop);
+    watch(c, &c->on_int, SIGINT);
+    watch(c, &c->on_term, SIGTERM);
+    if (netmon_open(&c->netmon, &c->loop, on_network, c) != 0)
+        log_warn("changes of the network cannot be watched");
+    *out = c;
+    return 0;
+}
+
+void client_close(struct client *c)
+{
+    if (c == NULL)
+        return;
+    while (c->entries != NULL)
+        client_drop_peer(c, c->entries->peer);
+    while (c->homes != NULL) {
+        struct home *h = c->homes;
+        c->homes = h->next;
+        endpoint_close(&h->endpoint);
+        free(h);
+    }
+    netmon_close(c->netmon);
+    uv_close((uv_handle_t *)&c->on_int, NULL);
+    uv_close((uv_handle_t *)&c->on_term, NULL);
+    (void)uv_run(&c->loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&c->loop);
+    book_close(c->book);
+    free(c);
+}
+
+int client_run(struct client *c, struct fault *f)
+{
+    if (!c->stopped)
+        (void)uv_run(&c->loop, UV_RUN_DEFAULT);
+    if (c->result != 0)
+        *f = c->fault;
+    return c->result;
+}
+
+void client_stop(struct client *c, int result, const struct fault *f)
+{
+    if (!c->stopped) {
+        c->result = result;
+        if (f != NULL)
+            c->fault = *f;
+    }
+    c->stopped = true;
+    uv_stop(&c->loop);
+}
+
+uv_loop_t *client_loop(struct client *c)
+{
+    return &c->loop;
+}
+
+struct book *client_book(struct client *c)
+{
+    return c->book;
+}
+
+const struct statedir *client_statedir(const struct client *c)
+{
+    return &c->state;
+}
+
+struct events *client_out(struct client *c)
+{
+    return c->config.out;
+}

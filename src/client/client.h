@@ -1,0 +1,74 @@
+/*
+ * The client engine that all client commands share: state, the book of hosts, one
+ * endpoint for each broker and key, and a peer for each host in use, on one loop.
+ */
+#ifndef POSTERN_CLIENT_CLIENT_H
+#define POSTERN_CLIENT_CLIENT_H
+
+#include "client/book.h"
+#include "client/peer.h"
+#include "io/events.h"
+#include "io/statedir.h"
+
+struct client;
+
+struct client_config {
+    const char *state;  /* --state, or NULL */
+    uint32_t paths;     /* mask of enum path_kind */
+    struct events *out; /* borrowed; path, rejected and fault events go here */
+    bool quiet;         /* no path and rejected events */
+};
+
+/* Told in addition to what the engine does itself; each may be NULL. */
+struct client_events {
+    void (*on_ready)(void *ctx, struct peer *p);
+    void (*on_services)(void *ctx, struct peer *p, const Services *m);
+    void (*on_path)(void *ctx, struct peer *p, const struct path *path,
+                    uint64_t elapsed_us);
+    void (*on_pong)(void *ctx, struct peer *p, uint64_t nonce);
+    /*
+     * No session now. `p` is NULL when the broker is what cannot be reached. When the
+     * event is NULL the engine ends the run with this fault if no session ever stood,
+     * or if it is fatal; else it prints the fault and goes on.
+     */
+    void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
+    void (*on_network)(void *ctx);
+};
+
+MUST_CHECK int client_open(struct client **out, const struct client_config *c,
+                           const struct client_events *events, void *ctx,
+                           struct fault *f);
+/* Ends all sessions and frees. NULL is fine. */
+void client_close(struct client *c);
+
+uv_loop_t *client_loop(struct client *c);
+struct book *client_book(struct client *c);
+const struct statedir *client_statedir(const struct client *c);
+struct events *client_out(struct client *c);
+
+/* The peer of a host in the book, made when there is none yet. */
+MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out,
+                           struct fault *f);
+/* The peer of an invite: proves its secret; on_services follows when it was let in. */
+MUST_CHECK int client_join(struct client *c, const struct link *invite,
+                           const char *own_name, struct peer **out, struct fault *f);
+/* Ends the session to a host and forgets the peer. */
+void client_drop_peer(struct client *c, struct peer *p);
+/* Calls `each` for every peer. */
+void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx);
+
+/*
+ * Runs until client_stop, SIGINT or SIGTERM. Returns what client_stop was given, 0
+ * after a signal, and fills `f` when that is an error.
+ */
+MUST_CHECK int client_run(struct client *c, struct fault *f);
+/* `f` (may be NULL) is copied; `result` is returned by client_run. */
+void client_stop(struct client *c, int result, const struct fault *f);
+
+/* The `path` and `rejected` events, as the engine prints them. */
+void client_path_event(struct event *e, const char *peer, const struct path *path,
+                       uint64_t elapsed_us);
+void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
+                           const char *reason);
+
+#endif

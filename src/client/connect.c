@@ -1,0 +1,159 @@
+/* Ties one local listener to one service. */
+#include "client/connect.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/forward.h"
+
+struct connect_state {
+    struct client *client;
+    struct calls *calls;
+    struct peer *peer;
+    struct forward *forward;
+    char host[64], service[64];
+    struct addr local;
+    bool local_given, started;
+};
+
+static void tell_ready(struct connect_state *s)
+{
+    struct event e;
+    struct addr at;
+    forward_local(s->forward, &at);
+    event_begin(&e, "ready");
+    event_addr(&e, "local", &at);
+    event_text(&e, "peer", peer_name(s->peer));
+    event_text(&e, "service", s->service);
+    events_print(client_out(s->client), &e);
+}
+
+static const ServiceInfo *find_service(const Services *m, const char *name)
+{
+    char port[8];
+    for (pb_size_t i = 0; i < m->services_count; i++)
+        if (strcmp(m->services[i].name, name) == 0)
+            return &m->services[i];
+    for (pb_size_t i = 0; i < m->services_count; i++) {
+        (void)snprintf(port, sizeof(port), "%u", m->services[i].port);
+        if (strcmp(port, name) == 0)
+            return &m->services[i];
+    }
+    return NULL;
+}
+
+static int listen_local(struct connect_state *s, const ServiceInfo *info,
+                        struct fault *f)
+{
+    struct forward_config fc = {.loop = client_loop(s->client),
+                                .calls = s->calls,
+                                .peer = s->peer,
+                                .service = s->service,
+                                .udp = info->udp,
+                                .local = s->local,
+                                .out = client_out(s->client)};
+    if (s->local_given)
+        return forward_open(&s->forward, &fc, f);
+    fc.local = (struct addr){.family = ADDR_V4, .ip = {127, 0, 0, 1}};
+    fc.local.port = (uint16_t)info->port;
+    if (forward_open(&s->forward, &fc, f) == 0)
+        return 0;
+    fc.local.port = 0; /* taken or privileged: any free one will do */
+    return forward_open(&s->forward, &fc, f);
+}
+
+static void on_services(void *ctx, struct peer *p, const Services *m)
+{
+    struct connect_state *s = ctx;
+    struct fault f = {0};
+    (void)p;
+    if (s->started)
+        return;
+    s->started = true;
+    const ServiceInfo *info = find_service(m, s->service);
+    int rc;
+    if (info == NULL)
+        rc = fault_set(
+            &f, POSTERN_ERR_NOTFOUND, "see 'postern ls' for what it publishes",
+            "%s publishes no service '%s' for this device", s->host, s->service);
+    else
+        rc = listen_local(s, info, &f);
+    if (rc != 0)
+        client_stop(s->client, rc, &f);
+    else
+        tell_ready(s);
+}
+
+static void on_ready(void *ctx, struct peer *p)
+{
+    struct connect_state *s = ctx;
+    calls_on_ready(s->calls, p);
+}
+
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct connect_state *s = ctx;
+    if (fatal || !s->started) {
+        client_stop(s->client, f->code, f);
+        return;
+    }
+    calls_on_fault(s->calls, p, f, fatal);
+    events_fault(client_out(s->client), f);
+}
+
+static int parse_target(struct connect_state *s, const char *target, struct fault *f)
+{
+    const char *colon = strchr(target, ':');
+    size_t len = colon != NULL ? (size_t)(colon - target) : 0;
+    if (colon == NULL || len == 0 || colon[1] == '\0' || len >= sizeof(s->host) ||
+        strlen(colon + 1) >= sizeof(s->service))
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as HOST:PORT or HOST:SERVICE",
+                         "'%.100s' names no host and service", target);
+    memcpy(s->host, target, len);
+    (void)snprintf(s->service, sizeof(s->service), "%s", colon + 1);
+    return 0;
+}
+
+static int parse_local(struct connect_state *s, const char *local, struct fault *f)
+{
+    char text[ADDR_TEXT_LEN];
+    if (local == NULL)
+        return 0;
+    s->local_given = true;
+    if (strchr(local, ':') == NULL && strlen(local) < 6) {
+        (void)snprintf(text, sizeof(text), "127.0.0.1:%s", local);
+        local = text;
+    }
+    if (addr_parse(&s->local, local) != 0)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "write it as 127.0.0.1:8080 or [::1]:8080",
+                         "'%.100s' is no local address and port", local);
+    return 0;
+}
+
+int connect_run(const struct client_config *c, const char *target, const char *local,
+                struct fault *f)
+{
+    static const struct client_events events = {
+        .on_ready = on_ready, .on_services = on_services, .on_fault = on_fault};
+    struct connect_state s = {0};
+    int rc = parse_target(&s, target, f);
+    if (rc == 0)
+        rc = parse_local(&s, local, f);
+    if (rc == 0)
+        rc = client_open(&s.client, c, &events, &s, f);
+    if (rc != 0)
+        return rc;
+    rc = calls_new(&s.calls, client_loop(s.client));
+    if (rc != 0)
+        (void)fault_set(f, rc, "free some memory", "out of memory");
+    if (rc == 0)
+        rc = client_peer(s.client, s.host, &s.peer, f);
+    if (rc == 0)
+        rc = client_run(s.client, f);
+    forward_close(s.forward);
+    calls_free(s.calls);
+    client_close(s.client);
+    return rc;
+}

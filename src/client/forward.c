@@ -1,0 +1,332 @@
+/* Local listeners. What is spoken through them is not known here. */
+#include "client/forward.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "io/sockaddr.h"
+
+enum {
+    BACKLOG = 1024,
+    ACCEPTS_PER_EVENT = 256,
+    FLOWS_MAX = 1024,
+    FLOW_IDLE_MS = 5 * 60000,
+    FLOW_SWEEP_MS = 30000,
+    DATAGRAM_MAX = 65535,
+    FLOW_WAITING_MAX = 16
+};
+
+/* One local UDP client. */
+struct flow {
+    struct flow *next;
+    struct forward *forward;
+    struct addr from;
+    struct call *call;
+    uint64_t used_ms;
+    bool open;
+    struct {
+        uint8_t *data;
+        size_t len;
+    } waiting[FLOW_WAITING_MAX]; /* until the host has answered */
+    unsigned waiting_count;
+};
+
+struct forward {
+    struct forward_config config;
+    char service[64];
+    int fd;
+    uv_poll_t *poll;
+    uv_timer_t *sweep;
+    struct flow *flows;
+    unsigned flow_count;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+void forward_refused_event(struct event *e, const char *peer, const char *service,
+                           unsigned code, const char *reason)
+{
+    static const char *const words[] = {
+        [STREAM_OK] = "ok",
+        [STREAM_REFUSED] = "refused",
+        [STREAM_UNREACHABLE] = "unreachable",
+        [STREAM_TIMEOUT] = "timeout",
+        [STREAM_NOTFOUND] = "not-found",
+        [STREAM_DENIED] = "denied",
+        [STREAM_LIMIT] = "limit",
+    };
+    event_begin(e, "refused");
+    event_text(e, "peer", peer);
+    event_text(e, "service", service);
+    event_text(e, "code",
+               code < sizeof(words) / sizeof(words[0]) ? words[code] : "failed");
+    event_text(e, "reason", reason);
+}
+
+static void tell_refused(struct forward *fw, unsigned code, const char *reason)
+{
+    struct event e;
+    forward_refused_event(&e, peer_name(fw->config.peer), fw->service, code, reason);
+    events_print(fw->config.out, &e);
+}
+
+/* -----------------------------------------------------------------------------------
+ * TCP */
+
+static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    (void)c;
+    if (code != STREAM_OK)
+        tell_refused(ctx, code, reason);
+}
+
+static void on_accept(uv_poll_t *poll, int status, int events)
+{
+    struct forward *fw = poll->data;
+    int on = 1;
+    (void)status, (void)events;
+    for (int i = 0; fw != NULL && i < ACCEPTS_PER_EVENT; i++) {
+        int fd = accept4(fw->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        struct call_config cc = {.peer = fw->config.peer,
+                                 .service = fw->service,
+                                 .fd = fd,
+                                 .on_answer = on_answer,
+                                 .ctx = fw};
+        if (call_start(NULL, fw->config.calls, &cc) != 0)
+            log_warn("a connection to %s could not be started: out of memory",
+                     fw->service);
+    }
+}
+
+/* -----------------------------------------------------------------------------------
+ * UDP */
+
+static void flow_drop_waiting(struct flow *fl)
+{
+    for (unsigned i = 0; i < fl->waiting_count; i++)
+        free(fl->waiting[i].data);
+    fl->waiting_count = 0;
+}
+
+static void on_flow_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    struct flow *fl = ctx;
+    if (code != STREAM_OK) {
+        tell_refused(fl->forward, code, reason);
+        return;
+    }
+    fl->open = true;
+    for (unsigned i = 0; i < fl->waiting_count; i++)
+        (void)!call_send_datagram(c, fl->waiting[i].data, fl->waiting[i].len);
+    flow_drop_waiting(fl);
+}
+
+static void on_flow_datagram(void *ctx, struct call *c, const uint8_t *data, size_t len)
+{
+    struct flow *fl = ctx;
+    struct sockaddr_storage ss;
+    socklen_t slen = sockaddr_from_addr(&ss, &fl->from);
+    (void)c;
+    fl->used_ms = uv_now(fl->forward->config.loop);
+    (void)!sendto(fl->forward->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL,
+                  (struct sockaddr *)&ss, slen);
+}
+
+static void on_flow_end(void *ctx, struct call *c)
+{
+    struct flow *fl = ctx;
+    struct forward *fw = fl->forward;
+    (void)c;
+    for (struct flow **at = &fw->flows; *at != NULL; at = &(*at)->next) {
+        if (*at == fl) {
+            *at = fl->next;
+            fw->flow_count--;
+            break;
+        }
+    }
+    flow_drop_waiting(fl);
+    free(fl);
+}
+
+static struct flow *flow_for(struct forward *fw, const struct addr *from)
+{
+    for (struct flow *fl = fw->flows; fl != NULL; fl = fl->next)
+        if (addr_equal(&fl->from, from))
+            return fl;
+    if (fw->flow_count >= FLOWS_MAX)
+        return NULL;
+    struct flow *fl = calloc(1, sizeof(*fl));
+    if (fl == NULL)
+        return NULL;
+    fl->forward = fw;
+    fl->from = *from;
+    fl->next = fw->flows;
+    fw->flows = fl;
+    fw->flow_count++;
+    struct call_config cc = {.peer = fw->config.peer,
+                             .service = fw->service,
+                             .fd = -1,
+                             .on_answer = on_flow_answer,
+                             .on_datagram = on_flow_datagram,
+                             .on_end = on_flow_end,
+                             .ctx = fl};
+    if (call_start(&fl->call, fw->config.calls, &cc) != 0) {
+        on_flow_end(fl, NULL);
+        return NULL;
+    }
+    return fl;
+}
+
+static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
+{
+    fl->used_ms = uv_now(fl->forward->config.loop);
+    if (fl->open) {
+        (void)!call_send_datagram(fl->call, data, len);
+        return;
+    }
+    if (fl->waiting_count == FLOW_WAITING_MAX)
+        return; /* UDP may lose it */
+    uint8_t *copy = malloc(len > 0 ? len : 1);
+    if (copy == NULL)
+        return;
+    memcpy(copy, data, len);
+    fl->waiting[fl->waiting_count].data = copy;
+    fl->waiting[fl->waiting_count++].len = len;
+}
+
+static void on_udp(uv_poll_t *poll, int status, int events)
+{
+    struct forward *fw = poll->data;
+    uint8_t buf[DATAGRAM_MAX];
+    (void)status, (void)events;
+    for (int i = 0; fw != NULL && i < 64; i++) {
+        struct sockaddr_storage ss;
+        socklen_t slen = sizeof(ss);
+        struct addr from;
+        ssize_t n = recvfrom(fw->fd, buf, sizeof(buf), MSG_DONTWAIT,
+                             (struct sockaddr *)&ss, &slen);
+        if (n < 0)
+            return;
+        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0)
+            continue;
+        struct flow *fl = flow_for(fw, &from);
+        if (fl != NULL)
+            flow_send(fl, buf, (size_t)n);
+    }
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    struct forward *fw = t->data;
+    struct flow *next;
+    if (fw == NULL)
+        return;
+    for (struct flow *fl = fw->flows; fl != NULL; fl = next) {
+        next = fl->next;
+        if (uv_now(fw->config.loop) - fl->used_ms > FLOW_IDLE_MS)
+            call_abort(fl->call);
+    }
+}
+
+/* ---------------------------------------------------------------------------- open,
+ * close */
+
+static int bind_local(struct forward *fw, struct fault *f)
+{
+    struct sockaddr_storage ss;
+    char text[ADDR_TEXT_LEN];
+    int on = 1;
+    int type = fw->config.udp ? SOCK_DGRAM : SOCK_STREAM;
+    socklen_t len = sockaddr_from_addr(&ss, &fw->config.local);
+    fw->fd = socket(ss.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fw->fd < 0)
+        return fault_set(f, POSTERN_ERR_IO, "check this machine's limits",
+                         "no socket could be made: %s", strerror(errno));
+    if (!fw->config.udp)
+        (void)setsockopt(fw->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fw->fd, (struct sockaddr *)&ss, len) == 0 &&
+        (fw->config.udp || listen(fw->fd, BACKLOG) == 0))
+        return 0;
+    int err = errno;
+    addr_format(&fw->config.local, text);
+    if (err == EADDRINUSE)
+        return fault_set(f, POSTERN_ERR_INUSE, "choose another local port",
+                         "the local address %s is in use by another program", text);
+    if (err == EACCES || err == EPERM)
+        return fault_set(
+            f, POSTERN_ERR_PERM, "choose a port above 1023, or run as root",
+            "the local address %s needs a privilege that this user lacks", text);
+    return fault_set(f, POSTERN_ERR_INVALID, "choose an address of this machine",
+                     "the local address %s cannot be used: %s", text, strerror(err));
+}
+
+int forward_open(struct forward **out, const struct forward_config *c, struct fault *f)
+{
+    struct forward *fw = calloc(1, sizeof(*fw));
+    if (fw == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    fw->config = *c;
+    (void)snprintf(fw->service, sizeof(fw->service), "%s", c->service);
+    int rc = bind_local(fw, f);
+    if (rc != 0)
+        goto out;
+    fw->poll = malloc(sizeof(*fw->poll));
+    fw->sweep = malloc(sizeof(*fw->sweep));
+    if (fw->poll == NULL || fw->sweep == NULL ||
+        uv_poll_init(c->loop, fw->poll, fw->fd) != 0) {
+        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        goto out;
+    }
+    fw->poll->data = fw;
+    (void)uv_poll_start(fw->poll, UV_READABLE, c->udp ? on_udp : on_accept);
+    (void)uv_timer_init(c->loop, fw->sweep);
+    fw->sweep->data = fw;
+    if (c->udp)
+        (void)uv_timer_start(fw->sweep, on_sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);
+    *out = fw;
+    return 0;
+out:
+    if (fw->fd >= 0)
+        close(fw->fd);
+    free(fw->poll);
+    free(fw->sweep);
+    free(fw);
+    return rc;
+}
+
+void forward_close(struct forward *fw)
+{
+    if (fw == NULL)
+        return;
+    while (fw->flows != NULL) {
+        struct flow *fl = fw->flows;
+        call_forget(fl->call);
+        on_flow_end(fl, NULL);
+    }
+    (void)uv_poll_stop(fw->poll);
+    fw->poll->data = NULL;
+    fw->sweep->data = NULL;
+    uv_close((uv_handle_t *)fw->poll, free_handle);
+    uv_close((uv_handle_t *)fw->sweep, free_handle);
+    close(fw->fd);
+    free(fw);
+}
+
+void forward_local(const struct forward *fw, struct addr *a)
+{
+    if (sockaddr_local(fw->fd, a) != 0)
+        *a = (struct addr){0};
+}

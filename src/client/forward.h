@@ -1,0 +1,35 @@
+/*
+ * A forward: a local address and port, TCP or UDP, whose connections go to a service
+ * of a host.
+ */
+#ifndef POSTERN_CLIENT_FORWARD_H
+#define POSTERN_CLIENT_FORWARD_H
+
+#include "client/call.h"
+
+struct forward;
+
+struct forward_config {
+    uv_loop_t *loop;
+    struct calls *calls; /* borrowed */
+    struct peer *peer;   /* borrowed */
+    const char *service; /* copied */
+    bool udp;
+    struct addr local;  /* port 0: the kernel picks one */
+    struct events *out; /* borrowed; refusals are told there */
+};
+
+/*
+ * Listens. POSTERN_ERR_INUSE or _PERM with `f` filled when the address cannot be had.
+ */
+MUST_CHECK int forward_open(struct forward **out, const struct forward_config *c,
+                            struct fault *f);
+/* Connections that stand go on. NULL is fine. */
+void forward_close(struct forward *fw);
+void forward_local(const struct forward *fw, struct addr *a);
+
+/* The event that tells a refused or failed connection. */
+void forward_refused_event(struct event *e, const char *peer, const char *service,
+                           unsigned code, const char *reason);
+
+#endif

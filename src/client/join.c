@@ -1,0 +1,76 @@
+/* `postern join`: one action, nothing to configure. */
+#include "client/join.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct join {
+    struct client *client;
+    struct link link;
+};
+
+static void on_services(void *ctx, struct peer *p, const Services *m)
+{
+    struct join *j = ctx;
+    struct fault f = {0};
+    struct event e;
+    struct book_host h = {.joined_s = statedir_now_s()};
+    struct link broker = {.type = LINK_BROKER, .port = j->link.port};
+    struct keypair own;
+    (void)p;
+    memcpy(broker.host, j->link.host, sizeof(broker.host));
+    memcpy(broker.broker_key, j->link.broker_key, KEY_LEN);
+    link_format(&broker, h.broker);
+    memcpy(h.key, j->link.host_key, KEY_LEN);
+    (void)snprintf(h.name, sizeof(h.name), "%.63s", m->host_name);
+    int rc = statedir_key(client_statedir(j->client), &own, &f);
+    if (rc == 0) {
+        memcpy(h.own_key, own.pub, KEY_LEN);
+        rc = book_add(client_book(j->client), &h, &f);
+    }
+    if (rc != 0) {
+        client_stop(j->client, rc, &f);
+        return;
+    }
+    struct book_service list[BOOK_SERVICE_MAX];
+    size_t n = 0;
+    event_begin(&e, "joined");
+    event_text(&e, "host", h.name);
+    json_array_begin(&e.json, "services");
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
+                       m->services[i].name);
+        list[n].port = (uint16_t)m->services[i].port;
+        list[n].udp = m->services[i].udp;
+        json_text(&e.json, NULL, list[n].name);
+    }
+    json_array_end(&e.json);
+    (void)!book_services_set(client_book(j->client), h.key, list, n);
+    events_print(client_out(j->client), &e);
+    client_stop(j->client, 0, NULL);
+}
+
+int join_run(const struct client_config *c, const char *link, const char *own_name,
+             struct fault *f)
+{
+    static const struct client_events events = {.on_services = on_services};
+    struct client_config cc = *c;
+    struct join j = {0};
+    struct peer *p;
+    int rc = link_parse(&j.link, link, f);
+    if (rc != 0)
+        return rc;
+    if (j.link.type != LINK_INVITE)
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "ask the host's owner for an invite: postern invite",
+                         "this is a broker's link, not an invite");
+    cc.quiet = true;
+    rc = client_open(&j.client, &cc, &events, &j, f);
+    if (rc != 0)
+        return rc;
+    rc = client_join(j.client, &j.link, own_name, &p, f);
+    if (rc == 0)
+        rc = client_run(j.client, f);
+    client_close(j.client);
+    return rc;
+}

@@ -1,0 +1,600 @@
+/*
+ * Keeps a session to one host. Paths are the approach's business, bytes the session's;
+ * here they are tied together, and their troubles put into words.
+ */
+#include "client/peer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "io/log.h"
+#include "path/approach.h"
+
+enum {
+    RETRY_FIRST_MS = 300,
+    RETRY_MAX_MS = 30000,
+    OPEN_TIMEOUT_MS = 12000,
+    REJECT_TICK_MS = 500,
+    PATHS_MAX = 16,
+};
+
+struct peer {
+    struct peer_config config;
+    struct approach *approach;
+    struct session *session;
+    struct path *paths[PATHS_MAX];
+    struct path *used;
+    Services *services;
+    uv_timer_t *timer;  /* retry, or the limit for opening */
+    uv_timer_t *reject; /* looks for kinds that came to nothing */
+    bool rejected[PATH_KIND_COUNT];
+    bool ready, joined;
+    unsigned failures;
+    uint64_t began_us;
+    bool restarting;
+    struct fault last;
+};
+
+static void begin(struct peer *p);
+static void on_timer(uv_timer_t *t);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void fault_up(struct peer *p, const struct fault *f, bool fatal)
+{
+    p->last = *f;
+    if (p->config.events->on_fault != NULL)
+        p->config.events->on_fault(p->config.ctx, p, f, fatal);
+}
+
+/* Takes session and approach down; another try follows after a pause. */
+static void restart(struct peer *p, const struct fault *f, bool fatal)
+{
+    unsigned shift = p->failures < 7 ? p->failures : 7;
+    unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
+    if (p->restarting)
+        return;
+    p->restarting = true;
+    p->ready = false;
+    p->failures++;
+    if (ms > RETRY_MAX_MS || fatal)
+        ms = RETRY_MAX_MS;
+    (void)uv_timer_stop(p->reject);
+    (void)uv_timer_start(p->timer, on_timer, ms, 0);
+    if (f != NULL)
+        fault_up(p, f, fatal);
+}
+
+static void drop(struct peer *p)
+{
+    session_free(p->session); /* first: it lets go of the paths */
+    p->session = NULL;
+    approach_free(p->approach);
+    p->approach = NULL;
+    p->used = NULL;
+    memset(p->paths, 0, sizeof(p->paths));
+}
+
+/* ---------------------------------------------------------------------------- the
+ * session */
+
+static void send_join(struct peer *p)
+{
+    Meta m = {.which_body = Meta_join_tag};
+    uint8_t exporter[32];
+    if (session_exporter(p->session, exporter) != 0)
+        return;
+    link_invite_id(m.body.join.invite_id, p->config.secret);
+    link_invite_proof(m.body.join.proof, p->config.secret, exporter, sizeof(exporter));
+    (void)snprintf(m.body.join.name, sizeof(m.body.join.name), "%s",
+                   p->config.own_name);
+    if (session_send_meta(p->session, &m) != 0)
+        log_debug("the invite could not be shown");
+}
+
+static void send_rotation(struct peer *p)
+{
+    Meta m = {.which_body = Meta_rotate_tag};
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    if (p->config.rotated == NULL)
+        return;
+    memcpy(text + 14, p->config.rotated->pub, KEY_LEN);
+    memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
+    key_sign(m.body.rotate.signature, text, sizeof(text), &p->config.endpoint->net.own);
+    if (session_send_meta(p->session, &m) != 0)
+        log_debug("the new key could not be announced");
+}
+
+static void tell_path(struct peer *p, struct path *path)
+{
+    if (p->config.events->on_path != NULL)
+        p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
+}
+
+/* Kinds that ended in a reason are told once an attempt. */
+static void on_reject_tick(uv_timer_t *t)
+{
+    struct peer *p = t->data;
+    char reason[LADDER_REASON_LEN];
+    if (p == NULL || p->approach == NULL)
+        return;
+    const struct ladder *l = approach_ladder(p->approach);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        enum ladder_rung_state st = ladder_rung_state(l, (enum path_kind)k);
+        bool ended = st == RUNG_OFF || st == RUNG_WAITING;
+        bool in_use = p->used != NULL && p->used->kind == (enum path_kind)k;
+        if (!ended || in_use) {
+            p->rejected[k] = false;
+            continue;
+        }
+        bool direct_stands = p->used != NULL && path_kind_is_direct(p->used->kind);
+        if (p->rejected[k] || (direct_stands && st == RUNG_WAITING))
+            continue;
+        p->rejected[k] = true;
+        if (p->config.events->on_rejected != NULL)
+            p->config.events->on_rejected(
+                p->config.ctx, p, (enum path_kind)k,
+                approach_reason(p->approach, (enum path_kind)k, reason));
+    }
+}
+
+static void on_open(void *ctx)
+{
+    struct peer *p = ctx;
+    approach_set_established(p->approach);
+    p->ready = true;
+    (void)uv_timer_stop(p->timer);
+    struct path *path = session_path(p->session);
+    if (path != NULL) {
+        p->used = path;
+        path->rtt_us = session_rtt_us(p->session);
+        approach_on_path_used(p->approach, path);
+        tell_path(p, path);
+    }
+    session_set_keepalive(p->session, 1);
+    if (p->config.joining && !p->joined) {
+        send_join(p);
+    } else {
+        Meta list = {.which_body = Meta_list_tag, .body.list = true};
+        if (session_send_meta(p->session, &list) != 0)
+            log_debug("the list of services could not be asked for");
+        send_rotation(p);
+    }
+    if (!p->config.joining && p->config.events->on_ready != NULL)
+        p->config.events->on_ready(p->config.ctx, p);
+}
+
+static void take_rotation(struct peer *p, const Rotate *r)
+{
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    memcpy(text + 14, r->new_key, KEY_LEN);
+    if (p->config.rotated != NULL &&
+        memcmp(r->new_key, p->config.rotated->pub, KEY_LEN) == 0) {
+        if (p->config.events->on_own_rotated != NULL)
+            p->config.events->on_own_rotated(p->config.ctx, p, r->new_key);
+        return;
+    }
+    if (key_verify(r->signature, text, sizeof(text), p->config.key) != 0) {
+        log_debug("a new key of the host is not signed by its old one");
+        return;
+    }
+    if (p->config.events->on_rotated != NULL)
+        p->config.events->on_rotated(p->config.ctx, p, r->new_key);
+}
+
+static void on_meta(void *ctx, const Meta *m)
+{
+    struct peer *p = ctx;
+    struct fault f;
+    switch (m->which_body) {
+    case Meta_services_tag:
+        p->joined = true;
+        p->failures = 0;
+        if (p->services == NULL)
+            p->services = malloc(sizeof(*p->services));
+        if (p->services != NULL)
+            *p->services = m->body.services;
+        if (p->config.events->on_services != NULL)
+            p->config.events->on_services(p->config.ctx, p, &m->body.services);
+        break;
+    case Meta_pong_tag:
+        if (p->config.events->on_pong != NULL)
+            p->config.events->on_pong(p->config.ctx, p, m->body.pong.nonce);
+        break;
+    case Meta_rotate_tag:
+        take_rotation(p, &m->body.rotate);
+        break;
+    case Meta_denied_tag:
+        (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
+                        "%.64s: %.160s", p->config.name, m->body.denied.reason);
+        restart(p, &f, true);
+        break;
+    default:
+        break;
+    }
+}
+
+static void on_stream(void *ctx, struct stream *st)
+{
+    (void)ctx, (void)st; /* hosts open none: it is reset */
+}
+
+static void on_session_path(void *ctx, struct path *path)
+{
+    struct peer *p = ctx;
+    if (p->used == path)
+        return;
+    p->used = path;
+    approach_on_path_used(p->approach, path);
+    if (p->ready)
+        tell_path(p, path);
+}
+
+static void on_path_failed(void *ctx, struct path *path)
+{
+    struct peer *p = ctx;
+    approach_on_path_dead(p->approach, path,
+                          "the path was proven but did not carry packets");
+}
+
+static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+{
+    struct peer *p = ctx;
+    char reason[96];
+    (void)snprintf(reason, sizeof(reason), "nothing came through for %.1f s",
+                   (double)silent_us / 1e6);
+    approach_on_path_dead(p->approach, path, reason);
+}
+
+static void on_path_alive(void *ctx, struct path *path, uint64_t silent_us)
+{
+    (void)ctx, (void)path, (void)silent_us;
+}
+
+static void on_close(void *ctx, int err, const char *why)
+{
+    struct peer *p = ctx;
+    struct fault f;
+    bool denied = err == POSTERN_ERR_DENIED || strstr(why, "removed") != NULL;
+    const char *advice = "it is tried again by itself";
+    if (denied)
+        advice = "ask the host's owner for a new invite";
+    else if (err == POSTERN_ERR_KEY)
+        advice = "join again with a fresh link; do not go on if this is unexpected";
+    (void)fault_set(&f, denied ? POSTERN_ERR_DENIED : err, advice, "%.64s: %.120s",
+                    p->config.name, why);
+    restart(p, &f, denied || err == POSTERN_ERR_KEY);
+}
+
+static const struct session_events session_events = {
+    .on_open = on_open,
+    .on_stream = on_stream,
+    .on_meta = on_meta,
+    .on_path = on_session_path,
+    .on_path_failed = on_path_failed,
+    .on_path_dead = on_path_dead,
+    .on_path_alive = on_path_alive,
+    .on_close = on_close,
+};
+
+static void open_session(struct peer *p, struct path *first)
+{
+    struct session_config sc = {.env = &p->config.endpoint->env,
+                                .events = &session_events,
+                                .ctx = p,
+                                .rtt_hint_us =
+                                    uplink_rtt_us(p->config.endpoint->uplink)};
+    if (session_new_client(&p->session, &sc, p->config.key, first) != 0) {
+        p->session = NULL;
+        return;
+    }
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (p->paths[i] != NULL)
+            session_add_path(p->session, p->paths[i]);
+}
+
+/* --------------------------------------------------------------------------- the
+ * approach */
+
+static void on_path(void *ctx, struct path *path)
+{
+    struct peer *p = ctx;
+    for (int i = 0; i < PATHS_MAX; i++) {
+        if (p->paths[i] == NULL) {
+            p->paths[i] = path;
+            break;
+        }
+    }
+    if (p->session != NULL)
+        session_add_path(p->session, path);
+}
+
+static void on_select(void *ctx, struct path *path)
+{
+    struct peer *p = ctx;
+    if (path == NULL || p->restarting)
+        return;
+    if (p->session == NULL)
+        open_session(p, path);
+    else
+        session_use_path(p->session, path);
+}
+
+static void on_path_gone(void *ctx, struct path *path)
+{
+    struct peer *p = ctx;
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (p->paths[i] == path)
+            p->paths[i] = NULL;
+    if (p->used == path)
+        p->used = NULL;
+    if (p->session != NULL)
+        session_remove_path(p->session, path);
+}
+
+static void on_refused(void *ctx, unsigned code, const char *reason)
+{
+    struct peer *p = ctx;
+    struct fault f;
+    switch (code) {
+    case REFUSE_OFFLINE:
+        (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
+                        "start 'postern serve' there, or check that machine's network",
+                        "%.64s is not online at its broker", p->config.name);
+        break;
+    case REFUSE_DENIED:
+    case REFUSE_REVOKED:
+    case REFUSE_EXPIRED:
+        (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
+                        "%.64s: %.160s", p->config.name, reason);
+        break;
+    default:
+        (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
+                        "%.64s: %.160s", p->config.name, reason);
+    }
+    if (p->session != NULL && session_is_open(p->session)) {
+        log_debug("%s", f.what); /* the session may live on another path */
+        return;
+    }
+    restart(p, &f, f.code == POSTERN_ERR_DENIED);
+}
+
+static void on_forgotten(void *ctx)
+{
+    struct peer *p = ctx;
+    struct fault f;
+    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+                    "%.64s was restarted; open connections through it are lost",
+                    p->config.name);
+    p->failures = 0;
+    restart(p, &f, false);
+}
+
+static const struct approach_events approach_events = {
+    .on_path = on_path,
+    .on_select = on_select,
+    .on_path_gone = on_path_gone,
+    .on_refused = on_refused,
+    .on_forgotten = on_forgotten,
+};
+
+static void begin(struct peer *p)
+{
+    struct approach_config ac = {.net = &p->config.endpoint->net,
+                                 .uplink = p->config.endpoint->uplink,
+                                 .client = true,
+                                 .allowed = p->config.paths,
+                                 .events = &approach_events,
+                                 .ctx = p};
+    drop(p);
+    p->restarting = false;
+    p->ready = false;
+    memset(p->rejected, 0, sizeof(p->rejected));
+    p->began_us = net_now_us();
+    memcpy(ac.peer, p->config.key, KEY_LEN);
+    randombytes_buf(ac.conv, sizeof(ac.conv));
+    if (p->config.joining && !p->joined) {
+        ac.has_invite = true;
+        link_invite_id(ac.invite_id, p->config.secret);
+    }
+    if (approach_new_client(&p->approach, &ac) != 0) {
+        p->approach = NULL;
+        restart(p, NULL, false);
+        return;
+    }
+    struct path *first = approach_first_path(p->approach);
+    if (first != NULL)
+        open_session(p, first);
+    (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
+    (void)uv_timer_start(p->reject, on_reject_tick, REJECT_TICK_MS, REJECT_TICK_MS);
+}
+
+/* The time for opening is over, or the pause before another try. */
+static void on_timer(uv_timer_t *t)
+{
+    struct peer *p = t->data;
+    struct fault f;
+    char reason[LADDER_REASON_LEN];
+    if (p == NULL)
+        return;
+    if (p->restarting || p->approach == NULL) {
+        begin(p);
+        return;
+    }
+    if (p->ready)
+        return;
+    if (!uplink_is_up(p->config.endpoint->uplink)) { /* its own fault was told */
+        (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
+        return;
+    }
+    enum path_kind k =
+        (p->config.paths & (1u << PATH_RELAY)) ? PATH_RELAY : PATH_UDP_PUNCH;
+    (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
+                    "check the host's network, or allow more --paths",
+                    "%.64s did not answer: %.200s", p->config.name,
+                    approach_reason(p->approach, k, reason));
+    restart(p, &f, false);
+}
+
+/* -----------------------------------------------------------------------------------
+ * calls */
+
+int peer_open(struct peer **out, const struct peer_config *c)
+{
+    struct peer *p = calloc(1, sizeof(*p));
+    if (p == NULL)
+        return POSTERN_ERR_NOMEM;
+    p->config = *c;
+    p->timer = malloc(sizeof(*p->timer));
+    p->reject = malloc(sizeof(*p->reject));
+    if (p->timer == NULL || p->reject == NULL) {
+        free(p->timer);
+        free(p->reject);
+        free(p);
+        return POSTERN_ERR_NOMEM;
+    }
+    (void)uv_timer_init(c->endpoint->net.loop, p->timer);
+    (void)uv_timer_init(c->endpoint->net.loop, p->reject);
+    p->timer->data = p;
+    p->reject->data = p;
+    begin(p);
+    *out = p;
+    return 0;
+}
+
+void peer_close(struct peer *p)
+{
+    if (p == NULL)
+        return;
+    p->restarting = true;
+    drop(p);
+    p->timer->data = NULL;
+    p->reject->data = NULL;
+    uv_close((uv_handle_t *)p->timer, free_handle);
+    uv_close((uv_handle_t *)p->reject, free_handle);
+    free(p->services);
+    sodium_memzero(p->config.secret, sizeof(p->config.secret));
+    free(p);
+}
+
+void peer_on_uplink(struct peer *p, bool up)
+{
+    if (p->approach != NULL && !p->restarting)
+        approach_on_uplink(p->approach, up);
+    if (up && p->restarting) /* the pause was for the broker's absence */
+        (void)uv_timer_start(p->timer, on_timer, 50, 0);
+}
+
+bool peer_owns(const struct peer *p, const Control *m)
+{
+    const uint8_t *conv = NULL, *peer = NULL;
+    switch (m->which_body) {
+    case Control_ticket_tag:
+        conv = m->body.ticket.conv;
+        peer = m->body.ticket.peer;
+        break;
+    case Control_signal_tag:
+        conv = m->body.signal.conv;
+        peer = m->body.signal.peer;
+        break;
+    case Control_carry_tag:
+        conv = m->body.carry.conv;
+        peer = m->body.carry.peer;
+        break;
+    case Control_refuse_tag:
+        conv = m->body.refuse.conv;
+        peer = m->body.refuse.peer;
+        break;
+    default:
+        return false;
+    }
+    return p->approach != NULL && !p->restarting &&
+           memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
+           memcmp(peer, p->config.key, KEY_LEN) == 0;
+}
+
+void peer_on_control(struct peer *p, const Control *m)
+{
+    approach_on_control(p->approach, m);
+}
+
+void peer_on_network_change(struct peer *p)
+{
+    if (p->approach == NULL || p->restarting)
+        return;
+    p->began_us = net_now_us();
+    memset(p->rejected, 0, sizeof(p->rejected));
+    approach_on_network_change(p->approach);
+    if (p->session != NULL && session_is_open(p->session))
+        session_probe(p->session);
+}
+
+bool peer_is_ready(const struct peer *p)
+{
+    return p->ready && !p->restarting;
+}
+
+const char *peer_name(const struct peer *p)
+{
+    return p->config.name;
+}
+
+const uint8_t *peer_key(const struct peer *p)
+{
+    return p->config.key;
+}
+
+struct session *peer_session(struct peer *p)
+{
+    return p->session;
+}
+
+const struct path *peer_path(const struct peer *p)
+{
+    return p->used;
+}
+
+const Services *peer_services(const struct peer *p)
+{
+    return p->services;
+}
+
+const char *peer_reason(const struct peer *p, enum path_kind k,
+                        char buf[static LADDER_REASON_LEN])
+{
+    if (p->approach == NULL)
+        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
+                       p->last.what[0] != '\0' ? p->last.what
+                                               : "no attempt was made yet");
+    else
+        (void)approach_reason(p->approach, k, buf);
+    return buf;
+}
+
+int peer_ping(struct peer *p, uint64_t nonce)
+{
+    Meta m = {.which_body = Meta_ping_tag, .body.ping.nonce = nonce};
+    return peer_is_ready(p) ? session_send_meta(p->session, &m) : POSTERN_ERR_CLOSED;
+}
+
+int peer_call(struct peer *p, struct pump **out, const char *service,
+              const struct pump_events *events, void *ctx)
+{
+    StreamOpen open = StreamOpen_init_zero;
+    uint8_t buf[128];
+    if (!peer_is_ready(p))
+        return POSTERN_ERR_CLOSED;
+    if (strlen(service) >= sizeof(open.service))
+        return POSTERN_ERR_INVALID;
+    (void)snprintf(open.service, sizeof(open.service), "%s", service);
+    int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, &open);
+    if (n < 0)
+        return n;
+    return pump_open(out, p->session, events, ctx, buf, (size_t)n);
+}

@@ -1,0 +1,86 @@
+/*
+ * A peer: one host as a client sees it. Keeps a session to it over the best path,
+ * comes back by itself, and says in words what stands in the way.
+ */
+#ifndef POSTERN_CLIENT_PEER_H
+#define POSTERN_CLIENT_PEER_H
+
+#include <stdbool.h>
+
+#include "client/book.h"
+#include "core/kinds.h"
+#include "core/ladder.h"
+#include "session/endpoint.h"
+#include "session/pump.h"
+
+struct peer;
+
+struct peer_events {
+    /* The session is open (again); streams can be opened. */
+    void (*on_ready)(void *ctx, struct peer *p);
+    /* Packets take another path now; `elapsed_us` since the attempt began. */
+    void (*on_path)(void *ctx, struct peer *p, const struct path *path,
+                    uint64_t elapsed_us);
+    /* A kind was tried, or ruled out, and is not in use. */
+    void (*on_rejected)(void *ctx, struct peer *p, enum path_kind kind,
+                        const char *reason);
+    /* What this device may use; `m` is borrowed. */
+    void (*on_services)(void *ctx, struct peer *p, const Services *m);
+    void (*on_pong)(void *ctx, struct peer *p, uint64_t nonce);
+    /* The host has a new key, proven by the old one. */
+    void (*on_rotated)(void *ctx, struct peer *p,
+                       const uint8_t new_key[static KEY_LEN]);
+    /* The host has taken note of our new key. */
+    void (*on_own_rotated)(void *ctx, struct peer *p,
+                           const uint8_t new_key[static KEY_LEN]);
+    /*
+     * No session now, and why. It goes on trying by itself; `fatal` when that cannot
+     * help until something is changed (not invited, revoked, wrong key).
+     */
+    void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
+};
+
+struct peer_config {
+    struct endpoint *endpoint; /* borrowed */
+    char name[BOOK_NAME_LEN];  /* for people */
+    uint8_t key[KEY_LEN];
+    uint32_t paths; /* mask of enum path_kind */
+    bool joining;   /* prove `secret` first */
+    uint8_t secret[LINK_SECRET_LEN];
+    char own_name[64]; /* what a joiner calls itself */
+    const struct keypair
+        *rotated; /* announce this key to the host; or NULL; borrowed */
+    const struct peer_events *events; /* borrowed; each may be NULL */
+    void *ctx;
+};
+
+MUST_CHECK int peer_open(struct peer **out, const struct peer_config *c);
+/* Ends the session and its streams. Not inside its own events. NULL is fine. */
+void peer_close(struct peer *p);
+
+/* The endpoint's uplink reports here; control messages of this peer's conv too. */
+void peer_on_uplink(struct peer *p, bool up);
+bool peer_owns(const struct peer *p, const Control *m);
+void peer_on_control(struct peer *p, const Control *m);
+void peer_on_network_change(struct peer *p);
+
+bool peer_is_ready(const struct peer *p);
+const char *peer_name(const struct peer *p);
+const uint8_t *peer_key(const struct peer *p);
+struct session *peer_session(struct peer *p); /* NULL when there is none */
+const struct path *peer_path(const struct peer *p);
+const Services *peer_services(const struct peer *p); /* NULL before they came */
+/* Words for why `k` is not in use. */
+const char *peer_reason(const struct peer *p, enum path_kind k,
+                        char buf[static LADDER_REASON_LEN]);
+/* Round trip now: POSTERN_ERR_CLOSED when there is no session. */
+MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);
+
+/*
+ * Opens a stream to `service` (name or port); the pump's on_header gets the encoded
+ * StreamReply. POSTERN_ERR_CLOSED when there is no session now.
+ */
+MUST_CHECK int peer_call(struct peer *p, struct pump **out, const char *service,
+                         const struct pump_events *events, void *ctx);
+
+#endif
