@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "core/relay_preface.h"
+#include "io/log.h"
 #include "io/sockaddr.h"
 
 static void on_guard(uv_timer_t *t)
@@ -40,6 +41,8 @@ void rig_open(struct rig *r, const struct broker_config *config)
 {
     memset(r, 0, sizeof(*r));
     assert_true(sodium_init() >= 0);
+    if (getenv("POSTERN_TEST_VERBOSE") != NULL)
+        log_set_level(LOG_LEVEL_DEBUG);
     (void)snprintf(r->dir, sizeof(r->dir), "/tmp/postern-test-XXXXXX");
     assert_non_null(mkdtemp(r->dir));
     (void)snprintf(r->listen, sizeof(r->listen), "127.0.0.1:0");
@@ -117,24 +120,32 @@ static void on_close(void *ctx, int err, const char *why)
 static const struct channel_events events = {
     .on_open = on_open, .on_message = on_message, .on_close = on_close};
 
-static int dial(const struct rig *r)
+static int dial(const struct rig *r, const char *source)
 {
     struct addr a;
     struct sockaddr_storage ss;
-    assert_int_equal(addr_parse(&a, r->listen), 0);
-    socklen_t len = sockaddr_from_addr(&ss, &a);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    assert_int_equal(addr_parse_ip(&a, source), 0);
+    socklen_t len = sockaddr_from_addr(&ss, &a);
+    assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
+    assert_int_equal(addr_parse(&a, r->listen), 0);
+    len = sockaddr_from_addr(&ss, &a);
     assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+    return fd;
+}
+
+int rig_dial_from(const struct rig *r, const char *source)
+{
+    struct timeval tv = {.tv_sec = RIG_WAIT_MS / 1000};
+    int fd = dial(r, source);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
     return fd;
 }
 
 int rig_dial(const struct rig *r)
 {
-    struct timeval tv = {.tv_sec = RIG_WAIT_MS / 1000};
-    int fd = dial(r);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)), 0);
-    return fd;
+    return rig_dial_from(r, "127.0.0.1");
 }
 
 int rig_dial_relay(const struct rig *r, const uint8_t ticket[static TICKET_LEN])
@@ -168,7 +179,7 @@ struct device *rig_connect(struct rig *r, const struct device *same)
     }
     struct channel_config c = {
         .loop = &r->loop, .own = &d->key, .events = &events, .ctx = d};
-    int fd = dial(r);
+    int fd = dial(r, "127.0.0.1");
     int flags = fcntl(fd, F_GETFL);
     assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);
     assert_int_equal(channel_new_client(&d->channel, &c, fd, r->link.broker_key), 0);

@@ -72,6 +72,8 @@ void rig_wait(struct rig *r, bool (*done)(void *ctx), void *ctx);
 
 /* A blocking TCP connection to the broker with a receive timeout of RIG_WAIT_MS. */
 int rig_dial(const struct rig *r);
+/* The same from another address of this machine. */
+int rig_dial_from(const struct rig *r, const char *source);
 /* The same, showing a relay ticket. */
 int rig_dial_relay(const struct rig *r, const uint8_t ticket[static TICKET_LEN]);
 

@@ -1,6 +1,7 @@
 /* Devices and the broker's control channel: enrolment, presence, routing, bad input. */
 #include "rig.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -292,6 +293,62 @@ static void test_strangers(void **state)
     }
 }
 
+/* Neither silence, nor half a handshake, nor half a preface holds a place for long. */
+static void test_stalled(void **state)
+{
+    (void)state;
+    static const char *const first[] = {"", "\x16\x03\x01", "PSTN\x01"};
+    int fds[sizeof(first) / sizeof(first[0])];
+    size_t count = sizeof(first) / sizeof(first[0]);
+    for (size_t i = 0; i < count; i++) {
+        size_t len = strlen(first[i]);
+        fds[i] = rig_dial(&rig);
+        assert_int_equal(send(fds[i], first[i], len, 0), len);
+    }
+    struct device *greeted = rig_join(&rig, false);
+    struct device *mute = rig_connect(&rig, NULL); /* a handshake, but no Hello */
+    device_wait_closed(mute);
+    for (size_t i = 0; i < count; i++) {
+        char c;
+        assert_true(recv(fds[i], &c, 1, 0) <= 0);
+        assert_int_not_equal(errno, EAGAIN); /* the receive timeout */
+        close(fds[i]);
+    }
+    assert_false(greeted->closed);
+}
+
+static int setup_one_thread(void **state)
+{
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 1, .open = true});
+    return 0;
+}
+
+static bool is_let_in(int fd)
+{
+    char c;
+    return recv(fd, &c, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+/* One address opens connections without end; others still get in. */
+static void test_connection_flood(void **state)
+{
+    (void)state;
+    enum { FLOOD = 700 };
+    int fds[FLOOD];
+    struct device *other;
+    for (int i = 0; i < FLOOD; i++)
+        fds[i] = rig_dial_from(&rig, "127.0.0.77");
+    other = rig_join(&rig, false); /* what came before it has been accepted by now */
+    assert_false(other->closed);
+    int in = 0;
+    for (int i = 0; i < FLOOD; i++) {
+        in += is_let_in(fds[i]);
+        close(fds[i]);
+    }
+    assert_true(in >= (int)LIMIT_RATE_CONNECT.burst && in < FLOOD - 100);
+}
+
 static void test_restart(void **state)
 {
     (void)state;
@@ -345,6 +402,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flood, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strangers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_stalled, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_connection_flood, setup_one_thread,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
     };
