@@ -444,6 +444,31 @@ static void test_restart_and_probe(void **state)
     assert_int_not_equal(punch_find_pair(&n.side[1], 0, &n.addr[0]), PUNCH_NO_PAIR);
 }
 
+/* A silent pair is unproven, and only a new answer or a restart makes it good. */
+static void test_dead(void **state)
+{
+    (void)state;
+    struct net n;
+    net_init(&n);
+    net_exchange(&n);
+    net_run(&n, 300000);
+    int best = punch_best_index(&n.side[0]);
+    punch_on_dead(&n.side[0], 77);
+    punch_on_dead(&n.side[0], PUNCH_NO_PAIR);
+    assert_int_equal(punch_state(&n.side[0]), PUNCH_PROVEN);
+    punch_on_dead(&n.side[0], best);
+    assert_null(punch_best(&n.side[0]));
+    assert_int_equal(punch_state(&n.side[0]), PUNCH_FAILED);
+    assert_non_null(strstr(punch_reason(&n.side[0]), "silent"));
+    unsigned sent = n.sent[0];
+    net_run(&n, 10000000);
+    assert_int_equal(n.sent[0], sent);
+    assert_int_equal(punch_probe(&n.side[0], best, n.now_us), 0);
+    net_run(&n, 100000);
+    assert_int_equal(punch_best_index(&n.side[0]), best);
+    assert_int_equal(punch_state(&n.side[0]), PUNCH_PROVEN);
+}
+
 /* Generations may come as fast as they like, the counts start again once a second. */
 static void test_restart_flood(void **state)
 {
@@ -531,6 +556,7 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_response_source),
         cmocka_unit_test(test_restart_and_probe),
+        cmocka_unit_test(test_dead),
         cmocka_unit_test(test_restart_flood),
         cmocka_unit_test(test_wire_forms),
         cmocka_unit_test(test_best),
