@@ -15,7 +15,8 @@
 
 #define STUN_HEADER_LEN 20
 #define STUN_TXID_LEN 12
-#define STUN_MESSAGE_MAX 1500 /* longer ones are refused and never built */
+/* Longer ones are refused and never built. PADDING may take one past 1,500 bytes. */
+#define STUN_MESSAGE_MAX 2048
 #define STUN_UNKNOWN_MAX 8
 #define STUN_DEFAULT_PORT 3478
 
