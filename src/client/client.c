@@ -125,7 +125,9 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
         list[n].port = (uint16_t)m->services[i].port;
         list[n].udp = m->services[i].udp;
     }
-    if (book_services_set(c->book, peer_key(p), list, n) != 0)
+    struct book_host known;
+    if (book_find_key(c->book, peer_key(p), &known) == 0 && /* not while joining */
+        book_services_set(c->book, peer_key(p), list, n) != 0)
         log_debug("the services of %s were not written down", peer_name(p));
     if (c->events->on_services != NULL)
         c->events->on_services(c->ctx, p, m);

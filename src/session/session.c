@@ -171,6 +171,14 @@ static void leave(struct session *s)
         destroy(s);
 }
 
+static void tell_open(struct session *s)
+{
+    if (!s->open || s->told_open || s->fail_err != 0 || s->freed)
+        return;
+    s->told_open = true;
+    s->events->on_open(s->ctx);
+}
+
 static void on_idle(uv_idle_t *idle)
 {
     struct session *s = idle->data;
@@ -178,10 +186,7 @@ static void on_idle(uv_idle_t *idle)
     if (s == NULL || s->freed || s->closed)
         return;
     s->busy = true;
-    if (s->open && !s->told_open && s->fail_err == 0) {
-        s->told_open = true;
-        s->events->on_open(s->ctx);
-    }
+    tell_open(s);
     if (!s->freed && s->fail_err == 0)
         pursue_wanted(s);
     if (!s->freed && !s->closed && s->fail_err == 0) {
@@ -341,7 +346,8 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
             on_read_error(s, rc);
         }
     }
-    if (s->fail_err == 0)
+    tell_open(s); /* before what came with the end of the handshake */
+    if (s->fail_err == 0 && !s->freed)
         meta_deliver(s);
     if (decoded > 0)
         note_received(s, p, len, ts / 1000);
