@@ -191,7 +191,7 @@ bool punch_on_peer_generation(struct punch *p, uint32_t generation, uint64_t now
         return false;
     bool first = p->peer_generation == 0;
     p->peer_generation = generation;
-    if (first && p->seen_generation <= generation)
+    if (first && (p->remote_count == 0 || p->seen_generation == generation))
         return true; /* checks may have come before it: it only got its name */
     forget_remotes(p);
     if (p->state != PUNCH_IDLE)
