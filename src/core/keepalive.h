@@ -24,7 +24,7 @@
 #define KEEPALIVE_MAX_US 240000000ull
 #define KEEPALIVE_FOLLOWER_US 270000000ull
 #define KEEPALIVE_RETRY_SURVIVED 16
-#define KEEPALIVE_DOUBT 4
+#define KEEPALIVE_DOUBT 12 /* survivals that clear a doubt */
 
 struct keepalive {
     bool leads, probing;
