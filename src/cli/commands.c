@@ -71,7 +71,7 @@ const struct command commands[] = {
         .about =
             "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST, or put what\n"
             "--ssh-config prints into ~/.ssh/config.",
-        .example = "ssh -o ProxyCommand='postern nc %h %p' anna@home",
+        .example = "postern nc home 22",
         .options = OPTION_BIT(OPT_JSON) | OPTION_BIT(OPT_PATHS) |
                    OPTION_BIT(OPT_SSH_CONFIG),
         .args_max = 2,
