@@ -557,6 +557,16 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     pump(u);
 }
 
+/* A round that began before the broker was reached knows no STUN server yet. */
+static void on_uplink(void *k, bool up)
+{
+    struct udp_punch *u = k;
+    if (!up || !u->running || u->binding_count > 0)
+        return;
+    bindings_begin(u);
+    pump(u);
+}
+
 static void on_used(void *k, struct path *p)
 {
     struct udp_punch *u = k;
@@ -578,6 +588,7 @@ const struct kind_ops udp_punch_kind = {
     .stop = stop,
     .fill_offer = fill_offer,
     .on_offer = on_offer,
+    .on_uplink = on_uplink,
     .on_used = on_used,
     .on_dead = on_dead,
 };
