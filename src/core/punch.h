@@ -194,8 +194,9 @@ uint32_t punch_generation(const struct punch *p);
  * The peer's Offer carries `generation`. When it is newer than the one known: forgets
  * the peer's candidates and the pairs, keeps the sockets, begins the checks anew (held
  * back when this comes oftener than PUNCH_RESTART_MIN_US) and returns true. Call it
- * before punch_add_remote of that Offer. False: same or older generation; candidates
- * of an older one must not be added.
+ * before punch_add_remote of that Offer. The first Offer of all forgets nothing when
+ * the checks that came before it were of its generation. False: same or older
+ * generation; candidates of an older one must not be added.
  */
 bool punch_on_peer_generation(struct punch *p, uint32_t generation, uint64_t now_us);
 

@@ -165,7 +165,9 @@ void agent_on_offer(struct agent *a, const struct offer *o)
         return;
     }
     if (punch_on_peer_generation(&a->punch, o->generation, a->w->now_us)) {
-        book_reset(a);
+        if (a->punch.remote_count ==
+            0) /* else the Offer only named what checks began */
+            book_reset(a);
         liveness_suspect(
             &a->liveness); /* the peer moved: is the old way still there? */
         if (!a->client) {  /* its own mapping may be gone as well: look again */

@@ -28,7 +28,7 @@ enum {
     SAME_TIME_MAX = 3000,
     LIE_EVERY_US = 50000,
     LIES_UNTIL_US = 4000000,
-    SELECTS_MAX = 10,
+    SELECTS_MAX = 16,
 };
 
 /* What the broker carries. */

@@ -444,6 +444,24 @@ static void test_restart_and_probe(void **state)
     assert_int_not_equal(punch_find_pair(&n.side[1], 0, &n.addr[0]), PUNCH_NO_PAIR);
 }
 
+/* The first Offer may come after the checks: what they proved stays, if it is of it. */
+static void test_first_offer_late(void **state)
+{
+    (void)state;
+    for (uint32_t generation = 1; generation <= 2; generation++) {
+        struct net n;
+        net_init(&n);
+        assert_int_equal(punch_add_remote(&n.side[0], CAND_HOST, &n.addr[1]), 0);
+        punch_start(&n.side[0], n.now_us);
+        punch_start(&n.side[1], n.now_us);
+        net_run(&n, 300000);
+        assert_non_null(punch_best(&n.side[1]));
+        assert_true(punch_on_peer_generation(&n.side[1], generation, n.now_us));
+        assert_int_equal(punch_best(&n.side[1]) != NULL, generation == 1);
+        assert_false(punch_on_peer_generation(&n.side[1], generation, n.now_us));
+    }
+}
+
 /* A silent pair is unproven, and only a new answer or a restart makes it good. */
 static void test_dead(void **state)
 {
@@ -556,6 +574,7 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_response_source),
         cmocka_unit_test(test_restart_and_probe),
+        cmocka_unit_test(test_first_offer_late),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_restart_flood),
         cmocka_unit_test(test_wire_forms),
