@@ -263,7 +263,7 @@ static void on_close(void *ctx, uint64_t code)
         p->code = code != 0 ? code : STREAM_UNREACHABLE;
         socket_close(p, true);
     }
-    (void)settle(p);
+    on_flush(p); /* a stream that ends with its last packet is not flushed before */
 }
 
 static const struct stream_events stream_events = {
