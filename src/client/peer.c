@@ -27,6 +27,7 @@ struct peer {
     struct session *session;
     struct path *paths[PATHS_MAX];
     struct path *used;
+    enum path_kind told; /* of the last path event */
     Services *services;
     uv_timer_t *timer;  /* retry, or the limit for opening */
     uv_timer_t *reject; /* looks for kinds that came to nothing */
@@ -111,8 +112,12 @@ static void send_rotation(struct peer *p)
         log_debug("the new key could not be announced");
 }
 
+/* The relay's two stages are one kind to people. */
 static void tell_path(struct peer *p, struct path *path)
 {
+    if (path->kind == PATH_RELAY && p->told == PATH_RELAY)
+        return;
+    p->told = path->kind;
     if (p->config.events->on_path != NULL)
         p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
 }
@@ -395,6 +400,7 @@ static void begin(struct peer *p)
     drop(p);
     p->restarting = false;
     p->ready = false;
+    p->told = PATH_KIND_NONE;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = net_now_us();
     memcpy(ac.peer, p->config.key, KEY_LEN);

@@ -268,10 +268,9 @@ static const struct session_events session_events = {
 
 /* The first packet on any path begins the session. */
 static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                             size_t segment_len, bool more)
+                             size_t segment_len)
 {
     struct guest *g = ctx;
-    (void)more;
     size_t n = len < segment_len ? len : segment_len;
     if (g->session != NULL || g->dead)
         return;

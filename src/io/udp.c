@@ -214,7 +214,7 @@ static bool read_round(struct udp *u)
             sockaddr_to_addr(&a, (struct sockaddr *)&from[i]) != 0)
             continue;
         u->events->on_packets(u->ctx, u, &a, iov[i].iov_base, len,
-                              gro_size(&msgs[i].msg_hdr, len), i + 1 < n);
+                              gro_size(&msgs[i].msg_hdr, len));
     }
     return n == SLOTS && !u->freed;
 }

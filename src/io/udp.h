@@ -18,9 +18,9 @@
 struct udp;
 
 struct udp_events {
-    /* A GRO batch from one sender, borrowed; `more` as in path/path.h. */
+    /* A GRO batch from one sender, borrowed until the call returns. */
     void (*on_packets)(void *ctx, struct udp *u, const struct addr *from,
-                       const uint8_t *buf, size_t len, size_t segment_len, bool more);
+                       const uint8_t *buf, size_t len, size_t segment_len);
     void (*on_writable)(void *ctx, struct udp *u);
 };
 

@@ -122,7 +122,8 @@ static void schedule(struct approach *a)
     uint64_t now = uv_now(a->config.net->loop);
     if (ladder_us != UINT64_MAX)
         at = now + (ladder_us > now_us ? (ladder_us - now_us) / 1000 + 1 : 0);
-    /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer. */
+    /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer.
+     */
     if (uplink_is_up(a->config.uplink)) {
         if (a->want_introduce && a->config.client && a->introduce_at_ms < at)
             at = a->introduce_at_ms;

@@ -30,12 +30,9 @@ struct path_ops {
 
 /* Who uses the path; set by the session, cleared by it when it lets go. */
 struct path_user {
-    /*
-     * `buf` is borrowed until the call returns. `more`: another batch of the same
-     * reading follows at once, so work that is done once a reading can wait for it.
-     */
+    /* `buf` is borrowed until the call returns. */
     void (*on_packets)(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len, bool more);
+                       size_t segment_len);
     void (*on_writable)(void *ctx, struct path *p);
 };
 
@@ -57,10 +54,10 @@ static inline int path_send(struct path *p, const uint8_t *buf, size_t len,
 }
 
 static inline void path_deliver(struct path *p, const uint8_t *buf, size_t len,
-                                size_t segment_len, bool more)
+                                size_t segment_len)
 {
     if (p->user != NULL)
-        p->user->on_packets(p->user_ctx, p, buf, len, segment_len, more);
+        p->user->on_packets(p->user_ctx, p, buf, len, segment_len);
 }
 
 static inline void path_writable(struct path *p)

@@ -335,10 +335,8 @@ static ssize_t deliver(struct relay *r, const uint8_t *buf, size_t len)
             break;
         const uint8_t *packet = buf + at + FRAME_HEADER;
         at += FRAME_HEADER + n;
-        bool more = len - at > FRAME_HEADER &&
-                    len - at - FRAME_HEADER >= ((size_t)buf[at] << 8 | buf[at + 1]);
         if (n > 0)
-            path_deliver(&r->pair->base, packet, n, n, more);
+            path_deliver(&r->pair->base, packet, n, n);
         if (r->freed || r->pair == NULL)
             return -1;
     }
@@ -490,7 +488,7 @@ static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
     struct relay *r = k;
     r->busy = true;
     carry_works(r);
-    path_deliver(&r->carry.base, packet, len, len, false);
+    path_deliver(&r->carry.base, packet, len, len);
     r->busy = false;
     if (r->freed)
         free(r);

@@ -259,7 +259,7 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
  * packets */
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
-                       const uint8_t *buf, size_t len, size_t segment_len, bool more)
+                       const uint8_t *buf, size_t len, size_t segment_len)
 {
     struct udp_punch *u = ctx;
     unsigned sock = s == u->sockets[0] ? 0 : 1;
@@ -267,7 +267,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     struct udp_path *p = find_path(u, sock, from);
     u->busy = true;
     if (p != NULL && (buf[0] & 0x40) != 0) { /* the hot path: QUIC's fixed bit */
-        path_deliver(&p->base, buf, len, segment_len, more);
+        path_deliver(&p->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         on_stun(u, sock, from, buf, first);
         pump(u);
@@ -283,7 +283,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         } else if ((buf[0] & 0x40) != 0 && punch_known_remote(&u->punch, sock, from)) {
             p = make_path(u, sock, from);
             if (p != NULL)
-                path_deliver(&p->base, buf, len, segment_len, more);
+                path_deliver(&p->base, buf, len, segment_len);
         }
     }
     u->busy = false;
@@ -550,8 +550,11 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     }
     if (!u->running)
         return;
-    if (punch_on_peer_generation(&u->punch, o->generation, net_now_us()))
+    if (punch_on_peer_generation(&u->punch, o->generation, net_now_us()) && renewed) {
         u->reported = false;
+        bindings_begin(u); /* the NAT may have changed with the network */
+        approach_offer_soon(u->approach);
+    }
     add_peer_candidates(u);
     update_hint(u);
     pump(u);
@@ -576,9 +579,16 @@ static void on_used(void *k, struct path *p)
 static void on_dead(void *k, struct path *p)
 {
     struct udp_punch *u = k;
-    for (int i = 0; i < PATHS_MAX; i++)
-        if (u->paths[i] != NULL && &u->paths[i]->base == p)
-            retire(u, i);
+    for (int i = 0; i < PATHS_MAX; i++) {
+        if (u->paths[i] == NULL || &u->paths[i]->base != p)
+            continue;
+        if (u->running)
+            punch_on_dead(&u->punch,
+                          punch_find_pair(&u->punch, u->paths[i]->sock, &p->remote));
+        retire(u, i);
+    }
+    u->reported = false; /* another pair may be proven */
+    pump(u);
 }
 
 const struct kind_ops udp_punch_kind = {

@@ -17,7 +17,7 @@
 #include "io/identity.h"
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len, bool more);
+                       size_t segment_len);
 static void on_writable(void *ctx, struct path *p);
 
 static const struct path_user path_user = {on_packets, on_writable};
@@ -104,6 +104,7 @@ static void update_current(struct session *s)
     s->told_dead = false;
     liveness_init(&s->live, now_us);
     liveness_set_streams(&s->live, session_stream_count(s));
+    keepalive_on_new_path(&s->keep, now_us);
     s->events->on_path(s->ctx, p);
 }
 
@@ -186,7 +187,13 @@ static void on_idle(uv_idle_t *idle)
     if (s == NULL || s->freed || s->closed)
         return;
     s->busy = true;
-    tell_open(s);
+    tell_open(s); /* before what came with the end of the handshake */
+    if (!s->freed && s->fail_err == 0)
+        meta_deliver(s);
+    if (!s->freed)
+        stream_flush_touched(s);
+    if (!s->freed && s->fail_err == 0)
+        update_current(s);
     if (!s->freed && s->fail_err == 0)
         pursue_wanted(s);
     if (!s->freed && !s->closed && s->fail_err == 0) {
@@ -323,7 +330,7 @@ static void note_received(struct session *s, struct path *p, size_t len,
 }
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                       size_t segment_len, bool more)
+                       size_t segment_len)
 {
     struct session *s = ctx;
     struct path_name name;
@@ -346,19 +353,10 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
             on_read_error(s, rc);
         }
     }
-    tell_open(s); /* before what came with the end of the handshake */
-    if (s->fail_err == 0 && !s->freed)
-        meta_deliver(s);
     if (decoded > 0)
         note_received(s, p, len, ts / 1000);
-    if (!more || s->fail_err != 0) {
-        if (!s->freed)
-            stream_flush_touched(s);
-        if (!s->freed && s->fail_err == 0)
-            update_current(s);
-        if (!s->freed)
-            session_touch(s);
-    }
+    if (!s->freed)
+        session_touch(s); /* the streams are flushed once all packets were read */
     leave(s);
 }
 
@@ -492,7 +490,7 @@ int session_new_server(struct session **out, const struct session_config *c,
         destroy(s);
         return rc;
     }
-    on_packets(s, first, packet, len, len, false);
+    on_packets(s, first, packet, len, len);
     *out = s;
     return 0;
 }
