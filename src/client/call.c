@@ -84,6 +84,8 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     answer(c, r.code, r.reason);
     if (r.code != STREAM_OK) {
         pump_abort(p, r.code);
+    } else if (r.datagrams) {
+        pump_set_datagrams(p);
     } else if (c->fd >= 0) {
         int fd = c->fd;
         c->fd = -1;

@@ -370,6 +370,13 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
 
+static void on_trouble(void *ctx)
+{
+    struct peer *p = ctx;
+    if (p->session != NULL)
+        session_suspect(p->session);
+}
+
 static void on_forgotten(void *ctx)
 {
     struct peer *p = ctx;
@@ -386,6 +393,7 @@ static const struct approach_events approach_events = {
     .on_select = on_select,
     .on_path_gone = on_path_gone,
     .on_refused = on_refused,
+    .on_trouble = on_trouble,
     .on_forgotten = on_forgotten,
 };
 
@@ -538,7 +546,7 @@ void peer_on_network_change(struct peer *p)
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
     if (p->session != NULL && session_is_open(p->session))
-        session_probe(p->session);
+        session_suspect(p->session);
 }
 
 bool peer_is_ready(const struct peer *p)

@@ -235,8 +235,9 @@ static void on_path_failed(void *ctx, struct path *p)
 
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
-    (void)ctx, (void)p, (void)silent_us;
-    /* The client moves the session; it hears our silence as we hear its. */
+    struct guest *g = ctx;
+    (void)p, (void)silent_us;
+    approach_tell_trouble(g->approach); /* only the client can move the session */
 }
 
 static void on_path_alive(void *ctx, struct path *p, uint64_t silent_us)
@@ -334,7 +335,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     log_debug("the broker refused: %s (%u)", reason, code);
 }
 
-static void on_forgotten(void *ctx)
+static void on_nothing(void *ctx)
 {
     (void)ctx;
 }
@@ -344,7 +345,8 @@ static const struct approach_events approach_events = {
     .on_select = on_select,
     .on_path_gone = on_path_gone,
     .on_refused = on_refused,
-    .on_forgotten = on_forgotten,
+    .on_trouble = on_nothing,
+    .on_forgotten = on_nothing,
 };
 
 /* Who may be answered at all; 0, or the refusal's code with its words. */

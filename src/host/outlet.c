@@ -184,6 +184,7 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     o->udp_poll->data = o;
     (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
     udp_alive(o);
+    pump_set_datagrams(o->pump);
     if (reply(o, STREAM_OK, "", true) != 0)
         pump_abort(o->pump, STREAM_LIMIT);
 }

@@ -496,6 +496,12 @@ void channel_remote(const struct channel *c, struct addr *a)
         *a = (struct addr){0};
 }
 
+void channel_local(const struct channel *c, struct addr *a)
+{
+    if (sockaddr_local(c->fd, a) != 0)
+        *a = (struct addr){0};
+}
+
 uint32_t channel_rtt_us(const struct channel *c)
 {
     struct tcp_info info;

@@ -76,6 +76,8 @@ size_t channel_queued_bytes(const struct channel *c);
 void channel_detach(struct channel *c);
 MUST_CHECK int channel_attach(struct channel *c, const struct channel_config *config);
 
+/* Our end's address; ADDR_NONE when unknown. */
+void channel_local(const struct channel *c, struct addr *a);
 /* The other end's address, and the smoothed round trip of TCP in microseconds or 0. */
 void channel_remote(const struct channel *c, struct addr *a);
 uint32_t channel_rtt_us(const struct channel *c);

@@ -27,6 +27,7 @@ struct approach {
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
+    uint32_t trouble, peer_trouble;
     uint64_t began_us;
     bool established, introduced, answered;
     bool want_introduce, want_offer;
@@ -58,6 +59,7 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     Offer o = Offer_init_zero;
     uint8_t plain[1024], nonce[SEAL_NONCE_LEN];
     o.generation = a->generation;
+    o.trouble = a->trouble;
     o.fresh = a->config.client ? !a->established : false;
     if (a->config.client) {
         o.check_key.size = sizeof(a->check_key);
@@ -372,6 +374,9 @@ static void take_offer(struct approach *a, const Offer *o)
     if (o->generation < a->peer_generation)
         return;
     a->peer_generation = o->generation;
+    if (o->trouble > a->peer_trouble && a->established)
+        a->config.events->on_trouble(a->config.ctx);
+    a->peer_trouble = o->trouble;
     if (a->config.client && !a->answered) {
         a->answered = true;
         a->want_introduce = false;
@@ -593,6 +598,12 @@ void approach_on_uplink(struct approach *a, bool up)
             kind_table[k]->on_uplink(a->kinds[k], up);
     if (up)
         poke(a);
+}
+
+void approach_tell_trouble(struct approach *a)
+{
+    a->trouble++;
+    approach_offer_soon(a);
 }
 
 void approach_on_network_change(struct approach *a)

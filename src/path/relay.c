@@ -97,6 +97,7 @@ static void carry_works(struct relay *r)
         return;
     r->carry_proven = true;
     r->carry.base.rtt_us = approach_rtt_hint_us(r->approach);
+    uplink_local(approach_config_of(r->approach)->uplink, &r->carry.base.local);
     r->carry.base.remote = *uplink_broker_addr(approach_config_of(r->approach)->uplink);
     approach_proven(r->approach, &r->carry.base);
 }

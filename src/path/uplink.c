@@ -406,6 +406,13 @@ const struct addr *uplink_broker_addr(const struct uplink *u)
     return &u->broker_addr;
 }
 
+void uplink_local(const struct uplink *u, struct addr *a)
+{
+    *a = (struct addr){0};
+    if (u->channel != NULL)
+        channel_local(u->channel, a);
+}
+
 const struct addr *uplink_seen(const struct uplink *u)
 {
     return &u->seen;

@@ -54,6 +54,8 @@ void uplink_kick(struct uplink *u);
 uint32_t uplink_rtt_us(const struct uplink *u);
 /* The broker's address as connected; ADDR_NONE while down for the first time. */
 const struct addr *uplink_broker_addr(const struct uplink *u);
+/* Our end of the connection; ADDR_NONE while down. */
+void uplink_local(const struct uplink *u, struct addr *a);
 /* This connection as the broker sees it; ADDR_NONE when unknown. */
 const struct addr *uplink_seen(const struct uplink *u);
 /* Servers for binding requests. */

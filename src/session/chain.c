@@ -162,6 +162,19 @@ size_t chain_peek(const struct chain *c, uint64_t offset, struct iovec *iov, siz
     return n;
 }
 
+size_t chain_copy(const struct chain *c, uint64_t offset, uint8_t *buf, size_t cap)
+{
+    struct iovec iov[4];
+    size_t have = 0;
+    size_t count = chain_peek(c, offset, iov, 4);
+    for (size_t i = 0; i < count && have < cap; i++) {
+        size_t n = iov[i].iov_len < cap - have ? iov[i].iov_len : cap - have;
+        memcpy(buf + have, iov[i].iov_base, n);
+        have += n;
+    }
+    return have;
+}
+
 void chain_release(struct chain *c, uint64_t offset)
 {
     while (c->head != NULL && c->start < offset) {

@@ -45,6 +45,8 @@ void chain_commit(struct chain *c, size_t len);
 /* The bytes from `offset` on, as iovecs into the chain; returns how many. */
 size_t chain_peek(const struct chain *c, uint64_t offset, struct iovec *iov,
                   size_t max);
+/* Copies at most `cap` bytes from `offset` on; returns how many. */
+size_t chain_copy(const struct chain *c, uint64_t offset, uint8_t *buf, size_t cap);
 /* Forgets the bytes before `offset`. */
 void chain_release(struct chain *c, uint64_t offset);
 

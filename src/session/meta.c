@@ -26,26 +26,12 @@ int session_send_meta(struct session *s, const Meta *m)
     return stream_write(s->meta, frame, (size_t)n);
 }
 
-/* Copies the oldest bytes that arrived, at most `cap`. */
-static size_t copy_front(const struct chain *c, uint8_t *buf, size_t cap)
-{
-    struct iovec iov[2];
-    size_t have = 0;
-    size_t count = chain_peek(c, c->start, iov, 2);
-    for (size_t i = 0; i < count && have < cap; i++) {
-        size_t n = iov[i].iov_len < cap - have ? iov[i].iov_len : cap - have;
-        memcpy(buf + have, iov[i].iov_base, n);
-        have += n;
-    }
-    return have;
-}
-
 void meta_deliver(struct session *s)
 {
     uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
     while (s->fail_err == 0 && !s->closed && s->meta_in.end > s->meta_in.start) {
         Meta m;
-        size_t have = copy_front(&s->meta_in, frame, sizeof(frame));
+        size_t have = chain_copy(&s->meta_in, s->meta_in.start, frame, sizeof(frame));
         int n = proto_frame_size(frame, have, PROTO_FRAME_MAX);
         if (n == 0)
             return;

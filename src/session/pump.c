@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 #include "core/proto.h"
+#include "core/wire.h"
 
-enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512 };
+enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
 struct pump {
     struct stream *stream; /* NULL once QUIC has closed it */
@@ -188,15 +189,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 static void take_header(struct pump *p)
 {
     uint8_t buf[PROTO_FRAME_HEADER + HEADER_MAX];
-    struct iovec iov[2];
-    size_t have = 0;
-    size_t count = chain_peek(&p->in, p->in.start, iov, 2);
-    for (size_t i = 0; i < count && have < sizeof(buf); i++) {
-        size_t n =
-            iov[i].iov_len < sizeof(buf) - have ? iov[i].iov_len : sizeof(buf) - have;
-        memcpy(buf + have, iov[i].iov_base, n);
-        have += n;
-    }
+    size_t have = chain_copy(&p->in, p->in.start, buf, sizeof(buf));
     int n = proto_frame_size(buf, have, HEADER_MAX);
     if (n == 0 && !p->peer_fin)
         return;
@@ -210,6 +203,28 @@ static void take_header(struct pump *p)
     p->header_done = true;
     p->events->on_header(p->ctx, p, buf + PROTO_FRAME_HEADER,
                          (size_t)n - PROTO_FRAME_HEADER);
+}
+
+/* Datagrams that came on the stream because they are large. */
+static void take_datagrams(struct pump *p)
+{
+    uint8_t buf[PROTO_FRAME_HEADER + DATAGRAM_MAX];
+    while (!p->aborted && p->in.end > p->in.start) {
+        size_t have = chain_copy(&p->in, p->in.start, buf, sizeof(buf));
+        int n = proto_frame_size(buf, have, DATAGRAM_MAX);
+        if (n == 0)
+            return;
+        if (n < 0) {
+            break_both(p, STREAM_LIMIT);
+            return;
+        }
+        chain_release(&p->in, p->in.start + (uint64_t)n);
+        if (p->stream != NULL)
+            stream_consumed(p->stream, (size_t)n);
+        if (p->events->on_datagram != NULL)
+            p->events->on_datagram(p->ctx, p, buf + PROTO_FRAME_HEADER,
+                                   (size_t)n - PROTO_FRAME_HEADER);
+    }
 }
 
 static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
@@ -231,6 +246,8 @@ static void on_flush(void *ctx)
         take_header(p);
     if (p->fd >= 0 && !p->want_write)
         write_socket(p);
+    if (p->datagrams)
+        take_datagrams(p);
     (void)settle(p);
 }
 
@@ -356,15 +373,24 @@ int pump_attach(struct pump *p, int fd)
     return 0;
 }
 
-int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
+void pump_set_datagrams(struct pump *p)
 {
-    return p->stream != NULL ? stream_send_datagram(p->stream, data, len)
-                             : POSTERN_ERR_CLOSED;
+    p->datagrams = true;
 }
 
-size_t pump_datagram_max(const struct pump *p)
+int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
 {
-    return p->stream != NULL ? stream_datagram_max(p->stream) : 0;
+    uint8_t head[PROTO_FRAME_HEADER];
+    if (p->stream == NULL || p->aborted)
+        return POSTERN_ERR_CLOSED;
+    if (len <= stream_datagram_max(p->stream))
+        return stream_send_datagram(p->stream, data, len);
+    if (len > DATAGRAM_MAX || stream_room(p->stream) < sizeof(head) + len)
+        return POSTERN_ERR_LIMIT;
+    struct wire_writer w = wire_writer(head, sizeof(head));
+    wire_put_u32(&w, (uint32_t)len);
+    int rc = stream_write(p->stream, head, sizeof(head));
+    return rc == 0 ? stream_write(p->stream, data, len) : rc;
 }
 
 void pump_finish(struct pump *p)

@@ -39,8 +39,14 @@ void pump_set_user(struct pump *p, const struct pump_events *events, void *ctx);
 MUST_CHECK int pump_send_header(struct pump *p, const uint8_t *frame, size_t len);
 /* Moves bytes between the stream and `fd` (a non-blocking socket, owned from here). */
 MUST_CHECK int pump_attach(struct pump *p, int fd);
+/*
+ * This stream carries a flow of datagrams: small ones travel in DATAGRAM frames, those
+ * that the path's packets cannot hold as frames on the stream (4 bytes of length).
+ * After the headers, before any datagram.
+ */
+void pump_set_datagrams(struct pump *p);
+/* POSTERN_ERR_LIMIT: the queue is full and the datagram is lost, as UDP may lose it. */
 MUST_CHECK int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len);
-size_t pump_datagram_max(const struct pump *p);
 /* Ends the stream in order after what was written so far (a refusal's last act). */
 void pump_finish(struct pump *p);
 /* Breaks both directions with `code`; on_end follows from the loop. */

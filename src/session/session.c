@@ -614,6 +614,13 @@ void session_set_keepalive(struct session *s, uint64_t interval_us)
     session_touch(s);
 }
 
+void session_suspect(struct session *s)
+{
+    liveness_suspect(&s->live);
+    check_liveness(s, uv_hrtime() / 1000);
+    session_touch(s);
+}
+
 void session_probe(struct session *s)
 {
     s->probe_wanted = true;

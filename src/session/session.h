@@ -114,6 +114,8 @@ uint64_t session_heard_us(const struct session *s);
 void session_set_keepalive(struct session *s, uint64_t interval_us);
 /* Makes sure that something is sent that the peer must answer. */
 void session_probe(struct session *s);
+/* Something speaks against the path in use: probe it, and tell if it is dead. */
+void session_suspect(struct session *s);
 /* Sends one Meta message; bounded queue. */
 MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
 /* 32 bytes that only these two devices know, unique to this session (RFC 8446 7.5). */
