@@ -14,9 +14,9 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
                      state != NULL ? " --state " : "", state != NULL ? state : "");
         return 0;
     }
-    if (o->arg_count == 0)
+    if (o->arg_count < 2)
         return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
-                         "the host and the service are missing");
+                         "the host or the service is missing");
     struct client_config c = cmd_client_config(o, out);
-    return nc_run(&c, o->args[0], o->arg_count > 1 ? o->args[1] : "22", f);
+    return nc_run(&c, o->args[0], o->args[1], f);
 }

@@ -13,6 +13,8 @@
 #include "io/log.h"
 #include "io/netmon.h"
 
+enum { OFFLINE_GRACE_MS = 4000 };
+
 struct home {
     struct home *next;
     struct client *client;
@@ -43,6 +45,7 @@ struct client {
     struct netmon *netmon;
     struct home *homes;
     struct entry *entries;
+    uint64_t began_ms;
     bool stopped;
     int result;
     struct fault fault;
@@ -155,15 +158,27 @@ static void on_own_rotated(void *ctx, struct peer *p,
         log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
+/* A host that has just lost its broker is back in seconds: do not give up at once. */
+static bool worth_waiting(struct client *c, const struct fault *f)
+{
+    return f->code == POSTERN_ERR_UNREACHABLE &&
+           uv_now(&c->loop) - c->began_ms < OFFLINE_GRACE_MS;
+}
+
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
                      bool fatal, bool stood)
 {
     if (c->events->on_fault != NULL)
         c->events->on_fault(c->ctx, p, f, fatal);
-    else if (fatal || !stood)
+    else if (fatal || (!stood && !worth_waiting(c, f)))
         client_stop(c, f->code, f);
-    else
+    else if (stood)
         events_fault(c->config.out, f);
+}
+
+bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
+{
+    return fatal || !worth_waiting(c, f);
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
@@ -414,6 +429,7 @@ int client_open(struct client **out, const struct client_config *config,
         return rc;
     }
     (void)uv_loop_init(&c->loop);
+    c->began_ms = uv_now(&c->loop);
     watch(c, &c->on_int, SIGINT);
     watch(c, &c->on_term, SIGTERM);
     if (netmon_open(&c->netmon, &c->loop, on_network, c) != 0)

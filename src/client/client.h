@@ -65,6 +65,12 @@ MUST_CHECK int client_run(struct client *c, struct fault *f);
 /* `f` (may be NULL) is copied; `result` is returned by client_run. */
 void client_stop(struct client *c, int result, const struct fault *f);
 
+/*
+ * For commands with an on_fault of their own, before any session stood: whether this
+ * fault ends the run, or a little patience may help.
+ */
+bool client_gives_up(struct client *c, const struct fault *f, bool fatal);
+
 /* The `path` and `rejected` events, as the engine prints them. */
 void client_path_event(struct event *e, const char *peer, const struct path *path,
                        uint64_t elapsed_us);

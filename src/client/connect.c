@@ -94,10 +94,12 @@ static void on_ready(void *ctx, struct peer *p)
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct connect_state *s = ctx;
-    if (fatal || !s->started) {
+    if (fatal || (!s->started && client_gives_up(s->client, f, fatal))) {
         client_stop(s->client, f->code, f);
         return;
     }
+    if (!s->started)
+        return;
     calls_on_fault(s->calls, p, f, fatal);
     events_fault(client_out(s->client), f);
 }

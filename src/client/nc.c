@@ -198,8 +198,10 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct nc *s = ctx;
     (void)p;
-    if (fatal || !s->started)
+    if (fatal || (!s->started && client_gives_up(s->client, f, fatal)))
         client_stop(s->client, f->code, f);
+    else if (!s->started)
+        return;
     else if (s->ended || !peer_is_ready(s->peer))
         client_stop(s->client, f->code, f); /* the one stream is lost */
 }

@@ -103,7 +103,7 @@ static int parse_payload(struct link *l, const uint8_t *payload, size_t len)
     return wire_end(&r);
 }
 
-int link_parse(struct link *l, const char *text, struct fault *f)
+static int parse_trimmed(struct link *l, const char *text, struct fault *f)
 {
     static const char again[] = "copy the whole link again, or ask for a new one";
     struct link r = {0};
@@ -147,6 +147,23 @@ int link_parse(struct link *l, const char *text, struct fault *f)
                          "the link is cut short or mangled");
     *l = r;
     return 0;
+}
+
+int link_parse(struct link *l, const char *text, struct fault *f)
+{
+    static const char space[] = " \t\r\n";
+    char trimmed[LINK_TEXT_LEN + 1];
+    text += strspn(text, space); /* what a copy brings along is no harm */
+    size_t len = strlen(text);
+    while (len > 0 && strchr(space, text[len - 1]) != NULL)
+        len--;
+    if (len >= sizeof(trimmed))
+        len = sizeof(trimmed) - 1; /* too long in any case */
+    memcpy(trimmed, text, len);
+    trimmed[len] = '\0';
+    int rc = parse_trimmed(l, trimmed, f);
+    sodium_memzero(trimmed, sizeof(trimmed));
+    return rc;
 }
 
 void link_invite_id(uint8_t id[static INVITE_ID_LEN],

@@ -13,7 +13,7 @@
 #include "path/kind.h"
 
 enum {
-    INTRODUCE_RETRY_FIRST_MS = 1500,
+    INTRODUCE_RETRY_FIRST_MS = 700,
     INTRODUCE_RETRY_MAX_MS = 20000,
     OFFER_DELAY_MS = 2, /* candidates that come together travel together */
     RETIRED_MAX = 8,
@@ -434,6 +434,10 @@ void approach_on_control(struct approach *a, const Control *m)
         give_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
+        if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
+            a->answered = false; /* it may come back: ask until it answers */
+            plan_introduce_retry(a);
+        }
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
                                      m->body.refuse.reason);
         break;
