@@ -29,7 +29,7 @@ enum {
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 60000,              /* life of a relay ticket not used */
     LIMIT_RELAY_IDLE_MS = 15 * 60000,
-    LIMIT_RELAYS_PER_CLIENT = 64,         /* pairs, unused tickets included */
+    LIMIT_RELAYS_PER_CLIENT = 256,        /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,
     LIMIT_BUSY_RETRY_MS = 5000,           /* Bye{BUSY}: this, up to twice this */
 };

@@ -249,7 +249,8 @@ static void test_back_pressure(void **state)
 static void expect_closed(int fd)
 {
     char c;
-    assert_true(recv(fd, &c, 1, 0) <= 0);
+    ssize_t n = recv(fd, &c, 1, 0);
+    assert_true(n == 0 || (n < 0 && errno != EAGAIN)); /* the receive timeout */
     close(fd);
 }
 
@@ -264,8 +265,14 @@ static void test_tickets(void **state)
         wrong.host[0] = (uint8_t)thread;
         expect_closed(rig_dial_relay(&rig, wrong.host));
     }
-    int first = rig_dial_relay(&rig, t.client);
-    expect_closed(rig_dial_relay(&rig, t.client)); /* good once, the first one stays */
+    /* Good once: of two that show it one is closed, whichever thread was faster. */
+    int first = rig_dial_relay(&rig, t.client), spare = rig_dial_relay(&rig, t.client);
+    struct pollfd both[2] = {{.fd = first, .events = POLLIN},
+                             {.fd = spare, .events = POLLIN}};
+    assert_int_equal(poll(both, 2, RIG_WAIT_MS), 1);
+    if (both[0].revents != 0)
+        first = both[1].fd;
+    expect_closed(both[both[0].revents == 0].fd);
     assert_int_equal(send(first, "early", 5, 0), 5);
     int second = rig_dial_relay(&rig, t.host);
     expect_joined(first);
