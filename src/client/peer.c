@@ -21,6 +21,8 @@ enum {
     PATHS_MAX = 16,
 };
 
+#define OFFLINE_MAX_US 30000000u
+
 struct peer {
     struct peer_config config;
     struct approach *approach;
@@ -36,6 +38,7 @@ struct peer {
     unsigned failures;
     uint64_t began_us;
     bool restarting;
+    uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     struct fault last;
 };
 
@@ -343,6 +346,23 @@ static void on_path_gone(void *ctx, struct path *path)
         session_remove_path(p->session, path);
 }
 
+/*
+ * A host that the broker misses for long, and that is silent on every path, is gone;
+ * applications must hear of it. Until then its session waits for it.
+ */
+static bool given_up(struct peer *p, bool offline)
+{
+    uint64_t now_us = net_now_us();
+    uint64_t silent_us = now_us - session_heard_us(p->session);
+    if (!offline || silent_us < OFFLINE_MAX_US / 2) {
+        p->offline_us = 0;
+        return false;
+    }
+    if (p->offline_us == 0)
+        p->offline_us = now_us - silent_us;
+    return now_us - p->offline_us > OFFLINE_MAX_US;
+}
+
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
@@ -363,7 +383,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
                         "%.64s: %.160s", p->config.name, reason);
     }
-    if (p->session != NULL && session_is_open(p->session)) {
+    if (p->session != NULL && session_is_open(p->session) &&
+        !given_up(p, code == REFUSE_OFFLINE)) {
         log_debug("%s", f.what); /* the session may live on another path */
         return;
     }

@@ -279,7 +279,7 @@ static void keep_rest(struct relay *r, const struct iovec *iov, size_t count,
     size_t total = 0;
     for (size_t i = 0; i < count; i++)
         total += iov[i].iov_len;
-    r->tx = malloc(total - sent);
+    r->tx = sent < total ? malloc(total - sent) : NULL;
     if (r->tx == NULL) {
         (void)shutdown(r->fd, SHUT_RDWR); /* half a frame is out: this stream is lost */
         return;

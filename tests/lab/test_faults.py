@@ -170,8 +170,10 @@ def test_cut_again_and_again(running):
         mark = g.proc.mark()
         g.topo.cut_direct()
         wait_relay(g.proc, 10, mark)
+        mark = g.proc.mark()
         g.topo.mend_direct()
         progress(g.flow)
+        wait_direct(g.proc, 90, mark)
     whole(g.flow)
 
 

@@ -186,7 +186,7 @@ static void test_base32(void **state)
 {
     (void)state;
     uint64_t rng = 1;
-    uint8_t in[64], out[64];
+    uint8_t in[64] = {0}, out[64];
     char text[104], mangled[104];
     for (size_t len = 0; len <= sizeof(in); len++) {
         fill(&rng, in, len);
