@@ -5,6 +5,9 @@
 #include "cli/options.h"
 #include "client/client.h"
 
+int cmd_ping(const struct options *o, struct events *out, struct fault *f);
+int cmd_status(const struct options *o, struct events *out, struct fault *f);
+int cmd_netcheck(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
 int cmd_connect(const struct options *o, struct events *out, struct fault *f);

@@ -31,8 +31,8 @@ static int end_sessions(const struct statedir *state, const uint8_t key[static K
     return 1;
 }
 
-static int revoke_device(struct roster *r, const struct statedir *state, const char *device,
-                  struct events *out, struct fault *f)
+static int revoke_device(struct roster *r, const struct statedir *state,
+                         const char *device, struct events *out, struct fault *f)
 {
     struct roster_client c;
     struct event e;

@@ -91,6 +91,41 @@ const struct command commands[] = {
         .run = cmd_invite,
     },
     {
+        .name = "ping",
+        .synopsis = "HOST",
+        .summary = "is the host there, over which path, and why not over another",
+        .about =
+            "Opens a session, sends pings inside it, and ends when enough were answered and\n"
+            "every way through is in use or has said why it is not.",
+        .example = "postern ping home",
+        .options = WITH_JSON | OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_COUNT_PINGS) |
+                   OPTION_BIT(OPT_TIMEOUT),
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the host",
+        .run = cmd_ping,
+    },
+    {
+        .name = "status",
+        .synopsis = "",
+        .summary = "what the running serve and up are doing",
+        .about = "Sessions, the path each one takes, and why other paths are not taken.",
+        .example = "postern status",
+        .options = WITH_JSON,
+        .run = cmd_status,
+    },
+    {
+        .name = "netcheck",
+        .synopsis = "[--broker LINK]",
+        .summary = "what this network's NAT and firewall let through",
+        .about =
+            "Asks the broker how this network's NAT maps and filters (RFC 5780), whether UDP\n"
+            "and IPv6 get through, how large a packet may be, and how far the broker is.",
+        .example = "postern netcheck",
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER),
+        .run = cmd_netcheck,
+    },
+    {
         .name = "ls",
         .synopsis = "[--devices]",
         .summary = "list the hosts joined and their services",

@@ -612,6 +612,14 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
     return buf;
 }
 
+bool peer_kind_ended(const struct peer *p, enum path_kind k)
+{
+    if (p->approach == NULL)
+        return false;
+    enum ladder_rung_state st = ladder_rung_state(approach_ladder(p->approach), k);
+    return st == RUNG_OFF || st == RUNG_WAITING;
+}
+
 int peer_ping(struct peer *p, uint64_t nonce)
 {
     Meta m = {.which_body = Meta_ping_tag, .body.ping.nonce = nonce};

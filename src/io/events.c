@@ -26,7 +26,13 @@ static const struct event_words event_table[] = {
                  "[, chosen after {elapsed_ms} ms]"},
     {"rejected", "{peer}: not {kind}: {reason}"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
-    {"joined",   "joined {host}[: {services}][; try: {try}]"},
+    {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
+    {"refused",  "{peer}: {service} {code}: {reason}"},
+    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)"},
+    {"daemon",   "{role}: running {running}"},
+    {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
+                 "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
+                 "[\n  broker: {broker_rtt_ms} ms by TCP, {udp_rtt_ms} ms by UDP]"},
     {"left",     "{peer} left[: {reason}]"},
     {"invite",   "{link}"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},

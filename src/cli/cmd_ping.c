@@ -1,0 +1,17 @@
+/* `postern ping`: options to ping_run. */
+#include "cli/cmd.h"
+
+#include "client/ping.h"
+
+int cmd_ping(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    struct ping_config c = {
+        .client = cmd_client_config(o, out),
+        .host = o->args[0],
+        .count = v[OPT_COUNT_PINGS].given ? (unsigned)v[OPT_COUNT_PINGS].number : 4,
+        .timeout_ms =
+            v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000 : 30000,
+    };
+    return ping_run(&c, f);
+}

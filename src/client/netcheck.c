@@ -1,0 +1,297 @@
+/*
+ * Asks the broker's STUN how the NAT here maps and filters (RFC 5780; core/natcheck
+ * decides), how large a packet gets through, and how far the broker is.
+ */
+#include "client/netcheck.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "core/natcheck.h"
+#include "core/stun.h"
+#include "io/netmon.h"
+#include "io/udp.h"
+#include "path/uplink.h"
+
+enum {
+    TICK_MS = 10,
+    TOTAL_MS = 12000,
+    MTU_WAIT_MS = 1500,
+    V6_WAIT_MS = 1500,
+    STUN_HEADER = 20,
+    STUN_ATTRIBUTES = 12, /* PADDING's header and FINGERPRINT */
+    IP_UDP_V4 = 28,
+};
+
+/* UDP payloads that fill these MTUs over IPv4. */
+static const uint16_t mtus[] = {1500, 1492, 1480, 1420, 1400, 1280};
+enum { MTU_COUNT = sizeof(mtus) / sizeof(mtus[0]) };
+
+struct netcheck_state {
+    const struct netcheck_config *config;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    struct net net;
+    struct uplink *uplink;
+    struct udp *sockets[2], *v6;
+    struct addr server_v4, server_v6;
+    struct natcheck check;
+    bool begun, mtu_begun, v6_answered;
+    uint8_t mtu_txid[MTU_COUNT][STUN_TXID_LEN], v6_txid[STUN_TXID_LEN];
+    bool mtu_ok[MTU_COUNT];
+    uint64_t began_ms, mtu_ms;
+    int result;
+    struct fault fault;
+};
+
+static void finish(struct netcheck_state *s, int result)
+{
+    s->result = result;
+    uv_stop(&s->loop);
+}
+
+static unsigned found_mtu(const struct netcheck_state *s)
+{
+    for (int i = 0; i < MTU_COUNT; i++)
+        if (s->mtu_ok[i])
+            return mtus[i];
+    return 0;
+}
+
+static const char *yes_no(enum natcheck_answer a)
+{
+    return a == NATCHECK_YES ? "yes" : a == NATCHECK_NO ? "no" : "unknown";
+}
+
+static void report(struct netcheck_state *s)
+{
+    const struct natcheck_result *r = natcheck_result(&s->check);
+    struct event e;
+    char words[NATCHECK_WORDS_LEN];
+    unsigned mtu = found_mtu(s);
+    event_begin(&e, "netcheck");
+    event_text(&e, "udp", yes_no(r->udp));
+    event_text(&e, "mapping", nat_mapping_name(r->mapping));
+    event_text(&e, "filtering", nat_filtering_name(r->filtering));
+    event_text(&e, "port_preserved", yes_no(r->port_preserved));
+    event_addr(&e, "seen_as", &r->mapped[NATCHECK_MAPPING]);
+    event_text(&e, "ipv6",
+               s->v6_answered                     ? "yes"
+               : s->server_v6.family == ADDR_NONE ? "unknown"
+                                                  : "no");
+    if (mtu != 0)
+        event_int(&e, "mtu", mtu);
+    else
+        json_text(&e.json, "mtu", NULL);
+    event_ms(&e, "udp_rtt_ms", r->rtt_us);
+    event_ms(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
+    event_int(&e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
+    event_text(&e, "words", natcheck_words(r, words));
+    events_print(s->config->out, &e);
+}
+
+/* -------------------------------------------------------------------------- UDP */
+
+static void on_packets(void *ctx, struct udp *u, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct netcheck_state *s = ctx;
+    struct stun_message m;
+    (void)from;
+    size_t n = len < segment_len ? len : segment_len;
+    if (stun_parse(&m, buf, n) != 0 || m.type != STUN_BINDING_SUCCESS)
+        return;
+    if (u == s->v6) {
+        s->v6_answered = s->v6_answered || stun_is_response_to(&m, s->v6_txid);
+        return;
+    }
+    for (int i = 0; i < MTU_COUNT; i++)
+        s->mtu_ok[i] =
+            s->mtu_ok[i] || (s->mtu_begun && stun_is_response_to(&m, s->mtu_txid[i]));
+    (void)natcheck_on_response(
+        &s->check, u == s->sockets[0] ? NATCHECK_FILTERING : NATCHECK_MAPPING, m.txid,
+        &m.mapped, m.other.family != ADDR_NONE ? &m.other : NULL, net_now_us());
+}
+
+static void on_writable(void *ctx, struct udp *u)
+{
+    (void)ctx, (void)u;
+}
+
+static const struct udp_events udp_events = {on_packets, on_writable};
+
+/* The local address that leads to the server: what an unchanged mapping looks like. */
+static void local_towards(struct addr *out, const struct udp *u)
+{
+    struct addr own[16];
+    udp_local(u, out);
+    uint16_t port = out->port;
+    size_t n = netmon_addresses(own, 16, true);
+    for (size_t i = 0; i < n; i++) {
+        if (own[i].family == ADDR_V4) {
+            *out = own[i];
+            out->port = port;
+            return;
+        }
+    }
+}
+
+static int begin(struct netcheck_state *s)
+{
+    struct addr any4 = {.family = ADDR_V4}, any6 = {.family = ADDR_V6};
+    struct addr servers[UPLINK_STUN_MAX];
+    struct natcheck_config nc = {.rtt_hint_us = uplink_rtt_us(s->uplink)};
+    size_t n = uplink_stun(s->uplink, servers);
+    for (size_t i = 0; i < n; i++) {
+        struct addr *slot =
+            servers[i].family == ADDR_V4 ? &s->server_v4 : &s->server_v6;
+        if (slot->family == ADDR_NONE)
+            *slot = servers[i];
+    }
+    for (int i = 0; i < 2; i++)
+        if (udp_open(&s->sockets[i], &s->loop, &any4, s->net.scratch, &udp_events, s) !=
+            0)
+            return POSTERN_ERR_IO;
+    if (udp_open(&s->v6, &s->loop, &any6, s->net.scratch, &udp_events, s) != 0)
+        s->v6 = NULL;
+    nc.server = s->server_v4;
+    randombytes_buf(nc.seed, sizeof(nc.seed));
+    for (int i = 0; i < 2; i++)
+        local_towards(&nc.local[i], s->sockets[i]);
+    natcheck_init(&s->check, &nc, net_now_us());
+    randombytes_buf(s->v6_txid, sizeof(s->v6_txid));
+    s->begun = true;
+    return 0;
+}
+
+static void send_check(struct netcheck_state *s)
+{
+    struct natcheck_request r;
+    uint8_t buf[STUN_MESSAGE_MAX];
+    while (natcheck_next(&s->check, net_now_us(), &r)) {
+        int n =
+            stun_build_request(buf, sizeof(buf), r.txid, r.change_ip, r.change_port);
+        if (n > 0)
+            (void)!udp_send(s->sockets[r.sock], &r.to, buf, (size_t)n, (size_t)n);
+    }
+}
+
+static void send_v6(struct netcheck_state *s)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    if (s->v6 == NULL || s->server_v6.family == ADDR_NONE || s->v6_answered)
+        return;
+    int n = stun_build_request(buf, sizeof(buf), s->v6_txid, false, false);
+    if (n > 0)
+        (void)!udp_send(s->v6, &s->server_v6, buf, (size_t)n, (size_t)n);
+}
+
+/* Requests filled up with PADDING (RFC 5780 section 7.6); the answers are as long. */
+static void send_mtu(struct netcheck_state *s)
+{
+    uint8_t buf[2048];
+    s->mtu_begun = true;
+    s->mtu_ms = uv_now(&s->loop);
+    for (int i = 0; i < MTU_COUNT; i++) {
+        struct stun_message m = {.type = STUN_BINDING_REQUEST, .fingerprint = true};
+        unsigned room = mtus[i] - IP_UDP_V4 - STUN_HEADER - STUN_ATTRIBUTES;
+        m.padding_len = (uint16_t)(room / 4 * 4);
+        randombytes_buf(s->mtu_txid[i], STUN_TXID_LEN);
+        memcpy(m.txid, s->mtu_txid[i], STUN_TXID_LEN);
+        int n = stun_build(buf, sizeof(buf), &m);
+        for (int copy = 0; n > 0 && copy < 2; copy++)
+            (void)!udp_send(s->sockets[1], &s->server_v4, buf, (size_t)n, (size_t)n);
+    }
+}
+
+/* ------------------------------------------------------------------------ timing */
+
+static void on_tick(uv_timer_t *t)
+{
+    struct netcheck_state *s = t->data;
+    uint64_t now = uv_now(&s->loop);
+    if (now - s->began_ms > TOTAL_MS && !s->begun) {
+        (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT, "check this machine's network",
+                        "the broker at %.100s:%u did not answer in time",
+                        s->config->broker.host, s->config->broker.port);
+        finish(s, s->fault.code);
+        return;
+    }
+    if (!s->begun)
+        return;
+    send_check(s);
+    if (now % 300 < TICK_MS)
+        send_v6(s);
+    bool answered = natcheck_result(&s->check)->udp == NATCHECK_YES;
+    if (!s->mtu_begun && answered)
+        send_mtu(s);
+    bool mtu_done = !answered || s->mtu_ok[0] || now - s->mtu_ms > MTU_WAIT_MS;
+    bool v6_done = s->v6 == NULL || s->server_v6.family == ADDR_NONE ||
+                   s->v6_answered || now - s->began_ms > V6_WAIT_MS;
+    if ((natcheck_done(&s->check) && mtu_done && v6_done) ||
+        now - s->began_ms > TOTAL_MS) {
+        report(s);
+        finish(s, 0);
+    }
+}
+
+static void on_up(void *ctx)
+{
+    struct netcheck_state *s = ctx;
+    if (!s->begun && begin(s) != 0) {
+        (void)fault_set(&s->fault, POSTERN_ERR_IO, "check this machine's limits",
+                        "no UDP socket could be opened");
+        finish(s, s->fault.code);
+    }
+}
+
+static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
+{
+    struct netcheck_state *s = ctx;
+    (void)retry_ms, (void)fatal;
+    if (!s->begun) {
+        s->fault = *why;
+        finish(s, why->code);
+    }
+}
+
+static void on_control(void *ctx, const Control *m)
+{
+    (void)ctx, (void)m;
+}
+
+int netcheck_run(const struct netcheck_config *c, struct fault *f)
+{
+    static const struct uplink_events events = {on_up, on_down, on_control};
+    struct netcheck_state s = {.config = c};
+    (void)uv_loop_init(&s.loop);
+    if (net_init(&s.net, &s.loop, c->key) != 0)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    struct uplink_config uc = {.net = &s.net,
+                               .broker = c->broker,
+                               .name = "netcheck",
+                               .events = &events,
+                               .ctx = &s};
+    int rc = uplink_open(&s.uplink, &uc);
+    if (rc == 0) {
+        (void)uv_timer_init(&s.loop, &s.timer);
+        s.timer.data = &s;
+        s.began_ms = uv_now(&s.loop);
+        (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);
+        (void)uv_run(&s.loop, UV_RUN_DEFAULT);
+        rc = s.result;
+        uv_close((uv_handle_t *)&s.timer, NULL);
+    }
+    if (rc != 0)
+        *f = s.fault;
+    uplink_close(s.uplink);
+    udp_close(s.sockets[0]);
+    udp_close(s.sockets[1]);
+    udp_close(s.v6);
+    (void)uv_run(&s.loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&s.loop);
+    net_fini(&s.net);
+    return rc;
+}

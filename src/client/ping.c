@@ -1,0 +1,123 @@
+/* Pings inside the session; ends when each path kind has ended in use or in a reason.
+ */
+#include "client/ping.h"
+
+enum {
+    INTERVAL_MS = 1000,
+    FIRST_INTERVAL_MS = 100,
+    SETTLE_MAX_MS = 9000,
+    TICK_MS = 100
+};
+
+struct ping {
+    const struct ping_config *config;
+    struct client *client;
+    struct peer *peer;
+    uv_timer_t timer;
+    unsigned sent, answered;
+    uint64_t next_ms, began_ms, ready_ms;
+};
+
+/* Whether every allowed direct kind is in use or has a final word. */
+static bool settled(struct ping *s)
+{
+    const struct path *p = peer_path(s->peer);
+    if (p != NULL && path_kind_is_direct(p->kind))
+        return true;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (path_kind_is_direct((enum path_kind)k) &&
+            (s->config->client.paths >> k & 1) != 0 && !peer_kind_ended(s->peer, k))
+            return false;
+    return true;
+}
+
+static void on_pong(void *ctx, struct peer *p, uint64_t sent_us)
+{
+    struct ping *s = ctx;
+    struct event e;
+    const struct path *path = peer_path(p);
+    s->answered++;
+    event_begin(&e, "pong");
+    event_text(&e, "peer", peer_name(p));
+    event_int(&e, "seq", s->answered);
+    event_ms(&e, "rtt_ms", net_now_us() - sent_us);
+    event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
+    events_print(client_out(s->client), &e);
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct ping *s = t->data;
+    struct fault f;
+    uint64_t now = uv_now(client_loop(s->client));
+    if (now - s->began_ms > s->config->timeout_ms) {
+        if (s->answered > 0) {
+            client_stop(s->client, 0, NULL);
+            return;
+        }
+        (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
+                        "see 'postern netcheck' for this network",
+                        "%.64s did not answer in time", s->config->host);
+        client_stop(s->client, f.code, &f);
+        return;
+    }
+    if (!peer_is_ready(s->peer))
+        return;
+    if (s->ready_ms == 0)
+        s->ready_ms = now;
+    if (s->answered >= s->config->count &&
+        (settled(s) || now - s->ready_ms > SETTLE_MAX_MS)) {
+        client_stop(s->client, 0, NULL);
+        return;
+    }
+    if (now < s->next_ms || peer_ping(s->peer, net_now_us()) != 0)
+        return;
+    s->sent++;
+    s->next_ms = now + (s->sent < 3 ? FIRST_INTERVAL_MS : INTERVAL_MS);
+}
+
+static void on_ready(void *ctx, struct peer *p)
+{
+    struct ping *s = ctx;
+    (void)p;
+    s->next_ms = 0;
+}
+
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct ping *s = ctx;
+    (void)p;
+    if (fatal || (s->answered == 0 && client_gives_up(s->client, f, fatal)))
+        client_stop(s->client, f->code, f);
+}
+
+int ping_run(const struct ping_config *c, struct fault *f)
+{
+    static const struct client_events events = {
+        .on_ready = on_ready, .on_pong = on_pong, .on_fault = on_fault};
+    struct ping s = {.config = c};
+    int rc = client_open(&s.client, &c->client, &events, &s, f);
+    if (rc != 0)
+        return rc;
+    (void)uv_timer_init(client_loop(s.client), &s.timer);
+    s.timer.data = &s;
+    s.began_ms = uv_now(client_loop(s.client));
+    rc = client_peer(s.client, c->host, &s.peer, f);
+    if (rc == 0) {
+        (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);
+        rc = client_run(s.client, f);
+    }
+    for (unsigned k = 0; rc == 0 && k < PATH_KIND_COUNT; k++) {
+        char reason[LADDER_REASON_LEN];
+        struct event e;
+        const struct path *p = peer_path(s.peer);
+        if (p != NULL && p->kind == (enum path_kind)k)
+            continue;
+        client_rejected_event(&e, peer_name(s.peer), (enum path_kind)k,
+                              peer_reason(s.peer, (enum path_kind)k, reason));
+        events_print(client_out(s.client), &e);
+    }
+    uv_close((uv_handle_t *)&s.timer, NULL);
+    client_close(s.client);
+    return rc;
+}
