@@ -91,6 +91,31 @@ const struct command commands[] = {
         .run = cmd_invite,
     },
     {
+        .name = "up",
+        .synopsis = "",
+        .summary = "stay present: warm sessions, local names and ports for every host",
+        .about =
+            "Keeps a session to every host joined and comes back by itself after sleep or a\n"
+            "change of network. Each host gets an address 127.80.x.y, each of its services\n"
+            "its own port there (port + 10000 where low ports are not permitted), and the\n"
+            "name HOST.postern at the DNS server that it prints. connect and nc share its\n"
+            "sessions.",
+        .example = "postern up",
+        .options = WITH_JSON | OPTION_BIT(OPT_PATHS),
+        .run = cmd_up,
+    },
+    {
+        .name = "socks",
+        .synopsis = "[--listen 127.0.0.1:1080]",
+        .summary = "a SOCKS5 proxy for every host joined",
+        .about =
+            "Programs that speak SOCKS5 reach HOST or HOST.postern at any port or service\n"
+            "that the host publishes, TCP and UDP. Nothing else is proxied.",
+        .example = "postern socks --listen 127.0.0.1:1080",
+        .options = WITH_JSON | OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_SOCKS_LISTEN),
+        .run = cmd_socks,
+    },
+    {
         .name = "ping",
         .synopsis = "HOST",
         .summary = "is the host there, over which path, and why not over another",

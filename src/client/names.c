@@ -1,0 +1,120 @@
+/* DNS over UDP on loopback; which hosts there are is asked from above. */
+#include "client/names.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/dns.h"
+#include "io/sockaddr.h"
+
+enum { TTL_S = 5, QUERIES_PER_EVENT = 64 };
+
+struct names {
+    int fd;
+    uv_poll_t *poll;
+    names_lookup lookup;
+    void *ctx;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static int answer(struct names *n, uint8_t *out, size_t cap, const uint8_t *query,
+                  size_t len)
+{
+    static const char zone[] = ".postern";
+    struct dns_question q;
+    struct addr a = {0};
+    if (dns_parse(&q, query, len) != 0)
+        return POSTERN_ERR_PROTO;
+    size_t name_len = strlen(q.name), zone_len = sizeof(zone) - 1;
+    if (strcmp(q.name, "postern") == 0)
+        return dns_answer(out, cap, &q, query, DNS_NOERROR, NULL, TTL_S);
+    if (name_len <= zone_len || strcmp(q.name + name_len - zone_len, zone) != 0)
+        return dns_answer(out, cap, &q, query, DNS_REFUSED, NULL, TTL_S);
+    q.name[name_len - zone_len] = '\0';
+    bool known = n->lookup(n->ctx, q.name, &a);
+    return dns_answer(out, cap, &q, query, known ? DNS_NOERROR : DNS_NXDOMAIN,
+                      known ? &a : NULL, TTL_S);
+}
+
+static void on_query(uv_poll_t *poll, int status, int events)
+{
+    struct names *n = poll->data;
+    (void)status, (void)events;
+    for (int i = 0; n != NULL && i < QUERIES_PER_EVENT; i++) {
+        uint8_t in[DNS_MESSAGE_MAX], out[DNS_MESSAGE_MAX];
+        struct sockaddr_storage from;
+        socklen_t slen = sizeof(from);
+        ssize_t len = recvfrom(n->fd, in, sizeof(in), MSG_DONTWAIT,
+                               (struct sockaddr *)&from, &slen);
+        if (len < 0)
+            return;
+        int reply = answer(n, out, sizeof(out), in, (size_t)len);
+        if (reply > 0)
+            (void)!sendto(n->fd, out, (size_t)reply, MSG_DONTWAIT,
+                          (struct sockaddr *)&from, slen);
+    }
+}
+
+static int bind_one(uint16_t port)
+{
+    struct addr at = {.family = ADDR_V4, .port = port, .ip = {127, 80, 0, 53}};
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, &at);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+int names_open(struct names **out, uv_loop_t *loop, names_lookup lookup, void *ctx)
+{
+    struct names *n = calloc(1, sizeof(*n));
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    if (n == NULL || poll == NULL)
+        goto fail;
+    n->fd = bind_one(53);
+    if (n->fd < 0)
+        n->fd = bind_one(5353);
+    if (n->fd < 0)
+        goto fail;
+    if (uv_poll_init(loop, poll, n->fd) != 0) {
+        close(n->fd);
+        goto fail;
+    }
+    n->lookup = lookup;
+    n->ctx = ctx;
+    n->poll = poll;
+    poll->data = n;
+    (void)uv_poll_start(poll, UV_READABLE, on_query);
+    *out = n;
+    return 0;
+fail:
+    free(poll);
+    free(n);
+    return POSTERN_ERR_INUSE;
+}
+
+void names_close(struct names *n)
+{
+    if (n == NULL)
+        return;
+    (void)uv_poll_stop(n->poll);
+    n->poll->data = NULL;
+    uv_close((uv_handle_t *)n->poll, free_handle);
+    close(n->fd);
+    free(n);
+}
+
+void names_local(const struct names *n, struct addr *a)
+{
+    if (sockaddr_local(n->fd, a) != 0)
+        *a = (struct addr){0};
+}

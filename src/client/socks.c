@@ -1,0 +1,525 @@
+/*
+ * The proxy's sockets: greeting and request are read byte-exactly, then the connection
+ * becomes a call. A reply is sent only after the host's server has answered.
+ */
+#include "client/socks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client/call.h"
+#include "core/socks.h"
+#include "io/sockaddr.h"
+
+enum {
+    BACKLOG = 512,
+    CONNS_MAX = 4096,
+    FLOWS_MAX = 64,
+    DATAGRAM_MAX = 65535,
+    WAITING_MAX = 8
+};
+
+enum conn_state { CONN_GREETING, CONN_REQUEST, CONN_CALLING, CONN_UDP };
+
+struct socks {
+    struct client *client;
+    struct calls *calls;
+    int fd;
+    uv_poll_t *poll;
+    struct conn *conns;
+    unsigned count;
+};
+
+/* A UDP destination of one association. */
+struct flow {
+    struct flow *next;
+    struct conn *conn;
+    struct socks_target target;
+    struct call *call;
+    bool open;
+    struct {
+        uint8_t *data;
+        size_t len;
+    } waiting[WAITING_MAX];
+    unsigned waiting_count;
+};
+
+struct conn {
+    struct conn *next, *prev;
+    struct socks *socks;
+    enum conn_state state;
+    int fd; /* -1 once the call has it */
+    uv_poll_t *poll;
+    uint8_t in[SOCKS_REQUEST_MAX];
+    size_t in_len;
+    int udp_fd;
+    uv_poll_t *udp_poll;
+    struct addr udp_from; /* the application's address, learned from its first packet */
+    struct flow *flows;
+    unsigned flow_count;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void poll_close(uv_poll_t **poll)
+{
+    if (*poll == NULL)
+        return;
+    (void)uv_poll_stop(*poll);
+    (*poll)->data = NULL;
+    uv_close((uv_handle_t *)*poll, free_handle);
+    *poll = NULL;
+}
+
+static uv_poll_t *poll_open(uv_loop_t *loop, int fd, void *data, uv_poll_cb cb)
+{
+    uv_poll_t *p = malloc(sizeof(*p));
+    if (p == NULL || uv_poll_init(loop, p, fd) != 0) {
+        free(p);
+        return NULL;
+    }
+    p->data = data;
+    (void)uv_poll_start(p, UV_READABLE, cb);
+    return p;
+}
+
+static void flow_free(struct flow *fl)
+{
+    for (unsigned i = 0; i < fl->waiting_count; i++)
+        free(fl->waiting[i].data);
+    free(fl);
+}
+
+static void conn_free(struct conn *c)
+{
+    while (c->flows != NULL) {
+        struct flow *fl = c->flows;
+        c->flows = fl->next;
+        call_forget(fl->call);
+        flow_free(fl);
+    }
+    poll_close(&c->poll);
+    poll_close(&c->udp_poll);
+    if (c->fd >= 0)
+        close(c->fd);
+    if (c->udp_fd >= 0)
+        close(c->udp_fd);
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        c->socks->conns = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    c->socks->count--;
+    free(c);
+}
+
+static void send_reply(int fd, enum socks_code code, const struct addr *bound)
+{
+    uint8_t out[SOCKS_REPLY_MAX];
+    static const struct addr none;
+    size_t len = socks_build_reply(out, code, bound != NULL ? bound : &none);
+    (void)!send(fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void refuse(struct conn *c, enum socks_code code)
+{
+    send_reply(c->fd, code, NULL);
+    conn_free(c);
+}
+
+static enum socks_code code_of(unsigned stream_code)
+{
+    switch (stream_code) {
+    case STREAM_OK:
+        return SOCKS_OK;
+    case STREAM_REFUSED:
+        return SOCKS_REFUSED;
+    case STREAM_DENIED:
+        return SOCKS_NOT_ALLOWED;
+    case STREAM_TIMEOUT:
+        return SOCKS_TTL;
+    case STREAM_NOTFOUND:
+    case STREAM_UNREACHABLE:
+        return SOCKS_HOST_UNREACHABLE;
+    default:
+        return SOCKS_FAILED;
+    }
+}
+
+/* --------------------------------------------------------------------------- CONNECT
+ */
+
+static void on_answer(void *ctx, struct call *call, unsigned code, const char *reason)
+{
+    struct conn *c = ctx;
+    (void)call, (void)reason;
+    send_reply(c->fd, code_of(code), NULL);
+}
+
+static void on_end(void *ctx, struct call *call)
+{
+    (void)call;
+    conn_free(ctx);
+}
+
+static void start_connect(struct conn *c, const struct socks_target *t)
+{
+    struct fault f = {0};
+    struct peer *p;
+    char port[8];
+    if (client_peer(c->socks->client, t->host, &p, &f) != 0) {
+        refuse(c, SOCKS_HOST_UNREACHABLE);
+        return;
+    }
+    int fd = dup(c->fd); /* the call's; ours stays to write the reply */
+    if (fd < 0) {
+        refuse(c, SOCKS_FAILED);
+        return;
+    }
+    poll_close(&c->poll);
+    c->state = CONN_CALLING;
+    (void)snprintf(port, sizeof(port), "%u", t->port);
+    struct call_config cc = {.peer = p,
+                             .service = port,
+                             .fd = fd,
+                             .answer_first = true,
+                             .on_answer = on_answer,
+                             .on_end = on_end,
+                             .ctx = c};
+    if (call_start(NULL, c->socks->calls, &cc) != 0)
+        refuse(c, SOCKS_FAILED);
+}
+
+/* --------------------------------------------------------------------- UDP ASSOCIATE
+ */
+
+static void on_flow_answer(void *ctx, struct call *call, unsigned code,
+                           const char *reason)
+{
+    struct flow *fl = ctx;
+    (void)reason;
+    fl->open = code == STREAM_OK;
+    for (unsigned i = 0; fl->open && i < fl->waiting_count; i++)
+        (void)!call_send_datagram(call, fl->waiting[i].data, fl->waiting[i].len);
+    for (unsigned i = 0; i < fl->waiting_count; i++)
+        free(fl->waiting[i].data);
+    fl->waiting_count = 0;
+}
+
+static void on_flow_datagram(void *ctx, struct call *call, const uint8_t *data,
+                             size_t len)
+{
+    struct flow *fl = ctx;
+    struct conn *c = fl->conn;
+    uint8_t head[SOCKS_UDP_HEADER_MAX];
+    struct sockaddr_storage ss;
+    (void)call;
+    int n = socks_build_udp(head, &fl->target);
+    socklen_t slen = sockaddr_from_addr(&ss, &c->udp_from);
+    if (n < 0 || slen == 0)
+        return;
+    struct iovec iov[2] = {{head, (size_t)n}, {(void *)(uintptr_t)data, len}};
+    struct msghdr msg = {
+        .msg_name = &ss, .msg_namelen = slen, .msg_iov = iov, .msg_iovlen = 2};
+    (void)!sendmsg(c->udp_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void on_flow_end(void *ctx, struct call *call)
+{
+    struct flow *fl = ctx;
+    (void)call;
+    for (struct flow **at = &fl->conn->flows; *at != NULL; at = &(*at)->next) {
+        if (*at == fl) {
+            *at = fl->next;
+            fl->conn->flow_count--;
+            break;
+        }
+    }
+    flow_free(fl);
+}
+
+static struct flow *flow_for(struct conn *c, const struct socks_target *t)
+{
+    struct fault f = {0};
+    struct peer *p;
+    char service[16];
+    for (struct flow *fl = c->flows; fl != NULL; fl = fl->next)
+        if (fl->target.port == t->port && strcmp(fl->target.host, t->host) == 0)
+            return fl;
+    struct flow *fl = c->flow_count < FLOWS_MAX ? calloc(1, sizeof(*fl)) : NULL;
+    if (fl == NULL || client_peer(c->socks->client, t->host, &p, &f) != 0) {
+        free(fl);
+        return NULL;
+    }
+    fl->conn = c;
+    fl->target = *t;
+    (void)snprintf(service, sizeof(service), "udp:%u", t->port);
+    struct call_config cc = {.peer = p,
+                             .service = service,
+                             .fd = -1,
+                             .on_answer = on_flow_answer,
+                             .on_datagram = on_flow_datagram,
+                             .on_end = on_flow_end,
+                             .ctx = fl};
+    fl->next = c->flows;
+    c->flows = fl;
+    c->flow_count++;
+    if (call_start(&fl->call, c->socks->calls, &cc) != 0) {
+        on_flow_end(fl, NULL);
+        return NULL;
+    }
+    return fl;
+}
+
+static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
+{
+    if (fl->open) {
+        (void)!call_send_datagram(fl->call, data, len);
+        return;
+    }
+    uint8_t *copy = fl->waiting_count < WAITING_MAX ? malloc(len + 1) : NULL;
+    if (copy == NULL)
+        return;
+    memcpy(copy, data, len);
+    fl->waiting[fl->waiting_count].data = copy;
+    fl->waiting[fl->waiting_count++].len = len;
+}
+
+static void on_udp(uv_poll_t *poll, int status, int events)
+{
+    struct conn *c = poll->data;
+    uint8_t buf[DATAGRAM_MAX];
+    (void)status, (void)events;
+    for (int i = 0; c != NULL && i < 64; i++) {
+        struct sockaddr_storage ss;
+        socklen_t slen = sizeof(ss);
+        struct addr from;
+        struct socks_target t;
+        ssize_t n = recvfrom(c->udp_fd, buf, sizeof(buf), MSG_DONTWAIT,
+                             (struct sockaddr *)&ss, &slen);
+        if (n < 0)
+            return;
+        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0)
+            continue;
+        if (c->udp_from.family == ADDR_NONE)
+            c->udp_from = from;
+        int head = addr_equal(&from, &c->udp_from) ? socks_parse_udp(buf, (size_t)n, &t)
+                                                   : POSTERN_ERR_DENIED;
+        struct flow *fl = head > 0 ? flow_for(c, &t) : NULL;
+        if (fl != NULL)
+            flow_send(fl, buf + head, (size_t)n - (size_t)head);
+    }
+}
+
+static void start_udp(struct conn *c)
+{
+    struct addr at;
+    struct sockaddr_storage ss;
+    if (sockaddr_local(c->fd, &at) != 0) {
+        refuse(c, SOCKS_FAILED);
+        return;
+    }
+    at.port = 0;
+    socklen_t len = sockaddr_from_addr(&ss, &at);
+    c->udp_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->udp_fd < 0 || bind(c->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
+        sockaddr_local(c->udp_fd, &at) != 0) {
+        refuse(c, SOCKS_FAILED);
+        return;
+    }
+    c->udp_poll = poll_open(client_loop(c->socks->client), c->udp_fd, c, on_udp);
+    if (c->udp_poll == NULL) {
+        refuse(c, SOCKS_FAILED);
+        return;
+    }
+    c->state = CONN_UDP; /* the TCP connection's end ends it (section 6) */
+    send_reply(c->fd, SOCKS_OK, &at);
+}
+
+/* ---------------------------------------------------------------------- the dialogue
+ */
+
+/* 1 go on, 0 wait for more bytes, -1 the connection is gone or became a call. */
+static int step(struct conn *c)
+{
+    struct socks_target t;
+    uint8_t command = 0;
+    bool no_auth = false;
+    int n;
+    if (c->state == CONN_GREETING) {
+        n = socks_parse_greeting(c->in, c->in_len, &no_auth);
+        if (n > 0) {
+            uint8_t answer[2] = {5, no_auth ? 0 : 0xff};
+            (void)!send(c->fd, answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+            if (!no_auth)
+                n = POSTERN_ERR_PROTO;
+        }
+        if (n < 0)
+            conn_free(c);
+        else if (n > 0)
+            c->state = CONN_REQUEST;
+    } else {
+        n = socks_parse_request(c->in, c->in_len, &command, &t);
+        if (n == POSTERN_ERR_INVALID) {
+            refuse(c, SOCKS_ADDRESS);
+        } else if (n < 0) {
+            conn_free(c);
+        } else if (n > 0) {
+            if (command == SOCKS_CONNECT)
+                start_connect(c, &t);
+            else if (command == SOCKS_UDP_ASSOCIATE)
+                start_udp(c);
+            else
+                refuse(c, SOCKS_COMMAND);
+            return -1;
+        }
+    }
+    if (n <= 0)
+        return n < 0 ? -1 : 0;
+    c->in_len -= (size_t)n;
+    memmove(c->in, c->in + n, c->in_len);
+    return 1;
+}
+
+/* Reads no byte beyond the message: what follows belongs to the host's server. */
+static void on_conn(uv_poll_t *poll, int status, int events)
+{
+    struct conn *c = poll->data;
+    (void)status, (void)events;
+    if (c == NULL)
+        return;
+    if (c->state == CONN_UDP) {
+        uint8_t byte;
+        ssize_t n = recv(c->fd, &byte, 1, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
+            conn_free(c);
+        return;
+    }
+    for (;;) {
+        ssize_t n = recv(c->fd, c->in + c->in_len, 1, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0 || c->in_len + 1 >= sizeof(c->in)) {
+            conn_free(c);
+            return;
+        }
+        c->in_len++;
+        if (step(c) < 0)
+            return;
+    }
+}
+
+static void on_accept(uv_poll_t *poll, int status, int events)
+{
+    struct socks *s = poll->data;
+    (void)status, (void)events;
+    while (s != NULL) {
+        int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        struct conn *c = s->count < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
+        if (c == NULL) {
+            close(fd);
+            continue;
+        }
+        c->socks = s;
+        c->fd = fd;
+        c->udp_fd = -1;
+        c->next = s->conns;
+        if (s->conns != NULL)
+            s->conns->prev = c;
+        s->conns = c;
+        s->count++;
+        c->poll = poll_open(client_loop(s->client), fd, c, on_conn);
+        if (c->poll == NULL)
+            conn_free(c);
+    }
+}
+
+/* ---------------------------------------------------------------------------- the run
+ */
+
+static void on_ready(void *ctx, struct peer *p)
+{
+    struct socks *s = ctx;
+    calls_on_ready(s->calls, p);
+}
+
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct socks *s = ctx;
+    bool gives_up = fatal || client_gives_up(s->client, f, fatal);
+    calls_on_fault(s->calls, p, f, gives_up);
+    events_fault(client_out(s->client), f);
+}
+
+static int listen_at(struct socks *s, const char *text, struct fault *f)
+{
+    struct addr at;
+    struct sockaddr_storage ss;
+    int on = 1;
+    if (text == NULL)
+        text = "127.0.0.1:1080";
+    if (addr_parse(&at, text) != 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as 127.0.0.1:1080",
+                         "'%.100s' is no address and port", text);
+    socklen_t len = sockaddr_from_addr(&ss, &at);
+    s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (s->fd >= 0)
+        (void)setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, len) != 0 ||
+        listen(s->fd, BACKLOG) != 0) {
+        int err = errno;
+        return fault_set(f,
+                         err == EADDRINUSE ? POSTERN_ERR_INUSE
+                         : err == EACCES   ? POSTERN_ERR_PERM
+                                           : POSTERN_ERR_INVALID,
+                         err == EACCES ? "choose a port above 1023, or run as root"
+                                       : "choose another with --listen",
+                         "the address %.64s cannot be used: %s", text, strerror(err));
+    }
+    s->poll = poll_open(client_loop(s->client), s->fd, s, on_accept);
+    if (s->poll == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    struct event e;
+    (void)!sockaddr_local(s->fd, &at);
+    event_begin(&e, "ready");
+    event_addr(&e, "listen", &at);
+    events_print(client_out(s->client), &e);
+    return 0;
+}
+
+int socks_run(const struct client_config *c, const char *listen, struct fault *f)
+{
+    static const struct client_events events = {.on_ready = on_ready,
+                                                .on_fault = on_fault};
+    struct socks s = {.fd = -1};
+    int rc = client_open(&s.client, c, &events, &s, f);
+    if (rc != 0)
+        return rc;
+    rc = calls_new(&s.calls, client_loop(s.client));
+    if (rc != 0)
+        (void)fault_set(f, rc, "free some memory", "out of memory");
+    if (rc == 0)
+        rc = listen_at(&s, listen, f);
+    if (rc == 0)
+        rc = client_run(s.client, f);
+    poll_close(&s.poll);
+    calls_free(s.calls); /* first: no call may speak of a connection that is gone */
+    while (s.conns != NULL) {
+        s.conns->flows = NULL;
+        conn_free(s.conns);
+    }
+    if (s.fd >= 0)
+        close(s.fd);
+    client_close(s.client);
+    return rc;
+}

@@ -1,0 +1,410 @@
+/*
+ * The client's daemon: a peer for each host in the book, a loopback address for each
+ * host, a forward for each of its services, names for them, and a local socket through
+ * which other commands use the same sessions.
+ */
+#include "client/up.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/forward.h"
+#include "client/names.h"
+#include "io/local.h"
+#include "io/log.h"
+
+enum { BOOK_TICK_MS = 1000, HOSTS_MAX = 256, PRIVILEGED = 1024, PORT_SHIFT = 10000 };
+
+struct door {
+    struct door *next;
+    struct forward *forward;
+    struct peer *peer;
+    struct book_service service;
+};
+
+struct up {
+    struct client *client;
+    struct calls *calls;
+    struct local_server *local;
+    struct names *names;
+    struct door *doors;
+    uv_timer_t tick;
+    int64_t version;
+    int lock;
+};
+
+/* One request to open a connection. */
+struct opening {
+    struct local_conn *conn; /* NULL once it went away */
+};
+
+/* 127.80.x.y of a host: stable, as it comes from the key. */
+static void host_address(const uint8_t key[static KEY_LEN], struct addr *a)
+{
+    *a = (struct addr){.family = ADDR_V4, .ip = {127, 80, 0, 0}};
+    a->ip[2] = (uint8_t)(1 + key[0] % 254); /* 127.80.0.x is ours */
+    a->ip[3] = (uint8_t)(1 + key[1] % 254);
+}
+
+/* ---------------------------------------------------------------------- services */
+
+static void door_free(struct door *d)
+{
+    forward_close(d->forward);
+    free(d);
+}
+
+static struct door *find_door(struct up *u, const struct peer *p,
+                              const struct book_service *s)
+{
+    for (struct door *d = u->doors; d != NULL; d = d->next)
+        if (d->peer == p && d->service.port == s->port && d->service.udp == s->udp &&
+            strcmp(d->service.name, s->name) == 0)
+            return d;
+    return NULL;
+}
+
+static void tell_service(struct up *u, const struct door *d)
+{
+    struct event e;
+    struct addr at;
+    forward_local(d->forward, &at);
+    event_begin(&e, "service");
+    event_text(&e, "host", peer_name(d->peer));
+    event_text(&e, "name", d->service.name);
+    event_int(&e, "port", d->service.port);
+    event_text(&e, "protocol", d->service.udp ? "udp" : "tcp");
+    event_addr(&e, "local", &at);
+    events_print(client_out(u->client), &e);
+}
+
+static void open_door(struct up *u, struct peer *p, const struct book_service *s)
+{
+    struct fault f = {0};
+    struct door *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return;
+    struct forward_config fc = {.loop = client_loop(u->client),
+                                .calls = u->calls,
+                                .peer = p,
+                                .service = s->name,
+                                .udp = s->udp,
+                                .out = client_out(u->client)};
+    host_address(peer_key(p), &fc.local);
+    fc.local.port = s->port;
+    int rc = forward_open(&d->forward, &fc, &f);
+    if (rc == POSTERN_ERR_PERM && s->port < PRIVILEGED) {
+        fc.local.port = (uint16_t)(s->port + PORT_SHIFT);
+        rc = forward_open(&d->forward, &fc, &f);
+    }
+    if (rc != 0) {
+        log_fault(LOG_LEVEL_WARN, &f);
+        free(d);
+        return;
+    }
+    d->peer = p;
+    d->service = *s;
+    d->next = u->doors;
+    u->doors = d;
+    tell_service(u, d);
+}
+
+static void set_services(struct up *u, struct peer *p, const struct book_service *list,
+                         size_t n)
+{
+    for (struct door **at = &u->doors; *at != NULL;) {
+        struct door *d = *at;
+        bool keep = d->peer != p;
+        for (size_t i = 0; i < n && !keep; i++)
+            keep = d == find_door(u, p, &list[i]);
+        if (keep) {
+            at = &d->next;
+        } else {
+            *at = d->next;
+            door_free(d);
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        if (find_door(u, p, &list[i]) == NULL)
+            open_door(u, p, &list[i]);
+}
+
+static void on_services(void *ctx, struct peer *p, const Services *m)
+{
+    struct book_service list[BOOK_SERVICE_MAX];
+    size_t n = 0;
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
+                       m->services[i].name);
+        list[n].port = (uint16_t)m->services[i].port;
+        list[n].udp = m->services[i].udp;
+    }
+    set_services(ctx, p, list, n);
+}
+
+/* ------------------------------------------------------------------------- the book */
+
+static void read_book(struct up *u)
+{
+    struct book *b = client_book(u->client);
+    struct book_host *hosts = calloc(HOSTS_MAX, sizeof(*hosts));
+    struct fault f = {0};
+    if (hosts == NULL)
+        return;
+    int n = book_hosts(b, hosts, HOSTS_MAX);
+    for (int i = 0; i < n && i < HOSTS_MAX; i++) {
+        struct book_service list[BOOK_SERVICE_MAX];
+        struct peer *p;
+        if (client_peer(u->client, hosts[i].name, &p, &f) != 0) {
+            log_fault(LOG_LEVEL_WARN, &f);
+            continue;
+        }
+        int count = book_services(b, hosts[i].key, list, BOOK_SERVICE_MAX);
+        if (peer_services(p) == NULL && count > 0) /* what it showed last */
+            set_services(u, p, list, (size_t)count);
+    }
+    free(hosts);
+    u->version = book_version(b);
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct up *u = t->data;
+    if (book_version(client_book(u->client)) != u->version)
+        read_book(u);
+}
+
+static bool lookup(void *ctx, const char *host, struct addr *addr)
+{
+    struct up *u = ctx;
+    struct book_host h;
+    struct fault f = {0};
+    if (book_find(client_book(u->client), host, &h, &f) != 0 ||
+        strcmp(h.name, host) != 0)
+        return false;
+    host_address(h.key, addr);
+    return true;
+}
+
+/* ----------------------------------------------------------------- the local socket */
+
+static void on_open_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    struct opening *o = ctx;
+    LocalReply r = LocalReply_init_zero;
+    (void)c;
+    if (o->conn == NULL)
+        return;
+    r.code = code;
+    r.last = true;
+    (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
+    (void)!local_conn_reply(o->conn, &r);
+    local_conn_close(o->conn);
+    o->conn = NULL;
+}
+
+static void on_open_end(void *ctx, struct call *c)
+{
+    struct opening *o = ctx;
+    on_open_answer(o, c, STREAM_UNREACHABLE, "the connection was lost");
+    free(o);
+}
+
+static void on_open_request(struct up *u, struct local_conn *c, const LocalRequest *req,
+                            int fd)
+{
+    struct fault f = {0};
+    struct peer *p;
+    int rc = client_peer(u->client, req->host, &p, &f);
+    struct opening *o = rc == 0 && fd >= 0 ? calloc(1, sizeof(*o)) : NULL;
+    if (o == NULL) {
+        if (fd >= 0)
+            close(fd);
+        if (rc == 0)
+            rc = fault_set(&f, POSTERN_ERR_INVALID, "update the older program",
+                           "the request came without its connection");
+        local_conn_finish(c, rc, &f);
+        return;
+    }
+    o->conn = c;
+    local_conn_set_data(c, o);
+    struct call_config cc = {.peer = p,
+                             .service = req->service,
+                             .fd = fd,
+                             .on_answer = on_open_answer,
+                             .on_end = on_open_end,
+                             .ctx = o};
+    if (call_start(NULL, u->calls, &cc) != 0) {
+        local_conn_finish(c, POSTERN_ERR_NOMEM, NULL);
+        free(o);
+    }
+}
+
+struct status_walk {
+    struct local_conn *conn;
+    const char *host; /* "" is all */
+};
+
+static void reply_event(struct local_conn *c, struct event *e)
+{
+    LocalReply r = LocalReply_init_zero;
+    (void)snprintf(r.json, sizeof(r.json), "%s", event_end(e));
+    (void)!local_conn_reply(c, &r);
+}
+
+static void status_of(void *ctx, struct peer *p)
+{
+    struct status_walk *w = ctx;
+    struct event e;
+    char reason[LADDER_REASON_LEN];
+    const struct path *path = peer_path(p);
+    if (w->host[0] != '\0' && strcmp(w->host, peer_name(p)) != 0)
+        return;
+    event_begin(&e, "host");
+    event_text(&e, "name", peer_name(p));
+    event_text(&e, "state", peer_is_ready(p) ? "online" : "offline");
+    event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
+    if (peer_is_ready(p)) {
+        struct session *s = peer_session(p);
+        event_ms(&e, "rtt_ms", session_rtt_us(s));
+        event_int(&e, "streams", session_stream_count(s));
+        event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
+        event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
+    }
+    reply_event(w->conn, &e);
+    if (path != NULL) {
+        client_path_event(&e, peer_name(p), path, 0);
+        reply_event(w->conn, &e);
+    }
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if (path != NULL && path->kind == (enum path_kind)k)
+            continue;
+        client_rejected_event(&e, peer_name(p), (enum path_kind)k,
+                              peer_reason(p, (enum path_kind)k, reason));
+        reply_event(w->conn, &e);
+    }
+}
+
+static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
+{
+    struct up *u = ctx;
+    if (req->op == LOCAL_OPEN) {
+        on_open_request(u, c, req, fd);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    struct status_walk w = {.conn = c, .host = req->host};
+    struct fault f = {0};
+    switch (req->op) {
+    case LOCAL_STATUS:
+        client_each(u->client, status_of, &w);
+        local_conn_finish(c, 0, NULL);
+        break;
+    case LOCAL_RELOAD:
+        read_book(u);
+        local_conn_finish(c, 0, NULL);
+        break;
+    case LOCAL_STOP:
+        local_conn_finish(c, 0, NULL);
+        client_stop(u->client, 0, NULL);
+        break;
+    default:
+        (void)fault_set(&f, POSTERN_ERR_INVALID, "update the older program",
+                        "'postern up' does not know this request");
+        local_conn_finish(c, f.code, &f);
+    }
+}
+
+static void on_gone(void *ctx, struct local_conn *c)
+{
+    struct opening *o = local_conn_data(c);
+    (void)ctx;
+    if (o != NULL)
+        o->conn = NULL;
+}
+
+/* -------------------------------------------------------------------------- the run */
+
+static void on_ready(void *ctx, struct peer *p)
+{
+    struct up *u = ctx;
+    calls_on_ready(u->calls, p);
+}
+
+/* A host or broker that is away is no end for `up`: told once, tried again. */
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct up *u = ctx;
+    struct event e;
+    calls_on_fault(u->calls, p, f, fatal);
+    event_begin(&e, "left");
+    event_text(&e, "peer", p != NULL ? peer_name(p) : "the broker");
+    event_text(&e, "reason", f->what);
+    events_print(client_out(u->client), &e);
+}
+
+static void tell_ready(struct up *u)
+{
+    struct event e;
+    struct addr at = {0};
+    event_begin(&e, "ready");
+    if (u->names != NULL) {
+        names_local(u->names, &at);
+        event_addr(&e, "dns", &at);
+    }
+    events_print(client_out(u->client), &e);
+}
+
+static int start(struct up *u, struct fault *f)
+{
+    static const struct local_events local_events = {on_request, on_gone};
+    char path[STATEDIR_SOCKET_LEN];
+    int rc = statedir_lock(client_statedir(u->client), "up", &u->lock, f);
+    if (rc != 0)
+        return rc;
+    if (calls_new(&u->calls, client_loop(u->client)) != 0)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    statedir_socket(client_statedir(u->client), "up", path);
+    rc =
+        local_server_open(&u->local, client_loop(u->client), path, &local_events, u, f);
+    if (rc != 0)
+        return rc;
+    if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)
+        log_warn("names are not answered: 127.80.0.53 is in use, ports 53 and 5353");
+    (void)uv_timer_init(client_loop(u->client), &u->tick);
+    u->tick.data = u;
+    (void)uv_timer_start(&u->tick, on_tick, BOOK_TICK_MS, BOOK_TICK_MS);
+    tell_ready(u);
+    read_book(u);
+    return 0;
+}
+
+int up_run(const struct client_config *c, struct fault *f)
+{
+    static const struct client_events events = {
+        .on_ready = on_ready, .on_services = on_services, .on_fault = on_fault};
+    struct up u = {.lock = -1};
+    int rc = client_open(&u.client, c, &events, &u, f);
+    if (rc != 0)
+        return rc;
+    rc = start(&u, f);
+    if (rc == 0)
+        rc = client_run(u.client, f);
+    while (u.doors != NULL) {
+        struct door *d = u.doors;
+        u.doors = d->next;
+        door_free(d);
+    }
+    names_close(u.names);
+    local_server_close(u.local);
+    calls_free(u.calls);
+    if (u.tick.data != NULL)
+        uv_close((uv_handle_t *)&u.tick, NULL);
+    client_close(u.client);
+    if (u.lock >= 0)
+        close(u.lock);
+    return rc;
+}

@@ -1,0 +1,10 @@
+/* `postern up`: stays present, keeps sessions warm, gives each host an address. */
+#ifndef POSTERN_CLIENT_UP_H
+#define POSTERN_CLIENT_UP_H
+
+#include "client/client.h"
+
+/* Runs until a signal or LOCAL_STOP. */
+MUST_CHECK int up_run(const struct client_config *c, struct fault *f);
+
+#endif
