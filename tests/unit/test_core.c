@@ -366,7 +366,11 @@ static void test_link_mangled(void **state)
         memcpy(bad + i + 1, text + i, len + 1 - i);
         expect_bad_link(bad);
     }
-    (void)snprintf(bad, sizeof(bad), "%s ", text);
+    struct link back;
+    (void)snprintf(bad, sizeof(bad), " %s\r\n", text); /* white space is no harm */
+    assert_int_equal(link_parse(&back, bad, NULL), 0);
+    assert_memory_equal(&l, &back, sizeof(l));
+    (void)snprintf(bad, sizeof(bad), "%s x", text);
     expect_bad_link(bad);
     char longest[4096];
     memset(longest, 'a', sizeof(longest) - 1);
