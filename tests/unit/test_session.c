@@ -1,0 +1,555 @@
+/*
+ * Two sessions in one loop over paths made of memory, with loss, reordering, black
+ * holes and changes of path: every byte arrives once and in order, half-close and
+ * reset are carried, and nobody without the right key comes in.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "session/session.h"
+
+enum { QUEUE = 4096, TOTAL = 3 * 1024 * 1024, LIMIT_MS = 30000 };
+
+struct packet {
+    uint8_t *data;
+    size_t len;
+};
+
+/* One direction of one path. */
+struct wire {
+    struct path path; /* first: what the sender holds */
+    struct wire *other;
+    struct world *world;
+    bool dead;
+    unsigned loss_permille;
+    struct packet queue[QUEUE];
+    size_t head, count;
+    uint64_t sent;
+};
+
+struct side {
+    struct world *world;
+    struct session_env env;
+    struct keypair key;
+    struct session *session;
+    struct wire wires[2];
+    bool open, closed, admit;
+    int close_err;
+    unsigned paths_told, dead_told;
+    uint64_t got, reset_code;
+    uint8_t digest_in[32];
+    crypto_generichash_state hash;
+    bool fin, ended;
+    struct stream *stream;
+};
+
+struct world {
+    uv_loop_t loop;
+    uv_idle_t pump;
+    uv_timer_t limit;
+    struct side client, server;
+    uint32_t rng;
+    bool timed_out;
+    uint64_t to_send;
+    crypto_generichash_state sent_hash;
+};
+
+static uint32_t next_random(struct world *w)
+{
+    w->rng = w->rng * 1664525 + 1013904223;
+    return w->rng >> 8;
+}
+
+static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct wire *x = (struct wire *)p;
+    for (size_t at = 0; at < len; at += segment_len) {
+        size_t n = len - at < segment_len ? len - at : segment_len;
+        if (x->dead || n > 1452 || next_random(x->world) % 1000 < x->loss_permille ||
+            x->count == QUEUE)
+            continue;
+        struct packet *k = &x->queue[(x->head + x->count++) % QUEUE];
+        k->data = malloc(n);
+        assert_non_null(k->data);
+        memcpy(k->data, buf + at, n);
+        k->len = n;
+        x->sent++;
+    }
+    return 0;
+}
+
+static const struct path_ops wire_ops = {wire_send};
+
+static void deliver(struct wire *x)
+{
+    size_t n = x->count < 64 ? x->count : 64;
+    for (size_t i = 0; i < n; i++) {
+        if (x->count > 1 && x->loss_permille > 0 && next_random(x->world) % 50 == 0) {
+            struct packet *a = &x->queue[x->head], t = *a; /* the next one overtakes */
+            struct packet *b = &x->queue[(x->head + 1) % QUEUE];
+            *a = *b;
+            *b = t;
+        }
+        struct packet k = x->queue[x->head];
+        x->head = (x->head + 1) % QUEUE;
+        x->count--;
+        path_deliver(&x->other->path, k.data, k.len, k.len);
+        free(k.data);
+    }
+}
+
+static void on_pump(uv_idle_t *h)
+{
+    struct world *w = h->data;
+    for (int i = 0; i < 2; i++) {
+        deliver(&w->client.wires[i]);
+        deliver(&w->server.wires[i]);
+    }
+}
+
+/* ------------------------------------------------------------------------- streams */
+
+static void feed(struct side *s)
+{
+    struct world *w = s->world;
+    uint8_t buf[8192];
+    while (w->to_send > 0 && s->stream != NULL &&
+           stream_room(s->stream) >= sizeof(buf)) {
+        size_t n = w->to_send < sizeof(buf) ? (size_t)w->to_send : sizeof(buf);
+        for (size_t i = 0; i < n; i++)
+            buf[i] = (uint8_t)next_random(w);
+        crypto_generichash_update(&w->sent_hash, buf, n);
+        assert_int_equal(stream_write(s->stream, buf, n), 0);
+        w->to_send -= n;
+        if (w->to_send == 0)
+            stream_finish(s->stream);
+    }
+}
+
+static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
+{
+    struct side *s = ctx;
+    s->got += len;
+    crypto_generichash_update(&s->hash, data, len);
+    s->fin = s->fin || fin;
+    stream_consumed(s->stream, len);
+    if (s == &s->world->server) { /* an echo */
+        assert_int_equal(stream_write(s->stream, data, len), 0);
+        if (fin)
+            stream_finish(s->stream);
+    }
+}
+
+static void on_flush(void *ctx)
+{
+    struct side *s = ctx;
+    if (s == &s->world->client)
+        feed(s);
+}
+
+static void on_stream_reset(void *ctx, uint64_t code)
+{
+    ((struct side *)ctx)->reset_code = code;
+}
+
+static void on_stream_end(void *ctx, uint64_t code)
+{
+    struct side *s = ctx;
+    (void)code;
+    s->stream = NULL;
+    s->ended = true;
+}
+
+static const struct stream_events stream_events = {
+    .on_data = on_data,
+    .on_flush = on_flush,
+    .on_reset = on_stream_reset,
+    .on_stop = on_stream_reset,
+    .on_room = on_flush,
+    .on_close = on_stream_end,
+};
+
+/* ------------------------------------------------------------------------- sessions */
+
+static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
+{
+    struct side *s = ctx;
+    assert_memory_equal(peer, s->world->client.key.pub, KEY_LEN);
+    return s->admit;
+}
+
+static void on_open(void *ctx)
+{
+    ((struct side *)ctx)->open = true;
+}
+
+static void on_stream(void *ctx, struct stream *st)
+{
+    struct side *s = ctx;
+    s->stream = st;
+    stream_accept(st, &stream_events, s);
+}
+
+static void on_meta(void *ctx, const Meta *m)
+{
+    (void)ctx, (void)m;
+}
+
+static void on_path(void *ctx, struct path *p)
+{
+    (void)p;
+    ((struct side *)ctx)->paths_told++;
+}
+
+static void on_path_failed(void *ctx, struct path *p)
+{
+    (void)ctx, (void)p;
+}
+
+static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
+{
+    struct side *s = ctx;
+    (void)p, (void)silent_us;
+    s->dead_told++;
+    if (s == &s->world->client) /* as the ladder does: to the other path */
+        session_use_path(s->session, &s->wires[p == &s->wires[0].path].path);
+}
+
+static void on_path_alive(void *ctx, struct path *p, uint64_t silent_us)
+{
+    (void)ctx, (void)p, (void)silent_us;
+}
+
+static void on_close(void *ctx, int err, const char *why)
+{
+    struct side *s = ctx;
+    (void)why;
+    s->closed = true;
+    s->close_err = err;
+}
+
+static const struct session_events session_events = {
+    .authorize = on_authorize,
+    .on_open = on_open,
+    .on_stream = on_stream,
+    .on_meta = on_meta,
+    .on_path = on_path,
+    .on_path_failed = on_path_failed,
+    .on_path_dead = on_path_dead,
+    .on_path_alive = on_path_alive,
+    .on_close = on_close,
+};
+
+/* The host's first packet makes its session. */
+static void on_first(void *ctx, struct path *p, const uint8_t *buf, size_t len,
+                     size_t segment_len)
+{
+    struct side *s = ctx;
+    (void)segment_len;
+    struct session_config c = {
+        .env = &s->env, .events = &session_events, .ctx = s, .rtt_hint_us = 100};
+    if (s->session != NULL)
+        return;
+    assert_int_equal(
+        session_new_server(&s->session, &c, s->world->client.key.pub, p, buf, len), 0);
+    session_add_path(s->session, &s->wires[1].path);
+}
+
+static void on_first_writable(void *ctx, struct path *p)
+{
+    (void)ctx, (void)p;
+}
+
+static const struct path_user first_user = {on_first, on_first_writable};
+
+static void on_limit(uv_timer_t *t)
+{
+    ((struct world *)t->data)->timed_out = true;
+}
+
+static void side_init(struct side *s, struct world *w, uint8_t seed_byte)
+{
+    uint8_t seed[KEY_LEN] = {seed_byte};
+    s->world = w;
+    s->admit = true;
+    keypair_from_seed(&s->key, seed);
+    assert_int_equal(session_env_init(&s->env, &w->loop, &s->key), 0);
+    crypto_generichash_init(&s->hash, NULL, 0, 32);
+    for (uint32_t i = 0; i < 2; i++) {
+        s->wires[i].path =
+            (struct path){.ops = &wire_ops, .kind = PATH_UDP_PUNCH, .id = i + 1};
+        s->wires[i].world = w;
+    }
+}
+
+static struct world *world_new(unsigned loss_permille, uint32_t seed)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    assert_non_null(w);
+    assert_true(sodium_init() >= 0);
+    w->rng = seed;
+    (void)uv_loop_init(&w->loop);
+    side_init(&w->client, w, 1);
+    side_init(&w->server, w, 2);
+    crypto_generichash_init(&w->sent_hash, NULL, 0, 32);
+    for (int i = 0; i < 2; i++) {
+        w->client.wires[i].other = &w->server.wires[i];
+        w->server.wires[i].other = &w->client.wires[i];
+        w->client.wires[i].loss_permille = w->server.wires[i].loss_permille =
+            loss_permille;
+        w->server.wires[i].path.user = &first_user;
+        w->server.wires[i].path.user_ctx = &w->server;
+    }
+    (void)uv_idle_init(&w->loop, &w->pump);
+    w->pump.data = w;
+    (void)uv_idle_start(&w->pump, on_pump);
+    (void)uv_timer_init(&w->loop, &w->limit);
+    w->limit.data = w;
+    (void)uv_timer_start(&w->limit, on_limit, LIMIT_MS, 0);
+    return w;
+}
+
+static void world_start(struct world *w, const uint8_t *host_key)
+{
+    struct session_config c = {.env = &w->client.env,
+                               .events = &session_events,
+                               .ctx = &w->client,
+                               .rtt_hint_us = 100};
+    assert_int_equal(
+        session_new_client(&w->client.session, &c, host_key, &w->client.wires[0].path),
+        0);
+    session_add_path(w->client.session, &w->client.wires[1].path);
+}
+
+#define RUN_UNTIL(w, condition)                                                        \
+    do {                                                                               \
+        while (!(condition) && !(w)->timed_out)                                        \
+            (void)uv_run(&(w)->loop, UV_RUN_ONCE);                                     \
+        assert_false((w)->timed_out);                                                  \
+    } while (0)
+
+static void world_free(struct world *w)
+{
+    session_free(w->client.session);
+    session_free(w->server.session);
+    uv_close((uv_handle_t *)&w->pump, NULL);
+    uv_close((uv_handle_t *)&w->limit, NULL);
+    (void)uv_run(&w->loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&w->loop), 0);
+    for (int i = 0; i < 2; i++) {
+        struct wire *all[2] = {&w->client.wires[i], &w->server.wires[i]};
+        for (int j = 0; j < 2; j++)
+            for (; all[j]->count > 0; all[j]->count--)
+                free(all[j]->queue[(all[j]->head + all[j]->count - 1) % QUEUE].data);
+    }
+    session_env_fini(&w->client.env);
+    session_env_fini(&w->server.env);
+    free(w);
+}
+
+static void open_and_send(struct world *w)
+{
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    Meta hello = {.which_body = Meta_list_tag, .body.list = true};
+    assert_int_equal(session_send_meta(w->client.session, &hello), 0);
+    w->to_send = TOTAL;
+    assert_int_equal(
+        stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
+        0);
+    feed(&w->client);
+}
+
+static void assert_whole(struct world *w)
+{
+    uint8_t sent[32], there[32], back[32];
+    RUN_UNTIL(w, w->client.ended && w->server.ended);
+    assert_int_equal(w->server.got, TOTAL);
+    assert_int_equal(w->client.got, TOTAL);
+    assert_true(w->client.fin && w->server.fin);
+    crypto_generichash_final(&w->sent_hash, sent, 32);
+    crypto_generichash_final(&w->server.hash, there, 32);
+    crypto_generichash_final(&w->client.hash, back, 32);
+    assert_memory_equal(sent, there, 32);
+    assert_memory_equal(sent, back, 32);
+}
+
+/* ---------------------------------------------------------------------------- tests */
+
+static void test_whole(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 1);
+    open_and_send(w);
+    assert_whole(w);
+    world_free(w);
+}
+
+static void test_loss_and_reordering(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 5; seed++) {
+        struct world *w = world_new(20, seed);
+        open_and_send(w);
+        assert_whole(w);
+        world_free(w);
+    }
+}
+
+static void test_moves_from_path_to_path(void **state)
+{
+    (void)state;
+    struct world *w = world_new(5, 3);
+    open_and_send(w);
+    for (unsigned i = 1; i <= 4; i++) {
+        RUN_UNTIL(w, w->client.got > i * TOTAL / 6);
+        unsigned told = w->client.paths_told;
+        session_use_path(w->client.session, &w->client.wires[i % 2].path);
+        RUN_UNTIL(w, w->client.paths_told > told);
+        assert_ptr_equal(session_path(w->client.session), &w->client.wires[i % 2].path);
+    }
+    assert_whole(w);
+    world_free(w);
+}
+
+static void test_black_hole_is_left(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 4);
+    open_and_send(w);
+    RUN_UNTIL(w, w->client.got > TOTAL / 4);
+    w->client.wires[0].dead = w->server.wires[0].dead = true;
+    RUN_UNTIL(w, w->client.dead_told > 0);
+    assert_whole(w);
+    assert_ptr_equal(session_path(w->client.session), &w->client.wires[1].path);
+    world_free(w);
+}
+
+static void test_lost_path_object(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 5);
+    open_and_send(w);
+    RUN_UNTIL(w, w->client.got > TOTAL / 4);
+    session_remove_path(w->client.session, &w->client.wires[0].path);
+    session_remove_path(w->server.session, &w->server.wires[0].path);
+    assert_null(session_path(w->client.session));
+    session_use_path(w->client.session, &w->client.wires[1].path);
+    assert_whole(w);
+    world_free(w);
+}
+
+static void test_reset(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 6);
+    open_and_send(w);
+    RUN_UNTIL(w, w->server.got > 0);
+    stream_reset(w->client.stream, SESSION_RESET_BY_APP);
+    RUN_UNTIL(w, w->server.reset_code == SESSION_RESET_BY_APP);
+    assert_false(w->client.fin);
+    world_free(w);
+}
+
+static void test_wrong_host_key(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 7);
+    world_start(w, w->client.key.pub); /* expects another key than the server has */
+    RUN_UNTIL(w, w->client.closed);
+    assert_int_equal(w->client.close_err, POSTERN_ERR_KEY);
+    assert_false(w->client.open || w->server.open);
+    world_free(w);
+}
+
+static void test_client_not_admitted(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 8);
+    w->server.admit = false;
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.closed && w->server.closed);
+    assert_int_equal(w->client.close_err, POSTERN_ERR_DENIED);
+    assert_false(w->server.open);
+    world_free(w);
+}
+
+static void test_exporter_is_shared(void **state)
+{
+    (void)state;
+    uint8_t a[32], b[32];
+    struct world *w = world_new(0, 9);
+    open_and_send(w);
+    assert_int_equal(session_exporter(w->client.session, a), 0);
+    assert_int_equal(session_exporter(w->server.session, b), 0);
+    assert_memory_equal(a, b, sizeof(a));
+    assert_whole(w);
+    world_free(w);
+}
+
+/* The chain under the streams, against a plain array. */
+static void test_chain(void **state)
+{
+    (void)state;
+    struct chain_pool pool = {0};
+    struct chain c;
+    uint32_t rng = 5;
+    uint8_t *model = malloc(4 * 1024 * 1024), *copy = malloc(4 * 1024 * 1024);
+    assert_non_null(model);
+    assert_non_null(copy);
+    chain_init(&c, &pool);
+    for (int i = 0; i < 2000 && c.end < 3 * 1024 * 1024; i++) {
+        struct iovec iov[5];
+        rng = rng * 1664525 + 1013904223;
+        size_t n = rng >> 8 & 0xffff;
+        for (size_t j = 0; j < n; j++)
+            model[c.end + j] = (uint8_t)(j * 31 + (size_t)i);
+        if (rng & 1u << 30) {
+            uint64_t end = c.end;
+            size_t count = chain_reserve(&c, iov, 5), done = 0;
+            for (size_t k = 0; k < count && done < n; k++) {
+                size_t m = iov[k].iov_len < n - done ? iov[k].iov_len : n - done;
+                memcpy(iov[k].iov_base, model + end + done, m);
+                done += m;
+            }
+            assert_int_equal(done, n);
+            chain_commit(&c, n);
+        } else {
+            assert_int_equal(chain_append(&c, model + c.end, n), 0);
+        }
+        if (rng & 1u << 29)
+            chain_release(&c, c.start + (c.end - c.start) / 2);
+        size_t want = c.end - c.start < 200000 ? c.end - c.start : 200000;
+        size_t have = chain_copy(&c, c.start, copy, want);
+        assert_memory_equal(copy, model + c.start, have);
+        assert_true(have == want || have >= 65536);
+    }
+    chain_fini(&c);
+    chain_pool_fini(&pool);
+    free(model);
+    free(copy);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_whole),
+        cmocka_unit_test(test_loss_and_reordering),
+        cmocka_unit_test(test_moves_from_path_to_path),
+        cmocka_unit_test(test_black_hole_is_left),
+        cmocka_unit_test(test_lost_path_object),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_wrong_host_key),
+        cmocka_unit_test(test_client_not_admitted),
+        cmocka_unit_test(test_exporter_is_shared),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
