@@ -67,7 +67,7 @@ void guest_send_services(struct guest *g)
     m->which_body = Meta_services_tag;
     Services *list = &m->body.services;
     (void)snprintf(list->host_name, sizeof(list->host_name), "%s", s->settings.name);
-    if (roster_client_find(s->roster, g->key, &c) == 0) {
+    if (roster_client_find(s->roster, g->listed, &c) == 0) {
         const pb_size_t max = sizeof(list->services) / sizeof(list->services[0]);
         for (size_t i = 0; i < s->services.count && list->services_count < max; i++) {
             const struct service *sv = &s->services.items[i];
@@ -96,7 +96,7 @@ static void send_denied(struct guest *g, unsigned code, const char *reason)
 static void became_member(struct guest *g)
 {
     struct roster_client c;
-    if (roster_client_find(g->serve->roster, g->key, &c) != 0)
+    if (roster_client_find(g->serve->roster, g->listed, &c) != 0)
         return;
     g->member = true;
     (void)snprintf(g->name, sizeof(g->name), "%s", c.name);
@@ -143,16 +143,27 @@ static void on_join(struct guest *g, const Join *j)
     guest_send_services(g);
 }
 
+/* All sessions of this device, not only the one that brought the new key. */
+static void list_under(struct guest *g, const uint8_t new_key[static KEY_LEN])
+{
+    uint8_t old[KEY_LEN];
+    memcpy(old, g->listed, KEY_LEN);
+    for (struct guest *o = g->serve->guests; o != NULL; o = o->next)
+        if (memcmp(o->listed, old, KEY_LEN) == 0)
+            memcpy(o->listed, new_key, KEY_LEN);
+}
+
 /* A client's new key, signed by the one that this session proved. */
 static void on_rotate(struct guest *g, const Rotate *r)
 {
     uint8_t text[14 + KEY_LEN] = "postern rotate";
     memcpy(text + 14, r->new_key, KEY_LEN);
     if (key_verify(r->signature, text, sizeof(text), g->key) != 0 ||
-        roster_rotate(g->serve->roster, g->key, r->new_key) != 0) {
+        roster_rotate(g->serve->roster, g->listed, r->new_key) != 0) {
         send_denied(g, REFUSE_DENIED, "the new key is not signed by the old one");
         return;
     }
+    list_under(g, r->new_key);
     Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
     if (session_send_meta(g->session, &m) != 0)
         log_debug("the receipt of a new key could not be sent");
@@ -382,6 +393,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     g->serve = s;
     g->face = face;
     memcpy(g->key, in->peer, KEY_LEN);
+    memcpy(g->listed, in->peer, KEY_LEN);
     key_short(g->key, g->name);
     g->has_invite = o->invite_id.size == INVITE_ID_LEN;
     if (g->has_invite)

@@ -34,7 +34,8 @@ struct guest {
     struct serve *serve;
     struct face *face;
     struct guest *next, *prev;
-    uint8_t key[KEY_LEN];
+    uint8_t key[KEY_LEN];    /* proven by this session */
+    uint8_t listed[KEY_LEN]; /* on the host's list: another after a rotation */
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite, member;

@@ -221,7 +221,7 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
                g->member ? reason : "this device has not joined this host");
         return;
     }
-    if (roster_client_allowed(g->serve->roster, g->key, s) != 0) {
+    if (roster_client_allowed(g->serve->roster, g->listed, s) != 0) {
         refuse(o, STREAM_DENIED, "this device may not use that service");
         return;
     }

@@ -135,7 +135,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
 {
     unsigned n = 0;
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
-        if (g->dead || memcmp(g->key, key, KEY_LEN) != 0)
+        if (g->dead || memcmp(g->listed, key, KEY_LEN) != 0)
             continue;
         n += g->session != NULL && session_is_open(g->session);
         guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
