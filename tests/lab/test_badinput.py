@@ -76,7 +76,7 @@ def test_help_and_version(here):
     "\xff\xfe", "postern://192.0.2.10:443/i/" + "7" * 300])
 def test_links_that_are_none(here, link):
     says(here.run("join", link, json=False), (1, 2), "link")
-    says(here.run("serve", "--broker", link, "80", json=False), (1, 2), "link")
+    says(here.run("serve", "--broker", link, "80", json=False), (1, 2), "link", "--broker")
 
 
 def test_nothing_served_here_yet(here):

@@ -104,7 +104,7 @@ def test_client_moves_and_direct_path_is_cut(lab, programs):
         topo.mend_direct()
         assert reach(topo.host.address)
         topo.move(topo.client)
-        assert topo.client.address == "192.168.30.20"
+        assert topo.client.address == "192.168.30.40"
         assert reach(topo.host.address) and reach(BROKER)
         topo.cut_broker()
         assert reach(topo.host.address) and not reach(BROKER)

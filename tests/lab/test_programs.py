@@ -171,23 +171,20 @@ def test_up_gives_local_addresses_and_names(gate, programs, work):
     Nginx(programs, g.topo.host.ns, work, {"page": (100_000, 9)}, port=8080)
     g.up_and_joined("dns=udp:53", "web=8080")
     up = g.client.start("up")
-    up.wait_event("ready")
-    local = {e["service"]: e for e in _services(up, {"dns", "web"})}
-    ip, port = local["dns"]["local"].rsplit(":", 1)
-    done = programs.run(g.topo.client.ns, "dig", "dig", f"@{ip}", "-p", port, "+short",
-                        "n.lab", "A")
-    assert done.stdout.strip() == Dns.ADDRESS, done.stdout
+    names = up.wait_event("ready")["dns"]
+    local = {name: up.wait_event("service", 20, host=HOST, name=name)["local"]
+             for name in ("dns", "web")}
+
+    def dig(at, *question):
+        ip, port = at.rsplit(":", 1)
+        return programs.run(g.topo.client.ns, "dig", "dig", f"@{ip}", "-p", port,
+                            "+short", *question).stdout.strip()
+    assert dig(local["dns"], "n.lab", "A") == Dns.ADDRESS
+    assert dig(names, f"{HOST}.postern", "A") == local["web"].rsplit(":", 1)[0]
     done = programs.run(g.topo.client.ns, "curl", "curl", "-sS", "-m", 20, "-o",
-                        f"{work}/page", f"http://{local['web']['local']}/page")
+                        f"{work}/page", f"http://{local['web']}/page")
     assert done.status == 0, done.stderr
     assert sha256(f"{work}/page") == digest(9, 100_000)
-
-
-def _services(up, names):
-    """The `local` events of `up`: one for each service with its local address."""
-    for name in names:
-        up.wait_event("local", 20, service=name)
-    return [e for e in up.events if e.get("event") == "local"]
 
 
 @pytest.mark.needs("nginx", "curl")

@@ -164,3 +164,17 @@ def test_secret_never_reaches_broker_or_log(pair):
     kept += g.broker_proc.stdout.encode() + g.broker_proc.stderr.encode()
     for form in (secret, secret.hex().encode(), link.encode()):
         assert form not in kept
+
+
+def test_revoke_after_rotation_ends_the_session_that_rotated(pair):
+    """And the device's other sessions, which began under the old key."""
+    g = pair
+    older = g.connect("one")
+    flow = g.client.start_peer("flow", "127.0.0.1", older.port, 5)
+    flow.wait_line("at ")
+    assert g.client.run("keys", "rotate").status == 0
+    assert works(g, g.client, "two", 30)
+    assert flow.running, flow.stdout[-200:]
+    assert g.host.run("revoke", device_of(g.client)).status == 0
+    assert flow.wait(5) != 0
+    assert not works(g, g.client, "one")

@@ -10,12 +10,13 @@
       |wan         |wan        |wan    198.51.100.2/30, 203.0.113.2/30, 198.18.3.2/30
      box-a        box-b       box-c    the NAT kind of nat.py  (cgn: carrier-X before it)
       |lan         |lan        |lan    bridges
-    host .20     client .20    (where the client goes when it moves)
+    host .20     client .40    (where the client goes when it moves)
     service .30
 
 A LAN has 192.168.10/20/30.0/24 behind a NAT that translates. Behind `none` and `fw` it
 has public addresses: the upper half of the site's /24. With ipv6=True a LAN also has
-2001:db8:a|b|c:1::/64 and its machines ::20, ::30.
+2001:db8:a|b|c:1::/64 and its machines ::20, ::30, ::40. An open NAT (eif, ar) sends what
+comes in to the one machine at .20 on site a and .40 elsewhere.
 
 A site's cable to inet may be a Wire (delay, jitter, loss, rate) in place of a veth.
 """
@@ -114,7 +115,7 @@ class Topology:
             self._third = natlib.nat(third)
             self.host = self.machine("host", "a", 20)
             self.service = self.machine("service", "a", 30)
-            self.client = self.machine("client", "b", 20)
+            self.client = self.machine("client", "b", 40)
         except BaseException:
             self.net.close()
             raise
@@ -167,7 +168,8 @@ class Topology:
         if site.carrier:
             self._add_carrier(site, number)
         self._add_lan(site)
-        site.box.nft(natlib.rules(kind, site.lan_address(20)))
+        inside = site.lan_address(20 if letter == "a" else 40)
+        site.box.nft(natlib.rules(kind, inside))
         self.sites[letter] = site
         return site
 
