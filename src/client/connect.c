@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/forward.h"
+#include "client/share.h"
 
 struct connect_state {
     struct client *client;
@@ -24,7 +25,7 @@ static void tell_ready(struct connect_state *s)
     forward_local(s->forward, &at);
     event_begin(&e, "ready");
     event_addr(&e, "local", &at);
-    event_text(&e, "peer", peer_name(s->peer));
+    event_text(&e, "peer", s->host);
     event_text(&e, "service", s->service);
     events_print(client_out(s->client), &e);
 }
@@ -43,12 +44,26 @@ static const ServiceInfo *find_service(const Services *m, const char *name)
     return NULL;
 }
 
+/* The daemon went away: a session of our own from here on. */
+static struct peer *on_unshared(void *ctx)
+{
+    struct connect_state *s = ctx;
+    struct fault f;
+    if (s->peer == NULL && client_peer(s->client, s->host, &s->peer, &f) != 0)
+        s->peer = NULL;
+    return s->peer;
+}
+
 static int listen_local(struct connect_state *s, const ServiceInfo *info,
                         struct fault *f)
 {
     struct forward_config fc = {.loop = client_loop(s->client),
                                 .calls = s->calls,
                                 .peer = s->peer,
+                                .host = s->host,
+                                .state = client_statedir(s->client),
+                                .on_unshared = on_unshared,
+                                .ctx = s,
                                 .service = s->service,
                                 .udp = info->udp,
                                 .local = s->local,
@@ -104,6 +119,42 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     events_fault(client_out(s->client), f);
 }
 
+/*
+ * Uses a running daemon's session for a TCP service that the book knows; false when
+ * that cannot be, and a session of our own is needed.
+ */
+static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
+{
+    struct book_host h;
+    struct book_service list[BOOK_SERVICE_MAX];
+    Services *known = calloc(1, sizeof(*known));
+    bool shared = false;
+    if (known != NULL && share_available(client_statedir(s->client)) &&
+        book_find(client_book(s->client), s->host, &h, NULL) == 0) {
+        int n = book_services(client_book(s->client), h.key, list, BOOK_SERVICE_MAX);
+        for (int i = 0; i < n; i++) {
+            ServiceInfo *info = &known->services[known->services_count++];
+            (void)snprintf(info->name, sizeof(info->name), "%s", list[i].name);
+            info->port = list[i].port;
+            info->udp = list[i].udp;
+        }
+        const ServiceInfo *info = find_service(known, s->service);
+        shared = info != NULL && !info->udp;
+        if (shared) {
+            (void)snprintf(s->host, sizeof(s->host), "%.63s", h.name);
+            s->started = true;
+            *rc = listen_local(s, info, f);
+            if (*rc == 0) {
+                share_print_paths(client_statedir(s->client), s->host,
+                                  client_out(s->client));
+                tell_ready(s);
+            }
+        }
+    }
+    free(known);
+    return shared;
+}
+
 static int parse_target(struct connect_state *s, const char *target, struct fault *f)
 {
     const char *colon = strchr(target, ':');
@@ -150,7 +201,8 @@ int connect_run(const struct client_config *c, const char *target, const char *l
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
-    if (rc == 0)
+    bool shared = rc == 0 && c->paths == PATH_KINDS_ALL && try_shared(&s, f, &rc);
+    if (rc == 0 && !shared)
         rc = client_peer(s.client, s.host, &s.peer, f);
     if (rc == 0)
         rc = client_run(s.client, f);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "client/share.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
@@ -76,7 +77,7 @@ void forward_refused_event(struct event *e, const char *peer, const char *servic
 static void tell_refused(struct forward *fw, unsigned code, const char *reason)
 {
     struct event e;
-    forward_refused_event(&e, peer_name(fw->config.peer), fw->service, code, reason);
+    forward_refused_event(&e, fw->config.host, fw->service, code, reason);
     events_print(fw->config.out, &e);
 }
 
@@ -90,6 +91,33 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
         tell_refused(ctx, code, reason);
 }
 
+static void on_shared_answer(void *ctx, unsigned code, const char *reason)
+{
+    if (code != STREAM_OK)
+        tell_refused(ctx, code, reason);
+}
+
+static void carry(struct forward *fw, int fd)
+{
+    if (fw->config.peer == NULL) {
+        if (share_open(fw->config.state, fw->config.loop, fw->config.host, fw->service,
+                       fd, on_shared_answer, fw) == 0)
+            return;
+        fw->config.peer = fw->config.on_unshared(fw->config.ctx);
+    }
+    struct call_config cc = {.peer = fw->config.peer,
+                             .service = fw->service,
+                             .fd = fd,
+                             .on_answer = on_answer,
+                             .ctx = fw};
+    if (cc.peer == NULL) {
+        close(fd);
+        return;
+    }
+    if (call_start(NULL, fw->config.calls, &cc) != 0)
+        log_warn("a connection to %s could not be started: out of memory", fw->service);
+}
+
 static void on_accept(uv_poll_t *poll, int status, int events)
 {
     struct forward *fw = poll->data;
@@ -100,14 +128,7 @@ static void on_accept(uv_poll_t *poll, int status, int events)
         if (fd < 0)
             return;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        struct call_config cc = {.peer = fw->config.peer,
-                                 .service = fw->service,
-                                 .fd = fd,
-                                 .on_answer = on_answer,
-                                 .ctx = fw};
-        if (call_start(NULL, fw->config.calls, &cc) != 0)
-            log_warn("a connection to %s could not be started: out of memory",
-                     fw->service);
+        carry(fw, fd);
     }
 }
 

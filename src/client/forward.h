@@ -11,8 +11,13 @@ struct forward;
 
 struct forward_config {
     uv_loop_t *loop;
-    struct calls *calls; /* borrowed */
-    struct peer *peer;   /* borrowed */
+    struct calls *calls;          /* borrowed */
+    struct peer *peer;            /* borrowed; NULL: share the daemon's session */
+    const char *host;             /* borrowed; for people and for the daemon */
+    const struct statedir *state; /* borrowed; of the daemon */
+    /* No daemon takes connections any more: gives a peer to go on with, or NULL. */
+    struct peer *(*on_unshared)(void *ctx);
+    void *ctx;
     const char *service; /* copied */
     bool udp;
     struct addr local;  /* port 0: the kernel picks one */

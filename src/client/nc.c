@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "client/call.h"
+#include "client/share.h"
 
 enum { COPY_BYTES = 256 * 1024 };
 
@@ -174,6 +175,26 @@ static void on_drained(void *ctx)
     finish(s);
 }
 
+/* Through the daemon's session: the bridge's socket is handed over. */
+static void on_shared_answer(void *ctx, unsigned code, const char *reason)
+{
+    struct nc *s = ctx;
+    s->ended = true;
+    on_answer(s, NULL, code, reason);
+    finish(s);
+}
+
+static int start_shared(struct nc *s)
+{
+    int fd = -1;
+    int rc = stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_drained, s);
+    if (rc == 0)
+        rc = share_open(client_statedir(s->client), client_loop(s->client), s->host,
+                        s->service, fd, on_shared_answer, s);
+    s->started = rc == 0;
+    return rc;
+}
+
 static void on_ready(void *ctx, struct peer *p)
 {
     struct nc *s = ctx;
@@ -221,8 +242,20 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
+    struct book_host h;
     if (rc == 0)
-        rc = client_peer(s.client, s.host, &s.peer, f);
+        rc = book_find(client_book(s.client), s.host, &h, f);
+    if (rc == 0) {
+        (void)snprintf(s.host, sizeof(s.host), "%s", h.name);
+        if (c->paths == PATH_KINDS_ALL && share_available(client_statedir(s.client))) {
+            rc = start_shared(&s);
+            if (rc != 0)
+                (void)fault_set(f, rc, "try again",
+                                "'postern up' did not take the request");
+        } else {
+            rc = client_peer(s.client, s.host, &s.peer, f);
+        }
+    }
     if (rc == 0)
         rc = client_run(s.client, f);
     calls_free(s.calls);

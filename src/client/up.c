@@ -89,6 +89,7 @@ static void open_door(struct up *u, struct peer *p, const struct book_service *s
     struct forward_config fc = {.loop = client_loop(u->client),
                                 .calls = u->calls,
                                 .peer = p,
+                                .host = peer_name(p),
                                 .service = s->name,
                                 .udp = s->udp,
                                 .out = client_out(u->client)};

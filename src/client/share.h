@@ -1,0 +1,30 @@
+/*
+ * Sharing: hands a local connection to a running `up`, which carries it through its
+ * warm session. What the daemon is asked stands in core/proto.h (LOCAL_OPEN).
+ */
+#ifndef POSTERN_CLIENT_SHARE_H
+#define POSTERN_CLIENT_SHARE_H
+
+#include <uv.h>
+
+#include "io/events.h"
+#include "io/statedir.h"
+
+/* The host's answer: enum stream_code, or STREAM_UNREACHABLE with the daemon's words.
+ */
+typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
+
+/* True when a daemon runs with this state directory. */
+bool share_available(const struct statedir *state);
+/*
+ * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from
+ * the loop once; it may be NULL. POSTERN_ERR_NOTFOUND when no daemon listens.
+ */
+MUST_CHECK int share_open(const struct statedir *state, uv_loop_t *loop,
+                          const char *host, const char *service, int fd, share_cb cb,
+                          void *ctx);
+/* Prints what the daemon says of its paths to `host`. */
+void share_print_paths(const struct statedir *state, const char *host,
+                       struct events *out);
+
+#endif
