@@ -141,7 +141,7 @@ static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
         const ServiceInfo *info = find_service(known, s->service);
         shared = info != NULL && !info->udp;
         if (shared) {
-            (void)snprintf(s->host, sizeof(s->host), "%.63s", h.name);
+            memcpy(s->host, h.name, sizeof(s->host));
             s->started = true;
             *rc = listen_local(s, info, f);
             if (*rc == 0) {

@@ -246,7 +246,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     if (rc == 0)
         rc = book_find(client_book(s.client), s.host, &h, f);
     if (rc == 0) {
-        (void)snprintf(s.host, sizeof(s.host), "%s", h.name);
+        memcpy(s.host, h.name, sizeof(s.host));
         if (c->paths == PATH_KINDS_ALL && share_available(client_statedir(s.client))) {
             rc = start_shared(&s);
             if (rc != 0)
