@@ -134,7 +134,7 @@ static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
         int n = book_services(client_book(s->client), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {
             ServiceInfo *info = &known->services[known->services_count++];
-            (void)snprintf(info->name, sizeof(info->name), "%s", list[i].name);
+            (void)snprintf(info->name, sizeof(info->name), "%.63s", list[i].name);
             info->port = list[i].port;
             info->udp = list[i].udp;
         }
