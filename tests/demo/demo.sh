@@ -1,155 +1,242 @@
 #!/usr/bin/env bash
-# The main job, visibly: a host behind a NAT publishes a web page and ssh, a client
-# behind another NAT joins with one link and uses both. Everything happens in network
-# namespaces of this machine and is removed afterwards. Needs root.
+# The main job, to watch: a host behind one NAT, a client behind another, a broker
+# between them. Builds three private networks out of network namespaces, runs the real
+# programs in them and takes everything away again, also after Ctrl-C or a failure.
+# It knows the command line of postern only. Usage: tests/demo/demo.sh [POSTERN]
 set -euo pipefail
-postern=$(readlink -f "${1:-build/postern}")
-[ "$(id -u)" = 0 ] || { echo "demo: network namespaces need root; run it with sudo" >&2; exit 1; }
-id=demo$$
-tmp=$(mktemp -d)
-ns() { echo "$id-$1"; }
-in_ns() { local n=$1; shift; ip netns exec "$(ns "$n")" "$@"; }
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+export LC_ALL=C.UTF-8
 
-cleanup() {
-    set +e
-    for n in inet nata natb host client broker; do
-        ip netns pids "$(ns $n)" 2>/dev/null | xargs -r kill 2>/dev/null
+postern=$(realpath "${1:-build/postern}")
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "demo: network namespaces need root; run it as root" >&2
+        exit 1
+    }
+    exec sudo -- "$(realpath "$0")" "$postern"
+fi
+
+id=$$
+tmp=$(mktemp -d /tmp/postern-demo.XXXXXX)
+names="net broker hgw home cgw laptop"
+steps=0
+bold='' dim='' green='' plain=''
+if [ -t 1 ]; then
+    bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' plain=$'\e[0m'
+fi
+
+# ---------------------------------------------------------------- taking it away
+clean_up() {
+    status=$?
+    trap '' INT TERM HUP EXIT
+    local name ns
+    for name in $names; do
+        ns=pd-$id-$name
+        [ -e "/run/netns/$ns" ] || continue
+        ip netns pids "$ns" | xargs -r kill 2>/dev/null || :
     done
-    for _ in $(seq 50); do
-        left=$(for n in inet nata natb host client broker; do ip netns pids "$(ns $n)" 2>/dev/null; done)
-        [ -z "$left" ] && break
-        sleep 0.1
+    for name in $names; do
+        ns=pd-$id-$name
+        [ -e "/run/netns/$ns" ] || continue
+        ended "$ns" || ip netns pids "$ns" | xargs -r kill -9 2>/dev/null || :
+        ip netns del "$ns"
     done
-    for n in inet nata natb host client broker; do
-        ip netns pids "$(ns $n)" 2>/dev/null | xargs -r kill -9 2>/dev/null
-        ip netns del "$(ns $n)" 2>/dev/null
-    done
+    if [ "$status" != 0 ]; then
+        echo
+        echo "demo: it did not get through; what the programs said last:"
+        tail -n 5 "$tmp"/*.log 2>/dev/null || :
+    fi
     rm -rf "$tmp"
+    [ "$status" != 0 ] || echo "All programs, networks and keys of this demo are gone again."
+    exit "$status"
 }
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+ended() { # every program of a namespace, within two seconds
+    until_true 2 no_programs "$1"
+}
+no_programs() { [ -z "$(ip netns pids "$1")" ]; }
 
-cat <<'PICTURE'
+# ---------------------------------------------------------------- small tools
+in_ns() { # NAME COMMAND...: as on that machine
+    local name=$1
+    shift
+    ip netns exec "pd-$id-$name" unshare --uts -- \
+        sh -c 'hostname "$1"; shift; exec "$@"' sh "$name" "$@"
+}
+start() { # LOG NAME COMMAND...: in the background
+    local log=$tmp/$1.log name=$2
+    shift 2
+    in_ns "$name" "$@" >"$log" 2>&1 </dev/null &
+}
+until_true() { # SECONDS COMMAND...: asks again and again
+    local until=$((SECONDS + $1 + 1))
+    shift
+    while ! "$@"; do
+        [ "$SECONDS" -lt "$until" ] || return 1
+        read -r -t 0.05 <>"$tmp/never" || :
+    done
+}
+says() { grep -q -- "$2" "$tmp/$1.log" 2>/dev/null; }
+answers() { in_ns "$1" curl -s -o /dev/null --max-time 1 "$2"; }
+listens() { [ -n "$(in_ns "$1" ss -Hltn "sport = :$2")" ]; }
+field() { sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+step() {
+    steps=$((steps + 1))
+    printf '\n%s%s. %s%s\n' "$bold" "$steps" "$1" "$plain"
+}
+show() { printf '   %s%s$ %s%s\n' "$dim" "$1" "$2" "$plain"; }
+indent() { sed 's/^/   /'; }
+die() {
+    echo "demo: $1" >&2
+    exit 1
+}
 
-      192.168.1.2            198.51.100.1       203.0.113.1            192.168.2.2
-      +--------+   +-------+                               +-------+   +--------+
-      |  host  |---| NAT A |-----------+       +-----------| NAT B |---| client |
-      +--------+   +-------+         +-----------+         +-------+   +--------+
-       web, ssh    masquerade        | "internet"|         masquerade
-      no open port                   +-----------+
-                                           |
-                                     +-----------+
-                                     |  broker   |  192.0.2.1, port 443
-                                     +-----------+
+# ---------------------------------------------------------------- the networks
+picture() {
+    cat <<'PICTURE'
+
+        the public network 203.0.113.0/24
+   ──┬───────────────────────┬────────────────────────┬──
+     │ .2                    │ .1                     │ .3
+  ┌──┴────────┐         ┌────┴─────┐          ┌───────┴───┐
+  │ NAT       │         │  broker  │          │ NAT       │
+  └──┬────────┘         └──────────┘          └───────┬───┘
+     │ 192.168.1.0/24                  10.0.0.0/24    │
+  ┌──┴────────┐                               ┌───────┴───┐
+  │   home    │  a web page and sshd,         │  laptop   │
+  │  (host)   │  on 127.0.0.1 only            │ (client)  │
+  └───────────┘                               └───────────┘
+  Both NATs drop every packet from outside that nobody inside has asked for.
+
 PICTURE
-
-for n in inet nata natb host client broker; do
-    ip netns add "$(ns $n)"
-    in_ns $n ip link set lo up
-done
-cable() { # ns-a name-a addr-a ns-b name-b addr-b
-    ip link add "$2" netns "$(ns "$1")" type veth peer name "$5" netns "$(ns "$4")"
-    in_ns "$1" ip addr add "$3" dev "$2"
-    in_ns "$4" ip addr add "$6" dev "$5"
-    in_ns "$1" ip link set dev "$2" up
-    in_ns "$4" ip link set dev "$5" up
 }
-cable host eth0 192.168.1.2/24 nata lan 192.168.1.1/24
-cable client eth0 192.168.2.2/24 natb lan 192.168.2.1/24
-cable nata wan 198.51.100.1/24 inet to-a 198.51.100.254/24
-cable natb wan 203.0.113.1/24 inet to-b 203.0.113.254/24
-cable broker eth0 192.0.2.1/24 inet to-c 192.0.2.254/24
-in_ns host ip route add default via 192.168.1.1
-in_ns client ip route add default via 192.168.2.1
-in_ns nata ip route add default via 198.51.100.254
-in_ns natb ip route add default via 203.0.113.254
-in_ns broker ip route add default via 192.0.2.254
-for n in inet nata natb; do in_ns $n sysctl -qw net.ipv4.ip_forward=1; done
-for n in nata natb; do
-    in_ns $n nft -f - <<'RULES'
-table inet nat {
-    chain outward {
-        type nat hook postrouting priority 100
-        oifname "wan" masquerade
-    }
-    chain to_router {
-        type filter hook input priority 0
-        iifname "wan" ct state != { established, related } drop
-    }
-    chain through {
-        type filter hook forward priority 0
-        iifname "wan" ct state != { established, related } drop
-    }
+cable() { # A IF-A ADDRESS-A B IF-B [ADDRESS-B]
+    ip link add "$2" netns "pd-$id-$1" type veth peer name "$5" netns "pd-$id-$4"
+    ip -n "pd-$id-$1" addr add "$3" dev "$2"
+    ip -n "pd-$id-$1" link set "$2" up
+    [ -z "${6:-}" ] || ip -n "pd-$id-$4" addr add "$6" dev "$5"
+    ip -n "pd-$id-$4" link set "$5" up
+}
+masquerade() { # NAME: translates what leaves by wan0, drops what comes uninvited
+    ip netns exec "pd-$id-$1" sysctl -qw net.ipv4.ip_forward=1
+    ip netns exec "pd-$id-$1" nft -f - <<'RULES'
+table ip nat {
+    chain out { type nat hook postrouting priority 100; oifname "wan0" masquerade; }
+}
+table ip filter {
+    chain from_wan { iifname "wan0" ct state != { established, related } drop; }
+    chain forward { type filter hook forward priority 0; jump from_wan; }
+    chain input { type filter hook input priority 0; jump from_wan; }
 }
 RULES
-done
-
-wait_for() { # seconds, what, command...
-    local until=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $until ] || { echo "demo: $what did not happen in time" >&2; cat "$tmp"/*.err >&2; exit 1; }
-        sleep 0.1
-    done
 }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+build_networks() {
+    local name
+    for name in $names; do
+        ip netns add "pd-$id-$name"
+        ip -n "pd-$id-$name" link set lo up
+    done
+    ip -n "pd-$id-net" link add br0 type bridge
+    ip -n "pd-$id-net" link set br0 up
+    cable broker eth0 203.0.113.1/24 net broker
+    cable hgw wan0 203.0.113.2/24 net hgw
+    cable cgw wan0 203.0.113.3/24 net cgw
+    for name in broker hgw cgw; do
+        ip -n "pd-$id-net" link set "$name" master br0
+    done
+    cable home eth0 192.168.1.2/24 hgw lan0 192.168.1.1/24
+    cable laptop eth0 10.0.0.2/24 cgw lan0 10.0.0.1/24
+    ip -n "pd-$id-home" route add default via 192.168.1.1
+    ip -n "pd-$id-laptop" route add default via 10.0.0.1
+    masquerade hgw
+    masquerade cgw
+}
 
-say "1. The broker starts on a public address and prints its link."
-in_ns broker "$postern" broker --listen 192.0.2.1:443 --state "$tmp/broker" --json >"$tmp/broker.out" 2>"$tmp/broker.err" &
-wait_for 10 "the broker's start" grep -q ready "$tmp/broker.out"
-link=$(field link <"$tmp/broker.out")
-echo "   $link"
-
-say "2. The host has a web page and an ssh server, bound to 127.0.0.1 only."
-mkdir -p "$tmp/www" "$tmp/ssh"
-echo "Hello from behind NAT A. Nothing here listens on the network." >"$tmp/www/index.html"
-(cd "$tmp/www" && exec ip netns exec "$(ns host)" python3 -m http.server 8080 --bind 127.0.0.1 >"$tmp/web.out" 2>"$tmp/web.err") &
-ssh-keygen -q -t ed25519 -N '' -f "$tmp/ssh/host_key"
-ssh-keygen -q -t ed25519 -N '' -f "$tmp/ssh/user_key"
-cp "$tmp/ssh/user_key.pub" "$tmp/ssh/authorized_keys"
-chmod 700 "$tmp" "$tmp/ssh"
-cat >"$tmp/ssh/config" <<CONF
-Port 22
+# ---------------------------------------------------------------- the programs
+start_web() {
+    mkdir -p "$tmp/www"
+    echo '<h1>Hello from the machine at home, which no port leads to.</h1>' \
+        >"$tmp/www/index.html"
+    start web home python3 -m http.server --bind 127.0.0.1 --directory "$tmp/www" 8080
+}
+start_sshd() {
+    # sshd insists on this directory; it stays when a real sshd needs it too.
+    mkdir -p /run/sshd
+    ssh-keygen -q -t ed25519 -N '' -f "$tmp/host_key"
+    ssh-keygen -q -t ed25519 -N '' -f "$tmp/user_key"
+    cp "$tmp/user_key.pub" "$tmp/authorized_keys"
+    cat >"$tmp/sshd_config" <<CONFIG
+Port 2222
 ListenAddress 127.0.0.1
-HostKey $tmp/ssh/host_key
-AuthorizedKeysFile $tmp/ssh/authorized_keys
-StrictModes no
+HostKey $tmp/host_key
+AuthorizedKeysFile $tmp/authorized_keys
 PermitRootLogin prohibit-password
 PidFile none
+StrictModes no
 UsePAM no
-CONF
-mkdir -p /run/sshd
-in_ns host /usr/sbin/sshd -D -e -f "$tmp/ssh/config" >"$tmp/sshd.out" 2>"$tmp/sshd.err" &
-in_ns host "$postern" serve --broker "$link" --name home --state "$tmp/host" --json 22 web=8080 >"$tmp/serve.out" 2>"$tmp/serve.err" &
-wait_for 10 "the host's start" grep -q ready "$tmp/serve.out"
-echo "   \$ postern serve --broker LINK 22 web=8080"
-echo "   TCP sockets of the host that a network could reach: $(in_ns host ss -Hlnt | grep -cv '127.0.0.1' || true)"
+CONFIG
+    start sshd home "$(command -v sshd || echo /usr/sbin/sshd)" -D -e -f "$tmp/sshd_config"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM HUP
 
-say "3. The host invites: a link for one use, and its QR code."
-echo "   \$ postern invite"
-in_ns host "$postern" invite --state "$tmp/host" --qr | tee "$tmp/invite.txt" | sed 's/^/   /'
-invite=$(grep -o 'postern://[^ ]*' "$tmp/invite.txt" | head -n 1)
+echo "${bold}Postern: a server that listens on nothing, reached from anywhere.${plain}"
+echo "This machine now plays all the parts, each in a network of its own:"
+picture
+mkfifo "$tmp/never"
+build_networks
+start_web
+start_sshd
+until_true 10 answers home http://127.0.0.1:8080/ || die "the web page did not start"
+until_true 10 listens home 2222 || die "sshd did not start"
 
-say "4. The client joins: one action, nothing to configure."
-echo "   \$ postern join LINK"
-in_ns client "$postern" join --state "$tmp/client" "$invite" | sed 's/^/   /'
+step "The broker starts. It is the only one with a public address, and prints its link."
+show broker "postern broker"
+start broker broker "$postern" broker --json --state "$tmp/broker" --listen 203.0.113.1:443
+until_true 10 says broker ready || die "the broker did not start"
+broker_link=$(field link <"$tmp/broker.log")
+echo "$broker_link" | indent
 
-say "5. The client opens the web page through a local port."
-in_ns client "$postern" connect --state "$tmp/client" --json home:web 127.0.0.1:8888 >"$tmp/connect.out" 2>"$tmp/connect.err" &
-wait_for 10 "the connection" grep -q ready "$tmp/connect.out"
-echo "   \$ postern connect home:web 127.0.0.1:8888"
-echo "   \$ curl http://127.0.0.1:8888/"
-echo "   $(in_ns client curl -sS --max-time 10 http://127.0.0.1:8888/)"
-wait_for 20 "the direct path" grep -q '"kind":"udp-punch","local"' "$tmp/connect.out"
-say "   The way the packets took:"
-sed -n 's/.*"event":"path".*"kind":"\([^"]*\)".*"remote":"\([^"]*\)".*"rtt_ms":\([0-9.]*\),"elapsed_ms":\([0-9.]*\).*/   after \4 ms: \1 through \2, round trip \3 ms/p' "$tmp/connect.out"
+step "The host publishes its ssh and web servers. It opens no port: it dials out."
+show home "postern serve --broker LINK ssh=2222 web=8080"
+start serve home "$postern" serve --json --state "$tmp/host" --broker "$broker_link" \
+    ssh=2222 web=8080
+until_true 10 says serve ready || die "the host did not start"
+echo "sockets that listen on its network: $(in_ns home ss -Hltn | grep -vc '127\.0\.0\.1' || :)" |
+    indent
 
-say "6. ssh logs in through it."
-echo "   \$ ssh -o ProxyCommand='postern nc %h %p' root@home"
-in_ns client ssh -q -i "$tmp/ssh/user_key" -o BatchMode=yes -o StrictHostKeyChecking=no \
-    -o UserKnownHostsFile=/dev/null -o ConnectTimeout=20 \
-    -o "ProxyCommand=$postern nc --state $tmp/client %h %p" root@home \
-    'echo "   logged in; the addresses here: $(ip -brief -4 addr show eth0 | awk "{print \$3}"), seen only by its own LAN"'
+step "The host invites. The link, or its QR code, lets one device in, once."
+show home "postern invite"
+in_ns home "$postern" invite --qr --state "$tmp/host" >"$tmp/invite"
+invite=$(grep -om 1 'postern://[^ ]*' "$tmp/invite")
+sed 's|^On the other machine: postern join .*|On the other machine: postern join LINK|' \
+    "$tmp/invite" | indent
 
-say "Done. Everything is removed again."
+step "The client joins with the link: one action, nothing to configure."
+show laptop "postern join LINK"
+in_ns laptop "$postern" join --state "$tmp/client" "$invite" | indent
+
+step "The client opens the web page through a local port."
+show laptop "postern connect home:web 127.0.0.1:8888"
+start connect laptop "$postern" connect --json --state "$tmp/client" home:web 127.0.0.1:8888
+until_true 15 says connect ready || die "the connection did not come up"
+show laptop "curl http://127.0.0.1:8888/"
+in_ns laptop curl -sS --max-time 10 http://127.0.0.1:8888/ | indent
+
+step "The packets' way: through the broker at once, then straight from NAT to NAT."
+until_true 15 says connect '"event":"path".*udp-punch' || die "no direct path was found"
+sed -n '/"event":"path"/{
+    s/.*"kind":"\([^"]*\)".*"remote":"\([^"]*\)".*"rtt_ms":\([0-9.]*\).*"elapsed_ms":\([0-9.]*\).*/\4 \1 \2 \3/p
+}' "$tmp/connect.log" |
+    while read -r elapsed kind remote rtt; do
+        printf '   after %6.1f ms  %s%-9s%s  to %-19s  round trip %.1f ms\n' \
+            "$elapsed" "$green" "$kind" "$plain" "$remote" "$rtt"
+    done
+echo "The relay carries ciphertext only; connections move over without a break." | indent
+
+step "The client logs in by ssh, with postern as its way."
+show laptop "ssh -o ProxyCommand='postern nc %h ssh' root@home"
+in_ns laptop ssh -q -i "$tmp/user_key" -o BatchMode=yes -o IdentitiesOnly=yes \
+    -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=15 \
+    -o "ProxyCommand=$postern nc --state $tmp/client %h ssh" root@home \
+    'echo "hello from $(hostname), whose address $(hostname -I | tr -d " ") is hidden behind its NAT"' |
+    indent
+echo
