@@ -85,6 +85,7 @@ struct session {
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us;
     bool probe_wanted;
+    bool in_round; /* output_run is still to come in this round: a touch is no news */
 };
 
 /* Addresses that stand for paths inside ngtcp2: the path's id, nothing else. */
@@ -101,7 +102,8 @@ int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid
                uint32_t rtt_hint_us);
 
 /* output.c: everything that leaves */
-void output_run(struct session *s);
+/* True when more could be sent at once. */
+bool output_run(struct session *s);
 void output_flush_pending(struct session *s);
 void output_drop_path(struct session *s, struct path *p);
 void output_close(struct session *s, uint64_t code, const char *reason);

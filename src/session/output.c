@@ -213,16 +213,16 @@ static size_t round_budget(const struct session *s)
     return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
 }
 
-void output_run(struct session *s)
+bool output_run(struct session *s)
 {
     struct batch b = {0};
     ngtcp2_path_storage ps;
     size_t round = 0, max;
     if (s->conn == NULL || s->closed || s->fail_err != 0 || s->path_count == 0)
-        return;
+        return false;
     output_flush_pending(s);
     if (s->pending.buf != NULL)
-        return;
+        return false;
     uint64_t ts = uv_hrtime(), before = in_flight(s);
     if (s->probe_wanted && s->confirmed)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
@@ -246,15 +246,14 @@ void output_run(struct session *s)
     if (!blocked)
         blocked = batch_send(s, &b) != 0;
     if (s->fail_err != 0)
-        return;
+        return false;
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
     if (in_flight(s) > before)
         liveness_on_sent(&s->live, ts / 1000);
     if (s->paced)
         ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
-    else if (round >= max && !blocked)
-        session_touch(s); /* more is ready; others get their turn first */
+    return !s->paced && round >= max && !blocked;
 }
 
 void output_close(struct session *s, uint64_t code, const char *reason)

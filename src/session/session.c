@@ -187,6 +187,7 @@ static void on_idle(uv_idle_t *idle)
     if (s == NULL || s->freed || s->closed)
         return;
     s->busy = true;
+    s->in_round = true;
     tell_open(s); /* before what came with the end of the handshake */
     if (!s->freed && s->fail_err == 0)
         meta_deliver(s);
@@ -197,9 +198,13 @@ static void on_idle(uv_idle_t *idle)
     if (!s->freed && s->fail_err == 0)
         pursue_wanted(s);
     if (!s->freed && !s->closed && s->fail_err == 0) {
-        output_run(s);
+        bool more = output_run(s);
+        s->in_round = false;
+        if (more)
+            session_touch(s); /* others get their turn first */
         update_current(s);
     }
+    s->in_round = false;
     if (!s->freed && !s->closed && s->fail_err != 0) {
         s->closed = true;
         s->events->on_close(s->ctx, s->fail_err, s->fail_why);
@@ -211,7 +216,7 @@ static void on_idle(uv_idle_t *idle)
 
 void session_touch(struct session *s)
 {
-    if (s->idle != NULL && !s->closed)
+    if (s->idle != NULL && !s->closed && !s->in_round)
         (void)uv_idle_start(s->idle, on_idle);
 }
 
