@@ -418,6 +418,14 @@ static const struct approach_events approach_events = {
     .on_forgotten = on_forgotten,
 };
 
+/* Not before the broker's distance is known: it picks the congestion control. */
+static void open_on_relay(struct peer *p)
+{
+    struct path *first = approach_first_path(p->approach);
+    if (p->session == NULL && first != NULL && uplink_is_up(p->config.endpoint->uplink))
+        open_session(p, first);
+}
+
 static void begin(struct peer *p)
 {
     struct approach_config ac = {.net = &p->config.endpoint->net,
@@ -443,9 +451,7 @@ static void begin(struct peer *p)
         restart(p, NULL, false);
         return;
     }
-    struct path *first = approach_first_path(p->approach);
-    if (first != NULL)
-        open_session(p, first);
+    open_on_relay(p);
     (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
     (void)uv_timer_start(p->reject, on_reject_tick, REJECT_TICK_MS, REJECT_TICK_MS);
 }
@@ -520,8 +526,11 @@ void peer_close(struct peer *p)
 
 void peer_on_uplink(struct peer *p, bool up)
 {
-    if (p->approach != NULL && !p->restarting)
+    if (p->approach != NULL && !p->restarting) {
+        if (up)
+            open_on_relay(p);
         approach_on_uplink(p->approach, up);
+    }
     if (up && p->restarting) /* the pause was for the broker's absence */
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
 }

@@ -289,7 +289,7 @@ static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size
     struct session_config sc = {.env = &g->face->endpoint.env,
                                 .events = &session_events,
                                 .ctx = g,
-                                .rtt_hint_us = uplink_rtt_us(g->face->endpoint.uplink)};
+                                .rtt_hint_us = uplink_min_rtt_us(g->face->endpoint.uplink)};
     if (session_new_server(&g->session, &sc, g->key, p, buf, n) != 0) {
         g->session = NULL;
         log_debug("a first packet was none");

@@ -511,6 +511,20 @@ uint32_t channel_rtt_us(const struct channel *c)
     return info.tcpi_rtt;
 }
 
+uint32_t channel_min_rtt_us(const struct channel *c)
+{
+    /* tcpi_min_rtt of the kernel's struct tcp_info, which netinet/tcp.h cuts short. */
+    enum { MIN_RTT_AT = 148 };
+    uint8_t info[256];
+    uint32_t min_rtt = 0;
+    socklen_t len = sizeof(info);
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, info, &len) != 0 ||
+        len < MIN_RTT_AT + sizeof(min_rtt))
+        return 0;
+    memcpy(&min_rtt, info + MIN_RTT_AT, sizeof(min_rtt));
+    return min_rtt != UINT32_MAX ? min_rtt : 0;
+}
+
 void channel_free(struct channel *c)
 {
     if (c == NULL || c->freed)

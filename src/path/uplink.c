@@ -401,6 +401,11 @@ uint32_t uplink_rtt_us(const struct uplink *u)
     return u->channel != NULL ? channel_rtt_us(u->channel) : 0;
 }
 
+uint32_t uplink_min_rtt_us(const struct uplink *u)
+{
+    return u->channel != NULL ? channel_min_rtt_us(u->channel) : 0;
+}
+
 const struct addr *uplink_broker_addr(const struct uplink *u)
 {
     return &u->broker_addr;

@@ -52,6 +52,8 @@ void uplink_kick(struct uplink *u);
 
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);
+/* The lowest of late: how far away the broker is, in microseconds; 0 unknown. */
+uint32_t uplink_min_rtt_us(const struct uplink *u);
 /* The broker's address as connected; ADDR_NONE while down for the first time. */
 const struct addr *uplink_broker_addr(const struct uplink *u);
 /* Our end of the connection; ADDR_NONE while down. */
