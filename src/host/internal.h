@@ -60,6 +60,7 @@ struct serve {
     unsigned guest_count;
     uv_timer_t sweep;
     bool ready, stopping;
+    bool met_before; /* this broker took us in an earlier run */
     int result;
     struct fault *fault; /* of the caller */
 };

@@ -64,7 +64,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
 {
     struct face *face = ctx;
     struct serve *s = face->serve;
-    bool first_time = s->config->broker != NULL && !s->ready;
+    bool first_time = !s->met_before && !s->ready;
     if (s->stopping)
         return;
     if (!s->ready && (fatal || first_time)) {
@@ -196,6 +196,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
         return fault_set(f, rc, "check the state directory",
                          "the settings cannot be read");
+    s->met_before =
+        rc == 0 && (c->broker == NULL || strcmp(c->broker, s->settings.broker) == 0);
     if (c->broker != NULL)
         (void)snprintf(s->settings.broker, sizeof(s->settings.broker), "%.511s",
                        c->broker);

@@ -140,6 +140,8 @@ static void write_socket(struct pump *p)
 {
     struct iovec iov[WRITE_BLOCKS];
     p->want_write = false;
+    if (!p->header_done)
+        return; /* part of the first message: nothing for the application */
     while (p->fd >= 0 && p->in.end > p->in.start) {
         size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
         struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
