@@ -28,6 +28,7 @@ fi
 clean_up() {
     status=$?
     trap '' INT TERM HUP EXIT
+    set +e
     local name ns
     for name in $names; do
         ns=pd-$id-$name
@@ -71,7 +72,7 @@ until_true() { # SECONDS COMMAND...: asks again and again
     shift
     while ! "$@"; do
         [ "$SECONDS" -lt "$until" ] || return 1
-        read -r -t 0.05 <>"$tmp/never" || :
+        sleep 0.05
     done
 }
 says() { grep -q -- "$2" "$tmp/$1.log" 2>/dev/null; }
@@ -181,7 +182,6 @@ trap 'exit 130' INT TERM HUP
 echo "${bold}Postern: a server that listens on nothing, reached from anywhere.${plain}"
 echo "This machine now plays all the parts, each in a network of its own:"
 picture
-mkfifo "$tmp/never"
 build_networks
 start_web
 start_sshd
