@@ -2,28 +2,33 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
-ASAN := build-asan-test
-SOURCES := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+TEST_BUILDS := build-test build-asan-test build-fuzz
+DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
+# Everything but the build itself may need root; the scripts ask sudo where it does.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help deps demo test unit sim lab lab-full fuzz bench lint install clean
+.PHONY: all help demo test unit sim lab lab-full fuzz bench lint install clean
+.DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
 	@tools/check-deps.sh
-	@meson setup $(BUILD) -Dbuildtype=release -Db_ndebug=false >/dev/null
+	@meson setup $(BUILD) -Dbuildtype=release -Db_ndebug=false
 
 help:
 	@echo 'make            build build/postern'
-	@echo 'make demo       install what is missing, build, show the main job (root)'
-	@echo 'make test       install what is missing, build, run all tests in short form (root)'
-	@echo 'make lab-full   the whole NAT matrix and the long transfers (root)'
-	@echo 'make sim        thousands of seeds of the simulator'
-	@echo 'make fuzz       each fuzz target for a minute (clang)'
-	@echo 'make bench      measure beside other programs; writes docs/BENCHMARKS.md (root)'
-	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, sizes'
-	@echo 'make install    to DESTDIR and PREFIX (now $(PREFIX))'
+	@echo 'make demo       install what is missing, build, show the main job (root or sudo)'
+	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
+	@echo 'make unit       unit tests and a short simulation only'
+	@echo 'make sim        20,000 seeds of the simulator'
+	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
+	@echo 'make lab-full   the same with every pair of NATs and long transfers'
+	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
+	@echo 'make bench      measure beside other programs (root or sudo)'
+	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
+	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
 	@echo 'make clean      remove what was built'
 
 demo:
@@ -42,30 +47,35 @@ sim: all
 	@$(BUILD)/tests/sim/sim --seeds 20000 --from 1
 
 lab: all
-	@POSTERN_BUILD=$(BUILD) tests/lab/run.sh
+	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh
 
 lab-full: all
-	@POSTERN_BUILD=$(BUILD) tests/lab/run.sh --full
+	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full
 
+FUZZ_SECONDS ?= 60
 fuzz:
 	@tools/install-deps.sh fuzz
-	@tools/run-fuzz.sh 60
+	@tools/run-fuzz.sh $(FUZZ_SECONDS)
 
 bench:
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
-	@tests/bench/run.sh
+	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/bench/run.sh
 
-lint:
+lint: all
 	@tools/install-deps.sh lint
-	@tools/run-lint.sh
+	@tools/run-lint.sh $(BUILD)
 
 install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
-	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/postern/README.md
-	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/postern/LICENSE
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/postern/docs docs/*.md
-	install -D -m 644 tools/postern-serve.service $(DESTDIR)$(PREFIX)/share/doc/postern/postern-serve.service
+	install -d $(DOC)/docs $(DOC)/systemd
+	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
+	install -m 644 docs/*.md docs/*.svg $(DOC)/docs/
+	for unit in broker serve up; do \
+	    sed 's|@PREFIX@|$(PREFIX)|' tools/postern-$$unit.service.in \
+	        >$(DOC)/systemd/postern-$$unit.service && \
+	    chmod 644 $(DOC)/systemd/postern-$$unit.service || exit 1; \
+	done
 
 clean:
-	rm -rf $(BUILD) $(ASAN)
+	rm -rf $(BUILD) $(TEST_BUILDS)

@@ -12,7 +12,7 @@ lab="nftables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server opens
  dnsmasq-base bind9-dnsutils curl rsync socat coturn netcat-openbsd"
 bench="stunnel4 haproxy openssh-server openssh-client iperf3"
 lint="clang-format clang-tidy cppcheck"
-fuzz="clang libclang-rt-14-dev"
+fuzz="clang libclang-rt-dev"
 
 want=""
 for set in "${@:-build}"; do
@@ -60,21 +60,39 @@ export DEBIAN_FRONTEND=noninteractive
 
 update() { $sudo apt-get -qq update; }
 
-# The first mirror among the machine's own sources.
+# Where this machine gets Debian from, with the key that it checks it by, as the start
+# of a one-line source. Security archives have no backports.
 mirror() {
-    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-        awk '$1 == "deb" { for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) { print $i; exit } }'
-    cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
-        awk '$1 == "URIs:" && $2 ~ /debian\/?$/ { print $2; exit }'
+    {
+        cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+            awk '$1 == "deb" && !/security/ {
+                sub(/^deb /, ""); split($0, f, " "); o = ""; i = 1
+                if (f[1] ~ /^\[/) do { o = o f[i] " " } while (f[i++] !~ /\]$/)
+                if (f[i] ~ /debian/) print "deb " o f[i] }'
+        cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
+            awk 'BEGIN { RS = "" } {
+                uri = key = ""
+                n = split($0, line, "\n")
+                for (i = 1; i <= n; i++) {
+                    split(line[i], f, " ")
+                    if (f[1] == "URIs:") uri = f[2]
+                    if (f[1] == "Signed-By:") key = f[2]
+                }
+                if (uri ~ /debian/ && uri !~ /security/)
+                    print "deb " (key ~ /^\// ? "[signed-by=" key "] " : "") uri }'
+    } | head -n 1
 }
 
 echo "installing:$missing"
 update
 offered=$(apt-cache madison libngtcp2-dev | awk '{ print $3 }' | sort -V | tail -n 1)
 if [ -z "$offered" ] || dpkg --compare-versions "$offered" lt 1.11; then
-    uri=$(mirror | head -n 1)
-    [ -n "$uri" ] || { echo "install-deps: no mirror found for backports; add them by hand" >&2; exit 1; }
-    echo "deb $uri bookworm-backports main" |
+    source=$(mirror)
+    [ -n "$source" ] || {
+        echo "install-deps: ngtcp2 1.11 is not offered here; add bookworm-backports to apt's sources" >&2
+        exit 1
+    }
+    echo "$source bookworm-backports main" |
         $sudo tee /etc/apt/sources.list.d/bookworm-backports.list >/dev/null
     update
 fi

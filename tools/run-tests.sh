@@ -1,51 +1,89 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # All tests in their short form: unit tests and simulator, the same under the address
-# and undefined-behaviour sanitizers, then the lab. The closing line adds up what the
-# runners counted themselves.
-set -u
+# and undefined-behaviour sanitizers, then the lab. Knows how to build and count; what
+# is tested stands in tests/. Builds with warnings as errors in directories of its own.
+set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 log=$(mktemp -d)
 trap 'rm -rf "$log"' EXIT
 status=0
 
-build() { # directory, meson options...
-    dir=$1
+build() { # DIRECTORY MESON-OPTION...
+    local dir=$1
     shift
+    echo "== build $dir"
     [ -f "$dir/build.ninja" ] || meson setup "$dir" --werror "$@" >"$log/setup" 2>&1 || {
         cat "$log/setup"
         exit 1
     }
     ninja -C "$dir" >"$log/ninja" 2>&1 || {
-        cat "$log/ninja"
+        grep -v '^\[' "$log/ninja"
         exit 1
     }
 }
 
-suite() { # name, directory
-    echo "== $1"
-    meson test -C "$2" --no-rebuild --print-errorlogs >"$log/$1" 2>&1 || status=1
-    grep -E '^ *[0-9]+/[0-9]+ |^Ok:|^Fail:|FAILED|ERROR' "$log/$1"
-    cp "$2/meson-logs/testlog.txt" "$log/$1.full"
+# Prints meson's own lines as they come. meson counts programs: the cases inside them
+# are counted later, from what cmocka reported.
+suite() { # DIRECTORY
+    echo "== test $1"
+    meson test -C "$1" --no-rebuild --print-errorlogs </dev/null || status=1
+    cp "$1/meson-logs/testlog.json" "$log/$(basename "$1").json"
 }
 
-build build -Dbuildtype=release -Db_ndebug=false
-suite unit build
-build build-asan-test -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
-ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1 suite sanitized build-asan-test
+lab() {
+    echo "== test lab"
+    local root=()
+    [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD)
+    POSTERN_BUILD=build-test "${root[@]}" tests/lab/run.sh </dev/null 2>&1 |
+        tee "$log/lab" || status=1
+}
 
-echo "== lab"
-POSTERN_BUILD=build tests/lab/run.sh >"$log/lab" 2>&1 || status=1
-cat "$log/lab"
+# "N passed, N failed, N skipped" out of cmocka's and pytest's summaries. A program
+# without such a summary (the simulator, or one that crashed) counts as one test.
+count() {
+    python3 - "$log" <<'PYTHON'
+import glob, json, re, sys
 
-# cmocka prints "[  PASSED  ] N test(s)", pytest "N passed, N failed, N skipped".
-sum() { awk -v what="$1" '
-    $0 ~ "\\[  " what "  \\]" { for (i = 1; i <= NF; i++) if ($i ~ /^[0-9]+$/) { n += $i; break } }
-    END { print n + 0 }' "$log/unit.full" "$log/sanitized.full"; }
-lab() { grep -oE "[0-9]+ $1" "$log/lab" | tail -n 1 | grep -oE '^[0-9]+' || echo 0; }
-# cmocka repeats its summary on stderr: only "[  PASSED  ]" lines of stdout are counted once.
-passed=$(($(sum PASSED) + $(lab passed)))
-failed=$(($(sum FAILED) + $(lab failed) + $(lab error)))
-skipped=$(($(sum SKIPPED) + $(lab skipped)))
-[ "$status" = 0 ] || [ "$failed" -gt 0 ] || failed=1
-echo "$passed passed, $failed failed, $skipped skipped"
+total = {"passed": 0, "failed": 0, "skipped": 0}
+for path in glob.glob(sys.argv[1] + "/*.json"):
+    for line in open(path):
+        test = json.loads(line)
+        text = (test.get("stdout") or "") + (test.get("stderr") or "")
+        found = re.findall(r"^\[ +(PASSED|FAILED|SKIPPED) +\] (\d+) test\(s\)", text, re.M)
+        for what, n in found:
+            total[what.lower()] += int(n)
+        good = test["result"] in ("OK", "SKIP")
+        if not found:
+            total["passed" if test["result"] == "OK" else
+                  "skipped" if good else "failed"] += 1
+        elif not good and not any(what == "FAILED" for what, _ in found):
+            total["failed"] += 1
+try:
+    lines = open(sys.argv[1] + "/lab").read().splitlines()
+except FileNotFoundError:
+    lines = []
+summary = next((l for l in reversed(lines) if re.search(r"\d+ \w+.* in [\d.]+s", l)), "")
+for n, what in re.findall(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)", summary):
+    total[{"xfailed": "skipped", "xpassed": "failed", "error": "failed",
+           "errors": "failed"}.get(what, what)] += int(n)
+print("{passed} passed, {failed} failed, {skipped} skipped".format(**total))
+PYTHON
+}
+
+build build-test -Dbuildtype=release -Db_ndebug=false
+suite build-test
+build build-asan-test -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
+    -Db_lundef=false
+ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+    suite build-asan-test
+lab
+
+sum=$(count)
+echo
+case $status:$sum in
+0:*" 0 failed,"*) ;;
+0:*) status=1 ;;
+*:*" 0 failed,"*) echo "a test runner ended with a failure that it did not count" >&2 ;;
+esac
+echo "$sum"
 exit "$status"
