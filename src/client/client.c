@@ -185,6 +185,10 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
+    /* Refused by an older key: the host may know the new one, its receipt was lost. */
+    if (f->code == POSTERN_ERR_DENIED && e != NULL &&
+        memcmp(e->home->key, c->key.pub, KEY_LEN) != 0)
+        (void)!book_set_own_key(c->book, peer_key(p), c->key.pub);
     fault_up(c, p, f, fatal, e != NULL && e->was_ready);
 }
 

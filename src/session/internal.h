@@ -73,7 +73,7 @@ struct session {
     uint64_t keepalive_us; /* 0: off */
     bool told_open, told_dead;
     unsigned path_count;
-    struct stream *streams, *ready_head, *ready_tail, *touched;
+    struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
     struct stream *by_id[STREAM_HASH];
     unsigned stream_count;
     struct stream *meta;

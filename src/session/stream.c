@@ -65,11 +65,36 @@ static void unready(struct stream *st)
 
 static void untouch(struct stream *st)
 {
-    struct stream **at = &st->session->touched;
-    while (*at != NULL && *at != st)
-        at = &(*at)->touched_next;
-    if (*at == st)
-        *at = st->touched_next;
+    struct session *s = st->session;
+    struct stream *before = NULL, *at = s->touched;
+    for (; at != NULL && at != st; at = at->touched_next)
+        before = at;
+    if (at == NULL)
+        return;
+    if (before != NULL)
+        before->touched_next = st->touched_next;
+    else
+        s->touched = st->touched_next;
+    if (s->touched_tail == st)
+        s->touched_tail = before;
+}
+
+/*
+ * In the order of arrival: streams that were opened one after the other are handed to
+ * the host's server one after the other, as an application may expect.
+ */
+static void touch(struct stream *st)
+{
+    struct session *s = st->session;
+    if (st->touched)
+        return;
+    st->touched = true;
+    st->touched_next = NULL;
+    if (s->touched_tail != NULL)
+        s->touched_tail->touched_next = st;
+    else
+        s->touched = st;
+    s->touched_tail = st;
 }
 
 void stream_drop(struct stream *st, uint64_t code)
@@ -230,22 +255,15 @@ void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin
         stream_reset(st, STREAM_LIMIT);
         return;
     }
-    if (!st->touched) {
-        st->touched = true;
-        st->touched_next = s->touched;
-        s->touched = st;
-    }
+    touch(st);
     st->events->on_data(st->ctx, data, len, fin);
 }
 
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
 {
     chain_release(&st->out, offset + len);
-    if (st->events != NULL && !st->touched) {
-        st->touched = true;
-        st->touched_next = st->session->touched;
-        st->session->touched = st;
-    }
+    if (st->events != NULL)
+        touch(st);
     st->room_told = false;
 }
 
@@ -254,6 +272,8 @@ void stream_flush_touched(struct session *s)
     while (s->touched != NULL) {
         struct stream *st = s->touched;
         s->touched = st->touched_next;
+        if (s->touched == NULL)
+            s->touched_tail = NULL;
         st->touched = false;
         st->touched_next = NULL;
         if (st->events == NULL)
