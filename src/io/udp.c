@@ -246,6 +246,22 @@ void udp_local(const struct udp *u, struct addr *a)
         *a = (struct addr){0};
 }
 
+void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *a)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, to);
+    uint16_t port;
+    udp_local(u, a);
+    port = a->port;
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (connect(fd, (struct sockaddr *)&ss, len) == 0) /* sends nothing */
+        (void)!sockaddr_local(fd, a);
+    a->port = port;
+    close(fd);
+}
+
 void udp_close(struct udp *u)
 {
     if (u == NULL || u->freed)

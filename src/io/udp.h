@@ -38,6 +38,8 @@ MUST_CHECK int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf
                         size_t len, size_t segment_len);
 /* The bound address; the port is what was given by the kernel. */
 void udp_local(const struct udp *u, struct addr *a);
+/* Our address on the way to `to`, for people: what the routes say now. */
+void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *a);
 /* May be called inside the events. NULL is fine. */
 void udp_close(struct udp *u);
 

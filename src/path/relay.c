@@ -401,7 +401,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
             if (r->tx == NULL)
                 path_writable(&r->pair->base);
         }
-        if ((events & UV_READABLE) && !r->freed && r->pair != NULL)
+        if (!r->freed && r->pair == NULL)
+            socket_close(r); /* nobody would read it */
+        else if ((events & UV_READABLE) && !r->freed)
             read_pair(r);
     }
     r->busy = false;

@@ -137,6 +137,7 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
                             .id = approach_next_path_id(u->approach),
                             .local = u->locals[sock],
                             .remote = *remote};
+    udp_local_towards(u->sockets[sock], remote, &p->base.local);
     u->paths[slot] = p;
     approach_path_new(u->approach, &p->base);
     return p;
@@ -405,8 +406,6 @@ static void report(struct udp_punch *u)
             return;
         if (!u->reported || p->base.rtt_us != best->rtt_us) {
             p->base.rtt_us = best->rtt_us;
-            if (best->seen.family != ADDR_NONE && p->base.local.family != ADDR_NONE)
-                p->base.local = u->locals[best->sock];
             u->reported = true;
             approach_proven(u->approach, &p->base);
         }
