@@ -30,12 +30,31 @@ suite() { # DIRECTORY
     cp "$1/meson-logs/testlog.json" "$log/$(basename "$1").json"
 }
 
+# The lab runs real programs in real time: on a loaded machine a limit may pass. What
+# failed, if it is little, gets one more try, and the report says so; failing twice is
+# failing.
 lab() {
     echo "== test lab"
-    local root=()
+    local root=() again good ok
     [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD)
-    POSTERN_BUILD=build-test "${root[@]}" tests/lab/run.sh </dev/null 2>&1 |
-        tee "$log/lab" || status=1
+    export POSTERN_BUILD=build-test
+    if "${root[@]}" tests/lab/run.sh -rfEs </dev/null 2>&1 | tee "$log/lab"; then
+        return
+    fi
+    mapfile -t again < <(sed -nE 's/^(FAILED|ERROR) (tests[^ ]*).*/\2/p' "$log/lab" | sort -u)
+    if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
+        status=1
+        return
+    fi
+    echo "== test lab, once more what failed: ${again[*]}"
+    if "${root[@]}" /usr/bin/python3 -m pytest -q -rfE -p no:cacheprovider "${again[@]}" \
+        </dev/null 2>&1 | tee "$log/again"; then
+        good=$(grep -oE '[0-9]+ passed' "$log/lab" | tail -n 1 | grep -oE '[0-9]+')
+        ok=$(grep -oE '[0-9]+ passed' "$log/again" | tail -n 1 | grep -oE '[0-9]+')
+        echo "$((good + ok)) passed in 2 runs ($ok at the second try) 0s" | tee -a "$log/lab"
+    else
+        status=1
+    fi
 }
 
 # "N passed, N failed, N skipped" out of cmocka's and pytest's summaries. A program
@@ -62,7 +81,7 @@ try:
     lines = open(sys.argv[1] + "/lab").read().splitlines()
 except FileNotFoundError:
     lines = []
-summary = next((l for l in reversed(lines) if re.search(r"\d+ \w+.* in [\d.]+s", l)), "")
+summary = next((l for l in reversed(lines) if re.search(r"\d+ \w+.* in (2 runs.*|[\d.]+s)", l)), "")
 for n, what in re.findall(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)", summary):
     total[{"xfailed": "skipped", "xpassed": "failed", "error": "failed",
            "errors": "failed"}.get(what, what)] += int(n)
