@@ -37,11 +37,12 @@ lab() {
     echo "== test lab"
     local root=() again good ok
     [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD)
-    export POSTERN_BUILD=build-test
+    export POSTERN_BUILD=build-test COLUMNS=400
     if "${root[@]}" tests/lab/run.sh -rfEs </dev/null 2>&1 | tee "$log/lab"; then
         return
     fi
-    mapfile -t again < <(sed -nE 's/^(FAILED|ERROR) (tests[^ ]*).*/\2/p' "$log/lab" | sort -u)
+    mapfile -t again < <(sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$log/lab" |
+        sed 's/ - .*//' | sort -u)
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
         status=1
         return
