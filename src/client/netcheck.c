@@ -71,10 +71,23 @@ static void report(struct netcheck_state *s)
     struct event e;
     char words[NATCHECK_WORDS_LEN];
     unsigned mtu = found_mtu(s);
+    enum nat_mapping mapping = r->mapping;
+    enum nat_filtering filtering = r->filtering;
+    bool certain = true;
+    /* A broker with one address cannot tell these two apart: the likely one, marked. */
+    if (mapping == NAT_MAPPING_UNKNOWN && r->mapping_not_port_dependent) {
+        mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT;
+        certain = false;
+    }
+    if (filtering == NAT_FILTERING_UNKNOWN && r->filtering_not_port_dependent) {
+        filtering = NAT_FILTERING_ADDRESS_DEPENDENT;
+        certain = false;
+    }
     event_begin(&e, "netcheck");
     event_text(&e, "udp", yes_no(r->udp));
-    event_text(&e, "mapping", nat_mapping_name(r->mapping));
-    event_text(&e, "filtering", nat_filtering_name(r->filtering));
+    event_text(&e, "mapping", nat_mapping_name(mapping));
+    event_text(&e, "filtering", nat_filtering_name(filtering));
+    event_bool(&e, "certain", certain);
     event_text(&e, "port_preserved", yes_no(r->port_preserved));
     event_addr(&e, "seen_as", &r->mapped[NATCHECK_MAPPING]);
     event_text(&e, "ipv6",
