@@ -193,6 +193,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         (void)uv_poll_start(poll, UV_READABLE, on_readable);
         return;
     }
+    /* cppcheck-suppress ctuuninitvar */
     for (int i = 0; i < PACKETS_PER_EVENT && receive(s, &p); i++)
         if (p.len > 0)
             serve(s, &p);

@@ -195,7 +195,7 @@ static bool read_round(struct udp *u)
     union {
         struct cmsghdr align;
         char buf[CMSG_SPACE(sizeof(int))];
-    } control[SLOTS];
+    } control[SLOTS] = {0};
     memset(msgs, 0, sizeof(msgs));
     for (int i = 0; i < SLOTS; i++) {
         iov[i] = (struct iovec){u->scratch + (size_t)i * SLOT_BYTES, SLOT_BYTES};
