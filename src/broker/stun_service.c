@@ -65,6 +65,7 @@ static bool receive(struct stun_socket *s, struct packet *p)
 {
     struct sockaddr_storage from;
     uint64_t control[CONTROL_LEN / sizeof(uint64_t)];
+    /* cppcheck-suppress ctuuninitvar */
     struct iovec iov = {.iov_base = p->data, .iov_len = sizeof(p->data)};
     struct msghdr msg = {.msg_name = &from,
                          .msg_namelen = sizeof(from),
@@ -193,7 +194,6 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         (void)uv_poll_start(poll, UV_READABLE, on_readable);
         return;
     }
-    /* cppcheck-suppress ctuuninitvar */
     for (int i = 0; i < PACKETS_PER_EVENT && receive(s, &p); i++)
         if (p.len > 0)
             serve(s, &p);
