@@ -62,7 +62,7 @@ struct session {
     gnutls_session_t tls;
     int timer_fd;
     uv_poll_t *timer; /* own allocation, closes later than the session */
-    uv_idle_t *idle;  /* runs once after a touch, before the loop waits; the same */
+    uv_idle_t *idle;  /* runs after a touch, before the loop waits; the same */
     uint64_t armed_ns;
     struct path *paths[SESSION_PATHS_MAX];
     struct path *current; /* where packets go; NULL when it is gone */
@@ -85,6 +85,8 @@ struct session {
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us;
     bool probe_wanted;
+    bool round_due;                 /* something was touched */
+    uint64_t round_ns, round_bytes; /* when the last one ended, all that had moved */
     bool in_round; /* output_run is still to come in this round: a touch is no news */
 };
 
@@ -110,6 +112,13 @@ void output_close(struct session *s, uint64_t code, const char *reason);
 
 /* session.c */
 void session_fail(struct session *s, int err, const char *why);
+void session_leave(struct session *s); /* end of an event: frees what was freed in it */
+
+/* round.c: when a session works */
+MUST_CHECK int round_init(struct session *s);
+void round_stop(struct session *s);
+void round_fini(struct session *s);
+void round_check_liveness(struct session *s, uint64_t now_us);
 void session_touch(struct session *s); /* something may be ready to send */
 
 /* meta.c */

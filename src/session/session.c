@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <sodium.h>
 
@@ -77,10 +75,6 @@ struct path *session_find_path(struct session *s, const ngtcp2_path *p)
     return NULL;
 }
 
-/* ---------------------------------------------------------------- the loop round */
-
-void session_touch(struct session *s);
-
 void session_fail(struct session *s, int err, const char *why)
 {
     if (s->fail_err != 0)
@@ -88,186 +82,6 @@ void session_fail(struct session *s, int err, const char *why)
     s->fail_err = err;
     (void)snprintf(s->fail_why, sizeof(s->fail_why), "%s", why);
     session_touch(s);
-}
-
-static void update_current(struct session *s)
-{
-    struct path *p = session_find_path(s, ngtcp2_conn_get_path(s->conn));
-    if (p == s->current)
-        return;
-    s->current = p;
-    if (p == NULL)
-        return;
-    uint64_t now_us = uv_hrtime() / 1000;
-    if (s->wanted == p)
-        s->wanted = NULL;
-    s->told_dead = false;
-    liveness_init(&s->live, now_us);
-    liveness_set_streams(&s->live, session_stream_count(s));
-    keepalive_on_new_path(&s->keep, now_us);
-    s->events->on_path(s->ctx, p);
-}
-
-/* Client: asks QUIC for the path that is wanted, when it can be asked. */
-static void pursue_wanted(struct session *s)
-{
-    struct path_name name;
-    struct path *p = s->wanted;
-    if (p == NULL || !s->confirmed || s->closed)
-        return;
-    if (s->wanted_ns == UINT64_MAX) {
-        s->wanted = NULL;
-        s->events->on_path_failed(s->ctx, p);
-        return;
-    }
-    if (s->wanted_ns != 0)
-        return; /* validation is under way */
-    path_name_set(&name, p->id);
-    ngtcp2_path path = path_name_path(&name);
-    uint64_t ts = uv_hrtime();
-    bool at_once = s->current == NULL || s->told_dead;
-    int rc = at_once ? ngtcp2_conn_initiate_immediate_migration(s->conn, &path, ts)
-                     : ngtcp2_conn_initiate_migration(s->conn, &path, ts);
-    if (rc == 0) {
-        s->wanted_ns = ts;
-        if (at_once)
-            s->probe_wanted = true;
-    } else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) {
-        s->wanted_ns = UINT64_MAX;
-        session_touch(s);
-    }
-}
-
-static void arm_timer(struct session *s)
-{
-    uint64_t now = uv_hrtime(), next = UINT64_MAX;
-    if (s->path_count > 0) {
-        next = ngtcp2_conn_get_expiry(s->conn);
-        if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
-            next = now + 5 * NGTCP2_MILLISECONDS; /* the path is full */
-        uint64_t live = liveness_deadline_us(&s->live);
-        if (!s->told_dead && live < next / 1000)
-            next = live * 1000;
-        uint64_t keep =
-            s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
-        if (keep < next / 1000)
-            next = keep * 1000;
-    }
-    if (next == UINT64_MAX || (s->armed_ns != 0 && s->armed_ns <= next))
-        return; /* an earlier wake-up looks again */
-    if (next <= now)
-        next = now + 1000;
-    struct itimerspec its = {
-        .it_value = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)}};
-    (void)timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
-    s->armed_ns = next;
-}
-
-static void destroy(struct session *s);
-
-static void leave(struct session *s)
-{
-    s->busy = false;
-    if (s->freed)
-        destroy(s);
-}
-
-static void tell_open(struct session *s)
-{
-    if (!s->open || s->told_open || s->fail_err != 0 || s->freed)
-        return;
-    s->told_open = true;
-    s->events->on_open(s->ctx);
-}
-
-static void on_idle(uv_idle_t *idle)
-{
-    struct session *s = idle->data;
-    (void)uv_idle_stop(idle);
-    if (s == NULL || s->freed || s->closed)
-        return;
-    s->busy = true;
-    s->in_round = true;
-    tell_open(s); /* before what came with the end of the handshake */
-    if (!s->freed && s->fail_err == 0)
-        meta_deliver(s);
-    if (!s->freed)
-        stream_flush_touched(s);
-    if (!s->freed && s->fail_err == 0)
-        update_current(s);
-    if (!s->freed && s->fail_err == 0)
-        pursue_wanted(s);
-    if (!s->freed && !s->closed && s->fail_err == 0) {
-        bool more = output_run(s);
-        s->in_round = false;
-        if (more)
-            session_touch(s); /* others get their turn first */
-        update_current(s);
-    }
-    s->in_round = false;
-    if (!s->freed && !s->closed && s->fail_err != 0) {
-        s->closed = true;
-        s->events->on_close(s->ctx, s->fail_err, s->fail_why);
-    } else if (!s->freed && !s->closed) {
-        arm_timer(s);
-    }
-    leave(s);
-}
-
-void session_touch(struct session *s)
-{
-    if (s->idle != NULL && !s->closed && !s->in_round)
-        (void)uv_idle_start(s->idle, on_idle);
-}
-
-/* ---------------------------------------------------------------------- timers */
-
-static void check_liveness(struct session *s, uint64_t now_us)
-{
-    if (s->current == NULL || s->told_dead || !s->open)
-        return;
-    switch (liveness_check(&s->live, now_us)) {
-    case LIVENESS_FINE:
-        break;
-    case LIVENESS_PING:
-        session_probe(s);
-        break;
-    case LIVENESS_DEAD:
-        s->told_dead = true;
-        keepalive_on_dead(&s->keep);
-        s->events->on_path_dead(s->ctx, s->current, now_us - s->heard_us);
-        break;
-    }
-}
-
-static void on_timer(uv_poll_t *poll, int status, int events)
-{
-    struct session *s = poll->data;
-    uint64_t count;
-    (void)status, (void)events;
-    if (s == NULL || s->closed)
-        return;
-    (void)!read(s->timer_fd, &count, sizeof(count));
-    s->armed_ns = 0;
-    s->busy = true;
-    uint64_t now = uv_hrtime();
-    if (s->path_count > 0 && ngtcp2_conn_get_expiry(s->conn) <= now) {
-        int rc = ngtcp2_conn_handle_expiry(s->conn, now);
-        if (rc != 0)
-            session_fail(s,
-                         rc == NGTCP2_ERR_HANDSHAKE_TIMEOUT ? POSTERN_ERR_TIMEOUT
-                                                            : POSTERN_ERR_CLOSED,
-                         "the other device did not answer the handshake");
-    }
-    if (s->fail_err == 0 && s->keepalive_us != 0 && s->path_count > 0 &&
-        keepalive_due(&s->keep, now / 1000)) {
-        liveness_suspect(&s->live);
-    }
-    if (s->fail_err == 0)
-        check_liveness(s, now / 1000);
-    if (!s->freed)
-        session_touch(s);
-    leave(s);
 }
 
 /* ---------------------------------------------------------------------- packets */
@@ -362,7 +176,7 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
         note_received(s, p, len, ts / 1000);
     if (!s->freed)
         session_touch(s); /* the streams are flushed once all packets were read */
-    leave(s);
+    session_leave(s);
 }
 
 static void on_writable(void *ctx, struct path *p)
@@ -374,11 +188,6 @@ static void on_writable(void *ctx, struct path *p)
 }
 
 /* ------------------------------------------------------------------- life cycle */
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static void destroy(struct session *s)
 {
@@ -398,17 +207,15 @@ static void destroy(struct session *s)
         ngtcp2_conn_del(s->conn);
     if (s->tls != NULL)
         gnutls_deinit(s->tls);
-    if (s->timer != NULL) {
-        s->timer->data = NULL;
-        uv_close((uv_handle_t *)s->timer, free_handle);
-    }
-    if (s->idle != NULL) {
-        s->idle->data = NULL;
-        uv_close((uv_handle_t *)s->idle, free_handle);
-    }
-    if (s->timer_fd >= 0)
-        close(s->timer_fd);
+    round_fini(s);
     free(s);
+}
+
+void session_leave(struct session *s)
+{
+    s->busy = false;
+    if (s->freed)
+        destroy(s);
 }
 
 static struct session *session_new(const struct session_config *c,
@@ -426,22 +233,10 @@ static struct session *session_new(const struct session_config *c,
     s->heard_us = now_us;
     liveness_init(&s->live, now_us);
     keepalive_init(&s->keep, true, 0, now_us);
-    s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    s->timer = malloc(sizeof(*s->timer));
-    s->idle = malloc(sizeof(*s->idle));
-    if (s->timer_fd < 0 || s->timer == NULL || s->idle == NULL ||
-        uv_poll_init(s->env->loop, s->timer, s->timer_fd) != 0) {
-        free(s->timer);
-        free(s->idle);
-        s->timer = NULL;
-        s->idle = NULL;
+    if (round_init(s) != 0) {
         destroy(s);
         return NULL;
     }
-    s->timer->data = s;
-    (void)uv_poll_start(s->timer, UV_READABLE, on_timer);
-    (void)uv_idle_init(s->env->loop, s->idle);
-    s->idle->data = s;
     return s;
 }
 
@@ -507,8 +302,7 @@ void session_close(struct session *s, uint64_t code, const char *reason)
     if (s->fail_err == 0)
         output_close(s, code, reason);
     s->closed = true;
-    (void)uv_idle_stop(s->idle);
-    (void)uv_poll_stop(s->timer);
+    round_stop(s);
 }
 
 void session_free(struct session *s)
@@ -622,7 +416,7 @@ void session_set_keepalive(struct session *s, uint64_t interval_us)
 void session_suspect(struct session *s)
 {
     liveness_suspect(&s->live);
-    check_liveness(s, uv_hrtime() / 1000);
+    round_check_liveness(s, uv_hrtime() / 1000);
     session_touch(s);
 }
 

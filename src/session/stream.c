@@ -175,14 +175,28 @@ void stream_accept(struct stream *st, const struct stream_events *events, void *
     st->ctx = ctx;
 }
 
-size_t stream_room(const struct stream *st)
+/*
+ * How much may be under way: what congestion control allows, and no more than the path
+ * can hold at 10 Gbit/s. Near peers so stay within the processor's caches: 8 MiB under
+ * way at a round trip of 0.1 ms cost a fifth of the throughput.
+ */
+static uint64_t flight_max(const struct session *s)
 {
     ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    uint64_t pipe = info.min_rtt / 4 * 5; /* 1.25 bytes a nanosecond */
+    if (pipe < SESSION_FLIGHT_NEAR)
+        pipe = SESSION_FLIGHT_NEAR;
+    if (pipe > SESSION_STREAM_WINDOW_MAX)
+        pipe = SESSION_STREAM_WINDOW_MAX;
+    return info.cwnd < pipe ? info.cwnd : pipe;
+}
+
+size_t stream_room(const struct stream *st)
+{
     if (st->fin || st->gone)
         return 0;
-    ngtcp2_conn_get_conn_info(st->session->conn, &info);
-    uint64_t flight =
-        info.cwnd < SESSION_STREAM_WINDOW_MAX ? info.cwnd : SESSION_STREAM_WINDOW_MAX;
+    uint64_t flight = flight_max(st->session);
     uint64_t kept = st->out.end - st->out.start, unsent = st->out.end - st->sent;
     if (unsent >= SESSION_UNSENT_MAX || kept >= flight + SESSION_UNSENT_MAX)
         return 0;
