@@ -86,7 +86,8 @@ struct session {
     uint64_t sent_bytes, received_bytes, heard_us;
     bool probe_wanted;
     bool round_due;                 /* something was touched */
-    uint64_t round_ns, round_bytes; /* when the last one ended, all that had moved */
+    uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
+    uint64_t bulk_ns;               /* when a round last moved much */
     bool in_round; /* output_run is still to come in this round: a touch is no news */
 };
 

@@ -18,9 +18,10 @@
  * sleep.
  */
 enum {
-    LINGER_NS = 60000,      /* how long to wait awake */
-    LINGER_GAP_NS = 200000, /* only when the round before is no older */
-    LINGER_BYTES_MAX = 8192 /* and this one moved no more */
+    LINGER_NS = 60000,       /* how long to wait awake */
+    LINGER_GAP_NS = 200000,  /* only when the round before is no older */
+    LINGER_BYTES_MAX = 8192, /* a round that moves more is bulk */
+    LINGER_BULK_NS = 2000000 /* and none of those for so long */
 };
 
 static void update_current(struct session *s)

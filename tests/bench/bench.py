@@ -89,7 +89,7 @@ def throughput(report, work, rounds, span):
 
         report.say("## Latency of a small request")
         seen = interleave(rig, tunnels, "echo", rounds, min(span, 2))
-        plain = median([r["p50_us"] for r in seen.get("plain", [])])
+        plain = median([r["p50_us"] for r in seen.get("plain TCP", [])])
         rows = []
         for t in tunnels:
             p50 = median([r["p50_us"] for r in seen[t.name]])
@@ -101,7 +101,7 @@ def throughput(report, work, rounds, span):
         report.say("## New connections a second through one warm session")
         rows = []
         for t in tunnels:
-            if t.name in ("plain", "postern_direct", "postern_relay", "stunnel"):
+            if t.name in ("plain TCP", "postern direct", "postern relay", "ssh -L", "stunnel"):
                 got = [rig.load("storm", t, min(span, 3), 64) for _ in range(rounds)]
                 rows.append((t.name, f"{median([g['per_s'] for g in got]):.0f}",
                              sum(g["failed"] for g in got)))
