@@ -131,6 +131,7 @@ void stream_mark_ready(struct stream *st);
 void stream_drop(struct stream *st, uint64_t code);
 void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
+void stream_on_sent(struct stream *st, size_t len);
 void stream_flush_touched(struct session *s);
 struct stream *stream_pop_ready(struct session *s);
 void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);

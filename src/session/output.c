@@ -141,7 +141,7 @@ static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
     ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, PACKET_MAX,
                                                &taken, flags, id, vec, count, ts);
     if (st != NULL && taken >= 0) {
-        st->sent += (uint64_t)taken;
+        stream_on_sent(st, (size_t)taken);
         if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
             st->fin_sent = true;
         liveness_on_activity(&s->live);

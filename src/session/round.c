@@ -122,7 +122,7 @@ static void run_round(struct session *s)
     if (!s->freed && !s->closed && s->fail_err == 0) {
         bool more = output_run(s);
         s->in_round = false;
-        if (more)
+        if (more || s->touched != NULL)
             session_touch(s); /* others get their turn first */
         update_current(s);
     }

@@ -32,7 +32,7 @@ struct stream;
  */
 #define SESSION_STREAM_WINDOW (512u * 1024)
 #define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)
-#define SESSION_FLIGHT_NEAR (1024u * 1024) /* under way to a peer that is near */
+#define SESSION_KEPT_NEAR (1024u * 1024) /* sent to a near peer, not acknowledged */
 #define SESSION_WINDOW_MAX (16u * 1024 * 1024)
 #define SESSION_UNSENT_MAX (256u * 1024)
 #define SESSION_STREAMS_MAX 2048
