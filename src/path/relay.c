@@ -4,14 +4,11 @@
  *
  * Until the pair stands, a few packets travel inside the control connections (Carry),
  * so that the first byte never waits for a handshake with the broker. When the pair
- * breaks they do so again until a new one stands. Packets on the pair are framed: 2
- * bytes of length, big-endian, then the packet; large ones cost less.
+ * breaks they do so again until a new one stands.
  */
 #include "path/kind.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -19,42 +16,33 @@
 
 #include "core/relay_preface.h"
 #include "io/dial.h"
-#include "io/sockaddr.h"
-#include "io/udp.h"
+#include "path/framed.h"
 
 enum {
     DIAL_TIMEOUT_MS = 8000,
     JOIN_TIMEOUT_MS = 10000,
     RETRY_FIRST_MS = 500,
     RETRY_MAX_MS = 30000,
-    FRAME_HEADER = 2,
-    IOV_PAIRS = 256,
-    NOTSENT_LOWAT_BYTES = 256 * 1024,
 };
 
 struct relay;
 
-struct relay_path {
+struct carry_path {
     struct path base; /* first: struct path * points here */
     struct relay *relay;
 };
 
 struct relay {
     struct approach *approach;
-    struct relay_path carry; /* through the control connections */
-    struct relay_path *pair; /* through the joined TCP pair; NULL while there is none */
+    struct carry_path carry; /* through the control connections */
+    struct framed *pair;     /* through the joined TCP pair; NULL while there is none */
     bool carry_listed, carry_proven, running;
     uint8_t ticket[TICKET_LEN];
     struct dial *dial;
-    int fd;
-    bool joined;
+    int fd; /* dialled, not joined yet */
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
     unsigned failures;
-    uint8_t *rx; /* an incomplete frame */
-    size_t rx_len;
-    uint8_t *tx; /* what the socket did not take */
-    size_t tx_len, tx_from;
     bool busy, freed;
 };
 
@@ -82,7 +70,7 @@ static void set_timer(struct relay *r, uint64_t ms)
 static int carry_send(struct path *p, const uint8_t *buf, size_t len,
                       size_t segment_len)
 {
-    struct relay *r = ((struct relay_path *)p)->relay;
+    struct relay *r = ((struct carry_path *)p)->relay;
     for (size_t at = 0; at < len; at += segment_len)
         approach_carry(r->approach, buf + at,
                        len - at < segment_len ? len - at : segment_len);
@@ -127,38 +115,30 @@ static void socket_close(struct relay *r)
     if (r->fd >= 0)
         close(r->fd);
     r->fd = -1;
-    r->joined = false;
-    free(r->rx);
-    free(r->tx);
-    r->rx = r->tx = NULL;
-    r->rx_len = r->tx_len = r->tx_from = 0;
 }
 
-static void pair_retire(struct relay *r)
+/* Forgets the pair, and carries again when that was `why`. */
+static void pair_drop(struct relay *r, const char *why)
 {
-    struct relay_path *p = r->pair;
-    if (p == NULL)
+    struct framed *pair = r->pair;
+    if (pair == NULL)
         return;
     r->pair = NULL;
-    approach_path_retire(r->approach, &p->base);
-    free(p);
+    if (why != NULL) {
+        r->carry_proven = false;
+        if (uplink_is_up(approach_config_of(r->approach)->uplink))
+            carry_works(r);
+        approach_lost(r->approach, framed_path(pair), why);
+    }
+    approach_path_retire(r->approach, framed_path(pair));
+    framed_free(pair);
 }
 
 /* The pair, or the try to make one, is over: go on carrying, and ask for a new one. */
 static void pair_broke(struct relay *r, const char *why)
 {
-    struct relay_path *p = r->pair;
-    struct uplink *u = approach_config_of(r->approach)->uplink;
     socket_close(r);
-    if (p != NULL) {
-        r->pair = NULL;
-        r->carry_proven = false;
-        if (uplink_is_up(u))
-            carry_works(r);
-        approach_lost(r->approach, &p->base, why);
-        r->pair = p;
-        pair_retire(r);
-    }
+    pair_drop(r, why);
     if (!r->running || !approach_config_of(r->approach)->client)
         return;
     unsigned shift = r->failures < 6 ? r->failures : 6;
@@ -167,34 +147,35 @@ static void pair_broke(struct relay *r, const char *why)
     set_timer(r, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
 }
 
-static int pair_send(struct path *path, const uint8_t *buf, size_t len,
-                     size_t segment_len);
-static const struct path_ops pair_ops = {pair_send};
+static void on_pair_broke(void *ctx, struct framed *f, const char *why)
+{
+    struct relay *r = ctx;
+    (void)f;
+    r->busy = true;
+    pair_broke(r, why);
+    r->busy = false;
+    if (r->freed)
+        free(r);
+}
 
 static void on_joined(struct relay *r)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    struct relay_path *p = calloc(1, sizeof(*p));
-    r->joined = true;
+    int fd = r->fd;
+    r->fd = -1;
+    socket_close(r); /* the poll, not the connection */
     r->failures = 0;
     (void)uv_timer_stop(r->timer);
-    if (p == NULL) {
+    if (framed_new(&r->pair, net_of(r), fd, PATH_RELAY,
+                   approach_next_path_id(r->approach), on_pair_broke, r) != 0) {
+        close(fd);
+        r->pair = NULL;
         pair_broke(r, "out of memory");
         return;
     }
-    p->relay = r;
-    p->base = (struct path){.ops = &pair_ops,
-                            .kind = PATH_RELAY,
-                            .stream = true,
-                            .id = approach_next_path_id(r->approach)};
-    (void)!sockaddr_local(r->fd, &p->base.local);
-    (void)!sockaddr_remote(r->fd, &p->base.remote);
-    if (getsockopt(r->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-        p->base.rtt_us = 2 * info.tcpi_rtt;
-    r->pair = p;
-    approach_path_new(r->approach, &p->base);
-    approach_proven(r->approach, &p->base);
+    struct path *p = framed_path(r->pair);
+    p->rtt_us *= 2; /* the socket ends at the broker */
+    approach_path_new(r->approach, p);
+    approach_proven(r->approach, p);
     if (r->carry_proven) {
         r->carry_proven = false;
         approach_lost(r->approach, &r->carry.base, "the relay pair stands");
@@ -205,15 +186,12 @@ static void on_dialed(void *ctx, int err, int fd)
 {
     struct relay *r = ctx;
     uint8_t preface[RELAY_PREFACE_LEN];
-    int on = 1, lowat = NOTSENT_LOWAT_BYTES;
     r->dial = NULL;
     if (err != 0) {
         pair_broke(r, "the broker's relay cannot be reached");
         return;
     }
     r->fd = fd;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
     relay_preface_encode(preface, r->ticket);
     uv_poll_t *poll = malloc(sizeof(*poll));
     if (poll == NULL || uv_poll_init(net_of(r)->loop, poll, fd) != 0) {
@@ -236,16 +214,9 @@ static void on_ticket(void *k, const uint8_t *ticket, size_t len)
         uplink_broker_addr(approach_config_of(r->approach)->uplink);
     if (len != TICKET_LEN || broker->family == ADDR_NONE)
         return;
-    bool had = r->pair != NULL;
-    struct relay_path *old = r->pair;
     socket_close(r);
-    if (had) { /* the other side's half broke: ours is worth nothing */
-        r->pair = NULL;
-        carry_works(r);
-        approach_lost(r->approach, &old->base, "the relay pair is made anew");
-        r->pair = old;
-        pair_retire(r);
-    }
+    /* The other side's half broke: ours is worth nothing. */
+    pair_drop(r, "the relay pair is made anew");
     memcpy(r->ticket, ticket, TICKET_LEN);
     if (dial_start(&r->dial, net_of(r)->loop, broker, 1, DIAL_TIMEOUT_MS, on_dialed,
                    r) != 0) {
@@ -254,158 +225,20 @@ static void on_ticket(void *k, const uint8_t *ticket, size_t len)
     }
 }
 
-/* ------------------------------------------------------------------------- bytes out
- */
-
-static void flush_tx(struct relay *r)
-{
-    while (r->tx_from < r->tx_len) {
-        ssize_t n =
-            send(r->fd, r->tx + r->tx_from, r->tx_len - r->tx_from, MSG_NOSIGNAL);
-        if (n < 0) /* a dead socket shows in on_poll */
-            return;
-        r->tx_from += (size_t)n;
-    }
-    free(r->tx);
-    r->tx = NULL;
-    r->tx_len = r->tx_from = 0;
-    (void)uv_poll_start(r->poll, UV_READABLE, on_poll);
-}
-
-/* Keeps the rest of a batch whose first `sent` bytes the socket took. */
-static void keep_rest(struct relay *r, const struct iovec *iov, size_t count,
-                      size_t sent)
-{
-    size_t total = 0;
-    for (size_t i = 0; i < count; i++)
-        total += iov[i].iov_len;
-    r->tx = sent < total ? malloc(total - sent) : NULL;
-    if (r->tx == NULL) {
-        (void)shutdown(r->fd, SHUT_RDWR); /* half a frame is out: this stream is lost */
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        size_t skip = sent < iov[i].iov_len ? sent : iov[i].iov_len;
-        memcpy(r->tx + r->tx_len, (uint8_t *)iov[i].iov_base + skip,
-               iov[i].iov_len - skip);
-        r->tx_len += iov[i].iov_len - skip;
-        sent -= skip;
-    }
-    r->tx_from = 0;
-    (void)uv_poll_start(r->poll, UV_READABLE | UV_WRITABLE, on_poll);
-}
-
-static int pair_send(struct path *path, const uint8_t *buf, size_t len,
-                     size_t segment_len)
-{
-    struct relay *r = ((struct relay_path *)path)->relay;
-    struct iovec iov[2 * IOV_PAIRS];
-    uint8_t headers[IOV_PAIRS][FRAME_HEADER];
-    size_t count = 0, total = 0;
-    if (r->pair == NULL || &r->pair->base != path || !r->joined)
-        return POSTERN_ERR_CLOSED;
-    if (r->tx != NULL)
-        return POSTERN_ERR_AGAIN;
-    for (size_t at = 0; at < len && count < IOV_PAIRS; at += segment_len, count++) {
-        size_t n = len - at < segment_len ? len - at : segment_len;
-        headers[count][0] = (uint8_t)(n >> 8);
-        headers[count][1] = (uint8_t)n;
-        iov[2 * count] = (struct iovec){headers[count], FRAME_HEADER};
-        iov[2 * count + 1] = (struct iovec){(void *)(uintptr_t)(buf + at), n};
-        total += FRAME_HEADER + n;
-    }
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2 * count};
-    ssize_t n = sendmsg(r->fd, &msg, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return 0; /* lost; on_poll finds the socket dead */
-    if (n < (ssize_t)total)
-        keep_rest(r, iov, 2 * count, n > 0 ? (size_t)n : 0);
-    return 0;
-}
-
-/* -------------------------------------------------------------------------- bytes in
- */
-
-/* Delivers whole frames; returns the bytes used, or -1 when the path went away. */
-static ssize_t deliver(struct relay *r, const uint8_t *buf, size_t len)
-{
-    size_t at = 0;
-    while (len - at >= FRAME_HEADER) {
-        size_t n = (size_t)buf[at] << 8 | buf[at + 1];
-        if (len - at - FRAME_HEADER < n)
-            break;
-        const uint8_t *packet = buf + at + FRAME_HEADER;
-        at += FRAME_HEADER + n;
-        if (n > 0)
-            path_deliver(&r->pair->base, packet, n, n);
-        if (r->freed || r->pair == NULL)
-            return -1;
-    }
-    return (ssize_t)at;
-}
-
-static void read_pair(struct relay *r)
-{
-    uint8_t *buf = net_of(r)->scratch;
-    for (int round = 0; round < 4; round++) {
-        size_t have = r->rx_len;
-        if (have > 0)
-            memcpy(buf, r->rx, have);
-        ssize_t n = recv(r->fd, buf + have, UDP_SCRATCH_BYTES - have, 0);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0) {
-            pair_broke(r,
-                       n == 0 ? "the relay was closed" : "the relay connection broke");
-            return;
-        }
-        size_t len = have + (size_t)n;
-        ssize_t used = deliver(r, buf, len);
-        if (used < 0)
-            return;
-        free(r->rx);
-        r->rx = NULL;
-        r->rx_len = len - (size_t)used;
-        if (r->rx_len > 0) {
-            r->rx = malloc(r->rx_len);
-            if (r->rx == NULL) {
-                r->rx_len = 0;
-                pair_broke(r, "out of memory");
-                return;
-            }
-            memcpy(r->rx, buf + used, r->rx_len);
-        }
-        if (len < UDP_SCRATCH_BYTES)
-            return;
-    }
-}
-
+/* The broker's one byte: the other side came too. */
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct relay *r = poll->data;
+    uint8_t byte = 0;
+    (void)events;
     if (r == NULL)
         return;
     r->busy = true;
-    if (status < 0) {
-        pair_broke(r, "the relay connection broke");
-    } else if (!r->joined) {
-        uint8_t byte = 0;
-        ssize_t n = recv(r->fd, &byte, 1, 0);
-        if (n == 1 && byte == RELAY_JOINED)
-            on_joined(r);
-        else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
-            pair_broke(r, "the broker's relay did not take our ticket");
-    } else {
-        if ((events & UV_WRITABLE) && r->tx != NULL) {
-            flush_tx(r);
-            if (r->tx == NULL)
-                path_writable(&r->pair->base);
-        }
-        if (!r->freed && r->pair == NULL)
-            socket_close(r); /* nobody would read it */
-        else if ((events & UV_READABLE) && !r->freed)
-            read_pair(r);
-    }
+    ssize_t n = status < 0 ? 0 : recv(r->fd, &byte, 1, 0);
+    if (n == 1 && byte == RELAY_JOINED)
+        on_joined(r);
+    else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+        pair_broke(r, "the broker's relay did not take our ticket");
     r->busy = false;
     if (r->freed)
         free(r);
@@ -419,7 +252,7 @@ static void on_timer(uv_timer_t *t)
     struct relay *r = t->data;
     if (r == NULL)
         return;
-    if (r->fd >= 0 && !r->joined)
+    if (r->fd >= 0)
         pair_broke(r, "the other side did not come to the relay");
     else if (r->fd < 0 && r->running && r->dial == NULL)
         approach_introduce_soon(r->approach);
@@ -437,7 +270,7 @@ static void *relay_new(struct approach *a)
     }
     r->approach = a;
     r->fd = -1;
-    r->carry = (struct relay_path){.base = {.ops = &carry_ops, .kind = PATH_RELAY},
+    r->carry = (struct carry_path){.base = {.ops = &carry_ops, .kind = PATH_RELAY},
                                    .relay = r};
     (void)uv_timer_init(approach_config_of(a)->net->loop, r->timer);
     r->timer->data = r;
@@ -464,14 +297,14 @@ static void relay_stop(void *k)
     r->carry_proven = false;
     (void)uv_timer_stop(r->timer);
     socket_close(r);
-    pair_retire(r);
+    pair_drop(r, NULL);
 }
 
 static void relay_free(void *k)
 {
     struct relay *r = k;
     socket_close(r);
-    free(r->pair);
+    framed_free(r->pair);
     r->pair = NULL;
     r->timer->data = NULL;
     uv_close((uv_handle_t *)r->timer, free_handle);
@@ -513,7 +346,7 @@ static void relay_on_uplink(void *k, bool up)
 static void relay_on_dead(void *k, struct path *p)
 {
     struct relay *r = k;
-    if (r->pair != NULL && p == &r->pair->base)
+    if (r->pair != NULL && p == framed_path(r->pair))
         pair_broke(r, "nothing came through the relay any more");
     else if (p == &r->carry.base)
         r->carry_proven = false;

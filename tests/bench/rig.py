@@ -313,7 +313,7 @@ pid {self.work}/nginx.pid;
 error_log stderr crit;
 worker_processes 2;
 events {{ worker_connections 1024; }}
-stream {{ server {{ listen {port}; proxy_pass {target}; proxy_buffer_size 64k; }} }}
+stream {{ server {{ listen {port}; proxy_pass {target}; proxy_buffer_size 64k; proxy_half_close on; }} }}
 """)
         p = self.programs.start(ns, "nginx", have("nginx"), "-e", "stderr", "-c", config)
         self._listening(ns, port)

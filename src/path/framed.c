@@ -1,0 +1,264 @@
+/*
+ * Packets over a TCP connection: 2 bytes of length, big-endian, then the packet; large
+ * ones cost less. A batch goes out in one system call and is never cut: what the socket
+ * does not take is kept, and the path is full until it went out.
+ */
+#include "path/framed.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/sockaddr.h"
+#include "io/udp.h"
+
+enum {
+    FRAME_HEADER = 2,
+    IOV_PAIRS = 256,
+    READ_ROUNDS = 4,
+    NOTSENT_LOWAT_BYTES = 256 * 1024,
+};
+
+struct framed {
+    struct path base; /* first: struct path * points here */
+    struct net *net;
+    framed_broke_cb broke;
+    void *ctx;
+    int fd;
+    uv_poll_t *poll; /* own allocation, closes later than the path */
+    uint8_t *rx;     /* an incomplete frame */
+    size_t rx_len;
+    uint8_t *tx; /* what the socket did not take */
+    size_t tx_len, tx_from;
+    bool busy, freed, told;
+};
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void tell_broken(struct framed *f, const char *why)
+{
+    if (f->told || f->freed)
+        return;
+    f->told = true;
+    (void)uv_poll_stop(f->poll);
+    f->broke(f->ctx, f, why);
+}
+
+/* ------------------------------------------------------------------------- bytes out
+ */
+
+static void flush_tx(struct framed *f)
+{
+    while (f->tx_from < f->tx_len) {
+        ssize_t n =
+            send(f->fd, f->tx + f->tx_from, f->tx_len - f->tx_from, MSG_NOSIGNAL);
+        if (n < 0) /* a dead socket shows in on_poll */
+            return;
+        f->tx_from += (size_t)n;
+    }
+    free(f->tx);
+    f->tx = NULL;
+    f->tx_len = f->tx_from = 0;
+    (void)uv_poll_start(f->poll, UV_READABLE, on_poll);
+}
+
+/* Keeps the rest of a batch whose first `sent` bytes the socket took. */
+static void keep_rest(struct framed *f, const struct iovec *iov, size_t count,
+                      size_t sent)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    f->tx = sent < total ? malloc(total - sent) : NULL;
+    if (f->tx == NULL) {
+        (void)shutdown(f->fd, SHUT_RDWR); /* half a frame is out: this stream is lost */
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t skip = sent < iov[i].iov_len ? sent : iov[i].iov_len;
+        memcpy(f->tx + f->tx_len, (uint8_t *)iov[i].iov_base + skip,
+               iov[i].iov_len - skip);
+        f->tx_len += iov[i].iov_len - skip;
+        sent -= skip;
+    }
+    f->tx_from = 0;
+    (void)uv_poll_start(f->poll, UV_READABLE | UV_WRITABLE, on_poll);
+}
+
+static int op_send(struct path *path, const uint8_t *buf, size_t len,
+                   size_t segment_len)
+{
+    struct framed *f = (struct framed *)path;
+    struct iovec iov[2 * IOV_PAIRS];
+    uint8_t headers[IOV_PAIRS][FRAME_HEADER];
+    size_t count = 0, total = 0;
+    if (f->told || f->freed)
+        return POSTERN_ERR_CLOSED;
+    if (f->tx != NULL)
+        return POSTERN_ERR_AGAIN;
+    for (size_t at = 0; at < len && count < IOV_PAIRS; at += segment_len, count++) {
+        size_t n = len - at < segment_len ? len - at : segment_len;
+        headers[count][0] = (uint8_t)(n >> 8);
+        headers[count][1] = (uint8_t)n;
+        iov[2 * count] = (struct iovec){headers[count], FRAME_HEADER};
+        iov[2 * count + 1] = (struct iovec){(void *)(uintptr_t)(buf + at), n};
+        total += FRAME_HEADER + n;
+    }
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2 * count};
+    ssize_t n = sendmsg(f->fd, &msg, MSG_NOSIGNAL);
+    if (n < 0 && errno != EAGAIN && errno != EINTR)
+        return 0; /* lost; on_poll finds the socket dead */
+    if (n < (ssize_t)total)
+        keep_rest(f, iov, 2 * count, n > 0 ? (size_t)n : 0);
+    return 0;
+}
+
+static const struct path_ops ops = {op_send};
+
+/* -------------------------------------------------------------------------- bytes in
+ */
+
+/* Delivers whole frames; returns the bytes used, or -1 when the path went away. */
+static ssize_t deliver(struct framed *f, const uint8_t *buf, size_t len)
+{
+    size_t at = 0;
+    while (len - at >= FRAME_HEADER) {
+        size_t n = (size_t)buf[at] << 8 | buf[at + 1];
+        if (len - at - FRAME_HEADER < n)
+            break;
+        const uint8_t *packet = buf + at + FRAME_HEADER;
+        at += FRAME_HEADER + n;
+        if (n > 0)
+            path_deliver(&f->base, packet, n, n);
+        if (f->freed)
+            return -1;
+    }
+    return (ssize_t)at;
+}
+
+static void read_frames(struct framed *f)
+{
+    uint8_t *buf = f->net->scratch;
+    for (int round = 0; round < READ_ROUNDS; round++) {
+        size_t have = f->rx_len;
+        if (have > 0)
+            memcpy(buf, f->rx, have);
+        ssize_t n = recv(f->fd, buf + have, UDP_SCRATCH_BYTES - have, 0);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) {
+            tell_broken(f,
+                        n == 0 ? "the connection was closed" : "the connection broke");
+            return;
+        }
+        size_t len = have + (size_t)n;
+        ssize_t used = deliver(f, buf, len);
+        if (used < 0)
+            return;
+        free(f->rx);
+        f->rx = NULL;
+        f->rx_len = len - (size_t)used;
+        if (f->rx_len > 0) {
+            f->rx = malloc(f->rx_len);
+            if (f->rx == NULL) {
+                f->rx_len = 0;
+                tell_broken(f, "out of memory");
+                return;
+            }
+            memcpy(f->rx, buf + used, f->rx_len);
+        }
+        if (len < UDP_SCRATCH_BYTES)
+            return;
+    }
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct framed *f = poll->data;
+    if (f == NULL)
+        return;
+    f->busy = true;
+    if (status < 0) {
+        tell_broken(f, "the connection broke");
+    } else {
+        if ((events & UV_WRITABLE) && f->tx != NULL) {
+            flush_tx(f);
+            if (f->tx == NULL)
+                path_writable(&f->base);
+        }
+        if ((events & UV_READABLE) && !f->freed && !f->told)
+            read_frames(f);
+    }
+    f->busy = false;
+    if (f->freed)
+        free(f);
+}
+
+/* ------------------------------------------------------------------------ life cycle
+ */
+
+static void describe(struct path *p, int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    int on = 1, lowat = NOTSENT_LOWAT_BYTES;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+    (void)!sockaddr_local(fd, &p->local);
+    (void)!sockaddr_remote(fd, &p->remote);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        p->rtt_us = info.tcpi_rtt;
+}
+
+int framed_new(struct framed **out, struct net *net, int fd, enum path_kind kind,
+               uint32_t path_id, framed_broke_cb broke, void *ctx)
+{
+    struct framed *f = calloc(1, sizeof(*f));
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    if (f == NULL || poll == NULL || uv_poll_init(net->loop, poll, fd) != 0) {
+        free(f);
+        free(poll);
+        return POSTERN_ERR_NOMEM;
+    }
+    f->base = (struct path){.ops = &ops, .kind = kind, .stream = true, .id = path_id};
+    f->net = net;
+    f->broke = broke;
+    f->ctx = ctx;
+    f->fd = fd;
+    f->poll = poll;
+    poll->data = f;
+    describe(&f->base, fd);
+    (void)uv_poll_start(poll, UV_READABLE, on_poll);
+    *out = f;
+    return 0;
+}
+
+void framed_free(struct framed *f)
+{
+    if (f == NULL || f->freed)
+        return;
+    f->freed = true;
+    (void)uv_poll_stop(f->poll);
+    f->poll->data = NULL;
+    uv_close((uv_handle_t *)f->poll, free_handle);
+    close(f->fd);
+    free(f->rx);
+    free(f->tx);
+    f->rx = f->tx = NULL;
+    if (!f->busy)
+        free(f);
+}
+
+struct path *framed_path(struct framed *f)
+{
+    return &f->base;
+}
