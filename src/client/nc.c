@@ -65,7 +65,12 @@ static void *copy_out(void *arg)
 {
     struct stdio_bridge *b = arg;
     (void)copy(b->fd, STDOUT_FILENO);
-    (void)close(STDOUT_FILENO);
+    /* Its reader sees the end; the number stays taken, so that nothing else gets it. */
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null < 0 || dup2(null, STDOUT_FILENO) < 0)
+        (void)close(STDOUT_FILENO);
+    if (null >= 0)
+        (void)close(null);
     (void)uv_async_send(b->done);
     return NULL;
 }

@@ -76,6 +76,24 @@ static void on_revoke(struct serve *s, struct local_conn *c, const LocalRequest 
     local_conn_close(c);
 }
 
+static void on_reload(struct serve *s, struct local_conn *c)
+{
+    LocalReply r = LocalReply_init_zero;
+    struct fault f = {0};
+    struct event e;
+    int rc = serve_reload(s, &f);
+    if (rc != 0) {
+        local_conn_finish(c, rc, &f);
+        return;
+    }
+    event_begin(&e, "reloaded");
+    event_int(&e, "services", (int64_t)s->services.count);
+    (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+    r.last = true;
+    (void)!local_conn_reply(c, &r);
+    local_conn_close(c);
+}
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct serve_control *sc = ctx;
@@ -89,11 +107,9 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     case LOCAL_REVOKE:
         on_revoke(sc->serve, c, req);
         break;
-    case LOCAL_RELOAD: {
-        int rc = serve_reload(sc->serve, &f);
-        local_conn_finish(c, rc, &f);
+    case LOCAL_RELOAD:
+        on_reload(sc->serve, c);
         break;
-    }
     case LOCAL_STOP:
         local_conn_finish(c, 0, NULL);
         serve_stop(sc->serve, 0);

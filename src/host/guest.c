@@ -169,8 +169,7 @@ static void on_rotate(struct guest *g, const Rotate *r)
         log_debug("the receipt of a new key could not be sent");
 }
 
-/* Our own new key, for a client that knows the old one. */
-static void announce_rotation(struct guest *g)
+void guest_announce_rotation(struct guest *g)
 {
     struct serve *s = g->serve;
     uint8_t text[14 + KEY_LEN] = "postern rotate";
@@ -196,7 +195,7 @@ static void on_meta(void *ctx, const Meta *m)
         break;
     case Meta_list_tag:
         if (g->member) {
-            announce_rotation(g);
+            guest_announce_rotation(g);
             guest_send_services(g);
         } else {
             send_denied(g, REFUSE_DENIED, "this device has not joined this host");
@@ -289,7 +288,8 @@ static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size
     struct session_config sc = {.env = &g->face->endpoint.env,
                                 .events = &session_events,
                                 .ctx = g,
-                                .rtt_hint_us = uplink_min_rtt_us(g->face->endpoint.uplink)};
+                                .rtt_hint_us =
+                                    uplink_min_rtt_us(g->face->endpoint.uplink)};
     if (session_new_server(&g->session, &sc, g->key, p, buf, n) != 0) {
         g->session = NULL;
         log_debug("a first packet was none");

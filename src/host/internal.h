@@ -5,6 +5,7 @@
 #include "host/roster.h"
 #include "host/serve.h"
 #include "host/service.h"
+#include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
 #include "session/pump.h"
@@ -27,6 +28,8 @@ struct face {
     struct serve *serve;
     struct endpoint endpoint;
     bool open;
+    bool up;      /* as the last event about its broker said */
+    bool retired; /* an earlier key's: kept for clients who know no newer one */
 };
 
 /* One client's approach and session. */
@@ -49,10 +52,10 @@ struct guest {
 struct serve {
     const struct serve_config *config;
     uv_loop_t loop;
-    struct keypair key;
-    struct keypair old_keys[FACES_MAX - 1];
-    size_t old_count;
-    struct face faces[FACES_MAX];
+    const struct statedir *state;
+    struct keypair key; /* the newest */
+    struct link broker;
+    struct face faces[FACES_MAX]; /* one for it, others for the keys before it */
     struct roster *roster;
     struct roster_settings settings;
     struct service_list services;
@@ -82,7 +85,17 @@ MUST_CHECK int serve_control_open(struct serve_control **out, struct serve *s,
                                   const char *socket_path, struct fault *f);
 void serve_control_close(struct serve_control *c);
 
+/* Our newest key, for a client whose session proved an earlier one. */
+void guest_announce_rotation(struct guest *g);
+
+/* face.c */
+MUST_CHECK int faces_open(struct serve *s, const struct link *broker, struct fault *f);
+/* Takes up a key that was made since; sessions under earlier keys go on. */
+MUST_CHECK int faces_renew(struct serve *s, struct fault *f);
+void faces_close(struct serve *s);
+
 /* serve.c */
+extern const struct uplink_events serve_uplink_events;
 MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
 unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
 void serve_stop(struct serve *s, int result);

@@ -37,6 +37,21 @@ static void tell_ready(struct serve *s)
     events_print(s->config->out, &e);
 }
 
+/* Printed when it changes, once the host serves. */
+static void tell_broker(struct face *face, bool up, const char *reason)
+{
+    struct serve *s = face->serve;
+    struct event e;
+    if (!s->ready || face->up == up || face->retired)
+        return;
+    face->up = up;
+    event_begin(&e, "broker");
+    event_text(&e, "state", up ? "back" : "lost");
+    if (reason != NULL)
+        event_text(&e, "reason", reason);
+    events_print(s->config->out, &e);
+}
+
 static void on_up(void *ctx)
 {
     struct face *face = ctx;
@@ -49,12 +64,14 @@ static void on_up(void *ctx)
             return;
         }
         tell_ready(s);
+        face->up = true;
         if (skew > 3600 || skew < -3600)
             log_warn(
                 "this machine's clock is %lld minutes from the broker's; set it, or "
                 "invites will expire at the wrong time",
                 (long long)(skew < 0 ? -skew : skew) / 60);
     }
+    tell_broker(face, true, NULL);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
             approach_on_uplink(g->approach, true);
@@ -74,6 +91,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     }
     if (!s->ready)
         events_fault(s->config->out, why);
+    tell_broker(face, false, why->what);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
@@ -89,7 +107,7 @@ static void on_control(void *ctx, const Control *m)
         guest_on_control(face, m);
 }
 
-static const struct uplink_events uplink_events = {on_up, on_down, on_control};
+const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
 
 static void on_network(void *ctx, enum netmon_reason reason)
 {
@@ -103,13 +121,13 @@ static void on_network(void *ctx, enum netmon_reason reason)
             approach_on_network_change(g->approach);
 }
 
-/* ------------------------------------------------------------------------- reload,
- * revoke */
+/* ----------------------------------------------------------------- reload, revoke */
 
 int serve_reload(struct serve *s, struct fault *f)
 {
     struct roster_settings *fresh = malloc(sizeof(*fresh));
     struct service_list services = {0};
+    struct event e;
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
         return fault_set(f, rc, "free some memory", "out of memory");
@@ -119,6 +137,10 @@ int serve_reload(struct serve *s, struct fault *f)
                         "the settings cannot be read");
     if (rc == 0)
         rc = service_list_parse_lines(&services, fresh->services, f);
+    if (rc == 0)
+        rc = faces_renew(s, f);
+    if (rc != 0)
+        service_list_fini(&services);
     if (rc == 0) {
         service_list_fini(&s->services);
         s->services = services;
@@ -126,6 +148,9 @@ int serve_reload(struct serve *s, struct fault *f)
         for (struct guest *g = s->guests; g != NULL; g = g->next)
             if (!g->dead && g->member && session_is_open(g->session))
                 guest_send_services(g);
+        event_begin(&e, "reloaded");
+        event_int(&e, "services", (int64_t)s->services.count);
+        events_print(s->config->out, &e);
     }
     free(fresh);
     return rc;
@@ -227,35 +252,13 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
 /* --------------------------------------------------------------------------------- the
  * run */
 
-static int open_faces(struct serve *s, const struct link *broker)
-{
-    for (size_t i = 0; i <= s->old_count; i++) {
-        struct face *face = &s->faces[i];
-        struct endpoint_config ec = {.loop = &s->loop,
-                                     .key = i == 0 ? &s->key : &s->old_keys[i - 1],
-                                     .broker = broker,
-                                     .host = true,
-                                     .name = s->settings.name,
-                                     .events = &uplink_events,
-                                     .ctx = face};
-        face->serve = s;
-        int rc = endpoint_open(&face->endpoint, &ec);
-        if (rc != 0)
-            return rc;
-        face->open = true;
-    }
-    return 0;
-}
-
 static void close_all(struct serve *s)
 {
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         guest_close(g, 0, "the host stopped");
     while (s->guests != NULL)
         guest_free(s->guests);
-    for (size_t i = 0; i < FACES_MAX; i++)
-        if (s->faces[i].open)
-            endpoint_close(&s->faces[i].endpoint);
+    faces_close(s);
 }
 
 static int run_loop(struct serve *s, const struct statedir *state,
@@ -268,8 +271,8 @@ static int run_loop(struct serve *s, const struct statedir *state,
     int rc = serve_control_open(&control, s, socket_path, f);
     if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
-    if (rc == 0 && open_faces(s, broker) != 0)
-        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    if (rc == 0)
+        rc = faces_open(s, broker, f);
     if (rc == 0) {
         (void)uv_timer_init(&s->loop, &s->sweep);
         s->sweep.data = s;
@@ -294,22 +297,16 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (s == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     s->config = c;
+    s->state = &state;
     s->fault = f;
     (void)signal(SIGPIPE, SIG_IGN);
     int rc = statedir_open(&state, c->state, f);
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &lock, f);
     if (rc == 0)
-        rc = statedir_key(&state, &s->key, f);
-    if (rc == 0)
         rc = roster_open(&s->roster, state.path, f);
     if (rc == 0)
         rc = load_settings(s, &broker, f);
-    if (rc == 0) {
-        int n = statedir_old_keys(&state, s->old_keys, FACES_MAX - 1, f);
-        s->old_count = n > 0 ? (size_t)n : 0;
-        rc = n < 0 ? n : 0;
-    }
     if (rc == 0) {
         (void)uv_loop_init(&s->loop);
         rc = run_loop(s, &state, &broker, f);

@@ -38,9 +38,8 @@ static const struct event_words event_table[] = {
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},
     {"rotated",  "new device key {key}[; it replaces {old}]"},
-    {"reloaded", "services read again[: {services}]"},
-    {"broker",   "broker {link}: {state}[: {reason}]"},
-    {"network",  "network changed: {reason}"},
+    {"reloaded", "read again: {services} service(s)"},
+    {"broker",   "broker {state}[: {reason}]"},
     {"error",    "{what}[; {do}]"},
 };
 // clang-format on

@@ -2,6 +2,7 @@
 link and uses it; the path goes from relay to direct; strangers find nothing."""
 
 import hashlib
+import json
 import re
 import signal
 
@@ -101,6 +102,10 @@ def test_refused_port_is_refused_with_a_reason(gate):
     done = g.client.run("nc", HOST, "gone", json=False, stdin=b"x")
     assert done.status == 1
     assert len(done.stderr.splitlines()) == 1 and "refused" in done.stderr, done.stderr
+    done = g.client.run("nc", HOST, "gone", stdin=b"x")
+    assert done.status == 1 and done.stdout == ""
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [e["event"] for e in said] == ["error"] and "refused" in said[0]["what"], said
     proc = g.connect("gone")
     got = g.client.peer("get", "127.0.0.1", proc.port, 10, 1)
     assert got.status != 0
@@ -217,6 +222,10 @@ def test_reload_publishes_without_dropping(gate):
     flow.wait_line("at ")
     done = g.host.run("serve", "--reload", "7000", "more=7000")
     assert done.status == 0, done.stderr
+    assert done.events == [{"event": "reloaded", "services": 2}]
+    assert g.host_proc.wait_event("reloaded")["services"] == 2
+    done = g.host.run("serve", "--reload", "more=banana:70000", json=False)
+    assert done.status == 2 and len(done.stderr.splitlines()) == 1, done.stderr
     second = g.connect("more")
     assert g.client.peer("get", "127.0.0.1", second.port, 1000, 1).status == 0
     flow.popen.send_signal(signal.SIGTERM)

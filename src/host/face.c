@@ -1,0 +1,109 @@
+/*
+ * The keys under which a host is present at its broker. The newest is its identity;
+ * the ones before it stay present so that clients who know only them come in and are
+ * told the new one. Knows nothing of what clients may do.
+ */
+#include "host/internal.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+static const uint8_t *key_of(const struct face *face)
+{
+    return face->endpoint.net.own.pub;
+}
+
+static struct face *face_of(struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    for (size_t i = 0; i < FACES_MAX; i++)
+        if (s->faces[i].open && memcmp(key_of(&s->faces[i]), key, KEY_LEN) == 0)
+            return &s->faces[i];
+    return NULL;
+}
+
+/* Its guests' sessions end: they know a key that is too old. */
+static void face_close(struct serve *s, struct face *face)
+{
+    for (struct guest *g = s->guests, *next; g != NULL; g = next) {
+        next = g->next;
+        if (g->face != face)
+            continue;
+        guest_close(g, 0, "the host's key was replaced");
+        guest_free(g);
+    }
+    endpoint_close(&face->endpoint);
+    *face = (struct face){0};
+}
+
+static int face_open(struct serve *s, const struct keypair *key)
+{
+    struct face *face = NULL;
+    for (size_t i = 0; i < FACES_MAX && face == NULL; i++)
+        if (!s->faces[i].open)
+            face = &s->faces[i];
+    if (face == NULL)
+        return POSTERN_ERR_LIMIT;
+    struct endpoint_config ec = {.loop = &s->loop,
+                                 .key = key,
+                                 .broker = &s->broker,
+                                 .host = true,
+                                 .name = s->settings.name,
+                                 .events = &serve_uplink_events,
+                                 .ctx = face};
+    *face = (struct face){.serve = s};
+    int rc = endpoint_open(&face->endpoint, &ec);
+    face->open = rc == 0;
+    return rc;
+}
+
+/* The newest keys of the state directory and nothing else have faces. */
+static int settle(struct serve *s, struct keypair *keys, size_t count)
+{
+    int rc = 0;
+    for (size_t i = 0; i < FACES_MAX; i++) {
+        bool wanted = false;
+        for (size_t k = 0; k < count && s->faces[i].open; k++)
+            wanted = wanted || memcmp(key_of(&s->faces[i]), keys[k].pub, KEY_LEN) == 0;
+        if (s->faces[i].open && !wanted)
+            face_close(s, &s->faces[i]);
+    }
+    for (size_t k = 0; k < count && rc == 0; k++) {
+        if (face_of(s, keys[k].pub) == NULL)
+            rc = face_open(s, &keys[k]);
+        if (rc == 0)
+            face_of(s, keys[k].pub)->retired = k > 0;
+    }
+    return rc;
+}
+
+int faces_renew(struct serve *s, struct fault *f)
+{
+    struct keypair keys[FACES_MAX];
+    int rc = statedir_key(s->state, &keys[0], f);
+    int old = rc == 0 ? statedir_old_keys(s->state, keys + 1, FACES_MAX - 1, f) : rc;
+    if (old < 0)
+        return old;
+    bool changed = memcmp(keys[0].pub, s->key.pub, KEY_LEN) != 0;
+    s->key = keys[0];
+    if (settle(s, keys, 1 + (size_t)old) != 0)
+        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    sodium_memzero(keys, sizeof(keys));
+    for (struct guest *g = s->guests; g != NULL && rc == 0 && changed; g = g->next)
+        if (!g->dead && g->member && session_is_open(g->session))
+            guest_announce_rotation(g);
+    return rc;
+}
+
+int faces_open(struct serve *s, const struct link *broker, struct fault *f)
+{
+    s->broker = *broker;
+    return faces_renew(s, f);
+}
+
+void faces_close(struct serve *s)
+{
+    for (size_t i = 0; i < FACES_MAX; i++)
+        if (s->faces[i].open)
+            face_close(s, &s->faces[i]);
+}
