@@ -109,7 +109,8 @@ int db_fault(const struct db *db, int err, struct fault *f)
                          "%.250s stays locked", path);
     default:
         return fault_set(f, err, "check the disk and try again",
-                         "%.200s cannot be used: %s", path, sqlite3_errmsg(db->raw));
+                         "%.200s cannot be used: %s", path,
+                         db->raw != NULL ? sqlite3_errmsg(db->raw) : strerror(errno));
     }
 }
 
