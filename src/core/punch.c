@@ -36,6 +36,11 @@ enum punch_state punch_state(const struct punch *p)
     return p->state;
 }
 
+void punch_allow_loopback(struct punch *p)
+{
+    p->config.allow_loopback = true;
+}
+
 void punch_set_hint(struct punch *p, const struct punch_hint *hint)
 {
     p->hint = *hint;

@@ -176,6 +176,8 @@ int punch_add_remote(struct punch *p, enum cand_type type, const struct addr *ad
 
 /* The peer's Offer was complete: an approach without pairs need not wait for more. */
 void punch_set_remote_complete(struct punch *p);
+/* From now on candidates on loopback count; for peers on one machine. */
+void punch_allow_loopback(struct punch *p);
 void punch_set_hint(struct punch *p, const struct punch_hint *hint);
 
 /* Begins the checks. Before it, authentic checks are answered but none is sent. */

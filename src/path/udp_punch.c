@@ -339,6 +339,8 @@ static bool loopback_peer(const struct udp_punch *u)
 
 static void add_peer_candidates(struct udp_punch *u)
 {
+    if (loopback_peer(u)) /* a cold start learns late where the broker is */
+        punch_allow_loopback(&u->punch);
     for (pb_size_t i = 0; u->has_peer && i < u->peer.candidates_count; i++) {
         const Candidate *c = &u->peer.candidates[i];
         struct addr a;
@@ -566,6 +568,7 @@ static void on_uplink(void *k, bool up)
     if (!up || !u->running || u->binding_count > 0)
         return;
     bindings_begin(u);
+    approach_offer_soon(u->approach); /* loopback is an address worth telling now */
     pump(u);
 }
 
