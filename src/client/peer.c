@@ -2,7 +2,7 @@
  * Keeps a session to one host. Paths are the approach's business, bytes the session's;
  * here they are tied together, and their troubles put into words.
  */
-#include "client/peer.h"
+#include "client/peer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,36 +11,15 @@
 #include <sodium.h>
 
 #include "io/log.h"
-#include "path/approach.h"
 
 enum {
     RETRY_FIRST_MS = 300,
     RETRY_MAX_MS = 30000,
     OPEN_TIMEOUT_MS = 12000,
     REJECT_TICK_MS = 500,
-    PATHS_MAX = 16,
 };
 
 #define OFFLINE_MAX_US 30000000u
-
-struct peer {
-    struct peer_config config;
-    struct approach *approach;
-    struct session *session;
-    struct path *paths[PATHS_MAX];
-    struct path *used;
-    enum path_kind told; /* of the last path event */
-    Services *services;
-    uv_timer_t *timer;  /* retry, or the limit for opening */
-    uv_timer_t *reject; /* looks for kinds that came to nothing */
-    bool rejected[PATH_KIND_COUNT];
-    bool ready, joined;
-    unsigned failures;
-    uint64_t began_us;
-    bool restarting;
-    uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
-    struct fault last;
-};
 
 static void begin(struct peer *p);
 static void on_timer(uv_timer_t *t);
@@ -57,8 +36,7 @@ static void fault_up(struct peer *p, const struct fault *f, bool fatal)
         p->config.events->on_fault(p->config.ctx, p, f, fatal);
 }
 
-/* Takes session and approach down; another try follows after a pause. */
-static void restart(struct peer *p, const struct fault *f, bool fatal)
+void peer_restart(struct peer *p, const struct fault *f, bool fatal)
 {
     unsigned shift = p->failures < 7 ? p->failures : 7;
     unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
@@ -87,33 +65,6 @@ static void drop(struct peer *p)
 
 /* ---------------------------------------------------------------------------- the
  * session */
-
-static void send_join(struct peer *p)
-{
-    Meta m = {.which_body = Meta_join_tag};
-    uint8_t exporter[32];
-    if (session_exporter(p->session, exporter) != 0)
-        return;
-    link_invite_id(m.body.join.invite_id, p->config.secret);
-    link_invite_proof(m.body.join.proof, p->config.secret, exporter, sizeof(exporter));
-    (void)snprintf(m.body.join.name, sizeof(m.body.join.name), "%s",
-                   p->config.own_name);
-    if (session_send_meta(p->session, &m) != 0)
-        log_debug("the invite could not be shown");
-}
-
-static void send_rotation(struct peer *p)
-{
-    Meta m = {.which_body = Meta_rotate_tag};
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    if (p->config.rotated == NULL)
-        return;
-    memcpy(text + 14, p->config.rotated->pub, KEY_LEN);
-    memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
-    key_sign(m.body.rotate.signature, text, sizeof(text), &p->config.endpoint->net.own);
-    if (session_send_meta(p->session, &m) != 0)
-        log_debug("the new key could not be announced");
-}
 
 /* The relay's two stages are one kind to people. */
 static void tell_path(struct peer *p, struct path *path)
@@ -166,66 +117,9 @@ static void on_open(void *ctx)
         tell_path(p, path);
     }
     session_set_keepalive(p->session, 1);
-    if (p->config.joining && !p->joined) {
-        send_join(p);
-    } else {
-        Meta list = {.which_body = Meta_list_tag, .body.list = true};
-        if (session_send_meta(p->session, &list) != 0)
-            log_debug("the list of services could not be asked for");
-        send_rotation(p);
-    }
+    peer_meta_begin(p);
     if (!p->config.joining && p->config.events->on_ready != NULL)
         p->config.events->on_ready(p->config.ctx, p);
-}
-
-static void take_rotation(struct peer *p, const Rotate *r)
-{
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    memcpy(text + 14, r->new_key, KEY_LEN);
-    if (p->config.rotated != NULL &&
-        memcmp(r->new_key, p->config.rotated->pub, KEY_LEN) == 0) {
-        if (p->config.events->on_own_rotated != NULL)
-            p->config.events->on_own_rotated(p->config.ctx, p, r->new_key);
-        return;
-    }
-    if (key_verify(r->signature, text, sizeof(text), p->config.key) != 0) {
-        log_debug("a new key of the host is not signed by its old one");
-        return;
-    }
-    if (p->config.events->on_rotated != NULL)
-        p->config.events->on_rotated(p->config.ctx, p, r->new_key);
-}
-
-static void on_meta(void *ctx, const Meta *m)
-{
-    struct peer *p = ctx;
-    struct fault f;
-    switch (m->which_body) {
-    case Meta_services_tag:
-        p->joined = true;
-        p->failures = 0;
-        if (p->services == NULL)
-            p->services = malloc(sizeof(*p->services));
-        if (p->services != NULL)
-            *p->services = m->body.services;
-        if (p->config.events->on_services != NULL)
-            p->config.events->on_services(p->config.ctx, p, &m->body.services);
-        break;
-    case Meta_pong_tag:
-        if (p->config.events->on_pong != NULL)
-            p->config.events->on_pong(p->config.ctx, p, m->body.pong.nonce);
-        break;
-    case Meta_rotate_tag:
-        take_rotation(p, &m->body.rotate);
-        break;
-    case Meta_denied_tag:
-        (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
-                        "%.64s: %.160s", p->config.name, m->body.denied.reason);
-        restart(p, &f, true);
-        break;
-    default:
-        break;
-    }
 }
 
 static void on_stream(void *ctx, struct stream *st)
@@ -277,13 +171,13 @@ static void on_close(void *ctx, int err, const char *why)
         advice = "join again with a fresh link; do not go on if this is unexpected";
     (void)fault_set(&f, denied ? POSTERN_ERR_DENIED : err, advice, "%.64s: %.120s",
                     p->config.name, why);
-    restart(p, &f, denied || err == POSTERN_ERR_KEY);
+    peer_restart(p, &f, denied || err == POSTERN_ERR_KEY);
 }
 
 static const struct session_events session_events = {
     .on_open = on_open,
     .on_stream = on_stream,
-    .on_meta = on_meta,
+    .on_meta = peer_meta_take,
     .on_path = on_session_path,
     .on_path_failed = on_path_failed,
     .on_path_dead = on_path_dead,
@@ -302,7 +196,7 @@ static void open_session(struct peer *p, struct path *first)
         p->session = NULL;
         return;
     }
-    for (int i = 0; i < PATHS_MAX; i++)
+    for (int i = 0; i < PEER_PATHS_MAX; i++)
         if (p->paths[i] != NULL)
             session_add_path(p->session, p->paths[i]);
 }
@@ -313,7 +207,7 @@ static void open_session(struct peer *p, struct path *first)
 static void on_path(void *ctx, struct path *path)
 {
     struct peer *p = ctx;
-    for (int i = 0; i < PATHS_MAX; i++) {
+    for (int i = 0; i < PEER_PATHS_MAX; i++) {
         if (p->paths[i] == NULL) {
             p->paths[i] = path;
             break;
@@ -337,7 +231,7 @@ static void on_select(void *ctx, struct path *path)
 static void on_path_gone(void *ctx, struct path *path)
 {
     struct peer *p = ctx;
-    for (int i = 0; i < PATHS_MAX; i++)
+    for (int i = 0; i < PEER_PATHS_MAX; i++)
         if (p->paths[i] == path)
             p->paths[i] = NULL;
     if (p->used == path)
@@ -388,7 +282,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         log_debug("%s", f.what); /* the session may live on another path */
         return;
     }
-    restart(p, &f, f.code == POSTERN_ERR_DENIED);
+    peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
 
 static void on_trouble(void *ctx)
@@ -406,7 +300,7 @@ static void on_forgotten(void *ctx)
                     "%.64s was restarted; open connections through it are lost",
                     p->config.name);
     p->failures = 0;
-    restart(p, &f, false);
+    peer_restart(p, &f, false);
 }
 
 static const struct approach_events approach_events = {
@@ -448,7 +342,7 @@ static void begin(struct peer *p)
     }
     if (approach_new_client(&p->approach, &ac) != 0) {
         p->approach = NULL;
-        restart(p, NULL, false);
+        peer_restart(p, NULL, false);
         return;
     }
     open_on_relay(p);
@@ -480,7 +374,7 @@ static void on_timer(uv_timer_t *t)
                     "check the host's network, or allow more --paths",
                     "%.64s did not answer: %.200s", p->config.name,
                     approach_reason(p->approach, k, reason));
-    restart(p, &f, false);
+    peer_restart(p, &f, false);
 }
 
 /* -----------------------------------------------------------------------------------

@@ -7,27 +7,48 @@
 const char *postern_strerror(int err)
 {
     switch ((enum postern_err)err) {
-    case POSTERN_OK: return "ok";
-    case POSTERN_ERR_INVALID: return "invalid";
-    case POSTERN_ERR_AGAIN: return "would block";
-    case POSTERN_ERR_NOMEM: return "out of memory";
-    case POSTERN_ERR_IO: return "input/output error";
-    case POSTERN_ERR_CLOSED: return "closed";
-    case POSTERN_ERR_TIMEOUT: return "timed out";
-    case POSTERN_ERR_REFUSED: return "connection refused";
-    case POSTERN_ERR_UNREACHABLE: return "unreachable";
-    case POSTERN_ERR_DENIED: return "not authorised";
-    case POSTERN_ERR_NOTFOUND: return "not found";
-    case POSTERN_ERR_INUSE: return "in use";
-    case POSTERN_ERR_PERM: return "permission denied";
-    case POSTERN_ERR_NEWER: return "from a newer version";
-    case POSTERN_ERR_CORRUPT: return "damaged";
-    case POSTERN_ERR_FULL: return "disk full";
-    case POSTERN_ERR_LIMIT: return "limit reached";
-    case POSTERN_ERR_PROTO: return "protocol violation";
-    case POSTERN_ERR_KEY: return "wrong key";
-    case POSTERN_ERR_EXPIRED: return "expired";
-    case POSTERN_ERR_USAGE: return "wrong usage";
+    case POSTERN_OK:
+        return "ok";
+    case POSTERN_ERR_INVALID:
+        return "invalid";
+    case POSTERN_ERR_AGAIN:
+        return "would block";
+    case POSTERN_ERR_NOMEM:
+        return "out of memory";
+    case POSTERN_ERR_IO:
+        return "input/output error";
+    case POSTERN_ERR_CLOSED:
+        return "closed";
+    case POSTERN_ERR_TIMEOUT:
+        return "timed out";
+    case POSTERN_ERR_REFUSED:
+        return "connection refused";
+    case POSTERN_ERR_UNREACHABLE:
+        return "unreachable";
+    case POSTERN_ERR_DENIED:
+        return "not authorised";
+    case POSTERN_ERR_NOTFOUND:
+        return "not found";
+    case POSTERN_ERR_INUSE:
+        return "in use";
+    case POSTERN_ERR_PERM:
+        return "permission denied";
+    case POSTERN_ERR_NEWER:
+        return "from a newer version";
+    case POSTERN_ERR_CORRUPT:
+        return "damaged";
+    case POSTERN_ERR_FULL:
+        return "disk full";
+    case POSTERN_ERR_LIMIT:
+        return "limit reached";
+    case POSTERN_ERR_PROTO:
+        return "protocol violation";
+    case POSTERN_ERR_KEY:
+        return "wrong key";
+    case POSTERN_ERR_EXPIRED:
+        return "expired";
+    case POSTERN_ERR_USAGE:
+        return "wrong usage";
     }
     return "unknown error";
 }

@@ -26,9 +26,9 @@ struct link {
     char host[LINK_HOST_LEN]; /* without brackets */
     uint16_t port;
     uint8_t broker_key[KEY_LEN];
-    bool has_token;                 /* broker link only */
-    uint8_t token[LINK_SECRET_LEN]; /* enrolment token, secret */
-    uint8_t host_key[KEY_LEN];      /* invite only */
+    bool has_token;                  /* broker link only */
+    uint8_t token[LINK_SECRET_LEN];  /* enrolment token, secret */
+    uint8_t host_key[KEY_LEN];       /* invite only */
     uint8_t secret[LINK_SECRET_LEN]; /* invite only: never shown to the broker */
 };
 

@@ -82,10 +82,9 @@ static void refuse_for(struct outlet *o, int err)
 {
     char reason[160];
     const struct service_target *t = &o->service.targets[0];
-    enum stream_code code = err == POSTERN_ERR_REFUSED    ? STREAM_REFUSED
-                            : err == POSTERN_ERR_TIMEOUT  ? STREAM_TIMEOUT
-                            : err == POSTERN_ERR_NOTFOUND ? STREAM_UNREACHABLE
-                                                          : STREAM_UNREACHABLE;
+    enum stream_code code = err == POSTERN_ERR_REFUSED   ? STREAM_REFUSED
+                            : err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT
+                                                         : STREAM_UNREACHABLE;
     (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", o->service.name,
                    t->host, t->port, postern_strerror(err));
     refuse(o, code, reason);

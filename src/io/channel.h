@@ -81,7 +81,8 @@ void channel_local(const struct channel *c, struct addr *a);
 /* The other end's address, and the smoothed round trip of TCP in microseconds or 0. */
 void channel_remote(const struct channel *c, struct addr *a);
 uint32_t channel_rtt_us(const struct channel *c);
-/* The lowest round trip of late: the distance, whatever the machine's load. 0 unknown. */
+/* The lowest round trip of late: the distance, whatever the machine's load. 0 unknown.
+ */
 uint32_t channel_min_rtt_us(const struct channel *c);
 
 /* Sends what is queued if the socket takes it, a TLS close, and frees. NULL is fine. */

@@ -1,42 +1,20 @@
 /*
- * One approach: offers out, offers in, kinds started and stopped as the ladder says.
- * Decides nothing itself: core/ladder does, and each kind's own machine.
+ * One approach: kinds started and stopped as the ladder says, and when it is time to
+ * speak to the peer; what is said then is exchange.c's. Decides nothing itself:
+ * core/ladder does, and each kind's own machine.
  */
-#include "path/approach.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
 #include "io/log.h"
-#include "path/kind.h"
+#include "path/exchange.h"
 
 enum {
     INTRODUCE_RETRY_FIRST_MS = 700,
     INTRODUCE_RETRY_MAX_MS = 20000,
     OFFER_DELAY_MS = 2, /* candidates that come together travel together */
-    RETIRED_MAX = 8,
-};
-
-struct approach {
-    struct approach_config config;
-    struct ladder ladder;
-    void *kinds[PATH_KIND_COUNT];
-    struct path *paths[LADDER_MAX_PATHS + RETIRED_MAX];
-    uint8_t check_key[16];
-    uint32_t next_path_id;
-    uint32_t peer_generation, generation;
-    uint32_t trouble, peer_trouble;
-    uint64_t began_us;
-    bool established, introduced, answered;
-    bool want_introduce, want_offer;
-    unsigned introduce_tries;
-    uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
-    uv_timer_t *timer;                     /* own allocation */
-    uint8_t early[1500];
-    size_t early_len;
-    bool busy, freed;
 };
 
 static void on_timer(uv_timer_t *t);
@@ -45,72 +23,6 @@ static void run(struct approach *a);
 static void free_handle(uv_handle_t *h)
 {
     free(h);
-}
-
-static bool allowed(const struct approach *a, enum path_kind k)
-{
-    return (a->config.allowed >> k & 1) != 0;
-}
-
-/* -------------------------------------------------------------------- offers out */
-
-static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
-{
-    Offer o = Offer_init_zero;
-    uint8_t plain[1024], nonce[SEAL_NONCE_LEN];
-    o.generation = a->generation;
-    o.trouble = a->trouble;
-    o.fresh = a->config.client ? !a->established : false;
-    if (a->config.client) {
-        o.check_key.size = sizeof(a->check_key);
-        memcpy(o.check_key.bytes, a->check_key, sizeof(a->check_key));
-    }
-    if (a->config.has_invite) {
-        o.invite_id.size = INVITE_ID_LEN;
-        memcpy(o.invite_id.bytes, a->config.invite_id, INVITE_ID_LEN);
-    }
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        if (!allowed(a, (enum path_kind)k))
-            continue;
-        (void)strncpy(o.kinds[o.kinds_count++], path_kind_name((enum path_kind)k),
-                      sizeof(o.kinds[0]) - 1);
-        if (kind_table[k]->fill_offer != NULL && a->kinds[k] != NULL)
-            kind_table[k]->fill_offer(a->kinds[k], &o);
-    }
-    int n = proto_encode_offer(plain, sizeof(plain), &o);
-    if (n < 0)
-        return 0;
-    randombytes_buf(nonce, sizeof(nonce));
-    n = key_seal(out, cap, plain, (size_t)n, &a->config.net->own, a->config.peer,
-                 nonce);
-    return n > 0 ? (size_t)n : 0;
-}
-
-static void send_introduce(struct approach *a)
-{
-    Control m = {.which_body = Control_introduce_tag};
-    Introduce *in = &m.body.introduce;
-    memcpy(in->peer, a->config.peer, KEY_LEN);
-    memcpy(in->conv, a->config.conv, CONV_LEN);
-    in->sealed.size =
-        (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
-    in->early.size = (pb_size_t)a->early_len;
-    memcpy(in->early.bytes, a->early, a->early_len);
-    if (uplink_send(a->config.uplink, &m) != 0)
-        return;
-    a->introduced = true;
-    a->want_introduce = a->want_offer = false;
-}
-
-static void send_offer(struct approach *a)
-{
-    Control m = {.which_body = Control_signal_tag};
-    Signal *s = &m.body.signal;
-    memcpy(s->peer, a->config.peer, KEY_LEN);
-    memcpy(s->conv, a->config.conv, CONV_LEN);
-    s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
-    if (uplink_send(a->config.uplink, &m) == 0)
-        a->want_offer = false;
 }
 
 /* --------------------------------------------------------------------- scheduling */
@@ -156,12 +68,12 @@ static void send_due(struct approach *a)
     if (!uplink_is_up(a->config.uplink))
         return;
     if (a->want_introduce && a->config.client && now >= a->introduce_at_ms) {
-        send_introduce(a);
+        exchange_introduce(a);
         if (!a->answered)
             plan_introduce_retry(a);
     } else if (a->want_offer && now >= a->offer_at_ms &&
                (a->introduced || !a->config.client)) {
-        send_offer(a);
+        exchange_offer(a);
     }
 }
 
@@ -338,100 +250,29 @@ void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
         log_debug("a packet could not be carried by the broker");
 }
 
-/* --------------------------------------------------------------------- offers in */
-
-int approach_open_offer(Offer *offer, const struct keypair *own,
-                        const uint8_t from[static KEY_LEN], const uint8_t *sealed,
-                        size_t len)
-{
-    uint8_t plain[1024];
-    int n = key_open(plain, sizeof(plain), sealed, len, own, from);
-    return n < 0 ? n : proto_decode_offer(offer, plain, (size_t)n);
-}
-
-/* Kinds that the peer does not allow are refused here with that reason. */
-static void apply_peer_kinds(struct approach *a, const Offer *o)
-{
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        bool has = false;
-        for (pb_size_t i = 0; i < o->kinds_count; i++)
-            has = has || strcmp(o->kinds[i], path_kind_name((enum path_kind)k)) == 0;
-        if (!has && allowed(a, (enum path_kind)k)) {
-            kind_table[k]->stop(a->kinds[k]);
-            ladder_refuse(&a->ladder, (enum path_kind)k,
-                          "the other side does not allow it");
-        }
-    }
-}
-
-static void take_offer(struct approach *a, const Offer *o)
-{
-    if (a->config.client && o->fresh) {
-        a->config.events->on_forgotten(a->config.ctx);
-        return;
-    }
-    bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
-    if (o->generation < a->peer_generation)
-        return;
-    a->peer_generation = o->generation;
-    if (o->trouble > a->peer_trouble && a->established)
-        a->config.events->on_trouble(a->config.ctx);
-    a->peer_trouble = o->trouble;
-    if (a->config.client && !a->answered) {
-        a->answered = true;
-        a->want_introduce = false;
-        a->introduce_tries = 0;
-    }
-    if (a->config.client)
-        apply_peer_kinds(a, o);
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (allowed(a, (enum path_kind)k) && kind_table[k]->on_offer != NULL)
-            kind_table[k]->on_offer(a->kinds[k], o, renewed);
-}
-
-static void open_and_take(struct approach *a, const uint8_t *sealed, size_t len)
-{
-    Offer o;
-    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, sealed, len) != 0)
-        log_debug("dropped an offer that is not genuine");
-    else
-        take_offer(a, &o);
-}
-
-static void give_ticket(struct approach *a, const uint8_t *ticket, size_t len)
-{
-    if (len == TICKET_LEN && allowed(a, PATH_RELAY))
-        kind_table[PATH_RELAY]->on_ticket(a->kinds[PATH_RELAY], ticket, len);
-}
-
-static void give_packet(struct approach *a, const uint8_t *packet, size_t len)
-{
-    if (len > 0 && allowed(a, PATH_RELAY))
-        kind_table[PATH_RELAY]->on_carry(a->kinds[PATH_RELAY], packet, len);
-}
-
 void approach_on_control(struct approach *a, const Control *m)
 {
     a->busy = true;
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
-        open_and_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
+        exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
-            give_ticket(a, m->body.introduce.ticket.bytes,
-                        m->body.introduce.ticket.size);
+            exchange_ticket(a, m->body.introduce.ticket.bytes,
+                            m->body.introduce.ticket.size);
             approach_offer_soon(a); /* our answer */
         }
         if (!a->freed)
-            give_packet(a, m->body.introduce.early.bytes, m->body.introduce.early.size);
+            exchange_packet(a, m->body.introduce.early.bytes,
+                            m->body.introduce.early.size);
         break;
     case Control_ticket_tag:
-        give_ticket(a, m->body.ticket.ticket, TICKET_LEN);
+        exchange_ticket(a, m->body.ticket.ticket, TICKET_LEN);
         break;
     case Control_signal_tag:
-        open_and_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
+        exchange_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
         break;
     case Control_carry_tag:
-        give_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
+        exchange_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
         if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
@@ -519,19 +360,15 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     *out = a;
     a->busy = true;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        bool has = false;
-        for (pb_size_t i = 0; i < offer->kinds_count; i++)
-            has =
-                has || strcmp(offer->kinds[i], path_kind_name((enum path_kind)k)) == 0;
-        if (!has)
+        if (!exchange_names(offer, (enum path_kind)k))
             a->config.allowed &= ~(1u << k);
-        if (allowed(a, (enum path_kind)k)) {
+        if (approach_allows(a, (enum path_kind)k)) {
             kind_table[k]->start(a->kinds[k]);
             if (kind_table[k]->on_offer != NULL)
                 kind_table[k]->on_offer(a->kinds[k], offer, false);
         }
     }
-    give_ticket(a, ticket, ticket_len);
+    exchange_ticket(a, ticket, ticket_len);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -565,7 +402,7 @@ void approach_free(struct approach *a)
 
 struct path *approach_first_path(struct approach *a)
 {
-    if (!allowed(a, PATH_RELAY))
+    if (!approach_allows(a, PATH_RELAY))
         return NULL;
     for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
         if (a->paths[i] != NULL && a->paths[i]->kind == PATH_RELAY)
@@ -620,7 +457,8 @@ void approach_on_network_change(struct approach *a)
         return;
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (allowed(a, (enum path_kind)k) && path_kind_is_direct((enum path_kind)k))
+        if (approach_allows(a, (enum path_kind)k) &&
+            path_kind_is_direct((enum path_kind)k))
             kind_table[k]->start(a->kinds[k]);
     approach_offer_soon(a);
 }

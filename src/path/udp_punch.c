@@ -19,13 +19,11 @@
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/udp.h"
+#include "path/reflexive.h"
 
 enum {
-    SOCKETS = 2, /* 0 IPv4, 1 IPv6 */
+    SOCKETS = REFLEXIVE_SOCKETS, /* 0 IPv4, 1 IPv6 */
     PATHS_MAX = 8,
-    STUN_MAX = 6,
-    STUN_TRIES = 5,
-    STUN_RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
 };
 
 struct udp_punch;
@@ -36,17 +34,6 @@ struct udp_path {
     unsigned sock;
 };
 
-/* One binding request: a socket and a server. */
-struct binding {
-    unsigned sock;
-    struct addr server;
-    uint8_t txid[STUN_TXID_LEN];
-    unsigned tries;
-    uint64_t due_ms;
-    struct addr mapped; /* the answer */
-    bool done;
-};
-
 struct udp_punch {
     struct approach *approach;
     struct punch punch;
@@ -54,8 +41,7 @@ struct udp_punch {
     struct addr locals[SOCKETS]; /* bound address: the port of host candidates */
     struct udp_path *paths[PATHS_MAX];
     struct path *used; /* what the session uses, ours or another's */
-    struct binding bindings[STUN_MAX];
-    unsigned binding_count;
+    struct reflexive reflexive;
     Offer peer; /* the newest Offer, for a new round */
     bool has_peer, running, reported;
     uint32_t generation; /* of the round before */
@@ -143,87 +129,20 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
     return p;
 }
 
-/* ---------------------------------------------------------------------- STUN bindings
+/* ----------------------------------------------------------------- reflexive address
  */
-
-static void binding_add(struct udp_punch *u, unsigned sock, const struct addr *server)
-{
-    if (u->binding_count == STUN_MAX || u->sockets[sock] == NULL)
-        return;
-    for (unsigned i = 0; i < u->binding_count; i++)
-        if (u->bindings[i].sock == sock && addr_equal(&u->bindings[i].server, server))
-            return;
-    struct binding *b = &u->bindings[u->binding_count++];
-    *b = (struct binding){.sock = sock, .server = *server, .due_ms = now_ms(u)};
-    randombytes_buf(b->txid, sizeof(b->txid));
-}
 
 static void bindings_begin(struct udp_punch *u)
 {
     struct addr servers[UPLINK_STUN_MAX];
     size_t n = uplink_stun(approach_config_of(u->approach)->uplink, servers);
-    u->binding_count = 0;
-    for (size_t i = 0; i < n; i++)
-        binding_add(u, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i]);
-}
-
-static void bindings_send(struct udp_punch *u)
-{
-    uint8_t buf[STUN_MESSAGE_MAX];
-    uint64_t now = now_ms(u);
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        struct binding *b = &u->bindings[i];
-        if (b->done || b->tries >= STUN_TRIES || now < b->due_ms ||
-            u->sockets[b->sock] == NULL)
-            continue;
-        int n = stun_build_request(buf, sizeof(buf), b->txid, false, false);
-        if (n > 0)
-            (void)!udp_send(u->sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
-        b->due_ms = now + ((uint64_t)STUN_RTO_MS << b->tries);
-        b->tries++;
-    }
-}
-
-static uint64_t bindings_deadline(struct udp_punch *u)
-{
-    uint64_t at = UINT64_MAX;
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        struct binding *b = &u->bindings[i];
-        if (!b->done && b->tries < STUN_TRIES && b->due_ms < at)
-            at = b->due_ms;
-    }
-    return at;
-}
-
-/* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
-static enum nat_mapping own_mapping(const struct udp_punch *u)
-{
-    const struct binding *first = NULL;
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        const struct binding *b = &u->bindings[i];
-        if (!b->done || b->sock != 0)
-            continue;
-        if (first != NULL)
-            return addr_equal(&first->mapped, &b->mapped)
-                       ? NAT_MAPPING_ENDPOINT_INDEPENDENT
-                       : NAT_MAPPING_ADDRESS_PORT_DEPENDENT;
-        first = b;
-    }
-    return NAT_MAPPING_UNKNOWN;
+    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
 }
 
 static void update_hint(struct udp_punch *u)
 {
-    struct punch_hint h = {.own_mapping = own_mapping(u), .own_udp = PUNCH_UDP_UNKNOWN};
-    bool waiting = false, answered = false;
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        answered = answered || u->bindings[i].done;
-        waiting = waiting || u->bindings[i].tries < 4;
-    }
-    if (answered)
-        h.own_udp = PUNCH_UDP_OK;
-    else if (u->binding_count > 0 && !waiting)
-        h.own_udp = PUNCH_UDP_BLOCKED;
+    struct punch_hint h = {.own_mapping = reflexive_mapping(&u->reflexive),
+                           .own_udp = reflexive_udp(&u->reflexive)};
     if (u->has_peer) {
         h.peer_mapping = (enum nat_mapping)u->peer.mapping;
         h.peer_filtering = (enum nat_filtering)u->peer.filtering;
@@ -234,26 +153,11 @@ static void update_hint(struct udp_punch *u)
 static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
                     const uint8_t *buf, size_t len)
 {
-    struct stun_message m;
-    if (stun_parse(&m, buf, len) != 0)
+    if (!reflexive_on_packet(&u->reflexive, sock, from, buf, len, u->sockets,
+                             now_ms(u)))
         return;
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        struct binding *b = &u->bindings[i];
-        if (b->done || b->sock != sock || !addr_equal(&b->server, from) ||
-            !stun_is_response_to(&m, b->txid) || m.mapped.family == ADDR_NONE)
-            continue;
-        b->done = true;
-        b->mapped = m.mapped;
-        if (m.other.family != ADDR_NONE) {
-            struct addr second =
-                b->server; /* same address, other port: shows mapping */
-            second.port = m.other.port;
-            binding_add(u, sock, &second);
-        }
-        update_hint(u);
-        approach_offer_soon(u->approach);
-        return;
-    }
+    update_hint(u);
+    approach_offer_soon(u->approach);
 }
 
 /* ------------------------------------------------------------------------------
@@ -436,7 +340,7 @@ static void pump(struct udp_punch *u)
     struct punch_packet pkt;
     if (!u->running || u->freed)
         return;
-    bindings_send(u);
+    reflexive_send(&u->reflexive, u->sockets, now_ms(u));
     while (punch_next_packet(&u->punch, net_now_us(), &pkt))
         if (u->sockets[pkt.sock] != NULL)
             (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
@@ -444,7 +348,7 @@ static void pump(struct udp_punch *u)
     if (!u->running || u->freed)
         return;
     uint64_t now_us = net_now_us(), at_us = punch_deadline_us(&u->punch);
-    uint64_t now = now_ms(u), at = bindings_deadline(u);
+    uint64_t now = now_ms(u), at = reflexive_deadline_ms(&u->reflexive);
     if (at_us != UINT64_MAX) {
         uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
         at = ms < at ? ms : at;
@@ -507,6 +411,18 @@ static void offer_add(Offer *o, enum cand_type type, const struct addr *a)
     memcpy(c->ip.bytes, a->ip, c->ip.size);
 }
 
+static bool offer_has(const Offer *o, const struct addr *a)
+{
+    for (pb_size_t i = 0; i < o->candidates_count; i++) {
+        const Candidate *c = &o->candidates[i];
+        struct addr b;
+        if (addr_from_bytes(&b, c->ip.bytes, c->ip.size, c->port) == 0 &&
+            addr_equal(a, &b))
+            return true;
+    }
+    return false;
+}
+
 static void fill_offer(void *k, Offer *o)
 {
     struct udp_punch *u = k;
@@ -514,7 +430,7 @@ static void fill_offer(void *k, Offer *o)
     if (!u->running)
         return;
     o->generation = punch_generation(&u->punch);
-    o->mapping = own_mapping(u);
+    o->mapping = reflexive_mapping(&u->reflexive);
     size_t n = netmon_addresses(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
@@ -522,22 +438,12 @@ static void fill_offer(void *k, Offer *o)
         if (u->sockets[sock] != NULL)
             offer_add(o, CAND_HOST, &own[i]);
     }
-    bool waiting = false;
-    for (unsigned i = 0; i < u->binding_count; i++) {
-        const struct binding *b = &u->bindings[i];
-        bool dup = !b->done;
-        for (pb_size_t j = 0; j < o->candidates_count && !dup; j++) {
-            struct addr a;
-            dup =
-                addr_from_bytes(&a, o->candidates[j].ip.bytes, o->candidates[j].ip.size,
-                                o->candidates[j].port) == 0 &&
-                addr_equal(&a, &b->mapped);
-        }
-        if (!dup)
+    for (unsigned i = 0; i < u->reflexive.count; i++) {
+        const struct binding *b = &u->reflexive.bindings[i];
+        if (b->done && !offer_has(o, &b->mapped))
             offer_add(o, CAND_REFLEXIVE, &b->mapped);
-        waiting = waiting || (!b->done && b->tries < STUN_TRIES);
     }
-    o->complete = !waiting;
+    o->complete = !reflexive_waits(&u->reflexive);
 }
 
 static void on_offer(void *k, const Offer *o, bool renewed)
@@ -565,7 +471,7 @@ static void on_offer(void *k, const Offer *o, bool renewed)
 static void on_uplink(void *k, bool up)
 {
     struct udp_punch *u = k;
-    if (!up || !u->running || u->binding_count > 0)
+    if (!up || !u->running || u->reflexive.count > 0)
         return;
     bindings_begin(u);
     approach_offer_soon(u->approach); /* loopback is an address worth telling now */

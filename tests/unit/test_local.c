@@ -61,7 +61,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     x->fd = fd;
     switch (req->op) {
     case LOCAL_STATUS: /* as many replies as asked for, then the last */
-        for (int i = 0; i < atoi(req->arg); i++) {
+        for (int i = 0; i < (int)strtol(req->arg, NULL, 10); i++) {
             (void)snprintf(reply.json, sizeof(reply.json), "{\"n\":%d}", i);
             assert_int_equal(local_conn_reply(c, &reply), 0);
         }

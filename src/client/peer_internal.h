@@ -1,0 +1,37 @@
+/* What peer.c and peer_meta.c share, and nobody else may include. */
+#ifndef POSTERN_CLIENT_PEER_INTERNAL_H
+#define POSTERN_CLIENT_PEER_INTERNAL_H
+
+#include "client/peer.h"
+#include "path/approach.h"
+
+enum { PEER_PATHS_MAX = 16 };
+
+struct peer {
+    struct peer_config config;
+    struct approach *approach;
+    struct session *session;
+    struct path *paths[PEER_PATHS_MAX];
+    struct path *used;
+    enum path_kind told; /* of the last path event */
+    Services *services;
+    uv_timer_t *timer;  /* retry, or the limit for opening */
+    uv_timer_t *reject; /* looks for kinds that came to nothing */
+    bool rejected[PATH_KIND_COUNT];
+    bool ready, joined;
+    unsigned failures;
+    uint64_t began_us;
+    bool restarting;
+    uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
+    struct fault last;
+};
+
+/* Takes session and approach down; another try follows after a pause. */
+void peer_restart(struct peer *p, const struct fault *f, bool fatal);
+
+/* The first words when the session is open: the invite's proof, or what we ask for. */
+void peer_meta_begin(struct peer *p);
+/* One message of the host. */
+void peer_meta_take(void *ctx, const Meta *m);
+
+#endif

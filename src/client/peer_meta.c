@@ -1,0 +1,100 @@
+/*
+ * What a client and a host say to each other on the session's Meta stream: the invite's
+ * proof, the list of services, new keys. Knows no path and no retry.
+ */
+#include "client/peer_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/log.h"
+
+static void send_join(struct peer *p)
+{
+    Meta m = {.which_body = Meta_join_tag};
+    uint8_t exporter[32];
+    if (session_exporter(p->session, exporter) != 0)
+        return;
+    link_invite_id(m.body.join.invite_id, p->config.secret);
+    link_invite_proof(m.body.join.proof, p->config.secret, exporter, sizeof(exporter));
+    (void)snprintf(m.body.join.name, sizeof(m.body.join.name), "%s",
+                   p->config.own_name);
+    if (session_send_meta(p->session, &m) != 0)
+        log_debug("the invite could not be shown");
+}
+
+static void send_rotation(struct peer *p)
+{
+    Meta m = {.which_body = Meta_rotate_tag};
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    if (p->config.rotated == NULL)
+        return;
+    memcpy(text + 14, p->config.rotated->pub, KEY_LEN);
+    memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
+    key_sign(m.body.rotate.signature, text, sizeof(text), &p->config.endpoint->net.own);
+    if (session_send_meta(p->session, &m) != 0)
+        log_debug("the new key could not be announced");
+}
+
+void peer_meta_begin(struct peer *p)
+{
+    if (p->config.joining && !p->joined) {
+        send_join(p);
+        return;
+    }
+    Meta list = {.which_body = Meta_list_tag, .body.list = true};
+    if (session_send_meta(p->session, &list) != 0)
+        log_debug("the list of services could not be asked for");
+    send_rotation(p);
+}
+
+static void take_rotation(struct peer *p, const Rotate *r)
+{
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    memcpy(text + 14, r->new_key, KEY_LEN);
+    if (p->config.rotated != NULL &&
+        memcmp(r->new_key, p->config.rotated->pub, KEY_LEN) == 0) {
+        if (p->config.events->on_own_rotated != NULL)
+            p->config.events->on_own_rotated(p->config.ctx, p, r->new_key);
+        return;
+    }
+    if (key_verify(r->signature, text, sizeof(text), p->config.key) != 0) {
+        log_debug("a new key of the host is not signed by its old one");
+        return;
+    }
+    if (p->config.events->on_rotated != NULL)
+        p->config.events->on_rotated(p->config.ctx, p, r->new_key);
+}
+
+void peer_meta_take(void *ctx, const Meta *m)
+{
+    struct peer *p = ctx;
+    struct fault f;
+    switch (m->which_body) {
+    case Meta_services_tag:
+        p->joined = true;
+        p->failures = 0;
+        if (p->services == NULL)
+            p->services = malloc(sizeof(*p->services));
+        if (p->services != NULL)
+            *p->services = m->body.services;
+        if (p->config.events->on_services != NULL)
+            p->config.events->on_services(p->config.ctx, p, &m->body.services);
+        break;
+    case Meta_pong_tag:
+        if (p->config.events->on_pong != NULL)
+            p->config.events->on_pong(p->config.ctx, p, m->body.pong.nonce);
+        break;
+    case Meta_rotate_tag:
+        take_rotation(p, &m->body.rotate);
+        break;
+    case Meta_denied_tag:
+        (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
+                        "%.64s: %.160s", p->config.name, m->body.denied.reason);
+        peer_restart(p, &f, true);
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,150 @@
+/*
+ * Offers out and in, sealed to the other device's key, and what the broker sends along
+ * with them. Tells the kinds; knows no time.
+ */
+#include "path/exchange.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+#include "io/log.h"
+
+/* -------------------------------------------------------------------- offers out */
+
+static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
+{
+    Offer o = Offer_init_zero;
+    uint8_t plain[1024], nonce[SEAL_NONCE_LEN];
+    o.generation = a->generation;
+    o.trouble = a->trouble;
+    o.fresh = a->config.client ? !a->established : false;
+    if (a->config.client) {
+        o.check_key.size = sizeof(a->check_key);
+        memcpy(o.check_key.bytes, a->check_key, sizeof(a->check_key));
+    }
+    if (a->config.has_invite) {
+        o.invite_id.size = INVITE_ID_LEN;
+        memcpy(o.invite_id.bytes, a->config.invite_id, INVITE_ID_LEN);
+    }
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if (!approach_allows(a, (enum path_kind)k))
+            continue;
+        (void)strncpy(o.kinds[o.kinds_count++], path_kind_name((enum path_kind)k),
+                      sizeof(o.kinds[0]) - 1);
+        if (kind_table[k]->fill_offer != NULL && a->kinds[k] != NULL)
+            kind_table[k]->fill_offer(a->kinds[k], &o);
+    }
+    int n = proto_encode_offer(plain, sizeof(plain), &o);
+    if (n < 0)
+        return 0;
+    randombytes_buf(nonce, sizeof(nonce));
+    n = key_seal(out, cap, plain, (size_t)n, &a->config.net->own, a->config.peer,
+                 nonce);
+    return n > 0 ? (size_t)n : 0;
+}
+
+void exchange_introduce(struct approach *a)
+{
+    Control m = {.which_body = Control_introduce_tag};
+    Introduce *in = &m.body.introduce;
+    memcpy(in->peer, a->config.peer, KEY_LEN);
+    memcpy(in->conv, a->config.conv, CONV_LEN);
+    in->sealed.size =
+        (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
+    in->early.size = (pb_size_t)a->early_len;
+    memcpy(in->early.bytes, a->early, a->early_len);
+    if (uplink_send(a->config.uplink, &m) != 0)
+        return;
+    a->introduced = true;
+    a->want_introduce = a->want_offer = false;
+}
+
+void exchange_offer(struct approach *a)
+{
+    Control m = {.which_body = Control_signal_tag};
+    Signal *s = &m.body.signal;
+    memcpy(s->peer, a->config.peer, KEY_LEN);
+    memcpy(s->conv, a->config.conv, CONV_LEN);
+    s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
+    if (uplink_send(a->config.uplink, &m) == 0)
+        a->want_offer = false;
+}
+
+/* --------------------------------------------------------------------- offers in */
+
+int approach_open_offer(Offer *offer, const struct keypair *own,
+                        const uint8_t from[static KEY_LEN], const uint8_t *sealed,
+                        size_t len)
+{
+    uint8_t plain[1024];
+    int n = key_open(plain, sizeof(plain), sealed, len, own, from);
+    return n < 0 ? n : proto_decode_offer(offer, plain, (size_t)n);
+}
+
+bool exchange_names(const Offer *o, enum path_kind k)
+{
+    for (pb_size_t i = 0; i < o->kinds_count; i++)
+        if (strcmp(o->kinds[i], path_kind_name(k)) == 0)
+            return true;
+    return false;
+}
+
+/* Kinds that the peer does not allow are refused here with that reason. */
+static void apply_peer_kinds(struct approach *a, const Offer *o)
+{
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if (!exchange_names(o, (enum path_kind)k) &&
+            approach_allows(a, (enum path_kind)k)) {
+            kind_table[k]->stop(a->kinds[k]);
+            ladder_refuse(&a->ladder, (enum path_kind)k,
+                          "the other side does not allow it");
+        }
+    }
+}
+
+static void take_offer(struct approach *a, const Offer *o)
+{
+    if (a->config.client && o->fresh) {
+        a->config.events->on_forgotten(a->config.ctx);
+        return;
+    }
+    bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
+    if (o->generation < a->peer_generation)
+        return;
+    a->peer_generation = o->generation;
+    if (o->trouble > a->peer_trouble && a->established)
+        a->config.events->on_trouble(a->config.ctx);
+    a->peer_trouble = o->trouble;
+    if (a->config.client && !a->answered) {
+        a->answered = true;
+        a->want_introduce = false;
+        a->introduce_tries = 0;
+    }
+    if (a->config.client)
+        apply_peer_kinds(a, o);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (approach_allows(a, (enum path_kind)k) && kind_table[k]->on_offer != NULL)
+            kind_table[k]->on_offer(a->kinds[k], o, renewed);
+}
+
+void exchange_take(struct approach *a, const uint8_t *sealed, size_t len)
+{
+    Offer o;
+    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, sealed, len) != 0)
+        log_debug("dropped an offer that is not genuine");
+    else
+        take_offer(a, &o);
+}
+
+void exchange_ticket(struct approach *a, const uint8_t *ticket, size_t len)
+{
+    if (len == TICKET_LEN && approach_allows(a, PATH_RELAY))
+        kind_table[PATH_RELAY]->on_ticket(a->kinds[PATH_RELAY], ticket, len);
+}
+
+void exchange_packet(struct approach *a, const uint8_t *packet, size_t len)
+{
+    if (len > 0 && approach_allows(a, PATH_RELAY))
+        kind_table[PATH_RELAY]->on_carry(a->kinds[PATH_RELAY], packet, len);
+}

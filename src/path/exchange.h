@@ -1,0 +1,48 @@
+/*
+ * What two approaches say to each other through the broker: Introduce, Signal and what
+ * travels with them. The state of an approach stands here, for the two files that make
+ * it; kinds see path/kind.h only.
+ */
+#ifndef POSTERN_PATH_EXCHANGE_H
+#define POSTERN_PATH_EXCHANGE_H
+
+#include "path/kind.h"
+
+enum { APPROACH_RETIRED_MAX = 8 };
+
+struct approach {
+    struct approach_config config;
+    struct ladder ladder;
+    void *kinds[PATH_KIND_COUNT];
+    struct path *paths[LADDER_MAX_PATHS + APPROACH_RETIRED_MAX];
+    uint8_t check_key[16];
+    uint32_t next_path_id;
+    uint32_t peer_generation, generation;
+    uint32_t trouble, peer_trouble;
+    uint64_t began_us;
+    bool established, introduced, answered;
+    bool want_introduce, want_offer;
+    unsigned introduce_tries;
+    uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
+    uv_timer_t *timer;                     /* own allocation */
+    uint8_t early[1500];
+    size_t early_len;
+    bool busy, freed;
+};
+
+static inline bool approach_allows(const struct approach *a, enum path_kind k)
+{
+    return (a->config.allowed >> k & 1) != 0;
+}
+
+/* Sends our Offer with the request for an introduction, or alone. */
+void exchange_introduce(struct approach *a);
+void exchange_offer(struct approach *a);
+/* A sealed Offer of the peer, a ticket or a packet of the session arrived. */
+void exchange_take(struct approach *a, const uint8_t *sealed, size_t len);
+void exchange_ticket(struct approach *a, const uint8_t *ticket, size_t len);
+void exchange_packet(struct approach *a, const uint8_t *packet, size_t len);
+/* The peer may use that kind. */
+bool exchange_names(const Offer *o, enum path_kind k);
+
+#endif

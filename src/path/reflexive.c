@@ -1,0 +1,121 @@
+/* STUN binding requests from the sockets of one approach. */
+#include "path/reflexive.h"
+
+#include <sodium.h>
+
+enum {
+    TRIES = 5,
+    RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
+    BLOCKED_AFTER = 4
+};
+
+static void add(struct reflexive *r, unsigned sock, const struct addr *server,
+                struct udp *const sockets[static REFLEXIVE_SOCKETS], uint64_t now_ms)
+{
+    if (r->count == REFLEXIVE_MAX || sockets[sock] == NULL)
+        return;
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->bindings[i].sock == sock && addr_equal(&r->bindings[i].server, server))
+            return;
+    struct binding *b = &r->bindings[r->count++];
+    *b = (struct binding){.sock = sock, .server = *server, .due_ms = now_ms};
+    randombytes_buf(b->txid, sizeof(b->txid));
+}
+
+void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
+                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                     uint64_t now_ms)
+{
+    r->count = 0;
+    for (size_t i = 0; i < n; i++)
+        add(r, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i], sockets, now_ms);
+}
+
+void reflexive_send(struct reflexive *r,
+                    struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                    uint64_t now_ms)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    for (unsigned i = 0; i < r->count; i++) {
+        struct binding *b = &r->bindings[i];
+        if (b->done || b->tries >= TRIES || now_ms < b->due_ms ||
+            sockets[b->sock] == NULL)
+            continue;
+        int n = stun_build_request(buf, sizeof(buf), b->txid, false, false);
+        if (n > 0)
+            (void)!udp_send(sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
+        b->due_ms = now_ms + ((uint64_t)RTO_MS << b->tries);
+        b->tries++;
+    }
+}
+
+uint64_t reflexive_deadline_ms(const struct reflexive *r)
+{
+    uint64_t at = UINT64_MAX;
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct binding *b = &r->bindings[i];
+        if (!b->done && b->tries < TRIES && b->due_ms < at)
+            at = b->due_ms;
+    }
+    return at;
+}
+
+bool reflexive_on_packet(struct reflexive *r, unsigned sock, const struct addr *from,
+                         const uint8_t *buf, size_t len,
+                         struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                         uint64_t now_ms)
+{
+    struct stun_message m;
+    if (stun_parse(&m, buf, len) != 0)
+        return false;
+    for (unsigned i = 0; i < r->count; i++) {
+        struct binding *b = &r->bindings[i];
+        if (b->done || b->sock != sock || !addr_equal(&b->server, from) ||
+            !stun_is_response_to(&m, b->txid) || m.mapped.family == ADDR_NONE)
+            continue;
+        b->done = true;
+        b->mapped = m.mapped;
+        if (m.other.family != ADDR_NONE) { /* same address, other port: shows mapping */
+            struct addr second = b->server;
+            second.port = m.other.port;
+            add(r, sock, &second, sockets, now_ms);
+        }
+        return true;
+    }
+    return false;
+}
+
+bool reflexive_waits(const struct reflexive *r)
+{
+    for (unsigned i = 0; i < r->count; i++)
+        if (!r->bindings[i].done && r->bindings[i].tries < TRIES)
+            return true;
+    return false;
+}
+
+enum nat_mapping reflexive_mapping(const struct reflexive *r)
+{
+    const struct binding *first = NULL;
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct binding *b = &r->bindings[i];
+        if (!b->done || b->sock != 0)
+            continue;
+        if (first != NULL)
+            return addr_equal(&first->mapped, &b->mapped)
+                       ? NAT_MAPPING_ENDPOINT_INDEPENDENT
+                       : NAT_MAPPING_ADDRESS_PORT_DEPENDENT;
+        first = b;
+    }
+    return NAT_MAPPING_UNKNOWN;
+}
+
+enum punch_udp reflexive_udp(const struct reflexive *r)
+{
+    bool waiting = false;
+    for (unsigned i = 0; i < r->count; i++) {
+        if (r->bindings[i].done)
+            return PUNCH_UDP_OK;
+        waiting = waiting || r->bindings[i].tries < BLOCKED_AFTER;
+    }
+    return r->count > 0 && !waiting ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
+}

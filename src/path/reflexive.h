@@ -1,0 +1,54 @@
+/*
+ * Where the outside sees our UDP sockets: STUN binding requests to the broker's servers
+ * (RFC 8489), one socket a family, repeated until answered. Owns no socket and no
+ * timer.
+ */
+#ifndef POSTERN_PATH_REFLEXIVE_H
+#define POSTERN_PATH_REFLEXIVE_H
+
+#include "core/addr.h"
+#include "core/natcheck.h"
+#include "core/punch.h"
+#include "core/stun.h"
+#include "io/udp.h"
+
+enum { REFLEXIVE_SOCKETS = 2, REFLEXIVE_MAX = 6 };
+
+/* One binding request: a socket and a server. */
+struct binding {
+    unsigned sock;
+    struct addr server;
+    uint8_t txid[STUN_TXID_LEN];
+    unsigned tries;
+    uint64_t due_ms;
+    struct addr mapped; /* the answer */
+    bool done;
+};
+
+struct reflexive {
+    struct binding bindings[REFLEXIVE_MAX];
+    unsigned count;
+};
+
+/* Forgets what was; asks each of the `n` servers from the socket of its family. */
+void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
+                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                     uint64_t now_ms);
+/* Sends what is due. */
+void reflexive_send(struct reflexive *r,
+                    struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                    uint64_t now_ms);
+/* UINT64_MAX: nothing more to send. */
+uint64_t reflexive_deadline_ms(const struct reflexive *r);
+/* True when this packet is a server's answer that was waited for. */
+bool reflexive_on_packet(struct reflexive *r, unsigned sock, const struct addr *from,
+                         const uint8_t *buf, size_t len,
+                         struct udp *const sockets[static REFLEXIVE_SOCKETS],
+                         uint64_t now_ms);
+/* An answer may still come. */
+bool reflexive_waits(const struct reflexive *r);
+/* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
+enum nat_mapping reflexive_mapping(const struct reflexive *r);
+enum punch_udp reflexive_udp(const struct reflexive *r);
+
+#endif
