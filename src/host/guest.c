@@ -424,6 +424,7 @@ static void send_forgotten(struct face *face, const Introduce *in)
 {
     Control m = {.which_body = Control_signal_tag};
     Offer o = {.fresh = true};
+    memcpy(o.conv, in->conv, CONV_LEN);
     uint8_t plain[64], nonce[SEAL_NONCE_LEN];
     int n = proto_encode_offer(plain, sizeof(plain), &o);
     randombytes_buf(nonce, sizeof(nonce));
@@ -439,6 +440,20 @@ static void send_forgotten(struct face *face, const Introduce *in)
         log_debug("a client could not be told to begin anew");
 }
 
+/*
+ * Each introduction opens sockets once. A conv that comes again when its guest is gone
+ * is a client that missed the end, or a broker that replays: neither gets more than an
+ * answer. True when it was seen; remembers it.
+ */
+static bool conv_seen(struct serve *s, const uint8_t conv[static CONV_LEN])
+{
+    for (size_t i = 0; i < CONVS_KEPT; i++)
+        if (memcmp(s->convs[i], conv, CONV_LEN) == 0)
+            return true;
+    memcpy(s->convs[s->conv_next++ % CONVS_KEPT], conv, CONV_LEN);
+    return false;
+}
+
 void guest_on_introduce(struct face *face, const Control *m)
 {
     struct serve *s = face->serve;
@@ -450,8 +465,8 @@ void guest_on_introduce(struct face *face, const Control *m)
         approach_on_control(g->approach, m);
         return;
     }
-    if (approach_open_offer(&o, &face->endpoint.net.own, in->peer, in->sealed.bytes,
-                            in->sealed.size) != 0) {
+    if (approach_open_offer(&o, &face->endpoint.net.own, in->peer, in->conv,
+                            in->sealed.bytes, in->sealed.size) != 0) {
         log_debug("dropped an introduction that is not genuine");
         return;
     }
@@ -465,7 +480,7 @@ void guest_on_introduce(struct face *face, const Control *m)
         refuse(face, in, code, reason);
         return;
     }
-    if (!o.fresh) {
+    if (!o.fresh || conv_seen(s, in->conv)) {
         send_forgotten(face, in);
         return;
     }

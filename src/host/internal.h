@@ -19,6 +19,7 @@ enum {
     IDLE_TIMEOUT_MS = 10 * 60000,     /* silence of a session without streams */
     ABSENT_TIMEOUT_MS = 24 * 3600000, /* silence of one with streams: laptops sleep */
     SWEEP_MS = 5000,
+    CONVS_KEPT = 4096,
 };
 
 struct serve;
@@ -61,6 +62,8 @@ struct serve {
     struct service_list services;
     struct guest *guests;
     unsigned guest_count;
+    uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
+    size_t conv_next;
     uv_timer_t sweep;
     bool ready, stopping;
     bool met_before; /* this broker took us in an earlier run */

@@ -18,6 +18,7 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     uint8_t plain[1024], nonce[SEAL_NONCE_LEN];
     o.generation = a->generation;
     o.trouble = a->trouble;
+    memcpy(o.conv, a->config.conv, CONV_LEN);
     o.fresh = a->config.client ? !a->established : false;
     if (a->config.client) {
         o.check_key.size = sizeof(a->check_key);
@@ -74,12 +75,17 @@ void exchange_offer(struct approach *a)
 /* --------------------------------------------------------------------- offers in */
 
 int approach_open_offer(Offer *offer, const struct keypair *own,
-                        const uint8_t from[static KEY_LEN], const uint8_t *sealed,
+                        const uint8_t from[static KEY_LEN],
+                        const uint8_t conv[static CONV_LEN], const uint8_t *sealed,
                         size_t len)
 {
     uint8_t plain[1024];
     int n = key_open(plain, sizeof(plain), sealed, len, own, from);
-    return n < 0 ? n : proto_decode_offer(offer, plain, (size_t)n);
+    if (n >= 0)
+        n = proto_decode_offer(offer, plain, (size_t)n);
+    if (n < 0)
+        return n;
+    return memcmp(offer->conv, conv, CONV_LEN) == 0 ? 0 : POSTERN_ERR_PROTO;
 }
 
 bool exchange_names(const Offer *o, enum path_kind k)
@@ -131,7 +137,8 @@ static void take_offer(struct approach *a, const Offer *o)
 void exchange_take(struct approach *a, const uint8_t *sealed, size_t len)
 {
     Offer o;
-    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, sealed, len) != 0)
+    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, a->config.conv,
+                            sealed, len) != 0)
         log_debug("dropped an offer that is not genuine");
     else
         take_offer(a, &o);
