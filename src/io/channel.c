@@ -61,6 +61,8 @@ static void bytes_reset(struct bytes *b)
 
 static int bytes_append(struct bytes *b, const void *data, size_t len)
 {
+    if (data == NULL || len == 0)
+        return 0;
     if (b->from > 0) {
         memmove(b->data, b->data + b->from, b->len - b->from);
         b->len -= b->from;

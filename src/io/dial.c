@@ -120,7 +120,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 static void attempt_start(struct dial *d)
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {0};
     size_t i = d->next++;
     struct attempt *a = &d->attempts[i];
     socklen_t len = sockaddr_from_addr(&ss, &d->addrs[i]);

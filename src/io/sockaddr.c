@@ -60,7 +60,7 @@ int sockaddr_to_addr(struct addr *a, const struct sockaddr *sa)
 static int from_kernel(int fd, struct addr *a,
                        int (*ask)(int, struct sockaddr *, socklen_t *))
 {
-    struct sockaddr_storage ss;
+    struct sockaddr_storage ss = {0};
     socklen_t len = sizeof(ss);
     memset(a, 0, sizeof(*a));
     if (ask(fd, (struct sockaddr *)&ss, &len) != 0)

@@ -186,7 +186,8 @@ static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint6
     case NGTCP2_ERR_WRITE_MORE:
         return POSTERN_ERR_AGAIN;
     case NGTCP2_ERR_STREAM_DATA_BLOCKED:
-        st->blocked = true;
+        if (st != NULL)
+            st->blocked = true;
         return POSTERN_ERR_AGAIN;
     case NGTCP2_ERR_STREAM_SHUT_WR:
     case NGTCP2_ERR_STREAM_NOT_FOUND:
