@@ -9,10 +9,12 @@
 
 #include "broker/list.h"
 #include "core/relay_preface.h"
+#include "core/stun.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
 enum { ACCEPTS_PER_EVENT = 64, PAUSE_MS = 100, TLS_HANDSHAKE = 0x16 };
+enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
 
 struct listener {
     uv_poll_t poll;
@@ -106,6 +108,39 @@ static void speak_relay(struct visitor *v)
     d->config.events->on_relay(d->config.ctx, visitor_take(v), ticket);
 }
 
+/*
+ * A binding request over TCP (RFC 8489 section 6.2.2): where this connection is seen to
+ * come from. It stays open, so that the NAT keeps its mapping, until its owner ends it
+ * or the silence has lasted.
+ */
+static void speak_stun(struct visitor *v)
+{
+    struct stun_message m;
+    struct sockaddr_storage ss;
+    socklen_t slen = sizeof(ss);
+    uint8_t buf[STUN_REQUEST_MAX], out[STUN_MESSAGE_MAX];
+    ssize_t n = recv(v->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+    size_t len = n >= STUN_HEADER ? STUN_HEADER + ((size_t)buf[2] << 8 | buf[3]) : 0;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0 && len <= sizeof(buf) && (len == 0 || (size_t)n < len))
+        return; /* more is to come; door_sweep ends those who never finish */
+    int r = len > sizeof(buf) || n <= 0 ? -1 : stun_parse(&m, buf, len);
+    if (r != 0 || m.type != STUN_BINDING_REQUEST ||
+        getpeername(v->fd, (struct sockaddr *)&ss, &slen) != 0 ||
+        recv(v->fd, buf, len, 0) != (ssize_t)len) {
+        v->door->stats.garbage += n > 0;
+        visitor_end(v);
+        return;
+    }
+    struct stun_message answer = {.type = STUN_BINDING_SUCCESS};
+    memcpy(answer.txid, m.txid, sizeof(answer.txid));
+    if (sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0 ||
+        (r = stun_build(out, sizeof(out), &answer)) < 0 ||
+        send(v->fd, out, (size_t)r, MSG_NOSIGNAL) != r)
+        visitor_end(v);
+}
+
 /* Which protocol a first byte means. The function runs again until it has enough. */
 struct greeting {
     uint8_t first_byte;
@@ -115,6 +150,7 @@ struct greeting {
 static const struct greeting greetings[] = {
     {TLS_HANDSHAKE, speak_tls},
     {RELAY_PREFACE_FIRST, speak_relay},
+    {STUN_FIRST, speak_stun},
 };
 
 static void on_visitor(uv_poll_t *poll, int status, int events)
