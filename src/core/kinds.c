@@ -6,9 +6,13 @@
 static const struct {
     const char *name;
     bool direct;
+    uint32_t delay_us;
 } kinds[PATH_KIND_COUNT] = {
-    [PATH_UDP_PUNCH] = {"udp-punch", true},
-    [PATH_RELAY] = {"relay", false},
+    [PATH_UDP_PUNCH] = {"udp-punch", true, 0},
+    [PATH_TCP_PUNCH] = {"tcp-punch", true, 250000},
+    [PATH_JIT_LISTEN] = {"jit-listen", true, 250000},
+    [PATH_JIT_LISTEN_CLIENT] = {"jit-listen-client", true, 500000},
+    [PATH_RELAY] = {"relay", false, 0},
 };
 
 const char *path_kind_name(enum path_kind k)
@@ -21,6 +25,11 @@ bool path_kind_is_direct(enum path_kind k)
     return k < PATH_KIND_COUNT && kinds[k].direct;
 }
 
+uint32_t path_kind_delay_us(enum path_kind k)
+{
+    return k < PATH_KIND_COUNT ? kinds[k].delay_us : 0;
+}
+
 enum path_kind path_kind_from_name(const char *name)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
@@ -31,7 +40,8 @@ enum path_kind path_kind_from_name(const char *name)
 
 int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
 {
-    static const char known[] = "use a comma-separated list of: udp-punch, relay";
+    static const char known[] = "use a comma-separated list of: udp-punch, tcp-punch, "
+                                "jit-listen, jit-listen-client, relay";
     uint32_t m = 0;
     while (*list != '\0') {
         char name[24];

@@ -12,6 +12,9 @@
 
 enum path_kind {
     PATH_UDP_PUNCH,
+    PATH_TCP_PUNCH,
+    PATH_JIT_LISTEN,
+    PATH_JIT_LISTEN_CLIENT,
     PATH_RELAY,
     PATH_KIND_COUNT,
     PATH_KIND_NONE = PATH_KIND_COUNT,
@@ -24,6 +27,11 @@ const char *path_kind_name(enum path_kind k);
 enum path_kind path_kind_from_name(const char *name);
 /* True for kinds that go from device to device without the broker carrying bytes. */
 bool path_kind_is_direct(enum path_kind k);
+/*
+ * How long a kind waits for a cheaper one before it starts, in microseconds: what costs
+ * more packets is spared when UDP punching comes through at once.
+ */
+uint32_t path_kind_delay_us(enum path_kind k);
 /* Parses "a,b,c" into a bit mask; fills `f` when a name is unknown or none is given. */
 MUST_CHECK int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f);
 

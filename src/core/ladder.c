@@ -51,7 +51,8 @@ void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
         struct ladder_rung *r = &l->rungs[k];
         bool allowed = (allowed_mask >> k & 1) != 0;
         r->state = allowed ? RUNG_WAITING : RUNG_OFF;
-        r->at_us = r->since_us = now_us;
+        r->since_us = now_us;
+        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
         set_reason(r, allowed ? "not tried yet" : "not allowed: --paths");
     }
 }

@@ -6,12 +6,13 @@
  * Callers report with ladder_on_*; then they pull actions with ladder_next until it
  * says false, after every report and at ladder_deadline_us.
  *
- * Policy. All allowed kinds start at once, side by side. A direct path is selected
- * before a relayed one; between direct paths the round trip decides, and a selected
- * path gives way only to one at least 20 % and 2 ms better. A relay stays as standby.
- * A lost path is replaced at once by the best other proven one. Direct kinds that
- * failed are tried again while no direct path stands, after 2 s, 4 s, ... 5 min (each
- * up to a quarter longer), and at once when the network changes; a relay after 0.2 s
+ * Policy. All allowed kinds start side by side, each after its path_kind_delay_us. A
+ * direct path is selected before a relayed one; between direct paths the round trip
+ * decides, and a selected path gives way only to one at least 20 % and 2 ms better. A
+ * relay stays as standby. A lost path is replaced at once by the best other proven one.
+ * Direct kinds that failed are tried again while no direct path stands, after 2 s, 4 s,
+ * ... 5 min (each up to a quarter longer), and at once when the network changes; a
+ * relay after 0.2 s
  * ... 5 s. Direct kinds still trying 3 s after a direct path was selected are stopped.
  */
 #ifndef POSTERN_CORE_LADDER_H

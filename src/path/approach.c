@@ -320,7 +320,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new (a);
+        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }

@@ -10,12 +10,14 @@
 
 #include "io/log.h"
 
+enum { OFFER_MAX = 2048 - SEAL_OVERHEAD };
+
 /* -------------------------------------------------------------------- offers out */
 
 static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
 {
     Offer o = Offer_init_zero;
-    uint8_t plain[1024], nonce[SEAL_NONCE_LEN];
+    uint8_t plain[OFFER_MAX], nonce[SEAL_NONCE_LEN];
     o.generation = a->generation;
     o.trouble = a->trouble;
     memcpy(o.conv, a->config.conv, CONV_LEN);
@@ -79,7 +81,7 @@ int approach_open_offer(Offer *offer, const struct keypair *own,
                         const uint8_t conv[static CONV_LEN], const uint8_t *sealed,
                         size_t len)
 {
-    uint8_t plain[1024];
+    uint8_t plain[OFFER_MAX];
     int n = key_open(plain, sizeof(plain), sealed, len, own, from);
     if (n >= 0)
         n = proto_decode_offer(offer, plain, (size_t)n);

@@ -8,8 +8,10 @@
 #include "path/approach.h"
 
 struct kind_ops {
+    const void
+        *plan; /* for `new`: what one of several kinds of one engine differs in */
     /* Makes the kind's state for this approach, or NULL when out of memory. */
-    void *(*new)(struct approach *a);
+    void *(*new)(struct approach *a, const void *plan);
     void (*free)(void *k); /* its paths are retired already */
     /* Begin, or begin anew; answers with approach_started or approach_failed. */
     void (*start)(void *k);
@@ -30,7 +32,8 @@ struct kind_ops {
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];
-extern const struct kind_ops relay_kind, udp_punch_kind;
+extern const struct kind_ops relay_kind, udp_punch_kind, tcp_punch_kind,
+    jit_listen_kind, jit_listen_client_kind;
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);

@@ -258,8 +258,9 @@ static void on_timer(uv_timer_t *t)
         approach_introduce_soon(r->approach);
 }
 
-static void *relay_new(struct approach *a)
+static void *relay_new(struct approach *a, const void *plan)
 {
+    (void)plan;
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return NULL;

@@ -368,8 +368,9 @@ static void on_timer(uv_timer_t *t)
 /* ----------------------------------------------------------------------------- the
  * kind */
 
-static void *punch_kind_new(struct approach *a)
+static void *punch_kind_new(struct approach *a, const void *plan)
 {
+    (void)plan;
     struct udp_punch *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return NULL;

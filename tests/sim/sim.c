@@ -467,7 +467,7 @@ static void run_seed(struct sim *s, uint64_t seed, struct outcome *out)
     w->loss_permille = s->sc.loss_permille;
     w->double_permille = s->sc.double_permille;
     build(s);
-    agent_begin(&s->agents[0], PATH_KINDS_ALL);
+    agent_begin(&s->agents[0], 1u << PATH_UDP_PUNCH | 1u << PATH_RELAY);
     agent_set_active(&s->agents[0], s->sc.active_until_us);
     while (w->now_us < s->sc.end_us && !s->failed) {
         turn(s);

@@ -1,0 +1,256 @@
+/* A local TCP port and its reflexive addresses, one binding request a family. */
+#include "path/tcp_port.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "core/stun.h"
+#include "io/netmon.h"
+#include "io/sockaddr.h"
+#include "io/tcp.h"
+
+enum { FAMILIES = 2, TIMEOUT_MS = 3000, ANSWER_MAX = 256 };
+
+/* One binding request over its own connection. */
+struct query {
+    struct tcp_port *port;
+    struct addr local, mapped;
+    int fd; /* stays open when answered */
+    uv_poll_t *poll;
+    uint8_t txid[STUN_TXID_LEN];
+    uint8_t buf[ANSWER_MAX];
+    size_t len;
+    bool sent, pending;
+};
+
+struct tcp_port {
+    struct net *net;
+    struct query queries[FAMILIES]; /* 0 IPv4, 1 IPv6 */
+    bool loopback;
+    uv_timer_t *timer;
+    void (*done)(void *ctx);
+    void *ctx;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void poll_end(struct query *q)
+{
+    if (q->poll == NULL)
+        return;
+    (void)uv_poll_stop(q->poll);
+    q->poll->data = NULL;
+    uv_close((uv_handle_t *)q->poll, free_handle);
+    q->poll = NULL;
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct tcp_port *p = t->data;
+    if (p == NULL || p->done == NULL)
+        return;
+    void (*done)(void *ctx) = p->done;
+    p->done = NULL;
+    for (int i = 0; i < FAMILIES; i++)
+        poll_end(&p->queries[i]);
+    done(p->ctx);
+}
+
+static void query_end(struct query *q, bool answered)
+{
+    struct tcp_port *p = q->port;
+    q->pending = false;
+    poll_end(q);
+    if (!answered && q->fd >= 0) {
+        close(q->fd);
+        q->fd = -1;
+    }
+    if (!p->queries[0].pending && !p->queries[1].pending)
+        (void)uv_timer_start(p->timer, on_timer, 0, 0);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void send_request(struct query *q)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    int n = stun_build_request(buf, sizeof(buf), q->txid, false, false);
+    q->sent = true;
+    if (n < 0 || send(q->fd, buf, (size_t)n, MSG_NOSIGNAL) != n)
+        query_end(q, false);
+    else
+        (void)uv_poll_start(q->poll, UV_READABLE, on_poll);
+}
+
+static void read_answer(struct query *q)
+{
+    struct stun_message m;
+    ssize_t n = recv(q->fd, q->buf + q->len, sizeof(q->buf) - q->len, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        query_end(q, false);
+        return;
+    }
+    q->len += (size_t)n;
+    if (q->len < STUN_HEADER_LEN)
+        return;
+    size_t want = STUN_HEADER_LEN + ((size_t)q->buf[2] << 8 | q->buf[3]);
+    if (want <= sizeof(q->buf) && q->len < want)
+        return;
+    bool good = want <= sizeof(q->buf) && stun_parse(&m, q->buf, want) == 0 &&
+                stun_is_response_to(&m, q->txid) && m.mapped.family != ADDR_NONE;
+    if (good)
+        q->mapped = m.mapped;
+    query_end(q, good);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct query *q = poll->data;
+    (void)events;
+    if (q == NULL)
+        return;
+    if (status < 0)
+        query_end(q, false);
+    else if (!q->sent)
+        send_request(q); /* a failed connect shows in the send */
+    else
+        read_answer(q);
+}
+
+/* Binds one family's port and asks; a family that cannot is left out. */
+static void query_begin(struct query *q, const struct addr *server, uint16_t port)
+{
+    q->local.port = port;
+    int fd = tcp_bind(&q->local);
+    if (fd == POSTERN_ERR_INUSE && port != 0) {
+        q->local.port = 0;
+        fd = tcp_bind(&q->local);
+    }
+    struct addr bound;
+    if (fd < 0 || sockaddr_local(fd, &bound) != 0) {
+        q->local.family = ADDR_NONE;
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    q->local.port = bound.port;
+    q->fd = fd; /* also without a server to ask: it holds the port */
+    if (server->family == ADDR_NONE)
+        return;
+    randombytes_buf(q->txid, sizeof(q->txid));
+    q->poll = malloc(sizeof(*q->poll));
+    if (q->poll == NULL || tcp_connect(fd, server, 0) != 0 ||
+        uv_poll_init(q->port->net->loop, q->poll, fd) != 0) {
+        free(q->poll);
+        q->poll = NULL;
+        return;
+    }
+    q->poll->data = q;
+    q->pending = true;
+    (void)uv_poll_start(q->poll, UV_WRITABLE, on_poll);
+}
+
+/* The broker answers on its TCP port at each address that it names for STUN. */
+static struct addr server_of(struct uplink *u, enum addr_family family)
+{
+    struct addr servers[UPLINK_STUN_MAX], at = *uplink_broker_addr(u);
+    size_t n = uplink_stun(u, servers);
+    if (at.family == family)
+        return at;
+    for (size_t i = 0; i < n; i++) {
+        if (servers[i].family != family)
+            continue;
+        servers[i].port = at.port;
+        return servers[i];
+    }
+    return (struct addr){0};
+}
+
+int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
+                  void (*done)(void *ctx), void *ctx)
+{
+    static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};
+    struct tcp_port *p = calloc(1, sizeof(*p));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (p == NULL || timer == NULL) {
+        free(p);
+        free(timer);
+        return POSTERN_ERR_NOMEM;
+    }
+    p->net = net;
+    p->done = done;
+    p->ctx = ctx;
+    p->timer = timer;
+    p->loopback = addr_scope_of(uplink_broker_addr(u)) == ADDR_SCOPE_LOOPBACK;
+    (void)uv_timer_init(net->loop, timer);
+    timer->data = p;
+    for (int i = 0; i < FAMILIES; i++) {
+        struct addr server = server_of(u, family_of[i]);
+        p->queries[i] =
+            (struct query){.port = p, .fd = -1, .local.family = family_of[i]};
+        query_begin(&p->queries[i], &server, i == 1 ? p->queries[0].local.port : 0);
+    }
+    bool pending = p->queries[0].pending || p->queries[1].pending;
+    (void)uv_timer_start(timer, on_timer, pending ? TIMEOUT_MS : 0, 0);
+    *out = p;
+    return 0;
+}
+
+void tcp_port_close(struct tcp_port *p)
+{
+    if (p == NULL)
+        return;
+    for (int i = 0; i < FAMILIES; i++) {
+        poll_end(&p->queries[i]);
+        if (p->queries[i].fd >= 0)
+            close(p->queries[i].fd);
+    }
+    p->timer->data = NULL;
+    uv_close((uv_handle_t *)p->timer, free_handle);
+    free(p);
+}
+
+bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
+                    struct addr *local)
+{
+    *local = p->queries[family == ADDR_V6 ? 1 : 0].local;
+    return local->family == family;
+}
+
+static bool has(const struct tcp_candidate *list, size_t n, const struct addr *a)
+{
+    for (size_t i = 0; i < n; i++)
+        if (addr_equal(&list[i].addr, a))
+            return true;
+    return false;
+}
+
+size_t tcp_port_candidates(const struct tcp_port *p,
+                           struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX])
+{
+    struct addr own[TCP_PORT_CANDIDATES_MAX];
+    size_t n = 0;
+    for (int i = 0; i < FAMILIES; i++)
+        if (p->queries[i].mapped.family != ADDR_NONE)
+            out[n++] = (struct tcp_candidate){p->queries[i].mapped, true};
+    size_t count = netmon_addresses(own, TCP_PORT_CANDIDATES_MAX, p->loopback);
+    for (size_t i = 0; i < count && n < TCP_PORT_CANDIDATES_MAX; i++) {
+        struct addr local;
+        if (!tcp_port_local(p, own[i].family, &local))
+            continue;
+        own[i].port = local.port;
+        if (!has(out, n, &own[i]))
+            out[n++] = (struct tcp_candidate){own[i], false};
+    }
+    return n;
+}

@@ -1,0 +1,35 @@
+/*
+ * One local TCP port and where the outside sees it: this machine's addresses, and the
+ * address that the broker's STUN over TCP reports for a connection from that port,
+ * which is kept open so that the NAT keeps the mapping.
+ */
+#ifndef POSTERN_PATH_TCP_PORT_H
+#define POSTERN_PATH_TCP_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/addr.h"
+#include "path/uplink.h"
+
+enum { TCP_PORT_CANDIDATES_MAX = 8 };
+
+struct tcp_port;
+
+struct tcp_candidate {
+    struct addr addr;
+    bool reflexive;
+};
+
+/* `done` runs once, from the loop, when all that can be known is known. */
+MUST_CHECK int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
+                             void (*done)(void *ctx), void *ctx);
+/* Fine inside `done`. NULL is fine. */
+void tcp_port_close(struct tcp_port *p);
+/* The address to bind to for that family: any, with our port; false: not usable. */
+bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
+                    struct addr *local);
+size_t tcp_port_candidates(const struct tcp_port *p,
+                           struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
+
+#endif
