@@ -85,15 +85,15 @@ static void on_reject_tick(uv_timer_t *t)
         return;
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        enum ladder_rung_state st = ladder_rung_state(l, (enum path_kind)k);
-        bool ended = st == RUNG_OFF || st == RUNG_WAITING;
+        bool ended = ladder_kind_ended(l, (enum path_kind)k);
         bool in_use = p->used != NULL && p->used->kind == (enum path_kind)k;
         if (!ended || in_use) {
             p->rejected[k] = false;
             continue;
         }
         bool direct_stands = p->used != NULL && path_kind_is_direct(p->used->kind);
-        if (p->rejected[k] || (direct_stands && st == RUNG_WAITING))
+        if (p->rejected[k] ||
+            (direct_stands && ladder_rung_state(l, (enum path_kind)k) == RUNG_WAITING))
             continue;
         p->rejected[k] = true;
         if (p->config.events->on_rejected != NULL)
@@ -519,8 +519,7 @@ bool peer_kind_ended(const struct peer *p, enum path_kind k)
 {
     if (p->approach == NULL)
         return false;
-    enum ladder_rung_state st = ladder_rung_state(approach_ladder(p->approach), k);
-    return st == RUNG_OFF || st == RUNG_WAITING;
+    return ladder_kind_ended(approach_ladder(p->approach), k);
 }
 
 int peer_ping(struct peer *p, uint64_t nonce)

@@ -248,7 +248,7 @@ void ladder_on_network_change(struct ladder *l, uint64_t now_us)
         if (r->state == RUNG_OFF)
             continue;
         r->failures = 0;
-        r->at_us = now_us;
+        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
         r->start_again =
             r->state != RUNG_WAITING &&
             (path_kind_is_direct((enum path_kind)k) || r->state != RUNG_UP);
@@ -353,6 +353,13 @@ enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind 
     return l->rungs[kind].state;
 }
 
+bool ladder_kind_ended(const struct ladder *l, enum path_kind kind)
+{
+    const struct ladder_rung *r = &l->rungs[kind];
+    return r->state == RUNG_OFF ||
+           (r->state == RUNG_WAITING && (r->failures > 0 || is_held(l, kind)));
+}
+
 static double seconds(uint64_t from_us, uint64_t to_us)
 {
     return to_us > from_us ? (double)(to_us - from_us) / 1e6 : 0;
@@ -369,7 +376,10 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
         (void)snprintf(buf, LADDER_REASON_LEN, "%s", r->reason);
         break;
     case RUNG_WAITING:
-        if (is_held(l, kind))
+        if (is_held(l, kind) && r->failures == 0)
+            (void)snprintf(buf, LADDER_REASON_LEN, "not needed: %s is in use",
+                           path_kind_name(used));
+        else if (is_held(l, kind))
             (void)snprintf(buf, LADDER_REASON_LEN, "%s; not tried again: %s is in use",
                            r->reason, path_kind_name(used));
         else

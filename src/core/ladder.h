@@ -124,6 +124,10 @@ enum path_kind ladder_selected_kind(const struct ladder *l);
 uint32_t ladder_selected_path(const struct ladder *l);
 enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind kind);
 
+/* `kind` came to nothing, for now or for good, or is not needed; ladder_reason says
+ * why. */
+bool ladder_kind_ended(const struct ladder *l, enum path_kind kind);
+
 /*
  * Why `kind` does not carry the session (or that it does): never empty, one line. Two
  * calls with the same `now_us` and no report between give the same words.

@@ -19,6 +19,11 @@ def start(gate, kinds, service="7000", **topology):
     return g, proc
 
 
+def temporary_ports(ns):
+    """What listens there beside the service itself."""
+    return [line for line in ns.tcp_listeners() if ":7000 " not in line]
+
+
 def move_bytes(g, proc, count=300_000):
     got = g.client.peer("get", "127.0.0.1", proc.port, count, 5)
     assert got.status == 0, got.stdout + got.stderr
@@ -31,4 +36,53 @@ def move_bytes(g, proc, count=300_000):
 def test_tcp_punch_goes_through(gate, host, client):
     g, proc = start(gate, "tcp-punch", host=host, client=client)
     proc.wait_event("path", 15, kind="tcp-punch")
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("host,client", [("none", "masq"), ("fw", "fw"), ("fw", "masq"),
+                                         ("eif", "sym"), ("none", "cgn")])
+def test_jit_listen_goes_through(gate, host, client):
+    g, proc = start(gate, "jit-listen", host=host, client=client)
+    proc.wait_event("path", 15, kind="jit-listen")
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("host,client", [("masq", "none"), ("fw", "fw"), ("sym", "eif")])
+def test_jit_listen_client_goes_through(gate, host, client):
+    g, proc = start(gate, "jit-listen-client", host=host, client=client)
+    proc.wait_event("path", 15, kind="jit-listen-client")
+    assert temporary_ports(g.topo.host.ns) == []
+    move_bytes(g, proc)
+
+
+def test_jit_port_is_closed_again(gate):
+    g, proc = start(gate, "jit-listen", host="none", client="masq")
+    path = proc.wait_event("path", 15, kind="jit-listen")
+    wait_until(lambda: temporary_ports(g.topo.host.ns) == [], 2, "the port is closed")
+    port = int(path["remote"].rsplit(":", 1)[1])
+    done = g.programs.run(g.topo.stranger, "stranger", "/usr/bin/python3", "-c",
+                          "import socket\n"
+                          f"s=socket.create_connection(('{g.topo.host.address}',{port}),3)")
+    assert "refused" in done.stderr, done.stderr
+
+
+def test_udp_blocked_on_both_sides_still_goes_direct(gate):
+    g = gate(host="masq+udp_blocked", client="masq+udp_blocked")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000")
+    wait_until(lambda: any(proc.find("path", kind=k) for k in
+                           ("tcp-punch", "jit-listen", "jit-listen-client")), 15,
+               "a direct path over TCP")
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("host,client", [("fw", "fw"), ("none", "fw")])
+def test_tcp_punch_by_ipv6(gate, host, client):
+    g = gate(host=host, client=client, ipv6=True, ipv4=False)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "tcp-punch,jit-listen,relay")
+    wait_until(lambda: proc.find("path", kind="tcp-punch") or
+               proc.find("path", kind="jit-listen"), 15, "a direct path over TCP")
     move_bytes(g, proc)
