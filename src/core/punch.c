@@ -327,6 +327,13 @@ static void on_response(struct punch *p, unsigned sock, const struct addr *from,
     p->state = PUNCH_PROVEN;
 }
 
+bool punch_is_authentic(const struct punch *p, const uint8_t *buf, size_t len)
+{
+    struct punch_check c;
+    return punch_check_decode(&c, p->config.key, buf, len) == 0 &&
+           c.controlling != p->config.controlling;
+}
+
 int punch_on_packet(struct punch *p, unsigned sock, const struct addr *from,
                     const uint8_t *buf, size_t len, uint64_t now_us)
 {
@@ -451,6 +458,14 @@ static void fill_request(struct punch *p, struct punch_pair *pair, uint64_t now_
     out->sock = pair->sock;
     out->to = pair->remote;
     out->len = punch_check_encode(&c, p->config.key, out->buf);
+}
+
+size_t punch_make_probe(struct punch *p, uint8_t buf[static PUNCH_PACKET_MAX])
+{
+    struct punch_check c = {.controlling = p->config.controlling,
+                            .generation = p->config.generation,
+                            .id = next_id(p)};
+    return punch_check_encode(&c, p->config.key, buf);
 }
 
 static bool next_request(struct punch *p, uint64_t now_us, struct punch_packet *out)

@@ -209,6 +209,14 @@ bool punch_on_peer_generation(struct punch *p, uint32_t generation, uint64_t now
 int punch_on_packet(struct punch *p, unsigned sock, const struct addr *from,
                     const uint8_t *buf, size_t len, uint64_t now_us);
 
+/*
+ * One request of no pair, for prediction: who gets it learns a way to us, and asks
+ * back. Returns its length.
+ */
+size_t punch_make_probe(struct punch *p, uint8_t buf[static PUNCH_PACKET_MAX]);
+/* True for an authentic check of the peer. */
+bool punch_is_authentic(const struct punch *p, const uint8_t *buf, size_t len);
+
 /* The next packet to send now; false when there is none. Also lets time pass. */
 bool punch_next_packet(struct punch *p, uint64_t now_us, struct punch_packet *out);
 /* When to pull again; UINT64_MAX when only an input can change anything. */

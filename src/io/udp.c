@@ -262,6 +262,12 @@ void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *
     close(fd);
 }
 
+void udp_set_user(struct udp *u, const struct udp_events *events, void *ctx)
+{
+    u->events = events;
+    u->ctx = ctx;
+}
+
 void udp_close(struct udp *u)
 {
     if (u == NULL || u->freed)

@@ -40,6 +40,8 @@ MUST_CHECK int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf
 void udp_local(const struct udp *u, struct addr *a);
 /* Our address on the way to `to`, for people: what the routes say now. */
 void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *a);
+/* Another owner: events go there from now on. */
+void udp_set_user(struct udp *u, const struct udp_events *events, void *ctx);
 /* May be called inside the events. NULL is fine. */
 void udp_close(struct udp *u);
 

@@ -7,49 +7,19 @@
  * The sockets exist only while checks run or a path is in use, and never answer a
  * packet that is not an authentic check.
  */
-#include "path/kind.h"
+#include "path/udp_punch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
-#include "core/punch.h"
 #include "core/stun.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/udp.h"
-#include "path/reflexive.h"
 
-enum {
-    SOCKETS = REFLEXIVE_SOCKETS, /* 0 IPv4, 1 IPv6 */
-    PATHS_MAX = 8,
-};
-
-struct udp_punch;
-
-struct udp_path {
-    struct path base; /* first */
-    struct udp_punch *owner;
-    unsigned sock;
-};
-
-struct udp_punch {
-    struct approach *approach;
-    struct punch punch;
-    struct udp *sockets[SOCKETS];
-    struct addr locals[SOCKETS]; /* bound address: the port of host candidates */
-    struct udp_path *paths[PATHS_MAX];
-    struct path *used; /* what the session uses, ours or another's */
-    struct reflexive reflexive;
-    Offer peer; /* the newest Offer, for a new round */
-    bool has_peer, running, reported;
-    uint32_t generation; /* of the round before */
-    uv_timer_t *timer;
-    bool busy, freed;
-};
-
-static void pump(struct udp_punch *u);
 static void on_timer(uv_timer_t *t);
 
 static void free_handle(uv_handle_t *h)
@@ -83,7 +53,7 @@ static const struct path_ops udp_path_ops = {path_op_send};
 static struct udp_path *find_path(struct udp_punch *u, unsigned sock,
                                   const struct addr *remote)
 {
-    for (int i = 0; i < PATHS_MAX; i++)
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
         if (u->paths[i] != NULL && u->paths[i]->sock == sock &&
             addr_equal(&u->paths[i]->base.remote, remote))
             return u->paths[i];
@@ -104,10 +74,10 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
                                   const struct addr *remote)
 {
     int slot = -1;
-    for (int i = 0; i < PATHS_MAX && slot < 0; i++)
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX && slot < 0; i++)
         if (u->paths[i] == NULL)
             slot = i;
-    for (int i = 0; i < PATHS_MAX && slot < 0; i++) {
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX && slot < 0; i++) {
         if (&u->paths[i]->base != u->used) {
             retire(u, i);
             slot = i;
@@ -163,11 +133,19 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
 /* ------------------------------------------------------------------------------
  * packets */
 
+static unsigned index_of(const struct udp_punch *u, const struct udp *s)
+{
+    unsigned i = 0;
+    while (i + 1 < UDP_PUNCH_SOCKETS && u->sockets[i] != s)
+        i++;
+    return i;
+}
+
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len)
 {
     struct udp_punch *u = ctx;
-    unsigned sock = s == u->sockets[0] ? 0 : 1;
+    unsigned sock = index_of(u, s);
     size_t first = len < segment_len ? len : segment_len;
     struct udp_path *p = find_path(u, sock, from);
     u->busy = true;
@@ -175,7 +153,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         path_deliver(&p->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         on_stun(u, sock, from, buf, first);
-        pump(u);
+        udp_punch_pump(u);
     } else {
         bool check = false;
         for (size_t at = 0; at < len; at += segment_len) {
@@ -184,7 +162,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                 punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
         }
         if (check) {
-            pump(u);
+            udp_punch_pump(u);
         } else if ((buf[0] & 0x40) != 0 && punch_known_remote(&u->punch, sock, from)) {
             p = make_path(u, sock, from);
             if (p != NULL)
@@ -199,23 +177,24 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
 static void on_writable(void *ctx, struct udp *s)
 {
     struct udp_punch *u = ctx;
-    unsigned sock = s == u->sockets[0] ? 0 : 1;
-    for (int i = 0; i < PATHS_MAX; i++)
+    unsigned sock = index_of(u, s);
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
         if (u->paths[i] != NULL && u->paths[i]->sock == sock)
             path_writable(&u->paths[i]->base);
 }
 
-static const struct udp_events udp_events = {on_packets, on_writable};
+const struct udp_events udp_punch_events = {on_packets, on_writable};
 
 /* -------------------------------------------------------------------------------
  * rounds */
 
 static void sockets_close(struct udp_punch *u)
 {
-    for (int i = 0; i < PATHS_MAX; i++)
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
         if (u->paths[i] != NULL)
             retire(u, i);
-    for (int i = 0; i < SOCKETS; i++) {
+    udp_predict_end(u);
+    for (int i = 0; i < UDP_PUNCH_SOCKETS; i++) {
         udp_close(u->sockets[i]);
         u->sockets[i] = NULL;
     }
@@ -224,10 +203,10 @@ static void sockets_close(struct udp_punch *u)
 static int sockets_open(struct udp_punch *u)
 {
     struct net *net = approach_config_of(u->approach)->net;
-    for (unsigned i = 0; i < SOCKETS; i++) {
+    for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++) {
         struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
         if (u->sockets[i] == NULL && udp_open(&u->sockets[i], net->loop, &any,
-                                              net->scratch, &udp_events, u) != 0)
+                                              net->scratch, &udp_punch_events, u) != 0)
             u->sockets[i] = NULL;
         if (u->sockets[i] != NULL)
             udp_local(u->sockets[i], &u->locals[i]);
@@ -279,9 +258,9 @@ static void start(void *k)
         punch_init(&u->punch, &pc);
     }
     u->running = true;
-    u->reported = false;
+    u->reported = u->predicted = false;
     u->generation = punch_generation(&u->punch);
-    for (unsigned i = 0; i < SOCKETS; i++)
+    for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++)
         if (u->sockets[i] != NULL)
             punch_add_socket(&u->punch, i, i == 0 ? ADDR_V4 : ADDR_V6);
     add_peer_candidates(u);
@@ -289,7 +268,7 @@ static void start(void *k)
     punch_start(&u->punch, now);
     approach_started(u->approach, PATH_UDP_PUNCH);
     approach_offer_soon(u->approach);
-    pump(u);
+    udp_punch_pump(u);
 }
 
 static void stop(void *k)
@@ -321,10 +300,11 @@ static void report(struct udp_punch *u)
         u->reported = true;
         char reason[PUNCH_REASON_LEN];
         update_hint(u);
-        (void)strncpy(reason, punch_reason(&u->punch), sizeof(reason) - 1);
-        reason[sizeof(reason) - 1] = '\0';
+        (void)snprintf(reason, sizeof(reason), "%s%s%s", punch_reason(&u->punch),
+                       u->predict_why[0] != '\0' ? "; prediction: " : "",
+                       u->predict_why);
         bool in_use = false;
-        for (int i = 0; i < PATHS_MAX; i++)
+        for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
         if (!in_use) {
             u->running = false;
@@ -335,7 +315,7 @@ static void report(struct udp_punch *u)
 }
 
 /* Sends what is due, reports, and sets the next wake-up. */
-static void pump(struct udp_punch *u)
+void udp_punch_pump(struct udp_punch *u)
 {
     struct punch_packet pkt;
     if (!u->running || u->freed)
@@ -345,6 +325,7 @@ static void pump(struct udp_punch *u)
         if (u->sockets[pkt.sock] != NULL)
             (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
     report(u);
+    udp_predict(u);
     if (!u->running || u->freed)
         return;
     uint64_t now_us = net_now_us(), at_us = punch_deadline_us(&u->punch);
@@ -362,7 +343,7 @@ static void pump(struct udp_punch *u)
 static void on_timer(uv_timer_t *t)
 {
     if (t->data != NULL)
-        pump(t->data);
+        udp_punch_pump(t->data);
 }
 
 /* ----------------------------------------------------------------------------- the
@@ -388,9 +369,10 @@ static void *punch_kind_new(struct approach *a, const void *plan)
 static void punch_kind_free(void *k)
 {
     struct udp_punch *u = k;
-    for (int i = 0; i < PATHS_MAX; i++)
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
         free(u->paths[i]);
-    for (int i = 0; i < SOCKETS; i++)
+    udp_predict_end(u);
+    for (int i = 0; i < UDP_PUNCH_SOCKETS; i++)
         udp_close(u->sockets[i]);
     u->running = false;
     u->timer->data = NULL;
@@ -432,6 +414,7 @@ static void fill_offer(void *k, Offer *o)
         return;
     o->generation = punch_generation(&u->punch);
     o->mapping = reflexive_mapping(&u->reflexive);
+    o->low_ports = udp_predict_low_ports(u);
     size_t n = netmon_addresses(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
@@ -465,7 +448,7 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     }
     add_peer_candidates(u);
     update_hint(u);
-    pump(u);
+    udp_punch_pump(u);
 }
 
 /* A round that began before the broker was reached knows no STUN server yet. */
@@ -476,7 +459,7 @@ static void on_uplink(void *k, bool up)
         return;
     bindings_begin(u);
     approach_offer_soon(u->approach); /* loopback is an address worth telling now */
-    pump(u);
+    udp_punch_pump(u);
 }
 
 static void on_used(void *k, struct path *p)
@@ -488,7 +471,7 @@ static void on_used(void *k, struct path *p)
 static void on_dead(void *k, struct path *p)
 {
     struct udp_punch *u = k;
-    for (int i = 0; i < PATHS_MAX; i++) {
+    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++) {
         if (u->paths[i] == NULL || &u->paths[i]->base != p)
             continue;
         if (u->running)
@@ -497,7 +480,7 @@ static void on_dead(void *k, struct path *p)
         retire(u, i);
     }
     u->reported = false; /* another pair may be proven */
-    pump(u);
+    udp_punch_pump(u);
 }
 
 const struct kind_ops udp_punch_kind = {

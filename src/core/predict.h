@@ -1,0 +1,55 @@
+/*
+ * Port prediction for NATs that give each destination another port ("symmetric":
+ * address and port dependent mapping, RFC 4787): who opens many mappings, who sends to
+ * many ports, and to which. Knows no socket and no time.
+ *
+ * What is known of the NATs it is for. netfilter's `masquerade random` draws a port
+ * anew for each destination, from 1024-65535; but a source port of 512-1023 becomes one
+ * of 600-1023, 424 values only (nf_nat_core.c, by the classes of RFC 6056's
+ * predecessor). So a side that may bind low ports makes its mapping one of 424, and all
+ * are tried. A side that may not opens 256 mappings, and 1,024 of the other's probes
+ * meet one with 98 % (the birthday form, RFC 5128 section 3.6's idea).
+ */
+#ifndef POSTERN_CORE_PREDICT_H
+#define POSTERN_CORE_PREDICT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/natcheck.h"
+
+enum {
+    PREDICT_LOW_FIRST = 600,
+    PREDICT_LOW_COUNT = 424,
+    PREDICT_LOW_BIND_FIRST = 512, /* to bind: any of these up to 1023 */
+    PREDICT_LOW_BIND_COUNT = 512,
+    PREDICT_LOW_SOCKETS = 3,
+    PREDICT_BIRTHDAY_SOCKETS = 256,
+    PREDICT_BIRTHDAY_PROBES = 1024,
+    PREDICT_PORT_MIN = 1024,
+};
+
+struct predict_side {
+    enum nat_mapping mapping;
+    bool low_ports; /* it may bind them */
+};
+
+struct predict_plan {
+    bool hold;        /* opens `sockets` mappings towards the peer's known addresses */
+    bool sweep;       /* sends to `probes` ports of the peer's address */
+    bool all_sockets; /* the sweep goes out of the mappings, else of the known socket */
+    bool low_bind;    /* `sockets` are bound to low ports */
+    bool low_sweep;   /* the ports are the low ones, else random ones */
+    unsigned sockets, probes;
+};
+
+/*
+ * What this side does. False when prediction does not apply, with the reason in words
+ * when it would be needed and cannot be, else NULL.
+ */
+bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
+                  const struct predict_side *peer, const char **reason);
+/* Port number `i` of the sweep, 0 <= i < probes; `seed` fixes the random ones. */
+uint16_t predict_port(const struct predict_plan *plan, unsigned i, uint64_t seed);
+
+#endif

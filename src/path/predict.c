@@ -1,0 +1,218 @@
+/* Many mappings and many probes, at a bounded rate. */
+#include "path/predict.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "core/punch.h"
+
+enum {
+    TICK_MS = 5,
+    PER_TICK = PREDICT_RATE * TICK_MS / 1000,
+    HOLD_TIMES = 4,       /* how often each mapping is opened or refreshed */
+    HOLD_PAUSE_MS = 200,  /* between two times */
+    SWEEP_DELAY_MS = 120, /* the mappings come first */
+    SWEEP_TIMES = 2,
+    LISTEN_MS = 1500, /* for answers, after the last packet */
+    BIND_TRIES = 8,
+};
+
+struct predict {
+    struct net *net;
+    struct predict_plan plan;
+    struct addr targets[PREDICT_TARGETS_MAX];
+    size_t target_count;
+    struct udp *sockets[PREDICT_BIRTHDAY_SOCKETS];
+    unsigned socket_count;
+    unsigned held, swept; /* packets of each that went out */
+    uint64_t hold_at_ms, sweep_at_ms, over_at_ms, seed;
+    unsigned sent;
+    uv_timer_t *timer;
+    const struct predict_events *events;
+    void *ctx;
+    bool over, busy, stopped;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static uint64_t now_ms(const struct predict *p)
+{
+    uv_update_time(p->net->loop);
+    return uv_now(p->net->loop);
+}
+
+static void on_packets(void *ctx, struct udp *s, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct predict *p = ctx;
+    size_t n = len < segment_len ? len : segment_len;
+    p->busy = true;
+    p->events->arrived(p->ctx, s, from, buf, n);
+    p->busy = false;
+    if (p->stopped)
+        free(p);
+}
+
+static void on_writable(void *ctx, struct udp *s)
+{
+    (void)ctx, (void)s;
+}
+
+static const struct udp_events udp_events = {on_packets, on_writable};
+
+static struct udp *open_socket(struct net *net, bool low, void *ctx)
+{
+    struct udp *u = NULL;
+    struct addr any = {.family = ADDR_V4};
+    for (int i = 0; i < BIND_TRIES; i++) {
+        if (low)
+            any.port = (uint16_t)(PREDICT_LOW_BIND_FIRST +
+                                  randombytes_uniform(PREDICT_LOW_BIND_COUNT));
+        if (udp_open(&u, net->loop, &any, net->scratch, &udp_events, ctx) == 0)
+            return u;
+    }
+    return NULL;
+}
+
+bool predict_low_ports(struct net *net)
+{
+    struct udp *u = open_socket(net, true, NULL);
+    udp_close(u);
+    return u != NULL;
+}
+
+/* ----------------------------------------------------------------------------- time */
+
+static unsigned hold_total(const struct predict *p)
+{
+    bool sweeps_all = p->plan.all_sockets; /* its sweep opens the mappings */
+    return p->plan.hold && !sweeps_all
+               ? p->socket_count * (unsigned)p->target_count * HOLD_TIMES
+               : 0;
+}
+
+static unsigned sweep_total(const struct predict *p)
+{
+    unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
+    return p->plan.sweep ? p->plan.probes * froms * SWEEP_TIMES : 0;
+}
+
+/* One packet of the holding; every socket to every target, then again after a pause. */
+static void hold_one(struct predict *p)
+{
+    uint8_t buf[PUNCH_PACKET_MAX];
+    unsigned each = p->socket_count * (unsigned)p->target_count;
+    unsigned i = p->held % each;
+    size_t len = p->events->make(p->ctx, buf);
+    (void)!udp_send(p->sockets[i % p->socket_count], &p->targets[i / p->socket_count],
+                    buf, len, len);
+    p->held++;
+    if (p->held % each == 0)
+        p->hold_at_ms = now_ms(p) + HOLD_PAUSE_MS;
+}
+
+static void sweep_one(struct predict *p)
+{
+    uint8_t buf[PUNCH_PACKET_MAX];
+    struct addr to = p->targets[0];
+    unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
+    size_t len = p->events->make(p->ctx, buf);
+    to.port = predict_port(&p->plan, p->swept / froms % p->plan.probes, p->seed);
+    if (p->plan.all_sockets)
+        (void)!udp_send(p->sockets[p->swept % froms], &to, buf, len, len);
+    else
+        p->events->send(p->ctx, &to, buf, len);
+    p->swept++;
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct predict *p = t->data;
+    if (p == NULL)
+        return;
+    uint64_t now = now_ms(p);
+    bool left = false;
+    for (int i = 0; i < PER_TICK && p->sent < PREDICT_PACKETS_MAX; i++) {
+        if (p->held < hold_total(p) && now >= p->hold_at_ms)
+            hold_one(p);
+        else if (p->swept < sweep_total(p) && now >= p->sweep_at_ms)
+            sweep_one(p);
+        else
+            break;
+        p->sent++;
+    }
+    left = p->sent < PREDICT_PACKETS_MAX &&
+           (p->held < hold_total(p) || p->swept < sweep_total(p));
+    if (left)
+        p->over_at_ms = now + LISTEN_MS;
+    else if (now >= p->over_at_ms) {
+        p->over = true;
+        (void)uv_timer_stop(t);
+    }
+}
+
+int predict_start(struct predict **out, struct net *net,
+                  const struct predict_plan *plan, const struct addr *targets, size_t n,
+                  unsigned delay_ms, const struct predict_events *events, void *ctx)
+{
+    struct predict *p = calloc(1, sizeof(*p));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (p == NULL || timer == NULL || n == 0) {
+        free(p);
+        free(timer);
+        return n == 0 ? POSTERN_ERR_INVALID : POSTERN_ERR_NOMEM;
+    }
+    p->net = net;
+    p->plan = *plan;
+    p->events = events;
+    p->ctx = ctx;
+    p->timer = timer;
+    p->target_count = n < PREDICT_TARGETS_MAX ? n : PREDICT_TARGETS_MAX;
+    memcpy(p->targets, targets, p->target_count * sizeof(*targets));
+    randombytes_buf(&p->seed, sizeof(p->seed));
+    while (p->socket_count < plan->sockets) {
+        struct udp *u = open_socket(net, plan->low_bind, p);
+        if (u == NULL)
+            break; /* fewer mappings, smaller odds */
+        p->sockets[p->socket_count++] = u;
+    }
+    p->hold_at_ms = now_ms(p) + delay_ms;
+    p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
+    p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
+    (void)uv_timer_init(net->loop, timer);
+    timer->data = p;
+    (void)uv_timer_start(timer, on_tick, delay_ms, TICK_MS);
+    *out = p;
+    return 0;
+}
+
+void predict_release(struct predict *p, struct udp *s)
+{
+    for (unsigned i = 0; i < p->socket_count; i++)
+        if (p->sockets[i] == s)
+            p->sockets[i] = p->sockets[--p->socket_count];
+}
+
+void predict_stop(struct predict *p)
+{
+    if (p == NULL || p->stopped)
+        return;
+    p->stopped = true;
+    for (unsigned i = 0; i < p->socket_count; i++)
+        udp_close(p->sockets[i]);
+    p->socket_count = 0;
+    p->timer->data = NULL;
+    uv_close((uv_handle_t *)p->timer, free_handle);
+    if (!p->busy)
+        free(p);
+}
+
+bool predict_is_over(const struct predict *p)
+{
+    return p->over;
+}

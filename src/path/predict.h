@@ -1,0 +1,47 @@
+/*
+ * Prediction on real sockets: opens mappings and sweeps ports as core/predict planned,
+ * within a rate. Makes no packet and reads none: udp_punch does.
+ *
+ * What an address can be made to suffer: at most PREDICT_PACKETS_MAX packets of 30
+ * bytes to one address of an authorised peer in one round, at most PREDICT_RATE a
+ * second.
+ */
+#ifndef POSTERN_PATH_PREDICT_H
+#define POSTERN_PATH_PREDICT_H
+
+#include "core/predict.h"
+#include "io/udp.h"
+#include "path/net.h"
+
+enum { PREDICT_PACKETS_MAX = 2560, PREDICT_RATE = 4000, PREDICT_TARGETS_MAX = 3 };
+
+struct predict;
+
+struct predict_events {
+    /* Makes one check request; returns its length. */
+    size_t (*make)(void *ctx, uint8_t *buf);
+    /* Sends one from the known socket. */
+    void (*send)(void *ctx, const struct addr *to, const uint8_t *buf, size_t len);
+    /* Something arrived on one of the sockets; predict_release takes it over. */
+    void (*arrived)(void *ctx, struct udp *s, const struct addr *from,
+                    const uint8_t *buf, size_t len);
+};
+
+/*
+ * `targets`: the peer's reflexive addresses, IPv4; the sweep goes to the first one's
+ * IP. It begins after `delay_ms` (the sweep a little later) and ends by itself.
+ */
+MUST_CHECK int predict_start(struct predict **out, struct net *net,
+                             const struct predict_plan *plan,
+                             const struct addr *targets, size_t n, unsigned delay_ms,
+                             const struct predict_events *events, void *ctx);
+/* The socket is the caller's now. */
+void predict_release(struct predict *p, struct udp *s);
+/* Closes the sockets. Fine inside events. NULL is fine. */
+void predict_stop(struct predict *p);
+/* All was sent, and the time for answers is over. */
+bool predict_is_over(const struct predict *p);
+/* This process may bind a low port. */
+bool predict_low_ports(struct net *net);
+
+#endif
