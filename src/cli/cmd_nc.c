@@ -7,7 +7,6 @@
 
 int cmd_nc(const struct options *o, struct events *out, struct fault *f)
 {
-    out->out = stderr; /* stdout carries the service's bytes and nothing else */
     if (o->values[OPT_SSH_CONFIG].given) {
         const char *state = o->values[OPT_STATE].text;
         (void)printf("Host %s\n    ProxyCommand postern nc%s%s %%n %%p\n",

@@ -37,20 +37,31 @@ static bool write_all(int fd, const uint8_t *buf, size_t len)
     return true;
 }
 
-/* Copies until the end of `from`; true when all arrived. */
-static bool copy(int from, int to)
+/* Copies until the end of `from`, or until `to` takes no more; how much. */
+static uint64_t copy(int from, int to)
 {
     uint8_t *buf = malloc(COPY_BYTES);
-    ssize_t n = -1;
+    uint64_t copied = 0;
     while (buf != NULL) {
-        n = read(from, buf, COPY_BYTES);
+        ssize_t n = read(from, buf, COPY_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0 || !write_all(to, buf, (size_t)n))
             break;
+        copied += (uint64_t)n;
     }
     free(buf);
-    return n == 0;
+    return copied;
+}
+
+/* Its reader sees the end; the number stays taken, so that nothing else gets it. */
+static void end_stdout(void)
+{
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null < 0 || dup2(null, STDOUT_FILENO) < 0)
+        (void)close(STDOUT_FILENO);
+    if (null >= 0)
+        (void)close(null);
 }
 
 static void *copy_in(void *arg)
@@ -64,13 +75,8 @@ static void *copy_in(void *arg)
 static void *copy_out(void *arg)
 {
     struct stdio_bridge *b = arg;
-    (void)copy(b->fd, STDOUT_FILENO);
-    /* Its reader sees the end; the number stays taken, so that nothing else gets it. */
-    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (null < 0 || dup2(null, STDOUT_FILENO) < 0)
-        (void)close(STDOUT_FILENO);
-    if (null >= 0)
-        (void)close(null);
+    if (copy(b->fd, STDOUT_FILENO) > 0)
+        end_stdout(); /* else it may still have to say why nothing came */
     (void)uv_async_send(b->done);
     return NULL;
 }

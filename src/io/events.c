@@ -221,10 +221,8 @@ void events_print(struct events *out, struct event *e)
 
 void events_fault(struct events *out, const struct fault *f)
 {
-    bool twice = out != NULL && out->json && out->out == stderr;
-    if (!twice)
-        (void)fprintf(stderr, "postern: %s%s%s\n", f->what, f->advice[0] ? "; " : "",
-                      f->advice);
+    (void)fprintf(stderr, "postern: %s%s%s\n", f->what, f->advice[0] ? "; " : "",
+                  f->advice);
     if (out == NULL || !out->json)
         return;
     struct event e;

@@ -8,6 +8,7 @@ joined, each with its own state directory.
 import os
 import sys
 
+from .net import wait_until
 from .topology import BROKER, build_dir
 
 PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers.py")
@@ -120,8 +121,15 @@ class Gate:
 
 
 def wait_direct(proc, timeout=15.0, since=0):
-    """Waits for the direct path and returns its event."""
-    return proc.wait_event("path", timeout, since, kind="udp-punch")
+    """Waits for a direct path, of whatever kind, and returns its event."""
+    def find():
+        proc.poll_output()
+        for e in proc.events[since:]:
+            if e.get("event") == "path" and e["kind"] != "relay":
+                return e
+        return None
+    wait_until(find, timeout, f"{proc.name}: a direct path")
+    return find()
 
 
 def wait_relay(proc, timeout=15.0, since=0):

@@ -14,12 +14,6 @@ _SHORT = {("none", "none"), ("fw", "fw"), ("masq", "cgn"), ("eif", "sym"),
           ("ar", "masq"), ("sym", "masq"), ("cgn", "cgn"), ("sym", "sym")}
 
 
-def goes_direct(host, client):
-    """Plain udp-punch: a symmetric side needs the other to let any port in."""
-    kinds = {host, client}
-    return "sym" not in kinds or bool(kinds & {"none", "eif", "ar"})
-
-
 def pairs():
     every = [(h, c) for h in KINDS for c in KINDS]
     return [p for p in every if full() or p in _SHORT]
@@ -47,19 +41,17 @@ def expect_direct(g, proc):
 
 def expect_relay_with_reason(g, proc):
     wait_relay(proc)
-    rejected = proc.wait_event("rejected", 30, kind="udp-punch")
-    assert rejected["reason"].strip(), rejected
-    assert not proc.find("path", kind="udp-punch")
+    for kind in ("udp-punch", "tcp-punch", "jit-listen", "jit-listen-client"):
+        rejected = proc.wait_event("rejected", 30, kind=kind)
+        assert rejected["reason"].strip(), rejected
+        assert not proc.find("path", kind=kind)
     move_bytes(g, proc)
 
 
 @pytest.mark.parametrize("host,client", pairs())
 def test_pair(gate, host, client):
     g, proc = start(gate, host=host, client=client)
-    if goes_direct(host, client):
-        expect_direct(g, proc)
-    else:
-        expect_relay_with_reason(g, proc)
+    expect_direct(g, proc)
 
 
 @pytest.mark.parametrize("host,client", [
@@ -73,7 +65,14 @@ def test_strict_and_talkative_nats(gate, host, client):
 @pytest.mark.parametrize("host,client", [
     ("masq+udp_blocked", "masq"), ("masq", "fw+udp_blocked"),
     ("masq+udp_blocked", "masq+udp_blocked")])
-def test_udp_blocked_stays_relayed_and_says_so(gate, host, client):
+def test_udp_blocked_goes_direct_by_tcp(gate, host, client):
+    g, proc = start(gate, host=host, client=client)
+    assert wait_direct(proc)["kind"] in ("tcp-punch", "jit-listen", "jit-listen-client")
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("host,client", [("sym+udp_blocked", "sym")])
+def test_what_no_kind_can_pass_stays_relayed_and_says_so(gate, host, client):
     g, proc = start(gate, host=host, client=client)
     expect_relay_with_reason(g, proc)
 
