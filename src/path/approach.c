@@ -425,11 +425,28 @@ void approach_on_path_used(struct approach *a, struct path *p)
             kind_table[k]->on_used(a->kinds[k], p);
 }
 
-void approach_on_path_dead(struct approach *a, struct path *p, const char *reason)
+static void path_dead(struct approach *a, struct path *p, const char *reason)
 {
     approach_lost(a, p, reason);
     if (kind_table[p->kind]->on_dead != NULL)
         kind_table[p->kind]->on_dead(a->kinds[p->kind], p);
+}
+
+/*
+ * What swallows one direct path most likely swallows the standby connections beside it,
+ * which nobody checks: they are given up too, rather than tried one after the other
+ * while the relay works.
+ */
+void approach_on_path_dead(struct approach *a, struct path *p, const char *reason)
+{
+    bool direct = path_kind_is_direct(p->kind);
+    uint32_t id = p->id;
+    path_dead(a, p, reason);
+    for (size_t i = 0; direct && i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
+        struct path *q = a->paths[i];
+        if (q != NULL && q->id != id && q->stream && path_kind_is_direct(q->kind))
+            path_dead(a, q, "the direct path beside it went silent");
+    }
 }
 
 void approach_on_uplink(struct approach *a, bool up)

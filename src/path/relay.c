@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "core/relay_preface.h"
-#include "io/dial.h"
 #include "path/framed.h"
 
 enum {
@@ -38,7 +37,7 @@ struct relay {
     struct framed *pair;     /* through the joined TCP pair; NULL while there is none */
     bool carry_listed, carry_proven, running;
     uint8_t ticket[TICKET_LEN];
-    struct dial *dial;
+    struct reach *dial;
     int fd; /* dialled, not joined yet */
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
@@ -104,7 +103,7 @@ static void carry_list(struct relay *r)
 
 static void socket_close(struct relay *r)
 {
-    dial_cancel(r->dial);
+    reach_cancel(r->dial);
     r->dial = NULL;
     if (r->poll != NULL) {
         (void)uv_poll_stop(r->poll);
@@ -210,16 +209,14 @@ static void on_dialed(void *ctx, int err, int fd)
 static void on_ticket(void *k, const uint8_t *ticket, size_t len)
 {
     struct relay *r = k;
-    const struct addr *broker =
-        uplink_broker_addr(approach_config_of(r->approach)->uplink);
-    if (len != TICKET_LEN || broker->family == ADDR_NONE)
+    if (len != TICKET_LEN)
         return;
     socket_close(r);
     /* The other side's half broke: ours is worth nothing. */
     pair_drop(r, "the relay pair is made anew");
     memcpy(r->ticket, ticket, TICKET_LEN);
-    if (dial_start(&r->dial, net_of(r)->loop, broker, 1, DIAL_TIMEOUT_MS, on_dialed,
-                   r) != 0) {
+    if (uplink_reach(approach_config_of(r->approach)->uplink, &r->dial, DIAL_TIMEOUT_MS,
+                     on_dialed, r) != 0) {
         r->dial = NULL;
         pair_broke(r, "the broker's relay cannot be reached");
     }

@@ -167,6 +167,7 @@ static struct addr server_of(struct uplink *u, enum addr_family family)
     size_t n = uplink_stun(u, servers);
     if (at.family == family)
         return at;
+    at.port = uplink_link(u)->port;
     for (size_t i = 0; i < n; i++) {
         if (servers[i].family != family)
             continue;

@@ -9,7 +9,7 @@
 
 #include "core/keepalive.h"
 #include "io/channel.h"
-#include "io/dial.h"
+#include "io/reach.h"
 #include "io/log.h"
 
 enum {
@@ -26,7 +26,9 @@ enum uplink_state { UPLINK_WAITING, UPLINK_DIALING, UPLINK_GREETING, UPLINK_UP }
 struct uplink {
     struct uplink_config config;
     enum uplink_state state;
-    struct dial *dial;
+    struct reach *dial;
+    struct proxy proxy;
+    bool proxied;
     struct channel *channel;
     uv_timer_t *timer; /* retry, welcome, ping or pong: what `state` says */
     struct addr broker_addr, seen;
@@ -63,7 +65,7 @@ static unsigned jitter_ms(unsigned ms)
 
 static void drop_connection(struct uplink *u)
 {
-    dial_cancel(u->dial);
+    reach_cancel(u->dial);
     u->dial = NULL;
     channel_free(u->channel);
     u->channel = NULL;
@@ -89,9 +91,30 @@ static void go_down(struct uplink *u, const struct fault *why, bool fatal)
     u->config.events->on_down(u->config.ctx, why, ms, fatal);
 }
 
+static void describe_proxy(const struct uplink *u, int err, struct fault *f)
+{
+    const struct proxy *p = &u->proxy;
+    if (err == POSTERN_ERR_DENIED)
+        (void)fault_set(
+            f, err, "put them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
+            "the proxy at %s:%u wants a user name and password", p->host, p->port);
+    else if (err == POSTERN_ERR_PROTO)
+        (void)fault_set(f, err, "allow it there, or unset HTTPS_PROXY",
+                        "the proxy at %s:%u does not lead to the broker at %s:%u",
+                        p->host, p->port, u->config.broker.host, u->config.broker.port);
+    else
+        (void)fault_set(f, err, "check HTTPS_PROXY",
+                        "the proxy at %s:%u cannot be reached (%s)", p->host, p->port,
+                        postern_strerror(err));
+}
+
 static void describe(struct uplink *u, int err, struct fault *f)
 {
     const struct link *l = &u->config.broker;
+    if (u->proxied && u->state == UPLINK_DIALING) {
+        describe_proxy(u, err, f);
+        return;
+    }
     const char *host = l->host;
     switch (err) {
     case POSTERN_ERR_KEY:
@@ -250,7 +273,8 @@ static void on_dialed(void *ctx, int err, int fd)
         fail(u, POSTERN_ERR_IO);
         return;
     }
-    channel_remote(u->channel, &u->broker_addr);
+    if (!u->proxied)
+        channel_remote(u->channel, &u->broker_addr);
     u->state = UPLINK_GREETING;
     set_timer(u, WELCOME_TIMEOUT_MS);
     Control m = {.which_body = Control_hello_tag};
@@ -273,8 +297,16 @@ static void connect_now(struct uplink *u)
     drop_connection(u);
     u->state = UPLINK_DIALING;
     (void)uv_timer_stop(u->timer);
-    if (dial_start_name(&u->dial, u->config.net->loop, u->config.broker.host,
-                        u->config.broker.port, CONNECT_TIMEOUT_MS, on_dialed, u) != 0) {
+    struct fault f;
+    int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
+    u->proxied = via > 0;
+    if (via < 0) {
+        go_down(u, &f, true);
+        return;
+    }
+    if (reach_start(&u->dial, u->config.net->loop, u->proxied ? &u->proxy : NULL,
+                    u->config.broker.host, u->config.broker.port, NULL,
+                    CONNECT_TIMEOUT_MS, on_dialed, u) != 0) {
         u->dial = NULL;
         fail(u, POSTERN_ERR_IO);
     }
@@ -404,6 +436,16 @@ uint32_t uplink_rtt_us(const struct uplink *u)
 uint32_t uplink_min_rtt_us(const struct uplink *u)
 {
     return u->channel != NULL ? channel_min_rtt_us(u->channel) : 0;
+}
+
+int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
+                 dial_cb cb, void *ctx)
+{
+    const struct addr *known =
+        u->broker_addr.family != ADDR_NONE ? &u->broker_addr : NULL;
+    return reach_start(out, u->config.net->loop, u->proxied ? &u->proxy : NULL,
+                       u->config.broker.host, u->config.broker.port, known, timeout_ms,
+                       cb, ctx);
 }
 
 const struct addr *uplink_broker_addr(const struct uplink *u)

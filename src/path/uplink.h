@@ -11,6 +11,7 @@
 #include "core/addr.h"
 #include "core/link.h"
 #include "core/proto.h"
+#include "io/reach.h"
 #include "path/net.h"
 
 #define UPLINK_STUN_MAX 4
@@ -54,7 +55,13 @@ void uplink_kick(struct uplink *u);
 uint32_t uplink_rtt_us(const struct uplink *u);
 /* The lowest of late: how far away the broker is, in microseconds; 0 unknown. */
 uint32_t uplink_min_rtt_us(const struct uplink *u);
-/* The broker's address as connected; ADDR_NONE while down for the first time. */
+/* Another TCP connection to the broker, the same way; as reach_start. */
+MUST_CHECK int uplink_reach(const struct uplink *u, struct reach **out,
+                            unsigned timeout_ms, dial_cb cb, void *ctx);
+/*
+ * The broker's address as connected; ADDR_NONE while down for the first time, and
+ * behind a proxy.
+ */
 const struct addr *uplink_broker_addr(const struct uplink *u);
 /* Our end of the connection; ADDR_NONE while down. */
 void uplink_local(const struct uplink *u, struct addr *a);

@@ -26,10 +26,11 @@ class Actor:
 
     def __init__(self, programs, ns, state):
         self.programs, self.ns, self.state = programs, ns, state
+        self.more_env = {}
 
     @property
     def env(self):
-        return {"POSTERN_STATE": self.state}
+        return {"POSTERN_STATE": self.state, **self.more_env}
 
     def start(self, command, *args):
         """A long-running command with --json."""

@@ -97,3 +97,18 @@ class Dns:
             "--txt-record=big.lab," + ",".join("x" * 200 for _ in range(4)),
             "--local=/lab/")
         wait_until(lambda: listening(ns, port, udp=True), what="dnsmasq")
+
+
+class Tinyproxy:
+    """An HTTP proxy that allows CONNECT to one port, with or without a password."""
+
+    def __init__(self, programs, ns, work, port=3128, user=None, password=None):
+        self.port = port
+        config = os.path.join(work, "tinyproxy.conf")
+        auth = f"BasicAuth {user} {password}\n" if user else ""
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(f"Port {port}\nTimeout 600\nMaxClients 50\nConnectPort 443\n"
+                    f"LogLevel Info\n{auth}")
+        self.proc = programs.start(ns, "tinyproxy", "/usr/bin/tinyproxy", "-d", "-c",
+                                   config)
+        wait_until(lambda: listening(ns, port), what="tinyproxy")

@@ -1,0 +1,35 @@
+/*
+ * A TCP connection to a public server, straight or through an HTTP proxy's CONNECT
+ * (RFC 9110 section 9.3.6), as HTTPS_PROXY and NO_PROXY say.
+ */
+#ifndef POSTERN_IO_REACH_H
+#define POSTERN_IO_REACH_H
+
+#include "io/dial.h"
+
+struct proxy {
+    char host[256];
+    uint16_t port;
+    char credentials[512]; /* base64 of "user:password" (RFC 7617); empty: none */
+};
+
+/*
+ * Reads HTTPS_PROXY (or https_proxy), `http://[USER:PASSWORD@]HOST[:PORT]`, and
+ * NO_PROXY. 1: `p` is to be used for `host`; 0: none; POSTERN_ERR_USAGE with `f`.
+ */
+MUST_CHECK int proxy_from_env(struct proxy *p, const char *host, struct fault *f);
+
+struct reach;
+
+/*
+ * To `host`, or to the numeric `known` when it is not NULL; `via` may be NULL. The
+ * callback is as of dial_start; beside its errors POSTERN_ERR_DENIED: the proxy wants
+ * other credentials, POSTERN_ERR_PROTO: the proxy does not lead there.
+ */
+MUST_CHECK int reach_start(struct reach **out, uv_loop_t *loop, const struct proxy *via,
+                           const char *host, uint16_t port, const struct addr *known,
+                           unsigned timeout_ms, dial_cb cb, void *ctx);
+/* The callback will not run. NULL is fine. */
+void reach_cancel(struct reach *r);
+
+#endif
