@@ -46,4 +46,4 @@ def test_wrong_password_is_told(behind_proxy):
     g = behind_proxy("http://lab:no@{at}", user="lab", password="s3cret")
     says(g.client.run("join", g.invite(), json=False, timeout=40), 1, "password")
     g.client.more_env = {"HTTPS_PROXY": "socks5://1.2.3.4"}
-    says(g.client.run("join", g.invite(), json=False, timeout=40), 1, "HTTPS_PROXY")
+    says(g.client.run("join", g.invite(), json=False, timeout=40), 2, "HTTPS_PROXY")
