@@ -166,11 +166,12 @@ static void finish(struct reach *r, int err)
     cb(ctx, err, err == 0 ? fd : -1);
 }
 
+/* "HTTP/1.1 200 ..." */
 static int judge(const char *answer)
 {
-    unsigned status = 0;
-    if (sscanf(answer, "HTTP/1.%*1u %3u", &status) != 1)
+    if (strncmp(answer, "HTTP/1.", 7) != 0 || answer[7] == '\0' || answer[8] != ' ')
         return POSTERN_ERR_PROTO;
+    unsigned long status = strtoul(answer + 9, NULL, 10);
     if (status / 100 == 2)
         return 0;
     return status == 407 || status == 401 ? POSTERN_ERR_DENIED : POSTERN_ERR_PROTO;
