@@ -7,7 +7,7 @@ DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help demo test unit sim lab lab-full fuzz bench lint install clean
+.PHONY: all help demo test unit sim lab lab-full matrix fuzz bench lint install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
@@ -25,6 +25,7 @@ help:
 	@echo 'make sim        20,000 seeds of the simulator'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
+	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
 	@echo 'make bench      measure beside other programs (root or sudo)'
 	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
@@ -51,6 +52,11 @@ lab: all
 
 lab-full: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full
+
+matrix:
+	@tools/install-deps.sh lab
+	@$(MAKE) --no-print-directory all
+	@POSTERN_BUILD=$(BUILD) $(SUDO) /usr/bin/python3 -m tests.lab.matrix
 
 FUZZ_SECONDS ?= 60
 fuzz:

@@ -26,9 +26,9 @@ struct stream;
 
 /*
  * Bounds. A stream keeps at most SESSION_STREAM_WINDOW_MAX bytes that arrived and
- * that the application has not taken, and as many that it sent and that are not
- * acknowledged, plus SESSION_UNSENT_MAX not sent yet; all streams together keep at
- * most SESSION_WINDOW_MAX received bytes.
+ * that the application has not taken, and as many that it wrote and that are not
+ * acknowledged (SESSION_KEPT_NEAR to a near peer), of which SESSION_UNSENT_MAX are not
+ * sent yet; all streams together keep at most SESSION_WINDOW_MAX received bytes.
  */
 #define SESSION_STREAM_WINDOW (512u * 1024)
 #define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)

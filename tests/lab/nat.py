@@ -12,6 +12,7 @@ on, save the one inside machine that a full cone must send everything back to.
   eif    endpoint independent  endpoint independent    masquerade + dnat everything
   ar     endpoint independent  address                 the same, seen addresses only
   cgn    masq behind another masq (a second router; topology.py places it)
+  cgnsym masq behind sym, likewise
 
 IPv6 is never translated: under every kind but `none` it passes a stateful firewall.
 """
@@ -19,7 +20,8 @@ IPv6 is never translated: under every kind but `none` it passes a stateful firew
 from dataclasses import dataclass
 
 KINDS = ("none", "fw", "masq", "sym", "eif", "ar", "cgn")
-TRANSLATING = ("masq", "sym", "eif", "ar", "cgn")
+TRANSLATING = ("masq", "sym", "eif", "ar", "cgn", "cgnsym")
+CARRIERS = {"cgn": "masq", "cgnsym": "sym"}   # the second router's own kind
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,15 @@ def nat(spec):
     if isinstance(spec, Nat):
         return spec
     kind, *options = spec.split("+")
-    if kind not in KINDS:
+    if kind not in KINDS and kind not in CARRIERS:
         raise ValueError(f"unknown NAT kind {kind}")
     return Nat(kind, **{option: True for option in options})
 
 
 def rules(spec, inside):
-    """The nftables script of one router; the carrier's own is rules('masq')."""
+    """The nftables script of one router; the carrier's own is that of CARRIERS."""
     n = nat(spec)
-    base = "masq" if n.kind == "cgn" else n.kind
+    base = "masq" if n.kind in CARRIERS else n.kind
     if base not in KINDS:
         raise ValueError(f"unknown NAT kind {base}")
     return "\n".join(["flush ruleset", _filter(n, base), _translate(base, inside)])

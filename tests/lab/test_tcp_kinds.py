@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from .actors import HOST
 from .net import wait_until
+from .topology import Wire
 
 pytestmark = pytest.mark.postern
 
@@ -86,3 +86,64 @@ def test_tcp_punch_by_ipv6(gate, host, client):
     wait_until(lambda: proc.find("path", kind="tcp-punch") or
                proc.find("path", kind="jit-listen"), 15, "a direct path over TCP")
     move_bytes(g, proc)
+
+
+# ------------------------------------------------------------------------- on the wire
+
+def capture(g, dev):
+    """tcpdump on inet's side of a site's cable, TCP between the two sites only."""
+    proc = g.programs.start(g.topo.inet, f"tcpdump-{dev}", "tcpdump", "-n", "-l", "-S",
+                            "--immediate-mode", "-i", dev, "tcp and host 198.51.100.2 and "
+                            "host 203.0.113.2")
+    proc.wait_line("listening on", 10, "err")
+    return proc
+
+
+def segments(proc):
+    """(source is the host, flags, sequence number) of each segment seen."""
+    seen = []
+    for line in proc.stdout.splitlines():
+        found = re.search(r"IP (\S+) > \S+ Flags \[([^\]]+)\], seq (\d+)", line)
+        if found:
+            seen.append((found.group(1).startswith("198.51.100.2."), found.group(2),
+                         int(found.group(3))))
+    return seen
+
+
+@pytest.mark.needs("tcpdump")
+def test_wire_shows_the_one_way_opener(gate):
+    """The host's SYN ends on the way; its SYN-ACK carries that SYN's number, and comes
+    after the client's SYN."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    at_host, at_client = capture(g, "a"), capture(g, "b")
+    proc = g.connect("7000", None, "--paths", "tcp-punch,relay")
+    proc.wait_event("path", 15, kind="tcp-punch")
+    wait_until(lambda: any(not host and "." in flags for host, flags, _ in
+                           segments(at_client)), 5, "the handshake's end")
+    near, far = segments(at_host), segments(at_client)
+    opener = next(seq for host, flags, seq in near if host and flags == "S")
+    answer = next(i for i, (host, flags, _) in enumerate(far) if host and flags == "S.")
+    assert far[answer][2] == opener
+    assert not any(host and flags == "S" for host, flags, _ in far), far
+    assert any(not host and flags == "S" for host, flags, _ in far[:answer]), far
+    assert not any("R" in flags for _, flags, _ in near + far), near + far
+
+
+def test_stranger_ends_just_in_time_listening(gate, programs):
+    """A stranger that touches the port is reset, and nobody else gets in after it."""
+    g = gate(host="none", client="masq", wire_client=Wire(120))
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "jit-listen,relay")
+    wait_until(lambda: temporary_ports(g.topo.host.ns), 10, "the port is open")
+    port = int(temporary_ports(g.topo.host.ns)[0].split()[3].rsplit(":", 1)[1])
+    code = ("import socket\n"
+            f"s=socket.create_connection(('{g.topo.host.address}',{port}),3)\n"
+            "try: print('got', s.recv(100))\n"
+            "except ConnectionResetError: print('reset')\n")
+    done = programs.run(g.topo.stranger, "stranger", "/usr/bin/python3", "-c", code)
+    assert done.stdout == "reset\n", done.stdout + done.stderr
+    wait_until(lambda: temporary_ports(g.topo.host.ns) == [], 1, "the port is closed")
+    move_bytes(g, proc)   # by the relay meanwhile

@@ -156,7 +156,7 @@ class Topology:
         site.box = self.net.namespace(f"box-{letter}")
         site.box.forward()
         edge = site.box
-        if kind.kind == "cgn":
+        if kind.kind in natlib.CARRIERS:
             edge = site.carrier = self.net.namespace(f"carrier-{letter}")
             edge.forward()
         self._cable(letter, edge, wire)
@@ -200,7 +200,7 @@ class Topology:
             site.carrier.address("lan", f"{base}::1/64")
             site.box.address("wan", f"{base}::2/64")
             site.box.default_route(f"{base}::1")
-        site.carrier.nft(natlib.rules("masq", None))
+        site.carrier.nft(natlib.rules(natlib.CARRIERS[site.kind.kind], None))
 
     def _add_lan(self, site):
         net, base, bits = site.lan
