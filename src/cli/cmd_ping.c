@@ -10,8 +10,9 @@ int cmd_ping(const struct options *o, struct events *out, struct fault *f)
         .client = cmd_client_config(o, out),
         .host = o->args[0],
         .count = v[OPT_COUNT_PINGS].given ? (unsigned)v[OPT_COUNT_PINGS].number : 4,
+        .settle = !v[OPT_COUNT_PINGS].given,
         .timeout_ms =
             v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000 : 30000,
     };
-    return ping_run(&c, f);
+    return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);
 }

@@ -124,7 +124,7 @@ const struct command commands[] = {
             "every way through is in use or has said why it is not.",
         .example = "postern ping home",
         .options = WITH_JSON | OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_COUNT_PINGS) |
-                   OPTION_BIT(OPT_TIMEOUT),
+                   OPTION_BIT(OPT_TIMEOUT) | OPTION_BIT(OPT_ALL),
         .args_min = 1,
         .args_max = 1,
         .args_fault = "name the host",

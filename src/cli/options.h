@@ -37,6 +37,7 @@ enum option_id {
     OPT_SSH_CONFIG,
     OPT_SOCKS_LISTEN,
     OPT_COUNT_PINGS,
+    OPT_ALL,
     OPT_TIMEOUT,
     OPT_DEVICES,
     OPTION_COUNT,

@@ -6,7 +6,8 @@ enum {
     INTERVAL_MS = 1000,
     FIRST_INTERVAL_MS = 100,
     SETTLE_MAX_MS = 9000,
-    TICK_MS = 100
+    TICK_MS = 100,
+    LOST_MS = 2000
 };
 
 struct ping {
@@ -66,10 +67,12 @@ static void on_tick(uv_timer_t *t)
     if (s->ready_ms == 0)
         s->ready_ms = now;
     if (s->answered >= s->config->count &&
-        (settled(s) || now - s->ready_ms > SETTLE_MAX_MS)) {
+        (!s->config->settle || settled(s) || now - s->ready_ms > SETTLE_MAX_MS)) {
         client_stop(s->client, 0, NULL);
         return;
     }
+    if (!s->config->settle && s->sent >= s->config->count && now < s->next_ms + LOST_MS)
+        return; /* exactly so many, unless one is lost */
     if (now < s->next_ms || peer_ping(s->peer, net_now_us()) != 0)
         return;
     s->sent++;

@@ -25,6 +25,7 @@ static const struct event_words event_table[] = {
     {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
                  "[, chosen after {elapsed_ms} ms]"},
     {"rejected", "{peer}: not {kind}: {reason}"},
+    {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"refused",  "{peer}: {service} {code}: {reason}"},

@@ -27,6 +27,7 @@ class Actor:
     def __init__(self, programs, ns, state):
         self.programs, self.ns, self.state = programs, ns, state
         self.more_env = {}
+        self.wrapper = []   # a program and its options, to run postern under
 
     @property
     def env(self):
@@ -34,13 +35,15 @@ class Actor:
 
     def start(self, command, *args):
         """A long-running command with --json."""
-        return self.programs.start(self.ns, command, postern(), command, "--json",
+        return self.programs.start(self.ns, command, *self.wrapper, postern(), command,
+                                   "--json",
                                    *args, env=self.env)
 
     def run(self, command, *args, timeout=20.0, json=True, **more):
         """A command run to its end."""
         options = ["--json"] if json else []
-        return self.programs.run(self.ns, command, postern(), command, *options, *args,
+        return self.programs.run(self.ns, command, *self.wrapper, postern(), command,
+                                 *options, *args,
                                  timeout=timeout, env=self.env, **more)
 
     def peer(self, verb, *args, timeout=60.0, **more):

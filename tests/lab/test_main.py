@@ -208,6 +208,13 @@ def test_status_ping_and_ls_tell_the_truth(gate):
     assert ping.event("path", kind="relay"), ping.stdout
     reason = ping.event("rejected", kind="udp-punch")
     assert reason and reason["reason"], ping.stdout
+    counted = g.client.run("ping", HOST, "--count", "2")
+    assert [e["seq"] for e in counted.events if e["event"] == "pong"] == [1, 2]
+    tried = g.client.run("ping", HOST, "--all", timeout=90)
+    results = {e["kind"]: e["result"] for e in tried.events if e["event"] == "tried"}
+    assert results["relay"] == "works" and results["udp-punch"] == "refused", results
+    assert all(e.get("reason") for e in tried.events
+               if e["event"] == "tried" and e["result"] == "refused"), tried.stdout
     plain = g.client.run("ls", json=False)
     assert plain.status == 0 and HOST in plain.stdout
 

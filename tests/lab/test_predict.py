@@ -8,6 +8,33 @@ from .test_tcp_kinds import move_bytes, start
 pytestmark = pytest.mark.postern
 
 
+NO_LOW_PORTS = ["setpriv", "--bounding-set=-net_bind_service"]
+
+
+def start_unprivileged(gate, **topology):
+    g = gate(**topology)
+    g.host.wrapper = g.client.wrapper = NO_LOW_PORTS
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    return g, g.connect("7000", None, "--paths", "udp-punch,relay")
+
+
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("host,client", [("sym", "masq"), ("fw", "sym")])
+def test_birthday_form_without_low_ports(gate, host, client):
+    """98 % a try; a second try follows after 2 s."""
+    g, proc = start_unprivileged(gate, host=host, client=client)
+    wait_direct(proc, 30)
+    move_bytes(g, proc)
+
+
+@pytest.mark.needs("setpriv")
+def test_two_symmetric_nats_without_low_ports_say_so(gate):
+    g, proc = start_unprivileged(gate, host="sym", client="sym")
+    reason = proc.wait_event("rejected", 30, kind="udp-punch")["reason"]
+    assert "below 1024" in reason, reason
+
+
 @pytest.mark.parametrize("host,client", [
     ("sym", "masq"), ("masq", "sym"), ("fw", "sym"), ("sym", "cgn"), ("sym", "sym"),
     ("sym+invalid_drop", "sym+reject")])

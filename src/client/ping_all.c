@@ -1,0 +1,108 @@
+/*
+ * `postern ping --all`: each path kind alone, one after the other, with what came of
+ * it.
+ */
+#include "client/ping.h"
+
+enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
+
+struct attempt_of_kind {
+    struct client *client;
+    struct peer *peer;
+    enum path_kind kind;
+    uv_timer_t timer;
+    uint64_t began_us;
+    bool works;
+    uint64_t took_us;
+    struct path path; /* as it was when it worked: for its addresses and round trip */
+    char reason[LADDER_REASON_LEN];
+};
+
+static void on_tick(uv_timer_t *t)
+{
+    struct attempt_of_kind *s = t->data;
+    const struct path *p = peer_path(s->peer);
+    uint64_t took_us = net_now_us() - s->began_us;
+    s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
+    if (!s->works && !peer_kind_ended(s->peer, s->kind) &&
+        took_us < KIND_MAX_MS * 1000ull)
+        return;
+    s->took_us = took_us;
+    if (s->works)
+        s->path = *p;
+    else
+        (void)peer_reason(s->peer, s->kind, s->reason);
+    client_stop(s->client, 0, NULL);
+}
+
+static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
+{
+    struct attempt_of_kind *s = ctx;
+    (void)p;
+    if (fatal || client_gives_up(s->client, f, fatal))
+        client_stop(s->client, f->code, f);
+}
+
+static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
+{
+    struct event e;
+    event_begin(&e, "tried");
+    event_text(&e, "peer", c->host);
+    event_text(&e, "kind", path_kind_name(s->kind));
+    event_text(&e, "result", s->works ? "works" : "refused");
+    if (s->works) {
+        event_ms(&e, "elapsed_ms", s->took_us);
+        event_ms(&e, "rtt_ms", s->path.rtt_us);
+        event_addr(&e, "remote", &s->path.remote);
+    } else {
+        event_text(&e, "reason", s->reason);
+    }
+    events_print(c->client.out, &e);
+}
+
+/* The relay goes along, since the first words travel by it; it is not what counts. */
+static int try_kind(const struct ping_config *c, enum path_kind kind, bool *works,
+                    struct fault *f)
+{
+    static const struct client_events events = {.on_fault = on_fault};
+    struct client_config cc = c->client;
+    struct attempt_of_kind s = {.kind = kind};
+    cc.paths = 1u << kind | 1u << PATH_RELAY;
+    cc.quiet = true;
+    int rc = client_open(&s.client, &cc, &events, &s, f);
+    if (rc != 0)
+        return rc;
+    (void)uv_timer_init(client_loop(s.client), &s.timer);
+    s.timer.data = &s;
+    s.began_us = net_now_us();
+    rc = client_peer(s.client, c->host, &s.peer, f);
+    if (rc == 0) {
+        (void)uv_timer_start(&s.timer, on_tick, TICK_MS, TICK_MS);
+        rc = client_run(s.client, f);
+    }
+    uv_close((uv_handle_t *)&s.timer, NULL);
+    client_close(s.client);
+    if (rc == 0)
+        tell(c, &s);
+    *works = s.works;
+    return rc;
+}
+
+int ping_all_run(const struct ping_config *c, struct fault *f)
+{
+    unsigned good = 0;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        bool works = false;
+        if ((c->client.paths >> k & 1) == 0)
+            continue;
+        int rc = try_kind(c, (enum path_kind)k, &works, f);
+        if (rc != 0)
+            return rc;
+        good += works;
+    }
+    if (good > 0)
+        return 0;
+    return fault_set(f, POSTERN_ERR_UNREACHABLE,
+                     "see 'postern netcheck' for this network",
+                     "no path kind reached %.64s", c->host);
+}
