@@ -53,7 +53,7 @@ static int hex(char c)
 /* "user:password", in which %XX stands for a byte (RFC 3986 section 2.1). */
 static bool take_credentials(struct proxy *p, const char *text, size_t len)
 {
-    char plain[256];
+    uint8_t plain[256];
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         int hi = i + 2 < len ? hex(text[i + 1]) : -1;
@@ -61,11 +61,14 @@ static bool take_credentials(struct proxy *p, const char *text, size_t len)
         if (n == sizeof(plain))
             return false;
         bool coded = text[i] == '%' && hi >= 0 && lo >= 0;
-        plain[n++] = coded ? (char)(hi << 4 | lo) : text[i];
-        i += coded ? 2 : 0;
+        plain[n] = (uint8_t)text[i];
+        if (coded) {
+            plain[n] = (uint8_t)(hi << 4 | lo);
+            i += 2;
+        }
+        n++;
     }
-    (void)sodium_bin2base64(p->credentials, sizeof(p->credentials),
-                            (const unsigned char *)plain, n,
+    (void)sodium_bin2base64(p->credentials, sizeof(p->credentials), plain, n,
                             sodium_base64_VARIANT_ORIGINAL);
     sodium_memzero(plain, sizeof(plain));
     return true;
