@@ -54,7 +54,8 @@ struct conn {
     enum conn_state state;
     int fd; /* -1 once the call has it */
     uv_poll_t *poll;
-    uint8_t in[SOCKS_REQUEST_MAX];
+    uint8_t
+        in[SOCKS_REQUEST_MAX + 2]; /* the longest still leaves room: fuller is wrong */
     size_t in_len;
     int udp_fd;
     uv_poll_t *udp_poll;

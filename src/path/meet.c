@@ -2,81 +2,36 @@
  * Meeting by TCP: the steps in time, the attempts and what came of them. Which side
  * opens, and how, stands in the plan.
  */
-#include "path/meet.h"
+#include "path/meet_state.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include "core/predict.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
-#include "io/tcp.h"
-#include "path/attempt.h"
-#include "path/framed.h"
-#include "path/tcp_port.h"
 
 enum {
-    ATTEMPTS_MAX = 16,
-    PATHS_MAX = 3,
-    FAMILIES = 2,
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
     GREETING_MS = 1500,     /* after the last step, and two round trips */
     PEER_WAIT_MS = 8000,    /* for the other side's addresses */
 };
 
-enum phase {
-    IDLE,
-    GATHERING, /* our addresses */
-    WAITING,   /* for the peer's */
-    MEETING,
-    LAST_WORDS, /* no new attempts, greetings may come */
-};
-
-struct listener {
-    int fd;
-    uv_poll_t *poll;
-};
-
-struct meet {
-    struct approach *approach;
-    const struct meet_plan *plan;
-    enum phase phase;
-    uint32_t round, peer_round; /* the client's count; the host follows */
-    struct tcp_port *port;
-    bool port_done;
-    struct addr peers[MEET_PEERS_MAX];
-    unsigned syns[MEET_PEERS_MAX];
-    size_t peer_count;
-    struct attempt *attempts[ATTEMPTS_MAX];
-    struct listener listeners[FAMILIES];
-    struct framed *paths[PATHS_MAX];
-    unsigned step;
-    uint64_t begun_ms;
-    uv_timer_t *timer, *retry;
-    bool stranger; /* somebody else touched the listener */
-    bool busy, freed;
-};
-
 static void on_timer(uv_timer_t *t);
-static void on_attempt(void *ctx, struct attempt *a, int err, int fd);
+static void on_port(void *ctx);
 
 static void free_handle(uv_handle_t *h)
 {
     free(h);
 }
 
-static const struct approach_config *config_of(const struct meet *m)
-{
-    return approach_config_of(m->approach);
-}
-
+/* A side whose port nobody can know connects; the other opens. */
 static bool opens(const struct meet *m)
 {
-    return config_of(m)->client != m->plan->host_opens;
+    if (m->plan->predicts && m->symmetric != m->peer_symmetric)
+        return m->peer_symmetric;
+    return meet_config(m)->client != m->plan->host_opens;
 }
 
 static bool has_path(const struct meet *m)
@@ -101,22 +56,6 @@ static void attempts_free(struct meet *m, bool also_connected)
     }
 }
 
-static void listeners_close(struct meet *m)
-{
-    for (int i = 0; i < FAMILIES; i++) {
-        struct listener *l = &m->listeners[i];
-        if (l->poll != NULL) {
-            (void)uv_poll_stop(l->poll);
-            l->poll->data = NULL;
-            uv_close((uv_handle_t *)l->poll, free_handle);
-            l->poll = NULL;
-        }
-        if (l->fd >= 0)
-            close(l->fd);
-        l->fd = -1;
-    }
-}
-
 /* Everything of a round but the paths that came of it. */
 static void round_end(struct meet *m)
 {
@@ -124,7 +63,7 @@ static void round_end(struct meet *m)
     (void)uv_timer_stop(m->timer);
     (void)uv_timer_stop(m->retry);
     attempts_free(m, true);
-    listeners_close(m);
+    meet_close_listeners(m);
     tcp_port_close(m->port);
     m->port = NULL;
     m->port_done = false;
@@ -174,16 +113,16 @@ static void add_path(struct meet *m, int fd)
         if (m->paths[i] == NULL)
             slot = i;
     struct framed *f = NULL;
-    if (slot < 0 || framed_new(&f, config_of(m)->net, fd, m->plan->kind,
+    if (slot < 0 || framed_new(&f, meet_config(m)->net, fd, m->plan->kind,
                                approach_next_path_id(m->approach), on_broke, m) != 0) {
         close(fd);
         return;
     }
     m->paths[slot] = f;
-    if (config_of(m)->client) /* it chooses: the first is the one */
+    if (meet_config(m)->client) /* it chooses: the first is the one */
         round_end(m);
     else
-        listeners_close(m); /* one client came, and it was the right one */
+        meet_close_listeners(m); /* one client came, and it was the right one */
     approach_path_new(m->approach, framed_path(f));
     if (!m->freed)
         approach_proven(m->approach, framed_path(f));
@@ -192,16 +131,16 @@ static void add_path(struct meet *m, int fd)
 /* --------------------------------------------------------------------------- attempts
  */
 
-static struct greeting_terms terms_of(const struct meet *m)
+struct greeting_terms meet_terms(const struct meet *m)
 {
-    struct greeting_terms t = {.client = config_of(m)->client, .kind = m->plan->kind};
+    struct greeting_terms t = {.client = meet_config(m)->client, .kind = m->plan->kind};
     memcpy(t.key, approach_check_key(m->approach), sizeof(t.key));
     return t;
 }
 
-static struct attempt **free_slot(struct meet *m)
+struct attempt **meet_free_slot(struct meet *m)
 {
-    for (int i = 0; i < ATTEMPTS_MAX; i++)
+    for (int i = 0; i < PLAIN_MAX; i++)
         if (m->attempts[i] == NULL)
             return &m->attempts[i];
     return NULL;
@@ -218,16 +157,36 @@ static bool under_way(const struct meet *m, const struct addr *remote)
 
 static void connect_all(struct meet *m, unsigned hops)
 {
-    struct greeting_terms terms = terms_of(m);
+    struct greeting_terms terms = meet_terms(m);
     for (size_t i = 0; i < m->peer_count; i++) {
         struct addr local;
-        struct attempt **slot = free_slot(m);
+        struct attempt **slot = meet_free_slot(m);
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]) ||
             !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local))
             continue;
         m->syns[i]++;
-        if (attempt_connect(slot, config_of(m)->net, &local, &m->peers[i], hops, &terms,
-                            on_attempt, m) != 0)
+        if (attempt_connect(slot, meet_config(m)->net, &local, &m->peers[i], hops,
+                            &terms, meet_on_attempt, m) != 0)
+            *slot = NULL;
+    }
+}
+
+/* Opens towards every port that the peer's NAT may have drawn from its low ones. */
+static void sweep(struct meet *m, unsigned hops)
+{
+    struct greeting_terms terms = meet_terms(m);
+    struct addr local, to = {0};
+    for (size_t i = 0; i < m->peer_count && to.family == ADDR_NONE; i++)
+        if (m->peers[i].family == ADDR_V4) /* the first is the reflexive one */
+            to = m->peers[i];
+    if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local))
+        return;
+    for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
+        struct attempt **slot = &m->attempts[PLAIN_MAX + i];
+        to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
+        if (*slot == NULL && !under_way(m, &to) &&
+            attempt_connect(slot, meet_config(m)->net, &local, &to, hops, &terms,
+                            meet_on_attempt, m) != 0)
             *slot = NULL;
     }
 }
@@ -240,7 +199,7 @@ static void on_retry(uv_timer_t *t)
     connect_all(m, opens(m) ? m->plan->hops[m->step > 0 ? m->step - 1 : 0] : 0);
 }
 
-static void on_attempt(void *ctx, struct attempt *a, int err, int fd)
+void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
 {
     struct meet *m = ctx;
     m->busy = true;
@@ -256,73 +215,6 @@ static void on_attempt(void *ctx, struct attempt *a, int err, int fd)
     leave(m);
 }
 
-/* -------------------------------------------------------------------------- listening
- */
-
-static bool is_expected(const struct meet *m, const struct addr *from)
-{
-    for (size_t i = 0; i < m->peer_count; i++)
-        if (m->peers[i].family == from->family &&
-            memcmp(m->peers[i].ip, from->ip, sizeof(from->ip)) == 0)
-            return true;
-    return false;
-}
-
-static void on_listener(uv_poll_t *poll, int status, int events)
-{
-    struct meet *m = poll->data;
-    struct addr from;
-    (void)status, (void)events;
-    if (m == NULL)
-        return;
-    int listener = -1;
-    for (int i = 0; i < FAMILIES; i++)
-        if (m->listeners[i].poll == poll)
-            listener = m->listeners[i].fd;
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
-    struct greeting_terms terms = terms_of(m);
-    struct attempt **slot = free_slot(m);
-    if (sockaddr_remote(fd, &from) != 0 || !is_expected(m, &from)) {
-        tcp_abort(fd);
-        m->stranger = true;
-        listeners_close(m);
-        return;
-    }
-    if (slot == NULL ||
-        attempt_accepted(slot, config_of(m)->net, fd, &terms, on_attempt, m) != 0) {
-        if (slot != NULL)
-            *slot = NULL;
-        tcp_abort(fd);
-    }
-}
-
-static void listeners_open(struct meet *m)
-{
-    static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};
-    for (int i = 0; i < FAMILIES; i++) {
-        struct listener *l = &m->listeners[i];
-        struct addr local;
-        if (!tcp_port_local(m->port, family_of[i], &local))
-            continue;
-        l->fd = tcp_bind(&local);
-        l->poll = malloc(sizeof(*l->poll));
-        if (l->fd < 0 || l->poll == NULL || tcp_listen(l->fd) != 0 ||
-            uv_poll_init(config_of(m)->net->loop, l->poll, l->fd) != 0) {
-            log_debug("%s: cannot listen", path_kind_name(m->plan->kind));
-            free(l->poll);
-            l->poll = NULL;
-            if (l->fd >= 0)
-                close(l->fd);
-            l->fd = -1;
-            continue;
-        }
-        l->poll->data = m;
-        (void)uv_poll_start(l->poll, UV_READABLE, on_listener);
-    }
-}
-
 /* ------------------------------------------------------------------------------- time
  */
 
@@ -331,9 +223,12 @@ static void run_step(struct meet *m)
     attempts_free(m, false);
     m->step++;
     if (opens(m)) {
-        connect_all(m, m->plan->hops[m->step - 1]);
+        unsigned hops = m->plan->hops[m->step - 1];
+        connect_all(m, hops);
+        if (m->plan->predicts && m->peer_low && hops > 0)
+            sweep(m, hops);
         if (m->plan->listens)
-            listeners_open(m);
+            meet_open_listeners(m);
     } else {
         connect_all(m, 0);
     }
@@ -343,7 +238,7 @@ static void run_step(struct meet *m)
 static void end_steps(struct meet *m)
 {
     attempts_free(m, false);
-    listeners_close(m);
+    meet_close_listeners(m);
     m->phase = LAST_WORDS;
     bool waits = false;
     for (int i = 0; i < ATTEMPTS_MAX; i++)
@@ -413,6 +308,17 @@ static void on_port(void *ctx)
 {
     struct meet *m = ctx;
     struct tcp_candidate found[TCP_PORT_CANDIDATES_MAX];
+    if (m->plan->predicts && !m->symmetric && tcp_port_is_changed(m->port)) {
+        m->symmetric = true;
+        struct tcp_port *changed = m->port;
+        m->low = tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink,
+                               true, on_port, m) == 0;
+        if (m->low) {
+            tcp_port_close(changed);
+            return; /* asks again, from a port that can be predicted */
+        }
+        m->port = changed;
+    }
     m->port_done = true;
     m->phase = WAITING;
     if (tcp_port_candidates(m->port, found) == 0) {
@@ -428,8 +334,9 @@ static void begin_round(struct meet *m)
 {
     round_end(m);
     m->phase = GATHERING;
-    if (tcp_port_open(&m->port, config_of(m)->net, config_of(m)->uplink, on_port, m) !=
-        0) {
+    m->symmetric = m->low = false;
+    if (tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink, false,
+                      on_port, m) != 0) {
         m->port = NULL;
         fail(m, "out of memory");
     }
@@ -455,8 +362,8 @@ void *meet_new(struct approach *a, const void *plan)
     m->plan = plan;
     for (int i = 0; i < FAMILIES; i++)
         m->listeners[i].fd = -1;
-    (void)uv_timer_init(config_of(m)->net->loop, m->timer);
-    (void)uv_timer_init(config_of(m)->net->loop, m->retry);
+    (void)uv_timer_init(meet_config(m)->net->loop, m->timer);
+    (void)uv_timer_init(meet_config(m)->net->loop, m->retry);
     m->timer->data = m;
     m->retry->data = m;
     return m;
@@ -467,7 +374,7 @@ void meet_start(void *k)
 {
     struct meet *m = k;
     approach_started(m->approach, m->plan->kind);
-    if (!config_of(m)->client)
+    if (!meet_config(m)->client)
         return;
     m->round++;
     m->peer_count = 0;
@@ -508,6 +415,8 @@ void meet_fill_offer(void *k, Offer *o)
     Meet *out = &o->meets[o->meets_count++];
     (void)snprintf(out->kind, sizeof(out->kind), "%s", path_kind_name(m->plan->kind));
     out->round = m->round;
+    out->symmetric = m->symmetric;
+    out->low = m->low;
     size_t n = tcp_port_candidates(m->port, found);
     const size_t room = sizeof(out->candidates) / sizeof(out->candidates[0]);
     for (size_t i = 0; i < n && i < room; i++) {
@@ -525,7 +434,7 @@ static bool is_fit(const struct meet *m, const struct addr *a)
     if (scope == ADDR_SCOPE_UNUSABLE || scope == ADDR_SCOPE_LINK)
         return false;
     return scope != ADDR_SCOPE_LOOPBACK ||
-           addr_scope_of(uplink_broker_addr(config_of(m)->uplink)) ==
+           addr_scope_of(uplink_broker_addr(meet_config(m)->uplink)) ==
                ADDR_SCOPE_LOOPBACK;
 }
 
@@ -533,6 +442,8 @@ static void take_peers(struct meet *m, const Meet *in)
 {
     m->peer_count = 0;
     m->peer_round = in->round;
+    m->peer_symmetric = in->symmetric;
+    m->peer_low = in->symmetric && in->low;
     for (pb_size_t i = 0; i < in->candidates_count && m->peer_count < MEET_PEERS_MAX;
          i++) {
         const Candidate *c = &in->candidates[i];
@@ -552,7 +463,7 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
             in = &o->meets[i];
     if (in == NULL || in->round == m->peer_round)
         return;
-    if (config_of(m)->client) {
+    if (meet_config(m)->client) {
         if (in->round != m->round)
             return; /* of a round that is over */
         take_peers(m, in);

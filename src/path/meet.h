@@ -5,7 +5,9 @@
  * other connects. tcp-punch, jit-listen and jit-listen-client are plans of this.
  *
  * What an address can be made to suffer: at most MEET_SYNS_MAX connection attempts in
- * one round, of at most MEET_PEERS_MAX addresses that the peer named.
+ * one round, of at most MEET_PEERS_MAX addresses that the peer named. When the ports of
+ * a symmetric NAT are predicted, one SYN to each of 424 ports of one address in each of
+ * three steps, which by their TTL die on the way to it.
  */
 #ifndef POSTERN_PATH_MEET_H
 #define POSTERN_PATH_MEET_H
@@ -27,6 +29,7 @@ struct meet_plan {
     unsigned
         hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way */
     unsigned step_ms;
+    bool predicts; /* the ports of a symmetric NAT on one side */
 };
 
 /* The operations of kinds; `plan` is a struct meet_plan. */

@@ -9,12 +9,13 @@
 
 #include <sodium.h>
 
+#include "core/predict.h"
 #include "core/stun.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
 
-enum { FAMILIES = 2, TIMEOUT_MS = 3000, ANSWER_MAX = 256 };
+enum { FAMILIES = 2, TIMEOUT_MS = 3000, ANSWER_MAX = 256, LOW_TRIES = 8 };
 
 /* One binding request over its own connection. */
 struct query {
@@ -177,9 +178,30 @@ static struct addr server_of(struct uplink *u, enum addr_family family)
     return (struct addr){0};
 }
 
-int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
+/* A free low port, or 0 when none may be bound. */
+static uint16_t find_low_port(void)
+{
+    struct addr any = {.family = ADDR_V4};
+    for (int i = 0; i < LOW_TRIES; i++) {
+        any.port = (uint16_t)(PREDICT_LOW_BIND_FIRST +
+                              randombytes_uniform(PREDICT_LOW_BIND_COUNT));
+        int fd = tcp_bind(&any);
+        if (fd == POSTERN_ERR_PERM)
+            return 0;
+        if (fd < 0)
+            continue;
+        close(fd);
+        return any.port;
+    }
+    return 0;
+}
+
+int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u, bool low,
                   void (*done)(void *ctx), void *ctx)
 {
+    uint16_t wanted = low ? find_low_port() : 0;
+    if (low && wanted == 0)
+        return POSTERN_ERR_PERM;
     static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};
     struct tcp_port *p = calloc(1, sizeof(*p));
     uv_timer_t *timer = malloc(sizeof(*timer));
@@ -195,11 +217,13 @@ int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
     p->loopback = addr_scope_of(uplink_broker_addr(u)) == ADDR_SCOPE_LOOPBACK;
     (void)uv_timer_init(net->loop, timer);
     timer->data = p;
+    uint16_t shared = 0;
     for (int i = 0; i < FAMILIES; i++) {
         struct addr server = server_of(u, family_of[i]);
         p->queries[i] =
             (struct query){.port = p, .fd = -1, .local.family = family_of[i]};
-        query_begin(&p->queries[i], &server, i == 1 ? p->queries[0].local.port : 0);
+        query_begin(&p->queries[i], &server, i == 0 ? wanted : shared);
+        shared = low ? 0 : p->queries[0].local.port; /* one number for both families */
     }
     bool pending = p->queries[0].pending || p->queries[1].pending;
     (void)uv_timer_start(timer, on_timer, pending ? TIMEOUT_MS : 0, 0);
@@ -226,6 +250,12 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
 {
     *local = p->queries[family == ADDR_V6 ? 1 : 0].local;
     return local->family == family;
+}
+
+bool tcp_port_is_changed(const struct tcp_port *p)
+{
+    const struct query *q = &p->queries[0];
+    return q->mapped.family == ADDR_V4 && q->mapped.port != q->local.port;
 }
 
 static bool has(const struct tcp_candidate *list, size_t n, const struct addr *a)

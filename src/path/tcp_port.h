@@ -21,14 +21,20 @@ struct tcp_candidate {
     bool reflexive;
 };
 
-/* `done` runs once, from the loop, when all that can be known is known. */
+/*
+ * `done` runs once, from the loop, when all that can be known is known. `low`: the IPv4
+ * port is one of 512-1023 (core/predict.h says why); POSTERN_ERR_PERM when that may
+ * not be.
+ */
 MUST_CHECK int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
-                             void (*done)(void *ctx), void *ctx);
+                             bool low, void (*done)(void *ctx), void *ctx);
 /* Fine inside `done`. NULL is fine. */
 void tcp_port_close(struct tcp_port *p);
 /* The address to bind to for that family: any, with our port; false: not usable. */
 bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
                     struct addr *local);
+/* The IPv4 NAT gave another port than ours: it may give each destination another. */
+bool tcp_port_is_changed(const struct tcp_port *p);
 size_t tcp_port_candidates(const struct tcp_port *p,
                            struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
 

@@ -14,6 +14,7 @@ static const struct meet_plan plan = {
     .steps = 4,
     .hops = {2, 3, 4, 0},
     .step_ms = 400,
+    .predicts = true,
 };
 
 const struct kind_ops tcp_punch_kind = MEET_KIND(plan);

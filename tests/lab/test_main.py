@@ -198,7 +198,7 @@ def test_relay_serves_when_asked_for_alone(gate):
 
 
 def test_status_ping_and_ls_tell_the_truth(gate):
-    g = gate(host="masq+udp_blocked", client="sym")
+    g = gate(host="sym+udp_blocked", client="sym")
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("peer=7000")
     listed = g.client.run("ls")

@@ -35,6 +35,14 @@ def test_two_symmetric_nats_without_low_ports_say_so(gate):
     assert "below 1024" in reason, reason
 
 
+@pytest.mark.parametrize("host,client", [("sym", "masq"), ("masq", "sym"), ("fw", "sym"),
+                                         ("cgn", "sym"), ("sym+reject", "fw")])
+def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
+    g, proc = start(gate, "tcp-punch", host=host, client=client)
+    proc.wait_event("path", 20, kind="tcp-punch")
+    move_bytes(g, proc)
+
+
 @pytest.mark.parametrize("host,client", [
     ("sym", "masq"), ("masq", "sym"), ("fw", "sym"), ("sym", "cgn"), ("sym", "sym"),
     ("sym+invalid_drop", "sym+reject")])

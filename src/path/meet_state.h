@@ -1,0 +1,67 @@
+/* The state of a meeting, for meet.c (time and attempts) and meet_listen.c (the port).
+ */
+#ifndef POSTERN_PATH_MEET_STATE_H
+#define POSTERN_PATH_MEET_STATE_H
+
+#include "core/predict.h"
+#include "path/attempt.h"
+#include "path/framed.h"
+#include "path/meet.h"
+#include "path/tcp_port.h"
+
+enum {
+    PLAIN_MAX = 16,
+    ATTEMPTS_MAX = PLAIN_MAX + PREDICT_LOW_COUNT,
+    PATHS_MAX = 3,
+    FAMILIES = 2,
+};
+
+enum phase {
+    IDLE,
+    GATHERING, /* our addresses */
+    WAITING,   /* for the peer's */
+    MEETING,
+    LAST_WORDS, /* no new attempts, greetings may come */
+};
+
+struct listener {
+    int fd;
+    uv_poll_t *poll;
+};
+
+struct meet {
+    struct approach *approach;
+    const struct meet_plan *plan;
+    enum phase phase;
+    uint32_t round, peer_round; /* the client's count; the host follows */
+    struct tcp_port *port;
+    bool port_done;
+    struct addr peers[MEET_PEERS_MAX];
+    unsigned syns[MEET_PEERS_MAX];
+    size_t peer_count;
+    bool symmetric, low, peer_symmetric, peer_low;
+    struct attempt *attempts[ATTEMPTS_MAX];
+    struct listener listeners[FAMILIES];
+    struct framed *paths[PATHS_MAX];
+    unsigned step;
+    uint64_t begun_ms;
+    uv_timer_t *timer, *retry;
+    bool stranger; /* somebody else touched the listener */
+    bool busy, freed;
+};
+
+static inline const struct approach_config *meet_config(const struct meet *m)
+{
+    return approach_config_of(m->approach);
+}
+
+/* meet.c */
+struct greeting_terms meet_terms(const struct meet *m);
+struct attempt **meet_free_slot(struct meet *m);
+void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd);
+
+/* meet_listen.c: the temporary port; a stranger that touches it closes it */
+void meet_open_listeners(struct meet *m);
+void meet_close_listeners(struct meet *m);
+
+#endif
