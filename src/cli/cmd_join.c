@@ -9,6 +9,7 @@ struct client_config cmd_client_config(const struct options *o, struct events *o
     return (struct client_config){
         .state = v[OPT_STATE].text,
         .paths = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_ALL,
+        .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };
 }

@@ -16,6 +16,7 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
         .services = o->args,
         .service_count = o->arg_count,
         .paths = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_ALL,
+        .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };
     return serve_run(&c, f);

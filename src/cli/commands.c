@@ -1,6 +1,7 @@
 /* The table of commands: what newcomers read in the help, and who handles what. */
 #include "cli/cmd.h"
 
+#define WITH_PATHS (OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_JIT_WINDOW))
 #define WITH_JSON OPTION_BIT(OPT_JSON)
 
 // clang-format off
@@ -31,7 +32,7 @@ const struct command commands[] = {
             "SIGHUP and --reload read the services again without ending a session.",
         .example = "postern serve --broker LINK 22 web=8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
-                   OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_RELOAD),
+                   WITH_PATHS | OPTION_BIT(OPT_RELOAD),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
     },
@@ -44,7 +45,7 @@ const struct command commands[] = {
             "broker never learns it. From then on this device may use what the host\n"
             "publishes for it, under the name that the host gave itself.",
         .example = "postern join postern://meet.example.org:443/i/...",
-        .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | OPTION_BIT(OPT_PATHS),
+        .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | WITH_PATHS,
         .args_min = 1,
         .args_max = 1,
         .args_fault = "give the link that 'postern invite' printed",
@@ -58,7 +59,7 @@ const struct command commands[] = {
             "PORT is a service's port or name. Without a local address the service's own\n"
             "port on 127.0.0.1 is used when it is free, else another; it is printed.",
         .example = "postern connect home:web 127.0.0.1:8080",
-        .options = WITH_JSON | OPTION_BIT(OPT_PATHS),
+        .options = WITH_JSON | WITH_PATHS,
         .args_min = 1,
         .args_max = 2,
         .args_fault = "name the host and the service, as in home:22",
@@ -72,7 +73,7 @@ const struct command commands[] = {
             "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST, or put what\n"
             "--ssh-config prints into ~/.ssh/config.",
         .example = "postern nc home 22",
-        .options = OPTION_BIT(OPT_JSON) | OPTION_BIT(OPT_PATHS) |
+        .options = OPTION_BIT(OPT_JSON) | WITH_PATHS |
                    OPTION_BIT(OPT_SSH_CONFIG),
         .args_max = 2,
         .run = cmd_nc,
@@ -101,7 +102,7 @@ const struct command commands[] = {
             "name HOST.postern at the DNS server that it prints. connect and nc share its\n"
             "sessions.",
         .example = "postern up",
-        .options = WITH_JSON | OPTION_BIT(OPT_PATHS),
+        .options = WITH_JSON | WITH_PATHS,
         .run = cmd_up,
     },
     {
@@ -112,7 +113,7 @@ const struct command commands[] = {
             "Programs that speak SOCKS5 reach HOST or HOST.postern at any port or service\n"
             "that the host publishes, TCP and UDP. Nothing else is proxied.",
         .example = "postern socks --listen 127.0.0.1:1080",
-        .options = WITH_JSON | OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_SOCKS_LISTEN),
+        .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_SOCKS_LISTEN),
         .run = cmd_socks,
     },
     {
@@ -123,7 +124,7 @@ const struct command commands[] = {
             "Opens a session, sends pings inside it, and ends when enough were answered and\n"
             "every way through is in use or has said why it is not.",
         .example = "postern ping home",
-        .options = WITH_JSON | OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_COUNT_PINGS) |
+        .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_COUNT_PINGS) |
                    OPTION_BIT(OPT_TIMEOUT) | OPTION_BIT(OPT_ALL),
         .args_min = 1,
         .args_max = 1,

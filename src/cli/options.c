@@ -28,6 +28,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
     [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all); docs/METHODS.md explains them"},
+    [OPT_JIT_WINDOW] = {"jit-window", 0, OPTION_NUMBER, "MS", 100, 999, "how long jit-listen keeps its port open (default 900)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
     [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},

@@ -29,6 +29,7 @@ enum option_id {
     OPT_NAME,
     OPT_DEVICE_NAME,
     OPT_PATHS,
+    OPT_JIT_WINDOW,
     OPT_RELOAD,
     OPT_SERVICES,
     OPT_EXPIRES,

@@ -13,10 +13,11 @@
 struct client;
 
 struct client_config {
-    const char *state;  /* --state, or NULL */
-    uint32_t paths;     /* mask of enum path_kind */
-    struct events *out; /* borrowed; path, rejected and fault events go here */
-    bool quiet;         /* no path and rejected events */
+    const char *state;      /* --state, or NULL */
+    uint32_t paths;         /* mask of enum path_kind */
+    unsigned jit_window_ms; /* 0: the default */
+    struct events *out;     /* borrowed; path, rejected and fault events go here */
+    bool quiet;             /* no path and rejected events */
 };
 
 /* Told in addition to what the engine does itself; each may be NULL. */

@@ -326,6 +326,7 @@ static void begin(struct peer *p)
                                  .uplink = p->config.endpoint->uplink,
                                  .client = true,
                                  .allowed = p->config.paths,
+                                 .jit_window_ms = p->config.jit_window_ms,
                                  .events = &approach_events,
                                  .ctx = p};
     drop(p);

@@ -44,8 +44,9 @@ struct peer_config {
     struct endpoint *endpoint; /* borrowed */
     char name[BOOK_NAME_LEN];  /* for people */
     uint8_t key[KEY_LEN];
-    uint32_t paths; /* mask of enum path_kind */
-    bool joining;   /* prove `secret` first */
+    uint32_t paths;         /* mask of enum path_kind */
+    unsigned jit_window_ms; /* 0: the default */
+    bool joining;           /* prove `secret` first */
     uint8_t secret[LINK_SECRET_LEN];
     char own_name[64]; /* what a joiner calls itself */
     const struct keypair

@@ -402,6 +402,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     struct approach_config ac = {.net = &face->endpoint.net,
                                  .uplink = face->endpoint.uplink,
                                  .allowed = s->config->paths,
+                                 .jit_window_ms = s->config->jit_window_ms,
                                  .events = &approach_events,
                                  .ctx = g};
     memcpy(ac.peer, in->peer, KEY_LEN);

@@ -17,9 +17,10 @@ struct serve_config {
     const char *broker; /* link text, or NULL: the one used last */
     const char *name;   /* or NULL: the one used last, else the machine's name */
     const char *const *services;
-    size_t service_count; /* 0: the ones used last */
-    uint32_t paths;       /* mask of enum path_kind */
-    struct events *out;   /* borrowed */
+    size_t service_count;   /* 0: the ones used last */
+    uint32_t paths;         /* mask of enum path_kind */
+    unsigned jit_window_ms; /* 0: the default */
+    struct events *out;     /* borrowed */
 };
 
 /* Runs until SIGINT or SIGTERM. 0, or a negative error with `f` filled. */

@@ -39,7 +39,8 @@ struct approach_config {
     uint8_t peer[KEY_LEN];
     uint8_t conv[CONV_LEN];
     bool client;
-    uint32_t allowed; /* mask of enum path_kind */
+    uint32_t allowed;       /* mask of enum path_kind */
+    unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEET_WINDOW_MS */
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;
     uint64_t learned_keepalive_us;

@@ -232,7 +232,10 @@ static void run_step(struct meet *m)
     } else {
         connect_all(m, 0);
     }
-    (void)uv_timer_start(m->timer, on_timer, m->plan->step_ms, 0);
+    unsigned window_ms = meet_config(m)->jit_window_ms;
+    (void)uv_timer_start(
+        m->timer, on_timer,
+        m->plan->listens && window_ms != 0 ? window_ms : m->plan->step_ms, 0);
 }
 
 static void end_steps(struct meet *m)
