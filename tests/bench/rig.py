@@ -197,11 +197,16 @@ class Rig:
         port = int(p.wait_event("ready", 15)["local"].rsplit(":", 1)[1])
         p.wait_event("path", 20, kind=kind)
         middle = [self.broker_proc] if kind == "relay" else []
-        name = "postern relay" if kind == "relay" else "postern direct"
+        name = {"relay": "postern relay", "udp-punch": "postern direct",
+                "jit-listen": "postern direct, TCP"}[kind]
         return Tunnel(name, "127.0.0.1", port, [p, self.host_proc], middle)
 
     def postern_direct(self):
         return self.connect("udp-punch")
+
+    def postern_tcp(self):
+        """Direct over a TCP connection: jumbo packets on a stream path."""
+        return self.connect("jit-listen")
 
     def postern_relay(self):
         return self.connect("relay")
