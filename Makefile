@@ -74,6 +74,8 @@ lint: all
 
 install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
+	[ ! -e $(BUILD)/postern-helper ] || install -D -m 755 $(BUILD)/postern-helper \
+		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
 	install -d $(DOC)/docs $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg $(DOC)/docs/

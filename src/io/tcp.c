@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/helper.h"
 #include "io/sockaddr.h"
 
 /* ICMP quotes the packet it is about: one whose TTL has run down says nothing to us. */
@@ -29,6 +30,11 @@ int tcp_bind(const struct addr *local)
         return fd;
     int err = errno;
     close(fd);
+    fd = err == EACCES ? helper_low_port(local, true) : -1;
+    if (fd >= 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        return fd;
+    }
     return err == EADDRINUSE ? POSTERN_ERR_INUSE
            : err == EACCES   ? POSTERN_ERR_PERM
                              : POSTERN_ERR_IO;

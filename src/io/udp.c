@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/helper.h"
 #include "io/sockaddr.h"
 
 #ifndef UDP_SEGMENT
@@ -22,7 +23,6 @@ enum {
     SLOTS = 4,
     SLOT_BYTES = UDP_SCRATCH_BYTES / SLOTS,
     ROUNDS = 8,
-    SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
 };
 
 struct udp {
@@ -42,64 +42,79 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
+static void socket_prepare(int fd, bool v6)
+{
+    int on = 1, size = PRIVILEGE_BUFFER_BYTES;
+    int pmtu = v6 ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    helper_enlarge(fd);
+    (void)setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
+    if (v6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    (void)setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+                     v6 ? IPV6_MTU_DISCOVER : IP_MTU_DISCOVER, &pmtu, sizeof(pmtu));
+}
+
 static int socket_open(const struct addr *at)
 {
     int domain = at->family == ADDR_V6 ? AF_INET6 : AF_INET;
-    int on = 1, size = SOCKET_BUFFER_BYTES;
     struct sockaddr_storage ss;
     int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
-    (void)setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, sizeof(on));
-    if (domain == AF_INET6) {
-        int pmtu = IPV6_PMTUDISC_PROBE;
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &pmtu, sizeof(pmtu));
-    } else {
-        int pmtu = IP_PMTUDISC_PROBE;
-        (void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &pmtu, sizeof(pmtu));
-    }
+    socket_prepare(fd, domain == AF_INET6);
     socklen_t len = sockaddr_from_addr(&ss, at);
-    if (bind(fd, (struct sockaddr *)&ss, len) != 0) {
-        close(fd);
-        return -1;
-    }
+    if (bind(fd, (struct sockaddr *)&ss, len) == 0)
+        return fd;
+    bool forbidden = errno == EACCES;
+    close(fd);
+    fd = forbidden ? helper_low_port(at, false) : -1;
+    if (fd >= 0)
+        socket_prepare(fd, domain == AF_INET6);
     return fd;
+}
+
+int udp_adopt(struct udp **out, uv_loop_t *loop, int fd, enum addr_family family,
+              uint8_t *scratch, const struct udp_events *events, void *ctx)
+{
+    struct udp *u = calloc(1, sizeof(*u));
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    if (u == NULL || poll == NULL || uv_poll_init(loop, poll, fd) != 0) {
+        free(poll);
+        free(u);
+        return POSTERN_ERR_NOMEM;
+    }
+    *u = (struct udp){.poll = poll,
+                      .fd = fd,
+                      .family = family,
+                      .scratch = scratch,
+                      .events = events,
+                      .ctx = ctx};
+    poll->data = u;
+    (void)uv_poll_start(poll, UV_READABLE, on_poll);
+    *out = u;
+    return 0;
 }
 
 int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at, uint8_t *scratch,
              const struct udp_events *events, void *ctx)
 {
-    struct udp *u = calloc(1, sizeof(*u));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    int rc = POSTERN_ERR_NOMEM;
-    if (u == NULL || poll == NULL)
-        goto out;
-    rc = POSTERN_ERR_IO;
-    u->fd = socket_open(at);
-    if (u->fd < 0)
-        goto out;
-    if (uv_poll_init(loop, poll, u->fd) != 0) {
-        close(u->fd);
-        goto out;
-    }
-    u->poll = poll;
-    u->family = at->family;
-    u->scratch = scratch;
-    u->events = events;
-    u->ctx = ctx;
-    poll->data = u;
-    (void)uv_poll_start(poll, UV_READABLE, on_poll);
-    *out = u;
-    return 0;
-out:
-    free(poll);
-    free(u);
+    int fd = socket_open(at);
+    if (fd < 0)
+        return POSTERN_ERR_IO;
+    int rc = udp_adopt(out, loop, fd, (enum addr_family)at->family, scratch, events, ctx);
+    if (rc != 0)
+        close(fd);
     return rc;
+}
+
+int udp_connect(struct udp *u, const struct addr *to)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, to);
+    return connect(u->fd, (struct sockaddr *)&ss, len) == 0 ? 0
+                                                            : POSTERN_ERR_UNREACHABLE;
 }
 
 static int send_error(struct udp *u, int err)

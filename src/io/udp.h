@@ -30,6 +30,12 @@ struct udp_events {
  */
 MUST_CHECK int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at,
                         uint8_t *scratch, const struct udp_events *events, void *ctx);
+/* The same with a bound socket of another's making, which is taken over on success. */
+MUST_CHECK int udp_adopt(struct udp **out, uv_loop_t *loop, int fd,
+                         enum addr_family family, uint8_t *scratch,
+                         const struct udp_events *events, void *ctx);
+/* From now on the kernel takes packets of that sender only. */
+MUST_CHECK int udp_connect(struct udp *u, const struct addr *to);
 /*
  * 0: taken (or lost, as UDP may). POSTERN_ERR_AGAIN: on_writable follows.
  * POSTERN_ERR_UNREACHABLE: this machine has no way there now.

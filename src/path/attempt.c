@@ -13,7 +13,7 @@
 struct attempt {
     uv_poll_t *poll; /* own allocation, closes later */
     int fd;
-    bool connected;
+    bool connected, greeted, awaited;
     struct addr remote;
     struct greeting_terms terms;
     uint8_t got[GREETING_LEN];
@@ -55,7 +55,7 @@ static int greet(struct attempt *a)
 {
     uint8_t out[GREETING_LEN];
     greeting_make(out, a->terms.key, a->terms.client, a->terms.kind);
-    a->connected = true;
+    a->connected = a->greeted = true;
     if (send(a->fd, out, sizeof(out), MSG_NOSIGNAL) != (ssize_t)sizeof(out))
         return POSTERN_ERR_CLOSED;
     (void)uv_poll_start(a->poll, UV_READABLE, on_poll);
@@ -74,8 +74,10 @@ static void read_greeting(struct attempt *a)
     a->got_len += (size_t)n;
     if (a->got_len < sizeof(a->got))
         return;
-    bool good = greeting_is(a->got, a->terms.key, !a->terms.client, a->terms.kind);
-    finish(a, good ? 0 : POSTERN_ERR_DENIED);
+    if (!greeting_is(a->got, a->terms.key, !a->terms.client, a->terms.kind))
+        finish(a, POSTERN_ERR_DENIED);
+    else
+        finish(a, a->greeted ? 0 : greet(a));
 }
 
 static int error_of(int err)
@@ -127,6 +129,20 @@ static int begin(struct attempt **out, struct net *net, int fd,
     return 0;
 }
 
+int attempt_connect_on(struct attempt **out, struct net *net, int fd,
+                       const struct addr *remote, unsigned hops,
+                       const struct greeting_terms *terms, attempt_cb cb, void *ctx)
+{
+    int rc = tcp_connect(fd, remote, hops);
+    if (rc == 0)
+        rc = begin(out, net, fd, terms, cb, ctx);
+    if (rc != 0)
+        return rc;
+    (*out)->remote = *remote;
+    (void)uv_poll_start((*out)->poll, UV_WRITABLE, on_poll);
+    return 0;
+}
+
 int attempt_connect(struct attempt **out, struct net *net, const struct addr *local,
                     const struct addr *remote, unsigned hops,
                     const struct greeting_terms *terms, attempt_cb cb, void *ctx)
@@ -134,15 +150,21 @@ int attempt_connect(struct attempt **out, struct net *net, const struct addr *lo
     int fd = tcp_bind(local);
     if (fd < 0)
         return fd;
-    int rc = tcp_connect(fd, remote, hops);
-    if (rc == 0)
-        rc = begin(out, net, fd, terms, cb, ctx);
-    if (rc != 0) {
+    int rc = attempt_connect_on(out, net, fd, remote, hops, terms, cb, ctx);
+    if (rc != 0)
         close(fd);
+    return rc;
+}
+
+int attempt_awaited(struct attempt **out, struct net *net, int fd,
+                    const struct greeting_terms *terms, attempt_cb cb, void *ctx)
+{
+    int rc = begin(out, net, fd, terms, cb, ctx);
+    if (rc != 0)
         return rc;
-    }
-    (*out)->remote = *remote;
-    (void)uv_poll_start((*out)->poll, UV_WRITABLE, on_poll);
+    (void)!sockaddr_remote(fd, &(*out)->remote);
+    (*out)->connected = (*out)->awaited = true;
+    (void)uv_poll_start((*out)->poll, UV_READABLE, on_poll);
     return 0;
 }
 
@@ -162,13 +184,16 @@ void attempt_free(struct attempt *a)
     if (a == NULL)
         return;
     poll_end(a);
-    close(a->fd);
+    if (a->awaited && !attempt_is_connected(a))
+        tcp_abort(a->fd); /* nobody is there who could take a FIN */
+    else
+        close(a->fd);
     free(a);
 }
 
 bool attempt_is_connected(const struct attempt *a)
 {
-    return a->connected;
+    return a->connected && (!a->awaited || a->got_len > 0);
 }
 
 const struct addr *attempt_remote(const struct attempt *a)

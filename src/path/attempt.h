@@ -29,6 +29,15 @@ MUST_CHECK int attempt_connect(struct attempt **out, struct net *net,
                                const struct addr *local, const struct addr *remote,
                                unsigned hops, const struct greeting_terms *terms,
                                attempt_cb cb, void *ctx);
+/* The same on a bound socket, taken over when it returns 0. */
+MUST_CHECK int attempt_connect_on(struct attempt **out, struct net *net, int fd,
+                                  const struct addr *remote, unsigned hops,
+                                  const struct greeting_terms *terms, attempt_cb cb,
+                                  void *ctx);
+/* Takes over `fd`, connected, when it returns 0; the other end greets first. */
+MUST_CHECK int attempt_awaited(struct attempt **out, struct net *net, int fd,
+                               const struct greeting_terms *terms, attempt_cb cb,
+                               void *ctx);
 /* Takes over `fd`, connected, when it returns 0. */
 MUST_CHECK int attempt_accepted(struct attempt **out, struct net *net, int fd,
                                 const struct greeting_terms *terms, attempt_cb cb,

@@ -10,7 +10,7 @@
 
 #include "io/log.h"
 
-enum { OFFER_MAX = 2048 - SEAL_OVERHEAD };
+enum { OFFER_MAX = 4096 - SEAL_OVERHEAD };
 
 /* -------------------------------------------------------------------- offers out */
 

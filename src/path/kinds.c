@@ -6,5 +6,6 @@ const struct kind_ops *const kind_table[PATH_KIND_COUNT] = {
     [PATH_TCP_PUNCH] = &tcp_punch_kind,
     [PATH_JIT_LISTEN] = &jit_listen_kind,
     [PATH_JIT_LISTEN_CLIENT] = &jit_listen_client_kind,
+    [PATH_TCP_KNOCK] = &tcp_knock_kind,
     [PATH_RELAY] = &relay_kind,
 };

@@ -7,13 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "core/predict.h"
+#include <sodium.h>
+
+#include "io/helper.h"
 #include "io/log.h"
 
 enum {
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
+    ARRANGED_MS = 130,      /* between two SYN-ACKs */
     GREETING_MS = 1500,     /* after the last step, and two round trips */
     PEER_WAIT_MS = 8000,    /* for the other side's addresses */
 };
@@ -34,7 +38,7 @@ static bool opens(const struct meet *m)
     return meet_config(m)->client != m->plan->host_opens;
 }
 
-static bool has_path(const struct meet *m)
+bool meet_has_path(const struct meet *m)
 {
     for (int i = 0; i < PATHS_MAX; i++)
         if (m->paths[i] != NULL)
@@ -67,13 +71,25 @@ static void round_end(struct meet *m)
     tcp_port_close(m->port);
     m->port = NULL;
     m->port_done = false;
+    m->arranged_count = 0;
+    if (!meet_has_path(m))
+        meet_knock_close(m);
 }
 
 static void fail(struct meet *m, const char *reason)
 {
     round_end(m);
-    if (!has_path(m))
+    if (!meet_has_path(m))
         approach_failed(m->approach, m->plan->kind, reason);
+}
+
+void meet_refuse(struct meet *m, const char *reason)
+{
+    if (reason != m->refused)
+        (void)snprintf(m->refused, sizeof(m->refused), "%s", reason);
+    if (!meet_config(m)->client)
+        approach_offer_soon(m->approach);
+    fail(m, m->refused);
 }
 
 static void path_drop(struct meet *m, int i, const char *why)
@@ -84,6 +100,8 @@ static void path_drop(struct meet *m, int i, const char *why)
         approach_lost(m->approach, framed_path(f), why);
     approach_path_retire(m->approach, framed_path(f));
     framed_free(f);
+    if (!meet_has_path(m) && m->phase == IDLE)
+        meet_knock_close(m);
 }
 
 static void leave(struct meet *m)
@@ -155,18 +173,37 @@ static bool under_way(const struct meet *m, const struct addr *remote)
     return false;
 }
 
-static void connect_all(struct meet *m, unsigned hops)
+/* From the port that was told, or one of its own with the number that was asked for. */
+static int connect_one(struct meet *m, struct attempt **slot, const struct addr *to,
+                       unsigned hops)
 {
     struct greeting_terms terms = meet_terms(m);
+    struct addr local;
+    if (!tcp_port_local(m->port, (enum addr_family)to->family, &local))
+        return POSTERN_ERR_UNREACHABLE;
+    if (m->knock_port != 0)
+        local.port = m->knock_port;
+    if (!m->plan->knocks || !meet_config(m)->client)
+        return attempt_connect(slot, meet_config(m)->net, &local, to, hops, &terms,
+                               meet_on_attempt, m);
+    int fd = meet_knock_socket(m, (enum addr_family)to->family);
+    if (fd < 0)
+        return fd;
+    int rc = attempt_connect_on(slot, meet_config(m)->net, fd, to, hops, &terms,
+                                meet_on_attempt, m);
+    if (rc != 0)
+        close(fd);
+    return rc;
+}
+
+void meet_connect_all(struct meet *m, unsigned hops)
+{
     for (size_t i = 0; i < m->peer_count; i++) {
-        struct addr local;
         struct attempt **slot = meet_free_slot(m);
-        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]) ||
-            !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local))
+        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]))
             continue;
         m->syns[i]++;
-        if (attempt_connect(slot, meet_config(m)->net, &local, &m->peers[i], hops,
-                            &terms, meet_on_attempt, m) != 0)
+        if (connect_one(m, slot, &m->peers[i], hops) != 0)
             *slot = NULL;
     }
 }
@@ -196,7 +233,14 @@ static void on_retry(uv_timer_t *t)
     struct meet *m = t->data;
     if (m == NULL || m->phase != MEETING)
         return;
-    connect_all(m, opens(m) ? m->plan->hops[m->step > 0 ? m->step - 1 : 0] : 0);
+    unsigned hops = m->plan->hops[m->step > 0 ? m->step - 1 : 0];
+    bool opener = opens(m);
+    if (hops == MEET_HOPS_ARRANGED) {
+        if (opener && meet_arranged_answer(m))
+            (void)uv_timer_start(m->retry, on_retry, ARRANGED_MS, 0);
+    } else if (!m->plan->knocks || !opener || m->knocked) {
+        meet_connect_all(m, opener ? hops : 0);
+    }
 }
 
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
@@ -222,15 +266,27 @@ static void run_step(struct meet *m)
 {
     attempts_free(m, false);
     m->step++;
-    if (opens(m)) {
-        unsigned hops = m->plan->hops[m->step - 1];
-        connect_all(m, hops);
+    unsigned hops = m->plan->hops[m->step - 1];
+    if (hops == MEET_HOPS_ARRANGED && !meet_can_arrange(m)) {
+        (void)uv_timer_start(m->timer, on_timer, 0, 0);
+        return;
+    }
+    if (hops == MEET_HOPS_ARRANGED) {
+        if (opens(m))
+            meet_arrange(m);
+        else
+            meet_arranged_connect(m);
+        (void)uv_timer_start(m->retry, on_retry, ARRANGED_MS, 0);
+    } else if (opens(m) && m->plan->knocks) {
+        m->knocked = false; /* waits for it */
+    } else if (opens(m)) {
+        meet_connect_all(m, hops);
         if (m->plan->predicts && m->peer_low && hops > 0)
             sweep(m, hops);
         if (m->plan->listens)
             meet_open_listeners(m);
     } else {
-        connect_all(m, 0);
+        meet_connect_all(m, 0);
     }
     unsigned window_ms = meet_config(m)->jit_window_ms;
     (void)uv_timer_start(
@@ -322,10 +378,14 @@ static void on_port(void *ctx)
         }
         m->port = changed;
     }
+    if (m->plan->knocks && !meet_config(m)->client && !meet_knock_open(m)) {
+        meet_refuse(m, m->refused);
+        return;
+    }
     m->port_done = true;
     m->phase = WAITING;
     if (tcp_port_candidates(m->port, found) == 0) {
-        fail(m, "this side has no address that TCP could reach");
+        meet_refuse(m, "no address there that TCP could reach");
         return;
     }
     (void)uv_timer_start(m->timer, on_timer, PEER_WAIT_MS, 0);
@@ -338,6 +398,16 @@ static void begin_round(struct meet *m)
     round_end(m);
     m->phase = GATHERING;
     m->symmetric = m->low = false;
+    m->refused[0] = '\0';
+    m->sequence = 0;
+    if ((m->plan->knocks && meet_config(m)->client) || m->plan->predicts)
+        m->sequence = helper_can(PRIVILEGE_CAN_FILTER)
+                          ? 1 + randombytes_uniform(UINT32_MAX - 1)
+                          : 0;
+    if (m->plan->knocks && meet_config(m)->client && m->sequence == 0) {
+        fail(m, helper_missing());
+        return;
+    }
     if (tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink, false,
                       on_port, m) != 0) {
         m->port = NULL;
@@ -391,6 +461,7 @@ void meet_stop(void *k)
     for (int i = 0; i < PATHS_MAX; i++)
         if (m->paths[i] != NULL)
             path_drop(m, i, NULL);
+    meet_knock_close(m);
 }
 
 void meet_free(void *k)
@@ -399,6 +470,7 @@ void meet_free(void *k)
     round_end(m);
     for (int i = 0; i < PATHS_MAX; i++)
         framed_free(m->paths[i]);
+    meet_knock_close(m);
     m->timer->data = NULL;
     m->retry->data = NULL;
     uv_close((uv_handle_t *)m->timer, free_handle);
@@ -413,18 +485,22 @@ void meet_fill_offer(void *k, Offer *o)
     struct meet *m = k;
     struct tcp_candidate found[TCP_PORT_CANDIDATES_MAX];
     const pb_size_t max = sizeof(o->meets) / sizeof(o->meets[0]);
-    if (!m->port_done || o->meets_count == max)
+    if ((!m->port_done && m->refused[0] == '\0') || o->meets_count == max)
         return;
     Meet *out = &o->meets[o->meets_count++];
     (void)snprintf(out->kind, sizeof(out->kind), "%s", path_kind_name(m->plan->kind));
     out->round = m->round;
     out->symmetric = m->symmetric;
     out->low = m->low;
+    out->sequence = m->sequence;
+    (void)snprintf(out->refused, sizeof(out->refused), "%s", m->refused);
+    if (!m->port_done)
+        return;
     size_t n = tcp_port_candidates(m->port, found);
     const size_t room = sizeof(out->candidates) / sizeof(out->candidates[0]);
     for (size_t i = 0; i < n && i < room; i++) {
         Candidate *c = &out->candidates[out->candidates_count++];
-        c->port = found[i].addr.port;
+        c->port = m->knock_port != 0 ? m->knock_port : found[i].addr.port;
         c->ip.size = (pb_size_t)addr_ip_len(&found[i].addr);
         memcpy(c->ip.bytes, found[i].addr.ip, c->ip.size);
     }
@@ -447,6 +523,7 @@ static void take_peers(struct meet *m, const Meet *in)
     m->peer_round = in->round;
     m->peer_symmetric = in->symmetric;
     m->peer_low = in->symmetric && in->low;
+    m->peer_sequence = in->sequence;
     for (pb_size_t i = 0; i < in->candidates_count && m->peer_count < MEET_PEERS_MAX;
          i++) {
         const Candidate *c = &in->candidates[i];
@@ -470,6 +547,12 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
         if (in->round != m->round)
             return; /* of a round that is over */
         take_peers(m, in);
+        if (in->refused[0] != '\0') {
+            char reason[200];
+            (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
+            fail(m, reason);
+            return;
+        }
         begin_meeting(m);
     } else if (in->round > m->round) {
         m->round = in->round;

@@ -16,9 +16,10 @@
 
 enum {
     MEET_PEERS_MAX = 6,
-    MEET_STEPS_MAX = 4,
+    MEET_STEPS_MAX = 5,
     MEET_SYNS_MAX = 12,
     MEET_WINDOW_MS = 900, /* a listener's life */
+    MEET_HOPS_ARRANGED = 255,
 };
 
 struct meet_plan {
@@ -27,9 +28,11 @@ struct meet_plan {
     bool listens;    /* the opener listens for MEET_WINDOW_MS, in one step */
     unsigned steps;
     unsigned
-        hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way */
+        hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way;
+                                 MEET_HOPS_ARRANGED: see meet_arranged.c */
     unsigned step_ms;
     bool predicts; /* the ports of a symmetric NAT on one side */
+    bool knocks;   /* see meet_knock.c */
 };
 
 /* The operations of kinds; `plan` is a struct meet_plan. */

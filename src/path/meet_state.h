@@ -4,6 +4,7 @@
 #define POSTERN_PATH_MEET_STATE_H
 
 #include "core/predict.h"
+#include "core/privilege.h"
 #include "path/attempt.h"
 #include "path/framed.h"
 #include "path/meet.h"
@@ -40,6 +41,13 @@ struct meet {
     unsigned syns[MEET_PEERS_MAX];
     size_t peer_count;
     bool symmetric, low, peer_symmetric, peer_low;
+    uint32_t sequence, peer_sequence; /* of a knock, or arranged; 0: none */
+    char refused[160];                /* why this side cannot, for the other one */
+    uint32_t knock; /* the helper's number of it, or 0 */
+    uint16_t knock_port;
+    bool knocked;
+    struct privilege_request arranged[MEET_PEERS_MAX];
+    unsigned arranged_count, answers;
     struct attempt *attempts[ATTEMPTS_MAX];
     struct listener listeners[FAMILIES];
     struct framed *paths[PATHS_MAX];
@@ -59,6 +67,24 @@ static inline const struct approach_config *meet_config(const struct meet *m)
 struct greeting_terms meet_terms(const struct meet *m);
 struct attempt **meet_free_slot(struct meet *m);
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd);
+bool meet_has_path(const struct meet *m);
+void meet_connect_all(struct meet *m, unsigned hops);
+/* Ends the round; the other side is told why when it waits for our addresses. */
+void meet_refuse(struct meet *m, const char *reason);
+
+/* meet_knock.c: the filter at the host's port, and the client's SYN for it */
+bool meet_knock_open(struct meet *m);
+void meet_knock_close(struct meet *m);
+/* A socket for the client's knock, or an error with `m->refused` filled. */
+int meet_knock_socket(struct meet *m, enum addr_family family);
+
+/* meet_arranged.c: SYN, unilateral SYN-ACK, ACK */
+bool meet_can_arrange(const struct meet *m);
+void meet_arrange(struct meet *m);
+/* Sends the SYN-ACKs again; false when they were sent often enough. */
+bool meet_arranged_answer(struct meet *m);
+/* The client's SYNs of that step. */
+void meet_arranged_connect(struct meet *m);
 
 /* meet_listen.c: the temporary port; a stranger that touches it closes it */
 void meet_open_listeners(struct meet *m);

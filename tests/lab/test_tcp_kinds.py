@@ -10,9 +10,15 @@ from .topology import Wire
 pytestmark = pytest.mark.postern
 
 
-def start(gate, kinds, service="7000", **topology):
+# What an ordinary user has: the helper starts, and finds that it may do nothing.
+ORDINARY = ["setpriv", "--bounding-set=-net_admin,-net_raw,-net_bind_service"]
+
+
+def start(gate, kinds, service="7000", ordinary=False, **topology):
     """A client that may use these kinds and the relay, connected."""
     g = gate(**topology)
+    if ordinary:
+        g.host.wrapper = g.client.wrapper = ORDINARY
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined(service)
     proc = g.connect("7000", None, "--paths", f"{kinds},relay")
@@ -33,8 +39,9 @@ def move_bytes(g, proc, count=300_000):
     ("fw", "fw"), ("masq", "masq"), ("fw", "masq"), ("ar", "masq"), ("cgn", "masq"),
     ("masq", "cgn"), ("masq+invalid_drop", "masq+invalid_drop"),
     ("masq+reject", "masq+reject")])
-def test_tcp_punch_goes_through(gate, host, client):
-    g, proc = start(gate, "tcp-punch", host=host, client=client)
+@pytest.mark.parametrize("ordinary", [True, False], ids=["ordinary", "privileged"])
+def test_tcp_punch_goes_through(gate, host, client, ordinary):
+    g, proc = start(gate, "tcp-punch", ordinary=ordinary, host=host, client=client)
     proc.wait_event("path", 15, kind="tcp-punch")
     move_bytes(g, proc)
 
@@ -115,6 +122,7 @@ def test_wire_shows_the_one_way_opener(gate):
     """The host's SYN ends on the way; its SYN-ACK carries that SYN's number, and comes
     after the client's SYN."""
     g = gate(host="masq", client="masq")
+    g.host.wrapper = g.client.wrapper = ORDINARY
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("7000")
     at_host, at_client = capture(g, "a"), capture(g, "b")

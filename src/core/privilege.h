@@ -1,0 +1,79 @@
+/*
+ * What the programs may ask of the privileged helper: one struct each way over a
+ * SOCK_SEQPACKET pair, in the machine's own layout (both ends are of one build). The
+ * list of operations is the allowlist; the helper checks every field, since whoever
+ * asks has parsed network input.
+ */
+#ifndef POSTERN_CORE_PRIVILEGE_H
+#define POSTERN_CORE_PRIVILEGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+
+#define PRIVILEGE_FD 3 /* the helper's end of the pair */
+#define PRIVILEGE_VERSION 1
+#define PRIVILEGE_KNOCK_ID_LEN 16
+#define PRIVILEGE_SOURCES_MAX 4
+#define PRIVILEGE_KNOCKS_MAX 32
+#define PRIVILEGE_REASON_LEN 128
+#define PRIVILEGE_BUFFER_BYTES (4 * 1024 * 1024)
+
+enum privilege_op {
+    /* Reply: what this helper is able to do, enum privilege_can. */
+    PRIVILEGE_HELLO = 1,
+    /*
+     * Drop everything to port `local` (1024 or above) of `tcp` or UDP, and report the
+     * one packet from an address of `sources` that carries `id` (UDP: the payload; TCP:
+     * a SYN whose sequence number is its first 4 bytes, big-endian). From then on what
+     * comes from that packet's address and port passes. `serial` names the knock.
+     */
+    PRIVILEGE_KNOCK_ADD,
+    PRIVILEGE_KNOCK_REMOVE, /* reply: `dropped` */
+    PRIVILEGE_KNOCK_SEEN,   /* from the helper by itself: `from` */
+    /* A TCP socket whose SYN will carry sequence number `sequence`; bound to `local`. */
+    PRIVILEGE_SEQUENCED,
+    /* A UDP socket that sends from `local`, which is not ours, to `remote` only. */
+    PRIVILEGE_TRANSPARENT,
+    PRIVILEGE_LOW_PORT, /* a socket bound to `local`, port 512-1023 */
+    /* The socket sent along may buffer PRIVILEGE_BUFFER_BYTES each way. */
+    PRIVILEGE_BUFFERS,
+    /*
+     * The arranged connection (core/arranged.h): a TCP socket from `local` to `remote`
+     * that is connected already, with our first sequence number `sequence` and the
+     * peer's `peer_sequence`; and our SYN on the wire, which dies after `hops`.
+     */
+    PRIVILEGE_ARRANGE,
+    PRIVILEGE_ARRANGE_ANSWER, /* the SYN-ACK of the same connection */
+    PRIVILEGE_OP_COUNT,
+};
+
+enum privilege_can {
+    PRIVILEGE_CAN_FILTER = 1, /* CAP_NET_ADMIN */
+    PRIVILEGE_CAN_RAW = 2,    /* CAP_NET_RAW */
+    PRIVILEGE_CAN_BIND = 4,   /* CAP_NET_BIND_SERVICE */
+};
+
+struct privilege_request {
+    uint32_t op, serial;
+    struct addr local, remote;
+    uint32_t sequence, peer_sequence;
+    uint32_t hops;
+    bool tcp;
+    uint8_t source_count;
+    struct addr sources[PRIVILEGE_SOURCES_MAX];
+    uint8_t id[PRIVILEGE_KNOCK_ID_LEN];
+};
+
+/* A socket travels along where the operation gives one. */
+struct privilege_reply {
+    uint32_t op, serial;
+    int32_t err; /* 0, or enum postern_err with `reason` filled */
+    uint32_t version, can;
+    struct addr from;
+    uint64_t dropped;
+    char reason[PRIVILEGE_REASON_LEN];
+};
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * The arranged connection (firewalled-pair-central-station, figures 5 and 6): both sides
+ * know both first sequence numbers beforehand, so that this side may answer a SYN that
+ * its NAT has swallowed. The socket is put into its connected state first (TCP_REPAIR),
+ * or the kernel would answer what comes with RST; then SYN and SYN-ACK go out raw.
+ * Neither carries window scaling, timestamps or selective acknowledgement.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "helper/helper.h"
+#include "io/sockaddr.h"
+
+enum {
+    MSS = 1360,
+    WINDOW = 65535,
+    HOPS_DEFAULT = 64,
+    FLAG_SYN = 0x02,
+    FLAG_ACK = 0x10,
+    TCP_LEN = 24, /* with the one option, MSS */
+    IPV4_LEN = 20,
+    IPV6_LEN = 40,
+    PACKET_MAX = IPV6_LEN + TCP_LEN,
+    PORT_MIN = 1024,
+};
+
+#ifndef TCP_REPAIR_OFF_NO_WP
+#define TCP_REPAIR_OFF_NO_WP (-1)
+#endif
+
+static void put16(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    put16(p, v >> 16);
+    put16(p + 2, v & 0xffff);
+}
+
+/* One's complement sum of RFC 1071, not folded; `len` is even. */
+static uint32_t sum(const uint8_t *p, size_t len)
+{
+    uint32_t s = 0;
+    for (size_t i = 0; i < len; i += 2)
+        s += (uint32_t)p[i] << 8 | p[i + 1];
+    return s;
+}
+
+static uint16_t fold(uint32_t s)
+{
+    while (s >> 16 != 0)
+        s = (s & 0xffff) + (s >> 16);
+    return (uint16_t)~s;
+}
+
+static void put_tcp(uint8_t *t, const struct privilege_request *q, uint8_t flags)
+{
+    size_t ip_len = addr_ip_len(&q->local);
+    memset(t, 0, TCP_LEN);
+    put16(t, q->local.port);
+    put16(t + 2, q->remote.port);
+    put32(t + 4, q->sequence);
+    put32(t + 8, (flags & FLAG_ACK) != 0 ? q->peer_sequence + 1 : 0);
+    t[12] = TCP_LEN / 4 << 4;
+    t[13] = flags;
+    put16(t + 14, WINDOW);
+    t[20] = 2; /* kind: maximum segment size */
+    t[21] = 4;
+    put16(t + 22, MSS);
+    put16(t + 16, fold(sum(t, TCP_LEN) + sum(q->local.ip, ip_len) +
+                       sum(q->remote.ip, ip_len) + IPPROTO_TCP + TCP_LEN));
+}
+
+static size_t put_packet(uint8_t *p, const struct privilege_request *q, uint8_t flags,
+                         unsigned hops)
+{
+    memset(p, 0, PACKET_MAX);
+    if (q->local.family == ADDR_V4) {
+        p[0] = 0x45;
+        put16(p + 2, IPV4_LEN + TCP_LEN);
+        p[6] = 0x40; /* do not fragment */
+        p[8] = (uint8_t)hops;
+        p[9] = IPPROTO_TCP;
+        memcpy(p + 12, q->local.ip, 4);
+        memcpy(p + 16, q->remote.ip, 4);
+        put16(p + 10, fold(sum(p, IPV4_LEN)));
+        put_tcp(p + IPV4_LEN, q, flags);
+        return IPV4_LEN + TCP_LEN;
+    }
+    p[0] = 0x60;
+    put16(p + 4, TCP_LEN);
+    p[6] = IPPROTO_TCP;
+    p[7] = (uint8_t)hops;
+    memcpy(p + 8, q->local.ip, 16);
+    memcpy(p + 24, q->remote.ip, 16);
+    put_tcp(p + IPV6_LEN, q, flags);
+    return IPV6_LEN + TCP_LEN;
+}
+
+static int send_raw(const struct privilege_request *q, struct privilege_reply *r,
+                    uint8_t flags, unsigned hops)
+{
+    uint8_t packet[PACKET_MAX];
+    struct sockaddr_storage ss;
+    struct addr to = q->remote;
+    to.port = 1; /* a raw socket's destination has none; 0 is no address to us */
+    socklen_t len = sockaddr_from_addr(&ss, &to);
+    if (to.family == ADDR_V6)
+        ((struct sockaddr_in6 *)&ss)->sin6_port = 0;
+    size_t n = put_packet(packet, q, flags, hops);
+    int fd = socket(ss.ss_family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
+    if (fd < 0)
+        return refuse(r, POSTERN_ERR_PERM, "raw packets cannot be sent: %s",
+                      strerror(errno));
+    ssize_t sent = sendto(fd, packet, n, MSG_NOSIGNAL, (struct sockaddr *)&ss, len);
+    int err = errno;
+    close(fd);
+    return sent == (ssize_t)n
+               ? 0
+               : refuse(r, POSTERN_ERR_IO, "a raw packet was not sent: %s",
+                        strerror(err));
+}
+
+static int check(const struct privilege_request *q, struct privilege_reply *r)
+{
+    enum addr_scope scope = addr_scope_of(&q->remote);
+    struct sockaddr_storage ss;
+    struct addr own = q->local;
+    if (q->local.family != q->remote.family || q->local.port < PORT_MIN ||
+        (scope != ADDR_SCOPE_GLOBAL && scope != ADDR_SCOPE_PRIVATE))
+        return refuse(r, POSTERN_ERR_DENIED, "no usable addresses to connect between");
+    own.port = 0; /* is it ours? the kernel lets us bind nothing else */
+    socklen_t len = sockaddr_from_addr(&ss, &own);
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool ours = fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ours ? 0 : refuse(r, POSTERN_ERR_DENIED, "the source is not this machine");
+}
+
+static bool set(int fd, int option, const void *value, socklen_t len)
+{
+    return setsockopt(fd, IPPROTO_TCP, option, value, len) == 0;
+}
+
+static bool set_int(int fd, int option, int value)
+{
+    return set(fd, option, &value, sizeof(value));
+}
+
+static bool set_sequence(int fd, int queue, uint32_t next)
+{
+    return set_int(fd, TCP_REPAIR_QUEUE, queue) &&
+           set(fd, TCP_QUEUE_SEQ, &next, sizeof(next));
+}
+
+/* A socket in the state that it will have when the handshake is over. */
+static int connected(const struct privilege_request *q)
+{
+    struct sockaddr_storage from, to;
+    socklen_t from_len = sockaddr_from_addr(&from, &q->local);
+    socklen_t to_len = sockaddr_from_addr(&to, &q->remote);
+    struct tcp_repair_opt options[] = {{.opt_code = 2 /* MSS */, .opt_val = MSS},
+                                       {.opt_code = 3 /* no window scale */}};
+    struct tcp_repair_window window = {.snd_wl1 = q->peer_sequence,
+                                       .snd_wnd = WINDOW,
+                                       .max_window = WINDOW,
+                                       .rcv_wnd = WINDOW,
+                                       .rcv_wup = q->peer_sequence + 1};
+    int on = 1;
+    int fd = socket(from.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&from, from_len) == 0 &&
+        set_int(fd, TCP_NODELAY, 1) && set_int(fd, TCP_REPAIR, 1) &&
+        set_sequence(fd, TCP_SEND_QUEUE, q->sequence + 1) &&
+        set_sequence(fd, TCP_RECV_QUEUE, q->peer_sequence + 1) &&
+        connect(fd, (struct sockaddr *)&to, to_len) == 0 &&
+        set(fd, TCP_REPAIR_OPTIONS, options, sizeof(options)) &&
+        set(fd, TCP_REPAIR_WINDOW, &window, sizeof(window)) &&
+        set_int(fd, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP) &&
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0) /* now unset */
+        return fd;
+    int err = errno;
+    close(fd);
+    errno = err;
+    return -1;
+}
+
+int arranged_begin(const struct privilege_request *q, struct privilege_reply *r,
+                   int *fd)
+{
+    if (check(q, r) != 0)
+        return r->err;
+    int s = connected(q);
+    if (s < 0)
+        return refuse(r, errno == EADDRINUSE ? POSTERN_ERR_INUSE : POSTERN_ERR_IO,
+                      "an arranged connection cannot be made: %s", strerror(errno));
+    if (send_raw(q, r, FLAG_SYN, q->hops > 0 ? q->hops : HOPS_DEFAULT) != 0) {
+        close(s);
+        return r->err;
+    }
+    *fd = s;
+    return 0;
+}
+
+int arranged_answer(const struct privilege_request *q, struct privilege_reply *r)
+{
+    return check(q, r) != 0 ? r->err
+                            : send_raw(q, r, FLAG_SYN | FLAG_ACK, HOPS_DEFAULT);
+}

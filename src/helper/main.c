@@ -1,0 +1,167 @@
+/*
+ * postern-helper: the one process with privileges. It takes typed requests from the
+ * program that started it, over a socket that nobody else can reach, and ends with it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "helper/helper.h"
+#include "io/caps.h"
+
+int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
+    va_end(ap);
+    r->err = err;
+    return err;
+}
+
+static uint32_t able(void)
+{
+    return (caps_have(CAPS_NET_ADMIN) ? PRIVILEGE_CAN_FILTER : 0) |
+           (caps_have(CAPS_NET_RAW) ? PRIVILEGE_CAN_RAW : 0) |
+           (caps_have(CAPS_NET_BIND_SERVICE) ? PRIVILEGE_CAN_BIND : 0);
+}
+
+static void serve(const struct privilege_request *q, struct privilege_reply *r,
+                  int given, int *fd)
+{
+    switch ((enum privilege_op)q->op) {
+    case PRIVILEGE_HELLO:
+        r->version = PRIVILEGE_VERSION;
+        r->can = able();
+        break;
+    case PRIVILEGE_KNOCK_ADD:
+        (void)knock_add(q, r);
+        break;
+    case PRIVILEGE_KNOCK_REMOVE:
+        (void)knock_remove(q, r);
+        break;
+    case PRIVILEGE_SEQUENCED:
+        (void)socket_sequenced(q, r, fd);
+        break;
+    case PRIVILEGE_TRANSPARENT:
+        (void)socket_transparent(q, r, fd);
+        break;
+    case PRIVILEGE_LOW_PORT:
+        (void)socket_low_port(q, r, fd);
+        break;
+    case PRIVILEGE_BUFFERS:
+        (void)socket_buffers(given, r);
+        break;
+    case PRIVILEGE_ARRANGE:
+        (void)arranged_begin(q, r, fd);
+        break;
+    case PRIVILEGE_ARRANGE_ANSWER:
+        (void)arranged_answer(q, r);
+        break;
+    case PRIVILEGE_KNOCK_SEEN:
+    case PRIVILEGE_OP_COUNT:
+    default:
+        (void)refuse(r, POSTERN_ERR_DENIED, "the helper knows no request %u", q->op);
+        break;
+    }
+}
+
+static void answer(const struct privilege_reply *r, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)(uintptr_t)r, sizeof(*r)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        msg.msg_control = control.buf;
+        msg.msg_controllen = sizeof(control.buf);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(fd));
+        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    }
+    (void)!sendmsg(PRIVILEGE_FD, &msg, MSG_NOSIGNAL);
+}
+
+static void on_knock(uint32_t serial, const struct addr *from)
+{
+    struct privilege_reply r = {
+        .op = PRIVILEGE_KNOCK_SEEN, .serial = serial, .from = *from};
+    answer(&r, -1);
+}
+
+static int given_fd(struct msghdr *msg)
+{
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+    int fd = -1;
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof(fd)))
+        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+    return fd;
+}
+
+/* False when the program is gone. */
+static bool take_request(void)
+{
+    struct privilege_request q = {0};
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {&q, sizeof(q)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.buf,
+                         .msg_controllen = sizeof(control.buf)};
+    ssize_t n = recvmsg(PRIVILEGE_FD, &msg, MSG_CMSG_CLOEXEC);
+    if (n <= 0)
+        return n < 0 && errno == EINTR;
+    struct privilege_reply r = {.op = q.op, .serial = q.serial};
+    int given = given_fd(&msg), fd = -1;
+    if (n != (ssize_t)sizeof(q) || (msg.msg_flags & MSG_TRUNC) != 0)
+        (void)refuse(&r, POSTERN_ERR_PROTO, "the program and its helper differ");
+    else
+        serve(&q, &r, given, &fd);
+    answer(&r, fd);
+    if (fd >= 0)
+        close(fd);
+    if (given >= 0)
+        close(given);
+    return true;
+}
+
+int main(void)
+{
+    int type = 0;
+    socklen_t len = sizeof(type);
+    if (getsockopt(PRIVILEGE_FD, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||
+        type != SOCK_SEQPACKET) {
+        (void)fprintf(stderr, "postern-helper: postern starts this by itself; "
+                              "there is nothing to run by hand\n");
+        return 2;
+    }
+    /* It ends with its program, not by a key pressed for that. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    caps_keep(CAPS_NET_ADMIN | CAPS_NET_RAW | CAPS_NET_BIND_SERVICE);
+    for (;;) {
+        struct pollfd p[2] = {{.fd = PRIVILEGE_FD, .events = POLLIN},
+                              {.fd = knock_fd(), .events = POLLIN}};
+        if (poll(p, 2, -1) < 0 && errno != EINTR)
+            return 1;
+        if (p[1].revents != 0)
+            knock_read(on_knock);
+        if (p[0].revents != 0 && !take_request())
+            return 0;
+    }
+}

@@ -1,0 +1,375 @@
+/* The helper's child process and the pair of sockets to it; decides nothing. */
+#include "io/helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "io/caps.h"
+#include "io/log.h"
+
+enum { ANSWER_MS = 1000, EVENTS_MAX = 2 * PRIVILEGE_KNOCKS_MAX };
+
+extern char **environ;
+
+struct watch {
+    uint32_t serial; /* 0: free */
+    helper_knock_cb cb;
+    void *ctx;
+};
+
+static struct {
+    unsigned users;
+    int fd; /* -1: none */
+    pid_t pid;
+    uint32_t can, last_serial;
+    uv_poll_t *poll;
+    uv_timer_t *timer; /* events that came while an answer was waited for */
+    struct watch watches[PRIVILEGE_KNOCKS_MAX];
+    struct privilege_reply events[EVENTS_MAX];
+    size_t event_count;
+    char why[256];
+} helper = {.fd = -1};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+/* ------------------------------------------------------------------------- the child
+ */
+
+/* Beside this program, or in libexec beside its bin. */
+static bool find(char *path, size_t cap)
+{
+    static const char *const places[] = {"", "../libexec/postern/"};
+    char own[384];
+    ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+    own[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(own, '/');
+    for (size_t i = 0; slash != NULL && i < sizeof(places) / sizeof(places[0]); i++) {
+        (void)snprintf(path, cap, "%.*s/%spostern-helper", (int)(slash - own), own,
+                       places[i]);
+        if (access(path, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void missing(const char *what, const char *path)
+{
+    (void)snprintf(helper.why, sizeof(helper.why), "%s; %s%.120s%s", what,
+                   path != NULL
+                       ? "run as root, or: setcap cap_net_admin,cap_net_raw,"
+                         "cap_net_bind_service+ep "
+                       : "install it beside postern",
+                   path != NULL ? path : "", "");
+}
+
+static int spawn(const char *path, int fd)
+{
+    char *argv[] = {(char *)(uintptr_t)"postern-helper", NULL};
+    posix_spawn_file_actions_t actions;
+    if (posix_spawn_file_actions_init(&actions) != 0)
+        return POSTERN_ERR_NOMEM;
+    int rc = posix_spawn_file_actions_adddup2(&actions, fd, PRIVILEGE_FD);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
+                                              O_RDONLY, 0);
+    if (rc == 0) /* never into a pipe that somebody waits for the end of */
+        rc = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
+                                              O_WRONLY, 0);
+    if (rc == 0)
+        rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null",
+                                              O_WRONLY, 0);
+    if (rc == 0)
+        rc = posix_spawn(&helper.pid, path, &actions, NULL, argv, environ);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    return rc == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+static void lose(const char *why)
+{
+    if (helper.poll != NULL) {
+        (void)uv_poll_stop(helper.poll);
+        uv_close((uv_handle_t *)helper.poll, free_handle);
+        uv_close((uv_handle_t *)helper.timer, free_handle);
+        helper.poll = NULL;
+        helper.timer = NULL;
+    }
+    if (helper.fd >= 0)
+        close(helper.fd);
+    helper.fd = -1;
+    helper.can = 0;
+    helper.event_count = 0;
+    memset(helper.watches, 0, sizeof(helper.watches));
+    if (helper.pid > 0)
+        (void)waitpid(helper.pid, NULL, 0);
+    helper.pid = 0;
+    if (why != NULL)
+        missing(why, NULL);
+}
+
+/* ---------------------------------------------------------------------------- events
+ */
+
+static void tell(const struct privilege_reply *r)
+{
+    for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
+        struct watch *w = &helper.watches[i];
+        if (r->op == PRIVILEGE_KNOCK_SEEN && w->serial == r->serial && r->serial != 0) {
+            w->cb(w->ctx, &r->from);
+            return;
+        }
+    }
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct privilege_reply events[EVENTS_MAX];
+    size_t n = helper.event_count;
+    (void)t;
+    memcpy(events, helper.events, n * sizeof(events[0]));
+    helper.event_count = 0;
+    for (size_t i = 0; i < n; i++)
+        tell(&events[i]);
+}
+
+static void keep_event(const struct privilege_reply *r)
+{
+    if (helper.event_count < EVENTS_MAX)
+        helper.events[helper.event_count++] = *r;
+    if (helper.timer != NULL)
+        (void)uv_timer_start(helper.timer, on_timer, 0, 0);
+}
+
+/* One reply with what came along: its length, 0 at the end, -1 nothing now. */
+static ssize_t receive(struct privilege_reply *r, int *fd)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec iov = {r, sizeof(*r)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.buf,
+                         .msg_controllen = sizeof(control.buf)};
+    ssize_t n = recvmsg(helper.fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    *fd = -1;
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(c), sizeof(*fd));
+    return n;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct privilege_reply r = {0};
+    int fd;
+    (void)poll, (void)status, (void)events;
+    ssize_t n = receive(&r, &fd);
+    if (fd >= 0) /* of a request that was given up */
+        close(fd);
+    if (n == (ssize_t)sizeof(r))
+        tell(&r);
+    else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        lose("the privileged helper ended");
+}
+
+/* -------------------------------------------------------------------------- requests
+ */
+
+static int send_request(const struct privilege_request *q, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char buf[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)(uintptr_t)q, sizeof(*q)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        msg.msg_control = control.buf;
+        msg.msg_controllen = sizeof(control.buf);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(fd));
+        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    }
+    return sendmsg(helper.fd, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(*q)
+               ? 0
+               : POSTERN_ERR_CLOSED;
+}
+
+static int ask(const struct privilege_request *q, int give,
+               struct privilege_reply *reply, int *fd)
+{
+    int got = -1;
+    *reply = (struct privilege_reply){0};
+    if (helper.fd < 0 || send_request(q, give) != 0) {
+        (void)snprintf(reply->reason, sizeof(reply->reason), "%s", helper_missing());
+        return POSTERN_ERR_PERM;
+    }
+    for (;;) {
+        struct pollfd p = {.fd = helper.fd, .events = POLLIN};
+        int ready = poll(&p, 1, ANSWER_MS);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        ssize_t n = ready > 0 ? receive(reply, &got) : 0;
+        if (n != (ssize_t)sizeof(*reply)) {
+            lose(ready > 0 ? "the privileged helper ended"
+                           : "the privileged helper does not answer");
+            return POSTERN_ERR_PERM;
+        }
+        if (reply->op == q->op && reply->serial == q->serial)
+            break;
+        if (got >= 0)
+            close(got);
+        keep_event(reply);
+    }
+    reply->reason[sizeof(reply->reason) - 1] = '\0';
+    if (fd != NULL && reply->err == 0 && got >= 0)
+        *fd = got;
+    else if (got >= 0)
+        close(got);
+    if (fd != NULL && reply->err == 0 && got < 0)
+        return POSTERN_ERR_PROTO;
+    return reply->err;
+}
+
+static int greet(uv_loop_t *loop)
+{
+    struct privilege_request q = {.op = PRIVILEGE_HELLO};
+    struct privilege_reply r;
+    if (ask(&q, -1, &r, NULL) != 0 || r.version != PRIVILEGE_VERSION)
+        return POSTERN_ERR_PROTO;
+    helper.can = r.can;
+    helper.poll = malloc(sizeof(*helper.poll));
+    helper.timer = malloc(sizeof(*helper.timer));
+    if (helper.poll == NULL || helper.timer == NULL ||
+        uv_poll_init(loop, helper.poll, helper.fd) != 0) {
+        free(helper.poll);
+        free(helper.timer);
+        helper.poll = NULL;
+        helper.timer = NULL;
+        return POSTERN_ERR_NOMEM;
+    }
+    (void)uv_timer_init(loop, helper.timer);
+    uv_unref((uv_handle_t *)helper.poll);
+    uv_unref((uv_handle_t *)helper.timer);
+    (void)uv_poll_start(helper.poll, UV_READABLE, on_poll);
+    return 0;
+}
+
+void helper_open(uv_loop_t *loop)
+{
+    char path[512];
+    int pair[2];
+    if (helper.users++ > 0)
+        return;
+    if (!find(path, sizeof(path))) {
+        missing("there is no postern-helper", NULL);
+        return;
+    }
+    if (geteuid() != 0 && getxattr(path, "security.capability", NULL, 0) <= 0) {
+        missing("postern-helper has no privileges", path);
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+        return;
+    helper.fd = pair[0];
+    int rc = spawn(path, pair[1]);
+    close(pair[1]);
+    if (rc == 0)
+        rc = greet(loop);
+    if (rc != 0)
+        lose("the privileged helper could not be started");
+    else if (helper.can == 0)
+        missing("postern-helper has no privileges", path);
+    log_debug("privileged helper: %s", helper.can != 0 ? "running" : helper.why);
+    caps_keep(CAPS_CHOWN | CAPS_DAC_OVERRIDE | CAPS_DAC_READ_SEARCH | CAPS_FOWNER |
+              CAPS_NET_BIND_SERVICE);
+}
+
+void helper_close(void)
+{
+    if (helper.users > 0 && --helper.users == 0)
+        lose(NULL);
+}
+
+bool helper_can(uint32_t can)
+{
+    return helper.fd >= 0 && (helper.can & can) == can;
+}
+
+const char *helper_missing(void)
+{
+    return helper.why[0] != '\0' ? helper.why
+                                 : "the privileged helper may not do that here";
+}
+
+int helper_ask(struct privilege_request *q, struct privilege_reply *reply, int *fd)
+{
+    q->serial = ++helper.last_serial;
+    return ask(q, -1, reply, fd);
+}
+
+void helper_enlarge(int fd)
+{
+    struct privilege_request q = {.op = PRIVILEGE_BUFFERS,
+                                  .serial = ++helper.last_serial};
+    struct privilege_reply r;
+    if (helper_can(PRIVILEGE_CAN_FILTER))
+        (void)ask(&q, fd, &r, NULL);
+}
+
+int helper_low_port(const struct addr *local, bool tcp)
+{
+    struct privilege_request q = {.op = PRIVILEGE_LOW_PORT, .local = *local, .tcp = tcp};
+    struct privilege_reply r;
+    int fd = -1;
+    return helper_can(PRIVILEGE_CAN_BIND) && helper_ask(&q, &r, &fd) == 0 ? fd : -1;
+}
+
+int helper_knock_add(struct privilege_request *q, struct privilege_reply *reply,
+                     helper_knock_cb cb, void *ctx)
+{
+    struct watch *w = NULL;
+    for (int i = 0; i < PRIVILEGE_KNOCKS_MAX && w == NULL; i++)
+        if (helper.watches[i].serial == 0)
+            w = &helper.watches[i];
+    if (w == NULL) {
+        *reply = (struct privilege_reply){0};
+        (void)snprintf(reply->reason, sizeof(reply->reason),
+                       "%d knocks are waited for already", PRIVILEGE_KNOCKS_MAX);
+        return POSTERN_ERR_LIMIT;
+    }
+    q->op = PRIVILEGE_KNOCK_ADD;
+    int rc = helper_ask(q, reply, NULL);
+    if (rc == 0)
+        *w = (struct watch){q->serial, cb, ctx};
+    return rc;
+}
+
+uint64_t helper_knock_remove(uint32_t serial)
+{
+    struct privilege_request q = {.op = PRIVILEGE_KNOCK_REMOVE, .serial = serial};
+    struct privilege_reply r;
+    bool known = false;
+    for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
+        if (helper.watches[i].serial == serial && serial != 0) {
+            helper.watches[i] = (struct watch){0};
+            known = true;
+        }
+    }
+    return known && ask(&q, -1, &r, NULL) == 0 ? r.dropped : 0;
+}

@@ -1,0 +1,49 @@
+/*
+ * The privileged helper (core/privilege.h) as this process uses it: one child, started
+ * when the first user opens it, ended with the last. Requests wait for their answer,
+ * which takes the helper microseconds; knocks are reported from the loop.
+ */
+#ifndef POSTERN_IO_HELPER_H
+#define POSTERN_IO_HELPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <uv.h>
+
+#include "core/err.h"
+#include "core/privilege.h"
+
+/*
+ * Starts the helper if it would have privileges: this process is root's, or the helper
+ * has file capabilities. What this process has itself it gives up then. Each open needs
+ * a close. It is not an error that there is none: helper_can says so.
+ */
+void helper_open(uv_loop_t *loop);
+void helper_close(void);
+
+/* All of the bits `can` of enum privilege_can. */
+bool helper_can(uint32_t can);
+/* Why helper_can said no, in words, with what to do. */
+const char *helper_missing(void);
+
+/*
+ * 0, or what the helper refused with, in `reply->reason` too; POSTERN_ERR_PERM when
+ * there is none. `fd`: the socket that came along, the caller's; NULL when none does.
+ */
+MUST_CHECK int helper_ask(struct privilege_request *q, struct privilege_reply *reply,
+                          int *fd);
+/* Lets a UDP socket have large buffers, if it may be. */
+void helper_enlarge(int fd);
+
+/* A socket bound to `local`, a port of 512-1023, or -1. */
+int helper_low_port(const struct addr *local, bool tcp);
+
+/* Numbers a knock and says who is told of it; as PRIVILEGE_KNOCK_ADD. */
+typedef void (*helper_knock_cb)(void *ctx, const struct addr *from);
+MUST_CHECK int helper_knock_add(struct privilege_request *q,
+                                struct privilege_reply *reply, helper_knock_cb cb,
+                                void *ctx);
+/* How many packets of others were dropped at that port. Unknown serials are fine. */
+uint64_t helper_knock_remove(uint32_t serial);
+
+#endif

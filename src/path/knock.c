@@ -1,0 +1,82 @@
+/* The filter for one knock, asked for from the helper; sees no packet itself. */
+#include "path/knock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/log.h"
+#include "io/netmon.h"
+
+enum { OWN_MAX = 16 };
+
+static bool is_own(const struct addr *a)
+{
+    struct addr own[OWN_MAX];
+    size_t n = netmon_addresses(own, OWN_MAX, false);
+    for (size_t i = 0; i < n; i++)
+        if (addr_ip_equal(&own[i], a))
+            return true;
+    return false;
+}
+
+/* An address of ours that packets of one of theirs come to unchanged. */
+static bool within_reach(const struct knock_terms *t)
+{
+    for (size_t i = 0; i < t->own_count; i++) {
+        const struct addr *own = &t->own[i];
+        enum addr_scope scope = addr_scope_of(own);
+        for (size_t k = 0; k < t->peer_count; k++) {
+            const struct addr *peer = &t->peers[k];
+            if (own->family == peer->family && is_own(own) &&
+                (scope == ADDR_SCOPE_GLOBAL ||
+                 (scope == ADDR_SCOPE_PRIVATE &&
+                  addr_scope_of(peer) == ADDR_SCOPE_PRIVATE &&
+                  memcmp(own->ip, peer->ip, 2) == 0)))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void add_source(struct privilege_request *q, const struct addr *a)
+{
+    enum addr_scope scope = addr_scope_of(a);
+    if (scope != ADDR_SCOPE_GLOBAL && scope != ADDR_SCOPE_PRIVATE)
+        return;
+    for (unsigned i = 0; i < q->source_count; i++)
+        if (addr_ip_equal(&q->sources[i], a))
+            return;
+    if (q->source_count < PRIVILEGE_SOURCES_MAX)
+        q->sources[q->source_count++] = *a;
+}
+
+bool knock_begin(const struct knock_terms *t, uint32_t *serial, char *why, size_t cap,
+                 helper_knock_cb cb, void *ctx)
+{
+    struct privilege_request q = {.tcp = t->tcp, .local.port = t->port};
+    struct privilege_reply r;
+    memcpy(q.id, t->id, sizeof(q.id));
+    for (size_t i = 0; i < t->peer_count; i++)
+        add_source(&q, &t->peers[i]);
+    if (!helper_can(PRIVILEGE_CAN_FILTER)) {
+        (void)snprintf(why, cap, "%s", helper_missing());
+    } else if (!within_reach(t)) {
+        (void)snprintf(why, cap, "it is behind a NAT, which keeps a knock from it");
+    } else if (helper_knock_add(&q, &r, cb, ctx) != 0) {
+        (void)snprintf(why, cap, "%s", r.reason);
+    } else {
+        *serial = q.serial;
+        return true;
+    }
+    return false;
+}
+
+void knock_end(uint32_t *serial, enum path_kind kind)
+{
+    if (*serial == 0)
+        return;
+    uint64_t dropped = helper_knock_remove(*serial);
+    *serial = 0;
+    log_info("%s: the port is as it was; %llu packets of strangers were dropped",
+             path_kind_name(kind), (unsigned long long)dropped);
+}

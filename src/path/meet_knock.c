@@ -1,0 +1,91 @@
+/*
+ * tcp-knock inside a meeting (US20050238034): the host's packet filter waits at a
+ * closed port for a SYN from the client's address with the number that the host gave
+ * out; it is reported and dropped, and the host connects to where it came from.
+ */
+#include "path/meet_state.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "io/helper.h"
+#include "io/log.h"
+#include "io/sockaddr.h"
+#include "io/tcp.h"
+#include "path/knock.h"
+
+static void on_knock(void *ctx, const struct addr *from)
+{
+    struct meet *m = ctx;
+    char text[ADDR_TEXT_LEN];
+    log_debug("tcp-knock: seen from %s", addr_format(from, text));
+    if (m->phase != MEETING && m->phase != WAITING)
+        return;
+    m->knocked = true;
+    m->peers[0] = *from;
+    m->peer_count = 1;
+    m->syns[0] = 0;
+    m->busy = true;
+    meet_connect_all(m, 0);
+    m->busy = false;
+}
+
+/* A port that nothing here uses: the one of our addresses has a connection. */
+static bool free_port(uint16_t *port)
+{
+    struct addr any = {.family = ADDR_V4}, bound;
+    int fd = tcp_bind(&any);
+    bool good = fd >= 0 && sockaddr_local(fd, &bound) == 0;
+    if (good)
+        *port = bound.port;
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+bool meet_knock_open(struct meet *m)
+{
+    struct tcp_candidate own[TCP_PORT_CANDIDATES_MAX];
+    struct knock_terms t = {.tcp = true};
+    uint32_t id;
+    size_t n = tcp_port_candidates(m->port, own);
+    for (size_t i = 0; i < n && i < KNOCK_ADDRESSES_MAX; i++)
+        t.own[t.own_count++] = own[i].addr;
+    for (size_t i = 0; i < m->peer_count && i < KNOCK_ADDRESSES_MAX; i++)
+        t.peers[t.peer_count++] = m->peers[i];
+    meet_knock_close(m);
+    if (!free_port(&t.port)) {
+        (void)snprintf(m->refused, sizeof(m->refused), "no port there is free");
+        return false;
+    }
+    m->sequence = 1 + randombytes_uniform(UINT32_MAX - 1);
+    id = htonl(m->sequence);
+    memcpy(t.id, &id, sizeof(id));
+    if (!knock_begin(&t, &m->knock, m->refused, sizeof(m->refused), on_knock, m))
+        return false;
+    m->knock_port = t.port;
+    return true;
+}
+
+void meet_knock_close(struct meet *m)
+{
+    knock_end(&m->knock, m->plan->kind);
+    m->knock_port = 0;
+}
+
+int meet_knock_socket(struct meet *m, enum addr_family family)
+{
+    struct privilege_request q = {.op = PRIVILEGE_SEQUENCED,
+                                  .local.family = (uint8_t)family,
+                                  .sequence = m->peer_sequence};
+    struct privilege_reply r;
+    int fd = -1;
+    int rc = helper_ask(&q, &r, &fd);
+    if (rc != 0)
+        log_info("tcp-knock: %s", r.reason);
+    return rc == 0 ? fd : rc;
+}
