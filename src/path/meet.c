@@ -183,10 +183,14 @@ static int connect_one(struct meet *m, struct attempt **slot, const struct addr 
         return POSTERN_ERR_UNREACHABLE;
     if (m->knock_port != 0)
         local.port = m->knock_port;
-    if (!m->plan->knocks || !meet_config(m)->client)
+    bool knocks = m->plan->knocks && meet_config(m)->client;
+    if (!knocks && !meet_can_arrange(m))
         return attempt_connect(slot, meet_config(m)->net, &local, to, hops, &terms,
                                meet_on_attempt, m);
-    int fd = meet_knock_socket(m, (enum addr_family)to->family);
+    if (knocks)
+        local.port = 0;
+    int fd = knocks ? meet_sequenced_socket(&local, m->peer_sequence)
+                    : meet_sequenced_socket(&local, meet_next_sequence(m));
     if (fd < 0)
         return fd;
     int rc = attempt_connect_on(slot, meet_config(m)->net, fd, to, hops, &terms,

@@ -13,7 +13,7 @@
 #include "io/log.h"
 #include "io/sockaddr.h"
 
-enum { ANSWERS_MAX = 6, ARRANGED_HOPS = 2, PORT_MIN = 1024 };
+enum { ANSWERS_MAX = 6, ARRANGED_HOPS = 2, STEP_SEQUENCE = 1 << 20 };
 
 bool meet_can_arrange(const struct meet *m)
 {
@@ -83,20 +83,23 @@ bool meet_arranged_answer(struct meet *m)
     return ++m->answers < ANSWERS_MAX && m->arranged_count > 0;
 }
 
+uint32_t meet_next_sequence(const struct meet *m)
+{
+    return m->sequence + m->step * STEP_SEQUENCE;
+}
+
 void meet_arranged_connect(struct meet *m)
 {
     struct greeting_terms terms = meet_terms(m);
     for (size_t i = 0; i < m->peer_count; i++) {
-        struct privilege_request q = {.op = PRIVILEGE_SEQUENCED,
-                                      .sequence = m->sequence};
-        struct privilege_reply r;
+        struct addr local;
         struct attempt **slot = meet_free_slot(m);
-        int fd = -1;
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX ||
-            !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &q.local))
+            !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local))
             continue;
         m->syns[i]++;
-        if (helper_ask(&q, &r, &fd) != 0)
+        int fd = meet_sequenced_socket(&local, m->sequence);
+        if (fd < 0)
             continue;
         if (attempt_connect_on(slot, meet_config(m)->net, fd, &m->peers[i], 0, &terms,
                                meet_on_attempt, m) != 0) {

@@ -77,15 +77,14 @@ void meet_knock_close(struct meet *m)
     m->knock_port = 0;
 }
 
-int meet_knock_socket(struct meet *m, enum addr_family family)
+int meet_sequenced_socket(const struct addr *local, uint32_t sequence)
 {
-    struct privilege_request q = {.op = PRIVILEGE_SEQUENCED,
-                                  .local.family = (uint8_t)family,
-                                  .sequence = m->peer_sequence};
+    struct privilege_request q = {
+        .op = PRIVILEGE_SEQUENCED, .local = *local, .sequence = sequence};
     struct privilege_reply r;
     int fd = -1;
     int rc = helper_ask(&q, &r, &fd);
     if (rc != 0)
-        log_info("tcp-knock: %s", r.reason);
+        log_debug("a SYN of our own number: %s", r.reason);
     return rc == 0 ? fd : rc;
 }

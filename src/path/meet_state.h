@@ -75,12 +75,17 @@ void meet_refuse(struct meet *m, const char *reason);
 /* meet_knock.c: the filter at the host's port, and the client's SYN for it */
 bool meet_knock_open(struct meet *m);
 void meet_knock_close(struct meet *m);
-/* A socket for the client's knock, or an error with `m->refused` filled. */
-int meet_knock_socket(struct meet *m, enum addr_family family);
+/* A socket whose SYN will carry that number, or an error. */
+int meet_sequenced_socket(const struct addr *local, uint32_t sequence);
 
 /* meet_arranged.c: SYN, unilateral SYN-ACK, ACK */
 bool meet_can_arrange(const struct meet *m);
 void meet_arrange(struct meet *m);
+/*
+ * For an ordinary SYN after an arranged one: NATs that saw the one take the other for a
+ * new connection only when its number is higher (RFC 9293 section 3.4.2).
+ */
+uint32_t meet_next_sequence(const struct meet *m);
 /* Sends the SYN-ACKs again; false when they were sent often enough. */
 bool meet_arranged_answer(struct meet *m);
 /* The client's SYNs of that step. */
