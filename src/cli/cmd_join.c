@@ -8,7 +8,7 @@ struct client_config cmd_client_config(const struct options *o, struct events *o
     const struct option_value *v = o->values;
     return (struct client_config){
         .state = v[OPT_STATE].text,
-        .paths = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_ALL,
+        .paths = options_kinds(o),
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };

@@ -15,7 +15,7 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
         .name = v[OPT_NAME].text,
         .services = o->args,
         .service_count = o->arg_count,
-        .paths = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_ALL,
+        .paths = options_kinds(o),
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };

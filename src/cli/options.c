@@ -27,7 +27,11 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
-    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all); docs/METHODS.md explains them"},
+    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all but the two below);\n"
+                                                               "docs/METHODS.md explains them"},
+    [OPT_DIAL_OUT] = {"dial-out", 0, OPTION_FLAG, NULL, 0, 0, "let the host dial out to this client's own port; on both sides"},
+    [OPT_SPOOF]   = {"spoof",    0,  OPTION_FLAG, NULL, 0, 0, "send with the broker's address as source; on both sides, see\n"
+                                                               "docs/SECURITY.md"},
     [OPT_JIT_WINDOW] = {"jit-window", 0, OPTION_NUMBER, "MS", 100, 999, "how long jit-listen keeps its port open (default 900)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
@@ -207,6 +211,15 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
         return usage(f, c, "there is an argument too many: '%.60s'",
                      o->args[c->args_max]);
     return 0;
+}
+
+uint32_t options_kinds(const struct options *o)
+{
+    const struct option_value *v = o->values;
+    uint32_t kinds = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number
+                                        : PATH_KINDS_DEFAULT;
+    return kinds | (v[OPT_DIAL_OUT].given ? 1u << PATH_DIAL_OUT : 0) |
+           (v[OPT_SPOOF].given ? 1u << PATH_SPOOF : 0);
 }
 
 void options_fini(struct options *o)

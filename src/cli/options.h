@@ -30,6 +30,8 @@ enum option_id {
     OPT_DEVICE_NAME,
     OPT_PATHS,
     OPT_JIT_WINDOW,
+    OPT_DIAL_OUT,
+    OPT_SPOOF,
     OPT_RELOAD,
     OPT_SERVICES,
     OPT_EXPIRES,
@@ -116,6 +118,9 @@ void options_fini(struct options *o);
 
 /* "90s", "15m", "1h", "7d", or seconds; at least 1. */
 MUST_CHECK int options_parse_duration(int64_t *seconds, const char *text);
+
+/* The path kinds that the command line allows. */
+uint32_t options_kinds(const struct options *o);
 
 void help_print_command(FILE *out, const struct command *c);
 void help_print_all(FILE *out);

@@ -201,7 +201,7 @@ int connect_run(const struct client_config *c, const char *target, const char *l
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
-    bool shared = rc == 0 && c->paths == PATH_KINDS_ALL && try_shared(&s, f, &rc);
+    bool shared = rc == 0 && c->paths == PATH_KINDS_DEFAULT && try_shared(&s, f, &rc);
     if (rc == 0 && !shared)
         rc = client_peer(s.client, s.host, &s.peer, f);
     if (rc == 0)

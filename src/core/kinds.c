@@ -12,7 +12,11 @@ static const struct {
     [PATH_TCP_PUNCH] = {"tcp-punch", true, 250000},
     [PATH_JIT_LISTEN] = {"jit-listen", true, 250000},
     [PATH_JIT_LISTEN_CLIENT] = {"jit-listen-client", true, 500000},
+    [PATH_UDP_KNOCK] = {"udp-knock", true, 300000},
     [PATH_TCP_KNOCK] = {"tcp-knock", true, 500000},
+    [PATH_MAPPED] = {"mapped", true, 300000},
+    [PATH_DIAL_OUT] = {"dial-out", true, 0},
+    [PATH_SPOOF] = {"spoof", true, 300000},
     [PATH_RELAY] = {"relay", false, 0},
 };
 
@@ -42,7 +46,8 @@ enum path_kind path_kind_from_name(const char *name)
 int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
 {
     static const char known[] = "use a comma-separated list of: udp-punch, tcp-punch, "
-                                "jit-listen, jit-listen-client, tcp-knock, relay";
+                                "jit-listen, jit-listen-client, udp-knock, tcp-knock, "
+                                "mapped, dial-out, spoof, relay";
     uint32_t m = 0;
     while (*list != '\0') {
         char name[24];

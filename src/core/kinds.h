@@ -15,13 +15,20 @@ enum path_kind {
     PATH_TCP_PUNCH,
     PATH_JIT_LISTEN,
     PATH_JIT_LISTEN_CLIENT,
+    PATH_UDP_KNOCK,
     PATH_TCP_KNOCK,
+    PATH_MAPPED,
+    PATH_DIAL_OUT,
+    PATH_SPOOF,
     PATH_RELAY,
     PATH_KIND_COUNT,
     PATH_KIND_NONE = PATH_KIND_COUNT,
 };
 
 #define PATH_KINDS_ALL ((1u << PATH_KIND_COUNT) - 1)
+/* Off unless both sides switch them on. */
+#define PATH_KINDS_OPTIONAL (1u << PATH_DIAL_OUT | 1u << PATH_SPOOF)
+#define PATH_KINDS_DEFAULT (PATH_KINDS_ALL & ~PATH_KINDS_OPTIONAL)
 
 const char *path_kind_name(enum path_kind k);
 /* PATH_KIND_NONE for a name that this version does not know. */

@@ -53,7 +53,10 @@ void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
         r->state = allowed ? RUNG_WAITING : RUNG_OFF;
         r->since_us = now_us;
         r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
-        set_reason(r, allowed ? "not tried yet" : "not allowed: --paths");
+        bool optional = (PATH_KINDS_OPTIONAL >> k & 1) != 0;
+        set_reason(r, allowed    ? "not tried yet"
+                      : optional ? "off unless both sides switch it on"
+                                 : "not allowed: --paths");
     }
 }
 

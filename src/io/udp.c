@@ -42,8 +42,9 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-static void socket_prepare(int fd, bool v6)
+void udp_prepare(int fd, enum addr_family family)
 {
+    bool v6 = family == ADDR_V6;
     int on = 1, size = PRIVILEGE_BUFFER_BYTES;
     int pmtu = v6 ? IPV6_PMTUDISC_PROBE : IP_PMTUDISC_PROBE;
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
@@ -63,7 +64,7 @@ static int socket_open(const struct addr *at)
     int fd = socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    socket_prepare(fd, domain == AF_INET6);
+    udp_prepare(fd, (enum addr_family)at->family);
     socklen_t len = sockaddr_from_addr(&ss, at);
     if (bind(fd, (struct sockaddr *)&ss, len) == 0)
         return fd;
@@ -71,7 +72,7 @@ static int socket_open(const struct addr *at)
     close(fd);
     fd = forbidden ? helper_low_port(at, false) : -1;
     if (fd >= 0)
-        socket_prepare(fd, domain == AF_INET6);
+        udp_prepare(fd, (enum addr_family)at->family);
     return fd;
 }
 
@@ -240,6 +241,13 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (u == NULL)
         return;
     u->busy = true;
+    if (status < 0) { /* an ICMP error on a connected socket, and the poll has ended */
+        int err;
+        socklen_t len = sizeof(err);
+        (void)getsockopt(u->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+        (void)uv_poll_start(
+            u->poll, u->want_write ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_poll);
+    }
     if ((events & UV_WRITABLE) && u->want_write) {
         u->want_write = false;
         (void)uv_poll_start(u->poll, UV_READABLE, on_poll);

@@ -30,6 +30,8 @@ struct udp_events {
  */
 MUST_CHECK int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at,
                         uint8_t *scratch, const struct udp_events *events, void *ctx);
+/* Sets what every UDP socket of ours has. */
+void udp_prepare(int fd, enum addr_family family);
 /* The same with a bound socket of another's making, which is taken over on success. */
 MUST_CHECK int udp_adopt(struct udp **out, uv_loop_t *loop, int fd,
                          enum addr_family family, uint8_t *scratch,

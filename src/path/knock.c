@@ -19,7 +19,8 @@ static bool is_own(const struct addr *a)
     return false;
 }
 
-/* An address of ours that packets of one of theirs come to unchanged. */
+/* An address of ours that packets of one of theirs come to unchanged: a public one, or
+ * one of the same network. */
 static bool within_reach(const struct knock_terms *t)
 {
     for (size_t i = 0; i < t->own_count; i++) {
@@ -30,8 +31,7 @@ static bool within_reach(const struct knock_terms *t)
             if (own->family == peer->family && is_own(own) &&
                 (scope == ADDR_SCOPE_GLOBAL ||
                  (scope == ADDR_SCOPE_PRIVATE &&
-                  addr_scope_of(peer) == ADDR_SCOPE_PRIVATE &&
-                  memcmp(own->ip, peer->ip, 2) == 0)))
+                  memcmp(own->ip, peer->ip, own->family == ADDR_V4 ? 3 : 8) == 0)))
                 return true;
         }
     }

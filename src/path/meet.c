@@ -284,7 +284,8 @@ static void run_step(struct meet *m)
     } else if (opens(m) && m->plan->knocks) {
         m->knocked = false; /* waits for it */
     } else if (opens(m)) {
-        meet_connect_all(m, hops);
+        if (!m->plan->lasts)
+            meet_connect_all(m, hops);
         if (m->plan->predicts && m->peer_low && hops > 0)
             sweep(m, hops);
         if (m->plan->listens)
@@ -295,7 +296,9 @@ static void run_step(struct meet *m)
     unsigned window_ms = meet_config(m)->jit_window_ms;
     (void)uv_timer_start(
         m->timer, on_timer,
-        m->plan->listens && window_ms != 0 ? window_ms : m->plan->step_ms, 0);
+        m->plan->listens && !m->plan->lasts && window_ms != 0 ? window_ms
+                                                              : m->plan->step_ms,
+        0);
 }
 
 static void end_steps(struct meet *m)

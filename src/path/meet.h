@@ -33,6 +33,7 @@ struct meet_plan {
     unsigned step_ms;
     bool predicts; /* the ports of a symmetric NAT on one side */
     bool knocks;   /* see meet_knock.c */
+    bool lasts;    /* the listener stays for the whole step, whoever touches it */
 };
 
 /* The operations of kinds; `plan` is a struct meet_plan. */

@@ -61,6 +61,8 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     struct attempt **slot = meet_free_slot(m);
     if (sockaddr_remote(fd, &from) != 0 || !is_expected(m, &from)) {
         tcp_abort(fd);
+        if (m->plan->lasts)
+            return;
         m->stranger = true;
         meet_close_listeners(m);
         return;

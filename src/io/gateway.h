@@ -1,0 +1,31 @@
+/*
+ * The router's port mappings by PCP (RFC 6887), NAT-PMP (RFC 6886) and UPnP-IGD, in
+ * this order. Blocking, for a worker thread; knows no loop.
+ */
+#ifndef POSTERN_IO_GATEWAY_H
+#define POSTERN_IO_GATEWAY_H
+
+#include <stdbool.h>
+
+#include "core/pcp.h"
+
+enum gateway_protocol { GATEWAY_NONE, GATEWAY_PCP, GATEWAY_NAT_PMP, GATEWAY_UPNP };
+
+enum { GATEWAY_LEASE_S = 120 };
+
+struct gateway_mapping {
+    uint16_t port;    /* of this machine; UDP, IPv4 */
+    struct addr peer; /* only its packets are to pass, where the protocol can */
+    uint8_t nonce[PCP_NONCE_LEN];
+    /* What came of it. */
+    enum gateway_protocol by;
+    struct addr external;
+    char reason[160];
+};
+
+/* Makes or renews it; `by` is GATEWAY_NONE, with `reason`, when nobody would. */
+void gateway_map(struct gateway_mapping *m);
+void gateway_unmap(const struct gateway_mapping *m);
+const char *gateway_protocol_name(enum gateway_protocol p);
+
+#endif

@@ -1,0 +1,588 @@
+/* A meeting by UDP: rounds in time, checks out and in, and the paths that come of it. */
+#include "path/udp_meet.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "core/punch_wire.h"
+#include "io/log.h"
+
+enum {
+    PEER_WAIT_MS = 8000,
+    LAST_ANSWERS_MS = 1000, /* after the last turn */
+};
+
+static void on_timer(uv_timer_t *t);
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static uint64_t now_ms(const struct udp_meet *u)
+{
+    uv_update_time(udp_meet_config(u)->net->loop);
+    return uv_now(udp_meet_config(u)->net->loop);
+}
+
+static void leave(struct udp_meet *u)
+{
+    u->busy = false;
+    if (u->freed)
+        free(u);
+}
+
+/* ----------------------------------------------------------------------------- paths
+ */
+
+static int send_packet(struct udp_meet *u, unsigned sock, const struct addr *to,
+                       const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct udp *s = u->plan->from_broker ? u->senders[sock] : u->sockets[sock];
+    return s != NULL ? udp_send(s, to, buf, len, segment_len) : POSTERN_ERR_CLOSED;
+}
+
+static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
+                        size_t segment_len)
+{
+    struct udp_way *w = (struct udp_way *)p;
+    int rc = send_packet(w->owner, w->sock, &p->remote, buf, len, segment_len);
+    return rc == POSTERN_ERR_AGAIN || rc == POSTERN_ERR_CLOSED ? rc : 0;
+}
+
+static const struct path_ops way_ops = {path_op_send};
+
+static struct udp_way *find_way(const struct udp_meet *u, unsigned sock,
+                                const struct addr *from)
+{
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL && u->ways[i]->sock == sock &&
+            addr_equal(&u->ways[i]->from, from))
+            return u->ways[i];
+    return NULL;
+}
+
+static struct udp_way *make_way(struct udp_meet *u, unsigned sock,
+                                const struct addr *from, const struct addr *remote)
+{
+    struct udp_way *w = find_way(u, sock, from);
+    int slot = -1;
+    for (int i = 0; i < UDP_MEET_WAYS_MAX && slot < 0; i++)
+        if (u->ways[i] == NULL)
+            slot = i;
+    if (w != NULL || slot < 0)
+        return w;
+    w = calloc(1, sizeof(*w));
+    if (w == NULL)
+        return NULL;
+    w->owner = u;
+    w->sock = sock;
+    w->from = *from;
+    w->base = (struct path){.ops = &way_ops,
+                            .kind = u->plan->kind,
+                            .id = approach_next_path_id(u->approach),
+                            .remote = *remote};
+    udp_local_towards(u->sockets[sock], remote, &w->base.local);
+    u->ways[slot] = w;
+    approach_path_new(u->approach, &w->base);
+    return w;
+}
+
+static void way_drop(struct udp_meet *u, int i, const char *why)
+{
+    struct udp_way *w = u->ways[i];
+    u->ways[i] = NULL;
+    if (why != NULL)
+        approach_lost(u->approach, &w->base, why);
+    approach_path_retire(u->approach, &w->base);
+    free(w);
+}
+
+static bool has_way(const struct udp_meet *u)
+{
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL)
+            return true;
+    return false;
+}
+
+/* --------------------------------------------------------------------------- rounds
+ */
+
+static void release(struct udp_meet *u)
+{
+    for (int i = 0; i < UDP_MEET_SOCKETS; i++) {
+        udp_close(u->sockets[i]);
+        udp_close(u->senders[i]);
+        u->sockets[i] = u->senders[i] = NULL;
+    }
+    if (u->plan->end != NULL)
+        u->plan->end(u);
+}
+
+/* The meeting is over; sockets stay as long as a path needs them. */
+static void rest(struct udp_meet *u)
+{
+    u->phase = UDP_MEET_IDLE;
+    (void)uv_timer_stop(u->timer);
+    if (!has_way(u))
+        release(u);
+}
+
+void udp_meet_fail(struct udp_meet *u, const char *reason)
+{
+    bool stands = has_way(u) && u->proven;
+    rest(u);
+    if (!stands)
+        approach_failed(u->approach, u->plan->kind, reason);
+}
+
+void udp_meet_refuse(struct udp_meet *u, const char *reason)
+{
+    if (reason != u->refused)
+        (void)snprintf(u->refused, sizeof(u->refused), "%s", reason);
+    if (!udp_meet_config(u)->client)
+        approach_offer_soon(u->approach);
+    udp_meet_fail(u, u->refused);
+}
+
+static void on_packets(void *ctx, struct udp *s, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len);
+static void on_writable(void *ctx, struct udp *s);
+static const struct udp_events udp_events = {on_packets, on_writable};
+
+bool udp_meet_open(struct udp_meet *u, unsigned sock, const struct addr *at)
+{
+    struct net *net = udp_meet_config(u)->net;
+    if (u->sockets[sock] == NULL &&
+        udp_open(&u->sockets[sock], net->loop, at, net->scratch, &udp_events, u) != 0)
+        u->sockets[sock] = NULL;
+    return u->sockets[sock] != NULL;
+}
+
+int udp_meet_adopt(struct udp_meet *u, unsigned sock, int fd)
+{
+    struct net *net = udp_meet_config(u)->net;
+    udp_prepare(fd, sock == 1 ? ADDR_V6 : ADDR_V4);
+    return udp_adopt(&u->senders[sock], net->loop, fd, sock == 1 ? ADDR_V6 : ADDR_V4,
+                     net->scratch, &udp_events, u);
+}
+
+static bool waits(const struct udp_meet *u)
+{
+    return u->plan->host_waits && !udp_meet_config(u)->client;
+}
+
+void udp_meet_go(struct udp_meet *u)
+{
+    u->phase = UDP_MEET_MEETING;
+    u->turn = 0;
+    (void)uv_timer_start(u->timer, on_timer, 0, 0);
+}
+
+/* Both sides know each other's addresses. */
+static void begin_meeting(struct udp_meet *u)
+{
+    if (u->phase == UDP_MEET_WAITING && u->peer_round == u->round)
+        udp_meet_go(u);
+}
+
+void udp_meet_ready(struct udp_meet *u)
+{
+    u->preparing = false;
+    if (u->phase != UDP_MEET_GATHERING)
+        return;
+    u->phase = UDP_MEET_WAITING;
+    (void)uv_timer_start(u->timer, on_timer, PEER_WAIT_MS, 0);
+    approach_offer_soon(u->approach);
+    begin_meeting(u);
+}
+
+/* What STUN could tell it has told. */
+static void gathered(struct udp_meet *u)
+{
+    if (u->gathered)
+        return;
+    u->gathered = true;
+    (void)uv_timer_stop(u->timer);
+    u->preparing = true;
+    if (u->plan->prepare(u) && !u->freed && u->preparing)
+        udp_meet_ready(u);
+}
+
+/* Asks where we are; what is slow to answer is not waited for. */
+static void pump_gathering(struct udp_meet *u)
+{
+    uint64_t now = now_ms(u);
+    reflexive_send(&u->reflexive, u->sockets, now);
+    uint64_t at = reflexive_deadline_ms(&u->reflexive);
+    if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
+        gathered(u);
+    else
+        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 1, 0);
+}
+
+static void begin_round(struct udp_meet *u)
+{
+    struct addr servers[UPLINK_STUN_MAX];
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL)
+            way_drop(u, i, "it begins anew");
+    rest(u);
+    u->phase = UDP_MEET_GATHERING;
+    u->refused[0] = '\0';
+    u->gathered = u->proven = false;
+    u->reflexive.count = 0;
+    randombytes_buf(&u->check_base, sizeof(u->check_base));
+    if (waits(u)) {
+        gathered(u);
+        return;
+    }
+    for (unsigned i = 0; i < UDP_MEET_SOCKETS; i++) {
+        struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
+        (void)udp_meet_open(u, i, &any);
+    }
+    size_t n = uplink_stun(udp_meet_config(u)->uplink, servers);
+    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
+    (void)uv_timer_start(u->timer, on_timer, 0, 0);
+}
+
+/* ---------------------------------------------------------------------------- checks
+ */
+
+void udp_meet_check(struct udp_meet *u, const struct addr *to)
+{
+    uint8_t buf[PUNCH_PACKET_MAX];
+    unsigned sock = to->family == ADDR_V6 ? 1 : 0;
+    struct punch_check c = {.controlling = udp_meet_config(u)->client,
+                            .generation = u->round,
+                            .id = u->check_base + u->turn};
+    size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
+    (void)!send_packet(u, sock, to, buf, n, n);
+}
+
+void udp_meet_add_peer(struct udp_meet *u, const struct addr *a)
+{
+    for (size_t i = 0; i < u->peer_count; i++)
+        if (addr_equal(&u->peers[i], a))
+            return;
+    if (u->peer_count < UDP_MEET_PEERS_MAX)
+        u->peers[u->peer_count++] = *a;
+    if (u->phase == UDP_MEET_MEETING)
+        udp_meet_check(u, a);
+}
+
+/* Where what comes from `from` is answered to; NULL: nowhere. */
+static const struct addr *answer_to(struct udp_meet *u, unsigned sock,
+                                    const struct addr *from)
+{
+    if (!u->plan->from_broker)
+        return from;
+    for (size_t i = 0; i < u->peer_count; i++)
+        if ((u->peers[i].family == ADDR_V6) == (sock == 1))
+            return &u->peers[i];
+    return NULL;
+}
+
+static void on_request(struct udp_meet *u, unsigned sock, const struct addr *from,
+                       const struct punch_check *in)
+{
+    uint8_t buf[PUNCH_PACKET_MAX];
+    const struct addr *to = answer_to(u, sock, from);
+    struct punch_check out = {.response = true,
+                              .controlling = udp_meet_config(u)->client,
+                              .generation = u->round,
+                              .id = in->id,
+                              .seen = *from};
+    if (to == NULL)
+        return;
+    struct addr remote = *to;
+    size_t n = punch_check_encode(&out, approach_check_key(u->approach), buf);
+    (void)!send_packet(u, sock, &remote, buf, n, n);
+    (void)make_way(u, sock, from, &remote);
+    if (!u->freed && !u->proven)
+        udp_meet_add_peer(u, &remote);
+}
+
+static void on_response(struct udp_meet *u, unsigned sock, const struct addr *from,
+                        const struct punch_check *in)
+{
+    const struct addr *to = answer_to(u, sock, from);
+    uint64_t turn = in->id - u->check_base;
+    if (to == NULL || u->proven || turn > u->turn || turn >= UDP_MEET_TURNS)
+        return;
+    struct udp_way *w = make_way(u, sock, from, to);
+    if (w == NULL || u->freed)
+        return;
+    uint64_t rtt_us = net_now_us() - u->sent_us[turn];
+    w->base.rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
+    u->proven = true;
+    if (udp_meet_config(u)->client)
+        rest(u);
+    approach_proven(u->approach, &w->base);
+}
+
+static void on_check(struct udp_meet *u, unsigned sock, const struct addr *from,
+                     const uint8_t *buf, size_t len)
+{
+    struct punch_check in;
+    if (punch_check_decode(&in, approach_check_key(u->approach), buf, len) != 0 ||
+        in.generation != u->round || in.controlling == udp_meet_config(u)->client)
+        return;
+    if (in.response)
+        on_response(u, sock, from, &in);
+    else
+        on_request(u, sock, from, &in);
+}
+
+static void on_packets(void *ctx, struct udp *s, const struct addr *from,
+                       const uint8_t *buf, size_t len, size_t segment_len)
+{
+    struct udp_meet *u = ctx;
+    unsigned sock = s == u->sockets[0] ? 0 : 1;
+    size_t first = len < segment_len ? len : segment_len;
+    struct udp_way *w = find_way(u, sock, from);
+    u->busy = true;
+    if (w != NULL && (buf[0] & 0x40) != 0) { /* the hot path: QUIC's fixed bit */
+        path_deliver(&w->base, buf, len, segment_len);
+    } else if (stun_is_message(buf, first)) {
+        if (reflexive_on_packet(&u->reflexive, sock, from, buf, first, u->sockets,
+                                now_ms(u)) &&
+            u->phase == UDP_MEET_GATHERING && !u->gathered)
+            pump_gathering(u);
+    } else {
+        on_check(u, sock, from, buf, first);
+    }
+    leave(u);
+}
+
+static void on_writable(void *ctx, struct udp *s)
+{
+    struct udp_meet *u = ctx;
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL && (s == u->sockets[u->ways[i]->sock] ||
+                                   s == u->senders[u->ways[i]->sock]))
+            path_writable(&u->ways[i]->base);
+}
+
+/* ------------------------------------------------------------------------------ time
+ */
+
+static void run_turn(struct udp_meet *u)
+{
+    if (u->turn >= UDP_MEET_TURNS) {
+        char reason[120];
+        (void)snprintf(reason, sizeof(reason),
+                       "no answer: %u packets to each of %zu addresses", u->turn,
+                       u->peer_count);
+        udp_meet_fail(u, reason);
+        return;
+    }
+    u->sent_us[u->turn] = net_now_us();
+    if (u->plan->turn != NULL)
+        u->plan->turn(u);
+    else
+        for (size_t i = 0; i < u->peer_count; i++)
+            udp_meet_check(u, &u->peers[i]);
+    u->turn++;
+    (void)uv_timer_start(
+        u->timer, on_timer,
+        u->turn < UDP_MEET_TURNS ? (uint64_t)UDP_MEET_TURN_MS : LAST_ANSWERS_MS, 0);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct udp_meet *u = t->data;
+    if (u == NULL)
+        return;
+    u->busy = true;
+    switch (u->phase) {
+    case UDP_MEET_GATHERING:
+        if (!u->gathered)
+            pump_gathering(u);
+        break;
+    case UDP_MEET_WAITING:
+        udp_meet_fail(u, "the other side told no address");
+        break;
+    case UDP_MEET_MEETING:
+        if (u->proven)
+            rest(u);
+        else
+            run_turn(u);
+        break;
+    case UDP_MEET_IDLE:
+        break;
+    }
+    leave(u);
+}
+
+/* -------------------------------------------------------------------------- the kind
+ */
+
+void *udp_meet_new(struct approach *a, const void *plan)
+{
+    struct udp_meet *u = calloc(1, sizeof(*u));
+    if (u == NULL)
+        return NULL;
+    u->timer = malloc(sizeof(*u->timer));
+    if (u->timer == NULL) {
+        free(u);
+        return NULL;
+    }
+    u->approach = a;
+    u->plan = plan;
+    (void)uv_timer_init(udp_meet_config(u)->net->loop, u->timer);
+    u->timer->data = u;
+    return u;
+}
+
+void udp_meet_start(void *k)
+{
+    struct udp_meet *u = k;
+    approach_started(u->approach, u->plan->kind);
+    if (!udp_meet_config(u)->client)
+        return; /* begins with the client's addresses of a new round */
+    u->round++;
+    u->peer_count = 0;
+    begin_round(u);
+}
+
+void udp_meet_stop(void *k)
+{
+    struct udp_meet *u = k;
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL)
+            way_drop(u, i, NULL);
+    rest(u);
+}
+
+void udp_meet_free(void *k)
+{
+    struct udp_meet *u = k;
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        free(u->ways[i]);
+    release(u);
+    u->phase = UDP_MEET_IDLE;
+    u->timer->data = NULL;
+    uv_close((uv_handle_t *)u->timer, free_handle);
+    u->freed = true;
+    if (!u->busy)
+        free(u);
+}
+
+void udp_meet_fill_offer(void *k, Offer *o)
+{
+    struct udp_meet *u = k;
+    struct udp_meet_address own[UDP_MEET_PEERS_MAX];
+    const pb_size_t max = sizeof(o->meets) / sizeof(o->meets[0]);
+    bool told = u->phase == UDP_MEET_WAITING || u->phase == UDP_MEET_MEETING;
+    bool refuses = u->refused[0] != '\0' && !udp_meet_config(u)->client;
+    if ((!told && !refuses) || o->meets_count == max)
+        return;
+    Meet *out = &o->meets[o->meets_count++];
+    (void)snprintf(out->kind, sizeof(out->kind), "%s", path_kind_name(u->plan->kind));
+    if (!udp_meet_config(u)->client)
+        (void)snprintf(out->refused, sizeof(out->refused), "%s", u->refused);
+    out->round = u->round;
+    if (!told)
+        return;
+    if (waits(u)) {
+        out->knock.size = sizeof(u->knock_id);
+        memcpy(out->knock.bytes, u->knock_id, sizeof(u->knock_id));
+    }
+    size_t n = u->plan->addresses(u, own);
+    const size_t room = sizeof(out->candidates) / sizeof(out->candidates[0]);
+    for (size_t i = 0; i < n && i < room; i++) {
+        Candidate *c = &out->candidates[out->candidates_count++];
+        c->type = own[i].shown ? CAND_REFLEXIVE : CAND_HOST;
+        c->port = own[i].addr.port;
+        c->ip.size = (pb_size_t)addr_ip_len(&own[i].addr);
+        memcpy(c->ip.bytes, own[i].addr.ip, c->ip.size);
+    }
+}
+
+/* Only addresses that somebody may be asked to send to. */
+static void take_peers(struct udp_meet *u, const Meet *in)
+{
+    for (pb_size_t i = 0; i < in->candidates_count; i++) {
+        const Candidate *c = &in->candidates[i];
+        struct addr a;
+        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) != 0 ||
+            (addr_scope_of(&a) != ADDR_SCOPE_GLOBAL &&
+             addr_scope_of(&a) != ADDR_SCOPE_PRIVATE))
+            continue;
+        if (c->type != CAND_REFLEXIVE)
+            udp_meet_add_peer(u, &a);
+        else if (a.family == ADDR_V4 && u->peer_seen.family == ADDR_NONE)
+            u->peer_seen = a;
+    }
+}
+
+static void new_peer(struct udp_meet *u, const Meet *in)
+{
+    u->peer_round = in->round;
+    u->peer_count = 0;
+    u->peer_seen = (struct addr){0};
+    take_peers(u, in);
+}
+
+static void on_host_offer(struct udp_meet *u, const Meet *in)
+{
+    if (in->round != u->round || u->peer_round == u->round)
+        return;
+    new_peer(u, in);
+    if (in->knock.size == sizeof(u->knock_id))
+        memcpy(u->knock_id, in->knock.bytes, sizeof(u->knock_id));
+    if (u->peer_count > 0 || (in->refused[0] == '\0' && u->plan->alone == NULL)) {
+        begin_meeting(u);
+    } else if (u->plan->alone != NULL && u->phase == UDP_MEET_WAITING) {
+        u->plan->alone(u, in->refused);
+    } else {
+        char reason[200];
+        (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
+        udp_meet_fail(u, reason);
+    }
+}
+
+static void on_client_offer(struct udp_meet *u, const Meet *in)
+{
+    size_t before = u->peer_count;
+    if (in->round > u->round) {
+        u->round = in->round;
+        new_peer(u, in);
+        begin_round(u);
+    } else if (in->round == u->round && !u->plan->host_waits) {
+        take_peers(u, in);
+        if (u->peer_count > before && u->phase != UDP_MEET_GATHERING && !u->proven)
+            udp_meet_go(u); /* they came late: at most UDP_MEET_PEERS_MAX times */
+    }
+}
+
+void udp_meet_on_offer(void *k, const Offer *o, bool renewed)
+{
+    struct udp_meet *u = k;
+    (void)renewed;
+    for (pb_size_t i = 0; i < o->meets_count; i++) {
+        const Meet *in = &o->meets[i];
+        if (strcmp(in->kind, path_kind_name(u->plan->kind)) != 0)
+            continue;
+        if (udp_meet_config(u)->client)
+            on_host_offer(u, in);
+        else
+            on_client_offer(u, in);
+        return;
+    }
+}
+
+void udp_meet_on_dead(void *k, struct path *p)
+{
+    struct udp_meet *u = k;
+    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+        if (u->ways[i] != NULL && &u->ways[i]->base == p)
+            way_drop(u, i, NULL);
+    if (u->phase == UDP_MEET_IDLE)
+        rest(u);
+}

@@ -1,0 +1,92 @@
+"""Port mappings, asked for from the real miniupnpd on the site's router."""
+
+import os
+
+import pytest
+
+from .net import wait_until
+from .test_tcp_kinds import move_bytes
+
+pytestmark = [pytest.mark.postern, pytest.mark.needs("miniupnpd")]
+
+# miniupnpd maps no port where the outside address is one of those kept for examples,
+# as the lab's are: the router gets one more that it takes for a real one.
+OUTSIDE = "11.0.0.1"
+
+CHAINS = """
+table inet filter {
+  chain miniupnpd { }
+  chain prerouting_miniupnpd { }
+  chain postrouting_miniupnpd { }
+  chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+  chain postrouting { type nat hook postrouting priority 90; jump postrouting_miniupnpd; }
+}
+insert rule inet box forward ct status dnat accept
+"""
+
+
+def start_router(g, letter, work, pcp=True, upnp=True):
+    """The router of a site that gives mappings."""
+    site = g.topo.sites[letter]
+    site.box.address("wan", f"{OUTSIDE}/32")
+    g.topo.inet.ip("route", "add", OUTSIDE, "via", site.public)
+    site.box.nft(CHAINS)
+    for rule in ("tcp dport { 2189, 1900 } accept", "udp dport { 1900, 5351 } accept"):
+        site.box.nft(f'insert rule inet box input iifname "lan" {rule}')
+    path = os.path.join(work, f"upnp-{letter}.conf")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("\n".join([
+            "ext_ifname=wan", f"ext_ip={OUTSIDE}", "listening_ip=lan", "http_port=2189",
+            f"enable_natpmp={'yes' if pcp else 'no'}",
+            f"enable_upnp={'yes' if upnp else 'no'}",
+            "min_lifetime=120", "max_lifetime=86400", "secure_mode=yes", "ipv6_disable=yes",
+            f"lease_file={work}/leases-{letter}", "uuid=8ec9e44d-a67e-4640-92f5-806def0bc792",
+            "allow 1024-65535 0.0.0.0/0 1024-65535", "deny 0-65535 0.0.0.0/0 0-65535", ""]))
+    pid = os.path.join(work, f"upnp-{letter}.pid")
+    proc = g.programs.start(site.box, f"miniupnpd-{letter}", "miniupnpd", "-d", "-f", path,
+                            "-P", pid)
+    wait_until(lambda: os.path.exists(pid), 10, "the router's daemon is ready")
+    return proc
+
+
+def mappings(g, letter):
+    return [line for line in g.topo.sites[letter].box.run(
+        "nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd").splitlines()
+        if "dnat" in line]
+
+
+def start(gate, work, where, **router):
+    g = gate(host="sym+reject" if where == "a" else "masq", client="masq")
+    start_router(g, where, work, **router)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    return g
+
+
+@pytest.mark.parametrize("protocol", ["pcp", "upnp"])
+def test_mapped_at_the_host(gate, work, protocol):
+    g = start(gate, work, "a", pcp=protocol == "pcp", upnp=protocol == "upnp")
+    proc = g.connect("7000", None, "--paths", "mapped,relay")
+    path = proc.wait_event("path", 20, kind="mapped")
+    assert path["remote"].startswith(OUTSIDE), path
+    assert len(mappings(g, "a")) == 1, mappings(g, "a")
+    move_bytes(g, proc)
+    g.host_proc.terminate()
+    wait_until(lambda: mappings(g, "a") == [], 10, "the mapping is taken back")
+
+
+def test_mapped_at_the_client(gate, work):
+    g = start(gate, work, "b")
+    proc = g.connect("7000", None, "--paths", "mapped,relay")
+    proc.wait_event("path", 20, kind="mapped")
+    move_bytes(g, proc)
+
+
+def test_no_router_maps_and_it_says_so(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "mapped,relay")
+    no = proc.wait_event("rejected", 20, kind="mapped")
+    assert "no router gives a mapping" in no["reason"], no
+    move_bytes(g, proc)   # by the relay meanwhile
