@@ -8,11 +8,13 @@
 #include <unistd.h>
 
 #include "broker/list.h"
+#include "core/client_hello.h"
 #include "core/relay_preface.h"
 #include "core/stun.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
+enum { HELLO_PEEK = 4096 };
 enum { ACCEPTS_PER_EVENT = 64, PAUSE_MS = 100, TLS_HANDSHAKE = 0x16 };
 enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
 
@@ -30,6 +32,7 @@ struct visitor {
     uint64_t since_ms;
     int fd; /* -1 when handed on */
     uint16_t addr_slot;
+    bool inner; /* came out of TLS: nothing but a relay's preface is taken */
     uint8_t preface_len;
     uint8_t preface[RELAY_PREFACE_LEN];
 };
@@ -77,11 +80,34 @@ static void visitor_end(struct visitor *v)
     close(visitor_take(v));
 }
 
+/* Waits without turning until so many bytes are there. */
+static void set_low_water(int fd, int bytes)
+{
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+}
+
+/* By its ClientHello; one that cannot be read is the control's to refuse. */
 static void speak_tls(struct visitor *v)
 {
     struct door *d = v->door;
     uint16_t slot = v->addr_slot;
-    d->config.events->on_tls(d->config.ctx, visitor_take(v), slot);
+    uint8_t buf[HELLO_PEEK];
+    struct client_hello hello;
+    ssize_t n = recv(v->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+    if (n <= 0) {
+        visitor_end(v);
+        return;
+    }
+    int want = client_hello_parse(&hello, buf, (size_t)n);
+    if (want > n && want <= (int)sizeof(buf)) {
+        set_low_water(v->fd, want);
+        return;
+    }
+    set_low_water(v->fd, 1);
+    if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_RELAY))
+        d->config.events->on_tls_relay(d->config.ctx, visitor_take(v), slot);
+    else
+        d->config.events->on_tls(d->config.ctx, visitor_take(v), slot);
 }
 
 static void speak_relay(struct visitor *v)
@@ -170,7 +196,8 @@ static void on_visitor(uv_poll_t *poll, int status, int events)
         return;
     }
     for (size_t i = 0; i < sizeof(greetings) / sizeof(greetings[0]); i++) {
-        if (greetings[i].first_byte == first) {
+        if (greetings[i].first_byte == first &&
+            (!v->inner || first == RELAY_PREFACE_FIRST)) {
             greetings[i].speak(v);
             return;
         }
@@ -200,6 +227,15 @@ static int visitor_start(struct door *d, int fd, uint16_t slot)
     if (uv_poll_start(&v->poll, UV_READABLE, on_visitor) != 0)
         visitor_end(v);
     return 0;
+}
+
+void door_admit(struct door *d, int fd, uint16_t addr_slot)
+{
+    if (visitor_start(d, fd, addr_slot) != 0)
+        close(fd);
+    else /* the newest */
+        LIST_OWNER(d->visitors.prev, struct visitor, link)->inner = true;
+    d->config.limits->slots[addr_slot].connections--; /* visitor_start counted anew */
 }
 
 static bool may_enter(struct door *d, const struct addr *a, uint16_t *slot)

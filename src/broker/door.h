@@ -1,6 +1,6 @@
 /*
  * Where TCP connections come in, one for each thread: accepts, looks at the first
- * byte without consuming it, and hands the connection to whoever speaks that
+ * bytes without consuming them, and hands the connection to whoever speaks that
  * protocol. What is silent or speaks nothing known is closed.
  */
 #ifndef POSTERN_BROKER_DOOR_H
@@ -23,6 +23,8 @@ struct door_events {
      * was counted in the address slot.
      */
     void (*on_tls)(void *ctx, int fd, uint16_t addr_slot);
+    /* A TLS connection that offers PROTO_ALPN_RELAY; the same. */
+    void (*on_tls_relay)(void *ctx, int fd, uint16_t addr_slot);
     /* A relay connection; its preface was read, nothing after it. Owns `fd`. */
     void (*on_relay)(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN]);
 };
@@ -41,6 +43,11 @@ struct door_config {
 };
 
 MUST_CHECK int door_open(struct door **out, const struct door_config *c);
+/*
+ * What came out of a TLS relay connection: only a relay's preface is taken. Owns `fd`,
+ * and one connection counted in the slot.
+ */
+void door_admit(struct door *d, int fd, uint16_t addr_slot);
 /* Closes connections that have not said anything in time; call about once a second. */
 void door_sweep(struct door *d);
 /* NULL is fine. No event follows. Memory goes when the loop next turns. */

@@ -396,6 +396,9 @@ void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]
         pair_start(r, p) != 0) {
         pair_end(r, p, true);
         bury(r);
+    } else if (!p->joined) {
+        const uint8_t waiting = RELAY_WAITING;
+        (void)!send(fd, &waiting, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
 }
 

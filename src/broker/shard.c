@@ -10,6 +10,7 @@
 #include "broker/conn.h"
 #include "broker/control.h"
 #include "io/identity.h"
+#include "io/tlspipe.h"
 
 enum { SWEEP_MS = 1000 };
 
@@ -54,8 +55,23 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
         mail_free(m);
 }
 
+/* The same inside TLS, for networks that let nothing else pass. */
+static void on_tls_relay(void *ctx, int fd, uint16_t addr_slot)
+{
+    struct shard *s = ctx;
+    struct tlspipe_config c = {.loop = &s->loop,
+                               .protocol = PROTO_ALPN_RELAY,
+                               .credentials = s->credentials};
+    int plain = tlspipe_open(&c, fd);
+    if (plain >= 0)
+        door_admit(s->door, plain, addr_slot);
+    else
+        s->limits->slots[addr_slot].connections--;
+}
+
 static const struct door_events door_events = {
     .on_tls = on_tls,
+    .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
 };
 

@@ -13,6 +13,7 @@
 
 #define PROTO_VERSION 1
 #define PROTO_ALPN_BROKER "postern-broker/1"
+#define PROTO_ALPN_RELAY "postern-relay/1" /* a relay connection inside TLS */
 #define PROTO_ALPN_SESSION "postern/1"
 #define PROTO_FRAME_MAX 8192 /* a frame of a channel or of the Meta stream */
 #define CONV_LEN 16

@@ -467,6 +467,7 @@ void approach_tell_trouble(struct approach *a)
 void approach_on_network_change(struct approach *a)
 {
     a->generation++;
+    a->config.net->relay_by_tls = false;
     if (a->config.client) {
         a->began_us = net_now_us();
         ladder_on_network_change(&a->ladder, net_now_us());

@@ -17,6 +17,7 @@
 enum {
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
+    SWEEP_MS = 2500,        /* the kernel sends each SYN again after a second */
     ARRANGED_MS = 130,      /* between two SYN-ACKs */
     GREETING_MS = 1500,     /* after the last step, and two round trips */
     PEER_WAIT_MS = 8000,    /* for the other side's addresses */
@@ -212,8 +213,14 @@ void meet_connect_all(struct meet *m, unsigned hops)
     }
 }
 
-/* Opens towards every port that the peer's NAT may have drawn from its low ones. */
-static void sweep(struct meet *m, unsigned hops)
+static bool sweeps_both(const struct meet *m)
+{
+    return m->plan->predicts && m->symmetric && m->peer_symmetric && m->low &&
+           m->peer_low;
+}
+
+/* Towards every port that the peer's NAT may have drawn from its low ones. */
+static void sweep(struct meet *m, unsigned hops, unsigned which)
 {
     struct greeting_terms terms = meet_terms(m);
     struct addr local, to = {0};
@@ -222,10 +229,15 @@ static void sweep(struct meet *m, unsigned hops)
             to = m->peers[i];
     if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local))
         return;
+    if (which > 0) /* the peer need not know it: it tries them all */
+        local.port = tcp_port_find_low();
+    if (local.port == 0)
+        return;
     for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
-        struct attempt **slot = &m->attempts[PLAIN_MAX + i];
+        struct attempt **slot =
+            &m->attempts[PLAIN_MAX + which * PREDICT_LOW_COUNT + i];
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
-        if (*slot == NULL && !under_way(m, &to) &&
+        if (*slot == NULL && (which > 0 || !under_way(m, &to)) &&
             attempt_connect(slot, meet_config(m)->net, &local, &to, hops, &terms,
                             meet_on_attempt, m) != 0)
             *slot = NULL;
@@ -235,7 +247,7 @@ static void sweep(struct meet *m, unsigned hops)
 static void on_retry(uv_timer_t *t)
 {
     struct meet *m = t->data;
-    if (m == NULL || m->phase != MEETING)
+    if (m == NULL || m->phase != MEETING || sweeps_both(m))
         return;
     unsigned hops = m->plan->hops[m->step > 0 ? m->step - 1 : 0];
     bool opener = opens(m);
@@ -271,6 +283,13 @@ static void run_step(struct meet *m)
     attempts_free(m, false);
     m->step++;
     unsigned hops = m->plan->hops[m->step - 1];
+    if (sweeps_both(m)) { /* the one step there is */
+        m->step = m->plan->steps;
+        for (unsigned i = 0; i < SWEEP_PORTS; i++)
+            sweep(m, 0, i);
+        (void)uv_timer_start(m->timer, on_timer, SWEEP_MS, 0);
+        return;
+    }
     if (hops == MEET_HOPS_ARRANGED && !meet_can_arrange(m)) {
         (void)uv_timer_start(m->timer, on_timer, 0, 0);
         return;
@@ -287,7 +306,7 @@ static void run_step(struct meet *m)
         if (!m->plan->lasts)
             meet_connect_all(m, hops);
         if (m->plan->predicts && m->peer_low && hops > 0)
-            sweep(m, hops);
+            sweep(m, hops, 0);
         if (m->plan->listens)
             meet_open_listeners(m);
     } else {

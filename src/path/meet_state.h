@@ -12,7 +12,8 @@
 
 enum {
     PLAIN_MAX = 16,
-    ATTEMPTS_MAX = PLAIN_MAX + PREDICT_LOW_COUNT,
+    SWEEP_PORTS = 2, /* of ours, where both sides' NATs are symmetric */
+    ATTEMPTS_MAX = PLAIN_MAX + SWEEP_PORTS * PREDICT_LOW_COUNT,
     PATHS_MAX = 3,
     FAMILIES = 2,
 };

@@ -2,6 +2,7 @@
 #ifndef POSTERN_PATH_NET_H
 #define POSTERN_PATH_NET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -11,6 +12,7 @@
 struct net {
     uv_loop_t *loop;
     struct keypair own; /* this device's key */
+    bool relay_by_tls;  /* this network let no relay connection through but by TLS */
     uint8_t *scratch;   /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };
 

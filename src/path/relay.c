@@ -15,11 +15,14 @@
 #include <unistd.h>
 
 #include "core/relay_preface.h"
+#include "io/sockaddr.h"
+#include "io/tlspipe.h"
 #include "path/framed.h"
 
 enum {
     DIAL_TIMEOUT_MS = 8000,
     JOIN_TIMEOUT_MS = 10000,
+    ANSWER_MS = 1500, /* and four round trips: then something swallows what we say */
     RETRY_FIRST_MS = 500,
     RETRY_MAX_MS = 30000,
 };
@@ -38,6 +41,9 @@ struct relay {
     bool carry_listed, carry_proven, running;
     uint8_t ticket[TICKET_LEN];
     struct reach *dial;
+    bool by_tls;              /* this try */
+    bool heard;               /* the broker answered it */
+    struct addr local, remote; /* of the connection to the broker */
     int fd; /* dialled, not joined yet */
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
@@ -173,12 +179,53 @@ static void on_joined(struct relay *r)
     }
     struct path *p = framed_path(r->pair);
     p->rtt_us *= 2; /* the socket ends at the broker */
+    if (r->by_tls) { /* and the path's at TLS, on this side */
+        p->local = r->local;
+        p->remote = r->remote;
+        p->rtt_us = approach_rtt_hint_us(r->approach);
+    }
+    net_of(r)->relay_by_tls = r->by_tls;
     approach_path_new(r->approach, p);
     approach_proven(r->approach, p);
     if (r->carry_proven) {
         r->carry_proven = false;
         approach_lost(r->approach, &r->carry.base, "the relay pair stands");
     }
+}
+
+static void on_dialed(void *ctx, int err, int fd);
+
+static void dial(struct relay *r)
+{
+    r->heard = false;
+    if (uplink_reach(approach_config_of(r->approach)->uplink, &r->dial, DIAL_TIMEOUT_MS,
+                     on_dialed, r) != 0) {
+        r->dial = NULL;
+        pair_broke(r, "the broker's relay cannot be reached");
+    }
+}
+
+/*
+ * The broker took no notice of our ticket: something on the way lets only TLS pass, it
+ * may be, so the same ticket is shown inside TLS.
+ */
+static void not_heard(struct relay *r, const char *why)
+{
+    if (r->heard || r->by_tls) {
+        pair_broke(r, why);
+        return;
+    }
+    socket_close(r);
+    r->by_tls = true;
+    dial(r);
+}
+
+static int wrap(struct relay *r, int fd)
+{
+    const struct link *broker = uplink_link(approach_config_of(r->approach)->uplink);
+    struct tlspipe_config c = {
+        .loop = net_of(r)->loop, .protocol = PROTO_ALPN_RELAY, .expect = broker->broker_key};
+    return tlspipe_open(&c, fd);
 }
 
 static void on_dialed(void *ctx, int err, int fd)
@@ -188,6 +235,14 @@ static void on_dialed(void *ctx, int err, int fd)
     r->dial = NULL;
     if (err != 0) {
         pair_broke(r, "the broker's relay cannot be reached");
+        return;
+    }
+    (void)!sockaddr_local(fd, &r->local);
+    (void)!sockaddr_remote(fd, &r->remote);
+    if (r->by_tls)
+        fd = wrap(r, fd);
+    if (fd < 0) {
+        pair_broke(r, "out of memory");
         return;
     }
     r->fd = fd;
@@ -201,7 +256,7 @@ static void on_dialed(void *ctx, int err, int fd)
     r->poll = poll;
     r->poll->data = r;
     (void)uv_poll_start(r->poll, UV_READABLE, on_poll);
-    set_timer(r, JOIN_TIMEOUT_MS);
+    set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
     if (send(fd, preface, sizeof(preface), MSG_NOSIGNAL) != (ssize_t)sizeof(preface))
         pair_broke(r, "the broker's relay did not take our ticket");
 }
@@ -215,11 +270,8 @@ static void on_ticket(void *k, const uint8_t *ticket, size_t len)
     /* The other side's half broke: ours is worth nothing. */
     pair_drop(r, "the relay pair is made anew");
     memcpy(r->ticket, ticket, TICKET_LEN);
-    if (uplink_reach(approach_config_of(r->approach)->uplink, &r->dial, DIAL_TIMEOUT_MS,
-                     on_dialed, r) != 0) {
-        r->dial = NULL;
-        pair_broke(r, "the broker's relay cannot be reached");
-    }
+    r->by_tls = net_of(r)->relay_by_tls;
+    dial(r);
 }
 
 /* The broker's one byte: the other side came too. */
@@ -232,10 +284,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     r->busy = true;
     ssize_t n = status < 0 ? 0 : recv(r->fd, &byte, 1, 0);
-    if (n == 1 && byte == RELAY_JOINED)
+    if (n == 1 && byte == RELAY_JOINED) {
         on_joined(r);
-    else if (n >= 0 || (errno != EAGAIN && errno != EINTR))
-        pair_broke(r, "the broker's relay did not take our ticket");
+    } else if (n == 1 && byte == RELAY_WAITING) {
+        r->heard = true;
+        set_timer(r, JOIN_TIMEOUT_MS);
+    } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+        not_heard(r, "the broker's relay did not take our ticket");
+    }
     r->busy = false;
     if (r->freed)
         free(r);
@@ -250,7 +306,8 @@ static void on_timer(uv_timer_t *t)
     if (r == NULL)
         return;
     if (r->fd >= 0)
-        pair_broke(r, "the other side did not come to the relay");
+        not_heard(r, r->heard ? "the other side did not come to the relay"
+                              : "the broker's relay does not answer");
     else if (r->fd < 0 && r->running && r->dial == NULL)
         approach_introduce_soon(r->approach);
 }

@@ -178,8 +178,7 @@ static struct addr server_of(struct uplink *u, enum addr_family family)
     return (struct addr){0};
 }
 
-/* A free low port, or 0 when none may be bound. */
-static uint16_t find_low_port(void)
+uint16_t tcp_port_find_low(void)
 {
     struct addr any = {.family = ADDR_V4};
     for (int i = 0; i < LOW_TRIES; i++) {
@@ -199,7 +198,7 @@ static uint16_t find_low_port(void)
 int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u, bool low,
                   void (*done)(void *ctx), void *ctx)
 {
-    uint16_t wanted = low ? find_low_port() : 0;
+    uint16_t wanted = low ? tcp_port_find_low() : 0;
     if (low && wanted == 0)
         return POSTERN_ERR_PERM;
     static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};

@@ -28,6 +28,8 @@ struct tcp_candidate {
  */
 MUST_CHECK int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
                              bool low, void (*done)(void *ctx), void *ctx);
+/* A free port of 512-1023 for IPv4, or 0 when none may be bound. */
+uint16_t tcp_port_find_low(void);
 /* Fine inside `done`. NULL is fine. */
 void tcp_port_close(struct tcp_port *p);
 /* The address to bind to for that family: any, with our port; false: not usable. */

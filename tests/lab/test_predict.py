@@ -36,7 +36,8 @@ def test_two_symmetric_nats_without_low_ports_say_so(gate):
 
 
 @pytest.mark.parametrize("host,client", [("sym", "masq"), ("masq", "sym"), ("fw", "sym"),
-                                         ("cgn", "sym"), ("sym+reject", "fw")])
+                                         ("cgn", "sym"), ("sym+reject", "fw"),
+                                         ("sym", "sym")])
 def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
     g, proc = start(gate, "tcp-punch", host=host, client=client)
     proc.wait_event("path", 20, kind="tcp-punch")

@@ -1,0 +1,294 @@
+/* Two descriptors and a buffer for each direction; knows nothing of what passes. */
+#include "io/tlspipe.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/identity.h"
+
+enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
+
+struct flow {
+    uint8_t buf[BUFFER_BYTES];
+    size_t from, len; /* what waits to go out */
+    bool ended;       /* nothing more comes in */
+};
+
+struct tlspipe {
+    gnutls_session_t tls;
+    gnutls_certificate_credentials_t own; /* a client's without credentials */
+    int fd, plain;
+    uv_poll_t *fd_poll, *plain_poll;
+    uv_timer_t *timer;
+    int fd_events, plain_events;
+    bool ready;             /* the handshake is over */
+    bool pending;           /* GnuTLS holds a record that the socket did not take */
+    struct flow in, out;    /* from TLS to plain, and back */
+    uint8_t expect[KEY_LEN];
+    bool is_client;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void end(struct tlspipe *p)
+{
+    uv_handle_t *handles[] = {(uv_handle_t *)p->fd_poll, (uv_handle_t *)p->plain_poll,
+                              (uv_handle_t *)p->timer};
+    for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
+        if (handles[i] == NULL)
+            continue;
+        handles[i]->data = NULL;
+        uv_close(handles[i], free_handle);
+    }
+    if (p->tls != NULL)
+        gnutls_deinit(p->tls);
+    if (p->own != NULL)
+        gnutls_certificate_free_credentials(p->own);
+    close(p->fd);
+    close(p->plain);
+    free(p);
+}
+
+static int verify(gnutls_session_t tls)
+{
+    struct tlspipe *p = gnutls_session_get_ptr(tls);
+    uint8_t key[KEY_LEN];
+    return identity_peer_key(tls, key) == 0 && memcmp(key, p->expect, KEY_LEN) == 0
+               ? 0
+               : GNUTLS_E_CERTIFICATE_ERROR;
+}
+
+/* --------------------------------------------------------------------------- moving
+ */
+
+/* True when something moved; `in->ended` when the connection is over. */
+static bool read_tls(struct tlspipe *p)
+{
+    if (p->in.len > 0 || p->in.ended)
+        return false;
+    ssize_t n = gnutls_record_recv(p->tls, p->in.buf, sizeof(p->in.buf));
+    if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED ||
+        (n < 0 && !gnutls_error_is_fatal((int)n)))
+        return false;
+    p->in.ended = n <= 0;
+    p->in.from = 0;
+    p->in.len = n > 0 ? (size_t)n : 0;
+    return true;
+}
+
+static bool write_plain(struct tlspipe *p)
+{
+    if (p->in.len == 0)
+        return false;
+    ssize_t n = send(p->plain, p->in.buf + p->in.from, p->in.len, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n < 0) {
+        p->in.len = 0;
+        p->out.ended = true; /* nobody is there */
+        return true;
+    }
+    p->in.from += (size_t)n;
+    p->in.len -= (size_t)n;
+    return true;
+}
+
+static bool read_plain(struct tlspipe *p)
+{
+    if (p->out.len > 0 || p->out.ended)
+        return false;
+    ssize_t n = recv(p->plain, p->out.buf, sizeof(p->out.buf), 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    p->out.ended = n <= 0;
+    p->out.from = 0;
+    p->out.len = n > 0 ? (size_t)n : 0;
+    return true;
+}
+
+static bool write_tls(struct tlspipe *p)
+{
+    if (p->out.len == 0)
+        return false;
+    ssize_t n = p->pending ? gnutls_record_send(p->tls, NULL, 0)
+                           : gnutls_record_send(p->tls, p->out.buf + p->out.from,
+                                                p->out.len);
+    if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+        p->pending = true;
+        return false;
+    }
+    p->pending = false;
+    if (n < 0) {
+        p->out.len = 0;
+        p->in.ended = true;
+        return true;
+    }
+    p->out.from += (size_t)n;
+    p->out.len -= (size_t)n;
+    return true;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+static void on_timer(uv_timer_t *t);
+
+static void want(uv_poll_t *poll, int *now, int events)
+{
+    if (*now == events)
+        return;
+    *now = events;
+    if (events != 0)
+        (void)uv_poll_start(poll, events, on_poll);
+    else
+        (void)uv_poll_stop(poll);
+}
+
+static void update(struct tlspipe *p)
+{
+    bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1 : p->out.len > 0;
+    want(p->fd_poll, &p->fd_events,
+         (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0));
+    want(p->plain_poll, &p->plain_events,
+         (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
+             (p->in.len > 0 ? UV_WRITABLE : 0));
+}
+
+/* False when it is over. */
+static bool handshake(struct tlspipe *p)
+{
+    int rc = gnutls_handshake(p->tls);
+    if (rc == GNUTLS_E_SUCCESS) {
+        p->ready = true;
+        (void)uv_timer_stop(p->timer);
+        return true;
+    }
+    return !gnutls_error_is_fatal(rc);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    struct tlspipe *p = poll->data;
+    (void)events;
+    if (p == NULL)
+        return;
+    if (status < 0 || (!p->ready && !handshake(p))) {
+        end(p);
+        return;
+    }
+    for (int i = 0; p->ready && i < TURNS; i++) {
+        bool moved = read_tls(p);
+        moved = write_plain(p) || moved;
+        moved = read_plain(p) || moved;
+        moved = write_tls(p) || moved;
+        if (!moved)
+            break;
+    }
+    bool in_over = p->in.ended && p->in.len == 0;
+    bool out_over = p->out.ended && p->out.len == 0;
+    if (in_over || out_over) { /* what was under way is through: both ends close */
+        if (p->ready)
+            (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+        end(p);
+        return;
+    }
+    update(p);
+    if (p->ready && p->in.len == 0 && gnutls_record_check_pending(p->tls) > 0)
+        (void)uv_timer_start(p->timer, on_timer, 0, 0);
+}
+
+/* The handshake took too long; or a record waits that no event would tell of. */
+static void on_timer(uv_timer_t *t)
+{
+    struct tlspipe *p = t->data;
+    if (p == NULL)
+        return;
+    if (!p->ready)
+        end(p);
+    else
+        on_poll(p->fd_poll, 0, UV_READABLE);
+}
+
+/* ---------------------------------------------------------------------------- making
+ */
+
+static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
+{
+    const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
+                                 (unsigned)strlen(c->protocol)};
+    gnutls_certificate_credentials_t credentials = c->credentials;
+    if (credentials == NULL) {
+        if (gnutls_certificate_allocate_credentials(&p->own) != 0)
+            return POSTERN_ERR_NOMEM;
+        gnutls_certificate_set_verify_function(p->own, verify);
+        credentials = p->own;
+    }
+    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
+                                 GNUTLS_NO_SIGNAL |
+                                 (p->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER)) != 0)
+        return POSTERN_ERR_NOMEM;
+    gnutls_session_set_ptr(p->tls, p);
+    if (gnutls_priority_set_direct(p->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+        gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
+        gnutls_alpn_set_protocols(p->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
+        return POSTERN_ERR_IO;
+    gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
+    gnutls_transport_set_int(p->tls, p->fd);
+    return 0;
+}
+
+static int polls_setup(struct tlspipe *p, uv_loop_t *loop)
+{
+    uv_poll_t *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
+    uv_timer_t *t = malloc(sizeof(*t));
+    if (a != NULL && b != NULL && t != NULL && uv_poll_init(loop, a, p->fd) == 0) {
+        p->fd_poll = a;
+        a->data = p;
+        if (uv_poll_init(loop, b, p->plain) == 0) {
+            p->plain_poll = b;
+            b->data = p;
+            p->timer = t;
+            (void)uv_timer_init(loop, t);
+            t->data = p;
+            return 0;
+        }
+        a = NULL; /* end() closes it */
+    }
+    free(a);
+    free(b);
+    free(t);
+    return POSTERN_ERR_NOMEM;
+}
+
+int tlspipe_open(const struct tlspipe_config *c, int fd)
+{
+    int pair[2];
+    struct tlspipe *p = calloc(1, sizeof(*p));
+    if (p == NULL ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+        free(p);
+        close(fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    p->fd = fd;
+    p->plain = pair[0];
+    p->is_client = c->expect != NULL;
+    if (p->is_client)
+        memcpy(p->expect, c->expect, KEY_LEN);
+    int rc = tls_setup(p, c);
+    if (rc == 0)
+        rc = polls_setup(p, c->loop);
+    if (rc != 0) {
+        close(pair[1]);
+        end(p);
+        return rc;
+    }
+    (void)uv_timer_start(p->timer, on_timer, HANDSHAKE_MS, 0);
+    want(p->fd_poll, &p->fd_events, UV_READABLE | UV_WRITABLE);
+    return pair[1];
+}
