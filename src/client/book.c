@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "io/db.h"
+#include "io/netmon.h"
 
 struct book {
     struct db *db;
@@ -30,6 +31,12 @@ static const char *const book_migrations[] = {
     " port INTEGER NOT NULL,"
     " udp INTEGER NOT NULL,"
     " PRIMARY KEY(host, place));",
+    "CREATE TABLE network ("
+    " host BLOB NOT NULL REFERENCES host(key) ON DELETE CASCADE ON UPDATE CASCADE,"
+    " network BLOB NOT NULL,"
+    " kind TEXT NOT NULL," /* the path kind that worked last; '' none */
+    " keepalive_us INTEGER NOT NULL,"
+    " PRIMARY KEY(host, network));",
 };
 
 #define HOST_COLUMNS "key, name, broker, joined_s, own_key"
@@ -274,6 +281,41 @@ int book_set_own_key(struct book *b, const uint8_t key[static KEY_LEN],
                      const uint8_t own_key[static KEY_LEN])
 {
     return run_keys(b, "UPDATE host SET own_key = ? WHERE key = ?", own_key, key);
+}
+
+int book_network_get(struct book *b, const uint8_t key[static KEY_LEN],
+                     const uint8_t network[static NETMON_NETWORK_LEN],
+                     struct book_network *out)
+{
+    struct db_stmt s = db_prepare(
+        b->db, "SELECT kind, keepalive_us FROM network WHERE host = ? AND network = ?");
+    db_bind_blob(&s, key, KEY_LEN);
+    db_bind_blob(&s, network, NETMON_NETWORK_LEN);
+    *out = (struct book_network){0};
+    bool found = db_step(&s);
+    if (found) {
+        db_column_copy(&s, 0, out->kind, sizeof(out->kind));
+        out->keepalive_us = (uint64_t)db_column_int(&s, 1);
+    }
+    int err = db_finish(&s);
+    return err != 0 ? err : found ? 0 : POSTERN_ERR_NOTFOUND;
+}
+
+int book_network_set(struct book *b, const uint8_t key[static KEY_LEN],
+                     const uint8_t network[static NETMON_NETWORK_LEN],
+                     const struct book_network *n)
+{
+    struct db_stmt s = db_prepare(
+        b->db, "INSERT OR REPLACE INTO network(host, network, kind, keepalive_us) "
+               "VALUES(?, ?, ?, ?)");
+    db_bind_blob(&s, key, KEY_LEN);
+    db_bind_blob(&s, network, NETMON_NETWORK_LEN);
+    db_bind_text(&s, n->kind);
+    db_bind_int(&s, (int64_t)n->keepalive_us);
+    int err = db_exec(&s);
+    return err != 0 ? err
+                    : db_run(b->db, "DELETE FROM network WHERE rowid <= "
+                                    "(SELECT max(rowid) - 500 FROM network)");
 }
 
 static int put_service(struct book *b, const uint8_t key[static KEY_LEN], size_t place,

@@ -64,6 +64,19 @@ MUST_CHECK int book_rotate(struct book *b, const uint8_t old_key[static KEY_LEN]
 MUST_CHECK int book_set_own_key(struct book *b, const uint8_t key[static KEY_LEN],
                                 const uint8_t own_key[static KEY_LEN]);
 
+/* What worked towards a host from one network (io/netmon.h); at most 500 are kept. */
+struct book_network {
+    char kind[24];         /* the direct path kind that was used last; empty: none */
+    uint64_t keepalive_us; /* silence that its NATs bear; 0: not known */
+};
+/* POSTERN_ERR_NOTFOUND: nothing is known; `out` is zeroed. */
+MUST_CHECK int book_network_get(struct book *b, const uint8_t key[static KEY_LEN],
+                                const uint8_t network[static 16],
+                                struct book_network *out);
+MUST_CHECK int book_network_set(struct book *b, const uint8_t key[static KEY_LEN],
+                                const uint8_t network[static 16],
+                                const struct book_network *n);
+
 /* Replaces what is remembered of a host's services. */
 MUST_CHECK int book_services_set(struct book *b, const uint8_t key[static KEY_LEN],
                                  const struct book_service *s, size_t n);

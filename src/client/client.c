@@ -117,6 +117,33 @@ static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
     }
 }
 
+static void on_recall(void *ctx, struct peer *p, struct peer_memory *m)
+{
+    struct client *c = ctx;
+    struct book_network n;
+    uint8_t network[NETMON_NETWORK_LEN];
+    netmon_network(network);
+    if (book_network_get(c->book, peer_key(p), network, &n) != 0)
+        return;
+    m->kind = path_kind_from_name(n.kind);
+    m->keepalive_us = n.keepalive_us;
+}
+
+static void on_learned(void *ctx, struct peer *p, const struct peer_memory *m)
+{
+    struct client *c = ctx;
+    struct book_host known;
+    struct book_network n = {.keepalive_us = m->keepalive_us};
+    uint8_t network[NETMON_NETWORK_LEN];
+    if (book_find_key(c->book, peer_key(p), &known) != 0)
+        return; /* still joining */
+    netmon_network(network);
+    if (m->kind != PATH_KIND_NONE)
+        (void)snprintf(n.kind, sizeof(n.kind), "%s", path_kind_name(m->kind));
+    if (book_network_set(c->book, peer_key(p), network, &n) != 0)
+        log_debug("what was learned of this network was not kept");
+}
+
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct client *c = ctx;
@@ -193,6 +220,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 }
 
 static const struct peer_events peer_events = {
+    .on_recall = on_recall,
+    .on_learned = on_learned,
     .on_ready = on_ready,
     .on_path = on_path,
     .on_rejected = on_rejected,

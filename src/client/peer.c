@@ -53,8 +53,25 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
         fault_up(p, f, fatal);
 }
 
+/* Tells what this session has taught, when that is new. */
+static void learn(struct peer *p, enum path_kind kind)
+{
+    struct peer_memory m = {.kind = kind};
+    if (p->session == NULL || p->config.events->on_learned == NULL)
+        return;
+    m.keepalive_us = session_keepalive_learned(p->session);
+    if (m.keepalive_us == 0)
+        m.keepalive_us = p->memory.keepalive_us;
+    if (m.kind == p->memory.kind && m.keepalive_us == p->memory.keepalive_us)
+        return;
+    p->memory = m;
+    p->config.events->on_learned(p->config.ctx, p, &m);
+}
+
 static void drop(struct peer *p)
 {
+    if (p->ready)
+        learn(p, p->memory.kind);
     session_free(p->session); /* first: it lets go of the paths */
     p->session = NULL;
     approach_free(p->approach);
@@ -116,6 +133,7 @@ static void on_open(void *ctx)
         approach_on_path_used(p->approach, path);
         tell_path(p, path);
     }
+    session_keepalive_recall(p->session, p->memory.keepalive_us);
     session_set_keepalive(p->session, 1);
     peer_meta_begin(p);
     if (!p->config.joining && p->config.events->on_ready != NULL)
@@ -136,6 +154,8 @@ static void on_session_path(void *ctx, struct path *path)
     approach_on_path_used(p->approach, path);
     if (p->ready)
         tell_path(p, path);
+    if (path_kind_is_direct(path->kind))
+        learn(p, path->kind);
 }
 
 static void on_path_failed(void *ctx, struct path *path)
@@ -327,6 +347,7 @@ static void begin(struct peer *p)
                                  .client = true,
                                  .allowed = p->config.paths,
                                  .jit_window_ms = p->config.jit_window_ms,
+                                 .preferred = PATH_KIND_NONE,
                                  .events = &approach_events,
                                  .ctx = p};
     drop(p);
@@ -335,6 +356,10 @@ static void begin(struct peer *p)
     p->told = PATH_KIND_NONE;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = net_now_us();
+    p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
+    if (p->config.events->on_recall != NULL)
+        p->config.events->on_recall(p->config.ctx, p, &p->memory);
+    ac.preferred = p->memory.kind;
     memcpy(ac.peer, p->config.key, KEY_LEN);
     randombytes_buf(ac.conv, sizeof(ac.conv));
     if (p->config.joining && !p->joined) {
@@ -468,6 +493,7 @@ void peer_on_network_change(struct peer *p)
     if (p->approach == NULL || p->restarting)
         return;
     p->began_us = net_now_us();
+    p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
     if (p->session != NULL && session_is_open(p->session))

@@ -15,7 +15,16 @@
 
 struct peer;
 
+/* What is known of this host from this network. */
+struct peer_memory {
+    enum path_kind kind;   /* worked last; PATH_KIND_NONE: not known */
+    uint64_t keepalive_us; /* 0: not known */
+};
+
 struct peer_events {
+    /* Fill `m` for the network that we are in now; and keep it. */
+    void (*on_recall)(void *ctx, struct peer *p, struct peer_memory *m);
+    void (*on_learned)(void *ctx, struct peer *p, const struct peer_memory *m);
     /* The session is open (again); streams can be opened. */
     void (*on_ready)(void *ctx, struct peer *p);
     /* Packets take another path now; `elapsed_us` since the attempt began. */

@@ -21,6 +21,7 @@ struct peer {
     bool ready, joined;
     unsigned failures;
     uint64_t began_us;
+    struct peer_memory memory;
     bool restarting;
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     struct fault last;

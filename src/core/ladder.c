@@ -173,6 +173,12 @@ void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason)
     set_state(l, kind, RUNG_OFF, r->since_us);
 }
 
+void ladder_prefer(struct ladder *l, enum path_kind kind)
+{
+    if (kind < PATH_KIND_COUNT && l->rungs[kind].state == RUNG_WAITING)
+        l->rungs[kind].at_us = l->rungs[kind].since_us;
+}
+
 void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us)
 {
     struct ladder_rung *r = &l->rungs[kind];

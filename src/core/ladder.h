@@ -86,6 +86,9 @@ struct ladder {
 void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
                  uint64_t now_us);
 
+/* It worked in this network before: it waits for no cheaper one. NONE is fine. */
+void ladder_prefer(struct ladder *l, enum path_kind kind);
+
 /* This kind cannot work here (ever, or until ladder_permit): "reason" in words. */
 void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason);
 /* Takes a refusal back; the kind starts at once. No effect on one not refused. */

@@ -200,6 +200,17 @@ static bool read_state(uint8_t addresses[static NETMON_HASH_LEN],
     return netlink_dump(RTM_GETROUTE, on_route, routes);
 }
 
+void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
+{
+    struct addr found[16];
+    uint8_t routes[NETMON_HASH_LEN] = {0};
+    size_t n = netmon_addresses(found, sizeof(found) / sizeof(found[0]), false);
+    (void)!netlink_dump(RTM_GETROUTE, on_route, routes);
+    for (size_t i = 0; i < n; i++) /* /24 and /64: the host's part may change */
+        hash_more(routes, found[i].ip, found[i].family == ADDR_V4 ? 3 : 8);
+    memcpy(id, routes, NETMON_NETWORK_LEN);
+}
+
 static void on_settled(uv_timer_t *t)
 {
     struct netmon *n = t->data;

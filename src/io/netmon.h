@@ -32,6 +32,14 @@ void netmon_close(struct netmon *n);
 
 const char *netmon_reason_name(enum netmon_reason reason);
 
+#define NETMON_NETWORK_LEN 16
+/*
+ * A name for the network that this machine is in, for remembering what worked there:
+ * made of the prefixes of its addresses and its default routes. Two networks may look
+ * alike.
+ */
+void netmon_network(uint8_t id[static NETMON_NETWORK_LEN]);
+
 /*
  * The usable addresses of interfaces that are up, port 0: global before private,
  * temporary IPv6 (RFC 8981) before stable, never deprecated, tentative, link-local or

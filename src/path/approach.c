@@ -307,6 +307,7 @@ static struct approach *approach_new(const struct approach_config *c)
     a->began_us = net_now_us();
     randombytes_buf(&seed, sizeof(seed));
     ladder_init(&a->ladder, c->allowed, seed, a->began_us);
+    ladder_prefer(&a->ladder, c->preferred);
     a->timer = malloc(sizeof(*a->timer));
     if (a->timer == NULL) {
         free(a);

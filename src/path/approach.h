@@ -43,7 +43,7 @@ struct approach_config {
     unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEET_WINDOW_MS */
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;
-    uint64_t learned_keepalive_us;
+    enum path_kind preferred; /* worked from here before: starts at once; or NONE */
     const struct approach_events *events; /* borrowed */
     void *ctx;
 };

@@ -477,12 +477,25 @@ void meet_start(void *k)
         return;
     m->round++;
     m->peer_count = 0;
+    m->waits_for_uplink = !uplink_is_up(meet_config(m)->uplink);
+    if (!m->waits_for_uplink)
+        begin_round(m);
+}
+
+/* A cold start: nobody could say yet where we are seen. */
+void meet_on_uplink(void *k, bool up)
+{
+    struct meet *m = k;
+    if (!up || !m->waits_for_uplink)
+        return;
+    m->waits_for_uplink = false;
     begin_round(m);
 }
 
 void meet_stop(void *k)
 {
     struct meet *m = k;
+    m->waits_for_uplink = false;
     round_end(m);
     for (int i = 0; i < PATHS_MAX; i++)
         if (m->paths[i] != NULL)

@@ -56,6 +56,7 @@ struct meet {
     uint64_t begun_ms;
     uv_timer_t *timer, *retry;
     bool stranger; /* somebody else touched the listener */
+    bool waits_for_uplink;
     bool busy, freed;
 };
 

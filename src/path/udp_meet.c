@@ -447,12 +447,25 @@ void udp_meet_start(void *k)
         return; /* begins with the client's addresses of a new round */
     u->round++;
     u->peer_count = 0;
+    u->waits_for_uplink = !uplink_is_up(udp_meet_config(u)->uplink);
+    if (!u->waits_for_uplink)
+        begin_round(u);
+}
+
+/* A cold start: nobody could say yet where we are seen. */
+void udp_meet_on_uplink(void *k, bool up)
+{
+    struct udp_meet *u = k;
+    if (!up || !u->waits_for_uplink)
+        return;
+    u->waits_for_uplink = false;
     begin_round(u);
 }
 
 void udp_meet_stop(void *k)
 {
     struct udp_meet *u = k;
+    u->waits_for_uplink = false;
     for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
         if (u->ways[i] != NULL)
             way_drop(u, i, NULL);

@@ -85,6 +85,7 @@ struct udp_meet {
     struct addr mapped;
     char refused[160];
     uv_timer_t *timer;
+    bool waits_for_uplink;
     bool busy, freed;
 };
 
@@ -115,6 +116,7 @@ void udp_meet_start(void *k);
 void udp_meet_stop(void *k);
 void udp_meet_fill_offer(void *k, Offer *o);
 void udp_meet_on_offer(void *k, const Offer *o, bool renewed);
+void udp_meet_on_uplink(void *k, bool up);
 void udp_meet_on_dead(void *k, struct path *p);
 
 #define UDP_MEET_KIND(the_plan)                                                        \
@@ -122,7 +124,7 @@ void udp_meet_on_dead(void *k, struct path *p);
         .plan = &(the_plan), .new = udp_meet_new, .free = udp_meet_free,               \
         .start = udp_meet_start, .stop = udp_meet_stop,                                \
         .fill_offer = udp_meet_fill_offer, .on_offer = udp_meet_on_offer,              \
-        .on_dead = udp_meet_on_dead                                                    \
+        .on_uplink = udp_meet_on_uplink, .on_dead = udp_meet_on_dead                   \
     }
 
 #endif

@@ -407,6 +407,16 @@ uint64_t session_heard_us(const struct session *s)
     return s->heard_us;
 }
 
+uint64_t session_keepalive_learned(const struct session *s)
+{
+    return keepalive_export(&s->keep);
+}
+
+void session_keepalive_recall(struct session *s, uint64_t learned_us)
+{
+    keepalive_init(&s->keep, s->keep.leads, learned_us, s->heard_us);
+}
+
 void session_set_keepalive(struct session *s, uint64_t interval_us)
 {
     s->keepalive_us = interval_us;

@@ -112,6 +112,9 @@ unsigned session_stream_count(const struct session *s);
 /* Monotonic microseconds when a packet of the peer last arrived. */
 uint64_t session_heard_us(const struct session *s);
 /* A PING after each `interval_us` without packets; 0 switches it off. */
+/* What keepalives have learned of the NATs, for storage, and from it; microseconds. */
+uint64_t session_keepalive_learned(const struct session *s);
+void session_keepalive_recall(struct session *s, uint64_t learned_us);
 void session_set_keepalive(struct session *s, uint64_t interval_us);
 /* Makes sure that something is sent that the peer must answer. */
 void session_probe(struct session *s);

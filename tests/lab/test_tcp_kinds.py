@@ -155,3 +155,16 @@ def test_stranger_ends_just_in_time_listening(gate, programs):
     assert done.stdout == "reset\n", done.stdout + done.stderr
     wait_until(lambda: temporary_ports(g.topo.host.ns) == [], 1, "the port is closed")
     move_bytes(g, proc)   # by the relay meanwhile
+
+
+def test_what_worked_is_remembered_for_the_network(gate):
+    """The second time the kind that worked does not wait for a cheaper one."""
+    g = gate(host="masq+udp_blocked", client="masq+udp_blocked")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    times = []
+    for _ in range(2):
+        proc = g.connect("7000", None, "--paths", "udp-punch,tcp-punch,relay")
+        times.append(proc.wait_event("path", 15, kind="tcp-punch")["elapsed_ms"])
+        proc.terminate()
+    assert times[1] < times[0] - 150, times
