@@ -59,9 +59,8 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 static void on_tls_relay(void *ctx, int fd, uint16_t addr_slot)
 {
     struct shard *s = ctx;
-    struct tlspipe_config c = {.loop = &s->loop,
-                               .protocol = PROTO_ALPN_RELAY,
-                               .credentials = s->credentials};
+    struct tlspipe_config c = {
+        .loop = &s->loop, .protocol = PROTO_ALPN_RELAY, .credentials = s->credentials};
     int plain = tlspipe_open(&c, fd);
     if (plain >= 0)
         door_admit(s->door, plain, addr_slot);

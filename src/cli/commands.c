@@ -1,8 +1,9 @@
 /* The table of commands: what newcomers read in the help, and who handles what. */
 #include "cli/cmd.h"
 
-#define WITH_PATHS (OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_JIT_WINDOW) | \
-                    OPTION_BIT(OPT_DIAL_OUT) | OPTION_BIT(OPT_SPOOF))
+#define WITH_PATHS                                                                     \
+    (OPTION_BIT(OPT_PATHS) | OPTION_BIT(OPT_JIT_WINDOW) | OPTION_BIT(OPT_DIAL_OUT) |   \
+     OPTION_BIT(OPT_SPOOF))
 #define WITH_JSON OPTION_BIT(OPT_JSON)
 
 // clang-format off

@@ -216,8 +216,8 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
 uint32_t options_kinds(const struct options *o)
 {
     const struct option_value *v = o->values;
-    uint32_t kinds = v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number
-                                        : PATH_KINDS_DEFAULT;
+    uint32_t kinds =
+        v[OPT_PATHS].given ? (uint32_t)v[OPT_PATHS].number : PATH_KINDS_DEFAULT;
     return kinds | (v[OPT_DIAL_OUT].given ? 1u << PATH_DIAL_OUT : 0) |
            (v[OPT_SPOOF].given ? 1u << PATH_SPOOF : 0);
 }

@@ -258,7 +258,8 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         rc = book_find(client_book(s.client), s.host, &h, f);
     if (rc == 0) {
         memcpy(s.host, h.name, sizeof(s.host));
-        if (c->paths == PATH_KINDS_DEFAULT && share_available(client_statedir(s.client))) {
+        if (c->paths == PATH_KINDS_DEFAULT &&
+            share_available(client_statedir(s.client))) {
             rc = start_shared(&s);
             if (rc != 0)
                 (void)fault_set(f, rc, "try again",

@@ -34,9 +34,9 @@ static bool take_name(struct client_hello *h, struct wire_reader r)
         if (len == 0 || len > SERVER_NAME_MAX || memchr(name, '\0', len) != NULL)
             return false;
         for (size_t i = 0; i < len; i++)
-            h->server_name[i] = (char)(name[i] >= 'A' && name[i] <= 'Z'
-                                           ? name[i] + ('a' - 'A')
-                                           : name[i]);
+            h->server_name[i] =
+                (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A')
+                                                        : name[i]);
         h->server_name[len] = '\0';
     }
     return !list.failed && !r.failed;

@@ -12,7 +12,12 @@
 #include "core/addr.h"
 #include "core/err.h"
 
-enum { PCP_PORT = 5351, PCP_NONCE_LEN = 12, PCP_REQUEST_MAX = 84, PCP_ANSWER_MAX = 1100 };
+enum {
+    PCP_PORT = 5351,
+    PCP_NONCE_LEN = 12,
+    PCP_REQUEST_MAX = 84,
+    PCP_ANSWER_MAX = 1100
+};
 
 enum pcp_result {
     PCP_SUCCESS = 0,

@@ -32,7 +32,8 @@ enum privilege_op {
     PRIVILEGE_KNOCK_ADD,
     PRIVILEGE_KNOCK_REMOVE, /* reply: `dropped` */
     PRIVILEGE_KNOCK_SEEN,   /* from the helper by itself: `from` */
-    /* A TCP socket whose SYN will carry sequence number `sequence`; bound to `local`. */
+    /* A TCP socket whose SYN will carry sequence number `sequence`; bound to `local`.
+     */
     PRIVILEGE_SEQUENCED,
     /* A UDP socket that sends from `local`, which is not ours, to `remote` only. */
     PRIVILEGE_TRANSPARENT,

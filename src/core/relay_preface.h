@@ -1,9 +1,9 @@
 /*
  * What a relay connection says first, in clear, before the end-to-end session starts
  * inside it: 24 bytes "PSTN", version 1, type 1, two reserved zero bytes, the ticket.
- * The broker answers RELAY_WAITING at once when the ticket is good and the other side is
- * still to come, and RELAY_JOINED when both sides of the pair have come; from then on
- * every byte belongs to the two devices.
+ * The broker answers RELAY_WAITING at once when the ticket is good and the other side
+ * is still to come, and RELAY_JOINED when both sides of the pair have come; from then
+ * on every byte belongs to the two devices.
  */
 #ifndef POSTERN_CORE_RELAY_PREFACE_H
 #define POSTERN_CORE_RELAY_PREFACE_H

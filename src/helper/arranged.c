@@ -1,9 +1,9 @@
 /*
- * The arranged connection (firewalled-pair-central-station, figures 5 and 6): both sides
- * know both first sequence numbers beforehand, so that this side may answer a SYN that
- * its NAT has swallowed. The socket is put into its connected state first (TCP_REPAIR),
- * or the kernel would answer what comes with RST; then SYN and SYN-ACK go out raw.
- * Neither carries window scaling, timestamps or selective acknowledgement.
+ * The arranged connection (firewalled-pair-central-station, figures 5 and 6): both
+ * sides know both first sequence numbers beforehand, so that this side may answer a SYN
+ * that its NAT has swallowed. The socket is put into its connected state first
+ * (TCP_REPAIR), or the kernel would answer what comes with RST; then SYN and SYN-ACK go
+ * out raw. Neither carries window scaling, timestamps or selective acknowledgement.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -123,10 +123,9 @@ static int send_raw(const struct privilege_request *q, struct privilege_reply *r
     ssize_t sent = sendto(fd, packet, n, MSG_NOSIGNAL, (struct sockaddr *)&ss, len);
     int err = errno;
     close(fd);
-    return sent == (ssize_t)n
-               ? 0
-               : refuse(r, POSTERN_ERR_IO, "a raw packet was not sent: %s",
-                        strerror(err));
+    return sent == (ssize_t)n ? 0
+                              : refuse(r, POSTERN_ERR_IO,
+                                       "a raw packet was not sent: %s", strerror(err));
 }
 
 static int check(const struct privilege_request *q, struct privilege_reply *r)

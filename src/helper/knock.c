@@ -118,7 +118,8 @@ static int apply(struct privilege_reply *r)
             " policy accept\n }\n}\n");
     if (!any)
         t.len = 0;
-    put(&t, any ? "flush chain inet postern_%d pre\n" : "delete table inet postern_%d\n",
+    put(&t,
+        any ? "flush chain inet postern_%d pre\n" : "delete table inet postern_%d\n",
         (int)getpid());
     if (any)
         put(&t, "add rule inet postern_%d pre iif \"lo\" return\n", (int)getpid());
@@ -199,8 +200,7 @@ static int on_packet(struct nflog_g_handle *g, struct nfgenmsg *m,
     bool tcp;
     (void)g, (void)m, (void)ctx;
     int len = nflog_get_payload(data, &payload);
-    if (len <= 0 ||
-        !parse((const uint8_t *)payload, (size_t)len, &from, &to, &tcp))
+    if (len <= 0 || !parse((const uint8_t *)payload, (size_t)len, &from, &to, &tcp))
         return 0;
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
         struct knock *k = &filter.knocks[i];
@@ -278,7 +278,8 @@ static int check(const struct privilege_request *q, struct privilege_reply *r)
         if (filter.knocks[i].used && (filter.knocks[i].q.serial == q->serial ||
                                       (filter.knocks[i].q.tcp == q->tcp &&
                                        filter.knocks[i].q.local.port == q->local.port)))
-            return refuse(r, POSTERN_ERR_INUSE, "that port is being knocked at already");
+            return refuse(r, POSTERN_ERR_INUSE,
+                          "that port is being knocked at already");
     return 0;
 }
 

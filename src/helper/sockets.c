@@ -31,9 +31,9 @@ static int open_bound(const struct addr *local, int type, bool transparent)
     if (local->family == ADDR_V6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     bool v6 = local->family == ADDR_V6;
-    if ((!transparent || setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP,
-                                    v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &on,
-                                    sizeof(on)) == 0) &&
+    if ((!transparent ||
+         setsockopt(fd, v6 ? SOL_IPV6 : SOL_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
+                    &on, sizeof(on)) == 0) &&
         bind(fd, (struct sockaddr *)&ss, len) == 0)
         return fd;
     int err = errno;
@@ -46,9 +46,9 @@ static int refuse_errno(struct privilege_reply *r, const char *what)
 {
     int err = errno;
     return refuse(r,
-                  err == EADDRINUSE                 ? POSTERN_ERR_INUSE
+                  err == EADDRINUSE               ? POSTERN_ERR_INUSE
                   : err == EPERM || err == EACCES ? POSTERN_ERR_PERM
-                                                    : POSTERN_ERR_IO,
+                                                  : POSTERN_ERR_IO,
                   "%s: %s", what, strerror(err));
 }
 

@@ -1,4 +1,5 @@
-/* Linux capabilities (capabilities(7)) of this process: which it has, which it keeps. */
+/* Linux capabilities (capabilities(7)) of this process: which it has, which it keeps.
+ */
 #ifndef POSTERN_IO_CAPS_H
 #define POSTERN_IO_CAPS_H
 

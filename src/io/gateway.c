@@ -96,10 +96,10 @@ static bool by_pcp(struct gateway_mapping *m, const struct addr *gateway)
         return true;
     }
     say(m, "PCP",
-        rc == POSTERN_ERR_TIMEOUT              ? "no answer"
-        : rc != 0                              ? "not spoken there"
+        rc == POSTERN_ERR_TIMEOUT        ? "no answer"
+        : rc != 0                        ? "not spoken there"
         : a.result == PCP_UNSUPP_VERSION ? "not spoken there"
-                                               : words);
+                                         : words);
     return false;
 }
 
@@ -152,8 +152,8 @@ static bool by_nat_pmp(struct gateway_mapping *m)
         say(m, "NAT-PMP", "no gateway is known");
         return false;
     }
-    int rc = sendpublicaddressrequest(&n) < 0 ? NATPMP_ERR_SENDERR
-                                              : natpmp_wait(&n, &r);
+    int rc =
+        sendpublicaddressrequest(&n) < 0 ? NATPMP_ERR_SENDERR : natpmp_wait(&n, &r);
     struct in_addr public_ip = rc == 0 ? r.pnu.publicaddress.addr : (struct in_addr){0};
     if (rc == 0 && sendnewportmappingrequest(&n, NATPMP_PROTOCOL_UDP, m->port, m->port,
                                              GATEWAY_LEASE_S) >= 0)
@@ -198,7 +198,8 @@ static bool find_igd(struct igd *g)
     if (list == NULL)
         return false;
 #if MINIUPNPC_API_VERSION >= 18
-    int rc = UPNP_GetValidIGD(list, &g->urls, &g->data, g->own, sizeof(g->own), NULL, 0);
+    int rc =
+        UPNP_GetValidIGD(list, &g->urls, &g->data, g->own, sizeof(g->own), NULL, 0);
 #else
     int rc = UPNP_GetValidIGD(list, &g->urls, &g->data, g->own, sizeof(g->own));
 #endif
@@ -218,7 +219,8 @@ static bool by_upnp(struct gateway_mapping *m)
     }
     (void)snprintf(port, sizeof(port), "%u", m->port);
     (void)snprintf(lease, sizeof(lease), "%d", GATEWAY_LEASE_S);
-    const char *only = m->peer.family == ADDR_V4 ? addr_format_ip(&m->peer, peer) : NULL;
+    const char *only =
+        m->peer.family == ADDR_V4 ? addr_format_ip(&m->peer, peer) : NULL;
     const char *url = g.urls.controlURL, *type = g.data.first.servicetype;
     int rc = UPNP_GetExternalIPAddress(url, type, external);
     if (rc == UPNPCOMMAND_SUCCESS)
@@ -246,7 +248,8 @@ static void undo_upnp(const struct gateway_mapping *m)
     if (!find_igd(&g))
         return;
     (void)snprintf(port, sizeof(port), "%u", m->port);
-    const char *only = m->peer.family == ADDR_V4 ? addr_format_ip(&m->peer, peer) : NULL;
+    const char *only =
+        m->peer.family == ADDR_V4 ? addr_format_ip(&m->peer, peer) : NULL;
     if (UPNP_DeletePortMapping(g.urls.controlURL, g.data.first.servicetype, port, "UDP",
                                only) != UPNPCOMMAND_SUCCESS)
         (void)UPNP_DeletePortMapping(g.urls.controlURL, g.data.first.servicetype, port,

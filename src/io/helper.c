@@ -67,16 +67,15 @@ static bool find(char *path, size_t cap)
 static void missing(const char *what, const char *path)
 {
     (void)snprintf(helper.why, sizeof(helper.why), "%s; %s%.120s%s", what,
-                   path != NULL
-                       ? "run as root, or: setcap cap_net_admin,cap_net_raw,"
-                         "cap_net_bind_service+ep "
-                       : "install it beside postern",
+                   path != NULL ? "run as root, or: setcap cap_net_admin,cap_net_raw,"
+                                  "cap_net_bind_service+ep "
+                                : "install it beside postern",
                    path != NULL ? path : "", "");
 }
 
 static int spawn(const char *path, int fd)
 {
-    char *argv[] = {(char *)(uintptr_t)"postern-helper", NULL};
+    char *argv[] = {(char *)(uintptr_t) "postern-helper", NULL};
     posix_spawn_file_actions_t actions;
     if (posix_spawn_file_actions_init(&actions) != 0)
         return POSTERN_ERR_NOMEM;
@@ -334,7 +333,8 @@ void helper_enlarge(int fd)
 
 int helper_low_port(const struct addr *local, bool tcp)
 {
-    struct privilege_request q = {.op = PRIVILEGE_LOW_PORT, .local = *local, .tcp = tcp};
+    struct privilege_request q = {
+        .op = PRIVILEGE_LOW_PORT, .local = *local, .tcp = tcp};
     struct privilege_reply r;
     int fd = -1;
     return helper_can(PRIVILEGE_CAN_BIND) && helper_ask(&q, &r, &fd) == 0 ? fd : -1;

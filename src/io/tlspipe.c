@@ -25,9 +25,9 @@ struct tlspipe {
     uv_poll_t *fd_poll, *plain_poll;
     uv_timer_t *timer;
     int fd_events, plain_events;
-    bool ready;             /* the handshake is over */
-    bool pending;           /* GnuTLS holds a record that the socket did not take */
-    struct flow in, out;    /* from TLS to plain, and back */
+    bool ready;          /* the handshake is over */
+    bool pending;        /* GnuTLS holds a record that the socket did not take */
+    struct flow in, out; /* from TLS to plain, and back */
     uint8_t expect[KEY_LEN];
     bool is_client;
 };
@@ -117,9 +117,9 @@ static bool write_tls(struct tlspipe *p)
 {
     if (p->out.len == 0)
         return false;
-    ssize_t n = p->pending ? gnutls_record_send(p->tls, NULL, 0)
-                           : gnutls_record_send(p->tls, p->out.buf + p->out.from,
-                                                p->out.len);
+    ssize_t n = p->pending
+                    ? gnutls_record_send(p->tls, NULL, 0)
+                    : gnutls_record_send(p->tls, p->out.buf + p->out.from, p->out.len);
     if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
         p->pending = true;
         return false;
@@ -151,9 +151,11 @@ static void want(uv_poll_t *poll, int *now, int events)
 
 static void update(struct tlspipe *p)
 {
-    bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1 : p->out.len > 0;
+    bool blocked =
+        !p->ready ? gnutls_record_get_direction(p->tls) == 1 : p->out.len > 0;
     want(p->fd_poll, &p->fd_events,
-         (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0));
+         (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) |
+             (blocked ? UV_WRITABLE : 0));
     want(p->plain_poll, &p->plain_events,
          (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
              (p->in.len > 0 ? UV_WRITABLE : 0));

@@ -104,7 +104,8 @@ int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at, uint8_t *
     int fd = socket_open(at);
     if (fd < 0)
         return POSTERN_ERR_IO;
-    int rc = udp_adopt(out, loop, fd, (enum addr_family)at->family, scratch, events, ctx);
+    int rc =
+        udp_adopt(out, loop, fd, (enum addr_family)at->family, scratch, events, ctx);
     if (rc != 0)
         close(fd);
     return rc;

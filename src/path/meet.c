@@ -77,7 +77,7 @@ static void round_end(struct meet *m)
         meet_knock_close(m);
 }
 
-static void fail(struct meet *m, const char *reason)
+void meet_fail(struct meet *m, const char *reason)
 {
     round_end(m);
     if (!meet_has_path(m))
@@ -90,7 +90,7 @@ void meet_refuse(struct meet *m, const char *reason)
         (void)snprintf(m->refused, sizeof(m->refused), "%s", reason);
     if (!meet_config(m)->client)
         approach_offer_soon(m->approach);
-    fail(m, m->refused);
+    meet_fail(m, m->refused);
 }
 
 static void path_drop(struct meet *m, int i, const char *why)
@@ -234,8 +234,7 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
     if (local.port == 0)
         return;
     for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
-        struct attempt **slot =
-            &m->attempts[PLAIN_MAX + which * PREDICT_LOW_COUNT + i];
+        struct attempt **slot = &m->attempts[PLAIN_MAX + which * PREDICT_LOW_COUNT + i];
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
         if (*slot == NULL && (which > 0 || !under_way(m, &to)) &&
             attempt_connect(slot, meet_config(m)->net, &local, &to, hops, &terms,
@@ -269,7 +268,8 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
     if (err == 0)
         add_path(m, fd);
     else if (err == POSTERN_ERR_DENIED && m->plan->listens && opens(m))
-        fail(m, "the first message on the temporary port was wrong: it was closed");
+        meet_fail(m,
+                  "the first message on the temporary port was wrong: it was closed");
     else if (m->phase == MEETING)
         (void)uv_timer_start(m->retry, on_retry, RETRY_MS, 0);
     leave(m);
@@ -313,11 +313,11 @@ static void run_step(struct meet *m)
         meet_connect_all(m, 0);
     }
     unsigned window_ms = meet_config(m)->jit_window_ms;
-    (void)uv_timer_start(
-        m->timer, on_timer,
-        m->plan->listens && !m->plan->lasts && window_ms != 0 ? window_ms
-                                                              : m->plan->step_ms,
-        0);
+    (void)uv_timer_start(m->timer, on_timer,
+                         m->plan->listens && !m->plan->lasts && window_ms != 0
+                             ? window_ms
+                             : m->plan->step_ms,
+                         0);
 }
 
 static void end_steps(struct meet *m)
@@ -346,7 +346,7 @@ static void tell_failed(struct meet *m)
                        "no connection came through: %u tries to %zu addresses%s", syns,
                        m->peer_count,
                        m->plan->listens ? " while the port was open" : "");
-    fail(m, reason);
+    meet_fail(m, reason);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -357,7 +357,7 @@ static void on_timer(uv_timer_t *t)
     m->busy = true;
     switch (m->phase) {
     case WAITING:
-        fail(m, "the other side told no TCP address");
+        meet_fail(m, "the other side told no TCP address");
         break;
     case MEETING:
         if (m->step < m->plan->steps)
@@ -375,7 +375,7 @@ static void on_timer(uv_timer_t *t)
 }
 
 /* Both sides know each other's addresses, the one about half a round trip later. */
-static void begin_meeting(struct meet *m)
+void meet_begin(struct meet *m)
 {
     if (m->phase != WAITING || !m->port_done || m->peer_count == 0 ||
         m->peer_round != m->round)
@@ -416,10 +416,10 @@ static void on_port(void *ctx)
     }
     (void)uv_timer_start(m->timer, on_timer, PEER_WAIT_MS, 0);
     approach_offer_soon(m->approach);
-    begin_meeting(m);
+    meet_begin(m);
 }
 
-static void begin_round(struct meet *m)
+void meet_begin_round(struct meet *m)
 {
     round_end(m);
     m->phase = GATHERING;
@@ -431,13 +431,13 @@ static void begin_round(struct meet *m)
                           ? 1 + randombytes_uniform(UINT32_MAX - 1)
                           : 0;
     if (m->plan->knocks && meet_config(m)->client && m->sequence == 0) {
-        fail(m, helper_missing());
+        meet_fail(m, helper_missing());
         return;
     }
     if (tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink, false,
                       on_port, m) != 0) {
         m->port = NULL;
-        fail(m, "out of memory");
+        meet_fail(m, "out of memory");
     }
 }
 
@@ -479,7 +479,7 @@ void meet_start(void *k)
     m->peer_count = 0;
     m->waits_for_uplink = !uplink_is_up(meet_config(m)->uplink);
     if (!m->waits_for_uplink)
-        begin_round(m);
+        meet_begin_round(m);
 }
 
 /* A cold start: nobody could say yet where we are seen. */
@@ -489,7 +489,7 @@ void meet_on_uplink(void *k, bool up)
     if (!up || !m->waits_for_uplink)
         return;
     m->waits_for_uplink = false;
-    begin_round(m);
+    meet_begin_round(m);
 }
 
 void meet_stop(void *k)
@@ -517,87 +517,6 @@ void meet_free(void *k)
     m->freed = true;
     if (!m->busy)
         free(m);
-}
-
-void meet_fill_offer(void *k, Offer *o)
-{
-    struct meet *m = k;
-    struct tcp_candidate found[TCP_PORT_CANDIDATES_MAX];
-    const pb_size_t max = sizeof(o->meets) / sizeof(o->meets[0]);
-    if ((!m->port_done && m->refused[0] == '\0') || o->meets_count == max)
-        return;
-    Meet *out = &o->meets[o->meets_count++];
-    (void)snprintf(out->kind, sizeof(out->kind), "%s", path_kind_name(m->plan->kind));
-    out->round = m->round;
-    out->symmetric = m->symmetric;
-    out->low = m->low;
-    out->sequence = m->sequence;
-    (void)snprintf(out->refused, sizeof(out->refused), "%s", m->refused);
-    if (!m->port_done)
-        return;
-    size_t n = tcp_port_candidates(m->port, found);
-    const size_t room = sizeof(out->candidates) / sizeof(out->candidates[0]);
-    for (size_t i = 0; i < n && i < room; i++) {
-        Candidate *c = &out->candidates[out->candidates_count++];
-        c->port = m->knock_port != 0 ? m->knock_port : found[i].addr.port;
-        c->ip.size = (pb_size_t)addr_ip_len(&found[i].addr);
-        memcpy(c->ip.bytes, found[i].addr.ip, c->ip.size);
-    }
-}
-
-/* Only addresses that somebody may be asked to connect to. */
-static bool is_fit(const struct meet *m, const struct addr *a)
-{
-    enum addr_scope scope = addr_scope_of(a);
-    if (scope == ADDR_SCOPE_UNUSABLE || scope == ADDR_SCOPE_LINK)
-        return false;
-    return scope != ADDR_SCOPE_LOOPBACK ||
-           addr_scope_of(uplink_broker_addr(meet_config(m)->uplink)) ==
-               ADDR_SCOPE_LOOPBACK;
-}
-
-static void take_peers(struct meet *m, const Meet *in)
-{
-    m->peer_count = 0;
-    m->peer_round = in->round;
-    m->peer_symmetric = in->symmetric;
-    m->peer_low = in->symmetric && in->low;
-    m->peer_sequence = in->sequence;
-    for (pb_size_t i = 0; i < in->candidates_count && m->peer_count < MEET_PEERS_MAX;
-         i++) {
-        const Candidate *c = &in->candidates[i];
-        struct addr a;
-        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 && is_fit(m, &a))
-            m->peers[m->peer_count++] = a;
-    }
-}
-
-void meet_on_offer(void *k, const Offer *o, bool renewed)
-{
-    struct meet *m = k;
-    const Meet *in = NULL;
-    (void)renewed;
-    for (pb_size_t i = 0; i < o->meets_count; i++)
-        if (strcmp(o->meets[i].kind, path_kind_name(m->plan->kind)) == 0)
-            in = &o->meets[i];
-    if (in == NULL || in->round == m->peer_round)
-        return;
-    if (meet_config(m)->client) {
-        if (in->round != m->round)
-            return; /* of a round that is over */
-        take_peers(m, in);
-        if (in->refused[0] != '\0') {
-            char reason[200];
-            (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
-            fail(m, reason);
-            return;
-        }
-        begin_meeting(m);
-    } else if (in->round > m->round) {
-        m->round = in->round;
-        take_peers(m, in);
-        begin_round(m);
-    }
 }
 
 void meet_on_dead(void *k, struct path *p)

@@ -28,9 +28,8 @@ struct meet_plan {
     bool host_opens; /* else the client does, and the host connects */
     bool listens;    /* the opener listens for MEET_WINDOW_MS, in one step */
     unsigned steps;
-    unsigned
-        hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way;
-                                 MEET_HOPS_ARRANGED: see meet_arranged.c */
+    unsigned hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way;
+                                      MEET_HOPS_ARRANGED: see meet_arranged.c */
     unsigned step_ms;
     bool predicts; /* the ports of a symmetric NAT on one side */
     bool knocks;   /* see meet_knock.c */

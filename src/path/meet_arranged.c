@@ -1,8 +1,9 @@
 /*
  * The arranged connection inside a meeting (firewalled-pair-central-station, figures 5
  * and 6): each side told the other its first sequence number beforehand. The opener's
- * SYN dies on the way and opens its NAT; the other's SYN is swallowed by that NAT, where
- * inbound SYNs are; the opener answers it all the same, again and again for a while.
+ * SYN dies on the way and opens its NAT; the other's SYN is swallowed by that NAT,
+ * where inbound SYNs are; the opener answers it all the same, again and again for a
+ * while.
  */
 #include "path/meet_state.h"
 
@@ -18,8 +19,7 @@ enum { ANSWERS_MAX = 6, ARRANGED_HOPS = 2, STEP_SEQUENCE = 1 << 20 };
 bool meet_can_arrange(const struct meet *m)
 {
     return m->sequence != 0 && m->peer_sequence != 0 && !m->symmetric &&
-           !m->peer_symmetric &&
-           helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
+           !m->peer_symmetric && helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
 }
 
 /* Our address on the way to `to`, with the port that was told. */
@@ -63,8 +63,8 @@ void meet_arrange(struct meet *m)
             log_debug("arranged: %s", r.reason);
             continue;
         }
-        if (attempt_awaited(slot, meet_config(m)->net, fd, &terms, meet_on_attempt, m) !=
-            0) {
+        if (attempt_awaited(slot, meet_config(m)->net, fd, &terms, meet_on_attempt,
+                            m) != 0) {
             close(fd);
             *slot = NULL;
             continue;

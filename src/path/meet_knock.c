@@ -55,7 +55,7 @@ bool meet_knock_open(struct meet *m)
     size_t n = tcp_port_candidates(m->port, own);
     for (size_t i = 0; i < n && i < KNOCK_ADDRESSES_MAX; i++)
         t.own[t.own_count++] = own[i].addr;
-    for (size_t i = 0; i < m->peer_count && i < KNOCK_ADDRESSES_MAX; i++)
+    for (size_t i = 0; i < m->peer_count && i < MEET_PEERS_MAX; i++)
         t.peers[t.peer_count++] = m->peers[i];
     meet_knock_close(m);
     if (!free_port(&t.port)) {

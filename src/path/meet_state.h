@@ -44,7 +44,7 @@ struct meet {
     bool symmetric, low, peer_symmetric, peer_low;
     uint32_t sequence, peer_sequence; /* of a knock, or arranged; 0: none */
     char refused[160];                /* why this side cannot, for the other one */
-    uint32_t knock; /* the helper's number of it, or 0 */
+    uint32_t knock;                   /* the helper's number of it, or 0 */
     uint16_t knock_port;
     bool knocked;
     struct privilege_request arranged[MEET_PEERS_MAX];
@@ -69,6 +69,12 @@ static inline const struct approach_config *meet_config(const struct meet *m)
 struct greeting_terms meet_terms(const struct meet *m);
 struct attempt **meet_free_slot(struct meet *m);
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd);
+/* Asks where we are, and tells the other side. */
+void meet_begin_round(struct meet *m);
+/* Begins, if both sides know each other's addresses. */
+void meet_begin(struct meet *m);
+/* The round is over; with the reason, unless a path stands. */
+void meet_fail(struct meet *m, const char *reason);
 bool meet_has_path(const struct meet *m);
 void meet_connect_all(struct meet *m, unsigned hops);
 /* Ends the round; the other side is told why when it waits for our addresses. */

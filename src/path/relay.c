@@ -41,10 +41,10 @@ struct relay {
     bool carry_listed, carry_proven, running;
     uint8_t ticket[TICKET_LEN];
     struct reach *dial;
-    bool by_tls;              /* this try */
-    bool heard;               /* the broker answered it */
+    bool by_tls;               /* this try */
+    bool heard;                /* the broker answered it */
     struct addr local, remote; /* of the connection to the broker */
-    int fd; /* dialled, not joined yet */
+    int fd;                    /* dialled, not joined yet */
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
     unsigned failures;
@@ -178,7 +178,7 @@ static void on_joined(struct relay *r)
         return;
     }
     struct path *p = framed_path(r->pair);
-    p->rtt_us *= 2; /* the socket ends at the broker */
+    p->rtt_us *= 2;  /* the socket ends at the broker */
     if (r->by_tls) { /* and the path's at TLS, on this side */
         p->local = r->local;
         p->remote = r->remote;
@@ -223,8 +223,9 @@ static void not_heard(struct relay *r, const char *why)
 static int wrap(struct relay *r, int fd)
 {
     const struct link *broker = uplink_link(approach_config_of(r->approach)->uplink);
-    struct tlspipe_config c = {
-        .loop = net_of(r)->loop, .protocol = PROTO_ALPN_RELAY, .expect = broker->broker_key};
+    struct tlspipe_config c = {.loop = net_of(r)->loop,
+                               .protocol = PROTO_ALPN_RELAY,
+                               .expect = broker->broker_key};
     return tlspipe_open(&c, fd);
 }
 

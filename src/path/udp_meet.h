@@ -33,7 +33,8 @@ struct udp_meet_address {
 
 struct udp_meet_plan {
     enum path_kind kind;
-    bool host_waits; /* the host opens no socket by itself, and asks nobody where it is */
+    bool host_waits; /* the host opens no socket by itself, and asks nobody where it is
+                      */
     /* Before our addresses are told: true, or udp_meet_refuse was called; a plan that
      * needs time calls udp_meet_ready later and leaves `u->preparing` set. */
     bool (*prepare)(struct udp_meet *u);
@@ -43,7 +44,8 @@ struct udp_meet_plan {
     void (*turn)(struct udp_meet *u);
     /* Everything of the plan's own is to go; NULL when there is nothing. */
     void (*end)(struct udp_meet *u);
-    /* The client got no address to check; NULL: then it fails. `why`: the host's words. */
+    /* The client got no address to check; NULL: then it fails. `why`: the host's words.
+     */
     void (*alone)(struct udp_meet *u, const char *why);
     bool from_broker; /* packets arrive from, and leave with, the broker's address */
 };
@@ -94,6 +96,12 @@ static inline const struct approach_config *udp_meet_config(const struct udp_mee
     return approach_config_of(u->approach);
 }
 
+/* Asks where we are, and tells the other side. */
+void udp_meet_begin_round(struct udp_meet *u);
+/* Begins, if both sides know each other's addresses. */
+void udp_meet_begin(struct udp_meet *u);
+/* This side is a host that opens no socket before it is knocked at. */
+bool udp_meet_waits(const struct udp_meet *u);
 /* The plan's preparations are over. */
 void udp_meet_ready(struct udp_meet *u);
 /* Ends the round; the other side is told why. */
