@@ -9,12 +9,13 @@ static const struct {
     uint32_t delay_us;
 } kinds[PATH_KIND_COUNT] = {
     [PATH_UDP_PUNCH] = {"udp-punch", true, 0},
-    [PATH_TCP_PUNCH] = {"tcp-punch", true, 250000},
+    [PATH_TCP_PUNCH] = {"tcp-punch", true, 150000},
     [PATH_JIT_LISTEN] = {"jit-listen", true, 250000},
     [PATH_JIT_LISTEN_CLIENT] = {"jit-listen-client", true, 500000},
     [PATH_UDP_KNOCK] = {"udp-knock", true, 300000},
     [PATH_TCP_KNOCK] = {"tcp-knock", true, 500000},
     [PATH_MAPPED] = {"mapped", true, 300000},
+    [PATH_MAPPED_TCP] = {"mapped-tcp", true, 600000},
     [PATH_DIAL_OUT] = {"dial-out", true, 0},
     [PATH_SPOOF] = {"spoof", true, 300000},
     [PATH_RELAY] = {"relay", false, 0},
@@ -47,7 +48,7 @@ int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
 {
     static const char known[] = "use a comma-separated list of: udp-punch, tcp-punch, "
                                 "jit-listen, jit-listen-client, udp-knock, tcp-knock, "
-                                "mapped, dial-out, spoof, relay";
+                                "mapped, mapped-tcp, dial-out, spoof, relay";
     uint32_t m = 0;
     while (*list != '\0') {
         char name[24];

@@ -18,6 +18,7 @@ enum path_kind {
     PATH_UDP_KNOCK,
     PATH_TCP_KNOCK,
     PATH_MAPPED,
+    PATH_MAPPED_TCP,
     PATH_DIAL_OUT,
     PATH_SPOOF,
     PATH_RELAY,

@@ -14,6 +14,7 @@
 #define POSTERN_CORE_PREDICT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/natcheck.h"
@@ -27,19 +28,35 @@ enum {
     PREDICT_BIRTHDAY_SOCKETS = 256,
     PREDICT_BIRTHDAY_PROBES = 1024,
     PREDICT_PORT_MIN = 1024,
+    PREDICT_NEAR_MAX = 1024, /* ports of one neighbourhood that are tried */
+    PREDICT_NEAR_SOCKETS = 48,
+};
+
+/*
+ * A NAT that counts up, or draws from a small range, shows it: the ports that several
+ * destinations saw lie together. These and their neighbours are tried then.
+ */
+struct predict_near {
+    uint16_t first;
+    unsigned count; /* 0: they do not lie together */
 };
 
 struct predict_side {
     enum nat_mapping mapping;
     bool low_ports; /* it may bind them */
+    struct predict_near near;
 };
+
+/* From the ports of one socket that were seen by different destinations. */
+struct predict_near predict_observe(const uint16_t *ports, size_t n);
 
 struct predict_plan {
     bool hold;        /* opens `sockets` mappings towards the peer's known addresses */
     bool sweep;       /* sends to `probes` ports of the peer's address */
     bool all_sockets; /* the sweep goes out of the mappings, else of the known socket */
     bool low_bind;    /* `sockets` are bound to low ports */
-    bool low_sweep;   /* the ports are the low ones, else random ones */
+    bool low_sweep;   /* the ports are the low ones, else `near`, else random ones */
+    struct predict_near near;
     unsigned sockets, probes;
 };
 

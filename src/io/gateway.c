@@ -75,7 +75,8 @@ static int pcp_ask(int fd, const struct pcp_map *map, struct pcp_answer *a)
 
 static bool by_pcp(struct gateway_mapping *m, const struct addr *gateway)
 {
-    struct pcp_map map = {.lifetime_s = GATEWAY_LEASE_S, .peer = m->peer};
+    struct pcp_map map = {
+        .lifetime_s = GATEWAY_LEASE_S, .peer = m->peer, .tcp = m->tcp};
     struct pcp_answer a = {0};
     char words[48];
     int fd = open_towards(gateway, &map.client);
@@ -105,7 +106,7 @@ static bool by_pcp(struct gateway_mapping *m, const struct addr *gateway)
 
 static void undo_pcp(const struct gateway_mapping *m, const struct addr *gateway)
 {
-    struct pcp_map map = {.lifetime_s = 0};
+    struct pcp_map map = {.lifetime_s = 0, .tcp = m->tcp};
     uint8_t out[PCP_REQUEST_MAX];
     int fd = open_towards(gateway, &map.client);
     if (fd < 0)
@@ -155,8 +156,9 @@ static bool by_nat_pmp(struct gateway_mapping *m)
     int rc =
         sendpublicaddressrequest(&n) < 0 ? NATPMP_ERR_SENDERR : natpmp_wait(&n, &r);
     struct in_addr public_ip = rc == 0 ? r.pnu.publicaddress.addr : (struct in_addr){0};
-    if (rc == 0 && sendnewportmappingrequest(&n, NATPMP_PROTOCOL_UDP, m->port, m->port,
-                                             GATEWAY_LEASE_S) >= 0)
+    if (rc == 0 && sendnewportmappingrequest(
+                       &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port,
+                       m->port, GATEWAY_LEASE_S) >= 0)
         rc = natpmp_wait(&n, &r);
     if (rc == 0) {
         good = addr_from_bytes(&m->external, (const uint8_t *)&public_ip, 4,
@@ -174,7 +176,8 @@ static void undo_nat_pmp(const struct gateway_mapping *m)
     natpmp_t n;
     if (initnatpmp(&n, 0, 0) < 0)
         return;
-    (void)sendnewportmappingrequest(&n, NATPMP_PROTOCOL_UDP, m->port, 0, 0);
+    (void)sendnewportmappingrequest(
+        &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port, 0, 0);
     closenatpmp(&n);
 }
 
@@ -186,6 +189,11 @@ struct igd {
     struct IGDdatas data;
     char own[64];
 };
+
+static const char *protocol_of(const struct gateway_mapping *m)
+{
+    return m->tcp ? "TCP" : "UDP";
+}
 
 static bool find_igd(struct igd *g)
 {
@@ -224,15 +232,17 @@ static bool by_upnp(struct gateway_mapping *m)
     const char *url = g.urls.controlURL, *type = g.data.first.servicetype;
     int rc = UPNP_GetExternalIPAddress(url, type, external);
     if (rc == UPNPCOMMAND_SUCCESS)
-        rc = UPNP_AddPortMapping(url, type, port, port, g.own, "postern", "UDP", only,
-                                 lease);
+        rc = UPNP_AddPortMapping(url, type, port, port, g.own, "postern",
+                                 protocol_of(m), only, lease);
     if (rc != UPNPCOMMAND_SUCCESS && only != NULL) /* many take no remote host */
-        rc = UPNP_AddPortMapping(url, type, port, port, g.own, "postern", "UDP", NULL,
-                                 lease);
+        rc = UPNP_AddPortMapping(url, type, port, port, g.own, "postern",
+                                 protocol_of(m), NULL, lease);
     bool good = rc == UPNPCOMMAND_SUCCESS && addr_parse_ip(&m->external, external) == 0;
     if (good) {
         m->external.port = m->port;
         m->by = GATEWAY_UPNP;
+        (void)snprintf(m->url, sizeof(m->url), "%s", url);
+        (void)snprintf(m->service, sizeof(m->service), "%s", type);
     } else {
         const char *why = strupnperror(rc);
         say(m, "UPnP", why != NULL ? why : "it refuses");
@@ -243,18 +253,13 @@ static bool by_upnp(struct gateway_mapping *m)
 
 static void undo_upnp(const struct gateway_mapping *m)
 {
-    struct igd g;
     char port[8], peer[ADDR_TEXT_LEN];
-    if (!find_igd(&g))
-        return;
     (void)snprintf(port, sizeof(port), "%u", m->port);
     const char *only =
         m->peer.family == ADDR_V4 ? addr_format_ip(&m->peer, peer) : NULL;
-    if (UPNP_DeletePortMapping(g.urls.controlURL, g.data.first.servicetype, port, "UDP",
-                               only) != UPNPCOMMAND_SUCCESS)
-        (void)UPNP_DeletePortMapping(g.urls.controlURL, g.data.first.servicetype, port,
-                                     "UDP", NULL);
-    FreeUPNPUrls(&g.urls);
+    if (UPNP_DeletePortMapping(m->url, m->service, port, protocol_of(m), only) !=
+        UPNPCOMMAND_SUCCESS)
+        (void)UPNP_DeletePortMapping(m->url, m->service, port, protocol_of(m), NULL);
 }
 
 /* ------------------------------------------------------------------------------- all

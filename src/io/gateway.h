@@ -14,13 +14,15 @@ enum gateway_protocol { GATEWAY_NONE, GATEWAY_PCP, GATEWAY_NAT_PMP, GATEWAY_UPNP
 enum { GATEWAY_LEASE_S = 120 };
 
 struct gateway_mapping {
-    uint16_t port;    /* of this machine; UDP, IPv4 */
+    uint16_t port;    /* of this machine; IPv4 */
+    bool tcp;         /* else UDP */
     struct addr peer; /* only its packets are to pass, where the protocol can */
     uint8_t nonce[PCP_NONCE_LEN];
     /* What came of it. */
     enum gateway_protocol by;
     struct addr external;
     char reason[160];
+    char url[256], service[128]; /* UPnP: whom to tell when it is over */
 };
 
 /* Makes or renews it; `by` is GATEWAY_NONE, with `reason`, when nobody would. */

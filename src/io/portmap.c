@@ -78,7 +78,7 @@ static void on_timer(uv_timer_t *t)
         p->working = uv_queue_work(t->loop, &p->work, map, mapped) == 0;
 }
 
-int portmap_open(struct portmap **out, uv_loop_t *loop, uint16_t port,
+int portmap_open(struct portmap **out, uv_loop_t *loop, bool tcp, uint16_t port,
                  const struct addr *peer, portmap_cb cb, void *ctx)
 {
     struct portmap *p = calloc(1, sizeof(*p));
@@ -89,6 +89,7 @@ int portmap_open(struct portmap **out, uv_loop_t *loop, uint16_t port,
         return POSTERN_ERR_NOMEM;
     }
     p->mapping.port = port;
+    p->mapping.tcp = tcp;
     p->mapping.peer = *peer;
     randombytes_buf(p->mapping.nonce, sizeof(p->mapping.nonce));
     p->cb = cb;

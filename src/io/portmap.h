@@ -5,6 +5,7 @@
 #ifndef POSTERN_IO_PORTMAP_H
 #define POSTERN_IO_PORTMAP_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 #include "core/addr.h"
@@ -16,9 +17,10 @@ struct portmap;
  * else they name the protocol. */
 typedef void (*portmap_cb)(void *ctx, const struct addr *external, const char *words);
 
-/* UDP port `port` of this machine, for `peer` alone where that can be asked for. */
-MUST_CHECK int portmap_open(struct portmap **out, uv_loop_t *loop, uint16_t port,
-                            const struct addr *peer, portmap_cb cb, void *ctx);
+/* A port of this machine, for `peer` alone where that can be asked for. */
+MUST_CHECK int portmap_open(struct portmap **out, uv_loop_t *loop, bool tcp,
+                            uint16_t port, const struct addr *peer, portmap_cb cb,
+                            void *ctx);
 /* The callback will not run. Fine inside it. NULL is fine. */
 void portmap_close(struct portmap *p);
 

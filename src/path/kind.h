@@ -34,7 +34,7 @@ struct kind_ops {
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];
 extern const struct kind_ops relay_kind, udp_punch_kind, tcp_punch_kind,
     jit_listen_kind, jit_listen_client_kind, tcp_knock_kind, udp_knock_kind,
-    mapped_kind, spoof_kind, dial_out_kind;
+    mapped_kind, mapped_tcp_kind, spoof_kind, dial_out_kind;
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);

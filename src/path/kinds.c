@@ -9,6 +9,7 @@ const struct kind_ops *const kind_table[PATH_KIND_COUNT] = {
     [PATH_TCP_KNOCK] = &tcp_knock_kind,
     [PATH_UDP_KNOCK] = &udp_knock_kind,
     [PATH_MAPPED] = &mapped_kind,
+    [PATH_MAPPED_TCP] = &mapped_tcp_kind,
     [PATH_DIAL_OUT] = &dial_out_kind,
     [PATH_SPOOF] = &spoof_kind,
     [PATH_RELAY] = &relay_kind,

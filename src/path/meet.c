@@ -17,10 +17,12 @@
 enum {
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
-    SWEEP_MS = 2500,        /* the kernel sends each SYN again after a second */
-    ARRANGED_MS = 130,      /* between two SYN-ACKs */
-    GREETING_MS = 1500,     /* after the last step, and two round trips */
-    PEER_WAIT_MS = 8000,    /* for the other side's addresses */
+    STEP_BASE_MS = 250,
+    STEP_MAX_MS = 2000,
+    SWEEP_MS = 2500,     /* the kernel sends each SYN again after a second */
+    ARRANGED_MS = 130,   /* between two SYN-ACKs */
+    GREETING_MS = 1500,  /* after the last step, and two round trips */
+    PEER_WAIT_MS = 8000, /* for the other side's addresses */
 };
 
 static void on_timer(uv_timer_t *t);
@@ -74,7 +76,7 @@ static void round_end(struct meet *m)
     m->port_done = false;
     m->arranged_count = 0;
     if (!meet_has_path(m))
-        meet_knock_close(m);
+        meet_release(m);
 }
 
 void meet_fail(struct meet *m, const char *reason)
@@ -102,7 +104,7 @@ static void path_drop(struct meet *m, int i, const char *why)
     approach_path_retire(m->approach, framed_path(f));
     framed_free(f);
     if (!meet_has_path(m) && m->phase == IDLE)
-        meet_knock_close(m);
+        meet_release(m);
 }
 
 static void leave(struct meet *m)
@@ -191,7 +193,7 @@ static int connect_one(struct meet *m, struct attempt **slot, const struct addr 
     if (knocks)
         local.port = 0;
     int fd = knocks ? meet_sequenced_socket(&local, m->peer_sequence)
-                    : meet_sequenced_socket(&local, meet_next_sequence(m));
+                    : meet_sequenced_socket(&local, meet_next_sequence(m, m->sequence));
     if (fd < 0)
         return fd;
     int rc = attempt_connect_on(slot, meet_config(m)->net, fd, to, hops, &terms,
@@ -243,19 +245,53 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
     }
 }
 
+static unsigned hops_now(const struct meet *m)
+{
+    return m->plan->hops[m->step > 0 ? m->step - 1 : 0];
+}
+
+static bool is_arranged(unsigned hops)
+{
+    return hops == MEET_HOPS_ARRANGED || hops == MEET_HOPS_ARRANGED_BACK;
+}
+
+/* In the arranged steps: the side whose SYN dies, and that answers what it cannot see.
+ */
+static bool answers(const struct meet *m)
+{
+    return opens(m) == (hops_now(m) == MEET_HOPS_ARRANGED);
+}
+
 static void on_retry(uv_timer_t *t)
 {
     struct meet *m = t->data;
     if (m == NULL || m->phase != MEETING || sweeps_both(m))
         return;
-    unsigned hops = m->plan->hops[m->step > 0 ? m->step - 1 : 0];
+    unsigned hops = hops_now(m);
     bool opener = opens(m);
-    if (hops == MEET_HOPS_ARRANGED) {
-        if (opener && meet_arranged_answer(m))
+    if (is_arranged(hops) && answers(m)) {
+        if (meet_arranged_answer(m))
             (void)uv_timer_start(m->retry, on_retry, ARRANGED_MS, 0);
+    } else if (is_arranged(hops)) {
+        if (!m->arranged_tried)
+            meet_arranged_connect(m);
+        m->arranged_tried = true;
     } else if (!m->plan->knocks || !opener || m->knocked) {
         meet_connect_all(m, opener ? hops : 0);
     }
+}
+
+/* The answering side's SYN comes first, also where it is the side that begins later. */
+static void run_arranged(struct meet *m)
+{
+    m->arranged_tried = false;
+    if (answers(m))
+        meet_arrange(m);
+    unsigned ms = answers(m) ? ARRANGED_MS
+                  : hops_now(m) == MEET_HOPS_ARRANGED
+                      ? 0
+                      : 2 * CONNECT_DELAY_MS + approach_rtt_hint_us(m->approach) / 1000;
+    (void)uv_timer_start(m->retry, on_retry, ms, 0);
 }
 
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
@@ -290,16 +326,12 @@ static void run_step(struct meet *m)
         (void)uv_timer_start(m->timer, on_timer, SWEEP_MS, 0);
         return;
     }
-    if (hops == MEET_HOPS_ARRANGED && !meet_can_arrange(m)) {
+    if (is_arranged(hops) && !meet_can_arrange(m)) {
         (void)uv_timer_start(m->timer, on_timer, 0, 0);
         return;
     }
-    if (hops == MEET_HOPS_ARRANGED) {
-        if (opens(m))
-            meet_arrange(m);
-        else
-            meet_arranged_connect(m);
-        (void)uv_timer_start(m->retry, on_retry, ARRANGED_MS, 0);
+    if (is_arranged(hops)) {
+        run_arranged(m);
     } else if (opens(m) && m->plan->knocks) {
         m->knocked = false; /* waits for it */
     } else if (opens(m)) {
@@ -313,11 +345,10 @@ static void run_step(struct meet *m)
         meet_connect_all(m, 0);
     }
     unsigned window_ms = meet_config(m)->jit_window_ms;
-    (void)uv_timer_start(m->timer, on_timer,
-                         m->plan->listens && !m->plan->lasts && window_ms != 0
-                             ? window_ms
-                             : m->plan->step_ms,
-                         0);
+    (void)uv_timer_start(
+        m->timer, on_timer,
+        m->plan->listens && !m->plan->lasts && window_ms != 0 ? window_ms : m->step_ms,
+        0);
 }
 
 static void end_steps(struct meet *m)
@@ -392,7 +423,6 @@ void meet_begin(struct meet *m)
 static void on_port(void *ctx)
 {
     struct meet *m = ctx;
-    struct tcp_candidate found[TCP_PORT_CANDIDATES_MAX];
     if (m->plan->predicts && !m->symmetric && tcp_port_is_changed(m->port)) {
         m->symmetric = true;
         struct tcp_port *changed = m->port;
@@ -408,6 +438,19 @@ static void on_port(void *ctx)
         meet_refuse(m, m->refused);
         return;
     }
+    if (m->plan->maps && !meet_config(m)->client) {
+        if (!meet_map(m))
+            meet_refuse(m, m->refused);
+        return; /* meet_on_mapped goes on */
+    }
+    meet_on_addresses(m);
+}
+
+void meet_on_addresses(struct meet *m)
+{
+    struct tcp_candidate found[TCP_PORT_CANDIDATES_MAX];
+    /* A NAT that does not keep low ports low cannot be foreseen so. */
+    m->low = m->low && tcp_port_is_mapped_low(m->port);
     m->port_done = true;
     m->phase = WAITING;
     if (tcp_port_candidates(m->port, found) == 0) {
@@ -439,6 +482,21 @@ void meet_begin_round(struct meet *m)
         m->port = NULL;
         meet_fail(m, "out of memory");
     }
+}
+
+/*
+ * A SYN must arrive before the other side's next step begins, so a step lasts two round
+ * trips and a bit; the client, who knows one of them, says so to both.
+ */
+void meet_set_step(struct meet *m, unsigned told_ms)
+{
+    unsigned ms = m->plan->step_ms;
+    unsigned rtt_ms = approach_rtt_hint_us(m->approach) / 1000;
+    if (m->plan->steps > 1)
+        ms = told_ms != 0 ? told_ms : STEP_BASE_MS + 2 * rtt_ms;
+    m->step_ms = ms < m->plan->step_ms                    ? m->plan->step_ms
+                 : ms > STEP_MAX_MS && m->plan->steps > 1 ? STEP_MAX_MS
+                                                          : ms;
 }
 
 /* --------------------------------------------------------------------------- the kind
@@ -478,8 +536,10 @@ void meet_start(void *k)
     m->round++;
     m->peer_count = 0;
     m->waits_for_uplink = !uplink_is_up(meet_config(m)->uplink);
-    if (!m->waits_for_uplink)
+    if (!m->waits_for_uplink) {
+        meet_set_step(m, 0);
         meet_begin_round(m);
+    }
 }
 
 /* A cold start: nobody could say yet where we are seen. */
@@ -489,6 +549,7 @@ void meet_on_uplink(void *k, bool up)
     if (!up || !m->waits_for_uplink)
         return;
     m->waits_for_uplink = false;
+    meet_set_step(m, 0);
     meet_begin_round(m);
 }
 
@@ -500,7 +561,7 @@ void meet_stop(void *k)
     for (int i = 0; i < PATHS_MAX; i++)
         if (m->paths[i] != NULL)
             path_drop(m, i, NULL);
-    meet_knock_close(m);
+    meet_release(m);
 }
 
 void meet_free(void *k)
@@ -509,7 +570,7 @@ void meet_free(void *k)
     round_end(m);
     for (int i = 0; i < PATHS_MAX; i++)
         framed_free(m->paths[i]);
-    meet_knock_close(m);
+    meet_release(m);
     m->timer->data = NULL;
     m->retry->data = NULL;
     uv_close((uv_handle_t *)m->timer, free_handle);

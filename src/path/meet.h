@@ -17,10 +17,11 @@
 
 enum {
     MEET_PEERS_MAX = 6,
-    MEET_STEPS_MAX = 5,
+    MEET_STEPS_MAX = 6,
     MEET_SYNS_MAX = 12,
     MEET_WINDOW_MS = 900, /* a listener's life */
     MEET_HOPS_ARRANGED = 255,
+    MEET_HOPS_ARRANGED_BACK = 254, /* the same with the sides exchanged */
 };
 
 struct meet_plan {
@@ -30,10 +31,11 @@ struct meet_plan {
     unsigned steps;
     unsigned hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way;
                                       MEET_HOPS_ARRANGED: see meet_arranged.c */
-    unsigned step_ms;
-    bool predicts; /* the ports of a symmetric NAT on one side */
-    bool knocks;   /* see meet_knock.c */
-    bool lasts;    /* the listener stays for the whole step, whoever touches it */
+    unsigned step_ms; /* at least; of plans with several steps longer on long ways */
+    bool predicts;    /* the ports of a symmetric NAT on one side */
+    bool knocks;      /* see meet_knock.c */
+    bool maps;        /* the host asks its router for the port, and tells that alone */
+    bool lasts;       /* the listener stays for the whole step, whoever touches it */
 };
 
 /* The operations of kinds; `plan` is a struct meet_plan. */

@@ -51,8 +51,9 @@ void meet_arrange(struct meet *m)
         int fd = -1;
         *q = (struct privilege_request){.op = PRIVILEGE_ARRANGE,
                                         .remote = m->peers[i],
-                                        .sequence = m->sequence,
-                                        .peer_sequence = m->peer_sequence,
+                                        .sequence = meet_next_sequence(m, m->sequence),
+                                        .peer_sequence =
+                                            meet_next_sequence(m, m->peer_sequence),
                                         .hops = ARRANGED_HOPS};
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX ||
             addr_scope_of(&m->peers[i]) == ADDR_SCOPE_LOOPBACK ||
@@ -83,9 +84,9 @@ bool meet_arranged_answer(struct meet *m)
     return ++m->answers < ANSWERS_MAX && m->arranged_count > 0;
 }
 
-uint32_t meet_next_sequence(const struct meet *m)
+uint32_t meet_next_sequence(const struct meet *m, uint32_t first)
 {
-    return m->sequence + m->step * STEP_SEQUENCE;
+    return first + m->step * STEP_SEQUENCE;
 }
 
 void meet_arranged_connect(struct meet *m)
@@ -98,7 +99,7 @@ void meet_arranged_connect(struct meet *m)
             !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local))
             continue;
         m->syns[i]++;
-        int fd = meet_sequenced_socket(&local, m->sequence);
+        int fd = meet_sequenced_socket(&local, meet_next_sequence(m, m->sequence));
         if (fd < 0)
             continue;
         if (attempt_connect_on(slot, meet_config(m)->net, fd, &m->peers[i], 0, &terms,

@@ -1,4 +1,6 @@
 /*
+ * What a host may have to ask for before its port is told: a filter or a mapping.
+ *
  * tcp-knock inside a meeting (US20050238034): the host's packet filter waits at a
  * closed port for a SYN from the client's address with the number that the host gave
  * out; it is reported and dropped, and the host connects to where it came from.
@@ -47,6 +49,36 @@ static bool free_port(uint16_t *port)
     return good;
 }
 
+static void on_mapped(void *ctx, const struct addr *external, const char *words)
+{
+    struct meet *m = ctx;
+    char text[ADDR_TEXT_LEN];
+    if (m->phase != GATHERING)
+        return;
+    if (external == NULL) {
+        meet_refuse(m, words);
+        return;
+    }
+    log_debug("mapped-tcp: %s by %s", addr_format(external, text), words);
+    m->mapped = *external;
+    meet_on_addresses(m);
+}
+
+bool meet_map(struct meet *m)
+{
+    struct addr local, peer = {0};
+    for (size_t i = 0; i < m->peer_count && peer.family == ADDR_NONE; i++)
+        if (m->peers[i].family == ADDR_V4 &&
+            addr_scope_of(&m->peers[i]) == ADDR_SCOPE_GLOBAL)
+            peer = m->peers[i];
+    if (tcp_port_local(m->port, ADDR_V4, &local) &&
+        portmap_open(&m->portmap, meet_config(m)->net->loop, true, local.port, &peer,
+                     on_mapped, m) == 0)
+        return true;
+    (void)snprintf(m->refused, sizeof(m->refused), "no TCP port could be opened there");
+    return false;
+}
+
 bool meet_knock_open(struct meet *m)
 {
     struct tcp_candidate own[TCP_PORT_CANDIDATES_MAX];
@@ -57,7 +89,7 @@ bool meet_knock_open(struct meet *m)
         t.own[t.own_count++] = own[i].addr;
     for (size_t i = 0; i < m->peer_count && i < MEET_PEERS_MAX; i++)
         t.peers[t.peer_count++] = m->peers[i];
-    meet_knock_close(m);
+    meet_release(m);
     if (!free_port(&t.port)) {
         (void)snprintf(m->refused, sizeof(m->refused), "no port there is free");
         return false;
@@ -71,8 +103,11 @@ bool meet_knock_open(struct meet *m)
     return true;
 }
 
-void meet_knock_close(struct meet *m)
+void meet_release(struct meet *m)
 {
+    portmap_close(m->portmap);
+    m->portmap = NULL;
+    m->mapped = (struct addr){0};
     knock_end(&m->knock, m->plan->kind);
     m->knock_port = 0;
 }

@@ -17,10 +17,15 @@ void meet_fill_offer(void *k, Offer *o)
     out->symmetric = m->symmetric;
     out->low = m->low;
     out->sequence = m->sequence;
+    out->step_ms = m->step_ms;
     (void)snprintf(out->refused, sizeof(out->refused), "%s", m->refused);
     if (!m->port_done)
         return;
     size_t n = tcp_port_candidates(m->port, found);
+    if (m->mapped.family != ADDR_NONE) {
+        found[0].addr = m->mapped;
+        n = 1;
+    }
     const size_t room = sizeof(out->candidates) / sizeof(out->candidates[0]);
     for (size_t i = 0; i < n && i < room; i++) {
         Candidate *c = &out->candidates[out->candidates_count++];
@@ -81,6 +86,7 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
     } else if (in->round > m->round) {
         m->round = in->round;
         take_peers(m, in);
+        meet_set_step(m, in->step_ms);
         meet_begin_round(m);
     }
 }

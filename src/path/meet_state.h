@@ -5,6 +5,7 @@
 
 #include "core/predict.h"
 #include "core/privilege.h"
+#include "io/portmap.h"
 #include "path/attempt.h"
 #include "path/framed.h"
 #include "path/meet.h"
@@ -46,13 +47,16 @@ struct meet {
     char refused[160];                /* why this side cannot, for the other one */
     uint32_t knock;                   /* the helper's number of it, or 0 */
     uint16_t knock_port;
+    struct portmap *portmap;
+    struct addr mapped;
     bool knocked;
     struct privilege_request arranged[MEET_PEERS_MAX];
     unsigned arranged_count, answers;
+    bool arranged_tried;
     struct attempt *attempts[ATTEMPTS_MAX];
     struct listener listeners[FAMILIES];
     struct framed *paths[PATHS_MAX];
-    unsigned step;
+    unsigned step, step_ms;
     uint64_t begun_ms;
     uv_timer_t *timer, *retry;
     bool stranger; /* somebody else touched the listener */
@@ -69,8 +73,12 @@ static inline const struct approach_config *meet_config(const struct meet *m)
 struct greeting_terms meet_terms(const struct meet *m);
 struct attempt **meet_free_slot(struct meet *m);
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd);
+/* All that can be known of our addresses is: tells the other side. */
+void meet_on_addresses(struct meet *m);
 /* Asks where we are, and tells the other side. */
 void meet_begin_round(struct meet *m);
+/* How long steps last; `told_ms`: what the client said, 0 on its side. */
+void meet_set_step(struct meet *m, unsigned told_ms);
 /* Begins, if both sides know each other's addresses. */
 void meet_begin(struct meet *m);
 /* The round is over; with the reason, unless a path stands. */
@@ -82,7 +90,11 @@ void meet_refuse(struct meet *m, const char *reason);
 
 /* meet_knock.c: the filter at the host's port, and the client's SYN for it */
 bool meet_knock_open(struct meet *m);
-void meet_knock_close(struct meet *m);
+/* Asks the router for our port; meet_on_addresses follows, or meet_refuse. False, with
+ * `m->refused` filled: it cannot be asked. */
+bool meet_map(struct meet *m);
+/* Gives back both. */
+void meet_release(struct meet *m);
 /* A socket whose SYN will carry that number, or an error. */
 int meet_sequenced_socket(const struct addr *local, uint32_t sequence);
 
@@ -93,7 +105,7 @@ void meet_arrange(struct meet *m);
  * For an ordinary SYN after an arranged one: NATs that saw the one take the other for a
  * new connection only when its number is higher (RFC 9293 section 3.4.2).
  */
-uint32_t meet_next_sequence(const struct meet *m);
+uint32_t meet_next_sequence(const struct meet *m, uint32_t first);
 /* Sends the SYN-ACKs again; false when they were sent often enough. */
 bool meet_arranged_answer(struct meet *m);
 /* The client's SYNs of that step. */

@@ -257,6 +257,13 @@ bool tcp_port_is_changed(const struct tcp_port *p)
     return q->mapped.family == ADDR_V4 && q->mapped.port != q->local.port;
 }
 
+bool tcp_port_is_mapped_low(const struct tcp_port *p)
+{
+    const struct addr *a = &p->queries[0].mapped;
+    return a->family == ADDR_V4 && a->port >= PREDICT_LOW_FIRST &&
+           a->port < PREDICT_LOW_FIRST + PREDICT_LOW_COUNT;
+}
+
 static bool has(const struct tcp_candidate *list, size_t n, const struct addr *a)
 {
     for (size_t i = 0; i < n; i++)

@@ -37,6 +37,8 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
                     struct addr *local);
 /* The IPv4 NAT gave another port than ours: it may give each destination another. */
 bool tcp_port_is_changed(const struct tcp_port *p);
+/* The outside sees our IPv4 port as one that prediction tries (core/predict.h). */
+bool tcp_port_is_mapped_low(const struct tcp_port *p);
 size_t tcp_port_candidates(const struct tcp_port *p,
                            struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
 

@@ -13,9 +13,9 @@
 static const struct meet_plan plan = {
     .kind = PATH_TCP_PUNCH,
     .host_opens = true,
-    .steps = 5,
-    .hops = {MEET_HOPS_ARRANGED, 2, 3, 4, 0},
-    .step_ms = 400,
+    .steps = 6,
+    .hops = {MEET_HOPS_ARRANGED, MEET_HOPS_ARRANGED_BACK, 2, 3, 4, 0},
+    .step_ms = 300,
     .predicts = true,
 };
 

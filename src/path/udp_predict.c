@@ -52,7 +52,30 @@ bool udp_predict_low_ports(struct udp_punch *u)
         u->low_known = true;
         u->low_ports = predict_low_ports(approach_config_of(u->approach)->net);
     }
-    return u->low_ports;
+    return u->low_ports && !u->low_failed;
+}
+
+/* What the outside has seen of our socket, and what the peer told of its own. */
+static struct predict_near own_near(const struct udp_punch *u)
+{
+    uint16_t ports[REFLEXIVE_MAX];
+    size_t n = 0;
+    for (unsigned i = 0; i < u->reflexive.count; i++)
+        if (u->reflexive.bindings[i].done &&
+            u->reflexive.bindings[i].mapped.family == ADDR_V4)
+            ports[n++] = u->reflexive.bindings[i].mapped.port;
+    return predict_observe(ports, n);
+}
+
+static struct predict_near peer_near(const struct udp_punch *u)
+{
+    uint16_t ports[REFLEXIVE_MAX];
+    size_t n = 0;
+    for (pb_size_t i = 0; i < u->peer.candidates_count && n < REFLEXIVE_MAX; i++)
+        if (u->peer.candidates[i].type == CAND_REFLEXIVE &&
+            u->peer.candidates[i].ip.size == 4)
+            ports[n++] = (uint16_t)u->peer.candidates[i].port;
+    return predict_observe(ports, n);
 }
 
 /* Where the peer is seen from outside, IPv4: without a NAT that is its own address. */
@@ -85,14 +108,16 @@ void udp_predict(struct udp_punch *u)
         u->sockets[0] == NULL)
         return;
     struct predict_side own = {reflexive_mapping(&u->reflexive),
-                               udp_predict_low_ports(u)};
-    struct predict_side peer = {(enum nat_mapping)u->peer.mapping, u->peer.low_ports};
+                               udp_predict_low_ports(u), own_near(u)};
+    struct predict_side peer = {(enum nat_mapping)u->peer.mapping, u->peer.low_ports,
+                                peer_near(u)};
     if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN)
         return;
     size_t n = find_targets(u, targets);
     if (n == 0)
         return;
     u->predicted = true;
+    u->predicted_low = own.low_ports && own.near.count == 0;
     u->predict_why[0] = '\0';
     if (!predict_plan(&plan, &own, &peer, &why)) {
         if (why != NULL)

@@ -258,7 +258,7 @@ static void start(void *k)
         punch_init(&u->punch, &pc);
     }
     u->running = true;
-    u->reported = u->predicted = false;
+    u->reported = u->predicted = u->predicted_low = false;
     u->generation = punch_generation(&u->punch);
     for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++)
         if (u->sockets[i] != NULL)
@@ -298,6 +298,9 @@ static void report(struct udp_punch *u)
     }
     if (punch_state(&u->punch) == PUNCH_FAILED && !u->reported) {
         u->reported = true;
+        bool peer_symmetric = u->peer.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
+                              u->peer.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
+        u->low_failed = u->predicted_low && !u->low_failed && !peer_symmetric;
         char reason[PUNCH_REASON_LEN];
         update_hint(u);
         (void)snprintf(reason, sizeof(reason), "%s%s%s", punch_reason(&u->punch),

@@ -35,6 +35,8 @@ struct udp_punch {
     struct predict *predict;
     bool predicted; /* it was begun in this round, or cannot be */
     bool low_known, low_ports;
+    bool predicted_low;   /* with ports of ours below 1024 */
+    bool low_failed;      /* so it was in the round before: without them in the next */
     char predict_why[96]; /* why prediction was not tried though it was needed */
     uv_timer_t *timer;
     bool busy, freed;

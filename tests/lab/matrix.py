@@ -1,12 +1,14 @@
-"""Which path kind wins between every two NATs, and when: a table and a picture in docs/.
+"""Which path kind wins between every two NATs, and when: tables and a picture in docs/.
 
-Run as `make matrix`; `--only HOST,CLIENT` prints one pair, `--variants` takes the rest of
-the options too. Every cell is a fresh network, 20 ms round trip between the sites, with
-broker, host and client; what is measured is the time from the relay's first byte to the
-direct path, as `connect --json` tells it.
+Run as `make matrix`; `--only HOST,CLIENT [--kind KIND]` prints one pair, `--short` takes
+the first two tables only. Every cell is a fresh network, 20 ms round trip between the
+sites, with broker, host and client as root has them; what is measured is the time from
+the relay's first byte to the direct path, as `connect --json` tells it. Four cells run
+side by side, so that the times are rather too long than too short.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import sys
@@ -22,40 +24,65 @@ WORDS = {"none": "no NAT", "fw": "firewall", "eif": "full cone", "ar": "address-
          "masq": "port-restricted", "cgn": "carrier-grade", "sym": "symmetric",
          "cgnsym": "carrier-grade, symmetric"}
 VARIANTS = (("", ""), ("+udp_blocked", "UDP blocked"))
-MORE = (("+reject", "RST and ICMP to the unwanted"),
+MORE = (("+reject", "RST and ICMP to the unwanted"), ("+icmp", "ICMP to the unwanted"),
         ("+invalid_drop", "invalid dropped"), ("+nosyn", "inbound SYN dropped"),
-        ("+udp_blocked+reject", "UDP blocked, RST"),
-        ("+udp_blocked+nosyn", "UDP blocked, inbound SYN dropped"))
+        ("+udp_blocked+reject", "UDP blocked, RST to the unwanted"),
+        ("+udp_blocked+icmp", "UDP blocked, ICMP to the unwanted"),
+        ("+udp_blocked+invalid_drop", "UDP blocked, invalid dropped"),
+        ("+udp_blocked+nosyn", "UDP blocked, inbound SYN dropped"),
+        ("+udp_blocked+nosyn+invalid_drop",
+         "UDP blocked, inbound SYN and invalid dropped"))
+KINDS6 = ("none", "fw")
+VARIANTS6 = (("", "IPv6"), ("+udp_blocked", "IPv6, UDP blocked"),
+             ("+udp_blocked+reject", "IPv6, UDP blocked, RST to the unwanted"))
+ALONE = ("udp-punch", "tcp-punch", "jit-listen", "jit-listen-client", "udp-knock",
+         "tcp-knock", "dial-out", "spoof")
 COLOURS = {"udp-punch": "#2f7d4f", "tcp-punch": "#2b6cb0", "jit-listen": "#6b46c1",
-           "jit-listen-client": "#97266d", "relay": "#9b9b9b"}
-SETTLED_S = 14
+           "jit-listen-client": "#97266d", "udp-knock": "#b7791f", "tcp-knock": "#c05621",
+           "dial-out": "#285e61", "spoof": "#553c9a", "relay": "#9b9b9b"}
+WORKERS = 4
+SETTLED_S = 12
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def cell(host, client):
-    """(kind, milliseconds after the relay's first byte, reasons of the refused)."""
+def _wait(proc, kind):
+    """The direct path's event, or None when every kind that may be used has refused."""
+    wanted = {kind} if kind else {"udp-punch", "tcp-punch", "jit-listen", "udp-knock",
+                                  "jit-listen-client", "tcp-knock", "mapped"}
+
+    def ended():
+        proc.poll_output()
+        paths = [e for e in proc.events
+                 if e.get("event") == "path" and e["kind"] != "relay"]
+        refused = {e["kind"] for e in proc.events if e.get("event") == "rejected"}
+        return paths or wanted <= refused
+    try:
+        net.wait_until(ended, SETTLED_S, "a direct path")
+    except AssertionError:
+        return None
+    paths = [e for e in proc.events if e.get("event") == "path" and e["kind"] != "relay"]
+    return paths[0] if paths else None
+
+
+def cell(host, client, kind=None, ipv6=False):
+    """(kind, milliseconds after the relay's first byte)."""
     work = tempfile.mkdtemp(prefix="pmatrix-")
     programs = Programs(os.path.join(work, "log"))
     topo = None
     try:
         topo = Topology(programs, host=host, client=client, wire_host=Wire(5),
-                        wire_client=Wire(5))
+                        wire_client=Wire(5), ipv6=ipv6, ipv4=not ipv6)
         g = Gate(programs, topo, work)
         g.host.start_peer("tcp-server", 7000)
-        g.up_and_joined("7000")
-        proc = g.connect("7000")
+        g.start_broker()
+        g.start_host("--dial-out", "--spoof", "7000")
+        g.join()
+        proc = g.connect("7000", None, *(["--paths", f"{kind},relay"] if kind else []))
         relay = proc.wait_event("path", 15, kind="relay")
-
-        def direct():
-            proc.poll_output()
-            found = [e for e in proc.events
-                     if e.get("event") == "path" and e["kind"] != "relay"]
-            return found[0] if found else None
-        try:
-            net.wait_until(direct, SETTLED_S, "a direct path")
-        except AssertionError:
+        found = _wait(proc, kind)
+        if not found:
             return "relay", 0.0
-        return direct()["kind"], direct()["elapsed_ms"] - relay["elapsed_ms"]
+        return found["kind"], found["elapsed_ms"] - relay["elapsed_ms"]
     finally:
         programs.close()
         if topo:
@@ -63,23 +90,24 @@ def cell(host, client):
         shutil.rmtree(work, ignore_errors=True)
 
 
-def careful_cell(host, client):
+def careful_cell(args):
     """A cell; the lab's own fault gets another try, is told, and does not end the rest."""
-    for _ in range(2):
+    for _ in range(3):
         try:
-            return cell(host, client)
+            return cell(*args)
         except Exception as e:
-            print(f"{host} {client}: {str(e)[:200]}", file=sys.stderr)
+            print(f"{args}: {str(e)[:200]}", file=sys.stderr)
     return "fault", 0.0
 
 
-def measure(option, title):
+def measure(pool, option, title, kinds=KINDS, kind=None, ipv6=False):
     print(f"\n{title or 'plain'}: host down, client across", flush=True)
-    rows = {}
-    for host in KINDS:
-        for client in KINDS:
-            rows[host, client] = careful_cell(host + option, client + option)
-        print(f"{host:8}" + "".join(f"{short(rows[host, c]):>16}" for c in KINDS),
+    pairs = [(host, client) for host in kinds for client in kinds]
+    results = pool.map(careful_cell, [(host + option, client + option, kind, ipv6)
+                                      for host, client in pairs], chunksize=1)
+    rows = dict(zip(pairs, results))
+    for host in kinds:
+        print(f"{host:8}" + "".join(f"{short(rows[host, c]):>16}" for c in kinds),
               flush=True)
     return rows
 
@@ -94,22 +122,28 @@ def percentile(values, p):
     return values[min(len(values) - 1, int(len(values) * p))] if values else float("nan")
 
 
+def _kinds(rows):
+    return [k for k in KINDS if (k, k) in rows]
+
+
 def markdown(tables):
     lines = ["# Which way between which NATs", "",
              "Made by `make matrix` on real nftables rules in network namespaces, 20 ms round trip "
-             "between the two sites. A cell: the kind that won, and the milliseconds from the "
-             "first byte through the relay to the direct path. Host down, client across.", "",
+             "between the two sites, host and client run by root, four pairs measured side by side. "
+             "A cell: the kind that won, and the milliseconds from the first byte through the relay "
+             "to the direct path. Host down, client across. Below, each kind alone. `mapped` needs a "
+             "router that maps; its tests are in `tests/lab/test_mapped.py`.", "",
              "![The same as a picture](matrix.svg)", ""]
     for title, rows in tables:
         times = [ms for kind, ms in rows.values() if kind not in ("relay", "fault")]
         lines += [f"## {title or 'UDP allowed'}", "",
                   f"{len(times)} of {len(rows)} pairs direct; median {percentile(times, .5):.0f} ms, "
                   f"95 % within {percentile(times, .95):.0f} ms.", "",
-                  "| | " + " | ".join(WORDS[c] for c in KINDS) + " |",
-                  "|" + " --- |" * (len(KINDS) + 1)]
-        for host in KINDS:
+                  "| | " + " | ".join(WORDS[c] for c in _kinds(rows)) + " |",
+                  "|" + " --- |" * (len(_kinds(rows)) + 1)]
+        for host in _kinds(rows):
             lines.append(f"| **{WORDS[host]}** | " +
-                         " | ".join(short(rows[host, c]) for c in KINDS) + " |")
+                         " | ".join(short(rows[host, c]) for c in _kinds(rows)) + " |")
         lines.append("")
     return "\n".join(lines)
 
@@ -117,6 +151,7 @@ def markdown(tables):
 def svg(tables):
     """A square a pair, coloured by kind, its time inside; one block a table."""
     size, left, top, gap = 62, 190, 70, 30
+    tables = [t for t in tables if t[1].keys() >= {(k, k) for k in KINDS}]
     block = len(KINDS) * size
     height = top + len(tables) * (block + gap + 40) + 40
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + block + 20} {height}" '
@@ -153,15 +188,22 @@ def svg(tables):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="one pair: HOST,CLIENT, as in masq+reject,sym")
-    parser.add_argument("--variants", action="store_true", help="all options, an hour")
+    parser.add_argument("--kind", help="with --only: this kind and the relay alone")
+    parser.add_argument("--short", action="store_true", help="the first two tables only")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("matrix: network namespaces need root; run it with sudo")
     if options.only:
-        print(short(cell(*options.only.split(","))))
+        print(short(cell(*options.only.split(","), kind=options.kind)))
         return
-    tables = [(title, measure(option, title))
-              for option, title in VARIANTS + (MORE if options.variants else ())]
+    with multiprocessing.Pool(WORKERS) as pool:
+        tables = [(title, measure(pool, option, title))
+                  for option, title in VARIANTS + (() if options.short else MORE)]
+        if not options.short:
+            tables += [(title, measure(pool, option, title, KINDS6, None, True))
+                       for option, title in VARIANTS6]
+            tables += [(f"{kind} alone", measure(pool, "", f"{kind} alone", KINDS, kind))
+                       for kind in ALONE]
     with open(os.path.join(ROOT, "docs", "MATRIX.md"), "w", encoding="utf-8") as f:
         f.write(markdown(tables))
     with open(os.path.join(ROOT, "docs", "matrix.svg"), "w", encoding="utf-8") as f:

@@ -9,6 +9,7 @@ on, save the one inside machine that a full cone must send everything back to.
   fw     none                  address and port        forward: established only
   masq   endpoint independent  address and port        masquerade (keeps the port)
   sym    address and port      address and port        masquerade fully-random
+  symrange  the same         address and port        masquerade to 256 ports, random
   eif    endpoint independent  endpoint independent    masquerade + dnat everything
   ar     endpoint independent  address                 the same, seen addresses only
   cgn    masq behind another masq (a second router; topology.py places it)
@@ -20,7 +21,8 @@ IPv6 is never translated: under every kind but `none` it passes a stateful firew
 from dataclasses import dataclass
 
 KINDS = ("none", "fw", "masq", "sym", "eif", "ar", "cgn")
-TRANSLATING = ("masq", "sym", "eif", "ar", "cgn", "cgnsym")
+MORE_KINDS = ("symrange",)
+TRANSLATING = ("masq", "sym", "symrange", "eif", "ar", "cgn", "cgnsym")
 CARRIERS = {"cgn": "masq", "cgnsym": "sym"}   # the second router's own kind
 
 
@@ -32,10 +34,12 @@ class Nat:
     udp_blocked: bool = False   # no UDP passes, either way
     invalid_drop: bool = False  # also drops what conntrack calls invalid
     reject: bool = False        # answers the unwanted with RST or ICMP
+    icmp: bool = False          # answers the unwanted with ICMP, TCP too
     nosyn: bool = False         # drops every inbound pure SYN
 
     def __str__(self):
-        options = [name for name in ("udp_blocked", "invalid_drop", "reject", "nosyn")
+        options = [name for name in ("udp_blocked", "invalid_drop", "reject", "icmp",
+                                    "nosyn")
                    if getattr(self, name)]
         return "+".join([self.kind, *options])
 
@@ -45,7 +49,7 @@ def nat(spec):
     if isinstance(spec, Nat):
         return spec
     kind, *options = spec.split("+")
-    if kind not in KINDS and kind not in CARRIERS:
+    if kind not in KINDS + MORE_KINDS and kind not in CARRIERS:
         raise ValueError(f"unknown NAT kind {kind}")
     return Nat(kind, **{option: True for option in options})
 
@@ -54,7 +58,7 @@ def rules(spec, inside):
     """The nftables script of one router; the carrier's own is that of CARRIERS."""
     n = nat(spec)
     base = "masq" if n.kind in CARRIERS else n.kind
-    if base not in KINDS:
+    if base not in KINDS + MORE_KINDS:
         raise ValueError(f"unknown NAT kind {base}")
     return "\n".join(["flush ruleset", _filter(n, base), _translate(base, inside)])
 
@@ -64,6 +68,8 @@ def _filter(n, base):
     if n.reject:
         refuse = ["meta l4proto tcp reject with tcp reset",
                   "reject with icmpx type port-unreachable"]
+    if n.icmp:
+        refuse = ["reject with icmpx type port-unreachable"]
     early = []
     if n.udp_blocked:
         early.append("meta l4proto udp drop")
@@ -102,7 +108,9 @@ def _table(forward, local, learn, extra):
 def _translate(base, inside):
     if base not in TRANSLATING:
         return ""
-    how = "masquerade fully-random" if base == "sym" else "masquerade"
+    how = {"sym": "masquerade fully-random",
+           "symrange": "meta l4proto { tcp, udp } masquerade to :20000-20255 random"
+           }.get(base, "masquerade")
     lines = ["table ip nat {",
              "  chain out { type nat hook postrouting priority 100;",
              f'    oifname "wan" {how}', "  }"]

@@ -20,7 +20,7 @@ def test_tcp_knock_goes_through(gate, host, client):
 
 
 @pytest.mark.parametrize("host,client", [
-    ("masq+nosyn", "masq+nosyn"), ("fw+nosyn", "masq+nosyn"), ("masq+nosyn", "cgn"),
+    ("masq+nosyn", "masq+nosyn"), ("fw+nosyn", "masq+nosyn"), ("masq+nosyn", "cgn"), ("cgn+nosyn", "masq+nosyn"),
     ("masq+nosyn+invalid_drop", "masq+nosyn+invalid_drop"),
     ("masq+nosyn+reject", "masq+nosyn+reject")])
 def test_prearranged_punch_passes_what_swallows_syns(gate, host, client):

@@ -75,6 +75,23 @@ def test_mapped_at_the_host(gate, work, protocol):
     wait_until(lambda: mappings(g, "a") == [], 10, "the mapping is taken back")
 
 
+@pytest.mark.parametrize("protocol", ["pcp", "upnp"])
+def test_mapped_where_udp_is_dead(gate, work, protocol):
+    """The router passes no UDP to the outside, and maps a TCP port."""
+    g = gate(host="sym", client="sym")
+    start_router(g, "a", work, pcp=protocol == "pcp", upnp=protocol == "upnp")
+    for letter in "ab":
+        g.topo.block_udp(letter)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "mapped-tcp,relay")
+    path = proc.wait_event("path", 20, kind="mapped-tcp")
+    assert path["remote"].startswith(OUTSIDE), path
+    move_bytes(g, proc)
+    listening = [line for line in g.topo.host.ns.tcp_listeners() if ":7000 " not in line]
+    assert listening == [], listening   # closed again when the client had come
+
+
 def test_mapped_at_the_client(gate, work):
     g = start(gate, work, "b")
     proc = g.connect("7000", None, "--paths", "mapped,relay")

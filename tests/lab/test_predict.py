@@ -46,7 +46,8 @@ def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
 
 @pytest.mark.parametrize("host,client", [
     ("sym", "masq"), ("masq", "sym"), ("fw", "sym"), ("sym", "cgn"), ("sym", "sym"),
-    ("sym+invalid_drop", "sym+reject")])
+    ("sym+invalid_drop", "sym+reject"), ("symrange", "masq"), ("fw", "symrange"),
+    ("symrange", "sym"), ("symrange", "symrange")])
 def test_symmetric_goes_direct(gate, host, client):
     g, proc = start(gate, "udp-punch", host=host, client=client)
     path = wait_direct(proc)

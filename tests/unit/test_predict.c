@@ -10,10 +10,11 @@
 #include "core/predict.h"
 #include "core/rng.h"
 
-static const struct predict_side plain = {NAT_MAPPING_ENDPOINT_INDEPENDENT, false};
-static const struct predict_side sym = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, false};
-static const struct predict_side sym_low = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, true};
-static const struct predict_side unknown = {NAT_MAPPING_UNKNOWN, false};
+static const struct predict_side plain = {NAT_MAPPING_ENDPOINT_INDEPENDENT, false, {0}};
+static const struct predict_side sym = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, false, {0}};
+static const struct predict_side sym_low = {
+    NAT_MAPPING_ADDRESS_PORT_DEPENDENT, true, {0}};
+static const struct predict_side unknown = {NAT_MAPPING_UNKNOWN, false, {0}};
 
 static void test_roles(void **state)
 {
@@ -86,12 +87,68 @@ static void test_birthday_meets_as_often_as_stated(void **state)
     assert_in_range(met, 960, 995); /* 1 - (1 - 256/64512)^1024 = 0.983 */
 }
 
+/* Ports that lie together are taken for a range, and the whole of it is tried. */
+static void test_neighbourhood(void **state)
+{
+    static const uint16_t apart[] = {2000, 41000}, counting[] = {30000, 30002, 30001};
+    static const uint16_t high[] = {65530, 65535}, low[] = {700, 705};
+    struct predict_plan p;
+    const char *why;
+    (void)state;
+    assert_int_equal(predict_observe(apart, 2).count, 0);
+    assert_int_equal(predict_observe(counting, 1).count, 0);
+    assert_int_equal(predict_observe(low, 2).count, 0);
+    assert_int_equal(predict_observe(high, 2).first, 65530 - 128);
+    assert_int_equal(predict_observe(high, 2).count, 134);
+    struct predict_side range = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, false,
+                                 predict_observe(counting, 3)};
+    assert_true(predict_plan(&p, &plain, &range, &why));
+    assert_true(p.sweep && !p.low_sweep);
+    bool seen[65536] = {0};
+    for (unsigned i = 0; i < p.probes; i++)
+        seen[predict_port(&p, i, 9)] = true;
+    for (unsigned port = 29900; port <= 30100; port++)
+        assert_true(seen[port]);
+    assert_true(predict_plan(&p, &range, &plain, &why));
+    assert_true(p.hold && !p.low_bind);
+    assert_true(predict_plan(&p, &range, &sym_low, &why)); /* both are foreseen */
+    assert_true(p.hold && p.sweep && p.all_sockets && p.low_sweep);
+}
+
+/* A range of 256 ports, as two or three destinations show it, is met. */
+static void test_ranges_are_met(void **state)
+{
+    unsigned met = 0, total = 400;
+    (void)state;
+    for (uint64_t seed = 1; seed <= total; seed++) {
+        uint64_t rng = seed;
+        uint16_t base = (uint16_t)(2000 + rng_below(&rng, 60000)), samples[3];
+        for (int i = 0; i < 3; i++)
+            samples[i] = (uint16_t)(base + rng_below(&rng, 256));
+        struct predict_side range = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, false,
+                                     predict_observe(samples, 3)};
+        struct predict_plan p;
+        const char *why;
+        assert_true(predict_plan(&p, &plain, &range, &why));
+        bool hit = false;
+        for (int k = 0; k < PREDICT_NEAR_SOCKETS && !hit; k++) {
+            uint16_t mapped = (uint16_t)(base + rng_below(&rng, 256));
+            for (unsigned i = 0; i < p.probes; i++)
+                hit = hit || predict_port(&p, i, seed) == mapped;
+        }
+        met += hit;
+    }
+    assert_int_equal(met, total);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_roles),
         cmocka_unit_test(test_low_sweep_tries_each_port_once),
         cmocka_unit_test(test_birthday_meets_as_often_as_stated),
+        cmocka_unit_test(test_neighbourhood),
+        cmocka_unit_test(test_ranges_are_met),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
