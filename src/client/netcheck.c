@@ -11,7 +11,9 @@
 
 #include "core/natcheck.h"
 #include "core/stun.h"
+#include "io/helper.h"
 #include "io/netmon.h"
+#include "io/portmap.h"
 #include "io/udp.h"
 #include "path/uplink.h"
 
@@ -39,6 +41,9 @@ struct netcheck_state {
     struct addr server_v4, server_v6;
     struct natcheck check;
     bool begun, mtu_begun, v6_answered;
+    struct portmap *map;
+    bool map_answered, mapped;
+    char map_words[160];
     uint8_t mtu_txid[MTU_COUNT][STUN_TXID_LEN], v6_txid[STUN_TXID_LEN];
     bool mtu_ok[MTU_COUNT];
     uint64_t began_ms, mtu_ms;
@@ -63,6 +68,25 @@ static unsigned found_mtu(const struct netcheck_state *s)
 static const char *yes_no(enum natcheck_answer a)
 {
     return a == NATCHECK_YES ? "yes" : a == NATCHECK_NO ? "no" : "unknown";
+}
+
+static const char *privilege_words(char *buf, size_t cap)
+{
+    (void)snprintf(
+        buf, cap,
+        "udp-knock, tcp-knock and spoof need privileges, and tcp-punch knows "
+        "more with them: %s",
+        helper_missing());
+    return buf;
+}
+
+/* The router was asked for a port, which goes back when this ends. */
+static void on_mapped(void *ctx, const struct addr *external, const char *words)
+{
+    struct netcheck_state *s = ctx;
+    s->map_answered = true;
+    s->mapped = external != NULL;
+    (void)snprintf(s->map_words, sizeof(s->map_words), "%s", words);
 }
 
 static void report(struct netcheck_state *s)
@@ -101,7 +125,11 @@ static void report(struct netcheck_state *s)
     event_ms(&e, "udp_rtt_ms", r->rtt_us);
     event_ms(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
     event_int(&e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
+    event_text(&e, "port_mapping", s->mapped ? s->map_words : "no");
+    bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
+    event_bool(&e, "privileged", privileged);
     event_text(&e, "words", natcheck_words(r, words));
+    event_text(&e, "more", privileged ? "" : privilege_words(words, sizeof(words)));
     events_print(s->config->out, &e);
 }
 
@@ -175,6 +203,9 @@ static int begin(struct netcheck_state *s)
         local_towards(&nc.local[i], s->sockets[i]);
     natcheck_init(&s->check, &nc, net_now_us());
     randombytes_buf(s->v6_txid, sizeof(s->v6_txid));
+    const struct addr nobody = {0};
+    s->map_answered = portmap_open(&s->map, &s->loop, false, nc.local[0].port, &nobody,
+                                   on_mapped, s) != 0;
     s->begun = true;
     return 0;
 }
@@ -243,7 +274,7 @@ static void on_tick(uv_timer_t *t)
     bool mtu_done = !answered || s->mtu_ok[0] || now - s->mtu_ms > MTU_WAIT_MS;
     bool v6_done = s->v6 == NULL || s->server_v6.family == ADDR_NONE ||
                    s->v6_answered || now - s->began_ms > V6_WAIT_MS;
-    if ((natcheck_done(&s->check) && mtu_done && v6_done) ||
+    if ((natcheck_done(&s->check) && mtu_done && v6_done && s->map_answered) ||
         now - s->began_ms > TOTAL_MS) {
         report(s);
         finish(s, 0);
@@ -303,8 +334,9 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     udp_close(s.sockets[0]);
     udp_close(s.sockets[1]);
     udp_close(s.v6);
+    portmap_close(s.map);
+    net_fini(&s.net);
     (void)uv_run(&s.loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&s.loop);
-    net_fini(&s.net);
     return rc;
 }

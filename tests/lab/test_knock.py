@@ -201,3 +201,37 @@ def test_wrong_knocks_are_dropped_and_counted(gate):
         r"counter k\d+ \{\s+packets (\d+)", ruleset(g)))
     wait_until(lambda: count() >= 100, 5, "a hundred packets were dropped")
     move_bytes(g, proc)
+
+
+REPLAY = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(30):
+    s.sendto(bytes.fromhex(sys.argv[3]), (sys.argv[1], int(sys.argv[2])))
+"""
+
+
+@pytest.mark.needs("tcpdump")
+def test_a_replayed_knock_is_dropped(gate):
+    """What was on the wire opens nothing again, from the same client or a stranger."""
+    g = gate(host="none", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    seen = g.programs.start(g.topo.inet, "tcpdump", "tcpdump", "-n", "-l", "-x",
+                            "--immediate-mode", "-i", "a", "udp and len = 58")
+    seen.wait_line("listening on", 10, "err")
+    proc = g.connect("7000", None, "--paths", "udp-knock,relay")
+    path = proc.wait_event("path", 15, kind="udp-knock")
+    port = path["remote"].rsplit(":", 1)[1]
+    words = re.findall(r"0x00[0-9a-f]0:  ([0-9a-f ]+)",
+                       seen.stdout.split(f"{g.topo.host.address}.{port}: UDP, length 16")[1])
+    knock = "".join(words).replace(" ", "")[56:88]
+    count = lambda: sum(int(n) for n in re.findall(
+        r"counter k\d+ \{\s+packets (\d+)", ruleset(g)))
+    before = count()
+    for ns in (g.topo.client.ns, g.topo.stranger):
+        g.programs.run(ns, "replay", "/usr/bin/python3", "-c", REPLAY,
+                       g.topo.host.address, port, knock)
+    wait_until(lambda: count() >= before + 60, 5, "the replays were dropped and counted")
+    assert len(proc.events) == len([e for e in proc.events if e["event"] != "fault"])
+    move_bytes(g, proc)

@@ -107,3 +107,12 @@ def test_no_router_maps_and_it_says_so(gate):
     no = proc.wait_event("rejected", 20, kind="mapped")
     assert "no router gives a mapping" in no["reason"], no
     move_bytes(g, proc)   # by the relay meanwhile
+
+
+def test_netcheck_names_what_the_router_speaks(gate, work):
+    g = start(gate, work, "b")
+    done = g.client.run("netcheck", timeout=40)
+    assert done.status == 0, done.stderr
+    found = [e for e in done.events if e["event"] == "netcheck"][0]
+    assert found["port_mapping"] == "PCP" and found["privileged"] is True, found
+    wait_until(lambda: mappings(g, "b") == [], 10, "the mapping is taken back")
