@@ -15,8 +15,9 @@ static bool begin_mapping(struct udp_meet *u, portmap_cb cb)
     u->mapped = (struct addr){0};
     if (u->sockets[0] != NULL)
         udp_local(u->sockets[0], &local);
-    return local.port != 0 && portmap_open(&u->portmap, udp_meet_config(u)->net->loop, false,
-                                           local.port, &u->peer_seen, cb, u) == 0;
+    return local.port != 0 &&
+           portmap_open(&u->portmap, udp_meet_config(u)->net->loop, false, local.port,
+                        &u->peer_seen, cb, u) == 0;
 }
 
 static void log_mapping(const struct addr *external, const char *words)

@@ -50,7 +50,8 @@ def _lab_runs(pid):
     """True when that process is a lab run; a zombie or a later process is none."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return b"pytest" in f.read()
+            command = f.read()
+        return b"pytest" in command or b"lab.matrix" in command
     except OSError:
         return False
 
