@@ -19,7 +19,7 @@
 #include "helper/helper.h"
 
 enum {
-    RULES_MAX = 64 * 1024,
+    RULES_MAX = 1024 * 1024,
     GROUP_TRIES = 16,
     SNAP_BYTES = 128,
     IPV4_MIN = 20,

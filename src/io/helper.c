@@ -16,7 +16,7 @@
 #include "io/caps.h"
 #include "io/log.h"
 
-enum { ANSWER_MS = 1000, EVENTS_MAX = 2 * PRIVILEGE_KNOCKS_MAX };
+enum { ANSWER_MS = 1000, EVENTS_MAX = 64 };
 
 extern char **environ;
 

@@ -29,6 +29,15 @@ def test_prearranged_punch_passes_what_swallows_syns(gate, host, client):
     move_bytes(g, proc)
 
 
+def test_prearranged_punch_by_ipv6(gate):
+    g = gate(host="fw+nosyn", client="fw+nosyn", ipv6=True, ipv4=False)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "tcp-punch,relay")
+    proc.wait_event("path", 15, kind="tcp-punch")
+    move_bytes(g, proc)
+
+
 @pytest.mark.parametrize("host,client", [
     ("none", "masq"), ("none", "sym"), ("none", "cgn"), ("none", "cgnsym"),
     ("none", "fw"), ("none", "ar"), ("none", "none"), ("none", "masq+invalid_drop")])

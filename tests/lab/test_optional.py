@@ -89,3 +89,11 @@ def test_wire_shows_the_brokers_address(gate):
                  if f"> {g.topo.client.address}.{port}:" in line]
     assert len(to_client) > 10, seen.stdout[:2000]
     assert all("IP 192.0.2.10." in line for line in to_client), to_client[:5]
+
+
+@pytest.mark.parametrize("kind,host,client", [("dial-out", "fw", "none"),
+                                              ("spoof", "fw", "fw")])
+def test_by_ipv6(gate, kind, host, client):
+    g, proc = start(gate, kind, host=host, client=client, ipv6=True, ipv4=False)
+    proc.wait_event("path", 15, kind=kind)
+    move_bytes(g, proc)
