@@ -10,6 +10,8 @@ int cmd_status(const struct options *o, struct events *out, struct fault *f);
 int cmd_netcheck(const struct options *o, struct events *out, struct fault *f);
 int cmd_up(const struct options *o, struct events *out, struct fault *f);
 int cmd_socks(const struct options *o, struct events *out, struct fault *f);
+int cmd_run(const struct options *o, struct events *out, struct fault *f);
+int cmd_discover(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
 int cmd_connect(const struct options *o, struct events *out, struct fault *f);

@@ -39,6 +39,35 @@ const struct command commands[] = {
         .run = cmd_serve,
     },
     {
+        .name = "run",
+        .synopsis = "[--yes | --ask] [--only PORT,...] [--loopback] -- COMMAND...",
+        .summary = "run a server program, publish what it listens on",
+        .about =
+            "Starts any server program and publishes what it and its children listen on,\n"
+            "TCP and UDP, for as long as they do: through the running 'postern serve', or\n"
+            "through a host of its own that ends with the program. The service is called\n"
+            "what the program is called. The exit status is the program's.",
+        .example = "postern run --yes -- python3 -m http.server 8080",
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
+                   WITH_PATHS | OPTION_BIT(OPT_YES) | OPTION_BIT(OPT_ASK) |
+                   OPTION_BIT(OPT_ONLY) | OPTION_BIT(OPT_LOOPBACK),
+        .args_min = 1,
+        .args_max = COMMAND_ARGS_ANY,
+        .args_fault = "name the program behind --, as in: postern run --yes -- nginx",
+        .run = cmd_run,
+    },
+    {
+        .name = "discover",
+        .synopsis = "",
+        .summary = "list what listens on this machine, and what is published",
+        .about =
+            "TCP listeners and UDP sockets with the programs that hold them, as far as they\n"
+            "can be seen: root sees all. Publish one with 'postern serve PORT'.",
+        .example = "postern discover",
+        .options = WITH_JSON,
+        .run = cmd_discover,
+    },
+    {
         .name = "join",
         .synopsis = "LINK",
         .summary = "accept an invite: one action, nothing to configure",

@@ -33,6 +33,11 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_SPOOF]   = {"spoof",    0,  OPTION_FLAG, NULL, 0, 0, "send with the broker's address as source; on both sides, see\n"
                                                                "docs/SECURITY.md"},
     [OPT_JIT_WINDOW] = {"jit-window", 0, OPTION_NUMBER, "MS", 100, 999, "how long jit-listen keeps its port open (default 900)"},
+    [OPT_YES]     = {"yes",      0,  OPTION_FLAG, NULL, 0, 0, "publish what it listens on without asking"},
+    [OPT_ASK]     = {"ask",      0,  OPTION_FLAG, NULL, 0, 0, "ask on the terminal before each is published (the default there)"},
+    [OPT_ONLY]    = {"only",     0,  OPTION_TEXT, "PORT,...", 0, 0, "publish these ports only"},
+    [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
+                                                               "but what this machine and Postern let in"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
     [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},

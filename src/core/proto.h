@@ -79,6 +79,8 @@ enum local_op {
     LOCAL_PING = 5,   /* host: replies with path, rejected and pong events */
     LOCAL_LIST = 6,   /* host: services event */
     LOCAL_STOP = 7,
+    LOCAL_PUBLISH = 8, /* serve: service is a SERVICE text; published until the
+                          connection ends. arg: the program's name, for people */
 };
 
 /* Both return the length, or POSTERN_ERR_LIMIT when `cap` is too small. */

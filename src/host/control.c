@@ -56,6 +56,24 @@ static void reply_status(struct serve *s, struct local_conn *c)
     local_conn_finish(c, 0, NULL);
 }
 
+static void reply_services(struct serve *s, struct local_conn *c)
+{
+    for (size_t i = 0; i < s->services.count; i++) {
+        LocalReply r = LocalReply_init_zero;
+        struct event e;
+        const struct service *sv = &s->services.items[i];
+        event_begin(&e, "service");
+        event_text(&e, "host", s->settings.name);
+        event_text(&e, "name", sv->name);
+        event_int(&e, "port", sv->port);
+        event_text(&e, "protocol", sv->udp ? "udp" : "tcp");
+        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+        if (local_conn_reply(c, &r) != 0)
+            return;
+    }
+    local_conn_finish(c, 0, NULL);
+}
+
 static void on_revoke(struct serve *s, struct local_conn *c, const LocalRequest *req)
 {
     uint8_t key[KEY_LEN];
@@ -94,6 +112,47 @@ static void on_reload(struct serve *s, struct local_conn *c)
     local_conn_close(c);
 }
 
+static void tell_published(struct serve *s, const char *name, const struct service *sv,
+                           const char *program)
+{
+    struct event e;
+    event_begin(&e, name);
+    event_text(&e, "service", sv->name);
+    event_int(&e, "port", sv->port);
+    event_bool(&e, "udp", sv->udp);
+    if (program != NULL && *program != '\0')
+        event_text(&e, "program", program);
+    events_print(s->config->out, &e);
+}
+
+/* Published as long as the connection lasts: on_gone takes it away. */
+static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest *req)
+{
+    struct service sv;
+    struct fault f = {0};
+    LocalReply r = LocalReply_init_zero;
+    struct event e;
+    int rc = service_parse(&sv, req->service, &f);
+    if (rc == 0 && service_list_add(&s->services, &sv, c) != 0)
+        rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
+                       "a host publishes at most %d services", SERVICE_MAX);
+    if (rc != 0) {
+        local_conn_finish(c, rc, &f);
+        return;
+    }
+    event_begin(&e, "published");
+    event_text(&e, "service", sv.name);
+    event_int(&e, "port", sv.port);
+    event_bool(&e, "udp", sv.udp);
+    event_text(&e, "program", req->arg);
+    (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+    r.last = true;
+    if (!s->config->for_programs) /* else `postern run` says so itself */
+        tell_published(s, "published", &sv, req->arg);
+    serve_tell_services(s);
+    (void)!local_conn_reply(c, &r); /* its end is told by on_gone */
+}
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct serve_control *sc = ctx;
@@ -110,6 +169,12 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     case LOCAL_RELOAD:
         on_reload(sc->serve, c);
         break;
+    case LOCAL_LIST:
+        reply_services(sc->serve, c);
+        break;
+    case LOCAL_PUBLISH:
+        on_publish(sc->serve, c, req);
+        break;
     case LOCAL_STOP:
         local_conn_finish(c, 0, NULL);
         serve_stop(sc->serve, 0);
@@ -123,7 +188,12 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
 
 static void on_gone(void *ctx, struct local_conn *c)
 {
-    (void)ctx, (void)c;
+    struct serve *s = ((struct serve_control *)ctx)->serve;
+    for (size_t i = 0; i < s->services.count; i++)
+        if (s->services.items[i].owner == c && !s->config->for_programs)
+            tell_published(s, "withdrawn", &s->services.items[i], NULL);
+    if (service_list_drop(&s->services, c))
+        serve_tell_services(s);
 }
 
 static const struct local_events local_events = {on_request, on_gone};

@@ -100,6 +100,8 @@ void faces_close(struct serve *s);
 /* serve.c */
 extern const struct uplink_events serve_uplink_events;
 MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
+/* What is published has changed: each session is told. */
+void serve_tell_services(struct serve *s);
 unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
 void serve_stop(struct serve *s, int result);
 

@@ -123,6 +123,13 @@ static void on_network(void *ctx, enum netmon_reason reason)
 
 /* ----------------------------------------------------------------- reload, revoke */
 
+void serve_tell_services(struct serve *s)
+{
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && g->member && session_is_open(g->session))
+            guest_send_services(g);
+}
+
 int serve_reload(struct serve *s, struct fault *f)
 {
     struct roster_settings *fresh = malloc(sizeof(*fresh));
@@ -142,12 +149,11 @@ int serve_reload(struct serve *s, struct fault *f)
     if (rc != 0)
         service_list_fini(&services);
     if (rc == 0) {
+        service_list_carry(&services, &s->services);
         service_list_fini(&s->services);
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
-        for (struct guest *g = s->guests; g != NULL; g = g->next)
-            if (!g->dead && g->member && session_is_open(g->session))
-                guest_send_services(g);
+        serve_tell_services(s);
         event_begin(&e, "reloaded");
         event_int(&e, "services", (int64_t)s->services.count);
         events_print(s->config->out, &e);
@@ -181,6 +187,8 @@ static void on_sweep(uv_timer_t *t)
 static int load_services(struct serve *s, struct fault *f)
 {
     const struct serve_config *c = s->config;
+    if (c->for_programs)
+        return 0; /* programs come and publish what they listen on */
     if (c->service_count == 0) {
         if (s->settings.services[0] == '\0')
             return fault_set(

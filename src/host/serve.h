@@ -19,6 +19,7 @@ struct serve_config {
     const char *const *services;
     size_t service_count;   /* 0: the ones used last */
     uint32_t paths;         /* mask of enum path_kind */
+    bool for_programs;      /* begin with no service: `postern run` publishes them */
     unsigned jit_window_ms; /* 0: the default */
     struct events *out;     /* borrowed */
 };

@@ -162,6 +162,50 @@ static int list_add(struct service_list *l, const char *text, struct fault *f)
     return 0;
 }
 
+int service_list_add(struct service_list *l, struct service *s, const void *owner)
+{
+    char base[SERVICE_NAME_LEN - 8];
+    if (l->items == NULL) {
+        l->items = calloc(SERVICE_MAX, sizeof(*l->items));
+        if (l->items == NULL)
+            return POSTERN_ERR_NOMEM;
+    }
+    if (l->count == SERVICE_MAX)
+        return POSTERN_ERR_LIMIT;
+    (void)snprintf(base, sizeof(base), "%.55s", s->name);
+    for (unsigned n = 2; n < 2 + SERVICE_MAX; n++) {
+        bool taken = false;
+        for (size_t i = 0; i < l->count; i++)
+            taken = taken || strcmp(l->items[i].name, s->name) == 0;
+        if (!taken)
+            break;
+        (void)snprintf(s->name, sizeof(s->name), "%s-%u", base, n);
+    }
+    s->owner = owner;
+    l->items[l->count++] = *s;
+    return 0;
+}
+
+bool service_list_drop(struct service_list *l, const void *owner)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (l->items[i].owner != owner)
+            l->items[kept++] = l->items[i];
+    bool dropped = kept < l->count;
+    l->count = kept;
+    return dropped;
+}
+
+void service_list_carry(struct service_list *to, const struct service_list *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        struct service s = from->items[i];
+        if (s.owner != NULL && service_list_add(to, &s, s.owner) != 0)
+            return;
+    }
+}
+
 int service_list_parse(struct service_list *l, const char *const *texts, size_t n,
                        struct fault *f)
 {

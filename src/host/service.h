@@ -38,6 +38,7 @@ struct service {
     bool udp;
     uint8_t target_count;
     struct service_target targets[SERVICE_TARGET_MAX];
+    const void *owner; /* who publishes it while it runs; NULL: the host's own list */
 };
 
 struct service_list {
@@ -57,6 +58,17 @@ MUST_CHECK int service_list_parse(struct service_list *l, const char *const *tex
 MUST_CHECK int service_list_parse_lines(struct service_list *l, const char *lines,
                                         struct fault *f);
 void service_list_fini(struct service_list *l);
+
+/*
+ * Adds one that `owner` publishes; its name gets a suffix -2, -3... when it is taken.
+ * POSTERN_ERR_LIMIT when there are too many.
+ */
+MUST_CHECK int service_list_add(struct service_list *l, struct service *s,
+                                const void *owner);
+/* Takes away what `owner` publishes; true when there was something. */
+bool service_list_drop(struct service_list *l, const void *owner);
+/* Moves what has owners from one list to another, as far as there is room. */
+void service_list_carry(struct service_list *to, const struct service_list *from);
 
 /*
  * By name, else by port ("8080", "udp:53"): TCP before UDP, in the order published.

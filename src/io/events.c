@@ -42,6 +42,9 @@ static const struct event_words event_table[] = {
     {"rotated",  "new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
     {"broker",   "broker {state}[: {reason}]"},
+    {"published", "published {service}, port {port}[: {program} listens on {listens}]"},
+    {"withdrawn", "no longer published: {service}"},
+    {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
     {"error",    "{what}[; {do}]"},
 };
 // clang-format on

@@ -1,0 +1,390 @@
+/*
+ * The supervisor of `postern run`: one poll loop over the catcher, a signal descriptor
+ * and a second's tick. Publishing is a connection to the serving process, held as long
+ * as the program's socket lives.
+ */
+#include "host/run.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host/service.h"
+#include "io/catcher.h"
+#include "io/local.h"
+#include "io/log.h"
+#include "io/sockdiag.h"
+#include "io/statedir.h"
+
+enum { SERVING_MAX = 64, TICK_MS = 1000, SERVE_START_MS = 20000, REPLY_MS = 5000 };
+
+struct serving {
+    bool used, seen, tcp;
+    uint64_t cookie;
+    int conn; /* to the serving process; -1: not published */
+    char name[SERVICE_NAME_LEN];
+    struct addr local;
+};
+
+struct run {
+    const struct run_config *config;
+    struct statedir state;
+    struct catcher *catcher;
+    struct serving serving[SERVING_MAX];
+    pid_t host; /* our own serving process, or 0 */
+    int signals, status;
+    bool program_ended;
+};
+
+/* ------------------------------------------------------------------------- publishing
+ */
+
+static void tell(struct run *r, const char *what, const struct serving *s,
+                 const char *program)
+{
+    struct event e;
+    event_begin(&e, what);
+    event_text(&e, "service", s->name);
+    event_int(&e, "port", s->local.port);
+    event_bool(&e, "udp", !s->tcp);
+    event_addr(&e, "listens", &s->local);
+    if (program != NULL)
+        event_text(&e, "program", program);
+    events_print(r->config->out, &e);
+}
+
+/* The program's name made fit for a service, or nothing when little is left of it. */
+static void name_from(char *out, size_t cap, const char *program)
+{
+    size_t n = 0;
+    bool letter = false;
+    for (; *program != '\0' && n + 1 < cap; program++) {
+        unsigned char c = (unsigned char)*program;
+        bool fit = isalnum(c) || (n > 0 && (c == '-' || c == '_' || c == '.'));
+        if (!fit)
+            continue;
+        letter = letter || !isdigit(c);
+        out[n++] = (char)tolower(c);
+    }
+    out[letter ? n : 0] = '\0';
+}
+
+/* SERVICE of docs/CLI.md: where it listens, reached from this machine. */
+static void service_text(char *out, size_t cap, const char *name,
+                         const struct caught *c)
+{
+    struct addr at = c->local;
+    static const uint8_t any[16];
+    char text[ADDR_TEXT_LEN];
+    bool all = memcmp(at.ip, any, sizeof(any)) == 0;
+    if (all && at.family == ADDR_V4)
+        memcpy(at.ip, (const uint8_t[]){127, 0, 0, 1}, 4);
+    else if (all)
+        at.ip[15] = 1;
+    (void)snprintf(out, cap, "%s%s%s%s", name, *name != '\0' ? "=" : "",
+                   c->tcp ? "" : "udp:", addr_format(&at, text));
+    if (all && c->tcp && at.family == ADDR_V6) { /* most take IPv4 there as well */
+        size_t used = strlen(out);
+        (void)snprintf(out + used, cap - used, ",127.0.0.1:%u", at.port);
+    }
+}
+
+static int publish(struct run *r, struct serving *s, const struct caught *c,
+                   const char *name)
+{
+    LocalRequest req = {.op = LOCAL_PUBLISH};
+    LocalReply reply = LocalReply_init_zero;
+    char path[STATEDIR_SOCKET_LEN];
+    statedir_socket(&r->state, "serve", path);
+    service_text(req.service, sizeof(req.service), name, c);
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", c->program);
+    int rc = local_dial(path, &s->conn);
+    if (rc != 0) {
+        s->conn = -1;
+        return rc;
+    }
+    rc = local_send(s->conn, &req, -1);
+    if (rc == 0)
+        rc = local_recv(s->conn, &reply, REPLY_MS);
+    if (rc == 0 && reply.code != 0) {
+        log_error("%s is not published: %s", c->program, reply.reason);
+        rc = -(int)reply.code;
+    }
+    if (rc != 0) {
+        close(s->conn);
+        s->conn = -1;
+        return rc;
+    }
+    const char *at = strstr(reply.json, "\"service\":\"");
+    size_t len = at != NULL ? strcspn(at + 11, "\"") : 0;
+    if (len > 0 && len < sizeof(s->name))
+        (void)snprintf(s->name, sizeof(s->name), "%.*s", (int)len, at + 11);
+    return 0;
+}
+
+/* On the terminal: an empty line takes the name that is offered, "n" none. */
+static bool ask(const struct caught *c, char *name, size_t cap)
+{
+    char text[ADDR_TEXT_LEN], line[SERVICE_NAME_LEN + 8] = "";
+    FILE *tty = fopen("/dev/tty", "r+e");
+    if (tty == NULL)
+        return false;
+    (void)fprintf(tty,
+                  "%s (pid %d) listens on %s %s. Publish it? [name, default %s; n] ",
+                  c->program, (int)c->pid, c->tcp ? "TCP" : "UDP",
+                  addr_format(&c->local, text), *name != '\0' ? name : "its port");
+    (void)fflush(tty);
+    bool answered = fgets(line, sizeof(line), tty) != NULL;
+    (void)fclose(tty);
+    line[strcspn(line, "\n")] = '\0';
+    if (!answered || strcmp(line, "n") == 0 || strcmp(line, "no") == 0)
+        return false;
+    if (line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
+        (void)snprintf(name, cap, "%s", line);
+    return true;
+}
+
+static bool wanted(const struct run *r, uint16_t port)
+{
+    for (size_t i = 0; i < r->config->only_count; i++)
+        if (r->config->only[i] == port)
+            return true;
+    return r->config->only == NULL;
+}
+
+static struct serving *find(struct run *r, uint64_t cookie)
+{
+    for (int i = 0; i < SERVING_MAX; i++)
+        if (r->serving[i].used && r->serving[i].cookie == cookie)
+            return &r->serving[i];
+    return NULL;
+}
+
+static void withdraw(struct run *r, struct serving *s)
+{
+    if (s->conn >= 0) {
+        close(s->conn);
+        tell(r, "withdrawn", s, NULL);
+    }
+    *s = (struct serving){.conn = -1};
+}
+
+/* The person's word is asked for while the program's call waits. */
+static void on_server(struct run *r, struct caught *c)
+{
+    struct serving *s = find(r, c->cookie);
+    char name[SERVICE_NAME_LEN];
+    bool known = s != NULL; /* it listens again, with another backlog */
+    for (int i = 0; i < SERVING_MAX && s == NULL; i++)
+        if (!r->serving[i].used)
+            s = &r->serving[i];
+    name_from(name, sizeof(name) - 8, c->program);
+    bool yes = !known && s != NULL && wanted(r, c->local.port) &&
+               (!r->config->ask || ask(c, name, sizeof(name)));
+    if ((c->tcp && catcher_allow(r->catcher, c) != 0) || !yes)
+        return;
+    *s = (struct serving){.used = true,
+                          .seen = true,
+                          .tcp = c->tcp,
+                          .cookie = c->cookie,
+                          .conn = -1,
+                          .local = c->local};
+    (void)snprintf(s->name, sizeof(s->name), "%s", name);
+    int rc = publish(r, s, c, name);
+    if (rc == 0)
+        tell(r, "published", s, c->program);
+    else
+        *s = (struct serving){.conn = -1};
+}
+
+/* ------------------------------------------------------------------------- the loop
+ */
+
+static void on_socket(void *ctx, const struct sockdiag_socket *sock)
+{
+    struct serving *s = find(ctx, sock->cookie);
+    if (s != NULL)
+        s->seen = true;
+}
+
+/* What the program closed is published no more. */
+static void sweep(struct run *r)
+{
+    for (int i = 0; i < SERVING_MAX; i++)
+        r->serving[i].seen = false;
+    if (!sockdiag_listeners(on_socket, r))
+        return;
+    for (int i = 0; i < SERVING_MAX; i++)
+        if (r->serving[i].used && !r->serving[i].seen)
+            withdraw(r, &r->serving[i]);
+}
+
+static void reap(struct run *r)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid == r->host) {
+            r->host = 0;
+            log_error("the serving process ended: nothing is published any more");
+        } else if (pid == catcher_pid(r->catcher)) {
+            r->program_ended = true;
+            r->status =
+                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        }
+    }
+}
+
+static void on_signal(struct run *r)
+{
+    struct signalfd_siginfo info;
+    if (read(r->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    if (info.ssi_signo == SIGCHLD)
+        reap(r);
+    else if (!r->program_ended) /* ours are the program's too */
+        (void)kill(catcher_pid(r->catcher), (int)info.ssi_signo);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void supervise(struct run *r)
+{
+    int64_t sweep_at = now_ms() + TICK_MS;
+    bool left = true;
+    while (left) {
+        struct pollfd p[2] = {{.fd = catcher_fd(r->catcher), .events = POLLIN},
+                              {.fd = r->signals, .events = POLLIN}};
+        int64_t wait = sweep_at - now_ms();
+        (void)poll(p, 2, wait > 0 ? (int)wait : 0);
+        if (p[1].revents != 0)
+            on_signal(r);
+        if (p[0].revents != 0) {
+            struct caught c;
+            int rc = catcher_next(r->catcher, &c);
+            left = rc != POSTERN_ERR_CLOSED;
+            if (rc == 1)
+                on_server(r, &c);
+        }
+        if (now_ms() >= sweep_at) {
+            sweep(r);
+            sweep_at = now_ms() + TICK_MS;
+        }
+    }
+    for (int i = 0; i < 100 && !r->program_ended; i++) { /* nobody left: its status */
+        struct pollfd p = {.fd = r->signals, .events = POLLIN};
+        reap(r);
+        if (!r->program_ended)
+            (void)poll(&p, 1, 20);
+    }
+}
+
+/* ------------------------------------------------------------------- who serves
+ */
+
+static bool host_answers(struct run *r)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    int fd;
+    statedir_socket(&r->state, "serve", path);
+    if (local_dial(path, &fd) != 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+_Noreturn static void run_host(const struct run_config *c)
+{
+    struct fault f = {0};
+    sigset_t none;
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)setpgid(0, 0); /* a key pressed for the program is not for this */
+    int rc = serve_run(&c->serve, &f);
+    if (rc != 0)
+        events_fault(c->out, &f);
+    _exit(rc == 0 ? 0 : rc == POSTERN_ERR_USAGE ? 2 : 1);
+}
+
+/* The running host, or one of our own until the program ends. */
+static int find_host(struct run *r, struct fault *f)
+{
+    if (host_answers(r))
+        return 0;
+    (void)fflush(NULL);
+    r->host = fork();
+    if (r->host == 0)
+        run_host(r->config);
+    for (int64_t end = now_ms() + SERVE_START_MS; now_ms() < end;) {
+        int status;
+        struct timespec pause = {.tv_nsec = 20000000};
+        if (host_answers(r))
+            return 0;
+        if (r->host < 0 || waitpid(r->host, &status, WNOHANG) == r->host) {
+            r->host = 0;
+            break;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return fault_set(f, POSTERN_ERR_CLOSED, "see the line above",
+                     "the host that would publish the program did not start");
+}
+
+static int watch_signals(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+int run_program(const struct run_config *c, int *status, struct fault *f)
+{
+    struct run *r = calloc(1, sizeof(*r));
+    struct catcher_config cc = {
+        .argv = c->argv, .loopback = c->loopback, .stdout_to_stderr = c->out->json};
+    if (r == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    r->config = c;
+    for (int i = 0; i < SERVING_MAX; i++)
+        r->serving[i].conn = -1;
+    int rc = statedir_open(&r->state, c->serve.state, f);
+    if (rc == 0)
+        rc = find_host(r, f);
+    if (rc == 0)
+        rc = catcher_start(&r->catcher, &cc, f);
+    if (rc == 0) {
+        r->signals = watch_signals();
+        supervise(r);
+        *status = r->status;
+        close(r->signals);
+    }
+    for (int i = 0; i < SERVING_MAX; i++)
+        if (r->serving[i].used)
+            withdraw(r, &r->serving[i]);
+    if (r->host > 0) {
+        (void)kill(r->host, SIGTERM);
+        (void)waitpid(r->host, NULL, 0);
+    }
+    catcher_close(r->catcher);
+    free(r);
+    return rc;
+}

@@ -1,0 +1,201 @@
+"""postern run: unmodified server programs, and what they listen on."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from .actors import postern
+from .net import wait_until
+
+pytestmark = pytest.mark.postern
+
+PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture
+def site(gate):
+    """Broker up, a host that has joined nobody yet; `run` is its own host."""
+    g = gate(host="masq", client="masq")
+    g.start_broker()
+    return g
+
+
+def run(g, *argv, options=("--yes",), **more):
+    proc = g.programs.start(g.topo.host.ns, "run", postern(), "run", "--json", "--broker",
+                            g.link, "--name", "home", *options, "--", *argv,
+                            env=g.host.env, **more)
+    return proc
+
+
+def page(g, service, path="/", timeout=15):
+    """What the client gets over postern from a web service."""
+    proc = g.connect(service)
+    return g.programs.run(g.topo.client.ns, "curl", "curl", "-sS", "--max-time", timeout,
+                          f"http://127.0.0.1:{proc.port}{path}")
+
+
+def test_a_web_server_is_published_and_withdrawn(site, work):
+    os.makedirs(f"{work}/www")
+    with open(f"{work}/www/hello", "w", encoding="ascii") as f:
+        f.write("from an unmodified server\n")
+    proc = run(site, PYTHON, "-m", "http.server", "8080", cwd=f"{work}/www")
+    found = proc.wait_event("published", 20)
+    assert found["port"] == 8080 and found["program"].startswith("python3"), found
+    site.join()
+    done = page(site, "8080", "/hello")
+    assert done.stdout == "from an unmodified server\n", done.stdout + done.stderr
+    proc.terminate()
+    assert proc.status != 0   # the program's own: it was ended by a signal
+
+
+def test_exit_status_and_errors(site):
+    proc = run(site, "sh", "-c", "exit 7")
+    assert proc.wait(20) == 7
+    none = run(site, "/does/not/exist")
+    assert none.wait(20) == 1 and "cannot be started" in none.stderr + none.stdout
+    bad = site.programs.run(site.topo.host.ns, "run", postern(), "run", "--yes", "--ask",
+                            "--", "true", env=site.host.env)
+    assert bad.status == 2 and "contradict" in bad.stderr
+
+
+SERVER = """
+import os, socket, sys, threading, time
+kind = sys.argv[1]
+def serve(port, family=socket.AF_INET):
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.bind(("", port)); s.listen()
+    return s
+if kind == "fork":
+    if os.fork() == 0:
+        s = serve(7001)
+        while True:
+            c, _ = s.accept(); c.sendall(b"child\\n"); c.close()
+    os._exit(0)                       # as a daemon does
+if kind == "thread":
+    t = threading.Thread(target=lambda: globals().update(s=serve(7001)))
+    t.start(); t.join()
+if kind == "v6":
+    s = serve(7001, socket.AF_INET6)
+if kind == "udp":
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("", 7002))
+    while True:
+        data, a = u.recvfrom(2000); u.sendto(b"udp " + data, a)
+if kind == "two":
+    a, b = serve(7001), serve(7003)
+    time.sleep(1.5); b.close()
+    s = a
+while True:
+    c, _ = s.accept(); c.sendall(kind.encode() + b"\\n"); c.close()
+"""
+
+
+def answer(g, service):
+    proc = g.connect(service)
+    done = g.programs.run(g.topo.client.ns, "nc", PYTHON, "-c",
+                          "import socket,sys\n"
+                          f"s=socket.create_connection(('127.0.0.1',{proc.port}),10)\n"
+                          "print(s.makefile().read(), end='')")
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind,expect", [("fork", "child\n"), ("thread", "thread\n"),
+                                         ("v6", "v6\n")])
+def test_forks_threads_and_ipv6(site, kind, expect):
+    proc = run(site, PYTHON, "-c", SERVER, kind)
+    proc.wait_event("published", 20, port=7001)
+    site.join()
+    assert answer(site, "7001") == expect
+    assert proc.running   # also after the first process has ended
+
+
+def test_udp_and_what_closes_again(site):
+    proc = run(site, PYTHON, "-c", SERVER, "udp")
+    assert proc.wait_event("published", 20, port=7002)["udp"] is True
+    proc.terminate()
+    proc = run(site, PYTHON, "-c", SERVER, "two")
+    proc.wait_event("published", 20, port=7003)
+    proc.wait_event("withdrawn", 20, port=7003)
+    site.join()
+    assert answer(site, "7001") == "two\n"
+
+
+def test_only_some_ports(site):
+    proc = run(site, PYTHON, "-c", SERVER, "two", options=("--yes", "--only", "7003"))
+    proc.wait_event("published", 20, port=7003)
+    assert not proc.find("published", port=7001)
+
+
+def test_loopback_only(site):
+    """The program asked for every address and got loopback: nothing else reaches it."""
+    proc = run(site, PYTHON, "-c", SERVER, "thread", options=("--yes", "--loopback"))
+    proc.wait_event("published", 20, port=7001)
+    assert [line for line in site.topo.host.ns.tcp_listeners() if ":7001 " in line
+            and "127.0.0.1:7001" not in line] == []
+    site.join()
+    assert answer(site, "7001") == "thread\n"
+
+
+def test_through_the_running_host(site):
+    """A running `serve` publishes for it, beside its own services."""
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join()
+    proc = run(site, PYTHON, "-c", SERVER, "thread")
+    proc.wait_event("published", 20, port=7001)
+    site.host_proc.wait_event("published", 5, port=7001)
+    assert answer(site, "7001") == "thread\n"
+    seen = site.host.run("discover").events
+    mine = [e for e in seen if e["local"].endswith(":7001")]
+    assert len(mine) == 1 and mine[0]["service"].startswith("python3"), seen
+    assert [e["service"] for e in seen if e["local"].endswith(":7000")] == ["7000"], seen
+    proc.terminate()
+    site.host_proc.wait_event("withdrawn", 5, port=7001)
+    refused = site.client.run("nc", "home", "7001", json=False)
+    assert refused.status == 1 and "no service" in refused.stderr, refused.stderr
+
+
+def test_the_program_goes_on_without_its_supervisor(site):
+    proc = run(site, PYTHON, "-c", SERVER, "thread")
+    proc.wait_event("published", 20, port=7001)
+    os.kill(proc.pid, 9)   # it alone, not its group
+    wait_until(lambda: not proc.running, 5, "the supervisor is gone")
+    done = site.programs.run(site.topo.host.ns, "direct", PYTHON, "-c",
+                             "import socket\n"
+                             "s=socket.create_connection(('127.0.0.1',7001),5)\n"
+                             "print(s.makefile().read(), end='')")
+    assert done.stdout == "thread\n", done.stdout + done.stderr
+
+
+@pytest.mark.needs("nginx")
+def test_nginx_unmodified(site, work):
+    os.makedirs(f"{work}/ngx/logs", exist_ok=True)
+    with open(f"{work}/ngx/index.html", "w", encoding="ascii") as f:
+        f.write("nginx it is\n")
+    conf = f"{work}/ngx/nginx.conf"
+    with open(conf, "w", encoding="ascii") as f:
+        f.write(f"worker_processes 2;\npid {work}/ngx/pid;\nerror_log {work}/ngx/logs/e;\n"
+                "events {}\nhttp { access_log off; server { listen 8081; "
+                f"listen [::]:8081; root {work}/ngx; }} }}\n")
+    os.chmod(work, 0o755)
+    proc = run(site, shutil.which("nginx"), "-c", conf, "-e", f"{work}/ngx/logs/e")
+    proc.wait_event("published", 20, port=8081)
+    site.join()
+    done = page(site, "8081")
+    assert done.stdout == "nginx it is\n", done.stdout + done.stderr
+    assert proc.running   # nginx became a daemon; it is watched all the same
+    subprocess.run(["kill", open(f"{work}/ngx/pid", encoding="ascii").read().strip()],
+                   check=True)
+    wait_until(lambda: not proc.running, 10, "run ends with the program's last process")
+
+
+@pytest.mark.needs("setpriv")
+def test_an_ordinary_user_gets_no_low_port(site):
+    """Root's supervisor makes the calls; the program's own rights count."""
+    proc = run(site, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON,
+               "-c", "import socket\ns=socket.socket()\ntry:\n s.bind(('',80))\n"
+               "except PermissionError: print('denied')\n")
+    assert proc.wait(20) == 0
+    assert "denied" in proc.stderr, proc.stderr + proc.stdout
