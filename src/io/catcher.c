@@ -139,11 +139,11 @@ int catcher_start(struct catcher **out, const struct catcher_config *config,
                   struct fault *f)
 {
     int pair[2], err, again;
-    struct catcher *c = calloc(1, sizeof(*c));
     if (OUR_ARCH == 0)
         return fault_set(
             f, POSTERN_ERR_INVALID, "publish its port with 'postern serve'",
             "'postern run' does not know this machine's kind of processor");
+    struct catcher *c = calloc(1, sizeof(*c));
     if (c == NULL || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         free(c);
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
@@ -206,10 +206,11 @@ static void name_of(pid_t pid, char name[static 16])
 
 static int low_ports_end(void)
 {
+    char line[16];
     int first = LOW_PORTS_DEFAULT;
     FILE *in = fopen("/proc/sys/net/ipv4/ip_unprivileged_port_start", "re");
-    if (in != NULL && fscanf(in, "%d", &first) != 1)
-        first = LOW_PORTS_DEFAULT;
+    if (in != NULL && fgets(line, sizeof(line), in) != NULL)
+        first = (int)strtol(line, NULL, 10);
     if (in != NULL)
         (void)fclose(in);
     return first;

@@ -15,8 +15,9 @@
 
 /*
  * Starts the helper if it would have privileges: this process is root's or was given
- * ambient capabilities, or the helper has file capabilities. What this process has itself it gives up then. Each open needs
- * a close. It is not an error that there is none: helper_can says so.
+ * ambient capabilities, or the helper has file capabilities. What this process has
+ * itself it gives up then. Each open needs a close. It is not an error that there is
+ * none: helper_can says so.
  */
 void helper_open(uv_loop_t *loop);
 void helper_close(void);
