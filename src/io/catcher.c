@@ -288,21 +288,21 @@ static bool describe(struct caught *out, int fd, pid_t tid, bool tcp)
 /* Returns the errno for the program. */
 static int do_bind(struct catcher *c, const struct seccomp_notif *n, int fd, int domain)
 {
-    struct sockaddr_storage ss = {0};
+    struct sockaddr_storage ss;
+    uint8_t bytes[sizeof(ss)] = {0};
     size_t len = (size_t)n->data.args[2];
-    if (len > sizeof(ss))
+    size_t least = domain == AF_INET ? sizeof(struct sockaddr_in)
+                                     : offsetof(struct sockaddr_in6, sin6_scope_id);
+    if (len > sizeof(bytes))
         return EINVAL;
-    struct iovec ours = {&ss, len};
+    struct iovec ours = {bytes, len};
     struct iovec its = {(void *)(uintptr_t)n->data.args[1], len};
     if (process_vm_readv((pid_t)n->pid, &ours, 1, &its, 1, 0) != (ssize_t)len)
         return EFAULT;
     if (!still_waits(c, n->id))
         return EINTR;
-    bool known =
-        ss.ss_family == domain &&
-        len >= (domain == AF_INET ? sizeof(struct sockaddr_in)
-                                  : offsetof(struct sockaddr_in6, sin6_scope_id));
-    if (known) {
+    memcpy(&ss, bytes, sizeof(ss));
+    if (ss.ss_family == domain && len >= least) {
         uint16_t port =
             ntohs(domain == AF_INET ? ((struct sockaddr_in *)&ss)->sin_port
                                     : ((struct sockaddr_in6 *)&ss)->sin6_port);
