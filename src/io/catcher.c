@@ -262,7 +262,7 @@ static void to_loopback(struct sockaddr_storage *ss)
     }
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
     static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
-    if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
+    if (memcmp(&in6->sin6_addr, mapped, 12) == 0)
         memcpy(&in6->sin6_addr, mapped, sizeof(mapped));
     else
         in6->sin6_addr = in6addr_loopback;

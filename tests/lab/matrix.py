@@ -31,7 +31,7 @@ MORE = (("+reject", "RST and ICMP to the unwanted"), ("+icmp", "ICMP to the unwa
         ("+udp_blocked+invalid_drop", "UDP blocked, invalid dropped"),
         ("+udp_blocked+nosyn", "UDP blocked, inbound SYN dropped"),
         ("+udp_blocked+nosyn+invalid_drop",
-         "UDP blocked, inbound SYN and invalid dropped"))
+         "UDP blocked, SYN and invalid dropped"))
 KINDS6 = ("none", "fw")
 VARIANTS6 = (("", "IPv6"), ("+udp_blocked", "IPv6, UDP blocked"),
              ("+udp_blocked+reject", "IPv6, UDP blocked, RST to the unwanted"))
@@ -148,40 +148,48 @@ def markdown(tables):
     return "\n".join(lines)
 
 
+def _block(title, rows, left, top, size):
+    """One table: a square a pair, coloured by kind, its time inside."""
+    out = [f'<text x="{left}" y="{top - 26}" font-size="14" font-weight="bold">'
+           f"{title or 'UDP allowed'}</text>"]
+    for i, c in enumerate(KINDS):
+        out.append(f'<text x="{left + i * size + size / 2}" y="{top - 8}" '
+                   f'text-anchor="middle" font-size="9">{c}</text>')
+    for j, host in enumerate(KINDS):
+        out.append(f'<text x="{left - 6}" y="{top + j * size + size / 2 + 4}" '
+                   f'font-size="10" text-anchor="end">{host}</text>')
+        for i, c in enumerate(KINDS):
+            kind, ms = rows[host, c]
+            x, y = left + i * size, top + j * size
+            out.append(f'<rect x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" '
+                       f'rx="4" fill="{COLOURS.get(kind, "#c53030")}"/>')
+            words = "" if kind == "relay" else kind if kind == "fault" else f"{ms:.0f}"
+            out.append(f'<text x="{x + size / 2 - 1}" y="{y + size / 2 + 3}" fill="#ffffff" '
+                       f'font-size="10" text-anchor="middle">{words}</text>')
+    return out
+
+
 def svg(tables):
-    """A square a pair, coloured by kind, its time inside; one block a table."""
-    size, left, top, gap = 62, 190, 70, 30
+    """The tables beside and below each other, and what the colours mean."""
+    size, columns, margin, head, foot = 38, 3, 60, 50, 50
     tables = [t for t in tables if t[1].keys() >= {(k, k) for k in KINDS}]
     block = len(KINDS) * size
-    height = top + len(tables) * (block + gap + 40) + 40
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + block + 20} {height}" '
+    lines = (len(tables) + columns - 1) // columns
+    width = columns * (block + margin) + 20
+    height = lines * (block + head + 20) + foot
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
            'font-family="sans-serif" font-size="12" role="img">',
-           "<title>Which path kind wins between which NATs</title>",
+           "<title>Which path kind wins between which NATs: host down, client across, "
+           "milliseconds after the relay's first byte</title>",
            '<rect width="100%" height="100%" fill="#ffffff"/>']
-    y = top
-    for title, rows in tables:
-        out.append(f'<text x="{left}" y="{y - 44}" font-size="15" font-weight="bold">'
-                   f"{title or 'UDP allowed'}</text>")
-        for i, c in enumerate(KINDS):
-            out.append(f'<text x="{left + i * size + size / 2}" y="{y - 8}" '
-                       f'text-anchor="middle" font-size="10">{c}</text>')
-        for j, host in enumerate(KINDS):
-            out.append(f'<text x="{left - 8}" y="{y + j * size + size / 2 + 4}" '
-                       f'text-anchor="end">{WORDS[host]}</text>')
-            for i, c in enumerate(KINDS):
-                kind, ms = rows[host, c]
-                x, yy = left + i * size, y + j * size
-                out.append(f'<rect x="{x}" y="{yy}" width="{size - 2}" height="{size - 2}" '
-                           f'rx="4" fill="{COLOURS.get(kind, "#c53030")}"/>')
-                words = kind if kind in ("relay", "fault") else f"{ms:.0f} ms"
-                out.append(f'<text x="{x + size / 2 - 1}" y="{yy + size / 2 + 3}" fill="#ffffff" '
-                           f'text-anchor="middle">{words}</text>')
-        y += block + gap + 40
-    x = 20
+    for n, (title, rows) in enumerate(tables):
+        out += _block(title, rows, margin + n % columns * (block + margin),
+                      head + n // columns * (block + head + 20), size)
+    x = margin
     for kind, colour in COLOURS.items():
-        out.append(f'<rect x="{x}" y="{height - 36}" width="12" height="12" fill="{colour}"/>'
-                   f'<text x="{x + 17}" y="{height - 26}">{kind}</text>')
-        x += 40 + 8 * len(kind)
+        out.append(f'<rect x="{x}" y="{height - 34}" width="12" height="12" fill="{colour}"/>'
+                   f'<text x="{x + 17}" y="{height - 24}">{kind}</text>')
+        x += 40 + 7 * len(kind)
     return "\n".join([*out, "</svg>", ""])
 
 
