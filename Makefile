@@ -22,7 +22,7 @@ help:
 	@echo 'make demo       install what is missing, build, show the main job (root or sudo)'
 	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
 	@echo 'make unit       unit tests and a short simulation only'
-	@echo 'make sim        20,000 seeds of the simulator'
+	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
@@ -45,7 +45,10 @@ unit: all
 	@meson test -C $(BUILD) --no-rebuild
 
 sim: all
-	@$(BUILD)/tests/sim/sim --seeds 20000 --from 1
+	@$(BUILD)/tests/sim/sim --pairs 1000 & first=$$!; \
+		$(BUILD)/tests/sim/sim --seeds 20000 --from 1; second=$$?; \
+		wait $$first && [ $$second = 0 ]
+	@$(BUILD)/tests/sim/odds --seeds 1000
 
 lab: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh

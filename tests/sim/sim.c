@@ -3,6 +3,7 @@
  * act under virtual time, and holds the outcome against what theory promises.
  *
  *   sim [--seeds N] [--from S] [--verbose]
+ *   sim --pairs N       N seeds of each pair of NATs
  *
  * A failing seed prints its number; `sim --seeds 1 --from SEED --verbose` shows it.
  */
@@ -446,7 +447,8 @@ static void turn(struct sim *s)
     agent_turn(&s->agents[1]);
 }
 
-static void run_seed(struct sim *s, uint64_t seed, struct outcome *out)
+/* `pair`: client's kind and host's, or -1 for those that the seed draws. */
+static void run_seed(struct sim *s, uint64_t seed, int pair, struct outcome *out)
 {
     struct world *w = s->w;
     bool verbose = s->verbose, relay_checked = false;
@@ -459,6 +461,10 @@ static void run_seed(struct sim *s, uint64_t seed, struct outcome *out)
     s->rng = seed ^ 0x5eed;
     s->broker_up = true;
     scenario_draw(&s->sc, seed);
+    if (pair >= 0) {
+        s->sc.kind[0] = (enum net_kind)(pair / NET_KIND_COUNT);
+        s->sc.kind[1] = (enum net_kind)(pair % NET_KIND_COUNT);
+    }
     world_reset(w, seed);
     w->ctx = s;
     w->on_packet = on_packet;
@@ -547,7 +553,7 @@ static void table_print(const struct table *t)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 1000, from = 1, failures = 0;
+    uint64_t seeds = 1000, from = 1, failures = 0, each = 0;
     static struct table t; /* main's own */
     struct sim *s = calloc(1, sizeof(*s));
     if (s == NULL || sodium_init() < 0)
@@ -557,16 +563,22 @@ int main(int argc, char **argv)
             seeds = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc)
             from = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--pairs") == 0 && i + 1 < argc)
+            each = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--verbose") == 0)
             s->verbose = true;
         else
-            return fprintf(stderr, "usage: sim [--seeds N] [--from S] [--verbose]\n"),
+            return fprintf(
+                       stderr,
+                       "usage: sim [--seeds N | --pairs N] [--from S] [--verbose]\n"),
                    2;
     }
     s->w = world_new();
+    if (each > 0)
+        seeds = each * NET_KIND_COUNT * NET_KIND_COUNT;
     for (uint64_t seed = from; seed < from + seeds; seed++) {
         struct outcome o;
-        run_seed(s, seed, &o);
+        run_seed(s, seed, each > 0 ? (int)((seed - from) / each) : -1, &o);
         failures += o.failed;
         table_add(&t, &s->sc, &o);
     }
