@@ -33,7 +33,8 @@ static void tell_ready(struct serve *s)
     event_begin(&e, "ready");
     event_text(&e, "host", s->settings.name);
     event_text(&e, "key", key_format(s->key.pub, key));
-    event_int(&e, "services", (int64_t)s->services.count);
+    if (!s->config->for_programs)
+        event_int(&e, "services", (int64_t)s->services.count);
     events_print(s->config->out, &e);
 }
 

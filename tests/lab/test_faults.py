@@ -1,12 +1,14 @@
 """What happens in the middle: programs die, NATs forget, clients move, paths are cut.
 What must survive survives; what cannot ends clearly and works again by itself."""
 
+import os
 import signal
 import time
 
 import pytest
 
 from .actors import HOST, postern, wait_direct, wait_relay
+from .conftest import full
 from .net import wait_until
 from .servers import Sshd
 
@@ -233,6 +235,21 @@ def test_client_is_offline_for_ten_seconds(running):
     g.topo.attach(g.topo.client, "b")
     progress(g.flow)
     whole(g.flow)
+
+
+@pytest.mark.parametrize("seconds", [15, 90] if full() else [15])
+def test_client_sleeps_and_its_nat_forgets(running, seconds):
+    """As a laptop's lid does: the process stands still, mappings and the broker's
+    patience run out, and the flow goes on when it wakes."""
+    g = running()
+    os.kill(g.proc.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + seconds, seconds + 5)
+    g.topo.flush_conntrack("b")
+    os.kill(g.proc.pid, signal.SIGCONT)
+    progress(g.flow, 60)
+    whole(g.flow)
+
 
 
 @pytest.mark.needs("ssh", "sshd")
