@@ -5,7 +5,7 @@
 #include "client/peer.h"
 #include "path/approach.h"
 
-enum { PEER_PATHS_MAX = 16 };
+enum { PEER_PATHS_MAX = 32 };
 
 struct peer {
     struct peer_config config;

@@ -14,7 +14,7 @@ enum {
     FACES_MAX = 3,
     GUESTS_MAX = 4096,
     GUESTS_PER_CLIENT_MAX = 16,
-    GUEST_PATHS_MAX = 12,
+    GUEST_PATHS_MAX = 32,
     HELLO_TIMEOUT_MS = 30000,         /* an introduction that no session follows */
     IDLE_TIMEOUT_MS = 10 * 60000,     /* silence of a session without streams */
     ABSENT_TIMEOUT_MS = 24 * 3600000, /* silence of one with streams: laptops sleep */

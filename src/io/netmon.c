@@ -200,6 +200,16 @@ static bool read_state(uint8_t addresses[static NETMON_HASH_LEN],
     return netlink_dump(RTM_GETROUTE, on_route, routes);
 }
 
+bool netmon_owns(const struct addr *a)
+{
+    struct addr own[32];
+    size_t n = netmon_addresses(own, sizeof(own) / sizeof(own[0]), false);
+    for (size_t i = 0; i < n; i++)
+        if (addr_ip_equal(&own[i], a))
+            return true;
+    return false;
+}
+
 void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
 {
     struct addr found[16];

@@ -46,5 +46,7 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN]);
  * multicast ones; loopback only when asked. Returns how many were written.
  */
 size_t netmon_addresses(struct addr *out, size_t max, bool loopback);
+/* That address, whatever its port, is one of them. */
+bool netmon_owns(const struct addr *a);
 
 #endif

@@ -434,18 +434,20 @@ static void path_dead(struct approach *a, struct path *p, const char *reason)
 }
 
 /*
- * What swallows one direct path most likely swallows the standby connections beside it,
- * which nobody checks: they are given up too, rather than tried one after the other
- * while the relay works.
+ * What swallows one direct path most likely swallows the standby ones beside it, which
+ * nobody checks: they are given up too, rather than tried one after the other while the
+ * relay works. UDP pairs of one kind may go by different networks: those are kept.
  */
 void approach_on_path_dead(struct approach *a, struct path *p, const char *reason)
 {
-    bool direct = path_kind_is_direct(p->kind);
+    enum path_kind kind = p->kind;
+    bool direct = path_kind_is_direct(kind);
     uint32_t id = p->id;
     path_dead(a, p, reason);
     for (size_t i = 0; direct && i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
         struct path *q = a->paths[i];
-        if (q != NULL && q->id != id && q->stream && path_kind_is_direct(q->kind))
+        if (q != NULL && q->id != id && path_kind_is_direct(q->kind) &&
+            (q->stream || q->kind != kind))
             path_dead(a, q, "the direct path beside it went silent");
     }
 }

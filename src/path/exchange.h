@@ -8,7 +8,7 @@
 
 #include "path/kind.h"
 
-enum { APPROACH_RETIRED_MAX = 8 };
+enum { APPROACH_RETIRED_MAX = 24 };
 
 struct approach {
     struct approach_config config;

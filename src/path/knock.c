@@ -7,18 +7,6 @@
 #include "io/log.h"
 #include "io/netmon.h"
 
-enum { OWN_MAX = 16 };
-
-static bool is_own(const struct addr *a)
-{
-    struct addr own[OWN_MAX];
-    size_t n = netmon_addresses(own, OWN_MAX, false);
-    for (size_t i = 0; i < n; i++)
-        if (addr_ip_equal(&own[i], a))
-            return true;
-    return false;
-}
-
 /* An address of ours that packets of one of theirs come to unchanged: a public one, or
  * one of the same network. */
 static bool within_reach(const struct knock_terms *t)
@@ -28,7 +16,7 @@ static bool within_reach(const struct knock_terms *t)
         enum addr_scope scope = addr_scope_of(own);
         for (size_t k = 0; k < t->peer_count; k++) {
             const struct addr *peer = &t->peers[k];
-            if (own->family == peer->family && is_own(own) &&
+            if (own->family == peer->family && netmon_owns(own) &&
                 (scope == ADDR_SCOPE_GLOBAL ||
                  (scope == ADDR_SCOPE_PRIVATE &&
                   memcmp(own->ip, peer->ip, own->family == ADDR_V4 ? 3 : 8) == 0)))

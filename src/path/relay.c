@@ -25,6 +25,7 @@ enum {
     ANSWER_MS = 1500, /* and four round trips: then something swallows what we say */
     RETRY_FIRST_MS = 500,
     RETRY_MAX_MS = 30000,
+    TICKET_LOST_US = 500000,
 };
 
 struct relay;
@@ -43,6 +44,7 @@ struct relay {
     struct reach *dial;
     bool by_tls;               /* this try */
     bool heard;                /* the broker answered it */
+    uint64_t waiting_us;       /* for the other side, since then */
     struct addr local, remote; /* of the connection to the broker */
     int fd;                    /* dialled, not joined yet */
     uv_poll_t *poll;
@@ -142,8 +144,11 @@ static void pair_drop(struct relay *r, const char *why)
 /* The pair, or the try to make one, is over: go on carrying, and ask for a new one. */
 static void pair_broke(struct relay *r, const char *why)
 {
+    bool stood = r->pair != NULL;
     socket_close(r);
     pair_drop(r, why);
+    if (stood) /* what broke it may have broken the connection to the broker, unheard */
+        uplink_kick(approach_config_of(r->approach)->uplink);
     if (!r->running || !approach_config_of(r->approach)->client)
         return;
     unsigned shift = r->failures < 6 ? r->failures : 6;
@@ -289,6 +294,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         on_joined(r);
     } else if (n == 1 && byte == RELAY_WAITING) {
         r->heard = true;
+        r->waiting_us = net_now_us();
         set_timer(r, JOIN_TIMEOUT_MS);
     } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
         not_heard(r, "the broker's relay did not take our ticket");
@@ -371,8 +377,15 @@ static void relay_free(void *k)
 
 static void relay_on_offer(void *k, const Offer *o, bool renewed)
 {
+    struct relay *r = k;
     (void)o, (void)renewed;
-    carry_works(k); /* the peer heard us through the broker, and we hear it */
+    carry_works(r); /* the peer heard us through the broker, and we hear it */
+    /* It is there, and has not come to the relay: its ticket was lost on the way. */
+    if (approach_config_of(r->approach)->client && r->running && r->fd >= 0 &&
+        r->heard && net_now_us() - r->waiting_us > TICKET_LOST_US) {
+        socket_close(r);
+        approach_introduce_soon(r->approach);
+    }
 }
 
 static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
@@ -397,6 +410,8 @@ static void relay_on_uplink(void *k, bool up)
     }
     if (up && r->pair == NULL && r->dial == NULL && r->fd < 0)
         approach_introduce_soon(r->approach);
+    if (up && !approach_config_of(r->approach)->client && r->pair == NULL)
+        approach_offer_soon(r->approach); /* the client sees that we are back */
 }
 
 static void relay_on_dead(void *k, struct path *p)
@@ -404,8 +419,10 @@ static void relay_on_dead(void *k, struct path *p)
     struct relay *r = k;
     if (r->pair != NULL && p == framed_path(r->pair))
         pair_broke(r, "nothing came through the relay any more");
-    else if (p == &r->carry.base)
+    else if (p == &r->carry.base) {
         r->carry_proven = false;
+        uplink_kick(approach_config_of(r->approach)->uplink);
+    }
 }
 
 const struct kind_ops relay_kind = {

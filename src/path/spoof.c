@@ -10,18 +10,6 @@
 #include "io/netmon.h"
 #include "path/udp_meet.h"
 
-enum { OWN_MAX = 16 };
-
-static bool is_own(const struct addr *a)
-{
-    struct addr own[OWN_MAX];
-    size_t n = netmon_addresses(own, OWN_MAX, false);
-    for (size_t i = 0; i < n; i++)
-        if (addr_ip_equal(&own[i], a))
-            return true;
-    return false;
-}
-
 /* Where the broker's answers reach us: what the other side sends to. */
 static size_t own_addresses(struct udp_meet *u,
                             struct udp_meet_address out[static UDP_MEET_PEERS_MAX])
@@ -30,7 +18,7 @@ static size_t own_addresses(struct udp_meet *u,
     bool seen[UDP_MEET_SOCKETS] = {0};
     for (unsigned i = 0; i < u->reflexive.count; i++) {
         const struct binding *b = &u->reflexive.bindings[i];
-        if (!b->done || seen[b->sock] || !is_own(&b->mapped))
+        if (!b->done || seen[b->sock] || !netmon_owns(&b->mapped))
             continue;
         seen[b->sock] = true; /* of the first server only: its address is the one */
         out[n++] = (struct udp_meet_address){.addr = b->mapped};

@@ -72,14 +72,6 @@ static bool prepare(struct udp_meet *u)
     return false;
 }
 
-static bool has_way(const struct udp_meet *u)
-{
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        if (u->ways[i] != NULL)
-            return true;
-    return false;
-}
-
 static void turn(struct udp_meet *u)
 {
     bool client = udp_meet_config(u)->client;
@@ -87,7 +79,7 @@ static void turn(struct udp_meet *u)
         unsigned sock = u->peers[i].family == ADDR_V6 ? 1 : 0;
         if (u->sockets[sock] == NULL)
             continue;
-        if (!client || has_way(u))
+        if (!client || udp_meet_has_way(u))
             udp_meet_check(u, &u->peers[i]);
         else if (u->turn % KNOCK_EVERY == 0)
             (void)!udp_send(u->sockets[sock], &u->peers[i], u->knock_id,

@@ -102,7 +102,7 @@ static void way_drop(struct udp_meet *u, int i, const char *why)
     free(w);
 }
 
-static bool has_way(const struct udp_meet *u)
+bool udp_meet_has_way(const struct udp_meet *u)
 {
     for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
         if (u->ways[i] != NULL)
@@ -129,13 +129,13 @@ static void rest(struct udp_meet *u)
 {
     u->phase = UDP_MEET_IDLE;
     (void)uv_timer_stop(u->timer);
-    if (!has_way(u))
+    if (!udp_meet_has_way(u))
         release(u);
 }
 
 void udp_meet_fail(struct udp_meet *u, const char *reason)
 {
-    bool stands = has_way(u) && u->proven;
+    bool stands = udp_meet_has_way(u) && u->proven;
     rest(u);
     if (!stands)
         approach_failed(u->approach, u->plan->kind, reason);

@@ -100,6 +100,7 @@ static inline const struct approach_config *udp_meet_config(const struct udp_mee
 void udp_meet_begin_round(struct udp_meet *u);
 /* Begins, if both sides know each other's addresses. */
 void udp_meet_begin(struct udp_meet *u);
+bool udp_meet_has_way(const struct udp_meet *u);
 /* This side is a host that opens no socket before it is knocked at. */
 bool udp_meet_waits(const struct udp_meet *u);
 /* The plan's preparations are over. */

@@ -12,7 +12,7 @@
 #include "session/session.h"
 
 enum {
-    SESSION_PATHS_MAX = 12,
+    SESSION_PATHS_MAX = 32,
     SESSION_CID_LEN = 8,
     PACKET_MAX = 16384,
     UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */

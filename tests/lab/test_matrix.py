@@ -71,7 +71,7 @@ def test_udp_blocked_goes_direct_by_tcp(gate, host, client):
     move_bytes(g, proc)
 
 
-@pytest.mark.parametrize("host,client", [("sym+udp_blocked", "sym")])
+@pytest.mark.parametrize("host,client", [("sym+udp_blocked+nosyn", "sym+nosyn")])
 def test_what_no_kind_can_pass_stays_relayed_and_says_so(gate, host, client):
     g, proc = start(gate, host=host, client=client)
     expect_relay_with_reason(g, proc)
