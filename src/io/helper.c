@@ -95,21 +95,26 @@ static int spawn(const char *path, int fd)
     return rc == 0 ? 0 : POSTERN_ERR_IO;
 }
 
+static void detach(void)
+{
+    if (helper.poll == NULL)
+        return;
+    (void)uv_poll_stop(helper.poll);
+    uv_close((uv_handle_t *)helper.poll, free_handle);
+    uv_close((uv_handle_t *)helper.timer, free_handle);
+    helper.poll = NULL;
+    helper.timer = NULL;
+    helper.event_count = 0;
+    memset(helper.watches, 0, sizeof(helper.watches));
+}
+
 static void lose(const char *why)
 {
-    if (helper.poll != NULL) {
-        (void)uv_poll_stop(helper.poll);
-        uv_close((uv_handle_t *)helper.poll, free_handle);
-        uv_close((uv_handle_t *)helper.timer, free_handle);
-        helper.poll = NULL;
-        helper.timer = NULL;
-    }
+    detach();
     if (helper.fd >= 0)
         close(helper.fd);
     helper.fd = -1;
     helper.can = 0;
-    helper.event_count = 0;
-    memset(helper.watches, 0, sizeof(helper.watches));
     if (helper.pid > 0)
         (void)waitpid(helper.pid, NULL, 0);
     helper.pid = 0;
@@ -245,27 +250,31 @@ static int ask(const struct privilege_request *q, int give,
     return reply->err;
 }
 
-static int greet(uv_loop_t *loop)
+static int attach(uv_loop_t *loop)
+{
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (poll == NULL || timer == NULL || uv_poll_init(loop, poll, helper.fd) != 0) {
+        free(poll);
+        free(timer);
+        return POSTERN_ERR_NOMEM;
+    }
+    helper.poll = poll;
+    helper.timer = timer;
+    (void)uv_timer_init(loop, timer);
+    uv_unref((uv_handle_t *)poll);
+    uv_unref((uv_handle_t *)timer);
+    (void)uv_poll_start(poll, UV_READABLE, on_poll);
+    return 0;
+}
+
+static int greet(void)
 {
     struct privilege_request q = {.op = PRIVILEGE_HELLO};
     struct privilege_reply r;
     if (ask(&q, -1, &r, NULL) != 0 || r.version != PRIVILEGE_VERSION)
         return POSTERN_ERR_PROTO;
     helper.can = r.can;
-    helper.poll = malloc(sizeof(*helper.poll));
-    helper.timer = malloc(sizeof(*helper.timer));
-    if (helper.poll == NULL || helper.timer == NULL ||
-        uv_poll_init(loop, helper.poll, helper.fd) != 0) {
-        free(helper.poll);
-        free(helper.timer);
-        helper.poll = NULL;
-        helper.timer = NULL;
-        return POSTERN_ERR_NOMEM;
-    }
-    (void)uv_timer_init(loop, helper.timer);
-    uv_unref((uv_handle_t *)helper.poll);
-    uv_unref((uv_handle_t *)helper.timer);
-    (void)uv_poll_start(helper.poll, UV_READABLE, on_poll);
     return 0;
 }
 
@@ -275,6 +284,11 @@ void helper_open(uv_loop_t *loop)
     int pair[2];
     if (helper.users++ > 0)
         return;
+    if (helper.fd >= 0) { /* of an earlier user, on another loop */
+        if (attach(loop) != 0)
+            lose("out of memory");
+        return;
+    }
     if (!find(path, sizeof(path))) {
         missing("there is no postern-helper", NULL);
         return;
@@ -290,7 +304,9 @@ void helper_open(uv_loop_t *loop)
     int rc = spawn(path, pair[1]);
     close(pair[1]);
     if (rc == 0)
-        rc = greet(loop);
+        rc = greet();
+    if (rc == 0)
+        rc = attach(loop);
     if (rc != 0)
         lose("the privileged helper could not be started");
     else if (helper.can == 0)
@@ -303,7 +319,7 @@ void helper_open(uv_loop_t *loop)
 void helper_close(void)
 {
     if (helper.users > 0 && --helper.users == 0)
-        lose(NULL);
+        detach();
 }
 
 bool helper_can(uint32_t can)

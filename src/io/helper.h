@@ -1,7 +1,8 @@
 /*
  * The privileged helper (core/privilege.h) as this process uses it: one child, started
- * when the first user opens it, ended with the last. Requests wait for their answer,
- * which takes the helper microseconds; knocks are reported from the loop.
+ * when the first user opens it, which ends with this process: another could not be
+ * started, since what it needs has been given up by then. Requests wait for their
+ * answer, which takes the helper microseconds; knocks are reported from the loop.
  */
 #ifndef POSTERN_IO_HELPER_H
 #define POSTERN_IO_HELPER_H

@@ -244,3 +244,14 @@ def test_a_replayed_knock_is_dropped(gate):
     wait_until(lambda: count() >= before + 60, 5, "the replays were dropped and counted")
     assert len(proc.events) == len([e for e in proc.events if e["event"] != "fault"])
     move_bytes(g, proc)
+
+
+def test_ping_all_tries_the_knocks_too(gate):
+    """One after the other in one process: each has the helper."""
+    g = gate(host="none", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    done = g.client.run("ping", "--all", "home", timeout=150)
+    tried = {e["kind"]: e for e in done.events if e["event"] == "tried"}
+    for kind in ("udp-punch", "tcp-punch", "udp-knock", "tcp-knock"):
+        assert tried[kind]["result"] == "works", tried[kind]
