@@ -47,6 +47,22 @@ enum stream_code {
     STREAM_LIMIT = 6,       /* the host is out of some resource */
 };
 
+/*
+ * What the broker's portal may ask a host inside their session (Visit.ask). After
+ * StreamReply{OK} the answer is JSON objects, one a line, and the end of the stream;
+ * a refusal is a StreamReply. All but the first need an account with `owner`.
+ */
+enum portal_ask {
+    PORTAL_ASK_NONE = 0,
+    PORTAL_ASK_SERVICES = 1, /* {"event":"service","name","port","protocol","up"} for
+                                those of the account */
+    PORTAL_ASK_SESSIONS = 2, /* the `session` events of `postern status` */
+    PORTAL_ASK_DEVICES = 3,  /* the `device` events of `postern ls --devices` */
+    PORTAL_ASK_INVITE = 4,   /* arg: "SECONDS SERVICE,..."; {"event":"invite","link"} */
+    PORTAL_ASK_REVOKE = 5,   /* arg: a device key; {"event":"revoked","sessions"} */
+    PORTAL_ASK_LOG = 6,      /* the newest `audit` events of `postern log`, at most 100 */
+};
+
 enum cand_type {
     CAND_HOST = 1,      /* an address of the machine itself */
     CAND_REFLEXIVE = 2, /* as a STUN server saw it (RFC 8445 section 5.1.1) */

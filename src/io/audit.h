@@ -1,0 +1,40 @@
+/*
+ * The audit log of a host or a broker: who logged in, chose, connected, joined, was
+ * refused or removed. One file, audit.db, in the state directory; the newest
+ * AUDIT_KEPT entries stay. Time is wall clock seconds and an argument.
+ */
+#ifndef POSTERN_IO_AUDIT_H
+#define POSTERN_IO_AUDIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+#define AUDIT_KEPT 10000
+#define AUDIT_TEXT_LEN 64
+
+struct audit;
+
+struct audit_entry {
+    int64_t time_s;
+    char what[AUDIT_TEXT_LEN];    /* "login", "refused", "opened", "closed", "invite"... */
+    char who[AUDIT_TEXT_LEN];     /* account or device; empty: nobody known */
+    char from[AUDIT_TEXT_LEN];    /* address and port; may be empty */
+    char object[AUDIT_TEXT_LEN * 2]; /* service, device, host: what it was done to */
+    char detail[AUDIT_TEXT_LEN * 2]; /* why, how much; may be empty */
+};
+
+/* Belongs to one thread; several processes may use one file. */
+MUST_CHECK int audit_open(struct audit **out, const char *dir, struct fault *f);
+/* NULL is fine. */
+void audit_close(struct audit *a);
+/*
+ * Text is cut to fit and control characters become '?'. A log that cannot be written
+ * is said once by log_error; what is audited goes on. NULL `a` is fine.
+ */
+void audit_add(struct audit *a, const struct audit_entry *e);
+/* The newest first. Returns how many, at most `max`, or a negative error. */
+MUST_CHECK int audit_list(struct audit *a, struct audit_entry *out, size_t max);
+
+#endif
