@@ -137,6 +137,31 @@ const char *broker_link(const struct broker *b)
     return b->link;
 }
 
+const struct keypair *broker_key(const struct broker *b)
+{
+    return &b->hub.identity.key;
+}
+
+const char *broker_public_name(const struct broker *b)
+{
+    return b->hub.plan.host;
+}
+
+uint16_t broker_port(const struct broker *b)
+{
+    return b->hub.plan.port;
+}
+
+void broker_local(const struct broker *b, struct addr *a)
+{
+    const struct plan_site *site = &b->hub.plan.sites[0];
+    *a = site->bind;
+    if (site->wildcard)
+        (void)!addr_parse_ip(a,
+                             site->dual || a->family == ADDR_V4 ? "127.0.0.1" : "::1");
+    a->port = site->bind.port;
+}
+
 void broker_close(struct broker *b)
 {
     if (b == NULL)

@@ -8,9 +8,27 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/addr.h"
 #include "core/err.h"
+#include "core/key.h"
+#include "core/proto.h"
 
 struct broker;
+
+/*
+ * Who serves people without a device of theirs; all called on the broker's threads,
+ * for one host always on the same.
+ */
+struct broker_portal {
+    void *ctx;
+    /*
+     * A TLS connection that is no device's; nothing was read from it. Owns `fd`.
+     * `server_name` is what it asks for, in lower case, "" when it names nothing.
+     */
+    void (*on_tls)(void *ctx, int fd, const char *server_name);
+    /* A Portal... message of a host that is present; NULL: it is gone. */
+    void (*on_host)(void *ctx, const uint8_t host[static KEY_LEN], const Control *m);
+};
 
 #define BROKER_LISTEN_MAX 4
 #define BROKER_THREADS_MAX 64
@@ -27,6 +45,7 @@ struct broker_config {
     /* RFC 5780 second address: NULL finds one, "off", or numeric "ADDR:PORT". */
     const char *stun_alternate;
     bool no_address_limits; /* load tests: ten thousand devices from one address */
+    const struct broker_portal *portal; /* NULL: such connections are refused */
     void *ctx;
     /* Called once, on the calling thread, when every socket is open. May be NULL. */
     void (*on_ready)(void *ctx, const char *link);
@@ -41,6 +60,11 @@ MUST_CHECK int broker_open(struct broker **out, const struct broker_config *c,
                            struct fault *f);
 /* The broker's link, with the enrolment token unless open; lives as long as `b`. */
 const char *broker_link(const struct broker *b);
+const struct keypair *broker_key(const struct broker *b); /* likewise */
+/* The name or address by which others know it, and an address where it listens. */
+const char *broker_public_name(const struct broker *b);
+uint16_t broker_port(const struct broker *b);
+void broker_local(const struct broker *b, struct addr *a);
 /* Says goodbye to every device, ends the threads and frees. NULL is fine. */
 void broker_close(struct broker *b);
 

@@ -47,8 +47,11 @@ static void set_state(struct conn *c, enum conn_state state, struct list *list)
 
 void conn_end(struct conn *c)
 {
+    const struct broker_portal *p = c->shard->hub->config->portal;
     if ((c->state & (CONN_CLIENT | CONN_HOST)) != 0)
         keymap_remove(&c->shard->present, &c->node);
+    if (c->in_portal)
+        p->on_host(p->ctx, c->node.key, NULL);
     conn_free(c);
 }
 

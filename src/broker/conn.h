@@ -37,7 +37,8 @@ struct conn {
     struct bucket messages, carried_bytes, introductions;
     struct addr local; /* where the device connected to */
     uint16_t addr_slot;
-    uint8_t state; /* enum conn_state */
+    uint8_t state;  /* enum conn_state */
+    bool in_portal; /* the portal knows this host */
 };
 
 /* A fresh TLS connection; owns `fd` and its count in the address slot. */

@@ -178,6 +178,16 @@ static void handle_ping(struct conn *c, Control *m)
         c->shard->stats.dropped++;
 }
 
+/* What a host opens to people without a device: the portal's to judge. */
+static void handle_portal(struct conn *c, Control *m)
+{
+    const struct broker_portal *p = c->shard->hub->config->portal;
+    if (p == NULL)
+        return;
+    c->in_portal = true;
+    p->on_host(p->ctx, c->node.key, m);
+}
+
 static void add_stun(Welcome *w, const struct addr *a)
 {
     size_t max = sizeof(w->stun) / sizeof(w->stun[0]);
@@ -263,6 +273,10 @@ static const struct rule rules[] = {
     {Control_signal_tag,    CONN_CLIENT | CONN_HOST, handle_signal},
     {Control_carry_tag,     CONN_CLIENT | CONN_HOST, handle_carry},
     {Control_refuse_tag,    CONN_HOST,               handle_refuse},
+    {Control_portal_begin_tag,   CONN_HOST,          handle_portal},
+    {Control_portal_service_tag, CONN_HOST,          handle_portal},
+    {Control_portal_account_tag, CONN_HOST,          handle_portal},
+    {Control_portal_end_tag,     CONN_HOST,          handle_portal},
     {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
 };
 /* clang-format on */

@@ -104,10 +104,14 @@ static void speak_tls(struct visitor *v)
         return;
     }
     set_low_water(v->fd, 1);
+    const struct door_events *e = d->config.events;
     if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_RELAY))
-        d->config.events->on_tls_relay(d->config.ctx, visitor_take(v), slot);
+        e->on_tls_relay(d->config.ctx, visitor_take(v), slot);
+    else if (want == 0 && e->on_web != NULL &&
+             !client_hello_offers(&hello, PROTO_ALPN_BROKER))
+        e->on_web(d->config.ctx, visitor_take(v), slot, hello.server_name);
     else
-        d->config.events->on_tls(d->config.ctx, visitor_take(v), slot);
+        e->on_tls(d->config.ctx, visitor_take(v), slot);
 }
 
 static void speak_relay(struct visitor *v)

@@ -23,6 +23,9 @@ struct door_events {
      * was counted in the address slot.
      */
     void (*on_tls)(void *ctx, int fd, uint16_t addr_slot);
+    /* One that is no device's, with the name that it asks for; NULL: they are on_tls.
+     */
+    void (*on_web)(void *ctx, int fd, uint16_t addr_slot, const char *server_name);
     /* A TLS connection that offers PROTO_ALPN_RELAY; the same. */
     void (*on_tls_relay)(void *ctx, int fd, uint16_t addr_slot);
     /* A relay connection; its preface was read, nothing after it. Owns `fd`. */

@@ -68,6 +68,22 @@ static void on_tls_relay(void *ctx, int fd, uint16_t addr_slot)
         s->limits->slots[addr_slot].connections--;
 }
 
+/* People with a browser: the portal's, which counts them itself. */
+static void on_web(void *ctx, int fd, uint16_t addr_slot, const char *server_name)
+{
+    struct shard *s = ctx;
+    const struct broker_portal *p = s->hub->config->portal;
+    s->limits->slots[addr_slot].connections--;
+    p->on_tls(p->ctx, fd, server_name);
+}
+
+static const struct door_events portal_door_events = {
+    .on_tls = on_tls,
+    .on_web = on_web,
+    .on_tls_relay = on_tls_relay,
+    .on_relay = on_relay,
+};
+
 static const struct door_events door_events = {
     .on_tls = on_tls,
     .on_tls_relay = on_tls_relay,
@@ -177,7 +193,8 @@ static int open_parts(struct shard *s)
                                .plan = &h->plan,
                                .limits = s->limits,
                                .unlimited = unlimited,
-                               .events = &door_events,
+                               .events = h->config->portal != NULL ? &portal_door_events
+                                                                   : &door_events,
                                .ctx = s};
     int rc = mailbox_open(&s->mail, &s->loop, on_mail, s);
     if (rc == 0)
