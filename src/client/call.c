@@ -13,7 +13,7 @@ struct call {
     struct call *next, *prev;
     struct calls *calls;
     struct call_config config;
-    char service[64];
+    StreamOpen open;
     struct pump *pump; /* NULL while waiting for a session */
     int fd;            /* -1 once the pump has it */
     uint64_t deadline_ms;
@@ -119,7 +119,7 @@ static const struct pump_events pump_events = {on_header, on_datagram, on_end};
 /* Opens the stream when there is a session. Returns false when the call is gone. */
 static bool try_open(struct call *c)
 {
-    int rc = peer_call(c->config.peer, &c->pump, c->service, &pump_events, c);
+    int rc = peer_call(c->config.peer, &c->pump, &c->open, &pump_events, c);
     if (rc == POSTERN_ERR_CLOSED || rc == POSTERN_ERR_LIMIT) {
         c->pump = NULL;
         return true; /* later */
@@ -222,7 +222,7 @@ unsigned calls_count(const struct calls *cs)
 int call_start(struct call **out, struct calls *cs, const struct call_config *config)
 {
     struct call *c = calloc(1, sizeof(*c));
-    if (c == NULL || strlen(config->service) >= sizeof(c->service)) {
+    if (c == NULL || strlen(config->service) >= sizeof(c->open.service)) {
         if (config->fd >= 0)
             close(config->fd);
         free(c);
@@ -230,8 +230,12 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     }
     c->calls = cs;
     c->config = *config;
-    (void)snprintf(c->service, sizeof(c->service), "%s", config->service);
-    c->config.service = c->service;
+    (void)snprintf(c->open.service, sizeof(c->open.service), "%s", config->service);
+    c->config.service = c->open.service;
+    c->open.has_visit = config->visit != NULL;
+    if (config->visit != NULL)
+        c->open.visit = *config->visit;
+    c->config.visit = NULL;
     c->fd = config->fd;
     uv_update_time(cs->loop);
     c->deadline_ms = uv_now(cs->loop) + WAIT_MS;

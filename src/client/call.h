@@ -13,6 +13,7 @@ struct call;
 struct call_config {
     struct peer *peer; /* borrowed; outlives the call */
     const char *service;
+    const Visit *visit; /* the portal's; copied; NULL: none */
     /*
      * A connected non-blocking stream socket, owned by the call from here on, also on
      * failure. -1: a flow of datagrams.

@@ -555,17 +555,13 @@ int peer_ping(struct peer *p, uint64_t nonce)
     return peer_is_ready(p) ? session_send_meta(p->session, &m) : POSTERN_ERR_CLOSED;
 }
 
-int peer_call(struct peer *p, struct pump **out, const char *service,
+int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
               const struct pump_events *events, void *ctx)
 {
-    StreamOpen open = StreamOpen_init_zero;
-    uint8_t buf[128];
+    uint8_t buf[PROTO_FRAME_HEADER + StreamOpen_size];
     if (!peer_is_ready(p))
         return POSTERN_ERR_CLOSED;
-    if (strlen(service) >= sizeof(open.service))
-        return POSTERN_ERR_INVALID;
-    (void)snprintf(open.service, sizeof(open.service), "%s", service);
-    int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, &open);
+    int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, open);
     if (n < 0)
         return n;
     return pump_open(out, p->session, events, ctx, buf, (size_t)n);

@@ -55,6 +55,7 @@ struct peer_config {
     uint8_t key[KEY_LEN];
     uint32_t paths;         /* mask of enum path_kind */
     unsigned jit_window_ms; /* 0: the default */
+    bool visiting;          /* the portal's: asks for no list, shows a Visit each */
     bool joining;           /* prove `secret` first */
     uint8_t secret[LINK_SECRET_LEN];
     char own_name[64]; /* what a joiner calls itself */
@@ -89,10 +90,10 @@ bool peer_kind_ended(const struct peer *p, enum path_kind k);
 MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);
 
 /*
- * Opens a stream to `service` (name or port); the pump's on_header gets the encoded
+ * Opens a stream as `open` asks (a service's name or port); the pump's on_header gets the encoded
  * StreamReply. POSTERN_ERR_CLOSED when there is no session now.
  */
-MUST_CHECK int peer_call(struct peer *p, struct pump **out, const char *service,
+MUST_CHECK int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
                          const struct pump_events *events, void *ctx);
 
 #endif

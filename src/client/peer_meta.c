@@ -39,6 +39,10 @@ static void send_rotation(struct peer *p)
 
 void peer_meta_begin(struct peer *p)
 {
+    if (p->config.visiting) {
+        p->failures = 0;
+        return;
+    }
     if (p->config.joining && !p->joined) {
         send_join(p);
         return;
