@@ -23,6 +23,7 @@ struct broker {
     struct statedir state;
     int lock_fd; /* -1 until this process owns the state */
     struct shard *shards;
+    bool portal_runs;
     char link[LINK_TEXT_LEN];
 };
 
@@ -126,6 +127,14 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
         return rc;
     }
     make_link(b);
+    if (c->portal != NULL) {
+        rc = c->portal->start(c->portal->ctx, b, f);
+        b->portal_runs = rc == 0;
+    }
+    if (rc != 0) {
+        broker_close(b);
+        return rc;
+    }
     if (c->on_ready != NULL)
         c->on_ready(c->ctx, b->link);
     *out = b;
@@ -166,6 +175,8 @@ void broker_close(struct broker *b)
 {
     if (b == NULL)
         return;
+    if (b->portal_runs)
+        b->hub.config->portal->stop(b->hub.config->portal->ctx);
     for (unsigned i = 0; i < b->hub.count; i++)
         shard_stop(&b->shards[i]);
     for (unsigned i = 0; i < b->hub.count; i++)

@@ -21,6 +21,9 @@ struct broker;
  */
 struct broker_portal {
     void *ctx;
+    /* When the broker stands, before on_ready; and before it ends, if it started. */
+    int (*start)(void *ctx, struct broker *b, struct fault *f);
+    void (*stop)(void *ctx);
     /*
      * A TLS connection that is no device's; nothing was read from it. Owns `fd`.
      * `server_name` is what it asks for, in lower case, "" when it names nothing.

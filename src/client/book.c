@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/dns.h"
 #include "io/db.h"
 #include "io/netmon.h"
 
@@ -65,23 +66,6 @@ void book_close(struct book *b)
     free(b);
 }
 
-/* A label of RFC 1035 section 2.3.1, with digits first allowed (RFC 1123). */
-static void make_label(const char *name, char *label, size_t cap)
-{
-    size_t n = 0;
-    for (; *name != '\0' && n + 1 < cap; name++) {
-        if (isalnum((unsigned char)*name))
-            label[n++] = (char)tolower((unsigned char)*name);
-        else if (n > 0 && label[n - 1] != '-')
-            label[n++] = '-';
-    }
-    while (n > 0 && label[n - 1] == '-')
-        n--;
-    label[n] = '\0';
-    if (n == 0)
-        (void)snprintf(label, cap, "host");
-}
-
 static void read_host(struct db_stmt *s, struct book_host *h)
 {
     db_column_blob(s, 0, h->key, KEY_LEN);
@@ -130,7 +114,7 @@ static int choose_name(struct book *b, struct book_host *h)
         memcpy(h->name, other.name, sizeof(h->name));
     if (err != POSTERN_ERR_NOTFOUND)
         return err;
-    make_label(h->name, label, sizeof(label));
+    dns_label(h->name, label, sizeof(label));
     (void)snprintf(h->name, sizeof(h->name), "%s", label);
     for (unsigned i = 2; i < 10000; i++) {
         err = find_by_name(b, h->name, &other);

@@ -1,6 +1,8 @@
 /* One question in, one answer out; labels only, no compression is read. */
 #include "core/dns.h"
 
+#include <stdio.h>
+#include <ctype.h>
 #include <string.h>
 
 #include "core/wire.h"
@@ -76,4 +78,20 @@ int dns_answer(uint8_t *out, size_t cap, const struct dns_question *q,
         wire_put_bytes(&w, addr->ip, 4);
     }
     return w.failed ? POSTERN_ERR_LIMIT : (int)w.used;
+}
+
+void dns_label(const char *name, char *label, size_t cap)
+{
+    size_t n = 0;
+    for (; *name != '\0' && n + 1 < cap; name++) {
+        if (isalnum((unsigned char)*name))
+            label[n++] = (char)tolower((unsigned char)*name);
+        else if (n > 0 && label[n - 1] != '-')
+            label[n++] = '-';
+    }
+    while (n > 0 && label[n - 1] == '-')
+        n--;
+    label[n] = '\0';
+    if (n == 0)
+        (void)snprintf(label, cap, "host");
 }

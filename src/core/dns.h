@@ -33,4 +33,11 @@ MUST_CHECK int dns_answer(uint8_t *out, size_t cap, const struct dns_question *q
                           const uint8_t *query, enum dns_rcode rcode,
                           const struct addr *addr, uint32_t ttl_s);
 
+/*
+ * Makes `name` a label of RFC 1035 section 2.3.1, with digits first allowed (RFC 1123):
+ * "Anna's PC" becomes "anna-s-pc", one without letters and digits "host". No label has
+ * two hyphens in a row.
+ */
+void dns_label(const char *name, char *label, size_t cap);
+
 #endif
