@@ -70,8 +70,8 @@ enum route_end {
 /*
  * An entry ended that the caller did not close: it shall close what belongs to it. `e`
  * is a copy, the entry is out of the table already. Comes from inside routes_grant,
- * routes_revoke* and routes_expire. It may call anything but routes_grant and
- * routes_free.
+ * routes_revoke* and routes_expire. It may call anything but routes_grant,
+ * routes_open and routes_free.
  */
 typedef void (*routes_end_cb)(void *ctx, const struct route_entry *e,
                               enum route_end why);
