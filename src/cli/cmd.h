@@ -18,6 +18,7 @@ int cmd_connect(const struct options *o, struct events *out, struct fault *f);
 int cmd_nc(const struct options *o, struct events *out, struct fault *f);
 int cmd_broker(const struct options *o, struct events *out, struct fault *f);
 int cmd_invite(const struct options *o, struct events *out, struct fault *f);
+int cmd_log(const struct options *o, struct events *out, struct fault *f);
 int cmd_ls(const struct options *o, struct events *out, struct fault *f);
 int cmd_revoke(const struct options *o, struct events *out, struct fault *f);
 int cmd_keys(const struct options *o, struct events *out, struct fault *f);

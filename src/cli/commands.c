@@ -193,6 +193,17 @@ const struct command commands[] = {
         .run = cmd_ls,
     },
     {
+        .name = "log",
+        .synopsis = "[--count N]",
+        .summary = "the audit log: who joined, connected, was refused or removed",
+        .about =
+            "The newest entries of this state directory's log, the newest last. Hosts keep\n"
+            "10,000 of them.",
+        .example = "postern log --count 20",
+        .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG),
+        .run = cmd_log,
+    },
+    {
         .name = "revoke",
         .synopsis = "DEVICE",
         .summary = "take a device off this host's list and end its sessions",

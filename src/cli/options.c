@@ -49,6 +49,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ALL]     = {"all",      0,  OPTION_FLAG, NULL, 0, 0, "try each path kind alone and say what came of it"},
     [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
     [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
+    [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
 };
 // clang-format on
 

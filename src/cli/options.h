@@ -47,6 +47,7 @@ enum option_id {
     OPT_ALL,
     OPT_TIMEOUT,
     OPT_DEVICES,
+    OPT_COUNT_LOG,
     OPTION_COUNT,
 };
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "io/events.h"
 
 #define AUDIT_KEPT 10000
 #define AUDIT_TEXT_LEN 64
@@ -18,9 +19,9 @@ struct audit;
 
 struct audit_entry {
     int64_t time_s;
-    char what[AUDIT_TEXT_LEN];    /* "login", "refused", "opened", "closed", "invite"... */
-    char who[AUDIT_TEXT_LEN];     /* account or device; empty: nobody known */
-    char from[AUDIT_TEXT_LEN];    /* address and port; may be empty */
+    char what[AUDIT_TEXT_LEN];       /* "login", "refused", "opened", "closed"... */
+    char who[AUDIT_TEXT_LEN];        /* account or device; empty: nobody known */
+    char from[AUDIT_TEXT_LEN];       /* address and port; may be empty */
     char object[AUDIT_TEXT_LEN * 2]; /* service, device, host: what it was done to */
     char detail[AUDIT_TEXT_LEN * 2]; /* why, how much; may be empty */
 };
@@ -34,7 +35,16 @@ void audit_close(struct audit *a);
  * is said once by log_error; what is audited goes on. NULL `a` is fine.
  */
 void audit_add(struct audit *a, const struct audit_entry *e);
+/* One entry, for a process that logs no other; the same promise. */
+void audit_once(const char *dir, const struct audit_entry *e);
 /* The newest first. Returns how many, at most `max`, or a negative error. */
 MUST_CHECK int audit_list(struct audit *a, struct audit_entry *out, size_t max);
+
+/* The `audit` event of an entry: docs/CLI.md. `e` is begun here. */
+void audit_event(struct event *e, const struct audit_entry *entry);
+
+#define AUDIT_TIME_LEN 24
+/* RFC 3339 in UTC: "2026-01-02T03:04:05Z". */
+void audit_time(int64_t time_s, char text[static AUDIT_TIME_LEN]);
 
 #endif

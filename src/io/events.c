@@ -45,6 +45,7 @@ static const struct event_words event_table[] = {
     {"published", "published {service}, port {port}[: {program} listens on {listens}]"},
     {"withdrawn", "no longer published: {service}"},
     {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
+    {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
     {"error",    "{what}[; {do}]"},
 };
 // clang-format on

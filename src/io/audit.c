@@ -1,0 +1,169 @@
+/*
+ * One table that only grows at one end and is cut at the other. It knows what an entry
+ * looks like, and not which ones there are.
+ */
+#include "io/audit.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "io/db.h"
+#include "io/log.h"
+
+struct audit {
+    struct db *db;
+    bool told; /* that it cannot be written */
+};
+
+// clang-format off
+static const char *const audit_migrations[] = {
+    "CREATE TABLE entry ("
+    " serial INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " time_s INTEGER NOT NULL,"
+    " what TEXT NOT NULL,"
+    " who TEXT NOT NULL,"
+    " \"from\" TEXT NOT NULL,"
+    " object TEXT NOT NULL,"
+    " detail TEXT NOT NULL);",
+};
+// clang-format on
+
+int audit_open(struct audit **out, const char *dir, struct fault *f)
+{
+    struct audit *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    int err = db_open(&a->db, dir, "audit.db", audit_migrations,
+                      sizeof(audit_migrations) / sizeof(audit_migrations[0]), f);
+    if (err != 0) {
+        free(a);
+        return err;
+    }
+    *out = a;
+    return 0;
+}
+
+void audit_close(struct audit *a)
+{
+    if (a == NULL)
+        return;
+    db_close(a->db);
+    free(a);
+}
+
+/* Copies text that may come from anybody. */
+static void clean(char *out, size_t cap, const char *text)
+{
+    size_t n = 0;
+    for (; *text != '\0' && n + 1 < cap; text++)
+        out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
+    if (((unsigned char)*text & 0xc0) == 0x80) /* cut inside a character (UTF-8) */
+        while (n > 0 && ((unsigned char)out[--n] & 0xc0) == 0x80)
+            ;
+    out[n] = '\0';
+}
+
+static int insert(struct db *db, const struct audit_entry *e)
+{
+    struct db_stmt s = db_prepare(db, "INSERT INTO entry(time_s, what, who, \"from\", "
+                                      "object, detail) VALUES(?, ?, ?, ?, ?, ?)");
+    db_bind_int(&s, e->time_s);
+    db_bind_text(&s, e->what);
+    db_bind_text(&s, e->who);
+    db_bind_text(&s, e->from);
+    db_bind_text(&s, e->object);
+    db_bind_text(&s, e->detail);
+    return db_exec(&s);
+}
+
+/* Serials have no gaps, so those beyond the newest AUDIT_KEPT are known by number. */
+static int forget(struct db *db)
+{
+    struct db_stmt s = db_prepare(db, "DELETE FROM entry WHERE serial <= ?");
+    db_bind_int(&s, db_last_id(db) - AUDIT_KEPT);
+    return db_exec(&s);
+}
+
+void audit_add(struct audit *a, const struct audit_entry *e)
+{
+    struct audit_entry c = {.time_s = e->time_s};
+    if (a == NULL)
+        return;
+    clean(c.what, sizeof(c.what), e->what);
+    clean(c.who, sizeof(c.who), e->who);
+    clean(c.from, sizeof(c.from), e->from);
+    clean(c.object, sizeof(c.object), e->object);
+    clean(c.detail, sizeof(c.detail), e->detail);
+    int err = db_begin(a->db);
+    if (err == 0) {
+        err = insert(a->db, &c);
+        err = db_end(a->db, err != 0 ? err : forget(a->db));
+    }
+    if (err != 0 && !a->told) {
+        struct fault f = {0};
+        (void)db_fault(a->db, err, &f);
+        log_error("the audit log is not written: %s; %s", f.what, f.advice);
+    }
+    a->told = err != 0;
+}
+
+void audit_once(const char *dir, const struct audit_entry *e)
+{
+    struct audit *a = NULL;
+    struct fault f = {0};
+    if (audit_open(&a, dir, &f) != 0) {
+        log_error("the audit log is not written: %s; %s", f.what, f.advice);
+        return;
+    }
+    audit_add(a, e);
+    audit_close(a);
+}
+
+int audit_list(struct audit *a, struct audit_entry *out, size_t max)
+{
+    size_t n = 0;
+    struct db_stmt s = db_prepare(
+        a->db, "SELECT time_s, what, who, \"from\", object, detail FROM entry "
+               "ORDER BY serial DESC LIMIT ?");
+    db_bind_int(&s, (int64_t)max);
+    while (n < max && db_step(&s)) {
+        struct audit_entry *e = &out[n++];
+        e->time_s = db_column_int(&s, 0);
+        db_column_copy(&s, 1, e->what, sizeof(e->what));
+        db_column_copy(&s, 2, e->who, sizeof(e->who));
+        db_column_copy(&s, 3, e->from, sizeof(e->from));
+        db_column_copy(&s, 4, e->object, sizeof(e->object));
+        db_column_copy(&s, 5, e->detail, sizeof(e->detail));
+    }
+    int err = db_finish(&s);
+    return err != 0 ? err : (int)n;
+}
+
+void audit_time(int64_t time_s, char text[static AUDIT_TIME_LEN])
+{
+    struct tm tm;
+    time_t t = (time_t)time_s;
+    if (gmtime_r(&t, &tm) == NULL || tm.tm_year > 9999 - 1900 ||
+        strftime(text, AUDIT_TIME_LEN, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        (void)snprintf(text, AUDIT_TIME_LEN, "?");
+}
+
+static void text_or_null(struct event *e, const char *name, const char *text)
+{
+    event_text(e, name, text[0] != '\0' ? text : NULL);
+}
+
+void audit_event(struct event *e, const struct audit_entry *entry)
+{
+    char time[AUDIT_TIME_LEN];
+    audit_time(entry->time_s, time);
+    event_begin(e, "audit");
+    event_text(e, "time", time);
+    event_text(e, "what", entry->what);
+    text_or_null(e, "who", entry->who);
+    text_or_null(e, "from", entry->from);
+    text_or_null(e, "object", entry->object);
+    text_or_null(e, "detail", entry->detail);
+}
