@@ -52,11 +52,12 @@ static int check_services(const char *list, const struct service_list *published
             return fault_set(f, POSTERN_ERR_NOTFOUND,
                              "use a name or port that 'postern serve' was given",
                              "this host publishes no service '%s'", name);
-        if (used + strlen(s->name) + 2 > ROSTER_ALLOWED_LEN)
+        const char *instance = name + strcspn(name, "/"); /* with its slash */
+        if (used + strlen(s->name) + strlen(instance) + 2 > ROSTER_ALLOWED_LEN)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
-        used += (size_t)snprintf(allowed + used, ROSTER_ALLOWED_LEN - used, "%s%s",
-                                 used > 0 ? "," : "", s->name);
+        used += (size_t)snprintf(allowed + used, ROSTER_ALLOWED_LEN - used, "%s%s%s",
+                                 used > 0 ? "," : "", s->name, instance);
         list += len;
     }
     return 0;
