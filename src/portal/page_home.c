@@ -179,11 +179,7 @@ static void host(struct html *h, const struct home_view *v, const char *name,
 {
     const struct host_view *owned = find_owned(v, key);
     bool any = false;
-    html_add(
-        h,
-        "<section class=\"host\" aria-labelledby=\"host-%zu\">\n<div class=\"bar\">"
-        "<h2 id=\"host-%zu\">%s</h2>",
-        number, number, name);
+    html_add(h, "<div class=\"host\">\n<div class=\"bar\"><h2>%s</h2>", name);
     if (owned != NULL) {
         html_add(h, "<p class=\"state %s\">%s</p><a href=\"/host/",
                  owned->online ? "up" : "down", owned->online ? "online" : "offline");
@@ -231,9 +227,9 @@ static void explain(struct html *h, const struct home_view *v)
              "<code>%s</code>, until you log out, or at the latest in ",
              text_or(v->client_address, "unknown"));
     if (hours > 0)
-        html_add(h, "%u h%s", hours, minutes > 0 ? " " : "");
+        html_add(h, "%u\xc2\xa0h%s", hours, minutes > 0 ? " " : "");
     if (minutes > 0 || hours == 0)
-        html_add(h, "%u min", minutes);
+        html_add(h, "%u\xc2\xa0min", minutes);
     html_add(h, ".</p>\n");
 }
 
