@@ -182,7 +182,7 @@ static void host(struct html *h, const struct home_view *v, const char *name,
     html_add(h, "<div class=\"host\">\n<div class=\"bar\"><h2>%s</h2>", name);
     if (owned != NULL) {
         html_add(h, "<p class=\"state %s\">%s</p><a href=\"/host/",
-                 owned->online ? "up" : "down", owned->online ? "online" : "offline");
+                 owned->online ? "up" : "away", owned->online ? "online" : "offline");
         html_add_segment(h, owned->key);
         html_add(h, "\">Devices and log<span class=\"vh\"> of %s</span></a>", name);
     }
