@@ -106,7 +106,7 @@ static void make_plan(struct plan *p, const struct owner_view *v)
 {
     *p = (struct plan){.gap = TRACK_GAP};
     for (int relayed = 0; relayed < 2; relayed++) {
-        for (size_t i = 0; i < v->session_count && p->count < PICTURE_SESSIONS; i++)
+        for (size_t i = 0; i < v->session_count && i < PICTURE_SESSIONS; i++)
             if (is_relayed(&v->sessions[i]) == (relayed == 1))
                 p->rows[p->count++] = &v->sessions[i];
         if (relayed == 0)
@@ -120,6 +120,8 @@ static void make_plan(struct plan *p, const struct owner_view *v)
     p->height = BAR_HEIGHT + 12 + (p->count > 0 ? p->count : 1) * ROW_HEIGHT;
     if (p->count > p->direct)
         p->height = p->broker_y + BAR_HEIGHT + 12 + (p->count - p->direct) * ROW_HEIGHT;
+    if (v->session_count > p->count)
+        p->height += ROW_HEIGHT / 2;
 }
 
 static unsigned row_y(const struct plan *p, unsigned row)
@@ -196,14 +198,17 @@ static void stop(struct html *h, const struct plan *p, unsigned row)
         (unsigned)WIDTH - 2, y + 14, rate);
 }
 
-static void describe(struct html *h, const struct owner_view *v, const struct plan *p)
+static void describe(struct html *h, const struct owner_view *v)
 {
-    html_add(h,
-             "<title id=\"picture-title\">Live paths of %s</title>"
-             "<desc id=\"picture-desc\">%zu session%s to %s: %u direct, %u relayed by "
-             "the broker. The table says the same.</desc>\n",
-             v->host.name, v->session_count, v->session_count == 1 ? "" : "s",
-             v->host.name, p->direct, p->count - p->direct);
+    size_t relayed = 0;
+    for (size_t i = 0; i < v->session_count; i++)
+        relayed += is_relayed(&v->sessions[i]) ? 1 : 0;
+    html_add(
+        h,
+        "<title id=\"picture-title\">Live paths of %s</title>"
+        "<desc id=\"picture-desc\">%zu connected: %zu by a direct path, %zu relayed "
+        "by the broker. The table has the details.</desc>\n",
+        v->host.name, v->session_count, v->session_count - relayed, relayed);
 }
 
 static void draw(struct html *h, const struct owner_view *v)
@@ -216,7 +221,7 @@ static void draw(struct html *h, const struct owner_view *v)
              "viewBox=\"0 0 %u %u\" width=\"%u\" height=\"%u\" role=\"img\" "
              "aria-labelledby=\"picture-title\" aria-describedby=\"picture-desc\">\n",
              (unsigned)WIDTH, p.height, (unsigned)WIDTH, p.height);
-    describe(h, v, &p);
+    describe(h, v);
     for (unsigned i = 0; i < p.count; i++)
         line(h, &p, i);
     if (p.count > p.direct)
@@ -226,6 +231,11 @@ static void draw(struct html *h, const struct owner_view *v)
         v->host.online ? count : "offline");
     for (unsigned i = 0; i < p.count; i++)
         stop(h, &p, i);
+    if (v->session_count > p.count)
+        html_add(h,
+                 "<text class=\"small\" x=\"12\" y=\"%u\">and %zu more, in the table"
+                 "</text>\n",
+                 p.height - 4, v->session_count - p.count);
     if (p.count == 0)
         html_add(h, "<text class=\"small\" x=\"12\" y=\"%u\">%s</text>\n",
                  (unsigned)BAR_HEIGHT + ROW_FIRST,
