@@ -82,13 +82,13 @@ void layout_copy(struct html *h, const char *text, const char *what)
              text, text, what);
 }
 
-void layout_table(struct html *h, const char *caption, const char *const *heads,
-                  size_t count)
+void layout_table(struct html *h, const char *kind, const char *caption,
+                  const char *const *heads, size_t count)
 {
     html_add(h,
-             "<table role=\"table\"><caption class=\"vh\">%s</caption>\n"
+             "<table role=\"table\" class=\"%s\"><caption class=\"vh\">%s</caption>\n"
              "<thead role=\"rowgroup\"><tr role=\"row\">",
-             caption);
+             kind, caption);
     for (size_t i = 0; i < count; i++)
         html_add(h, "<th scope=\"col\" role=\"columnheader\">%s</th>", heads[i]);
     html_add(h, "</tr></thead>\n<tbody role=\"rowgroup\">\n");
