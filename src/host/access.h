@@ -48,6 +48,8 @@ void access_close(struct access *a);
  */
 MUST_CHECK int access_put(struct access *a, const struct access_account *account,
                           bool change, struct fault *f);
+/* Could an account of this name be made? As access_put, before it is worked out. */
+MUST_CHECK int access_check_new(struct access *a, const char *name, struct fault *f);
 MUST_CHECK int access_remove(struct access *a, const char *name, struct fault *f);
 /* POSTERN_ERR_NOTFOUND without a fault when `f` is NULL. */
 MUST_CHECK int access_find(struct access *a, const char *name,
