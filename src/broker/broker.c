@@ -161,6 +161,15 @@ uint16_t broker_port(const struct broker *b)
     return b->hub.plan.port;
 }
 
+bool broker_bound(const struct broker *b, size_t i, struct addr *a, bool *dual_stack)
+{
+    if (i >= b->hub.plan.site_count)
+        return false;
+    *a = b->hub.plan.sites[i].bind;
+    *dual_stack = b->hub.plan.sites[i].dual;
+    return true;
+}
+
 void broker_local(const struct broker *b, struct addr *a)
 {
     const struct plan_site *site = &b->hub.plan.sites[0];

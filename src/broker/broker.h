@@ -68,6 +68,8 @@ const struct keypair *broker_key(const struct broker *b); /* likewise */
 const char *broker_public_name(const struct broker *b);
 uint16_t broker_port(const struct broker *b);
 void broker_local(const struct broker *b, struct addr *a);
+/* The addresses it is bound to, from 0; false when there are no more. */
+bool broker_bound(const struct broker *b, size_t i, struct addr *a, bool *dual_stack);
 /* Says goodbye to every device, ends the threads and frees. NULL is fine. */
 void broker_close(struct broker *b);
 

@@ -152,6 +152,9 @@ static void on_mail(void *ctx, struct mail *m)
         if (!s->stopping)
             shard_finish(s);
         break;
+    case MAIL_WEB:
+    case MAIL_PORTAL:
+        break; /* not to a shard */
     }
     mail_free(m);
 }

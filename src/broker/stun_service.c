@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/stun.h"
+#include "io/pktinfo.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -38,28 +39,6 @@ struct packet {
     struct addr source, local;
 };
 
-/* The address that a packet was sent to: from its control message, as bound. */
-static void read_local(struct msghdr *msg, const struct stun_socket *s,
-                       struct addr *local)
-{
-    *local = s->bind;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
-        int rc = 0;
-        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-            struct in_pktinfo info;
-            memcpy(&info, CMSG_DATA(c), sizeof(info));
-            rc = addr_from_bytes(local, (uint8_t *)&info.ipi_addr, 4, s->bind.port);
-        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-            struct in6_pktinfo info;
-            memcpy(&info, CMSG_DATA(c), sizeof(info));
-            rc = addr_from_bytes(local, (uint8_t *)&info.ipi6_addr, 16, s->bind.port);
-            if (addr_scope_of(local) == ADDR_SCOPE_LINK)
-                local->scope = info.ipi6_ifindex;
-        }
-        (void)rc; /* the lengths are fixed: it cannot fail */
-    }
-}
-
 /* False when the socket is empty. A packet that is not usable has length 0. */
 static bool receive(struct stun_socket *s, struct packet *p)
 {
@@ -77,36 +56,11 @@ static bool receive(struct stun_socket *s, struct packet *p)
     if (n < 0)
         return false;
     p->len = (size_t)n;
-    read_local(&msg, s, &p->local);
+    pktinfo_read(&msg, &s->bind, &p->local);
     if ((msg.msg_flags & MSG_TRUNC) != 0 ||
         sockaddr_to_addr(&p->source, (struct sockaddr *)&from) != 0)
         p->len = 0;
     return true;
-}
-
-static size_t put_source(void *control, const struct stun_socket *s,
-                         const struct addr *from)
-{
-    struct cmsghdr c = {.cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO};
-    if (s->bind.family == ADDR_V4) {
-        struct in_pktinfo info = {0};
-        memcpy(&info.ipi_spec_dst, from->ip, 4);
-        c.cmsg_len = CMSG_LEN(sizeof(info));
-        memcpy(control, &c, sizeof(c));
-        memcpy((uint8_t *)control + CMSG_LEN(0), &info, sizeof(info));
-        return CMSG_SPACE(sizeof(info));
-    }
-    struct sockaddr_storage ss;
-    struct sockaddr_in6 in6;
-    (void)sockaddr_from_addr_mapped(&ss, from);
-    memcpy(&in6, &ss, sizeof(in6));
-    struct in6_pktinfo info = {.ipi6_addr = in6.sin6_addr, .ipi6_ifindex = from->scope};
-    c.cmsg_level = IPPROTO_IPV6;
-    c.cmsg_type = IPV6_PKTINFO;
-    c.cmsg_len = CMSG_LEN(sizeof(info));
-    memcpy(control, &c, sizeof(c));
-    memcpy((uint8_t *)control + CMSG_LEN(0), &info, sizeof(info));
-    return CMSG_SPACE(sizeof(info));
 }
 
 static void transmit(const struct stun_socket *s, const struct stun_answer *a,
@@ -119,7 +73,7 @@ static void transmit(const struct stun_socket *s, const struct stun_answer *a,
     msg.msg_namelen = s->bind.family == ADDR_V6 ? sockaddr_from_addr_mapped(&to, &a->to)
                                                 : sockaddr_from_addr(&to, &a->to);
     msg.msg_control = control;
-    msg.msg_controllen = put_source(control, s, &a->from);
+    msg.msg_controllen = pktinfo_put(control, s->bind.family, &a->from);
     (void)sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
 }
 

@@ -29,8 +29,9 @@ const struct command commands[] = {
         .about =
             "SERVICE is a port of this machine (22), a name for one (web=8080), a UDP port\n"
             "(dns=udp:53), another machine's (cam=192.168.1.20:554), or several of which the\n"
-            "first that connects is used (app=10.0.0.2:80,10.0.0.3:80). Nothing listens on\n"
-            "the network; only devices that joined with an invite of this host come in.\n"
+            "first that connects is used (app=10.0.0.2:80,10.0.0.3:80). Several may have\n"
+            "names (app=blue@10.0.0.2:80,green@10.0.0.3:80): app/blue asks for one. Nothing\n"
+            "listens on the network; only devices that joined with an invite come in.\n"
             "SIGHUP and --reload read the services again without ending a session.",
         .example = "postern serve --broker LINK 22 web=8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |

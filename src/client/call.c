@@ -219,6 +219,27 @@ unsigned calls_count(const struct calls *cs)
     return cs->count;
 }
 
+unsigned calls_of_peer(const struct calls *cs, const struct peer *p)
+{
+    unsigned n = 0;
+    for (const struct call *c = cs->first; c != NULL; c = c->next)
+        n += c->config.peer == p;
+    return n;
+}
+
+void calls_drop_peer(struct calls *cs, const struct peer *p)
+{
+    struct call *next;
+    for (struct call *c = cs->first; c != NULL; c = next) {
+        next = c->next;
+        if (c->config.peer != p)
+            continue;
+        if (c->pump != NULL)
+            pump_drop(c->pump);
+        call_free(c);
+    }
+}
+
 int call_start(struct call **out, struct calls *cs, const struct call_config *config)
 {
     struct call *c = calloc(1, sizeof(*c));

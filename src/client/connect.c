@@ -30,9 +30,11 @@ static void tell_ready(struct connect_state *s)
     events_print(client_out(s->client), &e);
 }
 
-static const ServiceInfo *find_service(const Services *m, const char *name)
+/* What stands before the slash of SERVICE/INSTANCE; the host knows the instances. */
+static const ServiceInfo *find_service(const Services *m, const char *wanted)
 {
-    char port[8];
+    char port[8], name[64];
+    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(wanted, "/"), wanted);
     for (pb_size_t i = 0; i < m->services_count; i++)
         if (strcmp(m->services[i].name, name) == 0)
             return &m->services[i];

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/utf8.h"
+
 struct json json_writer(char *buf, size_t cap)
 {
     if (cap > 0)
@@ -25,36 +27,6 @@ static void put(struct json *j, const char *text, size_t len)
     memcpy(j->buf + j->used, text, len);
     j->used += len;
     j->buf[j->used] = '\0';
-}
-
-/* Length of the UTF-8 character at `s` (RFC 3629), or 0 when it is not one. */
-static size_t utf8_len(const unsigned char *s)
-{
-    unsigned char c = s[0];
-    unsigned char lo = 0x80, hi = 0xbf;
-    size_t n = c < 0x80   ? 1
-               : c < 0xc2 ? 0
-               : c < 0xe0 ? 2
-               : c < 0xf0 ? 3
-               : c < 0xf5 ? 4
-                          : 0;
-    if (n < 2)
-        return n;
-    if (c == 0xe0)
-        lo = 0xa0; /* shorter forms exist */
-    else if (c == 0xed)
-        hi = 0x9f; /* surrogates */
-    else if (c == 0xf0)
-        lo = 0x90;
-    else if (c == 0xf4)
-        hi = 0x8f; /* beyond U+10FFFF */
-    for (size_t i = 1; i < n; i++) {
-        if (s[i] < lo || s[i] > hi)
-            return 0;
-        lo = 0x80;
-        hi = 0xbf;
-    }
-    return n;
 }
 
 static void put_escaped(struct json *j, unsigned char c)

@@ -1,7 +1,7 @@
 /*
  * Outlets: a client's stream to the machine that serves it. TCP services are
- * connected to, target after target, and pumped; UDP services get a socket of their
- * own a flow. A refusal is handed back with its reason.
+ * connected to, by a race of their targets, and pumped; UDP services get a socket of
+ * their own a flow. A refusal is handed back with its reason.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,21 +11,19 @@
 #include <unistd.h>
 
 #include "host/internal.h"
-#include "io/dial.h"
+#include "host/race.h"
 #include "io/log.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
-enum { CONNECT_TIMEOUT_MS = 10000, UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
+enum { UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
 
 struct outlet {
     struct guest *guest; /* NULL once the header was handled: the guest may go first */
     struct session_env *env;
     struct pump *pump;      /* NULL at the end */
     struct service service; /* a copy: reload may replace the list */
-    unsigned target;
-    int first_err;
-    struct dial *dial;
+    struct race *race;      /* TCP */
     struct resolve *resolve;
     int udp_fd;
     uv_poll_t *udp_poll;
@@ -39,7 +37,7 @@ static void free_handle(uv_handle_t *h)
 
 static void outlet_free(struct outlet *o)
 {
-    dial_cancel(o->dial);
+    race_free(o->race);
     resolve_cancel(o->resolve);
     if (o->udp_poll != NULL) {
         (void)uv_poll_stop(o->udp_poll);
@@ -76,33 +74,9 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 /* -----------------------------------------------------------------------------------
  * TCP */
 
-static void dial_next(struct outlet *o);
-
-static void refuse_for(struct outlet *o, int err)
-{
-    char reason[160];
-    const struct service_target *t = &o->service.targets[0];
-    enum stream_code code = err == POSTERN_ERR_REFUSED   ? STREAM_REFUSED
-                            : err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT
-                                                         : STREAM_UNREACHABLE;
-    (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", o->service.name,
-                   t->host, t->port, postern_strerror(err));
-    refuse(o, code, reason);
-}
-
-static void on_dialed(void *ctx, int err, int fd)
+static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
-    o->dial = NULL;
-    if (err != 0) {
-        if (o->first_err == 0)
-            o->first_err = err;
-        o->target++;
-        dial_next(o);
-        return;
-    }
-    int on = 1;
-    (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
     if (reply(o, STREAM_OK, "", false) != 0) {
         close(fd);
         pump_abort(o->pump, STREAM_LIMIT);
@@ -111,21 +85,32 @@ static void on_dialed(void *ctx, int err, int fd)
     }
 }
 
-static void dial_next(struct outlet *o)
+static void on_lost(void *ctx, enum stream_code code, const char *reason)
 {
-    while (o->target < o->service.target_count) {
-        const struct service_target *t = &o->service.targets[o->target];
-        if (dial_start_name(&o->dial, o->env->loop, t->host, t->port,
-                            CONNECT_TIMEOUT_MS, on_dialed, o) == 0)
-            return;
-        o->dial = NULL;
-        o->target++;
+    refuse(ctx, code, reason);
+}
+
+static const struct race_events race_events = {on_won, on_lost};
+
+static void start_tcp(struct outlet *o)
+{
+    if (race_start(&o->race, o->env->loop, &o->service, &race_events, o) != 0) {
+        o->race = NULL;
+        refuse(o, STREAM_LIMIT, "the host is out of memory");
     }
-    refuse_for(o, o->first_err != 0 ? o->first_err : POSTERN_ERR_IO);
 }
 
 /* -----------------------------------------------------------------------------------
  * UDP */
+
+static void refuse_for(struct outlet *o, int err)
+{
+    char reason[160];
+    const struct service_target *t = &o->service.targets[0];
+    (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", o->service.name,
+                   t->host, t->port, postern_strerror(err));
+    refuse(o, err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT : STREAM_UNREACHABLE, reason);
+}
 
 static void on_idle(uv_timer_t *t)
 {
@@ -206,6 +191,7 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     struct outlet *o = ctx;
     struct guest *g = o->guest;
     StreamOpen open = StreamOpen_init_zero;
+    struct roster_client listed;
     o->guest = NULL;
     if (proto_decode(StreamOpen_fields, &open, msg, len) != 0) {
         pump_abort(p, STREAM_LIMIT);
@@ -220,15 +206,16 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
                g->member ? reason : "this device has not joined this host");
         return;
     }
-    if (roster_client_allowed(g->serve->roster, g->listed, s) != 0) {
+    o->service = *s;
+    if (roster_client_find(g->serve->roster, g->listed, &listed) != 0 ||
+        !service_narrow(&o->service, open.service, listed.allowed)) {
         refuse(o, STREAM_DENIED, "this device may not use that service");
         return;
     }
-    o->service = *s;
     if (!s->udp) {
-        dial_next(o);
-    } else if (resolve_start(&o->resolve, o->env->loop, s->targets[0].host,
-                             s->targets[0].port, on_resolved, o) != 0) {
+        start_tcp(o);
+    } else if (resolve_start(&o->resolve, o->env->loop, o->service.targets[0].host,
+                             o->service.targets[0].port, on_resolved, o) != 0) {
         o->resolve = NULL;
         refuse_for(o, POSTERN_ERR_IO);
     }

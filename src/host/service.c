@@ -35,7 +35,8 @@ static int parse_port(const char *text, size_t len, uint16_t *port)
     return 0;
 }
 
-static int parse_name(struct service *s, const char *text, size_t len, struct fault *f)
+static int parse_name(char name[static SERVICE_NAME_LEN], const char *text, size_t len,
+                      struct fault *f)
 {
     bool good = len > 0 && len < SERVICE_NAME_LEN && isalnum((unsigned char)text[0]) &&
                 !all_digits(text, len);
@@ -44,10 +45,11 @@ static int parse_name(struct service *s, const char *text, size_t len, struct fa
     if (!good)
         return fault_set(f, POSTERN_ERR_INVALID,
                          "use letters, digits, '-', '_' and '.', not digits only",
-                         "'%.*s' cannot be the name of a service", (int)len, text);
+                         "'%.*s' cannot be the name of a service or instance", (int)len,
+                         text);
     for (size_t i = 0; i < len; i++)
-        s->name[i] = (char)tolower((unsigned char)text[i]);
-    s->name[len] = '\0';
+        name[i] = (char)tolower((unsigned char)text[i]);
+    name[len] = '\0';
     return 0;
 }
 
@@ -86,7 +88,8 @@ static int parse_target(struct service *s, const char *text, size_t len, bool on
         (void)snprintf(t->host, sizeof(t->host), "127.0.0.1");
         s->target_count++;
         if (only && !s->udp) {
-            s->targets[1] = (struct service_target){.host = "::1", .port = t->port};
+            s->targets[1] = *t;
+            (void)snprintf(s->targets[1].host, sizeof(t->host), "::1");
             s->target_count++;
         }
         return 0;
@@ -102,12 +105,35 @@ static int parse_target(struct service *s, const char *text, size_t len, bool on
     return 0;
 }
 
+/* "INSTANCE@" before a target; moves `text` behind it. */
+static int parse_instance(struct service *s, const char **text, size_t *len,
+                          struct fault *f)
+{
+    const char *at = memchr(*text, '@', *len);
+    struct service_target *t = &s->targets[s->target_count];
+    if (at == NULL || s->target_count == SERVICE_TARGET_MAX)
+        return 0; /* too many is parse_target's to say */
+    int err = parse_name(t->name, *text, (size_t)(at - *text), f);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < s->target_count; i++)
+        if (strcmp(s->targets[i].name, t->name) == 0)
+            return fault_set(f, POSTERN_ERR_INVALID, "give each its own name",
+                             "two instances are called '%s'", t->name);
+    *len -= (size_t)(at + 1 - *text);
+    *text = at + 1;
+    return 0;
+}
+
 static int parse_targets(struct service *s, const char *text, struct fault *f)
 {
     bool only = strchr(text, ',') == NULL;
     while (true) {
         size_t len = strcspn(text, ",");
-        int err = parse_target(s, text, len, only);
+        int err = parse_instance(s, &text, &len, f);
+        if (err != 0)
+            return err;
+        err = parse_target(s, text, len, only);
         if (err == POSTERN_ERR_LIMIT)
             return fault_set(f, err, "name fewer", "a service has at most %d targets",
                              SERVICE_TARGET_MAX);
@@ -126,7 +152,7 @@ int service_parse(struct service *s, const char *text, struct fault *f)
     const char *equals = strchr(text, '=');
     int err = 0;
     if (equals != NULL) {
-        err = parse_name(&r, text, (size_t)(equals - text), f);
+        err = parse_name(r.name, text, (size_t)(equals - text), f);
         text = equals + 1;
     }
     if (strncmp(text, "udp:", 4) == 0)
@@ -140,6 +166,12 @@ int service_parse(struct service *s, const char *text, struct fault *f)
     r.port = r.targets[0].port;
     if (r.name[0] == '\0')
         (void)snprintf(r.name, sizeof(r.name), "%s%u", r.udp ? "udp:" : "", r.port);
+    for (size_t i = 0; i < r.target_count; i++)
+        if (strlen(r.name) + 1 + strlen(r.targets[i].name) >= SERVICE_NAME_LEN)
+            return fault_set(f, POSTERN_ERR_INVALID,
+                             "use at most 62 characters for both together",
+                             "the names of service and instance '%s' are too long",
+                             r.targets[i].name);
     *s = r;
     return 0;
 }
@@ -254,7 +286,8 @@ static const struct service *find_port(const struct service_list *l, uint16_t po
     return NULL;
 }
 
-const struct service *service_find(const struct service_list *l, const char *name)
+/* By name or port. */
+static const struct service *find_whole(const struct service_list *l, const char *name)
 {
     uint16_t port;
     for (size_t i = 0; i < l->count; i++)
@@ -267,6 +300,30 @@ const struct service *service_find(const struct service_list *l, const char *nam
         return NULL;
     const struct service *s = udp ? NULL : find_port(l, port, false);
     return s != NULL || tcp ? s : find_port(l, port, true);
+}
+
+/* `instance`: what stands behind the slash. */
+static bool is_instance(const struct service_target *t, const char *instance,
+                        size_t len)
+{
+    return len > 0 && strlen(t->name) == len &&
+           strncasecmp(t->name, instance, len) == 0;
+}
+
+const struct service *service_find(const struct service_list *l, const char *name)
+{
+    char whole[SERVICE_NAME_LEN];
+    const char *slash = strchr(name, '/');
+    if (slash == NULL)
+        return find_whole(l, name);
+    if ((size_t)(slash - name) >= sizeof(whole))
+        return NULL;
+    (void)snprintf(whole, sizeof(whole), "%.*s", (int)(slash - name), name);
+    const struct service *s = find_whole(l, whole);
+    for (size_t i = 0; s != NULL && i < s->target_count; i++)
+        if (is_instance(&s->targets[i], slash + 1, strlen(slash + 1)))
+            return s;
+    return NULL;
 }
 
 int service_choose(const struct service_list *published, const char *list, char *out,
@@ -287,11 +344,12 @@ int service_choose(const struct service_list *published, const char *list, char 
             return fault_set(f, POSTERN_ERR_NOTFOUND,
                              "use a name or port that 'postern serve' was given",
                              "this host publishes no service '%s'", name);
-        if (used + strlen(s->name) + 2 > cap)
+        const char *instance = name + strcspn(name, "/"); /* with its slash */
+        if (used + strlen(s->name) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
-        used += (size_t)snprintf(out + used, cap - used, "%s%s", used > 0 ? "," : "",
-                                 s->name);
+        used += (size_t)snprintf(out + used, cap - used, "%s%s%s",
+                                 used > 0 ? "," : "", s->name, instance);
         list += len;
     }
     return 0;
@@ -308,16 +366,44 @@ static bool names_service(const char *item, size_t len, const struct service *s)
     return s->udp && len == strlen(port + 4) && strncmp(item, port + 4, len) == 0;
 }
 
-bool service_allowed(const char *allowed, const struct service *s)
+/* Whether the list lets this target of the service be used. */
+static bool target_allowed(const char *allowed, const struct service *s,
+                           const struct service_target *t)
 {
     if (allowed[0] == '\0')
         return true;
     while (true) {
-        size_t len = strcspn(allowed, ",");
-        if (names_service(allowed, len, s))
+        size_t len = strcspn(allowed, ","), name = strcspn(allowed, "/,");
+        if (names_service(allowed, name, s) &&
+            (name == len || is_instance(t, allowed + name + 1, len - name - 1)))
             return true;
         if (allowed[len] == '\0')
             return false;
         allowed += len + 1;
     }
+}
+
+bool service_allowed(const char *allowed, const struct service *s)
+{
+    for (size_t i = 0; i < s->target_count; i++)
+        if (target_allowed(allowed, s, &s->targets[i]))
+            return true;
+    return false;
+}
+
+bool service_narrow(struct service *s, const char *name, const char *allowed)
+{
+    const char *slash = strchr(name, '/');
+    uint8_t kept = 0;
+    for (size_t i = 0; i < s->target_count; i++) {
+        struct service_target *t = &s->targets[i];
+        bool wanted = slash == NULL || is_instance(t, slash + 1, strlen(slash + 1));
+        if (!wanted || !target_allowed(allowed, s, t))
+            continue;
+        if (kept != i)
+            s->targets[kept] = *t;
+        kept++;
+    }
+    s->target_count = kept;
+    return kept > 0;
 }

@@ -7,6 +7,7 @@
  *   dns=udp:53                  datagrams
  *   cam=192.168.1.20:554        another machine
  *   app=10.0.0.2:80,10.0.0.3:80 the first that connects
+ *   app=blue@10.0.0.2:80,...    the same, and app/blue asks for that instance alone
  *   v6=[2001:db8::5]:80         IPv6 in brackets
  */
 #ifndef POSTERN_HOST_SERVICE_H
@@ -24,13 +25,16 @@
 #define SERVICE_MAX 64
 
 struct service_target {
+    char
+        name[SERVICE_NAME_LEN]; /* as an instance, in lower case; "" when it has none */
     char host[SERVICE_HOST_LEN]; /* a name, or a numeric address without brackets */
     uint16_t port;
 };
 
 /*
  * A port of this machine has the targets 127.0.0.1 and, for TCP, ::1. When all
- * targets fail, the first one's reason is the one to report.
+ * targets fail, the first one's reason is the one to report. SERVICE/INSTANCE is
+ * shorter than SERVICE_NAME_LEN, so that it can be asked for.
  */
 struct service {
     char name[SERVICE_NAME_LEN]; /* as given, in lower case; else "22" or "udp:53" */
@@ -71,8 +75,9 @@ bool service_list_drop(struct service_list *l, const void *owner);
 void service_list_carry(struct service_list *to, const struct service_list *from);
 
 /*
- * By name, else by port ("8080", "udp:53"): TCP before UDP, in the order published.
- * NULL when there is none.
+ * By name, else by port ("8080", "udp:53"): TCP before UDP, in the order published;
+ * with "/INSTANCE" behind it only when the service has that one. NULL when there is
+ * none.
  */
 const struct service *service_find(const struct service_list *l, const char *name);
 /*
@@ -82,7 +87,16 @@ const struct service *service_find(const struct service_list *l, const char *nam
  */
 MUST_CHECK int service_choose(const struct service_list *published, const char *list,
                               char *out, size_t cap, struct fault *f);
-/* True when `allowed` (names or ports, comma-separated; "" is all) includes `s`. */
+/*
+ * True when `allowed` (names or ports, comma-separated, each perhaps with an instance;
+ * "" is all) includes `s` or one of its instances.
+ */
 bool service_allowed(const char *allowed, const struct service *s);
+/*
+ * Leaves in `s`, which service_find found by `name`, the targets that both the name and
+ * `allowed` include. False when none is left.
+ */
+MUST_CHECK bool service_narrow(struct service *s, const char *name,
+                               const char *allowed);
 
 #endif

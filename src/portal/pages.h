@@ -23,18 +23,22 @@ void html_fini(struct html *h);
 
 /* What each page shows of the login; account NULL: nobody is logged in. */
 struct page_login_state {
-    const char *broker;  /* the broker's public name */
+    const char *broker; /* the broker's public name */
     const char *account;
     const char *csrf;
     const char *notice;  /* one line of good news above the rest; or NULL */
     const char *problem; /* one line about what went wrong; or NULL */
 };
 
-/* GET /login; its form posts name, password, code, next and csrf to /login. */
+/*
+ * GET /login. The form posts name, password, next and csrf to /login. When `ask_code`,
+ * it posts name, code, step, next and csrf instead; the password is not sent again.
+ */
 struct login_view {
     struct page_login_state state;
     const char *name; /* as typed before; or NULL */
     bool ask_code;    /* the password was right, a one-time code is wanted */
+    const char *step; /* with ask_code: a token that proves the first step */
     const char *next; /* local path to go on to; or NULL */
 };
 void page_login(struct html *out, const struct login_view *v);
@@ -48,7 +52,7 @@ struct service_view {
     const char *why_down; /* or NULL */
     const char *url;      /* https://SERVICE--HOST.NAME/ when it can be reached so; or
                              NULL */
-    const char *address;  /* BROKER:PORT when it is open for this address now; or NULL */
+    const char *address; /* BROKER:PORT when it is open for this address now; or NULL */
     uint32_t connections; /* under way through it */
 };
 struct host_view {
@@ -85,8 +89,9 @@ struct log_view {
 };
 /*
  * GET /host/KEY, for an owner: the picture of live paths, devices with a button each
- * (POST /host/KEY/revoke: device, csrf), a form for an invite (POST /host/KEY/invite:
- * services, expires, csrf), and the audit log.
+ * (POST /host/KEY/revoke: device (its key), csrf), a form for an invite (POST
+ * /host/KEY/invite: services, names with commas between or empty for all; expires, in
+ * seconds: 3600, 86400 or 604800; csrf), and the audit log.
  */
 struct owner_view {
     struct page_login_state state;
@@ -100,7 +105,11 @@ struct owner_view {
     const char *invite_link; /* just made: shown once, with its QR code; or NULL */
 };
 void page_owner(struct html *out, const struct owner_view *v);
-/* The picture alone, as an <svg> element: GET /host/KEY/picture. */
+/*
+ * GET /host/KEY/picture: the picture of live paths and the table of the same facts, as
+ * a fragment of HTML (text/html) that page.js puts in place of the last one. Of the
+ * view it reads `state.broker`, `host` and `sessions`.
+ */
 void page_picture(struct html *out, const struct owner_view *v);
 
 /* Any other answer: "not found", "too many attempts"... */

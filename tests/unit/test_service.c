@@ -30,6 +30,10 @@ static void test_forms(void **state)
         {"six=[2001:db8::5]:80", "six", "2001:db8::5", 80, false, 1},
         {"nas=nas.local:445", "nas", "nas.local", 445, false, 1},
         {"x=80,nas:80,[::1]:80", "x", "127.0.0.1", 80, false, 3},
+        {"app=Blue@10.0.0.2:80,green@10.0.0.3:80", "app", "10.0.0.2", 80, false, 2},
+        {"app=blue@8080", "app", "127.0.0.1", 8080, false, 2},
+        {"blue@10.0.0.2:80,10.0.0.3:80", "80", "10.0.0.2", 80, false, 2},
+        {"app=six@[2001:db8::5]:80", "app", "2001:db8::5", 80, false, 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -71,6 +75,15 @@ static void test_refused(void **state)
         "web=[::1:80",
         "web=80 ",
         "-web=80",
+        "app=@10.0.0.2:80",
+        "app=blue@",
+        "app=blue@,green@80",
+        "app=7@10.0.0.2:80",
+        "app=a/b@10.0.0.2:80",
+        "app=a b@10.0.0.2:80",
+        "app=a@b@10.0.0.2:80",
+        "app=a@10.0.0.2:80,A@10.0.0.3:80",
+        "app/blue=10.0.0.2:80",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -87,6 +100,14 @@ static void test_refused(void **state)
     memcpy(longest + 300, ":80", 4);
     assert_true(service_parse(&s, longest, NULL) < 0);
     memcpy(longest + 70, "=80", 4);
+    assert_true(service_parse(&s, longest, NULL) < 0);
+    memset(longest, 'a', sizeof(longest) - 1);
+    memcpy(longest + 30, "=", 1);
+    memcpy(longest + 63, "@80", 4); /* 30 and 32: with the slash the longest */
+    assert_int_equal(service_parse(&s, longest, NULL), 0);
+    memset(longest, 'a', sizeof(longest) - 1);
+    memcpy(longest + 30, "=", 1);
+    memcpy(longest + 64, "@80", 4);
     assert_true(service_parse(&s, longest, NULL) < 0);
 }
 
@@ -135,13 +156,66 @@ static void test_doubles(void **state)
     service_list_fini(&l);
 }
 
+/* What a client that asks for `name` and may use `allowed` reaches: hosts, joined. */
+static const char *reached(const struct service_list *l, const char *name,
+                           const char *allowed)
+{
+    static char text[256];
+    const struct service *found = service_find(l, name);
+    struct service s;
+    size_t used = 0;
+    if (found == NULL)
+        return "none";
+    s = *found;
+    assert_int_equal(service_allowed(allowed, &s), service_narrow(&s, "", allowed));
+    s = *found;
+    if (!service_narrow(&s, name, allowed))
+        return "denied";
+    for (size_t i = 0; i < s.target_count; i++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s",
+                                 i > 0 ? " " : "", s.targets[i].host);
+    return text;
+}
+
+static void test_instances(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"app=blue@10.0.0.2:80,green@10.0.0.3:80,nas:80",
+                                        "web=local@8080", "22"};
+    struct service_list l;
+    struct fault f = {0};
+    assert_int_equal(service_list_parse(&l, texts, 3, &f), 0);
+    assert_string_equal(reached(&l, "app", ""), "10.0.0.2 10.0.0.3 nas");
+    assert_string_equal(reached(&l, "app/blue", ""), "10.0.0.2");
+    assert_string_equal(reached(&l, "APP/Green", ""), "10.0.0.3");
+    assert_string_equal(reached(&l, "80/green", ""), "10.0.0.3");
+    assert_string_equal(reached(&l, "web/local", ""), "127.0.0.1 ::1");
+    assert_string_equal(reached(&l, "app/red", ""), "none");
+    assert_string_equal(reached(&l, "app/", ""), "none");
+    assert_string_equal(reached(&l, "app/blue/green", ""), "none");
+    assert_string_equal(reached(&l, "/blue", ""), "none");
+    assert_string_equal(reached(&l, "22/", ""), "none");
+    assert_string_equal(reached(&l, "app", "app/blue"), "10.0.0.2");
+    assert_string_equal(reached(&l, "app/blue", "app/blue"), "10.0.0.2");
+    assert_string_equal(reached(&l, "app/green", "app/blue"), "denied");
+    assert_string_equal(reached(&l, "app", "22,app/green,app/blue"),
+                        "10.0.0.2 10.0.0.3");
+    assert_string_equal(reached(&l, "app", "80/GREEN"), "10.0.0.3");
+    assert_string_equal(reached(&l, "app/green", "app"), "10.0.0.3");
+    assert_string_equal(reached(&l, "app", "app/red"), "denied");
+    assert_string_equal(reached(&l, "app", "app/"), "denied");
+    assert_string_equal(reached(&l, "app", "web/blue"), "denied");
+    assert_string_equal(reached(&l, "web", "web/local,app/blue"), "127.0.0.1 ::1");
+    assert_string_equal(reached(&l, "22", "app/blue"), "denied");
+    service_list_fini(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_doubles),
+        cmocka_unit_test(test_forms),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_list),      cmocka_unit_test(test_doubles),
+        cmocka_unit_test(test_instances),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,142 @@
+/* Staggered attempts at a service's targets; knows no stream and no client. */
+#include "host/race.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "io/dial.h"
+
+enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
+
+/* One target's attempt. */
+struct leg {
+    struct race *race;
+    struct dial *dial; /* NULL: not begun, or over */
+};
+
+struct race {
+    uv_loop_t *loop;
+    uv_timer_t *timer; /* own allocation: libuv frees it later than us */
+    struct service service;
+    struct leg legs[SERVICE_TARGET_MAX];
+    size_t next, failed;
+    enum stream_code code; /* why the first one failed */
+    char reason[REASON_LEN];
+    const struct race_events *events;
+    void *ctx;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void cancel_legs(struct race *r)
+{
+    for (size_t i = 0; i < r->next; i++) {
+        dial_cancel(r->legs[i].dial);
+        r->legs[i].dial = NULL;
+    }
+}
+
+static void on_timer(uv_timer_t *t);
+
+static void leg_failed(struct leg *l, enum stream_code code, const char *reason)
+{
+    struct race *r = l->race;
+    if (l == &r->legs[0]) {
+        r->code = code;
+        (void)snprintf(r->reason, sizeof(r->reason), "%s", reason);
+    }
+    r->failed++;
+    (void)uv_timer_start(r->timer, on_timer, 0, 0); /* the next at once, or the end */
+}
+
+static void dial_failed(struct leg *l, int err)
+{
+    char reason[REASON_LEN];
+    const struct race *r = l->race;
+    const struct service_target *t = &r->service.targets[l - r->legs];
+    enum stream_code code = err == POSTERN_ERR_REFUSED   ? STREAM_REFUSED
+                            : err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT
+                                                         : STREAM_UNREACHABLE;
+    (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", r->service.name,
+                   t->host, t->port, postern_strerror(err));
+    leg_failed(l, code, reason);
+}
+
+static void on_dialed(void *ctx, int err, int fd)
+{
+    struct leg *l = ctx;
+    struct race *r = l->race;
+    int on = 1;
+    l->dial = NULL;
+    if (err != 0) {
+        dial_failed(l, err);
+        return;
+    }
+    (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
+    (void)uv_timer_stop(r->timer);
+    cancel_legs(r);
+    r->events->on_won(r->ctx, fd);
+}
+
+static void start_next(struct race *r)
+{
+    struct leg *l = &r->legs[r->next];
+    const struct service_target *t = &r->service.targets[r->next++];
+    l->race = r;
+    (void)uv_timer_start(r->timer, on_timer, RACE_STAGGER_MS, 0);
+    int rc = dial_start_name(&l->dial, r->loop, t->host, t->port, CONNECT_TIMEOUT_MS,
+                             on_dialed, l);
+    if (rc != 0) {
+        l->dial = NULL;
+        dial_failed(l, rc);
+    }
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct race *r = t->data;
+    if (r == NULL)
+        return;
+    if (r->failed == r->service.target_count)
+        r->events->on_lost(r->ctx, r->code, r->reason);
+    else if (r->next < r->service.target_count)
+        start_next(r);
+}
+
+int race_start(struct race **out, uv_loop_t *loop, const struct service *s,
+               const struct race_events *events, void *ctx)
+{
+    if (s->target_count == 0 || s->udp)
+        return POSTERN_ERR_INVALID;
+    struct race *r = calloc(1, sizeof(*r));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (r == NULL || timer == NULL) {
+        free(r);
+        free(timer);
+        return POSTERN_ERR_NOMEM;
+    }
+    r->loop = loop;
+    r->service = *s;
+    r->events = events;
+    r->ctx = ctx;
+    r->timer = timer;
+    (void)uv_timer_init(loop, timer);
+    timer->data = r;
+    start_next(r);
+    *out = r;
+    return 0;
+}
+
+void race_free(struct race *r)
+{
+    if (r == NULL)
+        return;
+    cancel_legs(r);
+    r->timer->data = NULL;
+    uv_close((uv_handle_t *)r->timer, free_handle);
+    free(r);
+}

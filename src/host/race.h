@@ -1,0 +1,36 @@
+/*
+ * Connects to one of a service's targets: all are tried, each a little after the one
+ * before (RFC 8305 section 5), and the first that connects wins. What is spoken then,
+ * and who asked, is not known here.
+ */
+#ifndef POSTERN_HOST_RACE_H
+#define POSTERN_HOST_RACE_H
+
+#include <uv.h>
+
+#include "core/proto.h"
+#include "host/service.h"
+
+/* The next target starts this long after the one before; at once when that failed. */
+#define RACE_STAGGER_MS 100
+
+struct race;
+
+/* From the loop, never from inside race_start; one of the first two, once. */
+struct race_events {
+    /* `fd` is connected, non-blocking, and the caller's. */
+    void (*on_won)(void *ctx, int fd);
+    /* All failed: the first target's reason, in words for people. */
+    void (*on_lost)(void *ctx, enum stream_code code, const char *reason);
+};
+
+/*
+ * `s` is a TCP service, copied. The race stays until race_free, which may be called
+ * inside its callbacks.
+ */
+MUST_CHECK int race_start(struct race **out, uv_loop_t *loop, const struct service *s,
+                          const struct race_events *events, void *ctx);
+/* Nothing is called any more. NULL is fine. */
+void race_free(struct race *r);
+
+#endif

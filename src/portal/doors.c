@@ -1,0 +1,352 @@
+/*
+ * Services by port: listeners on the services' own ports, and a layer-4 router behind
+ * them. Who may come in, and where that leads, is in the table (core/routes.h); here
+ * are the sockets. A connection is handed on when the host's server has accepted, and
+ * reset when it has not.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "io/sockaddr.h"
+#include "portal/doors.h"
+
+enum { BACKLOG = 128, ACCEPTS_PER_EVENT = 64, STEP = 10000, UDP_IDLE_MS = 60000 };
+
+/* ------------------------------------------------------------------------ connections
+ */
+
+struct visit *visit_new(struct portal *p, const struct route_entry *e,
+                        const struct addr *from)
+{
+    const struct route_grant *g = routes_grant_by_id(p->routes, e->grant);
+    struct login *l = login_by_id(p, g->login);
+    struct portal_host *h = host_by_number(p, g->host);
+    struct visit *v = l != NULL && h != NULL ? calloc(1, sizeof(*v)) : NULL;
+    if (v == NULL)
+        return NULL;
+    v->portal = p;
+    v->entry = e->id;
+    v->from = *from;
+    v->began_ms = uv_now(&p->loop);
+    v->next = p->visits;
+    v->at = &p->visits;
+    if (v->next != NULL)
+        v->next->at = &v->next;
+    p->visits = v;
+    (void)snprintf(v->account, sizeof(v->account), "%s", l->account);
+    (void)snprintf(v->object, sizeof(v->object), "%.60s on %.60s", g->service, h->name);
+    return v;
+}
+
+/* Starts the call; `v` lives until visit_on_end. */
+int visit_call(struct visit *v, struct call_config *cc)
+{
+    struct portal *p = v->portal;
+    const struct route_entry *e = routes_entry(p->routes, v->entry);
+    const struct route_grant *g = e != NULL ? routes_grant_by_id(p->routes, e->grant)
+                                            : NULL;
+    struct portal_host *h = g != NULL ? host_by_number(p, g->host) : NULL;
+    struct peer *peer = h != NULL ? host_peer(h) : NULL;
+    Visit visit;
+    if (peer == NULL) {
+        if (cc->fd >= 0)
+            portal_reset_fd(cc->fd);
+        return POSTERN_ERR_CLOSED;
+    }
+    portal_visit(&visit, v->account, &v->from);
+    cc->peer = peer;
+    cc->service = g->service;
+    cc->visit = &visit;
+    cc->ctx = v;
+    return call_start(&v->call, p->calls, cc);
+}
+
+void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    struct visit *v = ctx;
+    (void)c;
+    if (code == STREAM_OK && routes_entry(v->portal->routes, v->entry) != NULL) {
+        (void)!routes_accepted(v->portal->routes, v->entry);
+        v->open = true;
+        portal_audit(v->portal, "opened", v->account, &v->from, v->object, "by port");
+    } else if (code != STREAM_OK) {
+        portal_audit(v->portal, "refused", v->account, &v->from, v->object, reason);
+    }
+}
+
+void visit_on_end(void *ctx, struct call *c)
+{
+    struct visit *v = ctx;
+    struct portal *p = v->portal;
+    char detail[96];
+    if (c != NULL)
+        v->stats = call_stats(c);
+    if (v->open) {
+        (void)snprintf(detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
+                       (unsigned long long)v->stats.to_peer_bytes,
+                       (unsigned long long)v->stats.from_peer_bytes,
+                       (unsigned long long)(uv_now(&p->loop) - v->began_ms) / 1000);
+        portal_audit(p, "closed", v->account, &v->from, v->object, detail);
+    }
+    (void)routes_close(p->routes, v->entry);
+    *v->at = v->next;
+    if (v->next != NULL)
+        v->next->at = v->at;
+    free(v);
+}
+
+static void on_connection(struct door *d, int fd)
+{
+    struct portal *p = d->portal;
+    struct addr from;
+    uint64_t id;
+    if (sockaddr_remote(fd, &from) != 0) {
+        portal_reset_fd(fd);
+        return;
+    }
+    int rc = routes_open(p->routes, &from, d->port, false, uv_now(&p->loop), &id);
+    struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
+    struct visit *v = e != NULL ? visit_new(p, e, &from) : NULL;
+    if (v == NULL) {
+        log_debug("a connection to port %u was refused: %s", d->port,
+                  postern_strerror(rc));
+        if (rc == 0)
+            (void)routes_close(p->routes, id);
+        portal_reset_fd(fd);
+        return;
+    }
+    e->owner = v;
+    struct call_config cc = {.fd = fd,
+                             .answer_first = true,
+                             .on_answer = visit_on_answer,
+                             .on_end = visit_on_end};
+    if (visit_call(v, &cc) != 0) {
+        v->call = NULL;
+        visit_on_end(v, NULL);
+    }
+}
+
+static void on_accept(uv_poll_t *poll, int status, int events)
+{
+    struct door *d = poll->data;
+    (void)status, (void)events;
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        int fd = accept4(d->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        on_connection(d, fd);
+    }
+}
+
+void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end why)
+{
+    struct visit *v = e->owner;
+    (void)ctx, (void)why;
+    if (v != NULL && v->call != NULL)
+        call_abort(v->call); /* visit_on_end follows */
+}
+
+/* --------------------------------------------------------------------------- listeners
+ */
+
+static void free_door(uv_handle_t *h)
+{
+    struct door *d = h->data;
+    free(d);
+}
+
+static void door_close(struct door *d)
+{
+    (void)uv_poll_stop(&d->poll);
+    close(d->fd);
+    *d->at = d->next;
+    if (d->next != NULL)
+        d->next->at = d->at;
+    uv_close((uv_handle_t *)&d->poll, free_door);
+}
+
+static void set_on(int fd, int level, int name)
+{
+    int on = 1;
+    (void)setsockopt(fd, level, name, &on, sizeof(on));
+}
+
+static int bind_port(const struct addr *a, bool dual, bool udp)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, a);
+    int only = dual ? 0 : 1;
+    int fd = socket(ss.ss_family,
+                    (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return POSTERN_ERR_IO;
+    if (ss.ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
+    if (!udp)
+        set_on(fd, SOL_SOCKET, SO_REUSEADDR);
+    else if (ss.ss_family == AF_INET6)
+        set_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
+    else
+        set_on(fd, IPPROTO_IP, IP_PKTINFO);
+    if (bind(fd, (struct sockaddr *)&ss, len) == 0 && (udp || listen(fd, BACKLOG) == 0))
+        return fd;
+    int err = errno;
+    close(fd);
+    return err == EACCES || err == EPERM ? POSTERN_ERR_PERM : POSTERN_ERR_INUSE;
+}
+
+static struct door *door_find(struct portal *p, uint16_t port, bool udp)
+{
+    for (struct door *d = p->doors; d != NULL; d = d->next)
+        if (d->port == port && d->udp == udp)
+            return d;
+    return NULL;
+}
+
+static int open_at(struct portal *p, const struct addr *a, bool dual, bool udp)
+{
+    int fd = bind_port(a, dual, udp);
+    if (fd < 0)
+        return fd;
+    struct door *d = calloc(1, sizeof(*d));
+    if (d == NULL || uv_poll_init(&p->loop, &d->poll, fd) != 0) {
+        free(d);
+        close(fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    d->portal = p;
+    d->fd = fd;
+    d->bound = *a;
+    d->port = a->port;
+    d->udp = udp;
+    d->poll.data = d;
+    d->next = p->doors;
+    d->at = &p->doors;
+    if (d->next != NULL)
+        d->next->at = &d->next;
+    p->doors = d;
+    (void)uv_poll_start(&d->poll, UV_READABLE, udp ? door_on_datagrams : on_accept);
+    return 0;
+}
+
+/* On every address where the broker itself listens, or on none. */
+static int door_open(struct portal *p, uint16_t port, bool udp)
+{
+    struct addr a;
+    bool dual;
+    int rc = 0;
+    if (door_find(p, port, udp) != NULL)
+        return 0;
+    for (size_t i = 0; rc == 0 && broker_bound(p->broker, i, &a, &dual); i++) {
+        a.port = port;
+        rc = open_at(p, &a, dual, udp);
+    }
+    return rc;
+}
+
+void doors_trim(struct portal *p)
+{
+    struct door *next;
+    for (struct door *d = p->doors; d != NULL; d = next) {
+        next = d->next;
+        if (!routes_port_in_use(p->routes, d->port, d->udp))
+            door_close(d);
+    }
+}
+
+/* ----------------------------------------------------------------------------- grants
+ */
+
+static int try_grant(struct portal *p, struct route_grant *g)
+{
+    int rc = door_open(p, g->port, g->udp);
+    if (rc == 0)
+        rc = routes_grant(p->routes, g, NULL);
+    doors_trim(p);
+    return rc;
+}
+
+static int grant_near(struct portal *p, struct route_grant *g, uint16_t own_port)
+{
+    int rc = POSTERN_ERR_INUSE;
+    for (unsigned port = own_port; port <= 65535 && port <= own_port + 5u * STEP;
+         port += STEP) {
+        g->port = (uint16_t)port;
+        rc = try_grant(p, g);
+        if (rc == 0 || rc == POSTERN_ERR_LIMIT || rc == POSTERN_ERR_NOMEM)
+            return rc;
+    }
+    return rc;
+}
+
+int door_grant(struct portal *p, struct login *l, struct portal_host *h, int service,
+               uint16_t *port, struct fault *f)
+{
+    const struct portal_service *s = &h->list->services[service];
+    struct route_grant g = {
+        .login = l->id, .client = l->client, .udp = s->udp, .host = h->number};
+    (void)snprintf(g.service, sizeof(g.service), "%s", s->name);
+    int rc = grant_near(p, &g, s->port);
+    if (rc == POSTERN_ERR_LIMIT)
+        return fault_set(f, rc, "close another first", "too many services are open");
+    if (rc != 0)
+        return fault_set(f, rc, "ask the broker's operator to free one",
+                         "no port near %u can be had at the broker", s->port);
+    *port = g.port;
+    portal_audit(p, "chosen", l->account, &l->client, g.service, h->name);
+    return 0;
+}
+
+void door_move(struct portal *p, struct login *l)
+{
+    struct route_grant kept[ROUTES_GRANTS_LOGIN_MAX];
+    size_t n = 0;
+    const struct route_grant *g;
+    for (uint64_t after = 0;
+         n < ROUTES_GRANTS_LOGIN_MAX &&
+         (g = routes_next_grant(p->routes, l->id, after)) != NULL;
+         after = g->id)
+        kept[n++] = *g;
+    (void)routes_revoke_login(p->routes, l->id);
+    for (size_t i = 0; i < n; i++) {
+        kept[i].client = l->client;
+        (void)!try_grant(p, &kept[i]);
+    }
+    doors_trim(p);
+}
+
+/* ----------------------------------------------------------------------- open, close
+ */
+
+/* What moved bytes since the last time is not idle. */
+static void touch(struct visit *v, uint64_t now)
+{
+    struct pump_stats st = v->call != NULL ? call_stats(v->call) : v->stats;
+    if (st.to_peer_bytes == v->stats.to_peer_bytes &&
+        st.from_peer_bytes == v->stats.from_peer_bytes)
+        return;
+    v->stats = st;
+    (void)routes_touch(v->portal->routes, v->entry, now);
+}
+
+void doors_sweep(struct portal *p)
+{
+    uint64_t now = uv_now(&p->loop);
+    uint64_t idle = (p->config->idle_s != 0 ? p->config->idle_s : PORTAL_IDLE_DEFAULT_S) *
+                    UINT64_C(1000);
+    for (struct visit *v = p->visits; v != NULL; v = v->next)
+        touch(v, now);
+    (void)routes_expire(p->routes, false, now, idle);
+    (void)routes_expire(p->routes, true, now, idle < UDP_IDLE_MS ? idle : UDP_IDLE_MS);
+}
+
+void doors_close(struct portal *p)
+{
+    while (p->doors != NULL)
+        door_close(p->doors);
+}

@@ -1,0 +1,50 @@
+/* What doors.c and doors_udp.c share. */
+#ifndef POSTERN_PORTAL_DOORS_H
+#define POSTERN_PORTAL_DOORS_H
+
+#include "portal/internal.h"
+
+enum { VISIT_WAITING_MAX = 8 };
+
+/* A listener, or a UDP socket, on a port that somebody chose. */
+struct door {
+    struct door *next, **at;
+    struct portal *portal;
+    uv_poll_t poll;
+    struct addr bound;
+    int fd;
+    uint16_t port;
+    bool udp;
+};
+
+/* One connection or flow: an entry of the table with its call. */
+struct visit {
+    struct visit *next, **at;
+    struct portal *portal;
+    uint64_t entry; /* in the table, unless it was ended there */
+    struct call *call;
+    struct addr from;
+    char account[64], object[128];
+    bool open;
+    uint64_t began_ms;
+    struct pump_stats stats;
+    /* A flow's: */
+    struct addr local; /* where the client sends to */
+    struct {
+        uint8_t *data; /* owned */
+        size_t len;
+    } waiting[VISIT_WAITING_MAX]; /* until the host has answered */
+    size_t waiting_count;
+};
+
+struct visit *visit_new(struct portal *p, const struct route_entry *e,
+                        const struct addr *from);
+/* Starts the call; takes cc->fd. After a failure call visit_on_end. */
+MUST_CHECK int visit_call(struct visit *v, struct call_config *cc);
+void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason);
+/* Frees `v`. */
+void visit_on_end(void *ctx, struct call *c);
+
+void door_on_datagrams(uv_poll_t *poll, int status, int events);
+
+#endif

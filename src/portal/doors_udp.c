@@ -1,0 +1,137 @@
+/* Flows of datagrams by port: one entry and one call for each client address and port. */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/pktinfo.h"
+#include "io/sockaddr.h"
+#include "portal/doors.h"
+
+enum { DATAGRAM_MAX = 65535, DATAGRAMS_PER_EVENT = 64 };
+
+static struct door *door_of(struct visit *v)
+{
+    for (struct door *d = v->portal->doors; d != NULL; d = d->next)
+        if (d->udp && d->port == v->local.port &&
+            (d->bound.family == v->local.family || d->bound.family == ADDR_V6))
+            return d;
+    return NULL;
+}
+
+static void on_datagram(void *ctx, struct call *c, const uint8_t *data, size_t len)
+{
+    struct visit *v = ctx;
+    struct door *d = door_of(v);
+    struct sockaddr_storage to;
+    uint64_t control[PKTINFO_CONTROL_LEN / sizeof(uint64_t)] = {0};
+    union {
+        const uint8_t *read;
+        void *base;
+    } bytes = {.read = data}; /* sendmsg does not write there */
+    struct iovec iov = {.iov_base = bytes.base, .iov_len = len};
+    struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
+    (void)c;
+    if (d == NULL)
+        return;
+    (void)routes_touch(v->portal->routes, v->entry, uv_now(&v->portal->loop));
+    msg.msg_namelen = d->bound.family == ADDR_V6
+                          ? sockaddr_from_addr_mapped(&to, &v->from)
+                          : sockaddr_from_addr(&to, &v->from);
+    msg.msg_control = control;
+    msg.msg_controllen = pktinfo_put(control, d->bound.family, &v->local);
+    (void)sendmsg(d->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
+}
+
+static void drop_waiting(struct visit *v)
+{
+    for (size_t i = 0; i < v->waiting_count; i++)
+        free(v->waiting[i].data);
+    v->waiting_count = 0;
+}
+
+static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    struct visit *v = ctx;
+    visit_on_answer(ctx, c, code, reason);
+    for (size_t i = 0; v->open && i < v->waiting_count; i++)
+        (void)!call_send_datagram(v->call, v->waiting[i].data, v->waiting[i].len);
+    drop_waiting(v);
+}
+
+static void on_end(void *ctx, struct call *c)
+{
+    drop_waiting(ctx);
+    visit_on_end(ctx, c);
+}
+
+static struct visit *flow_new(struct door *d, const struct addr *from,
+                              const struct addr *local)
+{
+    struct portal *p = d->portal;
+    uint64_t id;
+    if (routes_open(p->routes, from, d->port, true, uv_now(&p->loop), &id) != 0)
+        return NULL;
+    struct route_entry *e = routes_entry(p->routes, id);
+    struct visit *v = visit_new(p, e, from);
+    if (v == NULL) {
+        (void)routes_close(p->routes, id);
+        return NULL;
+    }
+    v->local = *local;
+    e->owner = v;
+    struct call_config cc = {.fd = -1,
+                             .on_answer = on_answer,
+                             .on_datagram = on_datagram,
+                             .on_end = on_end};
+    if (visit_call(v, &cc) != 0) {
+        v->call = NULL;
+        on_end(v, NULL);
+    }
+    e = routes_entry(p->routes, id); /* the call may have failed at once */
+    return e != NULL ? e->owner : NULL;
+}
+
+static void take(struct door *d, const struct addr *from, const struct addr *local,
+                 const uint8_t *data, size_t len)
+{
+    const struct route_entry *e = routes_find(d->portal->routes, from, d->port, true);
+    struct visit *v = e != NULL ? e->owner : flow_new(d, from, local);
+    if (v == NULL || v->call == NULL)
+        return; /* a stranger's, or one that has just ended */
+    (void)routes_touch(v->portal->routes, v->entry, uv_now(&v->portal->loop));
+    if (v->open) {
+        (void)!call_send_datagram(v->call, data, len);
+        return;
+    }
+    uint8_t *copy = v->waiting_count < VISIT_WAITING_MAX ? malloc(len + 1) : NULL;
+    if (copy == NULL)
+        return; /* UDP may lose it */
+    memcpy(copy, data, len);
+    v->waiting[v->waiting_count].data = copy;
+    v->waiting[v->waiting_count++].len = len;
+}
+
+void door_on_datagrams(uv_poll_t *poll, int status, int events)
+{
+    struct door *d = poll->data;
+    uint8_t buf[DATAGRAM_MAX];
+    (void)status, (void)events;
+    for (int i = 0; i < DATAGRAMS_PER_EVENT; i++) {
+        struct sockaddr_storage ss;
+        struct addr from, local;
+        uint64_t control[PKTINFO_CONTROL_LEN / sizeof(uint64_t)];
+        struct iovec iov = {.iov_base = buf, .iov_len = sizeof(buf)};
+        struct msghdr msg = {.msg_name = &ss,
+                             .msg_namelen = sizeof(ss),
+                             .msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+        ssize_t n = recvmsg(d->fd, &msg, MSG_DONTWAIT);
+        if (n < 0)
+            return;
+        pktinfo_read(&msg, &d->bound, &local);
+        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) == 0)
+            take(d, &from, &local, buf, (size_t)n);
+    }
+}

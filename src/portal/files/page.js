@@ -1,0 +1,61 @@
+// What the portal's pages can do better with a script; all works without it.
+"use strict";
+
+const REFRESH_MS = 2000;
+
+function say(text) {
+  const said = document.getElementById("said");
+  if (said) said.textContent = text;
+}
+
+// Buttons that copy appear only where the browser lets us copy.
+function offerCopies() {
+  if (!navigator.clipboard) return;
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        button.classList.add("done");
+        say("Copied.");
+      } catch {
+        say("The browser does not allow to copy; mark the text instead.");
+      }
+    });
+  }
+}
+
+// True while somebody marks text in the picture's table: replacing it would take that.
+function isMarked(element) {
+  const selection = document.getSelection();
+  return selection && !selection.isCollapsed && element.contains(selection.anchorNode);
+}
+
+async function refresh(live) {
+  const answer = await fetch(live.dataset.picture, { credentials: "same-origin" });
+  if (!answer.ok || answer.redirected) throw new Error("no picture");
+  const text = await answer.text();
+  if (text === live.shown || isMarked(live)) return;
+  const parsed = new DOMParser().parseFromString(text, "text/html");
+  live.replaceChildren(...parsed.body.childNodes);
+  live.shown = text;
+}
+
+// One request at a time, and none while nobody looks.
+function keepFresh(live) {
+  const next = async () => {
+    if (!document.hidden) {
+      try {
+        await refresh(live);
+        live.classList.remove("stale");
+      } catch {
+        live.classList.add("stale");
+      }
+    }
+    setTimeout(next, REFRESH_MS);
+  };
+  setTimeout(next, REFRESH_MS);
+}
+
+offerCopies();
+for (const live of document.querySelectorAll("[data-picture]")) keepFresh(live);

@@ -1,0 +1,188 @@
+/*
+ * Services by name: a TLS connection that asks for SERVICE--HOST.domain goes to that
+ * host's own TLS server, unopened. Only whom a login at the same address may admit, or
+ * everybody where the host says so. The certificate is the host's affair.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "io/sockaddr.h"
+#include "portal/internal.h"
+
+/* RFC 8446 section 6: descriptions of fatal alerts. */
+enum { ALERT_INTERNAL = 80, ALERT_ACCESS_DENIED = 49 };
+
+struct passage {
+    struct passage *next, **at;
+    struct portal *portal;
+    struct call *call;
+    uint64_t login; /* 0: open to everybody */
+    int fd;         /* a copy, to say why when the host refuses; -1: none */
+    char account[64], object[128];
+    struct addr from;
+};
+
+/* Says no in the protocol's words, and takes what came so that they arrive. */
+static void refuse(int fd, uint8_t description)
+{
+    uint8_t alert[] = {21, 3, 3, 0, 2, 2, description};
+    uint8_t drain[4096];
+    while (recv(fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
+        ;
+    (void)!send(fd, alert, sizeof(alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    struct passage *ps = ctx;
+    struct portal *p = ps->portal;
+    (void)c;
+    if (code != STREAM_OK) {
+        portal_audit(p, "refused", ps->account, &ps->from, ps->object, reason);
+        refuse(ps->fd, code == STREAM_DENIED ? ALERT_ACCESS_DENIED : ALERT_INTERNAL);
+        return;
+    }
+    portal_audit(p, "opened", ps->account, &ps->from, ps->object, "by name");
+    close(ps->fd);
+    ps->fd = -1;
+}
+
+static void on_end(void *ctx, struct call *c)
+{
+    struct passage *ps = ctx;
+    (void)c;
+    struct linger soft = {0}; /* the call resets; the alert shall arrive */
+    if (ps->fd >= 0) {
+        (void)setsockopt(ps->fd, SOL_SOCKET, SO_LINGER, &soft, sizeof(soft));
+        close(ps->fd);
+    }
+    *ps->at = ps->next;
+    if (ps->next != NULL)
+        ps->next->at = ps->at;
+    free(ps);
+}
+
+static void pass(struct portal *p, int fd, struct portal_host *h, int service,
+                 const struct login *l, const struct addr *from)
+{
+    const struct portal_service *s = &h->list->services[service];
+    struct passage *ps = calloc(1, sizeof(*ps));
+    struct peer *peer = host_peer(h);
+    if (ps == NULL || peer == NULL || (ps->fd = dup(fd)) < 0) {
+        free(ps);
+        close(fd);
+        return;
+    }
+    Visit v;
+    portal_visit(&v, l != NULL ? l->account : "", from);
+    v.by_name = true;
+    ps->portal = p;
+    ps->login = l != NULL ? l->id : 0;
+    ps->from = *from;
+    (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
+    (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
+    ps->next = p->passages;
+    ps->at = &p->passages;
+    if (ps->next != NULL)
+        ps->next->at = &ps->next;
+    p->passages = ps;
+    struct call_config cc = {.peer = peer,
+                             .service = s->name,
+                             .visit = &v,
+                             .fd = fd,
+                             .answer_first = true,
+                             .on_answer = on_answer,
+                             .on_end = on_end,
+                             .ctx = ps};
+    if (call_start(&ps->call, p->calls, &cc) != 0) {
+        ps->call = NULL;
+        on_end(ps, NULL);
+    }
+}
+
+/* Whom it is for, best first: one that a login here may use, then an open one. */
+static struct portal_host *find(struct portal *p, const char *label,
+                                const struct addr *from, int *service,
+                                struct login **login, bool *known)
+{
+    struct portal_host *open = NULL;
+    int open_service = -1;
+    const char *dashes = strstr(label, "--");
+    size_t len = (size_t)(dashes - label);
+    for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
+        if (h->list == NULL || strcmp(h->label, dashes + 2) != 0)
+            continue;
+        for (size_t i = 0; i < h->list->service_count; i++) {
+            const struct portal_service *s = &h->list->services[i];
+            if (s->udp || strlen(s->label) != len || memcmp(s->label, label, len) != 0)
+                continue;
+            *known = true;
+            *login = login_at(p, from, h, (int)i);
+            *service = (int)i;
+            if (*login != NULL)
+                return h;
+            if (s->open && open == NULL) {
+                open = h;
+                open_service = (int)i;
+            }
+        }
+    }
+    *login = NULL;
+    *service = open_service;
+    return open;
+}
+
+bool names_take(struct portal *p, int fd, const char *server_name)
+{
+    char label[LABEL_LEN * 2];
+    struct addr from;
+    int service = -1;
+    struct login *login = NULL;
+    bool known = false;
+    size_t len = strlen(server_name), domain = strlen(p->domain);
+    if (domain == 0 || len < domain + 2 || server_name[len - domain - 1] != '.' ||
+        strcasecmp(server_name + len - domain, p->domain) != 0)
+        return false;
+    len -= domain + 1;
+    if (len >= sizeof(label))
+        return false;
+    memcpy(label, server_name, len);
+    label[len] = '\0';
+    if (strstr(label, "--") == NULL || strchr(label, '.') != NULL)
+        return false;
+    if (sockaddr_remote(fd, &from) != 0) {
+        close(fd);
+        return true;
+    }
+    struct portal_host *h = find(p, label, &from, &service, &login, &known);
+    if (h != NULL) {
+        pass(p, fd, h, service, login, &from);
+        return true;
+    }
+    portal_audit(p, "refused", NULL, &from, server_name,
+                 known ? "nobody who may use it is logged in at this address"
+                       : "no such service");
+    /* A service that exists is told from one that does not only to who may use it. */
+    refuse(fd, ALERT_ACCESS_DENIED);
+    close(fd);
+    return true;
+}
+
+bool names_in_use(struct portal *p, uint64_t login)
+{
+    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next)
+        if (ps->login == login)
+            return true;
+    return false;
+}
+
+void names_end_login(struct portal *p, uint64_t login)
+{
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next)
+        if (ps->call != NULL && ps->login == login)
+            call_abort(ps->call);
+}
