@@ -220,6 +220,14 @@ bool access_allows(const struct access_account *account, const struct service *s
     return account->services[0] != '\0' && service_allowed(account->services, s);
 }
 
+bool access_narrow(const struct access_account *account, struct service *s,
+                   const char *name, int64_t now_s)
+{
+    bool all = strcmp(account->services, ACCESS_ALL) == 0;
+    return access_allows(account, s, now_s) &&
+           service_narrow(s, name, all ? "" : account->services);
+}
+
 /* ------------------------------------------------------------------------ public */
 
 int access_set_public(struct access *a, const char *service, bool open, bool *changed,

@@ -60,6 +60,10 @@ MUST_CHECK int access_accounts(struct access *a, struct access_account *out,
 /* May it use the service now? */
 bool access_allows(const struct access_account *account, const struct service *s,
                    int64_t now_s);
+/* As service_narrow: leaves in `s`, asked for as `name`, the targets that it may use.
+ */
+MUST_CHECK bool access_narrow(const struct access_account *account, struct service *s,
+                              const char *name, int64_t now_s);
 
 /* Opens a service to everybody, or takes that back; true in `changed` when it was new.
  */
