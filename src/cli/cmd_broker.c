@@ -3,6 +3,7 @@
 
 #include "broker/broker.h"
 #include "io/statedir.h"
+#include "portal/portal.h"
 
 static void on_ready(void *ctx, const char *link)
 {
@@ -19,7 +20,20 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
     int err = statedir_open(&state, v[OPT_STATE].text, f);
     if (err != 0)
         return err;
+    struct portal *portal = NULL;
+    struct portal_config pc = {.state_dir = state.path,
+                               .domain = v[OPT_DOMAIN].text,
+                               .certificate = v[OPT_CERTIFICATE].text,
+                               .key = v[OPT_KEY].text,
+                               .idle_s = (uint32_t)v[OPT_IDLE].number,
+                               .login_s = (uint32_t)v[OPT_LOGIN].number};
+    if (pc.key != NULL && pc.certificate == NULL)
+        return fault_set(f, POSTERN_ERR_USAGE, "name its --certificate too",
+                         "a key alone is of no use");
+    if (!v[OPT_NO_PORTAL].given && (err = portal_new(&portal, &pc, f)) != 0)
+        return err;
     struct broker_config c = {
+        .portal = portal != NULL ? portal_for_broker(portal) : NULL,
         .listen = v[OPT_LISTEN].list,
         .listen_count = v[OPT_LISTEN].count,
         .public_name = v[OPT_PUBLIC].text,
@@ -31,5 +45,7 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
         .ctx = out,
         .on_ready = on_ready,
     };
-    return broker_run(&c, f);
+    err = broker_run(&c, f);
+    portal_free(portal);
+    return err;
 }

@@ -15,9 +15,14 @@ const struct command commands[] = {
         .about =
             "The broker introduces hosts and clients to each other and relays what they\n"
             "have encrypted where no direct path works. It needs one TCP and one UDP port\n"
-            "that the internet can reach. The link it prints goes to 'postern serve'.",
+            "that the internet can reach. The link it prints goes to 'postern serve'.\n"
+            "The same TCP port is a web page, the portal, for people with a browser and no\n"
+            "Postern, to whom hosts open services with 'postern access'.",
         .example = "postern broker --public meet.example.org",
         .options = WITH_JSON | OPTION_BIT(OPT_LISTEN) | OPTION_BIT(OPT_PUBLIC) |
+                   OPTION_BIT(OPT_DOMAIN) | OPTION_BIT(OPT_CERTIFICATE) |
+                   OPTION_BIT(OPT_KEY) | OPTION_BIT(OPT_IDLE) | OPTION_BIT(OPT_LOGIN) |
+                   OPTION_BIT(OPT_NO_PORTAL) |
                    OPTION_BIT(OPT_OPEN) | OPTION_BIT(OPT_THREADS) |
                    OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
         .run = cmd_broker,

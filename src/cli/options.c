@@ -24,6 +24,13 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_THREADS] = {"threads",  0,  OPTION_NUMBER, "N", 1, 64, "worker threads (default: one for each core)"},
     [OPT_STUN_ALTERNATE] = {"stun-alternate", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "second address for NAT behaviour discovery, or 'off' (default: found)"},
     [OPT_NO_ADDRESS_LIMITS] = {"no-address-limits", 0, OPTION_FLAG, NULL, 0, 0, "no limits for each address: for load tests only"},
+    [OPT_DOMAIN]  = {"domain",   0,  OPTION_TEXT, "NAME", 0, 0, "services are found at SERVICE--HOST.NAME (default: the public name)"},
+    [OPT_CERTIFICATE] = {"certificate", 0, OPTION_TEXT, "FILE", 0, 0, "the portal's certificate, PEM (default: a self-signed one)"},
+    [OPT_KEY]     = {"key",      0,  OPTION_TEXT, "FILE", 0, 0, "its private key, PEM (default: it is in the same file)"},
+    [OPT_IDLE]    = {"idle",     0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "end a connection through the portal's ports that moves nothing for\n"
+                                                               "so long (default 1h)"},
+    [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 60, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
+    [OPT_NO_PORTAL] = {"no-portal", 0, OPTION_FLAG, NULL, 0, 0, "no web page for people without Postern"},
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},

@@ -13,10 +13,14 @@
 #include "core/addr.h"
 
 #define PRIVILEGE_FD 3 /* the helper's end of the pair */
-#define PRIVILEGE_VERSION 1
+#define PRIVILEGE_VERSION 2
 #define PRIVILEGE_KNOCK_ID_LEN 16
 #define PRIVILEGE_SOURCES_MAX 4
 #define PRIVILEGE_KNOCKS_MAX 256
+#define PRIVILEGE_GATES_MAX 256
+#define PRIVILEGE_HELD_MAX 1024
+#define PRIVILEGE_HELD_MS 15000
+#define PRIVILEGE_PASSED_MS 60000
 #define PRIVILEGE_REASON_LEN 128
 #define PRIVILEGE_BUFFER_BYTES (4 * 1024 * 1024)
 
@@ -47,7 +51,32 @@ enum privilege_op {
      */
     PRIVILEGE_ARRANGE,
     PRIVILEGE_ARRANGE_ANSWER, /* the SYN-ACK of the same connection */
+    /*
+     * Hold what asks for a TCP connection to port `local` of this machine, by IPv4 and
+     * IPv6, until there is a verdict. Along comes the gate: a SOCK_SEQPACKET socket on
+     * which the helper sends a struct privilege_syn for each SYN, and takes a struct
+     * privilege_verdict. The gate lasts until it is closed; what it holds is refused
+     * then.
+     */
+    PRIVILEGE_GATE,
     PRIVILEGE_OP_COUNT,
+};
+
+struct privilege_syn {
+    uint64_t id; /* never used again */
+    struct addr from;
+};
+
+enum gate_verdict {
+    GATE_ACCEPT = 1, /* it goes on to the listening socket */
+    GATE_REFUSE,     /* "connection refused": answered with RST */
+    GATE_DROP,       /* not answered */
+};
+
+/* An id that is not held (any more) is passed over. */
+struct privilege_verdict {
+    uint64_t id;
+    uint32_t verdict; /* enum gate_verdict */
 };
 
 enum privilege_can {

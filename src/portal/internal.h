@@ -20,6 +20,9 @@ enum {
     LOGINS_MAX = 4096,
     LOGIN_HOSTS_MAX = 8, /* hosts on which one name may have the same password */
     SWEEP_MS = 5000,
+    RATES_MAX = 64,
+    RATE_NAME_LEN = 128,
+    RATE_MIN_MS = 1000,
 };
 
 #define LABEL_LEN 64
@@ -60,6 +63,12 @@ struct portal_list {
     size_t account_count;
 };
 
+struct rate_sample {
+    char name[RATE_NAME_LEN];
+    double bytes, rate;
+    uint64_t at_ms;
+};
+
 /* A host that opened something to people without a device. */
 struct portal_host {
     struct portal_host *next;
@@ -74,6 +83,7 @@ struct portal_host {
     uint64_t gone_ms, used_ms;
     uint64_t up, up_known; /* services, by number, as the host said at `up_ms` */
     uint64_t up_ms;
+    struct rate_sample rates[RATES_MAX]; /* of its sessions, as last looked at */
 };
 
 /* From the broker's threads, by mail. */

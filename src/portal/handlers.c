@@ -1,0 +1,420 @@
+/*
+ * What people may ask of the portal: log in, see their services, open and close them,
+ * log out. Pages are made in page_*.c; what an owner may do is in handlers_owner.c.
+ */
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "portal/web.h"
+
+enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000 };
+
+/* ---------------------------------------------------------------------------- login
+ */
+
+static void show_login(struct request *r, unsigned status, const char *problem,
+                       const char *step)
+{
+    struct login_view v = {.ask_code = step != NULL, .step = step};
+    char token[LOGIN_TOKEN_TEXT_LEN], next[sizeof(r->fields.next)];
+    char name[sizeof(r->fields.name)];
+    (void)snprintf(token, sizeof(token), "%s", step != NULL ? step : "");
+    (void)snprintf(next, sizeof(next), "%s", r->fields.next);
+    (void)snprintf(name, sizeof(name), "%s", r->fields.name);
+    request_state(r, &v.state);
+    v.state.problem = problem;
+    v.name = name;
+    v.next = form_local_path(next) ? next : NULL;
+    if (step != NULL)
+        v.step = token;
+    page_login(&r->html, &v);
+    request_answer(r, status);
+}
+
+static void show_wait(struct request *r, uint64_t wait_ms)
+{
+    char text[96];
+    r->retry_s = (unsigned)(wait_ms / 1000 + 1);
+    (void)snprintf(text, sizeof(text),
+                   "Too many attempts failed. Wait %u seconds before the next.",
+                   r->retry_s);
+    show_login(r, MHD_HTTP_TOO_MANY_REQUESTS, text, NULL);
+}
+
+static void welcome(struct request *r, const char *token)
+{
+    const char *next = r->fields.next;
+    (void)snprintf(r->cookie, sizeof(r->cookie),
+                   "__Host-postern=%s; Path=/; Secure; HttpOnly; SameSite=Strict", token);
+    request_redirect(r, form_local_path(next) ? next : "/");
+}
+
+static void on_login(void *ctx, enum login_result result, const char *token)
+{
+    struct request *r = ctx;
+    if (result == LOGIN_OK)
+        welcome(r, token);
+    else if (result == LOGIN_CODE)
+        show_login(r, MHD_HTTP_OK, NULL, token);
+    else if (result == LOGIN_WRONG)
+        show_login(r, MHD_HTTP_FORBIDDEN, "The name or the password is wrong.", NULL);
+    else
+        show_login(r, MHD_HTTP_SERVICE_UNAVAILABLE,
+                   "That did not work. Try again in a moment.", NULL);
+}
+
+static void get_login(struct request *r)
+{
+    struct form_field next = {
+        .name = "next", .value = r->fields.next, .cap = sizeof(r->fields.next)};
+    if (r->path.query != NULL)
+        (void)!form_parse(r->path.query, r->path.query_len, &next, 1);
+    if (request_login(r) != NULL)
+        request_redirect(r, form_local_path(r->fields.next) ? r->fields.next : "/");
+    else
+        show_login(r, MHD_HTTP_OK, NULL, NULL);
+}
+
+static void post_code(struct request *r)
+{
+    char token[LOGIN_TOKEN_TEXT_LEN], step[LOGIN_TOKEN_TEXT_LEN];
+    uint64_t wait_ms = 0;
+    (void)snprintf(step, sizeof(step), "%s", r->fields.step);
+    switch (login_code(r->portal, step, r->fields.code, &r->client, token, &wait_ms)) {
+    case LOGIN_OK:
+        welcome(r, token);
+        break;
+    case LOGIN_WRONG:
+        show_login(r, MHD_HTTP_FORBIDDEN, "That code is wrong, or was used already.",
+                   step);
+        break;
+    case LOGIN_WAIT:
+        show_wait(r, wait_ms);
+        break;
+    default:
+        show_login(r, MHD_HTTP_FORBIDDEN, "Begin again with name and password.", NULL);
+    }
+}
+
+static void post_login(struct request *r)
+{
+    uint64_t wait_ms = 0;
+    if (r->fields.step[0] != '\0') {
+        post_code(r);
+        return;
+    }
+    int rc = login_begin(r->portal, r->fields.name, r->fields.password, &r->client,
+                         on_login, r, &wait_ms);
+    if (rc == 0)
+        request_park(r);
+    else if (rc == POSTERN_ERR_AGAIN)
+        show_wait(r, wait_ms);
+    else
+        on_login(r, LOGIN_FAILED, NULL);
+}
+
+static void post_logout(struct request *r)
+{
+    struct login *l = request_login(r);
+    if (l != NULL)
+        login_end(r->portal, l, "logged out");
+    r->login = 0;
+    (void)snprintf(r->cookie, sizeof(r->cookie),
+                   "__Host-postern=; Path=/; Secure; HttpOnly; SameSite=Strict; "
+                   "Max-Age=0");
+    request_redirect(r, "/login");
+}
+
+/* -------------------------------------------------------------------------- services
+ */
+
+struct texts { /* that a view borrows */
+    char host_key[KEY_TEXT_LEN];
+    char url[400];
+    char address[300];
+};
+
+static const struct route_grant *grant_of(struct portal *p, const struct login *l,
+                                          const struct portal_host *h, const char *name)
+{
+    const struct route_grant *g;
+    for (uint64_t after = 0; (g = routes_next_grant(p->routes, l->id, after)) != NULL;
+         after = g->id)
+        if (g->host == h->number && strcmp(g->service, name) == 0)
+            return g;
+    return NULL;
+}
+
+/* Does it speak TLS itself, as far as its port and name tell? */
+static bool has_name(const struct portal *p, const struct portal_service *s)
+{
+    return p->domain[0] != '\0' && !s->udp &&
+           (s->tls || s->open || s->port % 1000 == 443 ||
+            strncmp(s->name, "https", 5) == 0);
+}
+
+static void fill_service(struct request *r, const struct login *l,
+                         const struct portal_host *h, int number, struct service_view *v,
+                         struct texts *t)
+{
+    struct portal *p = r->portal;
+    const struct portal_service *s = &h->list->services[number];
+    const struct route_grant *g = grant_of(p, l, h, s->name);
+    char port[8] = "";
+    *v = (struct service_view){.host = h->name,
+                               .host_key = key_format(h->key, t->host_key),
+                               .name = s->name,
+                               .port = s->port,
+                               .udp = s->udp};
+    bool known = (h->up_known >> number & 1) != 0;
+    v->up = h->online && (!known || (h->up >> number & 1) != 0);
+    if (!h->online)
+        v->why_down = "the host is not connected";
+    else if (!v->up)
+        v->why_down = "the host is there, the service does not answer";
+    if (p->public_port != 443)
+        (void)snprintf(port, sizeof(port), ":%u", p->public_port);
+    if (has_name(p, s)) {
+        (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label, h->label,
+                       p->domain, port);
+        v->url = t->url;
+    }
+    if (g != NULL) {
+        bool v6 = strchr(p->public_name, ':') != NULL;
+        (void)snprintf(t->address, sizeof(t->address), "%s%s%s:%u", v6 ? "[" : "",
+                       p->public_name, v6 ? "]" : "", g->port);
+        v->address = t->address;
+        v->connections = g->entries;
+    }
+}
+
+static void show_home(struct request *r)
+{
+    struct portal *p = r->portal;
+    struct login *l = request_login(r);
+    char client[ADDR_TEXT_LEN];
+    char keys[LOGIN_HOSTS_MAX][KEY_TEXT_LEN];
+    struct host_view owned[LOGIN_HOSTS_MAX];
+    struct service_view *views = calloc(SERVICES_SHOWN_MAX, sizeof(*views));
+    struct texts *texts = calloc(SERVICES_SHOWN_MAX, sizeof(*texts));
+    struct home_view v = {.services = views, .owned = owned};
+    if (l == NULL || views == NULL || texts == NULL) {
+        free(views);
+        free(texts);
+        request_redirect(r, "/login");
+        return;
+    }
+    for (size_t i = 0; i < l->host_count; i++) {
+        struct portal_host *h = host_by_number(p, l->hosts[i].host);
+        const struct portal_account *a = h != NULL ? login_account(l, h) : NULL;
+        if (a == NULL)
+            continue;
+        for (size_t s = 0; s < h->list->service_count; s++)
+            if (login_may(l, h, (int)s) && v.service_count < SERVICES_SHOWN_MAX) {
+                fill_service(r, l, h, (int)s, &views[v.service_count],
+                             &texts[v.service_count]);
+                v.service_count++;
+            }
+        if (a->owner) {
+            owned[v.owned_count] = (struct host_view){
+                .name = h->name, .key = key_format(h->key, keys[i]), .online = h->online};
+            v.owned_count++;
+        }
+    }
+    uint64_t whole_ms =
+        (p->config->login_s != 0 ? p->config->login_s : PORTAL_LOGIN_DEFAULT_S) *
+        UINT64_C(1000);
+    uint64_t used_ms = uv_now(&p->loop) - l->since_ms;
+    request_state(r, &v.state);
+    v.state.notice = r->notice;
+    v.state.problem = r->said[0] != '\0' ? r->said : NULL;
+    v.client_address = addr_format_ip(&r->client, client);
+    v.login_ends_minutes =
+        whole_ms > used_ms ? (unsigned)((whole_ms - used_ms) / 60000) : 0;
+    page_home(&r->html, &v);
+    free(views);
+    free(texts);
+    request_answer(r, r->said[0] != '\0' ? MHD_HTTP_CONFLICT : MHD_HTTP_OK);
+}
+
+struct status_ask {
+    struct request *request;
+    uint32_t host;
+};
+
+static void take_status(struct portal_host *h, const char *text)
+{
+    char line[512], name[ROUTES_SERVICE_LEN];
+    struct json_value v;
+    h->up = h->up_known = 0;
+    h->up_ms = uv_now(&h->portal->loop);
+    for (; *text != '\0'; text += text[0] == '\n') {
+        size_t len = strcspn(text, "\n");
+        if (len < sizeof(line)) {
+            memcpy(line, text, len);
+            line[len] = '\0';
+            if (json_find(&v, line, "name") == 0) {
+                json_value_words(&v, name, sizeof(name));
+                int n = host_service(h, name);
+                bool up = json_find(&v, line, "up") == 0 && v.type == JSON_BOOL &&
+                          v.at[0] == 't';
+                if (n >= 0)
+                    h->up_known |= UINT64_C(1) << n;
+                if (n >= 0 && up)
+                    h->up |= UINT64_C(1) << n;
+            }
+        }
+        text += len;
+    }
+}
+
+static void on_status(void *ctx, unsigned code, const char *reason, const char *text)
+{
+    struct status_ask *a = ctx;
+    struct request *r = a->request;
+    struct portal_host *h = host_by_number(r->portal, a->host);
+    (void)reason;
+    if (code == 0 && h != NULL)
+        take_status(h, text);
+    free(a);
+    if (--r->pending == 0)
+        show_home(r);
+}
+
+static void get_home(struct request *r)
+{
+    struct login *l = request_login(r);
+    struct portal *p = r->portal;
+    char visitor[ADDR_TEXT_LEN];
+    (void)addr_format(&r->client, visitor);
+    for (size_t i = 0; i < l->host_count; i++) {
+        struct portal_host *h = host_by_number(p, l->hosts[i].host);
+        if (h == NULL || !h->online || login_account(l, h) == NULL ||
+            (h->up_known != 0 && uv_now(&p->loop) - h->up_ms < FRESH_MS))
+            continue;
+        struct status_ask *a = calloc(1, sizeof(*a));
+        if (a == NULL)
+            continue;
+        a->request = r;
+        a->host = h->number;
+        if (ask_start(h, l->account, visitor, PORTAL_ASK_SERVICES, "", ASK_MS, on_status,
+                      a) == 0)
+            r->pending++;
+        else
+            free(a);
+    }
+    if (r->pending > 0)
+        request_park(r);
+    else
+        show_home(r);
+}
+
+/* The host and service that a form names, if this login may use it. */
+static struct portal_host *named(struct request *r, const struct login *l, int *service)
+{
+    uint8_t key[KEY_LEN];
+    struct portal_host *h =
+        key_parse(key, r->fields.host) == 0 ? host_by_key(r->portal, key) : NULL;
+    *service = h != NULL ? host_service(h, r->fields.service) : -1;
+    return h != NULL && login_may(l, h, *service) ? h : NULL;
+}
+
+static void post_open(struct request *r)
+{
+    struct login *l = request_login(r);
+    struct fault f = {0};
+    int service;
+    uint16_t port;
+    struct portal_host *h = named(r, l, &service);
+    if (h == NULL) {
+        request_message(r, MHD_HTTP_NOT_FOUND, "Not found",
+                        "There is no such service for this account.");
+        return;
+    }
+    if (door_grant(r->portal, l, h, service, &port, &f) == 0) {
+        request_redirect(r, "/");
+        return;
+    }
+    (void)snprintf(r->said, sizeof(r->said), "%.100s: %.60s.", f.what, f.advice);
+    show_home(r);
+}
+
+static void post_close(struct request *r)
+{
+    struct login *l = request_login(r);
+    int service;
+    struct portal_host *h = named(r, l, &service);
+    const struct route_grant *g =
+        h != NULL ? grant_of(r->portal, l, h, r->fields.service) : NULL;
+    if (g != NULL)
+        (void)routes_revoke(r->portal->routes, g->id);
+    doors_trim(r->portal);
+    request_redirect(r, "/");
+}
+
+/* ------------------------------------------------------------------------ which page
+ */
+
+struct page {
+    const char *name; /* the only segment of the path; "" is / */
+    bool post, login;
+    void (*run)(struct request *r);
+};
+
+static const struct page pages[] = {
+    {"", false, true, get_home},          {"login", false, false, get_login},
+    {"login", true, false, post_login},   {"logout", true, false, post_logout},
+    {"open", true, true, post_open},      {"close", true, true, post_close},
+};
+
+static void ask_to_log_in(struct request *r)
+{
+    char to[300];
+    (void)snprintf(to, sizeof(to), "/login?next=/%s/%s", r->path.segments[0],
+                   r->path.segments[1]); /* only "host" and a key are ever asked for */
+    if (r->path.count == 0 || r->post)
+        request_redirect(r, "/login");
+    else if (r->path.count == 2)
+        request_redirect(r, to);
+    else
+        request_redirect(r, "/login");
+}
+
+void handle_request(struct request *r)
+{
+    const char *first = r->path.count > 0 ? r->path.segments[0] : "";
+    bool found = false;
+    for (const struct page_file *f = page_files; r->path.count == 1 && f->path != NULL;
+         f++) {
+        if (strcmp(f->path + 1, first) == 0 && !r->post) {
+            r->file = f;
+            request_answer(r, MHD_HTTP_OK);
+            return;
+        }
+    }
+    if (r->path.count >= 2 && strcmp(first, "host") == 0) {
+        if (request_login(r) == NULL)
+            ask_to_log_in(r);
+        else
+            handle_owner(r);
+        return;
+    }
+    for (size_t i = 0; r->path.count <= 1 && i < sizeof(pages) / sizeof(pages[0]); i++) {
+        if (strcmp(pages[i].name, first) != 0)
+            continue;
+        found = true;
+        if (pages[i].post != r->post)
+            continue;
+        if (pages[i].login && request_login(r) == NULL)
+            ask_to_log_in(r);
+        else
+            pages[i].run(r);
+        return;
+    }
+    request_message(r, found ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND,
+                    found ? "Not possible" : "Not found",
+                    found ? "This page cannot do that." : "There is no such page here.");
+}

@@ -1,0 +1,510 @@
+/*
+ * HTTP of the portal: connections that the broker hands over, TLS, requests as a whole,
+ * headers of answers. libmicrohttpd runs on the portal's loop. What a page means is in
+ * handlers.c.
+ */
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "io/log.h"
+#include "io/sockaddr.h"
+#include "io/statedir.h"
+#include "portal/web.h"
+
+#define COOKIE "__Host-postern"
+#define CONTENT_POLICY                                                                 \
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "        \
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+enum {
+    CONNECTIONS_MAX = 2048,
+    CONNECTIONS_PER_IP_MAX = 64,
+    TIMEOUT_S = 30,
+    CONNECTION_MEMORY_BYTES = 48 * 1024,
+};
+
+struct web {
+    struct portal *portal;
+    struct MHD_Daemon *daemon;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    bool polling;
+    char *certificate, *key;
+    uint64_t version;
+    struct request *requests;
+};
+
+/* ------------------------------------------------------------------------ the answer
+ */
+
+void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
+              char text[static PAGE_CSRF_LEN])
+{
+    struct {
+        char label[8];
+        int64_t hour;
+        uint8_t family, ip[16];
+    } in;
+    uint8_t hash[32];
+    memset(&in, 0, sizeof(in));
+    memcpy(in.label, "login  ", sizeof(in.label));
+    in.hour = statedir_now_s() / 3600 - hours_ago;
+    in.family = client->family;
+    memcpy(in.ip, client->ip, client->family == ADDR_V6 ? 8 : 16);
+    key_hash(hash, &in, sizeof(in), p->secret, sizeof(p->secret));
+    base32_encode(hash, 20, text);
+}
+
+struct login *request_login(struct request *r)
+{
+    return r->login != 0 ? login_by_id(r->portal, r->login) : NULL;
+}
+
+void request_state(struct request *r, struct page_login_state *s)
+{
+    const struct login *l = request_login(r);
+    *s = (struct page_login_state){.broker = r->portal->public_name};
+    if (l != NULL) {
+        s->account = l->account;
+        s->csrf = l->csrf;
+        return;
+    }
+    web_csrf(r->portal, &r->client, 0, r->fields.csrf);
+    s->csrf = r->fields.csrf;
+}
+
+void request_answer(struct request *r, unsigned status)
+{
+    r->answered = true;
+    r->status = status;
+    if (r->parked) {
+        r->parked = false;
+        MHD_resume_connection(r->http);
+        if (r->portal->web != NULL)
+            (void)uv_timer_start(&r->portal->web->timer, r->portal->web->timer.timer_cb,
+                                 0, 0);
+    }
+}
+
+void request_redirect(struct request *r, const char *path)
+{
+    (void)snprintf(r->location, sizeof(r->location), "%s", path);
+    request_answer(r, MHD_HTTP_SEE_OTHER);
+}
+
+void request_message(struct request *r, unsigned status, const char *title,
+                     const char *text)
+{
+    struct message_view v = {.title = title, .text = text};
+    request_state(r, &v.state);
+    page_message(&r->html, &v);
+    request_answer(r, status);
+}
+
+void request_park(struct request *r)
+{
+    r->parked = true; /* suspended when the handler returns */
+}
+
+static void add_headers(const struct request *r, struct MHD_Response *a)
+{
+    static const char *const always[][2] = {
+        {"Content-Security-Policy", CONTENT_POLICY},
+        {"X-Content-Type-Options", "nosniff"},
+        {"X-Frame-Options", "DENY"},
+        {"Referrer-Policy", "same-origin"},
+        {"Cross-Origin-Opener-Policy", "same-origin"},
+        {"Cross-Origin-Resource-Policy", "same-origin"},
+        {"Permissions-Policy", "camera=(), geolocation=(), microphone=()"},
+    };
+    char seconds[16];
+    for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+        (void)MHD_add_response_header(a, always[i][0], always[i][1]);
+    (void)MHD_add_response_header(a, "Content-Type", r->type);
+    (void)MHD_add_response_header(a, "Cache-Control",
+                                  r->file != NULL ? "max-age=600" : "no-store");
+    if (r->portal->config->certificate != NULL) /* a browser must trust it first */
+        (void)MHD_add_response_header(a, "Strict-Transport-Security",
+                                      "max-age=31536000");
+    if (r->location[0] != '\0')
+        (void)MHD_add_response_header(a, "Location", r->location);
+    if (r->cookie[0] != '\0')
+        (void)MHD_add_response_header(a, "Set-Cookie", r->cookie);
+    (void)snprintf(seconds, sizeof(seconds), "%u", r->retry_s);
+    if (r->retry_s > 0)
+        (void)MHD_add_response_header(a, "Retry-After", seconds);
+}
+
+static enum MHD_Result queue(struct request *r)
+{
+    struct MHD_Response *a;
+    union {
+        const char *read;
+        void *base;
+    } text;
+    if (r->html.failed)
+        r->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (r->file != NULL) {
+        text.read = r->file->text;
+        a = MHD_create_response_from_buffer(r->file->len, text.base,
+                                            MHD_RESPMEM_PERSISTENT);
+        r->type = r->file->type;
+    } else {
+        text.read = r->html.text != NULL && !r->html.failed ? r->html.text : "";
+        a = MHD_create_response_from_buffer(strlen(text.read), text.base,
+                                            MHD_RESPMEM_MUST_COPY);
+    }
+    if (a == NULL)
+        return MHD_NO;
+    add_headers(r, a);
+    enum MHD_Result rc = MHD_queue_response(r->http, r->status, a);
+    MHD_destroy_response(a);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------ the request
+ */
+
+static const char *header(struct request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->http, MHD_HEADER_KIND, name);
+}
+
+static struct request *request_new(struct portal *p, struct MHD_Connection *http,
+                                   const char *url, const char *method)
+{
+    struct request *r = calloc(1, sizeof(*r));
+    const union MHD_ConnectionInfo *who =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    if (r == NULL)
+        return NULL;
+    r->portal = p;
+    r->http = http;
+    r->type = "text/html; charset=utf-8";
+    r->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
+    r->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
+    if (!r->post && !r->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0)
+        r->problem = MHD_HTTP_METHOD_NOT_ALLOWED;
+    if (who == NULL || sockaddr_to_addr(&r->client, who->client_addr) != 0)
+        r->problem = MHD_HTTP_BAD_REQUEST;
+    if (r->problem == 0 && form_split_path(&r->path, url, strlen(url)) != 0)
+        r->problem = MHD_HTTP_NOT_FOUND;
+    r->next = p->web->requests;
+    r->at = &p->web->requests;
+    if (r->next != NULL)
+        r->next->at = &r->next;
+    p->web->requests = r;
+    return r;
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *http, void **state,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct request *r = *state;
+    (void)ctx, (void)http, (void)why;
+    if (r == NULL)
+        return;
+    *r->at = r->next;
+    if (r->next != NULL)
+        r->next->at = r->at;
+    html_fini(&r->html);
+    if (r->body != NULL)
+        sodium_memzero(r->body, r->body_len);
+    free(r->body);
+    sodium_memzero(&r->fields, sizeof(r->fields));
+    free(r);
+    *state = NULL;
+}
+
+static void take_body(struct request *r, const char *data, size_t len)
+{
+    if (!r->post || r->body_len + len > FORM_BODY_MAX) {
+        r->problem = MHD_HTTP_CONTENT_TOO_LARGE;
+        return;
+    }
+    char *grown = realloc(r->body, r->body_len + len + 1);
+    if (grown == NULL) {
+        r->problem = MHD_HTTP_SERVICE_UNAVAILABLE;
+        return;
+    }
+    memcpy(grown + r->body_len, data, len);
+    r->body = grown;
+    r->body_len += len;
+}
+
+static void take_fields(struct request *r)
+{
+    struct fields *s = &r->fields;
+#define FIELD(x) {.name = #x, .value = s->x, .cap = sizeof(s->x)}
+    struct form_field list[] = {
+        FIELD(csrf),   FIELD(name),    FIELD(password), FIELD(code),
+        FIELD(step),   FIELD(next),    FIELD(host),     FIELD(service),
+        FIELD(device), FIELD(services), FIELD(expires),
+    };
+#undef FIELD
+    if (form_parse(r->body != NULL ? r->body : "", r->body_len, list,
+                   sizeof(list) / sizeof(list[0])) != 0)
+        r->problem = MHD_HTTP_BAD_REQUEST;
+}
+
+static bool csrf_fits(struct request *r)
+{
+    char text[PAGE_CSRF_LEN];
+    const struct login *l = request_login(r);
+    const char *is = r->fields.csrf;
+    if (l != NULL)
+        return strlen(is) == strlen(l->csrf) &&
+               sodium_memcmp(is, l->csrf, strlen(is)) == 0;
+    for (unsigned ago = 0; ago < 2; ago++) {
+        web_csrf(r->portal, &r->client, ago, text);
+        if (strlen(is) == strlen(text) && sodium_memcmp(is, text, strlen(is)) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Another site's page may make a browser send a form, but not with these. */
+static bool is_own_form(struct request *r)
+{
+    const char *origin = header(r, "Origin"), *host = header(r, "Host");
+    if (origin != NULL && (host == NULL || !form_same_origin(origin, strlen(origin),
+                                                             host, strlen(host))))
+        return false;
+    return csrf_fits(r);
+}
+
+static void find_login(struct request *r)
+{
+    char token[LOGIN_TOKEN_TEXT_LEN];
+    const char *cookies = header(r, "Cookie");
+    if (cookies == NULL ||
+        form_cookie(cookies, strlen(cookies), COOKIE, token, sizeof(token)) != 0)
+        return;
+    struct login *l = login_by_cookie(r->portal, token);
+    sodium_memzero(token, sizeof(token));
+    if (l == NULL)
+        return;
+    r->login = l->id;
+    login_seen(r->portal, l, &r->client);
+}
+
+static void begin(struct request *r)
+{
+    static const struct {
+        unsigned status;
+        const char *title, *text;
+    } problems[] = {
+        {MHD_HTTP_NOT_FOUND, "Not found", "There is no such page here."},
+        {MHD_HTTP_METHOD_NOT_ALLOWED, "Not possible", "This page cannot do that."},
+        {MHD_HTTP_CONTENT_TOO_LARGE, "Too much", "The form that was sent is too long."},
+        {MHD_HTTP_BAD_REQUEST, "Not understood",
+         "The form that was sent has something in it that cannot be right."},
+        {MHD_HTTP_SERVICE_UNAVAILABLE, "Busy", "Try again in a moment."},
+    };
+    if (r->problem == 0)
+        find_login(r);
+    if (r->problem == 0 && r->post)
+        take_fields(r);
+    for (size_t i = 0; i < sizeof(problems) / sizeof(problems[0]); i++) {
+        if (r->problem == problems[i].status) {
+            request_message(r, r->problem, problems[i].title, problems[i].text);
+            return;
+        }
+    }
+    if (r->post && !is_own_form(r))
+        request_message(r, MHD_HTTP_FORBIDDEN, "This form is too old",
+                        "Go back, load the page again, and send it once more.");
+    else
+        handle_request(r);
+}
+
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http,
+                                  const char *url, const char *method,
+                                  const char *version, const char *data,
+                                  size_t *data_len, void **state)
+{
+    struct portal *p = ctx;
+    struct request *r = *state;
+    (void)version;
+    if (r == NULL) {
+        *state = request_new(p, http, url, method);
+        return *state != NULL ? MHD_YES : MHD_NO;
+    }
+    if (*data_len > 0) {
+        take_body(r, data, *data_len);
+        *data_len = 0;
+        return MHD_YES;
+    }
+    if (!r->answered)
+        begin(r);
+    if (r->answered)
+        return queue(r);
+    if (!r->parked)
+        return MHD_NO;
+    MHD_suspend_connection(http);
+    return MHD_YES;
+}
+
+/* ------------------------------------------------------------------------- the daemon
+ */
+
+static void turn(struct web *w)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    if (w->daemon == NULL)
+        return;
+    (void)MHD_run(w->daemon);
+    if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
+        (void)uv_timer_start(&w->timer, w->timer.timer_cb, ms, 0);
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events)
+{
+    (void)status, (void)events;
+    turn(poll->data);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    turn(t->data);
+}
+
+static void on_log(void *ctx, const char *format, va_list args)
+{
+    char line[256];
+    (void)ctx;
+    (void)vsnprintf(line, sizeof(line), format, args);
+    line[strcspn(line, "\n")] = '\0';
+    log_debug("portal: %s", line);
+}
+
+static int daemon_start(struct web *w, struct fault *f)
+{
+    struct portal *p = w->portal;
+    w->version = web_certificate_version(p);
+    int rc = web_certificate(p, &w->certificate, &w->key, f);
+    if (rc != 0)
+        return rc;
+    w->daemon = MHD_start_daemon(
+        MHD_USE_TLS | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+        0, NULL, NULL, on_request, p, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_HTTPS_MEM_CERT, w->certificate, MHD_OPTION_HTTPS_MEM_KEY, w->key,
+        MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        (unsigned)CONNECTIONS_PER_IP_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+    if (w->daemon == NULL)
+        return fault_set(f, POSTERN_ERR_KEY,
+                         "check that certificate and key are PEM and belong together",
+                         "the portal cannot start with its certificate");
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    if (info == NULL || uv_poll_init(&p->loop, &w->poll, info->epoll_fd) != 0)
+        return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
+                         "the portal cannot start");
+    w->polling = true;
+    w->poll.data = w;
+    (void)uv_poll_start(&w->poll, UV_READABLE, on_poll);
+    return 0;
+}
+
+static void answer_parked(struct web *w)
+{
+    for (struct request *r = w->requests; r != NULL; r = r->next)
+        if (r->parked)
+            request_message(r, MHD_HTTP_SERVICE_UNAVAILABLE, "Stopping",
+                            "The broker is stopping.");
+    if (w->daemon != NULL)
+        (void)MHD_run(w->daemon);
+}
+
+static void free_web(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+static void close_timer(uv_handle_t *h)
+{
+    struct web *w = h->data;
+    uv_close((uv_handle_t *)&w->timer, free_web);
+}
+
+static void daemon_stop(struct web *w)
+{
+    answer_parked(w);
+    if (w->daemon != NULL)
+        MHD_stop_daemon(w->daemon);
+    w->daemon = NULL;
+    free(w->certificate);
+    if (w->key != NULL)
+        sodium_memzero(w->key, strlen(w->key));
+    free(w->key);
+    w->certificate = w->key = NULL;
+}
+
+int web_open(struct portal *p, struct fault *f)
+{
+    struct web *w = calloc(1, sizeof(*w));
+    if (w == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    w->portal = p;
+    (void)uv_timer_init(&p->loop, &w->timer);
+    w->timer.data = w;
+    (void)uv_timer_start(&w->timer, on_timer, 1000, 0);
+    p->web = w;
+    return daemon_start(w, f);
+}
+
+void web_close(struct portal *p)
+{
+    struct web *w = p->web;
+    if (w == NULL)
+        return;
+    if (w->polling)
+        (void)uv_poll_stop(&w->poll);
+    daemon_stop(w);
+    p->web = NULL;
+    if (w->polling)
+        uv_close((uv_handle_t *)&w->poll, close_timer);
+    else
+        uv_close((uv_handle_t *)&w->timer, free_web);
+}
+
+/* New certificate files are taken up; logins stay, connections begin anew. */
+void web_sweep(struct portal *p)
+{
+    struct fault f = {0};
+    if (p->web == NULL || web_certificate_version(p) == p->web->version)
+        return;
+    for (struct request *r = p->web->requests; r != NULL; r = r->next)
+        if (r->parked)
+            return; /* next time */
+    web_close(p);
+    if (web_open(p, &f) != 0)
+        log_error("%s; %s", f.what, f.advice);
+    else
+        log_info("the portal uses its new certificate");
+}
+
+void web_take(struct portal *p, int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    if (p->web == NULL || p->web->daemon == NULL ||
+        getpeername(fd, (struct sockaddr *)&ss, &len) != 0) {
+        close(fd);
+        return;
+    }
+    /* It owns the descriptor from here, also when it refuses. */
+    (void)MHD_add_connection(p->web->daemon, fd, (struct sockaddr *)&ss, len);
+    turn(p->web);
+}

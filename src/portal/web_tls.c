@@ -1,0 +1,211 @@
+/*
+ * The portal's certificate: the operator's files, or a self-signed one that is made at
+ * the first start and stays. It covers the portal and, for the names of services, as
+ * much as a wildcard can; those names' own TLS is the hosts' (names.c).
+ */
+#include <fcntl.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "io/statedir.h"
+#include "portal/web.h"
+
+enum { PEM_MAX = 64 * 1024, SELF_SIGNED_S = 397 * 24 * 3600, SERIAL_LEN = 16 };
+
+static char *read_file(const char *path)
+{
+    char *text = NULL;
+    ssize_t n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        text = malloc(PEM_MAX);
+        n = text != NULL ? read(fd, text, PEM_MAX - 1) : -1;
+        close(fd);
+    }
+    if (n <= 0) {
+        free(text);
+        return NULL;
+    }
+    text[n] = '\0';
+    return text;
+}
+
+static int write_file(const char *path, const gnutls_datum_t *d)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return POSTERN_ERR_IO;
+    bool whole = write(fd, d->data, d->size) == (ssize_t)d->size && fsync(fd) == 0;
+    close(fd);
+    return whole ? 0 : POSTERN_ERR_IO;
+}
+
+static void own_path(const struct portal *p, const char *file, char path[static 4096])
+{
+    (void)snprintf(path, 4096, "%s/%s", p->config->state_dir, file);
+}
+
+/* The portal's name, and the names of services below its domain. */
+static int set_names(const struct portal *p, gnutls_x509_crt_t crt)
+{
+    struct addr a;
+    char star[300];
+    int rc;
+    if (addr_parse_ip(&a, p->public_name) == 0)
+        rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, a.ip,
+                                                  (unsigned)addr_ip_len(&a),
+                                                  GNUTLS_FSAN_SET);
+    else
+        rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME,
+                                                  p->public_name,
+                                                  (unsigned)strlen(p->public_name),
+                                                  GNUTLS_FSAN_SET);
+    if (rc == 0 && p->domain[0] != '\0' && strcmp(p->domain, p->public_name) != 0) {
+        (void)snprintf(star, sizeof(star), "%s", p->domain);
+        rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, star,
+                                                  (unsigned)strlen(star),
+                                                  GNUTLS_FSAN_APPEND);
+    }
+    return rc;
+}
+
+static int sign(const struct portal *p, gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+{
+    uint8_t serial[SERIAL_LEN];
+    time_t now = (time_t)statedir_now_s();
+    const char *name = p->public_name;
+    randombytes_buf(serial, sizeof(serial));
+    serial[0] &= 0x7f; /* RFC 5280 section 4.1.2.2: positive */
+    int rc = gnutls_x509_crt_set_version(crt, 3);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_serial(crt, serial, sizeof(serial));
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_activation_time(crt, now - 3600);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_expiration_time(crt, now + SELF_SIGNED_S);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name,
+                                           (unsigned)strnlen(name, 64));
+    if (rc == 0)
+        rc = set_names(p, crt);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_basic_constraints(crt, 0, -1);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_key_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_key_purpose_oid(crt, GNUTLS_KP_TLS_WWW_SERVER, 0);
+    if (rc == 0)
+        rc = gnutls_x509_crt_set_key(crt, key);
+    return rc == 0 ? gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0) : rc;
+}
+
+static int make_self_signed(const struct portal *p, const char *crt_path,
+                            const char *key_path)
+{
+    gnutls_x509_crt_t crt = NULL;
+    gnutls_x509_privkey_t key = NULL;
+    gnutls_datum_t crt_pem = {0}, key_pem = {0};
+    int rc = gnutls_x509_crt_init(&crt);
+    if (rc == 0)
+        rc = gnutls_x509_privkey_init(&key);
+    if (rc == 0)
+        rc = gnutls_x509_privkey_generate(
+            key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
+    if (rc == 0)
+        rc = sign(p, crt, key);
+    if (rc == 0)
+        rc = gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &crt_pem);
+    if (rc == 0)
+        rc = gnutls_x509_privkey_export2_pkcs8(key, GNUTLS_X509_FMT_PEM, NULL,
+                                               GNUTLS_PKCS_PLAIN, &key_pem);
+    if (rc == 0)
+        rc = write_file(key_path, &key_pem);
+    if (rc == 0)
+        rc = write_file(crt_path, &crt_pem);
+    if (key_pem.data != NULL)
+        sodium_memzero(key_pem.data, key_pem.size);
+    gnutls_free(key_pem.data);
+    gnutls_free(crt_pem.data);
+    gnutls_x509_privkey_deinit(key);
+    if (crt != NULL)
+        gnutls_x509_crt_deinit(crt);
+    return rc == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+/* Still good for a day, and for the name in use? */
+static bool is_usable(const struct portal *p, const char *pem)
+{
+    gnutls_x509_crt_t crt;
+    gnutls_datum_t d = {.size = (unsigned)strlen(pem)};
+    if (gnutls_x509_crt_init(&crt) != 0)
+        return false;
+    d.data = gnutls_malloc(d.size + 1);
+    bool usable = false;
+    if (d.data != NULL) {
+        memcpy(d.data, pem, d.size + 1);
+        usable = gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_PEM) == 0 &&
+                 gnutls_x509_crt_get_expiration_time(crt) >
+                     (time_t)statedir_now_s() + 24 * 3600 &&
+                 gnutls_x509_crt_check_hostname(crt, p->public_name) != 0;
+    }
+    gnutls_free(d.data);
+    gnutls_x509_crt_deinit(crt);
+    return usable;
+}
+
+static int self_signed(struct portal *p, char **certificate, char **key, struct fault *f)
+{
+    char crt_path[4096], key_path[4096];
+    own_path(p, "portal-cert.pem", crt_path);
+    own_path(p, "portal-key.pem", key_path);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        *certificate = read_file(crt_path);
+        *key = read_file(key_path);
+        if (*certificate != NULL && *key != NULL && is_usable(p, *certificate))
+            return 0;
+        free(*certificate);
+        free(*key);
+        *certificate = *key = NULL;
+        if (attempt == 0 && make_self_signed(p, crt_path, key_path) != 0)
+            break;
+    }
+    return fault_set(f, POSTERN_ERR_IO, "check the state directory",
+                     "no certificate for the portal could be made");
+}
+
+int web_certificate(struct portal *p, char **certificate, char **key, struct fault *f)
+{
+    const struct portal_config *c = p->config;
+    *certificate = *key = NULL;
+    if (c->certificate == NULL)
+        return self_signed(p, certificate, key, f);
+    *certificate = read_file(c->certificate);
+    *key = read_file(c->key != NULL ? c->key : c->certificate);
+    if (*certificate != NULL && *key != NULL)
+        return 0;
+    const char *missing = *certificate == NULL || c->key == NULL ? c->certificate : c->key;
+    free(*certificate);
+    free(*key);
+    *certificate = *key = NULL;
+    return fault_set(f, POSTERN_ERR_NOTFOUND, "check its path and its rights",
+                     "cannot read '%.200s'", missing);
+}
+
+uint64_t web_certificate_version(struct portal *p)
+{
+    const char *files[] = {p->config->certificate, p->config->key};
+    uint64_t version = 0;
+    struct stat st;
+    for (size_t i = 0; i < 2; i++)
+        if (files[i] != NULL && stat(files[i], &st) == 0)
+            version = version * 31 + (uint64_t)st.st_mtim.tv_sec * 1000 +
+                      (uint64_t)st.st_mtim.tv_nsec / 1000000 + (uint64_t)st.st_ino;
+    return version;
+}
