@@ -271,7 +271,7 @@ static void ask_log(struct answer *a)
     int n = entries == NULL           ? POSTERN_ERR_NOMEM
             : a->serve->audit == NULL ? 0
                                       : audit_list(a->serve->audit, entries, LOG_MAX);
-    for (int i = n - 1; i >= 0; i--) {
+    for (int i = 0; i < n; i++) {
         struct event e;
         audit_event(&e, &entries[i]);
         say(a, &e);
