@@ -16,6 +16,7 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
 int cmd_connect(const struct options *o, struct events *out, struct fault *f);
 int cmd_nc(const struct options *o, struct events *out, struct fault *f);
+int cmd_access(const struct options *o, struct events *out, struct fault *f);
 int cmd_broker(const struct options *o, struct events *out, struct fault *f);
 int cmd_invite(const struct options *o, struct events *out, struct fault *f);
 int cmd_log(const struct options *o, struct events *out, struct fault *f);

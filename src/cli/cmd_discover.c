@@ -3,15 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cli/daemon.h"
 #include "core/json.h"
 #include "core/proto.h"
-#include "io/local.h"
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
-enum { FOUND_MAX = 512, PUBLISHED_MAX = 64, REPLY_MS = 5000 };
+enum { FOUND_MAX = 512, PUBLISHED_MAX = 64 };
 
 struct published {
     uint16_t port;
@@ -33,8 +32,10 @@ static void on_socket(void *ctx, const struct sockdiag_socket *s)
         d->found[d->count++] = *s;
 }
 
-static void take_service(struct discovery *d, const char *json)
+/* What the running serve publishes. */
+static void take_service(void *ctx, const char *json)
 {
+    struct discovery *d = ctx;
     struct json_value v;
     struct published *p = &d->published[d->published_count];
     char word[64];
@@ -51,26 +52,6 @@ static void take_service(struct discovery *d, const char *json)
         p->udp = strcmp(word, "udp") == 0;
     }
     d->published_count++;
-}
-
-/* What the running serve publishes; none when none runs. */
-static void ask_host(struct discovery *d, const struct statedir *state)
-{
-    char path[STATEDIR_SOCKET_LEN];
-    LocalRequest req = {.op = LOCAL_LIST};
-    LocalReply r = LocalReply_init_zero;
-    int fd;
-    statedir_socket(state, "serve", path);
-    if (local_dial(path, &fd) != 0)
-        return;
-    if (local_send(fd, &req, -1) == 0)
-        while (local_recv(fd, &r, REPLY_MS) == 0 && r.code == 0) {
-            if (r.json[0] != '\0')
-                take_service(d, r.json);
-            if (r.last)
-                break;
-        }
-    close(fd);
 }
 
 static int by_port(const void *a, const void *b)
@@ -113,7 +94,7 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
         rc = fault_set(f, POSTERN_ERR_IO, "is sock_diag in this kernel?",
                        "the kernel does not say what listens here");
     if (rc == 0) {
-        ask_host(d, &state);
+        daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
         qsort(d->found, d->count, sizeof(d->found[0]), by_port);
         for (size_t i = 0; i < d->count; i++)
             print(d, &d->found[i], out);

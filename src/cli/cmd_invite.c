@@ -10,58 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host/roster.h"
+#include "cli/published.h"
+#include "host/invite.h"
 #include "io/qr.h"
 #include "io/statedir.h"
 
 enum { INVITE_DEFAULT_S = 3600 };
-
-/* What this host publishes, and through which broker. */
-static int read_settings(struct roster *r, struct roster_settings *s,
-                         struct service_list *services, struct link *broker,
-                         struct fault *f)
-{
-    int err = roster_settings_get(r, s);
-    if (err == POSTERN_ERR_NOTFOUND)
-        return fault_set(f, err, "run 'postern serve --broker LINK SERVICE...' first",
-                         "nothing is published here yet");
-    if (err != 0)
-        return fault_set(f, err, "check the state directory and try again",
-                         "this host's settings cannot be read: %s",
-                         postern_strerror(err));
-    err = link_parse(broker, s->broker, f);
-    return err != 0 ? err : service_list_parse_lines(services, s->services, f);
-}
-
-/* Copies the list without spaces; every item must be published. */
-static int check_services(const char *list, const struct service_list *published,
-                          char allowed[ROSTER_ALLOWED_LEN], struct fault *f)
-{
-    size_t used = 0;
-    allowed[0] = '\0';
-    while (list != NULL && *list != '\0') {
-        char name[SERVICE_NAME_LEN];
-        list += strspn(list, " ,");
-        size_t len = strcspn(list, " ,");
-        if (len == 0)
-            break;
-        (void)snprintf(name, sizeof(name), "%.*s", (int)len, list);
-        const struct service *s =
-            len < sizeof(name) ? service_find(published, name) : NULL;
-        if (s == NULL)
-            return fault_set(f, POSTERN_ERR_NOTFOUND,
-                             "use a name or port that 'postern serve' was given",
-                             "this host publishes no service '%s'", name);
-        const char *instance = name + strcspn(name, "/"); /* with its slash */
-        if (used + strlen(s->name) + strlen(instance) + 2 > ROSTER_ALLOWED_LEN)
-            return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
-                             "the list of services is too long");
-        used += (size_t)snprintf(allowed + used, ROSTER_ALLOWED_LEN - used, "%s%s%s",
-                                 used > 0 ? "," : "", s->name, instance);
-        list += len;
-    }
-    return 0;
-}
 
 static void print_people(struct events *out, const char *text,
                          const struct roster_invite *in, bool draw)
@@ -88,11 +42,7 @@ static void print_invite(struct events *out, const struct link *l,
     char text[LINK_TEXT_LEN];
     struct event e;
     link_format(l, text);
-    event_begin(&e, "invite");
-    event_text(&e, "link", text);
-    event_int(&e, "expires_s", in->expires_s);
-    event_int(&e, "uses", in->uses_left);
-    event_text(&e, "services", in->allowed[0] ? in->allowed : NULL);
+    invite_event(&e, in, text);
     events_print(out, &e);
     if (!out->json)
         print_people(out, text, in, qr || isatty(fileno(out->out)));
@@ -105,28 +55,28 @@ static int invite(struct roster *r, const struct statedir *state,
     const struct option_value *v = o->values;
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct service_list services = {0};
-    struct roster_invite in = {.uses_left = 1};
-    struct link l;
+    struct invite_config c = {
+        .services = v[OPT_SERVICES].text,
+        .published = &services,
+        .life_s = v[OPT_EXPIRES].given ? v[OPT_EXPIRES].number : INVITE_DEFAULT_S,
+        .uses = v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
+        .now_s = statedir_now_s()};
+    struct roster_invite in;
+    struct link broker, l;
     struct keypair own;
-    int64_t now_s = statedir_now_s();
     int err = settings == NULL ? POSTERN_ERR_NOMEM
-                               : read_settings(r, settings, &services, &l, f);
-    if (err == 0)
-        err = check_services(v[OPT_SERVICES].text, &services, in.allowed, f);
+                               : published_read(r, settings, &services, &broker, f);
     if (err == 0)
         err = statedir_key(state, &own, f);
     if (err == 0) {
-        if (v[OPT_USES].given)
-            in.uses_left = (int32_t)v[OPT_USES].number;
-        in.expires_s =
-            now_s + (v[OPT_EXPIRES].given ? v[OPT_EXPIRES].number : INVITE_DEFAULT_S);
-        randombytes_buf(in.secret, sizeof(in.secret));
-        err = roster_invite_new(r, &in, now_s, f);
+        c.broker = &broker;
+        c.host_key = own.pub;
+        err = invite_make(r, &c, &in, &l, f);
     }
     if (err == 0) {
-        l.type = LINK_INVITE;
-        memcpy(l.host_key, own.pub, KEY_LEN);
-        memcpy(l.secret, in.secret, LINK_SECRET_LEN);
+        struct audit_entry entry;
+        invite_audit(&entry, &c, &in);
+        audit_once(state->path, &entry);
         print_invite(out, &l, &in, v[OPT_QR].given);
     }
     sodium_memzero(&own, sizeof(own));

@@ -8,6 +8,7 @@
 
 #include "cli/daemon.h"
 #include "host/roster.h"
+#include "io/audit.h"
 #include "io/statedir.h"
 
 enum { REVOKE_TIMEOUT_MS = 5000 };
@@ -40,6 +41,11 @@ static int revoke_device(struct roster *r, const struct statedir *state,
     int err = roster_revoke(r, device, &c, statedir_now_s(), f);
     if (err != 0)
         return err;
+    struct audit_entry entry = {.time_s = statedir_now_s(), .what = "revoked"};
+    (void)snprintf(entry.object, sizeof(entry.object), "%s", c.name);
+    (void)snprintf(entry.detail, sizeof(entry.detail), "key %s",
+                   key_format(c.key, key));
+    audit_once(state->path, &entry);
     int ended = end_sessions(state, c.key, sessions, sizeof(sessions), f);
     if (ended < 0) {
         char why[sizeof(f->what)];

@@ -129,6 +129,23 @@ const struct command commands[] = {
         .run = cmd_invite,
     },
     {
+        .name = "access",
+        .synopsis = "[add | passwd | set | remove NAME] [public | private SERVICE]",
+        .summary = "accounts for people with a browser and no device, at the broker's portal",
+        .about =
+            "add NAME --services web,cam makes an account; passwd gives it a new password,\n"
+            "set changes the rest, remove takes it away. A change ends what the account has\n"
+            "open. public SERVICE opens a service to everybody by its name in TLS, private\n"
+            "takes that back. Without a word the accounts and public services are listed.\n"
+            "The password is asked for on the terminal, or is the first line of stdin.",
+        .example = "postern access add anna --services web,cam --code",
+        .options = WITH_JSON | OPTION_BIT(OPT_SERVICES) | OPTION_BIT(OPT_EXPIRES) |
+                   OPTION_BIT(OPT_CODE) | OPTION_BIT(OPT_OWNER) |
+                   OPTION_BIT(OPT_PASSWORD_FILE) | OPTION_BIT(OPT_QR),
+        .args_max = 2,
+        .run = cmd_access,
+    },
+    {
         .name = "up",
         .synopsis = "",
         .summary = "stay present: warm sessions, local names and ports for every host",

@@ -6,6 +6,8 @@
 
 #include "io/local.h"
 
+enum { EACH_TIMEOUT_MS = 5000 };
+
 static int daemon_fault(const char *role, int err, struct fault *f)
 {
     switch (err) {
@@ -55,4 +57,24 @@ int daemon_ask(const struct statedir *s, const char *role, const LocalRequest *r
                    : read_replies(fd, role, timeout_ms, out, last, f);
     (void)close(fd);
     return err;
+}
+
+void daemon_each(const struct statedir *s, const char *role, enum local_op op,
+                 void (*each)(void *ctx, const char *json), void *ctx)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    LocalRequest req = {.op = op};
+    LocalReply r = LocalReply_init_zero;
+    int fd;
+    statedir_socket(s, role, path);
+    if (local_dial(path, &fd) != 0)
+        return;
+    if (local_send(fd, &req, -1) == 0)
+        while (local_recv(fd, &r, EACH_TIMEOUT_MS) == 0 && r.code == 0) {
+            if (r.json[0] != '\0')
+                each(ctx, r.json);
+            if (r.last)
+                break;
+        }
+    (void)close(fd);
 }

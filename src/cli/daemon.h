@@ -17,4 +17,11 @@ MUST_CHECK int daemon_ask(const struct statedir *s, const char *role,
                           const LocalRequest *req, int timeout_ms, struct events *out,
                           LocalReply *last, struct fault *f);
 
+/*
+ * Calls `each` with the json of every reply to a request without arguments. Does
+ * nothing when no such daemon runs or answers.
+ */
+void daemon_each(const struct statedir *s, const char *role, enum local_op op,
+                 void (*each)(void *ctx, const char *json), void *ctx);
+
 #endif

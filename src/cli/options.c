@@ -46,8 +46,10 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
                                                                "but what this machine and Postern let in"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
-    [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
-    [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},
+    [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too;\n"
+                                                                 "an account needs the list, or 'all')"},
+    [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long it is good: 90s, 15m, 1h, 7d (default: a link 1h,\n"
+                                                               "an account until it is removed)"},
     [OPT_USES]    = {"uses",     0,  OPTION_NUMBER, "N", 1, 10000, "how many devices may use the link (default 1)"},
     [OPT_QR]      = {"qr",       0,  OPTION_FLAG, NULL, 0, 0, "draw the QR code even when not on a terminal"},
     [OPT_SSH_CONFIG] = {"ssh-config", 0, OPTION_FLAG, NULL, 0, 0, "print a stanza for ~/.ssh/config and end"},
@@ -56,6 +58,9 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ALL]     = {"all",      0,  OPTION_FLAG, NULL, 0, 0, "try each path kind alone and say what came of it"},
     [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
     [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
+    [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
+    [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
+    [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
     [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
 };
 // clang-format on

@@ -54,6 +54,9 @@ enum option_id {
     OPT_TIMEOUT,
     OPT_DEVICES,
     OPT_COUNT_LOG,
+    OPT_CODE,
+    OPT_OWNER,
+    OPT_PASSWORD_FILE,
     OPTION_COUNT,
 };
 

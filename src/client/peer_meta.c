@@ -40,7 +40,11 @@ static void send_rotation(struct peer *p)
 void peer_meta_begin(struct peer *p)
 {
     if (p->config.visiting) {
+        /* A session's first stream is Meta's, also where there is nothing to say. */
+        Meta ping = {.which_body = Meta_ping_tag};
         p->failures = 0;
+        if (session_send_meta(p->session, &ping) != 0)
+            log_debug("the stream for messages could not be opened");
         return;
     }
     if (p->config.joining && !p->joined) {

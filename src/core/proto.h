@@ -57,10 +57,13 @@ enum portal_ask {
     PORTAL_ASK_SERVICES = 1, /* {"event":"service","name","port","protocol","up"} for
                                 those of the account */
     PORTAL_ASK_SESSIONS = 2, /* the `session` events of `postern status` */
-    PORTAL_ASK_DEVICES = 3,  /* the `device` events of `postern ls --devices` */
-    PORTAL_ASK_INVITE = 4,   /* arg: "SECONDS SERVICE,..."; {"event":"invite","link"} */
+    PORTAL_ASK_DEVICES = 3,  /* the `client` events of `postern ls --devices`, with
+                                "connected" */
+    PORTAL_ASK_INVITE = 4,   /* arg: "SECONDS SERVICE,...", without services for all;
+                                the `invite` event of `postern invite` */
     PORTAL_ASK_REVOKE = 5,   /* arg: a device key; {"event":"revoked","sessions"} */
-    PORTAL_ASK_LOG = 6,      /* the newest `audit` events of `postern log`, at most 100 */
+    PORTAL_ASK_LOG = 6,      /* the newest `audit` events of `postern log`, at most 100,
+                                the newest first */
 };
 
 enum cand_type {

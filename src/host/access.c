@@ -132,32 +132,43 @@ static int insert_account(struct access *a, const struct access_account *account
     return db_exec(&s);
 }
 
+int access_check_new(struct access *a, const char *name, struct fault *f)
+{
+    struct access_account before;
+    int err = check_name(name, f);
+    if (err != 0)
+        return err;
+    err = access_find(a, name, &before, NULL);
+    sodium_memzero(&before, sizeof(before));
+    if (err == 0)
+        return fault_set(f, POSTERN_ERR_INUSE,
+                         "use 'postern access passwd' or 'set' to change it",
+                         "there is an account '%.60s' already", name);
+    if (err == POSTERN_ERR_NOTFOUND)
+        err = access_accounts(a, NULL, 0);
+    if (err < 0)
+        return db_fault(a->db, err, f);
+    return err < ACCESS_ACCOUNTS_MAX
+               ? 0
+               : fault_set(f, POSTERN_ERR_LIMIT, "remove one that is not used",
+                           "a host has at most %d accounts", ACCESS_ACCOUNTS_MAX);
+}
+
 static int put(struct access *a, const struct access_account *account, bool change,
                struct fault *f)
 {
     struct access_account before;
-    int err = access_find(a, account->name, &before, change ? f : NULL);
-    sodium_memzero(&before, sizeof(before));
-    if (err == 0 && !change)
-        return fault_set(f, POSTERN_ERR_INUSE,
-                         "use 'postern access passwd' or 'set' to change it",
-                         "there is an account '%.60s' already", account->name);
-    if (err == POSTERN_ERR_NOTFOUND && !change)
-        err = 0;
+    int err = change ? access_find(a, account->name, &before, f)
+                     : access_check_new(a, account->name, f);
+    if (change)
+        sodium_memzero(&before, sizeof(before));
     if (err != 0)
         return err;
-    if (change) {
+    if (change)
         err = delete_account(a, account->name);
-    } else {
-        int n = access_accounts(a, NULL, 0);
-        if (n >= ACCESS_ACCOUNTS_MAX)
-            return fault_set(f, POSTERN_ERR_LIMIT, "remove one that is not used",
-                             "a host has at most %d accounts", ACCESS_ACCOUNTS_MAX);
-        err = n < 0 ? n : 0;
-    }
     if (err == 0)
         err = insert_account(a, account);
-    return err != 0 ? db_fault(a->db, err, f) : 0;
+    return db_fault(a->db, err, f);
 }
 
 int access_put(struct access *a, const struct access_account *account, bool change,
@@ -207,6 +218,14 @@ bool access_allows(const struct access_account *account, const struct service *s
     if (strcmp(account->services, ACCESS_ALL) == 0)
         return true;
     return account->services[0] != '\0' && service_allowed(account->services, s);
+}
+
+bool access_narrow(const struct access_account *account, struct service *s,
+                   const char *name, int64_t now_s)
+{
+    bool all = strcmp(account->services, ACCESS_ALL) == 0;
+    return access_allows(account, s, now_s) &&
+           service_narrow(s, name, all ? "" : account->services);
 }
 
 /* ------------------------------------------------------------------------ public */

@@ -48,6 +48,8 @@ void access_close(struct access *a);
  */
 MUST_CHECK int access_put(struct access *a, const struct access_account *account,
                           bool change, struct fault *f);
+/* Could an account of this name be made? As access_put, before it is worked out. */
+MUST_CHECK int access_check_new(struct access *a, const char *name, struct fault *f);
 MUST_CHECK int access_remove(struct access *a, const char *name, struct fault *f);
 /* POSTERN_ERR_NOTFOUND without a fault when `f` is NULL. */
 MUST_CHECK int access_find(struct access *a, const char *name,
@@ -58,6 +60,10 @@ MUST_CHECK int access_accounts(struct access *a, struct access_account *out,
 /* May it use the service now? */
 bool access_allows(const struct access_account *account, const struct service *s,
                    int64_t now_s);
+/* As service_narrow: leaves in `s`, asked for as `name`, the targets that it may use.
+ */
+MUST_CHECK bool access_narrow(const struct access_account *account, struct service *s,
+                              const char *name, int64_t now_s);
 
 /* Opens a service to everybody, or takes that back; true in `changed` when it was new.
  */

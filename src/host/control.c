@@ -30,25 +30,30 @@ static void on_hup_signal(uv_signal_t *h, int signum)
         events_fault(c->serve->config->out, &f);
 }
 
+void guest_session_event(struct guest *g, struct event *e)
+{
+    struct path *p = session_path(g->session);
+    event_begin(e, "session");
+    event_text(e, "peer", g->name);
+    event_text(e, "kind", path_kind_name(p != NULL ? p->kind : PATH_KIND_NONE));
+    if (p != NULL) {
+        event_addr(e, "local", &p->local);
+        event_addr(e, "remote", &p->remote);
+    }
+    event_ms(e, "rtt_ms", session_rtt_us(g->session));
+    event_int(e, "streams", session_stream_count(g->session));
+    event_int(e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
+    event_int(e, "received_bytes", (int64_t)session_bytes_received(g->session));
+}
+
 static void reply_status(struct serve *s, struct local_conn *c)
 {
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
         LocalReply r = LocalReply_init_zero;
         struct event e;
-        struct path *p = g->session != NULL ? session_path(g->session) : NULL;
         if (g->dead || g->session == NULL)
             continue;
-        event_begin(&e, "session");
-        event_text(&e, "peer", g->name);
-        event_text(&e, "kind", path_kind_name(p != NULL ? p->kind : PATH_KIND_NONE));
-        if (p != NULL) {
-            event_addr(&e, "local", &p->local);
-            event_addr(&e, "remote", &p->remote);
-        }
-        event_ms(&e, "rtt_ms", session_rtt_us(g->session));
-        event_int(&e, "streams", session_stream_count(g->session));
-        event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
-        event_int(&e, "received_bytes", (int64_t)session_bytes_received(g->session));
+        guest_session_event(g, &e);
         (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
         if (local_conn_reply(c, &r) != 0)
             return;
@@ -150,6 +155,7 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     if (!s->config->for_programs) /* else `postern run` says so itself */
         tell_published(s, "published", &sv, req->arg);
     serve_tell_services(s);
+    host_portal_on_services(s);
     (void)!local_conn_reply(c, &r); /* its end is told by on_gone */
 }
 
@@ -192,8 +198,10 @@ static void on_gone(void *ctx, struct local_conn *c)
     for (size_t i = 0; i < s->services.count; i++)
         if (s->services.items[i].owner == c && !s->config->for_programs)
             tell_published(s, "withdrawn", &s->services.items[i], NULL);
-    if (service_list_drop(&s->services, c))
+    if (service_list_drop(&s->services, c)) {
         serve_tell_services(s);
+        host_portal_on_services(s);
+    }
 }
 
 static const struct local_events local_events = {on_request, on_gone};

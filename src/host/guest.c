@@ -51,6 +51,8 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
     struct guest *g = ctx;
     struct roster_invite invite;
+    if (g->portal)
+        return caller_may_enter(g->serve);
     if (roster_client_find(g->serve->roster, peer, NULL) == 0)
         return true;
     return g->has_invite && roster_invite_find(g->serve->roster, g->invite_id,
@@ -96,7 +98,7 @@ static void send_denied(struct guest *g, unsigned code, const char *reason)
 static void became_member(struct guest *g)
 {
     struct roster_client c;
-    if (roster_client_find(g->serve->roster, g->listed, &c) != 0)
+    if (g->portal || roster_client_find(g->serve->roster, g->listed, &c) != 0)
         return;
     g->member = true;
     (void)snprintf(g->name, sizeof(g->name), "%s", c.name);
@@ -110,6 +112,11 @@ static void tell_joined(struct guest *g)
     event_text(&e, "device", g->name);
     event_text(&e, "key", key_format(g->key, key));
     events_print(g->serve->config->out, &e);
+    const struct path *p = session_path(g->session);
+    char from[ADDR_TEXT_LEN] = "";
+    if (p != NULL && p->remote.family != ADDR_NONE)
+        (void)addr_format(&p->remote, from);
+    serve_audit(g->serve, "joined", g->name, from, "", key);
 }
 
 /* The joiner proves inside the session that it holds the invite's secret. */
@@ -187,6 +194,10 @@ void guest_announce_rotation(struct guest *g)
 static void on_meta(void *ctx, const Meta *m)
 {
     struct guest *g = ctx;
+    if (g->portal && m->which_body != Meta_ping_tag) {
+        send_denied(g, REFUSE_DENIED, "the portal has no place on the list");
+        return;
+    }
     if (!g->member)
         became_member(g); /* the first frames may come before on_open is told */
     switch (m->which_body) {
@@ -365,6 +376,10 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
                       const char **reason)
 {
     struct roster_invite invite;
+    if (caller_is_portal(s, key)) {
+        *reason = "this host opens nothing to the portal";
+        return caller_may_enter(s) ? 0 : REFUSE_DENIED;
+    }
     if (roster_client_find(s->roster, key, NULL) == 0)
         return 0;
     if (o->invite_id.size == INVITE_ID_LEN) {
@@ -395,6 +410,9 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     memcpy(g->key, in->peer, KEY_LEN);
     memcpy(g->listed, in->peer, KEY_LEN);
     key_short(g->key, g->name);
+    g->portal = caller_is_portal(s, g->key);
+    if (g->portal)
+        (void)snprintf(g->name, sizeof(g->name), "portal");
     g->has_invite = o->invite_id.size == INVITE_ID_LEN;
     if (g->has_invite)
         memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);

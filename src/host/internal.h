@@ -2,9 +2,12 @@
 #ifndef POSTERN_HOST_INTERNAL_H
 #define POSTERN_HOST_INTERNAL_H
 
+#include "host/access.h"
+#include "host/caller.h"
 #include "host/roster.h"
 #include "host/serve.h"
 #include "host/service.h"
+#include "io/audit.h"
 #include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
@@ -29,8 +32,10 @@ struct face {
     struct serve *serve;
     struct endpoint endpoint;
     bool open;
-    bool up;      /* as the last event about its broker said */
-    bool retired; /* an earlier key's: kept for clients who know no newer one */
+    bool up;           /* as the last event about its broker said */
+    bool retired;      /* an earlier key's: kept for clients who know no newer one */
+    bool portal_given; /* on this connection, a list that was not empty */
+    bool portal_due;   /* one could not be sent */
 };
 
 /* One client's approach and session. */
@@ -43,6 +48,7 @@ struct guest {
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite, member;
+    bool portal; /* the broker's: no device, each stream says for whom it is */
     struct approach *approach;
     struct session *session;
     struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
@@ -59,6 +65,11 @@ struct serve {
     struct face faces[FACES_MAX]; /* one for it, others for the keys before it */
     struct roster *roster;
     struct roster_settings settings;
+    struct access *access;
+    int64_t access_version; /* of what the callers were judged by */
+    struct audit *audit;    /* NULL when it cannot be written */
+    struct caller *callers; /* streams of the portal */
+    unsigned answers;       /* that the portal waits for */
     struct service_list services;
     struct guest *guests;
     unsigned guest_count;
@@ -79,8 +90,26 @@ void guest_free(struct guest *g);
 void guest_sweep(struct serve *s, uint64_t now_ms);
 void guest_send_services(struct guest *g);
 
+/* The `session` event of one that has a session. */
+void guest_session_event(struct guest *g, struct event *e);
+
 /* outlet.c: a stream of a guest to a service's machine */
 void outlet_accept(struct guest *g, struct stream *st);
+/* The host's first message on a stream; and one that is its last. */
+MUST_CHECK int stream_reply(struct pump *p, enum stream_code code, const char *reason,
+                            bool datagrams);
+void stream_refuse(struct pump *p, enum stream_code code, const char *reason);
+
+/* answer.c: answers a question of the portal; on 0 the pump is taken over. */
+MUST_CHECK int answer_start(struct serve *s, struct pump *pump, const Visit *v);
+
+/* portal.c: the list for the broker's portal */
+void host_portal_on_up(struct face *face);
+/* What is published has changed. */
+void host_portal_on_services(struct serve *s);
+/* Accounts or public services have changed: also for what is under way. */
+void host_portal_on_change(struct serve *s);
+void host_portal_sweep(struct serve *s);
 
 /* control.c: signals and the local socket */
 struct serve_control;
@@ -104,5 +133,8 @@ MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
 void serve_tell_services(struct serve *s);
 unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
 void serve_stop(struct serve *s, int result);
+/* One entry of the audit log, now. */
+void serve_audit(struct serve *s, const char *what, const char *who, const char *from,
+                 const char *object, const char *detail);
 
 #endif

@@ -23,6 +23,7 @@ struct outlet {
     struct session_env *env;
     struct pump *pump;      /* NULL at the end */
     struct service service; /* a copy: reload may replace the list */
+    struct caller caller;   /* when it is the portal's */
     struct race *race;      /* TCP */
     struct resolve *resolve;
     int udp_fd;
@@ -53,22 +54,38 @@ static void outlet_free(struct outlet *o)
     free(o);
 }
 
-static int reply(struct outlet *o, enum stream_code code, const char *reason,
+int stream_reply(struct pump *p, enum stream_code code, const char *reason,
                  bool datagrams)
 {
     StreamReply r = {.code = code, .datagrams = datagrams};
     uint8_t buf[256];
     (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
     int n = proto_encode_frame(buf, sizeof(buf), StreamReply_fields, &r);
-    return n < 0 ? n : pump_send_header(o->pump, buf, (size_t)n);
+    return n < 0 ? n : pump_send_header(p, buf, (size_t)n);
+}
+
+void stream_refuse(struct pump *p, enum stream_code code, const char *reason)
+{
+    if (stream_reply(p, code, reason, false) == 0)
+        pump_finish(p);
+    else
+        pump_abort(p, code);
+}
+
+/* The service is there, or it is not. */
+static int reply_open(struct outlet *o, bool datagrams)
+{
+    int err = stream_reply(o->pump, STREAM_OK, "", datagrams);
+    if (err == 0 && o->caller.serve != NULL)
+        caller_opened(&o->caller);
+    return err;
 }
 
 static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 {
-    if (reply(o, code, reason, false) == 0)
-        pump_finish(o->pump);
-    else
-        pump_abort(o->pump, code);
+    if (o->caller.serve != NULL)
+        caller_refused(&o->caller, reason);
+    stream_refuse(o->pump, code, reason);
 }
 
 /* -----------------------------------------------------------------------------------
@@ -77,7 +94,7 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
-    if (reply(o, STREAM_OK, "", false) != 0) {
+    if (reply_open(o, false) != 0) {
         close(fd);
         pump_abort(o->pump, STREAM_LIMIT);
     } else if (pump_attach(o->pump, fd) != 0) {
@@ -169,7 +186,7 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
     udp_alive(o);
     pump_set_datagrams(o->pump);
-    if (reply(o, STREAM_OK, "", true) != 0)
+    if (reply_open(o, true) != 0)
         pump_abort(o->pump, STREAM_LIMIT);
 }
 
@@ -177,7 +194,7 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
 {
     struct outlet *o = ctx;
     (void)p;
-    if (o->udp_fd < 0)
+    if (o->udp_fd < 0 || o->caller.ended)
         return;
     udp_alive(o);
     (void)!send(o->udp_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -186,33 +203,48 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
 /* -------------------------------------------------------------------------------- the
  * call */
 
-static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+/* A device's: 0, or it was refused. */
+static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *open)
 {
-    struct outlet *o = ctx;
-    struct guest *g = o->guest;
-    StreamOpen open = StreamOpen_init_zero;
+    const struct service *s = service_find(&g->serve->services, open->service);
     struct roster_client listed;
-    o->guest = NULL;
-    if (proto_decode(StreamOpen_fields, &open, msg, len) != 0) {
-        pump_abort(p, STREAM_LIMIT);
-        return;
-    }
-    const struct service *s = service_find(&g->serve->services, open.service);
-    if (!g->member || s == NULL) {
-        char reason[160];
-        (void)snprintf(reason, sizeof(reason), "%.40s publishes no service '%.60s'",
-                       g->serve->settings.name, open.service);
-        refuse(o, g->member ? STREAM_NOTFOUND : STREAM_DENIED,
-               g->member ? reason : "this device has not joined this host");
-        return;
-    }
-    o->service = *s;
-    if (roster_client_find(g->serve->roster, g->listed, &listed) != 0 ||
-        !service_narrow(&o->service, open.service, listed.allowed)) {
+    char reason[160];
+    (void)snprintf(reason, sizeof(reason), "%.40s publishes no service '%.60s'",
+                   g->serve->settings.name, open->service);
+    if (open->has_visit) {
+        refuse(o, STREAM_DENIED, "only the broker's portal may visit");
+    } else if (!g->member) {
+        refuse(o, STREAM_DENIED, "this device has not joined this host");
+    } else if (s == NULL) {
+        refuse(o, STREAM_NOTFOUND, reason);
+    } else {
+        o->service = *s;
+        if (roster_client_find(g->serve->roster, g->listed, &listed) == 0 &&
+            service_narrow(&o->service, open->service, listed.allowed))
+            return 0;
         refuse(o, STREAM_DENIED, "this device may not use that service");
-        return;
     }
-    if (!s->udp) {
+    return POSTERN_ERR_DENIED;
+}
+
+/* The portal's: 0, or it was refused. */
+static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *open)
+{
+    const char *reason = "the portal must say for whom it comes";
+    enum stream_code code = STREAM_DENIED;
+    if (open->has_visit)
+        code = caller_begin(&o->caller, g->serve, open, &o->service, &reason);
+    if (code != STREAM_OK) {
+        stream_refuse(o->pump, code, reason); /* the log has it already */
+        return POSTERN_ERR_DENIED;
+    }
+    caller_list(&o->caller, o->pump);
+    return 0;
+}
+
+static void connect_service(struct outlet *o)
+{
+    if (!o->service.udp) {
         start_tcp(o);
     } else if (resolve_start(&o->resolve, o->env->loop, o->service.targets[0].host,
                              o->service.targets[0].port, on_resolved, o) != 0) {
@@ -221,11 +253,35 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     }
 }
 
+static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    struct outlet *o = ctx;
+    struct guest *g = o->guest;
+    StreamOpen open = StreamOpen_init_zero;
+    o->guest = NULL;
+    if (proto_decode(StreamOpen_fields, &open, msg, len) != 0) {
+        pump_abort(p, STREAM_LIMIT);
+        return;
+    }
+    if (g->portal && open.has_visit && open.visit.ask != PORTAL_ASK_NONE) {
+        if (answer_start(g->serve, p, &open.visit) == 0)
+            outlet_free(o);
+        else
+            stream_refuse(p, STREAM_LIMIT, "the host is asked too much at once");
+        return;
+    }
+    int err = g->portal ? judge_caller(o, g, &open) : judge_device(o, g, &open);
+    if (err == 0)
+        connect_service(o);
+}
+
 static void on_end(void *ctx, struct pump *p, uint64_t code)
 {
     struct outlet *o = ctx;
-    (void)p, (void)code;
+    struct pump_stats stats = pump_stats(p);
+    (void)code;
     o->pump = NULL;
+    caller_end(&o->caller, &stats);
     outlet_free(o);
 }
 

@@ -384,6 +384,20 @@ int roster_revoke(struct roster *r, const char *device, struct roster_client *c,
     return 0;
 }
 
+int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_LEN],
+                      struct roster_client *c, int64_t now_s, struct fault *f)
+{
+    int err = db_begin(r->db);
+    if (err == 0) {
+        err = roster_client_find(r, key, c);
+        err = db_end(r->db, err != 0 ? err : revoke(r, key, now_s));
+    }
+    if (err == POSTERN_ERR_NOTFOUND)
+        return fault_set(f, err, "see the names with 'postern ls --devices'",
+                         "no device with that key may enter this host");
+    return db_fault(r->db, err, f);
+}
+
 int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                   const uint8_t new_key[static KEY_LEN])
 {

@@ -87,6 +87,10 @@ MUST_CHECK int roster_invite_consume(struct roster *r,
  */
 MUST_CHECK int roster_revoke(struct roster *r, const char *device,
                              struct roster_client *c, int64_t now_s, struct fault *f);
+/* The same by its key. */
+MUST_CHECK int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_LEN],
+                                 struct roster_client *c, int64_t now_s,
+                                 struct fault *f);
 /*
  * The device follows its key, after the caller verified the old key's signature.
  * POSTERN_ERR_NOTFOUND when the old one is not on the list, _DENIED when the new one

@@ -73,6 +73,7 @@ static void on_up(void *ctx)
                 (long long)(skew < 0 ? -skew : skew) / 60);
     }
     tell_broker(face, true, NULL);
+    host_portal_on_up(face);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
             approach_on_uplink(g->approach, true);
@@ -131,6 +132,18 @@ void serve_tell_services(struct serve *s)
             guest_send_services(g);
 }
 
+void serve_audit(struct serve *s, const char *what, const char *who, const char *from,
+                 const char *object, const char *detail)
+{
+    struct audit_entry e = {.time_s = statedir_now_s()};
+    (void)snprintf(e.what, sizeof(e.what), "%s", what);
+    (void)snprintf(e.who, sizeof(e.who), "%s", who);
+    (void)snprintf(e.from, sizeof(e.from), "%s", from);
+    (void)snprintf(e.object, sizeof(e.object), "%s", object);
+    (void)snprintf(e.detail, sizeof(e.detail), "%s", detail);
+    audit_add(s->audit, &e);
+}
+
 int serve_reload(struct serve *s, struct fault *f)
 {
     struct roster_settings *fresh = malloc(sizeof(*fresh));
@@ -144,7 +157,8 @@ int serve_reload(struct serve *s, struct fault *f)
         (void)fault_set(f, rc, "check the state directory",
                         "the settings cannot be read");
     if (rc == 0)
-        rc = service_list_parse_lines(&services, fresh->services, f);
+        rc = service_list_parse_lines(
+            &services, s->config->for_programs ? "" : fresh->services, f);
     if (rc == 0)
         rc = faces_renew(s, f);
     if (rc != 0)
@@ -155,6 +169,7 @@ int serve_reload(struct serve *s, struct fault *f)
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
         serve_tell_services(s);
+        host_portal_on_change(s);
         event_begin(&e, "reloaded");
         event_int(&e, "services", (int64_t)s->services.count);
         events_print(s->config->out, &e);
@@ -179,6 +194,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
 static void on_sweep(uv_timer_t *t)
 {
     struct serve *s = t->data;
+    host_portal_sweep(s);
     guest_sweep(s, uv_now(&s->loop));
 }
 
@@ -315,13 +331,21 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (rc == 0)
         rc = roster_open(&s->roster, state.path, f);
     if (rc == 0)
+        rc = access_open(&s->access, state.path, f);
+    if (rc == 0)
         rc = load_settings(s, &broker, f);
     if (rc == 0) {
+        struct fault log = {0};
+        if (audit_open(&s->audit, state.path, &log) != 0)
+            log_fault(LOG_LEVEL_ERROR, &log); /* it serves all the same */
+        s->access_version = access_version(s->access);
         (void)uv_loop_init(&s->loop);
         rc = run_loop(s, &state, &broker, f);
         (void)uv_loop_close(&s->loop);
     }
     service_list_fini(&s->services);
+    audit_close(s->audit);
+    access_close(s->access);
     roster_close(s->roster);
     if (lock >= 0)
         close(lock);

@@ -326,6 +326,35 @@ const struct service *service_find(const struct service_list *l, const char *nam
     return NULL;
 }
 
+int service_choose(const struct service_list *published, const char *list, char *out,
+                   size_t cap, struct fault *f)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    while (list != NULL && *list != '\0') {
+        char name[SERVICE_NAME_LEN];
+        list += strspn(list, " ,");
+        size_t len = strcspn(list, " ,");
+        if (len == 0)
+            break;
+        (void)snprintf(name, sizeof(name), "%.*s", (int)len, list);
+        const struct service *s =
+            len < sizeof(name) ? service_find(published, name) : NULL;
+        if (s == NULL)
+            return fault_set(f, POSTERN_ERR_NOTFOUND,
+                             "use a name or port that 'postern serve' was given",
+                             "this host publishes no service '%s'", name);
+        const char *instance = name + strcspn(name, "/"); /* with its slash */
+        if (used + strlen(s->name) + strlen(instance) + 2 > cap)
+            return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
+                             "the list of services is too long");
+        used += (size_t)snprintf(out + used, cap - used, "%s%s%s",
+                                 used > 0 ? "," : "", s->name, instance);
+        list += len;
+    }
+    return 0;
+}
+
 static bool names_service(const char *item, size_t len, const struct service *s)
 {
     char port[16];

@@ -81,6 +81,13 @@ void service_list_carry(struct service_list *to, const struct service_list *from
  */
 const struct service *service_find(const struct service_list *l, const char *name);
 /*
+ * Copies `list` (names or ports, comma-separated, with spaces or not) as names into
+ * `out`. Every item must be published, else POSTERN_ERR_NOTFOUND and a fault. NULL and
+ * "" give "".
+ */
+MUST_CHECK int service_choose(const struct service_list *published, const char *list,
+                              char *out, size_t cap, struct fault *f);
+/*
  * True when `allowed` (names or ports, comma-separated, each perhaps with an instance;
  * "" is all) includes `s` or one of its instances.
  */

@@ -45,6 +45,10 @@ static const struct event_words event_table[] = {
     {"published", "published {service}, port {port}[: {program} listens on {listens}]"},
     {"withdrawn", "no longer published: {service}"},
     {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
+    {"account",  "{name}  may use: {services}[  {code}][  {owner}][  until {expires}][\n{uri}]"},
+    {"removed",  "removed {name}"},
+    {"public",   "{service} is open to everybody by its name"},
+    {"private",  "{service} is for accounts and devices only"},
     {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
     {"error",    "{what}[; {do}]"},
 };

@@ -1,0 +1,18 @@
+/* What this host publishes, as a command beside the daemon can know it. */
+#ifndef POSTERN_CLI_PUBLISHED_H
+#define POSTERN_CLI_PUBLISHED_H
+
+#include "host/roster.h"
+#include "io/statedir.h"
+
+/*
+ * The host's settings, its services and its broker's link. Free `services` with
+ * service_list_fini in any case.
+ */
+MUST_CHECK int published_read(struct roster *r, struct roster_settings *s,
+                              struct service_list *services, struct link *broker,
+                              struct fault *f);
+/* Adds what programs publish through the running serve (`postern run`), if one runs. */
+void published_add_running(const struct statedir *state, struct service_list *services);
+
+#endif

@@ -1,0 +1,432 @@
+/*
+ * Answers to what the portal asks in place of a service (enum portal_ask): JSON lines
+ * on the stream, made here from what the host's commands would print. An ask takes over
+ * the stream's pump and ends with it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sodium.h>
+
+#include "host/internal.h"
+#include "host/invite.h"
+#include "io/dial.h"
+#include "io/resolve.h"
+#include "io/statedir.h"
+
+enum {
+    ANSWER_MAX = 128 * 1024,
+    PROBE_MS = 1000,
+    DEADLINE_MS = 1500, /* also where the resolver does not answer */
+    ANSWERS_MAX = 16,   /* under way at once */
+    LOG_MAX = 100,
+};
+
+/* Is one target of a service there? */
+struct probe {
+    struct answer *ask;
+    bool *up;
+    struct dial *dial;
+    struct resolve *resolve;
+};
+
+struct answer {
+    struct serve *serve;
+    struct pump *pump; /* NULL at the end */
+    struct access_account account;
+    char visitor[64];
+    char *text; /* what is said so far; owned */
+    size_t used;
+    struct probe *probes; /* owned; while pending > 0 */
+    size_t probe_count, pending;
+    struct service *services; /* those probed; owned */
+    bool up[SERVICE_MAX];
+    size_t service_count;
+    uv_timer_t *deadline;
+    bool answered;
+};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void probes_end(struct answer *a)
+{
+    for (size_t i = 0; i < a->probe_count; i++) {
+        dial_cancel(a->probes[i].dial);
+        resolve_cancel(a->probes[i].resolve);
+    }
+    free(a->probes);
+    a->probes = NULL;
+    a->probe_count = a->pending = 0;
+    if (a->deadline != NULL) {
+        a->deadline->data = NULL;
+        uv_close((uv_handle_t *)a->deadline, free_handle);
+        a->deadline = NULL;
+    }
+}
+
+static void answer_free(struct answer *a)
+{
+    if (!a->answered)
+        a->serve->answers--;
+    probes_end(a);
+    free(a->services);
+    if (a->text != NULL)
+        sodium_memzero(a->text, a->used);
+    free(a->text);
+    free(a);
+}
+
+/* The answer stands: it is sent, and the stream ends. */
+static void send_answer(struct answer *a)
+{
+    int err = stream_reply(a->pump, STREAM_OK, "", false);
+    if (err == 0 && a->used > 0)
+        err = pump_send_header(a->pump, (const uint8_t *)a->text, a->used);
+    if (err == 0)
+        pump_finish(a->pump);
+    else
+        pump_abort(a->pump, STREAM_LIMIT);
+    a->answered = true;
+    a->serve->answers--;
+}
+
+static void turn_down(struct answer *a, enum stream_code code, const char *reason)
+{
+    stream_refuse(a->pump, code, reason);
+    a->answered = true;
+    a->serve->answers--;
+}
+
+/* What does not fit is left out: an answer is a list, and long ones are cut. */
+static void say(struct answer *a, struct event *e)
+{
+    const char *line = event_end(e);
+    size_t len = strlen(line);
+    if (a->text == NULL)
+        a->text = malloc(ANSWER_MAX);
+    if (a->text == NULL || a->used + len + 1 > ANSWER_MAX)
+        return;
+    memcpy(a->text + a->used, line, len);
+    a->text[a->used + len] = '\n';
+    a->used += len + 1;
+}
+
+/* ---------------------------------------------------------------------- services */
+
+static void say_services(struct answer *a)
+{
+    for (size_t i = 0; i < a->service_count; i++) {
+        const struct service *sv = &a->services[i];
+        struct event e;
+        event_begin(&e, "service");
+        event_text(&e, "name", sv->name);
+        event_int(&e, "port", sv->port);
+        event_text(&e, "protocol", sv->udp ? "udp" : "tcp");
+        event_bool(&e, "up", a->up[i]);
+        say(a, &e);
+    }
+    probes_end(a);
+    send_answer(a);
+}
+
+static void probe_done(struct probe *p, bool up)
+{
+    struct answer *a = p->ask;
+    *p->up = *p->up || up;
+    if (--a->pending == 0)
+        say_services(a);
+}
+
+static void on_dialed(void *ctx, int err, int fd)
+{
+    struct probe *p = ctx;
+    p->dial = NULL;
+    if (err == 0)
+        close(fd);
+    probe_done(p, err == 0);
+}
+
+static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct probe *p = ctx;
+    (void)addrs;
+    p->resolve = NULL;
+    probe_done(p, err == 0 && n > 0);
+}
+
+static void on_deadline(uv_timer_t *t)
+{
+    struct answer *a = t->data;
+    if (a != NULL && !a->answered)
+        say_services(a);
+}
+
+static void probe_start(struct answer *a, size_t service,
+                        const struct service_target *t)
+{
+    struct probe *p = &a->probes[a->probe_count];
+    uv_loop_t *loop = &a->serve->loop;
+    *p = (struct probe){.ask = a, .up = &a->up[service]};
+    int err =
+        a->services[service].udp
+            ? resolve_start(&p->resolve, loop, t->host, t->port, on_resolved, p)
+            : dial_start_name(&p->dial, loop, t->host, t->port, PROBE_MS, on_dialed, p);
+    if (err != 0) {
+        *p = (struct probe){0};
+        return;
+    }
+    a->probe_count++;
+    a->pending++;
+}
+
+static void ask_services(struct answer *a)
+{
+    struct serve *s = a->serve;
+    size_t targets = 0;
+    a->services = calloc(SERVICE_MAX, sizeof(*a->services));
+    a->deadline = malloc(sizeof(*a->deadline));
+    if (a->deadline != NULL) {
+        (void)uv_timer_init(&s->loop, a->deadline);
+        a->deadline->data = a;
+    }
+    for (size_t i = 0; a->services != NULL && i < s->services.count; i++) {
+        const struct service *sv = &s->services.items[i];
+        if (!access_allows(&a->account, sv, statedir_now_s()))
+            continue;
+        a->services[a->service_count++] = *sv;
+        targets += sv->target_count;
+    }
+    if (a->deadline == NULL || a->services == NULL ||
+        (a->probes = calloc(targets + 1, sizeof(*a->probes))) == NULL) {
+        turn_down(a, STREAM_LIMIT, "the host is out of memory");
+        return;
+    }
+    for (size_t i = 0; i < a->service_count; i++)
+        for (size_t k = 0; k < a->services[i].target_count; k++)
+            probe_start(a, i, &a->services[i].targets[k]);
+    if (a->pending == 0)
+        say_services(a);
+    else
+        (void)uv_timer_start(a->deadline, on_deadline, DEADLINE_MS, 0);
+}
+
+/* ------------------------------------------------------------------ what owners see */
+
+static void ask_sessions(struct answer *a)
+{
+    for (struct guest *g = a->serve->guests; g != NULL; g = g->next) {
+        struct event e;
+        if (g->dead || g->session == NULL)
+            continue;
+        guest_session_event(g, &e);
+        say(a, &e);
+    }
+    send_answer(a);
+}
+
+static bool is_connected(const struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    for (const struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && g->session != NULL && session_is_open(g->session) &&
+            memcmp(g->listed, key, KEY_LEN) == 0)
+            return true;
+    return false;
+}
+
+static void ask_devices(struct answer *a)
+{
+    struct roster_client *clients = NULL;
+    int n = roster_clients(a->serve->roster, NULL, 0);
+    if (n > 0)
+        clients = calloc((size_t)n, sizeof(*clients));
+    if (n < 0 || (n > 0 && clients == NULL)) {
+        turn_down(a, STREAM_LIMIT, "the host cannot read its list of devices");
+        return;
+    }
+    int now =
+        clients != NULL ? roster_clients(a->serve->roster, clients, (size_t)n) : 0;
+    for (int i = 0; i < n && i < now; i++) {
+        char key[KEY_TEXT_LEN];
+        struct event e;
+        event_begin(&e, "client");
+        event_text(&e, "name", clients[i].name);
+        event_text(&e, "key", key_format(clients[i].key, key));
+        event_int(&e, "added_s", clients[i].added_s);
+        event_text(&e, "services", clients[i].allowed[0] ? clients[i].allowed : NULL);
+        event_bool(&e, "connected", is_connected(a->serve, clients[i].key));
+        say(a, &e);
+    }
+    free(clients);
+    send_answer(a);
+}
+
+static void ask_log(struct answer *a)
+{
+    struct audit_entry *entries = calloc(LOG_MAX, sizeof(*entries));
+    int n = entries == NULL           ? POSTERN_ERR_NOMEM
+            : a->serve->audit == NULL ? 0
+                                      : audit_list(a->serve->audit, entries, LOG_MAX);
+    for (int i = 0; i < n; i++) {
+        struct event e;
+        audit_event(&e, &entries[i]);
+        say(a, &e);
+    }
+    free(entries);
+    if (n < 0)
+        turn_down(a, STREAM_LIMIT, "the host cannot read its log");
+    else
+        send_answer(a);
+}
+
+/* ------------------------------------------------------------------- what owners do */
+
+/* "SECONDS" or "SECONDS SERVICE,...". */
+static bool parse_invite(const char *arg, int64_t *life_s, const char **services)
+{
+    char *end = NULL;
+    if (*arg < '0' || *arg > '9' || strspn(arg, "0123456789") > 9)
+        return false;
+    *life_s = strtoll(arg, &end, 10);
+    *services = *end == ' ' ? end + 1 : end;
+    return (*end == ' ' || *end == '\0') && *life_s > 0 && *life_s <= INVITE_LIFE_MAX_S;
+}
+
+static void ask_invite(struct answer *a, const char *arg)
+{
+    struct serve *s = a->serve;
+    struct invite_config c = {.published = &s->services,
+                              .broker = &s->broker,
+                              .host_key = s->key.pub,
+                              .uses = 1,
+                              .now_s = statedir_now_s()};
+    struct roster_invite in;
+    struct audit_entry entry;
+    struct link l;
+    struct event e;
+    char text[LINK_TEXT_LEN];
+    struct fault f = {0};
+    if (!parse_invite(arg, &c.life_s, &c.services)) {
+        turn_down(a, STREAM_DENIED, "not a life in seconds and a list of services");
+        return;
+    }
+    if (invite_make(s->roster, &c, &in, &l, &f) != 0) {
+        turn_down(a, STREAM_DENIED, f.what);
+        return;
+    }
+    invite_audit(&entry, &c, &in);
+    serve_audit(s, "invite", a->account.name, a->visitor, entry.object, entry.detail);
+    link_format(&l, text);
+    invite_event(&e, &in, text);
+    say(a, &e);
+    sodium_memzero(&in, sizeof(in));
+    sodium_memzero(&l, sizeof(l));
+    sodium_memzero(text, sizeof(text));
+    sodium_memzero(&e, sizeof(e));
+    send_answer(a);
+}
+
+static void ask_revoke(struct answer *a, const char *arg)
+{
+    struct serve *s = a->serve;
+    struct roster_client c;
+    uint8_t key[KEY_LEN];
+    char detail[AUDIT_TEXT_LEN * 2], text[KEY_TEXT_LEN];
+    struct fault f = {0};
+    struct event e;
+    if (key_parse(key, arg) != 0) {
+        turn_down(a, STREAM_DENIED, "not a device key");
+        return;
+    }
+    if (roster_revoke_key(s->roster, key, &c, statedir_now_s(), &f) != 0) {
+        turn_down(a, STREAM_DENIED, f.what);
+        return;
+    }
+    unsigned sessions = serve_revoke(s, key);
+    (void)snprintf(detail, sizeof(detail), "key %s", key_format(key, text));
+    serve_audit(s, "revoked", a->account.name, a->visitor, c.name, detail);
+    event_begin(&e, "revoked");
+    event_text(&e, "name", c.name);
+    event_text(&e, "key", text);
+    event_int(&e, "sessions", sessions);
+    say(a, &e);
+    send_answer(a);
+}
+
+/* ------------------------------------------------------------------------- the ask */
+
+static void on_no_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    (void)ctx, (void)p, (void)msg, (void)len; /* it came before the ask was made */
+}
+
+static void on_end(void *ctx, struct pump *p, uint64_t code)
+{
+    struct answer *a = ctx;
+    (void)p, (void)code;
+    a->pump = NULL;
+    answer_free(a);
+}
+
+static const struct pump_events answer_events = {on_no_header, NULL, on_end};
+
+static enum stream_code judge(struct answer *a, const Visit *v, const char **reason)
+{
+    if (v->ask > PORTAL_ASK_LOG) {
+        *reason = "this host does not know that question";
+        return STREAM_NOTFOUND;
+    }
+    enum stream_code code = caller_account(a->serve, v->account, &a->account, reason);
+    if (code == STREAM_OK && v->ask != PORTAL_ASK_SERVICES && !a->account.owner) {
+        *reason = "the account is not an owner's";
+        code = STREAM_DENIED;
+    }
+    return code;
+}
+
+int answer_start(struct serve *s, struct pump *pump, const Visit *v)
+{
+    const char *reason = "";
+    if (s->answers >= ANSWERS_MAX)
+        return POSTERN_ERR_LIMIT;
+    struct answer *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return POSTERN_ERR_NOMEM;
+    s->answers++;
+    a->serve = s;
+    a->pump = pump;
+    (void)snprintf(a->visitor, sizeof(a->visitor), "%s", v->visitor);
+    pump_set_user(pump, &answer_events, a);
+    enum stream_code code = judge(a, v, &reason);
+    if (code != STREAM_OK) {
+        serve_audit(s, "refused", v->account, v->visitor, "a question", reason);
+        turn_down(a, code, reason);
+        return 0;
+    }
+    switch ((enum portal_ask)v->ask) {
+    case PORTAL_ASK_NONE: /* is no question: see outlet.c */
+    case PORTAL_ASK_SERVICES:
+        ask_services(a);
+        break;
+    case PORTAL_ASK_SESSIONS:
+        ask_sessions(a);
+        break;
+    case PORTAL_ASK_DEVICES:
+        ask_devices(a);
+        break;
+    case PORTAL_ASK_INVITE:
+        ask_invite(a, v->arg);
+        break;
+    case PORTAL_ASK_REVOKE:
+        ask_revoke(a, v->arg);
+        break;
+    case PORTAL_ASK_LOG:
+        ask_log(a);
+        break;
+    }
+    return 0;
+}
