@@ -23,7 +23,6 @@ void layout_begin(struct html *h, const struct page_login_state *s, const char *
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
         "<meta name=\"color-scheme\" content=\"light dark\">\n"
         "<meta name=\"robots\" content=\"noindex\">\n"
-        "<meta name=\"referrer\" content=\"no-referrer\">\n"
         "<link rel=\"icon\" href=\"/icon.svg\" type=\"image/svg+xml\">\n"
         "<link rel=\"stylesheet\" href=\"/style.css\">\n"
         "<script src=\"/page.js\" defer></script>\n</head>\n<body>\n",
