@@ -21,8 +21,8 @@
 
 enum {
     QUEUE_TRIES = 16,
-    QUEUE_PACKETS = 4096, /* that wait for us, not for the program */
-    READ_BYTES = 256 * 1024,
+    QUEUE_PACKETS = 4096,           /* that wait for us, not for the program */
+    BUFFER_BYTES = 2 * 1024 * 1024, /* all that may be held arrives at once */
     SNAP_BYTES = 128, /* the longest IPv4 header and TCP's ports and number fit */
     READS = 64,       /* packets at one go */
 };
@@ -225,7 +225,7 @@ static bool is_abandoned(uint16_t number)
 
 static int open_queue(struct privilege_reply *r)
 {
-    int on = 1, bytes = READ_BYTES;
+    int on = 1, bytes = BUFFER_BYTES;
     if (gate.handle != NULL)
         return 0;
     if (gate.nfq == NULL)
@@ -264,7 +264,7 @@ static int write_rules(struct privilege_reply *r)
 
 int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *fd)
 {
-    int pair[2];
+    int pair[2], bytes = BUFFER_BYTES;
     if (q->local.port == 0)
         return refuse(r, POSTERN_ERR_DENIED, "a gate with no port");
     if (fd_of(q->local.port) >= 0)
@@ -277,6 +277,7 @@ int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *
         return r->err;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return refuse(r, POSTERN_ERR_IO, "no socket for the gate: %s", strerror(errno));
+    (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));
     gate.gates[gate.gate_count].fd = pair[0];
     gate.gates[gate.gate_count++].port = q->local.port;
     if (write_rules(r) != 0) {

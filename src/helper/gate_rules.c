@@ -15,7 +15,12 @@
 
 #include "helper/helper.h"
 
-enum { TEXT_MAX = 64 * 1024, REASON_MAX = 96, NAME_LEN = 32 };
+enum {
+    TEXT_MAX = 64 * 1024,
+    LIST_MAX = 4 * 1024 * 1024,
+    REASON_MAX = 96,
+    NAME_LEN = 32
+};
 
 #define CHAIN "postern-gate-"
 #define JUMP "INPUT -p tcp --syn -j " CHAIN
@@ -26,8 +31,7 @@ static struct {
     struct nft_ctx *nft;
     enum backend backend;
     bool table;     /* ours is there */
-    bool jump[2];   /* iptables, ip6tables: INPUT leads to our chain */
-    unsigned queue; /* whose chain that is */
+    unsigned queue; /* whose chain of iptables may be there; 0: none */
 } rules;
 
 struct text {
@@ -141,35 +145,54 @@ static int restore(int family, const char *text, struct privilege_reply *r)
                   first_line(why) < REASON_MAX ? first_line(why) : REASON_MAX, why);
 }
 
-static void chain_clear(int family, unsigned queue, bool jump)
+/* What the table says now, which others may have changed; NULL when nobody knows. */
+static char *list_rules(int family)
+{
+    const char *const argv[] = {save_name[family], "-t", "mangle", NULL};
+    char *list = have_family(family) ? calloc(1, LIST_MAX) : NULL;
+    if (list != NULL && run_program(save_name[family], argv, NULL, list, LIST_MAX) == 0)
+        return list;
+    free(list);
+    return NULL;
+}
+
+/* Does INPUT lead to the chain? */
+static bool has_jump(const char *list, unsigned queue)
+{
+    char text[NAME_LEN];
+    (void)snprintf(text, sizeof(text), "-j " CHAIN "%u\n", queue);
+    return list != NULL && strstr(list, text) != NULL;
+}
+
+static bool has_chain(const char *list, unsigned queue)
+{
+    char text[NAME_LEN];
+    (void)snprintf(text, sizeof(text), "\n:" CHAIN "%u ", queue);
+    return list != NULL && strstr(list, text) != NULL;
+}
+
+static void chain_clear(int family, unsigned queue, const char *list)
 {
     struct privilege_reply r = {0};
     char first[80] = "", text[256];
-    if (jump)
+    if (has_jump(list, queue))
         (void)snprintf(first, sizeof(first), "-D " JUMP "%u\n", queue);
     (void)snprintf(text, sizeof(text),
                    "*mangle\n%s-F " CHAIN "%u\n-X " CHAIN "%u\nCOMMIT\n", first, queue,
                    queue);
-    (void)restore(family, text, &r);
+    if (has_chain(list, queue))
+        (void)restore(family, text, &r);
 }
 
 /* Chains of helpers that were killed: nobody reads their queues. */
 static void clear_abandoned(const struct gate_queue *q, int family)
 {
-    const char *const argv[] = {save_name[family], "-t", "mangle", NULL};
-    char *list = calloc(1, TEXT_MAX), jump[NAME_LEN + sizeof(CHAIN)];
-    if (list == NULL ||
-        run_program(save_name[family], argv, NULL, list, TEXT_MAX) != 0) {
-        free(list);
-        return;
-    }
-    for (const char *at = list; (at = strstr(at, "\n:" CHAIN)) != NULL;) {
+    char *list = list_rules(family);
+    for (const char *at = list; at != NULL && (at = strstr(at, "\n:" CHAIN)) != NULL;) {
         at += strlen("\n:" CHAIN);
         unsigned long number = strtoul(at, NULL, 10);
-        if (number == 0 || number > UINT16_MAX || !q->is_abandoned((uint16_t)number))
-            continue;
-        (void)snprintf(jump, sizeof(jump), "-j " CHAIN "%lu\n", number);
-        chain_clear(family, (unsigned)number, strstr(list, jump) != NULL);
+        if (number > 0 && number <= UINT16_MAX && q->is_abandoned((uint16_t)number))
+            chain_clear(family, (unsigned)number, list);
     }
     free(list);
 }
@@ -180,9 +203,11 @@ static int chain_set(const struct gate_queue *q, int family, const uint16_t *por
     struct text t = {calloc(1, TEXT_MAX), 0};
     if (t.buf == NULL)
         return refuse(r, POSTERN_ERR_NOMEM, "out of memory");
+    char *list = list_rules(family);
     put(&t, "*mangle\n:" CHAIN "%u - [0:0]\n", q->number); /* empties it too */
-    if (!rules.jump[family])
+    if (!has_jump(list, q->number))
         put(&t, "-I " JUMP "%u\n", q->number);
+    free(list);
     for (size_t i = 0; i < count; i++)
         put(&t,
             "-A " CHAIN "%u -p tcp --dport %u -j NFQUEUE --queue-num %u "
@@ -193,7 +218,6 @@ static int chain_set(const struct gate_queue *q, int family, const uint16_t *por
                  ? restore(family, t.buf, r)
                  : refuse(r, POSTERN_ERR_LIMIT, "too many rules of the gate");
     free(t.buf);
-    rules.jump[family] = rules.jump[family] || rc == 0;
     return rc;
 }
 
@@ -209,10 +233,12 @@ static int iptables_set(const struct gate_queue *q, const uint16_t *ports, size_
 
 static void iptables_clear(void)
 {
-    for (int family = 0; family < 2; family++)
-        if (rules.jump[family])
-            chain_clear(family, rules.queue, true);
-    rules.jump[0] = rules.jump[1] = false;
+    for (int family = 0; family < 2 && rules.queue != 0; family++) {
+        char *list = list_rules(family);
+        chain_clear(family, rules.queue, list);
+        free(list);
+    }
+    rules.queue = 0;
 }
 
 /* ---------------------------------------------------------------------------- both */
@@ -232,7 +258,7 @@ int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t
     }
     if (rules.backend == NFTABLES)
         return nft_set(queue, ports, count, true, r);
-    if (nft_set(queue, ports, 0, false, r) != 0)
+    if (!rules.table && nft_set(queue, ports, 0, false, r) != 0)
         return r->err;
     return iptables_set(queue, ports, count, r);
 }

@@ -265,6 +265,21 @@ def test_without_its_helper_a_gate_stands_open(street):
     assert second.wait_event("syn")["port"] == PORT + 3
 
 
+def test_a_flush_opens_gates_until_the_next_change(street):
+    keeper = street.keeper(PORT)
+    tell(keeper, "always refuse")
+    street.server.run("nft", "flush", "ruleset")
+    street.server.run("iptables", "-t", "mangle", "-F", "INPUT")
+    assert result(street.dial())[0] == "connected"
+    tell(keeper, f"open {PORT + 1}")
+    keeper.wait_event("gate", port=PORT + 1, result="ok")
+    for port in (PORT, PORT + 1):
+        assert result(street.dial(port=port))[0] == "ConnectionRefusedError"
+    street.server.run("nft", "flush", "ruleset")
+    os.kill(keeper.pid, signal.SIGKILL)
+    wait_until(lambda: not street.has_rules(), 5, "no rule is left")
+
+
 @pytest.mark.needs("setpriv")
 @pytest.mark.parametrize("wrapper,want", [
     (NOBODY, "ok"),
@@ -308,10 +323,10 @@ table inet firewall {{
 def test_what_is_held_is_bounded(street):
     """1,024 wait; more are dropped without a word; after 15 s all of them are."""
     keeper = street.keeper(PORT)
-    street.programs.run(street.client, "flood", "/usr/bin/python3", "-c", FLOOD,
-                        SERVER[4], PORT, 1200, CLIENT[4])
     syns = lambda: keeper.mark() and [e for e in keeper.events if e["event"] == "syn"]
-    wait_until(lambda: len(syns()) >= 1024, 5, "1,024 SYNs")
+    flood = lambda: street.programs.run(street.client, "flood", "/usr/bin/python3", "-c",
+                                        FLOOD, SERVER[4], PORT, 1200, CLIENT[4])
+    wait_until(lambda: flood() and len(syns()) >= 1024, 10, "1,024 SYNs")
     dial = street.dial()   # finds no room, and repeats itself
     port = wait_until(lambda: [l for l in street.client.sockets("-t", "state", "syn-sent")
                                if f":{PORT}" in l], 5, "the client asks")
