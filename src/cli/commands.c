@@ -64,13 +64,16 @@ const struct command commands[] = {
     },
     {
         .name = "discover",
-        .synopsis = "",
-        .summary = "list what listens on this machine, and what is published",
+        .synopsis = "[[NAME=]PORT...] [--ask]",
+        .summary = "list what listens on this machine, publish what you choose",
         .about =
             "TCP listeners and UDP sockets with the programs that hold them, as far as they\n"
-            "can be seen: root sees all. Publish one with 'postern serve PORT'.",
-        .example = "postern discover",
-        .options = WITH_JSON,
+            "can be seen: root sees all. With ports it publishes these through the running\n"
+            "'postern serve', beside what it has; --ask goes through the list on the\n"
+            "terminal.",
+        .example = "postern discover web=8080",
+        .options = WITH_JSON | OPTION_BIT(OPT_ASK),
+        .args_max = COMMAND_ARGS_ANY,
         .run = cmd_discover,
     },
     {

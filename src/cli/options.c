@@ -41,7 +41,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "docs/SECURITY.md"},
     [OPT_JIT_WINDOW] = {"jit-window", 0, OPTION_NUMBER, "MS", 100, 999, "how long jit-listen keeps its port open (default 900)"},
     [OPT_YES]     = {"yes",      0,  OPTION_FLAG, NULL, 0, 0, "publish what it listens on without asking"},
-    [OPT_ASK]     = {"ask",      0,  OPTION_FLAG, NULL, 0, 0, "ask on the terminal before each is published (the default there)"},
+    [OPT_ASK]     = {"ask",      0,  OPTION_FLAG, NULL, 0, 0, "ask on the terminal before each is published (for run the default there)"},
     [OPT_ONLY]    = {"only",     0,  OPTION_TEXT, "PORT,...", 0, 0, "publish these ports only"},
     [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
                                                                "but what this machine and Postern let in"},
