@@ -7,7 +7,7 @@ DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help demo test unit sim lab lab-full matrix fuzz bench lint install clean
+.PHONY: all help demo test unit sim lab lab-full matrix portal-pages fuzz bench lint install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
@@ -26,6 +26,7 @@ help:
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
+	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
 	@echo 'make bench      measure beside other programs (root or sudo)'
 	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
@@ -61,6 +62,12 @@ matrix:
 	@$(MAKE) --no-print-directory all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) /usr/bin/python3 -m tests.lab.matrix
 
+portal-pages:
+	@tools/install-deps.sh build portal
+	@$(MAKE) --no-print-directory all
+	@cd tests/portal && npm ci --silent --no-audit --no-fund
+	@POSTERN_BUILD=$(BUILD) node --test tests/portal/pages.test.mjs
+
 FUZZ_SECONDS ?= 60
 fuzz:
 	@tools/install-deps.sh fuzz
@@ -89,4 +96,4 @@ install: all
 	done
 
 clean:
-	rm -rf $(BUILD) $(TEST_BUILDS)
+	rm -rf $(BUILD) $(TEST_BUILDS) tests/portal/node_modules

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what Postern needs from the distribution's archive: build, test, lab, bench
-# or all. Does nothing, quickly, when all is there. Debian 12 gets ngtcp2 from its
-# backports, which are switched on with the mirror that the machine already uses.
+# Installs what Postern needs from the distribution's archive: build, test, lab, bench,
+# portal, lint, fuzz or all. Does nothing, quickly, when all is there. Debian 12 gets
+# ngtcp2 from its backports, which are switched on with the mirror that the machine
+# already uses.
 set -eu
 
 build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnanopb-dev
@@ -13,6 +14,8 @@ lab="nftables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server opens
  dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
+portal="chromium nodejs"
+command -v npm >/dev/null || portal="$portal npm" # others' nodejs brings its own
 lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"
 
@@ -23,10 +26,11 @@ for set in "${@:-build}"; do
     test) want="$want $build $test" ;;
     lab) want="$want $build $test $lab" ;;
     bench) want="$want $build $test $lab $bench" ;;
+    portal) want="$want $build $portal" ;;
     lint) want="$want $build $lint" ;;
     fuzz) want="$want $build $fuzz" ;;
-    all) want="$want $build $test $lab $bench $lint $fuzz" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, lint, fuzz or all" >&2
+    all) want="$want $build $test $lab $bench $portal $lint $fuzz" ;;
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz or all" >&2
        exit 2 ;;
     esac
 done

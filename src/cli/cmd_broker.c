@@ -5,12 +5,21 @@
 #include "io/statedir.h"
 #include "portal/portal.h"
 
+struct teller {
+    struct events *out;
+    const struct portal *portal;
+};
+
 static void on_ready(void *ctx, const char *link)
 {
+    struct teller *t = ctx;
     struct event e;
+    char url[300];
     event_begin(&e, "ready");
     event_text(&e, "link", link);
-    events_print(ctx, &e);
+    if (t->portal != NULL)
+        event_text(&e, "portal", portal_url(t->portal, url, sizeof(url)));
+    events_print(t->out, &e);
 }
 
 int cmd_broker(const struct options *o, struct events *out, struct fault *f)
@@ -32,6 +41,7 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
                          "a key alone is of no use");
     if (!v[OPT_NO_PORTAL].given && (err = portal_new(&portal, &pc, f)) != 0)
         return err;
+    struct teller teller = {.out = out, .portal = portal};
     struct broker_config c = {
         .portal = portal != NULL ? portal_for_broker(portal) : NULL,
         .listen = v[OPT_LISTEN].list,
@@ -42,7 +52,7 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
         .threads = (unsigned)v[OPT_THREADS].number,
         .stun_alternate = v[OPT_STUN_ALTERNATE].text,
         .no_address_limits = v[OPT_NO_ADDRESS_LIMITS].given,
-        .ctx = out,
+        .ctx = &teller,
         .on_ready = on_ready,
     };
     err = broker_run(&c, f);

@@ -17,7 +17,7 @@ struct event_words {
 
 // clang-format off
 static const struct event_words event_table[] = {
-    {"ready",    "ready[: broker link {link}][: publishing as {host}][: {services}]"
+    {"ready",    "ready[: broker link {link}][, portal {portal}][: publishing as {host}][: {services}]"
                  "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}]"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},

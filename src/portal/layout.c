@@ -23,7 +23,6 @@ void layout_begin(struct html *h, const struct page_login_state *s, const char *
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
         "<meta name=\"color-scheme\" content=\"light dark\">\n"
         "<meta name=\"robots\" content=\"noindex\">\n"
-        "<meta name=\"referrer\" content=\"no-referrer\">\n"
         "<link rel=\"icon\" href=\"/icon.svg\" type=\"image/svg+xml\">\n"
         "<link rel=\"stylesheet\" href=\"/style.css\">\n"
         "<script src=\"/page.js\" defer></script>\n</head>\n<body>\n",
@@ -82,13 +81,13 @@ void layout_copy(struct html *h, const char *text, const char *what)
              text, text, what);
 }
 
-void layout_table(struct html *h, const char *caption, const char *const *heads,
-                  size_t count)
+void layout_table(struct html *h, const char *kind, const char *caption,
+                  const char *const *heads, size_t count)
 {
     html_add(h,
-             "<table role=\"table\"><caption class=\"vh\">%s</caption>\n"
+             "<table role=\"table\" class=\"%s\"><caption class=\"vh\">%s</caption>\n"
              "<thead role=\"rowgroup\"><tr role=\"row\">",
-             caption);
+             kind, caption);
     for (size_t i = 0; i < count; i++)
         html_add(h, "<th scope=\"col\" role=\"columnheader\">%s</th>", heads[i]);
     html_add(h, "</tr></thead>\n<tbody role=\"rowgroup\">\n");

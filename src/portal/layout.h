@@ -27,9 +27,10 @@ void layout_copy(struct html *h, const char *text, const char *what);
 /*
  * A table whose rows become cards on narrow screens. The roles are written out, since
  * browsers forget them with the changed display. Each row begins with its header.
+ * `kind` is a class.
  */
-void layout_table(struct html *h, const char *caption, const char *const *heads,
-                  size_t count);
+void layout_table(struct html *h, const char *kind, const char *caption,
+                  const char *const *heads, size_t count);
 void layout_row(struct html *h, const char *text);
 void layout_cell(struct html *h, const char *head, const char *text);
 void layout_row_end(struct html *h);

@@ -173,20 +173,16 @@ static const struct host_view *find_owned(const struct home_view *v, const char 
     return NULL;
 }
 
-/* A host's heading and services; `number` makes its id. */
+/* A host's heading and services. */
 static void host(struct html *h, const struct home_view *v, const char *name,
-                 const char *key, size_t number)
+                 const char *key)
 {
     const struct host_view *owned = find_owned(v, key);
     bool any = false;
-    html_add(
-        h,
-        "<section class=\"host\" aria-labelledby=\"host-%zu\">\n<div class=\"bar\">"
-        "<h2 id=\"host-%zu\">%s</h2>",
-        number, number, name);
+    html_add(h, "<div class=\"host\">\n<div class=\"bar\"><h2>%s</h2>", name);
     if (owned != NULL) {
         html_add(h, "<p class=\"state %s\">%s</p><a href=\"/host/",
-                 owned->online ? "up" : "down", owned->online ? "online" : "offline");
+                 owned->online ? "up" : "away", owned->online ? "online" : "offline");
         html_add_segment(h, owned->key);
         html_add(h, "\">Devices and log<span class=\"vh\"> of %s</span></a>", name);
     }
@@ -200,27 +196,26 @@ static void host(struct html *h, const struct home_view *v, const char *name,
     }
     html_add(h,
              any ? "</ul>\n" : "<p class=\"none\">It opens nothing to you here.</p>\n");
-    html_add(h, "</section>\n");
+    html_add(h, "</div>\n");
 }
 
 /* Each host once, in the order of its first service; then those with none. */
 static void hosts(struct html *h, const struct home_view *v)
 {
-    size_t number = 0;
     for (size_t i = 0; i < v->service_count; i++) {
         const struct service_view *s = &v->services[i];
         bool seen = false;
         for (size_t k = 0; k < i && !seen; k++)
             seen = has_key(&v->services[k], s->host_key);
         if (!seen)
-            host(h, v, s->host, s->host_key, ++number);
+            host(h, v, s->host, s->host_key);
     }
     for (size_t i = 0; i < v->owned_count; i++) {
         bool seen = false;
         for (size_t k = 0; k < v->service_count && !seen; k++)
             seen = has_key(&v->services[k], v->owned[i].key);
         if (!seen)
-            host(h, v, v->owned[i].name, v->owned[i].key, ++number);
+            host(h, v, v->owned[i].name, v->owned[i].key);
     }
 }
 
@@ -232,9 +227,9 @@ static void explain(struct html *h, const struct home_view *v)
              "<code>%s</code>, until you log out, or at the latest in ",
              text_or(v->client_address, "unknown"));
     if (hours > 0)
-        html_add(h, "%u h%s", hours, minutes > 0 ? " " : "");
+        html_add(h, "%u\xc2\xa0h%s", hours, minutes > 0 ? " " : "");
     if (minutes > 0 || hours == 0)
-        html_add(h, "%u min", minutes);
+        html_add(h, "%u\xc2\xa0min", minutes);
     html_add(h, ".</p>\n");
 }
 

@@ -13,7 +13,8 @@ static void live(struct html *h, const struct owner_view *v)
     html_add_segment(h, v->host.key);
     html_add(h, "/picture\">\n");
     page_picture(h, v);
-    html_add(h, "</div>\n</section>\n");
+    html_add(h, "</div>\n<p class=\"hint\" id=\"live-note\" role=\"status\"></p>\n"
+                "</section>\n");
 }
 
 /* The button hides behind a disclosure, which asks once more without any script. */
@@ -42,7 +43,7 @@ static void devices(struct html *h, const struct owner_view *v)
                     "first.</p>\n</section>\n");
         return;
     }
-    layout_table(h, "Devices that may enter", heads, COUNT_OF(heads));
+    layout_table(h, "devices", "Devices that may enter", heads, COUNT_OF(heads));
     for (size_t i = 0; i < v->device_count; i++) {
         const struct device_view *d = &v->devices[i];
         layout_row(h, d->name);
@@ -71,7 +72,8 @@ static void fresh_invite(struct html *h, const struct owner_view *v)
     (void)picture_qr(h, v->invite_link, "QR code of the invite link");
     html_add(h, "<div><p>It is shown only now. It works once, for one device; whoever "
                 "has it can enter, so show it only to whom you mean.</p>\n"
-                "<p>On the new device:</p>\n<p>");
+                "<p>On the new device scan the code, or run <code>postern join</code> "
+                "with this link:</p>\n<p>");
     layout_copy(h, v->invite_link, "the invite link");
     html_add(h, "</p></div>\n</div>\n</section>\n");
 }
@@ -106,7 +108,7 @@ static void audit_log(struct html *h, const struct owner_view *v)
         html_add(h, "<p class=\"none\">Nothing has happened yet.</p>\n</section>\n");
         return;
     }
-    layout_table(h, "What happened, the newest first", heads, COUNT_OF(heads));
+    layout_table(h, "log", "What happened, the newest first", heads, COUNT_OF(heads));
     for (size_t i = 0; i < v->log_count; i++) {
         const struct log_view *l = &v->log[i];
         const char *cells[] = {l->what, l->who, l->from, l->object, l->detail};
@@ -125,7 +127,7 @@ void page_owner(struct html *out, const struct owner_view *v)
     html_add(out,
              "<p class=\"back\"><a href=\"/\">Services</a></p>\n"
              "<div class=\"bar\"><h1>%s</h1><p class=\"state %s\">%s</p></div>\n",
-             v->host.name, v->host.online ? "up" : "down",
+             v->host.name, v->host.online ? "up" : "away",
              v->host.online ? "online" : "offline");
     fresh_invite(out, v);
     live(out, v);

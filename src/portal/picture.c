@@ -20,7 +20,7 @@ enum {
     ROW_FIRST = 36,  /* from a bar to the middle of the first row below it */
     TRACK_LEFT = 16, /* the leftmost line */
     TRACK_GAP = 12,  /* between lines, while there are few */
-    TRACK_SPAN = 66, /* of all lines, at most */
+    TRACK_SPAN = 88, /* of all lines, at most */
     BEND = 12,       /* radius where a line turns to its device */
     NUMBERS = 70,    /* width of the column of numbers */
 };
@@ -106,7 +106,7 @@ static void make_plan(struct plan *p, const struct owner_view *v)
 {
     *p = (struct plan){.gap = TRACK_GAP};
     for (int relayed = 0; relayed < 2; relayed++) {
-        for (size_t i = 0; i < v->session_count && p->count < PICTURE_SESSIONS; i++)
+        for (size_t i = 0; i < v->session_count && i < PICTURE_SESSIONS; i++)
             if (is_relayed(&v->sessions[i]) == (relayed == 1))
                 p->rows[p->count++] = &v->sessions[i];
         if (relayed == 0)
@@ -116,10 +116,12 @@ static void make_plan(struct plan *p, const struct owner_view *v)
         p->gap = (double)TRACK_SPAN / (p->count - 1);
     p->dot_x = TRACK_LEFT + 2 * BEND +
                (unsigned)(p->gap * (p->count > 0 ? p->count - 1 : 0) + 0.5);
-    p->broker_y = BAR_HEIGHT + (p->direct > 0 ? p->direct * ROW_HEIGHT + 12 : 28);
+    p->broker_y = BAR_HEIGHT + (p->direct > 0 ? p->direct * ROW_HEIGHT + 18 : 28);
     p->height = BAR_HEIGHT + 12 + (p->count > 0 ? p->count : 1) * ROW_HEIGHT;
     if (p->count > p->direct)
         p->height = p->broker_y + BAR_HEIGHT + 12 + (p->count - p->direct) * ROW_HEIGHT;
+    if (v->session_count > p->count)
+        p->height += ROW_HEIGHT / 2;
 }
 
 static unsigned row_y(const struct plan *p, unsigned row)
@@ -149,7 +151,7 @@ static void bar(struct html *h, const char *kind, unsigned y, const char *name,
 static double line_width(const struct plan *p, const struct session_view *s)
 {
     double width = 2.5 + (s->rate_bytes_s >= 1e4) + (s->rate_bytes_s >= 1e6);
-    return width < p->gap * 0.7 ? width : p->gap * 0.7;
+    return width < p->gap * 0.55 ? width : p->gap * 0.55;
 }
 
 static void line(struct html *h, const struct plan *p, unsigned row)
@@ -171,7 +173,9 @@ static void stop(struct html *h, const struct plan *p, unsigned row)
     const struct session_view *s = p->rows[row];
     unsigned x = p->dot_x, y = row_y(p, row), text_x = x + 14;
     char label[PICTURE_LABEL_LEN], rtt[PICTURE_NUMBER_LEN], rate[PICTURE_NUMBER_LEN];
-    picture_fit(label, s->device, (WIDTH - NUMBERS - text_x) * 1000 / 15);
+    unsigned room = WIDTH - NUMBERS - text_x;
+    char kind[64];
+    picture_fit(label, s->device, room * 1000 / 15);
     picture_format_rtt(rtt, s->rtt_ms);
     picture_format_rate(rate, s->rate_bytes_s);
     html_add(h, "<g class=\"stop\"><title>%s</title>", s->device);
@@ -184,27 +188,27 @@ static void stop(struct html *h, const struct plan *p, unsigned row)
              "<text class=\"name\" x=\"%u\" y=\"%u\">%s</text>"
              "<text class=\"number\" x=\"%u\" y=\"%u\" text-anchor=\"end\">%s</text>",
              text_x, y - 3, label, (unsigned)WIDTH - 2, y - 3, rtt);
-    picture_fit(label, s->kind, 12000);
-    if (is_relayed(s))
-        html_add(h, "<text class=\"small\" x=\"%u\" y=\"%u\">relayed</text>", text_x,
-                 y + 14);
-    else
-        html_add(h, "<text class=\"small\" x=\"%u\" y=\"%u\">direct, %s</text>", text_x,
-                 y + 14, label);
+    (void)snprintf(kind, sizeof(kind), "direct, %s", s->kind == NULL ? "" : s->kind);
+    picture_fit(label, is_relayed(s) ? "relayed" : kind, room * 1000 / 13);
+    html_add(h, "<text class=\"small\" x=\"%u\" y=\"%u\">%s</text>", text_x, y + 14,
+             label);
     html_add(
         h,
         "<text class=\"small\" x=\"%u\" y=\"%u\" text-anchor=\"end\">%s</text></g>\n",
         (unsigned)WIDTH - 2, y + 14, rate);
 }
 
-static void describe(struct html *h, const struct owner_view *v, const struct plan *p)
+static void describe(struct html *h, const struct owner_view *v)
 {
-    html_add(h,
-             "<title id=\"picture-title\">Live paths of %s</title>"
-             "<desc id=\"picture-desc\">%zu session%s to %s: %u direct, %u relayed by "
-             "the broker. The table says the same.</desc>\n",
-             v->host.name, v->session_count, v->session_count == 1 ? "" : "s",
-             v->host.name, p->direct, p->count - p->direct);
+    size_t relayed = 0;
+    for (size_t i = 0; i < v->session_count; i++)
+        relayed += is_relayed(&v->sessions[i]) ? 1 : 0;
+    html_add(
+        h,
+        "<title id=\"picture-title\">Live paths of %s</title>"
+        "<desc id=\"picture-desc\">%zu connected: %zu by a direct path, %zu relayed "
+        "by the broker. The table has the details.</desc>\n",
+        v->host.name, v->session_count, v->session_count - relayed, relayed);
 }
 
 static void draw(struct html *h, const struct owner_view *v)
@@ -217,7 +221,7 @@ static void draw(struct html *h, const struct owner_view *v)
              "viewBox=\"0 0 %u %u\" width=\"%u\" height=\"%u\" role=\"img\" "
              "aria-labelledby=\"picture-title\" aria-describedby=\"picture-desc\">\n",
              (unsigned)WIDTH, p.height, (unsigned)WIDTH, p.height);
-    describe(h, v, &p);
+    describe(h, v);
     for (unsigned i = 0; i < p.count; i++)
         line(h, &p, i);
     if (p.count > p.direct)
@@ -227,6 +231,11 @@ static void draw(struct html *h, const struct owner_view *v)
         v->host.online ? count : "offline");
     for (unsigned i = 0; i < p.count; i++)
         stop(h, &p, i);
+    if (v->session_count > p.count)
+        html_add(h,
+                 "<text class=\"small\" x=\"12\" y=\"%u\">and %zu more, in the table"
+                 "</text>\n",
+                 p.height - 4, v->session_count - p.count);
     if (p.count == 0)
         html_add(h, "<text class=\"small\" x=\"12\" y=\"%u\">%s</text>\n",
                  (unsigned)BAR_HEIGHT + ROW_FIRST,
@@ -242,7 +251,7 @@ static void tabulate(struct html *h, const struct owner_view *v)
     char text[PICTURE_NUMBER_LEN];
     if (v->session_count == 0)
         return;
-    layout_table(h, "Sessions", heads, sizeof(heads) / sizeof(heads[0]));
+    layout_table(h, "sessions", "Sessions", heads, sizeof(heads) / sizeof(heads[0]));
     for (size_t i = 0; i < v->session_count; i++) {
         const struct session_view *s = &v->sessions[i];
         layout_row(h, s->device);
@@ -262,6 +271,11 @@ static void tabulate(struct html *h, const struct owner_view *v)
 
 void page_picture(struct html *out, const struct owner_view *v)
 {
+    html_add(out, "<figure>\n");
     draw(out, v);
+    html_add(out,
+             "<figcaption class=\"hint\">A solid line is a direct path, a dashed one "
+             "goes through the broker, which cannot read it. A thicker line carries "
+             "more.</figcaption>\n</figure>\n");
     tabulate(out, v);
 }

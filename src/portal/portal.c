@@ -274,6 +274,17 @@ const struct broker_portal *portal_for_broker(struct portal *p)
     return &p->for_broker;
 }
 
+const char *portal_url(const struct portal *p, char *buf, size_t cap)
+{
+    char port[8] = "";
+    bool v6 = strchr(p->public_name, ':') != NULL;
+    if (p->public_port != 443)
+        (void)snprintf(port, sizeof(port), ":%u", p->public_port);
+    (void)snprintf(buf, cap, "https://%s%s%s%s/", v6 ? "[" : "", p->public_name,
+                   v6 ? "]" : "", port);
+    return buf;
+}
+
 void portal_free(struct portal *p)
 {
     if (p == NULL)

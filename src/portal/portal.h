@@ -8,6 +8,7 @@
 #ifndef POSTERN_PORTAL_PORTAL_H
 #define POSTERN_PORTAL_PORTAL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "broker/broker.h"
@@ -37,5 +38,7 @@ MUST_CHECK int portal_new(struct portal **out, const struct portal_config *c,
 void portal_free(struct portal *p);
 /* For broker_config; starts and stops with the broker. */
 const struct broker_portal *portal_for_broker(struct portal *p);
+/* Where people find it, once it has started; returns `buf`. */
+const char *portal_url(const struct portal *p, char *buf, size_t cap);
 
 #endif

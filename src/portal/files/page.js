@@ -41,15 +41,26 @@ async function refresh(live) {
   live.shown = text;
 }
 
+// A picture that stands still must not look alive.
+function mark(live, stale) {
+  const note = document.getElementById("live-note");
+  if (stale === live.classList.contains("stale")) return;
+  live.classList.toggle("stale", stale);
+  if (note)
+    note.textContent = stale
+      ? `Not renewed since ${new Date().toLocaleTimeString()}. Load the page again.`
+      : "";
+}
+
 // One request at a time, and none while nobody looks.
 function keepFresh(live) {
   const next = async () => {
     if (!document.hidden) {
       try {
         await refresh(live);
-        live.classList.remove("stale");
+        mark(live, false);
       } catch {
-        live.classList.add("stale");
+        mark(live, true);
       }
     }
     setTimeout(next, REFRESH_MS);
