@@ -272,6 +272,14 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     return 0;
 }
 
+int call_attach(struct call *c, int fd)
+{
+    if (c->pump != NULL)
+        return pump_attach(c->pump, fd);
+    close(fd);
+    return POSTERN_ERR_CLOSED;
+}
+
 void call_abort(struct call *c)
 {
     if (c->pump != NULL) {

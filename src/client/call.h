@@ -47,6 +47,11 @@ void calls_drop_peer(struct calls *cs, const struct peer *p);
 
 MUST_CHECK int call_start(struct call **out, struct calls *cs,
                           const struct call_config *c);
+/*
+ * For a call that began without a socket: its connection, owned from here, also on
+ * failure. Once, after on_answer.
+ */
+MUST_CHECK int call_attach(struct call *c, int fd);
 /* Resets the connection; on_end follows from the loop. */
 void call_abort(struct call *c);
 /* The same without any further event. */

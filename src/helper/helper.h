@@ -2,12 +2,25 @@
 #ifndef POSTERN_HELPER_HELPER_H
 #define POSTERN_HELPER_HELPER_H
 
+#include <poll.h>
+#include <stddef.h>
+
 #include "core/err.h"
 #include "core/privilege.h"
 
 /* Fills `r->err` and `r->reason`; returns `err`. */
 PRINTF_LIKE(3, 4)
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...);
+
+/* packet.c: what the packet filter handed over, from the IP header on. */
+struct packet {
+    struct addr from; /* with its port */
+    uint16_t to;      /* port */
+    bool tcp;         /* else UDP */
+    uint32_t sequence;
+};
+/* False when it is neither or not whole. */
+bool packet_parse(struct packet *p, const uint8_t *bytes, size_t len);
 
 /* knock.c: the packet filter. `seen` tells the program of a knock. */
 typedef void (*knock_seen_cb)(uint32_t serial, const struct addr *from);
@@ -25,6 +38,42 @@ int socket_transparent(const struct privilege_request *q, struct privilege_reply
 int socket_low_port(const struct privilege_request *q, struct privilege_reply *r,
                     int *fd);
 int socket_buffers(int fd, struct privilege_reply *r);
+
+/* gate.c: connections that wait for a verdict; `fd` is the program's end of the gate.
+ */
+enum { GATE_POLL_MAX = 1 + PRIVILEGE_GATES_MAX };
+int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *fd);
+/* What to poll for gate_serve: fills `p`, returns how many. */
+size_t gate_poll(struct pollfd p[static GATE_POLL_MAX]);
+void gate_serve(const struct pollfd *p, size_t n);
+/* How long to poll at most, -1: for ever. */
+int gate_timeout_ms(void);
+/* Takes all rules away. */
+void gate_end(void);
+
+/* gate_rules.c: the rules for gate.c. */
+struct gate_queue {
+    uint16_t number; /* of the queue that is ours */
+    uint32_t mark;   /* on what shall be refused */
+    /* Whether nobody reads that queue: then rules that name it are left over. */
+    bool (*is_abandoned)(uint16_t number);
+};
+/* Holds what comes to these ports, `count` > 0, and to no other. */
+int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t count,
+                   struct privilege_reply *r);
+/* Takes them away; nothing happens when there are none. */
+void gate_rules_clear(void);
+
+/* run.c: another program with this one's privileges, without a shell. */
+/*
+ * Runs `name` of /usr/sbin or /sbin with `argv`, `input` (may be NULL) as its standard
+ * input, for at most RUN_S. Returns its exit status, -1 when it did not end well.
+ * `output` (may be NULL): what it wrote, cut off at `cap` - 1 bytes; to standard output
+ * when it ended with 0, else to standard error.
+ */
+enum { RUN_S = 3 };
+int run_program(const char *name, const char *const *argv, const char *input,
+                char *output, size_t cap);
 
 /* arranged.c */
 int arranged_begin(const struct privilege_request *q, struct privilege_reply *r,

@@ -22,8 +22,6 @@ enum {
     RULES_MAX = 1024 * 1024,
     GROUP_TRIES = 16,
     SNAP_BYTES = 128,
-    IPV4_MIN = 20,
-    IPV6_LEN = 40,
     PORT_MIN = 1024,
 };
 
@@ -154,34 +152,6 @@ static uint64_t dropped_by(unsigned index)
 /* ------------------------------------------------------------------- what was matched
  */
 
-/* Whom the packet is from and to which port; false when it is not whole. */
-static bool parse(const uint8_t *p, size_t len, struct addr *from, uint16_t *to,
-                  bool *tcp)
-{
-    size_t at;
-    uint8_t protocol;
-    *from = (struct addr){0};
-    if (len >= IPV4_MIN && p[0] >> 4 == 4) {
-        at = (size_t)(p[0] & 15) * 4;
-        protocol = p[9];
-        from->family = ADDR_V4;
-        memcpy(from->ip, p + 12, 4);
-    } else if (len >= IPV6_LEN && p[0] >> 4 == 6) {
-        at = IPV6_LEN;
-        protocol = p[6];
-        from->family = ADDR_V6;
-        memcpy(from->ip, p + 8, 16);
-    } else {
-        return false;
-    }
-    if (at + 4 > len || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
-        return false;
-    *tcp = protocol == IPPROTO_TCP;
-    from->port = (uint16_t)(p[at] << 8 | p[at + 1]);
-    *to = (uint16_t)(p[at + 2] << 8 | p[at + 3]);
-    return from->port != 0;
-}
-
 static void knocked(struct knock *k, const struct addr *from)
 {
     struct privilege_reply r = {0};
@@ -195,19 +165,17 @@ static int on_packet(struct nflog_g_handle *g, struct nfgenmsg *m,
                      struct nflog_data *data, void *ctx)
 {
     char *payload = NULL;
-    struct addr from;
-    uint16_t to;
-    bool tcp;
+    struct packet p;
     (void)g, (void)m, (void)ctx;
     int len = nflog_get_payload(data, &payload);
-    if (len <= 0 || !parse((const uint8_t *)payload, (size_t)len, &from, &to, &tcp))
+    if (len <= 0 || !packet_parse(&p, (const uint8_t *)payload, (size_t)len))
         return 0;
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
         struct knock *k = &filter.knocks[i];
-        if (k->used && !k->open && k->q.tcp == tcp && k->q.local.port == to)
+        if (k->used && !k->open && k->q.tcp == p.tcp && k->q.local.port == p.to)
             for (unsigned s = 0; s < k->q.source_count; s++)
-                if (addr_ip_equal(&k->q.sources[s], &from)) {
-                    knocked(k, &from);
+                if (addr_ip_equal(&k->q.sources[s], &p.from)) {
+                    knocked(k, &p.from);
                     return 0;
                 }
     }

@@ -3,12 +3,14 @@
  * program that started it, over a socket that nobody else can reach, and ends with it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -63,6 +65,9 @@ static void serve(const struct privilege_request *q, struct privilege_reply *r,
         break;
     case PRIVILEGE_ARRANGE_ANSWER:
         (void)arranged_answer(q, r);
+        break;
+    case PRIVILEGE_GATE:
+        (void)gate_add(q, r, fd);
         break;
     case PRIVILEGE_KNOCK_SEEN:
     case PRIVILEGE_OP_COUNT:
@@ -139,6 +144,20 @@ static bool take_request(void)
     return true;
 }
 
+/* It ends with its program, not by a key pressed for that; and cleans up when told to.
+ */
+static int listen_for_end(void)
+{
+    sigset_t term;
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &term, NULL);
+    return signalfd(-1, &term, SFD_CLOEXEC);
+}
+
 int main(void)
 {
     int type = 0;
@@ -149,19 +168,22 @@ int main(void)
                               "there is nothing to run by hand\n");
         return 2;
     }
-    /* It ends with its program, not by a key pressed for that. */
-    (void)signal(SIGINT, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
+    int stop = listen_for_end();
     caps_keep(CAPS_NET_ADMIN | CAPS_NET_RAW | CAPS_NET_BIND_SERVICE);
-    for (;;) {
-        struct pollfd p[2] = {{.fd = PRIVILEGE_FD, .events = POLLIN},
-                              {.fd = knock_fd(), .events = POLLIN}};
-        if (poll(p, 2, -1) < 0 && errno != EINTR)
-            return 1;
+    (void)fcntl(PRIVILEGE_FD, F_SETFD, FD_CLOEXEC);
+    bool go_on = true;
+    while (go_on) {
+        struct pollfd p[3 + GATE_POLL_MAX] = {{.fd = PRIVILEGE_FD, .events = POLLIN},
+                                              {.fd = knock_fd(), .events = POLLIN},
+                                              {.fd = stop, .events = POLLIN}};
+        size_t gates = gate_poll(p + 3);
+        if (poll(p, 3 + gates, gate_timeout_ms()) < 0 && errno != EINTR)
+            break;
         if (p[1].revents != 0)
             knock_read(on_knock);
-        if (p[0].revents != 0 && !take_request())
-            return 0;
+        gate_serve(p + 3, gates);
+        go_on = p[2].revents == 0 && (p[0].revents == 0 || take_request());
     }
+    gate_end();
+    return 0;
 }

@@ -1,9 +1,14 @@
-/* The helper's child process and the pair of sockets to it; decides nothing. */
+/*
+ * The helper's child process and the pair of sockets to it; decides nothing. One lock
+ * guards all of it but the knocks that are waited for, which belong to the thread of
+ * the loop, like libuv's handles. No callback is called with the lock held.
+ */
 #include "io/helper.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +21,7 @@
 #include "io/caps.h"
 #include "io/log.h"
 
-enum { ANSWER_MS = 1000, EVENTS_MAX = 64 };
+enum { ANSWER_MS = 5000, EVENTS_MAX = 64 };
 
 extern char **environ;
 
@@ -31,13 +36,16 @@ static struct {
     int fd; /* -1: none */
     pid_t pid;
     uint32_t can, last_serial;
+    pthread_t thread; /* of the loop, while there is `poll` */
     uv_poll_t *poll;
-    uv_timer_t *timer; /* events that came while an answer was waited for */
+    uv_async_t *late; /* events that came while an answer was waited for */
     struct watch watches[PRIVILEGE_KNOCKS_MAX];
     struct privilege_reply events[EVENTS_MAX];
     size_t event_count;
     char why[256];
 } helper = {.fd = -1};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void free_handle(uv_handle_t *h)
 {
@@ -101,25 +109,30 @@ static void detach(void)
         return;
     (void)uv_poll_stop(helper.poll);
     uv_close((uv_handle_t *)helper.poll, free_handle);
-    uv_close((uv_handle_t *)helper.timer, free_handle);
+    uv_close((uv_handle_t *)helper.late, free_handle);
     helper.poll = NULL;
-    helper.timer = NULL;
+    helper.late = NULL;
     helper.event_count = 0;
     memset(helper.watches, 0, sizeof(helper.watches));
 }
 
+/* With the lock. */
 static void lose(const char *why)
 {
+    helper.can = 0;
+    if (why != NULL)
+        missing(why, NULL);
+    if (helper.poll != NULL && pthread_equal(helper.thread, pthread_self()) == 0) {
+        (void)shutdown(helper.fd, SHUT_RDWR); /* on_poll does the rest */
+        return;
+    }
     detach();
     if (helper.fd >= 0)
         close(helper.fd);
     helper.fd = -1;
-    helper.can = 0;
     if (helper.pid > 0)
         (void)waitpid(helper.pid, NULL, 0);
     helper.pid = 0;
-    if (why != NULL)
-        missing(why, NULL);
 }
 
 /* ---------------------------------------------------------------------------- events
@@ -136,13 +149,15 @@ static void tell(const struct privilege_reply *r)
     }
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_late(uv_async_t *a)
 {
     struct privilege_reply events[EVENTS_MAX];
+    (void)a;
+    (void)pthread_mutex_lock(&lock);
     size_t n = helper.event_count;
-    (void)t;
     memcpy(events, helper.events, n * sizeof(events[0]));
     helper.event_count = 0;
+    (void)pthread_mutex_unlock(&lock);
     for (size_t i = 0; i < n; i++)
         tell(&events[i]);
 }
@@ -151,8 +166,8 @@ static void keep_event(const struct privilege_reply *r)
 {
     if (helper.event_count < EVENTS_MAX)
         helper.events[helper.event_count++] = *r;
-    if (helper.timer != NULL)
-        (void)uv_timer_start(helper.timer, on_timer, 0, 0);
+    if (helper.late != NULL)
+        (void)uv_async_send(helper.late);
 }
 
 /* One reply with what came along: its length, 0 at the end, -1 nothing now. */
@@ -180,13 +195,15 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct privilege_reply r = {0};
     int fd;
     (void)poll, (void)status, (void)events;
+    (void)pthread_mutex_lock(&lock); /* or an answer for another thread is taken */
     ssize_t n = receive(&r, &fd);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        lose("the privileged helper ended");
+    (void)pthread_mutex_unlock(&lock);
     if (fd >= 0) /* of a request that was given up */
         close(fd);
     if (n == (ssize_t)sizeof(r))
         tell(&r);
-    else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        lose("the privileged helper ended");
 }
 
 /* -------------------------------------------------------------------------- requests
@@ -214,8 +231,9 @@ static int send_request(const struct privilege_request *q, int fd)
                : POSTERN_ERR_CLOSED;
 }
 
-static int ask(const struct privilege_request *q, int give,
-               struct privilege_reply *reply, int *fd)
+/* With the lock. */
+static int ask_locked(const struct privilege_request *q, int give,
+                      struct privilege_reply *reply, int *fd)
 {
     int got = -1;
     *reply = (struct privilege_reply){0};
@@ -250,20 +268,42 @@ static int ask(const struct privilege_request *q, int give,
     return reply->err;
 }
 
+static int ask(const struct privilege_request *q, int give,
+               struct privilege_reply *reply, int *fd)
+{
+    (void)pthread_mutex_lock(&lock);
+    int rc = ask_locked(q, give, reply, fd);
+    (void)pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+static uint32_t next_serial(void)
+{
+    (void)pthread_mutex_lock(&lock);
+    uint32_t serial = ++helper.last_serial;
+    (void)pthread_mutex_unlock(&lock);
+    return serial;
+}
+
 static int attach(uv_loop_t *loop)
 {
     uv_poll_t *poll = malloc(sizeof(*poll));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (poll == NULL || timer == NULL || uv_poll_init(loop, poll, helper.fd) != 0) {
+    uv_async_t *late = malloc(sizeof(*late));
+    if (poll == NULL || late == NULL || uv_poll_init(loop, poll, helper.fd) != 0) {
         free(poll);
-        free(timer);
+        free(late);
         return POSTERN_ERR_NOMEM;
     }
+    if (uv_async_init(loop, late, on_late) != 0) {
+        uv_close((uv_handle_t *)poll, free_handle);
+        free(late);
+        return POSTERN_ERR_NOMEM;
+    }
+    helper.thread = pthread_self();
     helper.poll = poll;
-    helper.timer = timer;
-    (void)uv_timer_init(loop, timer);
+    helper.late = late;
     uv_unref((uv_handle_t *)poll);
-    uv_unref((uv_handle_t *)timer);
+    uv_unref((uv_handle_t *)late);
     (void)uv_poll_start(poll, UV_READABLE, on_poll);
     return 0;
 }
@@ -272,13 +312,13 @@ static int greet(void)
 {
     struct privilege_request q = {.op = PRIVILEGE_HELLO};
     struct privilege_reply r;
-    if (ask(&q, -1, &r, NULL) != 0 || r.version != PRIVILEGE_VERSION)
+    if (ask_locked(&q, -1, &r, NULL) != 0 || r.version != PRIVILEGE_VERSION)
         return POSTERN_ERR_PROTO;
     helper.can = r.can;
     return 0;
 }
 
-void helper_open(uv_loop_t *loop)
+static void open_locked(uv_loop_t *loop)
 {
     char path[512];
     int pair[2];
@@ -316,15 +356,27 @@ void helper_open(uv_loop_t *loop)
               CAPS_NET_BIND_SERVICE);
 }
 
+void helper_open(uv_loop_t *loop)
+{
+    (void)pthread_mutex_lock(&lock);
+    open_locked(loop);
+    (void)pthread_mutex_unlock(&lock);
+}
+
 void helper_close(void)
 {
+    (void)pthread_mutex_lock(&lock);
     if (helper.users > 0 && --helper.users == 0)
         detach();
+    (void)pthread_mutex_unlock(&lock);
 }
 
 bool helper_can(uint32_t can)
 {
-    return helper.fd >= 0 && (helper.can & can) == can;
+    (void)pthread_mutex_lock(&lock);
+    bool yes = helper.fd >= 0 && (helper.can & can) == can;
+    (void)pthread_mutex_unlock(&lock);
+    return yes;
 }
 
 const char *helper_missing(void)
@@ -335,14 +387,13 @@ const char *helper_missing(void)
 
 int helper_ask(struct privilege_request *q, struct privilege_reply *reply, int *fd)
 {
-    q->serial = ++helper.last_serial;
+    q->serial = next_serial();
     return ask(q, -1, reply, fd);
 }
 
 void helper_enlarge(int fd)
 {
-    struct privilege_request q = {.op = PRIVILEGE_BUFFERS,
-                                  .serial = ++helper.last_serial};
+    struct privilege_request q = {.op = PRIVILEGE_BUFFERS, .serial = next_serial()};
     struct privilege_reply r;
     if (helper_can(PRIVILEGE_CAN_FILTER))
         (void)ask(&q, fd, &r, NULL);

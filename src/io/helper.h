@@ -2,7 +2,11 @@
  * The privileged helper (core/privilege.h) as this process uses it: one child, started
  * when the first user opens it, which ends with this process: another could not be
  * started, since what it needs has been given up by then. Requests wait for their
- * answer, which takes the helper microseconds; knocks are reported from the loop.
+ * answer, which takes the helper microseconds (a gate: tens of milliseconds); knocks
+ * are reported from the loop.
+ *
+ * Opening, closing and knocks belong to the thread of that loop. All else may be called
+ * by any thread, one after the other.
  */
 #ifndef POSTERN_IO_HELPER_H
 #define POSTERN_IO_HELPER_H
@@ -17,8 +21,9 @@
 /*
  * Starts the helper if it would have privileges: this process is root's or was given
  * ambient capabilities, or the helper has file capabilities. What this process has
- * itself it gives up then. Each open needs a close. It is not an error that there is
- * none: helper_can says so.
+ * itself it gives up then; capabilities are a thread's, so a program of several threads
+ * does this before it starts them. Each open needs a close. It is not an error that
+ * there is none: helper_can says so.
  */
 void helper_open(uv_loop_t *loop);
 void helper_close(void);

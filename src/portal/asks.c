@@ -72,8 +72,8 @@ static void on_end(void *ctx, struct call *c)
     struct ask *a = ctx;
     (void)c;
     a->call = NULL;
-    (void)uv_timer_start(&a->timer, a->timer.timer_cb, a->eof || a->code != 0 ? 0 : 1000,
-                         0);
+    (void)uv_timer_start(&a->timer, a->timer.timer_cb,
+                         a->eof || a->code != 0 ? 0 : 1000, 0);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)

@@ -13,9 +13,16 @@
 
 #include "io/log.h"
 #include "io/sockaddr.h"
+#include "io/gate.h"
 #include "portal/doors.h"
 
-enum { BACKLOG = 128, ACCEPTS_PER_EVENT = 64, STEP = 10000, UDP_IDLE_MS = 60000 };
+enum {
+    BACKLOG = 128,
+    ACCEPTS_PER_EVENT = 64,
+    STEP = 10000,
+    UDP_IDLE_MS = 60000,
+    AWAITED_MS = 30000
+};
 
 /* ------------------------------------------------------------------------ connections
  */
@@ -48,8 +55,8 @@ int visit_call(struct visit *v, struct call_config *cc)
 {
     struct portal *p = v->portal;
     const struct route_entry *e = routes_entry(p->routes, v->entry);
-    const struct route_grant *g = e != NULL ? routes_grant_by_id(p->routes, e->grant)
-                                            : NULL;
+    const struct route_grant *g =
+        e != NULL ? routes_grant_by_id(p->routes, e->grant) : NULL;
     struct portal_host *h = g != NULL ? host_by_number(p, g->host) : NULL;
     struct peer *peer = h != NULL ? host_peer(h) : NULL;
     Visit visit;
@@ -100,6 +107,18 @@ void visit_on_end(void *ctx, struct call *c)
     free(v);
 }
 
+/* One that the gate let in, as its host's server has accepted it. */
+static bool attach_awaited(struct door *d, const struct addr *from, int fd)
+{
+    const struct route_entry *e = routes_find(d->portal->routes, from, d->port, false);
+    struct visit *v = e != NULL ? e->owner : NULL;
+    if (v == NULL || !v->awaited || v->call == NULL)
+        return false;
+    v->awaited = false;
+    (void)!call_attach(v->call, fd);
+    return true;
+}
+
 static void on_connection(struct door *d, int fd)
 {
     struct portal *p = d->portal;
@@ -109,6 +128,8 @@ static void on_connection(struct door *d, int fd)
         portal_reset_fd(fd);
         return;
     }
+    if (attach_awaited(d, &from, fd))
+        return;
     int rc = routes_open(p->routes, &from, d->port, false, uv_now(&p->loop), &id);
     struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
     struct visit *v = e != NULL ? visit_new(p, e, &from) : NULL;
@@ -129,6 +150,74 @@ static void on_connection(struct door *d, int fd)
         v->call = NULL;
         visit_on_end(v, NULL);
     }
+}
+
+/* ---------------------------------------------------------------------------- the gate
+ */
+
+static void decide(struct visit *v, enum gate_verdict verdict)
+{
+    if (v->gate != NULL)
+        gate_verdict(v->gate, v->syn, verdict);
+    v->gate = NULL;
+}
+
+static void on_gated_answer(void *ctx, struct call *c, unsigned code,
+                            const char *reason)
+{
+    struct visit *v = ctx;
+    visit_on_answer(ctx, c, code, reason);
+    v->awaited = v->open;
+    decide(v, v->open ? GATE_ACCEPT : GATE_REFUSE);
+}
+
+static void on_gated_end(void *ctx, struct call *c)
+{
+    decide(ctx, GATE_REFUSE);
+    visit_on_end(ctx, c);
+}
+
+/* A client knocks: its host is asked before it is answered. */
+static void on_syn(void *ctx, uint64_t syn, const struct addr *from)
+{
+    struct door *d = ctx;
+    struct portal *p = d->portal;
+    uint64_t id;
+    int rc = routes_open(p->routes, from, d->port, false, uv_now(&p->loop), &id);
+    struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
+    struct visit *v = e != NULL ? visit_new(p, e, from) : NULL;
+    if (v == NULL) {
+        log_debug("a SYN to port %u was refused: %s", d->port, postern_strerror(rc));
+        if (rc == 0)
+            (void)routes_close(p->routes, id);
+        gate_verdict(d->gate, syn, GATE_REFUSE);
+        return;
+    }
+    e->owner = v;
+    v->gate = d->gate;
+    v->syn = syn;
+    struct call_config cc = {
+        .fd = -1, .on_answer = on_gated_answer, .on_end = on_gated_end};
+    if (visit_call(v, &cc) != 0) {
+        v->call = NULL;
+        on_gated_end(v, NULL);
+    }
+}
+
+static void gate_forget(struct door *d)
+{
+    for (struct visit *v = d->portal->visits; v != NULL; v = v->next)
+        if (v->gate == d->gate)
+            v->gate = NULL;
+    gate_close(d->gate);
+    d->gate = NULL;
+}
+
+static void on_gate_lost(void *ctx)
+{
+    log_warn("the privileged helper ended: connections by port are accepted before "
+             "their host has answered");
+    gate_forget(ctx);
 }
 
 static void on_accept(uv_poll_t *poll, int status, int events)
@@ -162,6 +251,8 @@ static void free_door(uv_handle_t *h)
 
 static void door_close(struct door *d)
 {
+    if (d->gate != NULL)
+        gate_forget(d);
     (void)uv_poll_stop(&d->poll);
     close(d->fd);
     *d->at = d->next;
@@ -208,22 +299,48 @@ static struct door *door_find(struct portal *p, uint16_t port, bool udp)
     return NULL;
 }
 
+/*
+ * Before the port listens. A gate holds a port of the whole machine: it stands only
+ * where the whole port is ours.
+ */
+static void open_gate(struct door *d)
+{
+    static const uint8_t any[16];
+    struct fault f = {0};
+    if (d->udp || memcmp(d->bound.ip, any, sizeof(any)) != 0 ||
+        door_find(d->portal, d->port, false) != NULL)
+        return;
+    if (gate_open(&d->gate, &d->portal->loop, d->port, on_syn, on_gate_lost, d, &f) !=
+        0) {
+        d->gate = NULL;
+        log_debug("connections to port %u are accepted before their host has answered: "
+                  "%s",
+                  d->port, f.what);
+    }
+}
+
 static int open_at(struct portal *p, const struct addr *a, bool dual, bool udp)
 {
-    int fd = bind_port(a, dual, udp);
-    if (fd < 0)
-        return fd;
     struct door *d = calloc(1, sizeof(*d));
-    if (d == NULL || uv_poll_init(&p->loop, &d->poll, fd) != 0) {
-        free(d);
-        close(fd);
+    if (d == NULL)
         return POSTERN_ERR_NOMEM;
-    }
     d->portal = p;
-    d->fd = fd;
     d->bound = *a;
     d->port = a->port;
     d->udp = udp;
+    open_gate(d);
+    int fd = bind_port(a, dual, udp);
+    int rc = fd < 0 ? fd : 0;
+    if (rc == 0 && uv_poll_init(&p->loop, &d->poll, fd) != 0) {
+        close(fd);
+        rc = POSTERN_ERR_NOMEM;
+    }
+    if (rc != 0) {
+        gate_close(d->gate);
+        free(d);
+        return rc;
+    }
+    d->fd = fd;
     d->poll.data = d;
     d->next = p->doors;
     d->at = &p->doors;
@@ -307,9 +424,8 @@ void door_move(struct portal *p, struct login *l)
     struct route_grant kept[ROUTES_GRANTS_LOGIN_MAX];
     size_t n = 0;
     const struct route_grant *g;
-    for (uint64_t after = 0;
-         n < ROUTES_GRANTS_LOGIN_MAX &&
-         (g = routes_next_grant(p->routes, l->id, after)) != NULL;
+    for (uint64_t after = 0; n < ROUTES_GRANTS_LOGIN_MAX &&
+                             (g = routes_next_grant(p->routes, l->id, after)) != NULL;
          after = g->id)
         kept[n++] = *g;
     (void)routes_revoke_login(p->routes, l->id);
@@ -322,6 +438,12 @@ void door_move(struct portal *p, struct login *l)
 
 /* ----------------------------------------------------------------------- open, close
  */
+
+/* A client that did not come when it was let in has lost interest. */
+static bool is_overdue(const struct visit *v, uint64_t now)
+{
+    return v->awaited && now - v->began_ms > AWAITED_MS;
+}
 
 /* What moved bytes since the last time is not idle. */
 static void touch(struct visit *v, uint64_t now)
@@ -337,10 +459,14 @@ static void touch(struct visit *v, uint64_t now)
 void doors_sweep(struct portal *p)
 {
     uint64_t now = uv_now(&p->loop);
-    uint64_t idle = (p->config->idle_s != 0 ? p->config->idle_s : PORTAL_IDLE_DEFAULT_S) *
-                    UINT64_C(1000);
+    uint64_t idle =
+        (p->config->idle_s != 0 ? p->config->idle_s : PORTAL_IDLE_DEFAULT_S) *
+        UINT64_C(1000);
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         touch(v, now);
+    for (struct visit *v = p->visits; v != NULL; v = v->next)
+        if (is_overdue(v, now) && v->call != NULL)
+            call_abort(v->call);
     (void)routes_expire(p->routes, false, now, idle);
     (void)routes_expire(p->routes, true, now, idle < UDP_IDLE_MS ? idle : UDP_IDLE_MS);
 }

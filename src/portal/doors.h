@@ -12,6 +12,7 @@ struct door {
     struct portal *portal;
     uv_poll_t poll;
     struct addr bound;
+    struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
     int fd;
     uint16_t port;
     bool udp;
@@ -26,6 +27,9 @@ struct visit {
     struct addr from;
     char account[64], object[128];
     bool open;
+    struct gate *gate; /* its SYN waits there as `syn`; NULL: it has been decided */
+    uint64_t syn;
+    bool awaited; /* the host's server has accepted, the client's socket is to come */
     uint64_t began_ms;
     struct pump_stats stats;
     /* A flow's: */

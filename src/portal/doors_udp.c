@@ -1,4 +1,5 @@
-/* Flows of datagrams by port: one entry and one call for each client address and port. */
+/* Flows of datagrams by port: one entry and one call for each client address and port.
+ */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,10 +80,8 @@ static struct visit *flow_new(struct door *d, const struct addr *from,
     }
     v->local = *local;
     e->owner = v;
-    struct call_config cc = {.fd = -1,
-                             .on_answer = on_answer,
-                             .on_datagram = on_datagram,
-                             .on_end = on_end};
+    struct call_config cc = {
+        .fd = -1, .on_answer = on_answer, .on_datagram = on_datagram, .on_end = on_end};
     if (visit_call(v, &cc) != 0) {
         v->call = NULL;
         on_end(v, NULL);

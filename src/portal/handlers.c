@@ -48,7 +48,8 @@ static void welcome(struct request *r, const char *token)
 {
     const char *next = r->fields.next;
     (void)snprintf(r->cookie, sizeof(r->cookie),
-                   "__Host-postern=%s; Path=/; Secure; HttpOnly; SameSite=Strict", token);
+                   "__Host-postern=%s; Path=/; Secure; HttpOnly; SameSite=Strict",
+                   token);
     request_redirect(r, form_local_path(next) ? next : "/");
 }
 
@@ -157,8 +158,8 @@ static bool has_name(const struct portal *p, const struct portal_service *s)
 }
 
 static void fill_service(struct request *r, const struct login *l,
-                         const struct portal_host *h, int number, struct service_view *v,
-                         struct texts *t)
+                         const struct portal_host *h, int number,
+                         struct service_view *v, struct texts *t)
 {
     struct portal *p = r->portal;
     const struct portal_service *s = &h->list->services[number];
@@ -178,8 +179,8 @@ static void fill_service(struct request *r, const struct login *l,
     if (p->public_port != 443)
         (void)snprintf(port, sizeof(port), ":%u", p->public_port);
     if (has_name(p, s)) {
-        (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label, h->label,
-                       p->domain, port);
+        (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label,
+                       h->label, p->domain, port);
         v->url = t->url;
     }
     if (g != NULL) {
@@ -219,8 +220,10 @@ static void show_home(struct request *r)
                 v.service_count++;
             }
         if (a->owner) {
-            owned[v.owned_count] = (struct host_view){
-                .name = h->name, .key = key_format(h->key, keys[i]), .online = h->online};
+            owned[v.owned_count] =
+                (struct host_view){.name = h->name,
+                                   .key = key_format(h->key, keys[i]),
+                                   .online = h->online};
             v.owned_count++;
         }
     }
@@ -300,8 +303,8 @@ static void get_home(struct request *r)
             continue;
         a->request = r;
         a->host = h->number;
-        if (ask_start(h, l->account, visitor, PORTAL_ASK_SERVICES, "", ASK_MS, on_status,
-                      a) == 0)
+        if (ask_start(h, l->account, visitor, PORTAL_ASK_SERVICES, "", ASK_MS,
+                      on_status, a) == 0)
             r->pending++;
         else
             free(a);
@@ -365,9 +368,9 @@ struct page {
 };
 
 static const struct page pages[] = {
-    {"", false, true, get_home},          {"login", false, false, get_login},
-    {"login", true, false, post_login},   {"logout", true, false, post_logout},
-    {"open", true, true, post_open},      {"close", true, true, post_close},
+    {"", false, true, get_home},        {"login", false, false, get_login},
+    {"login", true, false, post_login}, {"logout", true, false, post_logout},
+    {"open", true, true, post_open},    {"close", true, true, post_close},
 };
 
 static void ask_to_log_in(struct request *r)
@@ -402,7 +405,8 @@ void handle_request(struct request *r)
             handle_owner(r);
         return;
     }
-    for (size_t i = 0; r->path.count <= 1 && i < sizeof(pages) / sizeof(pages[0]); i++) {
+    for (size_t i = 0; r->path.count <= 1 && i < sizeof(pages) / sizeof(pages[0]);
+         i++) {
         if (strcmp(pages[i].name, first) != 0)
             continue;
         found = true;
@@ -416,5 +420,6 @@ void handle_request(struct request *r)
     }
     request_message(r, found ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND,
                     found ? "Not possible" : "Not found",
-                    found ? "This page cannot do that." : "There is no such page here.");
+                    found ? "This page cannot do that."
+                          : "There is no such page here.");
 }

@@ -11,7 +11,13 @@
 #include "core/json.h"
 #include "portal/web.h"
 
-enum { SESSIONS_MAX = 64, DEVICES_MAX = 256, LOG_MAX = 100, ASK_MS = 4000, LINE = 1100 };
+enum {
+    SESSIONS_MAX = 64,
+    DEVICES_MAX = 256,
+    LOG_MAX = 100,
+    ASK_MS = 4000,
+    LINE = 1100
+};
 
 struct session_row {
     struct session_view view;
@@ -121,14 +127,13 @@ static bool add_session(void *ctx, const char *line)
     copy_text(line, "kind", s->kind, sizeof(s->kind));
     copy_text(line, "remote", s->remote, sizeof(s->remote));
     double bytes = number(line, "sent_bytes") + number(line, "received_bytes");
-    f->views[f->count++] =
-        (struct session_view){.device = s->device,
-                              .kind = s->kind,
-                              .remote = s->remote,
-                              .rtt_ms = number(line, "rtt_ms"),
-                              .rate_bytes_s =
-                                  rate_of(f->host, s->device, s->remote, bytes),
-                              .streams = (unsigned)number(line, "streams")};
+    f->views[f->count++] = (struct session_view){
+        .device = s->device,
+        .kind = s->kind,
+        .remote = s->remote,
+        .rtt_ms = number(line, "rtt_ms"),
+        .rate_bytes_s = rate_of(f->host, s->device, s->remote, bytes),
+        .streams = (unsigned)number(line, "streams")};
     return f->count < SESSIONS_MAX;
 }
 
@@ -270,8 +275,7 @@ static void ask(struct owner_work *w, struct portal_host *h, enum portal_ask wha
     const struct login *l = request_login(r);
     char visitor[ADDR_TEXT_LEN];
     (void)addr_format(&r->client, visitor);
-    if (l != NULL &&
-        ask_start(h, l->account, visitor, what, arg, ASK_MS, cb, w) == 0)
+    if (l != NULL && ask_start(h, l->account, visitor, what, arg, ASK_MS, cb, w) == 0)
         r->pending++;
 }
 
@@ -320,10 +324,10 @@ struct portal_host *request_owned_host(struct request *r)
 {
     uint8_t key[KEY_LEN];
     const struct login *l = request_login(r);
-    struct portal_host *h = key_parse(key, r->path.segments[1]) == 0
-                                ? host_by_key(r->portal, key)
-                                : NULL;
-    const struct portal_account *a = h != NULL && l != NULL ? login_account(l, h) : NULL;
+    struct portal_host *h =
+        key_parse(key, r->path.segments[1]) == 0 ? host_by_key(r->portal, key) : NULL;
+    const struct portal_account *a =
+        h != NULL && l != NULL ? login_account(l, h) : NULL;
     if (a != NULL && a->owner)
         return h;
     request_message(r, MHD_HTTP_NOT_FOUND, "Not found",
@@ -358,7 +362,8 @@ void handle_owner(struct request *r)
         ask(w, h, PORTAL_ASK_REVOKE, r->fields.device, on_revoked);
     } else {
         work_free(w);
-        request_message(r, MHD_HTTP_NOT_FOUND, "Not found", "There is no such page here.");
+        request_message(r, MHD_HTTP_NOT_FOUND, "Not found",
+                        "There is no such page here.");
         return;
     }
     if (r->answered || r->parked)

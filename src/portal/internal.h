@@ -170,9 +170,9 @@ MUST_CHECK int ask_start(struct portal_host *h, const char *account,
 void doors_close(struct portal *p);
 void doors_sweep(struct portal *p);
 /*
- * Opens a port for this login's address, and listens on it where nobody does yet. `port`
- * gets the one in use: the service's own, or 10,000 or 20,000 higher when that cannot be
- * had. Fills `f` with what to tell the person.
+ * Opens a port for this login's address, and listens on it where nobody does yet.
+ * `port` gets the one in use: the service's own, or 10,000 or 20,000 higher when that
+ * cannot be had. Fills `f` with what to tell the person.
  */
 MUST_CHECK int door_grant(struct portal *p, struct login *l, struct portal_host *h,
                           int service, uint16_t *port, struct fault *f);
@@ -226,7 +226,7 @@ struct portal {
     struct throttle names, addresses; /* that fail to log in */
     struct login_step *steps;         /* passwords that were right, a code is awaited */
     unsigned jobs;                    /* passwords being checked now */
-    struct passage *passages; /* connections by name */
+    struct passage *passages;         /* connections by name */
     struct routes *routes;
     struct door *doors;   /* open ports */
     struct visit *visits; /* connections and flows by port */

@@ -349,7 +349,8 @@ static void on_checked(uv_work_t *w, int status)
         r = code ? ask_code(p, j->name, hosts, n, token)
                  : admit(p, j->name, hosts, n, &j->from, token);
     else
-        portal_audit(p, "refused", j->name, &j->from, "login", "wrong name or password");
+        portal_audit(p, "refused", j->name, &j->from, "login",
+                     "wrong name or password");
     if (j->cb != NULL && !p->stopping)
         j->cb(j->ctx, r, token);
     sodium_memzero(token, sizeof(token));
@@ -369,7 +370,8 @@ static void find_tries(struct portal *p, struct job *j, const char *name)
         const struct portal_account *a = host_account(h, j->name);
         if (a == NULL || j->count == LOGIN_HOSTS_MAX ||
             (a->expires_s != 0 && statedir_now_s() >= a->expires_s) ||
-            (at != NULL && strcmp(at + 1, h->name) != 0 && strcmp(at + 1, h->label) != 0))
+            (at != NULL && strcmp(at + 1, h->name) != 0 &&
+             strcmp(at + 1, h->label) != 0))
             continue;
         j->tries[j->count].host = h->number;
         (void)snprintf(j->tries[j->count++].hash, sizeof(j->tries[0].hash), "%s",

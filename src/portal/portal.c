@@ -257,8 +257,11 @@ int portal_new(struct portal **out, const struct portal_config *c, struct fault 
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     }
     p->config = c;
-    p->for_broker = (struct broker_portal){
-        .ctx = p, .start = start, .stop = stop_and_wait, .on_tls = on_tls, .on_host = on_host};
+    p->for_broker = (struct broker_portal){.ctx = p,
+                                           .start = start,
+                                           .stop = stop_and_wait,
+                                           .on_tls = on_tls,
+                                           .on_host = on_host};
     if (mailbox_open(&p->mail, &p->loop, on_mail, p) != 0) {
         (void)uv_loop_close(&p->loop);
         free(p);

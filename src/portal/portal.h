@@ -17,13 +17,12 @@ struct portal;
 
 /* Everything is borrowed until portal_free. */
 struct portal_config {
-    const char *state_dir;   /* of the broker; the certificate and audit.db live there */
-    const char *domain;      /* services are SERVICE--HOST.domain; NULL: the public name */
+    const char *state_dir; /* of the broker; the certificate and audit.db live there */
+    const char *domain; /* services are SERVICE--HOST.domain; NULL: the public name */
     const char *certificate; /* PEM files of the HTTPS port; NULL: self-signed */
     const char *key;
     uint32_t idle_s;  /* a connection by port that moves nothing ends; 0: the default */
     uint32_t login_s; /* how long a login lasts at most; 0: the default */
-    bool gate;        /* hold a connection's SYN until the host has answered */
 };
 
 enum {

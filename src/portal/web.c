@@ -241,10 +241,13 @@ static void take_body(struct request *r, const char *data, size_t len)
 static void take_fields(struct request *r)
 {
     struct fields *s = &r->fields;
-#define FIELD(x) {.name = #x, .value = s->x, .cap = sizeof(s->x)}
+#define FIELD(x)                                                                       \
+    {                                                                                  \
+        .name = #x, .value = s->x, .cap = sizeof(s->x)                                 \
+    }
     struct form_field list[] = {
-        FIELD(csrf),   FIELD(name),    FIELD(password), FIELD(code),
-        FIELD(step),   FIELD(next),    FIELD(host),     FIELD(service),
+        FIELD(csrf),   FIELD(name),     FIELD(password), FIELD(code),
+        FIELD(step),   FIELD(next),     FIELD(host),     FIELD(service),
         FIELD(device), FIELD(services), FIELD(expires),
     };
 #undef FIELD
@@ -273,8 +276,8 @@ static bool csrf_fits(struct request *r)
 static bool is_own_form(struct request *r)
 {
     const char *origin = header(r, "Origin"), *host = header(r, "Host");
-    if (origin != NULL && (host == NULL || !form_same_origin(origin, strlen(origin),
-                                                             host, strlen(host))))
+    if (origin != NULL &&
+        (host == NULL || !form_same_origin(origin, strlen(origin), host, strlen(host))))
         return false;
     return csrf_fits(r);
 }

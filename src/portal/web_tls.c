@@ -63,20 +63,19 @@ static int set_names(const struct portal *p, gnutls_x509_crt_t crt)
                                                   (unsigned)addr_ip_len(&a),
                                                   GNUTLS_FSAN_SET);
     else
-        rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME,
-                                                  p->public_name,
-                                                  (unsigned)strlen(p->public_name),
-                                                  GNUTLS_FSAN_SET);
+        rc = gnutls_x509_crt_set_subject_alt_name(
+            crt, GNUTLS_SAN_DNSNAME, p->public_name, (unsigned)strlen(p->public_name),
+            GNUTLS_FSAN_SET);
     if (rc == 0 && p->domain[0] != '\0' && strcmp(p->domain, p->public_name) != 0) {
         (void)snprintf(star, sizeof(star), "%s", p->domain);
-        rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, star,
-                                                  (unsigned)strlen(star),
-                                                  GNUTLS_FSAN_APPEND);
+        rc = gnutls_x509_crt_set_subject_alt_name(
+            crt, GNUTLS_SAN_DNSNAME, star, (unsigned)strlen(star), GNUTLS_FSAN_APPEND);
     }
     return rc;
 }
 
-static int sign(const struct portal *p, gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+static int sign(const struct portal *p, gnutls_x509_crt_t crt,
+                gnutls_x509_privkey_t key)
 {
     uint8_t serial[SERIAL_LEN];
     time_t now = (time_t)statedir_now_s();
@@ -160,7 +159,8 @@ static bool is_usable(const struct portal *p, const char *pem)
     return usable;
 }
 
-static int self_signed(struct portal *p, char **certificate, char **key, struct fault *f)
+static int self_signed(struct portal *p, char **certificate, char **key,
+                       struct fault *f)
 {
     char crt_path[4096], key_path[4096];
     own_path(p, "portal-cert.pem", crt_path);
@@ -190,7 +190,8 @@ int web_certificate(struct portal *p, char **certificate, char **key, struct fau
     *key = read_file(c->key != NULL ? c->key : c->certificate);
     if (*certificate != NULL && *key != NULL)
         return 0;
-    const char *missing = *certificate == NULL || c->key == NULL ? c->certificate : c->key;
+    const char *missing =
+        *certificate == NULL || c->key == NULL ? c->certificate : c->key;
     free(*certificate);
     free(*key);
     *certificate = *key = NULL;
