@@ -168,6 +168,8 @@ int serve_reload(struct serve *s, struct fault *f)
         service_list_fini(&s->services);
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
+        if (s->certs != NULL)
+            rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
         serve_tell_services(s);
         host_portal_on_change(s);
         event_begin(&e, "reloaded");
@@ -296,6 +298,8 @@ static int run_loop(struct serve *s, const struct statedir *state,
     int rc = serve_control_open(&control, s, socket_path, f);
     if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
+    if (rc == 0 && !s->config->for_programs)
+        rc = certs_open(&s->certs, s, f);
     if (rc == 0)
         rc = faces_open(s, broker, f);
     if (rc == 0) {
@@ -307,6 +311,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
         uv_close((uv_handle_t *)&s->sweep, NULL);
     }
     close_all(s);
+    certs_close(s->certs);
     netmon_close(netmon);
     serve_control_close(control);
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);
@@ -334,6 +339,9 @@ int serve_run(const struct serve_config *c, struct fault *f)
         rc = access_open(&s->access, state.path, f);
     if (rc == 0)
         rc = load_settings(s, &broker, f);
+    if (rc == 0)
+        rc = certs_settle(s->access, &s->services, c->tls, c->tls_count, c->tls_command,
+                          f);
     if (rc == 0) {
         struct fault log = {0};
         if (audit_open(&s->audit, state.path, &log) != 0)

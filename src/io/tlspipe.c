@@ -2,7 +2,7 @@
 #include "io/tlspipe.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,12 +10,16 @@
 
 #include "io/identity.h"
 
-enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
+enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, GONE_MS = 2000 };
+
+/* What browsers and other clients of today speak. */
+static const char web_priority[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
 
 struct flow {
     uint8_t buf[BUFFER_BYTES];
     size_t from, len; /* what waits to go out */
     bool ended;       /* nothing more comes in */
+    bool passed;      /* and the other end knows */
 };
 
 struct tlspipe {
@@ -28,8 +32,12 @@ struct tlspipe {
     bool ready;          /* the handshake is over */
     bool pending;        /* GnuTLS holds a record that the socket did not take */
     struct flow in, out; /* from TLS to plain, and back */
+    bool broken;         /* over in both directions as soon as `in` is out */
     uint8_t expect[KEY_LEN];
-    bool is_client;
+    bool is_client, web;
+    bool bye_waits; /* a close_notify for which the socket had no room */
+    void (*on_end)(void *ctx);
+    void *ctx;
 };
 
 static void free_handle(uv_handle_t *h)
@@ -53,6 +61,8 @@ static void end(struct tlspipe *p)
         gnutls_certificate_free_credentials(p->own);
     close(p->fd);
     close(p->plain);
+    if (p->on_end != NULL)
+        p->on_end(p->ctx);
     free(p);
 }
 
@@ -78,6 +88,7 @@ static bool read_tls(struct tlspipe *p)
         (n < 0 && !gnutls_error_is_fatal((int)n)))
         return false;
     p->in.ended = n <= 0;
+    p->broken = p->broken || n < 0; /* without a close_notify (RFC 8446 section 6.1) */
     p->in.from = 0;
     p->in.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -91,8 +102,9 @@ static bool write_plain(struct tlspipe *p)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n < 0) {
-        p->in.len = 0;
-        p->out.ended = true; /* nobody is there */
+        p->in.len = 0; /* nobody is there to take it, but there may be an answer */
+        p->in.ended = p->in.passed = true;
+        p->out.ended = p->out.ended || !p->web;
         return true;
     }
     p->in.from += (size_t)n;
@@ -108,6 +120,7 @@ static bool read_plain(struct tlspipe *p)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     p->out.ended = n <= 0;
+    p->broken = p->broken || n < 0;
     p->out.from = 0;
     p->out.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -127,7 +140,7 @@ static bool write_tls(struct tlspipe *p)
     p->pending = false;
     if (n < 0) {
         p->out.len = 0;
-        p->in.ended = true;
+        p->in.ended = p->broken = true;
         return true;
     }
     p->out.from += (size_t)n;
@@ -151,8 +164,8 @@ static void want(uv_poll_t *poll, int *now, int events)
 
 static void update(struct tlspipe *p)
 {
-    bool blocked =
-        !p->ready ? gnutls_record_get_direction(p->tls) == 1 : p->out.len > 0;
+    bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1
+                             : p->out.len > 0 || p->bye_waits;
     want(p->fd_poll, &p->fd_events,
          (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) |
              (blocked ? UV_WRITABLE : 0));
@@ -173,6 +186,41 @@ static bool handshake(struct tlspipe *p)
     return !gnutls_error_is_fatal(rc);
 }
 
+/* True when a close_notify is out, or cannot be sent; false when it must wait. */
+static bool say_bye(struct tlspipe *p)
+{
+    int rc = p->broken ? 0 : gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    p->bye_waits = rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED;
+    return !p->bye_waits;
+}
+
+/* Passes on the end of one direction, for the web. True when all is over. */
+static bool half_close(struct tlspipe *p)
+{
+    if (p->in.ended && p->in.len == 0 && !p->in.passed) {
+        p->in.passed = true;
+        (void)shutdown(p->plain, SHUT_WR);
+        (void)uv_timer_start(p->timer, on_timer, GONE_MS, 0);
+    }
+    if (p->out.ended && p->out.len == 0 && !p->out.passed && say_bye(p)) {
+        p->out.passed = true;
+        (void)shutdown(p->fd, SHUT_WR);
+    }
+    return (p->broken && p->in.len == 0) || (p->in.passed && p->out.passed);
+}
+
+/* True when it is over: then what was under way is through. */
+static bool is_over(struct tlspipe *p)
+{
+    if (p->web && p->ready)
+        return half_close(p);
+    if ((!p->in.ended || p->in.len > 0) && (!p->out.ended || p->out.len > 0))
+        return false;
+    if (p->ready)
+        (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    return true;
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct tlspipe *p = poll->data;
@@ -191,11 +239,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (!moved)
             break;
     }
-    bool in_over = p->in.ended && p->in.len == 0;
-    bool out_over = p->out.ended && p->out.len == 0;
-    if (in_over || out_over) { /* what was under way is through: both ends close */
-        if (p->ready)
-            (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+    if (is_over(p)) {
         end(p);
         return;
     }
@@ -204,16 +248,29 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         (void)uv_timer_start(p->timer, on_timer, 0, 0);
 }
 
-/* The handshake took too long; or a record waits that no event would tell of. */
+/* Nobody is at the other end any more: no event tells so once its direction ended. */
+static bool is_gone(const struct tlspipe *p)
+{
+    struct pollfd at = {.fd = p->fd};
+    return poll(&at, 1, 0) == 1 && (at.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/*
+ * The handshake took too long; or a record waits that no event would tell of; or one
+ * direction has ended.
+ */
 static void on_timer(uv_timer_t *t)
 {
     struct tlspipe *p = t->data;
     if (p == NULL)
         return;
-    if (!p->ready)
+    if (!p->ready || (p->in.passed && is_gone(p))) {
         end(p);
-    else
-        on_poll(p->fd_poll, 0, UV_READABLE);
+        return;
+    }
+    if (p->in.passed)
+        (void)uv_timer_start(p->timer, on_timer, GONE_MS, 0);
+    on_poll(p->fd_poll, 0, UV_READABLE);
 }
 
 /* ---------------------------------------------------------------------------- making
@@ -223,6 +280,7 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {
     const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
                                  (unsigned)strlen(c->protocol)};
+    const char *priority = c->web ? web_priority : IDENTITY_TLS_PRIORITY;
     gnutls_certificate_credentials_t credentials = c->credentials;
     if (credentials == NULL) {
         if (gnutls_certificate_allocate_credentials(&p->own) != 0)
@@ -230,14 +288,15 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
         gnutls_certificate_set_verify_function(p->own, verify);
         credentials = p->own;
     }
-    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
-                                 GNUTLS_NO_SIGNAL |
+    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | (c->web ? 0 : GNUTLS_ENABLE_RAWPK) |
+                                 GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL |
                                  (p->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER)) != 0)
         return POSTERN_ERR_NOMEM;
     gnutls_session_set_ptr(p->tls, p);
-    if (gnutls_priority_set_direct(p->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+    if (gnutls_priority_set_direct(p->tls, priority, NULL) != 0 ||
         gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
-        gnutls_alpn_set_protocols(p->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
+        gnutls_alpn_set_protocols(p->tls, &alpn, 1,
+                                  c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
     gnutls_transport_set_int(p->tls, p->fd);
@@ -267,18 +326,21 @@ static int polls_setup(struct tlspipe *p, uv_loop_t *loop)
     return POSTERN_ERR_NOMEM;
 }
 
-int tlspipe_open(const struct tlspipe_config *c, int fd)
+int tlspipe_join(const struct tlspipe_config *c, int fd, int plain)
 {
-    int pair[2];
     struct tlspipe *p = calloc(1, sizeof(*p));
-    if (p == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
-        free(p);
+    if (p == NULL) {
         close(fd);
+        close(plain);
+        if (c->on_end != NULL)
+            c->on_end(c->ctx);
         return POSTERN_ERR_NOMEM;
     }
     p->fd = fd;
-    p->plain = pair[0];
+    p->plain = plain;
+    p->web = c->web;
+    p->on_end = c->on_end;
+    p->ctx = c->ctx;
     p->is_client = c->expect != NULL;
     if (p->is_client)
         memcpy(p->expect, c->expect, KEY_LEN);
@@ -286,11 +348,27 @@ int tlspipe_open(const struct tlspipe_config *c, int fd)
     if (rc == 0)
         rc = polls_setup(p, c->loop);
     if (rc != 0) {
-        close(pair[1]);
         end(p);
         return rc;
     }
     (void)uv_timer_start(p->timer, on_timer, HANDSHAKE_MS, 0);
     want(p->fd_poll, &p->fd_events, UV_READABLE | UV_WRITABLE);
+    return 0;
+}
+
+int tlspipe_open(const struct tlspipe_config *c, int fd)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+        close(fd);
+        if (c->on_end != NULL)
+            c->on_end(c->ctx);
+        return POSTERN_ERR_NOMEM;
+    }
+    int rc = tlspipe_join(c, fd, pair[0]);
+    if (rc != 0) {
+        close(pair[1]);
+        return rc;
+    }
     return pair[1];
 }
