@@ -10,11 +10,69 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/json.h"
+#include "core/proto.h"
 #include "host/roster.h"
+#include "io/local.h"
 #include "io/qr.h"
 #include "io/statedir.h"
 
-enum { INVITE_DEFAULT_S = 3600 };
+enum { INVITE_DEFAULT_S = 3600, REPLY_MS = 5000 };
+
+/* ----------------------------------------------------------- what is published now
+ */
+
+static void words_of(const char *json, const char *member, char *buf, size_t cap)
+{
+    struct json_value v;
+    buf[0] = '\0';
+    if (json_find(&v, json, member) == 0 && v.type != JSON_NULL)
+        json_value_words(&v, buf, cap);
+}
+
+/* A `service` event as far as it is needed: its name, port and instances. */
+static void take_service(struct service_list *l, const char *json)
+{
+    struct service s = {.target_count = 0};
+    char word[16], instances[SERVICE_TARGET_MAX * SERVICE_NAME_LEN];
+    words_of(json, "name", s.name, sizeof(s.name));
+    words_of(json, "port", word, sizeof(word));
+    s.port = (uint16_t)strtoul(word, NULL, 10);
+    words_of(json, "protocol", word, sizeof(word));
+    s.udp = strcmp(word, "udp") == 0;
+    words_of(json, "instances", instances, sizeof(instances));
+    char *rest = instances, *name;
+    while ((name = strsep(&rest, ", ")) != NULL && s.target_count < SERVICE_TARGET_MAX)
+        if (name[0] != '\0')
+            (void)snprintf(s.targets[s.target_count++].name, SERVICE_NAME_LEN, "%.63s",
+                           name);
+    if (s.name[0] != '\0' && service_list_add(l, &s, NULL) != 0)
+        return; /* more than a host publishes: it is not ours to say */
+}
+
+/*
+ * With what programs and other hosts publish through the running serve; false when none
+ * runs.
+ */
+static bool ask_host(struct service_list *l, const struct statedir *state)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    LocalRequest req = {.op = LOCAL_LIST};
+    LocalReply r = LocalReply_init_zero;
+    int fd;
+    statedir_socket(state, "serve", path);
+    if (local_dial(path, &fd) != 0)
+        return false;
+    int err = local_send(fd, &req, -1);
+    while (err == 0 && (err = local_recv(fd, &r, REPLY_MS)) == 0 && r.code == 0) {
+        if (r.json[0] != '\0')
+            take_service(l, r.json);
+        if (r.last)
+            break;
+    }
+    (void)close(fd);
+    return err == 0 && r.code == 0;
+}
 
 /* What this host publishes, and through which broker. */
 static int read_settings(struct roster *r, struct roster_settings *s,
@@ -29,6 +87,9 @@ static int read_settings(struct roster *r, struct roster_settings *s,
         return fault_set(f, err, "check the state directory and try again",
                          "this host's settings cannot be read: %s",
                          postern_strerror(err));
+    if (s->broker[0] == '\0')
+        return fault_set(f, POSTERN_ERR_NOTFOUND, "run 'postern invite' at the agent",
+                         "this host hands its services to an agent");
     err = link_parse(broker, s->broker, f);
     return err != 0 ? err : service_list_parse_lines(services, s->services, f);
 }
@@ -104,7 +165,7 @@ static int invite(struct roster *r, const struct statedir *state,
 {
     const struct option_value *v = o->values;
     struct roster_settings *settings = calloc(1, sizeof(*settings));
-    struct service_list services = {0};
+    struct service_list services = {0}, live = {0};
     struct roster_invite in = {.uses_left = 1};
     struct link l;
     struct keypair own;
@@ -112,7 +173,8 @@ static int invite(struct roster *r, const struct statedir *state,
     int err = settings == NULL ? POSTERN_ERR_NOMEM
                                : read_settings(r, settings, &services, &l, f);
     if (err == 0)
-        err = check_services(v[OPT_SERVICES].text, &services, in.allowed, f);
+        err = check_services(v[OPT_SERVICES].text,
+                             ask_host(&live, state) ? &live : &services, in.allowed, f);
     if (err == 0)
         err = statedir_key(state, &own, f);
     if (err == 0) {
@@ -131,6 +193,7 @@ static int invite(struct roster *r, const struct statedir *state,
     }
     sodium_memzero(&own, sizeof(own));
     service_list_fini(&services);
+    service_list_fini(&live);
     free(settings);
     return err;
 }

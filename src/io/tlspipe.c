@@ -204,8 +204,10 @@ static void update(struct tlspipe *p)
                 (p->in.len > 0 ? UV_WRITABLE : 0);
     if (p->out.passed)
         blocked = false;
-    if (p->joined && plain == 0)
-        plain = UV_PRIORITIZED; /* never comes, but with it a hang-up is told */
+    /* Never comes, but with it a hang-up is told; a known one would be told for ever.
+     */
+    if (p->joined && plain == 0 && !p->in.passed)
+        plain = UV_PRIORITIZED;
     want(p->fd_poll, &p->fd_events,
          (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0));
     want(p->plain_poll, &p->plain_events, plain);
