@@ -30,6 +30,16 @@ int cmd_keys(const struct options *o, struct events *out, struct fault *f);
  */
 int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f);
 
+/*
+ * Stores SERVICE texts, in place of those that are published or beside them (`add`),
+ * and lets the running serve read them. With none it only reads again.
+ */
+int cmd_serve_services(const struct statedir *state, const char *const *texts,
+                       size_t count, bool add, struct events *out, struct fault *f);
+
+/* `serve --agent-forget`: off the agent's list, and its connections end. */
+int cmd_serve_forget(const struct options *o, struct events *out, struct fault *f);
+
 /* What all client commands take from their options. */
 struct client_config cmd_client_config(const struct options *o, struct events *out);
 

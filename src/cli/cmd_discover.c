@@ -10,7 +10,7 @@
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
-enum { FOUND_MAX = 512, PUBLISHED_MAX = 64 };
+enum { FOUND_MAX = 512, PUBLISHED_MAX = 64, CHOICES_MAX = 64 };
 
 struct published {
     uint16_t port;
@@ -62,16 +62,21 @@ static int by_port(const void *a, const void *b)
     return (int)x->local.port - (int)y->local.port;
 }
 
+static const char *service_of(const struct discovery *d,
+                              const struct sockdiag_socket *s)
+{
+    for (size_t i = 0; i < d->published_count; i++)
+        if (d->published[i].port == s->local.port && d->published[i].udp != s->tcp)
+            return d->published[i].name;
+    return NULL;
+}
+
 static void print(const struct discovery *d, const struct sockdiag_socket *s,
                   struct events *out)
 {
     struct event e;
     char program[16];
     int pid;
-    const char *service = NULL;
-    for (size_t i = 0; i < d->published_count && service == NULL; i++)
-        if (d->published[i].port == s->local.port && d->published[i].udp != s->tcp)
-            service = d->published[i].name;
     event_begin(&e, "listening");
     event_addr(&e, "local", &s->local);
     event_text(&e, "protocol", s->tcp ? "tcp" : "udp");
@@ -79,8 +84,116 @@ static void print(const struct discovery *d, const struct sockdiag_socket *s,
     event_text(&e, "program", seen ? program : NULL);
     if (seen)
         event_int(&e, "pid", pid);
-    event_text(&e, "service", service);
+    event_text(&e, "service", service_of(d, s));
     events_print(out, &e);
+}
+
+/* ---------------------------------------------------------------------- publishing */
+
+struct choice {
+    char texts[CHOICES_MAX][128]; /* SERVICE */
+    const char *list[CHOICES_MAX];
+    size_t count;
+};
+
+/* A listener as SERVICE: its own address where loopback would not reach it. */
+static void choose(struct choice *c, const struct sockdiag_socket *s, const char *name)
+{
+    static const uint8_t any[16];
+    struct addr a = s->local;
+    char target[ADDR_TEXT_LEN];
+    if (c->count == CHOICES_MAX)
+        return;
+    bool near =
+        memcmp(a.ip, any, sizeof(any)) == 0 || addr_scope_of(&a) == ADDR_SCOPE_LOOPBACK;
+    if (near)
+        (void)snprintf(target, sizeof(target), "%u", a.port);
+    else
+        (void)addr_format(&a, target);
+    char *text = c->texts[c->count];
+    (void)snprintf(text, sizeof(c->texts[0]), "%.40s%s%s%s", name,
+                   *name != '\0' ? "=" : "", s->tcp ? "" : "udp:", target);
+    c->list[c->count++] = text;
+}
+
+/* PORT, udp:PORT, or either with NAME= in front. */
+static int choose_named(struct discovery *d, struct choice *c, const char *text,
+                        struct fault *f)
+{
+    char name[64] = "";
+    const char *equals = strchr(text, '='), *port = equals != NULL ? equals + 1 : text;
+    bool udp = strncmp(port, "udp:", 4) == 0;
+    char *end;
+    unsigned long n = strtoul(udp ? port + 4 : port, &end, 10);
+    if (equals != NULL)
+        (void)snprintf(name, sizeof(name), "%.*s", (int)(equals - text), text);
+    if (*end != '\0' || n == 0 || n > 65535)
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as 22, web=8080 or dns=udp:53",
+                         "'%.60s' is not a port of this machine", text);
+    for (size_t i = 0; i < d->count; i++) {
+        if (d->found[i].local.port != n || d->found[i].tcp == udp)
+            continue;
+        if (service_of(d, &d->found[i]) != NULL)
+            return fault_set(f, POSTERN_ERR_INUSE, "see 'postern discover'",
+                             "port %lu is published already, as %s", n,
+                             service_of(d, &d->found[i]));
+        choose(c, &d->found[i], name);
+        return 0;
+    }
+    return fault_set(f, POSTERN_ERR_NOTFOUND,
+                     "see 'postern discover' for what does; 'postern serve' publishes "
+                     "what does not listen yet",
+                     "nothing listens on %s port %lu here", udp ? "UDP" : "TCP", n);
+}
+
+/* On the terminal, for each that is not published. */
+static int ask(struct discovery *d, struct choice *c, struct fault *f)
+{
+    FILE *tty = fopen("/dev/tty", "r+e");
+    char text[ADDR_TEXT_LEN], line[64], program[16];
+    int pid;
+    if (tty == NULL)
+        return fault_set(f, POSTERN_ERR_USAGE, "name the ports instead",
+                         "there is no terminal to ask on");
+    for (size_t i = 0; i < d->count; i++) {
+        struct sockdiag_socket *s = &d->found[i];
+        if (service_of(d, s) != NULL ||
+            (i > 0 && s->local.port == d->found[i - 1].local.port &&
+             s->tcp == d->found[i - 1].tcp))
+            continue; /* the same on IPv6 */
+        if (!sockdiag_owner(s->inode, &pid, program))
+            program[0] = '\0';
+        (void)fprintf(tty, "%s on %s %s. Publish it? [n; y; name] ",
+                      program[0] != '\0' ? program : "a program",
+                      s->tcp ? "TCP" : "UDP", addr_format(&s->local, text));
+        (void)fflush(tty);
+        if (fgets(line, sizeof(line), tty) == NULL)
+            break;
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] == '\0' || strcmp(line, "n") == 0 || strcmp(line, "no") == 0)
+            continue;
+        bool plain = strcmp(line, "y") == 0 || strcmp(line, "yes") == 0;
+        choose(c, s, plain ? "" : line);
+    }
+    (void)fclose(tty);
+    return 0;
+}
+
+static int publish(struct discovery *d, const struct statedir *state,
+                   const struct options *o, struct events *out, struct fault *f)
+{
+    struct choice *c = calloc(1, sizeof(*c));
+    int rc = c == NULL
+                 ? fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory")
+                 : 0;
+    for (size_t i = 0; i < o->arg_count && rc == 0; i++)
+        rc = choose_named(d, c, o->args[i], f);
+    if (rc == 0 && o->values[OPT_ASK].given)
+        rc = ask(d, c, f);
+    if (rc == 0 && c->count > 0)
+        rc = cmd_serve_services(state, c->list, c->count, true, out, f);
+    free(c);
+    return rc;
 }
 
 int cmd_discover(const struct options *o, struct events *out, struct fault *f)
@@ -96,7 +209,9 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
     if (rc == 0) {
         daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
         qsort(d->found, d->count, sizeof(d->found[0]), by_port);
-        for (size_t i = 0; i < d->count; i++)
+        if (o->arg_count > 0 || o->values[OPT_ASK].given)
+            rc = publish(d, &state, o, out, f);
+        for (size_t i = 0; i < d->count && o->arg_count == 0 && rc == 0; i++)
             print(d, &d->found[i], out);
     }
     free(d);

@@ -12,29 +12,28 @@
 
 enum { RELOAD_TIMEOUT_MS = 10000 };
 
-/* Joins the SERVICE arguments into lines, after all of them were parsed. */
-static int join_services(const struct options *o, char *lines, size_t cap,
-                         struct fault *f)
+/* Adds the SERVICE texts as lines, after all of them were parsed together. */
+static int join_services(const char *const *texts, size_t count, char *lines,
+                         size_t cap, struct fault *f)
 {
     struct service_list parsed;
-    size_t used = 0;
-    if (service_list_parse(&parsed, o->args, o->arg_count, f) != 0)
-        return POSTERN_ERR_USAGE;
-    service_list_fini(&parsed);
-    lines[0] = '\0';
-    for (size_t i = 0; i < o->arg_count; i++) {
+    size_t used = strlen(lines);
+    for (size_t i = 0; i < count; i++) {
         int n =
-            snprintf(lines + used, cap - used, "%s%s", i > 0 ? "\n" : "", o->args[i]);
+            snprintf(lines + used, cap - used, "%s%s", used > 0 ? "\n" : "", texts[i]);
         if ((size_t)n >= cap - used)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
         used += (size_t)n;
     }
+    if (service_list_parse_lines(&parsed, lines, f) != 0)
+        return POSTERN_ERR_USAGE;
+    service_list_fini(&parsed);
     return 0;
 }
 
-static int store_services(const struct statedir *state, const struct options *o,
-                          struct fault *f)
+static int store_services(const struct statedir *state, const char *const *texts,
+                          size_t count, bool add, struct fault *f)
 {
     struct roster *r = NULL;
     struct roster_settings *s = calloc(1, sizeof(*s));
@@ -47,8 +46,10 @@ static int store_services(const struct statedir *state, const struct options *o,
             (void)fault_set(f, err,
                             "run 'postern serve --broker LINK SERVICE...' first",
                             "nothing is published here yet");
+        if (!add)
+            s->services[0] = '\0';
         if (err == 0)
-            err = join_services(o, s->services, sizeof(s->services), f);
+            err = join_services(texts, count, s->services, sizeof(s->services), f);
         if (err == 0)
             err = roster_settings_set(r, s, f);
     }
@@ -82,22 +83,29 @@ static int store_tls(const struct statedir *state, const struct options *o,
     return err;
 }
 
-int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f)
+int cmd_serve_services(const struct statedir *state, const char *const *texts,
+                       size_t count, bool add, struct events *out, struct fault *f)
 {
-    struct statedir state;
     LocalRequest req = LocalRequest_init_zero;
     LocalReply last = LocalReply_init_zero;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
-    if (err == 0 && o->arg_count > 0)
-        err = store_services(&state, o, f);
-    if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
-        err = store_tls(&state, o, f);
+    int err = count > 0 ? store_services(state, texts, count, add, f) : 0;
     if (err != 0)
         return err;
     req.op = LOCAL_RELOAD;
-    err = daemon_ask(&state, "serve", &req, RELOAD_TIMEOUT_MS, out, &last, f);
+    err = daemon_ask(state, "serve", &req, RELOAD_TIMEOUT_MS, out, &last, f);
     if (err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0')
         return fault_set(f, err, "start it with 'postern serve'",
-                         "no 'postern serve' runs with %.200s", state.path);
+                         "no 'postern serve' runs with %.200s", state->path);
     return err;
+}
+
+int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && o->arg_count > 0)
+        err = store_services(&state, o->args, o->arg_count, false, f);
+    if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
+        err = store_tls(&state, o, f);
+    return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
 }

@@ -53,8 +53,9 @@ static void cert_drop(struct cert *cert)
     free(cert);
 }
 
-static void on_pipe_end(void *ctx)
+static void on_pipe_end(void *ctx, bool broken)
 {
+    (void)broken;
     cert_drop(ctx);
 }
 
@@ -308,14 +309,18 @@ int certs_wrap(struct certs *c, const char *service, int fd)
         return src == NULL || src->cert == NULL ? POSTERN_ERR_NOTFOUND : POSTERN_ERR_IO;
     }
     src->cert->uses++;
-    struct tlspipe_config tc = {.loop = &c->serve->loop,
-                                .protocol = "http/1.1",
-                                .web = true,
-                                .credentials = src->cert->credentials,
-                                .on_end = on_pipe_end,
-                                .ctx = src->cert};
-    int rc = tlspipe_join(&tc, pair[0], fd);
+    struct tlspipe *pipe;
+    struct tlspipe_join tj = {.config = {.loop = &c->serve->loop,
+                                         .protocol = "http/1.1",
+                                         .web = true,
+                                         .credentials = src->cert->credentials},
+                              .fd = pair[0],
+                              .plain = fd,
+                              .on_end = on_pipe_end,
+                              .ctx = src->cert};
+    int rc = tlspipe_join(&pipe, &tj);
     if (rc != 0) {
+        on_pipe_end(src->cert, true);
         close(pair[1]);
         return rc;
     }

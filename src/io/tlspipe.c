@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,7 +11,7 @@
 
 #include "io/identity.h"
 
-enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, GONE_MS = 2000 };
+enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
 
 /* What browsers and other clients of today speak. */
 static const char web_priority[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
@@ -19,7 +20,7 @@ struct flow {
     uint8_t buf[BUFFER_BYTES];
     size_t from, len; /* what waits to go out */
     bool ended;       /* nothing more comes in */
-    bool passed;      /* and the other end knows */
+    bool passed;      /* and the other side was told (joined pipes) */
 };
 
 struct tlspipe {
@@ -32,11 +33,11 @@ struct tlspipe {
     bool ready;          /* the handshake is over */
     bool pending;        /* GnuTLS holds a record that the socket did not take */
     struct flow in, out; /* from TLS to plain, and back */
-    bool broken;         /* over in both directions as soon as `in` is out */
     uint8_t expect[KEY_LEN];
     bool is_client, web;
-    bool bye_waits; /* a close_notify for which the socket had no room */
-    void (*on_end)(void *ctx);
+    bool joined; /* of tlspipe_join: each direction ends by itself */
+    bool broken; /* joined: a side was reset, or went away too early */
+    void (*on_end)(void *ctx, bool broken);
     void *ctx;
 };
 
@@ -45,8 +46,17 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
+static void close_socket(int fd, bool reset)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    if (reset)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(fd);
+}
+
 static void end(struct tlspipe *p)
 {
+    bool reset = p->joined && p->broken;
     uv_handle_t *handles[] = {(uv_handle_t *)p->fd_poll, (uv_handle_t *)p->plain_poll,
                               (uv_handle_t *)p->timer};
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
@@ -59,10 +69,10 @@ static void end(struct tlspipe *p)
         gnutls_deinit(p->tls);
     if (p->own != NULL)
         gnutls_certificate_free_credentials(p->own);
-    close(p->fd);
-    close(p->plain);
     if (p->on_end != NULL)
-        p->on_end(p->ctx);
+        p->on_end(p->ctx, p->broken);
+    close_socket(p->fd, reset);
+    close_socket(p->plain, reset);
     free(p);
 }
 
@@ -88,7 +98,7 @@ static bool read_tls(struct tlspipe *p)
         (n < 0 && !gnutls_error_is_fatal((int)n)))
         return false;
     p->in.ended = n <= 0;
-    p->broken = p->broken || n < 0; /* without a close_notify (RFC 8446 section 6.1) */
+    p->broken = n < 0; /* no close_notify: what came may not be all */
     p->in.from = 0;
     p->in.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -101,15 +111,27 @@ static bool write_plain(struct tlspipe *p)
     ssize_t n = send(p->plain, p->in.buf + p->in.from, p->in.len, MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
-    if (n < 0) {
-        p->in.len = 0; /* nobody is there to take it, but there may be an answer */
+    if (n < 0 && p->web) { /* nobody takes it, but there may be an answer */
+        p->in.len = 0;
         p->in.ended = p->in.passed = true;
-        p->out.ended = p->out.ended || !p->web;
+        return true;
+    }
+    if (n < 0) {
+        p->in.len = 0;
+        p->out.ended = true; /* nobody is there */
+        p->broken = true;
         return true;
     }
     p->in.from += (size_t)n;
     p->in.len -= (size_t)n;
     return true;
+}
+
+/* A socket that was closed whole, not only for writing. */
+static bool hung_up(int fd)
+{
+    struct pollfd f = {.fd = fd};
+    return poll(&f, 1, 0) == 1 && (f.revents & (POLLHUP | POLLERR)) != 0;
 }
 
 static bool read_plain(struct tlspipe *p)
@@ -120,7 +142,8 @@ static bool read_plain(struct tlspipe *p)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     p->out.ended = n <= 0;
-    p->broken = p->broken || n < 0;
+    if (n < 0 || (n == 0 && !p->in.passed && hung_up(p->plain)))
+        p->broken = true;
     p->out.from = 0;
     p->out.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -140,12 +163,30 @@ static bool write_tls(struct tlspipe *p)
     p->pending = false;
     if (n < 0) {
         p->out.len = 0;
-        p->in.ended = p->broken = true;
+        p->in.ended = true;
+        p->broken = true;
         return true;
     }
     p->out.from += (size_t)n;
     p->out.len -= (size_t)n;
     return true;
+}
+
+/* Joined: each direction's end goes to the other side. False when all is over. */
+static bool pass_ends(struct tlspipe *p)
+{
+    if (p->broken && (!p->web || p->in.len == 0))
+        return false;
+    if (p->in.ended && p->in.len == 0 && !p->in.passed) {
+        p->in.passed = true;
+        (void)shutdown(p->plain, SHUT_WR);
+    }
+    if (p->out.ended && p->out.len == 0 && !p->out.passed) {
+        int rc = gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+        p->out.passed = rc == GNUTLS_E_SUCCESS;
+        p->broken = rc < 0 && gnutls_error_is_fatal(rc);
+    }
+    return !p->broken && !(p->in.passed && p->out.passed);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -165,13 +206,19 @@ static void want(uv_poll_t *poll, int *now, int events)
 static void update(struct tlspipe *p)
 {
     bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1
-                             : p->out.len > 0 || p->bye_waits;
-    want(p->fd_poll, &p->fd_events,
-         (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) |
-             (blocked ? UV_WRITABLE : 0));
-    want(p->plain_poll, &p->plain_events,
-         (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
-             (p->in.len > 0 ? UV_WRITABLE : 0));
+                             : p->out.len > 0 || (p->joined && p->out.ended);
+    bool listen = p->in.len == 0 && (!p->in.ended || (p->joined && !p->web));
+    int plain = (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
+                (p->in.len > 0 ? UV_WRITABLE : 0);
+    if (p->out.passed)
+        blocked = false;
+    if (p->joined && plain == 0)
+        plain = UV_PRIORITIZED; /* never comes, but with it a hang-up is told */
+    int tls = (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0);
+    if (p->web && tls == 0)
+        tls = UV_PRIORITIZED;
+    want(p->fd_poll, &p->fd_events, tls);
+    want(p->plain_poll, &p->plain_events, plain);
 }
 
 /* False when it is over. */
@@ -186,48 +233,18 @@ static bool handshake(struct tlspipe *p)
     return !gnutls_error_is_fatal(rc);
 }
 
-/* True when a close_notify is out, or cannot be sent; false when it must wait. */
-static bool say_bye(struct tlspipe *p)
-{
-    int rc = p->broken ? 0 : gnutls_bye(p->tls, GNUTLS_SHUT_WR);
-    p->bye_waits = rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED;
-    return !p->bye_waits;
-}
-
-/* Passes on the end of one direction, for the web. True when all is over. */
-static bool half_close(struct tlspipe *p)
-{
-    if (p->in.ended && p->in.len == 0 && !p->in.passed) {
-        p->in.passed = true;
-        (void)shutdown(p->plain, SHUT_WR);
-        (void)uv_timer_start(p->timer, on_timer, GONE_MS, 0);
-    }
-    if (p->out.ended && p->out.len == 0 && !p->out.passed && say_bye(p)) {
-        p->out.passed = true;
-        (void)shutdown(p->fd, SHUT_WR);
-    }
-    return (p->broken && p->in.len == 0) || (p->in.passed && p->out.passed);
-}
-
-/* True when it is over: then what was under way is through. */
-static bool is_over(struct tlspipe *p)
-{
-    if (p->web && p->ready)
-        return half_close(p);
-    if ((!p->in.ended || p->in.len > 0) && (!p->out.ended || p->out.len > 0))
-        return false;
-    if (p->ready)
-        (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
-    return true;
-}
-
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct tlspipe *p = poll->data;
-    (void)events;
     if (p == NULL)
         return;
-    if (status < 0 || (!p->ready && !handshake(p))) {
+    /* After the end of a direction nothing comes there but the end of the connection.
+     */
+    bool gone = poll == p->fd_poll && !p->web
+                    ? p->in.ended && (events & UV_READABLE) != 0
+                    : (events & UV_PRIORITIZED) != 0;
+    if (status < 0 || (p->joined && gone) || (!p->ready && !handshake(p))) {
+        p->broken = true;
         end(p);
         return;
     }
@@ -239,7 +256,16 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (!moved)
             break;
     }
-    if (is_over(p)) {
+    if (p->joined && p->ready && !pass_ends(p)) {
+        end(p);
+        return;
+    }
+    bool in_over = p->in.ended && p->in.len == 0;
+    bool out_over = p->out.ended && p->out.len == 0;
+    if (!p->joined &&
+        (in_over || out_over)) { /* what was under way is through: both ends close */
+        if (p->ready)
+            (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
         end(p);
         return;
     }
@@ -248,29 +274,17 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         (void)uv_timer_start(p->timer, on_timer, 0, 0);
 }
 
-/* Nobody is at the other end any more: no event tells so once its direction ended. */
-static bool is_gone(const struct tlspipe *p)
-{
-    struct pollfd at = {.fd = p->fd};
-    return poll(&at, 1, 0) == 1 && (at.revents & (POLLHUP | POLLERR)) != 0;
-}
-
-/*
- * The handshake took too long; or a record waits that no event would tell of; or one
- * direction has ended.
- */
+/* The handshake took too long; or a record waits that no event would tell of. */
 static void on_timer(uv_timer_t *t)
 {
     struct tlspipe *p = t->data;
     if (p == NULL)
         return;
-    if (!p->ready || (p->in.passed && is_gone(p))) {
+    p->broken = p->broken || !p->ready;
+    if (!p->ready)
         end(p);
-        return;
-    }
-    if (p->in.passed)
-        (void)uv_timer_start(p->timer, on_timer, GONE_MS, 0);
-    on_poll(p->fd_poll, 0, UV_READABLE);
+    else
+        on_poll(p->fd_poll, 0, 0);
 }
 
 /* ---------------------------------------------------------------------------- making
@@ -278,9 +292,9 @@ static void on_timer(uv_timer_t *t)
 
 static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {
+    const char *priority = c->web ? web_priority : IDENTITY_TLS_PRIORITY;
     const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
                                  (unsigned)strlen(c->protocol)};
-    const char *priority = c->web ? web_priority : IDENTITY_TLS_PRIORITY;
     gnutls_certificate_credentials_t credentials = c->credentials;
     if (credentials == NULL) {
         if (gnutls_certificate_allocate_credentials(&p->own) != 0)
@@ -295,8 +309,7 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
     gnutls_session_set_ptr(p->tls, p);
     if (gnutls_priority_set_direct(p->tls, priority, NULL) != 0 ||
         gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
-        gnutls_alpn_set_protocols(p->tls, &alpn, 1,
-                                  c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
+        gnutls_alpn_set_protocols(p->tls, &alpn, 1, c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
     gnutls_transport_set_int(p->tls, p->fd);
@@ -326,21 +339,19 @@ static int polls_setup(struct tlspipe *p, uv_loop_t *loop)
     return POSTERN_ERR_NOMEM;
 }
 
-int tlspipe_join(const struct tlspipe_config *c, int fd, int plain)
+/* Takes both descriptors, also on failure. */
+static int start(struct tlspipe **out, const struct tlspipe_config *c, int fd,
+                 int plain)
 {
     struct tlspipe *p = calloc(1, sizeof(*p));
     if (p == NULL) {
         close(fd);
         close(plain);
-        if (c->on_end != NULL)
-            c->on_end(c->ctx);
         return POSTERN_ERR_NOMEM;
     }
     p->fd = fd;
     p->plain = plain;
     p->web = c->web;
-    p->on_end = c->on_end;
-    p->ctx = c->ctx;
     p->is_client = c->expect != NULL;
     if (p->is_client)
         memcpy(p->expect, c->expect, KEY_LEN);
@@ -353,22 +364,50 @@ int tlspipe_join(const struct tlspipe_config *c, int fd, int plain)
     }
     (void)uv_timer_start(p->timer, on_timer, HANDSHAKE_MS, 0);
     want(p->fd_poll, &p->fd_events, UV_READABLE | UV_WRITABLE);
+    *out = p;
     return 0;
 }
 
 int tlspipe_open(const struct tlspipe_config *c, int fd)
 {
+    struct tlspipe *p;
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
         close(fd);
-        if (c->on_end != NULL)
-            c->on_end(c->ctx);
         return POSTERN_ERR_NOMEM;
     }
-    int rc = tlspipe_join(c, fd, pair[0]);
-    if (rc != 0) {
+    int rc = start(&p, c, fd, pair[0]);
+    if (rc != 0)
         close(pair[1]);
-        return rc;
+    return rc != 0 ? rc : pair[1];
+}
+
+int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
+{
+    struct tlspipe *p;
+    if (j->first_len > TLSPIPE_FIRST_MAX) {
+        close(j->fd);
+        close(j->plain);
+        return POSTERN_ERR_INVALID;
     }
-    return pair[1];
+    int rc = start(&p, &j->config, j->fd, j->plain);
+    if (rc != 0)
+        return rc;
+    p->joined = true;
+    p->on_end = j->on_end;
+    p->ctx = j->ctx;
+    if (j->first_len > 0)
+        memcpy(p->out.buf, j->first, j->first_len);
+    p->out.len = j->first_len;
+    *out = p;
+    return 0;
+}
+
+void tlspipe_break(struct tlspipe *p)
+{
+    if (p == NULL)
+        return;
+    p->on_end = NULL;
+    p->broken = true;
+    end(p);
 }

@@ -1,13 +1,16 @@
 /*
- * TLS put around a byte stream: what is written to one descriptor comes out encrypted
- * on another, and the other way round. It runs and ends by itself: when either end
- * closes, what is under way is sent and the other is closed.
+ * TLS 1.3 put around a byte stream: what is written to one end of a socket pair comes
+ * out encrypted on a TCP connection, and the other way round. It runs and ends by
+ * itself: when either end closes, what is under way is sent and the other is closed.
+ * One of tlspipe_join carries each direction's end by itself, and tells a broken
+ * connection from one that ended.
  */
 #ifndef POSTERN_IO_TLSPIPE_H
 #define POSTERN_IO_TLSPIPE_H
 
 #include <gnutls/gnutls.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <uv.h>
 
 #include "core/err.h"
@@ -17,18 +20,15 @@ struct tlspipe_config {
     uv_loop_t *loop;
     const char *protocol; /* ALPN, the only one */
     /*
-     * A server for the web: its credentials are an X.509 certificate, clients show
-     * none, TLS 1.2 and no ALPN are fine too. A close_notify is half-close, and is
-     * carried as one; an end without one ends both.
+     * A server for the web, joined: its credentials are an X.509 certificate, clients
+     * show none, TLS 1.2 and no ALPN are fine too. A service that takes no more may
+     * still answer.
      */
     bool web;
     /* Client: the key that the other end must hold; NULL: this is the server. */
     const uint8_t *expect;
     /* Borrowed while the pipe runs; a client's may be NULL: it shows no key. */
     gnutls_certificate_credentials_t credentials;
-    /* May be NULL. The pipe has ended, or never began: `credentials` are not used. */
-    void (*on_end)(void *ctx);
-    void *ctx;
 };
 
 /*
@@ -36,10 +36,28 @@ struct tlspipe_config {
  * closed. `fd`: connected and non-blocking, taken over.
  */
 MUST_CHECK int tlspipe_open(const struct tlspipe_config *c, int fd);
-/*
- * The same with a plain end that is there already. Both are connected, non-blocking
- * stream sockets and are taken over, also on failure.
- */
-MUST_CHECK int tlspipe_join(const struct tlspipe_config *c, int fd, int plain);
+
+struct tlspipe;
+
+#define TLSPIPE_FIRST_MAX 64
+
+struct tlspipe_join {
+    struct tlspipe_config config;
+    int fd;            /* connected, non-blocking; taken over */
+    int plain;         /* a stream socket, non-blocking; taken over */
+    const void *first; /* goes out before what `plain` says; copied */
+    size_t first_len;
+    /*
+     * From the loop, when all is over and the pipe is gone. `broken`: not by both
+     * sides' orderly ends; then both sockets are reset. `plain` is still open.
+     */
+    void (*on_end)(void *ctx, bool broken);
+    void *ctx;
+};
+
+/* On failure both descriptors are closed. */
+MUST_CHECK int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j);
+/* Breaks both sides at once; on_end is not called. NULL is fine. */
+void tlspipe_break(struct tlspipe *p);
 
 #endif

@@ -199,3 +199,24 @@ def test_an_ordinary_user_gets_no_low_port(site):
                "except PermissionError: print('denied')\n")
     assert proc.wait(20) == 0
     assert "denied" in proc.stderr, proc.stderr + proc.stdout
+
+
+def test_discover_publishes_what_is_chosen(site):
+    site.start_host("9")   # nothing listens there
+    site.host.start_peer("tcp-server", 7070)
+    site.programs.start(site.topo.host.ns, "inner", PYTHON, "-m", "http.server", "7071",
+                        "--bind", site.topo.host.site.lan_address(site.topo.host.last))
+    wait_until(lambda: "7071" in " ".join(site.topo.host.ns.sockets("-ltn")),
+               what="a server on one address")
+    done = site.host.run("discover", "echo=7070", "inner=7071")
+    assert done.status == 0, done.stderr
+    seen = {e["local"].rsplit(":", 1)[1]: e for e in site.host.run("discover").events}
+    assert seen["7070"]["service"] == "echo" and seen["7071"]["service"] == "inner", seen
+    site.join()
+    [listed] = site.client.run("ls").events
+    assert listed["services"] == ["9", "echo", "inner"], listed
+    assert "Directory listing" in page(site, "inner").stdout
+    for bad, words in (("7072", "nothing listens on TCP port 7072"),
+                       ("x=y", "is not a port"), ("7070", "published already, as echo")):
+        done = site.host.run("discover", bad)
+        assert done.status in (1, 2) and words in done.stderr, done.stderr
