@@ -192,6 +192,7 @@ static void test_half_close(void **state)
     assert_int_equal(t.server_got, 5);
     assert_int_equal(t.client_got, BIG);
     assert_true(t.client_saw_end);
+    assert_false(t.x->broken);
     assert_string_equal(t.protocol, "http/1.1");
 }
 
@@ -218,6 +219,7 @@ static void test_abrupt_end(void **state)
     struct talk t = {.x = *state, .priority = "NORMAL", .abrupt = true};
     run(&t);
     assert_int_equal(t.server_got, 5);
+    assert_true(t.x->broken);
 }
 
 static void test_gone_after_goodbye(void **state)
