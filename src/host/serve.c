@@ -347,7 +347,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
     if (!is_link)
         rc = lan_agent_find(s->roster, via != NULL ? place : NULL, known);
     if (rc == POSTERN_ERR_NOTFOUND)
-        return fault_set(f, POSTERN_ERR_USAGE,
+        return fault_set(f, POSTERN_ERR_NOTFOUND,
                          "the first time use --via LINK, with the link that "
                          "'postern serve --agent' prints",
                          "the key of an agent at %.80s is not known here", place);

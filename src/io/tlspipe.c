@@ -212,10 +212,12 @@ static void update(struct tlspipe *p)
                 (p->in.len > 0 ? UV_WRITABLE : 0);
     if (p->out.passed)
         blocked = false;
-    if (p->joined && plain == 0)
-        plain = UV_PRIORITIZED; /* never comes, but with it a hang-up is told */
+    /* Never comes, but with it a hang-up is told; a known one would be told for ever.
+     */
+    if (p->joined && plain == 0 && !p->in.passed)
+        plain = UV_PRIORITIZED;
     int tls = (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0);
-    if (p->web && tls == 0)
+    if (p->web && tls == 0 && !p->out.passed)
         tls = UV_PRIORITIZED;
     want(p->fd_poll, &p->fd_events, tls);
     want(p->plain_poll, &p->plain_events, plain);
