@@ -172,7 +172,6 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     if (!s->config->for_programs) /* else `postern run` says so itself */
         tell_published(s, "published", &sv, req->arg);
     serve_tell_services(s);
-    host_portal_on_services(s);
     (void)!local_conn_reply(c, &r); /* its end is told by on_gone */
 }
 
@@ -215,10 +214,8 @@ static void on_gone(void *ctx, struct local_conn *c)
     for (size_t i = 0; i < s->services.count; i++)
         if (s->services.items[i].owner == c && !s->config->for_programs)
             tell_published(s, "withdrawn", &s->services.items[i], NULL);
-    if (service_list_drop(&s->services, c)) {
+    if (service_list_drop(&s->services, c))
         serve_tell_services(s);
-        host_portal_on_services(s);
-    }
 }
 
 static const struct local_events local_events = {on_request, on_gone};

@@ -116,7 +116,7 @@ MUST_CHECK int answer_start(struct serve *s, struct pump *pump, const Visit *v);
 void host_portal_on_up(struct face *face);
 /* What is published has changed. */
 void host_portal_on_services(struct serve *s);
-/* Accounts or public services have changed: also for what is under way. */
+/* Accounts or public services have changed: for what is under way. */
 void host_portal_on_change(struct serve *s);
 void host_portal_sweep(struct serve *s);
 
@@ -138,7 +138,7 @@ void faces_close(struct serve *s);
 /* serve.c */
 extern const struct uplink_events serve_uplink_events;
 MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
-/* What is published has changed: each session is told. */
+/* What is published or open has changed: each session and the portal are told. */
 void serve_tell_services(struct serve *s);
 unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
 void serve_stop(struct serve *s, int result);

@@ -146,13 +146,13 @@ void host_portal_on_change(struct serve *s)
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && g->portal && !caller_may_enter(s))
             guest_close(g, REFUSE_DENIED, "this host opens nothing to the portal");
-    host_portal_on_services(s);
 }
 
 void host_portal_sweep(struct serve *s)
 {
     if (access_version(s->access) != s->access_version) {
         host_portal_on_change(s); /* nobody told us */
+        host_portal_on_services(s);
         return;
     }
     callers_check(s, false);

@@ -187,6 +187,7 @@ void serve_tell_services(struct serve *s)
         if (!g->dead && g->member && session_is_open(g->session))
             guest_send_services(g);
     via_tell_services(s->via);
+    host_portal_on_services(s);
 }
 
 /* An agent's hosts carry streams, not packets. */
@@ -240,8 +241,8 @@ int serve_reload(struct serve *s, struct fault *f)
         agent_renamed(s->agent);
         if (s->certs != NULL)
             rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
-        serve_tell_services(s);
         host_portal_on_change(s);
+        serve_tell_services(s);
         event_begin(&e, "reloaded");
         event_int(&e, "services", (int64_t)s->services.count);
         events_print(s->config->out, &e);
