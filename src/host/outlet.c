@@ -77,6 +77,10 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
+    if (!race_may_break(o->race)) {
+        race_free(o->race);
+        o->race = NULL;
+    }
     if (reply(o, STREAM_OK, "", false) != 0) {
         close(fd);
         pump_abort(o->pump, STREAM_LIMIT);
