@@ -189,9 +189,10 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         return usage(f, c, "unknown option '%s'", shown);
     }
     bool flag = option_table[id].type == OPTION_FLAG;
-    if (option_table[id].type == OPTION_MAYBE && value == NULL)
-        return set_value(o, (size_t)id, is_address(argc, argv, *at + 1) ? argv[++*at] : "",
-                         f);
+    if (option_table[id].type == OPTION_MAYBE && value == NULL) {
+        value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
+        return set_value(o, (size_t)id, value, f);
+    }
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
