@@ -45,6 +45,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ONLY]    = {"only",     0,  OPTION_TEXT, "PORT,...", 0, 0, "publish these ports only"},
     [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
                                                                "but what this machine and Postern let in"},
+    [OPT_FOR]     = {"for",      0,  OPTION_TEXT, "NAME,...", 0, 0, "only for these devices and accounts (default: all whose list has it)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too;\n"
                                                                  "an account needs the list, or 'all')"},

@@ -42,6 +42,7 @@ enum option_id {
     OPT_ASK,
     OPT_ONLY,
     OPT_LOOPBACK,
+    OPT_FOR,
     OPT_RELOAD,
     OPT_SERVICES,
     OPT_EXPIRES,

@@ -153,6 +153,8 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     if (rc == 0 && s->via != NULL && sv.udp)
         rc = fault_set(&f, POSTERN_ERR_INVALID, "publish it from a host with a broker",
                        "UDP services cannot be handed to an agent");
+    if (rc == 0)
+        (void)snprintf(sv.audience, sizeof(sv.audience), "%s", req->host);
     if (rc == 0 && service_list_add(&s->services, &sv, c) != 0)
         rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
                        "a host publishes at most %d services", SERVICE_MAX);

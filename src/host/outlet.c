@@ -235,7 +235,9 @@ static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *ope
     } else {
         o->service = *s;
         if (roster_client_find(g->serve->roster, g->listed, &listed) == 0 &&
-            service_narrow(&o->service, open->service, listed.allowed))
+            service_is_for(s, listed.name, listed.allowed) &&
+            service_narrow(&o->service, open->service,
+                           s->audience[0] != '\0' ? "" : listed.allowed))
             return 0;
         refuse(o, STREAM_DENIED, "this device may not use that service");
     }

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/audience.h"
 #include "host/service.h"
 #include "io/catcher.h"
 #include "io/local.h"
@@ -99,7 +100,7 @@ static void service_text(char *out, size_t cap, const char *name,
 }
 
 static int publish(struct run *r, struct serving *s, const struct caught *c,
-                   const char *name)
+                   const char *name, const char *audience)
 {
     LocalRequest req = {.op = LOCAL_PUBLISH};
     LocalReply reply = LocalReply_init_zero;
@@ -107,6 +108,7 @@ static int publish(struct run *r, struct serving *s, const struct caught *c,
     statedir_socket(&r->state, "serve", path);
     service_text(req.service, sizeof(req.service), name, c);
     (void)snprintf(req.arg, sizeof(req.arg), "%s", c->program);
+    (void)snprintf(req.host, sizeof(req.host), "%s", audience);
     int rc = local_dial(path, &s->conn);
     if (rc != 0) {
         s->conn = -1;
@@ -131,8 +133,33 @@ static int publish(struct run *r, struct serving *s, const struct caught *c,
     return 0;
 }
 
-/* On the terminal: an empty line takes the name that is offered, "n" none. */
-static bool ask(const struct caught *c, char *name, size_t cap)
+/* One line from the terminal; false when there is none. */
+static bool read_line(FILE *tty, char *line, size_t cap)
+{
+    (void)fflush(tty);
+    if (fgets(line, (int)cap, tty) == NULL)
+        return false;
+    line[strcspn(line, "\n")] = '\0';
+    return true;
+}
+
+/* Each name is a device's or an account's of this host. */
+static bool is_known(struct run *r, FILE *tty, const char *audience)
+{
+    char unknown[ROSTER_NAME_LEN];
+    struct fault f;
+    int rc = audience_check(&r->state, audience, unknown, &f);
+    if (rc == POSTERN_ERR_NOTFOUND)
+        (void)fprintf(tty, "No device and no account is called '%s'.\n", unknown);
+    return rc == 0;
+}
+
+/*
+ * On the terminal. First the name: an empty line takes the one that is offered, "n"
+ * none. Then for whom: an empty line is as the lists say.
+ */
+static bool ask(struct run *r, const struct caught *c, char *name, size_t cap,
+                char audience[static SERVICE_AUDIENCE_LEN])
 {
     char text[ADDR_TEXT_LEN], line[SERVICE_NAME_LEN + 8] = "";
     FILE *tty = fopen("/dev/tty", "r+e");
@@ -142,15 +169,19 @@ static bool ask(const struct caught *c, char *name, size_t cap)
                   "%s (pid %d) listens on %s %s. Publish it? [name, default %s; n] ",
                   c->program, (int)c->pid, c->tcp ? "TCP" : "UDP",
                   addr_format(&c->local, text), *name != '\0' ? name : "its port");
-    (void)fflush(tty);
-    bool answered = fgets(line, sizeof(line), tty) != NULL;
-    (void)fclose(tty);
-    line[strcspn(line, "\n")] = '\0';
-    if (!answered || strcmp(line, "n") == 0 || strcmp(line, "no") == 0)
-        return false;
-    if (line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
+    bool yes = read_line(tty, line, sizeof(line)) && strcmp(line, "n") != 0 &&
+               strcmp(line, "no") != 0;
+    if (yes && line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
         (void)snprintf(name, cap, "%s", line);
-    return true;
+    do {
+        if (!yes || r->config->audience != NULL)
+            break;
+        (void)fprintf(tty, "For whom? [names of devices or accounts; empty: all whose "
+                           "list has it] ");
+        yes = read_line(tty, audience, SERVICE_AUDIENCE_LEN);
+    } while (yes && !is_known(r, tty, audience));
+    (void)fclose(tty);
+    return yes;
 }
 
 static bool wanted(const struct run *r, uint16_t port)
@@ -182,14 +213,16 @@ static void withdraw(struct run *r, struct serving *s)
 static void on_server(struct run *r, struct caught *c)
 {
     struct serving *s = find(r, c->cookie);
-    char name[SERVICE_NAME_LEN];
+    char name[SERVICE_NAME_LEN], audience[SERVICE_AUDIENCE_LEN] = "";
     bool known = s != NULL; /* it listens again, with another backlog */
     for (int i = 0; i < SERVING_MAX && s == NULL; i++)
         if (!r->serving[i].used)
             s = &r->serving[i];
     name_from(name, sizeof(name) - 8, c->program);
+    if (r->config->audience != NULL)
+        (void)snprintf(audience, sizeof(audience), "%s", r->config->audience);
     bool yes = !known && s != NULL && wanted(r, c->local.port) &&
-               (!r->config->ask || ask(c, name, sizeof(name)));
+               (!r->config->ask || ask(r, c, name, sizeof(name), audience));
     if ((c->tcp && catcher_allow(r->catcher, c) != 0) || !yes)
         return;
     *s = (struct serving){.used = true,
@@ -199,7 +232,7 @@ static void on_server(struct run *r, struct caught *c)
                           .conn = -1,
                           .local = c->local};
     (void)snprintf(s->name, sizeof(s->name), "%s", name);
-    int rc = publish(r, s, c, name);
+    int rc = publish(r, s, c, name, audience);
     if (rc == 0)
         tell(r, "published", s, c->program);
     else
@@ -356,6 +389,15 @@ static int watch_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static int check_audience(struct run *r, struct fault *f)
+{
+    char unknown[ROSTER_NAME_LEN];
+    const char *audience = r->config->audience;
+    if (strlen(audience) >= SERVICE_AUDIENCE_LEN)
+        return fault_set(f, POSTERN_ERR_LIMIT, "name fewer", "the list is too long");
+    return audience_check(&r->state, audience, unknown, f);
+}
+
 int run_program(const struct run_config *c, int *status, struct fault *f)
 {
     struct run *r = calloc(1, sizeof(*r));
@@ -367,6 +409,8 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
     for (int i = 0; i < SERVING_MAX; i++)
         r->serving[i].conn = -1;
     int rc = statedir_open(&r->state, c->serve.state, f);
+    if (rc == 0 && c->audience != NULL)
+        rc = check_audience(r, f);
     if (rc == 0)
         rc = find_host(r, f);
     if (rc == 0)
