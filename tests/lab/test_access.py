@@ -283,6 +283,23 @@ def test_an_account_ends_by_itself(site):
     assert time.monotonic() > ends - 2, "not before its time"
 
 
+def test_what_a_program_publishes_comes_and_goes(site):
+    g = site
+    proc = g.programs.start(g.topo.host.ns, "run", postern(), "run", "--json", "--yes",
+                            "--", PYTHON, "-m", "http.server", "7100", env=g.host.env)
+    name = g.host_proc.wait_event("published", 20, port=7100)["service"]
+    add(g, "anna", "7100,echo")
+    anna = Browser(g, "anna")
+    assert "TCP 7100" in anna.login("anna")
+    port = anna.open(name)
+    done = anna.curl("-o", "/dev/null", "-w", "%{http_code}", f"http://{BROKER}:{port}/")
+    assert done.stdout == "200", done.stderr
+    proc.terminate()
+    g.host_proc.wait_event("withdrawn", 10, service=name)
+    wait_until(lambda: "TCP 7100" not in anna.get("/"), 5, "the portal's page follows")
+    assert "TCP 7000" in anna.page
+
+
 # ---------------------------------------------------------------------------- by name
 
 @pytest.fixture
