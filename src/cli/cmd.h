@@ -37,6 +37,9 @@ int cmd_serve_reload(const struct options *o, struct events *out, struct fault *
 int cmd_serve_services(const struct statedir *state, const char *const *texts,
                        size_t count, bool add, struct events *out, struct fault *f);
 
+/* `serve --agent-forget`: off the agent's list, and its connections end. */
+int cmd_serve_forget(const struct options *o, struct events *out, struct fault *f);
+
 /* What all client commands take from their options. */
 struct client_config cmd_client_config(const struct options *o, struct events *out);
 

@@ -7,11 +7,19 @@
 int cmd_serve(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
+    if (v[OPT_AGENT_FORGET].given)
+        return cmd_serve_forget(o, out, f);
     if (v[OPT_RELOAD].given)
         return cmd_serve_reload(o, out, f);
+    if (v[OPT_VIA].given && (v[OPT_BROKER].given || v[OPT_AGENT].given))
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "give --via alone: the agent has the broker",
+                         "--via contradicts --broker and --agent");
     struct serve_config c = {
         .state = v[OPT_STATE].text,
         .broker = v[OPT_BROKER].text,
+        .via = v[OPT_VIA].text,
+        .agent = v[OPT_AGENT].text,
         .name = v[OPT_NAME].text,
         .services = o->args,
         .service_count = o->arg_count,

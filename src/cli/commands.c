@@ -29,7 +29,7 @@ const struct command commands[] = {
     },
     {
         .name = "serve",
-        .synopsis = "[--broker LINK] [--name HOST] SERVICE...",
+        .synopsis = "[--broker LINK | --via LINK] [--name HOST] [--agent] SERVICE...",
         .summary = "publish services of this machine or its network",
         .about =
             "SERVICE is a port of this machine (22), a name for one (web=8080), a UDP port\n"
@@ -37,10 +37,13 @@ const struct command commands[] = {
             "first that connects is used (app=10.0.0.2:80,10.0.0.3:80). Several may have\n"
             "names (app=blue@10.0.0.2:80,green@10.0.0.3:80): app/blue asks for one. Nothing\n"
             "listens on the network; only devices that joined with an invite come in.\n"
+            "With --agent one host serves a whole LAN: the others hand their services to it\n"
+            "with --via, and need no route to the internet; it listens for them.\n"
             "SIGHUP and --reload read the services again without ending a session.",
         .example = "postern serve --broker LINK 22 web=8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
-                   WITH_PATHS | OPTION_BIT(OPT_RELOAD),
+                   WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
+                   OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
     },

@@ -62,6 +62,12 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
     [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
+    [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "=ADDR:PORT", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
+                                                               "them (default port 4480 on all addresses) and print a link"},
+    [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"
+                                                               "over any more"},
+    [OPT_VIA]     = {"via",      0,  OPTION_TEXT, "LINK", 0, 0, "hand the services to that agent, in place of a broker; ADDR[:PORT]\n"
+                                                               "is enough when it was used here before"},
 };
 // clang-format on
 
@@ -136,6 +142,7 @@ static int set_value(struct options *o, size_t id, const char *text, struct faul
     v->text = text;
     switch (row->type) {
     case OPTION_FLAG:
+    case OPTION_MAYBE:
     case OPTION_TEXT:
         return 0;
     case OPTION_LIST:
@@ -188,6 +195,8 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         return usage(f, c, "unknown option '%s'", shown);
     }
     bool flag = option_table[id].type == OPTION_FLAG;
+    if (option_table[id].type == OPTION_MAYBE && value == NULL)
+        return set_value(o, (size_t)id, "", f);
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -260,8 +269,11 @@ static void print_option(FILE *out, const struct option_row *row)
     char letter[8] = "    ";
     if (row->letter != 0)
         (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
-    (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
-                   row->value ? " " : "", row->value ? row->value : "");
+    if (row->type == OPTION_MAYBE)
+        (void)snprintf(left, sizeof(left), "%s--%s[%s]", letter, row->name, row->value);
+    else
+        (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
+                       row->value ? " " : "", row->value ? row->value : "");
     (void)fprintf(out, "  %-28s", left);
     const char *at = row->help;
     while (true) {

@@ -57,11 +57,15 @@ enum option_id {
     OPT_CODE,
     OPT_OWNER,
     OPT_PASSWORD_FILE,
+    OPT_AGENT,
+    OPT_AGENT_FORGET,
+    OPT_VIA,
     OPTION_COUNT,
 };
 
 enum option_type {
     OPTION_FLAG,     /* given or not */
+    OPTION_MAYBE,    /* alone, or with a text behind '=', which is "" otherwise */
     OPTION_TEXT,     /* the last one counts */
     OPTION_LIST,     /* may be given OPTION_LIST_MAX times */
     OPTION_NUMBER,   /* min to max */

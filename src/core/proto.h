@@ -15,9 +15,12 @@
 #define PROTO_ALPN_BROKER "postern-broker/1"
 #define PROTO_ALPN_RELAY "postern-relay/1" /* a relay connection inside TLS */
 #define PROTO_ALPN_SESSION "postern/1"
+#define PROTO_ALPN_AGENT "postern-agent/1"           /* a host of an agent's LAN */
+#define PROTO_ALPN_AGENT_DATA "postern-agent-data/1" /* one connection of a client */
 #define PROTO_FRAME_MAX 8192 /* a frame of a channel or of the Meta stream */
 #define CONV_LEN 16
 #define TICKET_LEN 16
+#define CALL_ID_LEN 16 /* of AgentCall */
 
 enum bye_code {
     BYE_VERSION = 1,  /* we share no protocol version */
@@ -26,6 +29,7 @@ enum bye_code {
     BYE_REPLACED = 4, /* the same device connected again elsewhere */
     BYE_SHUTDOWN = 5, /* the broker stops */
     BYE_PROTOCOL = 6, /* message not understood or not permitted now */
+    BYE_REMOVED = 7,  /* an agent took this host off its list */
 };
 
 enum refuse_code {

@@ -188,7 +188,8 @@ static void chain_clear(int family, unsigned queue, const char *list)
 static void clear_abandoned(const struct gate_queue *q, int family)
 {
     char *list = list_rules(family);
-    for (const char *at = list; at != NULL && (at = strstr(at, "\n:" CHAIN)) != NULL;) {
+    const char *at = list != NULL ? strstr(list, "\n:" CHAIN) : NULL;
+    for (; at != NULL; at = strstr(at, "\n:" CHAIN)) {
         at += strlen("\n:" CHAIN);
         unsigned long number = strtoul(at, NULL, 10);
         if (number > 0 && number <= UINT16_MAX && q->is_abandoned((uint16_t)number))

@@ -58,7 +58,18 @@ static void reply_status(struct serve *s, struct local_conn *c)
         if (local_conn_reply(c, &r) != 0)
             return;
     }
+    agent_status(s->agent, c);
     local_conn_finish(c, 0, NULL);
+}
+
+static void add_instances(struct event *e, const struct service *sv)
+{
+    json_array_begin(&e->json, "instances");
+    for (size_t i = 0; i < sv->target_count; i++)
+        if (sv->targets[i].name[0] != '\0' &&
+            (i == 0 || strcmp(sv->targets[i].name, sv->targets[i - 1].name) != 0))
+            json_text(&e->json, NULL, sv->targets[i].name);
+    json_array_end(&e->json);
 }
 
 static void reply_services(struct serve *s, struct local_conn *c)
@@ -72,6 +83,7 @@ static void reply_services(struct serve *s, struct local_conn *c)
         event_text(&e, "name", sv->name);
         event_int(&e, "port", sv->port);
         event_text(&e, "protocol", sv->udp ? "udp" : "tcp");
+        add_instances(&e, sv);
         (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
         if (local_conn_reply(c, &r) != 0)
             return;
@@ -138,6 +150,9 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     LocalReply r = LocalReply_init_zero;
     struct event e;
     int rc = service_parse(&sv, req->service, &f);
+    if (rc == 0 && s->via != NULL && sv.udp)
+        rc = fault_set(&f, POSTERN_ERR_INVALID, "publish it from a host with a broker",
+                       "UDP services cannot be handed to an agent");
     if (rc == 0 && service_list_add(&s->services, &sv, c) != 0)
         rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
                        "a host publishes at most %d services", SERVICE_MAX);

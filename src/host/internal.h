@@ -3,11 +3,14 @@
 #define POSTERN_HOST_INTERNAL_H
 
 #include "host/access.h"
+#include "host/agent.h"
 #include "host/caller.h"
 #include "host/roster.h"
 #include "host/serve.h"
 #include "host/service.h"
+#include "host/via.h"
 #include "io/audit.h"
+#include "io/local.h"
 #include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
@@ -71,6 +74,8 @@ struct serve {
     struct caller *callers; /* streams of the portal */
     unsigned answers;       /* that the portal waits for */
     struct service_list services;
+    struct agent *agent; /* of a LAN's hosts, when it is one; NULL */
+    struct via *via;     /* to an agent, in place of a broker; NULL */
     struct guest *guests;
     unsigned guest_count;
     uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
@@ -78,6 +83,8 @@ struct serve {
     uv_timer_t sweep;
     bool ready, stopping;
     bool met_before; /* this broker took us in an earlier run */
+    bool to_agent;   /* `broker` is an agent's link */
+    bool via_up;     /* as the last event about the agent said */
     int result;
     struct fault *fault; /* of the caller */
 };

@@ -107,11 +107,17 @@ static void on_lost(void *ctx, enum stream_code code, const char *reason)
     refuse(ctx, code, reason);
 }
 
-static const struct race_events race_events = {on_won, on_lost};
-
-static void start_tcp(struct outlet *o)
+static void on_broken(void *ctx)
 {
-    if (race_start(&o->race, o->env->loop, &o->service, &race_events, o) != 0) {
+    struct outlet *o = ctx;
+    pump_abort(o->pump, SESSION_RESET_BY_APP);
+}
+
+static const struct race_events race_events = {on_won, on_lost, on_broken};
+
+static void start_tcp(struct outlet *o, struct agent *agent)
+{
+    if (race_start(&o->race, o->env->loop, agent, &o->service, &race_events, o) != 0) {
         o->race = NULL;
         refuse(o, STREAM_LIMIT, "the host is out of memory");
     }
@@ -242,10 +248,10 @@ static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *ope
     return 0;
 }
 
-static void connect_service(struct outlet *o)
+static void connect_service(struct outlet *o, struct agent *agent)
 {
     if (!o->service.udp) {
-        start_tcp(o);
+        start_tcp(o, agent);
     } else if (resolve_start(&o->resolve, o->env->loop, o->service.targets[0].host,
                              o->service.targets[0].port, on_resolved, o) != 0) {
         o->resolve = NULL;
@@ -272,7 +278,7 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     }
     int err = g->portal ? judge_caller(o, g, &open) : judge_device(o, g, &open);
     if (err == 0)
-        connect_service(o);
+        connect_service(o, g->serve->agent);
 }
 
 static void on_end(void *ctx, struct pump *p, uint64_t code)

@@ -12,11 +12,13 @@ enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
 /* One target's attempt. */
 struct leg {
     struct race *race;
-    struct dial *dial; /* NULL: not begun, or over */
+    struct dial *dial;       /* NULL: not begun, or over */
+    struct agent_call *call; /* instead, by an agent's host; the winner's stays */
 };
 
 struct race {
     uv_loop_t *loop;
+    struct agent *agent;
     uv_timer_t *timer; /* own allocation: libuv frees it later than us */
     struct service service;
     struct leg legs[SERVICE_TARGET_MAX];
@@ -32,11 +34,16 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-static void cancel_legs(struct race *r)
+static void cancel_legs(struct race *r, const struct leg *but)
 {
     for (size_t i = 0; i < r->next; i++) {
-        dial_cancel(r->legs[i].dial);
-        r->legs[i].dial = NULL;
+        struct leg *l = &r->legs[i];
+        if (l == but)
+            continue;
+        dial_cancel(l->dial);
+        agent_call_free(l->call);
+        l->dial = NULL;
+        l->call = NULL;
     }
 }
 
@@ -66,10 +73,17 @@ static void dial_failed(struct leg *l, int err)
     leg_failed(l, code, reason);
 }
 
+static void leg_won(struct leg *l, int fd)
+{
+    struct race *r = l->race;
+    (void)uv_timer_stop(r->timer);
+    cancel_legs(r, l);
+    r->events->on_won(r->ctx, fd);
+}
+
 static void on_dialed(void *ctx, int err, int fd)
 {
     struct leg *l = ctx;
-    struct race *r = l->race;
     int on = 1;
     l->dial = NULL;
     if (err != 0) {
@@ -77,9 +91,44 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
-    (void)uv_timer_stop(r->timer);
-    cancel_legs(r);
-    r->events->on_won(r->ctx, fd);
+    leg_won(l, fd);
+}
+
+static void on_connected(void *ctx, int fd)
+{
+    leg_won(ctx, fd);
+}
+
+static void on_failed(void *ctx, enum stream_code code, const char *reason)
+{
+    struct leg *l = ctx;
+    agent_call_free(l->call);
+    l->call = NULL;
+    leg_failed(l, code, reason);
+}
+
+static void on_broken(void *ctx)
+{
+    struct race *r = ((struct leg *)ctx)->race;
+    r->events->on_broken(r->ctx);
+}
+
+static const struct agent_call_events call_events = {on_connected, on_failed,
+                                                     on_broken};
+
+static void ask_host(struct leg *l, const struct service_target *t)
+{
+    struct race *r = l->race;
+    char reason[REASON_LEN];
+    int rc = agent_call_start(&l->call, r->agent, t->by, t->host, &call_events, l);
+    if (rc == 0)
+        return;
+    l->call = NULL;
+    (void)snprintf(reason, sizeof(reason), "%.60s at %.30s: %s", r->service.name,
+                   t->name,
+                   rc == POSTERN_ERR_LIMIT ? "too many connections are being made"
+                                           : "the host is not connected");
+    leg_failed(l, rc == POSTERN_ERR_LIMIT ? STREAM_LIMIT : STREAM_UNREACHABLE, reason);
 }
 
 static void start_next(struct race *r)
@@ -88,6 +137,10 @@ static void start_next(struct race *r)
     const struct service_target *t = &r->service.targets[r->next++];
     l->race = r;
     (void)uv_timer_start(r->timer, on_timer, RACE_STAGGER_MS, 0);
+    if (t->by != 0) {
+        ask_host(l, t);
+        return;
+    }
     int rc = dial_start_name(&l->dial, r->loop, t->host, t->port, CONNECT_TIMEOUT_MS,
                              on_dialed, l);
     if (rc != 0) {
@@ -107,8 +160,8 @@ static void on_timer(uv_timer_t *t)
         start_next(r);
 }
 
-int race_start(struct race **out, uv_loop_t *loop, const struct service *s,
-               const struct race_events *events, void *ctx)
+int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
+               const struct service *s, const struct race_events *events, void *ctx)
 {
     if (s->target_count == 0 || s->udp)
         return POSTERN_ERR_INVALID;
@@ -120,6 +173,7 @@ int race_start(struct race **out, uv_loop_t *loop, const struct service *s,
         return POSTERN_ERR_NOMEM;
     }
     r->loop = loop;
+    r->agent = agent;
     r->service = *s;
     r->events = events;
     r->ctx = ctx;
@@ -135,7 +189,7 @@ void race_free(struct race *r)
 {
     if (r == NULL)
         return;
-    cancel_legs(r);
+    cancel_legs(r, NULL);
     r->timer->data = NULL;
     uv_close((uv_handle_t *)r->timer, free_handle);
     free(r);

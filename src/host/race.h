@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "core/proto.h"
+#include "host/agent.h"
 #include "host/service.h"
 
 /* The next target starts this long after the one before; at once when that failed. */
@@ -16,20 +17,24 @@
 
 struct race;
 
-/* From the loop, never from inside race_start; one of the first two, once. */
+/* From the loop, never from inside race_start. One of the first two, once. */
 struct race_events {
     /* `fd` is connected, non-blocking, and the caller's. */
     void (*on_won)(void *ctx, int fd);
     /* All failed: the first target's reason, in words for people. */
     void (*on_lost)(void *ctx, enum stream_code code, const char *reason);
+    /* After on_won, by an agent's host: the connection broke on its way. */
+    void (*on_broken)(void *ctx);
 };
 
 /*
- * `s` is a TCP service, copied. The race stays until race_free, which may be called
- * inside its callbacks.
+ * `s` is a TCP service, copied. `agent` is asked for the targets of its hosts; NULL
+ * when there is none. The race stays until race_free, which may be called inside its
+ * callbacks, and has to outlive the connection only for on_broken.
  */
-MUST_CHECK int race_start(struct race **out, uv_loop_t *loop, const struct service *s,
-                          const struct race_events *events, void *ctx);
+MUST_CHECK int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
+                          const struct service *s, const struct race_events *events,
+                          void *ctx);
 /* Nothing is called any more. NULL is fine. */
 void race_free(struct race *r);
 

@@ -40,6 +40,19 @@ static const char *const roster_migrations[] = {
     " name TEXT NOT NULL,"
     " broker TEXT NOT NULL,"
     " services TEXT NOT NULL);",
+    /* host/lan.c: an agent's token and hosts, and the agents of a host */
+    "CREATE TABLE agent ("
+    " one INTEGER PRIMARY KEY CHECK(one = 1),"
+    " token BLOB NOT NULL);"
+    "CREATE TABLE agent_host ("
+    " serial INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " key BLOB NOT NULL UNIQUE,"
+    " name TEXT NOT NULL UNIQUE COLLATE NOCASE,"
+    " added_s INTEGER NOT NULL);"
+    "CREATE TABLE via ("
+    " place TEXT PRIMARY KEY,"            /* HOST:PORT */
+    " link TEXT NOT NULL,"
+    " used INTEGER NOT NULL);",           /* 1: 'postern serve' alone goes there */
 };
 // clang-format on
 
@@ -434,6 +447,11 @@ int roster_settings_set(struct roster *r, const struct roster_settings *in,
     db_bind_text(&s, in->broker);
     db_bind_text(&s, in->services);
     return db_fault(r->db, db_exec(&s), f);
+}
+
+struct db *roster_db(struct roster *r)
+{
+    return r->db;
 }
 
 int64_t roster_version(struct roster *r)

@@ -104,6 +104,9 @@ MUST_CHECK int roster_settings_get(struct roster *r, struct roster_settings *s);
 MUST_CHECK int roster_settings_set(struct roster *r, const struct roster_settings *s,
                                    struct fault *f);
 
+/* host.db itself, for its other tables (host/lan.h). */
+struct db *roster_db(struct roster *r);
+
 /* Grows when another process changed the list: then look again at live sessions. */
 int64_t roster_version(struct roster *r);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "host/lan.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/statedir.h"
@@ -35,6 +36,11 @@ static void tell_ready(struct serve *s)
     event_text(&e, "key", key_format(s->key.pub, key));
     if (!s->config->for_programs)
         event_int(&e, "services", (int64_t)s->services.count);
+    if (s->via != NULL) {
+        char place[LAN_PLACE_LEN];
+        lan_place(&s->broker, place);
+        event_text(&e, "via", place);
+    }
     events_print(s->config->out, &e);
 }
 
@@ -60,7 +66,8 @@ static void on_up(void *ctx)
     int64_t skew = uplink_clock_skew_s(face->endpoint.uplink);
     if (!s->ready) {
         s->ready = true;
-        if (roster_settings_set(s->roster, &s->settings, s->fault) != 0) {
+        if (roster_settings_set(s->roster, &s->settings, s->fault) != 0 ||
+            lan_agent_use(s->roster, NULL, s->fault) != 0) {
             serve_stop(s, s->fault->code);
             return;
         }
@@ -111,6 +118,54 @@ static void on_control(void *ctx, const Control *m)
 
 const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
 
+/* -------------------------------------------------- an agent in place of the broker
+ */
+
+static void on_via_up(void *ctx, bool first)
+{
+    struct serve *s = ctx;
+    struct event e;
+    if (!first) {
+        event_begin(&e, "agent");
+        event_text(&e, "state", "back");
+        events_print(s->config->out, &e);
+        return;
+    }
+    s->ready = true;
+    if (roster_settings_set(s->roster, &s->settings, s->fault) != 0 ||
+        lan_agent_use(s->roster, &s->broker, s->fault) != 0)
+        serve_stop(s, s->fault->code);
+    else
+        tell_ready(s);
+    s->via_up = true;
+}
+
+static void on_via_down(void *ctx, const struct fault *why, unsigned retry_ms,
+                        bool fatal)
+{
+    struct serve *s = ctx;
+    struct event e;
+    if (s->stopping)
+        return;
+    if (!s->ready && (fatal || !s->met_before)) {
+        *s->fault = *why;
+        serve_stop(s, why->code);
+        return;
+    }
+    if (!s->ready)
+        events_fault(s->config->out, why);
+    log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
+    if (!s->via_up)
+        return;
+    s->via_up = false;
+    event_begin(&e, "agent");
+    event_text(&e, "state", "lost");
+    event_text(&e, "reason", why->what);
+    events_print(s->config->out, &e);
+}
+
+static const struct via_events via_events = {on_via_up, on_via_down};
+
 static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct serve *s = ctx;
@@ -118,6 +173,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
     for (size_t i = 0; i < FACES_MAX; i++)
         if (s->faces[i].open)
             uplink_kick(s->faces[i].endpoint.uplink);
+    via_kick(s->via);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && reason != NETMON_ROUTES)
             approach_on_network_change(g->approach);
@@ -130,6 +186,19 @@ void serve_tell_services(struct serve *s)
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && g->member && session_is_open(g->session))
             guest_send_services(g);
+    via_tell_services(s->via);
+}
+
+/* An agent's hosts carry streams, not packets. */
+static int check_for_agent(const struct service_list *l, struct fault *f)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->items[i].udp)
+            return fault_set(f, POSTERN_ERR_USAGE,
+                             "name it at the agent, as NAME=udp:THIS_HOST:PORT",
+                             "the UDP service '%s' cannot be handed to an agent",
+                             l->items[i].name);
+    return 0;
 }
 
 void serve_audit(struct serve *s, const char *what, const char *who, const char *from,
@@ -160,7 +229,7 @@ int serve_reload(struct serve *s, struct fault *f)
         rc = service_list_parse_lines(
             &services, s->config->for_programs ? "" : fresh->services, f);
     if (rc == 0)
-        rc = faces_renew(s, f);
+        rc = s->via != NULL ? check_for_agent(&services, f) : faces_renew(s, f);
     if (rc != 0)
         service_list_fini(&services);
     if (rc == 0) {
@@ -168,6 +237,7 @@ int serve_reload(struct serve *s, struct fault *f)
         service_list_fini(&s->services);
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
+        agent_renamed(s->agent);
         serve_tell_services(s);
         host_portal_on_change(s);
         event_begin(&e, "reloaded");
@@ -187,6 +257,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
         n += g->session != NULL && session_is_open(g->session);
         guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
     }
+    n += agent_forget(s->agent, key);
     uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
     return n;
 }
@@ -207,6 +278,8 @@ static int load_services(struct serve *s, struct fault *f)
     if (c->for_programs)
         return 0; /* programs come and publish what they listen on */
     if (c->service_count == 0) {
+        if (s->settings.services[0] == '\0' && c->agent != NULL)
+            return 0; /* an agent may have none of its own */
         if (s->settings.services[0] == '\0')
             return fault_set(
                 f, POSTERN_ERR_USAGE,
@@ -239,15 +312,77 @@ static void default_name(char name[static ROSTER_NAME_LEN])
     (void)snprintf(name, ROSTER_NAME_LEN, "%.63s", host);
 }
 
-static int load_settings(struct serve *s, struct link *broker, struct fault *f)
+/* "ADDR", "ADDR:PORT" or "NAME:PORT" as a place (lan_place). */
+static void place_of(const char *text, char place[static LAN_PLACE_LEN])
+{
+    struct link l = {.port = AGENT_PORT_DEFAULT};
+    struct addr a;
+    char ip[ADDR_TEXT_LEN];
+    const char *colon = strrchr(text, ':');
+    bool ported = addr_parse(&a, text) == 0;
+    if (ported || addr_parse_ip(&a, text) == 0) {
+        (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&a, ip));
+        l.port = ported ? a.port : l.port;
+    } else {
+        size_t len = colon != NULL ? (size_t)(colon - text) : strlen(text);
+        (void)snprintf(l.host, sizeof(l.host), "%.*s", (int)(len < 254 ? len : 253),
+                       text);
+        if (colon != NULL)
+            l.port = (uint16_t)strtoul(colon + 1, NULL, 10);
+    }
+    lan_place(&l, place);
+}
+
+/* The agent that the command line or, when it names nothing, the last run names. */
+static int load_agent(struct serve *s, struct link *agent, struct fault *f)
+{
+    const char *via = s->config->via;
+    char place[LAN_PLACE_LEN], known[LINK_TEXT_LEN] = "", text[LINK_TEXT_LEN];
+    bool is_link = via != NULL && strstr(via, "://") != NULL;
+    int rc = 0;
+    if (via != NULL && !is_link)
+        place_of(via, place);
+    if (!is_link)
+        rc = lan_agent_find(s->roster, via != NULL ? place : NULL, known);
+    if (rc == POSTERN_ERR_NOTFOUND)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "the first time use --via LINK, with the link that "
+                         "'postern serve --agent' prints",
+                         "the key of an agent at %.80s is not known here", place);
+    if (rc == 0)
+        rc = link_parse(agent, is_link ? via : known, f);
+    else
+        (void)fault_set(f, rc, "check the state directory",
+                        "the known agents cannot be read");
+    if (rc != 0)
+        return rc;
+    if (agent->type != LINK_BROKER)
+        return fault_set(
+            f, POSTERN_ERR_INVALID,
+            "an invite is for 'postern join'; --via needs the agent's link",
+            "this link is an invite, not an agent's");
+    lan_place(agent, place);
+    link_format(agent, text);
+    s->met_before =
+        lan_agent_find(s->roster, place, known) == 0 && strcmp(known, text) == 0;
+    return 0;
+}
+
+/* Whether the services go to an agent: said now, or in the last run. */
+static bool goes_to_agent(struct serve *s)
+{
+    char known[LINK_TEXT_LEN];
+    const struct serve_config *c = s->config;
+    return c->via != NULL || (c->broker == NULL && c->agent == NULL &&
+                              lan_agent_find(s->roster, NULL, known) == 0);
+}
+
+static int load_broker(struct serve *s, struct link *broker, bool known,
+                       struct fault *f)
 {
     const struct serve_config *c = s->config;
-    int rc = roster_settings_get(s->roster, &s->settings);
-    if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
-        return fault_set(f, rc, "check the state directory",
-                         "the settings cannot be read");
     s->met_before =
-        rc == 0 && (c->broker == NULL || strcmp(c->broker, s->settings.broker) == 0);
+        known && (c->broker == NULL || strcmp(c->broker, s->settings.broker) == 0);
     if (c->broker != NULL)
         (void)snprintf(s->settings.broker, sizeof(s->settings.broker), "%.511s",
                        c->broker);
@@ -256,7 +391,7 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
             f, POSTERN_ERR_USAGE,
             "use --broker LINK with the link that 'postern broker' printed",
             "no broker is given and none was used here before");
-    rc = link_parse(broker, s->settings.broker, f);
+    int rc = link_parse(broker, s->settings.broker, f);
     if (rc != 0)
         return rc;
     if (broker->type != LINK_BROKER)
@@ -264,6 +399,20 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
             f, POSTERN_ERR_INVALID,
             "an invite is for 'postern join'; serve needs the broker's link",
             "this link is an invite, not a broker's");
+    return 0;
+}
+
+static int load_settings(struct serve *s, struct link *broker, struct fault *f)
+{
+    const struct serve_config *c = s->config;
+    int rc = roster_settings_get(s->roster, &s->settings);
+    if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
+        return fault_set(f, rc, "check the state directory",
+                         "the settings cannot be read");
+    s->to_agent = goes_to_agent(s);
+    rc = s->to_agent ? load_agent(s, broker, f) : load_broker(s, broker, rc == 0, f);
+    if (rc != 0)
+        return rc;
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
         return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
                          "the name is too long");
@@ -271,7 +420,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
         (void)snprintf(s->settings.name, sizeof(s->settings.name), "%s", c->name);
     if (s->settings.name[0] == '\0')
         default_name(s->settings.name);
-    return load_services(s, f);
+    rc = load_services(s, f);
+    return rc == 0 && s->to_agent ? check_for_agent(&s->services, f) : rc;
 }
 
 /* --------------------------------------------------------------------------------- the
@@ -284,6 +434,8 @@ static void close_all(struct serve *s)
     while (s->guests != NULL)
         guest_free(s->guests);
     faces_close(s);
+    via_close(s->via);
+    agent_close(s->agent); /* after its clients' streams */
 }
 
 static int run_loop(struct serve *s, const struct statedir *state,
@@ -296,8 +448,14 @@ static int run_loop(struct serve *s, const struct statedir *state,
     int rc = serve_control_open(&control, s, socket_path, f);
     if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
+    s->broker = *broker;
+    if (rc == 0 && s->config->agent != NULL)
+        rc = agent_open(&s->agent, s, s->config->agent, f);
+    if (rc == 0 && s->to_agent)
+        rc = statedir_key(state, &s->key, f);
     if (rc == 0)
-        rc = faces_open(s, broker, f);
+        rc = s->to_agent ? via_open(&s->via, s, broker, &via_events, f)
+                         : faces_open(s, broker, f);
     if (rc == 0) {
         (void)uv_timer_init(&s->loop, &s->sweep);
         s->sweep.data = s;

@@ -1,7 +1,8 @@
 /*
  * The host role: stays present at the broker, lets in whom its own list names, and
  * connects their streams to the services it publishes. It never listens on the
- * network.
+ * network, unless it is told to be its LAN's agent (host/agent.h). With another host's
+ * agent in place of a broker it hands its services to that one.
  */
 #ifndef POSTERN_HOST_SERVE_H
 #define POSTERN_HOST_SERVE_H
@@ -15,7 +16,9 @@
 struct serve_config {
     const char *state;  /* --state, or NULL */
     const char *broker; /* link text, or NULL: the one used last */
-    const char *name;   /* or NULL: the one used last, else the machine's name */
+    const char *via; /* an agent in place of a broker: link, or ADDR[:PORT]; or NULL */
+    const char *agent; /* be one: "" or the ADDR:PORT to listen on; NULL: do not */
+    const char *name;  /* or NULL: the one used last, else the machine's name */
     const char *const *services;
     size_t service_count;   /* 0: the ones used last */
     uint32_t paths;         /* mask of enum path_kind */

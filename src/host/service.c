@@ -229,6 +229,85 @@ bool service_list_drop(struct service_list *l, const void *owner)
     return dropped;
 }
 
+/* A service's name as service_parse makes it, without the kind. */
+static bool good_name(const char *name)
+{
+    char copy[SERVICE_NAME_LEN];
+    uint16_t port;
+    size_t len = strlen(name);
+    return parse_port(name, len, &port) == 0 || parse_name(copy, name, len, NULL) == 0;
+}
+
+static struct service_target *find_offer(const struct service_list *l, uint64_t by,
+                                         const char *name, size_t *at)
+{
+    for (size_t i = 0; i < l->count; i++)
+        for (size_t k = 0; k < l->items[i].target_count; k++) {
+            struct service_target *t = &l->items[i].targets[k];
+            if (t->by != by || (name != NULL && strcasecmp(t->host, name) != 0))
+                continue;
+            *at = i;
+            return t;
+        }
+    return NULL;
+}
+
+int service_list_offer(struct service_list *l, const struct service_offer *o,
+                       const void *owner, uint64_t by)
+{
+    size_t at;
+    struct service fresh = {.port = o->port, .target_count = 1};
+    struct service_target *t = &fresh.targets[0];
+    if (o->port == 0 || !good_name(o->name) ||
+        strlen(o->name) + strlen(o->instance) + sizeof("/-64") > SERVICE_NAME_LEN ||
+        parse_name(t->name, o->instance, strlen(o->instance), NULL) != 0 ||
+        find_offer(l, by, o->name, &at) != NULL)
+        return POSTERN_ERR_INVALID;
+    (void)snprintf(t->host, sizeof(t->host), "%s", o->name);
+    t->port = o->port;
+    t->by = by;
+    for (size_t i = 0; i < l->count; i++) {
+        struct service *s = &l->items[i];
+        if (s->owner != owner || s->target_count == SERVICE_TARGET_MAX ||
+            strcasecmp(s->targets[0].host, o->name) != 0)
+            continue;
+        s->targets[s->target_count++] = *t;
+        return 0;
+    }
+    for (size_t i = 0; o->name[i] != '\0'; i++)
+        fresh.name[i] = (char)tolower((unsigned char)o->name[i]);
+    return service_list_add(l, &fresh, owner);
+}
+
+bool service_list_withdraw(struct service_list *l, uint64_t by, const char *name)
+{
+    struct service_target *t;
+    size_t at;
+    bool any = false;
+    while ((t = find_offer(l, by, name, &at)) != NULL) {
+        struct service *s = &l->items[at];
+        any = true;
+        memmove(t, t + 1,
+                (size_t)(&s->targets[s->target_count] - (t + 1)) * sizeof(*t));
+        if (--s->target_count > 0)
+            s->port = s->targets[0].port;
+        else
+            memmove(s, s + 1, (--l->count - at) * sizeof(*s));
+    }
+    return any;
+}
+
+bool service_list_called(const struct service_list *l, uint64_t by, const char *name,
+                         char out[static SERVICE_NAME_LEN])
+{
+    size_t at;
+    const struct service_target *t = find_offer(l, by, name, &at);
+    if (t == NULL)
+        return false;
+    int n = snprintf(out, SERVICE_NAME_LEN, "%s/%s", l->items[at].name, t->name);
+    return n > 0 && n < SERVICE_NAME_LEN;
+}
+
 void service_list_carry(struct service_list *to, const struct service_list *from)
 {
     for (size_t i = 0; i < from->count; i++) {

@@ -29,6 +29,11 @@ struct service_target {
         name[SERVICE_NAME_LEN]; /* as an instance, in lower case; "" when it has none */
     char host[SERVICE_HOST_LEN]; /* a name, or a numeric address without brackets */
     uint16_t port;
+    /*
+     * 0: dialled from here. Else the number of the agent's host (host/agent.h) that is
+     * asked for a connection, and `host` is its own name for the service.
+     */
+    uint64_t by;
 };
 
 /*
@@ -71,6 +76,24 @@ MUST_CHECK int service_list_add(struct service_list *l, struct service *s,
                                 const void *owner);
 /* Takes away what `owner` publishes; true when there was something. */
 bool service_list_drop(struct service_list *l, const void *owner);
+/*
+ * What `by`, a host of the agent `owner`, offers as `name`: an instance of what another
+ * host offered under that name, else a service of its own (with a suffix as above).
+ * POSTERN_ERR_INVALID when the names are none, too long together, or it offers `name`
+ * already; POSTERN_ERR_LIMIT.
+ */
+struct service_offer {
+    const char *name, *instance;
+    uint16_t port;
+};
+MUST_CHECK int service_list_offer(struct service_list *l, const struct service_offer *o,
+                                  const void *owner, uint64_t by);
+/* Takes one offer of `by` away, or with NULL all of them; true when there was
+ * something. */
+bool service_list_withdraw(struct service_list *l, uint64_t by, const char *name);
+/* SERVICE/INSTANCE, as which that offer is published; false when it is not. */
+bool service_list_called(const struct service_list *l, uint64_t by, const char *name,
+                         char out[static SERVICE_NAME_LEN]);
 /* Moves what has owners from one list to another, as far as there is room. */
 void service_list_carry(struct service_list *to, const struct service_list *from);
 

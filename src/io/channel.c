@@ -173,8 +173,10 @@ static int verify_peer(gnutls_session_t tls)
 
 static int tls_setup(struct channel *c)
 {
-    static const gnutls_datum_t alpn = {(unsigned char *)PROTO_ALPN_BROKER,
-                                        sizeof(PROTO_ALPN_BROKER) - 1};
+    const char *protocol =
+        c->config.protocol != NULL ? c->config.protocol : PROTO_ALPN_BROKER;
+    const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)protocol,
+                                 (unsigned)strlen(protocol)};
     unsigned flags = GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
                      GNUTLS_NO_SIGNAL | (c->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
     gnutls_certificate_credentials_t cred = c->config.credentials;

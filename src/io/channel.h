@@ -34,6 +34,7 @@ struct channel_events {
 
 struct channel_config {
     uv_loop_t *loop;
+    const char *protocol;                /* ALPN; NULL: PROTO_ALPN_BROKER */
     const struct keypair *own;           /* borrowed while the channel lives */
     const struct channel_events *events; /* borrowed */
     void *ctx;

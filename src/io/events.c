@@ -18,7 +18,7 @@ struct event_words {
 // clang-format off
 static const struct event_words event_table[] = {
     {"ready",    "ready[: broker link {link}][, portal {portal}][: publishing as {host}][: {services}]"
-                 "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}]"},
+                 "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
@@ -42,7 +42,10 @@ static const struct event_words event_table[] = {
     {"rotated",  "new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
     {"broker",   "broker {state}[: {reason}]"},
-    {"published", "published {service}, port {port}[: {program} listens on {listens}]"},
+    {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][: {reason}]"},
+    {"lan-host", "{name}: hands over {services} service(s)[, from {remote}]"},
+    {"forgotten", "{name} may not hand its services over any more[; {connections} connection(s) ended]"},
+    {"published", "published {service}, port {port}[: {program} listens on {listens}][, of {from}]"},
     {"withdrawn", "no longer published: {service}"},
     {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
     {"account",  "{name}  may use: {services}[  {code}][  {owner}][  until {expires}][\n{uri}]"},

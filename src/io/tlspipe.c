@@ -2,6 +2,7 @@
 #include "io/tlspipe.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@ struct flow {
     uint8_t buf[BUFFER_BYTES];
     size_t from, len; /* what waits to go out */
     bool ended;       /* nothing more comes in */
+    bool passed;      /* and the other side was told (joined pipes) */
 };
 
 struct tlspipe {
@@ -30,6 +32,10 @@ struct tlspipe {
     struct flow in, out; /* from TLS to plain, and back */
     uint8_t expect[KEY_LEN];
     bool is_client;
+    bool joined; /* of tlspipe_join: each direction ends by itself */
+    bool broken; /* joined: a side was reset, or went away too early */
+    void (*on_end)(void *ctx, bool broken);
+    void *ctx;
 };
 
 static void free_handle(uv_handle_t *h)
@@ -37,8 +43,19 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
+static void close_socket(int fd, bool reset)
+{
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    if (reset)
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(fd);
+}
+
 static void end(struct tlspipe *p)
 {
+    bool reset = p->joined && p->broken;
+    if (p->on_end != NULL)
+        p->on_end(p->ctx, p->broken);
     uv_handle_t *handles[] = {(uv_handle_t *)p->fd_poll, (uv_handle_t *)p->plain_poll,
                               (uv_handle_t *)p->timer};
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
@@ -51,8 +68,8 @@ static void end(struct tlspipe *p)
         gnutls_deinit(p->tls);
     if (p->own != NULL)
         gnutls_certificate_free_credentials(p->own);
-    close(p->fd);
-    close(p->plain);
+    close_socket(p->fd, reset);
+    close_socket(p->plain, reset);
     free(p);
 }
 
@@ -78,6 +95,7 @@ static bool read_tls(struct tlspipe *p)
         (n < 0 && !gnutls_error_is_fatal((int)n)))
         return false;
     p->in.ended = n <= 0;
+    p->broken = n < 0; /* no close_notify: what came may not be all */
     p->in.from = 0;
     p->in.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -93,11 +111,19 @@ static bool write_plain(struct tlspipe *p)
     if (n < 0) {
         p->in.len = 0;
         p->out.ended = true; /* nobody is there */
+        p->broken = true;
         return true;
     }
     p->in.from += (size_t)n;
     p->in.len -= (size_t)n;
     return true;
+}
+
+/* A socket that was closed whole, not only for writing. */
+static bool hung_up(int fd)
+{
+    struct pollfd f = {.fd = fd};
+    return poll(&f, 1, 0) == 1 && (f.revents & (POLLHUP | POLLERR)) != 0;
 }
 
 static bool read_plain(struct tlspipe *p)
@@ -108,6 +134,8 @@ static bool read_plain(struct tlspipe *p)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     p->out.ended = n <= 0;
+    if (n < 0 || (n == 0 && !p->in.passed && hung_up(p->plain)))
+        p->broken = true;
     p->out.from = 0;
     p->out.len = n > 0 ? (size_t)n : 0;
     return true;
@@ -128,11 +156,29 @@ static bool write_tls(struct tlspipe *p)
     if (n < 0) {
         p->out.len = 0;
         p->in.ended = true;
+        p->broken = true;
         return true;
     }
     p->out.from += (size_t)n;
     p->out.len -= (size_t)n;
     return true;
+}
+
+/* Joined: each direction's end goes to the other side. False when all is over. */
+static bool pass_ends(struct tlspipe *p)
+{
+    if (p->broken)
+        return false;
+    if (p->in.ended && p->in.len == 0 && !p->in.passed) {
+        p->in.passed = true;
+        (void)shutdown(p->plain, SHUT_WR);
+    }
+    if (p->out.ended && p->out.len == 0 && !p->out.passed) {
+        int rc = gnutls_bye(p->tls, GNUTLS_SHUT_WR);
+        p->out.passed = rc == GNUTLS_E_SUCCESS;
+        p->broken = rc < 0 && gnutls_error_is_fatal(rc);
+    }
+    return !p->broken && !(p->in.passed && p->out.passed);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -151,14 +197,18 @@ static void want(uv_poll_t *poll, int *now, int events)
 
 static void update(struct tlspipe *p)
 {
-    bool blocked =
-        !p->ready ? gnutls_record_get_direction(p->tls) == 1 : p->out.len > 0;
+    bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1
+                             : p->out.len > 0 || (p->joined && p->out.ended);
+    bool listen = p->in.len == 0 && (!p->in.ended || p->joined);
+    int plain = (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
+                (p->in.len > 0 ? UV_WRITABLE : 0);
+    if (p->out.passed)
+        blocked = false;
+    if (p->joined && plain == 0)
+        plain = UV_PRIORITIZED; /* never comes, but with it a hang-up is told */
     want(p->fd_poll, &p->fd_events,
-         (p->in.len == 0 && !p->in.ended ? UV_READABLE : 0) |
-             (blocked ? UV_WRITABLE : 0));
-    want(p->plain_poll, &p->plain_events,
-         (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
-             (p->in.len > 0 ? UV_WRITABLE : 0));
+         (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0));
+    want(p->plain_poll, &p->plain_events, plain);
 }
 
 /* False when it is over. */
@@ -176,10 +226,14 @@ static bool handshake(struct tlspipe *p)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct tlspipe *p = poll->data;
-    (void)events;
     if (p == NULL)
         return;
-    if (status < 0 || (!p->ready && !handshake(p))) {
+    /* After the end of a direction nothing comes there but the end of the connection.
+     */
+    bool gone = poll == p->fd_poll ? p->in.ended && (events & UV_READABLE) != 0
+                                   : (events & UV_PRIORITIZED) != 0;
+    if (status < 0 || (p->joined && gone) || (!p->ready && !handshake(p))) {
+        p->broken = true;
         end(p);
         return;
     }
@@ -191,9 +245,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (!moved)
             break;
     }
+    if (p->joined && p->ready && !pass_ends(p)) {
+        end(p);
+        return;
+    }
     bool in_over = p->in.ended && p->in.len == 0;
     bool out_over = p->out.ended && p->out.len == 0;
-    if (in_over || out_over) { /* what was under way is through: both ends close */
+    if (!p->joined &&
+        (in_over || out_over)) { /* what was under way is through: both ends close */
         if (p->ready)
             (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
         end(p);
@@ -210,10 +269,11 @@ static void on_timer(uv_timer_t *t)
     struct tlspipe *p = t->data;
     if (p == NULL)
         return;
+    p->broken = p->broken || !p->ready;
     if (!p->ready)
         end(p);
     else
-        on_poll(p->fd_poll, 0, UV_READABLE);
+        on_poll(p->fd_poll, 0, 0);
 }
 
 /* ---------------------------------------------------------------------------- making
@@ -267,18 +327,18 @@ static int polls_setup(struct tlspipe *p, uv_loop_t *loop)
     return POSTERN_ERR_NOMEM;
 }
 
-int tlspipe_open(const struct tlspipe_config *c, int fd)
+/* Takes both descriptors, also on failure. */
+static int start(struct tlspipe **out, const struct tlspipe_config *c, int fd,
+                 int plain)
 {
-    int pair[2];
     struct tlspipe *p = calloc(1, sizeof(*p));
-    if (p == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
-        free(p);
+    if (p == NULL) {
         close(fd);
+        close(plain);
         return POSTERN_ERR_NOMEM;
     }
     p->fd = fd;
-    p->plain = pair[0];
+    p->plain = plain;
     p->is_client = c->expect != NULL;
     if (p->is_client)
         memcpy(p->expect, c->expect, KEY_LEN);
@@ -286,11 +346,55 @@ int tlspipe_open(const struct tlspipe_config *c, int fd)
     if (rc == 0)
         rc = polls_setup(p, c->loop);
     if (rc != 0) {
-        close(pair[1]);
         end(p);
         return rc;
     }
     (void)uv_timer_start(p->timer, on_timer, HANDSHAKE_MS, 0);
     want(p->fd_poll, &p->fd_events, UV_READABLE | UV_WRITABLE);
-    return pair[1];
+    *out = p;
+    return 0;
+}
+
+int tlspipe_open(const struct tlspipe_config *c, int fd)
+{
+    struct tlspipe *p;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+        close(fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    int rc = start(&p, c, fd, pair[0]);
+    if (rc != 0)
+        close(pair[1]);
+    return rc != 0 ? rc : pair[1];
+}
+
+int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
+{
+    struct tlspipe *p;
+    if (j->first_len > TLSPIPE_FIRST_MAX) {
+        close(j->fd);
+        close(j->plain);
+        return POSTERN_ERR_INVALID;
+    }
+    int rc = start(&p, &j->config, j->fd, j->plain);
+    if (rc != 0)
+        return rc;
+    p->joined = true;
+    p->on_end = j->on_end;
+    p->ctx = j->ctx;
+    if (j->first_len > 0)
+        memcpy(p->out.buf, j->first, j->first_len);
+    p->out.len = j->first_len;
+    *out = p;
+    return 0;
+}
+
+void tlspipe_break(struct tlspipe *p)
+{
+    if (p == NULL)
+        return;
+    p->on_end = NULL;
+    p->broken = true;
+    end(p);
 }

@@ -2,11 +2,15 @@
  * TLS 1.3 put around a byte stream: what is written to one end of a socket pair comes
  * out encrypted on a TCP connection, and the other way round. It runs and ends by
  * itself: when either end closes, what is under way is sent and the other is closed.
+ * One of tlspipe_join carries each direction's end by itself, and tells a broken
+ * connection from one that ended.
  */
 #ifndef POSTERN_IO_TLSPIPE_H
 #define POSTERN_IO_TLSPIPE_H
 
 #include <gnutls/gnutls.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <uv.h>
 
 #include "core/err.h"
@@ -26,5 +30,28 @@ struct tlspipe_config {
  * closed. `fd`: connected and non-blocking, taken over.
  */
 MUST_CHECK int tlspipe_open(const struct tlspipe_config *c, int fd);
+
+struct tlspipe;
+
+#define TLSPIPE_FIRST_MAX 64
+
+struct tlspipe_join {
+    struct tlspipe_config config;
+    int fd;            /* connected, non-blocking; taken over */
+    int plain;         /* a stream socket, non-blocking; taken over */
+    const void *first; /* goes out before what `plain` says; copied */
+    size_t first_len;
+    /*
+     * From the loop, when all is over and the pipe is gone. `broken`: not by both
+     * sides' orderly ends; then both sockets are reset. `plain` is still open.
+     */
+    void (*on_end)(void *ctx, bool broken);
+    void *ctx;
+};
+
+/* On failure both descriptors are closed. */
+MUST_CHECK int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j);
+/* Breaks both sides at once; on_end is not called. NULL is fine. */
+void tlspipe_break(struct tlspipe *p);
 
 #endif

@@ -226,7 +226,6 @@ static void show(struct owner_work *w)
     request_state(r, &v.state);
     v.state.problem = w->problem[0] != '\0' ? w->problem : NULL;
     if (w->picture_only) {
-        r->type = "image/svg+xml; charset=utf-8";
         page_picture(&r->html, &v);
     } else {
         page_owner(&r->html, &v);

@@ -273,9 +273,11 @@ void page_picture(struct html *out, const struct owner_view *v)
 {
     html_add(out, "<figure>\n");
     draw(out, v);
-    html_add(out,
-             "<figcaption class=\"hint\">A solid line is a direct path, a dashed one "
-             "goes through the broker, which cannot read it. A thicker line carries "
-             "more.</figcaption>\n</figure>\n");
+    if (v->session_count > 0)
+        html_add(out,
+                 "<figcaption class=\"hint\">A solid line is a direct path, a dashed "
+                 "one goes through the broker, which cannot read it. A thicker line "
+                 "carries more.</figcaption>\n");
+    html_add(out, "</figure>\n");
     tabulate(out, v);
 }

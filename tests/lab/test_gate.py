@@ -199,10 +199,10 @@ def test_other_ports_are_left_alone(street):
     assert result(other)[0] == "connected"
     tell(keeper, f"close {PORT + 1}")
     wait_until(lambda: not street.has_rules(), 5, "no rule is left")
-    tell(keeper, f"open {PORT}")   # and once more
     since = keeper.mark()
     tell(keeper, "always accept")
-    keeper.wait_event("gate", port=PORT, result="ok")
+    tell(keeper, f"open {PORT}")   # and once more
+    keeper.wait_event("gate", since=since, port=PORT, result="ok")
     assert result(street.dial())[0] == "connected"
 
 

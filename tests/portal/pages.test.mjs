@@ -46,12 +46,14 @@ test("each page, light and dark, on phone and desktop", async (t) => {
   assert.ok(names.length > 15, "the preview wrote its pages");
   for (const name of names)
     for (const [size, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP }))
-      for (const colorScheme of ["light", "dark"])
-        await t.test(`${name} ${size} ${colorScheme}`, () =>
-          visit(name, { viewport, colorScheme }, async (page, complaints) => {
+      await t.test(`${name} ${size}`, () =>
+        visit(name, { viewport }, async (page, complaints) => {
+          for (const colorScheme of ["light", "dark"]) {
+            await page.emulateMedia({ colorScheme });
             await shoot(page, path.join(out, `${name}-${size}-${colorScheme}.png`));
             await checkPage(page, complaints);
-          }));
+          }
+        }));
 });
 
 test("on the smallest phone, and with text twice as large, nothing scrolls sideways", async () => {

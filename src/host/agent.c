@@ -1,0 +1,428 @@
+/*
+ * The agent's door: who connects, and the connections of clients that hosts bring.
+ * What hosts say and offer is agent_host.c's.
+ */
+#include "host/agent_state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <netinet/in.h>
+#include <sodium.h>
+
+#include "core/client_hello.h"
+#include "io/identity.h"
+#include "io/log.h"
+#include "io/netmon.h"
+#include "io/sockaddr.h"
+#include "io/statedir.h"
+
+enum { HELLO_PEEK = 4096, ACCEPTS_PER_EVENT = 64, BACKLOG = 128, ADDRESSES_MAX = 16 };
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void poll_release(uv_poll_t **poll)
+{
+    if (*poll == NULL)
+        return;
+    (void)uv_poll_stop(*poll);
+    (*poll)->data = NULL;
+    uv_close((uv_handle_t *)*poll, free_handle);
+    *poll = NULL;
+}
+
+static int poll_begin(uv_poll_t **out, uv_loop_t *loop, int fd, uv_poll_cb cb,
+                      void *data)
+{
+    uv_poll_t *poll = malloc(sizeof(*poll));
+    if (poll == NULL || uv_poll_init(loop, poll, fd) != 0) {
+        free(poll);
+        return POSTERN_ERR_NOMEM;
+    }
+    poll->data = data;
+    *out = poll;
+    return uv_poll_start(poll, UV_READABLE, cb) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+/* ---------------------------------------------------------------------- connections
+ */
+
+static void conn_free(struct agent_conn *c)
+{
+    struct agent *a = c->agent;
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        a->conns = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    a->conn_count--;
+    a->conn_new -= !c->attached;
+    poll_release(&c->poll);
+    tlspipe_break(c->pipe);
+    if (c->fd >= 0)
+        close(c->fd);
+    if (c->plain >= 0)
+        close(c->plain);
+    free(c);
+}
+
+/* Its end; the call learns when it broke, before the socket that it was given closes.
+ */
+static void conn_end(struct agent_conn *c, bool broken)
+{
+    struct agent_call *call = c->call;
+    if (call != NULL) {
+        call->conn = NULL;
+        c->call = NULL;
+        if (broken)
+            call->events->on_broken(call->ctx);
+    }
+    conn_free(c);
+}
+
+static void on_pipe_end(void *ctx, bool broken)
+{
+    struct agent_conn *c = ctx;
+    c->pipe = NULL;
+    conn_end(c, broken);
+}
+
+void agent_break_conns(struct agent *a, const uint8_t key[static KEY_LEN])
+{
+    struct agent_conn *next;
+    for (struct agent_conn *c = a->conns; c != NULL; c = next) {
+        next = c->next;
+        if (c->attached && memcmp(c->key, key, KEY_LEN) == 0)
+            conn_end(c, true);
+    }
+}
+
+/* The first bytes inside TLS say which call this connection answers. */
+static void on_id(uv_poll_t *poll, int status, int events)
+{
+    struct agent_conn *c = poll->data;
+    (void)events;
+    if (c == NULL)
+        return;
+    ssize_t n = status < 0
+                    ? 0
+                    : recv(c->plain, c->id + c->id_len, sizeof(c->id) - c->id_len, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    c->id_len += n > 0 ? (size_t)n : 0;
+    if (n > 0 && c->id_len < sizeof(c->id))
+        return;
+    struct agent_call *call = n > 0 ? agent_call_find(c->agent, c->id) : NULL;
+    if (call == NULL) {
+        conn_free(c);
+        return;
+    }
+    int fd = c->plain;
+    poll_release(&c->poll);
+    c->plain = -1;
+    c->attached = true;
+    c->agent->conn_new--;
+    memcpy(c->key, call->host->known.key, KEY_LEN);
+    c->call = call;
+    agent_call_connected(call, c, fd);
+}
+
+static int start_data(struct agent_conn *c)
+{
+    int pair[2];
+    struct tlspipe_join j = {.config = {.loop = c->agent->loop,
+                                        .protocol = PROTO_ALPN_AGENT_DATA,
+                                        .credentials = c->agent->credentials},
+                             .fd = c->fd,
+                             .on_end = on_pipe_end,
+                             .ctx = c};
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+        return POSTERN_ERR_IO;
+    j.plain = pair[0];
+    c->plain = pair[1];
+    c->fd = -1;
+    int on = 1;
+    (void)setsockopt(j.fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
+    (void)setsockopt(j.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    int rc = tlspipe_join(&c->pipe, &j);
+    return rc != 0 ? rc : poll_begin(&c->poll, c->agent->loop, c->plain, on_id, c);
+}
+
+/* By its ClientHello: a host, or a connection that a host brings. */
+static void on_first(uv_poll_t *poll, int status, int events)
+{
+    struct agent_conn *c = poll->data;
+    uint8_t buf[HELLO_PEEK];
+    struct client_hello hello;
+    (void)events;
+    if (c == NULL)
+        return;
+    ssize_t n = status < 0 ? 0 : recv(c->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    int want = n > 0 ? client_hello_parse(&hello, buf, (size_t)n) : POSTERN_ERR_PROTO;
+    if (want > n && want <= (int)sizeof(buf)) { /* no turning until it is there */
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &want, sizeof(want));
+        return;
+    }
+    (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &(int){1}, sizeof(int));
+    poll_release(&c->poll);
+    if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_AGENT)) {
+        struct agent *a = c->agent;
+        int fd = c->fd;
+        c->fd = -1;
+        conn_free(c);
+        agent_host_accept(a, fd);
+    } else if (want != 0 || !client_hello_offers(&hello, PROTO_ALPN_AGENT_DATA) ||
+               start_data(c) != 0) {
+        conn_free(c);
+    }
+}
+
+static bool may_enter(const struct agent *a, const struct addr *from)
+{
+    unsigned same = 0;
+    if (a->conn_count >= AGENT_CONNS_MAX || a->conn_new >= AGENT_CONNS_NEW_MAX)
+        return false;
+    for (const struct agent_conn *c = a->conns; c != NULL; c = c->next)
+        same += !c->attached && addr_ip_equal(&c->from, from);
+    return same < AGENT_CONNS_NEW_ADDRESS_MAX;
+}
+
+static void conn_new(struct agent *a, int fd, const struct addr *from)
+{
+    struct agent_conn *c = may_enter(a, from) ? calloc(1, sizeof(*c)) : NULL;
+    if (c == NULL) {
+        close(fd);
+        return;
+    }
+    c->agent = a;
+    c->from = *from;
+    c->since_ms = uv_now(a->loop);
+    c->fd = fd;
+    c->plain = -1;
+    c->next = a->conns;
+    if (a->conns != NULL)
+        a->conns->prev = c;
+    a->conns = c;
+    a->conn_count++;
+    a->conn_new++;
+    agent_wake(a);
+    if (poll_begin(&c->poll, a->loop, fd, on_first, c) != 0)
+        conn_free(c);
+}
+
+static void on_listen(uv_poll_t *poll, int status, int events)
+{
+    struct agent *a = poll->data;
+    (void)status, (void)events;
+    for (int i = 0; a != NULL && i < ACCEPTS_PER_EVENT; i++) {
+        struct sockaddr_storage ss;
+        socklen_t len = sizeof(ss);
+        struct addr from;
+        int fd =
+            accept4(a->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                       errno == ENOBUFS)) {
+            log_error("the agent cannot accept connections (%s); raise the limit of "
+                      "open files",
+                      strerror(errno));
+            (void)uv_poll_stop(a->poll); /* on_tick goes on */
+            agent_wake(a);
+            return;
+        }
+        if (fd < 0 && errno == EAGAIN)
+            return;
+        if (fd < 0)
+            continue; /* ECONNABORTED and its like concern that connection only */
+        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) == 0)
+            conn_new(a, fd, &from);
+        else
+            close(fd);
+    }
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct agent *a = t->data;
+    struct agent_conn *next;
+    if (a == NULL)
+        return;
+    uint64_t now = uv_now(a->loop);
+    (void)uv_poll_start(a->poll, UV_READABLE, on_listen);
+    for (struct agent_conn *c = a->conns; c != NULL; c = next) {
+        next = c->next;
+        if (!c->attached && now - c->since_ms > AGENT_NEW_TIMEOUT_MS)
+            conn_free(c);
+    }
+    if (!agent_hosts_tick(a, now) && a->conn_new == 0)
+        (void)uv_timer_stop(a->timer);
+}
+
+void agent_wake(struct agent *a)
+{
+    if (!uv_is_active((uv_handle_t *)a->timer))
+        (void)uv_timer_start(a->timer, on_tick, AGENT_TICK_MS, AGENT_TICK_MS);
+}
+
+/* ----------------------------------------------------------------------- the address
+ */
+
+static bool is_any(const struct addr *a)
+{
+    static const uint8_t zero[16];
+    return memcmp(a->ip, zero, sizeof(zero)) == 0;
+}
+
+static int open_socket(const struct addr *at)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, at);
+    int on = 1, only_v6 = !is_any(at);
+    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (at->family == ADDR_V6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_v6, sizeof(only_v6));
+    if (bind(fd, (struct sockaddr *)&ss, len) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    int err = errno;
+    close(fd);
+    return -err;
+}
+
+static int start_listening(struct agent *a, const char *listen, struct fault *f)
+{
+    char text[ADDR_TEXT_LEN];
+    bool given = listen[0] != '\0';
+    a->listen = (struct addr){.family = ADDR_V6, .port = AGENT_PORT_DEFAULT};
+    if (given && addr_parse(&a->listen, listen) != 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent=192.168.1.2:4480",
+                         "'%.80s' is no address and port to listen on", listen);
+    a->fd = open_socket(&a->listen);
+    if (!given && a->fd == -EAFNOSUPPORT) {
+        a->listen.family = ADDR_V4;
+        a->fd = open_socket(&a->listen);
+    }
+    if (a->fd < 0)
+        return fault_set(f, a->fd == -EADDRINUSE ? POSTERN_ERR_INUSE : POSTERN_ERR_IO,
+                         "name another with --agent=ADDR:PORT",
+                         "the agent cannot listen on %s: %s",
+                         addr_format(&a->listen, text), strerror(-a->fd));
+    if (sockaddr_local(a->fd, &a->listen) != 0)
+        return fault_set(f, POSTERN_ERR_IO, "try again", "the agent has no address");
+    return 0;
+}
+
+static int rank(struct addr a)
+{
+    a.port = 1; /* none has no scope */
+    return a.family != ADDR_V4 ? 1 : addr_scope_of(&a) == ADDR_SCOPE_PRIVATE ? 3 : 2;
+}
+
+/* The address that the LAN's hosts dial: a private one where there are several. */
+static void choose_address(const struct agent *a, struct addr *out)
+{
+    struct addr all[ADDRESSES_MAX];
+    *out = a->listen;
+    if (!is_any(&a->listen))
+        return;
+    size_t n = netmon_addresses(all, ADDRESSES_MAX, false);
+    int best = 0;
+    *out = (struct addr){.family = ADDR_V4, .ip = {127, 0, 0, 1}};
+    for (size_t i = 0; i < n; i++) {
+        if (rank(all[i]) <= best ||
+            (all[i].family != a->listen.family && a->listen.family == ADDR_V4))
+            continue;
+        best = rank(all[i]);
+        *out = all[i];
+    }
+    out->port = a->listen.port;
+}
+
+void agent_tell_link(struct agent *a)
+{
+    struct link l = {.type = LINK_BROKER, .has_token = true};
+    uint8_t fresh[LINK_SECRET_LEN];
+    char text[LINK_TEXT_LEN], ip[ADDR_TEXT_LEN];
+    struct addr at;
+    struct event e;
+    randombytes_buf(fresh, sizeof(fresh));
+    if (lan_token(a->serve->roster, l.token, fresh) != 0)
+        return;
+    choose_address(a, &at);
+    (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&at, ip));
+    l.port = at.port;
+    memcpy(l.broker_key, a->key.pub, KEY_LEN);
+    link_format(&l, text);
+    event_begin(&e, "agent");
+    event_text(&e, "link", text);
+    event_addr(&e, "listen", &a->listen);
+    events_print(a->serve->config->out, &e);
+    sodium_memzero(text, sizeof(text));
+    sodium_memzero(&l, sizeof(l));
+}
+
+/* ------------------------------------------------------------------------ the whole
+ */
+
+int agent_open(struct agent **out, struct serve *s, const char *listen, struct fault *f)
+{
+    struct agent *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    a->serve = s;
+    a->loop = &s->loop;
+    a->fd = -1;
+    int rc = statedir_key(s->state, &a->key, f);
+    if (rc == 0)
+        rc = start_listening(a, listen, f);
+    a->timer = rc == 0 ? malloc(sizeof(*a->timer)) : NULL;
+    if (a->timer != NULL) {
+        (void)uv_timer_init(a->loop, a->timer);
+        a->timer->data = a;
+    }
+    if (rc == 0 &&
+        (a->timer == NULL || identity_credentials(&a->credentials, &a->key) != 0 ||
+         gnutls_priority_init(&a->priority, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+         poll_begin(&a->poll, a->loop, a->fd, on_listen, a) != 0))
+        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    if (rc != 0) {
+        agent_close(a);
+        return rc;
+    }
+    agent_tell_link(a);
+    *out = a;
+    return 0;
+}
+
+void agent_close(struct agent *a)
+{
+    if (a == NULL)
+        return;
+    while (a->hosts != NULL)
+        agent_host_free(a->hosts);
+    while (a->conns != NULL)
+        conn_end(a->conns, true);
+    poll_release(&a->poll);
+    if (a->timer != NULL) {
+        a->timer->data = NULL;
+        uv_close((uv_handle_t *)a->timer, free_handle);
+    }
+    if (a->fd >= 0)
+        close(a->fd);
+    if (a->credentials != NULL)
+        gnutls_certificate_free_credentials(a->credentials);
+    if (a->priority != NULL)
+        gnutls_priority_deinit(a->priority);
+    sodium_memzero(&a->key, sizeof(a->key));
+    free(a);
+}
