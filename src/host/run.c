@@ -30,8 +30,8 @@ enum { SERVING_MAX = 64, TICK_MS = 1000, SERVE_START_MS = 20000, REPLY_MS = 5000
 struct serving {
     bool used, seen, tcp;
     uint64_t cookie;
-    int conn; /* to the serving process; -1: not published */
-    char name[SERVICE_NAME_LEN];
+    int conn; /* to the serving process; -1: its twin is published */
+    char name[SERVICE_NAME_LEN], program[sizeof(((struct caught *)NULL)->program)];
     struct addr local;
 };
 
@@ -78,35 +78,45 @@ static void name_from(char *out, size_t cap, const char *program)
     out[letter ? n : 0] = '\0';
 }
 
-/* SERVICE of docs/CLI.md: where it listens, reached from this machine. */
-static void service_text(char *out, size_t cap, const char *name,
-                         const struct caught *c)
+enum scope { SCOPE_ONE, SCOPE_ALL, SCOPE_LOOPBACK };
+
+static enum scope scope_of(const struct addr *a)
 {
-    struct addr at = c->local;
-    static const uint8_t any[16];
+    static const uint8_t any[16], loopback6[16] = {[15] = 1};
+    if (memcmp(a->ip, any, sizeof(any)) == 0)
+        return SCOPE_ALL;
+    if (a->family == ADDR_V4 ? a->ip[0] == 127
+                             : memcmp(a->ip, loopback6, sizeof(loopback6)) == 0)
+        return SCOPE_LOOPBACK;
+    return SCOPE_ONE;
+}
+
+/* SERVICE of docs/CLI.md: where it listens, reached from this machine. */
+static void service_text(char *out, size_t cap, const struct serving *s)
+{
+    struct addr at = s->local;
     char text[ADDR_TEXT_LEN];
-    bool all = memcmp(at.ip, any, sizeof(any)) == 0;
+    bool all = scope_of(&at) == SCOPE_ALL;
     if (all && at.family == ADDR_V4)
         memcpy(at.ip, (const uint8_t[]){127, 0, 0, 1}, 4);
     else if (all)
         at.ip[15] = 1;
-    (void)snprintf(out, cap, "%s%s%s%s", name, *name != '\0' ? "=" : "",
-                   c->tcp ? "" : "udp:", addr_format(&at, text));
-    if (all && c->tcp && at.family == ADDR_V6) { /* most take IPv4 there as well */
+    (void)snprintf(out, cap, "%.40s%s%s%s", s->name, s->name[0] != '\0' ? "=" : "",
+                   s->tcp ? "" : "udp:", addr_format(&at, text));
+    if (all && s->tcp && at.family == ADDR_V6) { /* most take IPv4 there as well */
         size_t used = strlen(out);
         (void)snprintf(out + used, cap - used, ",127.0.0.1:%u", at.port);
     }
 }
 
-static int publish(struct run *r, struct serving *s, const struct caught *c,
-                   const char *name)
+static int publish(struct run *r, struct serving *s)
 {
     LocalRequest req = {.op = LOCAL_PUBLISH};
     LocalReply reply = LocalReply_init_zero;
     char path[STATEDIR_SOCKET_LEN];
     statedir_socket(&r->state, "serve", path);
-    service_text(req.service, sizeof(req.service), name, c);
-    (void)snprintf(req.arg, sizeof(req.arg), "%s", c->program);
+    service_text(req.service, sizeof(req.service), s);
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", s->program);
     int rc = local_dial(path, &s->conn);
     if (rc != 0) {
         s->conn = -1;
@@ -116,7 +126,7 @@ static int publish(struct run *r, struct serving *s, const struct caught *c,
     if (rc == 0)
         rc = local_recv(s->conn, &reply, REPLY_MS);
     if (rc == 0 && reply.code != 0) {
-        log_error("%s is not published: %s", c->program, reply.reason);
+        log_error("%s is not published: %s", s->program, reply.reason);
         rc = -(int)reply.code;
     }
     if (rc != 0) {
@@ -169,6 +179,20 @@ static struct serving *find(struct run *r, uint64_t cookie)
     return NULL;
 }
 
+/* Many programs open one socket for IPv4 and one for IPv6: that is one service. */
+static bool has_twin(const struct run *r, const struct addr *local, bool tcp,
+                     const char *program)
+{
+    for (int i = 0; i < SERVING_MAX; i++) {
+        const struct serving *s = &r->serving[i];
+        if (s->used && s->conn >= 0 && s->tcp == tcp && s->local.port == local->port &&
+            s->local.family != local->family && scope_of(local) != SCOPE_ONE &&
+            scope_of(local) == scope_of(&s->local) && strcmp(s->program, program) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void withdraw(struct run *r, struct serving *s)
 {
     if (s->conn >= 0) {
@@ -176,6 +200,14 @@ static void withdraw(struct run *r, struct serving *s)
         tell(r, "withdrawn", s, NULL);
     }
     *s = (struct serving){.conn = -1};
+}
+
+static void publish_and_tell(struct run *r, struct serving *s)
+{
+    if (publish(r, s) == 0)
+        tell(r, "published", s, s->program);
+    else
+        *s = (struct serving){.conn = -1};
 }
 
 /* The person's word is asked for while the program's call waits. */
@@ -188,8 +220,9 @@ static void on_server(struct run *r, struct caught *c)
         if (!r->serving[i].used)
             s = &r->serving[i];
     name_from(name, sizeof(name) - 8, c->program);
+    bool twin = has_twin(r, &c->local, c->tcp, c->program);
     bool yes = !known && s != NULL && wanted(r, c->local.port) &&
-               (!r->config->ask || ask(c, name, sizeof(name)));
+               (twin || !r->config->ask || ask(c, name, sizeof(name)));
     if ((c->tcp && catcher_allow(r->catcher, c) != 0) || !yes)
         return;
     *s = (struct serving){.used = true,
@@ -199,11 +232,9 @@ static void on_server(struct run *r, struct caught *c)
                           .conn = -1,
                           .local = c->local};
     (void)snprintf(s->name, sizeof(s->name), "%s", name);
-    int rc = publish(r, s, c, name);
-    if (rc == 0)
-        tell(r, "published", s, c->program);
-    else
-        *s = (struct serving){.conn = -1};
+    (void)snprintf(s->program, sizeof(s->program), "%s", c->program);
+    if (!twin)
+        publish_and_tell(r, s);
 }
 
 /* ------------------------------------------------------------------------- the loop
@@ -226,6 +257,11 @@ static void sweep(struct run *r)
     for (int i = 0; i < SERVING_MAX; i++)
         if (r->serving[i].used && !r->serving[i].seen)
             withdraw(r, &r->serving[i]);
+    for (int i = 0; i < SERVING_MAX; i++) { /* whose twin has gone */
+        struct serving *s = &r->serving[i];
+        if (s->used && s->conn < 0 && !has_twin(r, &s->local, s->tcp, s->program))
+            publish_and_tell(r, s);
+    }
 }
 
 static void reap(struct run *r)

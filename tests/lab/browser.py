@@ -13,12 +13,14 @@ import json
 import os
 import re
 import struct
+import sys
 import time
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from .actors import BROKER_PORT, PEER, Actor
+from .actors import BROKER_PORT, PEER, Actor, postern
 from .net import wait_until
+from .servers import listening
 from .topology import BROKER
 
 DOMAIN = "meet.test"
@@ -196,6 +198,11 @@ class Browser:
                     and shown[0])
         return wait_until(check, timeout, f"{name} shown with {want}")
 
+    def wait_gone(self, name, timeout=15.0, host="home"):
+        wait_until(lambda: not [s for s in self.get("/").services()
+                                if s.name == name and s.host == host],
+                   timeout, f"{name} not shown any more")
+
     def by_name(self, service, path="/", *args, host="home", **more):
         """A request to a service by its name, which resolves to the broker."""
         name = f"{service}--{host}.{DOMAIN}"
@@ -250,6 +257,11 @@ class Site:
         proc.wait_event("ready", 20)
         return proc
 
+    def run_under(self, *options):
+        """What to put before a program of the host's machine that shall be published."""
+        return ("env", f"POSTERN_STATE={self.gate.host.state}", postern(), "run", "--yes",
+                *options, "--")
+
     def access(self, *args, host=None, password=None):
         """`postern access` on a host; returns its events."""
         stdin = None if password is None else (password + "\n").encode()
@@ -273,9 +285,14 @@ class Site:
         return wait_until(lambda: self.log(actor, **fields), timeout,
                           f"log of {actor.state}: {fields}")
 
-    def reset_at(self, ns, port):
-        """Connects from that machine to the broker's port and says what comes of it."""
-        done = self.programs.run(ns, "try", *PEER[:1], "-c", _TRY, BROKER, port)
+    def listens(self, port, udp=False):
+        """Whether the broker's machine has anything on that port."""
+        return listening(self.topo.broker, port, udp)
+
+    def knock(self, ns, port):
+        """What comes of a connection from that machine to the broker's port: an answer to
+        a line, "refused", or "timeout"."""
+        done = self.programs.run(ns, "try", sys.executable, "-c", _TRY, BROKER, port)
         return json.loads(done.stdout)
 
 
@@ -284,7 +301,7 @@ import json, socket, sys
 try:
     s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
     s.settimeout(5)
-    s.sendall(b"hello\\n")
+    s.sendall(b"HOLD\\n")
     print(json.dumps(s.recv(100).decode()))
 except TimeoutError:
     print('"timeout"')
