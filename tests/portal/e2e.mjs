@@ -58,16 +58,20 @@ async function tabTo(locator) {
 
 // What another server's page says, and whose certificate the browser saw for it.
 async function visited(other) {
-  const response = await other.reload();
   const cdp = await other.context().newCDPSession(other);
-  const { tableNames } = await cdp.send("Network.getCertificate",
-    { origin: new URL(other.url()).origin });
+  const certificate = new Promise((found) =>
+    cdp.on("Security.visibleSecurityStateChanged", ({ visibleSecurityState: state }) => {
+      if (state.certificateSecurityState) found(state.certificateSecurityState.certificate);
+    }));
+  await cdp.send("Security.enable");
+  const response = await other.reload();
+  const [der] = await certificate;
   const result = {
     status: response.status(),
     url: other.url(),
     text: (await other.locator("body").textContent()).trim(),
     subject: (await response.securityDetails()).subjectName,
-    sha256: createHash("sha256").update(Buffer.from(tableNames[0], "base64")).digest("hex"),
+    sha256: createHash("sha256").update(Buffer.from(der, "base64")).digest("hex"),
   };
   await other.close();
   return result;
