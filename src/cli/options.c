@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/addr.h"
 #include "core/kinds.h"
 
 #define DAY_S (24 * 3600)
@@ -29,7 +30,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_KEY]     = {"key",      0,  OPTION_TEXT, "FILE", 0, 0, "its private key, PEM (default: it is in the same file)"},
     [OPT_IDLE]    = {"idle",     0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "end a connection through the portal's ports that moves nothing for\n"
                                                                "so long (default 1h)"},
-    [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 60, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
+    [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
     [OPT_NO_PORTAL] = {"no-portal", 0, OPTION_FLAG, NULL, 0, 0, "no web page for people without Postern"},
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
@@ -66,7 +67,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
     [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
-    [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "=ADDR:PORT", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
+    [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "[ADDR:PORT]", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
                                                                "them (default port 4480 on all addresses) and print a link"},
     [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"
                                                                "over any more"},
@@ -182,6 +183,12 @@ static int find_option(const struct command *c, const char *name, size_t len,
     return -1;
 }
 
+static bool is_address(int argc, char **argv, int at)
+{
+    struct addr a;
+    return at < argc && addr_parse(&a, argv[at]) == 0;
+}
+
 /* One option at argv[*at]; moves `*at` when the value is the next word. */
 static int parse_option(struct options *o, const struct command *c, int argc,
                         char **argv, int *at, struct fault *f)
@@ -199,8 +206,10 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         return usage(f, c, "unknown option '%s'", shown);
     }
     bool flag = option_table[id].type == OPTION_FLAG;
-    if (option_table[id].type == OPTION_MAYBE && value == NULL)
-        return set_value(o, (size_t)id, "", f);
+    if (option_table[id].type == OPTION_MAYBE && value == NULL) {
+        value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
+        return set_value(o, (size_t)id, value, f);
+    }
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -273,11 +282,8 @@ static void print_option(FILE *out, const struct option_row *row)
     char letter[8] = "    ";
     if (row->letter != 0)
         (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
-    if (row->type == OPTION_MAYBE)
-        (void)snprintf(left, sizeof(left), "%s--%s[%s]", letter, row->name, row->value);
-    else
-        (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
-                       row->value ? " " : "", row->value ? row->value : "");
+    (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
+                   row->value ? " " : "", row->value ? row->value : "");
     (void)fprintf(out, "  %-28s", left);
     const char *at = row->help;
     while (true) {

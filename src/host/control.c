@@ -12,6 +12,7 @@ struct serve_control {
     struct serve *serve;
     struct local_server *local;
     uv_signal_t on_int, on_term, on_hup;
+    unsigned open; /* of these, in whatever order libuv closes them */
 };
 
 static void on_stop_signal(uv_signal_t *h, int signum)
@@ -224,6 +225,7 @@ static void watch(struct serve_control *c, uv_signal_t *h, uv_signal_cb cb, int 
 {
     (void)uv_signal_init(&c->serve->loop, h);
     h->data = c;
+    c->open++;
     (void)uv_signal_start(h, cb, signum);
 }
 
@@ -249,7 +251,7 @@ int serve_control_open(struct serve_control **out, struct serve *s,
 static void on_closed(uv_handle_t *h)
 {
     struct serve_control *c = h->data;
-    if (h == (uv_handle_t *)&c->on_hup) /* the last of the three */
+    if (--c->open == 0)
         free(c);
 }
 

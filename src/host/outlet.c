@@ -94,6 +94,10 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
+    if (!race_may_break(o->race)) {
+        race_free(o->race);
+        o->race = NULL;
+    }
     struct certs *certs =
         o->caller.by_name ? o->caller.serve->certs : NULL; /* else raw bytes */
     if (certs_has(certs, o->service.name)) {

@@ -31,8 +31,9 @@ enum { SERVING_MAX = 64, TICK_MS = 1000, SERVE_START_MS = 20000, REPLY_MS = 5000
 struct serving {
     bool used, seen, tcp;
     uint64_t cookie;
-    int conn; /* to the serving process; -1: not published */
-    char name[SERVICE_NAME_LEN];
+    int conn; /* to the serving process; -1: its twin is published */
+    char name[SERVICE_NAME_LEN], program[sizeof(((struct caught *)NULL)->program)];
+    char audience[SERVICE_AUDIENCE_LEN];
     struct addr local;
 };
 
@@ -79,36 +80,46 @@ static void name_from(char *out, size_t cap, const char *program)
     out[letter ? n : 0] = '\0';
 }
 
-/* SERVICE of docs/CLI.md: where it listens, reached from this machine. */
-static void service_text(char *out, size_t cap, const char *name,
-                         const struct caught *c)
+enum scope { SCOPE_ONE, SCOPE_ALL, SCOPE_LOOPBACK };
+
+static enum scope scope_of(const struct addr *a)
 {
-    struct addr at = c->local;
-    static const uint8_t any[16];
+    static const uint8_t any[16], loopback6[16] = {[15] = 1};
+    if (memcmp(a->ip, any, sizeof(any)) == 0)
+        return SCOPE_ALL;
+    if (a->family == ADDR_V4 ? a->ip[0] == 127
+                             : memcmp(a->ip, loopback6, sizeof(loopback6)) == 0)
+        return SCOPE_LOOPBACK;
+    return SCOPE_ONE;
+}
+
+/* SERVICE of docs/CLI.md: where it listens, reached from this machine. */
+static void service_text(char *out, size_t cap, const struct serving *s)
+{
+    struct addr at = s->local;
     char text[ADDR_TEXT_LEN];
-    bool all = memcmp(at.ip, any, sizeof(any)) == 0;
+    bool all = scope_of(&at) == SCOPE_ALL;
     if (all && at.family == ADDR_V4)
         memcpy(at.ip, (const uint8_t[]){127, 0, 0, 1}, 4);
     else if (all)
         at.ip[15] = 1;
-    (void)snprintf(out, cap, "%s%s%s%s", name, *name != '\0' ? "=" : "",
-                   c->tcp ? "" : "udp:", addr_format(&at, text));
-    if (all && c->tcp && at.family == ADDR_V6) { /* most take IPv4 there as well */
+    (void)snprintf(out, cap, "%.40s%s%s%s", s->name, s->name[0] != '\0' ? "=" : "",
+                   s->tcp ? "" : "udp:", addr_format(&at, text));
+    if (all && s->tcp && at.family == ADDR_V6) { /* most take IPv4 there as well */
         size_t used = strlen(out);
         (void)snprintf(out + used, cap - used, ",127.0.0.1:%u", at.port);
     }
 }
 
-static int publish(struct run *r, struct serving *s, const struct caught *c,
-                   const char *name, const char *audience)
+static int publish(struct run *r, struct serving *s)
 {
     LocalRequest req = {.op = LOCAL_PUBLISH};
     LocalReply reply = LocalReply_init_zero;
     char path[STATEDIR_SOCKET_LEN];
     statedir_socket(&r->state, "serve", path);
-    service_text(req.service, sizeof(req.service), name, c);
-    (void)snprintf(req.arg, sizeof(req.arg), "%s", c->program);
-    (void)snprintf(req.host, sizeof(req.host), "%s", audience);
+    service_text(req.service, sizeof(req.service), s);
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", s->program);
+    (void)snprintf(req.host, sizeof(req.host), "%s", s->audience);
     int rc = local_dial(path, &s->conn);
     if (rc != 0) {
         s->conn = -1;
@@ -118,7 +129,7 @@ static int publish(struct run *r, struct serving *s, const struct caught *c,
     if (rc == 0)
         rc = local_recv(s->conn, &reply, REPLY_MS);
     if (rc == 0 && reply.code != 0) {
-        log_error("%s is not published: %s", c->program, reply.reason);
+        log_error("%s is not published: %s", s->program, reply.reason);
         rc = -(int)reply.code;
     }
     if (rc != 0) {
@@ -200,6 +211,20 @@ static struct serving *find(struct run *r, uint64_t cookie)
     return NULL;
 }
 
+/* Many programs open one socket for IPv4 and one for IPv6: that is one service. */
+static const struct serving *twin_of(const struct run *r, const struct addr *local,
+                                     bool tcp, const char *program)
+{
+    for (int i = 0; i < SERVING_MAX; i++) {
+        const struct serving *s = &r->serving[i];
+        if (s->used && s->conn >= 0 && s->tcp == tcp && s->local.port == local->port &&
+            s->local.family != local->family && scope_of(local) != SCOPE_ONE &&
+            scope_of(local) == scope_of(&s->local) && strcmp(s->program, program) == 0)
+            return s;
+    }
+    return NULL;
+}
+
 static void withdraw(struct run *r, struct serving *s)
 {
     if (s->conn >= 0) {
@@ -207,6 +232,14 @@ static void withdraw(struct run *r, struct serving *s)
         tell(r, "withdrawn", s, NULL);
     }
     *s = (struct serving){.conn = -1};
+}
+
+static void publish_and_tell(struct run *r, struct serving *s)
+{
+    if (publish(r, s) == 0)
+        tell(r, "published", s, s->program);
+    else
+        *s = (struct serving){.conn = -1};
 }
 
 /* The person's word is asked for while the program's call waits. */
@@ -221,8 +254,10 @@ static void on_server(struct run *r, struct caught *c)
     name_from(name, sizeof(name) - 8, c->program);
     if (r->config->audience != NULL)
         (void)snprintf(audience, sizeof(audience), "%s", r->config->audience);
-    bool yes = !known && s != NULL && wanted(r, c->local.port) &&
-               (!r->config->ask || ask(r, c, name, sizeof(name), audience));
+    const struct serving *twin = twin_of(r, &c->local, c->tcp, c->program);
+    bool yes =
+        !known && s != NULL && wanted(r, c->local.port) &&
+        (twin != NULL || !r->config->ask || ask(r, c, name, sizeof(name), audience));
     if ((c->tcp && catcher_allow(r->catcher, c) != 0) || !yes)
         return;
     *s = (struct serving){.used = true,
@@ -231,12 +266,12 @@ static void on_server(struct run *r, struct caught *c)
                           .cookie = c->cookie,
                           .conn = -1,
                           .local = c->local};
-    (void)snprintf(s->name, sizeof(s->name), "%s", name);
-    int rc = publish(r, s, c, name, audience);
-    if (rc == 0)
-        tell(r, "published", s, c->program);
-    else
-        *s = (struct serving){.conn = -1};
+    (void)snprintf(s->name, sizeof(s->name), "%s", twin != NULL ? twin->name : name);
+    (void)snprintf(s->program, sizeof(s->program), "%s", c->program);
+    (void)snprintf(s->audience, sizeof(s->audience), "%s",
+                   twin != NULL ? twin->audience : audience);
+    if (twin == NULL)
+        publish_and_tell(r, s);
 }
 
 /* ------------------------------------------------------------------------- the loop
@@ -259,6 +294,11 @@ static void sweep(struct run *r)
     for (int i = 0; i < SERVING_MAX; i++)
         if (r->serving[i].used && !r->serving[i].seen)
             withdraw(r, &r->serving[i]);
+    for (int i = 0; i < SERVING_MAX; i++) { /* whose twin has gone */
+        struct serving *s = &r->serving[i];
+        if (s->used && s->conn < 0 && twin_of(r, &s->local, s->tcp, s->program) == NULL)
+            publish_and_tell(r, s);
+    }
 }
 
 static void reap(struct run *r)

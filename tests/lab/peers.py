@@ -17,6 +17,7 @@ UDP: every datagram comes back.
 import hashlib
 import os
 import random
+import select
 import signal
 import socket
 import socketserver
@@ -186,6 +187,55 @@ def _verdict(got, want, seen, right, begin):
     return 0
 
 
+def many(address, port, count, n, seed):
+    """`count` connections that stand at the same time, each a GET; prints how many fit."""
+    right, n = digest(int(seed), int(n)), int(n)
+    socks = [_dial(address, port) for _ in range(int(count))]
+    fit = []
+
+    def fetch(s):
+        h = hashlib.sha256()
+        with s:
+            s.sendall(f"GET {n} {seed}\n".encode())
+            while block := s.recv(1 << 16):
+                h.update(block)
+        fit.append(h.hexdigest() == right)
+    threads = [threading.Thread(target=fetch, args=(s,)) for s in socks]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    print(f"fit {sum(fit)}")
+    return 0 if sum(fit) == len(socks) else 1
+
+
+def hold(address, port, count):
+    """Holds connections that the server has answered; prints `held N`, ends with them."""
+    held = []
+    for _ in range(int(count)):
+        try:
+            s = _dial(address, port)
+            s.sendall(b"HOLD\n")
+            if s.recv(3) != b"ok\n":
+                break
+        except OSError:
+            break
+        held.append(s)
+    print(f"held {len(held)}", flush=True)
+    watched = {s.fileno(): s for s in held}
+    while watched:
+        for s in select.select(list(watched.values()), [], [])[0]:
+            try:
+                gone = not s.recv(100)
+            except OSError:
+                gone = True
+            if gone:
+                del watched[s.fileno()]
+                s.close()
+    print("all ended", flush=True)
+    return 0
+
+
 class _Flow:
     """Numbered blocks at a steady rate, echoed by the server, until told to stop."""
 
@@ -316,7 +366,8 @@ def udp_punch(local_port, address, port, word):
 
 
 _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get, "put": put,
-          "echo": echo, "flow": flow, "udp-ping": udp_ping, "udp-punch": udp_punch}
+          "echo": echo, "flow": flow, "many": many, "hold": hold,
+           "udp-ping": udp_ping, "udp-punch": udp_punch}
 
 if __name__ == "__main__":
     sys.exit(_VERBS[sys.argv[1]](*sys.argv[2:]))

@@ -26,7 +26,8 @@ def blob(path, n, seed):
 class Sshd:
     """OpenSSH's server in a namespace, for root by key, and the ssh command for it."""
 
-    def __init__(self, programs, ns, work, port=22):
+    def __init__(self, programs, ns, work, port=22, wrapper=()):
+        """`wrapper`: a program and its options, to run sshd under."""
         self.dir = os.path.join(work, "ssh")
         os.makedirs(self.dir)
         for name in ("host_key", "id"):
@@ -40,8 +41,8 @@ class Sshd:
                     "PermitRootLogin yes\nPasswordAuthentication no\n"
                     "MaxStartups 100\nPrintMotd no\nUseDNS no\n"
                     "Subsystem sftp internal-sftp\n")
-        self.proc = programs.start(ns, "sshd", "/usr/sbin/sshd", "-D", "-e", "-p", port,
-                                   "-f", self.path("config"))
+        self.proc = programs.start(ns, "sshd", *wrapper, "/usr/sbin/sshd", "-D", "-e",
+                                   "-p", port, "-f", self.path("config"))
         wait_until(lambda: listening(ns, port), what="sshd")
 
     def path(self, name):

@@ -385,7 +385,7 @@ def test_what_contradicts_is_refused(lan):
             ("--via", lan.link, "--broker", g.link, "22"): "contradicts",
             ("--via", lan.link, "--agent", "22"): "contradicts",
             ("--broker", g.link, "--agent=nowhere", "22"): "no address",
-            ("--broker", g.link, "--agent=203.0.113.200:4480", "22"): "cannot listen",
+            ("--broker", g.link, "--agent", "203.0.113.200:4480", "22"): "cannot listen",
     }.items():
         done = who.run("serve", *args, json=False)
         assert done.status in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr

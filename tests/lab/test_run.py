@@ -83,6 +83,15 @@ if kind == "udp":
     u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("", 7002))
     while True:
         data, a = u.recvfrom(2000); u.sendto(b"udp " + data, a)
+if kind == "twins":
+    a = serve(7001)
+    b = socket.socket(socket.AF_INET6)
+    b.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    b.bind(("", 7001)); b.listen()
+    print("both", flush=True)
+    input()
+    a.close()
+    s = b
 if kind == "two":
     a, b = serve(7001), serve(7003)
     time.sleep(1.5); b.close()
@@ -120,6 +129,20 @@ def test_udp_and_what_closes_again(site):
     proc.wait_event("withdrawn", 20, port=7003)
     site.join()
     assert answer(site, "7001") == "two\n"
+
+
+def test_ipv4_and_ipv6_are_one_service(site):
+    proc = run(site, PYTHON, "-c", SERVER, "twins", stdin=subprocess.PIPE)
+    name = proc.wait_event("published", 20, port=7001)["service"]
+    site.join()
+    proc.wait_line("both", stream="err")
+    proc.popen.stdin.write(b"\n")
+    proc.popen.stdin.flush()
+    proc.wait_event("withdrawn", 20)   # the IPv4 one; the other goes on under its name
+    assert proc.wait_event("published", 20, listens="[::]:7001")["service"] == name
+    told = [e["event"] for e in proc.events if "listens" in e]
+    assert told == ["published", "withdrawn", "published"], proc.events
+    assert answer(site, "7001") == "twins\n"
 
 
 def test_only_some_ports(site):
