@@ -225,16 +225,27 @@ static bool handshake(struct tlspipe *p)
     return !gnutls_error_is_fatal(rc);
 }
 
+/*
+ * Joined: whether a side went away before its time. Behind the end of a direction
+ * nothing comes but the end of the connection. The sockets are asked, since what the
+ * loop says may be from before the last read.
+ */
+static bool gone(const struct tlspipe *p)
+{
+    char byte;
+    if (p->in.ended && (recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+                        (errno != EAGAIN && errno != EINTR)))
+        return true;
+    return p->plain_events == UV_PRIORITIZED && hung_up(p->plain);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct tlspipe *p = poll->data;
+    (void)events;
     if (p == NULL)
         return;
-    /* After the end of a direction nothing comes there but the end of the connection.
-     */
-    bool gone = poll == p->fd_poll ? p->in.ended && (events & UV_READABLE) != 0
-                                   : (events & UV_PRIORITIZED) != 0;
-    if (status < 0 || (p->joined && gone) || (!p->ready && !handshake(p))) {
+    if (status < 0 || (p->joined && gone(p)) || (!p->ready && !handshake(p))) {
         p->broken = true;
         end(p);
         return;
@@ -253,8 +264,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     bool in_over = p->in.ended && p->in.len == 0;
     bool out_over = p->out.ended && p->out.len == 0;
-    if (!p->joined &&
-        (in_over || out_over)) { /* what was under way is through: both ends close */
+    if (!p->joined && (in_over || out_over)) { /* all is through: both ends close */
         if (p->ready)
             (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
         end(p);
