@@ -67,6 +67,8 @@ static int invite(struct roster *r, const struct statedir *state,
     int err = settings == NULL ? POSTERN_ERR_NOMEM
                                : published_read(r, settings, &services, &broker, f);
     if (err == 0)
+        published_add_running(state, &services);
+    if (err == 0)
         err = statedir_key(state, &own, f);
     if (err == 0) {
         c.broker = &broker;

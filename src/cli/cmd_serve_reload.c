@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "cli/daemon.h"
+#include "cli/published.h"
+#include "host/certs.h"
 #include "host/roster.h"
 #include "io/statedir.h"
 
@@ -56,6 +58,31 @@ static int store_services(const struct statedir *state, const char *const *texts
     return err;
 }
 
+/* --tls and --tls-command, for the services that are stored by now. */
+static int store_tls(const struct statedir *state, const struct options *o,
+                     struct fault *f)
+{
+    const struct option_value *tls = &o->values[OPT_TLS];
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    struct service_list published = {0};
+    struct roster *r = NULL;
+    struct access *a = NULL;
+    struct link broker;
+    int err = s == NULL ? POSTERN_ERR_NOMEM : roster_open(&r, state->path, f);
+    if (err == 0)
+        err = access_open(&a, state->path, f);
+    if (err == 0)
+        err = published_read(r, s, &published, &broker, f);
+    if (err == 0)
+        err = certs_settle(a, &published, tls->list, tls->count,
+                           o->values[OPT_TLS_COMMAND].text, f);
+    service_list_fini(&published);
+    access_close(a);
+    roster_close(r);
+    free(s);
+    return err;
+}
+
 int cmd_serve_services(const struct statedir *state, const char *const *texts,
                        size_t count, bool add, struct events *out, struct fault *f)
 {
@@ -76,6 +103,9 @@ int cmd_serve_reload(const struct options *o, struct events *out, struct fault *
 {
     struct statedir state;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
-    return err != 0 ? err
-                    : cmd_serve_services(&state, o->args, o->arg_count, false, out, f);
+    if (err == 0 && o->arg_count > 0)
+        err = store_services(&state, o->args, o->arg_count, false, f);
+    if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
+        err = store_tls(&state, o, f);
+    return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
 }

@@ -43,7 +43,8 @@ const struct command commands[] = {
         .example = "postern serve --broker LINK 22 web=8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
                    WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
-                   OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA),
+                   OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
+                   OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
     },

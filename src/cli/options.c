@@ -18,7 +18,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_STATE]   = {"state",    0,  OPTION_TEXT, "DIR", 0, 0, "state directory (default: POSTERN_STATE; /var/lib/postern as root;\n"
                                                                "else ~/.local/state/postern)"},
     [OPT_VERBOSE] = {"verbose", 'v', OPTION_FLAG, NULL, 0, 0, "log what happens, on stderr"},
-    [OPT_LISTEN]  = {"listen",   0,  OPTION_LIST, "ADDR:PORT", 0, 0, "TCP and UDP address to serve on, up to four times (default [::]:443)"},
+    [OPT_LISTEN]  = {"listen",   0,  OPTION_LIST, "ADDR:PORT", 0, 4, "TCP and UDP address to serve on, up to four times (default [::]:443)"},
     [OPT_PUBLIC]  = {"public",   0,  OPTION_TEXT, "NAME_OR_IP", 0, 0, "how the internet reaches this broker; goes into its link"},
     [OPT_OPEN]    = {"open",     0,  OPTION_FLAG, NULL, 0, 0, "let any host in, without the link's enrolment token"},
     [OPT_THREADS] = {"threads",  0,  OPTION_NUMBER, "N", 1, 64, "worker threads (default: one for each core)"},
@@ -58,6 +58,9 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ALL]     = {"all",      0,  OPTION_FLAG, NULL, 0, 0, "try each path kind alone and say what came of it"},
     [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
     [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
+    [OPT_TLS]     = {"tls",      0,  OPTION_LIST, "SERVICE=CERT,KEY", 0, 16, "end TLS in front of a service that is asked for by its name; PEM\n"
+                                                               "files, or SERVICE alone for --tls-command; 'none' forgets all"},
+    [OPT_TLS_COMMAND] = {"tls-command", 0, OPTION_TEXT, "CMD", 0, 0, "writes the certificates of --tls SERVICE, daily: see docs/CLI.md"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
@@ -146,9 +149,9 @@ static int set_value(struct options *o, size_t id, const char *text, struct faul
     case OPTION_TEXT:
         return 0;
     case OPTION_LIST:
-        if (v->count == OPTION_LIST_MAX)
+        if (v->count == (size_t)row->max)
             return fault_set(f, POSTERN_ERR_USAGE, "give it less often",
-                             "--%s can be given %d times", row->name, OPTION_LIST_MAX);
+                             "--%s can be given %d times", row->name, (int)row->max);
         v->list[v->count++] = text;
         return 0;
     case OPTION_NUMBER:

@@ -54,6 +54,8 @@ enum option_id {
     OPT_TIMEOUT,
     OPT_DEVICES,
     OPT_COUNT_LOG,
+    OPT_TLS,
+    OPT_TLS_COMMAND,
     OPT_CODE,
     OPT_OWNER,
     OPT_PASSWORD_FILE,
@@ -67,13 +69,13 @@ enum option_type {
     OPTION_FLAG,     /* given or not */
     OPTION_MAYBE,    /* alone, or with a text behind '=', which is "" otherwise */
     OPTION_TEXT,     /* the last one counts */
-    OPTION_LIST,     /* may be given OPTION_LIST_MAX times */
+    OPTION_LIST,     /* may be given `max` times */
     OPTION_NUMBER,   /* min to max */
     OPTION_DURATION, /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
     OPTION_KINDS,    /* path kinds; number is the mask */
 };
 
-#define OPTION_LIST_MAX 4
+#define OPTION_LIST_MAX 16
 
 struct option_row {
     const char *name; /* without the dashes */

@@ -1,8 +1,8 @@
 /* The roster's settings, and the list that a running serve tells. */
 #include "cli/published.h"
 
-#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/daemon.h"
@@ -20,6 +20,9 @@ int published_read(struct roster *r, struct roster_settings *s,
         return fault_set(f, err, "check the state directory and try again",
                          "this host's settings cannot be read: %s",
                          postern_strerror(err));
+    if (s->broker[0] == '\0')
+        return fault_set(f, POSTERN_ERR_NOTFOUND, "run this command at the agent",
+                         "this host hands its services to an agent");
     err = link_parse(broker, s->broker, f);
     return err != 0 ? err : service_list_parse_lines(services, s->services, f);
 }
@@ -32,28 +35,33 @@ static void member(const char *json, const char *name, char *out, size_t cap)
         json_value_words(&v, out, cap);
 }
 
-/* A `service` event of serve; its target does not matter here. */
+/* A `service` event as far as it is needed: its name, port and instances. */
 static void add(void *ctx, const char *json)
 {
     struct service_list *l = ctx;
-    char name[SERVICE_NAME_LEN], port[16], protocol[8], text[128];
-    struct service s;
-    member(json, "name", name, sizeof(name));
-    member(json, "port", port, sizeof(port));
-    member(json, "protocol", protocol, sizeof(protocol));
-    for (size_t i = 0; i < l->count; i++)
-        if (strcmp(l->items[i].name, name) == 0)
-            return;
-    bool udp = strcmp(protocol, "udp") == 0;
-    bool unnamed =
-        strspn(name, "0123456789") == strlen(name) || strncmp(name, "udp:", 4) == 0;
-    (void)snprintf(text, sizeof(text), "%s%s%s%s", unnamed ? "" : name,
-                   unnamed ? "" : "=", udp ? "udp:" : "", port);
-    if (service_parse(&s, text, NULL) == 0)
-        (void)!service_list_add(l, &s, NULL);
+    struct service s = {.target_count = 0};
+    char word[16], instances[SERVICE_TARGET_MAX * SERVICE_NAME_LEN];
+    member(json, "name", s.name, sizeof(s.name));
+    member(json, "port", word, sizeof(word));
+    s.port = (uint16_t)strtoul(word, NULL, 10);
+    member(json, "protocol", word, sizeof(word));
+    s.udp = strcmp(word, "udp") == 0;
+    member(json, "instances", instances, sizeof(instances));
+    char *rest = instances, *name;
+    while ((name = strsep(&rest, ", ")) != NULL && s.target_count < SERVICE_TARGET_MAX)
+        if (name[0] != '\0')
+            (void)snprintf(s.targets[s.target_count++].name, SERVICE_NAME_LEN, "%.63s",
+                           name);
+    if (s.name[0] != '\0' && service_list_add(l, &s, NULL) != 0)
+        return; /* more than a host publishes: it is not ours to say */
 }
 
 void published_add_running(const struct statedir *state, struct service_list *services)
 {
-    daemon_each(state, "serve", LOCAL_LIST, add, services);
+    struct service_list live = {0};
+    daemon_each(state, "serve", LOCAL_LIST, add, &live);
+    if (live.count == 0)
+        return; /* none runs */
+    service_list_fini(services);
+    *services = live;
 }

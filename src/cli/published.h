@@ -12,7 +12,10 @@
 MUST_CHECK int published_read(struct roster *r, struct roster_settings *s,
                               struct service_list *services, struct link *broker,
                               struct fault *f);
-/* Adds what programs publish through the running serve (`postern run`), if one runs. */
+/*
+ * What a running serve publishes takes the list's place, if one runs: with what comes
+ * from programs (`postern run`) and other hosts (`serve --via`).
+ */
 void published_add_running(const struct statedir *state, struct service_list *services);
 
 #endif

@@ -33,6 +33,13 @@ static const char *const access_migrations[] = {
     " owner INTEGER NOT NULL);"
     "CREATE TABLE public ("
     " service TEXT PRIMARY KEY COLLATE NOCASE);",
+    "CREATE TABLE tls ("
+    " service TEXT PRIMARY KEY COLLATE NOCASE,"
+    " certificate TEXT NOT NULL," /* '' is the command's */
+    " key TEXT NOT NULL);"
+    "CREATE TABLE tls_command ("
+    " one INTEGER PRIMARY KEY CHECK(one = 1),"
+    " command TEXT NOT NULL);",
 };
 // clang-format on
 
@@ -262,6 +269,67 @@ int access_publics(struct access *a, char (*out)[SERVICE_NAME_LEN], size_t max)
     int err = db_finish(&s);
     return err != 0 ? err : (int)n;
 }
+
+/* --------------------------------------------------------------------------- tls */
+
+static int put_tls(struct access *a, const struct access_tls *t)
+{
+    struct db_stmt s = db_prepare(
+        a->db, "INSERT OR REPLACE INTO tls(service, certificate, key) VALUES(?, ?, ?)");
+    db_bind_text(&s, t->service);
+    db_bind_text(&s, t->certificate);
+    db_bind_text(&s, t->key);
+    return db_exec(&s);
+}
+
+int access_set_tls(struct access *a, const struct access_tls *list, size_t n,
+                   struct fault *f)
+{
+    int err = db_begin(a->db);
+    if (err == 0) {
+        err = db_run(a->db, "DELETE FROM tls");
+        for (size_t i = 0; i < n && err == 0; i++)
+            err = put_tls(a, &list[i]);
+        err = db_end(a->db, err);
+    }
+    return db_fault(a->db, err, f);
+}
+
+int access_tls(struct access *a, struct access_tls *out, size_t max)
+{
+    size_t n = 0;
+    struct db_stmt s =
+        db_prepare(a->db, "SELECT service, certificate, key FROM tls ORDER BY service");
+    while (db_step(&s)) {
+        if (n < max) {
+            db_column_copy(&s, 0, out[n].service, sizeof(out[n].service));
+            db_column_copy(&s, 1, out[n].certificate, sizeof(out[n].certificate));
+            db_column_copy(&s, 2, out[n].key, sizeof(out[n].key));
+        }
+        n++;
+    }
+    int err = db_finish(&s);
+    return err != 0 ? err : (int)n;
+}
+
+int access_set_tls_command(struct access *a, const char *command, struct fault *f)
+{
+    struct db_stmt s = db_prepare(
+        a->db, "INSERT OR REPLACE INTO tls_command(one, command) VALUES(1, ?)");
+    db_bind_text(&s, command);
+    return db_fault(a->db, db_exec(&s), f);
+}
+
+int access_tls_command(struct access *a, char out[static ACCESS_COMMAND_LEN])
+{
+    struct db_stmt s = db_prepare(a->db, "SELECT command FROM tls_command");
+    out[0] = '\0';
+    if (db_step(&s))
+        db_column_copy(&s, 0, out, ACCESS_COMMAND_LEN);
+    return db_finish(&s);
+}
+
+/* ---------------------------------------------------------------------- the whole */
 
 bool access_is_open(struct access *a)
 {

@@ -21,7 +21,9 @@
 #define ACCESS_ACCOUNTS_MAX 64
 #define ACCESS_PASSWORD_MIN 8
 #define ACCESS_PASSWORD_MAX 256 /* bytes */
-#define ACCESS_ALL "all"        /* as a list of services: each one, later ones too */
+#define ACCESS_PATH_LEN 1024
+#define ACCESS_COMMAND_LEN 2048
+#define ACCESS_ALL "all" /* as a list of services: each one, later ones too */
 
 struct access;
 
@@ -73,6 +75,24 @@ bool access_is_public(struct access *a, const char *service);
 /* Returns how many there are in all, or a negative error. */
 MUST_CHECK int access_publics(struct access *a, char (*out)[SERVICE_NAME_LEN],
                               size_t max);
+
+/* A service in front of which the host ends TLS. */
+struct access_tls {
+    char service[SERVICE_NAME_LEN];
+    char certificate[ACCESS_PATH_LEN]; /* PEM files, absolute; empty: the command's */
+    char key[ACCESS_PATH_LEN];
+};
+
+/* Replaces them all. */
+MUST_CHECK int access_set_tls(struct access *a, const struct access_tls *list, size_t n,
+                              struct fault *f);
+/* By service. Returns how many there are in all, or a negative error. */
+MUST_CHECK int access_tls(struct access *a, struct access_tls *out, size_t max);
+/* The command that gets certificates; "" for none. */
+MUST_CHECK int access_set_tls_command(struct access *a, const char *command,
+                                      struct fault *f);
+MUST_CHECK int access_tls_command(struct access *a,
+                                  char out[static ACCESS_COMMAND_LEN]);
 
 /* True when anybody at all may come through the portal. */
 bool access_is_open(struct access *a);

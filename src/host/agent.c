@@ -356,8 +356,10 @@ void agent_tell_link(struct agent *a)
     struct addr at;
     struct event e;
     randombytes_buf(fresh, sizeof(fresh));
-    if (lan_token(a->serve->roster, l.token, fresh) != 0)
+    if (lan_token(a->serve->roster, l.token, fresh) != 0 ||
+        sodium_memcmp(l.token, a->told, sizeof(a->told)) == 0)
         return;
+    memcpy(a->told, l.token, sizeof(a->told));
     choose_address(a, &at);
     (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&at, ip));
     l.port = at.port;
@@ -424,5 +426,6 @@ void agent_close(struct agent *a)
     if (a->priority != NULL)
         gnutls_priority_deinit(a->priority);
     sodium_memzero(&a->key, sizeof(a->key));
+    sodium_memzero(a->told, sizeof(a->told));
     free(a);
 }

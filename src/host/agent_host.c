@@ -416,8 +416,7 @@ bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])
         send_bye(h, BYE_REMOVED, "the agent took this host off its list");
     }
     agent_break_conns(a, key);
-    if (connected)
-        agent_tell_link(a); /* it has another token now */
+    agent_tell_link(a); /* it has another token, when this was a host of its own */
     return connected;
 }
 

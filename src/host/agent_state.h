@@ -75,6 +75,7 @@ struct agent {
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
     struct addr listen;
+    uint8_t told[LINK_SECRET_LEN]; /* the token of the link that was printed last */
     int fd;
     uv_poll_t *poll;   /* own allocation, of `fd` */
     uv_timer_t *timer; /* own allocation; runs while something has a time limit */
@@ -87,7 +88,7 @@ struct agent {
 
 /* agent.c */
 void agent_wake(struct agent *a); /* there is a new time limit */
-void agent_tell_link(struct agent *a);
+void agent_tell_link(struct agent *a); /* when it is another than before */
 /* Breaks the connections of clients to the host with that key. */
 void agent_break_conns(struct agent *a, const uint8_t key[static KEY_LEN]);
 

@@ -5,6 +5,7 @@
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/caller.h"
+#include "host/certs.h"
 #include "host/roster.h"
 #include "host/serve.h"
 #include "host/service.h"
@@ -70,6 +71,7 @@ struct serve {
     struct roster_settings settings;
     struct access *access;
     int64_t access_version; /* of what the callers were judged by */
+    struct certs *certs;    /* of the services that the host ends TLS for */
     struct audit *audit;    /* NULL when it cannot be written */
     struct caller *callers; /* streams of the portal */
     unsigned answers;       /* that the portal waits for */

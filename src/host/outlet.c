@@ -94,6 +94,15 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
+    struct certs *certs =
+        o->caller.by_name ? o->caller.serve->certs : NULL; /* else raw bytes */
+    if (certs_has(certs, o->service.name)) {
+        fd = certs_wrap(certs, o->service.name, fd);
+        if (fd < 0) {
+            refuse(o, STREAM_REFUSED, "the host has no certificate for it yet");
+            return;
+        }
+    }
     if (reply_open(o, false) != 0) {
         close(fd);
         pump_abort(o->pump, STREAM_LIMIT);

@@ -56,6 +56,7 @@ static int send_services(struct face *face, const struct list *l)
         p->port = l->services[i]->port;
         p->udp = l->services[i]->udp;
         p->open = l->open[i];
+        p->tls = certs_has(face->serve->certs, p->name);
         int err = uplink_send(face->endpoint.uplink, &m);
         if (err != 0)
             return err;

@@ -238,6 +238,8 @@ int serve_reload(struct serve *s, struct fault *f)
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
         agent_renamed(s->agent);
+        if (s->certs != NULL)
+            rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
         serve_tell_services(s);
         host_portal_on_change(s);
         event_begin(&e, "reloaded");
@@ -345,7 +347,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
     if (!is_link)
         rc = lan_agent_find(s->roster, via != NULL ? place : NULL, known);
     if (rc == POSTERN_ERR_NOTFOUND)
-        return fault_set(f, POSTERN_ERR_USAGE,
+        return fault_set(f, POSTERN_ERR_NOTFOUND,
                          "the first time use --via LINK, with the link that "
                          "'postern serve --agent' prints",
                          "the key of an agent at %.80s is not known here", place);
@@ -453,6 +455,8 @@ static int run_loop(struct serve *s, const struct statedir *state,
         rc = agent_open(&s->agent, s, s->config->agent, f);
     if (rc == 0 && s->to_agent)
         rc = statedir_key(state, &s->key, f);
+    if (rc == 0 && !s->config->for_programs)
+        rc = certs_open(&s->certs, s, f);
     if (rc == 0)
         rc = s->to_agent ? via_open(&s->via, s, broker, &via_events, f)
                          : faces_open(s, broker, f);
@@ -465,6 +469,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
         uv_close((uv_handle_t *)&s->sweep, NULL);
     }
     close_all(s);
+    certs_close(s->certs);
     netmon_close(netmon);
     serve_control_close(control);
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);
@@ -492,6 +497,9 @@ int serve_run(const struct serve_config *c, struct fault *f)
         rc = access_open(&s->access, state.path, f);
     if (rc == 0)
         rc = load_settings(s, &broker, f);
+    if (rc == 0)
+        rc = certs_settle(s->access, &s->services, c->tls, c->tls_count, c->tls_command,
+                          f);
     if (rc == 0) {
         struct fault log = {0};
         if (audit_open(&s->audit, state.path, &log) != 0)

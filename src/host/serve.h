@@ -22,9 +22,12 @@ struct serve_config {
     const char *const *services;
     size_t service_count;   /* 0: the ones used last */
     uint32_t paths;         /* mask of enum path_kind */
-    bool for_programs;      /* begin with no service: `postern run` publishes them */
-    unsigned jit_window_ms; /* 0: the default */
-    struct events *out;     /* borrowed */
+    const char *const *tls; /* --tls; none: the ones used last */
+    size_t tls_count;
+    const char *tls_command; /* NULL: the one used last */
+    bool for_programs;       /* begin with no service: `postern run` publishes them */
+    unsigned jit_window_ms;  /* 0: the default */
+    struct events *out;      /* borrowed */
 };
 
 /* Runs until SIGINT or SIGTERM. 0, or a negative error with `f` filled. */

@@ -13,6 +13,9 @@
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
 
+/* What browsers and other clients of today speak. */
+static const char web_priority[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+
 struct flow {
     uint8_t buf[BUFFER_BYTES];
     size_t from, len; /* what waits to go out */
@@ -31,7 +34,7 @@ struct tlspipe {
     bool pending;        /* GnuTLS holds a record that the socket did not take */
     struct flow in, out; /* from TLS to plain, and back */
     uint8_t expect[KEY_LEN];
-    bool is_client;
+    bool is_client, web;
     bool joined; /* of tlspipe_join: each direction ends by itself */
     bool broken; /* joined: a side was reset, or went away too early */
     void (*on_end)(void *ctx, bool broken);
@@ -54,8 +57,6 @@ static void close_socket(int fd, bool reset)
 static void end(struct tlspipe *p)
 {
     bool reset = p->joined && p->broken;
-    if (p->on_end != NULL)
-        p->on_end(p->ctx, p->broken);
     uv_handle_t *handles[] = {(uv_handle_t *)p->fd_poll, (uv_handle_t *)p->plain_poll,
                               (uv_handle_t *)p->timer};
     for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
@@ -68,6 +69,8 @@ static void end(struct tlspipe *p)
         gnutls_deinit(p->tls);
     if (p->own != NULL)
         gnutls_certificate_free_credentials(p->own);
+    if (p->on_end != NULL)
+        p->on_end(p->ctx, p->broken);
     close_socket(p->fd, reset);
     close_socket(p->plain, reset);
     free(p);
@@ -108,6 +111,11 @@ static bool write_plain(struct tlspipe *p)
     ssize_t n = send(p->plain, p->in.buf + p->in.from, p->in.len, MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
+    if (n < 0 && p->web) { /* nobody takes it, but there may be an answer */
+        p->in.len = 0;
+        p->in.ended = p->in.passed = true;
+        return true;
+    }
     if (n < 0) {
         p->in.len = 0;
         p->out.ended = true; /* nobody is there */
@@ -167,7 +175,7 @@ static bool write_tls(struct tlspipe *p)
 /* Joined: each direction's end goes to the other side. False when all is over. */
 static bool pass_ends(struct tlspipe *p)
 {
-    if (p->broken)
+    if (p->broken && (!p->web || p->in.len == 0))
         return false;
     if (p->in.ended && p->in.len == 0 && !p->in.passed) {
         p->in.passed = true;
@@ -199,15 +207,19 @@ static void update(struct tlspipe *p)
 {
     bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1
                              : p->out.len > 0 || (p->joined && p->out.ended);
-    bool listen = p->in.len == 0 && (!p->in.ended || p->joined);
+    bool listen = p->in.len == 0 && (!p->in.ended || (p->joined && !p->web));
     int plain = (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
                 (p->in.len > 0 ? UV_WRITABLE : 0);
     if (p->out.passed)
         blocked = false;
-    if (p->joined && plain == 0)
-        plain = UV_PRIORITIZED; /* never comes, but with it a hang-up is told */
-    want(p->fd_poll, &p->fd_events,
-         (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0));
+    /* Never comes, but with it a hang-up is told; a known one would be told for ever.
+     */
+    if (p->joined && plain == 0 && !p->in.passed)
+        plain = UV_PRIORITIZED;
+    int tls = (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0);
+    if (p->web && tls == 0 && !p->out.passed)
+        tls = UV_PRIORITIZED;
+    want(p->fd_poll, &p->fd_events, tls);
     want(p->plain_poll, &p->plain_events, plain);
 }
 
@@ -230,8 +242,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     /* After the end of a direction nothing comes there but the end of the connection.
      */
-    bool gone = poll == p->fd_poll ? p->in.ended && (events & UV_READABLE) != 0
-                                   : (events & UV_PRIORITIZED) != 0;
+    bool gone = poll == p->fd_poll && !p->web
+                    ? p->in.ended && (events & UV_READABLE) != 0
+                    : (events & UV_PRIORITIZED) != 0;
     if (status < 0 || (p->joined && gone) || (!p->ready && !handshake(p))) {
         p->broken = true;
         end(p);
@@ -281,6 +294,7 @@ static void on_timer(uv_timer_t *t)
 
 static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {
+    const char *priority = c->web ? web_priority : IDENTITY_TLS_PRIORITY;
     const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
                                  (unsigned)strlen(c->protocol)};
     gnutls_certificate_credentials_t credentials = c->credentials;
@@ -290,14 +304,14 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
         gnutls_certificate_set_verify_function(p->own, verify);
         credentials = p->own;
     }
-    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
-                                 GNUTLS_NO_SIGNAL |
+    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | (c->web ? 0 : GNUTLS_ENABLE_RAWPK) |
+                                 GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL |
                                  (p->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER)) != 0)
         return POSTERN_ERR_NOMEM;
     gnutls_session_set_ptr(p->tls, p);
-    if (gnutls_priority_set_direct(p->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+    if (gnutls_priority_set_direct(p->tls, priority, NULL) != 0 ||
         gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
-        gnutls_alpn_set_protocols(p->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
+        gnutls_alpn_set_protocols(p->tls, &alpn, 1, c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
     gnutls_transport_set_int(p->tls, p->fd);
@@ -339,6 +353,7 @@ static int start(struct tlspipe **out, const struct tlspipe_config *c, int fd,
     }
     p->fd = fd;
     p->plain = plain;
+    p->web = c->web;
     p->is_client = c->expect != NULL;
     if (p->is_client)
         memcpy(p->expect, c->expect, KEY_LEN);

@@ -19,6 +19,12 @@
 struct tlspipe_config {
     uv_loop_t *loop;
     const char *protocol; /* ALPN, the only one */
+    /*
+     * A server for the web, joined: its credentials are an X.509 certificate, clients
+     * show none, TLS 1.2 and no ALPN are fine too. A service that takes no more may
+     * still answer.
+     */
+    bool web;
     /* Client: the key that the other end must hold; NULL: this is the server. */
     const uint8_t *expect;
     /* Borrowed while the pipe runs; a client's may be NULL: it shows no key. */

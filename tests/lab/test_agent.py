@@ -60,16 +60,38 @@ def withdrawn(lan, name, since=0, timeout=10):
 
 
 def services(who):
-    done = who.run("ls")
-    return done.events[0]["services"]
+    done = who.run("connect", f"{HOST}:no-such-service", json=False)   # asks the host
+    assert done.status == 1 and "no service" in done.stderr, done.stderr
+    return who.run("ls").events[0]["services"]
 
+
+def outgoing(lan):
+    """(source, destination) of what the LAN's NAT passes, or passed lately."""
+    seen = lan.g.topo.sites["a"].box.run("conntrack", "-L", check=False)
+    pairs = re.findall(r"^\S+ .*?src=(192\.168\.10\.\d+) dst=(\S+)", seen, re.M)
+    return {(s, d) for s, d in pairs if not d.startswith(("192.168.10.", "224."))}
+
+
+def peer_at(lan, machine, port=7000):
+    who = Actor(lan.g.programs, machine.ns, f"{lan.g.work}/peer-{machine.name}")
+    return who.start_peer("tcp-server", port)
+
+
+def fails(lan, machine, name, link, *words):
+    proc = lan.hand_over(machine, name, "7000", link=link, wait=False)
+    assert proc.wait(20) == 1
+    assert len(proc.stderr.splitlines()) == 1, proc.stderr
+    assert any(w in proc.stderr for w in words), proc.stderr
+    return proc
+
+
+# ------------------------------------------------------------------------- the main job
 
 def test_a_host_without_a_route_serves_the_world(lan):
     g = lan.g
     lan.start_agent()
     nas = lan.machine("nas", 31)
-    who = Actor(g.programs, nas.ns, f"{g.work}/peer")
-    who.start_peer("tcp-server", 7000)
+    peer_at(lan, nas)
     proc = lan.hand_over(nas, "nas", "data=7000")
     assert proc.wait_event("published", 10)["service"] == "data/nas"
     assert published(lan, "data/nas")["from"] == "nas"
@@ -78,9 +100,336 @@ def test_a_host_without_a_route_serves_the_world(lan):
     for verb in ("get", "put", "echo"):   # echo half-closes and reads on
         done = g.client.peer(verb, "127.0.0.1", to.port, 8_000_000, 3)
         assert done.status == 0, (verb, done.stdout, done.stderr)
-    # Nothing of nas crossed the NAT: all that the box knows is of the agent's address.
-    seen = g.topo.sites["a"].box.run("conntrack", "-L", check=False)
-    inside = set(re.findall(r"src=(192\.168\.10\.\d+)", seen))
-    assert inside == {g.topo.host.address}, seen
-    route = nas.ns.run("ip", "route", "get", "192.0.2.10", check=False)
-    assert not route.strip(), route
+    out = outgoing(lan)
+    assert out and {source for source, _ in out} == {g.topo.host.address}, out
+    assert nas.ns.run("ip", "route", "get", "192.0.2.10", check=False).strip() == ""
+
+
+def test_one_connection_goes_out_for_all(lan):
+    """The broker has one TCP connection of the site, whatever the number of hosts."""
+    g = lan.g
+    lan.start_agent()
+    for last in (31, 32, 33):
+        machine = lan.machine(f"m{last}", last)
+        lan.hand_over(machine, f"m{last}", f"web{last}=80")
+        published(lan, f"web{last}/m{last}")
+    lines = g.topo.broker.sockets("-tn", "state", "established", "sport", "=", ":443")
+    assert len(lines) == 1, lines
+    assert "198.51.100.2" in lines[0]
+    assert len([e for e in g.host.run("status").events if e["event"] == "lan-host"]) == 3
+
+
+def test_resets_and_refusals_pass(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    server = peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000", "none=7009", "far=192.168.10.99:80")
+    published(lan, "far/nas")
+    g.join()
+    says_no(g, "none", "none at 127.0.0.1:7009: connection refused")
+    says_no(g, "data/red", "no service")
+    to = g.connect("data")
+    done = g.programs.run(g.topo.client.ns, "reset", PYTHON, "-c", RESET, to.port)
+    assert done.stdout == "reset\n", done.stdout + done.stderr
+    flow = g.client.start_peer("flow", "127.0.0.1", to.port, 5)
+    flow.wait_line("at ")
+    server.kill()
+    assert flow.wait(10) != 0 and "broken" in flow.stdout, flow.stdout[-300:]
+
+
+RESET = """
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10)
+s.sendall(b"RESET\\n")
+try:
+    while s.recv(1000): pass
+    print("end")
+except ConnectionResetError:
+    print("reset")
+"""
+
+
+# ---------------------------------------------------------------------- several of them
+
+def test_two_hosts_with_the_same_service_are_instances(lan):
+    g = lan.g
+    lan.start_agent()
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    one, two = web(g.programs, nas.ns, "nas"), web(g.programs, pi.ns, "pi")
+    first = lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    lan.hand_over(pi, "pi", "web=80")
+    published(lan, "web/pi")
+    g.join()
+    assert services(g.client) == ["web"]
+    assert page(g, "web/nas").stdout == "nas\n"
+    assert page(g, "web/pi").stdout == "pi\n"
+    assert page(g, "web").stdout in ("nas\n", "pi\n")
+    one.terminate()   # refused there: the other one answers
+    assert page(g, "web").stdout == "pi\n"
+    says_no(g, "web/nas", "refused")
+    first.kill()
+    withdrawn(lan, "web/nas")
+    assert page(g, "web").stdout == "pi\n"
+    says_no(g, "web/nas", "no service 'web/nas'")
+    two.terminate()
+    says_no(g, "web", "refused")
+
+
+def test_a_user_is_bound_to_one_hosts_instance(lan):
+    g = lan.g
+    lan.start_agent()
+    for name, last in (("nas", 31), ("pi", 32)):
+        machine = lan.machine(name, last)
+        web(g.programs, machine.ns, name)
+        lan.hand_over(machine, name, "web=80")
+        published(lan, f"web/{name}")
+    g.join(None, None, "--services", "web/pi")
+    assert page(g, "web").stdout == "pi\n"
+    says_no(g, "web/nas", "may not use")
+    bad = g.host.run("invite", "--services", "web/red", json=False)
+    assert bad.status == 1 and "publishes no service 'web/red'" in bad.stderr
+
+
+def test_names_that_are_taken(lan):
+    """The agent's own come first; a second host of one name gets another."""
+    g = lan.g
+    web(g.programs, g.topo.host.ns, "own", 8080)
+    lan.start_agent("web=8080")
+    nas, other = lan.machine("nas", 31), lan.machine("other", 32)
+    web(g.programs, nas.ns, "nas")
+    web(g.programs, other.ns, "other")
+    lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web-2/nas")
+    twin = Actor(g.programs, other.ns, f"{g.work}/twin")
+    proc = twin.start("serve", "--via", lan.link, "--name", "NAS", "web=80")
+    assert proc.wait_event("published", 15)["service"] == "web-2/nas-2"
+    g.join()
+    assert page(g, "web").stdout == "own\n"
+    assert page(g, "web-2/nas").stdout == "nas\n"
+    assert page(g, "web-2/nas-2").stdout == "other\n"
+
+
+# -------------------------------------------------------------------------- comings, goings
+
+def test_killed_host_disappears_and_comes_back_with_its_address_alone(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    web(g.programs, nas.ns, "nas")
+    proc = lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    g.join()
+    assert page(g, "web").stdout == "nas\n"
+    since = g.host_proc.mark()
+    proc.kill()
+    withdrawn(lan, "web/nas", since, 5)
+    assert services(g.client) == []
+    says_no(g, "web", "no service 'web'")
+    proc = lan.hand_over(nas, "nas", "web=80", link=g.topo.host.address)
+    published(lan, "web/nas", since)
+    assert page(g, "web").stdout == "nas\n"
+    proc.terminate()
+    since = g.host_proc.mark()
+    alone = proc.who.start("serve")   # the same as last time
+    assert alone.wait_event("ready", 15)["via"] == f"{g.topo.host.address}:{AGENT_PORT}"
+    published(lan, "web/nas", since)
+
+
+def test_the_agent_restarts(lan):
+    g = lan.g
+    proc = lan.start_agent()
+    link = lan.link
+    nas = lan.machine("nas", 31)
+    web(g.programs, nas.ns, "nas")
+    via = lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    g.join()
+    proc.kill()
+    assert "agent" in via.wait_event("agent", 10, state="lost")["reason"]
+    lan.start_agent()
+    assert lan.link == link
+    via.wait_event("agent", 20, state="back")
+    published(lan, "web/nas", timeout=20)
+    assert page(g, "web").stdout == "nas\n"
+
+
+def test_reload_at_the_host(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    web(g.programs, nas.ns, "nas")
+    peer_at(lan, nas)
+    via = lan.hand_over(nas, "nas", "web=80", "data=7000")
+    published(lan, "data/nas")
+    g.join()
+    to = g.connect("data")
+    flow = g.client.start_peer("flow", "127.0.0.1", to.port, 5)
+    flow.wait_line("at ")
+    since = g.host_proc.mark()
+    done = via.who.run("serve", "--reload", "data=7000", "new=80")
+    assert done.status == 0, done.stderr
+    published(lan, "new/nas", since)
+    withdrawn(lan, "web/nas", since)
+    assert not g.host_proc.find("withdrawn", since, service="data/nas")
+    flow.signal(signal.SIGTERM)
+    assert flow.wait(20) == 0, flow.stdout
+    assert page(g, "new").stdout == "nas\n"
+    bad = via.who.run("serve", "--reload", "dns=udp:53", json=False)
+    assert bad.status in (1, 2) and "UDP" in bad.stderr, bad.stderr
+
+
+def test_reload_at_the_agent(lan):
+    g = lan.g
+    web(g.programs, g.topo.host.ns, "own", 8080)
+    lan.start_agent("22")
+    nas = lan.machine("nas", 31)
+    web(g.programs, nas.ns, "nas")
+    via = lan.hand_over(nas, "nas", "web=80")
+    via.wait_event("published", 10, service="web/nas")
+    g.join()
+    assert g.host.run("serve", "--reload", "web=8080").status == 0
+    via.wait_event("published", 10, service="web-2/nas")   # the agent's own comes first
+    assert page(g, "web").stdout == "own\n"
+    assert page(g, "web-2").stdout == "nas\n"
+
+
+def test_a_program_that_is_run_at_a_host(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    via = lan.hand_over(nas, "nas", "22")
+    ran = via.who.start("run", "--yes", "--", PYTHON, "-m", "http.server", "8080")
+    name = ran.wait_event("published", 20)["service"] + "/nas"
+    published(lan, name)
+    g.join()
+    assert "Directory listing" in page(g, "8080").stdout
+    ran.terminate()
+    withdrawn(lan, name)
+
+
+# ------------------------------------------------------------------------- who may hand over
+
+def test_wrong_links_and_wrong_key(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    at = f"{g.topo.host.address}:{AGENT_PORT}"
+    fails(lan, nas, "a", at, "the first time")
+    fails(lan, nas, "b", g.topo.host.address, "the first time")
+    fails(lan, nas, "c", "postern://x", "link")
+    fails(lan, nas, "d", g.link, "cannot be reached")   # the broker's: no route to it
+    fails(lan, g.topo.service, "e", g.link, "check that a Postern agent listens there")
+    fails(lan, nas, "f", lan.link.replace(":4480", ":4481"), "mangled")
+    invite = g.invite()
+    fails(lan, nas, "g", invite, "an invite")
+    via = lan.hand_over(nas, "nas", "7000")
+    g.host_proc.terminate()
+    via.wait_event("agent", 10, state="lost")
+    via.terminate()
+    other = Actor(g.programs, g.topo.host.ns, f"{g.work}/other-agent")
+    second = other.start("serve", "--broker", g.link, "--name", "other",
+                         f"--agent={at}", "22")
+    link = second.wait_event("agent", 10)["link"]
+    assert link.startswith(f"postern://{at}/b/") and link != lan.link
+    fails(lan, nas, "h", lan.link, "another key")
+    known = via.who.start("serve", "--via", at)
+    assert known.wait(20) == 1 and "another key" in known.stderr
+    assert not second.find("published")
+    second.terminate()
+    fails(lan, nas, "i", link, "no agent listens")
+
+
+def test_forgotten_host_is_out_and_its_link_too(lan):
+    g = lan.g
+    lan.start_agent()
+    old = lan.link
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    peer_at(lan, nas)
+    web(g.programs, pi.ns, "pi")
+    via = lan.hand_over(nas, "nas", "data=7000")
+    stays = lan.hand_over(pi, "pi", "web=80")
+    published(lan, "data/nas")
+    published(lan, "web/pi")
+    g.join()
+    to = g.connect("data")
+    flow = g.client.start_peer("flow", "127.0.0.1", to.port, 5)
+    flow.wait_line("at ")
+    since = g.host_proc.mark()
+    done = g.host.run("serve", "--agent-forget", "NAS")
+    assert done.status == 0 and done.event("forgotten")["connections"] == 1, done.stdout
+    assert flow.wait(10) != 0, "a connection outlived its host's removal"
+    withdrawn(lan, "data/nas", since)
+    assert "does not know" in via.wait_event("agent", 10, state="lost")["reason"]
+    fresh = g.host_proc.wait_event("agent", 10, since)["link"]
+    assert fresh != old
+    fails(lan, nas, "again", old, "does not know this host")
+    via.kill()
+    fails(lan, nas, "nas", old, "does not know this host")
+    assert page(g, "web").stdout == "pi\n" and stays.running   # the others stay
+    lan.hand_over(nas, "nas", "data=7000", link=fresh)
+    published(lan, "data/nas", since)
+    none = g.host.run("serve", "--agent-forget", "nobody", json=False)
+    assert none.status == 1 and "knows no host" in none.stderr, none.stderr
+
+
+def test_what_contradicts_is_refused(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    who = Actor(g.programs, nas.ns, f"{g.work}/who")
+    for args, word in {
+            ("--via", lan.link, "dns=udp:53"): "UDP", ("--via", lan.link): "no service",
+            ("--via", lan.link, "--broker", g.link, "22"): "contradicts",
+            ("--via", lan.link, "--agent", "22"): "contradicts",
+            ("--broker", g.link, "--agent=nowhere", "22"): "no address",
+            ("--broker", g.link, "--agent=203.0.113.200:4480", "22"): "cannot listen",
+    }.items():
+        done = who.run("serve", *args, json=False)
+        assert done.status in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr
+        assert word in done.stderr, (word, done.stderr)
+    taken = Actor(g.programs, g.topo.host.ns, f"{g.work}/taken")
+    done = taken.run("serve", "--broker", g.link, "--agent", "22", json=False)
+    assert done.status == 1 and "4480" in done.stderr, done.stderr
+
+
+def test_noise_at_the_agents_port(lan):
+    """Bytes that are nothing, silence, and a browser: the agent goes on."""
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    web(g.programs, nas.ns, "nas")
+    done = g.programs.run(nas.ns, "noise", PYTHON, "-c", NOISE, g.topo.host.address,
+                          AGENT_PORT, timeout=40)
+    assert done.stdout == "300 closed\n", done.stdout + done.stderr
+    lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    g.join()
+    assert page(g, "web").stdout == "nas\n"
+
+
+NOISE = """
+import os, socket, ssl, sys
+at = (sys.argv[1], int(sys.argv[2]))
+closed = 0
+silent = [socket.create_connection(at, 5) for _ in range(100)]
+hello = bytes.fromhex("16030100") + b"\\xff"
+for i in range(199):
+    s = socket.create_connection(at, 5)
+    s.settimeout(30)
+    s.sendall(os.urandom(64) if i % 2 else hello + os.urandom(300))
+    silent.append(s)
+c = ssl._create_unverified_context()
+try:
+    c.wrap_socket(socket.create_connection(at, 5))
+except (ssl.SSLError, ConnectionError):
+    closed += 1
+for s in silent:
+    s.settimeout(30)
+    try:
+        closed += s.recv(1) == b""
+    except ConnectionError:
+        closed += 1
+print(closed, "closed")
+"""

@@ -229,6 +229,39 @@ static void test_each_direction_ends_by_itself(void **state)
     }
 }
 
+/* An orderly end must not pass for a break because the way back was full. */
+static void test_a_target_that_closes_with_much_under_way(void **state)
+{
+    struct fixture *x = *state;
+    static uint8_t buf[65536];
+    size_t sent = 0, got = 0;
+    begin(x, x->key.pub, "");
+    assert_int_equal(shutdown(x->app[1], SHUT_WR), 0);
+    expect(x, 0, NULL);
+    for (int idle = 0; idle < 2000; idle++) { /* until nothing moves any more */
+        ssize_t n = send(x->app[0], buf, sizeof(buf), MSG_DONTWAIT);
+        sent += n > 0 ? (size_t)n : 0;
+        idle = n > 0 ? 0 : idle;
+        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    }
+    assert_true(sent > sizeof(buf));
+    close(x->app[0]);
+    x->app[0] = -1;
+    for (int i = 0; i < 100; i++)
+        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    struct expected end = {.side = 1};
+    while (got < sent) {
+        ssize_t n = recv(x->app[1], buf, sizeof(buf), MSG_DONTWAIT);
+        assert_true(n > 0 || (n < 0 && errno == EAGAIN && x->ended[1] == 0));
+        got += n > 0 ? (size_t)n : 0;
+        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    }
+    assert_true(turn_until(x, arrived, &end));
+    assert_true(turn_until(x, both_ended, NULL));
+    assert_int_equal(x->ended[0], 1);
+    assert_int_equal(x->ended[1], 1);
+}
+
 static void test_a_target_that_resets(void **state)
 {
     struct fixture *x = *state;
@@ -333,6 +366,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_each_direction_ends_by_itself, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_a_target_that_closes_with_much_under_way,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_target_that_resets, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_user_that_goes_away, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_pipe_that_is_broken, setup, teardown),
