@@ -29,7 +29,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_KEY]     = {"key",      0,  OPTION_TEXT, "FILE", 0, 0, "its private key, PEM (default: it is in the same file)"},
     [OPT_IDLE]    = {"idle",     0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "end a connection through the portal's ports that moves nothing for\n"
                                                                "so long (default 1h)"},
-    [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 60, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
+    [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
     [OPT_NO_PORTAL] = {"no-portal", 0, OPTION_FLAG, NULL, 0, 0, "no web page for people without Postern"},
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},

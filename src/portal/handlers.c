@@ -171,9 +171,11 @@ static void fill_service(struct request *r, const struct login *l,
                                .port = s->port,
                                .udp = s->udp};
     bool known = (h->up_known >> number & 1) != 0;
-    v->up = h->online && (!known || (h->up >> number & 1) != 0);
+    v->up = h->online && !h->silent && (!known || (h->up >> number & 1) != 0);
     if (!h->online)
         v->why_down = "the host is not connected";
+    else if (h->silent)
+        v->why_down = "the host does not answer now";
     else if (!v->up)
         v->why_down = "the host is there, the service does not answer";
     if (p->public_port != 443)
@@ -280,8 +282,10 @@ static void on_status(void *ctx, unsigned code, const char *reason, const char *
     struct request *r = a->request;
     struct portal_host *h = host_by_number(r->portal, a->host);
     (void)reason;
-    if (code == 0 && h != NULL)
+    if (h != NULL)
         take_status(h, text);
+    if (h != NULL)
+        h->silent = code != 0;
     free(a);
     if (--r->pending == 0)
         show_home(r);
@@ -296,7 +300,7 @@ static void get_home(struct request *r)
     for (size_t i = 0; i < l->host_count; i++) {
         struct portal_host *h = host_by_number(p, l->hosts[i].host);
         if (h == NULL || !h->online || login_account(l, h) == NULL ||
-            (h->up_known != 0 && uv_now(&p->loop) - h->up_ms < FRESH_MS))
+            ((h->up_known != 0 || h->silent) && uv_now(&p->loop) - h->up_ms < FRESH_MS))
             continue;
         struct status_ask *a = calloc(1, sizeof(*a));
         if (a == NULL)

@@ -175,7 +175,7 @@ static void add_account(struct portal_host *h, const PortalAccount *m)
             a->services |= UINT64_C(1) << m->services[i];
 }
 
-/* Whom the new list gives less loses it at once. */
+/* Who may use less than before, as the lists stand now, loses it at once. */
 static void drop_lost_grants(struct portal *p)
 {
     for (struct login *l = p->logins; l != NULL; l = l->next) {
@@ -198,11 +198,12 @@ static void end(struct portal *p, struct portal_host *h)
     h->coming = NULL;
     h->online = true;
     h->up_known = 0;
+    h->silent = false;
     log_debug("%s opens %zu services to %zu accounts", h->name, h->list->service_count,
               h->list->account_count);
     drop_lost_grants(p);
-    if (h->list->service_count == 0)
-        host_free(h);
+    if (h->list->service_count == 0 && h->list->account_count == 0)
+        host_free(h); /* else its people stay logged in until it has some again */
 }
 
 void hosts_on_message(struct portal *p, const uint8_t key[static KEY_LEN],
@@ -231,6 +232,7 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
     h->online = false;
     h->gone_ms = uv_now(&p->loop);
     h->up = h->up_known = 0;
+    h->silent = false;
 }
 
 /* -------------------------------------------------------------------------- the rest
@@ -257,6 +259,7 @@ void hosts_sweep(struct portal *p)
 {
     struct portal_host *next;
     uint64_t now = uv_now(&p->loop);
+    drop_lost_grants(p); /* of accounts that have expired */
     for (struct portal_host *h = p->hosts; h != NULL; h = next) {
         next = h->next;
         if (h->peer != NULL && calls_of_peer(p->calls, h->peer) > 0)

@@ -83,6 +83,7 @@ struct portal_host {
     uint64_t gone_ms, used_ms;
     uint64_t up, up_known; /* services, by number, as the host said at `up_ms` */
     uint64_t up_ms;
+    bool silent; /* it was asked at `up_ms` and did not answer */
     struct rate_sample rates[RATES_MAX]; /* of its sessions, as last looked at */
 };
 
