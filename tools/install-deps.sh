@@ -11,7 +11,8 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
  libminiupnpc-dev libnatpmp-dev libcmocka-dev libngtcp2-dev libngtcp2-crypto-gnutls-dev"
 test="python3 python3-pytest procps"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
- dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd"
+ dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
+ redis-server openssl"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
 portal="chromium nodejs"

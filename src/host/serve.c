@@ -452,6 +452,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
     s->broker = *broker;
+    host_portal_open(s);
     if (rc == 0 && s->config->agent != NULL)
         rc = agent_open(&s->agent, s, s->config->agent, f);
     if (rc == 0 && s->to_agent)
@@ -471,6 +472,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     }
     close_all(s);
     certs_close(s->certs);
+    host_portal_close(s);
     netmon_close(netmon);
     serve_control_close(control);
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);

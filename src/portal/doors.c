@@ -61,6 +61,7 @@ int visit_call(struct visit *v, struct call_config *cc)
     struct peer *peer = h != NULL ? host_peer(h) : NULL;
     Visit visit;
     if (peer == NULL) {
+        portal_audit(p, "refused", v->account, &v->from, v->object, HOST_AWAY);
         if (cc->fd >= 0)
             portal_reset_fd(cc->fd);
         return POSTERN_ERR_CLOSED;

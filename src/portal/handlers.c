@@ -173,7 +173,7 @@ static void fill_service(struct request *r, const struct login *l,
     bool known = (h->up_known >> number & 1) != 0;
     v->up = h->online && !h->silent && (!known || (h->up >> number & 1) != 0);
     if (!h->online)
-        v->why_down = "the host is not connected";
+        v->why_down = HOST_AWAY;
     else if (h->silent)
         v->why_down = "the host does not answer now";
     else if (!v->up)

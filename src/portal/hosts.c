@@ -68,8 +68,10 @@ struct peer *host_peer(struct portal_host *h)
 {
     struct portal *p = h->portal;
     h->used_ms = uv_now(&p->loop);
-    if (h->peer != NULL)
+    if (h->peer != NULL && (h->online || peer_is_ready(h->peer)))
         return h->peer;
+    if (!h->online) /* nobody shall wait for it */
+        return NULL;
     struct peer_config pc = {.endpoint = &p->endpoint,
                              .paths = 1u << PATH_RELAY,
                              .visiting = true,
@@ -193,6 +195,8 @@ static void drop_lost_grants(struct portal *p)
 
 static void end(struct portal *p, struct portal_host *h)
 {
+    if (!h->online && h->peer != NULL && !peer_is_ready(h->peer))
+        drop_peer(h); /* its pauses have grown while the host was away */
     free(h->list);
     h->list = h->coming;
     h->coming = NULL;
@@ -204,6 +208,7 @@ static void end(struct portal *p, struct portal_host *h)
     drop_lost_grants(p);
     if (h->list->service_count == 0 && h->list->account_count == 0)
         host_free(h); /* else its people stay logged in until it has some again */
+    logins_check(p);
 }
 
 void hosts_on_message(struct portal *p, const uint8_t key[static KEY_LEN],

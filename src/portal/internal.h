@@ -25,6 +25,7 @@ enum {
     RATE_MIN_MS = 1000,
 };
 
+#define HOST_AWAY "the host is not connected"
 #define LABEL_LEN 64
 #define VISITOR_LEN 64
 #define LOGIN_TOKEN_LEN 32
@@ -97,7 +98,7 @@ void hosts_sweep(struct portal *p);
 void hosts_close(struct portal *p);
 struct portal_host *host_by_number(struct portal *p, uint32_t number);
 struct portal_host *host_by_key(struct portal *p, const uint8_t key[static KEY_LEN]);
-/* The session to it, begun when there is none; NULL when memory is short. */
+/* The session to it, begun when there is none; NULL when the host is away. */
 struct peer *host_peer(struct portal_host *h);
 struct portal_account *host_account(const struct portal_host *h, const char *name);
 /* Its number, or -1. */
@@ -129,6 +130,8 @@ typedef void (*login_cb)(void *ctx, enum login_result result, const char *token)
 MUST_CHECK int logins_open(struct portal *p);
 void logins_close(struct portal *p);
 void logins_sweep(struct portal *p);
+/* Ends those that have no account left. */
+void logins_check(struct portal *p);
 /*
  * Checks a name and password, on a thread of its own; the callback comes from the loop
  * and never from inside the call. POSTERN_ERR_LIMIT: too many at once; _AGAIN: failed

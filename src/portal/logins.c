@@ -165,6 +165,21 @@ void login_seen(struct portal *p, struct login *l, const struct addr *from)
     door_move(p, l);
 }
 
+void logins_check(struct portal *p)
+{
+    struct login *next;
+    for (struct login *l = p->logins; l != NULL; l = next) {
+        bool any = false;
+        next = l->next;
+        for (size_t i = 0; i < l->host_count && !any; i++) {
+            const struct portal_host *h = host_by_number(p, l->hosts[i].host);
+            any = h != NULL && login_account(l, h) != NULL;
+        }
+        if (!any)
+            login_end(p, l, "its account is gone");
+    }
+}
+
 void logins_sweep(struct portal *p)
 {
     struct login *next;

@@ -70,9 +70,14 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
                  const struct login *l, const struct addr *from)
 {
     const struct portal_service *s = &h->list->services[service];
-    struct passage *ps = calloc(1, sizeof(*ps));
     struct peer *peer = host_peer(h);
-    if (ps == NULL || peer == NULL || (ps->fd = dup(fd)) < 0) {
+    struct passage *ps = peer != NULL ? calloc(1, sizeof(*ps)) : NULL;
+    if (peer == NULL) {
+        portal_audit(p, "refused", l != NULL ? l->account : NULL, from, s->name,
+                     HOST_AWAY);
+        refuse(fd, ALERT_INTERNAL);
+    }
+    if (ps == NULL || (ps->fd = dup(fd)) < 0) {
         free(ps);
         close(fd);
         return;

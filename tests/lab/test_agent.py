@@ -120,6 +120,25 @@ def test_one_connection_goes_out_for_all(lan):
     assert len([e for e in g.host.run("status").events if e["event"] == "lan-host"]) == 3
 
 
+def test_many_at_once(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000")
+    published(lan, "data/nas")
+    g.join()
+    to = g.connect("data")
+    peers = [g.client.start_peer("echo", "127.0.0.1", to.port, 300_000, n)
+             for n in range(40)]
+    for p in peers:
+        assert p.wait(60) == 0, p.stdout + p.stderr
+    gone = f"( sport = :{AGENT_PORT} )"
+    wait_until(lambda: len(g.topo.host.ns.sockets("-tn", "state", "connected",
+                                                  "exclude", "time-wait", gone)) == 1,
+               10, "only the control connection is left")
+
+
 def test_resets_and_refusals_pass(lan):
     g = lan.g
     lan.start_agent()

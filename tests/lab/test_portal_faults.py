@@ -1,0 +1,210 @@
+"""The portal when things end or fail: servers, hosts, broker, networks; and many at once."""
+
+import sys
+
+import pytest
+
+from .browser import PASSWORD, Site
+from .conftest import full
+from .net import wait_until
+from .topology import BROKER
+
+pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def site(gate, work):
+    """Broker with a portal, host with a checking server, anna with an account."""
+    s = Site(gate(host="masq", client="masq"), work)
+    s.start_broker()
+    s.server = s.gate.host.start_peer("tcp-server", 7000)
+    s.gate.start_host("data=7000")
+    s.add("anna")
+    s.anna = s.browser("anna")
+    s.anna.logged_in("anna")
+    return s
+
+
+def holds(browser, port=7000, count=1):
+    proc = browser.start_peer("hold", BROKER, port, count)
+    proc.wait_line("held ", 30)
+    return proc
+
+
+# ---------------------------------------------------------------------- what ends, fails
+
+def test_the_server_dies_in_mid_transfer(site):
+    site.anna.open("data")
+    flow = site.anna.start_peer("flow", BROKER, 7000, 20)
+    flow.wait_line("at ")
+    site.server.kill()
+    assert flow.wait(5) == 1 and "broken" in flow.stdout, flow.stdout
+    shown = site.anna.wait_service("data", up=False)
+    assert shown.connections == 0 and "does not answer" in shown.why, shown
+    # The port stays chosen: what comes now is refused, and works when the server is back.
+    assert site.knock(site.anna.ns, 7000) == "refused"
+    site.wait_log(site.gate.broker, what="refused", who="anna", object="data on home")
+    site.gate.host.start_peer("tcp-server", 7000)
+    assert site.knock(site.anna.ns, 7000) == "ok\n"
+
+
+def test_the_client_goes_in_mid_transfer(site):
+    site.anna.open("data")
+    flow = site.anna.start_peer("flow", BROKER, 7000, 20)
+    flow.wait_line("at ")
+    flow.kill()
+    site.anna.wait_service("data", connections=0)
+    site.wait_log(site.gate.host, what="closed", who="anna", object="data")
+
+
+def test_the_host_stops_and_comes_back(site):
+    site.anna.open("data")
+    connection = holds(site.anna)
+    site.gate.host_proc.terminate()
+    connection.wait_line("all ended", 15)
+    shown = site.anna.wait_service("data", up=False)
+    assert "not connected" in shown.why and shown.connections == 0, shown
+    assert site.browser("late").login("anna").status == 303   # its people may still log in
+    assert site.knock(site.anna.ns, 7000) == "refused"
+    site.wait_log(site.gate.broker, what="refused", who="anna", detail="not connected")
+    site.gate.start_host("data=7000")
+    site.anna.wait_service("data", up=True, timeout=20)
+    wait_until(lambda: site.knock(site.anna.ns, 7000) == "ok\n", 15, "it works as before")
+
+
+def test_the_broker_restarts(site):
+    g = site.gate
+    site.anna.open("data")
+    connection = holds(site.anna)
+    g.broker_proc.terminate()
+    connection.wait_line("all ended", 5)
+    site.start_broker()
+    late = site.browser("late")
+    wait_until(lambda: late.login("anna").status == 303, 30, "the host gave its list again")
+    assert not site.anna.is_in()   # the old cookie is worth nothing
+    assert site.knock(site.anna.ns, 7000) == "refused"
+    late.open("data")
+    got = late.peer("get", BROKER, 7000, MB, 3)
+    assert got.status == 0, got.stdout
+    log = site.log(g.broker, what="login")   # the log has both lives of the broker
+    assert len(log) == 2, log
+
+
+def test_the_broker_is_killed(site):
+    g = site.gate
+    site.anna.open("data")
+    connection = holds(site.anna)
+    g.broker_proc.kill()
+    connection.wait_line("all ended", 5)
+    site.start_broker()
+    wait_until(lambda: site.anna.login("anna").status == 303, 30, "the host came back")
+    site.anna.open("data")
+    assert site.knock(site.anna.ns, 7000) == "ok\n"
+
+
+CUT = """table inet cut_a {
+  chain forward { type filter hook forward priority 0;
+    iifname "a" drop
+    oifname "a" drop
+  }
+}"""
+
+
+def test_the_hosts_network_is_cut(site):
+    site.anna.open("data")
+    flow = site.anna.start_peer("flow", BROKER, 7000, 2)
+    flow.wait_line("at ")
+    site.topo.inet.nft(CUT)
+    shown = site.anna.wait_service("data", up=False, timeout=20)
+    assert "answer" in shown.why, shown   # before the broker has missed the host
+    site.topo.inet.nft("delete table inet cut_a")
+    site.anna.wait_service("data", up=True, timeout=40)
+    flow.terminate(20)   # the connection outlived it, and has every byte
+    assert "whole" in flow.stdout, flow.stdout
+
+
+def test_a_new_address_of_the_host(site):
+    """The host moves behind another NAT: it is the same host, with the same people."""
+    site.anna.open("data")
+    site.topo.move(site.topo.host, "c")
+    site.anna.wait_service("data", up=True, timeout=40)
+    wait_until(lambda: site.knock(site.anna.ns, 7000) == "ok\n", 20, "its port works")
+
+
+# ------------------------------------------------------------------------------- many
+
+def test_a_hundred_connections_at_once(site):
+    site.anna.open("data")
+    n = 500_000 if full() else 50_000
+    done = site.anna.peer("many", BROKER, 7000, 100, n, 5, timeout=90)
+    assert done.status == 0 and done.stdout == "fit 100\n", done.stdout + done.stderr
+    site.anna.wait_service("data", connections=0)
+
+
+def test_connections_of_a_login_are_limited(site):
+    site.anna.open("data")
+    many = holds(site.anna, count=300)
+    assert "held 256\n" in many.stdout, many.stdout + many.stderr
+    site.add("berta")
+    berta = site.browser("berta", site.topo.stranger)
+    berta.logged_in("berta")
+    berta.open("data")
+    assert site.knock(berta.ns, 7000) == "ok\n"   # another login has its own
+    assert site.knock(site.anna.ns, 7000) == "refused"
+    many.kill()
+    wait_until(lambda: site.knock(site.anna.ns, 7000) == "ok\n", 10, "room again")
+
+
+# Logs in again and again with one connection to the portal, and keeps each cookie.
+LOGINS = """
+import http.client, re, ssl, sys, urllib.parse
+address, count, password = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+context = ssl.create_default_context(cafile=sys.argv[4])
+h = http.client.HTTPSConnection(address, context=context, timeout=20)
+def ask(method, path, body=None, cookie=None):
+    h.request(method, path, body, {"Cookie": cookie} if cookie else {})
+    a = h.getresponse()
+    return a.status, a.getheader("Set-Cookie") or "", a.read().decode()
+csrf = re.search('name="csrf" value="([^"]*)', ask("GET", "/login")[2]).group(1)
+form = urllib.parse.urlencode({"csrf": csrf, "name": "anna", "password": password})
+cookies = []
+for _ in range(count):
+    status, cookie, _ = ask("POST", "/login", form)
+    assert status == 303, status
+    cookies.append(cookie.split(";")[0])
+assert len(set(cookies)) == count
+good = sum(ask("GET", "/", cookie=c)[0] == 200 for c in cookies)
+print("good", good)
+"""
+
+
+def test_many_idle_logins(site):
+    count = 200 if full() else 100
+    site.anna.open("data")
+    done = site.programs.run(site.topo.stranger, "logins", sys.executable, "-c", LOGINS,
+                             BROKER, count, PASSWORD, site.anna.cacert, timeout=90)
+    assert done.stdout == f"good {count}\n", done.stdout + done.stderr
+    assert site.anna.get("/").service("data").up
+    assert site.knock(site.anna.ns, 7000) == "ok\n"
+    assert site.knock(site.topo.stranger, 7000) == "refused"   # they opened nothing
+    # One address may have so many connections to the pages, and no more; others come.
+    crowd = site.programs.start(site.topo.stranger, "crowd", sys.executable, "-c", CROWD,
+                                BROKER)
+    crowd.wait_line("all asked", 20)
+    assert site.anna.is_in()
+
+
+CROWD = """
+import socket, sys, time
+held = []
+for _ in range(300):
+    try:
+        held.append(socket.create_connection((sys.argv[1], 443), 5))
+        held[-1].sendall(bytes.fromhex("16030100"))
+    except OSError:
+        pass
+print("all asked", flush=True)
+time.sleep(60)
+"""
