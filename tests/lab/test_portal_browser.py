@@ -158,6 +158,8 @@ def test_the_keyboard_alone_with_a_one_time_code(site, chromium):
 def test_an_owner_sees_invites_and_revokes(site, chromium):
     site.add("maria", "all", "--owner")
     chromium("login", name="maria", password=PASSWORD)
+    chromium("press", name=f"Open port 6379 of redis on {HOST}")
+    assert ping(site, f"{BROKER}:6379") == "PONG"
     chromium("follow", name=f"Devices and log of {HOST}")
     assert "No device is connected." in chromium("picture")
     chromium("check", name="owner-empty")
@@ -193,7 +195,7 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     assert "No device is connected." in chromium("pictureShows", text="No device")
 
     log = chromium("table", name="What happened")
-    assert {("invite", "maria"), ("joined", "laptop"), ("opened", "laptop"),
-            ("revoked", "maria")} <= {(row[1], row[2]) for row in log}, log
+    assert {("invite", "maria"), ("joined", "laptop"), ("opened", "maria"),
+            ("closed", "maria"), ("revoked", "maria")} <= {(row[1], row[2]) for row in log}, log
     chromium("press", name="Log out")
     assert chromium("complaints") == []
