@@ -166,11 +166,21 @@ struct log_fill {
     size_t count;
 };
 
+/* "2026-11-21T11:22:01Z" as a column headed UTC has it, which may wrap at its blank. */
+static void plain_time(char *text)
+{
+    if (strlen(text) == 20 && text[10] == 'T' && text[19] == 'Z') {
+        text[10] = ' ';
+        text[19] = '\0';
+    }
+}
+
 static bool add_log(void *ctx, const char *line)
 {
     struct log_fill *f = ctx;
     struct log_row *l = &f->rows[f->count];
     copy_text(line, "time", l->time, sizeof(l->time));
+    plain_time(l->time);
     copy_text(line, "what", l->what, sizeof(l->what));
     copy_text(line, "who", l->who, sizeof(l->who));
     copy_text(line, "from", l->from, sizeof(l->from));

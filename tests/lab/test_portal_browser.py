@@ -14,11 +14,11 @@ import pytest
 from .actors import HOST, wait_direct
 from .browser import DOMAIN, PASSWORD, Site, totp
 from .chromium import Chromium, need_chromium
-from .net import run, wait_until
-from .servers import listening
+from .net import run
+from .servers import Sshd
 from .topology import BROKER
 
-pytestmark = [pytest.mark.postern, pytest.mark.needs("nginx", "openssl", "redis-server")]
+pytestmark = [pytest.mark.postern, pytest.mark.needs("nginx", "openssl", "sshd")]
 
 CLICKED = "Failed to load resource: the server responded with a status of "
 
@@ -62,14 +62,11 @@ class Nginx:
 
 @pytest.fixture
 def site(gate, work):
-    """A broker with a portal; a host with nginx, Redis, and two that nobody serves."""
+    """A broker with a portal; a host with nginx, sshd, and two that nobody serves."""
     s = Site(gate(host="masq", client="masq"), work)
     s.start_broker()
-    home = s.topo.host.ns
-    s.programs.start(home, "redis", "redis-server", "--port", "6379", "--save", "",
-                     "--bind", "127.0.0.1", "--dir", work)
-    wait_until(lambda: listening(home, 6379), what="redis")
-    s.gate.start_host("redis=6379", "camera=554", "hidden=7002")
+    s.sshd = Sshd(s.programs, s.topo.host.ns, work)
+    s.gate.start_host("ssh=22", "camera=554", "hidden=7002")
     s.nginx = Nginx(s, work)
     return s
 
@@ -82,11 +79,10 @@ def chromium(site):
     return c
 
 
-def ping(site, address):
-    """What Redis, or nobody, says to a client of it on the browser's machine."""
-    done = site.programs.run(site.topo.client.ns, "redis-cli", "redis-cli", "-h",
-                             *address.rsplit(":", 1)[:1], "-p", address.rsplit(":", 1)[1],
-                             "PING")
+def log_in(site, port, address=BROKER):
+    """What ssh on the browser's machine says, to an address that the page showed."""
+    done = site.programs.run(site.topo.client.ns, "ssh", "ssh",
+                             *site.sshd.options(port=port), f"root@{address}", "echo hello")
     return (done.stdout + done.stderr).strip()
 
 
@@ -95,7 +91,7 @@ def shown(services):
 
 
 def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
-    site.add("anna", "nginx,redis,camera")
+    site.add("anna", "nginx,ssh,camera")
     assert chromium("look") == {"path": "/login", "title": "Log in · Postern",
                                 "heading": "Log in", "problem": ""}
     chromium("check", name="login")
@@ -107,7 +103,7 @@ def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
     assert done["path"] == "/" and done["heading"] == "Services", done
 
     services = chromium("services")
-    assert shown(services) == {"nginx": "up", "redis": "up", "camera": "down"}, services
+    assert shown(services) == {"nginx": "up", "ssh": "up", "camera": "down"}, services
     assert all(s["host"] == HOST and not s["address"] for s in services), services
     assert "does not answer" in [s["why"] for s in services if s["name"] == "camera"][0]
 
@@ -117,26 +113,27 @@ def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
     assert web["subject"] == "nginx at home", web
     assert web["sha256"] == site.nginx.fingerprint(), "nginx's own, end to end"
 
-    assert "refused" in ping(site, f"{BROKER}:6379"), "not before it is opened"
-    chromium("press", name=f"Open port 6379 of redis on {HOST}")
-    address = [s["address"] for s in chromium("services") if s["name"] == "redis"][0]
-    assert ping(site, address) == "PONG"
+    assert "refused" in log_in(site, 22), "not before it is opened"
+    chromium("press", name=f"Open port 22 of ssh on {HOST}")
+    [address] = [s["address"] for s in chromium("services") if s["name"] == "ssh"]
+    address, _, port = address.rpartition(":")
+    assert log_in(site, port, address) == "hello"
     chromium("check", name="services")
-    chromium("press", name=f"Close port 6379 of redis on {HOST}")
-    assert "refused" in ping(site, address)
+    chromium("press", name=f"Close port 22 of ssh on {HOST}")
+    assert "refused" in log_in(site, port, address)
 
-    chromium("press", name=f"Open port 6379 of redis on {HOST}")
-    assert ping(site, address) == "PONG"
+    chromium("press", name=f"Open port 22 of ssh on {HOST}")
+    assert log_in(site, port, address) == "hello"
     out = chromium("press", name="Log out")
     assert out["path"] == "/login", out
-    assert "refused" in ping(site, address)
+    assert "refused" in log_in(site, port, address)
     back = chromium("back")
-    assert back["path"] == "/login" and "redis" not in back["text"], back
+    assert back["path"] == "/login" and "ssh" not in back["text"], back
     assert chromium("complaints") == []
 
 
 def test_the_keyboard_alone_with_a_one_time_code(site, chromium):
-    [made] = [e for e in site.add("anna", "nginx,redis", "--code")
+    [made] = [e for e in site.add("anna", "nginx,ssh", "--code")
               if e["event"] == "account"]
     secret = made["uri"].split("secret=")[1].split("&")[0]
     step = chromium("typeLogin", name="anna", password=PASSWORD)
@@ -149,8 +146,8 @@ def test_the_keyboard_alone_with_a_one_time_code(site, chromium):
     assert done["path"] == "/", done
     web = chromium("openByName", name=f"Open nginx on {HOST}", keyboard=True)
     assert web["text"] == "from nginx, behind a NAT", web
-    chromium("pressByKeyboard", name=f"Open port 6379 of redis on {HOST}")
-    assert ping(site, f"{BROKER}:6379") == "PONG"
+    chromium("pressByKeyboard", name=f"Open port 22 of ssh on {HOST}")
+    assert log_in(site, 22) == "hello"
     out = chromium("pressByKeyboard", name="Log out")
     assert out["path"] == "/login" and chromium("complaints") == []
 
@@ -158,13 +155,13 @@ def test_the_keyboard_alone_with_a_one_time_code(site, chromium):
 def test_an_owner_sees_invites_and_revokes(site, chromium):
     site.add("maria", "all", "--owner")
     chromium("login", name="maria", password=PASSWORD)
-    chromium("press", name=f"Open port 6379 of redis on {HOST}")
-    assert ping(site, f"{BROKER}:6379") == "PONG"
+    chromium("press", name=f"Open port 22 of ssh on {HOST}")
+    assert log_in(site, 22) == "hello"
     chromium("follow", name=f"Devices and log of {HOST}")
     assert "No device is connected." in chromium("picture")
     chromium("check", name="owner-empty")
 
-    fresh = chromium("invite", services="redis")
+    fresh = chromium("invite", services="ssh")
     assert fresh["link"].startswith("postern://"), fresh
     if shutil.which("zbarimg"):
         code = run("zbarimg", "-q", "--raw", os.path.join(chromium.out, "qr.png"))
@@ -172,7 +169,7 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     chromium("check", name="owner-invite")
     laptop = site.gate.other_client("laptop")
     assert laptop.run("join", "--name", "laptop", fresh["link"]).status == 0
-    session = site.gate.connect("redis", who=laptop)
+    session = site.gate.connect("ssh", who=laptop)
     kind = wait_direct(session)["kind"]
     seen = chromium("pictureShows", text="laptop")   # by itself: nothing was loaded again
     assert "1 connected" in seen, seen
@@ -181,12 +178,10 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     assert row[0] == "laptop" and row[1] == f"direct, {kind}", row
     assert float(row[3].removesuffix(" ms")) < 1000 and row[3] in seen, row
 
-    done = site.programs.run(site.topo.client.ns, "redis-cli", "redis-cli", "-p",
-                             session.port, "PING")
-    assert done.stdout == "PONG\n", done.stdout + done.stderr
+    assert log_in(site, session.port, "127.0.0.1") == "hello"
     chromium("open", path=chromium("look")["path"].removesuffix("/invite"))
     [device] = chromium("table", name="Devices that may enter")
-    assert device[:3] == ["laptop", "connected", "redis"], device
+    assert device[:3] == ["laptop", "connected", "ssh"], device
     chromium("check", name="owner")
     chromium("revoke", device="laptop")
     assert chromium("table", name="Devices that may enter") == []
