@@ -16,6 +16,7 @@ import pytest
 from .actors import HOST, wait_direct
 from .browser import DOMAIN, PASSWORD, Site, totp
 from .chromium import Chromium, need_chromium
+from .conftest import full
 from .net import run
 from .servers import Sshd
 from .topology import BROKER
@@ -82,7 +83,7 @@ def site(gate, work):
 @pytest.fixture
 def chromium(site):
     """A browser on the client's machine, at the portal."""
-    c = Chromium(site.programs, site.topo.client.ns, DOMAIN)
+    c = Chromium(site.programs, site.topo.client.ns, DOMAIN, full())
     c("come")
     yield c
     c.close()
@@ -219,7 +220,8 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
 
     chromium("open", path=owner)
     phone = site.gate.other_client("phone", site.topo.stranger)
-    site.gate.join(phone, None, "--services", "ssh")
+    link = site.gate.invite("--services", "ssh")
+    assert phone.run("join", "--name", "phone", link).status == 0
     site.gate.connect("ssh", None, "--paths", "relay", who=phone)
     assert "broker, relays" in chromium("pictureShows", text="relayed")
     site.programs.start(site.topo.client.ns, "ssh", "ssh",
@@ -227,12 +229,12 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     chromium("pictureShows", text="kB/s")
     chromium("open", path=owner)
     devices = chromium("table", name="Devices that may enter")
-    assert [d[1:3] for d in devices] == [["connected", "ssh"]] * 2, devices
-    assert "laptop" in [d[0] for d in devices], devices
+    assert sorted(d[:3] for d in devices) == [["laptop", "connected", "ssh"],
+                                              ["phone", "connected", "ssh"]], devices
     chromium("check", name="owner")
 
     chromium("revoke", device="laptop")
-    assert [d[0] for d in chromium("table", name="Devices that may enter")] != ["laptop"]
+    assert [d[0] for d in chromium("table", name="Devices that may enter")] == ["phone"]
     assert session.wait(10) == 1
     assert "removed" in session.stdout + session.stderr, session.stdout + session.stderr
     chromium("pictureShows", text="laptop", gone=True)
