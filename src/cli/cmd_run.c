@@ -40,6 +40,7 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f)
                   .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
                   .out = out},
         .argv = (char *const *)(uintptr_t)o->args,
+        .audience = v[OPT_FOR].text,
         .loopback = v[OPT_LOOPBACK].given,
         .ask = v[OPT_ASK].given || !v[OPT_YES].given,
         .out = out,

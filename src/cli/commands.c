@@ -50,7 +50,7 @@ const struct command commands[] = {
     },
     {
         .name = "run",
-        .synopsis = "[--yes | --ask] [--only PORT,...] [--loopback] -- COMMAND...",
+        .synopsis = "[--yes | --ask] [--only PORT,...] [--for NAME,...] [--loopback] -- COMMAND...",
         .summary = "run a server program, publish what it listens on",
         .about =
             "Starts any server program and publishes what it and its children listen on,\n"
@@ -60,7 +60,7 @@ const struct command commands[] = {
         .example = "postern run --yes -- python3 -m http.server 8080",
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
                    WITH_PATHS | OPTION_BIT(OPT_YES) | OPTION_BIT(OPT_ASK) |
-                   OPTION_BIT(OPT_ONLY) | OPTION_BIT(OPT_LOOPBACK),
+                   OPTION_BIT(OPT_ONLY) | OPTION_BIT(OPT_LOOPBACK) | OPTION_BIT(OPT_FOR),
         .args_min = 1,
         .args_max = COMMAND_ARGS_ANY,
         .args_fault = "name the program behind --, as in: postern run --yes -- nginx",

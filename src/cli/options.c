@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/addr.h"
 #include "core/kinds.h"
 
 #define DAY_S (24 * 3600)
@@ -45,6 +46,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ONLY]    = {"only",     0,  OPTION_TEXT, "PORT,...", 0, 0, "publish these ports only"},
     [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
                                                                "but what this machine and Postern let in"},
+    [OPT_FOR]     = {"for",      0,  OPTION_TEXT, "NAME,...", 0, 0, "only for these devices and accounts (default: all whose list has it)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
     [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too;\n"
                                                                  "an account needs the list, or 'all')"},
@@ -65,7 +67,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
     [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
-    [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "=ADDR:PORT", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
+    [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "[ADDR:PORT]", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
                                                                "them (default port 4480 on all addresses) and print a link"},
     [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"
                                                                "over any more"},
@@ -181,6 +183,12 @@ static int find_option(const struct command *c, const char *name, size_t len,
     return -1;
 }
 
+static bool is_address(int argc, char **argv, int at)
+{
+    struct addr a;
+    return at < argc && addr_parse(&a, argv[at]) == 0;
+}
+
 /* One option at argv[*at]; moves `*at` when the value is the next word. */
 static int parse_option(struct options *o, const struct command *c, int argc,
                         char **argv, int *at, struct fault *f)
@@ -198,8 +206,10 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         return usage(f, c, "unknown option '%s'", shown);
     }
     bool flag = option_table[id].type == OPTION_FLAG;
-    if (option_table[id].type == OPTION_MAYBE && value == NULL)
-        return set_value(o, (size_t)id, "", f);
+    if (option_table[id].type == OPTION_MAYBE && value == NULL) {
+        value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
+        return set_value(o, (size_t)id, value, f);
+    }
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -272,11 +282,8 @@ static void print_option(FILE *out, const struct option_row *row)
     char letter[8] = "    ";
     if (row->letter != 0)
         (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
-    if (row->type == OPTION_MAYBE)
-        (void)snprintf(left, sizeof(left), "%s--%s[%s]", letter, row->name, row->value);
-    else
-        (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
-                       row->value ? " " : "", row->value ? row->value : "");
+    (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
+                   row->value ? " " : "", row->value ? row->value : "");
     (void)fprintf(out, "  %-28s", left);
     const char *at = row->help;
     while (true) {

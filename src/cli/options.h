@@ -42,6 +42,7 @@ enum option_id {
     OPT_ASK,
     OPT_ONLY,
     OPT_LOOPBACK,
+    OPT_FOR,
     OPT_RELOAD,
     OPT_SERVICES,
     OPT_EXPIRES,
@@ -67,7 +68,7 @@ enum option_id {
 
 enum option_type {
     OPTION_FLAG,     /* given or not */
-    OPTION_MAYBE,    /* alone, or with a text behind '=', which is "" otherwise */
+    OPTION_MAYBE,    /* alone: ""; or with a text behind '=', or with an ADDR:PORT */
     OPTION_TEXT,     /* the last one counts */
     OPTION_LIST,     /* may be given `max` times */
     OPTION_NUMBER,   /* min to max */

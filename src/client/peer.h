@@ -90,8 +90,8 @@ bool peer_kind_ended(const struct peer *p, enum path_kind k);
 MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);
 
 /*
- * Opens a stream as `open` asks (a service's name or port); the pump's on_header gets the encoded
- * StreamReply. POSTERN_ERR_CLOSED when there is no session now.
+ * Opens a stream as `open` asks (a service's name or port); the pump's on_header gets
+ * the encoded StreamReply. POSTERN_ERR_CLOSED when there is no session now.
  */
 MUST_CHECK int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
                          const struct pump_events *events, void *ctx);

@@ -103,7 +103,8 @@ enum local_op {
     LOCAL_LIST = 6,   /* host: services event */
     LOCAL_STOP = 7,
     LOCAL_PUBLISH = 8, /* serve: service is a SERVICE text; published until the
-                          connection ends. arg: the program's name, for people */
+                          connection ends. arg: the program's name, for people; host:
+                          for whom it is, "" as the lists say */
 };
 
 /* Both return the length, or POSTERN_ERR_LIMIT when `cap` is too small. */

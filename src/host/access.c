@@ -222,6 +222,8 @@ bool access_allows(const struct access_account *account, const struct service *s
 {
     if (account->expires_s != 0 && account->expires_s <= now_s)
         return false;
+    if (s->audience[0] != '\0')
+        return service_is_for(s, account->name, "");
     if (strcmp(account->services, ACCESS_ALL) == 0)
         return true;
     return account->services[0] != '\0' && service_allowed(account->services, s);
@@ -230,7 +232,7 @@ bool access_allows(const struct access_account *account, const struct service *s
 bool access_narrow(const struct access_account *account, struct service *s,
                    const char *name, int64_t now_s)
 {
-    bool all = strcmp(account->services, ACCESS_ALL) == 0;
+    bool all = s->audience[0] != '\0' || strcmp(account->services, ACCESS_ALL) == 0;
     return access_allows(account, s, now_s) &&
            service_narrow(s, name, all ? "" : account->services);
 }

@@ -305,7 +305,7 @@ static int start_listening(struct agent *a, const char *listen, struct fault *f)
     bool given = listen[0] != '\0';
     a->listen = (struct addr){.family = ADDR_V6, .port = AGENT_PORT_DEFAULT};
     if (given && addr_parse(&a->listen, listen) != 0)
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent=192.168.1.2:4480",
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent 192.168.1.2:4480",
                          "'%.80s' is no address and port to listen on", listen);
     a->fd = open_socket(&a->listen);
     if (!given && a->fd == -EAFNOSUPPORT) {
@@ -314,7 +314,7 @@ static int start_listening(struct agent *a, const char *listen, struct fault *f)
     }
     if (a->fd < 0)
         return fault_set(f, a->fd == -EADDRINUSE ? POSTERN_ERR_INUSE : POSTERN_ERR_IO,
-                         "name another with --agent=ADDR:PORT",
+                         "name another with --agent ADDR:PORT",
                          "the agent cannot listen on %s: %s",
                          addr_format(&a->listen, text), strerror(-a->fd));
     if (sockaddr_local(a->fd, &a->listen) != 0)

@@ -87,7 +87,7 @@ struct agent {
 };
 
 /* agent.c */
-void agent_wake(struct agent *a); /* there is a new time limit */
+void agent_wake(struct agent *a);      /* there is a new time limit */
 void agent_tell_link(struct agent *a); /* when it is another than before */
 /* Breaks the connections of clients to the host with that key. */
 void agent_break_conns(struct agent *a, const uint8_t key[static KEY_LEN]);

@@ -371,6 +371,15 @@ static int parse(struct access_tls *t, const struct service_list *published,
     return err != 0 ? err : absolute(t->key, key, strlen(key), f);
 }
 
+/* Can its files be used? The command's are its own business. */
+static int try_files(const struct access_tls *t, struct fault *f)
+{
+    struct source src = {.set = *t};
+    int err = t->certificate[0] != '\0' ? load(&src, f) : 0;
+    cert_drop(src.cert);
+    return err;
+}
+
 /* Is every service without files served by a command? */
 static int check_command(struct access *a, const struct access_tls *list, size_t n,
                          const char *command, struct fault *f)
@@ -404,8 +413,11 @@ int certs_settle(struct access *a, const struct service_list *published,
     if (err == 0 && n == 0)
         count = access_tls(a, list, CERTS_MAX);
     else if (err == 0 && !(n == 1 && strcmp(texts[0], "none") == 0))
-        for (; (size_t)count < n && err == 0; count++)
+        for (; (size_t)count < n && err == 0; count++) {
             err = parse(&list[count], published, texts[count], f);
+            if (err == 0)
+                err = try_files(&list[count], f);
+        }
     if (count < 0)
         err = count;
     if (err == 0)

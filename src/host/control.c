@@ -12,6 +12,7 @@ struct serve_control {
     struct serve *serve;
     struct local_server *local;
     uv_signal_t on_int, on_term, on_hup;
+    unsigned open; /* of these, in whatever order libuv closes them */
 };
 
 static void on_stop_signal(uv_signal_t *h, int signum)
@@ -153,6 +154,8 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     if (rc == 0 && s->via != NULL && sv.udp)
         rc = fault_set(&f, POSTERN_ERR_INVALID, "publish it from a host with a broker",
                        "UDP services cannot be handed to an agent");
+    if (rc == 0)
+        (void)snprintf(sv.audience, sizeof(sv.audience), "%s", req->host);
     if (rc == 0 && service_list_add(&s->services, &sv, c) != 0)
         rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
                        "a host publishes at most %d services", SERVICE_MAX);
@@ -170,7 +173,6 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     if (!s->config->for_programs) /* else `postern run` says so itself */
         tell_published(s, "published", &sv, req->arg);
     serve_tell_services(s);
-    host_portal_on_services(s);
     (void)!local_conn_reply(c, &r); /* its end is told by on_gone */
 }
 
@@ -213,10 +215,8 @@ static void on_gone(void *ctx, struct local_conn *c)
     for (size_t i = 0; i < s->services.count; i++)
         if (s->services.items[i].owner == c && !s->config->for_programs)
             tell_published(s, "withdrawn", &s->services.items[i], NULL);
-    if (service_list_drop(&s->services, c)) {
+    if (service_list_drop(&s->services, c))
         serve_tell_services(s);
-        host_portal_on_services(s);
-    }
 }
 
 static const struct local_events local_events = {on_request, on_gone};
@@ -225,6 +225,7 @@ static void watch(struct serve_control *c, uv_signal_t *h, uv_signal_cb cb, int 
 {
     (void)uv_signal_init(&c->serve->loop, h);
     h->data = c;
+    c->open++;
     (void)uv_signal_start(h, cb, signum);
 }
 
@@ -250,7 +251,7 @@ int serve_control_open(struct serve_control **out, struct serve *s,
 static void on_closed(uv_handle_t *h)
 {
     struct serve_control *c = h->data;
-    if (h == (uv_handle_t *)&c->on_hup) /* the last of the three */
+    if (--c->open == 0)
         free(c);
 }
 

@@ -73,7 +73,7 @@ void guest_send_services(struct guest *g)
         const pb_size_t max = sizeof(list->services) / sizeof(list->services[0]);
         for (size_t i = 0; i < s->services.count && list->services_count < max; i++) {
             const struct service *sv = &s->services.items[i];
-            if (!service_allowed(c.allowed, sv))
+            if (!service_is_for(sv, c.name, c.allowed))
                 continue;
             ServiceInfo *info = &list->services[list->services_count++];
             (void)snprintf(info->name, sizeof(info->name), "%s", sv->name);

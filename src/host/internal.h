@@ -70,11 +70,13 @@ struct serve {
     struct roster *roster;
     struct roster_settings settings;
     struct access *access;
-    int64_t access_version; /* of what the callers were judged by */
-    struct certs *certs;    /* of the services that the host ends TLS for */
-    struct audit *audit;    /* NULL when it cannot be written */
-    struct caller *callers; /* streams of the portal */
-    unsigned answers;       /* that the portal waits for */
+    int64_t access_version;  /* of what the callers were judged by */
+    struct certs *certs;     /* of the services that the host ends TLS for */
+    struct audit *audit;     /* NULL when it cannot be written */
+    uv_timer_t portal_timer; /* the list waits for it */
+    uint64_t portal_next_ms; /* when it may be sent again */
+    struct caller *callers;  /* streams of the portal */
+    unsigned answers;        /* that the portal waits for */
     struct service_list services;
     struct agent *agent; /* of a LAN's hosts, when it is one; NULL */
     struct via *via;     /* to an agent, in place of a broker; NULL */
@@ -113,10 +115,12 @@ void stream_refuse(struct pump *p, enum stream_code code, const char *reason);
 MUST_CHECK int answer_start(struct serve *s, struct pump *pump, const Visit *v);
 
 /* portal.c: the list for the broker's portal */
+void host_portal_open(struct serve *s);
+void host_portal_close(struct serve *s);
 void host_portal_on_up(struct face *face);
 /* What is published has changed. */
 void host_portal_on_services(struct serve *s);
-/* Accounts or public services have changed: also for what is under way. */
+/* Accounts or public services have changed: for what is under way. */
 void host_portal_on_change(struct serve *s);
 void host_portal_sweep(struct serve *s);
 
@@ -138,7 +142,7 @@ void faces_close(struct serve *s);
 /* serve.c */
 extern const struct uplink_events serve_uplink_events;
 MUST_CHECK int serve_reload(struct serve *s, struct fault *f);
-/* What is published has changed: each session is told. */
+/* What is published or open has changed: each session and the portal are told. */
 void serve_tell_services(struct serve *s);
 unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN]);
 void serve_stop(struct serve *s, int result);

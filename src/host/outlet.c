@@ -94,6 +94,10 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
+    if (!race_may_break(o->race)) {
+        race_free(o->race);
+        o->race = NULL;
+    }
     struct certs *certs =
         o->caller.by_name ? o->caller.serve->certs : NULL; /* else raw bytes */
     if (certs_has(certs, o->service.name)) {
@@ -235,7 +239,9 @@ static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *ope
     } else {
         o->service = *s;
         if (roster_client_find(g->serve->roster, g->listed, &listed) == 0 &&
-            service_narrow(&o->service, open->service, listed.allowed))
+            service_is_for(s, listed.name, listed.allowed) &&
+            service_narrow(&o->service, open->service,
+                           s->audience[0] != '\0' ? "" : listed.allowed))
             return 0;
         refuse(o, STREAM_DENIED, "this device may not use that service");
     }

@@ -13,6 +13,8 @@
 #include "io/log.h"
 #include "io/statedir.h"
 
+enum { MESSAGE_MS = 10 }; /* of quiet, for each that was sent */
+
 struct list {
     struct access_account accounts[ACCESS_ACCOUNTS_MAX];
     size_t account_count;
@@ -116,6 +118,10 @@ static void give(struct face *face)
     bool empty = l != NULL && l->account_count == 0 && l->service_count == 0;
     if (err == 0 && (!empty || face->portal_given))
         err = send_list(face, l);
+    if (l != NULL)
+        face->serve->portal_next_ms =
+            uv_now(&face->serve->loop) +
+            (2 + l->account_count + l->service_count) * MESSAGE_MS;
     if (err == 0)
         face->portal_given = !empty;
     else
@@ -132,11 +138,37 @@ void host_portal_on_up(struct face *face)
     give(face);
 }
 
-void host_portal_on_services(struct serve *s)
+static void give_all(struct serve *s)
 {
     for (size_t i = 0; i < FACES_MAX; i++)
         if (s->faces[i].open && uplink_is_up(s->faces[i].endpoint.uplink))
             give(&s->faces[i]);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    give_all(t->data);
+}
+
+/* A long list less often: the broker bounds what a device sends in a second. */
+void host_portal_on_services(struct serve *s)
+{
+    uint64_t now = uv_now(&s->loop);
+    if (now >= s->portal_next_ms)
+        give_all(s);
+    else if (!uv_is_active((uv_handle_t *)&s->portal_timer))
+        (void)uv_timer_start(&s->portal_timer, on_timer, s->portal_next_ms - now, 0);
+}
+
+void host_portal_open(struct serve *s)
+{
+    (void)uv_timer_init(&s->loop, &s->portal_timer);
+    s->portal_timer.data = s;
+}
+
+void host_portal_close(struct serve *s)
+{
+    uv_close((uv_handle_t *)&s->portal_timer, NULL);
 }
 
 void host_portal_on_change(struct serve *s)
@@ -146,13 +178,13 @@ void host_portal_on_change(struct serve *s)
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && g->portal && !caller_may_enter(s))
             guest_close(g, REFUSE_DENIED, "this host opens nothing to the portal");
-    host_portal_on_services(s);
 }
 
 void host_portal_sweep(struct serve *s)
 {
     if (access_version(s->access) != s->access_version) {
         host_portal_on_change(s); /* nobody told us */
+        host_portal_on_services(s);
         return;
     }
     callers_check(s, false);

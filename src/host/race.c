@@ -185,6 +185,14 @@ int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
     return 0;
 }
 
+bool race_may_break(const struct race *r)
+{
+    for (size_t i = 0; i < r->next; i++)
+        if (r->legs[i].call != NULL)
+            return true;
+    return false;
+}
+
 void race_free(struct race *r)
 {
     if (r == NULL)

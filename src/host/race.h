@@ -35,6 +35,8 @@ struct race_events {
 MUST_CHECK int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
                           const struct service *s, const struct race_events *events,
                           void *ctx);
+/* After on_won: whether on_broken may still come. If not, free it early. */
+bool race_may_break(const struct race *r);
 /* Nothing is called any more. NULL is fine. */
 void race_free(struct race *r);
 

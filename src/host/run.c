@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/audience.h"
 #include "host/service.h"
 #include "io/catcher.h"
 #include "io/local.h"
@@ -32,6 +33,7 @@ struct serving {
     uint64_t cookie;
     int conn; /* to the serving process; -1: its twin is published */
     char name[SERVICE_NAME_LEN], program[sizeof(((struct caught *)NULL)->program)];
+    char audience[SERVICE_AUDIENCE_LEN];
     struct addr local;
 };
 
@@ -117,6 +119,7 @@ static int publish(struct run *r, struct serving *s)
     statedir_socket(&r->state, "serve", path);
     service_text(req.service, sizeof(req.service), s);
     (void)snprintf(req.arg, sizeof(req.arg), "%s", s->program);
+    (void)snprintf(req.host, sizeof(req.host), "%s", s->audience);
     int rc = local_dial(path, &s->conn);
     if (rc != 0) {
         s->conn = -1;
@@ -141,8 +144,33 @@ static int publish(struct run *r, struct serving *s)
     return 0;
 }
 
-/* On the terminal: an empty line takes the name that is offered, "n" none. */
-static bool ask(const struct caught *c, char *name, size_t cap)
+/* One line from the terminal; false when there is none. */
+static bool read_line(FILE *tty, char *line, size_t cap)
+{
+    (void)fflush(tty);
+    if (fgets(line, (int)cap, tty) == NULL)
+        return false;
+    line[strcspn(line, "\n")] = '\0';
+    return true;
+}
+
+/* Each name is a device's or an account's of this host. */
+static bool is_known(struct run *r, FILE *tty, const char *audience)
+{
+    char unknown[ROSTER_NAME_LEN];
+    struct fault f;
+    int rc = audience_check(&r->state, audience, unknown, &f);
+    if (rc == POSTERN_ERR_NOTFOUND)
+        (void)fprintf(tty, "No device and no account is called '%s'.\n", unknown);
+    return rc == 0;
+}
+
+/*
+ * On the terminal. First the name: an empty line takes the one that is offered, "n"
+ * none. Then for whom: an empty line is as the lists say.
+ */
+static bool ask(struct run *r, const struct caught *c, char *name, size_t cap,
+                char audience[static SERVICE_AUDIENCE_LEN])
 {
     char text[ADDR_TEXT_LEN], line[SERVICE_NAME_LEN + 8] = "";
     FILE *tty = fopen("/dev/tty", "r+e");
@@ -152,15 +180,19 @@ static bool ask(const struct caught *c, char *name, size_t cap)
                   "%s (pid %d) listens on %s %s. Publish it? [name, default %s; n] ",
                   c->program, (int)c->pid, c->tcp ? "TCP" : "UDP",
                   addr_format(&c->local, text), *name != '\0' ? name : "its port");
-    (void)fflush(tty);
-    bool answered = fgets(line, sizeof(line), tty) != NULL;
-    (void)fclose(tty);
-    line[strcspn(line, "\n")] = '\0';
-    if (!answered || strcmp(line, "n") == 0 || strcmp(line, "no") == 0)
-        return false;
-    if (line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
+    bool yes = read_line(tty, line, sizeof(line)) && strcmp(line, "n") != 0 &&
+               strcmp(line, "no") != 0;
+    if (yes && line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
         (void)snprintf(name, cap, "%s", line);
-    return true;
+    do {
+        if (!yes || r->config->audience != NULL)
+            break;
+        (void)fprintf(tty, "For whom? [names of devices or accounts; empty: all whose "
+                           "list has it] ");
+        yes = read_line(tty, audience, SERVICE_AUDIENCE_LEN);
+    } while (yes && !is_known(r, tty, audience));
+    (void)fclose(tty);
+    return yes;
 }
 
 static bool wanted(const struct run *r, uint16_t port)
@@ -180,17 +212,17 @@ static struct serving *find(struct run *r, uint64_t cookie)
 }
 
 /* Many programs open one socket for IPv4 and one for IPv6: that is one service. */
-static bool has_twin(const struct run *r, const struct addr *local, bool tcp,
-                     const char *program)
+static const struct serving *twin_of(const struct run *r, const struct addr *local,
+                                     bool tcp, const char *program)
 {
     for (int i = 0; i < SERVING_MAX; i++) {
         const struct serving *s = &r->serving[i];
         if (s->used && s->conn >= 0 && s->tcp == tcp && s->local.port == local->port &&
             s->local.family != local->family && scope_of(local) != SCOPE_ONE &&
             scope_of(local) == scope_of(&s->local) && strcmp(s->program, program) == 0)
-            return true;
+            return s;
     }
-    return false;
+    return NULL;
 }
 
 static void withdraw(struct run *r, struct serving *s)
@@ -214,15 +246,18 @@ static void publish_and_tell(struct run *r, struct serving *s)
 static void on_server(struct run *r, struct caught *c)
 {
     struct serving *s = find(r, c->cookie);
-    char name[SERVICE_NAME_LEN];
+    char name[SERVICE_NAME_LEN], audience[SERVICE_AUDIENCE_LEN] = "";
     bool known = s != NULL; /* it listens again, with another backlog */
     for (int i = 0; i < SERVING_MAX && s == NULL; i++)
         if (!r->serving[i].used)
             s = &r->serving[i];
     name_from(name, sizeof(name) - 8, c->program);
-    bool twin = has_twin(r, &c->local, c->tcp, c->program);
-    bool yes = !known && s != NULL && wanted(r, c->local.port) &&
-               (twin || !r->config->ask || ask(c, name, sizeof(name)));
+    if (r->config->audience != NULL)
+        (void)snprintf(audience, sizeof(audience), "%s", r->config->audience);
+    const struct serving *twin = twin_of(r, &c->local, c->tcp, c->program);
+    bool yes =
+        !known && s != NULL && wanted(r, c->local.port) &&
+        (twin != NULL || !r->config->ask || ask(r, c, name, sizeof(name), audience));
     if ((c->tcp && catcher_allow(r->catcher, c) != 0) || !yes)
         return;
     *s = (struct serving){.used = true,
@@ -231,9 +266,11 @@ static void on_server(struct run *r, struct caught *c)
                           .cookie = c->cookie,
                           .conn = -1,
                           .local = c->local};
-    (void)snprintf(s->name, sizeof(s->name), "%s", name);
+    (void)snprintf(s->name, sizeof(s->name), "%s", twin != NULL ? twin->name : name);
     (void)snprintf(s->program, sizeof(s->program), "%s", c->program);
-    if (!twin)
+    (void)snprintf(s->audience, sizeof(s->audience), "%s",
+                   twin != NULL ? twin->audience : audience);
+    if (twin == NULL)
         publish_and_tell(r, s);
 }
 
@@ -259,7 +296,7 @@ static void sweep(struct run *r)
             withdraw(r, &r->serving[i]);
     for (int i = 0; i < SERVING_MAX; i++) { /* whose twin has gone */
         struct serving *s = &r->serving[i];
-        if (s->used && s->conn < 0 && !has_twin(r, &s->local, s->tcp, s->program))
+        if (s->used && s->conn < 0 && twin_of(r, &s->local, s->tcp, s->program) == NULL)
             publish_and_tell(r, s);
     }
 }
@@ -392,6 +429,15 @@ static int watch_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static int check_audience(struct run *r, struct fault *f)
+{
+    char unknown[ROSTER_NAME_LEN];
+    const char *audience = r->config->audience;
+    if (strlen(audience) >= SERVICE_AUDIENCE_LEN)
+        return fault_set(f, POSTERN_ERR_LIMIT, "name fewer", "the list is too long");
+    return audience_check(&r->state, audience, unknown, f);
+}
+
 int run_program(const struct run_config *c, int *status, struct fault *f)
 {
     struct run *r = calloc(1, sizeof(*r));
@@ -403,6 +449,8 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
     for (int i = 0; i < SERVING_MAX; i++)
         r->serving[i].conn = -1;
     int rc = statedir_open(&r->state, c->serve.state, f);
+    if (rc == 0 && c->audience != NULL)
+        rc = check_audience(r, f);
     if (rc == 0)
         rc = find_host(r, f);
     if (rc == 0)

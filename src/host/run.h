@@ -11,6 +11,8 @@ struct run_config {
     struct serve_config serve; /* of its own host, when none runs */
     char *const *argv;         /* the program; ends with NULL */
     bool ask;                  /* on the terminal, before each is published */
+    const char *audience;      /* devices and accounts, comma-separated; NULL: as their
+                                  lists say */
     bool loopback;             /* the program listens on loopback only */
     const uint16_t *only;      /* publish these ports only; NULL: all */
     size_t only_count;

@@ -187,6 +187,7 @@ void serve_tell_services(struct serve *s)
         if (!g->dead && g->member && session_is_open(g->session))
             guest_send_services(g);
     via_tell_services(s->via);
+    host_portal_on_services(s);
 }
 
 /* An agent's hosts carry streams, not packets. */
@@ -240,8 +241,8 @@ int serve_reload(struct serve *s, struct fault *f)
         agent_renamed(s->agent);
         if (s->certs != NULL)
             rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
-        serve_tell_services(s);
         host_portal_on_change(s);
+        serve_tell_services(s);
         event_begin(&e, "reloaded");
         event_int(&e, "services", (int64_t)s->services.count);
         events_print(s->config->out, &e);
@@ -451,6 +452,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
     s->broker = *broker;
+    host_portal_open(s);
     if (rc == 0 && s->config->agent != NULL)
         rc = agent_open(&s->agent, s, s->config->agent, f);
     if (rc == 0 && s->to_agent)
@@ -470,6 +472,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     }
     close_all(s);
     certs_close(s->certs);
+    host_portal_close(s);
     netmon_close(netmon);
     serve_control_close(control);
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);

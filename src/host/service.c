@@ -427,8 +427,8 @@ int service_choose(const struct service_list *published, const char *list, char 
         if (used + strlen(s->name) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
-        used += (size_t)snprintf(out + used, cap - used, "%s%s%s",
-                                 used > 0 ? "," : "", s->name, instance);
+        used += (size_t)snprintf(out + used, cap - used, "%s%s%s", used > 0 ? "," : "",
+                                 s->name, instance);
         list += len;
     }
     return 0;
@@ -467,6 +467,21 @@ bool service_allowed(const char *allowed, const struct service *s)
     for (size_t i = 0; i < s->target_count; i++)
         if (target_allowed(allowed, s, &s->targets[i]))
             return true;
+    return false;
+}
+
+bool service_is_for(const struct service *s, const char *who, const char *allowed)
+{
+    const char *list = s->audience;
+    if (list[0] == '\0')
+        return service_allowed(allowed, s);
+    while (*list != '\0') {
+        list += strspn(list, " ,");
+        size_t len = strcspn(list, " ,");
+        if (len > 0 && len == strlen(who) && strncasecmp(list, who, len) == 0)
+            return true;
+        list += len;
+    }
     return false;
 }
 

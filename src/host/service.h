@@ -23,6 +23,7 @@
 #define SERVICE_HOST_LEN 254
 #define SERVICE_TARGET_MAX 8
 #define SERVICE_MAX 64
+#define SERVICE_AUDIENCE_LEN 160
 
 struct service_target {
     char
@@ -47,6 +48,8 @@ struct service {
     bool udp;
     uint8_t target_count;
     struct service_target targets[SERVICE_TARGET_MAX];
+    char audience[SERVICE_AUDIENCE_LEN]; /* devices and accounts, comma-separated, for
+                                            whom it is; "": as their lists say */
     const void *owner; /* who publishes it while it runs; NULL: the host's own list */
 };
 
@@ -115,6 +118,11 @@ MUST_CHECK int service_choose(const struct service_list *published, const char *
  * "" is all) includes `s` or one of its instances.
  */
 bool service_allowed(const char *allowed, const struct service *s);
+/*
+ * The same for `who`, the name of a device or an account: where the service has an
+ * audience that one counts, and `allowed` otherwise.
+ */
+bool service_is_for(const struct service *s, const char *who, const char *allowed);
 /*
  * Leaves in `s`, which service_find found by `name`, the targets that both the name and
  * `allowed` include. False when none is left.

@@ -34,7 +34,7 @@ struct via_call {
     struct via *via;
     struct via_call *next, *prev;
     uint8_t id[CALL_ID_LEN];
-    struct race *race; /* to the service; it stays for its on_broken */
+    struct race *race; /* to the service; NULL when it is won */
     struct dial *dial; /* back to the agent */
     int fd;            /* the service's, until the pipe has it; then -1 */
     struct tlspipe *pipe;
@@ -147,6 +147,8 @@ static void on_agent_dialed(void *ctx, int err, int fd)
 static void on_won(void *ctx, int fd)
 {
     struct via_call *c = ctx;
+    race_free(c->race);
+    c->race = NULL;
     c->fd = fd;
     answer(c->via, c->id, STREAM_OK, "");
     if (dial_start(&c->dial, c->via->loop, &c->via->agent, 1, CONNECT_TIMEOUT_MS,

@@ -235,17 +235,30 @@ static bool handshake(struct tlspipe *p)
     return !gnutls_error_is_fatal(rc);
 }
 
+/*
+ * Joined: whether a side went away before its time. Behind the end of a direction
+ * nothing comes but the end of the connection. The sockets are asked, since what the
+ * loop says may be from before the last read.
+ */
+static bool gone(const struct tlspipe *p)
+{
+    char byte;
+    if (p->web && p->fd_events == UV_PRIORITIZED && hung_up(p->fd))
+        return true; /* the web also ends one direction by TCP alone */
+    if (!p->web && p->in.ended &&
+        (recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+         (errno != EAGAIN && errno != EINTR)))
+        return true;
+    return p->plain_events == UV_PRIORITIZED && hung_up(p->plain);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct tlspipe *p = poll->data;
+    (void)events;
     if (p == NULL)
         return;
-    /* After the end of a direction nothing comes there but the end of the connection.
-     */
-    bool gone = poll == p->fd_poll && !p->web
-                    ? p->in.ended && (events & UV_READABLE) != 0
-                    : (events & UV_PRIORITIZED) != 0;
-    if (status < 0 || (p->joined && gone) || (!p->ready && !handshake(p))) {
+    if (status < 0 || (p->joined && gone(p)) || (!p->ready && !handshake(p))) {
         p->broken = true;
         end(p);
         return;
@@ -264,8 +277,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     bool in_over = p->in.ended && p->in.len == 0;
     bool out_over = p->out.ended && p->out.len == 0;
-    if (!p->joined &&
-        (in_over || out_over)) { /* what was under way is through: both ends close */
+    if (!p->joined && (in_over || out_over)) { /* all is through: both ends close */
         if (p->ready)
             (void)gnutls_bye(p->tls, GNUTLS_SHUT_WR);
         end(p);
@@ -311,7 +323,8 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
     gnutls_session_set_ptr(p->tls, p);
     if (gnutls_priority_set_direct(p->tls, priority, NULL) != 0 ||
         gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
-        gnutls_alpn_set_protocols(p->tls, &alpn, 1, c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
+        gnutls_alpn_set_protocols(p->tls, &alpn, 1,
+                                  c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;
     gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
     gnutls_transport_set_int(p->tls, p->fd);

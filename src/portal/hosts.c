@@ -208,6 +208,7 @@ static void end(struct portal *p, struct portal_host *h)
     drop_lost_grants(p);
     if (h->list->service_count == 0 && h->list->account_count == 0)
         host_free(h); /* else its people stay logged in until it has some again */
+    logins_check(p);
 }
 
 void hosts_on_message(struct portal *p, const uint8_t key[static KEY_LEN],

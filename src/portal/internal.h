@@ -130,6 +130,8 @@ typedef void (*login_cb)(void *ctx, enum login_result result, const char *token)
 MUST_CHECK int logins_open(struct portal *p);
 void logins_close(struct portal *p);
 void logins_sweep(struct portal *p);
+/* Ends those that have no account left. */
+void logins_check(struct portal *p);
 /*
  * Checks a name and password, on a thread of its own; the callback comes from the loop
  * and never from inside the call. POSTERN_ERR_LIMIT: too many at once; _AGAIN: failed

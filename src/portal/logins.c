@@ -165,6 +165,21 @@ void login_seen(struct portal *p, struct login *l, const struct addr *from)
     door_move(p, l);
 }
 
+void logins_check(struct portal *p)
+{
+    struct login *next;
+    for (struct login *l = p->logins; l != NULL; l = next) {
+        bool any = false;
+        next = l->next;
+        for (size_t i = 0; i < l->host_count && !any; i++) {
+            const struct portal_host *h = host_by_number(p, l->hosts[i].host);
+            any = h != NULL && login_account(l, h) != NULL;
+        }
+        if (!any)
+            login_end(p, l, "its account is gone");
+    }
+}
+
 void logins_sweep(struct portal *p)
 {
     struct login *next;
@@ -189,13 +204,16 @@ void logins_sweep(struct portal *p)
 /* A host's hash may not make this machine work without bound. */
 static bool hash_is_bounded(const char *hash)
 {
-    unsigned memory = 0, passes = 0;
-    char dollar = 0;
-    if (sscanf(hash, "$argon2id$v=19$m=%6u,t=%3u,p=1%c", &memory, &passes, &dollar) !=
-            3 ||
-        dollar != '$')
+    static const char start[] = "$argon2id$v=19$m=";
+    char *end;
+    if (strncmp(hash, start, sizeof(start) - 1) != 0)
         return false;
-    return memory <= HASH_MEMORY_MAX_KIB && passes <= HASH_PASSES_MAX;
+    unsigned long memory = strtoul(hash + sizeof(start) - 1, &end, 10);
+    if (strncmp(end, ",t=", 3) != 0)
+        return false;
+    unsigned long passes = strtoul(end + 3, &end, 10);
+    return strncmp(end, ",p=1$", 5) == 0 && memory <= HASH_MEMORY_MAX_KIB &&
+           passes <= HASH_PASSES_MAX;
 }
 
 /* On a thread of its own: touches the job only. */

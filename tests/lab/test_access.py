@@ -283,6 +283,23 @@ def test_an_account_ends_by_itself(site):
     assert time.monotonic() > ends - 2, "not before its time"
 
 
+def test_what_a_program_publishes_comes_and_goes(site):
+    g = site
+    proc = g.programs.start(g.topo.host.ns, "run", postern(), "run", "--json", "--yes",
+                            "--", PYTHON, "-m", "http.server", "7100", env=g.host.env)
+    name = g.host_proc.wait_event("published", 20, port=7100)["service"]
+    add(g, "anna", "7100,echo")
+    anna = Browser(g, "anna")
+    assert "TCP 7100" in anna.login("anna")
+    port = anna.open(name)
+    done = anna.curl("-o", "/dev/null", "-w", "%{http_code}", f"http://{BROKER}:{port}/")
+    assert done.stdout == "200", done.stderr
+    proc.terminate()
+    g.host_proc.wait_event("withdrawn", 10, service=name)
+    wait_until(lambda: "TCP 7100" not in anna.get("/"), 5, "the portal's page follows")
+    assert "TCP 7000" in anna.page
+
+
 # ---------------------------------------------------------------------------- by name
 
 @pytest.fixture
@@ -355,3 +372,123 @@ def test_nobody_else_is_an_owner(site):
     key = anna.field("host")
     anna.get(f"/host/{key}")
     assert "Invite" not in anna.page
+
+
+# ------------------------------------------------------------- TLS that the host ends
+
+PAGE = 3_000_000
+WEB = """
+import http.server, sys
+class H(http.server.BaseHTTPRequestHandler):   # HTTP/1.0: the end is the connection's
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(b"x" * int(sys.argv[2]))
+    def log_message(self, *args): pass
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), H).serve_forever()
+"""
+MAKE = ("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        "-subj /CN={cn} -keyout {key} -out {cert} 2>/dev/null")
+
+
+def certificate(g, cn, name):
+    cert, key = f"{g.work}/{name}.crt", f"{g.work}/{name}.key"
+    done = g.programs.run(None, "openssl", "sh", "-c",
+                          MAKE.format(cn=cn, key=key, cert=cert))
+    assert done.status == 0, done.stderr
+    return f"{cert},{key}"
+
+
+@pytest.fixture
+def plain(site):
+    """The site with a plain web server."""
+    g = site
+    g.programs.start(g.topo.host.ns, "web", PYTHON, "-c", WEB, 8080, PAGE)
+    wait_until(lambda: listening(g.topo.host.ns, 8080), what="the web server")
+    assert g.host.run("serve", "--reload", "echo=7000", "web=8080").status == 0
+    return g
+
+
+def fetch(g, service, *args):
+    """(bytes of the page, the certificate's subject)."""
+    done = by_name(g, service, "-o", "/dev/null", "-w", "%{size_download}\n", *args)
+    assert done.status == 0, done.stderr
+    subject = re.search(r"subject: ?(.*)", done.stderr)
+    return int(done.stdout), subject.group(1).strip() if subject else ""
+
+
+def test_the_host_ends_tls_for_a_plain_service(plain):
+    g = plain
+    first = certificate(g, "first", "first")
+    assert g.host.run("serve", "--reload", "--tls", f"web={first}").status == 0
+    assert access(g, "public", "web").status == 0
+    assert fetch(g, "web") == (PAGE, "CN=first")
+    # a slow reader: the end of the page is told from a broken connection all the same
+    assert fetch(g, "web", "--limit-rate", "2M") == (PAGE, "CN=first")
+    assert fetch(g, "web", "--tls-max", "1.2") == (PAGE, "CN=first")
+    # what is renewed is taken up by a reload, and a broken file changes nothing
+    certificate(g, "second", "first")
+    assert g.host.run("serve", "--reload").status == 0
+    assert fetch(g, "web") == (PAGE, "CN=second")
+    with open(first.split(",", maxsplit=1)[0], "w", encoding="ascii") as f:
+        f.write("no certificate\n")
+    says(g.host.run("serve", "--reload"), 1, "certificate of web")
+    assert fetch(g, "web") == (PAGE, "CN=second")
+
+
+def test_tls_is_remembered_and_only_by_name(plain):
+    g = plain
+    pair = certificate(g, "kept", "kept")
+    assert g.host.run("serve", "--reload", "--tls", f"web={pair}").status == 0
+    assert access(g, "public", "web").status == 0
+    g.host_proc.terminate()
+    g.host_proc = g.host.start("serve")
+    g.host_proc.wait_event("ready", 20)
+    wait_until(lambda: by_name(g, "web").status == 0, 10, "the host is back")
+    assert fetch(g, "web") == (PAGE, "CN=kept")
+    g.join()
+    proc = g.connect("web")   # a device gets the service itself
+    done = g.programs.run(g.topo.client.ns, "curl", "curl", "-sS", "-o", "/dev/null", "-w",
+                          "%{size_download}", f"http://127.0.0.1:{proc.port}/")
+    assert done.stdout == str(PAGE), done.stderr
+
+
+def test_a_command_gets_the_certificate(plain):
+    g = plain
+    command = (f"echo \"$POSTERN_SERVICE $POSTERN_NAME\" > {g.work}/said; "
+               + MAKE.format(cn="by-command", key='"$POSTERN_KEY"', cert='"$POSTERN_CERT"'))
+    done = g.host.run("serve", "--reload", "--tls", "web", "--tls-command", command)
+    assert done.status == 0, done.stderr
+    assert access(g, "public", "web").status == 0
+    wait_until(lambda: by_name(g, "web").status == 0, 15, "the certificate is there")
+    assert fetch(g, "web") == (PAGE, "CN=by-command")
+    with open(f"{g.work}/said", encoding="ascii") as f:
+        assert f.read() == f"web web--{HOST}.{BROKER}\n"
+
+
+def test_a_command_that_fails(plain):
+    g = plain
+    done = g.host.run("serve", "--reload", "--tls", "web", "--tls-command", "exit 3")
+    assert done.status == 0, done.stderr
+    g.host_proc.wait_line("ended with status 3", 10, "err")
+    assert access(g, "public", "web").status == 0
+    assert by_name(g, "web").status != 0
+    wait_until(lambda: log(g, what="refused"), 5, "the refusal is logged")
+    assert "no certificate" in log(g, what="refused")[-1]["detail"]
+
+
+def test_what_tls_refuses(plain):
+    g = plain
+    pair = certificate(g, "a", "a")
+
+    def reload(*args):
+        return g.host.run("serve", "--reload", *args)
+    says(reload("--tls", f"nope={pair}"), 1, "'nope'")
+    says(reload("--tls", "web=/nonexistent"), 1, "/nonexistent")
+    says(reload("--tls", "web="), 2, "no name")
+    says(reload("--tls", "web"), 2, "where the certificate comes from")
+    says(reload("--tls-command", "true"), 2, "for no service")
+    other = certificate(g, "b", "b")
+    mixed = pair.split(",", maxsplit=1)[0] + "," + other.split(",")[1]
+    says(reload("--tls", f"web={mixed}"), 1, "certificate of web")
+    assert reload("--tls", f"web={pair}").status == 0
+    assert reload("--tls", "none").status == 0

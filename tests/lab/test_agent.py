@@ -114,9 +114,29 @@ def test_one_connection_goes_out_for_all(lan):
         lan.hand_over(machine, f"m{last}", f"web{last}=80")
         published(lan, f"web{last}/m{last}")
     lines = g.topo.broker.sockets("-tn", "state", "established", "sport", "=", ":443")
+    lines = [line for line in lines if "127.0.0.1" not in line]   # the portal's own
     assert len(lines) == 1, lines
     assert "198.51.100.2" in lines[0]
     assert len([e for e in g.host.run("status").events if e["event"] == "lan-host"]) == 3
+
+
+def test_many_at_once(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000")
+    published(lan, "data/nas")
+    g.join()
+    to = g.connect("data")
+    peers = [g.client.start_peer("echo", "127.0.0.1", to.port, 300_000, n)
+             for n in range(40)]
+    for p in peers:
+        assert p.wait(60) == 0, p.stdout + p.stderr
+    gone = f"( sport = :{AGENT_PORT} )"
+    wait_until(lambda: len(g.topo.host.ns.sockets("-tn", "state", "connected",
+                                                  "exclude", "time-wait", gone)) == 1,
+               10, "only the control connection is left")
 
 
 def test_resets_and_refusals_pass(lan):
@@ -384,7 +404,7 @@ def test_what_contradicts_is_refused(lan):
             ("--via", lan.link, "--broker", g.link, "22"): "contradicts",
             ("--via", lan.link, "--agent", "22"): "contradicts",
             ("--broker", g.link, "--agent=nowhere", "22"): "no address",
-            ("--broker", g.link, "--agent=203.0.113.200:4480", "22"): "cannot listen",
+            ("--broker", g.link, "--agent", "203.0.113.200:4480", "22"): "cannot listen",
     }.items():
         done = who.run("serve", *args, json=False)
         assert done.status in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr

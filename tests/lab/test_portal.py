@@ -93,6 +93,7 @@ def test_by_name_the_broker_sees_no_plaintext(site, work):
     program = site.programs.start(
         site.topo.host.ns, "run", *site.run_under("--json", "--broker", site.gate.link,
                                                   "--name", "home"), *nginx.argv)
+    program.wait_event("ready", 20)
     service = program.wait_event("published", 20, port=443)["service"]
     assert service == "nginx", service
     site.add("anna")

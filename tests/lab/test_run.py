@@ -192,6 +192,59 @@ def test_the_program_goes_on_without_its_supervisor(site):
     assert done.stdout == "thread\n", done.stdout + done.stderr
 
 
+def test_for_some_only(site):
+    """--for names devices: the others neither see the service nor get through."""
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join(None, None)
+    other = site.other_client("other")
+    done = other.run("join", "--name", "phone", site.invite())
+    assert done.status == 0, done.stderr
+    unknown = site.programs.run(site.topo.host.ns, "run", postern(), "run", "--yes",
+                                "--for", "nobody", "--", "true", env=site.host.env)
+    assert unknown.status == 1 and "no device and no account is called 'nobody'" in (
+        unknown.stderr), unknown.stderr
+    proc = run(site, PYTHON, "-c", SERVER, "thread", options=("--yes", "--for", "phone"))
+    proc.wait_event("published", 20, port=7001)
+    site.host_proc.wait_event("published", 5, port=7001)
+    refused = site.client.run("nc", "home", "7001", json=False)
+    assert refused.status == 1 and "may not use" in refused.stderr, refused.stderr
+    proc = site.connect("7001", who=other)
+    got = site.programs.run(site.topo.client.ns, "get", PYTHON, "-c",
+                            "import socket\n"
+                            f"s=socket.create_connection(('127.0.0.1',{proc.port}),5)\n"
+                            "print(s.makefile().read(), end='')")
+    assert got.stdout == "thread\n", got.stdout + got.stderr
+
+
+def test_asks_for_name_and_for_whom(site, work):
+    """On a terminal, while the program's call waits."""
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join()
+    device = site.host.run("ls", "--devices").events[0]["name"]
+    talk = ("import os, pty, sys, time\n"
+            "pid, fd = pty.fork()\n"
+            "if pid == 0:\n"
+            "    os.execv(sys.argv[1], sys.argv[1:])\n"
+            "says = ['shop', 'nobody', sys.argv[-1]]\n"
+            "seen = b''\n"
+            "while True:\n"
+            "    try: part = os.read(fd, 4096)\n"
+            "    except OSError: break\n"
+            "    if not part: break\n"
+            "    os.write(1, part); seen += part\n"
+            "    if says and seen.rstrip().endswith(b']'):\n"
+            "        seen = b''; os.write(fd, says.pop(0).encode() + b'\\n')\n")
+    proc = site.programs.start(site.topo.host.ns, "talk", PYTHON, "-c", talk, postern(),
+                               "run", "--ask", "--", PYTHON, "-c", SERVER, "thread",
+                               device, env=site.host.env)
+    found = site.host_proc.wait_event("published", 20, port=7001)
+    assert found["service"] == "shop", found
+    assert "For whom?" in proc.stdout and "is called 'nobody'" in proc.stdout
+    assert answer(site, "shop") == "thread\n"
+
+
 @pytest.mark.needs("nginx")
 def test_nginx_unmodified(site, work):
     os.makedirs(f"{work}/ngx/logs", exist_ok=True)

@@ -66,6 +66,35 @@ static void test_arguments(void **state)
     options_fini(&o);
 }
 
+/* Its value is an address, or behind '='; a service is not. */
+static void test_a_value_that_may_be_missing(void **state)
+{
+    static const struct {
+        const char *words[3], *value;
+        size_t args;
+    } cases[] = {
+        {{"--agent"}, "", 0},
+        {{"--agent", "22"}, "", 1},
+        {{"--agent", "web=80", "22"}, "", 2},
+        {{"--agent", "--json"}, "", 0},
+        {{"--agent", "nas:80"}, "", 1},
+        {{"--agent", "192.168.1.2:4480", "22"}, "192.168.1.2:4480", 1},
+        {{"--agent", "[::1]:4480"}, "[::1]:4480", 0},
+        {{"--agent=x", "22"}, "x", 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct options o;
+        const char *words[4] = {NULL};
+        struct fault f = {0};
+        memcpy(words, cases[i].words, sizeof(cases[i].words));
+        assert_int_equal(parse(&o, "serve", words, &f), 0);
+        assert_string_equal(o.values[OPT_AGENT].text, cases[i].value);
+        assert_int_equal(o.arg_count, cases[i].args);
+        options_fini(&o);
+    }
+}
+
 static void test_wrong(void **state)
 {
     static const struct {
@@ -79,6 +108,8 @@ static void test_wrong(void **state)
         {"revoke", {"a", "--state"}},
         {"revoke", {"a", "--state="}},
         {"revoke", {"a", "--json=yes"}},
+        {"serve", {"--agent=", "22"}},
+        {"serve", {"--via"}},
         {"invite", {"--uses", "0"}},
         {"invite", {"--uses", "10001"}},
         {"invite", {"--uses", "1x"}},
@@ -151,8 +182,11 @@ static void test_tables(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_wrong),  cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_a_value_that_may_be_missing),
+        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_durations),
         cmocka_unit_test(test_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,6 +135,12 @@ static void test_revoke(void **state)
     make_invite(x->r, 2, "", 1, later);
     assert_int_equal(consume(x->r, later, 1, "anna"), 0);
     assert_false(roster_is_revoked(x->r, key));
+    assert_int_equal(roster_revoke_key(x->r, key, &c, 300, &f), 0);
+    assert_string_equal(c.name, "anna");
+    assert_true(roster_is_revoked(x->r, key));
+    assert_int_equal(roster_revoke_key(x->r, key, &c, 300, &f), POSTERN_ERR_NOTFOUND);
+    make_invite(x->r, 7, "", 1, later);
+    assert_int_equal(consume(x->r, later, 1, "anna"), 0);
     (void)key_format(key, text);
     text[5] = '\0';
     assert_int_equal(roster_revoke(x->r, text, &c, 300, &f), 0);

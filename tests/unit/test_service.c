@@ -210,12 +210,35 @@ static void test_instances(void **state)
     service_list_fini(&l);
 }
 
+static void test_choose(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"web=8080", "dns=udp:53", "app=a@1.2.3.4:80"};
+    struct service_list l;
+    struct fault f = {0};
+    char out[64], small[12];
+    assert_int_equal(service_list_parse(&l, texts, 3, NULL), 0);
+    assert_int_equal(service_choose(&l, " 8080, udp:53 ,app/a", out, sizeof(out), &f),
+                     0);
+    assert_string_equal(out, "web,dns,app/a");
+    assert_int_equal(service_choose(&l, NULL, out, sizeof(out), &f), 0);
+    assert_string_equal(out, "");
+    assert_int_equal(service_choose(&l, ", ,", out, sizeof(out), &f), 0);
+    assert_string_equal(out, "");
+    assert_int_equal(service_choose(&l, "web,nope", out, sizeof(out), &f),
+                     POSTERN_ERR_NOTFOUND);
+    assert_non_null(strstr(f.what, "'nope'"));
+    assert_int_equal(service_choose(&l, "web,dns,web,dns", small, sizeof(small), &f),
+                     POSTERN_ERR_LIMIT);
+    service_list_fini(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_list),      cmocka_unit_test(test_doubles),
-        cmocka_unit_test(test_instances),
+        cmocka_unit_test(test_instances), cmocka_unit_test(test_choose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,6 +203,26 @@ static void say(struct fixture *x, int side, const char *text)
     assert_int_equal(send(x->app[side], text, strlen(text), 0), (ssize_t)strlen(text));
 }
 
+/* While nothing happens the loop sleeps: it wakes for its timer, and little else. */
+static void expect_quiet(struct fixture *x)
+{
+    uv_timer_t t;
+    unsigned turns = 0;
+    for (int i = 0; i < 100; i++)
+        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    (void)uv_timer_init(&x->loop, &t);
+    t.data = x;
+    x->timeout = false;
+    (void)uv_timer_start(&t, on_timeout, 50, 0);
+    while (!x->timeout) {
+        (void)uv_run(&x->loop, UV_RUN_ONCE);
+        turns++;
+    }
+    uv_close((uv_handle_t *)&t, NULL);
+    (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    assert_true(turns < 20);
+}
+
 static void test_each_direction_ends_by_itself(void **state)
 {
     for (int first = 0; first < 2; first++) {
@@ -214,6 +234,7 @@ static void test_each_direction_ends_by_itself(void **state)
         expect(x, second, "hello");
         assert_int_equal(shutdown(x->app[first], SHUT_WR), 0);
         expect(x, second, NULL);
+        expect_quiet(x);
         say(x, second, "still here");
         expect(x, first, "still here");
         assert_int_equal(x->ended[0] + x->ended[1], 0);
