@@ -217,11 +217,12 @@ static void ask_services(struct answer *a)
 
 /* ------------------------------------------------------------------ what owners see */
 
+/* Of devices only: the session of the portal, which asks this, is none. */
 static void ask_sessions(struct answer *a)
 {
     for (struct guest *g = a->serve->guests; g != NULL; g = g->next) {
         struct event e;
-        if (g->dead || g->session == NULL)
+        if (g->dead || g->session == NULL || g->portal)
             continue;
         guest_session_event(g, &e);
         say(a, &e);
