@@ -55,6 +55,11 @@ class Chromium:
         assert done, f"chromium ended: {self.proc.stderr[-400:]}"
         return done["result"]
 
+    def close(self):
+        """The browser ends with the lines."""
+        self.proc.popen.stdin.close()
+        self.proc.wait(10)
+
     def wait(self, verb, good, timeout=15.0, **fields):
         """Does it again and again until the result is good, and returns that."""
         return wait_until(lambda: good(result := self(verb, **fields)) and [result],

@@ -7,7 +7,9 @@ Pictures of the pages are left in portal-e2e/ of the build directory.
 import hashlib
 import os
 import shutil
+import signal
 import ssl
+import sys
 
 import pytest
 
@@ -55,6 +57,11 @@ class Nginx:
         found = proc.wait_event("published", 20, port=443)
         assert found["service"] == "nginx", found
 
+    def stop(self):
+        """nginx became a daemon: `run` ends with it."""
+        with open(f"{self.dir}/pid", encoding="ascii") as f:
+            os.kill(int(f.read()), signal.SIGTERM)
+
     def fingerprint(self):
         with open(self.cert, encoding="ascii") as f:
             return hashlib.sha256(ssl.PEM_cert_to_DER_cert(f.read())).hexdigest()
@@ -68,7 +75,8 @@ def site(gate, work):
     s.sshd = Sshd(s.programs, s.topo.host.ns, work)
     s.gate.start_host("ssh=22", "camera=554", "hidden=7002")
     s.nginx = Nginx(s, work)
-    return s
+    yield s
+    s.nginx.stop()
 
 
 @pytest.fixture
@@ -76,7 +84,8 @@ def chromium(site):
     """A browser on the client's machine, at the portal."""
     c = Chromium(site.programs, site.topo.client.ns, DOMAIN)
     c("come")
-    return c
+    yield c
+    c.close()
 
 
 def log_in(site, port, address=BROKER):
@@ -84,6 +93,25 @@ def log_in(site, port, address=BROKER):
     done = site.programs.run(site.topo.client.ns, "ssh", "ssh",
                              *site.sshd.options(port=port), f"root@{address}", "echo hello")
     return (done.stdout + done.stderr).strip()
+
+
+HOLD = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+print(s.recv(100).decode(), end="", flush=True)
+try:
+    print("more" if s.recv(1) else "end", flush=True)
+except ConnectionResetError:
+    print("reset", flush=True)
+"""
+
+
+def hold(site, port):
+    """A plain TCP client, to which sshd has said hello."""
+    client = site.programs.start(site.topo.client.ns, "hold", sys.executable, "-c", HOLD,
+                                 BROKER, port)
+    client.wait_line("SSH-2.0")
+    return client
 
 
 def shown(services):
@@ -118,14 +146,22 @@ def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
     [address] = [s["address"] for s in chromium("services") if s["name"] == "ssh"]
     address, _, port = address.rpartition(":")
     assert log_in(site, port, address) == "hello"
+    client = hold(site, port)
+    chromium("again")
+    [used] = [s["used"] for s in chromium("services") if s["name"] == "ssh"]
+    assert used == "1 connection", used
     chromium("check", name="services")
     chromium("press", name=f"Close port 22 of ssh on {HOST}")
     assert "refused" in log_in(site, port, address)
+    client.wait(5)
+    assert "more" not in client.stdout, "closing ends what was open"
 
     chromium("press", name=f"Open port 22 of ssh on {HOST}")
     assert log_in(site, port, address) == "hello"
+    client = hold(site, port)
     out = chromium("press", name="Log out")
     assert out["path"] == "/login", out
+    client.wait(5)
     assert "refused" in log_in(site, port, address)
     back = chromium("back")
     assert back["path"] == "/login" and "ssh" not in back["text"], back
@@ -152,12 +188,15 @@ def test_the_keyboard_alone_with_a_one_time_code(site, chromium):
     assert out["path"] == "/login" and chromium("complaints") == []
 
 
+TRICKLE = "while sleep 0.1; do head -c 20000 /dev/zero; done"
+
+
 def test_an_owner_sees_invites_and_revokes(site, chromium):
     site.add("maria", "all", "--owner")
     chromium("login", name="maria", password=PASSWORD)
     chromium("press", name=f"Open port 22 of ssh on {HOST}")
     assert log_in(site, 22) == "hello"
-    chromium("follow", name=f"Devices and log of {HOST}")
+    owner = chromium("follow", name=f"Devices and log of {HOST}")["path"]
     assert "No device is connected." in chromium("picture")
     chromium("check", name="owner-empty")
 
@@ -166,7 +205,7 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     if shutil.which("zbarimg"):
         code = run("zbarimg", "-q", "--raw", os.path.join(chromium.out, "qr.png"))
         assert code.strip() == fresh["link"]
-    chromium("check", name="owner-invite")
+    chromium("check", name="invite")
     laptop = site.gate.other_client("laptop")
     assert laptop.run("join", "--name", "laptop", fresh["link"]).status == 0
     session = site.gate.connect("ssh", who=laptop)
@@ -178,17 +217,25 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     assert row[0] == "laptop" and row[1] == f"direct, {kind}", row
     assert float(row[3].removesuffix(" ms")) < 1000 and row[3] in seen, row
 
-    assert log_in(site, session.port, "127.0.0.1") == "hello"
-    chromium("open", path=chromium("look")["path"].removesuffix("/invite"))
-    [device] = chromium("table", name="Devices that may enter")
-    assert device[:3] == ["laptop", "connected", "ssh"], device
+    chromium("open", path=owner)
+    phone = site.gate.other_client("phone", site.topo.stranger)
+    site.gate.join(phone, None, "--services", "ssh")
+    site.gate.connect("ssh", None, "--paths", "relay", who=phone)
+    assert "broker, relays" in chromium("pictureShows", text="relayed")
+    site.programs.start(site.topo.client.ns, "ssh", "ssh",
+                        *site.sshd.options(port=session.port), "root@127.0.0.1", TRICKLE)
+    chromium("pictureShows", text="kB/s")
+    chromium("open", path=owner)
+    devices = chromium("table", name="Devices that may enter")
+    assert [d[1:3] for d in devices] == [["connected", "ssh"]] * 2, devices
+    assert "laptop" in [d[0] for d in devices], devices
     chromium("check", name="owner")
+
     chromium("revoke", device="laptop")
-    assert chromium("table", name="Devices that may enter") == []
+    assert [d[0] for d in chromium("table", name="Devices that may enter")] != ["laptop"]
     assert session.wait(10) == 1
     assert "removed" in session.stdout + session.stderr, session.stdout + session.stderr
-    assert "No device is connected." in chromium("pictureShows", text="No device")
-
+    chromium("pictureShows", text="laptop", gone=True)
     log = chromium("table", name="What happened")
     assert {("invite", "maria"), ("joined", "laptop"), ("opened", "maria"),
             ("closed", "maria"), ("revoked", "maria")} <= {(row[1], row[2]) for row in log}, log

@@ -133,6 +133,7 @@ const verbs = {
       state: text(".state"),
       why: text(".why"),
       address: text(".opened code"),
+      used: text(".opened div:last-child dd"),
     };
   })),
   // In a new page, as with the middle button or Control and Enter.
