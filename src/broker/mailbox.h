@@ -22,7 +22,8 @@ enum mail_type {
     MAIL_RELAY,   /* a relay connection that showed `ticket` moves in */
     MAIL_ROUTE,   /* an encoded Control for device `to` from device `from` */
     MAIL_WEB,     /* to the portal: a TLS connection; `bytes` is the name it asks for */
-    MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone */
+    MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone
+                   */
     MAIL_STOP,    /* say goodbye and end; never refused */
 };
 

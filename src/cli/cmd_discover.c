@@ -183,9 +183,9 @@ static int publish(struct discovery *d, const struct statedir *state,
                    const struct options *o, struct events *out, struct fault *f)
 {
     struct choice *c = calloc(1, sizeof(*c));
-    int rc = c == NULL
-                 ? fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory")
-                 : 0;
+    int rc = 0;
+    if (c == NULL)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     for (size_t i = 0; i < o->arg_count && rc == 0; i++)
         rc = choose_named(d, c, o->args[i], f);
     if (rc == 0 && o->values[OPT_ASK].given)

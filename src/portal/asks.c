@@ -9,7 +9,7 @@
 
 #include "portal/internal.h"
 
-enum { ANSWER_MAX = 256 * 1024 };
+enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000 };
 
 struct ask {
     uv_poll_t poll;
@@ -157,4 +157,24 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
         (void)uv_timer_start(&a->timer, on_timer, 0, 0);
     }
     return 0;
+}
+
+static void on_noted(void *ctx, unsigned code, const char *reason, const char *text)
+{
+    (void)ctx, (void)text;
+    if (code != 0)
+        log_debug("a host's log was not told: %s", reason);
+}
+
+void host_note(struct portal_host *h, const char *account, const struct addr *from,
+               const char *what, const char *object)
+{
+    char arg[128], visitor[ADDR_TEXT_LEN];
+    if (!h->online || h->portal->stopping)
+        return;
+    (void)snprintf(arg, sizeof(arg), "%s%s%s", what, *object != '\0' ? " " : "",
+                   object);
+    if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,
+                  on_noted, NULL) != 0)
+        log_debug("a host's log was not told");
 }

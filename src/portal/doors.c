@@ -51,7 +51,7 @@ struct visit *visit_new(struct portal *p, const struct route_entry *e,
 }
 
 /* Starts the call; `v` lives until visit_on_end. */
-int visit_call(struct visit *v, struct call_config *cc)
+int visit_call(struct visit *v, const struct call_config *cc)
 {
     struct portal *p = v->portal;
     const struct route_entry *e = routes_entry(p->routes, v->entry);
@@ -67,11 +67,12 @@ int visit_call(struct visit *v, struct call_config *cc)
         return POSTERN_ERR_CLOSED;
     }
     portal_visit(&visit, v->account, &v->from);
-    cc->peer = peer;
-    cc->service = g->service;
-    cc->visit = &visit;
-    cc->ctx = v;
-    return call_start(&v->call, p->calls, cc);
+    struct call_config whole = *cc;
+    whole.peer = peer;
+    whole.service = g->service;
+    whole.visit = &visit;
+    whole.ctx = v;
+    return call_start(&v->call, p->calls, &whole);
 }
 
 void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -417,6 +418,7 @@ int door_grant(struct portal *p, struct login *l, struct portal_host *h, int ser
                          "no port near %u can be had at the broker", s->port);
     *port = g.port;
     portal_audit(p, "chosen", l->account, &l->client, g.service, h->name);
+    host_note(h, l->account, &l->client, "chosen", g.service);
     return 0;
 }
 

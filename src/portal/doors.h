@@ -44,7 +44,7 @@ struct visit {
 struct visit *visit_new(struct portal *p, const struct route_entry *e,
                         const struct addr *from);
 /* Starts the call; takes cc->fd. After a failure call visit_on_end. */
-MUST_CHECK int visit_call(struct visit *v, struct call_config *cc);
+MUST_CHECK int visit_call(struct visit *v, const struct call_config *cc);
 void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason);
 /* Frees `v`. */
 void visit_on_end(void *ctx, struct call *c);

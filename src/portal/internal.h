@@ -169,6 +169,10 @@ MUST_CHECK int ask_start(struct portal_host *h, const char *account,
                          const char *visitor, enum portal_ask what, const char *arg,
                          unsigned timeout_ms, ask_cb cb, void *ctx);
 
+/* For the host's own audit log, if it is there: see PORTAL_ASK_NOTE. */
+void host_note(struct portal_host *h, const char *account, const struct addr *from,
+               const char *what, const char *object);
+
 /* ------------------------------------------------------------------------- doors.c */
 
 void doors_close(struct portal *p);

@@ -71,6 +71,8 @@ def memory_has(pid, needle):
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
         for begin, end in spans:
             rest = b""
+            if end - begin > 1 << 34:
+                continue   # no program's data: an address sanitizer's shadow
             for at in range(begin, end, MB):
                 try:
                     mem.seek(at)
@@ -91,6 +93,7 @@ def test_by_name_the_broker_sees_no_plaintext(site, work):
     program = site.programs.start(
         site.topo.host.ns, "run", *site.run_under("--json", "--broker", site.gate.link,
                                                   "--name", "home"), *nginx.argv)
+    program.wait_event("ready", 20)
     service = program.wait_event("published", 20, port=443)["service"]
     assert service == "nginx", service
     site.add("anna")
