@@ -94,7 +94,7 @@ install: all
 		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
 	install -d $(DOC)/docs $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
-	install -m 644 docs/*.md docs/*.svg $(DOC)/docs/
+	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
 	for unit in broker serve up; do \
 	    sed 's|@PREFIX@|$(PREFIX)|' tools/postern-$$unit.service.in \
 	        >$(DOC)/systemd/postern-$$unit.service && \
