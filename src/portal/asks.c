@@ -12,6 +12,7 @@
 enum { ANSWER_MAX = 256 * 1024 };
 
 struct ask {
+    struct ask *next, **at;
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned handles; /* not closed yet */
@@ -41,6 +42,9 @@ static void finish(struct ask *a, unsigned code, const char *reason)
     if (a->over)
         return;
     a->over = true;
+    *a->at = a->next;
+    if (a->next != NULL)
+        a->next->at = a->at;
     if (a->call != NULL)
         call_forget(a->call);
     a->call = NULL;
@@ -116,7 +120,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
               void *ctx)
 {
     struct portal *p = h->portal;
-    struct peer *peer = host_peer(h);
+    struct peer *peer = p->stopping ? NULL : host_peer(h);
     int fds[2];
     struct ask *a = calloc(1, sizeof(*a));
     if (a == NULL || peer == NULL ||
@@ -136,6 +140,11 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     }
     (void)uv_timer_init(&p->loop, &a->timer);
     a->handles = 2;
+    a->next = p->asks;
+    a->at = &p->asks;
+    if (a->next != NULL)
+        a->next->at = &a->next;
+    p->asks = a;
     a->poll.data = a->timer.data = a;
     (void)shutdown(a->fd, SHUT_WR); /* the question is all in the Visit */
     (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
@@ -157,4 +166,10 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
         (void)uv_timer_start(&a->timer, on_timer, 0, 0);
     }
     return 0;
+}
+
+void asks_close(struct portal *p)
+{
+    while (p->asks != NULL)
+        finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
 }
