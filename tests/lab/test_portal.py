@@ -8,10 +8,9 @@ import sys
 import pytest
 
 from .actors import PEER
-from .browser import Site
 from .net import wait_until
 from .servers import Dns, Sshd
-from .topology import BROKER
+from .topology import BROKER, BROKER6
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
 
@@ -19,11 +18,9 @@ MB = 1 << 20
 
 
 @pytest.fixture
-def site(gate, work):
+def site(portal):
     """Broker up with a portal."""
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker()
-    return s
+    return portal()
 
 
 @pytest.mark.needs("ssh", "sshd", "redis-server", "redis-cli")
@@ -119,9 +116,8 @@ def test_an_address_that_changed(by_port):
     assert connection.running   # it cannot know: its own network went
 
 
-def test_idle_connections_end(gate, work):
-    site = Site(gate(host="masq", client="masq"), work)
-    site.start_broker("--idle", "2s")
+def test_idle_connections_end(portal):
+    site = portal("--idle", "2s")
     site.gate.host.start_peer("tcp-server", 7000)
     site.gate.start_host("data=7000")
     site.add("anna")
@@ -199,7 +195,7 @@ def test_udp_by_port(site):
 
     def dig(ns):
         return site.programs.run(ns, "dig", "dig", f"@{BROKER}", "+short", "+tries=1",
-                                 "+time=2", "pi.lab").stdout
+                                 "+time=1", "pi.lab").stdout
     assert dig(anna.ns).strip() == Dns.ADDRESS
     assert Dns.ADDRESS not in dig(site.topo.stranger)
     done = anna.peer("udp-ping", BROKER, 7001, 50, 5, 1200)
@@ -211,3 +207,58 @@ def test_udp_by_port(site):
     anna.close("dns")
     assert Dns.ADDRESS not in dig(anna.ns)
     assert not site.listens(53, udp=True)
+
+
+def test_by_ipv6(portal):
+    """A device's IPv6 addresses count as one by their first half."""
+    site = portal(ipv6=True, ipv4=False)
+    site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.host.start_peer("udp-server", 7001)
+    site.gate.start_host("data=7000", "echo=udp:7001")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    assert anna.open("data").address == f"[{BROKER6}]:7000"
+    anna.open("echo")
+    got = anna.peer("get", BROKER6, 7000, MB, 3)
+    assert got.status == 0, got.stdout
+    done = anna.peer("udp-ping", BROKER6, 7001, 20, 5, 1200)
+    assert "received 20 " in done.stdout, done.stdout
+    neighbour = site.topo.machine("neighbour", "b", 41)
+    assert site.knock(neighbour.ns, 7000) == "ok\n"   # the same /64
+    assert site.knock(site.topo.stranger, 7000) == "refused"
+
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.mark.needs("setpriv", "ssh", "sshd")
+def test_a_broker_without_rights(portal, work):
+    """No gate, no low ports: connections are accepted first, and ssh is 10,000 higher."""
+    site = portal(start=False)
+    os.chmod(work, 0o755)
+    os.makedirs(site.gate.broker.state, mode=0o700)
+    os.chown(site.gate.broker.state, 65534, 65534)
+    site.topo.broker.sysctl("net.ipv4.ip_unprivileged_port_start", 443)
+    site.gate.broker.wrapper = NOBODY
+    site.start_broker()
+    sshd = Sshd(site.programs, site.topo.host.ns, work)
+    server = site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.start_host("ssh=22", "data=7000")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    assert anna.open("ssh").address == f"{BROKER}:10022"
+    ssh = site.programs.run(anna.ns, "ssh", "ssh", *sshd.options(port=10022),
+                            f"root@{BROKER}", "echo through the portal")
+    assert ssh.stdout == "through the portal\n", ssh.stderr
+    anna.open("data")
+    connection = held(site, anna)
+    many = anna.peer("many", BROKER, 7000, 50, 20000, 5, timeout=60)
+    assert many.status == 0, many.stdout + many.stderr
+    assert site.knock(site.topo.stranger, 7000) == "refused"
+    server.kill()
+    connection.wait_line("all ended", 5)
+    assert site.knock(anna.ns, 7000) == "refused"
+    anna.logout()
+    assert site.knock(anna.ns, 10022) == "refused"

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from .browser import DOMAIN, Site
+from .browser import DOMAIN
 from .net import run, wait_until
 from .servers import blob
 from .topology import BROKER, STRANGER
@@ -22,11 +22,9 @@ MARKER = b"plaintext-of-nobody-but-the-two-ends"
 
 
 @pytest.fixture
-def site(gate, work):
+def site(portal):
     """Broker up with a portal."""
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker()
-    return s
+    return portal()
 
 
 def certificate(work, name):
@@ -187,7 +185,7 @@ def test_tls_that_the_host_ends(site, work):
 
 # An echo over TLS is enough to see who is let in; its own nginx is seen above.
 TLS_SERVER = """
-import socket, ssl, sys
+import socket, ssl, sys, time
 c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 c.load_cert_chain(sys.argv[1], sys.argv[2])
 s = socket.create_server(("", 8443))
@@ -196,7 +194,11 @@ while True:
     a, _ = s.accept()
     try:
         with c.wrap_socket(a, server_side=True) as t:
-            t.recv(4096)
+            asked = t.recv(4096)
+            while b"/stream" in asked:
+                t.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n" if asked[-1:] != b"." else b"tick\\n")
+                asked = b"/stream."
+                time.sleep(0.05)
             t.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nhello\\n")
     except OSError:
         pass
@@ -222,3 +224,63 @@ def test_public_and_private_by_name(site, work):
     site.access("private", "cam")
     wait_until(lambda: answer() == "curl 35", 5, "nobody may any more")
     assert stranger.get("/").status == 303   # being let in there is no login
+
+
+def test_logout_ends_what_is_open_by_name(site, work):
+    cert, key = certificate(work, "cam--home")
+    site.programs.start(site.topo.host.ns, "tls", sys.executable, "-c", TLS_SERVER, cert,
+                        key).wait_line("ready")
+    site.gate.start_host("cam=8443")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    stream = site.programs.start(
+        anna.ns, "curl-stream", "curl", "-sSN", "--cacert", cert, "--resolve",
+        f"cam--home.{DOMAIN}:443:{BROKER}", f"https://cam--home.{DOMAIN}/stream")
+    stream.wait_line("tick")
+    assert stream.running
+    anna.logout()
+    assert stream.wait(5) != 0
+    site.wait_log(site.gate.host, what="closed", who="anna", object="cam")
+
+
+def test_a_host_that_is_away_by_name(site, work):
+    cert, key = certificate(work, "web--home")
+    site.gate.start_host("web=8443")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    # The host is there, its server is not: an alert, at once, and the log says why.
+    dead = anna.by_name("web", "/", "--cacert", cert, timeout=5)
+    assert dead.status == 35 and "alert" in dead.stderr, dead.stderr
+    site.wait_log(site.gate.broker, what="refused", who="anna", object="web on home")
+    site.gate.host_proc.terminate()
+    anna.wait_service("web", up=False)
+    gone = anna.by_name("web", "/", "--cacert", cert, timeout=5)
+    assert gone.status == 35 and "alert" in gone.stderr, gone.stderr
+    site.wait_log(site.gate.broker, what="refused", who="anna", detail="not connected")
+
+
+def test_the_operators_certificate(portal, work):
+    """The portal's own certificate, and a new one in its place while people are in."""
+    def make(serial):
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+            "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN=portal-{serial}",
+            "-addext", f"subjectAltName=IP:{BROKER}", "-keyout", f"{work}/new-key.pem",
+            "-out", f"{work}/new.pem")
+        os.rename(f"{work}/new-key.pem", f"{work}/p-key.pem")
+        os.rename(f"{work}/new.pem", f"{work}/p.pem")
+    make(1)
+    site = portal("--certificate", f"{work}/p.pem", "--key", f"{work}/p-key.pem")
+    site.gate.start_host("web=8443")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.cacert = f"{work}/p.pem"
+    anna.logged_in("anna")
+    assert "max-age" in anna.get("/").headers["strict-transport-security"]
+    make(2)   # now anna trusts only the second one
+
+    def is_new():
+        return anna.curl("-o", "/dev/null", "--cacert", anna.cacert, anna.root).status == 0
+    wait_until(is_new, 15, "the new certificate is in use")
+    assert anna.is_in()
