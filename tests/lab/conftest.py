@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from .actors import Gate
+from .browser import Site
 from .net import PREFIX, remove_stale
 from .proc import Programs
 from .topology import Topology, build_dir, have, wire_program
@@ -149,3 +150,20 @@ def gate(lab, programs, work):
     def build(**how):
         return Gate(programs, lab(**how), work)
     return build
+
+
+@pytest.fixture
+def portal(gate, work):
+    """Builds a Site whose broker runs: `s = portal("--idle", "2s")`; it must end well."""
+    made = []
+
+    def build(*broker_args, start=True, host="masq", client="masq", **how):
+        site = Site(gate(host=host, client=client, **how), work)
+        made.append(site)
+        if start:
+            site.start_broker(*broker_args)
+        return site
+    yield build
+    for site in made:
+        proc = site.gate.broker_proc
+        assert proc.running and proc.terminate() == 0, proc.stderr
