@@ -12,6 +12,7 @@
 enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000 };
 
 struct ask {
+    struct ask *next, **at;
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned handles; /* not closed yet */
@@ -41,6 +42,9 @@ static void finish(struct ask *a, unsigned code, const char *reason)
     if (a->over)
         return;
     a->over = true;
+    *a->at = a->next;
+    if (a->next != NULL)
+        a->next->at = a->at;
     if (a->call != NULL)
         call_forget(a->call);
     a->call = NULL;
@@ -116,7 +120,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
               void *ctx)
 {
     struct portal *p = h->portal;
-    struct peer *peer = host_peer(h);
+    struct peer *peer = p->stopping ? NULL : host_peer(h);
     int fds[2];
     struct ask *a = calloc(1, sizeof(*a));
     if (a == NULL || peer == NULL ||
@@ -136,6 +140,11 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     }
     (void)uv_timer_init(&p->loop, &a->timer);
     a->handles = 2;
+    a->next = p->asks;
+    a->at = &p->asks;
+    if (a->next != NULL)
+        a->next->at = &a->next;
+    p->asks = a;
     a->poll.data = a->timer.data = a;
     (void)shutdown(a->fd, SHUT_WR); /* the question is all in the Visit */
     (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
@@ -177,4 +186,10 @@ void host_note(struct portal_host *h, const char *account, const struct addr *fr
     if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,
                   on_noted, NULL) != 0)
         log_debug("a host's log was not told");
+}
+
+void asks_close(struct portal *p)
+{
+    while (p->asks != NULL)
+        finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
 }

@@ -265,6 +265,7 @@ void hosts_sweep(struct portal *p)
     struct portal_host *next;
     uint64_t now = uv_now(&p->loop);
     drop_lost_grants(p); /* of accounts that have expired */
+    logins_check(p);
     for (struct portal_host *h = p->hosts; h != NULL; h = next) {
         next = h->next;
         if (h->peer != NULL && calls_of_peer(p->calls, h->peer) > 0)

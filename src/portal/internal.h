@@ -31,6 +31,7 @@ enum {
 #define LOGIN_TOKEN_LEN 32
 #define LOGIN_TOKEN_TEXT_LEN 53 /* base32, with NUL */
 
+struct ask;
 struct door;
 struct login_step;
 struct passage;
@@ -164,10 +165,12 @@ struct login *login_at(struct portal *p, const struct addr *from,
 /* `text` is the answer's lines, borrowed; `code` is 0, or a stream_code with reason. */
 typedef void (*ask_cb)(void *ctx, unsigned code, const char *reason, const char *text);
 
-/* Asks a host as `account`; the callback runs once, from the loop. */
+/* Asks a host as `account`; the callback runs once, from the loop or asks_close. */
 MUST_CHECK int ask_start(struct portal_host *h, const char *account,
                          const char *visitor, enum portal_ask what, const char *arg,
                          unsigned timeout_ms, ask_cb cb, void *ctx);
+/* Answers all that are still open: nobody waits for the hosts any more. */
+void asks_close(struct portal *p);
 
 /* For the host's own audit log, if it is there: see PORTAL_ASK_NOTE. */
 void host_note(struct portal_host *h, const char *account, const struct addr *from,
@@ -238,6 +241,7 @@ struct portal {
     struct routes *routes;
     struct door *doors;   /* open ports */
     struct visit *visits; /* connections and flows by port */
+    struct ask *asks;     /* questions to hosts that are not answered yet */
     struct web *web;
     struct audit *audit;
 };

@@ -159,13 +159,13 @@ static void stop(struct portal *p)
     if (p->stopping)
         return;
     p->stopping = true;
+    asks_close(p); /* requests wait for them */
     web_close(p);
     logins_close(p);
     doors_close(p);
-    if (p->calls != NULL)
-        calls_free(p->calls);
+    hosts_close(p); /* ends their calls */
+    calls_free(p->calls);
     p->calls = NULL;
-    hosts_close(p);
     if (p->endpoint_open)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;

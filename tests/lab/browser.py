@@ -18,10 +18,10 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from .actors import BROKER_PORT, PEER, Actor, postern
+from .actors import PEER, Actor, postern
 from .net import wait_until
 from .servers import listening
-from .topology import BROKER
+from .topology import BROKER, BROKER6
 
 DOMAIN = "meet.test"
 PASSWORD = "correct horse"
@@ -122,12 +122,13 @@ def _service(item):
 class Browser:
     """One person's browser on one machine."""
 
-    def __init__(self, programs, ns, work, name, cacert):
+    def __init__(self, programs, ns, work, name, cacert, broker):
         self.programs, self.ns, self.name, self.cacert = programs, ns, name, cacert
         self.stem = os.path.join(work, f"browser-{name}")
         self.jar = self.stem + ".jar"
         self.csrf = ""
-        self.root = f"https://{BROKER}" + ("" if BROKER_PORT == 443 else f":{BROKER_PORT}")
+        self.broker = broker
+        self.root = f"https://[{broker}]" if ":" in broker else f"https://{broker}"
 
     def curl(self, *args, timeout=20.0):
         return self.programs.run(self.ns, f"curl-{self.name}", "curl", "-sS", "--max-time",
@@ -206,7 +207,7 @@ class Browser:
     def by_name(self, service, path="/", *args, host="home", **more):
         """A request to a service by its name, which resolves to the broker."""
         name = f"{service}--{host}.{DOMAIN}"
-        return self.curl("--resolve", f"{name}:{BROKER_PORT}:{BROKER}", *args,
+        return self.curl("--resolve", f"{name}:443:{self.broker}", *args,
                          f"https://{name}{path}", **more)
 
     def peer(self, verb, *args, **more):
@@ -239,6 +240,7 @@ class Site:
     def __init__(self, gate, work):
         self.gate, self.work = gate, work
         self.topo, self.programs = gate.topo, gate.programs
+        self.address = BROKER if gate.topo.ipv4 else BROKER6
 
     def start_broker(self, *args):
         return self.gate.start_broker("--domain", DOMAIN, *args)
@@ -246,7 +248,8 @@ class Site:
     def browser(self, name, ns=None):
         """A new browser, on the client's machine unless told otherwise."""
         return Browser(self.programs, ns or self.topo.client.ns, self.work, name,
-                       os.path.join(self.gate.broker.state, "portal-cert.pem"))
+                       os.path.join(self.gate.broker.state, "portal-cert.pem"),
+                       self.address)
 
     def host(self, name, machine):
         """One more host, on that machine, which `serve` is to be started for."""
@@ -292,7 +295,8 @@ class Site:
     def knock(self, ns, port):
         """What comes of a connection from that machine to the broker's port: an answer to
         a line, "refused", or "timeout"."""
-        done = self.programs.run(ns, "try", sys.executable, "-c", _TRY, BROKER, port)
+        done = self.programs.run(ns, "try", sys.executable, "-c", _TRY, self.address,
+                                 port)
         return json.loads(done.stdout)
 
 

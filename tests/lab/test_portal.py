@@ -1,186 +1,27 @@
-"""The portal: a browser behind one NAT, servers behind another, no Postern at the client."""
+"""Services by port: programs that know no Postern, from a machine that has none, through
+the broker's own ports; only from the address where somebody logged in."""
 
-import hashlib
 import os
-import re
 import shutil
-import subprocess
 import sys
 
 import pytest
 
 from .actors import PEER
-from .browser import DOMAIN, Site
-from .net import run, wait_until
-from .servers import Dns, Sshd, blob
-from .topology import BROKER, STRANGER
+from .net import wait_until
+from .servers import Dns, Sshd
+from .topology import BROKER, BROKER6
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
 
 MB = 1 << 20
-MARKER = b"plaintext-of-nobody-but-the-two-ends"
 
 
 @pytest.fixture
-def site(gate, work):
+def site(portal):
     """Broker up with a portal."""
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker()
-    return s
+    return portal()
 
-
-# -------------------------------------------------------------------------- by name
-
-class TlsNginx:
-    """nginx with a certificate of its own for one name, as its operator made it."""
-
-    def __init__(self, work, name):
-        self.dir = os.path.join(work, "ngx")
-        os.makedirs(self.dir)
-        os.chmod(work, 0o755)
-        self.cert = os.path.join(self.dir, "cert.pem")
-        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-            "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=nginx",
-            "-addext", f"subjectAltName=DNS:{name}", "-keyout",
-            os.path.join(self.dir, "key.pem"), "-out", self.cert)
-        blob(os.path.join(self.dir, "big"), 5 * MB, 7)
-        with open(os.path.join(self.dir, "big"), "r+b") as f:
-            for at in range(0, 5 * MB, 64 * 1024):
-                f.seek(at)
-                f.write(MARKER)
-        self.conf = os.path.join(self.dir, "conf")
-        with open(self.conf, "w", encoding="ascii") as f:
-            f.write(f"user root; worker_processes 1;\npid {self.dir}/pid;\n"
-                    f"error_log {self.dir}/error;\nevents {{}}\n"
-                    "http { access_log off; server { listen 443 ssl;\n"
-                    f"ssl_certificate {self.cert};\nssl_certificate_key "
-                    f"{self.dir}/key.pem;\nroot {self.dir}; }} }}\n")
-        self.argv = [shutil.which("nginx"), "-c", self.conf, "-e", f"{self.dir}/error"]
-
-    def digest(self):
-        with open(os.path.join(self.dir, "big"), "rb") as f:
-            return hashlib.sha256(f.read()).hexdigest()
-
-
-def memory_has(pid, needle):
-    """Whether any readable memory of that process holds these bytes."""
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
-        spans = [(int(a, 16), int(b, 16)) for a, b, rights in
-                 re.findall(r"^([0-9a-f]+)-([0-9a-f]+) (r\S+)", maps.read(), re.M)]
-    looked = 0
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
-        for begin, end in spans:
-            rest = b""
-            if end - begin > 1 << 34:
-                continue   # no program's data: an address sanitizer's shadow
-            for at in range(begin, end, MB):
-                try:
-                    mem.seek(at)
-                    part = mem.read(min(MB, end - at))
-                except (OSError, OverflowError, ValueError):
-                    break   # a mapping of the kernel's, or one that has just gone
-                looked += len(part)
-                if needle in rest + part:
-                    return True
-                rest = part[-len(needle):]
-    assert looked > MB, "nothing was looked at"
-    return False
-
-
-@pytest.mark.needs("nginx", "openssl", "tcpdump")
-def test_by_name_the_broker_sees_no_plaintext(site, work):
-    nginx = TlsNginx(work, f"nginx--home.{DOMAIN}")
-    program = site.programs.start(
-        site.topo.host.ns, "run", *site.run_under("--json", "--broker", site.gate.link,
-                                                  "--name", "home"), *nginx.argv)
-    program.wait_event("ready", 20)
-    service = program.wait_event("published", 20, port=443)["service"]
-    assert service == "nginx", service
-    site.add("anna")
-    pcap = os.path.join(work, "broker.pcap")
-    capture = site.programs.start(site.topo.broker, "tcpdump", "tcpdump", "-n", "-i",
-                                  "eth0", "-B", "65536", "-w", pcap, "-Z", "root")
-    capture.wait_line("listening on", stream="err")
-    browser = site.browser("anna")
-
-    refused = browser.by_name("nginx", "/big", "--cacert", nginx.cert, "-o", "/dev/null")
-    assert refused.status == 35 and "alert" in refused.stderr.lower(), refused.stderr
-    site.wait_log(site.gate.broker, what="refused", object=f"nginx--home.{DOMAIN}",
-                  detail="logged in")
-    shown = browser.logged_in("anna").service("nginx")
-    assert shown.up and shown.url == f"https://nginx--home.{DOMAIN}/", shown
-    got = os.path.join(work, "got")
-    done = browser.by_name("nginx", "/big", "--cacert", nginx.cert, "-v", "-o", got)
-    assert done.status == 0, done.stderr
-    assert "CN=nginx" in done.stderr, done.stderr   # the server's own, not the broker's
-    with open(got, "rb") as f:
-        assert hashlib.sha256(f.read()).hexdigest() == nginx.digest()
-    assert memory_has(site.gate.broker_proc.pid, DOMAIN.encode())   # it can see
-    assert not memory_has(site.gate.broker_proc.pid, MARKER)
-    capture.terminate()
-    assert "\n0 packets dropped by kernel" in capture.stderr, capture.stderr
-    with open(pcap, "rb") as f:
-        seen = f.read()
-    assert len(seen) > 9 * MB and MARKER not in seen   # in and out of the broker
-    site.wait_log(site.gate.broker, what="opened", who="anna", object="nginx on home")
-    site.wait_log(site.gate.host, what="opened", who="anna", object="nginx")
-
-    stranger = site.browser("stranger", site.topo.stranger)
-    alert = stranger.by_name("nginx", "/", "--cacert", nginx.cert)
-    assert alert.status == 35 and not alert.stdout, alert.stdout + alert.stderr
-    site.wait_log(site.gate.broker, what="refused", **{"from": STRANGER})
-    browser.logout()
-    after = browser.by_name("nginx", "/", "--cacert", nginx.cert)
-    assert after.status == 35, after.stderr
-    subprocess.run(["kill", open(f"{nginx.dir}/pid", encoding="ascii").read().strip()],
-                   check=True)
-    assert program.wait(10) == 0
-
-
-# An echo over TLS is enough to see who is let in; its own nginx is seen above.
-TLS_SERVER = """
-import socket, ssl, sys
-c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-c.load_cert_chain(sys.argv[1], sys.argv[2])
-s = socket.create_server(("", 8443))
-print("ready", flush=True)
-while True:
-    a, _ = s.accept()
-    try:
-        with c.wrap_socket(a, server_side=True) as t:
-            t.recv(4096)
-            t.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nhello\\n")
-    except OSError:
-        pass
-"""
-
-
-@pytest.mark.needs("openssl")
-def test_public_and_private_by_name(site, work):
-    cert, key = os.path.join(work, "c.pem"), os.path.join(work, "k.pem")
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-        "-nodes", "-subj", "/CN=cam", "-addext", f"subjectAltName=DNS:cam--home.{DOMAIN}",
-        "-keyout", key, "-out", cert)
-    site.programs.start(site.topo.host.ns, "tls", sys.executable, "-c", TLS_SERVER, cert,
-                        key).wait_line("ready")
-    site.gate.start_host("cam=8443", "other=8443")
-    stranger = site.browser("stranger", site.topo.stranger)
-
-    def answer(service="cam"):
-        done = stranger.by_name(service, "/", "--cacert", cert)
-        return done.stdout or f"curl {done.status}"
-    assert answer() == "curl 35"
-    site.access("public", "cam")
-    wait_until(lambda: answer() == "hello\n", 5, "everybody may")
-    assert answer("other") == "curl 35"   # that one alone
-    assert site.log(site.gate.host, what="opened", object="cam", detail="public")
-    assert site.log(site.gate.broker, what="opened", object="cam on home")
-    site.access("private", "cam")
-    wait_until(lambda: answer() == "curl 35", 5, "nobody may any more")
-    assert stranger.get("/").status == 303   # being let in there is no login
-
-
-# -------------------------------------------------------------------------- by port
 
 @pytest.mark.needs("ssh", "sshd", "redis-server", "redis-cli")
 def test_ssh_and_redis_by_port(site, work):
@@ -275,9 +116,8 @@ def test_an_address_that_changed(by_port):
     assert connection.running   # it cannot know: its own network went
 
 
-def test_idle_connections_end(gate, work):
-    site = Site(gate(host="masq", client="masq"), work)
-    site.start_broker("--idle", "2s")
+def test_idle_connections_end(portal):
+    site = portal("--idle", "2s")
     site.gate.host.start_peer("tcp-server", 7000)
     site.gate.start_host("data=7000")
     site.add("anna")
@@ -355,7 +195,7 @@ def test_udp_by_port(site):
 
     def dig(ns):
         return site.programs.run(ns, "dig", "dig", f"@{BROKER}", "+short", "+tries=1",
-                                 "+time=2", "pi.lab").stdout
+                                 "+time=1", "pi.lab").stdout
     assert dig(anna.ns).strip() == Dns.ADDRESS
     assert Dns.ADDRESS not in dig(site.topo.stranger)
     done = anna.peer("udp-ping", BROKER, 7001, 50, 5, 1200)
@@ -367,3 +207,58 @@ def test_udp_by_port(site):
     anna.close("dns")
     assert Dns.ADDRESS not in dig(anna.ns)
     assert not site.listens(53, udp=True)
+
+
+def test_by_ipv6(portal):
+    """A device's IPv6 addresses count as one by their first half."""
+    site = portal(ipv6=True, ipv4=False)
+    site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.host.start_peer("udp-server", 7001)
+    site.gate.start_host("data=7000", "echo=udp:7001")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    assert anna.open("data").address == f"[{BROKER6}]:7000"
+    anna.open("echo")
+    got = anna.peer("get", BROKER6, 7000, MB, 3)
+    assert got.status == 0, got.stdout
+    done = anna.peer("udp-ping", BROKER6, 7001, 20, 5, 1200)
+    assert "received 20 " in done.stdout, done.stdout
+    neighbour = site.topo.machine("neighbour", "b", 41)
+    assert site.knock(neighbour.ns, 7000) == "ok\n"   # the same /64
+    assert site.knock(site.topo.stranger, 7000) == "refused"
+
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+@pytest.mark.needs("setpriv", "ssh", "sshd")
+def test_a_broker_without_rights(portal, work):
+    """No gate, no low ports: connections are accepted first, and ssh is 10,000 higher."""
+    site = portal(start=False)
+    os.chmod(work, 0o755)
+    os.makedirs(site.gate.broker.state, mode=0o700)
+    os.chown(site.gate.broker.state, 65534, 65534)
+    site.topo.broker.sysctl("net.ipv4.ip_unprivileged_port_start", 443)
+    site.gate.broker.wrapper = NOBODY
+    site.start_broker()
+    sshd = Sshd(site.programs, site.topo.host.ns, work)
+    server = site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.start_host("ssh=22", "data=7000")
+    site.add("anna")
+    anna = site.browser("anna")
+    anna.logged_in("anna")
+    assert anna.open("ssh").address == f"{BROKER}:10022"
+    ssh = site.programs.run(anna.ns, "ssh", "ssh", *sshd.options(port=10022),
+                            f"root@{BROKER}", "echo through the portal")
+    assert ssh.stdout == "through the portal\n", ssh.stderr
+    anna.open("data")
+    connection = held(site, anna)
+    many = anna.peer("many", BROKER, 7000, 50, 20000, 5, timeout=60)
+    assert many.status == 0, many.stdout + many.stderr
+    assert site.knock(site.topo.stranger, 7000) == "refused"
+    server.kill()
+    connection.wait_line("all ended", 5)
+    assert site.knock(anna.ns, 7000) == "refused"
+    anna.logout()
+    assert site.knock(anna.ns, 10022) == "refused"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from .actors import BROKER_PORT
-from .browser import PASSWORD, Site, totp
+from .browser import PASSWORD, totp
 from .net import wait_until
 from .topology import BROKER
 
@@ -15,10 +15,9 @@ pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
 
 
 @pytest.fixture
-def site(gate, work):
+def site(portal):
     """Broker with a portal, host with two services, of which only data is there."""
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker()
+    s = portal()
     s.gate.host.start_peer("tcp-server", 7000)
     s.gate.start_host("data=7000", "more=7010")
     return s
@@ -133,9 +132,8 @@ def test_an_account_expires(site):
     assert site.browser("late").login("anna").status == 403
 
 
-def test_logins_end_by_time(gate, work):
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker("--login", "3s")
+def test_logins_end_by_time(portal):
+    s = portal("--login", "3s")
     s.gate.host.start_peer("tcp-server", 7000)
     s.gate.start_host("data=7000")
     anna, connection = anna_holds(s)

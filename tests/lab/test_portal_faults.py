@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from .browser import PASSWORD, Site
+from .browser import PASSWORD
 from .conftest import full
 from .net import wait_until
 from .topology import BROKER
@@ -15,10 +15,9 @@ MB = 1 << 20
 
 
 @pytest.fixture
-def site(gate, work):
+def site(portal):
     """Broker with a portal, host with a checking server, anna with an account."""
-    s = Site(gate(host="masq", client="masq"), work)
-    s.start_broker()
+    s = portal()
     s.server = s.gate.host.start_peer("tcp-server", 7000)
     s.gate.start_host("data=7000")
     s.add("anna")
@@ -78,7 +77,8 @@ def test_the_broker_restarts(site):
     g = site.gate
     site.anna.open("data")
     connection = holds(site.anna)
-    g.broker_proc.terminate()
+    assert g.broker_proc.terminate() == 0
+    site.wait_log(g.broker, what="closed", who="anna", object="data on home")
     connection.wait_line("all ended", 5)
     site.start_broker()
     late = site.browser("late")
@@ -208,3 +208,39 @@ for _ in range(300):
 print("all asked", flush=True)
 time.sleep(60)
 """
+
+
+# ------------------------------------------------------------- the broker's own stopping
+
+@pytest.fixture
+def owner(site):
+    """An owner, logged in, whose page of the host waits for its answer, which is cut off."""
+    site.add("otto", "all", "--owner")
+    otto = site.browser("otto")
+    otto.logged_in("otto")
+    key = site.gate.host_proc.find("ready")["key"]
+    site.topo.inet.nft(CUT)
+    otto.waits = site.programs.start(
+        otto.ns, "curl-waits", "curl", "-sSv", "-m", 20, "--cacert", otto.cacert, "-b",
+        otto.jar, "-o", "/dev/null", "-w", "%{http_code}", f"{otto.root}/host/{key}")
+    otto.waits.wait_line("> GET /", stream="err")
+    return otto
+
+
+def test_the_broker_stops_while_pages_wait(site, owner):
+    assert site.gate.broker_proc.terminate(2.5) == 0   # and waits for no host
+    assert owner.waits.wait(5) == 0 and owner.waits.stdout in ("502", "503")
+    site.start_broker()
+
+
+def test_a_browser_goes_while_its_page_waits(site, owner):
+    owner.waits.kill()
+    site.anna.wait_service("data", up=False)
+    assert site.gate.broker_proc.running
+
+
+def test_a_logout_while_a_page_waits(site, owner):
+    assert owner.post("/logout").status == 303
+    assert owner.waits.wait(10) == 0
+    assert owner.waits.stdout == "303", owner.waits.stdout   # to the login
+    assert site.gate.broker_proc.running
