@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from .net import wait_until
+from .net import run, wait_until
 from .topology import BROKER, build_dir, have, root_dir
 
 PORTAL = os.path.join(root_dir(), "tests", "portal")
@@ -25,15 +25,23 @@ def need_chromium():
             pytest.skip(f"{module} is not installed: npm ci in tests/portal")
 
 
+def key_hash(certificate):
+    """Of the public key in a PEM file, as Chromium's command line wants it."""
+    return run("sh", "-c", 'openssl x509 -in "$0" -noout -pubkey | openssl pkey -pubin '
+               "-outform der | openssl dgst -sha256 -binary | base64", certificate).strip()
+
+
 class Chromium:
     """One person at one browser. An act that fails fails the test."""
 
-    def __init__(self, programs, ns, domain, full):
-        """`full`: each page is checked in all looks, not in two."""
+    def __init__(self, programs, ns, domain, certificates, full):
+        """It takes no `certificates` (PEM files) but these. `full`: each page is checked
+        in all looks, not in two."""
         self.out = os.path.join(build_dir(), "portal-e2e")
         os.makedirs(self.out, exist_ok=True)
         self.count = 0
-        how = {"url": f"https://{domain}/", "out": self.out, "full": full,
+        how = {"url": f"https://{domain}/", "out": self.out,
+               "trust": [key_hash(c) for c in certificates], "full": full,
                "resolve": f"MAP *.{domain} {BROKER}, MAP {domain} {BROKER}, "
                           "MAP * ~NOTFOUND"}
         self.proc = programs.start(ns, "chromium", "node", os.path.join(PORTAL, "e2e.mjs"),

@@ -84,7 +84,9 @@ def site(gate, work):
 @pytest.fixture
 def chromium(site):
     """A browser on the client's machine, at the portal."""
-    c = Chromium(site.programs, site.topo.client.ns, DOMAIN, full())
+    portal = os.path.join(site.gate.broker.state, "portal-cert.pem")
+    c = Chromium(site.programs, site.topo.client.ns, DOMAIN, [portal, site.nginx.cert],
+                 full())
     c("come")
     yield c
     c.close()
