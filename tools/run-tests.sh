@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests in their short form: unit tests and simulator, the same under the address
-# and undefined-behaviour sanitizers, the portal's pages in a browser, then the lab. Knows how to build and count; what
-# is tested stands in tests/. Builds with warnings as errors in directories of its own.
+# and undefined-behaviour sanitizers, the portal's pages in a browser, then the lab.
+# Knows how to build and count; what is tested stands in tests/. Builds with warnings as
+# errors in directories of its own.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 log=$(mktemp -d)
