@@ -312,20 +312,13 @@ static void test_numbers(void **state)
         double v;
         const char *rtt, *rate;
     } cases[] = {
-        {0, "unknown", "0 B/s"},
-        {0.04, "<0.1 ms", "0 B/s"},
-        {8.24, "8.2 ms", "8 B/s"},
-        {9.96, "10 ms", "10 B/s"},
-        {48.3, "48 ms", "48 B/s"},
-        {999.4, "999 ms", "999 B/s"},
-        {999.6, "1.0 s", "1.0 kB/s"},
-        {12400, "12.4 s", "12 kB/s"},
-        {1.23e6, "unknown", "1.2 MB/s"},
-        {999499, "999.5 s", "999 kB/s"},
-        {4e9, "unknown", "4.0 GB/s"},
-        {1e300, "unknown", "unknown"},
-        {-1, "unknown", "unknown"},
-        {0.0 / 0.0, "unknown", "unknown"},
+        {0, "unknown", "0 B/s"},         {0.04, "<0.1 ms", "0 B/s"},
+        {8.24, "8.2 ms", "8 B/s"},       {9.96, "10 ms", "10 B/s"},
+        {48.3, "48 ms", "48 B/s"},       {999.4, "999 ms", "999 B/s"},
+        {999.6, "1.0 s", "1.0 kB/s"},    {12400, "12.4 s", "12 kB/s"},
+        {1.23e6, "unknown", "1.2 MB/s"}, {999499, "999.5 s", "999 kB/s"},
+        {4e9, "unknown", "4.0 GB/s"},    {1e300, "unknown", "unknown"},
+        {-1, "unknown", "unknown"},      {0.0 / 0.0, "unknown", "unknown"},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
