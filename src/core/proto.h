@@ -66,6 +66,9 @@ enum portal_ask {
     PORTAL_ASK_INVITE = 4,   /* arg: "SECONDS SERVICE,...", without services for all;
                                 the `invite` event of `postern invite` */
     PORTAL_ASK_REVOKE = 5,   /* arg: a device key; {"event":"revoked","sessions"} */
+    PORTAL_ASK_NOTE = 7, /* any account: for the host's audit log, nothing is answered;
+                            arg: "login", "refused", "logout" or "chosen", and behind a
+                            space what it is about */
     PORTAL_ASK_LOG = 6,      /* the newest `audit` events of `postern log`, at most 100,
                                 the newest first */
 };

@@ -217,11 +217,12 @@ static void ask_services(struct answer *a)
 
 /* ------------------------------------------------------------------ what owners see */
 
+/* Of devices only: the session of the portal, which asks this, is none. */
 static void ask_sessions(struct answer *a)
 {
     for (struct guest *g = a->serve->guests; g != NULL; g = g->next) {
         struct event e;
-        if (g->dead || g->session == NULL)
+        if (g->dead || g->session == NULL || g->portal)
             continue;
         guest_session_event(g, &e);
         say(a, &e);
@@ -357,6 +358,22 @@ static void ask_revoke(struct answer *a, const char *arg)
     send_answer(a);
 }
 
+/* What happened at the portal, for this host's log. */
+static void ask_note(struct answer *a, const char *arg)
+{
+    static const char *const known[] = {"login", "refused", "logout", "chosen"};
+    size_t len = strcspn(arg, " ");
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strlen(known[i]) != len || memcmp(known[i], arg, len) != 0)
+            continue;
+        serve_audit(a->serve, known[i], a->account.name, a->visitor,
+                    arg[len] == ' ' ? arg + len + 1 : "", "at the portal");
+        send_answer(a);
+        return;
+    }
+    turn_down(a, STREAM_NOTFOUND, "not a note that this host knows");
+}
+
 /* ------------------------------------------------------------------------- the ask */
 
 static void on_no_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
@@ -376,12 +393,13 @@ static const struct pump_events answer_events = {on_no_header, NULL, on_end};
 
 static enum stream_code judge(struct answer *a, const Visit *v, const char **reason)
 {
-    if (v->ask > PORTAL_ASK_LOG) {
+    if (v->ask > PORTAL_ASK_NOTE) {
         *reason = "this host does not know that question";
         return STREAM_NOTFOUND;
     }
     enum stream_code code = caller_account(a->serve, v->account, &a->account, reason);
-    if (code == STREAM_OK && v->ask != PORTAL_ASK_SERVICES && !a->account.owner) {
+    bool open = v->ask == PORTAL_ASK_SERVICES || v->ask == PORTAL_ASK_NOTE;
+    if (code == STREAM_OK && !open && !a->account.owner) {
         *reason = "the account is not an owner's";
         code = STREAM_DENIED;
     }
@@ -411,6 +429,9 @@ int answer_start(struct serve *s, struct pump *pump, const Visit *v)
     case PORTAL_ASK_NONE: /* is no question: see outlet.c */
     case PORTAL_ASK_SERVICES:
         ask_services(a);
+        break;
+    case PORTAL_ASK_NOTE:
+        ask_note(a, v->arg);
         break;
     case PORTAL_ASK_SESSIONS:
         ask_sessions(a);

@@ -9,7 +9,7 @@
 
 #include "portal/internal.h"
 
-enum { ANSWER_MAX = 256 * 1024 };
+enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000 };
 
 struct ask {
     struct ask *next, **at;
@@ -172,4 +172,24 @@ void asks_close(struct portal *p)
 {
     while (p->asks != NULL)
         finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
+}
+
+static void on_noted(void *ctx, unsigned code, const char *reason, const char *text)
+{
+    (void)ctx, (void)text;
+    if (code != 0)
+        log_debug("a host's log was not told: %s", reason);
+}
+
+void host_note(struct portal_host *h, const char *account, const struct addr *from,
+               const char *what, const char *object)
+{
+    char arg[128], visitor[ADDR_TEXT_LEN];
+    if (!h->online || h->portal->stopping)
+        return;
+    (void)snprintf(arg, sizeof(arg), "%s%s%s", what, *object != '\0' ? " " : "",
+                   object);
+    if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,
+                  on_noted, NULL) != 0)
+        log_debug("a host's log was not told");
 }

@@ -418,6 +418,7 @@ int door_grant(struct portal *p, struct login *l, struct portal_host *h, int ser
                          "no port near %u can be had at the broker", s->port);
     *port = g.port;
     portal_audit(p, "chosen", l->account, &l->client, g.service, h->name);
+    host_note(h, l->account, &l->client, "chosen", g.service);
     return 0;
 }
 

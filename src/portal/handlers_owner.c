@@ -138,7 +138,6 @@ static bool add_session(void *ctx, const char *line)
 }
 
 struct device_fill {
-    const struct session_fill *sessions;
     struct device_row *rows;
     struct device_view *views;
     size_t count;
@@ -148,16 +147,16 @@ static bool add_device(void *ctx, const char *line)
 {
     struct device_fill *f = ctx;
     struct device_row *d = &f->rows[f->count];
+    char connected[8];
     copy_text(line, "name", d->name, sizeof(d->name));
     copy_text(line, "key", d->key, sizeof(d->key));
     copy_text(line, "services", d->services, sizeof(d->services));
-    bool connected = false;
-    for (size_t i = 0; i < f->sessions->count; i++)
-        connected = connected || strcmp(f->sessions->rows[i].device, d->name) == 0;
-    f->views[f->count++] = (struct device_view){.name = d->name,
-                                                .key = d->key,
-                                                .services = d->services,
-                                                .connected = connected};
+    copy_text(line, "connected", connected, sizeof(connected));
+    f->views[f->count++] =
+        (struct device_view){.name = d->name,
+                             .key = d->key,
+                             .services = d->services,
+                             .connected = strcmp(connected, "true") == 0};
     return f->count < DEVICES_MAX;
 }
 
@@ -167,11 +166,21 @@ struct log_fill {
     size_t count;
 };
 
+/* "2026-11-21T11:22:01Z" as a column headed UTC has it, which may wrap at its blank. */
+static void plain_time(char *text)
+{
+    if (strlen(text) == 20 && text[10] == 'T' && text[19] == 'Z') {
+        text[10] = ' ';
+        text[19] = '\0';
+    }
+}
+
 static bool add_log(void *ctx, const char *line)
 {
     struct log_fill *f = ctx;
     struct log_row *l = &f->rows[f->count];
     copy_text(line, "time", l->time, sizeof(l->time));
+    plain_time(l->time);
     copy_text(line, "what", l->what, sizeof(l->what));
     copy_text(line, "who", l->who, sizeof(l->who));
     copy_text(line, "from", l->from, sizeof(l->from));
@@ -209,7 +218,7 @@ static void show(struct owner_work *w)
         return;
     }
     struct session_fill sessions = {h, sh->session_rows, sh->sessions, 0};
-    struct device_fill devices = {&sessions, sh->device_rows, sh->devices, 0};
+    struct device_fill devices = {sh->device_rows, sh->devices, 0};
     struct log_fill log = {sh->log_rows, sh->log, 0};
     each_line(w->sessions, add_session, &sessions);
     each_line(w->devices, add_device, &devices);

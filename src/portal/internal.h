@@ -172,6 +172,10 @@ MUST_CHECK int ask_start(struct portal_host *h, const char *account,
 /* Answers all that are still open: nobody waits for the hosts any more. */
 void asks_close(struct portal *p);
 
+/* For the host's own audit log, if it is there: see PORTAL_ASK_NOTE. */
+void host_note(struct portal_host *h, const char *account, const struct addr *from,
+               const char *what, const char *object);
+
 /* ------------------------------------------------------------------------- doors.c */
 
 void doors_close(struct portal *p);

@@ -150,6 +150,11 @@ static void login_free(struct portal *p, struct login *l)
 void login_end(struct portal *p, struct login *l, const char *why)
 {
     portal_audit(p, "logout", l->account, &l->client, NULL, why);
+    for (size_t i = 0; i < l->host_count; i++) {
+        struct portal_host *h = host_by_number(p, l->hosts[i].host);
+        if (h != NULL && login_account(l, h) != NULL)
+            host_note(h, l->account, &l->client, "logout", "");
+    }
     names_end_login(p, l->id);
     login_free(p, l);
     doors_trim(p);
@@ -317,6 +322,7 @@ static enum login_result admit(struct portal *p, const char *name,
             continue;
         l->hosts[l->host_count].host = h->number;
         proof_of(l->hosts[l->host_count++].proof, a);
+        host_note(h, name, from, "login", "");
         (void)snprintf(where + used, sizeof(where) - used, "%s%.30s",
                        used > 0 ? ", " : "", h->name);
     }
@@ -345,6 +351,17 @@ static enum login_result ask_code(struct portal *p, const char *name,
     return LOGIN_CODE;
 }
 
+static void note_refused(const struct job *j)
+{
+    struct portal *p = j->portal;
+    portal_audit(p, "refused", j->name, &j->from, "login", "wrong name or password");
+    for (size_t i = 0; i < j->count && !p->stopping; i++) {
+        struct portal_host *h = host_by_number(p, j->tries[i].host);
+        if (h != NULL)
+            host_note(h, j->name, &j->from, "refused", "login");
+    }
+}
+
 static void on_checked(uv_work_t *w, int status)
 {
     struct job *j = w->data;
@@ -367,8 +384,7 @@ static void on_checked(uv_work_t *w, int status)
         r = code ? ask_code(p, j->name, hosts, n, token)
                  : admit(p, j->name, hosts, n, &j->from, token);
     else
-        portal_audit(p, "refused", j->name, &j->from, "login",
-                     "wrong name or password");
+        note_refused(j);
     if (j->cb != NULL && !p->stopping)
         j->cb(j->ctx, r, token);
     sodium_memzero(token, sizeof(token));
@@ -461,6 +477,11 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
     if (r == LOGIN_WRONG) {
         note_failure(p, s->name, from);
         portal_audit(p, "refused", s->name, from, "login", "wrong one-time code");
+        for (size_t i = 0; i < s->count; i++) {
+            struct portal_host *h = host_by_number(p, s->hosts[i]);
+            if (h != NULL)
+                host_note(h, s->name, from, "refused", "login");
+        }
     }
     if (r != LOGIN_WRONG || ++s->tries == STEP_TRIES)
         sodium_memzero(s, sizeof(*s));

@@ -23,6 +23,7 @@ static const struct hint {
     {3389, false, "rdp", "mstsc /v:$A"},
     {5900, false, "vnc", "vnc://$A"},
     {5432, false, "postgres", "psql -p $P -h $H"},
+    {6379, false, "redis", "redis-cli -p $P -h $H"},
 };
 
 #define HINT_LEN 600

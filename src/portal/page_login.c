@@ -8,7 +8,7 @@ static void input_end(struct html *h, const struct login_view *v, const char *hi
     bool problem = !html_is_empty(v->state.problem);
     if (problem || hint != NULL)
         html_add(h, " aria-describedby=\"%s%s%s\"", problem ? "problem" : "",
-                 problem && hint != NULL ? " " : "", hint);
+                 problem && hint != NULL ? " " : "", hint != NULL ? hint : "");
     html_add(h, focus ? " autofocus></div>\n" : "></div>\n");
 }
 

@@ -100,8 +100,8 @@ static void invite_form(struct html *h, const struct owner_view *v)
 
 static void audit_log(struct html *h, const struct owner_view *v)
 {
-    static const char *const heads[] = {"Time", "What",   "Who",
-                                        "From", "Object", "Detail"};
+    static const char *const heads[] = {"Time, UTC", "What",   "Who",
+                                        "From",      "Object", "Detail"};
     html_add(
         h, "<section aria-labelledby=\"log-title\">\n<h2 id=\"log-title\">Log</h2>\n");
     if (v->log_count == 0) {

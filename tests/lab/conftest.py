@@ -19,6 +19,12 @@ from .topology import Topology, build_dir, have, wire_program
 _ORDER = ["test_lab", "test_stun", "test_main", "test_trust", "test_badinput",
           "test_matrix", "test_programs", "test_faults", "test_scale"]
 
+# What runs beside the others when POSTERN_LAB_PART asks for one half (1 or 2): tests
+# that wait more than they compute.
+_SECOND = ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
+           "test_mapped", "test_portal", "test_proxy", "test_run", "test_tls_only",
+           "test_trust", "test_badinput")
+
 
 def full():
     """True in the long form, which `make lab-full` runs."""
@@ -55,11 +61,19 @@ def pytest_sessionfinish(session, exitstatus):
         print(f"\nlogs of the failed tests: {kept}")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    def module(item):
+        return item.module.__name__.split(".")[-1]
+
     def place(item):
-        name = item.module.__name__.split(".")[-1]
+        name = module(item)
         return _ORDER.index(name) if name in _ORDER else len(_ORDER)
     items.sort(key=place)
+    part = os.environ.get("POSTERN_LAB_PART")
+    if part:
+        others = [i for i in items if module(i).startswith(_SECOND) != (part == "2")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [i for i in items if i not in others]
 
 
 def pytest_runtest_setup(item):

@@ -48,6 +48,8 @@ def test_wrong_names_and_passwords(site):
     assert browser.login("anna@attic").status == 403   # not that host's
     browser.logged_in("anna@home")
     site.wait_log(site.gate.broker, what="login", who="anna", object="home")
+    for what in ("refused", "login"):   # the host was told
+        site.wait_log(site.gate.host, what=what, who="anna", detail="at the portal")
 
 
 def test_failures_wait_ever_longer(site):
