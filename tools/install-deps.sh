@@ -15,7 +15,7 @@ lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-ser
  redis-server openssl"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
-portal="chromium nodejs"
+portal="chromium nodejs zbar-tools"
 command -v npm >/dev/null || portal="$portal npm" # others' nodejs brings its own
 lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests in their short form: unit tests and simulator, the same under the address
-# and undefined-behaviour sanitizers, then the lab. Knows how to build and count; what
+# and undefined-behaviour sanitizers, the portal's pages in a browser, then the lab. Knows how to build and count; what
 # is tested stands in tests/. Builds with warnings as errors in directories of its own.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -56,7 +56,21 @@ lab() {
         </dev/null 2>&1 | tee "$log/again" || status=1
 }
 
-# "N passed, N failed, N skipped" out of cmocka's and pytest's summaries. A program
+# Skipped, and counted as one, where there is no browser or nothing that drives it.
+pages() {
+    echo "== test pages"
+    if ! command -v chromium >/dev/null || ! command -v node >/dev/null ||
+        [ ! -d tests/portal/node_modules/playwright-core ]; then
+        echo "the portal's pages are not tested: chromium, node or playwright is missing" >&2
+        echo "# skipped 1" >"$log/pages"
+        return
+    fi
+    POSTERN_BUILD=build-test POSTERN_SHORT=1 node --test --test-reporter=tap \
+        tests/portal/pages.test.mjs </dev/null >"$log/pages" 2>&1 || status=1
+    grep -E '^ *not ok|^# (pass|fail|cancelled|skipped|duration)' "$log/pages"
+}
+
+# "N passed, N failed, N skipped" out of cmocka's, node's and pytest's summaries. A program
 # without such a summary (the simulator, or one that crashed) counts as one test.
 count() {
     python3 - "$log" <<'PYTHON'
@@ -76,6 +90,11 @@ for path in glob.glob(sys.argv[1] + "/*.json"):
                   "skipped" if good else "failed"] += 1
         elif not good and not any(what == "FAILED" for what, _ in found):
             total["failed"] += 1
+names = {"pass": "passed", "fail": "failed", "cancelled": "failed", "skipped": "skipped"}
+for what, n in re.findall(r"^# (pass|fail|cancelled|skipped) (\d+)$",
+                          open(sys.argv[1] + "/pages").read(), re.M):
+    total[names[what]] += int(n)
+
 def lab(name):
     """pytest's own sum; nothing where it did not run."""
     try:
@@ -106,6 +125,7 @@ build build-asan-test -Dbuildtype=debugoptimized -Db_sanitize=address,undefined 
     -Db_lundef=false
 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
     suite build-asan-test
+pages
 lab
 
 sum=$(count)

@@ -168,12 +168,6 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     return 0;
 }
 
-void asks_close(struct portal *p)
-{
-    while (p->asks != NULL)
-        finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
-}
-
 static void on_noted(void *ctx, unsigned code, const char *reason, const char *text)
 {
     (void)ctx, (void)text;
@@ -192,4 +186,10 @@ void host_note(struct portal_host *h, const char *account, const struct addr *fr
     if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,
                   on_noted, NULL) != 0)
         log_debug("a host's log was not told");
+}
+
+void asks_close(struct portal *p)
+{
+    while (p->asks != NULL)
+        finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
 }

@@ -28,11 +28,12 @@ def need_chromium():
 class Chromium:
     """One person at one browser. An act that fails fails the test."""
 
-    def __init__(self, programs, ns, domain):
+    def __init__(self, programs, ns, domain, full):
+        """`full`: each page is checked in all looks, not in two."""
         self.out = os.path.join(build_dir(), "portal-e2e")
         os.makedirs(self.out, exist_ok=True)
         self.count = 0
-        how = {"url": f"https://{domain}/", "out": self.out,
+        how = {"url": f"https://{domain}/", "out": self.out, "full": full,
                "resolve": f"MAP *.{domain} {BROKER}, MAP {domain} {BROKER}, "
                           "MAP * ~NOTFOUND"}
         self.proc = programs.start(ns, "chromium", "node", os.path.join(PORTAL, "e2e.mjs"),

@@ -8,11 +8,13 @@ import { createInterface } from "node:readline";
 
 import { checkPage, DESKTOP, openBrowser, openPage, PHONE, shoot } from "./browser.mjs";
 
-const LOOKS = [["phone", PHONE], ["desktop", DESKTOP]];
 const WAIT_MS = 10_000;
 
-// `resolve`: Chromium's rules for names; `url`: the portal; `out`: where pictures go.
-const { resolve, url, out } = JSON.parse(process.argv[2]);
+// `resolve`: Chromium's rules for names; `url`: the portal; `out`: where pictures go;
+// `full`: check each page in all looks, not in two.
+const { resolve, url, out, full } = JSON.parse(process.argv[2]);
+const LOOKS = [["phone", PHONE, "light"], ["desktop", DESKTOP, "dark"],
+  ...(full ? [["phone", PHONE, "dark"], ["desktop", DESKTOP, "light"]] : [])];
 const browser = await openBrowser([`--host-resolver-rules=${resolve}`]);
 let person, page;
 
@@ -173,13 +175,13 @@ const verbs = {
 
   // The page on phone and desktop, light and dark: pictures, and what all must keep to.
   async check({ name }) {
-    for (const [size, viewport] of LOOKS)
-      for (const colorScheme of ["light", "dark"]) {
-        await page.setViewportSize(viewport);
-        await page.emulateMedia({ colorScheme });
-        await shoot(page, path.join(out, `${name}-${size}-${colorScheme}.png`));
-        await checkPage(page, person.complaints);
-      }
+    await page.mouse.move(0, 0);
+    for (const [size, viewport, colorScheme] of LOOKS) {
+      await page.setViewportSize(viewport);
+      await page.emulateMedia({ colorScheme });
+      await shoot(page, path.join(out, `${name}-${size}-${colorScheme}.png`));
+      await checkPage(page, person.complaints);
+    }
     await page.setViewportSize(DESKTOP);
     await page.emulateMedia({ colorScheme: "light" });
   },
