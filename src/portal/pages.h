@@ -76,7 +76,7 @@ void page_home(struct html *out, const struct home_view *v);
 
 struct session_view { /* a device's session to the host */
     const char *device, *kind, *remote;
-    double rtt_ms;
+    double rtt_ms;       /* 0: not measured yet on this path */
     double rate_bytes_s; /* both directions */
     unsigned streams;
 };

@@ -27,8 +27,10 @@ enum {
 
 void picture_format_rtt(char out[static PICTURE_NUMBER_LEN], double ms)
 {
-    if (!(ms >= 0) || ms > 1e6)
+    if (!(ms > 0) || ms > 1e6)
         (void)snprintf(out, PICTURE_NUMBER_LEN, "unknown");
+    else if (ms < 0.05)
+        (void)snprintf(out, PICTURE_NUMBER_LEN, "<0.1 ms");
     else if (ms < 9.95)
         (void)snprintf(out, PICTURE_NUMBER_LEN, "%.1f ms", ms);
     else if (ms < 999.5)

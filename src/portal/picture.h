@@ -8,7 +8,7 @@
 
 /*
  * Text for people of a round trip, "8.2 ms", and of a rate, "1.2 MB/s" (SI prefixes);
- * "unknown" for what is no sensible number.
+ * "unknown" for what is no sensible number, as a round trip of 0 is.
  */
 #define PICTURE_NUMBER_LEN 16
 void picture_format_rtt(char out[static PICTURE_NUMBER_LEN], double ms);

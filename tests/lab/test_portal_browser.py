@@ -6,6 +6,7 @@ Pictures of the pages are left in portal-e2e/ of the build directory.
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -169,7 +170,7 @@ def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
     client.wait(5)
     assert "refused" in log_in(site, port, address)
     back = chromium("back")
-    assert back["path"] == "/login" and "ssh" not in back["text"], back
+    assert back["url"].endswith("/login") and "ssh" not in back["text"], back
     assert chromium("complaints") == []
 
 
@@ -217,10 +218,9 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
     kind = wait_direct(session)["kind"]
     # The picture renews itself: nothing was loaded again.
     chromium.wait("picture", lambda texts: {"1 connected", "laptop", f"direct, {kind}"}
-                  <= set(texts))
+                  <= set(texts) and any(re.fullmatch(r"<?\d+(\.\d)? ms", t) for t in texts))
     [row] = chromium("table", name="Sessions")
     assert row[0] == "laptop" and row[1] == f"direct, {kind}", row
-    assert row[3].endswith(" ms") and 0 < float(row[3].removesuffix(" ms")) < 1000, row
 
     chromium("open", path=owner)
     phone = site.gate.other_client("phone", site.topo.stranger)
@@ -247,3 +247,6 @@ def test_an_owner_sees_invites_and_revokes(site, chromium):
             ("closed", "maria"), ("revoked", "maria")} <= {(row[1], row[2]) for row in log}, log
     chromium("press", name="Log out")
     assert chromium("complaints") == []
+    for _ in range(3):   # also where forms were sent
+        back = chromium("back")
+        assert "phone" not in back["text"] and "postern://" not in back["text"], back

@@ -91,9 +91,12 @@ const verbs = {
   look: seen,
   open: ({ path: where }) => go(() => page.goto(new URL(where, url).href)),
   again: () => go(() => page.reload()),
+  // Where Chromium would have to send a form again it shows a page of its own instead.
   async back() {
-    await page.goBack();
-    return { text: await page.locator("body").textContent(), ...await seen() };
+    await page.goBack().catch((e) => {
+      if (!e.message.includes("ERR_CACHE_MISS")) throw e;
+    });
+    return { url: page.url(), text: await page.locator("body").textContent() };
   },
 
   async login({ name, password }) {

@@ -312,7 +312,8 @@ static void test_numbers(void **state)
         double v;
         const char *rtt, *rate;
     } cases[] = {
-        {0, "0.0 ms", "0 B/s"},
+        {0, "unknown", "0 B/s"},
+        {0.04, "<0.1 ms", "0 B/s"},
         {8.24, "8.2 ms", "8 B/s"},
         {9.96, "10 ms", "10 B/s"},
         {48.3, "48 ms", "48 B/s"},
