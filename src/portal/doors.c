@@ -459,19 +459,17 @@ static void touch(struct visit *v, uint64_t now)
     (void)routes_touch(v->portal->routes, v->entry, now);
 }
 
-void doors_sweep(struct portal *p)
+void doors_sweep(struct portal *p, uint64_t idle_ms)
 {
     uint64_t now = uv_now(&p->loop);
-    uint64_t idle =
-        (p->config->idle_s != 0 ? p->config->idle_s : PORTAL_IDLE_DEFAULT_S) *
-        UINT64_C(1000);
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         touch(v, now);
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         if (is_overdue(v, now) && v->call != NULL)
             call_abort(v->call);
-    (void)routes_expire(p->routes, false, now, idle);
-    (void)routes_expire(p->routes, true, now, idle < UDP_IDLE_MS ? idle : UDP_IDLE_MS);
+    (void)routes_expire(p->routes, false, now, idle_ms);
+    (void)routes_expire(p->routes, true, now,
+                        idle_ms < UDP_IDLE_MS ? idle_ms : UDP_IDLE_MS);
 }
 
 void doors_close(struct portal *p)

@@ -114,7 +114,7 @@ static void post_login(struct request *r)
     else if (rc == POSTERN_ERR_AGAIN)
         show_wait(r, wait_ms);
     else
-        on_login(r, LOGIN_FAILED, NULL);
+        on_login(r, LOGIN_FAILED, "");
 }
 
 static void post_logout(struct request *r)

@@ -179,7 +179,7 @@ void host_note(struct portal_host *h, const char *account, const struct addr *fr
 /* ------------------------------------------------------------------------- doors.c */
 
 void doors_close(struct portal *p);
-void doors_sweep(struct portal *p);
+void doors_sweep(struct portal *p, uint64_t idle_ms);
 /*
  * Opens a port for this login's address, and listens on it where nobody does yet.
  * `port` gets the one in use: the service's own, or 10,000 or 20,000 higher when that
@@ -198,6 +198,8 @@ void doors_trim(struct portal *p);
 
 /* A TLS connection for SERVICE--HOST.domain: passes it on. False: no such name form. */
 bool names_take(struct portal *p, int fd, const char *server_name);
+/* Ends those that have moved nothing for so long. */
+void names_sweep(struct portal *p, uint64_t idle_ms);
 /* Connections of a login by name: are there any; end them. */
 bool names_in_use(struct portal *p, uint64_t login);
 void names_end_login(struct portal *p, uint64_t login);
@@ -238,6 +240,8 @@ struct portal {
     struct login_step *steps;         /* passwords that were right, a code is awaited */
     unsigned jobs;                    /* passwords being checked now */
     struct passage *passages;         /* connections by name */
+    uint64_t strangers_since_ms;
+    unsigned strangers_told; /* refusals by name since then, whether logged or not */
     struct routes *routes;
     struct door *doors;   /* open ports */
     struct visit *visits; /* connections and flows by port */

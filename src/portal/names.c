@@ -3,6 +3,7 @@
  * host's own TLS server, unopened. Only whom a login at the same address may admit, or
  * everybody where the host says so. The certificate is the host's affair.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,6 +17,14 @@
 /* RFC 8446 section 6: descriptions of fatal alerts. */
 enum { ALERT_INTERNAL = 80, ALERT_ACCESS_DENIED = 49 };
 
+enum {
+    PASSAGES_MAX = 8192,
+    PASSAGES_OPEN_MAX = 4096,  /* of them where nobody is logged in */
+    PASSAGES_CLIENT_MAX = 256, /* from one address */
+    STRANGERS_TOLD_MAX = 60,   /* refusals in the log, a minute */
+    STRANGERS_MS = 60 * 1000,
+};
+
 struct passage {
     struct passage *next, **at;
     struct portal *portal;
@@ -24,6 +33,8 @@ struct passage {
     int fd;         /* a copy, to say why when the host refuses; -1: none */
     char account[64], object[128];
     struct addr from;
+    uint64_t touched_ms; /* when bytes were last seen to have moved */
+    struct pump_stats stats;
 };
 
 /* Says no in the protocol's words, and takes what came so that they arrive. */
@@ -34,6 +45,42 @@ static void refuse(int fd, uint8_t description)
     while (recv(fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
         ;
     (void)!send(fd, alert, sizeof(alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Whoever asks for names at random must not push all else out of the log. */
+static void tell_refused(struct portal *p, const struct addr *from, const char *name,
+                         const char *why)
+{
+    if (p->strangers_told < STRANGERS_TOLD_MAX)
+        portal_audit(p, "refused", NULL, from, name, why);
+    p->strangers_told++;
+}
+
+static void tell_rest(struct portal *p, uint64_t now)
+{
+    char detail[64];
+    if (now - p->strangers_since_ms < STRANGERS_MS)
+        return;
+    if (p->strangers_told > STRANGERS_TOLD_MAX) {
+        (void)snprintf(detail, sizeof(detail), "%u more, within a minute or so",
+                       p->strangers_told - STRANGERS_TOLD_MAX);
+        portal_audit(p, "refused", NULL, NULL, "by name", detail);
+    }
+    p->strangers_since_ms = now;
+    p->strangers_told = 0;
+}
+
+static bool has_room(const struct portal *p, const struct login *l,
+                     const struct addr *from)
+{
+    unsigned all = 0, open = 0, here = 0;
+    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+        all++;
+        open += ps->login == 0;
+        here += portal_same_client(&ps->from, from);
+    }
+    return all < PASSAGES_MAX && here < PASSAGES_CLIENT_MAX &&
+           (l != NULL || open < PASSAGES_OPEN_MAX);
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -88,6 +135,7 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     ps->portal = p;
     ps->login = l != NULL ? l->id : 0;
     ps->from = *from;
+    ps->touched_ms = uv_now(&p->loop);
     (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
     (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
     ps->next = p->passages;
@@ -164,15 +212,16 @@ bool names_take(struct portal *p, int fd, const char *server_name)
         return true;
     }
     struct portal_host *h = find(p, label, &from, &service, &login, &known);
-    if (h != NULL) {
+    if (h != NULL && has_room(p, login, &from)) {
         pass(p, fd, h, service, login, &from);
         return true;
     }
-    portal_audit(p, "refused", NULL, &from, server_name,
-                 known ? "nobody who may use it is logged in at this address"
-                       : "no such service");
+    tell_refused(p, &from, server_name,
+                 h != NULL ? "too many connections"
+                 : known   ? "nobody who may use it is logged in at this address"
+                           : "no such service");
     /* A service that exists is told from one that does not only to who may use it. */
-    refuse(fd, ALERT_ACCESS_DENIED);
+    refuse(fd, h != NULL ? ALERT_INTERNAL : ALERT_ACCESS_DENIED);
     close(fd);
     return true;
 }
@@ -190,4 +239,19 @@ void names_end_login(struct portal *p, uint64_t login)
     for (struct passage *ps = p->passages; ps != NULL; ps = ps->next)
         if (ps->call != NULL && ps->login == login)
             call_abort(ps->call);
+}
+
+void names_sweep(struct portal *p, uint64_t idle_ms)
+{
+    uint64_t now = uv_now(&p->loop);
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+        struct pump_stats st = ps->call != NULL ? call_stats(ps->call) : ps->stats;
+        if (st.to_peer_bytes != ps->stats.to_peer_bytes ||
+            st.from_peer_bytes != ps->stats.from_peer_bytes)
+            ps->touched_ms = now;
+        ps->stats = st;
+        if (ps->call != NULL && now - ps->touched_ms > idle_ms)
+            call_abort(ps->call);
+    }
+    tell_rest(p, now);
 }

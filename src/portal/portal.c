@@ -147,7 +147,10 @@ static int open_endpoint(struct portal *p)
 static void on_sweep(uv_timer_t *t)
 {
     struct portal *p = t->data;
-    doors_sweep(p);
+    uint32_t idle_s = p->config->idle_s;
+    uint64_t idle_ms = (idle_s != 0 ? idle_s : PORTAL_IDLE_DEFAULT_S) * UINT64_C(1000);
+    doors_sweep(p, idle_ms);
+    names_sweep(p, idle_ms);
     logins_sweep(p);
     hosts_sweep(p);
     web_sweep(p);

@@ -21,7 +21,7 @@ struct portal_config {
     const char *domain; /* services are SERVICE--HOST.domain; NULL: the public name */
     const char *certificate; /* PEM files of the HTTPS port; NULL: self-signed */
     const char *key;
-    uint32_t idle_s;  /* a connection by port that moves nothing ends; 0: the default */
+    uint32_t idle_s;  /* a connection that moves nothing ends; 0: the default */
     uint32_t login_s; /* how long a login lasts at most; 0: the default */
 };
 

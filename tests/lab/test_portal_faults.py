@@ -233,6 +233,7 @@ def test_the_broker_stops_while_pages_wait(site, owner):
     site.start_broker()
 
 
+@pytest.mark.skipif(not full(), reason="takes its time; in the long form")
 def test_a_browser_goes_while_its_page_waits(site, owner):
     owner.waits.kill()
     site.anna.wait_service("data", up=False)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from .browser import DOMAIN
+from .conftest import full
 from .net import run, wait_until
 from .servers import blob
 from .topology import BROKER, STRANGER
@@ -284,3 +285,73 @@ def test_the_operators_certificate(portal, work):
         return anna.curl("-o", "/dev/null", "--cacert", anna.cacert, anna.root).status == 0
     wait_until(is_new, 15, "the new certificate is in use")
     assert anna.is_in()
+
+
+# Takes whatever comes, answers with a byte, and waits.
+SILENT = """
+import socket, threading
+s = socket.create_server(("", 8443), backlog=512)
+print("ready", flush=True)
+def serve(a):
+    try:
+        a.recv(4096); a.sendall(b"x")
+        while a.recv(4096): pass
+    except OSError: pass
+    a.close()
+while True:
+    threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+"""
+
+# Asks for a name again and again; prints how many connections were answered, then
+# waits until the first of them ends.
+ASK = """
+import socket, ssl, sys
+name, address, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+out = ssl.MemoryBIO()
+try:
+    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=name
+                                          ).do_handshake()
+except ssl.SSLWantReadError: pass
+hello, held = out.read(), []
+for _ in range(count):
+    s = socket.create_connection((address, 443), 10)
+    s.sendall(hello)
+    if s.recv(1) == b"x":
+        held.append(s)
+print("answered", len(held), flush=True)
+if held:
+    held[0].settimeout(60)
+    try: ended = held[0].recv(1) == b""
+    except ConnectionError: ended = True
+    print("ended", ended, flush=True)
+"""
+
+
+def ask_for(site, ns, service, count):
+    proc = site.programs.start(ns, "ask", sys.executable, "-c", ASK,
+                               f"{service}--home.{DOMAIN}", BROKER, count)
+    proc.wait_line("answered ", 40)
+    return proc, int(proc.stdout.split()[1])
+
+
+def test_by_name_has_limits(portal):
+    """A public service is open to everybody: nobody may fill it alone, or for nothing."""
+    site = portal("--idle", "5s")
+    site.programs.start(site.topo.host.ns, "silent", sys.executable, "-c",
+                        SILENT).wait_line("ready")
+    site.gate.start_host("cam=8443")
+    site.access("public", "cam")
+    many, answered = ask_for(site, site.topo.stranger, "cam", 300)
+    assert answered == 256, answered
+    _, answered = ask_for(site, site.topo.client.ns, "cam", 1)
+    assert answered == 1   # another address
+    if full():
+        many.wait_line("ended True", 20)   # it moved nothing
+
+
+def test_a_flood_of_strangers_does_not_drown_the_log(site):
+    site.gate.start_host("cam=8443")
+    _, answered = ask_for(site, site.topo.stranger, "none", 300)
+    assert answered == 0
+    told = site.log(site.gate.broker, what="refused", **{"from": STRANGER})
+    assert len(told) == 60, len(told)
