@@ -242,10 +242,10 @@ def test_state_is_a_file(here):
 
 @pytest.fixture
 def small_disk(work):
-    """A full file system: 256 KiB, of which nothing is left."""
+    """A full file system: 768 KiB, of which nothing is left."""
     path = f"{work}/disk"
     os.makedirs(path)
-    run("mount", "-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs", path)
+    run("mount", "-t", "tmpfs", "-o", "size=768k,mode=755", "tmpfs", path)
     yield path
     run("umount", "-l", path)
 
