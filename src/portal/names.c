@@ -157,13 +157,18 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     }
 }
 
-/* Whom it is for, best first: one that a login here may use, then an open one. */
+/*
+ * Whom it is for, best first: one that a login here may use, then an open one. Of hosts
+ * with the same label the eldest alone is open to everybody: another that took its name
+ * would get what browsers keep for that name.
+ */
 static struct portal_host *find(struct portal *p, const char *label,
                                 const struct addr *from, int *service,
                                 struct login **login, bool *known)
 {
     struct portal_host *open = NULL;
     int open_service = -1;
+    bool eldest = true;
     const char *dashes = strstr(label, "--");
     size_t len = (size_t)(dashes - label);
     for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
@@ -178,11 +183,12 @@ static struct portal_host *find(struct portal *p, const char *label,
             *service = (int)i;
             if (*login != NULL)
                 return h;
-            if (s->open && open == NULL) {
+            if (s->open && eldest && open == NULL) {
                 open = h;
                 open_service = (int)i;
             }
         }
+        eldest = false;
     }
     *login = NULL;
     *service = open_service;
@@ -191,22 +197,26 @@ static struct portal_host *find(struct portal *p, const char *label,
 
 bool names_take(struct portal *p, int fd, const char *server_name)
 {
-    char label[LABEL_LEN * 2];
+    char label[256];
     struct addr from;
     int service = -1;
     struct login *login = NULL;
     bool known = false;
     size_t len = strlen(server_name), domain = strlen(p->domain);
+    if (len > 0 && server_name[len - 1] == '.')
+        len--; /* a name that is absolute */
+    if (strcasecmp(server_name, p->public_name) == 0)
+        return false;
     if (domain == 0 || len < domain + 2 || server_name[len - domain - 1] != '.' ||
-        strcasecmp(server_name + len - domain, p->domain) != 0)
+        strncasecmp(server_name + len - domain, p->domain, domain) != 0)
         return false;
     len -= domain + 1;
     if (len >= sizeof(label))
         return false;
     memcpy(label, server_name, len);
     label[len] = '\0';
-    if (strstr(label, "--") == NULL || strchr(label, '.') != NULL)
-        return false;
+    if (strstr(label, "--") == NULL)
+        return false; /* else it is never the portal's, which would see its cookies */
     if (sockaddr_remote(fd, &from) != 0) {
         close(fd);
         return true;
