@@ -12,6 +12,7 @@
 enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000 };
 
 struct ask {
+    struct ask *next, **at; /* while not over */
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned handles; /* not closed yet */
@@ -41,6 +42,9 @@ static void finish(struct ask *a, unsigned code, const char *reason)
     if (a->over)
         return;
     a->over = true;
+    *a->at = a->next;
+    if (a->next != NULL)
+        a->next->at = a->at;
     if (a->call != NULL)
         call_forget(a->call);
     a->call = NULL;
@@ -118,7 +122,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     struct portal *p = h->portal;
     struct peer *peer = host_peer(h);
     int fds[2];
-    struct ask *a = calloc(1, sizeof(*a));
+    struct ask *a = p->stopping ? NULL : calloc(1, sizeof(*a));
     if (a == NULL || peer == NULL ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
         free(a);
@@ -135,6 +139,11 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
         return POSTERN_ERR_IO;
     }
     (void)uv_timer_init(&p->loop, &a->timer);
+    a->next = p->asks;
+    a->at = &p->asks;
+    if (a->next != NULL)
+        a->next->at = &a->next;
+    p->asks = a;
     a->handles = 2;
     a->poll.data = a->timer.data = a;
     (void)shutdown(a->fd, SHUT_WR); /* the question is all in the Visit */
@@ -157,6 +166,12 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
         (void)uv_timer_start(&a->timer, on_timer, 0, 0);
     }
     return 0;
+}
+
+void asks_close(struct portal *p)
+{
+    while (p->asks != NULL)
+        finish(p->asks, STREAM_UNREACHABLE, "the broker is stopping");
 }
 
 static void on_noted(void *ctx, unsigned code, const char *reason, const char *text)

@@ -31,6 +31,7 @@ enum {
 #define LOGIN_TOKEN_LEN 32
 #define LOGIN_TOKEN_TEXT_LEN 53 /* base32, with NUL */
 
+struct ask;
 struct door;
 struct login_step;
 struct passage;
@@ -169,6 +170,9 @@ MUST_CHECK int ask_start(struct portal_host *h, const char *account,
                          const char *visitor, enum portal_ask what, const char *arg,
                          unsigned timeout_ms, ask_cb cb, void *ctx);
 
+/* All end now, with their callbacks; once `stopping` is set no other begins. */
+void asks_close(struct portal *p);
+
 /* For the host's own audit log, if it is there: see PORTAL_ASK_NOTE. */
 void host_note(struct portal_host *h, const char *account, const struct addr *from,
                const char *what, const char *object);
@@ -235,6 +239,7 @@ struct portal {
     struct login_step *steps;         /* passwords that were right, a code is awaited */
     unsigned jobs;                    /* passwords being checked now */
     struct passage *passages;         /* connections by name */
+    struct ask *asks;                 /* questions to hosts under way */
     struct routes *routes;
     struct door *doors;   /* open ports */
     struct visit *visits; /* connections and flows by port */

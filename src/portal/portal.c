@@ -159,13 +159,14 @@ static void stop(struct portal *p)
     if (p->stopping)
         return;
     p->stopping = true;
+    asks_close(p); /* first: requests wait for them */
     web_close(p);
     logins_close(p);
     doors_close(p);
+    hosts_close(p); /* ends the calls to each */
     if (p->calls != NULL)
         calls_free(p->calls);
     p->calls = NULL;
-    hosts_close(p);
     if (p->endpoint_open)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;

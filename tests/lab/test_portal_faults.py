@@ -1,5 +1,7 @@
 """The portal when things end or fail: servers, hosts, broker, networks; and many at once."""
 
+import os
+import signal
 import sys
 
 import pytest
@@ -102,6 +104,19 @@ def test_the_broker_is_killed(site):
     wait_until(lambda: site.anna.login("anna").status == 303, 30, "the host came back")
     site.anna.open("data")
     assert site.knock(site.anna.ns, 7000) == "ok\n"
+
+
+def test_the_broker_stops_while_a_host_is_asked(site):
+    """The host stands still: what it was asked has no answer when the broker ends."""
+    g = site.gate
+    page = site.anna.get("/")
+    os.kill(g.host_proc.pid, signal.SIGSTOP)
+    try:
+        done = site.anna.post("/open", host=page.hosts()["home"], service="data")
+        assert done.status == 303, done.text   # which was to be told to the host's log
+        assert g.broker_proc.terminate(5) == 0, g.broker_proc.stderr
+    finally:
+        os.kill(g.host_proc.pid, signal.SIGCONT)
 
 
 CUT = """table inet cut_a {
