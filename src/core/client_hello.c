@@ -31,12 +31,15 @@ static bool take_name(struct client_hello *h, struct wire_reader r)
         const uint8_t *name = wire_get_bytes(&list, len);
         if (name == NULL || type != NAME_HOST || h->server_name[0] != '\0')
             continue;
-        if (len == 0 || len > SERVER_NAME_MAX || memchr(name, '\0', len) != NULL)
+        if (len == 0 || len > SERVER_NAME_MAX)
             return false;
-        for (size_t i = 0; i < len; i++)
+        for (size_t i = 0; i < len; i++) {
+            if (name[i] <= ' ' || name[i] > '~') /* it goes into logs */
+                return false;
             h->server_name[i] =
                 (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A')
                                                         : name[i]);
+        }
         h->server_name[len] = '\0';
     }
     return !list.failed && !r.failed;

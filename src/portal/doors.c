@@ -470,6 +470,7 @@ void doors_sweep(struct portal *p)
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         if (is_overdue(v, now) && v->call != NULL)
             call_abort(v->call);
+    names_sweep(p, idle);
     (void)routes_expire(p->routes, false, now, idle);
     (void)routes_expire(p->routes, true, now, idle < UDP_IDLE_MS ? idle : UDP_IDLE_MS);
 }

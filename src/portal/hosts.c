@@ -105,8 +105,10 @@ static struct portal_host *host_new(struct portal *p, const uint8_t *key)
     h->portal = p;
     h->number = p->next_host++;
     memcpy(h->key, key, KEY_LEN);
-    h->next = p->hosts;
-    p->hosts = h;
+    struct portal_host **last = &p->hosts; /* the eldest first: see names.c */
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = h;
     p->host_count++;
     return h;
 }

@@ -2,6 +2,7 @@
 #ifndef POSTERN_PORTAL_INTERNAL_H
 #define POSTERN_PORTAL_INTERNAL_H
 
+#include "broker/limits.h"
 #include "broker/mailbox.h"
 #include "client/call.h"
 #include "core/routes.h"
@@ -202,6 +203,8 @@ bool names_take(struct portal *p, int fd, const char *server_name);
 /* Connections of a login by name: are there any; end them. */
 bool names_in_use(struct portal *p, uint64_t login);
 void names_end_login(struct portal *p, uint64_t login);
+/* Ends those that moved nothing for so long. */
+void names_sweep(struct portal *p, uint64_t idle_ms);
 
 /* --------------------------------------------------------------------------- web.c */
 
@@ -245,6 +248,7 @@ struct portal {
     struct visit *visits; /* connections and flows by port */
     struct web *web;
     struct audit *audit;
+    struct bucket strangers; /* what they did that the audit log is told */
 };
 
 /* Writes an entry; every text may be NULL. `from` may be NULL. */

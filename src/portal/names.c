@@ -16,6 +16,14 @@
 /* RFC 8446 section 6: descriptions of fatal alerts. */
 enum { ALERT_INTERNAL = 80, ALERT_ACCESS_DENIED = 49 };
 
+enum {
+    PASSAGES_MAX = 4096,
+    PASSAGES_PUBLIC_MAX = 1024, /* of them, without a login: room is left for others */
+    PASSAGES_EACH_MAX = 256,    /* of a login, or of an address without one */
+};
+
+#define RATE_STRANGERS_NOTED ((struct bucket_rate){1, 100})
+
 struct passage {
     struct passage *next, **at;
     struct portal *portal;
@@ -24,7 +32,21 @@ struct passage {
     int fd;         /* a copy, to say why when the host refuses; -1: none */
     char account[64], object[128];
     struct addr from;
+    uint64_t bytes, moved_ms; /* as last looked at */
 };
+
+/* For the audit log; strangers may not fill it until nothing else is left in it. */
+static void note(struct portal *p, const char *what, uint64_t login, const char *who,
+                 const struct addr *from, const char *object, const char *detail)
+{
+    char text[ADDR_TEXT_LEN];
+    if (login != 0 ||
+        bucket_take(&p->strangers, RATE_STRANGERS_NOTED, uv_now(&p->loop), 1))
+        portal_audit(p, what, who, from, object, detail);
+    else
+        log_debug("%s by name, of %s: %s (%s)", what, addr_format(from, text), object,
+                  detail);
+}
 
 /* Says no in the protocol's words, and takes what came so that they arrive. */
 static void refuse(int fd, uint8_t description)
@@ -42,11 +64,11 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
     struct portal *p = ps->portal;
     (void)c;
     if (code != STREAM_OK) {
-        portal_audit(p, "refused", ps->account, &ps->from, ps->object, reason);
+        note(p, "refused", ps->login, ps->account, &ps->from, ps->object, reason);
         refuse(ps->fd, code == STREAM_DENIED ? ALERT_ACCESS_DENIED : ALERT_INTERNAL);
         return;
     }
-    portal_audit(p, "opened", ps->account, &ps->from, ps->object, "by name");
+    note(p, "opened", ps->login, ps->account, &ps->from, ps->object, "by name");
     close(ps->fd);
     ps->fd = -1;
 }
@@ -66,15 +88,35 @@ static void on_end(void *ctx, struct call *c)
     free(ps);
 }
 
+/* Strangers come to what is public: neither they nor a login may take every socket. */
+static bool has_room(const struct portal *p, uint64_t login, const struct addr *from)
+{
+    size_t all = 0, open = 0, own = 0;
+    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+        all++;
+        open += ps->login == 0;
+        own +=
+            ps->login == login && (login != 0 || portal_same_client(&ps->from, from));
+    }
+    return all < PASSAGES_MAX && own < PASSAGES_EACH_MAX &&
+           (login != 0 || open < PASSAGES_PUBLIC_MAX);
+}
+
 static void pass(struct portal *p, int fd, struct portal_host *h, int service,
                  const struct login *l, const struct addr *from)
 {
     const struct portal_service *s = &h->list->services[service];
+    if (!has_room(p, l != NULL ? l->id : 0, from)) {
+        log_debug("a connection by name was refused: there are too many");
+        refuse(fd, ALERT_INTERNAL);
+        close(fd);
+        return;
+    }
     struct peer *peer = host_peer(h);
     struct passage *ps = peer != NULL ? calloc(1, sizeof(*ps)) : NULL;
     if (peer == NULL) {
-        portal_audit(p, "refused", l != NULL ? l->account : NULL, from, s->name,
-                     HOST_AWAY);
+        note(p, "refused", l != NULL ? l->id : 0, l != NULL ? l->account : NULL, from,
+             s->name, HOST_AWAY);
         refuse(fd, ALERT_INTERNAL);
     }
     if (ps == NULL || (ps->fd = dup(fd)) < 0) {
@@ -88,6 +130,7 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     ps->portal = p;
     ps->login = l != NULL ? l->id : 0;
     ps->from = *from;
+    ps->moved_ms = uv_now(&p->loop);
     (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
     (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
     ps->next = p->passages;
@@ -109,13 +152,18 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     }
 }
 
-/* Whom it is for, best first: one that a login here may use, then an open one. */
+/*
+ * Whom it is for, best first: one that a login here may use, then an open one. Of hosts
+ * with the same label the eldest alone is open to everybody: another that took its name
+ * would get what browsers keep for that name.
+ */
 static struct portal_host *find(struct portal *p, const char *label,
                                 const struct addr *from, int *service,
                                 struct login **login, bool *known)
 {
     struct portal_host *open = NULL;
     int open_service = -1;
+    bool eldest = true;
     const char *dashes = strstr(label, "--");
     size_t len = (size_t)(dashes - label);
     for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
@@ -130,11 +178,12 @@ static struct portal_host *find(struct portal *p, const char *label,
             *service = (int)i;
             if (*login != NULL)
                 return h;
-            if (s->open && open == NULL) {
+            if (s->open && eldest && open == NULL) {
                 open = h;
                 open_service = (int)i;
             }
         }
+        eldest = false;
     }
     *login = NULL;
     *service = open_service;
@@ -143,22 +192,26 @@ static struct portal_host *find(struct portal *p, const char *label,
 
 bool names_take(struct portal *p, int fd, const char *server_name)
 {
-    char label[LABEL_LEN * 2];
+    char label[256];
     struct addr from;
     int service = -1;
     struct login *login = NULL;
     bool known = false;
     size_t len = strlen(server_name), domain = strlen(p->domain);
+    if (len > 0 && server_name[len - 1] == '.')
+        len--; /* a name that is absolute */
+    if (strcasecmp(server_name, p->public_name) == 0)
+        return false;
     if (domain == 0 || len < domain + 2 || server_name[len - domain - 1] != '.' ||
-        strcasecmp(server_name + len - domain, p->domain) != 0)
+        strncasecmp(server_name + len - domain, p->domain, domain) != 0)
         return false;
     len -= domain + 1;
     if (len >= sizeof(label))
         return false;
     memcpy(label, server_name, len);
     label[len] = '\0';
-    if (strstr(label, "--") == NULL || strchr(label, '.') != NULL)
-        return false;
+    if (strstr(label, "--") == NULL)
+        return false; /* else it is never the portal's, which would see its cookies */
     if (sockaddr_remote(fd, &from) != 0) {
         close(fd);
         return true;
@@ -168,9 +221,9 @@ bool names_take(struct portal *p, int fd, const char *server_name)
         pass(p, fd, h, service, login, &from);
         return true;
     }
-    portal_audit(p, "refused", NULL, &from, server_name,
-                 known ? "nobody who may use it is logged in at this address"
-                       : "no such service");
+    note(p, "refused", 0, NULL, &from, server_name,
+         known ? "nobody who may use it is logged in at this address"
+               : "no such service");
     /* A service that exists is told from one that does not only to who may use it. */
     refuse(fd, ALERT_ACCESS_DENIED);
     close(fd);
@@ -190,4 +243,19 @@ void names_end_login(struct portal *p, uint64_t login)
     for (struct passage *ps = p->passages; ps != NULL; ps = ps->next)
         if (ps->call != NULL && ps->login == login)
             call_abort(ps->call);
+}
+
+void names_sweep(struct portal *p, uint64_t idle_ms)
+{
+    uint64_t now = uv_now(&p->loop);
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+        if (ps->call == NULL)
+            continue;
+        struct pump_stats st = call_stats(ps->call);
+        if (st.to_peer_bytes + st.from_peer_bytes != ps->bytes)
+            ps->moved_ms = now;
+        else if (now - ps->moved_ms >= idle_ms)
+            call_abort(ps->call);
+        ps->bytes = st.to_peer_bytes + st.from_peer_bytes;
+    }
 }

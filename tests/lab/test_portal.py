@@ -180,6 +180,66 @@ def test_public_and_private_by_name(site, work):
     assert stranger.get("/").status == 303   # being let in there is no login
 
 
+# Connections that name a service in a ClientHello and then do nothing; then says how
+# many were answered with an alert, and how many of the others still stand.
+KNOCK_BY_NAME = """
+import select, socket, ssl, sys, time
+address, name, count, wait = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def hello():
+    got, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try: c.wrap_bio(got, out, server_hostname=name).do_handshake()
+    except ssl.SSLWantReadError: pass
+    return out.read()
+held, alerts = [], 0
+for _ in range(count):
+    s = socket.create_connection((address, 443), 5)
+    s.sendall(hello())
+    held.append(s)
+end = time.monotonic() + wait
+while held and time.monotonic() < end:
+    for s in select.select(held, [], [], 0.5)[0]:
+        try: alerts += s.recv(100)[:2] == bytes([21, 3])
+        except OSError: pass
+        held.remove(s)
+print("alerts", alerts, "held", len(held))
+"""
+
+SILENT_SERVER = """
+import socket
+s = socket.create_server(("", 8443), backlog=1024)
+print("ready", flush=True)
+held = []
+while True:
+    held.append(s.accept())
+"""
+
+
+def test_connections_by_name_are_limited_and_end(gate, work):
+    """Whoever comes to what is public takes no more than a share, and not for ever."""
+    site = Site(gate(host="masq", client="masq"), work)
+    site.start_broker("--idle", "10s")
+    site.programs.start(site.topo.host.ns, "silent", sys.executable, "-c",
+                        SILENT_SERVER).wait_line("ready")
+    site.gate.start_host("cam=8443")
+
+    def knock(count, wait, name="cam--home"):
+        return site.programs.run(site.topo.stranger, "knock", sys.executable, "-c",
+                                 KNOCK_BY_NAME, BROKER, f"{name}.{DOMAIN}", count, wait,
+                                 timeout=60).stdout
+    assert knock(1, 5) == "alerts 1 held 0\n"   # nobody may
+    site.access("public", "cam")
+    wait_until(lambda: knock(1, 1) == "alerts 0 held 1\n", 10, "everybody may")
+    assert knock(2, 1, "CAM--home") == "alerts 0 held 2\n"
+    # Names of services in any form are never the portal's to answer.
+    for name in ("x.cam--home", "cam--homer", "cam--", "--"):
+        assert knock(1, 5, name) == "alerts 1 held 0\n", name
+    assert knock(3, 40) == "alerts 0 held 0\n"   # they moved nothing
+    site.wait_log(site.gate.host, what="closed", object="cam")
+    alerts, held = map(int, re.findall(r"\d+", knock(266, 6)))
+    assert held >= 200 and alerts >= 10 and alerts + held == 266, (alerts, held)
+
+
 # -------------------------------------------------------------------------- by port
 
 @pytest.mark.needs("ssh", "sshd", "redis-server", "redis-cli")
