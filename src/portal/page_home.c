@@ -100,29 +100,35 @@ static void service_form(struct html *h, const struct home_view *v,
     layout_hidden(h, "service", s->name);
 }
 
-/* The service's one button. */
+static void open_port(struct html *h, const struct home_view *v,
+                      const struct service_view *s, const char *kind)
+{
+    service_form(h, v, s, "/open");
+    html_add(h,
+             "<button class=\"%s\">Open port %u<span class=\"vh\"> of %s on "
+             "%s</span></button></form>",
+             kind, s->port, s->name, s->host);
+}
+
+/* The service's button; one that has a name can be had by its port as well. */
 static void button(struct html *h, const struct home_view *v,
                    const struct service_view *s)
 {
     const char *kind = s->up ? "primary" : "";
     html_add(h, "<div class=\"act\">");
+    if (is_web_url(s->url))
+        html_add(h,
+                 "<a class=\"button %s\" href=\"%s\">Open<span class=\"vh\"> %s on "
+                 "%s</span></a>",
+                 kind, s->url, s->name, s->host);
     if (s->address != NULL) {
         service_form(h, v, s, "/close");
         html_add(h,
                  "<button>Close port %u<span class=\"vh\"> of %s on %s</span></button>"
                  "</form>",
                  s->port, s->name, s->host);
-    } else if (is_web_url(s->url)) {
-        html_add(h,
-                 "<a class=\"button %s\" href=\"%s\">Open<span class=\"vh\"> %s on "
-                 "%s</span></a>",
-                 kind, s->url, s->name, s->host);
     } else {
-        service_form(h, v, s, "/open");
-        html_add(h,
-                 "<button class=\"%s\">Open port %u<span class=\"vh\"> of %s on "
-                 "%s</span></button></form>",
-                 kind, s->port, s->name, s->host);
+        open_port(h, v, s, is_web_url(s->url) ? "quiet" : kind);
     }
     html_add(h, "</div>\n");
 }
