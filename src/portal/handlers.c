@@ -69,10 +69,11 @@ static void on_login(void *ctx, enum login_result result, const char *token)
 
 static void get_login(struct request *r)
 {
-    struct form_field next = {
-        .name = "next", .value = r->fields.next, .cap = sizeof(r->fields.next)};
-    if (r->path.query != NULL)
-        (void)!form_parse(r->path.query, r->path.query_len, &next, 1);
+    /* libmicrohttpd keeps the query out of the path, decoded. */
+    const char *next =
+        MHD_lookup_connection_value(r->http, MHD_GET_ARGUMENT_KIND, "next");
+    if (next != NULL && strlen(next) < sizeof(r->fields.next) && form_local_path(next))
+        (void)snprintf(r->fields.next, sizeof(r->fields.next), "%s", next);
     if (request_login(r) != NULL)
         request_redirect(r, form_local_path(r->fields.next) ? r->fields.next : "/");
     else

@@ -32,6 +32,7 @@ struct login_step {
     uint8_t hash[32];
     char name[64];
     uint32_t hosts[LOGIN_HOSTS_MAX];
+    uint8_t proofs[LOGIN_HOSTS_MAX][32]; /* of the passwords that were right */
     size_t count;
     unsigned tries;
     uint64_t since_ms;
@@ -240,45 +241,78 @@ static void check(uv_work_t *w)
     }
 }
 
-static void pass_keys(const char *name, const struct addr *from, char key[static 96],
-                      uint8_t ip[static 17])
+/*
+ * Whom a try concerns: the accounts of that name, each by itself. Else who has one of
+ * the same name on another host could forget the failures by logging in there.
+ */
+struct tried {
+    const char *name;
+    uint32_t hosts[LOGIN_HOSTS_MAX];
+    size_t count; /* 0: nobody is called so */
+    const struct addr *from;
+};
+
+static struct tried tried_of(const char *name, const uint32_t *hosts, size_t n,
+                             const struct addr *from)
 {
-    (void)snprintf(key, 96, "name %.80s", name);
+    struct tried t = {.name = name, .count = n, .from = from};
+    memcpy(t.hosts, hosts, n * sizeof(*hosts));
+    return t;
+}
+
+static size_t name_key(const struct tried *t, size_t i, char key[static 96])
+{
+    if (t->count == 0)
+        return (size_t)snprintf(key, 96, "nobody %.63s", t->name);
+    return (size_t)snprintf(key, 96, "%lu %.63s", (unsigned long)t->hosts[i], t->name);
+}
+
+static void address_key(const struct addr *from, uint8_t ip[static 17])
+{
     ip[0] = from->family;
     memcpy(ip + 1, from->ip, 16);
     if (from->family == ADDR_V6)
         memset(ip + 9, 0, 8);
 }
 
-static uint64_t must_wait_ms(struct portal *p, const char *name,
-                             const struct addr *from)
+static uint64_t must_wait_ms(struct portal *p, const struct tried *t)
 {
     char key[96];
     uint8_t ip[17];
     uint64_t now = uv_now(&p->loop);
-    pass_keys(name, from, key, ip);
-    uint64_t a = throttle_wait_ms(&p->names, key, strlen(key), now);
-    uint64_t b = throttle_wait_ms(&p->addresses, ip, sizeof(ip), now);
-    return a > b ? a : b;
+    address_key(t->from, ip);
+    uint64_t longest = throttle_wait_ms(&p->addresses, ip, sizeof(ip), now);
+    for (size_t i = 0; i == 0 || i < t->count; i++) {
+        size_t len = name_key(t, i, key);
+        uint64_t wait = throttle_wait_ms(&p->names, key, len, now);
+        longest = wait > longest ? wait : longest;
+    }
+    return longest;
 }
 
-static void note_failure(struct portal *p, const char *name, const struct addr *from)
+static void note_failure(struct portal *p, const struct tried *t)
 {
     char key[96];
     uint8_t ip[17];
     uint64_t now = uv_now(&p->loop);
-    pass_keys(name, from, key, ip);
-    throttle_failed(&p->names, key, strlen(key), now);
+    address_key(t->from, ip);
     throttle_failed(&p->addresses, ip, sizeof(ip), now);
+    for (size_t i = 0; i == 0 || i < t->count; i++) {
+        size_t len = name_key(t, i, key);
+        throttle_failed(&p->names, key, len, now);
+    }
 }
 
-static void note_success(struct portal *p, const char *name, const struct addr *from)
+static void note_success(struct portal *p, const struct tried *t)
 {
     char key[96];
     uint8_t ip[17];
-    pass_keys(name, from, key, ip);
-    throttle_succeeded(&p->names, key, strlen(key));
+    address_key(t->from, ip);
     throttle_succeeded(&p->addresses, ip, sizeof(ip));
+    for (size_t i = 0; i < t->count; i++) {
+        size_t len = name_key(t, i, key);
+        throttle_succeeded(&p->names, key, len);
+    }
 }
 
 /* The oldest makes way when there are too many. */
@@ -326,7 +360,8 @@ static enum login_result admit(struct portal *p, const char *name,
         (void)snprintf(where + used, sizeof(where) - used, "%s%.30s",
                        used > 0 ? ", " : "", h->name);
     }
-    note_success(p, name, from);
+    struct tried t = tried_of(name, hosts, n, from);
+    note_success(p, &t);
     portal_audit(p, "login", name, from, where, NULL);
     return LOGIN_OK;
 }
@@ -347,6 +382,8 @@ static enum login_result ask_code(struct portal *p, const char *name,
     *s = (struct login_step){.used = true, .count = n, .since_ms = uv_now(&p->loop)};
     (void)snprintf(s->name, sizeof(s->name), "%s", name);
     memcpy(s->hosts, hosts, n * sizeof(*hosts));
+    for (size_t i = 0; i < n; i++)
+        proof_of(s->proofs[i], host_account(host_by_number(p, hosts[i]), name));
     token_new(token, s->hash);
     return LOGIN_CODE;
 }
@@ -420,12 +457,15 @@ int login_begin(struct portal *p, const char *name, const char *password,
     if (j == NULL)
         return POSTERN_ERR_LIMIT;
     find_tries(p, j, name);
-    *wait_ms = must_wait_ms(p, j->name, from);
+    struct tried t = {.name = j->name, .count = j->count, .from = from};
+    for (size_t i = 0; i < j->count; i++)
+        t.hosts[i] = j->tries[i].host;
+    *wait_ms = must_wait_ms(p, &t);
     if (*wait_ms > 0) {
         free(j);
         return POSTERN_ERR_AGAIN;
     }
-    note_failure(p, j->name, from); /* until it is proven: tries side by side count */
+    note_failure(p, &t); /* until it is proven: tries side by side count */
     (void)snprintf(j->password, sizeof(j->password), "%s", password);
     j->portal = p;
     j->from = *from;
@@ -437,21 +477,43 @@ int login_begin(struct portal *p, const char *name, const char *password,
     return 0;
 }
 
-/* The code must fit every host of the step that wants one. */
+/* Leaves those accounts whose password is still the one that was right. */
+static void step_renew(struct portal *p, struct login_step *s)
+{
+    size_t n = 0;
+    uint8_t proof[32];
+    for (size_t i = 0; i < s->count; i++) {
+        const struct portal_host *h = host_by_number(p, s->hosts[i]);
+        const struct portal_account *a = h != NULL ? host_account(h, s->name) : NULL;
+        if (a == NULL)
+            continue;
+        proof_of(proof, a);
+        if (memcmp(proof, s->proofs[i], sizeof(proof)) != 0)
+            continue;
+        s->hosts[n] = s->hosts[i];
+        memmove(s->proofs[n++], proof, sizeof(proof));
+    }
+    s->count = n;
+}
+
+/* The code must fit every host of the step that wants one; it is used up then. */
 static bool code_is_right(struct portal *p, const struct login_step *s,
                           const char *code)
 {
     int64_t now = statedir_now_s();
+    int64_t steps[LOGIN_HOSTS_MAX] = {0};
     for (size_t i = 0; i < s->count; i++) {
-        struct portal_host *h = host_by_number(p, s->hosts[i]);
-        struct portal_account *a = h != NULL ? host_account(h, s->name) : NULL;
-        if (a == NULL || a->totp_len == 0)
+        const struct portal_account *a =
+            host_account(host_by_number(p, s->hosts[i]), s->name);
+        if (a->totp_len == 0)
             continue;
-        int64_t step = totp_check(a->totp, a->totp_len, now, code);
-        if (step <= a->totp_step)
+        steps[i] = totp_check(a->totp, a->totp_len, now, code);
+        if (steps[i] <= a->totp_step)
             return false;
-        a->totp_step = step;
     }
+    for (size_t i = 0; i < s->count; i++)
+        if (steps[i] > 0)
+            host_account(host_by_number(p, s->hosts[i]), s->name)->totp_step = steps[i];
     return true;
 }
 
@@ -468,14 +530,18 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
             s = &p->steps[i];
     if (s == NULL || uv_now(&p->loop) - s->since_ms > STEP_MS)
         return LOGIN_FAILED;
-    *wait_ms = must_wait_ms(p, s->name, from);
+    step_renew(p, s);
+    if (s->count == 0)
+        return LOGIN_FAILED;
+    struct tried t = tried_of(s->name, s->hosts, s->count, from);
+    *wait_ms = must_wait_ms(p, &t);
     if (*wait_ms > 0)
         return LOGIN_WAIT;
     enum login_result r = LOGIN_WRONG;
     if (code_is_right(p, s, code))
         r = admit(p, s->name, s->hosts, s->count, from, token);
     if (r == LOGIN_WRONG) {
-        note_failure(p, s->name, from);
+        note_failure(p, &t);
         portal_audit(p, "refused", s->name, from, "login", "wrong one-time code");
         for (size_t i = 0; i < s->count; i++) {
             struct portal_host *h = host_by_number(p, s->hosts[i]);

@@ -82,6 +82,22 @@ def test_failures_wait_ever_longer(site):
     assert bad.login("anna", "wrong").status == 403
 
 
+def test_a_success_elsewhere_forgets_no_failure(site):
+    """Who has an account of the same name on another host cannot guess the faster."""
+    other = site.host("attic", site.topo.service)
+    site.serve(other, "attic", "data=7000")
+    site.add("anna")
+    site.add("anna", host=other, password="of the attic")
+    seen = []
+    for i in range(8):
+        bad = site.browser(f"bad{i}", site.topo.stranger)
+        seen.append(bad.login("anna@home", "wrong").status)
+        if seen[-1] == 429:
+            break
+        assert bad.login("anna@attic", "of the attic").status == 303
+    assert seen[:4] == [403] * 4 and seen[-1] == 429, seen
+
+
 def test_one_time_code(site):
     event = site.add("anna", "all", "--code")[0]
     secret = re.search(r"secret=([A-Z2-7]+)", event["uri"]).group(1)
@@ -299,7 +315,12 @@ def test_an_owner_invites_and_revokes(site):
         assert berta.get(path).status == 404
     for verb in ("invite", "revoke"):
         assert berta.post(f"{at}/{verb}", csrf=berta.get("/").csrf).status == 404
-    assert site.browser("nobody").get(at).headers["location"].startswith("/login")
+    late = site.browser("late")
+    asked = late.get(at).headers["location"]
+    assert asked == f"/login?next={at}", asked
+    assert f'value="{at}"' in late.get(asked).text   # where the login goes on to
+    assert late.post("/login", name="anna", password=PASSWORD,
+                     next=at).headers["location"] == at
 
     page = anna.get(at)
     assert page.status == 200
