@@ -196,8 +196,8 @@ void calls_on_ready(struct calls *cs, struct peer *p)
     cs->last = (struct fault){0};
     for (struct call *c = cs->first; c != NULL; c = next) {
         next = c->next;
-        if (c->pump == NULL && c->config.peer == p)
-            (void)try_open(c);
+        if (c->pump == NULL && c->config.peer == p && c->deadline_ms != 0)
+            (void)try_open(c); /* else it was aborted, and ends with the next tick */
     }
 }
 

@@ -78,12 +78,13 @@ int visit_call(struct visit *v, const struct call_config *cc)
 void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct visit *v = ctx;
-    (void)c;
-    if (code == STREAM_OK && routes_entry(v->portal->routes, v->entry) != NULL) {
+    if (code == STREAM_OK && routes_entry(v->portal->routes, v->entry) == NULL) {
+        call_abort(c); /* what it was opened for is closed already */
+    } else if (code == STREAM_OK) {
         (void)!routes_accepted(v->portal->routes, v->entry);
         v->open = true;
         portal_audit(v->portal, "opened", v->account, &v->from, v->object, "by port");
-    } else if (code != STREAM_OK) {
+    } else {
         portal_audit(v->portal, "refused", v->account, &v->from, v->object, reason);
     }
 }
@@ -179,12 +180,28 @@ static void on_gated_end(void *ctx, struct call *c)
     visit_on_end(ctx, c);
 }
 
+/* The SYN before was dropped, as the host took longer than one is held. */
+static bool comes_again(struct door *d, uint64_t syn, const struct addr *from)
+{
+    const struct route_entry *e = routes_find(d->portal->routes, from, d->port, false);
+    struct visit *v = e != NULL ? e->owner : NULL;
+    if (v == NULL || (v->gate != d->gate && !v->awaited))
+        return false;
+    if (v->awaited)
+        gate_verdict(d->gate, syn, GATE_ACCEPT);
+    else
+        v->syn = syn;
+    return true;
+}
+
 /* A client knocks: its host is asked before it is answered. */
 static void on_syn(void *ctx, uint64_t syn, const struct addr *from)
 {
     struct door *d = ctx;
     struct portal *p = d->portal;
     uint64_t id;
+    if (comes_again(d, syn, from))
+        return;
     int rc = routes_open(p->routes, from, d->port, false, uv_now(&p->loop), &id);
     struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
     struct visit *v = e != NULL ? visit_new(p, e, from) : NULL;
