@@ -69,8 +69,8 @@ enum portal_ask {
     PORTAL_ASK_NOTE = 7, /* any account: for the host's audit log, nothing is answered;
                             arg: "login", "refused", "logout" or "chosen", and behind a
                             space what it is about */
-    PORTAL_ASK_LOG = 6,      /* the newest `audit` events of `postern log`, at most 100,
-                                the newest first */
+    PORTAL_ASK_LOG = 6,  /* the newest `audit` events of `postern log`, at most 100,
+                            the newest first */
 };
 
 enum cand_type {

@@ -35,6 +35,8 @@ struct passage {
     struct addr from;
     uint64_t touched_ms; /* when bytes were last seen to have moved */
     struct pump_stats stats;
+    uint64_t began_ms;
+    bool open;
 };
 
 /* Says no in the protocol's words, and takes what came so that they arrive. */
@@ -94,6 +96,7 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
         return;
     }
     portal_audit(p, "opened", ps->account, &ps->from, ps->object, "by name");
+    ps->open = true;
     close(ps->fd);
     ps->fd = -1;
 }
@@ -101,8 +104,17 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 static void on_end(void *ctx, struct call *c)
 {
     struct passage *ps = ctx;
-    (void)c;
     struct linger soft = {0}; /* the call resets; the alert shall arrive */
+    if (ps->open) {
+        char detail[96];
+        struct pump_stats st = call_stats(c);
+        (void)snprintf(detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
+                       (unsigned long long)st.to_peer_bytes,
+                       (unsigned long long)st.from_peer_bytes,
+                       (unsigned long long)(uv_now(&ps->portal->loop) - ps->began_ms) /
+                           1000);
+        portal_audit(ps->portal, "closed", ps->account, &ps->from, ps->object, detail);
+    }
     if (ps->fd >= 0) {
         (void)setsockopt(ps->fd, SOL_SOCKET, SO_LINGER, &soft, sizeof(soft));
         close(ps->fd);
@@ -135,7 +147,7 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     ps->portal = p;
     ps->login = l != NULL ? l->id : 0;
     ps->from = *from;
-    ps->touched_ms = uv_now(&p->loop);
+    ps->began_ms = ps->touched_ms = uv_now(&p->loop);
     (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
     (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
     ps->next = p->passages;

@@ -145,6 +145,8 @@ def test_by_name_the_broker_sees_no_plaintext(site, work):
     assert not memory_has(site.gate.broker_proc.pid, MARKER)
     assert not capture.has(MARKER)
     site.wait_log(site.gate.broker, what="opened", who="anna", object="nginx on home")
+    site.wait_log(site.gate.broker, what="closed", who="anna", object="nginx on home",
+                  detail=" back, ")
     site.wait_log(site.gate.host, what="opened", who="anna", object="nginx")
 
     stranger = site.browser("stranger", site.topo.stranger)
