@@ -9,7 +9,7 @@
 
 #include "portal/internal.h"
 
-enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000 };
+enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000, NOTES_MAX = 512 };
 
 struct ask {
     struct ask *next, **at; /* while not over */
@@ -187,6 +187,8 @@ void host_note(struct portal_host *h, const char *account, const struct addr *fr
     char arg[128], visitor[ADDR_TEXT_LEN];
     if (!h->online || h->portal->stopping)
         return;
+    if (h->peer != NULL && calls_of_peer(h->portal->calls, h->peer) > NOTES_MAX)
+        return; /* it does not answer, and strangers make notes too */
     (void)snprintf(arg, sizeof(arg), "%s%s%s", what, *object != '\0' ? " " : "",
                    object);
     if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,

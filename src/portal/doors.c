@@ -245,6 +245,9 @@ static void on_accept(uv_poll_t *poll, int status, int events)
     (void)status, (void)events;
     for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
         int fd = accept4(d->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 &&
+            (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+            (void)uv_poll_stop(poll); /* until the sweep, instead of turning */
         if (fd < 0)
             return;
         on_connection(d, fd);
@@ -488,6 +491,9 @@ void doors_sweep(struct portal *p)
         if (is_overdue(v, now) && v->call != NULL)
             call_abort(v->call);
     names_sweep(p, idle);
+    for (struct door *d = p->doors; d != NULL; d = d->next)
+        if (!d->udp)
+            (void)uv_poll_start(&d->poll, UV_READABLE, on_accept);
     (void)routes_expire(p->routes, false, now, idle);
     (void)routes_expire(p->routes, true, now, idle < UDP_IDLE_MS ? idle : UDP_IDLE_MS);
 }

@@ -64,7 +64,8 @@ static double number(const char *line, const char *name)
 {
     char text[32];
     copy_text(line, name, text, sizeof(text));
-    return strtod(text, NULL);
+    double v = strtod(text, NULL);
+    return v >= 0 && v <= 1e15 ? v : 0; /* a host may say anything, also NaN */
 }
 
 /* Calls `each` with every line; `each` says whether there is room for more. */
@@ -127,13 +128,14 @@ static bool add_session(void *ctx, const char *line)
     copy_text(line, "kind", s->kind, sizeof(s->kind));
     copy_text(line, "remote", s->remote, sizeof(s->remote));
     double bytes = number(line, "sent_bytes") + number(line, "received_bytes");
+    double streams = number(line, "streams");
     f->views[f->count++] = (struct session_view){
         .device = s->device,
         .kind = s->kind,
         .remote = s->remote,
         .rtt_ms = number(line, "rtt_ms"),
         .rate_bytes_s = rate_of(f->host, s->device, s->remote, bytes),
-        .streams = (unsigned)number(line, "streams")};
+        .streams = (unsigned)(streams < UINT16_MAX ? streams : UINT16_MAX)};
     return f->count < SESSIONS_MAX;
 }
 

@@ -96,8 +96,24 @@ static void drop_peer(struct portal_host *h)
 /* ---------------------------------------------------------------------------- lists
  */
 
+static void host_free(struct portal_host *h);
+
+/* Too many: who is away the longest makes way. */
+static void make_room(struct portal *p)
+{
+    struct portal_host *longest = NULL;
+    for (struct portal_host *h = p->hosts; h != NULL; h = h->next)
+        if (!h->online && h->list != NULL &&
+            (longest == NULL || h->gone_ms < longest->gone_ms))
+            longest = h;
+    if (longest != NULL)
+        host_free(longest);
+}
+
 static struct portal_host *host_new(struct portal *p, const uint8_t *key)
 {
+    if (p->host_count >= PORTAL_HOSTS_MAX)
+        make_room(p);
     struct portal_host *h =
         p->host_count < PORTAL_HOSTS_MAX ? calloc(1, sizeof(*h)) : NULL;
     if (h == NULL)
@@ -236,6 +252,10 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
     struct portal_host *h = host_by_key(p, key);
     if (h == NULL)
         return;
+    if (h->list == NULL) { /* it never said what it opens */
+        host_free(h);
+        return;
+    }
     h->online = false;
     h->gone_ms = uv_now(&p->loop);
     h->up = h->up_known = 0;
