@@ -420,7 +420,7 @@ static void on_checked(uv_work_t *w, int status)
     if (n > 0)
         r = code ? ask_code(p, j->name, hosts, n, token)
                  : admit(p, j->name, hosts, n, &j->from, token);
-    else
+    else if (!p->stopping)
         note_refused(j);
     if (j->cb != NULL && !p->stopping)
         j->cb(j->ctx, r, token);

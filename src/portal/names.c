@@ -32,7 +32,9 @@ struct passage {
     int fd;         /* a copy, to say why when the host refuses; -1: none */
     char account[64], object[128];
     struct addr from;
+    uint64_t began_ms;
     uint64_t bytes, moved_ms; /* as last looked at */
+    bool open;
 };
 
 /* For the audit log; strangers may not fill it until nothing else is left in it. */
@@ -69,6 +71,7 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
         return;
     }
     note(p, "opened", ps->login, ps->account, &ps->from, ps->object, "by name");
+    ps->open = true;
     close(ps->fd);
     ps->fd = -1;
 }
@@ -76,8 +79,18 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 static void on_end(void *ctx, struct call *c)
 {
     struct passage *ps = ctx;
-    (void)c;
     struct linger soft = {0}; /* the call resets; the alert shall arrive */
+    if (ps->open) {
+        char detail[96];
+        struct pump_stats st = call_stats(c);
+        (void)snprintf(detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
+                       (unsigned long long)st.to_peer_bytes,
+                       (unsigned long long)st.from_peer_bytes,
+                       (unsigned long long)(uv_now(&ps->portal->loop) - ps->began_ms) /
+                           1000);
+        note(ps->portal, "closed", ps->login, ps->account, &ps->from, ps->object,
+             detail);
+    }
     if (ps->fd >= 0) {
         (void)setsockopt(ps->fd, SOL_SOCKET, SO_LINGER, &soft, sizeof(soft));
         close(ps->fd);
@@ -130,7 +143,7 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     ps->portal = p;
     ps->login = l != NULL ? l->id : 0;
     ps->from = *from;
-    ps->moved_ms = uv_now(&p->loop);
+    ps->began_ms = ps->moved_ms = uv_now(&p->loop);
     (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
     (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
     ps->next = p->passages;

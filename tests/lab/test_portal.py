@@ -123,6 +123,8 @@ def test_by_name_the_broker_sees_no_plaintext(site, work):
         seen = f.read()
     assert len(seen) > 9 * MB and MARKER not in seen   # in and out of the broker
     site.wait_log(site.gate.broker, what="opened", who="anna", object="nginx on home")
+    site.wait_log(site.gate.broker, what="closed", who="anna", object="nginx on home",
+                  detail=" back, ")
     site.wait_log(site.gate.host, what="opened", who="anna", object="nginx")
 
     stranger = site.browser("stranger", site.topo.stranger)
@@ -213,6 +215,35 @@ held = []
 while True:
     held.append(s.accept())
 """
+
+
+def test_a_host_that_calls_itself_as_another(site):
+    """It does not get the visitors of the name that the broker knows as the other's."""
+    late = site.host("late", site.topo.service)
+    site.programs.start(site.topo.host.ns, "silent", sys.executable, "-c",
+                        SILENT_SERVER).wait_line("ready")
+    site.programs.start(site.topo.service.ns, "silent", sys.executable, "-c",
+                        SILENT_SERVER).wait_line("ready")
+    site.gate.start_host("cam=8443", "door=8443")
+    site.access("public", "door")   # so that the broker knows of it
+    site.serve(late, "home", "cam=8443", "own=8443")
+    site.access("public", "cam", host=late)
+    site.add("anna", host=late)
+
+    def knock(name="cam--home"):
+        return site.programs.run(site.topo.stranger, "knock", sys.executable, "-c",
+                                 KNOCK_BY_NAME, BROKER, f"{name}.{DOMAIN}", 1, 2).stdout
+    browser = site.browser("anna", site.topo.stranger)
+    wait_until(lambda: browser.login("anna").status == 303, 10, "the late one is known")
+    browser.get("/")
+    browser.logout()
+    assert knock() == "alerts 1 held 0\n"
+    site.access("public", "cam")
+    wait_until(lambda: knock() == "alerts 0 held 1\n", 10, "it is the elder's to open")
+    assert site.log(site.gate.host, what="opened", object="cam")
+    assert not site.log(late, what="opened", object="cam")
+    browser.logged_in("anna")   # who may log in there reaches it all the same
+    assert knock("own--home") == "alerts 0 held 1\n"
 
 
 def test_connections_by_name_are_limited_and_end(gate, work):
