@@ -72,6 +72,24 @@ static void test_reads_name_and_protocols(void **state)
     assert_false(client_hello_offers(&h, "h2"));
 }
 
+/* It goes into logs, and from there to terminals. */
+static void test_a_name_of_odd_bytes(void **state)
+{
+    static const char odd[] = {'\0', '\n', '\x1b', ' ', '\x7f', '\x9b'};
+    struct client_hello h;
+    (void)state;
+    write_hello("cam.home.example.org", "h2");
+    uint8_t *at = memmem(hello, hello_len, "cam.home", 8);
+    assert_non_null(at);
+    for (size_t i = 0; i < sizeof(odd); i++) {
+        at[3] = (uint8_t)odd[i];
+        assert_int_equal(client_hello_parse(&h, hello, hello_len), POSTERN_ERR_PROTO);
+    }
+    at[3] = '_';
+    assert_int_equal(client_hello_parse(&h, hello, hello_len), 0);
+    assert_string_equal(h.server_name, "cam_home.example.org");
+}
+
 static void test_asks_for_more(void **state)
 {
     struct client_hello h;
@@ -108,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_name_and_protocols),
+        cmocka_unit_test(test_a_name_of_odd_bytes),
         cmocka_unit_test(test_asks_for_more),
         cmocka_unit_test(test_mangled),
     };
