@@ -12,6 +12,8 @@
 #include "host/internal.h"
 #include "io/statedir.h"
 
+enum { PUBLIC_MS = 60 * 1000, PUBLIC_TOLD_MAX = 60 };
+
 bool caller_is_portal(const struct serve *s, const uint8_t key[static KEY_LEN])
 {
     return memcmp(key, s->broker.broker_key, KEY_LEN) == 0;
@@ -99,9 +101,22 @@ void caller_list(struct caller *c, struct pump *pump)
     s->callers = c;
 }
 
+/* Strangers at a public service may not push all else out of the log. */
+static bool is_told(struct serve *s)
+{
+    uint64_t now = uv_now(&s->loop);
+    if (now - s->public_since_ms >= PUBLIC_MS) {
+        s->public_since_ms = now;
+        s->public_told = 0;
+    }
+    return s->public_told++ < PUBLIC_TOLD_MAX;
+}
+
 void caller_opened(struct caller *c)
 {
-    c->opened = true;
+    c->opened = c->account[0] != '\0' || is_told(c->serve);
+    if (!c->opened)
+        return;
     serve_audit(c->serve, "opened", c->account, c->visitor, c->service,
                 c->account[0] == '\0' ? "public" : "");
 }

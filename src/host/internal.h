@@ -77,6 +77,8 @@ struct serve {
     uint64_t portal_next_ms; /* when it may be sent again */
     struct caller *callers;  /* streams of the portal */
     unsigned answers;        /* that the portal waits for */
+    uint64_t public_since_ms;
+    unsigned public_told; /* connections of strangers in the log since then */
     struct service_list services;
     struct agent *agent; /* of a LAN's hosts, when it is one; NULL */
     struct via *via;     /* to an agent, in place of a broker; NULL */

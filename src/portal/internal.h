@@ -18,7 +18,8 @@ enum {
     HOST_KEPT_MS = 24 * 3600 * 1000, /* after it went: its people may still log in */
     PEER_IDLE_MS = 5 * 60 * 1000,    /* a session to a host that nobody uses */
     LOGINS_MAX = 4096,
-    LOGIN_HOSTS_MAX = 8, /* hosts on which one name may have the same password */
+    LOGINS_NAME_MAX = 512, /* of one name */
+    LOGIN_HOSTS_MAX = 8,   /* hosts on which one name may have the same password */
     SWEEP_MS = 5000,
     RATES_MAX = 64,
     RATE_NAME_LEN = 128,

@@ -316,14 +316,21 @@ static void note_success(struct portal *p, const struct tried *t)
 }
 
 /* The oldest makes way when there are too many. */
-static struct login *login_new(struct portal *p)
+static struct login *login_new(struct portal *p, const char *name)
 {
-    struct login *last = p->logins;
-    if (p->login_count >= LOGINS_MAX) {
-        while (last->next != NULL)
-            last = last->next;
-        login_end(p, last, "too many logins");
+    struct login *last = p->logins, *own = NULL;
+    size_t count = 0;
+    for (struct login *l = p->logins; l != NULL; l = l->next) {
+        last = l;
+        if (strcmp(l->account, name) != 0)
+            continue;
+        own = l;
+        count++;
     }
+    if (count >= LOGINS_NAME_MAX)
+        login_end(p, own, "too many logins of this name");
+    else if (p->login_count >= LOGINS_MAX)
+        login_end(p, last, "too many logins");
     struct login *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return NULL;
@@ -340,7 +347,7 @@ static enum login_result admit(struct portal *p, const char *name,
 {
     uint8_t unused[32];
     char where[128] = "";
-    struct login *l = login_new(p);
+    struct login *l = login_new(p, name);
     if (l == NULL)
         return LOGIN_FAILED;
     (void)snprintf(l->account, sizeof(l->account), "%s", name);

@@ -490,7 +490,12 @@ void web_sweep(struct portal *p)
         return;
     for (struct request *r = p->web->requests; r != NULL; r = r->next)
         if (r->parked)
-            return; /* next time */
+            return;                          /* next time */
+    if (web_certificate_check(p, &f) != 0) { /* the old one stays */
+        p->web->version = web_certificate_version(p);
+        log_error("%s; %s", f.what, f.advice);
+        return;
+    }
     web_close(p);
     if (web_open(p, &f) != 0)
         log_error("%s; %s", f.what, f.advice);

@@ -67,6 +67,8 @@ void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
 /* web_tls.c: PEM texts, owned by the caller. */
 MUST_CHECK int web_certificate(struct portal *p, char **certificate, char **key,
                                struct fault *f);
+/* Can they be used, and do they belong together? */
+MUST_CHECK int web_certificate_check(struct portal *p, struct fault *f);
 /* Changes when the files do. */
 uint64_t web_certificate_version(struct portal *p);
 

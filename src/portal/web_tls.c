@@ -199,6 +199,30 @@ int web_certificate(struct portal *p, char **certificate, char **key, struct fau
                      "cannot read '%.200s'", missing);
 }
 
+int web_certificate_check(struct portal *p, struct fault *f)
+{
+    char *certificate, *key;
+    gnutls_certificate_credentials_t c = NULL;
+    int rc = web_certificate(p, &certificate, &key, f);
+    if (rc != 0)
+        return rc;
+    gnutls_datum_t crt_pem = {(unsigned char *)certificate,
+                              (unsigned)strlen(certificate)};
+    gnutls_datum_t key_pem = {(unsigned char *)key, (unsigned)strlen(key)};
+    if (gnutls_certificate_allocate_credentials(&c) != 0 ||
+        gnutls_certificate_set_x509_key_mem(c, &crt_pem, &key_pem,
+                                            GNUTLS_X509_FMT_PEM) < 0)
+        rc = fault_set(f, POSTERN_ERR_KEY,
+                       "check that certificate and key are PEM and belong together",
+                       "the portal's new certificate cannot be used");
+    if (c != NULL)
+        gnutls_certificate_free_credentials(c);
+    sodium_memzero(key, strlen(key));
+    free(key);
+    free(certificate);
+    return rc;
+}
+
 uint64_t web_certificate_version(struct portal *p)
 {
     const char *files[] = {p->config->certificate, p->config->key};

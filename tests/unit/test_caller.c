@@ -1,8 +1,4 @@
-/*
- * Streams of the broker's portal at a host, over a session made of memory: whom the
- * host's own list lets in, what a change of the list ends, and what questions get. The
- * portal may say anything; a device may not pose as it.
- */
+/* The portal's streams at a host, over a session made of memory: it may say anything. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
