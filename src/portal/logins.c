@@ -327,9 +327,9 @@ static struct login *login_new(struct portal *p, const char *name)
         own = l;
         count++;
     }
-    if (count >= LOGINS_NAME_MAX)
+    if (own != NULL && count >= LOGINS_NAME_MAX)
         login_end(p, own, "too many logins of this name");
-    else if (p->login_count >= LOGINS_MAX)
+    else if (last != NULL && p->login_count >= LOGINS_MAX)
         login_end(p, last, "too many logins");
     struct login *l = calloc(1, sizeof(*l));
     if (l == NULL)

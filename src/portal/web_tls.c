@@ -201,10 +201,10 @@ int web_certificate(struct portal *p, char **certificate, char **key, struct fau
 
 int web_certificate_check(struct portal *p, struct fault *f)
 {
-    char *certificate, *key;
+    char *certificate = NULL, *key = NULL;
     gnutls_certificate_credentials_t c = NULL;
     int rc = web_certificate(p, &certificate, &key, f);
-    if (rc != 0)
+    if (rc != 0 || certificate == NULL || key == NULL)
         return rc;
     gnutls_datum_t crt_pem = {(unsigned char *)certificate,
                               (unsigned)strlen(certificate)};

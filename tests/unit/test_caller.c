@@ -1,4 +1,5 @@
-/* The portal's streams at a host, over a session made of memory: it may say anything. */
+/* The portal's streams at a host, over a session made of memory: it may say anything.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
