@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "helper/helper.h"
+#include "helper/text.h"
 
 enum {
     TEXT_MAX = 64 * 1024,
@@ -33,22 +34,6 @@ static struct {
     bool table;     /* ours is there */
     unsigned queue; /* whose chain of iptables may be there; 0: none */
 } rules;
-
-struct text {
-    char *buf;
-    size_t len;
-};
-
-PRINTF_LIKE(2, 3)
-static void put(struct text *t, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(t->buf + t->len, TEXT_MAX - t->len, fmt, ap);
-    va_end(ap);
-    if (n > 0)
-        t->len = t->len + (size_t)n < TEXT_MAX ? t->len + (size_t)n : TEXT_MAX;
-}
 
 static int first_line(const char *s)
 {
@@ -80,27 +65,27 @@ static int nft_run(const char *text, struct privilege_reply *r)
 static int nft_set(const struct gate_queue *q, const uint16_t *ports, size_t count,
                    bool hold, struct privilege_reply *r)
 {
-    struct text t = {calloc(1, TEXT_MAX), 0};
+    struct text t = text_new(TEXT_MAX);
     int pid = (int)getpid();
     if (t.buf == NULL)
         return refuse(r, POSTERN_ERR_NOMEM, "out of memory");
-    put(&t, "table inet postern_gate_%d {\n flags owner\n", pid);
-    put(&t, " chain hold {\n type filter hook input priority -150\n"
-            " policy accept\n }\n");
-    put(&t, " chain refuse {\n type filter hook input priority -140\n"
-            " policy accept\n }\n}\n");
-    put(&t, "flush chain inet postern_gate_%d hold\n", pid);
-    put(&t, "flush chain inet postern_gate_%d refuse\n", pid);
-    put(&t,
-        "add rule inet postern_gate_%d refuse meta mark 0x%08x meta l4proto tcp "
-        "reject with tcp reset\n",
-        pid, q->mark);
+    text_put(&t, "table inet postern_gate_%d {\n flags owner\n", pid);
+    text_put(&t, " chain hold {\n type filter hook input priority -150\n"
+                 " policy accept\n }\n");
+    text_put(&t, " chain refuse {\n type filter hook input priority -140\n"
+                 " policy accept\n }\n}\n");
+    text_put(&t, "flush chain inet postern_gate_%d hold\n", pid);
+    text_put(&t, "flush chain inet postern_gate_%d refuse\n", pid);
+    text_put(&t,
+             "add rule inet postern_gate_%d refuse meta mark 0x%08x meta l4proto tcp "
+             "reject with tcp reset\n",
+             pid, q->mark);
     for (size_t i = 0; hold && i < count; i++)
-        put(&t,
-            "add rule inet postern_gate_%d hold tcp dport %u "
-            "tcp flags & (fin|syn|rst|ack) == syn queue num %u bypass\n",
-            pid, ports[i], q->number);
-    int rc = t.len < TEXT_MAX - 1
+        text_put(&t,
+                 "add rule inet postern_gate_%d hold tcp dport %u "
+                 "tcp flags & (fin|syn|rst|ack) == syn queue num %u bypass\n",
+                 pid, ports[i], q->number);
+    int rc = text_is_whole(&t)
                  ? nft_run(t.buf, r)
                  : refuse(r, POSTERN_ERR_LIMIT, "too many rules of the gate");
     free(t.buf);
@@ -201,21 +186,21 @@ static void clear_abandoned(const struct gate_queue *q, int family)
 static int chain_set(const struct gate_queue *q, int family, const uint16_t *ports,
                      size_t count, struct privilege_reply *r)
 {
-    struct text t = {calloc(1, TEXT_MAX), 0};
+    struct text t = text_new(TEXT_MAX);
     if (t.buf == NULL)
         return refuse(r, POSTERN_ERR_NOMEM, "out of memory");
     char *list = list_rules(family);
-    put(&t, "*mangle\n:" CHAIN "%u - [0:0]\n", q->number); /* empties it too */
+    text_put(&t, "*mangle\n:" CHAIN "%u - [0:0]\n", q->number); /* empties it too */
     if (!has_jump(list, q->number))
-        put(&t, "-I " JUMP "%u\n", q->number);
+        text_put(&t, "-I " JUMP "%u\n", q->number);
     free(list);
     for (size_t i = 0; i < count; i++)
-        put(&t,
-            "-A " CHAIN "%u -p tcp --dport %u -j NFQUEUE --queue-num %u "
-            "--queue-bypass\n",
-            q->number, ports[i], q->number);
-    put(&t, "COMMIT\n");
-    int rc = t.len < TEXT_MAX - 1
+        text_put(&t,
+                 "-A " CHAIN "%u -p tcp --dport %u -j NFQUEUE --queue-num %u "
+                 "--queue-bypass\n",
+                 q->number, ports[i], q->number);
+    text_put(&t, "COMMIT\n");
+    int rc = text_is_whole(&t)
                  ? restore(family, t.buf, r)
                  : refuse(r, POSTERN_ERR_LIMIT, "too many rules of the gate");
     free(t.buf);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "helper/helper.h"
+#include "helper/text.h"
 
 enum {
     RULES_MAX = 1024 * 1024,
@@ -44,28 +45,12 @@ static struct {
 /* ------------------------------------------------------------------------- the rules
  */
 
-struct text {
-    char *buf;
-    size_t len;
-};
-
-PRINTF_LIKE(2, 3)
-static void put(struct text *t, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vsnprintf(t->buf + t->len, RULES_MAX - t->len, fmt, ap);
-    va_end(ap);
-    if (n > 0)
-        t->len = t->len + (size_t)n < RULES_MAX ? t->len + (size_t)n : RULES_MAX;
-}
-
 static void put_match(struct text *t, const struct knock *k, const struct addr *from)
 {
     char ip[ADDR_TEXT_LEN];
-    put(t, "add rule inet postern_%d pre %s saddr %s %s dport %u ", (int)getpid(),
-        from->family == ADDR_V4 ? "ip" : "ip6", addr_format_ip(from, ip),
-        k->q.tcp ? "tcp" : "udp", k->q.local.port);
+    text_put(t, "add rule inet postern_%d pre %s saddr %s %s dport %u ", (int)getpid(),
+             from->family == ADDR_V4 ? "ip" : "ip6", addr_format_ip(from, ip),
+             k->q.tcp ? "tcp" : "udp", k->q.local.port);
 }
 
 static uint32_t sequence_of(const struct knock *k)
@@ -80,51 +65,52 @@ static void put_knock(struct text *t, const struct knock *k, unsigned index)
     for (unsigned i = 0; !k->open && i < k->q.source_count; i++) {
         put_match(t, k, &k->q.sources[i]);
         if (k->q.tcp) {
-            put(t, "tcp flags & (fin|syn|rst|ack) == syn tcp sequence %u ",
-                sequence_of(k));
+            text_put(t, "tcp flags & (fin|syn|rst|ack) == syn tcp sequence %u ",
+                     sequence_of(k));
         } else {
-            put(t, "udp length %d @th,64,128 0x", 8 + PRIVILEGE_KNOCK_ID_LEN);
+            text_put(t, "udp length %d @th,64,128 0x", 8 + PRIVILEGE_KNOCK_ID_LEN);
             for (int b = 0; b < PRIVILEGE_KNOCK_ID_LEN; b++)
-                put(t, "%02x", k->q.id[b]);
-            put(t, " ");
+                text_put(t, "%02x", k->q.id[b]);
+            text_put(t, " ");
         }
-        put(t, "log group %u snaplen %d queue-threshold 1 drop\n", filter.group_number,
-            SNAP_BYTES);
+        text_put(t, "log group %u snaplen %d queue-threshold 1 drop\n",
+                 filter.group_number, SNAP_BYTES);
     }
     if (k->open) {
         put_match(t, k, &k->peer);
-        put(t, "%s sport %u return\n", k->q.tcp ? "tcp" : "udp", k->peer.port);
+        text_put(t, "%s sport %u return\n", k->q.tcp ? "tcp" : "udp", k->peer.port);
     }
-    put(t, "add rule inet postern_%d pre %s dport %u counter name k%u drop\n",
-        (int)getpid(), k->q.tcp ? "tcp" : "udp", k->q.local.port, index);
+    text_put(t, "add rule inet postern_%d pre %s dport %u counter name k%u drop\n",
+             (int)getpid(), k->q.tcp ? "tcp" : "udp", k->q.local.port, index);
 }
 
 /* Writes the table as the knocks say. */
 static int apply(struct privilege_reply *r)
 {
-    struct text t = {calloc(1, RULES_MAX), 0};
+    struct text t = text_new(RULES_MAX);
     bool any = false;
     if (t.buf == NULL)
         return refuse(r, POSTERN_ERR_NOMEM, "out of memory");
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++)
         any = any || filter.knocks[i].used;
-    put(&t, "table inet postern_%d {\n flags owner\n", (int)getpid());
+    text_put(&t, "table inet postern_%d {\n flags owner\n", (int)getpid());
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++)
         if (filter.knocks[i].used)
-            put(&t, " counter k%u { }\n", i);
-    put(&t, " chain pre {\n type filter hook prerouting priority -310\n"
-            " policy accept\n }\n}\n");
+            text_put(&t, " counter k%u { }\n", i);
+    text_put(&t, " chain pre {\n type filter hook prerouting priority -310\n"
+                 " policy accept\n }\n}\n");
     if (!any)
         t.len = 0;
-    put(&t,
-        any ? "flush chain inet postern_%d pre\n" : "delete table inet postern_%d\n",
-        (int)getpid());
+    text_put(&t,
+             any ? "flush chain inet postern_%d pre\n"
+                 : "delete table inet postern_%d\n",
+             (int)getpid());
     if (any)
-        put(&t, "add rule inet postern_%d pre iif \"lo\" return\n", (int)getpid());
+        text_put(&t, "add rule inet postern_%d pre iif \"lo\" return\n", (int)getpid());
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++)
         if (filter.knocks[i].used)
             put_knock(&t, &filter.knocks[i], i);
-    int rc = t.len < RULES_MAX - 1 ? nft_run_cmd_from_buffer(filter.nft, t.buf) : -1;
+    int rc = text_is_whole(&t) ? nft_run_cmd_from_buffer(filter.nft, t.buf) : -1;
     free(t.buf);
     (void)nft_ctx_get_output_buffer(filter.nft);
     if (rc == 0)

@@ -16,6 +16,7 @@
 
 #include "helper/helper.h"
 #include "io/caps.h"
+#include "io/fdpass.h"
 
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
 {
@@ -79,22 +80,7 @@ static void serve(const struct privilege_request *q, struct privilege_reply *r,
 
 static void answer(const struct privilege_reply *r, int fd)
 {
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(void *)(uintptr_t)r, sizeof(*r)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        msg.msg_control = control.buf;
-        msg.msg_controllen = sizeof(control.buf);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    (void)!sendmsg(PRIVILEGE_FD, &msg, MSG_NOSIGNAL);
+    (void)!fdpass_send(PRIVILEGE_FD, r, sizeof(*r), fd);
 }
 
 static void on_knock(uint32_t serial, const struct addr *from)
@@ -104,35 +90,16 @@ static void on_knock(uint32_t serial, const struct addr *from)
     answer(&r, -1);
 }
 
-static int given_fd(struct msghdr *msg)
-{
-    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-    int fd = -1;
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof(fd)))
-        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-    return fd;
-}
-
 /* False when the program is gone. */
 static bool take_request(void)
 {
     struct privilege_request q = {0};
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec iov = {&q, sizeof(q)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.buf,
-                         .msg_controllen = sizeof(control.buf)};
-    ssize_t n = recvmsg(PRIVILEGE_FD, &msg, MSG_CMSG_CLOEXEC);
+    int given, fd = -1;
+    ssize_t n = fdpass_recv(PRIVILEGE_FD, &q, sizeof(q), 0, &given);
     if (n <= 0)
         return n < 0 && errno == EINTR;
     struct privilege_reply r = {.op = q.op, .serial = q.serial};
-    int given = given_fd(&msg), fd = -1;
-    if (n != (ssize_t)sizeof(q) || (msg.msg_flags & MSG_TRUNC) != 0)
+    if (n != (ssize_t)sizeof(q))
         (void)refuse(&r, POSTERN_ERR_PROTO, "the program and its helper differ");
     else
         serve(&q, &r, given, &fd);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "io/caps.h"
+#include "io/fdpass.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
@@ -78,47 +79,12 @@ static int install_filter(void)
     return (int)fd;
 }
 
-static void send_fd(int sock, int fd)
-{
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    int err = fd < 0 ? errno : 0;
-    struct iovec iov = {&err, sizeof(err)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        msg.msg_control = control.buf;
-        msg.msg_controllen = sizeof(control.buf);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    (void)!sendmsg(sock, &msg, MSG_NOSIGNAL);
-}
-
 /* The errno that came instead, or 0 with the descriptor in `fd`, or -1 at the end. */
 static int receive_fd(int sock, int *fd)
 {
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control;
     int err = 0;
-    struct iovec iov = {&err, sizeof(err)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.buf,
-                         .msg_controllen = sizeof(control.buf)};
-    ssize_t n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-    if (n != (ssize_t)sizeof(err))
-        return -1;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    if (err == 0 && c != NULL && c->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(c), sizeof(*fd));
-    return err;
+    ssize_t n = fdpass_recv(sock, &err, sizeof(err), 0, fd);
+    return n == (ssize_t)sizeof(err) ? err : -1;
 }
 
 _Noreturn static void run_child(const struct catcher_config *c, int sock)
@@ -126,19 +92,21 @@ _Noreturn static void run_child(const struct catcher_config *c, int sock)
     if (c->stdout_to_stderr)
         (void)dup2(STDERR_FILENO, STDOUT_FILENO);
     int fd = install_filter();
-    send_fd(sock, fd);
+    int err = fd < 0 ? errno : 0;
+    (void)!fdpass_send(sock, &err, sizeof(err), fd);
     if (fd >= 0) {
         close(fd);
         (void)execvp(c->argv[0], c->argv);
+        err = errno; /* the socket closes by itself when it works */
     }
-    send_fd(sock, -1); /* what exec said; the socket closes by itself when it works */
+    (void)!fdpass_send(sock, &err, sizeof(err), -1);
     _exit(127);
 }
 
 int catcher_start(struct catcher **out, const struct catcher_config *config,
                   struct fault *f)
 {
-    int pair[2], err, again;
+    int pair[2], err, again, none;
     if (OUR_ARCH == 0)
         return fault_set(
             f, POSTERN_ERR_INVALID, "publish its port with 'postern serve'",
@@ -155,7 +123,7 @@ int catcher_start(struct catcher **out, const struct catcher_config *config,
         run_child(config, pair[1]);
     close(pair[1]);
     err = receive_fd(pair[0], &c->notify);
-    again = err == 0 ? receive_fd(pair[0], &c->notify) : 0; /* -1: exec went through */
+    again = err == 0 ? receive_fd(pair[0], &none) : 0; /* -1: exec went through */
     close(pair[0]);
     if (c->pid > 0 && err == 0 && again <= 0) {
         *out = c;

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "io/caps.h"
+#include "io/fdpass.h"
 #include "io/log.h"
 
 enum { ANSWER_MS = 5000, EVENTS_MAX = 64 };
@@ -170,33 +171,13 @@ static void keep_event(const struct privilege_reply *r)
         (void)uv_async_send(helper.late);
 }
 
-/* One reply with what came along: its length, 0 at the end, -1 nothing now. */
-static ssize_t receive(struct privilege_reply *r, int *fd)
-{
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec iov = {r, sizeof(*r)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control.buf,
-                         .msg_controllen = sizeof(control.buf)};
-    ssize_t n = recvmsg(helper.fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-    *fd = -1;
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(c), sizeof(*fd));
-    return n;
-}
-
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct privilege_reply r = {0};
     int fd;
     (void)poll, (void)status, (void)events;
     (void)pthread_mutex_lock(&lock); /* or an answer for another thread is taken */
-    ssize_t n = receive(&r, &fd);
+    ssize_t n = fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         lose("the privileged helper ended");
     (void)pthread_mutex_unlock(&lock);
@@ -209,35 +190,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 /* -------------------------------------------------------------------------- requests
  */
 
-static int send_request(const struct privilege_request *q, int fd)
-{
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(void *)(uintptr_t)q, sizeof(*q)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        msg.msg_control = control.buf;
-        msg.msg_controllen = sizeof(control.buf);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(fd));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-    }
-    return sendmsg(helper.fd, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(*q)
-               ? 0
-               : POSTERN_ERR_CLOSED;
-}
-
 /* With the lock. */
 static int ask_locked(const struct privilege_request *q, int give,
                       struct privilege_reply *reply, int *fd)
 {
     int got = -1;
     *reply = (struct privilege_reply){0};
-    if (helper.fd < 0 || send_request(q, give) != 0) {
+    if (helper.fd < 0 ||
+        fdpass_send(helper.fd, q, sizeof(*q), give) != (ssize_t)sizeof(*q)) {
         (void)snprintf(reply->reason, sizeof(reply->reason), "%s", helper_missing());
         return POSTERN_ERR_PERM;
     }
@@ -246,7 +206,9 @@ static int ask_locked(const struct privilege_request *q, int give,
         int ready = poll(&p, 1, ANSWER_MS);
         if (ready < 0 && errno == EINTR)
             continue;
-        ssize_t n = ready > 0 ? receive(reply, &got) : 0;
+        ssize_t n = ready > 0 ? fdpass_recv(helper.fd, reply, sizeof(*reply),
+                                            MSG_DONTWAIT, &got)
+                              : 0;
         if (n != (ssize_t)sizeof(*reply)) {
             lose(ready > 0 ? "the privileged helper ended"
                            : "the privileged helper does not answer");

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/wire.h"
+#include "io/fdpass.h"
 #include "io/log.h"
 
 enum { LOCAL_QUEUE_MAX_BYTES = 64 << 10, LOCAL_BACKLOG = 64, LOCAL_CONN_MAX = 512 };
@@ -448,30 +449,12 @@ int local_dial(const char *path, int *out)
 
 int local_send(int fd, const LocalRequest *req, int pass_fd)
 {
-    uint8_t buf[PROTO_FRAME_HEADER + 1024];
-    union {
-        char buf[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.buf = {0}};
+    uint8_t buf[PROTO_FRAME_HEADER + LocalRequest_size];
     int n = proto_encode_frame(buf, sizeof(buf), LocalRequest_fields, req);
     if (n < 0)
         return n;
-    struct iovec iov = {.iov_base = buf, .iov_len = (size_t)n};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (pass_fd >= 0) {
-        m.msg_control = control.buf;
-        m.msg_controllen = sizeof(control.buf);
-        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-        h->cmsg_level = SOL_SOCKET;
-        h->cmsg_type = SCM_RIGHTS;
-        h->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(h), &pass_fd, sizeof(pass_fd));
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(fd, &m, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent == n ? 0 : POSTERN_ERR_CLOSED; /* far below the socket's buffer */
+    /* Far below the socket's buffer: all or nothing goes. */
+    return fdpass_send(fd, buf, (size_t)n, pass_fd) == n ? 0 : POSTERN_ERR_CLOSED;
 }
 
 static int64_t clock_ms(void)
