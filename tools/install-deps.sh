@@ -41,7 +41,7 @@ installed() {
 }
 
 missing=""
-for p in $want; do
+for p in $(printf '%s\n' $want | sort -u); do
     installed "$p" || missing="$missing $p"
 done
 old_ngtcp2=""
