@@ -83,7 +83,11 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         refuse(s, r, i->conv, REFUSE_OFFLINE, "the host is not connected here");
         return;
     }
-    if (relay_issue(s->relay, r->from, r->to, &t) != 0) {
+    /* The portal comes under the broker's own key, to all hosts. */
+    bool portal = memcmp(r->from, s->hub->identity.key.pub, KEY_LEN) == 0;
+    if (relay_issue(s->relay, r->from, r->to,
+                    portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT,
+                    &t) != 0) {
         refuse(s, r, i->conv, REFUSE_LIMIT, "too many relay pairs");
         return;
     }

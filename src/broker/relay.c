@@ -304,14 +304,15 @@ static void add_side(struct relay *r, struct pair *p, int i, uint8_t *ticket)
 }
 
 int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
-                const uint8_t host[static KEY_LEN], struct relay_tickets *out)
+                const uint8_t host[static KEY_LEN], uint32_t client_max,
+                struct relay_tickets *out)
 {
     if (r->stats.pairs_open >= r->pairs_max)
         return POSTERN_ERR_LIMIT;
     struct pair *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return POSTERN_ERR_LIMIT;
-    struct tally *c = tally_take(r, client, LIMIT_RELAYS_PER_CLIENT);
+    struct tally *c = tally_take(r, client, client_max);
     struct tally *h = tally_take(r, host, LIMIT_RELAYS_PER_HOST);
     if (c == NULL || h == NULL) {
         tally_give(r, c);

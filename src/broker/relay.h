@@ -36,10 +36,11 @@ struct relay_tickets {
 
 /*
  * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS.
- * POSTERN_ERR_LIMIT when one of the two devices has too many pairs, or all have.
+ * POSTERN_ERR_LIMIT when the client has `client_max` of this thread, or when one of the
+ * two devices has too many pairs, or all have.
  */
 MUST_CHECK int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
-                           const uint8_t host[static KEY_LEN],
+                           const uint8_t host[static KEY_LEN], uint32_t client_max,
                            struct relay_tickets *out);
 /* Takes back a pair whose tickets could not be delivered. */
 void relay_revoke(struct relay *r, const struct relay_tickets *t);

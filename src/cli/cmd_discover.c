@@ -46,11 +46,10 @@ static void take_service(void *ctx, const char *json)
         return;
     json_value_words(&v, word, sizeof(word));
     p->port = (uint16_t)strtoul(word, NULL, 10);
-    p->udp = json_find(&v, json, "protocol") == 0 && v.len == 5; /* "udp" quoted */
-    if (p->udp) {
-        json_value_words(&v, word, sizeof(word));
-        p->udp = strcmp(word, "udp") == 0;
-    }
+    if (json_find(&v, json, "protocol") != 0)
+        return;
+    json_value_words(&v, word, sizeof(word));
+    p->udp = strcmp(word, "udp") == 0;
     d->published_count++;
 }
 

@@ -30,6 +30,7 @@ enum { SERVING_MAX = 64, TICK_MS = 1000, SERVE_START_MS = 20000, REPLY_MS = 5000
 
 struct serving {
     bool used, seen, tcp;
+    bool listed; /* the kernel lists it under its own cookie */
     uint64_t cookie;
     int conn; /* to the serving process; -1: its twin is published */
     char name[SERVICE_NAME_LEN], program[sizeof(((struct caught *)NULL)->program)];
@@ -279,9 +280,16 @@ static void on_server(struct run *r, struct caught *c)
 
 static void on_socket(void *ctx, const struct sockdiag_socket *sock)
 {
-    struct serving *s = find(ctx, sock->cookie);
+    struct run *r = ctx;
+    struct serving *s = find(r, sock->cookie);
     if (s != NULL)
-        s->seen = true;
+        s->seen = s->listed = true;
+    /* Multipath TCP is listed as the TCP socket inside it, which has another cookie. */
+    for (int i = 0; i < SERVING_MAX && s == NULL; i++)
+        if (r->serving[i].used && !r->serving[i].listed &&
+            r->serving[i].tcp == sock->tcp &&
+            addr_equal(&r->serving[i].local, &sock->local))
+            r->serving[i].seen = true;
 }
 
 /* What the program closed is published no more. */

@@ -145,6 +145,34 @@ def test_ipv4_and_ipv6_are_one_service(site):
     assert answer(site, "7001") == "twins\n"
 
 
+MPTCP_AND_UDP = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)   # IPPROTO_MPTCP, as Go has it
+s.bind(("", 7001)); s.listen()
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(("", 7002))
+short = socket.create_server(("", 7003)); short.close()
+while True:
+    c, _ = s.accept(); c.sendall(b"multipath\\n"); c.close()
+"""
+
+
+def test_multipath_tcp_stays_published(site):
+    """Its listener stands in the kernel's list as another socket. Discover tells UDP."""
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join()
+    proc = run(site, PYTHON, "-c", MPTCP_AND_UDP)
+    multipath = proc.wait_event("published", 20, port=7001)["service"]
+    udp = proc.wait_event("published", 20, port=7002)["service"]
+    short = proc.wait_event("published", 20, port=7003)["service"]
+    proc.wait_event("withdrawn", 10, service=short)   # the kernel's list was looked at
+    assert not proc.find("withdrawn", service=multipath), proc.stdout
+    seen = {e["local"].rsplit(":", 1)[1] + e["protocol"]: e["service"]
+            for e in site.host.run("discover").events}
+    assert seen["7002udp"] == udp and seen["7001tcp"] == multipath, seen
+    assert answer(site, "7001") == "multipath\n"
+
+
 def test_only_some_ports(site):
     proc = run(site, PYTHON, "-c", SERVER, "two", options=("--yes", "--only", "7003"))
     proc.wait_event("published", 20, port=7003)
