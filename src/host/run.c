@@ -212,15 +212,23 @@ static struct serving *find(struct run *r, uint64_t cookie)
     return NULL;
 }
 
-/* Many programs open one socket for IPv4 and one for IPv6: that is one service. */
+/*
+ * Many programs open one socket for IPv4 and one for IPv6, or one for each of their
+ * workers (SO_REUSEPORT): that is one service.
+ */
+static bool are_twins(const struct addr *a, const struct addr *b)
+{
+    return addr_equal(a, b) || (a->port == b->port && a->family != b->family &&
+                                scope_of(a) != SCOPE_ONE && scope_of(a) == scope_of(b));
+}
+
 static const struct serving *twin_of(const struct run *r, const struct addr *local,
                                      bool tcp, const char *program)
 {
     for (int i = 0; i < SERVING_MAX; i++) {
         const struct serving *s = &r->serving[i];
-        if (s->used && s->conn >= 0 && s->tcp == tcp && s->local.port == local->port &&
-            s->local.family != local->family && scope_of(local) != SCOPE_ONE &&
-            scope_of(local) == scope_of(&s->local) && strcmp(s->program, program) == 0)
+        if (s->used && s->conn >= 0 && s->tcp == tcp && are_twins(&s->local, local) &&
+            strcmp(s->program, program) == 0)
             return s;
     }
     return NULL;

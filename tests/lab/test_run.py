@@ -173,6 +173,30 @@ def test_multipath_tcp_stays_published(site):
     assert answer(site, "7001") == "multipath\n"
 
 
+WORKERS = """
+import os, socket, time
+def worker():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(("", 7001)); s.listen()
+    return s
+first, second = worker(), worker()
+socket.create_server(("", 7004))
+c, _ = first.accept() if os.fork() == 0 else second.accept()
+c.sendall(b"a worker\\n")
+"""
+
+
+def test_workers_on_one_port_are_one_service(site):
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join()
+    proc = run(site, PYTHON, "-c", WORKERS)
+    proc.wait_event("published", 20, port=7004)
+    assert [e["port"] for e in proc.events if e["event"] == "published"] == [7001, 7004]
+    assert answer(site, "7001") == "a worker\n"
+
+
 def test_only_some_ports(site):
     proc = run(site, PYTHON, "-c", SERVER, "two", options=("--yes", "--only", "7003"))
     proc.wait_event("published", 20, port=7003)
