@@ -184,7 +184,21 @@ static void run(void *arg)
     (void)uv_run(&p->loop, UV_RUN_DEFAULT);
 }
 
-static void use_names(struct portal *p)
+enum { DOMAIN_MAX = 120 }; /* a label of SERVICE--HOST goes in front: RFC 1035, 255 */
+
+/* Letters, digits, hyphens and single dots, and no address. */
+static bool is_domain(const char *name)
+{
+    struct addr a;
+    size_t len = strlen(name);
+    if (len == 0 || len > DOMAIN_MAX || addr_parse_ip(&a, name) == 0 ||
+        strstr(name, "..") != NULL || name[0] == '.' || name[len - 1] == '.')
+        return false;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                        "0123456789-.") == len;
+}
+
+static int use_names(struct portal *p, struct fault *f)
 {
     struct addr a;
     const char *name = p->config->domain;
@@ -193,7 +207,11 @@ static void use_names(struct portal *p)
     p->public_port = broker_port(p->broker);
     if (name == NULL && addr_parse_ip(&a, p->public_name) != 0)
         name = p->public_name;
+    if (p->config->domain != NULL && !is_domain(name))
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as services.example.org",
+                         "'%.100s' is not a domain name", name);
     (void)snprintf(p->domain, sizeof(p->domain), "%s", name != NULL ? name : "");
+    return 0;
 }
 
 static int open_parts(struct portal *p, struct fault *f)
@@ -221,11 +239,12 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     struct portal *p = ctx;
     p->broker = b;
     p->log_level = log_level();
-    use_names(p);
     (void)uv_timer_init(&p->loop, &p->sweep);
     p->sweep.data = p;
     (void)uv_timer_start(&p->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
-    int rc = open_parts(p, f);
+    int rc = use_names(p, f);
+    if (rc == 0)
+        rc = open_parts(p, f);
     if (rc == 0 && uv_thread_create(&p->thread, run, p) != 0)
         rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
                        "cannot start a thread");

@@ -52,15 +52,27 @@ def served(gate):
     ["invite", "--expires", "soon"], ["invite", "--uses", "-3"], ["invite", "--uses", "x"],
     ["connect", "home"], ["connect", "home:22", "999.1.1.1:70000"],
     ["socks", "--listen", "nowhere"], ["broker", "--listen", "300.1.1.1:443"],
+    ["broker", "--domain", "no domain"], ["broker", "--key", "/dev/null"],
 ], ids=" ".join)
 def test_wrong_usage_is_2(here, args):
     says(here.run(args[0], *args[1:], json=False), 2)
 
 
-@pytest.mark.parametrize("service", [
-    "99999", "web=", "=80", "dns=udp:", "web=host:port", "x=1.2.3.4", "udp:0", "-1", "a b=1"])
+_NO_SERVICES = ["99999", "web=", "=80", "dns=udp:", "web=host:port", "x=1.2.3.4", "udp:0",
+                "-1", "a b=1"]
+
+
+@pytest.mark.parametrize("service", _NO_SERVICES)
 def test_service_that_cannot_be(here, service):
     says(here.run("serve", "--name", "x", "--", service, json=False), 2)
+
+
+def test_service_that_cannot_be_told_to_a_host(served):
+    """Here nothing but the service is wrong."""
+    for service in _NO_SERVICES:
+        says(served.host.run("serve", "--reload", "--", service, json=False), 2,
+             "is not a port", "cannot be the name")
+    assert served.host_proc.running and not served.host_proc.find("reloaded")
 
 
 def test_help_and_version(here):
