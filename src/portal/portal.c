@@ -207,9 +207,9 @@ static int use_names(struct portal *p, struct fault *f)
     p->public_port = broker_port(p->broker);
     if (name == NULL && addr_parse_ip(&a, p->public_name) != 0)
         name = p->public_name;
-    if (p->config->domain != NULL && !is_domain(name))
+    if (p->config->domain != NULL && !is_domain(p->config->domain))
         return fault_set(f, POSTERN_ERR_USAGE, "write it as services.example.org",
-                         "'%.100s' is not a domain name", name);
+                         "'%.100s' is not a domain name", p->config->domain);
     (void)snprintf(p->domain, sizeof(p->domain), "%s", name != NULL ? name : "");
     return 0;
 }
