@@ -130,6 +130,18 @@ static void describe(struct uplink *u, int err, struct fault *f)
         (void)fault_set(f, err, "check the name in the link and this machine's DNS",
                         "the broker's name %s cannot be resolved", host);
         break;
+    case POSTERN_ERR_LIMIT:
+        (void)fault_set(f, err, "it is tried again by itself",
+                        "the broker at %s:%u is busy", host, l->port);
+        break;
+    case POSTERN_ERR_CLOSED:
+        (void)fault_set(f, err, "it is tried again by itself",
+                        u->state == UPLINK_UP
+                            ? "the connection to the broker at %s:%u ended"
+                            : "the broker at %s:%u closed the connection before it "
+                              "answered: it is busy, or no Postern broker",
+                        host, l->port);
+        break;
     case POSTERN_ERR_TIMEOUT:
     case POSTERN_ERR_UNREACHABLE:
         (void)fault_set(f, err,
