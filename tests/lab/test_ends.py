@@ -84,3 +84,41 @@ def test_orderly_ends_stay_orderly(stood):
     _, address, port = shared_service(g)
     done = g.client.peer("repeat", address, port, count // 4, 3000, 8, timeout=900)
     assert done.status == 0, done.stdout + done.stderr
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(word) for word in f.read().split()]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_descriptors(gate, closed):
+    """Nothing gets the number of an output that was closed at the start."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    actions = "".join(f" {fd}>&-" if fd else " 0<&-" for fd in closed)
+
+    def start(who, *argv):
+        return g.programs.start(who.ns, argv[0], "sh", "-c", f'exec "$@"{actions}', "sh",
+                                postern(), *argv, env=who.env)
+
+    def running(who, role):
+        return who.run("status").event("daemon", role=role, running=True)
+    serve = start(g.host, "serve", "--broker", g.link, "--name", HOST, "7000")
+    wait_until(lambda: running(g.host, "serve"), 10, "serve")
+    wait_until(lambda: g.host.run("invite").status == 0, 10, "the socket")
+    g.join()
+    up = start(g.client, "up")
+    wait_until(lambda: running(g.client, "up"), 10, "up")
+    for proc in (serve, up):
+        for pid in (proc.pid, *children(proc.pid)):
+            for fd in (0, 1, 2):
+                at = os.readlink(f"/proc/{pid}/fd/{fd}")
+                assert at == "/dev/null" or fd not in closed, (pid, fd, at)
+    for who, proc, role in ((g.host, serve, "serve"), (g.client, up, "up")):
+        with open(os.path.join(who.state, f"{role}.lock"), encoding="ascii") as f:
+            assert f.read() == f"{proc.pid}\n"
+    nc = start(g.client, "nc", HOST, "7000")
+    if 0 in closed:
+        assert nc.wait(10) == 0
