@@ -148,7 +148,7 @@ static void pair_broke(struct relay *r, const char *why)
     socket_close(r);
     pair_drop(r, why);
     if (stood) /* what broke it may have broken the connection to the broker, unheard */
-        uplink_kick(approach_config_of(r->approach)->uplink);
+        uplink_suspect(approach_config_of(r->approach)->uplink);
     if (!r->running || !approach_config_of(r->approach)->client)
         return;
     unsigned shift = r->failures < 6 ? r->failures : 6;
@@ -421,7 +421,7 @@ static void relay_on_dead(void *k, struct path *p)
         pair_broke(r, "nothing came through the relay any more");
     else if (p == &r->carry.base) {
         r->carry_proven = false;
-        uplink_kick(approach_config_of(r->approach)->uplink);
+        uplink_suspect(approach_config_of(r->approach)->uplink);
     }
 }
 
