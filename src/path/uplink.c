@@ -8,9 +8,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
+#include <sodium.h>
+
+#include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
 #include "io/log.h"
@@ -21,10 +23,6 @@ enum {
     CONNECT_TIMEOUT_MS = 8000,
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
-    RETRY_FIRST_MS = 200,
-    RETRY_MAX_MS = 15000,
-    RETRY_FATAL_FIRST_MS = 2000,
-    RETRY_FATAL_MAX_MS = 10000,
     HURRY_MIN_US = 1000000,   /* between tries, however many ask */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
 };
@@ -33,6 +31,12 @@ enum {
 #define PATIENCE_KEEPALIVE_US 1000000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
+
+static const struct backoff_policy backoff_policy = {
+    .first_ms = 200, .max_ms = 15000, .health_ms = 20000};
+/* Somebody must change something first; when he has, it works again in seconds. */
+static const struct backoff_policy backoff_policy_fatal = {
+    .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
 
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
 
@@ -64,7 +68,7 @@ struct uplink {
     size_t resolved_count;
     struct addr doubtful; /* somebody answers there, but not our broker */
     bool doubted;         /* since the last pause */
-    unsigned failures;
+    struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
     uint64_t tried_us;
     int64_t skew_s;
@@ -87,13 +91,6 @@ static void set_timer(struct uplink *u, uint64_t ms)
 {
     uv_update_time(u->config.net->loop);
     (void)uv_timer_start(u->timer, on_timer, ms, 0);
-}
-
-static unsigned jitter_ms(unsigned ms)
-{
-    uint32_t r = 0;
-    (void)!getrandom(&r, sizeof(r), 0);
-    return ms / 2 + r % (ms / 2 + 1);
 }
 
 /* -------------------------------------------------------------------------- lines */
@@ -119,14 +116,11 @@ static void drop_lines(struct uplink *u)
 
 static unsigned pause_ms(struct uplink *u, bool fatal)
 {
-    unsigned shift = u->failures < 7 ? u->failures : 7;
-    unsigned ms = (unsigned)(fatal ? RETRY_FATAL_FIRST_MS : RETRY_FIRST_MS) << shift;
-    unsigned max = fatal ? RETRY_FATAL_MAX_MS : RETRY_MAX_MS;
-    ms = jitter_ms(ms < max ? ms : max);
+    uint64_t now_ms = net_now_us() / 1000;
+    unsigned ms = backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_ms);
     if (ms < u->retry_floor_ms)
         ms = u->retry_floor_ms;
     u->retry_floor_ms = 0;
-    u->failures++;
     return ms;
 }
 
@@ -292,7 +286,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     (void)uv_timer_stop(l->timer);
     u->state = UPLINK_UP;
-    u->failures = 0;
+    backoff_on_up(&u->backoff, net_now_us() / 1000);
+    backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
     u->pinging = false;
     u->doubted = false;
     u->doubtful = (struct addr){0};
@@ -555,6 +550,10 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
         free(u);
         return POSTERN_ERR_NOMEM;
     }
+    uint64_t seed;
+    randombytes_buf(&seed, sizeof(seed));
+    backoff_init(&u->backoff, &backoff_policy, seed);
+    backoff_init(&u->fatal_backoff, &backoff_policy_fatal, seed);
     for (size_t i = 0; i < c->known_count; i++)
         know(u, &c->known[i]);
     u->config.known = NULL;
@@ -624,7 +623,8 @@ static void address_gone(struct uplink *u)
 
 void uplink_kick(struct uplink *u)
 {
-    u->failures = 0;
+    backoff_reset(&u->backoff);
+    backoff_reset(&u->fatal_backoff);
     if (u->beside != NULL && !still_good(u->beside)) {
         line_free(u->beside);
         u->beside = NULL;
