@@ -158,13 +158,6 @@ static void on_session_path(void *ctx, struct path *path)
         learn(p, path->kind);
 }
 
-static void on_path_failed(void *ctx, struct path *path)
-{
-    struct peer *p = ctx;
-    approach_on_path_dead(p->approach, path,
-                          "the path was proven but did not carry packets");
-}
-
 static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
 {
     struct peer *p = ctx;
@@ -174,9 +167,11 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
     approach_on_path_dead(p->approach, path, reason);
 }
 
-static void on_path_alive(void *ctx, struct path *path, uint64_t silent_us)
+static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
-    (void)ctx, (void)path, (void)silent_us;
+    struct peer *p = ctx;
+    path->rtt_us = rtt_us;
+    approach_on_path_rtt(p->approach, path);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -199,9 +194,8 @@ static const struct session_events session_events = {
     .on_stream = on_stream,
     .on_meta = peer_meta_take,
     .on_path = on_session_path,
-    .on_path_failed = on_path_failed,
     .on_path_dead = on_path_dead,
-    .on_path_alive = on_path_alive,
+    .on_path_rtt = on_path_rtt,
     .on_close = on_close,
 };
 
@@ -309,7 +303,7 @@ static void on_trouble(void *ctx)
 {
     struct peer *p = ctx;
     if (p->session != NULL)
-        session_suspect(p->session);
+        session_doubt(p->session, true);
 }
 
 static void on_forgotten(void *ctx)
@@ -497,7 +491,7 @@ void peer_on_network_change(struct peer *p)
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
     if (p->session != NULL && session_is_open(p->session))
-        session_suspect(p->session);
+        session_doubt(p->session, true);
 }
 
 bool peer_is_ready(const struct peer *p)
