@@ -107,14 +107,15 @@ static void send_request(struct paths *p, struct paths_path *x, uint16_t len,
     if (len <= PROBE_LEN_BASE) { /* a lost large one says nothing of the path */
         if (x->asked_us == 0)
             x->asked_us = now_us;
+        x->streak = x->unanswered > 0 ? 0 : x->streak;
         x->unanswered++;
         x->sent_us = now_us;
     }
     *out = (struct paths_action){.type = PATHS_SEND, .id = x->id};
     out->probe = (struct path_probe){.len = len, .txn = p->txn, .use = p->use};
-    out->probe.flags = (uint8_t)(flags | (p->leads ? PROBE_CLIENT : 0) |
-                                 (trouble ? PROBE_TROUBLE : 0) |
-                                 (p->renew ? PROBE_RENEW : 0));
+    out->probe.flags =
+        (uint8_t)(flags | (p->leads ? PROBE_CLIENT : 0) |
+                  (trouble ? PROBE_TROUBLE : 0) | (p->renew ? PROBE_RENEW : 0));
 }
 
 static uint16_t base_len(const struct paths_path *x)
@@ -167,7 +168,8 @@ static bool census_is_over(const struct paths *p)
 
 static uint64_t round_pause_us(const struct paths *p)
 {
-    static const unsigned pause_ms[ROUNDS_QUICK] = {60, 80, 100, 150, 200, 250, 300, 400};
+    static const unsigned pause_ms[ROUNDS_QUICK] = {60,  80,  100, 150,
+                                                    200, 250, 300, 400};
     uint64_t quick = p->round < ROUNDS_QUICK ? pause_ms[p->round] * 1000ull : 500000;
     if (p->round > 60)
         quick = p->round > 120 ? PATHS_PAUSE_MAX_US : 3000000;
@@ -242,8 +244,20 @@ static void use_path(struct paths *p, uint32_t id, uint64_t now_us)
     p->full_tries = 0;
     p->fruitless = 0;
     p->revived = false;
-    if (p->wanted == id)
-        p->wanted = PATHS_NONE;
+}
+
+/* The path that was wished for does not answer now: it must show that it does again. */
+static void leave(struct paths *p, uint64_t now_us)
+{
+    struct paths_path *w = find(p, p->wanted);
+    if (w == NULL || w->id != p->current)
+        return;
+    if (now_us > p->left_us + PATHS_FORGIVE_US)
+        p->leaves = 0;
+    p->need = PATHS_RETURN_STREAK << p->leaves;
+    p->leaves += p->leaves < 4;
+    p->left_us = p->wanted_at_us = now_us;
+    w->streak = 0;
 }
 
 static bool move(struct paths *p, uint32_t id, uint64_t now_us,
@@ -290,10 +304,11 @@ static bool choose(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
     const struct paths_path *w = find(p, p->wanted);
     if (w != NULL && w->id != p->current && w->answered_us != 0 &&
-        w->answered_us >= p->wanted_at_us)
+        w->answered_us >= p->wanted_at_us && w->streak >= p->need)
         return move(p, w->id, now_us, out);
     if (now_us < leave_at_us(p))
         return false;
+    leave(p, now_us);
     return move(p, best_answer(p)->id, now_us, out);
 }
 
@@ -318,11 +333,12 @@ static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
 static uint64_t wanted_next_us(const struct paths *p)
 {
     const struct paths_path *w = find(p, p->wanted);
-    if (p->census || w == NULL || w->id == p->current)
+    if (p->census || w == NULL || w->id == p->current || w->told_dead)
         return UINT64_MAX;
     if (w->sent_us < p->wanted_at_us)
         return p->wanted_at_us;
-    uint64_t pause = max64(60000ull * (w->unanswered < 8 ? w->unanswered : 8), w->rtt_us);
+    unsigned times = 1 + (w->unanswered < 7 ? w->unanswered : 7);
+    uint64_t pause = max64(60000ull * times, w->rtt_us);
     return w->sent_us + pause;
 }
 
@@ -457,13 +473,16 @@ void paths_remove(struct paths *p, uint32_t id, uint64_t now_us)
 void paths_want(struct paths *p, uint32_t id, uint64_t now_us)
 {
     struct paths_path *x = find(p, id);
-    p->wanted = id == p->current ? PATHS_NONE : id;
+    if (p->wanted == id || x == NULL)
+        return;
+    p->wanted = id;
     p->wanted_at_us = now_us;
-    if (x != NULL && p->wanted == id) {
-        x->told_dead = false;
-        x->asked_us = 0;
-        x->unanswered = 0;
-    }
+    p->need = 1;
+    if (id == p->current)
+        return;
+    x->told_dead = false;
+    x->asked_us = 0;
+    x->unanswered = x->streak = 0;
 }
 
 void paths_force(struct paths *p, uint32_t id, uint64_t now_us)
@@ -582,12 +601,14 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
         if ((q->flags & PROBE_TROUBLE) != 0 && !p->census)
             paths_doubt(p, false, now_us);
     } else if ((q->flags & PROBE_USE) != 0 && q->use > p->use) {
+        struct paths_path *x = find(p, id);
         p->use = q->use;
-        p->wanted = id == p->current ? PATHS_NONE : id; /* it came on it just now */
+        p->wanted = id;
         p->wanted_at_us = 0;
-        find(p, id)->answered_us = now_us;
-        find(p, id)->asked_us = 0;
-        find(p, id)->unanswered = 0;
+        p->need = 0;
+        x->answered_us = now_us; /* it came on it just now */
+        x->asked_us = 0;
+        x->unanswered = 0;
     }
     *reply = (struct path_probe){.flags = PROBE_RESPONSE, .txn = q->txn, .use = p->use};
     reply->flags |= p->leads ? PROBE_CLIENT : 0;
@@ -612,6 +633,7 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     uint64_t was_silent_us = x->asked_us != 0 ? now_us - x->asked_us : 0;
     x->asked_us = 0;
     x->unanswered = 0;
+    x->streak++;
     x->told_dead = false;
     p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
     if (r->use && id == p->current)

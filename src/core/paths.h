@@ -18,10 +18,13 @@
  * once. Paths that stay silent are dead after max(1 s, 4 probe timeouts) when another
  * answered meanwhile, else after max(2 s, 6 probe timeouts).
  *
+ * Who has left the path that was wished for comes back to it when it has answered
+ * PATHS_RETURN_STREAK requests in a row.
+ *
  * Each side does this for itself and sends where it finds an answer. The client leads:
  * its wish (from the ladder) is moved to as soon as it answers, and it tells the host
- * by PROBE_USE where to send. A host in doubt asks by PROBE_TROUBLE for the client's own
- * census.
+ * by PROBE_USE where to send. A host in doubt asks by PROBE_TROUBLE for the client's
+ * own census.
  *
  * Packet size (RFC 8899 section 4.3). As long as packets above the base size leave, one
  * probe of that size goes beside them every PATHS_FULL_EVERY_US. Three unanswered, with
@@ -48,6 +51,8 @@
 #define PATHS_DEAD_ALONE_US 2000000ull
 #define PATHS_FULL_EVERY_US 600000ull
 #define PATHS_FULL_TRIES 3
+#define PATHS_RETURN_STREAK 3 /* doubled for each time it was left in half a minute */
+#define PATHS_FORGIVE_US 30000000ull
 #define PATHS_PAUSE_MAX_US 15000000ull
 #define PATHS_RTT_UNKNOWN_US 250000u
 
@@ -61,6 +66,7 @@ struct paths_path {
     uint64_t sent_us;     /* the latest request */
     uint64_t heard_us;    /* when anything arrived on it */
     unsigned unanswered;  /* requests since the latest answer */
+    unsigned streak;      /* answers in a row */
     unsigned round;       /* of the census in which it was last asked */
 };
 
@@ -76,6 +82,8 @@ struct paths {
     bool begun; /* had a path */
     struct paths_path list[PATHS_MAX];
     uint32_t current, wanted;
+    unsigned need, leaves; /* answers in a row before it is gone (back) to */
+    uint64_t left_us;
     /* requests */
     struct paths_request requests[PATHS_REQUESTS];
     uint32_t txn;
@@ -109,11 +117,11 @@ struct paths {
 };
 
 enum paths_action_type {
-    PATHS_SEND,   /* `probe` on path `id`; then pull again */
-    PATHS_MOVE,   /* packets go over path `id` from now on: it answered */
-    PATHS_DEAD,   /* client: path `id` answers nothing (`silent_us` since it did) */
+    PATHS_SEND,    /* `probe` on path `id`; then pull again */
+    PATHS_MOVE,    /* packets go over path `id` from now on: it answered */
+    PATHS_DEAD,    /* client: path `id` answers nothing (`silent_us` since it did) */
     PATHS_REVIVED, /* the path in use answers again: what was lost may go out now */
-    PATHS_SHRINK, /* packets above the base size are lost on the path in use */
+    PATHS_SHRINK,  /* packets above the base size are lost on the path in use */
 };
 
 struct paths_action {
@@ -125,7 +133,8 @@ struct paths_action {
 
 void paths_init(struct paths *p, bool leads, uint64_t now_us);
 
-/* A path more; the first one is used at once, without proof. POSTERN_ERR_LIMIT: full. */
+/* A path more; the first one is used at once, without proof. POSTERN_ERR_LIMIT: full.
+ */
 MUST_CHECK int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us);
 /* It is gone. Unknown ids are ignored. */
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us);

@@ -9,8 +9,8 @@
  *   2-3    length of the whole packet, big-endian
  *   4-7    transaction: in a response that of the request
  *   8-11   use: the client's count of choices of a path, as the sender knows it
- *   12-27  BLAKE2b-256 of all before, keyed with the session's probe key, cut to 16 bytes
- *   28-... zeroes
+ *   12-27  BLAKE2b-256 of all before, keyed with the session's probe key, cut to 16
+ * bytes 28-... zeroes
  */
 #ifndef POSTERN_CORE_PROBE_H
 #define POSTERN_CORE_PROBE_H
@@ -45,7 +45,8 @@ struct path_probe {
 void probe_encode(const struct path_probe *p, const uint8_t key[static PROBE_KEY_LEN],
                   uint8_t *buf);
 /* 0, or POSTERN_ERR_PROTO when it is not a whole, authentic probe. */
-MUST_CHECK int probe_decode(struct path_probe *p, const uint8_t key[static PROBE_KEY_LEN],
-                            const uint8_t *buf, size_t len);
+MUST_CHECK int probe_decode(struct path_probe *p,
+                            const uint8_t key[static PROBE_KEY_LEN], const uint8_t *buf,
+                            size_t len);
 
 #endif

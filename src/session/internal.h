@@ -68,14 +68,14 @@ struct session {
     struct path *current; /* where packets go; NULL when it is gone */
     struct paths net;
     uint8_t probe_key[PROBE_KEY_LEN];
-    bool probes;          /* the key is known */
-    uint64_t label;       /* under which QUIC knows the other end (steer.c) */
+    bool probes;                /* the key is known */
+    uint64_t label;             /* under which QUIC knows the other end (steer.c) */
     bool label_due, label_open; /* another is wanted; is being validated */
-    uint64_t raise_ns;    /* when larger packets are tried again; 0 never */
-    bool ping_due;        /* QUIC is to look for what was lost */
-    size_t packet_max;    /* what QUIC may make now */
-    uint64_t latest_rtt;  /* of QUIC, to see that it changed */
-    bool progressed;      /* stream data was acknowledged */
+    uint64_t raise_ns;          /* when larger packets are tried again; 0 never */
+    bool ping_due;              /* QUIC is to look for what was lost */
+    size_t packet_max;          /* what QUIC may make now */
+    uint64_t latest_rtt;        /* of QUIC, to see that it changed */
+    bool progressed;            /* stream data was acknowledged */
     struct keepalive keep;
     uint64_t keepalive_us; /* 0: off */
     bool told_open;
@@ -116,8 +116,7 @@ uint64_t steer_deadline_ns(const struct session *s);
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
-               const ngtcp2_cid *original_dcid, uint32_t version,
-               uint32_t rtt_hint_us);
+               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t rtt_hint_us);
 
 /* output.c: everything that leaves */
 /* True when more could be sent at once. */
