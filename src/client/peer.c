@@ -19,8 +19,6 @@ enum {
     REJECT_TICK_MS = 500,
 };
 
-#define OFFLINE_MAX_US 30000000u
-
 static void begin(struct peer *p);
 static void on_timer(uv_timer_t *t);
 
@@ -29,7 +27,7 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-static void fault_up(struct peer *p, const struct fault *f, bool fatal)
+void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
     p->last = *f;
     if (p->config.events->on_fault != NULL)
@@ -50,7 +48,7 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     (void)uv_timer_stop(p->reject);
     (void)uv_timer_start(p->timer, on_timer, ms, 0);
     if (f != NULL)
-        fault_up(p, f, fatal);
+        peer_fault(p, f, fatal);
 }
 
 /* Tells what this session has taught, when that is new. */
@@ -99,6 +97,9 @@ static void on_reject_tick(uv_timer_t *t)
     struct peer *p = t->data;
     char reason[LADDER_REASON_LEN];
     if (p == NULL || p->approach == NULL)
+        return;
+    peer_watch_silence(p);
+    if (p->approach == NULL || p->restarting)
         return;
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
@@ -254,23 +255,6 @@ static void on_path_gone(void *ctx, struct path *path)
         session_remove_path(p->session, path);
 }
 
-/*
- * A host that the broker misses for long, and that is silent on every path, is gone;
- * applications must hear of it. Until then its session waits for it.
- */
-static bool given_up(struct peer *p, bool offline)
-{
-    uint64_t now_us = net_now_us();
-    uint64_t silent_us = now_us - session_heard_us(p->session);
-    if (!offline || silent_us < OFFLINE_MAX_US / 2) {
-        p->offline_us = 0;
-        return false;
-    }
-    if (p->offline_us == 0)
-        p->offline_us = now_us - silent_us;
-    return now_us - p->offline_us > OFFLINE_MAX_US;
-}
-
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
@@ -291,10 +275,16 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
                         "%.64s: %.160s", p->config.name, reason);
     }
-    if (p->session != NULL && session_is_open(p->session) &&
-        !given_up(p, code == REFUSE_OFFLINE)) {
-        log_debug("%s", f.what); /* the session may live on another path */
-        return;
+    if (p->session != NULL && session_is_open(p->session)) {
+        bool offline = code == REFUSE_OFFLINE;
+        if (!offline)
+            p->offline_us = 0;
+        if (code == REFUSE_GONE)
+            peer_on_gone(p);
+        if (!offline || !peer_gives_up_offline(p)) {
+            log_debug("%s", f.what); /* the session may live on another path */
+            return;
+        }
     }
     peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
@@ -348,6 +338,8 @@ static void begin(struct peer *p)
     p->restarting = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
+    p->gone_us = p->offline_us = p->signal_us = 0;
+    p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = net_now_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
@@ -382,8 +374,10 @@ static void on_timer(uv_timer_t *t)
         begin(p);
         return;
     }
-    if (p->ready)
+    if (p->ready) {
+        peer_check_gone(p);
         return;
+    }
     if (!uplink_is_up(p->config.endpoint->uplink)) { /* its own fault was told */
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
@@ -444,6 +438,8 @@ void peer_on_uplink(struct peer *p, bool up)
         if (up)
             open_on_relay(p);
         approach_on_uplink(p->approach, up);
+        if (up && p->session != NULL && session_is_open(p->session))
+            session_doubt(p->session, false);
     }
     if (up && p->restarting) /* the pause was for the broker's absence */
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
@@ -479,6 +475,8 @@ bool peer_owns(const struct peer *p, const Control *m)
 
 void peer_on_control(struct peer *p, const Control *m)
 {
+    if (m->which_body == Control_signal_tag)
+        p->signal_us = net_now_us();
     approach_on_control(p->approach, m);
 }
 

@@ -26,6 +26,20 @@ static void refuse(struct face *face, const Introduce *in, unsigned code,
         log_debug("a refusal could not be sent");
 }
 
+void guest_on_uplink(struct guest *g, bool up)
+{
+    approach_on_uplink(g->approach, up);
+    if (up && g->session != NULL && session_is_open(g->session))
+        session_doubt(g->session, false);
+}
+
+void guest_on_network_change(struct guest *g)
+{
+    approach_on_network_change(g->approach);
+    if (g->session != NULL && session_is_open(g->session))
+        session_doubt(g->session, true);
+}
+
 static struct guest *find_guest(const struct serve *s, const uint8_t *key,
                                 const uint8_t *conv)
 {

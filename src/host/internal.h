@@ -101,6 +101,9 @@ void guest_on_control(struct face *face, const Control *m);
 void guest_close(struct guest *g, unsigned code, const char *reason);
 void guest_free(struct guest *g);
 void guest_sweep(struct serve *s, uint64_t now_ms);
+/* Its paths are looked into, and what has become possible is begun. */
+void guest_on_uplink(struct guest *g, bool up);
+void guest_on_network_change(struct guest *g);
 void guest_send_services(struct guest *g);
 
 /* The `session` event of one that has a session. */

@@ -468,7 +468,7 @@ static void drop_gone(struct approach *a)
         struct path *p = a->paths[i];
         if (p != NULL && p->stream &&
             netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
-            path_dead(a, p, "the address that it started from is gone");
+            approach_on_path_dead(a, p, "the address that it started from is gone");
     }
 }
 

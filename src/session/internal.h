@@ -89,7 +89,7 @@ struct session {
     struct pending pending;
     int fail_err; /* told by on_close from the loop */
     char fail_why[128];
-    uint64_t sent_bytes, received_bytes, heard_us;
+    uint64_t sent_bytes, received_bytes, heard_us, answered_us;
     bool round_due;                 /* something was touched */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */

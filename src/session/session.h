@@ -120,6 +120,8 @@ void session_set_keepalive(struct session *s, uint64_t interval_us);
  * `hinted`: the network has changed, so it does not wait for its own as long.
  */
 void session_doubt(struct session *s, bool hinted);
+/* When a probe that was answered last had its answer, monotonic microseconds. */
+uint64_t session_answered_us(const struct session *s);
 /* Since when no path answers, in monotonic microseconds; 0: one does. */
 uint64_t session_silent_since_us(const struct session *s);
 /* Sends one Meta message; bounded queue. */

@@ -128,8 +128,10 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
     keepalive_on_received(&s->keep, now_us);
     if ((q.flags & PROBE_RESPONSE) != 0) {
         uint32_t rtt_us = paths_on_response(&s->net, p->id, &q, now_us);
-        if (rtt_us > 0)
+        if (rtt_us > 0) {
+            s->answered_us = now_us;
             s->events->on_path_rtt(s->ctx, p, rtt_us);
+        }
         return;
     }
     if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
@@ -271,6 +273,11 @@ void session_doubt(struct session *s, bool hinted)
 {
     paths_doubt(&s->net, hinted, uv_hrtime() / 1000);
     session_touch(s);
+}
+
+uint64_t session_answered_us(const struct session *s)
+{
+    return s->answered_us;
 }
 
 uint64_t session_silent_since_us(const struct session *s)
