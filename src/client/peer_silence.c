@@ -7,7 +7,8 @@
 #include "io/log.h"
 
 enum {
-    GONE_MS = 700,  /* for a probe's answer, once the broker has lost the host */
+    GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
+    GONE_MAX_MS = 700,
     TELL_S = 4,     /* then people are told that nothing comes through */
     PRESENT_S = 15, /* a host that speaks to us through the broker all the while */
     ABSENT_S = 60,  /* one of whom nothing is known */
@@ -21,9 +22,11 @@ static uint64_t seconds_us(unsigned s)
 
 void peer_on_gone(struct peer *p)
 {
+    uint64_t ms = GONE_MIN_MS + 3 * (uint64_t)session_rtt_us(p->session) / 1000;
     p->gone_us = net_now_us();
     session_doubt(p->session, true);
-    (void)uv_timer_start(p->timer, p->timer->timer_cb, GONE_MS, 0);
+    (void)uv_timer_start(p->timer, p->timer->timer_cb,
+                         ms < GONE_MAX_MS ? ms : GONE_MAX_MS, 0);
 }
 
 void peer_check_gone(struct peer *p)
