@@ -30,5 +30,6 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };
+    out->lasting = true;
     return serve_run(&c, f);
 }

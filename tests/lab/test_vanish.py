@@ -99,3 +99,23 @@ def test_nohup_stays_deaf(stood):
     assert len(sessions(g.host)) == 1
     proc.signal(signal.SIGTERM)
     assert proc.wait(5) == 0
+
+
+def test_full_disk_under_the_output(stood):
+    """`connect` that cannot say where it listens ends in order; a daemon goes on."""
+    g = stood
+    g.host_proc.terminate()
+    with open("/dev/full", "w", encoding="ascii") as full_disk:
+        def start(who, *args):
+            return subprocess.Popen(who.ns.command(postern(), *args), stdout=full_disk,
+                                    stderr=subprocess.DEVNULL,
+                                    env={**os.environ, **who.env})
+        host = start(g.host, "serve")
+        try:
+            assert g.client.run("ping", HOST, "--count", "1").status == 0
+            connect = start(g.client, "connect", f"{HOST}:7000", "127.0.0.1:0")
+            assert connect.wait(10) == 1
+            wait_until(lambda: not sessions(g.host), 2, "the session's end")
+        finally:
+            host.terminate()
+        assert host.wait(5) == 0
