@@ -31,7 +31,7 @@ static const struct event_words event_table[] = {
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
-    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)"},
+    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)[, silent for {silent_s} s]"},
     {"daemon",   "{role}: running {running}"},
     {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
