@@ -26,12 +26,12 @@ def sessions(host):
     return [e for e in done.events if e.get("event") == "session"]
 
 
-def stream_of(gate, who=None):
+def stream_of(gate, who=None, verb=b"HOLD"):
     """A `postern nc` that stands: its service has answered."""
     g, who = gate, who or gate.client
     proc = g.programs.start(g.topo.client.ns, "nc", postern(), "nc", HOST, "7000",
                             env=who.env, stdin=subprocess.PIPE)
-    proc.popen.stdin.write(b"HOLD\n")
+    proc.popen.stdin.write(verb + b"\n")
     proc.popen.stdin.flush()
     proc.wait_line("ok", 20)
     return proc
@@ -193,11 +193,12 @@ def test_unwritable_state_says_nothing(stood):
 
 
 def test_killed_client_of_up_ends_at_once(stood):
-    """`up` holds the session; a killed `nc` ends its stream there."""
+    """`up` holds the session; a killed `nc` ends its stream there, also where the service
+    takes no notice of an end."""
     g = stood
     up = g.client.start("up")
     up.wait_event("service", 15)
-    procs = [stream_of(g) for _ in range(3)]
+    procs = [stream_of(g, verb=b"DEAF") for _ in range(3)]
     assert len(sessions(g.host)) == 1 and len(established(g)) == 3
     procs[0].kill()
     wait_until(lambda: len(established(g)) == 2, 2, "the stream's end")
