@@ -241,6 +241,72 @@ def hold(address, port, count):
     return 0
 
 
+def _through_socks(s, target):
+    host, port = target.rsplit(":", 1)
+    s.sendall(b"\x05\x01\x00")
+    assert s.recv(2) == b"\x05\x00"
+    s.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() +
+              struct.pack(">H", int(port)))
+    answer = s.recv(10)
+    assert answer[1] == 0, answer
+
+
+def endless(address, port, verb, target=""):
+    """GETs or PUTs without end; prints `under way`, then how it ended after all:
+    `reset`, or `end` when the stream looked complete. `target`: by a SOCKS proxy."""
+    s = _dial(address, port)
+    if target:
+        _through_socks(s, target)
+    s.sendall(f"{verb} {1 << 40}{' 1' if verb == 'GET' else ''}\n".encode())
+    moved = 0
+    try:
+        while moved < 1 << 40:
+            if verb == "GET":
+                n = len(s.recv(1 << 16))
+            else:
+                n = s.send(bytes(1 << 16))
+            if n == 0:
+                break
+            if moved < 1 << 20 <= moved + n:
+                print("under way", flush=True)
+            moved += n
+        print("end", flush=True)
+    except ConnectionError:
+        print("reset", flush=True)
+    return 0
+
+
+def repeat(address, port, count, n, side):
+    """`count` short GETs, `side` at once, each compared and ended in order."""
+    right, n, left = digest(3, int(n)), int(n), list(range(int(count)))
+    wrong = []
+
+    def work():
+        while left:
+            try:
+                left.pop()
+            except IndexError:
+                return
+            h = hashlib.sha256()
+            try:
+                with _dial(address, port) as s:
+                    s.sendall(f"GET {n} 3\n".encode())
+                    while block := s.recv(1 << 18):
+                        h.update(block)
+            except OSError as e:
+                wrong.append(repr(e))
+                continue
+            if h.hexdigest() != right:
+                wrong.append("cut short")
+    threads = [threading.Thread(target=work) for _ in range(int(side))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    print(f"wrong {len(wrong)} {wrong[:3]}")
+    return 1 if wrong else 0
+
+
 class _Flow:
     """Numbered blocks at a steady rate, echoed by the server, until told to stop."""
 
@@ -370,7 +436,8 @@ def udp_punch(local_port, address, port, word):
     return 1
 
 
-_VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get, "put": put,
+_VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
+          "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
            "udp-ping": udp_ping, "udp-punch": udp_punch}
 
