@@ -9,8 +9,11 @@ TCP, one request a connection, a line first:
   PUT n        <- n bytes; -> their SHA-256 in hex and a newline
   SINK         <- bytes until half-close; -> SHA-256 in hex and a newline
   ECHO         every byte comes back until half-close, then end
+  DEAF         answers `ok`, then neither reads nor ends
   HOLD         answers `ok`, then echoes line by line (for long-lived connections)
   RESET        resets the connection
+  STREAM mbit  -> bytes at that steady rate, for ever
+  WATCH        <- bytes; prints their gaps, as `gaps` does
 UDP: every datagram comes back.
 """
 
@@ -88,10 +91,21 @@ class _Handler(socketserver.StreamRequestHandler):
         for line in self.rfile:
             self.wfile.write(line)
 
+    def do_deaf(self):
+        self.wfile.write(b"ok\n")
+        time.sleep(3600)
+
     def do_reset(self):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                    struct.pack("ii", 1, 0))
         self.connection.close()
+
+
+    def do_stream(self, mbit):
+        _steady(self.connection, float(mbit))
+
+    def do_watch(self):
+        _watch(self.connection)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -374,6 +388,42 @@ def flow(address, port, mbit):
     return 0
 
 
+def _steady(sock, mbit):
+    """A small block every 10 ms: what was held up follows at once, as a sensor's would."""
+    block = b"." * int(mbit * 1e6 / 8 / 100)
+    due = time.monotonic()
+    while True:
+        sock.sendall(block)
+        due = max(due + 0.01, time.monotonic() - 0.5)
+        time.sleep(max(due - time.monotonic(), 0))
+
+
+def _watch(sock):
+    """Prints `gap FROM TO` for each silence over 50 ms, `at NOW` each 0.1 s (monotonic)."""
+    said = last = time.monotonic()
+    while sock.recv(1 << 17):
+        now = time.monotonic()
+        if now - last > 0.05:
+            print(f"gap {last:.4f} {now:.4f}", flush=True)
+        if now - said > 0.1:
+            print(f"at {now:.4f}", flush=True)
+            said = now
+        last = now
+    print("ended", flush=True)
+
+
+def gaps(address, port, mbit, way="down"):
+    """A steady stream from the server (`down`) or to it (`up`), and its silences."""
+    with _dial(address, port) as s:
+        s.settimeout(None)
+        if way == "up":
+            s.sendall(b"WATCH\n")
+            _steady(s, float(mbit))
+        s.sendall(f"STREAM {mbit}\n".encode())
+        _watch(s)
+    return 1
+
+
 def udp_ping(address, port, count, interval_ms, size=64):
     """Prints `sent N received M swapped K min A p50 B max C` (ms)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -434,6 +484,7 @@ def udp_punch(local_port, address, port, word):
 _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
           "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
+          "gaps": gaps,
            "udp-ping": udp_ping, "udp-punch": udp_punch}
 
 if __name__ == "__main__":
