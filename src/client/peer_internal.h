@@ -3,6 +3,7 @@
 #define POSTERN_CLIENT_PEER_INTERNAL_H
 
 #include "client/peer.h"
+#include "io/live.h"
 #include "path/approach.h"
 
 enum { PEER_PATHS_MAX = 32 };
@@ -28,6 +29,7 @@ struct peer {
     uint64_t signal_us;  /* when the host last spoke through the broker */
     uint64_t waited_us;  /* when the broker could last not be reached */
     bool told_silent;
+    struct live *live;   /* tells our other programs of this session */
     struct fault last;
 };
 

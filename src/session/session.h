@@ -115,6 +115,8 @@ uint64_t session_heard_us(const struct session *s);
 uint64_t session_keepalive_learned(const struct session *s);
 void session_keepalive_recall(struct session *s, uint64_t learned_us);
 void session_set_keepalive(struct session *s, uint64_t interval_us);
+/* One probe on the path in use; what does not answer is in doubt. */
+void session_probe(struct session *s);
 /*
  * All paths are probed now; the session goes to one that answers if its own does not.
  * `hinted`: the network has changed, so it does not wait for its own as long.
@@ -151,6 +153,7 @@ MUST_CHECK int stream_open(struct session *s, struct stream **out,
 void stream_accept(struct stream *st, const struct stream_events *events, void *ctx);
 /* How many bytes may be queued now. */
 size_t stream_room(const struct stream *st);
+bool stream_is_acked(const struct stream *st); /* all that was written */
 MUST_CHECK int stream_write(struct stream *st, const void *data, size_t len);
 /* Reading straight into the queue: reserve, readv(2), commit. */
 size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);

@@ -269,6 +269,12 @@ struct path *session_path(const struct session *s)
     return s->current;
 }
 
+void session_probe(struct session *s)
+{
+    paths_ask(&s->net, uv_hrtime() / 1000);
+    session_touch(s);
+}
+
 void session_doubt(struct session *s, bool hinted)
 {
     paths_doubt(&s->net, hinted, uv_hrtime() / 1000);
