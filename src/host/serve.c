@@ -82,7 +82,7 @@ static void on_up(void *ctx)
     host_portal_on_up(face);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            approach_on_uplink(g->approach, true);
+            guest_on_uplink(g, true);
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
@@ -103,7 +103,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            approach_on_uplink(g->approach, false);
+            guest_on_uplink(g, false);
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -175,7 +175,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
     via_kick(s->via);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && reason != NETMON_ROUTES)
-            approach_on_network_change(g->approach);
+            guest_on_network_change(g);
 }
 
 /* ----------------------------------------------------------------- reload, revoke */
@@ -260,7 +260,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
         guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
     }
     n += agent_forget(s->agent, key);
-    uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+    guest_sweep_soon(s);
     return n;
 }
 
@@ -422,6 +422,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
         (void)snprintf(s->settings.name, sizeof(s->settings.name), "%s", c->name);
     if (s->settings.name[0] == '\0')
         default_name(s->settings.name);
+    if (c->absent_s != 0)
+        s->settings.absent_s = c->absent_s > 0 ? c->absent_s : 0;
     rc = load_services(s, f);
     return rc == 0 && s->to_agent ? check_for_agent(&s->services, f) : rc;
 }
