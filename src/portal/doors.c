@@ -437,8 +437,9 @@ static bool is_held(const struct portal *p, const struct route_grant *want,
 {
     const struct route_grant *g =
         routes_holder(p->routes, &want->client, port, want->udp);
-    return g != NULL && (g->host != want->host || strcmp(g->service, want->service) != 0 ||
-                         strcmp(g->account, want->account) != 0);
+    return g != NULL &&
+           (g->host != want->host || strcmp(g->service, want->service) != 0 ||
+            strcmp(g->account, want->account) != 0);
 }
 
 static int grant_near(struct portal *p, struct route_grant *g, uint16_t own_port)

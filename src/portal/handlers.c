@@ -196,13 +196,14 @@ static void fill_name(struct portal *p, const struct login *l,
     uint16_t port = p->public_port;
     if (!names_lead(p, l, h, number)) {
         bool fits = g != NULL && g->by_name == s->tls;
-        v->name_note = fits || g == NULL
-                           ? "Others who are logged in at your address may use this name "
-                             "too, and it cannot tell you apart: it works with a port "
-                             "of your own only."
-                           : "Others who are logged in at your address may use this name "
-                             "too, and it cannot tell you apart: close the port and open "
-                             "it again.";
+        v->name_note =
+            fits || g == NULL
+                ? "Others who are logged in at your address may use this name "
+                  "too, and it cannot tell you apart: it works with a port "
+                  "of your own only."
+                : "Others who are logged in at your address may use this name "
+                  "too, and it cannot tell you apart: close the port and open "
+                  "it again.";
         if (!fits)
             return;
         port = g->port;

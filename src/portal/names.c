@@ -35,7 +35,7 @@ struct passage {
     uint64_t login; /* 0: open to everybody */
     uint32_t host;
     char service[ROUTES_SERVICE_LEN];
-    int fd;         /* a copy, to say why when the host refuses; -1: none */
+    int fd; /* a copy, to say why when the host refuses; -1: none */
     char account[64], object[128];
     struct addr from;
     uint64_t touched_ms; /* when bytes were last seen to have moved */
