@@ -408,7 +408,7 @@ int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
     int rc = start(&p, &j->config, j->fd, j->plain);
     if (rc != 0)
         return rc;
-    p->joined = true;
+    p->joined = !j->whole;
     p->on_end = j->on_end;
     p->ctx = j->ctx;
     if (j->first_len > 0)

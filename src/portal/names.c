@@ -14,6 +14,7 @@
 
 #include "io/log.h"
 #include "io/sockaddr.h"
+#include "portal/crowd.h"
 #include "portal/internal.h"
 
 /* RFC 8446 section 6: descriptions of fatal alerts. */
@@ -23,7 +24,7 @@ enum {
     NAME_MAX_LEN = 256,
     PASSAGES_MAX = 8192,
     PASSAGES_OPEN_MAX = 4096,  /* of them where nobody is logged in */
-    PASSAGES_CLIENT_MAX = 256, /* from one address */
+    PASSAGES_CLIENT_MAX = 256, /* from one address, and by blocks: crowd.h */
     STRANGERS_TOLD_MAX = 60,   /* refusals in the log, a minute */
     STRANGERS_MS = 60 * 1000,
 };
@@ -42,6 +43,7 @@ struct passage {
     struct pump_stats stats;
     uint64_t began_ms;
     bool open;
+    bool ended; /* on_end is to come */
 };
 
 /* What a name asks for, by the labels of service and host. */
@@ -91,17 +93,36 @@ static void tell_rest(struct portal *p, uint64_t now)
     p->strangers_told = 0;
 }
 
-static bool has_room(const struct portal *p, const struct login *l,
-                     const struct addr *from)
+static void end_passage(struct passage *ps)
 {
-    unsigned all = 0, open = 0, here = 0;
-    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+    ps->ended = true;
+    if (ps->call != NULL)
+        call_abort(ps->call);
+}
+
+/*
+ * Those that nobody logged in for have half of the places; when these are taken, who
+ * moved nothing for the longest goes, not the newcomer.
+ */
+static bool make_room(struct portal *p, const struct login *l, const struct addr *from)
+{
+    unsigned all = 0, open = 0;
+    struct passage *silent = NULL;
+    struct crowd crowd = {.around = *from};
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
         all++;
-        open += ps->login == 0;
-        here += portal_same_client(&ps->from, from);
+        crowd_add(&crowd, &ps->from);
+        if (ps->login != 0 || ps->ended)
+            continue;
+        open++;
+        if (silent == NULL || ps->touched_ms <= silent->touched_ms)
+            silent = ps; /* the eldest stands last */
     }
-    return all < PASSAGES_MAX && here < PASSAGES_CLIENT_MAX &&
-           (l != NULL || open < PASSAGES_OPEN_MAX);
+    if (all >= PASSAGES_MAX || crowd_full(&crowd, PASSAGES_CLIENT_MAX) < CROWD_LEVELS)
+        return false;
+    if (l == NULL && open >= PASSAGES_OPEN_MAX)
+        end_passage(silent);
+    return true;
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -336,7 +357,7 @@ bool names_take(struct portal *p, int fd, const char *server_name)
         return true;
     }
     const char *why = find(p, &w, &from, &t);
-    bool room = why != NULL || has_room(p, t.login, &from);
+    bool room = why != NULL || make_room(p, t.login, &from);
     if (why == NULL && room) {
         pass(p, fd, &t, &from);
         return true;
@@ -377,8 +398,8 @@ void names_end_login(struct portal *p, uint64_t login)
         const struct login *heir = heir_of(p, ps);
         if (heir != NULL)
             ps->login = heir->id;
-        else if (ps->call != NULL)
-            call_abort(ps->call);
+        else
+            end_passage(ps);
     }
 }
 
@@ -391,8 +412,8 @@ void names_sweep(struct portal *p, uint64_t idle_ms)
             st.from_peer_bytes != ps->stats.from_peer_bytes)
             ps->touched_ms = now;
         ps->stats = st;
-        if (ps->call != NULL && now - ps->touched_ms > idle_ms)
-            call_abort(ps->call);
+        if (now - ps->touched_ms > idle_ms)
+            end_passage(ps);
     }
     tell_rest(p, now);
 }
