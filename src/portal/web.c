@@ -1,9 +1,11 @@
 /*
  * HTTP of the portal: connections that the broker hands over, requests as a whole,
- * headers of answers. TLS is io/tlspipe's; libmicrohttpd runs on the portal's loop. What a page means is in
- * handlers.c.
+ * headers of answers. TLS is io/tlspipe's; libmicrohttpd runs on the portal's loop.
+ * What a page means is in handlers.c.
  */
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -540,7 +542,7 @@ void web_sweep(struct portal *p)
         return;
     for (struct request *r = p->web->requests; r != NULL; r = r->next)
         if (r->parked)
-            return;                          /* next time */
+            return; /* next time */
     gnutls_certificate_credentials_t usable;
     if (web_credentials(p, &usable, &f) != 0) { /* the old one stays */
         p->web->version = web_certificate_version(p);
@@ -559,9 +561,12 @@ void web_sweep(struct portal *p)
 static int start_tls(struct web *w, int fd)
 {
     int pair[2];
+    unsigned patience_ms = TIMEOUT_S * 1000; /* with who asks and does not read */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                     sizeof(patience_ms));
     struct web_pipe *wp = calloc(1, sizeof(*wp));
-    if (wp == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-                                 pair) != 0) {
+    if (wp == NULL ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
         free(wp);
         close(fd);
         return -1;

@@ -6,6 +6,7 @@
 #include "session/pump.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 
 #include "core/proto.h"
 #include "core/wire.h"
+#include "io/linger.h"
 
 enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
@@ -30,6 +32,7 @@ struct pump {
     bool local_eof;   /* the socket's end was passed on */
     bool local_shut;  /* the peer's end was passed on to the socket */
     bool want_write, readable, aborted, ended, datagrams;
+    bool owned;
     uint64_t code;
     struct pump_stats stats;
 };
@@ -50,9 +53,8 @@ static void socket_close(struct pump *p, bool reset)
         p->poll = NULL;
     }
     if (p->fd >= 0) {
-        struct linger hard = {.l_onoff = 1, .l_linger = 0};
-        if (reset) /* close sends RST: the application sees what the peer's saw */
-            (void)setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        if (!reset) /* else the application sees a reset, as the peer's did */
+            linger_orderly(p->fd);
         close(p->fd);
         p->fd = -1;
     }
@@ -104,6 +106,13 @@ static void break_both(struct pump *p, uint64_t code)
         stream_reset(p->stream, code);
 }
 
+/* Both directions: half a close leaves the other to the program. */
+static bool is_hung_up(int fd)
+{
+    struct pollfd look = {.fd = fd};
+    return poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 /* Socket to stream. `readable` stays set while the socket has more than we may take. */
 static void read_socket(struct pump *p)
 {
@@ -123,6 +132,8 @@ static void read_socket(struct pump *p)
             p->stats.to_peer_bytes += (uint64_t)n;
             if ((size_t)n < offered)
                 p->readable = false;
+        } else if (n == 0 && p->owned && !p->local_shut && is_hung_up(p->fd)) {
+            break_both(p, SESSION_RESET_BY_APP);
         } else if (n == 0) {
             p->local_eof = true;
             p->readable = false;
@@ -367,12 +378,18 @@ int pump_attach(struct pump *p, int fd)
     poll->data = p;
     p->poll = poll;
     p->fd = fd;
+    linger_reset(fd);   /* until both directions have ended */
     p->readable = true; /* a first look costs one system call and saves a round */
     if (p->header_done)
         write_socket(p);
     read_socket(p);
     poll_update(p);
     return 0;
+}
+
+void pump_set_owned(struct pump *p)
+{
+    p->owned = true;
 }
 
 void pump_set_datagrams(struct pump *p)
