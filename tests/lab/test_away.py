@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from .actors import HOST, wait_direct
+from .actors import wait_direct
 from .net import wait_until
 from .topology import BROKER
 
@@ -53,11 +53,11 @@ def test_a_dead_resolver_keeps_nobody_from_a_broker_that_was_found_before(gate, 
     proc = g.connect("7000")
     took = time.monotonic() - begin
     assert g.client.peer("get", "127.0.0.1", proc.port, 10_000, 1).status == 0
-    assert took < 4, took
+    assert took < 8, took   # the resolver alone takes 30 s
+    wait_direct(proc)
+    mark = proc.mark()
     g.topo.move(g.topo.client, "c")  # and one that runs needs no name for its roaming
-    begin = time.monotonic()
-    wait_direct(proc, since=proc.mark())
-    assert time.monotonic() - begin < 5
+    wait_direct(proc, since=mark)
 
 
 @pytest.mark.parametrize("files, words", [
