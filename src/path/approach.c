@@ -328,7 +328,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new(a, kind_table[k]->plan);
+        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }
@@ -453,12 +453,6 @@ void approach_on_uplink(struct approach *a, bool up)
             kind_table[k]->on_uplink(a->kinds[k], up);
     if (up)
         poke(a);
-}
-
-void approach_tell_trouble(struct approach *a)
-{
-    a->trouble++;
-    approach_offer_soon(a);
 }
 
 /* Nothing can come back to an address that this machine lost: no time to find out. */
