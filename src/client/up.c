@@ -381,8 +381,8 @@ static int start(struct up *u, struct fault *f)
     if (calls_new(&u->calls, client_loop(u->client)) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     statedir_socket(client_statedir(u->client), "up", path);
-    rc =
-        local_server_open(&u->local, client_loop(u->client), path, &local_events, u, f);
+    rc = local_server_open_if_room(&u->local, client_loop(u->client), path,
+                                   &local_events, u, f);
     if (rc != 0)
         return rc;
     if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)

@@ -228,7 +228,8 @@ int serve_control_open(struct serve_control **out, struct serve *s,
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
     else
-        rc = local_server_open(&c->local, &s->loop, socket_path, &local_events, c, f);
+        rc = local_server_open_if_room(&c->local, &s->loop, socket_path, &local_events,
+                                       c, f);
     if (rc != 0) {
         serve_control_close(c);
         return rc;
