@@ -273,6 +273,11 @@ static struct conn *one_too_many(struct conn *c, enum conn_state state)
     return count >= max ? oldest : NULL;
 }
 
+bool conn_replaces(struct conn *c, enum conn_state state)
+{
+    return one_too_many(c, state) != NULL;
+}
+
 void conn_enter(struct conn *c, enum conn_state state)
 {
     struct conn *before = one_too_many(c, state);

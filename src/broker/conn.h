@@ -58,6 +58,8 @@ void conn_sweep(struct shard *s);
 /* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */
 void conn_end_all(struct shard *s);
 
+/* Whether conn_enter would end another connection of this device. */
+bool conn_replaces(struct conn *c, enum conn_state state);
 /*
  * Enters the map of present devices as `state`. An earlier connection of the same
  * host, or the oldest of too many of the same client, gets Bye{REPLACED}.

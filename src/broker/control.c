@@ -364,6 +364,10 @@ static void handle_hello(struct conn *c, Control *m)
         conn_bye(c, BYE_TOKEN, 0, "hosts need this broker's enrolment token");
         return;
     }
+    if (h->yields && conn_replaces(c, h->host ? CONN_HOST : CONN_CLIENT)) {
+        conn_bye(c, BYE_REPLACED, 0, "this device is connected elsewhere");
+        return;
+    }
     c->shard->stats.hellos++;
     c->accepted = is_portal(c->shard, c->node.key);
     conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
