@@ -264,7 +264,8 @@ void udp_meet_check(struct udp_meet *u, const struct addr *to)
                             .id = u->check_base + u->turn};
     size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
     if (u->turn < UDP_MEET_TURNS && u->sent_us[u->turn] == 0)
-        u->sent_us[u->turn] = net_now_us(); /* a late address is asked before its turn */
+        u->sent_us[u->turn] =
+            net_now_us(); /* a late address is asked before its turn */
     (void)!send_packet(u, sock, to, buf, n, n);
 }
 
