@@ -71,7 +71,7 @@ void client_path_event(struct event *e, const char *peer, const struct path *pat
     event_text(e, "kind", path_kind_name(path->kind));
     event_addr(e, "local", &path->local);
     event_addr(e, "remote", &path->remote);
-    event_ms(e, "rtt_ms", path->rtt_us);
+    event_rtt(e, "rtt_ms", path->rtt_us);
     event_ms(e, "elapsed_ms", elapsed_us);
 }
 

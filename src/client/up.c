@@ -279,7 +279,7 @@ static void status_of(void *ctx, struct peer *p)
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
-        event_ms(&e, "rtt_ms", session_rtt_us(s));
+        event_rtt(&e, "rtt_ms", session_rtt_us(s));
         event_int(&e, "streams", session_stream_count(s));
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));

@@ -37,7 +37,7 @@ void guest_session_event(struct guest *g, struct event *e)
         event_addr(e, "local", &p->local);
         event_addr(e, "remote", &p->remote);
     }
-    event_ms(e, "rtt_ms", session_rtt_us(g->session));
+    event_rtt(e, "rtt_ms", session_rtt_us(g->session));
     event_int(e, "streams", session_stream_count(g->session));
     event_int(e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
     event_int(e, "received_bytes", (int64_t)session_bytes_received(g->session));
