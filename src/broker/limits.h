@@ -38,6 +38,7 @@ enum {
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
+    LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
     LIMIT_MARK_S = 60,                    /* from an Introduce to its Accept */
@@ -75,7 +76,7 @@ struct bucket_rate {
 #define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){524288, 2097152})
 /* Introductions to one host: of clients that it accepted before, and of all others. */
 #define LIMIT_RATE_KNOWN ((struct bucket_rate){200, 1000})
-#define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 200})
+#define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 100})
 
 /* All zero is a full bucket. */
 struct bucket {
