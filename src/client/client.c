@@ -22,6 +22,7 @@ struct home {
     struct link broker;
     uint8_t key[KEY_LEN];
     bool was_up;
+    struct fault told; /* since it was up last */
 };
 
 struct entry {
@@ -70,7 +71,7 @@ void client_path_event(struct event *e, const char *peer, const struct path *pat
     event_text(e, "kind", path_kind_name(path->kind));
     event_addr(e, "local", &path->local);
     event_addr(e, "remote", &path->remote);
-    event_ms(e, "rtt_ms", path->rtt_us);
+    event_rtt(e, "rtt_ms", path->rtt_us);
     event_ms(e, "elapsed_ms", elapsed_us);
 }
 
@@ -239,9 +240,19 @@ static void on_up(void *ctx)
 {
     struct home *h = ctx;
     h->was_up = true;
+    h->told = (struct fault){0};
     for (struct entry *e = h->client->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
+}
+
+/* A session that stands needs no broker, and has perhaps a path without it. */
+static bool a_session_stands(const struct home *h)
+{
+    for (const struct entry *e = h->client->entries; e != NULL; e = e->next)
+        if (e->home == h && e->peer != NULL && peer_is_ready(e->peer))
+            return true;
+    return false;
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
@@ -252,8 +263,11 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     for (struct entry *e = c->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, false);
-    if (!h->was_up || fatal)
-        fault_up(c, NULL, why, fatal, h->was_up);
+    bool news = strcmp(h->told.what, why->what) != 0;
+    h->told = *why;
+    if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
+        fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
+    }
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -298,6 +312,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
                                  .key = key,
                                  .broker = broker,
                                  .name = name,
+                                 .state = c->state.path,
                                  .events = &uplink_events,
                                  .ctx = h};
     if (endpoint_open(&h->endpoint, &ec) != 0) {
@@ -399,6 +414,13 @@ void client_drop_peer(struct client *c, struct peer *p)
             return;
         }
     }
+}
+
+void client_each_broker(struct client *c,
+                        void (*each)(void *ctx, const struct uplink *u), void *ctx)
+{
+    for (const struct home *h = c->homes; h != NULL; h = h->next)
+        each(ctx, h->endpoint.uplink);
 }
 
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
