@@ -181,6 +181,8 @@ void approach_started(struct approach *a, enum path_kind k)
 void approach_proven(struct approach *a, struct path *p)
 {
     ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, net_now_us());
+    if (p->window_bytes != 0)
+        ladder_on_window(&a->ladder, p->id, p->window_bytes);
     poke(a);
 }
 
