@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "broker/list.h"
+#include "broker/vouch.h"
 #include "core/client_hello.h"
 #include "core/relay_preface.h"
 #include "core/stun.h"
@@ -156,10 +157,11 @@ static void speak_stun(struct visitor *v)
         visitor_end(v);
         return;
     }
-    struct stun_message answer = {.type = STUN_BINDING_SUCCESS};
+    struct stun_message answer = {.type = STUN_BINDING_SUCCESS, .has_mark = m.has_mark};
     memcpy(answer.txid, m.txid, sizeof(answer.txid));
-    if (sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0 ||
-        (r = stun_build(out, sizeof(out), &answer)) < 0 ||
+    r = sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss);
+    broker_mark(answer.mark, v->door->config.secret, &answer.mapped);
+    if (r != 0 || (r = stun_build(out, sizeof(out), &answer)) < 0 ||
         send(v->fd, out, (size_t)r, MSG_NOSIGNAL) != r)
         visitor_end(v);
 }

@@ -40,7 +40,8 @@ struct door_config {
     uv_loop_t *loop;
     const struct plan *plan; /* borrowed, as all below */
     struct addr_limits *limits;
-    bool unlimited; /* count addresses, refuse none */
+    bool unlimited;        /* count addresses, refuse none */
+    const uint8_t *secret; /* of marks: broker/vouch.h */
     const struct door_events *events;
     void *ctx;
 };

@@ -6,6 +6,7 @@
 #define POSTERN_PATH_KIND_H
 
 #include "path/approach.h"
+#include "path/target.h"
 
 struct kind_ops {
     const void
@@ -29,6 +30,8 @@ struct kind_ops {
     void (*on_used)(void *k, struct path *p);
     /* The session says that it is a black hole: forget it; no report. */
     void (*on_dead)(void *k, struct path *p);
+    /* The session's handshake is complete: what waited for it may begin. */
+    void (*on_established)(void *k);
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];

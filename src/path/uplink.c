@@ -396,7 +396,7 @@ bool uplink_is_up(const struct uplink *u)
 
 int uplink_send(struct uplink *u, const Control *m)
 {
-    uint8_t buf[4096];
+    uint8_t buf[PROTO_FRAME_MAX];
     if (u->state != UPLINK_UP)
         return POSTERN_ERR_CLOSED;
     int n = proto_encode_control(buf, sizeof(buf), m);
