@@ -589,6 +589,10 @@ void guest_on_control(struct face *face, const Control *m)
         peer = m->body.carry.peer;
         conv = m->body.carry.conv;
         break;
+    case Control_ticket_tag:
+        peer = m->body.ticket.peer;
+        conv = m->body.ticket.conv;
+        break;
     case Control_refuse_tag:
         peer = m->body.refuse.peer;
         conv = m->body.refuse.conv;

@@ -3,6 +3,7 @@
  * speak to the peer; what is said then is exchange.c's. Decides nothing itself:
  * core/ladder does, and each kind's own machine.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,8 +260,8 @@ void approach_on_control(struct approach *a, const Control *m)
                     m->body.introduce.vouched_count, net_now_us());
         exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
-            exchange_ticket(a, m->body.introduce.ticket.bytes,
-                            m->body.introduce.ticket.size);
+            exchange_accept(a, m->body.introduce.mark.bytes,
+                            m->body.introduce.mark.size);
             approach_offer_soon(a); /* our answer */
         }
         if (!a->freed)
@@ -268,7 +269,7 @@ void approach_on_control(struct approach *a, const Control *m)
                             m->body.introduce.early.size);
         break;
     case Control_ticket_tag:
-        exchange_ticket(a, m->body.ticket.ticket, TICKET_LEN);
+        exchange_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
         target_take(&a->target, m->body.signal.vouched, m->body.signal.vouched_count,
@@ -385,7 +386,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (!approach_holds(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    exchange_ticket(a, in->ticket.bytes, in->ticket.size);
+    exchange_accept(a, in->mark.bytes, in->mark.size);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -526,7 +527,12 @@ const struct ladder *approach_ladder(const struct approach *a)
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN])
 {
-    return ladder_reason(&a->ladder, k, net_now_us(), buf);
+    const char *note =
+        kind_table[k]->note != NULL ? kind_table[k]->note(a->kinds[k]) : NULL;
+    if (note == NULL)
+        return ladder_reason(&a->ladder, k, net_now_us(), buf);
+    (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
+    return buf;
 }
 
 uint64_t approach_elapsed_us(const struct approach *a)

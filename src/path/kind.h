@@ -23,7 +23,8 @@ struct kind_ops {
     void (*fill_offer)(void *k, Offer *o);
     /* The peer's Offer arrived; `renewed`: of a newer generation. */
     void (*on_offer)(void *k, const Offer *o, bool renewed);
-    void (*on_ticket)(void *k, const uint8_t *ticket, size_t len);
+    /* A ticket of TICKET_LEN bytes; or NULL: the broker has none, and says why. */
+    void (*on_ticket)(void *k, const uint8_t *ticket, const char *why_none);
     void (*on_carry)(void *k, const uint8_t *packet, size_t len);
     void (*on_uplink)(void *k, bool up);
     /* This path is now used by the session (or another is). */
@@ -32,6 +33,8 @@ struct kind_ops {
     void (*on_dead)(void *k, struct path *p);
     /* The session's handshake is complete: what waited for it may begin. */
     void (*on_established)(void *k);
+    /* What people should know of it beside the ladder's reason; NULL: nothing. */
+    const char *(*note)(void *k);
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];
