@@ -137,24 +137,31 @@ static void sweep_one(struct predict *p)
     p->swept++;
 }
 
+/* False when nothing is due, or may go now. */
+static bool send_one(struct predict *p, uint64_t now)
+{
+    bool holds = p->held < hold_total(p) && now >= p->hold_at_ms;
+    bool sweeps = p->swept < sweep_total(p) && now >= p->sweep_at_ms;
+    if ((!holds && !sweeps) || p->refused || p->sent >= PREDICT_PACKETS_MAX ||
+        !p->events->pace(p->ctx))
+        return false;
+    if (holds)
+        hold_one(p);
+    else
+        sweep_one(p);
+    p->sent++;
+    return true;
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct predict *p = t->data;
     if (p == NULL)
         return;
     uint64_t now = now_ms(p);
-    bool left = false;
-    for (int i = 0; i < PER_TICK && p->sent < PREDICT_PACKETS_MAX && !p->refused; i++) {
-        if (!p->events->pace(p->ctx))
-            break;
-        if (p->held < hold_total(p) && now >= p->hold_at_ms)
-            hold_one(p);
-        else if (p->swept < sweep_total(p) && now >= p->sweep_at_ms)
-            sweep_one(p);
-        else
-            break;
-        p->sent++;
-    }
+    bool left = true;
+    for (int i = 0; i < PER_TICK && left; i++)
+        left = send_one(p, now);
     left = p->sent < PREDICT_PACKETS_MAX && !p->refused &&
            (p->held < hold_total(p) || p->swept < sweep_total(p));
     if (left)
