@@ -3,8 +3,8 @@
  * within a rate. Makes no packet and reads none: udp_punch does.
  *
  * What an address can be made to suffer: at most PREDICT_PACKETS_MAX packets of 30
- * bytes to one address of an authorised peer in one round, at most PREDICT_RATE a
- * second.
+ * bytes in one round to one address that the broker vouches for, and over all of the
+ * process what core/budget.h allows: at most PREDICT_RATE a second.
  */
 #ifndef POSTERN_PATH_PREDICT_H
 #define POSTERN_PATH_PREDICT_H

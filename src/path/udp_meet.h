@@ -5,7 +5,7 @@
  *
  * What an address can be made to suffer: at most UDP_MEET_TURNS packets of at most 49
  * bytes in one round, of at most UDP_MEET_PEERS_MAX addresses that the peer named; and
- * answers to packets that carry the approach's MAC.
+ * answers to packets that carry the approach's MAC; all within core/budget.h.
  */
 #ifndef POSTERN_PATH_UDP_MEET_H
 #define POSTERN_PATH_UDP_MEET_H

@@ -6,7 +6,8 @@
  *
  *   flooder INVITE VICTIM KEYS SECONDS [STATE]   STATE: the key of that directory, once
  *
- * NORELAY=1 in the environment: its Offers allow no relay.
+ * NORELAY=1 in the environment: its Offers allow no relay; SWEEPTCP=1: they ask for the
+ * ports of a symmetric NAT by TCP too.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -49,7 +50,7 @@ struct flood {
     struct addr victim, broker;
     struct device *devices;
     unsigned count, ticks, ticks_max, introduced, answered, refused;
-    bool listed, relay;
+    bool listed, relay, sweeps_tcp;
 };
 
 static void die(const char *what)
@@ -73,8 +74,7 @@ static void add_meet(Offer *o, const struct flood *f, enum path_kind k, uint32_t
     Meet *m = &o->meets[o->meets_count++];
     snprintf(m->kind, sizeof(m->kind), "%s", path_kind_name(k));
     m->round = round;
-    m->symmetric = k == PATH_TCP_PUNCH && round % 2 == 0;
-    m->low = m->symmetric;
+    m->symmetric = m->low = k == PATH_TCP_PUNCH && f->sweeps_tcp;
     for (unsigned i = 0; i < 6; i++)
         candidate(&m->candidates[m->candidates_count++], f, CAND_HOST,
                   2000 + 100 * (uint32_t)k + i);
@@ -237,7 +237,8 @@ static void on_tick(uv_timer_t *t)
 
 int main(int argc, char **argv)
 {
-    struct flood f = {.relay = getenv("NORELAY") == NULL};
+    struct flood f = {.relay = getenv("NORELAY") == NULL,
+                      .sweeps_tcp = getenv("SWEEPTCP") != NULL};
     struct fault fault = {0};
     struct statedir state;
     uv_timer_t tick;
