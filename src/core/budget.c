@@ -75,7 +75,8 @@ struct place {
     uint64_t hash;
 };
 
-/* Of an IPv6 address its /64 when not `whole`: one device can take all addresses in it. */
+/* Of an IPv6 address its /64 when not `whole`: one device can take all addresses in it.
+ */
 static struct place place_of(struct budget *b, const struct addr *a, bool whole)
 {
     size_t len = !whole && a->family == ADDR_V6 ? (size_t)PREFIX6_LEN : addr_ip_len(a);
@@ -112,7 +113,8 @@ static struct budget_slot *make(const struct place *p, uint64_t now_us)
     return s;
 }
 
-/* ------------------------------------------------------------------------ allowances */
+/* ------------------------------------------------------------------------ allowances
+ */
 
 static uint64_t after(uint64_t spent_us, struct budget_rate r, unsigned packets,
                       uint64_t now_us)
@@ -148,7 +150,8 @@ bool budget_take(struct budget *b, const struct addr *to, enum budget_lane lane,
     if (lane != BUDGET_SWEEP && known != NULL && is_answered(known, now_us))
         lane = BUDGET_ANSWERED;
     struct budget_rate each = budget_rate_each(lane), all = budget_rate_all(lane);
-    /* First of all: what the process may not send at all changes nothing in the table. */
+    /* First of all: what the process may not send at all changes nothing in the table.
+     */
     if (!fits(b->spent_us[lane], all, packets, now_us))
         return false;
     if (lane == BUDGET_UNPROVEN && to->family == ADDR_V6) {

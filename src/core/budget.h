@@ -5,7 +5,8 @@
  *
  * Each destination (an IPv4 address; of IPv6 a /64, and the address in it where nothing
  * is known of it) has an allowance for each lane, and so has the whole process; both
- * fill again slowly. A packet that either refuses is not sent: to its sender it is lost.
+ * fill again slowly. A packet that either refuses is not sent: to its sender it is
+ * lost.
  *
  * The table has a fixed size. Who is full again is as good as forgotten, and makes way
  * first; then the one that proved least and is unused the longest. Since the process's
@@ -43,9 +44,9 @@ struct budget_rate {
 
 struct budget_slot {
     uint64_t hash;
-    uint64_t used_us;                 /* 0: the slot is free */
-    uint64_t answered_us;             /* 0: never */
-    uint64_t spent_us[BUDGET_LANES];  /* when that lane is full again */
+    uint64_t used_us;                /* 0: the slot is free */
+    uint64_t answered_us;            /* 0: never */
+    uint64_t spent_us[BUDGET_LANES]; /* when that lane is full again */
 };
 
 /* 230 KiB: part of something allocated, not of a stack. All zero but for the secret. */

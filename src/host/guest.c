@@ -36,14 +36,6 @@ static struct guest *find_guest(const struct serve *s, const uint8_t *key,
     return NULL;
 }
 
-static unsigned count_guests(const struct serve *s, const uint8_t *key)
-{
-    unsigned n = 0;
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        n += !g->dead && memcmp(g->key, key, KEY_LEN) == 0;
-    return n;
-}
-
 /* ------------------------------------------------------------------------- the session
  */
 
@@ -214,6 +206,9 @@ static void on_meta(void *ctx, const Meta *m)
             send_denied(g, REFUSE_DENIED, "this device has not joined this host");
         }
         break;
+    case Meta_alive_tag:
+        absent_on_alive(g, &m->body.alive);
+        break;
     case Meta_rotate_tag:
         if (g->member)
             on_rotate(g, &m->body.rotate);
@@ -273,6 +268,7 @@ static void on_close(void *ctx, int err, const char *why)
     struct guest *g = ctx;
     log_debug("session of %s ended: %s (%s)", g->name, why, postern_strerror(err));
     g->dead = true;
+    guest_sweep_soon(g->serve);
 }
 
 static const struct session_events session_events = {
@@ -442,8 +438,7 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
 }
 
 /* True: there is room for this one. `uses`: as judge. */
-static bool admit(struct face *face, const Introduce *in, const Offer *o, unsigned uses,
-                  const char **reason)
+static bool admit(struct face *face, const Offer *o, unsigned uses, const char **reason)
 {
     struct serve *s = face->serve;
     if (!net_has_descriptors(&face->endpoint.net,
@@ -451,10 +446,6 @@ static bool admit(struct face *face, const Introduce *in, const Offer *o, unsign
         *reason = "the host has no file descriptors left";
         return false;
     }
-    *reason = "the host has too many sessions";
-    if (s->guest_count >= GUESTS_MAX ||
-        count_guests(s, in->peer) >= GUESTS_PER_CLIENT_MAX)
-        return false;
     *reason = "that invite was tried too often; try again in a minute";
     return uses == 0 || admit_invitee(s, o->invite_id.bytes, uses);
 }
@@ -556,14 +547,18 @@ void guest_on_introduce(struct face *face, const Control *m)
         refuse(face, in, code, reason);
         return;
     }
-    if (!o.fresh || conv_seen(s, in->conv)) {
+    bool seen = conv_seen(s, in->conv);
+    if (!o.fresh || seen) {
+        if (!o.fresh && seen) /* it was away for longer than we waited */
+            absent_note_sleeper(s, in->peer);
         send_forgotten(face, in);
         return;
     }
-    if (!admit(face, in, &o, uses, &reason)) {
+    if (!admit(face, &o, uses, &reason)) {
         refuse(face, in, REFUSE_LIMIT, reason);
         return;
     }
+    absent_make_room(s, in->peer);
     g = guest_new(face, in, &o, uses > 0);
     if (g == NULL) {
         refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
@@ -630,6 +625,11 @@ void guest_free(struct guest *g)
     free(g);
 }
 
+void guest_sweep_soon(struct serve *s)
+{
+    (void)uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+}
+
 void guest_sweep(struct serve *s, uint64_t now_ms)
 {
     struct guest *next;
@@ -643,11 +643,7 @@ void guest_sweep(struct serve *s, uint64_t now_ms)
         } else if (!g->dead && g->unlisted && now_ms - g->since_ms > JOIN_TIMEOUT_MS) {
             guest_close(g, REFUSE_EXPIRED, "the invite was not used");
         } else if (!g->dead) {
-            uint64_t silent_ms = (now_us - session_heard_us(g->session)) / 1000;
-            uint64_t max = session_stream_count(g->session) > 0 ? ABSENT_TIMEOUT_MS
-                                                                : IDLE_TIMEOUT_MS;
-            if (silent_ms > max)
-                guest_close(g, 0, "nothing was heard for long");
+            absent_check(g, now_us);
         }
         if (g->dead)
             guest_free(g);

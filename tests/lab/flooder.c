@@ -153,7 +153,8 @@ static void again(struct device *d)
         c->generation++;
         memcpy(s->peer, d->flood->link.host_key, KEY_LEN);
         memcpy(s->conv, c->id, CONV_LEN);
-        s->sealed.size = (pb_size_t)seal(d, c, s->sealed.bytes, sizeof(s->sealed.bytes));
+        s->sealed.size =
+            (pb_size_t)seal(d, c, s->sealed.bytes, sizeof(s->sealed.bytes));
         send_control(d, &m);
     }
 }
@@ -270,6 +271,7 @@ int main(int argc, char **argv)
     tick.data = &f;
     (void)uv_timer_start(&tick, on_tick, TICK_MS, TICK_MS);
     (void)uv_run(&f.loop, UV_RUN_DEFAULT);
-    printf("introduced %u answered %u refused %u\n", f.introduced, f.answered, f.refused);
+    printf("introduced %u answered %u refused %u\n", f.introduced, f.answered,
+           f.refused);
     return 0;
 }

@@ -38,9 +38,10 @@ static struct addr v4(uint32_t n)
 
 static struct addr v6(uint8_t prefix, uint8_t last)
 {
-    return (struct addr){.family = ADDR_V6, .port = 1,
-                         .ip = {0x20, 1, 0xd, 0xb8, 0, 0, 0, prefix, 0, 0, 0, 0, 0, 0,
-                                0, last}};
+    return (struct addr){
+        .family = ADDR_V6,
+        .port = 1,
+        .ip = {0x20, 1, 0xd, 0xb8, 0, 0, 0, prefix, 0, 0, 0, 0, 0, 0, 0, last}};
 }
 
 static unsigned take_all(struct budget *b, const struct addr *to, enum budget_lane lane,
@@ -65,7 +66,8 @@ static void test_twenty_then_slowly_again(void **state)
     for (uint64_t t = 61; t < 3661; t++)
         n += budget_take(*state, &victim, BUDGET_UNPROVEN, 1, now + t * second);
     assert_in_range(n, 239, 241);
-    assert_int_equal(take_all(*state, &victim, BUDGET_UNPROVEN, now + 5000 * second), 20);
+    assert_int_equal(take_all(*state, &victim, BUDGET_UNPROVEN, now + 5000 * second),
+                     20);
 }
 
 static void test_vouched_and_answered_have_more(void **state)
