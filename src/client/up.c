@@ -14,6 +14,7 @@
 #include "client/names.h"
 #include "io/local.h"
 #include "io/log.h"
+#include "path/uplink_words.h"
 
 enum { BOOK_TICK_MS = 1000, HOSTS_MAX = 256, PRIVILEGED = 1024, PORT_SHIFT = 10000 };
 
@@ -297,6 +298,14 @@ static void status_of(void *ctx, struct peer *p)
     }
 }
 
+static void status_of_broker(void *ctx, const struct uplink *u)
+{
+    struct status_walk *w = ctx;
+    struct event e;
+    uplink_event(u, &e);
+    reply_event(w->conn, &e);
+}
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct up *u = ctx;
@@ -310,6 +319,8 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     struct fault f = {0};
     switch (req->op) {
     case LOCAL_STATUS:
+        if (w.host[0] == '\0')
+            client_each_broker(u->client, status_of_broker, &w);
         client_each(u->client, status_of, &w);
         local_conn_finish(c, 0, NULL);
         break;

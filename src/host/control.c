@@ -8,6 +8,7 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/stop.h"
+#include "path/uplink_words.h"
 
 struct serve_control {
     struct serve *serve;
@@ -45,6 +46,16 @@ void guest_session_event(struct guest *g, struct event *e)
 
 static void reply_status(struct serve *s, struct local_conn *c)
 {
+    for (size_t i = 0; i < FACES_MAX; i++) {
+        LocalReply r = LocalReply_init_zero;
+        struct event e;
+        if (!s->faces[i].open || s->faces[i].retired)
+            continue;
+        uplink_event(s->faces[i].endpoint.uplink, &e);
+        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+        if (local_conn_reply(c, &r) != 0)
+            return;
+    }
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
         LocalReply r = LocalReply_init_zero;
         struct event e;

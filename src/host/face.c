@@ -50,6 +50,7 @@ static int face_open(struct serve *s, const struct keypair *key)
                                  .broker = &s->broker,
                                  .host = true,
                                  .name = s->settings.name,
+                                 .state = s->state->path,
                                  .events = &serve_uplink_events,
                                  .ctx = face};
     *face = (struct face){.serve = s};

@@ -316,7 +316,7 @@ static void fail(struct via *v, int err)
     else if (err == POSTERN_ERR_REFUSED)
         (void)fault_set(&f, err, "start it with 'postern serve --agent'",
                         "no agent listens at %s", place);
-    else if (err == POSTERN_ERR_NOTFOUND)
+    else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS)
         (void)fault_set(&f, err, "check the name and this machine's DNS",
                         "the agent's name %s cannot be resolved", place);
     else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE)

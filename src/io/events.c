@@ -43,7 +43,7 @@ static const struct event_words event_table[] = {
     {"key",      "{key}[  {state}]"},
     {"rotated",  "new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
-    {"broker",   "broker {state}[: {reason}]"},
+    {"broker",   "broker[ {address}] {state}[: {reason}]"},
     {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][: {reason}]"},
     {"lan-host", "{name}: hands over {services} service(s)[, from {remote}]"},
     {"forgotten", "{name} may not hand its services over any more[; {connections} connection(s) ended]"},

@@ -21,7 +21,7 @@ enum {
     IOV_PAIRS = 256,
     READ_ROUNDS = 4,
     NOTSENT_LOWAT_BYTES = 256 * 1024,
-    BESIDE_BYTES_MAX = 2048, /* a packet that may wait behind a full batch */
+    BESIDE_BYTES_MAX = 4096, /* a packet that may wait behind a full batch */
     BESIDE_QUEUED_MAX = 512 * 1024,
 };
 

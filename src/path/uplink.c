@@ -15,6 +15,7 @@
 #include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
+#include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "path/uplink_words.h"
@@ -70,6 +71,8 @@ struct uplink {
     bool doubted;         /* since the last pause */
     struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
+    struct fault fault;      /* why it is down */
+    bool fatal;
     uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
@@ -130,8 +133,10 @@ static void go_down(struct uplink *u, const struct fault *why, bool fatal)
     drop_lines(u);
     u->doubted = false;
     u->state = UPLINK_WAITING;
+    u->fault = *why;
+    u->fatal = fatal;
     set_timer(u, ms);
-    u->config.events->on_down(u->config.ctx, why, ms, fatal);
+    u->config.events->on_down(u->config.ctx, &u->fault, ms, fatal);
 }
 
 /* A try or a connection is over. */
@@ -150,8 +155,10 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->beside = NULL;
         u->pinging = false;
         u->state = UPLINK_TRYING;
+        u->fault = *why;
+        u->fatal = false;
         (void)uv_timer_stop(u->timer);
-        u->config.events->on_down(u->config.ctx, why, 0, false);
+        u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
     } else {
         go_down(u, why, fatal);
     }
@@ -241,10 +248,11 @@ static void learn_addresses(struct uplink *u, const struct addr *proven)
         a.port = u->config.broker.port;
         know(u, &a);
     }
-    if (u->config.events->on_addresses != NULL &&
+    if (u->config.state != NULL &&
         addr_parse_ip(&literal, u->config.broker.host) != 0 &&
         (count != u->known_count || memcmp(before, u->known, sizeof(before)) != 0))
-        u->config.events->on_addresses(u->config.ctx, u->known, u->known_count);
+        last_good_save(u->config.state, u->config.broker.host, u->config.broker.port,
+                       u->known, u->known_count);
 }
 
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
@@ -291,6 +299,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->pinging = false;
     u->doubted = false;
     u->doubtful = (struct addr){0};
+    u->fault = (struct fault){0};
     take_welcome(u, w);
     u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
     keepalive_init(&u->keep, true, 0, net_now_us());
@@ -554,9 +563,9 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&u->backoff, &backoff_policy, seed);
     backoff_init(&u->fatal_backoff, &backoff_policy_fatal, seed);
-    for (size_t i = 0; i < c->known_count; i++)
-        know(u, &c->known[i]);
-    u->config.known = NULL;
+    if (c->state != NULL)
+        u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
+                                        u->known, UPLINK_KNOWN_MAX);
     (void)uv_timer_init(c->net->loop, u->timer);
     u->timer->data = u;
     u->state = UPLINK_WAITING;
@@ -578,6 +587,13 @@ void uplink_close(struct uplink *u)
 bool uplink_is_up(const struct uplink *u)
 {
     return u->state == UPLINK_UP;
+}
+
+const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
+{
+    if (fatal != NULL)
+        *fatal = u->fatal;
+    return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
 }
 
 int uplink_send(struct uplink *u, const Control *m)
@@ -613,12 +629,12 @@ static bool still_good(const struct line *l)
 
 static void address_gone(struct uplink *u)
 {
-    struct fault f = {0};
-    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, "it is tried again by itself",
                     "this machine lost the address from which it was connected to the "
                     "broker");
+    u->fatal = false;
     connect_now(u);
-    u->config.events->on_down(u->config.ctx, &f, 0, false);
+    u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
 }
 
 void uplink_kick(struct uplink *u)

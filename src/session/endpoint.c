@@ -8,6 +8,7 @@ int endpoint_open(struct endpoint *e, const struct endpoint_config *c)
     struct uplink_config uc = {.net = &e->net,
                                .broker = *c->broker,
                                .host = c->host,
+                               .state = c->state,
                                .events = c->events,
                                .ctx = c->ctx};
     *e = (struct endpoint){0};
