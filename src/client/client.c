@@ -13,7 +13,7 @@
 #include "io/netmon.h"
 #include "io/stop.h"
 
-enum { OFFLINE_GRACE_MS = 4000 };
+enum { OFFLINE_GRACE_MS = 4000, CROWD_GRACE_MS = 40000, TIMEOUT_GRACE_MS = 15000 };
 
 struct home {
     struct home *next;
@@ -72,7 +72,7 @@ void client_path_event(struct event *e, const char *peer, const struct path *pat
     event_text(e, "kind", path_kind_name(path->kind));
     event_addr(e, "local", &path->local);
     event_addr(e, "remote", &path->remote);
-    event_ms(e, "rtt_ms", path->rtt_us);
+    event_rtt(e, "rtt_ms", path->rtt_us);
     event_ms(e, "elapsed_ms", elapsed_us);
 }
 
@@ -187,11 +187,23 @@ static void on_own_rotated(void *ctx, struct peer *p,
         log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
-/* A host that has just lost its broker is back in seconds: do not give up at once. */
+/*
+ * A host that has just lost its broker is back in seconds, and what is too much at once
+ * goes through one after the other: do not give up at once.
+ */
 static bool worth_waiting(struct client *c, const struct fault *f)
 {
-    return f->code == POSTERN_ERR_UNREACHABLE &&
-           uv_now(&c->loop) - c->began_ms < OFFLINE_GRACE_MS;
+    uint64_t waited_ms = uv_now(&c->loop) - c->began_ms;
+    switch (f->code) {
+    case POSTERN_ERR_UNREACHABLE:
+        return waited_ms < OFFLINE_GRACE_MS;
+    case POSTERN_ERR_LIMIT: /* many at once: each gets its turn */
+        return waited_ms < CROWD_GRACE_MS;
+    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
+        return waited_ms < TIMEOUT_GRACE_MS;
+    default:
+        return false;
+    }
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,

@@ -123,8 +123,8 @@ static void report(struct netcheck_state *s)
         event_int(&e, "mtu", mtu);
     else
         json_text(&e.json, "mtu", NULL);
-    event_ms(&e, "udp_rtt_ms", r->rtt_us);
-    event_ms(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
+    event_rtt(&e, "udp_rtt_ms", r->rtt_us);
+    event_rtt(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
     event_int(&e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
     event_text(&e, "port_mapping", s->mapped ? s->map_words : "no");
     bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);

@@ -279,7 +279,7 @@ static void status_of(void *ctx, struct peer *p)
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
-        event_ms(&e, "rtt_ms", session_rtt_us(s));
+        event_rtt(&e, "rtt_ms", session_rtt_us(s));
         event_int(&e, "streams", session_stream_count(s));
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
@@ -392,8 +392,8 @@ static int start(struct up *u, struct fault *f)
     if (calls_new(&u->calls, client_loop(u->client)) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     statedir_socket(client_statedir(u->client), "up", path);
-    rc =
-        local_server_open(&u->local, client_loop(u->client), path, &local_events, u, f);
+    rc = local_server_open_if_room(&u->local, client_loop(u->client), path,
+                                   &local_events, u, f);
     if (rc != 0)
         return rc;
     if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)

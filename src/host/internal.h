@@ -64,10 +64,11 @@ struct guest {
     struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
     uint64_t since_ms;
     uint8_t scope[8]; /* the place that its device's lists of live programs are about */
-    bool listed_alive; /* it stands in them while its program lives */
-    bool away, asked;  /* for absent.c */
-    uint64_t doubt_us; /* since when it must be heard, or ends; 0: no doubt */
-    bool dead;         /* freed by the next sweep of the loop */
+    uint64_t alive_since_us; /* by a clock of the scope: later lists have it */
+    bool listed_alive;       /* it stands in them while its program lives */
+    bool away, asked;        /* for absent.c */
+    uint64_t doubt_us;       /* since when it must be heard, or ends; 0: no doubt */
+    bool dead;               /* freed by the next sweep of the loop */
 };
 
 struct serve {

@@ -181,6 +181,8 @@ void approach_started(struct approach *a, enum path_kind k)
 void approach_proven(struct approach *a, struct path *p)
 {
     ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, net_now_us());
+    if (p->window_bytes != 0)
+        ladder_on_window(&a->ladder, p->id, p->window_bytes);
     poke(a);
 }
 
@@ -332,7 +334,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new(a, kind_table[k]->plan);
+        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }

@@ -116,8 +116,7 @@ static void leave(struct meet *m)
         free(m);
 }
 
-/* ---------------------------------------------------------------------------- success
- */
+/* ------------------------------------------------------------------------- success */
 
 static void on_broke(void *ctx, struct framed *f, const char *why)
 {
@@ -154,8 +153,7 @@ static void add_path(struct meet *m, int fd)
         approach_proven(m->approach, framed_path(f));
 }
 
-/* --------------------------------------------------------------------------- attempts
- */
+/* ------------------------------------------------------------------------ attempts */
 
 struct greeting_terms meet_terms(const struct meet *m)
 {
@@ -166,9 +164,12 @@ struct greeting_terms meet_terms(const struct meet *m)
 
 struct attempt **meet_free_slot(struct meet *m)
 {
-    for (int i = 0; i < PLAIN_MAX; i++)
-        if (m->attempts[i] == NULL)
-            return &m->attempts[i];
+    for (int i = 0; i < PLAIN_MAX; i++) {
+        if (m->attempts[i] != NULL)
+            continue;
+        m->told[i] = false;
+        return &m->attempts[i];
+    }
     return NULL;
 }
 
@@ -312,9 +313,15 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
 {
     struct meet *m = ctx;
     m->busy = true;
-    for (int i = 0; i < ATTEMPTS_MAX; i++)
-        if (m->attempts[i] == a)
-            m->attempts[i] = NULL;
+    for (int i = 0; i < ATTEMPTS_MAX; i++) {
+        if (m->attempts[i] != a)
+            continue;
+        m->attempts[i] = NULL;
+        if (err == 0 && i < PLAIN_MAX && m->told[i] && !meet_arranged_agrees(m, fd)) {
+            close(fd);
+            err = POSTERN_ERR_CLOSED;
+        }
+    }
     if (err == 0)
         add_path(m, fd);
     else if (err == POSTERN_ERR_DENIED && m->plan->listens && opens(m))
@@ -325,8 +332,7 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
     leave(m);
 }
 
-/* ------------------------------------------------------------------------------- time
- */
+/* ---------------------------------------------------------------------------- time */
 
 static void run_step(struct meet *m)
 {
@@ -347,7 +353,8 @@ static void run_step(struct meet *m)
         return;
     }
     if (is_arranged(hops)) {
-        run_arranged(m);
+        if (!m->strips) /* else this side only keeps step */
+            run_arranged(m);
     } else if (opens(m) && m->plan->knocks) {
         m->knocked = false; /* waits for it */
     } else if (opens(m)) {
@@ -485,7 +492,7 @@ void meet_begin_round(struct meet *m)
     m->refused[0] = '\0';
     m->sequence = 0;
     if ((m->plan->knocks && meet_config(m)->client) || m->plan->predicts)
-        m->sequence = helper_can(PRIVILEGE_CAN_FILTER)
+        m->sequence = helper_can(PRIVILEGE_CAN_FILTER) && !m->strips
                           ? 1 + randombytes_uniform(UINT32_MAX - 1)
                           : 0;
     if (m->plan->knocks && meet_config(m)->client && m->sequence == 0) {

@@ -107,10 +107,21 @@ void meet_arranged_connect(struct meet *m)
         int fd = meet_sequenced_socket(&local, meet_next_sequence(m, m->sequence));
         if (fd < 0)
             continue;
+        m->told[slot - m->attempts] = true;
         if (attempt_connect_on(slot, meet_config(m)->net, fd, &m->peers[i], 0, &terms,
                                meet_on_attempt, m) != 0) {
             close(fd);
             *slot = NULL;
         }
     }
+}
+
+bool meet_arranged_agrees(struct meet *m, int fd)
+{
+    uint32_t told = tcp_port_ways(m->port) & m->peer_ways & TCP_WAYS_FLAGS;
+    uint32_t has = tcp_ways_of(fd) & TCP_WAYS_FLAGS;
+    if (has != told)
+        log_debug("arranged: SYNs lose options on the way: %#x of %#x", has, told);
+    m->strips = m->strips || has != told;
+    return has == told;
 }

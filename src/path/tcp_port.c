@@ -266,21 +266,25 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
     return local->family == family;
 }
 
+uint32_t tcp_ways_of(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
+    return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
+           ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
+           (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
+}
+
 /* Both sides of a connection have an option, or neither: what the broker agreed to is
  * what this kernel offers to anybody. */
 uint32_t tcp_port_ways(const struct tcp_port *p)
 {
-    struct tcp_info info;
-    for (int i = 0; i < FAMILIES; i++) {
-        socklen_t len = sizeof(info);
-        if (p->queries[i].mapped.family == ADDR_NONE ||
-            getsockopt(p->queries[i].fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-            continue;
-        bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
-        return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
-               ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
-               (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
-    }
+    for (int i = 0; i < FAMILIES; i++)
+        if (p->queries[i].mapped.family != ADDR_NONE)
+            return tcp_ways_of(p->queries[i].fd);
     return 0;
 }
 

@@ -42,6 +42,8 @@ bool tcp_port_is_mapped_low(const struct tcp_port *p);
 /* What this kernel puts into its SYNs (enum tcp_ways of core/privilege.h) as far as the
  * broker's has it too; 0 before it has answered. */
 uint32_t tcp_port_ways(const struct tcp_port *p);
+/* The options that this connection has. */
+uint32_t tcp_ways_of(int fd);
 size_t tcp_port_candidates(const struct tcp_port *p,
                            struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
 

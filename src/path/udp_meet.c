@@ -189,6 +189,7 @@ void udp_meet_go(struct udp_meet *u)
 {
     u->phase = UDP_MEET_MEETING;
     u->turn = 0;
+    memset(u->sent_us, 0, sizeof(u->sent_us));
     (void)uv_timer_start(u->timer, on_timer, 0, 0);
 }
 
@@ -270,6 +271,9 @@ void udp_meet_check(struct udp_meet *u, const struct addr *to)
                             .generation = u->round,
                             .id = u->check_base + u->turn};
     size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
+    if (u->turn < UDP_MEET_TURNS && u->sent_us[u->turn] == 0)
+        u->sent_us[u->turn] =
+            net_now_us(); /* a late address is asked before its turn */
     send_check(u, sock, to, buf, n);
 }
 
@@ -328,7 +332,8 @@ static void on_response(struct udp_meet *u, unsigned sock, const struct addr *fr
         return;
     target_answered(u->approach, to);
     uint64_t rtt_us = net_now_us() - u->sent_us[turn];
-    w->base.rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
+    bool known = u->sent_us[turn] != 0 && rtt_us < UINT32_MAX;
+    w->base.rtt_us = known ? (uint32_t)rtt_us : 0;
     u->proven = true;
     if (udp_meet_config(u)->client)
         rest(u);
@@ -391,7 +396,6 @@ static void run_turn(struct udp_meet *u)
         udp_meet_fail(u, reason);
         return;
     }
-    u->sent_us[u->turn] = net_now_us();
     if (u->plan->turn != NULL)
         u->plan->turn(u);
     else

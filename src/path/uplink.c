@@ -39,6 +39,9 @@ static const struct backoff_policy backoff_policy = {
 static const struct backoff_policy backoff_policy_fatal = {
     .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
 
+#define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
+#define REPLACED_MAX 4
+
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
 
 /* One try at a connection, and the connection when it came about. */
@@ -71,7 +74,10 @@ struct uplink {
     bool doubted;         /* since the last pause */
     struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
-    struct fault fault;      /* why it is down */
+    unsigned replaced;       /* times in a row that another took this one's place */
+    unsigned yields;         /* tries left that leave that one in peace */
+    uint64_t up_us;
+    struct fault fault; /* why it is down */
     bool fatal;
     uint64_t tried_us;
     int64_t skew_s;
@@ -294,6 +300,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     (void)uv_timer_stop(l->timer);
     u->state = UPLINK_UP;
+    u->up_us = net_now_us();
+    u->yields = 0;
     backoff_on_up(&u->backoff, net_now_us() / 1000);
     backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
     u->pinging = false;
@@ -309,10 +317,30 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->config.events->on_up(u->config.ctx);
 }
 
+/*
+ * Somebody else has this device's key: a copy of the state directory, most likely. Who
+ * was thrown out asks, with growing pauses, whether the place is free, and takes it
+ * back only after many tries (the other may be dead, and the broker not know), more of
+ * them each time. So one of the two works, and not both in turns of a moment.
+ */
+static void on_replaced(struct uplink *u)
+{
+    if (u->state != UPLINK_UP) {
+        u->yields -= u->yields > 0;
+        return;
+    }
+    if (net_now_us() - u->up_us >= REPLACED_HEALTH_US)
+        u->replaced = 0;
+    u->replaced += u->replaced < REPLACED_MAX;
+    u->yields = 4u << u->replaced;
+}
+
 static void on_bye(struct line *l, const Bye *b)
 {
     struct fault f = {0};
     bool fatal = uplink_describe_bye(b, &f);
+    if (b->code == BYE_REPLACED && l->uplink->beside == NULL)
+        on_replaced(l->uplink);
     l->uplink->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
     line_over(l, &f, fatal);
 }
@@ -408,6 +436,7 @@ static void on_dialed(void *ctx, int err, int fd)
     Hello *h = &m.body.hello;
     h->version = PROTO_VERSION;
     h->host = u->config.host;
+    h->yields = u->yields > 0;
     if (u->config.broker.has_token) {
         h->token.size = LINK_SECRET_LEN;
         memcpy(h->token.bytes, u->config.broker.token, LINK_SECRET_LEN);

@@ -111,8 +111,11 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
                         "the broker speaks another version of the protocol");
         return true;
     case BYE_REPLACED:
-        (void)fault_set(f, POSTERN_ERR_INUSE, "stop the other program, or use --state",
-                        "another program connected with this device's key");
+        (void)fault_set(
+            f, POSTERN_ERR_INUSE,
+            "stop it there, or give one of the two a state directory of its "
+            "own (--state): a copied one has the same key",
+            "another machine or program is connected with this device's key");
         return false;
     case BYE_BUSY:
         (void)fault_set(f, POSTERN_ERR_LIMIT, "it is tried again by itself",
