@@ -12,9 +12,10 @@
 
 #include "broker/conn.h"
 #include "broker/shard.h"
+#include "broker/vouch.h"
 #include "io/channel.h"
 
-enum { MESSAGE_MAX = 4096 };
+enum { MESSAGE_MAX = PROTO_FRAME_MAX };
 
 /* A message on its way: to a device in a role, from a device whose key is proven. */
 struct route {
@@ -255,6 +256,14 @@ static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
             m);
 }
 
+/* The sender's addresses, as far as they are known here to be its own. */
+static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
+{
+    struct addr seen;
+    channel_remote(c->channel, &seen);
+    broker_vouch(c->shard->hub->secret, &seen, list, count, (pb_size_t)room);
+}
+
 /* An address is held to its share here, before the message goes to another thread. */
 static bool may_introduce(struct conn *c)
 {
@@ -278,6 +287,7 @@ static void handle_introduce(struct conn *c, Control *m)
         refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
+    vouch(c, i->vouched, &i->vouched_count, sizeof(i->vouched) / sizeof(i->vouched[0]));
     channel_remote(c->channel, &from);
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
@@ -286,7 +296,9 @@ static void handle_introduce(struct conn *c, Control *m)
 
 static void handle_signal(struct conn *c, Control *m)
 {
-    forward(c, m, m->body.signal.peer);
+    Signal *s = &m->body.signal;
+    vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
+    forward(c, m, s->peer);
 }
 
 /* The host's No ends the pair too, if there is one. */

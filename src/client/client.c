@@ -44,6 +44,7 @@ struct client {
     uv_loop_t loop;
     struct stop *stop;
     struct netmon *netmon;
+    struct budget *budget; /* of what all of them send */
     struct home *homes;
     struct entry *entries;
     uint64_t began_ms;
@@ -322,6 +323,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
     memcpy(h->key, key->pub, KEY_LEN);
     struct endpoint_config ec = {.loop = &c->loop,
                                  .key = key,
+                                 .budget = c->budget,
                                  .broker = broker,
                                  .name = name,
                                  .state = c->state.path,
@@ -489,6 +491,7 @@ int client_open(struct client **out, const struct client_config *config,
         free(c);
         return rc;
     }
+    c->budget = net_budget_new();
     (void)uv_loop_init(&c->loop);
     c->began_ms = uv_now(&c->loop);
     rc = stop_open(&c->stop, &c->loop, on_stop, c);
@@ -520,6 +523,7 @@ void client_close(struct client *c)
     stop_close(c->stop);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&c->loop);
+    free(c->budget);
     book_close(c->book);
     free(c);
 }

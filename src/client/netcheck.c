@@ -318,7 +318,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     static const struct uplink_events events = {on_up, on_down, on_control};
     struct netcheck_state s = {.config = c};
     (void)uv_loop_init(&s.loop);
-    if (net_init(&s.net, &s.loop, c->key) != 0)
+    if (net_init(&s.net, &s.loop, c->key, NULL) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,

@@ -30,7 +30,7 @@
  * on at most PUNCH_MAX_PER_IP ports of one IP address. The count starts again with a
  * new generation of either side, at most once in PUNCH_RESTART_MIN_US. An address that
  * has answered gets a response to each fresh request, and the same bounds on requests
- * and replays since its last answer.
+ * and replays since its last answer. Over all approaches core/budget.h allows less.
  */
 #ifndef POSTERN_CORE_PUNCH_H
 #define POSTERN_CORE_PUNCH_H

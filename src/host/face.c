@@ -46,6 +46,7 @@ static int face_open(struct serve *s, const struct keypair *key)
         return POSTERN_ERR_LIMIT;
     struct endpoint_config ec = {.loop = &s->loop,
                                  .key = key,
+                                 .budget = s->budget,
                                  .broker = &s->broker,
                                  .host = true,
                                  .name = s->settings.name,

@@ -500,6 +500,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (s == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     s->config = c;
+    s->budget = net_budget_new();
     s->state = &state;
     s->fault = f;
     int rc = statedir_open(&state, c->state, f);
@@ -527,6 +528,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     roster_close(s->roster);
     if (lock >= 0)
         close(lock);
+    free(s->budget);
     free(s);
     return rc;
 }

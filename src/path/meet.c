@@ -13,8 +13,10 @@
 
 #include "io/helper.h"
 #include "io/log.h"
+#include "io/sockaddr.h"
 
 enum {
+    SYN_AGAIN_MS = 1000,
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
     STEP_BASE_MS = 250,
@@ -128,7 +130,10 @@ static void on_broke(void *ctx, struct framed *f, const char *why)
 
 static void add_path(struct meet *m, int fd)
 {
+    struct addr from;
     int slot = -1;
+    if (sockaddr_remote(fd, &from) == 0)
+        target_answered(m->approach, &from);
     for (int i = 0; i < PATHS_MAX && slot < 0; i++)
         if (m->paths[i] == NULL)
             slot = i;
@@ -204,11 +209,18 @@ static int connect_one(struct meet *m, struct attempt **slot, const struct addr 
     return rc;
 }
 
+/* The kernel repeats a SYN after a second. */
+unsigned meet_syn_cost(const struct meet *m)
+{
+    return m->step_ms < SYN_AGAIN_MS ? 1 : 2;
+}
+
 void meet_connect_all(struct meet *m, unsigned hops)
 {
     for (size_t i = 0; i < m->peer_count; i++) {
         struct attempt **slot = meet_free_slot(m);
-        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]))
+        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]) ||
+            !target_may_send(m->approach, &m->peers[i], meet_syn_cost(m)))
             continue;
         m->syns[i]++;
         if (connect_one(m, slot, &m->peers[i], hops) != 0)
@@ -230,7 +242,8 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
     for (size_t i = 0; i < m->peer_count && to.family == ADDR_NONE; i++)
         if (m->peers[i].family == ADDR_V4) /* the first is the reflexive one */
             to = m->peers[i];
-    if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local))
+    if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local) ||
+        !target_is_time_to_sweep(m->approach) || !target_may_be_swept(m->approach, &to))
         return;
     if (which > 0) /* the peer need not know it: it tries them all */
         local.port = tcp_port_find_low();
@@ -240,6 +253,7 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
         struct attempt **slot = &m->attempts[PLAIN_MAX + which * PREDICT_LOW_COUNT + i];
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
         if (*slot == NULL && (which > 0 || !under_way(m, &to)) &&
+            target_may_sweep(m->approach, &to, meet_syn_cost(m)) &&
             attempt_connect(slot, meet_config(m)->net, &local, &to, hops, &terms,
                             meet_on_attempt, m) != 0)
             *slot = NULL;
@@ -435,8 +449,7 @@ static void on_port(void *ctx)
     if (m->plan->predicts && !m->symmetric && tcp_port_is_changed(m->port)) {
         m->symmetric = true;
         struct tcp_port *changed = m->port;
-        m->low = tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink,
-                               true, on_port, m) == 0;
+        m->low = tcp_port_open(&m->port, m->approach, true, on_port, m) == 0;
         if (m->low) {
             tcp_port_close(changed);
             return; /* asks again, from a port that can be predicted */
@@ -486,8 +499,7 @@ void meet_begin_round(struct meet *m)
         meet_fail(m, helper_missing());
         return;
     }
-    if (tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink, false,
-                      on_port, m) != 0) {
+    if (tcp_port_open(&m->port, m->approach, false, on_port, m) != 0) {
         m->port = NULL;
         meet_fail(m, "out of memory");
     }

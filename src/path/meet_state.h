@@ -89,6 +89,8 @@ void meet_begin(struct meet *m);
 void meet_fail(struct meet *m, const char *reason);
 bool meet_has_path(const struct meet *m);
 void meet_connect_all(struct meet *m, unsigned hops);
+/* How many packets an attempt to connect costs at most. */
+unsigned meet_syn_cost(const struct meet *m);
 /* Ends the round; the other side is told why when it waits for our addresses. */
 void meet_refuse(struct meet *m, const char *reason);
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "core/addr.h"
-#include "path/uplink.h"
+#include "path/target.h"
 
 enum { TCP_PORT_CANDIDATES_MAX = 8 };
 
@@ -26,8 +26,8 @@ struct tcp_candidate {
  * port is one of 512-1023 (core/predict.h says why); POSTERN_ERR_PERM when that may
  * not be.
  */
-MUST_CHECK int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
-                             bool low, void (*done)(void *ctx), void *ctx);
+MUST_CHECK int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
+                             void (*done)(void *ctx), void *ctx);
 /* A free port of 512-1023 for IPv4, or 0 when none may be bound. */
 uint16_t tcp_port_find_low(void);
 /* Fine inside `done`. NULL is fine. */

@@ -627,7 +627,7 @@ const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
 
 int uplink_send(struct uplink *u, const Control *m)
 {
-    uint8_t buf[4096];
+    uint8_t buf[PROTO_FRAME_MAX];
     if (u->state != UPLINK_UP)
         return POSTERN_ERR_CLOSED;
     int n = proto_encode_control(buf, sizeof(buf), m);

@@ -12,7 +12,7 @@ int endpoint_open(struct endpoint *e, const struct endpoint_config *c)
                                .events = c->events,
                                .ctx = c->ctx};
     *e = (struct endpoint){0};
-    int rc = net_init(&e->net, c->loop, c->key);
+    int rc = net_init(&e->net, c->loop, c->key, c->budget);
     if (rc == 0)
         rc = session_env_init(&e->env, c->loop, &e->net.own);
     if (rc == 0) {

@@ -18,6 +18,7 @@ struct endpoint {
 struct endpoint_config {
     uv_loop_t *loop;
     const struct keypair *key; /* copied */
+    struct budget *budget;     /* borrowed, one for the process; NULL: its own */
     const struct link *broker; /* copied */
     bool host;
     const char *name;
