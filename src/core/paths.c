@@ -6,6 +6,7 @@
 enum {
     USE_TRIES = 6,
     DEAD_TRIES = 4,
+    QUIET_TRIES = 3,
     RENEW_TRIES = 6,
     RENEW_EVERY_US = 100000,
     ROUNDS_QUICK = 8, /* of a census, before its pauses grow */
@@ -140,17 +141,23 @@ static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
         p->list[i].round = 0;
 }
 
+/* Client: tells the host where to send, until it has answered. */
+static void begin_use(struct paths *p, uint64_t now_us)
+{
+    if (!p->leads || p->current == PATHS_NONE)
+        return;
+    p->use++;
+    p->use_open = true;
+    p->use_tries = 0;
+    p->use_at_us = now_us;
+}
+
 static void end_census(struct paths *p, uint64_t now_us)
 {
     p->census = p->hinted = false;
     p->silent_since_us = 0;
     p->check_at_us = now_us + ack_patience_us(p);
-    if (p->leads && p->current != PATHS_NONE) { /* the host may have gone its own way */
-        p->use++;
-        p->use_open = true;
-        p->use_tries = 0;
-        p->use_at_us = now_us;
-    }
+    begin_use(p, now_us); /* the host may have gone its own way */
 }
 
 /* Every path has answered or been given up, and the one in use answered. */
@@ -211,9 +218,14 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (p->census || cur == NULL)
         return false;
     if (in_doubt(cur)) {
-        if (now_us >= cur->asked_us + patience_us(p))
+        if (now_us < cur->sent_us + patience_us(p))
+            return false;
+        if (p->pending_us != 0 || cur->unanswered >= QUIET_TRIES) {
             begin_census(p, false, now_us);
-        return false;
+            return false;
+        }
+        send_request(p, cur, PROBE_LEN_MIN, 0, now_us, out); /* nobody waits: be sure */
+        return true;
     }
     bool due = now_us >= doubt_at_us(p);
     if (!due && !p->asked)
@@ -264,12 +276,7 @@ static bool move(struct paths *p, uint32_t id, uint64_t now_us,
                  struct paths_action *out)
 {
     use_path(p, id, now_us);
-    if (p->leads) {
-        p->use++;
-        p->use_open = true;
-        p->use_tries = 0;
-        p->use_at_us = now_us;
-    }
+    begin_use(p, now_us);
     *out = (struct paths_action){.type = PATHS_MOVE, .id = id};
     return true;
 }
@@ -631,8 +638,11 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     paths_on_received(p, id, now_us);
     x->rtt_us = x->rtt_us == 0 || rtt < x->rtt_us ? rtt : (7 * x->rtt_us + rtt) / 8;
     x->rtt_us = x->rtt_us > 0 ? x->rtt_us : 1;
+    bool first = p->census && id == p->current && !answered(p, x);
     if (r->sent_us > x->answered_us)
         x->answered_us = r->sent_us;
+    if (first && answered(p, x))
+        begin_use(p, now_us); /* to the host it may be another one now */
     uint64_t was_silent_us = x->asked_us != 0 ? now_us - x->asked_us : 0;
     x->asked_us = 0;
     x->unanswered = 0;
@@ -679,7 +689,7 @@ uint64_t paths_deadline_us(const struct paths *p)
     if (p->census)
         at = min64(at, p->round_at_us);
     else if (cur != NULL && in_doubt(cur))
-        at = min64(at, cur->asked_us + patience_us(p));
+        at = min64(at, cur->sent_us + patience_us(p));
     else if (cur != NULL)
         at = min64(at, p->asked ? 0 : doubt_at_us(p));
     if (p->use_open && cur != NULL)

@@ -58,6 +58,7 @@ static bool names(const Alive *a, const uint8_t conv[static CONV_LEN])
 static void compare(struct guest *g, struct guest *o, const Alive *a)
 {
     if (o == g || o->dead || !o->listed_alive || o->session == NULL ||
+        o->face != g->face || /* a list is of the sessions to one key of the host's */
         memcmp(o->listed, g->listed, KEY_LEN) != 0 ||
         names(a, approach_conv(o->approach)))
         return;
