@@ -1,7 +1,6 @@
 /* Starts and ends the threads, and waits for signals; serves nothing itself. */
 #include "broker/broker.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -11,6 +10,7 @@
 
 #include "broker/shard.h"
 #include "io/statedir.h"
+#include "io/stop.h"
 
 enum {
     DESCRIPTORS_KEPT = 256, /* for pipes, sockets, databases, epolls */
@@ -112,11 +112,12 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
         free(b);
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     }
-    (void)signal(SIGPIPE, SIG_IGN); /* splice has no flag against it */
+    stop_prepare(); /* splice has no flag against SIGPIPE */
     b->hub.config = c;
     b->lock_fd = -1;
     b->hub.log_level = log_level();
     randombytes_buf(b->hub.secret, sizeof(b->hub.secret));
+    randombytes_buf(b->hub.mark_secret, sizeof(b->hub.mark_secret));
     int rc = plan_make(&b->hub.plan, c, f);
     if (rc == 0)
         rc = load_state(b, f);
@@ -200,37 +201,30 @@ void broker_close(struct broker *b)
     free(b);
 }
 
-static void on_signal(uv_signal_t *sig, int number)
+static void on_stop(void *ctx, int signum)
 {
-    (void)number;
-    uv_stop(sig->loop);
-}
-
-static void on_walk(uv_handle_t *h, void *arg)
-{
-    (void)arg;
-    if (!uv_is_closing(h))
-        uv_close(h, NULL);
+    (void)signum;
+    uv_stop(ctx);
 }
 
 int broker_run(const struct broker_config *c, struct fault *f)
 {
     struct broker *b = NULL;
     uv_loop_t loop;
-    uv_signal_t sigint, sigterm;
+    struct stop *stop = NULL;
     if (uv_loop_init(&loop) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
     /* First the signals: one that comes right after "ready" must not be missed. */
-    (void)uv_signal_init(&loop, &sigint);
-    (void)uv_signal_init(&loop, &sigterm);
-    (void)uv_signal_start(&sigint, on_signal, SIGINT);
-    (void)uv_signal_start(&sigterm, on_signal, SIGTERM);
-    int rc = broker_open(&b, c, f);
+    int rc = stop_open(&stop, &loop, on_stop, &loop);
+    if (rc == 0)
+        rc = broker_open(&b, c, f);
+    else
+        (void)fault_set(f, rc, "free some memory", "out of memory");
     if (rc == 0)
         (void)uv_run(&loop, UV_RUN_DEFAULT);
     broker_close(b);
-    uv_walk(&loop, on_walk, NULL);
+    stop_close(stop);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&loop);
     return rc;

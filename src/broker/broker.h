@@ -73,7 +73,7 @@ bool broker_bound(const struct broker *b, size_t i, struct addr *a, bool *dual_s
 /* Says goodbye to every device, ends the threads and frees. NULL is fine. */
 void broker_close(struct broker *b);
 
-/* broker_open, then waits for SIGINT or SIGTERM, then broker_close. */
+/* broker_open, then waits for a signal to stop (io/stop.h), then broker_close. */
 MUST_CHECK int broker_run(const struct broker_config *c, struct fault *f);
 
 #endif

@@ -94,12 +94,19 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     control_on_message(ctx, msg, len);
 }
 
+/* A host's clients learn at once what only the broker sees at once. */
 static void on_close(void *ctx, int err, const char *why)
 {
     struct conn *c = ctx;
+    struct shard *s = c->shard;
+    bool host = c->state == CONN_HOST;
+    uint8_t key[KEY_LEN];
+    memcpy(key, c->node.key, KEY_LEN);
     if (c->state == CONN_HANDSHAKE)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
+    if (host && conn_first(s, key, CONN_HOST) == NULL)
+        control_host_gone(s, key);
 }
 
 static const struct channel_events events = {

@@ -34,8 +34,7 @@ struct conn {
     struct shard *shard;
     struct channel *channel; /* owned */
     uint64_t since_ms;       /* when this state began */
-    struct bucket messages, carried_bytes, introductions;
-    struct addr local; /* where the device connected to */
+    struct addr local;       /* where the device connected to */
     uint16_t addr_slot;
     uint8_t state;  /* enum conn_state */
     bool in_portal; /* the portal knows this host */

@@ -73,38 +73,116 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
             &m);
 }
 
-/* Runs at the host's shard, which therefore keeps the relay pair. */
+/* The portal comes under the broker's own key, to all hosts. */
+static bool is_portal(const struct shard *s, const uint8_t *key)
+{
+    return memcmp(key, s->hub->identity.key.pub, KEY_LEN) == 0;
+}
+
+static int open_mark(const struct shard *s, struct addr *from, const uint8_t *client,
+                     const uint8_t *host, const uint8_t *conv, const void *mark,
+                     size_t len)
+{
+    struct mark_names n = {.client = client, .host = host, .conv = conv};
+    return mark_open(from, mark, len, s->hub->mark_secret, &n, (uint32_t)time(NULL),
+                     LIMIT_MARK_S);
+}
+
+/* Runs at the host's shard. Nothing is made, nor remembered but who has asked when. */
 static void deliver_introduce(struct shard *s, const struct route *r, Control *m)
 {
     struct conn *host = conn_first(s, r->to, CONN_HOST);
-    Introduce *i = &m->body.introduce;
-    struct relay_tickets t;
+    const Introduce *i = &m->body.introduce;
+    struct addr from;
     if (host == NULL) {
         refuse(s, r, i->conv, REFUSE_OFFLINE, "the host is not connected here");
         return;
     }
-    /* The portal comes under the broker's own key, to all hosts. */
-    bool portal = memcmp(r->from, s->hub->identity.key.pub, KEY_LEN) == 0;
-    if (relay_issue(s->relay, r->from, r->to,
-                    portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT,
-                    &t) != 0) {
-        refuse(s, r, i->conv, REFUSE_LIMIT, "too many relay pairs");
+    if (open_mark(s, &from, r->from, r->to, i->conv, i->mark.bytes, i->mark.size) != 0)
+        return; /* it waited too long in the box */
+    if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
+        !admission_pass(&s->admission, r->to, r->from, &from, uv_now(&s->loop))) {
+        refuse(s, r, i->conv, REFUSE_LIMIT,
+               "too many devices ask for this host just now");
         return;
     }
-    i->ticket.size = TICKET_LEN;
-    memcpy(i->ticket.bytes, t.host, TICKET_LEN);
     if (conn_send(host, m) != 0) {
-        relay_revoke(s->relay, &t);
         refuse(s, r, i->conv, REFUSE_LIMIT, "the host does not keep up");
         return;
     }
-    Control answer = Control_init_zero;
-    answer.which_body = Control_ticket_tag;
-    memcpy(answer.body.ticket.peer, r->to, KEY_LEN);
-    memcpy(answer.body.ticket.conv, i->conv, CONV_LEN);
-    memcpy(answer.body.ticket.ticket, t.client, TICKET_LEN);
     s->stats.introduced++;
-    send_on(s, &(struct route){.to = r->from, .from = r->to}, &answer);
+}
+
+static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,
+                        const uint8_t *ticket, const char *why_none)
+{
+    Ticket *t = &m->body.ticket;
+    *m = (Control)Control_init_zero;
+    m->which_body = Control_ticket_tag;
+    memcpy(t->peer, peer, KEY_LEN);
+    memcpy(t->conv, conv, CONV_LEN);
+    if (ticket != NULL) {
+        t->ticket.size = TICKET_LEN;
+        memcpy(t->ticket.bytes, ticket, TICKET_LEN);
+    } else {
+        (void)snprintf(t->reason, sizeof(t->reason),
+                       "the broker has no free relay pair for %s", why_none);
+    }
+}
+
+/* The host lets this client in: now they get a pair, or are told why not. */
+static void handle_accept(struct conn *c, Control *m)
+{
+    struct shard *s = c->shard;
+    const Accept *a = &m->body.accept;
+    const uint8_t *host = c->node.key;
+    struct relay_tickets t;
+    struct addr from;
+    const char *why = NULL;
+    Control out;
+    if (open_mark(s, &from, a->peer, host, a->conv, a->mark.bytes, a->mark.size) != 0) {
+        s->stats.dropped++;
+        return;
+    }
+    bool portal = is_portal(s, a->peer);
+    struct relay_ask ask = {
+        .client = a->peer,
+        .host = host,
+        .conv = a->conv,
+        .from = portal || s->hub->config->no_address_limits ? NULL : &from,
+        .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
+    s->stats.accepted++;
+    admission_accepted(&s->admission, host, a->peer);
+    bool given = relay_issue(s->relay, &ask, &t, &why) == 0;
+    fill_ticket(&out, a->peer, a->conv, given ? t.host : NULL, why);
+    if (conn_send(c, &out) != 0) {
+        s->stats.dropped++;
+        if (given)
+            relay_revoke(s->relay, &t);
+        return;
+    }
+    fill_ticket(&out, host, a->conv, given ? t.client : NULL, why);
+    send_on(s, &(struct route){.to = a->peer, .from = host}, &out);
+}
+
+/* A client hears for each session what became of its host. */
+struct farewell {
+    struct shard *shard;
+    const uint8_t *host;
+};
+
+static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
+{
+    const struct farewell *w = ctx;
+    refuse(w->shard, &(struct route){.to = w->host, .from = client, .to_host = true},
+           conv, REFUSE_GONE, "the host's connection to the broker has ended");
+}
+
+void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN])
+{
+    struct farewell w = {.shard = s, .host = host};
+    if (!s->stopping)
+        relay_each_of_host(s->relay, host, tell_gone, &w);
 }
 
 /* To every connection that the device has in that role: `conv` tells them apart. */
@@ -140,16 +218,32 @@ static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
             m);
 }
 
+/* An address is held to its share here, before the message goes to another thread. */
+static bool may_introduce(struct conn *c)
+{
+    struct shard *s = c->shard;
+    uint64_t now = uv_now(&s->loop);
+    if (is_portal(s, c->node.key))
+        return true;
+    return admission_introduce(&s->admission, c->node.key, now) &&
+           (s->hub->config->no_address_limits ||
+            bucket_take(&s->limits->slots[c->addr_slot].introduce,
+                        LIMIT_RATE_INTRODUCE_ADDRESS, now, 1));
+}
+
 static void handle_introduce(struct conn *c, Control *m)
 {
     Introduce *i = &m->body.introduce;
     struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
-    if (!bucket_take(&c->introductions, LIMIT_RATE_INTRODUCE, uv_now(&c->shard->loop),
-                     1)) {
+    struct mark_names n = {.client = c->node.key, .host = i->peer, .conv = i->conv};
+    struct addr from;
+    if (!may_introduce(c)) {
         refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
-    i->ticket.size = 0;
+    channel_remote(c->channel, &from);
+    i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
+                                        &from, (uint32_t)time(NULL));
     forward(c, m, i->peer);
 }
 
@@ -158,16 +252,27 @@ static void handle_signal(struct conn *c, Control *m)
     forward(c, m, m->body.signal.peer);
 }
 
+/* The host's No ends the pair too, if there is one. */
 static void handle_refuse(struct conn *c, Control *m)
 {
+    const Refuse *r = &m->body.refuse;
+    relay_end(
+        c->shard->relay,
+        &(struct relay_ask){.client = r->peer, .host = c->node.key, .conv = r->conv});
     forward(c, m, m->body.refuse.peer);
+}
+
+static enum admission_role role_of(const struct conn *c)
+{
+    return c->state == CONN_HOST ? ADMISSION_HOST : ADMISSION_CLIENT;
 }
 
 /* Packets over the rate are lost, as on any path; the session sends them again. */
 static void handle_carry(struct conn *c, Control *m)
 {
-    if (bucket_take(&c->carried_bytes, LIMIT_RATE_CARRY, uv_now(&c->shard->loop),
-                    m->body.carry.packet.size))
+    if (is_portal(c->shard, c->node.key) ||
+        admission_carry(&c->shard->admission, c->node.key, role_of(c),
+                        m->body.carry.packet.size, uv_now(&c->shard->loop)))
         forward(c, m, m->body.carry.peer);
     else
         c->shard->stats.dropped++;
@@ -274,6 +379,7 @@ struct rule {
 static const struct rule rules[] = {
     {Control_hello_tag,     CONN_GREETING,           handle_hello},
     {Control_introduce_tag, CONN_CLIENT,             handle_introduce},
+    {Control_accept_tag,    CONN_HOST,               handle_accept},
     {Control_signal_tag,    CONN_CLIENT | CONN_HOST, handle_signal},
     {Control_carry_tag,     CONN_CLIENT | CONN_HOST, handle_carry},
     {Control_refuse_tag,    CONN_HOST,               handle_refuse},
@@ -288,7 +394,9 @@ static const struct rule rules[] = {
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len)
 {
     Control m;
-    if (!bucket_take(&c->messages, LIMIT_RATE_MESSAGES, uv_now(&c->shard->loop), 1)) {
+    if (!is_portal(c->shard, c->node.key) &&
+        !admission_message(&c->shard->admission, c->node.key, role_of(c),
+                           uv_now(&c->shard->loop))) {
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many messages a second");
         return;
     }

@@ -11,18 +11,12 @@
 #include "core/client_hello.h"
 #include "core/relay_preface.h"
 #include "core/stun.h"
-#include "io/log.h"
+#include "io/acceptor.h"
 #include "io/sockaddr.h"
 
 enum { HELLO_PEEK = 4096 };
-enum { ACCEPTS_PER_EVENT = 64, PAUSE_MS = 100, TLS_HANDSHAKE = 0x16 };
+enum { TLS_HANDSHAKE = 0x16 };
 enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
-
-struct listener {
-    uv_poll_t poll;
-    struct door *door;
-    int fd;
-};
 
 /* A connection that has not shown yet what it wants. */
 struct visitor {
@@ -39,12 +33,11 @@ struct visitor {
 
 struct door {
     struct door_config config;
-    struct listener listeners[BROKER_LISTEN_MAX];
+    struct acceptor *acceptors[BROKER_LISTEN_MAX];
     size_t count;
-    uv_timer_t pause;     /* accepting again after a lack of descriptors */
     struct list visitors; /* by start */
     size_t visitor_count;
-    size_t open; /* handles that are not closed yet */
+    size_t open; /* handles that are not closed yet, and one until door_close */
     struct door_stats stats;
 };
 
@@ -254,72 +247,41 @@ static bool may_enter(struct door *d, const struct addr *a, uint16_t *slot)
                         uv_now(d->config.loop), 1));
 }
 
-static void on_listener(uv_poll_t *poll, int status, int events);
-
-static void on_pause_over(uv_timer_t *t)
+static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
-    struct door *d = t->data;
-    for (size_t i = 0; i < d->count; i++)
-        (void)uv_poll_start(&d->listeners[i].poll, UV_READABLE, on_listener);
-}
-
-/* Out of descriptors or memory: let others finish instead of spinning. */
-static void pause_all(struct door *d, int err)
-{
-    log_error("cannot accept connections (%s); raise the limit of open files",
-              strerror(err));
-    for (size_t i = 0; i < d->count; i++)
-        (void)uv_poll_stop(&d->listeners[i].poll);
-    (void)uv_timer_start(&d->pause, on_pause_over, PAUSE_MS, 0);
-}
-
-static void on_listener(uv_poll_t *poll, int status, int events)
-{
-    struct listener *l = poll->data;
-    struct door *d = l->door;
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        struct sockaddr_storage ss;
-        socklen_t len = sizeof(ss);
-        struct addr a;
-        uint16_t slot = 0;
-        int fd =
-            accept4(l->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                       errno == ENOBUFS)) {
-            pause_all(d, errno);
-            return;
-        }
-        if (fd < 0 && errno == EAGAIN)
-            return;
-        if (fd < 0)
-            continue; /* ECONNABORTED and its like concern that connection only */
-        d->stats.accepted++;
-        if (sockaddr_to_addr(&a, (struct sockaddr *)&ss) != 0 ||
-            !may_enter(d, &a, &slot) || visitor_start(d, fd, slot) != 0) {
-            d->stats.refused++;
-            close(fd);
-        }
-    }
-}
-
-static int listener_start(struct door *d, const struct plan_site *site)
-{
-    struct listener *l = &d->listeners[d->count];
-    int fd = plan_open_tcp(site);
-    if (fd < 0)
-        return fd;
-    if (uv_poll_init(d->config.loop, &l->poll, fd) != 0) {
+    struct door *d = ctx;
+    struct addr a;
+    uint16_t slot = 0;
+    d->stats.accepted++;
+    if (sockaddr_to_addr(&a, from) != 0 || !may_enter(d, &a, &slot) ||
+        visitor_start(d, fd, slot) != 0) {
+        d->stats.refused++;
         close(fd);
-        return POSTERN_ERR_IO;
     }
-    d->count++;
-    d->open++;
-    l->poll.data = l;
-    l->door = d;
-    l->fd = fd;
-    return uv_poll_start(&l->poll, UV_READABLE, on_listener) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
+/* The oldest silent one gives its descriptor. */
+static bool make_room(void *ctx)
+{
+    struct door *d = ctx;
+    if (list_empty(&d->visitors))
+        return false;
+    d->stats.silent++;
+    visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
+    return true;
+}
+
+static int listen_at(struct door *d, const struct plan_site *site)
+{
+    struct acceptor_config c = {.loop = d->config.loop,
+                                .fd = plan_open_tcp(site),
+                                .who = "the broker",
+                                .on_connection = on_connection,
+                                .make_room = make_room,
+                                .ctx = d};
+    int rc = c.fd < 0 ? c.fd : acceptor_open(&d->acceptors[d->count], &c);
+    d->count += rc == 0;
+    return rc;
 }
 
 int door_open(struct door **out, const struct door_config *c)
@@ -329,12 +291,10 @@ int door_open(struct door **out, const struct door_config *c)
         return POSTERN_ERR_NOMEM;
     d->config = *c;
     list_init(&d->visitors);
-    (void)uv_timer_init(c->loop, &d->pause);
-    d->pause.data = d;
     d->open = 1;
     int rc = 0;
     for (size_t i = 0; i < c->plan->site_count && rc == 0; i++)
-        rc = listener_start(d, &c->plan->sites[i]);
+        rc = listen_at(d, &c->plan->sites[i]);
     if (rc != 0) {
         door_close(d);
         return rc;
@@ -354,29 +314,15 @@ void door_sweep(struct door *d)
     }
 }
 
-static void on_listener_closed(uv_handle_t *h)
-{
-    struct listener *l = h->data;
-    door_release(l->door);
-}
-
-static void on_timer_closed(uv_handle_t *h)
-{
-    door_release(h->data);
-}
-
 void door_close(struct door *d)
 {
     if (d == NULL)
         return;
     while (!list_empty(&d->visitors))
         visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
-    for (size_t i = 0; i < d->count; i++) {
-        (void)uv_poll_stop(&d->listeners[i].poll);
-        close(d->listeners[i].fd); /* at once: a restart wants the port */
-        uv_close((uv_handle_t *)&d->listeners[i].poll, on_listener_closed);
-    }
-    uv_close((uv_handle_t *)&d->pause, on_timer_closed);
+    for (size_t i = 0; i < d->count; i++)
+        acceptor_close(d->acceptors[i]);
+    door_release(d);
 }
 
 void door_read_stats(const struct door *d, struct door_stats *out)

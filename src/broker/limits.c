@@ -25,6 +25,25 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
     return true;
 }
 
+unsigned addr_levels(const struct addr *a)
+{
+    return a->family == ADDR_V6 ? 3 : a->family == ADDR_V4 ? 2 : 0;
+}
+
+/* Bytes of the address that count at a level. */
+static size_t block_len(const struct addr *a, unsigned level)
+{
+    return (a->family == ADDR_V6 ? 8 : 4) - level;
+}
+
+void addr_block_key(uint8_t key[static KEY_LEN], const struct addr *a, unsigned level)
+{
+    memset(key, 0xff, KEY_LEN); /* no Ed25519 key: not below its prime */
+    key[0] = a->family;
+    key[1] = (uint8_t)level;
+    memcpy(key + 2, a->ip, block_len(a, level));
+}
+
 uint16_t addr_limits_slot(const struct addr_limits *l, const struct addr *a)
 {
     uint8_t out[crypto_shorthash_BYTES];

@@ -10,6 +10,16 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/key.h"
+
+/*
+ * Addresses count alone and in the blocks around them: IPv4 /32 and /24, IPv6 /64, /56
+ * and /48. Level 0 is the address.
+ */
+enum { ADDR_LEVELS = 3 };
+unsigned addr_levels(const struct addr *a);
+/* A key that no device has, the same for all of that block. */
+void addr_block_key(uint8_t key[static KEY_LEN], const struct addr *a, unsigned level);
 
 /* clang-format off */
 enum {
@@ -27,10 +37,20 @@ enum {
     LIMIT_CLIENTS_PER_DEVICE = 16,        /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
-    LIMIT_TICKET_MS = 60000,              /* life of a relay ticket not used */
+    LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
+    LIMIT_MARK_S = 60,                    /* from an Introduce to its Accept */
     LIMIT_RELAY_IDLE_MS = 15 * 60000,
+    LIMIT_RELAY_SPARED_MS = 60000,        /* what moved bytes since makes no room */
+    LIMIT_RELAY_UNUSED_MS = 10000,        /* what has never moved any, since it joined */
+    LIMIT_RELAYS_PER_ADDRESS = 4096,      /* or an eighth of all; each block: twice */
+    LIMIT_RELAYS_ADDRESS_MIN = 16,
+    LIMIT_MOURNED = 4096,                 /* pairs that broke less than that ago: */
+    LIMIT_MOURNED_MS = 5000,
     LIMIT_RELAYS_PER_CLIENT = 256,        /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,
+    LIMIT_DEVICES_KEPT = 16384,           /* keys whose budgets a thread remembers */
+    LIMIT_ACCEPTED_KEPT = 65536,          /* clients that were accepted by their hosts */
+    LIMIT_STRANGERS_KEPT = 65536,         /* addresses that asked for a host */
     LIMIT_BUSY_RETRY_MS = 5000,           /* Bye{BUSY}: this, up to twice this */
 };
 /* clang-format on */
@@ -40,11 +60,19 @@ struct bucket_rate {
     uint32_t per_s, burst;
 };
 
-#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300})     /* per address */
-#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})         /* per address */
-#define LIMIT_RATE_MESSAGES ((struct bucket_rate){200, 1000})  /* per device */
-#define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 60})    /* per device */
-#define LIMIT_RATE_CARRY ((struct bucket_rate){65536, 262144}) /* bytes, per device */
+#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300})            /* per address */
+#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})                /* per address */
+#define LIMIT_RATE_INTRODUCE_ADDRESS ((struct bucket_rate){100, 400}) /* per address   \
+                                                                       */
+/* Per device key, however often it connects. */
+#define LIMIT_RATE_MESSAGES ((struct bucket_rate){200, 1000})
+#define LIMIT_RATE_HOST_MESSAGES ((struct bucket_rate){1000, 4000})
+#define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 60})
+#define LIMIT_RATE_CARRY ((struct bucket_rate){65536, 262144}) /* bytes */
+#define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){262144, 1048576})
+/* Introductions to one host: of clients that it accepted before, and of all others. */
+#define LIMIT_RATE_KNOWN ((struct bucket_rate){200, 1000})
+#define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 200})
 
 /* All zero is a full bucket. */
 struct bucket {
@@ -66,7 +94,7 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
 struct addr_limits {
     uint8_t secret[ADDR_LIMITS_SECRET_LEN];
     struct {
-        struct bucket connect, stun;
+        struct bucket connect, stun, introduce;
         uint32_t connections;
     } slots[ADDR_LIMITS_SLOTS];
 };

@@ -18,6 +18,7 @@
 #include "broker/limits.h"
 #include "broker/list.h"
 #include "broker/relay_flow.h"
+#include "broker/relay_shares.h"
 #include "core/relay_preface.h"
 
 enum {
@@ -25,14 +26,9 @@ enum {
     SIDE_HOST,
     SIDE_COUNT,
     EVENTS_PER_ROUND = 128,
+    VICTIMS_SEEN = 64, /* the oldest, among whom one makes room */
     /* What may wait behind the congestion window: more would only be delay. */
     RELAY_UNSENT_BYTES = 512 * 1024,
-};
-
-/* How many pairs one device has. */
-struct tally {
-    struct keymap_node node;
-    uint32_t pairs;
 };
 
 struct pair;
@@ -40,7 +36,6 @@ struct pair;
 struct side {
     struct keymap_node ticket; /* the ticket, zero-padded to a key */
     struct pair *pair;
-    struct tally *tally;
     int fd;            /* -1 until the ticket is shown */
     bool ticket_valid; /* stands in the map */
 };
@@ -49,9 +44,21 @@ struct pair {
     struct list link; /* in waiting, by start; in active, by last use; or in dead */
     struct list busy; /* has more to move without waiting */
     uint64_t at_ms;
+    struct keymap_node name; /* hash of client, host and conv */
+    struct share_place shares[SHARE_MAX];
+    uint8_t conv[CONV_LEN];
     struct side side[SIDE_COUNT];
     struct relay_flow flow[SIDE_COUNT]; /* flow[i] comes from side[i] */
-    bool joined, dead;
+    bool joined, used, dead;
+};
+
+/* A pair that broke a moment ago: its host may be gone, as its broken control
+ * connection will show. */
+struct mourned {
+    struct keymap_node host;
+    struct list link; /* by time */
+    uint64_t at_ms;
+    uint8_t client[KEY_LEN], conv[CONV_LEN];
 };
 
 struct relay {
@@ -63,7 +70,11 @@ struct relay {
     size_t pairs_max;
     int handles_open;
     struct list waiting, active, dead, busy;
-    struct keymap tickets, tallies;
+    struct keymap tickets, names;
+    struct shares shares;
+    struct list mourned;
+    struct keymap mourned_hosts;
+    size_t mourned_count;
     struct relay_pool pool;
     struct relay_stats stats;
 };
@@ -82,29 +93,29 @@ static void drop_ticket(struct relay *r, struct side *s)
     s->ticket_valid = false;
 }
 
-static struct tally *tally_take(struct relay *r, const uint8_t *device, uint32_t max)
+static void mourned_drop(struct relay *r)
 {
-    struct keymap_node *n = keymap_find(&r->tallies, device);
-    struct tally *t = n != NULL ? LIST_OWNER(n, struct tally, node) : NULL;
-    if (t == NULL) {
-        t = calloc(1, sizeof(*t));
-        if (t == NULL)
-            return NULL;
-        memcpy(t->node.key, device, KEY_LEN);
-        keymap_add(&r->tallies, &t->node);
-    }
-    if (t->pairs >= max)
-        return NULL; /* at least one pair keeps it in the map */
-    t->pairs++;
-    return t;
+    struct mourned *m = LIST_OWNER(r->mourned.next, struct mourned, link);
+    keymap_remove(&r->mourned_hosts, &m->host);
+    list_remove(&m->link);
+    r->mourned_count--;
+    free(m);
 }
 
-static void tally_give(struct relay *r, struct tally *t)
+static void mourn(struct relay *r, const struct pair *p)
 {
-    if (t == NULL || --t->pairs > 0)
+    struct mourned *m = calloc(1, sizeof(*m));
+    if (m == NULL)
         return;
-    keymap_remove(&r->tallies, &t->node);
-    free(t);
+    if (r->mourned_count >= LIMIT_MOURNED)
+        mourned_drop(r);
+    memcpy(m->host.key, p->shares[SHARE_HOST].holder->node.key, KEY_LEN);
+    memcpy(m->client, p->shares[SHARE_CLIENT].holder->node.key, KEY_LEN);
+    memcpy(m->conv, p->conv, CONV_LEN);
+    m->at_ms = uv_now(r->loop);
+    keymap_add(&r->mourned_hosts, &m->host);
+    list_push(&r->mourned, &m->link);
+    r->mourned_count++;
 }
 
 /* Ends a pair; its memory stays until no event of this round can name it. */
@@ -123,8 +134,11 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
         if (s->fd >= 0)
             close(s->fd);
         s->fd = -1;
-        tally_give(r, s->tally);
     }
+    if (p->joined)
+        mourn(r, p);
+    keymap_remove(&r->names, &p->name);
+    shares_give(&r->shares, p->shares);
     list_remove(&p->busy);
     list_remove(&p->link);
     list_push(&r->dead, &p->link);
@@ -166,6 +180,7 @@ static void pump(struct relay *r, struct pair *p)
     }
     if (moved > 0) {
         p->at_ms = uv_now(r->loop);
+        p->used = true;
         list_remove(&p->link);
         list_push(&r->active, &p->link);
     }
@@ -225,10 +240,13 @@ static int relay_init(struct relay *r)
     list_init(&r->active);
     list_init(&r->dead);
     list_init(&r->busy);
+    list_init(&r->mourned);
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (r->epoll_fd < 0)
         return POSTERN_ERR_IO;
-    if (keymap_init(&r->tickets, secret) != 0 || keymap_init(&r->tallies, secret) != 0)
+    if (keymap_init(&r->tickets, secret) != 0 || keymap_init(&r->names, secret) != 0 ||
+        keymap_init(&r->mourned_hosts, secret) != 0 ||
+        shares_init(&r->shares, r->pairs_max, secret) != 0)
         return POSTERN_ERR_NOMEM;
     if (uv_poll_init(r->loop, &r->poll, r->epoll_fd) != 0)
         return POSTERN_ERR_IO;
@@ -243,7 +261,9 @@ static void relay_destroy(struct relay *r)
 {
     relay_pool_fini(&r->pool);
     keymap_fini(&r->tickets);
-    keymap_fini(&r->tallies);
+    keymap_fini(&r->names);
+    keymap_fini(&r->mourned_hosts);
+    shares_fini(&r->shares);
     if (r->epoll_fd >= 0)
         close(r->epoll_fd);
     free(r);
@@ -287,6 +307,8 @@ void relay_close(struct relay *r)
     end_all(r, &r->waiting);
     end_all(r, &r->active);
     bury(r);
+    while (r->mourned_count > 0)
+        mourned_drop(r);
     uv_close((uv_handle_t *)&r->poll, on_handle_closed);
     uv_close((uv_handle_t *)&r->idle, on_handle_closed);
 }
@@ -303,25 +325,127 @@ static void add_side(struct relay *r, struct pair *p, int i, uint8_t *ticket)
     s->fd = -1;
 }
 
-int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
-                const uint8_t host[static KEY_LEN], uint32_t client_max,
-                struct relay_tickets *out)
+static void name_of(uint8_t name[static KEY_LEN], const struct relay_ask *a)
 {
-    if (r->stats.pairs_open >= r->pairs_max)
-        return POSTERN_ERR_LIMIT;
-    struct pair *p = calloc(1, sizeof(*p));
+    crypto_generichash_state h;
+    (void)crypto_generichash_init(&h, NULL, 0, KEY_LEN);
+    (void)crypto_generichash_update(&h, a->client, KEY_LEN);
+    (void)crypto_generichash_update(&h, a->host, KEY_LEN);
+    (void)crypto_generichash_update(&h, a->conv, CONV_LEN);
+    (void)crypto_generichash_final(&h, name, KEY_LEN);
+}
+
+void relay_end(struct relay *r, const struct relay_ask *names)
+{
+    uint8_t name[KEY_LEN];
+    name_of(name, names);
+    struct keymap_node *n = keymap_find(&r->names, name);
+    if (n == NULL)
+        return;
+    pair_end(r, LIST_OWNER(n, struct pair, name), true);
+    bury(r);
+}
+
+/* May make room for another: it waits, or has been idle for long. */
+static bool is_spare(const struct relay *r, const struct pair *p)
+{
+    uint64_t idle = uv_now(r->loop) - p->at_ms;
+    return !p->joined ||
+           (list_empty(&p->busy) &&
+            idle >= (p->used ? LIMIT_RELAY_SPARED_MS : LIMIT_RELAY_UNUSED_MS));
+}
+
+/* Of the oldest few of one holder: one that waits, else the longest idle. */
+static struct pair *least_of(const struct relay *r, const struct share_holder *h)
+{
+    struct pair *least = NULL;
+    int seen = 0;
+    for (struct list *n = h->pairs.next; n != &h->pairs && seen < VICTIMS_SEEN;
+         n = n->next, seen++) {
+        struct pair *p = LIST_OWNER(n, struct share_place, link)->pair;
+        if (!p->joined)
+            return p;
+        if (is_spare(r, p) && (least == NULL || p->at_ms < least->at_ms))
+            least = p;
+    }
+    return least;
+}
+
+/* Of the oldest few of all: the one whose holder has most. */
+static struct pair *least_in(const struct relay *r, const struct list *l)
+{
+    struct pair *least = NULL;
+    uint32_t most = 0;
+    int seen = 0;
+    for (struct list *n = l->next; n != l && seen < VICTIMS_SEEN; n = n->next, seen++) {
+        struct pair *p = LIST_OWNER(n, struct pair, link);
+        uint32_t weight = shares_weight(p->shares);
+        if (is_spare(r, p) && (least == NULL || weight > most)) {
+            least = p;
+            most = weight;
+        }
+    }
+    return least;
+}
+
+static struct pair *least_of_all(const struct relay *r)
+{
+    struct pair *p = least_in(r, &r->waiting);
+    return p != NULL ? p : least_in(r, &r->active);
+}
+
+bool relay_make_room(struct relay *r)
+{
+    struct pair *p = least_of_all(r);
     if (p == NULL)
-        return POSTERN_ERR_LIMIT;
-    struct tally *c = tally_take(r, client, client_max);
-    struct tally *h = tally_take(r, host, LIMIT_RELAYS_PER_HOST);
-    if (c == NULL || h == NULL) {
-        tally_give(r, c);
-        tally_give(r, h);
+        return false;
+    bool gives = p->side[SIDE_CLIENT].fd >= 0 || p->side[SIDE_HOST].fd >= 0;
+    pair_end(r, p, true);
+    bury(r);
+    return gives;
+}
+
+static const char *make_room_for(struct relay *r, const struct share_ask *a)
+{
+    static const char *const whose[] = {[SHARE_CLIENT] = "this device",
+                                        [SHARE_HOST] = "this host",
+                                        [SHARE_ADDRESS] = "this address"};
+    enum share_of of = SHARE_CLIENT;
+    struct share_holder *full;
+    while ((full = shares_full(&r->shares, a, &of)) != NULL) {
+        struct pair *least = least_of(r, full);
+        if (least == NULL)
+            return whose[of];
+        pair_end(r, least, true);
+    }
+    while (r->stats.pairs_open >= r->pairs_max) {
+        struct pair *least = least_of_all(r);
+        if (least == NULL)
+            return "anybody";
+        pair_end(r, least, true);
+    }
+    return NULL;
+}
+
+int relay_issue(struct relay *r, const struct relay_ask *ask, struct relay_tickets *out,
+                const char **whose)
+{
+    struct share_ask share = {.client = ask->client,
+                              .host = ask->host,
+                              .from = ask->from,
+                              .client_max = ask->client_max};
+    relay_end(r, ask);
+    *whose = make_room_for(r, &share);
+    bury(r);
+    struct pair *p = *whose == NULL ? calloc(1, sizeof(*p)) : NULL;
+    if (p == NULL || shares_take(&r->shares, &share, p, p->shares) != 0) {
         free(p);
+        *whose = *whose != NULL ? *whose : "anybody";
         return POSTERN_ERR_LIMIT;
     }
-    p->side[SIDE_CLIENT].tally = c;
-    p->side[SIDE_HOST].tally = h;
+    memcpy(p->conv, ask->conv, CONV_LEN);
+    name_of(p->name.key, ask);
+    keymap_add(&r->names, &p->name);
     add_side(r, p, SIDE_CLIENT, out->client);
     add_side(r, p, SIDE_HOST, out->host);
     list_init(&p->busy);
@@ -329,6 +453,26 @@ int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
     p->at_ms = uv_now(r->loop);
     r->stats.pairs_open++;
     return 0;
+}
+
+void relay_each_of_host(struct relay *r, const uint8_t host[static KEY_LEN],
+                        void (*tell)(void *ctx, const uint8_t *client,
+                                     const uint8_t *conv),
+                        void *ctx)
+{
+    struct share_holder *h = shares_find(&r->shares, host);
+    for (struct list *n = h != NULL ? h->pairs.next : NULL; h != NULL && n != &h->pairs;
+         n = n->next) {
+        const struct pair *p = LIST_OWNER(n, struct share_place, link)->pair;
+        const struct share_holder *client = p->shares[SHARE_CLIENT].holder;
+        if (p->shares[SHARE_HOST].holder == h) /* not its own pairs as a client */
+            tell(ctx, client->node.key, p->conv);
+    }
+    for (struct keymap_node *n = keymap_find(&r->mourned_hosts, host); n != NULL;
+         n = keymap_next(n)) {
+        const struct mourned *m = LIST_OWNER(n, struct mourned, host);
+        tell(ctx, m->client, m->conv);
+    }
 }
 
 static struct side *find_side(struct relay *r, const uint8_t *ticket)
@@ -419,6 +563,10 @@ void relay_sweep(struct relay *r)
             break;
         pair_end(r, p, true);
     }
+    while (r->mourned_count > 0 &&
+           now - LIST_OWNER(r->mourned.next, struct mourned, link)->at_ms >=
+               LIMIT_MOURNED_MS)
+        mourned_drop(r);
     r->pool.no_pipes = false; /* try again now and then */
     bury(r);
 }

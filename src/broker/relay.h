@@ -6,9 +6,11 @@
 #ifndef POSTERN_BROKER_RELAY_H
 #define POSTERN_BROKER_RELAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
+#include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
 #include "core/proto.h"
@@ -34,16 +36,34 @@ struct relay_tickets {
     uint8_t client[TICKET_LEN], host[TICKET_LEN];
 };
 
+/* Between whom, and where the client is; NULL: its address is not counted. */
+struct relay_ask {
+    const uint8_t *client, *host, *conv;
+    const struct addr *from;
+    uint32_t client_max; /* pairs that the client may have in this thread */
+};
+
 /*
- * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS.
- * POSTERN_ERR_LIMIT when the client has `client_max` of this thread, or when one of the
- * two devices has too many pairs, or all have.
+ * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS; the pair
+ * that had the same names before ends. Where a share is used up its least pair makes
+ * room: one that waits, the oldest first, else one that was idle for longest.
+ * POSTERN_ERR_LIMIT when all are in use, and then `*whose` says in words for whom there
+ * is none.
  */
-MUST_CHECK int relay_issue(struct relay *r, const uint8_t client[static KEY_LEN],
-                           const uint8_t host[static KEY_LEN], uint32_t client_max,
-                           struct relay_tickets *out);
+MUST_CHECK int relay_issue(struct relay *r, const struct relay_ask *ask,
+                           struct relay_tickets *out, const char **whose);
+/* Ends that pair, if there is one: the host refused. */
+void relay_end(struct relay *r, const struct relay_ask *names);
+/* Tells of each pair that this host has, and of those that broke in the last seconds.
+ */
+void relay_each_of_host(struct relay *r, const uint8_t host[static KEY_LEN],
+                        void (*tell)(void *ctx, const uint8_t *client,
+                                     const uint8_t *conv),
+                        void *ctx);
 /* Takes back a pair whose tickets could not be delivered. */
 void relay_revoke(struct relay *r, const struct relay_tickets *t);
+/* A descriptor is needed for something better: true when a pair gave one. */
+bool relay_make_room(struct relay *r);
 /* The thread that issued `ticket`. */
 static inline uint8_t relay_ticket_thread(const uint8_t ticket[static TICKET_LEN])
 {

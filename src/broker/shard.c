@@ -104,12 +104,14 @@ static void log_stats(const struct shard *s)
               s->index, N(d.accepted), N(d.refused), N(d.silent), N(d.garbage),
               N(s->stats.handshakes), N(s->stats.hellos), N(s->stats.routed),
               N(s->stats.dropped));
-    log_debug("thread %u: %llu introduced, %llu refused; %llu pairs, %llu bytes "
+    log_debug("thread %u: %llu introduced, %llu accepted, %llu refused; %llu pairs, "
+              "%llu bytes "
               "spliced, %llu copied, %llu tickets expired, %llu unknown; "
               "STUN %llu answered, %llu limited, %llu ignored",
-              s->index, N(s->stats.introduced), N(s->stats.refused), N(r.pairs_joined),
-              N(r.bytes_spliced), N(r.bytes_copied), N(r.tickets_expired),
-              N(r.tickets_unknown), N(u.answered), N(u.limited), N(u.ignored));
+              s->index, N(s->stats.introduced), N(s->stats.accepted),
+              N(s->stats.refused), N(r.pairs_joined), N(r.bytes_spliced),
+              N(r.bytes_copied), N(r.tickets_expired), N(r.tickets_unknown),
+              N(u.answered), N(u.limited), N(u.ignored));
 #undef N
 }
 
@@ -177,7 +179,8 @@ static int open_tables(struct shard *s, struct fault *f)
 {
     struct hub *h = s->hub;
     s->limits = calloc(1, sizeof(*s->limits));
-    if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0)
+    if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0 ||
+        admission_init(&s->admission, h->secret) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
     if (identity_credentials(&s->credentials, &h->identity.key) != 0 ||
@@ -275,6 +278,7 @@ void shard_free(struct shard *s)
         (void)uv_loop_close(&s->loop);
     registry_close(s->registry);
     keymap_fini(&s->present);
+    admission_fini(&s->admission);
     if (s->credentials != NULL)
         gnutls_certificate_free_credentials(s->credentials);
     if (s->priority != NULL)

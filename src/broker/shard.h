@@ -10,7 +10,9 @@
 #include <stdbool.h>
 #include <uv.h>
 
+#include "broker/admission.h"
 #include "broker/door.h"
+#include "broker/mark.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
 #include "broker/list.h"
@@ -29,6 +31,7 @@ struct hub {
     struct plan plan;
     struct registry_identity identity;
     uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
+    uint8_t mark_secret[MARK_SECRET_LEN];
     enum log_level log_level;
     size_t connections_max, pairs_max; /* of one shard */
     unsigned count;
@@ -36,7 +39,7 @@ struct hub {
 };
 
 struct shard_stats {
-    uint64_t handshakes, hellos, routed, dropped, introduced, refused, byes;
+    uint64_t handshakes, hellos, routed, dropped, introduced, accepted, refused, byes;
 };
 
 struct shard {
@@ -50,6 +53,7 @@ struct shard {
     struct gnutls_certificate_credentials_st *credentials;
     struct gnutls_priority_st *priority;
     struct addr_limits *limits;
+    struct admission admission;
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;

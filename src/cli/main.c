@@ -3,11 +3,11 @@
  * into one line and an exit status. What the commands do is known to their files.
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "cli/options.h"
 #include "io/log.h"
+#include "io/stop.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     struct fault f = {0};
     struct events out = {.json = wants_json(argc, argv), .out = stdout};
     int err = 0;
-    (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of one write */
+    stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);
         err = c != NULL ? run_command(c, argc - 2, argv + 2, &out, &f)

@@ -4,7 +4,6 @@
  */
 #include "client/client.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "io/log.h"
 #include "io/netmon.h"
+#include "io/stop.h"
 
 enum { OFFLINE_GRACE_MS = 4000 };
 
@@ -41,7 +41,7 @@ struct client {
     size_t old_count;
     struct book *book;
     uv_loop_t loop;
-    uv_signal_t on_int, on_term;
+    struct stop *stop;
     struct netmon *netmon;
     struct home *homes;
     struct entry *entries;
@@ -424,17 +424,10 @@ static void on_network(void *ctx, enum netmon_reason reason)
 /* --------------------------------------------------------------------------- life
  * cycle */
 
-static void on_signal(uv_signal_t *h, int signum)
+static void on_stop(void *ctx, int signum)
 {
     (void)signum;
-    client_stop(h->data, 0, NULL);
-}
-
-static void watch(struct client *c, uv_signal_t *h, int signum)
-{
-    (void)uv_signal_init(&c->loop, h);
-    h->data = c;
-    (void)uv_signal_start(h, on_signal, signum);
+    client_stop(ctx, 0, NULL);
 }
 
 int client_open(struct client **out, const struct client_config *config,
@@ -446,7 +439,6 @@ int client_open(struct client **out, const struct client_config *config,
     c->config = *config;
     c->events = events;
     c->ctx = ctx;
-    (void)signal(SIGPIPE, SIG_IGN);
     int rc = statedir_open(&c->state, config->state, f);
     if (rc == 0)
         rc = statedir_key(&c->state, &c->key, f);
@@ -464,8 +456,13 @@ int client_open(struct client **out, const struct client_config *config,
     }
     (void)uv_loop_init(&c->loop);
     c->began_ms = uv_now(&c->loop);
-    watch(c, &c->on_int, SIGINT);
-    watch(c, &c->on_term, SIGTERM);
+    rc = stop_open(&c->stop, &c->loop, on_stop, c);
+    if (rc != 0) {
+        client_close(c);
+        return fault_set(f, rc, "free some memory", "out of memory");
+    }
+    if (!config->quiet)
+        stop_watch_output(c->stop);
     if (netmon_open(&c->netmon, &c->loop, on_network, c) != 0)
         log_warn("changes of the network cannot be watched");
     *out = c;
@@ -485,8 +482,7 @@ void client_close(struct client *c)
         free(h);
     }
     netmon_close(c->netmon);
-    uv_close((uv_handle_t *)&c->on_int, NULL);
-    uv_close((uv_handle_t *)&c->on_term, NULL);
+    stop_close(c->stop);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&c->loop);
     book_close(c->book);

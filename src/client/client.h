@@ -59,8 +59,8 @@ void client_drop_peer(struct client *c, struct peer *p);
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx);
 
 /*
- * Runs until client_stop, SIGINT or SIGTERM. Returns what client_stop was given, 0
- * after a signal, and fills `f` when that is an error.
+ * Runs until client_stop or a signal to stop (io/stop.h). Returns what client_stop was
+ * given, 0 after a signal, and fills `f` when that is an error.
  */
 MUST_CHECK int client_run(struct client *c, struct fault *f);
 /* `f` (may be NULL) is copied; `result` is returned by client_run. */

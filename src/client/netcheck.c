@@ -14,6 +14,7 @@
 #include "io/helper.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
+#include "io/stop.h"
 #include "io/udp.h"
 #include "path/uplink.h"
 
@@ -306,6 +307,12 @@ static void on_control(void *ctx, const Control *m)
     (void)ctx, (void)m;
 }
 
+static void on_stop(void *ctx, int signum)
+{
+    (void)signum;
+    finish(ctx, 0);
+}
+
 int netcheck_run(const struct netcheck_config *c, struct fault *f)
 {
     static const struct uplink_events events = {on_up, on_down, on_control};
@@ -319,6 +326,9 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
                                .events = &events,
                                .ctx = &s};
     int rc = uplink_open(&s.uplink, &uc);
+    struct stop *stop = NULL;
+    if (rc == 0)
+        rc = stop_open(&stop, &s.loop, on_stop, &s);
     if (rc == 0) {
         (void)uv_timer_init(&s.loop, &s.timer);
         s.timer.data = &s;
@@ -330,6 +340,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     }
     if (rc != 0)
         *f = s.fault;
+    stop_close(stop);
     uplink_close(s.uplink);
     udp_close(s.sockets[0]);
     udp_close(s.sockets[1]);

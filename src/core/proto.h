@@ -21,6 +21,7 @@
 #define CONV_LEN 16
 #define TICKET_LEN 16
 #define CALL_ID_LEN 16 /* of AgentCall */
+#define MARK_MAX 40    /* of Introduce */
 
 enum bye_code {
     BYE_VERSION = 1,  /* we share no protocol version */
@@ -39,6 +40,7 @@ enum refuse_code {
     REFUSE_LIMIT = 4,   /* too many at once */
     REFUSE_REVOKED = 5, /* this client was removed by the host */
     REFUSE_PROTOCOL = 6,
+    REFUSE_GONE = 7, /* the host's connection to the broker has just ended */
 };
 
 enum stream_code {

@@ -20,7 +20,7 @@
 #include "io/sockaddr.h"
 #include "io/statedir.h"
 
-enum { HELLO_PEEK = 4096, ACCEPTS_PER_EVENT = 64, BACKLOG = 128, ADDRESSES_MAX = 16 };
+enum { HELLO_PEEK = 4096, BACKLOG = 128, ADDRESSES_MAX = 16 };
 
 static void free_handle(uv_handle_t *h)
 {
@@ -219,34 +219,26 @@ static void conn_new(struct agent *a, int fd, const struct addr *from)
         conn_free(c);
 }
 
-static void on_listen(uv_poll_t *poll, int status, int events)
+static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
 {
-    struct agent *a = poll->data;
-    (void)status, (void)events;
-    for (int i = 0; a != NULL && i < ACCEPTS_PER_EVENT; i++) {
-        struct sockaddr_storage ss;
-        socklen_t len = sizeof(ss);
-        struct addr from;
-        int fd =
-            accept4(a->fd, (struct sockaddr *)&ss, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                       errno == ENOBUFS)) {
-            log_error("the agent cannot accept connections (%s); raise the limit of "
-                      "open files",
-                      strerror(errno));
-            (void)uv_poll_stop(a->poll); /* on_tick goes on */
-            agent_wake(a);
-            return;
-        }
-        if (fd < 0 && errno == EAGAIN)
-            return;
-        if (fd < 0)
-            continue; /* ECONNABORTED and its like concern that connection only */
-        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) == 0)
-            conn_new(a, fd, &from);
-        else
-            close(fd);
-    }
+    struct addr from;
+    if (sockaddr_to_addr(&from, ss) == 0)
+        conn_new(ctx, fd, &from);
+    else
+        close(fd);
+}
+
+/* The oldest that has not shown what it is gives its descriptor. */
+static bool make_room(void *ctx)
+{
+    struct agent *a = ctx;
+    struct agent_conn *oldest = NULL;
+    for (struct agent_conn *c = a->conns; c != NULL; c = c->next)
+        if (!c->attached)
+            oldest = c; /* the newest stands first */
+    if (oldest != NULL)
+        conn_free(oldest);
+    return oldest != NULL;
 }
 
 static void on_tick(uv_timer_t *t)
@@ -256,7 +248,6 @@ static void on_tick(uv_timer_t *t)
     if (a == NULL)
         return;
     uint64_t now = uv_now(a->loop);
-    (void)uv_poll_start(a->poll, UV_READABLE, on_listen);
     for (struct agent_conn *c = a->conns; c != NULL; c = next) {
         next = c->next;
         if (!c->attached && now - c->since_ms > AGENT_NEW_TIMEOUT_MS)
@@ -376,6 +367,18 @@ void agent_tell_link(struct agent *a)
 /* ------------------------------------------------------------------------ the whole
  */
 
+static int start_accepting(struct agent *a)
+{
+    struct acceptor_config c = {.loop = a->loop,
+                                .fd = a->fd,
+                                .who = "the agent",
+                                .on_connection = on_connection,
+                                .make_room = make_room,
+                                .ctx = a};
+    a->fd = -1;
+    return acceptor_open(&a->acceptor, &c);
+}
+
 int agent_open(struct agent **out, struct serve *s, const char *listen, struct fault *f)
 {
     struct agent *a = calloc(1, sizeof(*a));
@@ -395,7 +398,7 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
     if (rc == 0 &&
         (a->timer == NULL || identity_credentials(&a->credentials, &a->key) != 0 ||
          gnutls_priority_init(&a->priority, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
-         poll_begin(&a->poll, a->loop, a->fd, on_listen, a) != 0))
+         start_accepting(a) != 0))
         rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     if (rc != 0) {
         agent_close(a);
@@ -414,7 +417,7 @@ void agent_close(struct agent *a)
         agent_host_free(a->hosts);
     while (a->conns != NULL)
         conn_end(a->conns, true);
-    poll_release(&a->poll);
+    acceptor_close(a->acceptor);
     if (a->timer != NULL) {
         a->timer->data = NULL;
         uv_close((uv_handle_t *)a->timer, free_handle);

@@ -8,6 +8,7 @@
 #include "host/agent.h"
 #include "host/internal.h"
 #include "host/lan.h"
+#include "io/acceptor.h"
 #include "io/channel.h"
 #include "io/tlspipe.h"
 
@@ -76,8 +77,8 @@ struct agent {
     gnutls_priority_t priority;
     struct addr listen;
     uint8_t told[LINK_SECRET_LEN]; /* the token of the link that was printed last */
-    int fd;
-    uv_poll_t *poll;   /* own allocation, of `fd` */
+    int fd;                        /* listening, until the acceptor has it; then -1 */
+    struct acceptor *acceptor;
     uv_timer_t *timer; /* own allocation; runs while something has a time limit */
     struct agent_conn *conns;
     struct agent_host *hosts;

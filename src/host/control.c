@@ -7,27 +7,22 @@
 #include "host/internal.h"
 #include "io/local.h"
 #include "io/log.h"
+#include "io/stop.h"
 
 struct serve_control {
     struct serve *serve;
     struct local_server *local;
-    uv_signal_t on_int, on_term, on_hup;
-    unsigned open; /* of these, in whatever order libuv closes them */
+    struct stop *stop;
 };
 
-static void on_stop_signal(uv_signal_t *h, int signum)
+/* SIGHUP reads the settings again, but for the one that a closed terminal sends. */
+static void on_stop(void *ctx, int signum)
 {
-    struct serve_control *c = h->data;
-    (void)signum;
-    serve_stop(c->serve, 0);
-}
-
-static void on_hup_signal(uv_signal_t *h, int signum)
-{
-    struct serve_control *c = h->data;
+    struct serve_control *c = ctx;
     struct fault f = {0};
-    (void)signum;
-    if (serve_reload(c->serve, &f) != 0)
+    if (signum != SIGHUP || stop_terminal_closed(c->stop))
+        serve_stop(c->serve, 0);
+    else if (serve_reload(c->serve, &f) != 0)
         events_fault(c->serve->config->out, &f);
 }
 
@@ -221,14 +216,6 @@ static void on_gone(void *ctx, struct local_conn *c)
 
 static const struct local_events local_events = {on_request, on_gone};
 
-static void watch(struct serve_control *c, uv_signal_t *h, uv_signal_cb cb, int signum)
-{
-    (void)uv_signal_init(&c->serve->loop, h);
-    h->data = c;
-    c->open++;
-    (void)uv_signal_start(h, cb, signum);
-}
-
 int serve_control_open(struct serve_control **out, struct serve *s,
                        const char *socket_path, struct fault *f)
 {
@@ -236,23 +223,17 @@ int serve_control_open(struct serve_control **out, struct serve *s,
     if (c == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     c->serve = s;
-    int rc = local_server_open(&c->local, &s->loop, socket_path, &local_events, c, f);
+    int rc = stop_open(&c->stop, &s->loop, on_stop, c);
+    if (rc != 0)
+        (void)fault_set(f, rc, "free some memory", "out of memory");
+    else
+        rc = local_server_open(&c->local, &s->loop, socket_path, &local_events, c, f);
     if (rc != 0) {
-        free(c);
+        serve_control_close(c);
         return rc;
     }
-    watch(c, &c->on_int, on_stop_signal, SIGINT);
-    watch(c, &c->on_term, on_stop_signal, SIGTERM);
-    watch(c, &c->on_hup, on_hup_signal, SIGHUP);
     *out = c;
     return 0;
-}
-
-static void on_closed(uv_handle_t *h)
-{
-    struct serve_control *c = h->data;
-    if (--c->open == 0)
-        free(c);
 }
 
 void serve_control_close(struct serve_control *c)
@@ -260,7 +241,6 @@ void serve_control_close(struct serve_control *c)
     if (c == NULL)
         return;
     local_server_close(c->local);
-    uv_close((uv_handle_t *)&c->on_int, on_closed);
-    uv_close((uv_handle_t *)&c->on_term, on_closed);
-    uv_close((uv_handle_t *)&c->on_hup, on_closed);
+    stop_close(c->stop);
+    free(c);
 }

@@ -425,8 +425,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
                                  .ctx = g};
     memcpy(ac.peer, in->peer, KEY_LEN);
     memcpy(ac.conv, in->conv, CONV_LEN);
-    if (approach_new_host(&g->approach, &ac, o, in->ticket.bytes, in->ticket.size) !=
-        0) {
+    if (approach_new_host(&g->approach, &ac, o, in->mark.bytes, in->mark.size) != 0) {
         free(g);
         return NULL;
     }
@@ -527,6 +526,10 @@ void guest_on_control(struct face *face, const Control *m)
     case Control_carry_tag:
         peer = m->body.carry.peer;
         conv = m->body.carry.conv;
+        break;
+    case Control_ticket_tag:
+        peer = m->body.ticket.peer;
+        conv = m->body.ticket.conv;
         break;
     case Control_refuse_tag:
         peer = m->body.refuse.peer;

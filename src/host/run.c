@@ -435,12 +435,14 @@ static int find_host(struct run *r, struct fault *f)
 
 static int watch_signals(void)
 {
+    struct sigaction hup;
     sigset_t set;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP);
+    if (sigaction(SIGHUP, NULL, &hup) != 0 || hup.sa_handler != SIG_IGN)
+        (void)sigaddset(&set, SIGHUP); /* nohup: blocked it would be ours again */
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }

@@ -4,7 +4,6 @@
  */
 #include "host/serve.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -490,7 +489,6 @@ int serve_run(const struct serve_config *c, struct fault *f)
     s->config = c;
     s->state = &state;
     s->fault = f;
-    (void)signal(SIGPIPE, SIG_IGN);
     int rc = statedir_open(&state, c->state, f);
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &lock, f);

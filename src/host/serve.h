@@ -30,7 +30,7 @@ struct serve_config {
     struct events *out;      /* borrowed */
 };
 
-/* Runs until SIGINT or SIGTERM. 0, or a negative error with `f` filled. */
+/* Runs until a signal to stop (io/stop.h). 0, or a negative error with `f` filled. */
 MUST_CHECK int serve_run(const struct serve_config *c, struct fault *f);
 
 #endif

@@ -3,6 +3,7 @@
  * speak to the peer; what is said then is exchange.c's. Decides nothing itself:
  * core/ladder does, and each kind's own machine.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,8 +258,8 @@ void approach_on_control(struct approach *a, const Control *m)
     case Control_introduce_tag: /* host: the client asks again */
         exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
-            exchange_ticket(a, m->body.introduce.ticket.bytes,
-                            m->body.introduce.ticket.size);
+            exchange_accept(a, m->body.introduce.mark.bytes,
+                            m->body.introduce.mark.size);
             approach_offer_soon(a); /* our answer */
         }
         if (!a->freed)
@@ -266,7 +267,7 @@ void approach_on_control(struct approach *a, const Control *m)
                             m->body.introduce.early.size);
         break;
     case Control_ticket_tag:
-        exchange_ticket(a, m->body.ticket.ticket, TICKET_LEN);
+        exchange_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
         exchange_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
@@ -345,7 +346,7 @@ int approach_new_client(struct approach **out, const struct approach_config *c)
 }
 
 int approach_new_host(struct approach **out, const struct approach_config *c,
-                      const Offer *offer, const uint8_t *ticket, size_t ticket_len)
+                      const Offer *offer, const uint8_t *mark, size_t mark_len)
 {
     if (offer->check_key.size != sizeof(((struct approach *)0)->check_key))
         return POSTERN_ERR_PROTO;
@@ -369,7 +370,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
                 kind_table[k]->on_offer(a->kinds[k], offer, false);
         }
     }
-    exchange_ticket(a, ticket, ticket_len);
+    exchange_accept(a, mark, mark_len);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -492,7 +493,12 @@ const struct ladder *approach_ladder(const struct approach *a)
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN])
 {
-    return ladder_reason(&a->ladder, k, net_now_us(), buf);
+    const char *note =
+        kind_table[k]->note != NULL ? kind_table[k]->note(a->kinds[k]) : NULL;
+    if (note == NULL)
+        return ladder_reason(&a->ladder, k, net_now_us(), buf);
+    (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
+    return buf;
 }
 
 uint64_t approach_elapsed_us(const struct approach *a)

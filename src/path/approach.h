@@ -49,14 +49,14 @@ struct approach_config {
 };
 
 /*
- * Client: begins at once, or when the uplink comes up. Host: `offer` and `ticket` are
+ * Client: begins at once, or when the uplink comes up. Host: `offer` and `mark` are
  * of the Introduce that was opened and accepted; it answers by itself.
  */
 MUST_CHECK int approach_new_client(struct approach **out,
                                    const struct approach_config *c);
 MUST_CHECK int approach_new_host(struct approach **out, const struct approach_config *c,
-                                 const Offer *offer, const uint8_t *ticket,
-                                 size_t ticket_len);
+                                 const Offer *offer, const uint8_t *mark,
+                                 size_t mark_len);
 /* on_path_gone is called for each path first. Fine inside events. NULL is fine. */
 void approach_free(struct approach *a);
 

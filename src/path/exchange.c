@@ -74,6 +74,20 @@ void exchange_offer(struct approach *a)
         a->want_offer = false;
 }
 
+void exchange_accept(struct approach *a, const uint8_t *mark, size_t len)
+{
+    Control m = {.which_body = Control_accept_tag};
+    Accept *ac = &m.body.accept;
+    if (!approach_allows(a, PATH_RELAY) || len > sizeof(ac->mark.bytes))
+        return;
+    memcpy(ac->peer, a->config.peer, KEY_LEN);
+    memcpy(ac->conv, a->config.conv, CONV_LEN);
+    ac->mark.size = (pb_size_t)len;
+    memcpy(ac->mark.bytes, mark, len);
+    if (uplink_send(a->config.uplink, &m) != 0)
+        log_debug("a relay pair could not be asked for");
+}
+
 /* --------------------------------------------------------------------- offers in */
 
 int approach_open_offer(Offer *offer, const struct keypair *own,
@@ -146,10 +160,14 @@ void exchange_take(struct approach *a, const uint8_t *sealed, size_t len)
         take_offer(a, &o);
 }
 
-void exchange_ticket(struct approach *a, const uint8_t *ticket, size_t len)
+void exchange_ticket(struct approach *a, const Ticket *t)
 {
-    if (len == TICKET_LEN && approach_allows(a, PATH_RELAY))
-        kind_table[PATH_RELAY]->on_ticket(a->kinds[PATH_RELAY], ticket, len);
+    if (!approach_allows(a, PATH_RELAY))
+        return;
+    if (t->ticket.size == TICKET_LEN)
+        kind_table[PATH_RELAY]->on_ticket(a->kinds[PATH_RELAY], t->ticket.bytes, NULL);
+    else
+        kind_table[PATH_RELAY]->on_ticket(a->kinds[PATH_RELAY], NULL, t->reason);
 }
 
 void exchange_packet(struct approach *a, const uint8_t *packet, size_t len)

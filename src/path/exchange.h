@@ -38,9 +38,12 @@ static inline bool approach_allows(const struct approach *a, enum path_kind k)
 /* Sends our Offer with the request for an introduction, or alone. */
 void exchange_introduce(struct approach *a);
 void exchange_offer(struct approach *a);
+/* Host: asks the broker for a relay pair with the client whose introduction had `mark`.
+ */
+void exchange_accept(struct approach *a, const uint8_t *mark, size_t len);
 /* A sealed Offer of the peer, a ticket or a packet of the session arrived. */
 void exchange_take(struct approach *a, const uint8_t *sealed, size_t len);
-void exchange_ticket(struct approach *a, const uint8_t *ticket, size_t len);
+void exchange_ticket(struct approach *a, const Ticket *t);
 void exchange_packet(struct approach *a, const uint8_t *packet, size_t len);
 /* The peer may use that kind. */
 bool exchange_names(const Offer *o, enum path_kind k);

@@ -22,13 +22,16 @@ struct kind_ops {
     void (*fill_offer)(void *k, Offer *o);
     /* The peer's Offer arrived; `renewed`: of a newer generation. */
     void (*on_offer)(void *k, const Offer *o, bool renewed);
-    void (*on_ticket)(void *k, const uint8_t *ticket, size_t len);
+    /* A ticket of TICKET_LEN bytes; or NULL: the broker has none, and says why. */
+    void (*on_ticket)(void *k, const uint8_t *ticket, const char *why_none);
     void (*on_carry)(void *k, const uint8_t *packet, size_t len);
     void (*on_uplink)(void *k, bool up);
     /* This path is now used by the session (or another is). */
     void (*on_used)(void *k, struct path *p);
     /* The session says that it is a black hole: forget it; no report. */
     void (*on_dead)(void *k, struct path *p);
+    /* What people should know of it beside the ladder's reason; NULL: nothing. */
+    const char *(*note)(void *k);
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];

@@ -9,12 +9,14 @@
 #include "path/kind.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/relay_preface.h"
+#include "io/log.h"
 #include "io/sockaddr.h"
 #include "io/tlspipe.h"
 #include "path/framed.h"
@@ -25,6 +27,8 @@ enum {
     ANSWER_MS = 1500, /* and four round trips: then something swallows what we say */
     RETRY_FIRST_MS = 500,
     RETRY_MAX_MS = 30000,
+    NO_PAIR_FIRST_MS = 5000, /* doubling four times */
+    TICKET_WAIT_MS = 5000,   /* from the host's answer: then ours was lost */
     TICKET_LOST_US = 500000,
 };
 
@@ -50,6 +54,7 @@ struct relay {
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
     unsigned failures;
+    char note[200]; /* why the broker has no pair for us; empty: it has */
     bool busy, freed;
 };
 
@@ -267,11 +272,26 @@ static void on_dialed(void *ctx, int err, int fd)
         pair_broke(r, "the broker's relay did not take our ticket");
 }
 
-static void on_ticket(void *k, const uint8_t *ticket, size_t len)
+/* Carrying goes on in its bounds, and the pair is asked for again. */
+static void no_pair(struct relay *r, const char *why)
+{
+    unsigned shift = r->failures < 4 ? r->failures : 4;
+    (void)snprintf(r->note, sizeof(r->note), "%s; it is asked again by itself", why);
+    log_debug("relay: %s", why);
+    r->failures++;
+    if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
+        r->fd < 0 && r->dial == NULL)
+        set_timer(r, (unsigned)NO_PAIR_FIRST_MS << shift);
+}
+
+static void on_ticket(void *k, const uint8_t *ticket, const char *why_none)
 {
     struct relay *r = k;
-    if (len != TICKET_LEN)
+    if (ticket == NULL) {
+        no_pair(r, why_none);
         return;
+    }
+    r->note[0] = '\0';
     socket_close(r);
     /* The other side's half broke: ours is worth nothing. */
     pair_drop(r, "the relay pair is made anew");
@@ -386,6 +406,9 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
         socket_close(r);
         approach_introduce_soon(r->approach);
     }
+    if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
+        r->fd < 0 && r->dial == NULL && !uv_is_active((uv_handle_t *)r->timer))
+        set_timer(r, TICKET_WAIT_MS);
 }
 
 static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
@@ -425,6 +448,12 @@ static void relay_on_dead(void *k, struct path *p)
     }
 }
 
+static const char *relay_note(void *k)
+{
+    const struct relay *r = k;
+    return r->note[0] != '\0' && r->pair == NULL ? r->note : NULL;
+}
+
 const struct kind_ops relay_kind = {
     .new = relay_new,
     .free = relay_free,
@@ -435,4 +464,5 @@ const struct kind_ops relay_kind = {
     .on_carry = relay_on_carry,
     .on_uplink = relay_on_uplink,
     .on_dead = relay_on_dead,
+    .note = relay_note,
 };

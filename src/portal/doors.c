@@ -16,13 +16,7 @@
 #include "io/gate.h"
 #include "portal/doors.h"
 
-enum {
-    BACKLOG = 128,
-    ACCEPTS_PER_EVENT = 64,
-    STEP = 10000,
-    UDP_IDLE_MS = 60000,
-    AWAITED_MS = 30000
-};
+enum { BACKLOG = 128, STEP = 10000, UDP_IDLE_MS = 60000, AWAITED_MS = 30000 };
 
 /* ------------------------------------------------------------------------ connections
  */
@@ -122,12 +116,13 @@ static bool attach_awaited(struct door *d, const struct addr *from, int fd)
     return true;
 }
 
-static void on_connection(struct door *d, int fd)
+static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
 {
+    struct door *d = ctx;
     struct portal *p = d->portal;
     struct addr from;
     uint64_t id;
-    if (sockaddr_remote(fd, &from) != 0) {
+    if (sockaddr_to_addr(&from, ss) != 0) {
         portal_reset_fd(fd);
         return;
     }
@@ -239,21 +234,6 @@ static void on_gate_lost(void *ctx)
     gate_forget(ctx);
 }
 
-static void on_accept(uv_poll_t *poll, int status, int events)
-{
-    struct door *d = poll->data;
-    (void)status, (void)events;
-    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        int fd = accept4(d->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0 &&
-            (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
-            (void)uv_poll_stop(poll); /* until the sweep, instead of turning */
-        if (fd < 0)
-            return;
-        on_connection(d, fd);
-    }
-}
-
 void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end why)
 {
     struct visit *v = e->owner;
@@ -275,11 +255,16 @@ static void door_close(struct door *d)
 {
     if (d->gate != NULL)
         gate_forget(d);
-    (void)uv_poll_stop(&d->poll);
-    close(d->fd);
     *d->at = d->next;
     if (d->next != NULL)
         d->next->at = d->at;
+    if (!d->udp) {
+        acceptor_close(d->acceptor);
+        free(d);
+        return;
+    }
+    (void)uv_poll_stop(&d->poll);
+    close(d->fd);
     uv_close((uv_handle_t *)&d->poll, free_door);
 }
 
@@ -341,6 +326,28 @@ static void open_gate(struct door *d)
     }
 }
 
+/* Owns `fd`. */
+static int start_listening(struct door *d, int fd)
+{
+    struct portal *p = d->portal;
+    if (!d->udp) {
+        struct acceptor_config c = {.loop = &p->loop,
+                                    .fd = fd,
+                                    .who = "the portal",
+                                    .on_connection = on_connection,
+                                    .ctx = d};
+        return acceptor_open(&d->acceptor, &c);
+    }
+    if (uv_poll_init(&p->loop, &d->poll, fd) != 0) {
+        close(fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    d->fd = fd;
+    d->poll.data = d;
+    (void)uv_poll_start(&d->poll, UV_READABLE, door_on_datagrams);
+    return 0;
+}
+
 static int open_at(struct portal *p, const struct addr *a, bool dual, bool udp)
 {
     struct door *d = calloc(1, sizeof(*d));
@@ -352,24 +359,17 @@ static int open_at(struct portal *p, const struct addr *a, bool dual, bool udp)
     d->udp = udp;
     open_gate(d);
     int fd = bind_port(a, dual, udp);
-    int rc = fd < 0 ? fd : 0;
-    if (rc == 0 && uv_poll_init(&p->loop, &d->poll, fd) != 0) {
-        close(fd);
-        rc = POSTERN_ERR_NOMEM;
-    }
+    int rc = fd < 0 ? fd : start_listening(d, fd);
     if (rc != 0) {
         gate_close(d->gate);
         free(d);
         return rc;
     }
-    d->fd = fd;
-    d->poll.data = d;
     d->next = p->doors;
     d->at = &p->doors;
     if (d->next != NULL)
         d->next->at = &d->next;
     p->doors = d;
-    (void)uv_poll_start(&d->poll, UV_READABLE, udp ? door_on_datagrams : on_accept);
     return 0;
 }
 
@@ -490,9 +490,6 @@ void doors_sweep(struct portal *p, uint64_t idle_ms)
     (void)routes_expire(p->routes, false, now, idle_ms);
     (void)routes_expire(p->routes, true, now,
                         idle_ms < UDP_IDLE_MS ? idle_ms : UDP_IDLE_MS);
-    for (struct door *d = p->doors; d != NULL; d = d->next)
-        if (!d->udp)
-            (void)uv_poll_start(&d->poll, UV_READABLE, on_accept);
 }
 
 void doors_close(struct portal *p)

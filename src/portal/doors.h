@@ -2,6 +2,7 @@
 #ifndef POSTERN_PORTAL_DOORS_H
 #define POSTERN_PORTAL_DOORS_H
 
+#include "io/acceptor.h"
 #include "portal/internal.h"
 
 enum { VISIT_WAITING_MAX = 8 };
@@ -10,10 +11,11 @@ enum { VISIT_WAITING_MAX = 8 };
 struct door {
     struct door *next, **at;
     struct portal *portal;
-    uv_poll_t poll;
+    struct acceptor *acceptor; /* TCP */
+    uv_poll_t poll;            /* UDP, of `fd` */
+    int fd;
     struct addr bound;
     struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
-    int fd;
     uint16_t port;
     bool udp;
 };

@@ -60,12 +60,18 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     if (proto_decode_control(&m, msg, len) != 0)
         return;
     d->welcome = d->welcome || m.which_body == Control_welcome_tag;
-    const uint8_t *ticket = m.which_body == Control_ticket_tag ? m.body.ticket.ticket
-                            : m.which_body == Control_introduce_tag
-                                ? m.body.introduce.ticket.bytes
-                                : NULL;
-    if (ticket != NULL && d->count < PAIRS_MAX)
-        memcpy(d->tickets[d->count++], ticket, TICKET_LEN);
+    if (m.which_body == Control_introduce_tag) {
+        Control out = {.which_body = Control_accept_tag};
+        memcpy(out.body.accept.peer, m.body.introduce.peer, KEY_LEN);
+        memcpy(out.body.accept.conv, m.body.introduce.conv, CONV_LEN);
+        out.body.accept.mark.size = m.body.introduce.mark.size;
+        memcpy(out.body.accept.mark.bytes, m.body.introduce.mark.bytes,
+               m.body.introduce.mark.size);
+        send_message(d, &out);
+    }
+    if (m.which_body == Control_ticket_tag && m.body.ticket.ticket.size == TICKET_LEN &&
+        d->count < PAIRS_MAX)
+        memcpy(d->tickets[d->count++], m.body.ticket.ticket.bytes, TICKET_LEN);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -132,7 +138,11 @@ static int dial_relay(const struct load *l, const uint8_t *ticket)
 static void wait_joined(int fd)
 {
     uint8_t c = 0;
-    if (recv(fd, &c, 1, 0) != 1 || c != RELAY_JOINED)
+    do {
+        if (recv(fd, &c, 1, 0) != 1)
+            bench_die("relay");
+    } while (c == RELAY_WAITING);
+    if (c != RELAY_JOINED)
         bench_die("relay");
     set_nonblocking(fd);
 }
@@ -169,8 +179,10 @@ static void introduce_all(struct load *l, unsigned pairs)
     Control m = Control_init_zero;
     m.which_body = Control_introduce_tag;
     memcpy(m.body.introduce.peer, l->host.key.pub, KEY_LEN);
-    for (unsigned i = 0; i < pairs; i++)
+    for (unsigned i = 0; i < pairs; i++) {
+        randombytes_buf(m.body.introduce.conv, CONV_LEN);
         send_message(&l->client, &m);
+    }
     while (l->host.count < pairs || l->client.count < pairs)
         (void)uv_run(&l->loop, UV_RUN_ONCE);
 }

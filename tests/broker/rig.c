@@ -215,6 +215,17 @@ void device_hello(struct device *d, bool host, bool token)
     device_send(d, &m);
 }
 
+void device_accept(struct device *host, const Introduce *in)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_accept_tag;
+    memcpy(m.body.accept.peer, in->peer, KEY_LEN);
+    memcpy(m.body.accept.conv, in->conv, CONV_LEN);
+    m.body.accept.mark.size = in->mark.size;
+    memcpy(m.body.accept.mark.bytes, in->mark.bytes, in->mark.size);
+    device_send(host, &m);
+}
+
 bool device_has(const struct device *d, pb_size_t tag)
 {
     for (size_t i = 0; i < d->inbox_count; i++)

@@ -107,15 +107,19 @@ static void test_introduce(void **state)
         Control got = device_expect(host, Control_introduce_tag);
         assert_memory_equal(got.body.introduce.peer, client->key.pub, KEY_LEN);
         assert_memory_equal(got.body.introduce.conv, ask.body.introduce.conv, CONV_LEN);
-        assert_int_equal(got.body.introduce.ticket.size, TICKET_LEN);
         assert_memory_equal(got.body.introduce.sealed.bytes,
                             ask.body.introduce.sealed.bytes, 1024);
         assert_int_equal(got.body.introduce.early.size, 1200);
+        assert_false(device_has(client, Control_ticket_tag)); /* not before: */
+        device_accept(host, &got.body.introduce);
+        Control theirs = device_expect(host, Control_ticket_tag);
+        assert_memory_equal(theirs.body.ticket.peer, client->key.pub, KEY_LEN);
         Control ticket = device_expect(client, Control_ticket_tag);
         assert_memory_equal(ticket.body.ticket.peer, host->key.pub, KEY_LEN);
         assert_memory_equal(ticket.body.ticket.conv, ask.body.introduce.conv, CONV_LEN);
-        assert_memory_not_equal(ticket.body.ticket.ticket,
-                                got.body.introduce.ticket.bytes, TICKET_LEN);
+        assert_int_equal(ticket.body.ticket.ticket.size, TICKET_LEN);
+        assert_memory_not_equal(ticket.body.ticket.ticket.bytes,
+                                theirs.body.ticket.ticket.bytes, TICKET_LEN);
     }
 }
 
@@ -191,6 +195,69 @@ static void test_signal_and_carry(void **state)
                      REFUSE_OFFLINE);
 }
 
+/* A pair is made by a host's word on an introduction that the broker has passed. */
+static void test_accept_needs_its_mark(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    Control ask = introduce_to(host);
+    device_send(client, &ask);
+    Introduce in = device_expect(host, Control_introduce_tag).body.introduce, bad;
+    for (int i = 0; i < 5; i++) {
+        bad = in;
+        if (i == 0)
+            bad.mark.size = 0;
+        else if (i == 1)
+            bad.mark.size--;
+        else if (i == 2)
+            bad.conv[3] ^= 1;
+        else if (i == 3)
+            bad.peer[3] ^= 1;
+        else
+            bad.mark.bytes[20] ^= 1;
+        device_accept(host, &bad);
+    }
+    device_send(host, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(host, Control_pong_tag);
+    assert_false(device_has(client, Control_ticket_tag));
+    device_accept(host, &in);
+    (void)device_expect(host, Control_ticket_tag);
+    (void)device_expect(client, Control_ticket_tag);
+}
+
+/* A host that dies is told at once to whom it had a pair with, for each session. */
+static void test_host_gone(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *other = rig_join(&rig, true);
+    struct device *clients[4];
+    uint8_t convs[4][CONV_LEN];
+    for (int i = 0; i < 4; i++) {
+        clients[i] = rig_join(&rig, false);
+        struct device *to = i < 3 ? host : other;
+        Control ask = introduce_to(to);
+        device_send(clients[i], &ask);
+        memcpy(convs[i], ask.body.introduce.conv, CONV_LEN);
+        Control got = device_expect(to, Control_introduce_tag);
+        device_accept(to, &got.body.introduce);
+        (void)device_expect(clients[i], Control_ticket_tag);
+    }
+    struct device *again = rig_connect(&rig, other); /* replaced: nobody is gone */
+    device_hello(again, true, true);
+    (void)device_expect(again, Control_welcome_tag);
+    device_close(host);
+    for (int i = 0; i < 3; i++) {
+        Control m = device_expect(clients[i], Control_refuse_tag);
+        assert_int_equal(m.body.refuse.code, REFUSE_GONE);
+        assert_memory_equal(m.body.refuse.peer, host->key.pub, KEY_LEN);
+        assert_memory_equal(m.body.refuse.conv, convs[i], CONV_LEN);
+        assert_true(m.body.refuse.reason[0] != '\0');
+    }
+    device_send(clients[3], &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(clients[3], Control_pong_tag);
+    assert_int_equal(clients[3]->inbox_count, 0);
+}
+
 static void test_replaced(void **state)
 {
     (void)state;
@@ -217,6 +284,8 @@ static void test_roles_side_by_side(void **state)
     (void)device_expect(client, Control_welcome_tag);
     Control ask = introduce_to(other);
     device_send(client, &ask);
+    Control got = device_expect(other, Control_introduce_tag);
+    device_accept(other, &got.body.introduce);
     (void)device_expect(client, Control_ticket_tag);
     Control answer = signal_to(host);
     device_send(other, &answer);
@@ -398,6 +467,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_introduce, setup, teardown),
         cmocka_unit_test_setup_teardown(test_offline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_and_carry, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_accept_needs_its_mark, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),

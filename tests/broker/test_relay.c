@@ -38,11 +38,16 @@ static struct tickets introduce(struct device *client, struct device *host)
     Control m = Control_init_zero;
     m.which_body = Control_introduce_tag;
     memcpy(m.body.introduce.peer, host->key.pub, KEY_LEN);
+    randombytes_buf(m.body.introduce.conv, CONV_LEN);
     device_send(client, &m);
     m = device_expect(host, Control_introduce_tag);
-    memcpy(t.host, m.body.introduce.ticket.bytes, TICKET_LEN);
+    device_accept(host, &m.body.introduce);
+    m = device_expect(host, Control_ticket_tag);
+    assert_int_equal(m.body.ticket.ticket.size, TICKET_LEN);
+    memcpy(t.host, m.body.ticket.ticket.bytes, TICKET_LEN);
     m = device_expect(client, Control_ticket_tag);
-    memcpy(t.client, m.body.ticket.ticket, TICKET_LEN);
+    assert_int_equal(m.body.ticket.ticket.size, TICKET_LEN);
+    memcpy(t.client, m.body.ticket.ticket.bytes, TICKET_LEN);
     return t;
 }
 

@@ -1,0 +1,147 @@
+/* accept4(2) until there is nothing more, and patience when it cannot; see acceptor.h.
+ */
+#include "io/acceptor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/log.h"
+
+enum {
+    ACCEPTS_PER_EVENT = 64, /* then others get their turn */
+    PAUSE_FIRST_MS = 50,
+    PAUSE_MAX_MS = 1000,
+    COUNT_MS = 60000, /* from the first line to the one that says how often */
+};
+
+struct acceptor {
+    struct acceptor_config config;
+    uv_poll_t poll;
+    uv_timer_t timer; /* the end of a pause, or the time to tell the count */
+    unsigned pause_ms;
+    uint64_t told_ms;
+    unsigned long lacks; /* since then, the first included */
+    bool paused, closed;
+    int handles; /* not closed yet */
+};
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void tell_count(struct acceptor *a)
+{
+    if (a->lacks > 1)
+        log_warn("%s was out of descriptors %lu times in the last %d s; raise the "
+                 "limit of open files",
+                 a->config.who, a->lacks, COUNT_MS / 1000);
+    a->lacks = 0;
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct acceptor *a = t->data;
+    if (!a->paused) {
+        tell_count(a);
+        return;
+    }
+    uint64_t since = uv_now(a->config.loop) - a->told_ms;
+    a->paused = false;
+    (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
+    (void)uv_timer_start(t, on_timer, since < COUNT_MS ? COUNT_MS - since : 0, 0);
+}
+
+static void note_lack(struct acceptor *a, int err)
+{
+    uint64_t now = uv_now(a->config.loop);
+    if (a->lacks > 0 && now - a->told_ms >= COUNT_MS)
+        tell_count(a);
+    if (a->lacks++ > 0)
+        return;
+    a->told_ms = now;
+    log_error("%s cannot accept connections (%s); raise the limit of open files",
+              a->config.who, strerror(err));
+    (void)uv_timer_start(&a->timer, on_timer, COUNT_MS, 0);
+}
+
+/* Lets others finish instead of turning; true when it is worth trying again now. */
+static bool lack(struct acceptor *a, int err)
+{
+    note_lack(a, err);
+    if (a->config.make_room != NULL && a->config.make_room(a->config.ctx))
+        return !a->closed;
+    a->pause_ms = a->pause_ms == 0 ? PAUSE_FIRST_MS : a->pause_ms * 2;
+    if (a->pause_ms > PAUSE_MAX_MS)
+        a->pause_ms = PAUSE_MAX_MS;
+    a->paused = true;
+    (void)uv_poll_stop(&a->poll);
+    (void)uv_timer_start(&a->timer, on_timer, a->pause_ms, 0);
+    return false;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    struct acceptor *a = poll->data;
+    (void)status, (void)events;
+    for (int i = 0; i < ACCEPTS_PER_EVENT && !a->closed; i++) {
+        struct sockaddr_storage ss = {0};
+        socklen_t len = sizeof(ss);
+        int fd = accept4(a->config.fd, (struct sockaddr *)&ss, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            a->pause_ms = 0;
+            a->config.on_connection(a->config.ctx, fd, (struct sockaddr *)&ss);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                   errno == ENOBUFS) {
+            if (!lack(a, errno))
+                return;
+        } else if (errno == EAGAIN) {
+            return;
+        } /* ECONNABORTED and its like concern that connection only */
+    }
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct acceptor *a = h->data;
+    if (--a->handles == 0)
+        free(a);
+}
+
+int acceptor_open(struct acceptor **out, const struct acceptor_config *c)
+{
+    struct acceptor *a = calloc(1, sizeof(*a));
+    if (a == NULL || uv_poll_init(c->loop, &a->poll, c->fd) != 0) {
+        free(a);
+        close(c->fd);
+        return POSTERN_ERR_NOMEM;
+    }
+    a->config = *c;
+    (void)uv_timer_init(c->loop, &a->timer);
+    a->poll.data = a->timer.data = a;
+    a->handles = 2;
+    if (uv_poll_start(&a->poll, UV_READABLE, on_readable) != 0) {
+        acceptor_close(a);
+        return POSTERN_ERR_IO;
+    }
+    *out = a;
+    return 0;
+}
+
+void acceptor_close(struct acceptor *a)
+{
+    if (a == NULL || a->closed)
+        return;
+    a->closed = true;
+    (void)uv_poll_stop(&a->poll);
+    (void)uv_timer_stop(&a->timer);
+    close(a->config.fd); /* at once: a restart wants the port */
+    a->config.fd = -1;
+    uv_close((uv_handle_t *)&a->poll, on_closed);
+    uv_close((uv_handle_t *)&a->timer, on_closed);
+}
+
+int acceptor_fd(const struct acceptor *a)
+{
+    return a->config.fd;
+}

@@ -1,0 +1,44 @@
+/*
+ * One listening socket on the loop: accepts what comes and hands it on. Without
+ * descriptors or memory it neither turns nor repeats itself in the log: it stops
+ * listening for a while, says so once, and later how often. Who may come in is not
+ * known here.
+ */
+#ifndef POSTERN_IO_ACCEPTOR_H
+#define POSTERN_IO_ACCEPTOR_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include "core/err.h"
+
+struct acceptor;
+
+struct acceptor_config {
+    uv_loop_t *loop;
+    int fd; /* listening and non-blocking, of any family; taken over, also on failure */
+    const char *who; /* for the log, as in "the broker"; borrowed */
+    /*
+     * From the loop. `fd` is the callee's: non-blocking, close-on-exec. `from` is
+     * borrowed. The acceptor may be closed here.
+     */
+    void (*on_connection)(void *ctx, int fd, const struct sockaddr *from);
+    /*
+     * There is no descriptor left: true when the callee has closed one, and the next
+     * connection is accepted at once. NULL: others are waited for.
+     */
+    bool (*make_room)(void *ctx);
+    void *ctx;
+};
+
+MUST_CHECK int acceptor_open(struct acceptor **out, const struct acceptor_config *c);
+/*
+ * Closes the socket at once; no callback follows. NULL is fine. Memory goes when the
+ * loop next turns.
+ */
+void acceptor_close(struct acceptor *a);
+/* The listening socket, borrowed. */
+int acceptor_fd(const struct acceptor *a);
+
+#endif

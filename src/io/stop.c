@@ -1,0 +1,140 @@
+/*
+ * Signals to one callback. The dispositions themselves remember what was ignored at the
+ * start, so nothing is kept between stop_prepare and stop_open.
+ */
+#include "io/stop.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SIGNALS = 3 };
+
+struct stop {
+    uv_signal_t signals[SIGNALS];
+    uv_poll_t output;
+    int output_fd; /* an epoll that watches stdout, or -1 */
+    bool had_terminal;
+    unsigned open; /* of these, in whatever order libuv closes them */
+    void (*on_stop)(void *ctx, int signum);
+    void *ctx;
+};
+
+/* The kernel's own, for a write to a closed pipe, names this process as the sender. */
+static void on_pipe(int signum, siginfo_t *info, void *context)
+{
+    (void)signum, (void)context;
+    if (info->si_code == SI_USER && info->si_pid != getpid())
+        (void)raise(SIGTERM);
+}
+
+static bool is_ignored(int signum)
+{
+    struct sigaction now;
+    return sigaction(signum, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
+           now.sa_handler == SIG_IGN;
+}
+
+void stop_prepare(void)
+{
+    struct sigaction act = {.sa_sigaction = on_pipe, .sa_flags = SA_SIGINFO | SA_RESTART};
+    if (!is_ignored(SIGPIPE))
+        (void)sigaction(SIGPIPE, &act, NULL);
+}
+
+static bool has_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
+}
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+    struct stop *s = h->data;
+    s->on_stop(s->ctx, signum);
+}
+
+int stop_open(struct stop **out, uv_loop_t *loop, void (*on_stop)(void *ctx, int signum),
+              void *ctx)
+{
+    static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+    struct stop *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return POSTERN_ERR_NOMEM;
+    s->on_stop = on_stop;
+    s->ctx = ctx;
+    s->output_fd = -1;
+    s->had_terminal = has_terminal();
+    for (int i = 0; i < SIGNALS; i++) {
+        (void)uv_signal_init(loop, &s->signals[i]);
+        s->signals[i].data = s;
+        s->open++;
+        if (numbers[i] != SIGHUP || !is_ignored(SIGHUP))
+            (void)uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+    }
+    *out = s;
+    return 0;
+}
+
+static void on_output(uv_poll_t *h, int status, int events)
+{
+    struct stop *s = h->data;
+    (void)status, (void)events;
+    (void)uv_poll_stop(h);
+    s->on_stop(s->ctx, SIGPIPE);
+}
+
+/*
+ * Errors are told without being asked for, and an epoll of its own keeps libuv from
+ * making stdout nonblocking, which others may share.
+ */
+void stop_watch_output(struct stop *s)
+{
+    struct stat st;
+    struct epoll_event e = {.events = 0};
+    if (is_ignored(SIGPIPE) || s->output_fd >= 0 || fstat(STDOUT_FILENO, &st) != 0 ||
+        !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+        return;
+    s->output_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->output_fd < 0)
+        return;
+    if (epoll_ctl(s->output_fd, EPOLL_CTL_ADD, STDOUT_FILENO, &e) != 0 ||
+        uv_poll_init(s->signals[0].loop, &s->output, s->output_fd) != 0) {
+        (void)close(s->output_fd);
+        s->output_fd = -1;
+        return;
+    }
+    s->output.data = s;
+    s->open++;
+    (void)uv_poll_start(&s->output, UV_READABLE, on_output);
+}
+
+bool stop_terminal_closed(const struct stop *s)
+{
+    return s->had_terminal && !has_terminal();
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    struct stop *s = h->data;
+    if (--s->open > 0)
+        return;
+    if (s->output_fd >= 0)
+        (void)close(s->output_fd);
+    free(s);
+}
+
+void stop_close(struct stop *s)
+{
+    if (s == NULL)
+        return;
+    for (int i = 0; i < SIGNALS; i++)
+        uv_close((uv_handle_t *)&s->signals[i], on_closed);
+    if (s->output_fd >= 0)
+        uv_close((uv_handle_t *)&s->output, on_closed);
+}
