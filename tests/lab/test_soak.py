@@ -16,7 +16,7 @@ from .actors import HOST, postern
 from .net import wait_until
 
 pytestmark = pytest.mark.postern
-SOAK_S = float(os.environ.get("POSTERN_SOAK_S", "40"))
+SOAK_S = float(os.environ.get("POSTERN_SOAK_S", "30"))
 SEED = int(os.environ.get("POSTERN_SOAK_SEED", str(int(time.time()))))
 GOES_ON_S = 10     # by when every connection moves again after what happened
 QUIET_S = 20       # by when all that ended devices held is given back
