@@ -7,6 +7,7 @@
 
 #include "cli/options.h"
 #include "io/log.h"
+#include "io/stdfd.h"
 #include "io/stop.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -99,6 +100,7 @@ static int flush_output(void)
 
 int main(int argc, char **argv)
 {
+    stdfd_fill();
     struct fault f = {0};
     struct events out = {.json = wants_json(argc, argv), .out = stdout};
     int err = 0;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+
+#include "io/linger.h"
 
 enum { WAIT_MS = 20000, TICK_MS = 500 };
 
@@ -36,11 +36,8 @@ static void free_handle(uv_handle_t *h)
 
 static void reset_fd(struct call *c)
 {
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    if (c->fd < 0)
-        return;
-    (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    close(c->fd);
+    if (c->fd >= 0)
+        linger_break(c->fd);
     c->fd = -1;
 }
 
@@ -89,7 +86,8 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     } else if (c->fd >= 0) {
         int fd = c->fd;
         c->fd = -1;
-        (void)!pump_attach(p, fd);
+        if (pump_attach(p, fd) != 0)
+            pump_abort(p, SESSION_RESET_BY_APP);
     }
 }
 
@@ -133,7 +131,8 @@ static bool try_open(struct call *c)
     if (!c->config.answer_first && c->fd >= 0) {
         int fd = c->fd;
         c->fd = -1;
-        (void)!pump_attach(c->pump, fd); /* data travels with the request */
+        if (pump_attach(c->pump, fd) != 0) /* data travels with the request */
+            pump_abort(c->pump, SESSION_RESET_BY_APP);
     }
     return true;
 }
@@ -245,7 +244,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     struct call *c = calloc(1, sizeof(*c));
     if (c == NULL || strlen(config->service) >= sizeof(c->open.service)) {
         if (config->fd >= 0)
-            close(config->fd);
+            linger_break(config->fd);
         free(c);
         return c == NULL ? POSTERN_ERR_NOMEM : POSTERN_ERR_INVALID;
     }
@@ -258,6 +257,8 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         c->open.visit = *config->visit;
     c->config.visit = NULL;
     c->fd = config->fd;
+    if (c->fd >= 0)
+        linger_reset(c->fd);
     uv_update_time(cs->loop);
     c->deadline_ms = uv_now(cs->loop) + WAIT_MS;
     c->next = cs->first;
@@ -276,7 +277,7 @@ int call_attach(struct call *c, int fd)
 {
     if (c->pump != NULL)
         return pump_attach(c->pump, fd);
-    close(fd);
+    linger_break(fd);
     return POSTERN_ERR_CLOSED;
 }
 

@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include "client/share.h"
+#include "io/acceptor.h"
+#include "io/linger.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
 enum {
     BACKLOG = 1024,
-    ACCEPTS_PER_EVENT = 256,
     FLOWS_MAX = 1024,
     FLOW_IDLE_MS = 5 * 60000,
     FLOW_SWEEP_MS = 30000,
@@ -42,8 +43,9 @@ struct flow {
 struct forward {
     struct forward_config config;
     char service[64];
-    int fd;
-    uv_poll_t *poll;
+    int fd;                /* UDP; TCP until the acceptor has it */
+    struct acceptor *door; /* TCP */
+    uv_poll_t *poll;       /* UDP, as is what follows */
     uv_timer_t *sweep;
     struct flow *flows;
     unsigned flow_count;
@@ -111,25 +113,20 @@ static void carry(struct forward *fw, int fd)
                              .on_answer = on_answer,
                              .ctx = fw};
     if (cc.peer == NULL) {
-        close(fd);
+        linger_break(fd);
         return;
     }
     if (call_start(NULL, fw->config.calls, &cc) != 0)
         log_warn("a connection to %s could not be started: out of memory", fw->service);
 }
 
-static void on_accept(uv_poll_t *poll, int status, int events)
+static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
-    struct forward *fw = poll->data;
     int on = 1;
-    (void)status, (void)events;
-    for (int i = 0; fw != NULL && i < ACCEPTS_PER_EVENT; i++) {
-        int fd = accept4(fw->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return;
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-        carry(fw, fd);
-    }
+    (void)from;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    linger_reset(fd); /* whoever carries it sets it back at its end */
+    carry(ctx, fd);
 }
 
 /* -----------------------------------------------------------------------------------
@@ -294,6 +291,34 @@ static int bind_local(struct forward *fw, struct fault *f)
                      "the local address %s cannot be used: %s", text, strerror(err));
 }
 
+static int listen_tcp(struct forward *fw)
+{
+    struct acceptor_config door = {.loop = fw->config.loop,
+                                   .fd = fw->fd,
+                                   .who = "the local address",
+                                   .on_connection = on_connection,
+                                   .ctx = fw};
+    fw->fd = -1;
+    return acceptor_open(&fw->door, &door);
+}
+
+static int listen_udp(struct forward *fw)
+{
+    fw->poll = malloc(sizeof(*fw->poll));
+    fw->sweep = malloc(sizeof(*fw->sweep));
+    if (fw->poll == NULL || fw->sweep == NULL ||
+        uv_poll_init(fw->config.loop, fw->poll, fw->fd) != 0) {
+        free(fw->poll);
+        free(fw->sweep);
+        return POSTERN_ERR_NOMEM;
+    }
+    (void)uv_timer_init(fw->config.loop, fw->sweep);
+    fw->poll->data = fw->sweep->data = fw;
+    (void)uv_poll_start(fw->poll, UV_READABLE, on_udp);
+    (void)uv_timer_start(fw->sweep, on_sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);
+    return 0;
+}
+
 int forward_open(struct forward **out, const struct forward_config *c, struct fault *f)
 {
     struct forward *fw = calloc(1, sizeof(*fw));
@@ -302,30 +327,16 @@ int forward_open(struct forward **out, const struct forward_config *c, struct fa
     fw->config = *c;
     (void)snprintf(fw->service, sizeof(fw->service), "%s", c->service);
     int rc = bind_local(fw, f);
-    if (rc != 0)
-        goto out;
-    fw->poll = malloc(sizeof(*fw->poll));
-    fw->sweep = malloc(sizeof(*fw->sweep));
-    if (fw->poll == NULL || fw->sweep == NULL ||
-        uv_poll_init(c->loop, fw->poll, fw->fd) != 0) {
+    if (rc == 0 && (c->udp ? listen_udp(fw) : listen_tcp(fw)) != 0)
         rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-        goto out;
+    if (rc != 0) {
+        if (fw->fd >= 0)
+            close(fw->fd);
+        free(fw);
+        return rc;
     }
-    fw->poll->data = fw;
-    (void)uv_poll_start(fw->poll, UV_READABLE, c->udp ? on_udp : on_accept);
-    (void)uv_timer_init(c->loop, fw->sweep);
-    fw->sweep->data = fw;
-    if (c->udp)
-        (void)uv_timer_start(fw->sweep, on_sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);
     *out = fw;
     return 0;
-out:
-    if (fw->fd >= 0)
-        close(fw->fd);
-    free(fw->poll);
-    free(fw->sweep);
-    free(fw);
-    return rc;
 }
 
 void forward_close(struct forward *fw)
@@ -337,17 +348,20 @@ void forward_close(struct forward *fw)
         call_forget(fl->call);
         on_flow_end(fl, NULL);
     }
-    (void)uv_poll_stop(fw->poll);
-    fw->poll->data = NULL;
-    fw->sweep->data = NULL;
-    uv_close((uv_handle_t *)fw->poll, free_handle);
-    uv_close((uv_handle_t *)fw->sweep, free_handle);
-    close(fw->fd);
+    acceptor_close(fw->door);
+    if (fw->poll != NULL) {
+        (void)uv_poll_stop(fw->poll);
+        fw->poll->data = NULL;
+        fw->sweep->data = NULL;
+        uv_close((uv_handle_t *)fw->poll, free_handle);
+        uv_close((uv_handle_t *)fw->sweep, free_handle);
+        close(fw->fd);
+    }
     free(fw);
 }
 
 void forward_local(const struct forward *fw, struct addr *a)
 {
-    if (sockaddr_local(fw->fd, a) != 0)
+    if (sockaddr_local(fw->door != NULL ? acceptor_fd(fw->door) : fw->fd, a) != 0)
         *a = (struct addr){0};
 }

@@ -13,6 +13,8 @@
 
 #include "client/call.h"
 #include "core/socks.h"
+#include "io/acceptor.h"
+#include "io/linger.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -28,8 +30,7 @@ enum conn_state { CONN_GREETING, CONN_REQUEST, CONN_CALLING, CONN_UDP };
 struct socks {
     struct client *client;
     struct calls *calls;
-    int fd;
-    uv_poll_t *poll;
+    struct acceptor *door;
     struct conn *conns;
     unsigned count;
 };
@@ -108,8 +109,10 @@ static void conn_free(struct conn *c)
     }
     poll_close(&c->poll);
     poll_close(&c->udp_poll);
-    if (c->fd >= 0)
+    if (c->fd >= 0) {
+        linger_orderly(c->fd); /* a refusal may still be on its way */
         close(c->fd);
+    }
     if (c->udp_fd >= 0)
         close(c->udp_fd);
     if (c->prev != NULL)
@@ -161,8 +164,14 @@ static enum socks_code code_of(unsigned stream_code)
 static void on_answer(void *ctx, struct call *call, unsigned code, const char *reason)
 {
     struct conn *c = ctx;
-    (void)call, (void)reason;
-    send_reply(c->fd, code_of(code), NULL);
+    int fd = c->fd;
+    (void)reason;
+    send_reply(fd, code_of(code), NULL);
+    if (code != STREAM_OK)
+        return;
+    c->fd = -1;
+    if (call_attach(call, fd) != 0)
+        call_abort(call); /* on_end follows */
 }
 
 static void on_end(void *ctx, struct call *call)
@@ -180,18 +189,13 @@ static void start_connect(struct conn *c, const struct socks_target *t)
         refuse(c, SOCKS_HOST_UNREACHABLE);
         return;
     }
-    int fd = dup(c->fd); /* the call's; ours stays to write the reply */
-    if (fd < 0) {
-        refuse(c, SOCKS_FAILED);
-        return;
-    }
     poll_close(&c->poll);
+    linger_reset(c->fd);
     c->state = CONN_CALLING;
     (void)snprintf(port, sizeof(port), "%u", t->port);
     struct call_config cc = {.peer = p,
                              .service = port,
-                             .fd = fd,
-                             .answer_first = true,
+                             .fd = -1, /* it gets the reply first */
                              .on_answer = on_answer,
                              .on_end = on_end,
                              .ctx = c};
@@ -418,31 +422,26 @@ static void on_conn(uv_poll_t *poll, int status, int events)
     }
 }
 
-static void on_accept(uv_poll_t *poll, int status, int events)
+static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
-    struct socks *s = poll->data;
-    (void)status, (void)events;
-    while (s != NULL) {
-        int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return;
-        struct conn *c = s->count < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
-        if (c == NULL) {
-            close(fd);
-            continue;
-        }
-        c->socks = s;
-        c->fd = fd;
-        c->udp_fd = -1;
-        c->next = s->conns;
-        if (s->conns != NULL)
-            s->conns->prev = c;
-        s->conns = c;
-        s->count++;
-        c->poll = poll_open(client_loop(s->client), fd, c, on_conn);
-        if (c->poll == NULL)
-            conn_free(c);
+    struct socks *s = ctx;
+    struct conn *c = s->count < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
+    (void)from;
+    if (c == NULL) {
+        close(fd);
+        return;
     }
+    c->socks = s;
+    c->fd = fd;
+    c->udp_fd = -1;
+    c->next = s->conns;
+    if (s->conns != NULL)
+        s->conns->prev = c;
+    s->conns = c;
+    s->count++;
+    c->poll = poll_open(client_loop(s->client), fd, c, on_conn);
+    if (c->poll == NULL)
+        conn_free(c);
 }
 
 /* ---------------------------------------------------------------------------- the run
@@ -473,12 +472,14 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
         return fault_set(f, POSTERN_ERR_USAGE, "write it as 127.0.0.1:1080",
                          "'%.100s' is no address and port", text);
     socklen_t len = sockaddr_from_addr(&ss, &at);
-    s->fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (s->fd >= 0)
-        (void)setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&ss, len) != 0 ||
-        listen(s->fd, BACKLOG) != 0) {
+    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (fd < 0 || bind(fd, (struct sockaddr *)&ss, len) != 0 ||
+        listen(fd, BACKLOG) != 0) {
         int err = errno;
+        if (fd >= 0)
+            close(fd);
         return fault_set(f,
                          err == EADDRINUSE ? POSTERN_ERR_INUSE
                          : err == EACCES   ? POSTERN_ERR_PERM
@@ -487,11 +488,15 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
                                        : "choose another with --listen",
                          "the address %.64s cannot be used: %s", text, strerror(err));
     }
-    s->poll = poll_open(client_loop(s->client), s->fd, s, on_accept);
-    if (s->poll == NULL)
+    struct acceptor_config door = {.loop = client_loop(s->client),
+                                   .fd = fd,
+                                   .who = "the proxy",
+                                   .on_connection = on_connection,
+                                   .ctx = s};
+    if (acceptor_open(&s->door, &door) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     struct event e;
-    (void)!sockaddr_local(s->fd, &at);
+    (void)!sockaddr_local(acceptor_fd(s->door), &at);
     event_begin(&e, "ready");
     event_addr(&e, "listen", &at);
     events_print(client_out(s->client), &e);
@@ -502,7 +507,7 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
 {
     static const struct client_events events = {.on_ready = on_ready,
                                                 .on_fault = on_fault};
-    struct socks s = {.fd = -1};
+    struct socks s = {0};
     int rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)
         return rc;
@@ -513,14 +518,12 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
         rc = listen_at(&s, listen, f);
     if (rc == 0)
         rc = client_run(s.client, f);
-    poll_close(&s.poll);
+    acceptor_close(s.door);
     calls_free(s.calls); /* first: no call may speak of a connection that is gone */
     while (s.conns != NULL) {
         s.conns->flows = NULL;
         conn_free(s.conns);
     }
-    if (s.fd >= 0)
-        close(s.fd);
     client_close(s.client);
     return rc;
 }

@@ -49,6 +49,8 @@ const char *postern_strerror(int err)
         return "expired";
     case POSTERN_ERR_USAGE:
         return "wrong usage";
+    case POSTERN_ERR_DNS:
+        return "name not resolved";
     }
     return "unknown error";
 }

@@ -32,6 +32,7 @@ enum postern_err {
     POSTERN_ERR_KEY = -18,        /* the peer holds another key than expected */
     POSTERN_ERR_EXPIRED = -19,    /* invite or token past its time or uses */
     POSTERN_ERR_USAGE = -20,      /* wrong command line */
+    POSTERN_ERR_DNS = -21,        /* the resolver does not answer */
 };
 
 /* A stable, lower-case English word or two for `err`, never NULL. */

@@ -17,6 +17,7 @@
 #include "helper/helper.h"
 #include "io/caps.h"
 #include "io/fdpass.h"
+#include "io/stdfd.h"
 
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
 {
@@ -127,6 +128,7 @@ static int listen_for_end(void)
 
 int main(void)
 {
+    stdfd_fill();
     int type = 0;
     socklen_t len = sizeof(type);
     if (getsockopt(PRIVILEGE_FD, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||

@@ -2,6 +2,7 @@
 #include "io/dial.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +21,9 @@ struct dial {
     uv_loop_t *loop;
     uv_timer_t *timer; /* own allocation */
     struct resolve *resolve;
+    int resolve_err;
+    dial_resolved_cb on_resolved;
+    struct addr doubtful; /* ADDR_NONE: none */
     struct addr addrs[DIAL_ADDRS_MAX];
     size_t count, next, failed;
     struct attempt attempts[DIAL_ADDRS_MAX];
@@ -152,14 +156,24 @@ static void attempt_start(struct dial *d)
     (void)uv_poll_start(a->poll, UV_WRITABLE, on_poll);
 }
 
+/* Why nothing came of it: the name where nothing else was found out. */
+static int reason(const struct dial *d)
+{
+    if (d->resolve != NULL) /* still waiting for it */
+        return d->first_err != 0 ? d->first_err : POSTERN_ERR_DNS;
+    if (d->resolve_err != 0)
+        return d->resolve_err;
+    return d->first_err != 0 ? d->first_err : POSTERN_ERR_TIMEOUT;
+}
+
 static void on_timer(uv_timer_t *t)
 {
     struct dial *d = t->data;
     if (d == NULL)
         return;
     uint64_t now = uv_now(d->loop);
-    if (d->failed == d->count || now >= d->deadline_ms) {
-        finish(d, d->first_err != 0 ? d->first_err : POSTERN_ERR_TIMEOUT, -1);
+    if ((d->failed == d->count && d->resolve == NULL) || now >= d->deadline_ms) {
+        finish(d, reason(d), -1);
         return;
     }
     uint64_t wait = d->deadline_ms - now;
@@ -193,10 +207,50 @@ static struct dial *dial_new(uv_loop_t *loop, unsigned timeout_ms, dial_cb cb,
     return d;
 }
 
-static void begin(struct dial *d, const struct addr *addrs, size_t n)
+/* ------------------------------------------------------------- what is to be tried */
+
+static void add(struct dial *d, const struct addr *a)
 {
-    d->count = n < DIAL_ADDRS_MAX ? n : DIAL_ADDRS_MAX;
-    memcpy(d->addrs, addrs, d->count * sizeof(*addrs));
+    for (size_t i = 0; i < d->count; i++)
+        if (addr_equal(&d->addrs[i], a))
+            return;
+    if (d->count < DIAL_ADDRS_MAX)
+        d->addrs[d->count++] = *a;
+}
+
+/*
+ * Adds a list in its order, but the families in turn (RFC 8305 section 4), so that one
+ * that leads nowhere costs one pause; the doubtful one last.
+ */
+static void add_all(struct dial *d, const struct addr *addrs, size_t n)
+{
+    bool taken[RESOLVE_MAX] = {false};
+    uint8_t last = d->count > 0 ? d->addrs[d->count - 1].family : (uint8_t)ADDR_NONE;
+    bool doubt = false;
+    if (n > RESOLVE_MAX)
+        n = RESOLVE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        taken[i] = addr_equal(&addrs[i], &d->doubtful);
+        doubt = doubt || taken[i];
+    }
+    for (size_t left = n; left > 0; left--) {
+        size_t pick = n;
+        for (size_t i = n; i-- > 0;)
+            if (!taken[i] &&
+                (pick == n || addrs[i].family != last || addrs[pick].family == last))
+                pick = i;
+        if (pick == n)
+            break;
+        taken[pick] = true;
+        last = (uint8_t)addrs[pick].family;
+        add(d, &addrs[pick]);
+    }
+    if (doubt)
+        add(d, &d->doubtful);
+}
+
+static void try_soon(struct dial *d)
+{
     (void)uv_timer_start(d->timer, on_timer, 0, 0);
 }
 
@@ -208,7 +262,9 @@ int dial_start(struct dial **out, uv_loop_t *loop, const struct addr *addrs, siz
     struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
     if (d == NULL)
         return POSTERN_ERR_NOMEM;
-    begin(d, addrs, n);
+    for (size_t i = 0; i < n; i++)
+        add(d, &addrs[i]);
+    try_soon(d);
     *out = d;
     return 0;
 }
@@ -217,10 +273,15 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
     struct dial *d = ctx;
     d->resolve = NULL;
-    if (err != 0 || n == 0)
-        finish(d, err != 0 ? err : POSTERN_ERR_NOTFOUND, -1);
-    else
-        begin(d, addrs, n);
+    d->resolve_err = err;
+    bool idle = d->next == d->count; /* else the next pause's end takes them up */
+    add_all(d, addrs, n);
+    if (err != 0 && d->doubtful.family != ADDR_NONE)
+        add(d, &d->doubtful);
+    if (idle)
+        try_soon(d);
+    if (d->on_resolved != NULL)
+        d->on_resolved(d->ctx, err, addrs, n);
 }
 
 int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host, uint16_t port,
@@ -235,6 +296,31 @@ int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host, uint16
         destroy(d);
         return rc;
     }
+    (void)uv_timer_start(d->timer, on_timer, timeout_ms, 0);
+    *out = d;
+    return 0;
+}
+
+int dial_start_known(struct dial **out, uv_loop_t *loop, const struct dial_known *known,
+                     unsigned timeout_ms, dial_cb cb, void *ctx)
+{
+    struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
+    if (d == NULL)
+        return POSTERN_ERR_NOMEM;
+    d->on_resolved = known->on_resolved;
+    if (known->doubtful != NULL)
+        d->doubtful = *known->doubtful;
+    int rc = resolve_start_apart(&d->resolve, loop, known->host, known->port,
+                                 on_resolved, d);
+    if (rc != 0) {
+        d->resolve = NULL;
+        destroy(d);
+        return rc;
+    }
+    for (size_t i = 0; i < known->count && i < DIAL_KNOWN_MAX; i++)
+        if (!addr_equal(&known->addrs[i], &d->doubtful))
+            add(d, &known->addrs[i]);
+    (void)uv_timer_start(d->timer, on_timer, d->count > 0 ? 0 : timeout_ms, 0);
     *out = d;
     return 0;
 }

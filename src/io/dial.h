@@ -1,6 +1,7 @@
 /*
  * Outgoing TCP connections: tries several addresses, each a little after the one
- * before (RFC 8305, "happy eyeballs"), and hands over the first that connects.
+ * before, the families in turn (RFC 8305, "happy eyeballs"), and hands over the first
+ * that connects.
  */
 #ifndef POSTERN_IO_DIAL_H
 #define POSTERN_IO_DIAL_H
@@ -12,14 +13,16 @@
 #include "core/err.h"
 
 #define DIAL_ADDRS_MAX 8
-#define DIAL_STAGGER_MS 250
+#define DIAL_KNOWN_MAX 4 /* of them, addresses known from earlier */
+#define DIAL_STAGGER_MS 150
 
 struct dial;
 
 /*
  * `fd` is a connected non-blocking socket and is the caller's, or -1 with `err`
- * POSTERN_ERR_REFUSED, _UNREACHABLE, _TIMEOUT, _NOTFOUND (name) or _IO: the reason of
- * the first address. The handle is gone when the callback begins.
+ * POSTERN_ERR_REFUSED, _UNREACHABLE, _TIMEOUT, _NOTFOUND (no such name), _DNS (the name
+ * was not resolved) or _IO: the reason of the first address. The handle is gone when
+ * the callback begins.
  */
 typedef void (*dial_cb)(void *ctx, int err, int fd);
 
@@ -30,6 +33,27 @@ MUST_CHECK int dial_start(struct dial **out, uv_loop_t *loop, const struct addr 
 MUST_CHECK int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host,
                                uint16_t port, unsigned timeout_ms, dial_cb cb,
                                void *ctx);
+
+/* What the name stands for, as of resolve_cb; once, before the dial's own callback. */
+typedef void (*dial_resolved_cb)(void *ctx, int err, const struct addr *addrs,
+                                 size_t n);
+
+struct dial_known {
+    const char *host;
+    uint16_t port;
+    const struct addr *addrs; /* that worked before: tried at once, in this order */
+    size_t count;
+    const struct addr *doubtful;  /* tried only after all others; NULL: none */
+    dial_resolved_cb on_resolved; /* may be NULL */
+};
+/*
+ * The same, where addresses are known from earlier: they are tried while the name is
+ * looked up beside (in a thread of its own), and what that finds is tried after them.
+ * `known` is copied.
+ */
+MUST_CHECK int dial_start_known(struct dial **out, uv_loop_t *loop,
+                                const struct dial_known *known, unsigned timeout_ms,
+                                dial_cb cb, void *ctx);
 /* The callback will not run. NULL is fine. */
 void dial_cancel(struct dial *d);
 

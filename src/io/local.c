@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/wire.h"
+#include "io/acceptor.h"
 #include "io/fdpass.h"
 #include "io/log.h"
 
@@ -38,8 +39,8 @@ struct local_conn {
 };
 
 struct local_server {
-    uv_poll_t poll;
-    int fd;
+    uv_loop_t *loop;
+    struct acceptor *door;
     size_t count;
     struct local_conn *conns;
     const struct local_events *events;
@@ -244,12 +245,14 @@ static void on_conn_ready(uv_poll_t *h, int status, int events)
         conn_gone(c);
 }
 
-static void accept_one(struct local_server *s, int fd)
+static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
+    struct local_server *s = ctx;
     struct local_conn *c = NULL;
+    (void)from;
     if (same_user(fd) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
-    if (c == NULL || uv_poll_init(s->poll.loop, &c->poll, fd) != 0) {
+    if (c == NULL || uv_poll_init(s->loop, &c->poll, fd) != 0) {
         log_debug("a local command was turned away");
         free(c);
         (void)close(fd);
@@ -266,37 +269,27 @@ static void accept_one(struct local_server *s, int fd)
         conn_free(c);
 }
 
-static void on_server_ready(uv_poll_t *h, int status, int events)
-{
-    struct local_server *s = h->data;
-    (void)events;
-    if (status < 0)
-        return;
-    for (int i = 0; i < LOCAL_BACKLOG; i++) {
-        int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
-            return;
-        accept_one(s, fd);
-    }
-}
-
-static int listen_at(struct local_server *s)
+/* A listening socket, or -1 with errno. */
+static int listen_at(const struct sockaddr_un *at)
 {
     struct stat st;
-    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (s->fd < 0)
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return -1;
-    if (lstat(s->at.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
-        (void)unlink(s->at.sun_path);
+    if (lstat(at->sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
+        (void)unlink(at->sun_path);
     /* the mode of the socket itself is set before bind makes its file */
-    if (fchmod(s->fd, 0600) != 0 ||
-        bind(s->fd, (struct sockaddr *)&s->at, sizeof(s->at)) != 0)
-        return -1;
-    if (chmod(s->at.sun_path, 0600) == 0 && listen(s->fd, LOCAL_BACKLOG) == 0)
-        return 0;
-    int saved = errno;
-    (void)unlink(s->at.sun_path);
-    errno = saved;
+    if (fchmod(fd, 0600) == 0 &&
+        bind(fd, (const struct sockaddr *)at, sizeof(*at)) == 0) {
+        if (chmod(at->sun_path, 0600) == 0 && listen(fd, LOCAL_BACKLOG) == 0)
+            return fd;
+        int err = errno;
+        (void)unlink(at->sun_path);
+        errno = err;
+    }
+    int err = errno;
+    (void)close(fd);
+    errno = err;
     return -1;
 }
 
@@ -310,35 +303,31 @@ static int open_fault(struct fault *f, const char *path, int e)
                      "the local socket %.150s cannot be made: %s", path, strerror(e));
 }
 
-static void on_server_closed(uv_handle_t *h)
-{
-    free(h->data);
-}
-
 int local_server_open(struct local_server **out, uv_loop_t *loop, const char *path,
                       const struct local_events *events, void *ctx, struct fault *f)
 {
     struct local_server *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    s->loop = loop;
     s->events = events;
     s->ctx = ctx;
-    s->fd = -1;
-    s->poll.data = s;
-    int err = fill_address(&s->at, path) == 0 ? 0 : ENAMETOOLONG;
-    if (err == 0 && listen_at(s) != 0)
-        err = errno;
-    if (err != 0 || uv_poll_init(loop, &s->poll, s->fd) != 0) {
-        if (err == 0)
-            (void)unlink(path);
-        if (s->fd >= 0)
-            (void)close(s->fd);
+    errno = ENAMETOOLONG;
+    int fd = fill_address(&s->at, path) == 0 ? listen_at(&s->at) : -1;
+    if (fd < 0) {
+        int err = errno;
         free(s);
-        return open_fault(f, path, err != 0 ? err : EIO);
+        return open_fault(f, path, err);
     }
-    if (uv_poll_start(&s->poll, UV_READABLE, on_server_ready) != 0) {
-        local_server_close(s);
-        return open_fault(f, path, EIO);
+    struct acceptor_config door = {.loop = loop,
+                                   .fd = fd,
+                                   .who = "the local socket",
+                                   .on_connection = on_connection,
+                                   .ctx = s};
+    if (acceptor_open(&s->door, &door) != 0) {
+        (void)unlink(path);
+        free(s);
+        return open_fault(f, path, ENOMEM);
     }
     *out = s;
     return 0;
@@ -350,10 +339,9 @@ void local_server_close(struct local_server *s)
         return;
     while (s->conns != NULL)
         conn_free(s->conns);
-    (void)uv_poll_stop(&s->poll);
     (void)unlink(s->at.sun_path);
-    (void)close(s->fd);
-    uv_close((uv_handle_t *)&s->poll, on_server_closed);
+    acceptor_close(s->door);
+    free(s);
 }
 
 void local_conn_set_data(struct local_conn *c, void *data)

@@ -71,6 +71,11 @@ bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx)
     return done;
 }
 
+void netlink_each(const uint8_t *buf, size_t len, netlink_cb cb, void *ctx)
+{
+    (void)walk(buf, len, cb, ctx);
+}
+
 const uint8_t *netlink_attribute(const uint8_t *attrs, size_t attrs_len, uint16_t type,
                                  size_t *len)
 {

@@ -15,6 +15,9 @@ typedef void (*netlink_cb)(void *ctx, uint16_t type, const uint8_t *body, size_t
 /* `type` is RTM_GETADDR or RTM_GETROUTE. False when the kernel did not answer. */
 bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx);
 
+/* The entries of one datagram that the monitor's socket received. */
+void netlink_each(const uint8_t *buf, size_t len, netlink_cb cb, void *ctx);
+
 /*
  * Finds attribute `type` among those in `attrs`; returns its payload and sets `*len`,
  * or NULL.

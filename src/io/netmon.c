@@ -1,10 +1,13 @@
 /*
- * Decides when the network changed. Any message about addresses, links or routes only
- * starts a short wait; then the usable addresses and default routes are read afresh
- * and compared with what was, so that chatter which changes nothing is not passed on.
+ * Decides when the network changed. A message about addresses, links or default routes
+ * only starts a short wait; then the usable addresses and default routes are read
+ * afresh and compared with what was, so that chatter which changes nothing is not
+ * passed on. An address that went is a change even when it is back by then: what was
+ * connected from it may lead nowhere.
  */
 #include "io/netmon.h"
 
+#include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -12,17 +15,21 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/key.h"
 #include "io/log.h"
 #include "io/netlink.h"
+#include "io/sockaddr.h"
 
 enum {
-    NETMON_QUIET_MS = 250,
-    NETMON_LONGEST_MS = 1000,
-    NETMON_SLEEP_POLL_MS = 2000,
+    NETMON_QUIET_MS = 10,
+    NETMON_LONGEST = 4,   /* quiet times after the first message, whatever follows */
+    NETMON_RESTLESS = 6,  /* the quiet time doubles so often */
+    NETMON_CALM_MS = 500, /* takes back one doubling */
+    NETMON_SLEEP_POLL_S = 2,
     NETMON_SLEEP_MIN_MS = 1000, /* a shorter suspend breaks nothing */
     NETMON_ADDRESS_MAX = 64,
     NETMON_HASH_LEN = 32,
@@ -31,13 +38,17 @@ enum {
 struct netmon {
     uv_poll_t poll;
     uv_timer_t debounce;
-    uv_timer_t sleep;
+    uv_poll_t sleep;
     int fd;
-    int handles; /* open ones; the memory goes with the last */
+    int sleep_fd; /* a timer that goes on while the machine sleeps: due at its waking */
+    int handles;  /* open ones; the memory goes with the last */
     bool closing;
     netmon_cb on_change;
     void *ctx;
     uint64_t burst_ms;    /* loop time of the first unreported message; 0: none */
+    uint64_t reported_ms; /* loop time of the last report */
+    unsigned restless;    /* bursts of late: the quiet time doubles with each */
+    bool lost;            /* a usable address went in this burst */
     int64_t suspended_ms; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC */
     uint8_t addresses[NETMON_HASH_LEN]; /* of what was last reported */
     uint8_t routes[NETMON_HASH_LEN];
@@ -108,29 +119,37 @@ static void insert_address(struct address_walk *w, const struct addr *a, int ran
     w->count++;
 }
 
-static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+/* The address, flags and interface of an RTM_NEWADDR or RTM_DELADDR. */
+static bool read_address(const uint8_t *body, size_t len, struct addr *a,
+                         uint32_t *flags, unsigned *interface)
 {
-    struct address_walk *w = ctx;
     struct ifaddrmsg m;
-    struct addr a;
-    if (type != RTM_NEWADDR || len < sizeof(m))
-        return;
-    memcpy(&m, body, sizeof(m));
     size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0, flags_len = 0;
-    const uint8_t *attrs = body + head;
     if (len < head)
-        return;
+        return false;
+    memcpy(&m, body, sizeof(m));
+    const uint8_t *attrs = body + head;
     const uint8_t *ip = netlink_attribute(attrs, len - head, IFA_LOCAL, &ip_len);
     if (ip == NULL) /* IFA_ADDRESS is the other end on a point-to-point link */
         ip = netlink_attribute(attrs, len - head, IFA_ADDRESS, &ip_len);
     const uint8_t *more = netlink_attribute(attrs, len - head, IFA_FLAGS, &flags_len);
-    uint32_t flags = m.ifa_flags;
-    if (more != NULL && flags_len == sizeof(flags))
-        memcpy(&flags, more, sizeof(flags));
-    if (ip == NULL || addr_from_bytes(&a, ip, ip_len, 0) != 0)
+    *flags = m.ifa_flags;
+    *interface = m.ifa_index;
+    if (more != NULL && flags_len == sizeof(*flags))
+        memcpy(flags, more, sizeof(*flags));
+    return ip != NULL && addr_from_bytes(a, ip, ip_len, 0) == 0;
+}
+
+static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct address_walk *w = ctx;
+    struct addr a;
+    uint32_t flags;
+    unsigned interface;
+    if (type != RTM_NEWADDR || !read_address(body, len, &a, &flags, &interface))
         return;
     int rank = address_rank(&a, flags, w->loopback);
-    if (rank >= 0 && interface_up(w->fd, m.ifa_index))
+    if (rank >= 0 && interface_up(w->fd, interface))
         insert_address(w, &a, rank);
 }
 
@@ -164,6 +183,12 @@ static void hash_more(uint8_t hash[static NETMON_HASH_LEN], const void *bytes,
     key_hash(hash, bytes, len, key, sizeof(key));
 }
 
+/* 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels overrule the default route. */
+static bool is_default(const struct rtmsg *m)
+{
+    return m->rtm_dst_len <= 1 && m->rtm_type == RTN_UNICAST;
+}
+
 static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     static const uint16_t parts[] = {RTA_DST,      RTA_GATEWAY, RTA_OIF,
@@ -173,8 +198,7 @@ static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
     if (type != RTM_NEWROUTE || len < head)
         return;
     memcpy(&m, body, sizeof(m));
-    /* 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels overrule the default route */
-    if (m.rtm_dst_len > 1 || m.rtm_type != RTN_UNICAST)
+    if (!is_default(&m))
         return;
     hash_more(ctx, &m.rtm_family, sizeof(m.rtm_family));
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -210,6 +234,55 @@ bool netmon_owns(const struct addr *a)
     return false;
 }
 
+struct owner_walk {
+    const struct addr *wanted;
+    int fd; /* to ask for an interface's flags */
+    bool owned, up;
+};
+
+static void on_owner(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct owner_walk *w = ctx;
+    struct addr a;
+    uint32_t flags;
+    unsigned interface;
+    if (type != RTM_NEWADDR || !read_address(body, len, &a, &flags, &interface) ||
+        !addr_ip_equal(&a, w->wanted))
+        return;
+    w->owned = true;
+    w->up = w->up || interface_up(w->fd, interface);
+}
+
+/* Where the kernel would start a connection to `remote` now; false: nowhere. */
+static bool source_now(const struct addr *remote, struct addr *local)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sockaddr_from_addr(&ss, remote);
+    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool found = fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0 &&
+                 sockaddr_local(fd, local) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return found;
+}
+
+enum netmon_way netmon_way_of(const struct addr *local, const struct addr *remote)
+{
+    struct owner_walk w = {.wanted = local};
+    struct addr now;
+    if (local->family == ADDR_NONE || remote->family == ADDR_NONE ||
+        addr_scope_of(local) == ADDR_SCOPE_LOOPBACK)
+        return NETMON_WAY_SAME;
+    w.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool told = w.fd >= 0 && netlink_dump(RTM_GETADDR, on_owner, &w);
+    if (w.fd >= 0)
+        (void)close(w.fd);
+    if (told && !w.owned)
+        return NETMON_WAY_GONE;
+    bool same = told && w.up && source_now(remote, &now) && addr_ip_equal(&now, local);
+    return same ? NETMON_WAY_SAME : NETMON_WAY_OTHER;
+}
+
 void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
 {
     struct addr found[16];
@@ -225,34 +298,84 @@ static void on_settled(uv_timer_t *t)
 {
     struct netmon *n = t->data;
     uint8_t addresses[NETMON_HASH_LEN], routes[NETMON_HASH_LEN];
+    bool lost = n->lost;
     n->burst_ms = 0;
+    n->lost = false;
     if (!read_state(addresses, routes))
         return;
-    bool moved = memcmp(addresses, n->addresses, NETMON_HASH_LEN) != 0;
+    bool moved = lost || memcmp(addresses, n->addresses, NETMON_HASH_LEN) != 0;
     bool routed = memcmp(routes, n->routes, NETMON_HASH_LEN) != 0;
     memcpy(n->addresses, addresses, NETMON_HASH_LEN);
     memcpy(n->routes, routes, NETMON_HASH_LEN);
-    if (moved || routed)
-        n->on_change(n->ctx, moved ? NETMON_ADDRESSES : NETMON_ROUTES);
+    if (!moved && !routed)
+        return;
+    n->reported_ms = uv_now(t->loop);
+    if (n->restless < NETMON_RESTLESS)
+        n->restless++;
+    n->on_change(n->ctx, moved ? NETMON_ADDRESSES : NETMON_ROUTES);
+}
+
+struct news {
+    bool matter, lost;
+};
+
+static void on_news(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct news *news = ctx;
+    struct rtmsg m;
+    struct addr a;
+    uint32_t flags;
+    unsigned interface;
+    if (type == RTM_NEWROUTE || type == RTM_DELROUTE) {
+        if (len < sizeof(m))
+            return;
+        memcpy(&m, body, sizeof(m));
+        news->matter = news->matter || is_default(&m);
+        return;
+    }
+    news->matter = true;
+    if (type == RTM_DELADDR && read_address(body, len, &a, &flags, &interface) &&
+        address_rank(&a, flags, false) >= 0)
+        news->lost = true;
+}
+
+static void wait_for_quiet(struct netmon *n)
+{
+    uint64_t now_ms = uv_now(n->debounce.loop);
+    uint64_t calm = (now_ms - n->reported_ms) / NETMON_CALM_MS;
+    unsigned restless = calm < n->restless ? n->restless - (unsigned)calm : 0;
+    uint64_t quiet_ms = (uint64_t)NETMON_QUIET_MS << restless;
+    if (n->burst_ms == 0) {
+        n->burst_ms = now_ms;
+        n->restless = restless;
+    }
+    uint64_t due_ms = now_ms + quiet_ms;
+    if (due_ms > n->burst_ms + NETMON_LONGEST * quiet_ms)
+        due_ms = n->burst_ms + NETMON_LONGEST * quiet_ms;
+    uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+    if (uv_timer_start(&n->debounce, on_settled, wait_ms, 0) != 0)
+        log_error("the network monitor lost its timer; restart the program");
 }
 
 static void on_netlink(uv_poll_t *h, int status, int events)
 {
     struct netmon *n = h->data;
+    struct news news = {0};
     uint8_t buf[8192];
-    (void)status; /* ENOBUFS: messages were lost, so look at everything */
+    (void)status;
     (void)events;
-    for (int i = 0; i < 256 && recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT) > 0; i++)
-        ;
-    uint64_t now_ms = uv_now(h->loop);
-    if (n->burst_ms == 0)
-        n->burst_ms = now_ms;
-    uint64_t due_ms = now_ms + NETMON_QUIET_MS;
-    if (due_ms > n->burst_ms + NETMON_LONGEST_MS)
-        due_ms = n->burst_ms + NETMON_LONGEST_MS;
-    uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
-    if (uv_timer_start(&n->debounce, on_settled, wait_ms, 0) != 0)
-        log_error("the network monitor lost its timer; restart the program");
+    for (int i = 0; i < 256; i++) {
+        ssize_t got = recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT);
+        if (got < 0 && errno != ENOBUFS)
+            break;
+        if (got > 0)
+            netlink_each(buf, (size_t)got, on_news, &news);
+        else /* messages were lost, so look at everything */
+            news.matter = true;
+    }
+    n->lost = n->lost || news.lost;
+    if (news.matter)
+        wait_for_quiet(n);
 }
 
 static int64_t suspended_ms(void)
@@ -264,9 +387,12 @@ static int64_t suspended_ms(void)
            (boot.tv_nsec - mono.tv_nsec) / 1000000;
 }
 
-static void on_sleep_poll(uv_timer_t *t)
+static void on_sleep_poll(uv_poll_t *h, int status, int events)
 {
-    struct netmon *n = t->data;
+    struct netmon *n = h->data;
+    uint64_t times;
+    (void)status, (void)events;
+    (void)!read(n->sleep_fd, &times, sizeof(times));
     int64_t now_ms = suspended_ms(), before_ms = n->suspended_ms;
     n->suspended_ms = now_ms;
     if (now_ms - before_ms >= NETMON_SLEEP_MIN_MS)
@@ -278,8 +404,21 @@ static void on_handle_closed(uv_handle_t *h)
     struct netmon *n = h->data;
     if (--n->handles == 0) {
         (void)close(n->fd);
+        (void)close(n->sleep_fd);
         free(n);
     }
+}
+
+static int open_sockets(struct netmon *n)
+{
+    struct itimerspec every = {.it_value.tv_sec = NETMON_SLEEP_POLL_S,
+                               .it_interval.tv_sec = NETMON_SLEEP_POLL_S};
+    n->fd = netlink_monitor();
+    n->sleep_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    return n->fd >= 0 && n->sleep_fd >= 0 &&
+                   timerfd_settime(n->sleep_fd, 0, &every, NULL) == 0
+               ? 0
+               : POSTERN_ERR_IO;
 }
 
 static int init_handles(struct netmon *n, uv_loop_t *loop)
@@ -287,8 +426,8 @@ static int init_handles(struct netmon *n, uv_loop_t *loop)
     n->poll.data = n->debounce.data = n->sleep.data = n;
     if (uv_poll_init(loop, &n->poll, n->fd) != 0)
         return POSTERN_ERR_IO;
-    (void)uv_timer_init(loop, &n->debounce); /* cannot fail */
-    (void)uv_timer_init(loop, &n->sleep);
+    (void)uv_timer_init(loop, &n->debounce);          /* cannot fail */
+    (void)uv_poll_init(loop, &n->sleep, n->sleep_fd); /* as the one before */
     n->handles = 3;
     return 0;
 }
@@ -301,18 +440,18 @@ int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change, void 
     n->on_change = on_change;
     n->ctx = ctx;
     n->suspended_ms = suspended_ms();
-    n->fd = netlink_monitor();
-    if (n->fd < 0 || init_handles(n, loop) != 0) {
+    if (open_sockets(n) != 0 || init_handles(n, loop) != 0) {
         if (n->fd >= 0)
             (void)close(n->fd);
+        if (n->sleep_fd >= 0)
+            (void)close(n->sleep_fd);
         free(n);
         return POSTERN_ERR_IO;
     }
     /* first the socket, then the state: a change in between is seen twice, not lost */
     if (!read_state(n->addresses, n->routes) ||
         uv_poll_start(&n->poll, UV_READABLE, on_netlink) != 0 ||
-        uv_timer_start(&n->sleep, on_sleep_poll, NETMON_SLEEP_POLL_MS,
-                       NETMON_SLEEP_POLL_MS) != 0) {
+        uv_poll_start(&n->sleep, UV_READABLE, on_sleep_poll) != 0) {
         netmon_close(n);
         return POSTERN_ERR_IO;
     }

@@ -22,8 +22,10 @@ struct netmon;
 typedef void (*netmon_cb)(void *ctx, enum netmon_reason reason);
 
 /*
- * Calls `on_change` from the loop, once for each burst of changes (250 ms after the
- * last of it, at most 1 s after the first). netmon_close may be called inside it.
+ * Calls `on_change` from the loop, once for each burst of changes: 10 ms after the last
+ * of it, at most 40 ms after the first; where one burst follows the other the wait
+ * doubles each time, up to 0.64 s, and falls again with quiet. netmon_close may be
+ * called inside it.
  */
 MUST_CHECK int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change,
                            void *ctx);
@@ -48,5 +50,19 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN]);
 size_t netmon_addresses(struct addr *out, size_t max, bool loopback);
 /* That address, whatever its port, is one of them. */
 bool netmon_owns(const struct addr *a);
+
+enum netmon_way {
+    NETMON_WAY_SAME,
+    /* `local` is ours, but its link is down, or the kernel would start elsewhere now.
+     */
+    NETMON_WAY_OTHER,
+    /* `local` is no address of this machine any more: nothing can come back to it. */
+    NETMON_WAY_GONE,
+};
+/*
+ * What became of the way from `local` to `remote`, the two ends of a connection that
+ * stands; ADDR_NONE counts as unchanged.
+ */
+enum netmon_way netmon_way_of(const struct addr *local, const struct addr *remote);
 
 #endif

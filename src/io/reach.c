@@ -137,6 +137,7 @@ struct reach {
     unsigned timeout_ms;
     char answer[ANSWER_MAX];
     size_t answer_len;
+    dial_resolved_cb on_resolved;
     dial_cb cb;
     void *ctx;
 };
@@ -246,9 +247,27 @@ static void on_dialed(void *ctx, int err, int fd)
         finish(r, err);
 }
 
-int reach_start(struct reach **out, uv_loop_t *loop, const struct proxy *via,
-                const char *host, uint16_t port, const struct addr *known,
-                unsigned timeout_ms, dial_cb cb, void *ctx)
+static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct reach *r = ctx;
+    if (r->on_resolved != NULL)
+        r->on_resolved(r->ctx, err, addrs, n);
+}
+
+static int dial(struct reach *r, const struct reach_config *c)
+{
+    struct dial_known to = c->to;
+    to.on_resolved = on_resolved;
+    if (c->via != NULL) {
+        r->on_resolved = NULL; /* it is told the name */
+        to = (struct dial_known){.host = c->via->host, .port = c->via->port};
+    } else if (c->only != NULL) {
+        return dial_start(&r->dial, c->loop, c->only, 1, c->timeout_ms, on_dialed, r);
+    }
+    return dial_start_known(&r->dial, c->loop, &to, c->timeout_ms, on_dialed, r);
+}
+
+int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, void *ctx)
 {
     struct reach *r = calloc(1, sizeof(*r));
     uv_timer_t *timer = malloc(sizeof(*timer));
@@ -257,23 +276,19 @@ int reach_start(struct reach **out, uv_loop_t *loop, const struct proxy *via,
         free(timer);
         return POSTERN_ERR_NOMEM;
     }
-    (void)uv_timer_init(loop, timer);
+    (void)uv_timer_init(c->loop, timer);
     timer->data = r;
-    r->loop = loop;
+    r->loop = c->loop;
     r->timer = timer;
-    r->via = via;
+    r->via = c->via;
     r->fd = -1;
-    r->port = port;
-    r->timeout_ms = timeout_ms;
+    r->port = c->to.port;
+    r->timeout_ms = c->timeout_ms;
+    r->on_resolved = c->to.on_resolved;
     r->cb = cb;
     r->ctx = ctx;
-    (void)snprintf(r->host, sizeof(r->host), "%s", host);
-    int rc =
-        via != NULL ? dial_start_name(&r->dial, loop, via->host, via->port, timeout_ms,
-                                      on_dialed, r)
-        : known != NULL
-            ? dial_start(&r->dial, loop, known, 1, timeout_ms, on_dialed, r)
-            : dial_start_name(&r->dial, loop, host, port, timeout_ms, on_dialed, r);
+    (void)snprintf(r->host, sizeof(r->host), "%s", c->to.host);
+    int rc = dial(r, c);
     if (rc != 0) {
         destroy(r);
         return rc;

@@ -21,14 +21,21 @@ MUST_CHECK int proxy_from_env(struct proxy *p, const char *host, struct fault *f
 
 struct reach;
 
+struct reach_config {
+    uv_loop_t *loop;
+    const struct proxy *via; /* borrowed while it lasts; NULL: straight */
+    struct dial_known to;    /* its strings and addresses are copied */
+    const struct addr *only; /* numeric: no name is looked up; may be NULL */
+    unsigned timeout_ms;
+};
+
 /*
- * To `host`, or to the numeric `known` when it is not NULL; `via` may be NULL. The
- * callback is as of dial_start; beside its errors POSTERN_ERR_DENIED: the proxy wants
- * other credentials, POSTERN_ERR_PROTO: the proxy does not lead there.
+ * The callback is as of dial_start; beside its errors POSTERN_ERR_DENIED: the proxy
+ * wants other credentials, POSTERN_ERR_PROTO: the proxy does not lead there. A proxy is
+ * told the name, and nothing is looked up here but its own.
  */
-MUST_CHECK int reach_start(struct reach **out, uv_loop_t *loop, const struct proxy *via,
-                           const char *host, uint16_t port, const struct addr *known,
-                           unsigned timeout_ms, dial_cb cb, void *ctx);
+MUST_CHECK int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb,
+                           void *ctx);
 /* The callback will not run. NULL is fine. */
 void reach_cancel(struct reach *r);
 

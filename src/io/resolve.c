@@ -1,21 +1,44 @@
 /*
- * Resolver on the loop's thread pool. A numeric address takes a timer instead, so that
- * the callback's contract is the same. Knows nothing of what the addresses are for.
+ * Resolver on the loop's thread pool, or in a thread of its own that writes its result
+ * into a pipe and shares nothing. A numeric address takes a timer instead, so that the
+ * callback's contract is the same. Knows nothing of what the addresses are for.
  */
 #include "io/resolve.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
-#include <stdbool.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/sockaddr.h"
 
+/* What a thread of its own finds; goes through the pipe in one piece. */
+struct finding {
+    int err;
+    size_t n;
+    struct addr addrs[RESOLVE_MAX];
+};
+
+_Static_assert(sizeof(struct finding) <= PIPE_BUF, "a finding is written at once");
+
+struct job { /* the thread's */
+    char host[256];
+    uint16_t port;
+    int fd;
+};
+
 struct resolve {
     uv_timer_t timer; /* numeric addresses */
+    uv_poll_t poll;   /* a thread of its own */
     uv_getaddrinfo_t request;
-    bool numeric;
+    bool numeric, apart;
+    int fd;
     bool cancelled;
     resolve_cb cb;
     void *ctx;
@@ -48,7 +71,8 @@ static int from_resolver(int status)
     case UV_EAI_ADDRFAMILY:
         return POSTERN_ERR_NOTFOUND;
     case UV_EAI_AGAIN:
-        return POSTERN_ERR_UNREACHABLE;
+    case UV_EAI_FAIL:
+        return POSTERN_ERR_DNS;
     case UV_EAI_MEMORY:
     case UV_ENOMEM:
         return POSTERN_ERR_NOMEM;
@@ -87,6 +111,129 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         cb(ctx, err, addrs, n);
 }
 
+/* ------------------------------------------------------------ a thread of its own */
+
+static int from_system(int status)
+{
+    switch (status) {
+    case 0:
+        return 0;
+    case EAI_NONAME:
+    case EAI_NODATA:
+    case EAI_ADDRFAMILY:
+        return POSTERN_ERR_NOTFOUND;
+    case EAI_AGAIN:
+    case EAI_FAIL:
+        return POSTERN_ERR_DNS;
+    case EAI_MEMORY:
+        return POSTERN_ERR_NOMEM;
+    default:
+        return POSTERN_ERR_IO;
+    }
+}
+
+static void *look_up(void *arg)
+{
+    struct job *j = arg;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *list = NULL;
+    struct finding f;
+    memset(&f, 0, sizeof(f)); /* its padding goes through the pipe as well */
+    f.err = from_system(getaddrinfo(j->host, NULL, &hints, &list));
+    if (f.err == 0) {
+        f.n = collect(f.addrs, list, j->port);
+        f.err = f.n > 0 ? 0 : POSTERN_ERR_NOTFOUND;
+        freeaddrinfo(list);
+    }
+    (void)!write(j->fd, &f, sizeof(f)); /* EPIPE: nobody wants it any more */
+    close(j->fd);
+    free(j);
+    return NULL;
+}
+
+static void on_poll_closed(uv_handle_t *h)
+{
+    struct resolve *r = h->data;
+    close(r->fd);
+    free(r);
+}
+
+static void on_found(uv_poll_t *poll, int status, int events)
+{
+    struct resolve *r = poll->data;
+    struct finding f;
+    resolve_cb cb = r->cb;
+    void *ctx = r->ctx;
+    (void)status, (void)events;
+    ssize_t got = read(r->fd, &f, sizeof(f));
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (got != (ssize_t)sizeof(f))
+        f = (struct finding){.err = POSTERN_ERR_NOMEM};
+    uv_close((uv_handle_t *)poll, on_poll_closed);
+    cb(ctx, f.err, f.addrs, f.n);
+}
+
+/* No signal is this thread's; SIGPIPE least of all. */
+static int start_thread(struct job *j)
+{
+    sigset_t all, before;
+    pthread_attr_t attr;
+    pthread_t thread;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int rc = pthread_create(&thread, &attr, look_up, j);
+    (void)pthread_attr_destroy(&attr);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
+}
+
+static int start_apart(struct resolve *r, uv_loop_t *loop, const char *host)
+{
+    int ends[2];
+    struct job *j = calloc(1, sizeof(*j));
+    if (j == NULL || pipe2(ends, O_CLOEXEC) != 0) {
+        free(j);
+        return POSTERN_ERR_NOMEM;
+    }
+    (void)snprintf(j->host, sizeof(j->host), "%s", host);
+    j->port = r->port;
+    j->fd = ends[1];
+    r->apart = true;
+    r->fd = ends[0];
+    (void)fcntl(r->fd, F_SETFL, O_NONBLOCK);
+    int rc = start_thread(j);
+    if (rc != 0) {
+        close(ends[1]);
+        free(j);
+    } else if (uv_poll_init(loop, &r->poll, r->fd) != 0) {
+        rc = POSTERN_ERR_NOMEM; /* the thread finds its pipe closed */
+    }
+    if (rc != 0) {
+        close(ends[0]);
+        return rc;
+    }
+    r->poll.data = r;
+    (void)uv_poll_start(&r->poll, UV_READABLE, on_found);
+    return 0;
+}
+
+bool resolve_configured(void)
+{
+    char line[256];
+    bool found = false;
+    FILE *f = fopen("/etc/resolv.conf", "re");
+    while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+        found = strncmp(line, "nameserver", 10) == 0;
+    if (f != NULL)
+        (void)fclose(f);
+    return found;
+}
+
+/* -------------------------------------------------------------------------- calls */
+
 static int start_numeric(struct resolve *r, uv_loop_t *loop)
 {
     r->numeric = true;
@@ -106,8 +253,8 @@ static int start_name(struct resolve *r, uv_loop_t *loop, const char *host)
                : POSTERN_ERR_INVALID;
 }
 
-int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
-                  uint16_t port, resolve_cb cb, void *ctx)
+static int start(struct resolve **out, uv_loop_t *loop, const char *host, uint16_t port,
+                 resolve_cb cb, void *ctx, bool apart)
 {
     char bare[256];
     size_t len = strlen(host);
@@ -127,7 +274,9 @@ int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
         r->addr.port = port;
         err = start_numeric(r, loop);
     } else {
-        err = bracket ? POSTERN_ERR_INVALID : start_name(r, loop, bare);
+        err = bracket ? POSTERN_ERR_INVALID
+              : apart ? start_apart(r, loop, bare)
+                      : start_name(r, loop, bare);
     }
     if (err != 0)
         free(r);
@@ -136,12 +285,28 @@ int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
     return err;
 }
 
+int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
+                  uint16_t port, resolve_cb cb, void *ctx)
+{
+    return start(out, loop, host, port, cb, ctx, false);
+}
+
+int resolve_start_apart(struct resolve **out, uv_loop_t *loop, const char *host,
+                        uint16_t port, resolve_cb cb, void *ctx)
+{
+    return start(out, loop, host, port, cb, ctx, true);
+}
+
 void resolve_cancel(struct resolve *r)
 {
     if (r == NULL)
         return;
     if (r->numeric) {
         uv_close((uv_handle_t *)&r->timer, on_timer_closed);
+        return;
+    }
+    if (r->apart) {
+        uv_close((uv_handle_t *)&r->poll, on_poll_closed);
         return;
     }
     r->cancelled = true; /* a lookup that already runs cannot be stopped */

@@ -2,6 +2,7 @@
 #ifndef POSTERN_IO_RESOLVE_H
 #define POSTERN_IO_RESOLVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -14,10 +15,10 @@
 struct resolve;
 
 /*
- * `err` is 0 and n > 0; or POSTERN_ERR_NOTFOUND (no such name), _UNREACHABLE (the
- * resolver did not answer) or another error with n == 0. `addrs` is borrowed until
- * the callback returns, in the system's order of preference (RFC 6724), without
- * doubles. The handle is gone when the callback begins.
+ * `err` is 0 and n > 0; or POSTERN_ERR_NOTFOUND (no such name), _DNS (the resolver did
+ * not answer, or nobody is named to ask) or another error with n == 0. `addrs` is
+ * borrowed until the callback returns, in the system's order of preference (RFC 6724),
+ * without doubles. The handle is gone when the callback begins.
  */
 typedef void (*resolve_cb)(void *ctx, int err, const struct addr *addrs, size_t n);
 
@@ -28,8 +29,20 @@ typedef void (*resolve_cb)(void *ctx, int err, const struct addr *addrs, size_t 
  */
 MUST_CHECK int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
                              uint16_t port, resolve_cb cb, void *ctx);
+/*
+ * The same in a thread of its own, so that it waits for no other lookup: the loop has
+ * threads for two, and a dead resolver holds one for 5 s and more. Of all address
+ * families, whatever this machine has now. The caller bounds how many run; one that is
+ * cancelled goes on until the resolver gives up.
+ */
+MUST_CHECK int resolve_start_apart(struct resolve **out, uv_loop_t *loop,
+                                   const char *host, uint16_t port, resolve_cb cb,
+                                   void *ctx);
 /* The callback will not run. NULL is fine. */
 void resolve_cancel(struct resolve *r);
+
+/* Somebody to ask is named in /etc/resolv.conf. */
+bool resolve_configured(void);
 
 /* Splits "host:port", "[v6]:port" or "host" (then `port` is left alone). */
 MUST_CHECK int resolve_split(const char *text, char *host, size_t cap, uint16_t *port);

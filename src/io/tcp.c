@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "io/helper.h"
+#include "io/linger.h"
 #include "io/sockaddr.h"
 
 /* ICMP quotes the packet it is about: one whose TTL has run down says nothing to us. */
@@ -75,7 +76,5 @@ int tcp_listen(int fd)
 
 void tcp_abort(int fd)
 {
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    close(fd);
+    linger_break(fd);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/identity.h"
+#include "io/linger.h"
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
 
@@ -48,9 +49,10 @@ static void free_handle(uv_handle_t *h)
 
 static void close_socket(int fd, bool reset)
 {
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
     if (reset)
-        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        linger_reset(fd);
+    else
+        linger_orderly(fd);
     close(fd);
 }
 
@@ -409,6 +411,8 @@ int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
     if (rc != 0)
         return rc;
     p->joined = true;
+    linger_reset(p->fd); /* until both directions have ended */
+    linger_reset(p->plain);
     p->on_end = j->on_end;
     p->ctx = j->ctx;
     if (j->first_len > 0)

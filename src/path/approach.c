@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/netmon.h"
 #include "path/exchange.h"
 
 enum {
@@ -144,6 +145,11 @@ static void poke(struct approach *a)
 const struct approach_config *approach_config_of(const struct approach *a)
 {
     return &a->config;
+}
+
+bool approach_is_established(const struct approach *a)
+{
+    return a->established;
 }
 
 const uint8_t *approach_check_key(const struct approach *a)
@@ -322,7 +328,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
+        a->kinds[k] = kind_table[k]->new(a, kind_table[k]->plan);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }
@@ -468,8 +474,20 @@ void approach_tell_trouble(struct approach *a)
     approach_offer_soon(a);
 }
 
+/* Nothing can come back to an address that this machine lost: no time to find out. */
+static void drop_gone(struct approach *a)
+{
+    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
+        struct path *p = a->paths[i];
+        if (p != NULL && p->stream &&
+            netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
+            path_dead(a, p, "the address that it started from is gone");
+    }
+}
+
 void approach_on_network_change(struct approach *a)
 {
+    drop_gone(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {

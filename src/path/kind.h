@@ -41,6 +41,7 @@ extern const struct kind_ops relay_kind, udp_punch_kind, tcp_punch_kind,
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);
+bool approach_is_established(const struct approach *a); /* the session once opened */
 const uint8_t *approach_check_key(const struct approach *a); /* 16 bytes */
 void *approach_kind_state(struct approach *a, enum path_kind k);
 uint32_t approach_next_path_id(struct approach *a);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/relay_preface.h"
+#include "io/netmon.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 #include "io/tlspipe.h"
@@ -54,7 +55,8 @@ struct relay {
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
     unsigned failures;
-    char note[200]; /* why the broker has no pair for us; empty: it has */
+    uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
+    char note[200];           /* why the broker has no pair for us; empty: it has */
     bool busy, freed;
 };
 
@@ -152,8 +154,12 @@ static void pair_broke(struct relay *r, const char *why)
     bool stood = r->pair != NULL;
     socket_close(r);
     pair_drop(r, why);
-    if (stood) /* what broke it may have broken the connection to the broker, unheard */
-        uplink_kick(approach_config_of(r->approach)->uplink);
+    if (stood) { /* what broke it may have broken the connection to the broker, unheard
+                  */
+        r->lost++;
+        approach_offer_soon(r->approach); /* the peer's half is worth nothing now */
+        uplink_suspect(approach_config_of(r->approach)->uplink);
+    }
     if (!r->running || !approach_config_of(r->approach)->client)
         return;
     unsigned shift = r->failures < 6 ? r->failures : 6;
@@ -395,10 +401,30 @@ static void relay_free(void *k)
         free(r);
 }
 
+static void relay_fill_offer(void *k, Offer *o)
+{
+    const struct relay *r = k;
+    o->relay_lost = r->lost;
+}
+
+/* The peer's half of our pair is gone, which the broker may not know yet. */
+static void peer_lost_pair(struct relay *r)
+{
+    socket_close(r);
+    pair_drop(r, "the other side's connection to the relay broke");
+    if (r->running)
+        approach_introduce_soon(r->approach);
+}
+
 static void relay_on_offer(void *k, const Offer *o, bool renewed)
 {
     struct relay *r = k;
-    (void)o, (void)renewed;
+    (void)renewed;
+    if (o->relay_lost > r->peer_lost) {
+        r->peer_lost = o->relay_lost;
+        if (r->pair != NULL)
+            peer_lost_pair(r);
+    }
     carry_works(r); /* the peer heard us through the broker, and we hear it */
     /* It is there, and has not come to the relay: its ticket was lost on the way. */
     if (approach_config_of(r->approach)->client && r->running && r->fd >= 0 &&
@@ -422,18 +448,31 @@ static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
         free(r);
 }
 
+/* The try to make a pair began at an address that is not ours any more. */
+static bool is_stale(const struct relay *r)
+{
+    return r->fd >= 0 && netmon_way_of(&r->local, &r->remote) == NETMON_WAY_GONE;
+}
+
 static void relay_on_uplink(void *k, bool up)
 {
     struct relay *r = k;
+    const struct approach_config *c = approach_config_of(r->approach);
     if (!r->running)
         return;
     if (!up && r->carry_proven) {
         r->carry_proven = false;
         approach_lost(r->approach, &r->carry.base, "the broker cannot be reached");
     }
-    if (up && r->pair == NULL && r->dial == NULL && r->fd < 0)
+    if (is_stale(r))
+        socket_close(r);
+    if (!up || r->pair != NULL)
+        return;
+    if (approach_is_established(r->approach)) /* what carried before carries again */
+        carry_works(r);
+    if (r->dial == NULL && r->fd < 0)
         approach_introduce_soon(r->approach);
-    if (up && !approach_config_of(r->approach)->client && r->pair == NULL)
+    if (!c->client)
         approach_offer_soon(r->approach); /* the client sees that we are back */
 }
 
@@ -444,7 +483,7 @@ static void relay_on_dead(void *k, struct path *p)
         pair_broke(r, "nothing came through the relay any more");
     else if (p == &r->carry.base) {
         r->carry_proven = false;
-        uplink_kick(approach_config_of(r->approach)->uplink);
+        uplink_suspect(approach_config_of(r->approach)->uplink);
     }
 }
 
@@ -459,6 +498,7 @@ const struct kind_ops relay_kind = {
     .free = relay_free,
     .start = relay_start,
     .stop = relay_stop,
+    .fill_offer = relay_fill_offer,
     .on_offer = relay_on_offer,
     .on_ticket = on_ticket,
     .on_carry = relay_on_carry,

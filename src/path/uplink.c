@@ -1,49 +1,86 @@
-/* The connection to the broker. Knows no peer and no path. */
+/*
+ * The connection to the broker. Knows no peer and no path.
+ *
+ * While a connection is in doubt a second one is made beside it, and whichever shows
+ * life first is kept, so that nothing waits for a timeout.
+ */
 #include "path/uplink.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
+#include <sodium.h>
+
+#include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
-#include "io/reach.h"
 #include "io/log.h"
+#include "io/netmon.h"
+#include "path/uplink_words.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 8000,
     WELCOME_TIMEOUT_MS = 10000,
-    PONG_TIMEOUT_MS = 5000,
-    RETRY_FIRST_MS = 200,
-    RETRY_MAX_MS = 15000,
-    RETRY_FATAL_MS = 60000,
+    PONG_TIMEOUT_US = 5000000,
+    HURRY_MIN_US = 1000000,   /* between tries, however many ask */
+    BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
 };
 
-enum uplink_state { UPLINK_WAITING, UPLINK_DIALING, UPLINK_GREETING, UPLINK_UP };
+/* When a ping was not answered for so long, a second connection is begun beside. */
+#define PATIENCE_KEEPALIVE_US 1000000u /* or four round trips */
+#define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
+#define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
+
+static const struct backoff_policy backoff_policy = {
+    .first_ms = 200, .max_ms = 15000, .health_ms = 20000};
+/* Somebody must change something first; when he has, it works again in seconds. */
+static const struct backoff_policy backoff_policy_fatal = {
+    .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
+
+enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
+
+/* One try at a connection, and the connection when it came about. */
+struct line {
+    struct uplink *uplink;
+    struct reach *dial; /* NULL once it was reached */
+    struct channel *channel;
+    uv_timer_t *timer; /* own allocation: until the broker's welcome */
+    struct addr local, remote;
+    bool open; /* the handshake is done and our Hello on its way */
+};
 
 struct uplink {
     struct uplink_config config;
     enum uplink_state state;
-    struct reach *dial;
+    struct line *line;   /* in use or being tried; NULL while waiting */
+    struct line *beside; /* only while up: to replace a silent one */
     struct proxy proxy;
     bool proxied;
-    struct channel *channel;
-    uv_timer_t *timer; /* retry, welcome, ping or pong: what `state` says */
+    uv_timer_t *timer; /* retry, keepalive, ping: what `state` says */
     struct addr broker_addr, seen;
     struct addr stun[UPLINK_STUN_MAX];
     size_t stun_count;
-    unsigned failures;
+    /* Where to try first: the last that worked, then what the name stood for. */
+    struct addr known[UPLINK_KNOWN_MAX];
+    size_t known_count;
+    struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
+    size_t resolved_count;
+    struct addr doubtful; /* somebody answers there, but not our broker */
+    bool doubted;         /* since the last pause */
+    struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
+    uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
     bool pinging;
-    bool busy, freed;
+    uint64_t pinged_us, beside_us; /* when to begin a second one */
 };
 
 static void on_timer(uv_timer_t *t);
 static void connect_now(struct uplink *u);
+static void arm(struct uplink *u);
+static void on_line_timer(uv_timer_t *t);
 
 static void free_handle(uv_handle_t *h)
 {
@@ -56,108 +93,174 @@ static void set_timer(struct uplink *u, uint64_t ms)
     (void)uv_timer_start(u->timer, on_timer, ms, 0);
 }
 
-static unsigned jitter_ms(unsigned ms)
+/* -------------------------------------------------------------------------- lines */
+
+static void line_free(struct line *l)
 {
-    uint32_t r = 0;
-    (void)!getrandom(&r, sizeof(r), 0);
-    return ms / 2 + r % (ms / 2 + 1);
+    if (l == NULL)
+        return;
+    reach_cancel(l->dial);
+    channel_free(l->channel);
+    l->timer->data = NULL;
+    uv_close((uv_handle_t *)l->timer, free_handle);
+    free(l);
 }
 
-static void drop_connection(struct uplink *u)
+static void drop_lines(struct uplink *u)
 {
-    reach_cancel(u->dial);
-    u->dial = NULL;
-    channel_free(u->channel);
-    u->channel = NULL;
+    line_free(u->line);
+    line_free(u->beside);
+    u->line = u->beside = NULL;
     u->pinging = false;
+}
+
+static unsigned pause_ms(struct uplink *u, bool fatal)
+{
+    uint64_t now_ms = net_now_us() / 1000;
+    unsigned ms = backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_ms);
+    if (ms < u->retry_floor_ms)
+        ms = u->retry_floor_ms;
+    u->retry_floor_ms = 0;
+    return ms;
 }
 
 static void go_down(struct uplink *u, const struct fault *why, bool fatal)
 {
-    unsigned shift = u->failures < 7 ? u->failures : 7;
-    unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
-    if (ms > RETRY_MAX_MS)
-        ms = RETRY_MAX_MS;
-    if (fatal)
-        ms = RETRY_FATAL_MS;
-    ms = jitter_ms(ms);
-    if (ms < u->retry_floor_ms)
-        ms = u->retry_floor_ms;
-    u->retry_floor_ms = 0;
-    u->failures++;
-    drop_connection(u);
+    unsigned ms = pause_ms(u, fatal);
+    drop_lines(u);
+    u->doubted = false;
     u->state = UPLINK_WAITING;
     set_timer(u, ms);
     u->config.events->on_down(u->config.ctx, why, ms, fatal);
 }
 
-static void describe_proxy(const struct uplink *u, int err, struct fault *f)
+/* A try or a connection is over. */
+static void line_over(struct line *l, const struct fault *why, bool fatal)
 {
-    const struct proxy *p = &u->proxy;
-    if (err == POSTERN_ERR_DENIED)
-        (void)fault_set(
-            f, err, "put them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
-            "the proxy at %s:%u wants a user name and password", p->host, p->port);
-    else if (err == POSTERN_ERR_PROTO)
-        (void)fault_set(f, err, "allow it there, or unset HTTPS_PROXY",
-                        "the proxy at %s:%u does not lead to the broker at %s:%u",
-                        p->host, p->port, u->config.broker.host, u->config.broker.port);
-    else
-        (void)fault_set(f, err, "check HTTPS_PROXY",
-                        "the proxy at %s:%u cannot be reached (%s)", p->host, p->port,
-                        postern_strerror(err));
-}
-
-static void describe(struct uplink *u, int err, struct fault *f)
-{
-    const struct link *l = &u->config.broker;
-    if (u->proxied && u->state == UPLINK_DIALING) {
-        describe_proxy(u, err, f);
-        return;
-    }
-    const char *host = l->host;
-    switch (err) {
-    case POSTERN_ERR_KEY:
-        (void)fault_set(
-            f, err, "ask for a fresh link; do not go on if this is unexpected",
-            "the broker at %s:%u holds another key than the link says", host, l->port);
-        break;
-    case POSTERN_ERR_REFUSED:
-        (void)fault_set(f, err, "start the broker, or check the address in the link",
-                        "nothing listens at the broker's address %s:%u", host, l->port);
-        break;
-    case POSTERN_ERR_NOTFOUND:
-        (void)fault_set(f, err, "check the name in the link and this machine's DNS",
-                        "the broker's name %s cannot be resolved", host);
-        break;
-    case POSTERN_ERR_TIMEOUT:
-    case POSTERN_ERR_UNREACHABLE:
-        (void)fault_set(f, err,
-                        "check this machine's network and the broker's firewall",
-                        "the broker at %s:%u cannot be reached (%s)", host, l->port,
-                        postern_strerror(err));
-        break;
-    default:
-        (void)fault_set(f, err,
-                        "check that the address in the link is a Postern broker",
-                        "the connection to the broker at %s:%u failed (%s)", host,
-                        l->port, postern_strerror(err));
+    struct uplink *u = l->uplink;
+    if (l == u->beside) {
+        log_debug("the second connection to the broker: %s", why->what);
+        line_free(l);
+        u->beside = NULL;
+        u->beside_us = net_now_us() + BESIDE_AGAIN_US;
+        arm(u);
+    } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
+        line_free(l);
+        u->line = u->beside;
+        u->beside = NULL;
+        u->pinging = false;
+        u->state = UPLINK_TRYING;
+        (void)uv_timer_stop(u->timer);
+        u->config.events->on_down(u->config.ctx, why, 0, false);
+    } else {
+        go_down(u, why, fatal);
     }
 }
 
-static void fail(struct uplink *u, int err)
+static const struct addr *self_only(const struct uplink *u)
 {
+    static const struct addr none = {0};
+    struct addr literal;
+    if (u->resolved_count == 0 || strcmp(u->config.broker.host, "localhost") == 0 ||
+        addr_parse_ip(&literal, u->config.broker.host) == 0)
+        return &none;
+    for (size_t i = 0; i < u->resolved_count; i++)
+        if (addr_scope_of(&u->resolved[i]) != ADDR_SCOPE_LOOPBACK &&
+            addr_scope_of(&u->resolved[i]) != ADDR_SCOPE_UNUSABLE)
+            return &none;
+    return &u->resolved[0];
+}
+
+/*
+ * Another program answers at an address that was tried first: the others get their turn
+ * before anybody is told. Once between two pauses.
+ */
+static bool try_elsewhere(struct line *l, int err)
+{
+    struct uplink *u = l->uplink;
+    bool others = false;
+    if (u->proxied || u->doubted || l != u->line || u->state != UPLINK_TRYING ||
+        l->remote.family == ADDR_NONE ||
+        (err != POSTERN_ERR_KEY && err != POSTERN_ERR_PROTO))
+        return false;
+    for (size_t i = 0; i < u->known_count; i++)
+        others = others || !addr_equal(&u->known[i], &l->remote);
+    for (size_t i = 0; i < u->resolved_count; i++)
+        others = others || !addr_equal(&u->resolved[i], &l->remote);
+    if (!others)
+        return false;
+    u->doubted = true;
+    u->doubtful = l->remote;
+    connect_now(u);
+    return true;
+}
+
+static void line_failed(struct line *l, int err)
+{
+    struct uplink *u = l->uplink;
+    struct addr none = {0};
     struct fault f = {0};
-    describe(u, err, &f);
-    go_down(u, &f, err == POSTERN_ERR_KEY);
+    bool dialling = l->channel == NULL;
+    struct uplink_trouble t = {.broker = &u->config.broker,
+                               .proxy = u->proxied && dialling ? &u->proxy : NULL,
+                               .last = u->known_count > 0 ? &u->known[0] : &none,
+                               .self = self_only(u)};
+    if (try_elsewhere(l, err))
+        return;
+    uplink_describe(&t, err, &f);
+    line_over(l, &f, err == POSTERN_ERR_KEY);
+}
+
+/* ---------------------------------------------------------- where the broker may be */
+
+static void know(struct uplink *u, const struct addr *a)
+{
+    for (size_t i = 0; i < u->known_count; i++)
+        if (addr_equal(&u->known[i], a))
+            return;
+    if (u->known_count < UPLINK_KNOWN_MAX)
+        u->known[u->known_count++] = *a;
+}
+
+/* The broker's proven address first, then what its name stands for, then what it says.
+ */
+static void learn_addresses(struct uplink *u, const struct addr *proven)
+{
+    struct addr before[UPLINK_KNOWN_MAX], literal;
+    size_t count = u->known_count;
+    memcpy(before, u->known, sizeof(before));
+    memset(u->known, 0, sizeof(u->known));
+    u->known_count = 0;
+    know(u, proven);
+    for (size_t i = 0; i < u->resolved_count; i++)
+        know(u, &u->resolved[i]);
+    for (size_t i = 0; i < count && u->resolved_count == 0; i++)
+        know(u, &before[i]);
+    for (size_t i = 0; i < u->stun_count; i++) {
+        struct addr a = u->stun[i];
+        a.port = u->config.broker.port;
+        know(u, &a);
+    }
+    if (u->config.events->on_addresses != NULL &&
+        addr_parse_ip(&literal, u->config.broker.host) != 0 &&
+        (count != u->known_count || memcmp(before, u->known, sizeof(before)) != 0))
+        u->config.events->on_addresses(u->config.ctx, u->known, u->known_count);
+}
+
+static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct line *l = ctx;
+    struct uplink *u = l->uplink;
+    if (err != 0)
+        return;
+    u->resolved_count = n < UPLINK_KNOWN_MAX ? n : UPLINK_KNOWN_MAX;
+    memcpy(u->resolved, addrs, u->resolved_count * sizeof(*addrs));
 }
 
 /* ----------------------------------------------------------------------- messages */
 
-static void on_welcome(struct uplink *u, const Welcome *w)
+static void take_welcome(struct uplink *u, const Welcome *w)
 {
-    u->state = UPLINK_UP;
-    u->failures = 0;
     u->stun_count = 0;
     if (addr_from_bytes(&u->seen, w->seen_ip.bytes, w->seen_ip.size, w->seen_port) != 0)
         u->seen = (struct addr){0};
@@ -169,68 +272,83 @@ static void on_welcome(struct uplink *u, const Welcome *w)
             u->stun[u->stun_count++] = a;
     }
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
+}
+
+/* This line is the connection from here on, whichever was before. */
+static void on_welcome(struct line *l, const Welcome *w)
+{
+    struct uplink *u = l->uplink;
+    if (l == u->beside) {
+        log_debug("a new connection to the broker replaces a silent one");
+        line_free(u->line);
+        u->line = l;
+        u->beside = NULL;
+    }
+    (void)uv_timer_stop(l->timer);
+    u->state = UPLINK_UP;
+    backoff_on_up(&u->backoff, net_now_us() / 1000);
+    backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
+    u->pinging = false;
+    u->doubted = false;
+    u->doubtful = (struct addr){0};
+    take_welcome(u, w);
+    u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
     keepalive_init(&u->keep, true, 0, net_now_us());
-    set_timer(u, (keepalive_deadline_us(&u->keep) - net_now_us()) / 1000 + 1);
+    arm(u);
+    if (!u->proxied)
+        learn_addresses(u, &l->remote);
     u->config.events->on_up(u->config.ctx);
 }
 
-static void on_bye(struct uplink *u, const Bye *b)
+static void on_bye(struct line *l, const Bye *b)
 {
     struct fault f = {0};
-    bool fatal = false;
-    switch (b->code) {
-    case BYE_TOKEN:
-        fatal = true;
-        (void)fault_set(&f, POSTERN_ERR_DENIED,
-                        "use the link that the broker prints at its start",
-                        "the broker does not accept this link's enrolment token");
-        break;
-    case BYE_VERSION:
-        fatal = true;
-        (void)fault_set(&f, POSTERN_ERR_NEWER, "update the older of the two",
-                        "the broker speaks another version of the protocol");
-        break;
-    case BYE_REPLACED:
-        (void)fault_set(&f, POSTERN_ERR_INUSE, "stop the other program, or use --state",
-                        "another program connected with this device's key");
-        break;
-    case BYE_BUSY:
-        (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
-                        "the broker is at its limit: %s", b->reason);
-        break;
-    default:
-        (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
-                        "the broker ended the connection: %s", b->reason);
+    bool fatal = uplink_describe_bye(b, &f);
+    l->uplink->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
+    line_over(l, &f, fatal);
+}
+
+static void on_pong(struct uplink *u)
+{
+    u->pinging = false;
+    /* One that has said Hello takes the place of this at the broker: let it. */
+    if (u->beside != NULL && !u->beside->open) {
+        line_free(u->beside);
+        u->beside = NULL;
     }
-    u->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
-    go_down(u, &f, fatal);
+    arm(u);
 }
 
 static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
 {
-    (void)ctx, (void)peer; /* the channel checked the key; Hello is on its way */
+    struct line *l = ctx;
+    (void)peer; /* the channel checked the key; Hello is on its way */
+    l->open = true;
 }
 
 static void on_message(void *ctx, const uint8_t *msg, size_t len)
 {
-    struct uplink *u = ctx;
+    struct line *l = ctx;
+    struct uplink *u = l->uplink;
+    bool welcomed = l == u->line && u->state == UPLINK_UP;
     Control m;
     if (proto_decode_control(&m, msg, len) != 0) {
-        fail(u, POSTERN_ERR_PROTO);
+        line_failed(l, POSTERN_ERR_PROTO);
         return;
     }
-    keepalive_on_received(&u->keep, net_now_us());
+    if (welcomed)
+        keepalive_on_received(&u->keep, net_now_us());
     if (m.which_body == Control_bye_tag) {
-        on_bye(u, &m.body.bye);
-    } else if (u->state == UPLINK_GREETING) {
+        on_bye(l, &m.body.bye);
+    } else if (!welcomed) {
         if (m.which_body == Control_welcome_tag)
-            on_welcome(u, &m.body.welcome);
+            on_welcome(l, &m.body.welcome);
         else
-            fail(u, POSTERN_ERR_PROTO);
+            line_failed(l, POSTERN_ERR_PROTO);
     } else {
         switch (m.which_body) {
         case Control_pong_tag:
-            u->pinging = false;
+            on_pong(u);
             break;
         case Control_introduce_tag:
         case Control_ticket_tag:
@@ -247,36 +365,36 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
 
 static void on_close(void *ctx, int err, const char *why)
 {
-    struct uplink *u = ctx;
+    struct line *l = ctx;
     log_debug("connection to the broker ended: %s", why);
-    if (u->state == UPLINK_UP)
-        keepalive_on_dead(&u->keep);
-    fail(u, err);
+    if (l == l->uplink->line && l->uplink->state == UPLINK_UP)
+        keepalive_on_dead(&l->uplink->keep);
+    line_failed(l, err);
 }
 
 static const struct channel_events channel_events = {on_open, on_message, on_close};
 
 static void on_dialed(void *ctx, int err, int fd)
 {
-    struct uplink *u = ctx;
-    u->dial = NULL;
+    struct line *l = ctx;
+    struct uplink *u = l->uplink;
+    l->dial = NULL;
     if (err != 0) {
-        fail(u, err);
+        line_failed(l, err);
         return;
     }
     struct channel_config cc = {.loop = u->config.net->loop,
                                 .own = &u->config.net->own,
                                 .events = &channel_events,
-                                .ctx = u};
-    if (channel_new_client(&u->channel, &cc, fd, u->config.broker.broker_key) != 0) {
-        u->channel = NULL;
-        fail(u, POSTERN_ERR_IO);
+                                .ctx = l};
+    if (channel_new_client(&l->channel, &cc, fd, u->config.broker.broker_key) != 0) {
+        l->channel = NULL;
+        line_failed(l, POSTERN_ERR_IO);
         return;
     }
-    if (!u->proxied)
-        channel_remote(u->channel, &u->broker_addr);
-    u->state = UPLINK_GREETING;
-    set_timer(u, WELCOME_TIMEOUT_MS);
+    channel_local(l->channel, &l->local);
+    channel_remote(l->channel, &l->remote);
+    (void)uv_timer_start(l->timer, on_line_timer, WELCOME_TIMEOUT_MS, 0);
     Control m = {.which_body = Control_hello_tag};
     Hello *h = &m.body.hello;
     h->version = PROTO_VERSION;
@@ -288,40 +406,124 @@ static void on_dialed(void *ctx, int err, int fd)
     memcpy(h->name, u->config.name, sizeof(h->name));
     uint8_t buf[256];
     int n = proto_encode_control(buf, sizeof(buf), &m);
-    if (n < 0 || channel_send(u->channel, buf, (size_t)n) != 0)
-        fail(u, POSTERN_ERR_IO);
+    if (n < 0 || channel_send(l->channel, buf, (size_t)n) != 0)
+        line_failed(l, POSTERN_ERR_IO);
+}
+
+static struct line *line_new(struct uplink *u)
+{
+    struct line *l = calloc(1, sizeof(*l));
+    uv_timer_t *timer = malloc(sizeof(*timer));
+    if (l == NULL || timer == NULL) {
+        free(l);
+        free(timer);
+        return NULL;
+    }
+    (void)uv_timer_init(u->config.net->loop, timer);
+    timer->data = l;
+    l->uplink = u;
+    l->timer = timer;
+    struct reach_config rc = {.loop = u->config.net->loop,
+                              .via = u->proxied ? &u->proxy : NULL,
+                              .to = {.host = u->config.broker.host,
+                                     .port = u->config.broker.port,
+                                     .addrs = u->known,
+                                     .count = u->known_count,
+                                     .doubtful = &u->doubtful,
+                                     .on_resolved = on_resolved},
+                              .timeout_ms = CONNECT_TIMEOUT_MS};
+    if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
+        l->dial = NULL;
+        line_free(l);
+        return NULL;
+    }
+    return l;
 }
 
 static void connect_now(struct uplink *u)
 {
-    drop_connection(u);
-    u->state = UPLINK_DIALING;
-    (void)uv_timer_stop(u->timer);
     struct fault f;
+    drop_lines(u);
+    u->state = UPLINK_TRYING;
+    u->tried_us = net_now_us();
+    (void)uv_timer_stop(u->timer);
     int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
     u->proxied = via > 0;
     if (via < 0) {
         go_down(u, &f, true);
         return;
     }
-    if (reach_start(&u->dial, u->config.net->loop, u->proxied ? &u->proxy : NULL,
-                    u->config.broker.host, u->config.broker.port, NULL,
-                    CONNECT_TIMEOUT_MS, on_dialed, u) != 0) {
-        u->dial = NULL;
-        fail(u, POSTERN_ERR_IO);
+    u->line = line_new(u);
+    if (u->line == NULL) {
+        (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        go_down(u, &f, false);
     }
 }
 
 /* ------------------------------------------------------------------------ timing */
 
-static void send_ping(struct uplink *u)
+static void on_line_timer(uv_timer_t *t)
+{
+    if (t->data != NULL)
+        line_failed(t->data, POSTERN_ERR_TIMEOUT);
+}
+
+static void begin_beside(struct uplink *u)
+{
+    u->beside = line_new(u);
+    if (u->beside == NULL)
+        u->beside_us = net_now_us() + BESIDE_AGAIN_US;
+}
+
+/* Sets the timer of a connection that is up. */
+static void arm(struct uplink *u)
+{
+    uint64_t now = net_now_us(), at = keepalive_deadline_us(&u->keep);
+    if (u->pinging) {
+        at = u->pinged_us + PONG_TIMEOUT_US;
+        if (u->beside == NULL && u->beside_us < at)
+            at = u->beside_us;
+    }
+    set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
+}
+
+/* Asks whether the connection lives, and begins another beside it if that takes long.
+ */
+static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
 {
     Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
+    uint64_t now = net_now_us(), rtt_us = uplink_rtt_us(u);
+    if (patience_us > 0 && patience_us < round_trips * rtt_us)
+        patience_us = round_trips * rtt_us;
+    if (!u->pinging)
+        u->pinged_us = now;
+    if (!u->pinging || now + patience_us < u->beside_us)
+        u->beside_us = now + patience_us;
     u->pinging = true;
-    if (uplink_send(u, &m) != 0)
-        fail(u, POSTERN_ERR_CLOSED);
-    else
-        set_timer(u, PONG_TIMEOUT_MS);
+    if (uplink_send(u, &m) != 0) {
+        line_failed(u->line, POSTERN_ERR_CLOSED);
+        return;
+    }
+    if (u->beside == NULL && patience_us == 0)
+        begin_beside(u);
+    arm(u);
+}
+
+static void on_up_timer(struct uplink *u)
+{
+    uint64_t now = net_now_us();
+    if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
+        keepalive_on_dead(&u->keep);
+        line_failed(u->line, POSTERN_ERR_TIMEOUT);
+        return;
+    }
+    if (u->pinging && u->beside == NULL && now >= u->beside_us)
+        begin_beside(u);
+    else if (!u->pinging && keepalive_due(&u->keep, now)) {
+        ping(u, 4, PATIENCE_KEEPALIVE_US);
+        return;
+    }
+    arm(u);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -329,31 +531,10 @@ static void on_timer(uv_timer_t *t)
     struct uplink *u = t->data;
     if (u == NULL)
         return;
-    u->busy = true;
-    switch (u->state) {
-    case UPLINK_WAITING:
+    if (u->state == UPLINK_WAITING)
         connect_now(u);
-        break;
-    case UPLINK_DIALING:
-        break;
-    case UPLINK_GREETING:
-        fail(u, POSTERN_ERR_TIMEOUT);
-        break;
-    case UPLINK_UP:
-        if (u->pinging) {
-            keepalive_on_dead(&u->keep);
-            fail(u, POSTERN_ERR_TIMEOUT);
-        } else if (keepalive_due(&u->keep, net_now_us())) {
-            send_ping(u);
-        } else {
-            uint64_t at = keepalive_deadline_us(&u->keep), now = net_now_us();
-            set_timer(u, at > now ? (at - now) / 1000 + 1 : 1);
-        }
-        break;
-    }
-    u->busy = false;
-    if (u->freed)
-        free(u);
+    else if (u->state == UPLINK_UP)
+        on_up_timer(u);
 }
 
 /* ------------------------------------------------------------------------- calls */
@@ -369,6 +550,13 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
         free(u);
         return POSTERN_ERR_NOMEM;
     }
+    uint64_t seed;
+    randombytes_buf(&seed, sizeof(seed));
+    backoff_init(&u->backoff, &backoff_policy, seed);
+    backoff_init(&u->fatal_backoff, &backoff_policy_fatal, seed);
+    for (size_t i = 0; i < c->known_count; i++)
+        know(u, &c->known[i]);
+    u->config.known = NULL;
     (void)uv_timer_init(c->net->loop, u->timer);
     u->timer->data = u;
     u->state = UPLINK_WAITING;
@@ -379,14 +567,12 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
 
 void uplink_close(struct uplink *u)
 {
-    if (u == NULL || u->freed)
+    if (u == NULL)
         return;
-    drop_connection(u);
+    drop_lines(u);
     u->timer->data = NULL;
     uv_close((uv_handle_t *)u->timer, free_handle);
-    u->freed = true;
-    if (!u->busy)
-        free(u);
+    free(u);
 }
 
 bool uplink_is_up(const struct uplink *u)
@@ -403,49 +589,90 @@ int uplink_send(struct uplink *u, const Control *m)
     if (n < 0)
         return n;
     keepalive_on_sent(&u->keep, net_now_us());
-    return channel_send(u->channel, buf, (size_t)n);
+    return channel_send(u->line->channel, buf, (size_t)n);
+}
+
+void uplink_suspect(struct uplink *u)
+{
+    if (u->state == UPLINK_UP)
+        ping(u, 4, PATIENCE_SUSPECT_US);
+}
+
+void uplink_hurry(struct uplink *u)
+{
+    if (u->state == UPLINK_WAITING && net_now_us() - u->tried_us > HURRY_MIN_US)
+        set_timer(u, 0);
+}
+
+/* A try that was begun in the network as it is now goes on. */
+static bool still_good(const struct line *l)
+{
+    return l->channel != NULL &&
+           netmon_way_of(&l->local, &l->remote) == NETMON_WAY_SAME;
+}
+
+static void address_gone(struct uplink *u)
+{
+    struct fault f = {0};
+    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+                    "this machine lost the address from which it was connected to the "
+                    "broker");
+    connect_now(u);
+    u->config.events->on_down(u->config.ctx, &f, 0, false);
 }
 
 void uplink_kick(struct uplink *u)
 {
-    switch (u->state) {
-    case UPLINK_WAITING:
-    case UPLINK_DIALING:
-        u->failures = 0;
-        u->state = UPLINK_WAITING;
-        drop_connection(u);
-        set_timer(u, 0);
-        break;
-    case UPLINK_GREETING:
-        break;
-    case UPLINK_UP:
-        if (!u->pinging) {
-            send_ping(u);
-            if (u->state == UPLINK_UP)
-                set_timer(u, PONG_TIMEOUT_MS / 2);
+    backoff_reset(&u->backoff);
+    backoff_reset(&u->fatal_backoff);
+    if (u->beside != NULL && !still_good(u->beside)) {
+        line_free(u->beside);
+        u->beside = NULL;
+    }
+    if (u->state != UPLINK_UP) {
+        if (u->state == UPLINK_WAITING || !still_good(u->line)) {
+            drop_lines(u);
+            u->state = UPLINK_WAITING;
+            set_timer(u, 0);
         }
+        return;
+    }
+    switch (netmon_way_of(&u->line->local, &u->line->remote)) {
+    case NETMON_WAY_GONE:
+        address_gone(u);
+        break;
+    case NETMON_WAY_OTHER:
+        ping(u, 0, 0);
+        break;
+    case NETMON_WAY_SAME:
+        ping(u, 2, PATIENCE_CHANGE_US);
         break;
     }
 }
 
 uint32_t uplink_rtt_us(const struct uplink *u)
 {
-    return u->channel != NULL ? channel_rtt_us(u->channel) : 0;
+    const struct line *l = u->line;
+    return l != NULL && l->channel != NULL ? channel_rtt_us(l->channel) : 0;
 }
 
 uint32_t uplink_min_rtt_us(const struct uplink *u)
 {
-    return u->channel != NULL ? channel_min_rtt_us(u->channel) : 0;
+    const struct line *l = u->line;
+    return l != NULL && l->channel != NULL ? channel_min_rtt_us(l->channel) : 0;
 }
 
 int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
                  dial_cb cb, void *ctx)
 {
-    const struct addr *known =
-        u->broker_addr.family != ADDR_NONE ? &u->broker_addr : NULL;
-    return reach_start(out, u->config.net->loop, u->proxied ? &u->proxy : NULL,
-                       u->config.broker.host, u->config.broker.port, known, timeout_ms,
-                       cb, ctx);
+    bool known = u->broker_addr.family != ADDR_NONE;
+    struct reach_config rc = {
+        .loop = u->config.net->loop,
+        .via = u->proxied ? &u->proxy : NULL,
+        .to = {.host = u->config.broker.host, .port = u->config.broker.port},
+        .only = known ? &u->broker_addr : NULL,
+        .timeout_ms = timeout_ms};
+    return reach_start(out, &rc, cb, ctx);
 }
 
 const struct addr *uplink_broker_addr(const struct uplink *u)
@@ -456,8 +683,8 @@ const struct addr *uplink_broker_addr(const struct uplink *u)
 void uplink_local(const struct uplink *u, struct addr *a)
 {
     *a = (struct addr){0};
-    if (u->channel != NULL)
-        channel_local(u->channel, a);
+    if (u->line != NULL)
+        *a = u->line->local;
 }
 
 const struct addr *uplink_seen(const struct uplink *u)

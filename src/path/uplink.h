@@ -15,11 +15,16 @@
 #include "path/net.h"
 
 #define UPLINK_STUN_MAX 4
+#define UPLINK_KNOWN_MAX 4
 
 struct uplink;
 
 struct uplink_events {
-    /* The broker has welcomed us; messages may be sent. */
+    /*
+     * The broker has welcomed us; messages may be sent. Also without an on_down before,
+     * when a new connection took the place of a silent one: what was sent on that may
+     * be lost.
+     */
     void (*on_up)(void *ctx);
     /*
      * Not connected, with the reason for people; it tries again by itself in
@@ -29,13 +34,20 @@ struct uplink_events {
     void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
     /* Introduce, Ticket, Signal, Carry or Refuse; borrowed. */
     void (*on_control)(void *ctx, const Control *m);
+    /*
+     * Where the broker is to be tried first from now on, whether its name can be
+     * resolved or not: to be kept for uplink_config's `known`. May be NULL.
+     */
+    void (*on_addresses)(void *ctx, const struct addr *addrs, size_t n);
 };
 
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool host;                          /* announce as a host */
-    char name[64];                      /* of this device */
+    bool host;                /* announce as a host */
+    char name[64];            /* of this device */
+    const struct addr *known; /* of an earlier on_addresses; copied */
+    size_t known_count;
     const struct uplink_events *events; /* borrowed */
     void *ctx;
 };
@@ -48,8 +60,17 @@ void uplink_close(struct uplink *u);
 bool uplink_is_up(const struct uplink *u);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
-/* The network changed: checks that the connection lives, or makes a new one now. */
+/*
+ * The network changed. A connection whose own address is gone is dropped and made anew
+ * at once; otherwise it is asked whether it lives, and a second one begins beside it:
+ * at once when the way to the broker is another now, else when the answer is late. The
+ * first that shows life stays.
+ */
 void uplink_kick(struct uplink *u);
+/* Something else that goes to the broker is silent: the same, with more patience. */
+void uplink_suspect(struct uplink *u);
+/* Somebody waits for the broker: cuts a pause between tries short, once a second. */
+void uplink_hurry(struct uplink *u);
 
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);

@@ -13,6 +13,7 @@
 
 #include "core/proto.h"
 #include "core/wire.h"
+#include "io/linger.h"
 
 enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
@@ -50,9 +51,8 @@ static void socket_close(struct pump *p, bool reset)
         p->poll = NULL;
     }
     if (p->fd >= 0) {
-        struct linger hard = {.l_onoff = 1, .l_linger = 0};
-        if (reset) /* close sends RST: the application sees what the peer's saw */
-            (void)setsockopt(p->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        if (!reset) /* else the application sees a reset, as the peer's did */
+            linger_orderly(p->fd);
         close(p->fd);
         p->fd = -1;
     }
@@ -367,6 +367,7 @@ int pump_attach(struct pump *p, int fd)
     poll->data = p;
     p->poll = poll;
     p->fd = fd;
+    linger_reset(fd);   /* until both directions have ended */
     p->readable = true; /* a first look costs one system call and saves a round */
     if (p->header_done)
         write_socket(p);

@@ -88,6 +88,10 @@ class Namespace:
     def ip(self, *args, check=True):
         return run("ip", "-n", self.netns, *map(str, args), check=check)
 
+    def batch(self, *lines):
+        """Several changes of ip(8) at once, in one process."""
+        run("ip", "-n", self.netns, "-batch", "-", stdin="\n".join(lines) + "\n")
+
     def command(self, *argv):
         """The argument list that runs `argv` in this namespace."""
         return ["ip", "netns", "exec", self.netns, *map(str, argv)]

@@ -11,6 +11,8 @@ TCP, one request a connection, a line first:
   ECHO         every byte comes back until half-close, then end
   HOLD         answers `ok`, then echoes line by line (for long-lived connections)
   RESET        resets the connection
+  STREAM mbit  -> bytes at that steady rate, for ever
+  WATCH        <- bytes; prints their gaps, as `gaps` does
 UDP: every datagram comes back.
 """
 
@@ -92,6 +94,13 @@ class _Handler(socketserver.StreamRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                    struct.pack("ii", 1, 0))
         self.connection.close()
+
+
+    def do_stream(self, mbit):
+        _steady(self.connection, float(mbit))
+
+    def do_watch(self):
+        _watch(self.connection)
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -236,6 +245,72 @@ def hold(address, port, count):
     return 0
 
 
+def _through_socks(s, target):
+    host, port = target.rsplit(":", 1)
+    s.sendall(b"\x05\x01\x00")
+    assert s.recv(2) == b"\x05\x00"
+    s.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() +
+              struct.pack(">H", int(port)))
+    answer = s.recv(10)
+    assert answer[1] == 0, answer
+
+
+def endless(address, port, verb, target=""):
+    """GETs or PUTs without end; prints `under way`, then how it ended after all:
+    `reset`, or `end` when the stream looked complete. `target`: by a SOCKS proxy."""
+    s = _dial(address, port)
+    if target:
+        _through_socks(s, target)
+    s.sendall(f"{verb} {1 << 40}{' 1' if verb == 'GET' else ''}\n".encode())
+    moved = 0
+    try:
+        while moved < 1 << 40:
+            if verb == "GET":
+                n = len(s.recv(1 << 16))
+            else:
+                n = s.send(bytes(1 << 16))
+            if n == 0:
+                break
+            if moved < 1 << 20 <= moved + n:
+                print("under way", flush=True)
+            moved += n
+        print("end", flush=True)
+    except ConnectionError:
+        print("reset", flush=True)
+    return 0
+
+
+def repeat(address, port, count, n, side):
+    """`count` short GETs, `side` at once, each compared and ended in order."""
+    right, n, left = digest(3, int(n)), int(n), list(range(int(count)))
+    wrong = []
+
+    def work():
+        while left:
+            try:
+                left.pop()
+            except IndexError:
+                return
+            h = hashlib.sha256()
+            try:
+                with _dial(address, port) as s:
+                    s.sendall(f"GET {n} 3\n".encode())
+                    while block := s.recv(1 << 18):
+                        h.update(block)
+            except OSError as e:
+                wrong.append(repr(e))
+                continue
+            if h.hexdigest() != right:
+                wrong.append("cut short")
+    threads = [threading.Thread(target=work) for _ in range(int(side))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    print(f"wrong {len(wrong)} {wrong[:3]}")
+    return 1 if wrong else 0
+
+
 class _Flow:
     """Numbered blocks at a steady rate, echoed by the server, until told to stop."""
 
@@ -308,6 +383,42 @@ def flow(address, port, mbit):
     return 0
 
 
+def _steady(sock, mbit):
+    """A small block every 10 ms: what was held up follows at once, as a sensor's would."""
+    block = b"." * int(mbit * 1e6 / 8 / 100)
+    due = time.monotonic()
+    while True:
+        sock.sendall(block)
+        due = max(due + 0.01, time.monotonic() - 0.5)
+        time.sleep(max(due - time.monotonic(), 0))
+
+
+def _watch(sock):
+    """Prints `gap FROM TO` for each silence over 50 ms, `at NOW` each 0.1 s (monotonic)."""
+    said = last = time.monotonic()
+    while sock.recv(1 << 17):
+        now = time.monotonic()
+        if now - last > 0.05:
+            print(f"gap {last:.4f} {now:.4f}", flush=True)
+        if now - said > 0.1:
+            print(f"at {now:.4f}", flush=True)
+            said = now
+        last = now
+    print("ended", flush=True)
+
+
+def gaps(address, port, mbit, way="down"):
+    """A steady stream from the server (`down`) or to it (`up`), and its silences."""
+    with _dial(address, port) as s:
+        s.settimeout(None)
+        if way == "up":
+            s.sendall(b"WATCH\n")
+            _steady(s, float(mbit))
+        s.sendall(f"STREAM {mbit}\n".encode())
+        _watch(s)
+    return 1
+
+
 def udp_ping(address, port, count, interval_ms, size=64):
     """Prints `sent N received M swapped K min A p50 B max C` (ms)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -365,8 +476,10 @@ def udp_punch(local_port, address, port, word):
     return 1
 
 
-_VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get, "put": put,
+_VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
+          "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
+          "gaps": gaps,
            "udp-ping": udp_ping, "udp-punch": udp_punch}
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class Topology:
     """Builds the drawing above; a context manager that unmakes it."""
 
     def __init__(self, programs, host="masq", client="masq", ipv6=False, ipv4=True,
-                 wire_host=None, wire_client=None, third="masq"):
+                 wire_host=None, wire_client=None, third="masq", wire_third=None):
         self.programs = programs
         self.ipv6, self.ipv4 = ipv6, ipv4
         self.net = Net()
@@ -112,7 +112,7 @@ class Topology:
             self._build_inet()
             self._add_site("a", natlib.nat(host), wire_host)
             self._add_site("b", natlib.nat(client), wire_client)
-            self._third = natlib.nat(third)
+            self._third, self._wire_third = natlib.nat(third), wire_third
             self.host = self.machine("host", "a", 20)
             self.service = self.machine("service", "a", 30)
             self.client = self.machine("client", "b", 40)
@@ -244,10 +244,21 @@ class Topology:
 
     def move(self, machine, letter="c"):
         """Takes the machine to another site: another LAN, NAT and public address."""
-        if letter not in self.sites:
-            self._add_site(letter, self._third)
+        self.open_site(letter)
         self.detach(machine)
         self.attach(machine, letter)
+
+    def open_site(self, letter="c"):
+        """The third site, when it is not there yet."""
+        if letter not in self.sites:
+            self._add_site(letter, self._third, self._wire_third)
+        return self.sites[letter]
+
+    def cable(self, machine, letter, dev):
+        """One more cable, without an address yet, from a machine to a site's LAN."""
+        site, port = self.sites[letter], f"{dev}-{machine.name}"
+        self.net.link(site.box, port, machine.ns, dev)
+        self.net.plug(site.box, "lan", port)
 
     # ----------------------------------------------------------------- disturbances
 

@@ -1,0 +1,106 @@
+/* Words for what kept us from the broker. Knows no socket and decides nothing. */
+#include "path/uplink_words.h"
+
+#include <stdio.h>
+
+#include "io/resolve.h"
+
+static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
+{
+    const struct proxy *p = t->proxy;
+    if (err == POSTERN_ERR_DENIED)
+        (void)fault_set(
+            f, err, "put them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
+            "the proxy at %s:%u wants a user name and password", p->host, p->port);
+    else if (err == POSTERN_ERR_PROTO)
+        (void)fault_set(f, err, "allow it there, or unset HTTPS_PROXY",
+                        "the proxy at %s:%u does not lead to the broker at %s:%u",
+                        p->host, p->port, t->broker->host, t->broker->port);
+    else
+        (void)fault_set(f, err, "check HTTPS_PROXY",
+                        "the proxy at %s:%u cannot be reached (%s)", p->host, p->port,
+                        postern_strerror(err));
+}
+
+static void describe_name(const struct uplink_trouble *t, int err, struct fault *f)
+{
+    char last[ADDR_TEXT_LEN], tail[ADDR_TEXT_LEN + 64] = "";
+    const char *host = t->broker->host;
+    if (t->last->family != ADDR_NONE)
+        (void)snprintf(tail, sizeof(tail), ", and %s, where it was last, is silent",
+                       addr_format(t->last, last));
+    if (err == POSTERN_ERR_NOTFOUND)
+        (void)fault_set(f, err, "check the name in the link and this machine's DNS",
+                        "the broker's name %s does not exist%s", host, tail);
+    else if (!resolve_configured())
+        (void)fault_set(f, err, "name a DNS server there",
+                        "the broker's name %s cannot be resolved: /etc/resolv.conf "
+                        "names no DNS server%s",
+                        host, tail);
+    else
+        (void)fault_set(f, err, "check this machine's network and its DNS server",
+                        "the broker's name %s cannot be resolved: the DNS server does "
+                        "not answer%s",
+                        host, tail);
+}
+
+void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
+{
+    const struct link *l = t->broker;
+    char self[ADDR_TEXT_LEN];
+    if (t->proxy != NULL) {
+        describe_proxy(t, err, f);
+    } else if (err == POSTERN_ERR_KEY) {
+        (void)fault_set(f, err,
+                        "ask for a fresh link; do not go on if this is unexpected",
+                        "the broker at %s:%u holds another key than the link says",
+                        l->host, l->port);
+    } else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS) {
+        describe_name(t, err, f);
+    } else if (t->self->family != ADDR_NONE) {
+        (void)fault_set(f, err, "mend the name in /etc/hosts or this machine's DNS",
+                        "the broker's name %s stands for this machine itself here (%s)",
+                        l->host, addr_format_ip(t->self, self));
+    } else if (err == POSTERN_ERR_REFUSED) {
+        (void)fault_set(f, err, "start the broker, or check the address in the link",
+                        "nothing listens at the broker's address %s:%u", l->host,
+                        l->port);
+    } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
+        (void)fault_set(f, err,
+                        "check this machine's network and the broker's firewall",
+                        "the broker at %s:%u cannot be reached (%s)", l->host, l->port,
+                        postern_strerror(err));
+    } else {
+        (void)fault_set(f, err,
+                        "check that the address in the link is a Postern broker",
+                        "the connection to the broker at %s:%u failed (%s)", l->host,
+                        l->port, postern_strerror(err));
+    }
+}
+
+bool uplink_describe_bye(const Bye *b, struct fault *f)
+{
+    switch (b->code) {
+    case BYE_TOKEN:
+        (void)fault_set(f, POSTERN_ERR_DENIED,
+                        "use the link that the broker prints at its start",
+                        "the broker does not accept this link's enrolment token");
+        return true;
+    case BYE_VERSION:
+        (void)fault_set(f, POSTERN_ERR_NEWER, "update the older of the two",
+                        "the broker speaks another version of the protocol");
+        return true;
+    case BYE_REPLACED:
+        (void)fault_set(f, POSTERN_ERR_INUSE, "stop the other program, or use --state",
+                        "another program connected with this device's key");
+        return false;
+    case BYE_BUSY:
+        (void)fault_set(f, POSTERN_ERR_LIMIT, "it is tried again by itself",
+                        "the broker is at its limit: %s", b->reason);
+        return false;
+    default:
+        (void)fault_set(f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+                        "the broker ended the connection: %s", b->reason);
+        return false;
+    }
+}

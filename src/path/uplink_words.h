@@ -1,0 +1,25 @@
+/* Why the broker cannot be reached, in words. */
+#ifndef POSTERN_PATH_UPLINK_WORDS_H
+#define POSTERN_PATH_UPLINK_WORDS_H
+
+#include <stdbool.h>
+
+#include "core/addr.h"
+#include "core/err.h"
+#include "core/link.h"
+#include "core/proto.h"
+#include "io/reach.h"
+
+struct uplink_trouble {
+    const struct link *broker;
+    const struct proxy *proxy; /* that was being dialled; NULL: none */
+    const struct addr *last;   /* tried because it worked before; ADDR_NONE: none */
+    const struct addr *self;   /* the name stands for this machine; ADDR_NONE: no */
+};
+
+/* `err` as of reach_start or of a channel's on_close. */
+void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f);
+/* The broker's own word; returns true when trying again helps only after a change. */
+bool uplink_describe_bye(const Bye *b, struct fault *f);
+
+#endif

@@ -1,0 +1,124 @@
+"""How connections end on this machine: a program that is killed leaves resets, never
+the clean end of half a stream; and what ends in order ends in order every time."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from .actors import HOST, postern
+from .conftest import full
+from .net import wait_until
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def stood(gate):
+    g = gate(host="masq", client="masq")
+    g.server = g.host.start_peer("tcp-server", 7000)
+    return g.up_and_joined("7000")
+
+
+def endless(g, address, port, verb, target=""):
+    peer = g.client.start_peer("endless", address, port, verb, target)
+    peer.wait_line("under way", 20)
+    return peer
+
+
+def verdicts(peers):
+    for p in peers:
+        p.wait(20)
+    return [p.lines[-1] for p in peers]
+
+
+def shared_service(g):
+    up = g.client.start("up")
+    service = up.wait_event("service", 15)
+    address, port = service["local"].rsplit(":", 1)
+    return up, address, port
+
+
+def test_killed_client_resets(stood):
+    """connect, socks, up, and a connect whose connections `up` carries."""
+    g = stood
+    connect = g.connect("7000")
+    peers = [endless(g, "127.0.0.1", connect.port, v) for v in ("GET", "PUT")]
+    connect.kill()
+    assert verdicts(peers) == ["reset"] * 2
+    socks = g.client.start("socks", "--listen", "127.0.0.1:0")
+    port = socks.wait_event("ready", 15)["listen"].rsplit(":", 1)[1]
+    peers = [endless(g, "127.0.0.1", port, v, f"{HOST}:7000") for v in ("GET", "PUT")]
+    socks.kill()
+    assert verdicts(peers) == ["reset"] * 2
+    up, address, port = shared_service(g)
+    shared = g.connect("7000")
+    peers = [endless(g, address, port, "GET"), endless(g, address, port, "PUT"),
+             endless(g, "127.0.0.1", shared.port, "GET")]
+    up.kill()
+    assert verdicts(peers) == ["reset"] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_ended_host_resets_its_services(stood, number):
+    """The server behind a killed `serve` sees no end of file in the middle."""
+    g = stood
+    connect = g.connect("7000")
+    peers = [endless(g, "127.0.0.1", connect.port, v) for v in ("GET", "PUT")]
+    g.host_proc.signal(number)
+    g.server.wait_line("PUT", 10)
+    g.server.wait_line("GET", 10)
+    assert "ended" not in g.server.stdout, g.server.stdout
+    assert all(p.running or p.lines[-1] == "reset" for p in peers)
+
+
+def test_orderly_ends_stay_orderly(stood):
+    """Short complete transfers, many: each whole, each with a clean end."""
+    g = stood
+    count = 10_000 if full() else 1000
+    connect = g.connect("7000")
+    done = g.client.peer("repeat", "127.0.0.1", connect.port, count, 300_000, 8,
+                         timeout=900)
+    assert done.status == 0, done.stdout + done.stderr
+    _, address, port = shared_service(g)
+    done = g.client.peer("repeat", address, port, count // 4, 3000, 8, timeout=900)
+    assert done.status == 0, done.stdout + done.stderr
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(word) for word in f.read().split()]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_descriptors(gate, closed):
+    """Nothing gets the number of an output that was closed at the start."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    actions = "".join(f" {fd}>&-" if fd else " 0<&-" for fd in closed)
+
+    def start(who, *argv):
+        return g.programs.start(who.ns, argv[0], "sh", "-c", f'exec "$@"{actions}', "sh",
+                                postern(), *argv, env=who.env)
+
+    def running(who, role):
+        return who.run("status").event("daemon", role=role, running=True)
+    serve = start(g.host, "serve", "--broker", g.link, "--name", HOST, "7000")
+    wait_until(lambda: running(g.host, "serve"), 10, "serve")
+    wait_until(lambda: g.host.run("invite").status == 0, 10, "the socket")
+    g.join()
+    up = start(g.client, "up")
+    wait_until(lambda: running(g.client, "up"), 10, "up")
+    for proc in (serve, up):
+        for pid in (proc.pid, *children(proc.pid)):
+            for fd in (0, 1, 2):
+                at = os.readlink(f"/proc/{pid}/fd/{fd}")
+                assert at == "/dev/null" or fd not in closed, (pid, fd, at)
+    for who, proc, role in ((g.host, serve, "serve"), (g.client, up, "up")):
+        with open(os.path.join(who.state, f"{role}.lock"), encoding="ascii") as f:
+            assert f.read() == f"{proc.pid}\n"
+    nc = start(g.client, "nc", HOST, "7000")
+    if 0 in closed:
+        assert nc.wait(10) == 0

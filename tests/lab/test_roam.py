@@ -1,0 +1,195 @@
+"""A machine changes its network: how long does a stream stand still?
+
+A steady 1 Mbit/s stream to the client, 20 ms of round trip to everybody; its longest
+silence is the figure. POSTERN_ROAMS=20 gives the distribution; what is asserted then is
+the 95th percentile, in the short form the best of a few (the machine may be busy).
+"""
+
+import itertools
+import os
+import time
+
+import pytest
+
+from .actors import HOST, wait_direct
+from .conftest import full
+from .net import wait_until
+from .topology import BROKER, BROKER6, Wire
+
+pytestmark = pytest.mark.postern
+ROAMS = int(os.environ.get("POSTERN_ROAMS", "20" if full() else "3"))
+WATCHED_S = 6.0 if full() else 2.5
+NEAR = Wire(delay_ms=10)   # each way: 20 ms to the broker and to the host
+NAME = "broker.lab"
+
+
+class Roamer:
+    """A client with a stream, whose machine is moved; and the stream's silences."""
+
+    def __init__(self, g, way="down"):
+        self.g, self.topo, self.way = g, g.topo, way
+        self.devices = itertools.count(1)
+        self.dev = {"host": "eth0", "client": "eth0"}
+        g.host.start_peer("tcp-server", 7000)
+        g.up_and_joined("7000")
+        self.connect = g.connect("7000")
+        self.watch = g.client.start_peer("gaps", "127.0.0.1", self.connect.port, 1, way)
+        wait_direct(self.connect)
+        self.flows(self.now(), 1.0)
+
+    def output(self):
+        assert self.watch.running, self.watch.stdout[-300:] + self.watch.stderr[-500:]
+        if self.way == "down":
+            return self.watch.stdout.splitlines()
+        return next(p for p in self.g.programs.started
+                    if p.name == "peer-tcp-server").stdout.splitlines()
+
+    @staticmethod
+    def now():
+        return time.monotonic()
+
+    def flows(self, since, seconds, timeout=60):
+        """Waits until bytes come in for that long after `since`."""
+        def far():
+            ats = [x for x in self.output() if x.startswith("at ")]
+            return ats and float(ats[-1].split()[1]) > since + seconds
+        wait_until(far, timeout, "the stream goes on")
+
+    def longest(self, since):
+        ends = [[float(x) for x in line.split()[1:]] for line in self.output()
+                if line.startswith("gap ")]
+        return max([b - a for a, b in ends if b > since], default=0.0)
+
+    def measure(self, act):
+        """Does `act` and returns the longest silence that it made."""
+        begin = self.now()
+        act()
+        self.flows(begin, WATCHED_S)
+        return self.longest(begin)
+
+    def settle(self):
+        """The stream is on a path that it may keep, and has been still for none."""
+        self.flows(self.now(), 2.0 if not full() else 4.0)
+
+    # ------------------------------------------------------------------------- moves
+
+    def plan(self, machine, letter):
+        dev = f"eth{next(self.devices)}"
+        self.topo.open_site(letter)
+        self.topo.cable(machine, letter, dev)
+        return dev
+
+    def move(self, machine, letter, pause_s=0.0, v4=True, v6=False):
+        """To another LAN: the old cable is gone, and after a pause there is a new one."""
+        site = self.topo.sites[letter]
+        dev, old = self.plan(machine, letter), self.dev[machine.name]
+        self.dev[machine.name] = dev
+        lines = []
+        if v4:
+            lines += [f"addr add {site.lan_address(machine.last)}/{site.lan[2]} dev {dev}",
+                      f"route add default via {site.lan_address(1)}"]
+        if v6:
+            lines += [f"addr add {site.lan_address6(machine.last)}/64 dev {dev}",
+                      f"route add default via {site.lan_address6(1)}"]
+
+        def act():
+            machine.ns.batch(f"link del {old}", *([] if pause_s else lines))
+            if pause_s:
+                self.flows_not(pause_s)
+                machine.ns.batch(*lines)
+        return self.measure(act)
+
+    def flows_not(self, seconds):
+        begin = self.now()
+        wait_until(lambda: self.now() - begin > seconds, seconds + 5, "a pause")
+
+
+def judge(figures, goal_s, what):
+    figures = sorted(figures)
+    p50 = figures[len(figures) // 2]
+    p95 = figures[max(0, -(-len(figures) * 95 // 100) - 1)]
+    print(f"\nGAP {what}: p50 {p50:.2f} p95 {p95:.2f} worst {figures[-1]:.2f} "
+          f"of {len(figures)}")
+    assert (p95 if len(figures) >= 20 else p50) < goal_s, figures
+
+
+@pytest.fixture
+def roamer(gate):
+    def build(way="down", **how):
+        for side in ("host", "client", "third"):
+            how.setdefault(side, "masq")
+        g = gate(wire_client=NEAR, wire_third=NEAR, **how)
+        g.topo.open_site("c")
+        return Roamer(g, way)
+    return build
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+def test_the_client_moves(roamer, pause_s):
+    r = roamer()
+    figures = []
+    for letter in itertools.islice(itertools.cycle("cb"), ROAMS):
+        figures.append(r.move(r.topo.client, letter, pause_s) - pause_s)
+        r.settle()
+    judge(figures, 1.0, f"client moves, {pause_s} s without a network")
+
+
+def test_the_host_moves(roamer):
+    r = roamer("up")
+    figures = []
+    for letter in itertools.islice(itertools.cycle("ca"), ROAMS):
+        figures.append(r.move(r.topo.host, letter))
+        r.settle()
+    judge(figures, 1.0, "host moves")
+
+
+def test_the_client_moves_to_where_udp_is_blocked(roamer):
+    r = roamer(third="masq+udp_blocked")
+    figures = []
+    for _ in range(ROAMS):
+        figures.append(r.move(r.topo.client, "c"))
+        r.settle()
+        r.move(r.topo.client, "b")
+        r.settle()
+    judge(figures, 1.0, "into a network without UDP")
+
+
+def test_the_client_moves_from_ipv4_to_ipv6(roamer, gate):
+    r = roamer(ipv6=True)
+    figures = []
+    for _ in range(ROAMS):
+        figures.append(r.move(r.topo.client, "c", v4=False, v6=True))
+        r.settle()
+        r.move(r.topo.client, "b")
+        r.settle()
+    judge(figures, 1.0, "IPv4 to IPv6")
+
+
+# How the first of two uplinks ends; `dev` and `port` are the two ends of its cable.
+ENDS = {
+    "down": lambda r, dev, port: r.topo.client.ns.batch(f"link set {dev} down"),
+    "carrier": lambda r, dev, port: r.topo.sites["b"].box.batch(f"link set {port} down"),
+    "address": lambda r, dev, port: r.topo.client.ns.batch(f"addr flush dev {dev}"),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_second_uplink_was_there_before(roamer, how):
+    r = roamer()
+    ns, last = r.topo.client.ns, r.topo.client.last
+    ns.sysctl("net.ipv4.conf.all.ignore_routes_with_linkdown", 1)
+    b, c = r.topo.sites["b"], r.topo.sites["c"]
+    second = r.plan(r.topo.client, "c")
+    ns.batch(f"addr add {c.lan_address(last)}/24 dev {second}",
+             f"route add default via {c.lan_address(1)} metric 500")
+    r.settle()
+    figures = []
+    for _ in range(ROAMS):
+        figures.append(r.measure(lambda: ENDS[how](r, "eth0", "p-client")))
+        b.box.batch("link set p-client up")
+        ns.batch("link set eth0 up",
+                 f"addr replace {b.lan_address(last)}/24 dev eth0",
+                 f"route replace default via {b.lan_address(1)}")
+        r.settle()
+        r.settle()
+    judge(figures, 0.2, f"the first of two uplinks ends ({how})")
