@@ -90,9 +90,12 @@ static int open_shards(struct broker *b, struct fault *f)
     b->shards = calloc(want, sizeof(*b->shards));
     if (b->shards == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    size_t fds = descriptors(); /* a quarter is for relays, and a pair takes two */
-    h->connections_max = at_most(fds / 4 * 3, LIMIT_CONNECTIONS) / want;
+    /* A quarter is for relays, of which a pair takes two; an eighth for who has not
+     * spoken, and an eighth for pipes and the portal. */
+    size_t fds = descriptors();
+    h->connections_max = at_most(fds / 2, LIMIT_CONNECTIONS) / want;
     h->pairs_max = at_most(fds / 8, LIMIT_RELAYS) / want;
+    h->visitors_max = at_most(fds / 8 / want, LIMIT_VISITORS);
     for (unsigned i = 0; i < want && rc == 0; i++) {
         h->shards[i] = &b->shards[i];
         h->count = i + 1;

@@ -13,15 +13,20 @@
 #include "io/channel.h"
 #include "io/sockaddr.h"
 
-enum { MESSAGE_MAX = 4096, RETRY_BASE_MS = 200, BACK_PER_SECOND = 2000 };
+enum {
+    MESSAGE_MAX = 4096,
+    RETRY_BASE_MS = 200,
+    BACK_PER_SECOND = 2000,
+    VICTIMS_SEEN = 256
+};
 
-static struct conn *conn_new(struct shard *s, uint16_t addr_slot)
+static struct conn *conn_new(struct shard *s, const struct addr_place *place)
 {
     struct conn *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
     c->shard = s;
-    c->addr_slot = addr_slot;
+    c->place = *place;
     list_init(&c->link);
     s->connections++;
     return c;
@@ -31,7 +36,7 @@ static void conn_free(struct conn *c)
 {
     struct shard *s = c->shard;
     s->connections--;
-    s->limits->slots[c->addr_slot].connections--;
+    addr_limits_leave(s->limits, &c->place);
     list_remove(&c->link);
     channel_free(c->channel);
     free(c);
@@ -127,11 +132,11 @@ static struct channel_config config_of(struct conn *c)
                                    .priority = s->priority};
 }
 
-void conn_accept(struct shard *s, int fd, uint16_t addr_slot)
+void conn_accept(struct shard *s, int fd, const struct addr_place *place)
 {
-    struct conn *c = conn_new(s, addr_slot);
+    struct conn *c = conn_new(s, place);
     if (c == NULL) {
-        s->limits->slots[addr_slot].connections--;
+        addr_limits_leave(s->limits, place);
         (void)close(fd);
         return;
     }
@@ -147,10 +152,10 @@ void conn_accept(struct shard *s, int fd, uint16_t addr_slot)
 
 void conn_adopt(struct shard *s, struct mail *m)
 {
-    struct conn *c = s->stopping ? NULL : conn_new(s, m->addr_slot);
+    struct conn *c = s->stopping ? NULL : conn_new(s, &m->place);
     if (c == NULL)
         return; /* the mail still owns the channel and frees it */
-    s->limits->slots[m->addr_slot].connections++;
+    addr_limits_enter(s->limits, &m->place);
     c->channel = m->channel;
     m->channel = NULL;
     c->local = m->local;
@@ -162,7 +167,7 @@ void conn_adopt(struct shard *s, struct mail *m)
     }
     set_state(c, CONN_GREETING, &s->greeting);
     if (!s->hub->config->no_address_limits &&
-        s->limits->slots[c->addr_slot].connections > LIMIT_CONNECTIONS_PER_ADDRESS)
+        addr_limits_is_full(s->limits, &c->place, LIMIT_CONNECTIONS_PER_ADDRESS + 1))
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many from your address");
 }
 
@@ -174,7 +179,7 @@ static void move(struct conn *c)
         m->channel = c->channel;
         c->channel = NULL;
         m->local = c->local;
-        m->addr_slot = c->addr_slot;
+        m->place = c->place;
         memcpy(m->from, c->node.key, KEY_LEN);
         if (mailbox_post(to->mail, m) != 0)
             mail_free(m);
@@ -186,6 +191,41 @@ void conn_move_all(struct shard *s)
 {
     while (!list_empty(&s->moving))
         move(LIST_OWNER(s->moving.next, struct conn, link));
+}
+
+/* Among the oldest few in `l`: whose address has most. */
+static struct conn *least_in(const struct shard *s, const struct list *l)
+{
+    struct conn *least = NULL;
+    uint32_t most = 0;
+    int seen = 0;
+    for (struct list *n = l->next; n != l && seen < VICTIMS_SEEN; n = n->next, seen++) {
+        struct conn *c = LIST_OWNER(n, struct conn, link);
+        uint32_t weight = addr_limits_weight(s->limits, &c->place);
+        bool spare = c->state != CONN_HOST && !c->accepted;
+        if (spare && (least == NULL || weight > most)) {
+            least = c;
+            most = weight;
+        }
+    }
+    return least;
+}
+
+bool conn_make_room(struct shard *s)
+{
+    struct conn *c = least_in(s, &s->handshaking);
+    if (c == NULL)
+        c = least_in(s, &s->greeting);
+    if (c == NULL)
+        c = least_in(s, &s->ready);
+    if (c == NULL)
+        return false;
+    if (c->state == CONN_HANDSHAKE)
+        conn_end(c);
+    else
+        conn_bye(c, BYE_BUSY, control_busy_retry_ms(),
+                 "others need its place, and no host has answered this device yet");
+    return true;
 }
 
 static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)

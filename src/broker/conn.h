@@ -35,17 +35,24 @@ struct conn {
     struct channel *channel; /* owned */
     uint64_t since_ms;       /* when this state began */
     struct addr local;       /* where the device connected to */
-    uint16_t addr_slot;
+    struct addr_place place;
     uint8_t state;  /* enum conn_state */
     bool in_portal; /* the portal knows this host */
+    bool accepted;  /* a host has given this client a relay pair or an answer */
 };
 
-/* A fresh TLS connection; owns `fd` and its count in the address slot. */
-void conn_accept(struct shard *s, int fd, uint16_t addr_slot);
+/* A fresh TLS connection; owns `fd` and its count at the address. */
+void conn_accept(struct shard *s, int fd, const struct addr_place *place);
 /* A channel from another shard; takes what `m` owns, leaves `m` to the caller. */
 void conn_adopt(struct shard *s, struct mail *m);
 /* Mails the connections that belong elsewhere; not inside a channel's callback. */
 void conn_move_all(struct shard *s);
+/*
+ * All places are taken: ends what proved least among the oldest of one kind, the
+ * address with most of them first: handshakes, then those that have not greeted, then
+ * clients that no host ever answered. False when there is none.
+ */
+bool conn_make_room(struct shard *s);
 /* Ends what is overdue. */
 void conn_sweep(struct shard *s);
 /* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */

@@ -195,6 +195,7 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
     }
     for (struct conn *c = conn_first(s, r->to, r->to_host ? CONN_HOST : CONN_CLIENT);
          c != NULL; c = conn_next(c)) {
+        c->accepted = c->accepted || m->which_body != Control_refuse_tag;
         if (conn_send(c, m) == 0)
             s->stats.routed++;
         else
@@ -227,8 +228,7 @@ static bool may_introduce(struct conn *c)
         return true;
     return admission_introduce(&s->admission, c->node.key, now) &&
            (s->hub->config->no_address_limits ||
-            bucket_take(&s->limits->slots[c->addr_slot].introduce,
-                        LIMIT_RATE_INTRODUCE_ADDRESS, now, 1));
+            addr_limits_introduce(s->limits, &c->place, now));
 }
 
 static void handle_introduce(struct conn *c, Control *m)
@@ -365,6 +365,7 @@ static void handle_hello(struct conn *c, Control *m)
         return;
     }
     c->shard->stats.hellos++;
+    c->accepted = is_portal(c->shard, c->node.key);
     conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
 }

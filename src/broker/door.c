@@ -12,20 +12,22 @@
 #include "core/relay_preface.h"
 #include "core/stun.h"
 #include "io/acceptor.h"
+#include "io/edges.h"
 #include "io/sockaddr.h"
 
-enum { HELLO_PEEK = 4096 };
-enum { TLS_HANDSHAKE = 0x16 };
+enum { TLS_HANDSHAKE = 0x16, VICTIMS_SEEN = 64 };
 enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
+/* RFC 8446 section 6: a fatal alert, user_canceled: "unrelated to a protocol failure".
+ */
+enum { ALERT = 21, ALERT_FATAL = 2, ALERT_USER_CANCELED = 90 };
 
 /* A connection that has not shown yet what it wants. */
 struct visitor {
-    uv_poll_t poll;
     struct list link;
     struct door *door;
     uint64_t since_ms;
-    int fd; /* -1 when handed on */
-    uint16_t addr_slot;
+    int fd;
+    struct addr_place place;
     bool inner; /* came out of TLS: nothing but a relay's preface is taken */
     uint8_t preface_len;
     uint8_t preface[RELAY_PREFACE_LEN];
@@ -35,139 +37,156 @@ struct door {
     struct door_config config;
     struct acceptor *acceptors[BROKER_LISTEN_MAX];
     size_t count;
+    struct edges *edges;  /* of all visitors */
     struct list visitors; /* by start */
     size_t visitor_count;
-    size_t open; /* handles that are not closed yet, and one until door_close */
     struct door_stats stats;
 };
 
-static void door_release(struct door *d)
+void door_say_busy(int fd)
 {
-    if (--d->open == 0)
-        free(d);
+    static const uint8_t alert[] = {
+        ALERT, 3, 3, 0, 2, ALERT_FATAL, ALERT_USER_CANCELED};
+    (void)!send(fd, alert, sizeof(alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+    close(fd);
 }
 
-static void on_visitor_closed(uv_handle_t *h)
+/* Returns the descriptor, which is the caller's now, as is its count at `*place`. */
+static int visitor_take(struct visitor *v, struct addr_place *place)
 {
-    struct visitor *v = h->data;
     struct door *d = v->door;
-    free(v);
-    door_release(d);
-}
-
-/* Returns the descriptor, which is the caller's now. */
-static int visitor_take(struct visitor *v)
-{
     int fd = v->fd;
-    v->fd = -1;
-    v->door->visitor_count--;
+    *place = v->place;
+    edges_remove(d->edges, fd);
+    d->visitor_count--;
     list_remove(&v->link);
-    (void)uv_poll_stop(&v->poll);
-    uv_close((uv_handle_t *)&v->poll, on_visitor_closed);
+    free(v);
     return fd;
 }
 
 static void visitor_end(struct visitor *v)
 {
-    v->door->config.limits->slots[v->addr_slot].connections--;
-    close(visitor_take(v));
-}
-
-/* Waits without turning until so many bytes are there. */
-static void set_low_water(int fd, int bytes)
-{
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+    struct door *d = v->door;
+    struct addr_place place;
+    int fd = visitor_take(v, &place);
+    addr_limits_leave(d->config.limits, &place);
+    close(fd);
 }
 
 /* By its ClientHello; one that cannot be read is the control's to refuse. */
-static void speak_tls(struct visitor *v)
+static void speak_tls(struct visitor *v, bool ended)
 {
     struct door *d = v->door;
-    uint16_t slot = v->addr_slot;
-    uint8_t buf[HELLO_PEEK];
+    const struct door_events *e = d->config.events;
+    uint8_t buf[CLIENT_HELLO_MAX];
     struct client_hello hello;
-    ssize_t n = recv(v->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
-    if (n <= 0) {
+    struct addr_place place;
+    ssize_t n = edges_peek(v->fd, buf, sizeof(buf));
+    int want = n > 0 ? client_hello_parse(&hello, buf, (size_t)n) : 0;
+    if (n <= 0 || (want > n && ended)) {
         visitor_end(v);
         return;
     }
-    int want = client_hello_parse(&hello, buf, (size_t)n);
-    if (want > n && want <= (int)sizeof(buf)) {
-        set_low_water(v->fd, want);
+    if (want > n && want <= (int)sizeof(buf))
         return;
-    }
-    set_low_water(v->fd, 1);
-    const struct door_events *e = d->config.events;
+    int fd = visitor_take(v, &place);
     if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_RELAY))
-        e->on_tls_relay(d->config.ctx, visitor_take(v), slot);
+        e->on_tls_relay(d->config.ctx, fd, &place);
     else if (want == 0 && e->on_web != NULL &&
              !client_hello_offers(&hello, PROTO_ALPN_BROKER))
-        e->on_web(d->config.ctx, visitor_take(v), slot, hello.server_name);
+        e->on_web(d->config.ctx, fd, &place, hello.server_name);
     else
-        e->on_tls(d->config.ctx, visitor_take(v), slot);
+        e->on_tls(d->config.ctx, fd, &place);
 }
 
-static void speak_relay(struct visitor *v)
+static void speak_relay(struct visitor *v, bool ended)
 {
     struct door *d = v->door;
+    struct addr_place place;
     uint8_t ticket[TICKET_LEN];
     ssize_t n = recv(v->fd, v->preface + v->preface_len,
                      sizeof(v->preface) - v->preface_len, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n <= 0) {
-        visitor_end(v);
+    bool nothing_yet = n < 0 && (errno == EAGAIN || errno == EINTR);
+    v->preface_len = (uint8_t)(v->preface_len + (n > 0 ? n : 0));
+    if (v->preface_len < sizeof(v->preface)) {
+        if (ended || (n <= 0 && !nothing_yet))
+            visitor_end(v);
         return;
     }
-    v->preface_len = (uint8_t)(v->preface_len + n);
-    if (v->preface_len < sizeof(v->preface))
-        return;
     if (relay_preface_parse(ticket, v->preface, sizeof(v->preface)) != 0) {
         d->stats.garbage++;
         visitor_end(v);
         return;
     }
-    d->config.limits->slots[v->addr_slot].connections--;
-    d->config.events->on_relay(d->config.ctx, visitor_take(v), ticket);
+    int fd = visitor_take(v, &place);
+    addr_limits_leave(d->config.limits, &place);
+    d->config.events->on_relay(d->config.ctx, fd, ticket);
+}
+
+static int answer_stun(struct visitor *v, const struct stun_message *m)
+{
+    struct sockaddr_storage ss;
+    socklen_t slen = sizeof(ss);
+    uint8_t out[STUN_MESSAGE_MAX];
+    struct stun_message answer = {.type = STUN_BINDING_SUCCESS};
+    memcpy(answer.txid, m->txid, sizeof(answer.txid));
+    if (getpeername(v->fd, (struct sockaddr *)&ss, &slen) != 0 ||
+        sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0)
+        return POSTERN_ERR_CLOSED;
+    int len = stun_build(out, sizeof(out), &answer);
+    if (len < 0 || send(v->fd, out, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len)
+        return POSTERN_ERR_CLOSED;
+    return 0;
+}
+
+/* One request: 1 when there was one, 0 when there is no whole one yet, else an error.
+ */
+static int take_stun(struct visitor *v)
+{
+    struct door *d = v->door;
+    struct stun_message m;
+    uint8_t buf[STUN_REQUEST_MAX];
+    ssize_t n = edges_peek(v->fd, buf, sizeof(buf));
+    if (n <= 0)
+        return (int)n;
+    size_t len = n >= STUN_HEADER ? STUN_HEADER + ((size_t)buf[2] << 8 | buf[3]) : 0;
+    if (buf[0] != STUN_FIRST || len > sizeof(buf)) {
+        d->stats.garbage++;
+        return POSTERN_ERR_PROTO;
+    }
+    if (len == 0 || (size_t)n < len)
+        return 0;
+    if (stun_parse(&m, buf, len) != 0 || m.type != STUN_BINDING_REQUEST) {
+        d->stats.garbage++;
+        return POSTERN_ERR_PROTO;
+    }
+    if (!d->config.unlimited &&
+        !addr_limits_stun(d->config.limits, &v->place, uv_now(d->config.loop)))
+        return POSTERN_ERR_LIMIT;
+    if (recv(v->fd, buf, len, MSG_DONTWAIT) != (ssize_t)len)
+        return POSTERN_ERR_CLOSED;
+    int rc = answer_stun(v, &m);
+    return rc == 0 ? 1 : rc;
 }
 
 /*
- * A binding request over TCP (RFC 8489 section 6.2.2): where this connection is seen to
+ * Binding requests over TCP (RFC 8489 section 6.2.2): where this connection is seen to
  * come from. It stays open, so that the NAT keeps its mapping, until its owner ends it
  * or the silence has lasted.
  */
-static void speak_stun(struct visitor *v)
+static void speak_stun(struct visitor *v, bool ended)
 {
-    struct stun_message m;
-    struct sockaddr_storage ss;
-    socklen_t slen = sizeof(ss);
-    uint8_t buf[STUN_REQUEST_MAX], out[STUN_MESSAGE_MAX];
-    ssize_t n = recv(v->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
-    size_t len = n >= STUN_HEADER ? STUN_HEADER + ((size_t)buf[2] << 8 | buf[3]) : 0;
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (n > 0 && len <= sizeof(buf) && (len == 0 || (size_t)n < len))
-        return; /* more is to come; door_sweep ends those who never finish */
-    int r = len > sizeof(buf) || n <= 0 ? -1 : stun_parse(&m, buf, len);
-    if (r != 0 || m.type != STUN_BINDING_REQUEST ||
-        getpeername(v->fd, (struct sockaddr *)&ss, &slen) != 0 ||
-        recv(v->fd, buf, len, 0) != (ssize_t)len) {
-        v->door->stats.garbage += n > 0;
-        visitor_end(v);
-        return;
-    }
-    struct stun_message answer = {.type = STUN_BINDING_SUCCESS};
-    memcpy(answer.txid, m.txid, sizeof(answer.txid));
-    if (sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0 ||
-        (r = stun_build(out, sizeof(out), &answer)) < 0 ||
-        send(v->fd, out, (size_t)r, MSG_NOSIGNAL) != r)
+    int rc = 1;
+    while (rc > 0) /* the address's share bounds it */
+        rc = take_stun(v);
+    if (rc < 0 || ended)
         visitor_end(v);
 }
 
 /* Which protocol a first byte means. The function runs again until it has enough. */
 struct greeting {
     uint8_t first_byte;
-    void (*speak)(struct visitor *v);
+    void (*speak)(struct visitor *v, bool ended);
 };
 
 static const struct greeting greetings[] = {
@@ -176,99 +195,108 @@ static const struct greeting greetings[] = {
     {STUN_FIRST, speak_stun},
 };
 
-static void on_visitor(uv_poll_t *poll, int status, int events)
+static void on_arrival(void *item, bool ended)
 {
-    struct visitor *v = poll->data;
+    struct visitor *v = item;
     struct door *d = v->door;
-    (void)events;
     uint8_t first = v->preface[0];
-    if (status == 0 && v->preface_len == 0) {
-        ssize_t n = recv(v->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        status = n == 1 ? 0 : -1;
-    }
-    if (status != 0) {
-        visitor_end(v);
+    ssize_t n = v->preface_len > 0 ? 1 : edges_peek(v->fd, &first, 1);
+    if (n == 0 && !ended)
         return;
-    }
-    for (size_t i = 0; i < sizeof(greetings) / sizeof(greetings[0]); i++) {
+    for (size_t i = 0; n > 0 && i < sizeof(greetings) / sizeof(greetings[0]); i++) {
         if (greetings[i].first_byte == first &&
             (!v->inner || first == RELAY_PREFACE_FIRST)) {
-            greetings[i].speak(v);
+            greetings[i].speak(v, ended);
             return;
         }
     }
-    d->stats.garbage++;
+    d->stats.garbage += n > 0;
     visitor_end(v);
 }
 
-static int visitor_start(struct door *d, int fd, uint16_t slot)
+/* The oldest silent one of whose address has most. */
+static bool drop_one(struct door *d)
 {
-    struct visitor *v = calloc(1, sizeof(*v));
-    if (v == NULL)
-        return POSTERN_ERR_NOMEM;
-    if (uv_poll_init(d->config.loop, &v->poll, fd) != 0) {
-        free(v);
-        return POSTERN_ERR_IO;
+    struct visitor *least = NULL;
+    uint32_t most = 0;
+    int seen = 0;
+    for (struct list *n = d->visitors.next; n != &d->visitors && seen < VICTIMS_SEEN;
+         n = n->next, seen++) {
+        struct visitor *v = LIST_OWNER(n, struct visitor, link);
+        uint32_t weight = addr_limits_weight(d->config.limits, &v->place);
+        if (least == NULL || weight > most) {
+            least = v;
+            most = weight;
+        }
     }
-    d->open++;
-    v->poll.data = v;
+    if (least == NULL)
+        return false;
+    d->stats.silent++;
+    visitor_end(least);
+    return true;
+}
+
+/* Owns `fd`, and its count at `place`, on success only. */
+static int visitor_start(struct door *d, int fd, const struct addr_place *place,
+                         bool inner)
+{
+    if (d->visitor_count >= d->config.visitors_max)
+        (void)drop_one(d);
+    struct visitor *v = calloc(1, sizeof(*v));
+    if (v == NULL || edges_add(d->edges, fd, v) != 0) {
+        free(v);
+        return POSTERN_ERR_NOMEM;
+    }
     v->door = d;
     v->fd = fd;
-    v->addr_slot = slot;
+    v->place = *place;
+    v->inner = inner;
     v->since_ms = uv_now(d->config.loop);
     list_push(&d->visitors, &v->link);
     d->visitor_count++;
-    d->config.limits->slots[slot].connections++;
-    if (uv_poll_start(&v->poll, UV_READABLE, on_visitor) != 0)
-        visitor_end(v);
     return 0;
 }
 
-void door_admit(struct door *d, int fd, uint16_t addr_slot)
+void door_admit(struct door *d, int fd, const struct addr_place *place)
 {
-    if (visitor_start(d, fd, addr_slot) != 0)
-        close(fd);
-    else /* the newest */
-        LIST_OWNER(d->visitors.prev, struct visitor, link)->inner = true;
-    d->config.limits->slots[addr_slot].connections--; /* visitor_start counted anew */
+    if (visitor_start(d, fd, place, true) == 0)
+        return;
+    addr_limits_leave(d->config.limits, place);
+    close(fd);
 }
 
-static bool may_enter(struct door *d, const struct addr *a, uint16_t *slot)
+static bool may_enter(struct door *d, const struct addr_place *place)
 {
     struct addr_limits *l = d->config.limits;
-    *slot = addr_limits_slot(l, a);
-    if (d->visitor_count >= LIMIT_VISITORS)
-        return false;
     return d->config.unlimited ||
-           (l->slots[*slot].connections < LIMIT_CONNECTIONS_PER_ADDRESS &&
-            bucket_take(&l->slots[*slot].connect, LIMIT_RATE_CONNECT,
-                        uv_now(d->config.loop), 1));
+           (!addr_limits_is_full(l, place, LIMIT_CONNECTIONS_PER_ADDRESS) &&
+            addr_limits_connect(l, place, uv_now(d->config.loop)));
 }
 
 static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
     struct door *d = ctx;
-    struct addr a;
-    uint16_t slot = 0;
+    struct addr a = {0};
+    (void)!sockaddr_to_addr(&a, from);
+    struct addr_place place = addr_limits_place(d->config.limits, &a);
     d->stats.accepted++;
-    if (sockaddr_to_addr(&a, from) != 0 || !may_enter(d, &a, &slot) ||
-        visitor_start(d, fd, slot) != 0) {
+    if (!may_enter(d, &place)) {
         d->stats.refused++;
-        close(fd);
+        door_say_busy(fd);
+        return;
     }
+    addr_limits_enter(d->config.limits, &place);
+    if (visitor_start(d, fd, &place, false) == 0)
+        return;
+    addr_limits_leave(d->config.limits, &place);
+    d->stats.refused++;
+    door_say_busy(fd);
 }
 
-/* The oldest silent one gives its descriptor. */
 static bool make_room(void *ctx)
 {
     struct door *d = ctx;
-    if (list_empty(&d->visitors))
-        return false;
-    d->stats.silent++;
-    visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
-    return true;
+    return drop_one(d) || d->config.events->on_full(d->config.ctx);
 }
 
 static int listen_at(struct door *d, const struct plan_site *site)
@@ -291,8 +319,7 @@ int door_open(struct door **out, const struct door_config *c)
         return POSTERN_ERR_NOMEM;
     d->config = *c;
     list_init(&d->visitors);
-    d->open = 1;
-    int rc = 0;
+    int rc = edges_open(&d->edges, c->loop, on_arrival);
     for (size_t i = 0; i < c->plan->site_count && rc == 0; i++)
         rc = listen_at(d, &c->plan->sites[i]);
     if (rc != 0) {
@@ -303,11 +330,23 @@ int door_open(struct door **out, const struct door_config *c)
     return 0;
 }
 
+/* The fuller it is, the less long silence is borne. */
+static uint64_t patience_ms(const struct door *d)
+{
+    size_t max = d->config.visitors_max, half = max / 2;
+    size_t over = d->visitor_count > half ? d->visitor_count - half : 0;
+    uint64_t less = (uint64_t)(LIMIT_SILENT_MS - LIMIT_SILENT_FULL_MS) * over /
+                    (max - half > 0 ? max - half : 1);
+    return less < LIMIT_SILENT_MS - LIMIT_SILENT_FULL_MS ? LIMIT_SILENT_MS - less
+                                                         : LIMIT_SILENT_FULL_MS;
+}
+
 void door_sweep(struct door *d)
 {
+    uint64_t patience = patience_ms(d);
     while (!list_empty(&d->visitors)) {
         struct visitor *v = LIST_OWNER(d->visitors.next, struct visitor, link);
-        if (uv_now(d->config.loop) - v->since_ms < LIMIT_SILENT_MS)
+        if (uv_now(d->config.loop) - v->since_ms < patience)
             return;
         d->stats.silent++;
         visitor_end(v);
@@ -322,7 +361,8 @@ void door_close(struct door *d)
         visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
     for (size_t i = 0; i < d->count; i++)
         acceptor_close(d->acceptors[i]);
-    door_release(d);
+    edges_close(d->edges);
+    free(d);
 }
 
 void door_read_stats(const struct door *d, struct door_stats *out)

@@ -1,7 +1,9 @@
 /*
  * Where TCP connections come in, one for each thread: accepts, looks at the first
  * bytes without consuming them, and hands the connection to whoever speaks that
- * protocol. What is silent or speaks nothing known is closed.
+ * protocol. What is silent or speaks nothing known is closed; so is who says his last
+ * before he has said what he wants. When all places are taken the oldest silent one of
+ * whose address has most makes room, and patience is shorter.
  */
 #ifndef POSTERN_BROKER_DOOR_H
 #define POSTERN_BROKER_DOOR_H
@@ -20,16 +22,19 @@ struct door;
 struct door_events {
     /*
      * A TLS connection, nothing read from it yet. Owns `fd`, and one connection that
-     * was counted in the address slot.
+     * was counted at the address.
      */
-    void (*on_tls)(void *ctx, int fd, uint16_t addr_slot);
+    void (*on_tls)(void *ctx, int fd, const struct addr_place *place);
     /* One that is no device's, with the name that it asks for; NULL: they are on_tls.
      */
-    void (*on_web)(void *ctx, int fd, uint16_t addr_slot, const char *server_name);
+    void (*on_web)(void *ctx, int fd, const struct addr_place *place,
+                   const char *server_name);
     /* A TLS connection that offers PROTO_ALPN_RELAY; the same. */
-    void (*on_tls_relay)(void *ctx, int fd, uint16_t addr_slot);
+    void (*on_tls_relay)(void *ctx, int fd, const struct addr_place *place);
     /* A relay connection; its preface was read, nothing after it. Owns `fd`. */
     void (*on_relay)(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN]);
+    /* No descriptor is left, nor a silent visitor: true when one was made free. */
+    bool (*on_full)(void *ctx);
 };
 
 struct door_stats {
@@ -40,7 +45,8 @@ struct door_config {
     uv_loop_t *loop;
     const struct plan *plan; /* borrowed, as all below */
     struct addr_limits *limits;
-    bool unlimited; /* count addresses, refuse none */
+    size_t visitors_max; /* at least 1 */
+    bool unlimited;      /* count addresses, refuse none */
     const struct door_events *events;
     void *ctx;
 };
@@ -48,12 +54,17 @@ struct door_config {
 MUST_CHECK int door_open(struct door **out, const struct door_config *c);
 /*
  * What came out of a TLS relay connection: only a relay's preface is taken. Owns `fd`,
- * and one connection counted in the slot.
+ * and one connection counted at `place`.
  */
-void door_admit(struct door *d, int fd, uint16_t addr_slot);
+void door_admit(struct door *d, int fd, const struct addr_place *place);
+/*
+ * Tells who has not been served yet that the broker is busy, as far as that costs
+ * nothing (a TLS alert), and closes.
+ */
+void door_say_busy(int fd);
 /* Closes connections that have not said anything in time; call about once a second. */
 void door_sweep(struct door *d);
-/* NULL is fine. No event follows. Memory goes when the loop next turns. */
+/* NULL is fine. No event follows. */
 void door_close(struct door *d);
 void door_read_stats(const struct door *d, struct door_stats *out);
 

@@ -44,12 +44,80 @@ void addr_block_key(uint8_t key[static KEY_LEN], const struct addr *a, unsigned 
     memcpy(key + 2, a->ip, block_len(a, level));
 }
 
-uint16_t addr_limits_slot(const struct addr_limits *l, const struct addr *a)
+struct addr_place addr_limits_place(const struct addr_limits *l, const struct addr *a)
 {
-    uint8_t out[crypto_shorthash_BYTES];
+    struct addr_place p = {.levels = (uint8_t)addr_levels(a)};
+    uint8_t key[KEY_LEN], out[crypto_shorthash_BYTES];
     uint64_t hash;
-    size_t len = a->family == ADDR_V6 ? 8 : addr_ip_len(a);
-    crypto_shorthash(out, a->ip, len, l->secret);
-    memcpy(&hash, out, sizeof(hash));
-    return (uint16_t)(hash % ADDR_LIMITS_SLOTS);
+    for (unsigned i = 0; i < p.levels; i++) {
+        addr_block_key(key, a, i);
+        crypto_shorthash(out, key, sizeof(key), l->secret);
+        memcpy(&hash, out, sizeof(hash));
+        p.slot[i] = (uint16_t)(hash % ADDR_LIMITS_SLOTS);
+    }
+    return p;
+}
+
+void addr_limits_enter(struct addr_limits *l, const struct addr_place *p)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        l->slots[p->slot[i]].connections++;
+}
+
+void addr_limits_leave(struct addr_limits *l, const struct addr_place *p)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        l->slots[p->slot[i]].connections--;
+}
+
+bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p,
+                         uint32_t max)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        if (l->slots[p->slot[i]].connections >= max << 2 * i)
+            return true;
+    return false;
+}
+
+uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p)
+{
+    uint32_t most = 0;
+    for (unsigned i = 0; i < p->levels; i++)
+        if (l->slots[p->slot[i]].connections >> 2 * i > most)
+            most = l->slots[p->slot[i]].connections >> 2 * i;
+    return most;
+}
+
+/* From the buckets at `offset`: of each block, or of none. */
+static bool take(struct addr_limits *l, const struct addr_place *p, size_t offset,
+                 struct bucket_rate rate, uint64_t now_ms)
+{
+    for (unsigned i = 0; i < p->levels; i++) {
+        struct bucket *b = (void *)((char *)&l->slots[p->slot[i]] + offset);
+        struct bucket_rate wide = {rate.per_s << 2 * i, rate.burst << 2 * i};
+        if (!bucket_take(b, wide, now_ms, 1))
+            return false;
+    }
+    return true;
+}
+
+bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
+                         uint64_t now_ms)
+{
+    size_t at = (size_t)((char *)&l->slots[0].connect - (char *)&l->slots[0]);
+    return take(l, p, at, LIMIT_RATE_CONNECT, now_ms);
+}
+
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
+                      uint64_t now_ms)
+{
+    size_t at = (size_t)((char *)&l->slots[0].stun - (char *)&l->slots[0]);
+    return take(l, p, at, LIMIT_RATE_STUN, now_ms);
+}
+
+bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,
+                           uint64_t now_ms)
+{
+    size_t at = (size_t)((char *)&l->slots[0].introduce - (char *)&l->slots[0]);
+    return take(l, p, at, LIMIT_RATE_INTRODUCE_ADDRESS, now_ms);
 }

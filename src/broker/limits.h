@@ -31,7 +31,8 @@ enum {
     LIMIT_RELAYS = 100000,
     LIMIT_CONNECTIONS_PER_ADDRESS = 1024, /* an IPv6 /64 counts as one address */
     LIMIT_VISITORS = 4096,                /* of one thread: that said nothing yet */
-    LIMIT_SILENT_MS = 10000,              /* from accept to the first byte */
+    LIMIT_SILENT_MS = 10000,              /* from accept to the first words, while */
+    LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
     LIMIT_CLIENTS_PER_DEVICE = 16,        /* commands of one device; one as a host */
@@ -60,10 +61,11 @@ struct bucket_rate {
     uint32_t per_s, burst;
 };
 
-#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300})            /* per address */
-#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})                /* per address */
-#define LIMIT_RATE_INTRODUCE_ADDRESS ((struct bucket_rate){100, 400}) /* per address   \
-                                                                       */
+#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300}) /* per address */
+#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})     /* per address */
+#define LIMIT_RATE_INTRODUCE_ADDRESS                                                   \
+    ((struct bucket_rate){100, 400}) /* per address                                    \
+                                      */
 /* Per device key, however often it connects. */
 #define LIMIT_RATE_MESSAGES ((struct bucket_rate){200, 1000})
 #define LIMIT_RATE_HOST_MESSAGES ((struct bucket_rate){1000, 4000})
@@ -85,10 +87,10 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
                  uint32_t amount);
 
 /*
- * Counters of all addresses in a fixed table. Addresses that hash alike share their
- * counters; the hash is keyed, so nobody can arrange that.
+ * Counters of all addresses in a fixed table. What hashes alike shares its counters;
+ * the hash is keyed, so nobody can arrange that.
  */
-#define ADDR_LIMITS_SLOTS 16384
+#define ADDR_LIMITS_SLOTS 65536
 #define ADDR_LIMITS_SECRET_LEN 16
 
 struct addr_limits {
@@ -99,7 +101,28 @@ struct addr_limits {
     } slots[ADDR_LIMITS_SLOTS];
 };
 
-/* Which counters belong to the address of `a`; an IPv6 address counts by its /64. */
-uint16_t addr_limits_slot(const struct addr_limits *l, const struct addr *a);
+/* The counters of one address and of the blocks around it. */
+struct addr_place {
+    uint16_t slot[ADDR_LEVELS];
+    uint8_t levels;
+};
+
+struct addr_place addr_limits_place(const struct addr_limits *l, const struct addr *a);
+/* A connection from there begins and ends. */
+void addr_limits_enter(struct addr_limits *l, const struct addr_place *p);
+void addr_limits_leave(struct addr_limits *l, const struct addr_place *p);
+/* Each block around an address may have four times as much. */
+bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p,
+                         uint32_t max);
+/* How large a share is in use: its connections, or a quarter of its block's and so on.
+ */
+uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p);
+/* One more new connection, STUN answer, introduction. */
+bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
+                         uint64_t now_ms);
+bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
+                      uint64_t now_ms);
+bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,
+                           uint64_t now_ms);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "broker/limits.h"
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
@@ -33,7 +34,7 @@ struct mail {
     struct channel *channel; /* owned */
     int fd;                  /* owned; -1 for none */
     struct addr local;       /* MAIL_CHANNEL: where the device connected to */
-    uint16_t addr_slot;      /* MAIL_CHANNEL: counters of its address */
+    struct addr_place place; /* MAIL_CHANNEL: counters of its address */
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
     uint8_t ticket[TICKET_LEN];

@@ -24,16 +24,16 @@ struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN
     return h->shards[(hash >> 32) % h->count];
 }
 
-static void on_tls(void *ctx, int fd, uint16_t addr_slot)
+static void on_tls(void *ctx, int fd, const struct addr_place *place)
 {
     struct shard *s = ctx;
-    if (s->connections < s->hub->connections_max) {
-        conn_accept(s, fd, addr_slot);
+    if (s->connections < s->hub->connections_max || conn_make_room(s)) {
+        conn_accept(s, fd, place);
         return;
     }
     s->stats.refused++;
-    s->limits->slots[addr_slot].connections--;
-    close(fd);
+    addr_limits_leave(s->limits, place);
+    door_say_busy(fd);
 }
 
 static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
@@ -56,25 +56,33 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 }
 
 /* The same inside TLS, for networks that let nothing else pass. */
-static void on_tls_relay(void *ctx, int fd, uint16_t addr_slot)
+static void on_tls_relay(void *ctx, int fd, const struct addr_place *place)
 {
     struct shard *s = ctx;
     struct tlspipe_config c = {
         .loop = &s->loop, .protocol = PROTO_ALPN_RELAY, .credentials = s->credentials};
     int plain = tlspipe_open(&c, fd);
     if (plain >= 0)
-        door_admit(s->door, plain, addr_slot);
+        door_admit(s->door, plain, place);
     else
-        s->limits->slots[addr_slot].connections--;
+        addr_limits_leave(s->limits, place);
 }
 
 /* People with a browser: the portal's, which counts them itself. */
-static void on_web(void *ctx, int fd, uint16_t addr_slot, const char *server_name)
+static void on_web(void *ctx, int fd, const struct addr_place *place,
+                   const char *server_name)
 {
     struct shard *s = ctx;
     const struct broker_portal *p = s->hub->config->portal;
-    s->limits->slots[addr_slot].connections--;
+    addr_limits_leave(s->limits, place);
     p->on_tls(p->ctx, fd, server_name);
+}
+
+/* Of descriptors, when there is none left. */
+static bool on_full(void *ctx)
+{
+    struct shard *s = ctx;
+    return relay_make_room(s->relay) || conn_make_room(s);
 }
 
 static const struct door_events portal_door_events = {
@@ -82,12 +90,14 @@ static const struct door_events portal_door_events = {
     .on_web = on_web,
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
+    .on_full = on_full,
 };
 
 static const struct door_events door_events = {
     .on_tls = on_tls,
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
+    .on_full = on_full,
 };
 
 static void log_stats(const struct shard *s)
@@ -198,6 +208,7 @@ static int open_parts(struct shard *s)
     struct door_config door = {.loop = &s->loop,
                                .plan = &h->plan,
                                .limits = s->limits,
+                               .visitors_max = h->visitors_max,
                                .unlimited = unlimited,
                                .events = h->config->portal != NULL ? &portal_door_events
                                                                    : &door_events,

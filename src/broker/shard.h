@@ -33,7 +33,7 @@ struct hub {
     uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
     uint8_t mark_secret[MARK_SECRET_LEN];
     enum log_level log_level;
-    size_t connections_max, pairs_max; /* of one shard */
+    size_t connections_max, pairs_max, visitors_max; /* of one shard */
     unsigned count;
     struct shard *shards[BROKER_THREADS_MAX];
 };

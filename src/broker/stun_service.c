@@ -118,9 +118,8 @@ static void serve(struct stun_socket *s, const struct packet *p)
         return;
     }
     if (v->limits != NULL) {
-        uint16_t slot = addr_limits_slot(v->limits, &p->source);
-        if (!bucket_take(&v->limits->slots[slot].stun, LIMIT_RATE_STUN,
-                         uv_now(s->poll.loop), 1)) {
+        struct addr_place place = addr_limits_place(v->limits, &p->source);
+        if (!addr_limits_stun(v->limits, &place, uv_now(s->poll.loop))) {
             v->stats.limited++;
             return;
         }

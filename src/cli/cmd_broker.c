@@ -41,6 +41,7 @@ int cmd_broker(const struct options *o, struct events *out, struct fault *f)
                          "a key alone is of no use");
     if (!v[OPT_NO_PORTAL].given && (err = portal_new(&portal, &pc, f)) != 0)
         return err;
+    out->lasting = true;
     struct teller teller = {.out = out, .portal = portal};
     struct broker_config c = {
         .portal = portal != NULL ? portal_for_broker(portal) : NULL,

@@ -58,6 +58,7 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f)
             return POSTERN_ERR_USAGE;
         c.only = only;
     }
+    out->lasting = true;
     if (!out->json) /* what the program prints is its own */
         out->out = stderr;
     int rc = run_program(&c, &status, f);

@@ -44,7 +44,8 @@ const struct command commands[] = {
         .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_NAME) |
                    WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
-                   OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND),
+                   OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
+                   OPTION_BIT(OPT_ABSENT),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
     },

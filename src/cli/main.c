@@ -111,5 +111,7 @@ int main(int argc, char **argv)
                         : unknown_command(argv[1], &f);
     }
     int status = finish(&out, err, &f);
+    if (out.failed != 0)
+        return out.failed == EPIPE ? EXIT_DONE : EXIT_FAILED;
     return status != EXIT_DONE ? status : flush_output();
 }

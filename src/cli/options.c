@@ -63,6 +63,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_TLS]     = {"tls",      0,  OPTION_LIST, "SERVICE=CERT,KEY", 0, 16, "end TLS in front of a service that is asked for by its name; PEM\n"
                                                                "files, or SERVICE alone for --tls-command; 'none' forgets all"},
     [OPT_TLS_COMMAND] = {"tls-command", 0, OPTION_TEXT, "CMD", 0, 0, "writes the certificates of --tls SERVICE, daily: see docs/CLI.md"},
+    [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
+                                                               "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},

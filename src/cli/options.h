@@ -63,6 +63,7 @@ enum option_id {
     OPT_AGENT,
     OPT_AGENT_FORGET,
     OPT_VIA,
+    OPT_ABSENT,
     OPTION_COUNT,
 };
 

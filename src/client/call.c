@@ -128,6 +128,8 @@ static bool try_open(struct call *c)
         call_free(c);
         return false;
     }
+    if (c->config.owned)
+        pump_set_owned(c->pump);
     if (!c->config.answer_first && c->fd >= 0) {
         int fd = c->fd;
         c->fd = -1;

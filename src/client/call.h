@@ -21,6 +21,7 @@ struct call_config {
     int fd;
     /* Keep `fd` untouched until the host has answered (SOCKS replies first). */
     bool answer_first;
+    bool owned; /* the other end of `fd` is one program (pump_set_owned) */
     /*
      * The host's answer: enum stream_code, with its reason. After anything but
      * STREAM_OK the socket is reset and on_end follows. `code` STREAM_TIMEOUT also

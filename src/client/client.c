@@ -319,6 +319,7 @@ static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
     if (e == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     pc->endpoint = &h->endpoint;
+    pc->state = &c->state;
     pc->paths = c->config.paths;
     pc->jit_window_ms = c->config.jit_window_ms;
     pc->events = &peer_events;

@@ -77,6 +77,8 @@ static void drop(struct peer *p)
     approach_free(p->approach);
     p->approach = NULL;
     p->used = NULL;
+    live_release(p->live); /* last: others may say now that it is over */
+    p->live = NULL;
     memset(p->paths, 0, sizeof(p->paths));
 }
 
@@ -316,9 +318,11 @@ static void on_forgotten(void *ctx)
 {
     struct peer *p = ctx;
     struct fault f;
-    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
-                    "%.64s was restarted; open connections through it are lost",
-                    p->config.name);
+    (void)fault_set(
+        &f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+        "%.64s does not know this session any more: it was restarted, or this "
+        "device was silent for too long; open connections through it are lost",
+        p->config.name);
     p->failures = 0;
     peer_restart(p, &f, false);
 }
@@ -362,6 +366,8 @@ static void begin(struct peer *p)
     ac.preferred = p->memory.kind;
     memcpy(ac.peer, p->config.key, KEY_LEN);
     randombytes_buf(ac.conv, sizeof(ac.conv));
+    if (p->config.state != NULL) /* before the host can know of it */
+        p->live = live_hold(p->config.state, p->config.key, ac.conv);
     if (p->config.joining && !p->joined) {
         ac.has_invite = true;
         link_invite_id(ac.invite_id, p->config.secret);

@@ -50,8 +50,9 @@ struct peer_events {
 };
 
 struct peer_config {
-    struct endpoint *endpoint; /* borrowed */
-    char name[BOOK_NAME_LEN];  /* for people */
+    struct endpoint *endpoint;    /* borrowed */
+    char name[BOOK_NAME_LEN];     /* for people */
+    const struct statedir *state; /* borrowed; NULL: says nothing of live programs */
     uint8_t key[KEY_LEN];
     uint32_t paths;         /* mask of enum path_kind */
     unsigned jit_window_ms; /* 0: the default */

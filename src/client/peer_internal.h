@@ -3,6 +3,7 @@
 #define POSTERN_CLIENT_PEER_INTERNAL_H
 
 #include "client/peer.h"
+#include "io/live.h"
 #include "path/approach.h"
 
 enum { PEER_PATHS_MAX = 32 };
@@ -24,6 +25,7 @@ struct peer {
     struct peer_memory memory;
     bool restarting;
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
+    struct live *live;   /* tells our other programs of this session */
     struct fault last;
 };
 

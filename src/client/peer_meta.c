@@ -37,6 +37,28 @@ static void send_rotation(struct peer *p)
         log_debug("the new key could not be announced");
 }
 
+/* Which programs of this device live; the host ends what the dead ones held. */
+static void send_alive(struct peer *p)
+{
+    enum { MAX = sizeof(((Alive *)NULL)->convs.bytes) / CONV_LEN };
+    Meta *m = calloc(1, sizeof(*m));
+    if (m == NULL)
+        return;
+    m->which_body = Meta_alive_tag;
+    Alive *a = &m->body.alive;
+    size_t count = 0;
+    a->sleeps = live_machine_sleeps();
+    a->listed = p->live != NULL;
+    a->whole = p->config.state != NULL &&
+               live_list(p->config.state, p->config.key, a->scope.bytes, a->convs.bytes,
+                         MAX, &count);
+    a->convs.size = (pb_size_t)(count * CONV_LEN);
+    a->scope.size = a->whole ? LIVE_SCOPE_LEN : 0;
+    if (session_send_meta(p->session, m) != 0)
+        log_debug("live programs could not be told");
+    free(m);
+}
+
 void peer_meta_begin(struct peer *p)
 {
     if (p->config.visiting) {
@@ -47,6 +69,7 @@ void peer_meta_begin(struct peer *p)
             log_debug("the stream for messages could not be opened");
         return;
     }
+    send_alive(p);
     if (p->config.joining && !p->joined) {
         send_join(p);
         return;
@@ -93,6 +116,9 @@ void peer_meta_take(void *ctx, const Meta *m)
     case Meta_pong_tag:
         if (p->config.events->on_pong != NULL)
             p->config.events->on_pong(p->config.ctx, p, m->body.pong.nonce);
+        break;
+    case Meta_alive_tag:
+        send_alive(p);
         break;
     case Meta_rotate_tag:
         take_rotation(p, &m->body.rotate);

@@ -234,6 +234,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
     struct call_config cc = {.peer = p,
                              .service = req->service,
                              .fd = fd,
+                             .owned = true,
                              .on_answer = on_open_answer,
                              .on_end = on_open_end,
                              .ctx = o};

@@ -20,7 +20,7 @@
 #include "io/sockaddr.h"
 #include "io/statedir.h"
 
-enum { HELLO_PEEK = 4096, BACKLOG = 128, ADDRESSES_MAX = 16 };
+enum { BACKLOG = 128, ADDRESSES_MAX = 16 };
 
 static void free_handle(uv_handle_t *h)
 {
@@ -66,8 +66,10 @@ static void conn_free(struct agent_conn *c)
     a->conn_new -= !c->attached;
     poll_release(&c->poll);
     tlspipe_break(c->pipe);
-    if (c->fd >= 0)
+    if (c->fd >= 0) {
+        edges_remove(a->edges, c->fd);
         close(c->fd);
+    }
     if (c->plain >= 0)
         close(c->plain);
     free(c);
@@ -156,24 +158,16 @@ static int start_data(struct agent_conn *c)
 }
 
 /* By its ClientHello: a host, or a connection that a host brings. */
-static void on_first(uv_poll_t *poll, int status, int events)
+static void on_first(void *item, bool ended)
 {
-    struct agent_conn *c = poll->data;
-    uint8_t buf[HELLO_PEEK];
+    struct agent_conn *c = item;
+    uint8_t buf[CLIENT_HELLO_MAX];
     struct client_hello hello;
-    (void)events;
-    if (c == NULL)
-        return;
-    ssize_t n = status < 0 ? 0 : recv(c->fd, buf, sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+    ssize_t n = edges_peek(c->fd, buf, sizeof(buf));
     int want = n > 0 ? client_hello_parse(&hello, buf, (size_t)n) : POSTERN_ERR_PROTO;
-    if (want > n && want <= (int)sizeof(buf)) { /* no turning until it is there */
-        (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &want, sizeof(want));
+    if (!ended && (n == 0 || (want > n && want <= (int)sizeof(buf))))
         return;
-    }
-    (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVLOWAT, &(int){1}, sizeof(int));
-    poll_release(&c->poll);
+    edges_remove(c->agent->edges, c->fd);
     if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_AGENT)) {
         struct agent *a = c->agent;
         int fd = c->fd;
@@ -215,7 +209,7 @@ static void conn_new(struct agent *a, int fd, const struct addr *from)
     a->conn_count++;
     a->conn_new++;
     agent_wake(a);
-    if (poll_begin(&c->poll, a->loop, fd, on_first, c) != 0)
+    if (edges_add(a->edges, fd, c) != 0)
         conn_free(c);
 }
 
@@ -398,7 +392,7 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
     if (rc == 0 &&
         (a->timer == NULL || identity_credentials(&a->credentials, &a->key) != 0 ||
          gnutls_priority_init(&a->priority, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
-         start_accepting(a) != 0))
+         edges_open(&a->edges, a->loop, on_first) != 0 || start_accepting(a) != 0))
         rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     if (rc != 0) {
         agent_close(a);
@@ -418,6 +412,7 @@ void agent_close(struct agent *a)
     while (a->conns != NULL)
         conn_end(a->conns, true);
     acceptor_close(a->acceptor);
+    edges_close(a->edges);
     if (a->timer != NULL) {
         a->timer->data = NULL;
         uv_close((uv_handle_t *)a->timer, free_handle);

@@ -10,6 +10,7 @@
 #include "host/lan.h"
 #include "io/acceptor.h"
 #include "io/channel.h"
+#include "io/edges.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -32,7 +33,7 @@ struct agent_conn {
     struct addr from;
     uint64_t since_ms;
     int fd;               /* until it is known what it is; then -1 */
-    uv_poll_t *poll;      /* own allocation: of `fd`, later of `plain` */
+    uv_poll_t *poll;      /* own allocation, of `plain` */
     struct tlspipe *pipe; /* a client's */
     int plain;            /* its other end, until a call has it; then -1 */
     struct agent_call *call;
@@ -79,6 +80,7 @@ struct agent {
     uint8_t told[LINK_SECRET_LEN]; /* the token of the link that was printed last */
     int fd;                        /* listening, until the acceptor has it; then -1 */
     struct acceptor *acceptor;
+    struct edges *edges; /* of connections that have not shown what they are */
     uv_timer_t *timer; /* own allocation; runs while something has a time limit */
     struct agent_conn *conns;
     struct agent_host *hosts;

@@ -36,14 +36,6 @@ static struct guest *find_guest(const struct serve *s, const uint8_t *key,
     return NULL;
 }
 
-static unsigned count_guests(const struct serve *s, const uint8_t *key)
-{
-    unsigned n = 0;
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        n += !g->dead && memcmp(g->key, key, KEY_LEN) == 0;
-    return n;
-}
-
 /* ------------------------------------------------------------------------- the session
  */
 
@@ -212,6 +204,9 @@ static void on_meta(void *ctx, const Meta *m)
             send_denied(g, REFUSE_DENIED, "this device has not joined this host");
         }
         break;
+    case Meta_alive_tag:
+        absent_on_alive(g, &m->body.alive);
+        break;
     case Meta_rotate_tag:
         if (g->member)
             on_rotate(g, &m->body.rotate);
@@ -271,6 +266,7 @@ static void on_close(void *ctx, int err, const char *why)
     struct guest *g = ctx;
     log_debug("session of %s ended: %s (%s)", g->name, why, postern_strerror(err));
     g->dead = true;
+    guest_sweep_soon(g->serve);
 }
 
 static const struct session_events session_events = {
@@ -489,19 +485,18 @@ void guest_on_introduce(struct face *face, const Control *m)
         return;
     }
     unsigned code = judge(s, in->peer, &o, &reason);
-    if (code == 0 && (s->guest_count >= GUESTS_MAX ||
-                      count_guests(s, in->peer) >= GUESTS_PER_CLIENT_MAX)) {
-        code = REFUSE_LIMIT;
-        reason = "the host has too many sessions";
-    }
     if (code != 0) {
         refuse(face, in, code, reason);
         return;
     }
-    if (!o.fresh || conv_seen(s, in->conv)) {
+    bool seen = conv_seen(s, in->conv);
+    if (!o.fresh || seen) {
+        if (!o.fresh && seen) /* it was away for longer than we waited */
+            absent_note_sleeper(s, in->peer);
         send_forgotten(face, in);
         return;
     }
+    absent_make_room(s, in->peer);
     g = guest_new(face, in, &o);
     if (g == NULL) {
         refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
@@ -568,6 +563,11 @@ void guest_free(struct guest *g)
     free(g);
 }
 
+void guest_sweep_soon(struct serve *s)
+{
+    (void)uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+}
+
 void guest_sweep(struct serve *s, uint64_t now_ms)
 {
     struct guest *next;
@@ -578,11 +578,7 @@ void guest_sweep(struct serve *s, uint64_t now_ms)
             if (now_ms - g->since_ms > HELLO_TIMEOUT_MS)
                 g->dead = true;
         } else if (!g->dead) {
-            uint64_t silent_ms = (now_us - session_heard_us(g->session)) / 1000;
-            uint64_t max = session_stream_count(g->session) > 0 ? ABSENT_TIMEOUT_MS
-                                                                : IDLE_TIMEOUT_MS;
-            if (silent_ms > max)
-                guest_close(g, 0, "nothing was heard for long");
+            absent_check(g, now_us);
         }
         if (g->dead)
             guest_free(g);

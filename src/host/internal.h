@@ -20,11 +20,10 @@
 enum {
     FACES_MAX = 3,
     GUESTS_MAX = 4096,
-    GUESTS_PER_CLIENT_MAX = 16,
+    GUESTS_PER_CLIENT_MAX = 256, /* then the longest silent goes */
+    SLEEPERS_KEPT = 256,         /* devices known to sleep */
     GUEST_PATHS_MAX = 32,
-    HELLO_TIMEOUT_MS = 30000,         /* an introduction that no session follows */
-    IDLE_TIMEOUT_MS = 10 * 60000,     /* silence of a session without streams */
-    ABSENT_TIMEOUT_MS = 24 * 3600000, /* silence of one with streams: laptops sleep */
+    HELLO_TIMEOUT_MS = 30000, /* an introduction that no session follows */
     SWEEP_MS = 5000,
     CONVS_KEPT = 4096,
 };
@@ -57,7 +56,11 @@ struct guest {
     struct session *session;
     struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
     uint64_t since_ms;
-    bool dead; /* freed by the next sweep of the loop */
+    uint8_t scope[8]; /* the place that its device's lists of live programs are about */
+    bool listed_alive; /* it stands in them while its program lives */
+    bool away, asked;  /* for absent.c */
+    uint64_t doubt_us; /* since when it must be heard, or ends; 0: no doubt */
+    bool dead;         /* freed by the next sweep of the loop */
 };
 
 struct serve {
@@ -86,6 +89,8 @@ struct serve {
     unsigned guest_count;
     uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
     size_t conv_next;
+    uint8_t sleepers[SLEEPERS_KEPT][KEY_LEN];
+    size_t sleeper_next;
     uv_timer_t sweep;
     bool ready, stopping;
     bool met_before; /* this broker took us in an earlier run */
@@ -101,6 +106,20 @@ void guest_on_control(struct face *face, const Control *m);
 void guest_close(struct guest *g, unsigned code, const char *reason);
 void guest_free(struct guest *g);
 void guest_sweep(struct serve *s, uint64_t now_ms);
+/* From the loop, at once: what has died is freed and its services told. */
+void guest_sweep_soon(struct serve *s);
+/* Since a packet of it arrived on any path; since the introduction before its session.
+ */
+uint64_t guest_silent_us(const struct guest *g, uint64_t now_us);
+
+/* absent.c: silent clients */
+void absent_on_alive(struct guest *g, const Alive *a);
+/* Of an open session, every few seconds; may close it. */
+void absent_check(struct guest *g, uint64_t now_us);
+/* This device has come back from a long silence. */
+void absent_note_sleeper(struct serve *s, const uint8_t key[static KEY_LEN]);
+/* For one more session of this key; frees at most one guest. */
+void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN]);
 void guest_send_services(struct guest *g);
 
 /* The `session` event of one that has a session. */

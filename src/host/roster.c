@@ -53,6 +53,7 @@ static const char *const roster_migrations[] = {
     " place TEXT PRIMARY KEY,"            /* HOST:PORT */
     " link TEXT NOT NULL,"
     " used INTEGER NOT NULL);",           /* 1: 'postern serve' alone goes there */
+    "ALTER TABLE settings ADD COLUMN absent_s INTEGER NOT NULL DEFAULT 0;",
 };
 // clang-format on
 
@@ -427,12 +428,14 @@ int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
 
 int roster_settings_get(struct roster *r, struct roster_settings *out)
 {
-    struct db_stmt s = db_prepare(r->db, "SELECT name, broker, services FROM settings");
+    struct db_stmt s =
+        db_prepare(r->db, "SELECT name, broker, services, absent_s FROM settings");
     bool row = db_step(&s);
     if (row) {
         db_column_copy(&s, 0, out->name, sizeof(out->name));
         db_column_copy(&s, 1, out->broker, sizeof(out->broker));
         db_column_copy(&s, 2, out->services, sizeof(out->services));
+        out->absent_s = db_column_int(&s, 3);
     }
     int err = db_finish(&s);
     return err != 0 ? err : row ? 0 : POSTERN_ERR_NOTFOUND;
@@ -442,10 +445,12 @@ int roster_settings_set(struct roster *r, const struct roster_settings *in,
                         struct fault *f)
 {
     struct db_stmt s = db_prepare(r->db, "INSERT OR REPLACE INTO settings(one, name, "
-                                         "broker, services) VALUES(1, ?, ?, ?)");
+                                         "broker, services, absent_s) "
+                                         "VALUES(1, ?, ?, ?, ?)");
     db_bind_text(&s, in->name);
     db_bind_text(&s, in->broker);
     db_bind_text(&s, in->services);
+    db_bind_int(&s, in->absent_s);
     return db_fault(r->db, db_exec(&s), f);
 }
 

@@ -42,6 +42,7 @@ struct roster_settings {
     char name[ROSTER_NAME_LEN];         /* what clients call this host */
     char broker[LINK_TEXT_LEN];         /* LINK_BROKER text */
     char services[ROSTER_SERVICES_LEN]; /* one SERVICE a line */
+    int64_t absent_s; /* how long silent clients are waited for; 0: core/absence.h */
 };
 
 /* `dir` is the state directory's path. */

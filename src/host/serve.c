@@ -260,7 +260,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
         guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
     }
     n += agent_forget(s->agent, key);
-    uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+    guest_sweep_soon(s);
     return n;
 }
 
@@ -422,6 +422,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
         (void)snprintf(s->settings.name, sizeof(s->settings.name), "%s", c->name);
     if (s->settings.name[0] == '\0')
         default_name(s->settings.name);
+    if (c->absent_s != 0)
+        s->settings.absent_s = c->absent_s > 0 ? c->absent_s : 0;
     rc = load_services(s, f);
     return rc == 0 && s->to_agent ? check_for_agent(&s->services, f) : rc;
 }

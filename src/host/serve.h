@@ -27,7 +27,9 @@ struct serve_config {
     const char *tls_command; /* NULL: the one used last */
     bool for_programs;       /* begin with no service: `postern run` publishes them */
     unsigned jit_window_ms;  /* 0: the default */
-    struct events *out;      /* borrowed */
+    int64_t absent_s;   /* patience with silent clients; 0: the one used last, -1: the
+                           default */
+    struct events *out; /* borrowed */
 };
 
 /* Runs until a signal to stop (io/stop.h). 0, or a negative error with `f` filled. */

@@ -335,6 +335,26 @@ static void do_connect(struct channel *c)
         c->state = CHANNEL_HANDSHAKE;
 }
 
+/* What a failed handshake means: not everything is the protocol's fault. */
+static int handshake_error(const struct channel *c, int rc, const char **why)
+{
+    if (c->fail_err == POSTERN_ERR_KEY) {
+        *why = "the other end holds another key than expected";
+        return POSTERN_ERR_KEY;
+    }
+    if (rc == GNUTLS_E_FATAL_ALERT_RECEIVED &&
+        gnutls_alert_get(c->tls) == GNUTLS_A_USER_CANCELED) {
+        *why = "the other end is busy";
+        return POSTERN_ERR_LIMIT;
+    }
+    if (rc == GNUTLS_E_PREMATURE_TERMINATION || rc == GNUTLS_E_PULL_ERROR ||
+        rc == GNUTLS_E_PUSH_ERROR) {
+        *why = "closed by the other end before it answered";
+        return POSTERN_ERR_CLOSED;
+    }
+    return POSTERN_ERR_PROTO;
+}
+
 static void do_handshake(struct channel *c)
 {
     int rc = gnutls_handshake(c->tls);
@@ -343,11 +363,11 @@ static void do_handshake(struct channel *c)
     if (rc < 0 && !gnutls_error_is_fatal(rc))
         return;
     if (rc < 0) {
-        bool key = c->fail_err == POSTERN_ERR_KEY;
-        (void)gnutls_alert_send_appropriate(c->tls, rc);
-        die(c, key ? POSTERN_ERR_KEY : POSTERN_ERR_PROTO,
-            key ? "the other end holds another key than expected"
-                : gnutls_strerror(rc));
+        const char *why = gnutls_strerror(rc);
+        int err = handshake_error(c, rc, &why);
+        if (err != POSTERN_ERR_LIMIT && err != POSTERN_ERR_CLOSED)
+            (void)gnutls_alert_send_appropriate(c->tls, rc);
+        die(c, err, why);
         return;
     }
     c->state = CHANNEL_OPEN;

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/stop.h"
+
 struct event_words {
     const char *name;
     const char *words;
@@ -29,7 +31,7 @@ static const struct event_words event_table[] = {
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
-    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)"},
+    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)[, silent for {silent_s} s]"},
     {"daemon",   "{role}: running {running}"},
     {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
@@ -200,17 +202,22 @@ void events_words(const char *json, char *buf, size_t cap)
     list_fields(json, event, buf, cap);
 }
 
-static void print_line(FILE *out, const char *line)
+static void print_line(struct events *out, const char *line)
 {
-    if (fprintf(out, "%s\n", line) >= 0 && fflush(out) == 0)
+    if (fprintf(out->out, "%s\n", line) >= 0 && fflush(out->out) == 0)
         return;
-    if (errno == EPIPE)
-        _exit(0);
-    (void)fprintf(stderr,
-                  "postern: cannot write the output: %s; free some space or "
-                  "send it elsewhere\n",
-                  strerror(errno));
-    _exit(1);
+    int err = errno;
+    clearerr(out->out);
+    if (out->lasting || out->failed != 0)
+        return;
+    out->failed = err;
+    if (err != EPIPE)
+        (void)fprintf(stderr,
+                      "postern: cannot write the output: %s; free some space or "
+                      "send it elsewhere\n",
+                      strerror(err));
+    if (!stop_now()) /* no loop runs that could end in order */
+        _exit(err == EPIPE ? 0 : 1);
 }
 
 void events_print_json(struct events *out, const char *json)
@@ -219,11 +226,11 @@ void events_print_json(struct events *out, const char *json)
     if (out == NULL || out->out == NULL)
         return;
     if (out->json) {
-        print_line(out->out, json);
+        print_line(out, json);
         return;
     }
     events_words(json, words, sizeof(words));
-    print_line(out->out, words);
+    print_line(out, words);
 }
 
 void events_print(struct events *out, struct event *e)

@@ -31,6 +31,8 @@ struct event {
 struct events {
     bool json;
     FILE *out;
+    bool lasting; /* goes on when nothing can be written */
+    int failed;   /* errno of the write that ends the command; 0 */
 };
 
 /* The event lives in the caller's memory and must not be moved until it is printed. */
@@ -50,8 +52,9 @@ void event_addr(struct event *e, const char *name, const struct addr *a);
 const char *event_end(struct event *e);
 
 /*
- * Prints one line and flushes it. When stdout is gone (EPIPE) the process ends
- * quietly with status 0; on another write fault with status 1 and one line.
+ * Prints one line and flushes it. When that fails the command ends, unless it is a
+ * lasting one: in order where a loop runs (io/stop.h), else at once; with status 0 and
+ * quietly when the reader is gone (EPIPE), else with 1 and one line on stderr.
  */
 void events_print(struct events *out, struct event *e);
 /* The same for an event that came as JSON from the local socket (LocalReply.json). */

@@ -40,7 +40,8 @@ static bool is_ignored(int signum)
 
 void stop_prepare(void)
 {
-    struct sigaction act = {.sa_sigaction = on_pipe, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction act = {.sa_sigaction = on_pipe,
+                            .sa_flags = SA_SIGINFO | SA_RESTART};
     if (!is_ignored(SIGPIPE))
         (void)sigaction(SIGPIPE, &act, NULL);
 }
@@ -59,8 +60,8 @@ static void on_signal(uv_signal_t *h, int signum)
     s->on_stop(s->ctx, signum);
 }
 
-int stop_open(struct stop **out, uv_loop_t *loop, void (*on_stop)(void *ctx, int signum),
-              void *ctx)
+int stop_open(struct stop **out, uv_loop_t *loop,
+              void (*on_stop)(void *ctx, int signum), void *ctx)
 {
     static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
     struct stop *s = calloc(1, sizeof(*s));
@@ -117,6 +118,13 @@ void stop_watch_output(struct stop *s)
 bool stop_terminal_closed(const struct stop *s)
 {
     return s->had_terminal && !has_terminal();
+}
+
+bool stop_now(void)
+{
+    struct sigaction now;
+    return sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler != SIG_DFL &&
+           now.sa_handler != SIG_IGN && raise(SIGTERM) == 0;
 }
 
 static void on_closed(uv_handle_t *h)

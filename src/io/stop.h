@@ -1,9 +1,9 @@
 /*
- * What ends a command that runs for long: SIGINT, SIGTERM, SIGHUP (also: its terminal was
- * closed), SIGPIPE from another process, and, for those who ask, the end of whoever reads
- * its output. All become one call from the loop, so that sessions are closed with a word
- * to the peer. What was ignored when the program started stays ignored (nohup, and
- * systemd's IgnoreSIGPIPE). What a command does then is not known here.
+ * What ends a command that runs for long: SIGINT, SIGTERM, SIGHUP (also: its terminal
+ * was closed), SIGPIPE from another process, and, for those who ask, the end of whoever
+ * reads its output. All become one call from the loop, so that sessions are closed with
+ * a word to the peer. What was ignored when the program started stays ignored (nohup,
+ * and systemd's IgnoreSIGPIPE). What a command does then is not known here.
  */
 #ifndef POSTERN_IO_STOP_H
 #define POSTERN_IO_STOP_H
@@ -16,9 +16,9 @@
 struct stop;
 
 /*
- * Once, at the start of the process: from now on a write to a closed pipe or socket is an
- * error of that write and no more, and SIGPIPE that another process sends is SIGTERM. A
- * program that is executed has the signals as they were before.
+ * Once, at the start of the process: from now on a write to a closed pipe or socket is
+ * an error of that write and no more, and SIGPIPE that another process sends is
+ * SIGTERM. A program that is executed has the signals as they were before.
  */
 void stop_prepare(void);
 
@@ -31,10 +31,15 @@ MUST_CHECK int stop_open(struct stop **out, uv_loop_t *loop,
 /* Counts the closed other end of stdout, a pipe or socket, as SIGPIPE. */
 void stop_watch_output(struct stop *s);
 /*
- * True when the process had a terminal at stop_open and that was closed since: what tells
- * this SIGHUP from one that somebody sent.
+ * True when the process had a terminal at stop_open and that was closed since: what
+ * tells this SIGHUP from one that somebody sent.
  */
 bool stop_terminal_closed(const struct stop *s);
+/*
+ * Stops what stop_open watches for, as SIGTERM does. False when there is nothing: the
+ * caller ends by itself.
+ */
+MUST_CHECK bool stop_now(void);
 /* NULL is fine; the loop must run once more. */
 void stop_close(struct stop *s);
 

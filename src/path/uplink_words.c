@@ -65,6 +65,13 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
         (void)fault_set(f, err, "start the broker, or check the address in the link",
                         "nothing listens at the broker's address %s:%u", l->host,
                         l->port);
+    } else if (err == POSTERN_ERR_LIMIT || err == POSTERN_ERR_CLOSED) {
+        (void)fault_set(
+            f, err, "it is tried again by itself",
+            err == POSTERN_ERR_LIMIT
+                ? "the broker at %s:%u is busy"
+                : "the broker at %s:%u closed the connection; it may be busy",
+            l->host, l->port);
     } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
         (void)fault_set(f, err,
                         "check this machine's network and the broker's firewall",

@@ -12,6 +12,8 @@
 
 #include <sodium.h>
 
+#include "broker/door.h"
+#include "broker/limits.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
@@ -24,8 +26,11 @@
 
 enum {
     CONNECTIONS_MAX = 2048,
-    CONNECTIONS_PER_IP_MAX = 64,
+    CONNECTIONS_PER_ADDRESS_MAX = 64, /* each block around it: four times as many */
     TIMEOUT_S = 30,
+    TIMEOUT_CROWDED_S = 3, /* when half of all connections are there */
+    IDLE_TURNS = 16,       /* one after the other, for which nothing arrived: then */
+    REST_MS = 50,          /* each waits for so long */
     CONNECTION_MEMORY_BYTES = 48 * 1024,
 };
 
@@ -35,6 +40,9 @@ struct web {
     uv_poll_t poll;
     uv_timer_t timer;
     bool polling;
+    unsigned idle_turns;        /* since something arrived */
+    struct addr_limits *shares; /* connections of addresses and the blocks around */
+    unsigned connections;
     char *certificate, *key;
     uint64_t version;
     struct request *requests;
@@ -364,18 +372,51 @@ static void turn(struct web *w)
         return;
     (void)MHD_run(w->daemon);
     if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
-        (void)uv_timer_start(&w->timer, w->timer.timer_cb, ms, 0);
+        (void)uv_timer_start(&w->timer, w->timer.timer_cb,
+                             w->idle_turns > IDLE_TURNS && ms < REST_MS ? REST_MS : ms,
+                             0);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
+    struct web *w = poll->data;
     (void)status, (void)events;
-    turn(poll->data);
+    w->idle_turns = 0;
+    turn(w);
 }
 
+/*
+ * libmicrohttpd asks to be run at once, again and again, while a client keeps a TLS
+ * handshake waiting.
+ */
 static void on_timer(uv_timer_t *t)
 {
-    turn(t->data);
+    struct web *w = t->data;
+    w->idle_turns++;
+    turn(w);
+}
+
+/* Counts connections where they come from, and has less patience in a crowd. */
+static void on_connection(void *ctx, struct MHD_Connection *http, void **context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct web *w = ctx;
+    struct addr from = {0};
+    const union MHD_ConnectionInfo *who =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    (void)context;
+    if (who != NULL)
+        (void)!sockaddr_to_addr(&from, who->client_addr);
+    struct addr_place place = addr_limits_place(w->shares, &from);
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        addr_limits_leave(w->shares, &place);
+        w->connections--;
+        return;
+    }
+    addr_limits_enter(w->shares, &place);
+    if (++w->connections > CONNECTIONS_MAX / 2)
+        (void)MHD_set_connection_option(http, MHD_CONNECTION_OPTION_TIMEOUT,
+                                        (unsigned)TIMEOUT_CROWDED_S);
 }
 
 static void on_log(void *ctx, const char *format, va_list args)
@@ -400,11 +441,11 @@ static int daemon_start(struct web *w, struct fault *f)
         0, NULL, NULL, on_request, p, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_HTTPS_MEM_CERT, w->certificate, MHD_OPTION_HTTPS_MEM_KEY, w->key,
         MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_PER_IP_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, w, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_END);
     if (w->daemon == NULL)
         return fault_set(f, POSTERN_ERR_KEY,
                          "check that certificate and key are PEM and belong together",
@@ -447,6 +488,8 @@ static void daemon_stop(struct web *w)
     if (w->daemon != NULL)
         MHD_stop_daemon(w->daemon);
     w->daemon = NULL;
+    free(w->shares);
+    w->shares = NULL;
     free(w->certificate);
     if (w->key != NULL)
         sodium_memzero(w->key, strlen(w->key));
@@ -459,6 +502,12 @@ int web_open(struct portal *p, struct fault *f)
     struct web *w = calloc(1, sizeof(*w));
     if (w == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    w->shares = calloc(1, sizeof(*w->shares));
+    if (w->shares == NULL) {
+        free(w);
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+    }
+    memcpy(w->shares->secret, p->secret, sizeof(w->shares->secret));
     w->portal = p;
     (void)uv_timer_init(&p->loop, &w->timer);
     w->timer.data = w;
@@ -507,9 +556,16 @@ void web_take(struct portal *p, int fd)
 {
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
+    struct addr from;
     if (p->web == NULL || p->web->daemon == NULL ||
-        getpeername(fd, (struct sockaddr *)&ss, &len) != 0) {
+        getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
+        sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0) {
         close(fd);
+        return;
+    }
+    struct addr_place place = addr_limits_place(p->web->shares, &from);
+    if (addr_limits_is_full(p->web->shares, &place, CONNECTIONS_PER_ADDRESS_MAX)) {
+        door_say_busy(fd);
         return;
     }
     /* It owns the descriptor from here, also when it refuses. */

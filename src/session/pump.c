@@ -6,6 +6,7 @@
 #include "session/pump.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,6 +32,7 @@ struct pump {
     bool local_eof;   /* the socket's end was passed on */
     bool local_shut;  /* the peer's end was passed on to the socket */
     bool want_write, readable, aborted, ended, datagrams;
+    bool owned;
     uint64_t code;
     struct pump_stats stats;
 };
@@ -104,6 +106,13 @@ static void break_both(struct pump *p, uint64_t code)
         stream_reset(p->stream, code);
 }
 
+/* Both directions: half a close leaves the other to the program. */
+static bool is_hung_up(int fd)
+{
+    struct pollfd look = {.fd = fd};
+    return poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 /* Socket to stream. `readable` stays set while the socket has more than we may take. */
 static void read_socket(struct pump *p)
 {
@@ -123,6 +132,8 @@ static void read_socket(struct pump *p)
             p->stats.to_peer_bytes += (uint64_t)n;
             if ((size_t)n < offered)
                 p->readable = false;
+        } else if (n == 0 && p->owned && !p->local_shut && is_hung_up(p->fd)) {
+            break_both(p, SESSION_RESET_BY_APP);
         } else if (n == 0) {
             p->local_eof = true;
             p->readable = false;
@@ -374,6 +385,11 @@ int pump_attach(struct pump *p, int fd)
     read_socket(p);
     poll_update(p);
     return 0;
+}
+
+void pump_set_owned(struct pump *p)
+{
+    p->owned = true;
 }
 
 void pump_set_datagrams(struct pump *p)

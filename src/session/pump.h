@@ -40,6 +40,11 @@ MUST_CHECK int pump_send_header(struct pump *p, const uint8_t *frame, size_t len
 /* Moves bytes between the stream and `fd` (a non-blocking socket, owned from here). */
 MUST_CHECK int pump_attach(struct pump *p, int fd);
 /*
+ * The other end of the local socket is one program: when it closes both directions
+ * before the peer has ended, it died, and both are broken.
+ */
+void pump_set_owned(struct pump *p);
+/*
  * This stream carries a flow of datagrams: small ones travel in DATAGRAM frames, those
  * that the path's packets cannot hold as frames on the stream (4 bytes of length).
  * After the headers, before any datagram.

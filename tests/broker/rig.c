@@ -117,7 +117,7 @@ static void on_close(void *ctx, int err, const char *why)
     d->close_err = err;
 }
 
-static const struct channel_events events = {
+const struct channel_events rig_events = {
     .on_open = on_open, .on_message = on_message, .on_close = on_close};
 
 static int dial(const struct rig *r, const char *source)
@@ -178,7 +178,7 @@ struct device *rig_connect(struct rig *r, const struct device *same)
         keypair_from_seed(&d->key, seed);
     }
     struct channel_config c = {
-        .loop = &r->loop, .own = &d->key, .events = &events, .ctx = d};
+        .loop = &r->loop, .own = &d->key, .events = &rig_events, .ctx = d};
     int fd = dial(r, "127.0.0.1");
     int flags = fcntl(fd, F_GETFL);
     assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);

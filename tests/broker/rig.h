@@ -54,6 +54,9 @@ void rig_stop_broker(struct rig *r);
 void rig_start_broker(struct rig *r);
 void rig_close(struct rig *r);
 
+/* Of a device's channel, for a test that makes one itself. */
+extern const struct channel_events rig_events;
+
 /* A fresh key (or the key of `same`), connected and past the TLS handshake. */
 struct device *rig_connect(struct rig *r, const struct device *same);
 void device_close(struct device *d);

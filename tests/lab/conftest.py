@@ -23,7 +23,7 @@ _ORDER = ["test_lab", "test_stun", "test_main", "test_trust", "test_badinput",
 # that wait more than they compute.
 _SECOND = ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
            "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
-           "test_tls_only", "test_trust", "test_badinput")
+           "test_tls_only", "test_trust", "test_badinput", "test_vanish")
 
 
 def full():

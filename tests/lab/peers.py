@@ -9,6 +9,7 @@ TCP, one request a connection, a line first:
   PUT n        <- n bytes; -> their SHA-256 in hex and a newline
   SINK         <- bytes until half-close; -> SHA-256 in hex and a newline
   ECHO         every byte comes back until half-close, then end
+  DEAF         answers `ok`, then neither reads nor ends
   HOLD         answers `ok`, then echoes line by line (for long-lived connections)
   RESET        resets the connection
   STREAM mbit  -> bytes at that steady rate, for ever
@@ -89,6 +90,10 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write(b"ok\n")
         for line in self.rfile:
             self.wfile.write(line)
+
+    def do_deaf(self):
+        self.wfile.write(b"ok\n")
+        time.sleep(3600)
 
     def do_reset(self):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,

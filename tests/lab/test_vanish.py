@@ -26,12 +26,12 @@ def sessions(host):
     return [e for e in done.events if e.get("event") == "session"]
 
 
-def stream_of(gate, who=None):
+def stream_of(gate, who=None, verb=b"HOLD"):
     """A `postern nc` that stands: its service has answered."""
     g, who = gate, who or gate.client
     proc = g.programs.start(g.topo.client.ns, "nc", postern(), "nc", HOST, "7000",
                             env=who.env, stdin=subprocess.PIPE)
-    proc.popen.stdin.write(b"HOLD\n")
+    proc.popen.stdin.write(verb + b"\n")
     proc.popen.stdin.flush()
     proc.wait_line("ok", 20)
     return proc
@@ -99,3 +99,127 @@ def test_nohup_stays_deaf(stood):
     assert len(sessions(g.host)) == 1
     proc.signal(signal.SIGTERM)
     assert proc.wait(5) == 0
+
+
+def test_full_disk_under_the_output(stood):
+    """`connect` that cannot say where it listens ends in order; a daemon goes on."""
+    g = stood
+    g.host_proc.terminate()
+    with open("/dev/full", "w", encoding="ascii") as full_disk:
+        def start(who, *args):
+            return subprocess.Popen(who.ns.command(postern(), *args), stdout=full_disk,
+                                    stderr=subprocess.DEVNULL,
+                                    env={**os.environ, **who.env})
+        host = start(g.host, "serve")
+        try:
+            assert g.client.run("ping", HOST, "--count", "1").status == 0
+            connect = start(g.client, "connect", f"{HOST}:7000", "127.0.0.1:0")
+            assert connect.wait(10) == 1
+            wait_until(lambda: not sessions(g.host), 2, "the session's end")
+        finally:
+            host.terminate()
+        assert host.wait(5) == 0
+
+
+# ------------------------------------------------------- killed without a last word
+
+def established(gate):
+    """The connections that services of the host's machine hold."""
+    return [x for x in gate.topo.host.ns.sockets("-tn")
+            if x.split()[3].endswith(":7000")]
+
+
+@pytest.mark.parametrize("place", ["same", "restarted"])
+def test_killed_programs_end_when_the_device_is_back(stood, place):
+    """The next program of the device says which live; what the dead ones held ends, at
+    once, or after a probe where the list is of another place. Living ones are kept."""
+    g = stood
+    kept = stream_of(g)
+    dead = [stream_of(g) for _ in range(4)]
+    assert len(sessions(g.host)) == 5 and len(established(g)) == 5
+    for proc in dead:
+        proc.kill()
+    if place == "restarted":     # a new inode, as in a copy: another place to the host
+        live = os.path.join(g.client.state, "live")
+        names = os.listdir(live)
+        os.rename(live, live + ".old")
+        os.mkdir(live, 0o700)
+        for name in names:
+            os.rename(f"{live}.old/{name}", f"{live}/{name}")
+    assert g.client.run("ping", HOST, "--count", "1").status == 0
+    wait_until(lambda: len(established(g)) == 1, 12 if place == "restarted" else 1,
+               "the dead ones' end")
+    wait_until(lambda: len(sessions(g.host)) == 1, 2, "one session left")
+    kept.popen.stdin.write(b"still here\n")
+    kept.popen.stdin.flush()
+    kept.wait_line("still here", 5)
+    assert len(os.listdir(os.path.join(g.client.state, "live"))) == 1
+
+
+def test_copied_state_ends_no_living_session(stood):
+    """Two machines with one key do not throw each other out."""
+    g = stood
+    first = stream_of(g)
+    subprocess.run(["cp", "-a", g.client.state, g.client.state + "-copy"], check=True)
+    copy = g.other_client("client-copy")
+    second = stream_of(g, copy)
+    third = stream_of(g)
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 11, 15)   # two sweeps and the doubt
+    for proc in (first, second, third):
+        proc.popen.stdin.write(b"still here\n")
+        proc.popen.stdin.flush()
+        proc.wait_line("still here", 5)
+    assert len(sessions(g.host)) == 3
+
+
+def test_unwritable_state_says_nothing(stood):
+    """No list where files cannot be written: nothing of this device is ended by it."""
+    g = stood
+    first = stream_of(g)
+    live = os.path.join(g.client.state, "live")
+    os.rename(live, live + ".gone")
+    with open(live, "w", encoding="ascii"):
+        pass
+    second = stream_of(g)
+    os.remove(live)
+    os.rename(live + ".gone", live)
+    third = stream_of(g)         # whole, without the second, which is in no list
+    for proc in (first, second, third):
+        proc.popen.stdin.write(b"still here\n")
+        proc.popen.stdin.flush()
+        proc.wait_line("still here", 5)
+    assert len(sessions(g.host)) == 3
+
+
+def test_killed_client_of_up_ends_at_once(stood):
+    """`up` holds the session; a killed `nc` ends its stream there, also where the service
+    takes no notice of an end."""
+    g = stood
+    up = g.client.start("up")
+    up.wait_event("service", 15)
+    procs = [stream_of(g, verb=b"DEAF") for _ in range(3)]
+    assert len(sessions(g.host)) == 1 and len(established(g)) == 3
+    procs[0].kill()
+    wait_until(lambda: len(established(g)) == 2, 2, "the stream's end")
+    os.kill(procs[1].pid, signal.SIGHUP)
+    wait_until(lambda: len(established(g)) == 1, 2, "the stream's end")
+    up.kill()
+    assert g.client.run("ping", HOST, "--count", "1").status == 0
+    wait_until(lambda: not established(g), 2, "the end of what up held")
+
+
+def test_absent_bounds_a_silent_client(gate):
+    """`--absent`: a client that is gone is waited for so long and no longer."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000", "--absent", "10s")
+    g.join()
+    dead, begin = stream_of(g), time.monotonic()
+    dead.kill()
+    wait_until(lambda: [s for s in sessions(g.host) if s["silent_s"] >= 3], 10, "silence")
+    wait_until(lambda: not established(g), 25, "its end")
+    assert time.monotonic() - begin > 9
+    refused = g.host.run("serve", "--absent", "1s")
+    assert refused.status == 2 and "10s" in refused.stderr

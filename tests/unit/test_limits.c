@@ -64,17 +64,38 @@ static void test_addresses(void **state)
     struct addr a, b;
     assert_non_null(l);
     l->secret[0] = 1;
-    assert_int_equal(addr_parse(&a, "[2001:db8:1:2::1]:5"), 0);
-    assert_int_equal(addr_parse(&b, "[2001:db8:1:2:ffff::9]:7"), 0);
-    assert_int_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b)); /* one /64 */
-    assert_int_equal(addr_parse(&b, "[2001:db8:1:3::1]:5"), 0);
-    assert_int_not_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b));
-    assert_int_equal(addr_parse(&a, "192.0.2.1:5"), 0);
-    assert_int_equal(addr_parse(&b, "192.0.2.2:5"), 0);
-    assert_int_not_equal(addr_limits_slot(l, &a), addr_limits_slot(l, &b));
-    uint16_t before = addr_limits_slot(l, &a);
+    static const struct {
+        const char *a, *b;
+        bool equal[ADDR_LEVELS];
+        int levels;
+    } cases[] = {
+        {"[2001:db8:1:2::1]:5", "[2001:db8:1:2:ffff::9]:7", {true, true, true}, 3},
+        {"[2001:db8:1:2::1]:5", "[2001:db8:1:3::1]:5", {false, true, true}, 3},
+        {"[2001:db8:1:2::1]:5", "[2001:db8:1:102::1]:5", {false, false, true}, 3},
+        {"[2001:db8:1:2::1]:5", "[2001:db8:2:2::1]:5", {false, false, false}, 3},
+        {"192.0.2.1:5", "192.0.2.1:7", {true, true}, 2},
+        {"192.0.2.1:5", "192.0.2.2:5", {false, true}, 2},
+        {"192.0.2.1:5", "192.0.3.1:5", {false, false}, 2},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(addr_parse(&a, cases[i].a), 0);
+        assert_int_equal(addr_parse(&b, cases[i].b), 0);
+        struct addr_place p = addr_limits_place(l, &a), q = addr_limits_place(l, &b);
+        assert_int_equal(p.levels, cases[i].levels);
+        for (int k = 0; k < cases[i].levels; k++)
+            assert_int_equal(p.slot[k] == q.slot[k], cases[i].equal[k]);
+    }
+    struct addr_place p = addr_limits_place(l, &a);
+    for (int i = 0; i < 8; i++)
+        addr_limits_enter(l, &p);
+    assert_true(addr_limits_is_full(l, &p, 8));
+    assert_false(addr_limits_is_full(l, &p, 9));
+    assert_int_equal(addr_limits_weight(l, &p), 8);
+    for (int i = 0; i < 8; i++)
+        addr_limits_leave(l, &p);
+    assert_int_equal(addr_limits_weight(l, &p), 0);
     l->secret[0] = 2;
-    assert_int_not_equal(addr_limits_slot(l, &a), before);
+    assert_int_not_equal(addr_limits_place(l, &a).slot[0], p.slot[0]);
     free(l);
 }
 

@@ -1,0 +1,201 @@
+/*
+ * Clients that fell silent: how long their sessions wait (core/absence.h), which ones
+ * end because their program is dead, and whose makes room when a newcomer finds the
+ * house full. A session is known by what was heard of it, a program by what its device
+ * says.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/absence.h"
+#include "host/internal.h"
+#include "io/log.h"
+
+enum {
+    DOUBT_US = 5000000,      /* for an answer of one that its device does not name */
+    ASK_AFTER_US = 60000000, /* of silence: do its device's other programs know more? */
+    AWAKE_US = 10000000,     /* heard so lately, asking wakes nobody */
+    CROWD_QUIET_US = 2000000, /* in a crowd these are probed: the dead stay silent */
+};
+
+uint64_t guest_silent_us(const struct guest *g, uint64_t now_us)
+{
+    uint64_t since = g->since_ms * 1000;
+    if (g->session != NULL && session_is_open(g->session))
+        since = session_heard_us(g->session);
+    return now_us > since ? now_us - since : 0;
+}
+
+/* ------------------------------------------------------------- what devices say */
+
+static bool is_sleeper(const struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    for (size_t i = 0; i < SLEEPERS_KEPT; i++)
+        if (memcmp(s->sleepers[i], key, KEY_LEN) == 0)
+            return true;
+    return false;
+}
+
+void absent_note_sleeper(struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    if (!is_sleeper(s, key))
+        memcpy(s->sleepers[s->sleeper_next++ % SLEEPERS_KEPT], key, KEY_LEN);
+}
+
+static bool names(const Alive *a, const uint8_t conv[static CONV_LEN])
+{
+    for (size_t at = 0; at + CONV_LEN <= a->convs.size; at += CONV_LEN)
+        if (memcmp(a->convs.bytes + at, conv, CONV_LEN) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * Ends at once what a program of the same place would be named for. A list of another
+ * place (a copy of the state directory, or the machine has restarted) only raises a
+ * doubt, which any answer of the session settles.
+ */
+static void compare(struct guest *g, struct guest *o, const Alive *a)
+{
+    if (o == g || o->dead || !o->listed_alive || o->session == NULL ||
+        memcmp(o->listed, g->listed, KEY_LEN) != 0 ||
+        names(a, approach_conv(o->approach)))
+        return;
+    if (memcmp(o->scope, a->scope.bytes, sizeof(o->scope)) == 0) {
+        guest_close(o, 0, "its program has ended");
+        return;
+    }
+    o->doubt_us = net_now_us();
+    session_probe(o->session);
+}
+
+void absent_on_alive(struct guest *g, const Alive *a)
+{
+    struct serve *s = g->serve;
+    bool placed = a->scope.size == sizeof(g->scope);
+    if (a->sleeps)
+        absent_note_sleeper(s, g->listed);
+    g->listed_alive = a->listed;
+    if (placed)
+        memcpy(g->scope, a->scope.bytes, sizeof(g->scope));
+    if (!a->whole || !placed)
+        return;
+    for (struct guest *o = s->guests; o != NULL; o = o->next)
+        compare(g, o, a);
+    guest_sweep_soon(s);
+}
+
+/* ------------------------------------------------------------------- the silence */
+
+/* Another program of the device, awake now, may know that this one is dead. */
+static void ask_others(struct guest *g, uint64_t now_us)
+{
+    Meta *m = calloc(1, sizeof(*m));
+    g->asked = true;
+    if (m == NULL)
+        return;
+    m->which_body = Meta_alive_tag;
+    for (struct guest *o = g->serve->guests; o != NULL; o = o->next) {
+        if (o == g || o->dead || o->session == NULL || !session_is_open(o->session) ||
+            memcmp(o->listed, g->listed, KEY_LEN) != 0 ||
+            guest_silent_us(o, now_us) > AWAKE_US)
+            continue;
+        if (session_send_meta(o->session, m) == 0)
+            break;
+    }
+    free(m);
+}
+
+static void settle_doubt(struct guest *g, uint64_t now_us)
+{
+    if (session_heard_us(g->session) > g->doubt_us)
+        g->doubt_us = 0;
+    else if (now_us - g->doubt_us > DOUBT_US)
+        guest_close(g, 0, "its program has ended");
+    else
+        session_probe(g->session);
+}
+
+void absent_check(struct guest *g, uint64_t now_us)
+{
+    struct serve *s = g->serve;
+    struct absence a = {.told_us = (uint64_t)s->settings.absent_s * 1000000,
+                        .streams = session_stream_count(g->session) > 0,
+                        .sleeps = is_sleeper(s, g->listed)};
+    uint64_t silent_us = guest_silent_us(g, now_us);
+    switch (absence_judge(&a, silent_us)) {
+    case ABSENCE_FINE:
+        if (g->away && silent_us < AWAKE_US) { /* back from a silence without answers */
+            absent_note_sleeper(s, g->listed);
+            g->away = false;
+        }
+        break;
+    case ABSENCE_PROBE:
+        g->away = silent_us > 2 * ABSENCE_PROBE_US;
+        session_probe(g->session);
+        break;
+    case ABSENCE_OVER:
+        guest_close(g, 0, "nothing was heard of this device for too long");
+        return;
+    }
+    if (g->doubt_us != 0)
+        settle_doubt(g, now_us);
+    if (silent_us < AWAKE_US)
+        g->asked = false;
+    else if (!g->asked && silent_us > ASK_AFTER_US)
+        ask_others(g, now_us);
+}
+
+/* --------------------------------------------------------------------- the crowd */
+
+/*
+ * The longest silent: of this device, or of all, where one that proved nothing yet goes
+ * before any other.
+ */
+static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t now_us)
+{
+    struct guest *first = NULL;
+    uint64_t most = 0;
+    for (struct guest *g = s->guests; g != NULL; g = g->next) {
+        if (g->dead || (key != NULL && memcmp(g->key, key, KEY_LEN) != 0))
+            continue;
+        uint64_t silent_us = guest_silent_us(g, now_us);
+        if (key == NULL && !g->member)
+            silent_us += UINT64_MAX / 2;
+        if (first == NULL || silent_us > most) {
+            first = g;
+            most = silent_us;
+        }
+    }
+    return first;
+}
+
+/* So that the living of a crowd have been heard when one must go. */
+static unsigned count_and_probe(struct serve *s, const uint8_t *key, uint64_t now_us)
+{
+    unsigned n = 0;
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        n += !g->dead && memcmp(g->key, key, KEY_LEN) == 0;
+    if (n < GUESTS_PER_CLIENT_MAX / 2)
+        return n;
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && g->session != NULL && session_is_open(g->session) &&
+            memcmp(g->key, key, KEY_LEN) == 0 &&
+            guest_silent_us(g, now_us) > CROWD_QUIET_US)
+            session_probe(g->session);
+    return n;
+}
+
+void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN])
+{
+    uint64_t now_us = net_now_us();
+    bool crowd = count_and_probe(s, key, now_us) >= GUESTS_PER_CLIENT_MAX;
+    if (!crowd && s->guest_count < GUESTS_MAX)
+        return;
+    struct guest *g = first_to_go(s, crowd ? key : NULL, now_us);
+    if (g == NULL)
+        return;
+    log_debug("a session of %s makes room", g->name);
+    guest_close(g, REFUSE_LIMIT, "it was silent longest, and others need its place");
+    guest_free(g);
+}
