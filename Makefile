@@ -30,7 +30,7 @@ help:
 	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
-	@echo 'make bench      measure beside other programs (root or sudo)'
+	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
 	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
 	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
 	@echo 'make clean      remove what was built'
@@ -88,7 +88,7 @@ fuzz:
 bench:
 	@tools/install-deps.sh bench
 	@$(MAKE) --no-print-directory all
-	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/bench/run.sh
+	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/bench/run.sh $(if $(PART),--quick --only $(PART))
 
 lint: all
 	@tools/install-deps.sh lint

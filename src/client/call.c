@@ -18,6 +18,7 @@ struct call {
     int fd;            /* -1 once the pump has it */
     uint64_t deadline_ms;
     bool answered, quiet;
+    uint64_t code;
     struct pump_stats stats;
 };
 
@@ -103,6 +104,7 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
 {
     struct call *c = ctx;
     c->stats = pump_stats(p);
+    c->code = code;
     c->pump = NULL;
     if (code != 0)
         answer(c, STREAM_UNREACHABLE, "the connection to the host was lost");
@@ -251,6 +253,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         return c == NULL ? POSTERN_ERR_NOMEM : POSTERN_ERR_INVALID;
     }
     c->calls = cs;
+    c->code = STREAM_UNREACHABLE; /* until it has ended in order */
     c->config = *config;
     (void)snprintf(c->open.service, sizeof(c->open.service), "%s", config->service);
     c->config.service = c->open.service;
@@ -304,6 +307,16 @@ void call_forget(struct call *c)
 int call_send_datagram(struct call *c, const uint8_t *data, size_t len)
 {
     return c->pump != NULL ? pump_send_datagram(c->pump, data, len) : POSTERN_ERR_AGAIN;
+}
+
+uint64_t call_code(const struct call *c)
+{
+    return c->code;
+}
+
+bool call_is_sent(const struct call *c)
+{
+    return c->pump != NULL && pump_is_sent(c->pump);
 }
 
 struct pump_stats call_stats(const struct call *c)

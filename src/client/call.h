@@ -58,6 +58,10 @@ void call_abort(struct call *c);
 /* The same without any further event. */
 void call_forget(struct call *c);
 MUST_CHECK int call_send_datagram(struct call *c, const uint8_t *data, size_t len);
+/* In on_end: 0 after the orderly end of both directions. */
+uint64_t call_code(const struct call *c);
+/* The socket has ended its direction, and the host has acknowledged all of it. */
+bool call_is_sent(const struct call *c);
 /* Bytes moved so far. */
 struct pump_stats call_stats(const struct call *c);
 

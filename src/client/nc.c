@@ -3,30 +3,102 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "client/call.h"
 #include "client/share.h"
 
-enum { COPY_BYTES = 256 * 1024 };
+enum {
+    COPY_BYTES = 256 * 1024,
+    /* Nobody reads stdout any more: so long may stdin be silent, or the stream stuck.
+     */
+    PAUSE_MS = 1000,
+    STUCK_MS = 10000,
+    SENT_MS = 1000, /* from "all is sent" to the end */
+    TICK_MS = 50,
+};
 
+/*
+ * Shared with two threads that may block until the process ends, and so never freed
+ * before. What they report is under the lock.
+ */
 struct stdio_bridge {
-    int fd; /* the blocking end that the threads use */
-    pthread_t in, out;
-    uv_async_t *done;
-    void (*on_done)(void *ctx);
+    int fd;   /* the threads' end of the pair */
+    int wake; /* an eventfd: readable once nobody reads stdout */
+    pthread_mutex_t lock;
+    uv_async_t *done; /* NULL when the loop's side is gone */
+    bool ended[BRIDGE_END_COUNT];
+    int error;
+    void (*on_end)(void *ctx, enum bridge_end how, int error);
     void *ctx;
 };
 
-static bool write_all(int fd, const uint8_t *buf, size_t len)
+static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
+{
+    (void)pthread_mutex_lock(&b->lock);
+    b->ended[how] = true;
+    b->error = error;
+    if (b->done != NULL)
+        (void)uv_async_send(b->done);
+    (void)pthread_mutex_unlock(&b->lock);
+}
+
+static void on_async(uv_async_t *h)
+{
+    struct stdio_bridge *b = h->data;
+    for (int how = 0; b != NULL && how < BRIDGE_END_COUNT; how++) {
+        (void)pthread_mutex_lock(&b->lock);
+        bool ended = b->ended[how];
+        b->ended[how] = false;
+        (void)pthread_mutex_unlock(&b->lock);
+        if (ended)
+            b->on_end(b->ctx, (enum bridge_end)how, b->error);
+    }
+}
+
+/* ---------------------------------------------------------------------- stdin's thread
+ */
+
+/*
+ * Waits for `events` of `fd`. Once nobody reads stdout, for `patience_ms` at most:
+ * false when that is over.
+ */
+static bool wait_for(struct stdio_bridge *b, int fd, short events, int patience_ms)
+{
+    struct pollfd p[2] = {{.fd = fd, .events = events},
+                          {.fd = b->wake, .events = POLLIN}};
+    for (;;) {
+        int n = poll(p, 2, p[1].fd < 0 ? patience_ms : -1);
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n == 0 || (n > 0 && p[0].revents != 0))
+            return n > 0;
+        if (n > 0)
+            p[1].fd = -1;
+    }
+}
+
+static bool unread(const struct stdio_bridge *b)
+{
+    struct pollfd p = {.fd = b->wake, .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+static bool send_all(struct stdio_bridge *b, const uint8_t *buf, size_t len)
 {
     while (len > 0) {
-        ssize_t n = write(fd, buf, len);
+        ssize_t n = send(b->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EAGAIN && wait_for(b, b->fd, POLLOUT, STUCK_MS))
+            continue;
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -37,22 +109,27 @@ static bool write_all(int fd, const uint8_t *buf, size_t len)
     return true;
 }
 
-/* Copies until the end of `from`, or until `to` takes no more; how much. */
-static uint64_t copy(int from, int to)
+static void *copy_in(void *arg)
 {
+    struct stdio_bridge *b = arg;
     uint8_t *buf = malloc(COPY_BYTES);
-    uint64_t copied = 0;
-    while (buf != NULL) {
-        ssize_t n = read(from, buf, COPY_BYTES);
-        if (n < 0 && errno == EINTR)
+    while (buf != NULL && wait_for(b, STDIN_FILENO, POLLIN, PAUSE_MS)) {
+        ssize_t n = read(STDIN_FILENO, buf, COPY_BYTES);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
-        if (n <= 0 || !write_all(to, buf, (size_t)n))
+        if (n <= 0 || !send_all(b, buf, (size_t)n))
             break;
-        copied += (uint64_t)n;
     }
     free(buf);
-    return copied;
+    (void)shutdown(b->fd, SHUT_WR);
+    if (!unread(b)) /* it may come to that later */
+        (void)wait_for(b, -1, 0, 0);
+    tell(b, BRIDGE_LEFT, 0);
+    return NULL;
 }
+
+/* --------------------------------------------------------------------- stdout's thread
+ */
 
 /* Its reader sees the end; the number stays taken, so that nothing else gets it. */
 static void end_stdout(void)
@@ -64,29 +141,66 @@ static void end_stdout(void)
         (void)close(null);
 }
 
-static void *copy_in(void *arg)
+/* 0, or why stdout takes no more. */
+static int write_all(const uint8_t *buf, size_t len)
 {
-    struct stdio_bridge *b = arg;
-    (void)copy(STDIN_FILENO, b->fd);
-    (void)shutdown(b->fd, SHUT_WR);
-    return NULL;
+    while (len > 0) {
+        ssize_t n = write(STDOUT_FILENO, buf, len);
+        if (n < 0 && errno == EAGAIN) { /* another program made it so */
+            struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
+            (void)poll(&p, 1, -1);
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? errno : EIO;
+        buf += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Waits for bytes of the stream, and tells stdin's thread when nobody wants them. */
+static void wait_stream(struct stdio_bridge *b, bool *watched)
+{
+    struct pollfd p[2] = {{.fd = b->fd, .events = POLLIN},
+                          {.fd = *watched ? STDOUT_FILENO : -1}};
+    while (poll(p, 2, -1) < 0 || p[0].revents == 0) {
+        if (p[1].fd < 0 || p[1].revents == 0)
+            continue;
+        uint64_t one = 1;
+        p[1].fd = -1;
+        *watched = false;
+        (void)!write(b->wake, &one, sizeof(one));
+    }
 }
 
 static void *copy_out(void *arg)
 {
     struct stdio_bridge *b = arg;
-    if (copy(b->fd, STDOUT_FILENO) > 0)
+    uint8_t *buf = malloc(COPY_BYTES);
+    bool any = false, watched = true;
+    int err = 0;
+    while (buf != NULL && err == 0) {
+        wait_stream(b, &watched);
+        ssize_t n = recv(b->fd, buf, COPY_BYTES, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        any = true;
+        err = write_all(buf, (size_t)n);
+    }
+    free(buf);
+    if (any && err == 0)
         end_stdout(); /* else it may still have to say why nothing came */
-    (void)uv_async_send(b->done);
+    tell(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
     return NULL;
 }
 
-static void on_async(uv_async_t *h)
-{
-    struct stdio_bridge *b = h->data;
-    if (b != NULL)
-        b->on_done(b->ctx);
-}
+/* ------------------------------------------------------------------------- the bridge
+ */
 
 static void free_handle(uv_handle_t *h)
 {
@@ -94,32 +208,38 @@ static void free_handle(uv_handle_t *h)
 }
 
 int stdio_bridge_start(struct stdio_bridge **out, uv_loop_t *loop, int *fd,
-                       void (*on_done)(void *ctx), void *ctx)
+                       void (*on_end)(void *ctx, enum bridge_end how, int error),
+                       void *ctx)
 {
     int pair[2];
+    pthread_t in, out_thread;
     struct stdio_bridge *b = calloc(1, sizeof(*b));
     if (b == NULL)
         return POSTERN_ERR_NOMEM;
     b->done = malloc(sizeof(*b->done));
-    if (b->done == NULL ||
+    b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (b->done == NULL || b->wake < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        if (b->wake >= 0)
+            (void)close(b->wake);
         free(b->done);
         free(b);
         return POSTERN_ERR_NOMEM;
     }
     (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    (void)pthread_mutex_init(&b->lock, NULL);
     b->fd = pair[1];
-    b->on_done = on_done;
+    b->on_end = on_end;
     b->ctx = ctx;
     (void)uv_async_init(loop, b->done, on_async);
     b->done->data = b;
     *fd = pair[0];
     *out = b;
-    if (pthread_create(&b->in, NULL, copy_in, b) != 0)
+    if (pthread_create(&in, NULL, copy_in, b) != 0 ||
+        pthread_create(&out_thread, NULL, copy_out, b) != 0)
         abort();
-    (void)pthread_detach(b->in); /* it may sit in read(0) until the process ends */
-    if (pthread_create(&b->out, NULL, copy_out, b) != 0)
-        abort();
+    (void)pthread_detach(in);
+    (void)pthread_detach(out_thread);
     return 0;
 }
 
@@ -127,30 +247,47 @@ void stdio_bridge_free(struct stdio_bridge *b)
 {
     if (b == NULL)
         return;
-    (void)shutdown(b->fd, SHUT_RDWR);
-    (void)pthread_join(b->out, NULL);
+    (void)pthread_mutex_lock(&b->lock);
     b->done->data = NULL;
     uv_close((uv_handle_t *)b->done, free_handle);
-    /* `b` and its descriptor stay for the thread that reads stdin. */
+    b->done = NULL;
+    (void)pthread_mutex_unlock(&b->lock);
+    (void)shutdown(b->fd,
+                   SHUT_RDWR); /* ends the threads, where nothing else holds them */
 }
 
-/* -------------------------------------------------------------------------------- the
- * run */
+size_t stdio_bridge_waiting(const struct stdio_bridge *b)
+{
+    int n = 0;
+    return ioctl(b->fd, SIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+/* ---------------------------------------------------------------------------- the run
+ */
 
 struct nc {
     struct client *client;
     struct calls *calls;
+    struct call *call; /* NULL: none, or `up` has it */
     struct peer *peer;
     struct stdio_bridge *bridge;
+    uv_timer_t tick; /* stdin is at its end and nobody reads stdout */
+    unsigned ticks, sent_ticks;
     char host[64];
     const char *service;
-    bool started, answered, ended, drained;
+    bool started, answered, ended, drained, broken;
 };
 
 static void finish(struct nc *s)
 {
-    if (s->ended && s->drained)
-        client_stop(s->client, 0, NULL);
+    struct fault f;
+    if (!s->ended || !s->drained)
+        return;
+    if (s->broken)
+        (void)fault_set(&f, POSTERN_ERR_CLOSED,
+                        "what came may not be all: check the service, and try again",
+                        "the connection to %s was broken before its end", s->host);
+    client_stop(s->client, s->broken ? f.code : 0, s->broken ? &f : NULL);
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -174,34 +311,64 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 static void on_end(void *ctx, struct call *c)
 {
     struct nc *s = ctx;
-    (void)c;
+    s->call = NULL;
     s->ended = true;
+    s->broken = call_code(c) != 0;
     finish(s);
 }
 
-static void on_drained(void *ctx)
-{
-    struct nc *s = ctx;
-    s->drained = true;
-    finish(s);
-}
-
-/* Through the daemon's session: the bridge's socket is handed over. */
 static void on_shared_answer(void *ctx, unsigned code, const char *reason)
 {
+    on_answer(ctx, NULL, code, reason);
+}
+
+static void on_shared_end(void *ctx, unsigned code, const char *reason)
+{
     struct nc *s = ctx;
+    (void)reason;
     s->ended = true;
-    on_answer(s, NULL, code, reason);
+    s->broken = code != STREAM_OK;
     finish(s);
+}
+
+/* What stdin said goes out before the connection is given up. */
+static void on_tick(uv_timer_t *t)
+{
+    struct nc *s = t->data;
+    bool sent =
+        s->call != NULL ? call_is_sent(s->call) : stdio_bridge_waiting(s->bridge) == 0;
+    s->sent_ticks = sent ? s->sent_ticks + 1 : 0;
+    if (s->sent_ticks > SENT_MS / TICK_MS || ++s->ticks > STUCK_MS / TICK_MS)
+        client_stop(s->client, 0, NULL);
+}
+
+static void on_bridge_end(void *ctx, enum bridge_end how, int error)
+{
+    struct nc *s = ctx;
+    struct fault f;
+    if (how == BRIDGE_DRAINED) {
+        s->drained = true;
+        finish(s);
+    } else if (how == BRIDGE_LEFT) {
+        (void)uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+    } else if (error == EPIPE) {
+        client_stop(s->client, 0, NULL);
+    } else {
+        (void)fault_set(&f, error == ENOSPC ? POSTERN_ERR_FULL : POSTERN_ERR_IO,
+                        "free some space or send it elsewhere",
+                        "cannot write the output: %s", strerror(error));
+        client_stop(s->client, f.code, &f);
+    }
 }
 
 static int start_shared(struct nc *s)
 {
     int fd = -1;
-    int rc = stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_drained, s);
+    int rc =
+        stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
     if (rc == 0)
         rc = share_open(client_statedir(s->client), client_loop(s->client), s->host,
-                        s->service, fd, on_shared_answer, s);
+                        s->service, fd, on_shared_answer, on_shared_end, s);
     s->started = rc == 0;
     return rc;
 }
@@ -218,9 +385,9 @@ static void on_ready(void *ctx, struct peer *p)
     if (s->started)
         return;
     s->started = true;
-    if (stdio_bridge_start(&s->bridge, client_loop(s->client), &cc.fd, on_drained, s) !=
-            0 ||
-        call_start(NULL, s->calls, &cc) != 0) {
+    if (stdio_bridge_start(&s->bridge, client_loop(s->client), &cc.fd, on_bridge_end,
+                           s) != 0 ||
+        call_start(&s->call, s->calls, &cc) != 0) {
         (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
         client_stop(s->client, f.code, &f);
     }
@@ -250,6 +417,8 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
+    (void)uv_timer_init(client_loop(s.client), &s.tick);
+    s.tick.data = &s;
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
@@ -272,6 +441,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         rc = client_run(s.client, f);
     calls_free(s.calls);
     stdio_bridge_free(s.bridge);
+    uv_close((uv_handle_t *)&s.tick, NULL);
     client_close(s.client);
     return rc;
 }

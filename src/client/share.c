@@ -14,8 +14,9 @@ enum { REPLY_MS = 2000 };
 struct shared {
     int fd;
     uv_poll_t *poll;
-    share_cb cb;
+    share_cb cb, on_end;
     void *ctx;
+    bool answered;
 };
 
 static void free_handle(uv_handle_t *h)
@@ -53,16 +54,23 @@ static void on_reply(uv_poll_t *poll, int status, int events)
     } else if ((int32_t)r.code < 0 || r.code > STREAM_LIMIT) {
         code = STREAM_UNREACHABLE; /* the daemon's own fault */
     }
-    (void)uv_poll_stop(poll);
-    uv_close((uv_handle_t *)poll, free_handle);
-    close(s->fd);
-    if (s->cb != NULL)
-        s->cb(s->ctx, code, reason);
-    free(s);
+    share_cb cb = s->answered ? s->on_end : s->cb;
+    if (!s->answered && s->on_end != NULL && code == STREAM_OK) {
+        s->answered = true; /* and its end is waited for */
+    } else {
+        (void)uv_poll_stop(poll);
+        uv_close((uv_handle_t *)poll, free_handle);
+        close(s->fd);
+        poll->data = NULL;
+    }
+    if (cb != NULL)
+        cb(s->ctx, code, reason);
+    if (poll->data == NULL)
+        free(s);
 }
 
 int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
-               const char *service, int fd, share_cb cb, void *ctx)
+               const char *service, int fd, share_cb cb, share_cb on_end, void *ctx)
 {
     LocalRequest req = LocalRequest_init_zero;
     struct shared *s = calloc(1, sizeof(*s));
@@ -73,6 +81,7 @@ int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
     req.op = LOCAL_OPEN;
     (void)snprintf(req.host, sizeof(req.host), "%s", host);
     (void)snprintf(req.service, sizeof(req.service), "%s", service);
+    req.until_end = on_end != NULL;
     rc = dial_up(state, &s->fd);
     if (rc != 0)
         goto out;
@@ -85,6 +94,7 @@ int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
     }
     s->poll = poll;
     s->cb = cb;
+    s->on_end = on_end;
     s->ctx = ctx;
     poll->data = s;
     (void)uv_poll_start(poll, UV_READABLE, on_reply);

@@ -18,11 +18,14 @@ typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
 bool share_available(const struct statedir *state);
 /*
  * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from
- * the loop once; it may be NULL. POSTERN_ERR_NOTFOUND when no daemon listens.
+ * the loop once; it may be NULL. `on_end`, when not NULL, runs once after an answer of
+ * STREAM_OK: STREAM_OK again after the orderly end of both directions, else the stream
+ * was broken; and the daemon breaks the stream when this process dies before.
+ * POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(const struct statedir *state, uv_loop_t *loop,
                           const char *host, const char *service, int fd, share_cb cb,
-                          void *ctx);
+                          share_cb on_end, void *ctx);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

@@ -38,6 +38,8 @@ struct up {
 /* One request to open a connection. */
 struct opening {
     struct local_conn *conn; /* NULL once it went away */
+    struct call *call;
+    bool until_end;
 };
 
 /* 127.80.x.y of a host: stable, as it comes from the key. */
@@ -199,9 +201,11 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
     if (o->conn == NULL)
         return;
     r.code = code;
-    r.last = true;
+    r.last = !o->until_end || code != STREAM_OK;
     (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
     (void)!local_conn_reply(o->conn, &r);
+    if (!r.last)
+        return;
     local_conn_close(o->conn);
     o->conn = NULL;
 }
@@ -209,7 +213,10 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
 static void on_open_end(void *ctx, struct call *c)
 {
     struct opening *o = ctx;
-    on_open_answer(o, c, STREAM_UNREACHABLE, "the connection was lost");
+    bool orderly = o->until_end && call_code(c) == 0;
+    o->until_end = false; /* this reply is the last */
+    on_open_answer(o, c, orderly ? STREAM_OK : STREAM_UNREACHABLE,
+                   orderly ? "" : "the connection was lost");
     free(o);
 }
 
@@ -230,6 +237,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
         return;
     }
     o->conn = c;
+    o->until_end = req->until_end;
     local_conn_set_data(c, o);
     struct call_config cc = {.peer = p,
                              .service = req->service,
@@ -238,7 +246,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
                              .on_answer = on_open_answer,
                              .on_end = on_open_end,
                              .ctx = o};
-    if (call_start(NULL, u->calls, &cc) != 0) {
+    if (call_start(&o->call, u->calls, &cc) != 0) {
         local_conn_finish(c, POSTERN_ERR_NOMEM, NULL);
         free(o);
     }
@@ -324,8 +332,11 @@ static void on_gone(void *ctx, struct local_conn *c)
 {
     struct opening *o = local_conn_data(c);
     (void)ctx;
-    if (o != NULL)
-        o->conn = NULL;
+    if (o == NULL)
+        return;
+    o->conn = NULL;
+    if (o->until_end) /* it died: what it had sent so far is no whole */
+        call_abort(o->call);
 }
 
 /* -------------------------------------------------------------------------- the run */

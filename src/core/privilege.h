@@ -13,7 +13,7 @@
 #include "core/addr.h"
 
 #define PRIVILEGE_FD 3 /* the helper's end of the pair */
-#define PRIVILEGE_VERSION 2
+#define PRIVILEGE_VERSION 3
 #define PRIVILEGE_KNOCK_ID_LEN 16
 #define PRIVILEGE_SOURCES_MAX 4
 #define PRIVILEGE_KNOCKS_MAX 256
@@ -47,7 +47,9 @@ enum privilege_op {
     /*
      * The arranged connection (core/arranged.h): a TCP socket from `local` to `remote`
      * that is connected already, with our first sequence number `sequence` and the
-     * peer's `peer_sequence`; and our SYN on the wire, which dies after `hops`.
+     * peer's `peer_sequence`; and our SYN on the wire, which dies after `hops`. `ways`
+     * and `peer_ways`: what both kernels put into a SYN, enum tcp_ways; what both have
+     * is agreed on.
      */
     PRIVILEGE_ARRANGE,
     PRIVILEGE_ARRANGE_ANSWER, /* the SYN-ACK of the same connection */
@@ -85,11 +87,22 @@ enum privilege_can {
     PRIVILEGE_CAN_BIND = 4,   /* CAP_NET_BIND_SERVICE */
 };
 
+/* The options of a kernel's SYN: bits 0-3 are its window scale, if it has any. */
+enum tcp_ways {
+    TCP_WAYS_SCALE_MASK = 0x0f,
+    TCP_WAYS_TIMESTAMPS = 0x10,
+    TCP_WAYS_SACK = 0x20,
+    TCP_WAYS_SCALES = 0x40,
+    TCP_WAYS_ALL = 0x7f,
+    TCP_WAYS_SCALE_MAX = 14, /* RFC 7323 section 2.3 */
+};
+
 struct privilege_request {
     uint32_t op, serial;
     struct addr local, remote;
     uint32_t sequence, peer_sequence;
     uint32_t hops;
+    uint32_t ways, peer_ways;
     bool tcp;
     uint8_t source_count;
     struct addr sources[PRIVILEGE_SOURCES_MAX];

@@ -100,7 +100,8 @@ enum nat_filtering {
 
 /* Requests on the local socket of a running daemon. */
 enum local_op {
-    LOCAL_OPEN = 1,   /* stream to host/service; the socket becomes the stream */
+    LOCAL_OPEN = 1,   /* stream to host/service for the descriptor that comes with it.
+                         until_end: who asked stays; is it gone, the stream is reset */
     LOCAL_STATUS = 2, /* replies with one json event a line until `last` */
     LOCAL_RELOAD = 3, /* serve: read services and clients again */
     LOCAL_REVOKE = 4, /* serve: arg is a key; ends its sessions, json says how many */

@@ -54,6 +54,8 @@ void meet_arrange(struct meet *m)
                                         .sequence = meet_next_sequence(m, m->sequence),
                                         .peer_sequence =
                                             meet_next_sequence(m, m->peer_sequence),
+                                        .ways = tcp_port_ways(m->port),
+                                        .peer_ways = m->peer_ways,
                                         .hops = ARRANGED_HOPS};
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX ||
             addr_scope_of(&m->peers[i]) == ADDR_SCOPE_LOOPBACK ||

@@ -21,6 +21,7 @@ void meet_fill_offer(void *k, Offer *o)
     (void)snprintf(out->refused, sizeof(out->refused), "%s", m->refused);
     if (!m->port_done)
         return;
+    out->ways = tcp_port_ways(m->port);
     size_t n = tcp_port_candidates(m->port, found);
     if (m->mapped.family != ADDR_NONE) {
         found[0].addr = m->mapped;
@@ -53,6 +54,9 @@ static void take_peers(struct meet *m, const Meet *in)
     m->peer_symmetric = in->symmetric;
     m->peer_low = in->symmetric && in->low;
     m->peer_sequence = in->sequence;
+    m->peer_ways = in->ways & TCP_WAYS_ALL;
+    if ((m->peer_ways & TCP_WAYS_SCALE_MASK) > TCP_WAYS_SCALE_MAX)
+        m->peer_ways = 0;
     for (pb_size_t i = 0; i < in->candidates_count && m->peer_count < MEET_PEERS_MAX;
          i++) {
         const Candidate *c = &in->candidates[i];

@@ -44,6 +44,7 @@ struct meet {
     size_t peer_count;
     bool symmetric, low, peer_symmetric, peer_low;
     uint32_t sequence, peer_sequence; /* of a knock, or arranged; 0: none */
+    uint32_t peer_ways;               /* the options of its SYNs, enum tcp_ways */
     char refused[160];                /* why this side cannot, for the other one */
     uint32_t knock;                   /* the helper's number of it, or 0 */
     uint16_t knock_port;

@@ -2,6 +2,8 @@
 #include "path/tcp_port.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,6 +12,7 @@
 #include <sodium.h>
 
 #include "core/predict.h"
+#include "core/privilege.h"
 #include "core/stun.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
@@ -249,6 +252,24 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
 {
     *local = p->queries[family == ADDR_V6 ? 1 : 0].local;
     return local->family == family;
+}
+
+/* Both sides of a connection have an option, or neither: what the broker agreed to is
+ * what this kernel offers to anybody. */
+uint32_t tcp_port_ways(const struct tcp_port *p)
+{
+    struct tcp_info info;
+    for (int i = 0; i < FAMILIES; i++) {
+        socklen_t len = sizeof(info);
+        if (p->queries[i].mapped.family == ADDR_NONE ||
+            getsockopt(p->queries[i].fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+            continue;
+        bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
+        return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
+               ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
+               (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
+    }
+    return 0;
 }
 
 bool tcp_port_is_changed(const struct tcp_port *p)

@@ -39,6 +39,9 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
 bool tcp_port_is_changed(const struct tcp_port *p);
 /* The outside sees our IPv4 port as one that prediction tries (core/predict.h). */
 bool tcp_port_is_mapped_low(const struct tcp_port *p);
+/* What this kernel puts into its SYNs (enum tcp_ways of core/privilege.h) as far as the
+ * broker's has it too; 0 before it has answered. */
+uint32_t tcp_port_ways(const struct tcp_port *p);
 size_t tcp_port_candidates(const struct tcp_port *p,
                            struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
 

@@ -441,6 +441,11 @@ void pump_drop(struct pump *p)
     break_both(p, SESSION_RESET_BY_APP);
 }
 
+bool pump_is_sent(const struct pump *p)
+{
+    return p->local_eof && (p->stream == NULL || stream_is_acked(p->stream));
+}
+
 struct pump_stats pump_stats(const struct pump *p)
 {
     return p->stats;

@@ -58,6 +58,8 @@ void pump_finish(struct pump *p);
 void pump_abort(struct pump *p, uint64_t code);
 /* The same, without on_end: the user forgets `p`. */
 void pump_drop(struct pump *p);
+/* The socket's end was passed on, and the peer has acknowledged all before it. */
+bool pump_is_sent(const struct pump *p);
 struct pump_stats pump_stats(const struct pump *p);
 
 #endif

@@ -147,6 +147,7 @@ MUST_CHECK int stream_open(struct session *s, struct stream **out,
 void stream_accept(struct stream *st, const struct stream_events *events, void *ctx);
 /* How many bytes may be queued now. */
 size_t stream_room(const struct stream *st);
+bool stream_is_acked(const struct stream *st); /* all that was written */
 MUST_CHECK int stream_write(struct stream *st, const void *data, size_t len);
 /* Reading straight into the queue: reserve, readv(2), commit. */
 size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);

@@ -203,6 +203,11 @@ size_t stream_room(const struct stream *st)
     return (size_t)(a < b ? a : b);
 }
 
+bool stream_is_acked(const struct stream *st)
+{
+    return st->out.end == st->out.start;
+}
+
 int stream_write(struct stream *st, const void *data, size_t len)
 {
     int rc = chain_append(&st->out, data, len);

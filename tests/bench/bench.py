@@ -65,7 +65,7 @@ def interleave(rig, tunnels, verb, rounds, *args):
     seen = {t.name: [] for t in tunnels}
     for _ in range(rounds):
         for t in tunnels:
-            seen[t.name].append(rig.load(verb, t, *args))
+            seen[t.name].append(rig.load(verb, t, *args, timeout=120))
     return seen
 
 
@@ -172,6 +172,32 @@ def lossy(report, work, span):
         report.say(f"plain is TCP with CUBIC. Target: {TARGETS['lossy']}.\n")
 
 
+FAR = (("1 up", "bulk", 1), ("8 up", "bulk", 8), ("1 down", "pull", 1), ("8 down", "pull", 8))
+
+
+def far(report, work, delays, rounds, span):
+    """Every way at a distance, where windows decide."""
+    report.say("## Throughput at a distance")
+    report.say("1 and 8 connections, up (client to host) and down, Mbit/s from a connection's first "
+               "byte on; the cables only delay. `tcp-punch` is the arranged form, for which both "
+               "sides have the helper; `ordinary` the one without it.\n")
+    for rtt_ms in delays:
+        half = ["--delay-ms", str(rtt_ms / 4)]
+        with Rig(os.path.join(work, f"far{rtt_ms}"), half, half) as rig:
+            rig.deploy()
+            tunnels = start_all(rig, ("plain", "postern_direct", "punch", "punch_plain",
+                                      "postern_relay"), report)
+            cells = {t.name: [] for t in tunnels}
+            for _, verb, width in FAR:
+                seen = interleave(rig, tunnels, verb, rounds, span, width)
+                for t in tunnels:
+                    cells[t.name].append(f"{median([r['gbit_s'] for r in seen[t.name]]) * 1000:.0f}")
+        report.table((f"{rtt_ms} ms round trip", *(name for name, _, _ in FAR)),
+                     [(name, *values) for name, values in cells.items()])
+    report.say("The broker stands half-way, as far as these bytes go: the relay's round trip is the "
+               "direct one's.\n")
+
+
 def memory(report, work, devices):
     report.say("## The broker's memory and handshakes")
     with Rig(os.path.join(work, "memory")) as rig:
@@ -201,7 +227,7 @@ application can see of it, and the first second goes into finding the rate. From
 every request crosses the network twice; the target is the direct path's.
 """
 
-PARTS = ("throughput", "relay", "memory", "setup", "lossy")
+PARTS = ("throughput", "relay", "memory", "setup", "lossy", "far")
 
 
 def main():
@@ -230,6 +256,8 @@ def main():
                     setup(report, work, (0, 20, 100))
                 elif part == "lossy":
                     lossy(report, work, 10 if not options.quick else 6)
+                elif part == "far":
+                    far(report, work, (50, 200), 1, 3 if options.quick else 6)
             except Exception as e:  # one part's fault must not hide the others
                 report.say(f"{part}: failed: {str(e)[:300]}\n")
     report.say(NOTES)

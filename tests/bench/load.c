@@ -4,8 +4,8 @@
  * one line of JSON. Knows TCP; refuses to know what carries it.
  *
  * A connection's first byte says what the server does with it: S swallows until the end
- * and answers with the count, E echoes, H answers each small request with 1 KiB as a
- * web server would, C answers one byte and closes.
+ * and answers with the count, P pours until the client goes, E echoes, H answers each
+ * small request with 1 KiB as a web server would, C answers one byte and closes.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,7 +32,7 @@ enum {
     RESPONSE_LEN = 1024,
     SAMPLES_MAX = 4 * 1024 * 1024,
     CONNECTIONS_MAX = 1024,
-    STUCK_MS = 20000
+    STUCK_MS = 60000
 };
 
 static uint8_t scratch[CHUNK]; /* one thread, one buffer: the content is never read */
@@ -116,9 +116,11 @@ static void accept_all(int epoll, int listener)
 /* Sends what is owed; false when the connection is done for. */
 static bool pay(int epoll, struct served *c)
 {
-    while (c->owed > 0) {
-        ssize_t n =
-            send(c->fd, scratch, c->owed < CHUNK ? c->owed : CHUNK, MSG_NOSIGNAL);
+    for (int i = 0; c->owed > 0; i++) {
+        ssize_t n = -1;
+        errno = EAGAIN; /* the others have their turn too */
+        if (i < 16)
+            n = send(c->fd, scratch, c->owed < CHUNK ? c->owed : CHUNK, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN) {
             watch(epoll, c, EPOLLOUT, EPOLL_CTL_MOD);
             c->stuck = true;
@@ -143,6 +145,8 @@ static bool serve_bytes(int epoll, struct served *c, size_t n)
         n--;
         if (c->verb == 'C')
             c->owed = 1;
+        if (c->verb == 'P')
+            c->owed = SIZE_MAX;
     }
     c->count += n;
     if (c->verb == 'E')
@@ -281,6 +285,29 @@ static int run_bulk(const struct sockaddr_in *to, double span, unsigned connecti
     return 0;
 }
 
+/* The other direction: all that arrives within the span. */
+static int run_pull(const struct sockaddr_in *to, double span, unsigned connections)
+{
+    struct pollfd p[CONNECTIONS_MAX];
+    uint64_t got = 0;
+    for (unsigned i = 0; i < connections; i++)
+        p[i] = (struct pollfd){.fd = dial(to, 'P'), .events = POLLIN};
+    double begin = seconds(), took;
+    while ((took = seconds() - begin) < span) {
+        if (poll(p, connections, 100) < 0)
+            die("poll");
+        for (unsigned i = 0; i < connections; i++) {
+            ssize_t n = 0;
+            if (p[i].revents != 0 && (n = recv(p[i].fd, scratch, CHUNK, 0)) <= 0)
+                die("recv");
+            got += (uint64_t)n;
+        }
+    }
+    printf("{\"bytes\":%llu,\"seconds\":%.4f,\"gbit_s\":%.4f,\"cpu_s\":%.3f}\n",
+           (unsigned long long)got, took, (double)got * 8 / 1e9 / took, cpu_seconds());
+    return 0;
+}
+
 static int by_value(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
@@ -400,6 +427,8 @@ int main(int argc, char **argv)
             run_server(&at);
         if (strcmp(verb, "bulk") == 0)
             return run_bulk(&at, span, width);
+        if (strcmp(verb, "pull") == 0)
+            return run_pull(&at, span, width);
         if (strcmp(verb, "echo") == 0)
             return run_latency(&at, span, 'E');
         if (strcmp(verb, "http") == 0)
@@ -407,7 +436,7 @@ int main(int argc, char **argv)
         if (strcmp(verb, "storm") == 0)
             return run_storm(&at, span, (int)width);
     }
-    fprintf(stderr, "usage: load server|bulk|echo|http|storm IP PORT "
+    fprintf(stderr, "usage: load server|bulk|pull|echo|http|storm IP PORT "
                     "[SECONDS [CONNECTIONS]]\n");
     return 2;
 }

@@ -97,6 +97,7 @@ class Rig:
         self.net = net.Net()
         self.programs = proc.Programs(os.path.join(work, "log"))
         self.broker_proc = self.host_proc = self.link = None
+        self.wrapper = []  # before each `postern` that is started from now on
         try:
             self._build(wire_host, wire_client)
         except BaseException:
@@ -161,7 +162,7 @@ class Rig:
     def _postern(self, ns, who, command, *args):
         env = {**self.env, "POSTERN_STATE": os.path.join(self.work, who)}
         program = os.path.join(build_dir(), "postern")
-        return (ns, command, program, command, "--json", *args), env
+        return (ns, command, *self.wrapper, program, command, "--json", *args), env
 
     def start_postern(self, ns, who, command, *args):
         argv, env = self._postern(ns, who, command, *args)
@@ -198,7 +199,7 @@ class Rig:
         p.wait_event("path", 20, kind=kind)
         middle = [self.broker_proc] if kind == "relay" else []
         name = {"relay": "postern relay", "udp-punch": "postern direct",
-                "jit-listen": "postern direct, TCP"}[kind]
+                "tcp-punch": "postern tcp-punch", "jit-listen": "postern direct, TCP"}[kind]
         return Tunnel(name, "127.0.0.1", port, [p, self.host_proc], middle)
 
     def postern_direct(self):
@@ -210,6 +211,20 @@ class Rig:
 
     def postern_relay(self):
         return self.connect("relay")
+
+    def punch(self):
+        """tcp-punch between hosts that both have the helper: the arranged form."""
+        return self.connect("tcp-punch")
+
+    def punch_plain(self):
+        """tcp-punch as an ordinary user's: the client's helper may do nothing."""
+        self.wrapper = ["setpriv", "--bounding-set=-net_admin,-net_raw,-net_bind_service"]
+        try:
+            tunnel = self.connect("tcp-punch")
+        finally:
+            self.wrapper = []
+        tunnel.name = "postern tcp-punch, ordinary"
+        return tunnel
 
     # ------------------------------------------------------------------- the peers
 
@@ -365,7 +380,7 @@ def missing(name):
     needs = {"ssh": ("ssh", "sshd"), "stunnel": ("stunnel4",),
              "stunnel_relayed": ("stunnel4", "haproxy"),
              "wireguard": ("wireguard-go", "wg"), "haproxy": ("haproxy",),
-             "nginx": ("nginx",)}
+             "nginx": ("nginx",), "punch_plain": ("setpriv",)}
     gone = [p for p in needs.get(name, ()) if not have(p)]
     return f"{', '.join(gone)} not installed" if gone else None
 

@@ -122,3 +122,79 @@ def test_closed_standard_descriptors(gate, closed):
     nc = start(g.client, "nc", HOST, "7000")
     if 0 in closed:
         assert nc.wait(10) == 0
+
+
+# ------------------------------------------------------------------------------- nc
+
+
+def pipe_nc(g, command, stdin=subprocess.PIPE, shell="sh", **more):
+    """`command` is shell text in which NC stands for the command."""
+    text = command.replace("NC", f"{postern()} nc {HOST} 7000")
+    return g.programs.start(g.topo.client.ns, "nc", shell, "-c", text, env=g.client.env,
+                            stdin=stdin, **more)
+
+
+CHATTER = "GET 1000000000 1\n"
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_nc_ends_with_its_reader(stood, shared):
+    """`nc | head`: with stdin a pipe that stays open, whether the server goes on
+    talking or is silent; with SIGPIPE as usual and ignored."""
+    g = stood
+    if shared:
+        shared_service(g)
+    for trap in ("", "trap '' PIPE;"):
+        for words in (CHATTER, "HOLD\n"):
+            proc = pipe_nc(g, f"{trap} NC | head -c 3 | wc -c; echo over")
+            proc.popen.stdin.write(words.encode())
+            proc.popen.stdin.flush()
+            proc.wait_line("over", 15)
+            assert proc.wait(5) == 0 and proc.lines[0].strip() == "3", proc.stdout
+
+
+def test_nc_sends_all_though_nobody_reads(stood):
+    """What stdin still says goes out, when the server does not answer in between."""
+    g = stood
+    size = 30_000_000
+    blob = os.path.join(g.work, "blob")
+    with open(blob, "wb") as f:
+        f.write(f"PUT {size + 1}\n".encode() + bytes(size))
+    proc = pipe_nc(g, f"NC < {blob} | true; echo over")
+    proc.wait_line("over", 20)
+    g.server.wait_line("PUT", 5)
+    assert "PUT: ended 1 bytes early" in g.server.stdout, g.server.stdout
+
+
+def test_nc_tells_a_full_output_and_a_broken_stream(stood):
+    """Neither looks like the end of the data."""
+    g = stood
+    proc = pipe_nc(g, "NC > /dev/full")
+    proc.popen.stdin.write(CHATTER.encode())
+    proc.popen.stdin.close()
+    assert proc.wait(15) == 1 and "cannot write the output: No space" in proc.stderr
+    proc = pipe_nc(g, "NC")
+    proc.popen.stdin.write(b"RESET\n")
+    proc.popen.stdin.close()
+    assert proc.wait(15) == 1 and "connection to" in proc.stderr, proc.stderr
+    up, _, _ = shared_service(g)
+    proc = pipe_nc(g, "NC")
+    proc.popen.stdin.write(b"HOLD\n")
+    proc.popen.stdin.flush()
+    proc.wait_line("ok", 15)
+    up.kill()
+    assert proc.wait(15) == 1 and "broken before its end" in proc.stderr, proc.stderr
+
+
+def test_killed_nc_resets(stood):
+    """Half of what stdin said is no whole for the server, by `up` either."""
+    g = stood
+    shared_service(g)
+    proc = pipe_nc(g, "exec NC")
+    proc.popen.stdin.write(b"PUT 1000\nhalf")
+    proc.popen.stdin.flush()
+    wait_until(lambda: any("7000" in x for x in g.topo.host.ns.sockets("-t")), 10, "it")
+    wait_until(lambda: g.client.run("status").event("host", streams=1), 10, "a stream")
+    os.kill(proc.pid, signal.SIGKILL)
+    g.server.wait_line("PUT", 10)
+    assert "Errno 104" in g.server.stdout, g.server.stdout
