@@ -19,8 +19,6 @@ enum {
     REJECT_TICK_MS = 500,
 };
 
-#define OFFLINE_MAX_US 30000000u
-
 static void begin(struct peer *p);
 static void on_timer(uv_timer_t *t);
 
@@ -29,7 +27,7 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-static void fault_up(struct peer *p, const struct fault *f, bool fatal)
+void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
     p->last = *f;
     if (p->config.events->on_fault != NULL)
@@ -50,7 +48,7 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     (void)uv_timer_stop(p->reject);
     (void)uv_timer_start(p->timer, on_timer, ms, 0);
     if (f != NULL)
-        fault_up(p, f, fatal);
+        peer_fault(p, f, fatal);
 }
 
 /* Tells what this session has taught, when that is new. */
@@ -101,6 +99,9 @@ static void on_reject_tick(uv_timer_t *t)
     struct peer *p = t->data;
     char reason[LADDER_REASON_LEN];
     if (p == NULL || p->approach == NULL)
+        return;
+    peer_watch_silence(p);
+    if (p->approach == NULL || p->restarting)
         return;
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
@@ -160,13 +161,6 @@ static void on_session_path(void *ctx, struct path *path)
         learn(p, path->kind);
 }
 
-static void on_path_failed(void *ctx, struct path *path)
-{
-    struct peer *p = ctx;
-    approach_on_path_dead(p->approach, path,
-                          "the path was proven but did not carry packets");
-}
-
 static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
 {
     struct peer *p = ctx;
@@ -176,9 +170,11 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
     approach_on_path_dead(p->approach, path, reason);
 }
 
-static void on_path_alive(void *ctx, struct path *path, uint64_t silent_us)
+static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
-    (void)ctx, (void)path, (void)silent_us;
+    struct peer *p = ctx;
+    path->rtt_us = rtt_us;
+    approach_on_path_rtt(p->approach, path);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -201,9 +197,8 @@ static const struct session_events session_events = {
     .on_stream = on_stream,
     .on_meta = peer_meta_take,
     .on_path = on_session_path,
-    .on_path_failed = on_path_failed,
     .on_path_dead = on_path_dead,
-    .on_path_alive = on_path_alive,
+    .on_path_rtt = on_path_rtt,
     .on_close = on_close,
 };
 
@@ -262,23 +257,6 @@ static void on_path_gone(void *ctx, struct path *path)
         session_remove_path(p->session, path);
 }
 
-/*
- * A host that the broker misses for long, and that is silent on every path, is gone;
- * applications must hear of it. Until then its session waits for it.
- */
-static bool given_up(struct peer *p, bool offline)
-{
-    uint64_t now_us = net_now_us();
-    uint64_t silent_us = now_us - session_heard_us(p->session);
-    if (!offline || silent_us < OFFLINE_MAX_US / 2) {
-        p->offline_us = 0;
-        return false;
-    }
-    if (p->offline_us == 0)
-        p->offline_us = now_us - silent_us;
-    return now_us - p->offline_us > OFFLINE_MAX_US;
-}
-
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
@@ -299,10 +277,16 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
                         "%.64s: %.160s", p->config.name, reason);
     }
-    if (p->session != NULL && session_is_open(p->session) &&
-        !given_up(p, code == REFUSE_OFFLINE)) {
-        log_debug("%s", f.what); /* the session may live on another path */
-        return;
+    if (p->session != NULL && session_is_open(p->session)) {
+        bool offline = code == REFUSE_OFFLINE;
+        if (!offline)
+            p->offline_us = 0;
+        if (code == REFUSE_GONE)
+            peer_on_gone(p);
+        if (!offline || !peer_gives_up_offline(p)) {
+            log_debug("%s", f.what); /* the session may live on another path */
+            return;
+        }
     }
     peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
@@ -311,7 +295,7 @@ static void on_trouble(void *ctx)
 {
     struct peer *p = ctx;
     if (p->session != NULL)
-        session_suspect(p->session);
+        session_doubt(p->session, true);
 }
 
 static void on_forgotten(void *ctx)
@@ -358,6 +342,8 @@ static void begin(struct peer *p)
     p->restarting = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
+    p->gone_us = p->offline_us = p->signal_us = 0;
+    p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = net_now_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
@@ -394,8 +380,10 @@ static void on_timer(uv_timer_t *t)
         begin(p);
         return;
     }
-    if (p->ready)
+    if (p->ready) {
+        peer_check_gone(p);
         return;
+    }
     if (!uplink_is_up(p->config.endpoint->uplink)) { /* its own fault was told */
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
@@ -456,6 +444,8 @@ void peer_on_uplink(struct peer *p, bool up)
         if (up)
             open_on_relay(p);
         approach_on_uplink(p->approach, up);
+        if (up && p->session != NULL && session_is_open(p->session))
+            session_doubt(p->session, false);
     }
     if (up && p->restarting) /* the pause was for the broker's absence */
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
@@ -491,6 +481,8 @@ bool peer_owns(const struct peer *p, const Control *m)
 
 void peer_on_control(struct peer *p, const Control *m)
 {
+    if (m->which_body == Control_signal_tag)
+        p->signal_us = net_now_us();
     approach_on_control(p->approach, m);
 }
 
@@ -503,7 +495,7 @@ void peer_on_network_change(struct peer *p)
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
     if (p->session != NULL && session_is_open(p->session))
-        session_suspect(p->session);
+        session_doubt(p->session, true);
 }
 
 bool peer_is_ready(const struct peer *p)

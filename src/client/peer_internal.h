@@ -25,12 +25,28 @@ struct peer {
     struct peer_memory memory;
     bool restarting;
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
+    uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
+    uint64_t signal_us;  /* when the host last spoke through the broker */
+    uint64_t waited_us;  /* when the broker could last not be reached */
+    bool told_silent;
     struct live *live;   /* tells our other programs of this session */
     struct fault last;
 };
 
 /* Takes session and approach down; another try follows after a pause. */
 void peer_restart(struct peer *p, const struct fault *f, bool fatal);
+
+/* Tells whoever uses this host. */
+void peer_fault(struct peer *p, const struct fault *f, bool fatal);
+
+/* peer_silence.c */
+/* The broker has just lost the host: does any path still answer? */
+void peer_on_gone(struct peer *p);
+void peer_check_gone(struct peer *p);
+/* The broker misses the host; true when the session is not to wait any longer. */
+bool peer_gives_up_offline(struct peer *p);
+/* Now and then: tells of a silence, and ends a session that only waits. */
+void peer_watch_silence(struct peer *p);
 
 /* The first words when the session is open: the invite's proof, or what we ask for. */
 void peer_meta_begin(struct peer *p);

@@ -51,7 +51,7 @@ void keepalive_on_received(struct keepalive *k, uint64_t now_us);
 /* True once when a probe must be sent now (something that the peer answers). */
 bool keepalive_due(struct keepalive *k, uint64_t now_us);
 uint64_t keepalive_deadline_us(const struct keepalive *k);
-/* The path was found dead (core/liveness.h); learns when a probe was unanswered. */
+/* The path was found dead (core/paths.h); learns when a probe was unanswered. */
 void keepalive_on_dead(struct keepalive *k);
 /* Microseconds of silence believed safe, for storage; 0 when nothing was learned. */
 uint64_t keepalive_export(const struct keepalive *k);

@@ -247,7 +247,7 @@ bool punch_known_remote(const struct punch *p, unsigned sock, const struct addr 
 int punch_probe(struct punch *p, int pair_idx, uint64_t now_us);
 
 /*
- * The caller found that a proven pair carries nothing any more (core/liveness.h): it is
+ * The caller found that a proven pair carries nothing any more (core/paths.h): it is
  * unproven until an answer comes on it again. Without another proven pair the approach
  * has failed; the ladder says when to restart it. With one, punch_best gives it: look.
  * Out of range: no effect.

@@ -26,6 +26,20 @@ static void refuse(struct face *face, const Introduce *in, unsigned code,
         log_debug("a refusal could not be sent");
 }
 
+void guest_on_uplink(struct guest *g, bool up)
+{
+    approach_on_uplink(g->approach, up);
+    if (up && g->session != NULL && session_is_open(g->session))
+        session_doubt(g->session, false);
+}
+
+void guest_on_network_change(struct guest *g)
+{
+    approach_on_network_change(g->approach);
+    if (g->session != NULL && session_is_open(g->session))
+        session_doubt(g->session, true);
+}
+
 static struct guest *find_guest(const struct serve *s, const uint8_t *key,
                                 const uint8_t *conv)
 {
@@ -244,21 +258,15 @@ static void on_path(void *ctx, struct path *p)
     approach_on_path_used(g->approach, p);
 }
 
-static void on_path_failed(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p; /* only clients ask for paths */
-}
-
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
-    struct guest *g = ctx;
-    (void)p, (void)silent_us;
-    approach_tell_trouble(g->approach); /* only the client can move the session */
+    (void)ctx, (void)p, (void)silent_us; /* the client tells its approach, and ours */
 }
 
-static void on_path_alive(void *ctx, struct path *p, uint64_t silent_us)
+static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 {
-    (void)ctx, (void)p, (void)silent_us;
+    (void)ctx;
+    p->rtt_us = rtt_us;
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -275,9 +283,8 @@ static const struct session_events session_events = {
     .on_stream = on_stream,
     .on_meta = on_meta,
     .on_path = on_path,
-    .on_path_failed = on_path_failed,
     .on_path_dead = on_path_dead,
-    .on_path_alive = on_path_alive,
+    .on_path_rtt = on_path_rtt,
     .on_close = on_close,
 };
 

@@ -106,6 +106,9 @@ void guest_on_control(struct face *face, const Control *m);
 void guest_close(struct guest *g, unsigned code, const char *reason);
 void guest_free(struct guest *g);
 void guest_sweep(struct serve *s, uint64_t now_ms);
+/* Its paths are looked into, and what has become possible is begun. */
+void guest_on_uplink(struct guest *g, bool up);
+void guest_on_network_change(struct guest *g);
 /* From the loop, at once: what has died is freed and its services told. */
 void guest_sweep_soon(struct serve *s);
 /* Since a packet of it arrived on any path; since the introduction before its session.

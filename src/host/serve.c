@@ -82,7 +82,7 @@ static void on_up(void *ctx)
     host_portal_on_up(face);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            approach_on_uplink(g->approach, true);
+            guest_on_uplink(g, true);
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
@@ -103,7 +103,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            approach_on_uplink(g->approach, false);
+            guest_on_uplink(g, false);
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -175,7 +175,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
     via_kick(s->via);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && reason != NETMON_ROUTES)
-            approach_on_network_change(g->approach);
+            guest_on_network_change(g);
 }
 
 /* ----------------------------------------------------------------- reload, revoke */

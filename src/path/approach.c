@@ -433,30 +433,17 @@ void approach_on_path_used(struct approach *a, struct path *p)
             kind_table[k]->on_used(a->kinds[k], p);
 }
 
-static void path_dead(struct approach *a, struct path *p, const char *reason)
+void approach_on_path_dead(struct approach *a, struct path *p, const char *reason)
 {
     approach_lost(a, p, reason);
     if (kind_table[p->kind]->on_dead != NULL)
         kind_table[p->kind]->on_dead(a->kinds[p->kind], p);
 }
 
-/*
- * What swallows one direct path most likely swallows the standby ones beside it, which
- * nobody checks: they are given up too, rather than tried one after the other while the
- * relay works. UDP pairs of one kind may go by different networks: those are kept.
- */
-void approach_on_path_dead(struct approach *a, struct path *p, const char *reason)
+void approach_on_path_rtt(struct approach *a, const struct path *p)
 {
-    enum path_kind kind = p->kind;
-    bool direct = path_kind_is_direct(kind);
-    uint32_t id = p->id;
-    path_dead(a, p, reason);
-    for (size_t i = 0; direct && i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
-        struct path *q = a->paths[i];
-        if (q != NULL && q->id != id && path_kind_is_direct(q->kind) &&
-            (q->stream || q->kind != kind))
-            path_dead(a, q, "the direct path beside it went silent");
-    }
+    ladder_on_rtt(&a->ladder, p->id, p->rtt_us);
+    poke(a);
 }
 
 void approach_on_uplink(struct approach *a, bool up)
@@ -481,7 +468,7 @@ static void drop_gone(struct approach *a)
         struct path *p = a->paths[i];
         if (p != NULL && p->stream &&
             netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
-            path_dead(a, p, "the address that it started from is gone");
+            approach_on_path_dead(a, p, "the address that it started from is gone");
     }
 }
 

@@ -71,8 +71,10 @@ struct path *approach_first_path(struct approach *a);
 void approach_set_established(struct approach *a);
 /* Packets are going over `p` now. */
 void approach_on_path_used(struct approach *a, struct path *p);
-/* `p` was selected and does not carry the session: black hole or failed validation. */
+/* `p` swallows packets. */
 void approach_on_path_dead(struct approach *a, struct path *p, const char *reason);
+/* Its round trip was measured once more; p->rtt_us. */
+void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
 /* Host: the path in use swallows packets, and only the client can move: tell it. */
 void approach_tell_trouble(struct approach *a);

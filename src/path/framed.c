@@ -21,6 +21,8 @@ enum {
     IOV_PAIRS = 256,
     READ_ROUNDS = 4,
     NOTSENT_LOWAT_BYTES = 256 * 1024,
+    BESIDE_BYTES_MAX = 2048, /* a packet that may wait behind a full batch */
+    BESIDE_QUEUED_MAX = 512 * 1024,
 };
 
 struct framed {
@@ -94,6 +96,25 @@ static void keep_rest(struct framed *f, const struct iovec *iov, size_t count,
     (void)uv_poll_start(f->poll, UV_READABLE | UV_WRITABLE, on_poll);
 }
 
+/*
+ * One small packet more, behind what the socket did not take: a probe must not be lost
+ * because the path is busy.
+ */
+static int send_beside(struct framed *f, const uint8_t *buf, size_t len)
+{
+    if (f->tx_len - f->tx_from > BESIDE_QUEUED_MAX)
+        return POSTERN_ERR_AGAIN;
+    uint8_t *tx = realloc(f->tx, f->tx_len + FRAME_HEADER + len);
+    if (tx == NULL)
+        return POSTERN_ERR_AGAIN;
+    tx[f->tx_len] = (uint8_t)(len >> 8);
+    tx[f->tx_len + 1] = (uint8_t)len;
+    memcpy(tx + f->tx_len + FRAME_HEADER, buf, len);
+    f->tx = tx;
+    f->tx_len += FRAME_HEADER + len;
+    return 0;
+}
+
 static int op_send(struct path *path, const uint8_t *buf, size_t len,
                    size_t segment_len)
 {
@@ -104,7 +125,8 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
     if (f->told || f->freed)
         return POSTERN_ERR_CLOSED;
     if (f->tx != NULL)
-        return POSTERN_ERR_AGAIN;
+        return len <= BESIDE_BYTES_MAX && len == segment_len ? send_beside(f, buf, len)
+                                                             : POSTERN_ERR_AGAIN;
     for (size_t at = 0; at < len && count < IOV_PAIRS; at += segment_len, count++) {
         size_t n = len - at < segment_len ? len - at : segment_len;
         headers[count][0] = (uint8_t)(n >> 8);

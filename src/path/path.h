@@ -16,6 +16,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/kinds.h"
+#include "core/probe.h"
 
 struct path;
 
@@ -51,6 +52,12 @@ static inline int path_send(struct path *p, const uint8_t *buf, size_t len,
                             size_t segment_len)
 {
     return p->ops->send(p, buf, len, segment_len);
+}
+
+/* A packet for the session: QUIC's (its fixed bit) or a probe. */
+static inline bool path_is_session_packet(uint8_t first)
+{
+    return (first & 0x40) != 0 || first == PROBE_FIRST_BYTE;
 }
 
 static inline void path_deliver(struct path *p, const uint8_t *buf, size_t len,

@@ -347,7 +347,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     size_t first = len < segment_len ? len : segment_len;
     struct udp_way *w = find_way(u, sock, from);
     u->busy = true;
-    if (w != NULL && (buf[0] & 0x40) != 0) { /* the hot path: QUIC's fixed bit */
+    if (w != NULL && path_is_session_packet(buf[0])) { /* the hot path */
         path_deliver(&w->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         if (reflexive_on_packet(&u->reflexive, sock, from, buf, first, u->sockets,

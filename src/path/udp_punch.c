@@ -149,7 +149,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     size_t first = len < segment_len ? len : segment_len;
     struct udp_path *p = find_path(u, sock, from);
     u->busy = true;
-    if (p != NULL && (buf[0] & 0x40) != 0) { /* the hot path: QUIC's fixed bit */
+    if (p != NULL && path_is_session_packet(buf[0])) { /* the hot path */
         path_deliver(&p->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         on_stun(u, sock, from, buf, first);
@@ -163,7 +163,8 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         }
         if (check) {
             udp_punch_pump(u);
-        } else if ((buf[0] & 0x40) != 0 && punch_known_remote(&u->punch, sock, from)) {
+        } else if (path_is_session_packet(buf[0]) &&
+                   punch_known_remote(&u->punch, sock, from)) {
             p = make_path(u, sock, from);
             if (p != NULL)
                 path_deliver(&p->base, buf, len, segment_len);

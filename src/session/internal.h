@@ -8,7 +8,7 @@
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
 #include "core/keepalive.h"
-#include "core/liveness.h"
+#include "core/paths.h"
 #include "session/session.h"
 
 enum {
@@ -66,13 +66,19 @@ struct session {
     uint64_t armed_ns;
     struct path *paths[SESSION_PATHS_MAX];
     struct path *current; /* where packets go; NULL when it is gone */
-    struct path *wanted;  /* asked for, not proven by QUIC yet */
-    uint64_t wanted_ns;
-    struct liveness live;
+    struct paths net;
+    uint8_t probe_key[PROBE_KEY_LEN];
+    bool probes;                /* the key is known */
+    uint64_t label;             /* under which QUIC knows the other end (steer.c) */
+    bool label_due, label_open; /* another is wanted; is being validated */
+    uint64_t raise_ns;          /* when larger packets are tried again; 0 never */
+    bool ping_due;              /* QUIC is to look for what was lost */
+    size_t packet_max;          /* what QUIC may make now */
+    uint64_t latest_rtt;        /* of QUIC, to see that it changed */
+    bool progressed;            /* stream data was acknowledged */
     struct keepalive keep;
     uint64_t keepalive_us; /* 0: off */
-    bool told_open, told_dead;
-    unsigned path_count;
+    bool told_open;
     struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
     struct stream *by_id[STREAM_HASH];
     unsigned stream_count;
@@ -83,26 +89,34 @@ struct session {
     struct pending pending;
     int fail_err; /* told by on_close from the loop */
     char fail_why[128];
-    uint64_t sent_bytes, received_bytes, heard_us;
-    bool probe_wanted;
+    uint64_t sent_bytes, received_bytes, heard_us, answered_us;
     bool round_due;                 /* something was touched */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */
     bool in_round; /* output_run is still to come in this round: a touch is no news */
 };
 
-/* Addresses that stand for paths inside ngtcp2: the path's id, nothing else. */
-struct path_name {
-    struct sockaddr_in6 sa;
+/* The made-up addresses by which QUIC knows the other end; steer.c says what for. */
+struct label {
+    struct sockaddr_in6 local, remote;
 };
-void path_name_set(struct path_name *n, uint32_t id);
-ngtcp2_path path_name_path(struct path_name *n);
-struct path *session_find_path(struct session *s, const ngtcp2_path *p);
+ngtcp2_path label_path(struct label *l, const struct session *s, uint64_t name);
+uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
+
+/* steer.c: which path is used */
+/* Under which label a packet came. */
+uint64_t steer_label(const struct session *s, const uint8_t *packet, size_t len);
+void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_t len,
+                    uint64_t now_us);
+/* Does what is due; events may free the session. */
+void steer_run(struct session *s);
+/* Client: goes to a new label when one is due and can be had. */
+void steer_renew(struct session *s);
+uint64_t steer_deadline_ns(const struct session *s);
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
-               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t path_id,
-               uint32_t rtt_hint_us);
+               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t rtt_hint_us);
 
 /* output.c: everything that leaves */
 /* True when more could be sent at once. */
@@ -114,12 +128,12 @@ void output_close(struct session *s, uint64_t code, const char *reason);
 /* session.c */
 void session_fail(struct session *s, int err, const char *why);
 void session_leave(struct session *s); /* end of an event: frees what was freed in it */
+extern const struct path_user session_path_user;
 
 /* round.c: when a session works */
 MUST_CHECK int round_init(struct session *s);
 void round_stop(struct session *s);
 void round_fini(struct session *s);
-void round_check_liveness(struct session *s, uint64_t now_us);
 void session_touch(struct session *s); /* something may be ready to send */
 
 /* meta.c */

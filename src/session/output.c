@@ -9,8 +9,6 @@
 #include <string.h>
 
 struct batch {
-    struct path *path; /* NULL: packets for a path that is gone; they are dropped */
-    bool any;
     size_t len, segment_len;
 };
 
@@ -24,16 +22,16 @@ static int keep_pending(struct session *s, const struct batch *b)
     memcpy(k->buf, s->env->batch, b->len);
     k->len = b->len;
     k->segment_len = b->segment_len;
-    k->path = b->path;
+    k->path = s->current;
     return POSTERN_ERR_AGAIN;
 }
 
 static int batch_send(struct session *s, struct batch *b)
 {
     int rc = 0;
-    if (b->len > 0 && b->path != NULL) {
+    if (b->len > 0) {
         s->sent_bytes += b->len;
-        rc = path_send(b->path, s->env->batch, b->len, b->segment_len);
+        rc = path_send(s->current, s->env->batch, b->len, b->segment_len);
         if (rc == POSTERN_ERR_AGAIN)
             rc = keep_pending(s, b);
     }
@@ -62,23 +60,24 @@ void output_drop_path(struct session *s, struct path *p)
 
 /*
  * Adds the packet of `n` bytes that stands at the end of the batch. Packets of one
- * batch go the same way and have the same size, but for a shorter last one.
+ * batch have the same size, but for a shorter last one.
  */
-static int batch_add(struct session *s, struct batch *b, struct path *p, size_t n)
+static int batch_add(struct session *s, struct batch *b, size_t n)
 {
     uint8_t *packet = s->env->batch + b->len;
-    if (b->any && (p != b->path || n > b->segment_len)) {
+    bool stream = s->current->stream;
+    if (b->len > 0 && n > b->segment_len) {
         int rc = batch_send(s, b);
         memmove(s->env->batch, packet, n);
         if (rc != 0) { /* blocked: the packet counts as lost, QUIC sends it again */
             return rc;
         }
     }
-    if (!b->any)
-        *b = (struct batch){.path = p, .any = true, .segment_len = n};
+    if (b->len == 0)
+        b->segment_len = n;
     b->len += n;
-    size_t max = p != NULL && p->stream ? STREAM_BATCH_MAX : UDP_BATCH_MAX;
-    size_t count_max = p != NULL && p->stream ? SIZE_MAX : 64;
+    size_t max = stream ? STREAM_BATCH_MAX : UDP_BATCH_MAX;
+    size_t count_max = stream ? SIZE_MAX : 64;
     if (n < b->segment_len || b->len + b->segment_len > max ||
         b->len / b->segment_len >= count_max)
         return batch_send(s, b);
@@ -102,7 +101,7 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
     int accepted = 0;
     ngtcp2_pkt_info pi;
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
-        s->conn, path, &pi, dest, PACKET_MAX, &accepted,
+        s->conn, path, &pi, dest, s->packet_max, &accepted,
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
@@ -138,13 +137,13 @@ static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
         if (st->fin && covered == st->out.end)
             flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
     }
-    ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, PACKET_MAX,
+    ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, s->packet_max,
                                                &taken, flags, id, vec, count, ts);
     if (st != NULL && taken >= 0) {
         stream_on_sent(st, (size_t)taken);
         if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
             st->fin_sent = true;
-        liveness_on_activity(&s->live);
+        paths_on_activity(&s->net);
     }
     return n;
 }
@@ -219,16 +218,17 @@ bool output_run(struct session *s)
     struct batch b = {0};
     ngtcp2_path_storage ps;
     size_t round = 0, max;
-    if (s->conn == NULL || s->closed || s->fail_err != 0 || s->path_count == 0)
+    if (s->conn == NULL || s->closed || s->fail_err != 0 || s->current == NULL)
         return false;
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;
     uint64_t ts = uv_hrtime(), before = in_flight(s);
-    if (s->probe_wanted && s->confirmed)
+    bool ping = s->ping_due && s->confirmed;
+    if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
     max = round_budget(s);
-    bool blocked = false;
+    bool blocked = false, large = false;
     while (round < max && !blocked) {
         size_t n = 0;
         ngtcp2_path_storage_zero(&ps);
@@ -238,11 +238,12 @@ bool output_run(struct session *s)
         if (rc <= 0)
             break;
         round += n;
-        blocked = batch_add(s, &b, session_find_path(s, &ps.path), n) != 0;
+        large = large || n > PROBE_LEN_BASE;
+        blocked = batch_add(s, &b, n) != 0;
     }
-    if (s->probe_wanted && s->confirmed) {
-        ngtcp2_conn_set_keep_alive_timeout(s->conn, 0);
-        s->probe_wanted = false;
+    if (ping) {
+        ngtcp2_conn_set_keep_alive_timeout(s->conn, UINT64_MAX);
+        s->ping_due = false;
     }
     if (!blocked)
         blocked = batch_send(s, &b) != 0;
@@ -251,7 +252,7 @@ bool output_run(struct session *s)
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
     if (in_flight(s) > before)
-        liveness_on_sent(&s->live, ts / 1000);
+        paths_on_sent(&s->net, large, ts / 1000);
     if (s->paced)
         ngtcp2_conn_update_pkt_tx_time(s->conn, ts);
     return !s->paced && round >= max && !blocked;

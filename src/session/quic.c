@@ -87,7 +87,8 @@ static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id,
 static int on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t len,
                     void *user_data, void *stream_user_data)
 {
-    (void)conn, (void)id, (void)user_data;
+    (void)conn, (void)id;
+    session_of(user_data)->progressed = true;
     if (stream_user_data != NULL)
         stream_on_acked(stream_user_data, offset, len);
     return 0;
@@ -152,11 +153,8 @@ static int on_path_validation(ngtcp2_conn *conn, uint32_t flags,
                               const ngtcp2_path *path, const ngtcp2_path *old,
                               ngtcp2_path_validation_result res, void *user_data)
 {
-    struct session *s = session_of(user_data);
-    struct path *p = session_find_path(s, path);
-    (void)conn, (void)flags, (void)old;
-    if (p != NULL && p == s->wanted && res != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS)
-        s->wanted_ns = UINT64_MAX; /* session.c reports it from the loop */
+    (void)conn, (void)flags, (void)path, (void)old, (void)res;
+    session_of(user_data)->label_open = false;
     return 0;
 }
 
@@ -253,16 +251,14 @@ static void fill_params(ngtcp2_transport_params *params)
 }
 
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
-               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t path_id,
-               uint32_t rtt_hint_us)
+               const ngtcp2_cid *original_dcid, uint32_t version, uint32_t rtt_hint_us)
 {
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
-    struct path_name name;
+    struct label label;
     bool lan = rtt_hint_us != 0 && rtt_hint_us < 5000;
 
-    path_name_set(&name, path_id);
-    ngtcp2_path path = path_name_path(&name);
+    ngtcp2_path path = label_path(&label, s, s->label);
     fill_settings(&settings, lan);
     fill_params(&params);
     s->paced = !lan;

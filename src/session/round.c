@@ -24,69 +24,21 @@ enum {
     LINGER_BULK_NS = 2000000 /* and none of those for so long */
 };
 
-static void update_current(struct session *s)
-{
-    struct path *p = session_find_path(s, ngtcp2_conn_get_path(s->conn));
-    if (p == s->current)
-        return;
-    s->current = p;
-    if (p == NULL)
-        return;
-    uint64_t now_us = uv_hrtime() / 1000;
-    if (s->wanted == p)
-        s->wanted = NULL;
-    s->told_dead = false;
-    liveness_init(&s->live, now_us);
-    liveness_set_streams(&s->live, session_stream_count(s));
-    keepalive_on_new_path(&s->keep, now_us);
-    s->events->on_path(s->ctx, p);
-}
-
-/* Client: asks QUIC for the path that is wanted, when it can be asked. */
-static void pursue_wanted(struct session *s)
-{
-    struct path_name name;
-    struct path *p = s->wanted;
-    if (p == NULL || !s->confirmed || s->closed)
-        return;
-    if (s->wanted_ns == UINT64_MAX) {
-        s->wanted = NULL;
-        s->events->on_path_failed(s->ctx, p);
-        return;
-    }
-    if (s->wanted_ns != 0)
-        return; /* validation is under way */
-    path_name_set(&name, p->id);
-    ngtcp2_path path = path_name_path(&name);
-    uint64_t ts = uv_hrtime();
-    bool at_once = s->current == NULL || s->told_dead;
-    int rc = at_once ? ngtcp2_conn_initiate_immediate_migration(s->conn, &path, ts)
-                     : ngtcp2_conn_initiate_migration(s->conn, &path, ts);
-    if (rc == 0) {
-        s->wanted_ns = ts;
-        if (at_once)
-            s->probe_wanted = true;
-    } else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) {
-        s->wanted_ns = UINT64_MAX;
-        session_touch(s);
-    }
-}
-
 static void arm_timer(struct session *s)
 {
     uint64_t now = uv_hrtime(), next = UINT64_MAX;
-    if (s->path_count > 0) {
+    if (s->current != NULL) {
         next = ngtcp2_conn_get_expiry(s->conn);
         if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
             next = now + 5 * NGTCP2_MILLISECONDS; /* the path is full */
-        uint64_t live = liveness_deadline_us(&s->live);
-        if (!s->told_dead && live < next / 1000)
-            next = live * 1000;
         uint64_t keep =
             s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
         if (keep < next / 1000)
             next = keep * 1000;
     }
+    uint64_t steer = steer_deadline_ns(s);
+    if (steer < next)
+        next = steer;
     if (next == UINT64_MAX || (s->armed_ns != 0 && s->armed_ns <= next))
         return; /* an earlier wake-up looks again */
     if (next <= now)
@@ -116,15 +68,14 @@ static void run_round(struct session *s)
     if (!s->freed)
         stream_flush_touched(s);
     if (!s->freed && s->fail_err == 0)
-        update_current(s);
+        steer_run(s);
     if (!s->freed && s->fail_err == 0)
-        pursue_wanted(s);
+        steer_renew(s);
     if (!s->freed && !s->closed && s->fail_err == 0) {
         bool more = output_run(s);
         s->in_round = false;
         if (more || s->touched != NULL)
             session_touch(s); /* others get their turn first */
-        update_current(s);
     }
     s->in_round = false;
     if (!s->freed && !s->closed && s->fail_err != 0) {
@@ -174,24 +125,6 @@ void session_touch(struct session *s)
 
 /* --------------------------------------------------------------------- the timer */
 
-void round_check_liveness(struct session *s, uint64_t now_us)
-{
-    if (s->current == NULL || s->told_dead || !s->open)
-        return;
-    switch (liveness_check(&s->live, now_us)) {
-    case LIVENESS_FINE:
-        break;
-    case LIVENESS_PING:
-        session_probe(s);
-        break;
-    case LIVENESS_DEAD:
-        s->told_dead = true;
-        keepalive_on_dead(&s->keep);
-        s->events->on_path_dead(s->ctx, s->current, now_us - s->heard_us);
-        break;
-    }
-}
-
 static void on_timer(uv_poll_t *poll, int status, int events)
 {
     struct session *s = poll->data;
@@ -203,7 +136,7 @@ static void on_timer(uv_poll_t *poll, int status, int events)
     s->armed_ns = 0;
     s->busy = true;
     uint64_t now = uv_hrtime();
-    if (s->path_count > 0 && ngtcp2_conn_get_expiry(s->conn) <= now) {
+    if (s->current != NULL && ngtcp2_conn_get_expiry(s->conn) <= now) {
         int rc = ngtcp2_conn_handle_expiry(s->conn, now);
         if (rc != 0)
             session_fail(s,
@@ -211,12 +144,9 @@ static void on_timer(uv_poll_t *poll, int status, int events)
                                                             : POSTERN_ERR_CLOSED,
                          "the other device did not answer the handshake");
     }
-    if (s->fail_err == 0 && s->keepalive_us != 0 && s->path_count > 0 &&
-        keepalive_due(&s->keep, now / 1000)) {
-        liveness_suspect(&s->live);
-    }
-    if (s->fail_err == 0)
-        round_check_liveness(s, now / 1000);
+    if (s->fail_err == 0 && s->keepalive_us != 0 && s->current != NULL &&
+        keepalive_due(&s->keep, now / 1000))
+        paths_ask(&s->net, now / 1000);
     if (!s->freed)
         session_touch(s);
     session_leave(s);

@@ -18,15 +18,16 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
                        size_t segment_len);
 static void on_writable(void *ctx, struct path *p);
 
-static const struct path_user path_user = {on_packets, on_writable};
+const struct path_user session_path_user = {on_packets, on_writable};
 
 int session_env_init(struct session_env *env, uv_loop_t *loop,
                      const struct keypair *own)
 {
     *env = (struct session_env){.loop = loop, .own = own};
-    env->batch = malloc(BATCH_BYTES);
+    env->batch = malloc(BATCH_BYTES + PROBE_LEN_MAX);
     if (env->batch == NULL)
         return POSTERN_ERR_NOMEM;
+    env->probe = env->batch + BATCH_BYTES;
     int rc = identity_credentials(&env->cred, own);
     if (rc != 0) {
         free(env->batch);
@@ -43,36 +44,6 @@ void session_env_fini(struct session_env *env)
     free(env->batch);
     env->batch = NULL;
     chain_pool_fini(&env->pool);
-}
-
-void path_name_set(struct path_name *n, uint32_t id)
-{
-    memset(n, 0, sizeof(*n));
-    n->sa.sin6_family = AF_INET6;
-    n->sa.sin6_port = 1;
-    n->sa.sin6_addr.s6_addr[0] = 0xfd;
-    for (int i = 0; i < 4; i++)
-        n->sa.sin6_addr.s6_addr[12 + i] = (uint8_t)(id >> (24 - 8 * i));
-}
-
-ngtcp2_path path_name_path(struct path_name *n)
-{
-    ngtcp2_addr a = {.addr = (ngtcp2_sockaddr *)&n->sa, .addrlen = sizeof(n->sa)};
-    return (ngtcp2_path){.local = a, .remote = a};
-}
-
-struct path *session_find_path(struct session *s, const ngtcp2_path *p)
-{
-    if (p->remote.addrlen != sizeof(struct sockaddr_in6))
-        return s->current;
-    const struct sockaddr_in6 *sa = (const void *)p->remote.addr;
-    uint32_t id = 0;
-    for (int i = 0; i < 4; i++)
-        id = id << 8 | sa->sin6_addr.s6_addr[12 + i];
-    for (int i = 0; i < SESSION_PATHS_MAX; i++)
-        if (s->paths[i] != NULL && s->paths[i]->id == id)
-            return s->paths[i];
-    return NULL;
 }
 
 void session_fail(struct session *s, int err, const char *why)
@@ -128,52 +99,68 @@ static void send_connection_error(struct session *s, int rc)
         (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
 }
 
+/* The peer acknowledged something: the path in use works both ways. */
+static bool has_progressed(struct session *s, const ngtcp2_conn_info *info)
+{
+    bool sample = info->latest_rtt != 0 && info->latest_rtt != s->latest_rtt;
+    bool progressed = s->progressed || sample;
+    s->progressed = false;
+    s->latest_rtt = info->latest_rtt;
+    return progressed;
+}
+
 static void note_received(struct session *s, struct path *p, size_t len,
                           uint64_t now_us)
 {
     ngtcp2_conn_info info;
-    uint64_t silent_us = now_us - s->heard_us;
     s->received_bytes += len;
     s->heard_us = now_us;
     keepalive_on_received(&s->keep, now_us);
-    if (p != s->current)
-        return;
+    paths_on_received(&s->net, p->id, now_us);
     ngtcp2_conn_get_conn_info(s->conn, &info);
-    liveness_on_rtt(&s->live, (uint32_t)(info.smoothed_rtt / 1000),
-                    (uint32_t)(info.rttvar / 1000));
-    liveness_on_received(&s->live, now_us);
-    if (s->told_dead) {
-        s->told_dead = false;
-        s->events->on_path_alive(s->ctx, p, silent_us);
-    }
+    if (info.latest_rtt != 0) /* after a change of path there is none yet */
+        paths_on_rtt(&s->net, (uint32_t)(info.smoothed_rtt / 1000),
+                     (uint32_t)(info.rttvar / 1000));
+    if (has_progressed(s, &info))
+        paths_on_progress(&s->net, now_us);
+    if (info.bytes_in_flight == 0)
+        paths_on_settled(&s->net);
+}
+
+static void read_packet(struct session *s, const uint8_t *packet, size_t len,
+                        uint64_t ts)
+{
+    struct label label;
+    ngtcp2_pkt_info pi = {0};
+    ngtcp2_path path = label_path(&label, s, steer_label(s, packet, len));
+    int rc = ngtcp2_conn_read_pkt(s->conn, &path, &pi, packet, len, ts);
+    if (rc == 0)
+        return;
+    if (rc != NGTCP2_ERR_DRAINING && rc != NGTCP2_ERR_DROP_CONN)
+        send_connection_error(s, rc);
+    on_read_error(s, rc);
 }
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                        size_t segment_len)
 {
     struct session *s = ctx;
-    struct path_name name;
-    ngtcp2_pkt_info pi = {0};
     if (s->closed || s->fail_err != 0 || segment_len == 0)
         return;
-    path_name_set(&name, p->id);
-    ngtcp2_path path = path_name_path(&name);
     uint64_t ts = uv_hrtime();
-    uint64_t decoded = 0;
+    size_t decoded = 0;
     s->busy = true;
     for (size_t at = 0; at < len && s->fail_err == 0; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        int rc = ngtcp2_conn_read_pkt(s->conn, &path, &pi, buf + at, n, ts);
-        if (rc == 0) {
-            decoded += n;
+        if (buf[at] == PROBE_FIRST_BYTE) {
+            steer_on_probe(s, p, buf + at, n, ts / 1000);
         } else {
-            if (rc != NGTCP2_ERR_DRAINING && rc != NGTCP2_ERR_DROP_CONN)
-                send_connection_error(s, rc);
-            on_read_error(s, rc);
+            read_packet(s, buf + at, n, ts);
+            decoded += n;
         }
     }
-    if (decoded > 0)
-        note_received(s, p, len, ts / 1000);
+    if (decoded > 0 && s->fail_err == 0)
+        note_received(s, p, decoded, ts / 1000);
     if (!s->freed)
         session_touch(s); /* the streams are flushed once all packets were read */
     session_leave(s);
@@ -231,7 +218,7 @@ static struct session *session_new(const struct session_config *c,
     chain_init(&s->meta_in, &s->env->pool);
     uint64_t now_us = uv_hrtime() / 1000;
     s->heard_us = now_us;
-    liveness_init(&s->live, now_us);
+    s->packet_max = PACKET_MAX;
     keepalive_init(&s->keep, true, 0, now_us);
     if (round_init(s) != 0) {
         destroy(s);
@@ -254,12 +241,11 @@ int session_new_client(struct session **out, const struct session_config *c,
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
     s->is_client = true;
+    paths_init(&s->net, true, s->heard_us);
     random_cid(&dcid, 18);
     random_cid(&scid, SESSION_CID_LEN);
     session_add_path(s, first);
-    s->current = first;
-    int rc = quic_setup(s, &dcid, &scid, NULL, NGTCP2_PROTO_VER_V1, first->id,
-                        c->rtt_hint_us);
+    int rc = quic_setup(s, &dcid, &scid, NULL, NGTCP2_PROTO_VER_V1, c->rtt_hint_us);
     if (rc != 0) {
         destroy(s);
         return rc;
@@ -281,11 +267,11 @@ int session_new_server(struct session **out, const struct session_config *c,
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
     keepalive_init(&s->keep, false, 0, s->heard_us);
+    paths_init(&s->net, false, s->heard_us);
     random_cid(&scid, SESSION_CID_LEN);
+    s->label = label_of_cid(scid.data);
     session_add_path(s, first);
-    s->current = first;
-    int rc =
-        quic_setup(s, &hd.scid, &scid, &hd.dcid, hd.version, first->id, c->rtt_hint_us);
+    int rc = quic_setup(s, &hd.scid, &scid, &hd.dcid, hd.version, c->rtt_hint_us);
     if (rc != 0) {
         destroy(s);
         return rc;
@@ -313,54 +299,6 @@ void session_free(struct session *s)
     s->freed = true;
     if (!s->busy)
         destroy(s);
-}
-
-/* ------------------------------------------------------------------------ paths */
-
-void session_add_path(struct session *s, struct path *p)
-{
-    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
-        if (s->paths[i] == p)
-            return;
-        if (s->paths[i] == NULL) {
-            s->paths[i] = p;
-            s->path_count++;
-            p->user = &path_user;
-            p->user_ctx = s;
-            return;
-        }
-    }
-}
-
-void session_use_path(struct session *s, struct path *p)
-{
-    session_add_path(s, p);
-    if (p == s->current || p == s->wanted)
-        return;
-    s->wanted = p;
-    s->wanted_ns = 0;
-    session_touch(s);
-}
-
-void session_remove_path(struct session *s, struct path *p)
-{
-    output_drop_path(s, p);
-    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
-        if (s->paths[i] == p) {
-            s->paths[i] = NULL;
-            s->path_count--;
-            p->user = NULL;
-        }
-    }
-    if (s->current == p)
-        s->current = NULL;
-    if (s->wanted == p)
-        s->wanted = NULL;
-}
-
-struct path *session_path(const struct session *s)
-{
-    return s->current;
 }
 
 /* ----------------------------------------------------------------------- status */
@@ -420,19 +358,6 @@ void session_keepalive_recall(struct session *s, uint64_t learned_us)
 void session_set_keepalive(struct session *s, uint64_t interval_us)
 {
     s->keepalive_us = interval_us;
-    session_touch(s);
-}
-
-void session_suspect(struct session *s)
-{
-    liveness_suspect(&s->live);
-    round_check_liveness(s, uv_hrtime() / 1000);
-    session_touch(s);
-}
-
-void session_probe(struct session *s)
-{
-    s->probe_wanted = true;
     session_touch(s);
 }
 

@@ -46,6 +46,7 @@ struct session_env {
     struct gnutls_certificate_credentials_st *cred;
     struct chain_pool pool;
     uint8_t *batch; /* scratch for outgoing packets */
+    uint8_t *probe; /* and for a probe */
 };
 MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
                                 const struct keypair *own);
@@ -62,12 +63,10 @@ struct session_events {
     void (*on_meta)(void *ctx, const Meta *m);
     /* Packets now travel on `p`. */
     void (*on_path)(void *ctx, struct path *p);
-    /* `p` was asked for and did not carry packets to the peer and back. */
-    void (*on_path_failed)(void *ctx, struct path *p);
-    /* The path in use swallows packets (`silent_us` since anything arrived). */
+    /* Client: `p`, in use or not, swallows packets (`silent_us` since one came). */
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
-    /* A packet of the peer arrived on `p` after a silence of `silent_us`. */
-    void (*on_path_alive)(void *ctx, struct path *p, uint64_t silent_us);
+    /* A probe on `p` was answered after that time. */
+    void (*on_path_rtt)(void *ctx, struct path *p, uint32_t rtt_us);
     /* The session ended and says why; free it. Not called after session_close. */
     void (*on_close)(void *ctx, int err, const char *why);
 };
@@ -96,7 +95,7 @@ void session_free(struct session *s);
 
 /* The session receives on `p` from now on (and becomes its user). */
 void session_add_path(struct session *s, struct path *p);
-/* Client: move to `p`; validated first when the current path still lives. */
+/* Client: use `p` as soon as it answers; else on_path_dead. */
 void session_use_path(struct session *s, struct path *p);
 /* `p` is gone; must be called before it is freed. */
 void session_remove_path(struct session *s, struct path *p);
@@ -116,10 +115,17 @@ uint64_t session_heard_us(const struct session *s);
 uint64_t session_keepalive_learned(const struct session *s);
 void session_keepalive_recall(struct session *s, uint64_t learned_us);
 void session_set_keepalive(struct session *s, uint64_t interval_us);
-/* Makes sure that something is sent that the peer must answer. */
+/* One probe on the path in use; what does not answer is in doubt. */
 void session_probe(struct session *s);
-/* Something speaks against the path in use: probe it, and tell if it is dead. */
-void session_suspect(struct session *s);
+/*
+ * All paths are probed now; the session goes to one that answers if its own does not.
+ * `hinted`: the network has changed, so it does not wait for its own as long.
+ */
+void session_doubt(struct session *s, bool hinted);
+/* When a probe that was answered last had its answer, monotonic microseconds. */
+uint64_t session_answered_us(const struct session *s);
+/* Since when no path answers, in monotonic microseconds; 0: one does. */
+uint64_t session_silent_since_us(const struct session *s);
 /* Sends one Meta message; bounded queue. */
 MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
 /* 32 bytes that only these two devices know, unique to this session (RFC 8446 7.5). */

@@ -27,7 +27,7 @@ struct stream *stream_new(struct session *s, int64_t id)
     st->hash_next = *hash_slot(s, id);
     *hash_slot(s, id) = st;
     s->stream_count++;
-    liveness_set_streams(&s->live, session_stream_count(s));
+    paths_set_streams(&s->net, session_stream_count(s));
     return st;
 }
 
@@ -115,7 +115,7 @@ void stream_drop(struct stream *st, uint64_t code)
     if (st->next != NULL)
         st->next->prev = st->prev;
     s->stream_count--;
-    liveness_set_streams(&s->live, session_stream_count(s));
+    paths_set_streams(&s->net, session_stream_count(s));
     if (s->conn != NULL) /* what the user still holds must not dam up the others */
         ngtcp2_conn_extend_max_offset(s->conn, st->uncredited);
     if (st->events != NULL)
@@ -266,7 +266,7 @@ void stream_consumed(struct stream *st, size_t len)
 void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin)
 {
     struct session *s = st->session;
-    liveness_on_activity(&s->live);
+    paths_on_activity(&s->net);
     st->uncredited += len;
     if (st->events == NULL) { /* nobody took it: refuse, and keep credit flowing */
         stream_consumed(st, len);
@@ -367,7 +367,7 @@ int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len)
         s->dgram_head = d;
     s->dgram_tail = d;
     s->dgram_count++;
-    liveness_on_activity(&s->live);
+    paths_on_activity(&s->net);
     session_touch(s);
     return 0;
 }
@@ -378,7 +378,7 @@ void stream_on_datagram(struct session *s, const uint8_t *data, size_t len)
     size_t n = get_varint(data, len, &id);
     if (n == 0)
         return;
-    liveness_on_activity(&s->live);
+    paths_on_activity(&s->net);
     struct stream *st = find_stream(s, (int64_t)id);
     if (st != NULL && st->events != NULL && st->events->on_datagram != NULL)
         st->events->on_datagram(st->ctx, data + n, len - n);

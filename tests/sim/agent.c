@@ -10,7 +10,8 @@
 
 enum { GATHER_SENDS = 4, GATHER_RTO_US = 250000, DATA_EVERY_US = 40000 };
 enum { STUN_REQUEST = 0x01, STUN_RESPONSE = 0x02 };
-enum { SESSION_DATA = 0x41, SESSION_ACK, SESSION_PING, SESSION_PONG };
+enum { SESSION_DATA = 0x41, SESSION_ACK };
+enum { PROBE_BYTES = 10 }; /* as core/probe.h, but for the MAC and the zeroes */
 
 void agent_init(struct agent *a, struct world *w, const struct agent_link *link,
                 bool client, uint64_t seed)
@@ -168,9 +169,9 @@ void agent_on_offer(struct agent *a, const struct offer *o)
         if (a->punch.remote_count ==
             0) /* else the Offer only named what checks began */
             book_reset(a);
-        liveness_suspect(
-            &a->liveness); /* the peer moved: is the old way still there? */
-        if (!a->client) {  /* its own mapping may be gone as well: look again */
+        if (a->client) /* the peer moved: is the old way still there? */
+            paths_doubt(&a->net, true, a->w->now_us);
+        if (!a->client) { /* its own mapping may be gone as well: look again */
             gather_begin(a);
             a->link->send_offer(a->link->ctx, true, &a->own);
         }
@@ -201,14 +202,17 @@ static uint32_t path_for(struct agent *a, const struct punch_pair *pair)
         if (a->paths[i].id != LADDER_NO_PATH && a->paths[i].sock == pair->sock &&
             addr_equal(&a->paths[i].remote, &pair->remote))
             return a->paths[i].id;
-        if (a->paths[i].id != ladder_selected_path(&a->ladder) &&
+        if (a->paths[i].id != paths_current(&a->net) &&
             (a->paths[i].id < a->paths[oldest].id ||
-             a->paths[oldest].id == ladder_selected_path(&a->ladder)))
+             a->paths[oldest].id == paths_current(&a->net)))
             oldest = i;
     }
-    if (a->paths[oldest].id != LADDER_NO_PATH)
+    if (a->paths[oldest].id != LADDER_NO_PATH) {
+        paths_remove(&a->net, a->paths[oldest].id, a->w->now_us);
         ladder_on_lost(&a->ladder, a->paths[oldest].id, "forgotten", a->w->now_us);
+    }
     a->paths[oldest].id = a->next_path_id++;
+    (void)!paths_add(&a->net, a->paths[oldest].id, false, a->w->now_us);
     a->paths[oldest].sock = pair->sock;
     a->paths[oldest].remote = pair->remote;
     return a->paths[oldest].id;
@@ -222,43 +226,64 @@ static void lose_path(struct agent *a, uint32_t id, const char *why)
                                                  &a->paths[i].remote));
         a->paths[i].id = LADDER_NO_PATH;
     }
+    paths_remove(&a->net, id, a->w->now_us);
     ladder_on_lost(&a->ladder, id, why, a->w->now_us);
+}
+
+static enum path_kind kind_in_use(const struct agent *a)
+{
+    uint32_t id = paths_current(&a->net);
+    return id == PATHS_NONE      ? PATH_KIND_NONE
+           : id == RELAY_PATH_ID ? PATH_RELAY
+                                 : PATH_UDP_PUNCH;
 }
 
 /* The keepalive of the kind in use: a relay's NAT timeout is another one. */
 static struct keepalive *alive(struct agent *a)
 {
-    return &a->keepalive[ladder_selected_kind(&a->ladder)];
+    return &a->keepalive[kind_in_use(a)];
 }
 
-static void send_on_path(struct agent *a, uint32_t id, uint8_t type)
+static void send_on_path(struct agent *a, uint32_t id, const uint8_t *buf, size_t len)
 {
-    uint8_t buf[1] = {type};
     if (id == RELAY_PATH_ID)
-        a->link->send_relayed(a->link->ctx, !a->client, buf, sizeof(buf));
+        a->link->send_relayed(a->link->ctx, !a->client, buf, len);
     int i = path_index(a, id);
     if (i >= 0)
-        send_datagram(a, a->paths[i].sock, &a->paths[i].remote, buf, sizeof(buf));
-    liveness_on_sent(&a->liveness, a->w->now_us);
+        send_datagram(a, a->paths[i].sock, &a->paths[i].remote, buf, len);
     keepalive_on_sent(alive(a), a->w->now_us);
 }
 
-static void select_path(struct agent *a, const struct ladder_action *act)
+static void send_probe(struct agent *a, uint32_t id, const struct path_probe *q)
+{
+    uint8_t buf[PROBE_BYTES] = {PROBE_FIRST_BYTE, q->flags};
+    memcpy(buf + 2, &q->txn, 4);
+    memcpy(buf + 6, &q->use, 4);
+    a->pings++;
+    send_on_path(a, id, buf, sizeof(buf));
+}
+
+static void on_moved_to(struct agent *a, uint32_t id)
 {
     uint64_t now = a->w->now_us;
     a->selects++;
-    liveness_init(&a->liveness, now);
-    liveness_set_streams(&a->liveness, now < a->active_until_us ? 1 : 0);
     keepalive_on_new_path(alive(a), now);
-    if (act->kind == PATH_RELAY && a->relay_selected_us == 0)
+    if (id == RELAY_PATH_ID && a->relay_selected_us == 0)
         a->relay_selected_us = now;
-    if (act->kind == PATH_UDP_PUNCH && a->direct_selected_us == 0)
+    if (id != RELAY_PATH_ID && a->direct_selected_us == 0)
         a->direct_selected_us = now;
-    int i = path_index(a, act->path_id);
-    if (act->kind == PATH_UDP_PUNCH && i < 0)
+    if (id != RELAY_PATH_ID && path_index(a, id) < 0)
         a->link->violated(a->link->ctx, a->name, "selected a path that is not there");
     if (now < a->active_until_us)
         a->data_at_us = now; /* QUIC sends what was lost again at once */
+}
+
+/* The ladder's wish; the first path of all is used without proof. */
+static void select_path(struct agent *a, const struct ladder_action *act)
+{
+    if (act->path_id == paths_current(&a->net) && a->selects == 0)
+        on_moved_to(a, act->path_id);
+    paths_want(&a->net, act->path_id, a->w->now_us);
 }
 
 static void ladder_turn(struct agent *a)
@@ -291,12 +316,14 @@ static void relay_turn(struct agent *a)
     uint64_t rtt = a->relay_at_us - a->relay_start_us;
     a->relay_at_us = UINT64_MAX;
     a->relay_up = a->link->relay_works(a->link->ctx);
-    if (a->relay_up)
+    if (a->relay_up) {
+        (void)!paths_add(&a->net, RELAY_PATH_ID, true, a->w->now_us);
         ladder_on_proven(&a->ladder, PATH_RELAY, RELAY_PATH_ID, (uint32_t)rtt,
                          a->w->now_us);
-    else
+    } else {
         ladder_on_failed(&a->ladder, PATH_RELAY, "the broker is unreachable",
                          a->w->now_us);
+    }
 }
 
 void agent_on_relay_lost(struct agent *a)
@@ -325,64 +352,114 @@ void agent_set_active(struct agent *a, uint64_t until_us)
 {
     a->active_until_us = until_us;
     a->data_at_us = a->w->now_us;
-    liveness_set_streams(&a->liveness, 1);
+    paths_set_streams(&a->net, 1);
 }
 
-static void on_session(struct agent *a, int sock, const struct addr *from, uint8_t type)
+/* The host answers where it was asked. */
+static void answer(struct agent *a, int sock, const struct addr *from,
+                   const uint8_t *buf, size_t len)
 {
-    uint8_t reply[1] = {type == SESSION_DATA ? SESSION_ACK : SESSION_PONG};
+    if (sock < 0)
+        a->link->send_relayed(a->link->ctx, true, buf, len);
+    else if (agent_knows(a, (unsigned)sock, from))
+        send_datagram(a, (unsigned)sock, from, buf, len);
+}
+
+static void host_on_session(struct agent *a, int sock, const struct addr *from,
+                            const uint8_t *buf, size_t len)
+{
+    uint8_t reply[PROBE_BYTES] = {SESSION_ACK};
+    if (len == PROBE_BYTES && buf[0] == PROBE_FIRST_BYTE) {
+        memcpy(reply, buf, PROBE_BYTES);
+        reply[1] = (uint8_t)(reply[1] | PROBE_RESPONSE);
+        answer(a, sock, from, reply, PROBE_BYTES);
+    } else if (len == 1 && buf[0] == SESSION_DATA) {
+        answer(a, sock, from, reply, 1);
+    }
+}
+
+static uint32_t path_of(const struct agent *a, int sock, const struct addr *from)
+{
+    if (sock < 0)
+        return RELAY_PATH_ID;
+    for (int i = 0; i < AGENT_PATHS; i++)
+        if (a->paths[i].id != LADDER_NO_PATH && a->paths[i].sock == sock &&
+            addr_equal(&a->paths[i].remote, from))
+            return a->paths[i].id;
+    return PATHS_NONE;
+}
+
+static void on_session(struct agent *a, int sock, const struct addr *from,
+                       const uint8_t *buf, size_t len)
+{
+    uint64_t now = a->w->now_us;
     if (!a->client) {
-        if (sock < 0)
-            a->link->send_relayed(a->link->ctx, true, reply, sizeof(reply));
-        else if (agent_knows(a, (unsigned)sock, from))
-            send_datagram(a, (unsigned)sock, from, reply, sizeof(reply));
+        host_on_session(a, sock, from, buf, len);
         return;
     }
-    uint32_t selected = ladder_selected_path(&a->ladder);
-    int i = path_index(a, selected);
-    bool on_path = sock < 0 ? selected == RELAY_PATH_ID
-                            : i >= 0 && a->paths[i].sock == sock &&
-                                  addr_equal(&a->paths[i].remote, from);
-    if (!on_path)
+    uint32_t id = path_of(a, sock, from);
+    if (id == PATHS_NONE)
         return;
-    liveness_on_received(&a->liveness, a->w->now_us);
-    keepalive_on_received(alive(a), a->w->now_us);
-    if (type == SESSION_ACK) {
-        liveness_on_activity(&a->liveness);
+    if (id == paths_current(&a->net))
+        keepalive_on_received(alive(a), now);
+    if (buf[0] == PROBE_FIRST_BYTE && len == PROBE_BYTES) {
+        struct path_probe q = {.flags = buf[1]};
+        memcpy(&q.txn, buf + 2, 4);
+        (void)paths_on_response(&a->net, id, &q, now);
+    } else if (buf[0] == SESSION_ACK) {
+        paths_on_received(&a->net, id, now);
+        paths_on_progress(&a->net, now);
+        paths_on_settled(&a->net);
+        paths_on_activity(&a->net);
         a->data_answered++;
+    }
+}
+
+static void steer_turn(struct agent *a)
+{
+    struct paths_action act;
+    struct keepalive *used = alive(a);
+    while (paths_next(&a->net, a->w->now_us, &act)) {
+        switch (act.type) {
+        case PATHS_SEND:
+            send_probe(a, act.id, &act.probe);
+            break;
+        case PATHS_MOVE:
+            keepalive_on_dead(used); /* learns where a keepalive was not answered */
+            on_moved_to(a, act.id);
+            used = alive(a);
+            break;
+        case PATHS_DEAD:
+            if (act.id == paths_current(&a->net))
+                keepalive_on_dead(used);
+            if (act.id == RELAY_PATH_ID)
+                a->relay_up = false;
+            lose_path(a, act.id, "no answer on it");
+            break;
+        case PATHS_REVIVED:
+        case PATHS_SHRINK:
+            break;
+        }
     }
 }
 
 static void session_turn(struct agent *a)
 {
     uint64_t now = a->w->now_us;
-    uint32_t path = ladder_selected_path(&a->ladder);
-    if (path == LADDER_NO_PATH)
-        return;
-    if (now < a->active_until_us && now >= a->data_at_us) {
+    uint32_t path = paths_current(&a->net);
+    if (now >= a->active_until_us && a->net.streams > 0)
+        paths_set_streams(&a->net, 0);
+    if (path != PATHS_NONE && now < a->active_until_us && now >= a->data_at_us) {
+        uint8_t data = SESSION_DATA;
         a->data_at_us = now + DATA_EVERY_US;
         a->data_sent++;
-        liveness_on_activity(&a->liveness);
-        send_on_path(a, path, SESSION_DATA);
+        paths_on_activity(&a->net);
+        paths_on_sent(&a->net, false, now);
+        send_on_path(a, path, &data, 1);
     }
-    if (now >= a->active_until_us && a->liveness.streams > 0)
-        liveness_set_streams(&a->liveness, 0);
-    if (keepalive_due(alive(a), now))
-        liveness_suspect(&a->liveness);
-    switch (liveness_check(&a->liveness, now)) {
-    case LIVENESS_FINE:
-        break;
-    case LIVENESS_PING:
-        a->pings++;
-        send_on_path(a, path, SESSION_PING);
-        break;
-    case LIVENESS_DEAD:
-        keepalive_on_dead(alive(a));
-        if (path == RELAY_PATH_ID)
-            a->relay_up = false;
-        lose_path(a, path, "no answer on it");
-        break;
-    }
+    if (path != PATHS_NONE && keepalive_due(alive(a), now))
+        paths_ask(&a->net, now);
+    steer_turn(a);
 }
 
 /* ------------------------------------------------------------------------- events */
@@ -390,15 +467,15 @@ static void session_turn(struct agent *a)
 void agent_begin(struct agent *a, uint32_t allowed_mask)
 {
     ladder_init(&a->ladder, allowed_mask, rng_next(&a->rng), a->w->now_us);
-    liveness_init(&a->liveness, a->w->now_us);
+    paths_init(&a->net, true, a->w->now_us);
     for (unsigned k = 0; k <= PATH_KIND_COUNT; k++)
         keepalive_init(&a->keepalive[k], true, 0, a->w->now_us);
 }
 
 void agent_on_relayed(struct agent *a, const uint8_t *buf, size_t len)
 {
-    if (len == 1)
-        on_session(a, -1, NULL, buf[0]);
+    if (len > 0)
+        on_session(a, -1, NULL, buf, len);
 }
 
 void agent_on_packet(struct agent *a, int node, const struct world_packet *p)
@@ -416,8 +493,9 @@ void agent_on_packet(struct agent *a, int node, const struct world_packet *p)
     }
     if (p->len > 0 && p->buf[0] == STUN_RESPONSE && addr_equal(&p->from, &a->stun))
         on_stun(a, p);
-    else if (p->len == 1 && (p->buf[0] & 0x40) != 0)
-        on_session(a, (int)sock, &p->from, p->buf[0]);
+    else if ((p->len == 1 && (p->buf[0] & 0x40) != 0) ||
+             (p->len == PROBE_BYTES && p->buf[0] == PROBE_FIRST_BYTE))
+        on_session(a, (int)sock, &p->from, p->buf, p->len);
 }
 
 void agent_on_moved(struct agent *a)
@@ -429,6 +507,7 @@ void agent_on_moved(struct agent *a)
             if (a->paths[i].id != LADDER_NO_PATH)
                 lose_path(a, a->paths[i].id, "its address is gone");
         ladder_on_network_change(&a->ladder, a->w->now_us);
+        paths_doubt(&a->net, true, a->w->now_us);
     } else if (a->punching) {
         punch_begin(a);
     }
@@ -478,11 +557,10 @@ uint64_t agent_deadline_us(const struct agent *a)
     if (!a->client)
         return at;
     at = least(at, least(a->relay_at_us, ladder_deadline_us(&a->ladder)));
-    if (ladder_selected_path(&a->ladder) == LADDER_NO_PATH)
+    at = least(at, paths_deadline_us(&a->net));
+    if (paths_current(&a->net) == PATHS_NONE)
         return at;
     if (a->w->now_us < a->active_until_us)
         at = least(at, a->data_at_us);
-    at = least(at, liveness_deadline_us(&a->liveness));
-    return least(
-        at, keepalive_deadline_us(&a->keepalive[ladder_selected_kind(&a->ladder)]));
+    return least(at, keepalive_deadline_us(&a->keepalive[kind_in_use(a)]));
 }

@@ -1,6 +1,6 @@
 /*
  * A device in the simulator: the daemon's deciding machines (punch, ladder, keepalive,
- * liveness) joined as the daemon joins them, with invariants checked at every step.
+ * paths) joined as the daemon joins them, with invariants checked at every step.
  * What it says to the other device goes through struct agent_link, what the network
  * carries through struct world; it reads no clock but the world's.
  */
@@ -9,7 +9,7 @@
 
 #include "core/keepalive.h"
 #include "core/ladder.h"
-#include "core/liveness.h"
+#include "core/paths.h"
 #include "core/punch.h"
 #include "world.h"
 
@@ -77,7 +77,7 @@ struct agent {
     /* client only */
     struct ladder ladder;
     struct keepalive keepalive[PATH_KIND_COUNT + 1];
-    struct liveness liveness;
+    struct paths net;
     struct {
         uint32_t id;
         uint8_t sock;

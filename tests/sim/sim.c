@@ -37,7 +37,7 @@ struct letter {
     uint64_t at_us, order;
     bool to_client, is_offer;
     struct offer offer;
-    uint8_t buf[4];
+    uint8_t buf[16];
     size_t len;
 };
 
@@ -406,7 +406,10 @@ static void check_end(struct sim *s)
 {
     const struct agent *c = &s->agents[0];
     char why[LADDER_REASON_LEN];
-    enum path_kind used = ladder_selected_kind(&c->ladder);
+    uint32_t path = paths_current(&c->net);
+    enum path_kind used = path == PATHS_NONE      ? PATH_KIND_NONE
+                          : path == RELAY_PATH_ID ? PATH_RELAY
+                                                  : PATH_UDP_PUNCH;
     enum net_kind kind[2] = {s->sc.kind[0], s->sc.kind[1]};
     if (s->moved)
         kind[s->sc.mover] = s->sc.moved_to;

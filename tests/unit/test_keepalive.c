@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include "core/keepalive.h"
-#include "core/liveness.h"
 #include "core/rng.h"
 
 #define S 1000000ull
@@ -113,114 +112,6 @@ static void test_loss_is_no_timeout(void **state)
     assert_int_equal(keepalive_export(&k), KEEPALIVE_MAX_US / 10 * 7);
 }
 
-static unsigned checks_until(struct liveness *l, uint64_t *now, uint64_t end,
-                             bool answer, enum liveness_verdict *last)
-{
-    unsigned pings = 0;
-    *last = LIVENESS_FINE;
-    for (;;) {
-        uint64_t at = liveness_deadline_us(l);
-        if (at > end)
-            break;
-        *now = at > *now ? at : *now;
-        *last = liveness_check(l, *now);
-        if (*last == LIVENESS_DEAD)
-            break;
-        if (*last == LIVENESS_PING) {
-            pings++;
-            assert_true(pings < 10);
-            liveness_on_sent(l, *now);
-            if (answer)
-                liveness_on_received(l, *now + 20 * MS);
-        }
-    }
-    return pings;
-}
-
-static void test_idle_is_quiet(void **state)
-{
-    (void)state;
-    struct liveness l;
-    enum liveness_verdict v;
-    uint64_t now = S;
-    liveness_init(&l, now);
-    liveness_on_rtt(&l, 20000, 2000);
-    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
-    liveness_set_streams(&l, 3);
-    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
-    liveness_on_activity(&l);
-    liveness_on_received(&l, now);
-    assert_int_equal(liveness_check(&l, now + 999 * MS), LIVENESS_FINE);
-    assert_int_equal(checks_until(&l, &now, 3600 * S, true, &v), 1);
-    liveness_on_activity(&l);
-    liveness_set_streams(&l, 0);
-    assert_int_equal(checks_until(&l, &now, 7200 * S, true, &v), 0);
-}
-
-static void test_download_dies(void **state)
-{
-    (void)state;
-    struct liveness l;
-    enum liveness_verdict v;
-    uint64_t now = S;
-    liveness_init(&l, now);
-    liveness_on_rtt(&l, 20000, 2000);
-    liveness_set_streams(&l, 1);
-    liveness_on_activity(&l);
-    liveness_on_received(&l, now);
-    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT);
-    assert_int_equal(v, LIVENESS_DEAD);
-    assert_in_range(now, S + 1600 * MS, S + 1700 * MS);
-    assert_int_equal(liveness_deadline_us(&l), UINT64_MAX);
-    assert_int_equal(liveness_check(&l, now + S), LIVENESS_DEAD);
-    liveness_on_received(&l, now + S);
-    assert_int_equal(liveness_check(&l, now + S), LIVENESS_FINE);
-}
-
-static void test_upload_dies(void **state)
-{
-    (void)state;
-    struct liveness l;
-    liveness_init(&l, S);
-    liveness_on_rtt(&l, 100000, 10000);
-    liveness_set_streams(&l, 1);
-    liveness_on_activity(&l);
-    for (int i = 0; i < 50; i++)
-        liveness_on_sent(&l, S);
-    assert_int_equal(liveness_check(&l, S + 590 * MS), LIVENESS_FINE);
-    assert_int_equal(liveness_deadline_us(&l), S + 600 * MS);
-    assert_int_equal(liveness_check(&l, S + 600 * MS), LIVENESS_DEAD);
-}
-
-static void test_slow_path_is_not_dead(void **state)
-{
-    (void)state;
-    struct liveness l;
-    liveness_init(&l, S);
-    liveness_on_rtt(&l, 800000, 100000); /* satellite */
-    liveness_set_streams(&l, 1);
-    liveness_on_activity(&l);
-    liveness_on_sent(&l, S);
-    liveness_on_sent(&l, S);
-    liveness_on_sent(&l, S);
-    assert_int_equal(liveness_check(&l, S + 3 * S), LIVENESS_FINE);
-    assert_int_equal(liveness_check(&l, S + 4 * S), LIVENESS_DEAD);
-}
-
-static void test_suspect(void **state)
-{
-    (void)state;
-    struct liveness l;
-    enum liveness_verdict v;
-    uint64_t now = S;
-    liveness_init(&l, now);
-    liveness_suspect(&l); /* keepalive: no stream is open */
-    assert_int_equal(checks_until(&l, &now, 60 * S, true, &v), 1);
-    liveness_suspect(&l);
-    assert_int_equal(checks_until(&l, &now, 60 * S, false, &v), LIVENESS_MIN_SENT_IDLE);
-    assert_int_equal(v, LIVENESS_DEAD);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,11 +120,6 @@ int main(void)
         cmocka_unit_test(test_traffic_needs_no_probe),
         cmocka_unit_test(test_limit_is_tried_again),
         cmocka_unit_test(test_loss_is_no_timeout),
-        cmocka_unit_test(test_idle_is_quiet),
-        cmocka_unit_test(test_download_dies),
-        cmocka_unit_test(test_upload_dies),
-        cmocka_unit_test(test_slow_path_is_not_dead),
-        cmocka_unit_test(test_suspect),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

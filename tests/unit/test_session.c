@@ -28,6 +28,7 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
+    size_t mtu;
     unsigned loss_permille;
     struct packet queue[QUEUE];
     size_t head, count;
@@ -43,6 +44,7 @@ struct side {
     bool open, closed, admit;
     int close_err;
     unsigned paths_told, dead_told;
+    uint32_t rtt_us;
     uint64_t got, reset_code;
     uint8_t digest_in[32];
     crypto_generichash_state hash;
@@ -72,7 +74,7 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
     struct wire *x = (struct wire *)p;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        if (x->dead || n > 1452 || next_random(x->world) % 1000 < x->loss_permille ||
+        if (x->dead || n > x->mtu || next_random(x->world) % 1000 < x->loss_permille ||
             x->count == QUEUE)
             continue;
         struct packet *k = &x->queue[(x->head + x->count++) % QUEUE];
@@ -208,23 +210,17 @@ static void on_path(void *ctx, struct path *p)
     ((struct side *)ctx)->paths_told++;
 }
 
-static void on_path_failed(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
     struct side *s = ctx;
     (void)p, (void)silent_us;
     s->dead_told++;
-    if (s == &s->world->client) /* as the ladder does: to the other path */
-        session_use_path(s->session, &s->wires[p == &s->wires[0].path].path);
 }
 
-static void on_path_alive(void *ctx, struct path *p, uint64_t silent_us)
+static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 {
-    (void)ctx, (void)p, (void)silent_us;
+    (void)p;
+    ((struct side *)ctx)->rtt_us = rtt_us;
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -241,9 +237,8 @@ static const struct session_events session_events = {
     .on_stream = on_stream,
     .on_meta = on_meta,
     .on_path = on_path,
-    .on_path_failed = on_path_failed,
     .on_path_dead = on_path_dead,
-    .on_path_alive = on_path_alive,
+    .on_path_rtt = on_path_rtt,
     .on_close = on_close,
 };
 
@@ -286,6 +281,7 @@ static void side_init(struct side *s, struct world *w, uint8_t seed_byte)
         s->wires[i].path =
             (struct path){.ops = &wire_ops, .kind = PATH_UDP_PUNCH, .id = i + 1};
         s->wires[i].world = w;
+        s->wires[i].mtu = 1452;
     }
 }
 
@@ -426,10 +422,77 @@ static void test_black_hole_is_left(void **state)
     open_and_send(w);
     RUN_UNTIL(w, w->client.got > TOTAL / 4);
     w->client.wires[0].dead = w->server.wires[0].dead = true;
-    RUN_UNTIL(w, w->client.dead_told > 0);
+    RUN_UNTIL(w, session_path(w->client.session) == &w->client.wires[1].path);
     assert_whole(w);
+    RUN_UNTIL(w, w->client.dead_told > 0);
     assert_ptr_equal(session_path(w->client.session), &w->client.wires[1].path);
     world_free(w);
+}
+
+/* What arrives on a path does not say that what leaves on it arrives. */
+static void test_one_way_is_left(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct world *w = world_new(0, 14);
+        open_and_send(w);
+        RUN_UNTIL(w, w->client.got > TOTAL / 4);
+        (way == 0 ? &w->client : &w->server)->wires[0].dead = true;
+        uint64_t began = uv_hrtime();
+        RUN_UNTIL(w, session_path(w->client.session) == &w->client.wires[1].path &&
+                         session_path(w->server.session) == &w->server.wires[1].path);
+        assert_true(uv_hrtime() - began < 1500000000ull);
+        assert_whole(w);
+        world_free(w);
+    }
+}
+
+/*
+ * Both paths die and come back again and again, sometimes both at once: more often than
+ * there are connection ids, and each time nothing answers for a while.
+ */
+static void test_paths_die_again_and_again(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 15);
+    open_and_send(w);
+    for (unsigned i = 0; i < 24; i++) {
+        unsigned living = i % 2;
+        uint64_t until = uv_hrtime() + (i % 3 == 0 ? 400000000ull : 0);
+        for (unsigned k = 0; k < 2; k++)
+            w->client.wires[k].dead = w->server.wires[k].dead =
+                until > uv_hrtime() || k != living;
+        RUN_UNTIL(w, uv_hrtime() >= until);
+        w->client.wires[living].dead = w->server.wires[living].dead = false;
+        uint64_t got = w->client.got, began = uv_hrtime();
+        RUN_UNTIL(w, w->client.got > got || w->client.got == TOTAL);
+        assert_true(uv_hrtime() - began < 2000000000ull);
+    }
+    w->client.wires[0].dead = w->server.wires[0].dead = false;
+    assert_whole(w);
+    world_free(w);
+}
+
+/* Large packets are lost from now on, small ones are not; no ICMP says so. */
+static void test_mtu_shrinks(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 3; way++) {
+        struct world *w = world_new(0, 16);
+        open_and_send(w);
+        session_remove_path(w->client.session, &w->client.wires[1].path);
+        session_remove_path(w->server.session, &w->server.wires[1].path);
+        RUN_UNTIL(w, w->client.got > TOTAL / 4);
+        if (way != 1)
+            w->client.wires[0].mtu = 1250;
+        if (way != 0)
+            w->server.wires[0].mtu = 1250;
+        uint64_t got = w->client.got, began = uv_hrtime();
+        RUN_UNTIL(w, w->client.got > got + 65536);
+        assert_true(uv_hrtime() - began < 2000000000ull);
+        assert_whole(w);
+        world_free(w);
+    }
 }
 
 static void test_lost_path_object(void **state)
@@ -441,8 +504,8 @@ static void test_lost_path_object(void **state)
     session_remove_path(w->client.session, &w->client.wires[0].path);
     session_remove_path(w->server.session, &w->server.wires[0].path);
     assert_null(session_path(w->client.session));
-    session_use_path(w->client.session, &w->client.wires[1].path);
-    assert_whole(w);
+    assert_whole(w); /* without a word from anybody */
+    assert_ptr_equal(session_path(w->client.session), &w->client.wires[1].path);
     world_free(w);
 }
 
@@ -545,6 +608,9 @@ int main(void)
         cmocka_unit_test(test_loss_and_reordering),
         cmocka_unit_test(test_moves_from_path_to_path),
         cmocka_unit_test(test_black_hole_is_left),
+        cmocka_unit_test(test_one_way_is_left),
+        cmocka_unit_test(test_paths_die_again_and_again),
+        cmocka_unit_test(test_mtu_shrinks),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_wrong_host_key),

@@ -1,0 +1,697 @@
+/* Doubt, census and choice over a table of paths; arithmetic over times and counts. */
+#include "core/paths.h"
+
+#include <string.h>
+
+enum {
+    USE_TRIES = 6,
+    DEAD_TRIES = 4,
+    RENEW_TRIES = 6,
+    RENEW_EVERY_US = 100000,
+    ROUNDS_QUICK = 8, /* of a census, before its pauses grow */
+};
+
+static uint64_t max64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* ----------------------------------------------------------------------- the table */
+
+static struct paths_path *find(const struct paths *p, uint32_t id)
+{
+    for (size_t i = 0; id != PATHS_NONE && i < PATHS_MAX; i++)
+        if (p->list[i].id == id)
+            return (struct paths_path *)&p->list[i];
+    return NULL;
+}
+
+static struct paths_path *in_use(const struct paths *p)
+{
+    return find(p, p->current);
+}
+
+static bool in_doubt(const struct paths_path *x)
+{
+    return x->asked_us != 0;
+}
+
+/* It answered a request of this census. */
+static bool answered(const struct paths *p, const struct paths_path *x)
+{
+    return x->answered_us != 0 && x->answered_us >= p->census_us;
+}
+
+/* ------------------------------------------------------------------------ patience */
+
+static uint64_t ack_patience_us(const struct paths *p)
+{
+    uint64_t base = max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+    unsigned shift = p->fruitless < 7 ? p->fruitless : 7;
+    return min64(base << shift, max64(base, PATHS_PAUSE_MAX_US));
+}
+
+static uint64_t silence_us(const struct paths *p)
+{
+    return max64(PATHS_SILENCE_MIN_US, 4 * (uint64_t)p->rtt_us);
+}
+
+static uint64_t patience_us(const struct paths *p)
+{
+    return max64(PATHS_PATIENCE_MIN_US, p->pto_us + (uint64_t)p->pto_us / 2);
+}
+
+static uint64_t grace_us(const struct paths *p)
+{
+    if (p->hinted)
+        return max64(PATHS_GRACE_HINTED_US, 2 * (uint64_t)p->rtt_us);
+    return max64(PATHS_GRACE_MIN_US, 2 * (uint64_t)p->pto_us);
+}
+
+static uint64_t dead_after_us(const struct paths *p, const struct paths_path *x)
+{
+    uint64_t pto = max64(p->pto_us, 2 * (uint64_t)x->rtt_us);
+    for (size_t i = 0; i < PATHS_MAX; i++)
+        if (p->list[i].id != PATHS_NONE && p->list[i].answered_us > x->asked_us)
+            return max64(PATHS_DEAD_MIN_US, 4 * pto);
+    return max64(PATHS_DEAD_ALONE_US, 6 * pto);
+}
+
+static uint64_t dead_at_us(const struct paths *p, const struct paths_path *x)
+{
+    if (x->id == PATHS_NONE || !in_doubt(x) || x->told_dead ||
+        x->unanswered < DEAD_TRIES)
+        return UINT64_MAX;
+    return x->asked_us + dead_after_us(p, x);
+}
+
+/* ------------------------------------------------------------------------ requests */
+
+static void send_request(struct paths *p, struct paths_path *x, uint16_t len,
+                         uint8_t flags, uint64_t now_us, struct paths_action *out)
+{
+    const struct paths_path *cur = in_use(p);
+    struct paths_request *r = &p->requests[++p->txn % PATHS_REQUESTS];
+    bool trouble = !p->leads && p->census && (cur == NULL || in_doubt(cur));
+    *r = (struct paths_request){.txn = p->txn,
+                                .path = x->id,
+                                .len = len,
+                                .use = (flags & PROBE_USE) != 0,
+                                .open = true,
+                                .sent_us = now_us};
+    if (len <= PROBE_LEN_BASE) { /* a lost large one says nothing of the path */
+        if (x->asked_us == 0)
+            x->asked_us = now_us;
+        x->streak = x->unanswered > 0 ? 0 : x->streak;
+        x->unanswered++;
+        x->sent_us = now_us;
+    }
+    *out = (struct paths_action){.type = PATHS_SEND, .id = x->id};
+    out->probe = (struct path_probe){.len = len, .txn = p->txn, .use = p->use};
+    out->probe.flags =
+        (uint8_t)(flags | (p->leads ? PROBE_CLIENT : 0) |
+                  (trouble ? PROBE_TROUBLE : 0) | (p->renew ? PROBE_RENEW : 0));
+}
+
+static uint16_t base_len(const struct paths_path *x)
+{
+    return x->stream ? PROBE_LEN_MIN : PROBE_LEN_BASE;
+}
+
+/* --------------------------------------------------------------------------- doubt */
+
+static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
+{
+    if (!p->census) {
+        p->census = true;
+        p->hinted = hinted;
+        p->census_us = now_us;
+        p->silent_since_us = now_us;
+    }
+    p->hinted = p->hinted || hinted;
+    p->round = 0;
+    p->round_at_us = now_us;
+    for (size_t i = 0; i < PATHS_MAX; i++)
+        p->list[i].round = 0;
+}
+
+static void end_census(struct paths *p, uint64_t now_us)
+{
+    p->census = p->hinted = false;
+    p->silent_since_us = 0;
+    p->check_at_us = now_us + ack_patience_us(p);
+    if (p->leads && p->current != PATHS_NONE) { /* the host may have gone its own way */
+        p->use++;
+        p->use_open = true;
+        p->use_tries = 0;
+        p->use_at_us = now_us;
+    }
+}
+
+/* Every path has answered or been given up, and the one in use answered. */
+static bool census_is_over(const struct paths *p)
+{
+    const struct paths_path *cur = in_use(p);
+    if (cur == NULL || !answered(p, cur))
+        return false;
+    for (size_t i = 0; i < PATHS_MAX; i++)
+        if (p->list[i].id != PATHS_NONE && !answered(p, &p->list[i]) &&
+            !p->list[i].told_dead)
+            return false;
+    return true;
+}
+
+static uint64_t round_pause_us(const struct paths *p)
+{
+    static const unsigned pause_ms[ROUNDS_QUICK] = {60,  80,  100, 150,
+                                                    200, 250, 300, 400};
+    uint64_t quick = p->round < ROUNDS_QUICK ? pause_ms[p->round] * 1000ull : 500000;
+    if (p->round > 60)
+        quick = p->round > 120 ? PATHS_PAUSE_MAX_US : 3000000;
+    return max64(quick, p->rtt_us);
+}
+
+static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    if (!p->census || now_us < p->round_at_us)
+        return false;
+    for (size_t i = 0; i < PATHS_MAX; i++) {
+        struct paths_path *x = &p->list[i];
+        if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
+            continue;
+        x->round = p->round + 1;
+        send_request(p, x, base_len(x), 0, now_us, out);
+        return true;
+    }
+    p->round_at_us = now_us + round_pause_us(p);
+    p->round++;
+    return false;
+}
+
+/* When the path in use is to be asked because of what is missing on it. */
+static uint64_t doubt_at_us(const struct paths *p)
+{
+    uint64_t at = UINT64_MAX;
+    if (p->pending_us != 0)
+        at = max64(p->pending_us + ack_patience_us(p), p->check_at_us);
+    if (p->armed && p->streams > 0)
+        at = min64(at, p->received_us + silence_us(p));
+    return at;
+}
+
+/* The quiet question on the path in use, before all are asked. */
+static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    struct paths_path *cur = in_use(p);
+    if (p->census || cur == NULL)
+        return false;
+    if (in_doubt(cur)) {
+        if (now_us >= cur->asked_us + patience_us(p))
+            begin_census(p, false, now_us);
+        return false;
+    }
+    bool due = now_us >= doubt_at_us(p);
+    if (!due && !p->asked)
+        return false;
+    bool missing = due && p->pending_us != 0;
+    if (missing) {
+        p->fruitless++;
+        p->full_at_us = min64(p->full_at_us, now_us); /* perhaps only large ones */
+    }
+    p->check_at_us = now_us + ack_patience_us(p);
+    p->armed = p->asked = false;
+    send_request(p, cur, missing ? base_len(cur) : PROBE_LEN_MIN, 0, now_us, out);
+    return true;
+}
+
+/* ------------------------------------------------------------------------- choices */
+
+static void use_path(struct paths *p, uint32_t id, uint64_t now_us)
+{
+    uint32_t rtt_us = find(p, id)->rtt_us;
+    if (rtt_us != 0)
+        paths_on_rtt(p, rtt_us, rtt_us / 4);
+    p->begun = true;
+    p->current = id;
+    p->pending_us = 0;
+    p->received_us = p->check_at_us = now_us;
+    p->full_since_us = p->large_us = 0;
+    p->full_tries = 0;
+    p->fruitless = 0;
+    p->revived = false;
+}
+
+/* The path that was wished for does not answer now: it must show that it does again. */
+static void leave(struct paths *p, uint64_t now_us)
+{
+    struct paths_path *w = find(p, p->wanted);
+    if (w == NULL || w->id != p->current)
+        return;
+    if (now_us > p->left_us + PATHS_FORGIVE_US)
+        p->leaves = 0;
+    p->need = PATHS_RETURN_STREAK << p->leaves;
+    p->leaves += p->leaves < 4;
+    p->left_us = p->wanted_at_us = now_us;
+    w->streak = 0;
+}
+
+static bool move(struct paths *p, uint32_t id, uint64_t now_us,
+                 struct paths_action *out)
+{
+    use_path(p, id, now_us);
+    if (p->leads) {
+        p->use++;
+        p->use_open = true;
+        p->use_tries = 0;
+        p->use_at_us = now_us;
+    }
+    *out = (struct paths_action){.type = PATHS_MOVE, .id = id};
+    return true;
+}
+
+/* The best path that answered in this census: the wish, else the quickest. */
+static const struct paths_path *best_answer(const struct paths *p)
+{
+    const struct paths_path *best = NULL;
+    for (size_t i = 0; i < PATHS_MAX; i++) {
+        const struct paths_path *x = &p->list[i];
+        if (x->id == PATHS_NONE || !answered(p, x))
+            continue;
+        if (x->id == p->wanted)
+            return x;
+        if (best == NULL || x->rtt_us < best->rtt_us)
+            best = x;
+    }
+    return best;
+}
+
+static uint64_t leave_at_us(const struct paths *p)
+{
+    const struct paths_path *cur = in_use(p);
+    if (!p->census || (cur != NULL && answered(p, cur)) || best_answer(p) == NULL)
+        return UINT64_MAX;
+    if (cur == NULL || !in_doubt(cur))
+        return 0;
+    return max64(cur->asked_us, p->hinted ? p->census_us : 0) + grace_us(p);
+}
+
+static bool choose(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    const struct paths_path *w = find(p, p->wanted);
+    if (w != NULL && w->id != p->current && w->answered_us != 0 &&
+        w->answered_us >= p->wanted_at_us && w->streak >= p->need)
+        return move(p, w->id, now_us, out);
+    if (now_us < leave_at_us(p))
+        return false;
+    leave(p, now_us);
+    return move(p, best_answer(p)->id, now_us, out);
+}
+
+static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    for (size_t i = 0; i < PATHS_MAX; i++) {
+        struct paths_path *x = &p->list[i];
+        if (now_us < dead_at_us(p, x))
+            continue;
+        x->told_dead = true;
+        if (p->wanted == x->id)
+            p->wanted = PATHS_NONE;
+        if (!p->leads)
+            continue;
+        *out = (struct paths_action){.type = PATHS_DEAD, .id = x->id};
+        out->silent_us = now_us - x->heard_us;
+        return true;
+    }
+    return false;
+}
+
+static uint64_t wanted_next_us(const struct paths *p)
+{
+    const struct paths_path *w = find(p, p->wanted);
+    if (p->census || w == NULL || w->id == p->current || w->told_dead)
+        return UINT64_MAX;
+    if (w->sent_us < p->wanted_at_us)
+        return p->wanted_at_us;
+    unsigned times = 1 + (w->unanswered < 7 ? w->unanswered : 7);
+    uint64_t pause = max64(60000ull * times, w->rtt_us);
+    return w->sent_us + pause;
+}
+
+static bool wanted_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    if (now_us < wanted_next_us(p))
+        return false;
+    struct paths_path *w = find(p, p->wanted);
+    send_request(p, w, base_len(w), 0, now_us, out);
+    return true;
+}
+
+static bool use_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    struct paths_path *cur = in_use(p);
+    if (!p->use_open || cur == NULL || now_us < p->use_at_us)
+        return false;
+    if (p->use_tries == USE_TRIES) {
+        p->use_open = false;
+        begin_census(p, false, now_us);
+        return false;
+    }
+    p->use_tries++;
+    p->use_at_us = now_us + max64(50000ull * p->use_tries, cur->rtt_us * 3ull / 2);
+    send_request(p, cur, PROBE_LEN_MIN, PROBE_USE, now_us, out);
+    return true;
+}
+
+/* --------------------------------------------------------------------- packet size */
+
+static bool size_matters(const struct paths *p)
+{
+    const struct paths_path *cur = in_use(p);
+    return cur != NULL && !cur->stream && p->size > PROBE_LEN_BASE;
+}
+
+static uint64_t full_next_us(const struct paths *p)
+{
+    bool wanted = p->full_since_us != 0 || p->large_us != 0;
+    return size_matters(p) && wanted ? p->full_at_us : UINT64_MAX;
+}
+
+static bool full_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    struct paths_path *cur = in_use(p);
+    if (now_us < full_next_us(p))
+        return false;
+    if (p->full_tries >= PATHS_FULL_TRIES) {
+        if (cur->answered_us > p->full_since_us) {
+            p->full_since_us = p->large_us = 0;
+            p->full_tries = 0;
+            p->size = PROBE_LEN_BASE;
+            p->renew = !p->leads;
+            p->renew_tries = 0;
+            p->renew_at_us = now_us;
+            p->fruitless = 0;
+            *out = (struct paths_action){.type = PATHS_SHRINK, .id = cur->id};
+            return true;
+        }
+        p->asked = !in_doubt(cur) && !p->census; /* the witness is missing */
+        p->full_at_us = now_us + patience_us(p);
+        return false;
+    }
+    if (p->full_since_us == 0)
+        p->full_since_us = now_us;
+    else
+        p->asked = true; /* is it the size, or the path? */
+    p->full_tries++;
+    p->large_us = 0;
+    p->full_at_us = now_us + max64(120000, p->pto_us);
+    send_request(p, cur, p->size, 0, now_us, out);
+    return true;
+}
+
+/* Tells the client that the search for the packet size should begin anew. */
+static bool renew_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    struct paths_path *cur = in_use(p);
+    if (!p->renew || cur == NULL || now_us < p->renew_at_us)
+        return false;
+    if (p->renew_tries == RENEW_TRIES) {
+        p->renew = false;
+        return false;
+    }
+    p->renew_tries++;
+    p->renew_at_us = now_us + RENEW_EVERY_US + p->rtt_us;
+    send_request(p, cur, PROBE_LEN_MIN, 0, now_us, out);
+    return true;
+}
+
+/* -------------------------------------------------------------------- life cycle */
+
+void paths_init(struct paths *p, bool leads, uint64_t now_us)
+{
+    *p = (struct paths){.leads = leads,
+                        .received_us = now_us,
+                        .rtt_us = PATHS_RTT_UNKNOWN_US,
+                        .pto_us = 2 * PATHS_RTT_UNKNOWN_US};
+}
+
+int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us)
+{
+    struct paths_path *x = NULL;
+    for (size_t i = 0; i < PATHS_MAX && x == NULL; i++)
+        if (p->list[i].id == PATHS_NONE)
+            x = &p->list[i];
+    if (x == NULL)
+        return POSTERN_ERR_LIMIT;
+    *x = (struct paths_path){.id = id, .stream = stream, .heard_us = now_us};
+    if (!p->begun)
+        use_path(p, id, now_us);
+    else if (p->census || p->current == PATHS_NONE)
+        begin_census(p, false, now_us); /* perhaps this one answers */
+    return 0;
+}
+
+void paths_remove(struct paths *p, uint32_t id, uint64_t now_us)
+{
+    struct paths_path *x = find(p, id);
+    if (x == NULL)
+        return;
+    *x = (struct paths_path){0};
+    if (p->wanted == id)
+        p->wanted = PATHS_NONE;
+    if (p->current != id)
+        return;
+    p->current = PATHS_NONE;
+    p->use_open = false;
+    begin_census(p, false, now_us);
+}
+
+void paths_want(struct paths *p, uint32_t id, uint64_t now_us)
+{
+    struct paths_path *x = find(p, id);
+    if (p->wanted == id || x == NULL)
+        return;
+    p->wanted = id;
+    p->wanted_at_us = now_us;
+    p->need = 1;
+    if (id == p->current)
+        return;
+    x->told_dead = false;
+    x->asked_us = 0;
+    x->unanswered = x->streak = 0;
+}
+
+void paths_force(struct paths *p, uint32_t id, uint64_t now_us)
+{
+    if (find(p, id) != NULL)
+        use_path(p, id, now_us);
+}
+
+/* ------------------------------------------------------------------------- reports */
+
+void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us)
+{
+    struct paths_path *x = find(p, id);
+    if (x != NULL)
+        x->heard_us = now_us;
+    if (id == p->current)
+        p->received_us = now_us;
+}
+
+void paths_on_progress(struct paths *p, uint64_t now_us)
+{
+    p->pending_us = p->pending_us != 0 ? now_us : 0;
+    p->fruitless = 0;
+}
+
+void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
+{
+    if (p->pending_us == 0)
+        p->pending_us = now_us;
+    if (large)
+        p->large_us = now_us;
+}
+
+void paths_on_settled(struct paths *p)
+{
+    p->pending_us = 0;
+    p->fruitless = 0;
+}
+
+void paths_on_activity(struct paths *p)
+{
+    p->armed = true;
+}
+
+void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us)
+{
+    /* RFC 9002 section 6.2.1, with the default max_ack_delay of 25 ms. */
+    uint32_t spread = variation_us > 250 ? 4 * variation_us : 1000;
+    p->rtt_us = smoothed_us;
+    p->pto_us = smoothed_us + spread + 25000;
+}
+
+void paths_set_streams(struct paths *p, unsigned streams)
+{
+    p->streams = streams;
+}
+
+void paths_set_size(struct paths *p, uint16_t size)
+{
+    if (size == p->size)
+        return;
+    p->size = size;
+    p->full_since_us = 0;
+    p->full_tries = 0;
+}
+
+void paths_on_renewed(struct paths *p)
+{
+    p->renew = false;
+}
+
+void paths_ask(struct paths *p, uint64_t now_us)
+{
+    const struct paths_path *cur = in_use(p);
+    if (cur != NULL && !in_doubt(cur))
+        p->asked = true;
+    else if (cur == NULL)
+        begin_census(p, false, now_us);
+}
+
+void paths_doubt(struct paths *p, bool hinted, uint64_t now_us)
+{
+    if (!p->begun)
+        return;
+    p->fruitless = 0;
+    if (p->census && hinted && !p->hinted) {
+        p->hinted = true;
+        p->census_us = now_us; /* answers from before count no more */
+    }
+    begin_census(p, hinted, now_us);
+}
+
+/* True when this request was not seen before (as RFC 4303 section 3.4.3). */
+static bool is_fresh(struct paths *p, uint32_t txn)
+{
+    if (txn > p->seen_max) {
+        uint32_t by = txn - p->seen_max;
+        p->seen_mask = by < 64 ? p->seen_mask << by | 1 : 1;
+        p->seen_max = txn;
+        return true;
+    }
+    uint32_t back = p->seen_max - txn;
+    if (back >= 64 || (p->seen_mask >> back & 1) != 0)
+        return false;
+    p->seen_mask |= 1ull << back;
+    return true;
+}
+
+bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
+                      struct path_probe *reply, uint64_t now_us)
+{
+    if (find(p, id) == NULL || !is_fresh(p, q->txn))
+        return false;
+    paths_on_received(p, id, now_us);
+    if (p->leads) {
+        if ((q->flags & PROBE_TROUBLE) != 0 && !p->census)
+            paths_doubt(p, false, now_us);
+    } else if ((q->flags & PROBE_USE) != 0 && q->use > p->use) {
+        struct paths_path *x = find(p, id);
+        p->use = q->use;
+        p->wanted = id;
+        p->wanted_at_us = 0;
+        p->need = 0;
+        x->answered_us = now_us; /* it came on it just now */
+        x->asked_us = 0;
+        x->unanswered = 0;
+    }
+    *reply = (struct path_probe){.flags = PROBE_RESPONSE, .txn = q->txn, .use = p->use};
+    reply->flags |= p->leads ? PROBE_CLIENT : 0;
+    reply->len = q->len < PROBE_LEN_BASE ? q->len : PROBE_LEN_BASE;
+    return true;
+}
+
+uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe *q,
+                           uint64_t now_us)
+{
+    struct paths_request *r = &p->requests[q->txn % PATHS_REQUESTS];
+    struct paths_path *x = find(p, id);
+    if (x == NULL || !r->open || r->txn != q->txn || r->path != id)
+        return 0;
+    uint32_t rtt = (uint32_t)min64(now_us - r->sent_us, UINT32_MAX - 1);
+    r->open = false;
+    paths_on_received(p, id, now_us);
+    x->rtt_us = x->rtt_us == 0 || rtt < x->rtt_us ? rtt : (7 * x->rtt_us + rtt) / 8;
+    x->rtt_us = x->rtt_us > 0 ? x->rtt_us : 1;
+    if (r->sent_us > x->answered_us)
+        x->answered_us = r->sent_us;
+    uint64_t was_silent_us = x->asked_us != 0 ? now_us - x->asked_us : 0;
+    x->asked_us = 0;
+    x->unanswered = 0;
+    x->streak++;
+    x->told_dead = false;
+    p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
+    if (r->use && id == p->current)
+        p->use_open = false;
+    p->revived = p->revived || (id == p->current && was_silent_us > p->pto_us);
+    if (r->len > PROBE_LEN_BASE && id == p->current && r->len == p->size) {
+        p->full_since_us = 0;
+        p->full_tries = 0;
+        p->full_at_us = now_us + PATHS_FULL_EVERY_US;
+    }
+    return rtt > 0 ? rtt : 1;
+}
+
+/* ------------------------------------------------------------------------- actions */
+
+bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    if (p->revived && p->current != PATHS_NONE) {
+        p->revived = false;
+        *out = (struct paths_action){.type = PATHS_REVIVED, .id = p->current};
+        return true;
+    }
+    if (choose(p, now_us, out) || bury(p, now_us, out))
+        return true;
+    if (p->census && census_is_over(p))
+        end_census(p, now_us);
+    return use_send(p, now_us, out) || wanted_send(p, now_us, out) ||
+           doubt_send(p, now_us, out) || census_send(p, now_us, out) ||
+           full_send(p, now_us, out) || renew_send(p, now_us, out);
+}
+
+uint64_t paths_deadline_us(const struct paths *p)
+{
+    const struct paths_path *cur = in_use(p);
+    uint64_t at = min64(leave_at_us(p), wanted_next_us(p));
+    if (p->revived && cur != NULL)
+        return 0;
+    for (size_t i = 0; i < PATHS_MAX; i++)
+        at = min64(at, dead_at_us(p, &p->list[i]));
+    if (p->census)
+        at = min64(at, p->round_at_us);
+    else if (cur != NULL && in_doubt(cur))
+        at = min64(at, cur->asked_us + patience_us(p));
+    else if (cur != NULL)
+        at = min64(at, p->asked ? 0 : doubt_at_us(p));
+    if (p->use_open && cur != NULL)
+        at = min64(at, p->use_at_us);
+    if (p->renew && cur != NULL)
+        at = min64(at, p->renew_at_us);
+    return min64(at, full_next_us(p));
+}
+
+uint32_t paths_current(const struct paths *p)
+{
+    return p->current;
+}
+
+uint64_t paths_silent_since_us(const struct paths *p)
+{
+    return p->census ? p->silent_since_us : 0;
+}

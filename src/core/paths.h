@@ -1,0 +1,187 @@
+/*
+ * The standing paths of one session: which of them carries packets, which is used, and
+ * how large packets may be on it. Knows numbers, times and what was answered; knows no
+ * packet, no socket and no kind of path.
+ *
+ * A path is proven by a probe of PROBE_LEN_BASE bytes (core/probe.h) that the peer
+ * answered with as many on the same path: both ways, and at the size that every packet
+ * may have. Nothing is moved to a path before that (RFC 9000 section 8.2 in other
+ * words), and what arrives by itself proves nothing: it says neither that our packets
+ * arrive, nor that large ones do.
+ *
+ * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
+ * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
+ * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts) it
+ * begins a *census*: all standing paths are probed at once and again in growing pauses.
+ * When another answers and the path in use has not for max(0.3 s, 2 probe timeouts)
+ * (two round trips, where the network is known to have changed), the session moves,
+ * once. Paths that stay silent are dead after max(1 s, 4 probe timeouts) when another
+ * answered meanwhile, else after max(2 s, 6 probe timeouts).
+ *
+ * Who has left the path that was wished for comes back to it when it has answered
+ * PATHS_RETURN_STREAK requests in a row.
+ *
+ * Each side does this for itself and sends where it finds an answer. The client leads:
+ * its wish (from the ladder) is moved to as soon as it answers, and it tells the host
+ * by PROBE_USE where to send. A host in doubt asks by PROBE_TROUBLE for the client's
+ * own census.
+ *
+ * Packet size (RFC 8899 section 4.3). As long as packets above the base size leave, one
+ * probe of that size goes beside them every PATHS_FULL_EVERY_US. Three unanswered, with
+ * smaller ones answered meanwhile, mean that large packets are lost: PATHS_SHRINK.
+ */
+#ifndef POSTERN_CORE_PATHS_H
+#define POSTERN_CORE_PATHS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/probe.h"
+
+#define PATHS_MAX 32
+#define PATHS_NONE 0 /* path ids are the caller's, never 0 */
+#define PATHS_REQUESTS 128
+#define PATHS_ACK_MIN_US 200000ull
+#define PATHS_SILENCE_MIN_US 1000000ull
+#define PATHS_PATIENCE_MIN_US 150000ull
+#define PATHS_GRACE_MIN_US 300000ull
+#define PATHS_GRACE_HINTED_US 30000ull
+#define PATHS_DEAD_MIN_US 1000000ull
+#define PATHS_DEAD_ALONE_US 2000000ull
+#define PATHS_FULL_EVERY_US 600000ull
+#define PATHS_FULL_TRIES 3
+#define PATHS_RETURN_STREAK 3 /* doubled for each time it was left in half a minute */
+#define PATHS_FORGIVE_US 30000000ull
+#define PATHS_PAUSE_MAX_US 15000000ull
+#define PATHS_RTT_UNKNOWN_US 250000u
+
+struct paths_path {
+    uint32_t id; /* PATHS_NONE: free slot */
+    bool stream; /* takes packets of any size */
+    bool told_dead;
+    uint32_t rtt_us;      /* of its probes; 0: none was answered yet */
+    uint64_t answered_us; /* when a request was sent whose answer came; 0 none */
+    uint64_t asked_us;    /* the first request not answered since; 0 none */
+    uint64_t sent_us;     /* the latest request */
+    uint64_t heard_us;    /* when anything arrived on it */
+    unsigned unanswered;  /* requests since the latest answer */
+    unsigned streak;      /* answers in a row */
+    unsigned round;       /* of the census in which it was last asked */
+};
+
+struct paths_request {
+    uint32_t txn, path;
+    uint16_t len;
+    bool use, open;
+    uint64_t sent_us;
+};
+
+struct paths {
+    bool leads; /* the session's client */
+    bool begun; /* had a path */
+    struct paths_path list[PATHS_MAX];
+    uint32_t current, wanted;
+    unsigned need, leaves; /* answers in a row before it is gone (back) to */
+    uint64_t left_us;
+    /* requests */
+    struct paths_request requests[PATHS_REQUESTS];
+    uint32_t txn;
+    uint32_t use; /* the client's count of choices, own or heard */
+    bool use_open;
+    unsigned use_tries;
+    uint64_t use_at_us, wanted_at_us;
+    /* the peer's requests: none is answered twice */
+    uint32_t seen_max;
+    uint64_t seen_mask;
+    /* census */
+    bool census, hinted;
+    unsigned round;
+    uint64_t census_us, round_at_us, silent_since_us;
+    /* evidence on the path in use */
+    uint64_t pending_us; /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t received_us, check_at_us;
+    unsigned fruitless; /* doubts in a row that came to nothing */
+    uint32_t rtt_us, pto_us;
+    unsigned streams;
+    bool armed; /* data moved since the last silence was looked into */
+    bool revived;
+    bool asked; /* a question by the caller or by a silence is to go out */
+    /* packet size */
+    uint16_t size; /* of the largest packets that leave */
+    uint64_t full_at_us, full_since_us, large_us;
+    unsigned full_tries;
+    bool renew;
+    unsigned renew_tries;
+    uint64_t renew_at_us;
+};
+
+enum paths_action_type {
+    PATHS_SEND,    /* `probe` on path `id`; then pull again */
+    PATHS_MOVE,    /* packets go over path `id` from now on: it answered */
+    PATHS_DEAD,    /* client: path `id` answers nothing (`silent_us` since it did) */
+    PATHS_REVIVED, /* the path in use answers again: what was lost may go out now */
+    PATHS_SHRINK,  /* packets above the base size are lost on the path in use */
+};
+
+struct paths_action {
+    enum paths_action_type type;
+    uint32_t id;
+    struct path_probe probe;
+    uint64_t silent_us;
+};
+
+void paths_init(struct paths *p, bool leads, uint64_t now_us);
+
+/* A path more; the first one is used at once, without proof. POSTERN_ERR_LIMIT: full.
+ */
+MUST_CHECK int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us);
+/* It is gone. Unknown ids are ignored. */
+void paths_remove(struct paths *p, uint32_t id, uint64_t now_us);
+/* Client: use `id` as soon as it answers, or say that it is dead. */
+void paths_want(struct paths *p, uint32_t id, uint64_t now_us);
+/* Before probes can be made (no key yet): use `id` at once. */
+void paths_force(struct paths *p, uint32_t id, uint64_t now_us);
+
+/* ---- what happens on the path in use */
+/* Authentic packets of the peer arrived on path `id`. */
+void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us);
+/* The peer acknowledged something that was not acknowledged before. */
+void paths_on_progress(struct paths *p, uint64_t now_us);
+/* A packet that the peer must acknowledge left; `large`: above the base size. */
+void paths_on_sent(struct paths *p, bool large, uint64_t now_us);
+/* Nothing waits to be acknowledged. */
+void paths_on_settled(struct paths *p);
+/* Stream data or datagrams moved either way. */
+void paths_on_activity(struct paths *p);
+void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us);
+void paths_set_streams(struct paths *p, unsigned streams);
+/* How large packets on the path in use may be now. */
+void paths_set_size(struct paths *p, uint16_t size);
+/* The search for the packet size began anew: what PROBE_RENEW asked for. */
+void paths_on_renewed(struct paths *p);
+
+/* ---- doubts of the caller */
+/* One probe on the path in use (keepalive). */
+void paths_ask(struct paths *p, uint64_t now_us);
+/* Probe all paths now. `hinted`: the network has changed, or the peer said so. */
+void paths_doubt(struct paths *p, bool hinted, uint64_t now_us);
+
+/* ---- authentic probes of the peer, on path `id` */
+/* True: answer with *reply on the same path. */
+bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
+                      struct path_probe *reply, uint64_t now_us);
+/* The round trip on that path in microseconds, or 0 when nobody asked. */
+uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe *q,
+                           uint64_t now_us);
+
+/* Pull after each report and at the deadline, until it says false. */
+bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out);
+uint64_t paths_deadline_us(const struct paths *p);
+
+/* The path in use; PATHS_NONE when it went away and none has answered yet. */
+uint32_t paths_current(const struct paths *p);
+/* Since when no path has answered; 0: the path in use is not in doubt. */
+uint64_t paths_silent_since_us(const struct paths *p);
+
+#endif

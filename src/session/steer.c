@@ -1,0 +1,292 @@
+/*
+ * Which path a session uses: core/paths decides, here its probes are sent and answered
+ * and its choices carried out. QUIC does not know of paths. To it the other end stands
+ * at one made-up address, the *label*; that of the client is a count, that of the host
+ * the connection id by which the client calls it. So a session changes its path without
+ * using up a connection id, and can do so as often as the network makes it.
+ *
+ * After a change of path the client goes to a new label where it has a connection id to
+ * spare (RFC 9000 section 9): round trip, congestion window and packet size are then
+ * learned anew (sections 9.4 and 14.2.1). Until then packets keep to the size that
+ * every path must bear.
+ */
+#include "session/internal.h"
+
+#include <string.h>
+
+enum { SHORT_HEADER_DCID = 1, LONG_HEADER = 0x80 };
+
+static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
+
+static struct path *path_by_id(const struct session *s, uint32_t id)
+{
+    for (int i = 0; i < SESSION_PATHS_MAX; i++)
+        if (s->paths[i] != NULL && s->paths[i]->id == id)
+            return s->paths[i];
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------- labels */
+
+ngtcp2_path label_path(struct label *l, const struct session *s, uint64_t name)
+{
+    struct sockaddr_in6 *sa = &l->remote;
+    memset(l, 0, sizeof(*l));
+    sa->sin6_family = AF_INET6;
+    sa->sin6_port = 1;
+    sa->sin6_addr.s6_addr[0] = 0xfd;
+    l->local = *sa;
+    for (int i = 0; i < 8; i++)
+        sa->sin6_addr.s6_addr[8 + i] = (uint8_t)(name >> (56 - 8 * i));
+    if (s->is_client) /* who migrates does so with its own address */
+        l->local = *sa;
+    return (ngtcp2_path){
+        .local = {.addr = (ngtcp2_sockaddr *)&l->local, .addrlen = sizeof(l->local)},
+        .remote = {.addr = (ngtcp2_sockaddr *)&l->remote,
+                   .addrlen = sizeof(l->remote)}};
+}
+
+uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN])
+{
+    uint64_t name = 0;
+    for (int i = 0; i < SESSION_CID_LEN; i++)
+        name = name << 8 | cid[i];
+    return name;
+}
+
+uint64_t steer_label(const struct session *s, const uint8_t *packet, size_t len)
+{
+    if (s->is_client || len < SHORT_HEADER_DCID + SESSION_CID_LEN ||
+        (packet[0] & LONG_HEADER) != 0)
+        return s->label;
+    return label_of_cid(packet + SHORT_HEADER_DCID);
+}
+
+static size_t quic_size(const struct session *s)
+{
+    return ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn);
+}
+
+/* Packets above the base size wait until QUIC's own search begins anew. */
+static void bind_size(struct session *s)
+{
+    bool stream = s->current != NULL && s->current->stream;
+    if (!stream && quic_size(s) > PROBE_LEN_BASE)
+        s->packet_max = PROBE_LEN_BASE;
+}
+
+void steer_renew(struct session *s)
+{
+    struct label l;
+    if (s->raise_ns != 0 && uv_hrtime() > s->raise_ns) {
+        s->raise_ns = 0;
+        s->label_due = true;
+    }
+    if (s->is_client && s->label_due && !s->label_open && s->confirmed &&
+        s->current != NULL) {
+        ngtcp2_path path = label_path(&l, s, s->label + 1);
+        int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, uv_hrtime());
+        s->label_due = rc == NGTCP2_ERR_CONN_ID_BLOCKED; /* one comes with an answer */
+        s->label_open = rc == 0;
+        s->label += rc == 0;
+    }
+    if (s->packet_max < PACKET_MAX && quic_size(s) <= PROBE_LEN_BASE) {
+        s->packet_max = PACKET_MAX;
+        paths_on_renewed(&s->net);
+    }
+}
+
+/* ------------------------------------------------------------------------ packets */
+
+static bool probes_ready(struct session *s)
+{
+    static const char label[] = "EXPORTER-postern-probe";
+    if (!s->probes && s->open)
+        s->probes = gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0, NULL,
+                                       sizeof(s->probe_key), (char *)s->probe_key) == 0;
+    return s->probes;
+}
+
+static void send_probe(struct session *s, struct path *p, const struct path_probe *q,
+                       uint64_t now_us)
+{
+    uint8_t *buf = s->env->probe;
+    probe_encode(q, s->probe_key, buf);
+    s->sent_bytes += q->len;
+    keepalive_on_sent(&s->keep, now_us);
+    (void)path_send(p, buf, q->len, q->len);
+}
+
+void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_t len,
+                    uint64_t now_us)
+{
+    struct path_probe q, reply;
+    if (!probes_ready(s) || probe_decode(&q, s->probe_key, buf, len) != 0 ||
+        ((q.flags & PROBE_CLIENT) != 0) == s->is_client)
+        return;
+    s->heard_us = now_us;
+    keepalive_on_received(&s->keep, now_us);
+    if ((q.flags & PROBE_RESPONSE) != 0) {
+        uint32_t rtt_us = paths_on_response(&s->net, p->id, &q, now_us);
+        if (rtt_us > 0) {
+            s->answered_us = now_us;
+            s->events->on_path_rtt(s->ctx, p, rtt_us);
+        }
+        return;
+    }
+    if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
+        s->label_due = true;
+        s->raise_ns = now_us * 1000 + raise_after_ns;
+    }
+    if (paths_on_request(&s->net, p->id, &q, &reply, now_us))
+        send_probe(s, p, &reply, now_us);
+}
+
+/* ------------------------------------------------------------------------ choices */
+
+/* The table's choice becomes the session's. */
+static void follow(struct session *s)
+{
+    struct path *p = path_by_id(s, paths_current(&s->net));
+    if (p == s->current)
+        return;
+    if (s->current != NULL)
+        output_drop_path(s, s->current);
+    s->current = p;
+    if (p == NULL)
+        return;
+    keepalive_on_new_path(&s->keep, uv_hrtime() / 1000);
+    if (!s->open)
+        return;
+    s->label_due = s->ping_due = true;
+    s->raise_ns = 0;
+    bind_size(s);
+    s->events->on_path(s->ctx, p);
+}
+
+static void carry_out(struct session *s, const struct paths_action *a, uint64_t now_us)
+{
+    struct path *p = path_by_id(s, a->id);
+    switch (a->type) {
+    case PATHS_SEND:
+        if (p != NULL)
+            send_probe(s, p, &a->probe, now_us);
+        break;
+    case PATHS_MOVE:
+        if (s->current != NULL && paths_silent_since_us(&s->net) != 0)
+            keepalive_on_dead(&s->keep);
+        follow(s);
+        break;
+    case PATHS_DEAD:
+        if (p == s->current)
+            keepalive_on_dead(&s->keep);
+        if (p != NULL)
+            s->events->on_path_dead(s->ctx, p, a->silent_us);
+        break;
+    case PATHS_REVIVED:
+        s->label_due = s->ping_due = true; /* QUIC's own timer has backed off */
+        break;
+    case PATHS_SHRINK:
+        s->packet_max = PROBE_LEN_BASE;
+        s->label_due = s->is_client;
+        s->raise_ns = s->is_client ? now_us * 1000 + raise_after_ns : 0;
+        break;
+    }
+}
+
+void steer_run(struct session *s)
+{
+    struct paths_action a;
+    uint64_t now_us = uv_hrtime() / 1000;
+    if (!probes_ready(s) || s->fail_err != 0)
+        return;
+    size_t size = quic_size(s);
+    paths_set_size(&s->net, (uint16_t)(size < s->packet_max ? size : s->packet_max));
+    while (!s->freed && !s->closed && paths_next(&s->net, now_us, &a))
+        carry_out(s, &a, now_us);
+}
+
+uint64_t steer_deadline_ns(const struct session *s)
+{
+    uint64_t at = s->probes ? paths_deadline_us(&s->net) : UINT64_MAX;
+    return at < UINT64_MAX / 1000 ? at * 1000 : UINT64_MAX;
+}
+
+/* -------------------------------------------------------------------- the table */
+
+void session_add_path(struct session *s, struct path *p)
+{
+    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
+        if (s->paths[i] == p)
+            return;
+        if (s->paths[i] == NULL) {
+            s->paths[i] = p;
+            p->user = &session_path_user;
+            p->user_ctx = s;
+            if (paths_add(&s->net, p->id, p->stream, uv_hrtime() / 1000) == 0)
+                follow(s);
+            session_touch(s);
+            return;
+        }
+    }
+}
+
+void session_use_path(struct session *s, struct path *p)
+{
+    uint64_t now_us = uv_hrtime() / 1000;
+    session_add_path(s, p);
+    if (!s->open) {
+        paths_force(&s->net, p->id, now_us);
+        follow(s);
+    } else {
+        paths_want(&s->net, p->id, now_us);
+    }
+    session_touch(s);
+}
+
+void session_remove_path(struct session *s, struct path *p)
+{
+    uint64_t now_us = uv_hrtime() / 1000;
+    output_drop_path(s, p);
+    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
+        if (s->paths[i] == p) {
+            s->paths[i] = NULL;
+            p->user = NULL;
+        }
+    }
+    paths_remove(&s->net, p->id, now_us);
+    for (int i = 0; i < SESSION_PATHS_MAX && !s->open && s->current == p; i++)
+        if (s->paths[i] != NULL) {
+            paths_force(&s->net, s->paths[i]->id, now_us);
+            break;
+        }
+    follow(s);
+    session_touch(s);
+}
+
+struct path *session_path(const struct session *s)
+{
+    return s->current;
+}
+
+void session_probe(struct session *s)
+{
+    paths_ask(&s->net, uv_hrtime() / 1000);
+    session_touch(s);
+}
+
+void session_doubt(struct session *s, bool hinted)
+{
+    paths_doubt(&s->net, hinted, uv_hrtime() / 1000);
+    session_touch(s);
+}
+
+uint64_t session_answered_us(const struct session *s)
+{
+    return s->answered_us;
+}
+
+uint64_t session_silent_since_us(const struct session *s)
+{
+    return paths_silent_since_us(&s->net);
+}

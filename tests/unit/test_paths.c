@@ -1,0 +1,374 @@
+/* The standing paths of a session: doubt, census, choice and packet size, in the
+ * machine alone: two of them over ways that are cut, narrowed and slowed at will. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/paths.h"
+#include "core/rng.h"
+
+#define MS 1000ull
+#define S 1000000ull
+
+enum { WAYS = 4, FLIGHT_MAX = 512 };
+
+struct flight {
+    uint64_t at_us;
+    unsigned way;
+    bool to_client;
+    struct path_probe probe;
+};
+
+struct way {
+    bool up, down, there; /* client to host, host to client; in both tables */
+    uint16_t mtu;
+    uint64_t delay_us;
+};
+
+/* Client and host, and everything between. */
+struct net {
+    struct paths side[2]; /* 0 host, 1 client */
+    struct way ways[WAYS];
+    struct flight flights[FLIGHT_MAX];
+    unsigned flight_count, sent, moves[2], shrinks[2], dead[WAYS];
+    uint64_t now_us, largest;
+};
+
+static void net_init(struct net *n, unsigned ways, uint64_t delay_us)
+{
+    memset(n, 0, sizeof(*n));
+    n->now_us = 10 * S;
+    for (unsigned i = 0; i < 2; i++)
+        paths_init(&n->side[i], i == 1, n->now_us);
+    for (unsigned w = 0; w < ways; w++) {
+        n->ways[w] = (struct way){.up = true, .down = true, .there = true, .mtu = 1452};
+        n->ways[w].delay_us = delay_us;
+        for (unsigned i = 0; i < 2; i++)
+            assert_int_equal(paths_add(&n->side[i], w + 1, false, n->now_us), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        paths_on_rtt(&n->side[i], (uint32_t)(2 * delay_us), (uint32_t)delay_us / 4);
+        paths_set_streams(&n->side[i], 1);
+        paths_set_size(&n->side[i], PROBE_LEN_BASE);
+    }
+}
+
+static bool passes(const struct net *n, unsigned way, bool to_client, uint16_t len)
+{
+    const struct way *w = &n->ways[way];
+    return w->there && len <= w->mtu && (to_client ? w->down : w->up);
+}
+
+static void launch(struct net *n, unsigned way, bool to_client,
+                   const struct path_probe *q)
+{
+    n->sent++;
+    if (!passes(n, way, to_client, q->len))
+        return;
+    assert_true(n->flight_count < FLIGHT_MAX);
+    n->flights[n->flight_count++] =
+        (struct flight){n->now_us + n->ways[way].delay_us, way, to_client, *q};
+}
+
+static void act(struct net *n, unsigned who)
+{
+    struct paths_action a;
+    unsigned count = 0;
+    while (paths_next(&n->side[who], n->now_us, &a)) {
+        assert_true(++count < 200);
+        switch (a.type) {
+        case PATHS_SEND:
+            launch(n, a.id - 1, who == 0, &a.probe);
+            break;
+        case PATHS_MOVE:
+            n->moves[who]++;
+            assert_int_equal(paths_current(&n->side[who]), a.id);
+            break;
+        case PATHS_DEAD:
+            assert_int_equal(who, 1);
+            n->dead[a.id - 1]++;
+            break;
+        case PATHS_REVIVED:
+            break;
+        case PATHS_SHRINK:
+            n->shrinks[who]++;
+            break;
+        }
+    }
+}
+
+static void land(struct net *n, const struct flight *f)
+{
+    struct paths *to = &n->side[f->to_client];
+    struct path_probe reply;
+    uint32_t id = f->way + 1;
+    if (f->probe.flags & PROBE_RESPONSE)
+        (void)paths_on_response(to, id, &f->probe, n->now_us);
+    else if (paths_on_request(to, id, &f->probe, &reply, n->now_us))
+        launch(n, f->way, !f->to_client, &reply);
+}
+
+/* Data that both sides send all the time on the path in use: who gets an answer? */
+static void talk(struct net *n, unsigned who)
+{
+    struct paths *p = &n->side[who];
+    uint32_t id = paths_current(p);
+    if (id == PATHS_NONE)
+        return;
+    paths_on_activity(p);
+    paths_on_sent(p, p->size > PROBE_LEN_BASE, n->now_us);
+    if (passes(n, id - 1, who == 0, p->size)) {
+        struct paths *peer = &n->side[!who];
+        uint32_t back = paths_current(peer);
+        paths_on_received(peer, id, n->now_us);
+        if (back != PATHS_NONE && passes(n, back - 1, who != 0, 100))
+            paths_on_progress(p, n->now_us); /* acknowledged on the peer's own way */
+    }
+}
+
+static void run_for(struct net *n, uint64_t us)
+{
+    uint64_t end = n->now_us + us;
+    for (; n->now_us < end; n->now_us += MS) {
+        for (unsigned i = 0; i < n->flight_count;) {
+            struct flight f = n->flights[i];
+            if (f.at_us > n->now_us) {
+                i++;
+                continue;
+            }
+            n->flights[i] = n->flights[--n->flight_count];
+            land(n, &f);
+        }
+        for (unsigned who = 0; who < 2; who++) {
+            if (n->now_us % (20 * MS) == 0)
+                talk(n, who);
+            act(n, who);
+            assert_true(paths_deadline_us(&n->side[who]) > n->now_us);
+        }
+    }
+}
+
+static bool flows(const struct net *n)
+{
+    uint32_t c = paths_current(&n->side[1]), h = paths_current(&n->side[0]);
+    return c != PATHS_NONE && h != PATHS_NONE &&
+           passes(n, c - 1, false, n->side[1].size) &&
+           passes(n, h - 1, true, n->side[0].size);
+}
+
+/* How long until data goes both ways again; at most `limit_us`. */
+static uint64_t until_flows(struct net *n, uint64_t limit_us)
+{
+    uint64_t began = n->now_us;
+    while (!flows(n) && n->now_us < began + limit_us)
+        run_for(n, MS);
+    return n->now_us - began;
+}
+
+static void test_quiet_when_well(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 10 * MS);
+    run_for(&n, 60 * S);
+    assert_int_equal(n.sent, 0);
+    paths_set_size(&n.side[1], 1452);
+    run_for(&n, 60 * S);
+    assert_in_range(n.sent, 100, 220); /* a probe of full size and its answer */
+    assert_int_equal(n.shrinks[0] + n.shrinks[1] + n.moves[0] + n.moves[1], 0);
+}
+
+static void test_one_way_or_both(void **state)
+{
+    (void)state;
+    for (unsigned cut = 1; cut < 4; cut++) {
+        struct net n;
+        net_init(&n, 2, 10 * MS);
+        run_for(&n, S);
+        n.ways[0].up = !(cut & 1);
+        n.ways[0].down = !(cut & 2);
+        assert_in_range(until_flows(&n, 10 * S), 1, 900 * MS);
+        assert_int_equal(paths_current(&n.side[1]), 2);
+        run_for(&n, 3 * S);
+        assert_int_equal(n.dead[0], 1);
+        assert_int_equal(n.dead[1], 0);
+    }
+}
+
+static void test_many_dead_at_once(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 4, 25 * MS);
+    run_for(&n, S);
+    for (unsigned w = 0; w < 3; w++)
+        n.ways[w].up = n.ways[w].down = false;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+    assert_int_equal(n.moves[1], 1); /* once, to the one that answers */
+}
+
+static void test_all_dead_then_one_back(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 10 * MS);
+    for (unsigned pause_s = 1; pause_s < 700; pause_s *= 5) {
+        for (unsigned w = 0; w < 3; w++)
+            n.ways[w].up = n.ways[w].down = false;
+        unsigned sent = n.sent;
+        run_for(&n, pause_s * S);
+        assert_true(n.sent - sent < 200 + 12 * pause_s);
+        assert_true(paths_silent_since_us(&n.side[1]) > 0);
+        n.ways[pause_s % 3].up = n.ways[pause_s % 3].down = true;
+        paths_doubt(&n.side[1], true, n.now_us); /* the network came back */
+        paths_doubt(&n.side[0], true, n.now_us);
+        assert_in_range(until_flows(&n, 60 * S), 0, 200 * MS);
+        run_for(&n, 5 * S);
+        assert_int_equal(paths_silent_since_us(&n.side[1]), 0);
+    }
+}
+
+static void test_hint_is_quicker(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    run_for(&n, S);
+    n.ways[0].up = n.ways[0].down = false;
+    paths_doubt(&n.side[1], true, n.now_us);
+    assert_in_range(until_flows(&n, 10 * S), 1, 120 * MS);
+}
+
+static void test_wish(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 10 * MS);
+    paths_want(&n.side[1], 2, n.now_us);
+    run_for(&n, 200 * MS);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+    assert_int_equal(paths_current(&n.side[0]), 2); /* the host follows */
+    n.ways[2].up = false;
+    paths_want(&n.side[1], 3, n.now_us);
+    run_for(&n, 4 * S);
+    assert_int_equal(paths_current(&n.side[1]), 2); /* never to one that is dead */
+    assert_int_equal(n.dead[2], 1);
+}
+
+/* What was wished for falls silent for a moment: it is left, and come back to. */
+static void test_comes_back(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    paths_want(&n.side[1], 2, n.now_us);
+    run_for(&n, S);
+    n.ways[1].up = n.ways[1].down = false;
+    run_for(&n, 700 * MS);
+    assert_int_equal(paths_current(&n.side[1]), 1);
+    n.ways[1].up = n.ways[1].down = true;
+    run_for(&n, 2 * S);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+    assert_int_equal(paths_current(&n.side[0]), 2);
+    assert_int_equal(n.dead[1], 0);
+}
+
+/* Only small packets pass from now on, one way or the other. */
+static void test_size(void **state)
+{
+    (void)state;
+    for (unsigned who = 0; who < 2; who++) {
+        struct net n;
+        net_init(&n, 1, 20 * MS);
+        paths_set_size(&n.side[who], 1452);
+        run_for(&n, 2 * S);
+        assert_int_equal(n.shrinks[who], 0);
+        n.ways[0].mtu = 1300;
+        uint64_t began = n.now_us;
+        while (n.shrinks[who] == 0 && n.now_us < began + 10 * S)
+            run_for(&n, MS);
+        assert_in_range(n.now_us - began, 1, 1500 * MS);
+        assert_int_equal(n.dead[0], 0);
+        run_for(&n, 20 * S);
+        assert_int_equal(n.shrinks[who], 1);
+    }
+}
+
+/* A path that does not bear the base size is dead, though small packets pass. */
+static void test_base_does_not_pass(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    run_for(&n, S);
+    n.ways[0].mtu = 1100;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+    run_for(&n, 3 * S);
+    assert_int_equal(n.dead[0], 1);
+}
+
+/* No request is answered twice, none of an unknown path, and none from long ago. */
+static void test_replay(void **state)
+{
+    struct paths p;
+    struct path_probe q = {.len = 28, .txn = 100, .flags = PROBE_CLIENT}, reply;
+    (void)state;
+    paths_init(&p, false, S);
+    assert_int_equal(paths_add(&p, 7, false, S), 0);
+    assert_false(paths_on_request(&p, 8, &q, &reply, S));
+    assert_true(paths_on_request(&p, 7, &q, &reply, S));
+    assert_false(paths_on_request(&p, 7, &q, &reply, S));
+    q.txn = 90;
+    assert_true(paths_on_request(&p, 7, &q, &reply, S));
+    q.txn = 36;
+    assert_false(paths_on_request(&p, 7, &q, &reply, S));
+    struct path_probe r = {.len = 28, .txn = 5, .flags = PROBE_RESPONSE};
+    assert_int_equal(paths_on_response(&p, 7, &r, S), 0); /* nobody asked */
+}
+
+/* Ways die and come back at random; whenever one has lived for a while, data flows. */
+static void test_any_weather(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 24; seed++) {
+        struct net n;
+        uint64_t rng = seed, worst = 0;
+        net_init(&n, 4, 5 * MS + rng_below(&rng, 40) * MS);
+        for (unsigned i = 0; i < 40; i++) {
+            for (unsigned w = 0; w < 4; w++) {
+                n.ways[w].up = rng_below(&rng, 3) == 0;
+                n.ways[w].down = n.ways[w].up || rng_below(&rng, 4) == 0;
+            }
+            run_for(&n, rng_below(&rng, 3000) * MS);
+            unsigned lives = (unsigned)rng_below(&rng, 4);
+            n.ways[lives].up = n.ways[lives].down = true;
+            uint64_t took = until_flows(&n, 20 * S);
+            worst = took > worst ? took : worst;
+            paths_want(&n.side[1], 1 + (uint32_t)rng_below(&rng, 4), n.now_us);
+        }
+        assert_in_range(worst, 0, 2500 * MS);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quiet_when_well),
+        cmocka_unit_test(test_one_way_or_both),
+        cmocka_unit_test(test_many_dead_at_once),
+        cmocka_unit_test(test_all_dead_then_one_back),
+        cmocka_unit_test(test_hint_is_quicker),
+        cmocka_unit_test(test_wish),
+        cmocka_unit_test(test_comes_back),
+        cmocka_unit_test(test_size),
+        cmocka_unit_test(test_base_does_not_pass),
+        cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_any_weather),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
