@@ -123,7 +123,7 @@ static bool stranger_passes(struct admission *a, const uint8_t *host,
 
 bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
                     const uint8_t client[static KEY_LEN], const struct addr *from,
-                    uint64_t now_ms)
+                    bool host_is_slow, uint64_t now_ms)
 {
     uint8_t pair[KEY_LEN];
     struct host_budget *h = ledger_get(&a->hosts, host);
@@ -132,7 +132,7 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
         return false;
     if (ledger_find(&a->accepted, pair) != NULL)
         return bucket_take(&h->known, LIMIT_RATE_KNOWN, now_ms, 1);
-    return stranger_passes(a, host, from, &h->strangers, now_ms);
+    return !host_is_slow && stranger_passes(a, host, from, &h->strangers, now_ms);
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],

@@ -38,11 +38,12 @@ bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
 /*
  * True when this introduction is passed to the host. Clients that it accepted before
  * have a budget of their own. Of strangers, the more come in sum the longer one address
- * must wait for its next: the first of each address passes first.
+ * must wait for its next: the first of each address passes first. None passes while the
+ * host has much to read.
  */
 bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
                     const uint8_t client[static KEY_LEN], const struct addr *from,
-                    uint64_t now_ms);
+                    bool host_is_slow, uint64_t now_ms);
 /* The host accepted this client. */
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
                         const uint8_t client[static KEY_LEN]);

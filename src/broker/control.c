@@ -101,7 +101,10 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     if (open_mark(s, &from, r->from, r->to, i->conv, i->mark.bytes, i->mark.size) != 0)
         return; /* it waited too long in the box */
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
-        !admission_pass(&s->admission, r->to, r->from, &from, uv_now(&s->loop))) {
+        !admission_pass(&s->admission, r->to, r->from, &from,
+                        channel_queued_bytes(host->channel) >
+                            LIMIT_STRANGERS_QUEUE_BYTES,
+                        uv_now(&s->loop))) {
         refuse(s, r, i->conv, REFUSE_LIMIT,
                "too many devices ask for this host just now");
         return;

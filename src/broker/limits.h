@@ -37,6 +37,7 @@ enum {
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
     LIMIT_CLIENTS_PER_DEVICE = 16,        /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
+    LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
     LIMIT_MARK_S = 60,                    /* from an Introduce to its Accept */
@@ -74,7 +75,7 @@ struct bucket_rate {
 #define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){262144, 1048576})
 /* Introductions to one host: of clients that it accepted before, and of all others. */
 #define LIMIT_RATE_KNOWN ((struct bucket_rate){200, 1000})
-#define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 200})
+#define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 100})
 
 /* All zero is a full bucket. */
 struct bucket {

@@ -410,11 +410,28 @@ uint64_t routes_next_expiry(const struct routes *r, bool udp, uint64_t idle_ms)
 /* ---------------------------------------------------------------------------- grants
  */
 
+static void entry_hand_over(struct entry *e, struct grant *to)
+{
+    struct grant *g = e->from;
+    g->entries = e->sibling; /* it is the first */
+    if (g->entries != NULL)
+        g->entries->sibling_before = NULL;
+    g->pub.entries--;
+    e->from = to;
+    e->pub.grant = to->pub.id;
+    e->sibling = to->entries;
+    if (to->entries != NULL)
+        to->entries->sibling_before = e;
+    to->entries = e;
+    to->pub.entries++;
+}
+
 /*
  * While its entries end the grant is in no chain and has no id, so that nobody finds
- * it; but its slot is not free yet, since they still point to it.
+ * it; but its slot is not free yet, since they still point to it. All of one key have
+ * the same target, so with `hand_over` the entries go on under any of them.
  */
-static void grant_remove(struct routes *r, struct grant *g)
+static void grant_remove(struct routes *r, struct grant *g, bool hand_over)
 {
     struct grant **at = &r->by_key[bucket(r, g->key.bytes, KEY_BYTES, GRANT_BUCKETS)];
     while (*at != g)
@@ -426,6 +443,9 @@ static void grant_remove(struct routes *r, struct grant *g)
     *at = g->login_chain;
     r->grant_count--;
     g->pub.id = 0;
+    struct grant *heir = hand_over ? eldest(r, &g->key, false) : NULL;
+    while (g->entries != NULL && heir != NULL)
+        entry_hand_over(g->entries, heir);
     while (g->entries != NULL)
         entry_end(r, g->entries, ROUTE_END_REVOKED);
     g->chain = r->free_grants;
@@ -434,10 +454,11 @@ static void grant_remove(struct routes *r, struct grant *g)
 
 static bool same_target(const struct route_grant *a, const struct route_grant *b)
 {
-    return a->host == b->host && strcmp(a->service, b->service) == 0;
+    return a->host == b->host && strcmp(a->service, b->service) == 0 &&
+           strcmp(a->account, b->account) == 0;
 }
 
-/* Looks at what stands against `want`; `own` is the login's grant for that service. */
+/* Looks at what stands against `want`; `own` is the login's grant for that target. */
 static int may_grant(const struct routes *r, const struct route_grant *want,
                      const struct key *k, struct grant **own)
 {
@@ -462,7 +483,8 @@ static int may_grant(const struct routes *r, const struct route_grant *want,
 int routes_grant(struct routes *r, const struct route_grant *want, uint64_t *id)
 {
     if (!is_address(&want->client) || want->port == 0 || want->service[0] == '\0' ||
-        memchr(want->service, '\0', sizeof(want->service)) == NULL)
+        memchr(want->service, '\0', sizeof(want->service)) == NULL ||
+        memchr(want->account, '\0', sizeof(want->account)) == NULL)
         return POSTERN_ERR_INVALID;
     struct key k = grant_key(&want->client, want->port, want->udp);
     struct grant *own;
@@ -472,7 +494,7 @@ int routes_grant(struct routes *r, const struct route_grant *want, uint64_t *id)
     if (own == NULL || !same_key(&own->key, &k)) {
         struct route_grant asked = *want; /* which may be the one that goes */
         if (own != NULL)
-            grant_remove(r, own);
+            grant_remove(r, own, true);
         struct grant *g = r->free_grants;
         r->free_grants = g->chain;
         uint64_t slot = (uint64_t)(g - r->grants);
@@ -499,16 +521,25 @@ int routes_revoke(struct routes *r, uint64_t grant)
     struct grant *g = grant_by_id(r, grant);
     if (g == NULL)
         return POSTERN_ERR_NOTFOUND;
-    grant_remove(r, g);
+    grant_remove(r, g, false);
     return 0;
 }
 
-size_t routes_revoke_login(struct routes *r, uint64_t login)
+int routes_give_up(struct routes *r, uint64_t grant)
+{
+    struct grant *g = grant_by_id(r, grant);
+    if (g == NULL)
+        return POSTERN_ERR_NOTFOUND;
+    grant_remove(r, g, true);
+    return 0;
+}
+
+size_t routes_give_up_login(struct routes *r, uint64_t login)
 {
     const struct route_grant *g;
     size_t n = 0;
     while ((g = routes_next_grant(r, login, 0)) != NULL) {
-        grant_remove(r, grant_by_id(r, g->id));
+        grant_remove(r, grant_by_id(r, g->id), true);
         n++;
     }
     return n;
@@ -519,7 +550,7 @@ size_t routes_revoke_host(struct routes *r, uint32_t host)
     size_t n = 0;
     for (size_t i = 0; i < ROUTES_GRANTS_MAX; i++) {
         if (r->grants[i].pub.id != 0 && r->grants[i].pub.host == host) {
-            grant_remove(r, &r->grants[i]);
+            grant_remove(r, &r->grants[i], false);
             n++;
         }
     }

@@ -21,6 +21,7 @@
 
 #define ROUTES_SECRET_LEN 16
 #define ROUTES_SERVICE_LEN 64 /* with its NUL */
+#define ROUTES_ACCOUNT_LEN 64 /* with its NUL */
 
 enum {
     ROUTES_GRANTS_MAX = 4096,
@@ -30,7 +31,9 @@ enum {
 };
 
 /*
- * "This login's clients at this address, who come to this port, go to that service."
+ * "This login's clients at this address, who come to this port, go to that service as
+ * that account." The target is all of host, service and account: the host gives each
+ * account its own instance of a service, and writes down who came.
  * Whose address counts as the same: an IPv4 address exactly; an IPv6 address by its
  * first 64 bits, since a device changes the others as it likes; a link-local address
  * exactly with its scope, since all of a link share its first 64 bits.
@@ -43,6 +46,8 @@ struct route_grant {
     bool udp;
     uint32_t host; /* the caller's number of the host */
     char service[ROUTES_SERVICE_LEN];
+    char account[ROUTES_ACCOUNT_LEN];
+    bool by_name;     /* the caller's; is no part of the target */
     uint32_t entries; /* now under way through it; set by the table */
 };
 
@@ -70,15 +75,15 @@ enum route_end {
 /*
  * An entry ended that the caller did not close: it shall close what belongs to it. `e`
  * is a copy, the entry is out of the table already. Comes from inside routes_grant,
- * routes_revoke* and routes_expire. It may call anything but routes_grant,
- * routes_open and routes_free.
+ * routes_revoke*, routes_give_up* and routes_expire. It may call anything but
+ * routes_grant, routes_open and routes_free.
  */
 typedef void (*routes_end_cb)(void *ctx, const struct route_entry *e,
                               enum route_end why);
 
 struct routes;
 
-/* About 3 MB. Only POSTERN_ERR_NOMEM. `on_end` is needed. */
+/* About 4 MB. Only POSTERN_ERR_NOMEM. `on_end` is needed. */
 MUST_CHECK int routes_new(struct routes **out,
                           const uint8_t secret[static ROUTES_SECRET_LEN],
                           routes_end_cb on_end, void *ctx);
@@ -90,24 +95,33 @@ void routes_free(struct routes *r);
 
 /*
  * Makes the grant `want` (its id and entries are ignored) and gives its id in `id` (may
- * be NULL). A login has at most one grant for a service of a host: where it has one
- * with the same address, port and protocol already, nothing changes and that one's id
- * comes back; another one is replaced and its entries end. Returns, and then changes
- * nothing:
- * POSTERN_ERR_INVALID  no address, port 0, no service name or one without its NUL
+ * be NULL). A login has at most one grant for a target: where it has one with the same
+ * address, port and protocol already, nothing changes and that one's id comes back;
+ * another one is given up, as routes_give_up does. Returns, and then changes nothing:
+ * POSTERN_ERR_INVALID  no address, port 0, no service name, a text without its NUL
  * POSTERN_ERR_INUSE    somebody, this login or another, holds the same address, port
- *                      and protocol for another service or host: see routes_holder
+ *                      and protocol for another target: see routes_holder
  * POSTERN_ERR_LIMIT    the table, or what a login may have, is full
- * Several logins may hold the same address, port and protocol for the same service:
- * people behind one NAT.
+ * Several logins may hold the same address, port and protocol for the same target: one
+ * account in several browsers. Nobody else may, since address and port could not tell
+ * whose a connection is.
  */
 MUST_CHECK int routes_grant(struct routes *r, const struct route_grant *want,
                             uint64_t *id);
 
-/* Each ends the grant's entries. POSTERN_ERR_NOTFOUND when there is no such grant. */
+/*
+ * The right to it is gone: ends the grant and its entries. POSTERN_ERR_NOTFOUND when
+ * there is no such grant, as below.
+ */
 int routes_revoke(struct routes *r, uint64_t grant);
-/* These return how many grants they revoked. */
-size_t routes_revoke_login(struct routes *r, uint64_t login);
+/*
+ * Its login does not want it any more. Its entries go on under the eldest grant of the
+ * same address, port and protocol, be its login full or not: nobody can tell which
+ * browser of the account they belong to. Where there is none they end.
+ */
+int routes_give_up(struct routes *r, uint64_t grant);
+/* Gives up all of a login's, and revokes all of a host's: how many there were. */
+size_t routes_give_up_login(struct routes *r, uint64_t login);
 size_t routes_revoke_host(struct routes *r, uint32_t host);
 
 /* What routes_... give back stays valid until the grant or entry is gone. */

@@ -12,24 +12,23 @@
 
 #include "host/internal.h"
 #include "host/invite.h"
-#include "io/dial.h"
+#include "host/race.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
 
 enum {
     ANSWER_MAX = 128 * 1024,
-    PROBE_MS = 1000,
-    DEADLINE_MS = 1500, /* also where the resolver does not answer */
+    DEADLINE_MS = 1500, /* what has not answered by then is down */
     ANSWERS_MAX = 16,   /* under way at once */
     LOG_MAX = 100,
 };
 
-/* Is one target of a service there? */
+/* Is a service there? It is tried as a visitor's connection would be. */
 struct probe {
     struct answer *ask;
     bool *up;
-    struct dial *dial;
-    struct resolve *resolve;
+    struct race *race;       /* TCP */
+    struct resolve *resolve; /* UDP, where more cannot be known */
 };
 
 struct answer {
@@ -41,7 +40,7 @@ struct answer {
     size_t used;
     struct probe *probes; /* owned; while pending > 0 */
     size_t probe_count, pending;
-    struct service *services; /* those probed; owned */
+    struct service *services; /* those probed, with the account's targets; owned */
     bool up[SERVICE_MAX];
     size_t service_count;
     uv_timer_t *deadline;
@@ -56,7 +55,7 @@ static void free_handle(uv_handle_t *h)
 static void probes_end(struct answer *a)
 {
     for (size_t i = 0; i < a->probe_count; i++) {
-        dial_cancel(a->probes[i].dial);
+        race_free(a->probes[i].race);
         resolve_cancel(a->probes[i].resolve);
     }
     free(a->probes);
@@ -137,19 +136,30 @@ static void say_services(struct answer *a)
 static void probe_done(struct probe *p, bool up)
 {
     struct answer *a = p->ask;
-    *p->up = *p->up || up;
+    *p->up = up;
     if (--a->pending == 0)
         say_services(a);
 }
 
-static void on_dialed(void *ctx, int err, int fd)
+static void on_won(void *ctx, int fd)
 {
     struct probe *p = ctx;
-    p->dial = NULL;
-    if (err == 0)
-        close(fd);
-    probe_done(p, err == 0);
+    close(fd);
+    race_free(p->race); /* a host of the LAN keeps nothing of it */
+    p->race = NULL;
+    probe_done(p, true);
 }
+
+static void on_lost(void *ctx, enum stream_code code, const char *reason)
+{
+    struct probe *p = ctx;
+    (void)reason;
+    race_free(p->race);
+    p->race = NULL;
+    probe_done(p, code == STREAM_LIMIT); /* too busy now to be tried is not down */
+}
+
+static const struct race_events race_events = {on_won, on_lost, NULL};
 
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
@@ -166,49 +176,51 @@ static void on_deadline(uv_timer_t *t)
         say_services(a);
 }
 
-static void probe_start(struct answer *a, size_t service,
-                        const struct service_target *t)
+static void probe_start(struct answer *a, size_t service)
 {
-    struct probe *p = &a->probes[a->probe_count];
-    uv_loop_t *loop = &a->serve->loop;
+    struct probe *p = &a->probes[service];
+    struct serve *s = a->serve;
+    const struct service *sv = &a->services[service];
     *p = (struct probe){.ask = a, .up = &a->up[service]};
-    int err =
-        a->services[service].udp
-            ? resolve_start(&p->resolve, loop, t->host, t->port, on_resolved, p)
-            : dial_start_name(&p->dial, loop, t->host, t->port, PROBE_MS, on_dialed, p);
-    if (err != 0) {
+    int err = sv->udp ? resolve_start(&p->resolve, &s->loop, sv->targets[0].host,
+                                      sv->targets[0].port, on_resolved, p)
+                      : race_start(&p->race, &s->loop, s->agent, sv, &race_events, p);
+    if (err == 0)
+        a->pending++;
+    else
         *p = (struct probe){0};
-        return;
+}
+
+/* Those of the account, each with the instances that it may use and no others. */
+static void choose_services(struct answer *a)
+{
+    const struct service_list *l = &a->serve->services;
+    for (size_t i = 0; i < l->count; i++) {
+        struct service *sv = &a->services[a->service_count];
+        *sv = l->items[i];
+        if (access_narrow(&a->account, sv, sv->name, statedir_now_s()))
+            a->service_count++;
     }
-    a->probe_count++;
-    a->pending++;
 }
 
 static void ask_services(struct answer *a)
 {
     struct serve *s = a->serve;
-    size_t targets = 0;
-    a->services = calloc(SERVICE_MAX, sizeof(*a->services));
+    a->services = calloc(SERVICE_MAX + 1, sizeof(*a->services));
+    a->probes = calloc(SERVICE_MAX, sizeof(*a->probes));
     a->deadline = malloc(sizeof(*a->deadline));
     if (a->deadline != NULL) {
         (void)uv_timer_init(&s->loop, a->deadline);
         a->deadline->data = a;
     }
-    for (size_t i = 0; a->services != NULL && i < s->services.count; i++) {
-        const struct service *sv = &s->services.items[i];
-        if (!access_allows(&a->account, sv, statedir_now_s()))
-            continue;
-        a->services[a->service_count++] = *sv;
-        targets += sv->target_count;
-    }
-    if (a->deadline == NULL || a->services == NULL ||
-        (a->probes = calloc(targets + 1, sizeof(*a->probes))) == NULL) {
+    if (a->deadline == NULL || a->services == NULL || a->probes == NULL) {
         turn_down(a, STREAM_LIMIT, "the host is out of memory");
         return;
     }
+    choose_services(a);
+    a->probe_count = a->service_count;
     for (size_t i = 0; i < a->service_count; i++)
-        for (size_t k = 0; k < a->services[i].target_count; k++)
-            probe_start(a, i, &a->services[i].targets[k]);
+        probe_start(a, i);
     if (a->pending == 0)
         say_services(a);
     else

@@ -410,9 +410,11 @@ int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
     int rc = start(&p, &j->config, j->fd, j->plain);
     if (rc != 0)
         return rc;
-    p->joined = true;
-    linger_reset(p->fd); /* until both directions have ended */
-    linger_reset(p->plain);
+    p->joined = !j->whole;
+    if (p->joined) { /* until both directions have ended */
+        linger_reset(p->fd);
+        linger_reset(p->plain);
+    }
     p->on_end = j->on_end;
     p->ctx = j->ctx;
     if (j->first_len > 0)

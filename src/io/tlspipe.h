@@ -47,6 +47,8 @@ struct tlspipe_join {
     int plain;         /* a stream socket, non-blocking; taken over */
     const void *first; /* goes out before what `plain` says; copied */
     size_t first_len;
+    /* As one of tlspipe_open: what ends either side ends both, nothing is reset. */
+    bool whole;
     /*
      * From the loop, when all is over and the pipe is gone. `broken`: not by both
      * sides' orderly ends; then both sockets are reset. `plain` is still open.

@@ -16,7 +16,14 @@
 #include "io/gate.h"
 #include "portal/doors.h"
 
-enum { BACKLOG = 128, STEP = 10000, UDP_IDLE_MS = 60000, AWAITED_MS = 30000 };
+enum {
+    BACKLOG = 128,
+    STEP = 10000,
+    STEPS = 6,       /* as many as there are below 65,536 */
+    NEIGHBOURS = 64, /* with the port itself */
+    UDP_IDLE_MS = 60000,
+    AWAITED_MS = 30000
+};
 
 /* ------------------------------------------------------------------------ connections
  */
@@ -25,9 +32,8 @@ struct visit *visit_new(struct portal *p, const struct route_entry *e,
                         const struct addr *from)
 {
     const struct route_grant *g = routes_grant_by_id(p->routes, e->grant);
-    struct login *l = login_by_id(p, g->login);
     struct portal_host *h = host_by_number(p, g->host);
-    struct visit *v = l != NULL && h != NULL ? calloc(1, sizeof(*v)) : NULL;
+    struct visit *v = h != NULL ? calloc(1, sizeof(*v)) : NULL;
     if (v == NULL)
         return NULL;
     v->portal = p;
@@ -39,7 +45,7 @@ struct visit *visit_new(struct portal *p, const struct route_entry *e,
     if (v->next != NULL)
         v->next->at = &v->next;
     p->visits = v;
-    (void)snprintf(v->account, sizeof(v->account), "%s", l->account);
+    (void)snprintf(v->account, sizeof(v->account), "%s", g->account);
     (void)snprintf(v->object, sizeof(v->object), "%.60s on %.60s", g->service, h->name);
     return v;
 }
@@ -61,6 +67,7 @@ int visit_call(struct visit *v, const struct call_config *cc)
         return POSTERN_ERR_CLOSED;
     }
     portal_visit(&visit, v->account, &v->from);
+    visit.by_name = g->by_name;
     struct call_config whole = *cc;
     whole.peer = peer;
     whole.service = g->service;
@@ -410,26 +417,87 @@ static int try_grant(struct portal *p, struct route_grant *g)
     return rc;
 }
 
+/*
+ * The `n`th port to try in place of `own`: 10,000 higher, 20,000 and so on, round to
+ * 10,000 after the last, and then the neighbours of these. 0: there is none.
+ */
+static uint16_t candidate(uint16_t own, unsigned n)
+{
+    if (n == 0)
+        return own;
+    unsigned port = own + (n - 1) % STEPS * STEP + STEP + (n - 1) / STEPS;
+    while (port > 65535)
+        port -= STEPS * STEP;
+    return (uint16_t)port;
+}
+
+/* Another's, so that a listener there would be for nothing? */
+static bool is_held(const struct portal *p, const struct route_grant *want,
+                    uint16_t port)
+{
+    const struct route_grant *g =
+        routes_holder(p->routes, &want->client, port, want->udp);
+    return g != NULL &&
+           (g->host != want->host || strcmp(g->service, want->service) != 0 ||
+            strcmp(g->account, want->account) != 0);
+}
+
 static int grant_near(struct portal *p, struct route_grant *g, uint16_t own_port)
 {
     int rc = POSTERN_ERR_INUSE;
-    for (unsigned port = own_port; port <= 65535 && port <= own_port + 5u * STEP;
-         port += STEP) {
-        g->port = (uint16_t)port;
+    for (unsigned n = 0; n <= STEPS * NEIGHBOURS; n++) {
+        g->port = candidate(own_port, n);
+        if (is_held(p, g, g->port))
+            continue;
         rc = try_grant(p, g);
-        if (rc == 0 || rc == POSTERN_ERR_LIMIT || rc == POSTERN_ERR_NOMEM)
+        if (rc != POSTERN_ERR_INUSE && rc != POSTERN_ERR_PERM)
             return rc;
     }
     return rc;
+}
+
+const struct route_grant *door_granted(struct portal *p, const struct login *l,
+                                       const struct portal_host *h, const char *service)
+{
+    const struct route_grant *g;
+    for (uint64_t after = 0; (g = routes_next_grant(p->routes, l->id, after)) != NULL;
+         after = g->id)
+        if (g->host == h->number && strcmp(g->service, service) == 0)
+            return g;
+    return NULL;
+}
+
+/* For both logs: what was opened, and why it is another port than the service's. */
+static void note_chosen(struct portal *p, const struct login *l, struct portal_host *h,
+                        const struct route_grant *g, uint16_t own_port, bool held)
+{
+    char detail[128], object[128];
+    const char *why = "";
+    if (held)
+        why = ": another account or service has its own port at this address";
+    else if (g->port != own_port)
+        why = ": its own port is taken at the broker";
+    (void)snprintf(detail, sizeof(detail), "%.30s, port %u%s", h->name, g->port, why);
+    (void)snprintf(object, sizeof(object), "%.60s at port %u", g->service, g->port);
+    portal_audit(p, "chosen", l->account, &l->client, g->service, detail);
+    host_note(h, l->account, &l->client, "chosen", object);
 }
 
 int door_grant(struct portal *p, struct login *l, struct portal_host *h, int service,
                uint16_t *port, struct fault *f)
 {
     const struct portal_service *s = &h->list->services[service];
+    const struct route_grant *has = door_granted(p, l, h, s->name);
     struct route_grant g = {
         .login = l->id, .client = l->client, .udp = s->udp, .host = h->number};
+    if (has != NULL) { /* a page that was sent twice ends nothing */
+        *port = has->port;
+        return 0;
+    }
     (void)snprintf(g.service, sizeof(g.service), "%s", s->name);
+    (void)snprintf(g.account, sizeof(g.account), "%s", l->account);
+    g.by_name = s->tls && p->domain[0] != '\0' && !names_lead(p, l, h, service);
+    bool held = is_held(p, &g, s->port);
     int rc = grant_near(p, &g, s->port);
     if (rc == POSTERN_ERR_LIMIT)
         return fault_set(f, rc, "close another first", "too many services are open");
@@ -437,8 +505,7 @@ int door_grant(struct portal *p, struct login *l, struct portal_host *h, int ser
         return fault_set(f, rc, "ask the broker's operator to free one",
                          "no port near %u can be had at the broker", s->port);
     *port = g.port;
-    portal_audit(p, "chosen", l->account, &l->client, g.service, h->name);
-    host_note(h, l->account, &l->client, "chosen", g.service);
+    note_chosen(p, l, h, &g, s->port, held);
     return 0;
 }
 
@@ -451,10 +518,19 @@ void door_move(struct portal *p, struct login *l)
                              (g = routes_next_grant(p->routes, l->id, after)) != NULL;
          after = g->id)
         kept[n++] = *g;
-    (void)routes_revoke_login(p->routes, l->id);
+    (void)routes_give_up_login(p->routes, l->id);
     for (size_t i = 0; i < n; i++) {
+        struct portal_host *h = host_by_number(p, kept[i].host);
+        uint16_t before = kept[i].port;
         kept[i].client = l->client;
-        (void)!try_grant(p, &kept[i]);
+        bool held = is_held(p, &kept[i], before);
+        if (h == NULL)
+            continue;
+        if (grant_near(p, &kept[i], before) != 0)
+            portal_audit(p, "refused", l->account, &l->client, kept[i].service,
+                         "no port for it can be had at the new address");
+        else if (kept[i].port != before)
+            note_chosen(p, l, h, &kept[i], before, held);
     }
     doors_trim(p);
 }

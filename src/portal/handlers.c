@@ -137,18 +137,8 @@ struct texts { /* that a view borrows */
     char host_key[KEY_TEXT_LEN];
     char url[400];
     char address[300];
+    char port_note[120];
 };
-
-static const struct route_grant *grant_of(struct portal *p, const struct login *l,
-                                          const struct portal_host *h, const char *name)
-{
-    const struct route_grant *g;
-    for (uint64_t after = 0; (g = routes_next_grant(p->routes, l->id, after)) != NULL;
-         after = g->id)
-        if (g->host == h->number && strcmp(g->service, name) == 0)
-            return g;
-    return NULL;
-}
 
 /* Does it speak TLS itself, as far as its port and name tell? */
 static bool has_name(const struct portal *p, const struct portal_service *s)
@@ -158,41 +148,90 @@ static bool has_name(const struct portal *p, const struct portal_service *s)
             strncmp(s->name, "https", 5) == 0);
 }
 
+static void fill_state(const struct portal_host *h, const struct portal_account *a,
+                       int number, struct service_view *v)
+{
+    bool known = (a->up_known >> number & 1) != 0;
+    v->up = h->online && !a->silent && (!known || (a->up >> number & 1) != 0);
+    if (!h->online)
+        v->why_down = HOST_AWAY;
+    else if (a->silent)
+        v->why_down = "the host does not answer now";
+    else if (!v->up)
+        v->why_down = "the host is there, the service does not answer";
+}
+
+/* Its address, and why that is another port than the service's. */
+static void fill_port(const struct portal *p, const struct route_grant *g,
+                      struct service_view *v, struct texts *t)
+{
+    bool v6 = strchr(p->public_name, ':') != NULL;
+    (void)snprintf(t->address, sizeof(t->address), "%s%s%s:%u", v6 ? "[" : "",
+                   p->public_name, v6 ? "]" : "", g->port);
+    v->address = t->address;
+    v->connections = g->entries;
+    v->tls = g->by_name;
+    if (g->port == v->port)
+        return;
+    if (routes_holder(p->routes, &g->client, v->port, g->udp) != NULL)
+        (void)snprintf(t->port_note, sizeof(t->port_note),
+                       "Port %u leads another account or service at your address "
+                       "elsewhere. Yours is %u.",
+                       v->port, g->port);
+    else
+        (void)snprintf(t->port_note, sizeof(t->port_note),
+                       "Port %u could not be had when this was opened. Yours is %u.",
+                       v->port, g->port);
+    v->port_note = t->port_note;
+}
+
+/* By its name alone, or where that leads others too, by its name at its own port. */
+static void fill_name(struct portal *p, const struct login *l,
+                      const struct portal_host *h, int number,
+                      const struct route_grant *g, struct service_view *v,
+                      struct texts *t)
+{
+    const struct portal_service *s = &h->list->services[number];
+    char at[8] = "";
+    uint16_t port = p->public_port;
+    if (!names_lead(p, l, h, number)) {
+        bool fits = g != NULL && g->by_name == s->tls;
+        v->name_note =
+            fits || g == NULL
+                ? "Others who are logged in at your address may use this name "
+                  "too, and it cannot tell you apart: it works with a port "
+                  "of your own only."
+                : "Others who are logged in at your address may use this name "
+                  "too, and it cannot tell you apart: close the port and open "
+                  "it again.";
+        if (!fits)
+            return;
+        port = g->port;
+    }
+    if (port != 443)
+        (void)snprintf(at, sizeof(at), ":%u", port);
+    (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label, h->label,
+                   p->domain, at);
+    v->url = t->url;
+}
+
 static void fill_service(struct request *r, const struct login *l,
                          const struct portal_host *h, int number,
                          struct service_view *v, struct texts *t)
 {
     struct portal *p = r->portal;
     const struct portal_service *s = &h->list->services[number];
-    const struct route_grant *g = grant_of(p, l, h, s->name);
-    char port[8] = "";
+    const struct route_grant *g = door_granted(p, l, h, s->name);
     *v = (struct service_view){.host = h->name,
                                .host_key = key_format(h->key, t->host_key),
                                .name = s->name,
                                .port = s->port,
                                .udp = s->udp};
-    bool known = (h->up_known >> number & 1) != 0;
-    v->up = h->online && !h->silent && (!known || (h->up >> number & 1) != 0);
-    if (!h->online)
-        v->why_down = HOST_AWAY;
-    else if (h->silent)
-        v->why_down = "the host does not answer now";
-    else if (!v->up)
-        v->why_down = "the host is there, the service does not answer";
-    if (p->public_port != 443)
-        (void)snprintf(port, sizeof(port), ":%u", p->public_port);
-    if (has_name(p, s)) {
-        (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label,
-                       h->label, p->domain, port);
-        v->url = t->url;
-    }
-    if (g != NULL) {
-        bool v6 = strchr(p->public_name, ':') != NULL;
-        (void)snprintf(t->address, sizeof(t->address), "%s%s%s:%u", v6 ? "[" : "",
-                       p->public_name, v6 ? "]" : "", g->port);
-        v->address = t->address;
-        v->connections = g->entries;
-    }
+    fill_state(h, login_account(l, h), number, v);
+    if (has_name(p, s))
+        fill_name(p, l, h, number, g, v, t);
+    if (g != NULL)
+        fill_port(p, g, v, t);
 }
 
 static void show_home(struct request *r)
@@ -249,14 +288,15 @@ static void show_home(struct request *r)
 struct status_ask {
     struct request *request;
     uint32_t host;
+    char account[64];
 };
 
-static void take_status(struct portal_host *h, const char *text)
+static void take_status(struct portal_host *h, struct portal_account *a,
+                        const char *text)
 {
     char line[512], name[ROUTES_SERVICE_LEN];
     struct json_value v;
-    h->up = h->up_known = 0;
-    h->up_ms = uv_now(&h->portal->loop);
+    a->up = a->up_known = 0;
     for (; *text != '\0'; text += text[0] == '\n') {
         size_t len = strcspn(text, "\n");
         if (len < sizeof(line)) {
@@ -268,9 +308,9 @@ static void take_status(struct portal_host *h, const char *text)
                 bool up = json_find(&v, line, "up") == 0 && v.type == JSON_BOOL &&
                           v.at[0] == 't';
                 if (n >= 0)
-                    h->up_known |= UINT64_C(1) << n;
+                    a->up_known |= UINT64_C(1) << n;
                 if (n >= 0 && up)
-                    h->up |= UINT64_C(1) << n;
+                    a->up |= UINT64_C(1) << n;
             }
         }
         text += len;
@@ -279,40 +319,49 @@ static void take_status(struct portal_host *h, const char *text)
 
 static void on_status(void *ctx, unsigned code, const char *reason, const char *text)
 {
-    struct status_ask *a = ctx;
-    struct request *r = a->request;
-    struct portal_host *h = host_by_number(r->portal, a->host);
+    struct status_ask *ask = ctx;
+    struct request *r = ask->request;
+    struct portal_host *h = host_by_number(r->portal, ask->host);
+    struct portal_account *a = h != NULL ? host_account(h, ask->account) : NULL;
     (void)reason;
-    if (h != NULL)
-        take_status(h, text);
-    if (h != NULL)
-        h->silent = code != 0;
-    free(a);
+    if (a != NULL) {
+        take_status(h, a, text);
+        a->up_ms = uv_now(&r->portal->loop);
+        a->silent = code != 0;
+    }
+    free(ask);
     if (--r->pending == 0)
         show_home(r);
+}
+
+static void ask_status(struct request *r, const struct login *l, struct portal_host *h)
+{
+    char visitor[ADDR_TEXT_LEN];
+    struct status_ask *ask = calloc(1, sizeof(*ask));
+    if (ask == NULL)
+        return;
+    ask->request = r;
+    ask->host = h->number;
+    (void)snprintf(ask->account, sizeof(ask->account), "%s", l->account);
+    if (ask_start(h, l->account, addr_format(&r->client, visitor), PORTAL_ASK_SERVICES,
+                  "", ASK_MS, on_status, ask) == 0)
+        r->pending++;
+    else
+        free(ask);
 }
 
 static void get_home(struct request *r)
 {
     struct login *l = request_login(r);
     struct portal *p = r->portal;
-    char visitor[ADDR_TEXT_LEN];
-    (void)addr_format(&r->client, visitor);
     for (size_t i = 0; i < l->host_count; i++) {
         struct portal_host *h = host_by_number(p, l->hosts[i].host);
-        if (h == NULL || !h->online || login_account(l, h) == NULL ||
-            ((h->up_known != 0 || h->silent) && uv_now(&p->loop) - h->up_ms < FRESH_MS))
-            continue;
-        struct status_ask *a = calloc(1, sizeof(*a));
-        if (a == NULL)
-            continue;
-        a->request = r;
-        a->host = h->number;
-        if (ask_start(h, l->account, visitor, PORTAL_ASK_SERVICES, "", ASK_MS,
-                      on_status, a) == 0)
-            r->pending++;
-        else
-            free(a);
+        const struct portal_account *a =
+            h != NULL && h->online ? login_account(l, h) : NULL;
+        bool fresh = a != NULL && (a->up_known != 0 || a->silent) &&
+                     uv_now(&p->loop) - a->up_ms < FRESH_MS;
+        if (a != NULL && !fresh)
+            ask_status(r, l, h);
     }
     if (r->pending > 0)
         request_park(r);
@@ -356,9 +405,9 @@ static void post_close(struct request *r)
     int service;
     struct portal_host *h = named(r, l, &service);
     const struct route_grant *g =
-        h != NULL ? grant_of(r->portal, l, h, r->fields.service) : NULL;
+        h != NULL ? door_granted(r->portal, l, h, r->fields.service) : NULL;
     if (g != NULL)
-        (void)routes_revoke(r->portal->routes, g->id);
+        (void)routes_give_up(r->portal->routes, g->id);
     doors_trim(r->portal);
     request_redirect(r, "/");
 }

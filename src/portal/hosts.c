@@ -219,8 +219,6 @@ static void end(struct portal *p, struct portal_host *h)
     h->list = h->coming;
     h->coming = NULL;
     h->online = true;
-    h->up_known = 0;
-    h->silent = false;
     log_debug("%s opens %zu services to %zu accounts", h->name, h->list->service_count,
               h->list->account_count);
     drop_lost_grants(p);
@@ -258,8 +256,11 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
     }
     h->online = false;
     h->gone_ms = uv_now(&p->loop);
-    h->up = h->up_known = 0;
-    h->silent = false;
+    for (size_t i = 0; i < h->list->account_count; i++) {
+        struct portal_account *a = &h->list->accounts[i];
+        a->up = a->up_known = 0;
+        a->silent = false;
+    }
 }
 
 /* -------------------------------------------------------------------------- the rest

@@ -57,6 +57,13 @@ struct portal_account {
     int64_t expires_s; /* 0: does not */
     bool owner;
     uint64_t services; /* bit by number */
+    /*
+     * Which of them are there, as the host said at `up_ms`: it says of each account's
+     * own instances, so it is no other account's.
+     */
+    uint64_t up, up_known;
+    uint64_t up_ms;
+    bool silent; /* it was asked at `up_ms` and did not answer */
 };
 
 struct portal_list {
@@ -84,9 +91,6 @@ struct portal_host {
     struct portal_list *coming; /* owned */
     struct peer *peer;          /* NULL: nobody asked for it lately */
     uint64_t gone_ms, used_ms;
-    uint64_t up, up_known; /* services, by number, as the host said at `up_ms` */
-    uint64_t up_ms;
-    bool silent; /* it was asked at `up_ms` and did not answer */
     struct rate_sample rates[RATES_MAX]; /* of its sessions, as last looked at */
 };
 
@@ -157,9 +161,6 @@ struct portal_account *login_account(const struct login *l,
                                      const struct portal_host *h);
 /* May it use that service there? */
 bool login_may(const struct login *l, const struct portal_host *h, int service);
-/* A login from this address that may use the service, or NULL. */
-struct login *login_at(struct portal *p, const struct addr *from,
-                       const struct portal_host *h, int service);
 
 /* -------------------------------------------------------------------------- asks.c */
 
@@ -182,12 +183,17 @@ void host_note(struct portal_host *h, const char *account, const struct addr *fr
 void doors_close(struct portal *p);
 void doors_sweep(struct portal *p, uint64_t idle_ms);
 /*
- * Opens a port for this login's address, and listens on it where nobody does yet.
- * `port` gets the one in use: the service's own, or 10,000 or 20,000 higher when that
- * cannot be had. Fills `f` with what to tell the person.
+ * Opens a port for this login's account and address, and listens on it where nobody
+ * does yet. `port` gets the one in use: the service's own, or where that cannot be had
+ * or leads others of the same address elsewhere, 10,000 or 20,000 higher and so on; the
+ * logs have which, and why. Fills `f` with what to tell the person.
  */
 MUST_CHECK int door_grant(struct portal *p, struct login *l, struct portal_host *h,
                           int service, uint16_t *port, struct fault *f);
+/* The login's grant for that service, or NULL. */
+const struct route_grant *door_granted(struct portal *p, const struct login *l,
+                                       const struct portal_host *h,
+                                       const char *service);
 /* What to do when the table ended an entry. */
 void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end why);
 /* The login's address is another now: its grants follow. */
@@ -201,7 +207,18 @@ void doors_trim(struct portal *p);
 bool names_take(struct portal *p, int fd, const char *server_name);
 /* Ends those that have moved nothing for so long. */
 void names_sweep(struct portal *p, uint64_t idle_ms);
-/* Connections of a login by name: are there any; end them. */
+/*
+ * Whether the service's name leads this login there. It leads nobody at an address
+ * where others who are logged in would be led elsewhere: a name alone cannot tell whose
+ * a connection is.
+ */
+bool names_lead(struct portal *p, const struct login *l, const struct portal_host *h,
+                int service);
+/*
+ * Connections of a login by name: are there any; its end. They go on where the account
+ * is logged in at their address once more, since nobody can tell which browser's they
+ * are.
+ */
 bool names_in_use(struct portal *p, uint64_t login);
 void names_end_login(struct portal *p, uint64_t login);
 

@@ -125,15 +125,6 @@ bool portal_same_client(const struct addr *a, const struct addr *b)
     return memcmp(a->ip, b->ip, a->family == ADDR_V6 && a->scope == 0 ? 8 : 16) == 0;
 }
 
-struct login *login_at(struct portal *p, const struct addr *from,
-                       const struct portal_host *h, int service)
-{
-    for (struct login *l = p->logins; l != NULL; l = l->next)
-        if (portal_same_client(&l->client, from) && login_may(l, h, service))
-            return l;
-    return NULL;
-}
-
 static void login_free(struct portal *p, struct login *l)
 {
     for (struct login **at = &p->logins; *at != NULL; at = &(*at)->next) {
@@ -143,7 +134,7 @@ static void login_free(struct portal *p, struct login *l)
         }
     }
     p->login_count--;
-    (void)routes_revoke_login(p->routes, l->id);
+    (void)routes_give_up_login(p->routes, l->id);
     sodium_memzero(l, sizeof(*l));
     free(l);
 }

@@ -1,7 +1,9 @@
 /*
  * Services by name: a TLS connection that asks for SERVICE--HOST.domain goes to that
  * host's own TLS server, unopened. Only whom a login at the same address may admit, or
- * everybody where the host says so. The certificate is the host's affair.
+ * everybody where the host says so. Whom several accounts there would lead to different
+ * targets is led to none: address and name are all that is known of it. The certificate
+ * is the host's affair.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,15 +14,17 @@
 
 #include "io/log.h"
 #include "io/sockaddr.h"
+#include "portal/crowd.h"
 #include "portal/internal.h"
 
 /* RFC 8446 section 6: descriptions of fatal alerts. */
 enum { ALERT_INTERNAL = 80, ALERT_ACCESS_DENIED = 49 };
 
 enum {
+    NAME_MAX_LEN = 256,
     PASSAGES_MAX = 8192,
     PASSAGES_OPEN_MAX = 4096,  /* of them where nobody is logged in */
-    PASSAGES_CLIENT_MAX = 256, /* from one address */
+    PASSAGES_CLIENT_MAX = 256, /* from one address, and by blocks: crowd.h */
     STRANGERS_TOLD_MAX = 60,   /* refusals in the log, a minute */
     STRANGERS_MS = 60 * 1000,
 };
@@ -30,13 +34,30 @@ struct passage {
     struct portal *portal;
     struct call *call;
     uint64_t login; /* 0: open to everybody */
-    int fd;         /* a copy, to say why when the host refuses; -1: none */
+    uint32_t host;
+    char service[ROUTES_SERVICE_LEN];
+    int fd; /* a copy, to say why when the host refuses; -1: none */
     char account[64], object[128];
     struct addr from;
     uint64_t touched_ms; /* when bytes were last seen to have moved */
     struct pump_stats stats;
     uint64_t began_ms;
     bool open;
+    bool ended; /* on_end is to come */
+};
+
+/* What a name asks for, by the labels of service and host. */
+struct wanted {
+    const char *service;
+    size_t service_len;
+    const char *host;
+};
+
+/* Where it leads, and as whom. */
+struct target {
+    struct portal_host *host;
+    int service;
+    struct login *login; /* NULL: the service is open to everybody */
 };
 
 /* Says no in the protocol's words, and takes what came so that they arrive. */
@@ -72,17 +93,36 @@ static void tell_rest(struct portal *p, uint64_t now)
     p->strangers_told = 0;
 }
 
-static bool has_room(const struct portal *p, const struct login *l,
-                     const struct addr *from)
+static void end_passage(struct passage *ps)
 {
-    unsigned all = 0, open = 0, here = 0;
-    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+    ps->ended = true;
+    if (ps->call != NULL)
+        call_abort(ps->call);
+}
+
+/*
+ * Those that nobody logged in for have half of the places; when these are taken, who
+ * moved nothing for the longest goes, not the newcomer.
+ */
+static bool make_room(struct portal *p, const struct login *l, const struct addr *from)
+{
+    unsigned all = 0, open = 0;
+    struct passage *silent = NULL;
+    struct crowd crowd = {.around = *from};
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
         all++;
-        open += ps->login == 0;
-        here += portal_same_client(&ps->from, from);
+        crowd_add(&crowd, &ps->from);
+        if (ps->login != 0 || ps->ended)
+            continue;
+        open++;
+        if (silent == NULL || ps->touched_ms <= silent->touched_ms)
+            silent = ps; /* the eldest stands last */
     }
-    return all < PASSAGES_MAX && here < PASSAGES_CLIENT_MAX &&
-           (l != NULL || open < PASSAGES_OPEN_MAX);
+    if (all >= PASSAGES_MAX || crowd_full(&crowd, PASSAGES_CLIENT_MAX) < CROWD_LEVELS)
+        return false;
+    if (l == NULL && open >= PASSAGES_OPEN_MAX)
+        end_passage(silent);
+    return true;
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -125,36 +165,51 @@ static void on_end(void *ctx, struct call *c)
     free(ps);
 }
 
-static void pass(struct portal *p, int fd, struct portal_host *h, int service,
-                 const struct login *l, const struct addr *from)
+static struct passage *passage_new(struct portal *p, const struct target *t, int fd,
+                                   const struct addr *from)
 {
-    const struct portal_service *s = &h->list->services[service];
-    struct peer *peer = host_peer(h);
-    struct passage *ps = peer != NULL ? calloc(1, sizeof(*ps)) : NULL;
-    if (peer == NULL) {
-        portal_audit(p, "refused", l != NULL ? l->account : NULL, from, s->name,
-                     HOST_AWAY);
-        refuse(fd, ALERT_INTERNAL);
-    }
+    const struct portal_service *s = &t->host->list->services[t->service];
+    struct passage *ps = calloc(1, sizeof(*ps));
     if (ps == NULL || (ps->fd = dup(fd)) < 0) {
         free(ps);
-        close(fd);
-        return;
+        return NULL;
     }
-    Visit v;
-    portal_visit(&v, l != NULL ? l->account : "", from);
-    v.by_name = true;
     ps->portal = p;
-    ps->login = l != NULL ? l->id : 0;
+    ps->login = t->login != NULL ? t->login->id : 0;
+    ps->host = t->host->number;
     ps->from = *from;
     ps->began_ms = ps->touched_ms = uv_now(&p->loop);
-    (void)snprintf(ps->account, sizeof(ps->account), "%s", v.account);
-    (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name, h->name);
+    (void)snprintf(ps->service, sizeof(ps->service), "%s", s->name);
+    (void)snprintf(ps->account, sizeof(ps->account), "%s",
+                   t->login != NULL ? t->login->account : "");
+    (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name,
+                   t->host->name);
     ps->next = p->passages;
     ps->at = &p->passages;
     if (ps->next != NULL)
         ps->next->at = &ps->next;
     p->passages = ps;
+    return ps;
+}
+
+static void pass(struct portal *p, int fd, const struct target *t,
+                 const struct addr *from)
+{
+    const struct portal_service *s = &t->host->list->services[t->service];
+    struct peer *peer = host_peer(t->host);
+    if (peer == NULL) {
+        portal_audit(p, "refused", t->login != NULL ? t->login->account : NULL, from,
+                     s->name, HOST_AWAY);
+        refuse(fd, ALERT_INTERNAL);
+    }
+    struct passage *ps = peer != NULL ? passage_new(p, t, fd, from) : NULL;
+    if (ps == NULL) {
+        close(fd);
+        return;
+    }
+    Visit v;
+    portal_visit(&v, ps->account, from);
+    v.by_name = true;
     struct call_config cc = {.peer = peer,
                              .service = s->name,
                              .visit = &v,
@@ -169,81 +224,147 @@ static void pass(struct portal *p, int fd, struct portal_host *h, int service,
     }
 }
 
-/*
- * Whom it is for, best first: one that a login here may use, then an open one. Of hosts
- * with the same label the eldest alone is open to everybody: another that took its name
- * would get what browsers keep for that name.
+/* -------------------------------------------------------------------- whom it is for
  */
-static struct portal_host *find(struct portal *p, const char *label,
-                                const struct addr *from, int *service,
-                                struct login **login, bool *known)
+
+static bool is_called(const struct portal_service *s, const struct wanted *w)
 {
-    struct portal_host *open = NULL;
-    int open_service = -1;
-    bool eldest = true;
-    const char *dashes = strstr(label, "--");
-    size_t len = (size_t)(dashes - label);
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
-        if (h->list == NULL || strcmp(h->label, dashes + 2) != 0)
-            continue;
+    return !s->udp && strlen(s->label) == w->service_len &&
+           memcmp(s->label, w->service, w->service_len) == 0;
+}
+
+/* The next host of that label after `h`, or the first; the eldest comes first. */
+static struct portal_host *next_host(struct portal *p, struct portal_host *h,
+                                     const struct wanted *w)
+{
+    h = h != NULL ? h->next : p->hosts;
+    while (h != NULL && (h->list == NULL || strcmp(h->label, w->host) != 0))
+        h = h->next;
+    return h;
+}
+
+/* Where the name leads this login when it is alone at its address. */
+static bool find_for(struct portal *p, struct login *l, const struct wanted *w,
+                     struct target *t)
+{
+    for (struct portal_host *h = NULL; (h = next_host(p, h, w)) != NULL;) {
         for (size_t i = 0; i < h->list->service_count; i++) {
+            if (!is_called(&h->list->services[i], w) || !login_may(l, h, (int)i))
+                continue;
+            *t = (struct target){h, (int)i, l};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool same_target(const struct target *a, const struct target *b)
+{
+    return a->host == b->host && a->service == b->service &&
+           strcmp(a->login->account, b->login->account) == 0;
+}
+
+/*
+ * Of hosts with the same label the eldest alone is open to everybody: another that took
+ * its name would get what browsers keep for that name.
+ */
+static bool find_open(struct portal *p, const struct wanted *w, struct target *t,
+                      bool *known)
+{
+    bool eldest = true, found = false;
+    for (struct portal_host *h = NULL; (h = next_host(p, h, w)) != NULL;) {
+        for (size_t i = 0; i < h->list->service_count && !found; i++) {
             const struct portal_service *s = &h->list->services[i];
-            if (s->udp || strlen(s->label) != len || memcmp(s->label, label, len) != 0)
+            if (!is_called(s, w))
                 continue;
             *known = true;
-            *login = login_at(p, from, h, (int)i);
-            *service = (int)i;
-            if (*login != NULL)
-                return h;
-            if (s->open && eldest && open == NULL) {
-                open = h;
-                open_service = (int)i;
-            }
+            found = s->open && eldest;
+            if (found)
+                *t = (struct target){h, (int)i, NULL};
         }
         eldest = false;
     }
-    *login = NULL;
-    *service = open_service;
-    return open;
+    return found;
+}
+
+/*
+ * Whom it is for, best first: the one target of all who are logged in here, then an
+ * open one. Returns NULL, or why there is none.
+ */
+static const char *find(struct portal *p, const struct wanted *w,
+                        const struct addr *from, struct target *t)
+{
+    struct target one;
+    bool shared = false, known = false;
+    *t = (struct target){0};
+    for (struct login *l = p->logins; l != NULL; l = l->next) {
+        if (!portal_same_client(&l->client, from) || !find_for(p, l, w, &one))
+            continue;
+        shared = shared || (t->host != NULL && !same_target(t, &one));
+        *t = one;
+    }
+    if ((t->host != NULL && !shared) || find_open(p, w, t, &known))
+        return NULL;
+    return shared  ? "several accounts at this address may use it: each can open its "
+                     "port instead"
+           : known ? "nobody who may use it is logged in at this address"
+                   : "no such service";
+}
+
+bool names_lead(struct portal *p, const struct login *l, const struct portal_host *h,
+                int service)
+{
+    const struct portal_service *s = &h->list->services[service];
+    struct wanted w = {s->label, strlen(s->label), h->label};
+    struct target t;
+    return find(p, &w, &l->client, &t) == NULL && t.host == h && t.service == service;
+}
+
+/* Cuts SERVICE--HOST out of a name below the domain; `label` is what `w` points to. */
+static bool read_name(const struct portal *p, const char *name,
+                      char label[static NAME_MAX_LEN], struct wanted *w)
+{
+    size_t len = strlen(name), domain = strlen(p->domain);
+    if (len > 0 && name[len - 1] == '.')
+        len--; /* a name that is absolute */
+    if (strcasecmp(name, p->public_name) == 0)
+        return false;
+    if (domain == 0 || len < domain + 2 || name[len - domain - 1] != '.' ||
+        strncasecmp(name + len - domain, p->domain, domain) != 0)
+        return false;
+    len -= domain + 1;
+    if (len >= NAME_MAX_LEN)
+        return false;
+    memcpy(label, name, len);
+    label[len] = '\0';
+    const char *dashes = strstr(label, "--");
+    if (dashes == NULL)
+        return false; /* else it is never the portal's, which would see its cookies */
+    *w = (struct wanted){label, (size_t)(dashes - label), dashes + 2};
+    return true;
 }
 
 bool names_take(struct portal *p, int fd, const char *server_name)
 {
-    char label[256];
+    char label[NAME_MAX_LEN];
+    struct wanted w;
+    struct target t;
     struct addr from;
-    int service = -1;
-    struct login *login = NULL;
-    bool known = false;
-    size_t len = strlen(server_name), domain = strlen(p->domain);
-    if (len > 0 && server_name[len - 1] == '.')
-        len--; /* a name that is absolute */
-    if (strcasecmp(server_name, p->public_name) == 0)
+    if (!read_name(p, server_name, label, &w))
         return false;
-    if (domain == 0 || len < domain + 2 || server_name[len - domain - 1] != '.' ||
-        strncasecmp(server_name + len - domain, p->domain, domain) != 0)
-        return false;
-    len -= domain + 1;
-    if (len >= sizeof(label))
-        return false;
-    memcpy(label, server_name, len);
-    label[len] = '\0';
-    if (strstr(label, "--") == NULL)
-        return false; /* else it is never the portal's, which would see its cookies */
     if (sockaddr_remote(fd, &from) != 0) {
         close(fd);
         return true;
     }
-    struct portal_host *h = find(p, label, &from, &service, &login, &known);
-    if (h != NULL && has_room(p, login, &from)) {
-        pass(p, fd, h, service, login, &from);
+    const char *why = find(p, &w, &from, &t);
+    bool room = why != NULL || make_room(p, t.login, &from);
+    if (why == NULL && room) {
+        pass(p, fd, &t, &from);
         return true;
     }
-    tell_refused(p, &from, server_name,
-                 h != NULL ? "too many connections"
-                 : known   ? "nobody who may use it is logged in at this address"
-                           : "no such service");
+    tell_refused(p, &from, server_name, room ? why : "too many connections");
     /* A service that exists is told from one that does not only to who may use it. */
-    refuse(fd, h != NULL ? ALERT_INTERNAL : ALERT_ACCESS_DENIED);
+    refuse(fd, room ? ALERT_ACCESS_DENIED : ALERT_INTERNAL);
     close(fd);
     return true;
 }
@@ -256,11 +377,30 @@ bool names_in_use(struct portal *p, uint64_t login)
     return false;
 }
 
+/* Another login of the same account at the same address, or NULL. */
+static const struct login *heir_of(struct portal *p, const struct passage *ps)
+{
+    const struct portal_host *h = host_by_number(p, ps->host);
+    int service = h != NULL ? host_service(h, ps->service) : -1;
+    for (const struct login *l = p->logins; l != NULL; l = l->next)
+        if (l->id != ps->login && strcmp(l->account, ps->account) == 0 &&
+            portal_same_client(&l->client, &ps->from) && h != NULL &&
+            login_may(l, h, service))
+            return l;
+    return NULL;
+}
+
 void names_end_login(struct portal *p, uint64_t login)
 {
-    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next)
-        if (ps->call != NULL && ps->login == login)
-            call_abort(ps->call);
+    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+        if (ps->login != login)
+            continue;
+        const struct login *heir = heir_of(p, ps);
+        if (heir != NULL)
+            ps->login = heir->id;
+        else
+            end_passage(ps);
+    }
 }
 
 void names_sweep(struct portal *p, uint64_t idle_ms)
@@ -272,8 +412,8 @@ void names_sweep(struct portal *p, uint64_t idle_ms)
             st.from_peer_bytes != ps->stats.from_peer_bytes)
             ps->touched_ms = now;
         ps->stats = st;
-        if (ps->call != NULL && now - ps->touched_ms > idle_ms)
-            call_abort(ps->call);
+        if (now - ps->touched_ms > idle_ms)
+            end_passage(ps);
     }
     tell_rest(p, now);
 }

@@ -137,7 +137,9 @@ static void button(struct html *h, const struct home_view *v,
 static void opened(struct html *h, const struct service_view *s)
 {
     char hint[HINT_LEN];
-    write_hint(hint, s);
+    hint[0] = '\0';
+    if (!s->tls) /* else its link says more than an address can */
+        write_hint(hint, s);
     html_add(h, "<dl class=\"opened\"><div><dt>Address</dt><dd>");
     layout_copy(h, s->address, "the address");
     html_add(h, "</dd></div>");
@@ -161,8 +163,12 @@ static void service(struct html *h, const struct home_view *v,
              s->up ? "up" : "down");
     if (!s->up && !html_is_empty(s->why_down))
         html_add(h, "<p class=\"why\">%s</p>\n", s->why_down);
+    if (s->name_note != NULL)
+        html_add(h, "<p class=\"note\">%s</p>\n", s->name_note);
     if (s->address != NULL)
         opened(h, s);
+    if (s->address != NULL && s->port_note != NULL)
+        html_add(h, "<p class=\"note\">%s</p>\n", s->port_note);
     button(h, v, s);
     html_add(h, "</li>\n");
 }

@@ -48,11 +48,14 @@ struct service_view {
     const char *name;
     uint16_t port;
     bool udp;
-    bool up;              /* as far as known */
-    const char *why_down; /* or NULL */
-    const char *url;      /* https://SERVICE--HOST.NAME/ when it can be reached so; or
-                             NULL */
+    bool up;               /* as far as known */
+    const char *why_down;  /* or NULL */
+    const char *url;       /* https://SERVICE--HOST.NAME[:PORT]/ when it can be reached
+                              so; or NULL */
+    const char *name_note; /* why its name alone does not lead there; or NULL */
     const char *address; /* BROKER:PORT when it is open for this address now; or NULL */
+    const char *port_note; /* why that is not the service's own port; or NULL */
+    bool tls; /* at that port the host speaks TLS by the service's name, as at `url` */
     uint32_t connections; /* under way through it */
 };
 struct host_view {

@@ -1,9 +1,11 @@
 /*
- * HTTP of the portal: connections that the broker hands over, TLS, requests as a whole,
- * headers of answers. libmicrohttpd runs on the portal's loop. What a page means is in
- * handlers.c.
+ * HTTP of the portal: connections that the broker hands over, requests as a whole,
+ * headers of answers. TLS is io/tlspipe's; libmicrohttpd runs on the portal's loop.
+ * What a page means is in handlers.c.
  */
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +14,12 @@
 
 #include <sodium.h>
 
-#include "broker/door.h"
-#include "broker/limits.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
+#include "io/tlspipe.h"
 #include "portal/web.h"
+#include "portal/web_conns.h"
 
 #define COOKIE "__Host-postern"
 #define CONTENT_POLICY                                                                 \
@@ -25,12 +27,9 @@
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 enum {
-    CONNECTIONS_MAX = 2048,
-    CONNECTIONS_PER_ADDRESS_MAX = 64, /* each block around it: four times as many */
+    ENDING_MAX = 256, /* connections that were ended, beside WEB_CONNS_MAX others */
     TIMEOUT_S = 30,
-    TIMEOUT_CROWDED_S = 3, /* when half of all connections are there */
-    IDLE_TURNS = 16,       /* one after the other, for which nothing arrived: then */
-    REST_MS = 50,          /* each waits for so long */
+    CLOSING_MS = 500, /* for the last bytes of connections that are under way */
     CONNECTION_MEMORY_BYTES = 48 * 1024,
 };
 
@@ -40,12 +39,22 @@ struct web {
     uv_poll_t poll;
     uv_timer_t timer;
     bool polling;
-    unsigned idle_turns;        /* since something arrived */
-    struct addr_limits *shares; /* connections of addresses and the blocks around */
-    unsigned connections;
-    char *certificate, *key;
+    gnutls_certificate_credentials_t credentials;
     uint64_t version;
     struct request *requests;
+    struct web_conns conns;
+    struct list pipes; /* struct web_pipe */
+    bool closing;
+};
+
+/*
+ * A connection's TLS, between its browser and libmicrohttpd, which speaks plain HTTP:
+ * its own TLS turns without end while a handshake waits for the other side.
+ */
+struct web_pipe {
+    struct list link;
+    struct web *web;
+    struct tlspipe *pipe;
 };
 
 /* ------------------------------------------------------------------------ the answer
@@ -215,9 +224,11 @@ static void on_completed(void *ctx, struct MHD_Connection *http, void **state,
                          enum MHD_RequestTerminationCode why)
 {
     struct request *r = *state;
-    (void)ctx, (void)http, (void)why;
+    struct web_conns *conns = ctx;
     if (r == NULL)
         return;
+    if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        web_conns_answered(conns, http, request_login(r) != NULL);
     *r->at = r->next;
     if (r->next != NULL)
         r->next->at = r->at;
@@ -370,53 +381,21 @@ static void turn(struct web *w)
     MHD_UNSIGNED_LONG_LONG ms;
     if (w->daemon == NULL)
         return;
+    w->conns.now_ms = uv_now(&w->portal->loop);
     (void)MHD_run(w->daemon);
     if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
-        (void)uv_timer_start(&w->timer, w->timer.timer_cb,
-                             w->idle_turns > IDLE_TURNS && ms < REST_MS ? REST_MS : ms,
-                             0);
+        (void)uv_timer_start(&w->timer, w->timer.timer_cb, ms > 0 ? ms : 1, 0);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    struct web *w = poll->data;
     (void)status, (void)events;
-    w->idle_turns = 0;
-    turn(w);
+    turn(poll->data);
 }
 
-/*
- * libmicrohttpd asks to be run at once, again and again, while a client keeps a TLS
- * handshake waiting.
- */
 static void on_timer(uv_timer_t *t)
 {
-    struct web *w = t->data;
-    w->idle_turns++;
-    turn(w);
-}
-
-/* Counts connections where they come from, and has less patience in a crowd. */
-static void on_connection(void *ctx, struct MHD_Connection *http, void **context,
-                          enum MHD_ConnectionNotificationCode what)
-{
-    struct web *w = ctx;
-    struct addr from = {0};
-    const union MHD_ConnectionInfo *who =
-        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    (void)context;
-    if (who != NULL)
-        (void)!sockaddr_to_addr(&from, who->client_addr);
-    struct addr_place place = addr_limits_place(w->shares, &from);
-    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        addr_limits_leave(w->shares, &place);
-        w->connections--;
-        return;
-    }
-    addr_limits_enter(w->shares, &place);
-    if (++w->connections > CONNECTIONS_MAX / 2)
-        (void)MHD_set_connection_option(http, MHD_CONNECTION_OPTION_TIMEOUT,
-                                        (unsigned)TIMEOUT_CROWDED_S);
+    turn(t->data);
 }
 
 static void on_log(void *ctx, const char *format, va_list args)
@@ -432,24 +411,22 @@ static int daemon_start(struct web *w, struct fault *f)
 {
     struct portal *p = w->portal;
     w->version = web_certificate_version(p);
-    int rc = web_certificate(p, &w->certificate, &w->key, f);
+    int rc = web_credentials(p, &w->credentials, f);
     if (rc != 0)
         return rc;
     w->daemon = MHD_start_daemon(
-        MHD_USE_TLS | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
-            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
+            MHD_USE_ERROR_LOG,
         0, NULL, NULL, on_request, p, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_HTTPS_MEM_CERT, w->certificate, MHD_OPTION_HTTPS_MEM_KEY, w->key,
-        MHD_OPTION_HTTPS_PRIORITIES, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, w, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, &w->conns,
+        MHD_OPTION_NOTIFY_CONNECTION, web_conns_notify, &w->conns,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)WEB_CONNS_MAX + ENDING_MAX,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
         MHD_OPTION_END);
     if (w->daemon == NULL)
-        return fault_set(f, POSTERN_ERR_KEY,
-                         "check that certificate and key are PEM and belong together",
-                         "the portal cannot start with its certificate");
+        return fault_set(f, POSTERN_ERR_IO, "free some memory and descriptors",
+                         "the portal's pages cannot start");
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL || uv_poll_init(&p->loop, &w->poll, info->epoll_fd) != 0)
@@ -473,7 +450,10 @@ static void answer_parked(struct web *w)
 
 static void free_web(uv_handle_t *h)
 {
-    free(h->data);
+    struct web *w = h->data;
+    if (w->credentials != NULL)
+        gnutls_certificate_free_credentials(w->credentials);
+    free(w);
 }
 
 static void close_timer(uv_handle_t *h)
@@ -482,19 +462,36 @@ static void close_timer(uv_handle_t *h)
     uv_close((uv_handle_t *)&w->timer, free_web);
 }
 
-static void daemon_stop(struct web *w)
+/* The last step of closing. */
+static void finish(struct web *w)
 {
-    answer_parked(w);
-    if (w->daemon != NULL)
-        MHD_stop_daemon(w->daemon);
-    w->daemon = NULL;
-    free(w->shares);
-    w->shares = NULL;
-    free(w->certificate);
-    if (w->key != NULL)
-        sodium_memzero(w->key, strlen(w->key));
-    free(w->key);
-    w->certificate = w->key = NULL;
+    w->closing = false;
+    while (!list_empty(&w->pipes)) {
+        struct web_pipe *wp = LIST_OWNER(w->pipes.next, struct web_pipe, link);
+        list_remove(&wp->link);
+        tlspipe_break(wp->pipe);
+        free(wp);
+    }
+    if (w->polling)
+        uv_close((uv_handle_t *)&w->poll, close_timer);
+    else
+        uv_close((uv_handle_t *)&w->timer, free_web);
+}
+
+static void on_closing(uv_timer_t *t)
+{
+    finish(t->data);
+}
+
+static void on_pipe_end(void *ctx, bool broken)
+{
+    struct web_pipe *wp = ctx;
+    struct web *w = wp->web;
+    (void)broken;
+    list_remove(&wp->link);
+    free(wp);
+    if (w->closing && list_empty(&w->pipes))
+        finish(w);
 }
 
 int web_open(struct portal *p, struct fault *f)
@@ -502,13 +499,9 @@ int web_open(struct portal *p, struct fault *f)
     struct web *w = calloc(1, sizeof(*w));
     if (w == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    w->shares = calloc(1, sizeof(*w->shares));
-    if (w->shares == NULL) {
-        free(w);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    }
-    memcpy(w->shares->secret, p->secret, sizeof(w->shares->secret));
     w->portal = p;
+    web_conns_init(&w->conns);
+    list_init(&w->pipes);
     (void)uv_timer_init(&p->loop, &w->timer);
     w->timer.data = w;
     (void)uv_timer_start(&w->timer, on_timer, 1000, 0);
@@ -523,33 +516,78 @@ void web_close(struct portal *p)
         return;
     if (w->polling)
         (void)uv_poll_stop(&w->poll);
-    daemon_stop(w);
+    answer_parked(w);
+    if (w->daemon != NULL)
+        MHD_stop_daemon(w->daemon); /* the pipes' plain ends are closed with it */
+    w->daemon = NULL;
     p->web = NULL;
-    if (w->polling)
-        uv_close((uv_handle_t *)&w->poll, close_timer);
-    else
-        uv_close((uv_handle_t *)&w->timer, free_web);
+    if (list_empty(&w->pipes)) {
+        finish(w);
+        return;
+    }
+    w->closing = true;
+    (void)uv_timer_start(&w->timer, on_closing, CLOSING_MS, 0);
 }
 
 /* New certificate files are taken up; logins stay, connections begin anew. */
 void web_sweep(struct portal *p)
 {
     struct fault f = {0};
-    if (p->web == NULL || web_certificate_version(p) == p->web->version)
+    if (p->web == NULL)
+        return;
+    p->web->conns.now_ms = uv_now(&p->loop);
+    web_conns_sweep(&p->web->conns);
+    turn(p->web);
+    if (web_certificate_version(p) == p->web->version)
         return;
     for (struct request *r = p->web->requests; r != NULL; r = r->next)
         if (r->parked)
-            return;                          /* next time */
-    if (web_certificate_check(p, &f) != 0) { /* the old one stays */
+            return; /* next time */
+    gnutls_certificate_credentials_t usable;
+    if (web_credentials(p, &usable, &f) != 0) { /* the old one stays */
         p->web->version = web_certificate_version(p);
         log_error("%s; %s", f.what, f.advice);
         return;
     }
+    gnutls_certificate_free_credentials(usable);
     web_close(p);
     if (web_open(p, &f) != 0)
         log_error("%s; %s", f.what, f.advice);
     else
         log_info("the portal uses its new certificate");
+}
+
+/* Returns the plain end, or -1; takes `fd`. */
+static int start_tls(struct web *w, int fd)
+{
+    int pair[2];
+    unsigned patience_ms = TIMEOUT_S * 1000; /* with who asks and does not read */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
+                     sizeof(patience_ms));
+    struct web_pipe *wp = calloc(1, sizeof(*wp));
+    if (wp == NULL ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+        free(wp);
+        close(fd);
+        return -1;
+    }
+    struct tlspipe_join j = {.config = {.loop = &w->portal->loop,
+                                        .protocol = "http/1.1",
+                                        .web = true,
+                                        .credentials = w->credentials},
+                             .fd = fd,
+                             .plain = pair[0],
+                             .whole = true,
+                             .on_end = on_pipe_end,
+                             .ctx = wp};
+    if (tlspipe_join(&wp->pipe, &j) != 0) {
+        free(wp);
+        close(pair[1]);
+        return -1;
+    }
+    wp->web = w;
+    list_push(&w->pipes, &wp->link);
+    return pair[1];
 }
 
 void web_take(struct portal *p, int fd)
@@ -563,12 +601,10 @@ void web_take(struct portal *p, int fd)
         close(fd);
         return;
     }
-    struct addr_place place = addr_limits_place(p->web->shares, &from);
-    if (addr_limits_is_full(p->web->shares, &place, CONNECTIONS_PER_ADDRESS_MAX)) {
-        door_say_busy(fd);
-        return;
-    }
-    /* It owns the descriptor from here, also when it refuses. */
-    (void)MHD_add_connection(p->web->daemon, fd, (struct sockaddr *)&ss, len);
+    p->web->conns.now_ms = uv_now(&p->loop);
+    web_conns_make_room(&p->web->conns, &from);
+    int plain = start_tls(p->web, fd);
+    if (plain >= 0) /* it owns the descriptor from here, also when it refuses */
+        (void)MHD_add_connection(p->web->daemon, plain, (struct sockaddr *)&ss, len);
     turn(p->web);
 }

@@ -2,6 +2,8 @@
 #ifndef POSTERN_PORTAL_WEB_H
 #define POSTERN_PORTAL_WEB_H
 
+#include <gnutls/gnutls.h>
+
 #include "core/form.h"
 #include "portal/internal.h"
 #include "portal/pages.h"
@@ -64,11 +66,9 @@ struct portal_host *request_owned_host(struct request *r);
 void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
               char text[static PAGE_CSRF_LEN]);
 
-/* web_tls.c: PEM texts, owned by the caller. */
-MUST_CHECK int web_certificate(struct portal *p, char **certificate, char **key,
+/* web_tls.c: certificate and key as they are now, if they belong together; owned. */
+MUST_CHECK int web_credentials(struct portal *p, gnutls_certificate_credentials_t *out,
                                struct fault *f);
-/* Can they be used, and do they belong together? */
-MUST_CHECK int web_certificate_check(struct portal *p, struct fault *f);
 /* Changes when the files do. */
 uint64_t web_certificate_version(struct portal *p);
 

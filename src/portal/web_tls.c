@@ -180,7 +180,8 @@ static int self_signed(struct portal *p, char **certificate, char **key,
                      "no certificate for the portal could be made");
 }
 
-int web_certificate(struct portal *p, char **certificate, char **key, struct fault *f)
+static int web_certificate(struct portal *p, char **certificate, char **key,
+                           struct fault *f)
 {
     const struct portal_config *c = p->config;
     *certificate = *key = NULL;
@@ -199,11 +200,13 @@ int web_certificate(struct portal *p, char **certificate, char **key, struct fau
                      "cannot read '%.200s'", missing);
 }
 
-int web_certificate_check(struct portal *p, struct fault *f)
+int web_credentials(struct portal *p, gnutls_certificate_credentials_t *out,
+                    struct fault *f)
 {
     char *certificate = NULL, *key = NULL;
     gnutls_certificate_credentials_t c = NULL;
     int rc = web_certificate(p, &certificate, &key, f);
+    *out = NULL;
     if (rc != 0 || certificate == NULL || key == NULL)
         return rc;
     gnutls_datum_t crt_pem = {(unsigned char *)certificate,
@@ -214,8 +217,10 @@ int web_certificate_check(struct portal *p, struct fault *f)
                                             GNUTLS_X509_FMT_PEM) < 0)
         rc = fault_set(f, POSTERN_ERR_KEY,
                        "check that certificate and key are PEM and belong together",
-                       "the portal's new certificate cannot be used");
-    if (c != NULL)
+                       "the portal's certificate cannot be used");
+    if (rc == 0)
+        *out = c;
+    else if (c != NULL)
         gnutls_certificate_free_credentials(c);
     sodium_memzero(key, strlen(key));
     free(key);

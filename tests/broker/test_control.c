@@ -225,6 +225,48 @@ static void test_accept_needs_its_mark(void **state)
     (void)device_expect(client, Control_ticket_tag);
 }
 
+/* A budget belongs to the key: whoever connects again has what he had left. */
+static void test_coming_back_refills_nothing(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    Control ask = introduce_to(host);
+    for (unsigned i = 0; i < LIMIT_RATE_INTRODUCE.burst + 10; i++)
+        device_send(client, &ask);
+    Control m = device_expect(client, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_LIMIT);
+    struct device *again = rig_connect(&rig, client);
+    device_close(client);
+    device_hello(again, false, false);
+    (void)device_expect(again, Control_welcome_tag);
+    for (unsigned i = 0; i < LIMIT_RATE_INTRODUCE.burst / 2; i++)
+        device_send(again, &ask);
+    m = device_expect(again, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_LIMIT);
+}
+
+/* The host's No, after a Yes, ends the pair: its ticket is worth nothing. */
+static void test_refusal_ends_the_pair(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    Control ask = introduce_to(host), no = Control_init_zero;
+    device_send(client, &ask);
+    Control got = device_expect(host, Control_introduce_tag);
+    device_accept(host, &got.body.introduce);
+    Control ticket = device_expect(client, Control_ticket_tag);
+    no.which_body = Control_refuse_tag;
+    memcpy(no.body.refuse.peer, client->key.pub, KEY_LEN);
+    memcpy(no.body.refuse.conv, ask.body.introduce.conv, CONV_LEN);
+    no.body.refuse.code = REFUSE_DENIED;
+    device_send(host, &no);
+    (void)device_expect(client, Control_refuse_tag);
+    uint8_t byte;
+    int fd = rig_dial_relay(&rig, ticket.body.ticket.ticket.bytes);
+    assert_true(recv(fd, &byte, 1, 0) <= 0);
+    close(fd);
+}
+
 /* A host that dies is told at once to whom it had a pair with, for each session. */
 static void test_host_gone(void **state)
 {
@@ -468,6 +510,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_offline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_and_carry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_accept_needs_its_mark, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_coming_back_refills_nothing, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_refusal_ends_the_pair, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),

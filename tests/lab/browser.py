@@ -38,6 +38,7 @@ class Service:
     address: str    # where its port is open, or ""
     url: str        # of its name, or ""
     connections: int
+    notes: str      # why its port or its name is not as usual, or ""
 
     @property
     def port(self):
@@ -116,7 +117,9 @@ def _service(item):
                    why=find(r'class="why">(.*?)</p>'),
                    address=find(r"<dt>Address</dt><dd>.*?<code>(.*?)</code>"),
                    url=find(r'href="(https:[^"]*)"'),
-                   connections=int(find(r"<dd>(\d+) connection") or 0))
+                   connections=int(find(r"<dd>(\d+) connection") or 0),
+                   notes=html.unescape(" ".join(re.findall(r'class="note">(.*?)</p>', item,
+                                                           re.S))))
 
 
 class Browser:

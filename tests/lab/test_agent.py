@@ -329,6 +329,34 @@ def test_a_program_that_is_run_at_a_host(lan):
     withdrawn(lan, name)
 
 
+@pytest.mark.needs("curl")
+def test_the_portal_shows_what_the_lans_hosts_serve(portal):
+    """Up or down is what a connection through the host of the LAN would find, in 7 s."""
+    site = portal(start=False)
+    lan = Lan(site.gate)
+    lan.start_agent("own=7009")
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    server = peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000", "none=7001")
+    lan.hand_over(pi, "pi", "data=7000")
+    published(lan, "none/nas")
+    published(lan, "data/pi")
+    site.add("anna", "all")
+    site.add("berta", "data/pi")
+    anna, berta = site.browser("anna"), site.browser("berta")
+    shown = {s.name: s.up for s in anna.logged_in("anna").services()}
+    assert shown == {"own": False, "data": True, "none": False}, shown
+    assert not berta.logged_in("berta").service("data").up   # the pi's does not run
+    assert site.knock(anna.ns, anna.open("data").port) == "ok\n"
+    server.kill()
+    anna.wait_service("data", up=False, timeout=7)
+    peer_at(lan, pi)
+    anna.wait_service("data", up=True, timeout=7)
+    berta.wait_service("data", up=True, timeout=7)
+    pi.ns.ip("link", "set", "eth0", "down")   # it does not even say no
+    berta.wait_service("data", up=False, timeout=7)
+
+
 # ------------------------------------------------------------------------- who may hand over
 
 def test_wrong_links_and_wrong_key(lan):

@@ -158,13 +158,14 @@ def test_same_port_two_hosts(site):
     assert site.knock(guest.ns, 17100) == "attic\n"
     assert site.knock(anna.ns, 7100) == "home\n"
     assert site.knock(berta.ns, 17100) == "refused"
-    # The same service for both of them is no conflict.
+    # The same service as another account is another target.
     site.add("carl", host=g.host)
     carl = site.browser("carl")
     carl.logged_in("carl")
-    assert carl.open("say").address == f"{BROKER}:7100"
+    assert carl.open("say").address == f"{BROKER}:27100"
     anna.logout()
-    assert site.knock(carl.ns, 7100) == "home\n"
+    assert site.knock(carl.ns, 27100) == "home\n"
+    assert site.knock(carl.ns, 7100) == "refused"
 
 
 SAY = """

@@ -1,10 +1,12 @@
 """The portal when things end or fail: servers, hosts, broker, networks; and many at once."""
 
+import os
 import sys
+import time
 
 import pytest
 
-from .browser import PASSWORD
+from .browser import DOMAIN, PASSWORD
 from .conftest import full
 from .net import wait_until
 from .topology import BROKER
@@ -189,7 +191,7 @@ def test_many_idle_logins(site):
     assert site.anna.get("/").service("data").up
     assert site.knock(site.anna.ns, 7000) == "ok\n"
     assert site.knock(site.topo.stranger, 7000) == "refused"   # they opened nothing
-    # One address may have so many connections to the pages, and no more; others come.
+    # Silent ones keep nobody out of the pages.
     crowd = site.programs.start(site.topo.stranger, "crowd", sys.executable, "-c", CROWD,
                                 BROKER)
     crowd.wait_line("all asked", 20)
@@ -207,6 +209,111 @@ for _ in range(300):
         pass
 print("all asked", flush=True)
 time.sleep(60)
+"""
+
+
+# Connections that send a letter of a request now and then, for as long as they may.
+LORIS = """
+import socket, ssl, sys, time
+c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE
+held = []
+for _ in range(int(sys.argv[2])):
+    try:
+        held.append(c.wrap_socket(socket.create_connection((sys.argv[1], 443), 10)))
+        held[-1].sendall(b"GET / HTTP/1.1\\r\\nX: ")
+    except OSError: pass
+print("all asked", flush=True)
+begin = time.time()
+while held:
+    time.sleep(1)
+    for s in held[:]:
+        try: s.sendall(b"x")
+        except OSError: held.remove(s)
+    print("held", len(held), round(time.time() - begin), flush=True)
+print("none is left after", round(time.time() - begin), flush=True)
+"""
+
+
+def test_who_sends_a_letter_at_a_time_keeps_nobody_out(site):
+    """Of a full address the connection that proved least makes way, not the newcomer."""
+    loris = site.programs.start(site.anna.ns, "loris", sys.executable, "-c", LORIS, BROKER,
+                                80)
+    loris.wait_line("all asked", 60)
+    loris.wait_line("held ", 10)
+    for _ in range(3):
+        assert site.anna.is_in()   # from the same address
+    loris.wait_line("held 6", 10)   # the others are still there: who is new is not slow
+    if full():
+        loris.wait_line("none is left", 90)
+
+
+# What a visitor says, and that he has ended: half of what is needed to say more.
+HALF = """
+import os, socket, ssl, sys
+address, kind, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+out = ssl.MemoryBIO()
+try:
+    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=sys.argv[4]
+                                          ).do_handshake()
+except ssl.SSLWantReadError: pass
+hello = out.read()
+held = []
+for i in range(24):
+    s = socket.create_connection((address, port), 5)
+    s.sendall({"hello": hello, "byte": b"x", "none": b""}[kind])
+    if i % 2: s.shutdown(socket.SHUT_WR)
+    held.append(s)
+print("said", flush=True)
+sys.stdin.read()
+"""
+
+
+def cpu_s(proc):
+    """The seconds of CPU that the broker and its helper have used."""
+    total = 0
+    for pid in [proc.pid] + children(proc.pid):
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(child) for child in f.read().split()]
+
+
+def test_who_ends_before_he_has_spoken_costs_nothing(site):
+    """At the pages, at a name, and at an open port whose server says nothing."""
+    mute = site.programs.start(site.topo.host.ns, "mute", sys.executable, "-c", MUTE)
+    mute.wait_line("ready")
+    assert site.gate.host.run("serve", "--reload", "data=7000", "mute=8443").status == 0
+    site.access("public", "mute")
+    site.anna.wait_service("mute", up=True)
+    site.anna.open("mute")
+    name = f"mute--home.{DOMAIN}"
+    visitors = [
+        site.programs.start(site.anna.ns, "half", sys.executable, "-c", HALF, BROKER, kind,
+                            port, sni, stdin=-1)
+        for kind, port, sni in (("hello", 443, BROKER), ("hello", 443, name),
+                                ("byte", 8443, name), ("none", 8443, name))]
+    for visitor in visitors:
+        visitor.wait_line("said", 20)
+    site.anna.get("/")
+    before, begin = cpu_s(site.gate.broker_proc), time.time()
+    time.sleep(3)   # the measurement itself
+    used = (cpu_s(site.gate.broker_proc) - before) / (time.time() - begin)
+    print(f"CPU {used:.3f}")
+    assert used < 0.1, used
+    assert site.anna.is_in()
+
+
+MUTE = """
+import socket
+s = socket.create_server(("", 8443), backlog=200)
+held = []
+print("ready", flush=True)
+while True: held.append(s.accept()[0])
 """
 
 

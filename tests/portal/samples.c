@@ -89,6 +89,19 @@ static void home_guest(struct html *out)
          .up = true,
          .url = "https://web--home.meet.example.org/"},
         {.host = "home", .host_key = KEY, .name = "cam", .port = 8080, .up = true},
+        {.host = "home",
+         .host_key = KEY,
+         .name = "files",
+         .port = 8443,
+         .up = true,
+         .url = "https://files--home.meet.example.org:18443/",
+         .name_note = "Others who are logged in at your address may use this name too, "
+                      "and it cannot tell you apart: it works with a port of your own "
+                      "only.",
+         .address = "meet.example.org:18443",
+         .port_note = "Port 8443 leads another account or service at your address "
+                      "elsewhere. Yours is 18443.",
+         .tls = true},
     };
     struct home_view v = {.state = state("guest"),
                           .services = services,
@@ -277,6 +290,8 @@ static void draw_home_with(struct html *out, struct page_login_state s,
                                             .udp = i == 3,
                                             .up = i != 1,
                                             .why_down = text,
+                                            .name_note = text,
+                                            .port_note = text,
                                             .url = i == 0 ? url : NULL,
                                             .address = i == 2 ? address : NULL,
                                             .connections = number};

@@ -17,6 +17,7 @@ static struct route_grant grant(uint64_t login, const char *client, uint16_t por
     struct route_grant g = {
         .login = login, .client = address(client), .port = port, .host = host};
     (void)snprintf(g.service, sizeof(g.service), "%s", service);
+    (void)snprintf(g.account, sizeof(g.account), "anna");
     return g;
 }
 
@@ -93,33 +94,72 @@ static void test_whose_address_counts_as_the_same(void **state)
 static void test_one_port_leads_to_one_target(void **state)
 {
     struct fixture *f = begin();
-    struct route_grant a = grant(1, "192.0.2.1:0", 22, 1, "ssh"), b = a, c = a;
-    struct addr client = address("192.0.2.1:999");
-    uint64_t first, again, id;
+    struct route_grant a = grant(1, "192.0.2.1:0", 22, 1, "ssh"), b = a, other;
+    uint64_t first, again;
     (void)state;
-    b.login = 2; /* behind the same NAT, the same service */
-    c.login = 3;
-    c.host = 2;
+    b.login = 2; /* the same account, from another browser there */
     assert_int_equal(routes_grant(f->r, &a, &first), 0);
     assert_int_equal(routes_grant(f->r, &a, &again), 0);
     assert_int_equal(first, again);
     assert_int_equal(routes_grant(f->r, &b, &again), 0);
     assert_int_not_equal(first, again);
-    assert_int_equal(routes_grant(f->r, &c, NULL), POSTERN_ERR_INUSE);
-    c.login = 1;
-    assert_int_equal(routes_grant(f->r, &c, NULL), POSTERN_ERR_INUSE);
+    for (uint64_t login = 1; login <= 3; login++) {
+        other = a;
+        other.login = login;
+        other.host = 2;
+        assert_int_equal(routes_grant(f->r, &other, NULL), POSTERN_ERR_INUSE);
+        other = grant(login, "192.0.2.1:0", 22, 1, "sshd");
+        assert_int_equal(routes_grant(f->r, &other, NULL), POSTERN_ERR_INUSE);
+        other = a; /* the same service, which may be another instance for her */
+        other.login = login;
+        (void)snprintf(other.account, sizeof(other.account), "berta");
+        assert_int_equal(routes_grant(f->r, &other, NULL), POSTERN_ERR_INUSE);
+    }
     assert_int_equal(routes_grant_count(f->r), 2);
+    other.port = 10022;
+    assert_int_equal(routes_grant(f->r, &other, NULL), 0);
+    struct addr client = address("192.0.2.1:999");
+    assert_string_equal(routes_holder(f->r, &client, 10022, false)->account, "berta");
+    assert_string_equal(routes_holder(f->r, &client, 22, false)->account, "anna");
+    end(f);
+}
+
+static void test_entries_go_on_with_the_same_target_only(void **state)
+{
+    struct fixture *f = begin();
+    struct route_grant a = grant(1, "192.0.2.1:0", 22, 1, "ssh"), b = a, away = a;
+    struct addr client = address("192.0.2.1:999");
+    uint64_t first, second, id;
+    (void)state;
+    b.login = 2;
+    away.login = 3;
+    away.client = address("192.0.2.2:0");
+    assert_int_equal(routes_grant(f->r, &a, &first), 0);
+    assert_int_equal(routes_grant(f->r, &away, NULL), 0);
+    assert_int_equal(routes_grant(f->r, &b, &second), 0);
     assert_int_equal(routes_holder(f->r, &client, 22, false)->id, first);
     assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
-    assert_int_equal(routes_revoke(f->r, first), 0);
+    assert_int_equal(routes_entry(f->r, id)->grant, first);
+    assert_int_equal(routes_give_up(f->r, first), 0); /* login 1 is gone */
+    assert_int_equal(f->reports.count, 0);
+    assert_int_equal(routes_entry(f->r, id)->grant, second);
+    assert_int_equal(routes_login_entries(f->r, 2), 1);
+    assert_int_equal(routes_holder(f->r, &client, 22, false)->login, 2);
+    assert_int_equal(routes_give_up_login(f->r, 2), 1); /* nobody is left here */
     assert_int_equal(f->reports.count, 1);
     assert_int_equal(f->reports.ids[0], id);
     assert_int_equal(f->reports.why[0], ROUTE_END_REVOKED);
-    assert_int_equal(routes_holder(f->r, &client, 22, false)->login, 2);
-    assert_true(routes_port_in_use(f->r, 22, false));
-    assert_false(routes_port_in_use(f->r, 22, true));
-    assert_int_equal(routes_revoke_login(f->r, 2), 1);
+    assert_int_equal(routes_give_up(f->r, first), POSTERN_ERR_NOTFOUND);
+    assert_true(routes_port_in_use(f->r, 22, false)); /* by login 3 */
+    assert_int_equal(routes_give_up_login(f->r, 3), 1);
     assert_false(routes_port_in_use(f->r, 22, false));
+    /* A right that is gone takes its entries along, whoever else has the port. */
+    assert_int_equal(routes_grant(f->r, &a, &first), 0);
+    assert_int_equal(routes_grant(f->r, &b, &second), 0);
+    assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
+    assert_int_equal(routes_revoke(f->r, first), 0);
+    assert_int_equal(f->reports.count, 2);
+    assert_int_equal(routes_login_entries(f->r, 2), 0);
     assert_int_equal(routes_revoke(f->r, first), POSTERN_ERR_NOTFOUND);
     end(f);
 }
@@ -160,6 +200,9 @@ static void test_refuses_what_is_no_grant(void **state)
     bad.service[0] = '\0';
     assert_int_equal(routes_grant(f->r, &bad, NULL), POSTERN_ERR_INVALID);
     memset(bad.service, 'x', sizeof(bad.service));
+    assert_int_equal(routes_grant(f->r, &bad, NULL), POSTERN_ERR_INVALID);
+    bad = g;
+    memset(bad.account, 'x', sizeof(bad.account));
     assert_int_equal(routes_grant(f->r, &bad, NULL), POSTERN_ERR_INVALID);
     assert_int_equal(routes_grant(f->r, &g, NULL), 0);
     assert_int_equal(routes_open(f->r, &no_port, 22, false, 0, &id),
@@ -284,7 +327,7 @@ static void test_the_callback_may_close_and_revoke(void **state)
         }
         f->reports.count = 0;
         if (round == 0)
-            assert_int_equal(routes_revoke_login(f->r, 1), 1);
+            assert_int_equal(routes_give_up_login(f->r, 1), 1);
         else if (round == 1)
             assert_int_equal(routes_revoke_host(f->r, 1), 1);
         else
@@ -302,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_stranger_and_friend),
         cmocka_unit_test(test_whose_address_counts_as_the_same),
         cmocka_unit_test(test_one_port_leads_to_one_target),
+        cmocka_unit_test(test_entries_go_on_with_the_same_target_only),
         cmocka_unit_test(test_another_address_replaces_the_grant),
         cmocka_unit_test(test_refuses_what_is_no_grant),
         cmocka_unit_test(test_limits),

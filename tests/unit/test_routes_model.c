@@ -34,6 +34,7 @@ struct model {
     struct fixture *f;
     uint64_t ended[REPORTS_MAX]; /* what must be reported, in any order */
     size_t ended_count;
+    size_t handed_over;
     uint64_t last_id; /* a recent one, dead or alive */
 };
 
@@ -82,19 +83,38 @@ static void model_end(struct model *m, size_t i)
     model_entry_remove(m, i);
 }
 
-static void model_revoke(struct model *m, size_t g)
-{
-    for (size_t i = m->entry_count; i-- > 0;)
-        if (m->entries[i].grant == m->grants[g].id)
-            model_end(m, i);
-    memmove(&m->grants[g], &m->grants[g + 1],
-            (--m->grant_count - g) * sizeof(m->grants[0]));
-}
-
 static bool model_holds(const struct route_grant *g, const struct addr *client,
                         uint16_t port, bool udp)
 {
     return same_client(&g->client, client) && g->port == port && g->udp == udp;
+}
+
+static struct route_grant *model_heir(struct model *m, size_t g)
+{
+    const struct route_grant *from = &m->grants[g];
+    for (size_t i = 0; i < m->grant_count; i++)
+        if (i != g && model_holds(&m->grants[i], &from->client, from->port, from->udp))
+            return &m->grants[i];
+    return NULL;
+}
+
+static void model_revoke(struct model *m, size_t g, bool hand_over)
+{
+    struct route_grant *heir = hand_over ? model_heir(m, g) : NULL;
+    for (size_t i = m->entry_count; i-- > 0;) {
+        if (m->entries[i].grant != m->grants[g].id)
+            continue;
+        if (heir == NULL) {
+            model_end(m, i);
+            continue;
+        }
+        m->entries[i].grant = heir->id;
+        m->handed_over++;
+        m->grants[g].entries--;
+        heir->entries++;
+    }
+    memmove(&m->grants[g], &m->grants[g + 1],
+            (--m->grant_count - g) * sizeof(m->grants[0]));
 }
 
 static void op_grant(struct model *m, uint64_t *rng)
@@ -104,12 +124,14 @@ static void op_grant(struct model *m, uint64_t *rng)
                             .port = (uint16_t)(1 + rng_below(rng, PORTS)),
                             .udp = rng_below(rng, 2) == 1,
                             .host = (uint32_t)rng_below(rng, HOSTS)};
-    (void)snprintf(w.service, sizeof(w.service), "s%u", (unsigned)rng_below(rng, 30));
+    (void)snprintf(w.service, sizeof(w.service), "s%u", (unsigned)rng_below(rng, 4));
+    (void)snprintf(w.account, sizeof(w.account), "a%u", (unsigned)rng_below(rng, 2));
     int want = 0;
     size_t own = SIZE_MAX, count = 0;
     for (size_t i = 0; i < m->grant_count; i++) {
         const struct route_grant *g = &m->grants[i];
-        bool target = g->host == w.host && strcmp(g->service, w.service) == 0;
+        bool target = g->host == w.host && strcmp(g->service, w.service) == 0 &&
+                      strcmp(g->account, w.account) == 0;
         if (g->login == w.login)
             count++;
         if (g->login == w.login && target)
@@ -128,7 +150,7 @@ static void op_grant(struct model *m, uint64_t *rng)
         return;
     }
     if (own != SIZE_MAX)
-        model_revoke(m, own);
+        model_revoke(m, own, true);
     assert_null(model_grant(m, id));
     w.id = id;
     m->grants[m->grant_count++] = w;
@@ -222,19 +244,21 @@ static void op_revoke(struct model *m, uint64_t *rng)
         uint64_t login = rng_below(rng, LOGINS);
         for (size_t i = m->grant_count; i-- > 0;)
             if (m->grants[i].login == login)
-                model_revoke(m, i), n++;
-        assert_int_equal(routes_revoke_login(m->f->r, login), n);
+                model_revoke(m, i, true), n++;
+        assert_int_equal(routes_give_up_login(m->f->r, login), n);
     } else if (which == 1) {
         uint32_t host = (uint32_t)rng_below(rng, HOSTS);
         for (size_t i = m->grant_count; i-- > 0;)
             if (m->grants[i].host == host)
-                model_revoke(m, i), n++;
+                model_revoke(m, i, false), n++;
         assert_int_equal(routes_revoke_host(m->f->r, host), n);
     } else if (m->grant_count > 0) {
         size_t i = rng_below(rng, m->grant_count);
         uint64_t id = m->grants[i].id;
-        model_revoke(m, i);
-        assert_int_equal(routes_revoke(m->f->r, id), 0);
+        bool hand_over = rng_below(rng, 2) == 1;
+        model_revoke(m, i, hand_over);
+        assert_int_equal(
+            hand_over ? routes_give_up(m->f->r, id) : routes_revoke(m->f->r, id), 0);
         assert_int_equal(routes_revoke(m->f->r, id), POSTERN_ERR_NOTFOUND);
     }
 }
@@ -270,6 +294,7 @@ static void compare_grants(struct model *m)
         assert_int_equal(t->udp, g->udp);
         assert_int_equal(t->entries, g->entries);
         assert_string_equal(t->service, g->service);
+        assert_string_equal(t->account, g->account);
         assert_true(routes_port_in_use(r, g->port, g->udp));
     }
     for (uint64_t login = 0; login < LOGINS; login++) {
@@ -356,6 +381,7 @@ static void run_model(uint64_t seed, unsigned operations)
     }
     compare(m);
     assert_true(most_entries > 500); /* it was a test of something */
+    assert_true(m->handed_over > 0);
     end(m->f);
     free(m);
 }

@@ -1,0 +1,118 @@
+/* Connections of browsers, by what they proved; see web_conns.h. */
+#include "portal/web_conns.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "io/sockaddr.h"
+#include "portal/crowd.h"
+
+enum proof { PROOF_NONE, PROOF_REQUEST, PROOF_LOGIN };
+
+struct web_conn {
+    struct list link;
+    struct addr from;
+    int fd; /* libmicrohttpd's */
+    enum proof proof;
+    uint64_t owes_since_ms;
+    bool ended; /* libmicrohttpd will find out */
+};
+
+static struct web_conn *conn_of(struct list *node)
+{
+    return LIST_OWNER(node, struct web_conn, link);
+}
+
+void web_conns_init(struct web_conns *c)
+{
+    list_init(&c->all);
+    c->count = 0;
+}
+
+static void conn_end(struct web_conns *c, struct web_conn *w)
+{
+    if (w->ended)
+        return;
+    w->ended = true;
+    c->count--;
+    (void)shutdown(w->fd, SHUT_RDWR);
+}
+
+/* Ends the oldest of those that proved least, no farther from `from` than `level`. */
+static void end_least(struct web_conns *c, const struct addr *from, unsigned level)
+{
+    struct web_conn *least = NULL;
+    for (struct list *n = c->all.next; n != &c->all; n = n->next) {
+        struct web_conn *w = conn_of(n);
+        if (!w->ended && crowd_distance(from, &w->from) <= level &&
+            (least == NULL || w->proof < least->proof))
+            least = w;
+    }
+    if (least != NULL)
+        conn_end(c, least);
+}
+
+void web_conns_make_room(struct web_conns *c, const struct addr *from)
+{
+    struct crowd crowd = {.around = *from};
+    for (struct list *n = c->all.next; n != &c->all; n = n->next)
+        if (!conn_of(n)->ended)
+            crowd_add(&crowd, &conn_of(n)->from);
+    unsigned level = crowd_full(&crowd, WEB_CONNS_ADDRESS_MAX);
+    if (level < CROWD_LEVELS || c->count >= WEB_CONNS_MAX)
+        end_least(c, from, level);
+}
+
+static void conn_begin(struct web_conns *c, struct MHD_Connection *http,
+                       void **of_connection)
+{
+    const union MHD_ConnectionInfo *who =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const union MHD_ConnectionInfo *socket =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct web_conn *w = calloc(1, sizeof(*w));
+    if (w == NULL || who == NULL || socket == NULL ||
+        sockaddr_to_addr(&w->from, who->client_addr) != 0) {
+        free(w); /* libmicrohttpd's own bounds remain */
+        return;
+    }
+    w->fd = socket->connect_fd;
+    w->owes_since_ms = c->now_ms;
+    list_push(&c->all, &w->link);
+    c->count++;
+    *of_connection = w;
+}
+
+void web_conns_notify(void *conns, struct MHD_Connection *http, void **of_connection,
+                      enum MHD_ConnectionNotificationCode what)
+{
+    struct web_conns *c = conns;
+    struct web_conn *w = *of_connection;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        conn_begin(c, http, of_connection);
+    } else if (w != NULL) {
+        c->count -= !w->ended;
+        list_remove(&w->link);
+        free(w);
+        *of_connection = NULL;
+    }
+}
+
+void web_conns_answered(struct web_conns *c, struct MHD_Connection *http,
+                        bool logged_in)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(http, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct web_conn *w = info != NULL ? info->socket_context : NULL;
+    if (w == NULL)
+        return;
+    w->owes_since_ms = c->now_ms;
+    w->proof = logged_in ? PROOF_LOGIN : PROOF_REQUEST;
+}
+
+void web_conns_sweep(struct web_conns *c)
+{
+    for (struct list *n = c->all.next; n != &c->all; n = n->next)
+        if (c->now_ms - conn_of(n)->owes_since_ms > WEB_REQUEST_MS)
+            conn_end(c, conn_of(n));
+}

@@ -1,0 +1,275 @@
+/*
+ * Many strangers at a broker, from many addresses, each with a fresh key: what they do
+ * is all that a stranger may. For the lab only.
+ *
+ *   strangers introduce LINK HOSTKEY SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
+ *   strangers silent    LINK -       SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
+ *
+ * It ends after SECONDS or at SIGTERM. Addresses are FIRST, FIRST + STEP and so on,
+ * COUNT of them. At the end one line of JSON tells what was done.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <sodium.h>
+#include <uv.h>
+
+#include "core/key.h"
+#include "core/link.h"
+#include "core/proto.h"
+#include "io/channel.h"
+#include "io/sockaddr.h"
+
+enum { INTRODUCTIONS = 8, ROUND_MS = 300, PARALLEL_MAX = 20000 };
+
+struct crowd;
+
+struct stranger {
+    struct crowd *crowd;
+    struct keypair key;
+    struct channel *channel;
+    uv_poll_t *poll; /* of a silent one */
+    int fd;
+    uint64_t since_ms;
+    bool over;
+};
+
+struct crowd {
+    uv_loop_t loop;
+    uv_timer_t tick, end;
+    uv_signal_t term;
+    struct link broker;
+    uint8_t host[KEY_LEN];
+    uint32_t first, count, step, next;
+    bool silent;
+    struct stranger *all;
+    unsigned parallel;
+    unsigned long dials, opened, welcomed, introduced, refused, tickets, busy, closed;
+};
+
+static void die(const char *what)
+{
+    (void)fprintf(stderr, "strangers: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+static int dial(struct crowd *c)
+{
+    struct addr to;
+    struct sockaddr_storage ss;
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1;
+    if (fd < 0 || addr_parse_ip(&to, c->broker.host) != 0)
+        return -1;
+    to.port = c->broker.port;
+    from.sin_addr.s_addr = htonl(c->first + c->step * (c->next++ % c->count));
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof(on));
+    socklen_t len = sockaddr_from_addr(&ss, &to);
+    if (bind(fd, (struct sockaddr *)&from, sizeof(from)) != 0)
+        die("bind");
+    if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
+        close(fd);
+        return -1;
+    }
+    c->dials++;
+    return fd;
+}
+
+static void say(struct stranger *s, const Control *m)
+{
+    uint8_t buf[PROTO_FRAME_MAX];
+    int n = proto_encode_control(buf, sizeof(buf), m);
+    if (n < 0 || channel_send(s->channel, buf, (size_t)n) != 0)
+        s->over = true;
+}
+
+static void introduce(struct stranger *s)
+{
+    for (int i = 0; i < INTRODUCTIONS; i++) {
+        Control m = {.which_body = Control_introduce_tag};
+        memcpy(m.body.introduce.peer, s->crowd->host, KEY_LEN);
+        randombytes_buf(m.body.introduce.conv, CONV_LEN);
+        m.body.introduce.sealed.size = 600;
+        randombytes_buf(m.body.introduce.sealed.bytes, 600);
+        say(s, &m);
+        s->crowd->introduced++;
+    }
+}
+
+static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
+{
+    struct stranger *s = ctx;
+    Control m = {.which_body = Control_hello_tag};
+    (void)peer;
+    s->crowd->opened++;
+    m.body.hello.version = PROTO_VERSION;
+    say(s, &m);
+}
+
+static void on_message(void *ctx, const uint8_t *msg, size_t len)
+{
+    struct stranger *s = ctx;
+    struct crowd *c = s->crowd;
+    Control m;
+    if (proto_decode_control(&m, msg, len) != 0)
+        return;
+    if (m.which_body == Control_welcome_tag) {
+        c->welcomed++;
+        introduce(s);
+    }
+    c->refused += m.which_body == Control_refuse_tag;
+    c->tickets += m.which_body == Control_ticket_tag;
+    c->busy += m.which_body == Control_bye_tag;
+}
+
+static void on_close(void *ctx, int err, const char *why)
+{
+    struct stranger *s = ctx;
+    (void)why;
+    s->crowd->busy += err == POSTERN_ERR_LIMIT;
+    s->crowd->closed++;
+    s->over = true;
+}
+
+static const struct channel_events events = {on_open, on_message, on_close};
+
+static void free_handle(uv_handle_t *h)
+{
+    free(h);
+}
+
+static void on_silent(uv_poll_t *poll, int status, int unused)
+{
+    struct stranger *s = poll->data;
+    char buf[64];
+    (void)status, (void)unused;
+    ssize_t n = recv(s->fd, buf, sizeof(buf), MSG_DONTWAIT);
+    s->crowd->busy += n > 0;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    s->crowd->closed++;
+    (void)uv_poll_stop(poll);
+    s->over = true;
+}
+
+static void leave(struct stranger *s)
+{
+    channel_free(s->channel);
+    s->channel = NULL;
+    if (s->poll != NULL) {
+        (void)uv_poll_stop(s->poll);
+        uv_close((uv_handle_t *)s->poll, free_handle);
+        close(s->fd);
+    }
+    s->poll = NULL;
+    s->over = false;
+    s->since_ms = 0;
+}
+
+static void come(struct stranger *s)
+{
+    struct crowd *c = s->crowd;
+    uint8_t seed[KEY_LEN];
+    int fd = dial(c);
+    if (fd < 0)
+        return;
+    s->since_ms = uv_now(&c->loop);
+    if (c->silent) {
+        s->fd = fd;
+        s->poll = malloc(sizeof(*s->poll));
+        if (s->poll == NULL || uv_poll_init(&c->loop, s->poll, fd) != 0)
+            die("poll");
+        s->poll->data = s;
+        (void)uv_poll_start(s->poll, UV_READABLE, on_silent);
+        return;
+    }
+    randombytes_buf(seed, sizeof(seed));
+    keypair_from_seed(&s->key, seed);
+    struct channel_config cc = {
+        .loop = &c->loop, .own = &s->key, .events = &events, .ctx = s};
+    if (channel_new_client(&s->channel, &cc, fd, c->broker.broker_key) != 0)
+        die("channel");
+}
+
+static void on_tick(uv_timer_t *t)
+{
+    struct crowd *c = t->data;
+    for (unsigned i = 0; i < c->parallel; i++) {
+        struct stranger *s = &c->all[i];
+        uint64_t age = uv_now(&c->loop) - s->since_ms;
+        if (s->since_ms != 0 && (s->over || (!c->silent && age > ROUND_MS)))
+            leave(s);
+        if (s->since_ms == 0)
+            come(s);
+    }
+}
+
+static void on_end(uv_timer_t *t)
+{
+    uv_stop(t->loop);
+}
+
+static void on_term(uv_signal_t *sig, int number)
+{
+    (void)number;
+    uv_stop(sig->loop);
+}
+
+static uint32_t address(const char *text)
+{
+    struct in_addr in;
+    struct addr a;
+    if (addr_parse_ip(&a, text) != 0 || a.family != ADDR_V4)
+        die("address");
+    memcpy(&in, a.ip, sizeof(in));
+    return ntohl(in.s_addr);
+}
+
+int main(int argc, char **argv)
+{
+    static struct crowd c;
+    struct fault f;
+    struct rlimit many = {.rlim_cur = 65536, .rlim_max = 65536};
+    if (argc != 9 || sodium_init() < 0)
+        die("usage");
+    (void)setrlimit(RLIMIT_NOFILE, &many);
+    c.silent = strcmp(argv[1], "silent") == 0;
+    if (link_parse(&c.broker, argv[2], &f) != 0 ||
+        (!c.silent && key_parse(c.host, argv[3]) != 0))
+        die("link or key");
+    c.first = address(argv[5]);
+    c.count = (uint32_t)strtoul(argv[6], NULL, 10);
+    c.step = (uint32_t)strtoul(argv[7], NULL, 10);
+    c.parallel = (unsigned)strtoul(argv[8], NULL, 10);
+    c.all = calloc(c.parallel, sizeof(*c.all));
+    if (c.all == NULL || c.count == 0 || c.parallel > PARALLEL_MAX ||
+        uv_loop_init(&c.loop) != 0)
+        die("numbers");
+    for (unsigned i = 0; i < c.parallel; i++)
+        c.all[i].crowd = &c;
+    (void)uv_timer_init(&c.loop, &c.tick);
+    (void)uv_timer_init(&c.loop, &c.end);
+    (void)uv_signal_init(&c.loop, &c.term);
+    (void)uv_signal_start(&c.term, on_term, SIGTERM);
+    c.tick.data = &c;
+    (void)uv_timer_start(&c.tick, on_tick, 0, 10);
+    (void)uv_timer_start(&c.end, on_end, strtoul(argv[4], NULL, 10) * 1000, 0);
+    (void)puts("ready");
+    (void)fflush(stdout);
+    (void)uv_run(&c.loop, UV_RUN_DEFAULT);
+    (void)printf("{\"event\":\"strangers\",\"dials\":%lu,\"opened\":%lu,"
+                 "\"welcomed\":%lu,\"introduced\":%lu,\"refused\":%lu,"
+                 "\"tickets\":%lu,\"busy\":%lu,\"closed\":%lu}\n",
+                 c.dials, c.opened, c.welcomed, c.introduced, c.refused, c.tickets,
+                 c.busy, c.closed);
+    return 0;
+}
