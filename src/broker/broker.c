@@ -15,6 +15,7 @@
 enum {
     DESCRIPTORS_KEPT = 256, /* for pipes, sockets, databases, epolls */
     DESCRIPTORS_MIN = 64,
+    VISITORS_MIN = 32,
     DESCRIPTORS_WANTED = 524288,
 };
 
@@ -96,6 +97,8 @@ static int open_shards(struct broker *b, struct fault *f)
     h->connections_max = at_most(fds / 2, LIMIT_CONNECTIONS) / want;
     h->pairs_max = at_most(fds / 8, LIMIT_RELAYS) / want;
     h->visitors_max = at_most(fds / 8 / want, LIMIT_VISITORS);
+    if (h->visitors_max < VISITORS_MIN)
+        h->visitors_max = VISITORS_MIN;
     for (unsigned i = 0; i < want && rc == 0; i++) {
         h->shards[i] = &b->shards[i];
         h->count = i + 1;

@@ -259,7 +259,8 @@ void conn_end_all(struct shard *s)
     end_overdue(s, &s->moving, 0);
 }
 
-/* Who must go so that `c` can enter: the host before it, or the oldest client. */
+/* Who must go so that `c` can enter: the host before it, or the longest silent client.
+ */
 static struct conn *one_too_many(struct conn *c, enum conn_state state)
 {
     struct conn *oldest = NULL;
@@ -267,10 +268,15 @@ static struct conn *one_too_many(struct conn *c, enum conn_state state)
     for (struct conn *i = conn_first(c->shard, c->node.key, state); i != NULL;
          i = conn_next(i)) {
         count++;
-        if (oldest == NULL || i->since_ms <= oldest->since_ms)
+        if (oldest == NULL || i->heard_ms <= oldest->heard_ms)
             oldest = i;
     }
     return count >= max ? oldest : NULL;
+}
+
+bool conn_replaces(struct conn *c, enum conn_state state)
+{
+    return one_too_many(c, state) != NULL;
 }
 
 void conn_enter(struct conn *c, enum conn_state state)
@@ -278,8 +284,32 @@ void conn_enter(struct conn *c, enum conn_state state)
     struct conn *before = one_too_many(c, state);
     if (before != NULL)
         conn_bye(before, BYE_REPLACED, 0, "this device connected again");
+    if (state == CONN_HOST)
+        channel_set_queue_max(c->channel, LIMIT_HOST_QUEUE_BYTES);
     keymap_add(&c->shard->present, &c->node);
     set_state(c, state, &c->shard->ready);
+}
+
+/* Random, as the client chose it. */
+static uint64_t conv_start(const uint8_t conv[static CONV_LEN])
+{
+    uint64_t start;
+    memcpy(&start, conv, sizeof(start));
+    return start;
+}
+
+void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN])
+{
+    if (!conn_has_conv(c, conv))
+        c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
+}
+
+bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN])
+{
+    for (size_t i = 0; i < CONN_CONVS; i++)
+        if (c->convs[i] == conv_start(conv))
+            return true;
+    return false;
 }
 
 static struct conn *in_role(struct keymap_node *n, uint8_t state)

@@ -19,6 +19,8 @@ struct channel;
 struct mail;
 struct shard;
 
+enum { CONN_CONVS = 8 };
+
 /* Bits, so that a table can list several. */
 enum conn_state {
     CONN_HANDSHAKE = 1, /* TLS, on the shard that accepted */
@@ -34,11 +36,14 @@ struct conn {
     struct shard *shard;
     struct channel *channel; /* owned */
     uint64_t since_ms;       /* when this state began */
+    uint64_t heard_ms;       /* the last message; 0: none yet */
     struct addr local;       /* where the device connected to */
     struct addr_place place;
     uint8_t state;  /* enum conn_state */
     bool in_portal; /* the portal knows this host */
-    bool accepted;  /* a host has given this client a relay pair or an answer */
+    uint8_t conv_next;
+    uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
+    bool accepted; /* a host has given this client a relay pair or an answer */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
@@ -58,9 +63,11 @@ void conn_sweep(struct shard *s);
 /* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */
 void conn_end_all(struct shard *s);
 
+/* Whether conn_enter would end another connection of this device. */
+bool conn_replaces(struct conn *c, enum conn_state state);
 /*
  * Enters the map of present devices as `state`. An earlier connection of the same
- * host, or the oldest of too many of the same client, gets Bye{REPLACED}.
+ * host, or the longest silent of too many of the same client, gets Bye{REPLACED}.
  */
 void conn_enter(struct conn *c, enum conn_state state);
 /* POSTERN_ERR_LIMIT when the device does not read fast enough. */
@@ -70,6 +77,10 @@ void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms,
               const char *reason);
 /* Ends without a word. `c` is gone afterwards. */
 void conn_end(struct conn *c);
+
+/* This client connection has introduced itself under `conv`. */
+void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN]);
+bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN]);
 
 /* Walks the connections of a device in one role; NULL at the end. */
 struct conn *conn_first(struct shard *s, const uint8_t key[static KEY_LEN],

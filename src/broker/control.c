@@ -12,9 +12,10 @@
 
 #include "broker/conn.h"
 #include "broker/shard.h"
+#include "broker/vouch.h"
 #include "io/channel.h"
 
-enum { MESSAGE_MAX = 4096 };
+enum { MESSAGE_MAX = PROTO_FRAME_MAX };
 
 /* A message on its way: to a device in a role, from a device whose key is proven. */
 struct route {
@@ -188,7 +189,38 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN])
         relay_each_of_host(s->relay, host, tell_gone, &w);
 }
 
-/* To every connection that the device has in that role: `conv` tells them apart. */
+static const uint8_t *conv_of(const Control *m)
+{
+    switch (m->which_body) {
+    case Control_ticket_tag:
+        return m->body.ticket.conv;
+    case Control_signal_tag:
+        return m->body.signal.conv;
+    case Control_carry_tag:
+        return m->body.carry.conv;
+    case Control_refuse_tag:
+        return m->body.refuse.conv;
+    default:
+        return NULL;
+    }
+}
+
+/* The one of a client's connections that began this approach, when that is known. */
+static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
+{
+    const uint8_t *conv = conv_of(m);
+    struct conn *c = NULL;
+    if (!r->to_host && conv != NULL)
+        c = conn_first(s, r->to, CONN_CLIENT);
+    while (c != NULL && !conn_has_conv(c, conv))
+        c = conn_next(c);
+    return c;
+}
+
+/*
+ * To the connection whose approach it is; else to every one that the device has in that
+ * role, which tell them apart by `conv`.
+ */
 static void deliver(struct shard *s, const struct route *r, Control *m)
 {
     bool arrived = false;
@@ -196,8 +228,10 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
         deliver_introduce(s, r, m);
         return;
     }
-    for (struct conn *c = conn_first(s, r->to, r->to_host ? CONN_HOST : CONN_CLIENT);
-         c != NULL; c = conn_next(c)) {
+    struct conn *owner = owner_of(s, r, m);
+    struct conn *first = conn_first(s, r->to, r->to_host ? CONN_HOST : CONN_CLIENT);
+    for (struct conn *c = owner != NULL ? owner : first; c != NULL;
+         c = owner != NULL ? NULL : conn_next(c)) {
         c->accepted = c->accepted || m->which_body != Control_refuse_tag;
         if (conn_send(c, m) == 0)
             s->stats.routed++;
@@ -222,6 +256,14 @@ static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
             m);
 }
 
+/* The sender's addresses, as far as they are known here to be its own. */
+static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
+{
+    struct addr seen;
+    channel_remote(c->channel, &seen);
+    broker_vouch(c->shard->hub->secret, &seen, list, count, (pb_size_t)room);
+}
+
 /* An address is held to its share here, before the message goes to another thread. */
 static bool may_introduce(struct conn *c)
 {
@@ -240,10 +282,12 @@ static void handle_introduce(struct conn *c, Control *m)
     struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
     struct mark_names n = {.client = c->node.key, .host = i->peer, .conv = i->conv};
     struct addr from;
+    conn_note_conv(c, i->conv);
     if (!may_introduce(c)) {
         refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
+    vouch(c, i->vouched, &i->vouched_count, sizeof(i->vouched) / sizeof(i->vouched[0]));
     channel_remote(c->channel, &from);
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
@@ -252,7 +296,9 @@ static void handle_introduce(struct conn *c, Control *m)
 
 static void handle_signal(struct conn *c, Control *m)
 {
-    forward(c, m, m->body.signal.peer);
+    Signal *s = &m->body.signal;
+    vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
+    forward(c, m, s->peer);
 }
 
 /* The host's No ends the pair too, if there is one. */
@@ -367,6 +413,10 @@ static void handle_hello(struct conn *c, Control *m)
         conn_bye(c, BYE_TOKEN, 0, "hosts need this broker's enrolment token");
         return;
     }
+    if (h->yields && conn_replaces(c, h->host ? CONN_HOST : CONN_CLIENT)) {
+        conn_bye(c, BYE_REPLACED, 0, "this device is connected elsewhere");
+        return;
+    }
     c->shard->stats.hellos++;
     c->accepted = is_portal(c->shard, c->node.key);
     conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
@@ -398,6 +448,7 @@ static const struct rule rules[] = {
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len)
 {
     Control m;
+    c->heard_ms = uv_now(&c->shard->loop);
     if (!is_portal(c->shard, c->node.key) &&
         !admission_message(&c->shard->admission, c->node.key, role_of(c),
                            uv_now(&c->shard->loop))) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "broker/list.h"
+#include "broker/vouch.h"
 #include "core/client_hello.h"
 #include "core/relay_preface.h"
 #include "core/stun.h"
@@ -128,11 +129,13 @@ static int answer_stun(struct visitor *v, const struct stun_message *m)
     struct sockaddr_storage ss;
     socklen_t slen = sizeof(ss);
     uint8_t out[STUN_MESSAGE_MAX];
-    struct stun_message answer = {.type = STUN_BINDING_SUCCESS};
+    struct stun_message answer = {.type = STUN_BINDING_SUCCESS,
+                                  .has_mark = m->has_mark};
     memcpy(answer.txid, m->txid, sizeof(answer.txid));
     if (getpeername(v->fd, (struct sockaddr *)&ss, &slen) != 0 ||
         sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0)
         return POSTERN_ERR_CLOSED;
+    broker_mark(answer.mark, v->door->config.secret, &answer.mapped);
     int len = stun_build(out, sizeof(out), &answer);
     if (len < 0 || send(v->fd, out, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len)
         return POSTERN_ERR_CLOSED;

@@ -45,8 +45,9 @@ struct door_config {
     uv_loop_t *loop;
     const struct plan *plan; /* borrowed, as all below */
     struct addr_limits *limits;
-    size_t visitors_max; /* at least 1 */
-    bool unlimited;      /* count addresses, refuse none */
+    size_t visitors_max;   /* at least 1 */
+    bool unlimited;        /* count addresses, refuse none */
+    const uint8_t *secret; /* of marks: broker/vouch.h */
     const struct door_events *events;
     void *ctx;
 };

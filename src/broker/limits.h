@@ -35,8 +35,9 @@ enum {
     LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
-    LIMIT_CLIENTS_PER_DEVICE = 16,        /* commands of one device; one as a host */
+    LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
+    LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
     LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
@@ -48,7 +49,7 @@ enum {
     LIMIT_RELAYS_ADDRESS_MIN = 16,
     LIMIT_MOURNED = 4096,                 /* pairs that broke less than that ago: */
     LIMIT_MOURNED_MS = 5000,
-    LIMIT_RELAYS_PER_CLIENT = 256,        /* pairs, unused tickets included */
+    LIMIT_RELAYS_PER_CLIENT = 512,        /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,
     LIMIT_DEVICES_KEPT = 16384,           /* keys whose budgets a thread remembers */
     LIMIT_ACCEPTED_KEPT = 65536,          /* clients that were accepted by their hosts */
@@ -68,11 +69,11 @@ struct bucket_rate {
     ((struct bucket_rate){100, 400}) /* per address                                    \
                                       */
 /* Per device key, however often it connects. */
-#define LIMIT_RATE_MESSAGES ((struct bucket_rate){200, 1000})
+#define LIMIT_RATE_MESSAGES ((struct bucket_rate){500, 4000})
 #define LIMIT_RATE_HOST_MESSAGES ((struct bucket_rate){1000, 4000})
-#define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 60})
-#define LIMIT_RATE_CARRY ((struct bucket_rate){65536, 262144}) /* bytes */
-#define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){262144, 1048576})
+#define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 300})
+#define LIMIT_RATE_CARRY ((struct bucket_rate){131072, 1048576}) /* bytes */
+#define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){524288, 2097152})
 /* Introductions to one host: of clients that it accepted before, and of all others. */
 #define LIMIT_RATE_KNOWN ((struct bucket_rate){200, 1000})
 #define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 100})

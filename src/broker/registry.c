@@ -73,7 +73,6 @@ static int make_identity(struct registry *r, struct registry_identity *id)
 int registry_identity(struct registry *r, struct registry_identity *id, struct fault *f)
 {
     bool found = false;
-    db_set_durable(r->db);
     int rc = db_begin(r->db);
     if (rc != 0)
         return db_fault(r->db, rc, f);

@@ -210,6 +210,7 @@ static int open_parts(struct shard *s)
                                .limits = s->limits,
                                .visitors_max = h->visitors_max,
                                .unlimited = unlimited,
+                               .secret = h->secret,
                                .events = h->config->portal != NULL ? &portal_door_events
                                                                    : &door_events,
                                .ctx = s};
@@ -218,7 +219,7 @@ static int open_parts(struct shard *s)
         rc = relay_open(&s->relay, &s->loop, (uint8_t)s->index, h->pairs_max);
     if (rc == 0)
         rc = stun_service_open(&s->stun, &s->loop, &h->plan,
-                               unlimited ? NULL : s->limits);
+                               unlimited ? NULL : s->limits, h->secret);
     if (rc == 0)
         rc = door_open(&s->door, &door);
     return rc;

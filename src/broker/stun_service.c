@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "broker/vouch.h"
 #include "core/stun.h"
 #include "io/pktinfo.h"
 #include "io/sockaddr.h"
@@ -30,6 +31,7 @@ struct stun_service {
     struct stun_socket sockets[SOCKETS_MAX];
     size_t count, open;
     struct addr_limits *limits;
+    const uint8_t *secret;
     struct stun_stats stats;
 };
 
@@ -112,7 +114,7 @@ static void serve(struct stun_socket *s, const struct packet *p)
     struct stun_service *v = s->service;
     struct stun_site site;
     struct stun_answer answer;
-    uint8_t data[STUN_MESSAGE_MAX];
+    uint8_t data[STUN_MESSAGE_MAX], mark[VOUCH_MARK_LEN];
     if (!stun_is_message(p->data, p->len)) {
         v->stats.ignored++;
         return;
@@ -125,6 +127,8 @@ static void serve(struct stun_socket *s, const struct packet *p)
         }
     }
     site_of(s, &p->local, &site);
+    broker_mark(mark, v->secret, &p->source);
+    site.mark = mark;
     if (!stun_answer(&answer, data, p->data, p->len, &p->source, &site)) {
         v->stats.ignored++;
         return;
@@ -174,12 +178,15 @@ static int add_socket(struct stun_service *v, uv_loop_t *loop,
 }
 
 int stun_service_open(struct stun_service **out, uv_loop_t *loop,
-                      const struct plan *plan, struct addr_limits *limits)
+                      const struct plan *plan, struct addr_limits *limits,
+                      const uint8_t *secret)
 {
     struct stun_service *v = calloc(1, sizeof(*v));
     int rc = v != NULL ? 0 : POSTERN_ERR_NOMEM;
-    if (rc == 0)
+    if (rc == 0) {
         v->limits = limits;
+        v->secret = secret;
+    }
     for (size_t i = 0; i < plan->site_count && rc == 0; i++) {
         struct addr binds[SOCKETS_PER_SITE];
         size_t n = plan_udp_binds(&plan->sites[i], binds);

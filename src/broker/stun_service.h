@@ -20,9 +20,13 @@ struct stun_stats {
     uint64_t answered, limited, ignored;
 };
 
-/* `plan` and `limits` are borrowed while it lives; `limits` NULL for no limit. */
+/*
+ * `plan`, `limits` and `secret` (of marks: broker/vouch.h) are borrowed while it lives;
+ * `limits` NULL for no limit.
+ */
 MUST_CHECK int stun_service_open(struct stun_service **out, uv_loop_t *loop,
-                                 const struct plan *plan, struct addr_limits *limits);
+                                 const struct plan *plan, struct addr_limits *limits,
+                                 const uint8_t *secret);
 /* NULL is fine. Memory goes when the loop next turns. */
 void stun_service_close(struct stun_service *s);
 void stun_service_read_stats(const struct stun_service *s, struct stun_stats *out);

@@ -53,7 +53,6 @@ int book_open(struct book **out, const char *dir, struct fault *f)
         free(b);
         return err;
     }
-    db_set_durable(b->db);
     *out = b;
     return 0;
 }

@@ -141,6 +141,25 @@ static bool try_open(struct call *c)
     return true;
 }
 
+/* What keeps the session from coming: the broker's absence above all. */
+static const char *why_none(const struct call *c)
+{
+    const struct fault *f = peer_broker_fault(c->config.peer, NULL);
+    if (f != NULL)
+        return f->what;
+    return c->calls->last.what[0] != '\0' ? c->calls->last.what
+                                          : "no session to the host came in time";
+}
+
+/* Waiting helps only when somebody changes something; one more try was made for it. */
+static bool is_hopeless(const struct call *c)
+{
+    bool fatal = false;
+    return uv_now(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
+           peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
+           !peer_is_ready(c->config.peer);
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct calls *cs = t->data;
@@ -152,10 +171,8 @@ static void on_tick(uv_timer_t *t)
         next = c->next;
         if (c->pump != NULL)
             continue;
-        if (uv_now(cs->loop) >= c->deadline_ms) {
-            answer(c, STREAM_TIMEOUT,
-                   cs->last.what[0] != '\0' ? cs->last.what
-                                            : "no session to the host came in time");
+        if (uv_now(cs->loop) >= c->deadline_ms || is_hopeless(c)) {
+            answer(c, STREAM_TIMEOUT, why_none(c));
             call_free(c);
         } else if (try_open(c)) {
             waiting = waiting || c->pump == NULL;
@@ -273,7 +290,10 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     cs->count++;
     if (out != NULL)
         *out = c;
-    if (try_open(c) && c->pump == NULL)
+    if (!try_open(c) || c->pump != NULL)
+        return 0;
+    peer_hurry(config->peer);
+    if (!uv_is_active((uv_handle_t *)cs->timer))
         (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
     return 0;
 }

@@ -13,7 +13,7 @@
 #include "io/netmon.h"
 #include "io/stop.h"
 
-enum { OFFLINE_GRACE_MS = 4000 };
+enum { OFFLINE_GRACE_MS = 4000, CROWD_GRACE_MS = 40000, TIMEOUT_GRACE_MS = 15000 };
 
 struct home {
     struct home *next;
@@ -22,6 +22,7 @@ struct home {
     struct link broker;
     uint8_t key[KEY_LEN];
     bool was_up;
+    struct fault told; /* since it was up last */
 };
 
 struct entry {
@@ -43,6 +44,7 @@ struct client {
     uv_loop_t loop;
     struct stop *stop;
     struct netmon *netmon;
+    struct budget *budget; /* of what all of them send */
     struct home *homes;
     struct entry *entries;
     uint64_t began_ms;
@@ -70,7 +72,7 @@ void client_path_event(struct event *e, const char *peer, const struct path *pat
     event_text(e, "kind", path_kind_name(path->kind));
     event_addr(e, "local", &path->local);
     event_addr(e, "remote", &path->remote);
-    event_ms(e, "rtt_ms", path->rtt_us);
+    event_rtt(e, "rtt_ms", path->rtt_us);
     event_ms(e, "elapsed_ms", elapsed_us);
 }
 
@@ -185,11 +187,23 @@ static void on_own_rotated(void *ctx, struct peer *p,
         log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
-/* A host that has just lost its broker is back in seconds: do not give up at once. */
+/*
+ * A host that has just lost its broker is back in seconds, and what is too much at once
+ * goes through one after the other: do not give up at once.
+ */
 static bool worth_waiting(struct client *c, const struct fault *f)
 {
-    return f->code == POSTERN_ERR_UNREACHABLE &&
-           uv_now(&c->loop) - c->began_ms < OFFLINE_GRACE_MS;
+    uint64_t waited_ms = uv_now(&c->loop) - c->began_ms;
+    switch (f->code) {
+    case POSTERN_ERR_UNREACHABLE:
+        return waited_ms < OFFLINE_GRACE_MS;
+    case POSTERN_ERR_LIMIT: /* many at once: each gets its turn */
+        return waited_ms < CROWD_GRACE_MS;
+    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
+        return waited_ms < TIMEOUT_GRACE_MS;
+    default:
+        return false;
+    }
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -239,9 +253,19 @@ static void on_up(void *ctx)
 {
     struct home *h = ctx;
     h->was_up = true;
+    h->told = (struct fault){0};
     for (struct entry *e = h->client->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
+}
+
+/* A session that stands needs no broker, and has perhaps a path without it. */
+static bool a_session_stands(const struct home *h)
+{
+    for (const struct entry *e = h->client->entries; e != NULL; e = e->next)
+        if (e->home == h && e->peer != NULL && peer_is_ready(e->peer))
+            return true;
+    return false;
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
@@ -252,8 +276,11 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     for (struct entry *e = c->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, false);
-    if (!h->was_up || fatal)
-        fault_up(c, NULL, why, fatal, h->was_up);
+    bool news = strcmp(h->told.what, why->what) != 0;
+    h->told = *why;
+    if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
+        fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
+    }
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -296,8 +323,10 @@ static struct home *home_for(struct client *c, const struct link *broker,
     memcpy(h->key, key->pub, KEY_LEN);
     struct endpoint_config ec = {.loop = &c->loop,
                                  .key = key,
+                                 .budget = c->budget,
                                  .broker = broker,
                                  .name = name,
+                                 .state = c->state.path,
                                  .events = &uplink_events,
                                  .ctx = h};
     if (endpoint_open(&h->endpoint, &ec) != 0) {
@@ -401,6 +430,13 @@ void client_drop_peer(struct client *c, struct peer *p)
     }
 }
 
+void client_each_broker(struct client *c,
+                        void (*each)(void *ctx, const struct uplink *u), void *ctx)
+{
+    for (const struct home *h = c->homes; h != NULL; h = h->next)
+        each(ctx, h->endpoint.uplink);
+}
+
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
 {
     struct entry *next;
@@ -455,6 +491,7 @@ int client_open(struct client **out, const struct client_config *config,
         free(c);
         return rc;
     }
+    c->budget = net_budget_new();
     (void)uv_loop_init(&c->loop);
     c->began_ms = uv_now(&c->loop);
     rc = stop_open(&c->stop, &c->loop, on_stop, c);
@@ -486,6 +523,7 @@ void client_close(struct client *c)
     stop_close(c->stop);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&c->loop);
+    free(c->budget);
     book_close(c->book);
     free(c);
 }

@@ -55,6 +55,9 @@ MUST_CHECK int client_join(struct client *c, const struct link *invite,
                            const char *own_name, struct peer **out, struct fault *f);
 /* Ends the session to a host and forgets the peer. */
 void client_drop_peer(struct client *c, struct peer *p);
+/* Calls `each` for the connection to every broker. */
+void client_each_broker(struct client *c,
+                        void (*each)(void *ctx, const struct uplink *u), void *ctx);
 /* Calls `each` for every peer. */
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx);
 

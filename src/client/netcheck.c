@@ -123,8 +123,8 @@ static void report(struct netcheck_state *s)
         event_int(&e, "mtu", mtu);
     else
         json_text(&e.json, "mtu", NULL);
-    event_ms(&e, "udp_rtt_ms", r->rtt_us);
-    event_ms(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
+    event_rtt(&e, "udp_rtt_ms", r->rtt_us);
+    event_rtt(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
     event_int(&e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
     event_text(&e, "port_mapping", s->mapped ? s->map_words : "no");
     bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
@@ -318,7 +318,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     static const struct uplink_events events = {on_up, on_down, on_control};
     struct netcheck_state s = {.config = c};
     (void)uv_loop_init(&s.loop);
-    if (net_init(&s.net, &s.loop, c->key) != 0)
+    if (net_init(&s.net, &s.loop, c->key, NULL) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,

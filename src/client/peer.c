@@ -498,6 +498,16 @@ void peer_on_network_change(struct peer *p)
         session_doubt(p->session, true);
 }
 
+const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)
+{
+    return uplink_fault(p->config.endpoint->uplink, fatal);
+}
+
+void peer_hurry(struct peer *p)
+{
+    uplink_hurry(p->config.endpoint->uplink);
+}
+
 bool peer_is_ready(const struct peer *p)
 {
     return p->ready && !p->restarting;

@@ -76,6 +76,10 @@ bool peer_owns(const struct peer *p, const Control *m);
 void peer_on_control(struct peer *p, const Control *m);
 void peer_on_network_change(struct peer *p);
 
+/* Why the broker cannot be reached; NULL while it can. `fatal` as of uplink_fault. */
+const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
+/* Somebody waits: the broker is tried again now, if a pause is on. */
+void peer_hurry(struct peer *p);
 bool peer_is_ready(const struct peer *p);
 const char *peer_name(const struct peer *p);
 const uint8_t *peer_key(const struct peer *p);

@@ -49,9 +49,10 @@ static void send_alive(struct peer *p)
     size_t count = 0;
     a->sleeps = live_machine_sleeps();
     a->listed = p->live != NULL;
+    a->since_us = a->listed ? live_since_us(p->live) : 0;
     a->whole = p->config.state != NULL &&
-               live_list(p->config.state, p->config.key, a->scope.bytes, a->convs.bytes,
-                         MAX, &count);
+               live_list(p->config.state, p->config.key, a->scope.bytes, &a->at_us,
+                         a->convs.bytes, MAX, &count);
     a->convs.size = (pb_size_t)(count * CONV_LEN);
     a->scope.size = a->whole ? LIVE_SCOPE_LEN : 0;
     if (session_send_meta(p->session, m) != 0)

@@ -52,7 +52,7 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
     event_text(&e, "result", s->works ? "works" : "refused");
     if (s->works) {
         event_ms(&e, "elapsed_ms", s->took_us);
-        event_ms(&e, "rtt_ms", s->path.rtt_us);
+        event_rtt(&e, "rtt_ms", s->path.rtt_us);
         event_addr(&e, "remote", &s->path.remote);
     } else {
         event_text(&e, "reason", s->reason);

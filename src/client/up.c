@@ -14,6 +14,7 @@
 #include "client/names.h"
 #include "io/local.h"
 #include "io/log.h"
+#include "path/uplink_words.h"
 
 enum { BOOK_TICK_MS = 1000, HOSTS_MAX = 256, PRIVILEGED = 1024, PORT_SHIFT = 10000 };
 
@@ -278,7 +279,7 @@ static void status_of(void *ctx, struct peer *p)
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
-        event_ms(&e, "rtt_ms", session_rtt_us(s));
+        event_rtt(&e, "rtt_ms", session_rtt_us(s));
         event_int(&e, "streams", session_stream_count(s));
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
@@ -297,6 +298,14 @@ static void status_of(void *ctx, struct peer *p)
     }
 }
 
+static void status_of_broker(void *ctx, const struct uplink *u)
+{
+    struct status_walk *w = ctx;
+    struct event e;
+    uplink_event(u, &e);
+    reply_event(w->conn, &e);
+}
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct up *u = ctx;
@@ -310,6 +319,8 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     struct fault f = {0};
     switch (req->op) {
     case LOCAL_STATUS:
+        if (w.host[0] == '\0')
+            client_each_broker(u->client, status_of_broker, &w);
         client_each(u->client, status_of, &w);
         local_conn_finish(c, 0, NULL);
         break;
@@ -381,8 +392,8 @@ static int start(struct up *u, struct fault *f)
     if (calls_new(&u->calls, client_loop(u->client)) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     statedir_socket(client_statedir(u->client), "up", path);
-    rc =
-        local_server_open(&u->local, client_loop(u->client), path, &local_events, u, f);
+    rc = local_server_open_if_room(&u->local, client_loop(u->client), path,
+                                   &local_events, u, f);
     if (rc != 0)
         return rc;
     if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)

@@ -16,6 +16,21 @@ bool addr_ip_equal(const struct addr *a, const struct addr *b)
     return a->family == b->family && memcmp(a->ip, b->ip, addr_ip_len(a)) == 0;
 }
 
+bool addr_prefix_equal(const struct addr *a, const struct addr *b, unsigned bits)
+{
+    size_t whole = bits / 8, rest = bits % 8;
+    if (a->family != b->family || whole + (rest != 0) > addr_ip_len(a) ||
+        memcmp(a->ip, b->ip, whole) != 0)
+        return false;
+    return rest == 0 || (a->ip[whole] ^ b->ip[whole]) >> (8 - rest) == 0;
+}
+
+bool addr_place_equal(const struct addr *a, const struct addr *b)
+{
+    return a->family != ADDR_NONE &&
+           addr_prefix_equal(a, b, a->family == ADDR_V4 ? 32 : 64);
+}
+
 bool addr_equal(const struct addr *a, const struct addr *b)
 {
     return a->port == b->port && addr_ip_equal(a, b);

@@ -27,6 +27,10 @@ struct addr {
 size_t addr_ip_len(const struct addr *a);
 bool addr_equal(const struct addr *a, const struct addr *b);
 bool addr_ip_equal(const struct addr *a, const struct addr *b);
+/* The same address, or of IPv6 the same /64: whoever has the one can have the other. */
+bool addr_place_equal(const struct addr *a, const struct addr *b);
+/* The first `bits` of both are equal, and so is the family. */
+bool addr_prefix_equal(const struct addr *a, const struct addr *b, unsigned bits);
 
 /* Writes "1.2.3.4:5" or "[::1]:5" into `buf` and returns it; "none" for ADDR_NONE. */
 const char *addr_format(const struct addr *a, char buf[static ADDR_TEXT_LEN]);

@@ -85,6 +85,46 @@ static void forget_paths(struct ladder *l, enum path_kind kind)
             l->paths[i] = (struct ladder_path){0};
 }
 
+/* What the window lets through; UINT64_MAX: whatever the network does. */
+static uint64_t bound_bit_s(const struct ladder_path *p)
+{
+    if (p->window_bytes == 0 || p->rtt_us == 0)
+        return UINT64_MAX;
+    return p->window_bytes * 8ull * 1000000 / p->rtt_us;
+}
+
+static void judge(struct ladder_path *p)
+{
+    uint64_t limit = LADDER_NARROW_BIT_S;
+    if (p->narrow) /* a path at the limit does not move the session to and fro */
+        limit += limit / 2;
+    p->narrow = bound_bit_s(p) < limit;
+}
+
+static void add_sample(struct ladder_path *p, uint32_t rtt_us)
+{
+    if (rtt_us == 0)
+        return;
+    p->samples[p->sample_count++ % LADDER_SAMPLES] = rtt_us;
+    p->rtt_us = rtt_us;
+    for (unsigned i = 0; i < LADDER_SAMPLES && i < p->sample_count; i++)
+        if (p->samples[i] < p->rtt_us)
+            p->rtt_us = p->samples[i];
+    judge(p);
+}
+
+/* For an order: what is not known comes last. */
+static uint32_t rtt_or_max(const struct ladder_path *p)
+{
+    return p->rtt_us != 0 ? p->rtt_us : UINT32_MAX;
+}
+
+/* The higher the better, whatever the round trips. */
+static int class_of(const struct ladder_path *p)
+{
+    return (p->narrow ? 0 : 2) + (path_kind_is_direct(p->kind) ? 1 : 0);
+}
+
 /* A free slot, or that of the slowest path not selected. */
 static struct ladder_path *take_slot(struct ladder *l)
 {
@@ -93,7 +133,8 @@ static struct ladder_path *take_slot(struct ladder *l)
         struct ladder_path *p = &l->paths[i];
         if (p->id == LADDER_NO_PATH)
             return p;
-        if (p->id != l->selected && (slowest == NULL || p->rtt_us > slowest->rtt_us))
+        if (p->id != l->selected &&
+            (slowest == NULL || rtt_or_max(p) > rtt_or_max(slowest)))
             slowest = p;
     }
     return slowest;
@@ -102,11 +143,10 @@ static struct ladder_path *take_slot(struct ladder *l)
 /* Whether `a` is to be preferred with nothing selected. */
 static bool better(const struct ladder_path *a, const struct ladder_path *b)
 {
-    bool da = path_kind_is_direct(a->kind), db = path_kind_is_direct(b->kind);
-    if (da != db)
-        return da;
+    if (class_of(a) != class_of(b))
+        return class_of(a) > class_of(b);
     if (a->rtt_us != b->rtt_us)
-        return a->rtt_us < b->rtt_us;
+        return rtt_or_max(a) < rtt_or_max(b);
     return a->kind != b->kind ? a->kind < b->kind : a->id < b->id;
 }
 
@@ -114,8 +154,11 @@ static bool better(const struct ladder_path *a, const struct ladder_path *b)
 static bool worth_switching(const struct ladder_path *a,
                             const struct ladder_path *selected)
 {
-    if (path_kind_is_direct(a->kind) != path_kind_is_direct(selected->kind))
-        return path_kind_is_direct(a->kind);
+    if (class_of(a) != class_of(selected))
+        return class_of(a) > class_of(selected);
+    if (a->sample_count < LADDER_SAMPLES_MIN ||
+        selected->sample_count < LADDER_SAMPLES_MIN)
+        return false;
     uint64_t gain = selected->rtt_us > a->rtt_us ? selected->rtt_us - a->rtt_us : 0;
     return gain >= SWITCH_GAIN_US && gain * 5 >= selected->rtt_us;
 }
@@ -125,15 +168,19 @@ static const struct ladder_path *choose(const struct ladder *l)
     const struct ladder_path *selected = find_path(l, l->selected), *best = NULL;
     for (unsigned i = 0; i < LADDER_MAX_PATHS; i++) {
         const struct ladder_path *p = &l->paths[i];
-        if (p->id != LADDER_NO_PATH && (best == NULL || better(p, best)))
+        if (p->id == LADDER_NO_PATH || (best != NULL && !better(p, best)))
+            continue;
+        if (selected == NULL || p == selected || worth_switching(p, selected))
             best = p;
     }
-    return selected != NULL && !worth_switching(best, selected) ? selected : best;
+    return best;
 }
 
+/* One that leaves nothing to be wished for. */
 static bool direct_selected(const struct ladder *l)
 {
-    return path_kind_is_direct(ladder_selected_kind(l));
+    const struct ladder_path *p = find_path(l, l->selected);
+    return p != NULL && path_kind_is_direct(p->kind) && !p->narrow;
 }
 
 /* --------------------------------------------------------------------- reports */
@@ -204,12 +251,12 @@ void ladder_on_proven(struct ladder *l, enum path_kind kind, uint32_t path_id,
     if (l->rungs[kind].state == RUNG_OFF)
         return;
     if (p != NULL) {
-        p->rtt_us = rtt_us;
+        add_sample(p, rtt_us);
         return;
     }
     p = take_slot(l);
-    *p = (struct ladder_path){
-        .id = path_id, .kind = kind, .rtt_us = rtt_us, .proven_us = now_us};
+    *p = (struct ladder_path){.id = path_id, .kind = kind, .proven_us = now_us};
+    add_sample(p, rtt_us);
     set_state(l, kind, RUNG_UP, now_us);
 }
 
@@ -247,7 +294,16 @@ void ladder_on_rtt(struct ladder *l, uint32_t path_id, uint32_t rtt_us)
 {
     struct ladder_path *p = find_path(l, path_id);
     if (p != NULL)
-        p->rtt_us = rtt_us;
+        add_sample(p, rtt_us);
+}
+
+void ladder_on_window(struct ladder *l, uint32_t path_id, uint32_t window_bytes)
+{
+    struct ladder_path *p = find_path(l, path_id);
+    if (p == NULL)
+        return;
+    p->window_bytes = window_bytes;
+    judge(p);
 }
 
 void ladder_on_network_change(struct ladder *l, uint64_t now_us)
@@ -374,10 +430,21 @@ static double seconds(uint64_t from_us, uint64_t to_us)
     return to_us > from_us ? (double)(to_us - from_us) / 1e6 : 0;
 }
 
+static const struct ladder_path *narrow_path(const struct ladder *l,
+                                             enum path_kind kind)
+{
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++)
+        if (l->paths[i].id != LADDER_NO_PATH && l->paths[i].kind == kind &&
+            l->paths[i].narrow)
+            return &l->paths[i];
+    return NULL;
+}
+
 const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
                           char buf[static LADDER_REASON_LEN])
 {
     const struct ladder_rung *r = &l->rungs[kind];
+    const struct ladder_path *narrow = narrow_path(l, kind);
     enum path_kind used = ladder_selected_kind(l);
     double age = seconds(r->since_us, now_us);
     switch (r->state) {
@@ -403,6 +470,11 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
     case RUNG_STATE_COUNT:
         if (used == kind)
             (void)snprintf(buf, LADDER_REASON_LEN, "in use");
+        else if (used != PATH_KIND_NONE && narrow != NULL)
+            (void)snprintf(buf, LADDER_REASON_LEN,
+                           "standby: carries at most %.0f Mbit/s, since its TCP window "
+                           "does not scale; %s is in use",
+                           (double)bound_bit_s(narrow) / 1e6, path_kind_name(used));
         else if (used != PATH_KIND_NONE)
             (void)snprintf(buf, LADDER_REASON_LEN, "standby: %s is in use",
                            path_kind_name(used));

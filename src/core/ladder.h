@@ -8,9 +8,14 @@
  *
  * Policy. All allowed kinds start side by side, each after its path_kind_delay_us. A
  * direct path is selected before a relayed one; between direct paths the round trip
- * decides, and a selected path gives way only to one at least 20 % and 2 ms better. A
- * relay stays as standby. A lost path is replaced at once by the best other proven one.
- * Direct kinds that failed are tried again while no direct path stands, after 2 s, 4 s,
+ * decides: the least of the last LADDER_SAMPLES, since what waits in a queue for a
+ * moment says nothing of the way. A selected path gives way only to one at least 20 %
+ * and 2 ms better, and only when both were measured LADDER_SAMPLES_MIN times. A path
+ * known to be held to less than LADDER_NARROW_BIT_S (by a window that does not scale)
+ * is used only where no other stands, a relay neither, and direct kinds are still
+ * tried. A relay stays as standby. A lost path is replaced at once by the best other
+ * proven one. Direct kinds that failed are tried again while no direct path stands,
+ * after 2 s, 4 s,
  * ... 5 min (each up to a quarter longer), and at once when the network changes; a
  * relay after 0.2 s
  * ... 5 s. Direct kinds still trying 3 s after a direct path was selected are stopped.
@@ -32,6 +37,10 @@
 #define LADDER_RELAY_RETRY_MAX_US 5000000
 #define LADDER_SETTLE_US 3000000
 #define LADDER_STABLE_US 10000000 /* a path lost sooner counts as a failed try */
+#define LADDER_SAMPLES 4
+#define LADDER_SAMPLES_MIN 3
+/* One window of 64 KiB in 5.2 ms; a path once narrow is so up to half as much more. */
+#define LADDER_NARROW_BIT_S 100000000
 
 enum ladder_rung_state {
     RUNG_OFF,      /* refused: `reason` says why */
@@ -62,7 +71,11 @@ struct ladder_action {
 struct ladder_path {
     uint32_t id; /* LADDER_NO_PATH: free slot */
     enum path_kind kind;
-    uint32_t rtt_us;
+    uint32_t rtt_us; /* the least of the samples; 0: not known */
+    uint32_t samples[LADDER_SAMPLES];
+    unsigned sample_count; /* all there ever were */
+    uint32_t window_bytes; /* at most so many are under way; 0: no such bound */
+    bool narrow;           /* that window and round trip hold it down too far */
     uint64_t proven_us;
 };
 
@@ -96,7 +109,8 @@ void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us);
 
 void ladder_on_started(struct ladder *l, enum path_kind kind, uint64_t now_us);
 /*
- * A path of `kind` works both ways. Known ids only get the new rtt. A kind may prove
+ * A path of `kind` works both ways, in `rtt_us` (0: not known), which is its first
+ * sample, or one more of a known id. A kind may prove
  * paths in any state but refused (the peer's try can succeed after ours ended). When
  * LADDER_MAX_PATHS are known the slowest one not selected is forgotten.
  */
@@ -111,7 +125,10 @@ void ladder_on_failed(struct ladder *l, enum path_kind kind, const char *reason,
 /* One path is dead. Unknown ids are ignored. */
 void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
                     uint64_t now_us);
+/* One more sample of its round trip; callers take them at least some 100 ms apart. */
 void ladder_on_rtt(struct ladder *l, uint32_t path_id, uint32_t rtt_us);
+/* The path never has more than so many bytes under way, whatever the session does. */
+void ladder_on_window(struct ladder *l, uint32_t path_id, uint32_t window_bytes);
 /*
  * Addresses or routes changed: every direct kind begins anew at once, a relay too
  * unless it is up; pauses are forgotten.

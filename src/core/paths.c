@@ -104,7 +104,7 @@ static void send_request(struct paths *p, struct paths_path *x, uint16_t len,
                                 .use = (flags & PROBE_USE) != 0,
                                 .open = true,
                                 .sent_us = now_us};
-    if (len <= PROBE_LEN_BASE) { /* a lost large one says nothing of the path */
+    if (x->stream || len <= PROBE_LEN_BASE) { /* a lost large one is another matter */
         if (x->asked_us == 0)
             x->asked_us = now_us;
         x->streak = x->unanswered > 0 ? 0 : x->streak;
@@ -120,7 +120,7 @@ static void send_request(struct paths *p, struct paths_path *x, uint16_t len,
 
 static uint16_t base_len(const struct paths_path *x)
 {
-    return x->stream ? PROBE_LEN_MIN : PROBE_LEN_BASE;
+    return x->stream ? PROBE_LEN_STREAM : PROBE_LEN_BASE;
 }
 
 /* --------------------------------------------------------------------------- doubt */
@@ -531,8 +531,10 @@ void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us)
 {
     /* RFC 9002 section 6.2.1, with the default max_ack_delay of 25 ms. */
     uint32_t spread = variation_us > 250 ? 4 * variation_us : 1000;
-    p->rtt_us = smoothed_us;
-    p->pto_us = smoothed_us + spread + 25000;
+    const struct paths_path *cur = in_use(p);
+    uint64_t bound = PATHS_PTO_MAX_US + 2 * (uint64_t)(cur != NULL ? cur->rtt_us : 0);
+    p->rtt_us = (uint32_t)min64(smoothed_us, bound);
+    p->pto_us = (uint32_t)min64(smoothed_us + (uint64_t)spread + 25000, bound);
 }
 
 void paths_set_streams(struct paths *p, unsigned streams)
@@ -612,7 +614,8 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
     }
     *reply = (struct path_probe){.flags = PROBE_RESPONSE, .txn = q->txn, .use = p->use};
     reply->flags |= p->leads ? PROBE_CLIENT : 0;
-    reply->len = q->len < PROBE_LEN_BASE ? q->len : PROBE_LEN_BASE;
+    uint16_t max = find(p, id)->stream ? PROBE_LEN_STREAM : PROBE_LEN_BASE;
+    reply->len = q->len < max ? q->len : max;
     return true;
 }
 

@@ -3,11 +3,11 @@
  * how large packets may be on it. Knows numbers, times and what was answered; knows no
  * packet, no socket and no kind of path.
  *
- * A path is proven by a probe of PROBE_LEN_BASE bytes (core/probe.h) that the peer
- * answered with as many on the same path: both ways, and at the size that every packet
- * may have. Nothing is moved to a path before that (RFC 9000 section 8.2 in other
- * words), and what arrives by itself proves nothing: it says neither that our packets
- * arrive, nor that large ones do.
+ * A path is proven by a probe of PROBE_LEN_BASE bytes (core/probe.h; of
+ * PROBE_LEN_STREAM over TCP) that the peer answered with as many on the same path: both
+ * ways, and at the size that every packet may have. Nothing is moved to a path before
+ * that (RFC 9000 section 8.2 in other words), and what arrives by itself proves
+ * nothing: it says neither that our packets arrive, nor that large ones do.
  *
  * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
@@ -55,6 +55,8 @@
 #define PATHS_FORGIVE_US 30000000ull
 #define PATHS_PAUSE_MAX_US 15000000ull
 #define PATHS_RTT_UNKNOWN_US 250000u
+/* Packets that wait in our own queues make a round trip long, and a path no slower. */
+#define PATHS_PTO_MAX_US 700000u
 
 struct paths_path {
     uint32_t id; /* PATHS_NONE: free slot */

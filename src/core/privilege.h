@@ -93,6 +93,7 @@ enum tcp_ways {
     TCP_WAYS_TIMESTAMPS = 0x10,
     TCP_WAYS_SACK = 0x20,
     TCP_WAYS_SCALES = 0x40,
+    TCP_WAYS_FLAGS = 0x70,
     TCP_WAYS_ALL = 0x7f,
     TCP_WAYS_SCALE_MAX = 14, /* RFC 7323 section 2.3 */
 };

@@ -11,7 +11,7 @@
 #include "core/punch_wire.h"
 #include "core/rng.h"
 
-enum { RTO_UNKNOWN_US = 100000, RTT_SLACK_US = 500, SEEN_WINDOW = PUNCH_TRANSACTIONS };
+enum { RTO_UNKNOWN_US = 100000, RTT_SLACK_US = 2000, SEEN_WINDOW = PUNCH_TRANSACTIONS };
 
 void punch_init(struct punch *p, const struct punch_config *config)
 {
@@ -315,8 +315,8 @@ static void on_response(struct punch *p, unsigned sock, const struct addr *from,
     uint64_t sample = now_us > sent_us ? now_us - sent_us : 0;
     uint32_t rtt = sample > UINT32_MAX ? UINT32_MAX : (uint32_t)sample;
     p->sent[slot].id = 0;
-    pair->rtt_us =
-        pair->proven ? (uint32_t)(((uint64_t)pair->rtt_us * 7 + rtt) / 8) : rtt;
+    if (!pair->proven || rtt < pair->rtt_us) /* what waited in a queue says nothing */
+        pair->rtt_us = rtt;
     pair->proven = true;
     pair->seen = c->seen;
     pair->answered_us = now_us;
@@ -561,7 +561,7 @@ int punch_best_index(const struct punch *p)
     for (unsigned i = 0; i < p->pair_count; i++)
         if (p->pairs[i].proven && p->pairs[i].rtt_us < fastest)
             fastest = p->pairs[i].rtt_us;
-    uint64_t slack = fastest / 10 > RTT_SLACK_US ? fastest / 10 : RTT_SLACK_US;
+    uint64_t slack = fastest / 5 > RTT_SLACK_US ? fastest / 5 : RTT_SLACK_US;
     for (unsigned i = 0; i < p->pair_count; i++) {
         const struct punch_pair *pair = &p->pairs[i];
         if (!pair->proven || pair->rtt_us > fastest + slack)

@@ -30,7 +30,7 @@
  * on at most PUNCH_MAX_PER_IP ports of one IP address. The count starts again with a
  * new generation of either side, at most once in PUNCH_RESTART_MIN_US. An address that
  * has answered gets a response to each fresh request, and the same bounds on requests
- * and replays since its last answer.
+ * and replays since its last answer. Over all approaches core/budget.h allows less.
  */
 #ifndef POSTERN_CORE_PUNCH_H
 #define POSTERN_CORE_PUNCH_H
@@ -103,7 +103,7 @@ struct punch_pair {
     struct addr seen;     /* this side's address as the peer saw it; ADDR_NONE before */
     bool proven;          /* a response to our request arrived: it works both ways */
     bool valid_inbound;   /* an authentic request arrived on it */
-    uint32_t rtt_us;      /* smoothed; set when proven */
+    uint32_t rtt_us;      /* the least sample; set when proven */
     uint64_t answered_us; /* when the last response arrived */
     /* below: punch.c's own */
     uint8_t remote_idx, tries;
@@ -223,8 +223,8 @@ bool punch_next_packet(struct punch *p, uint64_t now_us, struct punch_packet *ou
 uint64_t punch_deadline_us(const struct punch *p);
 
 /*
- * The best proven pair or NULL: the lowest round trip, and among those within 10 % (or
- * 0.5 ms) of it IPv6 first, then host addresses before translated ones. The pointer
+ * The best proven pair or NULL: the lowest round trip, and among those within 20 % (or
+ * 2 ms) of it IPv6 first, then host addresses before translated ones. The pointer
  * and the pair's index are good until the next restart of either side.
  */
 const struct punch_pair *punch_best(const struct punch *p);

@@ -27,6 +27,7 @@ enum stun_attr {
     ATTR_FINGERPRINT = 0x8028,
     ATTR_RESPONSE_ORIGIN = 0x802b,
     ATTR_OTHER_ADDRESS = 0x802c,
+    ATTR_MARK = 0xff50, /* not assigned; who does not know it reads over it */
 };
 
 enum { ATTR_HEADER_LEN = 4, FINGERPRINT_LEN = 8, CHANGE_IP = 4, CHANGE_PORT = 2 };
@@ -120,6 +121,16 @@ static int get_response_port(struct stun_message *m, struct wire_reader *v)
     return wire_end(v);
 }
 
+static int get_mark(struct stun_message *m, struct wire_reader *v)
+{
+    const uint8_t *mark = wire_get_bytes(v, STUN_MARK_LEN);
+    if (wire_end(v) == 0 && !m->has_mark) { /* of another length it is not ours */
+        m->has_mark = true;
+        memcpy(m->mark, mark, STUN_MARK_LEN);
+    }
+    return 0;
+}
+
 static int get_listed_unknown(struct stun_message *m, struct wire_reader *v)
 {
     while (!v->failed && v->left > 0)
@@ -146,6 +157,8 @@ static int get_attr(struct stun_message *m, uint16_t attr, struct wire_reader *v
     case ATTR_PADDING:
         m->padding_len = (uint16_t)v->left;
         return 0;
+    case ATTR_MARK:
+        return get_mark(m, v);
     case ATTR_ERROR_CODE:
         return get_error(m, v);
     case ATTR_UNKNOWN_ATTRIBUTES:
@@ -266,6 +279,10 @@ static void put_body(struct wire_writer *w, const struct stun_message *m)
         wire_put_u16(w, m->response_port);
         put_zero(w, 2);
     }
+    if (m->has_mark) {
+        put_attr(w, ATTR_MARK, STUN_MARK_LEN);
+        wire_put_bytes(w, m->mark, STUN_MARK_LEN);
+    }
     if (m->software != NULL)
         put_software(w, m->software);
     if (m->padding_len != 0) {
@@ -306,6 +323,15 @@ int stun_build_request(uint8_t *buf, size_t cap,
                              .change_ip = change_ip,
                              .change_port = change_port,
                              .fingerprint = true};
+    memcpy(m.txid, txid, STUN_TXID_LEN);
+    return stun_build(buf, cap, &m);
+}
+
+int stun_build_marked_request(uint8_t *buf, size_t cap,
+                              const uint8_t txid[static STUN_TXID_LEN])
+{
+    struct stun_message m = {
+        .type = STUN_BINDING_REQUEST, .has_mark = true, .fingerprint = true};
     memcpy(m.txid, txid, STUN_TXID_LEN);
     return stun_build(buf, cap, &m);
 }
@@ -360,6 +386,9 @@ bool stun_answer(struct stun_answer *a, uint8_t out[static STUN_MESSAGE_MAX],
         r.mapped = *source;
         r.origin = a->from;
         r.other = site->other;
+        r.has_mark = q.has_mark && site->mark != NULL;
+        if (r.has_mark)
+            memcpy(r.mark, site->mark, STUN_MARK_LEN);
         /* Padding fills the answer up to the request's size and never beyond. */
         int bare = stun_build(out, STUN_MESSAGE_MAX, &r);
         if (q.padding_len != 0 && bare > 0 && len > (size_t)bare + ATTR_HEADER_LEN)

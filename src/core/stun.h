@@ -19,6 +19,7 @@
 #define STUN_MESSAGE_MAX 2048
 #define STUN_UNKNOWN_MAX 8
 #define STUN_DEFAULT_PORT 3478
+#define STUN_MARK_LEN 16 /* see core/vouch.h */
 
 enum stun_type {
     STUN_BINDING_REQUEST = 0x0001,
@@ -32,17 +33,20 @@ enum stun_type {
  * is set. An address is absent when its family is ADDR_NONE.
  */
 struct stun_message {
-    uint16_t type;                      /* enum stun_type, or another method's */
-    uint8_t txid[STUN_TXID_LEN];        /* random, chosen by the client */
-    struct addr mapped;                 /* XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS */
-    struct addr other;                  /* OTHER-ADDRESS (RFC 5780 section 7.4) */
-    struct addr origin;                 /* RESPONSE-ORIGIN (RFC 5780 section 7.3) */
-    bool change_ip, change_port;        /* CHANGE-REQUEST (RFC 5780 section 7.2) */
-    bool fingerprint;                   /* FINGERPRINT: verified when parsed */
-    uint16_t response_port;             /* RESPONSE-PORT, 0 when absent */
-    uint16_t padding_len;               /* bytes of PADDING, 0 when absent */
-    uint16_t error_code;                /* ERROR-CODE, 0 when absent */
-    const char *software;               /* built only; NULL for none */
+    uint16_t type;               /* enum stun_type, or another method's */
+    uint8_t txid[STUN_TXID_LEN]; /* random, chosen by the client */
+    struct addr mapped;          /* XOR-MAPPED-ADDRESS, else MAPPED-ADDRESS */
+    struct addr other;           /* OTHER-ADDRESS (RFC 5780 section 7.4) */
+    struct addr origin;          /* RESPONSE-ORIGIN (RFC 5780 section 7.3) */
+    bool change_ip, change_port; /* CHANGE-REQUEST (RFC 5780 section 7.2) */
+    bool fingerprint;            /* FINGERPRINT: verified when parsed */
+    uint16_t response_port;      /* RESPONSE-PORT, 0 when absent */
+    uint16_t padding_len;        /* bytes of PADDING, 0 when absent */
+    uint16_t error_code;         /* ERROR-CODE, 0 when absent */
+    const char *software;        /* built only; NULL for none */
+    /* Ours, comprehension-optional: of zeros in a request, which asks for one. */
+    bool has_mark;
+    uint8_t mark[STUN_MARK_LEN];
     uint16_t unknown[STUN_UNKNOWN_MAX]; /* see stun_parse */
     uint8_t unknown_count;
 };
@@ -65,6 +69,9 @@ MUST_CHECK int stun_build(uint8_t *buf, size_t cap, const struct stun_message *m
 MUST_CHECK int stun_build_request(uint8_t *buf, size_t cap,
                                   const uint8_t txid[static STUN_TXID_LEN],
                                   bool change_ip, bool change_port);
+/* The same, asking for a mark. */
+MUST_CHECK int stun_build_marked_request(uint8_t *buf, size_t cap,
+                                         const uint8_t txid[static STUN_TXID_LEN]);
 /* True for a binding success or error response with this transaction id. */
 bool stun_is_response_to(const struct stun_message *m,
                          const uint8_t txid[static STUN_TXID_LEN]);
@@ -77,6 +84,7 @@ struct stun_site {
      * port the address is that of `at`; ADDR_NONE when there is neither.
      */
     struct addr other;
+    const uint8_t *mark; /* STUN_MARK_LEN, for the source when it asks; NULL: none */
 };
 
 struct stun_answer {
@@ -88,7 +96,8 @@ struct stun_answer {
 /*
  * What a binding server answers to `req` from `source`: returns true and fills `out`
  * and `a`, or false when it stays silent (anything but a well-formed request). The
- * answer is at most 100 bytes (56 for IPv4 alone), or as much as the request's PADDING.
+ * answer is at most 100 bytes (56 for IPv4 alone), 20 more with a mark, which the
+ * request asked for with as many; or as much as the request's PADDING.
  */
 bool stun_answer(struct stun_answer *a, uint8_t out[static STUN_MESSAGE_MAX],
                  const uint8_t *req, size_t len, const struct addr *source,

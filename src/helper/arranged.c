@@ -53,8 +53,7 @@ static void put32(uint8_t *p, uint32_t v)
  */
 static uint32_t agreed(const struct privilege_request *q)
 {
-    return q->ways & q->peer_ways &
-           (TCP_WAYS_TIMESTAMPS | TCP_WAYS_SACK | TCP_WAYS_SCALES);
+    return q->ways & q->peer_ways & TCP_WAYS_FLAGS;
 }
 
 /* The first timestamp: as little to be guessed as the sequence number, and derived

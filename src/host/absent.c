@@ -62,6 +62,8 @@ static void compare(struct guest *g, struct guest *o, const Alive *a)
         names(a, approach_conv(o->approach)))
         return;
     if (memcmp(o->scope, a->scope.bytes, sizeof(o->scope)) == 0) {
+        if (o->alive_since_us >= a->at_us)
+            return; /* the list is older */
         guest_close(o, 0, "its program has ended");
         return;
     }
@@ -76,6 +78,7 @@ void absent_on_alive(struct guest *g, const Alive *a)
     if (a->sleeps)
         absent_note_sleeper(s, g->listed);
     g->listed_alive = a->listed;
+    g->alive_since_us = a->since_us;
     if (placed)
         memcpy(g->scope, a->scope.bytes, sizeof(g->scope));
     if (!a->whole || !placed)

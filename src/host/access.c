@@ -54,7 +54,6 @@ int access_open(struct access **out, const char *dir, struct fault *f)
         free(a);
         return err;
     }
-    db_set_durable(a->db);
     *out = a;
     return 0;
 }

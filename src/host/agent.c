@@ -180,14 +180,29 @@ static void on_first(void *item, bool ended)
     }
 }
 
-static bool may_enter(const struct agent *a, const struct addr *from)
+/* The oldest that has not shown what it is goes; of that address, or of any. */
+static bool drop_oldest(struct agent *a, const struct addr *from)
+{
+    struct agent_conn *oldest = NULL;
+    for (struct agent_conn *c = a->conns; c != NULL; c = c->next)
+        if (!c->attached && (from == NULL || addr_ip_equal(&c->from, from)))
+            oldest = c; /* the newest stands first */
+    if (oldest != NULL)
+        conn_free(oldest);
+    return oldest != NULL;
+}
+
+/* False when all places are taken by connections that stand. */
+static bool may_enter(struct agent *a, const struct addr *from)
 {
     unsigned same = 0;
-    if (a->conn_count >= AGENT_CONNS_MAX || a->conn_new >= AGENT_CONNS_NEW_MAX)
-        return false;
     for (const struct agent_conn *c = a->conns; c != NULL; c = c->next)
         same += !c->attached && addr_ip_equal(&c->from, from);
-    return same < AGENT_CONNS_NEW_ADDRESS_MAX;
+    if (same >= AGENT_CONNS_NEW_ADDRESS_MAX)
+        return drop_oldest(a, from);
+    if (a->conn_count >= AGENT_CONNS_MAX || a->conn_new >= AGENT_CONNS_NEW_MAX)
+        return drop_oldest(a, NULL);
+    return true;
 }
 
 static void conn_new(struct agent *a, int fd, const struct addr *from)
@@ -225,14 +240,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
 /* The oldest that has not shown what it is gives its descriptor. */
 static bool make_room(void *ctx)
 {
-    struct agent *a = ctx;
-    struct agent_conn *oldest = NULL;
-    for (struct agent_conn *c = a->conns; c != NULL; c = c->next)
-        if (!c->attached)
-            oldest = c; /* the newest stands first */
-    if (oldest != NULL)
-        conn_free(oldest);
-    return oldest != NULL;
+    return drop_oldest(ctx, NULL);
 }
 
 static void on_tick(uv_timer_t *t)

@@ -354,10 +354,22 @@ static void on_close(void *ctx, int err, const char *why)
 
 static const struct channel_events channel_events = {on_open, on_message, on_close};
 
+/* All places before Hello are taken: who has had one for longest gives it. */
+static void drop_oldest_greeting(struct agent *a)
+{
+    struct agent_host *oldest = NULL;
+    for (struct agent_host *h = a->hosts; h != NULL; h = h->next)
+        if (!h->ready)
+            oldest = h; /* the newest stands first */
+    if (oldest != NULL)
+        agent_host_free(oldest);
+}
+
 void agent_host_accept(struct agent *a, int fd)
 {
-    struct agent_host *h =
-        a->host_greeting < AGENT_GREETING_MAX ? calloc(1, sizeof(*h)) : NULL;
+    if (a->host_greeting >= AGENT_GREETING_MAX)
+        drop_oldest_greeting(a);
+    struct agent_host *h = calloc(1, sizeof(*h));
     struct channel_config cc = {.loop = a->loop,
                                 .protocol = PROTO_ALPN_AGENT,
                                 .own = &a->key,

@@ -8,6 +8,7 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/stop.h"
+#include "path/uplink_words.h"
 
 struct serve_control {
     struct serve *serve;
@@ -36,7 +37,7 @@ void guest_session_event(struct guest *g, struct event *e)
         event_addr(e, "local", &p->local);
         event_addr(e, "remote", &p->remote);
     }
-    event_ms(e, "rtt_ms", session_rtt_us(g->session));
+    event_rtt(e, "rtt_ms", session_rtt_us(g->session));
     event_int(e, "streams", session_stream_count(g->session));
     event_int(e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
     event_int(e, "received_bytes", (int64_t)session_bytes_received(g->session));
@@ -45,6 +46,16 @@ void guest_session_event(struct guest *g, struct event *e)
 
 static void reply_status(struct serve *s, struct local_conn *c)
 {
+    for (size_t i = 0; i < FACES_MAX; i++) {
+        LocalReply r = LocalReply_init_zero;
+        struct event e;
+        if (!s->faces[i].open || s->faces[i].retired)
+            continue;
+        uplink_event(s->faces[i].endpoint.uplink, &e);
+        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+        if (local_conn_reply(c, &r) != 0)
+            return;
+    }
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
         LocalReply r = LocalReply_init_zero;
         struct event e;
@@ -228,7 +239,8 @@ int serve_control_open(struct serve_control **out, struct serve *s,
     if (rc != 0)
         (void)fault_set(f, rc, "free some memory", "out of memory");
     else
-        rc = local_server_open(&c->local, &s->loop, socket_path, &local_events, c, f);
+        rc = local_server_open_if_room(&c->local, &s->loop, socket_path, &local_events,
+                                       c, f);
     if (rc != 0) {
         serve_control_close(c);
         return rc;

@@ -46,9 +46,11 @@ static int face_open(struct serve *s, const struct keypair *key)
         return POSTERN_ERR_LIMIT;
     struct endpoint_config ec = {.loop = &s->loop,
                                  .key = key,
+                                 .budget = s->budget,
                                  .broker = &s->broker,
                                  .host = true,
                                  .name = s->settings.name,
+                                 .state = s->state->path,
                                  .events = &serve_uplink_events,
                                  .ctx = face};
     *face = (struct face){.serve = s};

@@ -152,6 +152,8 @@ static void on_join(struct guest *g, const Join *j)
         return;
     }
     became_member(g);
+    g->unlisted = false;
+    approach_admit(g->approach);
     tell_joined(g);
     guest_send_services(g);
 }
@@ -374,10 +376,14 @@ static const struct approach_events approach_events = {
     .on_forgotten = on_nothing,
 };
 
-/* Who may be answered at all; 0, or the refusal's code with its words. */
+/*
+ * Who may be answered at all; 0, or the refusal's code with its words. `uses` is what
+ * is left of the invite of who comes by one, else 0.
+ */
 static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
-                      const char **reason)
+                      unsigned *uses, const char **reason)
 {
+    *uses = 0;
     struct roster_invite invite;
     if (caller_is_portal(s, key)) {
         *reason = "this host opens nothing to the portal";
@@ -388,6 +394,7 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
     if (o->invite_id.size == INVITE_ID_LEN) {
         if (roster_invite_find(s->roster, o->invite_id.bytes, statedir_now_s(),
                                &invite) == 0) {
+            *uses = invite.uses_left > 0 ? (unsigned)invite.uses_left : 1;
             sodium_memzero(&invite, sizeof(invite));
             return 0;
         }
@@ -402,7 +409,56 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
     return REFUSE_DENIED;
 }
 
-static struct guest *guest_new(struct face *face, const Introduce *in, const Offer *o)
+/* Those who came by an invite (that one, or any) and have not joined; the oldest. */
+static struct guest *find_invitees(const struct serve *s, const uint8_t *id,
+                                   unsigned *count)
+{
+    struct guest *oldest = NULL;
+    *count = 0;
+    for (struct guest *g = s->guests; g != NULL; g = g->next) {
+        if (g->dead || !g->unlisted ||
+            (id != NULL && memcmp(g->invite_id, id, INVITE_ID_LEN) != 0))
+            continue;
+        (*count)++;
+        if (oldest == NULL || g->since_ms < oldest->since_ms)
+            oldest = g;
+    }
+    return oldest;
+}
+
+/* Makes room for one more who holds that invite, at the cost of who had time enough. */
+static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
+{
+    uint64_t now_ms = uv_now(&s->loop);
+    unsigned same, all;
+    struct guest *oldest_same = find_invitees(s, id, &same);
+    struct guest *oldest = find_invitees(s, NULL, &all);
+    struct guest *leaves = same >= invitees_at_once(uses) ? oldest_same
+                           : all >= INVITEES_MAX          ? oldest
+                                                          : NULL;
+    if ((leaves != NULL && now_ms - leaves->since_ms < INVITEE_PATIENCE_MS) ||
+        !invitees_take(&s->invitees, id, uses, now_ms))
+        return false;
+    if (leaves != NULL)
+        guest_close(leaves, REFUSE_LIMIT, "another device came with that invite");
+    return true;
+}
+
+/* True: there is room for this one. `uses`: as judge. */
+static bool admit(struct face *face, const Offer *o, unsigned uses, const char **reason)
+{
+    struct serve *s = face->serve;
+    if (!net_has_descriptors(&face->endpoint.net,
+                             uses > 0 ? INVITEE_PERCENT : LISTED_PERCENT)) {
+        *reason = "the host has no file descriptors left";
+        return false;
+    }
+    *reason = "that invite was tried too often; try again in a minute";
+    return uses == 0 || admit_invitee(s, o->invite_id.bytes, uses);
+}
+
+static struct guest *guest_new(struct face *face, const Introduce *in, const Offer *o,
+                               bool unlisted)
 {
     struct serve *s = face->serve;
     struct guest *g = calloc(1, sizeof(*g));
@@ -419,16 +475,18 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     g->has_invite = o->invite_id.size == INVITE_ID_LEN;
     if (g->has_invite)
         memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
+    g->unlisted = unlisted;
     g->since_ms = uv_now(&s->loop);
     struct approach_config ac = {.net = &face->endpoint.net,
                                  .uplink = face->endpoint.uplink,
                                  .allowed = s->config->paths,
                                  .jit_window_ms = s->config->jit_window_ms,
+                                 .unlisted = unlisted,
                                  .events = &approach_events,
                                  .ctx = g};
     memcpy(ac.peer, in->peer, KEY_LEN);
     memcpy(ac.conv, in->conv, CONV_LEN);
-    if (approach_new_host(&g->approach, &ac, o, in->mark.bytes, in->mark.size) != 0) {
+    if (approach_new_host(&g->approach, &ac, o, in) != 0) {
         free(g);
         return NULL;
     }
@@ -491,7 +549,7 @@ void guest_on_introduce(struct face *face, const Control *m)
         log_debug("dropped an introduction that is not genuine");
         return;
     }
-    unsigned code = judge(s, in->peer, &o, &reason);
+    unsigned uses, code = judge(s, in->peer, &o, &uses, &reason);
     if (code != 0) {
         refuse(face, in, code, reason);
         return;
@@ -503,8 +561,12 @@ void guest_on_introduce(struct face *face, const Control *m)
         send_forgotten(face, in);
         return;
     }
+    if (!admit(face, &o, uses, &reason)) {
+        refuse(face, in, REFUSE_LIMIT, reason);
+        return;
+    }
     absent_make_room(s, in->peer);
-    g = guest_new(face, in, &o);
+    g = guest_new(face, in, &o, uses > 0);
     if (g == NULL) {
         refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
         return;
@@ -582,8 +644,11 @@ void guest_sweep(struct serve *s, uint64_t now_ms)
     for (struct guest *g = s->guests; g != NULL; g = next) {
         next = g->next;
         if (!g->dead && (g->session == NULL || !session_is_open(g->session))) {
-            if (now_ms - g->since_ms > HELLO_TIMEOUT_MS)
+            if (now_ms - g->since_ms >
+                (uint64_t)(g->unlisted ? JOIN_TIMEOUT_MS : HELLO_TIMEOUT_MS))
                 g->dead = true;
+        } else if (!g->dead && g->unlisted && now_ms - g->since_ms > JOIN_TIMEOUT_MS) {
+            guest_close(g, REFUSE_EXPIRED, "the invite was not used");
         } else if (!g->dead) {
             absent_check(g, now_us);
         }

@@ -2,6 +2,7 @@
 #ifndef POSTERN_HOST_INTERNAL_H
 #define POSTERN_HOST_INTERNAL_H
 
+#include "core/invitees.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/caller.h"
@@ -23,7 +24,12 @@ enum {
     GUESTS_PER_CLIENT_MAX = 256, /* then the longest silent goes */
     SLEEPERS_KEPT = 256,         /* devices known to sleep */
     GUEST_PATHS_MAX = 32,
-    HELLO_TIMEOUT_MS = 30000, /* an introduction that no session follows */
+    HELLO_TIMEOUT_MS = 30000,   /* an introduction that no session follows */
+    JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
+    INVITEES_MAX = 64,          /* approaches by invite at the same time */
+    INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
+    INVITEE_PERCENT = 25,       /* of the descriptors; more are for who is listed */
+    LISTED_PERCENT = 75,        /* the rest is for connections to services */
     SWEEP_MS = 5000,
     CONVS_KEPT = 4096,
 };
@@ -51,16 +57,18 @@ struct guest {
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite, member;
-    bool portal; /* the broker's: no device, each stream says for whom it is */
+    bool unlisted; /* it named an invite, and has not shown its secret yet */
+    bool portal;   /* the broker's: no device, each stream says for whom it is */
     struct approach *approach;
     struct session *session;
     struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
     uint64_t since_ms;
     uint8_t scope[8]; /* the place that its device's lists of live programs are about */
-    bool listed_alive; /* it stands in them while its program lives */
-    bool away, asked;  /* for absent.c */
-    uint64_t doubt_us; /* since when it must be heard, or ends; 0: no doubt */
-    bool dead;         /* freed by the next sweep of the loop */
+    uint64_t alive_since_us; /* by a clock of the scope: later lists have it */
+    bool listed_alive;       /* it stands in them while its program lives */
+    bool away, asked;        /* for absent.c */
+    uint64_t doubt_us;       /* since when it must be heard, or ends; 0: no doubt */
+    bool dead;               /* freed by the next sweep of the loop */
 };
 
 struct serve {
@@ -69,6 +77,7 @@ struct serve {
     const struct statedir *state;
     struct keypair key; /* the newest */
     struct link broker;
+    struct budget *budget;        /* of what all of them send */
     struct face faces[FACES_MAX]; /* one for it, others for the keys before it */
     struct roster *roster;
     struct roster_settings settings;
@@ -87,6 +96,7 @@ struct serve {
     struct via *via;     /* to an agent, in place of a broker; NULL */
     struct guest *guests;
     unsigned guest_count;
+    struct invitees invitees;
     uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
     size_t conv_next;
     uint8_t sleepers[SLEEPERS_KEPT][KEY_LEN];

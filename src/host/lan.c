@@ -175,7 +175,13 @@ static int use_agent(struct db *db, const struct link *l)
 int lan_agent_use(struct roster *r, const struct link *l, struct fault *f)
 {
     struct db *db = roster_db(r);
-    int err = db_begin(db);
+    char used[LINK_TEXT_LEN], text[LINK_TEXT_LEN];
+    int err = lan_agent_find(r, NULL, used);
+    if (l != NULL)
+        link_format(l, text);
+    if (l == NULL ? err == POSTERN_ERR_NOTFOUND : err == 0 && strcmp(used, text) == 0)
+        return 0; /* so it stands there: a full disk need not matter */
+    err = db_begin(db);
     if (err == 0)
         err = db_end(db, use_agent(db, l));
     return db_fault(db, err, f);

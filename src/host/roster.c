@@ -72,7 +72,6 @@ int roster_open(struct roster **out, const char *dir, struct fault *f)
         free(r);
         return err;
     }
-    db_set_durable(r->db);
     *out = r;
     return 0;
 }
@@ -441,9 +440,19 @@ int roster_settings_get(struct roster *r, struct roster_settings *out)
     return err != 0 ? err : row ? 0 : POSTERN_ERR_NOTFOUND;
 }
 
+static bool settings_stand(struct roster *r, const struct roster_settings *in)
+{
+    struct roster_settings now = {0};
+    return roster_settings_get(r, &now) == 0 && strcmp(now.name, in->name) == 0 &&
+           strcmp(now.broker, in->broker) == 0 &&
+           strcmp(now.services, in->services) == 0 && now.absent_s == in->absent_s;
+}
+
 int roster_settings_set(struct roster *r, const struct roster_settings *in,
                         struct fault *f)
 {
+    if (settings_stand(r, in))
+        return 0; /* a full disk need not matter */
     struct db_stmt s = db_prepare(r->db, "INSERT OR REPLACE INTO settings(one, name, "
                                          "broker, services, absent_s) "
                                          "VALUES(1, ?, ?, ?, ?)");

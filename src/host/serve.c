@@ -58,6 +58,19 @@ static void tell_broker(struct face *face, bool up, const char *reason)
     events_print(s->config->out, &e);
 }
 
+/* What the next start should know. Without room for it this one serves all the same. */
+static int keep_settings(struct serve *s, const struct link *agent)
+{
+    int rc = roster_settings_set(s->roster, &s->settings, s->fault);
+    if (rc == 0)
+        rc = lan_agent_use(s->roster, agent, s->fault);
+    if (rc != POSTERN_ERR_FULL && rc != POSTERN_ERR_PERM)
+        return rc;
+    log_warn("%s; the next start will not know what this one was told", s->fault->what);
+    *s->fault = (struct fault){0};
+    return 0;
+}
+
 static void on_up(void *ctx)
 {
     struct face *face = ctx;
@@ -65,8 +78,7 @@ static void on_up(void *ctx)
     int64_t skew = uplink_clock_skew_s(face->endpoint.uplink);
     if (!s->ready) {
         s->ready = true;
-        if (roster_settings_set(s->roster, &s->settings, s->fault) != 0 ||
-            lan_agent_use(s->roster, NULL, s->fault) != 0) {
+        if (keep_settings(s, NULL) != 0) {
             serve_stop(s, s->fault->code);
             return;
         }
@@ -131,8 +143,7 @@ static void on_via_up(void *ctx, bool first)
         return;
     }
     s->ready = true;
-    if (roster_settings_set(s->roster, &s->settings, s->fault) != 0 ||
-        lan_agent_use(s->roster, &s->broker, s->fault) != 0)
+    if (keep_settings(s, &s->broker) != 0)
         serve_stop(s, s->fault->code);
     else
         tell_ready(s);
@@ -489,6 +500,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (s == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     s->config = c;
+    s->budget = net_budget_new();
     s->state = &state;
     s->fault = f;
     int rc = statedir_open(&state, c->state, f);
@@ -504,9 +516,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
         rc = certs_settle(s->access, &s->services, c->tls, c->tls_count, c->tls_command,
                           f);
     if (rc == 0) {
-        struct fault log = {0};
-        if (audit_open(&s->audit, state.path, &log) != 0)
-            log_fault(LOG_LEVEL_ERROR, &log); /* it serves all the same */
+        s->audit = audit_start(state.path);
         s->access_version = access_version(s->access);
         (void)uv_loop_init(&s->loop);
         rc = run_loop(s, &state, &broker, f);
@@ -518,6 +528,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     roster_close(s->roster);
     if (lock >= 0)
         close(lock);
+    free(s->budget);
     free(s);
     return rc;
 }

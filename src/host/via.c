@@ -10,6 +10,7 @@
 
 #include <sodium.h>
 
+#include "core/backoff.h"
 #include "host/internal.h"
 #include "host/lan.h"
 #include "host/race.h"
@@ -21,11 +22,17 @@
 enum {
     CONNECT_TIMEOUT_MS = 8000,
     WELCOME_TIMEOUT_MS = 15000,
-    RETRY_FIRST_MS = 200,
-    RETRY_MAX_MS = 15000,
-    RETRY_FATAL_MS = 60000,
     CALLS_MAX = 4096, /* connections that stand, with those that begin */
 };
+
+static const struct backoff_policy policy = {
+    .first_ms = 200, .max_ms = 15000, .health_ms = 30000};
+/* Somebody must change something first. */
+static const struct backoff_policy policy_fatal = {
+    .first_ms = 2000, .max_ms = 60000, .health_ms = 120000};
+/* Another has the same key, and may think the same of this one. */
+static const struct backoff_policy policy_replaced = {
+    .first_ms = 10000, .max_ms = 600000, .health_ms = 1200000};
 
 enum via_state { VIA_WAITING, VIA_DIALING, VIA_GREETING, VIA_UP };
 
@@ -50,13 +57,21 @@ struct via {
     struct channel *channel;
     struct addr agent; /* as connected */
     uv_timer_t *timer; /* own allocation: retry or welcome, as `state` says */
-    unsigned failures, call_count;
+    struct backoff backoff, fatal, replaced;
+    unsigned call_count;
     bool met; /* in this run */
     struct via_call *calls;
     AgentServices told;
     AgentNames names; /* what the agent calls them */
     const struct via_events *events;
 };
+
+static uint64_t rng_seed(void)
+{
+    uint64_t seed;
+    randombytes_buf(&seed, sizeof(seed));
+    return seed;
+}
 
 static void free_handle(uv_handle_t *h)
 {
@@ -285,16 +300,10 @@ static void drop_connection(struct via *v)
     v->names.names_count = 0;
 }
 
-static void go_down(struct via *v, const struct fault *why, bool fatal)
+static void go_down(struct via *v, const struct fault *why, struct backoff *pause)
 {
-    unsigned shift = v->failures < 7 ? v->failures : 7;
-    unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
-    if (ms > RETRY_MAX_MS)
-        ms = RETRY_MAX_MS;
-    if (fatal)
-        ms = RETRY_FATAL_MS;
-    ms = ms / 2 + randombytes_uniform(ms / 2 + 1);
-    v->failures++;
+    uint32_t ms = backoff_on_down(pause, uv_now(v->loop));
+    bool fatal = pause != &v->backoff;
     drop_connection(v);
     v->state = VIA_WAITING;
     set_timer(v, ms);
@@ -316,7 +325,7 @@ static void fail(struct via *v, int err)
     else if (err == POSTERN_ERR_REFUSED)
         (void)fault_set(&f, err, "start it with 'postern serve --agent'",
                         "no agent listens at %s", place);
-    else if (err == POSTERN_ERR_NOTFOUND)
+    else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS)
         (void)fault_set(&f, err, "check the name and this machine's DNS",
                         "the agent's name %s cannot be resolved", place);
     else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE)
@@ -327,13 +336,13 @@ static void fail(struct via *v, int err)
         (void)fault_set(&f, err, "check that a Postern agent listens there",
                         "the connection to the agent at %s failed (%s)", place,
                         postern_strerror(err));
-    go_down(v, &f, fatal);
+    go_down(v, &f, fatal ? &v->fatal : &v->backoff);
 }
 
 static void on_bye(struct via *v, const AgentBye *b)
 {
     struct fault f = {0};
-    bool fatal = true;
+    struct backoff *pause = &v->fatal;
     switch (b->code) {
     case BYE_TOKEN:
     case BYE_REMOVED:
@@ -346,22 +355,28 @@ static void on_bye(struct via *v, const AgentBye *b)
                         "the agent speaks another version of the protocol");
         break;
     case BYE_REPLACED:
-        (void)fault_set(&f, POSTERN_ERR_INUSE, "stop the other program, or use --state",
-                        "another program connected with this device's key");
+        (void)fault_set(
+            &f, POSTERN_ERR_INUSE,
+            "stop it there, or give one of the two a state directory of its "
+            "own (--state): a copied one has the same key",
+            "another machine or program is connected with this device's key");
+        pause = &v->replaced;
         break;
     default:
-        fatal = false;
+        pause = &v->backoff;
         (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
                         "the agent ended the connection: %s", b->reason);
     }
-    go_down(v, &f, fatal);
+    go_down(v, &f, pause);
 }
 
 static void on_welcome(struct via *v)
 {
     bool first = !v->met;
     v->state = VIA_UP;
-    v->failures = 0;
+    backoff_on_up(&v->backoff, uv_now(v->loop));
+    backoff_on_up(&v->fatal, uv_now(v->loop));
+    backoff_on_up(&v->replaced, uv_now(v->loop));
     v->met = true;
     (void)uv_timer_stop(v->timer);
     v->events->on_up(v->serve, first);
@@ -495,6 +510,9 @@ int via_open(struct via **out, struct serve *s, const struct link *link,
     v->timer = timer;
     (void)uv_timer_init(v->loop, timer);
     timer->data = v;
+    backoff_init(&v->backoff, &policy, rng_seed());
+    backoff_init(&v->fatal, &policy_fatal, rng_seed());
+    backoff_init(&v->replaced, &policy_replaced, rng_seed());
     v->state = VIA_WAITING;
     set_timer(v, 0);
     *out = v;

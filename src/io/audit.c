@@ -4,6 +4,7 @@
  */
 #include "io/audit.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,13 @@
 #include "io/db.h"
 #include "io/log.h"
 
+enum { REOPEN_S = 10 };
+
 struct audit {
     struct db *db;
-    bool told; /* that it cannot be written */
+    bool told;          /* that it cannot be written */
+    time_t tried_s;     /* to open it, by the monotonic clock */
+    char dir[PATH_MAX]; /* of audit_start */
 };
 
 // clang-format off
@@ -30,13 +35,60 @@ static const char *const audit_migrations[] = {
 };
 // clang-format on
 
+static int open_db(struct db **out, const char *dir, struct fault *f)
+{
+    int err = db_open(out, dir, "audit.db", audit_migrations,
+                      sizeof(audit_migrations) / sizeof(audit_migrations[0]), f);
+    if (err != 0)
+        return err;
+    err = db_set_fast(*out);
+    if (err != 0) {
+        (void)db_fault(*out, err, f);
+        db_close(*out);
+    }
+    return err;
+}
+
+static void tell(struct audit *a, const struct fault *f)
+{
+    if (!a->told)
+        log_error("the audit log is not written: %s; %s", f->what, f->advice);
+    a->told = true;
+}
+
+static bool is_open(struct audit *a)
+{
+    struct timespec now;
+    struct fault f = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    if (a->db != NULL)
+        return true;
+    if (a->tried_s != 0 && now.tv_sec - a->tried_s < REOPEN_S)
+        return false;
+    a->tried_s = now.tv_sec;
+    if (open_db(&a->db, a->dir, &f) == 0)
+        return true;
+    a->db = NULL;
+    tell(a, &f);
+    return false;
+}
+
+struct audit *audit_start(const char *dir)
+{
+    struct audit *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return NULL;
+    (void)snprintf(a->dir, sizeof(a->dir), "%s", dir);
+    (void)is_open(a);
+    return a;
+}
+
 int audit_open(struct audit **out, const char *dir, struct fault *f)
 {
     struct audit *a = calloc(1, sizeof(*a));
     if (a == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    int err = db_open(&a->db, dir, "audit.db", audit_migrations,
-                      sizeof(audit_migrations) / sizeof(audit_migrations[0]), f);
+    int err = open_db(&a->db, dir, f);
     if (err != 0) {
         free(a);
         return err;
@@ -89,7 +141,7 @@ static int forget(struct db *db)
 void audit_add(struct audit *a, const struct audit_entry *e)
 {
     struct audit_entry c = {.time_s = e->time_s};
-    if (a == NULL)
+    if (a == NULL || !is_open(a))
         return;
     clean(c.what, sizeof(c.what), e->what);
     clean(c.who, sizeof(c.who), e->who);
@@ -101,12 +153,11 @@ void audit_add(struct audit *a, const struct audit_entry *e)
         err = insert(a->db, &c);
         err = db_end(a->db, err != 0 ? err : forget(a->db));
     }
-    if (err != 0 && !a->told) {
-        struct fault f = {0};
-        (void)db_fault(a->db, err, &f);
-        log_error("the audit log is not written: %s; %s", f.what, f.advice);
-    }
-    a->told = err != 0;
+    struct fault f = {0};
+    if (db_fault(a->db, err, &f) != 0)
+        tell(a, &f);
+    else
+        a->told = false;
 }
 
 void audit_once(const char *dir, const struct audit_entry *e)

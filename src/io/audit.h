@@ -26,7 +26,12 @@ struct audit_entry {
     char detail[AUDIT_TEXT_LEN * 2]; /* why, how much; may be empty */
 };
 
-/* Belongs to one thread; several processes may use one file. */
+/*
+ * To write: also when the file cannot be opened now, which is said once by log_error
+ * and tried again by audit_add. NULL when there is no memory.
+ */
+struct audit *audit_start(const char *dir);
+/* To read. Belongs to one thread; several processes may use one file. */
 MUST_CHECK int audit_open(struct audit **out, const char *dir, struct fault *f);
 /* NULL is fine. */
 void audit_close(struct audit *a);

@@ -303,6 +303,11 @@ int channel_send(struct channel *c, const void *msg, size_t len)
     return 0;
 }
 
+void channel_set_queue_max(struct channel *c, size_t bytes)
+{
+    c->config.queue_max_bytes = bytes;
+}
+
 size_t channel_queued_bytes(const struct channel *c)
 {
     return c->out.len - c->out.from;

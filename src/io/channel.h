@@ -68,6 +68,8 @@ MUST_CHECK int channel_new_client(struct channel **out, const struct channel_con
  * message is dropped whole), POSTERN_ERR_CLOSED after on_close.
  */
 MUST_CHECK int channel_send(struct channel *c, const void *msg, size_t len);
+/* Another bound for unsent bytes. */
+void channel_set_queue_max(struct channel *c, size_t bytes);
 size_t channel_queued_bytes(const struct channel *c);
 
 /*

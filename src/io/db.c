@@ -17,11 +17,12 @@
 
 #include "io/log.h"
 
-enum { DB_BUSY_MS = 5000, DB_CHECK_MAX_BYTES = 16 << 20, DB_WAL_TRIES = 100 };
+enum { DB_BUSY_MS = 5000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 100 };
 
 struct db {
     sqlite3 *raw;
     char path[PATH_MAX];
+    const char *trouble; /* what is wrong with a file that is no database of ours */
 };
 
 static int from_errno(int e)
@@ -94,8 +95,10 @@ int db_fault(const struct db *db, int err, struct fault *f)
                          "%.250s was written by a newer version of Postern", path);
     case POSTERN_ERR_CORRUPT:
         return fault_set(f, err,
-                         "restore it from a backup, or move it away to begin anew",
-                         "%.250s is damaged; nothing in it was changed", path);
+                         "restore it from a backup, or move it away to begin anew "
+                         "without what was in it",
+                         "%.250s %s; nothing in it was changed", path,
+                         db->trouble != NULL ? db->trouble : "is damaged");
     case POSTERN_ERR_FULL:
         return fault_set(f, err, "free some space there and try again",
                          "the disk is full: %.250s cannot be written", path);
@@ -114,21 +117,19 @@ int db_fault(const struct db *db, int err, struct fault *f)
     }
 }
 
-/* SQLite gives its companion files the mode of this one. */
-static int create_private(struct db *db)
+/* A file that is there holds our tables: it got its name when they stood in it. */
+static int check_file(struct db *db)
 {
-    int fd = open(db->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0) {
-        (void)close(fd);
-        return 0;
-    }
-    if (errno == EEXIST) {
-        struct stat st;
-        if (stat(db->path, &st) == 0 && !S_ISREG(st.st_mode))
-            return POSTERN_ERR_CORRUPT;
-        return access(db->path, R_OK | W_OK) == 0 ? 0 : from_errno(errno);
-    }
-    return from_errno(errno);
+    struct stat st;
+    if (stat(db->path, &st) != 0)
+        return from_errno(errno);
+    if (!S_ISREG(st.st_mode))
+        db->trouble = "is no file";
+    else if (st.st_size == 0)
+        db->trouble = "was emptied";
+    if (db->trouble != NULL)
+        return POSTERN_ERR_CORRUPT;
+    return access(db->path, R_OK) == 0 ? 0 : from_errno(errno);
 }
 
 static int db_read_int(struct db *db, const char *sql, int64_t *v)
@@ -143,6 +144,10 @@ static int check_version(struct db *db, size_t n, int64_t *version)
     int err = db_read_int(db, "PRAGMA user_version", version);
     if (err == 0 && (*version < 0 || (uint64_t)*version > n))
         err = POSTERN_ERR_NEWER;
+    if (err == 0 && *version == 0 && n > 0) {
+        db->trouble = "holds none of Postern's tables";
+        err = POSTERN_ERR_CORRUPT;
+    }
     return err;
 }
 
@@ -160,29 +165,96 @@ static int quick_check(struct db *db)
 }
 
 /*
- * Two processes that open a fresh file at once: switching to WAL answers BUSY without
- * asking the busy handler, so this waits here.
+ * Two processes that do this at once: it answers BUSY without asking the busy handler,
+ * so this waits here.
  */
-static int enter_wal(struct db *db)
+static int set_journal(struct db *db, const char *mode)
 {
+    char sql[64];
     int err = 0;
-    for (int i = 0; i < DB_WAL_TRIES; i++) {
-        struct db_stmt s = db_prepare(db, "PRAGMA journal_mode=WAL");
-        bool wal = db_step(&s) && strcmp(db_column_text(&s, 0), "wal") == 0;
+    (void)snprintf(sql, sizeof(sql), "PRAGMA journal_mode=%s", mode);
+    for (int i = 0; i < DB_BUSY_TRIES; i++) {
+        struct db_stmt s = db_prepare(db, sql);
+        bool done = db_step(&s) && strcmp(db_column_text(&s, 0), mode) == 0;
         err = db_finish(&s);
         if (err == 0)
-            return wal ? 0 : POSTERN_ERR_IO;
+            return done ? 0 : POSTERN_ERR_IO;
         if (err != POSTERN_ERR_INUSE)
             return err;
-        struct timespec pause = {.tv_nsec = DB_BUSY_MS / DB_WAL_TRIES * 1000000L};
+        struct timespec pause = {.tv_nsec = DB_BUSY_MS / DB_BUSY_TRIES * 1000000L};
         (void)nanosleep(&pause, NULL);
     }
     return err;
 }
 
-static int migrate(struct db *db, const char *const *migrations, size_t n)
+static int open_raw(struct db *db, const char *path)
+{
+    int r = sqlite3_open_v2(
+        path, &db->raw,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    if (r == SQLITE_OK)
+        (void)sqlite3_busy_timeout(db->raw, DB_BUSY_MS);
+    return checked(db, r);
+}
+
+static void close_raw(struct db *db)
+{
+    (void)sqlite3_close(db->raw);
+    db->raw = NULL;
+}
+
+static int run_migrations(struct db *db, const char *const *migrations, size_t from,
+                          size_t n)
 {
     char sql[64];
+    int err = 0;
+    for (size_t i = from; err == 0 && i < n; i++)
+        err = db_run(db, migrations[i]);
+    (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %zu", n);
+    return err != 0 ? err : db_run(db, sql);
+}
+
+/* Gives the finished file its name, unless another process was faster. */
+static int take_name(const char *made, const char *path)
+{
+    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EEXIST && link(made, path) == 0) { /* a file system without that */
+        (void)unlink(made);
+        return 0;
+    }
+    int err = errno;
+    (void)unlink(made);
+    return err == EEXIST ? 0 : from_errno(err);
+}
+
+/* Makes the file beside its place, whole, with a mode that companion files get too. */
+static int make_file(struct db *db, const char *const *migrations, size_t n)
+{
+    char made[PATH_MAX];
+    if ((size_t)snprintf(made, sizeof(made), "%s.%ld", db->path, (long)getpid()) >=
+        sizeof(made) - 8)
+        return POSTERN_ERR_INVALID;
+    (void)unlink(made); /* of a process that was killed here */
+    int fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return from_errno(errno);
+    (void)close(fd);
+    int err = open_raw(db, made);
+    if (err == 0)
+        err = db_begin(db);
+    if (err == 0)
+        err = db_end(db, run_migrations(db, migrations, 0, n));
+    close_raw(db);
+    if (err != 0) {
+        (void)unlink(made);
+        return err;
+    }
+    return take_name(made, db->path);
+}
+
+static int migrate(struct db *db, const char *const *migrations, size_t n)
+{
     int64_t version = 0;
     int err = check_version(db, n, &version);
     if (err != 0 || (size_t)version == n)
@@ -191,31 +263,23 @@ static int migrate(struct db *db, const char *const *migrations, size_t n)
     if (err != 0)
         return err;
     err = check_version(db, n, &version); /* another process may have been faster */
-    for (size_t i = (size_t)version; err == 0 && i < n; i++)
-        err = db_run(db, migrations[i]);
-    (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %zu", n);
     if (err == 0)
-        err = db_run(db, sql);
+        err = run_migrations(db, migrations, (size_t)version, n);
     return db_end(db, err);
 }
 
 static int prepare_file(struct db *db, const char *const *migrations, size_t n)
 {
     int64_t version;
-    int r = sqlite3_open_v2(
-        db->path, &db->raw,
-        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
-    if (r != SQLITE_OK)
-        return checked(db, r);
-    (void)sqlite3_busy_timeout(db->raw, DB_BUSY_MS);
-    int err = check_version(db, n, &version);
+    int err = check_file(db);
+    if (err == 0)
+        err = open_raw(db, db->path);
+    if (err == 0)
+        err = check_version(db, n, &version);
     if (err == 0)
         err = quick_check(db);
     if (err == 0)
-        err = enter_wal(db);
-    if (err == 0)
-        err = db_run(db, "PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; "
-                         "PRAGMA trusted_schema=OFF");
+        err = db_run(db, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF");
     return err != 0 ? err : migrate(db, migrations, n);
 }
 
@@ -226,9 +290,9 @@ int db_open(struct db **out, const char *dir, const char *file,
     if (db == NULL)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     int len = snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
-    int err = (size_t)len >= sizeof(db->path) - 8 ? POSTERN_ERR_INVALID : 0;
-    if (err == 0)
-        err = create_private(db);
+    int err = (size_t)len >= sizeof(db->path) - 32 ? POSTERN_ERR_INVALID : 0;
+    if (err == 0 && access(db->path, F_OK) != 0 && errno == ENOENT)
+        err = make_file(db, migrations, n);
     if (err == 0)
         err = prepare_file(db, migrations, n);
     if (err != 0) {
@@ -240,9 +304,10 @@ int db_open(struct db **out, const char *dir, const char *file,
     return 0;
 }
 
-void db_set_durable(struct db *db)
+int db_set_fast(struct db *db)
 {
-    (void)sqlite3_exec(db->raw, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
+    int err = set_journal(db, "wal");
+    return err != 0 ? err : db_run(db, "PRAGMA synchronous=NORMAL");
 }
 
 void db_close(struct db *db)

@@ -23,16 +23,23 @@ struct db;
 struct sqlite3_stmt;
 
 /*
- * Opens or creates `dir`/`file` with mode 0600, in WAL mode, and applies the
- * `migrations` that it lacks, all of them or none; user_version is their number.
- * Faults: POSTERN_ERR_NEWER (more migrations than we know), _CORRUPT, _FULL, _PERM
- * (no access, or read-only), _INUSE (locked for over five seconds), _IO. A faulty
- * file is never changed or replaced.
+ * Opens or creates `dir`/`file` with mode 0600 and applies the `migrations` that it
+ * lacks, all of them or none; user_version is their number. A file appears with all its
+ * tables at once, so one that is there without them lost what was in it: it is an
+ * error, and never a beginning. Every commit reaches the disk before it returns. What
+ * stands in the file can be read on a disk that is full or read-only: the journal is
+ * made by who writes. Faults: POSTERN_ERR_NEWER (more migrations than we know),
+ * _CORRUPT (also emptied, or something else), _FULL, _PERM (no access, or read-only),
+ * _INUSE (locked for over five seconds), _IO. A faulty file is never changed or
+ * replaced.
  */
 MUST_CHECK int db_open(struct db **out, const char *dir, const char *file,
                        const char *const *migrations, size_t n, struct fault *f);
-/* Every commit reaches the disk before it returns: for keys. */
-void db_set_durable(struct db *db);
+/*
+ * For what is written often and may lose its latest entries in a power cut: commits do
+ * not wait for the disk. Such a file needs room on its disk to be opened (WAL).
+ */
+MUST_CHECK int db_set_fast(struct db *db);
 /* NULL is fine. All statements must be finished. */
 void db_close(struct db *db);
 

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,6 +33,7 @@ struct dial {
     int first_err;
     dial_cb cb;
     void *ctx;
+    int segment; /* largest of TCP, in bytes; 0: what the kernel finds */
 };
 
 static void free_handle(uv_handle_t *h)
@@ -138,6 +141,8 @@ static void attempt_start(struct dial *d)
     }
     a->dial = d;
     a->fd = fd;
+    if (d->segment > 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &d->segment, sizeof(d->segment));
     if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
         int err = errno;
         attempt_end(a, false);
@@ -323,6 +328,11 @@ int dial_start_known(struct dial **out, uv_loop_t *loop, const struct dial_known
     (void)uv_timer_start(d->timer, on_timer, d->count > 0 ? 0 : timeout_ms, 0);
     *out = d;
     return 0;
+}
+
+void dial_limit_segments(struct dial *d)
+{
+    d->segment = DIAL_SEGMENT;
 }
 
 void dial_cancel(struct dial *d)

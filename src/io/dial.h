@@ -54,6 +54,14 @@ struct dial_known {
 MUST_CHECK int dial_start_known(struct dial **out, uv_loop_t *loop,
                                 const struct dial_known *known, unsigned timeout_ms,
                                 dial_cb cb, void *ctx);
+/*
+ * Right after the start: segments of DIAL_SEGMENT bytes at most, both ways. A path
+ * whose MTU shrinks while large packets are under way, with no ICMP to say so, would
+ * swallow them for ever; the kernel does not look for that by itself (tcp_mtu_probing
+ * is off).
+ */
+#define DIAL_SEGMENT 1220 /* an IPv6 packet of 1280 bytes (RFC 8200 section 5) */
+void dial_limit_segments(struct dial *d);
 /* The callback will not run. NULL is fine. */
 void dial_cancel(struct dial *d);
 

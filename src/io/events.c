@@ -31,11 +31,11 @@ static const struct event_words event_table[] = {
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
-    {"session",  "{peer}: {kind}[ to {remote}], {rtt_ms} ms, {streams} stream(s)[, silent for {silent_s} s]"},
+    {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s]"},
     {"daemon",   "{role}: running {running}"},
     {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
-                 "[\n  broker: {broker_rtt_ms} ms by TCP, {udp_rtt_ms} ms by UDP]"
+                 "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
                  "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
     {"left",     "{peer} left[: {reason}]"},
     {"invite",   "{link}"},
@@ -43,7 +43,7 @@ static const struct event_words event_table[] = {
     {"key",      "{key}[  {state}]"},
     {"rotated",  "new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
-    {"broker",   "broker {state}[: {reason}]"},
+    {"broker",   "broker[ {address}] {state}[: {reason}]"},
     {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][: {reason}]"},
     {"lan-host", "{name}: hands over {services} service(s)[, from {remote}]"},
     {"forgotten", "{name} may not hand its services over any more[; {connections} connection(s) ended]"},
@@ -79,6 +79,14 @@ void event_int(struct event *e, const char *name, int64_t v)
 void event_ms(struct event *e, const char *name, uint64_t us)
 {
     json_real(&e->json, name, (double)us / 1000.0, 3);
+}
+
+void event_rtt(struct event *e, const char *name, uint32_t rtt_us)
+{
+    if (rtt_us == 0 || rtt_us == UINT32_MAX)
+        json_text(&e->json, name, NULL);
+    else
+        event_ms(e, name, rtt_us);
 }
 
 void event_bool(struct event *e, const char *name, bool v)

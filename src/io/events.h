@@ -7,7 +7,7 @@
  *   struct event e;
  *   event_begin(&e, "path");
  *   event_text(&e, "peer", name);
- *   event_ms(&e, "rtt_ms", rtt_us);
+ *   event_rtt(&e, "rtt_ms", rtt_us);
  *   events_print(out, &e);
  */
 #ifndef POSTERN_IO_EVENTS_H
@@ -41,6 +41,8 @@ void event_text(struct event *e, const char *name, const char *text);
 void event_int(struct event *e, const char *name, int64_t v);
 /* Microseconds, written as milliseconds with three decimals at most. */
 void event_ms(struct event *e, const char *name, uint64_t us);
+/* A round trip; 0 is one that is not known, and becomes null. */
+void event_rtt(struct event *e, const char *name, uint32_t rtt_us);
 void event_bool(struct event *e, const char *name, bool v);
 void event_addr(struct event *e, const char *name, const struct addr *a);
 /* For arrays: use the json_ calls on e->json. */

@@ -23,8 +23,16 @@ enum {
 
 struct live {
     int fd;
+    uint64_t since_us;
     char path[STATEDIR_PATH_LEN + NAME_LEN + 8];
 };
+
+static int64_t clock_us(clockid_t clock)
+{
+    struct timespec t = {0};
+    (void)clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
 
 static void name_of(char name[static NAME_LEN + 1], const uint8_t host[static KEY_LEN],
                     const uint8_t conv[static CONV_LEN])
@@ -65,14 +73,21 @@ struct live *live_hold(const struct statedir *s, const uint8_t host[static KEY_L
         struct timespec pause = {.tv_nsec = 1000000};
         errno = 0;
         int rc = lock_file(l);
-        if (rc == 0)
+        if (rc == 0) {
+            l->since_us = (uint64_t)clock_us(CLOCK_MONOTONIC);
             return l;
+        }
         if (rc < 0)
             break;
         (void)nanosleep(&pause, NULL);
     }
     free(l);
     return NULL;
+}
+
+uint64_t live_since_us(const struct live *l)
+{
+    return l->since_us;
 }
 
 void live_release(struct live *l)
@@ -126,13 +141,14 @@ static bool find_scope(int dir, uint8_t scope[static LIVE_SCOPE_LEN])
 }
 
 bool live_list(const struct statedir *s, const uint8_t host[static KEY_LEN],
-               uint8_t scope[static LIVE_SCOPE_LEN], uint8_t *convs, size_t max,
-               size_t *count)
+               uint8_t scope[static LIVE_SCOPE_LEN], uint64_t *at_us, uint8_t *convs,
+               size_t max, size_t *count)
 {
     char path[STATEDIR_PATH_LEN + 8], prefix[2 * HOST_LEN + 1];
     unsigned seen = 0;
     bool whole = true;
     *count = 0;
+    *at_us = (uint64_t)clock_us(CLOCK_MONOTONIC);
     (void)snprintf(path, sizeof(path), "%s/live", s->path);
     DIR *dir = opendir(path);
     if (dir == NULL)
@@ -159,13 +175,6 @@ bool live_list(const struct statedir *s, const uint8_t host[static KEY_LEN],
 }
 
 /* ------------------------------------------------------------------------- sleep */
-
-static int64_t clock_us(clockid_t clock)
-{
-    struct timespec t = {0};
-    (void)clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 static bool says(const char *supply, const char *file, const char *word)
 {

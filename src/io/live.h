@@ -26,17 +26,20 @@ struct live;
  */
 struct live *live_hold(const struct statedir *s, const uint8_t host[static KEY_LEN],
                        const uint8_t conv[static CONV_LEN]);
+/* Lists that are begun later than this have it. */
+uint64_t live_since_us(const struct live *l);
 /* NULL is fine. */
 void live_release(struct live *l);
 
 /*
  * The sessions to this host that programs hold, `convs` of CONV_LEN bytes each, and
- * `scope`: the place that the list is about, another after a restart of the machine or
- * in a copy of the state directory. Returns whether the list is whole.
+ * `at_us`: when it began to look; `scope`: the place that the list is about, another
+ * after a restart of the machine or in a copy of the state directory. Returns whether
+ * the list is whole.
  */
 MUST_CHECK bool live_list(const struct statedir *s, const uint8_t host[static KEY_LEN],
-                          uint8_t scope[static LIVE_SCOPE_LEN], uint8_t *convs,
-                          size_t max, size_t *count);
+                          uint8_t scope[static LIVE_SCOPE_LEN], uint64_t *at_us,
+                          uint8_t *convs, size_t max, size_t *count);
 
 /* True when this machine has slept since it started, or runs on a battery at times. */
 bool live_machine_sleeps(void);

@@ -333,6 +333,19 @@ int local_server_open(struct local_server **out, uv_loop_t *loop, const char *pa
     return 0;
 }
 
+int local_server_open_if_room(struct local_server **out, uv_loop_t *loop,
+                              const char *path, const struct local_events *events,
+                              void *ctx, struct fault *f)
+{
+    int rc = local_server_open(out, loop, path, events, ctx, f);
+    if (rc != POSTERN_ERR_FULL && rc != POSTERN_ERR_PERM)
+        return rc;
+    log_warn("%s; other commands will not find this program", f->what);
+    *f = (struct fault){0};
+    *out = NULL;
+    return 0;
+}
+
 void local_server_close(struct local_server *s)
 {
     if (s == NULL)

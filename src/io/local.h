@@ -39,6 +39,15 @@ struct local_events {
 MUST_CHECK int local_server_open(struct local_server **out, uv_loop_t *loop,
                                  const char *path, const struct local_events *events,
                                  void *ctx, struct fault *f);
+/*
+ * The same, but a disk that has no room for the socket, or takes none, is only warned
+ * of: then `*out` is NULL. What can work without commands goes on.
+ */
+MUST_CHECK int local_server_open_if_room(struct local_server **out, uv_loop_t *loop,
+                                         const char *path,
+                                         const struct local_events *events, void *ctx,
+                                         struct fault *f);
+/* NULL is fine. */
 void local_server_close(struct local_server *s);
 
 /* A pointer of the daemon's own, NULL at first. */

@@ -293,6 +293,7 @@ int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, vo
         destroy(r);
         return rc;
     }
+    dial_limit_segments(r->dial);
     *out = r;
     return 0;
 }

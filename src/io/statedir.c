@@ -113,11 +113,20 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
     return 0;
 }
 
+/* A disk that takes no new file: an old one serves as well, or the directory itself. */
+static int open_what_is_there(const struct statedir *s, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 ? fd : open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
     int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
+        lock = open_what_is_there(s, path);
     if (lock < 0)
         return state_fault(f, errno, s->path);
     if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
@@ -159,11 +168,8 @@ void statedir_socket(const struct statedir *s, const char *role,
 
 static int open_keys(const struct statedir *s, struct db **db, struct fault *f)
 {
-    int err = db_open(db, s->path, "device.db", key_migrations,
-                      sizeof(key_migrations) / sizeof(key_migrations[0]), f);
-    if (err == 0)
-        db_set_durable(*db);
-    return err;
+    return db_open(db, s->path, "device.db", key_migrations,
+                   sizeof(key_migrations) / sizeof(key_migrations[0]), f);
 }
 
 /* Keys from the newest on, skipping `skip`; returns their number or an error. */

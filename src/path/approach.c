@@ -181,6 +181,8 @@ void approach_started(struct approach *a, enum path_kind k)
 void approach_proven(struct approach *a, struct path *p)
 {
     ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, net_now_us());
+    if (p->window_bytes != 0)
+        ladder_on_window(&a->ladder, p->id, p->window_bytes);
     poke(a);
 }
 
@@ -262,6 +264,8 @@ void approach_on_control(struct approach *a, const Control *m)
     a->busy = true;
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
+        target_take(&a->target, m->body.introduce.vouched,
+                    m->body.introduce.vouched_count, net_now_us());
         exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
             exchange_accept(a, m->body.introduce.mark.bytes,
@@ -276,6 +280,8 @@ void approach_on_control(struct approach *a, const Control *m)
         exchange_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
+        target_take(&a->target, m->body.signal.vouched, m->body.signal.vouched_count,
+                    net_now_us());
         exchange_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
         break;
     case Control_carry_tag:
@@ -328,7 +334,7 @@ static struct approach *approach_new(const struct approach_config *c)
 static int make_kinds(struct approach *a)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new(a, kind_table[k]->plan);
+        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
         if (a->kinds[k] == NULL)
             return POSTERN_ERR_NOMEM;
     }
@@ -351,8 +357,17 @@ int approach_new_client(struct approach **out, const struct approach_config *c)
     return 0;
 }
 
+static void start_at_host(struct approach *a, enum path_kind k, const Offer *offer)
+{
+    if (!approach_allows(a, k))
+        return;
+    kind_table[k]->start(a->kinds[k]);
+    if (kind_table[k]->on_offer != NULL)
+        kind_table[k]->on_offer(a->kinds[k], offer, false);
+}
+
 int approach_new_host(struct approach **out, const struct approach_config *c,
-                      const Offer *offer, const uint8_t *mark, size_t mark_len)
+                      const Offer *offer, const Introduce *in)
 {
     if (offer->check_key.size != sizeof(((struct approach *)0)->check_key))
         return POSTERN_ERR_PROTO;
@@ -361,22 +376,25 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
         return POSTERN_ERR_NOMEM;
     memcpy(a->check_key, offer->check_key.bytes, sizeof(a->check_key));
     a->peer_generation = offer->generation;
-    if (make_kinds(a) != 0) {
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (!exchange_names(offer, (enum path_kind)k))
+            a->config.allowed &= ~(1u << k);
+    bool holds = c->unlisted && approach_allows(a, PATH_RELAY);
+    if (holds)
+        a->held = malloc(sizeof(*a->held));
+    if (make_kinds(a) != 0 || (holds && a->held == NULL)) {
         approach_free(a);
         return POSTERN_ERR_NOMEM;
     }
+    if (a->held != NULL)
+        *a->held = *offer;
+    target_take(&a->target, in->vouched, in->vouched_count, net_now_us());
     *out = a;
     a->busy = true;
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        if (!exchange_names(offer, (enum path_kind)k))
-            a->config.allowed &= ~(1u << k);
-        if (approach_allows(a, (enum path_kind)k)) {
-            kind_table[k]->start(a->kinds[k]);
-            if (kind_table[k]->on_offer != NULL)
-                kind_table[k]->on_offer(a->kinds[k], offer, false);
-        }
-    }
-    exchange_accept(a, mark, mark_len);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (!approach_holds(a, (enum path_kind)k))
+            start_at_host(a, (enum path_kind)k, offer);
+    exchange_accept(a, in->mark.bytes, in->mark.size);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -404,6 +422,7 @@ void approach_free(struct approach *a)
             kind_table[k]->free(a->kinds[k]);
     a->timer->data = NULL;
     uv_close((uv_handle_t *)a->timer, free_handle);
+    free(a->held);
     sodium_memzero(a->check_key, sizeof(a->check_key));
     free(a);
 }
@@ -424,6 +443,22 @@ void approach_set_established(struct approach *a)
 {
     a->established = true;
     a->early_len = 0;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (kind_table[k]->on_established != NULL)
+            kind_table[k]->on_established(a->kinds[k]);
+}
+
+void approach_admit(struct approach *a)
+{
+    Offer *offer = a->held;
+    a->held = NULL;
+    a->config.unlisted = false;
+    for (unsigned k = 0; k < PATH_KIND_COUNT && offer != NULL; k++)
+        if (path_kind_is_direct((enum path_kind)k))
+            start_at_host(a, (enum path_kind)k, offer);
+    if (offer != NULL)
+        approach_offer_soon(a);
+    free(offer);
 }
 
 void approach_on_path_used(struct approach *a, struct path *p)
@@ -485,7 +520,8 @@ void approach_on_network_change(struct approach *a)
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (approach_allows(a, (enum path_kind)k) &&
-            path_kind_is_direct((enum path_kind)k))
+            path_kind_is_direct((enum path_kind)k) &&
+            !approach_holds(a, (enum path_kind)k))
             kind_table[k]->start(a->kinds[k]);
     approach_offer_soon(a);
 }

@@ -43,20 +43,21 @@ struct approach_config {
     unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEET_WINDOW_MS */
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;
+    bool unlisted; /* host: the peer named an invite, and has proven nothing yet */
     enum path_kind preferred; /* worked from here before: starts at once; or NONE */
     const struct approach_events *events; /* borrowed */
     void *ctx;
 };
 
 /*
- * Client: begins at once, or when the uplink comes up. Host: `offer` and `mark` are
- * of the Introduce that was opened and accepted; it answers by itself.
+ * Client: begins at once, or when the uplink comes up. Host: `offer` is that
+ * of the Introduce `in`, which was opened and accepted; it answers by itself. Of an
+ * unlisted peer only the relay is served before approach_admit, where both allow it.
  */
 MUST_CHECK int approach_new_client(struct approach **out,
                                    const struct approach_config *c);
 MUST_CHECK int approach_new_host(struct approach **out, const struct approach_config *c,
-                                 const Offer *offer, const uint8_t *mark,
-                                 size_t mark_len);
+                                 const Offer *offer, const Introduce *in);
 /* on_path_gone is called for each path first. Fine inside events. NULL is fine. */
 void approach_free(struct approach *a);
 
@@ -67,6 +68,8 @@ void approach_free(struct approach *a);
 struct path *approach_first_path(struct approach *a);
 
 /* ---- what the owner reports */
+/* Host: the peer is no stranger any more; its direct paths may begin. */
+void approach_admit(struct approach *a);
 /* The session exists: from now on an unknown conv at the host means it was lost. */
 void approach_set_established(struct approach *a);
 /* Packets are going over `p` now. */

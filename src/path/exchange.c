@@ -55,6 +55,8 @@ void exchange_introduce(struct approach *a)
     memcpy(in->conv, a->config.conv, CONV_LEN);
     in->sealed.size =
         (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
+    in->vouched_count = (pb_size_t)target_show(
+        &a->target, in->vouched, sizeof(in->vouched) / sizeof(in->vouched[0]));
     in->early.size = (pb_size_t)a->early_len;
     memcpy(in->early.bytes, a->early, a->early_len);
     if (uplink_send(a->config.uplink, &m) != 0)
@@ -70,6 +72,8 @@ void exchange_offer(struct approach *a)
     memcpy(s->peer, a->config.peer, KEY_LEN);
     memcpy(s->conv, a->config.conv, CONV_LEN);
     s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
+    s->vouched_count = (pb_size_t)target_show(
+        &a->target, s->vouched, sizeof(s->vouched) / sizeof(s->vouched[0]));
     if (uplink_send(a->config.uplink, &m) == 0)
         a->want_offer = false;
 }
@@ -145,8 +149,11 @@ static void take_offer(struct approach *a, const Offer *o)
     }
     if (a->config.client)
         apply_peer_kinds(a, o);
+    if (a->held != NULL)
+        *a->held = *o;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (approach_allows(a, (enum path_kind)k) && kind_table[k]->on_offer != NULL)
+        if (approach_allows(a, (enum path_kind)k) && kind_table[k]->on_offer != NULL &&
+            !approach_holds(a, (enum path_kind)k))
             kind_table[k]->on_offer(a->kinds[k], o, renewed);
 }
 

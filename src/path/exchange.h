@@ -25,6 +25,8 @@ struct approach {
     unsigned introduce_tries;
     uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
     uv_timer_t *timer;                     /* own allocation */
+    struct target target;
+    Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
     uint8_t early[1500];
     size_t early_len;
     bool busy, freed;
@@ -33,6 +35,12 @@ struct approach {
 static inline bool approach_allows(const struct approach *a, enum path_kind k)
 {
     return (a->config.allowed >> k & 1) != 0;
+}
+
+/* True while this kind must not begin: the peer has proven nothing yet. */
+static inline bool approach_holds(const struct approach *a, enum path_kind k)
+{
+    return a->held != NULL && path_kind_is_direct(k);
 }
 
 /* Sends our Offer with the request for an introduction, or alone. */

@@ -21,7 +21,7 @@ enum {
     IOV_PAIRS = 256,
     READ_ROUNDS = 4,
     NOTSENT_LOWAT_BYTES = 256 * 1024,
-    BESIDE_BYTES_MAX = 2048, /* a packet that may wait behind a full batch */
+    BESIDE_BYTES_MAX = 4096, /* a packet that may wait behind a full batch */
     BESIDE_QUEUED_MAX = 512 * 1024,
 };
 
@@ -237,8 +237,11 @@ static void describe(struct path *p, int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
     (void)!sockaddr_local(fd, &p->local);
     (void)!sockaddr_remote(fd, &p->remote);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
-        p->rtt_us = info.tcpi_rtt;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return;
+    p->rtt_us = info.tcpi_rtt;
+    if ((info.tcpi_options & TCPI_OPT_WSCALE) == 0)
+        p->window_bytes = UINT16_MAX;
 }
 
 int framed_new(struct framed **out, struct net *net, int fd, enum path_kind kind,

@@ -6,6 +6,7 @@
 #define POSTERN_PATH_KIND_H
 
 #include "path/approach.h"
+#include "path/target.h"
 
 struct kind_ops {
     const void
@@ -30,6 +31,8 @@ struct kind_ops {
     void (*on_used)(void *k, struct path *p);
     /* The session says that it is a black hole: forget it; no report. */
     void (*on_dead)(void *k, struct path *p);
+    /* The session's handshake is complete: what waited for it may begin. */
+    void (*on_established)(void *k);
     /* What people should know of it beside the ladder's reason; NULL: nothing. */
     const char *(*note)(void *k);
 };

@@ -13,8 +13,10 @@
 
 #include "io/helper.h"
 #include "io/log.h"
+#include "io/sockaddr.h"
 
 enum {
+    SYN_AGAIN_MS = 1000,
     CONNECT_DELAY_MS = 100, /* the opener's SYN or listener comes first */
     RETRY_MS = 60,          /* after a refusal: the other side was not ready yet */
     STEP_BASE_MS = 250,
@@ -114,8 +116,7 @@ static void leave(struct meet *m)
         free(m);
 }
 
-/* ---------------------------------------------------------------------------- success
- */
+/* ------------------------------------------------------------------------- success */
 
 static void on_broke(void *ctx, struct framed *f, const char *why)
 {
@@ -129,7 +130,10 @@ static void on_broke(void *ctx, struct framed *f, const char *why)
 
 static void add_path(struct meet *m, int fd)
 {
+    struct addr from;
     int slot = -1;
+    if (sockaddr_remote(fd, &from) == 0)
+        target_answered(m->approach, &from);
     for (int i = 0; i < PATHS_MAX && slot < 0; i++)
         if (m->paths[i] == NULL)
             slot = i;
@@ -149,8 +153,7 @@ static void add_path(struct meet *m, int fd)
         approach_proven(m->approach, framed_path(f));
 }
 
-/* --------------------------------------------------------------------------- attempts
- */
+/* ------------------------------------------------------------------------ attempts */
 
 struct greeting_terms meet_terms(const struct meet *m)
 {
@@ -161,9 +164,12 @@ struct greeting_terms meet_terms(const struct meet *m)
 
 struct attempt **meet_free_slot(struct meet *m)
 {
-    for (int i = 0; i < PLAIN_MAX; i++)
-        if (m->attempts[i] == NULL)
-            return &m->attempts[i];
+    for (int i = 0; i < PLAIN_MAX; i++) {
+        if (m->attempts[i] != NULL)
+            continue;
+        m->told[i] = false;
+        return &m->attempts[i];
+    }
     return NULL;
 }
 
@@ -203,11 +209,18 @@ static int connect_one(struct meet *m, struct attempt **slot, const struct addr 
     return rc;
 }
 
+/* The kernel repeats a SYN after a second. */
+unsigned meet_syn_cost(const struct meet *m)
+{
+    return m->step_ms < SYN_AGAIN_MS ? 1 : 2;
+}
+
 void meet_connect_all(struct meet *m, unsigned hops)
 {
     for (size_t i = 0; i < m->peer_count; i++) {
         struct attempt **slot = meet_free_slot(m);
-        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]))
+        if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX || under_way(m, &m->peers[i]) ||
+            !target_may_send(m->approach, &m->peers[i], meet_syn_cost(m)))
             continue;
         m->syns[i]++;
         if (connect_one(m, slot, &m->peers[i], hops) != 0)
@@ -229,7 +242,8 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
     for (size_t i = 0; i < m->peer_count && to.family == ADDR_NONE; i++)
         if (m->peers[i].family == ADDR_V4) /* the first is the reflexive one */
             to = m->peers[i];
-    if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local))
+    if (to.family == ADDR_NONE || !tcp_port_local(m->port, ADDR_V4, &local) ||
+        !target_is_time_to_sweep(m->approach) || !target_may_be_swept(m->approach, &to))
         return;
     if (which > 0) /* the peer need not know it: it tries them all */
         local.port = tcp_port_find_low();
@@ -239,6 +253,7 @@ static void sweep(struct meet *m, unsigned hops, unsigned which)
         struct attempt **slot = &m->attempts[PLAIN_MAX + which * PREDICT_LOW_COUNT + i];
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
         if (*slot == NULL && (which > 0 || !under_way(m, &to)) &&
+            target_may_sweep(m->approach, &to, meet_syn_cost(m)) &&
             attempt_connect(slot, meet_config(m)->net, &local, &to, hops, &terms,
                             meet_on_attempt, m) != 0)
             *slot = NULL;
@@ -298,9 +313,15 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
 {
     struct meet *m = ctx;
     m->busy = true;
-    for (int i = 0; i < ATTEMPTS_MAX; i++)
-        if (m->attempts[i] == a)
-            m->attempts[i] = NULL;
+    for (int i = 0; i < ATTEMPTS_MAX; i++) {
+        if (m->attempts[i] != a)
+            continue;
+        m->attempts[i] = NULL;
+        if (err == 0 && i < PLAIN_MAX && m->told[i] && !meet_arranged_agrees(m, fd)) {
+            close(fd);
+            err = POSTERN_ERR_CLOSED;
+        }
+    }
     if (err == 0)
         add_path(m, fd);
     else if (err == POSTERN_ERR_DENIED && m->plan->listens && opens(m))
@@ -311,8 +332,7 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
     leave(m);
 }
 
-/* ------------------------------------------------------------------------------- time
- */
+/* ---------------------------------------------------------------------------- time */
 
 static void run_step(struct meet *m)
 {
@@ -333,7 +353,8 @@ static void run_step(struct meet *m)
         return;
     }
     if (is_arranged(hops)) {
-        run_arranged(m);
+        if (!m->strips) /* else this side only keeps step */
+            run_arranged(m);
     } else if (opens(m) && m->plan->knocks) {
         m->knocked = false; /* waits for it */
     } else if (opens(m)) {
@@ -428,8 +449,7 @@ static void on_port(void *ctx)
     if (m->plan->predicts && !m->symmetric && tcp_port_is_changed(m->port)) {
         m->symmetric = true;
         struct tcp_port *changed = m->port;
-        m->low = tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink,
-                               true, on_port, m) == 0;
+        m->low = tcp_port_open(&m->port, m->approach, true, on_port, m) == 0;
         if (m->low) {
             tcp_port_close(changed);
             return; /* asks again, from a port that can be predicted */
@@ -472,15 +492,14 @@ void meet_begin_round(struct meet *m)
     m->refused[0] = '\0';
     m->sequence = 0;
     if ((m->plan->knocks && meet_config(m)->client) || m->plan->predicts)
-        m->sequence = helper_can(PRIVILEGE_CAN_FILTER)
+        m->sequence = helper_can(PRIVILEGE_CAN_FILTER) && !m->strips
                           ? 1 + randombytes_uniform(UINT32_MAX - 1)
                           : 0;
     if (m->plan->knocks && meet_config(m)->client && m->sequence == 0) {
         meet_fail(m, helper_missing());
         return;
     }
-    if (tcp_port_open(&m->port, meet_config(m)->net, meet_config(m)->uplink, false,
-                      on_port, m) != 0) {
+    if (tcp_port_open(&m->port, m->approach, false, on_port, m) != 0) {
         m->port = NULL;
         meet_fail(m, "out of memory");
     }

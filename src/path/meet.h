@@ -8,7 +8,8 @@
  * one round, of at most MEET_PEERS_MAX addresses that the peer named. When the ports of
  * a symmetric NAT are predicted, one SYN to each of 424 ports of one address in each of
  * three steps, which by their TTL die on the way to it; where both sides' NATs are
- * symmetric, two to each of the 424 ports, which the kernel repeats once.
+ * symmetric, two to each of the 424 ports, which the kernel repeats once. All within
+ * core/budget.h.
  */
 #ifndef POSTERN_PATH_MEET_H
 #define POSTERN_PATH_MEET_H
@@ -49,10 +50,14 @@ void meet_on_uplink(void *k, bool up);
 void meet_on_dead(void *k, struct path *p);
 
 #define MEET_KIND(the_plan)                                                            \
-    {                                                                                  \
-        .plan = &(the_plan), .new = meet_new, .free = meet_free, .start = meet_start,  \
-        .stop = meet_stop, .fill_offer = meet_fill_offer, .on_offer = meet_on_offer,   \
-        .on_uplink = meet_on_uplink, .on_dead = meet_on_dead                           \
-    }
+    {.plan = &(the_plan),                                                              \
+     .new = meet_new,                                                                  \
+     .free = meet_free,                                                                \
+     .start = meet_start,                                                              \
+     .stop = meet_stop,                                                                \
+     .fill_offer = meet_fill_offer,                                                    \
+     .on_offer = meet_on_offer,                                                        \
+     .on_uplink = meet_on_uplink,                                                      \
+     .on_dead = meet_on_dead}
 
 #endif

@@ -59,7 +59,8 @@ void meet_arrange(struct meet *m)
                                         .hops = ARRANGED_HOPS};
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX ||
             addr_scope_of(&m->peers[i]) == ADDR_SCOPE_LOOPBACK ||
-            !local_towards(m, &m->peers[i], &q->local))
+            !local_towards(m, &m->peers[i], &q->local) ||
+            !target_may_send(m->approach, &m->peers[i], 1))
             continue;
         m->syns[i]++;
         if (helper_ask(q, &r, &fd) != 0) {
@@ -81,7 +82,8 @@ bool meet_arranged_answer(struct meet *m)
 {
     struct privilege_reply r;
     for (unsigned i = 0; i < m->arranged_count; i++)
-        if (helper_ask(&m->arranged[i], &r, NULL) != 0)
+        if (target_may_send(m->approach, &m->arranged[i].remote, 1) &&
+            helper_ask(&m->arranged[i], &r, NULL) != 0)
             log_debug("arranged: %s", r.reason);
     return ++m->answers < ANSWERS_MAX && m->arranged_count > 0;
 }
@@ -98,16 +100,28 @@ void meet_arranged_connect(struct meet *m)
         struct addr local;
         struct attempt **slot = meet_free_slot(m);
         if (slot == NULL || m->syns[i] >= MEET_SYNS_MAX ||
-            !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local))
+            !tcp_port_local(m->port, (enum addr_family)m->peers[i].family, &local) ||
+            !target_may_send(m->approach, &m->peers[i], meet_syn_cost(m)))
             continue;
         m->syns[i]++;
         int fd = meet_sequenced_socket(&local, meet_next_sequence(m, m->sequence));
         if (fd < 0)
             continue;
+        m->told[slot - m->attempts] = true;
         if (attempt_connect_on(slot, meet_config(m)->net, fd, &m->peers[i], 0, &terms,
                                meet_on_attempt, m) != 0) {
             close(fd);
             *slot = NULL;
         }
     }
+}
+
+bool meet_arranged_agrees(struct meet *m, int fd)
+{
+    uint32_t told = tcp_port_ways(m->port) & m->peer_ways & TCP_WAYS_FLAGS;
+    uint32_t has = tcp_ways_of(fd) & TCP_WAYS_FLAGS;
+    if (has != told)
+        log_debug("arranged: SYNs lose options on the way: %#x of %#x", has, told);
+    m->strips = m->strips || has != told;
+    return has == told;
 }

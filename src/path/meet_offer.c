@@ -39,12 +39,7 @@ void meet_fill_offer(void *k, Offer *o)
 /* Only addresses that somebody may be asked to connect to. */
 static bool is_fit(const struct meet *m, const struct addr *a)
 {
-    enum addr_scope scope = addr_scope_of(a);
-    if (scope == ADDR_SCOPE_UNUSABLE || scope == ADDR_SCOPE_LINK)
-        return false;
-    return scope != ADDR_SCOPE_LOOPBACK ||
-           addr_scope_of(uplink_broker_addr(meet_config(m)->uplink)) ==
-               ADDR_SCOPE_LOOPBACK;
+    return addr_scope_of(a) != ADDR_SCOPE_LINK && target_fits(m->approach, a);
 }
 
 static void take_peers(struct meet *m, const Meet *in)

@@ -54,7 +54,10 @@ struct meet {
     struct privilege_request arranged[MEET_PEERS_MAX];
     unsigned arranged_count, answers;
     bool arranged_tried;
+    bool strips; /* something on the way takes options out of SYNs: never arranged again
+                  */
     struct attempt *attempts[ATTEMPTS_MAX];
+    bool told[PLAIN_MAX]; /* the peer believes in options that it was told of */
     struct listener listeners[FAMILIES];
     struct framed *paths[PATHS_MAX];
     unsigned step, step_ms;
@@ -86,6 +89,8 @@ void meet_begin(struct meet *m);
 void meet_fail(struct meet *m, const char *reason);
 bool meet_has_path(const struct meet *m);
 void meet_connect_all(struct meet *m, unsigned hops);
+/* How many packets an attempt to connect costs at most. */
+unsigned meet_syn_cost(const struct meet *m);
 /* Ends the round; the other side is told why when it waits for our addresses. */
 void meet_refuse(struct meet *m, const char *reason);
 
@@ -111,6 +116,9 @@ uint32_t meet_next_sequence(const struct meet *m, uint32_t first);
 bool meet_arranged_answer(struct meet *m);
 /* The client's SYNs of that step. */
 void meet_arranged_connect(struct meet *m);
+/* Whether such a connection has the options that the peer's socket was given: what is
+ * on the way may take some out of a SYN-ACK. */
+bool meet_arranged_agrees(struct meet *m, int fd);
 
 /* meet_listen.c: the temporary port; a stranger that touches it closes it */
 void meet_open_listeners(struct meet *m);

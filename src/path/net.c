@@ -1,8 +1,10 @@
 /* The shared scratch memory and clock of one loop. */
 #include "path/net.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -21,13 +23,18 @@ static void raise_descriptors(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own)
+int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own,
+             struct budget *budget)
 {
-    *n = (struct net){.loop = loop, .own = *own};
+    *n = (struct net){.loop = loop, .own = *own, .budget = budget};
+    if (budget == NULL) {
+        n->budget = net_budget_new();
+        n->own_budget = true;
+    }
     n->scratch = malloc(UDP_SCRATCH_BYTES);
     raise_descriptors();
     helper_open(loop);
-    if (n->scratch == NULL || sodium_init() < 0)
+    if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;
     return 0;
 }
@@ -39,7 +46,33 @@ void net_fini(struct net *n)
     n->loop = NULL;
     free(n->scratch);
     n->scratch = NULL;
+    if (n->own_budget)
+        free(n->budget);
+    n->budget = NULL;
     sodium_memzero(&n->own, sizeof(n->own));
+}
+
+struct budget *net_budget_new(void)
+{
+    uint8_t secret[BUDGET_SECRET_LEN];
+    struct budget *b = sodium_init() < 0 ? NULL : malloc(sizeof(*b));
+    if (b == NULL)
+        return NULL;
+    randombytes_buf(secret, sizeof(secret));
+    budget_init(b, secret);
+    return b;
+}
+
+/* The lowest free number tells how many below it are taken. */
+bool net_has_descriptors(const struct net *n, unsigned percent)
+{
+    struct rlimit r;
+    int fd = fcntl(uv_backend_fd(n->loop), F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY ||
+           (rlim_t)fd < r.rlim_cur * percent / 100;
 }
 
 uint64_t net_now_us(void)

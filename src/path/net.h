@@ -6,18 +6,30 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "core/budget.h"
 #include "core/err.h"
 #include "core/key.h"
 
 struct net {
     uv_loop_t *loop;
-    struct keypair own; /* this device's key */
-    bool relay_by_tls;  /* this network let no relay connection through but by TLS */
-    uint8_t *scratch;   /* UDP_SCRATCH_BYTES for receiving; used within one event */
+    struct keypair own;    /* this device's key */
+    bool relay_by_tls;     /* this network let no relay connection through but by TLS */
+    struct budget *budget; /* of the whole process */
+    bool own_budget;
+    uint8_t *scratch; /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };
 
-MUST_CHECK int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own);
+/* `budget` is what all of the process share, and outlives it; NULL: one of its own. */
+MUST_CHECK int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own,
+                        struct budget *budget);
 void net_fini(struct net *n);
 uint64_t net_now_us(void); /* monotonic */
+/* A budget with a fresh secret, or NULL; free() ends it. */
+struct budget *net_budget_new(void);
+/*
+ * True while less than `percent` of the descriptors that this process may have are
+ * taken: what others make it open leaves room for what its owner wants.
+ */
+bool net_has_descriptors(const struct net *n, unsigned percent);
 
 #endif

@@ -17,6 +17,7 @@ enum {
     SWEEP_TIMES = 2,
     LISTEN_MS = 1500, /* for answers, after the last packet */
     BIND_TRIES = 8,
+    SOCKETS_PERCENT = 50, /* of the process's descriptors, its other ones included */
 };
 
 struct predict {
@@ -29,6 +30,7 @@ struct predict {
     unsigned held, swept; /* packets of each that went out */
     uint64_t hold_at_ms, sweep_at_ms, over_at_ms, seed;
     unsigned sent;
+    bool refused;
     uv_timer_t *timer;
     const struct predict_events *events;
     void *ctx;
@@ -108,9 +110,12 @@ static void hold_one(struct predict *p)
     uint8_t buf[PUNCH_PACKET_MAX];
     unsigned each = p->socket_count * (unsigned)p->target_count;
     unsigned i = p->held % each;
+    const struct addr *to = &p->targets[i / p->socket_count];
     size_t len = p->events->make(p->ctx, buf);
-    (void)!udp_send(p->sockets[i % p->socket_count], &p->targets[i / p->socket_count],
-                    buf, len, len);
+    if (p->events->may(p->ctx, to))
+        (void)!udp_send(p->sockets[i % p->socket_count], to, buf, len, len);
+    else
+        p->refused = true;
     p->held++;
     if (p->held % each == 0)
         p->hold_at_ms = now_ms(p) + HOLD_PAUSE_MS;
@@ -123,11 +128,29 @@ static void sweep_one(struct predict *p)
     unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
     size_t len = p->events->make(p->ctx, buf);
     to.port = predict_port(&p->plan, p->swept / froms % p->plan.probes, p->seed);
-    if (p->plan.all_sockets)
+    if (!p->events->may(p->ctx, &to))
+        p->refused = true;
+    else if (p->plan.all_sockets)
         (void)!udp_send(p->sockets[p->swept % froms], &to, buf, len, len);
     else
         p->events->send(p->ctx, &to, buf, len);
     p->swept++;
+}
+
+/* False when nothing is due, or may go now. */
+static bool send_one(struct predict *p, uint64_t now)
+{
+    bool holds = p->held < hold_total(p) && now >= p->hold_at_ms;
+    bool sweeps = p->swept < sweep_total(p) && now >= p->sweep_at_ms;
+    if ((!holds && !sweeps) || p->refused || p->sent >= PREDICT_PACKETS_MAX ||
+        !p->events->pace(p->ctx))
+        return false;
+    if (holds)
+        hold_one(p);
+    else
+        sweep_one(p);
+    p->sent++;
+    return true;
 }
 
 static void on_tick(uv_timer_t *t)
@@ -136,17 +159,10 @@ static void on_tick(uv_timer_t *t)
     if (p == NULL)
         return;
     uint64_t now = now_ms(p);
-    bool left = false;
-    for (int i = 0; i < PER_TICK && p->sent < PREDICT_PACKETS_MAX; i++) {
-        if (p->held < hold_total(p) && now >= p->hold_at_ms)
-            hold_one(p);
-        else if (p->swept < sweep_total(p) && now >= p->sweep_at_ms)
-            sweep_one(p);
-        else
-            break;
-        p->sent++;
-    }
-    left = p->sent < PREDICT_PACKETS_MAX &&
+    bool left = true;
+    for (int i = 0; i < PER_TICK && left; i++)
+        left = send_one(p, now);
+    left = p->sent < PREDICT_PACKETS_MAX && !p->refused &&
            (p->held < hold_total(p) || p->swept < sweep_total(p));
     if (left)
         p->over_at_ms = now + LISTEN_MS;
@@ -176,7 +192,9 @@ int predict_start(struct predict **out, struct net *net,
     memcpy(p->targets, targets, p->target_count * sizeof(*targets));
     randombytes_buf(&p->seed, sizeof(p->seed));
     while (p->socket_count < plan->sockets) {
-        struct udp *u = open_socket(net, plan->low_bind, p);
+        struct udp *u = net_has_descriptors(net, SOCKETS_PERCENT)
+                            ? open_socket(net, plan->low_bind, p)
+                            : NULL;
         if (u == NULL)
             break; /* fewer mappings, smaller odds */
         p->sockets[p->socket_count++] = u;
@@ -210,6 +228,11 @@ void predict_stop(struct predict *p)
     uv_close((uv_handle_t *)p->timer, free_handle);
     if (!p->busy)
         free(p);
+}
+
+bool predict_is_refused(const struct predict *p)
+{
+    return p->refused;
 }
 
 bool predict_is_over(const struct predict *p)

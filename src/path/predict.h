@@ -3,8 +3,8 @@
  * within a rate. Makes no packet and reads none: udp_punch does.
  *
  * What an address can be made to suffer: at most PREDICT_PACKETS_MAX packets of 30
- * bytes to one address of an authorised peer in one round, at most PREDICT_RATE a
- * second.
+ * bytes in one round to one address that the broker vouches for, and over all of the
+ * process what core/budget.h allows: at most PREDICT_RATE a second.
  */
 #ifndef POSTERN_PATH_PREDICT_H
 #define POSTERN_PATH_PREDICT_H
@@ -20,6 +20,10 @@ struct predict;
 struct predict_events {
     /* Makes one check request; returns its length. */
     size_t (*make)(void *ctx, uint8_t *buf);
+    /* One packet may go there now; it counts. */
+    bool (*may)(void *ctx, const struct addr *to);
+    /* False: later, the process sends enough for the moment. */
+    bool (*pace)(void *ctx);
     /* Sends one from the known socket. */
     void (*send)(void *ctx, const struct addr *to, const uint8_t *buf, size_t len);
     /* Something arrived on one of the sockets; predict_release takes it over. */
@@ -41,6 +45,8 @@ void predict_release(struct predict *p, struct udp *s);
 void predict_stop(struct predict *p);
 /* All was sent, and the time for answers is over. */
 bool predict_is_over(const struct predict *p);
+/* It ended early, since no more may go to that address now. */
+bool predict_is_refused(const struct predict *p);
 /* This process may bind a low port. */
 bool predict_low_ports(struct net *net);
 

@@ -31,7 +31,7 @@ void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
         add(r, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i], sockets, now_ms);
 }
 
-void reflexive_send(struct reflexive *r,
+void reflexive_send(struct reflexive *r, struct approach *a,
                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
                     uint64_t now_ms)
 {
@@ -41,8 +41,8 @@ void reflexive_send(struct reflexive *r,
         if (b->done || b->tries >= TRIES || now_ms < b->due_ms ||
             sockets[b->sock] == NULL)
             continue;
-        int n = stun_build_request(buf, sizeof(buf), b->txid, false, false);
-        if (n > 0)
+        int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
+        if (n > 0 && target_may_ask(a, &b->server, 1))
             (void)!udp_send(sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
         b->due_ms = now_ms + ((uint64_t)RTO_MS << b->tries);
         b->tries++;
@@ -60,8 +60,8 @@ uint64_t reflexive_deadline_ms(const struct reflexive *r)
     return at;
 }
 
-bool reflexive_on_packet(struct reflexive *r, unsigned sock, const struct addr *from,
-                         const uint8_t *buf, size_t len,
+bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
+                         const struct addr *from, const uint8_t *buf, size_t len,
                          struct udp *const sockets[static REFLEXIVE_SOCKETS],
                          uint64_t now_ms)
 {
@@ -75,6 +75,8 @@ bool reflexive_on_packet(struct reflexive *r, unsigned sock, const struct addr *
             continue;
         b->done = true;
         b->mapped = m.mapped;
+        target_answered(a, from);
+        target_seen(a, &m.mapped, m.has_mark ? m.mark : NULL);
         if (m.other.family != ADDR_NONE) { /* same address, other port: shows mapping */
             struct addr second = b->server;
             second.port = m.other.port;

@@ -11,6 +11,7 @@
 #include "core/punch.h"
 #include "core/stun.h"
 #include "io/udp.h"
+#include "path/target.h"
 
 enum { REFLEXIVE_SOCKETS = 2, REFLEXIVE_MAX = 6 };
 
@@ -34,15 +35,15 @@ struct reflexive {
 void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
                      struct udp *const sockets[static REFLEXIVE_SOCKETS],
                      uint64_t now_ms);
-/* Sends what is due. */
-void reflexive_send(struct reflexive *r,
+/* Sends what is due, as far as the approach may. */
+void reflexive_send(struct reflexive *r, struct approach *a,
                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
                     uint64_t now_ms);
 /* UINT64_MAX: nothing more to send. */
 uint64_t reflexive_deadline_ms(const struct reflexive *r);
-/* True when this packet is a server's answer that was waited for. */
-bool reflexive_on_packet(struct reflexive *r, unsigned sock, const struct addr *from,
-                         const uint8_t *buf, size_t len,
+/* True when this packet is a server's answer that was waited for; `a` is told. */
+bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
+                         const struct addr *from, const uint8_t *buf, size_t len,
                          struct udp *const sockets[static REFLEXIVE_SOCKETS],
                          uint64_t now_ms);
 /* An answer may still come. */

@@ -17,7 +17,9 @@
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
+#include "path/kind.h"
 
+enum { QUERY_SYNS = 2 /* the kernel repeats it within TIMEOUT_MS */ };
 enum { FAMILIES = 2, TIMEOUT_MS = 3000, ANSWER_MAX = 256, LOW_TRIES = 8 };
 
 /* One binding request over its own connection. */
@@ -33,6 +35,7 @@ struct query {
 };
 
 struct tcp_port {
+    struct approach *approach;
     struct net *net;
     struct query queries[FAMILIES]; /* 0 IPv4, 1 IPv6 */
     bool loopback;
@@ -86,7 +89,7 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 static void send_request(struct query *q)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
-    int n = stun_build_request(buf, sizeof(buf), q->txid, false, false);
+    int n = stun_build_marked_request(buf, sizeof(buf), q->txid);
     q->sent = true;
     if (n < 0 || send(q->fd, buf, (size_t)n, MSG_NOSIGNAL) != n)
         query_end(q, false);
@@ -112,8 +115,13 @@ static void read_answer(struct query *q)
         return;
     bool good = want <= sizeof(q->buf) && stun_parse(&m, q->buf, want) == 0 &&
                 stun_is_response_to(&m, q->txid) && m.mapped.family != ADDR_NONE;
-    if (good)
+    if (good) {
+        struct addr server;
         q->mapped = m.mapped;
+        if (sockaddr_remote(q->fd, &server) == 0)
+            target_answered(q->port->approach, &server);
+        target_seen(q->port->approach, &m.mapped, m.has_mark ? m.mark : NULL);
+    }
     query_end(q, good);
 }
 
@@ -149,7 +157,8 @@ static void query_begin(struct query *q, const struct addr *server, uint16_t por
     }
     q->local.port = bound.port;
     q->fd = fd; /* also without a server to ask: it holds the port */
-    if (server->family == ADDR_NONE)
+    if (server->family == ADDR_NONE ||
+        !target_may_ask(q->port->approach, server, QUERY_SYNS))
         return;
     randombytes_buf(q->txid, sizeof(q->txid));
     q->poll = malloc(sizeof(*q->poll));
@@ -198,9 +207,11 @@ uint16_t tcp_port_find_low(void)
     return 0;
 }
 
-int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u, bool low,
+int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
                   void (*done)(void *ctx), void *ctx)
 {
+    struct net *net = approach_config_of(a)->net;
+    struct uplink *u = approach_config_of(a)->uplink;
     uint16_t wanted = low ? tcp_port_find_low() : 0;
     if (low && wanted == 0)
         return POSTERN_ERR_PERM;
@@ -212,6 +223,7 @@ int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u, bool
         free(timer);
         return POSTERN_ERR_NOMEM;
     }
+    p->approach = a;
     p->net = net;
     p->done = done;
     p->ctx = ctx;
@@ -254,21 +266,25 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
     return local->family == family;
 }
 
+uint32_t tcp_ways_of(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
+    return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
+           ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
+           (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
+}
+
 /* Both sides of a connection have an option, or neither: what the broker agreed to is
  * what this kernel offers to anybody. */
 uint32_t tcp_port_ways(const struct tcp_port *p)
 {
-    struct tcp_info info;
-    for (int i = 0; i < FAMILIES; i++) {
-        socklen_t len = sizeof(info);
-        if (p->queries[i].mapped.family == ADDR_NONE ||
-            getsockopt(p->queries[i].fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-            continue;
-        bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
-        return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
-               ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
-               (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
-    }
+    for (int i = 0; i < FAMILIES; i++)
+        if (p->queries[i].mapped.family != ADDR_NONE)
+            return tcp_ways_of(p->queries[i].fd);
     return 0;
 }
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "core/addr.h"
-#include "path/uplink.h"
+#include "path/target.h"
 
 enum { TCP_PORT_CANDIDATES_MAX = 8 };
 
@@ -26,8 +26,8 @@ struct tcp_candidate {
  * port is one of 512-1023 (core/predict.h says why); POSTERN_ERR_PERM when that may
  * not be.
  */
-MUST_CHECK int tcp_port_open(struct tcp_port **out, struct net *net, struct uplink *u,
-                             bool low, void (*done)(void *ctx), void *ctx);
+MUST_CHECK int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
+                             void (*done)(void *ctx), void *ctx);
 /* A free port of 512-1023 for IPv4, or 0 when none may be bound. */
 uint16_t tcp_port_find_low(void);
 /* Fine inside `done`. NULL is fine. */
@@ -42,6 +42,8 @@ bool tcp_port_is_mapped_low(const struct tcp_port *p);
 /* What this kernel puts into its SYNs (enum tcp_ways of core/privilege.h) as far as the
  * broker's has it too; 0 before it has answered. */
 uint32_t tcp_port_ways(const struct tcp_port *p);
+/* The options that this connection has. */
+uint32_t tcp_ways_of(int fd);
 size_t tcp_port_candidates(const struct tcp_port *p,
                            struct tcp_candidate out[static TCP_PORT_CANDIDATES_MAX]);
 

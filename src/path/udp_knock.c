@@ -81,7 +81,8 @@ static void turn(struct udp_meet *u)
             continue;
         if (!client || udp_meet_has_way(u))
             udp_meet_check(u, &u->peers[i]);
-        else if (u->turn % KNOCK_EVERY == 0)
+        else if (u->turn % KNOCK_EVERY == 0 &&
+                 target_may_send(u->approach, &u->peers[i], 1))
             (void)!udp_send(u->sockets[sock], &u->peers[i], u->knock_id,
                             sizeof(u->knock_id), sizeof(u->knock_id));
     }

@@ -46,6 +46,14 @@ static int send_packet(struct udp_meet *u, unsigned sock, const struct addr *to,
     return s != NULL ? udp_send(s, to, buf, len, segment_len) : POSTERN_ERR_CLOSED;
 }
 
+/* Towards an address that has proven nothing yet. */
+static void send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
+                       const uint8_t *buf, size_t len)
+{
+    if (target_may_send(u->approach, to, 1))
+        (void)!send_packet(u, sock, to, buf, len, len);
+}
+
 static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
                         size_t segment_len)
 {
@@ -181,6 +189,7 @@ void udp_meet_go(struct udp_meet *u)
 {
     u->phase = UDP_MEET_MEETING;
     u->turn = 0;
+    memset(u->sent_us, 0, sizeof(u->sent_us));
     (void)uv_timer_start(u->timer, on_timer, 0, 0);
 }
 
@@ -218,7 +227,7 @@ static void gathered(struct udp_meet *u)
 static void pump_gathering(struct udp_meet *u)
 {
     uint64_t now = now_ms(u);
-    reflexive_send(&u->reflexive, u->sockets, now);
+    reflexive_send(&u->reflexive, u->approach, u->sockets, now);
     uint64_t at = reflexive_deadline_ms(&u->reflexive);
     if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
         gathered(u);
@@ -262,7 +271,10 @@ void udp_meet_check(struct udp_meet *u, const struct addr *to)
                             .generation = u->round,
                             .id = u->check_base + u->turn};
     size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
-    (void)!send_packet(u, sock, to, buf, n, n);
+    if (u->turn < UDP_MEET_TURNS && u->sent_us[u->turn] == 0)
+        u->sent_us[u->turn] =
+            net_now_us(); /* a late address is asked before its turn */
+    send_check(u, sock, to, buf, n);
 }
 
 void udp_meet_add_peer(struct udp_meet *u, const struct addr *a)
@@ -302,7 +314,7 @@ static void on_request(struct udp_meet *u, unsigned sock, const struct addr *fro
         return;
     struct addr remote = *to;
     size_t n = punch_check_encode(&out, approach_check_key(u->approach), buf);
-    (void)!send_packet(u, sock, &remote, buf, n, n);
+    send_check(u, sock, &remote, buf, n);
     (void)make_way(u, sock, from, &remote);
     if (!u->freed && !u->proven)
         udp_meet_add_peer(u, &remote);
@@ -318,8 +330,10 @@ static void on_response(struct udp_meet *u, unsigned sock, const struct addr *fr
     struct udp_way *w = make_way(u, sock, from, to);
     if (w == NULL || u->freed)
         return;
+    target_answered(u->approach, to);
     uint64_t rtt_us = net_now_us() - u->sent_us[turn];
-    w->base.rtt_us = rtt_us < UINT32_MAX ? (uint32_t)rtt_us : UINT32_MAX;
+    bool known = u->sent_us[turn] != 0 && rtt_us < UINT32_MAX;
+    w->base.rtt_us = known ? (uint32_t)rtt_us : 0;
     u->proven = true;
     if (udp_meet_config(u)->client)
         rest(u);
@@ -350,8 +364,8 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     if (w != NULL && path_is_session_packet(buf[0])) { /* the hot path */
         path_deliver(&w->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
-        if (reflexive_on_packet(&u->reflexive, sock, from, buf, first, u->sockets,
-                                now_ms(u)) &&
+        if (reflexive_on_packet(&u->reflexive, u->approach, sock, from, buf, first,
+                                u->sockets, now_ms(u)) &&
             u->phase == UDP_MEET_GATHERING && !u->gathered)
             pump_gathering(u);
     } else {
@@ -382,7 +396,6 @@ static void run_turn(struct udp_meet *u)
         udp_meet_fail(u, reason);
         return;
     }
-    u->sent_us[u->turn] = net_now_us();
     if (u->plan->turn != NULL)
         u->plan->turn(u);
     else

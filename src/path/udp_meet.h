@@ -5,7 +5,7 @@
  *
  * What an address can be made to suffer: at most UDP_MEET_TURNS packets of at most 49
  * bytes in one round, of at most UDP_MEET_PEERS_MAX addresses that the peer named; and
- * answers to packets that carry the approach's MAC.
+ * answers to packets that carry the approach's MAC; all within core/budget.h.
  */
 #ifndef POSTERN_PATH_UDP_MEET_H
 #define POSTERN_PATH_UDP_MEET_H
@@ -129,11 +129,14 @@ void udp_meet_on_uplink(void *k, bool up);
 void udp_meet_on_dead(void *k, struct path *p);
 
 #define UDP_MEET_KIND(the_plan)                                                        \
-    {                                                                                  \
-        .plan = &(the_plan), .new = udp_meet_new, .free = udp_meet_free,               \
-        .start = udp_meet_start, .stop = udp_meet_stop,                                \
-        .fill_offer = udp_meet_fill_offer, .on_offer = udp_meet_on_offer,              \
-        .on_uplink = udp_meet_on_uplink, .on_dead = udp_meet_on_dead                   \
-    }
+    {.plan = &(the_plan),                                                              \
+     .new = udp_meet_new,                                                              \
+     .free = udp_meet_free,                                                            \
+     .start = udp_meet_start,                                                          \
+     .stop = udp_meet_stop,                                                            \
+     .fill_offer = udp_meet_fill_offer,                                                \
+     .on_offer = udp_meet_on_offer,                                                    \
+     .on_uplink = udp_meet_on_uplink,                                                  \
+     .on_dead = udp_meet_on_dead}
 
 #endif

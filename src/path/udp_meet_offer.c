@@ -45,7 +45,7 @@ static void take_peers(struct udp_meet *u, const Meet *in)
             (addr_scope_of(&a) != ADDR_SCOPE_GLOBAL &&
              addr_scope_of(&a) != ADDR_SCOPE_PRIVATE))
             continue;
-        if (c->type != CAND_REFLEXIVE)
+        if (c->type != CAND_REFLEXIVE && target_fits(u->approach, &a))
             udp_meet_add_peer(u, &a);
         else if (a.family == ADDR_V4 && u->peer_seen.family == ADDR_NONE)
             u->peer_seen = a;

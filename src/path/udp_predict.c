@@ -42,7 +42,19 @@ static void arrived(void *ctx, struct udp *s, const struct addr *from,
     udp_punch_pump(u);
 }
 
-static const struct predict_events events = {make, send_known, arrived};
+static bool may(void *ctx, const struct addr *to)
+{
+    struct udp_punch *u = ctx;
+    return target_may_sweep(u->approach, to, 1);
+}
+
+static bool pace(void *ctx)
+{
+    struct udp_punch *u = ctx;
+    return target_pace(u->approach);
+}
+
+static const struct predict_events events = {make, may, pace, send_known, arrived};
 
 bool udp_predict_low_ports(struct udp_punch *u)
 {
@@ -78,8 +90,11 @@ static struct predict_near peer_near(const struct udp_punch *u)
     return predict_observe(ports, n);
 }
 
-/* Where the peer is seen from outside, IPv4: without a NAT that is its own address. */
-static size_t find_targets(const struct udp_punch *u,
+/*
+ * Where the peer is seen from outside, IPv4: without a NAT that is its own address. The
+ * broker must say so too.
+ */
+static size_t find_targets(struct udp_punch *u,
                            struct addr out[static PREDICT_TARGETS_MAX])
 {
     size_t n = 0;
@@ -88,42 +103,61 @@ static size_t find_targets(const struct udp_punch *u,
         const Candidate *c = &u->peer.candidates[i];
         struct addr a;
         if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
-            a.family == ADDR_V4 &&
-            addr_scope_of(&a) >=
-                (c->type == CAND_REFLEXIVE ? ADDR_SCOPE_PRIVATE : ADDR_SCOPE_GLOBAL))
+            a.family == ADDR_V4 && target_may_be_swept(u->approach, &a))
             out[n++] = a;
     }
     return n;
+}
+
+static void say_why(struct udp_punch *u, const char *why)
+{
+    (void)snprintf(u->predict_why, sizeof(u->predict_why), "%s", why);
+}
+
+/*
+ * True when prediction would help and this side can do its part; with the words when it
+ * would help and may not begin (yet).
+ */
+static bool plans(struct udp_punch *u, struct predict_plan *plan,
+                  struct addr targets[static PREDICT_TARGETS_MAX], size_t *n)
+{
+    const char *why = NULL;
+    struct predict_side own = {reflexive_mapping(&u->reflexive),
+                               udp_predict_low_ports(u), own_near(u)};
+    struct predict_side peer = {(enum nat_mapping)u->peer.mapping, u->peer.low_ports,
+                                peer_near(u)};
+    if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN)
+        return false;
+    u->predict_why[0] = '\0';
+    if (!predict_plan(plan, &own, &peer, &why)) {
+        u->predicted = true;
+        if (why != NULL)
+            say_why(u, why);
+        return false;
+    }
+    u->predicted_low = own.low_ports && own.near.count == 0;
+    *n = find_targets(u, targets);
+    if (*n == 0)
+        say_why(u, "the broker does not know the other side's address for its own");
+    else if (!target_is_time_to_sweep(u->approach))
+        say_why(u, "it begins when the relay carries the session");
+    return u->predict_why[0] == '\0';
 }
 
 void udp_predict(struct udp_punch *u)
 {
     struct predict_plan plan;
     struct addr targets[PREDICT_TARGETS_MAX];
-    const char *why = NULL;
+    size_t n = 0;
     enum punch_state state = punch_state(&u->punch);
+    if (u->predict != NULL && predict_is_refused(u->predict))
+        say_why(u, "enough was sent to the other side's address lately");
     if (state == PUNCH_PROVEN && u->predict != NULL)
         udp_predict_end(u);
     if (u->predicted || !u->has_peer || state != PUNCH_CHECKING ||
-        u->sockets[0] == NULL)
-        return;
-    struct predict_side own = {reflexive_mapping(&u->reflexive),
-                               udp_predict_low_ports(u), own_near(u)};
-    struct predict_side peer = {(enum nat_mapping)u->peer.mapping, u->peer.low_ports,
-                                peer_near(u)};
-    if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN)
-        return;
-    size_t n = find_targets(u, targets);
-    if (n == 0)
+        u->sockets[0] == NULL || !plans(u, &plan, targets, &n))
         return;
     u->predicted = true;
-    u->predicted_low = own.low_ports && own.near.count == 0;
-    u->predict_why[0] = '\0';
-    if (!predict_plan(&plan, &own, &peer, &why)) {
-        if (why != NULL)
-            (void)snprintf(u->predict_why, sizeof(u->predict_why), "%s", why);
-        return;
-    }
     const struct approach_config *c = approach_config_of(u->approach);
     unsigned delay = PLAIN_FIRST_MS + approach_rtt_hint_us(u->approach) / 1000;
     log_debug("udp-punch: predicting: %u mappings, %u ports", plan.sockets,

@@ -120,12 +120,15 @@ static void update_hint(struct udp_punch *u)
     punch_set_hint(&u->punch, &h);
 }
 
+static void add_peer_candidates(struct udp_punch *u);
+
 static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
                     const uint8_t *buf, size_t len)
 {
-    if (!reflexive_on_packet(&u->reflexive, sock, from, buf, len, u->sockets,
-                             now_ms(u)))
+    if (!reflexive_on_packet(&u->reflexive, u->approach, sock, from, buf, len,
+                             u->sockets, now_ms(u)))
         return;
+    add_peer_candidates(u); /* we may be seen where the peer is */
     update_hint(u);
     approach_offer_soon(u->approach);
 }
@@ -139,6 +142,15 @@ static unsigned index_of(const struct udp_punch *u, const struct udp *s)
     while (i + 1 < UDP_PUNCH_SOCKETS && u->sockets[i] != s)
         i++;
     return i;
+}
+
+/* The pair is proven: what came was an answer to what we sent there. */
+static void note_answer(struct udp_punch *u, unsigned sock, const struct addr *from)
+{
+    const struct punch_pair *pair =
+        punch_pair_at(&u->punch, punch_find_pair(&u->punch, sock, from));
+    if (pair != NULL && pair->proven)
+        target_answered(u->approach, from);
 }
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
@@ -162,6 +174,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                 punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
         }
         if (check) {
+            note_answer(u, sock, from);
             udp_punch_pump(u);
         } else if (path_is_session_packet(buf[0]) &&
                    punch_known_remote(&u->punch, sock, from)) {
@@ -228,7 +241,8 @@ static void add_peer_candidates(struct udp_punch *u)
     for (pb_size_t i = 0; u->has_peer && i < u->peer.candidates_count; i++) {
         const Candidate *c = &u->peer.candidates[i];
         struct addr a;
-        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0)
+        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
+            target_fits(u->approach, &a))
             (void)!punch_add_remote(&u->punch, (enum cand_type)c->type, &a);
     }
     if (u->has_peer && u->peer.complete)
@@ -324,9 +338,9 @@ void udp_punch_pump(struct udp_punch *u)
     struct punch_packet pkt;
     if (!u->running || u->freed)
         return;
-    reflexive_send(&u->reflexive, u->sockets, now_ms(u));
+    reflexive_send(&u->reflexive, u->approach, u->sockets, now_ms(u));
     while (punch_next_packet(&u->punch, net_now_us(), &pkt))
-        if (u->sockets[pkt.sock] != NULL)
+        if (u->sockets[pkt.sock] != NULL && target_may_send(u->approach, &pkt.to, 1))
             (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
     report(u);
     udp_predict(u);
@@ -466,6 +480,14 @@ static void on_uplink(void *k, bool up)
     udp_punch_pump(u);
 }
 
+/* Prediction waited for it. */
+static void on_established(void *k)
+{
+    struct udp_punch *u = k;
+    if (u->running)
+        (void)uv_timer_start(u->timer, on_timer, 0, 0);
+}
+
 static void on_used(void *k, struct path *p)
 {
     struct udp_punch *u = k;
@@ -497,4 +519,5 @@ const struct kind_ops udp_punch_kind = {
     .on_uplink = on_uplink,
     .on_used = on_used,
     .on_dead = on_dead,
+    .on_established = on_established,
 };

@@ -15,6 +15,7 @@
 #include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
+#include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "path/uplink_words.h"
@@ -37,6 +38,9 @@ static const struct backoff_policy backoff_policy = {
 /* Somebody must change something first; when he has, it works again in seconds. */
 static const struct backoff_policy backoff_policy_fatal = {
     .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
+
+#define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
+#define REPLACED_MAX 4
 
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
 
@@ -70,6 +74,11 @@ struct uplink {
     bool doubted;         /* since the last pause */
     struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
+    unsigned replaced;       /* times in a row that another took this one's place */
+    unsigned yields;         /* tries left that leave that one in peace */
+    uint64_t up_us;
+    struct fault fault; /* why it is down */
+    bool fatal;
     uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
@@ -130,8 +139,10 @@ static void go_down(struct uplink *u, const struct fault *why, bool fatal)
     drop_lines(u);
     u->doubted = false;
     u->state = UPLINK_WAITING;
+    u->fault = *why;
+    u->fatal = fatal;
     set_timer(u, ms);
-    u->config.events->on_down(u->config.ctx, why, ms, fatal);
+    u->config.events->on_down(u->config.ctx, &u->fault, ms, fatal);
 }
 
 /* A try or a connection is over. */
@@ -150,8 +161,10 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->beside = NULL;
         u->pinging = false;
         u->state = UPLINK_TRYING;
+        u->fault = *why;
+        u->fatal = false;
         (void)uv_timer_stop(u->timer);
-        u->config.events->on_down(u->config.ctx, why, 0, false);
+        u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
     } else {
         go_down(u, why, fatal);
     }
@@ -241,10 +254,11 @@ static void learn_addresses(struct uplink *u, const struct addr *proven)
         a.port = u->config.broker.port;
         know(u, &a);
     }
-    if (u->config.events->on_addresses != NULL &&
+    if (u->config.state != NULL &&
         addr_parse_ip(&literal, u->config.broker.host) != 0 &&
         (count != u->known_count || memcmp(before, u->known, sizeof(before)) != 0))
-        u->config.events->on_addresses(u->config.ctx, u->known, u->known_count);
+        last_good_save(u->config.state, u->config.broker.host, u->config.broker.port,
+                       u->known, u->known_count);
 }
 
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
@@ -286,11 +300,14 @@ static void on_welcome(struct line *l, const Welcome *w)
     }
     (void)uv_timer_stop(l->timer);
     u->state = UPLINK_UP;
+    u->up_us = net_now_us();
+    u->yields = 0;
     backoff_on_up(&u->backoff, net_now_us() / 1000);
     backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
     u->pinging = false;
     u->doubted = false;
     u->doubtful = (struct addr){0};
+    u->fault = (struct fault){0};
     take_welcome(u, w);
     u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
     keepalive_init(&u->keep, true, 0, net_now_us());
@@ -300,10 +317,30 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->config.events->on_up(u->config.ctx);
 }
 
+/*
+ * Somebody else has this device's key: a copy of the state directory, most likely. Who
+ * was thrown out asks, with growing pauses, whether the place is free, and takes it
+ * back only after many tries (the other may be dead, and the broker not know), more of
+ * them each time. So one of the two works, and not both in turns of a moment.
+ */
+static void on_replaced(struct uplink *u)
+{
+    if (u->state != UPLINK_UP) {
+        u->yields -= u->yields > 0;
+        return;
+    }
+    if (net_now_us() - u->up_us >= REPLACED_HEALTH_US)
+        u->replaced = 0;
+    u->replaced += u->replaced < REPLACED_MAX;
+    u->yields = 4u << u->replaced;
+}
+
 static void on_bye(struct line *l, const Bye *b)
 {
     struct fault f = {0};
     bool fatal = uplink_describe_bye(b, &f);
+    if (b->code == BYE_REPLACED && l->uplink->beside == NULL)
+        on_replaced(l->uplink);
     l->uplink->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
     line_over(l, &f, fatal);
 }
@@ -399,6 +436,7 @@ static void on_dialed(void *ctx, int err, int fd)
     Hello *h = &m.body.hello;
     h->version = PROTO_VERSION;
     h->host = u->config.host;
+    h->yields = u->yields > 0;
     if (u->config.broker.has_token) {
         h->token.size = LINK_SECRET_LEN;
         memcpy(h->token.bytes, u->config.broker.token, LINK_SECRET_LEN);
@@ -554,9 +592,9 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&u->backoff, &backoff_policy, seed);
     backoff_init(&u->fatal_backoff, &backoff_policy_fatal, seed);
-    for (size_t i = 0; i < c->known_count; i++)
-        know(u, &c->known[i]);
-    u->config.known = NULL;
+    if (c->state != NULL)
+        u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
+                                        u->known, UPLINK_KNOWN_MAX);
     (void)uv_timer_init(c->net->loop, u->timer);
     u->timer->data = u;
     u->state = UPLINK_WAITING;
@@ -580,9 +618,16 @@ bool uplink_is_up(const struct uplink *u)
     return u->state == UPLINK_UP;
 }
 
+const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
+{
+    if (fatal != NULL)
+        *fatal = u->fatal;
+    return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
+}
+
 int uplink_send(struct uplink *u, const Control *m)
 {
-    uint8_t buf[4096];
+    uint8_t buf[PROTO_FRAME_MAX];
     if (u->state != UPLINK_UP)
         return POSTERN_ERR_CLOSED;
     int n = proto_encode_control(buf, sizeof(buf), m);
@@ -613,12 +658,12 @@ static bool still_good(const struct line *l)
 
 static void address_gone(struct uplink *u)
 {
-    struct fault f = {0};
-    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, "it is tried again by itself",
                     "this machine lost the address from which it was connected to the "
                     "broker");
+    u->fatal = false;
     connect_now(u);
-    u->config.events->on_down(u->config.ctx, &f, 0, false);
+    u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
 }
 
 void uplink_kick(struct uplink *u)

@@ -34,20 +34,18 @@ struct uplink_events {
     void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
     /* Introduce, Ticket, Signal, Carry or Refuse; borrowed. */
     void (*on_control)(void *ctx, const Control *m);
-    /*
-     * Where the broker is to be tried first from now on, whether its name can be
-     * resolved or not: to be kept for uplink_config's `known`. May be NULL.
-     */
-    void (*on_addresses)(void *ctx, const struct addr *addrs, size_t n);
 };
 
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool host;                /* announce as a host */
-    char name[64];            /* of this device */
-    const struct addr *known; /* of an earlier on_addresses; copied */
-    size_t known_count;
+    bool host;     /* announce as a host */
+    char name[64]; /* of this device */
+    /*
+     * State directory, borrowed: where the broker was found last is kept there, so that
+     * it is tried at once whether its name can be resolved or not. NULL: nowhere.
+     */
+    const char *state;
     const struct uplink_events *events; /* borrowed */
     void *ctx;
 };
@@ -58,6 +56,11 @@ MUST_CHECK int uplink_open(struct uplink **out, const struct uplink_config *c);
 void uplink_close(struct uplink *u);
 
 bool uplink_is_up(const struct uplink *u);
+/*
+ * Why it is down; NULL while it is up and before the first try ended. `fatal` as of
+ * on_down; may be NULL.
+ */
+const struct fault *uplink_fault(const struct uplink *u, bool *fatal);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
 /*

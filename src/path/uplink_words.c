@@ -85,6 +85,19 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     }
 }
 
+void uplink_event(const struct uplink *u, struct event *e)
+{
+    char place[sizeof(((struct link *)0)->host) + 8];
+    const struct link *l = uplink_link(u);
+    const struct fault *f = uplink_fault(u, NULL);
+    (void)snprintf(place, sizeof(place), "%s:%u", l->host, l->port);
+    event_begin(e, "broker");
+    event_text(e, "address", place);
+    event_text(e, "state", uplink_is_up(u) ? "online" : f != NULL ? "lost" : "trying");
+    if (f != NULL)
+        event_text(e, "reason", f->what);
+}
+
 bool uplink_describe_bye(const Bye *b, struct fault *f)
 {
     switch (b->code) {
@@ -98,8 +111,11 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
                         "the broker speaks another version of the protocol");
         return true;
     case BYE_REPLACED:
-        (void)fault_set(f, POSTERN_ERR_INUSE, "stop the other program, or use --state",
-                        "another program connected with this device's key");
+        (void)fault_set(
+            f, POSTERN_ERR_INUSE,
+            "stop it there, or give one of the two a state directory of its "
+            "own (--state): a copied one has the same key",
+            "another machine or program is connected with this device's key");
         return false;
     case BYE_BUSY:
         (void)fault_set(f, POSTERN_ERR_LIMIT, "it is tried again by itself",

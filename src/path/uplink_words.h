@@ -8,7 +8,9 @@
 #include "core/err.h"
 #include "core/link.h"
 #include "core/proto.h"
+#include "io/events.h"
 #include "io/reach.h"
+#include "path/uplink.h"
 
 struct uplink_trouble {
     const struct link *broker;
@@ -19,6 +21,8 @@ struct uplink_trouble {
 
 /* `err` as of reach_start or of a channel's on_close. */
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f);
+/* How it stands, as a `broker` event of `status`. */
+void uplink_event(const struct uplink *u, struct event *e);
 /* The broker's own word; returns true when trying again helps only after a change. */
 bool uplink_describe_bye(const Bye *b, struct fault *f);
 

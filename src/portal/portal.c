@@ -228,8 +228,8 @@ static int open_parts(struct portal *p, struct fault *f)
         rc = open_endpoint(p);
     if (rc != 0)
         return fault_set(f, rc, "free some memory", "out of memory");
-    rc = audit_open(&p->audit, p->config->state_dir, f);
-    return rc == 0 ? web_open(p, f) : rc;
+    p->audit = audit_start(p->config->state_dir);
+    return web_open(p, f);
 }
 
 static void stop_and_wait(void *ctx);

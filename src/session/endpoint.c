@@ -8,10 +8,11 @@ int endpoint_open(struct endpoint *e, const struct endpoint_config *c)
     struct uplink_config uc = {.net = &e->net,
                                .broker = *c->broker,
                                .host = c->host,
+                               .state = c->state,
                                .events = c->events,
                                .ctx = c->ctx};
     *e = (struct endpoint){0};
-    int rc = net_init(&e->net, c->loop, c->key);
+    int rc = net_init(&e->net, c->loop, c->key, c->budget);
     if (rc == 0)
         rc = session_env_init(&e->env, c->loop, &e->net.own);
     if (rc == 0) {

@@ -18,9 +18,11 @@ struct endpoint {
 struct endpoint_config {
     uv_loop_t *loop;
     const struct keypair *key; /* copied */
+    struct budget *budget;     /* borrowed, one for the process; NULL: its own */
     const struct link *broker; /* copied */
     bool host;
     const char *name;
+    const char *state; /* as of uplink_config; borrowed */
     const struct uplink_events *events; /* borrowed */
     void *ctx;
 };

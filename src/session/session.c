@@ -322,7 +322,8 @@ uint32_t session_rtt_us(const struct session *s)
 {
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(s->conn, &info);
-    return (uint32_t)(info.latest_rtt / 1000);
+    uint64_t us = info.latest_rtt / 1000; /* UINT64_MAX ns: none yet */
+    return us < UINT32_MAX ? (uint32_t)us : 0;
 }
 
 uint64_t session_bytes_sent(const struct session *s)

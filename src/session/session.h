@@ -104,6 +104,7 @@ struct path *session_path(const struct session *s);
 struct session_env *session_env_of(const struct session *s);
 bool session_is_open(const struct session *s);
 const uint8_t *session_peer(const struct session *s);
+/* The last sample, 0 when there is none yet. */
 uint32_t session_rtt_us(const struct session *s);
 uint64_t session_bytes_sent(const struct session *s);
 uint64_t session_bytes_received(const struct session *s);

@@ -39,7 +39,7 @@ class Sshd:
                     f"AuthorizedKeysFile {self.path('authorized')}\n"
                     f"PidFile {self.path('pid')}\nStrictModes no\nUsePAM no\n"
                     "PermitRootLogin yes\nPasswordAuthentication no\n"
-                    "MaxStartups 100\nPrintMotd no\nUseDNS no\n"
+                    "MaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nUseDNS no\n"
                     "Subsystem sftp internal-sftp\n")
         self.proc = programs.start(ns, "sshd", *wrapper, "/usr/sbin/sshd", "-D", "-e",
                                    "-p", port, "-f", self.path("config"))

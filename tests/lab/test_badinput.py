@@ -295,6 +295,53 @@ def test_disk_fills_under_a_running_host(gate, work, small_disk):
     assert g.host_proc.running
 
 
+def small_disks(g, work):
+    """Broker, host and client on one file system of 3 MiB."""
+    path = f"{work}/disks"
+    os.makedirs(path)
+    run("mount", "-t", "tmpfs", "-o", "size=3m,mode=755", "tmpfs", path)
+    for actor in (g.broker, g.host, g.client):
+        actor.state = f"{path}/{os.path.basename(actor.state)}"
+    return path
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_what_only_reads_starts_on_a_full_or_read_only_disk(gate, work, how):
+    """Everybody is started again there, and carries connections."""
+    g = gate(host="none", client="none")
+    path = small_disks(g, work)
+    try:
+        g.host.start_peer("tcp-server", 7000)
+        g.up_and_joined("peer=7000")
+        up = g.client.start("up")
+        up.wait_event("service", 15)
+        for proc in (up, g.host_proc, g.broker_proc):
+            proc.terminate()
+        fill(path)
+        if how == "read-only":
+            run("mount", "-o", "remount,ro", path)
+        g.start_broker()
+        g.start_host("peer=7000")
+        up = g.client.start("up")
+        service = up.wait_event("service", 15)
+        port = service["local"].rsplit(":", 1)
+        assert g.client.peer("get", *port, 100_000, 1).status == 0
+        connect = g.connect("peer")
+        assert g.client.peer("get", "127.0.0.1", connect.port, 100_000, 1).status == 0
+        for kinds in ((), ("--paths", "relay")):   # by `up`, and without
+            done = g.client.run("nc", HOST, "peer", *kinds, json=False,
+                                stdin=b"GET 5 1\n")
+            assert done.status == 0, done.stderr
+        if how == "full":
+            assert g.host.run("status").event("daemon", role="serve", running=True)
+        for proc in (g.broker_proc, g.host_proc, up):
+            said = [x for x in proc.stderr.splitlines() if "audit log" in x]
+            assert len(said) <= 1, proc.stderr
+    finally:
+        g.programs.close()
+        run("umount", "-l", path)
+
+
 def databases(state):
     return [f"{state}/{name}" for name in os.listdir(state) if name.endswith(".db")]
 
@@ -310,6 +357,26 @@ def test_state_from_a_newer_version(here):
     before = [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
     says(here.run("keys", json=False), 1, "newer")
     assert before == [hashlib.sha256(open(p, "rb").read()).digest() for p in files]
+
+
+@pytest.mark.parametrize("name", ["broker.db", "device.db", "host.db", "access.db",
+                                  "book.db"])
+def test_state_was_emptied(served, name):
+    """No new identity, and no list without entries: one line, and the file as it is."""
+    g = served
+    g.join()
+    g.broker_proc.terminate()
+    g.host_proc.terminate()
+    actor, command = {
+        "broker.db": (g.broker, ["broker", "--listen", "127.0.0.1:4433"]),
+        "book.db": (g.client, ["ls"]),
+    }.get(name, (g.host, ["serve"]))
+    path = f"{actor.state}/{name}"
+    for size in (0, 50, 4096):
+        os.truncate(path, size)
+        says(actor.run(*command, json=False), 1, f"{name} was emptied", "damaged",
+             "none of")
+        assert os.path.getsize(path) == size
 
 
 @pytest.mark.parametrize("role", ["broker", "host", "client"])

@@ -223,3 +223,41 @@ def test_absent_bounds_a_silent_client(gate):
     assert time.monotonic() - begin > 9
     refused = g.host.run("serve", "--absent", "1s")
     assert refused.status == 2 and "10s" in refused.stderr
+
+
+# ------------------------------------------------------------------ many of one device
+
+MANY = 200
+
+
+def weight(proc):
+    """Open descriptors and resident kilobytes of a program."""
+    pid = proc.pid
+    with open(f"/proc/{pid}/statm", encoding="ascii") as f:
+        pages = int(f.read().split()[1])
+    return len(os.listdir(f"/proc/{pid}/fd")), pages * (os.sysconf("SC_PAGE_SIZE") // 1024)
+
+
+@pytest.mark.skipif(not full(), reason="in the long form only")
+@pytest.mark.needs("ssh", "sshd")
+@pytest.mark.parametrize("daemon", [False, True], ids=["alone", "up"])
+def test_many_ssh_side_by_side(gate, programs, work, daemon):
+    """All at the same time, from one device: each gets its answer."""
+    g = gate(host="masq", client="masq")
+    sshd = Sshd(programs, g.topo.host.ns, work)
+    g.up_and_joined("22")
+    if daemon:
+        g.client.start("up").wait_event("service", 15)
+    begin = time.monotonic()
+    procs = [programs.start(g.topo.client.ns, "ssh", "ssh", *sshd.options(postern()),
+                            f"root@{HOST}", f"echo answer {i}; read x",
+                            stdin=subprocess.PIPE, env=g.client.env)
+             for i in range(MANY)]
+    for i, proc in enumerate(procs):
+        proc.wait_line(f"answer {i}", 240)
+    print(f"{MANY} stood after {time.monotonic() - begin:.1f} s, host {weight(g.host_proc)}"
+          f" broker {weight(g.broker_proc)}")
+    for proc in procs:
+        proc.popen.stdin.close()
+    assert [p.wait(60) for p in procs] == [1] * MANY     # of `read` at its end
+    wait_until(lambda: len(sessions(g.host)) == (1 if daemon else 0), 10, "the end of all")

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,10 +173,23 @@ static void test_damaged(void **state)
         damage(path, where[i].at, where[i].len, after);
         assert_memory_equal(before, after, sizeof(before));
     }
-    assert_int_equal(truncate(path, 4096 * 5), 0);
     struct db *db;
+    static const off_t cuts[] = {4096 * 5, 4096, 1000, 99, 0};
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+        (void)unlink(path);
+        fill_table(*state);
+        assert_int_equal(truncate(path, cuts[i]), 0);
+        assert_int_equal(db_open(&db, *state, "a.db", v1, 1, NULL),
+                         POSTERN_ERR_CORRUPT);
+        assert_int_equal(file_size(path), cuts[i]);
+    }
+    /* somebody else's database */
+    (void)unlink(path);
+    sqlite3 *raw;
+    assert_int_equal(sqlite3_open(path, &raw), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(raw, "CREATE TABLE theirs(x)", NULL, NULL, NULL), 0);
+    (void)sqlite3_close(raw);
     assert_int_equal(db_open(&db, *state, "a.db", v1, 1, NULL), POSTERN_ERR_CORRUPT);
-    assert_int_equal(file_size(path), 4096 * 5);
     (void)unlink(path);
     assert_int_equal(mkdir(path, 0700), 0);
     assert_int_equal(db_open(&db, *state, "a.db", v1, 1, NULL), POSTERN_ERR_CORRUPT);
@@ -212,6 +226,10 @@ static void check_full(const char *dir)
     assert_int_equal(db_open(&db, dir, "a.db", v1, 1, &f), 0);
     insert(db, "kept", 4);
     fill_disk(dir);
+    struct db *reader;
+    assert_int_equal(db_open(&reader, dir, "a.db", v1, 1, &f), 0);
+    assert_int_equal(count(reader), 1);
+    db_close(reader);
     int err = 0;
     for (int i = 0; i < 100 && err == 0; i++) {
         struct db_stmt s = db_prepare(db, "INSERT INTO t(x) VALUES(?)");
@@ -237,12 +255,24 @@ static void check_read_only(const char *dir)
     struct db *db;
     struct fault f = {0};
     struct statedir s;
-    struct keypair kp;
-    assert_int_equal(mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
-    assert_int_equal(db_open(&db, dir, "a.db", v1, 1, &f), POSTERN_ERR_PERM);
-    assert_int_equal(db_open(&db, dir, "new.db", v1, 1, &f), POSTERN_ERR_PERM);
+    struct keypair kp, before;
+    int lock = -1, other = -1;
     assert_int_equal(statedir_open(&s, dir, &f), 0);
-    assert_int_equal(statedir_key(&s, &kp, &f), POSTERN_ERR_PERM);
+    assert_int_equal(statedir_key(&s, &before, &f), 0);
+    assert_int_equal(db_open(&db, dir, "a.db", v1, 1, &f), 0);
+    insert(db, "one", 3);
+    db_close(db);
+    assert_int_equal(mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+    assert_int_equal(db_open(&db, dir, "new.db", v1, 1, &f), POSTERN_ERR_PERM);
+    assert_int_equal(db_open(&db, dir, "a.db", v1, 1, &f), 0); /* to read */
+    assert_int_equal(count(db), 1);
+    assert_int_equal(db_run(db, "DELETE FROM t"), POSTERN_ERR_PERM);
+    db_close(db);
+    assert_int_equal(statedir_open(&s, dir, &f), 0);
+    assert_int_equal(statedir_key(&s, &kp, &f), 0);
+    assert_memory_equal(&kp, &before, sizeof(kp));
+    assert_int_equal(statedir_lock(&s, "serve", &lock, &f), 0);
+    assert_int_equal(statedir_lock(&s, "serve", &other, &f), POSTERN_ERR_INUSE);
 }
 
 /* Runs the check in a child, so that the mount goes even when an assertion fails. */

@@ -66,7 +66,7 @@ static void rig_init(struct rig *r)
     int fds[2];
     memset(r, 0, sizeof(*r));
     assert_int_equal(uv_loop_init(&r->loop), 0);
-    assert_int_equal(net_init(&r->net, &r->loop, &key), 0);
+    assert_int_equal(net_init(&r->net, &r->loop, &key, NULL), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     r->far = fds[1];
     assert_int_equal(
@@ -190,7 +190,7 @@ static int greet(const uint8_t *bytes, size_t len, bool close_after)
     uv_loop_t loop;
     int fds[2];
     assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(net_init(&net, &loop, &key), 0);
+    assert_int_equal(net_init(&net, &loop, &key, NULL), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     greeted_err = 1;
     greeted_fd = -1;

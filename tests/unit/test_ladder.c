@@ -155,6 +155,10 @@ static void test_hysteresis(void **state)
     ladder_on_proven(&l, PATH_UDP_PUNCH, 3, 17000, S);
     expect_quiet(&l, S);
     ladder_on_rtt(&l, 3, 15000);
+    ladder_on_rtt(&l, 3, 15000);
+    ladder_on_rtt(&l, 2, 20000);
+    expect_quiet(&l, S); /* 2 was measured twice only */
+    ladder_on_rtt(&l, 2, 21000);
     expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 3);
     ladder_on_rtt(&l, 3, 3000);
     ladder_on_rtt(&l, 2, 1500); /* twice as fast, and yet only 1.5 ms */
@@ -162,6 +166,70 @@ static void test_hysteresis(void **state)
     ladder_on_lost(&l, 3, "gone", S);
     expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
     assert_int_equal(ladder_rung_state(&l, PATH_UDP_PUNCH), RUNG_UP);
+}
+
+/* A queue that stands for a moment, on either path, moves nothing; a slower way does.
+ */
+static void test_one_sample_is_none(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 5000, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 3, 9000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    for (int i = 0; i < 40; i++) {
+        ladder_on_rtt(&l, 2, i % 4 == 0 ? 5000 : 90000);
+        ladder_on_rtt(&l, 3, 9000);
+        expect_quiet(&l, S);
+    }
+    for (int i = 0; i < LADDER_SAMPLES; i++)
+        ladder_on_rtt(&l, 2, 90000);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 3);
+    ladder_on_rtt(&l, 2, 0); /* not known: as if nothing was said */
+    expect_quiet(&l, S);
+}
+
+/* 64 KiB in 50 ms are 10 Mbit/s: that is no path to prefer to a relay. */
+static void test_narrow_path_is_left(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_RELAY, 1);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 50000, S);
+    ladder_on_window(&l, 2, 65535);
+    expect_quiet(&l, S);
+    assert_string_equal(reason(&l, PATH_UDP_PUNCH, S),
+                        "standby: carries at most 10 Mbit/s, since its TCP window does "
+                        "not scale; relay is in use");
+    ladder_on_lost(&l, 1, "closed", S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    ladder_on_proven(&l, PATH_RELAY, 3, 60000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_RELAY, 3);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 4, 55000, S); /* another without a bound */
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 4);
+}
+
+/* Near by the window is enough; at the limit the session does not go to and fro. */
+static void test_narrow_near_by(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_RELAY, 1);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 4900, S);
+    ladder_on_window(&l, 2, 65535);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    for (int i = 0; i < LADDER_SAMPLES; i++)
+        ladder_on_rtt(&l, 2, 5500);
+    expect_action(&l, S, LADDER_SELECT, PATH_RELAY, 1);
+    ladder_on_rtt(&l, 2, 4900);
+    expect_quiet(&l, S);
+    ladder_on_rtt(&l, 2, 3000);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
 }
 
 static void test_refuse_permit(void **state)
@@ -258,6 +326,9 @@ int main(void)
         cmocka_unit_test(test_growing_pauses),
         cmocka_unit_test(test_relay_pauses),
         cmocka_unit_test(test_hysteresis),
+        cmocka_unit_test(test_one_sample_is_none),
+        cmocka_unit_test(test_narrow_path_is_left),
+        cmocka_unit_test(test_narrow_near_by),
         cmocka_unit_test(test_refuse_permit),
         cmocka_unit_test(test_network_change_while_up),
         cmocka_unit_test(test_random),

@@ -1,0 +1,37 @@
+/* One allowance an invite, as a time; see invitees.h. */
+#include "core/invitees.h"
+
+#include <string.h>
+
+bool invitees_take(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
+                   unsigned uses_left, uint64_t now_ms)
+{
+    unsigned uses = uses_left < INVITEES_USES_MAX ? uses_left : INVITEES_USES_MAX;
+    uint64_t most = now_ms + (2u * uses + INVITEES_SPARE) * (uint64_t)INVITEES_EVERY_MS;
+    size_t at = 0;
+    for (size_t i = 0; i < INVITEES_SLOTS; i++) {
+        if (v->slots[i].spent_ms != 0 &&
+            memcmp(v->slots[i].id, id, INVITE_ID_LEN) == 0) {
+            at = i;
+            break;
+        }
+        if (v->slots[i].spent_ms < v->slots[at].spent_ms)
+            at = i;
+    }
+    if (v->slots[at].spent_ms == 0 || memcmp(v->slots[at].id, id, INVITE_ID_LEN) != 0) {
+        memcpy(v->slots[at].id, id, INVITE_ID_LEN);
+        v->slots[at].spent_ms = now_ms;
+    }
+    uint64_t from = v->slots[at].spent_ms > now_ms ? v->slots[at].spent_ms : now_ms;
+    if (from + INVITEES_EVERY_MS > most)
+        return false;
+    v->slots[at].spent_ms = from + INVITEES_EVERY_MS;
+    return true;
+}
+
+unsigned invitees_at_once(unsigned uses_left)
+{
+    unsigned n = uses_left < INVITEES_AT_ONCE ? uses_left : INVITEES_AT_ONCE;
+    return n + INVITEES_SPARE < INVITEES_AT_ONCE ? n + INVITEES_SPARE
+                                                 : (unsigned)INVITEES_AT_ONCE;
+}

@@ -1,0 +1,36 @@
+/*
+ * How often an open invite may be tried: about twice its uses at once, then slowly
+ * again. Who holds an invite is nobody yet; what a try costs the host is bounded by the
+ * number of people that its owner expects. Time is an argument.
+ */
+#ifndef POSTERN_CORE_INVITEES_H
+#define POSTERN_CORE_INVITEES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/link.h"
+
+enum {
+    INVITEES_SLOTS = 64,
+    INVITEES_SPARE = 2, /* tries beside two for each use */
+    INVITEES_USES_MAX = 256,
+    INVITEES_EVERY_MS = 10000, /* one more try after each */
+    INVITEES_AT_ONCE = 16,
+};
+
+/* All zero at first. With more invites than slots the least tried is forgotten. */
+struct invitees {
+    struct {
+        uint8_t id[INVITE_ID_LEN];
+        uint64_t spent_ms; /* when all tries are there again; 0: the slot is free */
+    } slots[INVITEES_SLOTS];
+};
+
+/* True: the invite with so many uses left may be tried now, and that counts. */
+bool invitees_take(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
+                   unsigned uses_left, uint64_t now_ms);
+/* How many devices may try it at the same time. */
+unsigned invitees_at_once(unsigned uses_left);
+
+#endif

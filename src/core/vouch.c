@@ -1,0 +1,49 @@
+/* Marks of addresses; see vouch.h. */
+#include "core/vouch.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+#include "core/key.h"
+#include "core/wire.h"
+
+static void mark_of(uint8_t mark[static VOUCH_MARK_LEN],
+                    const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                    uint64_t bucket)
+{
+    uint8_t msg[48], hash[32];
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    wire_put_bytes(&w, "postern mark", 12); /* the secret has other uses */
+    wire_put_u8(&w, a->family);
+    wire_put_u16(&w, a->port);
+    wire_put_bytes(&w, a->ip, sizeof(a->ip));
+    wire_put_u32(&w, (uint32_t)(bucket >> 32));
+    wire_put_u32(&w, (uint32_t)bucket);
+    key_hash(hash, msg, w.used, secret, VOUCH_SECRET_LEN);
+    memcpy(mark, hash, VOUCH_MARK_LEN);
+}
+
+void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
+                const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                uint64_t now_s)
+{
+    mark_of(mark, secret, a, now_s / VOUCH_BUCKET_S);
+}
+
+bool vouch_check(const uint8_t *mark, size_t len,
+                 const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                 uint64_t now_s)
+{
+    uint8_t want[VOUCH_MARK_LEN];
+    uint64_t bucket = now_s / VOUCH_BUCKET_S;
+    if (len != VOUCH_MARK_LEN)
+        return false;
+    mark_of(want, secret, a, bucket);
+    if (sodium_memcmp(want, mark, VOUCH_MARK_LEN) == 0)
+        return true;
+    if (bucket == 0)
+        return false;
+    mark_of(want, secret, a, bucket - 1);
+    return sodium_memcmp(want, mark, VOUCH_MARK_LEN) == 0;
+}

@@ -1,0 +1,31 @@
+/*
+ * What a broker can say of an address without remembering anything: a mark, given to
+ * whoever asked from there where it is seen, and shown again with what is sent to
+ * another device. Addresses, times and keys as arguments.
+ *
+ * A mark is BLAKE2b of address, port and a time of VOUCH_BUCKET_S, keyed with a secret
+ * of this run of the broker, cut to 16 bytes; it is good for one to two such times.
+ */
+#ifndef POSTERN_CORE_VOUCH_H
+#define POSTERN_CORE_VOUCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/addr.h"
+
+#define VOUCH_MARK_LEN 16
+#define VOUCH_SECRET_LEN 16
+
+enum { VOUCH_BUCKET_S = 600 };
+
+/* `now_s` of a clock that never goes back. */
+void vouch_mark(uint8_t mark[static VOUCH_MARK_LEN],
+                const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                uint64_t now_s);
+bool vouch_check(const uint8_t *mark, size_t len,
+                 const uint8_t secret[static VOUCH_SECRET_LEN], const struct addr *a,
+                 uint64_t now_s);
+
+#endif

@@ -1,0 +1,115 @@
+/* Two dumps of the kernel: default routes, then addresses. */
+#include "io/sidenet.h"
+
+#include <linux/rtnetlink.h>
+#include <string.h>
+
+#include "io/log.h"
+#include "io/netlink.h"
+
+enum { DEFAULTS_MAX = 16, OVERLAY4_BITS = 10, OVERLAY6_BITS = 48 };
+
+struct walk {
+    struct sidenets *found;
+    uint32_t defaults[DEFAULTS_MAX]; /* interfaces that a default route names */
+    size_t default_count;
+};
+
+static void add_default(struct walk *w, uint32_t interface)
+{
+    if (w->default_count < DEFAULTS_MAX)
+        w->defaults[w->default_count++] = interface;
+}
+
+static bool is_default(const struct walk *w, uint32_t interface)
+{
+    for (size_t i = 0; i < w->default_count; i++)
+        if (w->defaults[i] == interface)
+            return true;
+    return w->default_count == DEFAULTS_MAX; /* rather none than a wrong one */
+}
+
+static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct rtmsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), part_len = 0;
+    if (type != RTM_NEWROUTE || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    /* 0.0.0.0/1 and 128.0.0.0/1 are how some tunnels overrule the default route */
+    if (m.rtm_dst_len > 1 || m.rtm_type != RTN_UNICAST)
+        return;
+    const uint8_t *oif = netlink_attribute(body + head, len - head, RTA_OIF, &part_len);
+    uint32_t interface;
+    if (oif != NULL && part_len == sizeof(interface)) {
+        memcpy(&interface, oif, sizeof(interface));
+        add_default(ctx, interface);
+    }
+    const uint8_t *hops =
+        netlink_attribute(body + head, len - head, RTA_MULTIPATH, &part_len);
+    struct rtnexthop hop;
+    for (size_t at = 0; hops != NULL && at + sizeof(hop) <= part_len;) {
+        memcpy(&hop, hops + at, sizeof(hop));
+        if (hop.rtnh_len < sizeof(hop))
+            break;
+        add_default(ctx, (uint32_t)hop.rtnh_ifindex);
+        at += RTNH_ALIGN(hop.rtnh_len);
+    }
+}
+
+/* An overlay gives each machine an address alone; its range is the usual one. */
+static unsigned widen(const struct addr *a, unsigned bits)
+{
+    if (a->family == ADDR_V4 && bits == 32 && a->ip[0] == 100 &&
+        (a->ip[1] & 0xc0) == 64)
+        return OVERLAY4_BITS;
+    if (a->family == ADDR_V6 && bits == 128 && (a->ip[0] & 0xfe) == 0xfc)
+        return OVERLAY6_BITS;
+    return bits;
+}
+
+static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct walk *w = ctx;
+    struct ifaddrmsg m;
+    struct addr a, probe;
+    size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0;
+    if (type != RTM_NEWADDR || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    const uint8_t *ip = netlink_attribute(body + head, len - head, IFA_LOCAL, &ip_len);
+    if (ip == NULL)
+        ip = netlink_attribute(body + head, len - head, IFA_ADDRESS, &ip_len);
+    if (ip == NULL || is_default(w, m.ifa_index) || w->found->count == SIDENET_MAX ||
+        addr_from_bytes(&a, ip, ip_len, 0) != 0)
+        return;
+    probe = a;
+    probe.port = 1;
+    enum addr_scope scope = addr_scope_of(&probe);
+    if (scope != ADDR_SCOPE_PRIVATE && scope != ADDR_SCOPE_GLOBAL)
+        return;
+    w->found->nets[w->found->count].addr = a;
+    w->found->nets[w->found->count++].bits = widen(&a, m.ifa_prefixlen);
+}
+
+void sidenets_read(struct sidenets *s)
+{
+    struct walk w = {.found = s};
+    s->count = 0;
+    if (!netlink_dump(RTM_GETROUTE, on_route, &w) ||
+        !netlink_dump(RTM_GETADDR, on_address, &w)) {
+        log_debug("the kernel does not list its networks");
+        s->count = 0;
+    }
+}
+
+bool sidenets_hold(const struct sidenets *s, const struct addr *a)
+{
+    bool inside = false;
+    for (size_t i = 0; i < s->count; i++) {
+        if (addr_ip_equal(&s->nets[i].addr, a))
+            return false;
+        inside = inside || addr_prefix_equal(&s->nets[i].addr, a, s->nets[i].bits);
+    }
+    return inside;
+}

@@ -1,0 +1,209 @@
+/* Asks the budget for one approach; sends nothing itself. */
+#include "path/target.h"
+
+#include <string.h>
+
+#include "path/exchange.h"
+
+enum { SIDE_FRESH_US = 2000000 };
+
+/* --------------------------------------------------------------- the broker's word */
+
+static void take_one(struct target *t, const struct addr *a, uint64_t now_us)
+{
+    size_t i = 0;
+    while (i < t->vouched_count && !addr_ip_equal(&t->vouched[i].addr, a))
+        i++;
+    if (i == t->vouched_count && i < TARGET_VOUCHED_MAX)
+        t->vouched_count++;
+    if (i == TARGET_VOUCHED_MAX)
+        i--; /* the oldest makes way */
+    memmove(t->vouched + 1, t->vouched, i * sizeof(t->vouched[0]));
+    t->vouched[0].addr = *a;
+    t->vouched[0].at_us = now_us;
+}
+
+void target_take(struct target *t, const Vouch *list, size_t n, uint64_t now_us)
+{
+    for (size_t i = n; i > 0; i--) { /* the first one is to be the newest */
+        struct addr a;
+        if (addr_from_bytes(&a, list[i - 1].ip.bytes, list[i - 1].ip.size, 1) == 0 &&
+            addr_scope_of(&a) != ADDR_SCOPE_UNUSABLE)
+            take_one(t, &a, now_us);
+    }
+}
+
+size_t target_show(const struct target *t, Vouch *list, size_t max)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->mark_count && n < max; i++) {
+        if (!t->marks[i].has_mark)
+            continue;
+        const struct addr *a = &t->marks[i].addr;
+        Vouch *v = &list[n++];
+        *v = (Vouch){.port = a->port,
+                     .ip.size = (pb_size_t)addr_ip_len(a),
+                     .mark.size = VOUCH_MARK_LEN};
+        memcpy(v->ip.bytes, a->ip, v->ip.size);
+        memcpy(v->mark.bytes, t->marks[i].mark, VOUCH_MARK_LEN);
+    }
+    return n;
+}
+
+void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *mark)
+{
+    struct target *t = &a->target;
+    size_t i = 0;
+    while (i < t->mark_count && !addr_ip_equal(&t->marks[i].addr, mapped))
+        i++;
+    if (i == t->mark_count && i < TARGET_MARKS_MAX)
+        t->mark_count++;
+    if (i == TARGET_MARKS_MAX)
+        i--;
+    memmove(t->marks + 1, t->marks, i * sizeof(t->marks[0]));
+    memset(&t->marks[0], 0, sizeof(t->marks[0]));
+    t->marks[0].addr = *mapped;
+    t->marks[0].has_mark = mark != NULL;
+    if (mark != NULL)
+        memcpy(t->marks[0].mark, mark, VOUCH_MARK_LEN);
+}
+
+static bool is_vouched(const struct approach *a, const struct addr *to)
+{
+    const struct target *t = &a->target;
+    uint64_t now_us = net_now_us();
+    for (size_t i = 0; i < t->vouched_count; i++)
+        if (now_us - t->vouched[i].at_us < TARGET_VOUCHED_MS * UINT64_C(1000) &&
+            addr_place_equal(&t->vouched[i].addr, to))
+            return true;
+    return false;
+}
+
+/* The broker sees the peer where it sees us: one LAN, or one carrier's NAT. */
+static bool shares_outside(const struct approach *a)
+{
+    const struct target *t = &a->target;
+    const struct addr *seen = uplink_seen(a->config.uplink);
+    for (size_t i = 0; i < t->vouched_count; i++) {
+        if (addr_place_equal(&t->vouched[i].addr, seen))
+            return true;
+        for (size_t k = 0; k < t->mark_count; k++)
+            if (addr_place_equal(&t->vouched[i].addr, &t->marks[k].addr))
+                return true;
+    }
+    return false;
+}
+
+/* ---------------------------------------------------------------------- what is worth
+ */
+
+static bool is_beside(struct approach *a, const struct addr *to)
+{
+    struct target *t = &a->target;
+    uint64_t now_us = net_now_us();
+    if (t->side_at_us == 0 || now_us - t->side_at_us > SIDE_FRESH_US) {
+        sidenets_read(&t->side);
+        t->side_at_us = now_us;
+    }
+    return sidenets_hold(&t->side, to);
+}
+
+static bool broker_is_private(const struct approach *a)
+{
+    struct addr b = *uplink_broker_addr(a->config.uplink);
+    b.port = 1;
+    enum addr_scope scope = addr_scope_of(&b);
+    return scope == ADDR_SCOPE_PRIVATE || scope == ADDR_SCOPE_LOOPBACK;
+}
+
+/* Numbers that mean something inside one network only, though they look global. */
+static bool is_local_use(const struct addr *a)
+{
+    static const struct {
+        uint8_t ip[4];
+        uint8_t bits;
+    } ranges[] = {
+        {{192, 0, 0, 0}, 24},   /* RFC 6890: 464XLAT's 192.0.0.4 among them */
+        {{192, 88, 99, 0}, 24}, /* RFC 7526 */
+        {{198, 18, 0, 0}, 15}, /* RFC 2544: benchmarks, and fake addresses of proxies */
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        struct addr range = {.family = ADDR_V4};
+        memcpy(range.ip, ranges[i].ip, 4);
+        if (addr_prefix_equal(a, &range, ranges[i].bits))
+            return true;
+    }
+    return false;
+}
+
+bool target_fits(struct approach *a, const struct addr *to)
+{
+    switch (addr_scope_of(to)) {
+    case ADDR_SCOPE_UNUSABLE:
+        return false;
+    case ADDR_SCOPE_LOOPBACK:
+        return addr_scope_of(uplink_broker_addr(a->config.uplink)) ==
+               ADDR_SCOPE_LOOPBACK;
+    case ADDR_SCOPE_GLOBAL:
+        return to->family != ADDR_V4 || to->ip[0] != 192 || to->ip[1] != 0 ||
+               to->ip[2] != 0 || is_vouched(a, to);
+    case ADDR_SCOPE_LINK:
+    case ADDR_SCOPE_PRIVATE:
+        return is_vouched(a, to) || shares_outside(a) || is_beside(a, to);
+    }
+    return false;
+}
+
+bool target_may_be_swept(struct approach *a, const struct addr *to)
+{
+    if (!is_vouched(a, to))
+        return false;
+    switch (addr_scope_of(to)) {
+    case ADDR_SCOPE_GLOBAL:
+        return !is_local_use(to);
+    case ADDR_SCOPE_PRIVATE:
+        return broker_is_private(a);
+    default:
+        return false;
+    }
+}
+
+bool target_is_time_to_sweep(const struct approach *a)
+{
+    return a->established || (!approach_allows(a, PATH_RELAY) && !a->config.unlisted);
+}
+
+/* ------------------------------------------------------------------------- the budget
+ */
+
+static bool take(struct approach *a, const struct addr *to, enum budget_lane lane,
+                 unsigned packets)
+{
+    return budget_take(a->config.net->budget, to, lane, packets, net_now_us());
+}
+
+bool target_may_send(struct approach *a, const struct addr *to, unsigned packets)
+{
+    return take(a, to, is_vouched(a, to) ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
+}
+
+bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets)
+{
+    bool broker = addr_ip_equal(server, uplink_broker_addr(a->config.uplink));
+    return take(a, server, broker ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
+}
+
+bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets)
+{
+    return target_may_be_swept(a, to) && take(a, to, BUDGET_SWEEP, packets);
+}
+
+bool target_pace(struct approach *a)
+{
+    return budget_pace(a->config.net->budget, net_now_us());
+}
+
+void target_answered(struct approach *a, const struct addr *from)
+{
+    budget_answered(a->config.net->budget, from, net_now_us());
+}

@@ -1,0 +1,80 @@
+/*
+ * Where packets of an approach may go, and how many: which of the addresses that the
+ * other side names are worth anything here, which of them the broker vouches for, and
+ * what core/budget leaves to the process. Every kind asks before each packet that it
+ * sends to anything but a path that stands.
+ *
+ * Vouched for is an address that the broker knows to be the other device's: its control
+ * connection comes from there, or the broker's STUN marked it (core/vouch.h). Only the
+ * IP counts, of IPv6 the /64. For all others there is the small allowance.
+ */
+#ifndef POSTERN_PATH_TARGET_H
+#define POSTERN_PATH_TARGET_H
+
+#include "core/vouch.h"
+#include "io/sidenet.h"
+#include "path/approach.h"
+
+enum {
+    TARGET_VOUCHED_MAX = 8,
+    TARGET_MARKS_MAX = 4,
+    TARGET_VOUCHED_MS = 15 * 60000, /* how long the broker's word counts */
+};
+
+/* Of one approach; all zero at first. */
+struct target {
+    struct {
+        struct addr addr;
+        uint64_t at_us;
+    } vouched[TARGET_VOUCHED_MAX]; /* the newest first */
+    size_t vouched_count;
+    struct {
+        struct addr addr; /* ours, as a STUN server of the broker saw it */
+        uint8_t mark[VOUCH_MARK_LEN];
+        bool has_mark;
+    } marks[TARGET_MARKS_MAX]; /* the newest first, one for an IP */
+    size_t mark_count;
+    struct sidenets side;
+    uint64_t side_at_us; /* when `side` was read; 0: never */
+};
+
+/* What the broker vouches for came with a message; the list is checked here. */
+void target_take(struct target *t, const Vouch *list, size_t n, uint64_t now_us);
+/* Our marks, to be sent along; returns how many. */
+size_t target_show(const struct target *t, Vouch *list, size_t max);
+
+/*
+ * An address that the peer named is worth sending to: global, or private (RFC 1918,
+ * shared, unique local, link-local) where the broker vouches for it, where the peer is
+ * seen from outside as we are, or in a network of ours beside the default one. Two
+ * homes that are numbered alike therefore leave each other's machines in peace.
+ */
+bool target_fits(struct approach *a, const struct addr *to);
+/*
+ * That many packets may go there now; they count. False: pass over them as if they had
+ * been lost on the way.
+ */
+bool target_may_send(struct approach *a, const struct addr *to, unsigned packets);
+/* The same for a server that the broker named. */
+bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets);
+/*
+ * Prediction may sweep that address's ports: the broker vouches for it, and it is one
+ * that the internet knows (or a private one where the broker itself is in private).
+ */
+bool target_may_be_swept(struct approach *a, const struct addr *to);
+/*
+ * Prediction may begin: the session's handshake is complete, so that the relay carries
+ * it meanwhile. Where no relay is allowed nothing could complete it: then at once, but
+ * not for who has only named an invite.
+ */
+bool target_is_time_to_sweep(const struct approach *a);
+/* One packet of a sweep to such an address; it counts. */
+bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);
+/* False: the process sweeps enough for the moment; try again in some milliseconds. */
+bool target_pace(struct approach *a);
+/* An answer to what we sent came from there (see budget_answered). */
+void target_answered(struct approach *a, const struct addr *from);
+/* A server of the broker's sees us there; `mark` is STUN_MARK_LEN bytes or NULL. */
+void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *mark);
+
+#endif

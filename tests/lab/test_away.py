@@ -1,0 +1,110 @@
+"""The broker cannot be found: its name is not resolved, or another stands in its place."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from .actors import wait_direct
+from .net import wait_until
+from .topology import BROKER
+
+pytestmark = pytest.mark.postern
+NAME = "broker.lab"
+
+
+@pytest.fixture
+def etc():
+    """Gives a namespace its own files in /etc: `etc(ns, hosts="...")`; removed with it."""
+    def write(ns, **files):
+        directory = f"/etc/netns/{ns.netns}"
+        os.makedirs(directory, exist_ok=True)
+        for name, text in files.items():
+            with open(f"{directory}/{name.replace('_', '.')}", "w", encoding="ascii") as f:
+                f.write(text)
+    return write
+
+
+DEAD_DNS = "nameserver 192.0.2.99\noptions timeout:30 attempts:1\n"   # nobody is there
+NO_BROKER = "127.0.0.1 localhost\n"
+
+
+def named(g, etc, **how):
+    """Broker, host and client, who know the broker by a name from /etc/hosts."""
+    for ns in (g.topo.broker, g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf=DEAD_DNS)
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    assert NAME in g.link
+    g.host.start_peer("tcp-server", 7000)
+    g.start_host("7000")
+    g.join()
+    return g
+
+
+def test_a_dead_resolver_keeps_nobody_from_a_broker_that_was_found_before(gate, etc):
+    g = named(gate(), etc)
+    for ns in (g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=NO_BROKER)
+    g.host_proc.kill()
+    begin = time.monotonic()
+    g.start_host("7000")            # a new process: the address comes from the disk
+    proc = g.connect("7000")
+    took = time.monotonic() - begin
+    assert g.client.peer("get", "127.0.0.1", proc.port, 10_000, 1).status == 0
+    assert took < 8, took   # the resolver alone takes 30 s
+    wait_direct(proc)
+    mark = proc.mark()
+    g.topo.move(g.topo.client, "c")  # and one that runs needs no name for its roaming
+    wait_direct(proc, since=mark)
+
+
+@pytest.mark.parametrize("files, words", [
+    ({"hosts": NO_BROKER, "resolv_conf": ""}, "names no DNS server"),
+    ({"hosts": f"127.0.1.1 {NAME}\n"}, "this machine itself here (127.0.1.1)"),
+    ({"hosts": NO_BROKER, "resolv_conf": DEAD_DNS}, "the DNS server does not answer"),
+])
+def test_what_is_wrong_with_the_name_is_said(gate, etc, files, words):
+    g = gate()
+    etc(g.topo.client.ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf="")
+    etc(g.topo.broker, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf="")
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    etc(g.topo.client.ns, **files)
+    done = g.client.run("serve", "--broker", g.link, "7000", timeout=20)
+    assert done.status == 1 and words in done.stderr, done.stderr
+
+
+def state_of(g):
+    return g.client.run("status").event("broker") or {}
+
+
+def test_another_broker_in_its_place_is_named_and_waited_out(gate):
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    g.join()
+    up = g.client.start("up")
+    port = int(up.wait_event("service", 20)["local"].rsplit(":", 1)[1])
+    address = up.find("service")["local"].rsplit(":", 1)[0]
+    wait_direct(up)
+    flow = g.client.start_peer("flow", address, port, 8)
+    flow.wait_line("at ")
+    state = g.broker.state
+    g.broker_proc.kill()
+    shutil.move(state, state + ".kept")
+    link = g.link
+    g.start_broker()   # a fresh state directory: another key
+    assert g.link != link
+    wait_until(lambda: "another key" in state_of(g).get("reason", ""), 20, "status says so")
+    assert up.wait_event("left", 20, reason=state_of(g)["reason"])
+    at = flow.stdout.count("at ")
+    wait_until(lambda: flow.stdout.count("at ") > at + 5, 10, "the direct session goes on")
+    g.broker_proc.kill()
+    shutil.rmtree(state)
+    shutil.move(state + ".kept", state)
+    g.start_broker()
+    wait_until(lambda: state_of(g).get("state") == "online", 11, "it is found again")
+    assert flow.running
