@@ -16,11 +16,11 @@ from .actors import HOST, postern
 from .net import wait_until
 
 pytestmark = pytest.mark.postern
-SOAK_S = float(os.environ.get("POSTERN_SOAK_S", "30"))
+SOAK_S = float(os.environ.get("POSTERN_SOAK_S", "20"))
 SEED = int(os.environ.get("POSTERN_SOAK_SEED", str(int(time.time()))))
 GOES_ON_S = 10     # by when every connection moves again after what happened
-QUIET_S = 20       # by when all that ended devices held is given back
-MORE_FDS = 12      # what may come and go: attempts under way, sockets that linger
+QUIET_S = 40       # by when all that ended devices held is given back
+MORE_FDS = 4       # what may come and go: sockets that linger, questions to STUN
 MORE_RSS_KB = 3072 if SOAK_S < 300 else 6144   # the allocator's own slack, not a leak's
 
 
@@ -42,10 +42,10 @@ class Device:
         """Comes in, or in again after its death."""
         self.lives += 1
         if self.command == "up":
-            self.proc = self.actor.start("up")
+            self.proc = self.actor.start("up", "--verbose")
             local = self.proc.wait_event("service", 20, name="7000")["local"]
         else:
-            self.proc = self.actor.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+            self.proc = self.actor.start("connect", "--verbose", f"{HOST}:7000", "127.0.0.1:0")
             local = self.proc.wait_event("ready", 20)["local"]
         self.address, self.port = local.rsplit(":", 1)
         self.flow = self.actor.start_peer("flow", self.address, self.port, 1)
@@ -54,6 +54,21 @@ class Device:
         """As of an empty battery: the network hears nothing."""
         self.proc.kill()
         assert self.flow.wait(10) != 0, "a dead device's flow must not look whole"
+
+    def short(self, count):
+        """Short connections beside its own; from three on, every third is killed."""
+        procs = [self.actor.programs.start(
+            self.machine.ns, "nc", "sh", "-c",
+            f"{{ echo GET 20000 {i}; sleep 30; }} | {postern()} nc {HOST} 7000 | wc -c",
+            env=self.actor.env) for i in range(count)]
+        killed = procs[2::3]
+        for i, p in enumerate(killed):
+            p.signal((signal.SIGKILL, signal.SIGHUP)[i % 2])
+        for p in procs:
+            if p not in killed:
+                wait_until(lambda p=p: "20000" in p.stdout, GOES_ON_S,
+                           f"seed {SEED}: a short connection of {self.name}")
+                p.signal(signal.SIGTERM)   # the whole pipe
 
     def got(self):
         lines = [x for x in self.flow.stdout.splitlines() if x.startswith("at ")]
@@ -88,6 +103,9 @@ class Soak:
         except AssertionError:
             names = late()
             if names:
+                for who in [self.g.host, *(d.actor for d in self.devices
+                                           if d.name in names and d.command == "up")]:
+                    print(who.run("status").stdout)
                 raise AssertionError(f"seed {SEED}: {names} hang {GOES_ON_S} s after "
                                      f"{after}") from None
 
@@ -105,20 +123,7 @@ class Soak:
         d.live()
 
     def short(self):
-        """Short connections beside the device's own, every third of which is killed."""
-        d = self.random.choice(self.devices)
-        procs = [d.actor.programs.start(
-            d.machine.ns, "nc", "sh", "-c",
-            f"{{ echo GET 20000 {i}; sleep 30; }} | {postern()} nc {HOST} 7000 | wc -c",
-            env=d.actor.env) for i in range(6)]
-        for i, p in enumerate(procs):
-            if i % 3 == 0:
-                p.signal((signal.SIGKILL, signal.SIGHUP)[i // 3])
-        for i, p in enumerate(procs):
-            if i % 3:
-                wait_until(lambda p=p: "20000" in p.stdout, GOES_ON_S,
-                           f"seed {SEED}: a short connection of {d.name}")
-                p.kill()
+        self.random.choice(self.devices).short(6)
 
     def forget(self):
         self.g.topo.flush_conntrack(self.random.choice("abc"))
@@ -148,7 +153,9 @@ def test_soak(gate):
     g.topo.move(g.topo.machine("spare", "b", 49), "c")   # makes the third site
     g.host.start_peer("tcp-server", 7000)
     g.start_broker()
-    g.start_host("7000")
+    g.start_host("--verbose", "--absent", "12s", "7000")
+    watched = {"serve": g.host_proc, "broker": g.broker_proc}
+    idle = {name: held(p)[0] for name, p in watched.items()}
     devices = [Device(g, i) for i in range(6)]
     for d in devices:
         d.join()
@@ -158,21 +165,24 @@ def test_soak(gate):
     for act in (soak.short, soak.move, soak.die):   # what the first of its kind allocates
         act()
         soak.goes_on(act.__name__)
-    watched = {"serve": g.host_proc, "broker": g.broker_proc}
-    before = {name: held(p) for name, p in watched.items()}
+    warm = {name: held(p) for name, p in watched.items()}
     end = time.monotonic() + SOAK_S
     while time.monotonic() < end:
         soak.step()
+    last = {name: held(p) for name, p in watched.items()}
     gaps = [d.whole() for d in devices]
-    for d in devices:      # the last flows' streams are gone; the sessions stand
-        d.flow = d.actor.start_peer("flow", d.address, d.port, 1)
-    soak.goes_on("the end")
+    for d in devices:
+        assert d.proc.terminate() == 0, d.proc.stderr[-300:]
+    print(f"soak: seed {SEED}, {soak.done}, longest gap of a flow {max(gaps):.1f} s; "
+          f"descriptors and KB: warm {warm}, at the end {last}; idle {idle}")
+
+    # The broker keeps the pipes of its relays for the next ones.
+    most = {"serve": idle["serve"] + MORE_FDS, "broker": warm["broker"][0]}
 
     def calm():
-        return all(held(p)[0] <= before[name][0] + MORE_FDS for name, p in watched.items())
-    after = {name: held(p) for name, p in watched.items()}
-    print(f"soak: seed {SEED}, {soak.done}, longest gap of flows {max(gaps):.1f} s, "
-          f"before {before}, after {after} (descriptors, KB)")
-    wait_until(calm, QUIET_S, f"seed {SEED}: descriptors given back: {before} {after}")
+        return all(held(p)[0] <= most[name] for name, p in watched.items())
+    begin = time.monotonic()
+    wait_until(calm, QUIET_S, f"seed {SEED}: all descriptors given back, down to {most}")
+    print(f"soak: given back {time.monotonic() - begin:.1f} s after the last device's end")
     for name, p in watched.items():
-        assert held(p)[1] <= before[name][1] + MORE_RSS_KB, (SEED, name, before, after)
+        assert held(p)[1] <= warm[name][1] + MORE_RSS_KB, (SEED, name, warm, held(p))
