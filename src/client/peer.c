@@ -291,10 +291,10 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
 
-static void on_trouble(void *ctx)
+static void on_renewed(void *ctx)
 {
     struct peer *p = ctx;
-    if (p->session != NULL)
+    if (p->session != NULL && session_is_open(p->session))
         session_doubt(p->session, true);
 }
 
@@ -316,7 +316,7 @@ static const struct approach_events approach_events = {
     .on_select = on_select,
     .on_path_gone = on_path_gone,
     .on_refused = on_refused,
-    .on_trouble = on_trouble,
+    .on_renewed = on_renewed,
     .on_forgotten = on_forgotten,
 };
 

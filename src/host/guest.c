@@ -362,6 +362,13 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     log_debug("the broker refused: %s (%u)", reason, code);
 }
 
+static void on_renewed(void *ctx)
+{
+    struct guest *g = ctx;
+    if (g->session != NULL && session_is_open(g->session))
+        session_doubt(g->session, true);
+}
+
 static void on_nothing(void *ctx)
 {
     (void)ctx;
@@ -372,7 +379,7 @@ static const struct approach_events approach_events = {
     .on_select = on_select,
     .on_path_gone = on_path_gone,
     .on_refused = on_refused,
-    .on_trouble = on_nothing,
+    .on_renewed = on_renewed,
     .on_forgotten = on_nothing,
 };
 

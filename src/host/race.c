@@ -67,9 +67,16 @@ static void dial_failed(struct leg *l, int err)
     const struct service_target *t = &r->service.targets[l - r->legs];
     enum stream_code code = err == POSTERN_ERR_REFUSED   ? STREAM_REFUSED
                             : err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT
+                            : err == POSTERN_ERR_LIMIT   ? STREAM_LIMIT
                                                          : STREAM_UNREACHABLE;
-    (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", r->service.name,
-                   t->host, t->port, postern_strerror(err));
+    if (err == POSTERN_ERR_LIMIT)
+        (void)snprintf(reason, sizeof(reason),
+                       "the host has no descriptors left for %.60s; raise its limit of "
+                       "open files",
+                       r->service.name);
+    else
+        (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s",
+                       r->service.name, t->host, t->port, postern_strerror(err));
     leg_failed(l, code, reason);
 }
 

@@ -88,6 +88,11 @@ static int error_of(int err)
     case EACCES:
     case EPERM:
         return POSTERN_ERR_PERM;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        return POSTERN_ERR_LIMIT;
     default:
         return POSTERN_ERR_IO;
     }

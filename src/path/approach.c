@@ -490,12 +490,6 @@ void approach_on_uplink(struct approach *a, bool up)
         poke(a);
 }
 
-void approach_tell_trouble(struct approach *a)
-{
-    a->trouble++;
-    approach_offer_soon(a);
-}
-
 /* Nothing can come back to an address that this machine lost: no time to find out. */
 static void drop_gone(struct approach *a)
 {

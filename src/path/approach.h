@@ -27,8 +27,8 @@ struct approach_events {
     void (*on_path_gone)(void *ctx, struct path *p);
     /* The broker or the peer refused; enum refuse_code. It may be tried again. */
     void (*on_refused)(void *ctx, unsigned code, const char *reason);
-    /* The peer sends and hears nothing on the path in use: see whether it lives. */
-    void (*on_trouble)(void *ctx);
+    /* The peer begins anew: its network may have changed, and the paths with it. */
+    void (*on_renewed)(void *ctx);
     /* The peer knows no session of this approach (it was restarted): begin anew. */
     void (*on_forgotten)(void *ctx);
 };
@@ -79,8 +79,6 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 /* Its round trip was measured once more; p->rtt_us. */
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
-/* Host: the path in use swallows packets, and only the client can move: tell it. */
-void approach_tell_trouble(struct approach *a);
 void approach_on_network_change(struct approach *a);
 /* A routed message of this peer and conv arrived. */
 void approach_on_control(struct approach *a, const Control *m);

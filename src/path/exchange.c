@@ -19,7 +19,6 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     Offer o = Offer_init_zero;
     uint8_t plain[OFFER_MAX], nonce[SEAL_NONCE_LEN];
     o.generation = a->generation;
-    o.trouble = a->trouble;
     memcpy(o.conv, a->config.conv, CONV_LEN);
     o.fresh = a->config.client ? !a->established : false;
     if (a->config.client) {
@@ -139,9 +138,8 @@ static void take_offer(struct approach *a, const Offer *o)
     if (o->generation < a->peer_generation)
         return;
     a->peer_generation = o->generation;
-    if (o->trouble > a->peer_trouble && a->established)
-        a->config.events->on_trouble(a->config.ctx);
-    a->peer_trouble = o->trouble;
+    if (renewed && a->established)
+        a->config.events->on_renewed(a->config.ctx);
     if (a->config.client && !a->answered) {
         a->answered = true;
         a->want_introduce = false;

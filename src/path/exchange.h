@@ -18,7 +18,6 @@ struct approach {
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
-    uint32_t trouble, peer_trouble;
     uint64_t began_us;
     bool established, introduced, answered;
     bool want_introduce, want_offer;

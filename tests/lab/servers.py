@@ -38,6 +38,7 @@ class Sshd:
             f.write(f"HostKey {self.path('host_key')}\n"
                     f"AuthorizedKeysFile {self.path('authorized')}\n"
                     f"PidFile {self.path('pid')}\nStrictModes no\nUsePAM no\n"
+                    "SetEnv SHLVL=2\n"  # bash leaves root's own start-up files alone
                     "PermitRootLogin yes\nPasswordAuthentication no\n"
                     "MaxStartups 1000\nMaxSessions 1000\nPrintMotd no\nUseDNS no\n"
                     "Subsystem sftp internal-sftp\n")
