@@ -7,7 +7,8 @@ DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help demo test unit sim lab lab-full matrix portal-pages fuzz bench lint install clean
+.PHONY: all help demo test unit sim lab lab-full soak matrix portal-pages fuzz bench \
+	lint install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
@@ -25,6 +26,7 @@ help:
 	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
+	@echo 'make soak       six devices that connect, move and die, for SOAK_SECONDS (600) (root or sudo)'
 	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
@@ -63,6 +65,10 @@ lab: all
 
 lab-full: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full
+
+SOAK_SECONDS ?= 600
+soak: all
+	@POSTERN_BUILD=$(BUILD) $(SUDO) env POSTERN_SOAK_S=$(SOAK_SECONDS) tests/lab/run.sh -s -k test_soak
 
 matrix:
 	@tools/install-deps.sh lab

@@ -449,6 +449,8 @@ void paths_init(struct paths *p, bool leads, uint64_t now_us)
 int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us)
 {
     struct paths_path *x = NULL;
+    if (find(p, id) != NULL)
+        return 0;
     for (size_t i = 0; i < PATHS_MAX && x == NULL; i++)
         if (p->list[i].id == PATHS_NONE)
             x = &p->list[i];

@@ -135,8 +135,8 @@ struct paths_action {
 
 void paths_init(struct paths *p, bool leads, uint64_t now_us);
 
-/* A path more; the first one is used at once, without proof. POSTERN_ERR_LIMIT: full.
- */
+/* A path more; nothing, if it is there already. The first one is used at once, without
+ * proof. POSTERN_ERR_LIMIT: full. */
 MUST_CHECK int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us);
 /* It is gone. Unknown ids are ignored. */
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us);

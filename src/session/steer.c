@@ -216,19 +216,21 @@ uint64_t steer_deadline_ns(const struct session *s)
 
 void session_add_path(struct session *s, struct path *p)
 {
-    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
+    struct path **slot = NULL;
+    for (int i = SESSION_PATHS_MAX - 1; i >= 0; i--) {
         if (s->paths[i] == p)
             return;
-        if (s->paths[i] == NULL) {
-            s->paths[i] = p;
-            p->user = &session_path_user;
-            p->user_ctx = s;
-            if (paths_add(&s->net, p->id, p->stream, uv_hrtime() / 1000) == 0)
-                follow(s);
-            session_touch(s);
-            return;
-        }
+        if (s->paths[i] == NULL)
+            slot = &s->paths[i];
     }
+    if (slot == NULL)
+        return;
+    *slot = p;
+    p->user = &session_path_user;
+    p->user_ctx = s;
+    if (paths_add(&s->net, p->id, p->stream, uv_hrtime() / 1000) == 0)
+        follow(s);
+    session_touch(s);
 }
 
 void session_use_path(struct session *s, struct path *p)

@@ -22,8 +22,8 @@ _ORDER = ["test_lab", "test_stun", "test_main", "test_trust", "test_badinput",
 # What runs beside the others when POSTERN_LAB_PART asks for one half (1 or 2): tests
 # that wait more than they compute.
 _SECOND = ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
-           "test_mapped", "test_portal", "test_proxy", "test_run", "test_tls_only",
-           "test_trust", "test_badinput", "test_vanish")
+           "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
+           "test_tls_only", "test_trust", "test_badinput", "test_vanish")
 
 
 def full():

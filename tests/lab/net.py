@@ -168,8 +168,11 @@ class Net:
         b.ip("link", "set", "dev", b_dev, "up")
 
     def switch(self, ns, dev):
-        """A bridge device inside `ns`; plug ports in with plug()."""
-        ns.ip("link", "add", "name", dev, "type", "bridge")
+        """A bridge device inside `ns`; plug ports in with plug(). It has an address of
+        its own: one taken from its ports would change as machines come and go, and the
+        others would look for their gateway at the old one."""
+        ns.ip("link", "add", "name", dev, "address", "02:00:00:00:00:01",
+              "type", "bridge")
         ns.ip("link", "set", "dev", dev, "up")
 
     def plug(self, ns, bridge, port):

@@ -232,6 +232,26 @@ static void test_all_dead_then_one_back(void **state)
     }
 }
 
+/* A path that is added again where another was removed before it must not stand twice:
+ * the table would move from the one to the other for ever. */
+static void test_added_twice(void **state)
+{
+    (void)state;
+    struct paths p;
+    struct paths_action a;
+    paths_init(&p, true, 1000);
+    for (uint32_t id = 1; id <= 3; id++)
+        assert_int_equal(paths_add(&p, id, false, 1000), 0);
+    paths_remove(&p, 2, 2000);
+    assert_int_equal(paths_add(&p, 3, false, 3000), 0);
+    paths_remove(&p, 3, 4000);
+    paths_force(&p, 3, 5000);
+    assert_int_not_equal(paths_current(&p), 3);
+    unsigned actions = 0;
+    while (paths_next(&p, 6000, &a))
+        assert_true(++actions < 100);
+}
+
 static void test_hint_is_quicker(void **state)
 {
     struct net n;
@@ -361,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_quiet_when_well),
         cmocka_unit_test(test_one_way_or_both),
         cmocka_unit_test(test_many_dead_at_once),
+        cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_wish),
