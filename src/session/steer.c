@@ -14,7 +14,11 @@
 
 #include <string.h>
 
-enum { SHORT_HEADER_DCID = 1, LONG_HEADER = 0x80 };
+enum {
+    SHORT_HEADER_DCID = 1,
+    LONG_HEADER = 0x80,
+    ACTIONS_MAX = 4 * PATHS_MAX, /* in one round; then others get their turn */
+};
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
 
@@ -202,8 +206,11 @@ void steer_run(struct session *s)
         return;
     size_t size = quic_size(s);
     paths_set_size(&s->net, (uint16_t)(size < s->packet_max ? size : s->packet_max));
-    while (!s->freed && !s->closed && paths_next(&s->net, now_us, &a))
+    for (unsigned i = 0; i < ACTIONS_MAX && !s->freed && !s->closed; i++) {
+        if (!paths_next(&s->net, now_us, &a))
+            break;
         carry_out(s, &a, now_us);
+    }
 }
 
 uint64_t steer_deadline_ns(const struct session *s)
