@@ -157,7 +157,7 @@ static bool is_hopeless(const struct call *c)
     bool fatal = false;
     return uv_now(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
-           !peer_is_ready(c->config.peer);
+           (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
 }
 
 static void on_tick(uv_timer_t *t)

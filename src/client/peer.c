@@ -567,7 +567,7 @@ int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
               const struct pump_events *events, void *ctx)
 {
     uint8_t buf[PROTO_FRAME_HEADER + StreamOpen_size];
-    if (!peer_is_ready(p))
+    if (!peer_is_ready(p) || peer_is_silent(p))
         return POSTERN_ERR_CLOSED;
     int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, open);
     if (n < 0)

@@ -81,6 +81,8 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
 /* Somebody waits: the broker is tried again now, if a pause is on. */
 void peer_hurry(struct peer *p);
 bool peer_is_ready(const struct peer *p);
+/* It has a session, from which nothing has come on any path for some seconds. */
+bool peer_is_silent(const struct peer *p);
 const char *peer_name(const struct peer *p);
 const uint8_t *peer_key(const struct peer *p);
 struct session *peer_session(struct peer *p); /* NULL when there is none */

@@ -27,9 +27,8 @@ struct peer {
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
     uint64_t signal_us;  /* when the host last spoke through the broker */
-    uint64_t waited_us;  /* when the broker could last not be reached */
     bool told_silent;
-    struct live *live;   /* tells our other programs of this session */
+    struct live *live; /* tells our other programs of this session */
     struct fault last;
 };
 

@@ -10,9 +10,11 @@ enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
     GONE_MAX_MS = 700,
     TELL_S = 4,     /* then people are told that nothing comes through */
-    PRESENT_S = 15, /* a host that speaks to us through the broker all the while */
+    PRESENT_S = 15, /* a host that speaks to us through the broker all the while; or the
+                     * broker is another than it was */
     ABSENT_S = 60,  /* one of whom nothing is known */
     OFFLINE_S = 30, /* one that the broker misses */
+    CUT_OFF_S = 300, /* this machine has no network, or the broker is away */
 };
 
 static uint64_t seconds_us(unsigned s)
@@ -73,6 +75,21 @@ static void tell_silence(struct peer *p, uint64_t silent_us)
     peer_fault(p, &f, false);
 }
 
+/* How long a silence that began at `since_us` may last. */
+static unsigned limit_of(const struct peer *p, uint64_t since_us)
+{
+    bool fatal = false;
+    struct uplink *u = p->config.endpoint->uplink;
+    if (uplink_is_up(u))
+        return p->signal_us > since_us ? PRESENT_S : ABSENT_S;
+    return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
+}
+
+bool peer_is_silent(const struct peer *p)
+{
+    return p->told_silent;
+}
+
 void peer_watch_silence(struct peer *p)
 {
     struct fault f;
@@ -83,14 +100,7 @@ void peer_watch_silence(struct peer *p)
         return;
     }
     tell_silence(p, now_us - since_us);
-    if (!uplink_is_up(p->config.endpoint->uplink)) {
-        p->waited_us = now_us; /* nothing could be begun anew */
-        return;
-    }
-    if (p->waited_us > since_us)
-        since_us = p->waited_us;
-    bool present = p->signal_us > since_us;
-    unsigned limit_s = present ? PRESENT_S : ABSENT_S;
+    unsigned limit_s = limit_of(p, since_us);
     if (now_us - since_us < seconds_us(limit_s))
         return;
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, "it is tried again by itself",

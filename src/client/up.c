@@ -275,7 +275,8 @@ static void status_of(void *ctx, struct peer *p)
         return;
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
-    event_text(&e, "state", peer_is_ready(p) ? "online" : "offline");
+    event_text(&e, "state",
+               peer_is_ready(p) && !peer_is_silent(p) ? "online" : "offline");
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
