@@ -7,7 +7,7 @@ import time
 import pytest
 
 from .actors import wait_direct
-from .net import wait_until
+from .net import run, wait_until
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
@@ -108,3 +108,44 @@ def test_another_broker_in_its_place_is_named_and_waited_out(gate):
     g.start_broker()
     wait_until(lambda: state_of(g).get("state") == "online", 11, "it is found again")
     assert flow.running
+
+
+def refused_after(g, address, port, timeout):
+    """Seconds until a connection to the service ends in an error, not in silence."""
+    code = ("import socket, sys, time; t = time.time()\n"
+            "s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)\n"
+            "s.settimeout(float(sys.argv[3]))\n"
+            "try: data = s.recv(1); print('end' if data == b'' else 'data')\n"
+            "except ConnectionResetError: print('reset', time.time() - t)\n"
+            "except TimeoutError: print('silence')\n")
+    done = run("ip", "netns", "exec", g.topo.client.ns.netns, "/usr/bin/python3", "-c",
+               code, address, str(port), str(timeout))
+    assert done.startswith(("reset", "end")), done
+    return done
+
+
+def test_who_is_cut_off_behind_another_broker_gets_errors(gate):
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    g.join()
+    connect = g.connect("7000")
+    wait_direct(connect)
+    flow = g.client.start_peer("flow", "127.0.0.1", connect.port, 8)
+    flow.wait_line("at ")
+    state = g.broker.state
+    g.broker_proc.kill()
+    shutil.move(state, state + ".kept")
+    g.start_broker()
+    connect.wait_event("error", 20)
+    g.topo.cut_direct()
+    wait_until(lambda: not flow.running, 40, "what stood gets an error")
+    assert connect.running
+    refused_after(g, "127.0.0.1", connect.port, 8)
+    g.broker_proc.kill()
+    shutil.rmtree(state)
+    shutil.move(state + ".kept", state)
+    g.start_broker()
+    again = g.client.start_peer("flow", "127.0.0.1", connect.port, 1)
+    again.wait_line("at ", 25)
