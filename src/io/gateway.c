@@ -26,10 +26,20 @@ static void say(struct gateway_mapping *m, const char *protocol, const char *wha
                    used > 0 ? "; " : "", protocol, what);
 }
 
+/* Its library leaves a socket behind where it finds no gateway. */
+static bool natpmp_open(natpmp_t *n)
+{
+    if (initnatpmp(n, 0, 0) == 0)
+        return true;
+    if (n->s >= 0)
+        closenatpmp(n);
+    return false;
+}
+
 static bool find_gateway(struct addr *gateway)
 {
     natpmp_t n; /* its library knows how to find it */
-    if (initnatpmp(&n, 0, 0) < 0)
+    if (!natpmp_open(&n))
         return false;
     *gateway = (struct addr){.family = ADDR_V4, .port = PCP_PORT};
     memcpy(gateway->ip, &n.gateway, sizeof(n.gateway));
@@ -149,7 +159,7 @@ static bool by_nat_pmp(struct gateway_mapping *m)
     natpmp_t n;
     natpmpresp_t r;
     bool good = false;
-    if (initnatpmp(&n, 0, 0) < 0) {
+    if (!natpmp_open(&n)) {
         say(m, "NAT-PMP", "no gateway is known");
         return false;
     }
@@ -174,7 +184,7 @@ static bool by_nat_pmp(struct gateway_mapping *m)
 static void undo_nat_pmp(const struct gateway_mapping *m)
 {
     natpmp_t n;
-    if (initnatpmp(&n, 0, 0) < 0)
+    if (!natpmp_open(&n))
         return;
     (void)sendnewportmappingrequest(
         &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port, 0, 0);
