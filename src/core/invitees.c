@@ -29,6 +29,17 @@ bool invitees_take(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
     return true;
 }
 
+void invitees_give_back(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
+                        uint64_t now_ms)
+{
+    const uint64_t back_ms = 2 * INVITEES_EVERY_MS;
+    for (unsigned i = 0; i < INVITEES_SLOTS; i++) {
+        uint64_t *spent_ms = &v->slots[i].spent_ms;
+        if (*spent_ms != 0 && memcmp(v->slots[i].id, id, INVITE_ID_LEN) == 0)
+            *spent_ms = *spent_ms > now_ms + back_ms ? *spent_ms - back_ms : now_ms;
+    }
+}
+
 unsigned invitees_at_once(unsigned uses_left)
 {
     unsigned n = uses_left < INVITEES_AT_ONCE ? uses_left : INVITEES_AT_ONCE;

@@ -30,6 +30,9 @@ struct invitees {
 /* True: the invite with so many uses left may be tried now, and that counts. */
 bool invitees_take(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
                    unsigned uses_left, uint64_t now_ms);
+/* A device has joined by it: its tries count no more, as its use does not. */
+void invitees_give_back(struct invitees *v, const uint8_t id[static INVITE_ID_LEN],
+                        uint64_t now_ms);
 /* How many devices may try it at the same time. */
 unsigned invitees_at_once(unsigned uses_left);
 

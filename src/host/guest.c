@@ -151,6 +151,7 @@ static void on_join(struct guest *g, const Join *j)
                         : "the invite does not let this device in");
         return;
     }
+    invitees_give_back(&s->invitees, j->invite_id, uv_now(&s->loop));
     became_member(g);
     g->unlisted = false;
     approach_admit(g->approach);
