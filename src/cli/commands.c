@@ -226,9 +226,10 @@ const struct command commands[] = {
     {
         .name = "log",
         .synopsis = "[--count N]",
-        .summary = "the audit log: who joined, connected, was refused or removed",
+        .summary = "the audit log: who joined, came through the portal, was removed",
         .about =
-            "The newest entries of this state directory's log, the newest last. Hosts keep\n"
+            "The newest entries of this state directory's log, the newest last: invites, who\n"
+            "joined or was removed, accounts, and each connection of the portal. It keeps\n"
             "10,000 of them.",
         .example = "postern log --count 20",
         .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG),

@@ -7,7 +7,11 @@
 
 #include "io/linger.h"
 
-enum { WAIT_MS = 20000, TICK_MS = 500 };
+enum {
+    WAIT_MS = 20000,
+    OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
+    TICK_MS = 500,
+};
 
 struct call {
     struct call *next, *prev;
@@ -155,6 +159,9 @@ static const char *why_none(const struct call *c)
 static bool is_hopeless(const struct call *c)
 {
     bool fatal = false;
+    uint64_t waited_ms = uv_now(c->calls->loop) + WAIT_MS - c->deadline_ms;
+    if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
+        return true;
     return uv_now(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
            (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));

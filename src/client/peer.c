@@ -13,11 +13,13 @@
 #include "io/log.h"
 
 enum {
-    RETRY_FIRST_MS = 300,
-    RETRY_MAX_MS = 30000,
+    RETRY_FATAL_MS = 30000,
     OPEN_TIMEOUT_MS = 12000,
     REJECT_TICK_MS = 500,
 };
+
+static const struct backoff_policy retry = {
+    .first_ms = 300, .max_ms = 10000, .health_ms = 15000};
 
 static void begin(struct peer *p);
 static void on_timer(uv_timer_t *t);
@@ -29,6 +31,7 @@ static void free_handle(uv_handle_t *h)
 
 void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
+    p->repeats = strcmp(p->last.what, f->what) == 0;
     p->last = *f;
     if (p->config.events->on_fault != NULL)
         p->config.events->on_fault(p->config.ctx, p, f, fatal);
@@ -36,15 +39,13 @@ void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 
 void peer_restart(struct peer *p, const struct fault *f, bool fatal)
 {
-    unsigned shift = p->failures < 7 ? p->failures : 7;
-    unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
     if (p->restarting)
         return;
     p->restarting = true;
     p->ready = false;
-    p->failures++;
-    if (ms > RETRY_MAX_MS || fatal)
-        ms = RETRY_MAX_MS;
+    uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
+    if (fatal)
+        ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
     (void)uv_timer_stop(p->reject);
     (void)uv_timer_start(p->timer, on_timer, ms, 0);
     if (f != NULL)
@@ -128,6 +129,8 @@ static void on_open(void *ctx)
     struct peer *p = ctx;
     approach_set_established(p->approach);
     p->ready = true;
+    p->last.what[0] = '\0'; /* what comes now is news */
+    backoff_on_up(&p->backoff, net_now_us() / 1000);
     (void)uv_timer_stop(p->timer);
     struct path *path = session_path(p->session);
     if (path != NULL) {
@@ -170,6 +173,13 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
     approach_on_path_dead(p->approach, path, reason);
 }
 
+/* Is it the host, or the way to the broker? */
+static void on_silent(void *ctx)
+{
+    struct peer *p = ctx;
+    uplink_suspect(p->config.endpoint->uplink);
+}
+
 static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
     struct peer *p = ctx;
@@ -199,6 +209,7 @@ static const struct session_events session_events = {
     .on_path = on_session_path,
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
+    .on_silent = on_silent,
     .on_close = on_close,
 };
 
@@ -307,7 +318,7 @@ static void on_forgotten(void *ctx)
         "%.64s does not know this session any more: it was restarted, or this "
         "device was silent for too long; open connections through it are lost",
         p->config.name);
-    p->failures = 0;
+    backoff_reset(&p->backoff);
     peer_restart(p, &f, false);
 }
 
@@ -388,12 +399,17 @@ static void on_timer(uv_timer_t *t)
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
     }
+    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
     enum path_kind k =
         (p->config.paths & (1u << PATH_RELAY)) ? PATH_RELAY : PATH_UDP_PUNCH;
+    if (path != NULL)
+        (void)snprintf(reason, sizeof(reason), "nothing came back over %s",
+                       path_kind_name(path->kind));
+    else
+        (void)approach_reason(p->approach, k, reason);
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
                     "check the host's network, or allow more --paths",
-                    "%.64s did not answer: %.200s", p->config.name,
-                    approach_reason(p->approach, k, reason));
+                    "%.64s did not answer: %.200s", p->config.name, reason);
     peer_restart(p, &f, false);
 }
 
@@ -405,7 +421,10 @@ int peer_open(struct peer **out, const struct peer_config *c)
     struct peer *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return POSTERN_ERR_NOMEM;
+    uint64_t seed;
     p->config = *c;
+    randombytes_buf(&seed, sizeof(seed));
+    backoff_init(&p->backoff, &retry, seed);
     p->timer = malloc(sizeof(*p->timer));
     p->reject = malloc(sizeof(*p->reject));
     if (p->timer == NULL || p->reject == NULL) {
@@ -508,6 +527,11 @@ void peer_hurry(struct peer *p)
     uplink_hurry(p->config.endpoint->uplink);
 }
 
+bool peer_fault_repeats(const struct peer *p)
+{
+    return p->repeats;
+}
+
 bool peer_is_ready(const struct peer *p)
 {
     return p->ready && !p->restarting;
@@ -545,6 +569,8 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
                        p->last.what[0] != '\0' ? p->last.what
                                                : "no attempt was made yet");
+    else if (peer_is_offline(p) || peer_is_silent(p))
+        (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
     else
         (void)approach_reason(p->approach, k, buf);
     return buf;

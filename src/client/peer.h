@@ -81,6 +81,10 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
 /* Somebody waits: the broker is tried again now, if a pause is on. */
 void peer_hurry(struct peer *p);
 bool peer_is_ready(const struct peer *p);
+/* In on_fault: the same was told before, and no session has stood since. */
+bool peer_fault_repeats(const struct peer *p);
+/* The broker said so, when it was last asked for. */
+bool peer_is_offline(const struct peer *p);
 /* It has a session, from which nothing has come on any path for some seconds. */
 bool peer_is_silent(const struct peer *p);
 const char *peer_name(const struct peer *p);

@@ -3,6 +3,7 @@
 #define POSTERN_CLIENT_PEER_INTERNAL_H
 
 #include "client/peer.h"
+#include "core/backoff.h"
 #include "io/live.h"
 #include "path/approach.h"
 
@@ -20,7 +21,8 @@ struct peer {
     uv_timer_t *reject; /* looks for kinds that came to nothing */
     bool rejected[PATH_KIND_COUNT];
     bool ready, joined;
-    unsigned failures;
+    bool repeats; /* the last fault is as the one before */
+    struct backoff backoff;
     uint64_t began_us;
     struct peer_memory memory;
     bool restarting;

@@ -65,7 +65,6 @@ void peer_meta_begin(struct peer *p)
     if (p->config.visiting) {
         /* A session's first stream is Meta's, also where there is nothing to say. */
         Meta ping = {.which_body = Meta_ping_tag};
-        p->failures = 0;
         if (session_send_meta(p->session, &ping) != 0)
             log_debug("the stream for messages could not be opened");
         return;
@@ -106,7 +105,6 @@ void peer_meta_take(void *ctx, const Meta *m)
     switch (m->which_body) {
     case Meta_services_tag:
         p->joined = true;
-        p->failures = 0;
         if (p->services == NULL)
             p->services = malloc(sizeof(*p->services));
         if (p->services != NULL)

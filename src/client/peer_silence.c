@@ -85,6 +85,11 @@ static unsigned limit_of(const struct peer *p, uint64_t since_us)
     return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
 }
 
+bool peer_is_offline(const struct peer *p)
+{
+    return !p->ready && p->last.code == POSTERN_ERR_UNREACHABLE;
+}
+
 bool peer_is_silent(const struct peer *p)
 {
     return p->told_silent;

@@ -365,6 +365,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     struct up *u = ctx;
     struct event e;
     calls_on_fault(u->calls, p, f, fatal);
+    if (p != NULL && peer_fault_repeats(p))
+        return;
     event_begin(&e, "left");
     event_text(&e, "peer", p != NULL ? peer_name(p) : "the broker");
     event_text(&e, "reason", f->what);

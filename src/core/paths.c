@@ -133,6 +133,7 @@ static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
         p->hinted = hinted;
         p->census_us = now_us;
         p->silent_since_us = now_us;
+        p->told_silent = false;
     }
     p->hinted = p->hinted || hinted;
     p->round = 0;
@@ -335,6 +336,21 @@ static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
         return true;
     }
     return false;
+}
+
+static uint64_t silent_at_us(const struct paths *p)
+{
+    return p->census && !p->told_silent ? p->silent_since_us + PATHS_SILENT_US
+                                        : UINT64_MAX;
+}
+
+static bool tell_silent(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    if (now_us < silent_at_us(p))
+        return false;
+    p->told_silent = true;
+    *out = (struct paths_action){.type = PATHS_SILENT, .id = p->current};
+    return true;
 }
 
 static uint64_t wanted_next_us(const struct paths *p)
@@ -651,6 +667,7 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     x->streak++;
     x->told_dead = false;
     p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
+    p->told_silent = false;
     if (r->use && id == p->current)
         p->use_open = false;
     p->revived = p->revived || (id == p->current && was_silent_us > p->pto_us);
@@ -671,7 +688,7 @@ bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
         *out = (struct paths_action){.type = PATHS_REVIVED, .id = p->current};
         return true;
     }
-    if (choose(p, now_us, out) || bury(p, now_us, out))
+    if (choose(p, now_us, out) || bury(p, now_us, out) || tell_silent(p, now_us, out))
         return true;
     if (p->census && census_is_over(p))
         end_census(p, now_us);
@@ -683,7 +700,7 @@ bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
 uint64_t paths_deadline_us(const struct paths *p)
 {
     const struct paths_path *cur = in_use(p);
-    uint64_t at = min64(leave_at_us(p), wanted_next_us(p));
+    uint64_t at = min64(min64(leave_at_us(p), silent_at_us(p)), wanted_next_us(p));
     if (p->revived && cur != NULL)
         return 0;
     for (size_t i = 0; i < PATHS_MAX; i++)

@@ -266,6 +266,13 @@ static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
     (void)ctx, (void)p, (void)silent_us; /* the client tells its approach, and ours */
 }
 
+/* Is it the client, or the way to the broker? */
+static void on_silent(void *ctx)
+{
+    struct guest *g = ctx;
+    uplink_suspect(g->face->endpoint.uplink);
+}
+
 static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 {
     (void)ctx;
@@ -288,6 +295,7 @@ static const struct session_events session_events = {
     .on_path = on_path,
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
+    .on_silent = on_silent,
     .on_close = on_close,
 };
 

@@ -251,6 +251,8 @@ void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
         }
         return;
     }
+    if (!uplink_may_carry(a->config.uplink, len))
+        return; /* lost: the session will send less */
     memcpy(m.body.carry.peer, a->config.peer, KEY_LEN);
     memcpy(m.body.carry.conv, a->config.conv, CONV_LEN);
     m.body.carry.packet.size = (pb_size_t)len;

@@ -26,6 +26,11 @@ enum {
     PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000,   /* between tries, however many ask */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
+    /* Of what the broker carries for a device or a host (broker/limits.h), most. */
+    CARRY_BYTES = 96 * 1024,
+    CARRY_HOST_BYTES = 384 * 1024,
+    CARRY_BURST_S = 4,
+    CARRY_COST_MIN = 512, /* a message costs as much as its bytes */
 };
 
 /* When a ping was not answered for so long, a second connection is begun beside. */
@@ -84,6 +89,7 @@ struct uplink {
     struct keepalive keep;
     bool pinging;
     uint64_t pinged_us, beside_us; /* when to begin a second one */
+    uint64_t carried_us;           /* until when what was carried uses its share up */
 };
 
 static void on_timer(uv_timer_t *t);
@@ -664,6 +670,18 @@ static void address_gone(struct uplink *u)
     u->fatal = false;
     connect_now(u);
     u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
+}
+
+bool uplink_may_carry(struct uplink *u, size_t len)
+{
+    uint64_t now_us = net_now_us();
+    uint64_t rate = u->config.host ? CARRY_HOST_BYTES : CARRY_BYTES; /* a second */
+    uint64_t cost_us = (len > CARRY_COST_MIN ? len : CARRY_COST_MIN) * 1000000 / rate;
+    uint64_t at_us = u->carried_us > now_us ? u->carried_us : now_us;
+    if (at_us + cost_us > now_us + CARRY_BURST_S * 1000000ull)
+        return false;
+    u->carried_us = at_us + cost_us;
+    return true;
 }
 
 void uplink_kick(struct uplink *u)

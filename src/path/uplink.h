@@ -64,6 +64,12 @@ const struct fault *uplink_fault(const struct uplink *u, bool *fatal);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
 /*
+ * Whether a packet of `len` bytes may be carried now; if so, it counts. All sessions of
+ * a device share what the broker carries for it, and who sends more than that is thrown
+ * out: this allows less.
+ */
+bool uplink_may_carry(struct uplink *u, size_t len);
+/*
  * The network changed. A connection whose own address is gone is dropped and made anew
  * at once; otherwise it is asked whether it lives, and a second one begins beside it:
  * at once when the way to the broker is another now, else when the answer is late. The

@@ -65,6 +65,8 @@ struct session_events {
     void (*on_path)(void *ctx, struct path *p);
     /* Client: `p`, in use or not, swallows packets (`silent_us` since one came). */
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
+    /* For a second no path has answered; told once a silence. */
+    void (*on_silent)(void *ctx);
     /* A probe on `p` was answered after that time. */
     void (*on_path_rtt)(void *ctx, struct path *p, uint32_t rtt_us);
     /* The session ended and says why; free it. Not called after session_close. */

@@ -187,6 +187,9 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
         if (p != NULL)
             s->events->on_path_dead(s->ctx, p, a->silent_us);
         break;
+    case PATHS_SILENT:
+        s->events->on_silent(s->ctx);
+        break;
     case PATHS_REVIVED:
         s->label_due = s->ping_due = true; /* QUIC's own timer has backed off */
         break;

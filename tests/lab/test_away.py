@@ -147,5 +147,5 @@ def test_who_is_cut_off_behind_another_broker_gets_errors(gate):
     shutil.rmtree(state)
     shutil.move(state + ".kept", state)
     g.start_broker()
-    again = g.client.start_peer("flow", "127.0.0.1", connect.port, 1)
-    again.wait_line("at ", 25)
+    wait_until(lambda: g.client.start_peer("get", "127.0.0.1", connect.port, 1000, 1)
+               .wait(30) == 0, 25, "it carries again")

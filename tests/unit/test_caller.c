@@ -147,6 +147,11 @@ static void on_path_told(void *ctx, struct path *p, uint64_t silent_us)
     (void)ctx, (void)p, (void)silent_us;
 }
 
+static void on_nothing_heard(void *ctx)
+{
+    (void)ctx;
+}
+
 static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 {
     (void)ctx, (void)p, (void)rtt_us;
@@ -160,7 +165,8 @@ static void on_close(void *ctx, int err, const char *why)
 
 #define COMMON_EVENTS                                                                  \
     .authorize = on_authorize, .on_meta = on_meta, .on_path = on_path,                 \
-    .on_path_dead = on_path_told, .on_path_rtt = on_path_rtt, .on_close = on_close
+    .on_path_dead = on_path_told, .on_path_rtt = on_path_rtt,                          \
+    .on_silent = on_nothing_heard, .on_close = on_close
 
 static const struct session_events portal_events = {
     COMMON_EVENTS, .on_open = on_portal_open, .on_stream = on_no_stream};

@@ -92,6 +92,7 @@ static void act(struct net *n, unsigned who)
             assert_int_equal(who, 1);
             n->dead[a.id - 1]++;
             break;
+        case PATHS_SILENT:
         case PATHS_REVIVED:
             break;
         case PATHS_SHRINK:

@@ -217,6 +217,11 @@ static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
     s->dead_told++;
 }
 
+static void on_silent(void *ctx)
+{
+    (void)ctx;
+}
+
 static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 {
     (void)p;
@@ -239,6 +244,7 @@ static const struct session_events session_events = {
     .on_path = on_path,
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
+    .on_silent = on_silent,
     .on_close = on_close,
 };
 
