@@ -17,8 +17,9 @@
 #define ABSENCE_IDLE_US (4 * 60 * 1000000ull)
 #define ABSENCE_US (5 * 60 * 1000000ull)
 #define ABSENCE_ASLEEP_US (24 * 3600 * 1000000ull)
-#define ABSENCE_PROBE_US (45 * 1000000ull) /* before the end; at most half of it all   \
-                                            */
+#define ABSENCE_PROBE_US                                                               \
+    (45 * 1000000ull) /* before the end; at most half of it all                        \
+                       */
 
 struct absence {
     uint64_t told_us; /* the owner's word; 0: none */

@@ -24,7 +24,7 @@
 #define PROBE_FIRST_BYTE 0x2b
 #define PROBE_KEY_LEN 16
 #define PROBE_LEN_MIN 28
-#define PROBE_LEN_BASE 1200 /* what every path must carry (RFC 9000 section 14) */
+#define PROBE_LEN_BASE 1200   /* what every path must carry (RFC 9000 section 14) */
 #define PROBE_LEN_STREAM 3000 /* over TCP: fills a segment, which must pass */
 #define PROBE_LEN_MAX 16384
 

@@ -81,7 +81,7 @@ struct agent {
     int fd;                        /* listening, until the acceptor has it; then -1 */
     struct acceptor *acceptor;
     struct edges *edges; /* of connections that have not shown what they are */
-    uv_timer_t *timer; /* own allocation; runs while something has a time limit */
+    uv_timer_t *timer;   /* own allocation; runs while something has a time limit */
     struct agent_conn *conns;
     struct agent_host *hosts;
     struct agent_call *calls;

@@ -75,8 +75,8 @@ static void dial_failed(struct leg *l, int err)
                        "open files",
                        r->service.name);
     else
-        (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s",
-                       r->service.name, t->host, t->port, postern_strerror(err));
+        (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", r->service.name,
+                       t->host, t->port, postern_strerror(err));
     leg_failed(l, code, reason);
 }
 

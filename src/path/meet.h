@@ -50,14 +50,10 @@ void meet_on_uplink(void *k, bool up);
 void meet_on_dead(void *k, struct path *p);
 
 #define MEET_KIND(the_plan)                                                            \
-    {.plan = &(the_plan),                                                              \
-     .new = meet_new,                                                                  \
-     .free = meet_free,                                                                \
-     .start = meet_start,                                                              \
-     .stop = meet_stop,                                                                \
-     .fill_offer = meet_fill_offer,                                                    \
-     .on_offer = meet_on_offer,                                                        \
-     .on_uplink = meet_on_uplink,                                                      \
-     .on_dead = meet_on_dead}
+    {                                                                                  \
+        .plan = &(the_plan), .new = meet_new, .free = meet_free, .start = meet_start,  \
+        .stop = meet_stop, .fill_offer = meet_fill_offer, .on_offer = meet_on_offer,   \
+        .on_uplink = meet_on_uplink, .on_dead = meet_on_dead                           \
+    }
 
 #endif

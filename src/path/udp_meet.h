@@ -129,14 +129,11 @@ void udp_meet_on_uplink(void *k, bool up);
 void udp_meet_on_dead(void *k, struct path *p);
 
 #define UDP_MEET_KIND(the_plan)                                                        \
-    {.plan = &(the_plan),                                                              \
-     .new = udp_meet_new,                                                              \
-     .free = udp_meet_free,                                                            \
-     .start = udp_meet_start,                                                          \
-     .stop = udp_meet_stop,                                                            \
-     .fill_offer = udp_meet_fill_offer,                                                \
-     .on_offer = udp_meet_on_offer,                                                    \
-     .on_uplink = udp_meet_on_uplink,                                                  \
-     .on_dead = udp_meet_on_dead}
+    {                                                                                  \
+        .plan = &(the_plan), .new = udp_meet_new, .free = udp_meet_free,               \
+        .start = udp_meet_start, .stop = udp_meet_stop,                                \
+        .fill_offer = udp_meet_fill_offer, .on_offer = udp_meet_on_offer,              \
+        .on_uplink = udp_meet_on_uplink, .on_dead = udp_meet_on_dead                   \
+    }
 
 #endif

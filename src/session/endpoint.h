@@ -22,7 +22,7 @@ struct endpoint_config {
     const struct link *broker; /* copied */
     bool host;
     const char *name;
-    const char *state; /* as of uplink_config; borrowed */
+    const char *state;                  /* as of uplink_config; borrowed */
     const struct uplink_events *events; /* borrowed */
     void *ctx;
 };

@@ -8,7 +8,7 @@
 
 #include "core/absence.h"
 
-#define S(n) ((n) * 1000000ull)
+#define S(n) ((n)*1000000ull)
 
 static void test_patience(void **state)
 {
