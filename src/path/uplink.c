@@ -315,7 +315,9 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->doubtful = (struct addr){0};
     u->fault = (struct fault){0};
     take_welcome(u, w);
-    u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
+    u->broker_addr = l->remote;
+    if (u->proxied)
+        u->broker_addr = (struct addr){0};
     keepalive_init(&u->keep, true, 0, net_now_us());
     arm(u);
     if (!u->proxied)
