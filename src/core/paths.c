@@ -512,8 +512,10 @@ void paths_want(struct paths *p, uint32_t id, uint64_t now_us)
 
 void paths_force(struct paths *p, uint32_t id, uint64_t now_us)
 {
-    if (find(p, id) != NULL)
-        use_path(p, id, now_us);
+    if (find(p, id) == NULL)
+        return;
+    use_path(p, id, now_us);
+    begin_use(p, now_us); /* as soon as probes can be made */
 }
 
 /* ------------------------------------------------------------------------- reports */

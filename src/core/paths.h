@@ -144,7 +144,7 @@ MUST_CHECK int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us);
 /* Client: use `id` as soon as it answers, or say that it is dead. */
 void paths_want(struct paths *p, uint32_t id, uint64_t now_us);
-/* Before probes can be made (no key yet): use `id` at once. */
+/* Before probes can be made (no key yet): use `id` at once; the host is told later. */
 void paths_force(struct paths *p, uint32_t id, uint64_t now_us);
 
 /* ---- what happens on the path in use */

@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+#include "io/log.h"
+
 enum {
     SHORT_HEADER_DCID = 1,
     LONG_HEADER = 0x80,
@@ -154,15 +156,17 @@ static void follow(struct session *s)
     struct path *p = path_by_id(s, paths_current(&s->net));
     if (p == s->current)
         return;
+    bool first = s->current == NULL && !s->open;
     if (s->current != NULL)
         output_drop_path(s, s->current);
     s->current = p;
     if (p == NULL)
         return;
     keepalive_on_new_path(&s->keep, uv_hrtime() / 1000);
+    s->label_due = !first;
     if (!s->open)
         return;
-    s->label_due = s->ping_due = true;
+    s->ping_due = true;
     s->raise_ns = 0;
     bind_size(s);
     s->events->on_path(s->ctx, p);
@@ -194,6 +198,8 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
         s->label_due = s->ping_due = true; /* QUIC's own timer has backed off */
         break;
     case PATHS_SHRINK:
+        log_debug("packets above %d bytes are lost on %s path %u", PROBE_LEN_BASE,
+                  p != NULL ? path_kind_name(p->kind) : "a", a->id);
         s->packet_max = PROBE_LEN_BASE;
         s->label_due = s->is_client;
         s->raise_ns = s->is_client ? now_us * 1000 + raise_after_ns : 0;

@@ -280,6 +280,18 @@ static void test_wish(void **state)
     assert_int_equal(n.dead[2], 1);
 }
 
+/* A choice from before there were keys reaches the host all the same. */
+static void test_forced(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    paths_force(&n.side[1], 2, n.now_us);
+    run_for(&n, 100 * MS);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+    assert_int_equal(paths_current(&n.side[0]), 2);
+}
+
 /* What was wished for falls silent for a moment: it is left, and come back to. */
 static void test_comes_back(void **state)
 {
@@ -386,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_wish),
+        cmocka_unit_test(test_forced),
         cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_base_does_not_pass),
