@@ -38,18 +38,18 @@ banned() {
 }
 # A function's body stands between a line that is "{" and a line that is "}".
 lengths() {
-    awk 'FNR == 1 { if (file != "" && lines > 600) print file ": " lines " lines"
+    awk 'FNR == 1 { if (file != "" && lines > 800) print file ": " lines " lines"
                     file = FILENAME }
          { lines = FNR }
          /^{$/ { begin = FNR }
-         /^}$/ { if (FNR - begin > 101) print FILENAME ":" begin ": function of " \
+         /^}$/ { if (FNR - begin > 61) print FILENAME ":" begin ": function of " \
                      FNR - begin - 1 " lines" }
-         END { if (lines > 600) print file ": " lines " lines" }' "${sources[@]}"
+         END { if (lines > 800) print file ": " lines " lines" }' "${sources[@]}"
 }
 
 check "format (clang-format)" format
 check "banned functions" banned
-check "length: functions of 100 lines, files of 600" lengths
+check "length: functions of 60 lines, files of 800" lengths
 check "clang-tidy" tidy
 check "cppcheck" cpp_check
 exit "$found"
