@@ -21,7 +21,7 @@
 #include "path/uplink_words.h"
 
 enum {
-    CONNECT_TIMEOUT_MS = 8000,
+    CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000,   /* between tries, however many ask */
