@@ -55,6 +55,7 @@ struct web_pipe {
     struct list link;
     struct web *web;
     struct tlspipe *pipe;
+    int plain; /* the other end: libmicrohttpd's */
 };
 
 /* ------------------------------------------------------------------------ the answer
@@ -494,6 +495,21 @@ static void on_pipe_end(void *ctx, bool broken)
         finish(w);
 }
 
+/* A handshake that nobody goes on with does not see that its other end is gone. */
+static void on_conn_end(void *ctx, int fd)
+{
+    struct web *w = ctx;
+    for (struct list *n = w->pipes.prev; n != &w->pipes; n = n->prev) {
+        struct web_pipe *wp = LIST_OWNER(n, struct web_pipe, link);
+        if (wp->plain != fd)
+            continue;
+        list_remove(&wp->link);
+        tlspipe_break(wp->pipe);
+        free(wp);
+        return;
+    }
+}
+
 int web_open(struct portal *p, struct fault *f)
 {
     struct web *w = calloc(1, sizeof(*w));
@@ -501,6 +517,8 @@ int web_open(struct portal *p, struct fault *f)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     w->portal = p;
     web_conns_init(&w->conns);
+    w->conns.on_end = on_conn_end;
+    w->conns.ctx = w;
     list_init(&w->pipes);
     (void)uv_timer_init(&p->loop, &w->timer);
     w->timer.data = w;
@@ -586,6 +604,7 @@ static int start_tls(struct web *w, int fd)
         return -1;
     }
     wp->web = w;
+    wp->plain = pair[1];
     list_push(&w->pipes, &wp->link);
     return pair[1];
 }

@@ -2,10 +2,13 @@
 #include "portal/web_conns.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "io/sockaddr.h"
 #include "portal/crowd.h"
+
+enum { SHARE_OF_DESCRIPTORS = 24 }; /* an eighth of all, at three a connection */
 
 enum proof { PROOF_NONE, PROOF_REQUEST, PROOF_LOGIN };
 
@@ -25,8 +28,13 @@ static struct web_conn *conn_of(struct list *node)
 
 void web_conns_init(struct web_conns *c)
 {
+    struct rlimit r = {.rlim_cur = 1024};
+    (void)getrlimit(RLIMIT_NOFILE, &r);
     list_init(&c->all);
     c->count = 0;
+    c->max = r.rlim_cur / SHARE_OF_DESCRIPTORS < WEB_CONNS_MAX
+                 ? (unsigned)(r.rlim_cur / SHARE_OF_DESCRIPTORS)
+                 : WEB_CONNS_MAX;
 }
 
 static void conn_end(struct web_conns *c, struct web_conn *w)
@@ -36,6 +44,8 @@ static void conn_end(struct web_conns *c, struct web_conn *w)
     w->ended = true;
     c->count--;
     (void)shutdown(w->fd, SHUT_RDWR);
+    if (c->on_end != NULL)
+        c->on_end(c->ctx, w->fd);
 }
 
 /* Ends the oldest of those that proved least, no farther from `from` than `level`. */
@@ -59,7 +69,7 @@ void web_conns_make_room(struct web_conns *c, const struct addr *from)
         if (!conn_of(n)->ended)
             crowd_add(&crowd, &conn_of(n)->from);
     unsigned level = crowd_full(&crowd, WEB_CONNS_ADDRESS_MAX);
-    if (level < CROWD_LEVELS || c->count >= WEB_CONNS_MAX)
+    if (level < CROWD_LEVELS || c->count >= c->max)
         end_least(c, from, level);
 }
 

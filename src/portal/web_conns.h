@@ -17,10 +17,16 @@ enum {
     WEB_REQUEST_MS = 60 * 1000, /* from a connection's start, or its last answer */
 };
 
-/* All zero and web_conns_init is a table without connections. */
+/* All zero and web_conns_init is a table without connections. The caller sets on_end.
+ */
 struct web_conns {
     struct list all; /* struct web_conn, by start */
     unsigned count;
+    unsigned
+        max; /* at most WEB_CONNS_MAX: what the process's descriptors suffice for */
+    /* What carries libmicrohttpd's descriptor `fd` is to end with it; or NULL. */
+    void (*on_end)(void *ctx, int fd);
+    void *ctx;
     uint64_t now_ms; /* the caller keeps it */
 };
 
