@@ -132,6 +132,35 @@ static struct channel_config config_of(struct conn *c)
                                    .priority = s->priority};
 }
 
+/* Among the oldest few in `l`: whose address has most. */
+static struct conn *least_in(const struct shard *s, const struct list *l)
+{
+    struct conn *least = NULL;
+    uint32_t most = 0;
+    int seen = 0;
+    for (struct list *n = l->next; n != l && seen < VICTIMS_SEEN; n = n->next, seen++) {
+        struct conn *c = LIST_OWNER(n, struct conn, link);
+        uint32_t weight = addr_limits_weight(s->limits, &c->place);
+        bool spare = c->state != CONN_HOST && !c->accepted;
+        if (spare && (least == NULL || weight > most)) {
+            least = c;
+            most = weight;
+        }
+    }
+    return least;
+}
+
+/* Who begins is nobody yet: of handshakes there are only so many. */
+static void bound_handshakes(struct shard *s)
+{
+    size_t n = 0;
+    for (struct list *l = s->handshaking.next; l != &s->handshaking; l = l->next)
+        n++;
+    struct conn *c = n >= LIMIT_HANDSHAKES ? least_in(s, &s->handshaking) : NULL;
+    if (c != NULL)
+        conn_end(c);
+}
+
 void conn_accept(struct shard *s, int fd, const struct addr_place *place)
 {
     struct conn *c = conn_new(s, place);
@@ -147,6 +176,7 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place)
         conn_free(c);
         return;
     }
+    bound_handshakes(s);
     set_state(c, CONN_HANDSHAKE, &s->handshaking);
 }
 
@@ -191,24 +221,6 @@ void conn_move_all(struct shard *s)
 {
     while (!list_empty(&s->moving))
         move(LIST_OWNER(s->moving.next, struct conn, link));
-}
-
-/* Among the oldest few in `l`: whose address has most. */
-static struct conn *least_in(const struct shard *s, const struct list *l)
-{
-    struct conn *least = NULL;
-    uint32_t most = 0;
-    int seen = 0;
-    for (struct list *n = l->next; n != l && seen < VICTIMS_SEEN; n = n->next, seen++) {
-        struct conn *c = LIST_OWNER(n, struct conn, link);
-        uint32_t weight = addr_limits_weight(s->limits, &c->place);
-        bool spare = c->state != CONN_HOST && !c->accepted;
-        if (spare && (least == NULL || weight > most)) {
-            least = c;
-            most = weight;
-        }
-    }
-    return least;
 }
 
 bool conn_make_room(struct shard *s)

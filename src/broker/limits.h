@@ -34,6 +34,7 @@ enum {
     LIMIT_SILENT_MS = 10000,              /* from accept to the first words, while */
     LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
+    LIMIT_HANDSHAKES = 1024,              /* of one thread, at once: 50 KB each */
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */

@@ -216,7 +216,7 @@ static void update(struct tlspipe *p)
         blocked = false;
     /* Never comes, but with it a hang-up is told; a known one would be told for ever.
      */
-    if (p->joined && plain == 0 && !p->in.passed)
+    if ((p->joined || !p->ready) && plain == 0 && !p->in.passed)
         plain = UV_PRIORITIZED;
     int tls = (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0);
     if (p->web && tls == 0 && !p->out.passed)
@@ -260,7 +260,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     (void)events;
     if (p == NULL)
         return;
-    if (status < 0 || (p->joined && gone(p)) || (!p->ready && !handshake(p))) {
+    if (status < 0 || ((p->joined || !p->ready) && gone(p)) ||
+        (!p->ready && !handshake(p))) {
         p->broken = true;
         end(p);
         return;
