@@ -17,7 +17,7 @@
 
 #include "io/log.h"
 
-enum { DB_BUSY_MS = 5000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 100 };
+enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
 
 struct db {
     sqlite3 *raw;
