@@ -9,7 +9,7 @@ import pytest
 
 from .actors import HOST
 from .conftest import full
-from .topology import build_dir
+from .topology import BROKER, build_dir
 
 pytestmark = pytest.mark.postern
 STRANGERS = os.path.join(build_dir(), "tests", "lab", "strangers")
@@ -84,3 +84,55 @@ def test_strangers_stop_nobody(served, mode, parallel):
     for addresses in (1, COUNT):
         took = under_attack(served, mode, addresses, parallel)
         assert took < 2 * served.calm + SLACK_S
+
+
+# Opens connections from many addresses, says one whole ClientHello, and no more.
+HELLOS = """
+import socket, ssl, sys, time
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols([sys.argv[2]])
+into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+try:
+    context.wrap_bio(into, out, server_hostname="localhost").do_handshake()
+except ssl.SSLWantReadError:
+    hello = out.read()
+print("ready", flush=True)
+held = []
+while len(held) < 9000:
+    s = socket.socket()
+    s.setblocking(False)
+    n = len(held)
+    s.bind((f"198.19.{n % 200 // 4}.{1 + n % 4 * 64}", 0))
+    try:
+        s.connect((sys.argv[1], 443))
+    except BlockingIOError:
+        pass
+    held.append(s)
+    if n % 100 == 99:
+        time.sleep(0.05)
+        for s in held[-100:]:
+            try:
+                s.send(hello)
+            except OSError:
+                pass
+print("done", flush=True)
+time.sleep(60)
+"""
+
+
+def test_half_handshakes_stop_nobody(served):
+    g, protocol = served, "http/1.1"
+    g.topo.stranger.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
+    g.topo.inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
+    proc = g.programs.start(g.topo.stranger, "hellos", "prlimit", "--nofile=10000:10000",
+                            "/usr/bin/python3", "-c", HELLOS, BROKER, protocol)
+    proc.wait_line("ready")
+    times = [setup_s(g) for _ in range(PINGS)]
+    proc.wait_line("done", 60)
+    held = len(os.listdir(f"/proc/{g.broker_proc.popen.pid}/fd"))
+    proc.signal(signal.SIGKILL)
+    print(f"{protocol}: set-up p95 {p95(times):.3f} s, calm {g.calm:.3f} s; "
+          f"the broker holds {held} descriptors")
+    assert p95(times) < 2 * g.calm + SLACK_S
+    assert held < 3600
