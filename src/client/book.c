@@ -288,6 +288,10 @@ int book_network_set(struct book *b, const uint8_t key[static KEY_LEN],
                      const uint8_t network[static NETMON_NETWORK_LEN],
                      const struct book_network *n)
 {
+    struct book_network now;
+    if (book_network_get(b, key, network, &now) == 0 &&
+        strcmp(now.kind, n->kind) == 0 && now.keepalive_us == n->keepalive_us)
+        return 0;
     struct db_stmt s = db_prepare(
         b->db, "INSERT OR REPLACE INTO network(host, network, kind, keepalive_us) "
                "VALUES(?, ?, ?, ?)");
@@ -315,9 +319,24 @@ static int put_service(struct book *b, const uint8_t key[static KEY_LEN], size_t
     return db_exec(&s);
 }
 
+/* What stands there already is not written: many commands at once would queue for it.
+ */
+static bool services_stand(struct book *b, const uint8_t key[static KEY_LEN],
+                           const struct book_service *s, size_t n)
+{
+    struct book_service now[BOOK_SERVICE_MAX];
+    bool same = book_services(b, key, now, BOOK_SERVICE_MAX) == (int)n;
+    for (size_t i = 0; same && i < n; i++)
+        same = strcmp(now[i].name, s[i].name) == 0 && now[i].port == s[i].port &&
+               now[i].udp == s[i].udp;
+    return same;
+}
+
 int book_services_set(struct book *b, const uint8_t key[static KEY_LEN],
                       const struct book_service *s, size_t n)
 {
+    if (n <= BOOK_SERVICE_MAX && services_stand(b, key, s, n))
+        return 0;
     int err = db_begin(b->db);
     if (err != 0)
         return err;
