@@ -113,10 +113,10 @@ uint64_t session_bytes_received(const struct session *s);
 unsigned session_stream_count(const struct session *s);
 /* Monotonic microseconds when a packet of the peer last arrived. */
 uint64_t session_heard_us(const struct session *s);
-/* A PING after each `interval_us` without packets; 0 switches it off. */
 /* What keepalives have learned of the NATs, for storage, and from it; microseconds. */
 uint64_t session_keepalive_learned(const struct session *s);
 void session_keepalive_recall(struct session *s, uint64_t learned_us);
+/* A probe after silences as core/keepalive.h learns them; 0 switches that off. */
 void session_set_keepalive(struct session *s, uint64_t interval_us);
 /* One probe on the path in use; what does not answer is in doubt. */
 void session_probe(struct session *s);
