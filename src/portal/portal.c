@@ -173,6 +173,7 @@ static void stop(struct portal *p)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;
     uv_close((uv_handle_t *)&p->sweep, NULL);
+    uv_close((uv_handle_t *)&p->line, NULL);
     if (p->mail != NULL)
         mailbox_close(p->mail);
 }
@@ -240,6 +241,8 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     p->broker = b;
     p->log_level = log_level();
     (void)uv_timer_init(&p->loop, &p->sweep);
+    (void)uv_timer_init(&p->loop, &p->line);
+    p->line.data = p;
     p->sweep.data = p;
     (void)uv_timer_start(&p->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     int rc = use_names(p, f);

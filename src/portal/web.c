@@ -154,6 +154,8 @@ static void add_headers(const struct request *r, struct MHD_Response *a)
         (void)MHD_add_response_header(a, "Location", r->location);
     if (r->cookie[0] != '\0')
         (void)MHD_add_response_header(a, "Set-Cookie", r->cookie);
+    if (r->device_cookie[0] != '\0')
+        (void)MHD_add_response_header(a, "Set-Cookie", r->device_cookie);
     (void)snprintf(seconds, sizeof(seconds), "%u", r->retry_s);
     if (r->retry_s > 0)
         (void)MHD_add_response_header(a, "Retry-After", seconds);
@@ -300,6 +302,11 @@ static bool is_own_form(struct request *r)
         (host == NULL || !form_same_origin(origin, strlen(origin), host, strlen(host))))
         return false;
     return csrf_fits(r);
+}
+
+struct login_from request_from(struct request *r)
+{
+    return (struct login_from){.address = r->client, .cookies = header(r, "Cookie")};
 }
 
 static void find_login(struct request *r)
@@ -558,6 +565,7 @@ void web_sweep(struct portal *p)
     turn(p->web);
     if (web_certificate_version(p) == p->web->version)
         return;
+    logins_clear_line(p);
     for (struct request *r = p->web->requests; r != NULL; r = r->next)
         if (r->parked)
             return; /* next time */
