@@ -2,6 +2,8 @@
 #ifndef POSTERN_PORTAL_INTERNAL_H
 #define POSTERN_PORTAL_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "broker/mailbox.h"
 #include "client/call.h"
 #include "core/routes.h"
@@ -296,7 +298,8 @@ struct portal {
     struct mailbox *mail;
     enum log_level log_level;
     bool running, stopping;
-    char domain[256]; /* empty: no services by name */
+    atomic_uint arriving; /* descriptors that are under way to the thread */
+    char domain[256];     /* empty: no services by name */
     char public_name[256];
     uint16_t public_port;
     struct endpoint endpoint;
