@@ -58,10 +58,11 @@ static void plan_introduce_retry(struct approach *a)
 {
     unsigned shift = a->introduce_tries < 4 ? a->introduce_tries : 4;
     unsigned ms = (unsigned)INTRODUCE_RETRY_FIRST_MS << shift;
+    ms = ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS;
     a->introduce_tries++;
     a->want_introduce = true;
-    a->introduce_at_ms = uv_now(a->config.net->loop) +
-                         (ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS);
+    a->introduce_at_ms =
+        uv_now(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
 }
 
 static void send_due(struct approach *a)
@@ -234,6 +235,7 @@ void approach_introduce_soon(struct approach *a)
 {
     if (!a->config.client)
         return;
+    a->answered = false; /* each is answered, and repeated until it is */
     a->want_introduce = true;
     a->introduce_at_ms = 0;
     poke(a);
@@ -292,6 +294,7 @@ void approach_on_control(struct approach *a, const Control *m)
     case Control_refuse_tag:
         if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
             a->answered = false; /* it may come back: ask until it answers */
+            a->refused_offline = true;
             plan_introduce_retry(a);
         }
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
@@ -488,8 +491,10 @@ void approach_on_uplink(struct approach *a, bool up)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (kind_table[k]->on_uplink != NULL)
             kind_table[k]->on_uplink(a->kinds[k], up);
-    if (up)
-        poke(a);
+    if (!up)
+        return;
+    a->introduce_tries = 0;
+    poke(a);
 }
 
 /* Nothing can come back to an address that this machine lost: no time to find out. */
