@@ -12,12 +12,10 @@
 
 #include <sodium.h>
 
-#include "core/backoff.h"
-#include "core/keepalive.h"
-#include "io/channel.h"
 #include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
+#include "path/uplink_internal.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -54,54 +52,6 @@ static const struct backoff_policy backoff_policy_fatal = {
 
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
-
-enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
-
-/* One try at a connection, and the connection when it came about. */
-struct line {
-    struct uplink *uplink;
-    struct reach *dial; /* NULL once it was reached */
-    struct channel *channel;
-    uv_timer_t *timer; /* own allocation: until the broker's welcome */
-    struct addr local, remote;
-    bool open; /* the handshake is done and our Hello on its way */
-};
-
-struct uplink {
-    struct uplink_config config;
-    enum uplink_state state;
-    struct line *line;   /* in use or being tried; NULL while waiting */
-    struct line *beside; /* to replace a silent one, or one that takes long */
-    unsigned fresh;      /* lines begun beside in this try */
-    struct proxy proxy;
-    bool proxied;
-    uv_timer_t *timer; /* retry, keepalive, ping: what `state` says */
-    struct addr broker_addr, seen;
-    struct addr stun[UPLINK_STUN_MAX];
-    size_t stun_count;
-    /* Where to try first: the last that worked, then what the name stood for. */
-    struct addr known[UPLINK_KNOWN_MAX];
-    size_t known_count;
-    struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
-    size_t resolved_count;
-    struct addr doubtful; /* somebody answers there, but not our broker */
-    bool doubted;         /* since the last pause */
-    struct backoff backoff, fatal_backoff;
-    unsigned retry_floor_ms; /* the broker asked for it */
-    uint64_t floor_us;       /* and nobody who waits changes that, until then */
-    unsigned replaced;       /* times in a row that another took this one's place */
-    unsigned yields;         /* tries left that leave that one in peace */
-    uint64_t up_us;
-    struct fault fault; /* why it is down */
-    bool fatal;
-    uint64_t tried_us;
-    int64_t skew_s;
-    struct keepalive keep;
-    bool pinging;
-    uint64_t heard_us; /* anything from the broker */
-    uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
-    uint64_t carried_us;           /* until when what was carried uses its share up */
-};
 
 static void on_timer(uv_timer_t *t);
 static void connect_now(struct uplink *u);
@@ -681,18 +631,6 @@ void uplink_close(struct uplink *u)
     free(u);
 }
 
-bool uplink_is_up(const struct uplink *u)
-{
-    return u->state == UPLINK_UP;
-}
-
-const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
-{
-    if (fatal != NULL)
-        *fatal = u->fatal;
-    return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
-}
-
 int uplink_send(struct uplink *u, const Control *m)
 {
     uint8_t buf[PROTO_FRAME_MAX];
@@ -777,62 +715,4 @@ void uplink_kick(struct uplink *u)
         ping(u, 2, PATIENCE_CHANGE_US);
         break;
     }
-}
-
-uint32_t uplink_rtt_us(const struct uplink *u)
-{
-    const struct line *l = u->line;
-    return l != NULL && l->channel != NULL ? channel_rtt_us(l->channel) : 0;
-}
-
-uint32_t uplink_min_rtt_us(const struct uplink *u)
-{
-    const struct line *l = u->line;
-    return l != NULL && l->channel != NULL ? channel_min_rtt_us(l->channel) : 0;
-}
-
-int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
-                 dial_cb cb, void *ctx)
-{
-    bool known = u->broker_addr.family != ADDR_NONE;
-    struct reach_config rc = {
-        .loop = u->config.net->loop,
-        .via = u->proxied ? &u->proxy : NULL,
-        .to = {.host = u->config.broker.host, .port = u->config.broker.port},
-        .only = known ? &u->broker_addr : NULL,
-        .timeout_ms = timeout_ms};
-    return reach_start(out, &rc, cb, ctx);
-}
-
-const struct addr *uplink_broker_addr(const struct uplink *u)
-{
-    return &u->broker_addr;
-}
-
-void uplink_local(const struct uplink *u, struct addr *a)
-{
-    *a = (struct addr){0};
-    if (u->line != NULL)
-        *a = u->line->local;
-}
-
-const struct addr *uplink_seen(const struct uplink *u)
-{
-    return &u->seen;
-}
-
-size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX])
-{
-    memcpy(out, u->stun, u->stun_count * sizeof(out[0]));
-    return u->stun_count;
-}
-
-int64_t uplink_clock_skew_s(const struct uplink *u)
-{
-    return u->skew_s;
-}
-
-const struct link *uplink_link(const struct uplink *u)
-{
-    return &u->config.broker;
 }

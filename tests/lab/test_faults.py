@@ -11,6 +11,7 @@ from .actors import HOST, postern, wait_direct, wait_relay
 from .conftest import full
 from .net import wait_until
 from .servers import Sshd
+from .topology import BROKER
 
 pytestmark = pytest.mark.postern
 AGAIN_S = 30   # by when everything must work again without anybody's help
@@ -190,6 +191,40 @@ def test_broker_is_unreachable_for_a_while(running):
     g.topo.cut_direct()
     wait_relay(g.proc, 60, mark)
     progress(g.flow)
+    whole(g.flow)
+
+
+def hide_broker(g, letter):
+    """No packet passes between that site and the broker; nobody is told."""
+    g.topo.sites[letter].box.nft(
+        "table inet hide {\n  chain forward { type filter hook forward priority -10;\n"
+        f"    ip daddr {BROKER} drop\n    ip saddr {BROKER} drop\n  }}\n}}")
+
+
+def show_broker(g, letter):
+    g.topo.sites[letter].box.nft("delete table inet hide")
+
+
+def test_the_host_comes_back_to_the_broker_after_its_client(running):
+    """The client has asked for it in vain by then, with pauses that grew."""
+    g = running()
+    g.proc.kill()
+    g.proc = g.connect("7000", None, "--paths", "relay")
+    g.flow = start_flow(g)
+    progress(g.flow)
+    hide_broker(g, "a")
+    g.broker_proc.kill()
+    g.start_broker()
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 8, 10)
+    assert g.host_proc.stderr.count("has not answered for") + \
+        g.host_proc.stderr.count("cannot be reached") >= 1, g.host_proc.stderr
+    assert "may be busy" not in g.host_proc.stderr + g.proc.stderr
+    show_broker(g, "a")
+    begin = time.monotonic()
+    progress(g.flow)
+    took = time.monotonic() - begin
+    assert took < 5, took
     whole(g.flow)
 
 
