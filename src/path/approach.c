@@ -61,8 +61,7 @@ static void plan_introduce_retry(struct approach *a)
     ms = ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS;
     a->introduce_tries++;
     a->want_introduce = true;
-    a->introduce_at_ms =
-        uv_now(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
+    a->introduce_at_ms = uv_now(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
 }
 
 static void send_due(struct approach *a)

@@ -33,7 +33,7 @@ enum {
     RETRY_MAX_MS = 30000,
     NO_PAIR_FIRST_MS = 5000, /* doubling up to NO_PAIR_MAX_MS */
     NO_PAIR_MAX_MS = 80000,
-    TICKET_WAIT_MS = 500,    /* from the host's answer: then ours was lost */
+    TICKET_WAIT_MS = 500, /* from the host's answer: then ours was lost */
     TICKET_LOST_US = 500000,
 };
 
@@ -62,7 +62,7 @@ struct relay {
     unsigned failures;
     uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
     uint32_t lost_told;
-    char note[200];           /* why the broker has no pair for us; empty: it has */
+    char note[200]; /* why the broker has no pair for us; empty: it has */
     bool busy, freed;
 };
 
@@ -231,9 +231,8 @@ static void on_dialed(void *ctx, int err, int fd);
 static void dial(struct relay *r)
 {
     struct uplink *u = approach_config_of(r->approach)->uplink;
-    unsigned ms =
-        doubled(DIAL_FIRST_MS + approach_rtt_hint_us(r->approach) / 1000, r->failures,
-                DIAL_TIMEOUT_MS);
+    unsigned ms = doubled(DIAL_FIRST_MS + approach_rtt_hint_us(r->approach) / 1000,
+                          r->failures, DIAL_TIMEOUT_MS);
     r->heard = false;
     r->broker = *uplink_broker_addr(u);
     if (uplink_reach(u, &r->dial, ms, on_dialed, r) != 0) {
@@ -423,7 +422,8 @@ static void relay_free(void *k)
 static void relay_fill_offer(void *k, Offer *o)
 {
     struct relay *r = k;
-    /* Who has a newer one, or makes it, would only have the peer drop its half of it. */
+    /* Who has a newer one, or makes it, would only have the peer drop its half of it.
+     */
     if (r->pair == NULL && r->dial == NULL && r->fd < 0)
         r->lost_told = r->lost;
     o->relay_lost = r->lost_told;
@@ -483,10 +483,12 @@ static bool is_stale(const struct relay *r, bool up)
     return up && (c->client || !addr_equal(&r->broker, uplink_broker_addr(c->uplink)));
 }
 
-/* The broker was found elsewhere: a pair that is joined where it was is worth nothing. */
+/* The broker was found elsewhere: a pair that is joined where it was is worth nothing.
+ */
 static void follow_broker(struct relay *r)
 {
-    const struct addr *now = uplink_broker_addr(approach_config_of(r->approach)->uplink);
+    const struct addr *now =
+        uplink_broker_addr(approach_config_of(r->approach)->uplink);
     if (r->pair == NULL || now->family == ADDR_NONE || addr_equal(&r->broker, now))
         return;
     pair_drop(r, "the broker is at another address now");

@@ -22,12 +22,12 @@ enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
-    HURRY_MIN_US = 1000000,   /* between tries, however many ask */
+    HURRY_MIN_US = 1000000, /* between tries, however many ask */
     HURRY_WITHIN_MS = 100,
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /*
-     * A try that was begun while the way was cut waits for TCP's doubling timers, from a
-     * port that a NAT may have forgotten: a fresh one begins beside it, a few times.
+     * A try that was begun while the way was cut waits for TCP's doubling timers, from
+     * a port that a NAT may have forgotten: a fresh one begins beside it, a few times.
      */
     FRESH_CONNECT_MS = 1000, /* no connection yet */
     FRESH_WELCOME_MS = 2000, /* connected, and not welcomed: the broker may be busy */
@@ -501,8 +501,8 @@ static void begin_beside(struct uplink *u)
 {
     line_free(u->beside);
     u->beside = line_new(u);
-    u->beside_us = net_now_us() + (u->beside == NULL ? BESIDE_AGAIN_US
-                                                     : FRESH_CONNECT_MS * 1000ull);
+    u->beside_us = net_now_us() +
+                   (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
 }
 
 static bool is_connected(const struct line *l)

@@ -1,4 +1,5 @@
-/* What others ask of an uplink: how it stands, where it leads, how far. Changes nothing. */
+/* What others ask of an uplink: how it stands, where it leads, how far. Changes
+ * nothing. */
 #include "path/uplink_internal.h"
 
 #include <string.h>

@@ -50,7 +50,8 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
     static const char advice[] = "it is tried again by itself";
     const struct link *l = t->broker;
     if (err == POSTERN_ERR_LIMIT)
-        (void)fault_set(f, err, advice, "the broker at %s:%u is busy", l->host, l->port);
+        (void)fault_set(f, err, advice, "the broker at %s:%u is busy", l->host,
+                        l->port);
     else if (err == POSTERN_ERR_CLOSED)
         (void)fault_set(f, err, advice,
                         "the broker at %s:%u closed the connection without a word",
@@ -60,9 +61,8 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
                         "the connection to the broker at %s:%u was reset", l->host,
                         l->port);
     else if (err == POSTERN_ERR_TIMEOUT && t->silent_s > 0)
-        (void)fault_set(f, err, advice,
-                        "the broker at %s:%u has not answered for %u s", l->host,
-                        l->port, t->silent_s);
+        (void)fault_set(f, err, advice, "the broker at %s:%u has not answered for %u s",
+                        l->host, l->port, t->silent_s);
     else
         return false;
     return true;
