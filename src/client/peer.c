@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/netmon.h"
 
 enum {
     RETRY_FATAL_MS = 30000,
@@ -164,13 +165,36 @@ static void on_session_path(void *ctx, struct path *path)
         learn(p, path->kind);
 }
 
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+static void bury(struct peer *p, struct path *path, uint64_t silent_us)
 {
-    struct peer *p = ctx;
     char reason[96];
     (void)snprintf(reason, sizeof(reason), "nothing came through for %.1f s",
                    (double)silent_us / 1e6);
+    path->silent = false;
     approach_on_path_dead(p->approach, path, reason);
+}
+
+/*
+ * Without the broker no other direct path can be found, but this one may answer again:
+ * it is kept, and asked by the session like all that stand, until the broker is back.
+ */
+static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+{
+    struct peer *p = ctx;
+    if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
+        netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
+        path->silent = true;
+        path->silent_since_us = net_now_us() - silent_us;
+    } else {
+        bury(p, path, silent_us);
+    }
+}
+
+static void bury_kept(struct peer *p)
+{
+    for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
+        if (p->paths[i] != NULL && p->paths[i]->silent)
+            bury(p, p->paths[i], net_now_us() - p->paths[i]->silent_since_us);
 }
 
 /* Is it the host, or the way to the broker? */
@@ -184,6 +208,7 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
     struct peer *p = ctx;
     path->rtt_us = rtt_us;
+    path->silent = false;
     approach_on_path_rtt(p->approach, path);
 }
 
@@ -460,8 +485,10 @@ void peer_close(struct peer *p)
 void peer_on_uplink(struct peer *p, bool up)
 {
     if (p->approach != NULL && !p->restarting) {
-        if (up)
+        if (up) {
+            bury_kept(p);
             open_on_relay(p);
+        }
         approach_on_uplink(p->approach, up);
         if (up && p->session != NULL && session_is_open(p->session))
             session_doubt(p->session, false);

@@ -229,7 +229,7 @@ def test_the_host_comes_back_to_the_broker_after_its_client(running):
     begin = time.monotonic()
     progress(g.flow)
     took = time.monotonic() - begin
-    assert took < 5, took
+    assert took < 9, took
     whole(g.flow)
 
 
