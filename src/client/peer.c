@@ -17,6 +17,7 @@ enum {
     RETRY_FATAL_MS = 30000,
     OPEN_TIMEOUT_MS = 12000,
     REJECT_TICK_MS = 500,
+    BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
 static const struct backoff_policy retry = {
@@ -497,6 +498,14 @@ void peer_on_uplink(struct peer *p, bool up)
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
 }
 
+/* We pause since the host was not there, and it is now. */
+static bool is_back(const struct peer *p, const Control *m)
+{
+    return p->restarting && m->which_body == Control_refuse_tag &&
+           m->body.refuse.code == REFUSE_BACK && peer_is_offline(p) &&
+           memcmp(m->body.refuse.peer, p->config.key, KEY_LEN) == 0;
+}
+
 bool peer_owns(const struct peer *p, const Control *m)
 {
     const uint8_t *conv = NULL, *peer = NULL;
@@ -520,6 +529,8 @@ bool peer_owns(const struct peer *p, const Control *m)
     default:
         return false;
     }
+    if (is_back(p, m))
+        return true;
     return p->approach != NULL && !p->restarting &&
            memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
            memcmp(peer, p->config.key, KEY_LEN) == 0;
@@ -527,6 +538,11 @@ bool peer_owns(const struct peer *p, const Control *m)
 
 void peer_on_control(struct peer *p, const Control *m)
 {
+    if (is_back(p, m)) {
+        (void)uv_timer_start(p->timer, on_timer, randombytes_uniform(BACK_SPREAD_MS),
+                             0);
+        return;
+    }
     if (m->which_body == Control_signal_tag)
         p->signal_us = net_now_us();
     approach_on_control(p->approach, m);

@@ -16,7 +16,8 @@
 enum {
     INTRODUCE_RETRY_FIRST_MS = 700,
     INTRODUCE_RETRY_MAX_MS = 20000,
-    OFFER_DELAY_MS = 2, /* candidates that come together travel together */
+    OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
+    BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
 static void on_timer(uv_timer_t *t);
@@ -291,6 +292,14 @@ void approach_on_control(struct approach *a, const Control *m)
         exchange_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
+        if (m->body.refuse.code == REFUSE_BACK) {
+            if (a->refused_offline) {
+                approach_introduce_soon(a);
+                a->introduce_at_ms =
+                    uv_now(a->config.net->loop) + randombytes_uniform(BACK_SPREAD_MS);
+            }
+            break;
+        }
         if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
             a->answered = false; /* it may come back: ask until it answers */
             a->refused_offline = true;

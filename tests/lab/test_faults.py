@@ -121,6 +121,18 @@ def test_host_dies_and_comes_back(running):
     works_again(g, g.proc.port)
 
 
+def test_the_broker_tells_who_waits_for_a_host_that_it_is_back(running):
+    g = running()
+    g.host_proc.kill()
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 12, 14)   # pauses have grown to 10 s
+    g.start_host("7000")
+    begin = time.monotonic()
+    works_again(g, g.proc.port)
+    took = time.monotonic() - begin
+    assert took < 3, took
+
+
 def test_host_stops_in_order(running):
     g = running()
     assert g.host_proc.terminate() == 0
