@@ -90,7 +90,11 @@ struct session {
     int fail_err; /* told by on_close from the loop */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
-    bool round_due;                 /* something was touched */
+    uint64_t acked_bytes; /* of streams */
+    uint64_t backlog_ns;  /* since when there is always something to send; 0: it was all
+                             sent */
+    uint64_t pressed_us;  /* when that had last been so for a second */
+    bool round_due;       /* something was touched */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */
     bool in_round; /* output_run is still to come in this round: a touch is no news */

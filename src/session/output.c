@@ -213,6 +213,28 @@ static size_t round_budget(const struct session *s)
     return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
 }
 
+/* Is the path the limit, and not the application nor the peer's credit? */
+static void watch_backlog(struct session *s, uint64_t ts)
+{
+    if (s->ready_head == NULL || ngtcp2_conn_get_max_data_left(s->conn) == 0)
+        s->backlog_ns = 0;
+    else if (s->backlog_ns == 0)
+        s->backlog_ns = ts;
+}
+
+/* Once a second of that; the client is told by its host, since it chooses the path. */
+static void tell_pressed(struct session *s, uint64_t ts)
+{
+    static const uint64_t second_ns = 1000000000ull;
+    static const Meta m = {.which_body = Meta_pressed_tag, .body.pressed = true};
+    if (s->backlog_ns == 0 || ts - s->backlog_ns < second_ns || !s->open)
+        return;
+    s->backlog_ns = ts;
+    s->pressed_us = ts / 1000;
+    if (!s->is_client && session_send_meta(s, &m) != 0)
+        return; /* the next one, perhaps */
+}
+
 bool output_run(struct session *s)
 {
     struct batch b = {0};
@@ -224,6 +246,7 @@ bool output_run(struct session *s)
     if (s->pending.buf != NULL)
         return false;
     uint64_t ts = uv_hrtime(), before = in_flight(s);
+    tell_pressed(s, ts);
     bool ping = s->ping_due && s->confirmed;
     if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
@@ -249,6 +272,7 @@ bool output_run(struct session *s)
         blocked = batch_send(s, &b) != 0;
     if (s->fail_err != 0)
         return false;
+    watch_backlog(s, ts);
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
     if (in_flight(s) > before)
