@@ -122,7 +122,7 @@ static uint32_t rtt_or_max(const struct ladder_path *p)
 static bool is_slow(const struct ladder *l, const struct ladder_path *p)
 {
     bool suspect = l->outdone && path_kind_is_direct(p->kind);
-    return p->narrow || (suspect && !l->rungs[p->kind].cleared);
+    return !l->rungs[p->kind].cleared && (p->narrow || suspect);
 }
 
 /* The higher the better, whatever the round trips. */
@@ -317,10 +317,13 @@ static bool is_rival(const struct ladder *l, const struct ladder_path *p, uint32
 {
     const struct ladder_path *selected = find_path(l, l->selected);
     if (p->id == LADDER_NO_PATH || selected == NULL || p->kind == selected->kind ||
-        p->narrow || (skip >> p->kind & 1) != 0)
+        (skip >> p->kind & 1) != 0)
         return false;
-    return path_kind_is_direct(selected->kind) ? !is_slow(l, p)
-                                               : l->rungs[p->kind].carried_bit_s == 0;
+    if (!path_kind_is_direct(p->kind))
+        return true;
+    return path_kind_is_direct(selected->kind)
+               ? !is_slow(l, p)
+               : !p->narrow && l->rungs[p->kind].carried_bit_s == 0;
 }
 
 uint32_t ladder_rival(const struct ladder *l, uint32_t skip)

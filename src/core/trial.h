@@ -3,7 +3,7 @@
  * the session is better off there? Knows times, counts of bytes and path ids; knows no
  * path, no session and not what the other path is.
  *
- * Only a session that is *pressed* is judged: for whole seconds one side had more to
+ * Only a session that is *pressed* is judged: for seconds on end one side had more to
  * send than the path took. Who sends less than the path bears never starts a trial.
  * After TRIAL_WATCH_US of that, at a rate between TRIAL_FLOOR_BIT_S and
  * TRIAL_CEILING_BIT_S, the session uses the other path: for the time that it needs to
@@ -36,7 +36,7 @@
 #define TRIAL_SETTLE_ROUNDS 8
 #define TRIAL_SETTLE_MAX_US 2500000ull
 #define TRIAL_MEASURE_US 600000ull
-#define TRIAL_GAIN_PERCENT 175
+#define TRIAL_GAIN_PERCENT 160
 #define TRIAL_EQUAL_PERCENT 80
 #define TRIAL_PAUSE_MIN_US 120000000ull
 #define TRIAL_PAUSE_MAX_US 1920000000ull

@@ -36,6 +36,12 @@ struct pending {
     size_t len, segment_len;
 };
 
+/* How long of the second that is counted now something waited for the path. */
+struct pressure {
+    uint64_t since_ns, noted_ns, waited_ns;
+    bool waits;
+};
+
 struct stream {
     struct session *session;
     int64_t id;
@@ -91,10 +97,9 @@ struct session {
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
     uint64_t acked_bytes; /* of streams */
-    uint64_t backlog_ns;  /* since when there is always something to send; 0: it was all
-                             sent */
-    uint64_t pressed_us;  /* when that had last been so for a second */
-    bool round_due;       /* something was touched */
+    struct pressure pressure;
+    uint64_t pressed_us;            /* when a second of it was last over */
+    bool round_due;                 /* something was touched */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */
     bool in_round; /* output_run is still to come in this round: a touch is no news */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/log.h"
+
 struct batch {
     size_t len, segment_len;
 };
@@ -213,26 +215,35 @@ static size_t round_budget(const struct session *s)
     return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
 }
 
-/* Is the path the limit, and not the application nor the peer's credit? */
-static void watch_backlog(struct session *s, uint64_t ts)
+/* Is the path the limit now, and not the application nor the peer's credit? */
+static bool waits_for_path(const struct session *s)
 {
-    if (s->ready_head == NULL || ngtcp2_conn_get_max_data_left(s->conn) == 0)
-        s->backlog_ns = 0;
-    else if (s->backlog_ns == 0)
-        s->backlog_ns = ts;
+    return s->pending.buf != NULL ||
+           (s->ready_head != NULL && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
-/* Once a second of that; the client is told by its host, since it chooses the path. */
-static void tell_pressed(struct session *s, uint64_t ts)
+/*
+ * It was for most of a second: between two acknowledgements there may be a moment
+ * without anything to send. The client is told by its host, since it chooses the path.
+ */
+static void watch_pressure(struct session *s, uint64_t ts)
 {
     static const uint64_t second_ns = 1000000000ull;
     static const Meta m = {.which_body = Meta_pressed_tag, .body.pressed = true};
-    if (s->backlog_ns == 0 || ts - s->backlog_ns < second_ns || !s->open)
+    struct pressure *p = &s->pressure;
+    if (p->waits)
+        p->waited_ns += ts - p->noted_ns;
+    p->noted_ns = ts;
+    uint64_t span = ts - p->since_ns;
+    if (span < second_ns)
         return;
-    s->backlog_ns = ts;
+    bool pressed = s->open && 3 * p->waited_ns >= 2 * span;
+    *p = (struct pressure){.since_ns = ts, .noted_ns = ts, .waits = p->waits};
+    if (!pressed)
+        return;
     s->pressed_us = ts / 1000;
     if (!s->is_client && session_send_meta(s, &m) != 0)
-        return; /* the next one, perhaps */
+        log_debug("the client could not be told what it waits for");
 }
 
 bool output_run(struct session *s)
@@ -242,11 +253,11 @@ bool output_run(struct session *s)
     size_t round = 0, max;
     if (s->conn == NULL || s->closed || s->fail_err != 0 || s->current == NULL)
         return false;
+    uint64_t ts = uv_hrtime(), before = in_flight(s);
+    watch_pressure(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;
-    uint64_t ts = uv_hrtime(), before = in_flight(s);
-    tell_pressed(s, ts);
     bool ping = s->ping_due && s->confirmed;
     if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
@@ -272,7 +283,7 @@ bool output_run(struct session *s)
         blocked = batch_send(s, &b) != 0;
     if (s->fail_err != 0)
         return false;
-    watch_backlog(s, ts);
+    s->pressure.waits = waits_for_path(s);
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
     if (in_flight(s) > before)

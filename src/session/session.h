@@ -113,8 +113,8 @@ uint64_t session_bytes_received(const struct session *s);
 /* What came, and what of the streams the peer acknowledged. */
 uint64_t session_bytes_carried(const struct session *s);
 /*
- * When for a whole second more was to be sent than the path took; 0 never. A host tells
- * its client so too (Meta.pressed).
+ * When for most of a second more was to be sent than the path took; 0 never. A host
+ * tells its client so too (Meta.pressed).
  */
 uint64_t session_pressed_us(const struct session *s);
 unsigned session_stream_count(const struct session *s);
