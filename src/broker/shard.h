@@ -22,6 +22,7 @@
 #include "broker/relay.h"
 #include "broker/stun_service.h"
 #include "io/log.h"
+#include "io/spare.h"
 
 struct shard;
 
@@ -34,6 +35,7 @@ struct hub {
     uint8_t mark_secret[MARK_SECRET_LEN];
     enum log_level log_level;
     size_t connections_max, pairs_max, visitors_max; /* of one shard */
+    size_t handshakes_max, pipes_max;                /* likewise */
     unsigned count;
     struct shard *shards[BROKER_THREADS_MAX];
 };
@@ -62,6 +64,7 @@ struct shard {
     struct list handshaking, greeting, ready, moving; /* struct conn, by start */
     struct keymap present;                            /* struct conn, by device key */
     size_t connections;
+    struct spare spare; /* of handshakes */
     struct shard_stats stats;
 };
 
