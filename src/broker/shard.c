@@ -193,7 +193,9 @@ static int open_tables(struct shard *s, struct fault *f)
 {
     struct hub *h = s->hub;
     s->limits = calloc(1, sizeof(*s->limits));
-    if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0 ||
+    s->awaited = calloc(1, sizeof(*s->awaited));
+    if (s->limits == NULL || s->awaited == NULL ||
+        keymap_init(&s->present, h->secret) != 0 ||
         admission_init(&s->admission, h->secret) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
@@ -301,4 +303,5 @@ void shard_free(struct shard *s)
     if (s->priority != NULL)
         gnutls_priority_deinit(s->priority);
     free(s->limits);
+    free(s->awaited);
 }

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "broker/admission.h"
+#include "broker/awaited.h"
 #include "broker/door.h"
 #include "broker/mark.h"
 #include "broker/keymap.h"
@@ -56,6 +57,7 @@ struct shard {
     struct gnutls_priority_st *priority;
     struct addr_limits *limits;
     struct admission admission;
+    struct awaited *awaited; /* own allocation */
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;
