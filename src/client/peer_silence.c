@@ -101,6 +101,8 @@ void peer_watch_silence(struct peer *p)
     uint64_t since_us = p->ready ? session_silent_since_us(p->session) : 0;
     uint64_t now_us = net_now_us();
     if (since_us == 0 || p->restarting) {
+        if (p->told_silent && p->ready && !p->restarting)
+            approach_on_heard(p->approach);
         p->told_silent = false;
         return;
     }
