@@ -19,6 +19,8 @@
 
 #include "io/db.h"
 
+enum { LOCK_PATIENCE_MS = 2000, LOCK_STEP_MS = 20 };
+
 static const char *const key_migrations[] = {
     "CREATE TABLE device_key ("
     " serial INTEGER PRIMARY KEY AUTOINCREMENT," /* the greatest is the current one */
@@ -120,6 +122,19 @@ static int open_what_is_there(const struct statedir *s, const char *path)
     return fd >= 0 ? fd : open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* One that is told to end and started anew at once: the old one takes its leave first.
+ */
+static bool lock_within(int fd, unsigned patience_ms)
+{
+    for (unsigned ms = 0;; ms += LOCK_STEP_MS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK || ms >= patience_ms)
+            return false;
+        (void)usleep(LOCK_STEP_MS * 1000);
+    }
+}
+
 int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
@@ -129,7 +144,7 @@ int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fa
         lock = open_what_is_there(s, path);
     if (lock < 0)
         return state_fault(f, errno, s->path);
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_within(lock, LOCK_PATIENCE_MS)) {
         ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
         pid[n > 0 ? n : 0] = '\0';
         pid[strspn(pid, "0123456789")] = '\0';

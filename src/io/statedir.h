@@ -28,7 +28,7 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
 
 /*
  * Takes ROLE.lock for the life of `*fd` (close it, or exit, to release it).
- * POSTERN_ERR_INUSE when another process holds it.
+ * POSTERN_ERR_INUSE when another process holds it, for longer than it takes to end.
  */
 MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
                              struct fault *f);

@@ -267,6 +267,17 @@ def test_second_serve_in_one_state_directory(served):
     assert served.host_proc.running
 
 
+def test_ended_and_started_anew_at_once(served):
+    """As people restart by hand: the new one waits for the old one to take its leave."""
+    g = served
+    g.join()
+    old = g.host_proc
+    old.signal(signal.SIGTERM)
+    g.start_host("peer=7000")
+    assert not old.running
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+
+
 def as_nobody(actor, *args):
     return actor.programs.run(
         actor.ns, args[0], "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}",
@@ -326,11 +337,16 @@ def test_disk_fills_under_a_running_host(gate, work, small_disk):
     g.host.state = f"{small_disk}/state"
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("peer=7000")
+    link = g.invite()
     fill(small_disk)
     says(g.host.run("invite", json=False), 1, "full", "space")
+    late = g.other_client("late")
+    says(late.run("join", link, json=False), 1, "the host's disk is full")
+    wait_until(lambda: "disk" in g.host_proc.stderr, 5, "the host says it too")
     done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
     assert done.status == 0, done.stderr
     os.unlink(f"{small_disk}/filler")
+    assert late.run("join", link).status == 0
     assert g.host.run("invite").status == 0
     assert g.host_proc.running
 
