@@ -15,6 +15,7 @@
 #include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
+#include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
@@ -25,6 +26,7 @@ enum {
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000,   /* between tries, however many ask */
+    LATE_US = 50000,          /* so late, a timer says that this program did not run */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /* Of what the broker carries for a device or a host (broker/limits.h), most. */
     CARRY_BYTES = 96 * 1024,
@@ -89,6 +91,7 @@ struct uplink {
     struct keepalive keep;
     bool pinging;
     uint64_t pinged_us, beside_us; /* when to begin a second one */
+    uint64_t due_us;               /* when the timer should fire, as of arm */
     uint64_t carried_us;           /* until when what was carried uses its share up */
 };
 
@@ -161,7 +164,8 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->beside = NULL;
         u->beside_us = net_now_us() + BESIDE_AGAIN_US;
         arm(u);
-    } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
+    } else if (u->beside != NULL) {      /* which takes its place when it is welcomed */
+        bool seamless = u->beside->open; /* it said Hello: that ended this one */
         line_free(l);
         u->line = u->beside;
         u->beside = NULL;
@@ -170,7 +174,8 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->fault = *why;
         u->fatal = false;
         (void)uv_timer_stop(u->timer);
-        u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
+        if (!seamless)
+            u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
     } else {
         go_down(u, why, fatal);
     }
@@ -501,7 +506,7 @@ static void connect_now(struct uplink *u)
     }
     u->line = line_new(u);
     if (u->line == NULL) {
-        (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        (void)fault_lack(&f, POSTERN_ERR_NOMEM);
         go_down(u, &f, false);
     }
 }
@@ -530,6 +535,7 @@ static void arm(struct uplink *u)
         if (u->beside == NULL && u->beside_us < at)
             at = u->beside_us;
     }
+    u->due_us = at > now ? at + 1000 : now;
     set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
 }
 
@@ -555,9 +561,22 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     arm(u);
 }
 
+/* A busy machine: the answer may have come and not been read yet. It is read first. */
+static bool was_late(struct uplink *u, uint64_t now)
+{
+    if (!u->pinging || now < u->due_us + LATE_US)
+        return false;
+    u->pinged_us += now - u->due_us;
+    u->beside_us += now - u->due_us + LATE_US;
+    arm(u);
+    return true;
+}
+
 static void on_up_timer(struct uplink *u)
 {
     uint64_t now = net_now_us();
+    if (was_late(u, now))
+        return;
     if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
         keepalive_on_dead(&u->keep);
         line_failed(u->line, POSTERN_ERR_TIMEOUT);
