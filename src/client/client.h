@@ -76,8 +76,8 @@ void client_stop(struct client *c, int result, const struct fault *f);
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal);
 
 /* The `path` and `rejected` events, as the engine prints them. */
-void client_path_event(struct event *e, const char *peer, const struct path *path,
-                       uint64_t elapsed_us);
+void client_path_event(struct event *e, const struct peer *peer,
+                       const struct path *path, uint64_t elapsed_us);
 void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
                            const char *reason);
 

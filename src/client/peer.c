@@ -11,12 +11,13 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/netmon.h"
 
 enum {
     RETRY_FATAL_MS = 30000,
     OPEN_TIMEOUT_MS = 12000, /* without a sign of the host; twice that the next time */
     OPEN_MAX_MS = 90000,     /* with signs of it: a machine may be busy */
-    REJECT_TICK_MS = 500,
+    BACK_SPREAD_MS = 200,    /* all clients of a host hear at once that it is back */
 };
 
 static const struct backoff_policy retry = {
@@ -87,11 +88,12 @@ static void drop(struct peer *p)
  * session */
 
 /* The relay's two stages are one kind to people. */
-static void tell_path(struct peer *p, struct path *path)
+void peer_tell_path(struct peer *p, const struct path *path)
 {
-    if (path->kind == PATH_RELAY && p->told == PATH_RELAY)
+    if (path == NULL || (path->kind == PATH_RELAY && p->told == PATH_RELAY))
         return;
     p->told = path->kind;
+    p->told_id = path->id;
     if (p->config.events->on_path != NULL)
         p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
 }
@@ -106,6 +108,7 @@ static void on_reject_tick(uv_timer_t *t)
     peer_watch_silence(p);
     if (p->approach == NULL || p->restarting)
         return;
+    peer_run_trial(p);
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         bool ended = ladder_kind_ended(l, (enum path_kind)k);
@@ -134,7 +137,7 @@ static void on_open(void *ctx)
     /* What was given up and comes all the same is better than another try. */
     p->restarting = false;
     p->unanswered = false;
-    (void)uv_timer_start(p->reject, on_reject_tick, REJECT_TICK_MS, REJECT_TICK_MS);
+    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
     approach_set_established(p->approach);
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
@@ -145,7 +148,7 @@ static void on_open(void *ctx)
         p->used = path;
         path->rtt_us = session_rtt_us(p->session);
         approach_on_path_used(p->approach, path);
-        tell_path(p, path);
+        peer_tell_path(p, path);
     }
     session_keepalive_recall(p->session, p->memory.keepalive_us);
     session_set_keepalive(p->session, 1);
@@ -166,19 +169,42 @@ static void on_session_path(void *ctx, struct path *path)
         return;
     p->used = path;
     approach_on_path_used(p->approach, path);
-    if (p->ready)
-        tell_path(p, path);
+    if (p->ready && !p->trial.running && path->id != p->told_id)
+        peer_tell_path(p, path); /* a trial is news when it is over, and kept */
     if (path_kind_is_direct(path->kind))
         learn(p, path->kind);
 }
 
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+static void bury(struct peer *p, struct path *path, uint64_t silent_us)
 {
-    struct peer *p = ctx;
     char reason[96];
     (void)snprintf(reason, sizeof(reason), "nothing came through for %.1f s",
                    (double)silent_us / 1e6);
+    path->silent = false;
     approach_on_path_dead(p->approach, path, reason);
+}
+
+/*
+ * Without the broker no other direct path can be found, but this one may answer again:
+ * it is kept, and asked by the session like all that stand, until the broker is back.
+ */
+static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+{
+    struct peer *p = ctx;
+    if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
+        netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
+        path->silent = true;
+        path->silent_since_us = net_now_us() - silent_us;
+    } else {
+        bury(p, path, silent_us);
+    }
+}
+
+static void bury_kept(struct peer *p)
+{
+    for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
+        if (p->paths[i] != NULL && p->paths[i]->silent)
+            bury(p, p->paths[i], net_now_us() - p->paths[i]->silent_since_us);
 }
 
 /* Is it the host, or the way to the broker? */
@@ -192,6 +218,7 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
     struct peer *p = ctx;
     path->rtt_us = rtt_us;
+    path->silent = false;
     approach_on_path_rtt(p->approach, path);
 }
 
@@ -259,10 +286,13 @@ static void on_select(void *ctx, struct path *path)
     struct peer *p = ctx;
     if (path == NULL || p->restarting)
         return;
+    peer_end_trial(p);
     if (p->session == NULL)
         open_session(p, path);
     else
         session_use_path(p->session, path);
+    if (p->ready && path == p->used && path->id != p->told_id)
+        peer_tell_path(p, path); /* it was tried, and stays */
 }
 
 static void on_path_gone(void *ctx, struct path *path)
@@ -391,6 +421,8 @@ static void begin(struct peer *p)
     p->restarting = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
+    p->told_id = 0;
+    peer_reset_trial(p);
     p->gone_us = p->offline_us = p->signal_us = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
@@ -414,7 +446,7 @@ static void begin(struct peer *p)
     }
     open_on_relay(p);
     (void)uv_timer_start(p->timer, on_timer, patience_ms(p), 0);
-    (void)uv_timer_start(p->reject, on_reject_tick, REJECT_TICK_MS, REJECT_TICK_MS);
+    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
 }
 
 /* The time for opening is over, or the pause before another try. */
@@ -499,14 +531,24 @@ void peer_close(struct peer *p)
 void peer_on_uplink(struct peer *p, bool up)
 {
     if (p->approach != NULL && !p->restarting) {
-        if (up)
+        if (up) {
+            bury_kept(p);
             open_on_relay(p);
+        }
         approach_on_uplink(p->approach, up);
         if (up && p->session != NULL && session_is_open(p->session))
             session_doubt(p->session, false);
     }
     if (up && p->restarting) /* the pause was for the broker's absence */
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
+}
+
+/* We pause since the host was not there, and it is now. */
+static bool is_back(const struct peer *p, const Control *m)
+{
+    return p->restarting && m->which_body == Control_refuse_tag &&
+           m->body.refuse.code == REFUSE_BACK && peer_is_offline(p) &&
+           memcmp(m->body.refuse.peer, p->config.key, KEY_LEN) == 0;
 }
 
 bool peer_owns(const struct peer *p, const Control *m)
@@ -532,6 +574,8 @@ bool peer_owns(const struct peer *p, const Control *m)
     default:
         return false;
     }
+    if (is_back(p, m))
+        return true;
     return p->approach != NULL && !p->restarting &&
            memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
            memcmp(peer, p->config.key, KEY_LEN) == 0;
@@ -539,6 +583,11 @@ bool peer_owns(const struct peer *p, const Control *m)
 
 void peer_on_control(struct peer *p, const Control *m)
 {
+    if (is_back(p, m)) {
+        (void)uv_timer_start(p->timer, on_timer, randombytes_uniform(BACK_SPREAD_MS),
+                             0);
+        return;
+    }
     if (m->which_body == Control_signal_tag)
         p->signal_us = net_now_us();
     approach_on_control(p->approach, m);
@@ -552,6 +601,7 @@ void peer_on_network_change(struct peer *p)
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
+    peer_reset_trial(p);
     if (p->session != NULL && session_is_open(p->session))
         session_doubt(p->session, true);
 }
@@ -612,6 +662,14 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
         (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
     else
         (void)approach_reason(p->approach, k, buf);
+    return buf;
+}
+
+const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN])
+{
+    buf[0] = '\0';
+    if (p->approach != NULL)
+        (void)ladder_preference(approach_ladder(p->approach), buf);
     return buf;
 }
 
