@@ -43,8 +43,9 @@
 #define TRIAL_HOLD_MIN_US 600000000ull
 #define TRIAL_HOLD_MAX_US 4800000000ull
 #define TRIAL_IDLE_US 60000000ull
-#define TRIAL_BUSY_US 5000000ull /* over so long the rate of a held session is taken   \
-                                  */
+#define TRIAL_BUSY_US                                                                  \
+    5000000ull /* over so long the rate of a held session is taken                     \
+                */
 
 enum trial_action {
     TRIAL_NOTHING,
