@@ -126,7 +126,8 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan,
                                udp_predict_low_ports(u), own_near(u)};
     struct predict_side peer = {(enum nat_mapping)u->peer.mapping, u->peer.low_ports,
                                 peer_near(u)};
-    if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN)
+    if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN ||
+        u->peer_is_old) /* our Offer of this round brings the peer's */
         return false;
     u->predict_why[0] = '\0';
     if (!predict_plan(plan, &own, &peer, &why)) {

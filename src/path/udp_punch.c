@@ -273,6 +273,8 @@ static void start(void *k)
         punch_init(&u->punch, &pc);
     }
     u->running = true;
+    u->peer_is_old = u->generation != 0;
+    udp_predict_end(u); /* of a round that this one cuts short */
     u->reported = u->predicted = u->predicted_low = false;
     u->generation = punch_generation(&u->punch);
     for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++)
@@ -455,13 +457,16 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     u->has_peer = true;
     if (!u->running && renewed) {
         start(u); /* the peer begins a new round: so do we */
+        u->peer_is_old = false;
         return;
     }
+    u->peer_is_old = false;
     if (!u->running)
         return;
     if (punch_on_peer_generation(&u->punch, o->generation, net_now_us()) && renewed) {
-        u->reported = false;
-        bindings_begin(u); /* the NAT may have changed with the network */
+        u->reported = u->predicted = false;
+        udp_predict_end(u); /* it aims at ports that the peer has left */
+        bindings_begin(u);  /* the NAT may have changed with the network */
         approach_offer_soon(u->approach);
     }
     add_peer_candidates(u);

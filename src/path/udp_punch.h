@@ -31,6 +31,7 @@ struct udp_punch {
     struct reflexive reflexive;
     Offer peer; /* the newest Offer, for a new round */
     bool has_peer, running, reported;
+    bool peer_is_old; /* no Offer came since this round began: its ports may be gone */
     uint32_t generation; /* of the round before */
     struct predict *predict;
     bool predicted; /* it was begun in this round, or cannot be */
