@@ -10,7 +10,7 @@ enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
     GONE_MAX_MS = 700,
     TELL_S = 4,     /* then people are told that nothing comes through */
-    PRESENT_S = 15, /* a host that speaks to us through the broker all the while; or the
+    PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
     ABSENT_S = 60,  /* one of whom nothing is known */
     OFFLINE_S = 30, /* one that the broker misses */

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "io/db.h"
+#include "io/lack.h"
 
 enum { LOCK_PATIENCE_MS = 2000, LOCK_STEP_MS = 20 };
 
@@ -31,6 +32,10 @@ static const char *const key_migrations[] = {
 static int state_fault(struct fault *f, int e, const char *path)
 {
     switch (e) {
+    case EMFILE:
+    case ENFILE:
+        errno = e;
+        return fault_lack(f, POSTERN_ERR_LIMIT);
     case EACCES:
     case EPERM:
         return fault_set(f, POSTERN_ERR_PERM,
@@ -219,12 +224,55 @@ static int insert_key(struct db *db, struct keypair *kp, int64_t now_s)
     return err;
 }
 
+static bool is_there(const struct statedir *s, const char *file)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s", s->path, file);
+    return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+/*
+ * Databases of devices are made after the key (statedir_key_first): one that stands
+ * without it was restored or copied by halves, and what it says is of another key.
+ */
+static int check_half(const struct statedir *s, struct fault *f)
+{
+    static const char *const files[] = {"host.db", "book.db"};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (!is_there(s, files[i]) || is_there(s, "device.db")) /* in this order */
+            continue;
+        return fault_set(f, POSTERN_ERR_CORRUPT,
+                         "restore it from a backup, or move that away to begin anew "
+                         "as another device",
+                         "%.200s/device.db, this device's key, is missing beside %s",
+                         s->path, files[i]);
+    }
+    return 0;
+}
+
+int statedir_key_first(const char *dir, struct fault *f)
+{
+    struct statedir s;
+    struct keypair kp;
+    if (strlen(dir) >= sizeof(s.path))
+        return state_fault(f, ENAMETOOLONG, dir);
+    memcpy(s.path, dir, strlen(dir) + 1);
+    if (is_there(&s, "device.db"))
+        return 0;
+    int err = statedir_key(&s, &kp, f);
+    sodium_memzero(&kp, sizeof(kp));
+    return err;
+}
+
 int statedir_key(const struct statedir *s, struct keypair *kp, struct fault *f)
 {
     struct db *db = NULL;
     int err = sodium_init() < 0 ? POSTERN_ERR_IO : 0;
     if (err != 0)
         return fault_set(f, err, "reinstall libsodium", "libsodium does not start");
+    err = check_half(s, f);
+    if (err != 0)
+        return err;
     err = open_keys(s, &db, f);
     if (err != 0)
         return err;

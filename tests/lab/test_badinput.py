@@ -388,6 +388,9 @@ def test_what_only_reads_starts_on_a_full_or_read_only_disk(gate, work, how):
             done = g.client.run("nc", HOST, "peer", *kinds, json=False,
                                 stdin=b"GET 5 1\n")
             assert done.status == 0, done.stderr
+        for actor in (g.host, g.client):   # what only reads, beside them
+            done = actor.run("log", json=False)
+            assert done.status == 0 and done.stdout, done.stderr
         if how == "full":
             assert g.host.run("status").event("daemon", role="serve", running=True)
         for proc in (g.broker_proc, g.host_proc, up):
