@@ -28,6 +28,7 @@ class Actor:
         self.programs, self.ns, self.state = programs, ns, state
         self.more_env = {}
         self.wrapper = []   # a program and its options, to run postern under
+        self.program = postern()
 
     @property
     def env(self):
@@ -35,14 +36,14 @@ class Actor:
 
     def start(self, command, *args):
         """A long-running command with --json."""
-        return self.programs.start(self.ns, command, *self.wrapper, postern(), command,
+        return self.programs.start(self.ns, command, *self.wrapper, self.program, command,
                                    "--json",
                                    *args, env=self.env)
 
     def run(self, command, *args, timeout=20.0, json=True, **more):
         """A command run to its end."""
         options = ["--json"] if json else []
-        return self.programs.run(self.ns, command, *self.wrapper, postern(), command,
+        return self.programs.run(self.ns, command, *self.wrapper, self.program, command,
                                  *options, *args,
                                  timeout=timeout, env=self.env, **more)
 

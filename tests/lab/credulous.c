@@ -1,16 +1,24 @@
 /*
  * A hostile broker: the real one, but that it vouches for a victim's address in every
- * message that it delivers. Linked with --wrap=broker_vouch.
+ * message that it delivers. Linked with --wrap=broker_vouch and
+ * --wrap=proto_encode_control.
  *
  *   credulous LISTEN PUBLIC STATE VICTIM
+ *
+ * SPREAD=1 in the environment: VICTIM is a /16, of which it vouches for others all the
+ * time, and of which three are named as STUN servers.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/broker.h"
 #include "broker/vouch.h"
+#include "core/proto.h"
+#include "spread.h"
 
-static struct addr victim; /* the one thing that it cannot be told otherwise */
+static struct addr victim; /* what it cannot be told otherwise */
+static bool spread;
 
 void __wrap_broker_vouch(const uint8_t *secret, const struct addr *seen, Vouch *list,
                          pb_size_t *count, pb_size_t max);
@@ -18,10 +26,37 @@ void __wrap_broker_vouch(const uint8_t *secret, const struct addr *seen, Vouch *
 void __wrap_broker_vouch(const uint8_t *secret, const struct addr *seen, Vouch *list,
                          pb_size_t *count, pb_size_t max)
 {
-    (void)secret, (void)seen, (void)max;
-    *count = 1;
-    list[0] = (Vouch){.port = 1, .ip.size = (pb_size_t)addr_ip_len(&victim)};
-    memcpy(list[0].ip.bytes, victim.ip, list[0].ip.size);
+    (void)secret, (void)seen;
+    *count = spread && max > SPREAD_AT_ONCE ? SPREAD_AT_ONCE : spread ? max : 1;
+    for (pb_size_t i = 0; i < *count; i++) {
+        struct addr a = spread ? spread_vouched(&victim, i) : victim;
+        list[i] = (Vouch){.port = 1, .ip.size = (pb_size_t)addr_ip_len(&a)};
+        memcpy(list[i].ip.bytes, a.ip, list[i].ip.size);
+    }
+}
+
+int __real_proto_encode_control(uint8_t *out, size_t cap, const Control *m);
+int __wrap_proto_encode_control(uint8_t *out, size_t cap, const Control *m);
+
+int __wrap_proto_encode_control(uint8_t *out, size_t cap, const Control *m)
+{
+    if (!spread || m->which_body != Control_welcome_tag)
+        return __real_proto_encode_control(out, cap, m);
+    Control *more = malloc(sizeof(*more));
+    if (more == NULL)
+        return -1;
+    *more = *m;
+    Welcome *w = &more->body.welcome;
+    const pb_size_t max = sizeof(w->stun) / sizeof(w->stun[0]);
+    while (w->stun_count > 0 && w->stun_count < max) { /* the first is its own */
+        struct addr a = spread_vouched(&victim, w->stun_count);
+        StunServer *s = &w->stun[w->stun_count++];
+        *s = (StunServer){.port = 3478, .ip.size = (pb_size_t)addr_ip_len(&a)};
+        memcpy(s->ip.bytes, a.ip, s->ip.size);
+    }
+    int n = __real_proto_encode_control(out, cap, more);
+    free(more);
+    return n;
 }
 
 static void on_ready(void *ctx, const char *link)
@@ -39,6 +74,7 @@ int main(int argc, char **argv)
         return 2;
     }
     const char *listen = argv[1];
+    spread = getenv("SPREAD") != NULL;
     struct broker_config c = {.listen = &listen,
                               .listen_count = 1,
                               .public_name = argv[2],

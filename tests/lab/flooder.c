@@ -7,7 +7,8 @@
  *   flooder INVITE VICTIM KEYS SECONDS [STATE]   STATE: the key of that directory, once
  *
  * NORELAY=1 in the environment: its Offers allow no relay; SWEEPTCP=1: they ask for the
- * ports of a symmetric NAT by TCP too.
+ * ports of a symmetric NAT by TCP too; SPREAD=1: VICTIM is a /16, and each address in
+ * it a victim.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include "io/channel.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
+#include "spread.h"
 
 enum { CONVS = 64, TICK_MS = 50, AGAIN_TICKS = 6 };
 
@@ -50,7 +52,7 @@ struct flood {
     struct addr victim, broker;
     struct device *devices;
     unsigned count, ticks, ticks_max, introduced, answered, refused;
-    bool listed, relay, sweeps_tcp;
+    bool listed, relay, sweeps_tcp, spread;
 };
 
 static void die(const char *what)
@@ -59,11 +61,15 @@ static void die(const char *what)
     exit(1);
 }
 
-static void candidate(Candidate *c, const struct flood *f, unsigned type, uint32_t port)
+/* `i`: of two in three it hopes that the broker vouches for them. */
+static void candidate(Candidate *c, const struct flood *f, unsigned i, unsigned type,
+                      uint32_t port)
 {
-    *c = (Candidate){
-        .type = type, .port = port, .ip.size = (pb_size_t)addr_ip_len(&f->victim)};
-    memcpy(c->ip.bytes, f->victim.ip, c->ip.size);
+    struct addr a = f->victim;
+    if (f->spread)
+        a = i % 3 < 2 ? spread_vouched(&a, i / 3) : spread_other(&a);
+    *c = (Candidate){.type = type, .port = port, .ip.size = (pb_size_t)addr_ip_len(&a)};
+    memcpy(c->ip.bytes, a.ip, c->ip.size);
 }
 
 static void add_meet(Offer *o, const struct flood *f, enum path_kind k, uint32_t round)
@@ -76,7 +82,7 @@ static void add_meet(Offer *o, const struct flood *f, enum path_kind k, uint32_t
     m->round = round;
     m->symmetric = m->low = k == PATH_TCP_PUNCH && f->sweeps_tcp;
     for (unsigned i = 0; i < 6; i++)
-        candidate(&m->candidates[m->candidates_count++], f, CAND_HOST,
+        candidate(&m->candidates[m->candidates_count++], f, i, CAND_HOST,
                   2000 + 100 * (uint32_t)k + i);
 }
 
@@ -107,7 +113,7 @@ static size_t seal(struct device *d, struct conv *c, uint8_t *out, size_t cap)
             add_meet(o, f, (enum path_kind)k, c->generation);
     }
     for (unsigned i = 0; i < 16; i++)
-        candidate(&o->candidates[o->candidates_count++], f,
+        candidate(&o->candidates[o->candidates_count++], f, i,
                   i % 2 == 0 ? CAND_REFLEXIVE : CAND_HOST, 1024 + 4000 * i);
     int n = proto_encode_offer(plain, sizeof(plain), o);
     free(o);
@@ -239,7 +245,8 @@ static void on_tick(uv_timer_t *t)
 int main(int argc, char **argv)
 {
     struct flood f = {.relay = getenv("NORELAY") == NULL,
-                      .sweeps_tcp = getenv("SWEEPTCP") != NULL};
+                      .sweeps_tcp = getenv("SWEEPTCP") != NULL,
+                      .spread = getenv("SPREAD") != NULL};
     struct fault fault = {0};
     struct statedir state;
     uv_timer_t tick;

@@ -6,9 +6,11 @@ Each test prints its figure, which docs/SECURITY.md states.
 
 import os
 import re
+import time
 
 import pytest
 
+from .actors import wait_direct
 from .conftest import full
 from .net import wait_until
 from .topology import BROKER, build_dir
@@ -16,6 +18,7 @@ from .topology import BROKER, build_dir
 pytestmark = pytest.mark.postern
 
 VICTIM, VICTIM6 = "198.51.77.7", "2001:db8:77::7"
+MANY = "11.77"   # a /16 of victims: the lower half is vouched for, where anything is
 SMALL = 40   # the allowance of 20, and what comes back to it meanwhile
 
 
@@ -95,19 +98,147 @@ def test_a_listed_client_floods_no_ipv6_network(gate):
     assert packets <= SMALL, packets
 
 
-def test_a_hostile_broker_and_a_listed_client_together(gate, work):
-    """It vouches for the victim; sweeps need no handshake where no relay is allowed."""
+def start_credulous(gate, work, victim, liar=False, **env):
     g = gate(host="masq", client="masq")
+    if liar:
+        g.host.program = os.path.join(build_dir(), "tests", "lab", "liar")
+        g.host.more_env["VICTIMS"] = victim
     g.host.start_peer("tcp-server", 7000)
     program = os.path.join(build_dir(), "tests", "lab", "credulous")
     state = os.path.join(work, "credulous")
     proc = g.programs.start(g.topo.broker, "credulous", program, "0.0.0.0:443", BROKER,
-                            state, VICTIM)
+                            state, victim, env=env)
     g.link = proc.wait_event("ready", 15)["link"]
     g.start_host("7000")
+    return g
+
+
+def test_a_hostile_broker_and_a_listed_client_together(gate, work):
+    """It vouches for the victim; sweeps need no handshake where no relay is allowed."""
+    g = start_credulous(gate, work, VICTIM)
     g.join()
     add_victim(g)
     seconds = 30 if full() else 5
     packets, _ = flood(g, g.invite(), 1, seconds, g.client.state, NORELAY="1")
     # Two rounds of sweeps, the larger allowance, and their refill.
     assert packets <= 5200 + 3000 + seconds * (40 + 100) + 700, packets
+
+
+# ------------------------------------------------------- the sum, over all victims together
+
+def add_victims(g):
+    """The stranger is a whole /16, and counts for each address in it."""
+    g.topo.inet.ip("route", "add", f"{MANY}.0.0/16", "via", "198.18.9.2")
+    g.topo.stranger.nft(
+        "table inet victims {\n"
+        "  set each { type ipv4_addr; flags dynamic; size 65536; }\n"
+        "  chain input {\n    type filter hook prerouting priority -300;\n"
+        f"    ip daddr {MANY}.0.0/16 update @each {{ ip daddr counter }} drop\n  }}\n}}")
+
+
+def counted_each(g):
+    """{address: (packets, bytes)} of the victims."""
+    text = g.topo.stranger.run("nft", "list", "set", "inet", "victims", "each")
+    found = re.findall(r"(\d+\.\d+\.\d+\.\d+) counter packets (\d+) bytes (\d+)", text)
+    return {a: (int(n), int(size)) for a, n, size in found}
+
+
+def half(each, upper):
+    """(addresses, packets, bytes, packets of the worst) in one half of the /16."""
+    of = [v for a, v in each.items() if (int(a.split(".")[2]) >= 128) == upper]
+    return (len(of), sum(n for n, _ in of), sum(b for _, b in of),
+            max((n for n, _ in of), default=0))
+
+
+def flood_many(g, floods, seconds):
+    """Both halves and the time it took; prints what they were at 10 s and at the end.
+
+    `floods`: for each hostile client its number of keys, its link and its state or None.
+    """
+    program = os.path.join(build_dir(), "tests", "lab", "flooder")
+    env = {"SPREAD": "1", "NORELAY": "1", "SWEEPTCP": "1"}
+    begun = time.monotonic()
+    procs = [g.programs.start(g.topo.client.ns, "flooder", program, link, f"{MANY}.0.0",
+                              str(keys), str(seconds), *([state] if state else []),
+                              env=env) for keys, link, state in floods]
+    for at in (10, seconds) if seconds > 10 else (seconds,):
+        wait_until(lambda t=at: time.monotonic() - begun > t, at + 5, "its time")
+        each = counted_each(g)
+        print(f"{at} s: vouched for {half(each, False)}, others {half(each, True)}"
+              " (addresses, packets, bytes, packets of the worst)")
+    for proc in procs:
+        assert proc.wait(20) == 0, proc.stderr
+    each = counted_each(g)
+    return half(each, False), half(each, True), time.monotonic() - begun
+
+
+def floods_of(g, who):
+    client, invite = (1, g.invite(), g.client.state), (160, g.invite(), None)
+    return {"client": [client], "invite": [invite], "both": [client, invite]}[who]
+
+
+LONG = 60 if full() else 3
+
+
+@pytest.mark.parametrize("who", ["client", "invite", "both"])
+def test_many_victims_of_clients(gate, who):
+    """A listed client, and the holder of an invite with as many keys as he likes."""
+    g = start(gate)
+    g.join()
+    add_victims(g)
+    named, others, took = flood_many(g, floods_of(g, who), LONG)
+    # The allowance of all that nothing vouches for; it fills again with 20 a second.
+    assert 100 < named[1] + others[1] <= 1000 + 20 * took, (named, others)
+    assert max(named[3], others[3]) <= 20 + took / 15 + 1, (named, others)
+
+
+@pytest.mark.parametrize("who", ["client", "both"] if full() else ["both"])
+def test_many_victims_of_a_hostile_broker_with_clients(gate, work, who):
+    """It vouches for whatever they name next."""
+    g = start_credulous(gate, work, f"{MANY}.0.0", SPREAD="1")
+    g.join()
+    add_victims(g)
+    vouched, others, took = flood_many(g, floods_of(g, who), LONG)
+    assert 1000 < vouched[1] + others[1] <= 23400 + 1180 * took, (vouched, others)
+    assert vouched[3] <= 8200 + 140 * took, vouched
+    assert others[1] <= 1000 + 20 * took, others
+    assert others[3] <= 20 + took / 15 + 1, others
+
+
+def test_many_victims_of_a_hostile_broker_alone(gate, work):
+    """It vouches for what nobody named, and names STUN servers."""
+    g = start_credulous(gate, work, f"{MANY}.0.0", SPREAD="1")
+    add_victims(g)
+    g.join()
+    proc = g.connect("7000")
+    wait_direct(proc)
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > LONG, LONG + 5, "its time")
+    each = counted_each(g)
+    print(f"{LONG} s: {each}")
+    assert each, "no STUN server was asked"
+    # Three servers for each connection to it: of `serve`, `join` and `connect`.
+    assert max(n for n, _ in each.values()) <= 20 + LONG / 15 + 1, each
+    assert len(each) <= 9, each
+
+
+@pytest.mark.parametrize("command", ["connect", "up"] if full() else ["connect"])
+def test_many_victims_of_a_hostile_host_and_broker(gate, work, command):
+    """What they make a client send: every Offer of the host names others."""
+    g = start_credulous(gate, work, f"{MANY}.0.0", liar=True, SPREAD="1")
+    g.join()
+    add_victims(g)
+    begun = time.monotonic()
+    if command == "up":
+        g.client.start("up")
+    else:
+        g.connect("7000")
+    seconds = 30 if full() else 3
+    wait_until(lambda: time.monotonic() - begun > seconds, seconds + 5, "its time")
+    each = counted_each(g)
+    vouched, others = half(each, False), half(each, True)
+    print(f"{command}, {seconds} s: vouched for {vouched}, others {others}")
+    took = time.monotonic() - begun
+    assert 0 < vouched[1] <= 22400 + 1160 * took + 1000 + 20 * took, vouched
+    assert vouched[3] <= 8200 + 140 * took, vouched
+    assert others[1] <= 1000 + 20 * took and others[3] <= 20 + took / 15 + 1, others
