@@ -3,6 +3,7 @@
 import pytest
 
 from .actors import wait_direct
+from .net import wait_until
 from .test_tcp_kinds import move_bytes, start
 
 pytestmark = pytest.mark.postern
@@ -53,3 +54,23 @@ def test_symmetric_goes_direct(gate, host, client):
     path = wait_direct(proc)
     assert path["elapsed_ms"] < 5000, path
     move_bytes(g, proc)
+
+
+def test_a_network_change_ends_the_prediction_that_it_cuts_short(gate):
+    """The host begins anew while it predicts: no socket of the old round stays."""
+    g = gate(host="sym", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    g.topo.cut_direct()
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    host = g.topo.host.ns
+
+    def ports():
+        return {line.split()[3].rsplit(":", 1)[1] for line in host.udp_sockets()}
+
+    wait_until(lambda: len(ports()) > 20, 15, "the host predicts")
+    old = ports()
+    host.ip("addr", "add", "192.168.10.21/24", "dev", "eth0")
+    wait_until(lambda: len(old & ports()) <= 2, 15, "the old round's sockets are closed")
+    assert proc.terminate() == 0
+    wait_until(lambda: not ports(), 15, "all sockets are closed")
