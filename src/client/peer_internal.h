@@ -26,6 +26,8 @@ struct peer {
     uint64_t began_us;
     struct peer_memory memory;
     bool restarting;
+    bool refused;        /* restarting after a refusal: the pause is a long one */
+    uint64_t over_us;    /* when the last attempt ended */
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
     uint64_t signal_us;  /* when the host last spoke through the broker */

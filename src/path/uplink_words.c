@@ -67,7 +67,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
                         l->port);
     } else if (err == POSTERN_ERR_LIMIT || err == POSTERN_ERR_CLOSED) {
         (void)fault_set(
-            f, err, "it is tried again by itself",
+            f, err, ADVICE_RETRIED,
             err == POSTERN_ERR_LIMIT
                 ? "the broker at %s:%u is busy"
                 : "the broker at %s:%u closed the connection; it may be busy",
@@ -118,11 +118,11 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
             "another machine or program is connected with this device's key");
         return false;
     case BYE_BUSY:
-        (void)fault_set(f, POSTERN_ERR_LIMIT, "it is tried again by itself",
+        (void)fault_set(f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
                         "the broker is at its limit: %s", b->reason);
         return false;
     default:
-        (void)fault_set(f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+        (void)fault_set(f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
                         "the broker ended the connection: %s", b->reason);
         return false;
     }

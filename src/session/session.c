@@ -68,9 +68,10 @@ static void on_read_error(struct session *s, int rc)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
         else
             (void)snprintf(why, sizeof(why), "%.*s",
-                           e->reasonlen > 0 ? (int)e->reasonlen : 26,
+                           e->reasonlen > 0 ? (int)e->reasonlen : 64,
                            e->reasonlen > 0 ? (const char *)e->reason
-                                            : "ended by the other device");
+                           : s->open        ? "ended by the other device"
+                                     : "it gave this session up before it stood");
         session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
         return;
     }
