@@ -201,6 +201,12 @@ static void on_close(void *ctx, int err, const char *why)
     struct peer *p = ctx;
     struct fault f;
     bool denied = err == POSTERN_ERR_DENIED || strstr(why, "removed") != NULL;
+    const struct fault *broker = why_not_begun(p);
+    if (broker != NULL && err == POSTERN_ERR_CLOSED && !denied) { /* both lost it */
+        f = *broker;
+        peer_restart(p, &f, false);
+        return;
+    }
     const char *advice = ADVICE_RETRIED;
     if (denied)
         advice = "ask the host's owner for a new invite";

@@ -63,15 +63,19 @@ static void on_read_error(struct session *s, int rc)
         const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(s->conn);
         bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
                       e->error_code >= 0x100 && e->error_code < 0x200;
+        /* RFC 9000 section 10.2.3: what ends in the handshake bears no reason. */
+        bool early = !s->open || (e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
+                                  e->error_code == NGTCP2_APPLICATION_ERROR);
         char why[128];
         if (crypto)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
+        else if (e->reasonlen > 0)
+            (void)snprintf(why, sizeof(why), "%.*s", (int)e->reasonlen,
+                           (const char *)e->reason);
         else
-            (void)snprintf(why, sizeof(why), "%.*s",
-                           e->reasonlen > 0 ? (int)e->reasonlen : 64,
-                           e->reasonlen > 0 ? (const char *)e->reason
-                           : s->open        ? "ended by the other device"
-                                     : "it gave this session up before it stood");
+            (void)snprintf(why, sizeof(why), "%s",
+                           early ? "it gave this session up before it stood"
+                                 : "ended by the other device");
         session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
         return;
     }
