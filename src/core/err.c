@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/utf8.h"
+
 const char *postern_strerror(int err)
 {
     switch ((enum postern_err)err) {
@@ -65,5 +67,7 @@ int fault_set(struct fault *f, int code, const char *advice, const char *fmt, ..
     (void)vsnprintf(f->what, sizeof(f->what), fmt, ap);
     va_end(ap);
     (void)snprintf(f->advice, sizeof(f->advice), "%s", advice ? advice : "");
+    utf8_make_plain(f->what); /* both may carry another device's words */
+    utf8_make_plain(f->advice);
     return code;
 }

@@ -55,6 +55,9 @@ static void put_string(struct json *j, const char *text)
             s++;
         } else if (*s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f) {
             put_escaped(j, *s++);
+        } else if (*s == 0xc2 && s[1] < 0xa0) {
+            put_escaped(j, s[1]); /* C1: some terminals obey them */
+            s += 2;
         } else {
             put(j, (const char *)s, n);
             s += n;

@@ -2,6 +2,7 @@
 #include "core/key.h"
 
 #include <sodium.h>
+#include <stdbool.h>
 #include <string.h>
 
 static const char base32_alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
@@ -99,32 +100,54 @@ static int box_keys(uint8_t sk[static 32], uint8_t pk[static 32],
     return 0;
 }
 
+/*
+ * One key for each direction between two devices. X25519 gives both the same secret,
+ * and a box made with that alone opens for its own maker too: whoever carries it could
+ * turn it round and have a device take its own words for the other's.
+ */
+static int direction_key(uint8_t out[static crypto_secretbox_KEYBYTES],
+                         const struct keypair *own, const uint8_t other[static KEY_LEN],
+                         bool outbound)
+{
+    uint8_t sk[32], pk[32], shared[crypto_box_BEFORENMBYTES], way[2 * KEY_LEN];
+    memcpy(way, outbound ? own->pub : other, KEY_LEN);
+    memcpy(way + KEY_LEN, outbound ? other : own->pub, KEY_LEN);
+    int rc = box_keys(sk, pk, own, other);
+    if (rc == 0 && crypto_box_beforenm(shared, pk, sk) != 0)
+        rc = POSTERN_ERR_KEY;
+    if (rc == 0)
+        key_hash(out, way, sizeof(way), shared, sizeof(shared));
+    sodium_memzero(sk, sizeof(sk));
+    sodium_memzero(shared, sizeof(shared));
+    return rc;
+}
+
 int key_seal(uint8_t *out, size_t cap, const void *msg, size_t len,
              const struct keypair *from, const uint8_t to[static KEY_LEN],
              const uint8_t nonce[static SEAL_NONCE_LEN])
 {
-    uint8_t sk[32], pk[32];
+    uint8_t key[crypto_secretbox_KEYBYTES];
     if (cap < SEAL_OVERHEAD || len > cap - SEAL_OVERHEAD)
         return POSTERN_ERR_INVALID;
-    if (box_keys(sk, pk, from, to) != 0)
+    if (direction_key(key, from, to, true) != 0)
         return POSTERN_ERR_KEY;
     memcpy(out, nonce, SEAL_NONCE_LEN);
-    int rc = crypto_box_easy(out + SEAL_NONCE_LEN, msg, len, nonce, pk, sk);
-    sodium_memzero(sk, sizeof(sk));
+    int rc = crypto_secretbox_easy(out + SEAL_NONCE_LEN, msg, len, nonce, key);
+    sodium_memzero(key, sizeof(key));
     return rc == 0 ? (int)(len + SEAL_OVERHEAD) : POSTERN_ERR_KEY;
 }
 
 int key_open(uint8_t *out, size_t cap, const uint8_t *box, size_t len,
              const struct keypair *to, const uint8_t from[static KEY_LEN])
 {
-    uint8_t sk[32], pk[32];
+    uint8_t key[crypto_secretbox_KEYBYTES];
     if (len < SEAL_OVERHEAD || len - SEAL_OVERHEAD > cap)
         return POSTERN_ERR_PROTO;
-    if (box_keys(sk, pk, to, from) != 0)
+    if (direction_key(key, to, from, false) != 0)
         return POSTERN_ERR_PROTO;
-    int rc = crypto_box_open_easy(out, box + SEAL_NONCE_LEN, len - SEAL_NONCE_LEN, box,
-                                  pk, sk);
-    sodium_memzero(sk, sizeof(sk));
+    int rc = crypto_secretbox_open_easy(out, box + SEAL_NONCE_LEN, len - SEAL_NONCE_LEN,
+                                        box, key);
+    sodium_memzero(key, sizeof(key));
     return rc == 0 ? (int)(len - SEAL_OVERHEAD) : POSTERN_ERR_PROTO;
 }
 

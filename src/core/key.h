@@ -37,8 +37,9 @@ void base32_encode(const uint8_t *bytes, size_t len, char *text);
 MUST_CHECK int base32_decode(uint8_t *bytes, size_t cap, const char *text);
 
 /*
- * Box from `from` to `to` (X25519 of the device keys, XSalsa20-Poly1305): opens
- * only with the other's seed, and proves who made it. `nonce` is random and never
+ * Box from `from` to `to`: X25519 of the device keys, hashed (keyed BLAKE2b) with both
+ * public keys in that order, XSalsa20-Poly1305. Opens only with the other's seed and
+ * proves who made it: it does not open for its own maker. `nonce` is random and never
  * repeats. `out` holds len + SEAL_OVERHEAD bytes; returns that length.
  */
 MUST_CHECK int key_seal(uint8_t *out, size_t cap, const void *msg, size_t len,

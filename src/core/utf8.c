@@ -1,5 +1,9 @@
-/* Tells UTF-8 from other bytes; knows nothing of what characters mean. */
+/* Tells UTF-8 from other bytes, and characters that are shown from those that are
+ * obeyed. */
 #include "core/utf8.h"
+
+#include <stdbool.h>
+#include <string.h>
 
 size_t utf8_len(const void *text)
 {
@@ -29,4 +33,16 @@ size_t utf8_len(const void *text)
         hi = 0xbf;
     }
     return n;
+}
+
+void utf8_make_plain(char *text)
+{
+    while (*text != '\0') {
+        const unsigned char *s = (const unsigned char *)text;
+        size_t n = utf8_len(text), step = n == 0 ? 1 : n;
+        bool control = *s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0);
+        if (n == 0 || control)
+            memset(text, '?', step);
+        text += step;
+    }
 }

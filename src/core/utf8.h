@@ -10,4 +10,11 @@
  */
 size_t utf8_len(const void *text);
 
+/*
+ * Makes `text` safe for one line of a terminal, in place: control characters (C0, DEL,
+ * and C1, which some terminals obey as well) and broken bytes become '?'. For whatever
+ * another device, a broker or a file has said, where it is shown.
+ */
+void utf8_make_plain(char *text);
+
 #endif

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/utf8.h"
 #include "io/db.h"
 #include "io/log.h"
 
@@ -110,11 +111,12 @@ static void clean(char *out, size_t cap, const char *text)
 {
     size_t n = 0;
     for (; *text != '\0' && n + 1 < cap; text++)
-        out[n++] = (unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text;
+        out[n++] = *text;
     if (((unsigned char)*text & 0xc0) == 0x80) /* cut inside a character (UTF-8) */
         while (n > 0 && ((unsigned char)out[--n] & 0xc0) == 0x80)
             ;
     out[n] = '\0';
+    utf8_make_plain(out);
 }
 
 static int insert(struct db *db, const struct audit_entry *e)

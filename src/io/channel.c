@@ -111,14 +111,23 @@ static int poll_acquire(struct channel *c)
     return 0;
 }
 
+/*
+ * What is queued waits for the end of the handshake: while the other end is silent the
+ * socket takes bytes at any time, and asking for that would turn the loop.
+ */
+static bool wants_to_write(const struct channel *c)
+{
+    if (c->state == CHANNEL_HANDSHAKE && c->fail_err == 0)
+        return gnutls_record_get_direction(c->tls) == 1;
+    return c->out.len > c->out.from || c->record_pending || c->fail_err != 0;
+}
+
 static void poll_update(struct channel *c)
 {
     int want = UV_READABLE;
     if (c->state == CHANNEL_CONNECTING)
         want = UV_WRITABLE;
-    else if (c->out.len > c->out.from || c->record_pending || c->fail_err != 0 ||
-             (c->state == CHANNEL_HANDSHAKE &&
-              gnutls_record_get_direction(c->tls) == 1))
+    else if (wants_to_write(c))
         want |= UV_WRITABLE;
     if (c->poll != NULL && want != c->events) {
         c->events = want;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/utf8.h"
 #include "io/stop.h"
 
 struct event_words {
@@ -132,6 +133,13 @@ static void append(char *buf, size_t cap, size_t *used, const char *text, size_t
     buf[*used] = '\0';
 }
 
+/* A field as it is shown: other devices name things too. */
+static void shown_words(const struct json_value *v, char *buf, size_t cap)
+{
+    json_value_words(v, buf, cap);
+    utf8_make_plain(buf);
+}
+
 /* Writes the template part [at, end); false when one of its fields is missing. */
 static bool fill_part(const char *json, const char *at, const char *end, char *buf,
                       size_t cap, size_t *used)
@@ -147,7 +155,7 @@ static bool fill_part(const char *json, const char *at, const char *end, char *b
         struct json_value v;
         (void)snprintf(name, sizeof(name), "%.*s", (int)(close - at - 1), at + 1);
         if (json_find(&v, json, name) == 0 && v.type != JSON_NULL)
-            json_value_words(&v, value, sizeof(value));
+            shown_words(&v, value, sizeof(value));
         if (value[0] == '\0')
             whole = false;
         append(buf, cap, used, value, strlen(value));
@@ -185,7 +193,7 @@ static void list_fields(const char *json, const char *event, char *buf, size_t c
         char value[EVENT_TEXT_LEN];
         if (name.len == 5 && memcmp(name.at, "event", 5) == 0)
             continue;
-        json_value_words(&v, value, sizeof(value));
+        shown_words(&v, value, sizeof(value));
         append(buf, cap, &used, "  ", 2);
         append(buf, cap, &used, name.at, name.len);
         append(buf, cap, &used, " ", 1);

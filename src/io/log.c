@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "core/utf8.h"
+
 static _Thread_local enum log_level thread_level = LOG_LEVEL_WARN;
 
 void log_set_level(enum log_level level)
@@ -34,9 +36,8 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
     size_t len = (size_t)head + (n > 0 ? (size_t)n : 0);
     if (len > sizeof(line) - 2)
         len = sizeof(line) - 2;
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
+    line[len] = '\0';
+    utf8_make_plain(line);
     line[len++] = '\n';
     ssize_t done = write(STDERR_FILENO, line, len);
     (void)done; /* nowhere to complain to */

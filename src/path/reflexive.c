@@ -43,7 +43,9 @@ void reflexive_send(struct reflexive *r, struct approach *a,
             continue;
         int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
         if (n > 0 && target_may_ask(a, &b->server, 1))
-            (void)!udp_send(sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
+            b->routed = udp_send(sockets[b->sock], &b->server, buf, (size_t)n,
+                                 (size_t)n) != POSTERN_ERR_UNREACHABLE ||
+                        b->routed;
         b->due_ms = now_ms + ((uint64_t)RTO_MS << b->tries);
         b->tries++;
     }
@@ -102,6 +104,9 @@ enum nat_mapping reflexive_mapping(const struct reflexive *r)
         const struct binding *b = &r->bindings[i];
         if (!b->done || b->sock != 0)
             continue;
+        /* A server on this side of the NAT says nothing about it. */
+        if (first != NULL && addr_scope_of(&first->server) != addr_scope_of(&b->server))
+            continue;
         if (first != NULL)
             return addr_equal(&first->mapped, &b->mapped)
                        ? NAT_MAPPING_ENDPOINT_INDEPENDENT
@@ -113,11 +118,12 @@ enum nat_mapping reflexive_mapping(const struct reflexive *r)
 
 enum punch_udp reflexive_udp(const struct reflexive *r)
 {
-    bool waiting = false;
+    bool waiting = false, sent = false;
     for (unsigned i = 0; i < r->count; i++) {
         if (r->bindings[i].done)
             return PUNCH_UDP_OK;
         waiting = waiting || r->bindings[i].tries < BLOCKED_AFTER;
+        sent = sent || r->bindings[i].routed;
     }
-    return r->count > 0 && !waiting ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
+    return sent && !waiting ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
 }

@@ -23,7 +23,7 @@ struct binding {
     unsigned tries;
     uint64_t due_ms;
     struct addr mapped; /* the answer */
-    bool done;
+    bool done, routed;  /* routed: once it could be sent at all */
 };
 
 struct reflexive {

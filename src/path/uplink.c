@@ -281,17 +281,35 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 
 /* ----------------------------------------------------------------------- messages */
 
+static void add_stun(struct uplink *u, const struct addr *a)
+{
+    for (size_t i = 0; i < u->stun_count; i++)
+        if (addr_equal(&u->stun[i], a))
+            return;
+    if (u->stun_count < UPLINK_STUN_MAX && addr_scope_of(a) != ADDR_SCOPE_UNUSABLE)
+        u->stun[u->stun_count++] = *a;
+}
+
+/*
+ * The address at which the broker was reached comes first: what it believes to be its
+ * own may be another (its name in its own /etc/hosts, one-to-one NAT) or of a family
+ * that has no route here (NAT64).
+ */
 static void take_welcome(struct uplink *u, const Welcome *w)
 {
+    struct addr reached = u->broker_addr;
     u->stun_count = 0;
+    if (reached.family != ADDR_NONE && w->stun_count > 0) {
+        reached.port = (uint16_t)w->stun[0].port;
+        add_stun(u, &reached);
+    }
     if (addr_from_bytes(&u->seen, w->seen_ip.bytes, w->seen_ip.size, w->seen_port) != 0)
         u->seen = (struct addr){0};
-    for (pb_size_t i = 0; i < w->stun_count && u->stun_count < UPLINK_STUN_MAX; i++) {
+    for (pb_size_t i = 0; i < w->stun_count; i++) {
         struct addr a;
         if (addr_from_bytes(&a, w->stun[i].ip.bytes, w->stun[i].ip.size,
-                            w->stun[i].port) == 0 &&
-            addr_scope_of(&a) != ADDR_SCOPE_UNUSABLE)
-            u->stun[u->stun_count++] = a;
+                            w->stun[i].port) == 0)
+            add_stun(u, &a);
     }
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
@@ -316,10 +334,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->doubted = false;
     u->doubtful = (struct addr){0};
     u->fault = (struct fault){0};
+    u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
     take_welcome(u, w);
-    u->broker_addr = l->remote;
-    if (u->proxied)
-        u->broker_addr = (struct addr){0};
     keepalive_init(&u->keep, true, 0, net_now_us());
     arm(u);
     if (!u->proxied)

@@ -133,6 +133,13 @@ def test_unknown_host_is_named(here):
     says(here.run("revoke", "nosuch", json=False), 1, "nosuch")
 
 
+def test_words_that_a_terminal_would_obey_are_shown_plain(here):
+    """Whoever chose them: the line stays one line and steers nothing."""
+    done = here.run("nc", "\x1b[2J\x1b]0;x\x07\u009bevil\npostern: fine", "22", json=False)
+    says(done, 1, "evil")
+    assert all(c.isprintable() for c in done.stderr.rstrip("\n")), repr(done.stderr)
+
+
 def test_error_event_goes_with_the_line(here):
     done = here.run("nc", "nosuch", "22")
     says(done, 1, "nosuch")
@@ -205,6 +212,39 @@ def test_broker_is_unreachable(served):
         done = who.run(*args, json=False)
         says(done, 1, "cannot be reached")
         assert done.seconds < 6 and "no address" not in done.stdout, done.stdout
+
+
+_SILENT = """
+import socket
+s = socket.create_server(("0.0.0.0", 443))
+kept = []
+while True:
+    kept.append(s.accept())
+    print("came", len(kept), flush=True)
+"""
+
+
+def cpu_s(proc):
+    with open(f"/proc/{proc.popen.pid}/stat", encoding="ascii") as f:
+        parts = f.read().rsplit(")", 1)[1].split()
+    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_broker_that_accepts_and_is_silent_costs_nothing(served):
+    """Neither the host nor a client turns while it waits for the first answer."""
+    g = served
+    g.join()
+    g.broker_proc.kill()
+    silent = g.programs.start(g.topo.broker, "silent", PEER[0], "-c", _SILENT)
+    silent.wait_line("came 1", 30)
+    client = g.client.start("up")
+    silent.wait_line("came 2", 30)
+    waiting, begin = [g.host_proc, client], time.monotonic()
+    before = [cpu_s(p) for p in waiting]
+    silent.wait_line("came 4", 60)   # both have waited for a whole handshake
+    took = time.monotonic() - begin
+    used = [cpu_s(p) - b for p, b in zip(waiting, before)]
+    assert max(used) < 0.1 + 0.05 * took, f"{used} s of CPU in {took:.1f} s"
 
 
 def test_broker_has_another_key(served):

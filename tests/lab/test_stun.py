@@ -1,11 +1,12 @@
 """The broker's STUN against clients of other hands (coturn's)."""
 
+import os
 import re
 
 import pytest
 
 from .topology import BROKER, BROKER2
-from .actors import PEER
+from .actors import PEER, wait_direct
 
 pytestmark = pytest.mark.postern
 
@@ -96,3 +97,26 @@ def test_answers_come_from_the_address_that_was_asked(gate, programs):
                 "print(len(s.recv(2048)) >= 32)\n")
         done = programs.run(g.topo.client.ns, "probe", PEER[0], "-c", code)
         assert done.stdout == "True\n", done.stderr
+
+
+def name_is(ns, name, address):
+    """A line of /etc/hosts that holds in that namespace; removed with it."""
+    os.makedirs(f"/etc/netns/{ns.netns}", exist_ok=True)
+    with open(f"/etc/netns/{ns.netns}/hosts", "w", encoding="ascii") as f:
+        f.write(f"127.0.0.1 localhost\n{address} {name}\n")
+
+
+def test_a_broker_that_is_wrong_about_its_own_address(gate):
+    """Its own name is 127.0.1.1 in its own /etc/hosts, as Debian has it: the address at
+    which it was reached is asked by STUN."""
+    g = gate(host="masq", client="masq")
+    name_is(g.topo.broker, "meet.test", "127.0.1.1")
+    for ns in (g.topo.host.ns, g.topo.client.ns):
+        name_is(ns, "meet.test", BROKER)
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443",
+                                   "--public", "meet.test")
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    g.start_host("peer=7000")
+    g.host.start_peer("tcp-server", 7000)
+    g.join()
+    wait_direct(g.connect("peer", None, "--paths", "udp-punch,relay"))

@@ -255,6 +255,9 @@ static void test_seal(void **state)
                          POSTERN_ERR_PROTO);
         assert_int_equal(key_open(out, sizeof(out), box, (size_t)n, &b, c.pub),
                          POSTERN_ERR_PROTO);
+        /* turned round by who carries it, it is not the other's word */
+        assert_int_equal(key_open(out, sizeof(out), box, (size_t)n, &a, b.pub),
+                         POSTERN_ERR_PROTO);
         box[rng_below(&rng, (uint64_t)n)] ^= 0x40;
         assert_int_equal(key_open(out, sizeof(out), box, (size_t)n, &b, a.pub),
                          POSTERN_ERR_PROTO);

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "core/err.h"
 #include "core/json.h"
+#include "core/utf8.h"
 
 static void test_object(void **state)
 {
@@ -51,6 +53,7 @@ static void test_bad_utf8(void **state)
         {"\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
         {"x\xe2\x82", "\"x\xef\xbf\xbd\xef\xbf\xbd\""},
         {"\x7f", "\"\\u007f\""},
+        {"\xc2\x9b\xc2\xa0", "\"\\u009b\xc2\xa0\""},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -149,13 +152,30 @@ static void test_words_cut(void **state)
     assert_string_equal(buf, "ab"); /* never half a character */
 }
 
+static void test_words_that_a_terminal_obeys(void **state)
+{
+    char text[] = "a\x1b[2J\x07\n\xc2\x9b"
+                  "b\xc3\xa9\xff\x7f\xc2";
+    (void)state;
+    utf8_make_plain(text);
+    assert_string_equal(text, "a?[2J????b\xc3\xa9???");
+    struct fault f;
+    (void)fault_set(&f, POSTERN_ERR_DENIED, "\r\ndo", "home: %s", "\x1b]0;pwn\x07");
+    assert_string_equal(f.what, "home: ?]0;pwn?");
+    assert_string_equal(f.advice, "??do");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_object),    cmocka_unit_test(test_bad_utf8),
-        cmocka_unit_test(test_bounds),    cmocka_unit_test(test_real),
-        cmocka_unit_test(test_find),      cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_object),
+        cmocka_unit_test(test_bad_utf8),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_broken),
         cmocka_unit_test(test_words_cut),
+        cmocka_unit_test(test_words_that_a_terminal_obeys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
