@@ -201,7 +201,8 @@ def test_workers_on_one_port_are_one_line(site):
     site.programs.start(site.topo.host.ns, "workers", PYTHON, "-c", WORKERS)
     def seen():
         return [e["local"].rsplit(":", 1)[1] for e in site.host.run("discover").events]
-    wait_until(lambda: "7004" in seen(), what="the workers")
+    wait_until(lambda: sum(":7001 " in line for line in
+                           site.topo.host.ns.sockets("-ltn")) == 2, what="the workers")
     assert seen().count("7001") == 1, seen()
 
 
