@@ -50,6 +50,11 @@ static size_t at_most(size_t n, size_t max)
     return n < max ? n : max;
 }
 
+static size_t at_least(size_t n, size_t min)
+{
+    return n > min ? n : min;
+}
+
 static unsigned thread_count(unsigned wanted)
 {
     unsigned n = wanted != 0 ? wanted : uv_available_parallelism();
@@ -99,6 +104,8 @@ static int open_shards(struct broker *b, struct fault *f)
     h->visitors_max = at_most(fds / 8 / want, LIMIT_VISITORS);
     if (h->visitors_max < VISITORS_MIN)
         h->visitors_max = VISITORS_MIN;
+    h->handshakes_max = at_least(LIMIT_HANDSHAKES / want, LIMIT_HANDSHAKES_MIN);
+    h->pipes_max = at_least(LIMIT_PIPES / want, LIMIT_HANDSHAKES_MIN);
     for (unsigned i = 0; i < want && rc == 0; i++) {
         h->shards[i] = &b->shards[i];
         h->count = i + 1;

@@ -150,15 +150,39 @@ static struct conn *least_in(const struct shard *s, const struct list *l)
     return least;
 }
 
-/* Who begins is nobody yet: of handshakes there are only so many. */
-static void bound_handshakes(struct shard *s)
+static size_t length(const struct list *all)
 {
     size_t n = 0;
-    for (struct list *l = s->handshaking.next; l != &s->handshaking; l = l->next)
+    for (const struct list *l = all->next; l != all; l = l->next)
         n++;
-    struct conn *c = n >= LIMIT_HANDSHAKES ? least_in(s, &s->handshaking) : NULL;
-    if (c != NULL)
+    return n;
+}
+
+size_t conn_begun(const struct shard *s)
+{
+    return length(&s->handshaking) + length(&s->greeting);
+}
+
+/* Of those that began, whose address has most; or one that has not greeted. */
+static bool end_one_begun(struct shard *s)
+{
+    struct conn *c = least_in(s, &s->handshaking);
+    if (c != NULL) {
         conn_end(c);
+        return true;
+    }
+    c = least_in(s, &s->greeting);
+    if (c != NULL)
+        conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "others need its place");
+    return c != NULL;
+}
+
+/* Who begins is nobody yet: of handshakes there are only so many. */
+static void bound_begun(struct shard *s)
+{
+    spare_count(&s->spare);
+    if (conn_begun(s) >= s->hub->handshakes_max)
+        (void)end_one_begun(s);
 }
 
 void conn_accept(struct shard *s, int fd, const struct addr_place *place)
@@ -176,7 +200,7 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place)
         conn_free(c);
         return;
     }
-    bound_handshakes(s);
+    bound_begun(s);
     set_state(c, CONN_HANDSHAKE, &s->handshaking);
 }
 
@@ -195,6 +219,7 @@ void conn_adopt(struct shard *s, struct mail *m)
         conn_free(c);
         return;
     }
+    bound_begun(s);
     set_state(c, CONN_GREETING, &s->greeting);
     if (!s->hub->config->no_address_limits &&
         addr_limits_is_full(s->limits, &c->place, LIMIT_CONNECTIONS_PER_ADDRESS + 1))
@@ -225,19 +250,13 @@ void conn_move_all(struct shard *s)
 
 bool conn_make_room(struct shard *s)
 {
-    struct conn *c = least_in(s, &s->handshaking);
-    if (c == NULL)
-        c = least_in(s, &s->greeting);
-    if (c == NULL)
-        c = least_in(s, &s->ready);
-    if (c == NULL)
-        return false;
-    if (c->state == CONN_HANDSHAKE)
-        conn_end(c);
-    else
+    if (end_one_begun(s))
+        return true;
+    struct conn *c = least_in(s, &s->ready);
+    if (c != NULL)
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(),
                  "others need its place, and no host has answered this device yet");
-    return true;
+    return c != NULL;
 }
 
 static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)

@@ -58,6 +58,8 @@ void conn_move_all(struct shard *s);
  * clients that no host ever answered. False when there is none.
  */
 bool conn_make_room(struct shard *s);
+/* How many have begun and not greeted yet. */
+size_t conn_begun(const struct shard *s);
 /* Ends what is overdue. */
 void conn_sweep(struct shard *s);
 /* Sends Bye{SHUTDOWN} to all, with times to come back that are spread out. */

@@ -89,6 +89,23 @@ static int open_mark(const struct shard *s, struct addr *from, const uint8_t *cl
                      LIMIT_MARK_S);
 }
 
+static void await_host(struct shard *s, const struct route *r, const uint8_t *conv)
+{
+    struct awaited_ask ask = {.at_ms = uv_now(&s->loop)};
+    memcpy(ask.host, r->to, KEY_LEN);
+    memcpy(ask.client, r->from, KEY_LEN);
+    memcpy(ask.conv, conv, CONV_LEN);
+    awaited_note(s->awaited, &ask);
+}
+
+void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN])
+{
+    struct awaited_ask ask;
+    while (awaited_take(s->awaited, host, uv_now(&s->loop), &ask))
+        refuse(s, &(struct route){.to = host, .from = ask.client, .to_host = true},
+               ask.conv, REFUSE_BACK, "the host is connected again");
+}
+
 /* Runs at the host's shard. Nothing is made, nor remembered but who has asked when. */
 static void deliver_introduce(struct shard *s, const struct route *r, Control *m)
 {
@@ -96,6 +113,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     const Introduce *i = &m->body.introduce;
     struct addr from;
     if (host == NULL) {
+        await_host(s, r, i->conv);
         refuse(s, r, i->conv, REFUSE_OFFLINE, "the host is not connected here");
         return;
     }
@@ -421,6 +439,8 @@ static void handle_hello(struct conn *c, Control *m)
     c->accepted = is_portal(c->shard, c->node.key);
     conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
+    if (h->host)
+        control_host_back(c->shard, c->node.key);
 }
 
 struct rule {

@@ -40,7 +40,7 @@ struct door {
     size_t count;
     struct edges *edges;  /* of all visitors */
     struct list visitors; /* by start */
-    size_t visitor_count;
+    size_t visitor_count, inner_count;
     struct door_stats stats;
 };
 
@@ -60,6 +60,7 @@ static int visitor_take(struct visitor *v, struct addr_place *place)
     *place = v->place;
     edges_remove(d->edges, fd);
     d->visitor_count--;
+    d->inner_count -= v->inner;
     list_remove(&v->link);
     free(v);
     return fd;
@@ -217,15 +218,18 @@ static void on_arrival(void *item, bool ended)
     visitor_end(v);
 }
 
-/* The oldest silent one of whose address has most. */
-static bool drop_one(struct door *d)
+/* The oldest silent one of whose address has most; of inner ones, or of all. */
+static bool drop_one(struct door *d, bool inner)
 {
     struct visitor *least = NULL;
     uint32_t most = 0;
     int seen = 0;
     for (struct list *n = d->visitors.next; n != &d->visitors && seen < VICTIMS_SEEN;
-         n = n->next, seen++) {
+         n = n->next) {
         struct visitor *v = LIST_OWNER(n, struct visitor, link);
+        if (inner && !v->inner)
+            continue;
+        seen++;
         uint32_t weight = addr_limits_weight(d->config.limits, &v->place);
         if (least == NULL || weight > most) {
             least = v;
@@ -244,7 +248,9 @@ static int visitor_start(struct door *d, int fd, const struct addr_place *place,
                          bool inner)
 {
     if (d->visitor_count >= d->config.visitors_max)
-        (void)drop_one(d);
+        (void)drop_one(d, false);
+    if (inner && d->inner_count >= d->config.inner_max)
+        (void)drop_one(d, true);
     struct visitor *v = calloc(1, sizeof(*v));
     if (v == NULL || edges_add(d->edges, fd, v) != 0) {
         free(v);
@@ -257,7 +263,13 @@ static int visitor_start(struct door *d, int fd, const struct addr_place *place,
     v->since_ms = uv_now(d->config.loop);
     list_push(&d->visitors, &v->link);
     d->visitor_count++;
+    d->inner_count += inner;
     return 0;
+}
+
+size_t door_inner(const struct door *d)
+{
+    return d->inner_count;
 }
 
 void door_admit(struct door *d, int fd, const struct addr_place *place)
@@ -299,7 +311,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 static bool make_room(void *ctx)
 {
     struct door *d = ctx;
-    return drop_one(d) || d->config.events->on_full(d->config.ctx);
+    return drop_one(d, false) || d->config.events->on_full(d->config.ctx);
 }
 
 static int listen_at(struct door *d, const struct plan_site *site)

@@ -46,6 +46,7 @@ struct door_config {
     const struct plan *plan; /* borrowed, as all below */
     struct addr_limits *limits;
     size_t visitors_max;   /* at least 1 */
+    size_t inner_max;      /* of them, those that came out of TLS; at least 1 */
     bool unlimited;        /* count addresses, refuse none */
     const uint8_t *secret; /* of marks: broker/vouch.h */
     const struct door_events *events;
@@ -58,6 +59,7 @@ MUST_CHECK int door_open(struct door **out, const struct door_config *c);
  * and one connection counted at `place`.
  */
 void door_admit(struct door *d, int fd, const struct addr_place *place);
+size_t door_inner(const struct door *d); /* of these, how many have not spoken yet */
 /*
  * Tells who has not been served yet that the broker is busy, as far as that costs
  * nothing (a TLS alert), and closes.

@@ -34,7 +34,13 @@ enum {
     LIMIT_SILENT_MS = 10000,              /* from accept to the first words, while */
     LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
-    LIMIT_HANDSHAKES = 1024,              /* of one thread, at once: 50 KB each */
+    /*
+     * Of the whole broker, at once, whatever the descriptors: 50 KB each. Devices until
+     * their Hello; TLS around relay connections until the preface.
+     */
+    LIMIT_HANDSHAKES = 512,
+    LIMIT_PIPES = 128,
+    LIMIT_HANDSHAKES_MIN = 16,            /* of one thread */
     LIMIT_HELLO_MS = 10000,               /* from the handshake to Hello */
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */

@@ -59,8 +59,11 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 static void on_tls_relay(void *ctx, int fd, const struct addr_place *place)
 {
     struct shard *s = ctx;
-    struct tlspipe_config c = {
-        .loop = &s->loop, .protocol = PROTO_ALPN_RELAY, .credentials = s->credentials};
+    struct tlspipe_config c = {.loop = &s->loop,
+                               .protocol = PROTO_ALPN_RELAY,
+                               .credentials = s->credentials,
+                               .priority = s->priority};
+    spare_count(&s->spare);
     int plain = tlspipe_open(&c, fd);
     if (plain >= 0)
         door_admit(s->door, plain, place);
@@ -177,6 +180,7 @@ static void on_sweep(uv_timer_t *t)
     door_sweep(s->door);
     conn_sweep(s);
     relay_sweep(s->relay);
+    spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
 }
 
 static void on_move(uv_check_t *check)
@@ -189,7 +193,9 @@ static int open_tables(struct shard *s, struct fault *f)
 {
     struct hub *h = s->hub;
     s->limits = calloc(1, sizeof(*s->limits));
-    if (s->limits == NULL || keymap_init(&s->present, h->secret) != 0 ||
+    s->awaited = calloc(1, sizeof(*s->awaited));
+    if (s->limits == NULL || s->awaited == NULL ||
+        keymap_init(&s->present, h->secret) != 0 ||
         admission_init(&s->admission, h->secret) != 0)
         return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
@@ -209,6 +215,7 @@ static int open_parts(struct shard *s)
                                .plan = &h->plan,
                                .limits = s->limits,
                                .visitors_max = h->visitors_max,
+                               .inner_max = h->pipes_max,
                                .unlimited = unlimited,
                                .secret = h->secret,
                                .events = h->config->portal != NULL ? &portal_door_events
@@ -296,4 +303,5 @@ void shard_free(struct shard *s)
     if (s->priority != NULL)
         gnutls_priority_deinit(s->priority);
     free(s->limits);
+    free(s->awaited);
 }

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "broker/admission.h"
+#include "broker/awaited.h"
 #include "broker/door.h"
 #include "broker/mark.h"
 #include "broker/keymap.h"
@@ -22,6 +23,7 @@
 #include "broker/relay.h"
 #include "broker/stun_service.h"
 #include "io/log.h"
+#include "io/spare.h"
 
 struct shard;
 
@@ -34,6 +36,7 @@ struct hub {
     uint8_t mark_secret[MARK_SECRET_LEN];
     enum log_level log_level;
     size_t connections_max, pairs_max, visitors_max; /* of one shard */
+    size_t handshakes_max, pipes_max;                /* likewise */
     unsigned count;
     struct shard *shards[BROKER_THREADS_MAX];
 };
@@ -54,6 +57,7 @@ struct shard {
     struct gnutls_priority_st *priority;
     struct addr_limits *limits;
     struct admission admission;
+    struct awaited *awaited; /* own allocation */
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;
@@ -62,6 +66,7 @@ struct shard {
     struct list handshaking, greeting, ready, moving; /* struct conn, by start */
     struct keymap present;                            /* struct conn, by device key */
     size_t connections;
+    struct spare spare; /* of handshakes */
     struct shard_stats stats;
 };
 

@@ -11,12 +11,14 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/netmon.h"
 
 enum {
     RETRY_FATAL_MS = 30000,
     OPEN_TIMEOUT_MS = 12000,
     REJECT_TICK_MS = 500,
     ASK_AGAIN_MS = 1000,
+    BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
 static const struct backoff_policy retry = {
@@ -173,13 +175,36 @@ static void on_session_path(void *ctx, struct path *path)
         learn(p, path->kind);
 }
 
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+static void bury(struct peer *p, struct path *path, uint64_t silent_us)
 {
-    struct peer *p = ctx;
     char reason[96];
     (void)snprintf(reason, sizeof(reason), "nothing came through for %.1f s",
                    (double)silent_us / 1e6);
+    path->silent = false;
     approach_on_path_dead(p->approach, path, reason);
+}
+
+/*
+ * Without the broker no other direct path can be found, but this one may answer again:
+ * it is kept, and asked by the session like all that stand, until the broker is back.
+ */
+static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+{
+    struct peer *p = ctx;
+    if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
+        netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
+        path->silent = true;
+        path->silent_since_us = net_now_us() - silent_us;
+    } else {
+        bury(p, path, silent_us);
+    }
+}
+
+static void bury_kept(struct peer *p)
+{
+    for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
+        if (p->paths[i] != NULL && p->paths[i]->silent)
+            bury(p, p->paths[i], net_now_us() - p->paths[i]->silent_since_us);
 }
 
 /* Is it the host, or the way to the broker? */
@@ -193,6 +218,7 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
 {
     struct peer *p = ctx;
     path->rtt_us = rtt_us;
+    path->silent = false;
     approach_on_path_rtt(p->approach, path);
 }
 
@@ -500,14 +526,24 @@ void peer_close(struct peer *p)
 void peer_on_uplink(struct peer *p, bool up)
 {
     if (p->approach != NULL && !p->restarting) {
-        if (up)
+        if (up) {
+            bury_kept(p);
             open_on_relay(p);
+        }
         approach_on_uplink(p->approach, up);
         if (up && p->session != NULL && session_is_open(p->session))
             session_doubt(p->session, false);
     }
     if (up && p->restarting) /* the pause was for the broker's absence */
         (void)uv_timer_start(p->timer, on_timer, 50, 0);
+}
+
+/* We pause since the host was not there, and it is now. */
+static bool is_back(const struct peer *p, const Control *m)
+{
+    return p->restarting && m->which_body == Control_refuse_tag &&
+           m->body.refuse.code == REFUSE_BACK && peer_is_offline(p) &&
+           memcmp(m->body.refuse.peer, p->config.key, KEY_LEN) == 0;
 }
 
 bool peer_owns(const struct peer *p, const Control *m)
@@ -533,6 +569,8 @@ bool peer_owns(const struct peer *p, const Control *m)
     default:
         return false;
     }
+    if (is_back(p, m))
+        return true;
     return p->approach != NULL && !p->restarting &&
            memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
            memcmp(peer, p->config.key, KEY_LEN) == 0;
@@ -540,6 +578,11 @@ bool peer_owns(const struct peer *p, const Control *m)
 
 void peer_on_control(struct peer *p, const Control *m)
 {
+    if (is_back(p, m)) {
+        (void)uv_timer_start(p->timer, on_timer, randombytes_uniform(BACK_SPREAD_MS),
+                             0);
+        return;
+    }
     if (m->which_body == Control_signal_tag)
         p->signal_us = net_now_us();
     approach_on_control(p->approach, m);

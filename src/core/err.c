@@ -53,6 +53,8 @@ const char *postern_strerror(int err)
         return "wrong usage";
     case POSTERN_ERR_DNS:
         return "name not resolved";
+    case POSTERN_ERR_RESET:
+        return "connection reset";
     }
     return "unknown error";
 }

@@ -33,6 +33,7 @@ enum postern_err {
     POSTERN_ERR_EXPIRED = -19,    /* invite or token past its time or uses */
     POSTERN_ERR_USAGE = -20,      /* wrong command line */
     POSTERN_ERR_DNS = -21,        /* the resolver does not answer */
+    POSTERN_ERR_RESET = -22,      /* the connection broke, and was not ended */
 };
 
 /* A stable, lower-case English word or two for `err`, never NULL. */

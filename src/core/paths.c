@@ -133,7 +133,7 @@ static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
         p->hinted = hinted;
         p->census_us = now_us;
         p->silent_since_us = now_us;
-        p->told_silent = false;
+        p->silent_at_us = now_us + PATHS_SILENT_US;
     }
     p->hinted = p->hinted || hinted;
     p->round = 0;
@@ -340,15 +340,14 @@ static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
 
 static uint64_t silent_at_us(const struct paths *p)
 {
-    return p->census && !p->told_silent ? p->silent_since_us + PATHS_SILENT_US
-                                        : UINT64_MAX;
+    return p->census ? p->silent_at_us : UINT64_MAX;
 }
 
 static bool tell_silent(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
     if (now_us < silent_at_us(p))
         return false;
-    p->told_silent = true;
+    p->silent_at_us = now_us + PATHS_SILENT_AGAIN_US;
     *out = (struct paths_action){.type = PATHS_SILENT, .id = p->current};
     return true;
 }
@@ -669,7 +668,7 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     x->streak++;
     x->told_dead = false;
     p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
-    p->told_silent = false;
+    p->silent_at_us = now_us + PATHS_SILENT_US;
     if (r->use && id == p->current)
         p->use_open = false;
     p->revived = p->revived || (id == p->current && was_silent_us > p->pto_us);

@@ -49,6 +49,7 @@
 #define PATHS_GRACE_HINTED_US 30000ull
 #define PATHS_DEAD_MIN_US 1000000ull
 #define PATHS_SILENT_US 1000000ull
+#define PATHS_SILENT_AGAIN_US 1000000ull
 #define PATHS_DEAD_ALONE_US 2000000ull
 #define PATHS_FULL_EVERY_US 600000ull
 #define PATHS_FULL_TRIES 3
@@ -98,9 +99,9 @@ struct paths {
     uint32_t seen_max;
     uint64_t seen_mask;
     /* census */
-    bool census, hinted, told_silent;
+    bool census, hinted;
     unsigned round;
-    uint64_t census_us, round_at_us, silent_since_us;
+    uint64_t census_us, round_at_us, silent_since_us, silent_at_us;
     /* evidence on the path in use */
     uint64_t pending_us; /* the oldest packet that waits to be acknowledged; 0 none */
     uint64_t received_us, check_at_us;
@@ -123,7 +124,7 @@ enum paths_action_type {
     PATHS_SEND,    /* `probe` on path `id`; then pull again */
     PATHS_MOVE,    /* packets go over path `id` from now on: it answered */
     PATHS_DEAD,    /* client: path `id` answers nothing (`silent_us` since it did) */
-    PATHS_SILENT,  /* no path has answered for PATHS_SILENT_US; once a silence */
+    PATHS_SILENT,  /* no path has answered for PATHS_SILENT_US; again and again */
     PATHS_REVIVED, /* the path in use answers again: what was lost may go out now */
     PATHS_SHRINK,  /* packets above the base size are lost on the path in use */
 };

@@ -41,6 +41,7 @@ enum refuse_code {
     REFUSE_REVOKED = 5, /* this client was removed by the host */
     REFUSE_PROTOCOL = 6,
     REFUSE_GONE = 7, /* the host's connection to the broker has just ended */
+    REFUSE_BACK = 8, /* the host that was OFFLINE is here now: ask again */
 };
 
 enum stream_code {

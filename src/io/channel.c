@@ -264,12 +264,30 @@ int channel_new_client(struct channel **out, const struct channel_config *config
     return channel_new(out, config, fd, expect);
 }
 
+/* What ended a connection that TLS could not go on with; `err` is errno then. */
+static int broken(int err)
+{
+    switch (err) {
+    case ECONNRESET:
+    case EPIPE:
+        return POSTERN_ERR_RESET;
+    case ETIMEDOUT:
+        return POSTERN_ERR_TIMEOUT;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return POSTERN_ERR_UNREACHABLE;
+    default:
+        return POSTERN_ERR_CLOSED;
+    }
+}
+
 static int flush(struct channel *c)
 {
     while (c->record_pending || c->out.len > c->out.from) {
         size_t len = c->out.len - c->out.from;
         if (len > RECORD_MAX)
             len = RECORD_MAX;
+        errno = 0;
         ssize_t n = c->record_pending
                         ? gnutls_record_send(c->tls, NULL, 0)
                         : gnutls_record_send(c->tls, c->out.data + c->out.from, len);
@@ -278,7 +296,7 @@ static int flush(struct channel *c)
             return 0;
         }
         if (n < 0)
-            return POSTERN_ERR_CLOSED;
+            return broken(errno);
         c->record_pending = false;
         c->out.from += (size_t)n;
     }
@@ -289,8 +307,10 @@ static int flush(struct channel *c)
 int channel_send(struct channel *c, const void *msg, size_t len)
 {
     uint8_t header[PROTO_FRAME_HEADER];
-    if (c->state == CHANNEL_DEAD || c->fail_err != 0)
+    if (c->state == CHANNEL_DEAD)
         return POSTERN_ERR_CLOSED;
+    if (c->fail_err != 0)
+        return c->fail_err;
     if (len > PROTO_FRAME_MAX ||
         channel_queued_bytes(c) + len > c->config.queue_max_bytes)
         return POSTERN_ERR_LIMIT;
@@ -350,7 +370,7 @@ static void do_connect(struct channel *c)
 }
 
 /* What a failed handshake means: not everything is the protocol's fault. */
-static int handshake_error(const struct channel *c, int rc, const char **why)
+static int handshake_error(const struct channel *c, int rc, int err, const char **why)
 {
     if (c->fail_err == POSTERN_ERR_KEY) {
         *why = "the other end holds another key than expected";
@@ -363,30 +383,32 @@ static int handshake_error(const struct channel *c, int rc, const char **why)
     }
     if (rc == GNUTLS_E_PREMATURE_TERMINATION || rc == GNUTLS_E_PULL_ERROR ||
         rc == GNUTLS_E_PUSH_ERROR) {
-        *why = "closed by the other end before it answered";
-        return POSTERN_ERR_CLOSED;
+        *why = "ended by the other end before it answered";
+        return broken(err);
     }
     return POSTERN_ERR_PROTO;
 }
 
 static void do_handshake(struct channel *c)
 {
-    int rc = gnutls_handshake(c->tls);
+    errno = 0;
+    int rc = gnutls_handshake(c->tls), sys = errno;
     if (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED)
         return;
     if (rc < 0 && !gnutls_error_is_fatal(rc))
         return;
     if (rc < 0) {
         const char *why = gnutls_strerror(rc);
-        int err = handshake_error(c, rc, &why);
-        if (err != POSTERN_ERR_LIMIT && err != POSTERN_ERR_CLOSED)
+        int err = handshake_error(c, rc, sys, &why);
+        if (err == POSTERN_ERR_PROTO || err == POSTERN_ERR_KEY)
             (void)gnutls_alert_send_appropriate(c->tls, rc);
         die(c, err, why);
         return;
     }
     c->state = CHANNEL_OPEN;
-    if (flush(c) != 0) {
-        die(c, POSTERN_ERR_CLOSED, "connection lost");
+    rc = flush(c);
+    if (rc != 0) {
+        die(c, rc, "connection lost");
         return;
     }
     c->config.events->on_open(c->config.ctx, c->peer);
@@ -438,21 +460,23 @@ static void do_read(struct channel *c)
 {
     uint8_t buf[RECORD_MAX];
     for (int i = 0; i < READS_PER_EVENT; i++) {
+        errno = 0;
         ssize_t n = gnutls_record_recv(c->tls, buf, sizeof(buf));
+        int err = errno;
         if (n == GNUTLS_E_INTERRUPTED)
             continue;
         if (n == GNUTLS_E_AGAIN)
             return;
         if (n == 0 || n == GNUTLS_E_PREMATURE_TERMINATION) {
-            die(c, POSTERN_ERR_CLOSED, "closed by the other end");
+            err = n == 0 ? POSTERN_ERR_CLOSED : broken(err);
+            die(c, err, postern_strerror(err));
             return;
         }
         if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE)
             continue;
         if (n < 0) {
             die(c,
-                n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED
-                                                   : POSTERN_ERR_CLOSED,
+                n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED : broken(err),
                 gnutls_strerror((int)n));
             return;
         }

@@ -28,7 +28,8 @@ struct channel_events {
      * The channel is dead and says why; nothing follows; free it. `err` is
      * POSTERN_ERR_KEY when the other end holds another key than expected,
      * POSTERN_ERR_LIMIT when it is busy (TLS alert user_canceled in the handshake),
-     * POSTERN_ERR_CLOSED, _REFUSED, _UNREACHABLE, _TIMEOUT, _PROTO or _IO otherwise.
+     * POSTERN_ERR_CLOSED, _RESET, _REFUSED, _UNREACHABLE, _TIMEOUT, _PROTO or _IO
+     * otherwise.
      */
     void (*on_close)(void *ctx, int err, const char *why);
 };

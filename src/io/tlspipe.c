@@ -14,9 +14,6 @@
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
 
-/* What browsers and other clients of today speak. */
-static const char web_priority[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
-
 struct flow {
     uint8_t buf[BUFFER_BYTES];
     size_t from, len; /* what waits to go out */
@@ -309,7 +306,7 @@ static void on_timer(uv_timer_t *t)
 
 static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {
-    const char *priority = c->web ? web_priority : IDENTITY_TLS_PRIORITY;
+    const char *priority = c->web ? TLSPIPE_WEB_PRIORITY : IDENTITY_TLS_PRIORITY;
     const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
                                  (unsigned)strlen(c->protocol)};
     gnutls_certificate_credentials_t credentials = c->credentials;
@@ -324,7 +321,9 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
                                  (p->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER)) != 0)
         return POSTERN_ERR_NOMEM;
     gnutls_session_set_ptr(p->tls, p);
-    if (gnutls_priority_set_direct(p->tls, priority, NULL) != 0 ||
+    int rc = c->priority != NULL ? gnutls_priority_set(p->tls, c->priority)
+                                 : gnutls_priority_set_direct(p->tls, priority, NULL);
+    if (rc != 0 ||
         gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
         gnutls_alpn_set_protocols(p->tls, &alpn, 1,
                                   c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)

@@ -16,7 +16,8 @@
 enum {
     INTRODUCE_RETRY_FIRST_MS = 700,
     INTRODUCE_RETRY_MAX_MS = 20000,
-    OFFER_DELAY_MS = 2, /* candidates that come together travel together */
+    OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
+    BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
 static void on_timer(uv_timer_t *t);
@@ -58,10 +59,10 @@ static void plan_introduce_retry(struct approach *a)
 {
     unsigned shift = a->introduce_tries < 4 ? a->introduce_tries : 4;
     unsigned ms = (unsigned)INTRODUCE_RETRY_FIRST_MS << shift;
+    ms = ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS;
     a->introduce_tries++;
     a->want_introduce = true;
-    a->introduce_at_ms = uv_now(a->config.net->loop) +
-                         (ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS);
+    a->introduce_at_ms = uv_now(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
 }
 
 static void send_due(struct approach *a)
@@ -234,6 +235,7 @@ void approach_introduce_soon(struct approach *a)
 {
     if (!a->config.client)
         return;
+    a->answered = false; /* each is answered, and repeated until it is */
     a->want_introduce = true;
     a->introduce_at_ms = 0;
     poke(a);
@@ -290,8 +292,17 @@ void approach_on_control(struct approach *a, const Control *m)
         exchange_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
+        if (m->body.refuse.code == REFUSE_BACK) {
+            if (a->refused_offline) {
+                approach_introduce_soon(a);
+                a->introduce_at_ms =
+                    uv_now(a->config.net->loop) + randombytes_uniform(BACK_SPREAD_MS);
+            }
+            break;
+        }
         if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
             a->answered = false; /* it may come back: ask until it answers */
+            a->refused_offline = true;
             plan_introduce_retry(a);
         }
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
@@ -488,8 +499,10 @@ void approach_on_uplink(struct approach *a, bool up)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (kind_table[k]->on_uplink != NULL)
             kind_table[k]->on_uplink(a->kinds[k], up);
-    if (up)
-        poke(a);
+    if (!up)
+        return;
+    a->introduce_tries = 0;
+    poke(a);
 }
 
 /* Nothing can come back to an address that this machine lost: no time to find out. */

@@ -61,6 +61,7 @@ void exchange_introduce(struct approach *a)
     if (uplink_send(a->config.uplink, &m) != 0)
         return;
     a->introduced = true;
+    a->refused_offline = false;
     a->want_introduce = a->want_offer = false;
 }
 
@@ -145,6 +146,8 @@ static void take_offer(struct approach *a, const Offer *o)
         a->want_introduce = false;
         a->introduce_tries = 0;
     }
+    if (a->refused_offline) /* it is back, and does not know that we asked */
+        approach_introduce_soon(a);
     if (a->config.client)
         apply_peer_kinds(a, o);
     if (a->held != NULL)

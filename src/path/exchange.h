@@ -20,6 +20,7 @@ struct approach {
     uint32_t peer_generation, generation;
     uint64_t began_us;
     bool established, introduced, answered;
+    bool refused_offline; /* our latest introduction was */
     bool want_introduce, want_offer;
     unsigned introduce_tries;
     uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */

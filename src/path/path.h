@@ -42,9 +42,11 @@ struct path {
     enum path_kind kind;
     uint32_t id; /* unique within one approach, never 0, never used again */
     bool stream; /* a byte stream below: large packets cost less */
-    struct addr local, remote;    /* for people; ADDR_NONE when not known */
-    uint32_t window_bytes;        /* a TCP window that does not scale; 0: it does */
-    uint32_t rtt_us;              /* as the kind measured it, 0 when it did not */
+    struct addr local, remote; /* for people; ADDR_NONE when not known */
+    uint32_t window_bytes;     /* a TCP window that does not scale; 0: it does */
+    uint32_t rtt_us;           /* as the kind measured it, 0 when it did not */
+    bool silent;               /* its user keeps it although it answers nothing */
+    uint64_t silent_since_us;
     const struct path_user *user; /* NULL: what arrives is dropped */
     void *user_ctx;
 };

@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "core/relay_preface.h"
 #include "io/netmon.h"
 #include "io/log.h"
@@ -23,13 +25,15 @@
 #include "path/framed.h"
 
 enum {
+    DIAL_FIRST_MS = 1500, /* and two round trips; doubling with each failure */
     DIAL_TIMEOUT_MS = 8000,
-    JOIN_TIMEOUT_MS = 10000,
+    JOIN_TIMEOUT_MS = 4000,
     ANSWER_MS = 1500, /* and four round trips: then something swallows what we say */
     RETRY_FIRST_MS = 500,
     RETRY_MAX_MS = 30000,
-    NO_PAIR_FIRST_MS = 5000, /* doubling four times */
-    TICKET_WAIT_MS = 5000,   /* from the host's answer: then ours was lost */
+    NO_PAIR_FIRST_MS = 5000, /* doubling up to NO_PAIR_MAX_MS */
+    NO_PAIR_MAX_MS = 80000,
+    TICKET_WAIT_MS = 500, /* from the host's answer: then ours was lost */
     TICKET_LOST_US = 500000,
 };
 
@@ -51,12 +55,14 @@ struct relay {
     bool heard;                /* the broker answered it */
     uint64_t waiting_us;       /* for the other side, since then */
     struct addr local, remote; /* of the connection to the broker */
+    struct addr broker;        /* where it was dialled */
     int fd;                    /* dialled, not joined yet */
     uv_poll_t *poll;
     uv_timer_t *timer; /* join timeout, or the pause before asking again */
     unsigned failures;
     uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
-    char note[200];           /* why the broker has no pair for us; empty: it has */
+    uint32_t lost_told;
+    char note[200]; /* why the broker has no pair for us; empty: it has */
     bool busy, freed;
 };
 
@@ -76,6 +82,20 @@ static struct net *net_of(struct relay *r)
 static void set_timer(struct relay *r, uint64_t ms)
 {
     (void)uv_timer_start(r->timer, on_timer, ms, 0);
+}
+
+static unsigned doubled(unsigned ms, unsigned times, unsigned max_ms)
+{
+    while (times-- > 0 && ms < max_ms)
+        ms *= 2;
+    return ms < max_ms ? ms : max_ms;
+}
+
+/* Doubling with each failure, from the upper half of it. */
+static unsigned pause_ms(struct relay *r, unsigned first_ms, unsigned max_ms)
+{
+    unsigned ms = doubled(first_ms, r->failures++, max_ms);
+    return ms - randombytes_uniform(ms / 2);
 }
 
 /* ------------------------------------------------------------------ the carried path
@@ -162,10 +182,7 @@ static void pair_broke(struct relay *r, const char *why)
     }
     if (!r->running || !approach_config_of(r->approach)->client)
         return;
-    unsigned shift = r->failures < 6 ? r->failures : 6;
-    unsigned ms = (unsigned)RETRY_FIRST_MS << shift;
-    r->failures++;
-    set_timer(r, ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS);
+    set_timer(r, pause_ms(r, RETRY_FIRST_MS, RETRY_MAX_MS));
 }
 
 static void on_pair_broke(void *ctx, struct framed *f, const char *why)
@@ -213,9 +230,12 @@ static void on_dialed(void *ctx, int err, int fd);
 
 static void dial(struct relay *r)
 {
+    struct uplink *u = approach_config_of(r->approach)->uplink;
+    unsigned ms = doubled(DIAL_FIRST_MS + approach_rtt_hint_us(r->approach) / 1000,
+                          r->failures, DIAL_TIMEOUT_MS);
     r->heard = false;
-    if (uplink_reach(approach_config_of(r->approach)->uplink, &r->dial, DIAL_TIMEOUT_MS,
-                     on_dialed, r) != 0) {
+    r->broker = *uplink_broker_addr(u);
+    if (uplink_reach(u, &r->dial, ms, on_dialed, r) != 0) {
         r->dial = NULL;
         pair_broke(r, "the broker's relay cannot be reached");
     }
@@ -281,13 +301,11 @@ static void on_dialed(void *ctx, int err, int fd)
 /* Carrying goes on in its bounds, and the pair is asked for again. */
 static void no_pair(struct relay *r, const char *why)
 {
-    unsigned shift = r->failures < 4 ? r->failures : 4;
     (void)snprintf(r->note, sizeof(r->note), "%s; it is asked again by itself", why);
     log_debug("relay: %s", why);
-    r->failures++;
     if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
         r->fd < 0 && r->dial == NULL)
-        set_timer(r, (unsigned)NO_PAIR_FIRST_MS << shift);
+        set_timer(r, pause_ms(r, NO_PAIR_FIRST_MS, NO_PAIR_MAX_MS));
 }
 
 static void on_ticket(void *k, const uint8_t *ticket, const char *why_none)
@@ -403,8 +421,12 @@ static void relay_free(void *k)
 
 static void relay_fill_offer(void *k, Offer *o)
 {
-    const struct relay *r = k;
-    o->relay_lost = r->lost;
+    struct relay *r = k;
+    /* Who has a newer one, or makes it, would only have the peer drop its half of it.
+     */
+    if (r->pair == NULL && r->dial == NULL && r->fd < 0)
+        r->lost_told = r->lost;
+    o->relay_lost = r->lost_told;
 }
 
 /* The peer's half of our pair is gone, which the broker may not know yet. */
@@ -434,7 +456,7 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
     }
     if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
         r->fd < 0 && r->dial == NULL && !uv_is_active((uv_handle_t *)r->timer))
-        set_timer(r, TICKET_WAIT_MS);
+        set_timer(r, pause_ms(r, TICKET_WAIT_MS, RETRY_MAX_MS));
 }
 
 static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
@@ -448,10 +470,29 @@ static void relay_on_carry(void *k, const uint8_t *packet, size_t len)
         free(r);
 }
 
-/* The try to make a pair began at an address that is not ours any more. */
-static bool is_stale(const struct relay *r)
+/*
+ * The try to make a pair began at an address that is not ours any more, or not the
+ * broker's. A client whose connection to the broker is a new one asks for another
+ * ticket anyway.
+ */
+static bool is_stale(const struct relay *r, bool up)
 {
-    return r->fd >= 0 && netmon_way_of(&r->local, &r->remote) == NETMON_WAY_GONE;
+    const struct approach_config *c = approach_config_of(r->approach);
+    if (r->fd >= 0 && netmon_way_of(&r->local, &r->remote) == NETMON_WAY_GONE)
+        return true;
+    return up && (c->client || !addr_equal(&r->broker, uplink_broker_addr(c->uplink)));
+}
+
+/* The broker was found elsewhere: a pair that is joined where it was is worth nothing.
+ */
+static void follow_broker(struct relay *r)
+{
+    const struct addr *now =
+        uplink_broker_addr(approach_config_of(r->approach)->uplink);
+    if (r->pair == NULL || now->family == ADDR_NONE || addr_equal(&r->broker, now))
+        return;
+    pair_drop(r, "the broker is at another address now");
+    r->lost++;
 }
 
 static void relay_on_uplink(void *k, bool up)
@@ -464,8 +505,12 @@ static void relay_on_uplink(void *k, bool up)
         r->carry_proven = false;
         approach_lost(r->approach, &r->carry.base, "the broker cannot be reached");
     }
-    if (is_stale(r))
+    if (is_stale(r, up))
         socket_close(r);
+    if (up) {
+        follow_broker(r);
+        r->failures = 0; /* what failed before says nothing any more */
+    }
     if (!up || r->pair != NULL)
         return;
     if (approach_is_established(r->approach)) /* what carried before carries again */

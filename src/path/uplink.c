@@ -1,8 +1,8 @@
 /*
  * The connection to the broker. Knows no peer and no path.
  *
- * While a connection is in doubt a second one is made beside it, and whichever shows
- * life first is kept, so that nothing waits for a timeout.
+ * While a connection is in doubt, or a try takes long, a second one is made beside it,
+ * and whichever shows life first is kept, so that nothing waits for a timeout.
  */
 #include "path/uplink.h"
 
@@ -12,20 +12,26 @@
 
 #include <sodium.h>
 
-#include "core/backoff.h"
-#include "core/keepalive.h"
-#include "io/channel.h"
 #include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
+#include "path/uplink_internal.h"
 #include "path/uplink_words.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
-    HURRY_MIN_US = 1000000,   /* between tries, however many ask */
+    HURRY_MIN_US = 1000000, /* between tries, however many ask */
+    HURRY_WITHIN_MS = 100,
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
+    /*
+     * A try that was begun while the way was cut waits for TCP's doubling timers, from
+     * a port that a NAT may have forgotten: a fresh one begins beside it, a few times.
+     */
+    FRESH_CONNECT_MS = 1000, /* no connection yet */
+    FRESH_WELCOME_MS = 2000, /* connected, and not welcomed: the broker may be busy */
+    FRESH_MAX = 3,           /* in one try */
     /* Of what the broker carries for a device or a host (broker/limits.h), most. */
     CARRY_BYTES = 96 * 1024,
     CARRY_HOST_BYTES = 384 * 1024,
@@ -47,54 +53,10 @@ static const struct backoff_policy backoff_policy_fatal = {
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
 
-enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
-
-/* One try at a connection, and the connection when it came about. */
-struct line {
-    struct uplink *uplink;
-    struct reach *dial; /* NULL once it was reached */
-    struct channel *channel;
-    uv_timer_t *timer; /* own allocation: until the broker's welcome */
-    struct addr local, remote;
-    bool open; /* the handshake is done and our Hello on its way */
-};
-
-struct uplink {
-    struct uplink_config config;
-    enum uplink_state state;
-    struct line *line;   /* in use or being tried; NULL while waiting */
-    struct line *beside; /* only while up: to replace a silent one */
-    struct proxy proxy;
-    bool proxied;
-    uv_timer_t *timer; /* retry, keepalive, ping: what `state` says */
-    struct addr broker_addr, seen;
-    struct addr stun[UPLINK_STUN_MAX];
-    size_t stun_count;
-    /* Where to try first: the last that worked, then what the name stood for. */
-    struct addr known[UPLINK_KNOWN_MAX];
-    size_t known_count;
-    struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
-    size_t resolved_count;
-    struct addr doubtful; /* somebody answers there, but not our broker */
-    bool doubted;         /* since the last pause */
-    struct backoff backoff, fatal_backoff;
-    unsigned retry_floor_ms; /* the broker asked for it */
-    unsigned replaced;       /* times in a row that another took this one's place */
-    unsigned yields;         /* tries left that leave that one in peace */
-    uint64_t up_us;
-    struct fault fault; /* why it is down */
-    bool fatal;
-    uint64_t tried_us;
-    int64_t skew_s;
-    struct keepalive keep;
-    bool pinging;
-    uint64_t pinged_us, beside_us; /* when to begin a second one */
-    uint64_t carried_us;           /* until when what was carried uses its share up */
-};
-
 static void on_timer(uv_timer_t *t);
 static void connect_now(struct uplink *u);
 static void arm(struct uplink *u);
+static void arm_fresh(struct uplink *u);
 static void on_line_timer(uv_timer_t *t);
 
 static void free_handle(uv_handle_t *h)
@@ -135,6 +97,7 @@ static unsigned pause_ms(struct uplink *u, bool fatal)
     unsigned ms = backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_ms);
     if (ms < u->retry_floor_ms)
         ms = u->retry_floor_ms;
+    u->floor_us = net_now_us() + u->retry_floor_ms * 1000ull;
     u->retry_floor_ms = 0;
     return ms;
 }
@@ -160,8 +123,10 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         line_free(l);
         u->beside = NULL;
         u->beside_us = net_now_us() + BESIDE_AGAIN_US;
-        arm(u);
+        if (u->state == UPLINK_UP)
+            arm(u);
     } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
+        bool was_up = u->state == UPLINK_UP;
         line_free(l);
         u->line = u->beside;
         u->beside = NULL;
@@ -169,8 +134,11 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->state = UPLINK_TRYING;
         u->fault = *why;
         u->fatal = false;
-        (void)uv_timer_stop(u->timer);
-        u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
+        if (was_up)
+            u->fresh = 0;
+        arm_fresh(u);
+        if (was_up)
+            u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
     } else {
         go_down(u, why, fatal);
     }
@@ -224,6 +192,8 @@ static void line_failed(struct line *l, int err)
                                .proxy = u->proxied && dialling ? &u->proxy : NULL,
                                .last = u->known_count > 0 ? &u->known[0] : &none,
                                .self = self_only(u)};
+    if (l == u->line && u->state == UPLINK_UP)
+        t.silent_s = 1 + (unsigned)((net_now_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
         return;
     uplink_describe(&t, err, &f);
@@ -314,6 +284,15 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
 
+/* One that has said Hello takes the other's place at the broker: it is let. */
+static void drop_unneeded(struct uplink *u)
+{
+    if (u->beside == NULL || u->beside->open)
+        return;
+    line_free(u->beside);
+    u->beside = NULL;
+}
+
 /* This line is the connection from here on, whichever was before. */
 static void on_welcome(struct line *l, const Welcome *w)
 {
@@ -324,9 +303,10 @@ static void on_welcome(struct line *l, const Welcome *w)
         u->line = l;
         u->beside = NULL;
     }
+    drop_unneeded(u);
     (void)uv_timer_stop(l->timer);
     u->state = UPLINK_UP;
-    u->up_us = net_now_us();
+    u->up_us = u->heard_us = net_now_us();
     u->yields = 0;
     backoff_on_up(&u->backoff, net_now_us() / 1000);
     backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
@@ -374,11 +354,7 @@ static void on_bye(struct line *l, const Bye *b)
 static void on_pong(struct uplink *u)
 {
     u->pinging = false;
-    /* One that has said Hello takes the place of this at the broker: let it. */
-    if (u->beside != NULL && !u->beside->open) {
-        line_free(u->beside);
-        u->beside = NULL;
-    }
+    drop_unneeded(u);
     arm(u);
 }
 
@@ -399,8 +375,10 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         line_failed(l, POSTERN_ERR_PROTO);
         return;
     }
-    if (welcomed)
-        keepalive_on_received(&u->keep, net_now_us());
+    if (welcomed) {
+        u->heard_us = net_now_us();
+        keepalive_on_received(&u->keep, u->heard_us);
+    }
     if (m.which_body == Control_bye_tag) {
         on_bye(l, &m.body.bye);
     } else if (!welcomed) {
@@ -458,6 +436,8 @@ static void on_dialed(void *ctx, int err, int fd)
     channel_local(l->channel, &l->local);
     channel_remote(l->channel, &l->remote);
     (void)uv_timer_start(l->timer, on_line_timer, WELCOME_TIMEOUT_MS, 0);
+    if (u->state == UPLINK_TRYING)
+        arm_fresh(u);
     Control m = {.which_body = Control_hello_tag};
     Hello *h = &m.body.hello;
     h->version = PROTO_VERSION;
@@ -518,10 +498,13 @@ static void connect_now(struct uplink *u)
         return;
     }
     u->line = line_new(u);
+    u->fresh = 0;
     if (u->line == NULL) {
         (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
         go_down(u, &f, false);
+        return;
     }
+    arm_fresh(u);
 }
 
 /* ------------------------------------------------------------------------ timing */
@@ -534,9 +517,33 @@ static void on_line_timer(uv_timer_t *t)
 
 static void begin_beside(struct uplink *u)
 {
+    line_free(u->beside);
     u->beside = line_new(u);
-    if (u->beside == NULL)
-        u->beside_us = net_now_us() + BESIDE_AGAIN_US;
+    u->beside_us = net_now_us() +
+                   (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
+}
+
+static bool is_connected(const struct line *l)
+{
+    return l != NULL && l->channel != NULL;
+}
+
+/* While trying: when the next fresh line begins. */
+static void arm_fresh(struct uplink *u)
+{
+    bool connected = is_connected(u->line) || is_connected(u->beside);
+    unsigned ms = connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS;
+    if (u->fresh < FRESH_MAX)
+        set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
+    else
+        (void)uv_timer_stop(u->timer);
+}
+
+static void on_trying_timer(struct uplink *u)
+{
+    u->fresh++;
+    begin_beside(u);
+    arm_fresh(u);
 }
 
 /* Sets the timer of a connection that is up. */
@@ -545,7 +552,7 @@ static void arm(struct uplink *u)
     uint64_t now = net_now_us(), at = keepalive_deadline_us(&u->keep);
     if (u->pinging) {
         at = u->pinged_us + PONG_TIMEOUT_US;
-        if (u->beside == NULL && u->beside_us < at)
+        if (!is_connected(u->beside) && u->beside_us < at)
             at = u->beside_us;
     }
     set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
@@ -564,8 +571,9 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     if (!u->pinging || now + patience_us < u->beside_us)
         u->beside_us = now + patience_us;
     u->pinging = true;
-    if (uplink_send(u, &m) != 0) {
-        line_failed(u->line, POSTERN_ERR_CLOSED);
+    int rc = uplink_send(u, &m);
+    if (rc != 0) { /* at its bound: what was sent before is not taken any more */
+        line_failed(u->line, rc == POSTERN_ERR_LIMIT ? POSTERN_ERR_TIMEOUT : rc);
         return;
     }
     if (u->beside == NULL && patience_us == 0)
@@ -581,7 +589,7 @@ static void on_up_timer(struct uplink *u)
         line_failed(u->line, POSTERN_ERR_TIMEOUT);
         return;
     }
-    if (u->pinging && u->beside == NULL && now >= u->beside_us)
+    if (u->pinging && !is_connected(u->beside) && now >= u->beside_us)
         begin_beside(u);
     else if (!u->pinging && keepalive_due(&u->keep, now)) {
         ping(u, 4, PATIENCE_KEEPALIVE_US);
@@ -599,6 +607,8 @@ static void on_timer(uv_timer_t *t)
         connect_now(u);
     else if (u->state == UPLINK_UP)
         on_up_timer(u);
+    else
+        on_trying_timer(u);
 }
 
 /* ------------------------------------------------------------------------- calls */
@@ -639,18 +649,6 @@ void uplink_close(struct uplink *u)
     free(u);
 }
 
-bool uplink_is_up(const struct uplink *u)
-{
-    return u->state == UPLINK_UP;
-}
-
-const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
-{
-    if (fatal != NULL)
-        *fatal = u->fatal;
-    return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
-}
-
 int uplink_send(struct uplink *u, const Control *m)
 {
     uint8_t buf[PROTO_FRAME_MAX];
@@ -667,12 +665,16 @@ void uplink_suspect(struct uplink *u)
 {
     if (u->state == UPLINK_UP)
         ping(u, 4, PATIENCE_SUSPECT_US);
+    else if (!u->fatal)
+        uplink_hurry(u);
 }
 
 void uplink_hurry(struct uplink *u)
 {
-    if (u->state == UPLINK_WAITING && net_now_us() - u->tried_us > HURRY_MIN_US)
-        set_timer(u, 0);
+    uint64_t now_us = net_now_us();
+    if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
+        now_us > u->floor_us && uv_timer_get_due_in(u->timer) > HURRY_WITHIN_MS)
+        set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
 }
 
 /* A try that was begun in the network as it is now goes on. */
@@ -731,62 +733,4 @@ void uplink_kick(struct uplink *u)
         ping(u, 2, PATIENCE_CHANGE_US);
         break;
     }
-}
-
-uint32_t uplink_rtt_us(const struct uplink *u)
-{
-    const struct line *l = u->line;
-    return l != NULL && l->channel != NULL ? channel_rtt_us(l->channel) : 0;
-}
-
-uint32_t uplink_min_rtt_us(const struct uplink *u)
-{
-    const struct line *l = u->line;
-    return l != NULL && l->channel != NULL ? channel_min_rtt_us(l->channel) : 0;
-}
-
-int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
-                 dial_cb cb, void *ctx)
-{
-    bool known = u->broker_addr.family != ADDR_NONE;
-    struct reach_config rc = {
-        .loop = u->config.net->loop,
-        .via = u->proxied ? &u->proxy : NULL,
-        .to = {.host = u->config.broker.host, .port = u->config.broker.port},
-        .only = known ? &u->broker_addr : NULL,
-        .timeout_ms = timeout_ms};
-    return reach_start(out, &rc, cb, ctx);
-}
-
-const struct addr *uplink_broker_addr(const struct uplink *u)
-{
-    return &u->broker_addr;
-}
-
-void uplink_local(const struct uplink *u, struct addr *a)
-{
-    *a = (struct addr){0};
-    if (u->line != NULL)
-        *a = u->line->local;
-}
-
-const struct addr *uplink_seen(const struct uplink *u)
-{
-    return &u->seen;
-}
-
-size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX])
-{
-    memcpy(out, u->stun, u->stun_count * sizeof(out[0]));
-    return u->stun_count;
-}
-
-int64_t uplink_clock_skew_s(const struct uplink *u)
-{
-    return u->skew_s;
-}
-
-const struct link *uplink_link(const struct uplink *u)
-{
-    return &u->config.broker;
 }

@@ -76,9 +76,15 @@ bool uplink_may_carry(struct uplink *u, size_t len);
  * first that shows life stays.
  */
 void uplink_kick(struct uplink *u);
-/* Something else that goes to the broker is silent: the same, with more patience. */
+/*
+ * Something else that goes to the broker is silent: the same, with more patience; while
+ * it is down, as uplink_hurry, but not after a fatal fault.
+ */
 void uplink_suspect(struct uplink *u);
-/* Somebody waits for the broker: cuts a pause between tries short, once a second. */
+/*
+ * Somebody waits for the broker: cuts a pause between tries short, once a second, but
+ * none that the broker asked for.
+ */
 void uplink_hurry(struct uplink *u);
 
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */

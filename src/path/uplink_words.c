@@ -44,6 +44,30 @@ static void describe_name(const struct uplink_trouble *t, int err, struct fault 
                         host, tail);
 }
 
+/* The end of a connection that stood, or was about to: what was seen of it. */
+static bool describe_end(const struct uplink_trouble *t, int err, struct fault *f)
+{
+    static const char advice[] = ADVICE_RETRIED;
+    const struct link *l = t->broker;
+    if (err == POSTERN_ERR_LIMIT)
+        (void)fault_set(f, err, advice, "the broker at %s:%u is busy", l->host,
+                        l->port);
+    else if (err == POSTERN_ERR_CLOSED)
+        (void)fault_set(f, err, advice,
+                        "the broker at %s:%u closed the connection without a word",
+                        l->host, l->port);
+    else if (err == POSTERN_ERR_RESET)
+        (void)fault_set(f, err, advice,
+                        "the connection to the broker at %s:%u was reset", l->host,
+                        l->port);
+    else if (err == POSTERN_ERR_TIMEOUT && t->silent_s > 0)
+        (void)fault_set(f, err, advice, "the broker at %s:%u has not answered for %u s",
+                        l->host, l->port, t->silent_s);
+    else
+        return false;
+    return true;
+}
+
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct link *l = t->broker;
@@ -65,13 +89,8 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
         (void)fault_set(f, err, "start the broker, or check the address in the link",
                         "nothing listens at the broker's address %s:%u", l->host,
                         l->port);
-    } else if (err == POSTERN_ERR_LIMIT || err == POSTERN_ERR_CLOSED) {
-        (void)fault_set(
-            f, err, ADVICE_RETRIED,
-            err == POSTERN_ERR_LIMIT
-                ? "the broker at %s:%u is busy"
-                : "the broker at %s:%u closed the connection; it may be busy",
-            l->host, l->port);
+    } else if (describe_end(t, err, f)) {
+        return;
     } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
         (void)fault_set(f, err,
                         "check this machine's network and the broker's firewall",

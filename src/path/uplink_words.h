@@ -17,6 +17,7 @@ struct uplink_trouble {
     const struct proxy *proxy; /* that was being dialled; NULL: none */
     const struct addr *last;   /* tried because it worked before; ADDR_NONE: none */
     const struct addr *self;   /* the name stands for this machine; ADDR_NONE: no */
+    unsigned silent_s;         /* it stood, and nothing came for so long; 0: else */
 };
 
 /* `err` as of reach_start or of a channel's on_close. */

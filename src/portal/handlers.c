@@ -10,7 +10,7 @@
 #include "core/json.h"
 #include "portal/web.h"
 
-enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000 };
+enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000, RETRY_S = 5 };
 
 /* ---------------------------------------------------------------------------- login
  */
@@ -44,9 +44,21 @@ static void show_wait(struct request *r, uint64_t wait_ms)
     show_login(r, MHD_HTTP_TOO_MANY_REQUESTS, text, NULL);
 }
 
+/* In line with others, it did not come to his turn. */
+static void show_crowd(struct request *r)
+{
+    r->retry_s = RETRY_S;
+    show_login(r, MHD_HTTP_TOO_MANY_REQUESTS,
+               "Many others try to log in at this moment. Try again in a few seconds.",
+               NULL);
+}
+
 static void welcome(struct request *r, const char *token)
 {
     const char *next = r->fields.next;
+    const struct login *l = login_by_cookie(r->portal, token);
+    if (l != NULL)
+        device_set_cookie(r->portal, l, r->device_cookie, sizeof(r->device_cookie));
     (void)snprintf(r->cookie, sizeof(r->cookie),
                    "__Host-postern=%s; Path=/; Secure; HttpOnly; SameSite=Strict",
                    token);
@@ -62,6 +74,8 @@ static void on_login(void *ctx, enum login_result result, const char *token)
         show_login(r, MHD_HTTP_OK, NULL, token);
     else if (result == LOGIN_WRONG)
         show_login(r, MHD_HTTP_FORBIDDEN, "The name or the password is wrong.", NULL);
+    else if (result == LOGIN_WAIT)
+        show_crowd(r);
     else
         show_login(r, MHD_HTTP_SERVICE_UNAVAILABLE,
                    "That did not work. Try again in a moment.", NULL);
@@ -84,8 +98,9 @@ static void post_code(struct request *r)
 {
     char token[LOGIN_TOKEN_TEXT_LEN], step[LOGIN_TOKEN_TEXT_LEN];
     uint64_t wait_ms = 0;
+    struct login_from from = request_from(r);
     (void)snprintf(step, sizeof(step), "%s", r->fields.step);
-    switch (login_code(r->portal, step, r->fields.code, &r->client, token, &wait_ms)) {
+    switch (login_code(r->portal, step, r->fields.code, &from, token, &wait_ms)) {
     case LOGIN_OK:
         welcome(r, token);
         break;
@@ -108,8 +123,9 @@ static void post_login(struct request *r)
         post_code(r);
         return;
     }
-    int rc = login_begin(r->portal, r->fields.name, r->fields.password, &r->client,
-                         on_login, r, &wait_ms);
+    struct login_from from = request_from(r);
+    int rc = login_begin(r->portal, r->fields.name, r->fields.password, &from, on_login,
+                         r, &wait_ms);
     if (rc == 0)
         request_park(r);
     else if (rc == POSTERN_ERR_AGAIN)

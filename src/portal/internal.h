@@ -2,6 +2,8 @@
 #ifndef POSTERN_PORTAL_INTERNAL_H
 #define POSTERN_PORTAL_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "broker/mailbox.h"
 #include "client/call.h"
 #include "core/routes.h"
@@ -9,6 +11,7 @@
 #include "io/audit.h"
 #include "io/log.h"
 #include "portal/portal.h"
+#include "portal/turns.h"
 #include "session/endpoint.h"
 
 enum {
@@ -138,19 +141,27 @@ void logins_close(struct portal *p);
 void logins_sweep(struct portal *p);
 /* Ends those that have no account left. */
 void logins_check(struct portal *p);
+/* Where a try comes from: the address, and the browser's cookies as sent, or NULL. */
+struct login_from {
+    struct addr address;
+    const char *cookies;
+};
+
 /*
- * Checks a name and password, on a thread of its own; the callback comes from the loop
- * and never from inside the call. POSTERN_ERR_LIMIT: too many at once; _AGAIN: failed
- * too often, wait so long.
+ * Checks a name and password, on a thread of its own; a stranger's once it is his turn,
+ * or the callback says LOGIN_WAIT. It comes never from inside the call.
+ * POSTERN_ERR_LIMIT: too many at once; _AGAIN: failed too often, wait so long.
  */
 MUST_CHECK int login_begin(struct portal *p, const char *name, const char *password,
-                           const struct addr *from, login_cb cb, void *ctx,
+                           const struct login_from *from, login_cb cb, void *ctx,
                            uint64_t *wait_ms);
 /* The one-time code that LOGIN_CODE asked for; `token` gets the cookie when OK. */
 enum login_result login_code(struct portal *p, const char *step, const char *code,
-                             const struct addr *from,
+                             const struct login_from *from,
                              char token[static LOGIN_TOKEN_TEXT_LEN],
                              uint64_t *wait_ms);
+/* Answers all strangers who stand in line: LOGIN_WAIT. */
+void logins_clear_line(struct portal *p);
 struct login *login_by_cookie(struct portal *p, const char *token);
 struct login *login_by_id(struct portal *p, uint64_t id);
 /* Seen now at `from`: its routes follow it. */
@@ -161,6 +172,52 @@ struct portal_account *login_account(const struct login *l,
                                      const struct portal_host *h);
 /* May it use that service there? */
 bool login_may(const struct login *l, const struct portal_host *h, int service);
+
+/* ----------------------------------------------------------------------- devices.c */
+
+enum { DEVICE_NONCE_LEN = 16, DEVICE_LIFE_S = 180 * 24 * 3600 };
+
+void devices_open(struct portal *p);
+/* The header's value that makes a browser known for this login's account. */
+void device_set_cookie(struct portal *p, const struct login *l, char *out, size_t cap);
+/* Did the browser with these cookies log in as `a` on that host? `device` tells it. */
+bool device_knows(const struct portal *p, const char *cookies,
+                  const struct portal_host *h, const struct portal_account *a,
+                  uint8_t device[static DEVICE_NONCE_LEN]);
+
+/* ------------------------------------------------------------------------- tries.c */
+
+/*
+ * Whom a try concerns: the accounts of that name, each by itself. Else who has one of
+ * the same name on another host could forget the failures by logging in there.
+ */
+struct tried {
+    char name[64];
+    struct addr from;
+    uint32_t hosts[LOGIN_HOSTS_MAX];
+    enum { TRIED_BY_STRANGER, TRIED_BY_PLACE, TRIED_BY_DEVICE } by[LOGIN_HOSTS_MAX];
+    size_t count; /* 0: nobody is called so */
+    bool code;    /* the password was right */
+    uint8_t device[DEVICE_NONCE_LEN];
+};
+
+struct tries {
+    struct throttle addresses, strangers, places, known;
+    struct ledger logged_in; /* addresses, by account */
+    struct turns turns;      /* strangers: struct job */
+};
+
+MUST_CHECK int tries_open(struct portal *p);
+void tries_close(struct portal *p);
+/* One more host; `name` and `from` are set. */
+void tried_add(struct portal *p, struct tried *t, uint32_t host, const char *cookies);
+/* By the browser or the address, on one of the hosts. */
+bool tried_is_known(const struct tried *t);
+/* How long this one must wait for what he did himself, and for what strangers did. */
+uint64_t tries_own_wait_ms(struct portal *p, const struct tried *t);
+uint64_t tries_strangers_wait_ms(struct portal *p, const struct tried *t);
+void tries_failed(struct portal *p, const struct tried *t);
+void tries_succeeded(struct portal *p, const struct tried *t);
 
 /* -------------------------------------------------------------------------- asks.c */
 
@@ -237,11 +294,12 @@ struct portal {
     struct broker *broker;
     uv_loop_t loop;
     uv_thread_t thread;
-    uv_timer_t sweep;
+    uv_timer_t sweep, line; /* strangers who want to log in */
     struct mailbox *mail;
     enum log_level log_level;
     bool running, stopping;
-    char domain[256]; /* empty: no services by name */
+    atomic_uint arriving; /* descriptors that are under way to the thread */
+    char domain[256];     /* empty: no services by name */
     char public_name[256];
     uint16_t public_port;
     struct endpoint endpoint;
@@ -253,11 +311,11 @@ struct portal {
     struct login *logins;
     size_t login_count;
     uint64_t next_login;
-    uint8_t secret[32];
-    struct throttle names, addresses; /* that fail to log in */
-    struct login_step *steps;         /* passwords that were right, a code is awaited */
-    unsigned jobs;                    /* passwords being checked now */
-    struct passage *passages;         /* connections by name */
+    uint8_t secret[32], device_secret[32];
+    struct tries *tries;          /* to log in */
+    struct login_step *steps;     /* passwords that were right, a code is awaited */
+    unsigned jobs, stranger_jobs; /* passwords being checked now */
+    struct passage *passages;     /* connections by name */
     uint64_t strangers_since_ms;
     unsigned strangers_told; /* refusals by name since then, whether logged or not */
     struct routes *routes;

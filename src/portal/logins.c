@@ -15,12 +15,13 @@
 #include "portal/internal.h"
 
 enum {
-    JOBS_MAX = 16,
+    JOBS_MAX = 16, /* of who is known */
+    STRANGER_JOBS_MAX = 1,
+    LINE_MS = 100,
+    LINE_FULL_WAIT_MS = 5000,
     STEPS_MAX = 256,
     STEP_MS = 5 * 60 * 1000,
     STEP_TRIES = 5,
-    NAME_DELAY_MAX_MS = 60 * 1000,
-    ADDRESS_DELAY_MAX_MS = 10 * 60 * 1000,
     HASH_MEMORY_MAX_KIB = 64 * 1024,
     HASH_PASSES_MAX = 8,
     OWN_MEMORY_BYTES = 19922944, /* as `postern access` makes them */
@@ -41,8 +42,9 @@ struct login_step {
 struct job {
     uv_work_t work;
     struct portal *portal;
-    char name[64], password[256];
-    struct addr from;
+    char password[256];
+    struct tried by; /* its hosts are those of `tries` */
+    bool stranger;
     struct {
         uint32_t host;
         char hash[crypto_pwhash_STRBYTES];
@@ -232,80 +234,6 @@ static void check(uv_work_t *w)
     }
 }
 
-/*
- * Whom a try concerns: the accounts of that name, each by itself. Else who has one of
- * the same name on another host could forget the failures by logging in there.
- */
-struct tried {
-    const char *name;
-    uint32_t hosts[LOGIN_HOSTS_MAX];
-    size_t count; /* 0: nobody is called so */
-    const struct addr *from;
-};
-
-static struct tried tried_of(const char *name, const uint32_t *hosts, size_t n,
-                             const struct addr *from)
-{
-    struct tried t = {.name = name, .count = n, .from = from};
-    memcpy(t.hosts, hosts, n * sizeof(*hosts));
-    return t;
-}
-
-static size_t name_key(const struct tried *t, size_t i, char key[static 96])
-{
-    if (t->count == 0)
-        return (size_t)snprintf(key, 96, "nobody %.63s", t->name);
-    return (size_t)snprintf(key, 96, "%lu %.63s", (unsigned long)t->hosts[i], t->name);
-}
-
-static void address_key(const struct addr *from, uint8_t ip[static 17])
-{
-    ip[0] = from->family;
-    memcpy(ip + 1, from->ip, 16);
-    if (from->family == ADDR_V6)
-        memset(ip + 9, 0, 8);
-}
-
-static uint64_t must_wait_ms(struct portal *p, const struct tried *t)
-{
-    char key[96];
-    uint8_t ip[17];
-    uint64_t now = uv_now(&p->loop);
-    address_key(t->from, ip);
-    uint64_t longest = throttle_wait_ms(&p->addresses, ip, sizeof(ip), now);
-    for (size_t i = 0; i == 0 || i < t->count; i++) {
-        size_t len = name_key(t, i, key);
-        uint64_t wait = throttle_wait_ms(&p->names, key, len, now);
-        longest = wait > longest ? wait : longest;
-    }
-    return longest;
-}
-
-static void note_failure(struct portal *p, const struct tried *t)
-{
-    char key[96];
-    uint8_t ip[17];
-    uint64_t now = uv_now(&p->loop);
-    address_key(t->from, ip);
-    throttle_failed(&p->addresses, ip, sizeof(ip), now);
-    for (size_t i = 0; i == 0 || i < t->count; i++) {
-        size_t len = name_key(t, i, key);
-        throttle_failed(&p->names, key, len, now);
-    }
-}
-
-static void note_success(struct portal *p, const struct tried *t)
-{
-    char key[96];
-    uint8_t ip[17];
-    address_key(t->from, ip);
-    throttle_succeeded(&p->addresses, ip, sizeof(ip));
-    for (size_t i = 0; i < t->count; i++) {
-        size_t len = name_key(t, i, key);
-        throttle_succeeded(&p->names, key, len);
-    }
-}
-
 /* The oldest makes way when there are too many. */
 static struct login *login_new(struct portal *p, const char *name)
 {
@@ -332,40 +260,38 @@ static struct login *login_new(struct portal *p, const char *name)
     return l;
 }
 
-static enum login_result admit(struct portal *p, const char *name,
-                               const uint32_t *hosts, size_t n, const struct addr *from,
+static enum login_result admit(struct portal *p, const struct tried *t,
                                char token[static LOGIN_TOKEN_TEXT_LEN])
 {
     uint8_t unused[32];
     char where[128] = "";
+    const char *name = t->name;
     struct login *l = login_new(p, name);
     if (l == NULL)
         return LOGIN_FAILED;
     (void)snprintf(l->account, sizeof(l->account), "%s", name);
-    l->client = *from;
+    l->client = t->from;
     l->since_ms = l->used_ms = uv_now(&p->loop);
     token_new(token, l->cookie_hash);
     token_new(l->csrf, unused);
-    for (size_t i = 0; i < n; i++) {
-        struct portal_host *h = host_by_number(p, hosts[i]);
+    for (size_t i = 0; i < t->count; i++) {
+        struct portal_host *h = host_by_number(p, t->hosts[i]);
         const struct portal_account *a = h != NULL ? host_account(h, name) : NULL;
         size_t used = strlen(where);
         if (a == NULL)
             continue;
         l->hosts[l->host_count].host = h->number;
         proof_of(l->hosts[l->host_count++].proof, a);
-        host_note(h, name, from, "login", "");
+        host_note(h, name, &t->from, "login", "");
         (void)snprintf(where + used, sizeof(where) - used, "%s%.30s",
                        used > 0 ? ", " : "", h->name);
     }
-    struct tried t = tried_of(name, hosts, n, from);
-    note_success(p, &t);
-    portal_audit(p, "login", name, from, where, NULL);
+    tries_succeeded(p, t);
+    portal_audit(p, "login", name, &t->from, where, NULL);
     return LOGIN_OK;
 }
 
-static enum login_result ask_code(struct portal *p, const char *name,
-                                  const uint32_t *hosts, size_t n,
+static enum login_result ask_code(struct portal *p, const struct tried *t,
                                   char token[static LOGIN_TOKEN_TEXT_LEN])
 {
     struct login_step *s = &p->steps[0];
@@ -377,66 +303,128 @@ static enum login_result ask_code(struct portal *p, const char *name,
         if (p->steps[i].since_ms < s->since_ms)
             s = &p->steps[i]; /* the oldest, when all are used */
     }
-    *s = (struct login_step){.used = true, .count = n, .since_ms = uv_now(&p->loop)};
-    (void)snprintf(s->name, sizeof(s->name), "%s", name);
-    memcpy(s->hosts, hosts, n * sizeof(*hosts));
-    for (size_t i = 0; i < n; i++)
-        proof_of(s->proofs[i], host_account(host_by_number(p, hosts[i]), name));
+    *s = (struct login_step){
+        .used = true, .count = t->count, .since_ms = uv_now(&p->loop)};
+    (void)snprintf(s->name, sizeof(s->name), "%s", t->name);
+    memcpy(s->hosts, t->hosts, sizeof(s->hosts));
+    for (size_t i = 0; i < s->count; i++)
+        proof_of(s->proofs[i], host_account(host_by_number(p, s->hosts[i]), s->name));
     token_new(token, s->hash);
     return LOGIN_CODE;
 }
 
-static void note_refused(const struct job *j)
+static void note_refused(struct portal *p, const struct tried *t, const char *why)
 {
-    struct portal *p = j->portal;
-    portal_audit(p, "refused", j->name, &j->from, "login", "wrong name or password");
-    for (size_t i = 0; i < j->count && !p->stopping; i++) {
-        struct portal_host *h = host_by_number(p, j->tries[i].host);
+    portal_audit(p, "refused", t->name, &t->from, "login", why);
+    for (size_t i = 0; i < t->count && !p->stopping; i++) {
+        struct portal_host *h = host_by_number(p, t->hosts[i]);
         if (h != NULL)
-            host_note(h, j->name, &j->from, "refused", "login");
+            host_note(h, t->name, &t->from, "refused", "login");
     }
 }
+
+static void job_end(struct job *j, enum login_result r, const char *token)
+{
+    if (j->cb != NULL && !j->portal->stopping)
+        j->cb(j->ctx, r, token);
+    sodium_memzero(j, sizeof(*j));
+    free(j);
+}
+
+static void advance(struct portal *p);
 
 static void on_checked(uv_work_t *w, int status)
 {
     struct job *j = w->data;
     struct portal *p = j->portal;
     char token[LOGIN_TOKEN_TEXT_LEN] = "";
-    uint32_t hosts[LOGIN_HOSTS_MAX];
+    struct tried right = j->by;
     enum login_result r = status == 0 ? LOGIN_WRONG : LOGIN_FAILED;
-    size_t n = 0;
     bool code = false;
-    for (size_t i = 0; i < j->count; i++) {
+    right.count = 0;
+    for (size_t i = 0; i < j->count && !p->stopping; i++) {
         struct portal_host *h = host_by_number(p, j->tries[i].host);
-        const struct portal_account *a = h != NULL ? host_account(h, j->name) : NULL;
+        const struct portal_account *a = h != NULL ? host_account(h, j->by.name) : NULL;
         if (!j->tries[i].right || a == NULL || strcmp(a->hash, j->tries[i].hash) != 0)
             continue;
-        hosts[n++] = h->number;
+        right.by[right.count] = j->by.by[i];
+        right.hosts[right.count++] = h->number;
         code = code || a->totp_len > 0;
     }
-    p->jobs--;
-    if (n > 0)
-        r = code ? ask_code(p, j->name, hosts, n, token)
-                 : admit(p, j->name, hosts, n, &j->from, token);
+    p->jobs -= !j->stranger;
+    p->stranger_jobs -= j->stranger;
+    if (right.count > 0)
+        r = code ? ask_code(p, &right, token) : admit(p, &right, token);
     else if (!p->stopping)
-        note_refused(j);
-    if (j->cb != NULL && !p->stopping)
-        j->cb(j->ctx, r, token);
+        note_refused(p, &j->by, "wrong name or password");
+    job_end(j, r, token);
     sodium_memzero(token, sizeof(token));
-    sodium_memzero(j, sizeof(*j));
-    free(j);
+    if (!p->stopping)
+        advance(p);
+}
+
+static void job_start(struct job *j)
+{
+    struct portal *p = j->portal;
+    tries_failed(p, &j->by); /* until it is proven: tries side by side count */
+    j->work.data = j;
+    p->jobs += !j->stranger;
+    p->stranger_jobs += j->stranger;
+    (void)uv_queue_work(&p->loop, &j->work, check, on_checked);
+}
+
+/* ------------------------------------------------------------------ strangers in line
+ */
+
+static bool may_start(void *ctx, const void *who)
+{
+    struct portal *p = ctx;
+    const struct job *j = who;
+    return tries_own_wait_ms(p, &j->by) == 0 && tries_strangers_wait_ms(p, &j->by) == 0;
+}
+
+static void on_line(uv_timer_t *t)
+{
+    struct portal *p = t->data;
+    struct job *j;
+    advance(p);
+    while ((j = turns_overdue(&p->tries->turns, TURNS_PATIENCE_MS, uv_now(&p->loop))) !=
+           NULL)
+        job_end(j, LOGIN_WAIT, "");
+}
+
+/* Those whose turn it is begin. */
+static void advance(struct portal *p)
+{
+    struct turns *t = &p->tries->turns;
+    while (p->stranger_jobs < STRANGER_JOBS_MAX) {
+        struct job *j = turns_next(t, may_start, p, uv_now(&p->loop));
+        if (j == NULL)
+            break;
+        job_start(j);
+    }
+    if (t->count > 0)
+        (void)uv_timer_start(&p->line, on_line, LINE_MS, 0);
+}
+
+void logins_clear_line(struct portal *p)
+{
+    struct job *j;
+    while ((j = turns_overdue(&p->tries->turns, 0, uv_now(&p->loop))) != NULL)
+        job_end(j, LOGIN_WAIT, "");
 }
 
 /* "alice" has accounts on all hosts that know her; "alice@home" on that one. */
-static void find_tries(struct portal *p, struct job *j, const char *name)
+static void find_tries(struct portal *p, struct job *j, const char *name,
+                       const char *cookies)
 {
     const char *at = strrchr(name, '@');
     size_t len = at != NULL ? (size_t)(at - name) : strlen(name);
-    if (len >= sizeof(j->name))
-        len = sizeof(j->name) - 1;
-    memcpy(j->name, name, len);
+    if (len >= sizeof(j->by.name))
+        len = sizeof(j->by.name) - 1;
+    memcpy(j->by.name, name, len);
     for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
-        const struct portal_account *a = host_account(h, j->name);
+        const struct portal_account *a = host_account(h, j->by.name);
         if (a == NULL || j->count == LOGIN_HOSTS_MAX ||
             (a->expires_s != 0 && statedir_now_s() >= a->expires_s) ||
             (at != NULL && strcmp(at + 1, h->name) != 0 &&
@@ -445,33 +433,64 @@ static void find_tries(struct portal *p, struct job *j, const char *name)
         j->tries[j->count].host = h->number;
         (void)snprintf(j->tries[j->count++].hash, sizeof(j->tries[0].hash), "%s",
                        a->hash);
+        tried_add(p, &j->by, h->number, cookies);
     }
 }
 
+/* Who is known somewhere does not wait for where he is not: that is left out. */
+static void leave_out_waiting(struct portal *p, struct job *j)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < j->count; i++) {
+        struct tried one = j->by;
+        one.count = 1;
+        one.hosts[0] = j->by.hosts[i];
+        one.by[0] = j->by.by[i];
+        if (tries_strangers_wait_ms(p, &one) > 0)
+            continue;
+        j->tries[n] = j->tries[i];
+        j->by.hosts[n] = j->by.hosts[i];
+        j->by.by[n++] = j->by.by[i];
+    }
+    j->count = j->by.count = n;
+}
+
 int login_begin(struct portal *p, const char *name, const char *password,
-                const struct addr *from, login_cb cb, void *ctx, uint64_t *wait_ms)
+                const struct login_from *from, login_cb cb, void *ctx,
+                uint64_t *wait_ms)
 {
     struct job *j = p->jobs < JOBS_MAX ? calloc(1, sizeof(*j)) : NULL;
     if (j == NULL)
         return POSTERN_ERR_LIMIT;
-    find_tries(p, j, name);
-    struct tried t = {.name = j->name, .count = j->count, .from = from};
-    for (size_t i = 0; i < j->count; i++)
-        t.hosts[i] = j->tries[i].host;
-    *wait_ms = must_wait_ms(p, &t);
+    j->portal = p;
+    j->by.from = from->address;
+    find_tries(p, j, name, from->cookies);
+    *wait_ms = tries_own_wait_ms(p, &j->by);
     if (*wait_ms > 0) {
         free(j);
         return POSTERN_ERR_AGAIN;
     }
-    note_failure(p, &t); /* until it is proven: tries side by side count */
     (void)snprintf(j->password, sizeof(j->password), "%s", password);
-    j->portal = p;
-    j->from = *from;
+    j->stranger = !tried_is_known(&j->by);
+    if (j->stranger) {
+        struct job *gone =
+            turns_enter(&p->tries->turns, j, &j->by.from, uv_now(&p->loop));
+        if (gone == j) {
+            *wait_ms = LINE_FULL_WAIT_MS;
+            job_end(j, LOGIN_WAIT, "");
+            return POSTERN_ERR_AGAIN;
+        }
+        if (gone != NULL)
+            job_end(gone, LOGIN_WAIT, "");
+    }
     j->cb = cb;
     j->ctx = ctx;
-    j->work.data = j;
-    p->jobs++;
-    (void)uv_queue_work(&p->loop, &j->work, check, on_checked);
+    if (j->stranger) {
+        advance(p);
+        return 0;
+    }
+    leave_out_waiting(p, j);
+    job_start(j);
     return 0;
 }
 
@@ -516,10 +535,11 @@ static bool code_is_right(struct portal *p, const struct login_step *s,
 }
 
 enum login_result login_code(struct portal *p, const char *step, const char *code,
-                             const struct addr *from,
+                             const struct login_from *from,
                              char token[static LOGIN_TOKEN_TEXT_LEN], uint64_t *wait_ms)
 {
     uint8_t hash[32];
+    struct tried t = {.code = true, .from = from->address};
     struct login_step *s = NULL;
     if (!token_hash(hash, step))
         return LOGIN_FAILED;
@@ -531,21 +551,18 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
     step_renew(p, s);
     if (s->count == 0)
         return LOGIN_FAILED;
-    struct tried t = tried_of(s->name, s->hosts, s->count, from);
-    *wait_ms = must_wait_ms(p, &t);
+    memcpy(t.name, s->name, sizeof(t.name));
+    for (size_t i = 0; i < s->count; i++)
+        tried_add(p, &t, s->hosts[i], from->cookies);
+    *wait_ms = tries_own_wait_ms(p, &t);
     if (*wait_ms > 0)
         return LOGIN_WAIT;
     enum login_result r = LOGIN_WRONG;
     if (code_is_right(p, s, code))
-        r = admit(p, s->name, s->hosts, s->count, from, token);
+        r = admit(p, &t, token);
     if (r == LOGIN_WRONG) {
-        note_failure(p, &t);
-        portal_audit(p, "refused", s->name, from, "login", "wrong one-time code");
-        for (size_t i = 0; i < s->count; i++) {
-            struct portal_host *h = host_by_number(p, s->hosts[i]);
-            if (h != NULL)
-                host_note(h, s->name, from, "refused", "login");
-        }
+        tries_failed(p, &t);
+        note_refused(p, &t, "wrong one-time code");
     }
     if (r != LOGIN_WRONG || ++s->tries == STEP_TRIES)
         sodium_memzero(s, sizeof(*s));
@@ -557,15 +574,9 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
 
 int logins_open(struct portal *p)
 {
-    uint8_t secret[THROTTLE_SECRET_LEN];
+    devices_open(p);
     p->steps = calloc(STEPS_MAX, sizeof(*p->steps));
-    if (p->steps == NULL)
-        return POSTERN_ERR_NOMEM;
-    randombytes_buf(secret, sizeof(secret));
-    throttle_init(&p->names, secret, NAME_DELAY_MAX_MS);
-    randombytes_buf(secret, sizeof(secret));
-    throttle_init(&p->addresses, secret, ADDRESS_DELAY_MAX_MS);
-    return 0;
+    return p->steps != NULL ? tries_open(p) : POSTERN_ERR_NOMEM;
 }
 
 void logins_close(struct portal *p)
@@ -576,4 +587,7 @@ void logins_close(struct portal *p)
         sodium_memzero(p->steps, STEPS_MAX * sizeof(*p->steps));
     free(p->steps);
     p->steps = NULL;
+    if (p->tries != NULL)
+        logins_clear_line(p); /* their requests are answered already */
+    tries_close(p);
 }

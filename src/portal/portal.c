@@ -12,6 +12,7 @@
 
 #include <sodium.h>
 
+#include "broker/door.h"
 #include "io/log.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
@@ -51,17 +52,24 @@ void portal_reset_fd(int fd)
 /* --------------------------------------------------------------- the broker's threads
  */
 
+enum { ARRIVING_MAX = 256 }; /* connections, while the thread is busy */
+
 static void on_tls(void *ctx, int fd, const char *server_name)
 {
     struct portal *p = ctx;
-    struct mail *m = mail_new(MAIL_WEB, server_name, strlen(server_name) + 1);
+    struct mail *m = NULL;
+    if (atomic_load(&p->arriving) < ARRIVING_MAX)
+        m = mail_new(MAIL_WEB, server_name, strlen(server_name) + 1);
     if (m == NULL) {
-        close(fd);
+        door_say_busy(fd);
         return;
     }
     m->fd = fd;
-    if (mailbox_post(p->mail, m) != 0)
+    atomic_fetch_add(&p->arriving, 1);
+    if (mailbox_post(p->mail, m) != 0) {
+        atomic_fetch_sub(&p->arriving, 1);
         mail_free(m);
+    }
 }
 
 static void on_host(void *ctx, const uint8_t host[static KEY_LEN], const Control *c)
@@ -85,6 +93,7 @@ static void on_mail(void *ctx, struct mail *m)
     if (m->type == MAIL_STOP) {
         stop(p);
     } else if (m->type == MAIL_WEB) {
+        atomic_fetch_sub(&p->arriving, 1);
         if (!names_take(p, m->fd, (const char *)m->bytes))
             web_take(p, m->fd);
         m->fd = -1;
@@ -173,6 +182,7 @@ static void stop(struct portal *p)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;
     uv_close((uv_handle_t *)&p->sweep, NULL);
+    uv_close((uv_handle_t *)&p->line, NULL);
     if (p->mail != NULL)
         mailbox_close(p->mail);
 }
@@ -240,6 +250,8 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     p->broker = b;
     p->log_level = log_level();
     (void)uv_timer_init(&p->loop, &p->sweep);
+    (void)uv_timer_init(&p->loop, &p->line);
+    p->line.data = p;
     p->sweep.data = p;
     (void)uv_timer_start(&p->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     int rc = use_names(p, f);

@@ -16,6 +16,7 @@
 
 #include "io/log.h"
 #include "io/sockaddr.h"
+#include "io/spare.h"
 #include "io/statedir.h"
 #include "io/tlspipe.h"
 #include "portal/web.h"
@@ -40,10 +41,12 @@ struct web {
     uv_timer_t timer;
     bool polling;
     gnutls_certificate_credentials_t credentials;
+    gnutls_priority_t priority;
     uint64_t version;
     struct request *requests;
     struct web_conns conns;
     struct list pipes; /* struct web_pipe */
+    struct spare spare;
     bool closing;
 };
 
@@ -154,6 +157,8 @@ static void add_headers(const struct request *r, struct MHD_Response *a)
         (void)MHD_add_response_header(a, "Location", r->location);
     if (r->cookie[0] != '\0')
         (void)MHD_add_response_header(a, "Set-Cookie", r->cookie);
+    if (r->device_cookie[0] != '\0')
+        (void)MHD_add_response_header(a, "Set-Cookie", r->device_cookie);
     (void)snprintf(seconds, sizeof(seconds), "%u", r->retry_s);
     if (r->retry_s > 0)
         (void)MHD_add_response_header(a, "Retry-After", seconds);
@@ -302,6 +307,11 @@ static bool is_own_form(struct request *r)
     return csrf_fits(r);
 }
 
+struct login_from request_from(struct request *r)
+{
+    return (struct login_from){.address = r->client, .cookies = header(r, "Cookie")};
+}
+
 static void find_login(struct request *r)
 {
     char token[LOGIN_TOKEN_TEXT_LEN];
@@ -415,6 +425,8 @@ static int daemon_start(struct web *w, struct fault *f)
     int rc = web_credentials(p, &w->credentials, f);
     if (rc != 0)
         return rc;
+    if (gnutls_priority_init(&w->priority, TLSPIPE_WEB_PRIORITY, NULL) != 0)
+        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
     w->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG,
@@ -454,6 +466,8 @@ static void free_web(uv_handle_t *h)
     struct web *w = h->data;
     if (w->credentials != NULL)
         gnutls_certificate_free_credentials(w->credentials);
+    if (w->priority != NULL)
+        gnutls_priority_deinit(w->priority);
     free(w);
 }
 
@@ -555,9 +569,11 @@ void web_sweep(struct portal *p)
         return;
     p->web->conns.now_ms = uv_now(&p->loop);
     web_conns_sweep(&p->web->conns);
+    spare_look(&p->web->spare, web_conns_unproven(&p->web->conns));
     turn(p->web);
     if (web_certificate_version(p) == p->web->version)
         return;
+    logins_clear_line(p);
     for (struct request *r = p->web->requests; r != NULL; r = r->next)
         if (r->parked)
             return; /* next time */
@@ -579,6 +595,7 @@ void web_sweep(struct portal *p)
 static int start_tls(struct web *w, int fd)
 {
     int pair[2];
+    spare_count(&w->spare);
     unsigned patience_ms = TIMEOUT_S * 1000; /* with who asks and does not read */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
                      sizeof(patience_ms));
@@ -592,7 +609,8 @@ static int start_tls(struct web *w, int fd)
     struct tlspipe_join j = {.config = {.loop = &w->portal->loop,
                                         .protocol = "http/1.1",
                                         .web = true,
-                                        .credentials = w->credentials},
+                                        .credentials = w->credentials,
+                                        .priority = w->priority},
                              .fd = fd,
                              .plain = pair[0],
                              .whole = true,
@@ -625,5 +643,5 @@ void web_take(struct portal *p, int fd)
     int plain = start_tls(p->web, fd);
     if (plain >= 0) /* it owns the descriptor from here, also when it refuses */
         (void)MHD_add_connection(p->web->daemon, plain, (struct sockaddr *)&ss, len);
-    turn(p->web);
+    (void)uv_timer_start(&p->web->timer, on_timer, 0, 0); /* of many, once */
 }

@@ -37,6 +37,7 @@ struct request {
     const struct page_file *file; /* instead of `html` */
     char location[256];           /* of a redirect */
     char cookie[192];             /* to set */
+    char device_cookie[448];      /* likewise */
     unsigned retry_s;             /* Retry-After */
     unsigned pending;             /* questions to hosts that it waits for */
     const char *notice;           /* for the page's state; constant text */
@@ -54,6 +55,8 @@ void request_park(struct request *r);
 /* For every page. The texts live as long as the request. */
 void request_state(struct request *r, struct page_login_state *s);
 struct login *request_login(struct request *r);
+/* Where a try to log in comes from; borrowed of the request. */
+struct login_from request_from(struct request *r);
 
 /* handlers.c: runs once the request is whole. */
 void handle_request(struct request *r);

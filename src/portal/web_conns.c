@@ -8,7 +8,10 @@
 #include "io/sockaddr.h"
 #include "portal/crowd.h"
 
-enum { SHARE_OF_DESCRIPTORS = 24 }; /* an eighth of all, at three a connection */
+enum {
+    SHARE_OF_DESCRIPTORS = 24, /* an eighth of all, at three a connection */
+    VICTIMS_SEEN = 16,         /* of the oldest; it is done for each newcomer */
+};
 
 enum proof { PROOF_NONE, PROOF_REQUEST, PROOF_LOGIN };
 
@@ -62,6 +65,51 @@ static void end_least(struct web_conns *c, const struct addr *from, unsigned lev
         conn_end(c, least);
 }
 
+static bool is_unproven(const struct web_conn *w)
+{
+    return !w->ended && w->proof == PROOF_NONE;
+}
+
+unsigned web_conns_unproven(const struct web_conns *c)
+{
+    unsigned n = 0;
+    for (struct list *l = c->all.next; l != &c->all; l = l->next)
+        n += is_unproven(conn_of(l));
+    return n;
+}
+
+/* How large a share of the unproven is its address's, or its block's by its size. */
+static unsigned weight(struct web_conns *c, const struct web_conn *of)
+{
+    struct crowd crowd = {.around = of->from};
+    unsigned most = 0;
+    for (struct list *n = c->all.next; n != &c->all; n = n->next)
+        if (is_unproven(conn_of(n)))
+            crowd_add(&crowd, &conn_of(n)->from);
+    for (unsigned level = 0; level < CROWD_LEVELS; level++)
+        if (crowd.count[level] >> 2 * level > most)
+            most = crowd.count[level] >> 2 * level;
+    return most;
+}
+
+static void end_unproven(struct web_conns *c)
+{
+    struct web_conn *heaviest = NULL;
+    unsigned most = 0, seen = 0;
+    for (struct list *n = c->all.next; n != &c->all && seen < VICTIMS_SEEN;
+         n = n->next) {
+        struct web_conn *w = conn_of(n);
+        unsigned its = is_unproven(w) ? weight(c, w) : 0;
+        seen += its > 0;
+        if (its > most) {
+            heaviest = w;
+            most = its;
+        }
+    }
+    if (heaviest != NULL)
+        conn_end(c, heaviest);
+}
+
 void web_conns_make_room(struct web_conns *c, const struct addr *from)
 {
     struct crowd crowd = {.around = *from};
@@ -71,6 +119,8 @@ void web_conns_make_room(struct web_conns *c, const struct addr *from)
     unsigned level = crowd_full(&crowd, WEB_CONNS_ADDRESS_MAX);
     if (level < CROWD_LEVELS || c->count >= c->max)
         end_least(c, from, level);
+    else if (web_conns_unproven(c) >= WEB_UNPROVEN_MAX)
+        end_unproven(c);
 }
 
 static void conn_begin(struct web_conns *c, struct MHD_Connection *http,

@@ -14,6 +14,7 @@
 enum {
     WEB_CONNS_MAX = 2048,
     WEB_CONNS_ADDRESS_MAX = 64, /* and by blocks of addresses: crowd.h */
+    WEB_UNPROVEN_MAX = 128,     /* without a request yet: 100 KB each */
     WEB_REQUEST_MS = 60 * 1000, /* from a connection's start, or its last answer */
 };
 
@@ -33,8 +34,9 @@ struct web_conns {
 void web_conns_init(struct web_conns *c);
 /*
  * One more comes from `from`: where its address, a block around it, or the table is
- * full the connection that proved least among those goes, and of these the oldest. It
- * ends in libmicrohttpd's next turn.
+ * full the connection that proved least among those goes, and of these the oldest. Of
+ * those without a request the oldest goes whose address has most of them. It ends in
+ * libmicrohttpd's next turn.
  */
 void web_conns_make_room(struct web_conns *c, const struct addr *from);
 /* For MHD_OPTION_NOTIFY_CONNECTION, with the struct web_conns. */
@@ -45,5 +47,7 @@ void web_conns_answered(struct web_conns *c, struct MHD_Connection *http,
                         bool logged_in);
 /* Ends those that owe a request for too long, bytes or not. */
 void web_conns_sweep(struct web_conns *c);
+/* How many have not sent a request yet. */
+unsigned web_conns_unproven(const struct web_conns *c);
 
 #endif

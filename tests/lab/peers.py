@@ -140,6 +140,28 @@ def udp_server(port):
 
 # -------------------------------------------------------------------------- clients
 
+def slow_server(port, to_port):
+    """Lets connections through to `to_port` of this machine, but the first stays unanswered."""
+    def pipe(a, b):
+        try:
+            while block := a.recv(_BLOCK):
+                b.sendall(block)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            a.close()
+            b.close()
+
+    with socket.create_server(("", int(port))) as server:
+        print("ready", flush=True)
+        first, _ = server.accept()
+        print("first", flush=True)
+        while True:
+            near, _ = server.accept()
+            far = socket.create_connection(("127.0.0.1", int(to_port)))
+            for a, b in ((near, far), (far, near)):
+                threading.Thread(target=pipe, args=(a, b), daemon=True).start()
+
+
 def _dial(address, port):
     s = socket.create_connection((address, int(port)), timeout=float(
         os.environ.get("PEER_TIMEOUT", "60")))
@@ -482,6 +504,7 @@ def udp_punch(local_port, address, port, word):
 
 
 _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
+          "slow-server": slow_server,
           "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
           "gaps": gaps,

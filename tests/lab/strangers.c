@@ -4,9 +4,12 @@
  *
  *   strangers introduce LINK HOSTKEY SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
  *   strangers silent    LINK -       SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
+ *   strangers hello PROTOCOL
  *
  * It ends after SECONDS or at SIGTERM. Addresses are FIRST, FIRST + STEP and so on,
- * COUNT of them. At the end one line of JSON tells what was done.
+ * COUNT of them. At the end one line of JSON tells what was done. `hello` says the
+ * first message of a device that wants PROTOCOL, in hexadecimal, for others to say
+ * again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -234,11 +237,39 @@ static uint32_t address(const char *text)
     return ntohl(in.s_addr);
 }
 
+static int say_hello(const char *protocol)
+{
+    struct stranger s = {0};
+    struct channel_config config = {
+        .protocol = protocol, .own = &s.key, .events = &events, .ctx = &s};
+    uv_loop_t loop;
+    uint8_t seed[KEY_LEN] = {1}, hello[4096];
+    int pair[2];
+    ssize_t n = -1;
+    keypair_from_seed(&s.key, seed);
+    if (uv_loop_init(&loop) != 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
+        die("socketpair");
+    config.loop = &loop;
+    if (channel_new_client(&s.channel, &config, pair[0], seed) != 0)
+        die("channel");
+    while (n < 0) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        n = recv(pair[1], hello, sizeof(hello), 0);
+    }
+    for (ssize_t i = 0; i < n; i++)
+        (void)printf("%02x", hello[i]);
+    (void)putchar('\n');
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct crowd c;
     struct fault f;
     struct rlimit many = {.rlim_cur = 65536, .rlim_max = 65536};
+    if (sodium_init() >= 0 && argc == 3 && strcmp(argv[1], "hello") == 0)
+        return say_hello(argv[2]);
     if (argc != 9 || sodium_init() < 0)
         die("usage");
     (void)setrlimit(RLIMIT_NOFILE, &many);

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from .actors import wait_direct
+from .actors import wait_direct, wait_relay
 from .net import run, wait_until
+from .test_faults import progress, whole
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
@@ -151,3 +152,42 @@ def test_who_is_cut_off_behind_another_broker_gets_errors(gate):
     first_broker_back(g)
     wait_until(lambda: g.client.start_peer("get", "127.0.0.1", connect.port, 1000, 1)
                .wait(30) == 0, 25, "it carries again")
+
+
+def test_a_connection_that_stays_unanswered_does_not_hold_up_the_next(gate):
+    """As where the way is cut between the first packets and the broker's welcome."""
+    g = gate()
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:8443",
+                                   "--public", f"{BROKER}:443")
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    slow = g.broker.start_peer("slow-server", 443, 8443)
+    begin = time.monotonic()
+    g.start_host("7000")
+    took = time.monotonic() - begin
+    assert "first" in slow.stdout
+    assert took < 8, took   # the patience with one connection is 10 s
+
+
+def test_the_broker_is_replaced_at_another_address_without_a_word(gate, etc):
+    """Its machine is gone, its name leads to another at once, and the host's NAT restarts."""
+    g = named(gate(), etc)
+    g.join()
+    proc = g.connect("7000", None, "--paths", "relay")
+    wait_relay(proc)
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 2)
+    progress(flow)
+    g.topo.broker.ip("addr", "del", f"{BROKER}/24", "dev", "eth0")
+    g.broker_proc.kill()
+    other = BROKER + "9"
+    g.topo.broker.ip("addr", "add", f"{other}/24", "dev", "eth0")
+    g.topo.broker.ip("route", "replace", "default", "via", "192.0.2.1")
+    for ns in (g.topo.broker, g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=f"{NO_BROKER}{other} {NAME}\n", resolv_conf=DEAD_DNS)
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+    g.broker_proc.wait_event("ready", 15)
+    g.topo.flush_conntrack("a")
+    begin = time.monotonic()
+    progress(flow)
+    took = time.monotonic() - begin
+    assert took < 6, took
+    whole(flow)

@@ -11,6 +11,7 @@ from .actors import HOST, postern, wait_direct, wait_relay
 from .conftest import full
 from .net import wait_until
 from .servers import Sshd
+from .topology import BROKER
 
 pytestmark = pytest.mark.postern
 AGAIN_S = 30   # by when everything must work again without anybody's help
@@ -66,6 +67,12 @@ def works_again(g, port, timeout=AGAIN_S):
     wait_until(try_once, timeout, "a new connection through the same connect")
 
 
+def why_lost(proc):
+    """What the program said of its connection to the broker."""
+    proc.poll_output()
+    return [e.get("reason", "") for e in proc.events if e["event"] == "broker"]
+
+
 # --------------------------------------------------------------------- the broker dies
 
 def test_broker_dies_and_a_direct_session_does_not_care(running):
@@ -87,6 +94,7 @@ def test_broker_dies_and_a_relayed_session_comes_back(running):
     g.broker_proc.kill()
     g.start_broker()
     progress(g.flow)
+    assert any(x.endswith(("without a word", "was reset")) for x in why_lost(g.host_proc))
     whole(g.flow)
     works_again(g, g.proc.port)
 
@@ -111,6 +119,18 @@ def test_host_dies_and_comes_back(running):
     g.start_host("7000")
     assert g.proc.running
     works_again(g, g.proc.port)
+
+
+def test_the_broker_tells_who_waits_for_a_host_that_it_is_back(running):
+    g = running()
+    g.host_proc.kill()
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 12, 14)   # pauses have grown to 10 s
+    g.start_host("7000")
+    begin = time.monotonic()
+    works_again(g, g.proc.port)
+    took = time.monotonic() - begin
+    assert took < 3, took
 
 
 def test_host_stops_in_order(running):
@@ -190,6 +210,38 @@ def test_broker_is_unreachable_for_a_while(running):
     g.topo.cut_direct()
     wait_relay(g.proc, 60, mark)
     progress(g.flow)
+    whole(g.flow)
+
+
+def hide_broker(g, letter):
+    """No packet passes between that site and the broker; nobody is told."""
+    g.topo.sites[letter].box.nft(
+        "table inet hide {\n  chain forward { type filter hook forward priority -10;\n"
+        f"    ip daddr {BROKER} drop\n    ip saddr {BROKER} drop\n  }}\n}}")
+
+
+def show_broker(g, letter):
+    g.topo.sites[letter].box.nft("delete table inet hide")
+
+
+def test_the_host_comes_back_to_the_broker_after_its_client(running):
+    """The client has asked for it in vain by then, with pauses that grew."""
+    g = running()
+    g.proc.kill()
+    g.proc = g.connect("7000", None, "--paths", "relay")
+    g.flow = start_flow(g)
+    progress(g.flow)
+    hide_broker(g, "a")
+    g.broker_proc.kill()
+    g.start_broker()
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 8, 10)
+    assert any("has not answered for" in x for x in why_lost(g.host_proc))
+    show_broker(g, "a")
+    begin = time.monotonic()
+    progress(g.flow)
+    took = time.monotonic() - begin
+    assert took < 9, took
     whole(g.flow)
 
 

@@ -117,7 +117,7 @@ def test_an_address_that_changed(by_port):
 
 
 def test_idle_connections_end(portal):
-    site = portal("--idle", "2s")
+    site = portal("--idle", "4s")   # more than any pause of the busy one
     site.gate.host.start_peer("tcp-server", 7000)
     site.gate.start_host("data=7000")
     site.add("anna")

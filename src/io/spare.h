@@ -1,0 +1,21 @@
+/*
+ * Gives memory back to the system after a crowd has gone. The allocator keeps what was
+ * freed in small pieces, for the next crowd; whoever serves strangers would keep the
+ * size of the largest for ever.
+ */
+#ifndef POSTERN_IO_SPARE_H
+#define POSTERN_IO_SPARE_H
+
+#include <stddef.h>
+
+/* All zero is one that has seen nobody. */
+struct spare {
+    size_t begun; /* since memory was last given back */
+};
+
+/* One more of the crowd began. */
+void spare_count(struct spare *s);
+/* Call now and then; `in_use`: how many there are. */
+void spare_look(struct spare *s, size_t in_use);
+
+#endif

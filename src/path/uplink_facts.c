@@ -1,0 +1,75 @@
+/* What others ask of an uplink: how it stands, where it leads, how far. Changes
+ * nothing. */
+#include "path/uplink_internal.h"
+
+#include <string.h>
+
+bool uplink_is_up(const struct uplink *u)
+{
+    return u->state == UPLINK_UP;
+}
+
+const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
+{
+    if (fatal != NULL)
+        *fatal = u->fatal;
+    return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
+}
+
+uint32_t uplink_rtt_us(const struct uplink *u)
+{
+    const struct line *l = u->line;
+    return l != NULL && l->channel != NULL ? channel_rtt_us(l->channel) : 0;
+}
+
+uint32_t uplink_min_rtt_us(const struct uplink *u)
+{
+    const struct line *l = u->line;
+    return l != NULL && l->channel != NULL ? channel_min_rtt_us(l->channel) : 0;
+}
+
+int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
+                 dial_cb cb, void *ctx)
+{
+    bool known = u->broker_addr.family != ADDR_NONE;
+    struct reach_config rc = {
+        .loop = u->config.net->loop,
+        .via = u->proxied ? &u->proxy : NULL,
+        .to = {.host = u->config.broker.host, .port = u->config.broker.port},
+        .only = known ? &u->broker_addr : NULL,
+        .timeout_ms = timeout_ms};
+    return reach_start(out, &rc, cb, ctx);
+}
+
+const struct addr *uplink_broker_addr(const struct uplink *u)
+{
+    return &u->broker_addr;
+}
+
+void uplink_local(const struct uplink *u, struct addr *a)
+{
+    *a = (struct addr){0};
+    if (u->line != NULL)
+        *a = u->line->local;
+}
+
+const struct addr *uplink_seen(const struct uplink *u)
+{
+    return &u->seen;
+}
+
+size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX])
+{
+    memcpy(out, u->stun, u->stun_count * sizeof(out[0]));
+    return u->stun_count;
+}
+
+int64_t uplink_clock_skew_s(const struct uplink *u)
+{
+    return u->skew_s;
+}
+
+const struct link *uplink_link(const struct uplink *u)
+{
+    return &u->config.broker;
+}

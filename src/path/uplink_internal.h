@@ -1,0 +1,61 @@
+/*
+ * The state of an uplink, for the two files that make it: uplink.c, which changes it,
+ * and uplink_facts.c, which answers what others ask of it.
+ */
+#ifndef POSTERN_PATH_UPLINK_INTERNAL_H
+#define POSTERN_PATH_UPLINK_INTERNAL_H
+
+#include "core/backoff.h"
+#include "core/keepalive.h"
+#include "io/channel.h"
+#include "path/uplink.h"
+
+enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
+
+/* One try at a connection, and the connection when it came about. */
+struct line {
+    struct uplink *uplink;
+    struct reach *dial; /* NULL once it was reached */
+    struct channel *channel;
+    uv_timer_t *timer; /* own allocation: until the broker's welcome */
+    struct addr local, remote;
+    bool open; /* the handshake is done and our Hello on its way */
+};
+
+struct uplink {
+    struct uplink_config config;
+    enum uplink_state state;
+    struct line *line;   /* in use or being tried; NULL while waiting */
+    struct line *beside; /* to replace a silent one, or one that takes long */
+    unsigned fresh;      /* lines begun beside in this try */
+    struct proxy proxy;
+    bool proxied;
+    uv_timer_t *timer; /* retry, keepalive, ping: what `state` says */
+    struct addr broker_addr, seen;
+    struct addr stun[UPLINK_STUN_MAX];
+    size_t stun_count;
+    /* Where to try first: the last that worked, then what the name stood for. */
+    struct addr known[UPLINK_KNOWN_MAX];
+    size_t known_count;
+    struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
+    size_t resolved_count;
+    struct addr doubtful; /* somebody answers there, but not our broker */
+    bool doubted;         /* since the last pause */
+    struct backoff backoff, fatal_backoff;
+    unsigned retry_floor_ms; /* the broker asked for it */
+    uint64_t floor_us;       /* and nobody who waits changes that, until then */
+    unsigned replaced;       /* times in a row that another took this one's place */
+    unsigned yields;         /* tries left that leave that one in peace */
+    uint64_t up_us;
+    struct fault fault; /* why it is down */
+    bool fatal;
+    uint64_t tried_us;
+    int64_t skew_s;
+    struct keepalive keep;
+    bool pinging;
+    uint64_t heard_us;             /* anything from the broker */
+    uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
+    uint64_t carried_us;           /* until when what was carried uses its share up */
+};
+
+#endif
