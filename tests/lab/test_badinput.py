@@ -381,15 +381,18 @@ def test_no_permission(served, work):
 
 
 def test_home_that_cannot_be_written(programs, work):
-    run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", work)
+    home = f"{work}/home"
+    os.mkdir(home)
+    os.chmod(work, 0o755)
+    run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", home)
     try:
-        for env in ({"HOME": work, "POSTERN_STATE": ""}, {"POSTERN_STATE": f"{work}/a/b"}):
+        for env in ({"HOME": home, "POSTERN_STATE": ""}, {"POSTERN_STATE": f"{home}/a/b"}):
             done = programs.run(None, "keys", "setpriv", f"--reuid={NOBODY}",
                                 f"--regid={NOBODY}", "--clear-groups", postern(), "keys",
                                 env={**env, "XDG_STATE_HOME": ""})
             says(done, 1, "read-only disk")
     finally:
-        run("umount", "-l", work)
+        run("umount", "-l", home)
 
 
 def test_state_is_a_file(here):
