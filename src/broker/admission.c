@@ -136,9 +136,18 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
-                        const uint8_t client[static KEY_LEN])
+                        const uint8_t client[static KEY_LEN], const struct addr *from)
 {
-    uint8_t pair[KEY_LEN];
+    uint8_t pair[KEY_LEN], block[KEY_LEN];
     both(pair, host, client);
+    if (ledger_find(&a->accepted, pair) != NULL)
+        return;
     (void)!ledger_get(&a->accepted, pair);
+    for (unsigned i = 0; i < addr_levels(from); i++) {
+        addr_block_key(block, from, i);
+        both(pair, host, block);
+        struct stranger *place = ledger_find(&a->strangers, pair);
+        if (place != NULL)
+            place->passed_ms = 0;
+    }
 }

@@ -44,8 +44,11 @@ bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
 bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
                     const uint8_t client[static KEY_LEN], const struct addr *from,
                     bool host_is_slow, uint64_t now_ms);
-/* The host accepted this client. */
+/*
+ * The host accepted this client, which came from there. When it is the first time (it
+ * joins), the next stranger of its address need not wait: they are no crowd.
+ */
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
-                        const uint8_t client[static KEY_LEN]);
+                        const uint8_t client[static KEY_LEN], const struct addr *from);
 
 #endif

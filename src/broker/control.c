@@ -174,7 +174,7 @@ static void handle_accept(struct conn *c, Control *m)
         .from = portal || s->hub->config->no_address_limits ? NULL : &from,
         .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
     s->stats.accepted++;
-    admission_accepted(&s->admission, host, a->peer);
+    admission_accepted(&s->admission, host, a->peer, &from);
     bool given = relay_issue(s->relay, &ask, &t, &why) == 0;
     fill_ticket(&out, a->peer, a->conv, given ? t.host : NULL, why);
     if (conn_send(c, &out) != 0) {

@@ -16,7 +16,6 @@
 enum {
     RETRY_FATAL_MS = 30000,
     OPEN_TIMEOUT_MS = 12000,
-    REJECT_TICK_MS = 500,
     ASK_AGAIN_MS = 1000,
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
@@ -90,11 +89,12 @@ static void drop(struct peer *p)
  * session */
 
 /* The relay's two stages are one kind to people. */
-static void tell_path(struct peer *p, struct path *path)
+void peer_tell_path(struct peer *p, const struct path *path)
 {
-    if (path->kind == PATH_RELAY && p->told == PATH_RELAY)
+    if (path == NULL || (path->kind == PATH_RELAY && p->told == PATH_RELAY))
         return;
     p->told = path->kind;
+    p->told_id = path->id;
     if (p->config.events->on_path != NULL)
         p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
 }
@@ -115,6 +115,7 @@ static void on_reject_tick(uv_timer_t *t)
     peer_watch_silence(p);
     if (p->approach == NULL || p->restarting || why_not_begun(p) != NULL)
         return;
+    peer_run_trial(p);
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         bool ended = ladder_kind_ended(l, (enum path_kind)k);
@@ -148,7 +149,7 @@ static void on_open(void *ctx)
         p->used = path;
         path->rtt_us = session_rtt_us(p->session);
         approach_on_path_used(p->approach, path);
-        tell_path(p, path);
+        peer_tell_path(p, path);
     }
     session_keepalive_recall(p->session, p->memory.keepalive_us);
     session_set_keepalive(p->session, 1);
@@ -169,8 +170,8 @@ static void on_session_path(void *ctx, struct path *path)
         return;
     p->used = path;
     approach_on_path_used(p->approach, path);
-    if (p->ready)
-        tell_path(p, path);
+    if (p->ready && !p->trial.running && path->id != p->told_id)
+        peer_tell_path(p, path); /* a trial is news when it is over, and kept */
     if (path_kind_is_direct(path->kind))
         learn(p, path->kind);
 }
@@ -291,10 +292,13 @@ static void on_select(void *ctx, struct path *path)
     struct peer *p = ctx;
     if (path == NULL || p->restarting)
         return;
+    peer_end_trial(p);
     if (p->session == NULL)
         open_session(p, path);
     else
         session_use_path(p->session, path);
+    if (p->ready && path == p->used && path->id != p->told_id)
+        peer_tell_path(p, path); /* it was tried, and stays */
 }
 
 static void on_path_gone(void *ctx, struct path *path)
@@ -394,6 +398,8 @@ static void begin(struct peer *p)
     p->restarting = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
+    p->told_id = 0;
+    peer_reset_trial(p);
     p->gone_us = p->offline_us = p->signal_us = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
@@ -417,7 +423,7 @@ static void begin(struct peer *p)
     }
     open_on_relay(p);
     (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
-    (void)uv_timer_start(p->reject, on_reject_tick, REJECT_TICK_MS, REJECT_TICK_MS);
+    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
 }
 
 /* The kind whose reason says most: the relay, or the first of those that are allowed.
@@ -439,9 +445,7 @@ static void unanswered(const struct peer *p, struct fault *f)
     enum path_kind used =
         path != NULL ? path->kind : ladder_selected_kind(approach_ladder(p->approach));
     if (used != PATH_KIND_NONE) {
-        (void)fault_set(f, POSTERN_ERR_TIMEOUT,
-                        "check that the host's machine is well; it is tried again by "
-                        "itself",
+        (void)fault_set(f, POSTERN_ERR_TIMEOUT, "check that the host's machine is well",
                         "%.64s did not answer: nothing came back over %s",
                         p->config.name, path_kind_name(used));
         return;
@@ -596,6 +600,7 @@ void peer_on_network_change(struct peer *p)
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
     approach_on_network_change(p->approach);
+    peer_reset_trial(p);
     if (p->session != NULL && session_is_open(p->session))
         session_doubt(p->session, true);
 }
@@ -665,6 +670,14 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
         (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
     else
         (void)approach_reason(p->approach, k, buf);
+    return buf;
+}
+
+const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN])
+{
+    buf[0] = '\0';
+    if (p->approach != NULL)
+        (void)ladder_preference(approach_ladder(p->approach), buf);
     return buf;
 }
 

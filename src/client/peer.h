@@ -98,6 +98,8 @@ const Services *peer_services(const struct peer *p); /* NULL before they came */
 /* Words for why `k` is not in use. */
 const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN]);
+/* Why the path in use is preferred to one that carries less; else empty. */
+const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* This kind's latest try has ended, or it was ruled out. */
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
 /* Round trip now: POSTERN_ERR_CLOSED when there is no session. */

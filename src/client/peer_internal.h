@@ -4,10 +4,11 @@
 
 #include "client/peer.h"
 #include "core/backoff.h"
+#include "core/trial.h"
 #include "io/live.h"
 #include "path/approach.h"
 
-enum { PEER_PATHS_MAX = 32 };
+enum { PEER_PATHS_MAX = 32, PEER_TICK_MS = 500 };
 
 struct peer {
     struct peer_config config;
@@ -16,9 +17,10 @@ struct peer {
     struct path *paths[PEER_PATHS_MAX];
     struct path *used;
     enum path_kind told; /* of the last path event */
+    uint32_t told_id;
     Services *services;
     uv_timer_t *timer;  /* retry, or the limit for opening */
-    uv_timer_t *reject; /* looks for kinds that came to nothing */
+    uv_timer_t *reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
     bool ready, joined;
     bool repeats; /* the last fault is as the one before */
@@ -32,7 +34,10 @@ struct peer {
     uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
     uint64_t signal_us;  /* when the host last spoke through the broker */
     bool told_silent;
-    struct live *live; /* tells our other programs of this session */
+    struct trial trial;
+    uint32_t rivals_tried; /* mask of kinds */
+    uint64_t pressed_us;   /* when the host last said that the path holds it up */
+    struct live *live;     /* tells our other programs of this session */
     struct fault last;
 };
 
@@ -41,6 +46,17 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal);
 
 /* Tells whoever uses this host. */
 void peer_fault(struct peer *p, const struct fault *f, bool fatal);
+
+/* Packets take that path now, and those who use this host should know. */
+void peer_tell_path(struct peer *p, const struct path *path);
+
+/* peer_trial.c */
+/* Each tick of `reject`. */
+void peer_run_trial(struct peer *p);
+/* Another path was chosen: no verdict. */
+void peer_end_trial(struct peer *p);
+/* Another network, another session: what was learned holds no more. */
+void peer_reset_trial(struct peer *p);
 
 /* peer_silence.c */
 /* The broker has just lost the host: does any path still answer? */

@@ -119,6 +119,9 @@ void peer_meta_take(void *ctx, const Meta *m)
     case Meta_alive_tag:
         send_alive(p);
         break;
+    case Meta_pressed_tag:
+        p->pressed_us = net_now_us();
+        break;
     case Meta_rotate_tag:
         take_rotation(p, &m->body.rotate);
         break;

@@ -288,7 +288,7 @@ static void status_of(void *ctx, struct peer *p)
     }
     reply_event(w->conn, &e);
     if (path != NULL) {
-        client_path_event(&e, peer_name(p), path, 0);
+        client_path_event(&e, p, path, 0);
         reply_event(w->conn, &e);
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {

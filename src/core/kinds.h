@@ -29,6 +29,9 @@ enum path_kind {
 #define PATH_KINDS_ALL ((1u << PATH_KIND_COUNT) - 1)
 /* Off unless both sides switch them on. */
 #define PATH_KINDS_OPTIONAL (1u << PATH_DIAL_OUT | 1u << PATH_SPOOF)
+/* What carries packets in UDP; the relay and the other direct kinds do in TCP. */
+#define PATH_KINDS_UDP                                                                 \
+    (1u << PATH_UDP_PUNCH | 1u << PATH_UDP_KNOCK | 1u << PATH_MAPPED | 1u << PATH_SPOOF)
 #define PATH_KINDS_DEFAULT (PATH_KINDS_ALL & ~PATH_KINDS_OPTIONAL)
 
 const char *path_kind_name(enum path_kind k);

@@ -119,10 +119,16 @@ static uint32_t rtt_or_max(const struct ladder_path *p)
     return p->rtt_us != 0 ? p->rtt_us : UINT32_MAX;
 }
 
-/* The higher the better, whatever the round trips. */
-static int class_of(const struct ladder_path *p)
+static bool is_slow(const struct ladder *l, const struct ladder_path *p)
 {
-    return (p->narrow ? 0 : 2) + (path_kind_is_direct(p->kind) ? 1 : 0);
+    bool suspect = l->outdone && path_kind_is_direct(p->kind);
+    return !l->rungs[p->kind].cleared && (p->narrow || suspect);
+}
+
+/* The higher the better, whatever the round trips. */
+static int class_of(const struct ladder *l, const struct ladder_path *p)
+{
+    return (is_slow(l, p) ? 0 : 2) + (path_kind_is_direct(p->kind) ? 1 : 0);
 }
 
 /* A free slot, or that of the slowest path not selected. */
@@ -141,21 +147,22 @@ static struct ladder_path *take_slot(struct ladder *l)
 }
 
 /* Whether `a` is to be preferred with nothing selected. */
-static bool better(const struct ladder_path *a, const struct ladder_path *b)
+static bool better(const struct ladder *l, const struct ladder_path *a,
+                   const struct ladder_path *b)
 {
-    if (class_of(a) != class_of(b))
-        return class_of(a) > class_of(b);
+    if (class_of(l, a) != class_of(l, b))
+        return class_of(l, a) > class_of(l, b);
     if (a->rtt_us != b->rtt_us)
         return rtt_or_max(a) < rtt_or_max(b);
     return a->kind != b->kind ? a->kind < b->kind : a->id < b->id;
 }
 
 /* Whether `a` is so much better that the session leaves `selected` for it. */
-static bool worth_switching(const struct ladder_path *a,
+static bool worth_switching(const struct ladder *l, const struct ladder_path *a,
                             const struct ladder_path *selected)
 {
-    if (class_of(a) != class_of(selected))
-        return class_of(a) > class_of(selected);
+    if (class_of(l, a) != class_of(l, selected))
+        return class_of(l, a) > class_of(l, selected);
     if (a->sample_count < LADDER_SAMPLES_MIN ||
         selected->sample_count < LADDER_SAMPLES_MIN)
         return false;
@@ -168,9 +175,9 @@ static const struct ladder_path *choose(const struct ladder *l)
     const struct ladder_path *selected = find_path(l, l->selected), *best = NULL;
     for (unsigned i = 0; i < LADDER_MAX_PATHS; i++) {
         const struct ladder_path *p = &l->paths[i];
-        if (p->id == LADDER_NO_PATH || (best != NULL && !better(p, best)))
+        if (p->id == LADDER_NO_PATH || (best != NULL && !better(l, p, best)))
             continue;
-        if (selected == NULL || p == selected || worth_switching(p, selected))
+        if (selected == NULL || p == selected || worth_switching(l, p, selected))
             best = p;
     }
     return best;
@@ -180,7 +187,7 @@ static const struct ladder_path *choose(const struct ladder *l)
 static bool direct_selected(const struct ladder *l)
 {
     const struct ladder_path *p = find_path(l, l->selected);
-    return p != NULL && path_kind_is_direct(p->kind) && !p->narrow;
+    return p != NULL && path_kind_is_direct(p->kind) && !is_slow(l, p);
 }
 
 /* --------------------------------------------------------------------- reports */
@@ -306,8 +313,64 @@ void ladder_on_window(struct ladder *l, uint32_t path_id, uint32_t window_bytes)
     judge(p);
 }
 
+static bool is_rival(const struct ladder *l, const struct ladder_path *p, uint32_t skip)
+{
+    const struct ladder_path *selected = find_path(l, l->selected);
+    if (p->id == LADDER_NO_PATH || selected == NULL || p->kind == selected->kind ||
+        (skip >> p->kind & 1) != 0)
+        return false;
+    if (!path_kind_is_direct(p->kind))
+        return true;
+    return path_kind_is_direct(selected->kind)
+               ? !is_slow(l, p)
+               : !p->narrow && l->rungs[p->kind].carried_bit_s == 0;
+}
+
+uint32_t ladder_rival(const struct ladder *l, uint32_t skip)
+{
+    const struct ladder_path *best = NULL;
+    for (unsigned i = 0; i < LADDER_MAX_PATHS; i++) {
+        const struct ladder_path *p = &l->paths[i];
+        if (!is_rival(l, p, skip))
+            continue;
+        bool relay = !path_kind_is_direct(p->kind);
+        bool best_relay = best != NULL && !path_kind_is_direct(best->kind);
+        if (best == NULL || (relay && !best_relay) ||
+            (relay == best_relay && better(l, p, best)))
+            best = p;
+    }
+    return best != NULL ? best->id : LADDER_NO_PATH;
+}
+
+void ladder_on_outdone(struct ladder *l, enum path_kind kind, uint64_t own_bit_s,
+                       enum path_kind rival, uint64_t rival_bit_s)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    l->outdone = true;
+    r->carried_bit_s = own_bit_s > 0 ? own_bit_s : 1;
+    r->rival_bit_s = rival_bit_s;
+    r->rival = rival;
+    r->cleared = false;
+    l->rungs[rival].cleared = true;
+}
+
+void ladder_on_cleared(struct ladder *l, enum path_kind kind)
+{
+    l->rungs[kind].cleared = true;
+}
+
+void ladder_forgive(struct ladder *l)
+{
+    l->outdone = false;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        l->rungs[k].carried_bit_s = 0;
+        l->rungs[k].cleared = false;
+    }
+}
+
 void ladder_on_network_change(struct ladder *l, uint64_t now_us)
 {
+    ladder_forgive(l);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         struct ladder_rung *r = &l->rungs[k];
         if (r->state == RUNG_OFF)
@@ -440,11 +503,59 @@ static const struct ladder_path *narrow_path(const struct ladder *l,
     return NULL;
 }
 
-const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
+/* "12", "3.4" */
+static const char *mbit(uint64_t bit_s, char buf[static 24])
+{
+    (void)snprintf(buf, 24, bit_s < 10000000 ? "%.1f" : "%.0f", (double)bit_s / 1e6);
+    return buf;
+}
+
+/* "carries 3 Mbit/s, relay 40" */
+static int outdone_words(const struct ladder_rung *r, char *buf, size_t cap)
+{
+    char own[24], other[24];
+    return snprintf(buf, cap, "carries %s Mbit/s, %s %s", mbit(r->carried_bit_s, own),
+                    path_kind_name(r->rival), mbit(r->rival_bit_s, other));
+}
+
+const char *ladder_preference(const struct ladder *l,
+                              char buf[static LADDER_REASON_LEN])
+{
+    buf[0] = '\0';
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        const struct ladder_rung *r = &l->rungs[k];
+        if (r->carried_bit_s == 0 || r->state != RUNG_UP ||
+            ladder_selected_kind(l) == k)
+            continue;
+        int n =
+            snprintf(buf, LADDER_REASON_LEN, "%s ", path_kind_name((enum path_kind)k));
+        (void)outdone_words(r, buf + n, LADDER_REASON_LEN - (size_t)n);
+    }
+    return buf;
+}
+
+static void standby_words(const struct ladder *l, enum path_kind kind,
                           char buf[static LADDER_REASON_LEN])
 {
     const struct ladder_rung *r = &l->rungs[kind];
     const struct ladder_path *narrow = narrow_path(l, kind);
+    enum path_kind used = ladder_selected_kind(l);
+    char what[120] = "";
+    if (r->carried_bit_s != 0)
+        (void)outdone_words(r, what, sizeof(what));
+    else if (narrow != NULL)
+        (void)snprintf(
+            what, sizeof(what),
+            "carries at most %.0f Mbit/s, since its TCP window does not scale",
+            (double)bound_bit_s(narrow) / 1e6);
+    (void)snprintf(buf, LADDER_REASON_LEN, "standby: %s%s%s is in use", what,
+                   what[0] != '\0' ? "; " : "", path_kind_name(used));
+}
+
+const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
+                          char buf[static LADDER_REASON_LEN])
+{
+    const struct ladder_rung *r = &l->rungs[kind];
     enum path_kind used = ladder_selected_kind(l);
     double age = seconds(r->since_us, now_us);
     switch (r->state) {
@@ -470,14 +581,8 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
     case RUNG_STATE_COUNT:
         if (used == kind)
             (void)snprintf(buf, LADDER_REASON_LEN, "in use");
-        else if (used != PATH_KIND_NONE && narrow != NULL)
-            (void)snprintf(buf, LADDER_REASON_LEN,
-                           "standby: carries at most %.0f Mbit/s, since its TCP window "
-                           "does not scale; %s is in use",
-                           (double)bound_bit_s(narrow) / 1e6, path_kind_name(used));
         else if (used != PATH_KIND_NONE)
-            (void)snprintf(buf, LADDER_REASON_LEN, "standby: %s is in use",
-                           path_kind_name(used));
+            standby_words(l, kind, buf);
         else
             (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
         break;

@@ -13,7 +13,9 @@
  * and 2 ms better, and only when both were measured LADDER_SAMPLES_MIN times. A path
  * known to be held to less than LADDER_NARROW_BIT_S (by a window that does not scale)
  * is used only where no other stands, a relay neither, and direct kinds are still
- * tried. A relay stays as standby. A lost path is replaced at once by the best other
+ * tried. When a direct path was outdone in a
+ * trial (core/trial.h), so are all direct ones but those whose own trial went well.
+ * A relay stays as standby. A lost path is replaced at once by the best other
  * proven one. Direct kinds that failed are tried again while no direct path stands,
  * after 2 s, 4 s,
  * ... 5 min (each up to a quarter longer), and at once when the network changes; a
@@ -84,12 +86,17 @@ struct ladder_rung {
     bool start_again, stop;
     unsigned failures;
     uint64_t at_us, since_us;
+    /* In a trial it carried so much, and another kind so much more; 0: was in none. */
+    uint64_t carried_bit_s, rival_bit_s;
+    enum path_kind rival;
+    bool cleared; /* its trial went well */
     char reason[LADDER_REASON_LEN - 80];
 };
 
 struct ladder {
     struct ladder_rung rungs[PATH_KIND_COUNT];
     struct ladder_path paths[LADDER_MAX_PATHS];
+    bool outdone;      /* a direct kind was */
     uint32_t selected; /* path id last given by SELECT */
     uint64_t selected_us;
     uint64_t rng;
@@ -130,6 +137,19 @@ void ladder_on_rtt(struct ladder *l, uint32_t path_id, uint32_t rtt_us);
 /* The path never has more than so many bytes under way, whatever the session does. */
 void ladder_on_window(struct ladder *l, uint32_t path_id, uint32_t window_bytes);
 /*
+ * The other path that a trial should compare the selected one with, of no kind in the
+ * mask `skip`: to a direct path a relay first, since what holds one direct path down
+ * holds down most; to a relay a direct path that was not outdone itself.
+ */
+uint32_t ladder_rival(const struct ladder *l, uint32_t skip);
+/* `kind` carries `own_bit_s`, and `rival` so much more that it is left for that one. */
+void ladder_on_outdone(struct ladder *l, enum path_kind kind, uint64_t own_bit_s,
+                       enum path_kind rival, uint64_t rival_bit_s);
+/* `kind` carries as much as the relay: it is preferred again. */
+void ladder_on_cleared(struct ladder *l, enum path_kind kind);
+/* All that trials have shown is forgotten. */
+void ladder_forgive(struct ladder *l);
+/*
  * Addresses or routes changed: every direct kind begins anew at once, a relay too
  * unless it is up; pauses are forgotten.
  */
@@ -154,5 +174,9 @@ bool ladder_kind_ended(const struct ladder *l, enum path_kind kind);
  */
 const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t now_us,
                           char buf[static LADDER_REASON_LEN]);
+
+/* Why the selected path is used and not one of a kind that was outdone; else empty. */
+const char *ladder_preference(const struct ladder *l,
+                              char buf[static LADDER_REASON_LEN]);
 
 #endif

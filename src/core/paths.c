@@ -282,7 +282,8 @@ static bool move(struct paths *p, uint32_t id, uint64_t now_us,
     return true;
 }
 
-/* The best path that answered in this census: the wish, else the quickest. */
+/* The best path that answered in this census: the wish, else the quickest of those that
+ * carry much. */
 static const struct paths_path *best_answer(const struct paths *p)
 {
     const struct paths_path *best = NULL;
@@ -292,7 +293,8 @@ static const struct paths_path *best_answer(const struct paths *p)
             continue;
         if (x->id == p->wanted)
             return x;
-        if (best == NULL || x->rtt_us < best->rtt_us)
+        if (best == NULL || (x->meagre ? best->meagre && x->rtt_us < best->rtt_us
+                                       : best->meagre || x->rtt_us < best->rtt_us))
             best = x;
     }
     return best;
@@ -477,6 +479,13 @@ int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us)
     else if (p->census || p->current == PATHS_NONE)
         begin_census(p, false, now_us); /* perhaps this one answers */
     return 0;
+}
+
+void paths_set_meagre(struct paths *p, uint32_t id)
+{
+    struct paths_path *x = find(p, id);
+    if (x != NULL)
+        x->meagre = true;
 }
 
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us)

@@ -63,6 +63,7 @@
 struct paths_path {
     uint32_t id; /* PATHS_NONE: free slot */
     bool stream; /* takes packets of any size */
+    bool meagre; /* carries little: taken when no other answers */
     bool told_dead;
     uint32_t rtt_us;      /* of its probes; 0: none was answered yet */
     uint64_t answered_us; /* when a request was sent whose answer came; 0 none */
@@ -141,6 +142,8 @@ void paths_init(struct paths *p, bool leads, uint64_t now_us);
 /* A path more; nothing, if it is there already. The first one is used at once, without
  * proof. POSTERN_ERR_LIMIT: full. */
 MUST_CHECK int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us);
+/* It carries little: moved to where no other path answers, or by paths_want. */
+void paths_set_meagre(struct paths *p, uint32_t id);
 /* It is gone. Unknown ids are ignored. */
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us);
 /* Client: use `id` as soon as it answers, or say that it is dead. */

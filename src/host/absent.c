@@ -152,20 +152,29 @@ void absent_check(struct guest *g, uint64_t now_us)
 
 /* --------------------------------------------------------------------- the crowd */
 
-/*
- * The longest silent: of this device, or of all, where one that proved nothing yet goes
- * before any other.
- */
+/* Of the device: the longest silent, and before any other one that proved nothing. */
+static uint64_t worth(const struct holding *e)
+{
+    const struct guest *g =
+        (const struct guest *)((const char *)e - offsetof(struct guest, held));
+    uint64_t silent_us = guest_silent_us(g, net_now_us());
+    return (g->member ? UINT64_MAX : UINT64_MAX / 2) - silent_us;
+}
+
+void absent_open(struct serve *s)
+{
+    holdings_init(&s->sessions, SIZE_MAX, worth);
+}
+
+/* The longest silent of this device. */
 static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t now_us)
 {
     struct guest *first = NULL;
     uint64_t most = 0;
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
-        if (g->dead || (key != NULL && memcmp(g->key, key, KEY_LEN) != 0))
+        if (g->dead || memcmp(g->key, key, KEY_LEN) != 0)
             continue;
         uint64_t silent_us = guest_silent_us(g, now_us);
-        if (key == NULL && !g->member)
-            silent_us += UINT64_MAX / 2;
         if (first == NULL || silent_us > most) {
             first = g;
             most = silent_us;
@@ -190,13 +199,18 @@ static unsigned count_and_probe(struct serve *s, const uint8_t *key, uint64_t no
     return n;
 }
 
-void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN])
+void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce)
 {
     uint64_t now_us = net_now_us();
+    struct guest *g = NULL;
     bool crowd = count_and_probe(s, key, now_us) >= GUESTS_PER_CLIENT_MAX;
-    if (!crowd && s->guest_count < GUESTS_MAX)
+    if (!crowd && !scarce && s->guest_count < GUESTS_MAX)
         return;
-    struct guest *g = first_to_go(s, crowd ? key : NULL, now_us);
+    struct holding *e = crowd ? NULL : holdings_weakest(&s->sessions, key);
+    if (e != NULL)
+        g = (struct guest *)((char *)e - offsetof(struct guest, held));
+    else
+        g = first_to_go(s, key, now_us);
     if (g == NULL)
         return;
     log_debug("a session of %s makes room", g->name);

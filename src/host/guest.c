@@ -461,11 +461,19 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
 }
 
 /* True: there is room for this one. `uses`: as judge. */
-static bool admit(struct face *face, const Offer *o, unsigned uses, const char **reason)
+static bool admit(struct face *face, const uint8_t *key, const Offer *o, unsigned uses,
+                  const char **reason)
 {
     struct serve *s = face->serve;
-    if (!net_has_descriptors(&face->endpoint.net,
-                             uses > 0 ? INVITEE_PERCENT : LISTED_PERCENT)) {
+    const struct net *net = &face->endpoint.net;
+    size_t services = s->outlets.count;
+    bool room =
+        net_has_descriptors(net, uses > 0 ? INVITEE_PERCENT : LISTED_PERCENT, services);
+    if (!room && uses == 0) {
+        absent_make_room(s, key, true);
+        room = net_has_descriptors(net, MADE_ROOM_PERCENT, services);
+    }
+    if (!room) {
         *reason = "the host has no file descriptors left";
         return false;
     }
@@ -503,6 +511,12 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     memcpy(ac.peer, in->peer, KEY_LEN);
     memcpy(ac.conv, in->conv, CONV_LEN);
     if (approach_new_host(&g->approach, &ac, o, in) != 0) {
+        free(g);
+        return NULL;
+    }
+    struct holding *nobody;
+    if (holdings_take(&s->sessions, &g->held, g->key, &nobody) != 0) {
+        approach_free(g->approach);
         free(g);
         return NULL;
     }
@@ -577,11 +591,11 @@ void guest_on_introduce(struct face *face, const Control *m)
         send_forgotten(face, in);
         return;
     }
-    if (!admit(face, &o, uses, &reason)) {
+    if (!admit(face, in->peer, &o, uses, &reason)) {
         refuse(face, in, REFUSE_LIMIT, reason);
         return;
     }
-    absent_make_room(s, in->peer);
+    absent_make_room(s, in->peer, false);
     g = guest_new(face, in, &o, uses > 0);
     if (g == NULL) {
         refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
@@ -643,6 +657,7 @@ void guest_free(struct guest *g)
     if (g->next != NULL)
         g->next->prev = g->prev;
     s->guest_count--;
+    holdings_give_back(&s->sessions, &g->held);
     approach_free(g->approach);
     session_free(g->session);
     free(g);

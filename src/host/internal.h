@@ -3,6 +3,7 @@
 #define POSTERN_HOST_INTERNAL_H
 
 #include "core/invitees.h"
+#include "core/holdings.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/caller.h"
@@ -28,8 +29,12 @@ enum {
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
-    INVITEE_PERCENT = 25,       /* of the descriptors; more are for who is listed */
-    LISTED_PERCENT = 75,        /* the rest is for connections to services */
+    /* Of all descriptors: connections to services have a bound of their own, and what
+     * clients' paths take beside them is more for who is listed than for who is not. */
+    SERVICES_PERCENT = 40,
+    INVITEE_PERCENT = 25,
+    LISTED_PERCENT = 45,
+    MADE_ROOM_PERCENT = 50,
     SWEEP_MS = 5000,
     CONVS_KEPT = 4096,
 };
@@ -69,6 +74,7 @@ struct guest {
     bool away, asked;        /* for absent.c */
     uint64_t doubt_us;       /* since when it must be heard, or ends; 0: no doubt */
     bool dead;               /* freed by the next sweep of the loop */
+    struct holding held;
 };
 
 struct serve {
@@ -96,6 +102,8 @@ struct serve {
     struct via *via;     /* to an agent, in place of a broker; NULL */
     struct guest *guests;
     unsigned guest_count;
+    struct holdings sessions; /* by device, of GUESTS_MAX */
+    struct holdings outlets;  /* by device, of the descriptors for services */
     struct invitees invitees;
     uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
     size_t conv_next;
@@ -131,14 +139,19 @@ void absent_on_alive(struct guest *g, const Alive *a);
 void absent_check(struct guest *g, uint64_t now_us);
 /* This device has come back from a long silence. */
 void absent_note_sleeper(struct serve *s, const uint8_t key[static KEY_LEN]);
-/* For one more session of this key; frees at most one guest. */
-void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN]);
+/*
+ * For one more session of this key, where all places are taken or `scarce`,
+ * descriptors; frees at most one guest: of who has most sessions the longest silent.
+ */
+void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce);
+void absent_open(struct serve *s);
 void guest_send_services(struct guest *g);
 
 /* The `session` event of one that has a session. */
 void guest_session_event(struct guest *g, struct event *e);
 
 /* outlet.c: a stream of a guest to a service's machine */
+void outlets_init(struct serve *s);
 void outlet_accept(struct guest *g, struct stream *st);
 /* The host's first message on a stream; and one that is its last. */
 MUST_CHECK int stream_reply(struct pump *p, enum stream_code code, const char *reason,

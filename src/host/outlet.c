@@ -19,6 +19,8 @@
 enum { UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
 
 struct outlet {
+    struct holding held; /* of s->outlets: first, as worth() knows */
+    struct serve *serve;
     struct guest *guest; /* NULL once the header was handled: the guest may go first */
     struct session_env *env;
     struct pump *pump;      /* NULL at the end */
@@ -36,8 +38,23 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
+/* What moves bytes has proven more than what was only opened. */
+static uint64_t worth(const struct holding *e)
+{
+    const struct outlet *o = (const struct outlet *)e;
+    struct pump_stats moved =
+        o->pump != NULL ? pump_stats(o->pump) : (struct pump_stats){0};
+    return moved.to_peer_bytes + moved.from_peer_bytes;
+}
+
+void outlets_init(struct serve *s)
+{
+    holdings_init(&s->outlets, net_descriptors_max() / 100 * SERVICES_PERCENT, worth);
+}
+
 static void outlet_free(struct outlet *o)
 {
+    holdings_give_back(&o->serve->outlets, &o->held);
     race_free(o->race);
     resolve_cancel(o->resolve);
     if (o->udp_poll != NULL) {
@@ -263,6 +280,20 @@ static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *ope
     return 0;
 }
 
+/* A descriptor for it: of who has most, what moved least makes room. */
+static int take_place(struct outlet *o, const uint8_t *device)
+{
+    struct holding *leaves;
+    if (holdings_take(&o->serve->outlets, &o->held, device, &leaves) != 0) {
+        refuse(o, STREAM_LIMIT,
+               "the host has no descriptors for more connections of this device");
+        return POSTERN_ERR_LIMIT;
+    }
+    if (leaves != NULL)
+        pump_abort(((struct outlet *)leaves)->pump, STREAM_LIMIT);
+    return 0;
+}
+
 static void connect_service(struct outlet *o, struct agent *agent)
 {
     if (!o->service.udp) {
@@ -293,6 +324,8 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
     }
     int err = g->portal ? judge_caller(o, g, &open) : judge_device(o, g, &open);
     if (err == 0)
+        err = take_place(o, g->listed);
+    if (err == 0)
         connect_service(o, g->serve->agent);
 }
 
@@ -314,6 +347,7 @@ void outlet_accept(struct guest *g, struct stream *st)
     if (o == NULL)
         return; /* a stream without events is reset */
     o->guest = g;
+    o->serve = g->serve;
     o->env = &g->face->endpoint.env;
     o->udp_fd = -1;
     if (pump_accept(&o->pump, st, &outlet_events, o) != 0)

@@ -476,6 +476,8 @@ static int run_loop(struct serve *s, const struct statedir *state,
         rc = s->to_agent ? via_open(&s->via, s, broker, &via_events, f)
                          : faces_open(s, broker, f);
     if (rc == 0) {
+        absent_open(s);
+        outlets_init(s);
         (void)uv_timer_init(&s->loop, &s->sweep);
         s->sweep.data = s;
         (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);

@@ -26,7 +26,7 @@ static const struct event_words event_table[] = {
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
     {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
-                 "[, chosen after {elapsed_ms} ms]"},
+                 "[, chosen after {elapsed_ms} ms][: {reason}]"},
     {"rejected", "{peer}: not {kind}: {reason}"},
     {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},

@@ -494,6 +494,25 @@ void approach_on_path_rtt(struct approach *a, const struct path *p)
     poke(a);
 }
 
+void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
+                         enum path_kind rival, uint64_t rival_bit_s)
+{
+    ladder_on_outdone(&a->ladder, kind, own_bit_s, rival, rival_bit_s);
+    poke(a);
+}
+
+void approach_on_cleared(struct approach *a, enum path_kind kind)
+{
+    ladder_on_cleared(&a->ladder, kind);
+    poke(a);
+}
+
+void approach_forgive(struct approach *a)
+{
+    ladder_forgive(&a->ladder);
+    poke(a);
+}
+
 void approach_on_uplink(struct approach *a, bool up)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)

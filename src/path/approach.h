@@ -80,6 +80,11 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
 void approach_on_network_change(struct approach *a);
+/* Verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no more. */
+void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
+                         enum path_kind rival, uint64_t rival_bit_s);
+void approach_on_cleared(struct approach *a, enum path_kind kind);
+void approach_forgive(struct approach *a);
 /* A routed message of this peer and conv arrived. */
 void approach_on_control(struct approach *a, const Control *m);
 

@@ -64,15 +64,21 @@ struct budget *net_budget_new(void)
 }
 
 /* The lowest free number tells how many below it are taken. */
-bool net_has_descriptors(const struct net *n, unsigned percent)
+bool net_has_descriptors(const struct net *n, unsigned percent, size_t apart)
 {
-    struct rlimit r;
     int fd = fcntl(uv_backend_fd(n->loop), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return false;
     close(fd);
-    return getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY ||
-           (rlim_t)fd < r.rlim_cur * percent / 100;
+    return (size_t)fd < net_descriptors_max() / 100 * percent + apart;
+}
+
+size_t net_descriptors_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return DESCRIPTORS_WANTED;
+    return r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
 }
 
 uint64_t net_now_us(void)

@@ -192,7 +192,7 @@ int predict_start(struct predict **out, struct net *net,
     memcpy(p->targets, targets, p->target_count * sizeof(*targets));
     randombytes_buf(&p->seed, sizeof(p->seed));
     while (p->socket_count < plan->sockets) {
-        struct udp *u = net_has_descriptors(net, SOCKETS_PERCENT)
+        struct udp *u = net_has_descriptors(net, SOCKETS_PERCENT, 0)
                             ? open_socket(net, plan->low_bind, p)
                             : NULL;
         if (u == NULL)

@@ -376,8 +376,8 @@ static void *relay_new(struct approach *a, const void *plan)
     }
     r->approach = a;
     r->fd = -1;
-    r->carry = (struct carry_path){.base = {.ops = &carry_ops, .kind = PATH_RELAY},
-                                   .relay = r};
+    r->carry = (struct carry_path){
+        .base = {.ops = &carry_ops, .kind = PATH_RELAY, .meagre = true}, .relay = r};
     (void)uv_timer_init(approach_config_of(a)->net->loop, r->timer);
     r->timer->data = r;
     if (approach_config_of(a)->allowed & (1u << PATH_RELAY))

@@ -524,6 +524,15 @@ static void on_conn_end(void *ctx, int fd)
     }
 }
 
+static bool is_known(void *ctx, const struct addr *from)
+{
+    const struct web *w = ctx;
+    for (const struct login *l = w->portal->logins; l != NULL; l = l->next)
+        if (portal_same_client(&l->client, from))
+            return true;
+    return false;
+}
+
 int web_open(struct portal *p, struct fault *f)
 {
     struct web *w = calloc(1, sizeof(*w));
@@ -532,6 +541,7 @@ int web_open(struct portal *p, struct fault *f)
     w->portal = p;
     web_conns_init(&w->conns);
     w->conns.on_end = on_conn_end;
+    w->conns.is_known = is_known;
     w->conns.ctx = w;
     list_init(&w->pipes);
     (void)uv_timer_init(&p->loop, &w->timer);

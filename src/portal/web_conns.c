@@ -117,10 +117,12 @@ void web_conns_make_room(struct web_conns *c, const struct addr *from)
         if (!conn_of(n)->ended)
             crowd_add(&crowd, &conn_of(n)->from);
     unsigned level = crowd_full(&crowd, WEB_CONNS_ADDRESS_MAX);
-    if (level < CROWD_LEVELS || c->count >= c->max)
-        end_least(c, from, level);
-    else if (web_conns_unproven(c) >= WEB_UNPROVEN_MAX)
+    unsigned unproven = web_conns_unproven(c);
+    if (level == CROWD_LEVELS && unproven > 0 &&
+        (unproven >= WEB_UNPROVEN_MAX || c->count >= c->max))
         end_unproven(c);
+    else if (level < CROWD_LEVELS || c->count >= c->max)
+        end_least(c, from, level);
 }
 
 static void conn_begin(struct web_conns *c, struct MHD_Connection *http,
@@ -138,6 +140,8 @@ static void conn_begin(struct web_conns *c, struct MHD_Connection *http,
     }
     w->fd = socket->connect_fd;
     w->owes_since_ms = c->now_ms;
+    if (c->is_known != NULL && c->is_known(c->ctx, &w->from))
+        w->proof = PROOF_REQUEST;
     list_push(&c->all, &w->link);
     c->count++;
     *of_connection = w;

@@ -14,7 +14,7 @@
 enum {
     WEB_CONNS_MAX = 2048,
     WEB_CONNS_ADDRESS_MAX = 64, /* and by blocks of addresses: crowd.h */
-    WEB_UNPROVEN_MAX = 128,     /* without a request yet: 100 KB each */
+    WEB_UNPROVEN_MAX = 256,     /* without a request yet: 100 KB each */
     WEB_REQUEST_MS = 60 * 1000, /* from a connection's start, or its last answer */
 };
 
@@ -27,6 +27,8 @@ struct web_conns {
         max; /* at most WEB_CONNS_MAX: what the process's descriptors suffice for */
     /* What carries libmicrohttpd's descriptor `fd` is to end with it; or NULL. */
     void (*on_end)(void *ctx, int fd);
+    /* Somebody is logged in there: counts as if a request had come already. */
+    bool (*is_known)(void *ctx, const struct addr *from);
     void *ctx;
     uint64_t now_ms; /* the caller keeps it */
 };

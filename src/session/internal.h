@@ -36,6 +36,12 @@ struct pending {
     size_t len, segment_len;
 };
 
+/* How long of the second that is counted now something waited for the path. */
+struct pressure {
+    uint64_t since_ns, noted_ns, waited_ns;
+    bool waits;
+};
+
 struct stream {
     struct session *session;
     int64_t id;
@@ -56,6 +62,13 @@ struct session {
     const struct session_events *events;
     void *ctx;
     bool is_client, open, confirmed, closed, busy, freed, auth_failed, paced;
+    bool probes;                /* the key is known */
+    bool label_due, label_open; /* another is wanted; is being validated */
+    bool ping_due;              /* QUIC is to look for what was lost */
+    bool progressed;            /* stream data was acknowledged */
+    bool told_open;
+    bool round_due; /* something was touched */
+    bool in_round;  /* output_run is still to come in this round: a touch is no news */
     uint8_t peer[KEY_LEN];
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
@@ -68,17 +81,12 @@ struct session {
     struct path *current; /* where packets go; NULL when it is gone */
     struct paths net;
     uint8_t probe_key[PROBE_KEY_LEN];
-    bool probes;                /* the key is known */
-    uint64_t label;             /* under which QUIC knows the other end (steer.c) */
-    bool label_due, label_open; /* another is wanted; is being validated */
-    uint64_t raise_ns;          /* when larger packets are tried again; 0 never */
-    bool ping_due;              /* QUIC is to look for what was lost */
-    size_t packet_max;          /* what QUIC may make now */
-    uint64_t latest_rtt;        /* of QUIC, to see that it changed */
-    bool progressed;            /* stream data was acknowledged */
+    uint64_t label;      /* under which QUIC knows the other end (steer.c) */
+    uint64_t raise_ns;   /* when larger packets are tried again; 0 never */
+    size_t packet_max;   /* what QUIC may make now */
+    uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
     uint64_t keepalive_us; /* 0: off */
-    bool told_open;
     struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
     struct stream *by_id[STREAM_HASH];
     unsigned stream_count;
@@ -90,10 +98,11 @@ struct session {
     int fail_err; /* told by on_close from the loop */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
-    bool round_due;                 /* something was touched */
+    uint64_t acked_bytes; /* of streams */
+    struct pressure pressure;
+    uint64_t pressed_us;            /* when a second of it was last over */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */
-    bool in_round; /* output_run is still to come in this round: a touch is no news */
 };
 
 /* The made-up addresses by which QUIC knows the other end; steer.c says what for. */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/log.h"
+
 struct batch {
     size_t len, segment_len;
 };
@@ -213,6 +215,37 @@ static size_t round_budget(const struct session *s)
     return quantum < ROUND_BYTES_MAX ? quantum : ROUND_BYTES_MAX;
 }
 
+/* Is the path the limit now, and not the application nor the peer's credit? */
+static bool waits_for_path(const struct session *s)
+{
+    return s->pending.buf != NULL ||
+           (s->ready_head != NULL && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+}
+
+/*
+ * It was for most of a second: between two acknowledgements there may be a moment
+ * without anything to send. The client is told by its host, since it chooses the path.
+ */
+static void watch_pressure(struct session *s, uint64_t ts)
+{
+    static const uint64_t second_ns = 1000000000ull;
+    static const Meta m = {.which_body = Meta_pressed_tag, .body.pressed = true};
+    struct pressure *p = &s->pressure;
+    if (p->waits)
+        p->waited_ns += ts - p->noted_ns;
+    p->noted_ns = ts;
+    uint64_t span = ts - p->since_ns;
+    if (span < second_ns)
+        return;
+    bool pressed = s->open && 3 * p->waited_ns >= 2 * span;
+    *p = (struct pressure){.since_ns = ts, .noted_ns = ts, .waits = p->waits};
+    if (!pressed)
+        return;
+    s->pressed_us = ts / 1000;
+    if (!s->is_client && session_send_meta(s, &m) != 0)
+        log_debug("the client could not be told what it waits for");
+}
+
 bool output_run(struct session *s)
 {
     struct batch b = {0};
@@ -220,10 +253,11 @@ bool output_run(struct session *s)
     size_t round = 0, max;
     if (s->conn == NULL || s->closed || s->fail_err != 0 || s->current == NULL)
         return false;
+    uint64_t ts = uv_hrtime(), before = in_flight(s);
+    watch_pressure(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;
-    uint64_t ts = uv_hrtime(), before = in_flight(s);
     bool ping = s->ping_due && s->confirmed;
     if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
@@ -249,6 +283,7 @@ bool output_run(struct session *s)
         blocked = batch_send(s, &b) != 0;
     if (s->fail_err != 0)
         return false;
+    s->pressure.waits = waits_for_path(s);
     if (round > 0)
         keepalive_on_sent(&s->keep, ts / 1000);
     if (in_flight(s) > before)

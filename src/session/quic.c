@@ -89,6 +89,7 @@ static int on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t len
 {
     (void)conn, (void)id;
     session_of(user_data)->progressed = true;
+    session_of(user_data)->acked_bytes += len;
     if (stream_user_data != NULL)
         stream_on_acked(stream_user_data, offset, len);
     return 0;

@@ -341,6 +341,16 @@ uint64_t session_bytes_received(const struct session *s)
     return s->received_bytes;
 }
 
+uint64_t session_bytes_carried(const struct session *s)
+{
+    return s->received_bytes + s->acked_bytes;
+}
+
+uint64_t session_pressed_us(const struct session *s)
+{
+    return s->pressed_us;
+}
+
 unsigned session_stream_count(const struct session *s)
 {
     return s->stream_count - (s->meta != NULL ? 1 : 0);

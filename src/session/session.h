@@ -110,6 +110,13 @@ const uint8_t *session_peer(const struct session *s);
 uint32_t session_rtt_us(const struct session *s);
 uint64_t session_bytes_sent(const struct session *s);
 uint64_t session_bytes_received(const struct session *s);
+/* What came, and what of the streams the peer acknowledged. */
+uint64_t session_bytes_carried(const struct session *s);
+/*
+ * When for most of a second more was to be sent than the path took; 0 never. A host
+ * tells its client so too (Meta.pressed).
+ */
+uint64_t session_pressed_us(const struct session *s);
 unsigned session_stream_count(const struct session *s);
 /* Monotonic microseconds when a packet of the peer last arrived. */
 uint64_t session_heard_us(const struct session *s);

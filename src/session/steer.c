@@ -246,6 +246,8 @@ void session_add_path(struct session *s, struct path *p)
     p->user_ctx = s;
     if (paths_add(&s->net, p->id, p->stream, uv_hrtime() / 1000) == 0)
         follow(s);
+    if (p->meagre)
+        paths_set_meagre(&s->net, p->id);
     session_touch(s);
 }
 

@@ -247,6 +247,81 @@ def test_who_sends_a_letter_at_a_time_keeps_nobody_out(site):
         loris.wait_line("none is left", 90)
 
 
+# Visitors after their handshake, from 200 addresses: kept alive and idle; who asks for much and
+# reads nothing; many requests at once; headers without end; a form a letter at a time.
+SLOW = """
+import asyncio, ssl, sys
+c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE
+ask = b"GET /style.css HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+seen = {}
+async def visit(n):
+    kind = ("idle", "deaf", "many", "huge", "slow")[n % 5]
+    source = f"198.19.{n % 200 // 4}.{1 + n % 4 * 64}"
+    while True:
+        try:
+            r, w = await asyncio.wait_for(asyncio.open_connection(
+                sys.argv[1], 443, ssl=c, local_addr=(source, 0), limit=1024), 30)
+            seen[kind] = seen.get(kind, 0) + 1
+            if kind == "idle":
+                w.write(ask)
+                while await r.read(4096): pass
+            elif kind == "deaf":
+                w.write(ask * 2000)
+                await w.drain()
+                await asyncio.sleep(60)
+            elif kind == "many":
+                w.write(ask * 50)
+                while await r.read(4096): pass
+            elif kind == "huge":
+                w.write(b"GET / HTTP/1.1\\r\\n")
+                while True:
+                    w.write(b"X: " + b"y" * 4000 + b"\\r\\n")
+                    await w.drain()
+                    await asyncio.sleep(0.2)
+            else:
+                w.write(b"POST /login HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 9000\\r\\n\\r\\n")
+                while True:
+                    w.write(b"x")
+                    await w.drain()
+                    await asyncio.sleep(1)
+        except (OSError, asyncio.TimeoutError, ssl.SSLError): pass
+        await asyncio.sleep(1)
+async def main():
+    visits = [asyncio.create_task(visit(n)) for n in range(1000)]
+    for second in range(120):
+        await asyncio.sleep(1)
+        print(second, seen, flush=True)
+asyncio.run(main())
+"""
+
+
+def test_slow_visitors_slow_nobody(site):
+    topo = site.topo
+    topo.stranger.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
+    topo.inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
+
+    def loads(what):
+        times = []
+        for _ in range(10):
+            begin = time.monotonic()
+            assert site.anna.is_in(), what
+            times.append(time.monotonic() - begin)
+        print(what, [round(t, 2) for t in times])
+        return sorted(times)
+    calm = loads("calm")
+    slow = site.programs.start(topo.stranger, "slow", "prlimit", "--nofile=8192:8192",
+                               "/usr/bin/python3", "-c", SLOW, BROKER)
+    slow.wait_line("8 ", 60)
+    times = loads("crowd")
+    proc = site.gate.broker_proc
+    with open(f"/proc/{proc.pid}/status", encoding="ascii") as f:
+        rss = next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+    held = len(os.listdir(f"/proc/{proc.pid}/fd"))
+    print(f"{rss:.0f} MB, {held} descriptors; {slow.stdout.splitlines()[-1]}")
+    assert times[4] < calm[4] + 1 and times[-1] < calm[-1] + 4, times
+    assert rss < 128
+
+
 # What a visitor says, and that he has ended: half of what is needed to say more.
 HALF = """
 import os, socket, ssl, sys

@@ -106,7 +106,7 @@ static void test_strangers_share_a_host(void **state)
         uint64_t now = 1000;
         fresh_key(known);
         assert_int_equal(admission_init(&a, secret), 0);
-        admission_accepted(&a, host, known);
+        admission_accepted(&a, host, known, &home);
         for (int second = 0; second < 20; second++, now += 1000) {
             passed += flood(&a, crowds[c].format, crowds[c].addresses, now);
             /* The one that the host knows, even from the flood's own address. */
@@ -120,6 +120,31 @@ static void test_strangers_share_a_host(void **state)
                     LIMIT_RATE_STRANGERS.burst + 20 * LIMIT_RATE_STRANGERS.per_s);
         admission_fini(&a);
     }
+}
+
+/* A household joins: each comes through whom the host takes, also in a flood. */
+static void test_joiners_of_one_address(void **state)
+{
+    struct admission a;
+    uint8_t fresh[KEY_LEN];
+    struct addr home = ip("192.0.2.7");
+    uint64_t now = 1000;
+    (void)state;
+    assert_int_equal(admission_init(&a, secret), 0);
+    for (; now < 21000; now += 500)
+        (void)flood(&a, "10.%u.%u.1", 400, now);
+    fresh_key(fresh); /* whom the host does not take waits, like everybody */
+    assert_true(admission_pass(&a, host, fresh, &home, false, now));
+    fresh_key(fresh);
+    assert_false(admission_pass(&a, host, fresh, &home, false, now + 200));
+    for (int i = 0; i < 10; i++, now += 200) {
+        struct addr other = ip("192.0.9.7");
+        (void)flood(&a, "10.%u.%u.1", 400, now);
+        fresh_key(fresh);
+        assert_true(admission_pass(&a, host, fresh, &other, false, now + 50));
+        admission_accepted(&a, host, fresh, &other);
+    }
+    admission_fini(&a);
 }
 
 static void test_marks(void **state)
@@ -202,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_ledger_forgets_the_longest_unused),
         cmocka_unit_test(test_a_key_has_one_budget),
         cmocka_unit_test(test_strangers_share_a_host),
+        cmocka_unit_test(test_joiners_of_one_address),
         cmocka_unit_test(test_marks),
         cmocka_unit_test(test_shares_of_pairs),
     };

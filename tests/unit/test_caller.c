@@ -259,6 +259,7 @@ static int setup(void **state)
         return -1;
     struct serve *s = x->s;
     (void)uv_loop_init(&s->loop);
+    outlets_init(s);
     (void)snprintf(s->settings.name, sizeof(s->settings.name), "home");
     (void)snprintf(s->broker.host, sizeof(s->broker.host), "broker.test");
     s->broker.type = LINK_BROKER;

@@ -232,6 +232,43 @@ static void test_narrow_near_by(void **state)
     expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
 }
 
+/* What a trial has shown decides, until it is forgotten. */
+static void test_outdone(void **state)
+{
+    (void)state;
+    struct ladder l;
+    char buf[LADDER_REASON_LEN];
+    ladder_init(&l, 1u << PATH_UDP_PUNCH | 1u << PATH_TCP_PUNCH | 1u << PATH_RELAY, 3,
+                S);
+    for (struct ladder_action a; ladder_next(&l, S, &a);)
+        ladder_on_started(&l, a.kind, S);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, S);
+    ladder_on_window(&l, 1, 65535); /* the middlebox is near us */
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 50000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    assert_int_equal(ladder_rival(&l, 0), 1);
+    assert_int_equal(ladder_rival(&l, 1u << PATH_RELAY), LADDER_NO_PATH);
+    ladder_on_outdone(&l, PATH_UDP_PUNCH, 3400000, PATH_RELAY, 41000000);
+    expect_action(&l, S, LADDER_SELECT, PATH_RELAY, 1);
+    assert_string_equal(reason(&l, PATH_UDP_PUNCH, S),
+                        "standby: carries 3.4 Mbit/s, relay 41; relay is in use");
+    assert_string_equal(ladder_preference(&l, buf),
+                        "udp-punch carries 3.4 Mbit/s, relay 41");
+    assert_int_equal(ladder_rival(&l, 0), LADDER_NO_PATH);
+    for (struct ladder_action a; ladder_next(&l, 2 * S, &a);)
+        assert_int_equal(a.type, LADDER_START); /* others are looked for again */
+    ladder_on_proven(&l, PATH_TCP_PUNCH, 3, 50000, 2 * S);
+    expect_quiet(&l, 2 * S); /* first it must show what it carries */
+    assert_int_equal(ladder_rival(&l, 0), 3);
+    ladder_on_cleared(&l, PATH_TCP_PUNCH);
+    expect_action(&l, 2 * S, LADDER_SELECT, PATH_TCP_PUNCH, 3);
+    ladder_on_lost(&l, 3, "closed", 2 * S);
+    expect_action(&l, 2 * S, LADDER_SELECT, PATH_RELAY, 1);
+    ladder_forgive(&l);
+    expect_action(&l, 2 * S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    assert_string_equal(ladder_preference(&l, buf), "");
+}
+
 static void test_refuse_permit(void **state)
 {
     (void)state;
@@ -329,6 +366,7 @@ int main(void)
         cmocka_unit_test(test_one_sample_is_none),
         cmocka_unit_test(test_narrow_path_is_left),
         cmocka_unit_test(test_narrow_near_by),
+        cmocka_unit_test(test_outdone),
         cmocka_unit_test(test_refuse_permit),
         cmocka_unit_test(test_network_change_while_up),
         cmocka_unit_test(test_random),

@@ -212,6 +212,27 @@ static void test_many_dead_at_once(void **state)
     assert_int_equal(n.moves[1], 1); /* once, to the one that answers */
 }
 
+/* One that carries little is not moved to while another answers, however quick it is.
+ */
+static void test_meagre(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 25 * MS);
+    n.ways[1].delay_us = 5 * MS;
+    paths_set_meagre(&n.side[0], 2);
+    paths_set_meagre(&n.side[1], 2);
+    run_for(&n, S);
+    n.ways[0].up = n.ways[0].down = false;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+    assert_int_equal(paths_current(&n.side[0]), 3);
+    assert_int_equal(paths_current(&n.side[1]), 3);
+    run_for(&n, 3 * S);
+    n.ways[2].up = n.ways[2].down = false;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+}
+
 static void test_all_dead_then_one_back(void **state)
 {
     struct net n;
@@ -395,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_one_way_or_both),
         cmocka_unit_test(test_many_dead_at_once),
         cmocka_unit_test(test_added_twice),
+        cmocka_unit_test(test_meagre),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_wish),

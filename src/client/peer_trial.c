@@ -1,0 +1,142 @@
+/*
+ * Judges the direct path in use by what it carries: core/trial decides when another one
+ * is to be tried and whether it stays; here its wishes are carried out and its verdicts
+ * told.
+ */
+#include "client/peer_internal.h"
+
+#include "io/log.h"
+
+static const uint64_t pressed_for_us = 1700000; /* it is said once a second */
+
+static struct path *path_by_id(const struct peer *p, uint32_t id)
+{
+    for (int i = 0; i < PEER_PATHS_MAX; i++)
+        if (p->paths[i] != NULL && p->paths[i]->id == id)
+            return p->paths[i];
+    return NULL;
+}
+
+static void use(struct peer *p, uint32_t id)
+{
+    struct path *path = path_by_id(p, id);
+    if (path != NULL)
+        session_use_path(p->session, path);
+}
+
+static void set_pace(struct peer *p, uint64_t tick_us)
+{
+    uv_timer_set_repeat(p->reject, tick_us / 1000);
+    (void)uv_timer_again(p->reject);
+}
+
+/* What is to be tried: of a direct path's rivals each in its turn. */
+static const struct path *pick_rival(struct peer *p, const struct ladder *l)
+{
+    uint32_t id = ladder_rival(l, p->rivals_tried);
+    if (id == LADDER_NO_PATH && path_kind_is_direct(p->used->kind)) {
+        p->rivals_tried = 0;
+        id = ladder_rival(l, 0);
+    }
+    return id != LADDER_NO_PATH ? path_by_id(p, id) : NULL;
+}
+
+static struct trial_report report(struct peer *p, const struct ladder *l)
+{
+    uint64_t now_us = net_now_us(), pressed_us = session_pressed_us(p->session);
+    struct trial_report r = {.now_us = now_us,
+                             .bytes = session_bytes_carried(p->session)};
+    if (p->pressed_us > pressed_us)
+        pressed_us = p->pressed_us;
+    r.pressed = pressed_us != 0 && now_us < pressed_us + pressed_for_us;
+    bool judged =
+        p->used != NULL && (p->trial.running || p->used->id == ladder_selected_path(l));
+    r.path = judged ? p->used->id : TRIAL_NO_PATH;
+    r.direct = judged && path_kind_is_direct(p->used->kind);
+    bool wanted = judged && (r.direct ? r.pressed : p->trial.held);
+    const struct path *rival = wanted ? pick_rival(p, l) : NULL;
+    if (rival != NULL) {
+        r.rival = rival->id;
+        r.rival_us = rival->rtt_us;
+    }
+    return r;
+}
+
+/* The kinds that the same would hold down. */
+static uint32_t like(enum path_kind k)
+{
+    bool udp = (PATH_KINDS_UDP >> k & 1) != 0;
+    return udp ? PATH_KINDS_UDP : PATH_KINDS_ALL & ~(PATH_KINDS_UDP | 1u << PATH_RELAY);
+}
+
+static void tell_rates(const struct peer *p, enum path_kind own, enum path_kind tried)
+{
+    log_debug("trial: %s carries %.1f Mbit/s, %s %.1f", path_kind_name(own),
+              (double)p->trial.own_bit_s / 1e6, path_kind_name(tried),
+              (double)p->trial.rival_bit_s / 1e6);
+}
+
+static void carry_out(struct peer *p, enum trial_action a)
+{
+    const struct ladder *l = approach_ladder(p->approach);
+    const struct path *rival = path_by_id(p, p->trial.rival);
+    enum path_kind tried = rival != NULL ? rival->kind : PATH_RELAY;
+    enum path_kind own = ladder_selected_kind(l);
+    switch (a) {
+    case TRIAL_NOTHING:
+        break;
+    case TRIAL_BEGIN:
+        set_pace(p, TRIAL_TICK_US);
+        use(p, p->trial.rival);
+        break;
+    case TRIAL_KEEP:
+        tell_rates(p, own, tried);
+        p->rivals_tried = like(own);
+        set_pace(p, PEER_TICK_MS * 1000);
+        approach_on_outdone(p->approach, own, p->trial.own_bit_s, tried,
+                            p->trial.rival_bit_s);
+        break;
+    case TRIAL_CLEAR:
+        tell_rates(p, own, tried);
+        set_pace(p, PEER_TICK_MS * 1000);
+        approach_on_cleared(p->approach, tried);
+        break;
+    case TRIAL_BACK:
+        tell_rates(p, own, tried);
+        p->rivals_tried |= p->trial.reverse ? like(tried) : 1u << tried;
+        set_pace(p, PEER_TICK_MS * 1000);
+        use(p, ladder_selected_path(l));
+        break;
+    case TRIAL_FORGIVE:
+        p->rivals_tried = 0;
+        approach_forgive(p->approach);
+        break;
+    }
+}
+
+void peer_run_trial(struct peer *p)
+{
+    if (!p->ready || p->restarting || p->approach == NULL || p->session == NULL)
+        return;
+    struct trial_report r = report(p, approach_ladder(p->approach));
+    carry_out(p, trial_next(&p->trial, &r));
+}
+
+void peer_end_trial(struct peer *p)
+{
+    if (!p->trial.running)
+        return;
+    trial_abort(&p->trial, net_now_us());
+    set_pace(p, PEER_TICK_MS * 1000);
+}
+
+void peer_reset_trial(struct peer *p)
+{
+    bool running = p->trial.running;
+    peer_end_trial(p);
+    trial_init(&p->trial);
+    p->rivals_tried = 0;
+    p->pressed_us = 0;
+    if (running && p->session != NULL && p->approach != NULL)
+        use(p, ladder_selected_path(approach_ladder(p->approach)));
+}

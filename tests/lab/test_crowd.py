@@ -1,0 +1,45 @@
+"""One device that takes all it can get keeps nobody else out."""
+
+import time
+
+import pytest
+
+from .actors import HOST, PEER
+
+pytestmark = pytest.mark.postern
+
+_IDLE = """
+import socket, sys, time
+kept = []
+for _ in range(int(sys.argv[2])):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
+    kept.append(s)
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+def test_one_device_holds_all_descriptors(gate):
+    """It opens more idle connections than the host has descriptors; another device
+    pings, connects and joins as if nothing were."""
+    g = gate(host="masq", client="masq")
+    g.host.wrapper = ["prlimit", "--nofile=256:256"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    other = g.other_client("other")
+    g.join(other)
+    greedy = g.connect("peer", None, "--paths", "relay")
+    crowd = g.programs.start(g.topo.client.ns, "crowd", PEER[0], "-c", _IDLE,
+                             greedy.port, 400)
+    crowd.wait_line("open", 60)
+    link = g.invite()
+    for args, stdin in ((("ping", HOST, "--count", "1"), None),
+                        (("nc", HOST, "peer"), b"GET 9 1\n")):
+        begin = time.monotonic()
+        done = other.run(*args, json=False, stdin=stdin)
+        assert done.status == 0, done.stderr
+        assert time.monotonic() - begin < 6, "not as if nothing were"
+    begin = time.monotonic()
+    g.join(g.other_client("third"), link)
+    assert time.monotonic() - begin < 6
+    assert g.host_proc.running and crowd.running
