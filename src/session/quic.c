@@ -246,8 +246,7 @@ static void fill_params(ngtcp2_transport_params *params)
     params->initial_max_streams_bidi = SESSION_STREAMS_MAX;
     params->initial_max_streams_uni = 0;
     params->max_idle_timeout = 0; /* the roles decide how long a silence may last */
-    /* The peer issues at most 8; a count that is one off ends no session. */
-    params->active_connection_id_limit = 16;
+    params->active_connection_id_limit = 7;
     params->max_datagram_frame_size = 65535;
     params->max_udp_payload_size = 65527;
 }
