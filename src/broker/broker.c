@@ -9,6 +9,7 @@
 #include <sodium.h>
 
 #include "broker/shard.h"
+#include "io/lack.h"
 #include "io/statedir.h"
 #include "io/stop.h"
 
@@ -95,7 +96,7 @@ static int open_shards(struct broker *b, struct fault *f)
     int rc = 0;
     b->shards = calloc(want, sizeof(*b->shards));
     if (b->shards == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     /* A quarter is for relays, of which a pair takes two; an eighth for who has not
      * spoken, and an eighth for pipes and the portal. */
     size_t fds = descriptors();
@@ -123,7 +124,7 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     struct broker *b = calloc(1, sizeof(*b));
     if (b == NULL || sodium_init() < 0) {
         free(b);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     stop_prepare(); /* splice has no flag against SIGPIPE */
     b->hub.config = c;
@@ -233,7 +234,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     if (rc == 0)
         rc = broker_open(&b, c, f);
     else
-        (void)fault_set(f, rc, "free some memory", "out of memory");
+        (void)fault_lack(f, rc);
     if (rc == 0)
         (void)uv_run(&loop, UV_RUN_DEFAULT);
     broker_close(b);

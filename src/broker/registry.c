@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "io/db.h"
+#include "io/lack.h"
 
 struct registry {
     struct db *db;
@@ -23,7 +24,7 @@ int registry_open(struct registry **out, const char *dir, struct fault *f)
 {
     struct registry *r = calloc(1, sizeof(*r));
     if (r == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     int rc = db_open(&r->db, dir, "broker.db", migrations,
                      sizeof(migrations) / sizeof(migrations[0]), f);
     if (rc != 0) {

@@ -10,6 +10,7 @@
 #include "broker/conn.h"
 #include "broker/control.h"
 #include "io/identity.h"
+#include "io/lack.h"
 #include "io/tlspipe.h"
 
 enum { SWEEP_MS = 1000 };
@@ -197,7 +198,7 @@ static int open_tables(struct shard *s, struct fault *f)
     if (s->limits == NULL || s->awaited == NULL ||
         keymap_init(&s->present, h->secret) != 0 ||
         admission_init(&s->admission, h->secret) != 0)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     memcpy(s->limits->secret, h->secret, sizeof(s->limits->secret));
     if (identity_credentials(&s->credentials, &h->identity.key) != 0 ||
         gnutls_priority_init(&s->priority, IDENTITY_TLS_PRIORITY, NULL) != 0)

@@ -15,6 +15,7 @@
 #include "cli/published.h"
 #include "host/access.h"
 #include "io/audit.h"
+#include "io/lack.h"
 #include "io/qr.h"
 #include "io/statedir.h"
 
@@ -145,7 +146,7 @@ static int take_password(struct run *r, struct access_account *a)
     int err = password_read(password, sizeof(password), ACCESS_PASSWORD_MIN,
                             r->o->values[OPT_PASSWORD_FILE].text, r->f);
     if (err == 0 && access_hash(a->hash, password) != 0)
-        err = fault_set(r->f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        err = fault_lack(r->f, POSTERN_ERR_NOMEM);
     sodium_memzero(password, sizeof(password));
     return err;
 }

@@ -7,6 +7,7 @@
 #include "cli/daemon.h"
 #include "core/json.h"
 #include "core/proto.h"
+#include "io/lack.h"
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
@@ -184,7 +185,7 @@ static int publish(struct discovery *d, const struct statedir *state,
     struct choice *c = calloc(1, sizeof(*c));
     int rc = 0;
     if (c == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     for (size_t i = 0; i < o->arg_count && rc == 0; i++)
         rc = choose_named(d, c, o->args[i], f);
     if (rc == 0 && o->values[OPT_ASK].given)
@@ -200,7 +201,7 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
     struct statedir state;
     struct discovery *d = calloc(1, sizeof(*d));
     if (d == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     int rc = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (rc == 0 && !sockdiag_listeners(on_socket, d))
         rc = fault_set(f, POSTERN_ERR_IO, "is sock_diag in this kernel?",

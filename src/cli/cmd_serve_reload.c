@@ -8,6 +8,7 @@
 #include "cli/published.h"
 #include "host/certs.h"
 #include "host/roster.h"
+#include "io/lack.h"
 #include "io/statedir.h"
 
 enum { RELOAD_TIMEOUT_MS = 10000 };
@@ -38,7 +39,7 @@ static int store_services(const struct statedir *state, const char *const *texts
     struct roster *r = NULL;
     struct roster_settings *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     int err = roster_open(&r, state->path, f);
     if (err == 0) {
         err = roster_settings_get(r, s);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/stdfd.h"
 #include "io/stop.h"
@@ -107,8 +108,9 @@ int main(int argc, char **argv)
     stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);
-        err = c != NULL ? run_command(c, argc - 2, argv + 2, &out, &f)
-                        : unknown_command(argv[1], &f);
+        err = c != NULL ? lack_check_start(&f) : unknown_command(argv[1], &f);
+        if (err == 0)
+            err = run_command(c, argc - 2, argv + 2, &out, &f);
     }
     int status = finish(&out, err, &f);
     if (out.failed != 0)

@@ -9,6 +9,7 @@
 
 #include "core/addr.h"
 #include "core/kinds.h"
+#include "io/lack.h"
 
 #define DAY_S (24 * 3600)
 
@@ -232,7 +233,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
     *o = (struct options){0};
     o->args = calloc((size_t)argc + 1, sizeof(*o->args));
     if (o->args == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (!ended && strcmp(word, "--") == 0) {

@@ -12,7 +12,9 @@
 
 #include "core/dns.h"
 #include "io/db.h"
+#include "io/lack.h"
 #include "io/netmon.h"
+#include "io/statedir.h"
 
 struct book {
     struct db *db;
@@ -46,8 +48,10 @@ int book_open(struct book **out, const char *dir, struct fault *f)
 {
     struct book *b = calloc(1, sizeof(*b));
     if (b == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    int err = db_open(&b->db, dir, "book.db", book_migrations,
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int err = statedir_key_first(dir, f);
+    if (err == 0)
+        err = db_open(&b->db, dir, "book.db", book_migrations,
                       sizeof(book_migrations) / sizeof(book_migrations[0]), f);
     if (err != 0) {
         free(b);

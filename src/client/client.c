@@ -9,11 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/stop.h"
 
-enum { OFFLINE_GRACE_MS = 4000, CROWD_GRACE_MS = 40000, TIMEOUT_GRACE_MS = 15000 };
+enum { OFFLINE_GRACE_MS = 4000, CROWD_GRACE_MS = 120000, TIMEOUT_GRACE_MS = 30000 };
 
 struct home {
     struct home *next;
@@ -349,7 +350,7 @@ static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
 {
     struct entry *e = h != NULL ? calloc(1, sizeof(*e)) : NULL;
     if (e == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     pc->endpoint = &h->endpoint;
     pc->state = &c->state;
     pc->paths = c->config.paths;
@@ -363,7 +364,7 @@ static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
     if (rc != 0) {
         c->entries = e->next;
         free(e);
-        return fault_set(f, rc, "free some memory", "out of memory");
+        return fault_lack(f, rc);
     }
     *out = e->peer;
     return 0;
@@ -475,7 +476,7 @@ int client_open(struct client **out, const struct client_config *config,
 {
     struct client *c = calloc(1, sizeof(*c));
     if (c == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     c->config = *config;
     c->events = events;
     c->ctx = ctx;
@@ -500,7 +501,7 @@ int client_open(struct client **out, const struct client_config *config,
     rc = stop_open(&c->stop, &c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
-        return fault_set(f, rc, "free some memory", "out of memory");
+        return fault_lack(f, rc);
     }
     if (!config->quiet)
         stop_watch_output(c->stop);

@@ -7,6 +7,7 @@
 
 #include "client/forward.h"
 #include "client/share.h"
+#include "io/lack.h"
 
 struct connect_state {
     struct client *client;
@@ -202,7 +203,7 @@ int connect_run(const struct client_config *c, const char *target, const char *l
         return rc;
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
-        (void)fault_set(f, rc, "free some memory", "out of memory");
+        (void)fault_lack(f, rc);
     bool shared = rc == 0 && c->paths == PATH_KINDS_DEFAULT && try_shared(&s, f, &rc);
     if (rc == 0 && !shared)
         rc = client_peer(s.client, s.host, &s.peer, f);

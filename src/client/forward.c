@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "client/share.h"
+#include "core/repeat.h"
 #include "io/acceptor.h"
+#include "io/lack.h"
 #include "io/linger.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
@@ -43,9 +45,10 @@ struct flow {
 struct forward {
     struct forward_config config;
     char service[64];
-    int fd;                /* UDP; TCP until the acceptor has it */
-    struct acceptor *door; /* TCP */
-    uv_poll_t *poll;       /* UDP, as is what follows */
+    struct repeat refusals; /* as they were told */
+    int fd;                 /* UDP; TCP until the acceptor has it */
+    struct acceptor *door;  /* TCP */
+    uv_poll_t *poll;        /* UDP, as is what follows */
     uv_timer_t *sweep;
     struct flow *flows;
     unsigned flow_count;
@@ -79,7 +82,12 @@ void forward_refused_event(struct event *e, const char *peer, const char *servic
 static void tell_refused(struct forward *fw, unsigned code, const char *reason)
 {
     struct event e;
+    unsigned left_out;
+    if (!repeat_tell(&fw->refusals, reason, uv_now(fw->config.loop), &left_out))
+        return;
     forward_refused_event(&e, fw->config.host, fw->service, code, reason);
+    if (left_out > 0)
+        event_int(&e, "repeated", left_out);
     events_print(fw->config.out, &e);
 }
 
@@ -323,12 +331,12 @@ int forward_open(struct forward **out, const struct forward_config *c, struct fa
 {
     struct forward *fw = calloc(1, sizeof(*fw));
     if (fw == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     fw->config = *c;
     (void)snprintf(fw->service, sizeof(fw->service), "%s", c->service);
     int rc = bind_local(fw, f);
     if (rc == 0 && (c->udp ? listen_udp(fw) : listen_tcp(fw)) != 0)
-        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        rc = fault_lack(f, POSTERN_ERR_NOMEM);
     if (rc != 0) {
         if (fw->fd >= 0)
             close(fw->fd);

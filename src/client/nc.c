@@ -16,6 +16,7 @@
 
 #include "client/call.h"
 #include "client/share.h"
+#include "io/lack.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -220,10 +221,12 @@ int stdio_bridge_start(struct stdio_bridge **out, uv_loop_t *loop, int *fd,
     b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (b->done == NULL || b->wake < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        int err = errno; /* for fault_lack */
         if (b->wake >= 0)
             (void)close(b->wake);
         free(b->done);
         free(b);
+        errno = err;
         return POSTERN_ERR_NOMEM;
     }
     (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
@@ -388,7 +391,7 @@ static void on_ready(void *ctx, struct peer *p)
     if (stdio_bridge_start(&s->bridge, client_loop(s->client), &cc.fd, on_bridge_end,
                            s) != 0 ||
         call_start(&s->call, s->calls, &cc) != 0) {
-        (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        (void)fault_lack(&f, POSTERN_ERR_NOMEM);
         client_stop(s->client, f.code, &f);
     }
 }
@@ -421,7 +424,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     s.tick.data = &s;
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
-        (void)fault_set(f, rc, "free some memory", "out of memory");
+        (void)fault_lack(f, rc);
     struct book_host h;
     if (rc == 0)
         rc = book_find(client_book(s.client), s.host, &h, f);

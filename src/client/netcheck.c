@@ -12,6 +12,7 @@
 #include "core/natcheck.h"
 #include "core/stun.h"
 #include "io/helper.h"
+#include "io/lack.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
 #include "io/stop.h"
@@ -319,7 +320,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     struct netcheck_state s = {.config = c};
     (void)uv_loop_init(&s.loop);
     if (net_init(&s.net, &s.loop, c->key, NULL) != 0)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,
                                .name = "netcheck",

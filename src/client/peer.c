@@ -15,8 +15,9 @@
 
 enum {
     RETRY_FATAL_MS = 30000,
-    OPEN_TIMEOUT_MS = 12000,
-    BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
+    OPEN_TIMEOUT_MS = 12000, /* without a sign of the host; twice that the next time */
+    OPEN_MAX_MS = 90000,     /* with signs of it: a machine may be busy */
+    BACK_SPREAD_MS = 200,    /* all clients of a host hear at once that it is back */
 };
 
 static const struct backoff_policy retry = {
@@ -43,6 +44,7 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     if (p->restarting)
         return;
     p->restarting = true;
+    p->barred = fatal;
     p->ready = false;
     uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
     if (fatal)
@@ -130,6 +132,12 @@ static void on_reject_tick(uv_timer_t *t)
 static void on_open(void *ctx)
 {
     struct peer *p = ctx;
+    if (p->restarting && p->barred)
+        return;
+    /* What was given up and comes all the same is better than another try. */
+    p->restarting = false;
+    p->unanswered = false;
+    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
     approach_set_established(p->approach);
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
@@ -251,6 +259,7 @@ static void open_session(struct peer *p, struct path *first)
         p->session = NULL;
         return;
     }
+    p->made_us = session_heard_us(p->session);
     for (int i = 0; i < PEER_PATHS_MAX; i++)
         if (p->paths[i] != NULL)
             session_add_path(p->session, p->paths[i]);
@@ -369,6 +378,35 @@ static void open_on_relay(struct peer *p)
         open_session(p, first);
 }
 
+/* When the host was last heard in this try, through the broker or on a path; or 0. */
+static uint64_t heard_us(const struct peer *p)
+{
+    uint64_t us = p->session != NULL ? session_heard_us(p->session) : 0;
+    if (us == p->made_us)
+        us = 0;
+    return us > p->signal_us ? us : p->signal_us;
+}
+
+static unsigned patience_ms(const struct peer *p)
+{
+    return p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS;
+}
+
+/*
+ * Is the try under way to be left alone? What is under way at a busy host, or here, is
+ * nearer to its end than another try would be.
+ */
+static bool advances(struct peer *p)
+{
+    uint64_t now_us = net_now_us(), heard = heard_us(p);
+    if (heard == 0) {
+        p->unanswered = true;
+        return false;
+    }
+    return now_us - heard < OPEN_TIMEOUT_MS * 1000ull &&
+           now_us - p->began_us < OPEN_MAX_MS * 1000ull;
+}
+
 static void begin(struct peer *p)
 {
     struct approach_config ac = {.net = &p->config.endpoint->net,
@@ -407,7 +445,7 @@ static void begin(struct peer *p)
         return;
     }
     open_on_relay(p);
-    (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
+    (void)uv_timer_start(p->timer, on_timer, patience_ms(p), 0);
     (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
 }
 
@@ -427,7 +465,8 @@ static void on_timer(uv_timer_t *t)
         peer_check_gone(p);
         return;
     }
-    if (!uplink_is_up(p->config.endpoint->uplink)) { /* its own fault was told */
+    /* Without the broker its own fault was told. */
+    if (!uplink_is_up(p->config.endpoint->uplink) || advances(p)) {
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
     }

@@ -27,9 +27,12 @@ struct peer {
     struct backoff backoff;
     uint64_t began_us;
     struct peer_memory memory;
-    bool restarting;
+    bool restarting;     /* between two tries; the last one's session may still open */
+    bool barred;         /* it was refused for good: not even then */
+    bool unanswered;     /* nothing came back to the last try */
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
+    uint64_t made_us;    /* what a session that has heard nothing yet says of that */
     uint64_t signal_us;  /* when the host last spoke through the broker */
     bool told_silent;
     struct trial trial;

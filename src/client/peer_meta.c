@@ -126,7 +126,11 @@ void peer_meta_take(void *ctx, const Meta *m)
         take_rotation(p, &m->body.rotate);
         break;
     case Meta_denied_tag:
-        (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
+        (void)fault_set(&f, POSTERN_ERR_DENIED,
+                        m->body.denied.code == REFUSE_LIMIT
+                            ? "tell the host's owner; then try again, the invite is as "
+                              "good as before"
+                            : "ask the host's owner for a new invite",
                         "%.64s: %.160s", p->config.name, m->body.denied.reason);
         peer_restart(p, &f, true);
         break;

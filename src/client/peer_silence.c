@@ -10,7 +10,7 @@ enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
     GONE_MAX_MS = 700,
     TELL_S = 4,     /* then people are told that nothing comes through */
-    PRESENT_S = 15, /* a host that speaks to us through the broker all the while; or the
+    PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
     ABSENT_S = 60,  /* one of whom nothing is known */
     OFFLINE_S = 30, /* one that the broker misses */
@@ -101,6 +101,8 @@ void peer_watch_silence(struct peer *p)
     uint64_t since_us = p->ready ? session_silent_since_us(p->session) : 0;
     uint64_t now_us = net_now_us();
     if (since_us == 0 || p->restarting) {
+        if (p->told_silent && p->ready && !p->restarting)
+            approach_on_heard(p->approach);
         p->told_silent = false;
         return;
     }

@@ -14,12 +14,16 @@
 #include "client/call.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
+#include "io/lack.h"
 #include "io/linger.h"
 #include "io/sockaddr.h"
 
 enum {
     BACKLOG = 512,
     CONNS_MAX = 4096,
+    SILENT_MAX = 256, /* that have not said what they want; then the oldest goes */
+    SILENT_MS = 30000,
+    SWEEP_MS = 5000,
     FLOWS_MAX = 64,
     DATAGRAM_MAX = 65535,
     WAITING_MAX = 8
@@ -31,8 +35,9 @@ struct socks {
     struct client *client;
     struct calls *calls;
     struct acceptor *door;
-    struct conn *conns;
+    struct conn *conns; /* the newest first */
     unsigned count;
+    uv_timer_t sweep;
 };
 
 /* A UDP destination of one association. */
@@ -53,6 +58,7 @@ struct conn {
     struct conn *next, *prev;
     struct socks *socks;
     enum conn_state state;
+    uint64_t since_ms;
     int fd; /* -1 once the call has it */
     uv_poll_t *poll;
     uint8_t
@@ -422,9 +428,48 @@ static void on_conn(uv_poll_t *poll, int status, int events)
     }
 }
 
+/* Of those that have not said what they want; the oldest, or NULL. */
+static struct conn *find_silent(const struct socks *s, unsigned *count)
+{
+    struct conn *oldest = NULL;
+    *count = 0;
+    for (struct conn *c = s->conns; c != NULL; c = c->next) {
+        if (c->state == CONN_GREETING || c->state == CONN_REQUEST) {
+            oldest = c;
+            (*count)++;
+        }
+    }
+    return oldest;
+}
+
+static bool make_room(void *ctx)
+{
+    unsigned count;
+    struct conn *oldest = find_silent(ctx, &count);
+    if (oldest != NULL)
+        conn_free(oldest);
+    return oldest != NULL;
+}
+
+static void on_sweep(uv_timer_t *t)
+{
+    struct socks *s = t->data;
+    struct conn *next;
+    for (struct conn *c = s->conns; c != NULL; c = next) {
+        next = c->next;
+        if ((c->state == CONN_GREETING || c->state == CONN_REQUEST) &&
+            uv_now(t->loop) - c->since_ms >= SILENT_MS)
+            conn_free(c);
+    }
+}
+
 static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
     struct socks *s = ctx;
+    unsigned silent;
+    struct conn *oldest = find_silent(s, &silent);
+    if (oldest != NULL && (silent >= SILENT_MAX || s->count >= CONNS_MAX))
+        conn_free(oldest);
     struct conn *c = s->count < CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
     (void)from;
     if (c == NULL) {
@@ -434,6 +479,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
     c->socks = s;
     c->fd = fd;
     c->udp_fd = -1;
+    c->since_ms = uv_now(client_loop(s->client));
     c->next = s->conns;
     if (s->conns != NULL)
         s->conns->prev = c;
@@ -492,9 +538,10 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
                                    .fd = fd,
                                    .who = "the proxy",
                                    .on_connection = on_connection,
+                                   .make_room = make_room,
                                    .ctx = s};
     if (acceptor_open(&s->door, &door) != 0)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     struct event e;
     (void)!sockaddr_local(acceptor_fd(s->door), &at);
     event_begin(&e, "ready");
@@ -511,9 +558,12 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     int rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)
         return rc;
+    (void)uv_timer_init(client_loop(s.client), &s.sweep);
+    s.sweep.data = &s;
+    (void)uv_timer_start(&s.sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
-        (void)fault_set(f, rc, "free some memory", "out of memory");
+        (void)fault_lack(f, rc);
     if (rc == 0)
         rc = listen_at(&s, listen, f);
     if (rc == 0)
@@ -524,6 +574,7 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
         s.conns->flows = NULL;
         conn_free(s.conns);
     }
+    uv_close((uv_handle_t *)&s.sweep, NULL);
     client_close(s.client);
     return rc;
 }

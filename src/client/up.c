@@ -12,6 +12,7 @@
 
 #include "client/forward.h"
 #include "client/names.h"
+#include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
 #include "path/uplink_words.h"
@@ -393,7 +394,7 @@ static int start(struct up *u, struct fault *f)
     if (rc != 0)
         return rc;
     if (calls_new(&u->calls, client_loop(u->client)) != 0)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     statedir_socket(client_statedir(u->client), "up", path);
     rc = local_server_open_if_room(&u->local, client_loop(u->client), path,
                                    &local_events, u, f);

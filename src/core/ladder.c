@@ -383,6 +383,17 @@ void ladder_on_network_change(struct ladder *l, uint64_t now_us)
     }
 }
 
+void ladder_on_heard(struct ladder *l, uint64_t now_us)
+{
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        struct ladder_rung *r = &l->rungs[k];
+        if (r->state != RUNG_WAITING || r->failures == 0)
+            continue;
+        r->failures = 0;
+        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
+    }
+}
+
 /* --------------------------------------------------------------------- actions */
 
 static bool give(struct ladder_action *out, enum ladder_action_type type,

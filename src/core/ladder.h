@@ -155,6 +155,12 @@ void ladder_forgive(struct ladder *l);
  */
 void ladder_on_network_change(struct ladder *l, uint64_t now_us);
 
+/*
+ * The peer is heard again after a silence: what failed meanwhile failed for that, and
+ * its pauses are forgotten.
+ */
+void ladder_on_heard(struct ladder *l, uint64_t now_us);
+
 bool ladder_next(struct ladder *l, uint64_t now_us, struct ladder_action *out);
 /* When to pull again; UINT64_MAX when only a report can change anything. */
 uint64_t ladder_deadline_us(const struct ladder *l);

@@ -654,6 +654,12 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
     return true;
 }
 
+static void add_sample(struct paths_path *x, uint32_t rtt_us)
+{
+    bool least = x->rtt_us == 0 || rtt_us < x->rtt_us;
+    x->rtt_us = least ? rtt_us : (7 * x->rtt_us + rtt_us) / 8;
+}
+
 uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe *q,
                            uint64_t now_us)
 {
@@ -661,11 +667,13 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     struct paths_path *x = find(p, id);
     if (x == NULL || !r->open || r->txn != q->txn || r->path != id)
         return 0;
-    uint32_t rtt = (uint32_t)min64(now_us - r->sent_us, UINT32_MAX - 1);
+    uint32_t rtt = (uint32_t)max64(min64(now_us - r->sent_us, UINT32_MAX), 1);
     r->open = false;
     paths_on_received(p, id, now_us);
-    x->rtt_us = x->rtt_us == 0 || rtt < x->rtt_us ? rtt : (7 * x->rtt_us + rtt) / 8;
-    x->rtt_us = x->rtt_us > 0 ? x->rtt_us : 1;
+    if (rtt > PATHS_RTT_MAX_US) /* one of us slept meanwhile */
+        rtt = 0;
+    else
+        add_sample(x, rtt);
     bool first = p->census && id == p->current && !answered(p, x);
     if (r->sent_us > x->answered_us)
         x->answered_us = r->sent_us;
@@ -686,7 +694,7 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         p->full_tries = 0;
         p->full_at_us = now_us + PATHS_FULL_EVERY_US;
     }
-    return rtt > 0 ? rtt : 1;
+    return rtt;
 }
 
 /* ------------------------------------------------------------------------- actions */

@@ -59,6 +59,8 @@
 #define PATHS_RTT_UNKNOWN_US 250000u
 /* Packets that wait in our own queues make a round trip long, and a path no slower. */
 #define PATHS_PTO_MAX_US 700000u
+/* An answer that took longer is a sign of life and no sample: somebody slept. */
+#define PATHS_RTT_MAX_US 5000000u
 
 struct paths_path {
     uint32_t id; /* PATHS_NONE: free slot */

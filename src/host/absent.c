@@ -15,6 +15,7 @@ enum {
     DOUBT_US = 5000000,      /* for an answer of one that its device does not name */
     ASK_AFTER_US = 60000000, /* of silence: do its device's other programs know more? */
     AWAKE_US = 10000000,     /* heard so lately, asking wakes nobody */
+    UNOPENED_US = 20000000,  /* what never opened counts as silent for longer */
     CROWD_QUIET_US = 2000000, /* in a crowd these are probed: the dead stay silent */
 };
 
@@ -175,6 +176,8 @@ static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t n
         if (g->dead || memcmp(g->key, key, KEY_LEN) != 0)
             continue;
         uint64_t silent_us = guest_silent_us(g, now_us);
+        if (g->session == NULL || !session_is_open(g->session))
+            silent_us += UNOPENED_US; /* its device has begun anew, most likely */
         if (first == NULL || silent_us > most) {
             first = g;
             most = silent_us;

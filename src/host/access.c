@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "io/db.h"
+#include "io/lack.h"
 
 enum { HASH_PASSES = 2, HASH_BYTES = 19922944 };
 
@@ -47,7 +48,7 @@ int access_open(struct access **out, const char *dir, struct fault *f)
 {
     struct access *a = calloc(1, sizeof(*a));
     if (a == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     int err = db_open(&a->db, dir, "access.db", access_migrations,
                       sizeof(access_migrations) / sizeof(access_migrations[0]), f);
     if (err != 0) {

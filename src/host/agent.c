@@ -15,6 +15,7 @@
 
 #include "core/client_hello.h"
 #include "io/identity.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
@@ -385,7 +386,7 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
 {
     struct agent *a = calloc(1, sizeof(*a));
     if (a == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     a->serve = s;
     a->loop = &s->loop;
     a->fd = -1;
@@ -401,7 +402,7 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
         (a->timer == NULL || identity_credentials(&a->credentials, &a->key) != 0 ||
          gnutls_priority_init(&a->priority, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
          edges_open(&a->edges, a->loop, on_first) != 0 || start_accepting(a) != 0))
-        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        rc = fault_lack(f, POSTERN_ERR_NOMEM);
     if (rc != 0) {
         agent_close(a);
         return rc;

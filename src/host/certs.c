@@ -17,6 +17,7 @@
 #include "core/dns.h"
 #include "host/certs_command.h"
 #include "host/internal.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/tlspipe.h"
 
@@ -92,7 +93,7 @@ static int load(struct source *src, struct fault *f)
     if (cert == NULL ||
         gnutls_certificate_allocate_credentials(&cert->credentials) != 0) {
         free(cert);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     cert->uses = 1;
     int rc = gnutls_certificate_set_x509_key_file(
@@ -264,7 +265,7 @@ int certs_open(struct certs **out, struct serve *s, struct fault *f)
     struct certs *c = calloc(1, sizeof(*c));
     if (c == NULL || (c->tick = malloc(sizeof(*c->tick))) == NULL) {
         free(c);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     c->serve = s;
     (void)uv_timer_init(&s->loop, c->tick);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
 #include "io/stop.h"
@@ -233,11 +234,11 @@ int serve_control_open(struct serve_control **out, struct serve *s,
 {
     struct serve_control *c = calloc(1, sizeof(*c));
     if (c == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     c->serve = s;
     int rc = stop_open(&c->stop, &s->loop, on_stop, c);
     if (rc != 0)
-        (void)fault_set(f, rc, "free some memory", "out of memory");
+        (void)fault_lack(f, rc);
     else
         rc = local_server_open_if_room(&c->local, &s->loop, socket_path, &local_events,
                                        c, f);

@@ -4,6 +4,7 @@
  * told the new one. Knows nothing of what clients may do.
  */
 #include "host/internal.h"
+#include "io/lack.h"
 
 #include <string.h>
 
@@ -89,7 +90,7 @@ int faces_renew(struct serve *s, struct fault *f)
     bool changed = memcmp(keys[0].pub, s->key.pub, KEY_LEN) != 0;
     s->key = keys[0];
     if (settle(s, keys, 1 + (size_t)old) != 0)
-        rc = fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        rc = fault_lack(f, POSTERN_ERR_NOMEM);
     sodium_memzero(keys, sizeof(keys));
     for (struct guest *g = s->guests; g != NULL && rc == 0 && changed; g = g->next)
         if (!g->dead && g->member && session_is_open(g->session))

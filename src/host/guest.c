@@ -125,6 +125,23 @@ static void tell_joined(struct guest *g)
     serve_audit(g->serve, "joined", g->name, from, "", key);
 }
 
+/* What is wrong at the host is no fault of the invite, which stays as good as it was.
+ */
+static void deny_join(struct guest *g, int rc, const struct fault *f)
+{
+    if (rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) {
+        send_denied(g, REFUSE_EXPIRED, "the invite has expired or was used already");
+    } else if (rc == POSTERN_ERR_DENIED) {
+        send_denied(g, REFUSE_EXPIRED, "the invite does not let this device in");
+    } else {
+        log_fault(LOG_LEVEL_WARN, f);
+        send_denied(g, REFUSE_LIMIT,
+                    rc == POSTERN_ERR_FULL
+                        ? "the host's disk is full: it cannot write this device down"
+                        : "the host cannot write this device down");
+    }
+}
+
 /* The joiner proves inside the session that it holds the invite's secret. */
 static void on_join(struct guest *g, const Join *j)
 {
@@ -143,12 +160,7 @@ static void on_join(struct guest *g, const Join *j)
                                    statedir_now_s(), &f);
     sodium_memzero(&invite, sizeof(invite));
     if (rc != 0) {
-        if (f.code != 0)
-            log_fault(LOG_LEVEL_DEBUG, &f);
-        send_denied(g, REFUSE_EXPIRED,
-                    rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND
-                        ? "the invite has expired or was used already"
-                        : "the invite does not let this device in");
+        deny_join(g, rc, &f);
         return;
     }
     invitees_give_back(&s->invitees, j->invite_id, uv_now(&s->loop));

@@ -25,7 +25,7 @@ enum {
     GUESTS_PER_CLIENT_MAX = 256, /* then the longest silent goes */
     SLEEPERS_KEPT = 256,         /* devices known to sleep */
     GUEST_PATHS_MAX = 32,
-    HELLO_TIMEOUT_MS = 30000,   /* an introduction that no session follows */
+    HELLO_TIMEOUT_MS = 60000,   /* an introduction that no session follows */
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "io/db.h"
+#include "io/lack.h"
+#include "io/statedir.h"
 
 struct roster {
     struct db *db;
@@ -65,8 +67,10 @@ int roster_open(struct roster **out, const char *dir, struct fault *f)
 {
     struct roster *r = calloc(1, sizeof(*r));
     if (r == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    int err = db_open(&r->db, dir, "host.db", roster_migrations,
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int err = statedir_key_first(dir, f);
+    if (err == 0)
+        err = db_open(&r->db, dir, "host.db", roster_migrations,
                       sizeof(roster_migrations) / sizeof(roster_migrations[0]), f);
     if (err != 0) {
         free(r);

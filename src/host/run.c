@@ -21,6 +21,7 @@
 #include "host/audience.h"
 #include "host/service.h"
 #include "io/catcher.h"
+#include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
 #include "io/sockdiag.h"
@@ -462,7 +463,7 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
     struct catcher_config cc = {
         .argv = c->argv, .loopback = c->loopback, .stdout_to_stderr = c->out->json};
     if (r == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     r->config = c;
     for (int i = 0; i < SERVING_MAX; i++)
         r->serving[i].conn = -1;

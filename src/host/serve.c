@@ -11,6 +11,7 @@
 
 #include "host/internal.h"
 #include "host/lan.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/netmon.h"
 #include "io/statedir.h"
@@ -231,7 +232,7 @@ int serve_reload(struct serve *s, struct fault *f)
     struct event e;
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
-        return fault_set(f, rc, "free some memory", "out of memory");
+        return fault_lack(f, rc);
     rc = roster_settings_get(s->roster, fresh);
     if (rc != 0)
         (void)fault_set(f, rc, "check the state directory",
@@ -500,7 +501,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     int lock = -1;
     struct serve *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     s->config = c;
     s->budget = net_budget_new();
     s->state = &state;

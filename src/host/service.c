@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "core/addr.h"
+#include "io/lack.h"
 
 #define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
 
@@ -323,7 +324,7 @@ int service_list_parse(struct service_list *l, const char *const *texts, size_t 
     *l = (struct service_list){0};
     l->items = calloc(SERVICE_MAX, sizeof(*l->items));
     if (l->items == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     for (size_t i = 0; i < n; i++) {
         int err = list_add(l, texts[i], f);
         if (err != 0) {
@@ -341,7 +342,7 @@ int service_list_parse_lines(struct service_list *l, const char *lines, struct f
     char *copy = strdup(lines), *rest = copy, *line;
     *l = (struct service_list){0};
     if (copy == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     while ((line = strsep(&rest, "\n")) != NULL)
         if (line[0] != '\0' && n <= SERVICE_MAX)
             texts[n++] = line;

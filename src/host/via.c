@@ -16,6 +16,7 @@
 #include "host/race.h"
 #include "io/channel.h"
 #include "io/dial.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/tlspipe.h"
 
@@ -495,7 +496,7 @@ int via_open(struct via **out, struct serve *s, const struct link *link,
     if (v == NULL || timer == NULL) {
         free(v);
         free(timer);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     int rc = statedir_key(s->state, &v->key, f);
     if (rc != 0) {

@@ -12,6 +12,7 @@
 
 #include "core/utf8.h"
 #include "io/db.h"
+#include "io/lack.h"
 #include "io/log.h"
 
 enum { REOPEN_S = 10 };
@@ -36,18 +37,20 @@ static const char *const audit_migrations[] = {
 };
 // clang-format on
 
-static int open_db(struct db **out, const char *dir, struct fault *f)
+/* `reading`: also where nothing can be written. */
+static int open_db(struct db **out, const char *dir, bool reading, struct fault *f)
 {
     int err = db_open(out, dir, "audit.db", audit_migrations,
                       sizeof(audit_migrations) / sizeof(audit_migrations[0]), f);
     if (err != 0)
         return err;
     err = db_set_fast(*out);
-    if (err != 0) {
+    if (err != 0 && !reading) {
         (void)db_fault(*out, err, f);
         db_close(*out);
+        return err;
     }
-    return err;
+    return 0;
 }
 
 static void tell(struct audit *a, const struct fault *f)
@@ -67,7 +70,7 @@ static bool is_open(struct audit *a)
     if (a->tried_s != 0 && now.tv_sec - a->tried_s < REOPEN_S)
         return false;
     a->tried_s = now.tv_sec;
-    if (open_db(&a->db, a->dir, &f) == 0)
+    if (open_db(&a->db, a->dir, false, &f) == 0)
         return true;
     a->db = NULL;
     tell(a, &f);
@@ -88,8 +91,15 @@ int audit_open(struct audit **out, const char *dir, struct fault *f)
 {
     struct audit *a = calloc(1, sizeof(*a));
     if (a == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
-    int err = open_db(&a->db, dir, f);
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    (void)snprintf(a->dir, sizeof(a->dir), "%s", dir);
+    int err = open_db(&a->db, dir, true, f);
+    if (err == POSTERN_ERR_FULL || err == POSTERN_ERR_PERM) {
+        a->db = NULL;
+        err = db_open_still(&a->db, dir, "audit.db", f);
+        if (err == POSTERN_ERR_NOTFOUND) /* then nothing is logged yet */
+            err = 0;
+    }
     if (err != 0) {
         free(a);
         return err;
@@ -177,6 +187,8 @@ void audit_once(const char *dir, const struct audit_entry *e)
 int audit_list(struct audit *a, struct audit_entry *out, size_t max)
 {
     size_t n = 0;
+    if (a->db == NULL)
+        return 0;
     struct db_stmt s = db_prepare(
         a->db, "SELECT time_s, what, who, \"from\", object, detail FROM entry "
                "ORDER BY serial DESC LIMIT ?");

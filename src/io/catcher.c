@@ -22,6 +22,7 @@
 
 #include "io/caps.h"
 #include "io/fdpass.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 
@@ -114,7 +115,7 @@ int catcher_start(struct catcher **out, const struct catcher_config *config,
     struct catcher *c = calloc(1, sizeof(*c));
     if (c == NULL || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         free(c);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     c->config = *config;
     c->notify = -1;

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/lack.h"
 #include "io/log.h"
 
 enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
@@ -28,6 +29,9 @@ struct db {
 static int from_errno(int e)
 {
     switch (e) {
+    case EMFILE:
+    case ENFILE:
+        return POSTERN_ERR_LIMIT;
     case ENOSPC:
     case EDQUOT:
         return POSTERN_ERR_FULL;
@@ -66,7 +70,9 @@ static int from_sqlite(struct db *db, int r)
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN: {
         int err = from_errno(sqlite3_system_errno(db->raw));
-        if (err == POSTERN_ERR_IO && (r & 0xff) == SQLITE_CANTOPEN)
+        if (err == POSTERN_ERR_IO && lack_of_descriptors())
+            err = POSTERN_ERR_LIMIT;
+        else if (err == POSTERN_ERR_IO && (r & 0xff) == SQLITE_CANTOPEN)
             err = POSTERN_ERR_PERM;
         return err;
     }
@@ -89,6 +95,9 @@ int db_fault(const struct db *db, int err, struct fault *f)
     switch (err) {
     case 0:
         return 0;
+    case POSTERN_ERR_LIMIT:
+        errno = EMFILE; /* whatever else happened since */
+        return fault_lack(f, err);
     case POSTERN_ERR_NEWER:
         return fault_set(f, err,
                          "update Postern, or use another directory with --state",
@@ -288,13 +297,49 @@ int db_open(struct db **out, const char *dir, const char *file,
 {
     struct db *db = calloc(1, sizeof(*db));
     if (db == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     int len = snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
     int err = (size_t)len >= sizeof(db->path) - 32 ? POSTERN_ERR_INVALID : 0;
     if (err == 0 && access(db->path, F_OK) != 0 && errno == ENOENT)
         err = make_file(db, migrations, n);
     if (err == 0)
         err = prepare_file(db, migrations, n);
+    if (err != 0) {
+        (void)db_fault(db, err, f);
+        db_close(db);
+        return err;
+    }
+    *out = db;
+    return 0;
+}
+
+/* The path as a URI: what has a meaning there is written as %XX. */
+static void still_uri(char *uri, size_t cap, const char *path)
+{
+    size_t n = (size_t)snprintf(uri, cap, "file:");
+    for (; *path != '\0' && n + 16 < cap; path++)
+        n += (size_t)snprintf(uri + n, cap - n, strchr("?#%", *path) ? "%%%02X" : "%c",
+                              (unsigned char)*path);
+    (void)snprintf(uri + n, cap - n, "?immutable=1");
+}
+
+int db_open_still(struct db **out, const char *dir, const char *file, struct fault *f)
+{
+    char uri[3 * PATH_MAX];
+    struct db *db = calloc(1, sizeof(*db));
+    if (db == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    (void)snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
+    still_uri(uri, sizeof(uri), db->path);
+    int err = access(db->path, F_OK) == 0 ? check_file(db) : POSTERN_ERR_NOTFOUND;
+    if (err == 0)
+        err =
+            checked(db, sqlite3_open_v2(uri, &db->raw,
+                                        SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
+                                            SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                                        NULL));
+    if (err == 0)
+        err = quick_check(db);
     if (err != 0) {
         (void)db_fault(db, err, f);
         db_close(db);

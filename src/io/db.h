@@ -36,6 +36,13 @@ struct sqlite3_stmt;
 MUST_CHECK int db_open(struct db **out, const char *dir, const char *file,
                        const char *const *migrations, size_t n, struct fault *f);
 /*
+ * Opens the file as it is on the disk, only to read, where not even the companions of
+ * a reader can be written (a full or read-only disk). What a killed writer left beside
+ * it is not seen. POSTERN_ERR_NOTFOUND when there is no such file.
+ */
+MUST_CHECK int db_open_still(struct db **out, const char *dir, const char *file,
+                             struct fault *f);
+/*
  * For what is written often and may lose its latest entries in a power cut: commits do
  * not wait for the disk. Such a file needs room on its disk to be opened (WAL).
  */

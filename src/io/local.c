@@ -19,9 +19,15 @@
 #include "core/wire.h"
 #include "io/acceptor.h"
 #include "io/fdpass.h"
+#include "io/lack.h"
 #include "io/log.h"
 
-enum { LOCAL_QUEUE_MAX_BYTES = 64 << 10, LOCAL_BACKLOG = 64, LOCAL_CONN_MAX = 512 };
+enum {
+    LOCAL_QUEUE_MAX_BYTES = 64 << 10,
+    LOCAL_BACKLOG = 512,
+    LOCAL_CONN_MAX = 512,
+    LOCAL_SILENT_MAX = 64 /* that asked for nothing yet; then the oldest goes */
+};
 
 struct local_conn {
     struct local_server *server;
@@ -245,11 +251,38 @@ static void on_conn_ready(uv_poll_t *h, int status, int events)
         conn_gone(c);
 }
 
+/* Of those that asked for nothing yet; the oldest, or NULL. */
+static struct local_conn *find_silent(const struct local_server *s, unsigned *count)
+{
+    struct local_conn *oldest = NULL;
+    *count = 0;
+    for (struct local_conn *c = s->conns; c != NULL; c = c->next) {
+        if (!c->asked) {
+            oldest = c; /* the newest stands first */
+            (*count)++;
+        }
+    }
+    return oldest;
+}
+
+static bool make_room(void *ctx)
+{
+    unsigned count;
+    struct local_conn *oldest = find_silent(ctx, &count);
+    if (oldest != NULL)
+        conn_gone(oldest);
+    return oldest != NULL;
+}
+
 static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 {
     struct local_server *s = ctx;
     struct local_conn *c = NULL;
+    unsigned silent;
+    struct local_conn *oldest = find_silent(s, &silent);
     (void)from;
+    if (oldest != NULL && (silent >= LOCAL_SILENT_MAX || s->count >= LOCAL_CONN_MAX))
+        conn_gone(oldest);
     if (same_user(fd) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
     if (c == NULL || uv_poll_init(s->loop, &c->poll, fd) != 0) {
@@ -295,6 +328,10 @@ static int listen_at(const struct sockaddr_un *at)
 
 static int open_fault(struct fault *f, const char *path, int e)
 {
+    if (e == EMFILE || e == ENFILE) {
+        errno = e;
+        return fault_lack(f, POSTERN_ERR_LIMIT);
+    }
     int code = e == ENOSPC                               ? POSTERN_ERR_FULL
                : e == EACCES || e == EROFS || e == EPERM ? POSTERN_ERR_PERM
                : e == EADDRINUSE                         ? POSTERN_ERR_INUSE
@@ -308,7 +345,7 @@ int local_server_open(struct local_server **out, uv_loop_t *loop, const char *pa
 {
     struct local_server *s = calloc(1, sizeof(*s));
     if (s == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     s->loop = loop;
     s->events = events;
     s->ctx = ctx;
@@ -323,6 +360,7 @@ int local_server_open(struct local_server **out, uv_loop_t *loop, const char *pa
                                    .fd = fd,
                                    .who = "the local socket",
                                    .on_connection = on_connection,
+                                   .make_room = make_room,
                                    .ctx = s};
     if (acceptor_open(&s->door, &door) != 0) {
         (void)unlink(path);

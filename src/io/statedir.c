@@ -18,6 +18,9 @@
 #include <unistd.h>
 
 #include "io/db.h"
+#include "io/lack.h"
+
+enum { LOCK_PATIENCE_MS = 2000, LOCK_STEP_MS = 20 };
 
 static const char *const key_migrations[] = {
     "CREATE TABLE device_key ("
@@ -29,6 +32,10 @@ static const char *const key_migrations[] = {
 static int state_fault(struct fault *f, int e, const char *path)
 {
     switch (e) {
+    case EMFILE:
+    case ENFILE:
+        errno = e;
+        return fault_lack(f, POSTERN_ERR_LIMIT);
     case EACCES:
     case EPERM:
         return fault_set(f, POSTERN_ERR_PERM,
@@ -120,6 +127,19 @@ static int open_what_is_there(const struct statedir *s, const char *path)
     return fd >= 0 ? fd : open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* One that is told to end and started anew at once: the old one takes its leave first.
+ */
+static bool lock_within(int fd, unsigned patience_ms)
+{
+    for (unsigned ms = 0;; ms += LOCK_STEP_MS) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK || ms >= patience_ms)
+            return false;
+        (void)usleep(LOCK_STEP_MS * 1000);
+    }
+}
+
 int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
@@ -129,7 +149,7 @@ int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fa
         lock = open_what_is_there(s, path);
     if (lock < 0)
         return state_fault(f, errno, s->path);
-    if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_within(lock, LOCK_PATIENCE_MS)) {
         ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
         pid[n > 0 ? n : 0] = '\0';
         pid[strspn(pid, "0123456789")] = '\0';
@@ -204,12 +224,55 @@ static int insert_key(struct db *db, struct keypair *kp, int64_t now_s)
     return err;
 }
 
+static bool is_there(const struct statedir *s, const char *file)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s", s->path, file);
+    return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+/*
+ * Databases of devices are made after the key (statedir_key_first): one that stands
+ * without it was restored or copied by halves, and what it says is of another key.
+ */
+static int check_half(const struct statedir *s, struct fault *f)
+{
+    static const char *const files[] = {"host.db", "book.db"};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (!is_there(s, files[i]) || is_there(s, "device.db")) /* in this order */
+            continue;
+        return fault_set(f, POSTERN_ERR_CORRUPT,
+                         "restore it from a backup, or move that away to begin anew "
+                         "as another device",
+                         "%.200s/device.db, this device's key, is missing beside %s",
+                         s->path, files[i]);
+    }
+    return 0;
+}
+
+int statedir_key_first(const char *dir, struct fault *f)
+{
+    struct statedir s;
+    struct keypair kp;
+    if (strlen(dir) >= sizeof(s.path))
+        return state_fault(f, ENAMETOOLONG, dir);
+    memcpy(s.path, dir, strlen(dir) + 1);
+    if (is_there(&s, "device.db"))
+        return 0;
+    int err = statedir_key(&s, &kp, f);
+    sodium_memzero(&kp, sizeof(kp));
+    return err;
+}
+
 int statedir_key(const struct statedir *s, struct keypair *kp, struct fault *f)
 {
     struct db *db = NULL;
     int err = sodium_init() < 0 ? POSTERN_ERR_IO : 0;
     if (err != 0)
         return fault_set(f, err, "reinstall libsodium", "libsodium does not start");
+    err = check_half(s, f);
+    if (err != 0)
+        return err;
     err = open_keys(s, &db, f);
     if (err != 0)
         return err;

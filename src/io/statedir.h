@@ -28,7 +28,7 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
 
 /*
  * Takes ROLE.lock for the life of `*fd` (close it, or exit, to release it).
- * POSTERN_ERR_INUSE when another process holds it.
+ * POSTERN_ERR_INUSE when another process holds it, for longer than it takes to end.
  */
 MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
                              struct fault *f);
@@ -41,9 +41,17 @@ MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd
 void statedir_socket(const struct statedir *s, const char *role,
                      char path[static STATEDIR_SOCKET_LEN]);
 
-/* Loads the device key, or makes one the first time. Safe in several processes. */
+/*
+ * Loads the device key, or makes one the first time. Safe in several processes.
+ * POSTERN_ERR_CORRUPT when the key is missing and what was made with it is there.
+ */
 MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
                             struct fault *f);
+/*
+ * Before a database is made in `dir` that says what others know of this device: makes
+ * the key that it is about, or fails as statedir_key.
+ */
+MUST_CHECK int statedir_key_first(const char *dir, struct fault *f);
 /* Makes a new device key the current one at wall clock `now_s`; the old is kept. */
 MUST_CHECK int statedir_key_rotate(const struct statedir *s, struct keypair *fresh,
                                    int64_t now_s, struct fault *f);

@@ -554,6 +554,12 @@ void approach_on_network_change(struct approach *a)
     approach_offer_soon(a);
 }
 
+void approach_on_heard(struct approach *a)
+{
+    ladder_on_heard(&a->ladder, net_now_us());
+    poke(a);
+}
+
 const struct ladder *approach_ladder(const struct approach *a)
 {
     return &a->ladder;

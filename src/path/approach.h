@@ -80,6 +80,8 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
 void approach_on_network_change(struct approach *a);
+/* Client: the host is heard again after a silence. */
+void approach_on_heard(struct approach *a);
 /* Verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no more. */
 void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
                          enum path_kind rival, uint64_t rival_bit_s);

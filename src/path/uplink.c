@@ -12,6 +12,7 @@
 
 #include <sodium.h>
 
+#include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
 #include "io/netmon.h"
@@ -24,6 +25,7 @@ enum {
     PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000, /* between tries, however many ask */
     HURRY_WITHIN_MS = 100,
+    LATE_US = 50000,          /* so late, a timer says that this program did not run */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /*
      * A try that was begun while the way was cut waits for TCP's doubling timers, from
@@ -127,6 +129,7 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
             arm(u);
     } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
         bool was_up = u->state == UPLINK_UP;
+        bool seamless = u->beside->open; /* it said Hello: that ended this one */
         line_free(l);
         u->line = u->beside;
         u->beside = NULL;
@@ -137,7 +140,7 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         if (was_up)
             u->fresh = 0;
         arm_fresh(u);
-        if (was_up)
+        if (was_up && !seamless)
             u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
     } else {
         go_down(u, why, fatal);
@@ -498,7 +501,7 @@ static void connect_now(struct uplink *u)
     u->line = line_new(u);
     u->fresh = 0;
     if (u->line == NULL) {
-        (void)fault_set(&f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        (void)fault_lack(&f, POSTERN_ERR_NOMEM);
         go_down(u, &f, false);
         return;
     }
@@ -553,6 +556,7 @@ static void arm(struct uplink *u)
         if (!is_connected(u->beside) && u->beside_us < at)
             at = u->beside_us;
     }
+    u->due_us = at > now ? at + 1000 : now;
     set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
 }
 
@@ -579,9 +583,22 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     arm(u);
 }
 
+/* A busy machine: the answer may have come and not been read yet. It is read first. */
+static bool was_late(struct uplink *u, uint64_t now)
+{
+    if (!u->pinging || now < u->due_us + LATE_US)
+        return false;
+    u->pinged_us += now - u->due_us;
+    u->beside_us += now - u->due_us + LATE_US;
+    arm(u);
+    return true;
+}
+
 static void on_up_timer(struct uplink *u)
 {
     uint64_t now = net_now_us();
+    if (was_late(u, now))
+        return;
     if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
         keepalive_on_dead(&u->keep);
         line_failed(u->line, POSTERN_ERR_TIMEOUT);

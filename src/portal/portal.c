@@ -13,6 +13,7 @@
 #include <sodium.h>
 
 #include "broker/door.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
@@ -237,7 +238,7 @@ static int open_parts(struct portal *p, struct fault *f)
     if (rc == 0)
         rc = open_endpoint(p);
     if (rc != 0)
-        return fault_set(f, rc, "free some memory", "out of memory");
+        return fault_lack(f, rc);
     p->audit = audit_start(p->config->state_dir);
     return web_open(p, f);
 }
@@ -288,7 +289,7 @@ int portal_new(struct portal **out, const struct portal_config *c, struct fault 
     struct portal *p = calloc(1, sizeof(*p));
     if (p == NULL || sodium_init() < 0 || uv_loop_init(&p->loop) != 0) {
         free(p);
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     p->config = c;
     p->for_broker = (struct broker_portal){.ctx = p,

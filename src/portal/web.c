@@ -21,6 +21,7 @@
 #include "io/tlspipe.h"
 #include "portal/web.h"
 #include "portal/web_conns.h"
+#include "io/lack.h"
 
 #define COOKIE "__Host-postern"
 #define CONTENT_POLICY                                                                 \
@@ -537,7 +538,7 @@ int web_open(struct portal *p, struct fault *f)
 {
     struct web *w = calloc(1, sizeof(*w));
     if (w == NULL)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     w->portal = p;
     web_conns_init(&w->conns);
     w->conns.on_end = on_conn_end;

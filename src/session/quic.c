@@ -234,7 +234,7 @@ static void fill_settings(ngtcp2_settings *settings, bool lan)
     settings->max_window = SESSION_WINDOW_MAX;
     settings->max_stream_window = SESSION_STREAM_WINDOW_MAX;
     settings->cc_algo = lan ? NGTCP2_CC_ALGO_CUBIC : NGTCP2_CC_ALGO_BBR;
-    settings->handshake_timeout = 30 * NGTCP2_SECONDS;
+    settings->handshake_timeout = 90 * NGTCP2_SECONDS; /* a machine may be busy */
 }
 
 static void fill_params(ngtcp2_transport_params *params)

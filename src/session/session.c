@@ -66,11 +66,13 @@ static void on_read_error(struct session *s, int rc)
         char why[128];
         if (crypto)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
+        else if (e->reasonlen > 0)
+            (void)snprintf(why, sizeof(why), "%.*s", (int)e->reasonlen,
+                           (const char *)e->reason);
         else
-            (void)snprintf(why, sizeof(why), "%.*s",
-                           e->reasonlen > 0 ? (int)e->reasonlen : 26,
-                           e->reasonlen > 0 ? (const char *)e->reason
-                                            : "ended by the other device");
+            (void)snprintf(why, sizeof(why), "ended by the other device (code %s%#llx)",
+                           e->type == NGTCP2_CCERR_TYPE_APPLICATION ? "" : "QUIC ",
+                           (unsigned long long)e->error_code);
         session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
         return;
     }

@@ -267,6 +267,17 @@ def test_second_serve_in_one_state_directory(served):
     assert served.host_proc.running
 
 
+def test_ended_and_started_anew_at_once(served):
+    """As people restart by hand: the new one waits for the old one to take its leave."""
+    g = served
+    g.join()
+    old = g.host_proc
+    old.signal(signal.SIGTERM)
+    g.start_host("peer=7000")
+    assert not old.running
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+
+
 def as_nobody(actor, *args):
     return actor.programs.run(
         actor.ns, args[0], "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}",
@@ -326,11 +337,16 @@ def test_disk_fills_under_a_running_host(gate, work, small_disk):
     g.host.state = f"{small_disk}/state"
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("peer=7000")
+    link = g.invite()
     fill(small_disk)
     says(g.host.run("invite", json=False), 1, "full", "space")
+    late = g.other_client("late")
+    says(late.run("join", link, json=False), 1, "the host's disk is full")
+    wait_until(lambda: "disk" in g.host_proc.stderr, 5, "the host says it too")
     done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
     assert done.status == 0, done.stderr
     os.unlink(f"{small_disk}/filler")
+    assert late.run("join", link).status == 0
     assert g.host.run("invite").status == 0
     assert g.host_proc.running
 
@@ -372,6 +388,9 @@ def test_what_only_reads_starts_on_a_full_or_read_only_disk(gate, work, how):
             done = g.client.run("nc", HOST, "peer", *kinds, json=False,
                                 stdin=b"GET 5 1\n")
             assert done.status == 0, done.stderr
+        for actor in (g.host, g.client):   # what only reads, beside them
+            done = actor.run("log", json=False)
+            assert done.status == 0 and done.stdout, done.stderr
         if how == "full":
             assert g.host.run("status").event("daemon", role="serve", running=True)
         for proc in (g.broker_proc, g.host_proc, up):

@@ -304,6 +304,23 @@ def test_client_sleeps_and_its_nat_forgets(running, seconds):
 
 
 
+@pytest.mark.skipif(not full(), reason="in the long form only")
+def test_direct_again_when_the_host_wakes(running):
+    """It stood still for half a minute under an open connection; the tries at direct
+    paths that failed meanwhile do not hold up the next, and its sleep is no round trip."""
+    g = running()
+    wait_direct(g.proc)
+    os.kill(g.host_proc.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 30, 35)
+    since = g.proc.mark()
+    os.kill(g.host_proc.pid, signal.SIGCONT)
+    event = wait_direct(g.proc, 8, since)
+    assert event["rtt_ms"] < 1000, event
+    progress(g.flow)
+    whole(g.flow)
+
+
 @pytest.mark.needs("ssh", "sshd")
 def test_ssh_session_survives_a_move(gate, programs, work):
     g = gate(host="masq", client="masq")

@@ -126,6 +126,29 @@ static void test_growing_pauses(void **state)
     assert_true(ladder_deadline_us(&l) <= now + LADDER_RETRY_MIN_US * 5 / 4);
 }
 
+/* The host slept, and wakes long before the next try would have come. */
+static void test_pauses_end_when_the_peer_is_heard(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S;
+    begin(&l, now);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, now);
+    expect_action(&l, now, LADDER_SELECT, PATH_RELAY, 1);
+    for (int i = 0; i < 5; i++) {
+        ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", now);
+        now = ladder_deadline_us(&l);
+        expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+        ladder_on_started(&l, PATH_UDP_PUNCH, now);
+    }
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", now);
+    assert_true(ladder_deadline_us(&l) > now + 20 * S);
+    ladder_on_heard(&l, now);
+    expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+    ladder_on_heard(&l, now); /* what is under way goes on */
+    expect_quiet(&l, now);
+}
+
 static void test_relay_pauses(void **state)
 {
     (void)state;
@@ -361,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_relay_then_direct),
         cmocka_unit_test(test_lost_falls_back),
         cmocka_unit_test(test_growing_pauses),
+        cmocka_unit_test(test_pauses_end_when_the_peer_is_heard),
         cmocka_unit_test(test_relay_pauses),
         cmocka_unit_test(test_hysteresis),
         cmocka_unit_test(test_one_sample_is_none),

@@ -385,6 +385,28 @@ static void test_replay(void **state)
     assert_int_equal(paths_on_response(&p, 7, &r, S), 0); /* nobody asked */
 }
 
+/* An answer that waited while one side slept shows that the path lives, and no time. */
+static void test_sleep_is_no_round_trip(void **state)
+{
+    (void)state;
+    struct paths p;
+    struct paths_action a;
+    paths_init(&p, true, S);
+    assert_int_equal(paths_add(&p, 7, false, S), 0);
+    paths_doubt(&p, true, S);
+    uint32_t rtt = 1;
+    while (paths_next(&p, S, &a)) {
+        if (a.type != PATHS_SEND)
+            continue;
+        struct path_probe r = a.probe;
+        r.flags = PROBE_RESPONSE;
+        rtt = paths_on_response(&p, 7, &r, 59 * S);
+        break;
+    }
+    assert_int_equal(rtt, 0);
+    assert_int_equal(p.list[0].answered_us, S);
+}
+
 /* Ways die and come back at random; whenever one has lived for a while, data flows. */
 static void test_any_weather(void **state)
 {
@@ -425,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_base_does_not_pass),
         cmocka_unit_test(test_replay),
+        cmocka_unit_test(test_sleep_is_no_round_trip),
         cmocka_unit_test(test_any_weather),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

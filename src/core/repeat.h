@@ -1,0 +1,29 @@
+/*
+ * Lines that say the same again and again: the first few are told, then one now and
+ * then, with how many were left out. Knows neither where they go nor what they mean.
+ */
+#ifndef POSTERN_CORE_REPEAT_H
+#define POSTERN_CORE_REPEAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { REPEAT_FREE = 5, REPEAT_MS = 10000 };
+
+/* All zero before the first. */
+struct repeat {
+    char text[160]; /* the last line, or its beginning */
+    uint64_t told_ms;
+    unsigned told;     /* equal ones since the first, or since a pause */
+    unsigned left_out; /* since the last that was told */
+};
+
+/*
+ * True: tell it, and that `*left_out` equal ones were not told since. The first
+ * REPEAT_FREE equal lines are told, then one each REPEAT_MS; another line, or one
+ * after a pause of REPEAT_MS, begins anew.
+ */
+bool repeat_tell(struct repeat *r, const char *text, uint64_t now_ms,
+                 unsigned *left_out);
+
+#endif

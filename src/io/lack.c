@@ -1,0 +1,54 @@
+/* Tells a lack of descriptors from a lack of memory by trying. */
+#include "io/lack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+    SPARE = 8, /* so many a whole step needs; what it took it has given back */
+    LEAST = 32,
+};
+
+bool lack_of_descriptors(void)
+{
+    int fds[SPARE], n = 0;
+    while (n < SPARE && (fds[n] = open("/", O_PATH | O_CLOEXEC)) >= 0)
+        n++;
+    bool lack = n < SPARE && (errno == EMFILE || errno == ENFILE);
+    for (int i = 0; i < n; i++)
+        (void)close(fds[i]);
+    return lack;
+}
+
+int fault_lack(struct fault *f, int code)
+{
+    struct rlimit r;
+    bool by_system = errno == ENFILE;
+    if (errno != EMFILE && errno != ENFILE && !lack_of_descriptors())
+        return fault_set(f, code, "free some memory", "out of memory");
+    if (by_system || getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return fault_set(f, POSTERN_ERR_LIMIT,
+                         "end other programs, or raise fs.file-max",
+                         "this machine can open no more files");
+    return fault_set(f, POSTERN_ERR_LIMIT,
+                     "raise the limit of open files (ulimit -n, or LimitNOFILE)",
+                     "out of file descriptors: this program may open %llu",
+                     (unsigned long long)r.rlim_cur);
+}
+
+int lack_check_start(struct fault *f)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= LEAST)
+        return 0;
+    r.rlim_cur = r.rlim_max < LEAST ? r.rlim_max : LEAST;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
+    if (r.rlim_cur >= LEAST)
+        return 0;
+    return fault_set(f, POSTERN_ERR_LIMIT,
+                     "raise the limit of open files (ulimit -n, or LimitNOFILE)",
+                     "out of file descriptors: this program may open %llu and needs %d",
+                     (unsigned long long)r.rlim_cur, LEAST);
+}

@@ -1,0 +1,25 @@
+/*
+ * What a person is told when the machine has nothing more to give: whether it is memory
+ * or descriptors, which have different cures.
+ */
+#ifndef POSTERN_IO_LACK_H
+#define POSTERN_IO_LACK_H
+
+#include <stdbool.h>
+
+#include "core/err.h"
+
+/*
+ * Fills `f` and returns `code`, to be called where something just failed for want of
+ * either: it is descriptors when errno says so, or when this process can open no more.
+ */
+int fault_lack(struct fault *f, int code);
+/* True when this process can open hardly any more files. */
+bool lack_of_descriptors(void);
+/*
+ * At the start: allows this program at least so many files as any command needs, where
+ * that is allowed, or fills `f`.
+ */
+MUST_CHECK int lack_check_start(struct fault *f);
+
+#endif

@@ -1,0 +1,146 @@
+"""Habits of people and machines: few descriptors, many silent programs, half a backup."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from .actors import HOST, Actor
+from .net import wait_until
+from .test_badinput import says
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def stood(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    return g.up_and_joined("peer=7000")
+
+
+def limited(actor, count):
+    """The same device, whose programs may open that many files."""
+    other = Actor(actor.programs, actor.ns, actor.state)
+    other.wrapper = ["sh", "-c", f'ulimit -n {count}; exec "$@"', "sh"]
+    return other
+
+
+def test_few_descriptors_are_named(stood):
+    """One line that says what lacks and what to do; never "out of memory", no crash."""
+    g = stood
+    for count in (6, 10, 14, 20, 31):
+        for args in (("nc", HOST, "peer"), ("up",), ("ls",)):
+            done = limited(g.client, count).run(*args, json=False, stdin=b"")
+            says(done, 1, "file descriptors")
+            assert "ulimit" in done.stderr, done.stderr
+    done = limited(g.client, 40).run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
+    assert done.status == 0, done.stderr
+
+
+def test_key_missing_beside_its_databases(stood):
+    """Half a backup makes no new device in silence."""
+    g = stood
+    g.host_proc.terminate()
+    for actor, command in ((g.host, "serve"), (g.host, "invite"), (g.client, "up"),
+                           (g.client, "ls")):
+        path = f"{actor.state}/device.db"
+        os.rename(path, path + ".away")
+        says(actor.run(command, json=False), 1, "device.db")
+        assert not os.path.exists(path)
+        os.rename(path + ".away", path)
+    assert g.client.run("ls").status == 0
+
+
+_SILENT = '''
+import socket, sys, time
+kind, where, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+held = []
+for i in range(count):
+    s = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+    s.settimeout(5)
+    try:
+        s.connect(where if kind == "unix" else ("127.0.0.1", int(where)))
+    except OSError:
+        pass
+    held.append(s)
+print("held", flush=True)
+time.sleep(300)
+'''
+
+
+def silent(actor, kind, where, count):
+    proc = actor.programs.start(
+        actor.ns, "silent", "sh", "-c", 'ulimit -n 4096; exec "$@"', "sh",
+        sys.executable, "-c", _SILENT, kind, str(where), str(count))
+    proc.wait_line("held", 30)
+    return proc
+
+
+_SOCKS = '''
+import socket, struct, sys, time
+begin = time.monotonic()
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+s.sendall(bytes([5, 1, 0]))
+assert s.recv(2) == bytes([5, 0])
+host = sys.argv[2].encode()
+s.sendall(bytes([5, 1, 0, 3, len(host)]) + host + struct.pack(">H", 7000))
+assert s.recv(10)[:2] == bytes([5, 0])
+s.sendall(b"GET 5 1\\n")
+assert len(s.recv(5)) > 0
+print(f"took {time.monotonic() - begin:.3f}")
+'''
+
+
+def by_socks(g, port):
+    done = g.programs.run(g.client.ns, "socks-user", sys.executable, "-c", _SOCKS,
+                          str(port), HOST, timeout=30)
+    assert done.status == 0, done.stderr
+    return float(done.stdout.split()[1])
+
+
+def test_silent_programs_slow_nobody(stood):
+    """1,500 connections to the proxy and to the socket of `up` that say nothing."""
+    g = stood
+    socks = g.client.start("socks", "--listen", "127.0.0.1:0")
+    port = socks.wait_event("ready", 15)["listen"].rsplit(":", 1)[1]
+    by_socks(g, port)                          # the session stands
+    crowd = silent(g.client, "tcp", port, 1500)
+    assert by_socks(g, port) < 1.0
+    assert len(os.listdir(f"/proc/{socks.pid}/fd")) < 400
+    crowd.kill()
+    up = g.client.start("up")
+    up.wait_event("service", 15)
+    wait_until(lambda: g.client.run("status").event("daemon", role="up", running=True),
+               10, "up")
+    crowd = silent(g.client, "unix", f"{g.client.state}/up.sock", 1500)
+    begin = time.monotonic()
+    done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n")
+    assert done.status == 0 and time.monotonic() - begin < 1.5, done.stderr
+    crowd.kill()
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_descriptors_it_waits_and_recovers(stood):
+    """`connect` with a small limit: no loop that turns, few lines, and then it works."""
+    g = stood
+    connect = limited(g.client, 64).start("connect", f"{HOST}:peer", "127.0.0.1:0")
+    port = connect.wait_event("ready", 15)["local"].rsplit(":", 1)[1]
+    crowd = silent(g.client, "tcp", port, 200)
+    wait_until(lambda: "descriptors" in connect.stderr or "open files" in connect.stderr,
+               10, "the lack is told")
+    begin, spent = time.monotonic(), cpu_seconds(connect.pid)
+    wait_until(lambda: time.monotonic() - begin > 2, 5, "two seconds")
+    assert cpu_seconds(connect.pid) - spent < 0.6
+    connect.poll_output()
+    assert len(connect.stderr.splitlines()) < 20, connect.stderr
+    assert sum(e.get("event") == "refused" for e in connect.events) < 20
+    crowd.kill()
+    wait_until(lambda: g.client.peer("get", "127.0.0.1", port, 1000, 1).status == 0, 20,
+               "it works again")
