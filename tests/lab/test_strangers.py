@@ -17,8 +17,10 @@ pytestmark = pytest.mark.postern
 PROTOCOLS = ("http/1.1", "postern-broker/1", "postern-relay/1")
 STRANGERS = os.path.join(build_dir(), "tests", "lab", "strangers")
 FIRST, COUNT, STEP = "198.19.0.1", 200, 64     # four in each /24
+# Theirs are other machines: what they compute is not taken from the broker and its clients.
+FAIR = ("nice", "-n", "19")
 PINGS = 40 if full() else 8
-SLACK_S = 0 if full() else 1     # a machine that does other work too
+SLACK_S = 0 if full() else 0.3     # a machine that does other work too
 
 
 def crowd(g, mode, seconds, addresses, parallel):
@@ -27,7 +29,7 @@ def crowd(g, mode, seconds, addresses, parallel):
     ns.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
     inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
     key = g.host_key if mode == "introduce" else "-"
-    proc = g.programs.start(ns, "strangers", STRANGERS, mode, g.link, key, seconds, FIRST,
+    proc = g.programs.start(ns, "strangers", *FAIR, STRANGERS, mode, g.link, key, seconds, FIRST,
                             addresses, STEP, parallel)
     proc.wait_line("ready")
     return proc
@@ -134,7 +136,7 @@ def half_handshakes(g, protocol):
     if protocol != "http/1.1":
         said = [g.programs.run(g.topo.stranger, "hello", STRANGERS, "hello",
                                protocol).stdout.strip()]
-    proc = g.programs.start(g.topo.stranger, "hellos", "prlimit", "--nofile=10000:10000",
+    proc = g.programs.start(g.topo.stranger, "hellos", *FAIR, "prlimit", "--nofile=10000:10000",
                             "/usr/bin/python3", "-c", HELLOS, BROKER, *said)
     proc.wait_line("ready")
     return proc
@@ -150,7 +152,7 @@ def test_half_handshakes_stop_nobody(served, protocol):
     proc.signal(signal.SIGKILL)
     print(f"{protocol}: set-up p95 {p95(times):.3f} s, calm {g.calm:.3f} s; "
           f"the broker holds {held} descriptors")
-    assert sorted(times)[len(times) // 2] < 2 * g.calm + SLACK_S
+    assert p95(times) < 2 * g.calm + SLACK_S
     assert held < 3600
 
 
