@@ -365,7 +365,7 @@ static void on_bye(struct via *v, const AgentBye *b)
         break;
     default:
         pause = &v->backoff;
-        (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
+        (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
                         "the agent ended the connection: %s", b->reason);
     }
     go_down(v, &f, pause);
