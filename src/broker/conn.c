@@ -168,6 +168,7 @@ static bool end_one_begun(struct shard *s)
 {
     struct conn *c = least_in(s, &s->handshaking);
     if (c != NULL) {
+        channel_say_busy(c->channel);
         conn_end(c);
         return true;
     }

@@ -21,6 +21,8 @@ enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
 /* RFC 8446 section 6: a fatal alert, user_canceled: "unrelated to a protocol failure".
  */
 enum { ALERT = 21, ALERT_FATAL = 2, ALERT_USER_CANCELED = 90 };
+static const uint8_t busy_alert[] = {
+    ALERT, 3, 3, 0, 2, ALERT_FATAL, ALERT_USER_CANCELED};
 
 /* A connection that has not shown yet what it wants. */
 struct visitor {
@@ -29,7 +31,8 @@ struct visitor {
     uint64_t since_ms;
     int fd;
     struct addr_place place;
-    bool inner; /* came out of TLS: nothing but a relay's preface is taken */
+    bool inner;  /* came out of TLS: nothing but a relay's preface is taken */
+    bool served; /* by STUN */
     uint8_t preface_len;
     uint8_t preface[RELAY_PREFACE_LEN];
 };
@@ -46,9 +49,7 @@ struct door {
 
 void door_say_busy(int fd)
 {
-    static const uint8_t alert[] = {
-        ALERT, 3, 3, 0, 2, ALERT_FATAL, ALERT_USER_CANCELED};
-    (void)!send(fd, alert, sizeof(alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!send(fd, busy_alert, sizeof(busy_alert), MSG_DONTWAIT | MSG_NOSIGNAL);
     close(fd);
 }
 
@@ -73,6 +74,14 @@ static void visitor_end(struct visitor *v)
     int fd = visitor_take(v, &place);
     addr_limits_leave(d->config.limits, &place);
     close(fd);
+}
+
+/* Its place is needed; who has said nothing else may yet want TLS. */
+static void visitor_make_room(struct visitor *v)
+{
+    if (!v->inner && !v->served && v->preface_len == 0)
+        (void)!send(v->fd, busy_alert, sizeof(busy_alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+    visitor_end(v);
 }
 
 /* By its ClientHello; one that cannot be read is the control's to refuse. */
@@ -169,6 +178,7 @@ static int take_stun(struct visitor *v)
         return POSTERN_ERR_LIMIT;
     if (recv(v->fd, buf, len, MSG_DONTWAIT) != (ssize_t)len)
         return POSTERN_ERR_CLOSED;
+    v->served = true;
     int rc = answer_stun(v, &m);
     return rc == 0 ? 1 : rc;
 }
@@ -239,7 +249,7 @@ static bool drop_one(struct door *d, bool inner)
     if (least == NULL)
         return false;
     d->stats.silent++;
-    visitor_end(least);
+    visitor_make_room(least);
     return true;
 }
 

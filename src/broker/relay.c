@@ -27,6 +27,7 @@ enum {
     SIDE_COUNT,
     EVENTS_PER_ROUND = 128,
     VICTIMS_SEEN = 64, /* the oldest, among whom one makes room */
+    BUSY_SEEN = 1024,  /* where none of them can */
     /* What may wait behind the congestion window: more would only be delay. */
     RELAY_UNSENT_BYTES = 512 * 1024,
 };
@@ -371,16 +372,21 @@ static struct pair *least_of(const struct relay *r, const struct share_holder *h
     return least;
 }
 
-/* Of the oldest few of all: the one whose holder has most. */
-static struct pair *least_in(const struct relay *r, const struct list *l)
+/*
+ * Of the oldest few of all: the one whose holder has most, if it gives way to `a`
+ * (NULL: to anybody). `busy`: also those that are in use, and more are looked at.
+ */
+static struct pair *least_in(struct relay *r, const struct list *l,
+                             const struct share_ask *a, bool busy)
 {
     struct pair *least = NULL;
     uint32_t most = 0;
-    int seen = 0;
-    for (struct list *n = l->next; n != l && seen < VICTIMS_SEEN; n = n->next, seen++) {
+    int seen = 0, max = busy ? BUSY_SEEN : VICTIMS_SEEN;
+    for (struct list *n = l->next; n != l && seen < max; n = n->next, seen++) {
         struct pair *p = LIST_OWNER(n, struct pair, link);
         uint32_t weight = shares_weight(p->shares);
-        if (is_spare(r, p) && (least == NULL || weight > most)) {
+        if ((busy || is_spare(r, p)) && (least == NULL || weight > most) &&
+            (a == NULL || shares_yields(&r->shares, p->shares, a, busy))) {
             least = p;
             most = weight;
         }
@@ -388,15 +394,17 @@ static struct pair *least_in(const struct relay *r, const struct list *l)
     return least;
 }
 
-static struct pair *least_of_all(const struct relay *r)
+static struct pair *least_of_all(struct relay *r, const struct share_ask *a)
 {
-    struct pair *p = least_in(r, &r->waiting);
-    return p != NULL ? p : least_in(r, &r->active);
+    struct pair *p = least_in(r, &r->waiting, a, false);
+    if (p == NULL)
+        p = least_in(r, &r->active, a, false);
+    return p != NULL || a == NULL ? p : least_in(r, &r->active, a, true);
 }
 
 bool relay_make_room(struct relay *r)
 {
-    struct pair *p = least_of_all(r);
+    struct pair *p = least_of_all(r, NULL);
     if (p == NULL)
         return false;
     bool gives = p->side[SIDE_CLIENT].fd >= 0 || p->side[SIDE_HOST].fd >= 0;
@@ -419,7 +427,7 @@ static const char *make_room_for(struct relay *r, const struct share_ask *a)
         pair_end(r, least, true);
     }
     while (r->stats.pairs_open >= r->pairs_max) {
-        struct pair *least = least_of_all(r);
+        struct pair *least = least_of_all(r, a);
         if (least == NULL)
             return "anybody";
         pair_end(r, least, true);

@@ -108,6 +108,30 @@ void shares_give(struct shares *s, struct share_place places[static SHARE_MAX])
     }
 }
 
+static uint32_t count_of(struct shares *s, const uint8_t key[static KEY_LEN])
+{
+    const struct share_holder *h = shares_find(s, key);
+    return h != NULL ? h->count : 0;
+}
+
+bool shares_yields(struct shares *s, const struct share_place places[static SHARE_MAX],
+                   const struct share_ask *a, bool busy)
+{
+    uint8_t keys[SHARE_MAX][KEY_LEN];
+    unsigned n = keys_of(a, keys);
+    uint32_t own = n == SHARE_ADDRESS ? count_of(s, keys[SHARE_CLIENT]) : 0;
+    for (unsigned i = SHARE_ADDRESS; i < n; i++) {
+        uint32_t count = count_of(s, keys[i]);
+        own = count > own ? count : own;
+    }
+    uint32_t margin = busy ? 2 : 0; /* or they would take it from each other for ever */
+    if (shares_weight(places) >= own + margin)
+        return true;
+    const struct share_holder *host = places[SHARE_HOST].holder;
+    return own == 0 && host != NULL && host->count > s->pairs_max / 4 &&
+           host->count >= count_of(s, a->host) + 2;
+}
+
 uint32_t shares_weight(const struct share_place places[static SHARE_MAX])
 {
     unsigned i = places[SHARE_ADDRESS].holder != NULL ? SHARE_ADDRESS : SHARE_CLIENT;

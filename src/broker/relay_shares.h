@@ -6,6 +6,7 @@
 #ifndef POSTERN_BROKER_RELAY_SHARES_H
 #define POSTERN_BROKER_RELAY_SHARES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "broker/keymap.h"
@@ -60,6 +61,15 @@ MUST_CHECK int shares_take(struct shares *s, const struct share_ask *a, void *pa
 void shares_give(struct shares *s, struct share_place places[static SHARE_MAX]);
 /* The holder under a device's key, or NULL. */
 struct share_holder *shares_find(struct shares *s, const uint8_t key[static KEY_LEN]);
+/*
+ * When all pairs are given: whether this one may go for the asker's sake. Its client's
+ * address or a block around it (its key, where no address counts) holds at least as
+ * many as the asker's; or its host more than a quarter of all, and more than the
+ * asker's, who holds none. `busy`: it moves bytes, so it stays unless the asker will
+ * hold fewer even then.
+ */
+bool shares_yields(struct shares *s, const struct share_place places[static SHARE_MAX],
+                   const struct share_ask *a, bool busy);
 /* How many pairs the largest of its holders has, of addresses where they are known. */
 uint32_t shares_weight(const struct share_place places[static SHARE_MAX]);
 

@@ -160,13 +160,13 @@ static int take_options(struct run *r, struct access_account *a,
     struct service_list published = {0};
     uri[0] = '\0';
     int err = read_published(r, &published, host);
-    if (err == 0 && v[OPT_SERVICES].given)
-        err = choose_services(r, &published, v[OPT_SERVICES].text, a->services);
+    if (err == 0 && v[OPT_ACCOUNT_SERVICES].given)
+        err = choose_services(r, &published, v[OPT_ACCOUNT_SERVICES].text, a->services);
     service_list_fini(&published);
     if (err != 0)
         return err;
-    if (v[OPT_EXPIRES].given)
-        a->expires_s = statedir_now_s() + v[OPT_EXPIRES].number;
+    if (v[OPT_ACCOUNT_EXPIRES].given)
+        a->expires_s = statedir_now_s() + v[OPT_ACCOUNT_EXPIRES].number;
     a->owner = a->owner || v[OPT_OWNER].given;
     if (!v[OPT_CODE].given)
         return 0;
@@ -197,10 +197,10 @@ static int add(struct run *r)
 {
     struct access_account a = {0};
     char uri[TOTP_URI_LEN] = "";
-    if (!r->o->values[OPT_SERVICES].given)
+    if (!r->o->values[OPT_ACCOUNT_SERVICES].given)
         return fault_set(r->f, POSTERN_ERR_USAGE,
                          "add --services web,cam or --services all",
-                         "which services is '%.60s' for?", r->name);
+                         "no services were named for '%.60s'", r->name);
     if (strlen(r->name) >= sizeof(a.name))
         return fault_set(r->f, POSTERN_ERR_USAGE, "use at most 63 characters",
                          "the account's name is too long");
@@ -235,8 +235,8 @@ static int set(struct run *r)
     const struct option_value *v = r->o->values;
     struct access_account a;
     char uri[TOTP_URI_LEN] = "";
-    if (!v[OPT_SERVICES].given && !v[OPT_EXPIRES].given && !v[OPT_CODE].given &&
-        !v[OPT_OWNER].given)
+    if (!v[OPT_ACCOUNT_SERVICES].given && !v[OPT_ACCOUNT_EXPIRES].given &&
+        !v[OPT_CODE].given && !v[OPT_OWNER].given)
         return fault_set(r->f, POSTERN_ERR_USAGE,
                          "add --services, --expires, --code or --owner",
                          "nothing to change was given");
@@ -357,8 +357,8 @@ struct verb {
 };
 
 #define MAKING                                                                         \
-    (OPTION_BIT(OPT_SERVICES) | OPTION_BIT(OPT_EXPIRES) | OPTION_BIT(OPT_CODE) |       \
-     OPTION_BIT(OPT_OWNER) | OPTION_BIT(OPT_QR))
+    (OPTION_BIT(OPT_ACCOUNT_SERVICES) | OPTION_BIT(OPT_ACCOUNT_EXPIRES) |              \
+     OPTION_BIT(OPT_CODE) | OPTION_BIT(OPT_OWNER) | OPTION_BIT(OPT_QR))
 
 static const struct verb verbs[] = {
     {"ls", NULL, 0, list},
@@ -375,8 +375,8 @@ static int check_line(const struct verb *v, const struct options *o, struct faul
     static const struct {
         enum option_id id;
         const char *name;
-    } own[] = {{OPT_SERVICES, "services"},
-               {OPT_EXPIRES, "expires"},
+    } own[] = {{OPT_ACCOUNT_SERVICES, "services"},
+               {OPT_ACCOUNT_EXPIRES, "expires"},
                {OPT_CODE, "code"},
                {OPT_OWNER, "owner"},
                {OPT_QR, "qr"},

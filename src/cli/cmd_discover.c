@@ -54,12 +54,15 @@ static void take_service(void *ctx, const char *json)
     d->published_count++;
 }
 
-static int by_port(const void *a, const void *b)
+/* By protocol, port and address. */
+static int by_place(const void *a, const void *b)
 {
     const struct sockdiag_socket *x = a, *y = b;
     if (x->tcp != y->tcp)
         return x->tcp ? -1 : 1;
-    return (int)x->local.port - (int)y->local.port;
+    if (x->local.port != y->local.port)
+        return (int)x->local.port - (int)y->local.port;
+    return memcmp(x->local.ip, y->local.ip, sizeof(x->local.ip));
 }
 
 static const char *service_of(const struct discovery *d,
@@ -71,21 +74,43 @@ static const char *service_of(const struct discovery *d,
     return NULL;
 }
 
-static void print(const struct discovery *d, const struct sockdiag_socket *s,
-                  struct events *out)
+static void print(const struct discovery *d, const struct sockdiag_socket *s, int pid,
+                  const char *program, struct events *out)
 {
     struct event e;
-    char program[16];
-    int pid;
     event_begin(&e, "listening");
     event_addr(&e, "local", &s->local);
     event_text(&e, "protocol", s->tcp ? "tcp" : "udp");
-    bool seen = sockdiag_owner(s->inode, &pid, program);
-    event_text(&e, "program", seen ? program : NULL);
-    if (seen)
+    event_text(&e, "program", program[0] != '\0' ? program : NULL);
+    if (pid != 0)
         event_int(&e, "pid", pid);
     event_text(&e, "service", service_of(d, s));
     events_print(out, &e);
+}
+
+/* Threads and workers of one program that share a place (SO_REUSEPORT) are one line. */
+static void print_all(const struct discovery *d, struct events *out)
+{
+    char told[FOUND_MAX][16]; /* the programs of the place that has its lines now */
+    size_t told_count = 0;
+    for (size_t i = 0; i < d->count; i++) {
+        const struct sockdiag_socket *s = &d->found[i];
+        char program[16];
+        int pid;
+        bool again = false;
+        if (i == 0 || by_place(s, s - 1) != 0)
+            told_count = 0;
+        if (!sockdiag_owner(s->inode, &pid, program)) {
+            pid = 0;
+            program[0] = '\0';
+        }
+        for (size_t k = 0; k < told_count && !again; k++)
+            again = strcmp(told[k], program) == 0;
+        if (again)
+            continue;
+        memcpy(told[told_count++], program, sizeof(program));
+        print(d, s, pid, program, out);
+    }
 }
 
 /* ---------------------------------------------------------------------- publishing */
@@ -208,11 +233,13 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
                        "the kernel does not say what listens here");
     if (rc == 0) {
         daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
-        qsort(d->found, d->count, sizeof(d->found[0]), by_port);
+        qsort(d->found, d->count, sizeof(d->found[0]), by_place);
         if (o->arg_count > 0 || o->values[OPT_ASK].given)
             rc = publish(d, &state, o, out, f);
-        for (size_t i = 0; i < d->count && o->arg_count == 0 && rc == 0; i++)
-            print(d, &d->found[i], out);
+        if (o->arg_count == 0 && rc == 0)
+            print_all(d, out);
+        if (d->count == 0 && !out->json && rc == 0)
+            (void)fprintf(out->out, "Nothing listens on this machine.\n");
     }
     free(d);
     return rc;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/link.h"
 #include "host/run.h"
 
 enum { ONLY_MAX = 64 };
@@ -46,6 +47,9 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f)
         .out = out,
     };
     int status = 0;
+    struct link link;
+    if (c.serve.broker != NULL && link_parse_given(&link, c.serve.broker, f) != 0)
+        return f->code; /* said once, before its host starts */
     if (v[OPT_YES].given && v[OPT_ASK].given)
         return fault_set(f, POSTERN_ERR_USAGE, "give one of the two",
                          "--yes and --ask contradict each other");

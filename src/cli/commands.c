@@ -147,7 +147,7 @@ const struct command commands[] = {
             "takes that back. Without a word the accounts and public services are listed.\n"
             "The password is asked for on the terminal, or is the first line of stdin.",
         .example = "postern access add anna --services web,cam --code",
-        .options = WITH_JSON | OPTION_BIT(OPT_SERVICES) | OPTION_BIT(OPT_EXPIRES) |
+        .options = WITH_JSON | OPTION_BIT(OPT_ACCOUNT_SERVICES) | OPTION_BIT(OPT_ACCOUNT_EXPIRES) |
                    OPTION_BIT(OPT_CODE) | OPTION_BIT(OPT_OWNER) |
                    OPTION_BIT(OPT_PASSWORD_FILE) | OPTION_BIT(OPT_QR),
         .args_max = 2,

@@ -36,8 +36,9 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
-    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all but the two below);\n"
-                                                               "docs/METHODS.md explains them"},
+    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds, of: udp-punch, tcp-punch, jit-listen,\n"
+                                                               "jit-listen-client, udp-knock, tcp-knock, mapped, mapped-tcp, dial-out,\n"
+                                                               "spoof, relay (default: all but dial-out and spoof); see docs/METHODS.md"},
     [OPT_DIAL_OUT] = {"dial-out", 0, OPTION_FLAG, NULL, 0, 0, "let the host dial out to this client's own port; on both sides"},
     [OPT_SPOOF]   = {"spoof",    0,  OPTION_FLAG, NULL, 0, 0, "send with the broker's address as source; on both sides, see\n"
                                                                "docs/SECURITY.md"},
@@ -49,10 +50,12 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "but what this machine and Postern let in"},
     [OPT_FOR]     = {"for",      0,  OPTION_TEXT, "NAME,...", 0, 0, "only for these devices and accounts (default: all whose list has it)"},
     [OPT_RELOAD]  = {"reload",   0,  OPTION_FLAG, NULL, 0, 0, "let the running 'postern serve' read its services again"},
-    [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too;\n"
-                                                                 "an account needs the list, or 'all')"},
-    [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long it is good: 90s, 15m, 1h, 7d (default: a link 1h,\n"
-                                                               "an account until it is removed)"},
+    [OPT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "only these services, comma-separated (default: all, later ones too)"},
+    [OPT_EXPIRES] = {"expires",  0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long the link is good: 90s, 15m, 1h, 7d (default 1h)"},
+    [OPT_ACCOUNT_SERVICES] = {"services", 0, OPTION_TEXT, "LIST", 0, 0, "what the account may use, comma-separated, or 'all': later ones too;\n"
+                                                               "add needs it"},
+    [OPT_ACCOUNT_EXPIRES] = {"expires", 0, OPTION_DURATION, "TIME", 1, 365 * DAY_S, "the account ends by itself after 90s, 15m, 1h, 7d (default: it\n"
+                                                               "does not)"},
     [OPT_USES]    = {"uses",     0,  OPTION_NUMBER, "N", 1, 10000, "how many devices may use the link (default 1)"},
     [OPT_QR]      = {"qr",       0,  OPTION_FLAG, NULL, 0, 0, "draw the QR code even when not on a terminal"},
     [OPT_SSH_CONFIG] = {"ssh-config", 0, OPTION_FLAG, NULL, 0, 0, "print a stanza for ~/.ssh/config and end"},
@@ -192,6 +195,18 @@ static bool is_address(int argc, char **argv, int at)
     return at < argc && addr_parse(&a, argv[at]) == 0;
 }
 
+/* A forgotten value, as in `--broker --state DIR`, would take the option behind it. */
+static int looks_like_option(struct fault *f, const struct option_row *row,
+                             const char *value)
+{
+    char advice[160];
+    (void)snprintf(advice, sizeof(advice), "give %s behind it, or write --%s=%.60s",
+                   row->value, row->name, value);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "--%s needs a value, and '%.60s' looks like an option", row->name,
+                     value);
+}
+
 /* One option at argv[*at]; moves `*at` when the value is the next word. */
 static int parse_option(struct options *o, const struct command *c, int argc,
                         char **argv, int *at, struct fault *f)
@@ -219,6 +234,8 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         if (*at + 1 == argc)
             return usage(f, c, "--%s needs a value", option_table[id].name);
         value = argv[++*at];
+        if (value[0] == '-' && value[1] != '\0')
+            return looks_like_option(f, &option_table[id], value);
     }
     if (!flag && *value == '\0')
         return usage(f, c, "--%s needs a value that is not empty",

@@ -46,6 +46,8 @@ enum option_id {
     OPT_RELOAD,
     OPT_SERVICES,
     OPT_EXPIRES,
+    OPT_ACCOUNT_SERVICES,
+    OPT_ACCOUNT_EXPIRES,
     OPT_USES,
     OPT_QR,
     OPT_SSH_CONFIG,

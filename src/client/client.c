@@ -14,7 +14,7 @@
 #include "io/netmon.h"
 #include "io/stop.h"
 
-enum { OFFLINE_GRACE_MS = 4000, CROWD_GRACE_MS = 120000, TIMEOUT_GRACE_MS = 30000 };
+enum { OFFLINE_GRACE_MS = 4500, CROWD_GRACE_MS = 120000, TIMEOUT_GRACE_MS = 30000 };
 
 struct home {
     struct home *next;
@@ -49,6 +49,8 @@ struct client {
     struct home *homes;
     struct entry *entries;
     uint64_t began_ms;
+    uv_timer_t patience; /* runs while a run that cannot begin waits for better times */
+    struct fault waits_for;
     bool stopped;
     int result;
     struct fault fault;
@@ -93,6 +95,7 @@ static void on_ready(void *ctx, struct peer *p)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
+    (void)uv_timer_stop(&c->patience);
     if (e != NULL)
         e->was_ready = true;
     if (c->events->on_ready != NULL)
@@ -195,19 +198,33 @@ static void on_own_rotated(void *ctx, struct peer *p,
  * A host that has just lost its broker is back in seconds, and what is too much at once
  * goes through one after the other: do not give up at once.
  */
-static bool worth_waiting(struct client *c, const struct fault *f)
+static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
 {
-    uint64_t waited_ms = uv_now(&c->loop) - c->began_ms;
-    switch (f->code) {
-    case POSTERN_ERR_UNREACHABLE:
-        return waited_ms < OFFLINE_GRACE_MS;
-    case POSTERN_ERR_LIMIT: /* many at once: each gets its turn */
-        return waited_ms < CROWD_GRACE_MS;
-    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
-        return waited_ms < TIMEOUT_GRACE_MS;
-    default:
-        return false;
+    uint64_t waited_ms = uv_now(&c->loop) - c->began_ms, grace_ms = 0;
+    if (f->code == POSTERN_ERR_UNREACHABLE)
+        grace_ms = OFFLINE_GRACE_MS;
+    else if (f->code == POSTERN_ERR_LIMIT) /* many at once: each gets its turn */
+        grace_ms = CROWD_GRACE_MS;
+    else if (f->code == POSTERN_ERR_TIMEOUT) /* once more: a machine may be busy */
+        grace_ms = TIMEOUT_GRACE_MS;
+    return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
+}
+
+static void on_patience(uv_timer_t *t)
+{
+    struct client *c = t->data;
+    client_stop(c, c->waits_for.code, &c->waits_for);
+}
+
+void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
+{
+    uint64_t left_ms = fatal ? 0 : patience_left_ms(c, f);
+    if (left_ms == 0) {
+        client_stop(c, f->code, f);
+        return;
     }
+    c->waits_for = *f;
+    (void)uv_timer_start(&c->patience, on_patience, left_ms, 0);
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -215,15 +232,15 @@ static void fault_up(struct client *c, struct peer *p, const struct fault *f,
 {
     if (c->events->on_fault != NULL)
         c->events->on_fault(c->ctx, p, f, fatal);
-    else if (fatal || (!stood && !worth_waiting(c, f)))
-        client_stop(c, f->code, f);
+    else if (fatal || !stood)
+        client_stop_unless(c, f, fatal);
     else if (stood)
         events_fault(c->config.out, f);
 }
 
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
-    return fatal || !worth_waiting(c, f);
+    return fatal || patience_left_ms(c, f) == 0;
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
@@ -258,6 +275,7 @@ static void on_up(void *ctx)
     struct home *h = ctx;
     h->was_up = true;
     h->told = (struct fault){0};
+    (void)uv_timer_stop(&h->client->patience); /* what comes now is another story */
     for (struct entry *e = h->client->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
@@ -462,6 +480,17 @@ static void on_network(void *ctx, enum netmon_reason reason)
         c->events->on_network(c->ctx);
 }
 
+void client_tell_empty(struct client *c)
+{
+    struct book_host one;
+    if (!c->config.out->json && book_hosts(c->book, &one, 1) == 0) {
+        (void)fprintf(c->config.out->out,
+                      "No host was joined yet: ask for an invite and run "
+                      "'postern join LINK'; this goes on, and will know the host.\n");
+        (void)fflush(c->config.out->out);
+    }
+}
+
 /* --------------------------------------------------------------------------- life
  * cycle */
 
@@ -498,6 +527,8 @@ int client_open(struct client **out, const struct client_config *config,
     c->budget = net_budget_new();
     (void)uv_loop_init(&c->loop);
     c->began_ms = uv_now(&c->loop);
+    (void)uv_timer_init(&c->loop, &c->patience);
+    c->patience.data = c;
     rc = stop_open(&c->stop, &c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
@@ -523,6 +554,7 @@ void client_close(struct client *c)
         endpoint_close(&h->endpoint);
         free(h);
     }
+    uv_close((uv_handle_t *)&c->patience, NULL);
     netmon_close(c->netmon);
     stop_close(c->stop);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
@@ -547,6 +579,9 @@ void client_stop(struct client *c, int result, const struct fault *f)
         c->result = result;
         if (f != NULL)
             c->fault = *f;
+        if (strcmp(c->fault.advice, ADVICE_RETRIED) == 0) /* not after the end */
+            (void)snprintf(c->fault.advice, sizeof(c->fault.advice),
+                           "try again in a moment");
     }
     c->stopped = true;
     uv_stop(&c->loop);

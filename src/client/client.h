@@ -71,9 +71,17 @@ void client_stop(struct client *c, int result, const struct fault *f);
 
 /*
  * For commands with an on_fault of their own, before any session stood: whether this
- * fault ends the run, or a little patience may help.
+ * fault is the last word, or a little patience may help.
  */
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal);
+/*
+ * The same for commands that end then: ends the run with this fault, at once or when
+ * that patience is over and no session has come.
+ */
+void client_stop_unless(struct client *c, const struct fault *f, bool fatal);
+
+/* In words, for commands that serve every host joined: there is none yet. */
+void client_tell_empty(struct client *c);
 
 /* The `path` and `rejected` events, as the engine prints them. */
 void client_path_event(struct event *e, const struct peer *peer,

@@ -16,6 +16,7 @@ struct connect_state {
     struct forward *forward;
     char host[64], service[64];
     struct addr local;
+    struct fault told; /* since the last session stood */
     bool local_given, started;
 };
 
@@ -106,19 +107,21 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
 static void on_ready(void *ctx, struct peer *p)
 {
     struct connect_state *s = ctx;
+    s->told = (struct fault){0};
     calls_on_ready(s->calls, p);
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct connect_state *s = ctx;
-    if (fatal || (!s->started && client_gives_up(s->client, f, fatal))) {
+    if (fatal) {
         client_stop(s->client, f->code, f);
         return;
     }
-    if (!s->started)
-        return;
     calls_on_fault(s->calls, p, f, fatal);
+    if (strcmp(s->told.what, f->what) == 0) /* once, however often it is tried again */
+        return;
+    s->told = *f;
     events_fault(client_out(s->client), f);
 }
 

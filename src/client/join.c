@@ -57,11 +57,11 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     struct client_config cc = *c;
     struct join j = {0};
     struct peer *p;
-    int rc = link_parse(&j.link, link, f);
+    int rc = link_parse_given(&j.link, link, f);
     if (rc != 0)
         return rc;
     if (j.link.type != LINK_INVITE)
-        return fault_set(f, POSTERN_ERR_INVALID,
+        return fault_set(f, POSTERN_ERR_USAGE,
                          "ask the host's owner for an invite: postern invite",
                          "this is a broker's link, not an invite");
     cc.quiet = true;

@@ -293,6 +293,20 @@ static void finish(struct nc *s)
     client_stop(s->client, s->broken ? f.code : 0, s->broken ? &f : NULL);
 }
 
+static const char *advice_for(unsigned code)
+{
+    switch (code) {
+    case STREAM_NOTFOUND:
+        return "see 'postern ls' for what it publishes";
+    case STREAM_DENIED:
+        return "ask the host's owner for a new invite";
+    case STREAM_TIMEOUT:
+        return "check the host and its service; 'postern status' tells more";
+    default:
+        return "check the service on the host";
+    }
+}
+
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct nc *s = ctx;
@@ -305,9 +319,7 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
                     code == STREAM_REFUSED    ? POSTERN_ERR_REFUSED
                     : code == STREAM_NOTFOUND ? POSTERN_ERR_NOTFOUND
                                               : POSTERN_ERR_UNREACHABLE,
-                    code == STREAM_NOTFOUND ? "see 'postern ls' for what it publishes"
-                                            : "check the service on the host",
-                    "%.250s", reason);
+                    advice_for(code), "%.250s", reason);
     client_stop(s->client, f.code, &f);
 }
 
@@ -400,10 +412,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct nc *s = ctx;
     (void)p;
-    if (fatal || (!s->started && client_gives_up(s->client, f, fatal)))
-        client_stop(s->client, f->code, f);
-    else if (!s->started)
-        return;
+    if (fatal || !s->started)
+        client_stop_unless(s->client, f, fatal);
     else if (s->ended || !peer_is_ready(s->peer))
         client_stop(s->client, f->code, f); /* the one stream is lost */
 }

@@ -18,6 +18,7 @@ enum {
     OPEN_TIMEOUT_MS = 12000, /* without a sign of the host; twice that the next time */
     OPEN_MAX_MS = 90000,     /* with signs of it: a machine may be busy */
     BACK_SPREAD_MS = 200,    /* all clients of a host hear at once that it is back */
+    ASK_AGAIN_MS = 1000,
 };
 
 static const struct backoff_policy retry = {
@@ -44,8 +45,9 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     if (p->restarting)
         return;
     p->restarting = true;
-    p->barred = fatal;
     p->ready = false;
+    p->refused = fatal;
+    p->over_us = net_now_us();
     uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
@@ -98,6 +100,12 @@ void peer_tell_path(struct peer *p, const struct path *path)
         p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
 }
 
+/* The broker's fault, while no kind can be tried for want of it; else NULL. */
+static const struct fault *why_not_begun(const struct peer *p)
+{
+    return p->ready ? NULL : uplink_fault(p->config.endpoint->uplink, NULL);
+}
+
 /* Kinds that ended in a reason are told once an attempt. */
 static void on_reject_tick(uv_timer_t *t)
 {
@@ -106,7 +114,7 @@ static void on_reject_tick(uv_timer_t *t)
     if (p == NULL || p->approach == NULL)
         return;
     peer_watch_silence(p);
-    if (p->approach == NULL || p->restarting)
+    if (p->approach == NULL || p->restarting || why_not_begun(p) != NULL)
         return;
     peer_run_trial(p);
     const struct ladder *l = approach_ladder(p->approach);
@@ -132,7 +140,7 @@ static void on_reject_tick(uv_timer_t *t)
 static void on_open(void *ctx)
 {
     struct peer *p = ctx;
-    if (p->restarting && p->barred)
+    if (p->restarting && p->refused)
         return;
     /* What was given up and comes all the same is better than another try. */
     p->restarting = false;
@@ -227,7 +235,13 @@ static void on_close(void *ctx, int err, const char *why)
     struct peer *p = ctx;
     struct fault f;
     bool denied = err == POSTERN_ERR_DENIED || strstr(why, "removed") != NULL;
-    const char *advice = "it is tried again by itself";
+    const struct fault *broker = why_not_begun(p);
+    if (broker != NULL && err == POSTERN_ERR_CLOSED && !denied) { /* both lost it */
+        f = *broker;
+        peer_restart(p, &f, false);
+        return;
+    }
+    const char *advice = ADVICE_RETRIED;
     if (denied)
         advice = "ask the host's owner for a new invite";
     else if (err == POSTERN_ERR_KEY)
@@ -311,6 +325,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
     struct fault f;
+    if (reason[0] == '\0')
+        reason = "it was refused without a reason";
     switch (code) {
     case REFUSE_OFFLINE:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
@@ -324,8 +340,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
                         "%.64s: %.160s", p->config.name, reason);
         break;
     default:
-        (void)fault_set(&f, POSTERN_ERR_LIMIT, "it is tried again by itself",
-                        "%.64s: %.160s", p->config.name, reason);
+        (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED, "%.64s: %.160s",
+                        p->config.name, reason);
     }
     if (p->session != NULL && session_is_open(p->session)) {
         bool offline = code == REFUSE_OFFLINE;
@@ -353,7 +369,7 @@ static void on_forgotten(void *ctx)
     struct peer *p = ctx;
     struct fault f;
     (void)fault_set(
-        &f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+        &f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
         "%.64s does not know this session any more: it was restarted, or this "
         "device was silent for too long; open connections through it are lost",
         p->config.name);
@@ -449,12 +465,45 @@ static void begin(struct peer *p)
     (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
 }
 
+/* The kind whose reason says most: the relay, or the first of those that are allowed.
+ */
+static enum path_kind telling_kind(const struct peer *p)
+{
+    enum path_kind k = PATH_RELAY;
+    if ((p->config.paths & (1u << PATH_RELAY)) == 0)
+        for (k = 0; k < PATH_RELAY && (p->config.paths & (1u << k)) == 0;)
+            k++;
+    return k;
+}
+
+/* Why no session came in time: a path that brings nothing back, or no path. */
+static void unanswered(const struct peer *p, struct fault *f)
+{
+    char reason[LADDER_REASON_LEN];
+    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
+    enum path_kind used =
+        path != NULL ? path->kind : ladder_selected_kind(approach_ladder(p->approach));
+    if (used != PATH_KIND_NONE) {
+        (void)fault_set(f, POSTERN_ERR_TIMEOUT, "check that the host's machine is well",
+                        "%.64s did not answer: nothing came back over %s",
+                        p->config.name, path_kind_name(used));
+        return;
+    }
+    enum path_kind k = telling_kind(p);
+    (void)approach_reason(p->approach, k, reason);
+    (void)fault_set(f, POSTERN_ERR_TIMEOUT,
+                    p->config.paths == PATH_KINDS_DEFAULT
+                        ? "check the host's network"
+                        : "check the host's network, or allow more --paths",
+                    "no way to %.64s was found in %d s: %s: %.160s", p->config.name,
+                    (int)patience_ms(p) / 1000, path_kind_name(k), reason);
+}
+
 /* The time for opening is over, or the pause before another try. */
 static void on_timer(uv_timer_t *t)
 {
     struct peer *p = t->data;
     struct fault f;
-    char reason[LADDER_REASON_LEN];
     if (p == NULL)
         return;
     if (p->restarting || p->approach == NULL) {
@@ -470,17 +519,7 @@ static void on_timer(uv_timer_t *t)
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
     }
-    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
-    enum path_kind k =
-        (p->config.paths & (1u << PATH_RELAY)) ? PATH_RELAY : PATH_UDP_PUNCH;
-    if (path != NULL)
-        (void)snprintf(reason, sizeof(reason), "nothing came back over %s",
-                       path_kind_name(path->kind));
-    else
-        (void)approach_reason(p->approach, k, reason);
-    (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
-                    "check the host's network, or allow more --paths",
-                    "%.64s did not answer: %.200s", p->config.name, reason);
+    unanswered(p, &f);
     peer_restart(p, &f, false);
 }
 
@@ -614,6 +653,12 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)
 void peer_hurry(struct peer *p)
 {
     uplink_hurry(p->config.endpoint->uplink);
+    if (!p->restarting || !p->refused)
+        return;
+    uint64_t over_ms =
+        (net_now_us() - p->over_us) / 1000; /* asked again, with measure */
+    (void)uv_timer_start(p->timer, on_timer,
+                         over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0, 0);
 }
 
 bool peer_fault_repeats(const struct peer *p)
@@ -643,7 +688,7 @@ struct session *peer_session(struct peer *p)
 
 const struct path *peer_path(const struct peer *p)
 {
-    return p->used;
+    return p->restarting ? NULL : p->used;
 }
 
 const Services *peer_services(const struct peer *p)
@@ -654,7 +699,10 @@ const Services *peer_services(const struct peer *p)
 const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN])
 {
-    if (p->approach == NULL)
+    const struct fault *broker = why_not_begun(p);
+    if (broker != NULL)
+        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s", broker->what);
+    else if (p->approach == NULL || p->restarting)
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
                        p->last.what[0] != '\0' ? p->last.what
                                                : "no attempt was made yet");

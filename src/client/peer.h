@@ -78,7 +78,10 @@ void peer_on_network_change(struct peer *p);
 
 /* Why the broker cannot be reached; NULL while it can. `fatal` as of uplink_fault. */
 const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
-/* Somebody waits: the broker is tried again now, if a pause is on. */
+/*
+ * Somebody waits: the broker is tried again now, if a pause is on, and a host that
+ * refused this device is asked again.
+ */
 void peer_hurry(struct peer *p);
 bool peer_is_ready(const struct peer *p);
 /* In on_fault: the same was told before, and no session has stood since. */

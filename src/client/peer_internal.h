@@ -28,8 +28,9 @@ struct peer {
     uint64_t began_us;
     struct peer_memory memory;
     bool restarting;     /* between two tries; the last one's session may still open */
-    bool barred;         /* it was refused for good: not even then */
+    bool refused;        /* for good: not even then, and the pause is a long one */
     bool unanswered;     /* nothing came back to the last try */
+    uint64_t over_us;    /* when the last attempt ended */
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
     uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
     uint64_t made_us;    /* what a session that has heard nothing yet says of that */

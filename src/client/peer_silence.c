@@ -39,7 +39,7 @@ void peer_check_gone(struct peer *p)
         return;
     }
     p->gone_us = 0;
-    (void)fault_set(&f, POSTERN_ERR_CLOSED, "it is tried again by itself",
+    (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
                     "%.64s has ended or lost its network; open connections through it "
                     "are lost",
                     p->config.name);
@@ -110,7 +110,7 @@ void peer_watch_silence(struct peer *p)
     unsigned limit_s = limit_of(p, since_us);
     if (now_us - since_us < seconds_us(limit_s))
         return;
-    (void)fault_set(&f, POSTERN_ERR_TIMEOUT, "it is tried again by itself",
+    (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "nothing came from %.64s on any path for %u s; open connections "
                     "through it are lost",
                     p->config.name, limit_s);

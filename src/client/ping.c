@@ -17,6 +17,7 @@ struct ping {
     uv_timer_t timer;
     unsigned sent, answered;
     uint64_t next_ms, began_ms, ready_ms;
+    struct fault last; /* why there is no session */
 };
 
 /* Whether every allowed direct kind is in use or has a final word. */
@@ -59,6 +60,8 @@ static void on_tick(uv_timer_t *t)
         (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
                         "see 'postern netcheck' for this network",
                         "%.64s did not answer in time", s->config->host);
+        if (s->last.what[0] != '\0')
+            f = s->last;
         client_stop(s->client, f.code, &f);
         return;
     }
@@ -84,14 +87,16 @@ static void on_ready(void *ctx, struct peer *p)
     struct ping *s = ctx;
     (void)p;
     s->next_ms = 0;
+    s->last = (struct fault){0};
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct ping *s = ctx;
     (void)p;
-    if (fatal || (s->answered == 0 && client_gives_up(s->client, f, fatal)))
-        client_stop(s->client, f->code, f);
+    s->last = *f;
+    if (fatal || s->answered == 0)
+        client_stop_unless(s->client, f, fatal);
 }
 
 int ping_run(const struct ping_config *c, struct fault *f)

@@ -39,8 +39,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct attempt_of_kind *s = ctx;
     (void)p;
-    if (fatal || client_gives_up(s->client, f, fatal))
-        client_stop(s->client, f->code, f);
+    client_stop_unless(s->client, f, fatal);
 }
 
 static void tell(const struct ping_config *c, const struct attempt_of_kind *s)

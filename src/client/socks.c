@@ -38,6 +38,7 @@ struct socks {
     struct conn *conns; /* the newest first */
     unsigned count;
     uv_timer_t sweep;
+    struct fault told; /* since the last session stood */
 };
 
 /* A UDP destination of one association. */
@@ -496,6 +497,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 static void on_ready(void *ctx, struct peer *p)
 {
     struct socks *s = ctx;
+    s->told = (struct fault){0};
     calls_on_ready(s->calls, p);
 }
 
@@ -504,6 +506,9 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     struct socks *s = ctx;
     bool gives_up = fatal || client_gives_up(s->client, f, fatal);
     calls_on_fault(s->calls, p, f, gives_up);
+    if (strcmp(s->told.what, f->what) == 0) /* once, however often it is tried again */
+        return;
+    s->told = *f;
     events_fault(client_out(s->client), f);
 }
 
@@ -566,8 +571,10 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
         (void)fault_lack(f, rc);
     if (rc == 0)
         rc = listen_at(&s, listen, f);
-    if (rc == 0)
+    if (rc == 0) {
+        client_tell_empty(s.client);
         rc = client_run(s.client, f);
+    }
     acceptor_close(s.door);
     calls_free(s.calls); /* first: no call may speak of a connection that is gone */
     while (s.conns != NULL) {

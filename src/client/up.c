@@ -35,6 +35,7 @@ struct up {
     uv_timer_t tick;
     int64_t version;
     int lock;
+    struct fault told; /* of the broker, since a session stood last */
 };
 
 /* One request to open a connection. */
@@ -357,6 +358,7 @@ static void on_gone(void *ctx, struct local_conn *c)
 static void on_ready(void *ctx, struct peer *p)
 {
     struct up *u = ctx;
+    u->told = (struct fault){0};
     calls_on_ready(u->calls, p);
 }
 
@@ -366,8 +368,10 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     struct up *u = ctx;
     struct event e;
     calls_on_fault(u->calls, p, f, fatal);
-    if (p != NULL && peer_fault_repeats(p))
+    if (p != NULL ? peer_fault_repeats(p) : strcmp(u->told.what, f->what) == 0)
         return;
+    if (p == NULL)
+        u->told = *f;
     event_begin(&e, "left");
     event_text(&e, "peer", p != NULL ? peer_name(p) : "the broker");
     event_text(&e, "reason", f->what);
@@ -406,6 +410,7 @@ static int start(struct up *u, struct fault *f)
     u->tick.data = u;
     (void)uv_timer_start(&u->tick, on_tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);
+    client_tell_empty(u->client);
     read_book(u);
     return 0;
 }

@@ -39,6 +39,9 @@ enum postern_err {
 /* A stable, lower-case English word or two for `err`, never NULL. */
 const char *postern_strerror(int err);
 
+/* The advice of a fault that whoever goes on trying tells. */
+#define ADVICE_RETRIED "it is tried again by itself"
+
 /* What a person is told. `what` and `advice` are single lines without a full stop. */
 struct fault {
     int code; /* enum postern_err, 0 when there is no fault */

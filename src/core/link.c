@@ -166,6 +166,16 @@ int link_parse(struct link *l, const char *text, struct fault *f)
     return rc;
 }
 
+int link_parse_given(struct link *l, const char *text, struct fault *f)
+{
+    int rc = link_parse(l, text, f);
+    if (rc != POSTERN_ERR_INVALID)
+        return rc;
+    if (f != NULL)
+        f->code = POSTERN_ERR_USAGE;
+    return POSTERN_ERR_USAGE;
+}
+
 void link_invite_id(uint8_t id[static INVITE_ID_LEN],
                     const uint8_t secret[static LINK_SECRET_LEN])
 {

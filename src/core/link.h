@@ -37,6 +37,9 @@ void link_format(const struct link *l, char text[static LINK_TEXT_LEN]);
 /* On failure fills `f` with what is wrong with the text and what to do. */
 MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
 
+/* The same for one that stands on the command line: what is no link is wrong usage. */
+MUST_CHECK int link_parse_given(struct link *l, const char *text, struct fault *f);
+
 /* The public name of an invite's secret: 8 bytes that do not reveal it. */
 #define INVITE_ID_LEN 8
 void link_invite_id(uint8_t id[static INVITE_ID_LEN],

@@ -364,7 +364,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
                          "'postern serve --agent' prints",
                          "the key of an agent at %.80s is not known here", place);
     if (rc == 0)
-        rc = link_parse(agent, is_link ? via : known, f);
+        rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, known, f);
     else
         (void)fault_set(f, rc, "check the state directory",
                         "the known agents cannot be read");
@@ -372,7 +372,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
         return rc;
     if (agent->type != LINK_BROKER)
         return fault_set(
-            f, POSTERN_ERR_INVALID,
+            f, POSTERN_ERR_USAGE,
             "an invite is for 'postern join'; --via needs the agent's link",
             "this link is an invite, not an agent's");
     lan_place(agent, place);
@@ -405,12 +405,13 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
             f, POSTERN_ERR_USAGE,
             "use --broker LINK with the link that 'postern broker' printed",
             "no broker is given and none was used here before");
-    int rc = link_parse(broker, s->settings.broker, f);
+    int rc = c->broker != NULL ? link_parse_given(broker, s->settings.broker, f)
+                               : link_parse(broker, s->settings.broker, f);
     if (rc != 0)
         return rc;
     if (broker->type != LINK_BROKER)
         return fault_set(
-            f, POSTERN_ERR_INVALID,
+            f, POSTERN_ERR_USAGE,
             "an invite is for 'postern join'; serve needs the broker's link",
             "this link is an invite, not a broker's");
     return 0;

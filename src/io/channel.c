@@ -369,6 +369,12 @@ static void do_connect(struct channel *c)
         c->state = CHANNEL_HANDSHAKE;
 }
 
+static bool is_busy_alert(const struct channel *c, ssize_t rc)
+{
+    return rc == GNUTLS_E_FATAL_ALERT_RECEIVED &&
+           gnutls_alert_get(c->tls) == GNUTLS_A_USER_CANCELED;
+}
+
 /* What a failed handshake means: not everything is the protocol's fault. */
 static int handshake_error(const struct channel *c, int rc, int err, const char **why)
 {
@@ -376,8 +382,7 @@ static int handshake_error(const struct channel *c, int rc, int err, const char 
         *why = "the other end holds another key than expected";
         return POSTERN_ERR_KEY;
     }
-    if (rc == GNUTLS_E_FATAL_ALERT_RECEIVED &&
-        gnutls_alert_get(c->tls) == GNUTLS_A_USER_CANCELED) {
+    if (is_busy_alert(c, rc)) {
         *why = "the other end is busy";
         return POSTERN_ERR_LIMIT;
     }
@@ -475,9 +480,10 @@ static void do_read(struct channel *c)
         if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE)
             continue;
         if (n < 0) {
-            die(c,
-                n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED : broken(err),
-                gnutls_strerror((int)n));
+            err = is_busy_alert(c, n)                  ? POSTERN_ERR_LIMIT
+                  : n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED
+                                                       : broken(err);
+            die(c, err, gnutls_strerror((int)n));
             return;
         }
         int rc = consume(c, buf, (size_t)n);
@@ -585,6 +591,12 @@ uint32_t channel_min_rtt_us(const struct channel *c)
         return 0;
     memcpy(&min_rtt, info + MIN_RTT_AT, sizeof(min_rtt));
     return min_rtt != UINT32_MAX ? min_rtt : 0;
+}
+
+void channel_say_busy(struct channel *c)
+{
+    if (c->state == CHANNEL_HANDSHAKE && !c->freed)
+        (void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_USER_CANCELED);
 }
 
 void channel_free(struct channel *c)

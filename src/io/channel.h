@@ -27,7 +27,7 @@ struct channel_events {
     /*
      * The channel is dead and says why; nothing follows; free it. `err` is
      * POSTERN_ERR_KEY when the other end holds another key than expected,
-     * POSTERN_ERR_LIMIT when it is busy (TLS alert user_canceled in the handshake),
+     * POSTERN_ERR_LIMIT when it is busy (TLS alert user_canceled),
      * POSTERN_ERR_CLOSED, _RESET, _REFUSED, _UNREACHABLE, _TIMEOUT, _PROTO or _IO
      * otherwise.
      */
@@ -90,6 +90,11 @@ uint32_t channel_rtt_us(const struct channel *c);
  */
 uint32_t channel_min_rtt_us(const struct channel *c);
 
+/*
+ * Before the handshake is over: tells the other end that we are busy (its on_close has
+ * POSTERN_ERR_LIMIT) if the socket takes it. channel_free is to follow.
+ */
+void channel_say_busy(struct channel *c);
 /* Sends what is queued if the socket takes it, a TLS close, and frees. NULL is fine. */
 void channel_free(struct channel *c);
 

@@ -38,7 +38,7 @@ static const struct event_words event_table[] = {
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
                  "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
                  "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
-    {"left",     "{peer} left[: {reason}]"},
+    {"left",     "lost {peer}[: {reason}]"},
     {"invite",   "{link}"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},

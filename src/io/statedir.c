@@ -87,8 +87,13 @@ static int make_dirs(const char *path)
         if (*at != '/')
             continue;
         *at = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST && access(part, F_OK) != 0)
-            return -1;
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            int err = errno; /* of a directory that is there it says nothing */
+            if (access(part, F_OK) != 0) {
+                errno = err;
+                return -1;
+            }
+        }
         *at = '/';
     }
     return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;

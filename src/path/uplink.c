@@ -200,6 +200,8 @@ static void line_failed(struct line *l, int err)
     if (try_elsewhere(l, err))
         return;
     uplink_describe(&t, err, &f);
+    if (dialling && err == POSTERN_ERR_TIMEOUT) /* it is not slow: it is not there */
+        f.code = POSTERN_ERR_UNREACHABLE;
     line_over(l, &f, err == POSTERN_ERR_KEY);
 }
 
@@ -701,7 +703,7 @@ static bool still_good(const struct line *l)
 
 static void address_gone(struct uplink *u)
 {
-    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, "it is tried again by itself",
+    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
                     "this machine lost the address from which it was connected to the "
                     "broker");
     u->fatal = false;

@@ -47,7 +47,7 @@ static void describe_name(const struct uplink_trouble *t, int err, struct fault 
 /* The end of a connection that stood, or was about to: what was seen of it. */
 static bool describe_end(const struct uplink_trouble *t, int err, struct fault *f)
 {
-    static const char advice[] = "it is tried again by itself";
+    static const char advice[] = ADVICE_RETRIED;
     const struct link *l = t->broker;
     if (err == POSTERN_ERR_LIMIT)
         (void)fault_set(f, err, advice, "the broker at %s:%u is busy", l->host,
@@ -137,12 +137,14 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
             "another machine or program is connected with this device's key");
         return false;
     case BYE_BUSY:
-        (void)fault_set(f, POSTERN_ERR_LIMIT, "it is tried again by itself",
-                        "the broker is at its limit: %s", b->reason);
+        (void)fault_set(f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
+                        "the broker is at its limit: %s",
+                        b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     default:
-        (void)fault_set(f, POSTERN_ERR_CLOSED, "it is tried again by itself",
-                        "the broker ended the connection: %s", b->reason);
+        (void)fault_set(f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
+                        "the broker ended the connection: %s",
+                        b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     }
 }

@@ -63,12 +63,17 @@ static void on_read_error(struct session *s, int rc)
         const ngtcp2_ccerr *e = ngtcp2_conn_get_ccerr(s->conn);
         bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
                       e->error_code >= 0x100 && e->error_code < 0x200;
+        /* RFC 9000 section 10.2.3: what ends in the handshake bears no reason. */
+        bool early = !s->open || (e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
+                                  e->error_code == NGTCP2_APPLICATION_ERROR);
         char why[128];
         if (crypto)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
         else if (e->reasonlen > 0)
             (void)snprintf(why, sizeof(why), "%.*s", (int)e->reasonlen,
                            (const char *)e->reason);
+        else if (early)
+            (void)snprintf(why, sizeof(why), "it gave this session up before it stood");
         else
             (void)snprintf(why, sizeof(why), "ended by the other device (code %s%#llx)",
                            e->type == NGTCP2_CCERR_TYPE_APPLICATION ? "" : "QUIC ",

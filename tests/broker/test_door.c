@@ -229,7 +229,10 @@ static void test_full_of_silence(void **state)
     assert_false(d->closed);
     int closed = 0;
     for (int i = 0; i < SILENT_MAX; i++) {
-        closed += is_closed(fds[i]);
+        uint8_t alert[7]; /* that the broker is busy */
+        ssize_t n = recv(fds[i], alert, sizeof(alert), MSG_DONTWAIT);
+        closed +=
+            n == sizeof(alert) && alert[0] == 21 && alert[6] == 90 && is_closed(fds[i]);
         close(fds[i]);
     }
     assert_true(closed > 0);
@@ -239,6 +242,12 @@ static bool has_settled(void *ctx)
 {
     const struct device *d = ctx;
     return d->open || d->closed;
+}
+
+static bool has_ended(void *ctx)
+{
+    const struct device *d = ctx;
+    return d->closed;
 }
 
 /* More than an address may: the answer says that the broker is busy. */
@@ -272,11 +281,60 @@ static void test_busy_is_said(void **state)
         close(fds[i]);
 }
 
+static size_t drain(int fd, uint8_t *buf, size_t max)
+{
+    size_t len = 0;
+    ssize_t n;
+    while ((n = recv(fd, buf + len, max - len, 0)) > 0)
+        len += (size_t)n;
+    return len;
+}
+
+/* Who has begun and gives up its place for others is told why, not only cut off. */
+static void test_evicted_is_told(void **state)
+{
+    (void)state;
+    static int others[LIMIT_HANDSHAKES + 8];
+    const size_t count = sizeof(others) / sizeof(others[0]);
+    uint8_t hello[HELLO_MAX], said[16384], seed[KEY_LEN] = {1};
+    int pair[2], fd = rig_dial(&rig);
+    struct device d = {.rig = &rig};
+    keypair_from_seed(&d.key, seed);
+    struct channel_config c = {
+        .loop = &rig.loop, .own = &d.key, .events = &rig_events, .ctx = &d};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(channel_new_client(&d.channel, &c, pair[0], rig.link.broker_key),
+                     0);
+    ssize_t n = -1;
+    while (n < 0) {
+        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+        n = recv(pair[1], hello, sizeof(hello), 0);
+    }
+    assert_int_equal(send(fd, hello, (size_t)n, 0), n);
+    assert_int_equal(recv(fd, said, 1, MSG_PEEK), 1); /* it is among those who began */
+    for (size_t i = 0; i < count; i++) {
+        others[i] = rig_dial(&rig);
+        assert_int_equal(send(others[i], hello, (size_t)n, 0), n);
+    }
+    size_t len = drain(fd, said, sizeof(said));
+    assert_int_equal(send(pair[1], said, len, 0), (ssize_t)len);
+    rig_wait(&rig, has_settled, &d);
+    if (d.open && !d.closed)
+        rig_wait(&rig, has_ended, &d);
+    assert_int_equal(d.close_err, POSTERN_ERR_LIMIT);
+    channel_free(d.channel);
+    for (size_t i = 0; i < count; i++)
+        close(others[i]);
+    close(pair[1]);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_no_first_word_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_busy_is_said, setup_limited, teardown),
+        cmocka_unit_test_setup_teardown(test_evicted_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(test_full_of_silence, setup_limited, teardown),
     };
     return cmocka_run_group_tests_name("door", tests, NULL, NULL);

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from .actors import HOST, PEER, Actor, postern, wait_direct
+from .conftest import full
 from .net import run, wait_until
 from .topology import BROKER
 
@@ -81,14 +82,44 @@ def test_help_and_version(here):
         assert done.status == 0 and done.stdout and not done.stderr, args
 
 
+@pytest.mark.parametrize("args", [
+    ["serve", "--broker", "--state", "x"], ["serve", "80", "--name", "-v"],
+    ["invite", "--uses", "--json"], ["access", "add", "anna", "--services", "--code"],
+    ["ping", "home", "-c", "--all"], ["broker", "--listen", "--open"]], ids=" ".join)
+def test_value_that_is_an_option(here, args):
+    says(here.run(args[0], *args[1:], json=False), 2, "looks like an option")
+
+
+def test_help_names_what_it_speaks_of(here):
+    for command in ("serve", "run", "join", "connect", "nc", "socks", "up", "ping"):
+        text = here.run(command, "--help", json=False).stdout
+        for kind in ("udp-punch", "tcp-punch", "jit-listen", "jit-listen-client",
+                     "udp-knock", "tcp-knock", "mapped", "mapped-tcp", "dial-out", "spoof",
+                     "relay"):
+            assert kind in text.replace(",", " ").split(), (command, kind)
+    invite = here.run("invite", "--help", json=False).stdout
+    access = here.run("access", "--help", json=False).stdout
+    assert "account" not in invite and "the link is good" in invite, invite
+    assert "a link" not in access and "what the account may use" in access, access
+
+
+def test_nothing_to_do_is_said(here):
+    for command in ("up", "socks"):
+        proc = here.programs.start(None, command, postern(), command, env=here.env)
+        proc.wait_line("No host was joined yet")
+        assert proc.terminate() == 0
+
+
 @pytest.mark.parametrize("link", [
     "", "hello", "postern://", "http://example.net/", "postern://192.0.2.10:443/i/",
     "postern://192.0.2.10:443/i/aaaaaaaa", "postern://192.0.2.10:99999/i/aaaa",
     "postern://[::1/i/aaaa", "postern://" + "a" * 5000, "postern://x:443/z/abcd",
     "\xff\xfe", "postern://192.0.2.10:443/i/" + "7" * 300])
 def test_links_that_are_none(here, link):
-    says(here.run("join", link, json=False), (1, 2), "link")
-    says(here.run("serve", "--broker", link, "80", json=False), (1, 2), "link", "--broker")
+    says(here.run("join", link, json=False), 2, "link")
+    for command in (["serve", "--broker", link, "80"], ["netcheck", "--broker", link],
+                    ["run", "--yes", "--broker", link, "--", "true"]):
+        says(here.run(*command, json=False), 2, "link", "--broker")
 
 
 def test_nothing_served_here_yet(here):
@@ -125,18 +156,18 @@ def test_mangled_invite(served):
     other = "b" if link[at] != "b" else "c"
     for wrong in (link[:at] + other + link[at + 1:], link[:-3], link + "a",
                   link.replace("/i/", "/b/"), link.replace(":443", ":444")):
-        says(g.client.run("join", wrong, json=False), (1, 2), "link")
+        says(g.client.run("join", wrong, json=False), 2, "link")
     assert g.client.run("join", f"  {link}\n").status == 0, "white space is no harm"
 
 
 def test_broker_link_is_no_invite(served):
-    says(served.client.run("join", served.link, json=False), (1, 2), "invite")
+    says(served.client.run("join", served.link, json=False), 2, "invite")
 
 
 def test_invite_is_no_broker_link(served):
     link = served.invite()
     other = served.other_client("x")
-    says(other.run("serve", "--broker", link, "80", json=False), (1, 2), "link")
+    says(other.run("serve", "--broker", link, "80", json=False), 2, "link")
 
 
 def test_used_invite(served):
@@ -173,8 +204,15 @@ def test_broker_is_down(served):
 def test_broker_is_unreachable(served):
     g = served
     link = g.invite()
+    g.join()
     g.topo.cut_broker()
-    says(g.client.run("join", link, json=False, timeout=60), 1, "broker")
+    late = g.other_client("late")
+    for who, *args in ((late, "join", link), (g.client, "nc", HOST, "peer"),
+                       (g.client, "ping", HOST), (g.client, "ping", HOST, "--all")):
+        done = who.run(*args, json=False)
+        says(done, 1, "cannot be reached")
+        assert done.seconds < (15 if "--all" in args else 9), args
+        assert "no address" not in done.stdout, done.stdout
 
 
 _SILENT = """
@@ -233,7 +271,64 @@ def test_host_is_offline(served):
     g = served
     g.join()
     g.host_proc.terminate()
-    says(g.client.run("nc", HOST, "peer", json=False, stdin=b"", timeout=40), 1, HOST)
+    for args in (["nc", HOST, "peer"], ["ping", HOST], ["ping", HOST, "--all"],
+                 ["ping", HOST, "--timeout", "2"]):
+        done = g.client.run(*args, json=False, stdin=b"")
+        says(done, 1, f"{HOST} is not online at its broker")
+        assert done.seconds < 6, args
+
+
+@pytest.mark.parametrize("away", ["host", "broker"])
+def test_connect_waits_for_host_and_broker(served, away):
+    """It says why, once, and goes on when they are back."""
+    g = served
+    g.join()
+    proc = g.host_proc if away == "host" else g.broker_proc
+    proc.kill()
+    connect = g.client.start("connect", f"{HOST}:peer", "127.0.0.1:0")
+    words = "is not online" if away == "host" else "nothing listens"
+    connect.wait_line(words, 10, stream="err")
+    proc = g.start_host if away == "host" else g.start_broker
+    time.sleep(7 if full() else 1)    # some tries more
+    proc("peer=7000") if away == "host" else proc()
+    connect.wait_event("ready", 20)
+    lines = connect.stderr.splitlines()
+    assert sum(words in line for line in lines) == 1 and len(lines) <= 2, lines
+    connect.terminate()
+
+
+def test_status_knows_who_was_refused(served):
+    """No path in use, the reason, and a connection is told at once, by `up` and without."""
+    g = served
+    g.join()
+    up = g.client.start("up")
+    up.wait_event("service", 15)
+    name = g.host.run("ls", "--devices").event("client")["name"]
+    assert g.host.run("revoke", name).status == 0
+    up.wait_event("left", 10)
+    status = g.client.run("status")
+    assert not status.event("path"), status.stdout
+    assert "removed" in status.event("rejected", kind="udp-punch")["reason"], status.stdout
+    for kinds in ((), ("--paths", "relay")):
+        done = g.client.run("nc", HOST, "peer", *kinds, json=False, stdin=b"")
+        says(done, 1, "removed")
+        assert done.seconds < 5
+
+
+def test_status_while_the_broker_is_away(served):
+    g = served
+    g.join()
+    g.broker_proc.kill()
+    up = g.client.start("up")
+    up.wait_event("left", 10)
+    status = g.client.run("status")
+    assert status.event("broker", state="lost"), status.stdout
+    assert status.event("host", state="offline"), status.stdout
+    for e in status.events:
+        if e["event"] == "rejected":
+            assert e["reason"].startswith("not tried: nothing listens at the broker"), e
+    left = [e for e in up.events if e["event"] == "left"]
+    assert len(left) == 1, left
 
 
 def test_enrolment_needs_the_token(served):
@@ -295,6 +390,21 @@ def test_no_permission(served, work):
     os.chmod(work, 0o755)
     own = Actor(g.programs, g.topo.stranger, f"{work}/open/state")
     says(as_nobody(own, "broker", "--listen", "0.0.0.0:443"), 1, "443", "permission")
+
+
+def test_home_that_cannot_be_written(programs, work):
+    home = f"{work}/home"
+    os.mkdir(home)
+    os.chmod(work, 0o755)
+    run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", home)
+    try:
+        for env in ({"HOME": home, "POSTERN_STATE": ""}, {"POSTERN_STATE": f"{home}/a/b"}):
+            done = programs.run(None, "keys", "setpriv", f"--reuid={NOBODY}",
+                                f"--regid={NOBODY}", "--clear-groups", postern(), "keys",
+                                env={**env, "XDG_STATE_HOME": ""})
+            says(done, 1, "read-only disk")
+    finally:
+        run("umount", "-l", home)
 
 
 def test_state_is_a_file(here):

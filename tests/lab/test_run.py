@@ -197,6 +197,15 @@ def test_workers_on_one_port_are_one_service(site):
     assert answer(site, "7001") == "a worker\n"
 
 
+def test_workers_on_one_port_are_one_line(site):
+    site.programs.start(site.topo.host.ns, "workers", PYTHON, "-c", WORKERS)
+    def seen():
+        return [e["local"].rsplit(":", 1)[1] for e in site.host.run("discover").events]
+    wait_until(lambda: sum(":7001 " in line for line in
+                           site.topo.host.ns.sockets("-ltn")) == 2, what="the workers")
+    assert seen().count("7001") == 1, seen()
+
+
 def test_only_some_ports(site):
     proc = run(site, PYTHON, "-c", SERVER, "two", options=("--yes", "--only", "7003"))
     proc.wait_event("published", 20, port=7003)

@@ -17,8 +17,10 @@ pytestmark = pytest.mark.postern
 PROTOCOLS = ("http/1.1", "postern-broker/1", "postern-relay/1")
 STRANGERS = os.path.join(build_dir(), "tests", "lab", "strangers")
 FIRST, COUNT, STEP = "198.19.0.1", 200, 64     # four in each /24
+# Theirs are other machines: what they compute is not taken from the broker and its clients.
+FAIR = ("nice", "-n", "19")
 PINGS = 40 if full() else 8
-SLACK_S = 0 if full() else 1     # a machine that does other work too
+SLACK_S = 0 if full() else 0.3     # a machine that does other work too
 
 
 def crowd(g, mode, seconds, addresses, parallel):
@@ -27,7 +29,7 @@ def crowd(g, mode, seconds, addresses, parallel):
     ns.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
     inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
     key = g.host_key if mode == "introduce" else "-"
-    proc = g.programs.start(ns, "strangers", STRANGERS, mode, g.link, key, seconds, FIRST,
+    proc = g.programs.start(ns, "strangers", *FAIR, STRANGERS, mode, g.link, key, seconds, FIRST,
                             addresses, STEP, parallel)
     proc.wait_line("ready")
     return proc
@@ -38,6 +40,14 @@ def setup_s(g):
     begin = time.monotonic()
     done = g.client.run("ping", HOST, "-c", "1", "--paths", "relay,udp-punch", timeout=25)
     assert done.status == 0, done.stdout + done.stderr
+    return time.monotonic() - begin
+
+
+def join_s(g):
+    """How long a new device takes to join: it is a stranger too."""
+    who, link = g.other_client(f"new-{time.monotonic_ns()}"), g.invite()
+    begin = time.monotonic()
+    g.join(who, link)
     return time.monotonic() - begin
 
 
@@ -134,10 +144,24 @@ def half_handshakes(g, protocol):
     if protocol != "http/1.1":
         said = [g.programs.run(g.topo.stranger, "hello", STRANGERS, "hello",
                                protocol).stdout.strip()]
-    proc = g.programs.start(g.topo.stranger, "hellos", "prlimit", "--nofile=10000:10000",
+    proc = g.programs.start(g.topo.stranger, "hellos", *FAIR, "prlimit", "--nofile=10000:10000",
                             "/usr/bin/python3", "-c", HELLOS, BROKER, *said)
     proc.wait_line("ready")
     return proc
+
+
+def test_strangers_delay_no_join(served):
+    """Nor do those who come for the first time wait behind them."""
+    g = served
+    calm = p95([join_s(g) for _ in range(PINGS)])
+    for addresses in (1, COUNT):
+        proc = crowd(g, "introduce", 120, addresses, 100)
+        times = [join_s(g) for _ in range(PINGS)]
+        proc.signal(signal.SIGTERM)
+        assert proc.wait_event("strangers")["introduced"] > 100
+        print(f"joins during strangers from {addresses}: p95 {p95(times):.3f} s, "
+              f"calm {calm:.3f} s")
+        assert p95(times) < 2 * calm + SLACK_S
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -150,7 +174,7 @@ def test_half_handshakes_stop_nobody(served, protocol):
     proc.signal(signal.SIGKILL)
     print(f"{protocol}: set-up p95 {p95(times):.3f} s, calm {g.calm:.3f} s; "
           f"the broker holds {held} descriptors")
-    assert sorted(times)[len(times) // 2] < 2 * g.calm + SLACK_S
+    assert p95(times) < 2 * g.calm + SLACK_S
     assert held < 3600
 
 
