@@ -71,6 +71,6 @@ def test_a_network_change_ends_the_prediction_that_it_cuts_short(gate):
     wait_until(lambda: len(ports()) > 20, 15, "the host predicts")
     old = ports()
     host.ip("addr", "add", "192.168.10.21/24", "dev", "eth0")
-    wait_until(lambda: len(old & ports()) <= 2, 15, "the old round's sockets are closed")
+    wait_until(lambda: len(old & ports()) <= 2, 30, "the old round's sockets are closed")
     assert proc.terminate() == 0
-    wait_until(lambda: not ports(), 15, "all sockets are closed")
+    wait_until(lambda: not ports(), 30, "all sockets are closed")
