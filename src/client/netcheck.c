@@ -110,7 +110,9 @@ static void report(struct netcheck_state *s)
         certain = false;
     }
     event_begin(&e, "netcheck");
-    event_text(&e, "udp", yes_no(r->udp));
+    /* The NAT's tests go over IPv4; what IPv6 answers is UDP as well. */
+    bool only_v6 = r->udp != NATCHECK_YES && s->v6_answered;
+    event_text(&e, "udp", only_v6 ? "yes" : yes_no(r->udp));
     event_text(&e, "mapping", nat_mapping_name(mapping));
     event_text(&e, "filtering", nat_filtering_name(filtering));
     event_bool(&e, "certain", certain);
@@ -130,7 +132,11 @@ static void report(struct netcheck_state *s)
     event_text(&e, "port_mapping", s->mapped ? s->map_words : "no");
     bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
     event_bool(&e, "privileged", privileged);
-    event_text(&e, "words", natcheck_words(r, words));
+    event_text(&e, "words",
+               only_v6
+                   ? "UDP works over IPv6 only: over IPv4 this network has no way to "
+                     "the broker, or blocks UDP there"
+                   : natcheck_words(r, words));
     event_text(&e, "more", privileged ? "" : privilege_words(words, sizeof(words)));
     events_print(s->config->out, &e);
 }

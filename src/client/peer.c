@@ -325,6 +325,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
     struct fault f;
+    if (reason[0] == '\0')
+        reason = "it was refused without a reason";
     switch (code) {
     case REFUSE_OFFLINE:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,

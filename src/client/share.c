@@ -9,7 +9,7 @@
 #include "core/proto.h"
 #include "io/local.h"
 
-enum { REPLY_MS = 2000 };
+enum { REPLY_MS = 2000, ALIVE_MS = 5000 };
 
 struct shared {
     int fd;
@@ -33,11 +33,16 @@ static int dial_up(const struct statedir *state, int *fd)
 
 bool share_available(const struct statedir *state)
 {
+    LocalRequest req = LocalRequest_init_zero;
+    LocalReply r = LocalReply_init_zero;
     int fd;
+    req.op = LOCAL_STATUS;
     if (dial_up(state, &fd) != 0)
         return false;
+    /* The kernel takes connections for a stopped program, too: only words are life. */
+    bool alive = local_send(fd, &req, -1) == 0 && local_recv(fd, &r, ALIVE_MS) == 0;
     close(fd);
-    return true;
+    return alive;
 }
 
 static void on_reply(uv_poll_t *poll, int status, int events)

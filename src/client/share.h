@@ -14,7 +14,10 @@
  */
 typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
 
-/* True when a daemon runs with this state directory. */
+/*
+ * True when a daemon runs with this state directory and answers. One that is stopped or
+ * stuck has 5 s, for which this call blocks; then the caller goes on alone.
+ */
 bool share_available(const struct statedir *state);
 /*
  * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from

@@ -366,7 +366,8 @@ static void on_bye(struct via *v, const AgentBye *b)
     default:
         pause = &v->backoff;
         (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
-                        "the agent ended the connection: %s", b->reason);
+                        "the agent ended the connection: %s",
+                        b->reason[0] != '\0' ? b->reason : "it gave no reason");
     }
     go_down(v, &f, pause);
 }

@@ -138,11 +138,13 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
         return false;
     case BYE_BUSY:
         (void)fault_set(f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
-                        "the broker is at its limit: %s", b->reason);
+                        "the broker is at its limit: %s",
+                        b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     default:
         (void)fault_set(f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
-                        "the broker ended the connection: %s", b->reason);
+                        "the broker ended the connection: %s",
+                        b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     }
 }

@@ -1,6 +1,7 @@
 """Habits of people and machines: few descriptors, many silent programs, half a backup."""
 
 import os
+import signal
 import sys
 import time
 
@@ -51,6 +52,31 @@ def test_key_missing_beside_its_databases(stood):
         assert not os.path.exists(path)
         os.rename(path + ".away", path)
     assert g.client.run("ls").status == 0
+
+
+def test_nc_goes_on_alone_when_up_is_stopped(stood):
+    """The kernel takes connections for a stopped program; nc waits 5 s for its words."""
+    g = stood
+    up = g.client.start("up")
+    up.wait_event("path", timeout=20)
+    os.kill(up.pid, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n", timeout=30)
+        assert done.status == 0, done.stderr
+        assert time.monotonic() - begin < 12
+    finally:
+        os.kill(up.pid, signal.SIGCONT)
+
+
+def test_netcheck_where_only_ipv6_is(gate):
+    """What the broker's STUN answered over IPv6 is no blocked UDP."""
+    g = gate(host="fw", client="fw", ipv6=True, ipv4=False)
+    g.up_and_joined("7000")
+    done = g.client.run("netcheck", timeout=40)
+    found = [e for e in done.events if e["event"] == "netcheck"][0]
+    assert found["ipv6"] == found["udp"] == "yes", found
+    assert "IPv6 only" in found["words"], found
 
 
 _SILENT = '''

@@ -43,6 +43,14 @@ def setup_s(g):
     return time.monotonic() - begin
 
 
+def join_s(g):
+    """How long a new device takes to join: it is a stranger too."""
+    who, link = g.other_client(f"new-{time.monotonic_ns()}"), g.invite()
+    begin = time.monotonic()
+    g.join(who, link)
+    return time.monotonic() - begin
+
+
 def p95(values):
     return sorted(values)[max(0, -(-95 * len(values) // 100) - 1)]
 
@@ -140,6 +148,20 @@ def half_handshakes(g, protocol):
                             "/usr/bin/python3", "-c", HELLOS, BROKER, *said)
     proc.wait_line("ready")
     return proc
+
+
+def test_strangers_delay_no_join(served):
+    """Nor do those who come for the first time wait behind them."""
+    g = served
+    calm = p95([join_s(g) for _ in range(PINGS)])
+    for addresses in (1, COUNT):
+        proc = crowd(g, "introduce", 120, addresses, 100)
+        times = [join_s(g) for _ in range(PINGS)]
+        proc.signal(signal.SIGTERM)
+        assert proc.wait_event("strangers")["introduced"] > 100
+        print(f"joins during strangers from {addresses}: p95 {p95(times):.3f} s, "
+              f"calm {calm:.3f} s")
+        assert p95(times) < 2 * calm + SLACK_S
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
