@@ -109,7 +109,7 @@ struct session {
 struct label {
     struct sockaddr_in6 local, remote;
 };
-ngtcp2_path label_path(struct label *l, const struct session *s, uint64_t name);
+ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
 
 /* steer.c: which path is used */

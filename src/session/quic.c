@@ -259,7 +259,7 @@ int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid
     struct label label;
     bool lan = rtt_hint_us != 0 && rtt_hint_us < 5000;
 
-    ngtcp2_path path = label_path(&label, s, s->label);
+    ngtcp2_path path = label_path(&label, s->label);
     fill_settings(&settings, lan);
     fill_params(&params);
     s->paced = !lan;

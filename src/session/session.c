@@ -139,7 +139,7 @@ static void read_packet(struct session *s, const uint8_t *packet, size_t len,
 {
     struct label label;
     ngtcp2_pkt_info pi = {0};
-    ngtcp2_path path = label_path(&label, s, steer_label(s, packet, len));
+    ngtcp2_path path = label_path(&label, steer_label(s, packet, len));
     int rc = ngtcp2_conn_read_pkt(s->conn, &path, &pi, packet, len, ts);
     if (rc == 0)
         return;

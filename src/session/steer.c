@@ -34,18 +34,22 @@ static struct path *path_by_id(const struct session *s, uint32_t id)
 
 /* ------------------------------------------------------------------------- labels */
 
-ngtcp2_path label_path(struct label *l, const struct session *s, uint64_t name)
+ngtcp2_path label_path(struct label *l, uint64_t name)
 {
     struct sockaddr_in6 *sa = &l->remote;
     memset(l, 0, sizeof(*l));
     sa->sin6_family = AF_INET6;
     sa->sin6_port = 1;
     sa->sin6_addr.s6_addr[0] = 0xfd;
-    l->local = *sa;
     for (int i = 0; i < 8; i++)
         sa->sin6_addr.s6_addr[8 + i] = (uint8_t)(name >> (56 - 8 * i));
-    if (s->is_client) /* who migrates does so with its own address */
-        l->local = *sa;
+    /*
+     * Who migrates does so with its own address; and at the other side a new address of
+     * our own takes a new connection id at any time. Else one may serve two labels,
+     * when the first packet of a label finds none to spare, and ngtcp2 1.11 then retires
+     * it while it is in use: ERR_CONNECTION_ID_LIMIT ends the session.
+     */
+    l->local = *sa;
     return (ngtcp2_path){
         .local = {.addr = (ngtcp2_sockaddr *)&l->local, .addrlen = sizeof(l->local)},
         .remote = {.addr = (ngtcp2_sockaddr *)&l->remote,
@@ -90,7 +94,7 @@ void steer_renew(struct session *s)
     }
     if (s->is_client && s->label_due && !s->label_open && s->confirmed &&
         s->current != NULL) {
-        ngtcp2_path path = label_path(&l, s, s->label + 1);
+        ngtcp2_path path = label_path(&l, s->label + 1);
         int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, uv_hrtime());
         s->label_due = rc == NGTCP2_ERR_CONN_ID_BLOCKED; /* one comes with an answer */
         s->label_open = rc == 0;
