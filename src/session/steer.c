@@ -46,8 +46,8 @@ ngtcp2_path label_path(struct label *l, uint64_t name)
     /*
      * Who migrates does so with its own address; and at the other side a new address of
      * our own takes a new connection id at any time. Else one may serve two labels,
-     * when the first packet of a label finds none to spare, and ngtcp2 1.11 then retires
-     * it while it is in use: ERR_CONNECTION_ID_LIMIT ends the session.
+     * when the first packet of a label finds none to spare, and ngtcp2 1.11 then
+     * retires it while it is in use: ERR_CONNECTION_ID_LIMIT ends the session.
      */
     l->local = *sa;
     return (ngtcp2_path){
