@@ -181,3 +181,19 @@ def test_a_host_without_descriptors_is_named_by_every_command(gate):
                    f"{command[0]} says why")
         assert time.monotonic() - begin < 5.5, (command, proc.stdout, proc.stderr)
         proc.kill()
+
+
+def test_a_lack_of_a_common_address_family_is_no_nat(gate, etc):
+    g = gate(host="none", client="masq", ipv6=True)
+    for ns in (g.topo.broker, g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n2001:db8::10 {NAME}\n")
+    g.topo.host.ns.ip("-4", "addr", "flush", "dev", "eth0")
+    g.topo.client.ns.ip("-6", "addr", "flush", "dev", "eth0", "scope", "global")
+    g.broker_proc = g.broker.start("broker", "--listen", "[::]:443", "--public", NAME)
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    g.start_host("7000")
+    g.join()
+    proc = g.connect("7000", None, "--paths", "tcp-knock,udp-knock,relay")
+    for kind in ("tcp-knock", "udp-knock"):
+        said = proc.wait_event("rejected", 15, kind=kind)
+        assert "no address family in common" in said["reason"], said
