@@ -10,7 +10,9 @@
 enum {
     WAIT_MS = 20000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
+    TELL_MS = 4000,         /* then whoever waits is told why */
     TICK_MS = 500,
+    LATE_MS = 2 * TICK_MS, /* this program did not run: nobody had a chance */
 };
 
 struct call {
@@ -18,10 +20,10 @@ struct call {
     struct calls *calls;
     struct call_config config;
     StreamOpen open;
-    struct pump *pump; /* NULL while waiting for a session */
-    int fd;            /* -1 once the pump has it */
-    uint64_t deadline_ms;
-    bool answered, quiet;
+    struct pump *pump;    /* NULL while waiting for a session */
+    int fd;               /* -1 once the pump has it */
+    uint64_t deadline_ms; /* for the host's answer */
+    bool answered, told, quiet;
     uint64_t code;
     struct pump_stats stats;
 };
@@ -31,6 +33,7 @@ struct calls {
     uv_timer_t *timer;
     struct call *first;
     unsigned count;
+    uint64_t ticked_ms;
     struct fault last; /* why there is no session */
 };
 
@@ -145,12 +148,14 @@ static bool try_open(struct call *c)
     return true;
 }
 
-/* What keeps the session from coming: the broker's absence above all. */
+/* What keeps the session or its answer from coming: the broker's absence above all. */
 static const char *why_none(const struct call *c)
 {
     const struct fault *f = peer_broker_fault(c->config.peer, NULL);
-    if (f != NULL)
+    if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer)))
         return f->what;
+    if (c->pump != NULL && !peer_is_silent(c->config.peer))
+        return "the host took the request and has not answered it";
     return c->calls->last.what[0] != '\0' ? c->calls->last.what
                                           : "no session to the host came in time";
 }
@@ -167,6 +172,32 @@ static bool is_hopeless(const struct call *c)
            (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
 }
 
+static void give_up(struct call *c)
+{
+    answer(c, STREAM_TIMEOUT, why_none(c));
+    if (c->pump != NULL)
+        pump_abort(c->pump, SESSION_RESET_BY_APP);
+    else
+        call_free(c);
+}
+
+static void tell_wait(struct call *c)
+{
+    if (c->told || uv_now(c->calls->loop) + WAIT_MS < c->deadline_ms + TELL_MS)
+        return;
+    c->told = true;
+    if (c->config.on_wait != NULL)
+        c->config.on_wait(c->config.ctx, c, why_none(c));
+}
+
+/* After a sleep, answers may have come and not been read yet. */
+static uint64_t lateness_ms(struct calls *cs)
+{
+    uint64_t now_ms = uv_now(cs->loop), gap_ms = now_ms - cs->ticked_ms;
+    cs->ticked_ms = now_ms;
+    return gap_ms > LATE_MS ? gap_ms - TICK_MS : 0;
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct calls *cs = t->data;
@@ -174,19 +205,30 @@ static void on_tick(uv_timer_t *t)
     bool waiting = false;
     if (cs == NULL)
         return;
+    uint64_t late_ms = lateness_ms(cs);
     for (struct call *c = cs->first; c != NULL; c = next) {
         next = c->next;
-        if (c->pump != NULL)
+        if (c->answered)
             continue;
+        if (c->deadline_ms != 0)
+            c->deadline_ms += late_ms;
         if (uv_now(cs->loop) >= c->deadline_ms || is_hopeless(c)) {
-            answer(c, STREAM_TIMEOUT, why_none(c));
-            call_free(c);
-        } else if (try_open(c)) {
-            waiting = waiting || c->pump == NULL;
+            give_up(c);
+        } else if (c->pump != NULL || try_open(c)) {
+            waiting = true;
+            tell_wait(c);
         }
     }
     if (!waiting)
         (void)uv_timer_stop(cs->timer);
+}
+
+static void start_ticks(struct calls *cs)
+{
+    if (uv_is_active((uv_handle_t *)cs->timer))
+        return;
+    cs->ticked_ms = uv_now(cs->loop);
+    (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
 }
 
 int calls_new(struct calls **out, uv_loop_t *loop)
@@ -297,11 +339,11 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     cs->count++;
     if (out != NULL)
         *out = c;
-    if (!try_open(c) || c->pump != NULL)
+    if (!try_open(c))
         return 0;
-    peer_hurry(config->peer);
-    if (!uv_is_active((uv_handle_t *)cs->timer))
-        (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
+    if (c->pump == NULL)
+        peer_hurry(config->peer);
+    start_ticks(cs);
     return 0;
 }
 

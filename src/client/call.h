@@ -25,9 +25,12 @@ struct call_config {
     /*
      * The host's answer: enum stream_code, with its reason. After anything but
      * STREAM_OK the socket is reset and on_end follows. `code` STREAM_TIMEOUT also
-     * when no session came in time. May be NULL, as may the others.
+     * when no session, or no answer, came within 20 s of the call's start. May be
+     * NULL, as may the others.
      */
     void (*on_answer)(void *ctx, struct call *c, unsigned code, const char *reason);
+    /* Once, when there is no answer after some seconds: what is waited for. */
+    void (*on_wait)(void *ctx, struct call *c, const char *why);
     void (*on_datagram)(void *ctx, struct call *c, const uint8_t *data, size_t len);
     /* The last: `c` is freed. */
     void (*on_end)(void *ctx, struct call *c);

@@ -14,7 +14,12 @@
 #include "io/netmon.h"
 #include "io/stop.h"
 
-enum { OFFLINE_GRACE_MS = 4500, CROWD_GRACE_MS = 120000, TIMEOUT_GRACE_MS = 30000 };
+enum {
+    OFFLINE_GRACE_MS = 4500,
+    CROWD_GRACE_MS = 120000,
+    TIMEOUT_GRACE_MS = 30000,
+    TELL_MS = 4500 /* whoever waits for a first session is told why */
+};
 
 struct home {
     struct home *next;
@@ -22,8 +27,9 @@ struct home {
     struct endpoint endpoint;
     struct link broker;
     uint8_t key[KEY_LEN];
-    bool was_up;
-    struct fault told; /* since it was up last */
+    bool was_up, told_lost;
+    unsigned downs; /* these two and `told`: since it was up last */
+    struct fault told;
 };
 
 struct entry {
@@ -51,6 +57,8 @@ struct client {
     uint64_t began_ms;
     uv_timer_t patience; /* runs while a run that cannot begin waits for better times */
     struct fault waits_for;
+    uv_timer_t tell; /* runs until a session stood */
+    char told_wait[sizeof(((struct fault *)0)->what)];
     bool stopped;
     int result;
     struct fault fault;
@@ -96,6 +104,7 @@ static void on_ready(void *ctx, struct peer *p)
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
     (void)uv_timer_stop(&c->patience);
+    (void)uv_timer_stop(&c->tell);
     if (e != NULL)
         e->was_ready = true;
     if (c->events->on_ready != NULL)
@@ -275,6 +284,10 @@ static void on_up(void *ctx)
     struct home *h = ctx;
     h->was_up = true;
     h->told = (struct fault){0};
+    h->downs = 0;
+    if (h->told_lost && h->client->events->on_broker != NULL)
+        h->client->events->on_broker(h->client->ctx, NULL);
+    h->told_lost = false;
     (void)uv_timer_stop(&h->client->patience); /* what comes now is another story */
     for (struct entry *e = h->client->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
@@ -300,8 +313,14 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
             peer_on_uplink(e->peer, false);
     bool news = strcmp(h->told.what, why->what) != 0;
     h->told = *why;
+    h->downs++;
     if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
+        h->told_lost = true;
         fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
+    } else if (h->downs > 1 && !h->told_lost) { /* the first may be a moment's */
+        h->told_lost = true;
+        if (c->events->on_broker != NULL)
+            c->events->on_broker(c->ctx, why);
     }
 }
 
@@ -494,6 +513,35 @@ void client_tell_empty(struct client *c)
 /* --------------------------------------------------------------------------- life
  * cycle */
 
+/* What the first session waits for, in words; false when nobody waits. */
+static bool why_waiting(const struct client *c, char *why, size_t cap)
+{
+    const struct entry *e = c->entries;
+    if (e == NULL || c->stopped)
+        return false;
+    const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
+    if (uv_is_active((const uv_handle_t *)&c->patience))
+        (void)snprintf(why, cap, "%s", c->waits_for.what);
+    else if (broker != NULL)
+        (void)snprintf(why, cap, "%s", broker->what);
+    else if (!uplink_is_up(e->home->endpoint.uplink))
+        (void)snprintf(why, cap, "the broker at %s:%u has not answered yet",
+                       e->home->broker.host, e->home->broker.port);
+    else
+        (void)snprintf(why, cap, "%s has not answered yet", peer_name(e->peer));
+    return true;
+}
+
+static void on_tell(uv_timer_t *t)
+{
+    struct client *c = t->data;
+    char why[sizeof(c->told_wait)];
+    if (!why_waiting(c, why, sizeof(why)) || strcmp(why, c->told_wait) == 0)
+        return;
+    memcpy(c->told_wait, why, sizeof(why));
+    log_warn("waiting: %s", why);
+}
+
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
@@ -529,6 +577,10 @@ int client_open(struct client **out, const struct client_config *config,
     c->began_ms = uv_now(&c->loop);
     (void)uv_timer_init(&c->loop, &c->patience);
     c->patience.data = c;
+    (void)uv_timer_init(&c->loop, &c->tell);
+    c->tell.data = c;
+    if (events->on_broker == NULL) /* else all is told as it comes */
+        (void)uv_timer_start(&c->tell, on_tell, TELL_MS, TELL_MS);
     rc = stop_open(&c->stop, &c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
@@ -555,6 +607,7 @@ void client_close(struct client *c)
         free(h);
     }
     uv_close((uv_handle_t *)&c->patience, NULL);
+    uv_close((uv_handle_t *)&c->tell, NULL);
     netmon_close(c->netmon);
     stop_close(c->stop);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
@@ -562,6 +615,11 @@ void client_close(struct client *c)
     free(c->budget);
     book_close(c->book);
     free(c);
+}
+
+void client_was_told(struct client *c, const char *what)
+{
+    (void)snprintf(c->told_wait, sizeof(c->told_wait), "%s", what);
 }
 
 int client_run(struct client *c, struct fault *f)

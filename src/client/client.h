@@ -33,6 +33,11 @@ struct client_events {
      * or if it is fatal; else it prints the fault and goes on.
      */
     void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
+    /*
+     * A broker that was there does not come back at once: `lost` is why. NULL once it
+     * is back, after this or an on_fault of it.
+     */
+    void (*on_broker)(void *ctx, const struct fault *lost);
     void (*on_network)(void *ctx);
 };
 
@@ -53,6 +58,8 @@ MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out
 /* The peer of an invite: proves its secret; on_services follows when it was let in. */
 MUST_CHECK int client_join(struct client *c, const struct link *invite,
                            const char *own_name, struct peer **out, struct fault *f);
+/* Whoever waits was told `what` already: it is not said again while he waits. */
+void client_was_told(struct client *c, const char *what);
 /* Ends the session to a host and forgets the peer. */
 void client_drop_peer(struct client *c, struct peer *p);
 /* Calls `each` for the connection to every broker. */

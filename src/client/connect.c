@@ -123,6 +123,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         return;
     s->told = *f;
     events_fault(client_out(s->client), f);
+    client_was_told(s->client, f->what);
 }
 
 /*

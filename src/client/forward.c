@@ -111,7 +111,7 @@ static void carry(struct forward *fw, int fd)
 {
     if (fw->config.peer == NULL) {
         if (share_open(fw->config.state, fw->config.loop, fw->config.host, fw->service,
-                       fd, on_shared_answer, NULL, fw) == 0)
+                       fd, on_shared_answer, NULL, NULL, fw) == 0)
             return;
         fw->config.peer = fw->config.on_unshared(fw->config.ctx);
     }

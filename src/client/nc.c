@@ -17,6 +17,7 @@
 #include "client/call.h"
 #include "client/share.h"
 #include "io/lack.h"
+#include "io/log.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -332,6 +333,18 @@ static void on_end(void *ctx, struct call *c)
     finish(s);
 }
 
+static void on_shared_wait(void *ctx, const char *why)
+{
+    (void)ctx;
+    log_warn("no answer yet: %s", why);
+}
+
+static void on_wait(void *ctx, struct call *c, const char *why)
+{
+    (void)c;
+    on_shared_wait(ctx, why);
+}
+
 static void on_shared_answer(void *ctx, unsigned code, const char *reason)
 {
     on_answer(ctx, NULL, code, reason);
@@ -383,7 +396,8 @@ static int start_shared(struct nc *s)
         stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
     if (rc == 0)
         rc = share_open(client_statedir(s->client), client_loop(s->client), s->host,
-                        s->service, fd, on_shared_answer, on_shared_end, s);
+                        s->service, fd, on_shared_answer, on_shared_end, on_shared_wait,
+                        s);
     s->started = rc == 0;
     return rc;
 }
@@ -394,6 +408,7 @@ static void on_ready(void *ctx, struct peer *p)
     struct call_config cc = {.peer = p,
                              .service = s->service,
                              .on_answer = on_answer,
+                             .on_wait = on_wait,
                              .on_end = on_end,
                              .ctx = s};
     struct fault f;

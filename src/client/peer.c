@@ -103,7 +103,9 @@ void peer_tell_path(struct peer *p, const struct path *path)
 /* The broker's fault, while no kind can be tried for want of it; else NULL. */
 static const struct fault *why_not_begun(const struct peer *p)
 {
-    return p->ready ? NULL : uplink_fault(p->config.endpoint->uplink, NULL);
+    return p->ready && !peer_is_silent(p)
+               ? NULL
+               : uplink_fault(p->config.endpoint->uplink, NULL);
 }
 
 /* Kinds that ended in a reason are told once an attempt. */
@@ -114,8 +116,9 @@ static void on_reject_tick(uv_timer_t *t)
     if (p == NULL || p->approach == NULL)
         return;
     peer_watch_silence(p);
-    if (p->approach == NULL || p->restarting || why_not_begun(p) != NULL)
-        return;
+    if (p->approach == NULL || p->restarting || why_not_begun(p) != NULL ||
+        (p->ready && session_silent_since_us(p->session) != 0))
+        return; /* in a network that carries nothing, no kind has a reason of its own */
     peer_run_trial(p);
     const struct ladder *l = approach_ladder(p->approach);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {

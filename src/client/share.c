@@ -4,19 +4,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/proto.h"
 #include "io/local.h"
 
-enum { REPLY_MS = 2000, ALIVE_MS = 5000 };
+enum {
+    REPLY_MS = 2000,
+    ALIVE_MS = 5000,
+    WORD_MS = 5000, /* for the daemon's first word: its user is told, and then ended */
+    ANSWER_MS = 20000 /* for the host's answer, once the daemon said that it waits */
+};
 
 struct shared {
     int fd;
+    int passed; /* the connection itself, so that it can be ended; -1 once answered */
     uv_poll_t *poll;
+    uv_timer_t *timer; /* own allocation: until the answer */
     share_cb cb, on_end;
+    share_wait_cb on_wait;
     void *ctx;
-    bool answered;
+    bool answered, told;
 };
 
 static void free_handle(uv_handle_t *h)
@@ -45,6 +54,47 @@ bool share_available(const struct statedir *state)
     return alive;
 }
 
+static void let_go(struct shared *s)
+{
+    (void)uv_timer_stop(s->timer);
+    if (s->passed >= 0)
+        close(s->passed);
+    s->passed = -1;
+}
+
+static void shared_free(struct shared *s)
+{
+    let_go(s);
+    uv_close((uv_handle_t *)s->poll, free_handle);
+    uv_close((uv_handle_t *)s->timer, free_handle);
+    close(s->fd);
+    free(s);
+}
+
+static void tell_wait(struct shared *s, const char *why)
+{
+    if (!s->told && s->on_wait != NULL)
+        s->on_wait(s->ctx, why);
+    s->told = true;
+}
+
+/* The daemon is stopped or stuck, with the connection in its hands. */
+static void on_timer(uv_timer_t *timer)
+{
+    struct shared *s = timer->data;
+    if (!s->told) {
+        (void)uv_timer_start(timer, on_timer, WORD_MS, 0);
+        tell_wait(s, "'postern up' does not answer");
+        return;
+    }
+    share_cb cb = s->cb;
+    void *ctx = s->ctx;
+    (void)shutdown(s->passed, SHUT_RDWR);
+    shared_free(s);
+    if (cb != NULL)
+        cb(ctx, STREAM_TIMEOUT, "'postern up' does not answer: it is stopped or stuck");
+}
+
 static void on_reply(uv_poll_t *poll, int status, int events)
 {
     struct shared *s = poll->data;
@@ -53,6 +103,11 @@ static void on_reply(uv_poll_t *poll, int status, int events)
     int rc = local_recv(s->fd, &r, REPLY_MS);
     unsigned code = r.code;
     const char *reason = r.reason;
+    if (rc == 0 && r.waits && !s->answered) {
+        (void)uv_timer_start(s->timer, on_timer, ANSWER_MS, 0);
+        tell_wait(s, reason);
+        return;
+    }
     if (rc != 0) {
         code = STREAM_UNREACHABLE;
         reason = "'postern up' ended";
@@ -60,28 +115,27 @@ static void on_reply(uv_poll_t *poll, int status, int events)
         code = STREAM_UNREACHABLE; /* the daemon's own fault */
     }
     share_cb cb = s->answered ? s->on_end : s->cb;
+    void *ctx = s->ctx;
     if (!s->answered && s->on_end != NULL && code == STREAM_OK) {
         s->answered = true; /* and its end is waited for */
+        let_go(s);
     } else {
-        (void)uv_poll_stop(poll);
-        uv_close((uv_handle_t *)poll, free_handle);
-        close(s->fd);
-        poll->data = NULL;
+        shared_free(s);
     }
     if (cb != NULL)
-        cb(s->ctx, code, reason);
-    if (poll->data == NULL)
-        free(s);
+        cb(ctx, code, reason);
 }
 
 int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
-               const char *service, int fd, share_cb cb, share_cb on_end, void *ctx)
+               const char *service, int fd, share_cb cb, share_cb on_end,
+               share_wait_cb on_wait, void *ctx)
 {
     LocalRequest req = LocalRequest_init_zero;
     struct shared *s = calloc(1, sizeof(*s));
     uv_poll_t *poll = malloc(sizeof(*poll));
+    uv_timer_t *timer = malloc(sizeof(*timer));
     int rc = POSTERN_ERR_NOMEM;
-    if (s == NULL || poll == NULL)
+    if (s == NULL || poll == NULL || timer == NULL)
         goto out;
     req.op = LOCAL_OPEN;
     (void)snprintf(req.host, sizeof(req.host), "%s", host);
@@ -97,16 +151,23 @@ int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
         close(s->fd);
         goto out;
     }
+    s->passed = fd;
     s->poll = poll;
+    s->timer = timer;
     s->cb = cb;
     s->on_end = on_end;
+    s->on_wait = on_wait;
     s->ctx = ctx;
     poll->data = s;
+    (void)uv_timer_init(loop, timer);
+    timer->data = s;
     (void)uv_poll_start(poll, UV_READABLE, on_reply);
-    close(fd);
+    uv_update_time(loop);
+    (void)uv_timer_start(timer, on_timer, WORD_MS, 0);
     return 0;
 out:
     free(poll);
+    free(timer);
     free(s);
     return rc;
 }

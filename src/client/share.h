@@ -13,6 +13,8 @@
 /* The host's answer: enum stream_code, or STREAM_UNREACHABLE with the daemon's words.
  */
 typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
+/* Some seconds have gone without an answer: what is waited for. */
+typedef void (*share_wait_cb)(void *ctx, const char *why);
 
 /*
  * True when a daemon runs with this state directory and answers. One that is stopped or
@@ -23,12 +25,14 @@ bool share_available(const struct statedir *state);
  * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from
  * the loop once; it may be NULL. `on_end`, when not NULL, runs once after an answer of
  * STREAM_OK: STREAM_OK again after the orderly end of both directions, else the stream
- * was broken; and the daemon breaks the stream when this process dies before.
+ * was broken; and the daemon breaks the stream when this process dies before. `on_wait`
+ * may be NULL. A daemon that says nothing for 10 s, or nothing but that it waits for 20
+ * s more, is given up: STREAM_TIMEOUT, and the connection is ended.
  * POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(const struct statedir *state, uv_loop_t *loop,
                           const char *host, const char *service, int fd, share_cb cb,
-                          share_cb on_end, void *ctx);
+                          share_cb on_end, share_wait_cb on_wait, void *ctx);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

@@ -213,6 +213,18 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
     o->conn = NULL;
 }
 
+static void on_open_wait(void *ctx, struct call *c, const char *why)
+{
+    struct opening *o = ctx;
+    LocalReply r = LocalReply_init_zero;
+    (void)c;
+    if (o->conn == NULL)
+        return;
+    r.waits = true;
+    (void)snprintf(r.reason, sizeof(r.reason), "%s", why);
+    (void)!local_conn_reply(o->conn, &r);
+}
+
 static void on_open_end(void *ctx, struct call *c)
 {
     struct opening *o = ctx;
@@ -247,6 +259,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
                              .fd = fd,
                              .owned = true,
                              .on_answer = on_open_answer,
+                             .on_wait = on_open_wait,
                              .on_end = on_open_end,
                              .ctx = o};
     if (call_start(&o->call, u->calls, &cc) != 0) {
@@ -378,6 +391,20 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     events_print(client_out(u->client), &e);
 }
 
+static void on_broker(void *ctx, const struct fault *lost)
+{
+    struct up *u = ctx;
+    struct event e;
+    if (lost != NULL) {
+        on_fault(u, NULL, lost, false);
+        return;
+    }
+    u->told = (struct fault){0};
+    event_begin(&e, "broker");
+    event_text(&e, "state", "back");
+    events_print(client_out(u->client), &e);
+}
+
 static void tell_ready(struct up *u)
 {
     struct event e;
@@ -417,8 +444,10 @@ static int start(struct up *u, struct fault *f)
 
 int up_run(const struct client_config *c, struct fault *f)
 {
-    static const struct client_events events = {
-        .on_ready = on_ready, .on_services = on_services, .on_fault = on_fault};
+    static const struct client_events events = {.on_ready = on_ready,
+                                                .on_services = on_services,
+                                                .on_fault = on_fault,
+                                                .on_broker = on_broker};
     struct up u = {.lock = -1};
     int rc = client_open(&u.client, c, &events, &u, f);
     if (rc != 0)

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ enum {
     LOCAL_QUEUE_MAX_BYTES = 64 << 10,
     LOCAL_BACKLOG = 512,
     LOCAL_CONN_MAX = 512,
+    DIAL_S = 5,
     LOCAL_SILENT_MAX = 64 /* that asked for nothing yet; then the oldest goes */
 };
 
@@ -473,8 +475,12 @@ int local_dial(const char *path, int *out)
     if (fd < 0)
         return POSTERN_ERR_IO;
     int err = 0;
+    /* A stopped daemon's queue fills up, and connect would wait for ever. */
+    struct timeval limit = {.tv_sec = DIAL_S};
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     if (connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0)
         err = errno == ENOENT || errno == ECONNREFUSED ? POSTERN_ERR_NOTFOUND
+              : errno == EAGAIN                        ? POSTERN_ERR_TIMEOUT
               : errno == EACCES                        ? POSTERN_ERR_PERM
                                                        : POSTERN_ERR_IO;
     if (err == 0 && !same_user(fd))

@@ -69,7 +69,8 @@ void local_conn_close(struct local_conn *c);
 
 /*
  * The command's side: blocking. POSTERN_ERR_NOTFOUND when no daemon listens there,
- * _PERM when it is another user's. Close `*fd` with close(2).
+ * _PERM when it is another user's, _TIMEOUT when it takes none for 5 s. Close `*fd`
+ * with close(2).
  */
 MUST_CHECK int local_dial(const char *path, int *fd);
 /* `pass_fd` travels with the request and stays the caller's; -1 for none. */

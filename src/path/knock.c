@@ -26,10 +26,26 @@ static bool within_reach(const struct knock_terms *t)
     return false;
 }
 
-static void add_source(struct privilege_request *q, const struct addr *a)
+static bool is_far_reaching(const struct addr *a)
 {
     enum addr_scope scope = addr_scope_of(a);
-    if (scope != ADDR_SCOPE_GLOBAL && scope != ADDR_SCOPE_PRIVATE)
+    return scope == ADDR_SCOPE_GLOBAL || scope == ADDR_SCOPE_PRIVATE;
+}
+
+static bool families_differ(const struct knock_terms *t)
+{
+    bool own[2] = {false, false}, peer[2] = {false, false};
+    for (size_t i = 0; i < t->own_count; i++)
+        own[t->own[i].family == ADDR_V6] |= is_far_reaching(&t->own[i]);
+    for (size_t i = 0; i < t->peer_count; i++)
+        peer[t->peers[i].family == ADDR_V6] |= is_far_reaching(&t->peers[i]);
+    return (own[0] || own[1]) && (peer[0] || peer[1]) && !(own[0] && peer[0]) &&
+           !(own[1] && peer[1]);
+}
+
+static void add_source(struct privilege_request *q, const struct addr *a)
+{
+    if (!is_far_reaching(a))
         return;
     for (unsigned i = 0; i < q->source_count; i++)
         if (addr_ip_equal(&q->sources[i], a))
@@ -48,6 +64,9 @@ bool knock_begin(const struct knock_terms *t, uint32_t *serial, char *why, size_
         add_source(&q, &t->peers[i]);
     if (!helper_can(PRIVILEGE_CAN_FILTER)) {
         (void)snprintf(why, cap, "%s", helper_missing());
+    } else if (families_differ(t)) {
+        (void)snprintf(why, cap,
+                       "the two have no address family in common (IPv4, IPv6)");
     } else if (!within_reach(t)) {
         (void)snprintf(why, cap, "it is behind a NAT, which keeps a knock from it");
     } else if (helper_knock_add(&q, &r, cb, ctx) != 0) {

@@ -21,6 +21,7 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
+    CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000, /* between tries, however many ask */
@@ -51,6 +52,10 @@ static const struct backoff_policy backoff_policy = {
 /* Somebody must change something first; when he has, it works again in seconds. */
 static const struct backoff_policy backoff_policy_fatal = {
     .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
+
+/* No broker answers, but another program: a network's login page, most often. */
+#define STRANGER_US 600000000u /* so long it is tried often */
+enum { STRANGER_PAUSE_MS = 3000 };
 
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
@@ -104,11 +109,24 @@ static unsigned pause_ms(struct uplink *u, bool fatal)
     return ms;
 }
 
+/* Whoever logs in at the network's page wants to get on at once. */
+static unsigned cap_pause_ms(struct uplink *u, const struct fault *why, unsigned ms)
+{
+    uint64_t now_us = net_now_us();
+    if (why->code != POSTERN_ERR_PROTO)
+        return ms;
+    if (u->stranger_us == 0)
+        u->stranger_us = now_us;
+    if (now_us - u->stranger_us > STRANGER_US || ms < STRANGER_PAUSE_MS)
+        return ms;
+    return backoff_jitter_ms(&u->backoff, STRANGER_PAUSE_MS);
+}
+
 static void go_down(struct uplink *u, const struct fault *why, bool fatal)
 {
-    unsigned ms = pause_ms(u, fatal);
+    unsigned ms = cap_pause_ms(u, why, pause_ms(u, fatal));
     drop_lines(u);
-    u->doubted = false;
+    u->doubted = u->stranger = false;
     u->state = UPLINK_WAITING;
     u->fault = *why;
     u->fatal = fatal;
@@ -137,8 +155,10 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->state = UPLINK_TRYING;
         u->fault = *why;
         u->fatal = false;
-        if (was_up)
+        if (was_up) {
             u->fresh = 0;
+            u->tried_us = net_now_us();
+        }
         arm_fresh(u);
         if (was_up && !seamless)
             u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
@@ -180,6 +200,7 @@ static bool try_elsewhere(struct line *l, int err)
     if (!others)
         return false;
     u->doubted = true;
+    u->stranger = err == POSTERN_ERR_PROTO;
     u->doubtful = l->remote;
     connect_now(u);
     return true;
@@ -194,11 +215,17 @@ static void line_failed(struct line *l, int err)
     struct uplink_trouble t = {.broker = &u->config.broker,
                                .proxy = u->proxied && dialling ? &u->proxy : NULL,
                                .last = u->known_count > 0 ? &u->known[0] : &none,
-                               .self = self_only(u)};
+                               .self = self_only(u),
+                               .at = &l->remote};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((net_now_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
         return;
+    if (dialling && u->stranger && l == u->line && u->state == UPLINK_TRYING) {
+        err = POSTERN_ERR_PROTO; /* that says more than the others' silence */
+        t.at = &u->doubtful;
+        dialling = false;
+    }
     uplink_describe(&t, err, &f);
     if (dialling && err == POSTERN_ERR_TIMEOUT) /* it is not slow: it is not there */
         f.code = POSTERN_ERR_UNREACHABLE;
@@ -314,7 +341,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     backoff_on_up(&u->backoff, net_now_us() / 1000);
     backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
     u->pinging = false;
-    u->doubted = false;
+    u->doubted = u->stranger = false;
+    u->stranger_us = 0;
     u->doubtful = (struct addr){0};
     u->fault = (struct fault){0};
     u->broker_addr = (struct addr){0};
@@ -459,6 +487,17 @@ static void on_dialed(void *ctx, int err, int fd)
         line_failed(l, POSTERN_ERR_IO);
 }
 
+/* A fresh dial gets what is left of its try: whoever waits is told in time. */
+static unsigned dial_ms(const struct uplink *u)
+{
+    uint64_t ms = (net_now_us() - u->tried_us) / 1000;
+    if (u->state != UPLINK_TRYING || u->line == NULL)
+        return CONNECT_TIMEOUT_MS;
+    return ms + CONNECT_LEAST_MS < CONNECT_TIMEOUT_MS
+               ? CONNECT_TIMEOUT_MS - (unsigned)ms
+               : CONNECT_LEAST_MS;
+}
+
 static struct line *line_new(struct uplink *u)
 {
     struct line *l = calloc(1, sizeof(*l));
@@ -480,7 +519,7 @@ static struct line *line_new(struct uplink *u)
                                      .count = u->known_count,
                                      .doubtful = &u->doubtful,
                                      .on_resolved = on_resolved},
-                              .timeout_ms = CONNECT_TIMEOUT_MS};
+                              .timeout_ms = dial_ms(u)};
     if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
         l->dial = NULL;
         line_free(l);

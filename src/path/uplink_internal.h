@@ -41,6 +41,8 @@ struct uplink {
     size_t resolved_count;
     struct addr doubtful; /* somebody answers there, but not our broker */
     bool doubted;         /* since the last pause */
+    bool stranger;        /* and it is no broker at all */
+    uint64_t stranger_us; /* when the first such was met; 0: a broker was since */
     struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
     uint64_t floor_us;       /* and nobody who waits changes that, until then */

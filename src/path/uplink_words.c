@@ -71,7 +71,7 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct link *l = t->broker;
-    char self[ADDR_TEXT_LEN];
+    char self[ADDR_TEXT_LEN], at[ADDR_TEXT_LEN];
     if (t->proxy != NULL) {
         describe_proxy(t, err, f);
     } else if (err == POSTERN_ERR_KEY) {
@@ -96,6 +96,13 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
                         "check this machine's network and the broker's firewall",
                         "the broker at %s:%u cannot be reached (%s)", l->host, l->port,
                         postern_strerror(err));
+    } else if (err == POSTERN_ERR_PROTO) {
+        (void)fault_set(f, err,
+                        "perhaps a login page of this network (open a browser and log "
+                        "in), or the link is wrong",
+                        "something that is no Postern broker answered at %s",
+                        t->at->family != ADDR_NONE ? addr_format(t->at, at)
+                                                   : "the broker's address");
     } else {
         (void)fault_set(f, err,
                         "check that the address in the link is a Postern broker",

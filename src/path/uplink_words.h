@@ -16,6 +16,7 @@ struct uplink_trouble {
     const struct link *broker;
     const struct proxy *proxy; /* that was being dialled; NULL: none */
     const struct addr *last;   /* tried because it worked before; ADDR_NONE: none */
+    const struct addr *at;     /* who answered; ADDR_NONE: not known */
     const struct addr *self;   /* the name stands for this machine; ADDR_NONE: no */
     unsigned silent_s;         /* it stood, and nothing came for so long; 0: else */
 };

@@ -31,11 +31,11 @@ DEAD_DNS = "nameserver 192.0.2.99\noptions timeout:30 attempts:1\n"   # nobody i
 NO_BROKER = "127.0.0.1 localhost\n"
 
 
-def named(g, etc, **how):
+def named(g, etc, listen="0.0.0.0:443"):
     """Broker, host and client, who know the broker by a name from /etc/hosts."""
     for ns in (g.topo.broker, g.topo.host.ns, g.topo.client.ns):
         etc(ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf=DEAD_DNS)
-    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+    g.broker_proc = g.broker.start("broker", "--listen", listen, "--public", NAME)
     g.link = g.broker_proc.wait_event("ready", 15)["link"]
     assert NAME in g.link
     g.host.start_peer("tcp-server", 7000)
