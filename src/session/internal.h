@@ -110,6 +110,10 @@ struct session {
 struct label {
     struct sockaddr_in6 local, remote;
 };
+
+/* The largest packet that may leave now: QUIC's search, and what a path has shown. */
+size_t packet_size(const struct session *s);
+
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
 

@@ -350,7 +350,7 @@ void stream_flush_touched(struct session *s)
 
 size_t stream_datagram_max(const struct stream *st)
 {
-    size_t max = ngtcp2_conn_get_path_max_tx_udp_payload_size(st->session->conn);
+    size_t max = packet_size(st->session);
     /* Short header with the longest packet number, AEAD tag, frame header, flow id. */
     size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3 + 8;
     return max > overhead ? max - overhead : 0;
