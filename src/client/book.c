@@ -40,9 +40,11 @@ static const char *const book_migrations[] = {
     " kind TEXT NOT NULL," /* the path kind that worked last; '' none */
     " keepalive_us INTEGER NOT NULL,"
     " PRIMARY KEY(host, network));",
+    "ALTER TABLE host ADD COLUMN first_key BLOB;" /* when it was joined */
+    "UPDATE host SET first_key = key;",
 };
 
-#define HOST_COLUMNS "key, name, broker, joined_s, own_key"
+#define HOST_COLUMNS "key, name, broker, joined_s, own_key, first_key"
 
 int book_open(struct book **out, const char *dir, struct fault *f)
 {
@@ -76,6 +78,7 @@ static void read_host(struct db_stmt *s, struct book_host *h)
     db_column_copy(s, 2, h->broker, sizeof(h->broker));
     h->joined_s = db_column_int(s, 3);
     db_column_blob(s, 4, h->own_key, KEY_LEN);
+    db_column_blob(s, 5, h->first_key, KEY_LEN);
 }
 
 /* One row of a finished query, or POSTERN_ERR_NOTFOUND. */
@@ -131,7 +134,7 @@ static int choose_name(struct book *b, struct book_host *h)
 static int put_host(struct book *b, const struct book_host *h)
 {
     struct db_stmt s =
-        db_prepare(b->db, "INSERT INTO host(" HOST_COLUMNS ") VALUES(?, ?, ?, ?, ?) "
+        db_prepare(b->db, "INSERT INTO host(" HOST_COLUMNS ") VALUES(?, ?, ?, ?, ?, ?) "
                           "ON CONFLICT(key) DO UPDATE SET broker = excluded.broker, "
                           "joined_s = excluded.joined_s, own_key = excluded.own_key");
     db_bind_blob(&s, h->key, KEY_LEN);
@@ -139,6 +142,7 @@ static int put_host(struct book *b, const struct book_host *h)
     db_bind_text(&s, h->broker);
     db_bind_int(&s, h->joined_s);
     db_bind_blob(&s, h->own_key, KEY_LEN);
+    db_bind_blob(&s, h->key, KEY_LEN);
     return db_exec(&s);
 }
 

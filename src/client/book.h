@@ -24,7 +24,8 @@ struct book_host {
     uint8_t key[KEY_LEN];
     char broker[LINK_TEXT_LEN]; /* LINK_BROKER text, without a token */
     int64_t joined_s;
-    uint8_t own_key[KEY_LEN]; /* the key by which this host knows us */
+    uint8_t own_key[KEY_LEN];   /* the key by which this host knows us */
+    uint8_t first_key[KEY_LEN]; /* its key when it was joined; read, never written */
 };
 
 struct book_service {

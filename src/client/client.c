@@ -188,11 +188,33 @@ static void on_pong(void *ctx, struct peer *p, uint64_t nonce)
         c->events->on_pong(c->ctx, p, nonce);
 }
 
+/* One home stays one home: told once, whichever of our programs heard of the key. */
+static void take_key(struct client *c, struct peer *p,
+                     const uint8_t new_key[static KEY_LEN])
+{
+    struct event e;
+    char text[KEY_TEXT_LEN];
+    if (memcmp(peer_key(p), new_key, KEY_LEN) == 0)
+        return;
+    event_begin(&e, "rotated");
+    event_text(&e, "peer", peer_name(p));
+    event_text(&e, "old", key_format(peer_key(p), text));
+    event_text(&e, "key", key_format(new_key, text));
+    peer_rekey(p, new_key);
+    if (!c->config.quiet)
+        events_print(c->config.out, &e);
+}
+
 static void on_rotated(void *ctx, struct peer *p, const uint8_t new_key[static KEY_LEN])
 {
     struct client *c = ctx;
-    if (book_rotate(c->book, peer_key(p), new_key) == 0)
-        log_info("%s has a new key, signed by the old one", peer_name(p));
+    struct book_host old;
+    if (book_rotate(c->book, peer_key(p), new_key) == 0 ||
+        /* Still joining, or another of our programs wrote it. */
+        book_find_key(c->book, peer_key(p), &old) == POSTERN_ERR_NOTFOUND)
+        take_key(c, p, new_key);
+    else
+        log_debug("the new key of %s was not written down", peer_name(p));
 }
 
 static void on_own_rotated(void *ctx, struct peer *p,
@@ -425,7 +447,8 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     if (rc != 0)
         return rc;
     for (struct entry *e = c->entries; e != NULL; e = e->next) {
-        if (memcmp(peer_key(e->peer), h.key, KEY_LEN) == 0) {
+        if (strcmp(peer_name(e->peer), h.name) == 0) {
+            take_key(c, e->peer, h.key); /* the book may know a newer one */
             *out = e->peer;
             return 0;
         }

@@ -17,11 +17,10 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     struct book_host h = {.joined_s = statedir_now_s()};
     struct link broker = {.type = LINK_BROKER, .port = j->link.port};
     struct keypair own;
-    (void)p;
     memcpy(broker.host, j->link.host, sizeof(broker.host));
     memcpy(broker.broker_key, j->link.broker_key, KEY_LEN);
     link_format(&broker, h.broker);
-    memcpy(h.key, j->link.host_key, KEY_LEN);
+    memcpy(h.key, peer_key(p), KEY_LEN); /* newer than the invite's, perhaps */
     (void)snprintf(h.name, sizeof(h.name), "%.63s", m->host_name);
     int rc = statedir_key(client_statedir(j->client), &own, &f);
     if (rc == 0) {

@@ -437,6 +437,7 @@ static void begin(struct peer *p)
                                  .events = &approach_events,
                                  .ctx = p};
     drop(p);
+    memcpy(p->config.key, p->key, KEY_LEN);
     p->restarting = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
@@ -536,6 +537,7 @@ int peer_open(struct peer **out, const struct peer_config *c)
         return POSTERN_ERR_NOMEM;
     uint64_t seed;
     p->config = *c;
+    memcpy(p->key, c->key, KEY_LEN);
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&p->backoff, &retry, seed);
     p->timer = malloc(sizeof(*p->timer));
@@ -681,7 +683,12 @@ const char *peer_name(const struct peer *p)
 
 const uint8_t *peer_key(const struct peer *p)
 {
-    return p->config.key;
+    return p->key;
+}
+
+void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])
+{
+    memcpy(p->key, key, KEY_LEN);
 }
 
 struct session *peer_session(struct peer *p)

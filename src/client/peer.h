@@ -91,7 +91,10 @@ bool peer_is_offline(const struct peer *p);
 /* It has a session, from which nothing has come on any path for some seconds. */
 bool peer_is_silent(const struct peer *p);
 const char *peer_name(const struct peer *p);
+/* The newest that is known of the host. */
 const uint8_t *peer_key(const struct peer *p);
+/* The host has this key now. A session that stands goes on; the next asks for it. */
+void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
 struct session *peer_session(struct peer *p); /* NULL when there is none */
 const struct path *peer_path(const struct peer *p);
 const Services *peer_services(const struct peer *p); /* NULL before they came */

@@ -11,7 +11,8 @@
 enum { PEER_PATHS_MAX = 32, PEER_TICK_MS = 500 };
 
 struct peer {
-    struct peer_config config;
+    struct peer_config config; /* its key: of this attempt; the host's may be newer */
+    uint8_t key[KEY_LEN];      /* the host's newest; the next attempt asks for it */
     struct approach *approach;
     struct session *session;
     struct path *paths[PEER_PATHS_MAX];

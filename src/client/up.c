@@ -17,7 +17,13 @@
 #include "io/log.h"
 #include "path/uplink_words.h"
 
-enum { BOOK_TICK_MS = 1000, HOSTS_MAX = 256, PRIVILEGED = 1024, PORT_SHIFT = 10000 };
+enum {
+    BOOK_TICK_MS = 1000,
+    HOSTS_MAX = 256,
+    PRIVILEGED = 1024,
+    PORT_SHIFT = 10000,
+    PORTS_TRIED = 64
+};
 
 struct door {
     struct door *next;
@@ -45,12 +51,18 @@ struct opening {
     bool until_end;
 };
 
-/* 127.80.x.y of a host: stable, as it comes from the key. */
-static void host_address(const uint8_t key[static KEY_LEN], struct addr *a)
+/* 127.80.x.y of a host: stable, as it comes from the key by which it was joined. */
+static bool host_address(struct up *u, const char *name, struct addr *a)
 {
+    struct book_host h;
+    struct fault f = {0};
+    if (book_find(client_book(u->client), name, &h, &f) != 0 ||
+        strcmp(h.name, name) != 0)
+        return false;
     *a = (struct addr){.family = ADDR_V4, .ip = {127, 80, 0, 0}};
-    a->ip[2] = (uint8_t)(1 + key[0] % 254); /* 127.80.0.x is ours */
-    a->ip[3] = (uint8_t)(1 + key[1] % 254);
+    a->ip[2] = (uint8_t)(1 + h.first_key[0] % 254); /* 127.80.0.x is ours */
+    a->ip[3] = (uint8_t)(1 + h.first_key[1] % 254);
+    return true;
 }
 
 /* ---------------------------------------------------------------------- services */
@@ -85,7 +97,43 @@ static void tell_service(struct up *u, const struct door *d)
     events_print(client_out(u->client), &e);
 }
 
-static void open_door(struct up *u, struct peer *p, const struct book_service *s)
+/* The next port that none of the host's services has for its own; 0: there is none. */
+static uint16_t port_after(uint16_t port, const struct book_service *list, size_t n,
+                           bool udp)
+{
+    bool theirs = true;
+    while (theirs && port != 0) {
+        port++;
+        theirs = false;
+        for (size_t i = 0; i < n && !theirs; i++)
+            theirs = list[i].port == port && list[i].udp == udp;
+    }
+    return port;
+}
+
+/* Its own port, higher where that needs a privilege, or the next that is free. */
+static int open_near(struct door *d, struct forward_config *fc,
+                     const struct book_service *list, size_t n, struct fault *f)
+{
+    int rc = forward_open(&d->forward, fc, f);
+    if (rc == POSTERN_ERR_PERM && fc->local.port < PRIVILEGED) {
+        fc->local.port = (uint16_t)(fc->local.port + PORT_SHIFT);
+        rc = forward_open(&d->forward, fc, f);
+    }
+    for (int i = 0; i < PORTS_TRIED && rc == POSTERN_ERR_INUSE; i++) {
+        fc->local.port = port_after(fc->local.port, list, n, fc->udp);
+        if (fc->local.port == 0)
+            break;
+        rc = forward_open(&d->forward, fc, f);
+    }
+    if (rc == POSTERN_ERR_INUSE)
+        rc = fault_set(f, rc, "end a program that listens there, and restart this one",
+                       "no local port is free for %s of %s", fc->service, fc->host);
+    return rc;
+}
+
+static void open_door(struct up *u, struct peer *p, const struct book_service *s,
+                      const struct book_service *list, size_t n)
 {
     struct fault f = {0};
     struct door *d = calloc(1, sizeof(*d));
@@ -98,13 +146,12 @@ static void open_door(struct up *u, struct peer *p, const struct book_service *s
                                 .service = s->name,
                                 .udp = s->udp,
                                 .out = client_out(u->client)};
-    host_address(peer_key(p), &fc.local);
-    fc.local.port = s->port;
-    int rc = forward_open(&d->forward, &fc, &f);
-    if (rc == POSTERN_ERR_PERM && s->port < PRIVILEGED) {
-        fc.local.port = (uint16_t)(s->port + PORT_SHIFT);
-        rc = forward_open(&d->forward, &fc, &f);
+    if (!host_address(u, peer_name(p), &fc.local)) {
+        free(d);
+        return;
     }
+    fc.local.port = s->port;
+    int rc = open_near(d, &fc, list, n, &f);
     if (rc != 0) {
         log_fault(LOG_LEVEL_WARN, &f);
         free(d);
@@ -134,7 +181,7 @@ static void set_services(struct up *u, struct peer *p, const struct book_service
     }
     for (size_t i = 0; i < n; i++)
         if (find_door(u, p, &list[i]) == NULL)
-            open_door(u, p, &list[i]);
+            open_door(u, p, &list[i], list, n);
 }
 
 static void on_services(void *ctx, struct peer *p, const Services *m)
@@ -184,14 +231,7 @@ static void on_tick(uv_timer_t *t)
 
 static bool lookup(void *ctx, const char *host, struct addr *addr)
 {
-    struct up *u = ctx;
-    struct book_host h;
-    struct fault f = {0};
-    if (book_find(client_book(u->client), host, &h, &f) != 0 ||
-        strcmp(h.name, host) != 0)
-        return false;
-    host_address(h.key, addr);
-    return true;
+    return host_address(ctx, host, addr);
 }
 
 /* ----------------------------------------------------------------- the local socket */

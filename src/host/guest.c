@@ -170,6 +170,7 @@ static void on_join(struct guest *g, const Join *j)
     g->unlisted = false;
     approach_admit(g->approach);
     tell_joined(g);
+    guest_announce_rotation(g); /* the invite may be older than the key */
     guest_send_services(g);
 }
 

@@ -43,7 +43,7 @@ static const struct event_words event_table[] = {
     {"invite",   "{link}"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},
-    {"rotated",  "new device key {key}[; it replaces {old}]"},
+    {"rotated",  "[{peer}: ]new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
     {"broker",   "broker[ {address}] {state}[: {reason}]"},
     {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][: {reason}]"},

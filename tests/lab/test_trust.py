@@ -201,3 +201,62 @@ def test_revoke_after_rotation_ends_the_session_that_rotated(pair):
     assert g.host.run("revoke", device_of(g.client)).status == 0
     assert flow.wait(5) != 0
     assert not works(g, g.client, "one")
+
+
+def homes(who):
+    return [e for e in who.run("status").events
+            if e.get("event") == "host" and e["name"] == HOST]
+
+
+@pytest.mark.parametrize("host_runs", [True, False])
+def test_a_host_with_a_new_key_stays_one_home(pair, host_runs):
+    """In an `up` that ran before, and in one of a device with an older invite; also when
+    the host rotates twice, and other programs of the device write the key down."""
+    g = pair
+    link = g.invite()
+    first = g.client.start("up")
+    local = first.wait_event("service", 20, name="one")["local"]
+    wait_until(lambda: [e["state"] for e in homes(g.client)] == ["online"], 20, "online")
+    late, late_up = g.other_client("late", g.topo.stranger), None
+    for i in range(2):
+        if not host_runs:
+            g.host_proc.terminate()
+        mark = first.mark()
+        assert g.host.run("keys", "rotate").status == 0
+        if not host_runs:
+            g.start_host("one=7000", "two=7001")
+        if i == 0:
+            g.join(late, link)
+            late_up = late.start("up")
+        for who, up in ((g.client, first), (late, late_up)):
+            wait_until(lambda: works(g, who, "one", 30), 60, "it is followed")
+            wait_until(lambda: who.run("ls").event("host")["key"] == device_of(g.host),
+                       20, "the book has the new key")
+        first.wait_event("rotated", 20, since=mark, peer=HOST, key=device_of(g.host))
+        for who in (g.client, late):
+            assert works(g, who, "two", 30)
+            assert len(homes(who)) == 1, homes(who)
+    late_up.wait_event("rotated", 20, key=device_of(g.host))
+    for up in (first, late_up):
+        up.poll_output()
+        assert sorted(e["name"] for e in up.events if e.get("event") == "service") == \
+            ["one", "two"], up.stdout
+    told = [e["key"] for e in first.events if e.get("event") == "rotated"]
+    assert len(told) == len(set(told)) == 2, told
+    first.terminate()
+    again = g.client.start("up")
+    assert again.wait_event("service", 20, name="one")["local"] == local
+
+
+def test_two_services_of_one_port_both_have_a_local_address(pair):
+    g = pair
+    up = g.client.start("up")
+    up.wait_event("service", 20, name="one")
+    done = g.host.run("serve", "--reload", "one=7000", "two=7001", "new=7000")
+    assert done.status == 0, done.stderr
+    local = up.wait_event("service", 20, name="new")["local"]
+    first = up.find("service", 0, name="one")["local"]
+    assert first.endswith(":7000") and local == first[:-5] + ":7002"
+    assert "in use" not in up.stderr
+    host, port = local.rsplit(":", 1)
+    assert g.client.start_peer("get", host, port, 1000, 1).wait(20) == 0
