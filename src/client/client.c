@@ -50,6 +50,7 @@ struct client {
     struct book *book;
     uv_loop_t loop;
     struct stop *stop;
+    struct share_list shares;
     struct netmon *netmon;
     struct budget *budget; /* of what all of them send */
     struct home *homes;
@@ -633,6 +634,7 @@ void client_close(struct client *c)
     uv_close((uv_handle_t *)&c->tell, NULL);
     netmon_close(c->netmon);
     stop_close(c->stop);
+    share_forget(&c->shares);
     (void)uv_run(&c->loop, UV_RUN_DEFAULT);
     (void)uv_loop_close(&c->loop);
     free(c->budget);
@@ -666,6 +668,11 @@ void client_stop(struct client *c, int result, const struct fault *f)
     }
     c->stopped = true;
     uv_stop(&c->loop);
+}
+
+struct share_list *client_shares(struct client *c)
+{
+    return &c->shares;
 }
 
 uv_loop_t *client_loop(struct client *c)

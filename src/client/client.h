@@ -7,6 +7,7 @@
 
 #include "client/book.h"
 #include "client/peer.h"
+#include "client/share.h"
 #include "io/events.h"
 #include "io/statedir.h"
 
@@ -48,6 +49,8 @@ MUST_CHECK int client_open(struct client **out, const struct client_config *c,
 void client_close(struct client *c);
 
 uv_loop_t *client_loop(struct client *c);
+/* What it has handed to a daemon; forgotten when the client is closed. */
+struct share_list *client_shares(struct client *c);
 struct book *client_book(struct client *c);
 const struct statedir *client_statedir(const struct client *c);
 struct events *client_out(struct client *c);

@@ -110,8 +110,9 @@ static void on_shared_answer(void *ctx, unsigned code, const char *reason)
 static void carry(struct forward *fw, int fd)
 {
     if (fw->config.peer == NULL) {
-        if (share_open(fw->config.state, fw->config.loop, fw->config.host, fw->service,
-                       fd, on_shared_answer, NULL, NULL, fw) == 0)
+        if (share_open(fw->config.shares, fw->config.state, fw->config.loop,
+                       fw->config.host, fw->service, fd, on_shared_answer, NULL, NULL,
+                       fw) == 0)
             return;
         fw->config.peer = fw->config.on_unshared(fw->config.ctx);
     }

@@ -15,6 +15,7 @@ struct forward_config {
     struct peer *peer;            /* borrowed; NULL: share the daemon's session */
     const char *host;             /* borrowed; for people and for the daemon */
     const struct statedir *state; /* borrowed; of the daemon */
+    struct share_list *shares;    /* borrowed, with it */
     /* No daemon takes connections any more: gives a peer to go on with, or NULL. */
     struct peer *(*on_unshared)(void *ctx);
     void *ctx;

@@ -395,9 +395,9 @@ static int start_shared(struct nc *s)
     int rc =
         stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
     if (rc == 0)
-        rc = share_open(client_statedir(s->client), client_loop(s->client), s->host,
-                        s->service, fd, on_shared_answer, on_shared_end, on_shared_wait,
-                        s);
+        rc = share_open(client_shares(s->client), client_statedir(s->client),
+                        client_loop(s->client), s->host, s->service, fd,
+                        on_shared_answer, on_shared_end, on_shared_wait, s);
     s->started = rc == 0;
     return rc;
 }

@@ -18,6 +18,8 @@ enum {
 };
 
 struct shared {
+    struct share_list *list;
+    struct shared *prev, *next;
     int fd;
     int passed; /* the connection itself, so that it can be ended; -1 once answered */
     uv_poll_t *poll;
@@ -65,6 +67,12 @@ static void let_go(struct shared *s)
 static void shared_free(struct shared *s)
 {
     let_go(s);
+    if (s->prev != NULL)
+        s->prev->next = s->next;
+    else
+        s->list->first = s->next;
+    if (s->next != NULL)
+        s->next->prev = s->prev;
     uv_close((uv_handle_t *)s->poll, free_handle);
     uv_close((uv_handle_t *)s->timer, free_handle);
     close(s->fd);
@@ -126,9 +134,15 @@ static void on_reply(uv_poll_t *poll, int status, int events)
         cb(ctx, code, reason);
 }
 
-int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
-               const char *service, int fd, share_cb cb, share_cb on_end,
-               share_wait_cb on_wait, void *ctx)
+void share_forget(struct share_list *list)
+{
+    while (list->first != NULL)
+        shared_free(list->first);
+}
+
+int share_open(struct share_list *list, const struct statedir *state, uv_loop_t *loop,
+               const char *host, const char *service, int fd, share_cb cb,
+               share_cb on_end, share_wait_cb on_wait, void *ctx)
 {
     LocalRequest req = LocalRequest_init_zero;
     struct shared *s = calloc(1, sizeof(*s));
@@ -151,6 +165,11 @@ int share_open(const struct statedir *state, uv_loop_t *loop, const char *host,
         close(s->fd);
         goto out;
     }
+    s->list = list;
+    s->next = list->first;
+    if (s->next != NULL)
+        s->next->prev = s;
+    list->first = s;
     s->passed = fd;
     s->poll = poll;
     s->timer = timer;

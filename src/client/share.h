@@ -16,6 +16,11 @@ typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
 /* Some seconds have gone without an answer: what is waited for. */
 typedef void (*share_wait_cb)(void *ctx, const char *why);
 
+/* What a program has handed over and waits for; owned by it, empty when all zero. */
+struct share_list {
+    struct shared *first;
+};
+
 /*
  * True when a daemon runs with this state directory and answers. One that is stopped or
  * stuck has 5 s, for which this call blocks; then the caller goes on alone.
@@ -30,9 +35,12 @@ bool share_available(const struct statedir *state);
  * s more, is given up: STREAM_TIMEOUT, and the connection is ended.
  * POSTERN_ERR_NOTFOUND when no daemon listens.
  */
-MUST_CHECK int share_open(const struct statedir *state, uv_loop_t *loop,
-                          const char *host, const char *service, int fd, share_cb cb,
-                          share_cb on_end, share_wait_cb on_wait, void *ctx);
+MUST_CHECK int share_open(struct share_list *list, const struct statedir *state,
+                          uv_loop_t *loop, const char *host, const char *service,
+                          int fd, share_cb cb, share_cb on_end, share_wait_cb on_wait,
+                          void *ctx);
+/* Forgets them all, without callbacks: this program ends, and the daemon sees it. */
+void share_forget(struct share_list *list);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

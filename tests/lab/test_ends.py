@@ -198,3 +198,20 @@ def test_killed_nc_resets(stood):
     os.kill(proc.pid, signal.SIGKILL)
     g.server.wait_line("PUT", 10)
     assert "Errno 104" in g.server.stdout, g.server.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_nc_through_up_ends_when_told(gate, number):
+    """Also while nothing is answered, and without input: a UDP service that is silent."""
+    g = gate(host="masq", client="masq")
+    g.up_and_joined("camera=udp:5000")
+    g.client.start("up").wait_event("service", 15)
+    nc = g.client.start("nc", HOST, "camera", "-v")
+    wait_until(lambda: nc.running and open_sockets(nc.pid) > 0, 10, "handed to up")
+    nc.signal(number)
+    nc.wait(3)
+
+
+def open_sockets(pid):
+    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return sum(x.startswith("socket:") for x in held)
