@@ -151,11 +151,12 @@ static int parse_trimmed(struct link *l, const char *text, struct fault *f)
 
 int link_parse(struct link *l, const char *text, struct fault *f)
 {
-    static const char space[] = " \t\r\n";
+    /* What a copy brings along from the sentence around it is no harm. */
+    static const char around[] = " \t\r\n,;.!?:<>()[]\"'`";
     char trimmed[LINK_TEXT_LEN + 1];
-    text += strspn(text, space); /* what a copy brings along is no harm */
+    text += strspn(text, around);
     size_t len = strlen(text);
-    while (len > 0 && strchr(space, text[len - 1]) != NULL)
+    while (len > 0 && strchr(around, text[len - 1]) != NULL)
         len--;
     if (len >= sizeof(trimmed))
         len = sizeof(trimmed) - 1; /* too long in any case */

@@ -159,6 +159,8 @@ static void on_join(struct guest *g, const Join *j)
         rc = roster_invite_consume(s->roster, j->invite_id, g->key, j->name,
                                    statedir_now_s(), &f);
     sodium_memzero(&invite, sizeof(invite));
+    if ((rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) && g->member)
+        rc = 0; /* it used that invite itself, and is in */
     if (rc != 0) {
         deny_join(g, rc, &f);
         return;
@@ -473,13 +475,25 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
     return true;
 }
 
+/* Those who have just been let in open the sockets of their paths in the next seconds.
+ */
+static long about_to_open(const struct serve *s)
+{
+    long young = 0;
+    uint64_t now_ms = uv_now(&s->loop);
+    for (const struct guest *g = s->guests; /* the newest first */
+         g != NULL && now_ms - g->since_ms < YOUNG_MS; g = g->next)
+        young++;
+    return young * YOUNG_SOCKETS;
+}
+
 /* True: there is room for this one. `uses`: as judge. */
 static bool admit(struct face *face, const uint8_t *key, const Offer *o, unsigned uses,
                   const char **reason)
 {
     struct serve *s = face->serve;
     const struct net *net = &face->endpoint.net;
-    size_t services = s->outlets.count;
+    long services = (long)s->outlets.count - about_to_open(s);
     bool room =
         net_has_descriptors(net, uses > 0 ? INVITEE_PERCENT : LISTED_PERCENT, services);
     if (!room && uses == 0) {

@@ -31,6 +31,8 @@ enum {
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
     /* Of all descriptors: connections to services have a bound of their own, and what
      * clients' paths take beside them is more for who is listed than for who is not. */
+    YOUNG_MS = 2000,
+    YOUNG_SOCKETS = 8,
     SERVICES_PERCENT = 40,
     INVITEE_PERCENT = 25,
     LISTED_PERCENT = 45,

@@ -295,6 +295,16 @@ static int run_key(struct roster *r, const char *sql, const uint8_t key[static K
     return db_exec(&s);
 }
 
+/* Is it on the list, and may it use all that the invite lets one use? */
+static bool gains_nothing(struct roster *r, const uint8_t *key, const char *allowed)
+{
+    struct roster_client c;
+    char joined[ROSTER_ALLOWED_LEN];
+    return roster_client_find(r, key, &c) == 0 &&
+           join_allowed(c.allowed, allowed, joined) == 0 &&
+           strcmp(joined, c.allowed) == 0;
+}
+
 static int consume(struct roster *r, const uint8_t id[static INVITE_ID_LEN],
                    const uint8_t key[static KEY_LEN], const char *name, int64_t now_s)
 {
@@ -307,6 +317,8 @@ static int consume(struct roster *r, const uint8_t id[static INVITE_ID_LEN],
         return err;
     if (revoked >= serial)
         return POSTERN_ERR_DENIED;
+    if (gains_nothing(r, key, in.allowed))
+        return 0; /* who is in already takes no other's place */
     struct db_stmt s =
         db_prepare(r->db, "UPDATE invite SET uses_left = uses_left - 1 WHERE id = ?");
     db_bind_blob(&s, id, INVITE_ID_LEN);

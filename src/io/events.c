@@ -20,8 +20,9 @@ struct event_words {
 
 // clang-format off
 static const struct event_words event_table[] = {
-    {"ready",    "ready[: broker link {link}][, portal {portal}][: publishing as {host}][: {services}]"
-                 "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"},
+    {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services}]"
+                 "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"
+                 "[: names under .postern are answered by DNS at {dns}]"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},

@@ -64,13 +64,13 @@ struct budget *net_budget_new(void)
 }
 
 /* The lowest free number tells how many below it are taken. */
-bool net_has_descriptors(const struct net *n, unsigned percent, size_t apart)
+bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 {
     int fd = fcntl(uv_backend_fd(n->loop), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return false;
     close(fd);
-    return (size_t)fd < net_descriptors_max() / 100 * percent + apart;
+    return fd < (long)(net_descriptors_max() / 100 * percent) + apart;
 }
 
 size_t net_descriptors_max(void)

@@ -28,10 +28,10 @@ uint64_t net_now_us(void); /* monotonic */
 struct budget *net_budget_new(void);
 /*
  * True while less than `percent` of the descriptors that this process may have are
- * taken, `apart` from those that have a bound of their own: what others make it open
- * leaves room for what its owner wants.
+ * taken, `apart` from those that have a bound of their own (negative: so many more are
+ * about to be taken): what others make it open leaves room for what its owner wants.
  */
-bool net_has_descriptors(const struct net *n, unsigned percent, size_t apart);
+bool net_has_descriptors(const struct net *n, unsigned percent, long apart);
 /* How many this process may have open at once. */
 size_t net_descriptors_max(void);
 

@@ -345,7 +345,9 @@ static void on_welcome(struct line *l, const Welcome *w)
     u->stranger_us = 0;
     u->doubtful = (struct addr){0};
     u->fault = (struct fault){0};
-    u->broker_addr = u->proxied ? (struct addr){0} : l->remote;
+    u->broker_addr = (struct addr){0};
+    if (!u->proxied)
+        u->broker_addr = l->remote;
     take_welcome(u, w);
     keepalive_init(&u->keep, true, 0, net_now_us());
     arm(u);

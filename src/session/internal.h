@@ -52,8 +52,8 @@ struct stream {
     const struct stream_events *events;
     void *ctx;
     struct chain out;
-    uint64_t sent;       /* offset after what QUIC took */
-    uint64_t uncredited; /* delivered bytes for which no credit was given back yet */
+    uint64_t sent;   /* offset after what QUIC took */
+    uint64_t unread; /* delivered bytes that the user has not consumed */
     bool fin, fin_sent, ready, blocked, touched, room_told, gone;
 };
 
@@ -67,8 +67,9 @@ struct session {
     bool ping_due;              /* QUIC is to look for what was lost */
     bool progressed;            /* stream data was acknowledged */
     bool told_open;
-    bool round_due; /* something was touched */
-    bool in_round;  /* output_run is still to come in this round: a touch is no news */
+    uint64_t unread, owed; /* as of its streams; credit that waits for room */
+    bool round_due;        /* something was touched */
+    bool in_round; /* output_run is still to come in this round: a touch is no news */
     uint8_t peer[KEY_LEN];
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
@@ -109,6 +110,10 @@ struct session {
 struct label {
     struct sockaddr_in6 local, remote;
 };
+
+/* The largest packet that may leave now: QUIC's search, and what a path has shown. */
+size_t packet_size(const struct session *s);
+
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
 

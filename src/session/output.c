@@ -111,7 +111,7 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
     if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
         return NGTCP2_ERR_WRITE_MORE;
     if (n == 0 && accepted == 0 && s->dgram_head == d &&
-        d->len + 64 > ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn)) {
+        d->len + 64 > packet_size(s)) {
         drop_datagram(s); /* the path's MTU shrank under it */
         return NGTCP2_ERR_WRITE_MORE;
     }

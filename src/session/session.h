@@ -28,12 +28,16 @@ struct stream;
  * Bounds. A stream keeps at most SESSION_STREAM_WINDOW_MAX bytes that arrived and
  * that the application has not taken, and as many that it wrote and that are not
  * acknowledged (SESSION_KEPT_NEAR to a near peer), of which SESSION_UNSENT_MAX are not
- * sent yet; all streams together keep at most SESSION_WINDOW_MAX received bytes.
+ * sent yet. One that is not read dams up no other: the connection's credit is given
+ * back on arrival, as long as all of its streams together keep no more than
+ * SESSION_UNREAD_MAX received bytes and all sessions of a loop SESSION_ALL_UNREAD_MAX.
  */
 #define SESSION_STREAM_WINDOW (512u * 1024)
 #define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)
 #define SESSION_KEPT_NEAR (1024u * 1024) /* sent to a near peer, not acknowledged */
-#define SESSION_WINDOW_MAX (16u * 1024 * 1024)
+#define SESSION_WINDOW_MAX (16u * 1024 * 1024) /* on the way */
+#define SESSION_UNREAD_MAX (64u * 1024 * 1024)
+#define SESSION_ALL_UNREAD_MAX (256u * 1024 * 1024)
 #define SESSION_UNSENT_MAX (256u * 1024)
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
@@ -47,6 +51,8 @@ struct session_env {
     struct chain_pool pool;
     uint8_t *batch; /* scratch for outgoing packets */
     uint8_t *probe; /* and for a probe */
+    uint64_t
+        unread; /* bytes that all its sessions have delivered and nobody consumed */
 };
 MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
                                 const struct keypair *own);

@@ -46,8 +46,8 @@ ngtcp2_path label_path(struct label *l, uint64_t name)
     /*
      * Who migrates does so with its own address; and at the other side a new address of
      * our own takes a new connection id at any time. Else one may serve two labels,
-     * when the first packet of a label finds none to spare, and ngtcp2 1.11 then retires
-     * it while it is in use: ERR_CONNECTION_ID_LIMIT ends the session.
+     * when the first packet of a label finds none to spare, and ngtcp2 1.11 then
+     * retires it while it is in use: ERR_CONNECTION_ID_LIMIT ends the session.
      */
     l->local = *sa;
     return (ngtcp2_path){
@@ -70,6 +70,12 @@ uint64_t steer_label(const struct session *s, const uint8_t *packet, size_t len)
         (packet[0] & LONG_HEADER) != 0)
         return s->label;
     return label_of_cid(packet + SHORT_HEADER_DCID);
+}
+
+size_t packet_size(const struct session *s)
+{
+    size_t size = ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn);
+    return size < s->packet_max ? size : s->packet_max;
 }
 
 static size_t quic_size(const struct session *s)
@@ -217,8 +223,7 @@ void steer_run(struct session *s)
     uint64_t now_us = uv_hrtime() / 1000;
     if (!probes_ready(s) || s->fail_err != 0)
         return;
-    size_t size = quic_size(s);
-    paths_set_size(&s->net, (uint16_t)(size < s->packet_max ? size : s->packet_max));
+    paths_set_size(&s->net, (uint16_t)packet_size(s));
     for (unsigned i = 0; i < ACTIONS_MAX && !s->freed && !s->closed; i++) {
         if (!paths_next(&s->net, now_us, &a))
             break;

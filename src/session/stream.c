@@ -97,6 +97,42 @@ static void touch(struct stream *st)
     s->touched_tail = st;
 }
 
+/*
+ * The connection's credit for what arrived is given back at once, where there is room:
+ * else a stream whose user does not read, a paused download, would take it all, and the
+ * others of the session stood still.
+ */
+static void give_credit(struct session *s)
+{
+    bool full =
+        s->unread > SESSION_UNREAD_MAX || s->env->unread > SESSION_ALL_UNREAD_MAX;
+    if (s->owed == 0 || (full && s->unread > 0) || s->conn == NULL)
+        return;
+    ngtcp2_conn_extend_max_offset(s->conn, s->owed);
+    s->owed = 0;
+}
+
+static void note_unread(struct stream *st, size_t len)
+{
+    struct session *s = st->session;
+    st->unread += len;
+    s->unread += len;
+    s->env->unread += len;
+    s->owed += len;
+    give_credit(s);
+}
+
+static void forget_unread(struct stream *st, uint64_t len)
+{
+    struct session *s = st->session;
+    if (len > st->unread)
+        len = st->unread;
+    st->unread -= len;
+    s->unread -= len;
+    s->env->unread -= len;
+    give_credit(s);
+}
+
 void stream_drop(struct stream *st, uint64_t code)
 {
     struct session *s = st->session;
@@ -116,8 +152,7 @@ void stream_drop(struct stream *st, uint64_t code)
         st->next->prev = st->prev;
     s->stream_count--;
     paths_set_streams(&s->net, session_stream_count(s));
-    if (s->conn != NULL) /* what the user still holds must not dam up the others */
-        ngtcp2_conn_extend_max_offset(s->conn, st->uncredited);
+    forget_unread(st, st->unread);
     if (st->events != NULL)
         st->events->on_close(st->ctx, code);
     chain_fini(&st->out);
@@ -257,9 +292,8 @@ void stream_consumed(struct stream *st, size_t len)
     struct session *s = st->session;
     if (s->conn == NULL || st->gone)
         return;
-    st->uncredited -= len < st->uncredited ? len : st->uncredited;
+    forget_unread(st, len);
     (void)ngtcp2_conn_extend_max_stream_offset(s->conn, st->id, len);
-    ngtcp2_conn_extend_max_offset(s->conn, len);
     session_touch(s);
 }
 
@@ -267,7 +301,7 @@ void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin
 {
     struct session *s = st->session;
     paths_on_activity(&s->net);
-    st->uncredited += len;
+    note_unread(st, len);
     if (st->events == NULL) { /* nobody took it: refuse, and keep credit flowing */
         stream_consumed(st, len);
         stream_reset(st, STREAM_LIMIT);
@@ -316,7 +350,7 @@ void stream_flush_touched(struct session *s)
 
 size_t stream_datagram_max(const struct stream *st)
 {
-    size_t max = ngtcp2_conn_get_path_max_tx_udp_payload_size(st->session->conn);
+    size_t max = packet_size(st->session);
     /* Short header with the longest packet number, AEAD tag, frame header, flow id. */
     size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3 + 8;
     return max > overhead ? max - overhead : 0;

@@ -164,6 +164,11 @@ def test_broker_link_is_no_invite(served):
     says(served.client.run("join", served.link, json=False), 2, "invite")
 
 
+def test_a_link_as_it_is_copied_out_of_a_sentence(served):
+    done = served.client.run("join", f"<{served.invite()}>,", json=False)
+    assert done.status == 0, done.stderr
+
+
 def test_invite_is_no_broker_link(served):
     link = served.invite()
     other = served.other_client("x")
@@ -175,6 +180,8 @@ def test_used_invite(served):
     served.join(None, link)
     again = served.other_client("again").run("join", link, json=False)
     says(again, 1, "invite", "used")
+    same = served.client.run("join", link, json=False)
+    assert same.status == 0, "the device that used it is in: " + same.stderr
 
 
 def test_joining_twice_with_one_device_is_no_harm(served):

@@ -43,3 +43,36 @@ def test_one_device_holds_all_descriptors(gate):
     g.join(g.other_client("third"), link)
     assert time.monotonic() - begin < 6
     assert g.host_proc.running and crowd.running
+
+
+_PAUSED = """
+import socket, sys, time
+kept = []
+for _ in range(int(sys.argv[2])):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
+    s.sendall(b"GET 1000000000 1\\n")
+    left = 30_000_000 if not kept else 100    # the first begins at full speed
+    while left > 0:
+        left -= len(s.recv(1 << 20))
+    kept.append(s)
+print("open", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_paused_downloads_stop_nobody(gate, count):
+    """Programs that ask for much and do not read it, as a paused film: what else goes
+    through the same session goes on, in both directions."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    proc = g.connect("peer")
+    paused = g.programs.start(g.topo.client.ns, "paused", PEER[0], "-c", _PAUSED,
+                              proc.port, count)
+    paused.wait_line("open", 60)
+    for verb in ("get", "put"):
+        done = g.client.peer(verb, "127.0.0.1", proc.port, 20_000_000,
+                             1, timeout=20)
+        assert done.status == 0, (done.stdout, done.stderr)
+    assert paused.running

@@ -95,6 +95,11 @@ static void test_invite(void **state)
     assert_int_equal(roster_client_find(x->r, key, &c), 0);
     assert_string_equal(c.allowed, "");
     assert_int_equal(roster_clients(x->r, NULL, 0), 1);
+    /* one that gains nothing leaves it to the next */
+    make_invite(x->r, 4, "", 1, id);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(consume(x->r, id, 2, "eve"), 0);
+    assert_int_equal(roster_clients(x->r, NULL, 0), 2);
 }
 
 static void test_names(void **state)
