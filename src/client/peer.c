@@ -644,10 +644,15 @@ void peer_on_network_change(struct peer *p)
     p->began_us = net_now_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
+    const struct path *used = p->used;
+    struct addr local = used != NULL ? used->local : (struct addr){0};
     approach_on_network_change(p->approach);
     peer_reset_trial(p);
     if (p->session != NULL && session_is_open(p->session))
         session_doubt(p->session, true);
+    if (p->ready && used != NULL && used == p->used &&
+        !addr_equal(&local, &used->local))
+        peer_tell_path(p, used); /* it starts from another address now */
 }
 
 const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)

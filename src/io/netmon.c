@@ -254,7 +254,7 @@ static void on_owner(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 }
 
 /* Where the kernel would start a connection to `remote` now; false: nowhere. */
-static bool source_now(const struct addr *remote, struct addr *local)
+bool netmon_source(const struct addr *remote, struct addr *local)
 {
     struct sockaddr_storage ss;
     socklen_t len = sockaddr_from_addr(&ss, remote);
@@ -279,7 +279,8 @@ enum netmon_way netmon_way_of(const struct addr *local, const struct addr *remot
         (void)close(w.fd);
     if (told && !w.owned)
         return NETMON_WAY_GONE;
-    bool same = told && w.up && source_now(remote, &now) && addr_ip_equal(&now, local);
+    bool same =
+        told && w.up && netmon_source(remote, &now) && addr_ip_equal(&now, local);
     return same ? NETMON_WAY_SAME : NETMON_WAY_OTHER;
 }
 

@@ -51,6 +51,12 @@ size_t netmon_addresses(struct addr *out, size_t max, bool loopback);
 /* That address, whatever its port, is one of them. */
 bool netmon_owns(const struct addr *a);
 
+/*
+ * The address from which the kernel starts now towards `remote`, on a socket that is
+ * bound to none. False, and `local` is not to be used, when there is no way.
+ */
+MUST_CHECK bool netmon_source(const struct addr *remote, struct addr *local);
+
 enum netmon_way {
     NETMON_WAY_SAME,
     /* `local` is ours, but its link is down, or the kernel would start elsewhere now.

@@ -535,9 +535,24 @@ static void drop_gone(struct approach *a)
     }
 }
 
+/* Sockets for datagrams are bound to no address: the kernel may start elsewhere now. */
+static void renew_locals(struct approach *a)
+{
+    struct addr now;
+    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
+        struct path *p = a->paths[i];
+        if (p == NULL || p->stream || p->kind == PATH_RELAY ||
+            p->local.family == ADDR_NONE || !netmon_source(&p->remote, &now))
+            continue;
+        now.port = p->local.port;
+        p->local = now;
+    }
+}
+
 void approach_on_network_change(struct approach *a)
 {
     drop_gone(a);
+    renew_locals(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from .actors import wait_direct
+from .actors import HOST, wait_direct
 from .conftest import full
 from .net import wait_until
 from .topology import BROKER, BROKER6, Wire
@@ -211,3 +211,34 @@ def test_the_second_uplink_was_there_before(roamer, how):
         r.settle()
         r.settle()
     judge(figures, 0.2, f"the first of two uplinks ends ({how})")
+
+
+@pytest.mark.parametrize("how", ["route del default dev eth0", "link set eth0 down"])
+def test_status_names_the_address_that_is_in_use(roamer, how):
+    """The default route goes to another uplink, and the old address stays."""
+    r = roamer()
+    client, last = r.topo.client.ns, r.topo.client.last
+    b, c = r.topo.sites["b"], r.topo.sites["c"]
+    second = r.plan(r.topo.client, "c")
+    client.batch(f"addr add {c.lan_address(last)}/24 dev {second}",
+                 f"route add default via {c.lan_address(1)} metric 500")
+    up = r.g.client.start("up")
+    wait_direct(up)
+
+    def starts_from(address):
+        path = r.g.client.run("status").event("path", peer=HOST)
+        return path and path["kind"] != "relay" and path["local"].startswith(f"{address}:")
+
+    wait_until(lambda: starts_from(b.lan_address(last)), 10, "the first uplink")
+    mark, told = up.mark(), r.connect.mark()
+    client.batch(how)
+    wait_until(lambda: starts_from(c.lan_address(last)), 10, "the second uplink")
+
+    def says(proc, since):
+        proc.poll_output()
+        return any(e["event"] == "path" and c.lan_address(last) in e["local"]
+                   for e in proc.events[since:])
+
+    wait_until(lambda: says(up, mark) and says(r.connect, told), 10, "it is told")
+    client.batch("link set eth0 up", f"route add default via {b.lan_address(1)}")
+    wait_until(lambda: starts_from(b.lan_address(last)), 10, "the first uplink again")
