@@ -110,8 +110,7 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
         drop_datagram(s); /* taken, or the peer cannot take it at this size */
     if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
         return NGTCP2_ERR_WRITE_MORE;
-    if (n == 0 && accepted == 0 && s->dgram_head == d &&
-        d->len + 64 > packet_size(s)) {
+    if (n == 0 && accepted == 0 && s->dgram_head == d && d->len + 64 > packet_size(s)) {
         drop_datagram(s); /* the path's MTU shrank under it */
         return NGTCP2_ERR_WRITE_MORE;
     }
