@@ -132,10 +132,9 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     b->hub.log_level = log_level();
     randombytes_buf(b->hub.secret, sizeof(b->hub.secret));
     randombytes_buf(b->hub.mark_secret, sizeof(b->hub.mark_secret));
-    int rc =
-        load_state(b, f); /* another broker of this state is told from a taken port */
+    int rc = plan_make(&b->hub.plan, c, f);
     if (rc == 0)
-        rc = plan_make(&b->hub.plan, c, f);
+        rc = load_state(b, f);
     if (rc == 0)
         rc = open_shards(b, f);
     if (rc != 0) {

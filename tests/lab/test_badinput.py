@@ -369,11 +369,6 @@ def test_second_serve_in_one_state_directory(served):
     assert served.host_proc.running
 
 
-def test_second_broker_in_one_state_directory(served):
-    says(served.broker.run("broker", "--listen", "0.0.0.0:443", json=False), 1,
-         "already runs")
-
-
 def test_ended_and_started_anew_at_once(served):
     """As people restart by hand: the new one waits for the old one to take its leave."""
     g = served
