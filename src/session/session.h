@@ -29,15 +29,17 @@ struct stream;
  * that the application has not taken, and as many that it wrote and that are not
  * acknowledged (SESSION_KEPT_NEAR to a near peer), of which SESSION_UNSENT_MAX are not
  * sent yet. One that is not read dams up no other: the connection's credit is given
- * back on arrival, as long as all of its streams together keep no more than
- * SESSION_UNREAD_MAX received bytes and all sessions of a loop SESSION_ALL_UNREAD_MAX.
+ * back on arrival. Beyond SESSION_UNREAD_MAX received bytes the stream of which most
+ * lies unread is reset; when all sessions of a loop hold SESSION_ALL_UNREAD_MAX, those
+ * with more than SESSION_FAIR_UNREAD wait until some of it is read.
  */
 #define SESSION_STREAM_WINDOW (512u * 1024)
 #define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)
 #define SESSION_KEPT_NEAR (1024u * 1024) /* sent to a near peer, not acknowledged */
 #define SESSION_WINDOW_MAX (16u * 1024 * 1024) /* on the way */
-#define SESSION_UNREAD_MAX (64u * 1024 * 1024)
-#define SESSION_ALL_UNREAD_MAX (256u * 1024 * 1024)
+#define SESSION_UNREAD_MAX (256u * 1024 * 1024)
+#define SESSION_ALL_UNREAD_MAX (512u * 1024 * 1024)
+#define SESSION_FAIR_UNREAD (32u * 1024 * 1024) /* of one, when all hold too much */
 #define SESSION_UNSENT_MAX (256u * 1024)
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256

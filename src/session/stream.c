@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/log.h"
+
 static struct stream **hash_slot(struct session *s, int64_t id)
 {
     return &s->by_id[(uint64_t)id / 4 % STREAM_HASH];
@@ -98,28 +100,17 @@ static void touch(struct stream *st)
 }
 
 /*
- * The connection's credit for what arrived is given back at once, where there is room:
- * else a stream whose user does not read, a paused download, would take it all, and the
- * others of the session stood still.
+ * The connection's credit for what arrived is given back at once: else a stream whose
+ * user does not read, a paused download, would take it all, and the others of the
+ * session stood still. Only who holds much waits when all sessions hold too much.
  */
 static void give_credit(struct session *s)
 {
-    bool full =
-        s->unread > SESSION_UNREAD_MAX || s->env->unread > SESSION_ALL_UNREAD_MAX;
-    if (s->owed == 0 || (full && s->unread > 0) || s->conn == NULL)
+    bool full = s->env->unread > SESSION_ALL_UNREAD_MAX;
+    if (s->owed == 0 || (full && s->unread > SESSION_FAIR_UNREAD) || s->conn == NULL)
         return;
     ngtcp2_conn_extend_max_offset(s->conn, s->owed);
     s->owed = 0;
-}
-
-static void note_unread(struct stream *st, size_t len)
-{
-    struct session *s = st->session;
-    st->unread += len;
-    s->unread += len;
-    s->env->unread += len;
-    s->owed += len;
-    give_credit(s);
 }
 
 static void forget_unread(struct stream *st, uint64_t len)
@@ -130,6 +121,34 @@ static void forget_unread(struct stream *st, uint64_t len)
     st->unread -= len;
     s->unread -= len;
     s->env->unread -= len;
+    give_credit(s);
+}
+
+/* The stream of which most lies unread is given up, for all the others. */
+static void end_fullest(struct session *s)
+{
+    struct stream *fullest = s->streams;
+    for (struct stream *st = s->streams; st != NULL; st = st->next)
+        if (st->unread > fullest->unread)
+            fullest = st;
+    if (fullest == NULL)
+        return;
+    log_debug("a stream of which %llu bytes lie unread is given up",
+              (unsigned long long)fullest->unread);
+    forget_unread(fullest, fullest->unread);
+    stream_stop(fullest, STREAM_LIMIT);
+    stream_reset(fullest, STREAM_LIMIT);
+}
+
+static void note_unread(struct stream *st, size_t len)
+{
+    struct session *s = st->session;
+    st->unread += len;
+    s->unread += len;
+    s->env->unread += len;
+    s->owed += len;
+    if (s->unread > SESSION_UNREAD_MAX)
+        end_fullest(s);
     give_credit(s);
 }
 
