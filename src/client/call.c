@@ -10,7 +10,7 @@
 enum {
     WAIT_MS = 20000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
-    TELL_MS = 4000,         /* then whoever waits is told why */
+    TELL_MS = 5000,         /* then whoever waits is told why */
     TICK_MS = 500,
     LATE_MS = 2 * TICK_MS, /* this program did not run: nobody had a chance */
 };

@@ -18,7 +18,7 @@ enum {
     OFFLINE_GRACE_MS = 4500,
     CROWD_GRACE_MS = 120000,
     TIMEOUT_GRACE_MS = 30000,
-    TELL_MS = 4500 /* whoever waits for a first session is told why */
+    TELL_MS = 5000 /* whoever waits for a first session is told why */
 };
 
 struct home {

@@ -9,12 +9,23 @@ static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
 void keepalive_init(struct keepalive *k, bool leads, uint64_t learned_us,
                     uint64_t now_us)
 {
-    *k = (struct keepalive){
-        .leads = leads, .interval_us = KEEPALIVE_START_US, .last_us = now_us};
+    *k = (struct keepalive){.leads = leads,
+                            .max_us = KEEPALIVE_MAX_US,
+                            .interval_us = KEEPALIVE_START_US,
+                            .last_us = now_us};
     if (learned_us > 0) {
         k->limit_us = clamp(learned_us, KEEPALIVE_MIN_US, KEEPALIVE_MAX_US);
         k->interval_us = k->limit_us;
     }
+}
+
+void keepalive_bound(struct keepalive *k, uint64_t max_us)
+{
+    k->max_us = max_us;
+    if (k->limit_us > max_us)
+        k->limit_us = max_us;
+    if (k->interval_us > max_us)
+        k->interval_us = max_us;
 }
 
 void keepalive_on_new_path(struct keepalive *k, uint64_t now_us)
@@ -36,7 +47,7 @@ void keepalive_on_sent(struct keepalive *k, uint64_t now_us)
 
 static uint64_t limit(const struct keepalive *k)
 {
-    return k->limit_us > 0 ? k->limit_us : KEEPALIVE_MAX_US;
+    return k->limit_us > 0 ? k->limit_us : k->max_us;
 }
 
 static void survived(struct keepalive *k)
@@ -55,8 +66,7 @@ static void survived(struct keepalive *k)
     if (k->limit_us == 0 || ++k->survived < KEEPALIVE_RETRY_SURVIVED)
         return;
     k->survived = 0;
-    k->limit_us =
-        clamp(k->limit_us + k->limit_us / 4, KEEPALIVE_MIN_US, KEEPALIVE_MAX_US);
+    k->limit_us = clamp(k->limit_us + k->limit_us / 4, KEEPALIVE_MIN_US, k->max_us);
     k->interval_us = k->limit_us;
 }
 

@@ -28,6 +28,7 @@
 
 struct keepalive {
     bool leads, probing;
+    uint64_t max_us; /* no longer silence is tried */
     uint64_t interval_us, limit_us;
     uint64_t last_us;    /* last packet sent on the path */
     uint64_t silence_us; /* the silence that the open probe ended */
@@ -43,6 +44,11 @@ struct keepalive {
  */
 void keepalive_init(struct keepalive *k, bool leads, uint64_t learned_us,
                     uint64_t now_us);
+/*
+ * Never longer than `max_us` from now on: for who must be reached by others at any
+ * time, since what a restarted NAT forgot is put right by our next packet only.
+ */
+void keepalive_bound(struct keepalive *k, uint64_t max_us);
 /* Another path of the same kind over the same network: what was learned stays. */
 void keepalive_on_new_path(struct keepalive *k, uint64_t now_us);
 /* Any packet of the path. A received one answers an open probe. */

@@ -274,11 +274,15 @@ static void on_path(void *ctx, struct path *p)
 {
     struct guest *g = ctx;
     approach_on_path_used(g->approach, p);
+    uplink_suspect(g->face->endpoint.uplink); /* new clients must find us as well */
 }
 
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
-    (void)ctx, (void)p, (void)silent_us; /* the client tells its approach, and ours */
+    struct guest *g = ctx;
+    (void)p, (void)silent_us; /* the client tells its approach, and ours */
+    /* What took it, a NAT that forgets, may have taken the way to the broker too. */
+    uplink_suspect(g->face->endpoint.uplink);
 }
 
 /* Is it the client, or the way to the broker? */

@@ -21,6 +21,8 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
+    HOST_KEEPALIVE_US =
+        25000000, /* so long new clients may wait after its NAT restarted */
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
     PONG_TIMEOUT_US = 5000000,
@@ -350,6 +352,8 @@ static void on_welcome(struct line *l, const Welcome *w)
         u->broker_addr = l->remote;
     take_welcome(u, w);
     keepalive_init(&u->keep, true, 0, net_now_us());
+    if (u->config.host)
+        keepalive_bound(&u->keep, HOST_KEEPALIVE_US);
     arm(u);
     if (!u->proxied)
         learn_addresses(u, &l->remote);

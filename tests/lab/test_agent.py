@@ -79,7 +79,7 @@ def peer_at(lan, machine, port=7000):
 
 def fails(lan, machine, name, link, *words):
     proc = lan.hand_over(machine, name, "7000", link=link, wait=False)
-    assert proc.wait(20) == 1
+    assert proc.wait(20) == (2 if words[0] in ("link", "mangled", "an invite") else 1)
     assert len(proc.stderr.splitlines()) == 1, proc.stderr
     assert any(w in proc.stderr for w in words), proc.stderr
     return proc

@@ -148,8 +148,9 @@ def test_stranger_ends_just_in_time_listening(gate, programs):
     wait_until(lambda: temporary_ports(g.topo.host.ns), 10, "the port is open")
     port = int(temporary_ports(g.topo.host.ns)[0].split()[3].rsplit(":", 1)[1])
     code = ("import socket\n"
-            f"s=socket.create_connection(('{g.topo.host.address}',{port}),3)\n"
-            "try: print('got', s.recv(100))\n"
+            "try:\n"
+            f" s=socket.create_connection(('{g.topo.host.address}',{port}),3)\n"
+            " print('got', s.recv(100))\n"
             "except ConnectionResetError: print('reset')\n")
     done = programs.run(g.topo.stranger, "stranger", "/usr/bin/python3", "-c", code)
     assert done.stdout == "reset\n", done.stdout + done.stderr
