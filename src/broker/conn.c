@@ -314,12 +314,12 @@ bool conn_replaces(struct conn *c, enum conn_state state)
 void conn_enter(struct conn *c, enum conn_state state)
 {
     struct conn *before = one_too_many(c, state);
-    if (before != NULL)
-        conn_bye(before, BYE_REPLACED, 0, "this device connected again");
     if (state == CONN_HOST)
         channel_set_queue_max(c->channel, LIMIT_HOST_QUEUE_BYTES);
     keymap_add(&c->shard->present, &c->node);
     set_state(c, state, &c->shard->ready);
+    if (before != NULL) /* now: the device is never taken for gone meanwhile */
+        conn_bye(before, BYE_REPLACED, 0, "this device connected again");
 }
 
 /* Random, as the client chose it. */

@@ -25,8 +25,13 @@ static uint64_t seconds_us(unsigned s)
 void peer_on_gone(struct peer *p)
 {
     uint64_t ms = GONE_MIN_MS + 3 * (uint64_t)session_rtt_us(p->session) / 1000;
-    p->gone_us = net_now_us();
+    uint64_t since_us = session_silent_since_us(p->session);
     session_doubt(p->session, true);
+    /* Silent before: its network was cut, and now it comes back with a new connection.
+     */
+    if (since_us != 0 && net_now_us() - since_us > seconds_us(1))
+        return;
+    p->gone_us = net_now_us();
     (void)uv_timer_start(p->timer, p->timer->timer_cb,
                          ms < GONE_MAX_MS ? ms : GONE_MAX_MS, 0);
 }
