@@ -24,6 +24,20 @@ static void use(struct peer *p, uint32_t id)
         session_use_path(p->session, path);
 }
 
+/* Back: what was learned meanwhile holds where the other path carries about as much. */
+static void go_back(struct peer *p)
+{
+    uint64_t own = p->trial.own_bit_s, rival = p->trial.rival_bit_s;
+    struct path *path =
+        path_by_id(p, ladder_selected_path(approach_ladder(p->approach)));
+    if (path == NULL)
+        return;
+    if (!p->trial.reverse && 5 * rival >= 4 * own)
+        session_return_to_path(p->session, path);
+    else
+        session_use_path(p->session, path);
+}
+
 static void set_pace(struct peer *p, uint64_t tick_us)
 {
     uv_timer_set_repeat(p->reject, tick_us / 1000);
@@ -38,7 +52,8 @@ static const struct path *pick_rival(struct peer *p, const struct ladder *l)
         p->rivals_tried = 0;
         id = ladder_rival(l, 0);
     }
-    return id != LADDER_NO_PATH ? path_by_id(p, id) : NULL;
+    const struct path *rival = id != LADDER_NO_PATH ? path_by_id(p, id) : NULL;
+    return rival != NULL && !rival->meagre ? rival : NULL;
 }
 
 static struct trial_report report(struct peer *p, const struct ladder *l)
@@ -52,13 +67,12 @@ static struct trial_report report(struct peer *p, const struct ladder *l)
     bool judged =
         p->used != NULL && (p->trial.running || p->used->id == ladder_selected_path(l));
     r.path = judged ? p->used->id : TRIAL_NO_PATH;
+    r.path_us = judged ? p->used->rtt_us : 0;
     r.direct = judged && path_kind_is_direct(p->used->kind);
     bool wanted = judged && (r.direct ? r.pressed : p->trial.held);
     const struct path *rival = wanted ? pick_rival(p, l) : NULL;
-    if (rival != NULL) {
+    if (rival != NULL)
         r.rival = rival->id;
-        r.rival_us = rival->rtt_us;
-    }
     return r;
 }
 
@@ -86,6 +100,8 @@ static void carry_out(struct peer *p, enum trial_action a)
     case TRIAL_NOTHING:
         break;
     case TRIAL_BEGIN:
+        log_debug("trial: %s carries %.1f Mbit/s; now %s", path_kind_name(own),
+                  (double)p->trial.own_bit_s / 1e6, path_kind_name(tried));
         set_pace(p, TRIAL_TICK_US);
         use(p, p->trial.rival);
         break;
@@ -105,7 +121,7 @@ static void carry_out(struct peer *p, enum trial_action a)
         tell_rates(p, own, tried);
         p->rivals_tried |= p->trial.reverse ? like(tried) : 1u << tried;
         set_pace(p, PEER_TICK_MS * 1000);
-        use(p, ladder_selected_path(l));
+        go_back(p);
         break;
     case TRIAL_FORGIVE:
         p->rivals_tried = 0;

@@ -244,13 +244,39 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
 
 /* ------------------------------------------------------------------------- choices */
 
+static void set_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us)
+{
+    /* RFC 9002 section 6.2.1, with the default max_ack_delay of 25 ms. */
+    uint32_t spread = variation_us > 250 ? 4 * variation_us : 1000;
+    const struct paths_path *cur = in_use(p);
+    uint64_t bound = PATHS_PTO_MAX_US + 2 * (uint64_t)(cur != NULL ? cur->rtt_us : 0);
+    p->rtt_us = (uint32_t)min64(smoothed_us, bound);
+    p->pto_us = (uint32_t)min64(smoothed_us + (uint64_t)spread + 25000, bound);
+}
+
+/*
+ * What QUIC has measured was another path: until it can know better this one's own
+ * probes say how long an answer takes. Where none was sent, as at a host that follows
+ * its client, patience begins anew.
+ */
+static void expect_own_rtt(struct paths *p, uint64_t now_us)
+{
+    const struct paths_path *x = in_use(p);
+    uint32_t rtt_us = x->latest_us > x->rtt_us ? x->latest_us : x->rtt_us;
+    if (rtt_us == 0 && p->begun)
+        rtt_us = PATHS_RTT_UNKNOWN_US;
+    if (rtt_us == 0)
+        return;
+    set_rtt(p, rtt_us, rtt_us / 4);
+    p->own_rtt_us = p->rtt_us;
+    p->own_until_us = now_us + 3 * (uint64_t)p->rtt_us;
+}
+
 static void use_path(struct paths *p, uint32_t id, uint64_t now_us)
 {
-    uint32_t rtt_us = find(p, id)->rtt_us;
-    if (rtt_us != 0)
-        paths_on_rtt(p, rtt_us, rtt_us / 4);
-    p->begun = true;
     p->current = id;
+    expect_own_rtt(p, now_us);
+    p->begun = true;
     p->pending_us = 0;
     p->received_us = p->check_at_us = now_us;
     p->full_since_us = p->large_us = 0;
@@ -562,14 +588,12 @@ void paths_on_activity(struct paths *p)
     p->armed = true;
 }
 
-void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us)
+void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
+                  uint64_t now_us)
 {
-    /* RFC 9002 section 6.2.1, with the default max_ack_delay of 25 ms. */
-    uint32_t spread = variation_us > 250 ? 4 * variation_us : 1000;
-    const struct paths_path *cur = in_use(p);
-    uint64_t bound = PATHS_PTO_MAX_US + 2 * (uint64_t)(cur != NULL ? cur->rtt_us : 0);
-    p->rtt_us = (uint32_t)min64(smoothed_us, bound);
-    p->pto_us = (uint32_t)min64(smoothed_us + (uint64_t)spread + 25000, bound);
+    if (now_us < p->own_until_us && smoothed_us < p->own_rtt_us)
+        return;
+    set_rtt(p, smoothed_us, variation_us);
 }
 
 void paths_set_streams(struct paths *p, unsigned streams)
@@ -656,6 +680,7 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
 
 static void add_sample(struct paths_path *x, uint32_t rtt_us)
 {
+    x->latest_us = rtt_us;
     bool least = x->rtt_us == 0 || rtt_us < x->rtt_us;
     x->rtt_us = least ? rtt_us : (7 * x->rtt_us + rtt_us) / 8;
 }

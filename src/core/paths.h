@@ -68,6 +68,7 @@ struct paths_path {
     bool meagre; /* carries little: taken when no other answers */
     bool told_dead;
     uint32_t rtt_us;      /* of its probes; 0: none was answered yet */
+    uint32_t latest_us;   /* the same, of the last one */
     uint64_t answered_us; /* when a request was sent whose answer came; 0 none */
     uint64_t asked_us;    /* the first request not answered since; 0 none */
     uint64_t sent_us;     /* the latest request */
@@ -110,6 +111,8 @@ struct paths {
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
+    uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
+    uint64_t own_until_us;
     unsigned streams;
     bool armed; /* data moved since the last silence was looked into */
     bool revived;
@@ -164,7 +167,10 @@ void paths_on_sent(struct paths *p, bool large, uint64_t now_us);
 void paths_on_settled(struct paths *p);
 /* Stream data or datagrams moved either way. */
 void paths_on_activity(struct paths *p);
-void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us);
+/* What QUIC measured; after a move no less than the path's own probes said, for three
+ * round trips. */
+void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
+                  uint64_t now_us);
 void paths_set_streams(struct paths *p, unsigned streams);
 /* How large packets on the path in use may be now. */
 void paths_set_size(struct paths *p, uint16_t size);

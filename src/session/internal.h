@@ -83,6 +83,7 @@ struct session {
     struct paths net;
     uint8_t probe_key[PROBE_KEY_LEN];
     uint64_t label;      /* under which QUIC knows the other end (steer.c) */
+    uint32_t like_path;  /* id of one that carries what the one in use does; 0 none */
     uint64_t raise_ns;   /* when larger packets are tried again; 0 never */
     size_t packet_max;   /* what QUIC may make now */
     uint64_t latest_rtt; /* of QUIC, to see that it changed */

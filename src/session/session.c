@@ -127,7 +127,7 @@ static void note_received(struct session *s, struct path *p, size_t len,
     ngtcp2_conn_get_conn_info(s->conn, &info);
     if (info.latest_rtt != 0) /* after a change of path there is none yet */
         paths_on_rtt(&s->net, (uint32_t)(info.smoothed_rtt / 1000),
-                     (uint32_t)(info.rttvar / 1000));
+                     (uint32_t)(info.rttvar / 1000), now_us);
     if (has_progressed(s, &info))
         paths_on_progress(&s->net, now_us);
     if (info.bytes_in_flight == 0)

@@ -107,6 +107,11 @@ void session_free(struct session *s);
 void session_add_path(struct session *s, struct path *p);
 /* Client: use `p` as soon as it answers; else on_path_dead. */
 void session_use_path(struct session *s, struct path *p);
+/*
+ * The same for a path that is known to carry as much as the one in use: the speed is
+ * kept and not looked for anew, which on a slow path would cost seconds.
+ */
+void session_return_to_path(struct session *s, struct path *p);
 /* `p` is gone; must be called before it is freed. */
 void session_remove_path(struct session *s, struct path *p);
 struct path *session_path(const struct session *s);

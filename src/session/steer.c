@@ -7,7 +7,8 @@
  *
  * After a change of path the client goes to a new label where it has a connection id to
  * spare (RFC 9000 section 9): round trip, congestion window and packet size are then
- * learned anew (sections 9.4 and 14.2.1). Until then packets keep to the size that
+ * learned anew (sections 9.4 and 14.2.1), unless the path is known to be like the one
+ * left. Until then packets keep to the size that
  * every path must bear.
  */
 #include "session/internal.h"
@@ -173,11 +174,13 @@ static void follow(struct session *s)
     if (p == NULL)
         return;
     keepalive_on_new_path(&s->keep, uv_hrtime() / 1000);
-    s->label_due = !first;
+    bool like = p->id == s->like_path;
+    s->like_path = 0;
+    s->label_due = !first && !like;
     if (!s->open)
         return;
     s->ping_due = true;
-    s->raise_ns = 0;
+    s->raise_ns = like && s->is_client ? uv_hrtime() + raise_after_ns : 0;
     bind_size(s);
     s->events->on_path(s->ctx, p);
 }
@@ -271,6 +274,12 @@ void session_use_path(struct session *s, struct path *p)
         paths_want(&s->net, p->id, now_us);
     }
     session_touch(s);
+}
+
+void session_return_to_path(struct session *s, struct path *p)
+{
+    s->like_path = p->id;
+    session_use_path(s, p);
 }
 
 void session_remove_path(struct session *s, struct path *p)

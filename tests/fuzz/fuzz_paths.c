@@ -64,7 +64,7 @@ static void happen(struct paths *p, uint8_t what, uint32_t id, uint64_t now_us)
         paths_set_size(p, (uint16_t)(1000 + 60 * id));
         break;
     case 8:
-        paths_on_rtt(p, id * 40000, id * 9000);
+        paths_on_rtt(p, id * 40000, id * 9000, now_us);
         break;
     case 9:
         paths_on_activity(p);

@@ -18,7 +18,8 @@ has public addresses: the upper half of the site's /24. With ipv6=True a LAN als
 2001:db8:a|b|c:1::/64 and its machines ::20, ::30, ::40. An open NAT (eif, ar) sends what
 comes in to the one machine at .20 on site a and .40 elsewhere.
 
-A site's cable to inet may be a Wire (delay, jitter, loss, rate) in place of a veth.
+A cable of a site or of the broker to inet may be a Wire (delay, jitter, loss, rate) in
+place of a veth.
 """
 
 import os
@@ -103,9 +104,11 @@ class Topology:
     """Builds the drawing above; a context manager that unmakes it."""
 
     def __init__(self, programs, host="masq", client="masq", ipv6=False, ipv4=True,
-                 wire_host=None, wire_client=None, third="masq", wire_third=None):
+                 wire_host=None, wire_client=None, third="masq", wire_third=None,
+                 wire_broker=None):
         self.programs = programs
         self.ipv6, self.ipv4 = ipv6, ipv4
+        self._wire_broker = wire_broker
         self.net = Net()
         self.sites = {}
         try:
@@ -133,14 +136,15 @@ class Topology:
         self.inet.forward()
         self.broker = self._public_machine(
             "broker", "192.0.2.1/24", "2001:db8::1/64",
-            [f"{BROKER}/24", f"{BROKER2}/24"], [f"{BROKER6}/64", f"{BROKER6_2}/64"])
+            [f"{BROKER}/24", f"{BROKER2}/24"], [f"{BROKER6}/64", f"{BROKER6_2}/64"],
+            self._wire_broker)
         self.stranger = self._public_machine(
             "stranger", "198.18.9.1/24", "2001:db8:9::1/64",
             [f"{STRANGER}/24"], ["2001:db8:9::2/64"])
 
-    def _public_machine(self, name, gateway, gateway6, addresses, addresses6):
+    def _public_machine(self, name, gateway, gateway6, addresses, addresses6, wire=None):
         ns = self.net.namespace(name)
-        self.net.link(self.inet, name, ns, "eth0")
+        self._cable(name, ns, wire, "eth0")
         self.inet.address(name, gateway)
         ns.address("eth0", *addresses)
         ns.default_route(gateway.split("/")[0])
@@ -173,12 +177,12 @@ class Topology:
         self.sites[letter] = site
         return site
 
-    def _cable(self, letter, edge, wire):
+    def _cable(self, name, edge, wire, dev="wan"):
         if wire is None:
-            self.net.link(self.inet, letter, edge, "wan")
+            self.net.link(self.inet, name, edge, dev)
             return
-        argv = wire.argv(wire_program(), self.inet, letter, edge, "wan")
-        proc = self.programs.start(None, f"wire-{letter}", *argv)
+        argv = wire.argv(wire_program(), self.inet, name, edge, dev)
+        proc = self.programs.start(None, f"wire-{name}", *argv)
         proc.wait_line("ready")
 
     def _route6(self, site, edge):

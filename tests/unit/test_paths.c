@@ -51,7 +51,8 @@ static void net_init(struct net *n, unsigned ways, uint64_t delay_us)
             assert_int_equal(paths_add(&n->side[i], w + 1, false, n->now_us), 0);
     }
     for (unsigned i = 0; i < 2; i++) {
-        paths_on_rtt(&n->side[i], (uint32_t)(2 * delay_us), (uint32_t)delay_us / 4);
+        paths_on_rtt(&n->side[i], (uint32_t)(2 * delay_us), (uint32_t)delay_us / 4,
+                     n->now_us);
         paths_set_streams(&n->side[i], 1);
         paths_set_size(&n->side[i], PROBE_LEN_BASE);
     }
@@ -301,6 +302,35 @@ static void test_wish(void **state)
     assert_int_equal(n.dead[2], 1);
 }
 
+/* Far away, or farther than it was: it is used all the same, at once and for good. */
+static void test_far_wish(void **state)
+{
+    (void)state;
+    for (uint64_t delay_us = 40 * MS; delay_us <= 340 * MS; delay_us += 60 * MS) {
+        struct net n;
+        net_init(&n, 3, 5 * MS);
+        run_for(&n, S);
+        paths_want(&n.side[1], 2, n.now_us);
+        run_for(&n, S);
+        paths_want(&n.side[1], 1, n.now_us);
+        run_for(&n, S);
+        n.ways[1].delay_us = delay_us;
+        n.moves[0] = n.moves[1] = 0;
+        paths_want(&n.side[1], 2, n.now_us);
+        for (uint64_t t = 0; t < 4 * delay_us; t += 10 * MS) {
+            run_for(&n, 10 * MS);
+            for (unsigned i = 0; i < 2; i++) /* QUIC still speaks of the other one */
+                paths_on_rtt(&n.side[i], 10 * MS, 2 * MS, n.now_us);
+        }
+        run_for(&n, 5 * S);
+        assert_int_equal(paths_current(&n.side[1]), 2);
+        assert_int_equal(paths_current(&n.side[0]), 2);
+        assert_int_equal(n.moves[1], 1);
+        assert_int_equal(n.moves[0], 1);
+        assert_int_equal(n.dead[1], 0);
+    }
+}
+
 /* A choice from before there were keys reaches the host all the same. */
 static void test_forced(void **state)
 {
@@ -442,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_wish),
+        cmocka_unit_test(test_far_wish),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_comes_back),
         cmocka_unit_test(test_size),
