@@ -18,6 +18,9 @@
  * once. Paths that stay silent are dead after max(1 s, 4 probe timeouts) when another
  * answered meanwhile, else after max(2 s, 6 probe timeouts).
  *
+ * After a move the path's own probes say how long an answer takes, until QUIC can know:
+ * else a path that lies far away would be left before its first one.
+ *
  * Who has left the path that was wished for comes back to it when it has answered
  * PATHS_RETURN_STREAK requests in a row.
  *
