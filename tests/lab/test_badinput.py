@@ -374,6 +374,24 @@ def test_second_serve_in_one_state_directory(served):
     assert served.host_proc.running
 
 
+def test_a_kind_that_cannot_come_is_not_waited_for(gate):
+    """The reason is told while one waits, and the wait is not for ever."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000")
+    g.join()
+    begin = time.monotonic()
+    for kind, proc in [(k, g.programs.start(g.client.ns, f"nc-{k}", postern(), "nc",
+                                            "--paths", k, HOST, "7000", env=g.client.env))
+                       for k in ("udp-knock", "mapped")]:
+        assert proc.wait(45) == 1 and time.monotonic() - begin < 30, proc.stderr
+        lines = proc.stderr.splitlines()
+        assert lines[-1].startswith(f"postern: no way to home was found: {kind}: "), lines
+        assert "tried again" not in proc.stderr, lines
+        assert any(f"waiting: no way to home yet: {kind}: " in line for line in lines), lines
+
+
 def test_ended_and_started_anew_at_once(served):
     """As people restart by hand: the new one waits for the old one to take its leave."""
     g = served
