@@ -321,6 +321,30 @@ def test_direct_again_when_the_host_wakes(running):
     whole(g.flow)
 
 
+def test_more_news_of_the_network_than_a_socket_holds(gate, programs):
+    """A container host starts, a routing daemon loads its table: what changes after
+    that is noticed still."""
+    g = gate(host="masq", client="masq")
+    g.up_and_joined("22")
+    up = g.client.start("up", "--verbose")
+    up.wait_event("ready")
+    ns = g.topo.client.ns
+    flood = f"{g.work}/flood"
+    with open(flood, "w", encoding="ascii") as f:
+        for verb in ("add", "del"):
+            f.writelines(f"addr {verb} 10.77.{n // 250}.{n % 250}/32 dev lo\n"
+                         for n in range(2000))
+    os.kill(up.pid, signal.SIGSTOP)
+    assert programs.run(ns, "ip", "ip", "-batch", flood).status == 0
+    os.kill(up.pid, signal.SIGCONT)
+    for verb in ("add", "del", "add", "del"):
+        told = up.stderr.count("the network changed")
+        assert programs.run(ns, "ip", "ip", "addr", verb, "10.99.0.1/24", "dev",
+                            "eth0").status == 0
+        wait_until(lambda told=told: up.stderr.count("the network changed") > told, 20,
+                   f"told of addr {verb}")
+
+
 @pytest.mark.needs("ssh", "sshd")
 def test_ssh_session_survives_a_move(gate, programs, work):
     g = gate(host="masq", client="masq")
