@@ -36,8 +36,10 @@ class Actor:
         with open(path + ".new", "w", encoding="ascii") as f:
             f.write(str(ahead_s))
         os.rename(path + ".new", path)
-        self.more_env = {**self.more_env, "LAB_CLOCK": path, "LD_PRELOAD": os.path.join(
-            build_dir(), "tests", "lab", "libclock.so")}
+        clock = os.path.join(build_dir(), "tests", "lab", "libclock.so")
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        self.more_env = {**self.more_env, "LAB_CLOCK": path, "LD_PRELOAD": clock,
+                         "ASAN_OPTIONS": sanitizer}
 
     @property
     def env(self):
