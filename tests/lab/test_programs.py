@@ -121,7 +121,7 @@ def test_dns_through_connect(names):
     g.connect("dns", "127.0.0.1:5353")
     for n in range(20):
         done = g.programs.run(g.topo.client.ns, "dig", "dig", "@127.0.0.1", "-p", 5353,
-                              "+short", "+tries=3", "+time=2", f"n{n}.lab", "A")
+                              "+short", "+tries=1", "+time=10", f"n{n}.lab", "A")
         assert done.stdout.strip() == Dns.ADDRESS, done.stdout
     big = g.programs.run(g.topo.client.ns, "dig", "dig", "@127.0.0.1", "-p", 5353,
                          "+short", "+ignore", "+bufsize=1400", "big.lab", "TXT")
