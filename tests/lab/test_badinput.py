@@ -374,6 +374,61 @@ def test_second_serve_in_one_state_directory(served):
     assert served.host_proc.running
 
 
+def test_second_broker_says_what_is_in_the_way(served):
+    """The state directory, the port, or both: whichever is."""
+    g = served
+    listen = ("--listen", "0.0.0.0:443")
+    both = g.broker.run("broker", *listen, json=False)
+    says(both, 1, "already runs with " + g.broker.state)
+    assert "port 0.0.0.0:443 is taken" in both.stderr, both.stderr
+    directory = g.broker.run("broker", "--listen", "0.0.0.0:4443", json=False)
+    says(directory, 1, "already runs with " + g.broker.state)
+    assert "taken" not in directory.stderr, directory.stderr
+    other = Actor(g.programs, g.topo.broker, g.broker.state + "-other")
+    port = other.run("broker", *listen, json=False)
+    says(port, 1, "port 0.0.0.0:443 is taken")
+    assert "already runs" not in port.stderr and g.broker_proc.running, port.stderr
+
+
+def test_units_restart_nothing_that_a_person_must_mend(here):
+    """Not configured is status 2, and the units that are installed end there."""
+    says(here.run("serve", json=False), 2, "no broker is given")
+    root = os.path.join(os.path.dirname(__file__), "..", "..", "tools")
+    for name in ("broker", "serve", "up"):
+        with open(os.path.join(root, f"postern-{name}.service.in"), encoding="utf-8") as f:
+            lines = f.read().splitlines()
+        assert "RestartPreventExitStatus=2" in lines and "RestartSec=5" in lines, name
+        assert lines.index("StartLimitIntervalSec=0") < lines.index("[Service]"), name
+
+
+def test_log_names_the_device_and_not_the_relay(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000")
+    g.join()
+    entry, = [e for e in g.host.run("log").events if e["what"] == "joined"]
+    assert entry["from"] == "203.0.113.2" and ", over " in entry["detail"], entry
+
+
+def test_a_kind_that_cannot_come_is_not_waited_for(gate):
+    """The reason is told while one waits, and the wait is not for ever."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000")
+    g.join()
+    begin = time.monotonic()
+    for kind, proc in [(k, g.programs.start(g.client.ns, f"nc-{k}", postern(), "nc",
+                                            "--paths", k, HOST, "7000", env=g.client.env))
+                       for k in ("udp-knock", "mapped")]:
+        assert proc.wait(45) == 1 and time.monotonic() - begin < 30, proc.stderr
+        lines = proc.stderr.splitlines()
+        assert lines[-1].startswith(f"postern: no way to home was found: {kind}: "), lines
+        assert "tried again" not in proc.stderr, lines
+        assert any(f"waiting: no way to home yet: {kind}: " in line for line in lines), lines
+
+
 def test_ended_and_started_anew_at_once(served):
     """As people restart by hand: the new one waits for the old one to take its leave."""
     g = served
