@@ -167,5 +167,9 @@ void stream_on_sent(struct stream *st, size_t len);
 void stream_flush_touched(struct session *s);
 struct stream *stream_pop_ready(struct session *s);
 void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
+/* Hands a queued datagram, with its flow's id before it, back to who sent it. */
+void stream_return_datagram(struct session *s, const struct datagram *d);
+/* Bytes of the largest datagram, with its flow's id, that fits on the path now. */
+size_t datagram_room(const struct session *s);
 
 #endif

@@ -157,6 +157,11 @@ struct stream_events {
     /* All packets of this round were read: a good moment to write(2). */
     void (*on_flush)(void *ctx);
     void (*on_datagram)(void *ctx, const uint8_t *data, size_t len); /* may be NULL */
+    /*
+     * A datagram that was taken to be sent fits on the path no more, which is another
+     * or has become narrow: it may be written to the stream, or let go. May be NULL.
+     */
+    void (*on_unfit)(void *ctx, const uint8_t *data, size_t len);
     /* The peer resets its direction, or asks us to stop sending. */
     void (*on_reset)(void *ctx, uint64_t code);
     void (*on_stop)(void *ctx, uint64_t code);

@@ -403,12 +403,18 @@ void stream_flush_touched(struct session *s)
     }
 }
 
+size_t datagram_room(const struct session *s)
+{
+    size_t max = packet_size(s);
+    /* Short header with the longest packet number, AEAD tag, frame header. */
+    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3;
+    return max > overhead ? max - overhead : 0;
+}
+
 size_t stream_datagram_max(const struct stream *st)
 {
-    size_t max = packet_size(st->session);
-    /* Short header with the longest packet number, AEAD tag, frame header, flow id. */
-    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3 + 8;
-    return max > overhead ? max - overhead : 0;
+    size_t room = datagram_room(st->session), id = 8;
+    return room > id ? room - id : 0;
 }
 
 /* A flow id is a QUIC variable-length integer (RFC 9000 section 16). */
@@ -471,6 +477,15 @@ void stream_on_datagram(struct session *s, const uint8_t *data, size_t len)
     struct stream *st = find_stream(s, (int64_t)id);
     if (st != NULL && st->events != NULL && st->events->on_datagram != NULL)
         st->events->on_datagram(st->ctx, data + n, len - n);
+}
+
+void stream_return_datagram(struct session *s, const struct datagram *d)
+{
+    uint64_t id = 0;
+    size_t n = get_varint(d->data, d->len, &id);
+    struct stream *st = find_stream(s, (int64_t)id);
+    if (st != NULL && st->events != NULL && st->events->on_unfit != NULL)
+        st->events->on_unfit(st->ctx, d->data + n, d->len - n);
 }
 
 struct session *stream_session(const struct stream *st)
