@@ -31,14 +31,20 @@ suite() { # DIRECTORY
     cp "$1/meson-logs/testlog.json" "$log/$(basename "$1").json"
 }
 
-# The lab runs real programs in real time, in two halves side by side: on a loaded
-# machine a limit may pass. What failed, if it is little, gets one more try alone, and
-# the report says so; failing twice is failing.
+# The names in pytest's own summary.
+failed_of() { # FILE...
+    sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$@" | sed 's/ - .*//' | sort -u
+}
+
+# The lab runs real programs in real time, in two halves side by side: limits are three
+# times what they are alone, and on a loaded machine one may pass all the same. What
+# failed, if it is little, gets one more try alone, and the report says so; failing twice
+# is failing.
 lab() {
     echo "== test lab"
     local root=() again second bad=0
-    [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PART,COLUMNS)
-    export POSTERN_BUILD=build-test COLUMNS=400
+    [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PART,POSTERN_LAB_PATIENCE,COLUMNS)
+    export POSTERN_BUILD=build-test POSTERN_LAB_PATIENCE=3 COLUMNS=100
     POSTERN_LAB_PART=2 "${root[@]}" tests/lab/run.sh -rfEs </dev/null >"$log/lab2" 2>&1 &
     second=$!
     POSTERN_LAB_PART=1 "${root[@]}" tests/lab/run.sh -rfEs </dev/null 2>&1 |
@@ -46,8 +52,7 @@ lab() {
     wait "$second" || bad=1
     cat "$log/lab2"
     [ "$bad" = 1 ] || return
-    mapfile -t again < <(sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$log"/lab[12] |
-        sed 's/ - .*//' | sort -u)
+    mapfile -t again < <(failed_of "$log/lab1" "$log/lab2")
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
         status=1
         return
@@ -71,13 +76,15 @@ pages() {
     grep -E '^ *not ok|^# (pass|fail|cancelled|skipped|duration)' "$log/pages"
 }
 
-# "N passed, N failed, N skipped" out of cmocka's, node's and pytest's summaries. A program
-# without such a summary (the simulator, or one that crashed) counts as one test.
+# What failed, a name a line, and then "N passed, N failed, N skipped", out of cmocka's,
+# node's and pytest's summaries. A program without such a summary (the simulator, or one
+# that crashed) counts as one test.
 count() {
     python3 - "$log" <<'PYTHON'
 import glob, json, re, sys
 
 total = {"passed": 0, "failed": 0, "skipped": 0}
+failing = []
 for path in glob.glob(sys.argv[1] + "/*.json"):
     for line in open(path):
         test = json.loads(line)
@@ -86,38 +93,54 @@ for path in glob.glob(sys.argv[1] + "/*.json"):
         for what, n in found:
             total[what.lower()] += int(n)
         good = test["result"] in ("OK", "SKIP")
+        if not good:
+            broken = re.findall(r"^\[ +FAILED +\] ([a-z]\w+)$", text, re.M)
+            failing += [f"{test['name']}: {name}" for name in broken] or [test["name"]]
         if not found:
             total["passed" if test["result"] == "OK" else
                   "skipped" if good else "failed"] += 1
         elif not good and not any(what == "FAILED" for what, _ in found):
             total["failed"] += 1
 names = {"pass": "passed", "fail": "failed", "cancelled": "failed", "skipped": "skipped"}
-for what, n in re.findall(r"^# (pass|fail|cancelled|skipped) (\d+)$",
-                          open(sys.argv[1] + "/pages").read(), re.M):
+pages = open(sys.argv[1] + "/pages").read()
+for what, n in re.findall(r"^# (pass|fail|cancelled|skipped) (\d+)$", pages, re.M):
     total[names[what]] += int(n)
+failing += re.findall(r"^ *not ok \d+ - (.*)$", pages, re.M)
 
 def lab(name):
-    """pytest's own sum; nothing where it did not run."""
+    """pytest's own sum, and who failed; nothing where it did not run."""
     try:
         lines = open(f"{sys.argv[1]}/{name}").read().splitlines()
     except FileNotFoundError:
-        return {}
+        return {}, []
     summary = next((l for l in reversed(lines) if re.search(r"\d+ \w+.* in [\d.]+s", l)), "")
     found = {"passed": 0, "failed": 0, "skipped": 0}
     for n, what in re.findall(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)", summary):
         found[{"xfailed": "skipped", "xpassed": "failed", "error": "failed",
                "errors": "failed"}.get(what, what)] += int(n)
-    return found
+    bad = [l.split(" ", 1)[1].split(" - ")[0] for l in lines
+           if re.match("(FAILED|ERROR) tests", l)]
+    return found, bad
 
-again = lab("again")
+again, bad_again = lab("again")
+first = []
 for name in ("lab1", "lab2"):
-    for what, n in lab(name).items():
+    sums, bad = lab(name)
+    first += bad
+    for what, n in sums.items():
         if what != "failed" or not again:   # the second try counts
             total[what] += n
+failing += bad_again if again else first
 for what, n in again.items():
     total[what] += n
 if again.get("passed"):
     print("{} flaky: failed at the first try, passed at the second".format(again["passed"]))
+    for name in sorted(set(first) - set(bad_again)):
+        print("  " + name)
+if failing:
+    print("failed:")
+    for name in failing:
+        print("  " + name)
 print("{passed} passed, {failed} failed, {skipped} skipped".format(**total))
 PYTHON
 }

@@ -77,6 +77,17 @@ static int load_state(struct broker *b, struct fault *f)
     return rc;
 }
 
+/* A port is taken: by another broker of this state directory? Then both are said. */
+static void look_for_twin(struct broker *b, struct fault *f)
+{
+    struct fault port = *f, twin;
+    if (statedir_open(&b->state, b->hub.config->state_dir, &twin) == 0 &&
+        statedir_lock(&b->state, "broker", &b->lock_fd, &twin) == POSTERN_ERR_INUSE)
+        (void)fault_set(f, POSTERN_ERR_INUSE,
+                        "stop that one first, or use another --state and --listen",
+                        "%.230s, and %.80s", twin.what, port.what);
+}
+
 static void make_link(struct broker *b)
 {
     const struct hub *h = &b->hub;
@@ -135,6 +146,8 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     int rc = plan_make(&b->hub.plan, c, f);
     if (rc == 0)
         rc = load_state(b, f);
+    else if (rc == POSTERN_ERR_INUSE)
+        look_for_twin(b, f);
     if (rc == 0)
         rc = open_shards(b, f);
     if (rc != 0) {

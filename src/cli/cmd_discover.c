@@ -8,10 +8,13 @@
 #include "core/json.h"
 #include "core/proto.h"
 #include "io/lack.h"
+#include "io/log.h"
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
-enum { FOUND_MAX = 512, PUBLISHED_MAX = 64, CHOICES_MAX = 64 };
+/* Who holds each socket that is shown takes a look at every descriptor of the machine.
+ */
+enum { SHOWN_MAX = 512, SAME_PLACE_MAX = 64, PUBLISHED_MAX = 64, CHOICES_MAX = 64 };
 
 struct published {
     uint16_t port;
@@ -20,8 +23,8 @@ struct published {
 };
 
 struct discovery {
-    struct sockdiag_socket found[FOUND_MAX];
-    size_t count;
+    struct sockdiag_socket *found;
+    size_t count, room;
     struct published published[PUBLISHED_MAX];
     size_t published_count;
 };
@@ -29,8 +32,15 @@ struct discovery {
 static void on_socket(void *ctx, const struct sockdiag_socket *s)
 {
     struct discovery *d = ctx;
-    if (d->count < FOUND_MAX)
-        d->found[d->count++] = *s;
+    if (d->count == d->room) {
+        size_t room = d->room > 0 ? 2 * d->room : 64;
+        struct sockdiag_socket *more = realloc(d->found, room * sizeof(*more));
+        if (more == NULL)
+            return; /* what was found is of use too */
+        d->found = more;
+        d->room = room;
+    }
+    d->found[d->count++] = *s;
 }
 
 /* What the running serve publishes. */
@@ -91,9 +101,10 @@ static void print(const struct discovery *d, const struct sockdiag_socket *s, in
 /* Threads and workers of one program that share a place (SO_REUSEPORT) are one line. */
 static void print_all(const struct discovery *d, struct events *out)
 {
-    char told[FOUND_MAX][16]; /* the programs of the place that has its lines now */
-    size_t told_count = 0;
-    for (size_t i = 0; i < d->count; i++) {
+    char told[SAME_PLACE_MAX]
+             [16]; /* the programs of the place that has its lines now */
+    size_t told_count = 0, shown = d->count < SHOWN_MAX ? d->count : SHOWN_MAX;
+    for (size_t i = 0; i < shown; i++) {
         const struct sockdiag_socket *s = &d->found[i];
         char program[16];
         int pid;
@@ -108,9 +119,14 @@ static void print_all(const struct discovery *d, struct events *out)
             again = strcmp(told[k], program) == 0;
         if (again)
             continue;
-        memcpy(told[told_count++], program, sizeof(program));
+        if (told_count < SAME_PLACE_MAX)
+            memcpy(told[told_count++], program, sizeof(program));
         print(d, s, pid, program, out);
     }
+    if (shown < d->count)
+        log_warn("%zu more sockets listen than are shown; 'postern discover PORT' "
+                 "publishes any of them",
+                 d->count - shown);
 }
 
 /* ---------------------------------------------------------------------- publishing */
@@ -233,7 +249,8 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
                        "the kernel does not say what listens here");
     if (rc == 0) {
         daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
-        qsort(d->found, d->count, sizeof(d->found[0]), by_place);
+        if (d->count > 0)
+            qsort(d->found, d->count, sizeof(d->found[0]), by_place);
         if (o->arg_count > 0 || o->values[OPT_ASK].given)
             rc = publish(d, &state, o, out, f);
         if (o->arg_count == 0 && rc == 0)
@@ -241,6 +258,7 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
         if (d->count == 0 && !out->json && rc == 0)
             (void)fprintf(out->out, "Nothing listens on this machine.\n");
     }
+    free(d->found);
     free(d);
     return rc;
 }

@@ -547,6 +547,7 @@ void client_tell_empty(struct client *c)
 static bool why_waiting(const struct client *c, char *why, size_t cap)
 {
     const struct entry *e = c->entries;
+    char reason[LADDER_REASON_LEN];
     if (e == NULL || c->stopped)
         return false;
     const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
@@ -558,7 +559,7 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
         (void)snprintf(why, cap, "the broker at %s:%u has not answered yet",
                        e->home->broker.host, e->home->broker.port);
     else
-        (void)snprintf(why, cap, "%s has not answered yet", peer_name(e->peer));
+        (void)snprintf(why, cap, "%s", peer_why_waiting(e->peer, reason));
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "client/early.h"
 #include "client/share.h"
 #include "core/repeat.h"
 #include "io/acceptor.h"
@@ -23,8 +24,7 @@ enum {
     FLOWS_MAX = 1024,
     FLOW_IDLE_MS = 5 * 60000,
     FLOW_SWEEP_MS = 30000,
-    DATAGRAM_MAX = 65535,
-    FLOW_WAITING_MAX = 16
+    DATAGRAM_MAX = 65535
 };
 
 /* One local UDP client. */
@@ -35,11 +35,7 @@ struct flow {
     struct call *call;
     uint64_t used_ms;
     bool open;
-    struct {
-        uint8_t *data;
-        size_t len;
-    } waiting[FLOW_WAITING_MAX]; /* until the host has answered */
-    unsigned waiting_count;
+    struct early early; /* until the host has answered */
 };
 
 struct forward {
@@ -141,13 +137,6 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
 /* -----------------------------------------------------------------------------------
  * UDP */
 
-static void flow_drop_waiting(struct flow *fl)
-{
-    for (unsigned i = 0; i < fl->waiting_count; i++)
-        free(fl->waiting[i].data);
-    fl->waiting_count = 0;
-}
-
 static void on_flow_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct flow *fl = ctx;
@@ -156,9 +145,7 @@ static void on_flow_answer(void *ctx, struct call *c, unsigned code, const char 
         return;
     }
     fl->open = true;
-    for (unsigned i = 0; i < fl->waiting_count; i++)
-        (void)!call_send_datagram(c, fl->waiting[i].data, fl->waiting[i].len);
-    flow_drop_waiting(fl);
+    early_send(&fl->early, c);
 }
 
 static void on_flow_datagram(void *ctx, struct call *c, const uint8_t *data, size_t len)
@@ -184,7 +171,7 @@ static void on_flow_end(void *ctx, struct call *c)
             break;
         }
     }
-    flow_drop_waiting(fl);
+    early_drop(&fl->early);
     free(fl);
 }
 
@@ -220,18 +207,10 @@ static struct flow *flow_for(struct forward *fw, const struct addr *from)
 static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
 {
     fl->used_ms = uv_now(fl->forward->config.loop);
-    if (fl->open) {
+    if (fl->open)
         (void)!call_send_datagram(fl->call, data, len);
-        return;
-    }
-    if (fl->waiting_count == FLOW_WAITING_MAX)
-        return; /* UDP may lose it */
-    uint8_t *copy = malloc(len > 0 ? len : 1);
-    if (copy == NULL)
-        return;
-    memcpy(copy, data, len);
-    fl->waiting[fl->waiting_count].data = copy;
-    fl->waiting[fl->waiting_count++].len = len;
+    else
+        early_keep(&fl->early, data, len);
 }
 
 static void on_udp(uv_poll_t *poll, int status, int events)

@@ -486,40 +486,6 @@ static void begin(struct peer *p)
     (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
 }
 
-/* The kind whose reason says most: the relay, or the first of those that are allowed.
- */
-static enum path_kind telling_kind(const struct peer *p)
-{
-    enum path_kind k = PATH_RELAY;
-    if ((p->config.paths & (1u << PATH_RELAY)) == 0)
-        for (k = 0; k < PATH_RELAY && (p->config.paths & (1u << k)) == 0;)
-            k++;
-    return k;
-}
-
-/* Why no session came in time: a path that brings nothing back, or no path. */
-static void unanswered(const struct peer *p, struct fault *f)
-{
-    char reason[LADDER_REASON_LEN];
-    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
-    enum path_kind used =
-        path != NULL ? path->kind : ladder_selected_kind(approach_ladder(p->approach));
-    if (used != PATH_KIND_NONE) {
-        (void)fault_set(f, POSTERN_ERR_TIMEOUT, "check that the host's machine is well",
-                        "%.64s did not answer: nothing came back over %s",
-                        p->config.name, path_kind_name(used));
-        return;
-    }
-    enum path_kind k = telling_kind(p);
-    (void)approach_reason(p->approach, k, reason);
-    (void)fault_set(f, POSTERN_ERR_TIMEOUT,
-                    p->config.paths == PATH_KINDS_DEFAULT
-                        ? "check the host's network"
-                        : "check the host's network, or allow more --paths",
-                    "no way to %.64s was found in %d s: %s: %.160s", p->config.name,
-                    (int)patience_ms(p) / 1000, path_kind_name(k), reason);
-}
-
 /* The time for opening is over, or the pause before another try. */
 static void on_timer(uv_timer_t *t)
 {
@@ -536,11 +502,12 @@ static void on_timer(uv_timer_t *t)
         return;
     }
     /* Without the broker its own fault was told. */
-    if (!uplink_is_up(p->config.endpoint->uplink) || advances(p)) {
+    if (!uplink_is_up(p->config.endpoint->uplink) ||
+        (advances(p) && !peer_is_hopeless(p))) {
         (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
         return;
     }
-    unanswered(p, &f);
+    peer_unanswered(p, &f);
     peer_restart(p, &f, false);
 }
 
@@ -755,9 +722,12 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
 
 bool peer_kind_ended(const struct peer *p, enum path_kind k)
 {
-    if (p->approach == NULL)
-        return false;
-    return ladder_kind_ended(approach_ladder(p->approach), k);
+    return p->approach != NULL && ladder_kind_ended(approach_ladder(p->approach), k);
+}
+
+bool peer_kind_failed(const struct peer *p, enum path_kind k)
+{
+    return p->approach == NULL || ladder_kind_failed(approach_ladder(p->approach), k);
 }
 
 int peer_ping(struct peer *p, uint64_t nonce)

@@ -69,6 +69,13 @@ void peer_check_gone(struct peer *p);
 bool peer_gives_up_offline(struct peer *p);
 /* Now and then: tells of a silence, and ends a session that only waits. */
 void peer_watch_silence(struct peer *p);
+/*
+ * The host was asked, and each kind that is allowed came to nothing. Where the relay is
+ * allowed there is always hope.
+ */
+bool peer_is_hopeless(const struct peer *p);
+/* Why no session came in time: a path that brings nothing back, or no path. */
+void peer_unanswered(const struct peer *p, struct fault *f);
 
 /* The first words when the session is open: the invite's proof, or what we ask for. */
 void peer_meta_begin(struct peer *p);

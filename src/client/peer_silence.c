@@ -1,6 +1,7 @@
 /*
  * When nothing comes from the host any more: how long its session waits for it, and
- * what whoever waits is told. Knows times; paths and packets are the session's.
+ * what whoever waits is told, for a first session too. Knows times; paths and packets
+ * are the session's.
  */
 #include "client/peer_internal.h"
 
@@ -120,4 +121,62 @@ void peer_watch_silence(struct peer *p)
                     "through it are lost",
                     p->config.name, limit_s);
     peer_restart(p, &f, false);
+}
+
+/* ---------------------------------------------------------------- before a session */
+
+/* The kind whose reason says most: the relay, or the first of those that are allowed.
+ */
+static enum path_kind telling_kind(const struct peer *p)
+{
+    enum path_kind k = PATH_RELAY;
+    if ((p->config.paths & (1u << PATH_RELAY)) == 0)
+        for (k = 0; k < PATH_RELAY && (p->config.paths & (1u << k)) == 0;)
+            k++;
+    return k;
+}
+
+bool peer_is_hopeless(const struct peer *p)
+{
+    const struct ladder *l = approach_ladder(p->approach);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if ((p->config.paths >> k & 1) != 0 &&
+            (k == PATH_RELAY || !ladder_kind_failed(l, (enum path_kind)k)))
+            return false;
+    return true;
+}
+
+const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN])
+{
+    enum path_kind k = telling_kind(p);
+    if (p->approach != NULL && !p->restarting && peer_is_hopeless(p))
+        (void)snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s: %.220s",
+                       p->config.name, path_kind_name(k),
+                       ladder_last_reason(approach_ladder(p->approach), k));
+    else
+        (void)snprintf(buf, LADDER_REASON_LEN, "%.64s has not answered yet",
+                       p->config.name);
+    return buf;
+}
+
+void peer_unanswered(const struct peer *p, struct fault *f)
+{
+    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
+    enum path_kind used =
+        path != NULL ? path->kind : ladder_selected_kind(approach_ladder(p->approach));
+    if (used != PATH_KIND_NONE) {
+        (void)fault_set(f, POSTERN_ERR_TIMEOUT, "check that the host's machine is well",
+                        "%.64s did not answer: nothing came back over %s",
+                        p->config.name, path_kind_name(used));
+        return;
+    }
+    enum path_kind k = telling_kind(p);
+    /* What is hopeless is not waited for once more, as something slow is. */
+    (void)fault_set(
+        f, peer_is_hopeless(p) ? POSTERN_ERR_UNREACHABLE : POSTERN_ERR_TIMEOUT,
+        p->config.paths == PATH_KINDS_DEFAULT
+            ? "check the host's network"
+            : "check the host's network, or allow more --paths",
+        "no way to %.64s was found: %s: %.220s", p->config.name, path_kind_name(k),
+        ladder_last_reason(approach_ladder(p->approach), k));
 }

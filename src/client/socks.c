@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "client/call.h"
+#include "client/early.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
@@ -25,8 +26,7 @@ enum {
     SILENT_MS = 30000,
     SWEEP_MS = 5000,
     FLOWS_MAX = 64,
-    DATAGRAM_MAX = 65535,
-    WAITING_MAX = 8
+    DATAGRAM_MAX = 65535
 };
 
 enum conn_state { CONN_GREETING, CONN_REQUEST, CONN_CALLING, CONN_UDP };
@@ -48,11 +48,7 @@ struct flow {
     struct socks_target target;
     struct call *call;
     bool open;
-    struct {
-        uint8_t *data;
-        size_t len;
-    } waiting[WAITING_MAX];
-    unsigned waiting_count;
+    struct early early; /* until the host has answered */
 };
 
 struct conn {
@@ -101,8 +97,7 @@ static uv_poll_t *poll_open(uv_loop_t *loop, int fd, void *data, uv_poll_cb cb)
 
 static void flow_free(struct flow *fl)
 {
-    for (unsigned i = 0; i < fl->waiting_count; i++)
-        free(fl->waiting[i].data);
+    early_drop(&fl->early);
     free(fl);
 }
 
@@ -219,11 +214,8 @@ static void on_flow_answer(void *ctx, struct call *call, unsigned code,
     struct flow *fl = ctx;
     (void)reason;
     fl->open = code == STREAM_OK;
-    for (unsigned i = 0; fl->open && i < fl->waiting_count; i++)
-        (void)!call_send_datagram(call, fl->waiting[i].data, fl->waiting[i].len);
-    for (unsigned i = 0; i < fl->waiting_count; i++)
-        free(fl->waiting[i].data);
-    fl->waiting_count = 0;
+    if (fl->open)
+        early_send(&fl->early, call);
 }
 
 static void on_flow_datagram(void *ctx, struct call *call, const uint8_t *data,
@@ -293,16 +285,10 @@ static struct flow *flow_for(struct conn *c, const struct socks_target *t)
 
 static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
 {
-    if (fl->open) {
+    if (fl->open)
         (void)!call_send_datagram(fl->call, data, len);
-        return;
-    }
-    uint8_t *copy = fl->waiting_count < WAITING_MAX ? malloc(len + 1) : NULL;
-    if (copy == NULL)
-        return;
-    memcpy(copy, data, len);
-    fl->waiting[fl->waiting_count].data = copy;
-    fl->waiting[fl->waiting_count++].len = len;
+    else
+        early_keep(&fl->early, data, len);
 }
 
 static void on_udp(uv_poll_t *poll, int status, int events)

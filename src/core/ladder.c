@@ -492,11 +492,22 @@ enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind 
     return l->rungs[kind].state;
 }
 
+bool ladder_kind_failed(const struct ladder *l, enum path_kind kind)
+{
+    const struct ladder_rung *r = &l->rungs[kind];
+    return r->state == RUNG_OFF || (r->state != RUNG_UP && r->failures > 0);
+}
+
 bool ladder_kind_ended(const struct ladder *l, enum path_kind kind)
 {
     const struct ladder_rung *r = &l->rungs[kind];
     return r->state == RUNG_OFF ||
            (r->state == RUNG_WAITING && (r->failures > 0 || is_held(l, kind)));
+}
+
+const char *ladder_last_reason(const struct ladder *l, enum path_kind kind)
+{
+    return l->rungs[kind].reason;
 }
 
 static double seconds(uint64_t from_us, uint64_t to_us)
@@ -581,8 +592,7 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
             (void)snprintf(buf, LADDER_REASON_LEN, "%s; not tried again: %s is in use",
                            r->reason, path_kind_name(used));
         else
-            (void)snprintf(buf, LADDER_REASON_LEN, "%s; tried again in %.1f s",
-                           r->reason, seconds(now_us, r->at_us));
+            (void)snprintf(buf, LADDER_REASON_LEN, "%s", r->reason);
         break;
     case RUNG_STARTING:
     case RUNG_TRYING:

@@ -173,6 +173,10 @@ enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind 
 /* `kind` came to nothing, for now or for good, or is not needed; ladder_reason says
  * why. */
 bool ladder_kind_ended(const struct ladder *l, enum path_kind kind);
+/* `kind` was ruled out, or its latest try failed and none after it has worked yet. */
+bool ladder_kind_failed(const struct ladder *l, enum path_kind kind);
+/* Why it last failed, also while it is tried once more. */
+const char *ladder_last_reason(const struct ladder *l, enum path_kind kind);
 
 /*
  * Why `kind` does not carry the session (or that it does): never empty, one line. Two

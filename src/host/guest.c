@@ -119,10 +119,14 @@ static void tell_joined(struct guest *g)
     event_text(&e, "key", key_format(g->key, key));
     events_print(g->serve->config->out, &e);
     const struct path *p = session_path(g->session);
-    char from[ADDR_TEXT_LEN] = "";
-    if (p != NULL && p->remote.family != ADDR_NONE)
-        (void)addr_format(&p->remote, from);
-    serve_audit(g->serve, "joined", g->name, from, "", key);
+    char from[ADDR_TEXT_LEN] = "", detail[KEY_TEXT_LEN + 32] = "";
+    struct addr seen =
+        approach_peer_seen(g->approach); /* a relay's address tells nothing */
+    if (seen.family != ADDR_NONE)
+        (void)addr_format_ip(&seen, from);
+    (void)snprintf(detail, sizeof(detail), "%s%s%s", key, p != NULL ? ", over " : "",
+                   p != NULL ? path_kind_name(p->kind) : "");
+    serve_audit(g->serve, "joined", g->name, from, "", detail);
 }
 
 /* What is wrong at the host is no fault of the invite, which stays as good as it was.

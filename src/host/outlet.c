@@ -181,14 +181,17 @@ static void on_udp(uv_poll_t *poll, int status, int events)
 {
     struct outlet *o = poll->data;
     uint8_t buf[DATAGRAM_MAX];
-    (void)status, (void)events;
+    (void)events;
     if (o == NULL || o->pump == NULL)
         return;
+    if (status < 0) /* an ICMP error, as of a service that is not there; libuv stops */
+        (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
     for (int i = 0; i < 64 && o->pump != NULL; i++) {
         ssize_t n = recv(o->udp_fd, buf, sizeof(buf), MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
         if (n < 0)
-            return; /* EAGAIN, or an ICMP error: the application's peer will ask again
-                     */
+            continue; /* the error is told once; answers may stand behind it */
         udp_alive(o);
         (void)!pump_send_datagram(o->pump, buf, (size_t)n);
     }
@@ -233,7 +236,11 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
     if (o->udp_fd < 0 || o->caller.ended)
         return;
     udp_alive(o);
-    (void)!send(o->udp_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    /* A second try: the first may only tell the ICMP error that the last one met. */
+    for (int i = 0; i < 2; i++)
+        if (send(o->udp_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
+            errno != ECONNREFUSED)
+            break;
 }
 
 /* -------------------------------------------------------------------------------- the

@@ -363,8 +363,9 @@ static void on_netlink(uv_poll_t *h, int status, int events)
     struct netmon *n = h->data;
     struct news news = {0};
     uint8_t buf[8192];
-    (void)status;
     (void)events;
+    if (status < 0) /* more news came than the socket holds; libuv stops */
+        (void)uv_poll_start(&n->poll, UV_READABLE, on_netlink);
     for (int i = 0; i < 256; i++) {
         ssize_t got = recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (got < 0 && errno != ENOBUFS)

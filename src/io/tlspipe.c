@@ -2,17 +2,19 @@
 #include "io/tlspipe.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/identity.h"
 #include "io/linger.h"
 
-enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000 };
+enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, REFUSAL_STEP_MS = 20 };
 
 struct flow {
     uint8_t buf[BUFFER_BYTES];
@@ -33,8 +35,11 @@ struct tlspipe {
     struct flow in, out; /* from TLS to plain, and back */
     uint8_t expect[KEY_LEN];
     bool is_client, web;
-    bool joined; /* of tlspipe_join: each direction ends by itself */
-    bool broken; /* joined: a side was reset, or went away too early */
+    bool joined;  /* of tlspipe_join: each direction ends by itself */
+    bool broken;  /* joined: a side was reset, or went away too early */
+    bool refused; /* `look` did not take it all: what comes is dropped */
+    size_t (*look)(void *ctx, const uint8_t *data, size_t len);
+    const char *refusal; /* NULL once it is on its way */
     void (*on_end)(void *ctx, bool broken);
     void *ctx;
 };
@@ -99,8 +104,39 @@ static bool read_tls(struct tlspipe *p)
     p->in.ended = n <= 0;
     p->broken = n < 0; /* no close_notify: what came may not be all */
     p->in.from = 0;
-    p->in.len = n > 0 ? (size_t)n : 0;
+    p->in.len = n > 0 && !p->refused ? (size_t)n : 0;
+    if (p->look != NULL && p->in.len > 0) {
+        p->in.len = p->look(p->ctx, p->in.buf, (size_t)n);
+        p->refused = p->in.len < (size_t)n;
+    }
     return true;
+}
+
+static void on_timer(uv_timer_t *t);
+
+/*
+ * `plain` has what it may have, and is told the end when it has read that: who waits
+ * for edges would see one event, and not the end in it. Behind its last answer it is
+ * the refusal's turn.
+ */
+static void refuse(struct tlspipe *p)
+{
+    int unread = 0;
+    if (!p->refused || p->refusal == NULL || p->in.len > 0)
+        return;
+    if (!p->in.passed && ioctl(p->plain, SIOCOUTQ, &unread) == 0 && unread > 0) {
+        (void)uv_timer_start(p->timer, on_timer, REFUSAL_STEP_MS, 0);
+        return;
+    }
+    if (!p->in.passed)
+        (void)shutdown(p->plain, SHUT_WR);
+    p->in.passed = true;
+    if (!p->out.ended || p->out.len > 0)
+        return;
+    p->out.from = 0;
+    p->out.len = strlen(p->refusal);
+    memcpy(p->out.buf, p->refusal, p->out.len);
+    p->refusal = NULL;
 }
 
 static bool write_plain(struct tlspipe *p)
@@ -189,7 +225,6 @@ static bool pass_ends(struct tlspipe *p)
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
-static void on_timer(uv_timer_t *t);
 
 static void want(uv_poll_t *poll, int *now, int events)
 {
@@ -267,6 +302,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         bool moved = read_tls(p);
         moved = write_plain(p) || moved;
         moved = read_plain(p) || moved;
+        refuse(p);
         moved = write_tls(p) || moved;
         if (!moved)
             break;
@@ -417,6 +453,8 @@ int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
     }
     p->on_end = j->on_end;
     p->ctx = j->ctx;
+    p->look = j->whole ? j->look : NULL;
+    p->refusal = j->refusal;
     if (j->first_len > 0)
         memcpy(p->out.buf, j->first, j->first_len);
     p->out.len = j->first_len;

@@ -58,6 +58,13 @@ struct tlspipe_join {
     /* As one of tlspipe_open: what ends either side ends both, nothing is reset. */
     bool whole;
     /*
+     * Of a whole one, unless NULL: looks at what came from `fd` and returns how much of
+     * it `plain` may have. When that is not all, `plain` gets no more, and when it has
+     * ended its answers `refusal` goes out behind them, and the connection ends.
+     */
+    size_t (*look)(void *ctx, const uint8_t *data, size_t len);
+    const char *refusal; /* borrowed */
+    /*
      * From the loop, when all is over and the pipe is gone. `broken`: not by both
      * sides' orderly ends; then both sockets are reset. `plain` is still open.
      */

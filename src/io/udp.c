@@ -166,27 +166,60 @@ static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss,
     return sendmsg(u->fd, &msg, MSG_NOSIGNAL);
 }
 
+/* One packet, and once more after an ICMP error of the past, which the socket told. */
+static int send_packet(struct udp *u, const struct sockaddr_storage *ss, socklen_t slen,
+                       const uint8_t *buf, size_t len)
+{
+    if (send_one(u, ss, slen, buf, len, len) >= 0)
+        return 0;
+    if (errno == ECONNREFUSED && send_one(u, ss, slen, buf, len, len) >= 0)
+        return 0;
+    return send_error(u, errno);
+}
+
+/*
+ * The kernel takes or refuses a batch as a whole. Where it was refused for its first
+ * packet's size (EINVAL; EMSGSIZE since Linux 6.13), as a search for the path's MTU
+ * is, the shorter one behind it must not be lost along with it.
+ */
+static bool batch_is_taken(struct udp *u, const struct sockaddr_storage *ss,
+                           socklen_t slen, const uint8_t *buf, size_t len,
+                           size_t segment_len, int *rc)
+{
+    *rc = 0;
+    if (send_one(u, ss, slen, buf, len, segment_len) >= 0)
+        return true;
+    switch (errno) {
+    case EIO:
+        u->no_segment = true; /* this way out cannot segment */
+        return false;
+    case EINVAL:
+    case EMSGSIZE:
+    case ECONNREFUSED:
+        return false;
+    default:
+        *rc = send_error(u, errno);
+        return true;
+    }
+}
+
 int udp_send(struct udp *u, const struct addr *to, const uint8_t *buf, size_t len,
              size_t segment_len)
 {
     struct sockaddr_storage ss;
     socklen_t slen = sockaddr_from_addr(&ss, to);
+    int rc;
     if (to->family != u->family || slen == 0)
         return POSTERN_ERR_UNREACHABLE;
-    if (!u->no_segment || len <= segment_len) {
-        if (send_one(u, &ss, slen, buf, len, segment_len) >= 0)
-            return 0;
-        if (errno != EIO || len <= segment_len)
-            return send_error(u, errno);
-        u->no_segment = true; /* this way out cannot segment: one by one */
-    }
+    if (len <= segment_len)
+        return send_packet(u, &ss, slen, buf, len);
+    if (!u->no_segment && batch_is_taken(u, &ss, slen, buf, len, segment_len, &rc))
+        return rc;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        if (send_one(u, &ss, slen, buf + at, n, n) < 0) {
-            int rc = send_error(u, errno);
-            if (rc != 0)
-                return at == 0 ? rc : 0;
-        }
+        rc = send_packet(u, &ss, slen, buf + at, n);
+        if (rc != 0)
+            return at == 0 ? rc : 0;
     }
     return 0;
 }

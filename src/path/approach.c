@@ -579,6 +579,11 @@ void approach_on_heard(struct approach *a)
     poke(a);
 }
 
+struct addr approach_peer_seen(const struct approach *a)
+{
+    return a->target.vouched[0].addr;
+}
+
 const struct ladder *approach_ladder(const struct approach *a)
 {
     return &a->ladder;

@@ -92,6 +92,11 @@ void approach_on_control(struct approach *a, const Control *m);
 
 /* ---- what people want to know */
 const struct ladder *approach_ladder(const struct approach *a);
+/*
+ * Where the broker sees the peer's connection come from (the port says nothing), as its
+ * last message said; of family ADDR_NONE when none did.
+ */
+struct addr approach_peer_seen(const struct approach *a);
 /* Words for why `k` is not in use; as ladder_reason. */
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);

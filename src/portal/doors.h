@@ -2,10 +2,9 @@
 #ifndef POSTERN_PORTAL_DOORS_H
 #define POSTERN_PORTAL_DOORS_H
 
+#include "client/early.h"
 #include "io/acceptor.h"
 #include "portal/internal.h"
-
-enum { VISIT_WAITING_MAX = 8 };
 
 /* A listener, or a UDP socket, on a port that somebody chose. */
 struct door {
@@ -35,12 +34,8 @@ struct visit {
     uint64_t began_ms;
     struct pump_stats stats;
     /* A flow's: */
-    struct addr local; /* where the client sends to */
-    struct {
-        uint8_t *data; /* owned */
-        size_t len;
-    } waiting[VISIT_WAITING_MAX]; /* until the host has answered */
-    size_t waiting_count;
+    struct addr local;  /* where the client sends to */
+    struct early early; /* until the host has answered */
 };
 
 struct visit *visit_new(struct portal *p, const struct route_entry *e,

@@ -43,25 +43,18 @@ static void on_datagram(void *ctx, struct call *c, const uint8_t *data, size_t l
     (void)sendmsg(d->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
 }
 
-static void drop_waiting(struct visit *v)
-{
-    for (size_t i = 0; i < v->waiting_count; i++)
-        free(v->waiting[i].data);
-    v->waiting_count = 0;
-}
-
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct visit *v = ctx;
     visit_on_answer(ctx, c, code, reason);
-    for (size_t i = 0; v->open && i < v->waiting_count; i++)
-        (void)!call_send_datagram(v->call, v->waiting[i].data, v->waiting[i].len);
-    drop_waiting(v);
+    if (v->open)
+        early_send(&v->early, v->call);
 }
 
 static void on_end(void *ctx, struct call *c)
 {
-    drop_waiting(ctx);
+    struct visit *v = ctx;
+    early_drop(&v->early);
     visit_on_end(ctx, c);
 }
 
@@ -98,16 +91,10 @@ static void take(struct door *d, const struct addr *from, const struct addr *loc
     if (v == NULL || v->call == NULL)
         return; /* a stranger's, or one that has just ended */
     (void)routes_touch(v->portal->routes, v->entry, uv_now(&v->portal->loop));
-    if (v->open) {
+    if (v->open)
         (void)!call_send_datagram(v->call, data, len);
-        return;
-    }
-    uint8_t *copy = v->waiting_count < VISIT_WAITING_MAX ? malloc(len + 1) : NULL;
-    if (copy == NULL)
-        return; /* UDP may lose it */
-    memcpy(copy, data, len);
-    v->waiting[v->waiting_count].data = copy;
-    v->waiting[v->waiting_count++].len = len;
+    else
+        early_keep(&v->early, data, len);
 }
 
 void door_on_datagrams(uv_poll_t *poll, int status, int events)

@@ -14,6 +14,7 @@
 
 #include <sodium.h>
 
+#include "core/http_head.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
 #include "io/spare.h"
@@ -27,6 +28,10 @@
 #define CONTENT_POLICY                                                                 \
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "        \
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+#define REFUSAL                                                                        \
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 39\r\n"   \
+    "Connection: close\r\n\r\nThis request is not well-formed HTTP.\r\n"
 
 enum {
     ENDING_MAX = 256, /* connections that were ended, beside WEB_CONNS_MAX others */
@@ -60,6 +65,7 @@ struct web_pipe {
     struct web *web;
     struct tlspipe *pipe;
     int plain; /* the other end: libmicrohttpd's */
+    struct http_head head;
 };
 
 /* ------------------------------------------------------------------------ the answer
@@ -134,6 +140,11 @@ void request_park(struct request *r)
     r->parked = true; /* suspended when the handler returns */
 }
 
+static const char *header(const struct request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->http, MHD_HEADER_KIND, name);
+}
+
 static void add_headers(const struct request *r, struct MHD_Response *a)
 {
     static const char *const always[][2] = {
@@ -154,6 +165,8 @@ static void add_headers(const struct request *r, struct MHD_Response *a)
     if (r->portal->config->certificate != NULL) /* a browser must trust it first */
         (void)MHD_add_response_header(a, "Strict-Transport-Security",
                                       "max-age=31536000");
+    if (header(r, "Transfer-Encoding") != NULL) /* what follows was not looked at */
+        (void)MHD_add_response_header(a, "Connection", "close");
     if (r->location[0] != '\0')
         (void)MHD_add_response_header(a, "Location", r->location);
     if (r->cookie[0] != '\0')
@@ -194,11 +207,6 @@ static enum MHD_Result queue(struct request *r)
 
 /* ------------------------------------------------------------------------ the request
  */
-
-static const char *header(struct request *r, const char *name)
-{
-    return MHD_lookup_connection_value(r->http, MHD_HEADER_KIND, name);
-}
 
 static struct request *request_new(struct portal *p, struct MHD_Connection *http,
                                    const char *url, const char *method)
@@ -499,6 +507,16 @@ static void on_closing(uv_timer_t *t)
     finish(t->data);
 }
 
+/* libmicrohttpd never sees the end of a head that may mean two things. */
+static size_t look(void *ctx, const uint8_t *data, size_t len)
+{
+    struct web_pipe *wp = ctx;
+    size_t passed = http_head_pass(&wp->head, data, len);
+    if (passed < len && wp->head.fault != NULL)
+        log_debug("portal: a request was refused: %s", wp->head.fault);
+    return passed;
+}
+
 static void on_pipe_end(void *ctx, bool broken)
 {
     struct web_pipe *wp = ctx;
@@ -625,6 +643,8 @@ static int start_tls(struct web *w, int fd)
                              .fd = fd,
                              .plain = pair[0],
                              .whole = true,
+                             .look = look,
+                             .refusal = REFUSAL,
                              .on_end = on_pipe_end,
                              .ctx = wp};
     if (tlspipe_join(&wp->pipe, &j) != 0) {
@@ -632,6 +652,7 @@ static int start_tls(struct web *w, int fd)
         close(pair[1]);
         return -1;
     }
+    http_head_init(&wp->head);
     wp->web = w;
     wp->plain = pair[1];
     list_push(&w->pipes, &wp->link);

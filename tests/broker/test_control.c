@@ -484,8 +484,9 @@ static void test_faults(void **state)
     struct broker_config c = rig.config;
     struct broker *b = NULL;
     struct fault f = {0};
-    char dir[] = "/tmp/postern-test-XXXXXX";
+    char dir[] = "/tmp/postern-test-XXXXXX", lock[64];
     assert_non_null(mkdtemp(dir));
+    (void)snprintf(lock, sizeof(lock), "%s/broker.lock", dir);
     assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE); /* port */
     c.state_dir = dir;
     assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE);
@@ -497,6 +498,7 @@ static void test_faults(void **state)
     listen = "127.0.0.1:0";
     c.state_dir = rig.dir;
     assert_int_equal(broker_open(&b, &c, &f), POSTERN_ERR_INUSE); /* state */
+    assert_int_equal(unlink(lock), 0); /* looked at, and no more was made */
     assert_int_equal(rmdir(dir), 0);
 }
 

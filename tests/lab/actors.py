@@ -30,6 +30,17 @@ class Actor:
         self.wrapper = []   # a program and its options, to run postern under
         self.program = postern()
 
+    def set_clock(self, ahead_s):
+        """Its wall clock, once begun before its programs, may go ahead (clock.c)."""
+        path = f"{self.state}.clock"
+        with open(path + ".new", "w", encoding="ascii") as f:
+            f.write(str(ahead_s))
+        os.rename(path + ".new", path)
+        clock = os.path.join(build_dir(), "tests", "lab", "libclock.so")
+        sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        self.more_env = {**self.more_env, "LAB_CLOCK": path, "LD_PRELOAD": clock,
+                         "ASAN_OPTIONS": sanitizer}
+
     @property
     def env(self):
         return {"POSTERN_STATE": self.state, **self.more_env}

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from .net import wait_until
+from .net import patience, wait_until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -121,6 +121,7 @@ class Proc:
 
     def wait(self, timeout=30.0):
         """Waits for the end and returns the exit status."""
+        timeout *= patience()
         try:
             status = self.popen.wait(timeout)
         except subprocess.TimeoutExpired:

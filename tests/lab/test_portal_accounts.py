@@ -9,7 +9,7 @@ import pytest
 
 from .actors import BROKER_PORT
 from .browser import PASSWORD, totp
-from .net import wait_until
+from .net import patience, wait_until
 from .topology import BROKER
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
@@ -143,8 +143,8 @@ def test_guesses_from_everywhere_keep_no_owner_out(site):
     known.logout()
     login("browser", known)
     print(took)
-    assert took["browser"] < 2 and took["address"] < 2, took
-    assert took["new"] < 13 and took["code"] < 13, took   # a turn comes each 10 s
+    assert took["browser"] < 2 * patience() and took["address"] < 2 * patience(), took
+    assert took["new"] < 13 * patience() and took["code"] < 13 * patience(), took   # a turn comes each 10 s
 
 
 def test_a_success_elsewhere_forgets_no_failure(site):
@@ -205,11 +205,21 @@ def test_a_removed_account_loses_all_at_once(site):
     site.wait_log(site.gate.host, what="closed", who="anna", object="data")
 
 
-def test_an_account_expires(site):
-    begin = time.monotonic()
-    anna, connection = anna_holds(site, "--expires", "9s")   # it takes 1 s, or more
+def test_an_account_expires(portal):
+    site = portal(start=False)
+    both = site.gate.broker, site.gate.host
+    for who in both:
+        who.set_clock(0)
+    site.start_broker()
+    site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.start_host("data=7000")
+    anna, connection = anna_holds(site, "--expires", "1h")
+    for who in both:
+        who.set_clock(3000)
+    assert anna.get("/").services() and connection.running
+    for who in both:
+        who.set_clock(3700)
     connection.wait_line("all ended", 25)
-    assert time.monotonic() - begin >= 8   # times are whole seconds
     wait_until(lambda: not site.listens(7000), 10, "its port is closed")
     assert not anna.get("/").services()
     assert site.browser("late").login("anna").status == 403

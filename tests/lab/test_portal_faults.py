@@ -427,3 +427,48 @@ def test_a_logout_while_a_page_waits(site, owner):
     assert owner.waits.wait(10) == 0
     assert owner.waits.stdout == "303", owner.waits.stdout   # to the login
     assert site.gate.broker_proc.running
+
+
+# Heads that mean two things to two readers (RFC 9112), each on a connection of its own: the
+# answers' statuses and whether the connection ended behind them. unit/test_http_head has more.
+HEADS = r"""
+import socket, ssl, sys
+c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE
+get, host, post = "GET /style.css HTTP/1.1\r\n", "Host: x\r\n", "POST /login HTTP/1.1\r\nHost: x\r\n"
+fine = get + host + "\r\n"
+table = [
+    ("200 200 400", fine + fine + get + "\r\n" + fine),              # no Host
+    ("400", get + host + "Host: y\r\n\r\n" + fine),
+    ("400", post + "Content-Length: 3\r\nContent-Length: 33\r\n\r\nabc" + fine),
+    ("400", post + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + fine),
+    ("400", post + "Transfer-Encoding: xchunked\r\n\r\n" + fine),
+    ("400", post + "Content-Length : 3\r\n\r\nabc" + fine),
+    ("200 400", fine + get + host + "X: a\r\n b\r\n\r\n" + fine),
+    ("400", get + host + "X: a\rY: b\r\n\r\n" + fine),
+    ("400", get + host + "X: a\nY: b\r\n\r\n" + fine),
+    ("400", get + host + "\rX: b\r\n\r\n" + fine),
+    ("403 200 400", post + "Content-Length: 3\r\n\r\na=b" + fine + "GET /\r\n\r\n" + fine),
+    ("403", post + "Transfer-Encoding: chunked\r\n\r\n3\r\na=b\r\n0\r\n\r\n" + fine),
+]
+for n, (want, text) in enumerate(table):
+    with socket.create_connection((sys.argv[1], 443), 20) as t, c.wrap_socket(t) as s:
+        s.sendall(text.encode("latin-1"))
+        got = b""
+        while True:
+            try: more = s.recv(65536)
+            except OSError as e: got += repr(e).encode(); break
+            if not more: break
+            got += more
+    seen = [part[:3] for part in got.decode("latin-1").split("HTTP/1.1 ")[1:]]
+    print(n, "as wanted" if " ".join(seen) == want else f"want {want} got {got[-300:]}", flush=True)
+print("all asked")
+"""
+
+
+def test_a_head_that_means_two_things_is_refused(site):
+    done = site.programs.run(site.anna.ns, "heads", sys.executable, "-c", HEADS, BROKER,
+                             timeout=60)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 13 and lines[-1] == "all asked", done.stdout + done.stderr
+    assert all(line.endswith("as wanted") for line in lines[:-1]), done.stdout
+    assert site.anna.is_in()   # from the same address

@@ -121,7 +121,7 @@ def test_dns_through_connect(names):
     g.connect("dns", "127.0.0.1:5353")
     for n in range(20):
         done = g.programs.run(g.topo.client.ns, "dig", "dig", "@127.0.0.1", "-p", 5353,
-                              "+short", "+tries=3", "+time=2", f"n{n}.lab", "A")
+                              "+short", "+tries=1", "+time=10", f"n{n}.lab", "A")
         assert done.stdout.strip() == Dns.ADDRESS, done.stdout
     big = g.programs.run(g.topo.client.ns, "dig", "dig", "@127.0.0.1", "-p", 5353,
                          "+short", "+ignore", "+bufsize=1400", "big.lab", "TXT")
@@ -135,6 +135,79 @@ def test_dns_through_socks_udp_associate(names):
     g.client.start("socks", "--listen", "127.0.0.1:1080").wait_event("ready")
     done = g.programs.run(g.topo.client.ns, "socks-udp", PEER[0], "-c", _SOCKS_UDP, HOST)
     assert done.stdout.split() == [Dns.ADDRESS] * 5, done.stdout + done.stderr
+
+
+@pytest.fixture
+def echo(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("udp-server", 7001)
+    return g.up_and_joined("echo=udp:7001")
+
+
+def test_no_datagram_is_lost_while_a_session_finds_its_way(echo):
+    """The first answer, the move to a direct path, the search for larger packets: each
+    session sends through all of it, from before its flow is open."""
+    g = echo
+    done = g.programs.run(g.topo.client.ns, "sessions", PEER[0], "-c", _SESSIONS,
+                          postern(), 25, env=g.client.env, timeout=240)
+    assert done.stdout.split() == ["25"], done.stdout + done.stderr
+
+
+_SESSIONS = '''
+import json, select, socket, subprocess, sys, time
+for session in range(int(sys.argv[2])):
+    program = subprocess.Popen([sys.argv[1], "connect", "--json", "home:echo", "127.0.0.1:5353"],
+                               stdout=subprocess.PIPE)
+    while json.loads(program.stdout.readline())["event"] != "ready":
+        pass
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect(("127.0.0.1", 5353))
+    missing = set()
+    begin = time.monotonic()
+    for n in range(50):     # 24 of them before the answer, the others 4 ms apart
+        due = begin + max(n - 24, 0) * 0.004
+        while (left := due - time.monotonic()) > 0:
+            if select.select([s], [], [], left)[0]:
+                missing.discard(int(s.recv(2000).split()[0]))
+        missing.add(n)
+        s.send(b"%d " % n + bytes(n * 20))
+    s.settimeout(15)
+    try:
+        while missing:
+            missing.discard(int(s.recv(2000).split()[0]))
+    except TimeoutError:
+        sys.exit(f"session {session}: no answer to {sorted(missing)}")
+    program.terminate()
+    program.wait()
+print(session + 1)
+'''
+
+
+def test_udp_service_that_starts_after_its_client(gate):
+    """What came before is lost, as between neighbours; what comes after is not."""
+    g = gate(host="masq", client="masq")
+    g.up_and_joined("echo=udp:7001")
+    g.connect("echo", "127.0.0.1:5353")
+    asking = g.programs.start(g.topo.client.ns, "asking", PEER[0], "-c", _ASKING)
+    asking.wait_line("10 without an answer")
+    g.host.start_peer("udp-server", 7001)
+    asking.wait_line("answered")
+
+
+_ASKING = '''
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("127.0.0.1", 5353))
+s.settimeout(0.05)
+for n in range(1000):
+    s.send(b"anybody?")
+    try:
+        s.recv(100)
+        print("answered", flush=True)
+        break
+    except TimeoutError:
+        print(n + 1, "without an answer", flush=True)
+'''
 
 
 _SOCKS_UDP = '''

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -336,6 +337,24 @@ def test_an_ordinary_user_gets_no_low_port(site):
                "except PermissionError: print('denied')\n")
     assert proc.wait(20) == 0
     assert "denied" in proc.stderr, proc.stderr + proc.stdout
+
+
+def test_discover_says_that_there_is_more(site):
+    """600 listeners: what is not shown is counted, and can be published all the same."""
+    many = site.programs.start(site.host.ns, "many", sys.executable, "-c", """
+import socket, time
+held = [socket.create_server(("127.0.0.1", 20000 + n)) for n in range(600)]
+print("ready", flush=True)
+time.sleep(600)""")
+    many.wait_line("ready")
+    done = site.host.run("discover", json=False, timeout=60)
+    lines = done.stdout.splitlines()
+    assert done.status == 0 and len(lines) < 600, len(lines)
+    assert "more sockets listen than are shown" in done.stderr, done.stderr
+    assert not any(":20599" in line for line in lines), lines[-3:]
+    found = site.host.run("discover", "last=20599", json=False, timeout=60)
+    assert "nothing is published here yet" in found.stderr, found.stderr   # it was found
+    many.kill()
 
 
 def test_discover_publishes_what_is_chosen(site):
