@@ -219,6 +219,15 @@ static void on_rotated(void *ctx, struct peer *p, const uint8_t new_key[static K
         log_debug("the new key of %s was not written down", peer_name(p));
 }
 
+/* A home that the device knows by that key is the one that it joins. */
+static void on_earlier(void *ctx, struct peer *p, const uint8_t old_key[static KEY_LEN])
+{
+    struct client *c = ctx;
+    int rc = book_rotate(c->book, old_key, peer_key(p));
+    if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
+        log_debug("that the host is known was not written down");
+}
+
 static void on_own_rotated(void *ctx, struct peer *p,
                            const uint8_t new_key[static KEY_LEN])
 {
@@ -301,6 +310,7 @@ static const struct peer_events peer_events = {
     .on_services = on_services,
     .on_pong = on_pong,
     .on_rotated = on_rotated,
+    .on_earlier = on_earlier,
     .on_own_rotated = on_own_rotated,
     .on_fault = on_fault,
 };
@@ -476,6 +486,8 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
 {
     struct link broker = {.type = LINK_BROKER, .port = invite->port};
     struct peer_config pc = {.joining = true};
+    struct book_host h; /* joined before: on its list we stay one device */
+    bool again = book_find_key(c->book, invite->host_key, &h) == 0;
     memcpy(broker.host, invite->host, sizeof(broker.host));
     memcpy(broker.broker_key, invite->broker_key, KEY_LEN);
     memcpy(pc.key, invite->host_key, KEY_LEN);
@@ -485,7 +497,8 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
         (void)snprintf(pc.own_name, sizeof(pc.own_name), "%s", own_name);
     else
         device_name(pc.own_name);
-    return add_peer(c, home_for(c, &broker, &c->key), &pc, out, f);
+    const struct keypair *key = again ? key_for(c, &h) : &c->key;
+    return add_peer(c, home_for(c, &broker, key), &pc, out, f);
 }
 
 void client_drop_peer(struct client *c, struct peer *p)

@@ -675,6 +675,11 @@ const uint8_t *peer_key(const struct peer *p)
     return p->key;
 }
 
+const uint8_t *peer_own_key(const struct peer *p)
+{
+    return p->config.endpoint->net.own.pub;
+}
+
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])
 {
     memcpy(p->key, key, KEY_LEN);

@@ -175,6 +175,7 @@ static void on_join(struct guest *g, const Join *j)
     approach_admit(g->approach);
     tell_joined(g);
     guest_announce_rotation(g); /* the invite may be older than the key */
+    guest_announce_earlier(g);  /* or what the device knows of this host */
     guest_send_services(g);
 }
 
@@ -202,21 +203,6 @@ static void on_rotate(struct guest *g, const Rotate *r)
     Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
     if (session_send_meta(g->session, &m) != 0)
         log_debug("the receipt of a new key could not be sent");
-}
-
-void guest_announce_rotation(struct guest *g)
-{
-    struct serve *s = g->serve;
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    const struct keypair *own = &g->face->endpoint.net.own;
-    if (memcmp(own->pub, s->key.pub, KEY_LEN) == 0)
-        return;
-    Meta m = {.which_body = Meta_rotate_tag};
-    memcpy(text + 14, s->key.pub, KEY_LEN);
-    memcpy(m.body.rotate.new_key, s->key.pub, KEY_LEN);
-    key_sign(m.body.rotate.signature, text, sizeof(text), own);
-    if (session_send_meta(g->session, &m) != 0)
-        log_debug("the new key could not be announced");
 }
 
 static void on_meta(void *ctx, const Meta *m)

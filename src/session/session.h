@@ -55,6 +55,7 @@ struct session_env {
     uint8_t *probe; /* and for a probe */
     uint64_t
         unread; /* bytes that all its sessions have delivered and nobody consumed */
+    struct session *waiting; /* for room: those that hold back credit */
 };
 MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
                                 const struct keypair *own);
