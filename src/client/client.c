@@ -18,7 +18,8 @@ enum {
     OFFLINE_GRACE_MS = 4500,
     CROWD_GRACE_MS = 120000,
     TIMEOUT_GRACE_MS = 30000,
-    TELL_MS = 5000 /* whoever waits for a first session is told why */
+    TELL_MS = 5000,       /* whoever waits for a first session is told why */
+    TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
 };
 
 struct home {
@@ -251,6 +252,8 @@ static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
     return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
 }
 
+static void on_tell(uv_timer_t *t);
+
 static void on_patience(uv_timer_t *t)
 {
     struct client *c = t->data;
@@ -264,6 +267,9 @@ void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
         client_stop(c, f->code, f);
         return;
     }
+    if (f->code == POSTERN_ERR_TIMEOUT && uv_is_active((uv_handle_t *)&c->tell) &&
+        strcmp(c->waits_for.what, f->what) != 0)
+        (void)uv_timer_start(&c->tell, on_tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
     (void)uv_timer_start(&c->patience, on_patience, left_ms, 0);
 }

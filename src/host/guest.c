@@ -260,29 +260,19 @@ static void on_stream(void *ctx, struct stream *st)
     outlet_accept(g, st);
 }
 
-/*
- * A NAT that forgot a path may have forgotten the way to the broker too: one packet of
- * ours mends that, so that new clients find us. It is no doubt: nothing waits for it.
- */
-static void refresh_uplink(const struct guest *g)
-{
-    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
-    if (uplink_is_up(g->face->endpoint.uplink))
-        (void)!uplink_send(g->face->endpoint.uplink, &m);
-}
-
 static void on_path(void *ctx, struct path *p)
 {
     struct guest *g = ctx;
     approach_on_path_used(g->approach, p);
-    refresh_uplink(g);
+    uplink_refresh(g->face->endpoint.uplink); /* new clients must find us as well */
 }
 
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
     struct guest *g = ctx;
     (void)p, (void)silent_us; /* the client tells its approach, and ours */
-    refresh_uplink(g);
+    /* A NAT that forgot the path may have forgotten the way to the broker too. */
+    uplink_refresh(g->face->endpoint.uplink);
 }
 
 /* Is it the client, or the way to the broker? */
