@@ -1,6 +1,7 @@
 /*
  * Who asked for a host that was not here, so that he can be told when it comes. Knows
- * keys and times; sends nothing. Bounded: the oldest gives way, a client's own first.
+ * keys and times; sends nothing. Bounded: a client's own oldest gives way; in all, the
+ * oldest of those that were the most of their client's when they were noted.
  */
 #ifndef POSTERN_BROKER_AWAITED_H
 #define POSTERN_BROKER_AWAITED_H
@@ -19,6 +20,7 @@
 struct awaited_ask {
     uint8_t host[KEY_LEN], client[KEY_LEN], conv[CONV_LEN];
     uint64_t at_ms; /* 0: free */
+    uint8_t before; /* how many of this client's stood when it was noted */
 };
 
 struct awaited {

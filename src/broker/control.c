@@ -133,6 +133,11 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return;
     }
     s->stats.introduced++;
+    if (channel_is_stuck(host->channel)) {
+        await_host(s, r, i->conv);
+        refuse(s, r, i->conv, REFUSE_SILENT,
+               "the host does not answer the broker just now");
+    }
 }
 
 static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,

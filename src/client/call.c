@@ -11,6 +11,7 @@ enum {
     WAIT_MS = 20000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
     TELL_MS = 5000,         /* then whoever waits is told why */
+    TELL_KNOWN_MS = 1500,   /* when the broker has said that it may take longer */
     TICK_MS = 500,
     LATE_MS = 2 * TICK_MS, /* this program did not run: nobody had a chance */
 };
@@ -34,7 +35,8 @@ struct calls {
     struct call *first;
     unsigned count;
     uint64_t ticked_ms;
-    struct fault last; /* why there is no session */
+    struct fault last;          /* why there is no session */
+    const struct peer *last_of; /* with whom: NULL: with none; compared only */
 };
 
 static void free_handle(uv_handle_t *h)
@@ -148,6 +150,13 @@ static bool try_open(struct call *c)
     return true;
 }
 
+static bool is_known(const struct call *c)
+{
+    const struct calls *cs = c->calls;
+    return cs->last.what[0] != '\0' &&
+           (cs->last_of == NULL || cs->last_of == c->config.peer);
+}
+
 /* What keeps the session or its answer from coming: the broker's absence above all. */
 static const char *why_none(const struct call *c)
 {
@@ -156,8 +165,7 @@ static const char *why_none(const struct call *c)
         return f->what;
     if (c->pump != NULL && !peer_is_silent(c->config.peer))
         return "the host took the request and has not answered it";
-    return c->calls->last.what[0] != '\0' ? c->calls->last.what
-                                          : "no session to the host came in time";
+    return is_known(c) ? c->calls->last.what : "no session to the host came in time";
 }
 
 /* Waiting helps only when somebody changes something; one more try was made for it. */
@@ -183,7 +191,10 @@ static void give_up(struct call *c)
 
 static void tell_wait(struct call *c)
 {
-    if (c->told || uv_now(c->calls->loop) + WAIT_MS < c->deadline_ms + TELL_MS)
+    bool early =
+        c->pump == NULL && is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
+    uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
+    if (c->told || uv_now(c->calls->loop) + WAIT_MS < c->deadline_ms + after_ms)
         return;
     c->told = true;
     if (c->config.on_wait != NULL)
@@ -274,6 +285,7 @@ void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f, boo
 {
     struct call *next;
     cs->last = *f;
+    cs->last_of = p;
     for (struct call *c = cs->first; c != NULL && fatal; c = next) {
         next = c->next;
         if (c->pump == NULL && (p == NULL || c->config.peer == p)) {

@@ -18,7 +18,8 @@ enum {
     OFFLINE_GRACE_MS = 4500,
     CROWD_GRACE_MS = 120000,
     TIMEOUT_GRACE_MS = 30000,
-    TELL_MS = 5000 /* whoever waits for a first session is told why */
+    TELL_MS = 5000,       /* whoever waits for a first session is told why */
+    TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
 };
 
 struct home {
@@ -218,6 +219,15 @@ static void on_rotated(void *ctx, struct peer *p, const uint8_t new_key[static K
         log_debug("the new key of %s was not written down", peer_name(p));
 }
 
+/* A home that the device knows by that key is the one that it joins. */
+static void on_earlier(void *ctx, struct peer *p, const uint8_t old_key[static KEY_LEN])
+{
+    struct client *c = ctx;
+    int rc = book_rotate(c->book, old_key, peer_key(p));
+    if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
+        log_debug("that the host is known was not written down");
+}
+
 static void on_own_rotated(void *ctx, struct peer *p,
                            const uint8_t new_key[static KEY_LEN])
 {
@@ -242,6 +252,8 @@ static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
     return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
 }
 
+static void on_tell(uv_timer_t *t);
+
 static void on_patience(uv_timer_t *t)
 {
     struct client *c = t->data;
@@ -255,6 +267,9 @@ void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
         client_stop(c, f->code, f);
         return;
     }
+    if (f->code == POSTERN_ERR_TIMEOUT && uv_is_active((uv_handle_t *)&c->tell) &&
+        strcmp(c->waits_for.what, f->what) != 0)
+        (void)uv_timer_start(&c->tell, on_tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
     (void)uv_timer_start(&c->patience, on_patience, left_ms, 0);
 }
@@ -295,6 +310,7 @@ static const struct peer_events peer_events = {
     .on_services = on_services,
     .on_pong = on_pong,
     .on_rotated = on_rotated,
+    .on_earlier = on_earlier,
     .on_own_rotated = on_own_rotated,
     .on_fault = on_fault,
 };
@@ -470,6 +486,8 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
 {
     struct link broker = {.type = LINK_BROKER, .port = invite->port};
     struct peer_config pc = {.joining = true};
+    struct book_host h; /* joined before: on its list we stay one device */
+    bool again = book_find_key(c->book, invite->host_key, &h) == 0;
     memcpy(broker.host, invite->host, sizeof(broker.host));
     memcpy(broker.broker_key, invite->broker_key, KEY_LEN);
     memcpy(pc.key, invite->host_key, KEY_LEN);
@@ -479,7 +497,8 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
         (void)snprintf(pc.own_name, sizeof(pc.own_name), "%s", own_name);
     else
         device_name(pc.own_name);
-    return add_peer(c, home_for(c, &broker, &c->key), &pc, out, f);
+    const struct keypair *key = again ? key_for(c, &h) : &c->key;
+    return add_peer(c, home_for(c, &broker, key), &pc, out, f);
 }
 
 void client_drop_peer(struct client *c, struct peer *p)

@@ -16,17 +16,13 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     struct event e;
     struct book_host h = {.joined_s = statedir_now_s()};
     struct link broker = {.type = LINK_BROKER, .port = j->link.port};
-    struct keypair own;
     memcpy(broker.host, j->link.host, sizeof(broker.host));
     memcpy(broker.broker_key, j->link.broker_key, KEY_LEN);
     link_format(&broker, h.broker);
     memcpy(h.key, peer_key(p), KEY_LEN); /* newer than the invite's, perhaps */
     (void)snprintf(h.name, sizeof(h.name), "%.63s", m->host_name);
-    int rc = statedir_key(client_statedir(j->client), &own, &f);
-    if (rc == 0) {
-        memcpy(h.own_key, own.pub, KEY_LEN);
-        rc = book_add(client_book(j->client), &h, &f);
-    }
+    memcpy(h.own_key, peer_own_key(p), KEY_LEN);
+    int rc = book_add(client_book(j->client), &h, &f);
     if (rc != 0) {
         client_stop(j->client, rc, &f);
         return;

@@ -10,6 +10,7 @@
 
 #include <sodium.h>
 
+#include "core/keepalive.h"
 #include "io/log.h"
 #include "io/netmon.h"
 
@@ -324,6 +325,19 @@ static void on_path_gone(void *ctx, struct path *path)
         session_remove_path(p->session, path);
 }
 
+/* It is asked on, and whoever waits is told what for. */
+static void on_refused_silent(struct peer *p)
+{
+    struct fault f;
+    if (p->restarting || (p->session != NULL && session_is_open(p->session)))
+        return;
+    (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
+                    "%.64s does not answer its broker: its NAT has forgotten the "
+                    "connection (it is renewed within %u s), or its network is down",
+                    p->config.name, (unsigned)(KEEPALIVE_HOST_US / 1000000) + 2);
+    peer_fault(p, &f, false);
+}
+
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     struct peer *p = ctx;
@@ -331,6 +345,9 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     if (reason[0] == '\0')
         reason = "it was refused without a reason";
     switch (code) {
+    case REFUSE_SILENT:
+        on_refused_silent(p);
+        return;
     case REFUSE_OFFLINE:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
                         "start 'postern serve' there, or check that machine's network",
@@ -656,6 +673,11 @@ const char *peer_name(const struct peer *p)
 const uint8_t *peer_key(const struct peer *p)
 {
     return p->key;
+}
+
+const uint8_t *peer_own_key(const struct peer *p)
+{
+    return p->config.endpoint->net.own.pub;
 }
 
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])

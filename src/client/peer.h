@@ -39,6 +39,9 @@ struct peer_events {
     /* The host has a new key, proven by the old one. */
     void (*on_rotated)(void *ctx, struct peer *p,
                        const uint8_t new_key[static KEY_LEN]);
+    /* Joining: the host's key followed this one, which has proven it. */
+    void (*on_earlier)(void *ctx, struct peer *p,
+                       const uint8_t old_key[static KEY_LEN]);
     /* The host has taken note of our new key. */
     void (*on_own_rotated)(void *ctx, struct peer *p,
                            const uint8_t new_key[static KEY_LEN]);
@@ -93,6 +96,8 @@ bool peer_is_silent(const struct peer *p);
 const char *peer_name(const struct peer *p);
 /* The newest that is known of the host. */
 const uint8_t *peer_key(const struct peer *p);
+/* Ours, by which this host knows us. */
+const uint8_t *peer_own_key(const struct peer *p);
 /* The host has this key now. A session that stands goes on; the next asks for it. */
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
 struct session *peer_session(struct peer *p); /* NULL when there is none */

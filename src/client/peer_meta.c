@@ -80,21 +80,37 @@ void peer_meta_begin(struct peer *p)
     send_rotation(p);
 }
 
-static void take_rotation(struct peer *p, const Rotate *r)
+static bool is_signed(const Rotate *r, const uint8_t old_key[static KEY_LEN])
 {
     uint8_t text[14 + KEY_LEN] = "postern rotate";
     memcpy(text + 14, r->new_key, KEY_LEN);
+    if (key_verify(r->signature, text, sizeof(text), old_key) == 0)
+        return true;
+    log_debug("a new key of the host is not signed by its old one");
+    return false;
+}
+
+/* The host had another key before the one that it has now. */
+static void take_earlier(struct peer *p, const Rotate *r)
+{
+    if (memcmp(r->new_key, p->key, KEY_LEN) == 0 && is_signed(r, r->old_key.bytes) &&
+        p->config.events->on_earlier != NULL)
+        p->config.events->on_earlier(p->config.ctx, p, r->old_key.bytes);
+}
+
+static void take_rotation(struct peer *p, const Rotate *r)
+{
+    if (r->old_key.size == KEY_LEN) {
+        take_earlier(p, r);
+        return;
+    }
     if (p->config.rotated != NULL &&
         memcmp(r->new_key, p->config.rotated->pub, KEY_LEN) == 0) {
         if (p->config.events->on_own_rotated != NULL)
             p->config.events->on_own_rotated(p->config.ctx, p, r->new_key);
         return;
     }
-    if (key_verify(r->signature, text, sizeof(text), p->config.key) != 0) {
-        log_debug("a new key of the host is not signed by its old one");
-        return;
-    }
-    if (p->config.events->on_rotated != NULL)
+    if (is_signed(r, p->config.key) && p->config.events->on_rotated != NULL)
         p->config.events->on_rotated(p->config.ctx, p, r->new_key);
 }
 

@@ -50,6 +50,11 @@ static uint64_t limit(const struct keepalive *k)
     return k->limit_us > 0 ? k->limit_us : k->max_us;
 }
 
+static uint64_t least(const struct keepalive *k)
+{
+    return KEEPALIVE_MIN_US < k->max_us ? KEEPALIVE_MIN_US : k->max_us;
+}
+
 static void survived(struct keepalive *k)
 {
     if (k->doubt > 0)
@@ -59,14 +64,13 @@ static void survived(struct keepalive *k)
     if (!k->leads || k->silence_us < k->interval_us)
         return;
     if (k->interval_us < limit(k)) {
-        k->interval_us =
-            clamp(k->interval_us + k->interval_us / 2, KEEPALIVE_MIN_US, limit(k));
+        k->interval_us = clamp(k->interval_us + k->interval_us / 2, least(k), limit(k));
         return;
     }
     if (k->limit_us == 0 || ++k->survived < KEEPALIVE_RETRY_SURVIVED)
         return;
     k->survived = 0;
-    k->limit_us = clamp(k->limit_us + k->limit_us / 4, KEEPALIVE_MIN_US, k->max_us);
+    k->limit_us = clamp(k->limit_us + k->limit_us / 4, least(k), k->max_us);
     k->interval_us = k->limit_us;
 }
 
@@ -105,8 +109,8 @@ void keepalive_on_dead(struct keepalive *k)
     if (!credible)
         return;
     k->longest_us = 0;
-    k->limit_us = clamp(limit_us, KEEPALIVE_MIN_US, limit(k));
-    k->interval_us = clamp(k->interval_us, KEEPALIVE_MIN_US, k->limit_us);
+    k->limit_us = clamp(limit_us, least(k), limit(k));
+    k->interval_us = clamp(k->interval_us, least(k), k->limit_us);
 }
 
 uint64_t keepalive_export(const struct keepalive *k)

@@ -41,7 +41,9 @@ enum refuse_code {
     REFUSE_REVOKED = 5, /* this client was removed by the host */
     REFUSE_PROTOCOL = 6,
     REFUSE_GONE = 7, /* the host's connection to the broker has just ended */
-    REFUSE_BACK = 8, /* the host that was OFFLINE is here now: ask again */
+    REFUSE_BACK = 8, /* the host that was OFFLINE or SILENT is here now: ask again */
+    REFUSE_SILENT =
+        9, /* it gets what is sent to it when it speaks again, or comes back */
 };
 
 enum stream_code {

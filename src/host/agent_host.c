@@ -277,6 +277,15 @@ static int admit(struct agent_host *h, const AgentHello *m)
     return err != 0 ? err : lan_host_add(r, key, m->name, statedir_now_s(), &h->known);
 }
 
+/* The connection that stands under the same key; there is one at most. */
+static struct agent_host *other_of(const struct agent_host *h)
+{
+    for (struct agent_host *o = h->agent->hosts; o != NULL; o = o->next)
+        if (o != h && o->ready && memcmp(o->known.key, h->known.key, KEY_LEN) == 0)
+            return o;
+    return NULL;
+}
+
 static void on_hello(struct agent_host *h, const AgentHello *m)
 {
     struct agent *a = h->agent;
@@ -297,11 +306,13 @@ static void on_hello(struct agent_host *h, const AgentHello *m)
                                           : "the agent cannot read its list of hosts");
         return;
     }
-    for (struct agent_host *o = a->hosts, *next; o != NULL; o = next) {
-        next = o->next;
-        if (o != h && o->ready && memcmp(o->known.key, h->known.key, KEY_LEN) == 0)
-            send_bye(o, BYE_REPLACED, "the same host connected again");
+    struct agent_host *other = other_of(h);
+    if (other != NULL && m->yields) {
+        send_bye(h, BYE_REPLACED, "the same host is connected elsewhere");
+        return;
     }
+    if (other != NULL)
+        send_bye(other, BYE_REPLACED, "the same host connected again");
     h->ready = true;
     a->host_greeting--;
     w->version = PROTO_VERSION;

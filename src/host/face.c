@@ -5,10 +5,13 @@
  */
 #include "host/internal.h"
 #include "io/lack.h"
+#include "io/log.h"
 
 #include <string.h>
 
 #include <sodium.h>
+
+enum { EARLIER_KEYS_MAX = 32 }; /* that a joiner may know this host by */
 
 static const uint8_t *key_of(const struct face *face)
 {
@@ -21,6 +24,39 @@ static struct face *face_of(struct serve *s, const uint8_t key[static KEY_LEN])
         if (s->faces[i].open && memcmp(key_of(&s->faces[i]), key, KEY_LEN) == 0)
             return &s->faces[i];
     return NULL;
+}
+
+static void send_rotation(struct guest *g, const struct keypair *old, bool named)
+{
+    const uint8_t *newest = g->serve->key.pub;
+    uint8_t text[14 + KEY_LEN] = "postern rotate";
+    Meta m = {.which_body = Meta_rotate_tag};
+    Rotate *r = &m.body.rotate;
+    if (memcmp(old->pub, newest, KEY_LEN) == 0)
+        return;
+    memcpy(text + 14, newest, KEY_LEN);
+    memcpy(r->new_key, newest, KEY_LEN);
+    key_sign(r->signature, text, sizeof(text), old);
+    if (named) {
+        r->old_key.size = KEY_LEN;
+        memcpy(r->old_key.bytes, old->pub, KEY_LEN);
+    }
+    if (session_send_meta(g->session, &m) != 0)
+        log_debug("the new key could not be announced");
+}
+
+void guest_announce_rotation(struct guest *g)
+{
+    send_rotation(g, &g->face->endpoint.net.own, false);
+}
+
+void guest_announce_earlier(struct guest *g)
+{
+    struct keypair old[EARLIER_KEYS_MAX];
+    int n = statedir_old_keys(g->serve->state, old, EARLIER_KEYS_MAX, NULL);
+    for (int i = 0; i < n; i++)
+        send_rotation(g, &old[i], true);
+    sodium_memzero(old, sizeof(old));
 }
 
 /* Its guests' sessions end: they know a key that is too old. */

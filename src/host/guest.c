@@ -175,6 +175,7 @@ static void on_join(struct guest *g, const Join *j)
     approach_admit(g->approach);
     tell_joined(g);
     guest_announce_rotation(g); /* the invite may be older than the key */
+    guest_announce_earlier(g);  /* or what the device knows of this host */
     guest_send_services(g);
 }
 
@@ -202,21 +203,6 @@ static void on_rotate(struct guest *g, const Rotate *r)
     Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
     if (session_send_meta(g->session, &m) != 0)
         log_debug("the receipt of a new key could not be sent");
-}
-
-void guest_announce_rotation(struct guest *g)
-{
-    struct serve *s = g->serve;
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    const struct keypair *own = &g->face->endpoint.net.own;
-    if (memcmp(own->pub, s->key.pub, KEY_LEN) == 0)
-        return;
-    Meta m = {.which_body = Meta_rotate_tag};
-    memcpy(text + 14, s->key.pub, KEY_LEN);
-    memcpy(m.body.rotate.new_key, s->key.pub, KEY_LEN);
-    key_sign(m.body.rotate.signature, text, sizeof(text), own);
-    if (session_send_meta(g->session, &m) != 0)
-        log_debug("the new key could not be announced");
 }
 
 static void on_meta(void *ctx, const Meta *m)
@@ -274,29 +260,19 @@ static void on_stream(void *ctx, struct stream *st)
     outlet_accept(g, st);
 }
 
-/*
- * A NAT that forgot a path may have forgotten the way to the broker too: one packet of
- * ours mends that, so that new clients find us. It is no doubt: nothing waits for it.
- */
-static void refresh_uplink(const struct guest *g)
-{
-    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
-    if (uplink_is_up(g->face->endpoint.uplink))
-        (void)!uplink_send(g->face->endpoint.uplink, &m);
-}
-
 static void on_path(void *ctx, struct path *p)
 {
     struct guest *g = ctx;
     approach_on_path_used(g->approach, p);
-    refresh_uplink(g);
+    uplink_refresh(g->face->endpoint.uplink); /* new clients must find us as well */
 }
 
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
 {
     struct guest *g = ctx;
     (void)p, (void)silent_us; /* the client tells its approach, and ours */
-    refresh_uplink(g);
+    /* A NAT that forgot the path may have forgotten the way to the broker too. */
+    uplink_refresh(g->face->endpoint.uplink);
 }
 
 /* Is it the client, or the way to the broker? */

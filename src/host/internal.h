@@ -181,6 +181,11 @@ void serve_control_close(struct serve_control *c);
 
 /* Our newest key, for a client whose session proved an earlier one. */
 void guest_announce_rotation(struct guest *g);
+/*
+ * To who joins: each earlier key says that the newest follows it, also those that have
+ * no face any more. The device may have met this host under any of them.
+ */
+void guest_announce_earlier(struct guest *g);
 
 /* face.c */
 MUST_CHECK int faces_open(struct serve *s, const struct link *broker, struct fault *f);

@@ -23,6 +23,7 @@
 enum {
     CONNECT_TIMEOUT_MS = 8000,
     WELCOME_TIMEOUT_MS = 15000,
+    YIELDS = 5,       /* then the place is taken back: two to three minutes */
     CALLS_MAX = 4096, /* connections that stand, with those that begin */
 };
 
@@ -33,7 +34,7 @@ static const struct backoff_policy policy_fatal = {
     .first_ms = 2000, .max_ms = 60000, .health_ms = 120000};
 /* Another has the same key, and may think the same of this one. */
 static const struct backoff_policy policy_replaced = {
-    .first_ms = 10000, .max_ms = 600000, .health_ms = 1200000};
+    .first_ms = 5000, .max_ms = 600000, .health_ms = 1200000};
 
 enum via_state { VIA_WAITING, VIA_DIALING, VIA_GREETING, VIA_UP };
 
@@ -59,6 +60,7 @@ struct via {
     struct addr agent; /* as connected */
     uv_timer_t *timer; /* own allocation: retry or welcome, as `state` says */
     struct backoff backoff, fatal, replaced;
+    unsigned yields; /* tries left that leave another of this key in peace */
     unsigned call_count;
     bool met; /* in this run */
     struct via_call *calls;
@@ -340,6 +342,19 @@ static void fail(struct via *v, int err)
     go_down(v, &f, fatal ? &v->fatal : &v->backoff);
 }
 
+/*
+ * A copy of the state directory, most likely. As at a broker: who was thrown out asks
+ * whether the place is free, and takes it back only after some tries in vain (the
+ * other may be dead, and the agent not know).
+ */
+static void on_replaced(struct via *v)
+{
+    if (v->state == VIA_UP)
+        v->yields = YIELDS;
+    else
+        v->yields -= v->yields > 0;
+}
+
 static void on_bye(struct via *v, const AgentBye *b)
 {
     struct fault f = {0};
@@ -362,6 +377,7 @@ static void on_bye(struct via *v, const AgentBye *b)
             "own (--state): a copied one has the same key",
             "another machine or program is connected with this device's key");
         pause = &v->replaced;
+        on_replaced(v);
         break;
     default:
         pause = &v->backoff;
@@ -376,6 +392,7 @@ static void on_welcome(struct via *v)
 {
     bool first = !v->met;
     v->state = VIA_UP;
+    v->yields = 0;
     backoff_on_up(&v->backoff, uv_now(v->loop));
     backoff_on_up(&v->fatal, uv_now(v->loop));
     backoff_on_up(&v->replaced, uv_now(v->loop));
@@ -432,6 +449,7 @@ static void say_hello(struct via *v)
     Agent m = {.which_body = Agent_hello_tag, .body.hello.version = PROTO_VERSION};
     AgentHello *h = &m.body.hello;
     (void)snprintf(h->name, sizeof(h->name), "%s", v->serve->settings.name);
+    h->yields = v->yields > 0;
     if (v->link.has_token) {
         h->token.size = LINK_SECRET_LEN;
         memcpy(h->token.bytes, v->link.token, LINK_SECRET_LEN);

@@ -593,6 +593,14 @@ uint32_t channel_min_rtt_us(const struct channel *c)
     return min_rtt != UINT32_MAX ? min_rtt : 0;
 }
 
+bool channel_is_stuck(const struct channel *c)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_retransmits > 0;
+}
+
 void channel_say_busy(struct channel *c)
 {
     if (c->state == CHANNEL_HANDSHAKE && !c->freed)

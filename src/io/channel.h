@@ -9,6 +9,7 @@
 #ifndef POSTERN_IO_CHANNEL_H
 #define POSTERN_IO_CHANNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>
@@ -89,6 +90,12 @@ uint32_t channel_rtt_us(const struct channel *c);
 /* The lowest round trip of late: the distance, whatever the machine's load. 0 unknown.
  */
 uint32_t channel_min_rtt_us(const struct channel *c);
+
+/*
+ * What was sent is not acknowledged, though TCP has sent it again: the way there is cut
+ * or forgotten.
+ */
+bool channel_is_stuck(const struct channel *c);
 
 /*
  * Before the handshake is over: tells the other end that we are busy (its on_close has

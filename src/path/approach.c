@@ -246,12 +246,14 @@ void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
     Control m = {.which_body = Control_carry_tag};
     if (len > sizeof(a->early))
         return;
-    if (a->config.client && !a->introduced) { /* it travels with the introduction */
-        if (a->early_len == 0) {
+    if (a->config.client && !a->answered && !a->established) {
+        /* It travels with each introduction, so that the one that arrives suffices. */
+        if (a->introduced || a->early_len == 0) {
             memcpy(a->early, packet, len);
             a->early_len = len;
         }
-        return;
+        if (!a->introduced)
+            return;
     }
     if (!uplink_may_carry(a->config.uplink, len))
         return; /* lost: the session will send less */
@@ -293,7 +295,7 @@ void approach_on_control(struct approach *a, const Control *m)
         break;
     case Control_refuse_tag:
         if (m->body.refuse.code == REFUSE_BACK) {
-            if (a->refused_offline) {
+            if (a->config.client && !a->answered) {
                 approach_introduce_soon(a);
                 a->introduce_at_ms =
                     uv_now(a->config.net->loop) + randombytes_uniform(BACK_SPREAD_MS);
@@ -305,6 +307,8 @@ void approach_on_control(struct approach *a, const Control *m)
             a->refused_offline = true;
             plan_introduce_retry(a);
         }
+        if (m->body.refuse.code == REFUSE_SILENT && a->answered)
+            break; /* it was answered since */
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
                                      m->body.refuse.reason);
         break;

@@ -21,14 +21,10 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
-    HOST_KEEPALIVE_US =
-        25000000, /* so long new clients may wait after its NAT restarted */
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
-    PONG_TIMEOUT_US = 5000000,
     HURRY_MIN_US = 1000000, /* between tries, however many ask */
     HURRY_WITHIN_MS = 100,
-    LATE_US = 50000,          /* so late, a timer says that this program did not run */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /*
      * A try that was begun while the way was cut waits for TCP's doubling timers, from
@@ -44,11 +40,6 @@ enum {
     CARRY_COST_MIN = 512, /* a message costs as much as its bytes */
 };
 
-/* When a ping was not answered for so long, a second connection is begun beside. */
-#define PATIENCE_KEEPALIVE_US 1000000u /* or four round trips */
-#define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
-#define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
-
 static const struct backoff_policy backoff_policy = {
     .first_ms = 200, .max_ms = 15000, .health_ms = 20000};
 /* Somebody must change something first; when he has, it works again in seconds. */
@@ -63,8 +54,6 @@ enum { STRANGER_PAUSE_MS = 3000 };
 #define REPLACED_MAX 4
 
 static void on_timer(uv_timer_t *t);
-static void connect_now(struct uplink *u);
-static void arm(struct uplink *u);
 static void arm_fresh(struct uplink *u);
 static void on_line_timer(uv_timer_t *t);
 
@@ -73,7 +62,7 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-static void set_timer(struct uplink *u, uint64_t ms)
+void uplink_set_timer(struct uplink *u, uint64_t ms)
 {
     uv_update_time(u->config.net->loop);
     (void)uv_timer_start(u->timer, on_timer, ms, 0);
@@ -81,7 +70,7 @@ static void set_timer(struct uplink *u, uint64_t ms)
 
 /* -------------------------------------------------------------------------- lines */
 
-static void line_free(struct line *l)
+void uplink_line_free(struct line *l)
 {
     if (l == NULL)
         return;
@@ -92,10 +81,10 @@ static void line_free(struct line *l)
     free(l);
 }
 
-static void drop_lines(struct uplink *u)
+void uplink_drop_lines(struct uplink *u)
 {
-    line_free(u->line);
-    line_free(u->beside);
+    uplink_line_free(u->line);
+    uplink_line_free(u->beside);
     u->line = u->beside = NULL;
     u->pinging = false;
 }
@@ -127,12 +116,12 @@ static unsigned cap_pause_ms(struct uplink *u, const struct fault *why, unsigned
 static void go_down(struct uplink *u, const struct fault *why, bool fatal)
 {
     unsigned ms = cap_pause_ms(u, why, pause_ms(u, fatal));
-    drop_lines(u);
+    uplink_drop_lines(u);
     u->doubted = u->stranger = false;
     u->state = UPLINK_WAITING;
     u->fault = *why;
     u->fatal = fatal;
-    set_timer(u, ms);
+    uplink_set_timer(u, ms);
     u->config.events->on_down(u->config.ctx, &u->fault, ms, fatal);
 }
 
@@ -142,15 +131,15 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
     struct uplink *u = l->uplink;
     if (l == u->beside) {
         log_debug("the second connection to the broker: %s", why->what);
-        line_free(l);
+        uplink_line_free(l);
         u->beside = NULL;
         u->beside_us = net_now_us() + BESIDE_AGAIN_US;
         if (u->state == UPLINK_UP)
-            arm(u);
+            uplink_arm(u);
     } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
         bool was_up = u->state == UPLINK_UP;
         bool seamless = u->beside->open; /* it said Hello: that ended this one */
-        line_free(l);
+        uplink_line_free(l);
         u->line = u->beside;
         u->beside = NULL;
         u->pinging = false;
@@ -204,11 +193,11 @@ static bool try_elsewhere(struct line *l, int err)
     u->doubted = true;
     u->stranger = err == POSTERN_ERR_PROTO;
     u->doubtful = l->remote;
-    connect_now(u);
+    uplink_connect_now(u);
     return true;
 }
 
-static void line_failed(struct line *l, int err)
+void uplink_line_failed(struct line *l, int err)
 {
     struct uplink *u = l->uplink;
     struct addr none = {0};
@@ -321,7 +310,7 @@ static void drop_unneeded(struct uplink *u)
 {
     if (u->beside == NULL || u->beside->open)
         return;
-    line_free(u->beside);
+    uplink_line_free(u->beside);
     u->beside = NULL;
 }
 
@@ -331,7 +320,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     struct uplink *u = l->uplink;
     if (l == u->beside) {
         log_debug("a new connection to the broker replaces a silent one");
-        line_free(u->line);
+        uplink_line_free(u->line);
         u->line = l;
         u->beside = NULL;
     }
@@ -353,8 +342,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     take_welcome(u, w);
     keepalive_init(&u->keep, true, 0, net_now_us());
     if (u->config.host)
-        keepalive_bound(&u->keep, HOST_KEEPALIVE_US);
-    arm(u);
+        keepalive_bound(&u->keep, KEEPALIVE_HOST_US);
+    uplink_arm(u);
     if (!u->proxied)
         learn_addresses(u, &l->remote);
     u->config.events->on_up(u->config.ctx);
@@ -392,7 +381,7 @@ static void on_pong(struct uplink *u)
 {
     u->pinging = false;
     drop_unneeded(u);
-    arm(u);
+    uplink_arm(u);
 }
 
 static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
@@ -409,7 +398,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     bool welcomed = l == u->line && u->state == UPLINK_UP;
     Control m;
     if (proto_decode_control(&m, msg, len) != 0) {
-        line_failed(l, POSTERN_ERR_PROTO);
+        uplink_line_failed(l, POSTERN_ERR_PROTO);
         return;
     }
     if (welcomed) {
@@ -422,7 +411,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         if (m.which_body == Control_welcome_tag)
             on_welcome(l, &m.body.welcome);
         else
-            line_failed(l, POSTERN_ERR_PROTO);
+            uplink_line_failed(l, POSTERN_ERR_PROTO);
     } else {
         switch (m.which_body) {
         case Control_pong_tag:
@@ -447,7 +436,7 @@ static void on_close(void *ctx, int err, const char *why)
     log_debug("connection to the broker ended: %s", why);
     if (l == l->uplink->line && l->uplink->state == UPLINK_UP)
         keepalive_on_dead(&l->uplink->keep);
-    line_failed(l, err);
+    uplink_line_failed(l, err);
 }
 
 static const struct channel_events channel_events = {on_open, on_message, on_close};
@@ -458,7 +447,7 @@ static void on_dialed(void *ctx, int err, int fd)
     struct uplink *u = l->uplink;
     l->dial = NULL;
     if (err != 0) {
-        line_failed(l, err);
+        uplink_line_failed(l, err);
         return;
     }
     struct channel_config cc = {.loop = u->config.net->loop,
@@ -467,7 +456,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .ctx = l};
     if (channel_new_client(&l->channel, &cc, fd, u->config.broker.broker_key) != 0) {
         l->channel = NULL;
-        line_failed(l, POSTERN_ERR_IO);
+        uplink_line_failed(l, POSTERN_ERR_IO);
         return;
     }
     channel_local(l->channel, &l->local);
@@ -488,7 +477,7 @@ static void on_dialed(void *ctx, int err, int fd)
     uint8_t buf[256];
     int n = proto_encode_control(buf, sizeof(buf), &m);
     if (n < 0 || channel_send(l->channel, buf, (size_t)n) != 0)
-        line_failed(l, POSTERN_ERR_IO);
+        uplink_line_failed(l, POSTERN_ERR_IO);
 }
 
 /* A fresh dial gets what is left of its try: whoever waits is told in time. */
@@ -526,16 +515,16 @@ static struct line *line_new(struct uplink *u)
                               .timeout_ms = dial_ms(u)};
     if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
         l->dial = NULL;
-        line_free(l);
+        uplink_line_free(l);
         return NULL;
     }
     return l;
 }
 
-static void connect_now(struct uplink *u)
+void uplink_connect_now(struct uplink *u)
 {
     struct fault f;
-    drop_lines(u);
+    uplink_drop_lines(u);
     u->state = UPLINK_TRYING;
     u->tried_us = net_now_us();
     (void)uv_timer_stop(u->timer);
@@ -560,29 +549,25 @@ static void connect_now(struct uplink *u)
 static void on_line_timer(uv_timer_t *t)
 {
     if (t->data != NULL)
-        line_failed(t->data, POSTERN_ERR_TIMEOUT);
+        uplink_line_failed(t->data, POSTERN_ERR_TIMEOUT);
 }
 
-static void begin_beside(struct uplink *u)
+void uplink_begin_beside(struct uplink *u)
 {
-    line_free(u->beside);
+    uplink_line_free(u->beside);
     u->beside = line_new(u);
     u->beside_us = net_now_us() +
                    (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
 }
 
-static bool is_connected(const struct line *l)
-{
-    return l != NULL && l->channel != NULL;
-}
-
 /* While trying: when the next fresh line begins. */
 static void arm_fresh(struct uplink *u)
 {
-    bool connected = is_connected(u->line) || is_connected(u->beside);
+    bool connected =
+        uplink_line_is_connected(u->line) || uplink_line_is_connected(u->beside);
     unsigned ms = connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS;
     if (u->fresh < FRESH_MAX)
-        set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
+        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
     else
         (void)uv_timer_stop(u->timer);
 }
@@ -590,74 +575,8 @@ static void arm_fresh(struct uplink *u)
 static void on_trying_timer(struct uplink *u)
 {
     u->fresh++;
-    begin_beside(u);
+    uplink_begin_beside(u);
     arm_fresh(u);
-}
-
-/* Sets the timer of a connection that is up. */
-static void arm(struct uplink *u)
-{
-    uint64_t now = net_now_us(), at = keepalive_deadline_us(&u->keep);
-    if (u->pinging) {
-        at = u->pinged_us + PONG_TIMEOUT_US;
-        if (!is_connected(u->beside) && u->beside_us < at)
-            at = u->beside_us;
-    }
-    u->due_us = at > now ? at + 1000 : now;
-    set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
-}
-
-/* Asks whether the connection lives, and begins another beside it if that takes long.
- */
-static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
-{
-    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
-    uint64_t now = net_now_us(), rtt_us = uplink_rtt_us(u);
-    if (patience_us > 0 && patience_us < round_trips * rtt_us)
-        patience_us = round_trips * rtt_us;
-    if (!u->pinging)
-        u->pinged_us = now;
-    if (!u->pinging || now + patience_us < u->beside_us)
-        u->beside_us = now + patience_us;
-    u->pinging = true;
-    int rc = uplink_send(u, &m);
-    if (rc != 0) { /* at its bound: what was sent before is not taken any more */
-        line_failed(u->line, rc == POSTERN_ERR_LIMIT ? POSTERN_ERR_TIMEOUT : rc);
-        return;
-    }
-    if (u->beside == NULL && patience_us == 0)
-        begin_beside(u);
-    arm(u);
-}
-
-/* A busy machine: the answer may have come and not been read yet. It is read first. */
-static bool was_late(struct uplink *u, uint64_t now)
-{
-    if (!u->pinging || now < u->due_us + LATE_US)
-        return false;
-    u->pinged_us += now - u->due_us;
-    u->beside_us += now - u->due_us + LATE_US;
-    arm(u);
-    return true;
-}
-
-static void on_up_timer(struct uplink *u)
-{
-    uint64_t now = net_now_us();
-    if (was_late(u, now))
-        return;
-    if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
-        keepalive_on_dead(&u->keep);
-        line_failed(u->line, POSTERN_ERR_TIMEOUT);
-        return;
-    }
-    if (u->pinging && !is_connected(u->beside) && now >= u->beside_us)
-        begin_beside(u);
-    else if (!u->pinging && keepalive_due(&u->keep, now)) {
-        ping(u, 4, PATIENCE_KEEPALIVE_US);
-        return;
-    }
-    arm(u);
 }
 
 static void on_timer(uv_timer_t *t)
@@ -666,9 +585,9 @@ static void on_timer(uv_timer_t *t)
     if (u == NULL)
         return;
     if (u->state == UPLINK_WAITING)
-        connect_now(u);
+        uplink_connect_now(u);
     else if (u->state == UPLINK_UP)
-        on_up_timer(u);
+        uplink_on_up_timer(u);
     else
         on_trying_timer(u);
 }
@@ -696,7 +615,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     (void)uv_timer_init(c->net->loop, u->timer);
     u->timer->data = u;
     u->state = UPLINK_WAITING;
-    set_timer(u, 0);
+    uplink_set_timer(u, 0);
     *out = u;
     return 0;
 }
@@ -705,7 +624,7 @@ void uplink_close(struct uplink *u)
 {
     if (u == NULL)
         return;
-    drop_lines(u);
+    uplink_drop_lines(u);
     u->timer->data = NULL;
     uv_close((uv_handle_t *)u->timer, free_handle);
     free(u);
@@ -723,37 +642,12 @@ int uplink_send(struct uplink *u, const Control *m)
     return channel_send(u->line->channel, buf, (size_t)n);
 }
 
-void uplink_suspect(struct uplink *u)
-{
-    if (u->state == UPLINK_UP)
-        ping(u, 4, PATIENCE_SUSPECT_US);
-    else if (!u->fatal)
-        uplink_hurry(u);
-}
-
 void uplink_hurry(struct uplink *u)
 {
     uint64_t now_us = net_now_us();
     if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
         now_us > u->floor_us && uv_timer_get_due_in(u->timer) > HURRY_WITHIN_MS)
-        set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
-}
-
-/* A try that was begun in the network as it is now goes on. */
-static bool still_good(const struct line *l)
-{
-    return l->channel != NULL &&
-           netmon_way_of(&l->local, &l->remote) == NETMON_WAY_SAME;
-}
-
-static void address_gone(struct uplink *u)
-{
-    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
-                    "this machine lost the address from which it was connected to the "
-                    "broker");
-    u->fatal = false;
-    connect_now(u);
-    u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
+        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
 }
 
 bool uplink_may_carry(struct uplink *u, size_t len)
@@ -766,33 +660,4 @@ bool uplink_may_carry(struct uplink *u, size_t len)
         return false;
     u->carried_us = at_us + cost_us;
     return true;
-}
-
-void uplink_kick(struct uplink *u)
-{
-    backoff_reset(&u->backoff);
-    backoff_reset(&u->fatal_backoff);
-    if (u->beside != NULL && !still_good(u->beside)) {
-        line_free(u->beside);
-        u->beside = NULL;
-    }
-    if (u->state != UPLINK_UP) {
-        if (u->state == UPLINK_WAITING || !still_good(u->line)) {
-            drop_lines(u);
-            u->state = UPLINK_WAITING;
-            set_timer(u, 0);
-        }
-        return;
-    }
-    switch (netmon_way_of(&u->line->local, &u->line->remote)) {
-    case NETMON_WAY_GONE:
-        address_gone(u);
-        break;
-    case NETMON_WAY_OTHER:
-        ping(u, 0, 0);
-        break;
-    case NETMON_WAY_SAME:
-        ping(u, 2, PATIENCE_CHANGE_US);
-        break;
-    }
 }

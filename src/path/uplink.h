@@ -82,6 +82,11 @@ void uplink_kick(struct uplink *u);
  */
 void uplink_suspect(struct uplink *u);
 /*
+ * Something may have made a NAT forget the connection, and nothing is wrong yet: one
+ * packet mends that; when nothing answers it, it is as with a keepalive.
+ */
+void uplink_refresh(struct uplink *u);
+/*
  * Somebody waits for the broker: cuts a pause between tries short, once a second, but
  * none that the broker asked for.
  */

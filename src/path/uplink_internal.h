@@ -1,6 +1,7 @@
 /*
- * The state of an uplink, for the two files that make it: uplink.c, which changes it,
- * and uplink_facts.c, which answers what others ask of it.
+ * The state of an uplink, for the files that make it: uplink.c, which connects and
+ * carries messages, uplink_pulse.c, which doubts a connection that stands, and
+ * uplink_facts.c, which answers what others ask of it.
  */
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
@@ -60,5 +61,24 @@ struct uplink {
     uint64_t due_us;               /* when the timer should fire, as of arm */
     uint64_t carried_us;           /* until when what was carried uses its share up */
 };
+
+/* uplink.c */
+void uplink_set_timer(struct uplink *u, uint64_t ms);
+/* Drops what there is, and tries from the beginning. */
+void uplink_connect_now(struct uplink *u);
+/* A second connection to take the place of the one in use, or being tried. */
+void uplink_begin_beside(struct uplink *u);
+void uplink_drop_lines(struct uplink *u);
+void uplink_line_free(struct line *l);
+/* A try or a connection is over: the one beside it goes on, or a pause begins. */
+void uplink_line_failed(struct line *l, int err);
+static inline bool uplink_line_is_connected(const struct line *l)
+{
+    return l != NULL && l->channel != NULL;
+}
+
+/* uplink_pulse.c: sets the timer of a connection that is up; when it fires. */
+void uplink_arm(struct uplink *u);
+void uplink_on_up_timer(struct uplink *u);
 
 #endif

@@ -68,8 +68,10 @@ struct session {
     bool progressed;            /* stream data was acknowledged */
     bool told_open;
     uint64_t unread, owed; /* as of its streams; credit that waits for room */
-    bool round_due;        /* something was touched */
-    bool in_round; /* output_run is still to come in this round: a touch is no news */
+    bool waits;            /* it stands in env->waiting */
+    struct session *next_waiting;
+    bool round_due; /* something was touched */
+    bool in_round;  /* output_run is still to come in this round: a touch is no news */
     uint8_t peer[KEY_LEN];
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
@@ -158,11 +160,17 @@ void meta_deliver(struct session *s); /* whole messages that arrived */
 struct stream *stream_new(struct session *s, int64_t id);
 void stream_mark_ready(struct stream *st);
 void stream_drop(struct stream *st, uint64_t code);
+/* Of a session without streams, before it is freed. */
+void stream_forget_waiting(struct session *s);
 void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
 void stream_on_sent(struct stream *st, size_t len);
 void stream_flush_touched(struct session *s);
 struct stream *stream_pop_ready(struct session *s);
 void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
+/* Hands a queued datagram, with its flow's id before it, back to who sent it. */
+void stream_return_datagram(struct session *s, const struct datagram *d);
+/* Bytes of the largest datagram, with its flow's id, that fits on the path now. */
+size_t datagram_room(const struct session *s);
 
 #endif

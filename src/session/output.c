@@ -102,6 +102,11 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
     struct datagram *d = s->dgram_head;
     int accepted = 0;
     ngtcp2_pkt_info pi;
+    if (d->len > datagram_room(s)) { /* the path changed under it */
+        stream_return_datagram(s, d);
+        drop_datagram(s);
+        return NGTCP2_ERR_WRITE_MORE;
+    }
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
         s->conn, path, &pi, dest, s->packet_max, &accepted,
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
@@ -110,10 +115,6 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
         drop_datagram(s); /* taken, or the peer cannot take it at this size */
     if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
         return NGTCP2_ERR_WRITE_MORE;
-    if (n == 0 && accepted == 0 && s->dgram_head == d && d->len + 64 > packet_size(s)) {
-        drop_datagram(s); /* the path's MTU shrank under it */
-        return NGTCP2_ERR_WRITE_MORE;
-    }
     return n;
 }
 

@@ -271,6 +271,25 @@ static void on_datagram(void *ctx, const uint8_t *data, size_t len)
         p->events->on_datagram(p->ctx, p, data, len);
 }
 
+/* A large datagram travels on the stream, its length before it. */
+static int send_large(struct pump *p, const uint8_t *data, size_t len)
+{
+    uint8_t head[PROTO_FRAME_HEADER];
+    if (len > DATAGRAM_MAX || stream_room(p->stream) < sizeof(head) + len)
+        return POSTERN_ERR_LIMIT;
+    struct wire_writer w = wire_writer(head, sizeof(head));
+    wire_put_u32(&w, (uint32_t)len);
+    int rc = stream_write(p->stream, head, sizeof(head));
+    return rc == 0 ? stream_write(p->stream, data, len) : rc;
+}
+
+static void on_unfit(void *ctx, const uint8_t *data, size_t len)
+{
+    struct pump *p = ctx;
+    if (p->stream != NULL && !p->aborted)
+        (void)!send_large(p, data, len);
+}
+
 static void on_reset(void *ctx, uint64_t code)
 {
     break_both(ctx, code != 0 ? code : SESSION_RESET_BY_APP);
@@ -300,6 +319,7 @@ static const struct stream_events stream_events = {
     .on_data = on_data,
     .on_flush = on_flush,
     .on_datagram = on_datagram,
+    .on_unfit = on_unfit,
     .on_reset = on_reset,
     .on_stop = on_reset,
     .on_room = on_room,
@@ -399,17 +419,11 @@ void pump_set_datagrams(struct pump *p)
 
 int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
 {
-    uint8_t head[PROTO_FRAME_HEADER];
     if (p->stream == NULL || p->aborted)
         return POSTERN_ERR_CLOSED;
     if (len <= stream_datagram_max(p->stream))
         return stream_send_datagram(p->stream, data, len);
-    if (len > DATAGRAM_MAX || stream_room(p->stream) < sizeof(head) + len)
-        return POSTERN_ERR_LIMIT;
-    struct wire_writer w = wire_writer(head, sizeof(head));
-    wire_put_u32(&w, (uint32_t)len);
-    int rc = stream_write(p->stream, head, sizeof(head));
-    return rc == 0 ? stream_write(p->stream, data, len) : rc;
+    return send_large(p, data, len);
 }
 
 void pump_finish(struct pump *p)

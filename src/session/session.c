@@ -190,6 +190,7 @@ static void destroy(struct session *s)
             s->paths[i]->user = NULL;
     while (s->streams != NULL)
         stream_drop(s->streams, STREAM_UNREACHABLE);
+    stream_forget_waiting(s);
     while (s->dgram_head != NULL) {
         struct datagram *d = s->dgram_head;
         s->dgram_head = d->next;

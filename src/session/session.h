@@ -55,6 +55,7 @@ struct session_env {
     uint8_t *probe; /* and for a probe */
     uint64_t
         unread; /* bytes that all its sessions have delivered and nobody consumed */
+    struct session *waiting; /* for room: those that hold back credit */
 };
 MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
                                 const struct keypair *own);
@@ -161,6 +162,11 @@ struct stream_events {
     /* All packets of this round were read: a good moment to write(2). */
     void (*on_flush)(void *ctx);
     void (*on_datagram)(void *ctx, const uint8_t *data, size_t len); /* may be NULL */
+    /*
+     * A datagram that was taken to be sent fits on the path no more, which is another
+     * or has become narrow: it may be written to the stream, or let go. May be NULL.
+     */
+    void (*on_unfit)(void *ctx, const uint8_t *data, size_t len);
     /* The peer resets its direction, or asks us to stop sending. */
     void (*on_reset)(void *ctx, uint64_t code);
     void (*on_stop)(void *ctx, uint64_t code);

@@ -99,6 +99,26 @@ static void touch(struct stream *st)
     s->touched_tail = st;
 }
 
+static void wait_for_room(struct session *s)
+{
+    if (s->waits)
+        return;
+    s->waits = true;
+    s->next_waiting = s->env->waiting;
+    s->env->waiting = s;
+}
+
+void stream_forget_waiting(struct session *s)
+{
+    struct session **at = &s->env->waiting;
+    if (!s->waits)
+        return;
+    while (*at != s)
+        at = &(*at)->next_waiting;
+    *at = s->next_waiting;
+    s->waits = false;
+}
+
 /*
  * The connection's credit for what arrived is given back at once: else a stream whose
  * user does not read, a paused download, would take it all, and the others of the
@@ -107,10 +127,25 @@ static void touch(struct stream *st)
 static void give_credit(struct session *s)
 {
     bool full = s->env->unread > SESSION_ALL_UNREAD_MAX;
-    if (s->owed == 0 || (full && s->unread > SESSION_FAIR_UNREAD) || s->conn == NULL)
+    if (s->owed == 0 || s->conn == NULL)
         return;
+    if (full && s->unread > SESSION_FAIR_UNREAD) {
+        wait_for_room(s);
+        return;
+    }
     ngtcp2_conn_extend_max_offset(s->conn, s->owed);
     s->owed = 0;
+}
+
+/* Nothing of its own may ever be read to remind it. */
+static void wake_waiting(struct session_env *env)
+{
+    while (env->waiting != NULL && env->unread <= SESSION_ALL_UNREAD_MAX) {
+        struct session *s = env->waiting;
+        stream_forget_waiting(s);
+        give_credit(s);
+        session_touch(s);
+    }
 }
 
 static void forget_unread(struct stream *st, uint64_t len)
@@ -122,6 +157,7 @@ static void forget_unread(struct stream *st, uint64_t len)
     s->unread -= len;
     s->env->unread -= len;
     give_credit(s);
+    wake_waiting(s->env);
 }
 
 /* The stream of which most lies unread is given up, for all the others. */
@@ -367,12 +403,18 @@ void stream_flush_touched(struct session *s)
     }
 }
 
+size_t datagram_room(const struct session *s)
+{
+    size_t max = packet_size(s);
+    /* Short header with the longest packet number, AEAD tag, frame header. */
+    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3;
+    return max > overhead ? max - overhead : 0;
+}
+
 size_t stream_datagram_max(const struct stream *st)
 {
-    size_t max = packet_size(st->session);
-    /* Short header with the longest packet number, AEAD tag, frame header, flow id. */
-    size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3 + 8;
-    return max > overhead ? max - overhead : 0;
+    size_t room = datagram_room(st->session), id = 8;
+    return room > id ? room - id : 0;
 }
 
 /* A flow id is a QUIC variable-length integer (RFC 9000 section 16). */
@@ -435,6 +477,15 @@ void stream_on_datagram(struct session *s, const uint8_t *data, size_t len)
     struct stream *st = find_stream(s, (int64_t)id);
     if (st != NULL && st->events != NULL && st->events->on_datagram != NULL)
         st->events->on_datagram(st->ctx, data + n, len - n);
+}
+
+void stream_return_datagram(struct session *s, const struct datagram *d)
+{
+    uint64_t id = 0;
+    size_t n = get_varint(d->data, d->len, &id);
+    struct stream *st = find_stream(s, (int64_t)id);
+    if (st != NULL && st->events != NULL && st->events->on_unfit != NULL)
+        st->events->on_unfit(st->ctx, d->data + n, d->len - n);
 }
 
 struct session *stream_session(const struct stream *st)

@@ -20,7 +20,7 @@
 #include "core/proto.h"
 #include "io/channel.h"
 
-enum { RIG_WAIT_MS = 20000, RIG_INBOX = 64, RIG_DEVICES = 64 };
+enum { RIG_WAIT_MS = 20000, RIG_INBOX = 64, RIG_DEVICES = 600 };
 
 struct rig;
 

@@ -19,6 +19,13 @@ static int setup(void **state)
     return 0;
 }
 
+static int setup_many(void **state)
+{
+    (void)state;
+    rig_open(&rig, &(struct broker_config){.threads = 2, .no_address_limits = true});
+    return 0;
+}
+
 static int setup_open(void **state)
 {
     (void)state;
@@ -315,6 +322,144 @@ static void test_replaced(void **state)
     (void)device_expect(second, Control_introduce_tag);
 }
 
+static void yield_as(struct device *d, bool host)
+{
+    Control m = {.which_body = Control_hello_tag};
+    m.body.hello.version = PROTO_VERSION;
+    m.body.hello.host = host;
+    m.body.hello.yields = true;
+    device_send(d, &m);
+}
+
+static unsigned bye_code(struct device *d)
+{
+    return device_expect(d, Control_bye_tag).body.bye.code;
+}
+
+/* Who yields enters where the place is free, and leaves another of its key in peace. */
+static void test_yields(void **state)
+{
+    (void)state;
+    struct device *first = rig_join(&rig, true);
+    struct device *second = rig_connect(&rig, first);
+    yield_as(second, true);
+    assert_int_equal(bye_code(second), BYE_REPLACED);
+    device_wait_closed(second);
+    device_send(first, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(first, Control_pong_tag);
+    struct device *client = rig_connect(&rig, first); /* as a client there is room */
+    yield_as(client, false);
+    (void)device_expect(client, Control_welcome_tag);
+    device_close(first);
+    for (;;) { /* as soon as the broker has noticed */
+        struct device *third = rig_connect(&rig, first);
+        yield_as(third, true);
+        while (!device_has(third, Control_welcome_tag) &&
+               !device_has(third, Control_bye_tag))
+            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        if (device_has(third, Control_welcome_tag))
+            return;
+        device_wait_closed(third);
+    }
+}
+
+static void ping_pong(struct device *d)
+{
+    device_send(d, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(d, Control_pong_tag);
+}
+
+/* As many clients of one key as there may be: one that yields is turned away, another
+ * takes the place of the one that was silent longest. */
+static void test_too_many_clients_of_one_device(void **state)
+{
+    (void)state;
+    static struct device *all[LIMIT_CLIENTS_PER_DEVICE];
+    for (int i = 0; i < LIMIT_CLIENTS_PER_DEVICE; i++) {
+        all[i] = rig_connect(&rig, i > 0 ? all[0] : NULL);
+        device_hello(all[i], false, false);
+        (void)device_expect(all[i], Control_welcome_tag);
+    }
+    for (int i = 0; i < 3; i++) /* the first three are not silent any more */
+        ping_pong(all[i]);
+    struct device *polite = rig_connect(&rig, all[0]);
+    yield_as(polite, false);
+    assert_int_equal(bye_code(polite), BYE_REPLACED);
+    struct device *more = rig_connect(&rig, all[0]);
+    device_hello(more, false, false);
+    (void)device_expect(more, Control_welcome_tag);
+    int gone = 0, which = -1;
+    for (int i = 0; i < LIMIT_CLIENTS_PER_DEVICE; i++) {
+        if (!all[i]->closed)
+            device_send(all[i], &(Control){.which_body = Control_ping_tag});
+        while (!device_has(all[i], Control_pong_tag) && !all[i]->closed)
+            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        if (all[i]->closed) {
+            gone++;
+            which = i;
+        }
+    }
+    assert_int_equal(gone, 1);
+    assert_in_range(which, 3, 40); /* milliseconds do not tell neighbours apart */
+    assert_int_equal(bye_code(all[which]), BYE_REPLACED);
+    ping_pong(more);
+}
+
+static void refused_with(struct device *d, unsigned code, const Control *ask)
+{
+    Control m = device_expect(d, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, code);
+    assert_memory_equal(m.body.refuse.peer, ask->body.introduce.peer, KEY_LEN);
+    assert_memory_equal(m.body.refuse.conv, ask->body.introduce.conv, CONV_LEN);
+}
+
+static struct device *back_as(const struct device *before, bool host)
+{
+    struct device *d = rig_connect(&rig, before);
+    device_hello(d, host, host);
+    (void)device_expect(d, Control_welcome_tag);
+    return d;
+}
+
+/* A host that comes is told to who asked for it in vain: once for each time he asked,
+ * wherever he is by then, for each host that comes again, and after a new broker. */
+static void test_back(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    device_close(host);
+    Control ask = introduce_to(host);
+    while (!device_has(client, Control_refuse_tag)) { /* the broker must notice first */
+        client->inbox_count = 0;
+        device_send(client, &ask);
+        device_send(client, &(Control){.which_body = Control_ping_tag});
+        while (!device_has(client, Control_pong_tag))
+            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+    }
+    refused_with(client, REFUSE_OFFLINE, &ask);
+    /* he moved to another network, asks from there, and is told there alone */
+    struct device *moved = back_as(client, false);
+    device_send(moved, &ask);
+    refused_with(moved, REFUSE_OFFLINE, &ask);
+    host = back_as(host, true);
+    refused_with(moved, REFUSE_BACK, &ask);
+    ping_pong(client);
+    assert_false(device_has(client, Control_refuse_tag));
+    client = moved;
+    host = back_as(host, true); /* at once again: nobody asked meanwhile */
+    ping_pong(client);
+    assert_false(device_has(client, Control_refuse_tag));
+    rig_stop_broker(&rig); /* what it knew is gone with it */
+    rig_start_broker(&rig);
+    client = back_as(client, false);
+    device_send(client, &ask);
+    refused_with(client, REFUSE_OFFLINE, &ask);
+    host = back_as(host, true);
+    refused_with(client, REFUSE_BACK, &ask);
+    device_send(client, &ask);
+    (void)device_expect(host, Control_introduce_tag);
+}
+
 /* One machine may run a host and several commands under one key. */
 static void test_roles_side_by_side(void **state)
 {
@@ -517,6 +662,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refusal_ends_the_pair, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_yields, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_too_many_clients_of_one_device, setup_many,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flood, setup, teardown),

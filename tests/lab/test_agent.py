@@ -1,7 +1,9 @@
 """A whole LAN through one connection: hosts hand their services to an agent."""
 
 import re
+import shutil
 import signal
+import time
 
 import pytest
 
@@ -387,6 +389,26 @@ def test_wrong_links_and_wrong_key(lan):
     assert not second.find("published")
     second.terminate()
     fails(lan, nas, "i", link, "no agent listens")
+
+
+def test_copied_hosts_of_an_agent_leave_each_other_in_peace(lan, work):
+    """Two machines with one key: the one that came last serves, the other says why it
+    does not, and comes when the place is free."""
+    g = lan.g
+    lan.start_agent()
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    first = lan.hand_over(nas, "nas", "22")
+    shutil.copytree(first.who.state, f"{work}/pi", ignore=shutil.ignore_patterns("*.sock"))
+    second = lan.hand_over(pi, "pi", "22")
+    lost = first.wait_event("agent", 10, state="lost")
+    assert "this device's key" in lost["reason"], lost
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 12, 15)    # two tries of the first
+    assert not first.find("agent", state="back")
+    assert not second.find("agent", state="lost")
+    second.kill()
+    first.wait_event("agent", 60, state="back")
+    assert g.host_proc.running
 
 
 def test_forgotten_host_is_out_and_its_link_too(lan):

@@ -170,7 +170,7 @@ for session in range(int(sys.argv[2])):
             if select.select([s], [], [], left)[0]:
                 missing.discard(int(s.recv(2000).split()[0]))
         missing.add(n)
-        s.send(b"%d " % n + bytes(n * 20))
+        s.send(b"%d " % n + bytes(n * 53 % 1400))
     s.settimeout(15)
     try:
         while missing:

@@ -261,3 +261,25 @@ def test_two_services_of_one_port_both_have_a_local_address(pair):
     assert "in use" not in up.stderr
     host, port = local.rsplit(":", 1)
     assert g.client.start_peer("get", host, port, 1000, 1).wait(20) == 0
+
+
+@pytest.mark.parametrize("rotations", [1, 3])
+def test_joining_again_finds_the_same_home(pair, rotations):
+    """By an invite that was made after the host's key had changed, of a device that has
+    not met the host since: it stays one home with one name, also where the host has
+    left its oldest key; and a device whose own key changed stays one device."""
+    g = pair
+    assert works(g, g.client, "one")
+    for _ in range(rotations):
+        mark = g.host_proc.mark()
+        assert g.host.run("keys", "rotate").status == 0
+        g.host_proc.wait_event("reloaded", 10, since=mark)
+    assert g.join().event("joined")["host"] == HOST
+    hosts = [e for e in g.client.run("ls").events if e.get("event") == "host"]
+    assert [(e["name"], e["key"]) for e in hosts] == [(HOST, device_of(g.host))], hosts
+    assert g.client.run("keys", "rotate").status == 0
+    g.join()
+    assert works(g, g.client, "one", 30)
+    devices = [e for e in g.host.run("ls", "--devices").events
+               if e.get("event") == "client"]
+    assert [e["key"] for e in devices] == [device_of(g.client)], devices

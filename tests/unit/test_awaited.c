@@ -71,11 +71,33 @@ static void test_bounds(void **state)
     free(a);
 }
 
+/* 64 devices that ask for 16 hosts each fill it: who asks for one stays, and enters. */
+static void test_who_asks_for_many_gives_way(void **state)
+{
+    struct awaited *a = calloc(1, sizeof(*a));
+    (void)state;
+    note(a, 1, 10, 1, 1);
+    for (unsigned i = 0; i < 2 * AWAITED_MAX; i++)
+        note(a, 2, 1000 + i / AWAITED_EACH, i, 2 + i);
+    assert_int_equal(a->count, AWAITED_MAX);
+    note(a, 1, 11, 2, 5000);
+    for (unsigned i = 0; i < AWAITED_MAX; i++)
+        note(a, 2, 3000 + i / AWAITED_EACH, i, 5001 + i);
+    assert_int_equal(a->count, AWAITED_MAX);
+    assert_int_equal(taken(a, 1, 9000), 2);
+    /* long after: what is spent gives way before what is not */
+    for (unsigned i = 0; i < AWAITED_MAX; i++)
+        note(a, 4, 5000 + i / AWAITED_EACH, i, 9000 + AWAITED_FOR_MS + i);
+    assert_int_equal(taken(a, 4, 11000 + AWAITED_FOR_MS), AWAITED_MAX);
+    free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_told_once),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_who_asks_for_many_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

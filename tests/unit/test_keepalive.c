@@ -112,6 +112,23 @@ static void test_loss_is_no_timeout(void **state)
     assert_int_equal(keepalive_export(&k), KEEPALIVE_MAX_US / 10 * 7);
 }
 
+/* A host's connection to its broker: never silent for longer, whatever it learns. */
+static void test_a_host_is_never_silent_for_long(void **state)
+{
+    (void)state;
+    for (uint64_t timeout = S; timeout < 300 * S; timeout = timeout * 3 / 2) {
+        struct keepalive k;
+        uint64_t now = S;
+        keepalive_init(&k, true, 0, now);
+        keepalive_bound(&k, KEEPALIVE_HOST_US);
+        for (unsigned i = 0; i < 100; i++) {
+            assert_true(keepalive_deadline_us(&k) <= now + KEEPALIVE_HOST_US);
+            (void)live(&k, timeout, 1, &now);
+            keepalive_on_new_path(&k, now);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +137,7 @@ int main(void)
         cmocka_unit_test(test_traffic_needs_no_probe),
         cmocka_unit_test(test_limit_is_tried_again),
         cmocka_unit_test(test_loss_is_no_timeout),
+        cmocka_unit_test(test_a_host_is_never_silent_for_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <sodium.h>
 
+#include "session/internal.h"
 #include "session/session.h"
 
 enum { QUEUE = 4096, TOTAL = 3 * 1024 * 1024, LIMIT_MS = 30000 };
@@ -38,10 +39,14 @@ struct wire {
 struct side {
     struct world *world;
     struct session_env env;
+    struct session_env *other_env; /* used in its place */
     struct keypair key;
     struct session *session;
     struct wire wires[2];
     bool open, closed, admit;
+    bool hoards; /* takes streams and reads none of them */
+    uint64_t hoarded;
+    unsigned resets;
     int close_err;
     unsigned paths_told, dead_told;
     uint32_t rtt_us;
@@ -178,6 +183,72 @@ static const struct stream_events stream_events = {
     .on_close = on_stream_end,
 };
 
+/* -------------------------------------------------------------------- paused readers
+ */
+
+static void hoard_data(void *ctx, const uint8_t *data, size_t len, bool fin)
+{
+    (void)data, (void)fin;
+    ((struct side *)ctx)->hoarded += len;
+}
+
+static void hoard_nothing(void *ctx)
+{
+    (void)ctx;
+}
+
+static void hoard_code(void *ctx, uint64_t code)
+{
+    (void)ctx, (void)code;
+}
+
+static const struct stream_events hoard_events = {
+    .on_data = hoard_data,
+    .on_flush = hoard_nothing,
+    .on_reset = hoard_code,
+    .on_stop = hoard_code,
+    .on_room = hoard_nothing,
+    .on_close = hoard_code,
+};
+
+/* A program that has more to send than anybody reads. */
+struct bulk {
+    struct side *side;
+    struct stream *stream;
+    size_t left;
+};
+
+static void bulk_feed(void *ctx)
+{
+    static const uint8_t zeros[8192];
+    struct bulk *b = ctx;
+    for (; b->left > 0 && stream_room(b->stream) >= sizeof(zeros); b->left--)
+        assert_int_equal(stream_write(b->stream, zeros, sizeof(zeros)), 0);
+}
+
+static void bulk_data(void *ctx, const uint8_t *data, size_t len, bool fin)
+{
+    struct bulk *b = ctx;
+    (void)data, (void)fin;
+    stream_consumed(b->stream, len);
+}
+
+static void bulk_stopped(void *ctx, uint64_t code)
+{
+    struct bulk *b = ctx;
+    b->side->resets += b->left != SIZE_MAX && code == STREAM_LIMIT;
+    b->left = SIZE_MAX; /* counted, and writes no more */
+}
+
+static const struct stream_events bulk_events = {
+    .on_data = bulk_data,
+    .on_flush = bulk_feed,
+    .on_reset = bulk_stopped,
+    .on_stop = bulk_stopped,
+    .on_room = bulk_feed,
+    .on_close = hoard_code,
+};
+
 /* ------------------------------------------------------------------------- sessions */
 
 static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
@@ -196,6 +267,10 @@ static void on_stream(void *ctx, struct stream *st)
 {
     struct side *s = ctx;
     s->stream = st;
+    if (s->hoards) {
+        stream_accept(st, &hoard_events, s);
+        return;
+    }
     stream_accept(st, &stream_events, s);
 }
 
@@ -254,8 +329,10 @@ static void on_first(void *ctx, struct path *p, const uint8_t *buf, size_t len,
 {
     struct side *s = ctx;
     (void)segment_len;
-    struct session_config c = {
-        .env = &s->env, .events = &session_events, .ctx = s, .rtt_hint_us = 100};
+    struct session_config c = {.env = s->other_env != NULL ? s->other_env : &s->env,
+                               .events = &session_events,
+                               .ctx = s,
+                               .rtt_hint_us = 100};
     if (s->session != NULL)
         return;
     assert_int_equal(
@@ -527,6 +604,101 @@ static void test_reset(void **state)
     world_free(w);
 }
 
+/* `count` streams to a server that reads none of them, each as much as it takes. */
+static struct bulk *start_hoard(struct world *w, unsigned count)
+{
+    struct bulk *all = calloc(count, sizeof(*all));
+    assert_non_null(all);
+    Meta hello = {.which_body = Meta_list_tag, .body.list = true};
+    assert_int_equal(session_send_meta(w->client.session, &hello), 0);
+    w->server.hoards = true;
+    for (unsigned i = 0; i < count; i++) {
+        struct bulk *b = &all[i];
+        *b = (struct bulk){.side = &w->client, .left = SESSION_STREAM_WINDOW / 8192};
+        assert_int_equal(stream_open(w->client.session, &b->stream, &bulk_events, b),
+                         0);
+        bulk_feed(b);
+    }
+    return all;
+}
+
+/*
+ * More lies unread in one session than may: the fullest streams are reset, never more
+ * than is needed, and who reads what he asked for gets all of it.
+ */
+static void test_fullest_stream_is_reset(void **state)
+{
+    (void)state;
+    const unsigned fit = 32;
+    const uint64_t before = SESSION_UNREAD_MAX - fit * SESSION_STREAM_WINDOW;
+    struct world *w = world_new(0, 17);
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    w->server.session->unread = w->server.env.unread = before; /* as if it lay there */
+    struct bulk *all = start_hoard(w, fit + 8);
+    while (w->client.resets < 8 && !w->timed_out) {
+        (void)uv_run(&w->loop, UV_RUN_ONCE);
+        assert_true(w->server.env.unread <= SESSION_UNREAD_MAX);
+    }
+    assert_false(w->timed_out);
+    assert_true(w->server.env.unread > SESSION_UNREAD_MAX - 16 * SESSION_STREAM_WINDOW);
+    w->server.hoards = false;
+    w->to_send = TOTAL;
+    assert_int_equal(
+        stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
+        0);
+    feed(&w->client);
+    assert_whole(w);
+    assert_in_range(w->client.resets, 8, 16); /* few: who reads leaves nothing unread */
+    assert_false(w->client.closed || w->server.closed);
+    world_free(w);
+    free(all);
+}
+
+#define RUN_BOTH_UNTIL(w, v, condition)                                                \
+    while (!(condition)) {                                                             \
+        (void)uv_run(&(w)->loop, UV_RUN_NOWAIT);                                       \
+        (void)uv_run(&(v)->loop, UV_RUN_NOWAIT);                                       \
+        assert_false((w)->timed_out || (v)->timed_out);                                \
+    }
+
+/*
+ * When all sessions together hold too much, one that holds its share waits, also where
+ * nothing of its own is ever read; and goes on when another gives something back.
+ */
+static void test_full_sessions_wait(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 18), *v = world_new(0, 19);
+    const unsigned count = 2 * (SESSION_FAIR_UNREAD / SESSION_STREAM_WINDOW);
+    const uint64_t all_of_it = (uint64_t)count * SESSION_STREAM_WINDOW;
+    struct session_env *env = &w->server.env;
+    v->server.other_env = env;
+    memcpy(v->server.key.pub, w->server.key.pub, KEY_LEN);
+    struct bulk *few = NULL, *all = NULL;
+    v->server.hoards = w->server.hoards = true;
+    world_start(v, w->server.key.pub);
+    RUN_BOTH_UNTIL(w, v, v->client.open && v->server.open);
+    few = start_hoard(v, 1);
+    RUN_BOTH_UNTIL(w, v, v->server.hoarded == SESSION_STREAM_WINDOW);
+    env->unread += SESSION_ALL_UNREAD_MAX; /* as if more sessions held it */
+    world_start(w, w->server.key.pub);
+    RUN_BOTH_UNTIL(w, v, w->client.open && w->server.open);
+    all = start_hoard(w, count);
+    RUN_BOTH_UNTIL(w, v, w->server.hoarded > SESSION_FAIR_UNREAD);
+    uint64_t until = uv_hrtime() + 300000000ull;
+    RUN_BOTH_UNTIL(w, v, uv_hrtime() > until);
+    assert_true(w->server.hoarded < SESSION_FAIR_UNREAD + SESSION_WINDOW_MAX);
+    env->unread -= SESSION_ALL_UNREAD_MAX; /* and another reads its own */
+    stream_consumed(v->server.stream, SESSION_STREAM_WINDOW);
+    RUN_BOTH_UNTIL(w, v, w->server.hoarded == all_of_it);
+    assert_int_equal(w->client.resets, 0);
+    world_free(v); /* before the other, whose env its server used */
+    world_free(w);
+    free(few);
+    free(all);
+}
+
 static void test_wrong_host_key(void **state)
 {
     (void)state;
@@ -619,6 +791,8 @@ int main(void)
         cmocka_unit_test(test_mtu_shrinks),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_fullest_stream_is_reset),
+        cmocka_unit_test(test_full_sessions_wait),
         cmocka_unit_test(test_wrong_host_key),
         cmocka_unit_test(test_client_not_admitted),
         cmocka_unit_test(test_exporter_is_shared),

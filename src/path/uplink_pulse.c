@@ -1,0 +1,143 @@
+/*
+ * Whether a connection to the broker that stands still lives: keepalives, doubts, and
+ * what a change of the network does to it. Knows neither how one is made nor what it
+ * carries (uplink.c).
+ */
+#include "path/uplink_internal.h"
+
+#include "io/netmon.h"
+
+enum {
+    PONG_TIMEOUT_US = 5000000,
+    LATE_US = 50000, /* so late, a timer says that this program did not run */
+};
+
+/* When a ping was not answered for so long, a second connection is begun beside. */
+#define PATIENCE_KEEPALIVE_US 1000000u /* or four round trips */
+#define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
+#define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
+
+void uplink_arm(struct uplink *u)
+{
+    uint64_t now = net_now_us(), at = keepalive_deadline_us(&u->keep);
+    if (u->pinging) {
+        at = u->pinged_us + PONG_TIMEOUT_US;
+        if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
+            at = u->beside_us;
+    }
+    u->due_us = at > now ? at + 1000 : now;
+    uplink_set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
+}
+
+/* Asks whether the connection lives, and begins another beside it if that takes long.
+ */
+static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
+{
+    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
+    uint64_t now = net_now_us(), rtt_us = uplink_rtt_us(u);
+    if (patience_us > 0 && patience_us < round_trips * rtt_us)
+        patience_us = round_trips * rtt_us;
+    if (!u->pinging)
+        u->pinged_us = now;
+    if (!u->pinging || now + patience_us < u->beside_us)
+        u->beside_us = now + patience_us;
+    u->pinging = true;
+    int rc = uplink_send(u, &m);
+    if (rc != 0) { /* at its bound: what was sent before is not taken any more */
+        uplink_line_failed(u->line, rc == POSTERN_ERR_LIMIT ? POSTERN_ERR_TIMEOUT : rc);
+        return;
+    }
+    if (u->beside == NULL && patience_us == 0)
+        uplink_begin_beside(u);
+    uplink_arm(u);
+}
+
+/* A busy machine: the answer may have come and not been read yet. It is read first. */
+static bool was_late(struct uplink *u, uint64_t now)
+{
+    if (!u->pinging || now < u->due_us + LATE_US)
+        return false;
+    u->pinged_us += now - u->due_us;
+    u->beside_us += now - u->due_us + LATE_US;
+    uplink_arm(u);
+    return true;
+}
+
+void uplink_on_up_timer(struct uplink *u)
+{
+    uint64_t now = net_now_us();
+    if (was_late(u, now))
+        return;
+    if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
+        keepalive_on_dead(&u->keep);
+        uplink_line_failed(u->line, POSTERN_ERR_TIMEOUT);
+        return;
+    }
+    if (u->pinging && !uplink_line_is_connected(u->beside) && now >= u->beside_us)
+        uplink_begin_beside(u);
+    else if (!u->pinging && keepalive_due(&u->keep, now)) {
+        ping(u, 4, PATIENCE_KEEPALIVE_US);
+        return;
+    }
+    uplink_arm(u);
+}
+
+void uplink_suspect(struct uplink *u)
+{
+    if (u->state == UPLINK_UP)
+        ping(u, 4, PATIENCE_SUSPECT_US);
+    else if (!u->fatal)
+        uplink_hurry(u);
+}
+
+void uplink_refresh(struct uplink *u)
+{
+    if (u->state == UPLINK_UP && !u->pinging)
+        ping(u, 4, PATIENCE_KEEPALIVE_US);
+}
+
+/* A try that was begun in the network as it is now goes on. */
+static bool still_good(const struct line *l)
+{
+    return l->channel != NULL &&
+           netmon_way_of(&l->local, &l->remote) == NETMON_WAY_SAME;
+}
+
+static void address_gone(struct uplink *u)
+{
+    (void)fault_set(&u->fault, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
+                    "this machine lost the address from which it was connected to the "
+                    "broker");
+    u->fatal = false;
+    uplink_connect_now(u);
+    u->config.events->on_down(u->config.ctx, &u->fault, 0, false);
+}
+
+void uplink_kick(struct uplink *u)
+{
+    backoff_reset(&u->backoff);
+    backoff_reset(&u->fatal_backoff);
+    if (u->beside != NULL && !still_good(u->beside)) {
+        uplink_line_free(u->beside);
+        u->beside = NULL;
+    }
+    if (u->state != UPLINK_UP) {
+        if (u->state == UPLINK_WAITING || !still_good(u->line)) {
+            uplink_drop_lines(u);
+            u->state = UPLINK_WAITING;
+            uplink_set_timer(u, 0);
+        }
+        return;
+    }
+    switch (netmon_way_of(&u->line->local, &u->line->remote)) {
+    case NETMON_WAY_GONE:
+        address_gone(u);
+        break;
+    case NETMON_WAY_OTHER:
+        ping(u, 0, 0);
+        break;
+    case NETMON_WAY_SAME:
+        ping(u, 2, PATIENCE_CHANGE_US);
+        break;
+    }
+}
