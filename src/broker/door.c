@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "broker/list.h"
+#include "core/list.h"
 #include "broker/vouch.h"
 #include "core/client_hello.h"
 #include "core/relay_preface.h"

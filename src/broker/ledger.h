@@ -6,7 +6,7 @@
 #define POSTERN_BROKER_LEDGER_H
 
 #include "broker/keymap.h"
-#include "broker/list.h"
+#include "core/list.h"
 
 struct ledger {
     struct keymap map;

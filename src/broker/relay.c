@@ -16,7 +16,7 @@
 
 #include "broker/keymap.h"
 #include "broker/limits.h"
-#include "broker/list.h"
+#include "core/list.h"
 #include "broker/relay_flow.h"
 #include "broker/relay_shares.h"
 #include "core/relay_preface.h"

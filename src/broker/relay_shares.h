@@ -11,7 +11,7 @@
 
 #include "broker/keymap.h"
 #include "broker/limits.h"
-#include "broker/list.h"
+#include "core/list.h"
 #include "core/addr.h"
 
 enum share_of {

@@ -16,7 +16,7 @@
 #include "broker/mark.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
-#include "broker/list.h"
+#include "core/list.h"
 #include "broker/mailbox.h"
 #include "broker/plan.h"
 #include "broker/registry.h"

@@ -8,7 +8,7 @@
 
 #include <microhttpd.h>
 
-#include "broker/list.h"
+#include "core/list.h"
 #include "core/addr.h"
 
 enum {

@@ -2,8 +2,8 @@
  * Intrusive doubly linked lists. Objects with equal timeouts stand in the order of
  * their start, so that the head is always the next one due.
  */
-#ifndef POSTERN_BROKER_LIST_H
-#define POSTERN_BROKER_LIST_H
+#ifndef POSTERN_CORE_LIST_H
+#define POSTERN_CORE_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>

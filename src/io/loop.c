@@ -1,0 +1,306 @@
+/*
+ * The loop over libuv. All timers share one of libuv's, which stands at the earliest or
+ * before: most timers are moved on and on and never fire, and moving one later must
+ * cost nothing. A descriptor's uv_poll_t lives apart from its watch, since libuv wants
+ * it for a while after it was closed.
+ */
+#include "io/loop.h"
+
+#include <stdlib.h>
+
+#include "io/loop_uv.h"
+
+struct loop {
+    uv_loop_t uv;
+    uv_timer_t alarm;
+    uv_idle_t soon;
+    uint64_t alarm_ms; /* when it rings; 0: it is off */
+    struct agenda timers;
+    bool turning, called; /* in loop_turn; a timer was called in it */
+};
+
+struct loop_poll {
+    uv_poll_t uv; /* first */
+    int events;   /* asked for, of libuv's */
+    watch_cb cb;
+    void *ctx;
+};
+
+struct loop_async {
+    uv_async_t uv; /* first */
+    loop_cb cb;
+    void *ctx;
+};
+
+static void on_alarm(uv_timer_t *h);
+static void on_soon(uv_idle_t *h);
+
+/*
+ * For what is due already an idle handle, which keeps the loop from sleeping: libuv
+ * calls a timer of zero that starts itself again and again without a look at anything
+ * else.
+ */
+static void set_alarm(struct loop *l)
+{
+    const struct agenda_entry *e = l->timers.first;
+    uint64_t now = uv_now(&l->uv);
+    if (e == NULL) {
+        (void)uv_timer_stop(&l->alarm); /* an idle one must not keep the loop going */
+        (void)uv_idle_stop(&l->soon);
+        l->alarm_ms = 0;
+    } else if (e->due <= now) {
+        (void)uv_idle_start(&l->soon, on_soon);
+    } else if (l->alarm_ms == 0 || e->due < l->alarm_ms) {
+        (void)uv_timer_start(&l->alarm, on_alarm, e->due - now, 0);
+        l->alarm_ms = e->due;
+    }
+}
+
+static void call_due(struct loop *l)
+{
+    uint64_t before = l->timers.entered;
+    struct agenda_entry *e;
+    while ((e = agenda_take(&l->timers, uv_now(&l->uv), before)) != NULL) {
+        struct timer *t = (struct timer *)(void *)e;
+        l->called = true;
+        t->cb(t->ctx);
+    }
+    (void)uv_idle_stop(&l->soon);
+    set_alarm(l);
+    if (l->turning && l->called)
+        (void)uv_idle_start(&l->soon, on_soon); /* enough for this turn: no sleep */
+}
+
+static void on_alarm(uv_timer_t *h)
+{
+    struct loop *l = h->data;
+    l->alarm_ms = 0;
+    call_due(l);
+}
+
+static void on_soon(uv_idle_t *h)
+{
+    call_due(h->data);
+}
+
+int loop_open(struct loop **out)
+{
+    struct loop *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return POSTERN_ERR_NOMEM;
+    if (uv_loop_init(&l->uv) != 0) {
+        free(l);
+        return POSTERN_ERR_LIMIT; /* descriptors */
+    }
+    (void)uv_timer_init(&l->uv, &l->alarm);
+    (void)uv_idle_init(&l->uv, &l->soon);
+    l->alarm.data = l->soon.data = l;
+    *out = l;
+    return 0;
+}
+
+void loop_close(struct loop *l)
+{
+    if (l == NULL)
+        return;
+    uv_close((uv_handle_t *)&l->alarm, NULL);
+    uv_close((uv_handle_t *)&l->soon, NULL);
+    while (uv_loop_close(&l->uv) == UV_EBUSY)
+        (void)uv_run(&l->uv, UV_RUN_ONCE);
+    free(l);
+}
+
+void loop_run(struct loop *l)
+{
+    (void)uv_run(&l->uv, UV_RUN_DEFAULT);
+}
+
+void loop_turn(struct loop *l)
+{
+    l->turning = true;
+    l->called = false;
+    (void)uv_run(&l->uv, UV_RUN_ONCE);
+    l->turning = false;
+    (void)uv_idle_stop(&l->soon);
+    set_alarm(l);
+}
+
+void loop_poll(struct loop *l)
+{
+    (void)uv_run(&l->uv, UV_RUN_NOWAIT);
+}
+
+void loop_stop(struct loop *l)
+{
+    uv_stop(&l->uv);
+}
+
+uint64_t loop_now_ms(const struct loop *l)
+{
+    return uv_now(&l->uv);
+}
+
+void loop_refresh(struct loop *l)
+{
+    uv_update_time(&l->uv);
+}
+
+uv_loop_t *loop_uv(struct loop *l)
+{
+    return &l->uv;
+}
+
+void timer_init(struct timer *t, struct loop *l, loop_cb cb, void *ctx)
+{
+    *t = (struct timer){.loop = l, .cb = cb, .ctx = ctx};
+}
+
+void timer_start(struct timer *t, uint64_t ms)
+{
+    struct loop *l = t->loop;
+    agenda_leave(&l->timers, &t->entry);
+    uint64_t now = uv_now(&l->uv);
+    agenda_enter(&l->timers, &t->entry, ms < UINT64_MAX - now ? now + ms : UINT64_MAX);
+    set_alarm(l);
+}
+
+void timer_stop(struct timer *t)
+{
+    if (!t->entry.entered)
+        return;
+    agenda_leave(&t->loop->timers, &t->entry);
+    if (t->loop->timers.first == NULL)
+        set_alarm(t->loop);
+}
+
+bool timer_is_active(const struct timer *t)
+{
+    return t->entry.entered;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+    free(h); /* the handle is the first member of each */
+}
+
+static void on_ready(uv_poll_t *h, int status, int events);
+
+static int poll_arm(struct loop_poll *p)
+{
+    if (p->events == 0)
+        return uv_poll_stop(&p->uv);
+    return uv_poll_start(&p->uv, p->events, on_ready);
+}
+
+static void on_ready(uv_poll_t *h, int status, int events)
+{
+    struct loop_poll *p = (struct loop_poll *)(void *)h;
+    if (status < 0) {
+        /* libuv stops after an error, which for a datagram socket may be no more than
+         * somebody's ICMP. The owner finds out by reading or writing. */
+        events = p->events;
+        if (poll_arm(p) != 0)
+            return;
+    }
+    int what = (events & UV_READABLE ? WATCH_READ : 0) |
+               (events & UV_WRITABLE ? WATCH_WRITE : 0) |
+               (events & UV_DISCONNECT ? WATCH_HANGUP : 0) |
+               (events & UV_PRIORITIZED ? WATCH_END : 0);
+    if (what != 0)
+        p->cb(p->ctx, what);
+}
+
+int watch_open(struct watch *w, struct loop *l, int fd, watch_cb cb, void *ctx)
+{
+    struct loop_poll *p = calloc(1, sizeof(*p));
+    if (p == NULL)
+        return POSTERN_ERR_NOMEM;
+    p->cb = cb;
+    p->ctx = ctx;
+    if (uv_poll_init(&l->uv, &p->uv, fd) != 0) {
+        free(p); /* libuv has not taken it in */
+        return POSTERN_ERR_IO;
+    }
+    w->poll = p;
+    return 0;
+}
+
+void watch_for(struct watch *w, int events)
+{
+    int wanted = (events & WATCH_READ ? UV_READABLE : 0) |
+                 (events & WATCH_WRITE ? UV_WRITABLE : 0) |
+                 (events & WATCH_HANGUP ? UV_DISCONNECT : 0) |
+                 (events & WATCH_END ? UV_PRIORITIZED : 0);
+    if (wanted == w->poll->events)
+        return;
+    w->poll->events = wanted;
+    (void)poll_arm(w->poll); /* fails only for a handle that is being closed */
+}
+
+int watch_start(struct watch *w, struct loop *l, int fd, int events, watch_cb cb,
+                void *ctx)
+{
+    int rc = watch_open(w, l, fd, cb, ctx);
+    if (rc == 0)
+        watch_for(w, events);
+    return rc;
+}
+
+void watch_pass(struct watch *w, watch_cb cb, void *ctx)
+{
+    w->poll->cb = cb;
+    w->poll->ctx = ctx;
+}
+
+void watch_close(struct watch *w)
+{
+    if (w->poll == NULL)
+        return;
+    (void)uv_poll_stop(&w->poll->uv);
+    uv_close((uv_handle_t *)&w->poll->uv, on_closed);
+    w->poll = NULL;
+}
+
+bool watch_is_open(const struct watch *w)
+{
+    return w->poll != NULL;
+}
+
+void watch_in_background(struct watch *w)
+{
+    uv_unref((uv_handle_t *)&w->poll->uv);
+}
+
+static void on_async(uv_async_t *h)
+{
+    struct loop_async *a = (struct loop_async *)(void *)h;
+    a->cb(a->ctx);
+}
+
+int wake_open(struct wake *w, struct loop *l, loop_cb cb, void *ctx)
+{
+    struct loop_async *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return POSTERN_ERR_NOMEM;
+    a->cb = cb;
+    a->ctx = ctx;
+    if (uv_async_init(&l->uv, &a->uv, on_async) != 0) {
+        free(a);
+        return POSTERN_ERR_LIMIT;
+    }
+    w->async = a;
+    return 0;
+}
+
+void wake_up(struct wake *w)
+{
+    (void)uv_async_send(&w->async->uv);
+}
+
+void wake_close(struct wake *w)
+{
+    if (w->async == NULL)
+        return;
+    uv_close((uv_handle_t *)&w->async->uv, on_closed);
+    w->async = NULL;
+}

@@ -1,0 +1,12 @@
+/* libuv's loop behind io/loop.h, for the few files of io/ that use more of libuv. */
+#ifndef POSTERN_IO_LOOP_UV_H
+#define POSTERN_IO_LOOP_UV_H
+
+#include <uv.h>
+
+#include "io/loop.h"
+
+/* Borrowed. */
+uv_loop_t *loop_uv(struct loop *l);
+
+#endif
