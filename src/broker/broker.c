@@ -10,6 +10,7 @@
 
 #include "broker/shard.h"
 #include "io/lack.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 #include "io/stop.h"
 
@@ -231,28 +232,28 @@ void broker_close(struct broker *b)
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
-    uv_stop(ctx);
+    loop_stop(ctx);
 }
 
 int broker_run(const struct broker_config *c, struct fault *f)
 {
     struct broker *b = NULL;
-    uv_loop_t loop;
+    struct loop *loop;
     struct stop *stop = NULL;
-    if (uv_loop_init(&loop) != 0)
+    if (loop_open(&loop) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
     /* First the signals: one that comes right after "ready" must not be missed. */
-    int rc = stop_open(&stop, &loop, on_stop, &loop);
+    int rc = stop_open(&stop, loop, on_stop, loop);
     if (rc == 0)
         rc = broker_open(&b, c, f);
     else
         (void)fault_lack(f, rc);
     if (rc == 0)
-        (void)uv_run(&loop, UV_RUN_DEFAULT);
+        loop_run(loop);
     broker_close(b);
     stop_close(stop);
-    (void)uv_run(&loop, UV_RUN_DEFAULT);
-    (void)uv_loop_close(&loop);
+    loop_run(loop);
+    loop_close(loop);
     return rc;
 }

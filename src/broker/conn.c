@@ -11,6 +11,7 @@
 #include "broker/control.h"
 #include "broker/shard.h"
 #include "io/channel.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -45,7 +46,7 @@ static void conn_free(struct conn *c)
 static void set_state(struct conn *c, enum conn_state state, struct list *list)
 {
     c->state = (uint8_t)state;
-    c->since_ms = uv_now(&c->shard->loop);
+    c->since_ms = loop_now_ms(c->shard->loop);
     list_remove(&c->link);
     list_push(list, &c->link);
 }
@@ -123,7 +124,7 @@ static const struct channel_events events = {
 static struct channel_config config_of(struct conn *c)
 {
     struct shard *s = c->shard;
-    return (struct channel_config){.loop = &s->loop,
+    return (struct channel_config){.loop = s->loop,
                                    .own = &s->hub->identity.key,
                                    .events = &events,
                                    .ctx = c,
@@ -262,7 +263,7 @@ bool conn_make_room(struct shard *s)
 
 static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)
 {
-    uint64_t now = uv_now(&s->loop);
+    uint64_t now = loop_now_ms(s->loop);
     while (!list_empty(l)) {
         struct conn *c = LIST_OWNER(l->next, struct conn, link);
         if (now - c->since_ms < limit_ms)

@@ -14,6 +14,7 @@
 #include "broker/shard.h"
 #include "broker/vouch.h"
 #include "io/channel.h"
+#include "io/loop.h"
 
 enum { MESSAGE_MAX = PROTO_FRAME_MAX };
 
@@ -91,7 +92,7 @@ static int open_mark(const struct shard *s, struct addr *from, const uint8_t *cl
 
 static void await_host(struct shard *s, const struct route *r, const uint8_t *conv)
 {
-    struct awaited_ask ask = {.at_ms = uv_now(&s->loop)};
+    struct awaited_ask ask = {.at_ms = loop_now_ms(s->loop)};
     memcpy(ask.host, r->to, KEY_LEN);
     memcpy(ask.client, r->from, KEY_LEN);
     memcpy(ask.conv, conv, CONV_LEN);
@@ -101,7 +102,7 @@ static void await_host(struct shard *s, const struct route *r, const uint8_t *co
 void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN])
 {
     struct awaited_ask ask;
-    while (awaited_take(s->awaited, host, uv_now(&s->loop), &ask))
+    while (awaited_take(s->awaited, host, loop_now_ms(s->loop), &ask))
         refuse(s, &(struct route){.to = host, .from = ask.client, .to_host = true},
                ask.conv, REFUSE_BACK, "the host is connected again");
 }
@@ -123,7 +124,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         !admission_pass(&s->admission, r->to, r->from, &from,
                         channel_queued_bytes(host->channel) >
                             LIMIT_STRANGERS_QUEUE_BYTES,
-                        uv_now(&s->loop))) {
+                        loop_now_ms(s->loop))) {
         refuse(s, r, i->conv, REFUSE_LIMIT,
                "too many devices ask for this host just now");
         return;
@@ -291,7 +292,7 @@ static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
 static bool may_introduce(struct conn *c)
 {
     struct shard *s = c->shard;
-    uint64_t now = uv_now(&s->loop);
+    uint64_t now = loop_now_ms(s->loop);
     if (is_portal(s, c->node.key))
         return true;
     return admission_introduce(&s->admission, c->node.key, now) &&
@@ -344,7 +345,7 @@ static void handle_carry(struct conn *c, Control *m)
 {
     if (is_portal(c->shard, c->node.key) ||
         admission_carry(&c->shard->admission, c->node.key, role_of(c),
-                        m->body.carry.packet.size, uv_now(&c->shard->loop)))
+                        m->body.carry.packet.size, loop_now_ms(c->shard->loop)))
         forward(c, m, m->body.carry.peer);
     else
         c->shard->stats.dropped++;
@@ -473,10 +474,10 @@ static const struct rule rules[] = {
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len)
 {
     Control m;
-    c->heard_ms = uv_now(&c->shard->loop);
+    c->heard_ms = loop_now_ms(c->shard->loop);
     if (!is_portal(c->shard, c->node.key) &&
         !admission_message(&c->shard->admission, c->node.key, role_of(c),
-                           uv_now(&c->shard->loop))) {
+                           loop_now_ms(c->shard->loop))) {
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many messages a second");
         return;
     }

@@ -14,6 +14,7 @@
 #include "core/stun.h"
 #include "io/acceptor.h"
 #include "io/edges.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum { TLS_HANDSHAKE = 0x16, VICTIMS_SEEN = 64 };
@@ -174,7 +175,7 @@ static int take_stun(struct visitor *v)
         return POSTERN_ERR_PROTO;
     }
     if (!d->config.unlimited &&
-        !addr_limits_stun(d->config.limits, &v->place, uv_now(d->config.loop)))
+        !addr_limits_stun(d->config.limits, &v->place, loop_now_ms(d->config.loop)))
         return POSTERN_ERR_LIMIT;
     if (recv(v->fd, buf, len, MSG_DONTWAIT) != (ssize_t)len)
         return POSTERN_ERR_CLOSED;
@@ -270,7 +271,7 @@ static int visitor_start(struct door *d, int fd, const struct addr_place *place,
     v->fd = fd;
     v->place = *place;
     v->inner = inner;
-    v->since_ms = uv_now(d->config.loop);
+    v->since_ms = loop_now_ms(d->config.loop);
     list_push(&d->visitors, &v->link);
     d->visitor_count++;
     d->inner_count += inner;
@@ -295,7 +296,7 @@ static bool may_enter(struct door *d, const struct addr_place *place)
     struct addr_limits *l = d->config.limits;
     return d->config.unlimited ||
            (!addr_limits_is_full(l, place, LIMIT_CONNECTIONS_PER_ADDRESS) &&
-            addr_limits_connect(l, place, uv_now(d->config.loop)));
+            addr_limits_connect(l, place, loop_now_ms(d->config.loop)));
 }
 
 static void on_connection(void *ctx, int fd, const struct sockaddr *from)
@@ -371,7 +372,7 @@ void door_sweep(struct door *d)
     uint64_t patience = patience_ms(d);
     while (!list_empty(&d->visitors)) {
         struct visitor *v = LIST_OWNER(d->visitors.next, struct visitor, link);
-        if (uv_now(d->config.loop) - v->since_ms < patience)
+        if (loop_now_ms(d->config.loop) - v->since_ms < patience)
             return;
         d->stats.silent++;
         visitor_end(v);

@@ -10,12 +10,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "broker/limits.h"
 #include "broker/plan.h"
 #include "core/err.h"
 #include "core/proto.h"
+#include "io/loop.h"
 
 struct door;
 
@@ -42,7 +42,7 @@ struct door_stats {
 };
 
 struct door_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const struct plan *plan; /* borrowed, as all below */
     struct addr_limits *limits;
     size_t visitors_max;   /* at least 1 */

@@ -8,6 +8,7 @@
 
 #include "broker/limits.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 
 struct mailbox {
     uv_async_t async;
@@ -61,7 +62,7 @@ static void on_async(uv_async_t *async)
     }
 }
 
-int mailbox_open(struct mailbox **out, uv_loop_t *loop, mailbox_cb on_mail, void *ctx)
+int mailbox_open(struct mailbox **out, struct loop *loop, mailbox_cb on_mail, void *ctx)
 {
     struct mailbox *b = calloc(1, sizeof(*b));
     if (b == NULL)
@@ -73,7 +74,7 @@ int mailbox_open(struct mailbox **out, uv_loop_t *loop, mailbox_cb on_mail, void
         free(b);
         return POSTERN_ERR_NOMEM;
     }
-    if (uv_async_init(loop, &b->async, on_async) != 0) {
+    if (uv_async_init(loop_uv(loop), &b->async, on_async) != 0) {
         uv_mutex_destroy(&b->lock);
         free(b);
         return POSTERN_ERR_IO;

@@ -7,13 +7,13 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "broker/limits.h"
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
 #include "core/proto.h"
+#include "io/loop.h"
 
 struct channel;
 struct mailbox;
@@ -50,7 +50,7 @@ void mail_free(struct mail *m);
 /* Receives ownership of `m`; runs on the loop. */
 typedef void (*mailbox_cb)(void *ctx, struct mail *m);
 
-MUST_CHECK int mailbox_open(struct mailbox **out, uv_loop_t *loop, mailbox_cb on_mail,
+MUST_CHECK int mailbox_open(struct mailbox **out, struct loop *loop, mailbox_cb on_mail,
                             void *ctx);
 /*
  * Any thread. Takes ownership on success only; POSTERN_ERR_LIMIT when the box is full

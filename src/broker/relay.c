@@ -20,6 +20,7 @@
 #include "broker/relay_flow.h"
 #include "broker/relay_shares.h"
 #include "core/relay_preface.h"
+#include "io/loop_uv.h"
 
 enum {
     SIDE_CLIENT,
@@ -63,7 +64,7 @@ struct mourned {
 };
 
 struct relay {
-    uv_loop_t *loop;
+    struct loop *loop;
     uv_poll_t poll;
     uv_idle_t idle; /* runs while `busy` is not empty */
     int epoll_fd;
@@ -113,7 +114,7 @@ static void mourn(struct relay *r, const struct pair *p)
     memcpy(m->host.key, p->shares[SHARE_HOST].holder->node.key, KEY_LEN);
     memcpy(m->client, p->shares[SHARE_CLIENT].holder->node.key, KEY_LEN);
     memcpy(m->conv, p->conv, CONV_LEN);
-    m->at_ms = uv_now(r->loop);
+    m->at_ms = loop_now_ms(r->loop);
     keymap_add(&r->mourned_hosts, &m->host);
     list_push(&r->mourned, &m->link);
     r->mourned_count++;
@@ -180,7 +181,7 @@ static void pump(struct relay *r, struct pair *p)
         list_push(&r->busy, &p->busy);
     }
     if (moved > 0) {
-        p->at_ms = uv_now(r->loop);
+        p->at_ms = loop_now_ms(r->loop);
         p->used = true;
         list_remove(&p->link);
         list_push(&r->active, &p->link);
@@ -249,9 +250,9 @@ static int relay_init(struct relay *r)
         keymap_init(&r->mourned_hosts, secret) != 0 ||
         shares_init(&r->shares, r->pairs_max, secret) != 0)
         return POSTERN_ERR_NOMEM;
-    if (uv_poll_init(r->loop, &r->poll, r->epoll_fd) != 0)
+    if (uv_poll_init(loop_uv(r->loop), &r->poll, r->epoll_fd) != 0)
         return POSTERN_ERR_IO;
-    (void)uv_idle_init(r->loop, &r->idle);
+    (void)uv_idle_init(loop_uv(r->loop), &r->idle);
     r->handles_open = 2;
     r->poll.data = r->idle.data = r;
     (void)uv_poll_start(&r->poll, UV_READABLE, on_poll);
@@ -270,7 +271,7 @@ static void relay_destroy(struct relay *r)
     free(r);
 }
 
-int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread, size_t pairs_max)
+int relay_open(struct relay **out, struct loop *loop, uint8_t thread, size_t pairs_max)
 {
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL)
@@ -350,7 +351,7 @@ void relay_end(struct relay *r, const struct relay_ask *names)
 /* May make room for another: it waits, or has been idle for long. */
 static bool is_spare(const struct relay *r, const struct pair *p)
 {
-    uint64_t idle = uv_now(r->loop) - p->at_ms;
+    uint64_t idle = loop_now_ms(r->loop) - p->at_ms;
     return !p->joined ||
            (list_empty(&p->busy) &&
             idle >= (p->used ? LIMIT_RELAY_SPARED_MS : LIMIT_RELAY_UNUSED_MS));
@@ -458,7 +459,7 @@ int relay_issue(struct relay *r, const struct relay_ask *ask, struct relay_ticke
     add_side(r, p, SIDE_HOST, out->host);
     list_init(&p->busy);
     list_push(&r->waiting, &p->link);
-    p->at_ms = uv_now(r->loop);
+    p->at_ms = loop_now_ms(r->loop);
     r->stats.pairs_open++;
     return 0;
 }
@@ -526,7 +527,7 @@ static int pair_start(struct relay *r, struct pair *p)
         if (epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, p->side[i].fd, &ev) != 0)
             return POSTERN_ERR_IO;
     }
-    p->at_ms = uv_now(r->loop);
+    p->at_ms = loop_now_ms(r->loop);
     list_remove(&p->link);
     list_push(&r->active, &p->link);
     r->stats.pairs_joined++;
@@ -557,7 +558,7 @@ void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]
 
 void relay_sweep(struct relay *r)
 {
-    uint64_t now = uv_now(r->loop);
+    uint64_t now = loop_now_ms(r->loop);
     while (!list_empty(&r->waiting)) {
         struct pair *p = LIST_OWNER(r->waiting.next, struct pair, link);
         if (now - p->at_ms < LIMIT_TICKET_MS)

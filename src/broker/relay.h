@@ -8,12 +8,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
 #include "core/proto.h"
+#include "io/loop.h"
 
 struct relay;
 
@@ -27,7 +27,7 @@ struct relay_stats {
  * `thread` stands in the first byte of each ticket, so that any thread can route it.
  * At most `pairs_max` pairs at once, those not joined yet included.
  */
-MUST_CHECK int relay_open(struct relay **out, uv_loop_t *loop, uint8_t thread,
+MUST_CHECK int relay_open(struct relay **out, struct loop *loop, uint8_t thread,
                           size_t pairs_max);
 /* Resets every pair. NULL is fine. Memory goes when the loop next turns. */
 void relay_close(struct relay *r);

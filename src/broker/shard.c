@@ -11,6 +11,7 @@
 #include "broker/control.h"
 #include "io/identity.h"
 #include "io/lack.h"
+#include "io/loop_uv.h"
 #include "io/tlspipe.h"
 
 enum { SWEEP_MS = 1000 };
@@ -60,7 +61,7 @@ static void on_relay(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 static void on_tls_relay(void *ctx, int fd, const struct addr_place *place)
 {
     struct shard *s = ctx;
-    struct tlspipe_config c = {.loop = &s->loop,
+    struct tlspipe_config c = {.loop = s->loop,
                                .protocol = PROTO_ALPN_RELAY,
                                .credentials = s->credentials,
                                .priority = s->priority};
@@ -212,7 +213,7 @@ static int open_parts(struct shard *s)
 {
     struct hub *h = s->hub;
     bool unlimited = h->config->no_address_limits;
-    struct door_config door = {.loop = &s->loop,
+    struct door_config door = {.loop = s->loop,
                                .plan = &h->plan,
                                .limits = s->limits,
                                .visitors_max = h->visitors_max,
@@ -222,11 +223,11 @@ static int open_parts(struct shard *s)
                                .events = h->config->portal != NULL ? &portal_door_events
                                                                    : &door_events,
                                .ctx = s};
-    int rc = mailbox_open(&s->mail, &s->loop, on_mail, s);
+    int rc = mailbox_open(&s->mail, s->loop, on_mail, s);
     if (rc == 0)
-        rc = relay_open(&s->relay, &s->loop, (uint8_t)s->index, h->pairs_max);
+        rc = relay_open(&s->relay, s->loop, (uint8_t)s->index, h->pairs_max);
     if (rc == 0)
-        rc = stun_service_open(&s->stun, &s->loop, &h->plan,
+        rc = stun_service_open(&s->stun, s->loop, &h->plan,
                                unlimited ? NULL : s->limits, h->secret);
     if (rc == 0)
         rc = door_open(&s->door, &door);
@@ -244,12 +245,12 @@ int shard_open(struct shard *s, struct hub *hub, unsigned index, struct fault *f
     int rc = open_tables(s, f);
     if (rc != 0)
         return rc;
-    if (uv_loop_init(&s->loop) != 0)
+    if (loop_open(&s->loop) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
     s->loop_ready = true;
-    (void)uv_timer_init(&s->loop, &s->sweep);
-    (void)uv_check_init(&s->loop, &s->move);
+    (void)uv_timer_init(loop_uv(s->loop), &s->sweep);
+    (void)uv_check_init(loop_uv(s->loop), &s->move);
     s->sweep.data = s->move.data = s;
     if (open_parts(s) != 0)
         return fault_set(f, POSTERN_ERR_IO,
@@ -264,7 +265,7 @@ static void run(void *arg)
 {
     struct shard *s = arg;
     log_set_level(s->hub->log_level);
-    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    loop_run(s->loop);
 }
 
 int shard_start(struct shard *s)
@@ -287,7 +288,7 @@ void shard_wait(struct shard *s)
     s->thread_ready = false;
     if (s->loop_ready && !s->stopping) { /* it never ran */
         shard_finish(s);
-        (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+        loop_run(s->loop);
     }
 }
 
@@ -295,7 +296,7 @@ void shard_free(struct shard *s)
 {
     mailbox_free(s->mail);
     if (s->loop_ready)
-        (void)uv_loop_close(&s->loop);
+        loop_close(s->loop);
     registry_close(s->registry);
     keymap_fini(&s->present);
     admission_fini(&s->admission);

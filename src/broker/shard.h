@@ -8,7 +8,6 @@
 #define POSTERN_BROKER_SHARD_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "broker/admission.h"
 #include "broker/awaited.h"
@@ -23,6 +22,7 @@
 #include "broker/relay.h"
 #include "broker/stun_service.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/spare.h"
 
 struct shard;
@@ -48,7 +48,7 @@ struct shard_stats {
 struct shard {
     struct hub *hub;
     unsigned index;
-    uv_loop_t loop;
+    struct loop *loop;
     uv_thread_t thread;
     bool loop_ready, thread_ready, stopping;
     struct mailbox *mail;

@@ -9,6 +9,7 @@
 
 #include "broker/vouch.h"
 #include "core/stun.h"
+#include "io/loop_uv.h"
 #include "io/pktinfo.h"
 #include "io/sockaddr.h"
 
@@ -156,14 +157,14 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             serve(s, &p);
 }
 
-static int add_socket(struct stun_service *v, uv_loop_t *loop,
+static int add_socket(struct stun_service *v, struct loop *loop,
                       const struct plan_site *site, const struct addr *bind)
 {
     struct stun_socket *s = &v->sockets[v->count];
     int fd = plan_open_udp(site, bind);
     if (fd < 0)
         return fd;
-    if (uv_poll_init(loop, &s->poll, fd) != 0) {
+    if (uv_poll_init(loop_uv(loop), &s->poll, fd) != 0) {
         close(fd);
         return POSTERN_ERR_IO;
     }
@@ -177,7 +178,7 @@ static int add_socket(struct stun_service *v, uv_loop_t *loop,
     return uv_poll_start(&s->poll, UV_READABLE, on_readable) == 0 ? 0 : POSTERN_ERR_IO;
 }
 
-int stun_service_open(struct stun_service **out, uv_loop_t *loop,
+int stun_service_open(struct stun_service **out, struct loop *loop,
                       const struct plan *plan, struct addr_limits *limits,
                       const uint8_t *secret)
 {

@@ -8,11 +8,11 @@
 #define POSTERN_BROKER_STUN_SERVICE_H
 
 #include <stdint.h>
-#include <uv.h>
 
 #include "broker/limits.h"
 #include "broker/plan.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 struct stun_service;
 
@@ -24,7 +24,7 @@ struct stun_stats {
  * `plan`, `limits` and `secret` (of marks: broker/vouch.h) are borrowed while it lives;
  * `limits` NULL for no limit.
  */
-MUST_CHECK int stun_service_open(struct stun_service **out, uv_loop_t *loop,
+MUST_CHECK int stun_service_open(struct stun_service **out, struct loop *loop,
                                  const struct plan *plan, struct addr_limits *limits,
                                  const uint8_t *secret);
 /* NULL is fine. Memory goes when the loop next turns. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/linger.h"
+#include "io/loop_uv.h"
 
 enum {
     WAIT_MS = 20000,
@@ -30,7 +31,7 @@ struct call {
 };
 
 struct calls {
-    uv_loop_t *loop;
+    struct loop *loop;
     uv_timer_t *timer;
     struct call *first;
     unsigned count;
@@ -172,10 +173,10 @@ static const char *why_none(const struct call *c)
 static bool is_hopeless(const struct call *c)
 {
     bool fatal = false;
-    uint64_t waited_ms = uv_now(c->calls->loop) + WAIT_MS - c->deadline_ms;
+    uint64_t waited_ms = loop_now_ms(c->calls->loop) + WAIT_MS - c->deadline_ms;
     if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
         return true;
-    return uv_now(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
+    return loop_now_ms(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
            (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
 }
@@ -194,7 +195,7 @@ static void tell_wait(struct call *c)
     bool early =
         c->pump == NULL && is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
     uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
-    if (c->told || uv_now(c->calls->loop) + WAIT_MS < c->deadline_ms + after_ms)
+    if (c->told || loop_now_ms(c->calls->loop) + WAIT_MS < c->deadline_ms + after_ms)
         return;
     c->told = true;
     if (c->config.on_wait != NULL)
@@ -204,7 +205,7 @@ static void tell_wait(struct call *c)
 /* After a sleep, answers may have come and not been read yet. */
 static uint64_t lateness_ms(struct calls *cs)
 {
-    uint64_t now_ms = uv_now(cs->loop), gap_ms = now_ms - cs->ticked_ms;
+    uint64_t now_ms = loop_now_ms(cs->loop), gap_ms = now_ms - cs->ticked_ms;
     cs->ticked_ms = now_ms;
     return gap_ms > LATE_MS ? gap_ms - TICK_MS : 0;
 }
@@ -223,7 +224,7 @@ static void on_tick(uv_timer_t *t)
             continue;
         if (c->deadline_ms != 0)
             c->deadline_ms += late_ms;
-        if (uv_now(cs->loop) >= c->deadline_ms || is_hopeless(c)) {
+        if (loop_now_ms(cs->loop) >= c->deadline_ms || is_hopeless(c)) {
             give_up(c);
         } else if (c->pump != NULL || try_open(c)) {
             waiting = true;
@@ -238,11 +239,11 @@ static void start_ticks(struct calls *cs)
 {
     if (uv_is_active((uv_handle_t *)cs->timer))
         return;
-    cs->ticked_ms = uv_now(cs->loop);
+    cs->ticked_ms = loop_now_ms(cs->loop);
     (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
 }
 
-int calls_new(struct calls **out, uv_loop_t *loop)
+int calls_new(struct calls **out, struct loop *loop)
 {
     struct calls *cs = calloc(1, sizeof(*cs));
     uv_timer_t *t = malloc(sizeof(*t));
@@ -253,7 +254,7 @@ int calls_new(struct calls **out, uv_loop_t *loop)
     }
     cs->loop = loop;
     cs->timer = t;
-    (void)uv_timer_init(loop, t);
+    (void)uv_timer_init(loop_uv(loop), t);
     t->data = cs;
     *out = cs;
     return 0;
@@ -342,8 +343,8 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     c->fd = config->fd;
     if (c->fd >= 0)
         linger_reset(c->fd);
-    uv_update_time(cs->loop);
-    c->deadline_ms = uv_now(cs->loop) + WAIT_MS;
+    loop_refresh(cs->loop);
+    c->deadline_ms = loop_now_ms(cs->loop) + WAIT_MS;
     c->next = cs->first;
     if (cs->first != NULL)
         cs->first->prev = c;

@@ -6,6 +6,7 @@
 #define POSTERN_CLIENT_CALL_H
 
 #include "client/client.h"
+#include "io/loop.h"
 
 struct calls; /* all calls of one engine */
 struct call;
@@ -37,7 +38,7 @@ struct call_config {
     void *ctx;
 };
 
-MUST_CHECK int calls_new(struct calls **out, uv_loop_t *loop);
+MUST_CHECK int calls_new(struct calls **out, struct loop *loop);
 /* Ends all of them without further events. NULL is fine. */
 void calls_free(struct calls *cs);
 /* To be called from the engine's events. */

@@ -11,6 +11,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/stop.h"
 
@@ -49,7 +50,7 @@ struct client {
     struct keypair old_keys[4];
     size_t old_count;
     struct book *book;
-    uv_loop_t loop;
+    struct loop *loop;
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
@@ -242,7 +243,7 @@ static void on_own_rotated(void *ctx, struct peer *p,
  */
 static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
 {
-    uint64_t waited_ms = uv_now(&c->loop) - c->began_ms, grace_ms = 0;
+    uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms, grace_ms = 0;
     if (f->code == POSTERN_ERR_UNREACHABLE)
         grace_ms = OFFLINE_GRACE_MS;
     else if (f->code == POSTERN_ERR_LIMIT) /* many at once: each gets its turn */
@@ -401,7 +402,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
     h->client = c;
     h->broker = *broker;
     memcpy(h->key, key->pub, KEY_LEN);
-    struct endpoint_config ec = {.loop = &c->loop,
+    struct endpoint_config ec = {.loop = c->loop,
                                  .key = key,
                                  .budget = c->budget,
                                  .broker = broker,
@@ -611,28 +612,29 @@ int client_open(struct client **out, const struct client_config *config,
     }
     if (rc == 0)
         rc = book_open(&c->book, c->state.path, f);
+    if (rc == 0 && (rc = loop_open(&c->loop)) != 0)
+        rc = fault_lack(f, rc);
     if (rc != 0) {
         book_close(c->book);
         free(c);
         return rc;
     }
     c->budget = net_budget_new();
-    (void)uv_loop_init(&c->loop);
-    c->began_ms = uv_now(&c->loop);
-    (void)uv_timer_init(&c->loop, &c->patience);
+    c->began_ms = loop_now_ms(c->loop);
+    (void)uv_timer_init(loop_uv(c->loop), &c->patience);
     c->patience.data = c;
-    (void)uv_timer_init(&c->loop, &c->tell);
+    (void)uv_timer_init(loop_uv(c->loop), &c->tell);
     c->tell.data = c;
     if (events->on_broker == NULL) /* else all is told as it comes */
         (void)uv_timer_start(&c->tell, on_tell, TELL_MS, TELL_MS);
-    rc = stop_open(&c->stop, &c->loop, on_stop, c);
+    rc = stop_open(&c->stop, c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
         return fault_lack(f, rc);
     }
     if (!config->quiet)
         stop_watch_output(c->stop);
-    if (netmon_open(&c->netmon, &c->loop, on_network, c) != 0)
+    if (netmon_open(&c->netmon, c->loop, on_network, c) != 0)
         log_warn("changes of the network cannot be watched");
     *out = c;
     return 0;
@@ -655,8 +657,8 @@ void client_close(struct client *c)
     netmon_close(c->netmon);
     stop_close(c->stop);
     share_forget(&c->shares);
-    (void)uv_run(&c->loop, UV_RUN_DEFAULT);
-    (void)uv_loop_close(&c->loop);
+    loop_run(c->loop);
+    loop_close(c->loop);
     free(c->budget);
     book_close(c->book);
     free(c);
@@ -670,7 +672,7 @@ void client_was_told(struct client *c, const char *what)
 int client_run(struct client *c, struct fault *f)
 {
     if (!c->stopped)
-        (void)uv_run(&c->loop, UV_RUN_DEFAULT);
+        loop_run(c->loop);
     if (c->result != 0)
         *f = c->fault;
     return c->result;
@@ -687,7 +689,7 @@ void client_stop(struct client *c, int result, const struct fault *f)
                            "try again in a moment");
     }
     c->stopped = true;
-    uv_stop(&c->loop);
+    loop_stop(c->loop);
 }
 
 struct share_list *client_shares(struct client *c)
@@ -695,9 +697,9 @@ struct share_list *client_shares(struct client *c)
     return &c->shares;
 }
 
-uv_loop_t *client_loop(struct client *c)
+struct loop *client_loop(struct client *c)
 {
-    return &c->loop;
+    return c->loop;
 }
 
 struct book *client_book(struct client *c)

@@ -9,6 +9,7 @@
 #include "client/peer.h"
 #include "client/share.h"
 #include "io/events.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 struct client;
@@ -48,7 +49,7 @@ MUST_CHECK int client_open(struct client **out, const struct client_config *c,
 /* Ends all sessions and frees. NULL is fine. */
 void client_close(struct client *c);
 
-uv_loop_t *client_loop(struct client *c);
+struct loop *client_loop(struct client *c);
 /* What it has handed to a daemon; forgotten when the client is closed. */
 struct share_list *client_shares(struct client *c);
 struct book *client_book(struct client *c);

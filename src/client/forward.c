@@ -17,6 +17,7 @@
 #include "io/lack.h"
 #include "io/linger.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -79,7 +80,7 @@ static void tell_refused(struct forward *fw, unsigned code, const char *reason)
 {
     struct event e;
     unsigned left_out;
-    if (!repeat_tell(&fw->refusals, reason, uv_now(fw->config.loop), &left_out))
+    if (!repeat_tell(&fw->refusals, reason, loop_now_ms(fw->config.loop), &left_out))
         return;
     forward_refused_event(&e, fw->config.host, fw->service, code, reason);
     if (left_out > 0)
@@ -154,7 +155,7 @@ static void on_flow_datagram(void *ctx, struct call *c, const uint8_t *data, siz
     struct sockaddr_storage ss;
     socklen_t slen = sockaddr_from_addr(&ss, &fl->from);
     (void)c;
-    fl->used_ms = uv_now(fl->forward->config.loop);
+    fl->used_ms = loop_now_ms(fl->forward->config.loop);
     (void)!sendto(fl->forward->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL,
                   (struct sockaddr *)&ss, slen);
 }
@@ -206,7 +207,7 @@ static struct flow *flow_for(struct forward *fw, const struct addr *from)
 
 static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
 {
-    fl->used_ms = uv_now(fl->forward->config.loop);
+    fl->used_ms = loop_now_ms(fl->forward->config.loop);
     if (fl->open)
         (void)!call_send_datagram(fl->call, data, len);
     else
@@ -242,7 +243,7 @@ static void on_sweep(uv_timer_t *t)
         return;
     for (struct flow *fl = fw->flows; fl != NULL; fl = next) {
         next = fl->next;
-        if (uv_now(fw->config.loop) - fl->used_ms > FLOW_IDLE_MS)
+        if (loop_now_ms(fw->config.loop) - fl->used_ms > FLOW_IDLE_MS)
             call_abort(fl->call);
     }
 }
@@ -295,12 +296,12 @@ static int listen_udp(struct forward *fw)
     fw->poll = malloc(sizeof(*fw->poll));
     fw->sweep = malloc(sizeof(*fw->sweep));
     if (fw->poll == NULL || fw->sweep == NULL ||
-        uv_poll_init(fw->config.loop, fw->poll, fw->fd) != 0) {
+        uv_poll_init(loop_uv(fw->config.loop), fw->poll, fw->fd) != 0) {
         free(fw->poll);
         free(fw->sweep);
         return POSTERN_ERR_NOMEM;
     }
-    (void)uv_timer_init(fw->config.loop, fw->sweep);
+    (void)uv_timer_init(loop_uv(fw->config.loop), fw->sweep);
     fw->poll->data = fw->sweep->data = fw;
     (void)uv_poll_start(fw->poll, UV_READABLE, on_udp);
     (void)uv_timer_start(fw->sweep, on_sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);

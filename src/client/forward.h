@@ -6,11 +6,12 @@
 #define POSTERN_CLIENT_FORWARD_H
 
 #include "client/call.h"
+#include "io/loop.h"
 
 struct forward;
 
 struct forward_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     struct calls *calls;          /* borrowed */
     struct peer *peer;            /* borrowed; NULL: share the daemon's session */
     const char *host;             /* borrowed; for people and for the daemon */

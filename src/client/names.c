@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/dns.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum { TTL_S = 5, QUERIES_PER_EVENT = 64 };
@@ -74,7 +75,7 @@ static int bind_one(uint16_t port)
     return fd;
 }
 
-int names_open(struct names **out, uv_loop_t *loop, names_lookup lookup, void *ctx)
+int names_open(struct names **out, struct loop *loop, names_lookup lookup, void *ctx)
 {
     struct names *n = calloc(1, sizeof(*n));
     uv_poll_t *poll = malloc(sizeof(*poll));
@@ -85,7 +86,7 @@ int names_open(struct names **out, uv_loop_t *loop, names_lookup lookup, void *c
         n->fd = bind_one(5353);
     if (n->fd < 0)
         goto fail;
-    if (uv_poll_init(loop, poll, n->fd) != 0) {
+    if (uv_poll_init(loop_uv(loop), poll, n->fd) != 0) {
         close(n->fd);
         goto fail;
     }

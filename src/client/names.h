@@ -2,10 +2,9 @@
 #ifndef POSTERN_CLIENT_NAMES_H
 #define POSTERN_CLIENT_NAMES_H
 
-#include <uv.h>
-
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 struct names;
 
@@ -13,7 +12,7 @@ struct names;
 typedef bool (*names_lookup)(void *ctx, const char *host, struct addr *addr);
 
 /* Answers on 127.80.0.53, port 53 where that is permitted, else 5353. */
-MUST_CHECK int names_open(struct names **out, uv_loop_t *loop, names_lookup lookup,
+MUST_CHECK int names_open(struct names **out, struct loop *loop, names_lookup lookup,
                           void *ctx);
 void names_close(struct names *n);
 void names_local(const struct names *n, struct addr *a);

@@ -18,6 +18,7 @@
 #include "client/share.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -209,7 +210,7 @@ static void free_handle(uv_handle_t *h)
     free(h);
 }
 
-int stdio_bridge_start(struct stdio_bridge **out, uv_loop_t *loop, int *fd,
+int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
                        void (*on_end)(void *ctx, enum bridge_end how, int error),
                        void *ctx)
 {
@@ -235,7 +236,7 @@ int stdio_bridge_start(struct stdio_bridge **out, uv_loop_t *loop, int *fd,
     b->fd = pair[1];
     b->on_end = on_end;
     b->ctx = ctx;
-    (void)uv_async_init(loop, b->done, on_async);
+    (void)uv_async_init(loop_uv(loop), b->done, on_async);
     b->done->data = b;
     *fd = pair[0];
     *out = b;
@@ -445,7 +446,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(client_loop(s.client), &s.tick);
+    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.tick);
     s.tick.data = &s;
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)

@@ -3,6 +3,7 @@
 #define POSTERN_CLIENT_NC_H
 
 #include "client/client.h"
+#include "io/loop.h"
 
 /*
  * Ends when both directions have ended: with an error when the connection was broken.
@@ -26,7 +27,7 @@ enum bridge_end {
 };
 
 /* `*fd` is the caller's. `on_end` runs on the loop, once for each. */
-MUST_CHECK int stdio_bridge_start(struct stdio_bridge **out, uv_loop_t *loop, int *fd,
+MUST_CHECK int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
                                   void (*on_end)(void *ctx, enum bridge_end how,
                                                  int error),
                                   void *ctx);

@@ -13,6 +13,7 @@
 #include "core/stun.h"
 #include "io/helper.h"
 #include "io/lack.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
 #include "io/stop.h"
@@ -35,7 +36,7 @@ enum { MTU_COUNT = sizeof(mtus) / sizeof(mtus[0]) };
 
 struct netcheck_state {
     const struct netcheck_config *config;
-    uv_loop_t loop;
+    struct loop *loop;
     uv_timer_t timer;
     struct net net;
     struct uplink *uplink;
@@ -56,7 +57,7 @@ struct netcheck_state {
 static void finish(struct netcheck_state *s, int result)
 {
     s->result = result;
-    uv_stop(&s->loop);
+    loop_stop(s->loop);
 }
 
 static unsigned found_mtu(const struct netcheck_state *s)
@@ -200,10 +201,10 @@ static int begin(struct netcheck_state *s)
             *slot = servers[i];
     }
     for (int i = 0; i < 2; i++)
-        if (udp_open(&s->sockets[i], &s->loop, &any4, s->net.scratch, &udp_events, s) !=
+        if (udp_open(&s->sockets[i], s->loop, &any4, s->net.scratch, &udp_events, s) !=
             0)
             return POSTERN_ERR_IO;
-    if (udp_open(&s->v6, &s->loop, &any6, s->net.scratch, &udp_events, s) != 0)
+    if (udp_open(&s->v6, s->loop, &any6, s->net.scratch, &udp_events, s) != 0)
         s->v6 = NULL;
     nc.server = s->server_v4;
     randombytes_buf(nc.seed, sizeof(nc.seed));
@@ -212,7 +213,7 @@ static int begin(struct netcheck_state *s)
     natcheck_init(&s->check, &nc, net_now_us());
     randombytes_buf(s->v6_txid, sizeof(s->v6_txid));
     const struct addr nobody = {0};
-    s->map_answered = portmap_open(&s->map, &s->loop, false, nc.local[0].port, &nobody,
+    s->map_answered = portmap_open(&s->map, s->loop, false, nc.local[0].port, &nobody,
                                    on_mapped, s) != 0;
     s->begun = true;
     return 0;
@@ -245,7 +246,7 @@ static void send_mtu(struct netcheck_state *s)
 {
     uint8_t buf[2048];
     s->mtu_begun = true;
-    s->mtu_ms = uv_now(&s->loop);
+    s->mtu_ms = loop_now_ms(s->loop);
     for (int i = 0; i < MTU_COUNT; i++) {
         struct stun_message m = {.type = STUN_BINDING_REQUEST, .fingerprint = true};
         unsigned room = mtus[i] - IP_UDP_V4 - STUN_HEADER - STUN_ATTRIBUTES;
@@ -263,7 +264,7 @@ static void send_mtu(struct netcheck_state *s)
 static void on_tick(uv_timer_t *t)
 {
     struct netcheck_state *s = t->data;
-    uint64_t now = uv_now(&s->loop);
+    uint64_t now = loop_now_ms(s->loop);
     if (now - s->began_ms > TOTAL_MS && !s->begun) {
         (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT, "check this machine's network",
                         "the broker at %.100s:%u did not answer in time",
@@ -324,24 +325,26 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
 {
     static const struct uplink_events events = {on_up, on_down, on_control};
     struct netcheck_state s = {.config = c};
-    (void)uv_loop_init(&s.loop);
-    if (net_init(&s.net, &s.loop, c->key, NULL) != 0)
+    int rc = loop_open(&s.loop);
+    if (rc != 0)
+        return fault_lack(f, rc);
+    if (net_init(&s.net, s.loop, c->key, NULL) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,
                                .name = "netcheck",
                                .events = &events,
                                .ctx = &s};
-    int rc = uplink_open(&s.uplink, &uc);
+    rc = uplink_open(&s.uplink, &uc);
     struct stop *stop = NULL;
     if (rc == 0)
-        rc = stop_open(&stop, &s.loop, on_stop, &s);
+        rc = stop_open(&stop, s.loop, on_stop, &s);
     if (rc == 0) {
-        (void)uv_timer_init(&s.loop, &s.timer);
+        (void)uv_timer_init(loop_uv(s.loop), &s.timer);
         s.timer.data = &s;
-        s.began_ms = uv_now(&s.loop);
+        s.began_ms = loop_now_ms(s.loop);
         (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);
-        (void)uv_run(&s.loop, UV_RUN_DEFAULT);
+        loop_run(s.loop);
         rc = s.result;
         uv_close((uv_handle_t *)&s.timer, NULL);
     }
@@ -354,7 +357,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     udp_close(s.v6);
     portmap_close(s.map);
     net_fini(&s.net);
-    (void)uv_run(&s.loop, UV_RUN_DEFAULT);
-    (void)uv_loop_close(&s.loop);
+    loop_run(s.loop);
+    loop_close(s.loop);
     return rc;
 }

@@ -12,6 +12,7 @@
 
 #include "core/keepalive.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 
 enum {
@@ -532,8 +533,8 @@ int peer_open(struct peer **out, const struct peer_config *c)
         free(p);
         return POSTERN_ERR_NOMEM;
     }
-    (void)uv_timer_init(c->endpoint->net.loop, p->timer);
-    (void)uv_timer_init(c->endpoint->net.loop, p->reject);
+    (void)uv_timer_init(loop_uv(c->endpoint->net.loop), p->timer);
+    (void)uv_timer_init(loop_uv(c->endpoint->net.loop), p->reject);
     p->timer->data = p;
     p->reject->data = p;
     begin(p);

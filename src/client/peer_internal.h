@@ -6,6 +6,7 @@
 #include "core/backoff.h"
 #include "core/trial.h"
 #include "io/live.h"
+#include "io/loop_uv.h"
 #include "path/approach.h"
 
 enum { PEER_PATHS_MAX = 32, PEER_TICK_MS = 500 };

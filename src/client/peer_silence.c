@@ -6,6 +6,7 @@
 #include "client/peer_internal.h"
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */

@@ -6,6 +6,7 @@
 #include "client/peer_internal.h"
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 static const uint64_t pressed_for_us = 1700000; /* it is said once a second */
 

@@ -1,6 +1,7 @@
 /* Pings inside the session; ends when each path kind has ended in use or in a reason.
  */
 #include "client/ping.h"
+#include "io/loop_uv.h"
 
 enum {
     INTERVAL_MS = 1000,
@@ -51,7 +52,7 @@ static void on_tick(uv_timer_t *t)
 {
     struct ping *s = t->data;
     struct fault f;
-    uint64_t now = uv_now(client_loop(s->client));
+    uint64_t now = loop_now_ms(client_loop(s->client));
     if (now - s->began_ms > s->config->timeout_ms) {
         if (s->answered > 0) {
             client_stop(s->client, 0, NULL);
@@ -107,9 +108,9 @@ int ping_run(const struct ping_config *c, struct fault *f)
     int rc = client_open(&s.client, &c->client, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(client_loop(s.client), &s.timer);
+    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.timer);
     s.timer.data = &s;
-    s.began_ms = uv_now(client_loop(s.client));
+    s.began_ms = loop_now_ms(client_loop(s.client));
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
         (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);

@@ -3,6 +3,7 @@
  * it.
  */
 #include "client/ping.h"
+#include "io/loop_uv.h"
 
 enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
 
@@ -71,7 +72,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(client_loop(s.client), &s.timer);
+    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.timer);
     s.timer.data = &s;
     s.began_us = net_now_us();
     rc = client_peer(s.client, c->host, &s.peer, f);

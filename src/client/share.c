@@ -9,6 +9,7 @@
 
 #include "core/proto.h"
 #include "io/local.h"
+#include "io/loop_uv.h"
 
 enum {
     REPLY_MS = 2000,
@@ -140,7 +141,7 @@ void share_forget(struct share_list *list)
         shared_free(list->first);
 }
 
-int share_open(struct share_list *list, const struct statedir *state, uv_loop_t *loop,
+int share_open(struct share_list *list, const struct statedir *state, struct loop *loop,
                const char *host, const char *service, int fd, share_cb cb,
                share_cb on_end, share_wait_cb on_wait, void *ctx)
 {
@@ -159,7 +160,7 @@ int share_open(struct share_list *list, const struct statedir *state, uv_loop_t 
     if (rc != 0)
         goto out;
     rc = local_send(s->fd, &req, fd);
-    if (rc == 0 && uv_poll_init(loop, poll, s->fd) != 0)
+    if (rc == 0 && uv_poll_init(loop_uv(loop), poll, s->fd) != 0)
         rc = POSTERN_ERR_IO;
     if (rc != 0) {
         close(s->fd);
@@ -178,10 +179,10 @@ int share_open(struct share_list *list, const struct statedir *state, uv_loop_t 
     s->on_wait = on_wait;
     s->ctx = ctx;
     poll->data = s;
-    (void)uv_timer_init(loop, timer);
+    (void)uv_timer_init(loop_uv(loop), timer);
     timer->data = s;
     (void)uv_poll_start(poll, UV_READABLE, on_reply);
-    uv_update_time(loop);
+    loop_refresh(loop);
     (void)uv_timer_start(timer, on_timer, WORD_MS, 0);
     return 0;
 out:

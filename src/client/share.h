@@ -5,9 +5,8 @@
 #ifndef POSTERN_CLIENT_SHARE_H
 #define POSTERN_CLIENT_SHARE_H
 
-#include <uv.h>
-
 #include "io/events.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 /* The host's answer: enum stream_code, or STREAM_UNREACHABLE with the daemon's words.
@@ -36,7 +35,7 @@ bool share_available(const struct statedir *state);
  * POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(struct share_list *list, const struct statedir *state,
-                          uv_loop_t *loop, const char *host, const char *service,
+                          struct loop *loop, const char *host, const char *service,
                           int fd, share_cb cb, share_cb on_end, share_wait_cb on_wait,
                           void *ctx);
 /* Forgets them all, without callbacks: this program ends, and the daemon sees it. */

@@ -17,6 +17,7 @@
 #include "io/acceptor.h"
 #include "io/lack.h"
 #include "io/linger.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -83,10 +84,10 @@ static void poll_close(uv_poll_t **poll)
     *poll = NULL;
 }
 
-static uv_poll_t *poll_open(uv_loop_t *loop, int fd, void *data, uv_poll_cb cb)
+static uv_poll_t *poll_open(struct loop *loop, int fd, void *data, uv_poll_cb cb)
 {
     uv_poll_t *p = malloc(sizeof(*p));
-    if (p == NULL || uv_poll_init(loop, p, fd) != 0) {
+    if (p == NULL || uv_poll_init(loop_uv(loop), p, fd) != 0) {
         free(p);
         return NULL;
     }
@@ -466,7 +467,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
     c->socks = s;
     c->fd = fd;
     c->udp_fd = -1;
-    c->since_ms = uv_now(client_loop(s->client));
+    c->since_ms = loop_now_ms(client_loop(s->client));
     c->next = s->conns;
     if (s->conns != NULL)
         s->conns->prev = c;
@@ -549,7 +550,7 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     int rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(client_loop(s.client), &s.sweep);
+    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.sweep);
     s.sweep.data = &s;
     (void)uv_timer_start(&s.sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     rc = calls_new(&s.calls, client_loop(s.client));

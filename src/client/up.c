@@ -15,6 +15,7 @@
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -473,7 +474,7 @@ static int start(struct up *u, struct fault *f)
         return rc;
     if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)
         log_warn("names are not answered: 127.80.0.53 is in use, ports 53 and 5353");
-    (void)uv_timer_init(client_loop(u->client), &u->tick);
+    (void)uv_timer_init(loop_uv(client_loop(u->client)), &u->tick);
     u->tick.data = u;
     (void)uv_timer_start(&u->tick, on_tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);

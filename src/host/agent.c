@@ -17,6 +17,7 @@
 #include "io/identity.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
@@ -38,11 +39,11 @@ static void poll_release(uv_poll_t **poll)
     *poll = NULL;
 }
 
-static int poll_begin(uv_poll_t **out, uv_loop_t *loop, int fd, uv_poll_cb cb,
+static int poll_begin(uv_poll_t **out, struct loop *loop, int fd, uv_poll_cb cb,
                       void *data)
 {
     uv_poll_t *poll = malloc(sizeof(*poll));
-    if (poll == NULL || uv_poll_init(loop, poll, fd) != 0) {
+    if (poll == NULL || uv_poll_init(loop_uv(loop), poll, fd) != 0) {
         free(poll);
         return POSTERN_ERR_NOMEM;
     }
@@ -215,7 +216,7 @@ static void conn_new(struct agent *a, int fd, const struct addr *from)
     }
     c->agent = a;
     c->from = *from;
-    c->since_ms = uv_now(a->loop);
+    c->since_ms = loop_now_ms(a->loop);
     c->fd = fd;
     c->plain = -1;
     c->next = a->conns;
@@ -250,7 +251,7 @@ static void on_tick(uv_timer_t *t)
     struct agent_conn *next;
     if (a == NULL)
         return;
-    uint64_t now = uv_now(a->loop);
+    uint64_t now = loop_now_ms(a->loop);
     for (struct agent_conn *c = a->conns; c != NULL; c = next) {
         next = c->next;
         if (!c->attached && now - c->since_ms > AGENT_NEW_TIMEOUT_MS)
@@ -388,14 +389,14 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
     if (a == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     a->serve = s;
-    a->loop = &s->loop;
+    a->loop = s->loop;
     a->fd = -1;
     int rc = statedir_key(s->state, &a->key, f);
     if (rc == 0)
         rc = start_listening(a, listen, f);
     a->timer = rc == 0 ? malloc(sizeof(*a->timer)) : NULL;
     if (a->timer != NULL) {
-        (void)uv_timer_init(a->loop, a->timer);
+        (void)uv_timer_init(loop_uv(a->loop), a->timer);
         a->timer->data = a;
     }
     if (rc == 0 &&

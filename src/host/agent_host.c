@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/loop.h"
 
 static int send_message(struct agent_host *h, const Agent *m)
 {
@@ -161,8 +162,8 @@ int agent_call_start(struct agent_call **out, struct agent *a, uint64_t host,
     call->agent = a;
     call->events = events;
     call->ctx = ctx;
-    uv_update_time(a->loop);
-    call->since_ms = uv_now(a->loop);
+    loop_refresh(a->loop);
+    call->since_ms = loop_now_ms(a->loop);
     randombytes_buf(call->id, sizeof(call->id));
     memcpy(m.body.call.id, call->id, sizeof(call->id));
     (void)snprintf(m.body.call.service, sizeof(m.body.call.service), "%s", service);
@@ -325,7 +326,7 @@ static void on_hello(struct agent_host *h, const AgentHello *m)
 /* A list of services makes every client's anew: not too often. */
 static bool too_often(struct agent_host *h)
 {
-    uint64_t now = uv_now(h->agent->loop);
+    uint64_t now = loop_now_ms(h->agent->loop);
     if (now - h->updates_ms >= 1000) {
         h->updates_ms = now;
         h->updates = 0;
@@ -394,7 +395,7 @@ void agent_host_accept(struct agent *a, int fd)
     }
     h->agent = a;
     h->number = ++a->last_number;
-    h->since_ms = uv_now(a->loop);
+    h->since_ms = loop_now_ms(a->loop);
     if (channel_new_server(&h->channel, &cc, fd) != 0) {
         free(h);
         return;

@@ -3,7 +3,6 @@
 #define POSTERN_HOST_AGENT_STATE_H
 
 #include <gnutls/gnutls.h>
-#include <uv.h>
 
 #include "host/agent.h"
 #include "host/internal.h"
@@ -11,6 +10,7 @@
 #include "io/acceptor.h"
 #include "io/channel.h"
 #include "io/edges.h"
+#include "io/loop_uv.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -72,7 +72,7 @@ struct agent_call {
 
 struct agent {
     struct serve *serve;
-    uv_loop_t *loop;
+    struct loop *loop;
     struct keypair key;
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;

@@ -13,6 +13,7 @@
 #include "host/internal.h"
 #include "host/invite.h"
 #include "host/race.h"
+#include "io/loop_uv.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
 
@@ -182,9 +183,9 @@ static void probe_start(struct answer *a, size_t service)
     struct serve *s = a->serve;
     const struct service *sv = &a->services[service];
     *p = (struct probe){.ask = a, .up = &a->up[service]};
-    int err = sv->udp ? resolve_start(&p->resolve, &s->loop, sv->targets[0].host,
+    int err = sv->udp ? resolve_start(&p->resolve, s->loop, sv->targets[0].host,
                                       sv->targets[0].port, on_resolved, p)
-                      : race_start(&p->race, &s->loop, s->agent, sv, &race_events, p);
+                      : race_start(&p->race, s->loop, s->agent, sv, &race_events, p);
     if (err == 0)
         a->pending++;
     else
@@ -210,7 +211,7 @@ static void ask_services(struct answer *a)
     a->probes = calloc(SERVICE_MAX, sizeof(*a->probes));
     a->deadline = malloc(sizeof(*a->deadline));
     if (a->deadline != NULL) {
-        (void)uv_timer_init(&s->loop, a->deadline);
+        (void)uv_timer_init(loop_uv(s->loop), a->deadline);
         a->deadline->data = a;
     }
     if (a->deadline == NULL || a->services == NULL || a->probes == NULL) {

@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "host/internal.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 enum { PUBLIC_MS = 60 * 1000, PUBLIC_TOLD_MAX = 60 };
@@ -75,7 +76,7 @@ enum stream_code caller_begin(struct caller *c, struct serve *s, const StreamOpe
     const struct service *sv = service_find(&s->services, open->service);
     enum stream_code code = STREAM_NOTFOUND;
     *c = (struct caller){.serve = s, .by_name = open->visit.by_name};
-    c->since_ms = uv_now(&s->loop);
+    c->since_ms = loop_now_ms(s->loop);
     (void)snprintf(c->account, sizeof(c->account), "%s", open->visit.account);
     (void)snprintf(c->visitor, sizeof(c->visitor), "%s", open->visit.visitor);
     (void)snprintf(c->service, sizeof(c->service), "%s",
@@ -104,7 +105,7 @@ void caller_list(struct caller *c, struct pump *pump)
 /* Strangers at a public service may not push all else out of the log. */
 static bool is_told(struct serve *s)
 {
-    uint64_t now = uv_now(&s->loop);
+    uint64_t now = loop_now_ms(s->loop);
     if (now - s->public_since_ms >= PUBLIC_MS) {
         s->public_since_ms = now;
         s->public_told = 0;
@@ -144,7 +145,7 @@ void caller_end(struct caller *c, const struct pump_stats *stats)
     (void)snprintf(detail, sizeof(detail), "%llu bytes sent, %llu received, %llu s%s",
                    (unsigned long long)stats->to_peer_bytes,
                    (unsigned long long)stats->from_peer_bytes,
-                   (unsigned long long)(uv_now(&s->loop) - c->since_ms) / 1000,
+                   (unsigned long long)(loop_now_ms(s->loop) - c->since_ms) / 1000,
                    c->ended ? ", ended by the host" : "");
     serve_audit(s, "closed", c->account, c->visitor, c->service, detail);
 }

@@ -19,6 +19,7 @@
 #include "host/internal.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/tlspipe.h"
 
 enum { LOOK_MS = 60000, TICK_MS = 3600000, DAY_MS = 24 * 3600000 };
@@ -115,7 +116,7 @@ static void refresh(struct certs *c, struct source *src)
 {
     struct timespec changed[2];
     struct fault f = {0};
-    uint64_t now = uv_now(&c->serve->loop);
+    uint64_t now = loop_now_ms(c->serve->loop);
     if (now - src->looked_ms < LOOK_MS)
         return;
     src->looked_ms = now;
@@ -149,7 +150,7 @@ static void renew(struct certs *c, struct source *src)
     dns_label(src->set.service, service, sizeof(service));
     dns_label(s->settings.name, host, sizeof(host));
     (void)snprintf(name, sizeof(name), "%s--%s.%s", service, host, s->broker.host);
-    struct renewal_config rc = {.loop = &s->loop,
+    struct renewal_config rc = {.loop = s->loop,
                                 .command = c->command,
                                 .service = src->set.service,
                                 .name = name,
@@ -157,7 +158,7 @@ static void renew(struct certs *c, struct source *src)
                                 .key = src->set.key,
                                 .on_end = on_renewed,
                                 .ctx = c};
-    src->ran_ms = uv_now(&s->loop);
+    src->ran_ms = loop_now_ms(s->loop);
     if (renewal_start(&src->renewal, &rc) != 0) {
         src->renewal = NULL;
         log_warn("the command for the certificate of %s cannot be started",
@@ -172,7 +173,7 @@ static void on_tick(uv_timer_t *t)
     struct certs *c = t->data;
     for (size_t i = 0; c != NULL && i < c->count; i++) {
         struct source *src = &c->sources[i];
-        uint64_t since = uv_now(&c->serve->loop) - src->ran_ms;
+        uint64_t since = loop_now_ms(c->serve->loop) - src->ran_ms;
         if (src->by_command && src->renewal == NULL &&
             (src->cert == NULL || since >= DAY_MS))
             renew(c, src);
@@ -268,7 +269,7 @@ int certs_open(struct certs **out, struct serve *s, struct fault *f)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     }
     c->serve = s;
-    (void)uv_timer_init(&s->loop, c->tick);
+    (void)uv_timer_init(loop_uv(s->loop), c->tick);
     c->tick->data = c;
     int err = certs_reload(c, f);
     if (err != 0) {
@@ -276,7 +277,7 @@ int certs_open(struct certs **out, struct serve *s, struct fault *f)
         return err;
     }
     for (size_t i = 0; i < c->count; i++) /* as new as they are old: in a day */
-        c->sources[i].ran_ms = uv_now(&s->loop);
+        c->sources[i].ran_ms = loop_now_ms(s->loop);
     *out = c;
     return 0;
 }
@@ -311,7 +312,7 @@ int certs_wrap(struct certs *c, const char *service, int fd)
     }
     src->cert->uses++;
     struct tlspipe *pipe;
-    struct tlspipe_join tj = {.config = {.loop = &c->serve->loop,
+    struct tlspipe_join tj = {.config = {.loop = c->serve->loop,
                                          .protocol = "http/1.1",
                                          .web = true,
                                          .credentials = src->cert->credentials},

@@ -8,6 +8,7 @@
 
 #include "host/access.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum { RUN_MS = 10 * 60000, OWN_VARIABLES = 4 };
 
@@ -132,7 +133,7 @@ static int spawn(struct renewal *r, const struct renewal_config *c)
                                .stdio = stdio};
     int rc = UV_ENOMEM;
     if (env != NULL) {
-        rc = uv_spawn(c->loop, &r->process, &po);
+        rc = uv_spawn(loop_uv(c->loop), &r->process, &po);
         r->handles = 2; /* also when it failed */
     }
     for (size_t i = 0; i < OWN_VARIABLES; i++)
@@ -150,7 +151,7 @@ int renewal_start(struct renewal **out, const struct renewal_config *c)
     r->on_end = c->on_end;
     r->ctx = c->ctx;
     r->process.data = r->timer.data = r;
-    (void)uv_timer_init(c->loop, &r->timer);
+    (void)uv_timer_init(loop_uv(c->loop), &r->timer);
     r->handles = 1;
     if (spawn(r, c) != 0) {
         finish(r);

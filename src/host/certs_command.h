@@ -4,14 +4,14 @@
 #define POSTERN_HOST_CERTS_COMMAND_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "core/err.h"
+#include "io/loop.h"
 
 struct renewal;
 
 struct renewal_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const char *command; /* for /bin/sh -c */
     const char *service; /* POSTERN_SERVICE */
     const char *name;    /* POSTERN_NAME: what the certificate is for */

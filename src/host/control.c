@@ -236,11 +236,11 @@ int serve_control_open(struct serve_control **out, struct serve *s,
     if (c == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     c->serve = s;
-    int rc = stop_open(&c->stop, &s->loop, on_stop, c);
+    int rc = stop_open(&c->stop, s->loop, on_stop, c);
     if (rc != 0)
         (void)fault_lack(f, rc);
     else
-        rc = local_server_open_if_room(&c->local, &s->loop, socket_path, &local_events,
+        rc = local_server_open_if_room(&c->local, s->loop, socket_path, &local_events,
                                        c, f);
     if (rc != 0) {
         serve_control_close(c);

@@ -81,7 +81,7 @@ static int face_open(struct serve *s, const struct keypair *key)
             face = &s->faces[i];
     if (face == NULL)
         return POSTERN_ERR_LIMIT;
-    struct endpoint_config ec = {.loop = &s->loop,
+    struct endpoint_config ec = {.loop = s->loop,
                                  .key = key,
                                  .budget = s->budget,
                                  .broker = &s->broker,

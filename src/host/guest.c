@@ -12,6 +12,7 @@
 
 #include "host/internal.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 
 static void refuse(struct face *face, const Introduce *in, unsigned code,
@@ -169,7 +170,7 @@ static void on_join(struct guest *g, const Join *j)
         deny_join(g, rc, &f);
         return;
     }
-    invitees_give_back(&s->invitees, j->invite_id, uv_now(&s->loop));
+    invitees_give_back(&s->invitees, j->invite_id, loop_now_ms(s->loop));
     became_member(g);
     g->unlisted = false;
     approach_admit(g->approach);
@@ -454,7 +455,7 @@ static struct guest *find_invitees(const struct serve *s, const uint8_t *id,
 /* Makes room for one more who holds that invite, at the cost of who had time enough. */
 static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
 {
-    uint64_t now_ms = uv_now(&s->loop);
+    uint64_t now_ms = loop_now_ms(s->loop);
     unsigned same, all;
     struct guest *oldest_same = find_invitees(s, id, &same);
     struct guest *oldest = find_invitees(s, NULL, &all);
@@ -474,7 +475,7 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
 static long about_to_open(const struct serve *s)
 {
     long young = 0;
-    uint64_t now_ms = uv_now(&s->loop);
+    uint64_t now_ms = loop_now_ms(s->loop);
     for (const struct guest *g = s->guests; /* the newest first */
          g != NULL && now_ms - g->since_ms < YOUNG_MS; g = g->next)
         young++;
@@ -521,7 +522,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     if (g->has_invite)
         memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
     g->unlisted = unlisted;
-    g->since_ms = uv_now(&s->loop);
+    g->since_ms = loop_now_ms(s->loop);
     struct approach_config ac = {.net = &face->endpoint.net,
                                  .uplink = face->endpoint.uplink,
                                  .allowed = s->config->paths,

@@ -14,6 +14,7 @@
 #include "host/via.h"
 #include "io/audit.h"
 #include "io/local.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
@@ -81,7 +82,7 @@ struct guest {
 
 struct serve {
     const struct serve_config *config;
-    uv_loop_t loop;
+    struct loop *loop;
     const struct statedir *state;
     struct keypair key; /* the newest */
     struct link broker;

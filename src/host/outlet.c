@@ -13,6 +13,7 @@
 #include "host/internal.h"
 #include "host/race.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
@@ -211,10 +212,10 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     o->udp_poll = malloc(sizeof(*o->udp_poll));
     o->idle = malloc(sizeof(*o->idle));
     if (o->idle != NULL)
-        (void)uv_timer_init(o->env->loop, o->idle);
+        (void)uv_timer_init(loop_uv(o->env->loop), o->idle);
     if (o->udp_fd < 0 || o->idle == NULL || o->udp_poll == NULL ||
         connect(o->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
-        uv_poll_init(o->env->loop, o->udp_poll, o->udp_fd) != 0) {
+        uv_poll_init(loop_uv(o->env->loop), o->udp_poll, o->udp_fd) != 0) {
         free(o->udp_poll);
         o->udp_poll = NULL;
         refuse_for(o, POSTERN_ERR_UNREACHABLE);

@@ -11,6 +11,7 @@
 
 #include "host/internal.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 
 enum { MESSAGE_MS = 10 }; /* of quiet, for each that was sent */
@@ -120,7 +121,7 @@ static void give(struct face *face)
         err = send_list(face, l);
     if (l != NULL)
         face->serve->portal_next_ms =
-            uv_now(&face->serve->loop) +
+            loop_now_ms(face->serve->loop) +
             (2 + l->account_count + l->service_count) * MESSAGE_MS;
     if (err == 0)
         face->portal_given = !empty;
@@ -153,7 +154,7 @@ static void on_timer(uv_timer_t *t)
 /* A long list less often: the broker bounds what a device sends in a second. */
 void host_portal_on_services(struct serve *s)
 {
-    uint64_t now = uv_now(&s->loop);
+    uint64_t now = loop_now_ms(s->loop);
     if (now >= s->portal_next_ms)
         give_all(s);
     else if (!uv_is_active((uv_handle_t *)&s->portal_timer))
@@ -162,7 +163,7 @@ void host_portal_on_services(struct serve *s)
 
 void host_portal_open(struct serve *s)
 {
-    (void)uv_timer_init(&s->loop, &s->portal_timer);
+    (void)uv_timer_init(loop_uv(s->loop), &s->portal_timer);
     s->portal_timer.data = s;
 }
 

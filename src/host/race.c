@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "io/dial.h"
+#include "io/loop_uv.h"
 
 enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
 
@@ -17,7 +18,7 @@ struct leg {
 };
 
 struct race {
-    uv_loop_t *loop;
+    struct loop *loop;
     struct agent *agent;
     uv_timer_t *timer; /* own allocation: libuv frees it later than us */
     struct service service;
@@ -167,7 +168,7 @@ static void on_timer(uv_timer_t *t)
         start_next(r);
 }
 
-int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
+int race_start(struct race **out, struct loop *loop, struct agent *agent,
                const struct service *s, const struct race_events *events, void *ctx)
 {
     if (s->target_count == 0 || s->udp)
@@ -185,7 +186,7 @@ int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
     r->events = events;
     r->ctx = ctx;
     r->timer = timer;
-    (void)uv_timer_init(loop, timer);
+    (void)uv_timer_init(loop_uv(loop), timer);
     timer->data = r;
     start_next(r);
     *out = r;

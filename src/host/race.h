@@ -6,11 +6,10 @@
 #ifndef POSTERN_HOST_RACE_H
 #define POSTERN_HOST_RACE_H
 
-#include <uv.h>
-
 #include "core/proto.h"
 #include "host/agent.h"
 #include "host/service.h"
+#include "io/loop.h"
 
 /* The next target starts this long after the one before; at once when that failed. */
 #define RACE_STAGGER_MS 100
@@ -32,7 +31,7 @@ struct race_events {
  * when there is none. The race stays until race_free, which may be called inside its
  * callbacks, and has to outlive the connection only for on_broken.
  */
-MUST_CHECK int race_start(struct race **out, uv_loop_t *loop, struct agent *agent,
+MUST_CHECK int race_start(struct race **out, struct loop *loop, struct agent *agent,
                           const struct service *s, const struct race_events *events,
                           void *ctx);
 /* After on_won: whether on_broken may still come. If not, free it early. */

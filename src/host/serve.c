@@ -13,6 +13,7 @@
 #include "host/lan.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/statedir.h"
 
@@ -21,7 +22,7 @@ void serve_stop(struct serve *s, int result)
     if (!s->stopping)
         s->result = result;
     s->stopping = true;
-    uv_stop(&s->loop);
+    loop_stop(s->loop);
 }
 
 /* ---------------------------------------------------------------------------- the
@@ -280,7 +281,7 @@ static void on_sweep(uv_timer_t *t)
 {
     struct serve *s = t->data;
     host_portal_sweep(s);
-    guest_sweep(s, uv_now(&s->loop));
+    guest_sweep(s, loop_now_ms(s->loop));
 }
 
 /* -------------------------------------------------------------------------------
@@ -463,7 +464,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     struct netmon *netmon = NULL;
     statedir_socket(state, "serve", socket_path);
     int rc = serve_control_open(&control, s, socket_path, f);
-    if (rc == 0 && netmon_open(&netmon, &s->loop, on_network, s) != 0)
+    if (rc == 0 && netmon_open(&netmon, s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
     s->broker = *broker;
     host_portal_open(s);
@@ -479,10 +480,10 @@ static int run_loop(struct serve *s, const struct statedir *state,
     if (rc == 0) {
         absent_open(s);
         outlets_init(s);
-        (void)uv_timer_init(&s->loop, &s->sweep);
+        (void)uv_timer_init(loop_uv(s->loop), &s->sweep);
         s->sweep.data = s;
         (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
-        (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+        loop_run(s->loop);
         rc = s->result;
         uv_close((uv_handle_t *)&s->sweep, NULL);
     }
@@ -491,7 +492,7 @@ static int run_loop(struct serve *s, const struct statedir *state,
     host_portal_close(s);
     netmon_close(netmon);
     serve_control_close(control);
-    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    loop_run(s->loop);
     return rc;
 }
 
@@ -522,9 +523,9 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (rc == 0) {
         s->audit = audit_start(state.path);
         s->access_version = access_version(s->access);
-        (void)uv_loop_init(&s->loop);
-        rc = run_loop(s, &state, &broker, f);
-        (void)uv_loop_close(&s->loop);
+        rc = loop_open(&s->loop);
+        rc = rc == 0 ? run_loop(s, &state, &broker, f) : fault_lack(f, rc);
+        loop_close(s->loop);
     }
     service_list_fini(&s->services);
     audit_close(s->audit);

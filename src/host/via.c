@@ -18,6 +18,7 @@
 #include "io/dial.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -51,7 +52,7 @@ struct via_call {
 
 struct via {
     struct serve *serve;
-    uv_loop_t *loop;
+    struct loop *loop;
     struct keypair key;
     struct link link;
     enum via_state state;
@@ -283,7 +284,7 @@ static void on_timer(uv_timer_t *t);
 
 static void set_timer(struct via *v, uint64_t ms)
 {
-    uv_update_time(v->loop);
+    loop_refresh(v->loop);
     (void)uv_timer_start(v->timer, on_timer, ms, 0);
 }
 
@@ -305,7 +306,7 @@ static void drop_connection(struct via *v)
 
 static void go_down(struct via *v, const struct fault *why, struct backoff *pause)
 {
-    uint32_t ms = backoff_on_down(pause, uv_now(v->loop));
+    uint32_t ms = backoff_on_down(pause, loop_now_ms(v->loop));
     bool fatal = pause != &v->backoff;
     drop_connection(v);
     v->state = VIA_WAITING;
@@ -393,9 +394,9 @@ static void on_welcome(struct via *v)
     bool first = !v->met;
     v->state = VIA_UP;
     v->yields = 0;
-    backoff_on_up(&v->backoff, uv_now(v->loop));
-    backoff_on_up(&v->fatal, uv_now(v->loop));
-    backoff_on_up(&v->replaced, uv_now(v->loop));
+    backoff_on_up(&v->backoff, loop_now_ms(v->loop));
+    backoff_on_up(&v->fatal, loop_now_ms(v->loop));
+    backoff_on_up(&v->replaced, loop_now_ms(v->loop));
     v->met = true;
     (void)uv_timer_stop(v->timer);
     v->events->on_up(v->serve, first);
@@ -524,11 +525,11 @@ int via_open(struct via **out, struct serve *s, const struct link *link,
         return rc;
     }
     v->serve = s;
-    v->loop = &s->loop;
+    v->loop = s->loop;
     v->link = *link;
     v->events = events;
     v->timer = timer;
-    (void)uv_timer_init(v->loop, timer);
+    (void)uv_timer_init(loop_uv(v->loop), timer);
     timer->data = v;
     backoff_init(&v->backoff, &policy, rng_seed());
     backoff_init(&v->fatal, &policy_fatal, rng_seed());

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum {
     ACCEPTS_PER_EVENT = 64, /* then others get their turn */
@@ -45,7 +46,7 @@ static void on_timer(uv_timer_t *t)
         tell_count(a);
         return;
     }
-    uint64_t since = uv_now(a->config.loop) - a->told_ms;
+    uint64_t since = loop_now_ms(a->config.loop) - a->told_ms;
     a->paused = false;
     (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
     (void)uv_timer_start(t, on_timer, since < COUNT_MS ? COUNT_MS - since : 0, 0);
@@ -53,7 +54,7 @@ static void on_timer(uv_timer_t *t)
 
 static void note_lack(struct acceptor *a, int err)
 {
-    uint64_t now = uv_now(a->config.loop);
+    uint64_t now = loop_now_ms(a->config.loop);
     if (a->lacks > 0 && now - a->told_ms >= COUNT_MS)
         tell_count(a);
     if (a->lacks++ > 0)
@@ -111,13 +112,13 @@ static void on_closed(uv_handle_t *h)
 int acceptor_open(struct acceptor **out, const struct acceptor_config *c)
 {
     struct acceptor *a = calloc(1, sizeof(*a));
-    if (a == NULL || uv_poll_init(c->loop, &a->poll, c->fd) != 0) {
+    if (a == NULL || uv_poll_init(loop_uv(c->loop), &a->poll, c->fd) != 0) {
         free(a);
         close(c->fd);
         return POSTERN_ERR_NOMEM;
     }
     a->config = *c;
-    (void)uv_timer_init(c->loop, &a->timer);
+    (void)uv_timer_init(loop_uv(c->loop), &a->timer);
     a->poll.data = a->timer.data = a;
     a->handles = 2;
     if (uv_poll_start(&a->poll, UV_READABLE, on_readable) != 0) {

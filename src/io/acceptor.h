@@ -9,14 +9,14 @@
 
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <uv.h>
 
 #include "core/err.h"
+#include "io/loop.h"
 
 struct acceptor;
 
 struct acceptor_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     int fd; /* listening and non-blocking, of any family; taken over, also on failure */
     const char *who; /* for the log, as in "the broker"; borrowed */
     /*

@@ -19,6 +19,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/identity.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum channel_state {
@@ -101,7 +102,7 @@ static int poll_acquire(struct channel *c)
     c->poll = malloc(sizeof(*c->poll));
     if (c->poll == NULL)
         return POSTERN_ERR_NOMEM;
-    if (uv_poll_init(c->config.loop, c->poll, c->fd) != 0) {
+    if (uv_poll_init(loop_uv(c->config.loop), c->poll, c->fd) != 0) {
         free(c->poll);
         c->poll = NULL;
         return POSTERN_ERR_IO;
@@ -552,7 +553,7 @@ int channel_attach(struct channel *c, const struct channel_config *config)
         free(t);
         return POSTERN_ERR_NOMEM;
     }
-    (void)uv_timer_init(config->loop, t);
+    (void)uv_timer_init(loop_uv(config->loop), t);
     t->data = c;
     /* `detached` stays set until the kick, so that free before it is deferred to it. */
     return uv_timer_start(t, on_kick, 0, 0) == 0 ? 0 : POSTERN_ERR_IO;

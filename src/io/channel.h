@@ -12,11 +12,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/key.h"
+#include "io/loop.h"
 
 struct channel;
 
@@ -36,7 +36,7 @@ struct channel_events {
 };
 
 struct channel_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const char *protocol;                /* ALPN; NULL: PROTO_ALPN_BROKER */
     const struct keypair *own;           /* borrowed while the channel lives */
     const struct channel_events *events; /* borrowed */

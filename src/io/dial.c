@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/loop_uv.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
@@ -20,7 +21,7 @@ struct attempt {
 };
 
 struct dial {
-    uv_loop_t *loop;
+    struct loop *loop;
     uv_timer_t *timer; /* own allocation */
     struct resolve *resolve;
     int resolve_err;
@@ -155,7 +156,7 @@ static void attempt_start(struct dial *d)
         return;
     }
     a->poll = malloc(sizeof(*a->poll));
-    if (a->poll == NULL || uv_poll_init(d->loop, a->poll, fd) != 0) {
+    if (a->poll == NULL || uv_poll_init(loop_uv(d->loop), a->poll, fd) != 0) {
         free(a->poll);
         a->poll = NULL;
         attempt_end(a, false);
@@ -181,7 +182,7 @@ static void on_timer(uv_timer_t *t)
     struct dial *d = t->data;
     if (d == NULL)
         return;
-    uint64_t now = uv_now(d->loop);
+    uint64_t now = loop_now_ms(d->loop);
     if ((d->failed == d->count && d->resolve == NULL) || now >= d->deadline_ms) {
         finish(d, reason(d), -1);
         return;
@@ -194,7 +195,7 @@ static void on_timer(uv_timer_t *t)
         attempt_start(d);
 }
 
-static struct dial *dial_new(uv_loop_t *loop, unsigned timeout_ms, dial_cb cb,
+static struct dial *dial_new(struct loop *loop, unsigned timeout_ms, dial_cb cb,
                              void *ctx)
 {
     struct dial *d = calloc(1, sizeof(*d));
@@ -210,10 +211,10 @@ static struct dial *dial_new(uv_loop_t *loop, unsigned timeout_ms, dial_cb cb,
         free(d);
         return NULL;
     }
-    (void)uv_timer_init(loop, d->timer);
+    (void)uv_timer_init(loop_uv(loop), d->timer);
     d->timer->data = d;
-    uv_update_time(loop);
-    d->deadline_ms = uv_now(loop) + timeout_ms;
+    loop_refresh(loop);
+    d->deadline_ms = loop_now_ms(loop) + timeout_ms;
     return d;
 }
 
@@ -264,7 +265,7 @@ static void try_soon(struct dial *d)
     (void)uv_timer_start(d->timer, on_timer, 0, 0);
 }
 
-int dial_start(struct dial **out, uv_loop_t *loop, const struct addr *addrs, size_t n,
+int dial_start(struct dial **out, struct loop *loop, const struct addr *addrs, size_t n,
                unsigned timeout_ms, dial_cb cb, void *ctx)
 {
     if (n == 0)
@@ -294,8 +295,8 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
         d->on_resolved(d->ctx, err, addrs, n);
 }
 
-int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host, uint16_t port,
-                    unsigned timeout_ms, dial_cb cb, void *ctx)
+int dial_start_name(struct dial **out, struct loop *loop, const char *host,
+                    uint16_t port, unsigned timeout_ms, dial_cb cb, void *ctx)
 {
     struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
     if (d == NULL)
@@ -311,8 +312,9 @@ int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host, uint16
     return 0;
 }
 
-int dial_start_known(struct dial **out, uv_loop_t *loop, const struct dial_known *known,
-                     unsigned timeout_ms, dial_cb cb, void *ctx)
+int dial_start_known(struct dial **out, struct loop *loop,
+                     const struct dial_known *known, unsigned timeout_ms, dial_cb cb,
+                     void *ctx)
 {
     struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
     if (d == NULL)

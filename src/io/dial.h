@@ -7,10 +7,10 @@
 #define POSTERN_IO_DIAL_H
 
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 #define DIAL_ADDRS_MAX 8
 #define DIAL_KNOWN_MAX 4 /* of them, addresses known from earlier */
@@ -27,10 +27,11 @@ struct dial;
 typedef void (*dial_cb)(void *ctx, int err, int fd);
 
 /* Numeric addresses; the callback runs from the loop, never inside the call. */
-MUST_CHECK int dial_start(struct dial **out, uv_loop_t *loop, const struct addr *addrs,
-                          size_t n, unsigned timeout_ms, dial_cb cb, void *ctx);
+MUST_CHECK int dial_start(struct dial **out, struct loop *loop,
+                          const struct addr *addrs, size_t n, unsigned timeout_ms,
+                          dial_cb cb, void *ctx);
 /* A name or numeric address, resolved first. */
-MUST_CHECK int dial_start_name(struct dial **out, uv_loop_t *loop, const char *host,
+MUST_CHECK int dial_start_name(struct dial **out, struct loop *loop, const char *host,
                                uint16_t port, unsigned timeout_ms, dial_cb cb,
                                void *ctx);
 
@@ -51,7 +52,7 @@ struct dial_known {
  * looked up beside (in a thread of its own), and what that finds is tried after them.
  * `known` is copied.
  */
-MUST_CHECK int dial_start_known(struct dial **out, uv_loop_t *loop,
+MUST_CHECK int dial_start_known(struct dial **out, struct loop *loop,
                                 const struct dial_known *known, unsigned timeout_ms,
                                 dial_cb cb, void *ctx);
 /*

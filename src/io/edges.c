@@ -1,5 +1,6 @@
 /* An epoll set inside the loop's own; see edges.h. */
 #include "io/edges.h"
+#include "io/loop_uv.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,14 +35,14 @@ static void on_closed(uv_handle_t *h)
     free(h->data);
 }
 
-int edges_open(struct edges **out, uv_loop_t *loop, edges_cb cb)
+int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
 {
     struct edges *e = calloc(1, sizeof(*e));
     if (e == NULL)
         return POSTERN_ERR_NOMEM;
     e->cb = cb;
     e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (e->epoll_fd < 0 || uv_poll_init(loop, &e->poll, e->epoll_fd) != 0) {
+    if (e->epoll_fd < 0 || uv_poll_init(loop_uv(loop), &e->poll, e->epoll_fd) != 0) {
         if (e->epoll_fd >= 0)
             close(e->epoll_fd);
         free(e);

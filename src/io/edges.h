@@ -8,9 +8,9 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
-#include <uv.h>
 
 #include "core/err.h"
+#include "io/loop.h"
 
 struct edges;
 
@@ -20,7 +20,7 @@ struct edges;
  */
 typedef void (*edges_cb)(void *item, bool ended);
 
-MUST_CHECK int edges_open(struct edges **out, uv_loop_t *loop, edges_cb cb);
+MUST_CHECK int edges_open(struct edges **out, struct loop *loop, edges_cb cb);
 /* Memory goes when the loop next turns. NULL is fine. */
 void edges_close(struct edges *e);
 /* What is there already is told from the loop. `fd` stays the caller's. */

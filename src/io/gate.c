@@ -8,6 +8,7 @@
 
 #include "io/helper.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum { READS = 64 }; /* SYNs at one go, so that nobody else on the loop starves */
 
@@ -48,7 +49,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         g->on_lost(g->ctx);
 }
 
-int gate_open(struct gate **out, uv_loop_t *loop, uint16_t port, gate_syn_cb on_syn,
+int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb on_syn,
               gate_lost_cb on_lost, void *ctx, struct fault *fault)
 {
     struct privilege_request q = {.op = PRIVILEGE_GATE,
@@ -65,7 +66,7 @@ int gate_open(struct gate **out, uv_loop_t *loop, uint16_t port, gate_syn_cb on_
                          "connections to port %u cannot be held", port);
     }
     rc = helper_ask(&q, &r, &fd);
-    if (rc == 0 && uv_poll_init(loop, &g->poll, fd) != 0) {
+    if (rc == 0 && uv_poll_init(loop_uv(loop), &g->poll, fd) != 0) {
         close(fd);
         rc = POSTERN_ERR_NOMEM;
     }

@@ -15,10 +15,10 @@
 #define POSTERN_IO_GATE_H
 
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/err.h"
 #include "core/privilege.h"
+#include "io/loop.h"
 
 struct gate;
 
@@ -41,7 +41,7 @@ typedef void (*gate_lost_cb)(void *ctx);
  * POSTERN_ERR_LIMIT  PRIVILEGE_GATES_MAX
  * POSTERN_ERR_IO     the packet filter does not do it
  */
-MUST_CHECK int gate_open(struct gate **out, uv_loop_t *loop, uint16_t port,
+MUST_CHECK int gate_open(struct gate **out, struct loop *loop, uint16_t port,
                          gate_syn_cb on_syn, gate_lost_cb on_lost, void *ctx,
                          struct fault *fault);
 void gate_verdict(struct gate *g, uint64_t id, enum gate_verdict verdict);

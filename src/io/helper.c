@@ -21,12 +21,13 @@
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum { ANSWER_MS = 5000, EVENTS_MAX = 64 };
 
 extern char **environ;
 
-struct watch {
+struct knock_watch {
     uint32_t serial; /* 0: free */
     helper_knock_cb cb;
     void *ctx;
@@ -40,7 +41,7 @@ static struct {
     pthread_t thread; /* of the loop, while there is `poll` */
     uv_poll_t *poll;
     uv_async_t *late; /* events that came while an answer was waited for */
-    struct watch watches[PRIVILEGE_KNOCKS_MAX];
+    struct knock_watch watches[PRIVILEGE_KNOCKS_MAX];
     struct privilege_reply events[EVENTS_MAX];
     size_t event_count;
     char why[256];
@@ -142,7 +143,7 @@ static void lose(const char *why)
 static void tell(const struct privilege_reply *r)
 {
     for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
-        struct watch *w = &helper.watches[i];
+        struct knock_watch *w = &helper.watches[i];
         if (r->op == PRIVILEGE_KNOCK_SEEN && w->serial == r->serial && r->serial != 0) {
             w->cb(w->ctx, &r->from);
             return;
@@ -247,16 +248,17 @@ static uint32_t next_serial(void)
     return serial;
 }
 
-static int attach(uv_loop_t *loop)
+static int attach(struct loop *loop)
 {
     uv_poll_t *poll = malloc(sizeof(*poll));
     uv_async_t *late = malloc(sizeof(*late));
-    if (poll == NULL || late == NULL || uv_poll_init(loop, poll, helper.fd) != 0) {
+    if (poll == NULL || late == NULL ||
+        uv_poll_init(loop_uv(loop), poll, helper.fd) != 0) {
         free(poll);
         free(late);
         return POSTERN_ERR_NOMEM;
     }
-    if (uv_async_init(loop, late, on_late) != 0) {
+    if (uv_async_init(loop_uv(loop), late, on_late) != 0) {
         uv_close((uv_handle_t *)poll, free_handle);
         free(late);
         return POSTERN_ERR_NOMEM;
@@ -280,7 +282,7 @@ static int greet(void)
     return 0;
 }
 
-static void open_locked(uv_loop_t *loop)
+static void open_locked(struct loop *loop)
 {
     char path[512];
     int pair[2];
@@ -318,7 +320,7 @@ static void open_locked(uv_loop_t *loop)
               CAPS_NET_BIND_SERVICE);
 }
 
-void helper_open(uv_loop_t *loop)
+void helper_open(struct loop *loop)
 {
     (void)pthread_mutex_lock(&lock);
     open_locked(loop);
@@ -373,7 +375,7 @@ int helper_low_port(const struct addr *local, bool tcp)
 int helper_knock_add(struct privilege_request *q, struct privilege_reply *reply,
                      helper_knock_cb cb, void *ctx)
 {
-    struct watch *w = NULL;
+    struct knock_watch *w = NULL;
     for (int i = 0; i < PRIVILEGE_KNOCKS_MAX && w == NULL; i++)
         if (helper.watches[i].serial == 0)
             w = &helper.watches[i];
@@ -386,7 +388,7 @@ int helper_knock_add(struct privilege_request *q, struct privilege_reply *reply,
     q->op = PRIVILEGE_KNOCK_ADD;
     int rc = helper_ask(q, reply, NULL);
     if (rc == 0)
-        *w = (struct watch){q->serial, cb, ctx};
+        *w = (struct knock_watch){q->serial, cb, ctx};
     return rc;
 }
 
@@ -397,7 +399,7 @@ uint64_t helper_knock_remove(uint32_t serial)
     bool known = false;
     for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
         if (helper.watches[i].serial == serial && serial != 0) {
-            helper.watches[i] = (struct watch){0};
+            helper.watches[i] = (struct knock_watch){0};
             known = true;
         }
     }

@@ -13,10 +13,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <uv.h>
 
 #include "core/err.h"
 #include "core/privilege.h"
+#include "io/loop.h"
 
 /*
  * Starts the helper if it would have privileges: this process is root's or was given
@@ -25,7 +25,7 @@
  * does this before it starts them. Each open needs a close. It is not an error that
  * there is none: helper_can says so.
  */
-void helper_open(uv_loop_t *loop);
+void helper_open(struct loop *loop);
 void helper_close(void);
 
 /* All of the bits `can` of enum privilege_can. */

@@ -22,6 +22,7 @@
 #include "io/fdpass.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum {
     LOCAL_QUEUE_MAX_BYTES = 64 << 10,
@@ -47,7 +48,7 @@ struct local_conn {
 };
 
 struct local_server {
-    uv_loop_t *loop;
+    struct loop *loop;
     struct acceptor *door;
     size_t count;
     struct local_conn *conns;
@@ -287,7 +288,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
         conn_gone(oldest);
     if (same_user(fd) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
-    if (c == NULL || uv_poll_init(s->loop, &c->poll, fd) != 0) {
+    if (c == NULL || uv_poll_init(loop_uv(s->loop), &c->poll, fd) != 0) {
         log_debug("a local command was turned away");
         free(c);
         (void)close(fd);
@@ -342,7 +343,7 @@ static int open_fault(struct fault *f, const char *path, int e)
                      "the local socket %.150s cannot be made: %s", path, strerror(e));
 }
 
-int local_server_open(struct local_server **out, uv_loop_t *loop, const char *path,
+int local_server_open(struct local_server **out, struct loop *loop, const char *path,
                       const struct local_events *events, void *ctx, struct fault *f)
 {
     struct local_server *s = calloc(1, sizeof(*s));
@@ -373,7 +374,7 @@ int local_server_open(struct local_server **out, uv_loop_t *loop, const char *pa
     return 0;
 }
 
-int local_server_open_if_room(struct local_server **out, uv_loop_t *loop,
+int local_server_open_if_room(struct local_server **out, struct loop *loop,
                               const char *path, const struct local_events *events,
                               void *ctx, struct fault *f)
 {

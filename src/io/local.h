@@ -9,10 +9,10 @@
 #define POSTERN_IO_LOCAL_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "core/err.h"
 #include "core/proto.h"
+#include "io/loop.h"
 
 struct local_server;
 struct local_conn;
@@ -36,14 +36,14 @@ struct local_events {
  * lock). Callbacks run from the loop. Closing closes all connections without calling
  * on_gone, and removes the file.
  */
-MUST_CHECK int local_server_open(struct local_server **out, uv_loop_t *loop,
+MUST_CHECK int local_server_open(struct local_server **out, struct loop *loop,
                                  const char *path, const struct local_events *events,
                                  void *ctx, struct fault *f);
 /*
  * The same, but a disk that has no room for the socket, or takes none, is only warned
  * of: then `*out` is NULL. What can work without commands goes on.
  */
-MUST_CHECK int local_server_open_if_room(struct local_server **out, uv_loop_t *loop,
+MUST_CHECK int local_server_open_if_room(struct local_server **out, struct loop *loop,
                                          const char *path,
                                          const struct local_events *events, void *ctx,
                                          struct fault *f);

@@ -21,6 +21,7 @@
 
 #include "core/key.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netlink.h"
 #include "io/sockaddr.h"
 
@@ -423,18 +424,18 @@ static int open_sockets(struct netmon *n)
                : POSTERN_ERR_IO;
 }
 
-static int init_handles(struct netmon *n, uv_loop_t *loop)
+static int init_handles(struct netmon *n, struct loop *loop)
 {
     n->poll.data = n->debounce.data = n->sleep.data = n;
-    if (uv_poll_init(loop, &n->poll, n->fd) != 0)
+    if (uv_poll_init(loop_uv(loop), &n->poll, n->fd) != 0)
         return POSTERN_ERR_IO;
-    (void)uv_timer_init(loop, &n->debounce);          /* cannot fail */
-    (void)uv_poll_init(loop, &n->sleep, n->sleep_fd); /* as the one before */
+    (void)uv_timer_init(loop_uv(loop), &n->debounce);          /* cannot fail */
+    (void)uv_poll_init(loop_uv(loop), &n->sleep, n->sleep_fd); /* as the one before */
     n->handles = 3;
     return 0;
 }
 
-int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change, void *ctx)
+int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change, void *ctx)
 {
     struct netmon *n = calloc(1, sizeof(*n));
     if (n == NULL)

@@ -7,10 +7,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 enum netmon_reason {
     NETMON_ADDRESSES = 1, /* a usable address came or went */
@@ -27,7 +27,7 @@ typedef void (*netmon_cb)(void *ctx, enum netmon_reason reason);
  * doubles each time, up to 0.64 s, and falls again with quiet. netmon_close may be
  * called inside it.
  */
-MUST_CHECK int netmon_open(struct netmon **out, uv_loop_t *loop, netmon_cb on_change,
+MUST_CHECK int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change,
                            void *ctx);
 /* NULL is fine; no callback follows. Memory goes when the loop next turns. */
 void netmon_close(struct netmon *n);

@@ -7,6 +7,7 @@
 #include <sodium.h>
 
 #include "io/gateway.h"
+#include "io/loop_uv.h"
 
 enum { RENEW_MS = GATEWAY_LEASE_S * 500 };
 
@@ -78,7 +79,7 @@ static void on_timer(uv_timer_t *t)
         p->working = uv_queue_work(t->loop, &p->work, map, mapped) == 0;
 }
 
-int portmap_open(struct portmap **out, uv_loop_t *loop, bool tcp, uint16_t port,
+int portmap_open(struct portmap **out, struct loop *loop, bool tcp, uint16_t port,
                  const struct addr *peer, portmap_cb cb, void *ctx)
 {
     struct portmap *p = calloc(1, sizeof(*p));
@@ -96,9 +97,9 @@ int portmap_open(struct portmap **out, uv_loop_t *loop, bool tcp, uint16_t port,
     p->ctx = ctx;
     p->timer = timer;
     p->work.data = p;
-    (void)uv_timer_init(loop, timer);
+    (void)uv_timer_init(loop_uv(loop), timer);
     timer->data = p;
-    if (uv_queue_work(loop, &p->work, map, mapped) != 0) {
+    if (uv_queue_work(loop_uv(loop), &p->work, map, mapped) != 0) {
         timer->data = NULL;
         uv_close((uv_handle_t *)timer, free_handle);
         free(p);

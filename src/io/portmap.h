@@ -6,10 +6,10 @@
 #define POSTERN_IO_PORTMAP_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 struct portmap;
 
@@ -18,7 +18,7 @@ struct portmap;
 typedef void (*portmap_cb)(void *ctx, const struct addr *external, const char *words);
 
 /* A port of this machine, for `peer` alone where that can be asked for. */
-MUST_CHECK int portmap_open(struct portmap **out, uv_loop_t *loop, bool tcp,
+MUST_CHECK int portmap_open(struct portmap **out, struct loop *loop, bool tcp,
                             uint16_t port, const struct addr *peer, portmap_cb cb,
                             void *ctx);
 /* The callback will not run. Fine inside it. NULL is fine. */

@@ -1,4 +1,5 @@
 /* Dialling, and one request to a proxy. */
+#include "io/loop_uv.h"
 #include "io/reach.h"
 
 #include <errno.h>
@@ -126,7 +127,7 @@ int proxy_from_env(struct proxy *p, const char *host, struct fault *f)
 /* ------------------------------------------------------------------------- the way */
 
 struct reach {
-    uv_loop_t *loop;
+    struct loop *loop;
     struct dial *dial;
     const struct proxy *via;
     char host[256];
@@ -225,7 +226,7 @@ static int ask_proxy(struct reach *r)
         send(r->fd, request, (size_t)n, MSG_NOSIGNAL) != n)
         return POSTERN_ERR_IO;
     r->poll = malloc(sizeof(*r->poll));
-    if (r->poll == NULL || uv_poll_init(r->loop, r->poll, r->fd) != 0) {
+    if (r->poll == NULL || uv_poll_init(loop_uv(r->loop), r->poll, r->fd) != 0) {
         free(r->poll);
         r->poll = NULL;
         return POSTERN_ERR_NOMEM;
@@ -276,7 +277,7 @@ int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, vo
         free(timer);
         return POSTERN_ERR_NOMEM;
     }
-    (void)uv_timer_init(c->loop, timer);
+    (void)uv_timer_init(loop_uv(c->loop), timer);
     timer->data = r;
     r->loop = c->loop;
     r->timer = timer;

@@ -6,6 +6,7 @@
 #define POSTERN_IO_REACH_H
 
 #include "io/dial.h"
+#include "io/loop.h"
 
 struct proxy {
     char host[256];
@@ -22,7 +23,7 @@ MUST_CHECK int proxy_from_env(struct proxy *p, const char *host, struct fault *f
 struct reach;
 
 struct reach_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const struct proxy *via; /* borrowed while it lasts; NULL: straight */
     struct dial_known to;    /* its strings and addresses are copied */
     const struct addr *only; /* numeric: no name is looked up; may be NULL */

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 /* What a thread of its own finds; goes through the pipe in one piece. */
@@ -190,7 +191,7 @@ static int start_thread(struct job *j)
     return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
 }
 
-static int start_apart(struct resolve *r, uv_loop_t *loop, const char *host)
+static int start_apart(struct resolve *r, struct loop *loop, const char *host)
 {
     int ends[2];
     struct job *j = calloc(1, sizeof(*j));
@@ -208,7 +209,7 @@ static int start_apart(struct resolve *r, uv_loop_t *loop, const char *host)
     if (rc != 0) {
         close(ends[1]);
         free(j);
-    } else if (uv_poll_init(loop, &r->poll, r->fd) != 0) {
+    } else if (uv_poll_init(loop_uv(loop), &r->poll, r->fd) != 0) {
         rc = POSTERN_ERR_NOMEM; /* the thread finds its pipe closed */
     }
     if (rc != 0) {
@@ -234,27 +235,28 @@ bool resolve_configured(void)
 
 /* -------------------------------------------------------------------------- calls */
 
-static int start_numeric(struct resolve *r, uv_loop_t *loop)
+static int start_numeric(struct resolve *r, struct loop *loop)
 {
     r->numeric = true;
-    if (uv_timer_init(loop, &r->timer) != 0)
+    if (uv_timer_init(loop_uv(loop), &r->timer) != 0)
         return POSTERN_ERR_IO;
     r->timer.data = r;
     return uv_timer_start(&r->timer, on_numeric, 0, 0) == 0 ? 0 : POSTERN_ERR_IO;
 }
 
-static int start_name(struct resolve *r, uv_loop_t *loop, const char *host)
+static int start_name(struct resolve *r, struct loop *loop, const char *host)
 {
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     r->request.data = r;
-    return uv_getaddrinfo(loop, &r->request, on_resolved, host, NULL, &hints) == 0
+    return uv_getaddrinfo(loop_uv(loop), &r->request, on_resolved, host, NULL,
+                          &hints) == 0
                ? 0
                : POSTERN_ERR_INVALID;
 }
 
-static int start(struct resolve **out, uv_loop_t *loop, const char *host, uint16_t port,
-                 resolve_cb cb, void *ctx, bool apart)
+static int start(struct resolve **out, struct loop *loop, const char *host,
+                 uint16_t port, resolve_cb cb, void *ctx, bool apart)
 {
     char bare[256];
     size_t len = strlen(host);
@@ -285,13 +287,13 @@ static int start(struct resolve **out, uv_loop_t *loop, const char *host, uint16
     return err;
 }
 
-int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
+int resolve_start(struct resolve **out, struct loop *loop, const char *host,
                   uint16_t port, resolve_cb cb, void *ctx)
 {
     return start(out, loop, host, port, cb, ctx, false);
 }
 
-int resolve_start_apart(struct resolve **out, uv_loop_t *loop, const char *host,
+int resolve_start_apart(struct resolve **out, struct loop *loop, const char *host,
                         uint16_t port, resolve_cb cb, void *ctx)
 {
     return start(out, loop, host, port, cb, ctx, true);

@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 #define RESOLVE_MAX 16
 
@@ -27,7 +27,7 @@ typedef void (*resolve_cb)(void *ctx, int err, const struct addr *addrs, size_t 
  * touches the resolver. The callback always runs from the loop, never inside the
  * call; not at all when starting fails.
  */
-MUST_CHECK int resolve_start(struct resolve **out, uv_loop_t *loop, const char *host,
+MUST_CHECK int resolve_start(struct resolve **out, struct loop *loop, const char *host,
                              uint16_t port, resolve_cb cb, void *ctx);
 /*
  * The same in a thread of its own, so that it waits for no other lookup: the loop has
@@ -35,7 +35,7 @@ MUST_CHECK int resolve_start(struct resolve **out, uv_loop_t *loop, const char *
  * families, whatever this machine has now. The caller bounds how many run; one that is
  * cancelled goes on until the resolver gives up.
  */
-MUST_CHECK int resolve_start_apart(struct resolve **out, uv_loop_t *loop,
+MUST_CHECK int resolve_start_apart(struct resolve **out, struct loop *loop,
                                    const char *host, uint16_t port, resolve_cb cb,
                                    void *ctx);
 /* The callback will not run. NULL is fine. */

@@ -2,6 +2,7 @@
  * Signals to one callback. The dispositions themselves remember what was ignored at the
  * start, so nothing is kept between stop_prepare and stop_open.
  */
+#include "io/loop_uv.h"
 #include "io/stop.h"
 
 #include <fcntl.h>
@@ -60,7 +61,7 @@ static void on_signal(uv_signal_t *h, int signum)
     s->on_stop(s->ctx, signum);
 }
 
-int stop_open(struct stop **out, uv_loop_t *loop,
+int stop_open(struct stop **out, struct loop *loop,
               void (*on_stop)(void *ctx, int signum), void *ctx)
 {
     static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
@@ -72,7 +73,7 @@ int stop_open(struct stop **out, uv_loop_t *loop,
     s->output_fd = -1;
     s->had_terminal = has_terminal();
     for (int i = 0; i < SIGNALS; i++) {
-        (void)uv_signal_init(loop, &s->signals[i]);
+        (void)uv_signal_init(loop_uv(loop), &s->signals[i]);
         s->signals[i].data = s;
         s->open++;
         if (numbers[i] != SIGHUP || !is_ignored(SIGHUP))

@@ -9,9 +9,9 @@
 #define POSTERN_IO_STOP_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "core/err.h"
+#include "io/loop.h"
 
 struct stop;
 
@@ -26,7 +26,7 @@ void stop_prepare(void);
  * Calls `on_stop` from the loop with the signal's number, once for each signal until
  * stop_close.
  */
-MUST_CHECK int stop_open(struct stop **out, uv_loop_t *loop,
+MUST_CHECK int stop_open(struct stop **out, struct loop *loop,
                          void (*on_stop)(void *ctx, int signum), void *ctx);
 /* Counts the closed other end of stdout, a pipe or socket, as SIGPIPE. */
 void stop_watch_output(struct stop *s);

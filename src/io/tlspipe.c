@@ -13,6 +13,7 @@
 
 #include "io/identity.h"
 #include "io/linger.h"
+#include "io/loop_uv.h"
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, REFUSAL_STEP_MS = 20 };
 
@@ -369,18 +370,19 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
     return 0;
 }
 
-static int polls_setup(struct tlspipe *p, uv_loop_t *loop)
+static int polls_setup(struct tlspipe *p, struct loop *loop)
 {
     uv_poll_t *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
     uv_timer_t *t = malloc(sizeof(*t));
-    if (a != NULL && b != NULL && t != NULL && uv_poll_init(loop, a, p->fd) == 0) {
+    if (a != NULL && b != NULL && t != NULL &&
+        uv_poll_init(loop_uv(loop), a, p->fd) == 0) {
         p->fd_poll = a;
         a->data = p;
-        if (uv_poll_init(loop, b, p->plain) == 0) {
+        if (uv_poll_init(loop_uv(loop), b, p->plain) == 0) {
             p->plain_poll = b;
             b->data = p;
             p->timer = t;
-            (void)uv_timer_init(loop, t);
+            (void)uv_timer_init(loop_uv(loop), t);
             t->data = p;
             return 0;
         }

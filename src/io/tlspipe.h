@@ -11,13 +11,13 @@
 #include <gnutls/gnutls.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <uv.h>
 
 #include "core/err.h"
 #include "core/key.h"
+#include "io/loop.h"
 
 struct tlspipe_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const char *protocol; /* ALPN, the only one */
     /*
      * A server for the web, joined: its credentials are an X.509 certificate, clients

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/helper.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 #ifndef UDP_SEGMENT
@@ -76,12 +77,12 @@ static int socket_open(const struct addr *at)
     return fd;
 }
 
-int udp_adopt(struct udp **out, uv_loop_t *loop, int fd, enum addr_family family,
+int udp_adopt(struct udp **out, struct loop *loop, int fd, enum addr_family family,
               uint8_t *scratch, const struct udp_events *events, void *ctx)
 {
     struct udp *u = calloc(1, sizeof(*u));
     uv_poll_t *poll = malloc(sizeof(*poll));
-    if (u == NULL || poll == NULL || uv_poll_init(loop, poll, fd) != 0) {
+    if (u == NULL || poll == NULL || uv_poll_init(loop_uv(loop), poll, fd) != 0) {
         free(poll);
         free(u);
         return POSTERN_ERR_NOMEM;
@@ -98,8 +99,8 @@ int udp_adopt(struct udp **out, uv_loop_t *loop, int fd, enum addr_family family
     return 0;
 }
 
-int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at, uint8_t *scratch,
-             const struct udp_events *events, void *ctx)
+int udp_open(struct udp **out, struct loop *loop, const struct addr *at,
+             uint8_t *scratch, const struct udp_events *events, void *ctx)
 {
     int fd = socket_open(at);
     if (fd < 0)

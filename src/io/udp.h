@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/addr.h"
 #include "core/err.h"
+#include "io/loop.h"
 
 #define UDP_SCRATCH_BYTES (4 * 65536)
 
@@ -28,12 +28,12 @@ struct udp_events {
  * `at` gives family, address and port to bind (zeroes: any). `scratch` holds
  * UDP_SCRATCH_BYTES, is borrowed, and is shared by all sockets of a loop.
  */
-MUST_CHECK int udp_open(struct udp **out, uv_loop_t *loop, const struct addr *at,
+MUST_CHECK int udp_open(struct udp **out, struct loop *loop, const struct addr *at,
                         uint8_t *scratch, const struct udp_events *events, void *ctx);
 /* Sets what every UDP socket of ours has. */
 void udp_prepare(int fd, enum addr_family family);
 /* The same with a bound socket of another's making, which is taken over on success. */
-MUST_CHECK int udp_adopt(struct udp **out, uv_loop_t *loop, int fd,
+MUST_CHECK int udp_adopt(struct udp **out, struct loop *loop, int fd,
                          enum addr_family family, uint8_t *scratch,
                          const struct udp_events *events, void *ctx);
 /* From now on the kernel takes packets of that sender only. */

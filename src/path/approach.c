@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "path/exchange.h"
 
@@ -35,8 +36,8 @@ static void schedule(struct approach *a)
     uint64_t now_us = net_now_us();
     uint64_t at = UINT64_MAX;
     uint64_t ladder_us = a->config.client ? ladder_deadline_us(&a->ladder) : UINT64_MAX;
-    uv_update_time(a->config.net->loop);
-    uint64_t now = uv_now(a->config.net->loop);
+    loop_refresh(a->config.net->loop);
+    uint64_t now = loop_now_ms(a->config.net->loop);
     if (ladder_us != UINT64_MAX)
         at = now + (ladder_us > now_us ? (ladder_us - now_us) / 1000 + 1 : 0);
     /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer.
@@ -62,12 +63,13 @@ static void plan_introduce_retry(struct approach *a)
     ms = ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS;
     a->introduce_tries++;
     a->want_introduce = true;
-    a->introduce_at_ms = uv_now(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
+    a->introduce_at_ms =
+        loop_now_ms(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
 }
 
 static void send_due(struct approach *a)
 {
-    uint64_t now = uv_now(a->config.net->loop);
+    uint64_t now = loop_now_ms(a->config.net->loop);
     if (!uplink_is_up(a->config.uplink))
         return;
     if (a->want_introduce && a->config.client && now >= a->introduce_at_ms) {
@@ -115,7 +117,7 @@ static void run(struct approach *a)
     if (a->busy || a->freed)
         return;
     a->busy = true;
-    uv_update_time(a->config.net->loop);
+    loop_refresh(a->config.net->loop);
     if (a->config.client)
         climb(a);
     if (!a->freed)
@@ -226,7 +228,7 @@ void approach_offer_soon(struct approach *a)
     if (a->want_offer)
         return;
     a->want_offer = true;
-    a->offer_at_ms = uv_now(a->config.net->loop) + OFFER_DELAY_MS;
+    a->offer_at_ms = loop_now_ms(a->config.net->loop) + OFFER_DELAY_MS;
     if (!a->busy && !a->freed)
         schedule(a);
 }
@@ -297,8 +299,8 @@ void approach_on_control(struct approach *a, const Control *m)
         if (m->body.refuse.code == REFUSE_BACK) {
             if (a->config.client && !a->answered) {
                 approach_introduce_soon(a);
-                a->introduce_at_ms =
-                    uv_now(a->config.net->loop) + randombytes_uniform(BACK_SPREAD_MS);
+                a->introduce_at_ms = loop_now_ms(a->config.net->loop) +
+                                     randombytes_uniform(BACK_SPREAD_MS);
             }
             break;
         }
@@ -343,7 +345,7 @@ static struct approach *approach_new(const struct approach_config *c)
         free(a);
         return NULL;
     }
-    (void)uv_timer_init(c->net->loop, a->timer);
+    (void)uv_timer_init(loop_uv(c->net->loop), a->timer);
     a->timer->data = a;
     return a;
 }

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
 
@@ -114,7 +115,7 @@ static int begin(struct attempt **out, struct net *net, int fd,
 {
     struct attempt *a = calloc(1, sizeof(*a));
     uv_poll_t *poll = malloc(sizeof(*poll));
-    if (a == NULL || poll == NULL || uv_poll_init(net->loop, poll, fd) != 0) {
+    if (a == NULL || poll == NULL || uv_poll_init(loop_uv(net->loop), poll, fd) != 0) {
         free(a);
         free(poll);
         return POSTERN_ERR_NOMEM;

@@ -6,6 +6,7 @@
 #ifndef POSTERN_PATH_EXCHANGE_H
 #define POSTERN_PATH_EXCHANGE_H
 
+#include "io/loop_uv.h"
 #include "path/kind.h"
 
 enum { APPROACH_RETIRED_MAX = 24 };

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/udp.h"
 
@@ -249,7 +250,7 @@ int framed_new(struct framed **out, struct net *net, int fd, enum path_kind kind
 {
     struct framed *f = calloc(1, sizeof(*f));
     uv_poll_t *poll = malloc(sizeof(*poll));
-    if (f == NULL || poll == NULL || uv_poll_init(net->loop, poll, fd) != 0) {
+    if (f == NULL || poll == NULL || uv_poll_init(loop_uv(net->loop), poll, fd) != 0) {
         free(f);
         free(poll);
         return POSTERN_ERR_NOMEM;

@@ -13,6 +13,7 @@
 
 #include "io/helper.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -540,8 +541,8 @@ void *meet_new(struct approach *a, const void *plan)
     m->plan = plan;
     for (int i = 0; i < FAMILIES; i++)
         m->listeners[i].fd = -1;
-    (void)uv_timer_init(meet_config(m)->net->loop, m->timer);
-    (void)uv_timer_init(meet_config(m)->net->loop, m->retry);
+    (void)uv_timer_init(loop_uv(meet_config(m)->net->loop), m->timer);
+    (void)uv_timer_init(loop_uv(meet_config(m)->net->loop), m->retry);
     m->timer->data = m;
     m->retry->data = m;
     return m;

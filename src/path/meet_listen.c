@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
 
@@ -86,7 +87,7 @@ void meet_open_listeners(struct meet *m)
         l->fd = tcp_bind(&local);
         l->poll = malloc(sizeof(*l->poll));
         if (l->fd < 0 || l->poll == NULL || tcp_listen(l->fd) != 0 ||
-            uv_poll_init(meet_config(m)->net->loop, l->poll, l->fd) != 0) {
+            uv_poll_init(loop_uv(meet_config(m)->net->loop), l->poll, l->fd) != 0) {
             log_debug("%s: cannot listen", path_kind_name(m->plan->kind));
             free(l->poll);
             l->poll = NULL;

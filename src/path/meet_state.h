@@ -5,6 +5,7 @@
 
 #include "core/predict.h"
 #include "core/privilege.h"
+#include "io/loop_uv.h"
 #include "io/portmap.h"
 #include "path/attempt.h"
 #include "path/framed.h"

@@ -8,7 +8,9 @@
 
 #include <sodium.h>
 
+#include "io/clock.h"
 #include "io/helper.h"
+#include "io/loop_uv.h"
 #include "io/udp.h"
 
 enum { DESCRIPTORS_WANTED = 8192 };
@@ -23,7 +25,7 @@ static void raise_descriptors(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own,
+int net_init(struct net *n, struct loop *loop, const struct keypair *own,
              struct budget *budget)
 {
     *n = (struct net){.loop = loop, .own = *own, .budget = budget};
@@ -66,7 +68,7 @@ struct budget *net_budget_new(void)
 /* The lowest free number tells how many below it are taken. */
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 {
-    int fd = fcntl(uv_backend_fd(n->loop), F_DUPFD_CLOEXEC, 0);
+    int fd = fcntl(uv_backend_fd(loop_uv(n->loop)), F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return false;
     close(fd);
@@ -83,5 +85,5 @@ size_t net_descriptors_max(void)
 
 uint64_t net_now_us(void)
 {
-    return uv_hrtime() / 1000;
+    return clock_us();
 }

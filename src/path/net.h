@@ -4,14 +4,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 #include "core/budget.h"
 #include "core/err.h"
 #include "core/key.h"
+#include "io/loop.h"
 
 struct net {
-    uv_loop_t *loop;
+    struct loop *loop;
     struct keypair own;    /* this device's key */
     bool relay_by_tls;     /* this network let no relay connection through but by TLS */
     struct budget *budget; /* of the whole process */
@@ -20,7 +20,7 @@ struct net {
 };
 
 /* `budget` is what all of the process share, and outlives it; NULL: one of its own. */
-MUST_CHECK int net_init(struct net *n, uv_loop_t *loop, const struct keypair *own,
+MUST_CHECK int net_init(struct net *n, struct loop *loop, const struct keypair *own,
                         struct budget *budget);
 void net_fini(struct net *n);
 uint64_t net_now_us(void); /* monotonic */

@@ -7,6 +7,7 @@
 #include <sodium.h>
 
 #include "core/punch.h"
+#include "io/loop_uv.h"
 
 enum {
     TICK_MS = 5,
@@ -44,8 +45,8 @@ static void free_handle(uv_handle_t *h)
 
 static uint64_t now_ms(const struct predict *p)
 {
-    uv_update_time(p->net->loop);
-    return uv_now(p->net->loop);
+    loop_refresh(p->net->loop);
+    return loop_now_ms(p->net->loop);
 }
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
@@ -202,7 +203,7 @@ int predict_start(struct predict **out, struct net *net,
     p->hold_at_ms = now_ms(p) + delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
-    (void)uv_timer_init(net->loop, timer);
+    (void)uv_timer_init(loop_uv(net->loop), timer);
     timer->data = p;
     (void)uv_timer_start(timer, on_tick, delay_ms, TICK_MS);
     *out = p;

@@ -18,6 +18,7 @@
 #include <sodium.h>
 
 #include "core/relay_preface.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
@@ -285,7 +286,7 @@ static void on_dialed(void *ctx, int err, int fd)
     r->fd = fd;
     relay_preface_encode(preface, r->ticket);
     uv_poll_t *poll = malloc(sizeof(*poll));
-    if (poll == NULL || uv_poll_init(net_of(r)->loop, poll, fd) != 0) {
+    if (poll == NULL || uv_poll_init(loop_uv(net_of(r)->loop), poll, fd) != 0) {
         free(poll);
         pair_broke(r, "out of memory");
         return;
@@ -378,7 +379,7 @@ static void *relay_new(struct approach *a, const void *plan)
     r->fd = -1;
     r->carry = (struct carry_path){
         .base = {.ops = &carry_ops, .kind = PATH_RELAY, .meagre = true}, .relay = r};
-    (void)uv_timer_init(approach_config_of(a)->net->loop, r->timer);
+    (void)uv_timer_init(loop_uv(approach_config_of(a)->net->loop), r->timer);
     r->timer->data = r;
     if (approach_config_of(a)->allowed & (1u << PATH_RELAY))
         carry_list(r);

@@ -14,6 +14,7 @@
 #include "core/predict.h"
 #include "core/privilege.h"
 #include "core/stun.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
@@ -163,7 +164,7 @@ static void query_begin(struct query *q, const struct addr *server, uint16_t por
     randombytes_buf(q->txid, sizeof(q->txid));
     q->poll = malloc(sizeof(*q->poll));
     if (q->poll == NULL || tcp_connect(fd, server, 0) != 0 ||
-        uv_poll_init(q->port->net->loop, q->poll, fd) != 0) {
+        uv_poll_init(loop_uv(q->port->net->loop), q->poll, fd) != 0) {
         free(q->poll);
         q->poll = NULL;
         return;
@@ -229,7 +230,7 @@ int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
     p->ctx = ctx;
     p->timer = timer;
     p->loopback = addr_scope_of(uplink_broker_addr(u)) == ADDR_SCOPE_LOOPBACK;
-    (void)uv_timer_init(net->loop, timer);
+    (void)uv_timer_init(loop_uv(net->loop), timer);
     timer->data = p;
     uint16_t shared = 0;
     for (int i = 0; i < FAMILIES; i++) {

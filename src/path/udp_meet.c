@@ -10,6 +10,7 @@
 
 #include "core/punch_wire.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 
 enum {
     PEER_WAIT_MS = 8000,
@@ -25,8 +26,8 @@ static void free_handle(uv_handle_t *h)
 
 static uint64_t now_ms(const struct udp_meet *u)
 {
-    uv_update_time(udp_meet_config(u)->net->loop);
-    return uv_now(udp_meet_config(u)->net->loop);
+    loop_refresh(udp_meet_config(u)->net->loop);
+    return loop_now_ms(udp_meet_config(u)->net->loop);
 }
 
 static void leave(struct udp_meet *u)
@@ -448,7 +449,7 @@ void *udp_meet_new(struct approach *a, const void *plan)
     }
     u->approach = a;
     u->plan = plan;
-    (void)uv_timer_init(udp_meet_config(u)->net->loop, u->timer);
+    (void)uv_timer_init(loop_uv(udp_meet_config(u)->net->loop), u->timer);
     u->timer->data = u;
     return u;
 }

@@ -11,6 +11,7 @@
 #define POSTERN_PATH_UDP_MEET_H
 
 #include "core/privilege.h"
+#include "io/loop_uv.h"
 #include "io/udp.h"
 #include "path/kind.h"
 #include "io/portmap.h"

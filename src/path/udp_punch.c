@@ -17,6 +17,7 @@
 
 #include "core/stun.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "io/udp.h"
 
@@ -29,9 +30,9 @@ static void free_handle(uv_handle_t *h)
 
 static uint64_t now_ms(struct udp_punch *u)
 {
-    uv_loop_t *loop = approach_config_of(u->approach)->net->loop;
-    uv_update_time(loop);
-    return uv_now(loop);
+    struct loop *loop = approach_config_of(u->approach)->net->loop;
+    loop_refresh(loop);
+    return loop_now_ms(loop);
 }
 
 /* ----------------------------------------------------------------------------- paths
@@ -381,7 +382,7 @@ static void *punch_kind_new(struct approach *a, const void *plan)
         return NULL;
     }
     u->approach = a;
-    (void)uv_timer_init(approach_config_of(a)->net->loop, u->timer);
+    (void)uv_timer_init(loop_uv(approach_config_of(a)->net->loop), u->timer);
     u->timer->data = u;
     return u;
 }

@@ -6,6 +6,7 @@
 #define POSTERN_PATH_UDP_PUNCH_H
 
 #include "core/punch.h"
+#include "io/loop_uv.h"
 #include "path/kind.h"
 #include "path/predict.h"
 #include "path/reflexive.h"

@@ -15,6 +15,7 @@
 #include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/netmon.h"
 #include "path/uplink_internal.h"
 #include "path/uplink_words.h"
@@ -64,7 +65,7 @@ static void free_handle(uv_handle_t *h)
 
 void uplink_set_timer(struct uplink *u, uint64_t ms)
 {
-    uv_update_time(u->config.net->loop);
+    loop_refresh(u->config.net->loop);
     (void)uv_timer_start(u->timer, on_timer, ms, 0);
 }
 
@@ -500,7 +501,7 @@ static struct line *line_new(struct uplink *u)
         free(timer);
         return NULL;
     }
-    (void)uv_timer_init(u->config.net->loop, timer);
+    (void)uv_timer_init(loop_uv(u->config.net->loop), timer);
     timer->data = l;
     l->uplink = u;
     l->timer = timer;
@@ -612,7 +613,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     if (c->state != NULL)
         u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
                                         u->known, UPLINK_KNOWN_MAX);
-    (void)uv_timer_init(c->net->loop, u->timer);
+    (void)uv_timer_init(loop_uv(c->net->loop), u->timer);
     u->timer->data = u;
     u->state = UPLINK_WAITING;
     uplink_set_timer(u, 0);

@@ -9,6 +9,7 @@
 #include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 #include "path/uplink.h"
 
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };

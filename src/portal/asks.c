@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/loop_uv.h"
 #include "portal/internal.h"
 
 enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000, NOTES_MAX = 512 };
@@ -132,13 +133,13 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     a->fd = fds[0];
     a->cb = cb;
     a->ctx = ctx;
-    if (uv_poll_init(&p->loop, &a->poll, a->fd) != 0) {
+    if (uv_poll_init(loop_uv(p->loop), &a->poll, a->fd) != 0) {
         close(fds[0]);
         close(fds[1]);
         free(a);
         return POSTERN_ERR_IO;
     }
-    (void)uv_timer_init(&p->loop, &a->timer);
+    (void)uv_timer_init(loop_uv(p->loop), &a->timer);
     a->handles = 2;
     a->next = p->asks;
     a->at = &p->asks;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/gate.h"
 #include "portal/doors.h"
@@ -39,7 +40,7 @@ struct visit *visit_new(struct portal *p, const struct route_entry *e,
     v->portal = p;
     v->entry = e->id;
     v->from = *from;
-    v->began_ms = uv_now(&p->loop);
+    v->began_ms = loop_now_ms(p->loop);
     v->next = p->visits;
     v->at = &p->visits;
     if (v->next != NULL)
@@ -101,7 +102,7 @@ void visit_on_end(void *ctx, struct call *c)
         (void)snprintf(detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
                        (unsigned long long)v->stats.to_peer_bytes,
                        (unsigned long long)v->stats.from_peer_bytes,
-                       (unsigned long long)(uv_now(&p->loop) - v->began_ms) / 1000);
+                       (unsigned long long)(loop_now_ms(p->loop) - v->began_ms) / 1000);
         portal_audit(p, "closed", v->account, &v->from, v->object, detail);
     }
     (void)routes_close(p->routes, v->entry);
@@ -135,7 +136,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
     }
     if (attach_awaited(d, &from, fd))
         return;
-    int rc = routes_open(p->routes, &from, d->port, false, uv_now(&p->loop), &id);
+    int rc = routes_open(p->routes, &from, d->port, false, loop_now_ms(p->loop), &id);
     struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
     struct visit *v = e != NULL ? visit_new(p, e, &from) : NULL;
     if (v == NULL) {
@@ -204,7 +205,7 @@ static void on_syn(void *ctx, uint64_t syn, const struct addr *from)
     uint64_t id;
     if (comes_again(d, syn, from))
         return;
-    int rc = routes_open(p->routes, from, d->port, false, uv_now(&p->loop), &id);
+    int rc = routes_open(p->routes, from, d->port, false, loop_now_ms(p->loop), &id);
     struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
     struct visit *v = e != NULL ? visit_new(p, e, from) : NULL;
     if (v == NULL) {
@@ -324,7 +325,7 @@ static void open_gate(struct door *d)
     if (d->udp || memcmp(d->bound.ip, any, sizeof(any)) != 0 ||
         door_find(d->portal, d->port, false) != NULL)
         return;
-    if (gate_open(&d->gate, &d->portal->loop, d->port, on_syn, on_gate_lost, d, &f) !=
+    if (gate_open(&d->gate, d->portal->loop, d->port, on_syn, on_gate_lost, d, &f) !=
         0) {
         d->gate = NULL;
         log_debug("connections to port %u are accepted before their host has answered: "
@@ -338,14 +339,14 @@ static int start_listening(struct door *d, int fd)
 {
     struct portal *p = d->portal;
     if (!d->udp) {
-        struct acceptor_config c = {.loop = &p->loop,
+        struct acceptor_config c = {.loop = p->loop,
                                     .fd = fd,
                                     .who = "the portal",
                                     .on_connection = on_connection,
                                     .ctx = d};
         return acceptor_open(&d->acceptor, &c);
     }
-    if (uv_poll_init(&p->loop, &d->poll, fd) != 0) {
+    if (uv_poll_init(loop_uv(p->loop), &d->poll, fd) != 0) {
         close(fd);
         return POSTERN_ERR_NOMEM;
     }
@@ -557,7 +558,7 @@ static void touch(struct visit *v, uint64_t now)
 
 void doors_sweep(struct portal *p, uint64_t idle_ms)
 {
-    uint64_t now = uv_now(&p->loop);
+    uint64_t now = loop_now_ms(p->loop);
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         touch(v, now);
     for (struct visit *v = p->visits; v != NULL; v = v->next)

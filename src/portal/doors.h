@@ -4,6 +4,7 @@
 
 #include "client/early.h"
 #include "io/acceptor.h"
+#include "io/loop_uv.h"
 #include "portal/internal.h"
 
 /* A listener, or a UDP socket, on a port that somebody chose. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/pktinfo.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "portal/doors.h"
 
@@ -34,7 +35,7 @@ static void on_datagram(void *ctx, struct call *c, const uint8_t *data, size_t l
     (void)c;
     if (d == NULL)
         return;
-    (void)routes_touch(v->portal->routes, v->entry, uv_now(&v->portal->loop));
+    (void)routes_touch(v->portal->routes, v->entry, loop_now_ms(v->portal->loop));
     msg.msg_namelen = d->bound.family == ADDR_V6
                           ? sockaddr_from_addr_mapped(&to, &v->from)
                           : sockaddr_from_addr(&to, &v->from);
@@ -63,7 +64,7 @@ static struct visit *flow_new(struct door *d, const struct addr *from,
 {
     struct portal *p = d->portal;
     uint64_t id;
-    if (routes_open(p->routes, from, d->port, true, uv_now(&p->loop), &id) != 0)
+    if (routes_open(p->routes, from, d->port, true, loop_now_ms(p->loop), &id) != 0)
         return NULL;
     struct route_entry *e = routes_entry(p->routes, id);
     struct visit *v = visit_new(p, e, from);
@@ -90,7 +91,7 @@ static void take(struct door *d, const struct addr *from, const struct addr *loc
     struct visit *v = e != NULL ? e->owner : flow_new(d, from, local);
     if (v == NULL || v->call == NULL)
         return; /* a stranger's, or one that has just ended */
-    (void)routes_touch(v->portal->routes, v->entry, uv_now(&v->portal->loop));
+    (void)routes_touch(v->portal->routes, v->entry, loop_now_ms(v->portal->loop));
     if (v->open)
         (void)!call_send_datagram(v->call, data, len);
     else

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "io/loop.h"
 #include "portal/web.h"
 
 enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000, RETRY_S = 5 };
@@ -288,7 +289,7 @@ static void show_home(struct request *r)
     uint64_t whole_ms =
         (p->config->login_s != 0 ? p->config->login_s : PORTAL_LOGIN_DEFAULT_S) *
         UINT64_C(1000);
-    uint64_t used_ms = uv_now(&p->loop) - l->since_ms;
+    uint64_t used_ms = loop_now_ms(p->loop) - l->since_ms;
     request_state(r, &v.state);
     v.state.notice = r->notice;
     v.state.problem = r->said[0] != '\0' ? r->said : NULL;
@@ -342,7 +343,7 @@ static void on_status(void *ctx, unsigned code, const char *reason, const char *
     (void)reason;
     if (a != NULL) {
         take_status(h, a, text);
-        a->up_ms = uv_now(&r->portal->loop);
+        a->up_ms = loop_now_ms(r->portal->loop);
         a->silent = code != 0;
     }
     free(ask);
@@ -375,7 +376,7 @@ static void get_home(struct request *r)
         const struct portal_account *a =
             h != NULL && h->online ? login_account(l, h) : NULL;
         bool fresh = a != NULL && (a->up_known != 0 || a->silent) &&
-                     uv_now(&p->loop) - a->up_ms < FRESH_MS;
+                     loop_now_ms(p->loop) - a->up_ms < FRESH_MS;
         if (a != NULL && !fresh)
             ask_status(r, l, h);
     }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "io/loop.h"
 #include "portal/web.h"
 
 enum {
@@ -89,7 +90,7 @@ static void each_line(const char *text, bool (*each)(void *ctx, const char *line
 static double rate_of(struct portal_host *h, const char *device, const char *remote,
                       double bytes)
 {
-    uint64_t now = uv_now(&h->portal->loop);
+    uint64_t now = loop_now_ms(h->portal->loop);
     struct rate_sample *oldest = &h->rates[0], *s = NULL;
     char name[RATE_NAME_LEN];
     (void)snprintf(name, sizeof(name), "%.60s %.60s", device, remote);

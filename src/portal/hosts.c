@@ -9,6 +9,7 @@
 
 #include "core/dns.h"
 #include "io/log.h"
+#include "io/loop.h"
 #include "portal/internal.h"
 
 struct portal_host *host_by_number(struct portal *p, uint32_t number)
@@ -67,7 +68,7 @@ static const struct peer_events peer_events = {
 struct peer *host_peer(struct portal_host *h)
 {
     struct portal *p = h->portal;
-    h->used_ms = uv_now(&p->loop);
+    h->used_ms = loop_now_ms(p->loop);
     if (h->peer != NULL && (h->online || peer_is_ready(h->peer)))
         return h->peer;
     if (!h->online) /* nobody shall wait for it */
@@ -255,7 +256,7 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
         return;
     }
     h->online = false;
-    h->gone_ms = uv_now(&p->loop);
+    h->gone_ms = loop_now_ms(p->loop);
     for (size_t i = 0; i < h->list->account_count; i++) {
         struct portal_account *a = &h->list->accounts[i];
         a->up = a->up_known = 0;
@@ -286,7 +287,7 @@ void hosts_on_control(struct portal *p, const Control *m)
 void hosts_sweep(struct portal *p)
 {
     struct portal_host *next;
-    uint64_t now = uv_now(&p->loop);
+    uint64_t now = loop_now_ms(p->loop);
     drop_lost_grants(p); /* of accounts that have expired */
     logins_check(p);
     for (struct portal_host *h = p->hosts; h != NULL; h = next) {

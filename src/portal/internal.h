@@ -10,6 +10,7 @@
 #include "core/throttle.h"
 #include "io/audit.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "portal/portal.h"
 #include "portal/turns.h"
 #include "session/endpoint.h"
@@ -292,7 +293,7 @@ struct portal {
     const struct portal_config *config;
     struct broker_portal for_broker;
     struct broker *broker;
-    uv_loop_t loop;
+    struct loop *loop;
     uv_thread_t thread;
     uv_timer_t sweep, line; /* strangers who want to log in */
     struct mailbox *mail;

@@ -11,6 +11,7 @@
 
 #include "core/totp.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
 
@@ -156,7 +157,7 @@ void login_end(struct portal *p, struct login *l, const char *why)
 
 void login_seen(struct portal *p, struct login *l, const struct addr *from)
 {
-    l->used_ms = uv_now(&p->loop);
+    l->used_ms = loop_now_ms(p->loop);
     if (portal_same_client(&l->client, from))
         return;
     portal_audit(p, "moved", l->account, from, NULL, NULL);
@@ -182,7 +183,7 @@ void logins_check(struct portal *p)
 void logins_sweep(struct portal *p)
 {
     struct login *next;
-    uint64_t now = uv_now(&p->loop);
+    uint64_t now = loop_now_ms(p->loop);
     uint64_t longest =
         (p->config->login_s != 0 ? p->config->login_s : PORTAL_LOGIN_DEFAULT_S) *
         UINT64_C(1000);
@@ -271,7 +272,7 @@ static enum login_result admit(struct portal *p, const struct tried *t,
         return LOGIN_FAILED;
     (void)snprintf(l->account, sizeof(l->account), "%s", name);
     l->client = t->from;
-    l->since_ms = l->used_ms = uv_now(&p->loop);
+    l->since_ms = l->used_ms = loop_now_ms(p->loop);
     token_new(token, l->cookie_hash);
     token_new(l->csrf, unused);
     for (size_t i = 0; i < t->count; i++) {
@@ -304,7 +305,7 @@ static enum login_result ask_code(struct portal *p, const struct tried *t,
             s = &p->steps[i]; /* the oldest, when all are used */
     }
     *s = (struct login_step){
-        .used = true, .count = t->count, .since_ms = uv_now(&p->loop)};
+        .used = true, .count = t->count, .since_ms = loop_now_ms(p->loop)};
     (void)snprintf(s->name, sizeof(s->name), "%s", t->name);
     memcpy(s->hosts, t->hosts, sizeof(s->hosts));
     for (size_t i = 0; i < s->count; i++)
@@ -370,7 +371,7 @@ static void job_start(struct job *j)
     j->work.data = j;
     p->jobs += !j->stranger;
     p->stranger_jobs += j->stranger;
-    (void)uv_queue_work(&p->loop, &j->work, check, on_checked);
+    (void)uv_queue_work(loop_uv(p->loop), &j->work, check, on_checked);
 }
 
 /* ------------------------------------------------------------------ strangers in line
@@ -388,8 +389,8 @@ static void on_line(uv_timer_t *t)
     struct portal *p = t->data;
     struct job *j;
     advance(p);
-    while ((j = turns_overdue(&p->tries->turns, TURNS_PATIENCE_MS, uv_now(&p->loop))) !=
-           NULL)
+    while ((j = turns_overdue(&p->tries->turns, TURNS_PATIENCE_MS,
+                              loop_now_ms(p->loop))) != NULL)
         job_end(j, LOGIN_WAIT, "");
 }
 
@@ -398,7 +399,7 @@ static void advance(struct portal *p)
 {
     struct turns *t = &p->tries->turns;
     while (p->stranger_jobs < STRANGER_JOBS_MAX) {
-        struct job *j = turns_next(t, may_start, p, uv_now(&p->loop));
+        struct job *j = turns_next(t, may_start, p, loop_now_ms(p->loop));
         if (j == NULL)
             break;
         job_start(j);
@@ -410,7 +411,7 @@ static void advance(struct portal *p)
 void logins_clear_line(struct portal *p)
 {
     struct job *j;
-    while ((j = turns_overdue(&p->tries->turns, 0, uv_now(&p->loop))) != NULL)
+    while ((j = turns_overdue(&p->tries->turns, 0, loop_now_ms(p->loop))) != NULL)
         job_end(j, LOGIN_WAIT, "");
 }
 
@@ -474,7 +475,7 @@ int login_begin(struct portal *p, const char *name, const char *password,
     j->stranger = !tried_is_known(&j->by);
     if (j->stranger) {
         struct job *gone =
-            turns_enter(&p->tries->turns, j, &j->by.from, uv_now(&p->loop));
+            turns_enter(&p->tries->turns, j, &j->by.from, loop_now_ms(p->loop));
         if (gone == j) {
             *wait_ms = LINE_FULL_WAIT_MS;
             job_end(j, LOGIN_WAIT, "");
@@ -546,7 +547,7 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
     for (size_t i = 0; i < STEPS_MAX && s == NULL; i++)
         if (p->steps[i].used && sodium_memcmp(p->steps[i].hash, hash, 32) == 0)
             s = &p->steps[i];
-    if (s == NULL || uv_now(&p->loop) - s->since_ms > STEP_MS)
+    if (s == NULL || loop_now_ms(p->loop) - s->since_ms > STEP_MS)
         return LOGIN_FAILED;
     step_renew(p, s);
     if (s->count == 0)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "portal/crowd.h"
 #include "portal/internal.h"
@@ -148,11 +149,11 @@ static void on_end(void *ctx, struct call *c)
     if (ps->open) {
         char detail[96];
         struct pump_stats st = call_stats(c);
-        (void)snprintf(detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
-                       (unsigned long long)st.to_peer_bytes,
-                       (unsigned long long)st.from_peer_bytes,
-                       (unsigned long long)(uv_now(&ps->portal->loop) - ps->began_ms) /
-                           1000);
+        (void)snprintf(
+            detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
+            (unsigned long long)st.to_peer_bytes,
+            (unsigned long long)st.from_peer_bytes,
+            (unsigned long long)(loop_now_ms(ps->portal->loop) - ps->began_ms) / 1000);
         portal_audit(ps->portal, "closed", ps->account, &ps->from, ps->object, detail);
     }
     if (ps->fd >= 0) {
@@ -178,7 +179,7 @@ static struct passage *passage_new(struct portal *p, const struct target *t, int
     ps->login = t->login != NULL ? t->login->id : 0;
     ps->host = t->host->number;
     ps->from = *from;
-    ps->began_ms = ps->touched_ms = uv_now(&p->loop);
+    ps->began_ms = ps->touched_ms = loop_now_ms(p->loop);
     (void)snprintf(ps->service, sizeof(ps->service), "%s", s->name);
     (void)snprintf(ps->account, sizeof(ps->account), "%s",
                    t->login != NULL ? t->login->account : "");
@@ -405,7 +406,7 @@ void names_end_login(struct portal *p, uint64_t login)
 
 void names_sweep(struct portal *p, uint64_t idle_ms)
 {
-    uint64_t now = uv_now(&p->loop);
+    uint64_t now = loop_now_ms(p->loop);
     for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
         struct pump_stats st = ps->call != NULL ? call_stats(ps->call) : ps->stats;
         if (st.to_peer_bytes != ps->stats.to_peer_bytes ||

@@ -15,6 +15,7 @@
 #include "broker/door.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
 
@@ -141,7 +142,7 @@ static int open_endpoint(struct portal *p)
     (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&a, ip));
     l.port = a.port;
     memcpy(l.broker_key, broker_key(p->broker)->pub, KEY_LEN);
-    struct endpoint_config c = {.loop = &p->loop,
+    struct endpoint_config c = {.loop = p->loop,
                                 .key = broker_key(p->broker),
                                 .broker = &l,
                                 .name = "portal",
@@ -192,7 +193,7 @@ static void run(void *arg)
 {
     struct portal *p = arg;
     log_set_level(p->log_level);
-    (void)uv_run(&p->loop, UV_RUN_DEFAULT);
+    loop_run(p->loop);
 }
 
 enum { DOMAIN_MAX = 120 }; /* a label of SERVICE--HOST goes in front: RFC 1035, 255 */
@@ -232,7 +233,7 @@ static int open_parts(struct portal *p, struct fault *f)
     randombytes_buf(p->secret, sizeof(p->secret));
     int rc = routes_new(&p->routes, secret, doors_on_route_end, p);
     if (rc == 0)
-        rc = calls_new(&p->calls, &p->loop);
+        rc = calls_new(&p->calls, p->loop);
     if (rc == 0)
         rc = logins_open(p);
     if (rc == 0)
@@ -250,8 +251,8 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     struct portal *p = ctx;
     p->broker = b;
     p->log_level = log_level();
-    (void)uv_timer_init(&p->loop, &p->sweep);
-    (void)uv_timer_init(&p->loop, &p->line);
+    (void)uv_timer_init(loop_uv(p->loop), &p->sweep);
+    (void)uv_timer_init(loop_uv(p->loop), &p->line);
     p->line.data = p;
     p->sweep.data = p;
     (void)uv_timer_start(&p->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
@@ -277,7 +278,7 @@ static void stop_and_wait(void *ctx)
         mail_free(m);
     p->running = false;
     stop(p); /* it never ran */
-    (void)uv_run(&p->loop, UV_RUN_DEFAULT);
+    loop_run(p->loop);
     audit_close(p->audit);
     routes_free(p->routes);
     p->audit = NULL;
@@ -287,7 +288,7 @@ static void stop_and_wait(void *ctx)
 int portal_new(struct portal **out, const struct portal_config *c, struct fault *f)
 {
     struct portal *p = calloc(1, sizeof(*p));
-    if (p == NULL || sodium_init() < 0 || uv_loop_init(&p->loop) != 0) {
+    if (p == NULL || sodium_init() < 0 || loop_open(&p->loop) != 0) {
         free(p);
         return fault_lack(f, POSTERN_ERR_NOMEM);
     }
@@ -297,8 +298,8 @@ int portal_new(struct portal **out, const struct portal_config *c, struct fault 
                                            .stop = stop_and_wait,
                                            .on_tls = on_tls,
                                            .on_host = on_host};
-    if (mailbox_open(&p->mail, &p->loop, on_mail, p) != 0) {
-        (void)uv_loop_close(&p->loop);
+    if (mailbox_open(&p->mail, p->loop, on_mail, p) != 0) {
+        loop_close(p->loop);
         free(p);
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
@@ -329,9 +330,9 @@ void portal_free(struct portal *p)
         return;
     if (!p->stopping && p->mail != NULL) {
         mailbox_close(p->mail); /* it was never started */
-        (void)uv_run(&p->loop, UV_RUN_DEFAULT);
+        loop_run(p->loop);
     }
     mailbox_free(p->mail);
-    (void)uv_loop_close(&p->loop);
+    loop_close(p->loop);
     free(p);
 }

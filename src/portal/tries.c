@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "io/loop.h"
 #include "portal/internal.h"
 
 enum {
@@ -70,13 +71,14 @@ static uint64_t wait_of(struct portal *p, const struct tried *t, size_t i,
                         enum kind kind)
 {
     struct try_key k = key_of(t, i, kind);
-    return throttle_wait_ms(table_of(p->tries, kind), &k, sizeof(k), uv_now(&p->loop));
+    return throttle_wait_ms(table_of(p->tries, kind), &k, sizeof(k),
+                            loop_now_ms(p->loop));
 }
 
 static void fail(struct portal *p, const struct tried *t, size_t i, enum kind kind)
 {
     struct try_key k = key_of(t, i, kind);
-    throttle_failed(table_of(p->tries, kind), &k, sizeof(k), uv_now(&p->loop));
+    throttle_failed(table_of(p->tries, kind), &k, sizeof(k), loop_now_ms(p->loop));
 }
 
 static void forget(struct portal *p, const struct tried *t, size_t i, enum kind kind)

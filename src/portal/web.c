@@ -16,6 +16,7 @@
 
 #include "core/http_head.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/spare.h"
 #include "io/statedir.h"
@@ -401,7 +402,7 @@ static void turn(struct web *w)
     MHD_UNSIGNED_LONG_LONG ms;
     if (w->daemon == NULL)
         return;
-    w->conns.now_ms = uv_now(&w->portal->loop);
+    w->conns.now_ms = loop_now_ms(w->portal->loop);
     (void)MHD_run(w->daemon);
     if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
         (void)uv_timer_start(&w->timer, w->timer.timer_cb, ms > 0 ? ms : 1, 0);
@@ -451,7 +452,7 @@ static int daemon_start(struct web *w, struct fault *f)
                          "the portal's pages cannot start");
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    if (info == NULL || uv_poll_init(&p->loop, &w->poll, info->epoll_fd) != 0)
+    if (info == NULL || uv_poll_init(loop_uv(p->loop), &w->poll, info->epoll_fd) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "the portal cannot start");
     w->polling = true;
@@ -563,7 +564,7 @@ int web_open(struct portal *p, struct fault *f)
     w->conns.is_known = is_known;
     w->conns.ctx = w;
     list_init(&w->pipes);
-    (void)uv_timer_init(&p->loop, &w->timer);
+    (void)uv_timer_init(loop_uv(p->loop), &w->timer);
     w->timer.data = w;
     (void)uv_timer_start(&w->timer, on_timer, 1000, 0);
     p->web = w;
@@ -596,7 +597,7 @@ void web_sweep(struct portal *p)
     struct fault f = {0};
     if (p->web == NULL)
         return;
-    p->web->conns.now_ms = uv_now(&p->loop);
+    p->web->conns.now_ms = loop_now_ms(p->loop);
     web_conns_sweep(&p->web->conns);
     spare_look(&p->web->spare, web_conns_unproven(&p->web->conns));
     turn(p->web);
@@ -635,7 +636,7 @@ static int start_tls(struct web *w, int fd)
         close(fd);
         return -1;
     }
-    struct tlspipe_join j = {.config = {.loop = &w->portal->loop,
+    struct tlspipe_join j = {.config = {.loop = w->portal->loop,
                                         .protocol = "http/1.1",
                                         .web = true,
                                         .credentials = w->credentials,
@@ -670,7 +671,7 @@ void web_take(struct portal *p, int fd)
         close(fd);
         return;
     }
-    p->web->conns.now_ms = uv_now(&p->loop);
+    p->web->conns.now_ms = loop_now_ms(p->loop);
     web_conns_make_room(&p->web->conns, &from);
     int plain = start_tls(p->web, fd);
     if (plain >= 0) /* it owns the descriptor from here, also when it refuses */

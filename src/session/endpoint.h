@@ -6,6 +6,7 @@
 #ifndef POSTERN_SESSION_ENDPOINT_H
 #define POSTERN_SESSION_ENDPOINT_H
 
+#include "io/loop.h"
 #include "path/uplink.h"
 #include "session/session.h"
 
@@ -16,7 +17,7 @@ struct endpoint {
 };
 
 struct endpoint_config {
-    uv_loop_t *loop;
+    struct loop *loop;
     const struct keypair *key; /* copied */
     struct budget *budget;     /* borrowed, one for the process; NULL: its own */
     const struct link *broker; /* copied */

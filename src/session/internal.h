@@ -9,6 +9,7 @@
 
 #include "core/keepalive.h"
 #include "core/paths.h"
+#include "io/loop_uv.h"
 #include "session/session.h"
 
 enum {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 
 struct batch {
@@ -253,7 +254,7 @@ bool output_run(struct session *s)
     size_t round = 0, max;
     if (s->conn == NULL || s->closed || s->fail_err != 0 || s->current == NULL)
         return false;
-    uint64_t ts = uv_hrtime(), before = in_flight(s);
+    uint64_t ts = clock_ns(), before = in_flight(s);
     watch_pressure(s, ts);
     output_flush_pending(s);
     if (s->pending.buf != NULL)
@@ -306,7 +307,7 @@ void output_close(struct session *s, uint64_t code, const char *reason)
     ngtcp2_ccerr_set_application_error(&err, code, (const uint8_t *)reason,
                                        strlen(reason));
     ngtcp2_ssize n = ngtcp2_conn_write_connection_close(
-        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, uv_hrtime());
+        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, clock_ns());
     if (n > 0)
         (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
 }

@@ -15,6 +15,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/linger.h"
+#include "io/loop_uv.h"
 
 enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
@@ -390,7 +391,7 @@ int pump_attach(struct pump *p, int fd)
 {
     uv_poll_t *poll = malloc(sizeof(*poll));
     if (p->stream == NULL || p->aborted || poll == NULL ||
-        uv_poll_init(p->env->loop, poll, fd) != 0) {
+        uv_poll_init(loop_uv(p->env->loop), poll, fd) != 0) {
         free(poll);
         close(fd);
         return p->stream == NULL || p->aborted ? POSTERN_ERR_CLOSED : POSTERN_ERR_IO;

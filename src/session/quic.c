@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "io/clock.h"
 #include "io/identity.h"
 
 static struct session *session_of(void *user_data)
@@ -227,7 +228,7 @@ static void fill_settings(ngtcp2_settings *settings, bool lan)
     /* Climbs to jumbo where the path lets it, stays at 1,452 on Ethernet. */
     static const uint16_t probes[] = {1332, 1452, 4000, 8900, PACKET_MAX};
     ngtcp2_settings_default(settings);
-    settings->initial_ts = uv_hrtime();
+    settings->initial_ts = clock_ns();
     settings->max_tx_udp_payload_size = PACKET_MAX;
     settings->pmtud_probes = probes;
     settings->pmtud_probeslen = sizeof(probes) / sizeof(probes[0]);

@@ -4,6 +4,8 @@
  * and arms the timer. Knows when, not what: packets are output.c's, life is
  * session.c's.
  */
+#include "io/loop_uv.h"
+#include "io/clock.h"
 #include "session/internal.h"
 
 #include <sched.h>
@@ -26,7 +28,7 @@ enum {
 
 static void arm_timer(struct session *s)
 {
-    uint64_t now = uv_hrtime(), next = UINT64_MAX;
+    uint64_t now = clock_ns(), next = UINT64_MAX;
     if (s->current != NULL) {
         next = ngtcp2_conn_get_expiry(s->conn);
         if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
@@ -89,7 +91,7 @@ static void run_round(struct session *s)
 /* Is this a quick conversation of small messages? Looked at after each round. */
 static bool lingers(struct session *s)
 {
-    uint64_t now = uv_hrtime(), moved = s->sent_bytes + s->received_bytes;
+    uint64_t now = clock_ns(), moved = s->sent_bytes + s->received_bytes;
     bool quick =
         now - s->round_ns < LINGER_GAP_NS && moved - s->round_bytes <= LINGER_BYTES_MAX;
     s->round_ns = now;
@@ -108,7 +110,7 @@ static void on_idle(uv_idle_t *idle)
         if (!s->freed && !s->closed && !lingers(s) && !s->round_due)
             (void)uv_idle_stop(idle);
         session_leave(s);
-    } else if (uv_hrtime() - s->round_ns >= LINGER_NS) {
+    } else if (clock_ns() - s->round_ns >= LINGER_NS) {
         (void)uv_idle_stop(idle);
     } else {
         (void)sched_yield(); /* the message may come from a program on this processor */
@@ -135,7 +137,7 @@ static void on_timer(uv_poll_t *poll, int status, int events)
     (void)!read(s->timer_fd, &count, sizeof(count));
     s->armed_ns = 0;
     s->busy = true;
-    uint64_t now = uv_hrtime();
+    uint64_t now = clock_ns();
     if (s->current != NULL && ngtcp2_conn_get_expiry(s->conn) <= now) {
         int rc = ngtcp2_conn_handle_expiry(s->conn, now);
         if (rc != 0)
@@ -163,7 +165,7 @@ int round_init(struct session *s)
     s->timer = malloc(sizeof(*s->timer));
     s->idle = malloc(sizeof(*s->idle));
     if (s->timer_fd < 0 || s->timer == NULL || s->idle == NULL ||
-        uv_poll_init(s->env->loop, s->timer, s->timer_fd) != 0) {
+        uv_poll_init(loop_uv(s->env->loop), s->timer, s->timer_fd) != 0) {
         free(s->timer);
         free(s->idle);
         s->timer = NULL;
@@ -172,7 +174,7 @@ int round_init(struct session *s)
     }
     s->timer->data = s;
     (void)uv_poll_start(s->timer, UV_READABLE, on_timer);
-    (void)uv_idle_init(s->env->loop, s->idle);
+    (void)uv_idle_init(loop_uv(s->env->loop), s->idle);
     s->idle->data = s;
     return 0;
 }

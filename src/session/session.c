@@ -12,7 +12,9 @@
 #include <sodium.h>
 
 #include "core/wire.h"
+#include "io/clock.h"
 #include "io/identity.h"
+#include "io/loop_uv.h"
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                        size_t segment_len);
@@ -20,7 +22,7 @@ static void on_writable(void *ctx, struct path *p);
 
 const struct path_user session_path_user = {on_packets, on_writable};
 
-int session_env_init(struct session_env *env, uv_loop_t *loop,
+int session_env_init(struct session_env *env, struct loop *loop,
                      const struct keypair *own)
 {
     *env = (struct session_env){.loop = loop, .own = own};
@@ -101,7 +103,7 @@ static void send_connection_error(struct session *s, int rc)
     else
         ngtcp2_ccerr_set_liberr(&err, rc, NULL, 0);
     ngtcp2_ssize n = ngtcp2_conn_write_connection_close(
-        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, uv_hrtime());
+        s->conn, &ps.path, &pi, s->env->batch, 1200, &err, clock_ns());
     if (n > 0 && s->current != NULL)
         (void)path_send(s->current, s->env->batch, (size_t)n, (size_t)n);
 }
@@ -154,7 +156,7 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
     struct session *s = ctx;
     if (s->closed || s->fail_err != 0 || segment_len == 0)
         return;
-    uint64_t ts = uv_hrtime();
+    uint64_t ts = clock_ns();
     size_t decoded = 0;
     s->busy = true;
     for (size_t at = 0; at < len && s->fail_err == 0; at += segment_len) {
@@ -224,7 +226,7 @@ static struct session *session_new(const struct session_config *c,
     s->ctx = c->ctx;
     memcpy(s->peer, peer, KEY_LEN);
     chain_init(&s->meta_in, &s->env->pool);
-    uint64_t now_us = uv_hrtime() / 1000;
+    uint64_t now_us = clock_us();
     s->heard_us = now_us;
     s->packet_max = PACKET_MAX;
     keepalive_init(&s->keep, true, 0, now_us);

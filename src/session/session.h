@@ -13,11 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
-#include <uv.h>
 
 #include "core/err.h"
 #include "core/key.h"
 #include "core/proto.h"
+#include "io/loop.h"
 #include "path/path.h"
 #include "session/chain.h"
 
@@ -47,7 +47,7 @@ struct stream;
 
 /* What all sessions of one loop share. */
 struct session_env {
-    uv_loop_t *loop;
+    struct loop *loop;
     const struct keypair *own; /* borrowed */
     struct gnutls_certificate_credentials_st *cred;
     struct chain_pool pool;
@@ -57,7 +57,7 @@ struct session_env {
         unread; /* bytes that all its sessions have delivered and nobody consumed */
     struct session *waiting; /* for room: those that hold back credit */
 };
-MUST_CHECK int session_env_init(struct session_env *env, uv_loop_t *loop,
+MUST_CHECK int session_env_init(struct session_env *env, struct loop *loop,
                                 const struct keypair *own);
 void session_env_fini(struct session_env *env);
 

@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 
 enum {
@@ -95,14 +96,14 @@ static void bind_size(struct session *s)
 void steer_renew(struct session *s)
 {
     struct label l;
-    if (s->raise_ns != 0 && uv_hrtime() > s->raise_ns) {
+    if (s->raise_ns != 0 && clock_ns() > s->raise_ns) {
         s->raise_ns = 0;
         s->label_due = true;
     }
     if (s->is_client && s->label_due && !s->label_open && s->confirmed &&
         s->current != NULL) {
         ngtcp2_path path = label_path(&l, s->label + 1);
-        int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, uv_hrtime());
+        int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, clock_ns());
         s->label_due = rc == NGTCP2_ERR_CONN_ID_BLOCKED; /* one comes with an answer */
         s->label_open = rc == 0;
         s->label += rc == 0;
@@ -173,14 +174,14 @@ static void follow(struct session *s)
     s->current = p;
     if (p == NULL)
         return;
-    keepalive_on_new_path(&s->keep, uv_hrtime() / 1000);
+    keepalive_on_new_path(&s->keep, clock_us());
     bool like = p->id == s->like_path;
     s->like_path = 0;
     s->label_due = !first && !like;
     if (!s->open)
         return;
     s->ping_due = true;
-    s->raise_ns = like && s->is_client ? uv_hrtime() + raise_after_ns : 0;
+    s->raise_ns = like && s->is_client ? clock_ns() + raise_after_ns : 0;
     bind_size(s);
     s->events->on_path(s->ctx, p);
 }
@@ -223,7 +224,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
 void steer_run(struct session *s)
 {
     struct paths_action a;
-    uint64_t now_us = uv_hrtime() / 1000;
+    uint64_t now_us = clock_us();
     if (!probes_ready(s) || s->fail_err != 0)
         return;
     paths_set_size(&s->net, (uint16_t)packet_size(s));
@@ -256,7 +257,7 @@ void session_add_path(struct session *s, struct path *p)
     *slot = p;
     p->user = &session_path_user;
     p->user_ctx = s;
-    if (paths_add(&s->net, p->id, p->stream, uv_hrtime() / 1000) == 0)
+    if (paths_add(&s->net, p->id, p->stream, clock_us()) == 0)
         follow(s);
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
@@ -265,7 +266,7 @@ void session_add_path(struct session *s, struct path *p)
 
 void session_use_path(struct session *s, struct path *p)
 {
-    uint64_t now_us = uv_hrtime() / 1000;
+    uint64_t now_us = clock_us();
     session_add_path(s, p);
     if (!s->open) {
         paths_force(&s->net, p->id, now_us);
@@ -284,7 +285,7 @@ void session_return_to_path(struct session *s, struct path *p)
 
 void session_remove_path(struct session *s, struct path *p)
 {
-    uint64_t now_us = uv_hrtime() / 1000;
+    uint64_t now_us = clock_us();
     output_drop_path(s, p);
     for (int i = 0; i < SESSION_PATHS_MAX; i++) {
         if (s->paths[i] == p) {
@@ -309,13 +310,13 @@ struct path *session_path(const struct session *s)
 
 void session_probe(struct session *s)
 {
-    paths_ask(&s->net, uv_hrtime() / 1000);
+    paths_ask(&s->net, clock_us());
     session_touch(s);
 }
 
 void session_doubt(struct session *s, bool hinted)
 {
-    paths_doubt(&s->net, hinted, uv_hrtime() / 1000);
+    paths_doubt(&s->net, hinted, clock_us());
     session_touch(s);
 }
 

@@ -12,11 +12,11 @@
 #include <sys/socket.h>
 
 #include <sodium.h>
-#include <uv.h>
 
 #include "child.h"
 #include "core/proto.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum { IN_FLIGHT_MAX = 256, PER_ADDRESS = 100, RETRY_MS = 200, RETRY_SPREAD_MS = 400 };
@@ -34,7 +34,7 @@ struct device {
 };
 
 struct load {
-    uv_loop_t loop;
+    struct loop *loop;
     struct child broker;
     struct device *devices;
     uint32_t count, started, in_flight, ready, connects, failures;
@@ -138,7 +138,7 @@ static void connect_device(struct device *d)
 {
     struct load *l = d->load;
     struct channel_config c = {
-        .loop = &l->loop, .own = &d->key, .events = &events, .ctx = d};
+        .loop = l->loop, .own = &d->key, .events = &events, .ctx = d};
     int fd = dial(d);
     if (fd < 0 ||
         channel_new_client(&d->channel, &c, fd, l->broker.link.broker_key) != 0) {
@@ -158,7 +158,7 @@ static void run_until_all(struct load *l)
             child_stop(&l->broker);
             exit(1);
         }
-        (void)uv_run(&l->loop, UV_RUN_ONCE);
+        loop_turn(l->loop);
     }
 }
 
@@ -174,7 +174,7 @@ static void make_devices(struct load *l)
         keypair_from_seed(&d->key, seed);
         d->load = l;
         d->index = i;
-        (void)uv_timer_init(&l->loop, &d->retry);
+        (void)uv_timer_init(loop_uv(l->loop), &d->retry);
         d->retry.data = d;
     }
 }
@@ -197,9 +197,9 @@ int main(int argc, char **argv)
     r.rlim_cur = r.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &r);
     (void)signal(SIGPIPE, SIG_IGN);
-    if (sodium_init() < 0 || uv_loop_init(&l.loop) != 0)
+    if (sodium_init() < 0 || loop_open(&l.loop) != 0)
         bench_die("start");
-    (void)uv_timer_init(&l.loop, &tick);
+    (void)uv_timer_init(loop_uv(l.loop), &tick);
     (void)uv_timer_start(&tick, on_tick, 100, 100);
     l.count = (uint32_t)strtoul(argv[1], NULL, 10);
     make_devices(&l);
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
     child_start(&l.broker, argv + 2);
     double restarted = bench_seconds() - begin;
     while (l.ready == l.count) /* until the goodbyes have been read */
-        (void)uv_run(&l.loop, UV_RUN_ONCE);
+        loop_turn(l.loop);
     run_until_all(&l);
     printf("{\"event\":\"restart\",\"devices\":%u,\"stop_s\":%.2f,\"start_s\":%.2f,"
            "\"all_back_s\":%.2f,\"connects\":%u,\"failures\":%u}\n",

@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include <sodium.h>
-#include <uv.h>
 
 #include "child.h"
 #include "core/proto.h"
 #include "core/relay_preface.h"
 #include "io/channel.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum { CHUNK = 256 * 1024, PAIRS_MAX = 60 };
@@ -34,7 +34,7 @@ struct device {
 };
 
 struct load {
-    uv_loop_t loop;
+    struct loop *loop;
     struct child broker;
     struct device host, client;
 };
@@ -107,7 +107,7 @@ static void join_broker(struct load *l, struct device *d, bool host)
 {
     uint8_t seed[KEY_LEN];
     struct channel_config c = {
-        .loop = &l->loop, .own = &d->key, .events = &events, .ctx = d};
+        .loop = l->loop, .own = &d->key, .events = &events, .ctx = d};
     randombytes_buf(seed, sizeof(seed));
     keypair_from_seed(&d->key, seed);
     int fd = dial(l);
@@ -122,7 +122,7 @@ static void join_broker(struct load *l, struct device *d, bool host)
     memcpy(m.body.hello.token.bytes, l->broker.link.token, LINK_SECRET_LEN);
     send_message(d, &m);
     while (!d->welcome)
-        (void)uv_run(&l->loop, UV_RUN_ONCE);
+        loop_turn(l->loop);
 }
 
 static int dial_relay(const struct load *l, const uint8_t *ticket)
@@ -184,7 +184,7 @@ static void introduce_all(struct load *l, unsigned pairs)
         send_message(&l->client, &m);
     }
     while (l->host.count < pairs || l->client.count < pairs)
-        (void)uv_run(&l->loop, UV_RUN_ONCE);
+        loop_turn(l->loop);
 }
 
 static int open_pairs(struct load *l, unsigned pairs)
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
     double span = strtod(argv[2], NULL);
     uint8_t *buf = calloc(1, CHUNK);
     if (pairs == 0 || pairs > PAIRS_MAX || buf == NULL || sodium_init() < 0 ||
-        uv_loop_init(&l.loop) != 0)
+        loop_open(&l.loop) != 0)
         bench_die("start");
     (void)signal(SIGPIPE, SIG_IGN);
     child_start(&l.broker, argv + 3);

@@ -13,6 +13,7 @@
 
 #include "core/relay_preface.h"
 #include "io/log.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 static void on_guard(uv_timer_t *t)
@@ -51,8 +52,8 @@ void rig_open(struct rig *r, const struct broker_config *config)
     r->config.state_dir = r->dir;
     r->config.listen = r->listens;
     r->config.listen_count = 1;
-    assert_int_equal(uv_loop_init(&r->loop), 0);
-    assert_int_equal(uv_timer_init(&r->loop, &r->guard), 0);
+    assert_int_equal(loop_open(&r->loop), 0);
+    assert_int_equal(uv_timer_init(loop_uv(r->loop), &r->guard), 0);
     assert_int_equal(uv_timer_start(&r->guard, on_guard, 100, 100), 0);
     rig_start_broker(r);
 }
@@ -77,19 +78,19 @@ void rig_close(struct rig *r)
     }
     broker_close(r->broker);
     uv_close((uv_handle_t *)&r->guard, NULL);
-    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&r->loop), 0);
+    loop_run(r->loop);
+    loop_close(r->loop);
     remove_dir(r->dir);
 }
 
 void rig_wait(struct rig *r, bool (*done)(void *ctx), void *ctx)
 {
-    uv_update_time(&r->loop);
-    uint64_t end = uv_now(&r->loop) + RIG_WAIT_MS;
+    loop_refresh(r->loop);
+    uint64_t end = loop_now_ms(r->loop) + RIG_WAIT_MS;
     while (!done(ctx)) {
-        if (uv_now(&r->loop) > end)
+        if (loop_now_ms(r->loop) > end)
             fail_msg("waited too long");
-        (void)uv_run(&r->loop, UV_RUN_ONCE);
+        loop_turn(r->loop);
     }
 }
 
@@ -178,7 +179,7 @@ struct device *rig_connect(struct rig *r, const struct device *same)
         keypair_from_seed(&d->key, seed);
     }
     struct channel_config c = {
-        .loop = &r->loop, .own = &d->key, .events = &rig_events, .ctx = d};
+        .loop = r->loop, .own = &d->key, .events = &rig_events, .ctx = d};
     int fd = dial(r, "127.0.0.1");
     int flags = fcntl(fd, F_GETFL);
     assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);

@@ -12,13 +12,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <uv.h>
 
 #include "broker/broker.h"
 #include "core/key.h"
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 
 enum { RIG_WAIT_MS = 20000, RIG_INBOX = 64, RIG_DEVICES = 600 };
 
@@ -41,7 +41,7 @@ struct rig {
     struct broker_config config;
     struct broker *broker;
     struct link link;
-    uv_loop_t loop;
+    struct loop *loop;
     uv_timer_t guard; /* wakes the loop, so that a wait can time out */
     struct device *devices[RIG_DEVICES];
     size_t device_count;

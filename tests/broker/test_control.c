@@ -9,6 +9,7 @@
 #include <sodium.h>
 
 #include "broker/limits.h"
+#include "io/loop.h"
 
 static struct rig rig;
 
@@ -194,7 +195,7 @@ static void test_signal_and_carry(void **state)
         device_send(client, &m);
         device_send(client, &(Control){.which_body = Control_ping_tag});
         while (!device_has(client, Control_pong_tag))
-            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+            loop_turn(rig.loop);
         if (!device_has(client, Control_refuse_tag))
             client->inbox_count = 0;
     }
@@ -356,7 +357,7 @@ static void test_yields(void **state)
         yield_as(third, true);
         while (!device_has(third, Control_welcome_tag) &&
                !device_has(third, Control_bye_tag))
-            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+            loop_turn(rig.loop);
         if (device_has(third, Control_welcome_tag))
             return;
         device_wait_closed(third);
@@ -393,7 +394,7 @@ static void test_too_many_clients_of_one_device(void **state)
         if (!all[i]->closed)
             device_send(all[i], &(Control){.which_body = Control_ping_tag});
         while (!device_has(all[i], Control_pong_tag) && !all[i]->closed)
-            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+            loop_turn(rig.loop);
         if (all[i]->closed) {
             gone++;
             which = i;
@@ -421,8 +422,9 @@ static struct device *back_as(const struct device *before, bool host)
     return d;
 }
 
-/* Until the broker has noticed that a host is gone. Another device asks for it again and
- * again, as a refusal may come later than a pong: it is the host's shard that refuses. */
+/* Until the broker has noticed that a host is gone. Another device asks for it again
+ * and again, as a refusal may come later than a pong: it is the host's shard that
+ * refuses. */
 static void wait_for_absence(const struct device *host)
 {
     struct device *asker = rig_join(&rig, false);
@@ -432,7 +434,7 @@ static void wait_for_absence(const struct device *host)
         device_send(asker, &ask);
         device_send(asker, &(Control){.which_body = Control_ping_tag});
         while (!device_has(asker, Control_pong_tag))
-            (void)uv_run(&rig.loop, UV_RUN_ONCE);
+            loop_turn(rig.loop);
     }
 }
 
@@ -532,7 +534,7 @@ static void test_flood(void **state)
         for (uint32_t i = 0; i < LIMIT_RATE_MESSAGES.burst; i++)
             if (channel_send(loud->channel, ping, (size_t)n) != 0)
                 break;
-        (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        loop_turn(rig.loop);
         if (device_has(loud, Control_bye_tag))
             assert_int_equal(device_expect(loud, Control_bye_tag).body.bye.code,
                              BYE_BUSY);

@@ -18,6 +18,7 @@
 
 #include "broker/limits.h"
 #include "core/relay_preface.h"
+#include "io/loop_uv.h"
 
 enum {
     HELLO_MAX = 4096,
@@ -148,13 +149,13 @@ static void pass_time(unsigned ms)
 {
     bool over = false;
     uv_timer_t t;
-    (void)uv_timer_init(&rig.loop, &t);
+    (void)uv_timer_init(loop_uv(rig.loop), &t);
     t.data = &over;
     (void)uv_timer_start(&t, on_time, ms, 0);
     while (!over)
-        (void)uv_run(&rig.loop, UV_RUN_ONCE);
+        loop_turn(rig.loop);
     uv_close((uv_handle_t *)&t, NULL);
-    (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+    loop_poll(rig.loop);
 }
 
 static bool is_closed(int fd)
@@ -266,7 +267,7 @@ static void test_busy_is_said(void **state)
     uint8_t seed[KEY_LEN] = {1};
     keypair_from_seed(&d.key, seed);
     struct channel_config c = {
-        .loop = &rig.loop, .own = &d.key, .events = &rig_events, .ctx = &d};
+        .loop = rig.loop, .own = &d.key, .events = &rig_events, .ctx = &d};
     for (int i = 0; i < 100 && d.close_err != POSTERN_ERR_LIMIT; i++) {
         d.open = d.closed = false;
         int fd = rig_dial(&rig);
@@ -301,13 +302,13 @@ static void test_evicted_is_told(void **state)
     struct device d = {.rig = &rig};
     keypair_from_seed(&d.key, seed);
     struct channel_config c = {
-        .loop = &rig.loop, .own = &d.key, .events = &rig_events, .ctx = &d};
+        .loop = rig.loop, .own = &d.key, .events = &rig_events, .ctx = &d};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
     assert_int_equal(channel_new_client(&d.channel, &c, pair[0], rig.link.broker_key),
                      0);
     ssize_t n = -1;
     while (n < 0) {
-        (void)uv_run(&rig.loop, UV_RUN_NOWAIT);
+        loop_poll(rig.loop);
         n = recv(pair[1], hello, sizeof(hello), 0);
     }
     assert_int_equal(send(fd, hello, (size_t)n, 0), n);

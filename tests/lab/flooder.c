@@ -17,12 +17,12 @@
 #include <sys/socket.h>
 
 #include <sodium.h>
-#include <uv.h>
 
 #include "core/kinds.h"
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
 #include "spread.h"
@@ -47,7 +47,7 @@ struct device {
 };
 
 struct flood {
-    uv_loop_t loop;
+    struct loop *loop;
     struct link link;
     struct addr victim, broker;
     struct device *devices;
@@ -210,7 +210,7 @@ static void begin(struct device *d)
     struct flood *f = d->flood;
     struct sockaddr_storage ss;
     struct channel_config c = {
-        .loop = &f->loop, .own = &d->key, .events = &events, .ctx = d};
+        .loop = f->loop, .own = &d->key, .events = &events, .ctx = d};
     socklen_t len = sockaddr_from_addr(&ss, &f->broker);
     int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -239,7 +239,7 @@ static void on_tick(uv_timer_t *t)
             again(d);
     }
     if (f->ticks >= f->ticks_max)
-        uv_stop(&f->loop);
+        loop_stop(f->loop);
 }
 
 int main(int argc, char **argv)
@@ -253,7 +253,7 @@ int main(int argc, char **argv)
     if (argc < 5)
         die("usage: flooder INVITE VICTIM KEYS SECONDS [STATE]");
     (void)signal(SIGPIPE, SIG_IGN);
-    if (sodium_init() < 0 || uv_loop_init(&f.loop) != 0 ||
+    if (sodium_init() < 0 || loop_open(&f.loop) != 0 ||
         link_parse(&f.link, argv[1], &fault) != 0 ||
         addr_parse_ip(&f.victim, argv[2]) != 0 ||
         addr_parse_ip(&f.broker, f.link.host) != 0)
@@ -274,10 +274,10 @@ int main(int argc, char **argv)
     if (f.listed && (statedir_open(&state, argv[5], &fault) != 0 ||
                      statedir_key(&state, &f.devices[0].key, &fault) != 0))
         die("no key in that directory");
-    (void)uv_timer_init(&f.loop, &tick);
+    (void)uv_timer_init(loop_uv(f.loop), &tick);
     tick.data = &f;
     (void)uv_timer_start(&tick, on_tick, TICK_MS, TICK_MS);
-    (void)uv_run(&f.loop, UV_RUN_DEFAULT);
+    loop_run(f.loop);
     printf("introduced %u answered %u refused %u\n", f.introduced, f.answered,
            f.refused);
     return 0;

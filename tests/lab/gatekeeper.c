@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <uv.h>
 
 #include "io/gate.h"
 #include "io/helper.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum { PORTS_MAX = 300, LINE_MAX_LEN = 4096, BACKLOG = 128 };
@@ -26,7 +26,7 @@ struct door {
 };
 
 static struct {
-    uv_loop_t loop;
+    struct loop *loop;
     uv_pipe_t input;
     uv_async_t end; /* of the main loop */
     struct door doors[PORTS_MAX];
@@ -72,7 +72,7 @@ static void on_connection(uv_stream_t *listener, int status)
     struct addr from = {0};
     char text[ADDR_TEXT_LEN];
     int len = sizeof(ss);
-    if (c == NULL || status != 0 || uv_tcp_init(&keeper.loop, c) != 0)
+    if (c == NULL || status != 0 || uv_tcp_init(loop_uv(keeper.loop), c) != 0)
         abort();
     if (uv_accept(listener, (uv_stream_t *)c) == 0 &&
         uv_tcp_getpeername(c, (struct sockaddr *)&ss, &len) == 0 &&
@@ -90,7 +90,7 @@ static void open_door(uint16_t port)
     if (d == NULL)
         abort();
     d->port = port;
-    int rc = gate_open(&d->gate, &keeper.loop, port, on_syn, on_lost, d, &fault);
+    int rc = gate_open(&d->gate, keeper.loop, port, on_syn, on_lost, d, &fault);
     (void)printf(
         "{\"event\":\"gate\",\"port\":%u,\"result\":\"%s\",\"why\":\"%s; %s\"}\n", port,
         postern_strerror(rc), fault.what, fault.advice);
@@ -99,7 +99,7 @@ static void open_door(uint16_t port)
         return;
     }
     d->listener = malloc(sizeof(*d->listener));
-    if (d->listener == NULL || uv_tcp_init(&keeper.loop, d->listener) != 0 ||
+    if (d->listener == NULL || uv_tcp_init(loop_uv(keeper.loop), d->listener) != 0 ||
         uv_ip6_addr("::", port, &any) != 0 ||
         uv_tcp_bind(d->listener, (struct sockaddr *)&any, 0) != 0 ||
         uv_listen((uv_stream_t *)d->listener, BACKLOG, on_connection) != 0)
@@ -175,10 +175,10 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 static void gates(void *arg)
 {
     (void)arg;
-    (void)uv_pipe_init(&keeper.loop, &keeper.input, 0);
+    (void)uv_pipe_init(loop_uv(keeper.loop), &keeper.input, 0);
     (void)uv_pipe_open(&keeper.input, 0);
     (void)uv_read_start((uv_stream_t *)&keeper.input, on_alloc, on_read);
-    (void)uv_run(&keeper.loop, UV_RUN_DEFAULT);
+    loop_run(keeper.loop);
 }
 
 static void on_end(uv_async_t *a)
@@ -189,18 +189,19 @@ static void on_end(uv_async_t *a)
 
 int main(void)
 {
-    uv_loop_t *main_loop = uv_default_loop();
+    struct loop *main_loop;
     uv_thread_t thread;
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)signal(SIGPIPE, SIG_IGN);
-    if (uv_loop_init(&keeper.loop) != 0 ||
-        uv_async_init(main_loop, &keeper.end, on_end) != 0)
+    if (loop_open(&main_loop) != 0 || loop_open(&keeper.loop) != 0 ||
+        uv_async_init(loop_uv(main_loop), &keeper.end, on_end) != 0)
         return 1;
     helper_open(main_loop);
     if (uv_thread_create(&thread, gates, NULL) != 0)
         return 1;
-    (void)uv_run(main_loop, UV_RUN_DEFAULT);
+    loop_run(main_loop);
     (void)uv_thread_join(&thread);
-    (void)uv_loop_close(&keeper.loop);
+    loop_close(keeper.loop);
+    loop_close(main_loop);
     return 0;
 }

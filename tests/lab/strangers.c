@@ -23,12 +23,12 @@
 #include <unistd.h>
 
 #include <sodium.h>
-#include <uv.h>
 
 #include "core/key.h"
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 
 enum { INTRODUCTIONS = 8, ROUND_MS = 300, PARALLEL_MAX = 20000 };
@@ -46,7 +46,7 @@ struct stranger {
 };
 
 struct crowd {
-    uv_loop_t loop;
+    struct loop *loop;
     uv_timer_t tick, end;
     uv_signal_t term;
     struct link broker;
@@ -185,11 +185,11 @@ static void come(struct stranger *s)
     int fd = dial(c);
     if (fd < 0)
         return;
-    s->since_ms = uv_now(&c->loop);
+    s->since_ms = loop_now_ms(c->loop);
     if (c->silent) {
         s->fd = fd;
         s->poll = malloc(sizeof(*s->poll));
-        if (s->poll == NULL || uv_poll_init(&c->loop, s->poll, fd) != 0)
+        if (s->poll == NULL || uv_poll_init(loop_uv(c->loop), s->poll, fd) != 0)
             die("poll");
         s->poll->data = s;
         (void)uv_poll_start(s->poll, UV_READABLE, on_silent);
@@ -198,7 +198,7 @@ static void come(struct stranger *s)
     randombytes_buf(seed, sizeof(seed));
     keypair_from_seed(&s->key, seed);
     struct channel_config cc = {
-        .loop = &c->loop, .own = &s->key, .events = &events, .ctx = s};
+        .loop = c->loop, .own = &s->key, .events = &events, .ctx = s};
     if (channel_new_client(&s->channel, &cc, fd, c->broker.broker_key) != 0)
         die("channel");
 }
@@ -208,7 +208,7 @@ static void on_tick(uv_timer_t *t)
     struct crowd *c = t->data;
     for (unsigned i = 0; i < c->parallel; i++) {
         struct stranger *s = &c->all[i];
-        uint64_t age = uv_now(&c->loop) - s->since_ms;
+        uint64_t age = loop_now_ms(c->loop) - s->since_ms;
         if (s->since_ms != 0 && (s->over || (!c->silent && age > ROUND_MS)))
             leave(s);
         if (s->since_ms == 0)
@@ -242,19 +242,19 @@ static int say_hello(const char *protocol)
     struct stranger s = {0};
     struct channel_config config = {
         .protocol = protocol, .own = &s.key, .events = &events, .ctx = &s};
-    uv_loop_t loop;
+    struct loop *loop;
     uint8_t seed[KEY_LEN] = {1}, hello[4096];
     int pair[2];
     ssize_t n = -1;
     keypair_from_seed(&s.key, seed);
-    if (uv_loop_init(&loop) != 0 ||
+    if (loop_open(&loop) != 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
         die("socketpair");
-    config.loop = &loop;
+    config.loop = loop;
     if (channel_new_client(&s.channel, &config, pair[0], seed) != 0)
         die("channel");
     while (n < 0) {
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        loop_poll(loop);
         n = recv(pair[1], hello, sizeof(hello), 0);
     }
     for (ssize_t i = 0; i < n; i++)
@@ -283,20 +283,20 @@ int main(int argc, char **argv)
     c.parallel = (unsigned)strtoul(argv[8], NULL, 10);
     c.all = calloc(c.parallel, sizeof(*c.all));
     if (c.all == NULL || c.count == 0 || c.parallel > PARALLEL_MAX ||
-        uv_loop_init(&c.loop) != 0)
+        loop_open(&c.loop) != 0)
         die("numbers");
     for (unsigned i = 0; i < c.parallel; i++)
         c.all[i].crowd = &c;
-    (void)uv_timer_init(&c.loop, &c.tick);
-    (void)uv_timer_init(&c.loop, &c.end);
-    (void)uv_signal_init(&c.loop, &c.term);
+    (void)uv_timer_init(loop_uv(c.loop), &c.tick);
+    (void)uv_timer_init(loop_uv(c.loop), &c.end);
+    (void)uv_signal_init(loop_uv(c.loop), &c.term);
     (void)uv_signal_start(&c.term, on_term, SIGTERM);
     c.tick.data = &c;
     (void)uv_timer_start(&c.tick, on_tick, 0, 10);
     (void)uv_timer_start(&c.end, on_end, strtoul(argv[4], NULL, 10) * 1000, 0);
     (void)puts("ready");
     (void)fflush(stdout);
-    (void)uv_run(&c.loop, UV_RUN_DEFAULT);
+    loop_run(c.loop);
     (void)printf("{\"event\":\"strangers\",\"dials\":%lu,\"opened\":%lu,"
                  "\"welcomed\":%lu,\"introduced\":%lu,\"refused\":%lu,"
                  "\"tickets\":%lu,\"busy\":%lu,\"closed\":%lu}\n",

@@ -14,11 +14,12 @@
 #include <cmocka.h>
 
 #include "io/acceptor.h"
+#include "io/loop_uv.h"
 
 enum { CLIENTS = 8, GUARD_MS = 10000 };
 
 struct world {
-    uv_loop_t loop;
+    struct loop *loop;
     uv_timer_t guard;
     struct acceptor *acceptor;
     struct sockaddr_un at;
@@ -68,10 +69,10 @@ static int open_listener(struct world *w)
 static void open_world(struct world *w, bool rooms)
 {
     memset(w, 0, sizeof(*w));
-    assert_int_equal(uv_loop_init(&w->loop), 0);
-    (void)uv_timer_init(&w->loop, &w->guard);
+    assert_int_equal(loop_open(&w->loop), 0);
+    (void)uv_timer_init(loop_uv(w->loop), &w->guard);
     (void)uv_timer_start(&w->guard, on_guard, GUARD_MS, 0);
-    struct acceptor_config c = {.loop = &w->loop,
+    struct acceptor_config c = {.loop = w->loop,
                                 .fd = open_listener(w),
                                 .who = "the test",
                                 .on_connection = on_connection,
@@ -93,8 +94,8 @@ static void close_world(struct world *w)
         close(w->clients[i]);
     acceptor_close(w->acceptor);
     uv_close((uv_handle_t *)&w->guard, NULL);
-    (void)uv_run(&w->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&w->loop), 0);
+    loop_run(w->loop);
+    loop_close(w->loop);
 }
 
 /* Lowers the limit so that `spare` more descriptors can be had; returns the old one. */
@@ -154,16 +155,16 @@ static void test_waits_for_descriptors(void **state)
     struct rlimit old = squeeze(3);
     double before = cpu_s();
     unsigned rounds = 0;
-    uint64_t end = uv_now(&w.loop) + 1000;
-    while (uv_now(&w.loop) < end) {
-        (void)uv_run(&w.loop, UV_RUN_ONCE);
+    uint64_t end = loop_now_ms(w.loop) + 1000;
+    while (loop_now_ms(w.loop) < end) {
+        loop_turn(w.loop);
         rounds++;
     }
     double used = cpu_s() - before;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
     assert_int_equal(w.taken_count, 3);
     while (w.taken_count < CLIENTS)
-        (void)uv_run(&w.loop, UV_RUN_ONCE);
+        loop_turn(w.loop);
     assert_int_equal(capture_end(&c), 1);
     assert_true(used < 0.2);
     assert_true(rounds < 30);
@@ -179,7 +180,7 @@ static void test_room_is_used_at_once(void **state)
     struct rlimit old = squeeze(3);
     w.rooms = CLIENTS - 3;
     while (w.rooms > 0)
-        (void)uv_run(&w.loop, UV_RUN_ONCE);
+        loop_turn(w.loop);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
     assert_int_equal(capture_end(&c), 1);
     close_world(&w);
@@ -200,7 +201,7 @@ static void test_closed_inside_its_callback(void **state)
     struct world w;
     (void)state;
     open_world(&w, false);
-    struct acceptor_config c = {.loop = &w.loop,
+    struct acceptor_config c = {.loop = w.loop,
                                 .fd = dup(acceptor_fd(w.acceptor)),
                                 .who = "the test",
                                 .on_connection = close_it,
@@ -208,7 +209,7 @@ static void test_closed_inside_its_callback(void **state)
     acceptor_close(w.acceptor);
     assert_int_equal(acceptor_open(&w.acceptor, &c), 0);
     while (w.rooms == 0)
-        (void)uv_run(&w.loop, UV_RUN_ONCE);
+        loop_turn(w.loop);
     close_world(&w);
     assert_int_equal(w.rooms, 1);
 }

@@ -15,6 +15,7 @@
 
 #include "host/agent_state.h"
 #include "io/dial.h"
+#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "scratch.h"
 
@@ -56,14 +57,14 @@ static void on_timeout(uv_timer_t *t)
 #define WAIT(x, condition)                                                             \
     do {                                                                               \
         uv_timer_t t_;                                                                 \
-        (void)uv_timer_init(&(x)->serve->loop, &t_);                                   \
+        (void)uv_timer_init(loop_uv((x)->serve->loop), &t_);                           \
         (x)->timeout = false;                                                          \
         t_.data = &(x)->timeout;                                                       \
         (void)uv_timer_start(&t_, on_timeout, 5000, 0);                                \
         while (!(condition) && !(x)->timeout)                                          \
-            (void)uv_run(&(x)->serve->loop, UV_RUN_ONCE);                              \
+            loop_turn((x)->serve->loop);                                               \
         uv_close((uv_handle_t *)&t_, NULL);                                            \
-        (void)uv_run(&(x)->serve->loop, UV_RUN_NOWAIT);                                \
+        loop_poll((x)->serve->loop);                                                   \
         if ((x)->timeout)                                                              \
             fail_msg("never: %s", #condition);                                         \
     } while (0)
@@ -100,7 +101,7 @@ static const struct channel_events channel_events = {on_open, on_message, on_clo
 static void on_dialed(void *ctx, int err, int fd)
 {
     struct peer *p = ctx;
-    struct channel_config cc = {.loop = &p->x->serve->loop,
+    struct channel_config cc = {.loop = p->x->serve->loop,
                                 .protocol = PROTO_ALPN_AGENT,
                                 .own = &p->key,
                                 .events = &channel_events,
@@ -119,7 +120,7 @@ static struct peer *dial(struct fixture *x, size_t n)
     *p = (struct peer){.x = x, .key = key};
     keypair_from_seed(&p->key, seed);
     assert_int_equal(
-        dial_start(&p->dial, &x->serve->loop, &x->agent->listen, 1, 5000, on_dialed, p),
+        dial_start(&p->dial, x->serve->loop, &x->agent->listen, 1, 5000, on_dialed, p),
         0);
     WAIT(x, p->open);
     return p;
@@ -185,7 +186,7 @@ static int setup(void **state)
     struct serve *s = x->serve;
     s->config = &x->config;
     s->state = &x->state;
-    (void)uv_loop_init(&s->loop);
+    assert_int_equal(loop_open(&s->loop), 0);
     (void)snprintf(s->settings.name, sizeof(s->settings.name), "home");
     if (statedir_open(&x->state, x->dir, &f) != 0 ||
         roster_open(&s->roster, x->dir, &f) != 0 ||
@@ -203,14 +204,14 @@ static int teardown(void **state)
         channel_free(x->peers[i].channel);
     }
     agent_close(x->agent);
-    (void)uv_run(&x->serve->loop, UV_RUN_DEFAULT);
-    int rc = uv_loop_close(&x->serve->loop);
+    loop_run(x->serve->loop);
+    loop_close(x->serve->loop);
     service_list_fini(&x->serve->services);
     roster_close(x->serve->roster);
     scratch_remove(x->dir);
     free(x->serve);
     free(x);
-    return rc;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------ the tests */
@@ -464,7 +465,7 @@ static void on_data_dialed(void *ctx, int err, int fd)
     int pair[2];
     assert_int_equal(err, 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    struct tlspipe_join j = {.config = {.loop = &d->x->serve->loop,
+    struct tlspipe_join j = {.config = {.loop = d->x->serve->loop,
                                         .protocol = PROTO_ALPN_AGENT_DATA,
                                         .expect = d->x->agent->key.pub},
                              .fd = fd,
@@ -481,7 +482,7 @@ static void dial_data(struct fixture *x, struct data *d, const uint8_t *id, size
 {
     struct dial *dialing;
     *d = (struct data){.x = x, .id = id, .id_len = len, .app = -1};
-    assert_int_equal(dial_start(&dialing, &x->serve->loop, &x->agent->listen, 1, 5000,
+    assert_int_equal(dial_start(&dialing, x->serve->loop, &x->agent->listen, 1, 5000,
                                 on_data_dialed, d),
                      0);
     WAIT(x, d->pipe != NULL || d->ended);
@@ -530,7 +531,7 @@ static void test_another_protocol(void **state)
 {
     struct fixture *x = *state;
     struct data d = {.x = x};
-    struct tlspipe_join j = {.config = {.loop = &x->serve->loop,
+    struct tlspipe_join j = {.config = {.loop = x->serve->loop,
                                         .protocol = PROTO_ALPN_RELAY,
                                         .expect = x->agent->key.pub},
                              .on_end = on_data_end,

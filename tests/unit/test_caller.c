@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "io/loop_uv.h"
 #include "scratch.h"
 
 enum { QUEUE = 4096, LIMIT_MS = 20000 };
@@ -99,7 +100,7 @@ static void on_limit(uv_timer_t *t)
 #define RUN_UNTIL(x, condition)                                                        \
     do {                                                                               \
         while (!(condition) && !(x)->timed_out)                                        \
-            (void)uv_run(&(x)->s->loop, UV_RUN_ONCE);                                  \
+            loop_turn((x)->s->loop);                                                   \
         assert_false((x)->timed_out);                                                  \
     } while (0)
 
@@ -258,7 +259,7 @@ static int setup(void **state)
         (x->s = calloc(1, sizeof(*x->s))) == NULL)
         return -1;
     struct serve *s = x->s;
-    (void)uv_loop_init(&s->loop);
+    assert_int_equal(loop_open(&s->loop), 0);
     outlets_init(s);
     (void)snprintf(s->settings.name, sizeof(s->settings.name), "home");
     (void)snprintf(s->broker.host, sizeof(s->broker.host), "broker.test");
@@ -277,11 +278,10 @@ static int setup(void **state)
     x->guest.portal = caller_is_portal(s, x->portal_key.pub);
     (void)snprintf(x->guest.name, sizeof(x->guest.name), "portal");
     s->guests = &x->guest;
-    assert_int_equal(session_env_init(&x->portal_env, &s->loop, &x->portal_key), 0);
-    assert_int_equal(session_env_init(&x->face.endpoint.env, &s->loop, &x->host_key),
-                     0);
-    (void)uv_idle_init(&s->loop, &x->carry);
-    (void)uv_timer_init(&s->loop, &x->limit);
+    assert_int_equal(session_env_init(&x->portal_env, s->loop, &x->portal_key), 0);
+    assert_int_equal(session_env_init(&x->face.endpoint.env, s->loop, &x->host_key), 0);
+    (void)uv_idle_init(loop_uv(s->loop), &x->carry);
+    (void)uv_timer_init(loop_uv(s->loop), &x->limit);
     x->carry.data = x->limit.data = x;
     (void)uv_idle_start(&x->carry, on_carry);
     (void)uv_timer_start(&x->limit, on_limit, LIMIT_MS, 0);
@@ -301,8 +301,8 @@ static int teardown(void **state)
     assert_int_equal(x->s->answers, 0);
     uv_close((uv_handle_t *)&x->carry, NULL);
     uv_close((uv_handle_t *)&x->limit, NULL);
-    (void)uv_run(&x->s->loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&x->s->loop), 0);
+    loop_run(x->s->loop);
+    loop_close(x->s->loop);
     for (int i = 0; i < 2; i++)
         for (; x->wires[i].count > 0; x->wires[i].count--)
             free(x->wires[i].queue[(x->wires[i].head + x->wires[i].count - 1) % QUEUE]);
@@ -488,7 +488,7 @@ static void test_a_change_ends_the_stream(void **state)
     callers_check(x->s, true); /* nothing has changed */
     put_account(x, "anna", "web", true, 0, true);
     callers_check(x->s, false); /* nobody said so */
-    (void)uv_run(&x->s->loop, UV_RUN_NOWAIT);
+    loop_poll(x->s->loop);
     assert_false(anna.ended);
     callers_check(x->s, true);
     RUN_UNTIL(x, anna.ended);

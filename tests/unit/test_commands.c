@@ -21,6 +21,7 @@
 #include "core/link.h"
 #include "host/roster.h"
 #include "io/local.h"
+#include "io/loop_uv.h"
 #include "io/statedir.h"
 #include "scratch.h"
 
@@ -189,7 +190,7 @@ static void test_keys(void **state)
 /* A daemon that answers one kind of request; it runs until `stop`. */
 struct daemon {
     pthread_t thread;
-    uv_loop_t loop;
+    struct loop *loop;
     uv_async_t stop;
     struct local_server *server;
     char expect[KEY_TEXT_LEN];
@@ -230,7 +231,7 @@ static void on_stop(uv_async_t *a)
 static void *daemon_main(void *arg)
 {
     struct daemon *d = arg;
-    (void)uv_run(&d->loop, UV_RUN_DEFAULT);
+    loop_run(d->loop);
     return NULL;
 }
 
@@ -244,11 +245,10 @@ static void daemon_start(struct daemon *d, const struct fixture *x)
     (void)key_format(key, d->expect);
     assert_int_equal(statedir_open(&dir, x->dir, NULL), 0);
     statedir_socket(&dir, "serve", path);
-    (void)uv_loop_init(&d->loop);
-    (void)uv_async_init(&d->loop, &d->stop, on_stop);
+    assert_int_equal(loop_open(&d->loop), 0);
+    (void)uv_async_init(loop_uv(d->loop), &d->stop, on_stop);
     d->stop.data = d;
-    assert_int_equal(local_server_open(&d->server, &d->loop, path, &events, d, NULL),
-                     0);
+    assert_int_equal(local_server_open(&d->server, d->loop, path, &events, d, NULL), 0);
     assert_int_equal(pthread_create(&d->thread, NULL, daemon_main, d), 0);
 }
 
@@ -256,7 +256,7 @@ static void daemon_stop(struct daemon *d)
 {
     (void)uv_async_send(&d->stop);
     (void)pthread_join(d->thread, NULL);
-    assert_int_equal(uv_loop_close(&d->loop), 0);
+    loop_close(d->loop);
 }
 
 static void test_revoke_alone(void **state)

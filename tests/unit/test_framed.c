@@ -11,10 +11,11 @@
 #include <cmocka.h>
 
 #include "path/attempt.h"
+#include "io/loop.h"
 #include "path/framed.h"
 
 struct rig {
-    uv_loop_t loop;
+    struct loop *loop;
     struct net net;
     struct framed *framed;
     int far; /* the other end */
@@ -65,8 +66,8 @@ static void rig_init(struct rig *r)
     static const struct keypair key;
     int fds[2];
     memset(r, 0, sizeof(*r));
-    assert_int_equal(uv_loop_init(&r->loop), 0);
-    assert_int_equal(net_init(&r->net, &r->loop, &key, NULL), 0);
+    assert_int_equal(loop_open(&r->loop), 0);
+    assert_int_equal(net_init(&r->net, r->loop, &key, NULL), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     r->far = fds[1];
     assert_int_equal(
@@ -80,15 +81,15 @@ static void rig_fini(struct rig *r)
     framed_free(r->framed);
     if (r->far >= 0)
         close(r->far);
-    (void)uv_run(&r->loop, UV_RUN_DEFAULT);
+    loop_run(r->loop);
     net_fini(&r->net);
-    assert_int_equal(uv_loop_close(&r->loop), 0);
+    loop_close(r->loop);
 }
 
 static void put(struct rig *r, const void *bytes, size_t len)
 {
     assert_int_equal(write(r->far, bytes, len), len);
-    (void)uv_run(&r->loop, UV_RUN_NOWAIT);
+    loop_poll(r->loop);
 }
 
 static void test_frames_byte_by_byte(void **state)
@@ -135,7 +136,7 @@ static void test_full_socket_keeps_the_batch(void **state)
         ssize_t n = read(r.far, sink, sizeof(sink));
         if (n > 0)
             got += (size_t)n;
-        (void)uv_run(&r.loop, UV_RUN_NOWAIT);
+        loop_poll(r.loop);
     }
     assert_int_equal(got, sent); /* all that was taken came out, nothing twice */
     assert_int_equal(r.writable, 1);
@@ -151,7 +152,7 @@ static void test_close_is_told_once(void **state)
     close(r.far);
     r.far = -1;
     for (int i = 0; i < 3; i++)
-        (void)uv_run(&r.loop, UV_RUN_NOWAIT);
+        loop_poll(r.loop);
     assert_int_equal(r.broken, 1);
     rig_fini(&r);
 }
@@ -187,35 +188,35 @@ static int greet(const uint8_t *bytes, size_t len, bool close_after)
     uint8_t mine[GREETING_LEN], want[GREETING_LEN];
     struct attempt *a;
     struct net net;
-    uv_loop_t loop;
+    struct loop *loop;
     int fds[2];
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(net_init(&net, &loop, &key, NULL), 0);
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(net_init(&net, loop, &key, NULL), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     greeted_err = 1;
     greeted_fd = -1;
     assert_int_equal(attempt_accepted(&a, &net, fds[0], &terms, on_greeted, NULL), 0);
-    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    loop_poll(loop);
     assert_int_equal(read(fds[1], mine, sizeof(mine)), sizeof(mine));
     greeting_make(want, terms.key, true, PATH_TCP_PUNCH);
     assert_memory_equal(mine, want, sizeof(want));
     for (size_t i = 0; i < len; i++) {
         assert_int_equal(greeted_err, 1);
         assert_int_equal(write(fds[1], bytes + i, 1), 1);
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        loop_poll(loop);
     }
     if (close_after)
         close(fds[1]);
-    (void)uv_run(&loop, UV_RUN_NOWAIT);
+    loop_poll(loop);
     if (greeted_err == 1)
         attempt_free(a);
     if (!close_after)
         close(fds[1]);
     if (greeted_fd >= 0)
         close(greeted_fd);
-    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    loop_run(loop);
     net_fini(&net);
-    assert_int_equal(uv_loop_close(&loop), 0);
+    loop_close(loop);
     return greeted_err;
 }
 

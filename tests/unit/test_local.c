@@ -19,12 +19,13 @@
 #include <unistd.h>
 
 #include "io/local.h"
+#include "io/loop_uv.h"
 #include "scratch.h"
 
 struct fixture {
     char dir[SCRATCH_LEN];
     char path[SCRATCH_LEN + 16];
-    uv_loop_t loop;
+    struct loop *loop;
     uv_timer_t guard; /* ends a test that hangs */
     struct local_server *server;
     int fd; /* what came with the last request */
@@ -114,11 +115,11 @@ static int setup(void **state)
         return -1;
     x->fd = -1;
     (void)snprintf(x->path, sizeof(x->path), "%s/serve.sock", x->dir);
-    (void)uv_loop_init(&x->loop);
-    (void)uv_timer_init(&x->loop, &x->guard);
+    assert_int_equal(loop_open(&x->loop), 0);
+    (void)uv_timer_init(loop_uv(x->loop), &x->guard);
     (void)uv_timer_start(&x->guard, on_guard, 20000, 0);
-    (void)uv_async_init(&x->loop, &x->done, on_done);
-    return local_server_open(&x->server, &x->loop, x->path, &events, x, NULL);
+    (void)uv_async_init(loop_uv(x->loop), &x->done, on_done);
+    return local_server_open(&x->server, x->loop, x->path, &events, x, NULL);
 }
 
 static int teardown(void **state)
@@ -127,12 +128,12 @@ static int teardown(void **state)
     local_server_close(x->server);
     uv_close((uv_handle_t *)&x->guard, NULL);
     uv_close((uv_handle_t *)&x->done, NULL);
-    (void)uv_run(&x->loop, UV_RUN_DEFAULT);
-    int left = uv_loop_close(&x->loop);
+    loop_run(x->loop);
+    loop_close(x->loop);
     int gone = access(x->path, F_OK);
     scratch_remove(x->dir);
     free(x);
-    return left == 0 && gone != 0 ? 0 : -1;
+    return gone != 0 ? 0 : -1;
 }
 
 static void *client_main(void *arg)
@@ -148,7 +149,7 @@ static void run(struct fixture *x, void (*client)(struct fixture *x))
 {
     x->client = client;
     assert_int_equal(pthread_create(&x->thread, NULL, client_main, x), 0);
-    (void)uv_run(&x->loop, UV_RUN_DEFAULT);
+    loop_run(x->loop);
     (void)pthread_join(x->thread, NULL);
 }
 
@@ -256,7 +257,7 @@ static void test_gone(void **state)
     struct fixture *x = *state;
     run(x, client_leaves);
     while (x->gones == 0)
-        (void)uv_run(&x->loop, UV_RUN_ONCE);
+        loop_turn(x->loop);
     assert_int_equal(x->gones, 1);
 }
 
@@ -327,17 +328,17 @@ static void test_paths(void **state)
     (void)snprintf(path, sizeof(path), "%s/none.sock", x->dir);
     assert_int_equal(local_dial(path, &fd), POSTERN_ERR_NOTFOUND);
     (void)snprintf(path, sizeof(path), "%s/none/at.sock", x->dir);
-    assert_true(local_server_open(&other, &x->loop, path, &events, x, &f) < 0);
+    assert_true(local_server_open(&other, x->loop, path, &events, x, &f) < 0);
     assert_true(f.what[0] != '\0');
     (void)snprintf(path, sizeof(path), "%s/%0150d", x->dir, 0);
-    assert_true(local_server_open(&other, &x->loop, path, &events, x, &f) < 0);
+    assert_true(local_server_open(&other, x->loop, path, &events, x, &f) < 0);
     assert_int_equal(local_dial(path, &fd), POSTERN_ERR_INVALID);
     /* a file that is not a socket is never removed */
     (void)snprintf(path, sizeof(path), "%s/file", x->dir);
     fd = open(path, O_CREAT | O_WRONLY, 0600);
     assert_true(fd >= 0);
     (void)close(fd);
-    assert_int_equal(local_server_open(&other, &x->loop, path, &events, x, &f),
+    assert_int_equal(local_server_open(&other, x->loop, path, &events, x, &f),
                      POSTERN_ERR_INUSE);
     assert_int_equal(access(path, F_OK), 0);
     /* a dead socket is replaced */
@@ -347,7 +348,7 @@ static void test_paths(void **state)
     assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
     (void)close(fd);
     assert_int_equal(local_dial(un.sun_path, &fd), POSTERN_ERR_NOTFOUND);
-    assert_int_equal(local_server_open(&other, &x->loop, un.sun_path, &events, x, &f),
+    assert_int_equal(local_server_open(&other, x->loop, un.sun_path, &events, x, &f),
                      0);
     assert_int_equal(local_dial(un.sun_path, &fd), 0);
     (void)close(fd);

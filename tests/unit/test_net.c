@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "io/netmon.h"
+#include "io/loop_uv.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
@@ -38,12 +39,12 @@ static struct answer resolve(const char *host)
 {
     struct answer a = {0};
     struct resolve *r;
-    uv_loop_t loop;
-    (void)uv_loop_init(&loop);
-    assert_int_equal(resolve_start(&r, &loop, host, 80, on_resolved, &a), 0);
+    struct loop *loop;
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(resolve_start(&r, loop, host, 80, on_resolved, &a), 0);
     assert_int_equal(a.calls, 0); /* never inside the call */
-    (void)uv_run(&loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&loop), 0);
+    loop_run(loop);
+    loop_close(loop);
     assert_int_equal(a.calls, 1);
     return a;
 }
@@ -68,10 +69,12 @@ static void test_resolve(void **state)
     assert_int_equal(addr_scope_of(&a.first), ADDR_SCOPE_LOOPBACK);
     a = resolve("nothing.invalid"); /* RFC 6761 section 6.4 */
     assert_true(a.err < 0 && a.n == 0);
+    struct loop *loop;
     struct resolve *r;
-    assert_true(resolve_start(&r, uv_default_loop(), "", 1, on_resolved, NULL) < 0);
-    assert_true(resolve_start(&r, uv_default_loop(), "[name]", 1, on_resolved, NULL) <
-                0);
+    assert_int_equal(loop_open(&loop), 0);
+    assert_true(resolve_start(&r, loop, "", 1, on_resolved, NULL) < 0);
+    assert_true(resolve_start(&r, loop, "[name]", 1, on_resolved, NULL) < 0);
+    loop_close(loop);
 }
 
 static void test_resolve_cancel(void **state)
@@ -81,12 +84,12 @@ static void test_resolve_cancel(void **state)
     for (int i = 0; i < 2; i++) {
         struct answer a = {0};
         struct resolve *r;
-        uv_loop_t loop;
-        (void)uv_loop_init(&loop);
-        assert_int_equal(resolve_start(&r, &loop, hosts[i], 80, on_resolved, &a), 0);
+        struct loop *loop;
+        assert_int_equal(loop_open(&loop), 0);
+        assert_int_equal(resolve_start(&r, loop, hosts[i], 80, on_resolved, &a), 0);
         resolve_cancel(r);
-        (void)uv_run(&loop, UV_RUN_DEFAULT);
-        assert_int_equal(uv_loop_close(&loop), 0);
+        loop_run(loop);
+        loop_close(loop);
         assert_int_equal(a.calls, 0);
     }
     resolve_cancel(NULL);
@@ -207,8 +210,8 @@ static void test_addresses(void **state)
     assert_false(has("10.1.2.3", &n));
 }
 
-struct watch {
-    uv_loop_t loop;
+struct change_watch {
+    struct loop *loop;
     uv_timer_t limit;
     struct netmon *n;
     int calls;
@@ -217,10 +220,10 @@ struct watch {
 
 static void on_change(void *ctx, enum netmon_reason reason)
 {
-    struct watch *w = ctx;
+    struct change_watch *w = ctx;
     w->calls++;
     w->reason = reason;
-    uv_stop(&w->loop);
+    loop_stop(w->loop);
 }
 
 static void on_limit(uv_timer_t *t)
@@ -229,12 +232,12 @@ static void on_limit(uv_timer_t *t)
 }
 
 /* Runs until the next change, at most `ms`; 0 when none came. */
-static int next_change(struct watch *w, uint64_t ms)
+static int next_change(struct change_watch *w, uint64_t ms)
 {
     w->calls = 0;
-    uv_update_time(&w->loop);
+    loop_refresh(w->loop);
     (void)uv_timer_start(&w->limit, on_limit, ms, 0);
-    (void)uv_run(&w->loop, UV_RUN_DEFAULT);
+    loop_run(w->loop);
     (void)uv_timer_stop(&w->limit);
     return w->calls > 0 ? (int)w->reason : 0;
 }
@@ -268,14 +271,14 @@ static void test_way(void **state)
 
 static void test_monitor(void **state)
 {
-    struct watch w = {0};
+    struct change_watch w = {0};
     (void)state;
     enter_namespace_or_skip();
     shell("ip link set lo up && ip link add d0 type veth peer name d0p && "
           "ip link set d0p up && ip link set d0 up");
-    (void)uv_loop_init(&w.loop);
-    (void)uv_timer_init(&w.loop, &w.limit);
-    assert_int_equal(netmon_open(&w.n, &w.loop, on_change, &w), 0);
+    assert_int_equal(loop_open(&w.loop), 0);
+    (void)uv_timer_init(loop_uv(w.loop), &w.limit);
+    assert_int_equal(netmon_open(&w.n, w.loop, on_change, &w), 0);
     shell("ip addr add 10.1.2.3/24 dev d0");
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
     shell("ip route add default via 10.1.2.1");
@@ -295,8 +298,8 @@ static void test_monitor(void **state)
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
     netmon_close(w.n);
     uv_close((uv_handle_t *)&w.limit, NULL);
-    (void)uv_run(&w.loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&w.loop), 0);
+    loop_run(w.loop);
+    loop_close(w.loop);
     netmon_close(NULL);
 }
 

@@ -14,10 +14,9 @@
 
 #include <cmocka.h>
 
-#include <uv.h>
-
 #include "broker/relay.h"
 #include "broker/relay_shares.h"
+#include "io/loop.h"
 
 enum { PAIRS = 240 };
 
@@ -185,15 +184,15 @@ static void test_taken_by_a_stranger(void **state)
 {
     (void)state;
     static struct ends his[PAIRS * 2], theirs[50];
-    uv_loop_t loop;
+    struct loop *loop;
     struct relay *r;
     struct who w;
     char from[32];
     unsigned got = 0, left = 0;
     struct rlimit many = {4096, 4096};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &many), 0);
-    assert_int_equal(uv_loop_init(&loop), 0);
-    assert_int_equal(relay_open(&r, &loop, 0, PAIRS), 0);
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(relay_open(&r, loop, 0, PAIRS), 0);
     for (unsigned i = 0; i < PAIRS * 2; i++) {
         (void)snprintf(from, sizeof(from), "198.19.%u.%u", i % 200 / 4, 1 + i % 4 * 64);
         got += pair_up(r, who(&w, i, i, from), i, &his[i]);
@@ -215,8 +214,8 @@ static void test_taken_by_a_stranger(void **state)
         left += stands(&theirs[i]);
     assert_int_equal(left, 50);
     relay_close(r);
-    (void)uv_run(&loop, UV_RUN_DEFAULT);
-    assert_int_equal(uv_loop_close(&loop), 0);
+    loop_run(loop);
+    loop_close(loop);
     for (unsigned i = 0; i < PAIRS * 2; i++) {
         if (his[i].client > 0) {
             close(his[i].client);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "io/identity.h"
+#include "io/loop_uv.h"
 #include "io/tcp.h"
 #include "io/tlspipe.h"
 
@@ -26,7 +27,7 @@
  * The client's application end is TCP, the server's a socket pair, as an agent has it.
  */
 struct fixture {
-    uv_loop_t loop;
+    struct loop *loop;
     gnutls_certificate_credentials_t cred;
     struct keypair key;
     struct tlspipe *pipe[2]; /* client, server */
@@ -87,7 +88,7 @@ static void begin(struct fixture *x, const uint8_t *expect, const char *first)
         ends[i] = (struct end){x, i};
     }
     struct tlspipe_join client = {
-        .config = {.loop = &x->loop, .protocol = ALPN, .expect = expect},
+        .config = {.loop = x->loop, .protocol = ALPN, .expect = expect},
         .fd = wire[0],
         .plain = target[0],
         .first = first,
@@ -95,7 +96,7 @@ static void begin(struct fixture *x, const uint8_t *expect, const char *first)
         .on_end = on_end,
         .ctx = &ends[0]};
     struct tlspipe_join server = {
-        .config = {.loop = &x->loop, .protocol = ALPN, .credentials = x->cred},
+        .config = {.loop = x->loop, .protocol = ALPN, .credentials = x->cred},
         .fd = wire[1],
         .plain = pair[0],
         .on_end = on_end,
@@ -111,7 +112,7 @@ static int setup(void **state)
     struct fixture *x = calloc(1, sizeof(*x));
     uint8_t seed[KEY_LEN] = {7};
     *state = x;
-    if (x == NULL || uv_loop_init(&x->loop) != 0)
+    if (x == NULL || loop_open(&x->loop) != 0)
         return -1;
     x->app[0] = x->app[1] = -1;
     keypair_from_seed(&x->key, seed);
@@ -126,11 +127,11 @@ static int teardown(void **state)
         if (x->app[i] >= 0)
             close(x->app[i]);
     }
-    (void)uv_run(&x->loop, UV_RUN_DEFAULT);
+    loop_run(x->loop);
     gnutls_certificate_free_credentials(x->cred);
-    int rc = uv_loop_close(&x->loop);
+    loop_close(x->loop);
     free(x);
-    return rc;
+    return 0;
 }
 
 static void on_timeout(uv_timer_t *t)
@@ -144,14 +145,14 @@ static bool turn_until(struct fixture *x, bool (*done)(struct fixture *x, void *
                        void *arg)
 {
     uv_timer_t t;
-    (void)uv_timer_init(&x->loop, &t);
+    (void)uv_timer_init(loop_uv(x->loop), &t);
     t.data = x;
     x->timeout = false;
     (void)uv_timer_start(&t, on_timeout, 5000, 0);
     while (!x->timeout && !done(x, arg))
-        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+        loop_poll(x->loop);
     uv_close((uv_handle_t *)&t, NULL);
-    (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    loop_poll(x->loop);
     return !x->timeout;
 }
 
@@ -209,17 +210,17 @@ static void expect_quiet(struct fixture *x)
     uv_timer_t t;
     unsigned turns = 0;
     for (int i = 0; i < 100; i++)
-        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
-    (void)uv_timer_init(&x->loop, &t);
+        loop_poll(x->loop);
+    (void)uv_timer_init(loop_uv(x->loop), &t);
     t.data = x;
     x->timeout = false;
     (void)uv_timer_start(&t, on_timeout, 50, 0);
     while (!x->timeout) {
-        (void)uv_run(&x->loop, UV_RUN_ONCE);
+        loop_turn(x->loop);
         turns++;
     }
     uv_close((uv_handle_t *)&t, NULL);
-    (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+    loop_poll(x->loop);
     assert_true(turns < 20);
 }
 
@@ -263,19 +264,19 @@ static void test_a_target_that_closes_with_much_under_way(void **state)
         ssize_t n = send(x->app[0], buf, sizeof(buf), MSG_DONTWAIT);
         sent += n > 0 ? (size_t)n : 0;
         idle = n > 0 ? 0 : idle;
-        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+        loop_poll(x->loop);
     }
     assert_true(sent > sizeof(buf));
     close(x->app[0]);
     x->app[0] = -1;
     for (int i = 0; i < 100; i++)
-        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+        loop_poll(x->loop);
     struct expected end = {.side = 1};
     while (got < sent) {
         ssize_t n = recv(x->app[1], buf, sizeof(buf), MSG_DONTWAIT);
         assert_true(n > 0 || (n < 0 && errno == EAGAIN && x->ended[1] == 0));
         got += n > 0 ? (size_t)n : 0;
-        (void)uv_run(&x->loop, UV_RUN_NOWAIT);
+        loop_poll(x->loop);
     }
     assert_true(turn_until(x, arrived, &end));
     assert_true(turn_until(x, both_ended, NULL));

@@ -21,12 +21,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 enum { BIG = 3 * 1024 * 1024 };
 
 struct fixture {
-    uv_loop_t loop;
+    struct loop *loop;
     gnutls_certificate_credentials_t credentials;
     int client, server; /* the blocking ends */
     unsigned ended;
@@ -67,7 +68,7 @@ static int setup(void **state)
     struct fixture *x = calloc(1, sizeof(*x));
     int a[2], b[2];
     *state = x;
-    if (x == NULL || uv_loop_init(&x->loop) != 0)
+    if (x == NULL || loop_open(&x->loop) != 0)
         return -1;
     make_credentials(x);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, a), 0);
@@ -75,7 +76,7 @@ static int setup(void **state)
     x->client = a[0];
     x->server = b[0];
     struct tlspipe *pipe = NULL;
-    struct tlspipe_join j = {.config = {.loop = &x->loop,
+    struct tlspipe_join j = {.config = {.loop = x->loop,
                                         .protocol = "http/1.1",
                                         .web = true,
                                         .credentials = x->credentials},
@@ -94,7 +95,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *x = *state;
-    assert_int_equal(uv_loop_close(&x->loop), 0); /* nothing of the pipe is left */
+    loop_close(x->loop); /* nothing of the pipe is left */
     gnutls_certificate_free_credentials(x->credentials);
     free(x);
     return 0;
@@ -179,7 +180,7 @@ static void run(struct talk *t)
     pthread_t a, b;
     assert_int_equal(pthread_create(&a, NULL, client, t), 0);
     assert_int_equal(pthread_create(&b, NULL, server, t), 0);
-    (void)uv_run(&t->x->loop, UV_RUN_DEFAULT); /* until the pipe has ended */
+    loop_run(t->x->loop); /* until the pipe has ended */
     (void)pthread_join(a, NULL);
     (void)pthread_join(b, NULL);
     assert_int_equal(t->x->ended, 1);
