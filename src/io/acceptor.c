@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     ACCEPTS_PER_EVENT = 64, /* then others get their turn */
@@ -19,16 +19,13 @@ enum {
 
 struct acceptor {
     struct acceptor_config config;
-    uv_poll_t poll;
-    uv_timer_t timer; /* the end of a pause, or the time to tell the count */
+    struct watch watch;
+    struct timer timer; /* the end of a pause, or the time to tell the count */
     unsigned pause_ms;
     uint64_t told_ms;
-    unsigned long lacks; /* since then, the first included */
-    bool paused, closed;
-    int handles; /* not closed yet */
+    unsigned long lacks;       /* since then, the first included */
+    bool paused, busy, closed; /* closed while busy: freed at the end of that */
 };
-
-static void on_readable(uv_poll_t *poll, int status, int events);
 
 static void tell_count(struct acceptor *a)
 {
@@ -39,17 +36,17 @@ static void tell_count(struct acceptor *a)
     a->lacks = 0;
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct acceptor *a = t->data;
+    struct acceptor *a = ctx;
     if (!a->paused) {
         tell_count(a);
         return;
     }
     uint64_t since = loop_now_ms(a->config.loop) - a->told_ms;
     a->paused = false;
-    (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
-    (void)uv_timer_start(t, on_timer, since < COUNT_MS ? COUNT_MS - since : 0, 0);
+    watch_for(&a->watch, WATCH_READ);
+    timer_start(&a->timer, since < COUNT_MS ? COUNT_MS - since : 0);
 }
 
 static void note_lack(struct acceptor *a, int err)
@@ -62,7 +59,7 @@ static void note_lack(struct acceptor *a, int err)
     a->told_ms = now;
     log_error("%s cannot accept connections (%s); raise the limit of open files",
               a->config.who, strerror(err));
-    (void)uv_timer_start(&a->timer, on_timer, COUNT_MS, 0);
+    timer_start(&a->timer, COUNT_MS);
 }
 
 /* Lets others finish instead of turning; true when it is worth trying again now. */
@@ -71,19 +68,19 @@ static bool lack(struct acceptor *a, int err)
     note_lack(a, err);
     if (a->config.make_room != NULL && a->config.make_room(a->config.ctx))
         return !a->closed;
+    if (a->closed)
+        return false;
     a->pause_ms = a->pause_ms == 0 ? PAUSE_FIRST_MS : a->pause_ms * 2;
     if (a->pause_ms > PAUSE_MAX_MS)
         a->pause_ms = PAUSE_MAX_MS;
     a->paused = true;
-    (void)uv_poll_stop(&a->poll);
-    (void)uv_timer_start(&a->timer, on_timer, a->pause_ms, 0);
+    watch_for(&a->watch, 0);
+    timer_start(&a->timer, a->pause_ms);
     return false;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void accept_some(struct acceptor *a)
 {
-    struct acceptor *a = poll->data;
-    (void)status, (void)events;
     for (int i = 0; i < ACCEPTS_PER_EVENT && !a->closed; i++) {
         struct sockaddr_storage ss = {0};
         socklen_t len = sizeof(ss);
@@ -102,29 +99,30 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     }
 }
 
-static void on_closed(uv_handle_t *h)
+static void on_readable(void *ctx, int events)
 {
-    struct acceptor *a = h->data;
-    if (--a->handles == 0)
+    struct acceptor *a = ctx;
+    (void)events;
+    a->busy = true;
+    accept_some(a);
+    a->busy = false;
+    if (a->closed)
         free(a);
 }
 
 int acceptor_open(struct acceptor **out, const struct acceptor_config *c)
 {
     struct acceptor *a = calloc(1, sizeof(*a));
-    if (a == NULL || uv_poll_init(loop_uv(c->loop), &a->poll, c->fd) != 0) {
+    int rc = a == NULL
+                 ? POSTERN_ERR_NOMEM
+                 : watch_start(&a->watch, c->loop, c->fd, WATCH_READ, on_readable, a);
+    if (rc != 0) {
         free(a);
         close(c->fd);
-        return POSTERN_ERR_NOMEM;
+        return rc;
     }
     a->config = *c;
-    (void)uv_timer_init(loop_uv(c->loop), &a->timer);
-    a->poll.data = a->timer.data = a;
-    a->handles = 2;
-    if (uv_poll_start(&a->poll, UV_READABLE, on_readable) != 0) {
-        acceptor_close(a);
-        return POSTERN_ERR_IO;
-    }
+    timer_init(&a->timer, c->loop, on_timer, a);
     *out = a;
     return 0;
 }
@@ -134,12 +132,11 @@ void acceptor_close(struct acceptor *a)
     if (a == NULL || a->closed)
         return;
     a->closed = true;
-    (void)uv_poll_stop(&a->poll);
-    (void)uv_timer_stop(&a->timer);
-    close(a->config.fd); /* at once: a restart wants the port */
-    a->config.fd = -1;
-    uv_close((uv_handle_t *)&a->poll, on_closed);
-    uv_close((uv_handle_t *)&a->timer, on_closed);
+    timer_stop(&a->timer);
+    watch_close(&a->watch);
+    close(a->config.fd);
+    if (!a->busy)
+        free(a);
 }
 
 int acceptor_fd(const struct acceptor *a)

@@ -33,10 +33,7 @@ struct acceptor_config {
 };
 
 MUST_CHECK int acceptor_open(struct acceptor **out, const struct acceptor_config *c);
-/*
- * Closes the socket at once; no callback follows. NULL is fine. Memory goes when the
- * loop next turns.
- */
+/* Closes the socket at once; no callback follows. NULL is fine. */
 void acceptor_close(struct acceptor *a);
 /* The listening socket, borrowed. */
 int acceptor_fd(const struct acceptor *a);

@@ -1,5 +1,5 @@
 /*
- * Messages over TLS 1.3 on one TCP socket and one uv_poll. Keeps no buffer while
+ * Messages over TLS 1.3 on one TCP socket and one watch. Keeps no buffer while
  * idle: the receive buffer exists only while a frame is incomplete, the send queue
  * only while the socket is full. Does not know what messages say.
  */
@@ -19,7 +19,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/identity.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum channel_state {
@@ -38,21 +38,19 @@ struct bytes {
 
 struct channel {
     struct channel_config config;
-    uv_poll_t *poll; /* own allocation: libuv frees it later than us */
+    struct watch watch;
+    struct timer kick; /* just attached: what was read before is delivered */
     gnutls_session_t tls;
     gnutls_certificate_credentials_t cred; /* own, unless the config lent some */
     int fd;
     enum channel_state state;
     bool is_client, busy, freed, detached;
     bool record_pending; /* GnuTLS holds a record that the socket did not take */
-    int events;          /* what the poll waits for now */
     int fail_err;        /* found in a call; told from the loop */
     uint8_t peer[KEY_LEN];
     uint8_t expect[KEY_LEN];
     struct bytes in, out;
 };
-
-static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void bytes_reset(struct bytes *b)
 {
@@ -82,36 +80,6 @@ static int bytes_append(struct bytes *b, const void *data, size_t len)
     return 0;
 }
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
-static void poll_release(struct channel *c)
-{
-    if (c->poll == NULL)
-        return;
-    (void)uv_poll_stop(c->poll);
-    c->poll->data = NULL;
-    uv_close((uv_handle_t *)c->poll, free_handle);
-    c->poll = NULL;
-}
-
-static int poll_acquire(struct channel *c)
-{
-    c->poll = malloc(sizeof(*c->poll));
-    if (c->poll == NULL)
-        return POSTERN_ERR_NOMEM;
-    if (uv_poll_init(loop_uv(c->config.loop), c->poll, c->fd) != 0) {
-        free(c->poll);
-        c->poll = NULL;
-        return POSTERN_ERR_IO;
-    }
-    c->poll->data = c;
-    c->events = 0;
-    return 0;
-}
-
 /*
  * What is queued waits for the end of the handshake: while the other end is silent the
  * socket takes bytes at any time, and asking for that would turn the loop.
@@ -123,22 +91,21 @@ static bool wants_to_write(const struct channel *c)
     return c->out.len > c->out.from || c->record_pending || c->fail_err != 0;
 }
 
-static void poll_update(struct channel *c)
+static void watch_update(struct channel *c)
 {
-    int want = UV_READABLE;
+    int want = WATCH_READ;
     if (c->state == CHANNEL_CONNECTING)
-        want = UV_WRITABLE;
+        want = WATCH_WRITE;
     else if (wants_to_write(c))
-        want |= UV_WRITABLE;
-    if (c->poll != NULL && want != c->events) {
-        c->events = want;
-        (void)uv_poll_start(c->poll, want, on_poll);
-    }
+        want |= WATCH_WRITE;
+    if (watch_is_open(&c->watch))
+        watch_for(&c->watch, want);
 }
 
 static void destroy(struct channel *c)
 {
-    poll_release(c);
+    watch_close(&c->watch);
+    timer_stop(&c->kick);
     if (c->tls != NULL)
         gnutls_deinit(c->tls);
     if (c->cred != NULL)
@@ -157,7 +124,7 @@ static void leave(struct channel *c)
     if (c->freed)
         destroy(c);
     else if (!c->detached && c->state != CHANNEL_DEAD)
-        poll_update(c);
+        watch_update(c);
 }
 
 static void die(struct channel *c, int err, const char *why)
@@ -165,7 +132,7 @@ static void die(struct channel *c, int err, const char *why)
     if (c->state == CHANNEL_DEAD || c->freed)
         return;
     c->state = CHANNEL_DEAD;
-    poll_release(c);
+    watch_close(&c->watch);
     c->config.events->on_close(c->config.ctx, err, why);
 }
 
@@ -224,6 +191,8 @@ static void tune_socket(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
 }
 
+static void on_ready(void *ctx, int events);
+
 static int channel_new(struct channel **out, const struct channel_config *config,
                        int fd, const uint8_t *expect)
 {
@@ -243,12 +212,12 @@ static int channel_new(struct channel **out, const struct channel_config *config
     tune_socket(fd);
     int rc = tls_setup(c);
     if (rc == 0)
-        rc = poll_acquire(c);
+        rc = watch_open(&c->watch, config->loop, fd, on_ready, c);
     if (rc != 0) {
         destroy(c);
         return rc;
     }
-    poll_update(c);
+    watch_update(c);
     *out = c;
     return 0;
 }
@@ -328,7 +297,7 @@ int channel_send(struct channel *c, const void *msg, size_t len)
         if (rc != 0)
             c->fail_err = rc; /* told from the loop, by on_close */
         if (!c->busy)
-            poll_update(c);
+            watch_update(c);
     }
     return 0;
 }
@@ -497,18 +466,16 @@ static void do_read(struct channel *c)
     }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct channel *c = poll->data;
-    if (c == NULL)
-        return;
+    struct channel *c = ctx;
     c->busy = true;
-    if (c->state == CHANNEL_CONNECTING && (status < 0 || events != 0))
+    if (c->state == CHANNEL_CONNECTING)
         do_connect(c);
     if (c->state == CHANNEL_HANDSHAKE && !c->freed)
         do_handshake(c);
     if (c->state == CHANNEL_OPEN && !c->freed && !c->detached) {
-        if (c->fail_err == 0 && (events & UV_WRITABLE) != 0)
+        if (c->fail_err == 0 && (events & WATCH_WRITE) != 0)
             c->fail_err = flush(c);
         if (c->fail_err != 0)
             die(c, c->fail_err, "connection lost");
@@ -520,19 +487,14 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 
 void channel_detach(struct channel *c)
 {
-    poll_release(c);
+    watch_close(&c->watch);
     c->detached = true;
 }
 
 /* Delivers what was read before the move, from the new loop. */
-static void on_kick(uv_timer_t *t)
+static void on_kick(void *ctx)
 {
-    struct channel *c = t->data;
-    uv_close((uv_handle_t *)t, free_handle);
-    if (c->freed) {
-        destroy(c);
-        return;
-    }
+    struct channel *c = ctx;
     c->detached = false;
     c->busy = true;
     if (consume(c, NULL, 0) != 0)
@@ -548,15 +510,12 @@ int channel_attach(struct channel *c, const struct channel_config *config)
     c->config = *config;
     if (c->config.queue_max_bytes == 0)
         c->config.queue_max_bytes = queue_max;
-    uv_timer_t *t = malloc(sizeof(*t));
-    if (t == NULL || poll_acquire(c) != 0) {
-        free(t);
-        return POSTERN_ERR_NOMEM;
-    }
-    (void)uv_timer_init(loop_uv(config->loop), t);
-    t->data = c;
-    /* `detached` stays set until the kick, so that free before it is deferred to it. */
-    return uv_timer_start(t, on_kick, 0, 0) == 0 ? 0 : POSTERN_ERR_IO;
+    int rc = watch_open(&c->watch, config->loop, c->fd, on_ready, c);
+    if (rc != 0)
+        return rc;
+    timer_init(&c->kick, config->loop, on_kick, c);
+    timer_start(&c->kick, 0);
+    return 0;
 }
 
 void channel_remote(const struct channel *c, struct addr *a)
@@ -619,7 +578,5 @@ void channel_free(struct channel *c)
     c->freed = true;
     if (c->busy)
         return; /* leave() destroys it */
-    if (c->detached && c->poll != NULL)
-        return; /* attached, and on_kick has not run: it destroys it */
     destroy(c);
 }

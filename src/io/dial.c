@@ -10,19 +10,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
 struct attempt {
     struct dial *dial;
-    uv_poll_t *poll;
+    struct watch watch;
     int fd;
 };
 
 struct dial {
     struct loop *loop;
-    uv_timer_t *timer; /* own allocation */
+    struct timer timer;
     struct resolve *resolve;
     int resolve_err;
     dial_resolved_cb on_resolved;
@@ -37,19 +37,9 @@ struct dial {
     int segment; /* largest of TCP, in bytes; 0: what the kernel finds */
 };
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 static void attempt_end(struct attempt *a, bool keep_fd)
 {
-    if (a->poll != NULL) {
-        (void)uv_poll_stop(a->poll);
-        a->poll->data = NULL;
-        uv_close((uv_handle_t *)a->poll, free_handle);
-        a->poll = NULL;
-    }
+    watch_close(&a->watch);
     if (a->fd >= 0 && !keep_fd)
         close(a->fd);
     a->fd = -1;
@@ -60,10 +50,7 @@ static void destroy(struct dial *d)
     resolve_cancel(d->resolve);
     for (size_t i = 0; i < DIAL_ADDRS_MAX; i++)
         attempt_end(&d->attempts[i], false);
-    if (d->timer != NULL) {
-        d->timer->data = NULL;
-        uv_close((uv_handle_t *)d->timer, free_handle);
-    }
+    timer_stop(&d->timer);
     free(d);
 }
 
@@ -99,25 +86,20 @@ static int error_of(int err)
     }
 }
 
-static void on_timer(uv_timer_t *t);
-
 static void note_failure(struct dial *d, int err)
 {
     if (d->first_err == 0)
         d->first_err = error_of(err);
     d->failed++;
-    (void)uv_timer_start(d->timer, on_timer, 0,
-                         0); /* the next one at once, or the end */
+    timer_start(&d->timer, 0); /* the next one at once, or the end */
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct attempt *a = poll->data;
+    struct attempt *a = ctx;
     int err = 0;
     socklen_t len = sizeof(err);
-    (void)status, (void)events;
-    if (a == NULL)
-        return;
+    (void)events;
     if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
         err = errno;
     struct dial *d = a->dial;
@@ -155,16 +137,10 @@ static void attempt_start(struct dial *d)
         note_failure(d, err);
         return;
     }
-    a->poll = malloc(sizeof(*a->poll));
-    if (a->poll == NULL || uv_poll_init(loop_uv(d->loop), a->poll, fd) != 0) {
-        free(a->poll);
-        a->poll = NULL;
+    if (watch_start(&a->watch, d->loop, fd, WATCH_WRITE, on_ready, a) != 0) {
         attempt_end(a, false);
         note_failure(d, ENOMEM);
-        return;
     }
-    a->poll->data = a;
-    (void)uv_poll_start(a->poll, UV_WRITABLE, on_poll);
 }
 
 /* Why nothing came of it: the name where nothing else was found out. */
@@ -177,11 +153,9 @@ static int reason(const struct dial *d)
     return d->first_err != 0 ? d->first_err : POSTERN_ERR_TIMEOUT;
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct dial *d = t->data;
-    if (d == NULL)
-        return;
+    struct dial *d = ctx;
     uint64_t now = loop_now_ms(d->loop);
     if ((d->failed == d->count && d->resolve == NULL) || now >= d->deadline_ms) {
         finish(d, reason(d), -1);
@@ -190,7 +164,7 @@ static void on_timer(uv_timer_t *t)
     uint64_t wait = d->deadline_ms - now;
     if (d->next < d->count && wait > DIAL_STAGGER_MS)
         wait = DIAL_STAGGER_MS;
-    (void)uv_timer_start(d->timer, on_timer, wait, 0);
+    timer_start(&d->timer, wait);
     if (d->next < d->count)
         attempt_start(d);
 }
@@ -206,13 +180,7 @@ static struct dial *dial_new(struct loop *loop, unsigned timeout_ms, dial_cb cb,
     d->ctx = ctx;
     for (size_t i = 0; i < DIAL_ADDRS_MAX; i++)
         d->attempts[i].fd = -1;
-    d->timer = malloc(sizeof(*d->timer));
-    if (d->timer == NULL) {
-        free(d);
-        return NULL;
-    }
-    (void)uv_timer_init(loop_uv(loop), d->timer);
-    d->timer->data = d;
+    timer_init(&d->timer, loop, on_timer, d);
     loop_refresh(loop);
     d->deadline_ms = loop_now_ms(loop) + timeout_ms;
     return d;
@@ -262,7 +230,7 @@ static void add_all(struct dial *d, const struct addr *addrs, size_t n)
 
 static void try_soon(struct dial *d)
 {
-    (void)uv_timer_start(d->timer, on_timer, 0, 0);
+    timer_start(&d->timer, 0);
 }
 
 int dial_start(struct dial **out, struct loop *loop, const struct addr *addrs, size_t n,
@@ -307,7 +275,7 @@ int dial_start_name(struct dial **out, struct loop *loop, const char *host,
         destroy(d);
         return rc;
     }
-    (void)uv_timer_start(d->timer, on_timer, timeout_ms, 0);
+    timer_start(&d->timer, timeout_ms);
     *out = d;
     return 0;
 }
@@ -332,7 +300,7 @@ int dial_start_known(struct dial **out, struct loop *loop,
     for (size_t i = 0; i < known->count && i < DIAL_KNOWN_MAX; i++)
         if (!addr_equal(&known->addrs[i], &d->doubtful))
             add(d, &known->addrs[i]);
-    (void)uv_timer_start(d->timer, on_timer, d->count > 0 ? 0 : timeout_ms, 0);
+    timer_start(&d->timer, d->count > 0 ? 0 : timeout_ms);
     *out = d;
     return 0;
 }

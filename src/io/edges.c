@@ -1,6 +1,5 @@
 /* An epoll set inside the loop's own; see edges.h. */
 #include "io/edges.h"
-#include "io/loop_uv.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,28 +10,28 @@
 enum { EVENTS_PER_ROUND = 256 }; /* then others get their turn */
 
 struct edges {
-    uv_poll_t poll;
+    struct watch watch;
     int epoll_fd;
     edges_cb cb;
-    bool closed;
+    bool *gone; /* of the callback that runs */
 };
 
 /* One at a time: what was removed since the last cannot be told any more. */
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_poll(void *ctx, int events)
 {
-    struct edges *e = poll->data;
+    struct edges *e = ctx;
     struct epoll_event ev;
-    (void)status, (void)events;
-    for (int i = 0; i < EVENTS_PER_ROUND && !e->closed; i++) {
+    bool gone = false;
+    (void)events;
+    e->gone = &gone;
+    for (int i = 0; i < EVENTS_PER_ROUND; i++) {
         if (epoll_wait(e->epoll_fd, &ev, 1, 0) != 1)
-            return;
+            break;
         e->cb(ev.data.ptr, (ev.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+        if (gone)
+            return;
     }
-}
-
-static void on_closed(uv_handle_t *h)
-{
-    free(h->data);
+    e->gone = NULL;
 }
 
 int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
@@ -42,26 +41,26 @@ int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
         return POSTERN_ERR_NOMEM;
     e->cb = cb;
     e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (e->epoll_fd < 0 || uv_poll_init(loop_uv(loop), &e->poll, e->epoll_fd) != 0) {
+    if (e->epoll_fd < 0 ||
+        watch_start(&e->watch, loop, e->epoll_fd, WATCH_READ, on_poll, e) != 0) {
         if (e->epoll_fd >= 0)
             close(e->epoll_fd);
         free(e);
         return POSTERN_ERR_IO;
     }
-    e->poll.data = e;
-    (void)uv_poll_start(&e->poll, UV_READABLE, on_poll);
     *out = e;
     return 0;
 }
 
 void edges_close(struct edges *e)
 {
-    if (e == NULL || e->closed)
+    if (e == NULL)
         return;
-    e->closed = true;
-    (void)uv_poll_stop(&e->poll);
+    if (e->gone != NULL)
+        *e->gone = true;
+    watch_close(&e->watch);
     close(e->epoll_fd);
-    uv_close((uv_handle_t *)&e->poll, on_closed);
+    free(e);
 }
 
 int edges_add(struct edges *e, int fd, void *item)
@@ -73,7 +72,7 @@ int edges_add(struct edges *e, int fd, void *item)
 
 void edges_remove(struct edges *e, int fd)
 {
-    if (!e->closed)
+    if (e != NULL)
         (void)epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 

@@ -8,42 +8,39 @@
 
 #include "io/helper.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { READS = 64 }; /* SYNs at one go, so that nobody else on the loop starves */
 
 struct gate {
-    uv_poll_t poll;
+    struct watch watch;
     int fd;
     gate_syn_cb on_syn;
     gate_lost_cb on_lost;
     void *ctx;
-    bool closed; /* inside a callback, too */
+    bool *gone; /* of the callback that runs */
 };
 
-static void on_closed(uv_handle_t *h)
+static void on_ready(void *ctx, int events)
 {
-    struct gate *g = h->data;
-    close(g->fd);
-    free(g);
-}
-
-static void on_poll(uv_poll_t *poll, int status, int events)
-{
-    struct gate *g = poll->data;
+    struct gate *g = ctx;
     struct privilege_syn s;
+    bool gone = false;
     ssize_t n = -1;
-    (void)status, (void)events;
-    for (int i = 0; i < READS && !g->closed; i++) {
+    (void)events;
+    g->gone = &gone;
+    for (int i = 0; i < READS; i++) {
         n = recv(g->fd, &s, sizeof(s), MSG_DONTWAIT);
         if (n != (ssize_t)sizeof(s))
             break;
         g->on_syn(g->ctx, s.id, &s.from);
+        if (gone)
+            return;
     }
-    if (g->closed || n == (ssize_t)sizeof(s) ||
-        (n < 0 && (errno == EAGAIN || errno == EINTR)))
+    g->gone = NULL;
+    if (n == (ssize_t)sizeof(s) || (n < 0 && (errno == EAGAIN || errno == EINTR)))
         return;
-    (void)uv_poll_stop(&g->poll);
+    watch_for(&g->watch, 0);
     log_debug("a gate is lost: the privileged helper ended");
     if (g->on_lost != NULL)
         g->on_lost(g->ctx);
@@ -66,9 +63,10 @@ int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb o
                          "connections to port %u cannot be held", port);
     }
     rc = helper_ask(&q, &r, &fd);
-    if (rc == 0 && uv_poll_init(loop_uv(loop), &g->poll, fd) != 0) {
-        close(fd);
-        rc = POSTERN_ERR_NOMEM;
+    if (rc == 0) {
+        rc = watch_start(&g->watch, loop, fd, WATCH_READ, on_ready, g);
+        if (rc != 0)
+            close(fd);
     }
     if (rc != 0) {
         free(g);
@@ -76,12 +74,10 @@ int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb o
                          "connections to port %u cannot be held: %s", port,
                          r.reason[0] != '\0' ? r.reason : postern_strerror(rc));
     }
-    g->poll.data = g;
     g->fd = fd;
     g->on_syn = on_syn;
     g->on_lost = on_lost;
     g->ctx = ctx;
-    (void)uv_poll_start(&g->poll, UV_READABLE, on_poll);
     *out = g;
     return 0;
 }
@@ -95,10 +91,12 @@ void gate_verdict(struct gate *g, uint64_t id, enum gate_verdict verdict)
 
 void gate_close(struct gate *g)
 {
-    if (g == NULL || g->closed)
+    if (g == NULL)
         return;
-    g->closed = true;
-    (void)uv_poll_stop(&g->poll);
+    if (g->gone != NULL)
+        *g->gone = true;
+    watch_close(&g->watch);
     (void)shutdown(g->fd, SHUT_RDWR);
-    uv_close((uv_handle_t *)&g->poll, on_closed);
+    close(g->fd);
+    free(g);
 }

@@ -1,7 +1,7 @@
 /*
  * The helper's child process and the pair of sockets to it; decides nothing. One lock
  * guards all of it but the knocks that are waited for, which belong to the thread of
- * the loop, like libuv's handles. No callback is called with the lock held.
+ * the loop, like the loop's own. No callback is called with the lock held.
  */
 #include "io/helper.h"
 
@@ -21,7 +21,7 @@
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { ANSWER_MS = 5000, EVENTS_MAX = 64 };
 
@@ -38,9 +38,9 @@ static struct {
     int fd; /* -1: none */
     pid_t pid;
     uint32_t can, last_serial;
-    pthread_t thread; /* of the loop, while there is `poll` */
-    uv_poll_t *poll;
-    uv_async_t *late; /* events that came while an answer was waited for */
+    pthread_t thread; /* of the loop, while `answers` is open */
+    struct watch answers;
+    struct wake late; /* events that came while an answer was waited for */
     struct knock_watch watches[PRIVILEGE_KNOCKS_MAX];
     struct privilege_reply events[EVENTS_MAX];
     size_t event_count;
@@ -48,11 +48,6 @@ static struct {
 } helper = {.fd = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 /* ------------------------------------------------------------------------- the child
  */
@@ -107,13 +102,8 @@ static int spawn(const char *path, int fd)
 
 static void detach(void)
 {
-    if (helper.poll == NULL)
-        return;
-    (void)uv_poll_stop(helper.poll);
-    uv_close((uv_handle_t *)helper.poll, free_handle);
-    uv_close((uv_handle_t *)helper.late, free_handle);
-    helper.poll = NULL;
-    helper.late = NULL;
+    watch_close(&helper.answers);
+    wake_close(&helper.late);
     helper.event_count = 0;
     memset(helper.watches, 0, sizeof(helper.watches));
 }
@@ -124,8 +114,9 @@ static void lose(const char *why)
     helper.can = 0;
     if (why != NULL)
         missing(why, NULL);
-    if (helper.poll != NULL && pthread_equal(helper.thread, pthread_self()) == 0) {
-        (void)shutdown(helper.fd, SHUT_RDWR); /* on_poll does the rest */
+    if (watch_is_open(&helper.answers) &&
+        pthread_equal(helper.thread, pthread_self()) == 0) {
+        (void)shutdown(helper.fd, SHUT_RDWR); /* on_answer does the rest */
         return;
     }
     detach();
@@ -151,10 +142,10 @@ static void tell(const struct privilege_reply *r)
     }
 }
 
-static void on_late(uv_async_t *a)
+static void on_late(void *ctx)
 {
     struct privilege_reply events[EVENTS_MAX];
-    (void)a;
+    (void)ctx;
     (void)pthread_mutex_lock(&lock);
     size_t n = helper.event_count;
     memcpy(events, helper.events, n * sizeof(events[0]));
@@ -168,15 +159,15 @@ static void keep_event(const struct privilege_reply *r)
 {
     if (helper.event_count < EVENTS_MAX)
         helper.events[helper.event_count++] = *r;
-    if (helper.late != NULL)
-        (void)uv_async_send(helper.late);
+    if (wake_is_open(&helper.late))
+        wake_up(&helper.late);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_answer(void *ctx, int ready)
 {
     struct privilege_reply r = {0};
     int fd;
-    (void)poll, (void)status, (void)events;
+    (void)ctx, (void)ready;
     (void)pthread_mutex_lock(&lock); /* or an answer for another thread is taken */
     ssize_t n = fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
@@ -250,25 +241,16 @@ static uint32_t next_serial(void)
 
 static int attach(struct loop *loop)
 {
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    uv_async_t *late = malloc(sizeof(*late));
-    if (poll == NULL || late == NULL ||
-        uv_poll_init(loop_uv(loop), poll, helper.fd) != 0) {
-        free(poll);
-        free(late);
-        return POSTERN_ERR_NOMEM;
-    }
-    if (uv_async_init(loop_uv(loop), late, on_late) != 0) {
-        uv_close((uv_handle_t *)poll, free_handle);
-        free(late);
-        return POSTERN_ERR_NOMEM;
+    int rc = wake_open(&helper.late, loop, on_late, NULL);
+    if (rc == 0)
+        rc = watch_start(&helper.answers, loop, helper.fd, WATCH_READ, on_answer, NULL);
+    if (rc != 0) {
+        wake_close(&helper.late);
+        return rc;
     }
     helper.thread = pthread_self();
-    helper.poll = poll;
-    helper.late = late;
-    uv_unref((uv_handle_t *)poll);
-    uv_unref((uv_handle_t *)late);
-    (void)uv_poll_start(poll, UV_READABLE, on_poll);
+    watch_in_background(&helper.answers);
+    wake_in_background(&helper.late);
     return 0;
 }
 

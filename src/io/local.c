@@ -1,7 +1,6 @@
 /*
  * The local socket, both sides. Reads exactly one framed request and not a byte more,
- * so that the descriptor can become a byte stream afterwards. Polls the descriptor
- * itself instead of using uv_pipe_t, which passes only libuv's own handles.
+ * so that the descriptor can become a byte stream afterwards.
  */
 #include "io/local.h"
 
@@ -35,7 +34,7 @@ enum {
 struct local_conn {
     struct local_server *server;
     struct local_conn *next;
-    uv_poll_t poll;
+    struct watch watch;
     int fd;
     int passed_fd;
     void *data;
@@ -76,13 +75,6 @@ static bool same_user(int fd)
     return cred.uid == geteuid() || cred.uid == 0;
 }
 
-static void on_conn_closed(uv_handle_t *h)
-{
-    struct local_conn *c = h->data;
-    free(c->out);
-    free(c);
-}
-
 /* Unlinks and frees; the descriptor is closed unless it was given away before. */
 static void conn_free(struct local_conn *c)
 {
@@ -91,12 +83,13 @@ static void conn_free(struct local_conn *c)
         at = &(*at)->next;
     *at = c->next;
     c->server->count--;
-    (void)uv_poll_stop(&c->poll);
+    watch_close(&c->watch);
     if (c->fd >= 0)
         (void)close(c->fd);
     if (c->passed_fd >= 0)
         (void)close(c->passed_fd);
-    uv_close((uv_handle_t *)&c->poll, on_conn_closed);
+    free(c->out);
+    free(c);
 }
 
 static void conn_gone(struct local_conn *c)
@@ -106,16 +99,10 @@ static void conn_gone(struct local_conn *c)
     conn_free(c);
 }
 
-static void on_conn_ready(uv_poll_t *h, int status, int events);
-
-static int conn_watch(struct local_conn *c)
+static void conn_watch(struct local_conn *c)
 {
-    int events = UV_DISCONNECT;
-    if (!c->asked)
-        events |= UV_READABLE;
-    if (c->out_len > 0)
-        events |= UV_WRITABLE;
-    return uv_poll_start(&c->poll, events, on_conn_ready) == 0 ? 0 : POSTERN_ERR_IO;
+    watch_for(&c->watch, WATCH_HANGUP | (c->asked ? 0 : WATCH_READ) |
+                             (c->out_len > 0 ? WATCH_WRITE : 0));
 }
 
 /* 0 when all went out, POSTERN_ERR_AGAIN when some is left, else the command left. */
@@ -218,31 +205,22 @@ static void conn_request(struct local_conn *c)
     }
     int fd = c->passed_fd;
     c->passed_fd = -1;
-    if (conn_watch(c) != 0) {
-        if (fd >= 0)
-            (void)close(fd);
-        conn_free(c);
-        return;
-    }
+    conn_watch(c);
     c->server->events->on_request(c->server->ctx, c, &req, fd);
 }
 
-static void on_conn_ready(uv_poll_t *h, int status, int events)
+static void on_conn_ready(void *ctx, int events)
 {
-    struct local_conn *c = h->data;
-    if (status < 0) {
-        conn_gone(c);
-        return;
-    }
-    if ((events & UV_WRITABLE) != 0) {
+    struct local_conn *c = ctx;
+    if ((events & WATCH_WRITE) != 0) {
         int r = conn_flush(c);
-        if ((r == 0 && c->closing) || r == POSTERN_ERR_CLOSED ||
-            (r == 0 && conn_watch(c) != 0)) {
+        if ((r == 0 && c->closing) || r == POSTERN_ERR_CLOSED) {
             conn_gone(c);
             return;
         }
+        conn_watch(c);
     }
-    if ((events & UV_READABLE) != 0 && !c->asked) {
+    if ((events & WATCH_READ) != 0 && !c->asked) {
         int r = conn_read(c);
         if (r < 0)
             conn_gone(c);
@@ -250,7 +228,7 @@ static void on_conn_ready(uv_poll_t *h, int status, int events)
             conn_request(c);
         return;
     }
-    if ((events & UV_DISCONNECT) != 0)
+    if ((events & WATCH_HANGUP) != 0)
         conn_gone(c);
 }
 
@@ -288,7 +266,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
         conn_gone(oldest);
     if (same_user(fd) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
-    if (c == NULL || uv_poll_init(loop_uv(s->loop), &c->poll, fd) != 0) {
+    if (c == NULL || watch_open(&c->watch, s->loop, fd, on_conn_ready, c) != 0) {
         log_debug("a local command was turned away");
         free(c);
         (void)close(fd);
@@ -297,12 +275,10 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
     c->server = s;
     c->fd = fd;
     c->passed_fd = -1;
-    c->poll.data = c;
     c->next = s->conns;
     s->conns = c;
     s->count++;
-    if (conn_watch(c) != 0)
-        conn_free(c);
+    conn_watch(c);
 }
 
 /* A listening socket, or -1 with errno. */
@@ -429,7 +405,8 @@ int local_conn_reply(struct local_conn *c, const LocalReply *reply)
     if (err != 0)
         return err;
     (void)conn_flush(c); /* a command that left is noticed by the poll */
-    return conn_watch(c);
+    conn_watch(c);
+    return 0;
 }
 
 void local_conn_finish(struct local_conn *c, int code, const struct fault *f)
@@ -453,7 +430,7 @@ int local_conn_hand_over(struct local_conn *c, const LocalReply *reply)
         err = conn_flush(c);
     int fd = c->fd;
     if (err == 0) {
-        (void)uv_poll_stop(&c->poll);
+        watch_close(&c->watch);
         c->fd = -1;
     }
     conn_free(c);
@@ -463,7 +440,9 @@ int local_conn_hand_over(struct local_conn *c, const LocalReply *reply)
 void local_conn_close(struct local_conn *c)
 {
     c->closing = true;
-    if (conn_flush(c) != POSTERN_ERR_AGAIN || conn_watch(c) != 0)
+    if (conn_flush(c) == POSTERN_ERR_AGAIN)
+        conn_watch(c);
+    else
         conn_free(c);
 }
 

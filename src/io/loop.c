@@ -304,3 +304,13 @@ void wake_close(struct wake *w)
     uv_close((uv_handle_t *)&w->async->uv, on_closed);
     w->async = NULL;
 }
+
+bool wake_is_open(const struct wake *w)
+{
+    return w->async != NULL;
+}
+
+void wake_in_background(struct wake *w)
+{
+    uv_unref((uv_handle_t *)&w->async->uv);
+}

@@ -101,5 +101,8 @@ MUST_CHECK int wake_open(struct wake *w, struct loop *l, loop_cb cb, void *ctx);
 /* From any thread: `cb` is called from the loop, once at least after the last call. */
 void wake_up(struct wake *w);
 void wake_close(struct wake *w);
+bool wake_is_open(const struct wake *w);
+/* One that alone does not keep loop_run going. */
+void wake_in_background(struct wake *w);
 
 #endif

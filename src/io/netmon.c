@@ -21,7 +21,7 @@
 
 #include "core/key.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netlink.h"
 #include "io/sockaddr.h"
 
@@ -37,13 +37,11 @@ enum {
 };
 
 struct netmon {
-    uv_poll_t poll;
-    uv_timer_t debounce;
-    uv_poll_t sleep;
+    struct loop *loop;
+    struct watch news, waking;
+    struct timer debounce;
     int fd;
     int sleep_fd; /* a timer that goes on while the machine sleeps: due at its waking */
-    int handles;  /* open ones; the memory goes with the last */
-    bool closing;
     netmon_cb on_change;
     void *ctx;
     uint64_t burst_ms;    /* loop time of the first unreported message; 0: none */
@@ -296,9 +294,9 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])
     memcpy(id, routes, NETMON_NETWORK_LEN);
 }
 
-static void on_settled(uv_timer_t *t)
+static void on_settled(void *ctx)
 {
-    struct netmon *n = t->data;
+    struct netmon *n = ctx;
     uint8_t addresses[NETMON_HASH_LEN], routes[NETMON_HASH_LEN];
     bool lost = n->lost;
     n->burst_ms = 0;
@@ -311,7 +309,7 @@ static void on_settled(uv_timer_t *t)
     memcpy(n->routes, routes, NETMON_HASH_LEN);
     if (!moved && !routed)
         return;
-    n->reported_ms = uv_now(t->loop);
+    n->reported_ms = loop_now_ms(n->loop);
     if (n->restless < NETMON_RESTLESS)
         n->restless++;
     n->on_change(n->ctx, moved ? NETMON_ADDRESSES : NETMON_ROUTES);
@@ -343,7 +341,7 @@ static void on_news(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 
 static void wait_for_quiet(struct netmon *n)
 {
-    uint64_t now_ms = uv_now(n->debounce.loop);
+    uint64_t now_ms = loop_now_ms(n->loop);
     uint64_t calm = (now_ms - n->reported_ms) / NETMON_CALM_MS;
     unsigned restless = calm < n->restless ? n->restless - (unsigned)calm : 0;
     uint64_t quiet_ms = (uint64_t)NETMON_QUIET_MS << restless;
@@ -355,18 +353,15 @@ static void wait_for_quiet(struct netmon *n)
     if (due_ms > n->burst_ms + NETMON_LONGEST * quiet_ms)
         due_ms = n->burst_ms + NETMON_LONGEST * quiet_ms;
     uint64_t wait_ms = due_ms > now_ms ? due_ms - now_ms : 0;
-    if (uv_timer_start(&n->debounce, on_settled, wait_ms, 0) != 0)
-        log_error("the network monitor lost its timer; restart the program");
+    timer_start(&n->debounce, wait_ms);
 }
 
-static void on_netlink(uv_poll_t *h, int status, int events)
+static void on_netlink(void *ctx, int events)
 {
-    struct netmon *n = h->data;
+    struct netmon *n = ctx;
     struct news news = {0};
     uint8_t buf[8192];
     (void)events;
-    if (status < 0) /* more news came than the socket holds; libuv stops */
-        (void)uv_poll_start(&n->poll, UV_READABLE, on_netlink);
     for (int i = 0; i < 256; i++) {
         ssize_t got = recv(n->fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (got < 0 && errno != ENOBUFS)
@@ -390,26 +385,16 @@ static int64_t suspended_ms(void)
            (boot.tv_nsec - mono.tv_nsec) / 1000000;
 }
 
-static void on_sleep_poll(uv_poll_t *h, int status, int events)
+static void on_sleep_poll(void *ctx, int events)
 {
-    struct netmon *n = h->data;
+    struct netmon *n = ctx;
     uint64_t times;
-    (void)status, (void)events;
+    (void)events;
     (void)!read(n->sleep_fd, &times, sizeof(times));
     int64_t now_ms = suspended_ms(), before_ms = n->suspended_ms;
     n->suspended_ms = now_ms;
     if (now_ms - before_ms >= NETMON_SLEEP_MIN_MS)
         n->on_change(n->ctx, NETMON_RESUME);
-}
-
-static void on_handle_closed(uv_handle_t *h)
-{
-    struct netmon *n = h->data;
-    if (--n->handles == 0) {
-        (void)close(n->fd);
-        (void)close(n->sleep_fd);
-        free(n);
-    }
 }
 
 static int open_sockets(struct netmon *n)
@@ -424,39 +409,27 @@ static int open_sockets(struct netmon *n)
                : POSTERN_ERR_IO;
 }
 
-static int init_handles(struct netmon *n, struct loop *loop)
-{
-    n->poll.data = n->debounce.data = n->sleep.data = n;
-    if (uv_poll_init(loop_uv(loop), &n->poll, n->fd) != 0)
-        return POSTERN_ERR_IO;
-    (void)uv_timer_init(loop_uv(loop), &n->debounce);          /* cannot fail */
-    (void)uv_poll_init(loop_uv(loop), &n->sleep, n->sleep_fd); /* as the one before */
-    n->handles = 3;
-    return 0;
-}
-
 int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change, void *ctx)
 {
     struct netmon *n = calloc(1, sizeof(*n));
     if (n == NULL)
         return POSTERN_ERR_NOMEM;
+    n->loop = loop;
     n->on_change = on_change;
     n->ctx = ctx;
     n->suspended_ms = suspended_ms();
-    if (open_sockets(n) != 0 || init_handles(n, loop) != 0) {
-        if (n->fd >= 0)
-            (void)close(n->fd);
-        if (n->sleep_fd >= 0)
-            (void)close(n->sleep_fd);
-        free(n);
-        return POSTERN_ERR_IO;
-    }
+    timer_init(&n->debounce, loop, on_settled, n);
+    int rc = open_sockets(n);
     /* first the socket, then the state: a change in between is seen twice, not lost */
-    if (!read_state(n->addresses, n->routes) ||
-        uv_poll_start(&n->poll, UV_READABLE, on_netlink) != 0 ||
-        uv_poll_start(&n->sleep, UV_READABLE, on_sleep_poll) != 0) {
+    if (rc == 0)
+        rc = watch_start(&n->news, loop, n->fd, WATCH_READ, on_netlink, n);
+    if (rc == 0)
+        rc = watch_start(&n->waking, loop, n->sleep_fd, WATCH_READ, on_sleep_poll, n);
+    if (rc == 0 && !read_state(n->addresses, n->routes))
+        rc = POSTERN_ERR_IO;
+    if (rc != 0) {
         netmon_close(n);
-        return POSTERN_ERR_IO;
+        return rc;
     }
     *out = n;
     return 0;
@@ -464,10 +437,14 @@ int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change, voi
 
 void netmon_close(struct netmon *n)
 {
-    if (n == NULL || n->closing)
+    if (n == NULL)
         return;
-    n->closing = true;
-    uv_close((uv_handle_t *)&n->poll, on_handle_closed);
-    uv_close((uv_handle_t *)&n->debounce, on_handle_closed);
-    uv_close((uv_handle_t *)&n->sleep, on_handle_closed);
+    watch_close(&n->news);
+    watch_close(&n->waking);
+    timer_stop(&n->debounce);
+    if (n->fd >= 0)
+        (void)close(n->fd);
+    if (n->sleep_fd >= 0)
+        (void)close(n->sleep_fd);
+    free(n);
 }

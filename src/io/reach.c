@@ -1,5 +1,4 @@
 /* Dialling, and one request to a proxy. */
-#include "io/loop_uv.h"
 #include "io/reach.h"
 
 #include <errno.h>
@@ -133,8 +132,8 @@ struct reach {
     char host[256];
     uint16_t port;
     int fd;
-    uv_poll_t *poll;   /* own allocation */
-    uv_timer_t *timer; /* own allocation */
+    struct watch watch;
+    struct timer timer;
     unsigned timeout_ms;
     char answer[ANSWER_MAX];
     size_t answer_len;
@@ -143,20 +142,10 @@ struct reach {
     void *ctx;
 };
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 static void destroy(struct reach *r)
 {
-    if (r->poll != NULL) {
-        (void)uv_poll_stop(r->poll);
-        r->poll->data = NULL;
-        uv_close((uv_handle_t *)r->poll, free_handle);
-    }
-    r->timer->data = NULL;
-    uv_close((uv_handle_t *)r->timer, free_handle);
+    watch_close(&r->watch);
+    timer_stop(&r->timer);
     free(r);
 }
 
@@ -165,9 +154,9 @@ static void finish(struct reach *r, int err)
     dial_cb cb = r->cb;
     void *ctx = r->ctx;
     int fd = r->fd;
+    destroy(r);
     if (err != 0 && fd >= 0)
         close(fd);
-    destroy(r);
     cb(ctx, err, err == 0 ? fd : -1);
 }
 
@@ -183,15 +172,12 @@ static int judge(const char *answer)
 }
 
 /* Nothing follows the answer's head before we speak: the broker waits for us. */
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_answer(void *ctx, int events)
 {
-    struct reach *r = poll->data;
+    struct reach *r = ctx;
     (void)events;
-    if (r == NULL)
-        return;
-    ssize_t n = status < 0 ? 0
-                           : recv(r->fd, r->answer + r->answer_len,
-                                  sizeof(r->answer) - 1 - r->answer_len, 0);
+    ssize_t n = recv(r->fd, r->answer + r->answer_len,
+                     sizeof(r->answer) - 1 - r->answer_len, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
@@ -206,10 +192,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         finish(r, POSTERN_ERR_PROTO);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    if (t->data != NULL)
-        finish(t->data, POSTERN_ERR_TIMEOUT);
+    finish(ctx, POSTERN_ERR_TIMEOUT);
 }
 
 static int ask_proxy(struct reach *r)
@@ -225,16 +210,8 @@ static int ask_proxy(struct reach *r)
     if (n < 0 || (size_t)n >= sizeof(request) ||
         send(r->fd, request, (size_t)n, MSG_NOSIGNAL) != n)
         return POSTERN_ERR_IO;
-    r->poll = malloc(sizeof(*r->poll));
-    if (r->poll == NULL || uv_poll_init(loop_uv(r->loop), r->poll, r->fd) != 0) {
-        free(r->poll);
-        r->poll = NULL;
-        return POSTERN_ERR_NOMEM;
-    }
-    r->poll->data = r;
-    (void)uv_poll_start(r->poll, UV_READABLE, on_poll);
-    (void)uv_timer_start(r->timer, on_timer, r->timeout_ms, 0);
-    return 0;
+    timer_start(&r->timer, r->timeout_ms);
+    return watch_start(&r->watch, r->loop, r->fd, WATCH_READ, on_answer, r);
 }
 
 static void on_dialed(void *ctx, int err, int fd)
@@ -271,16 +248,10 @@ static int dial(struct reach *r, const struct reach_config *c)
 int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, void *ctx)
 {
     struct reach *r = calloc(1, sizeof(*r));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (r == NULL || timer == NULL) {
-        free(r);
-        free(timer);
+    if (r == NULL)
         return POSTERN_ERR_NOMEM;
-    }
-    (void)uv_timer_init(loop_uv(c->loop), timer);
-    timer->data = r;
+    timer_init(&r->timer, c->loop, on_timer, r);
     r->loop = c->loop;
-    r->timer = timer;
     r->via = c->via;
     r->fd = -1;
     r->port = c->to.port;
@@ -303,8 +274,9 @@ void reach_cancel(struct reach *r)
 {
     if (r == NULL)
         return;
+    int fd = r->fd;
     dial_cancel(r->dial);
-    if (r->fd >= 0)
-        close(r->fd);
     destroy(r);
+    if (fd >= 0)
+        close(fd);
 }

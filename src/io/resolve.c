@@ -1,7 +1,8 @@
 /*
- * Resolver on the loop's thread pool, or in a thread of its own that writes its result
- * into a pipe and shares nothing. A numeric address takes a timer instead, so that the
- * callback's contract is the same. Knows nothing of what the addresses are for.
+ * getaddrinfo(3) in the loop's pool of threads, or in a thread of its own that writes
+ * its result into a pipe and shares nothing. A numeric address takes a timer instead,
+ * so that the callback's contract is the same. Knows nothing of what the addresses are
+ * for.
  */
 #include "io/resolve.h"
 
@@ -16,8 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
+#include "io/work.h"
 
 /* What a thread of its own finds; goes through the pipe in one piece. */
 struct finding {
@@ -28,54 +30,54 @@ struct finding {
 
 _Static_assert(sizeof(struct finding) <= PIPE_BUF, "a finding is written at once");
 
-struct job { /* the thread's */
+struct job {
     char host[256];
     uint16_t port;
-    int fd;
+    int flags; /* of getaddrinfo */
+    int fd;    /* of a thread of its own */
 };
 
 struct resolve {
-    uv_timer_t timer; /* numeric addresses */
-    uv_poll_t poll;   /* a thread of its own */
-    uv_getaddrinfo_t request;
-    bool numeric, apart;
+    struct timer timer; /* numeric addresses */
+    struct watch watch; /* a thread of its own */
     int fd;
-    bool cancelled;
+    bool in_pool, cancelled;
+    struct job job;       /* in the pool */
+    struct finding found; /* there, or numeric */
     resolve_cb cb;
     void *ctx;
     uint16_t port;
-    struct addr addr;
 };
 
-static void on_timer_closed(uv_handle_t *h)
+static void finish(struct resolve *r)
 {
-    free(h->data);
-}
-
-static void on_numeric(uv_timer_t *t)
-{
-    struct resolve *r = t->data;
     resolve_cb cb = r->cb;
     void *ctx = r->ctx;
-    struct addr addr = r->addr;
-    uv_close((uv_handle_t *)t, on_timer_closed);
-    cb(ctx, 0, &addr, 1);
+    struct finding f = r->found;
+    bool cancelled = r->cancelled;
+    free(r);
+    if (!cancelled)
+        cb(ctx, f.err, f.addrs, f.n);
 }
 
-static int from_resolver(int status)
+static void on_numeric(void *ctx)
+{
+    finish(ctx);
+}
+
+static int error_of(int status)
 {
     switch (status) {
     case 0:
         return 0;
-    case UV_EAI_NONAME:
-    case UV_EAI_NODATA:
-    case UV_EAI_ADDRFAMILY:
+    case EAI_NONAME:
+    case EAI_NODATA:
+    case EAI_ADDRFAMILY:
         return POSTERN_ERR_NOTFOUND;
-    case UV_EAI_AGAIN:
-    case UV_EAI_FAIL:
+    case EAI_AGAIN:
+    case EAI_FAIL:
         return POSTERN_ERR_DNS;
-    case UV_EAI_MEMORY:
-    case UV_ENOMEM:
+    case EAI_MEMORY:
         return POSTERN_ERR_NOMEM;
     default:
         return POSTERN_ERR_IO;
@@ -97,82 +99,74 @@ static size_t collect(struct addr *out, const struct addrinfo *list, uint16_t po
     return n;
 }
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
+static void look_up(const struct job *j, struct finding *f)
 {
-    struct resolve *r = request->data;
-    struct addr addrs[RESOLVE_MAX];
-    size_t n = status == 0 ? collect(addrs, list, r->port) : 0;
-    int err = status == 0 && n == 0 ? POSTERN_ERR_NOTFOUND : from_resolver(status);
-    bool cancelled = r->cancelled;
-    resolve_cb cb = r->cb;
-    void *ctx = r->ctx;
-    uv_freeaddrinfo(list);
-    free(r);
-    if (!cancelled)
-        cb(ctx, err, addrs, n);
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = j->flags};
+    struct addrinfo *list = NULL;
+    memset(f, 0, sizeof(*f)); /* its padding goes through the pipe as well */
+    f->err = error_of(getaddrinfo(j->host, NULL, &hints, &list));
+    if (f->err != 0)
+        return;
+    f->n = collect(f->addrs, list, j->port);
+    f->err = f->n > 0 ? 0 : POSTERN_ERR_NOTFOUND;
+    freeaddrinfo(list);
+}
+
+/* --------------------------------------------------------------------- in the pool */
+
+static void run(void *ctx)
+{
+    struct resolve *r = ctx;
+    look_up(&r->job, &r->found);
+}
+
+static void on_done(void *ctx)
+{
+    finish(ctx);
+}
+
+static int start_in_pool(struct resolve *r, struct loop *loop, const char *host)
+{
+    r->in_pool = true;
+    r->job.port = r->port;
+    r->job.flags = AI_ADDRCONFIG;
+    (void)snprintf(r->job.host, sizeof(r->job.host), "%s", host);
+    return work_start(loop, run, on_done, r);
 }
 
 /* ------------------------------------------------------------ a thread of its own */
 
-static int from_system(int status)
-{
-    switch (status) {
-    case 0:
-        return 0;
-    case EAI_NONAME:
-    case EAI_NODATA:
-    case EAI_ADDRFAMILY:
-        return POSTERN_ERR_NOTFOUND;
-    case EAI_AGAIN:
-    case EAI_FAIL:
-        return POSTERN_ERR_DNS;
-    case EAI_MEMORY:
-        return POSTERN_ERR_NOMEM;
-    default:
-        return POSTERN_ERR_IO;
-    }
-}
-
-static void *look_up(void *arg)
+static void *run_apart(void *arg)
 {
     struct job *j = arg;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *list = NULL;
     struct finding f;
-    memset(&f, 0, sizeof(f)); /* its padding goes through the pipe as well */
-    f.err = from_system(getaddrinfo(j->host, NULL, &hints, &list));
-    if (f.err == 0) {
-        f.n = collect(f.addrs, list, j->port);
-        f.err = f.n > 0 ? 0 : POSTERN_ERR_NOTFOUND;
-        freeaddrinfo(list);
-    }
+    look_up(j, &f);
     (void)!write(j->fd, &f, sizeof(f)); /* EPIPE: nobody wants it any more */
     close(j->fd);
     free(j);
     return NULL;
 }
 
-static void on_poll_closed(uv_handle_t *h)
+static void close_pipe(struct resolve *r)
 {
-    struct resolve *r = h->data;
+    if (!watch_is_open(&r->watch))
+        return;
+    watch_close(&r->watch);
     close(r->fd);
-    free(r);
 }
 
-static void on_found(uv_poll_t *poll, int status, int events)
+static void on_found(void *ctx, int events)
 {
-    struct resolve *r = poll->data;
-    struct finding f;
-    resolve_cb cb = r->cb;
-    void *ctx = r->ctx;
-    (void)status, (void)events;
-    ssize_t got = read(r->fd, &f, sizeof(f));
+    struct resolve *r = ctx;
+    (void)events;
+    ssize_t got = read(r->fd, &r->found, sizeof(r->found));
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (got != (ssize_t)sizeof(f))
-        f = (struct finding){.err = POSTERN_ERR_NOMEM};
-    uv_close((uv_handle_t *)poll, on_poll_closed);
-    cb(ctx, f.err, f.addrs, f.n);
+    if (got != (ssize_t)sizeof(r->found))
+        r->found = (struct finding){.err = POSTERN_ERR_NOMEM};
+    close_pipe(r);
+    finish(r);
 }
 
 /* No signal is this thread's; SIGPIPE least of all. */
@@ -185,7 +179,7 @@ static int start_thread(struct job *j)
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    int rc = pthread_create(&thread, &attr, look_up, j);
+    int rc = pthread_create(&thread, &attr, run_apart, j);
     (void)pthread_attr_destroy(&attr);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
@@ -202,23 +196,18 @@ static int start_apart(struct resolve *r, struct loop *loop, const char *host)
     (void)snprintf(j->host, sizeof(j->host), "%s", host);
     j->port = r->port;
     j->fd = ends[1];
-    r->apart = true;
     r->fd = ends[0];
     (void)fcntl(r->fd, F_SETFL, O_NONBLOCK);
     int rc = start_thread(j);
     if (rc != 0) {
         close(ends[1]);
         free(j);
-    } else if (uv_poll_init(loop_uv(loop), &r->poll, r->fd) != 0) {
-        rc = POSTERN_ERR_NOMEM; /* the thread finds its pipe closed */
+    } else { /* on failure the thread finds its pipe closed */
+        rc = watch_start(&r->watch, loop, r->fd, WATCH_READ, on_found, r);
     }
-    if (rc != 0) {
+    if (rc != 0)
         close(ends[0]);
-        return rc;
-    }
-    r->poll.data = r;
-    (void)uv_poll_start(&r->poll, UV_READABLE, on_found);
-    return 0;
+    return rc;
 }
 
 bool resolve_configured(void)
@@ -234,26 +223,6 @@ bool resolve_configured(void)
 }
 
 /* -------------------------------------------------------------------------- calls */
-
-static int start_numeric(struct resolve *r, struct loop *loop)
-{
-    r->numeric = true;
-    if (uv_timer_init(loop_uv(loop), &r->timer) != 0)
-        return POSTERN_ERR_IO;
-    r->timer.data = r;
-    return uv_timer_start(&r->timer, on_numeric, 0, 0) == 0 ? 0 : POSTERN_ERR_IO;
-}
-
-static int start_name(struct resolve *r, struct loop *loop, const char *host)
-{
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-    r->request.data = r;
-    return uv_getaddrinfo(loop_uv(loop), &r->request, on_resolved, host, NULL,
-                          &hints) == 0
-               ? 0
-               : POSTERN_ERR_INVALID;
-}
 
 static int start(struct resolve **out, struct loop *loop, const char *host,
                  uint16_t port, resolve_cb cb, void *ctx, bool apart)
@@ -271,14 +240,16 @@ static int start(struct resolve **out, struct loop *loop, const char *host,
     r->cb = cb;
     r->ctx = ctx;
     r->port = port;
-    int err;
-    if (addr_parse_ip(&r->addr, bare) == 0) {
-        r->addr.port = port;
-        err = start_numeric(r, loop);
+    int err = 0;
+    if (addr_parse_ip(&r->found.addrs[0], bare) == 0) {
+        r->found.addrs[0].port = port;
+        r->found.n = 1;
+        timer_init(&r->timer, loop, on_numeric, r);
+        timer_start(&r->timer, 0);
     } else {
         err = bracket ? POSTERN_ERR_INVALID
               : apart ? start_apart(r, loop, bare)
-                      : start_name(r, loop, bare);
+                      : start_in_pool(r, loop, bare);
     }
     if (err != 0)
         free(r);
@@ -303,16 +274,12 @@ void resolve_cancel(struct resolve *r)
 {
     if (r == NULL)
         return;
-    if (r->numeric) {
-        uv_close((uv_handle_t *)&r->timer, on_timer_closed);
-        return;
-    }
-    if (r->apart) {
-        uv_close((uv_handle_t *)&r->poll, on_poll_closed);
-        return;
-    }
     r->cancelled = true; /* a lookup that already runs cannot be stopped */
-    (void)uv_cancel((uv_req_t *)&r->request);
+    if (r->in_pool)
+        return;
+    timer_stop(&r->timer);
+    close_pipe(r);
+    free(r);
 }
 
 static int split_port(const char *text, uint16_t *port)

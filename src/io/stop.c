@@ -16,10 +16,11 @@ enum { SIGNALS = 3 };
 
 struct stop {
     uv_signal_t signals[SIGNALS];
-    uv_poll_t output;
+    struct loop *loop;
+    struct watch output;
     int output_fd; /* an epoll that watches stdout, or -1 */
     bool had_terminal;
-    unsigned open; /* of these, in whatever order libuv closes them */
+    int open; /* of the signals, in whatever order libuv closes them */
     void (*on_stop)(void *ctx, int signum);
     void *ctx;
 };
@@ -68,6 +69,7 @@ int stop_open(struct stop **out, struct loop *loop,
     struct stop *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
+    s->loop = loop;
     s->on_stop = on_stop;
     s->ctx = ctx;
     s->output_fd = -1;
@@ -83,17 +85,17 @@ int stop_open(struct stop **out, struct loop *loop,
     return 0;
 }
 
-static void on_output(uv_poll_t *h, int status, int events)
+static void on_output(void *ctx, int events)
 {
-    struct stop *s = h->data;
-    (void)status, (void)events;
-    (void)uv_poll_stop(h);
+    struct stop *s = ctx;
+    (void)events;
+    watch_close(&s->output);
     s->on_stop(s->ctx, SIGPIPE);
 }
 
 /*
- * Errors are told without being asked for, and an epoll of its own keeps libuv from
- * making stdout nonblocking, which others may share.
+ * Errors are told without being asked for, and an epoll of its own keeps the loop
+ * from making stdout nonblocking, which others may share.
  */
 void stop_watch_output(struct stop *s)
 {
@@ -106,14 +108,10 @@ void stop_watch_output(struct stop *s)
     if (s->output_fd < 0)
         return;
     if (epoll_ctl(s->output_fd, EPOLL_CTL_ADD, STDOUT_FILENO, &e) != 0 ||
-        uv_poll_init(s->signals[0].loop, &s->output, s->output_fd) != 0) {
+        watch_start(&s->output, s->loop, s->output_fd, WATCH_READ, on_output, s) != 0) {
         (void)close(s->output_fd);
         s->output_fd = -1;
-        return;
     }
-    s->output.data = s;
-    s->open++;
-    (void)uv_poll_start(&s->output, UV_READABLE, on_output);
 }
 
 bool stop_terminal_closed(const struct stop *s)
@@ -131,11 +129,8 @@ bool stop_now(void)
 static void on_closed(uv_handle_t *h)
 {
     struct stop *s = h->data;
-    if (--s->open > 0)
-        return;
-    if (s->output_fd >= 0)
-        (void)close(s->output_fd);
-    free(s);
+    if (--s->open == 0)
+        free(s);
 }
 
 void stop_close(struct stop *s)
@@ -144,6 +139,7 @@ void stop_close(struct stop *s)
         return;
     for (int i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&s->signals[i], on_closed);
+    watch_close(&s->output);
     if (s->output_fd >= 0)
-        uv_close((uv_handle_t *)&s->output, on_closed);
+        (void)close(s->output_fd);
 }

@@ -13,7 +13,7 @@
 
 #include "io/identity.h"
 #include "io/linger.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, REFUSAL_STEP_MS = 20 };
 
@@ -28,8 +28,8 @@ struct tlspipe {
     gnutls_session_t tls;
     gnutls_certificate_credentials_t own; /* a client's without credentials */
     int fd, plain;
-    uv_poll_t *fd_poll, *plain_poll;
-    uv_timer_t *timer;
+    struct watch fd_watch, plain_watch;
+    struct timer timer;
     int fd_events, plain_events;
     bool ready;          /* the handshake is over */
     bool pending;        /* GnuTLS holds a record that the socket did not take */
@@ -45,11 +45,6 @@ struct tlspipe {
     void *ctx;
 };
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 static void close_socket(int fd, bool reset)
 {
     if (reset)
@@ -62,14 +57,9 @@ static void close_socket(int fd, bool reset)
 static void end(struct tlspipe *p)
 {
     bool reset = p->joined && p->broken;
-    uv_handle_t *handles[] = {(uv_handle_t *)p->fd_poll, (uv_handle_t *)p->plain_poll,
-                              (uv_handle_t *)p->timer};
-    for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++) {
-        if (handles[i] == NULL)
-            continue;
-        handles[i]->data = NULL;
-        uv_close(handles[i], free_handle);
-    }
+    watch_close(&p->fd_watch);
+    watch_close(&p->plain_watch);
+    timer_stop(&p->timer);
     if (p->tls != NULL)
         gnutls_deinit(p->tls);
     if (p->own != NULL)
@@ -113,8 +103,6 @@ static bool read_tls(struct tlspipe *p)
     return true;
 }
 
-static void on_timer(uv_timer_t *t);
-
 /*
  * `plain` has what it may have, and is told the end when it has read that: who waits
  * for edges would see one event, and not the end in it. Behind its last answer it is
@@ -126,7 +114,7 @@ static void refuse(struct tlspipe *p)
     if (!p->refused || p->refusal == NULL || p->in.len > 0)
         return;
     if (!p->in.passed && ioctl(p->plain, SIOCOUTQ, &unread) == 0 && unread > 0) {
-        (void)uv_timer_start(p->timer, on_timer, REFUSAL_STEP_MS, 0);
+        timer_start(&p->timer, REFUSAL_STEP_MS);
         return;
     }
     if (!p->in.passed)
@@ -225,37 +213,25 @@ static bool pass_ends(struct tlspipe *p)
     return !p->broken && !(p->in.passed && p->out.passed);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void want(uv_poll_t *poll, int *now, int events)
-{
-    if (*now == events)
-        return;
-    *now = events;
-    if (events != 0)
-        (void)uv_poll_start(poll, events, on_poll);
-    else
-        (void)uv_poll_stop(poll);
-}
-
 static void update(struct tlspipe *p)
 {
     bool blocked = !p->ready ? gnutls_record_get_direction(p->tls) == 1
                              : p->out.len > 0 || (p->joined && p->out.ended);
     bool listen = p->in.len == 0 && (!p->in.ended || (p->joined && !p->web));
-    int plain = (p->ready && p->out.len == 0 && !p->out.ended ? UV_READABLE : 0) |
-                (p->in.len > 0 ? UV_WRITABLE : 0);
+    int plain = (p->ready && p->out.len == 0 && !p->out.ended ? WATCH_READ : 0) |
+                (p->in.len > 0 ? WATCH_WRITE : 0);
     if (p->out.passed)
         blocked = false;
-    /* Never comes, but with it a hang-up is told; a known one would be told for ever.
-     */
+    /* A hang-up that is known would be told for ever. */
     if ((p->joined || !p->ready) && plain == 0 && !p->in.passed)
-        plain = UV_PRIORITIZED;
-    int tls = (listen ? UV_READABLE : 0) | (blocked ? UV_WRITABLE : 0);
+        plain = WATCH_END;
+    int tls = (listen ? WATCH_READ : 0) | (blocked ? WATCH_WRITE : 0);
     if (p->web && tls == 0 && !p->out.passed)
-        tls = UV_PRIORITIZED;
-    want(p->fd_poll, &p->fd_events, tls);
-    want(p->plain_poll, &p->plain_events, plain);
+        tls = WATCH_END;
+    p->fd_events = tls;
+    p->plain_events = plain;
+    watch_for(&p->fd_watch, tls);
+    watch_for(&p->plain_watch, plain);
 }
 
 /* False when it is over. */
@@ -264,7 +240,7 @@ static bool handshake(struct tlspipe *p)
     int rc = gnutls_handshake(p->tls);
     if (rc == GNUTLS_E_SUCCESS) {
         p->ready = true;
-        (void)uv_timer_stop(p->timer);
+        timer_stop(&p->timer);
         return true;
     }
     return !gnutls_error_is_fatal(rc);
@@ -278,23 +254,18 @@ static bool handshake(struct tlspipe *p)
 static bool gone(const struct tlspipe *p)
 {
     char byte;
-    if (p->web && p->fd_events == UV_PRIORITIZED && hung_up(p->fd))
+    if (p->web && p->fd_events == WATCH_END && hung_up(p->fd))
         return true; /* the web also ends one direction by TCP alone */
     if (!p->web && p->in.ended &&
         (recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
          (errno != EAGAIN && errno != EINTR)))
         return true;
-    return p->plain_events == UV_PRIORITIZED && hung_up(p->plain);
+    return p->plain_events == WATCH_END && hung_up(p->plain);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void turn(struct tlspipe *p)
 {
-    struct tlspipe *p = poll->data;
-    (void)events;
-    if (p == NULL)
-        return;
-    if (status < 0 || ((p->joined || !p->ready) && gone(p)) ||
-        (!p->ready && !handshake(p))) {
+    if (((p->joined || !p->ready) && gone(p)) || (!p->ready && !handshake(p))) {
         p->broken = true;
         end(p);
         return;
@@ -322,20 +293,24 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     update(p);
     if (p->ready && p->in.len == 0 && gnutls_record_check_pending(p->tls) > 0)
-        (void)uv_timer_start(p->timer, on_timer, 0, 0);
+        timer_start(&p->timer, 0);
+}
+
+static void on_ready(void *ctx, int events)
+{
+    (void)events;
+    turn(ctx);
 }
 
 /* The handshake took too long; or a record waits that no event would tell of. */
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct tlspipe *p = t->data;
-    if (p == NULL)
-        return;
+    struct tlspipe *p = ctx;
     p->broken = p->broken || !p->ready;
     if (!p->ready)
         end(p);
     else
-        on_poll(p->fd_poll, 0, 0);
+        turn(p);
 }
 
 /* ---------------------------------------------------------------------------- making
@@ -370,28 +345,10 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
     return 0;
 }
 
-static int polls_setup(struct tlspipe *p, struct loop *loop)
+static int watches_open(struct tlspipe *p, struct loop *loop)
 {
-    uv_poll_t *a = malloc(sizeof(*a)), *b = malloc(sizeof(*b));
-    uv_timer_t *t = malloc(sizeof(*t));
-    if (a != NULL && b != NULL && t != NULL &&
-        uv_poll_init(loop_uv(loop), a, p->fd) == 0) {
-        p->fd_poll = a;
-        a->data = p;
-        if (uv_poll_init(loop_uv(loop), b, p->plain) == 0) {
-            p->plain_poll = b;
-            b->data = p;
-            p->timer = t;
-            (void)uv_timer_init(loop_uv(loop), t);
-            t->data = p;
-            return 0;
-        }
-        a = NULL; /* end() closes it */
-    }
-    free(a);
-    free(b);
-    free(t);
-    return POSTERN_ERR_NOMEM;
+    int rc = watch_open(&p->fd_watch, loop, p->fd, on_ready, p);
+    return rc != 0 ? rc : watch_open(&p->plain_watch, loop, p->plain, on_ready, p);
 }
 
 /* Takes both descriptors, also on failure. */
@@ -408,17 +365,19 @@ static int start(struct tlspipe **out, const struct tlspipe_config *c, int fd,
     p->plain = plain;
     p->web = c->web;
     p->is_client = c->expect != NULL;
+    timer_init(&p->timer, c->loop, on_timer, p);
     if (p->is_client)
         memcpy(p->expect, c->expect, KEY_LEN);
     int rc = tls_setup(p, c);
     if (rc == 0)
-        rc = polls_setup(p, c->loop);
+        rc = watches_open(p, c->loop);
     if (rc != 0) {
         end(p);
         return rc;
     }
-    (void)uv_timer_start(p->timer, on_timer, HANDSHAKE_MS, 0);
-    want(p->fd_poll, &p->fd_events, UV_READABLE | UV_WRITABLE);
+    timer_start(&p->timer, HANDSHAKE_MS);
+    p->fd_events = WATCH_READ | WATCH_WRITE;
+    watch_for(&p->fd_watch, p->fd_events);
     *out = p;
     return 0;
 }

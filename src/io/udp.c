@@ -27,7 +27,7 @@ enum {
 };
 
 struct udp {
-    uv_poll_t *poll; /* own allocation, closes later than the socket */
+    struct watch watch;
     int fd;
     enum addr_family family;
     uint8_t *scratch;
@@ -36,12 +36,7 @@ struct udp {
     bool want_write, no_segment, busy, freed;
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_ready(void *ctx, int events);
 
 void udp_prepare(int fd, enum addr_family family)
 {
@@ -81,20 +76,15 @@ int udp_adopt(struct udp **out, struct loop *loop, int fd, enum addr_family fami
               uint8_t *scratch, const struct udp_events *events, void *ctx)
 {
     struct udp *u = calloc(1, sizeof(*u));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (u == NULL || poll == NULL || uv_poll_init(loop_uv(loop), poll, fd) != 0) {
-        free(poll);
-        free(u);
+    if (u == NULL)
         return POSTERN_ERR_NOMEM;
+    *u = (struct udp){
+        .fd = fd, .family = family, .scratch = scratch, .events = events, .ctx = ctx};
+    int rc = watch_start(&u->watch, loop, fd, WATCH_READ, on_ready, u);
+    if (rc != 0) {
+        free(u);
+        return rc;
     }
-    *u = (struct udp){.poll = poll,
-                      .fd = fd,
-                      .family = family,
-                      .scratch = scratch,
-                      .events = events,
-                      .ctx = ctx};
-    poll->data = u;
-    (void)uv_poll_start(poll, UV_READABLE, on_poll);
     *out = u;
     return 0;
 }
@@ -127,7 +117,7 @@ static int send_error(struct udp *u, int err)
     case ENOBUFS:
         if (!u->want_write) {
             u->want_write = true;
-            (void)uv_poll_start(u->poll, UV_READABLE | UV_WRITABLE, on_poll);
+            watch_for(&u->watch, WATCH_READ | WATCH_WRITE);
         }
         return POSTERN_ERR_AGAIN;
     case ENETUNREACH:
@@ -270,25 +260,16 @@ static bool read_round(struct udp *u)
     return n == SLOTS && !u->freed;
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct udp *u = poll->data;
-    if (u == NULL)
-        return;
+    struct udp *u = ctx;
     u->busy = true;
-    if (status < 0) { /* an ICMP error on a connected socket, and the poll has ended */
-        int err;
-        socklen_t len = sizeof(err);
-        (void)getsockopt(u->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-        (void)uv_poll_start(
-            u->poll, u->want_write ? UV_READABLE | UV_WRITABLE : UV_READABLE, on_poll);
-    }
-    if ((events & UV_WRITABLE) && u->want_write) {
+    if ((events & WATCH_WRITE) != 0 && u->want_write) {
         u->want_write = false;
-        (void)uv_poll_start(u->poll, UV_READABLE, on_poll);
+        watch_for(&u->watch, WATCH_READ);
         u->events->on_writable(u->ctx, u);
     }
-    if (!u->freed && ((events & UV_READABLE) || status < 0)) {
+    if (!u->freed && (events & WATCH_READ) != 0) {
         int rounds = 0;
         while (rounds < ROUNDS && read_round(u))
             rounds++;
@@ -330,9 +311,7 @@ void udp_close(struct udp *u)
 {
     if (u == NULL || u->freed)
         return;
-    (void)uv_poll_stop(u->poll);
-    u->poll->data = NULL;
-    uv_close((uv_handle_t *)u->poll, free_handle);
+    watch_close(&u->watch);
     close(u->fd);
     u->freed = true;
     if (!u->busy)

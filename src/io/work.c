@@ -1,0 +1,41 @@
+/* libuv's pool of threads; see work.h. */
+#include "io/work.h"
+
+#include <stdlib.h>
+
+#include "io/loop_uv.h"
+
+struct work {
+    uv_work_t uv; /* first */
+    loop_cb run, done;
+    void *ctx;
+};
+
+static void on_run(uv_work_t *w)
+{
+    struct work *work = (struct work *)(void *)w;
+    work->run(work->ctx);
+}
+
+static void on_done(uv_work_t *w, int status)
+{
+    struct work *work = (struct work *)(void *)w;
+    loop_cb done = work->done;
+    void *ctx = work->ctx;
+    (void)status; /* never cancelled */
+    free(work);
+    if (done != NULL)
+        done(ctx);
+}
+
+int work_start(struct loop *l, loop_cb run, loop_cb done, void *ctx)
+{
+    struct work *work = calloc(1, sizeof(*work));
+    if (work == NULL)
+        return POSTERN_ERR_NOMEM;
+    *work = (struct work){.run = run, .done = done, .ctx = ctx};
+    if (uv_queue_work(loop_uv(l), &work->uv, on_run, on_done) == 0)
+        return 0;
+    free(work);
+    return POSTERN_ERR_NOMEM;
+}
