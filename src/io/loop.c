@@ -178,6 +178,12 @@ bool timer_is_active(const struct timer *t)
     return t->entry.entered;
 }
 
+uint64_t timer_due_in_ms(const struct timer *t)
+{
+    uint64_t now = t->entry.entered ? uv_now(&t->loop->uv) : 0;
+    return t->entry.due > now ? t->entry.due - now : 0;
+}
+
 static void on_closed(uv_handle_t *h)
 {
     free(h); /* the handle is the first member of each */

@@ -55,6 +55,8 @@ void timer_start(struct timer *t, uint64_t ms);
 /* Harmless when it does not run, and on a zeroed one. */
 void timer_stop(struct timer *t);
 bool timer_is_active(const struct timer *t);
+/* 0 when it does not run. */
+uint64_t timer_due_in_ms(const struct timer *t);
 
 enum {
     WATCH_READ = 1, /* bytes or their end */

@@ -10,7 +10,7 @@
 #include <sodium.h>
 
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "path/exchange.h"
 
@@ -21,13 +21,8 @@ enum {
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
-static void on_timer(uv_timer_t *t);
+static void on_timer(void *ctx);
 static void run(struct approach *a);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 /* --------------------------------------------------------------------- scheduling */
 
@@ -50,9 +45,9 @@ static void schedule(struct approach *a)
             at = a->offer_at_ms;
     }
     if (at == UINT64_MAX)
-        (void)uv_timer_stop(a->timer);
+        timer_stop(&a->timer);
     else
-        (void)uv_timer_start(a->timer, on_timer, at > now ? at - now : 1, 0);
+        timer_start(&a->timer, at > now ? at - now : 1);
 }
 
 /* Until the host answers, the introduction is repeated with growing pauses. */
@@ -131,16 +126,15 @@ static void run(struct approach *a)
     schedule(a);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    if (t->data != NULL)
-        run(t->data);
+    run(ctx);
 }
 
 static void poke(struct approach *a)
 {
     if (!a->busy && !a->freed)
-        (void)uv_timer_start(a->timer, on_timer, 0, 0);
+        timer_start(&a->timer, 0);
 }
 
 /* ------------------------------------------------------------- services to kinds */
@@ -340,13 +334,7 @@ static struct approach *approach_new(const struct approach_config *c)
     randombytes_buf(&seed, sizeof(seed));
     ladder_init(&a->ladder, c->allowed, seed, a->began_us);
     ladder_prefer(&a->ladder, c->preferred);
-    a->timer = malloc(sizeof(*a->timer));
-    if (a->timer == NULL) {
-        free(a);
-        return NULL;
-    }
-    (void)uv_timer_init(loop_uv(c->net->loop), a->timer);
-    a->timer->data = a;
+    timer_init(&a->timer, c->net->loop, on_timer, a);
     return a;
 }
 
@@ -439,8 +427,7 @@ void approach_free(struct approach *a)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->free(a->kinds[k]);
-    a->timer->data = NULL;
-    uv_close((uv_handle_t *)a->timer, free_handle);
+    timer_stop(&a->timer);
     free(a->held);
     sodium_memzero(a->check_key, sizeof(a->check_key));
     free(a);

@@ -7,12 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
 
 struct attempt {
-    uv_poll_t *poll; /* own allocation, closes later */
+    struct watch watch;
     int fd;
     bool connected, greeted, awaited;
     struct addr remote;
@@ -23,25 +23,10 @@ struct attempt {
     void *ctx;
 };
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
-static void poll_end(struct attempt *a)
-{
-    if (a->poll == NULL)
-        return;
-    (void)uv_poll_stop(a->poll);
-    a->poll->data = NULL;
-    uv_close((uv_handle_t *)a->poll, free_handle);
-    a->poll = NULL;
-}
-
 static void finish(struct attempt *a, int err)
 {
     int fd = a->fd;
-    poll_end(a);
+    watch_close(&a->watch);
     if (err == POSTERN_ERR_DENIED)
         tcp_abort(fd);
     else if (err != 0)
@@ -50,8 +35,6 @@ static void finish(struct attempt *a, int err)
     free(a);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
 static int greet(struct attempt *a)
 {
     uint8_t out[GREETING_LEN];
@@ -59,7 +42,7 @@ static int greet(struct attempt *a)
     a->connected = a->greeted = true;
     if (send(a->fd, out, sizeof(out), MSG_NOSIGNAL) != (ssize_t)sizeof(out))
         return POSTERN_ERR_CLOSED;
-    (void)uv_poll_start(a->poll, UV_READABLE, on_poll);
+    watch_for(&a->watch, WATCH_READ);
     return 0;
 }
 
@@ -88,14 +71,12 @@ static int error_of(int err)
                                                        : POSTERN_ERR_IO;
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct attempt *a = poll->data;
+    struct attempt *a = ctx;
     int err = 0;
     socklen_t len = sizeof(err);
-    (void)status, (void)events;
-    if (a == NULL)
-        return;
+    (void)events;
     if (a->connected) {
         read_greeting(a);
         return;
@@ -114,18 +95,17 @@ static int begin(struct attempt **out, struct net *net, int fd,
                  const struct greeting_terms *terms, attempt_cb cb, void *ctx)
 {
     struct attempt *a = calloc(1, sizeof(*a));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (a == NULL || poll == NULL || uv_poll_init(loop_uv(net->loop), poll, fd) != 0) {
-        free(a);
-        free(poll);
+    if (a == NULL)
         return POSTERN_ERR_NOMEM;
+    int rc = watch_open(&a->watch, net->loop, fd, on_ready, a);
+    if (rc != 0) {
+        free(a);
+        return rc;
     }
     a->fd = fd;
     a->terms = *terms;
     a->cb = cb;
     a->ctx = ctx;
-    a->poll = poll;
-    poll->data = a;
     *out = a;
     return 0;
 }
@@ -140,7 +120,7 @@ int attempt_connect_on(struct attempt **out, struct net *net, int fd,
     if (rc != 0)
         return rc;
     (*out)->remote = *remote;
-    (void)uv_poll_start((*out)->poll, UV_WRITABLE, on_poll);
+    watch_for(&(*out)->watch, WATCH_WRITE);
     return 0;
 }
 
@@ -165,7 +145,7 @@ int attempt_awaited(struct attempt **out, struct net *net, int fd,
         return rc;
     (void)!sockaddr_remote(fd, &(*out)->remote);
     (*out)->connected = (*out)->awaited = true;
-    (void)uv_poll_start((*out)->poll, UV_READABLE, on_poll);
+    watch_for(&(*out)->watch, WATCH_READ);
     return 0;
 }
 
@@ -176,7 +156,7 @@ int attempt_accepted(struct attempt **out, struct net *net, int fd,
     if (rc != 0)
         return rc;
     (void)!sockaddr_remote(fd, &(*out)->remote);
-    (void)uv_poll_start((*out)->poll, UV_WRITABLE, on_poll); /* greets from the loop */
+    watch_for(&(*out)->watch, WATCH_WRITE); /* greets from the loop */
     return 0;
 }
 
@@ -184,7 +164,7 @@ void attempt_free(struct attempt *a)
 {
     if (a == NULL)
         return;
-    poll_end(a);
+    watch_close(&a->watch);
     if (a->awaited && !attempt_is_connected(a))
         tcp_abort(a->fd); /* nobody is there who could take a FIN */
     else

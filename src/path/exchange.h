@@ -6,7 +6,7 @@
 #ifndef POSTERN_PATH_EXCHANGE_H
 #define POSTERN_PATH_EXCHANGE_H
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "path/kind.h"
 
 enum { APPROACH_RETIRED_MAX = 24 };
@@ -25,7 +25,7 @@ struct approach {
     bool want_introduce, want_offer;
     unsigned introduce_tries;
     uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
-    uv_timer_t *timer;                     /* own allocation */
+    struct timer timer;
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
     uint8_t early[1500];

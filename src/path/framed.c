@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "io/udp.h"
 
@@ -32,27 +32,22 @@ struct framed {
     framed_broke_cb broke;
     void *ctx;
     int fd;
-    uv_poll_t *poll; /* own allocation, closes later than the path */
-    uint8_t *rx;     /* an incomplete frame */
+    struct watch watch;
+    uint8_t *rx; /* an incomplete frame */
     size_t rx_len;
     uint8_t *tx; /* what the socket did not take */
     size_t tx_len, tx_from;
     bool busy, freed, told;
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_ready(void *ctx, int events);
 
 static void tell_broken(struct framed *f, const char *why)
 {
     if (f->told || f->freed)
         return;
     f->told = true;
-    (void)uv_poll_stop(f->poll);
+    watch_for(&f->watch, 0);
     f->broke(f->ctx, f, why);
 }
 
@@ -64,14 +59,14 @@ static void flush_tx(struct framed *f)
     while (f->tx_from < f->tx_len) {
         ssize_t n =
             send(f->fd, f->tx + f->tx_from, f->tx_len - f->tx_from, MSG_NOSIGNAL);
-        if (n < 0) /* a dead socket shows in on_poll */
+        if (n < 0) /* a dead socket shows in on_ready */
             return;
         f->tx_from += (size_t)n;
     }
     free(f->tx);
     f->tx = NULL;
     f->tx_len = f->tx_from = 0;
-    (void)uv_poll_start(f->poll, UV_READABLE, on_poll);
+    watch_for(&f->watch, WATCH_READ);
 }
 
 /* Keeps the rest of a batch whose first `sent` bytes the socket took. */
@@ -94,7 +89,7 @@ static void keep_rest(struct framed *f, const struct iovec *iov, size_t count,
         sent -= skip;
     }
     f->tx_from = 0;
-    (void)uv_poll_start(f->poll, UV_READABLE | UV_WRITABLE, on_poll);
+    watch_for(&f->watch, WATCH_READ | WATCH_WRITE);
 }
 
 /*
@@ -139,7 +134,7 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2 * count};
     ssize_t n = sendmsg(f->fd, &msg, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
-        return 0; /* lost; on_poll finds the socket dead */
+        return 0; /* lost; on_ready finds the socket dead */
     if (n < (ssize_t)total)
         keep_rest(f, iov, 2 * count, n > 0 ? (size_t)n : 0);
     return 0;
@@ -204,23 +199,17 @@ static void read_frames(struct framed *f)
     }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct framed *f = poll->data;
-    if (f == NULL)
-        return;
+    struct framed *f = ctx;
     f->busy = true;
-    if (status < 0) {
-        tell_broken(f, "the connection broke");
-    } else {
-        if ((events & UV_WRITABLE) && f->tx != NULL) {
-            flush_tx(f);
-            if (f->tx == NULL)
-                path_writable(&f->base);
-        }
-        if ((events & UV_READABLE) && !f->freed && !f->told)
-            read_frames(f);
+    if ((events & WATCH_WRITE) && f->tx != NULL) {
+        flush_tx(f);
+        if (f->tx == NULL)
+            path_writable(&f->base);
     }
+    if ((events & WATCH_READ) && !f->freed && !f->told)
+        read_frames(f);
     f->busy = false;
     if (f->freed)
         free(f);
@@ -249,21 +238,19 @@ int framed_new(struct framed **out, struct net *net, int fd, enum path_kind kind
                uint32_t path_id, framed_broke_cb broke, void *ctx)
 {
     struct framed *f = calloc(1, sizeof(*f));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (f == NULL || poll == NULL || uv_poll_init(loop_uv(net->loop), poll, fd) != 0) {
-        free(f);
-        free(poll);
+    if (f == NULL)
         return POSTERN_ERR_NOMEM;
+    int rc = watch_start(&f->watch, net->loop, fd, WATCH_READ, on_ready, f);
+    if (rc != 0) {
+        free(f);
+        return rc;
     }
     f->base = (struct path){.ops = &ops, .kind = kind, .stream = true, .id = path_id};
     f->net = net;
     f->broke = broke;
     f->ctx = ctx;
     f->fd = fd;
-    f->poll = poll;
-    poll->data = f;
     describe(&f->base, fd);
-    (void)uv_poll_start(poll, UV_READABLE, on_poll);
     *out = f;
     return 0;
 }
@@ -273,9 +260,7 @@ void framed_free(struct framed *f)
     if (f == NULL || f->freed)
         return;
     f->freed = true;
-    (void)uv_poll_stop(f->poll);
-    f->poll->data = NULL;
-    uv_close((uv_handle_t *)f->poll, free_handle);
+    watch_close(&f->watch);
     close(f->fd);
     free(f->rx);
     free(f->tx);

@@ -13,7 +13,7 @@
 
 #include "io/helper.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -28,13 +28,8 @@ enum {
     PEER_WAIT_MS = 8000, /* for the other side's addresses */
 };
 
-static void on_timer(uv_timer_t *t);
+static void on_timer(void *ctx);
 static void on_port(void *ctx);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 /* A side whose port nobody can know connects; the other opens. */
 static bool opens(const struct meet *m)
@@ -70,8 +65,8 @@ static void attempts_free(struct meet *m, bool also_connected)
 static void round_end(struct meet *m)
 {
     m->phase = IDLE;
-    (void)uv_timer_stop(m->timer);
-    (void)uv_timer_stop(m->retry);
+    timer_stop(&m->timer);
+    timer_stop(&m->retry);
     attempts_free(m, true);
     meet_close_listeners(m);
     tcp_port_close(m->port);
@@ -278,16 +273,16 @@ static bool answers(const struct meet *m)
     return opens(m) == (hops_now(m) == MEET_HOPS_ARRANGED);
 }
 
-static void on_retry(uv_timer_t *t)
+static void on_retry(void *ctx)
 {
-    struct meet *m = t->data;
+    struct meet *m = ctx;
     if (m == NULL || m->phase != MEETING || sweeps_both(m))
         return;
     unsigned hops = hops_now(m);
     bool opener = opens(m);
     if (is_arranged(hops) && answers(m)) {
         if (meet_arranged_answer(m))
-            (void)uv_timer_start(m->retry, on_retry, ARRANGED_MS, 0);
+            timer_start(&m->retry, ARRANGED_MS);
     } else if (is_arranged(hops)) {
         if (!m->arranged_tried)
             meet_arranged_connect(m);
@@ -307,7 +302,7 @@ static void run_arranged(struct meet *m)
                   : hops_now(m) == MEET_HOPS_ARRANGED
                       ? 0
                       : 2 * CONNECT_DELAY_MS + approach_rtt_hint_us(m->approach) / 1000;
-    (void)uv_timer_start(m->retry, on_retry, ms, 0);
+    timer_start(&m->retry, ms);
 }
 
 void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
@@ -329,7 +324,7 @@ void meet_on_attempt(void *ctx, struct attempt *a, int err, int fd)
         meet_fail(m,
                   "the first message on the temporary port was wrong: it was closed");
     else if (m->phase == MEETING)
-        (void)uv_timer_start(m->retry, on_retry, RETRY_MS, 0);
+        timer_start(&m->retry, RETRY_MS);
     leave(m);
 }
 
@@ -346,11 +341,11 @@ static void run_step(struct meet *m)
          * die on the way, and those that the kernel repeats after a second meet. */
         for (unsigned i = 0; i < SWEEP_PORTS; i++)
             sweep(m, m->round % 2 == 0 ? 2 : 0, i);
-        (void)uv_timer_start(m->timer, on_timer, SWEEP_MS, 0);
+        timer_start(&m->timer, SWEEP_MS);
         return;
     }
     if (is_arranged(hops) && !meet_can_arrange(m)) {
-        (void)uv_timer_start(m->timer, on_timer, 0, 0);
+        timer_start(&m->timer, 0);
         return;
     }
     if (is_arranged(hops)) {
@@ -369,10 +364,9 @@ static void run_step(struct meet *m)
         meet_connect_all(m, 0);
     }
     unsigned window_ms = meet_config(m)->jit_window_ms;
-    (void)uv_timer_start(
-        m->timer, on_timer,
-        m->plan->listens && !m->plan->lasts && window_ms != 0 ? window_ms : m->step_ms,
-        0);
+    timer_start(&m->timer, m->plan->listens && !m->plan->lasts && window_ms != 0
+                               ? window_ms
+                               : m->step_ms);
 }
 
 static void end_steps(struct meet *m)
@@ -384,7 +378,7 @@ static void end_steps(struct meet *m)
     for (int i = 0; i < ATTEMPTS_MAX; i++)
         waits = waits || m->attempts[i] != NULL;
     unsigned ms = GREETING_MS + 2 * approach_rtt_hint_us(m->approach) / 1000;
-    (void)uv_timer_start(m->timer, on_timer, waits ? ms : 0, 0);
+    timer_start(&m->timer, waits ? ms : 0);
 }
 
 static void tell_failed(struct meet *m)
@@ -404,11 +398,9 @@ static void tell_failed(struct meet *m)
     meet_fail(m, reason);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct meet *m = t->data;
-    if (m == NULL)
-        return;
+    struct meet *m = ctx;
     m->busy = true;
     switch (m->phase) {
     case WAITING:
@@ -441,7 +433,7 @@ void meet_begin(struct meet *m)
     m->step = 0;
     m->stranger = false;
     memset(m->syns, 0, sizeof(m->syns));
-    (void)uv_timer_start(m->timer, on_timer, delay, 0);
+    timer_start(&m->timer, delay);
 }
 
 static void on_port(void *ctx)
@@ -480,7 +472,7 @@ void meet_on_addresses(struct meet *m)
         meet_refuse(m, "no address there that TCP could reach");
         return;
     }
-    (void)uv_timer_start(m->timer, on_timer, PEER_WAIT_MS, 0);
+    timer_start(&m->timer, PEER_WAIT_MS);
     approach_offer_soon(m->approach);
     meet_begin(m);
 }
@@ -529,22 +521,10 @@ void *meet_new(struct approach *a, const void *plan)
     struct meet *m = calloc(1, sizeof(*m));
     if (m == NULL)
         return NULL;
-    m->timer = malloc(sizeof(*m->timer));
-    m->retry = malloc(sizeof(*m->retry));
-    if (m->timer == NULL || m->retry == NULL) {
-        free(m->timer);
-        free(m->retry);
-        free(m);
-        return NULL;
-    }
     m->approach = a;
     m->plan = plan;
-    for (int i = 0; i < FAMILIES; i++)
-        m->listeners[i].fd = -1;
-    (void)uv_timer_init(loop_uv(meet_config(m)->net->loop), m->timer);
-    (void)uv_timer_init(loop_uv(meet_config(m)->net->loop), m->retry);
-    m->timer->data = m;
-    m->retry->data = m;
+    timer_init(&m->timer, meet_config(m)->net->loop, on_timer, m);
+    timer_init(&m->retry, meet_config(m)->net->loop, on_retry, m);
     return m;
 }
 
@@ -593,10 +573,8 @@ void meet_free(void *k)
     for (int i = 0; i < PATHS_MAX; i++)
         framed_free(m->paths[i]);
     meet_release(m);
-    m->timer->data = NULL;
-    m->retry->data = NULL;
-    uv_close((uv_handle_t *)m->timer, free_handle);
-    uv_close((uv_handle_t *)m->retry, free_handle);
+    timer_stop(&m->timer);
+    timer_stop(&m->retry);
     m->freed = true;
     if (!m->busy)
         free(m);

@@ -9,29 +9,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/acceptor.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 void meet_close_listeners(struct meet *m)
 {
     for (int i = 0; i < FAMILIES; i++) {
-        struct listener *l = &m->listeners[i];
-        if (l->poll != NULL) {
-            (void)uv_poll_stop(l->poll);
-            l->poll->data = NULL;
-            uv_close((uv_handle_t *)l->poll, free_handle);
-            l->poll = NULL;
-        }
-        if (l->fd >= 0)
-            close(l->fd);
-        l->fd = -1;
+        acceptor_close(m->listeners[i]);
+        m->listeners[i] = NULL;
     }
 }
 
@@ -44,23 +31,13 @@ static bool is_expected(const struct meet *m, const struct addr *from)
     return false;
 }
 
-static void on_listener(uv_poll_t *poll, int status, int events)
+static void on_connection(void *ctx, int fd, const struct sockaddr *sa)
 {
-    struct meet *m = poll->data;
+    struct meet *m = ctx;
     struct addr from;
-    (void)status, (void)events;
-    if (m == NULL)
-        return;
-    int listener = -1;
-    for (int i = 0; i < FAMILIES; i++)
-        if (m->listeners[i].poll == poll)
-            listener = m->listeners[i].fd;
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
     struct greeting_terms terms = meet_terms(m);
     struct attempt **slot = meet_free_slot(m);
-    if (sockaddr_remote(fd, &from) != 0 || !is_expected(m, &from)) {
+    if (sockaddr_to_addr(&from, sa) != 0 || !is_expected(m, &from)) {
         tcp_abort(fd);
         if (m->plan->lasts)
             return;
@@ -80,23 +57,18 @@ void meet_open_listeners(struct meet *m)
 {
     static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};
     for (int i = 0; i < FAMILIES; i++) {
-        struct listener *l = &m->listeners[i];
         struct addr local;
         if (!tcp_port_local(m->port, family_of[i], &local))
             continue;
-        l->fd = tcp_bind(&local);
-        l->poll = malloc(sizeof(*l->poll));
-        if (l->fd < 0 || l->poll == NULL || tcp_listen(l->fd) != 0 ||
-            uv_poll_init(loop_uv(meet_config(m)->net->loop), l->poll, l->fd) != 0) {
+        struct acceptor_config c = {.loop = meet_config(m)->net->loop,
+                                    .fd = tcp_bind(&local),
+                                    .who = path_kind_name(m->plan->kind),
+                                    .on_connection = on_connection,
+                                    .ctx = m};
+        bool listens = c.fd >= 0 && tcp_listen(c.fd) == 0;
+        if (!listens && c.fd >= 0)
+            close(c.fd);
+        if (!listens || acceptor_open(&m->listeners[i], &c) != 0)
             log_debug("%s: cannot listen", path_kind_name(m->plan->kind));
-            free(l->poll);
-            l->poll = NULL;
-            if (l->fd >= 0)
-                close(l->fd);
-            l->fd = -1;
-            continue;
-        }
-        l->poll->data = m;
-        (void)uv_poll_start(l->poll, UV_READABLE, on_listener);
     }
 }

@@ -5,7 +5,7 @@
 
 #include "core/predict.h"
 #include "core/privilege.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/portmap.h"
 #include "path/attempt.h"
 #include "path/framed.h"
@@ -26,11 +26,6 @@ enum phase {
     WAITING,   /* for the peer's */
     MEETING,
     LAST_WORDS, /* no new attempts, greetings may come */
-};
-
-struct listener {
-    int fd;
-    uv_poll_t *poll;
 };
 
 struct meet {
@@ -59,11 +54,11 @@ struct meet {
                   */
     struct attempt *attempts[ATTEMPTS_MAX];
     bool told[PLAIN_MAX]; /* the peer believes in options that it was told of */
-    struct listener listeners[FAMILIES];
+    struct acceptor *listeners[FAMILIES]; /* NULL: closed */
     struct framed *paths[PATHS_MAX];
     unsigned step, step_ms;
     uint64_t begun_ms;
-    uv_timer_t *timer, *retry;
+    struct timer timer, retry;
     bool stranger; /* somebody else touched the listener */
     bool waits_for_uplink;
     bool busy, freed;

@@ -7,7 +7,7 @@
 #include <sodium.h>
 
 #include "core/punch.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     TICK_MS = 5,
@@ -32,16 +32,11 @@ struct predict {
     uint64_t hold_at_ms, sweep_at_ms, over_at_ms, seed;
     unsigned sent;
     bool refused;
-    uv_timer_t *timer;
+    struct timer timer;
     const struct predict_events *events;
     void *ctx;
     bool over, busy, stopped;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static uint64_t now_ms(const struct predict *p)
 {
@@ -154,11 +149,9 @@ static bool send_one(struct predict *p, uint64_t now)
     return true;
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct predict *p = t->data;
-    if (p == NULL)
-        return;
+    struct predict *p = ctx;
     uint64_t now = now_ms(p);
     bool left = true;
     for (int i = 0; i < PER_TICK && left; i++)
@@ -169,8 +162,9 @@ static void on_tick(uv_timer_t *t)
         p->over_at_ms = now + LISTEN_MS;
     else if (now >= p->over_at_ms) {
         p->over = true;
-        (void)uv_timer_stop(t);
+        return;
     }
+    timer_start(&p->timer, TICK_MS);
 }
 
 int predict_start(struct predict **out, struct net *net,
@@ -178,17 +172,14 @@ int predict_start(struct predict **out, struct net *net,
                   unsigned delay_ms, const struct predict_events *events, void *ctx)
 {
     struct predict *p = calloc(1, sizeof(*p));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (p == NULL || timer == NULL || n == 0) {
+    if (p == NULL || n == 0) {
         free(p);
-        free(timer);
         return n == 0 ? POSTERN_ERR_INVALID : POSTERN_ERR_NOMEM;
     }
     p->net = net;
     p->plan = *plan;
     p->events = events;
     p->ctx = ctx;
-    p->timer = timer;
     p->target_count = n < PREDICT_TARGETS_MAX ? n : PREDICT_TARGETS_MAX;
     memcpy(p->targets, targets, p->target_count * sizeof(*targets));
     randombytes_buf(&p->seed, sizeof(p->seed));
@@ -203,9 +194,8 @@ int predict_start(struct predict **out, struct net *net,
     p->hold_at_ms = now_ms(p) + delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
-    (void)uv_timer_init(loop_uv(net->loop), timer);
-    timer->data = p;
-    (void)uv_timer_start(timer, on_tick, delay_ms, TICK_MS);
+    timer_init(&p->timer, net->loop, on_tick, p);
+    timer_start(&p->timer, delay_ms);
     *out = p;
     return 0;
 }
@@ -225,8 +215,7 @@ void predict_stop(struct predict *p)
     for (unsigned i = 0; i < p->socket_count; i++)
         udp_close(p->sockets[i]);
     p->socket_count = 0;
-    p->timer->data = NULL;
-    uv_close((uv_handle_t *)p->timer, free_handle);
+    timer_stop(&p->timer);
     if (!p->busy)
         free(p);
 }

@@ -18,7 +18,7 @@
 #include <sodium.h>
 
 #include "core/relay_preface.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/log.h"
 #include "io/sockaddr.h"
@@ -58,8 +58,8 @@ struct relay {
     struct addr local, remote; /* of the connection to the broker */
     struct addr broker;        /* where it was dialled */
     int fd;                    /* dialled, not joined yet */
-    uv_poll_t *poll;
-    uv_timer_t *timer; /* join timeout, or the pause before asking again */
+    struct watch watch;
+    struct timer timer; /* join timeout, or the pause before asking again */
     unsigned failures;
     uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
     uint32_t lost_told;
@@ -67,13 +67,8 @@ struct relay {
     bool busy, freed;
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-static void on_timer(uv_timer_t *t);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_byte(void *ctx, int events);
+static void on_timer(void *ctx);
 
 static struct net *net_of(struct relay *r)
 {
@@ -82,7 +77,7 @@ static struct net *net_of(struct relay *r)
 
 static void set_timer(struct relay *r, uint64_t ms)
 {
-    (void)uv_timer_start(r->timer, on_timer, ms, 0);
+    timer_start(&r->timer, ms);
 }
 
 static unsigned doubled(unsigned ms, unsigned times, unsigned max_ms)
@@ -141,12 +136,7 @@ static void socket_close(struct relay *r)
 {
     reach_cancel(r->dial);
     r->dial = NULL;
-    if (r->poll != NULL) {
-        (void)uv_poll_stop(r->poll);
-        r->poll->data = NULL;
-        uv_close((uv_handle_t *)r->poll, free_handle);
-        r->poll = NULL;
-    }
+    watch_close(&r->watch);
     if (r->fd >= 0)
         close(r->fd);
     r->fd = -1;
@@ -203,7 +193,7 @@ static void on_joined(struct relay *r)
     r->fd = -1;
     socket_close(r); /* the poll, not the connection */
     r->failures = 0;
-    (void)uv_timer_stop(r->timer);
+    timer_stop(&r->timer);
     if (framed_new(&r->pair, net_of(r), fd, PATH_RELAY,
                    approach_next_path_id(r->approach), on_pair_broke, r) != 0) {
         close(fd);
@@ -285,15 +275,10 @@ static void on_dialed(void *ctx, int err, int fd)
     }
     r->fd = fd;
     relay_preface_encode(preface, r->ticket);
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (poll == NULL || uv_poll_init(loop_uv(net_of(r)->loop), poll, fd) != 0) {
-        free(poll);
+    if (watch_start(&r->watch, net_of(r)->loop, fd, WATCH_READ, on_byte, r) != 0) {
         pair_broke(r, "out of memory");
         return;
     }
-    r->poll = poll;
-    r->poll->data = r;
-    (void)uv_poll_start(r->poll, UV_READABLE, on_poll);
     set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
     if (send(fd, preface, sizeof(preface), MSG_NOSIGNAL) != (ssize_t)sizeof(preface))
         pair_broke(r, "the broker's relay did not take our ticket");
@@ -326,15 +311,13 @@ static void on_ticket(void *k, const uint8_t *ticket, const char *why_none)
 }
 
 /* The broker's one byte: the other side came too. */
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_byte(void *ctx, int events)
 {
-    struct relay *r = poll->data;
+    struct relay *r = ctx;
     uint8_t byte = 0;
     (void)events;
-    if (r == NULL)
-        return;
     r->busy = true;
-    ssize_t n = status < 0 ? 0 : recv(r->fd, &byte, 1, 0);
+    ssize_t n = recv(r->fd, &byte, 1, 0);
     if (n == 1 && byte == RELAY_JOINED) {
         on_joined(r);
     } else if (n == 1 && byte == RELAY_WAITING) {
@@ -352,11 +335,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 /* -------------------------------------------------------------------------- the kind
  */
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct relay *r = t->data;
-    if (r == NULL)
-        return;
+    struct relay *r = ctx;
     if (r->fd >= 0)
         not_heard(r, r->heard ? "the other side did not come to the relay"
                               : "the broker's relay does not answer");
@@ -370,17 +351,11 @@ static void *relay_new(struct approach *a, const void *plan)
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return NULL;
-    r->timer = malloc(sizeof(*r->timer));
-    if (r->timer == NULL) {
-        free(r);
-        return NULL;
-    }
     r->approach = a;
     r->fd = -1;
     r->carry = (struct carry_path){
         .base = {.ops = &carry_ops, .kind = PATH_RELAY, .meagre = true}, .relay = r};
-    (void)uv_timer_init(loop_uv(approach_config_of(a)->net->loop), r->timer);
-    r->timer->data = r;
+    timer_init(&r->timer, approach_config_of(a)->net->loop, on_timer, r);
     if (approach_config_of(a)->allowed & (1u << PATH_RELAY))
         carry_list(r);
     return r;
@@ -402,7 +377,7 @@ static void relay_stop(void *k)
     struct relay *r = k;
     r->running = false;
     r->carry_proven = false;
-    (void)uv_timer_stop(r->timer);
+    timer_stop(&r->timer);
     socket_close(r);
     pair_drop(r, NULL);
 }
@@ -413,8 +388,7 @@ static void relay_free(void *k)
     socket_close(r);
     framed_free(r->pair);
     r->pair = NULL;
-    r->timer->data = NULL;
-    uv_close((uv_handle_t *)r->timer, free_handle);
+    timer_stop(&r->timer);
     r->freed = true;
     if (!r->busy)
         free(r);
@@ -456,7 +430,7 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
         approach_introduce_soon(r->approach);
     }
     if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
-        r->fd < 0 && r->dial == NULL && !uv_is_active((uv_handle_t *)r->timer))
+        r->fd < 0 && r->dial == NULL && !timer_is_active(&r->timer))
         set_timer(r, pause_ms(r, TICKET_WAIT_MS, RETRY_MAX_MS));
 }
 

@@ -14,7 +14,7 @@
 #include "core/predict.h"
 #include "core/privilege.h"
 #include "core/stun.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/tcp.h"
@@ -28,7 +28,7 @@ struct query {
     struct tcp_port *port;
     struct addr local, mapped;
     int fd; /* stays open when answered */
-    uv_poll_t *poll;
+    struct watch watch;
     uint8_t txid[STUN_TXID_LEN];
     uint8_t buf[ANSWER_MAX];
     size_t len;
@@ -40,35 +40,20 @@ struct tcp_port {
     struct net *net;
     struct query queries[FAMILIES]; /* 0 IPv4, 1 IPv6 */
     bool loopback;
-    uv_timer_t *timer;
+    struct timer timer;
     void (*done)(void *ctx);
     void *ctx;
 };
 
-static void free_handle(uv_handle_t *h)
+static void on_timer(void *ctx)
 {
-    free(h);
-}
-
-static void poll_end(struct query *q)
-{
-    if (q->poll == NULL)
-        return;
-    (void)uv_poll_stop(q->poll);
-    q->poll->data = NULL;
-    uv_close((uv_handle_t *)q->poll, free_handle);
-    q->poll = NULL;
-}
-
-static void on_timer(uv_timer_t *t)
-{
-    struct tcp_port *p = t->data;
-    if (p == NULL || p->done == NULL)
+    struct tcp_port *p = ctx;
+    if (p->done == NULL)
         return;
     void (*done)(void *ctx) = p->done;
     p->done = NULL;
     for (int i = 0; i < FAMILIES; i++)
-        poll_end(&p->queries[i]);
+        watch_close(&p->queries[i].watch);
     done(p->ctx);
 }
 
@@ -76,16 +61,14 @@ static void query_end(struct query *q, bool answered)
 {
     struct tcp_port *p = q->port;
     q->pending = false;
-    poll_end(q);
+    watch_close(&q->watch);
     if (!answered && q->fd >= 0) {
         close(q->fd);
         q->fd = -1;
     }
     if (!p->queries[0].pending && !p->queries[1].pending)
-        (void)uv_timer_start(p->timer, on_timer, 0, 0);
+        timer_start(&p->timer, 0);
 }
-
-static void on_poll(uv_poll_t *poll, int status, int events);
 
 static void send_request(struct query *q)
 {
@@ -95,7 +78,7 @@ static void send_request(struct query *q)
     if (n < 0 || send(q->fd, buf, (size_t)n, MSG_NOSIGNAL) != n)
         query_end(q, false);
     else
-        (void)uv_poll_start(q->poll, UV_READABLE, on_poll);
+        watch_for(&q->watch, WATCH_READ);
 }
 
 static void read_answer(struct query *q)
@@ -126,15 +109,11 @@ static void read_answer(struct query *q)
     query_end(q, good);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct query *q = poll->data;
+    struct query *q = ctx;
     (void)events;
-    if (q == NULL)
-        return;
-    if (status < 0)
-        query_end(q, false);
-    else if (!q->sent)
+    if (!q->sent)
         send_request(q); /* a failed connect shows in the send */
     else
         read_answer(q);
@@ -162,16 +141,9 @@ static void query_begin(struct query *q, const struct addr *server, uint16_t por
         !target_may_ask(q->port->approach, server, QUERY_SYNS))
         return;
     randombytes_buf(q->txid, sizeof(q->txid));
-    q->poll = malloc(sizeof(*q->poll));
-    if (q->poll == NULL || tcp_connect(fd, server, 0) != 0 ||
-        uv_poll_init(loop_uv(q->port->net->loop), q->poll, fd) != 0) {
-        free(q->poll);
-        q->poll = NULL;
-        return;
-    }
-    q->poll->data = q;
-    q->pending = true;
-    (void)uv_poll_start(q->poll, UV_WRITABLE, on_poll);
+    q->pending =
+        tcp_connect(fd, server, 0) == 0 &&
+        watch_start(&q->watch, q->port->net->loop, fd, WATCH_WRITE, on_ready, q) == 0;
 }
 
 /* The broker answers on its TCP port at each address that it names for STUN. */
@@ -218,20 +190,14 @@ int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
         return POSTERN_ERR_PERM;
     static const enum addr_family family_of[FAMILIES] = {ADDR_V4, ADDR_V6};
     struct tcp_port *p = calloc(1, sizeof(*p));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (p == NULL || timer == NULL) {
-        free(p);
-        free(timer);
+    if (p == NULL)
         return POSTERN_ERR_NOMEM;
-    }
     p->approach = a;
     p->net = net;
     p->done = done;
     p->ctx = ctx;
-    p->timer = timer;
     p->loopback = addr_scope_of(uplink_broker_addr(u)) == ADDR_SCOPE_LOOPBACK;
-    (void)uv_timer_init(loop_uv(net->loop), timer);
-    timer->data = p;
+    timer_init(&p->timer, net->loop, on_timer, p);
     uint16_t shared = 0;
     for (int i = 0; i < FAMILIES; i++) {
         struct addr server = server_of(u, family_of[i]);
@@ -241,7 +207,7 @@ int tcp_port_open(struct tcp_port **out, struct approach *a, bool low,
         shared = low ? 0 : p->queries[0].local.port; /* one number for both families */
     }
     bool pending = p->queries[0].pending || p->queries[1].pending;
-    (void)uv_timer_start(timer, on_timer, pending ? TIMEOUT_MS : 0, 0);
+    timer_start(&p->timer, pending ? TIMEOUT_MS : 0);
     *out = p;
     return 0;
 }
@@ -251,12 +217,11 @@ void tcp_port_close(struct tcp_port *p)
     if (p == NULL)
         return;
     for (int i = 0; i < FAMILIES; i++) {
-        poll_end(&p->queries[i]);
+        watch_close(&p->queries[i].watch);
         if (p->queries[i].fd >= 0)
             close(p->queries[i].fd);
     }
-    p->timer->data = NULL;
-    uv_close((uv_handle_t *)p->timer, free_handle);
+    timer_stop(&p->timer);
     free(p);
 }
 

@@ -10,19 +10,14 @@
 
 #include "core/punch_wire.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     PEER_WAIT_MS = 8000,
     LAST_ANSWERS_MS = 1000, /* after the last turn */
 };
 
-static void on_timer(uv_timer_t *t);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_timer(void *ctx);
 
 static uint64_t now_ms(const struct udp_meet *u)
 {
@@ -137,7 +132,7 @@ static void release(struct udp_meet *u)
 static void rest(struct udp_meet *u)
 {
     u->phase = UDP_MEET_IDLE;
-    (void)uv_timer_stop(u->timer);
+    timer_stop(&u->timer);
     if (!udp_meet_has_way(u))
         release(u);
 }
@@ -191,7 +186,7 @@ void udp_meet_go(struct udp_meet *u)
     u->phase = UDP_MEET_MEETING;
     u->turn = 0;
     memset(u->sent_us, 0, sizeof(u->sent_us));
-    (void)uv_timer_start(u->timer, on_timer, 0, 0);
+    timer_start(&u->timer, 0);
 }
 
 /* Both sides know each other's addresses. */
@@ -207,7 +202,7 @@ void udp_meet_ready(struct udp_meet *u)
     if (u->phase != UDP_MEET_GATHERING)
         return;
     u->phase = UDP_MEET_WAITING;
-    (void)uv_timer_start(u->timer, on_timer, PEER_WAIT_MS, 0);
+    timer_start(&u->timer, PEER_WAIT_MS);
     approach_offer_soon(u->approach);
     udp_meet_begin(u);
 }
@@ -218,7 +213,7 @@ static void gathered(struct udp_meet *u)
     if (u->gathered)
         return;
     u->gathered = true;
-    (void)uv_timer_stop(u->timer);
+    timer_stop(&u->timer);
     u->preparing = true;
     if (u->plan->prepare(u) && !u->freed && u->preparing)
         udp_meet_ready(u);
@@ -233,7 +228,7 @@ static void pump_gathering(struct udp_meet *u)
     if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
         gathered(u);
     else
-        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 1, 0);
+        timer_start(&u->timer, at > now ? at - now : 1);
 }
 
 void udp_meet_begin_round(struct udp_meet *u)
@@ -258,7 +253,7 @@ void udp_meet_begin_round(struct udp_meet *u)
     }
     size_t n = uplink_stun(udp_meet_config(u)->uplink, servers);
     reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
-    (void)uv_timer_start(u->timer, on_timer, 0, 0);
+    timer_start(&u->timer, 0);
 }
 
 /* ---------------------------------------------------------------------------- checks
@@ -403,16 +398,13 @@ static void run_turn(struct udp_meet *u)
         for (size_t i = 0; i < u->peer_count; i++)
             udp_meet_check(u, &u->peers[i]);
     u->turn++;
-    (void)uv_timer_start(
-        u->timer, on_timer,
-        u->turn < UDP_MEET_TURNS ? (uint64_t)UDP_MEET_TURN_MS : LAST_ANSWERS_MS, 0);
+    timer_start(&u->timer, u->turn < UDP_MEET_TURNS ? (uint64_t)UDP_MEET_TURN_MS
+                                                    : LAST_ANSWERS_MS);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct udp_meet *u = t->data;
-    if (u == NULL)
-        return;
+    struct udp_meet *u = ctx;
     u->busy = true;
     switch (u->phase) {
     case UDP_MEET_GATHERING:
@@ -442,15 +434,9 @@ void *udp_meet_new(struct approach *a, const void *plan)
     struct udp_meet *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return NULL;
-    u->timer = malloc(sizeof(*u->timer));
-    if (u->timer == NULL) {
-        free(u);
-        return NULL;
-    }
     u->approach = a;
     u->plan = plan;
-    (void)uv_timer_init(loop_uv(udp_meet_config(u)->net->loop), u->timer);
-    u->timer->data = u;
+    timer_init(&u->timer, udp_meet_config(u)->net->loop, on_timer, u);
     return u;
 }
 
@@ -494,8 +480,7 @@ void udp_meet_free(void *k)
         free(u->ways[i]);
     release(u);
     u->phase = UDP_MEET_IDLE;
-    u->timer->data = NULL;
-    uv_close((uv_handle_t *)u->timer, free_handle);
+    timer_stop(&u->timer);
     u->freed = true;
     if (!u->busy)
         free(u);

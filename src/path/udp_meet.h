@@ -11,7 +11,7 @@
 #define POSTERN_PATH_UDP_MEET_H
 
 #include "core/privilege.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/udp.h"
 #include "path/kind.h"
 #include "io/portmap.h"
@@ -87,7 +87,7 @@ struct udp_meet {
     struct portmap *portmap;
     struct addr mapped;
     char refused[160];
-    uv_timer_t *timer;
+    struct timer timer;
     bool waits_for_uplink;
     bool busy, freed;
 };

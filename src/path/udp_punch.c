@@ -17,16 +17,11 @@
 
 #include "core/stun.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/udp.h"
 
-static void on_timer(uv_timer_t *t);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_timer(void *ctx);
 
 static uint64_t now_ms(struct udp_punch *u)
 {
@@ -293,7 +288,7 @@ static void stop(void *k)
 {
     struct udp_punch *u = k;
     u->running = false;
-    (void)uv_timer_stop(u->timer);
+    timer_stop(&u->timer);
     sockets_close(u);
 }
 
@@ -356,15 +351,14 @@ void udp_punch_pump(struct udp_punch *u)
         at = ms < at ? ms : at;
     }
     if (at == UINT64_MAX)
-        (void)uv_timer_stop(u->timer);
+        timer_stop(&u->timer);
     else
-        (void)uv_timer_start(u->timer, on_timer, at > now ? at - now : 1, 0);
+        timer_start(&u->timer, at > now ? at - now : 1);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    if (t->data != NULL)
-        udp_punch_pump(t->data);
+    udp_punch_pump(ctx);
 }
 
 /* ----------------------------------------------------------------------------- the
@@ -376,14 +370,8 @@ static void *punch_kind_new(struct approach *a, const void *plan)
     struct udp_punch *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return NULL;
-    u->timer = malloc(sizeof(*u->timer));
-    if (u->timer == NULL) {
-        free(u);
-        return NULL;
-    }
     u->approach = a;
-    (void)uv_timer_init(loop_uv(approach_config_of(a)->net->loop), u->timer);
-    u->timer->data = u;
+    timer_init(&u->timer, approach_config_of(a)->net->loop, on_timer, u);
     return u;
 }
 
@@ -396,8 +384,7 @@ static void punch_kind_free(void *k)
     for (int i = 0; i < UDP_PUNCH_SOCKETS; i++)
         udp_close(u->sockets[i]);
     u->running = false;
-    u->timer->data = NULL;
-    uv_close((uv_handle_t *)u->timer, free_handle);
+    timer_stop(&u->timer);
     u->freed = true;
     if (!u->busy)
         free(u);
@@ -491,7 +478,7 @@ static void on_established(void *k)
 {
     struct udp_punch *u = k;
     if (u->running)
-        (void)uv_timer_start(u->timer, on_timer, 0, 0);
+        timer_start(&u->timer, 0);
 }
 
 static void on_used(void *k, struct path *p)

@@ -6,7 +6,7 @@
 #define POSTERN_PATH_UDP_PUNCH_H
 
 #include "core/punch.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "path/kind.h"
 #include "path/predict.h"
 #include "path/reflexive.h"
@@ -40,7 +40,7 @@ struct udp_punch {
     bool predicted_low;   /* with ports of ours below 1024 */
     bool low_failed;      /* so it was in the round before: without them in the next */
     char predict_why[96]; /* why prediction was not tried though it was needed */
-    uv_timer_t *timer;
+    struct timer timer;
     bool busy, freed;
 };
 

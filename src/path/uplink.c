@@ -15,7 +15,7 @@
 #include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "path/uplink_internal.h"
 #include "path/uplink_words.h"
@@ -54,19 +54,14 @@ enum { STRANGER_PAUSE_MS = 3000 };
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
 
-static void on_timer(uv_timer_t *t);
+static void on_timer(void *ctx);
 static void arm_fresh(struct uplink *u);
-static void on_line_timer(uv_timer_t *t);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_line_timer(void *ctx);
 
 void uplink_set_timer(struct uplink *u, uint64_t ms)
 {
     loop_refresh(u->config.net->loop);
-    (void)uv_timer_start(u->timer, on_timer, ms, 0);
+    timer_start(&u->timer, ms);
 }
 
 /* -------------------------------------------------------------------------- lines */
@@ -77,8 +72,7 @@ void uplink_line_free(struct line *l)
         return;
     reach_cancel(l->dial);
     channel_free(l->channel);
-    l->timer->data = NULL;
-    uv_close((uv_handle_t *)l->timer, free_handle);
+    timer_stop(&l->timer);
     free(l);
 }
 
@@ -326,7 +320,7 @@ static void on_welcome(struct line *l, const Welcome *w)
         u->beside = NULL;
     }
     drop_unneeded(u);
-    (void)uv_timer_stop(l->timer);
+    timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = net_now_us();
     u->yields = 0;
@@ -462,7 +456,7 @@ static void on_dialed(void *ctx, int err, int fd)
     }
     channel_local(l->channel, &l->local);
     channel_remote(l->channel, &l->remote);
-    (void)uv_timer_start(l->timer, on_line_timer, WELCOME_TIMEOUT_MS, 0);
+    timer_start(&l->timer, WELCOME_TIMEOUT_MS);
     if (u->state == UPLINK_TRYING)
         arm_fresh(u);
     Control m = {.which_body = Control_hello_tag};
@@ -495,16 +489,10 @@ static unsigned dial_ms(const struct uplink *u)
 static struct line *line_new(struct uplink *u)
 {
     struct line *l = calloc(1, sizeof(*l));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (l == NULL || timer == NULL) {
-        free(l);
-        free(timer);
+    if (l == NULL)
         return NULL;
-    }
-    (void)uv_timer_init(loop_uv(u->config.net->loop), timer);
-    timer->data = l;
+    timer_init(&l->timer, u->config.net->loop, on_line_timer, l);
     l->uplink = u;
-    l->timer = timer;
     struct reach_config rc = {.loop = u->config.net->loop,
                               .via = u->proxied ? &u->proxy : NULL,
                               .to = {.host = u->config.broker.host,
@@ -528,7 +516,7 @@ void uplink_connect_now(struct uplink *u)
     uplink_drop_lines(u);
     u->state = UPLINK_TRYING;
     u->tried_us = net_now_us();
-    (void)uv_timer_stop(u->timer);
+    timer_stop(&u->timer);
     int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
     u->proxied = via > 0;
     if (via < 0) {
@@ -547,10 +535,9 @@ void uplink_connect_now(struct uplink *u)
 
 /* ------------------------------------------------------------------------ timing */
 
-static void on_line_timer(uv_timer_t *t)
+static void on_line_timer(void *ctx)
 {
-    if (t->data != NULL)
-        uplink_line_failed(t->data, POSTERN_ERR_TIMEOUT);
+    uplink_line_failed(ctx, POSTERN_ERR_TIMEOUT);
 }
 
 void uplink_begin_beside(struct uplink *u)
@@ -570,7 +557,7 @@ static void arm_fresh(struct uplink *u)
     if (u->fresh < FRESH_MAX)
         uplink_set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
     else
-        (void)uv_timer_stop(u->timer);
+        timer_stop(&u->timer);
 }
 
 static void on_trying_timer(struct uplink *u)
@@ -580,11 +567,9 @@ static void on_trying_timer(struct uplink *u)
     arm_fresh(u);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct uplink *u = t->data;
-    if (u == NULL)
-        return;
+    struct uplink *u = ctx;
     if (u->state == UPLINK_WAITING)
         uplink_connect_now(u);
     else if (u->state == UPLINK_UP)
@@ -601,11 +586,6 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     if (u == NULL)
         return POSTERN_ERR_NOMEM;
     u->config = *c;
-    u->timer = malloc(sizeof(*u->timer));
-    if (u->timer == NULL) {
-        free(u);
-        return POSTERN_ERR_NOMEM;
-    }
     uint64_t seed;
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&u->backoff, &backoff_policy, seed);
@@ -613,8 +593,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     if (c->state != NULL)
         u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
                                         u->known, UPLINK_KNOWN_MAX);
-    (void)uv_timer_init(loop_uv(c->net->loop), u->timer);
-    u->timer->data = u;
+    timer_init(&u->timer, c->net->loop, on_timer, u);
     u->state = UPLINK_WAITING;
     uplink_set_timer(u, 0);
     *out = u;
@@ -626,8 +605,7 @@ void uplink_close(struct uplink *u)
     if (u == NULL)
         return;
     uplink_drop_lines(u);
-    u->timer->data = NULL;
-    uv_close((uv_handle_t *)u->timer, free_handle);
+    timer_stop(&u->timer);
     free(u);
 }
 
@@ -647,7 +625,7 @@ void uplink_hurry(struct uplink *u)
 {
     uint64_t now_us = net_now_us();
     if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
-        now_us > u->floor_us && uv_timer_get_due_in(u->timer) > HURRY_WITHIN_MS)
+        now_us > u->floor_us && timer_due_in_ms(&u->timer) > HURRY_WITHIN_MS)
         uplink_set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
 }
 

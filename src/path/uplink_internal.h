@@ -9,7 +9,7 @@
 #include "core/backoff.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "path/uplink.h"
 
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
@@ -19,7 +19,7 @@ struct line {
     struct uplink *uplink;
     struct reach *dial; /* NULL once it was reached */
     struct channel *channel;
-    uv_timer_t *timer; /* own allocation: until the broker's welcome */
+    struct timer timer; /* until the broker's welcome */
     struct addr local, remote;
     bool open; /* the handshake is done and our Hello on its way */
 };
@@ -32,7 +32,7 @@ struct uplink {
     unsigned fresh;      /* lines begun beside in this try */
     struct proxy proxy;
     bool proxied;
-    uv_timer_t *timer; /* retry, keepalive, ping: what `state` says */
+    struct timer timer; /* retry, keepalive, ping: what `state` says */
     struct addr broker_addr, seen;
     struct addr stun[UPLINK_STUN_MAX];
     size_t stun_count;
