@@ -1,13 +1,16 @@
 /*
- * The loop over libuv. All timers share one of libuv's, which stands at the earliest or
- * before: most timers are moved on and on and never fire, and moving one later must
- * cost nothing. A descriptor's uv_poll_t lives apart from its watch, since libuv wants
- * it for a while after it was closed.
+ * The loop over libuv. All timers share one of libuv's, and the fine ones a timerfd,
+ * which stands at the earliest or before: most timers are moved on and on and never
+ * fire, and moving one later must cost nothing. A descriptor's uv_poll_t lives apart
+ * from its watch, since libuv wants it for a while after it was closed.
  */
 #include "io/loop.h"
 
 #include <stdlib.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
+#include "io/clock.h"
 #include "io/loop_uv.h"
 
 struct loop {
@@ -16,6 +19,10 @@ struct loop {
     uv_idle_t soon;
     uint64_t alarm_ms; /* when it rings; 0: it is off */
     struct agenda timers;
+    int fine_fd;
+    struct watch fine_watch;
+    uint64_t fine_ns; /* what the timerfd is set to; 0: nothing */
+    struct agenda fine;
     bool turning, called; /* in loop_turn; a timer was called in it */
 };
 
@@ -63,6 +70,8 @@ static void call_due(struct loop *l)
     while ((e = agenda_take(&l->timers, uv_now(&l->uv), before)) != NULL) {
         struct timer *t = (struct timer *)(void *)e;
         l->called = true;
+        if (t->every_ms > 0)
+            agenda_enter(&l->timers, e, uv_now(&l->uv) + t->every_ms);
         t->cb(t->ctx);
     }
     (void)uv_idle_stop(&l->soon);
@@ -83,6 +92,34 @@ static void on_soon(uv_idle_t *h)
     call_due(h->data);
 }
 
+static void set_fine(struct loop *l)
+{
+    const struct agenda_entry *e = l->fine.first;
+    if (e == NULL || (l->fine_ns != 0 && l->fine_ns <= e->due))
+        return; /* an earlier waking looks again */
+    struct itimerspec at = {
+        .it_value = {(time_t)(e->due / 1000000000), (long)(e->due % 1000000000)}};
+    if (e->due == 0)
+        at.it_value.tv_nsec = 1; /* zero would switch it off */
+    (void)timerfd_settime(l->fine_fd, TFD_TIMER_ABSTIME, &at, NULL);
+    l->fine_ns = e->due > 0 ? e->due : 1;
+}
+
+static void on_fine(void *ctx, int events)
+{
+    struct loop *l = ctx;
+    uint64_t times, before = l->fine.entered, now = clock_ns();
+    struct agenda_entry *e;
+    (void)events;
+    (void)!read(l->fine_fd, &times, sizeof(times));
+    l->fine_ns = 0;
+    while ((e = agenda_take(&l->fine, now, before)) != NULL) {
+        struct timer *t = (struct timer *)(void *)e;
+        t->cb(t->ctx);
+    }
+    set_fine(l);
+}
+
 int loop_open(struct loop **out)
 {
     struct loop *l = calloc(1, sizeof(*l));
@@ -95,6 +132,15 @@ int loop_open(struct loop **out)
     (void)uv_timer_init(&l->uv, &l->alarm);
     (void)uv_idle_init(&l->uv, &l->soon);
     l->alarm.data = l->soon.data = l;
+    l->fine_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int rc = l->fine_fd < 0
+                 ? POSTERN_ERR_LIMIT
+                 : watch_start(&l->fine_watch, l, l->fine_fd, WATCH_READ, on_fine, l);
+    if (rc != 0) {
+        loop_close(l);
+        return rc;
+    }
+    watch_in_background(&l->fine_watch);
     *out = l;
     return 0;
 }
@@ -103,6 +149,9 @@ void loop_close(struct loop *l)
 {
     if (l == NULL)
         return;
+    watch_close(&l->fine_watch);
+    if (l->fine_fd >= 0)
+        (void)close(l->fine_fd);
     uv_close((uv_handle_t *)&l->alarm, NULL);
     uv_close((uv_handle_t *)&l->soon, NULL);
     while (uv_loop_close(&l->uv) == UV_EBUSY)
@@ -155,20 +204,36 @@ void timer_init(struct timer *t, struct loop *l, loop_cb cb, void *ctx)
     *t = (struct timer){.loop = l, .cb = cb, .ctx = ctx};
 }
 
-void timer_start(struct timer *t, uint64_t ms)
+void timer_every(struct timer *t, uint64_t first_ms, uint64_t every_ms)
 {
     struct loop *l = t->loop;
-    agenda_leave(&l->timers, &t->entry);
     uint64_t now = uv_now(&l->uv);
-    agenda_enter(&l->timers, &t->entry, ms < UINT64_MAX - now ? now + ms : UINT64_MAX);
+    timer_stop(t);
+    t->every_ms = every_ms;
+    agenda_enter(&l->timers, &t->entry,
+                 first_ms < UINT64_MAX - now ? now + first_ms : UINT64_MAX);
     set_alarm(l);
+}
+
+void timer_start(struct timer *t, uint64_t ms)
+{
+    timer_every(t, ms, 0);
+}
+
+void timer_at_ns(struct timer *t, uint64_t at_ns)
+{
+    timer_stop(t);
+    t->fine = true;
+    agenda_enter(&t->loop->fine, &t->entry, at_ns);
+    set_fine(t->loop);
 }
 
 void timer_stop(struct timer *t)
 {
     if (!t->entry.entered)
         return;
-    agenda_leave(&t->loop->timers, &t->entry);
+    agenda_leave(t->fine ? &t->loop->fine : &t->loop->timers, &t->entry);
+    t->fine = false;
     if (t->loop->timers.first == NULL)
         set_alarm(t->loop);
 }

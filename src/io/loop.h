@@ -46,16 +46,23 @@ struct timer {
     struct loop *loop;
     loop_cb cb;
     void *ctx;
+    uint64_t every_ms; /* 0: once */
+    bool fine;
 };
 
 void timer_init(struct timer *t, struct loop *l, loop_cb cb, void *ctx);
 /* Calls once, `ms` after loop_now_ms (0: when the loop next turns). One that runs
  * starts anew. */
 void timer_start(struct timer *t, uint64_t ms);
+/* Calls after `first_ms`, and then every `every_ms` until it is stopped. */
+void timer_every(struct timer *t, uint64_t first_ms, uint64_t every_ms);
+/* Calls once, when clock_ns() has come to `at_ns`: finer than milliseconds, and dearer.
+ * One that alone runs does not keep loop_run going. */
+void timer_at_ns(struct timer *t, uint64_t at_ns);
 /* Harmless when it does not run, and on a zeroed one. */
 void timer_stop(struct timer *t);
 bool timer_is_active(const struct timer *t);
-/* 0 when it does not run. */
+/* 0 when it does not run; not for timer_at_ns. */
 uint64_t timer_due_in_ms(const struct timer *t);
 
 enum {

@@ -9,7 +9,7 @@
 
 #include "core/keepalive.h"
 #include "core/paths.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "session/session.h"
 
 enum {
@@ -77,9 +77,8 @@ struct session {
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
     gnutls_session_t tls;
-    int timer_fd;
-    uv_poll_t *timer; /* own allocation, closes later than the session */
-    uv_idle_t *idle;  /* runs after a touch, before the loop waits; the same */
+    struct timer timer;
+    struct timer turn; /* runs after a touch, before the loop waits */
     uint64_t armed_ns;
     struct path *paths[SESSION_PATHS_MAX];
     struct path *current; /* where packets go; NULL when it is gone */
@@ -149,9 +148,8 @@ void session_leave(struct session *s); /* end of an event: frees what was freed 
 extern const struct path_user session_path_user;
 
 /* round.c: when a session works */
-MUST_CHECK int round_init(struct session *s);
+void round_init(struct session *s);
 void round_stop(struct session *s);
-void round_fini(struct session *s);
 void session_touch(struct session *s); /* something may be ready to send */
 
 /* meta.c */

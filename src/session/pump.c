@@ -15,7 +15,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/linger.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
@@ -25,8 +25,7 @@ struct pump {
     const struct pump_events *events;
     void *ctx;
     int fd;
-    uv_poll_t *poll;  /* own allocation, closes later than the pump */
-    int polled;       /* events that the poll waits for */
+    struct watch watch;
     struct chain in;  /* arrived, not taken by the socket yet */
     bool header_done; /* the peer's first message was handed up */
     bool peer_fin;    /* all that the peer sends has arrived */
@@ -38,21 +37,9 @@ struct pump {
     struct pump_stats stats;
 };
 
-static void on_poll(uv_poll_t *poll, int status, int events);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 static void socket_close(struct pump *p, bool reset)
 {
-    if (p->poll != NULL) {
-        (void)uv_poll_stop(p->poll);
-        p->poll->data = NULL;
-        uv_close((uv_handle_t *)p->poll, free_handle);
-        p->poll = NULL;
-    }
+    watch_close(&p->watch);
     if (p->fd >= 0) {
         if (!reset) /* else the application sees a reset, as the peer's did */
             linger_orderly(p->fd);
@@ -61,22 +48,16 @@ static void socket_close(struct pump *p, bool reset)
     }
 }
 
-static void poll_update(struct pump *p)
+static void watch_update(struct pump *p)
 {
     int want = 0;
-    if (p->poll == NULL)
+    if (!watch_is_open(&p->watch))
         return;
     if (!p->local_eof && !p->readable && p->stream != NULL)
-        want |= UV_READABLE;
+        want |= WATCH_READ;
     if (p->want_write)
-        want |= UV_WRITABLE;
-    if (want == p->polled)
-        return;
-    p->polled = want;
-    if (want == 0)
-        (void)uv_poll_stop(p->poll);
-    else
-        (void)uv_poll_start(p->poll, want, on_poll);
+        want |= WATCH_WRITE;
+    watch_for(&p->watch, want);
 }
 
 /* Frees the pump when nothing is left to do. Returns true when it is gone. */
@@ -84,7 +65,7 @@ static bool settle(struct pump *p)
 {
     bool socket_done = p->fd < 0 || p->aborted || (p->local_shut && p->stream == NULL);
     if (p->ended || p->stream != NULL || !socket_done) {
-        poll_update(p);
+        watch_update(p);
         return false;
     }
     p->ended = true;
@@ -179,20 +160,14 @@ static void write_socket(struct pump *p)
     }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    struct pump *p = poll->data;
-    if (p == NULL)
-        return;
-    if (status < 0) {
-        break_both(p, SESSION_RESET_BY_APP);
-    } else {
-        if (events & UV_WRITABLE)
-            write_socket(p);
-        if (events & UV_READABLE) {
-            p->readable = true;
-            read_socket(p);
-        }
+    struct pump *p = ctx;
+    if (events & WATCH_WRITE)
+        write_socket(p);
+    if (events & WATCH_READ) {
+        p->readable = true;
+        read_socket(p);
     }
     (void)settle(p);
 }
@@ -301,7 +276,7 @@ static void on_room(void *ctx)
     struct pump *p = ctx;
     if (p->readable)
         read_socket(p);
-    poll_update(p);
+    watch_update(p);
 }
 
 static void on_close(void *ctx, uint64_t code)
@@ -389,22 +364,20 @@ int pump_send_header(struct pump *p, const uint8_t *frame, size_t len)
 
 int pump_attach(struct pump *p, int fd)
 {
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (p->stream == NULL || p->aborted || poll == NULL ||
-        uv_poll_init(loop_uv(p->env->loop), poll, fd) != 0) {
-        free(poll);
+    int rc = p->stream == NULL || p->aborted
+                 ? POSTERN_ERR_CLOSED
+                 : watch_open(&p->watch, p->env->loop, fd, on_ready, p);
+    if (rc != 0) {
         close(fd);
-        return p->stream == NULL || p->aborted ? POSTERN_ERR_CLOSED : POSTERN_ERR_IO;
+        return rc;
     }
-    poll->data = p;
-    p->poll = poll;
     p->fd = fd;
     linger_reset(fd);   /* until both directions have ended */
     p->readable = true; /* a first look costs one system call and saves a round */
     if (p->header_done)
         write_socket(p);
     read_socket(p);
-    poll_update(p);
+    watch_update(p);
     return 0;
 }
 

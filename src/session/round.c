@@ -4,14 +4,10 @@
  * and arms the timer. Knows when, not what: packets are output.c's, life is
  * session.c's.
  */
-#include "io/loop_uv.h"
 #include "io/clock.h"
 #include "session/internal.h"
 
 #include <sched.h>
-#include <stdlib.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 /*
  * A conversation of small messages at a quick pace waits for the next one awake, since
@@ -45,9 +41,7 @@ static void arm_timer(struct session *s)
         return; /* an earlier wake-up looks again */
     if (next <= now)
         next = now + 1000;
-    struct itimerspec its = {
-        .it_value = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)}};
-    (void)timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+    timer_at_ns(&s->timer, next);
     s->armed_ns = next;
 }
 
@@ -99,42 +93,39 @@ static bool lingers(struct session *s)
     return quick;
 }
 
-static void on_idle(uv_idle_t *idle)
+static void on_turn(void *ctx)
 {
-    struct session *s = idle->data;
-    if (s == NULL || s->freed || s->closed) {
-        (void)uv_idle_stop(idle);
-    } else if (s->round_due) {
+    struct session *s = ctx;
+    if (s->closed)
+        return;
+    if (s->round_due) {
         s->round_due = false;
         run_round(s);
-        if (!s->freed && !s->closed && !lingers(s) && !s->round_due)
-            (void)uv_idle_stop(idle);
+        if (!s->freed && !s->closed && lingers(s))
+            timer_start(&s->turn, 0);
         session_leave(s);
-    } else if (clock_ns() - s->round_ns >= LINGER_NS) {
-        (void)uv_idle_stop(idle);
-    } else {
+    } else if (clock_ns() - s->round_ns < LINGER_NS) {
+        timer_start(&s->turn, 0);
         (void)sched_yield(); /* the message may come from a program on this processor */
     }
 }
 
 void session_touch(struct session *s)
 {
-    if (s->idle == NULL || s->closed || s->in_round)
+    if (s->turn.loop == NULL || s->closed || s->in_round)
         return;
     s->round_due = true;
-    (void)uv_idle_start(s->idle, on_idle);
+    if (!timer_is_active(&s->turn))
+        timer_start(&s->turn, 0);
 }
 
 /* --------------------------------------------------------------------- the timer */
 
-static void on_timer(uv_poll_t *poll, int status, int events)
+static void on_timer(void *ctx)
 {
-    struct session *s = poll->data;
-    uint64_t count;
-    (void)status, (void)events;
-    if (s == NULL || s->closed)
+    struct session *s = ctx;
+    if (s->closed)
         return;
-    (void)!read(s->timer_fd, &count, sizeof(count));
     s->armed_ns = 0;
     s->busy = true;
     uint64_t now = clock_ns();
@@ -154,47 +145,14 @@ static void on_timer(uv_poll_t *poll, int status, int events)
     session_leave(s);
 }
 
-static void free_handle(uv_handle_t *h)
+void round_init(struct session *s)
 {
-    free(h);
-}
-
-int round_init(struct session *s)
-{
-    s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    s->timer = malloc(sizeof(*s->timer));
-    s->idle = malloc(sizeof(*s->idle));
-    if (s->timer_fd < 0 || s->timer == NULL || s->idle == NULL ||
-        uv_poll_init(loop_uv(s->env->loop), s->timer, s->timer_fd) != 0) {
-        free(s->timer);
-        free(s->idle);
-        s->timer = NULL;
-        s->idle = NULL;
-        return POSTERN_ERR_NOMEM;
-    }
-    s->timer->data = s;
-    (void)uv_poll_start(s->timer, UV_READABLE, on_timer);
-    (void)uv_idle_init(loop_uv(s->env->loop), s->idle);
-    s->idle->data = s;
-    return 0;
+    timer_init(&s->timer, s->env->loop, on_timer, s);
+    timer_init(&s->turn, s->env->loop, on_turn, s);
 }
 
 void round_stop(struct session *s)
 {
-    (void)uv_idle_stop(s->idle);
-    (void)uv_poll_stop(s->timer);
-}
-
-void round_fini(struct session *s)
-{
-    if (s->timer != NULL) {
-        s->timer->data = NULL;
-        uv_close((uv_handle_t *)s->timer, free_handle);
-    }
-    if (s->idle != NULL) {
-        s->idle->data = NULL;
-        uv_close((uv_handle_t *)s->idle, free_handle);
-    }
-    if (s->timer_fd >= 0)
-        close(s->timer_fd);
+    timer_stop(&s->turn);
+    timer_stop(&s->timer);
 }

@@ -14,7 +14,7 @@
 #include "core/wire.h"
 #include "io/clock.h"
 #include "io/identity.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                        size_t segment_len);
@@ -204,7 +204,7 @@ static void destroy(struct session *s)
         ngtcp2_conn_del(s->conn);
     if (s->tls != NULL)
         gnutls_deinit(s->tls);
-    round_fini(s);
+    round_stop(s);
     free(s);
 }
 
@@ -230,10 +230,7 @@ static struct session *session_new(const struct session_config *c,
     s->heard_us = now_us;
     s->packet_max = PACKET_MAX;
     keepalive_init(&s->keep, true, 0, now_us);
-    if (round_init(s) != 0) {
-        destroy(s);
-        return NULL;
-    }
+    round_init(s);
     return s;
 }
 

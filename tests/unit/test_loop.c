@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 
+#include "io/clock.h"
 #include "io/loop.h"
 
 static struct loop *loop;
@@ -98,6 +99,50 @@ static void test_for_ever(void **state)
     assert_true(timer_is_active(&t));
     timer_stop(&t);
     assert_string_equal(said, "s");
+}
+
+static struct timer every, fine;
+
+static void count_to_three(void *ctx)
+{
+    (void)ctx;
+    if (++turns == 3)
+        timer_stop(&every);
+}
+
+static void test_again_and_again(void **state)
+{
+    (void)state;
+    turns = 0;
+    timer_init(&every, loop, count_to_three, NULL);
+    timer_every(&every, 0, 2);
+    loop_run(loop);
+    assert_int_equal(turns, 3);
+}
+
+static void test_finer_than_milliseconds(void **state)
+{
+    (void)state;
+    struct timer limit;
+    timer_init(&limit, loop, say, "l");
+    timer_init(&fine, loop, say, "f");
+    timer_start(&limit, 2000);
+    uint64_t begin = clock_ns();
+    timer_at_ns(&fine, begin + 900000000);
+    timer_at_ns(&fine, begin + 300000); /* moved forward */
+    while (said[0] == '\0')
+        loop_turn(loop);
+    assert_string_equal(said, "f");
+    assert_true(clock_ns() - begin >= 300000);
+    timer_at_ns(&fine, 0); /* long due */
+    while (said[1] == '\0')
+        loop_turn(loop);
+    assert_string_equal(said, "ff");
+    timer_at_ns(&fine, begin);
+    timer_stop(&fine);
+    timer_stop(&limit);
+    loop_poll(loop);
+    assert_string_equal(said, "ff");
 }
 
 struct end {
@@ -192,6 +237,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_that_starts_itself_lets_others_in,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_for_ever, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_again_and_again, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_finer_than_milliseconds, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_watches, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_end_without_reading, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_wake_from_another_thread, set_up,
