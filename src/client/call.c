@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "io/linger.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     WAIT_MS = 20000,
@@ -32,18 +32,13 @@ struct call {
 
 struct calls {
     struct loop *loop;
-    uv_timer_t *timer;
+    struct timer timer;
     struct call *first;
     unsigned count;
     uint64_t ticked_ms;
     struct fault last;          /* why there is no session */
     const struct peer *last_of; /* with whom: NULL: with none; compared only */
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static void reset_fd(struct call *c)
 {
@@ -210,13 +205,11 @@ static uint64_t lateness_ms(struct calls *cs)
     return gap_ms > LATE_MS ? gap_ms - TICK_MS : 0;
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct calls *cs = t->data;
+    struct calls *cs = ctx;
     struct call *next;
     bool waiting = false;
-    if (cs == NULL)
-        return;
     uint64_t late_ms = lateness_ms(cs);
     for (struct call *c = cs->first; c != NULL; c = next) {
         next = c->next;
@@ -232,30 +225,24 @@ static void on_tick(uv_timer_t *t)
         }
     }
     if (!waiting)
-        (void)uv_timer_stop(cs->timer);
+        timer_stop(&cs->timer);
 }
 
 static void start_ticks(struct calls *cs)
 {
-    if (uv_is_active((uv_handle_t *)cs->timer))
+    if (timer_is_active(&cs->timer))
         return;
     cs->ticked_ms = loop_now_ms(cs->loop);
-    (void)uv_timer_start(cs->timer, on_tick, TICK_MS, TICK_MS);
+    timer_every(&cs->timer, TICK_MS, TICK_MS);
 }
 
 int calls_new(struct calls **out, struct loop *loop)
 {
     struct calls *cs = calloc(1, sizeof(*cs));
-    uv_timer_t *t = malloc(sizeof(*t));
-    if (cs == NULL || t == NULL) {
-        free(cs);
-        free(t);
+    if (cs == NULL)
         return POSTERN_ERR_NOMEM;
-    }
     cs->loop = loop;
-    cs->timer = t;
-    (void)uv_timer_init(loop_uv(loop), t);
-    t->data = cs;
+    timer_init(&cs->timer, loop, on_tick, cs);
     *out = cs;
     return 0;
 }
@@ -266,8 +253,7 @@ void calls_free(struct calls *cs)
         return;
     while (cs->first != NULL)
         call_forget(cs->first);
-    cs->timer->data = NULL;
-    uv_close((uv_handle_t *)cs->timer, free_handle);
+    timer_stop(&cs->timer);
     free(cs);
 }
 
@@ -375,7 +361,7 @@ void call_abort(struct call *c)
         return;
     }
     c->deadline_ms = 0;
-    (void)uv_timer_start(c->calls->timer, on_tick, 0, TICK_MS);
+    timer_every(&c->calls->timer, 0, TICK_MS);
 }
 
 void call_forget(struct call *c)

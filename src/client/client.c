@@ -11,7 +11,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/stop.h"
 
@@ -58,9 +58,10 @@ struct client {
     struct home *homes;
     struct entry *entries;
     uint64_t began_ms;
-    uv_timer_t patience; /* runs while a run that cannot begin waits for better times */
+    struct timer
+        patience; /* runs while a run that cannot begin waits for better times */
     struct fault waits_for;
-    uv_timer_t tell; /* runs until a session stood */
+    struct timer tell; /* runs until a session stood */
     char told_wait[sizeof(((struct fault *)0)->what)];
     bool stopped;
     int result;
@@ -106,8 +107,8 @@ static void on_ready(void *ctx, struct peer *p)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
-    (void)uv_timer_stop(&c->patience);
-    (void)uv_timer_stop(&c->tell);
+    timer_stop(&c->patience);
+    timer_stop(&c->tell);
     if (e != NULL)
         e->was_ready = true;
     if (c->events->on_ready != NULL)
@@ -253,11 +254,11 @@ static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
     return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
 }
 
-static void on_tell(uv_timer_t *t);
+static void on_tell(void *ctx);
 
-static void on_patience(uv_timer_t *t)
+static void on_patience(void *ctx)
 {
-    struct client *c = t->data;
+    struct client *c = ctx;
     client_stop(c, c->waits_for.code, &c->waits_for);
 }
 
@@ -268,11 +269,11 @@ void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
         client_stop(c, f->code, f);
         return;
     }
-    if (f->code == POSTERN_ERR_TIMEOUT && uv_is_active((uv_handle_t *)&c->tell) &&
+    if (f->code == POSTERN_ERR_TIMEOUT && timer_is_active(&c->tell) &&
         strcmp(c->waits_for.what, f->what) != 0)
-        (void)uv_timer_start(&c->tell, on_tell, TELL_KNOWN_MS, TELL_MS);
+        timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
-    (void)uv_timer_start(&c->patience, on_patience, left_ms, 0);
+    timer_start(&c->patience, left_ms);
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -328,7 +329,7 @@ static void on_up(void *ctx)
     if (h->told_lost && h->client->events->on_broker != NULL)
         h->client->events->on_broker(h->client->ctx, NULL);
     h->told_lost = false;
-    (void)uv_timer_stop(&h->client->patience); /* what comes now is another story */
+    timer_stop(&h->client->patience); /* what comes now is another story */
     for (struct entry *e = h->client->entries; e != NULL; e = e->next)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
@@ -565,7 +566,7 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     if (e == NULL || c->stopped)
         return false;
     const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
-    if (uv_is_active((const uv_handle_t *)&c->patience))
+    if (timer_is_active(&c->patience))
         (void)snprintf(why, cap, "%s", c->waits_for.what);
     else if (broker != NULL)
         (void)snprintf(why, cap, "%s", broker->what);
@@ -577,9 +578,9 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     return true;
 }
 
-static void on_tell(uv_timer_t *t)
+static void on_tell(void *ctx)
 {
-    struct client *c = t->data;
+    struct client *c = ctx;
     char why[sizeof(c->told_wait)];
     if (!why_waiting(c, why, sizeof(why)) || strcmp(why, c->told_wait) == 0)
         return;
@@ -621,12 +622,10 @@ int client_open(struct client **out, const struct client_config *config,
     }
     c->budget = net_budget_new();
     c->began_ms = loop_now_ms(c->loop);
-    (void)uv_timer_init(loop_uv(c->loop), &c->patience);
-    c->patience.data = c;
-    (void)uv_timer_init(loop_uv(c->loop), &c->tell);
-    c->tell.data = c;
+    timer_init(&c->patience, c->loop, on_patience, c);
+    timer_init(&c->tell, c->loop, on_tell, c);
     if (events->on_broker == NULL) /* else all is told as it comes */
-        (void)uv_timer_start(&c->tell, on_tell, TELL_MS, TELL_MS);
+        timer_every(&c->tell, TELL_MS, TELL_MS);
     rc = stop_open(&c->stop, c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
@@ -652,8 +651,8 @@ void client_close(struct client *c)
         endpoint_close(&h->endpoint);
         free(h);
     }
-    uv_close((uv_handle_t *)&c->patience, NULL);
-    uv_close((uv_handle_t *)&c->tell, NULL);
+    timer_stop(&c->patience);
+    timer_stop(&c->tell);
     netmon_close(c->netmon);
     stop_close(c->stop);
     share_forget(&c->shares);

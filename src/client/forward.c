@@ -17,7 +17,7 @@
 #include "io/lack.h"
 #include "io/linger.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -45,16 +45,11 @@ struct forward {
     struct repeat refusals; /* as they were told */
     int fd;                 /* UDP; TCP until the acceptor has it */
     struct acceptor *door;  /* TCP */
-    uv_poll_t *poll;        /* UDP, as is what follows */
-    uv_timer_t *sweep;
+    struct watch watch;
+    struct timer sweep;
     struct flow *flows;
     unsigned flow_count;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 void forward_refused_event(struct event *e, const char *peer, const char *service,
                            unsigned code, const char *reason)
@@ -214,12 +209,12 @@ static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
         early_keep(&fl->early, data, len);
 }
 
-static void on_udp(uv_poll_t *poll, int status, int events)
+static void on_udp(void *ctx, int events)
 {
-    struct forward *fw = poll->data;
+    struct forward *fw = ctx;
     uint8_t buf[DATAGRAM_MAX];
-    (void)status, (void)events;
-    for (int i = 0; fw != NULL && i < 64; i++) {
+    (void)events;
+    for (int i = 0; i < 64; i++) {
         struct sockaddr_storage ss;
         socklen_t slen = sizeof(ss);
         struct addr from;
@@ -235,12 +230,10 @@ static void on_udp(uv_poll_t *poll, int status, int events)
     }
 }
 
-static void on_sweep(uv_timer_t *t)
+static void on_sweep(void *ctx)
 {
-    struct forward *fw = t->data;
+    struct forward *fw = ctx;
     struct flow *next;
-    if (fw == NULL)
-        return;
     for (struct flow *fl = fw->flows; fl != NULL; fl = next) {
         next = fl->next;
         if (loop_now_ms(fw->config.loop) - fl->used_ms > FLOW_IDLE_MS)
@@ -293,19 +286,11 @@ static int listen_tcp(struct forward *fw)
 
 static int listen_udp(struct forward *fw)
 {
-    fw->poll = malloc(sizeof(*fw->poll));
-    fw->sweep = malloc(sizeof(*fw->sweep));
-    if (fw->poll == NULL || fw->sweep == NULL ||
-        uv_poll_init(loop_uv(fw->config.loop), fw->poll, fw->fd) != 0) {
-        free(fw->poll);
-        free(fw->sweep);
-        return POSTERN_ERR_NOMEM;
-    }
-    (void)uv_timer_init(loop_uv(fw->config.loop), fw->sweep);
-    fw->poll->data = fw->sweep->data = fw;
-    (void)uv_poll_start(fw->poll, UV_READABLE, on_udp);
-    (void)uv_timer_start(fw->sweep, on_sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);
-    return 0;
+    int rc = watch_start(&fw->watch, fw->config.loop, fw->fd, WATCH_READ, on_udp, fw);
+    timer_init(&fw->sweep, fw->config.loop, on_sweep, fw);
+    if (rc == 0)
+        timer_every(&fw->sweep, FLOW_SWEEP_MS, FLOW_SWEEP_MS);
+    return rc;
 }
 
 int forward_open(struct forward **out, const struct forward_config *c, struct fault *f)
@@ -316,8 +301,8 @@ int forward_open(struct forward **out, const struct forward_config *c, struct fa
     fw->config = *c;
     (void)snprintf(fw->service, sizeof(fw->service), "%s", c->service);
     int rc = bind_local(fw, f);
-    if (rc == 0 && (c->udp ? listen_udp(fw) : listen_tcp(fw)) != 0)
-        rc = fault_lack(f, POSTERN_ERR_NOMEM);
+    if (rc == 0 && (rc = c->udp ? listen_udp(fw) : listen_tcp(fw)) != 0)
+        rc = fault_lack(f, rc);
     if (rc != 0) {
         if (fw->fd >= 0)
             close(fw->fd);
@@ -338,12 +323,9 @@ void forward_close(struct forward *fw)
         on_flow_end(fl, NULL);
     }
     acceptor_close(fw->door);
-    if (fw->poll != NULL) {
-        (void)uv_poll_stop(fw->poll);
-        fw->poll->data = NULL;
-        fw->sweep->data = NULL;
-        uv_close((uv_handle_t *)fw->poll, free_handle);
-        uv_close((uv_handle_t *)fw->sweep, free_handle);
+    if (watch_is_open(&fw->watch)) {
+        watch_close(&fw->watch);
+        timer_stop(&fw->sweep);
         close(fw->fd);
     }
     free(fw);

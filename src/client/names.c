@@ -7,22 +7,17 @@
 #include <unistd.h>
 
 #include "core/dns.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum { TTL_S = 5, QUERIES_PER_EVENT = 64 };
 
 struct names {
     int fd;
-    uv_poll_t *poll;
+    struct watch watch;
     names_lookup lookup;
     void *ctx;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static int answer(struct names *n, uint8_t *out, size_t cap, const uint8_t *query,
                   size_t len)
@@ -43,11 +38,11 @@ static int answer(struct names *n, uint8_t *out, size_t cap, const uint8_t *quer
                       known ? &a : NULL, TTL_S);
 }
 
-static void on_query(uv_poll_t *poll, int status, int events)
+static void on_query(void *ctx, int events)
 {
-    struct names *n = poll->data;
-    (void)status, (void)events;
-    for (int i = 0; n != NULL && i < QUERIES_PER_EVENT; i++) {
+    struct names *n = ctx;
+    (void)events;
+    for (int i = 0; i < QUERIES_PER_EVENT; i++) {
         uint8_t in[DNS_MESSAGE_MAX], out[DNS_MESSAGE_MAX];
         struct sockaddr_storage from;
         socklen_t slen = sizeof(from);
@@ -78,38 +73,30 @@ static int bind_one(uint16_t port)
 int names_open(struct names **out, struct loop *loop, names_lookup lookup, void *ctx)
 {
     struct names *n = calloc(1, sizeof(*n));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (n == NULL || poll == NULL)
-        goto fail;
+    if (n == NULL)
+        return POSTERN_ERR_NOMEM;
     n->fd = bind_one(53);
     if (n->fd < 0)
         n->fd = bind_one(5353);
-    if (n->fd < 0)
-        goto fail;
-    if (uv_poll_init(loop_uv(loop), poll, n->fd) != 0) {
-        close(n->fd);
-        goto fail;
+    int rc = n->fd < 0 ? POSTERN_ERR_INUSE
+                       : watch_start(&n->watch, loop, n->fd, WATCH_READ, on_query, n);
+    if (rc != 0) {
+        if (n->fd >= 0)
+            close(n->fd);
+        free(n);
+        return rc;
     }
     n->lookup = lookup;
     n->ctx = ctx;
-    n->poll = poll;
-    poll->data = n;
-    (void)uv_poll_start(poll, UV_READABLE, on_query);
     *out = n;
     return 0;
-fail:
-    free(poll);
-    free(n);
-    return POSTERN_ERR_INUSE;
 }
 
 void names_close(struct names *n)
 {
     if (n == NULL)
         return;
-    (void)uv_poll_stop(n->poll);
-    n->poll->data = NULL;
-    uv_close((uv_handle_t *)n->poll, free_handle);
+    watch_close(&n->watch);
     close(n->fd);
     free(n);
 }

@@ -18,7 +18,7 @@
 #include "client/share.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -38,7 +38,7 @@ struct stdio_bridge {
     int fd;   /* the threads' end of the pair */
     int wake; /* an eventfd: readable once nobody reads stdout */
     pthread_mutex_t lock;
-    uv_async_t *done; /* NULL when the loop's side is gone */
+    struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
     int error;
     void (*on_end)(void *ctx, enum bridge_end how, int error);
@@ -50,15 +50,15 @@ static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
     (void)pthread_mutex_lock(&b->lock);
     b->ended[how] = true;
     b->error = error;
-    if (b->done != NULL)
-        (void)uv_async_send(b->done);
+    if (wake_is_open(&b->done))
+        wake_up(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
 }
 
-static void on_async(uv_async_t *h)
+static void on_done(void *ctx)
 {
-    struct stdio_bridge *b = h->data;
-    for (int how = 0; b != NULL && how < BRIDGE_END_COUNT; how++) {
+    struct stdio_bridge *b = ctx;
+    for (int how = 0; wake_is_open(&b->done) && how < BRIDGE_END_COUNT; how++) {
         (void)pthread_mutex_lock(&b->lock);
         bool ended = b->ended[how];
         b->ended[how] = false;
@@ -205,11 +205,6 @@ static void *copy_out(void *arg)
 /* ------------------------------------------------------------------------- the bridge
  */
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
                        void (*on_end)(void *ctx, enum bridge_end how, int error),
                        void *ctx)
@@ -219,14 +214,13 @@ int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     struct stdio_bridge *b = calloc(1, sizeof(*b));
     if (b == NULL)
         return POSTERN_ERR_NOMEM;
-    b->done = malloc(sizeof(*b->done));
     b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (b->done == NULL || b->wake < 0 ||
+    if (b->wake < 0 || wake_open(&b->done, loop, on_done, b) != 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         int err = errno; /* for fault_lack */
         if (b->wake >= 0)
             (void)close(b->wake);
-        free(b->done);
+        wake_close(&b->done);
         free(b);
         errno = err;
         return POSTERN_ERR_NOMEM;
@@ -236,8 +230,6 @@ int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     b->fd = pair[1];
     b->on_end = on_end;
     b->ctx = ctx;
-    (void)uv_async_init(loop_uv(loop), b->done, on_async);
-    b->done->data = b;
     *fd = pair[0];
     *out = b;
     if (pthread_create(&in, NULL, copy_in, b) != 0 ||
@@ -253,9 +245,7 @@ void stdio_bridge_free(struct stdio_bridge *b)
     if (b == NULL)
         return;
     (void)pthread_mutex_lock(&b->lock);
-    b->done->data = NULL;
-    uv_close((uv_handle_t *)b->done, free_handle);
-    b->done = NULL;
+    wake_close(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
     (void)shutdown(b->fd,
                    SHUT_RDWR); /* ends the threads, where nothing else holds them */
@@ -276,7 +266,7 @@ struct nc {
     struct call *call; /* NULL: none, or `up` has it */
     struct peer *peer;
     struct stdio_bridge *bridge;
-    uv_timer_t tick; /* stdin is at its end and nobody reads stdout */
+    struct timer tick; /* stdin is at its end and nobody reads stdout */
     unsigned ticks, sent_ticks;
     char host[64];
     const char *service;
@@ -361,9 +351,9 @@ static void on_shared_end(void *ctx, unsigned code, const char *reason)
 }
 
 /* What stdin said goes out before the connection is given up. */
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct nc *s = t->data;
+    struct nc *s = ctx;
     bool sent =
         s->call != NULL ? call_is_sent(s->call) : stdio_bridge_waiting(s->bridge) == 0;
     s->sent_ticks = sent ? s->sent_ticks + 1 : 0;
@@ -379,7 +369,7 @@ static void on_bridge_end(void *ctx, enum bridge_end how, int error)
         s->drained = true;
         finish(s);
     } else if (how == BRIDGE_LEFT) {
-        (void)uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+        timer_every(&s->tick, TICK_MS, TICK_MS);
     } else if (error == EPIPE) {
         client_stop(s->client, 0, NULL);
     } else {
@@ -446,8 +436,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.tick);
-    s.tick.data = &s;
+    timer_init(&s.tick, client_loop(s.client), on_tick, &s);
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_lack(f, rc);
@@ -470,7 +459,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         rc = client_run(s.client, f);
     calls_free(s.calls);
     stdio_bridge_free(s.bridge);
-    uv_close((uv_handle_t *)&s.tick, NULL);
+    timer_stop(&s.tick);
     client_close(s.client);
     return rc;
 }

@@ -13,7 +13,7 @@
 #include "core/stun.h"
 #include "io/helper.h"
 #include "io/lack.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
 #include "io/stop.h"
@@ -37,7 +37,7 @@ enum { MTU_COUNT = sizeof(mtus) / sizeof(mtus[0]) };
 struct netcheck_state {
     const struct netcheck_config *config;
     struct loop *loop;
-    uv_timer_t timer;
+    struct timer timer;
     struct net net;
     struct uplink *uplink;
     struct udp *sockets[2], *v6;
@@ -261,9 +261,9 @@ static void send_mtu(struct netcheck_state *s)
 
 /* ------------------------------------------------------------------------ timing */
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct netcheck_state *s = t->data;
+    struct netcheck_state *s = ctx;
     uint64_t now = loop_now_ms(s->loop);
     if (now - s->began_ms > TOTAL_MS && !s->begun) {
         (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT, "check this machine's network",
@@ -340,13 +340,12 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     if (rc == 0)
         rc = stop_open(&stop, s.loop, on_stop, &s);
     if (rc == 0) {
-        (void)uv_timer_init(loop_uv(s.loop), &s.timer);
-        s.timer.data = &s;
+        timer_init(&s.timer, s.loop, on_tick, &s);
         s.began_ms = loop_now_ms(s.loop);
-        (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);
+        timer_every(&s.timer, 0, TICK_MS);
         loop_run(s.loop);
         rc = s.result;
-        uv_close((uv_handle_t *)&s.timer, NULL);
+        timer_stop(&s.timer);
     }
     if (rc != 0)
         *f = s.fault;

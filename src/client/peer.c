@@ -12,7 +12,7 @@
 
 #include "core/keepalive.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 
 enum {
@@ -27,12 +27,7 @@ static const struct backoff_policy retry = {
     .first_ms = 300, .max_ms = 10000, .health_ms = 15000};
 
 static void begin(struct peer *p);
-static void on_timer(uv_timer_t *t);
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
+static void on_timer(void *ctx);
 
 void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
@@ -53,8 +48,8 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
-    (void)uv_timer_stop(p->reject);
-    (void)uv_timer_start(p->timer, on_timer, ms, 0);
+    timer_stop(&p->reject);
+    timer_start(&p->timer, ms);
     if (f != NULL)
         peer_fault(p, f, fatal);
 }
@@ -111,9 +106,9 @@ static const struct fault *why_not_begun(const struct peer *p)
 }
 
 /* Kinds that ended in a reason are told once an attempt. */
-static void on_reject_tick(uv_timer_t *t)
+static void on_reject_tick(void *ctx)
 {
-    struct peer *p = t->data;
+    struct peer *p = ctx;
     char reason[LADDER_REASON_LEN];
     if (p == NULL || p->approach == NULL)
         return;
@@ -150,12 +145,12 @@ static void on_open(void *ctx)
     /* What was given up and comes all the same is better than another try. */
     p->restarting = false;
     p->unanswered = false;
-    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
+    timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
     approach_set_established(p->approach);
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
     backoff_on_up(&p->backoff, net_now_us() / 1000);
-    (void)uv_timer_stop(p->timer);
+    timer_stop(&p->timer);
     struct path *path = session_path(p->session);
     if (path != NULL) {
         p->used = path;
@@ -483,17 +478,15 @@ static void begin(struct peer *p)
         return;
     }
     open_on_relay(p);
-    (void)uv_timer_start(p->timer, on_timer, patience_ms(p), 0);
-    (void)uv_timer_start(p->reject, on_reject_tick, PEER_TICK_MS, PEER_TICK_MS);
+    timer_start(&p->timer, patience_ms(p));
+    timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
 }
 
 /* The time for opening is over, or the pause before another try. */
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct peer *p = t->data;
+    struct peer *p = ctx;
     struct fault f;
-    if (p == NULL)
-        return;
     if (p->restarting || p->approach == NULL) {
         begin(p);
         return;
@@ -505,7 +498,7 @@ static void on_timer(uv_timer_t *t)
     /* Without the broker its own fault was told. */
     if (!uplink_is_up(p->config.endpoint->uplink) ||
         (advances(p) && !peer_is_hopeless(p))) {
-        (void)uv_timer_start(p->timer, on_timer, OPEN_TIMEOUT_MS, 0);
+        timer_start(&p->timer, OPEN_TIMEOUT_MS);
         return;
     }
     peer_unanswered(p, &f);
@@ -525,18 +518,8 @@ int peer_open(struct peer **out, const struct peer_config *c)
     memcpy(p->key, c->key, KEY_LEN);
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&p->backoff, &retry, seed);
-    p->timer = malloc(sizeof(*p->timer));
-    p->reject = malloc(sizeof(*p->reject));
-    if (p->timer == NULL || p->reject == NULL) {
-        free(p->timer);
-        free(p->reject);
-        free(p);
-        return POSTERN_ERR_NOMEM;
-    }
-    (void)uv_timer_init(loop_uv(c->endpoint->net.loop), p->timer);
-    (void)uv_timer_init(loop_uv(c->endpoint->net.loop), p->reject);
-    p->timer->data = p;
-    p->reject->data = p;
+    timer_init(&p->timer, c->endpoint->net.loop, on_timer, p);
+    timer_init(&p->reject, c->endpoint->net.loop, on_reject_tick, p);
     begin(p);
     *out = p;
     return 0;
@@ -548,10 +531,8 @@ void peer_close(struct peer *p)
         return;
     p->restarting = true;
     drop(p);
-    p->timer->data = NULL;
-    p->reject->data = NULL;
-    uv_close((uv_handle_t *)p->timer, free_handle);
-    uv_close((uv_handle_t *)p->reject, free_handle);
+    timer_stop(&p->timer);
+    timer_stop(&p->reject);
     free(p->services);
     sodium_memzero(p->config.secret, sizeof(p->config.secret));
     free(p);
@@ -569,7 +550,7 @@ void peer_on_uplink(struct peer *p, bool up)
             session_doubt(p->session, false);
     }
     if (up && p->restarting) /* the pause was for the broker's absence */
-        (void)uv_timer_start(p->timer, on_timer, 50, 0);
+        timer_start(&p->timer, 50);
 }
 
 /* We pause since the host was not there, and it is now. */
@@ -613,8 +594,7 @@ bool peer_owns(const struct peer *p, const Control *m)
 void peer_on_control(struct peer *p, const Control *m)
 {
     if (is_back(p, m)) {
-        (void)uv_timer_start(p->timer, on_timer, randombytes_uniform(BACK_SPREAD_MS),
-                             0);
+        timer_start(&p->timer, randombytes_uniform(BACK_SPREAD_MS));
         return;
     }
     if (m->which_body == Control_signal_tag)
@@ -652,8 +632,7 @@ void peer_hurry(struct peer *p)
         return;
     uint64_t over_ms =
         (net_now_us() - p->over_us) / 1000; /* asked again, with measure */
-    (void)uv_timer_start(p->timer, on_timer,
-                         over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0, 0);
+    timer_start(&p->timer, over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0);
 }
 
 bool peer_fault_repeats(const struct peer *p)

@@ -6,7 +6,7 @@
 #include "core/backoff.h"
 #include "core/trial.h"
 #include "io/live.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "path/approach.h"
 
 enum { PEER_PATHS_MAX = 32, PEER_TICK_MS = 500 };
@@ -21,8 +21,8 @@ struct peer {
     enum path_kind told; /* of the last path event */
     uint32_t told_id;
     Services *services;
-    uv_timer_t *timer;  /* retry, or the limit for opening */
-    uv_timer_t *reject; /* looks for kinds that came to nothing; runs the trial */
+    struct timer timer;  /* retry, or the limit for opening */
+    struct timer reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
     bool ready, joined;
     bool repeats; /* the last fault is as the one before */

@@ -5,8 +5,10 @@
  */
 #include "client/peer_internal.h"
 
+#include <stdio.h>
+
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
@@ -34,8 +36,7 @@ void peer_on_gone(struct peer *p)
     if (since_us != 0 && net_now_us() - since_us > seconds_us(1))
         return;
     p->gone_us = net_now_us();
-    (void)uv_timer_start(p->timer, p->timer->timer_cb,
-                         ms < GONE_MAX_MS ? ms : GONE_MAX_MS, 0);
+    timer_start(&p->timer, ms < GONE_MAX_MS ? ms : GONE_MAX_MS);
 }
 
 void peer_check_gone(struct peer *p)

@@ -6,7 +6,7 @@
 #include "client/peer_internal.h"
 
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 static const uint64_t pressed_for_us = 1700000; /* it is said once a second */
 
@@ -41,8 +41,7 @@ static void go_back(struct peer *p)
 
 static void set_pace(struct peer *p, uint64_t tick_us)
 {
-    uv_timer_set_repeat(p->reject, tick_us / 1000);
-    (void)uv_timer_again(p->reject);
+    timer_every(&p->reject, tick_us / 1000, tick_us / 1000);
 }
 
 /* What is to be tried: of a direct path's rivals each in its turn. */

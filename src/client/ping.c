@@ -1,7 +1,7 @@
 /* Pings inside the session; ends when each path kind has ended in use or in a reason.
  */
 #include "client/ping.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     INTERVAL_MS = 1000,
@@ -15,7 +15,7 @@ struct ping {
     const struct ping_config *config;
     struct client *client;
     struct peer *peer;
-    uv_timer_t timer;
+    struct timer timer;
     unsigned sent, answered;
     uint64_t next_ms, began_ms, ready_ms;
     struct fault last; /* why there is no session */
@@ -48,9 +48,9 @@ static void on_pong(void *ctx, struct peer *p, uint64_t sent_us)
     events_print(client_out(s->client), &e);
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct ping *s = t->data;
+    struct ping *s = ctx;
     struct fault f;
     uint64_t now = loop_now_ms(client_loop(s->client));
     if (now - s->began_ms > s->config->timeout_ms) {
@@ -108,12 +108,11 @@ int ping_run(const struct ping_config *c, struct fault *f)
     int rc = client_open(&s.client, &c->client, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.timer);
-    s.timer.data = &s;
+    timer_init(&s.timer, client_loop(s.client), on_tick, &s);
     s.began_ms = loop_now_ms(client_loop(s.client));
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
-        (void)uv_timer_start(&s.timer, on_tick, 0, TICK_MS);
+        timer_every(&s.timer, 0, TICK_MS);
         rc = client_run(s.client, f);
     }
     for (unsigned k = 0; rc == 0 && k < PATH_KIND_COUNT; k++) {
@@ -126,7 +125,7 @@ int ping_run(const struct ping_config *c, struct fault *f)
                               peer_reason(s.peer, (enum path_kind)k, reason));
         events_print(client_out(s.client), &e);
     }
-    uv_close((uv_handle_t *)&s.timer, NULL);
+    timer_stop(&s.timer);
     client_close(s.client);
     return rc;
 }

@@ -3,7 +3,7 @@
  * it.
  */
 #include "client/ping.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
 
@@ -11,7 +11,7 @@ struct attempt_of_kind {
     struct client *client;
     struct peer *peer;
     enum path_kind kind;
-    uv_timer_t timer;
+    struct timer timer;
     uint64_t began_us;
     bool works;
     uint64_t took_us;
@@ -19,9 +19,9 @@ struct attempt_of_kind {
     char reason[LADDER_REASON_LEN];
 };
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct attempt_of_kind *s = t->data;
+    struct attempt_of_kind *s = ctx;
     const struct path *p = peer_path(s->peer);
     uint64_t took_us = net_now_us() - s->began_us;
     s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
@@ -72,15 +72,14 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
     int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.timer);
-    s.timer.data = &s;
+    timer_init(&s.timer, client_loop(s.client), on_tick, &s);
     s.began_us = net_now_us();
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
-        (void)uv_timer_start(&s.timer, on_tick, TICK_MS, TICK_MS);
+        timer_every(&s.timer, TICK_MS, TICK_MS);
         rc = client_run(s.client, f);
     }
-    uv_close((uv_handle_t *)&s.timer, NULL);
+    timer_stop(&s.timer);
     client_close(s.client);
     if (rc == 0)
         tell(c, &s);

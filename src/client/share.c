@@ -9,7 +9,7 @@
 
 #include "core/proto.h"
 #include "io/local.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     REPLY_MS = 2000,
@@ -23,18 +23,13 @@ struct shared {
     struct shared *prev, *next;
     int fd;
     int passed; /* the connection itself, so that it can be ended; -1 once answered */
-    uv_poll_t *poll;
-    uv_timer_t *timer; /* own allocation: until the answer */
+    struct watch watch;
+    struct timer timer; /* until the answer */
     share_cb cb, on_end;
     share_wait_cb on_wait;
     void *ctx;
     bool answered, told;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static int dial_up(const struct statedir *state, int *fd)
 {
@@ -59,7 +54,7 @@ bool share_available(const struct statedir *state)
 
 static void let_go(struct shared *s)
 {
-    (void)uv_timer_stop(s->timer);
+    timer_stop(&s->timer);
     if (s->passed >= 0)
         close(s->passed);
     s->passed = -1;
@@ -74,8 +69,8 @@ static void shared_free(struct shared *s)
         s->list->first = s->next;
     if (s->next != NULL)
         s->next->prev = s->prev;
-    uv_close((uv_handle_t *)s->poll, free_handle);
-    uv_close((uv_handle_t *)s->timer, free_handle);
+    watch_close(&s->watch);
+    timer_stop(&s->timer);
     close(s->fd);
     free(s);
 }
@@ -88,11 +83,11 @@ static void tell_wait(struct shared *s, const char *why)
 }
 
 /* The daemon is stopped or stuck, with the connection in its hands. */
-static void on_timer(uv_timer_t *timer)
+static void on_timer(void *k)
 {
-    struct shared *s = timer->data;
+    struct shared *s = k;
     if (!s->told) {
-        (void)uv_timer_start(timer, on_timer, WORD_MS, 0);
+        timer_start(&s->timer, WORD_MS);
         tell_wait(s, "'postern up' does not answer");
         return;
     }
@@ -104,16 +99,16 @@ static void on_timer(uv_timer_t *timer)
         cb(ctx, STREAM_TIMEOUT, "'postern up' does not answer: it is stopped or stuck");
 }
 
-static void on_reply(uv_poll_t *poll, int status, int events)
+static void on_reply(void *k, int events)
 {
-    struct shared *s = poll->data;
+    struct shared *s = k;
     LocalReply r = LocalReply_init_zero;
-    (void)status, (void)events;
+    (void)events;
     int rc = local_recv(s->fd, &r, REPLY_MS);
     unsigned code = r.code;
     const char *reason = r.reason;
     if (rc == 0 && r.waits && !s->answered) {
-        (void)uv_timer_start(s->timer, on_timer, ANSWER_MS, 0);
+        timer_start(&s->timer, ANSWER_MS);
         tell_wait(s, reason);
         return;
     }
@@ -147,24 +142,24 @@ int share_open(struct share_list *list, const struct statedir *state, struct loo
 {
     LocalRequest req = LocalRequest_init_zero;
     struct shared *s = calloc(1, sizeof(*s));
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    int rc = POSTERN_ERR_NOMEM;
-    if (s == NULL || poll == NULL || timer == NULL)
-        goto out;
+    if (s == NULL)
+        return POSTERN_ERR_NOMEM;
     req.op = LOCAL_OPEN;
     (void)snprintf(req.host, sizeof(req.host), "%s", host);
     (void)snprintf(req.service, sizeof(req.service), "%s", service);
     req.until_end = on_end != NULL;
-    rc = dial_up(state, &s->fd);
-    if (rc != 0)
-        goto out;
+    int rc = dial_up(state, &s->fd);
+    if (rc != 0) {
+        free(s);
+        return rc;
+    }
     rc = local_send(s->fd, &req, fd);
-    if (rc == 0 && uv_poll_init(loop_uv(loop), poll, s->fd) != 0)
-        rc = POSTERN_ERR_IO;
+    if (rc == 0)
+        rc = watch_start(&s->watch, loop, s->fd, WATCH_READ, on_reply, s);
     if (rc != 0) {
         close(s->fd);
-        goto out;
+        free(s);
+        return rc;
     }
     s->list = list;
     s->next = list->first;
@@ -172,24 +167,14 @@ int share_open(struct share_list *list, const struct statedir *state, struct loo
         s->next->prev = s;
     list->first = s;
     s->passed = fd;
-    s->poll = poll;
-    s->timer = timer;
     s->cb = cb;
     s->on_end = on_end;
     s->on_wait = on_wait;
     s->ctx = ctx;
-    poll->data = s;
-    (void)uv_timer_init(loop_uv(loop), timer);
-    timer->data = s;
-    (void)uv_poll_start(poll, UV_READABLE, on_reply);
+    timer_init(&s->timer, loop, on_timer, s);
     loop_refresh(loop);
-    (void)uv_timer_start(timer, on_timer, WORD_MS, 0);
+    timer_start(&s->timer, WORD_MS);
     return 0;
-out:
-    free(poll);
-    free(timer);
-    free(s);
-    return rc;
 }
 
 void share_print_paths(const struct statedir *state, const char *host,

@@ -17,7 +17,7 @@
 #include "io/acceptor.h"
 #include "io/lack.h"
 #include "io/linger.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -38,7 +38,7 @@ struct socks {
     struct acceptor *door;
     struct conn *conns; /* the newest first */
     unsigned count;
-    uv_timer_t sweep;
+    struct timer sweep;
     struct fault told; /* since the last session stood */
 };
 
@@ -58,43 +58,16 @@ struct conn {
     enum conn_state state;
     uint64_t since_ms;
     int fd; /* -1 once the call has it */
-    uv_poll_t *poll;
+    struct watch watch;
     uint8_t
         in[SOCKS_REQUEST_MAX + 2]; /* the longest still leaves room: fuller is wrong */
     size_t in_len;
     int udp_fd;
-    uv_poll_t *udp_poll;
+    struct watch udp_watch;
     struct addr udp_from; /* the application's address, learned from its first packet */
     struct flow *flows;
     unsigned flow_count;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
-static void poll_close(uv_poll_t **poll)
-{
-    if (*poll == NULL)
-        return;
-    (void)uv_poll_stop(*poll);
-    (*poll)->data = NULL;
-    uv_close((uv_handle_t *)*poll, free_handle);
-    *poll = NULL;
-}
-
-static uv_poll_t *poll_open(struct loop *loop, int fd, void *data, uv_poll_cb cb)
-{
-    uv_poll_t *p = malloc(sizeof(*p));
-    if (p == NULL || uv_poll_init(loop_uv(loop), p, fd) != 0) {
-        free(p);
-        return NULL;
-    }
-    p->data = data;
-    (void)uv_poll_start(p, UV_READABLE, cb);
-    return p;
-}
 
 static void flow_free(struct flow *fl)
 {
@@ -110,8 +83,8 @@ static void conn_free(struct conn *c)
         call_forget(fl->call);
         flow_free(fl);
     }
-    poll_close(&c->poll);
-    poll_close(&c->udp_poll);
+    watch_close(&c->watch);
+    watch_close(&c->udp_watch);
     if (c->fd >= 0) {
         linger_orderly(c->fd); /* a refusal may still be on its way */
         close(c->fd);
@@ -192,7 +165,7 @@ static void start_connect(struct conn *c, const struct socks_target *t)
         refuse(c, SOCKS_HOST_UNREACHABLE);
         return;
     }
-    poll_close(&c->poll);
+    watch_close(&c->watch);
     linger_reset(c->fd);
     c->state = CONN_CALLING;
     (void)snprintf(port, sizeof(port), "%u", t->port);
@@ -292,12 +265,12 @@ static void flow_send(struct flow *fl, const uint8_t *data, size_t len)
         early_keep(&fl->early, data, len);
 }
 
-static void on_udp(uv_poll_t *poll, int status, int events)
+static void on_udp(void *ctx, int events)
 {
-    struct conn *c = poll->data;
+    struct conn *c = ctx;
     uint8_t buf[DATAGRAM_MAX];
-    (void)status, (void)events;
-    for (int i = 0; c != NULL && i < 64; i++) {
+    (void)events;
+    for (int i = 0; i < 64; i++) {
         struct sockaddr_storage ss;
         socklen_t slen = sizeof(ss);
         struct addr from;
@@ -334,8 +307,8 @@ static void start_udp(struct conn *c)
         refuse(c, SOCKS_FAILED);
         return;
     }
-    c->udp_poll = poll_open(client_loop(c->socks->client), c->udp_fd, c, on_udp);
-    if (c->udp_poll == NULL) {
+    if (watch_start(&c->udp_watch, client_loop(c->socks->client), c->udp_fd, WATCH_READ,
+                    on_udp, c) != 0) {
         refuse(c, SOCKS_FAILED);
         return;
     }
@@ -389,12 +362,10 @@ static int step(struct conn *c)
 }
 
 /* Reads no byte beyond the message: what follows belongs to the host's server. */
-static void on_conn(uv_poll_t *poll, int status, int events)
+static void on_conn(void *ctx, int events)
 {
-    struct conn *c = poll->data;
-    (void)status, (void)events;
-    if (c == NULL)
-        return;
+    struct conn *c = ctx;
+    (void)events;
     if (c->state == CONN_UDP) {
         uint8_t byte;
         ssize_t n = recv(c->fd, &byte, 1, MSG_DONTWAIT);
@@ -439,14 +410,14 @@ static bool make_room(void *ctx)
     return oldest != NULL;
 }
 
-static void on_sweep(uv_timer_t *t)
+static void on_sweep(void *ctx)
 {
-    struct socks *s = t->data;
+    struct socks *s = ctx;
     struct conn *next;
     for (struct conn *c = s->conns; c != NULL; c = next) {
         next = c->next;
         if ((c->state == CONN_GREETING || c->state == CONN_REQUEST) &&
-            uv_now(t->loop) - c->since_ms >= SILENT_MS)
+            loop_now_ms(client_loop(s->client)) - c->since_ms >= SILENT_MS)
             conn_free(c);
     }
 }
@@ -473,8 +444,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *from)
         s->conns->prev = c;
     s->conns = c;
     s->count++;
-    c->poll = poll_open(client_loop(s->client), fd, c, on_conn);
-    if (c->poll == NULL)
+    if (watch_start(&c->watch, client_loop(s->client), fd, WATCH_READ, on_conn, c) != 0)
         conn_free(c);
 }
 
@@ -550,9 +520,8 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     int rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)
         return rc;
-    (void)uv_timer_init(loop_uv(client_loop(s.client)), &s.sweep);
-    s.sweep.data = &s;
-    (void)uv_timer_start(&s.sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    timer_init(&s.sweep, client_loop(s.client), on_sweep, &s);
+    timer_every(&s.sweep, SWEEP_MS, SWEEP_MS);
     rc = calls_new(&s.calls, client_loop(s.client));
     if (rc != 0)
         (void)fault_lack(f, rc);
@@ -568,7 +537,7 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
         s.conns->flows = NULL;
         conn_free(s.conns);
     }
-    uv_close((uv_handle_t *)&s.sweep, NULL);
+    timer_stop(&s.sweep);
     client_close(s.client);
     return rc;
 }

@@ -15,7 +15,7 @@
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -39,7 +39,7 @@ struct up {
     struct local_server *local;
     struct names *names;
     struct door *doors;
-    uv_timer_t tick;
+    struct timer tick;
     int64_t version;
     int lock;
     struct fault told; /* of the broker, since a session stood last */
@@ -223,9 +223,9 @@ static void read_book(struct up *u)
     u->version = book_version(b);
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct up *u = t->data;
+    struct up *u = ctx;
     if (book_version(client_book(u->client)) != u->version)
         read_book(u);
 }
@@ -474,9 +474,8 @@ static int start(struct up *u, struct fault *f)
         return rc;
     if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)
         log_warn("names are not answered: 127.80.0.53 is in use, ports 53 and 5353");
-    (void)uv_timer_init(loop_uv(client_loop(u->client)), &u->tick);
-    u->tick.data = u;
-    (void)uv_timer_start(&u->tick, on_tick, BOOK_TICK_MS, BOOK_TICK_MS);
+    timer_init(&u->tick, client_loop(u->client), on_tick, u);
+    timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);
     client_tell_empty(u->client);
     read_book(u);
@@ -504,8 +503,7 @@ int up_run(const struct client_config *c, struct fault *f)
     names_close(u.names);
     local_server_close(u.local);
     calls_free(u.calls);
-    if (u.tick.data != NULL)
-        uv_close((uv_handle_t *)&u.tick, NULL);
+    timer_stop(&u.tick);
     client_close(u.client);
     if (u.lock >= 0)
         close(u.lock);
