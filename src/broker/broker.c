@@ -10,7 +10,7 @@
 
 #include "broker/shard.h"
 #include "io/lack.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 #include "io/stop.h"
 
@@ -59,7 +59,10 @@ static size_t at_least(size_t n, size_t min)
 
 static unsigned thread_count(unsigned wanted)
 {
-    unsigned n = wanted != 0 ? wanted : uv_available_parallelism();
+    cpu_set_t ours;
+    unsigned n = wanted;
+    if (n == 0 && sched_getaffinity(0, sizeof(ours), &ours) == 0)
+        n = (unsigned)CPU_COUNT(&ours);
     return n == 0 ? 1 : n < BROKER_THREADS_MAX ? n : BROKER_THREADS_MAX;
 }
 

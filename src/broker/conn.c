@@ -93,6 +93,7 @@ static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
     }
     channel_detach(c->channel); /* mailed when this callback has returned */
     set_state(c, CONN_MOVING, &s->moving);
+    timer_start(&s->move, 0);
 }
 
 static void on_message(void *ctx, const uint8_t *msg, size_t len)

@@ -1,6 +1,7 @@
-/* A mutex, a list and a uv_async; see mailbox.h. */
+/* A mutex, a list and a wake; see mailbox.h. */
 #include "broker/mailbox.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,11 @@
 
 #include "broker/limits.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 struct mailbox {
-    uv_async_t async;
-    uv_mutex_t lock;
+    struct wake wake;
+    pthread_mutex_t lock;
     struct mail *head, **tail; /* under `lock`, as all below */
     size_t count;
     bool closed;
@@ -43,15 +44,15 @@ void mail_free(struct mail *m)
     free(m);
 }
 
-static void on_async(uv_async_t *async)
+static void on_wake(void *ctx)
 {
-    struct mailbox *b = async->data;
-    uv_mutex_lock(&b->lock);
+    struct mailbox *b = ctx;
+    (void)pthread_mutex_lock(&b->lock);
     struct mail *m = b->head;
     b->head = NULL;
     b->tail = &b->head;
     b->count = 0;
-    uv_mutex_unlock(&b->lock);
+    (void)pthread_mutex_unlock(&b->lock);
     while (m != NULL) {
         struct mail *next = m->next;
         if (b->closed) /* only this thread sets it */
@@ -70,16 +71,12 @@ int mailbox_open(struct mailbox **out, struct loop *loop, mailbox_cb on_mail, vo
     b->tail = &b->head;
     b->on_mail = on_mail;
     b->ctx = ctx;
-    if (uv_mutex_init(&b->lock) != 0) {
+    int rc = wake_open(&b->wake, loop, on_wake, b);
+    if (rc != 0) {
         free(b);
-        return POSTERN_ERR_NOMEM;
+        return rc;
     }
-    if (uv_async_init(loop_uv(loop), &b->async, on_async) != 0) {
-        uv_mutex_destroy(&b->lock);
-        free(b);
-        return POSTERN_ERR_IO;
-    }
-    b->async.data = b;
+    (void)pthread_mutex_init(&b->lock, NULL); /* never fails on Linux */
     *out = b;
     return 0;
 }
@@ -87,7 +84,7 @@ int mailbox_open(struct mailbox **out, struct loop *loop, mailbox_cb on_mail, vo
 int mailbox_post(struct mailbox *b, struct mail *m)
 {
     int rc = 0;
-    uv_mutex_lock(&b->lock);
+    (void)pthread_mutex_lock(&b->lock);
     if (b->closed) {
         rc = POSTERN_ERR_CLOSED;
     } else if (b->count >= LIMIT_MAILBOX && m->type != MAIL_STOP) {
@@ -97,18 +94,18 @@ int mailbox_post(struct mailbox *b, struct mail *m)
         *b->tail = m;
         b->tail = &m->next;
         if (b->count++ == 0)
-            (void)uv_async_send(&b->async);
+            wake_up(&b->wake);
     }
-    uv_mutex_unlock(&b->lock);
+    (void)pthread_mutex_unlock(&b->lock);
     return rc;
 }
 
 void mailbox_close(struct mailbox *b)
 {
-    uv_mutex_lock(&b->lock);
+    (void)pthread_mutex_lock(&b->lock);
     b->closed = true;
-    uv_mutex_unlock(&b->lock);
-    uv_close((uv_handle_t *)&b->async, NULL);
+    (void)pthread_mutex_unlock(&b->lock);
+    wake_close(&b->wake);
 }
 
 void mailbox_free(struct mailbox *b)
@@ -120,6 +117,6 @@ void mailbox_free(struct mailbox *b)
         b->head = m->next;
         mail_free(m);
     }
-    uv_mutex_destroy(&b->lock);
+    (void)pthread_mutex_destroy(&b->lock);
     free(b);
 }

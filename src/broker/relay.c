@@ -20,7 +20,7 @@
 #include "broker/relay_flow.h"
 #include "broker/relay_shares.h"
 #include "core/relay_preface.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     SIDE_CLIENT,
@@ -65,12 +65,11 @@ struct mourned {
 
 struct relay {
     struct loop *loop;
-    uv_poll_t poll;
-    uv_idle_t idle; /* runs while `busy` is not empty */
+    struct watch watch;
+    struct timer turn; /* runs while `busy` is not empty */
     int epoll_fd;
     uint8_t thread;
     size_t pairs_max;
-    int handles_open;
     struct list waiting, active, dead, busy;
     struct keymap tickets, names;
     struct shares shares;
@@ -156,8 +155,6 @@ static void bury(struct relay *r)
     }
 }
 
-static void on_idle(uv_idle_t *idle);
-
 static void pump(struct relay *r, struct pair *p)
 {
     uint64_t moved = 0;
@@ -177,7 +174,7 @@ static void pump(struct relay *r, struct pair *p)
     list_remove(&p->busy);
     if (more) {
         if (list_empty(&r->busy))
-            (void)uv_idle_start(&r->idle, on_idle);
+            timer_start(&r->turn, 0);
         list_push(&r->busy, &p->busy);
     }
     if (moved > 0) {
@@ -188,9 +185,9 @@ static void pump(struct relay *r, struct pair *p)
     }
 }
 
-static void on_idle(uv_idle_t *idle)
+static void on_turn(void *ctx)
 {
-    struct relay *r = idle->data;
+    struct relay *r = ctx;
     struct list turn;
     list_init(&turn);
     while (!list_empty(&r->busy)) {
@@ -200,8 +197,6 @@ static void on_idle(uv_idle_t *idle)
     }
     while (!list_empty(&turn))
         pump(r, LIST_OWNER(turn.next, struct pair, busy));
-    if (list_empty(&r->busy))
-        (void)uv_idle_stop(idle);
     bury(r);
 }
 
@@ -222,11 +217,10 @@ static void on_event(struct relay *r, struct side *s, uint32_t events)
     pump(r, p);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int unused)
+static void on_ready(void *ctx, int unused)
 {
-    struct relay *r = poll->data;
+    struct relay *r = ctx;
     struct epoll_event ev[EVENTS_PER_ROUND];
-    (void)status;
     (void)unused;
     int n = epoll_wait(r->epoll_fd, ev, EVENTS_PER_ROUND, 0);
     for (int i = 0; i < n; i++)
@@ -250,13 +244,8 @@ static int relay_init(struct relay *r)
         keymap_init(&r->mourned_hosts, secret) != 0 ||
         shares_init(&r->shares, r->pairs_max, secret) != 0)
         return POSTERN_ERR_NOMEM;
-    if (uv_poll_init(loop_uv(r->loop), &r->poll, r->epoll_fd) != 0)
-        return POSTERN_ERR_IO;
-    (void)uv_idle_init(loop_uv(r->loop), &r->idle);
-    r->handles_open = 2;
-    r->poll.data = r->idle.data = r;
-    (void)uv_poll_start(&r->poll, UV_READABLE, on_poll);
-    return 0;
+    timer_init(&r->turn, r->loop, on_turn, r);
+    return watch_start(&r->watch, r->loop, r->epoll_fd, WATCH_READ, on_ready, r);
 }
 
 static void relay_destroy(struct relay *r)
@@ -289,13 +278,6 @@ int relay_open(struct relay **out, struct loop *loop, uint8_t thread, size_t pai
     return 0;
 }
 
-static void on_handle_closed(uv_handle_t *h)
-{
-    struct relay *r = h->data;
-    if (--r->handles_open == 0)
-        relay_destroy(r);
-}
-
 static void end_all(struct relay *r, struct list *l)
 {
     while (!list_empty(l))
@@ -311,8 +293,9 @@ void relay_close(struct relay *r)
     bury(r);
     while (r->mourned_count > 0)
         mourned_drop(r);
-    uv_close((uv_handle_t *)&r->poll, on_handle_closed);
-    uv_close((uv_handle_t *)&r->idle, on_handle_closed);
+    watch_close(&r->watch);
+    timer_stop(&r->turn);
+    relay_destroy(r);
 }
 
 static void add_side(struct relay *r, struct pair *p, int i, uint8_t *ticket)

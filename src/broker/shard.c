@@ -11,7 +11,7 @@
 #include "broker/control.h"
 #include "io/identity.h"
 #include "io/lack.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 enum { SWEEP_MS = 1000 };
@@ -140,8 +140,8 @@ static void shard_finish(struct shard *s)
     door_close(s->door);
     relay_close(s->relay);
     stun_service_close(s->stun);
-    uv_close((uv_handle_t *)&s->sweep, NULL);
-    uv_close((uv_handle_t *)&s->move, NULL);
+    timer_stop(&s->sweep);
+    timer_stop(&s->move);
     if (s->mail != NULL)
         mailbox_close(s->mail);
     s->door = NULL;
@@ -176,18 +176,18 @@ static void on_mail(void *ctx, struct mail *m)
     mail_free(m);
 }
 
-static void on_sweep(uv_timer_t *t)
+static void on_sweep(void *ctx)
 {
-    struct shard *s = t->data;
+    struct shard *s = ctx;
     door_sweep(s->door);
     conn_sweep(s);
     relay_sweep(s->relay);
     spare_look(&s->spare, conn_begun(s) + door_inner(s->door));
 }
 
-static void on_move(uv_check_t *check)
+static void on_move(void *ctx)
 {
-    conn_move_all(check->data);
+    conn_move_all(ctx);
 }
 
 /* The parts that know nothing of sockets. */
@@ -249,28 +249,27 @@ int shard_open(struct shard *s, struct hub *hub, unsigned index, struct fault *f
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
     s->loop_ready = true;
-    (void)uv_timer_init(loop_uv(s->loop), &s->sweep);
-    (void)uv_check_init(loop_uv(s->loop), &s->move);
-    s->sweep.data = s->move.data = s;
+    timer_init(&s->sweep, s->loop, on_sweep, s);
+    timer_init(&s->move, s->loop, on_move, s);
     if (open_parts(s) != 0)
         return fault_set(f, POSTERN_ERR_IO,
                          "raise the limit of open files, or give fewer --threads",
                          "cannot open the sockets of thread %u", index);
-    (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
-    (void)uv_check_start(&s->move, on_move);
+    timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
     return 0;
 }
 
-static void run(void *arg)
+static void *run(void *arg)
 {
     struct shard *s = arg;
     log_set_level(s->hub->log_level);
     loop_run(s->loop);
+    return NULL;
 }
 
 int shard_start(struct shard *s)
 {
-    s->thread_ready = uv_thread_create(&s->thread, run, s) == 0;
+    s->thread_ready = pthread_create(&s->thread, NULL, run, s) == 0;
     return s->thread_ready ? 0 : POSTERN_ERR_IO;
 }
 
@@ -284,7 +283,7 @@ void shard_stop(struct shard *s)
 void shard_wait(struct shard *s)
 {
     if (s->thread_ready)
-        (void)uv_thread_join(&s->thread);
+        (void)pthread_join(s->thread, NULL);
     s->thread_ready = false;
     if (s->loop_ready && !s->stopping) { /* it never ran */
         shard_finish(s);

@@ -7,6 +7,7 @@
 #ifndef POSTERN_BROKER_SHARD_H
 #define POSTERN_BROKER_SHARD_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "broker/admission.h"
@@ -22,7 +23,7 @@
 #include "broker/relay.h"
 #include "broker/stun_service.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/spare.h"
 
 struct shard;
@@ -49,7 +50,7 @@ struct shard {
     struct hub *hub;
     unsigned index;
     struct loop *loop;
-    uv_thread_t thread;
+    pthread_t thread;
     bool loop_ready, thread_ready, stopping;
     struct mailbox *mail;
     struct registry *registry;
@@ -61,8 +62,8 @@ struct shard {
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;
-    uv_timer_t sweep;
-    uv_check_t move; /* runs when connections wait in `moving` */
+    struct timer sweep;
+    struct timer move; /* runs when connections wait in `moving` */
     struct list handshaking, greeting, ready, moving; /* struct conn, by start */
     struct keymap present;                            /* struct conn, by device key */
     size_t connections;

@@ -9,7 +9,7 @@
 
 #include "broker/vouch.h"
 #include "core/stun.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/pktinfo.h"
 #include "io/sockaddr.h"
 
@@ -21,7 +21,7 @@ enum {
 };
 
 struct stun_socket {
-    uv_poll_t poll;
+    struct watch watch;
     struct stun_service *service;
     const struct plan_site *site;
     struct addr bind;
@@ -30,7 +30,8 @@ struct stun_socket {
 
 struct stun_service {
     struct stun_socket sockets[SOCKETS_MAX];
-    size_t count, open;
+    struct loop *loop;
+    size_t count;
     struct addr_limits *limits;
     const uint8_t *secret;
     struct stun_stats stats;
@@ -122,7 +123,7 @@ static void serve(struct stun_socket *s, const struct packet *p)
     }
     if (v->limits != NULL) {
         struct addr_place place = addr_limits_place(v->limits, &p->source);
-        if (!addr_limits_stun(v->limits, &place, uv_now(s->poll.loop))) {
+        if (!addr_limits_stun(v->limits, &place, loop_now_ms(v->loop))) {
             v->stats.limited++;
             return;
         }
@@ -140,18 +141,11 @@ static void serve(struct stun_socket *s, const struct packet *p)
     v->stats.answered++;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_readable(void *ctx, int events)
 {
-    struct stun_socket *s = poll->data;
+    struct stun_socket *s = ctx;
     struct packet p;
     (void)events;
-    if (status < 0) { /* a pending ICMP error stops the poll: clear it and go on */
-        int err;
-        socklen_t len = sizeof(err);
-        (void)getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-        (void)uv_poll_start(poll, UV_READABLE, on_readable);
-        return;
-    }
     for (int i = 0; i < PACKETS_PER_EVENT && receive(s, &p); i++)
         if (p.len > 0)
             serve(s, &p);
@@ -164,18 +158,17 @@ static int add_socket(struct stun_service *v, struct loop *loop,
     int fd = plan_open_udp(site, bind);
     if (fd < 0)
         return fd;
-    if (uv_poll_init(loop_uv(loop), &s->poll, fd) != 0) {
+    int rc = watch_start(&s->watch, loop, fd, WATCH_READ, on_readable, s);
+    if (rc != 0) {
         close(fd);
-        return POSTERN_ERR_IO;
+        return rc;
     }
     s->fd = fd;
     s->site = site;
     s->bind = *bind;
     s->service = v;
-    s->poll.data = s;
     v->count++;
-    v->open++;
-    return uv_poll_start(&s->poll, UV_READABLE, on_readable) == 0 ? 0 : POSTERN_ERR_IO;
+    return 0;
 }
 
 int stun_service_open(struct stun_service **out, struct loop *loop,
@@ -185,6 +178,7 @@ int stun_service_open(struct stun_service **out, struct loop *loop,
     struct stun_service *v = calloc(1, sizeof(*v));
     int rc = v != NULL ? 0 : POSTERN_ERR_NOMEM;
     if (rc == 0) {
+        v->loop = loop;
         v->limits = limits;
         v->secret = secret;
     }
@@ -202,24 +196,13 @@ int stun_service_open(struct stun_service **out, struct loop *loop,
     return 0;
 }
 
-static void on_closed(uv_handle_t *h)
-{
-    struct stun_socket *s = h->data;
-    struct stun_service *v = s->service;
-    close(s->fd);
-    if (--v->open == 0)
-        free(v);
-}
-
 void stun_service_close(struct stun_service *v)
 {
-    if (v == NULL)
-        return;
-    if (v->open == 0)
-        free(v);
-    else
-        for (size_t i = v->count; i > 0; i--)
-            uv_close((uv_handle_t *)&v->sockets[i - 1].poll, on_closed);
+    for (size_t i = 0; v != NULL && i < v->count; i++) {
+        watch_close(&v->sockets[i].watch);
+        close(v->sockets[i].fd);
+    }
+    free(v);
 }
 
 void stun_service_read_stats(const struct stun_service *s, struct stun_stats *out)

@@ -5,6 +5,7 @@
 #include "host/agent_state.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -17,40 +18,12 @@
 #include "io/identity.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
 
 enum { BACKLOG = 128, ADDRESSES_MAX = 16 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
-static void poll_release(uv_poll_t **poll)
-{
-    if (*poll == NULL)
-        return;
-    (void)uv_poll_stop(*poll);
-    (*poll)->data = NULL;
-    uv_close((uv_handle_t *)*poll, free_handle);
-    *poll = NULL;
-}
-
-static int poll_begin(uv_poll_t **out, struct loop *loop, int fd, uv_poll_cb cb,
-                      void *data)
-{
-    uv_poll_t *poll = malloc(sizeof(*poll));
-    if (poll == NULL || uv_poll_init(loop_uv(loop), poll, fd) != 0) {
-        free(poll);
-        return POSTERN_ERR_NOMEM;
-    }
-    poll->data = data;
-    *out = poll;
-    return uv_poll_start(poll, UV_READABLE, cb) == 0 ? 0 : POSTERN_ERR_IO;
-}
 
 /* ---------------------------------------------------------------------- connections
  */
@@ -66,7 +39,7 @@ static void conn_free(struct agent_conn *c)
         c->next->prev = c->prev;
     a->conn_count--;
     a->conn_new -= !c->attached;
-    poll_release(&c->poll);
+    watch_close(&c->watch);
     tlspipe_break(c->pipe);
     if (c->fd >= 0) {
         edges_remove(a->edges, c->fd);
@@ -109,15 +82,11 @@ void agent_break_conns(struct agent *a, const uint8_t key[static KEY_LEN])
 }
 
 /* The first bytes inside TLS say which call this connection answers. */
-static void on_id(uv_poll_t *poll, int status, int events)
+static void on_id(void *ctx, int events)
 {
-    struct agent_conn *c = poll->data;
+    struct agent_conn *c = ctx;
     (void)events;
-    if (c == NULL)
-        return;
-    ssize_t n = status < 0
-                    ? 0
-                    : recv(c->plain, c->id + c->id_len, sizeof(c->id) - c->id_len, 0);
+    ssize_t n = recv(c->plain, c->id + c->id_len, sizeof(c->id) - c->id_len, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     c->id_len += n > 0 ? (size_t)n : 0;
@@ -129,7 +98,7 @@ static void on_id(uv_poll_t *poll, int status, int events)
         return;
     }
     int fd = c->plain;
-    poll_release(&c->poll);
+    watch_close(&c->watch);
     c->plain = -1;
     c->attached = true;
     c->agent->conn_new--;
@@ -156,7 +125,9 @@ static int start_data(struct agent_conn *c)
     (void)setsockopt(j.fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
     (void)setsockopt(j.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     int rc = tlspipe_join(&c->pipe, &j);
-    return rc != 0 ? rc : poll_begin(&c->poll, c->agent->loop, c->plain, on_id, c);
+    return rc != 0
+               ? rc
+               : watch_start(&c->watch, c->agent->loop, c->plain, WATCH_READ, on_id, c);
 }
 
 /* By its ClientHello: a host, or a connection that a host brings. */
@@ -245,12 +216,10 @@ static bool make_room(void *ctx)
     return drop_oldest(ctx, NULL);
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct agent *a = t->data;
+    struct agent *a = ctx;
     struct agent_conn *next;
-    if (a == NULL)
-        return;
     uint64_t now = loop_now_ms(a->loop);
     for (struct agent_conn *c = a->conns; c != NULL; c = next) {
         next = c->next;
@@ -258,13 +227,13 @@ static void on_tick(uv_timer_t *t)
             conn_free(c);
     }
     if (!agent_hosts_tick(a, now) && a->conn_new == 0)
-        (void)uv_timer_stop(a->timer);
+        timer_stop(&a->timer);
 }
 
 void agent_wake(struct agent *a)
 {
-    if (!uv_is_active((uv_handle_t *)a->timer))
-        (void)uv_timer_start(a->timer, on_tick, AGENT_TICK_MS, AGENT_TICK_MS);
+    if (!timer_is_active(&a->timer))
+        timer_every(&a->timer, AGENT_TICK_MS, AGENT_TICK_MS);
 }
 
 /* ----------------------------------------------------------------------- the address
@@ -391,16 +360,12 @@ int agent_open(struct agent **out, struct serve *s, const char *listen, struct f
     a->serve = s;
     a->loop = s->loop;
     a->fd = -1;
+    timer_init(&a->timer, a->loop, on_tick, a);
     int rc = statedir_key(s->state, &a->key, f);
     if (rc == 0)
         rc = start_listening(a, listen, f);
-    a->timer = rc == 0 ? malloc(sizeof(*a->timer)) : NULL;
-    if (a->timer != NULL) {
-        (void)uv_timer_init(loop_uv(a->loop), a->timer);
-        a->timer->data = a;
-    }
     if (rc == 0 &&
-        (a->timer == NULL || identity_credentials(&a->credentials, &a->key) != 0 ||
+        (identity_credentials(&a->credentials, &a->key) != 0 ||
          gnutls_priority_init(&a->priority, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
          edges_open(&a->edges, a->loop, on_first) != 0 || start_accepting(a) != 0))
         rc = fault_lack(f, POSTERN_ERR_NOMEM);
@@ -423,10 +388,7 @@ void agent_close(struct agent *a)
         conn_end(a->conns, true);
     acceptor_close(a->acceptor);
     edges_close(a->edges);
-    if (a->timer != NULL) {
-        a->timer->data = NULL;
-        uv_close((uv_handle_t *)a->timer, free_handle);
-    }
+    timer_stop(&a->timer);
     if (a->fd >= 0)
         close(a->fd);
     if (a->credentials != NULL)

@@ -10,7 +10,7 @@
 #include "io/acceptor.h"
 #include "io/channel.h"
 #include "io/edges.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -32,8 +32,8 @@ struct agent_conn {
     struct agent_conn *next, *prev;
     struct addr from;
     uint64_t since_ms;
-    int fd;               /* until it is known what it is; then -1 */
-    uv_poll_t *poll;      /* own allocation, of `plain` */
+    int fd; /* until it is known what it is; then -1 */
+    struct watch watch;
     struct tlspipe *pipe; /* a client's */
     int plain;            /* its other end, until a call has it; then -1 */
     struct agent_call *call;
@@ -81,7 +81,7 @@ struct agent {
     int fd;                        /* listening, until the acceptor has it; then -1 */
     struct acceptor *acceptor;
     struct edges *edges; /* of connections that have not shown what they are */
-    uv_timer_t *timer;   /* own allocation; runs while something has a time limit */
+    struct timer timer;  /* own allocation; runs while something has a time limit */
     struct agent_conn *conns;
     struct agent_host *hosts;
     struct agent_call *calls;

@@ -13,7 +13,7 @@
 #include "host/internal.h"
 #include "host/invite.h"
 #include "host/race.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
 
@@ -44,14 +44,9 @@ struct answer {
     struct service *services; /* those probed, with the account's targets; owned */
     bool up[SERVICE_MAX];
     size_t service_count;
-    uv_timer_t *deadline;
+    struct timer deadline;
     bool answered;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static void probes_end(struct answer *a)
 {
@@ -62,11 +57,7 @@ static void probes_end(struct answer *a)
     free(a->probes);
     a->probes = NULL;
     a->probe_count = a->pending = 0;
-    if (a->deadline != NULL) {
-        a->deadline->data = NULL;
-        uv_close((uv_handle_t *)a->deadline, free_handle);
-        a->deadline = NULL;
-    }
+    timer_stop(&a->deadline);
 }
 
 static void answer_free(struct answer *a)
@@ -170,9 +161,9 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     probe_done(p, err == 0 && n > 0);
 }
 
-static void on_deadline(uv_timer_t *t)
+static void on_deadline(void *ctx)
 {
-    struct answer *a = t->data;
+    struct answer *a = ctx;
     if (a != NULL && !a->answered)
         say_services(a);
 }
@@ -209,12 +200,8 @@ static void ask_services(struct answer *a)
     struct serve *s = a->serve;
     a->services = calloc(SERVICE_MAX + 1, sizeof(*a->services));
     a->probes = calloc(SERVICE_MAX, sizeof(*a->probes));
-    a->deadline = malloc(sizeof(*a->deadline));
-    if (a->deadline != NULL) {
-        (void)uv_timer_init(loop_uv(s->loop), a->deadline);
-        a->deadline->data = a;
-    }
-    if (a->deadline == NULL || a->services == NULL || a->probes == NULL) {
+    timer_init(&a->deadline, s->loop, on_deadline, a);
+    if (a->services == NULL || a->probes == NULL) {
         turn_down(a, STREAM_LIMIT, "the host is out of memory");
         return;
     }
@@ -225,7 +212,7 @@ static void ask_services(struct answer *a)
     if (a->pending == 0)
         say_services(a);
     else
-        (void)uv_timer_start(a->deadline, on_deadline, DEADLINE_MS, 0);
+        timer_start(&a->deadline, DEADLINE_MS);
 }
 
 /* ------------------------------------------------------------------ what owners see */

@@ -19,7 +19,7 @@
 #include "host/internal.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 enum { LOOK_MS = 60000, TICK_MS = 3600000, DAY_MS = 24 * 3600000 };
@@ -44,7 +44,7 @@ struct certs {
     struct source sources[CERTS_MAX];
     size_t count;
     char command[ACCESS_COMMAND_LEN];
-    uv_timer_t *tick;
+    struct timer tick;
 };
 
 static void cert_drop(struct cert *cert)
@@ -168,9 +168,9 @@ static void renew(struct certs *c, struct source *src)
 
 /* Each hour: once a day for a certificate that is there, each time for one that is not.
  */
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct certs *c = t->data;
+    struct certs *c = ctx;
     for (size_t i = 0; c != NULL && i < c->count; i++) {
         struct source *src = &c->sources[i];
         uint64_t since = loop_now_ms(c->serve->loop) - src->ran_ms;
@@ -249,28 +249,20 @@ int certs_reload(struct certs *c, struct fault *f)
         drop_sources(c);
         c->count = fresh->count;
         memcpy(c->sources, fresh->sources, sizeof(c->sources));
-        (void)uv_timer_start(c->tick, on_tick, 0, TICK_MS);
+        timer_every(&c->tick, 0, TICK_MS);
     }
     free(fresh);
     free(set);
     return err;
 }
 
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
-
 int certs_open(struct certs **out, struct serve *s, struct fault *f)
 {
     struct certs *c = calloc(1, sizeof(*c));
-    if (c == NULL || (c->tick = malloc(sizeof(*c->tick))) == NULL) {
-        free(c);
+    if (c == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    }
     c->serve = s;
-    (void)uv_timer_init(loop_uv(s->loop), c->tick);
-    c->tick->data = c;
+    timer_init(&c->tick, s->loop, on_tick, c);
     int err = certs_reload(c, f);
     if (err != 0) {
         certs_close(c);
@@ -287,8 +279,7 @@ void certs_close(struct certs *c)
     if (c == NULL)
         return;
     drop_sources(c);
-    c->tick->data = NULL;
-    uv_close((uv_handle_t *)c->tick, free_handle);
+    timer_stop(&c->tick);
     free(c);
 }
 

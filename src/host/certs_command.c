@@ -8,66 +8,41 @@
 
 #include "host/access.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/spawn.h"
 
 enum { RUN_MS = 10 * 60000, OWN_VARIABLES = 4 };
 
 extern char **environ;
 
 struct renewal {
-    uv_process_t process;
-    uv_timer_t timer;
-    unsigned handles; /* not closed yet */
-    bool cancelled;
+    struct spawned *process;
+    struct timer timer;
     char service[SERVICE_NAME_LEN];
     void (*on_end)(void *ctx, struct renewal *r, bool success);
     void *ctx;
 };
 
-static void on_closed(uv_handle_t *h)
+static void on_exited(void *ctx, int64_t status, int signum)
 {
-    struct renewal *r = h->data;
-    if (--r->handles == 0)
-        free(r);
-}
-
-static void finish(struct renewal *r)
-{
-    uv_close((uv_handle_t *)&r->timer, on_closed);
-    if (r->handles == 2)
-        uv_close((uv_handle_t *)&r->process, on_closed);
-}
-
-static void on_exit_status(uv_process_t *process, int64_t status, int signal_number)
-{
-    struct renewal *r = process->data;
-    if (r->cancelled) {
-        finish(r);
-        return;
-    }
-    bool success = status == 0 && signal_number == 0;
-    if (!success && signal_number != 0)
+    struct renewal *r = ctx;
+    bool success = status == 0 && signum == 0;
+    timer_stop(&r->timer);
+    if (!success && signum != 0)
         log_warn("the command for the certificate of %s was ended by signal %d; the "
                  "certificate stays as it was",
-                 r->service, signal_number);
+                 r->service, signum);
     else if (!success)
         log_warn("the command for the certificate of %s ended with status %lld; the "
                  "certificate stays as it was",
                  r->service, (long long)status);
     r->on_end(r->ctx, r, success);
-    finish(r);
+    free(r);
 }
 
-/* It and what it started: they share a process group. */
-static void end_group(struct renewal *r)
+static void on_timer(void *ctx)
 {
-    (void)kill(-r->process.pid, SIGKILL);
-}
-
-static void on_timer(uv_timer_t *t)
-{
-    struct renewal *r = t->data;
-    end_group(r); /* on_exit_status follows */
+    struct renewal *r = ctx;
+    spawn_kill(r->process); /* on_exited follows */
 }
 
 /* "NAME=value", owned by the caller. */
@@ -118,24 +93,12 @@ static int spawn(struct renewal *r, const struct renewal_config *c)
     char *own[OWN_VARIABLES] = {0};
     char *argv[] = {"/bin/sh", "-c", (char *)(uintptr_t)c->command, NULL};
     char **env = make_environment(c, own);
-    /* Our stdout carries events: what the command says goes to stderr. */
-    uv_stdio_container_t stdio[3] = {
-        {.flags = UV_IGNORE},
-        {.flags = UV_INHERIT_FD, .data.fd = 2},
-        {.flags = UV_INHERIT_FD, .data.fd = 2},
-    };
-    uv_process_options_t po = {.exit_cb = on_exit_status,
-                               .file = "/bin/sh",
-                               .args = argv,
-                               .env = env,
-                               .flags = UV_PROCESS_DETACHED,
-                               .stdio_count = 3,
-                               .stdio = stdio};
-    int rc = UV_ENOMEM;
-    if (env != NULL) {
-        rc = uv_spawn(loop_uv(c->loop), &r->process, &po);
-        r->handles = 2; /* also when it failed */
-    }
+    struct spawn_config sc = {.loop = c->loop,
+                              .argv = argv,
+                              .environment = env,
+                              .on_exit = on_exited,
+                              .ctx = r};
+    int rc = env != NULL ? spawn_start(&r->process, &sc) : POSTERN_ERR_NOMEM;
     for (size_t i = 0; i < OWN_VARIABLES; i++)
         free(own[i]);
     free(env);
@@ -150,14 +113,13 @@ int renewal_start(struct renewal **out, const struct renewal_config *c)
     (void)snprintf(r->service, sizeof(r->service), "%s", c->service);
     r->on_end = c->on_end;
     r->ctx = c->ctx;
-    r->process.data = r->timer.data = r;
-    (void)uv_timer_init(loop_uv(c->loop), &r->timer);
-    r->handles = 1;
-    if (spawn(r, c) != 0) {
-        finish(r);
-        return POSTERN_ERR_IO;
+    timer_init(&r->timer, c->loop, on_timer, r);
+    int rc = spawn(r, c);
+    if (rc != 0) {
+        free(r);
+        return rc;
     }
-    (void)uv_timer_start(&r->timer, on_timer, RUN_MS, 0);
+    timer_start(&r->timer, RUN_MS);
     *out = r;
     return 0;
 }
@@ -166,6 +128,7 @@ void renewal_cancel(struct renewal *r)
 {
     if (r == NULL)
         return;
-    r->cancelled = true;
-    end_group(r); /* the loop sees its end and frees `r` */
+    timer_stop(&r->timer);
+    spawn_cancel(r->process);
+    free(r);
 }

@@ -12,7 +12,7 @@
 
 #include "host/internal.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 static void refuse(struct face *face, const Introduce *in, unsigned code,
@@ -687,7 +687,7 @@ void guest_free(struct guest *g)
 
 void guest_sweep_soon(struct serve *s)
 {
-    (void)uv_timer_start(&s->sweep, s->sweep.timer_cb, 0, SWEEP_MS);
+    timer_every(&s->sweep, 0, SWEEP_MS);
 }
 
 void guest_sweep(struct serve *s, uint64_t now_ms)

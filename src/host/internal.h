@@ -14,7 +14,7 @@
 #include "host/via.h"
 #include "io/audit.h"
 #include "io/local.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
@@ -91,13 +91,13 @@ struct serve {
     struct roster *roster;
     struct roster_settings settings;
     struct access *access;
-    int64_t access_version;  /* of what the callers were judged by */
-    struct certs *certs;     /* of the services that the host ends TLS for */
-    struct audit *audit;     /* NULL when it cannot be written */
-    uv_timer_t portal_timer; /* the list waits for it */
-    uint64_t portal_next_ms; /* when it may be sent again */
-    struct caller *callers;  /* streams of the portal */
-    unsigned answers;        /* that the portal waits for */
+    int64_t access_version;    /* of what the callers were judged by */
+    struct certs *certs;       /* of the services that the host ends TLS for */
+    struct audit *audit;       /* NULL when it cannot be written */
+    struct timer portal_timer; /* the list waits for it */
+    uint64_t portal_next_ms;   /* when it may be sent again */
+    struct caller *callers;    /* streams of the portal */
+    unsigned answers;          /* that the portal waits for */
     uint64_t public_since_ms;
     unsigned public_told; /* connections of strangers in the log since then */
     struct service_list services;
@@ -112,7 +112,7 @@ struct serve {
     size_t conv_next;
     uint8_t sleepers[SLEEPERS_KEPT][KEY_LEN];
     size_t sleeper_next;
-    uv_timer_t sweep;
+    struct timer sweep;
     bool ready, stopping;
     bool met_before; /* this broker took us in an earlier run */
     bool to_agent;   /* `broker` is an agent's link */

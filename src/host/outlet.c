@@ -13,7 +13,7 @@
 #include "host/internal.h"
 #include "host/race.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 
@@ -30,14 +30,9 @@ struct outlet {
     struct race *race;      /* TCP */
     struct resolve *resolve;
     int udp_fd;
-    uv_poll_t *udp_poll;
-    uv_timer_t *idle;
+    struct watch udp_watch;
+    struct timer idle;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 /* What moves bytes has proven more than what was only opened. */
 static uint64_t worth(const struct holding *e)
@@ -58,17 +53,10 @@ static void outlet_free(struct outlet *o)
     holdings_give_back(&o->serve->outlets, &o->held);
     race_free(o->race);
     resolve_cancel(o->resolve);
-    if (o->udp_poll != NULL) {
-        (void)uv_poll_stop(o->udp_poll);
-        o->udp_poll->data = NULL;
-        uv_close((uv_handle_t *)o->udp_poll, free_handle);
-    }
+    watch_close(&o->udp_watch);
     if (o->udp_fd >= 0)
         close(o->udp_fd);
-    if (o->idle != NULL) {
-        o->idle->data = NULL;
-        uv_close((uv_handle_t *)o->idle, free_handle);
-    }
+    timer_stop(&o->idle);
     free(o);
 }
 
@@ -166,27 +154,25 @@ static void refuse_for(struct outlet *o, int err)
     refuse(o, err == POSTERN_ERR_TIMEOUT ? STREAM_TIMEOUT : STREAM_UNREACHABLE, reason);
 }
 
-static void on_idle(uv_timer_t *t)
+static void on_idle(void *ctx)
 {
-    struct outlet *o = t->data;
-    if (o != NULL && o->pump != NULL)
+    struct outlet *o = ctx;
+    if (o->pump != NULL)
         pump_abort(o->pump, STREAM_TIMEOUT);
 }
 
 static void udp_alive(struct outlet *o)
 {
-    (void)uv_timer_start(o->idle, on_idle, UDP_IDLE_MS, 0);
+    timer_start(&o->idle, UDP_IDLE_MS);
 }
 
-static void on_udp(uv_poll_t *poll, int status, int events)
+static void on_udp(void *ctx, int events)
 {
-    struct outlet *o = poll->data;
+    struct outlet *o = ctx;
     uint8_t buf[DATAGRAM_MAX];
     (void)events;
-    if (o == NULL || o->pump == NULL)
+    if (o->pump == NULL)
         return;
-    if (status < 0) /* an ICMP error, as of a service that is not there; libuv stops */
-        (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
     for (int i = 0; i < 64 && o->pump != NULL; i++) {
         ssize_t n = recv(o->udp_fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
@@ -209,21 +195,13 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     }
     socklen_t len = sockaddr_from_addr(&ss, &addrs[0]);
     o->udp_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    o->udp_poll = malloc(sizeof(*o->udp_poll));
-    o->idle = malloc(sizeof(*o->idle));
-    if (o->idle != NULL)
-        (void)uv_timer_init(loop_uv(o->env->loop), o->idle);
-    if (o->udp_fd < 0 || o->idle == NULL || o->udp_poll == NULL ||
-        connect(o->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
-        uv_poll_init(loop_uv(o->env->loop), o->udp_poll, o->udp_fd) != 0) {
-        free(o->udp_poll);
-        o->udp_poll = NULL;
+    timer_init(&o->idle, o->env->loop, on_idle, o);
+    if (o->udp_fd < 0 || connect(o->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
+        watch_start(&o->udp_watch, o->env->loop, o->udp_fd, WATCH_READ, on_udp, o) !=
+            0) {
         refuse_for(o, POSTERN_ERR_UNREACHABLE);
         return;
     }
-    o->idle->data = o;
-    o->udp_poll->data = o;
-    (void)uv_poll_start(o->udp_poll, UV_READABLE, on_udp);
     udp_alive(o);
     pump_set_datagrams(o->pump);
     if (reply_open(o, true) != 0)

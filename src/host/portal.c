@@ -11,7 +11,7 @@
 
 #include "host/internal.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 enum { MESSAGE_MS = 10 }; /* of quiet, for each that was sent */
@@ -146,9 +146,9 @@ static void give_all(struct serve *s)
             give(&s->faces[i]);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    give_all(t->data);
+    give_all(ctx);
 }
 
 /* A long list less often: the broker bounds what a device sends in a second. */
@@ -157,19 +157,18 @@ void host_portal_on_services(struct serve *s)
     uint64_t now = loop_now_ms(s->loop);
     if (now >= s->portal_next_ms)
         give_all(s);
-    else if (!uv_is_active((uv_handle_t *)&s->portal_timer))
-        (void)uv_timer_start(&s->portal_timer, on_timer, s->portal_next_ms - now, 0);
+    else if (!timer_is_active(&s->portal_timer))
+        timer_start(&s->portal_timer, s->portal_next_ms - now);
 }
 
 void host_portal_open(struct serve *s)
 {
-    (void)uv_timer_init(loop_uv(s->loop), &s->portal_timer);
-    s->portal_timer.data = s;
+    timer_init(&s->portal_timer, s->loop, on_timer, s);
 }
 
 void host_portal_close(struct serve *s)
 {
-    uv_close((uv_handle_t *)&s->portal_timer, NULL);
+    timer_stop(&s->portal_timer);
 }
 
 void host_portal_on_change(struct serve *s)

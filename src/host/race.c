@@ -1,12 +1,13 @@
 /* Staggered attempts at a service's targets; knows no stream and no client. */
 #include "host/race.h"
 
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #include "io/dial.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
 
@@ -20,7 +21,7 @@ struct leg {
 struct race {
     struct loop *loop;
     struct agent *agent;
-    uv_timer_t *timer; /* own allocation: libuv frees it later than us */
+    struct timer timer;
     struct service service;
     struct leg legs[SERVICE_TARGET_MAX];
     size_t next, failed;
@@ -29,11 +30,6 @@ struct race {
     const struct race_events *events;
     void *ctx;
 };
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static void cancel_legs(struct race *r, const struct leg *but)
 {
@@ -48,7 +44,7 @@ static void cancel_legs(struct race *r, const struct leg *but)
     }
 }
 
-static void on_timer(uv_timer_t *t);
+static void on_timer(void *ctx);
 
 static void leg_failed(struct leg *l, enum stream_code code, const char *reason)
 {
@@ -58,7 +54,7 @@ static void leg_failed(struct leg *l, enum stream_code code, const char *reason)
         (void)snprintf(r->reason, sizeof(r->reason), "%s", reason);
     }
     r->failed++;
-    (void)uv_timer_start(r->timer, on_timer, 0, 0); /* the next at once, or the end */
+    timer_start(&r->timer, 0); /* the next at once, or the end */
 }
 
 static void dial_failed(struct leg *l, int err)
@@ -84,7 +80,7 @@ static void dial_failed(struct leg *l, int err)
 static void leg_won(struct leg *l, int fd)
 {
     struct race *r = l->race;
-    (void)uv_timer_stop(r->timer);
+    timer_stop(&r->timer);
     cancel_legs(r, l);
     r->events->on_won(r->ctx, fd);
 }
@@ -144,7 +140,7 @@ static void start_next(struct race *r)
     struct leg *l = &r->legs[r->next];
     const struct service_target *t = &r->service.targets[r->next++];
     l->race = r;
-    (void)uv_timer_start(r->timer, on_timer, RACE_STAGGER_MS, 0);
+    timer_start(&r->timer, RACE_STAGGER_MS);
     if (t->by != 0) {
         ask_host(l, t);
         return;
@@ -157,11 +153,9 @@ static void start_next(struct race *r)
     }
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct race *r = t->data;
-    if (r == NULL)
-        return;
+    struct race *r = ctx;
     if (r->failed == r->service.target_count)
         r->events->on_lost(r->ctx, r->code, r->reason);
     else if (r->next < r->service.target_count)
@@ -174,20 +168,14 @@ int race_start(struct race **out, struct loop *loop, struct agent *agent,
     if (s->target_count == 0 || s->udp)
         return POSTERN_ERR_INVALID;
     struct race *r = calloc(1, sizeof(*r));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (r == NULL || timer == NULL) {
-        free(r);
-        free(timer);
+    if (r == NULL)
         return POSTERN_ERR_NOMEM;
-    }
     r->loop = loop;
     r->agent = agent;
     r->service = *s;
     r->events = events;
     r->ctx = ctx;
-    r->timer = timer;
-    (void)uv_timer_init(loop_uv(loop), timer);
-    timer->data = r;
+    timer_init(&r->timer, loop, on_timer, r);
     start_next(r);
     *out = r;
     return 0;
@@ -206,7 +194,6 @@ void race_free(struct race *r)
     if (r == NULL)
         return;
     cancel_legs(r, NULL);
-    r->timer->data = NULL;
-    uv_close((uv_handle_t *)r->timer, free_handle);
+    timer_stop(&r->timer);
     free(r);
 }

@@ -13,7 +13,7 @@
 #include "host/lan.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/netmon.h"
 #include "io/statedir.h"
 
@@ -277,9 +277,9 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
     return n;
 }
 
-static void on_sweep(uv_timer_t *t)
+static void on_sweep(void *ctx)
 {
-    struct serve *s = t->data;
+    struct serve *s = ctx;
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
 }
@@ -480,12 +480,11 @@ static int run_loop(struct serve *s, const struct statedir *state,
     if (rc == 0) {
         absent_open(s);
         outlets_init(s);
-        (void)uv_timer_init(loop_uv(s->loop), &s->sweep);
-        s->sweep.data = s;
-        (void)uv_timer_start(&s->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+        timer_init(&s->sweep, s->loop, on_sweep, s);
+        timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
         loop_run(s->loop);
         rc = s->result;
-        uv_close((uv_handle_t *)&s->sweep, NULL);
+        timer_stop(&s->sweep);
     }
     close_all(s);
     certs_close(s->certs);

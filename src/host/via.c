@@ -4,8 +4,10 @@
  */
 #include "host/via.h"
 
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -18,7 +20,7 @@
 #include "io/dial.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -58,8 +60,8 @@ struct via {
     enum via_state state;
     struct dial *dial;
     struct channel *channel;
-    struct addr agent; /* as connected */
-    uv_timer_t *timer; /* own allocation: retry or welcome, as `state` says */
+    struct addr agent;  /* as connected */
+    struct timer timer; /* retry or welcome, as `state` says */
     struct backoff backoff, fatal, replaced;
     unsigned yields; /* tries left that leave another of this key in peace */
     unsigned call_count;
@@ -75,11 +77,6 @@ static uint64_t rng_seed(void)
     uint64_t seed;
     randombytes_buf(&seed, sizeof(seed));
     return seed;
-}
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
 }
 
 static int send_message(struct via *v, const Agent *m)
@@ -280,12 +277,12 @@ static void on_names(struct via *v, const AgentNames *m)
 /* ------------------------------------------------------------------------- the channel
  */
 
-static void on_timer(uv_timer_t *t);
+static void on_timer(void *ctx);
 
 static void set_timer(struct via *v, uint64_t ms)
 {
     loop_refresh(v->loop);
-    (void)uv_timer_start(v->timer, on_timer, ms, 0);
+    timer_start(&v->timer, ms);
 }
 
 /* Calls that the agent waits for are lost with the channel; connections go on. */
@@ -398,7 +395,7 @@ static void on_welcome(struct via *v)
     backoff_on_up(&v->fatal, loop_now_ms(v->loop));
     backoff_on_up(&v->replaced, loop_now_ms(v->loop));
     v->met = true;
-    (void)uv_timer_stop(v->timer);
+    timer_stop(&v->timer);
     v->events->on_up(v->serve, first);
     via_tell_services(v);
 }
@@ -491,11 +488,9 @@ static void connect_now(struct via *v)
     }
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct via *v = t->data;
-    if (v == NULL)
-        return;
+    struct via *v = ctx;
     if (v->state == VIA_WAITING)
         connect_now(v);
     else if (v->state == VIA_GREETING)
@@ -512,25 +507,18 @@ int via_open(struct via **out, struct serve *s, const struct link *link,
              const struct via_events *events, struct fault *f)
 {
     struct via *v = calloc(1, sizeof(*v));
-    uv_timer_t *timer = malloc(sizeof(*timer));
-    if (v == NULL || timer == NULL) {
-        free(v);
-        free(timer);
+    if (v == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    }
     int rc = statedir_key(s->state, &v->key, f);
     if (rc != 0) {
         free(v);
-        free(timer);
         return rc;
     }
     v->serve = s;
     v->loop = s->loop;
     v->link = *link;
     v->events = events;
-    v->timer = timer;
-    (void)uv_timer_init(loop_uv(v->loop), timer);
-    timer->data = v;
+    timer_init(&v->timer, v->loop, on_timer, v);
     backoff_init(&v->backoff, &policy, rng_seed());
     backoff_init(&v->fatal, &policy_fatal, rng_seed());
     backoff_init(&v->replaced, &policy_replaced, rng_seed());
@@ -547,8 +535,7 @@ void via_close(struct via *v)
     drop_connection(v);
     while (v->calls != NULL)
         call_free(v->calls);
-    v->timer->data = NULL;
-    uv_close((uv_handle_t *)v->timer, free_handle);
+    timer_stop(&v->timer);
     sodium_memzero(&v->key, sizeof(v->key));
     free(v);
 }

@@ -2,25 +2,25 @@
  * Questions to a host inside its session: one call each, whose bytes are the answer.
  * What the answer means is the asker's business.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "portal/internal.h"
 
 enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000, NOTES_MAX = 512 };
 
 struct ask {
     struct ask *next, **at;
-    uv_poll_t poll;
-    uv_timer_t timer;
-    unsigned handles; /* not closed yet */
+    struct watch watch;
+    struct timer timer;
     struct portal *portal;
     struct call *call; /* NULL when it has ended */
     int fd;
-    bool over, eof;
+    bool eof;
     unsigned code;
     char reason[160];
     char *text;
@@ -29,39 +29,29 @@ struct ask {
     void *ctx;
 };
 
-static void on_closed(uv_handle_t *h)
-{
-    struct ask *a = h->data;
-    if (--a->handles > 0)
-        return;
-    free(a->text);
-    free(a);
-}
-
 static void finish(struct ask *a, unsigned code, const char *reason)
 {
-    if (a->over)
-        return;
-    a->over = true;
     *a->at = a->next;
     if (a->next != NULL)
         a->next->at = a->at;
     if (a->call != NULL)
         call_forget(a->call);
     a->call = NULL;
-    (void)uv_poll_stop(&a->poll);
+    watch_close(&a->watch);
+    timer_stop(&a->timer);
     close(a->fd);
-    uv_close((uv_handle_t *)&a->poll, on_closed);
-    uv_close((uv_handle_t *)&a->timer, on_closed);
     a->cb(a->ctx, code, reason, a->text != NULL ? a->text : "");
+    free(a->text);
+    free(a);
 }
 
-static void maybe_finish(struct ask *a)
+/* True when it is over, and freed. */
+static bool finish_if_over(struct ask *a)
 {
-    if (a->code != 0 && a->call == NULL)
-        finish(a, a->code, a->reason);
-    else if (a->eof && a->call == NULL)
-        finish(a, 0, "");
+    if (a->call != NULL || (a->code == 0 && !a->eof))
+        return false;
+    finish(a, a->code, a->code != 0 ? a->reason : "");
+    return true;
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -77,22 +67,21 @@ static void on_end(void *ctx, struct call *c)
     struct ask *a = ctx;
     (void)c;
     a->call = NULL;
-    (void)uv_timer_start(&a->timer, a->timer.timer_cb,
-                         a->eof || a->code != 0 ? 0 : 1000, 0);
+    timer_start(&a->timer, a->eof || a->code != 0 ? 0 : 1000);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_readable(void *ctx, int events)
 {
-    struct ask *a = poll->data;
+    struct ask *a = ctx;
     char buf[16384];
-    (void)status, (void)events;
+    (void)events;
     ssize_t n = recv(a->fd, buf, sizeof(buf), MSG_DONTWAIT);
-    if (n < 0 && status == 0)
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
         a->eof = true;
-        (void)uv_poll_stop(poll);
-        maybe_finish(a);
+        watch_for(&a->watch, 0);
+        (void)finish_if_over(a);
         return;
     }
     char *grown = a->len + (size_t)n > ANSWER_MAX
@@ -108,11 +97,10 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     a->text[a->len] = '\0';
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    struct ask *a = t->data;
-    maybe_finish(a);
-    if (!a->over)
+    struct ask *a = ctx;
+    if (!finish_if_over(a))
         finish(a, STREAM_TIMEOUT, "the host did not answer in time");
 }
 
@@ -133,23 +121,21 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     a->fd = fds[0];
     a->cb = cb;
     a->ctx = ctx;
-    if (uv_poll_init(loop_uv(p->loop), &a->poll, a->fd) != 0) {
+    int rc = watch_start(&a->watch, p->loop, a->fd, WATCH_READ, on_readable, a);
+    if (rc != 0) {
         close(fds[0]);
         close(fds[1]);
         free(a);
-        return POSTERN_ERR_IO;
+        return rc;
     }
-    (void)uv_timer_init(loop_uv(p->loop), &a->timer);
-    a->handles = 2;
+    timer_init(&a->timer, p->loop, on_timer, a);
     a->next = p->asks;
     a->at = &p->asks;
     if (a->next != NULL)
         a->next->at = &a->next;
     p->asks = a;
-    a->poll.data = a->timer.data = a;
     (void)shutdown(a->fd, SHUT_WR); /* the question is all in the Visit */
-    (void)uv_poll_start(&a->poll, UV_READABLE, on_readable);
-    (void)uv_timer_start(&a->timer, on_timer, timeout_ms, 0);
+    timer_start(&a->timer, timeout_ms);
     Visit v = {.ask = what};
     (void)snprintf(v.account, sizeof(v.account), "%s", account);
     (void)snprintf(v.visitor, sizeof(v.visitor), "%s", visitor);
@@ -164,7 +150,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     if (call_start(&a->call, p->calls, &cc) != 0) {
         a->call = NULL;
         a->code = STREAM_LIMIT; /* told from the loop */
-        (void)uv_timer_start(&a->timer, on_timer, 0, 0);
+        timer_start(&a->timer, 0);
     }
     return 0;
 }

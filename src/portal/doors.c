@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "io/gate.h"
 #include "portal/doors.h"
@@ -253,12 +253,6 @@ void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end w
 /* --------------------------------------------------------------------------- listeners
  */
 
-static void free_door(uv_handle_t *h)
-{
-    struct door *d = h->data;
-    free(d);
-}
-
 static void door_close(struct door *d)
 {
     if (d->gate != NULL)
@@ -266,14 +260,13 @@ static void door_close(struct door *d)
     *d->at = d->next;
     if (d->next != NULL)
         d->next->at = d->at;
-    if (!d->udp) {
+    if (d->udp) {
+        watch_close(&d->watch);
+        close(d->fd);
+    } else {
         acceptor_close(d->acceptor);
-        free(d);
-        return;
     }
-    (void)uv_poll_stop(&d->poll);
-    close(d->fd);
-    uv_close((uv_handle_t *)&d->poll, free_door);
+    free(d);
 }
 
 static void set_on(int fd, int level, int name)
@@ -346,14 +339,11 @@ static int start_listening(struct door *d, int fd)
                                     .ctx = d};
         return acceptor_open(&d->acceptor, &c);
     }
-    if (uv_poll_init(loop_uv(p->loop), &d->poll, fd) != 0) {
-        close(fd);
-        return POSTERN_ERR_NOMEM;
-    }
     d->fd = fd;
-    d->poll.data = d;
-    (void)uv_poll_start(&d->poll, UV_READABLE, door_on_datagrams);
-    return 0;
+    int rc = watch_start(&d->watch, p->loop, fd, WATCH_READ, door_on_datagrams, d);
+    if (rc != 0)
+        close(fd);
+    return rc;
 }
 
 static int open_at(struct portal *p, const struct addr *a, bool dual, bool udp)

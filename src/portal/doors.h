@@ -4,7 +4,7 @@
 
 #include "client/early.h"
 #include "io/acceptor.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "portal/internal.h"
 
 /* A listener, or a UDP socket, on a port that somebody chose. */
@@ -12,7 +12,7 @@ struct door {
     struct door *next, **at;
     struct portal *portal;
     struct acceptor *acceptor; /* TCP */
-    uv_poll_t poll;            /* UDP, of `fd` */
+    struct watch watch;
     int fd;
     struct addr bound;
     struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
@@ -47,6 +47,6 @@ void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reaso
 /* Frees `v`. */
 void visit_on_end(void *ctx, struct call *c);
 
-void door_on_datagrams(uv_poll_t *poll, int status, int events);
+void door_on_datagrams(void *ctx, int events);
 
 #endif

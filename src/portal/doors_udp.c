@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "io/pktinfo.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "portal/doors.h"
 
@@ -98,11 +98,11 @@ static void take(struct door *d, const struct addr *from, const struct addr *loc
         early_keep(&v->early, data, len);
 }
 
-void door_on_datagrams(uv_poll_t *poll, int status, int events)
+void door_on_datagrams(void *ctx, int events)
 {
-    struct door *d = poll->data;
+    struct door *d = ctx;
     uint8_t buf[DATAGRAM_MAX];
-    (void)status, (void)events;
+    (void)events;
     for (int i = 0; i < DATAGRAMS_PER_EVENT; i++) {
         struct sockaddr_storage ss;
         struct addr from, local;

@@ -10,7 +10,7 @@
 #include "core/throttle.h"
 #include "io/audit.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "portal/portal.h"
 #include "portal/turns.h"
 #include "session/endpoint.h"
@@ -294,8 +294,8 @@ struct portal {
     struct broker_portal for_broker;
     struct broker *broker;
     struct loop *loop;
-    uv_thread_t thread;
-    uv_timer_t sweep, line; /* strangers who want to log in */
+    pthread_t thread;
+    struct timer sweep, line; /* strangers who want to log in */
     struct mailbox *mail;
     enum log_level log_level;
     bool running, stopping;

@@ -11,7 +11,7 @@
 
 #include "core/totp.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/work.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
 
@@ -41,7 +41,6 @@ struct login_step {
 };
 
 struct job {
-    uv_work_t work;
     struct portal *portal;
     char password[256];
     struct tried by; /* its hosts are those of `tries` */
@@ -217,9 +216,9 @@ static bool hash_is_bounded(const char *hash)
 }
 
 /* On a thread of its own: touches the job only. */
-static void check(uv_work_t *w)
+static void check(void *ctx)
 {
-    struct job *j = w->data;
+    struct job *j = ctx;
     bool checked = false;
     for (size_t i = 0; i < j->count; i++) {
         if (!hash_is_bounded(j->tries[i].hash))
@@ -334,13 +333,13 @@ static void job_end(struct job *j, enum login_result r, const char *token)
 
 static void advance(struct portal *p);
 
-static void on_checked(uv_work_t *w, int status)
+static void on_checked(void *ctx)
 {
-    struct job *j = w->data;
+    struct job *j = ctx;
     struct portal *p = j->portal;
     char token[LOGIN_TOKEN_TEXT_LEN] = "";
     struct tried right = j->by;
-    enum login_result r = status == 0 ? LOGIN_WRONG : LOGIN_FAILED;
+    enum login_result r = LOGIN_WRONG;
     bool code = false;
     right.count = 0;
     for (size_t i = 0; i < j->count && !p->stopping; i++) {
@@ -368,10 +367,13 @@ static void job_start(struct job *j)
 {
     struct portal *p = j->portal;
     tries_failed(p, &j->by); /* until it is proven: tries side by side count */
-    j->work.data = j;
     p->jobs += !j->stranger;
     p->stranger_jobs += j->stranger;
-    (void)uv_queue_work(loop_uv(p->loop), &j->work, check, on_checked);
+    if (work_start(p->loop, check, on_checked, j) == 0)
+        return;
+    p->jobs -= !j->stranger;
+    p->stranger_jobs -= j->stranger;
+    job_end(j, LOGIN_FAILED, "");
 }
 
 /* ------------------------------------------------------------------ strangers in line
@@ -384,9 +386,9 @@ static bool may_start(void *ctx, const void *who)
     return tries_own_wait_ms(p, &j->by) == 0 && tries_strangers_wait_ms(p, &j->by) == 0;
 }
 
-static void on_line(uv_timer_t *t)
+static void on_line(void *ctx)
 {
-    struct portal *p = t->data;
+    struct portal *p = ctx;
     struct job *j;
     advance(p);
     while ((j = turns_overdue(&p->tries->turns, TURNS_PATIENCE_MS,
@@ -405,7 +407,7 @@ static void advance(struct portal *p)
         job_start(j);
     }
     if (t->count > 0)
-        (void)uv_timer_start(&p->line, on_line, LINE_MS, 0);
+        timer_start(&p->line, LINE_MS);
 }
 
 void logins_clear_line(struct portal *p)
@@ -576,6 +578,7 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
 int logins_open(struct portal *p)
 {
     devices_open(p);
+    timer_init(&p->line, p->loop, on_line, p);
     p->steps = calloc(STEPS_MAX, sizeof(*p->steps));
     return p->steps != NULL ? tries_open(p) : POSTERN_ERR_NOMEM;
 }

@@ -4,6 +4,7 @@
  */
 #include "portal/portal.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #include "broker/door.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 #include "portal/internal.h"
 
@@ -155,9 +156,9 @@ static int open_endpoint(struct portal *p)
 
 /* ----------------------------------------------------------------------- the thread */
 
-static void on_sweep(uv_timer_t *t)
+static void on_sweep(void *ctx)
 {
-    struct portal *p = t->data;
+    struct portal *p = ctx;
     uint32_t idle_s = p->config->idle_s;
     uint64_t idle_ms = (idle_s != 0 ? idle_s : PORTAL_IDLE_DEFAULT_S) * UINT64_C(1000);
     doors_sweep(p, idle_ms);
@@ -183,17 +184,18 @@ static void stop(struct portal *p)
     if (p->endpoint_open)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;
-    uv_close((uv_handle_t *)&p->sweep, NULL);
-    uv_close((uv_handle_t *)&p->line, NULL);
+    timer_stop(&p->sweep);
+    timer_stop(&p->line);
     if (p->mail != NULL)
         mailbox_close(p->mail);
 }
 
-static void run(void *arg)
+static void *run(void *arg)
 {
     struct portal *p = arg;
     log_set_level(p->log_level);
     loop_run(p->loop);
+    return NULL;
 }
 
 enum { DOMAIN_MAX = 120 }; /* a label of SERVICE--HOST goes in front: RFC 1035, 255 */
@@ -251,15 +253,12 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     struct portal *p = ctx;
     p->broker = b;
     p->log_level = log_level();
-    (void)uv_timer_init(loop_uv(p->loop), &p->sweep);
-    (void)uv_timer_init(loop_uv(p->loop), &p->line);
-    p->line.data = p;
-    p->sweep.data = p;
-    (void)uv_timer_start(&p->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    timer_init(&p->sweep, p->loop, on_sweep, p);
+    timer_every(&p->sweep, SWEEP_MS, SWEEP_MS);
     int rc = use_names(p, f);
     if (rc == 0)
         rc = open_parts(p, f);
-    if (rc == 0 && uv_thread_create(&p->thread, run, p) != 0)
+    if (rc == 0 && pthread_create(&p->thread, NULL, run, p) != 0)
         rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
                        "cannot start a thread");
     p->running = rc == 0;
@@ -273,7 +272,7 @@ static void stop_and_wait(void *ctx)
     struct portal *p = ctx;
     struct mail *m = p->running ? mail_new(MAIL_STOP, NULL, 0) : NULL;
     if (m != NULL && mailbox_post(p->mail, m) == 0)
-        (void)uv_thread_join(&p->thread);
+        (void)pthread_join(p->thread, NULL);
     else
         mail_free(m);
     p->running = false;

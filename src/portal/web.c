@@ -16,7 +16,7 @@
 
 #include "core/http_head.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "io/spare.h"
 #include "io/statedir.h"
@@ -44,9 +44,9 @@ enum {
 struct web {
     struct portal *portal;
     struct MHD_Daemon *daemon;
-    uv_poll_t poll;
-    uv_timer_t timer;
-    bool polling;
+    struct watch watch;
+    struct timer timer;   /* the daemon's next turn */
+    struct timer closing; /* runs in the last step but one */
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
     uint64_t version;
@@ -54,7 +54,7 @@ struct web {
     struct web_conns conns;
     struct list pipes; /* struct web_pipe */
     struct spare spare;
-    bool closing;
+    bool ends;
 };
 
 /*
@@ -116,8 +116,7 @@ void request_answer(struct request *r, unsigned status)
         r->parked = false;
         MHD_resume_connection(r->http);
         if (r->portal->web != NULL)
-            (void)uv_timer_start(&r->portal->web->timer, r->portal->web->timer.timer_cb,
-                                 0, 0);
+            timer_start(&r->portal->web->timer, 0);
     }
 }
 
@@ -405,18 +404,18 @@ static void turn(struct web *w)
     w->conns.now_ms = loop_now_ms(w->portal->loop);
     (void)MHD_run(w->daemon);
     if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
-        (void)uv_timer_start(&w->timer, w->timer.timer_cb, ms > 0 ? ms : 1, 0);
+        timer_start(&w->timer, ms > 0 ? ms : 1);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void on_ready(void *ctx, int events)
 {
-    (void)status, (void)events;
-    turn(poll->data);
+    (void)events;
+    turn(ctx);
 }
 
-static void on_timer(uv_timer_t *t)
+static void on_timer(void *ctx)
 {
-    turn(t->data);
+    turn(ctx);
 }
 
 static void on_log(void *ctx, const char *format, va_list args)
@@ -452,12 +451,10 @@ static int daemon_start(struct web *w, struct fault *f)
                          "the portal's pages cannot start");
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    if (info == NULL || uv_poll_init(loop_uv(p->loop), &w->poll, info->epoll_fd) != 0)
+    if (info == NULL ||
+        watch_start(&w->watch, p->loop, info->epoll_fd, WATCH_READ, on_ready, w) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "the portal cannot start");
-    w->polling = true;
-    w->poll.data = w;
-    (void)uv_poll_start(&w->poll, UV_READABLE, on_poll);
     return 0;
 }
 
@@ -471,9 +468,19 @@ static void answer_parked(struct web *w)
         (void)MHD_run(w->daemon);
 }
 
-static void free_web(uv_handle_t *h)
+/* The last step of closing. */
+static void finish(struct web *w)
 {
-    struct web *w = h->data;
+    w->ends = false;
+    while (!list_empty(&w->pipes)) {
+        struct web_pipe *wp = LIST_OWNER(w->pipes.next, struct web_pipe, link);
+        list_remove(&wp->link);
+        tlspipe_break(wp->pipe);
+        free(wp);
+    }
+    watch_close(&w->watch);
+    timer_stop(&w->timer);
+    timer_stop(&w->closing);
     if (w->credentials != NULL)
         gnutls_certificate_free_credentials(w->credentials);
     if (w->priority != NULL)
@@ -481,31 +488,9 @@ static void free_web(uv_handle_t *h)
     free(w);
 }
 
-static void close_timer(uv_handle_t *h)
+static void on_closing(void *ctx)
 {
-    struct web *w = h->data;
-    uv_close((uv_handle_t *)&w->timer, free_web);
-}
-
-/* The last step of closing. */
-static void finish(struct web *w)
-{
-    w->closing = false;
-    while (!list_empty(&w->pipes)) {
-        struct web_pipe *wp = LIST_OWNER(w->pipes.next, struct web_pipe, link);
-        list_remove(&wp->link);
-        tlspipe_break(wp->pipe);
-        free(wp);
-    }
-    if (w->polling)
-        uv_close((uv_handle_t *)&w->poll, close_timer);
-    else
-        uv_close((uv_handle_t *)&w->timer, free_web);
-}
-
-static void on_closing(uv_timer_t *t)
-{
-    finish(t->data);
+    finish(ctx);
 }
 
 /* libmicrohttpd never sees the end of a head that may mean two things. */
@@ -525,7 +510,7 @@ static void on_pipe_end(void *ctx, bool broken)
     (void)broken;
     list_remove(&wp->link);
     free(wp);
-    if (w->closing && list_empty(&w->pipes))
+    if (w->ends && list_empty(&w->pipes))
         finish(w);
 }
 
@@ -564,9 +549,9 @@ int web_open(struct portal *p, struct fault *f)
     w->conns.is_known = is_known;
     w->conns.ctx = w;
     list_init(&w->pipes);
-    (void)uv_timer_init(loop_uv(p->loop), &w->timer);
-    w->timer.data = w;
-    (void)uv_timer_start(&w->timer, on_timer, 1000, 0);
+    timer_init(&w->timer, p->loop, on_timer, w);
+    timer_init(&w->closing, p->loop, on_closing, w);
+    timer_start(&w->timer, 1000);
     p->web = w;
     return daemon_start(w, f);
 }
@@ -576,8 +561,7 @@ void web_close(struct portal *p)
     struct web *w = p->web;
     if (w == NULL)
         return;
-    if (w->polling)
-        (void)uv_poll_stop(&w->poll);
+    watch_close(&w->watch);
     answer_parked(w);
     if (w->daemon != NULL)
         MHD_stop_daemon(w->daemon); /* the pipes' plain ends are closed with it */
@@ -587,8 +571,8 @@ void web_close(struct portal *p)
         finish(w);
         return;
     }
-    w->closing = true;
-    (void)uv_timer_start(&w->timer, on_closing, CLOSING_MS, 0);
+    w->ends = true;
+    timer_start(&w->closing, CLOSING_MS);
 }
 
 /* New certificate files are taken up; logins stay, connections begin anew. */
@@ -676,5 +660,5 @@ void web_take(struct portal *p, int fd)
     int plain = start_tls(p->web, fd);
     if (plain >= 0) /* it owns the descriptor from here, also when it refuses */
         (void)MHD_add_connection(p->web->daemon, plain, (struct sockaddr *)&ss, len);
-    (void)uv_timer_start(&p->web->timer, on_timer, 0, 0); /* of many, once */
+    timer_start(&p->web->timer, 0); /* of many, once */
 }
