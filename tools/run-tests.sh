@@ -27,7 +27,7 @@ build() { # DIRECTORY MESON-OPTION...
 # are counted later, from what cmocka reported.
 suite() { # DIRECTORY
     echo "== test $1"
-    meson test -C "$1" --no-rebuild --print-errorlogs </dev/null || status=1
+    meson test -C "$1" --no-rebuild --print-errorlogs --timeout-multiplier 4 </dev/null || status=1
     cp "$1/meson-logs/testlog.json" "$log/$(basename "$1").json"
 }
 
