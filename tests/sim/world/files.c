@@ -45,8 +45,7 @@ struct vfile {
     struct list queue; /* of items that may be ready */
 };
 
-/* ------------------------------------------------------------------------- the table
- */
+/* -------------------------------------------------------------------- the table */
 
 static struct vfile **slot(int fd)
 {
@@ -124,8 +123,7 @@ static void on_sock(void *ctx, int edges)
     tell(ctx, edges);
 }
 
-/* ---------------------------------------------------------------------------- to make
- */
+/* ---------------------------------------------------------------------- to make */
 
 static int enter_sock(struct vsock *s)
 {
@@ -295,8 +293,7 @@ bool file_is_local(const struct vfile *f)
     return f->is_local;
 }
 
-/* ------------------------------------------------------------------------------- epoll
- */
+/* ------------------------------------------------------------------------ epoll */
 
 static int item_ready(const struct epoll_item *i)
 {

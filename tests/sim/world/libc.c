@@ -21,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -38,6 +39,7 @@ enum {
     EPOCH_S = 1800000000, /* what the wall clock said when virtual time was 0 */
     MARK = 0x51f0a11,     /* in ai_flags: a list of ours */
     LOOKUP_US = 5000,
+    FILES_MAX = 1 << 20,
 };
 
 static long told(long rc)
@@ -71,8 +73,7 @@ static struct vfile *ours(int fd)
         }                                                                              \
     } while (0)
 
-/* --------------------------------------------------------------------------- waiting
- */
+/* ---------------------------------------------------------------------- waiting */
 
 struct one_wait {
     struct vwait wait; /* first */
@@ -156,8 +157,7 @@ static bool waited(int fd, struct vfile *f, int flags, short events, long rc)
            task_now() != NULL && wait_for(&p, 1, -1) > 0;
 }
 
-/* ---------------------------------------------------------------------------- to make
- */
+/* ---------------------------------------------------------------------- to make */
 
 static int made(int fd, int flags)
 {
@@ -303,8 +303,41 @@ int fchmod(int fd, mode_t mode)
     return 0;
 }
 
-/* --------------------------------------------------------------------------- addresses
- */
+/* Programs compare numbers of descriptors with it: ours begin high. */
+int getrlimit(__rlimit_resource_t what, struct rlimit *r)
+{
+    if (task_now() == NULL || what != RLIMIT_NOFILE)
+        return (int)syscall(SYS_getrlimit, what, r);
+    *r = (struct rlimit){FILES_MAX, FILES_MAX};
+    return 0;
+}
+
+int getrlimit64(__rlimit_resource_t what, struct rlimit64 *r)
+{
+    if (task_now() == NULL || what != RLIMIT_NOFILE)
+        return (int)syscall(SYS_getrlimit, what, r);
+    *r = (struct rlimit64){FILES_MAX, FILES_MAX};
+    return 0;
+}
+
+static int set_limit(__rlimit_resource_t what, const void *r)
+{
+    if (task_now() == NULL || what != RLIMIT_NOFILE)
+        return (int)syscall(SYS_setrlimit, what, r);
+    return 0;
+}
+
+int setrlimit(__rlimit_resource_t what, const struct rlimit *r)
+{
+    return set_limit(what, r);
+}
+
+int setrlimit64(__rlimit_resource_t what, const struct rlimit64 *r)
+{
+    return set_limit(what, r);
+}
+
+/* -------------------------------------------------------------------- addresses */
 
 /* As a socket of that family says it. */
 static void put_address(const struct vsock *s, const struct addr *a, void *out,
@@ -426,8 +459,7 @@ int getpeername(int fd, struct sockaddr *sa, socklen_t *len)
     return (int)told(rc);
 }
 
-/* ----------------------------------------------------------------------------- options
- */
+/* ---------------------------------------------------------------------- options */
 
 static const struct {
     int level, name;
@@ -547,8 +579,7 @@ int shutdown(int fd, int how)
     return (int)told(file_shutdown(file_of(fd), how));
 }
 
-/* ------------------------------------------------------------------------------- bytes
- */
+/* ------------------------------------------------------------------------ bytes */
 
 ssize_t read(int fd, void *buf, size_t cap)
 {
