@@ -18,7 +18,12 @@ struct house *house_now(void)
     return standing;
 }
 
-void house_secret(void *buf, size_t len)
+/*
+ * What programs ask of libsodium decides what they do and is the seed's. GnuTLS draws
+ * for keys only, whose values change neither lengths nor times, and when it asks the
+ * kernel depends on what the process did before: its randomness stays the kernel's.
+ */
+static void secret_bytes(void *buf, size_t len)
 {
     uint8_t *p = buf;
     for (size_t i = 0; i < len; i++)
@@ -33,16 +38,31 @@ static const char *secret_name(void)
 static uint32_t secret_number(void)
 {
     uint32_t v;
-    house_secret(&v, sizeof(v));
+    secret_bytes(&v, sizeof(v));
     return v;
 }
 
 static struct randombytes_implementation secrets = {
-    .implementation_name = secret_name, .random = secret_number, .buf = house_secret};
+    .implementation_name = secret_name, .random = secret_number, .buf = secret_bytes};
+
+/* A line a packet, for comparing two runs (WORLD_TRACE=1). */
+static void print_packet(const struct vnet_iface *at, const struct vpacket *p)
+{
+    char from[ADDR_TEXT_LEN], to[ADDR_TEXT_LEN];
+    (void)printf("%.6f %s %s>%s %s%s %zu", (double)at->node->net->clock.now_us / 1e6,
+                 at->node->name, addr_format(&p->from, from), addr_format(&p->to, to),
+                 p->icmp.kind != VICMP_NONE ? "icmp about " : "",
+                 p->proto == VPROTO_TCP ? "tcp" : "udp", p->len);
+    if (p->proto == VPROTO_TCP)
+        (void)printf(" %x seq %u ack %u", p->tcp.flags, p->tcp.seq, p->tcp.ack);
+    (void)printf("\n");
+}
 
 static void on_seen(void *ctx, const struct vnet_iface *at, const struct vpacket *p)
 {
     struct house *h = ctx;
+    if (h->prints)
+        print_packet(at, p);
     uint64_t v = h->trace ^ at->node->net->clock.now_us;
     v = v * 1099511628211u ^ vpacket_size(p);
     v = v * 1099511628211u ^ p->from.port ^ (uint64_t)p->to.port << 16;
@@ -57,9 +77,11 @@ struct house *house_new(uint64_t seed)
     h->net = vnet_new(seed);
     h->net->on_seen = on_seen;
     h->net->ctx = h;
+    h->prints = getenv("WORLD_TRACE") != NULL;
     h->secrets = seed ^ 0x5deece66d;
     list_init(&h->ready);
     standing = h;
+    (void)!sodium_init(); /* draws once in a process: before it is the seed's */
     (void)randombytes_set_implementation(&secrets);
     return h;
 }

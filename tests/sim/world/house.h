@@ -48,8 +48,6 @@ size_t house_resolve(const struct house *h, const char *name, struct addr *out,
 /* Runs for so long, or until `until` (may be NULL) says true: then true. */
 bool house_run(struct house *h, uint64_t us, bool (*until)(void *ctx), void *ctx);
 uint64_t house_now_us(const struct house *h);
-/* For what programs ask of randomness. */
-void house_secret(void *buf, size_t len);
 /* Descriptors, loops, sockets and tasks that are left, in words; "" when it is clean.
  */
 const char *house_left(struct house *h, char *buf, size_t cap);

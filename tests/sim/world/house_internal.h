@@ -29,6 +29,7 @@ struct house {
     } names[HOUSE_NAMES];
     size_t name_count;
     uint64_t secrets, trace;
+    bool prints;
     struct task *tasks, *running;
     struct list ready; /* tasks, in the order in which they woke */
     ucontext_t outside;

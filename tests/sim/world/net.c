@@ -510,6 +510,16 @@ static bool translate(struct vnet_node *node, struct vnet_iface *at, struct vpac
     return r == NULL || r->via != node->outer || go_out(node, p);
 }
 
+/* A SYN asks for no larger segments than the wire takes. */
+static void clamp(const struct vnet_node *node, const struct vnet_wire *w,
+                  struct vpacket *p)
+{
+    size_t over = p->to.family == ADDR_V6 ? TCP6_OVERHEAD : TCP4_OVERHEAD;
+    if (node->clamps && p->proto == VPROTO_TCP && (p->tcp.flags & TCP_SYN) != 0 &&
+        p->tcp.mss > mtu_of(w) - over)
+        p->tcp.mss = (uint16_t)(mtu_of(w) - over);
+}
+
 static void forward(struct vnet_node *node, struct vnet_iface *at, struct vpacket *p)
 {
     struct vnet *n = node->net;
@@ -535,6 +545,8 @@ static void forward(struct vnet_node *node, struct vnet_iface *at, struct vpacke
         drop(n, p, &n->unrouted);
         return;
     }
+    clamp(node, &at->in, p);
+    clamp(node, &r->via->out, p);
     (void)send_by(node, r, p);
 }
 

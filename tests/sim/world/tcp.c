@@ -15,6 +15,7 @@ enum {
     RTO_MAX_US = 120 * SECOND,
     SYN_REPEATS = 6,
     REPEATS = 15,
+    ORPHAN_REPEATS = 8,
     GOODBYE_US = 60 * SECOND,
     WINDOW_FIRST = 10,
     EARLY_MAX = 1024,
@@ -154,7 +155,9 @@ static void free_if_done(struct vsock *s)
 static bool is_stuck_for_good(const struct vsock *s)
 {
     const struct vtcp *t = &s->t;
-    unsigned limit = t->state == TCP_OPEN ? REPEATS : SYN_REPEATS;
+    unsigned limit = t->state != TCP_OPEN ? SYN_REPEATS
+                     : s->orphan          ? ORPHAN_REPEATS
+                                          : REPEATS;
     uint64_t patience = (uint64_t)s->options[VSOCK_GIVE_UP_MS] * 1000;
     return t->repeats > limit || (patience > 0 && t->state == TCP_OPEN &&
                                   now_us(s) - t->stuck_since_us >= patience);
@@ -183,7 +186,7 @@ static void on_resend(void *ctx)
     } else if (t->peer_window == 0 && t->max == t->una) {
         send_segment(s, t->una, TCP_ACK, 0, 1); /* is it still shut? */
         t->nxt = t->max = t->una + 1;
-        t->repeats = 0; /* asked as long as it is answered */
+        t->repeats = s->orphan ? t->repeats : 0; /* asked as long as it is answered */
     } else {
         size_t flight = t->max - t->una;
         t->threshold = flight / 2 > 2 * t->mss ? flight / 2 : 2 * t->mss;
@@ -294,7 +297,6 @@ static void begin(struct vsock *s)
     t->nxt = t->max = t->una + 1;
     t->timed_us = now_us(s);
     t->timed_seq = t->una;
-    t->mss = own_mss(s);
     send_syn(s);
     set_resend(s);
 }
@@ -302,6 +304,7 @@ static void begin(struct vsock *s)
 int vtcp_connect(struct vsock *s)
 {
     s->t.state = TCP_CALLS;
+    s->t.mss = own_mss(s);
     begin(s);
     return -EINPROGRESS;
 }
