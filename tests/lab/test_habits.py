@@ -210,3 +210,40 @@ def test_without_descriptors_it_waits_and_recovers(stood):
     crowd.kill()
     wait_until(lambda: g.client.peer("get", "127.0.0.1", port, 1000, 1).status == 0, 20,
                "it works again")
+
+
+def test_host_of_few_descriptors(gate):
+    """With the least that it asks for, a host lets devices in, and none keeps another
+    out; with less it says so and does not start."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    done = limited(g.host, 63).run("serve", "--broker", g.link, "--name", HOST,
+                                   "peer=7000", json=False)
+    says(done, 1, "may open 63 and needs 64")
+    g.host.wrapper = ["prlimit", "--nofile=64:64"]
+    g.start_host("peer=7000")
+    g.join()
+    assert g.client.peer("get", "127.0.0.1", g.connect("peer").port, 1000, 5).status == 0
+    kept = silent(g.client, "tcp", g.connect("peer").port, 5)
+    begin = time.monotonic()
+    other = g.other_client("other")
+    g.join(other)
+    done = other.run("nc", HOST, "peer", json=False, stdin=b"GET 9 1\n")
+    assert done.status == 0, done.stderr
+    assert time.monotonic() - begin < 12 * patience()
+    assert kept.running
+
+
+def test_many_at_once_at_a_small_host(gate):
+    """Thirty programs of one device begin in the same moment: those for whom there is no
+    room yet wait for it, and push out none that is being made."""
+    g = gate(host="masq", client="masq")
+    g.host.wrapper = ["prlimit", "--nofile=128:128"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    done = g.programs.run(
+        g.client.ns, "many", "sh", "-c", 'for i in $(seq 30); do (echo GET 5 1 | '
+        'timeout 60 "$@" >/dev/null && echo through) & done; wait', "sh",
+        g.client.program, "nc", HOST, "peer", timeout=90, env=g.client.env)
+    assert done.stdout.count("through") == 30, (done.stdout, done.stderr)
