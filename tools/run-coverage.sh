@@ -20,7 +20,7 @@ else
     # shellcheck disable=SC2086 # they are words
     POSTERN_BUILD=$dir POSTERN_LAB_PATIENCE=3 tests/lab/run.sh $part </dev/null || failed=1
 fi
-gcovr --root . --filter 'src/' --exclude-unreachable-branches --csv "$dir" |
+gcovr --root . --filter 'src/' --exclude-unreachable-branches --csv - "$dir" |
     python3 -c '
 import collections, csv, os, sys
 sums = collections.defaultdict(lambda: [0] * 4)
