@@ -644,28 +644,9 @@ void guest_on_introduce(struct face *face, const Control *m)
 
 void guest_on_control(struct face *face, const Control *m)
 {
-    const uint8_t *peer = NULL, *conv = NULL;
-    switch (m->which_body) {
-    case Control_signal_tag:
-        peer = m->body.signal.peer;
-        conv = m->body.signal.conv;
-        break;
-    case Control_carry_tag:
-        peer = m->body.carry.peer;
-        conv = m->body.carry.conv;
-        break;
-    case Control_ticket_tag:
-        peer = m->body.ticket.peer;
-        conv = m->body.ticket.conv;
-        break;
-    case Control_refuse_tag:
-        peer = m->body.refuse.peer;
-        conv = m->body.refuse.conv;
-        break;
-    default:
-        return;
-    }
-    struct guest *g = find_guest(face->serve, peer, conv);
+    struct proto_way w;
+    struct guest *g =
+        proto_control_way(m, &w) ? find_guest(face->serve, w.peer, w.conv) : NULL;
     if (g != NULL)
         approach_on_control(g->approach, m);
 }
