@@ -92,6 +92,7 @@ struct serve {
     struct roster_settings settings;
     struct access *access;
     int64_t access_version;    /* of what the callers were judged by */
+    int64_t roster_version;    /* of what the sessions were judged by */
     struct certs *certs;       /* of the services that the host ends TLS for */
     struct audit *audit;       /* NULL when it cannot be written */
     struct timer portal_timer; /* the list waits for it */

@@ -193,6 +193,19 @@ static void on_network(void *ctx, enum netmon_reason reason)
 
 /* ----------------------------------------------------------------- reload, revoke */
 
+/* Nobody told us, or another list took the place of ours: who is on it no more goes. */
+static void check_listed(struct serve *s)
+{
+    int64_t version = roster_version(s->roster);
+    if (version == s->roster_version)
+        return;
+    s->roster_version = version;
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && g->member && !g->portal &&
+            roster_client_find(s->roster, g->listed, NULL) == POSTERN_ERR_NOTFOUND)
+            guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
+}
+
 void serve_tell_services(struct serve *s)
 {
     for (struct guest *g = s->guests; g != NULL; g = g->next)
@@ -226,6 +239,18 @@ void serve_audit(struct serve *s, const char *what, const char *who, const char 
     audit_add(s->audit, &e);
 }
 
+static int read_settings(struct serve *s, struct roster_settings *out, struct fault *f)
+{
+    int rc = roster_check(s->roster, f);
+    if (rc != 0)
+        return rc;
+    rc = roster_settings_get(s->roster, out);
+    if (rc == POSTERN_ERR_NOTFOUND)
+        return fault_set(f, rc, "run 'postern serve --broker LINK SERVICE...' again",
+                         "what is published here stands in host.db no more");
+    return roster_fault(s->roster, rc, f);
+}
+
 int serve_reload(struct serve *s, struct fault *f)
 {
     struct roster_settings *fresh = malloc(sizeof(*fresh));
@@ -234,10 +259,7 @@ int serve_reload(struct serve *s, struct fault *f)
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
         return fault_lack(f, rc);
-    rc = roster_settings_get(s->roster, fresh);
-    if (rc != 0)
-        (void)fault_set(f, rc, "check the state directory",
-                        "the settings cannot be read");
+    rc = read_settings(s, fresh, f);
     if (rc == 0)
         rc = service_list_parse_lines(
             &services, s->config->for_programs ? "" : fresh->services, f);
@@ -251,8 +273,11 @@ int serve_reload(struct serve *s, struct fault *f)
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
         agent_renamed(s->agent);
-        if (s->certs != NULL)
-            rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
+        if (s->certs != NULL) /* the rest is taken up all the same */
+            rc = certs_reload(s->certs, f);
+        if (rc == 0)
+            rc = access_check(s->access, f);
+        check_listed(s);
         host_portal_on_change(s);
         serve_tell_services(s);
         event_begin(&e, "reloaded");
@@ -280,6 +305,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
 static void on_sweep(void *ctx)
 {
     struct serve *s = ctx;
+    check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
 }
@@ -367,8 +393,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
     if (rc == 0)
         rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, known, f);
     else
-        (void)fault_set(f, rc, "check the state directory",
-                        "the known agents cannot be read");
+        (void)roster_fault(s->roster, rc, f);
     if (rc != 0)
         return rc;
     if (agent->type != LINK_BROKER)
@@ -423,8 +448,7 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     const struct serve_config *c = s->config;
     int rc = roster_settings_get(s->roster, &s->settings);
     if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
-        return fault_set(f, rc, "check the state directory",
-                         "the settings cannot be read");
+        return roster_fault(s->roster, rc, f);
     s->to_agent = goes_to_agent(s);
     rc = s->to_agent ? load_agent(s, broker, f) : load_broker(s, broker, rc == 0, f);
     if (rc != 0)
@@ -522,6 +546,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (rc == 0) {
         s->audit = audit_start(state.path);
         s->access_version = access_version(s->access);
+        s->roster_version = roster_version(s->roster);
         rc = loop_open(&s->loop);
         rc = rc == 0 ? run_loop(s, &state, &broker, f) : fault_lack(f, rc);
         loop_close(s->loop);
