@@ -31,14 +31,17 @@ enum {
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
-    /* Of all descriptors: connections to services have a bound of their own, and what
-     * clients' paths take beside them is more for who is listed than for who is not. */
+    /* Of the descriptors beside the program's own: connections to services have a
+     * bound of their own; of what clients' paths take beside them, those who have not
+     * joined yet may have some only. */
     YOUNG_MS = 2000,
-    YOUNG_SOCKETS = 8,
+    COMING_SOCKETS = 8, /* that one opens until its session stands */
+    YOUNG_SOCKETS = 3,  /* and after that, while it is young */
     SERVICES_PERCENT = 40,
     INVITEE_PERCENT = 25,
     LISTED_PERCENT = 45,
     MADE_ROOM_PERCENT = 50,
+    HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
     CONVS_KEPT = 4096,
 };
@@ -148,8 +151,10 @@ void absent_note_sleeper(struct serve *s, const uint8_t key[static KEY_LEN]);
 /*
  * For one more session of this key, where all places are taken or `scarce`,
  * descriptors; frees at most one guest: of who has most sessions the longest silent.
+ * What is young or heard of just now goes for another device only, never for one more
+ * of its own. False: none may go, and the newcomer waits.
  */
-void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce);
+bool absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce);
 void absent_open(struct serve *s);
 void guest_send_services(struct guest *g);
 

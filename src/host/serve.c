@@ -543,6 +543,9 @@ int serve_run(const struct serve_config *c, struct fault *f)
     struct statedir state;
     struct link broker;
     int lock = -1;
+    int rc = lack_check_start(HOST_FILES_MIN, f);
+    if (rc != 0)
+        return rc;
     struct serve *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
@@ -550,7 +553,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     s->budget = net_budget_new();
     s->state = &state;
     s->fault = f;
-    int rc = statedir_open(&state, c->state, f);
+    rc = statedir_open(&state, c->state, f);
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &lock, f);
     if (rc == 0)
