@@ -413,8 +413,13 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
         *reason = "this host opens nothing to the portal";
         return caller_may_enter(s) ? 0 : REFUSE_DENIED;
     }
-    if (roster_client_find(s->roster, key, NULL) == 0)
+    int err = roster_client_find(s->roster, key, NULL);
+    if (err == 0)
         return 0;
+    if (err != POSTERN_ERR_NOTFOUND) {
+        *reason = "the host cannot read its list of devices just now";
+        return REFUSE_LIMIT;
+    }
     if (o->invite_id.size == INVITE_ID_LEN) {
         if (roster_invite_find(s->roster, o->invite_id.bytes, statedir_now_s(),
                                &invite) == 0) {

@@ -4,6 +4,7 @@
 
 #include "core/invitees.h"
 #include "core/holdings.h"
+#include "core/repeat.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/caller.h"
@@ -53,6 +54,7 @@ struct face {
     struct endpoint endpoint;
     bool open;
     bool up;           /* as the last event about its broker said */
+    struct news why;   /* it is lost */
     bool retired;      /* an earlier key's: kept for clients who know no newer one */
     bool portal_given; /* on this connection, a list that was not empty */
     bool portal_due;   /* one could not be sent */
@@ -95,6 +97,7 @@ struct serve {
     struct roster_settings settings;
     struct access *access;
     int64_t access_version;    /* of what the callers were judged by */
+    int64_t roster_version;    /* of what the sessions were judged by */
     struct certs *certs;       /* of the services that the host ends TLS for */
     struct audit *audit;       /* NULL when it cannot be written */
     struct timer portal_timer; /* the list waits for it */
@@ -117,9 +120,9 @@ struct serve {
     size_t sleeper_next;
     struct timer sweep;
     bool ready, stopping;
-    bool met_before; /* this broker took us in an earlier run */
-    bool to_agent;   /* `broker` is an agent's link */
-    bool via_up;     /* as the last event about the agent said */
+    bool met_before;     /* this broker took us in an earlier run */
+    bool to_agent;       /* `broker` is an agent's link */
+    struct news via_why; /* the agent is away */
     int result;
     struct fault *fault; /* of the caller */
 };

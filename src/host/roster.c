@@ -481,6 +481,16 @@ int roster_settings_set(struct roster *r, const struct roster_settings *in,
     return db_fault(r->db, db_exec(&s), f);
 }
 
+int roster_check(struct roster *r, struct fault *f)
+{
+    return db_check(r->db, f);
+}
+
+int roster_fault(const struct roster *r, int err, struct fault *f)
+{
+    return db_fault(r->db, err, f);
+}
+
 struct db *roster_db(struct roster *r)
 {
     return r->db;
