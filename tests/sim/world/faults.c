@@ -25,10 +25,11 @@ enum fault_kind {
     FAULT_FLUSH_HOST, /* a router restarts */
     FAULT_FLUSH_CLIENT,
     FAULT_FLUSH_BOTH,
-    FAULT_ROAM,          /* the client's device goes to another network */
-    FAULT_CABLE_CLIENT,  /* out, and in again after a while */
-    FAULT_OUTAGE_HOST,   /* the host's access loses everything for a while */
-    FAULT_OUTAGE_BROKER, /* so does the broker's */
+    FAULT_ROAM,            /* the client's device goes to another network */
+    FAULT_CABLE_CLIENT,    /* out, and in again after a while */
+    FAULT_OUTAGE_HOST,     /* the host's access loses everything for a while */
+    FAULT_OUTAGE_BROKER,   /* so does the broker's */
+    FAULT_BROKER_RESTARTS, /* the program, by its administrator */
     FAULT_KINDS
 };
 
@@ -36,7 +37,7 @@ static const char *const fault_names[] = {
     "host's router restarts",  "client's router restarts",
     "both routers restart",    "client roams",
     "client's cable is out",   "host's access is dead",
-    "broker's access is dead",
+    "broker's access is dead", "broker restarts",
 };
 
 struct scene {
@@ -157,6 +158,9 @@ static void strike(struct rig *r, unsigned i, const struct scene *s,
         if (kind == FAULT_FLUSH_HOST)
             return;
         break;
+    case FAULT_BROKER_RESTARTS:
+        rig_restart_broker(r, s->faults[i].lasts_us);
+        return;
     default:
         break;
     }

@@ -91,6 +91,21 @@ static void join(struct rig *r)
     program_fini(&p);
 }
 
+static void start_broker(struct rig *r)
+{
+    program_start(&r->broker, r->town->broker, r->state[0],
+                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 "
+                  "--no-portal");
+    rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
+}
+
+void rig_restart_broker(struct rig *r, uint64_t after_us)
+{
+    rig_stop(r, r->town->broker, &r->broker);
+    (void)house_run(r->town->house, after_us, NULL, NULL);
+    start_broker(r);
+}
+
 void rig_init(struct rig *r, const struct rig_config *c)
 {
     static const char *const names[] = {"broker", "host", "client"};
@@ -102,10 +117,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
     rig_check(r, scratch_make(r->dir) == 0, "no directory in /tmp");
     for (int i = 0; i < 3; i++)
         (void)snprintf(r->state[i], sizeof(r->state[i]), "%s/%s", r->dir, names[i]);
-    program_start(&r->broker, r->town->broker, r->state[0],
-                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 "
-                  "--no-portal");
-    rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
+    start_broker(r);
     echo_start(&r->echo, r->town->host.machine, ECHO_PORT);
     program_start(&r->serve, r->town->host.machine, r->state[1],
                   "serve --broker %s --name home echo=%d", r->link, ECHO_PORT);

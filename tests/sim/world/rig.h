@@ -39,6 +39,9 @@ void rig_fini(struct rig *r);
 void rig_connect(struct rig *r);
 void rig_disconnect(struct rig *r);
 
+/* Ends it in order, and begins it anew after a while. */
+void rig_restart_broker(struct rig *r, uint64_t after_us);
+
 /* The event comes within so long, or the process ends. */
 void rig_await(struct rig *r, const struct program *p, const char *event,
                const char *field, char value[static PROGRAM_FIELD], uint64_t us);
