@@ -289,6 +289,8 @@ static int listen_tcp(struct forward *fw)
     struct acceptor_config door = {.loop = fw->config.loop,
                                    .fd = fw->fd,
                                    .who = "the local address",
+                                   .keep = FORWARD_FILES_KEPT,
+                                   .patience_ms = FORWARD_PATIENCE_MS,
                                    .on_connection = on_connection,
                                    .ctx = fw};
     fw->fd = -1;

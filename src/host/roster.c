@@ -56,6 +56,8 @@ static const char *const roster_migrations[] = {
     " link TEXT NOT NULL,"
     " used INTEGER NOT NULL);",           /* 1: 'postern serve' alone goes there */
     "ALTER TABLE settings ADD COLUMN absent_s INTEGER NOT NULL DEFAULT 0;",
+    /* 1: it has published a service; those from before have */
+    "ALTER TABLE agent_host ADD COLUMN published INTEGER NOT NULL DEFAULT 1;",
 };
 // clang-format on
 

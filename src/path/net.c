@@ -13,7 +13,11 @@
 #include "io/loop.h"
 #include "io/udp.h"
 
-enum { DESCRIPTORS_WANTED = 8192 };
+enum {
+    DESCRIPTORS_WANTED = 8192,
+    DESCRIPTORS_LEAST =
+        8, /* with fewer free there is none for others, for all shares */
+};
 
 /* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */
 static void raise_descriptors(void)
@@ -65,6 +69,13 @@ struct budget *net_budget_new(void)
     return b;
 }
 
+static size_t descriptors_max(void)
+{
+    struct rlimit r = {.rlim_cur = DESCRIPTORS_WANTED};
+    (void)getrlimit(RLIMIT_NOFILE, &r);
+    return r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+}
+
 /* The lowest free number tells how many below it are taken. */
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 {
@@ -73,14 +84,13 @@ bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
     if (fd < 0)
         return false;
     close(fd);
-    return fd < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
+    return fd + DESCRIPTORS_LEAST <= (long)descriptors_max() &&
+           fd < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
 }
 
 size_t net_descriptors_share(unsigned percent)
 {
-    struct rlimit r = {.rlim_cur = DESCRIPTORS_WANTED};
-    (void)getrlimit(RLIMIT_NOFILE, &r);
-    size_t max = r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+    size_t max = descriptors_max();
     return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }
 
