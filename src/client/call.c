@@ -88,6 +88,13 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
         pump_abort(p, STREAM_LIMIT);
         return;
     }
+    if (r.code == STREAM_OK && r.datagrams && c->config.fd >= 0) {
+        r.code = STREAM_NOTFOUND; /* what has no ends and loses packets is no stream */
+        (void)snprintf(
+            r.reason, sizeof(r.reason),
+            "'%.60s' is a UDP service, which 'postern connect' and 'up' carry",
+            c->config.service);
+    }
     answer(c, r.code, r.reason);
     if (r.code != STREAM_OK) {
         pump_abort(p, r.code);
