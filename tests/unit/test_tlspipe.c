@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "io/identity.h"
+#include "io/linger.h"
 #include "io/loop_uv.h"
-#include "io/tcp.h"
 #include "io/tlspipe.h"
 
 #define ALPN "postern-test/1"
@@ -290,7 +290,7 @@ static void test_a_target_that_resets(void **state)
     begin(x, x->key.pub, "");
     say(x, 0, "part");
     expect(x, 1, "part");
-    tcp_abort(x->app[0]);
+    linger_break(x->app[0]);
     x->app[0] = -1;
     assert_true(turn_until(x, both_ended, NULL));
     assert_int_equal(x->ended[0], 2);
