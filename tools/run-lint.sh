@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Looks for what the compiler lets pass: format, clang-tidy, cppcheck, functions that
-# nobody here may call, and functions and files that grew too long. Says what it found
-# and ends with 1 if there is any. Usage: tools/run-lint.sh [BUILD-DIRECTORY]
+# nobody here may call, sockets and libuv outside of io/, and functions and files that
+# grew too long. Says what it found and ends with 1 if there is any. Usage: tools/run-lint.sh [BUILD-DIRECTORY]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 dir=${1:-build}
@@ -36,6 +36,22 @@ banned() {
     grep -nE '(^|[^_a-zA-Z0-9])(strcpy|strcat|sprintf|vsprintf|atoi|alloca|gets)[ ]*\(' \
         "${sources[@]}" || :
 }
+# Sockets and the loop are io/'s: the floors above say what they want in its words. The
+# portal's web library alone hands out the kernel's addresses.
+kernel='uv|io/loop_uv|sys/(socket|un|epoll|eventfd|timerfd|ioctl)|netinet/[a-z0-9_]+'
+kernel+='|arpa/inet|poll|netdb|linux/sockios'
+calls='setsockopt|getsockopt|socket|bind|listen|connect|send|recv|sendto|recvfrom|sendmsg'
+calls+='|recvmsg|shutdown|accept4?|socketpair|getpeername|getsockname|poll|ioctl'
+above=(src/{path,session,host,client,broker,portal,cli}/*.[ch])
+only_in_io() {
+    grep -nE "^#include [<\"]($kernel)\.h[>\"]" "${above[@]}"
+    grep -nE "(^|[^>._a-zA-Z0-9])($calls)\(" "${above[@]}" | grep -vE '^[^:]*:[0-9]+: *(/?\*|")'
+    printf '%s\n' "${above[@]}" | grep -vE '^src/portal/web(_conns)?\.c$' |
+        xargs grep -nE '^#include "io/sockaddr\.h"'
+    printf '%s\n' "${sources[@]}" | grep -v '^src/io/' |
+        xargs grep -nE '^#include [<"](uv|io/loop_uv)\.h[>"]'
+    :
+}
 # A function's body stands between a line that is "{" and a line that is "}".
 lengths() {
     awk 'FNR == 1 { if (file != "" && lines > 800) print file ": " lines " lines"
@@ -49,6 +65,7 @@ lengths() {
 
 check "format (clang-format)" format
 check "banned functions" banned
+check "sockets and libuv in io/ only" only_in_io
 check "length: functions of 60 lines, files of 800" lengths
 check "clang-tidy" tidy
 check "cppcheck" cpp_check

@@ -1,7 +1,7 @@
 /*
- * Bytes between a stream and a socket. Reads with readv(2) straight into the stream's
- * queue; writes what arrived once all packets of a round were read. Does not know what
- * the first messages say nor who owns the socket's other end.
+ * Bytes between a stream and a socket. Reads straight into the stream's queue; writes
+ * what arrived once all packets of a round were read. Does not know what the first
+ * messages say nor who owns the socket's other end.
  */
 #include "session/pump.h"
 
