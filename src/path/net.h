@@ -31,7 +31,5 @@ struct budget *net_budget_new(void);
  * about to be taken): what others make it open leaves room for what its owner wants.
  */
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart);
-/* How many this process may have open at once. */
-size_t net_descriptors_max(void);
 
 #endif
