@@ -343,10 +343,7 @@ static int list(struct run *r)
     free(accounts);
     free(publics);
     int err = n < 0 ? n : p < 0 ? p : 0;
-    return err == 0
-               ? 0
-               : fault_set(r->f, err, "check the state directory",
-                           "the accounts cannot be read: %s", postern_strerror(err));
+    return access_fault(r->access, err, r->f);
 }
 
 struct verb {

@@ -12,6 +12,7 @@
 
 #include "client/call.h"
 #include "client/early.h"
+#include "client/forward.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
@@ -480,6 +481,8 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
     struct acceptor_config door = {.loop = client_loop(s->client),
                                    .fd = fd,
                                    .who = "the proxy",
+                                   .keep = FORWARD_FILES_KEPT,
+                                   .patience_ms = FORWARD_PATIENCE_MS,
                                    .on_connection = on_connection,
                                    .make_room = make_room,
                                    .ctx = s};

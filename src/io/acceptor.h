@@ -1,7 +1,8 @@
 /*
  * One listening socket on the loop: accepts what comes and hands it on. Without
  * descriptors or memory it neither turns nor repeats itself in the log: it stops
- * listening for a while, says so once, and later how often. Who may come in is not
+ * listening for a while, says so once, and later how often. Who waits is served when
+ * others have ended, or told in time that he is not. Who may come in is not
  * known here.
  */
 #ifndef POSTERN_IO_ACCEPTOR_H
@@ -30,6 +31,13 @@ struct acceptor_config {
      * connection is accepted at once. NULL: others are waited for.
      */
     bool (*make_room)(void *ctx);
+    /*
+     * So many descriptors are left to the rest of the program, at most a sixteenth of
+     * all: with no more than those it is as if there were none. 0: all may be taken.
+     */
+    unsigned keep;
+    /* With `keep`: when nobody was let in for so long, who waits is reset. 0: never. */
+    unsigned patience_ms;
     void *ctx;
 };
 

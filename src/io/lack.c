@@ -9,8 +9,7 @@
 #include <unistd.h>
 
 enum {
-    SPARE = 8, /* so many a whole step needs; what it took it has given back */
-    LEAST = 32,
+    SPARE = 8,    /* so many a whole step needs; what it took it has given back */
     USUAL = 8192, /* where the kernel does not say */
 };
 
@@ -66,14 +65,14 @@ int fault_lack(struct fault *f, int code)
                      (unsigned long long)r.rlim_cur);
 }
 
-int lack_check_start(struct fault *f)
+int lack_check_start(unsigned least, struct fault *f)
 {
     struct rlimit r;
-    descriptors_allow(LEAST);
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= LEAST)
+    descriptors_allow(least);
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= least)
         return 0;
     return fault_set(f, POSTERN_ERR_LIMIT,
                      "raise the limit of open files (ulimit -n, or LimitNOFILE)",
-                     "out of file descriptors: this program may open %llu and needs %d",
-                     (unsigned long long)r.rlim_cur, LEAST);
+                     "out of file descriptors: this program may open %llu and needs %u",
+                     (unsigned long long)r.rlim_cur, least);
 }

@@ -23,10 +23,13 @@ size_t descriptors_max(void);
 long descriptors_taken(void);
 /* Allows this process `wanted` of them, or as many as it may allow itself. */
 void descriptors_allow(size_t wanted);
+
+enum { LACK_FILES_MIN = 32 }; /* what any command needs */
+
 /*
- * At the start: allows this program at least so many files as any command needs, where
- * that is allowed, or fills `f`.
+ * At the start: allows this program `least` open files, where that is allowed, or
+ * fills `f`.
  */
-MUST_CHECK int lack_check_start(struct fault *f);
+MUST_CHECK int lack_check_start(unsigned least, struct fault *f);
 
 #endif

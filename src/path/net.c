@@ -10,8 +10,12 @@
 #include "io/loop.h"
 #include "io/udp.h"
 
-/* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */
-enum { DESCRIPTORS_WANTED = 8192 };
+enum {
+    /* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */
+    DESCRIPTORS_WANTED = 8192,
+    DESCRIPTORS_LEAST =
+        8, /* with fewer free there is none for others, for all shares */
+};
 
 int net_init(struct net *n, struct loop *loop, const struct keypair *own,
              struct budget *budget)
@@ -53,9 +57,17 @@ struct budget *net_budget_new(void)
     return b;
 }
 
+/* The lowest free number tells how many below it are taken. */
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 {
     (void)n;
     long taken = descriptors_taken();
-    return taken >= 0 && taken < (long)(descriptors_max() / 100 * percent) + apart;
+    return taken >= 0 && taken + DESCRIPTORS_LEAST <= (long)descriptors_max() &&
+           taken < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
+}
+
+size_t net_descriptors_share(unsigned percent)
+{
+    size_t max = descriptors_max();
+    return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }

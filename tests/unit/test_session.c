@@ -184,8 +184,7 @@ static const struct stream_events stream_events = {
     .on_close = on_stream_end,
 };
 
-/* -------------------------------------------------------------------- paused readers
- */
+/* ------------------------------------------------------------------- paused readers */
 
 static void hoard_data(void *ctx, const uint8_t *data, size_t len, bool fin)
 {
@@ -345,7 +344,6 @@ static void on_first_writable(void *ctx, struct path *p)
 {
     (void)ctx, (void)p;
 }
-
 static const struct path_user first_user = {on_first, on_first_writable};
 
 static void on_limit(void *ctx)
