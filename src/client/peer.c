@@ -94,8 +94,9 @@ void peer_tell_path(struct peer *p, const struct path *path)
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)
-        p->config.events->on_path(p->config.ctx, p, path, clock_us() - p->began_us);
+        p->config.events->on_path(p->config.ctx, p, path, p->told_elapsed_us);
 }
 
 /* The broker's fault, while no kind can be tried for want of it; else NULL. */
@@ -654,6 +655,13 @@ struct session *peer_session(struct peer *p)
 const struct path *peer_path(const struct peer *p)
 {
     return p->restarting ? NULL : p->used;
+}
+
+bool peer_path_elapsed(const struct peer *p, uint64_t *us)
+{
+    const struct path *path = peer_path(p);
+    *us = p->told_elapsed_us;
+    return path != NULL && path->id == p->told_id;
 }
 
 const Services *peer_services(const struct peer *p)

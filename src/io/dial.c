@@ -116,14 +116,14 @@ static void attempt_start(struct dial *d)
     }
 }
 
-/* Why nothing came of it: the name where nothing else was found out. */
+/* Why nothing came of it: the name where no address said anything. */
 static int reason(const struct dial *d)
 {
+    if (d->first_err != 0)
+        return d->first_err;
     if (d->resolve != NULL) /* still waiting for it */
-        return d->first_err != 0 ? d->first_err : POSTERN_ERR_DNS;
-    if (d->resolve_err != 0)
-        return d->resolve_err;
-    return d->first_err != 0 ? d->first_err : POSTERN_ERR_TIMEOUT;
+        return POSTERN_ERR_DNS;
+    return d->resolve_err != 0 ? d->resolve_err : POSTERN_ERR_TIMEOUT;
 }
 
 static void on_timer(void *ctx)

@@ -203,6 +203,9 @@ void uplink_line_failed(struct line *l, int err)
                                .proxy = u->proxied && dialling ? &u->proxy : NULL,
                                .last = u->known_count > 0 ? &u->known[0] : &none,
                                .self = self_only(u),
+                               .name_err = u->looked_up ? u->name_err
+                                           : dialling   ? POSTERN_ERR_DNS
+                                                        : 0,
                                .at = &l->remote};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
@@ -260,6 +263,8 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
     struct line *l = ctx;
     struct uplink *u = l->uplink;
+    u->looked_up = true;
+    u->name_err = err;
     if (err != 0)
         return;
     u->resolved_count = n < UPLINK_KNOWN_MAX ? n : UPLINK_KNOWN_MAX;
@@ -508,6 +513,8 @@ void uplink_connect_now(struct uplink *u)
     struct fault f;
     uplink_drop_lines(u);
     u->state = UPLINK_TRYING;
+    u->looked_up = false;
+    u->name_err = 0;
     u->tried_us = clock_us();
     timer_stop(&u->timer);
     int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
