@@ -564,6 +564,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
         s->guests->prev = g;
     s->guests = g;
     s->guest_count++;
+    spare_count(&s->spare);
     return g;
 }
 

@@ -332,6 +332,7 @@ void outlet_accept(struct guest *g, struct stream *st)
     struct outlet *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return; /* a stream without events is reset */
+    spare_count(&g->serve->spare);
     o->guest = g;
     o->serve = g->serve;
     o->env = &g->face->endpoint.env;

@@ -327,6 +327,7 @@ static void on_sweep(void *ctx)
     check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
+    spare_look_bytes(&s->spare, s->guest_count + s->outlets.count);
 }
 
 /* -------------------------------------------------------------------------------

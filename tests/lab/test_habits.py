@@ -221,6 +221,11 @@ def test_host_of_few_descriptors(gate):
     done = limited(g.host, 63).run("serve", "--broker", g.link, "--name", HOST,
                                    "peer=7000", json=False)
     says(done, 1, "may open 63 and needs 64")
+    other = Actor(g.programs, g.broker.ns, g.broker.state + "-2")
+    other.wrapper = ["prlimit", "--nofile=63:63",   # which root may raise otherwise
+                     "setpriv", "--bounding-set=-sys_resource"]
+    done = other.run("broker", "--listen", "127.0.0.1:4443", json=False)
+    says(done, 1, "may open 63 and needs 64")
     g.host.wrapper = ["prlimit", "--nofile=64:64"]
     g.start_host("peer=7000")
     g.join()
