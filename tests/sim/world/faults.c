@@ -67,6 +67,7 @@ static void draw_nat(struct nat_config *c, uint64_t *rng)
         .blocks_udp = rng_below(rng, 8) == 0,
         .udp_us = SECONDS(20 + rng_below(rng, 160)),
         .range_size = 512,
+        .clamps = rng_below(rng, 2) == 0,
     };
 }
 

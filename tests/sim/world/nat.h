@@ -31,6 +31,7 @@ struct nat_config {
     enum nat_filtering filtering;
     enum nat_ports ports;
     bool hairpins, inbound_refreshes;
+    bool clamps; /* TCP's segments to the MTU of the router's wires */
     uint64_t udp_us, tcp_us, tcp_transitory_us; /* zeroes: 120 s, 7440 s, 240 s */
     unsigned sessions_max;                      /* 0: no limit but memory */
     unsigned range_size;                        /* NAT_PORTS_RANGE; 0: 64 */

@@ -515,8 +515,8 @@ static void clamp(const struct vnet_node *node, const struct vnet_wire *w,
                   struct vpacket *p)
 {
     size_t over = p->to.family == ADDR_V6 ? TCP6_OVERHEAD : TCP4_OVERHEAD;
-    if (node->clamps && p->proto == VPROTO_TCP && (p->tcp.flags & TCP_SYN) != 0 &&
-        p->tcp.mss > mtu_of(w) - over)
+    if (node->nat != NULL && node->nat->c.clamps && p->proto == VPROTO_TCP &&
+        (p->tcp.flags & TCP_SYN) != 0 && p->tcp.mss > mtu_of(w) - over)
         p->tcp.mss = (uint16_t)(mtu_of(w) - over);
 }
 

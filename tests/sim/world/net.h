@@ -88,7 +88,6 @@ struct vnet_node {
     struct vnet *net;
     char name[24];
     bool forwards, off; /* off: the power is */
-    bool clamps;        /* TCP's segments to its wires' MTU, as home routers do */
     struct vnet_iface *ifaces[VNET_IFACES];
     unsigned iface_count;
     struct vnet_route routes[VNET_ROUTES];

@@ -315,6 +315,30 @@ static void test_stream(void **state)
         (void)stream_over(seed, &bad, 200000);
 }
 
+/* A wire that swallows what is too large stops TCP, unless the router sees to it. */
+static void test_silent_mtu(void **state)
+{
+    static const struct vnet_wire hole = {
+        .delay_us = 5000, .mtu = 1400, .mtu_silent = true};
+    static const uint8_t much[20000];
+    (void)state;
+    for (int clamps = 0; clamps < 2; clamps++) {
+        struct nat_config c = usual_nat;
+        c.clamps = clamps;
+        struct town *t = town_new(1, &c, &hole);
+        struct vsock *l = listen_at(t->at_server, "203.0.113.10:443");
+        struct vsock *s = call(t->at_device[0], "203.0.113.10:443");
+        run_for(t, SECOND);
+        struct vsock *far = vsock_accept(l);
+        assert_int_equal(vsock_write(s, much, sizeof(much)), sizeof(much));
+        assert_int_equal(vsock_write(far, much, sizeof(much)), sizeof(much));
+        run_for(t, 5 * SECOND);
+        assert_int_equal(vsock_unread(far) == sizeof(much), clamps);
+        assert_int_equal(vsock_unread(s) == sizeof(much), clamps);
+        town_free(t);
+    }
+}
+
 static void test_same_seed(void **state)
 {
     static const struct vnet_wire bad = {
@@ -393,10 +417,11 @@ static void test_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nat_kinds), cmocka_unit_test(test_nat_forgets),
-        cmocka_unit_test(test_hairpin),   cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_same_seed), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_both_call), cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_nat_kinds),  cmocka_unit_test(test_nat_forgets),
+        cmocka_unit_test(test_hairpin),    cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_same_seed),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_both_call),  cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_silent_mtu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

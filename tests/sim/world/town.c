@@ -11,7 +11,6 @@ static void open_home(struct town *t, struct town_home *h, unsigned number,
     struct vnet *net = house_net(t->house);
     char text[32];
     h->router = vnet_node_add(net, "router", true);
-    h->router->clamps = true;
     h->lan = vnet_segment_add(net);
     (void)snprintf(text, sizeof(text), "203.0.113.%u/24", number);
     h->outer = vnet_attach(h->router, t->internet, text, wire);
