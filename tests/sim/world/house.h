@@ -62,8 +62,6 @@ struct task *task_start(struct machine *m, void *(*run)(void *arg), void *arg);
 /* The one that runs, or NULL: the test. */
 struct task *task_now(void);
 struct machine *machine_now(void);
-/* The rest is done on another machine; for tests, before anything is opened. */
-void task_set_machine(struct machine *m);
 /* Gives up the processor until task_wake, or that time. */
 void task_sleep(uint64_t until_us);
 void task_wake(struct task *t);

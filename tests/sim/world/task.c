@@ -29,11 +29,6 @@ struct machine *machine_now(void)
     return t != NULL ? t->machine : NULL;
 }
 
-void task_set_machine(struct machine *m)
-{
-    task_now()->machine = m;
-}
-
 /* Back to the world. */
 static void leave(struct task *t)
 {
