@@ -98,9 +98,10 @@ install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
 	[ ! -e $(BUILD)/postern-helper ] || install -D -m 755 $(BUILD)/postern-helper \
 		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
-	install -d $(DOC)/docs $(DOC)/systemd
+	install -d $(DOC)/docs/decisions $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
+	install -m 644 docs/decisions/*.md $(DOC)/docs/decisions/
 	for unit in broker serve up; do \
 	    sed 's|@PREFIX@|$(PREFIX)|' tools/postern-$$unit.service.in \
 	        >$(DOC)/systemd/postern-$$unit.service && \

@@ -159,7 +159,7 @@ static void on_open(void *ctx)
         peer_tell_path(p, path);
     }
     session_keepalive_recall(p->session, p->memory.keepalive_us);
-    session_set_keepalive(p->session, 1);
+    session_keep_alive(p->session);
     peer_meta_begin(p);
     if (!p->config.joining && p->config.events->on_ready != NULL)
         p->config.events->on_ready(p->config.ctx, p);

@@ -290,8 +290,7 @@ static struct agent_host *other_of(const struct agent_host *h)
 static void on_hello(struct agent_host *h, const AgentHello *m)
 {
     struct agent *a = h->agent;
-    Agent welcome = {.which_body = Agent_welcome_tag};
-    AgentWelcome *w = &welcome.body.welcome;
+    static const Agent welcome = {.which_body = Agent_welcome_tag};
     if (m->version != PROTO_VERSION) {
         send_bye(h, BYE_VERSION, "the agent speaks another version of the protocol");
         return;
@@ -316,9 +315,6 @@ static void on_hello(struct agent_host *h, const AgentHello *m)
         send_bye(other, BYE_REPLACED, "the same host connected again");
     h->ready = true;
     a->host_greeting--;
-    w->version = PROTO_VERSION;
-    (void)snprintf(w->name, sizeof(w->name), "%s", h->known.name);
-    (void)snprintf(w->agent, sizeof(w->agent), "%s", a->serve->settings.name);
     if (send_message(h, &welcome) != 0)
         log_debug("a welcome could not be sent to %s", h->known.name);
 }

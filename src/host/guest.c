@@ -193,9 +193,7 @@ static void list_under(struct guest *g, const uint8_t new_key[static KEY_LEN])
 /* A client's new key, signed by the one that this session proved. */
 static void on_rotate(struct guest *g, const Rotate *r)
 {
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    memcpy(text + 14, r->new_key, KEY_LEN);
-    if (key_verify(r->signature, text, sizeof(text), g->key) != 0 ||
+    if (key_verify_rotation(r->signature, r->new_key, g->key) != 0 ||
         roster_rotate(g->serve->roster, g->listed, r->new_key) != 0) {
         send_denied(g, REFUSE_DENIED, "the new key is not signed by the old one");
         return;

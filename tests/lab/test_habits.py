@@ -147,6 +147,46 @@ def test_silent_programs_slow_nobody(stood):
     crowd.kill()
 
 
+_UNDECIDED = '''
+import select, socket, struct, sys, time
+begin = time.monotonic()
+def opened(*said):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+    for text in said:
+        s.sendall(text)
+    return s
+held = {"nothing": opened(), "half a greeting": opened(bytes([5])),
+        "a greeting": opened(bytes([5, 1, 0])),
+        "half a request": opened(bytes([5, 1, 0]), bytes([5, 1, 0, 3])),
+        "udp": opened(bytes([5, 1, 0]), bytes([5, 3, 0, 1, 0, 0, 0, 0, 0, 0]))}
+print("held", flush=True)
+while len(held) > 1 and time.monotonic() - begin < 200:
+    for s in select.select(list(held.values()), [], [], 1)[0]:
+        if s.recv(100) == b"":
+            name = next(n for n, o in held.items() if o is s)
+            del held[name]
+            print(f"{name} ended after {time.monotonic() - begin:.1f} s", flush=True)
+print("left:", " ".join(held), flush=True)
+time.sleep(300)
+'''
+
+
+def test_socks_clients_that_never_ask_are_let_go(stood):
+    """Who says nothing, or breaks off, goes after 30 s; a UDP association stays."""
+    g = stood
+    socks = g.client.start("socks", "--listen", "127.0.0.1:0")
+    port = socks.wait_event("ready", 15)["listen"].rsplit(":", 1)[1]
+    before = len(os.listdir(f"/proc/{socks.pid}/fd"))
+    crowd = g.programs.start(g.client.ns, "undecided", sys.executable, "-c", _UNDECIDED,
+                             port)
+    crowd.wait_line("held", 30)
+    wait_until(lambda: len(os.listdir(f"/proc/{socks.pid}/fd")) == before + 6, 10,
+               "the proxy holds all five, one with a UDP socket")
+    crowd.wait_line("left: udp\n", 45)
+    assert len(os.listdir(f"/proc/{socks.pid}/fd")) == before + 2
+    crowd.kill()
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         fields = f.read().rsplit(")", 1)[1].split()

@@ -288,6 +288,20 @@ static void test_sign(void **state)
     assert_int_equal(key_verify(sig, "hello", 5, a.pub), POSTERN_ERR_KEY);
 }
 
+static void test_sign_rotation(void **state)
+{
+    (void)state;
+    struct keypair a = pair_of(1), b = pair_of(2), c = pair_of(3);
+    uint8_t sig[KEY_SIG_LEN], text[14 + KEY_LEN] = "postern rotate";
+    memcpy(text + 14, b.pub, KEY_LEN);
+    key_sign_rotation(sig, b.pub, &a);
+    /* what docs/PROTOCOL.md says */
+    assert_int_equal(key_verify(sig, text, sizeof(text), a.pub), 0);
+    assert_int_equal(key_verify_rotation(sig, b.pub, a.pub), 0);
+    assert_int_equal(key_verify_rotation(sig, c.pub, a.pub), POSTERN_ERR_KEY);
+    assert_int_equal(key_verify_rotation(sig, b.pub, c.pub), POSTERN_ERR_KEY);
+}
+
 /* ------------------------------------------------------------------------- link */
 
 static struct link link_like(uint64_t *rng, enum link_type type, const char *host)
@@ -554,23 +568,15 @@ static void test_err(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addr_text),
-        cmocka_unit_test(test_addr_bytes),
-        cmocka_unit_test(test_addr_scope),
-        cmocka_unit_test(test_wire),
-        cmocka_unit_test(test_base32),
-        cmocka_unit_test(test_key_text),
-        cmocka_unit_test(test_seal),
-        cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_link_round_trip),
-        cmocka_unit_test(test_link_mangled),
-        cmocka_unit_test(test_link_random),
-        cmocka_unit_test(test_invite_words),
-        cmocka_unit_test(test_proto_round_trip),
-        cmocka_unit_test(test_proto_hostile),
-        cmocka_unit_test(test_proto_frames),
-        cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_err),
+        cmocka_unit_test(test_addr_text),     cmocka_unit_test(test_addr_bytes),
+        cmocka_unit_test(test_addr_scope),    cmocka_unit_test(test_wire),
+        cmocka_unit_test(test_base32),        cmocka_unit_test(test_key_text),
+        cmocka_unit_test(test_seal),          cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_sign_rotation), cmocka_unit_test(test_link_round_trip),
+        cmocka_unit_test(test_link_mangled),  cmocka_unit_test(test_link_random),
+        cmocka_unit_test(test_invite_words),  cmocka_unit_test(test_proto_round_trip),
+        cmocka_unit_test(test_proto_hostile), cmocka_unit_test(test_proto_frames),
+        cmocka_unit_test(test_kinds),         cmocka_unit_test(test_err),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
