@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sockaddr.h"
 
 enum {
     ACCEPTS_PER_EVENT = 64, /* then others get their turn */
@@ -146,11 +148,13 @@ static void accept_some(struct acceptor *a)
 {
     for (int i = 0; i < ACCEPTS_PER_EVENT && !a->closed; i++) {
         struct sockaddr_storage ss = {0};
+        struct addr from;
         int fd = accept_one(a, &ss);
         if (fd >= 0) {
             a->pause_ms = 0;
             a->full_since_ms = 0;
-            a->config.on_connection(a->config.ctx, fd, (struct sockaddr *)&ss);
+            (void)!sockaddr_to_addr(&from, (struct sockaddr *)&ss);
+            a->config.on_connection(a->config.ctx, fd, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
                    errno == ENOBUFS) {
             if (!lack(a, errno))

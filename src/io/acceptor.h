@@ -9,8 +9,8 @@
 #define POSTERN_IO_ACCEPTOR_H
 
 #include <stdbool.h>
-#include <sys/socket.h>
 
+#include "core/addr.h"
 #include "core/err.h"
 #include "io/loop.h"
 
@@ -22,9 +22,10 @@ struct acceptor_config {
     const char *who; /* for the log, as in "the broker"; borrowed */
     /*
      * From the loop. `fd` is the callee's: non-blocking, close-on-exec. `from` is
-     * borrowed. The acceptor may be closed here.
+     * borrowed, and ADDR_NONE where the other end has none. The acceptor may be closed
+     * here.
      */
-    void (*on_connection)(void *ctx, int fd, const struct sockaddr *from);
+    void (*on_connection)(void *ctx, int fd, const struct addr *from);
     /*
      * There is no descriptor left: true when the callee has closed one, and the next
      * connection is accepted at once. NULL: others are waited for.

@@ -113,7 +113,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     if (t->proxy != NULL) {
         describe_proxy(t, err, f);
     } else if (is_cut_off(t, err)) {
-        (void)fault_set(f, err, "connect it: it is noticed at once",
+        (void)fault_set(f, err, "plug it in, or join a wireless network",
                         "this machine has no network: no interface is up that has an "
                         "address");
     } else if (is_nameless(t, err)) {

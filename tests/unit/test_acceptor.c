@@ -9,19 +9,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "io/acceptor.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { CLIENTS = 8, GUARD_MS = 10000 };
 
 struct world {
     struct loop *loop;
-    uv_timer_t guard;
+    struct timer guard;
     struct acceptor *acceptor;
     struct sockaddr_un at;
     socklen_t at_len;
@@ -31,16 +32,16 @@ struct world {
     int rooms; /* descriptors that make_room still gives */
 };
 
-static void on_guard(uv_timer_t *t)
+static void on_guard(void *ctx)
 {
-    (void)t;
+    (void)ctx;
     fail_msg("waited too long");
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct world *w = ctx;
-    assert_int_equal(from->sa_family, AF_UNIX);
+    assert_int_equal(from->family, ADDR_NONE); /* a UNIX socket has no address */
     w->taken[w->taken_count++] = fd;
 }
 
@@ -71,8 +72,8 @@ static void open_world_with(struct world *w, bool rooms, unsigned keep)
 {
     memset(w, 0, sizeof(*w));
     assert_int_equal(loop_open(&w->loop), 0);
-    (void)uv_timer_init(loop_uv(w->loop), &w->guard);
-    (void)uv_timer_start(&w->guard, on_guard, GUARD_MS, 0);
+    timer_init(&w->guard, w->loop, on_guard, w);
+    timer_start(&w->guard, GUARD_MS);
     struct acceptor_config c = {.loop = w->loop,
                                 .fd = open_listener(w),
                                 .who = "the test",
@@ -101,8 +102,7 @@ static void close_world(struct world *w)
     for (int i = 0; i < CLIENTS; i++)
         close(w->clients[i]);
     acceptor_close(w->acceptor);
-    uv_close((uv_handle_t *)&w->guard, NULL);
-    loop_run(w->loop);
+    timer_stop(&w->guard);
     loop_close(w->loop);
 }
 
@@ -238,7 +238,7 @@ static void test_who_waits_long_is_reset(void **state)
         close(fill[i]);
 }
 
-static void close_it(void *ctx, int fd, const struct sockaddr *from)
+static void close_it(void *ctx, int fd, const struct addr *from)
 {
     struct world *w = ctx;
     (void)from;
