@@ -2,13 +2,13 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
-TEST_BUILDS := build-test build-asan-test build-fuzz
+TEST_BUILDS := build-test build-asan-test build-fuzz build-coverage
 DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
 .PHONY: all help demo test unit sim lab lab-full soak matrix portal-pages fuzz bench \
-	lint install clean
+	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
@@ -23,7 +23,7 @@ help:
 	@echo 'make demo       install what is missing, build, show the main job (root or sudo)'
 	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
 	@echo 'make unit       unit tests and a short simulation only'
-	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction'
+	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction, 500 of the programs'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make soak       six devices that connect, move and die, for SOAK_SECONDS (600) (root or sudo)'
@@ -31,7 +31,9 @@ help:
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
 	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
-	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
+	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths, floors'
+	@echo 'make hooks      make lint before each commit, the slow part on what is staged only'
+	@echo 'make coverage   what the tests run of each directory of src/; the lab too, if root'
 	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
 	@echo 'make clean      remove what was built'
 
@@ -59,6 +61,7 @@ sim: all
 		$(BUILD)/tests/sim/sim --seeds 20000 --from 1; second=$$?; \
 		wait $$first && [ $$second = 0 ]
 	@$(BUILD)/tests/sim/odds --seeds 1000
+	@$(BUILD)/tests/sim/world/faults --seeds 500
 
 lab: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh
@@ -92,7 +95,18 @@ bench:
 
 lint: all
 	@tools/install-deps.sh lint
-	@tools/run-lint.sh $(BUILD)
+	@tools/run-lint.sh $(if $(STAGED),--staged) $(BUILD)
+
+hooks:
+	@hook="$$(git rev-parse --git-path hooks)/pre-commit"; \
+	if [ -e "$$hook" ] && ! grep -qs 'make --no-print-directory lint' "$$hook"; then \
+	    echo "make hooks: there is another $$hook: move it away first" >&2; exit 1; \
+	fi; \
+	install -D -m 755 tools/pre-commit "$$hook"
+
+coverage:
+	@tools/install-deps.sh coverage
+	@tools/run-coverage.sh
 
 install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern

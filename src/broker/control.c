@@ -213,30 +213,14 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN])
         relay_each_of_host(s->relay, host, tell_gone, &w);
 }
 
-static const uint8_t *conv_of(const Control *m)
-{
-    switch (m->which_body) {
-    case Control_ticket_tag:
-        return m->body.ticket.conv;
-    case Control_signal_tag:
-        return m->body.signal.conv;
-    case Control_carry_tag:
-        return m->body.carry.conv;
-    case Control_refuse_tag:
-        return m->body.refuse.conv;
-    default:
-        return NULL;
-    }
-}
-
 /* The one of a client's connections that began this approach, when that is known. */
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
-    const uint8_t *conv = conv_of(m);
+    struct proto_way w;
     struct conn *c = NULL;
-    if (!r->to_host && conv != NULL)
+    if (!r->to_host && proto_control_way(m, &w))
         c = conn_first(s, r->to, CONN_CLIENT);
-    while (c != NULL && !conn_has_conv(c, conv))
+    while (c != NULL && !conn_has_conv(c, w.conv))
         c = conn_next(c);
     return c;
 }
@@ -392,7 +376,6 @@ static void welcome(struct conn *c)
     Welcome *w = &m.body.welcome;
     struct addr seen;
     m.which_body = Control_welcome_tag;
-    w->version = PROTO_VERSION;
     w->time_s = (uint64_t)time(NULL);
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);

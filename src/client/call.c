@@ -7,10 +7,12 @@
 
 #include "io/linger.h"
 #include "io/loop.h"
+#include "io/spare.h"
 
 enum {
     WAIT_MS = 20000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
+    BROKER_WAIT_MS = 7000,  /* for a command that has nothing else to do */
     TELL_MS = 5000,         /* then whoever waits is told why */
     TELL_KNOWN_MS = 1500,   /* when the broker has said that it may take longer */
     TICK_MS = 500,
@@ -35,6 +37,7 @@ struct calls {
     struct timer timer;
     struct call *first;
     unsigned count;
+    struct spare spare;
     uint64_t ticked_ms;
     struct fault last;          /* why there is no session */
     const struct peer *last_of; /* with whom: NULL: with none; compared only */
@@ -57,6 +60,7 @@ static void call_free(struct call *c)
     if (c->next != NULL)
         c->next->prev = c->prev;
     cs->count--;
+    spare_look(&cs->spare, cs->count);
     reset_fd(c);
     if (!c->quiet && c->config.on_end != NULL)
         c->config.on_end(c->config.ctx, c);
@@ -83,6 +87,13 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
         answer(c, STREAM_UNREACHABLE, "the host's answer was malformed");
         pump_abort(p, STREAM_LIMIT);
         return;
+    }
+    if (r.code == STREAM_OK && r.datagrams && c->config.fd >= 0) {
+        r.code = STREAM_NOTFOUND; /* what has no ends and loses packets is no stream */
+        (void)snprintf(
+            r.reason, sizeof(r.reason),
+            "'%.60s' is a UDP service, which 'postern connect' and 'up' carry",
+            c->config.service);
     }
     answer(c, r.code, r.reason);
     if (r.code != STREAM_OK) {
@@ -160,7 +171,7 @@ static const char *why_none(const struct call *c)
     if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer)))
         return f->what;
     if (c->pump != NULL && !peer_is_silent(c->config.peer))
-        return "the host took the request and has not answered it";
+        return "the host has not answered the request yet";
     return is_known(c) ? c->calls->last.what : "no session to the host came in time";
 }
 
@@ -170,6 +181,9 @@ static bool is_hopeless(const struct call *c)
     bool fatal = false;
     uint64_t waited_ms = loop_now_ms(c->calls->loop) + WAIT_MS - c->deadline_ms;
     if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
+        return true;
+    if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
+        peer_broker_fault(c->config.peer, NULL) != NULL)
         return true;
     return loop_now_ms(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
@@ -336,6 +350,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         cs->first->prev = c;
     cs->first = c;
     cs->count++;
+    spare_count(&cs->spare);
     if (out != NULL)
         *out = c;
     if (!try_open(c))

@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "core/keepalive.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
@@ -44,8 +45,8 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     p->restarting = true;
     p->ready = false;
     p->refused = fatal;
-    p->over_us = net_now_us();
-    uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
+    p->over_us = clock_us();
+    uint32_t ms = backoff_on_down(&p->backoff, clock_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
     timer_stop(&p->reject);
@@ -93,8 +94,9 @@ void peer_tell_path(struct peer *p, const struct path *path)
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)
-        p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
+        p->config.events->on_path(p->config.ctx, p, path, p->told_elapsed_us);
 }
 
 /* The broker's fault, while no kind can be tried for want of it; else NULL. */
@@ -149,7 +151,7 @@ static void on_open(void *ctx)
     approach_set_established(p->approach);
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
-    backoff_on_up(&p->backoff, net_now_us() / 1000);
+    backoff_on_up(&p->backoff, clock_us() / 1000);
     timer_stop(&p->timer);
     struct path *path = session_path(p->session);
     if (path != NULL) {
@@ -202,7 +204,7 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
     if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
         netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
         path->silent = true;
-        path->silent_since_us = net_now_us() - silent_us;
+        path->silent_since_us = clock_us() - silent_us;
     } else {
         bury(p, path, silent_us);
     }
@@ -212,7 +214,7 @@ static void bury_kept(struct peer *p)
 {
     for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
         if (p->paths[i] != NULL && p->paths[i]->silent)
-            bury(p, p->paths[i], net_now_us() - p->paths[i]->silent_since_us);
+            bury(p, p->paths[i], clock_us() - p->paths[i]->silent_since_us);
 }
 
 /* Is it the host, or the way to the broker? */
@@ -430,7 +432,7 @@ static unsigned patience_ms(const struct peer *p)
  */
 static bool advances(struct peer *p)
 {
-    uint64_t now_us = net_now_us(), heard = heard_us(p);
+    uint64_t now_us = clock_us(), heard = heard_us(p);
     if (heard == 0) {
         p->unanswered = true;
         return false;
@@ -459,7 +461,7 @@ static void begin(struct peer *p)
     p->gone_us = p->offline_us = p->signal_us = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
-    p->began_us = net_now_us();
+    p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     if (p->config.events->on_recall != NULL)
         p->config.events->on_recall(p->config.ctx, p, &p->memory);
@@ -563,32 +565,13 @@ static bool is_back(const struct peer *p, const Control *m)
 
 bool peer_owns(const struct peer *p, const Control *m)
 {
-    const uint8_t *conv = NULL, *peer = NULL;
-    switch (m->which_body) {
-    case Control_ticket_tag:
-        conv = m->body.ticket.conv;
-        peer = m->body.ticket.peer;
-        break;
-    case Control_signal_tag:
-        conv = m->body.signal.conv;
-        peer = m->body.signal.peer;
-        break;
-    case Control_carry_tag:
-        conv = m->body.carry.conv;
-        peer = m->body.carry.peer;
-        break;
-    case Control_refuse_tag:
-        conv = m->body.refuse.conv;
-        peer = m->body.refuse.peer;
-        break;
-    default:
-        return false;
-    }
+    struct proto_way w;
     if (is_back(p, m))
         return true;
     return p->approach != NULL && !p->restarting &&
-           memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
-           memcmp(peer, p->config.key, KEY_LEN) == 0;
+           m->which_body != Control_introduce_tag && proto_control_way(m, &w) &&
+           memcmp(w.conv, approach_conv(p->approach), CONV_LEN) == 0 &&
+           memcmp(w.peer, p->config.key, KEY_LEN) == 0;
 }
 
 void peer_on_control(struct peer *p, const Control *m)
@@ -598,7 +581,7 @@ void peer_on_control(struct peer *p, const Control *m)
         return;
     }
     if (m->which_body == Control_signal_tag)
-        p->signal_us = net_now_us();
+        p->signal_us = clock_us();
     approach_on_control(p->approach, m);
 }
 
@@ -606,7 +589,7 @@ void peer_on_network_change(struct peer *p)
 {
     if (p->approach == NULL || p->restarting)
         return;
-    p->began_us = net_now_us();
+    p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
     const struct path *used = p->used;
@@ -630,8 +613,7 @@ void peer_hurry(struct peer *p)
     uplink_hurry(p->config.endpoint->uplink);
     if (!p->restarting || !p->refused)
         return;
-    uint64_t over_ms =
-        (net_now_us() - p->over_us) / 1000; /* asked again, with measure */
+    uint64_t over_ms = (clock_us() - p->over_us) / 1000; /* asked again, with measure */
     timer_start(&p->timer, over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0);
 }
 
@@ -673,6 +655,13 @@ struct session *peer_session(struct peer *p)
 const struct path *peer_path(const struct peer *p)
 {
     return p->restarting ? NULL : p->used;
+}
+
+bool peer_path_elapsed(const struct peer *p, uint64_t *us)
+{
+    const struct path *path = peer_path(p);
+    *us = p->told_elapsed_us;
+    return path != NULL && path->id == p->told_id;
 }
 
 const Services *peer_services(const struct peer *p)

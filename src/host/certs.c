@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sock.h"
 #include "io/tlspipe.h"
 
 enum { LOOK_MS = 60000, TICK_MS = 3600000, DAY_MS = 24 * 3600000 };
@@ -227,14 +227,12 @@ int certs_reload(struct certs *c, struct fault *f)
 {
     struct access_tls *set = calloc(CERTS_MAX, sizeof(*set));
     struct certs *fresh = calloc(1, sizeof(*fresh));
-    int err = 0;
+    struct access *a = c->serve->access;
     int n = set == NULL || fresh == NULL ? POSTERN_ERR_NOMEM
-                                         : access_tls(c->serve->access, set, CERTS_MAX);
-    if (n >= 0)
-        err = access_tls_command(c->serve->access, c->command);
-    if (n < 0 || err != 0) {
-        err = fault_set(f, n < 0 ? n : err, "check the state directory",
-                        "the settings of --tls cannot be read");
+                                         : access_tls(a, set, CERTS_MAX);
+    int err = n < 0 ? n : access_tls_command(a, c->command);
+    if (err != 0) {
+        err = access_fault(a, err, f);
     } else {
         for (int i = 0; i < n && i < CERTS_MAX; i++) {
             struct source *src = &fresh->sources[fresh->count++];
@@ -296,8 +294,7 @@ int certs_wrap(struct certs *c, const char *service, int fd)
     struct source *src = find(c, service);
     if (src != NULL)
         refresh(c, src);
-    if (src == NULL || src->cert == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (src == NULL || src->cert == NULL || sock_pair(pair) != 0) {
         close(fd);
         return src == NULL || src->cert == NULL ? POSTERN_ERR_NOTFOUND : POSTERN_ERR_IO;
     }

@@ -47,6 +47,11 @@ struct roster_settings {
 
 /* `dir` is the state directory's path. */
 MUST_CHECK int roster_open(struct roster **out, const char *dir, struct fault *f);
+/*
+ * The same for commands that only speak of what a host has: where none was ever served
+ * nothing is made, and POSTERN_ERR_NOTFOUND says so.
+ */
+MUST_CHECK int roster_open_known(struct roster **out, const char *dir, struct fault *f);
 /* NULL is fine. */
 void roster_close(struct roster *r);
 
@@ -105,10 +110,17 @@ MUST_CHECK int roster_settings_get(struct roster *r, struct roster_settings *s);
 MUST_CHECK int roster_settings_set(struct roster *r, const struct roster_settings *s,
                                    struct fault *f);
 
+/* Is the file at its path the one that is open? As db_check. */
+MUST_CHECK int roster_check(struct roster *r, struct fault *f);
+/* What a person must know about error `err` of the file; returns `err`. */
+int roster_fault(const struct roster *r, int err, struct fault *f);
 /* host.db itself, for its other tables (host/lan.h). */
 struct db *roster_db(struct roster *r);
 
-/* Grows when another process changed the list: then look again at live sessions. */
+/*
+ * Grows when another process changed or replaced the list: then look again at live
+ * sessions. Never 0, but where it cannot be read.
+ */
 int64_t roster_version(struct roster *r);
 
 #endif

@@ -171,6 +171,37 @@ int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fa
     return 0;
 }
 
+/* The state in /proc/PID/stat stands behind the name, which may hold anything. */
+static bool is_stopped(long pid)
+{
+    char path[64], text[512];
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+    if (fd >= 0)
+        (void)close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *end = strrchr(text, ')');
+    return end != NULL && (strncmp(end, ") T", 3) == 0 || strncmp(end, ") t", 3) == 0);
+}
+
+bool statedir_held(const struct statedir *s, const char *role,
+                   struct statedir_holder *h)
+{
+    char path[PATH_MAX], pid[16] = "";
+    (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
+    *h = (struct statedir_holder){0};
+    int lock = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (lock < 0)
+        return false;
+    bool held = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (held && pread(lock, pid, sizeof(pid) - 1, 0) > 0)
+        h->pid = strtol(pid, NULL, 10);
+    h->stopped = h->pid > 0 && is_stopped(h->pid);
+    (void)close(lock); /* and what was locked for the look */
+    return held;
+}
+
 void statedir_socket(const struct statedir *s, const char *role,
                      char path[static STATEDIR_SOCKET_LEN])
 {
@@ -229,10 +260,10 @@ static int insert_key(struct db *db, struct keypair *kp, int64_t now_s)
     return err;
 }
 
-static bool is_there(const struct statedir *s, const char *file)
+bool statedir_has(const char *dir, const char *file)
 {
     char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s", s->path, file);
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, file);
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
@@ -244,7 +275,8 @@ static int check_half(const struct statedir *s, struct fault *f)
 {
     static const char *const files[] = {"host.db", "book.db"};
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (!is_there(s, files[i]) || is_there(s, "device.db")) /* in this order */
+        if (!statedir_has(s->path, files[i]) ||
+            statedir_has(s->path, "device.db")) /* in this order */
             continue;
         return fault_set(f, POSTERN_ERR_CORRUPT,
                          "restore it from a backup, or move that away to begin anew "
@@ -262,7 +294,7 @@ int statedir_key_first(const char *dir, struct fault *f)
     if (strlen(dir) >= sizeof(s.path))
         return state_fault(f, ENAMETOOLONG, dir);
     memcpy(s.path, dir, strlen(dir) + 1);
-    if (is_there(&s, "device.db"))
+    if (statedir_has(s.path, "device.db"))
         return 0;
     int err = statedir_key(&s, &kp, f);
     sodium_memzero(&kp, sizeof(kp));

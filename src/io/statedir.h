@@ -5,6 +5,7 @@
 #ifndef POSTERN_IO_STATEDIR_H
 #define POSTERN_IO_STATEDIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,16 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
 MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
                              struct fault *f);
 
+/* Who holds ROLE.lock. */
+struct statedir_holder {
+    long pid;     /* 0: not known */
+    bool stopped; /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+};
+
+/* False when nobody holds it. */
+bool statedir_held(const struct statedir *s, const char *role,
+                   struct statedir_holder *h);
+
 /*
  * The path of the role's local socket: ROLE.sock in the directory, or a hashed name
  * in /run/user/UID, /run (as root) or /tmp when that would be too long for the
@@ -52,6 +63,8 @@ MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
  * the key that it is about, or fails as statedir_key.
  */
 MUST_CHECK int statedir_key_first(const char *dir, struct fault *f);
+/* Is there a file of that name, or may there be one that cannot be seen? */
+bool statedir_has(const char *dir, const char *file);
 /* Makes a new device key the current one at wall clock `now_s`; the old is kept. */
 MUST_CHECK int statedir_key_rotate(const struct statedir *s, struct keypair *fresh,
                                    int64_t now_s, struct fault *f);

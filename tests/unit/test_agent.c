@@ -15,7 +15,7 @@
 
 #include "host/agent_state.h"
 #include "io/dial.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "scratch.h"
 
@@ -49,22 +49,20 @@ struct fixture {
 
 /* ----------------------------------------------------------------------- the loop */
 
-static void on_timeout(uv_timer_t *t)
+static void on_timeout(void *ctx)
 {
-    *(bool *)t->data = true;
+    *(bool *)ctx = true;
 }
 
 #define WAIT(x, condition)                                                             \
     do {                                                                               \
-        uv_timer_t t_;                                                                 \
-        (void)uv_timer_init(loop_uv((x)->serve->loop), &t_);                           \
+        struct timer t_;                                                               \
+        timer_init(&t_, (x)->serve->loop, on_timeout, &(x)->timeout);                  \
         (x)->timeout = false;                                                          \
-        t_.data = &(x)->timeout;                                                       \
-        (void)uv_timer_start(&t_, on_timeout, 5000, 0);                                \
+        timer_start(&t_, 5000);                                                        \
         while (!(condition) && !(x)->timeout)                                          \
             loop_turn((x)->serve->loop);                                               \
-        uv_close((uv_handle_t *)&t_, NULL);                                            \
-        loop_poll((x)->serve->loop);                                                   \
+        timer_stop(&t_);                                                               \
         if ((x)->timeout)                                                              \
             fail_msg("never: %s", #condition);                                         \
     } while (0)
@@ -249,18 +247,70 @@ static void test_who_is_let_in(void **state)
     expect_name(p, "host-2");
 }
 
+static bool all_are(void *ctx, const uint8_t key[static KEY_LEN])
+{
+    (void)key;
+    return *(bool *)ctx;
+}
+
+/* Places that hosts took and never used keep no host out that comes; those in use do.
+ */
 static void test_no_more_than_so_many(void **state)
 {
     struct fixture *x = *state;
+    static const char *const web[] = {"web"};
+    struct roster *r = x->serve->roster;
     struct lan_host h;
-    for (unsigned i = 0; i < LAN_HOSTS_MAX; i++) {
+    bool connected = true;
+    struct lan_room room = {.is_connected = all_are, .ctx = &connected};
+    struct peer *used = join(x, 1, "used");
+    hand_over(used, web, 1);
+    WAIT(x, used->seen[Agent_names_tag] == 1);
+    struct peer *idle = join(x, 2, "idle");
+    for (unsigned i = 2; i < LAN_HOSTS_MAX; i++) {
         uint8_t key[KEY_LEN] = {99, (uint8_t)i};
-        assert_int_equal(lan_host_add(x->serve->roster, key, "pi", 1, &h), 0);
+        assert_int_equal(lan_host_add(r, key, "pi", 1, &room, &h), 0);
+        if (i > 2)
+            assert_int_equal(lan_host_published(r, key), 0);
     }
-    assert_string_equal(h.name, "pi-64");
-    struct peer *p = dial(x, 0);
-    hello(p, "nas", x->token);
-    expect_bye(p, BYE_BUSY);
+    assert_string_equal(h.name, "pi-62");
+    (void)join(x, 0, "nas"); /* in the place of the first "pi", which proved nothing */
+    assert_int_equal(lan_host_find(r, (uint8_t[KEY_LEN]){99, 2}, &h),
+                     POSTERN_ERR_NOTFOUND);
+    expect_name(idle, "idle");
+    uint8_t key[KEY_LEN] = {98};
+    connected = false;
+    assert_int_equal(lan_host_add(r, key, "pi", 1, &room, &h), 0);
+    assert_true(room.left);
+    assert_string_equal(room.who.name, "idle"); /* for all that this call was told */
+    assert_string_equal(h.name, "pi");
+    connected = true;
+    for (unsigned i = 3; i < LAN_HOSTS_MAX; i++)
+        assert_int_equal(lan_host_find(r, (uint8_t[KEY_LEN]){99, (uint8_t)i}, &h), 0);
+    assert_int_equal(lan_host_published(r, key), 0);
+    assert_int_equal(lan_host_published(r, x->peers[0].key.pub), 0);
+    assert_int_equal(lan_host_add(r, (uint8_t[KEY_LEN]){97}, "pi", 1, &room, &h),
+                     POSTERN_ERR_LIMIT);
+}
+
+/* Connected, and nothing more: it is told, and its place goes to who comes. */
+static void test_idle_host_makes_room(void **state)
+{
+    struct fixture *x = *state;
+    struct lan_host h;
+    bool connected = true;
+    struct lan_room room = {.is_connected = all_are, .ctx = &connected};
+    struct peer *idle = join(x, 1, "idle");
+    for (unsigned i = 1; i < LAN_HOSTS_MAX; i++) {
+        uint8_t key[KEY_LEN] = {99, (uint8_t)i};
+        assert_int_equal(lan_host_add(x->serve->roster, key, "pi", 1, &room, &h), 0);
+        assert_int_equal(lan_host_published(x->serve->roster, key), 0);
+    }
+    /* those are not connected, but have published: more than this one did */
+    (void)join(x, 0, "nas");
+    expect_bye(idle, BYE_BUSY);
+    assert_int_equal(lan_host_find(x->serve->roster, idle->key.pub, &h),
+                     POSTERN_ERR_NOTFOUND);
 }
 
 static void test_what_comes_at_the_wrong_time(void **state)
@@ -562,6 +612,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_who_is_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_more_than_so_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_idle_host_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_comes_at_the_wrong_time, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_services_that_cannot_be, setup, teardown),

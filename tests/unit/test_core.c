@@ -457,6 +457,30 @@ static void test_proto_round_trip(void **state)
     assert_true((size_t)n + SEAL_OVERHEAD <= 1024);
 }
 
+static void test_proto_way(void **state)
+{
+    (void)state;
+    static const pb_size_t routed[] = {Control_introduce_tag, Control_ticket_tag,
+                                       Control_signal_tag, Control_carry_tag,
+                                       Control_refuse_tag};
+    struct proto_way w;
+    Control m = Control_init_zero;
+    for (size_t i = 0; i < sizeof(routed) / sizeof(routed[0]); i++) {
+        m.which_body = routed[i];
+        assert_true(proto_control_way(&m, &w));
+        const uint8_t *begin = (const uint8_t *)&m.body;
+        assert_true(w.peer >= begin && w.conv > begin &&
+                    w.conv + CONV_LEN <= begin + sizeof(m.body));
+    }
+    for (pb_size_t tag = 0; tag < 100; tag++) {
+        bool is_routed = false;
+        for (size_t i = 0; i < sizeof(routed) / sizeof(routed[0]); i++)
+            is_routed = is_routed || routed[i] == tag;
+        m.which_body = tag;
+        assert_int_equal(proto_control_way(&m, &w), is_routed);
+    }
+}
+
 static void test_proto_hostile(void **state)
 {
     (void)state;
@@ -575,8 +599,9 @@ int main(void)
         cmocka_unit_test(test_sign_rotation), cmocka_unit_test(test_link_round_trip),
         cmocka_unit_test(test_link_mangled),  cmocka_unit_test(test_link_random),
         cmocka_unit_test(test_invite_words),  cmocka_unit_test(test_proto_round_trip),
-        cmocka_unit_test(test_proto_hostile), cmocka_unit_test(test_proto_frames),
-        cmocka_unit_test(test_kinds),         cmocka_unit_test(test_err),
+        cmocka_unit_test(test_proto_hostile), cmocka_unit_test(test_proto_way),
+        cmocka_unit_test(test_proto_frames),  cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_err),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

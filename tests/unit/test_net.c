@@ -11,12 +11,14 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io/netmon.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
+#include "path/net.h"
 
 struct answer {
     int calls;
@@ -212,7 +214,7 @@ static void test_addresses(void **state)
 
 struct change_watch {
     struct loop *loop;
-    uv_timer_t limit;
+    struct timer limit;
     struct netmon *n;
     int calls;
     enum netmon_reason reason;
@@ -226,9 +228,10 @@ static void on_change(void *ctx, enum netmon_reason reason)
     loop_stop(w->loop);
 }
 
-static void on_limit(uv_timer_t *t)
+static void on_limit(void *ctx)
 {
-    uv_stop(t->loop);
+    struct change_watch *w = ctx;
+    loop_stop(w->loop);
 }
 
 /* Runs until the next change, at most `ms`; 0 when none came. */
@@ -236,9 +239,9 @@ static int next_change(struct change_watch *w, uint64_t ms)
 {
     w->calls = 0;
     loop_refresh(w->loop);
-    (void)uv_timer_start(&w->limit, on_limit, ms, 0);
+    timer_start(&w->limit, ms);
     loop_run(w->loop);
-    (void)uv_timer_stop(&w->limit);
+    timer_stop(&w->limit);
     return w->calls > 0 ? (int)w->reason : 0;
 }
 
@@ -277,7 +280,7 @@ static void test_monitor(void **state)
     shell("ip link set lo up && ip link add d0 type veth peer name d0p && "
           "ip link set d0p up && ip link set d0 up");
     assert_int_equal(loop_open(&w.loop), 0);
-    (void)uv_timer_init(loop_uv(w.loop), &w.limit);
+    timer_init(&w.limit, w.loop, on_limit, &w);
     assert_int_equal(netmon_open(&w.n, w.loop, on_change, &w), 0);
     shell("ip addr add 10.1.2.3/24 dev d0");
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
@@ -297,10 +300,29 @@ static void test_monitor(void **state)
     shell("ip link set d0 down");
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
     netmon_close(w.n);
-    uv_close((uv_handle_t *)&w.limit, NULL);
     loop_run(w.loop);
     loop_close(w.loop);
     netmon_close(NULL);
+}
+
+/* Shares are of what is left above the program's own, however little that is. */
+static void test_descriptor_shares(void **state)
+{
+    static const struct {
+        rlim_t max;
+        unsigned percent;
+        size_t share;
+    } cases[] = {{16, 50, 0},  {32, 50, 0},   {64, 25, 8},
+                 {64, 45, 14}, {110, 45, 35}, {1024, 40, 396}};
+    struct rlimit was, r;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        r = (struct rlimit){cases[i].max, was.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+        assert_int_equal(net_descriptors_share(cases[i].percent), cases[i].share);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
 }
 
 int main(void)
@@ -309,7 +331,7 @@ int main(void)
         cmocka_unit_test(test_resolve),   cmocka_unit_test(test_resolve_cancel),
         cmocka_unit_test(test_split),     cmocka_unit_test(test_sockaddr),
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_way),
-        cmocka_unit_test(test_monitor),
+        cmocka_unit_test(test_monitor),   cmocka_unit_test(test_descriptor_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
