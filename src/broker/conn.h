@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "broker/bonds.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
 #include "core/list.h"
@@ -44,6 +45,7 @@ struct conn {
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
     bool accepted; /* a host has given this client a relay pair or an answer */
+    struct bonds bonds; /* a host's */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */

@@ -220,6 +220,8 @@ static void on_silent(void *ctx)
 {
     struct peer *p = ctx;
     uplink_suspect(p->config.endpoint->uplink);
+    if (p->approach != NULL && !p->restarting)
+        approach_ask(p->approach);
 }
 
 static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
