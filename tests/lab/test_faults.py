@@ -123,9 +123,10 @@ def test_host_dies_and_comes_back(running):
 
 @pytest.mark.parametrize("kinds", ["udp-punch", "tcp-punch", "udp-punch,relay"])
 def test_a_dead_host_is_noticed_at_once_whatever_paths_are_allowed(gate, kinds):
-    """The broker says so; and the same `connect` works as soon as the host is back."""
+    """The broker says so; and the same `connect` works as soon as the host is back, however
+    often that happens."""
     g = without_relay(gate, kinds)
-    for _ in range(2):
+    for _ in range(4):
         g.host_proc.kill()
         begin = time.monotonic()
         assert g.flow.wait(20) != 0
