@@ -342,10 +342,21 @@ static uint64_t conv_start(const uint8_t conv[static CONV_LEN])
     return start;
 }
 
+static void forget_conv(struct conn *c, uint64_t start)
+{
+    for (size_t i = 0; i < CONN_CONVS; i++)
+        if (c->convs[i] == start)
+            c->convs[i] = 0;
+}
+
 void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN])
 {
-    if (!conn_has_conv(c, conv))
-        c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
+    if (conn_has_conv(c, conv))
+        return;
+    for (struct conn *i = conn_first(c->shard, c->node.key, CONN_CLIENT); i != NULL;
+         i = conn_next(i))
+        forget_conv(i, conv_start(conv));
+    c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
 }
 
 bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN])

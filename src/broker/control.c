@@ -229,6 +229,8 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
 static const uint8_t *conv_of(const Control *m)
 {
     switch (m->which_body) {
+    case Control_introduce_tag:
+        return m->body.introduce.conv;
     case Control_ticket_tag:
         return m->body.ticket.conv;
     case Control_signal_tag:
@@ -242,7 +244,7 @@ static const uint8_t *conv_of(const Control *m)
     }
 }
 
-/* The one of a client's connections that began this approach, when that is known. */
+/* The one of a client's connections that spoke last for this approach, if known. */
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
     const uint8_t *conv = conv_of(m);
@@ -285,6 +287,8 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
 static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
 {
     uint8_t to[KEY_LEN];
+    if (c->state == CONN_CLIENT)
+        conn_note_conv(c, conv_of(m));
     memcpy(to, peer, KEY_LEN);
     memcpy(peer, c->node.key, KEY_LEN);
     send_on(c->shard,
@@ -319,7 +323,7 @@ static void handle_introduce(struct conn *c, Control *m)
     struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
     struct mark_names n = {.client = c->node.key, .host = i->peer, .conv = i->conv};
     struct addr from;
-    conn_note_conv(c, i->conv);
+    conn_note_conv(c, i->conv); /* for a refusal, too */
     if (!may_introduce(c)) {
         refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
         return;

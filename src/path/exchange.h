@@ -21,7 +21,7 @@ struct approach {
     uint32_t peer_generation, generation;
     uint64_t began_us;
     bool established, introduced, answered;
-    bool peer_relays; /* its latest Offer allows the relay */
+    bool peer_relays;     /* its latest Offer allows the relay */
     bool refused_offline; /* our latest introduction was */
     bool want_introduce, want_offer;
     unsigned introduce_tries;

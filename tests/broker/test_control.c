@@ -415,6 +415,37 @@ static void ping_pong(struct device *d)
     (void)device_expect(d, Control_pong_tag);
 }
 
+/*
+ * A device that moved speaks on over a new connection, while the old one stands to the
+ * broker: what belongs to that approach comes to the new one from its first word on.
+ */
+static void test_answers_follow_a_client(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *old = rig_join(&rig, false);
+    Control ask = introduce_to(host), carry = {.which_body = Control_carry_tag};
+    device_send(old, &ask);
+    (void)device_expect(host, Control_introduce_tag);
+    memcpy(carry.body.carry.conv, ask.body.introduce.conv, CONV_LEN);
+    carry.body.carry.packet.size = 100;
+    struct device *moved[2] = {rig_connect(&rig, old), rig_connect(&rig, old)};
+    for (int i = 0; i < 2; i++) {
+        device_hello(moved[i], false, false);
+        (void)device_expect(moved[i], Control_welcome_tag);
+    }
+    for (int i = 0; i < 4; i++) { /* there and back, too */
+        memcpy(carry.body.carry.peer, host->key.pub, KEY_LEN);
+        device_send(moved[i % 2], &carry);
+        (void)device_expect(host, Control_carry_tag);
+        memcpy(carry.body.carry.peer, old->key.pub, KEY_LEN);
+        device_send(host, &carry);
+        (void)device_expect(moved[i % 2], Control_carry_tag);
+        ping_pong(moved[(i + 1) % 2]);
+        ping_pong(old);
+        assert_int_equal(moved[(i + 1) % 2]->inbox_count + old->inbox_count, 0);
+    }
+}
+
 /* As many clients of one key as there may be: one that yields is turned away, another
  * takes the place of the one that was silent longest. */
 static void test_too_many_clients_of_one_device(void **state)
@@ -717,6 +748,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_coming_back_refills_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_refusal_ends_the_pair, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answers_follow_a_client, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone_without_relay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
