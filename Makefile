@@ -2,13 +2,13 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
-TEST_BUILDS := build-test build-asan-test build-fuzz
+TEST_BUILDS := build-test build-asan-test build-fuzz build-coverage
 DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
 .PHONY: all help demo test unit sim lab lab-full soak matrix portal-pages fuzz bench \
-	lint install clean
+	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
@@ -31,7 +31,9 @@ help:
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
 	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
-	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths'
+	@echo 'make lint       format, clang-tidy, cppcheck, banned functions, lengths, floors'
+	@echo 'make hooks      make lint before each commit, the slow part on what is staged only'
+	@echo 'make coverage   what the tests run of each directory of src/; the lab too, if root'
 	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
 	@echo 'make clean      remove what was built'
 
@@ -92,15 +94,23 @@ bench:
 
 lint: all
 	@tools/install-deps.sh lint
-	@tools/run-lint.sh $(BUILD)
+	@tools/run-lint.sh $(if $(STAGED),--staged) $(BUILD)
+
+hooks:
+	@install -m 755 tools/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
+
+coverage:
+	@tools/install-deps.sh coverage
+	@tools/run-coverage.sh
 
 install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
 	[ ! -e $(BUILD)/postern-helper ] || install -D -m 755 $(BUILD)/postern-helper \
 		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
-	install -d $(DOC)/docs $(DOC)/systemd
+	install -d $(DOC)/docs/decisions $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
+	install -m 644 docs/decisions/*.md $(DOC)/docs/decisions/
 	for unit in broker serve up; do \
 	    sed 's|@PREFIX@|$(PREFIX)|' tools/postern-$$unit.service.in \
 	        >$(DOC)/systemd/postern-$$unit.service && \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Postern needs from the distribution's archive: build, test, lab, bench,
-# portal, lint, fuzz or all. Does nothing, quickly, when all is there. Debian 12 gets
+# portal, lint, fuzz, coverage or all. Does nothing, quickly, when all is there. Debian 12 gets
 # ngtcp2 from its backports, which are switched on with the mirror that the machine
 # already uses.
 set -eu
@@ -19,6 +19,7 @@ portal="chromium nodejs zbar-tools"
 command -v npm >/dev/null || portal="$portal npm" # others' nodejs brings its own
 lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"
+coverage="gcovr"
 
 want=""
 for set in "${@:-build}"; do
@@ -30,8 +31,9 @@ for set in "${@:-build}"; do
     portal) want="$want $build $portal" ;;
     lint) want="$want $build $lint" ;;
     fuzz) want="$want $build $fuzz" ;;
-    all) want="$want $build $test $lab $bench $portal $lint $fuzz" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz or all" >&2
+    coverage) want="$want $build $test $coverage" ;;
+    all) want="$want $build $test $lab $bench $portal $lint $fuzz $coverage" ;;
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage or all" >&2
        exit 2 ;;
     esac
 done

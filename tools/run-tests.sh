@@ -76,8 +76,9 @@ pages() {
     grep -E '^ *not ok|^# (pass|fail|cancelled|skipped|duration)' "$log/pages"
 }
 
-# What failed, a name a line, and then "N passed, N failed, N skipped", out of cmocka's,
-# node's and pytest's summaries. A program without such a summary (the simulator, or one
+# What failed and what needed a second try, a name a line ("failed: NAME", "flaky: NAME"),
+# then "N flaky", and last "N passed, N failed, N skipped", in which the flaky ones have
+# passed; out of cmocka's, node's and pytest's summaries. A program without such a summary (the simulator, or one
 # that crashed) counts as one test.
 count() {
     python3 - "$log" <<'PYTHON'
@@ -133,14 +134,12 @@ for name in ("lab1", "lab2"):
 failing += bad_again if again else first
 for what, n in again.items():
     total[what] += n
-if again.get("passed"):
-    print("{} flaky: failed at the first try, passed at the second".format(again["passed"]))
-    for name in sorted(set(first) - set(bad_again)):
-        print("  " + name)
-if failing:
-    print("failed:")
-    for name in failing:
-        print("  " + name)
+flaky = sorted(set(first) - set(bad_again)) if again else []
+for name in failing:
+    print("failed: " + name)
+for name in flaky:
+    print("flaky: " + name)
+print(f"{len(flaky)} flaky")
 print("{passed} passed, {failed} failed, {skipped} skipped".format(**total))
 PYTHON
 }

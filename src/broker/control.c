@@ -226,32 +226,14 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
         tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
 }
 
-static const uint8_t *conv_of(const Control *m)
-{
-    switch (m->which_body) {
-    case Control_introduce_tag:
-        return m->body.introduce.conv;
-    case Control_ticket_tag:
-        return m->body.ticket.conv;
-    case Control_signal_tag:
-        return m->body.signal.conv;
-    case Control_carry_tag:
-        return m->body.carry.conv;
-    case Control_refuse_tag:
-        return m->body.refuse.conv;
-    default:
-        return NULL;
-    }
-}
-
 /* The one of a client's connections that spoke last for this approach, if known. */
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
-    const uint8_t *conv = conv_of(m);
+    struct proto_way w;
     struct conn *c = NULL;
-    if (!r->to_host && conv != NULL)
+    if (!r->to_host && proto_control_way(m, &w))
         c = conn_first(s, r->to, CONN_CLIENT);
-    while (c != NULL && !conn_has_conv(c, conv))
+    while (c != NULL && !conn_has_conv(c, w.conv))
         c = conn_next(c);
     return c;
 }
@@ -287,8 +269,9 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
 static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
 {
     uint8_t to[KEY_LEN];
-    if (c->state == CONN_CLIENT)
-        conn_note_conv(c, conv_of(m));
+    struct proto_way w;
+    if (c->state == CONN_CLIENT && proto_control_way(m, &w))
+        conn_note_conv(c, w.conv);
     memcpy(to, peer, KEY_LEN);
     memcpy(peer, c->node.key, KEY_LEN);
     send_on(c->shard,

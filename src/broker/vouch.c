@@ -1,10 +1,9 @@
 /* Marks out and marks in; keeps nothing. */
 #include "broker/vouch.h"
-#include "io/clock.h"
 
 #include <string.h>
 
-#include <uv.h>
+#include "io/clock.h"
 
 static uint64_t now_s(void)
 {

@@ -112,7 +112,7 @@ static int read_published(struct run *r, struct service_list *published,
     struct roster *roster = NULL;
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct link broker;
-    int err = settings == NULL ? POSTERN_ERR_NOMEM
+    int err = settings == NULL ? fault_lack(r->f, POSTERN_ERR_NOMEM)
                                : roster_open(&roster, r->state.path, r->f);
     if (err == 0)
         err = published_read(roster, settings, published, &broker, r->f);
@@ -343,10 +343,7 @@ static int list(struct run *r)
     free(accounts);
     free(publics);
     int err = n < 0 ? n : p < 0 ? p : 0;
-    return err == 0
-               ? 0
-               : fault_set(r->f, err, "check the state directory",
-                           "the accounts cannot be read: %s", postern_strerror(err));
+    return access_fault(r->access, err, r->f);
 }
 
 struct verb {

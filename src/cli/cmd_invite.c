@@ -12,6 +12,7 @@
 
 #include "cli/published.h"
 #include "host/invite.h"
+#include "io/lack.h"
 #include "io/qr.h"
 #include "io/statedir.h"
 
@@ -64,7 +65,7 @@ static int invite(struct roster *r, const struct statedir *state,
     struct roster_invite in;
     struct link broker, l;
     struct keypair own;
-    int err = settings == NULL ? POSTERN_ERR_NOMEM
+    int err = settings == NULL ? fault_lack(f, POSTERN_ERR_NOMEM)
                                : published_read(r, settings, &services, &broker, f);
     if (err == 0)
         published_add_running(state, &services);

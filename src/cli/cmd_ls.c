@@ -5,6 +5,7 @@
 
 #include "client/book.h"
 #include "host/roster.h"
+#include "io/lack.h"
 #include "io/statedir.h"
 
 static void print_key(struct event *e, const uint8_t key[static KEY_LEN], bool json)
@@ -48,7 +49,7 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
         for (int i = 0; i < n && err == 0; i++)
             err = print_host(b, &hosts[i], out);
     } else {
-        err = n > 0 ? POSTERN_ERR_NOMEM : n;
+        err = n > 0 ? fault_lack(f, POSTERN_ERR_NOMEM) : n;
     }
     if (n == 0 && !out->json)
         (void)fprintf(out->out, "No host was joined yet: ask for an invite and run "
@@ -86,7 +87,7 @@ static int list_devices(const struct statedir *state, struct events *out,
         for (int i = 0; i < n; i++)
             print_client(&clients[i], out);
     } else {
-        err = n > 0 ? POSTERN_ERR_NOMEM : n;
+        err = n > 0 ? fault_lack(f, POSTERN_ERR_NOMEM) : n;
     }
     if (n == 0 && !out->json)
         (void)fprintf(out->out, "No device may enter yet: 'postern invite' makes a "

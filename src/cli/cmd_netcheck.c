@@ -6,6 +6,7 @@
 
 #include "client/netcheck.h"
 #include "host/roster.h"
+#include "io/lack.h"
 
 /* The broker of the first host joined, else the one that `serve` uses. */
 static int stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
@@ -24,7 +25,8 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
         return 0;
     }
     struct roster_settings *s = calloc(1, sizeof(*s));
-    err = s != NULL ? roster_open(&r, state->path, f) : POSTERN_ERR_NOMEM;
+    err =
+        s != NULL ? roster_open(&r, state->path, f) : fault_lack(f, POSTERN_ERR_NOMEM);
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
     else if (err == 0)

@@ -26,6 +26,11 @@ static int end_sessions(const struct statedir *state, const uint8_t key[static K
     int err = daemon_ask(state, "serve", &req, REVOKE_TIMEOUT_MS, NULL, &last, f);
     if (err != 0)
         return err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0' ? 0 : err;
+    if (json_find(&v, last.json, "listed") == 0 && v.type == JSON_BOOL &&
+        v.at[0] == 't')
+        return fault_set(f, POSTERN_ERR_INUSE, "",
+                         "the running 'postern serve' reads another list and still "
+                         "lets it in");
     (void)snprintf(sessions, cap, "0");
     if (json_find(&v, last.json, "sessions") == 0 && v.type == JSON_NUMBER)
         json_value_words(&v, sessions, cap);
@@ -51,7 +56,7 @@ static int revoke_device(struct roster *r, const struct statedir *state,
         char why[sizeof(f->what)];
         (void)snprintf(why, sizeof(why), "%s", f->what);
         return fault_set(f, ended, "restart 'postern serve' to end its sessions",
-                         "%s may not enter again, but %.200s", c.name, why);
+                         "%s was taken off the list, but %.200s", c.name, why);
     }
     event_begin(&e, "revoked");
     event_text(&e, "name", c.name);

@@ -69,7 +69,8 @@ static int store_tls(const struct statedir *state, const struct options *o,
     struct roster *r = NULL;
     struct access *a = NULL;
     struct link broker;
-    int err = s == NULL ? POSTERN_ERR_NOMEM : roster_open(&r, state->path, f);
+    int err =
+        s == NULL ? fault_lack(f, POSTERN_ERR_NOMEM) : roster_open(&r, state->path, f);
     if (err == 0)
         err = access_open(&a, state->path, f);
     if (err == 0)

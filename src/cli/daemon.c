@@ -8,15 +8,45 @@
 
 enum { EACH_TIMEOUT_MS = 5000 };
 
-static int daemon_fault(const char *role, int err, struct fault *f)
+/* One that does not answer: stopped from its terminal, or stuck. */
+static int silent_fault(const struct statedir *s, const char *role, int err,
+                        struct fault *f)
+{
+    struct statedir_holder h;
+    char advice[64] = "end it and start it again";
+    (void)statedir_held(s, role, &h);
+    if (!h.stopped)
+        return fault_set(f, err, advice, "the running 'postern %s' does not answer",
+                         role);
+    (void)snprintf(advice, sizeof(advice), "let it go on with 'kill -CONT %ld'", h.pid);
+    return fault_set(f, err, advice,
+                     "the running 'postern %s' is stopped (process %ld) and does not "
+                     "answer",
+                     role, h.pid);
+}
+
+/* It runs, and there is no socket: none fits in a full directory, or it was deleted. */
+static int deaf_fault(const struct statedir *s, const char *role, int err,
+                      struct fault *f)
+{
+    struct statedir_holder h;
+    if (!statedir_held(s, role, &h))
+        return err;
+    return fault_set(f, POSTERN_ERR_CLOSED, "end it and start it again",
+                     "'postern %s' runs (process %ld) and cannot be asked: its socket "
+                     "is not there",
+                     role, h.pid);
+}
+
+static int daemon_fault(const struct statedir *s, const char *role, int err,
+                        struct fault *f)
 {
     switch (err) {
     case POSTERN_ERR_PERM:
         return fault_set(f, err, "run this as the user who started it",
                          "the running 'postern %s' belongs to another user", role);
     case POSTERN_ERR_TIMEOUT:
-        return fault_set(f, err, "restart it",
-                         "the running 'postern %s' does not answer", role);
+        return silent_fault(s, role, err, f);
     case POSTERN_ERR_PROTO:
         return fault_set(f, err, "restart it, so that both are the same version",
                          "the answer of the running 'postern %s' makes no sense", role);
@@ -26,13 +56,14 @@ static int daemon_fault(const char *role, int err, struct fault *f)
     }
 }
 
-static int read_replies(int fd, const char *role, int timeout_ms, struct events *out,
-                        LocalReply *last, struct fault *f)
+static int read_replies(int fd, const struct statedir *s, const char *role,
+                        int timeout_ms, struct events *out, LocalReply *last,
+                        struct fault *f)
 {
     do {
         int err = local_recv(fd, last, timeout_ms);
         if (err != 0)
-            return daemon_fault(role, err, f);
+            return daemon_fault(s, role, err, f);
         if (last->code != 0)
             return fault_set(f, -(int)last->code, last->advice, "%s", last->reason);
         if (out != NULL && last->json[0] != '\0')
@@ -49,12 +80,12 @@ int daemon_ask(const struct statedir *s, const char *role, const LocalRequest *r
     statedir_socket(s, role, path);
     int err = local_dial(path, &fd);
     if (err == POSTERN_ERR_NOTFOUND)
-        return err;
+        return deaf_fault(s, role, err, f);
     if (err != 0)
-        return daemon_fault(role, err, f);
+        return daemon_fault(s, role, err, f);
     err = local_send(fd, req, -1);
-    err = err != 0 ? daemon_fault(role, err, f)
-                   : read_replies(fd, role, timeout_ms, out, last, f);
+    err = err != 0 ? daemon_fault(s, role, err, f)
+                   : read_replies(fd, s, role, timeout_ms, out, last, f);
     (void)close(fd);
     return err;
 }

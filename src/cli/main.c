@@ -108,7 +108,8 @@ int main(int argc, char **argv)
     stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);
-        err = c != NULL ? lack_check_start(&f) : unknown_command(argv[1], &f);
+        err = c != NULL ? lack_check_start(LACK_FILES_MIN, &f)
+                        : unknown_command(argv[1], &f);
         if (err == 0)
             err = run_command(c, argc - 2, argv + 2, &out, &f);
     }

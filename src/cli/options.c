@@ -36,9 +36,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
-    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds, of: udp-punch, tcp-punch, jit-listen,\n"
-                                                               "jit-listen-client, udp-knock, tcp-knock, mapped, mapped-tcp, dial-out,\n"
-                                                               "spoof, relay (default: all but dial-out and spoof); see docs/METHODS.md"},
+    [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all but dial-out and spoof);\n"
+                                                               "see docs/METHODS.md:"},
     [OPT_DIAL_OUT] = {"dial-out", 0, OPTION_FLAG, NULL, 0, 0, "let the host dial out to this client's own port; on both sides"},
     [OPT_SPOOF]   = {"spoof",    0,  OPTION_FLAG, NULL, 0, 0, "send with the broker's address as source; on both sides, see\n"
                                                                "docs/SECURITY.md"},
@@ -296,6 +295,34 @@ const struct command *command_find(const char *name)
     return NULL;
 }
 
+enum { HELP_LEFT = 28, HELP_WIDTH = 70 };
+
+static void print_kinds(FILE *out)
+{
+    size_t used = HELP_WIDTH;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        const char *name = path_kind_name((enum path_kind)k);
+        if (used + strlen(name) + 2 > HELP_WIDTH) {
+            (void)fprintf(out, "%s  %-*s ", k > 0 ? ",\n" : "", HELP_LEFT, "");
+            used = 0;
+        }
+        used += (size_t)fprintf(out, "%s %s", used > 0 ? "," : "", name);
+    }
+    (void)fprintf(out, "\n");
+}
+
+static void print_help_text(FILE *out, const char *text)
+{
+    for (;;) {
+        size_t len = strcspn(text, "\n");
+        (void)fprintf(out, "  %.*s\n", (int)len, text);
+        if (text[len] == '\0')
+            return;
+        text += len + 1;
+        (void)fprintf(out, "  %-*s", HELP_LEFT, "");
+    }
+}
+
 static void print_option(FILE *out, const struct option_row *row)
 {
     char left[48];
@@ -304,16 +331,10 @@ static void print_option(FILE *out, const struct option_row *row)
         (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
     (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
                    row->value ? " " : "", row->value ? row->value : "");
-    (void)fprintf(out, "  %-28s", left);
-    const char *at = row->help;
-    while (true) {
-        size_t len = strcspn(at, "\n");
-        (void)fprintf(out, "  %.*s\n", (int)len, at);
-        if (at[len] == '\0')
-            return;
-        at += len + 1;
-        (void)fprintf(out, "  %-28s", "");
-    }
+    (void)fprintf(out, "  %-*s", HELP_LEFT, left);
+    print_help_text(out, row->help);
+    if (row->type == OPTION_KINDS)
+        print_kinds(out);
 }
 
 void help_print_command(FILE *out, const struct command *c)

@@ -124,6 +124,7 @@ struct command {
 };
 
 #define OPTION_BIT(id) (UINT64_C(1) << (id))
+_Static_assert(OPTION_COUNT <= 64, "a command's options are bits of a uint64_t");
 #define COMMAND_ARGS_ANY SIZE_MAX
 
 /* Ends with a row whose name is NULL. */

@@ -17,9 +17,7 @@ int published_read(struct roster *r, struct roster_settings *s,
         return fault_set(f, err, "run 'postern serve --broker LINK SERVICE...' first",
                          "nothing is published here yet");
     if (err != 0)
-        return fault_set(f, err, "check the state directory and try again",
-                         "this host's settings cannot be read: %s",
-                         postern_strerror(err));
+        return roster_fault(r, err, f);
     if (s->broker[0] == '\0')
         return fault_set(f, POSTERN_ERR_NOTFOUND, "run this command at the agent",
                          "this host hands its services to an agent");

@@ -11,6 +11,7 @@
 enum {
     WAIT_MS = 20000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
+    BROKER_WAIT_MS = 7000,  /* for a command that has nothing else to do */
     TELL_MS = 5000,         /* then whoever waits is told why */
     TELL_KNOWN_MS = 1500,   /* when the broker has said that it may take longer */
     TICK_MS = 500,
@@ -160,7 +161,7 @@ static const char *why_none(const struct call *c)
     if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer)))
         return f->what;
     if (c->pump != NULL && !peer_is_silent(c->config.peer))
-        return "the host took the request and has not answered it";
+        return "the host has not answered the request yet";
     return is_known(c) ? c->calls->last.what : "no session to the host came in time";
 }
 
@@ -170,6 +171,9 @@ static bool is_hopeless(const struct call *c)
     bool fatal = false;
     uint64_t waited_ms = loop_now_ms(c->calls->loop) + WAIT_MS - c->deadline_ms;
     if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
+        return true;
+    if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
+        peer_broker_fault(c->config.peer, NULL) != NULL)
         return true;
     return loop_now_ms(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&

@@ -22,6 +22,7 @@ struct call_config {
     int fd;
     /* Keep `fd` untouched until the host has answered (SOCKS replies first). */
     bool answer_first;
+    bool brief; /* ends after some seconds where the broker cannot be reached */
     bool owned; /* the other end of `fd` is one program (pump_set_owned) */
     /*
      * The host's answer: enum stream_code, with its reason. After anything but

@@ -663,6 +663,22 @@ void client_close(struct client *c)
     free(c);
 }
 
+bool client_finds_up(struct client *c)
+{
+    struct statedir_holder h = {0};
+    int rc = share_find(&c->state);
+    if (rc == POSTERN_ERR_TIMEOUT) {
+        (void)statedir_held(&c->state, "up", &h);
+        log_warn("waiting: 'postern up' %sdoes not answer; going on without it",
+                 h.stopped ? "is stopped and " : "");
+        loop_refresh(c->loop);
+        c->began_ms = loop_now_ms(c->loop);
+        if (timer_is_active(&c->tell))
+            timer_every(&c->tell, TELL_MS, TELL_MS);
+    }
+    return rc == 0;
+}
+
 void client_was_told(struct client *c, const char *what)
 {
     (void)snprintf(c->told_wait, sizeof(c->told_wait), "%s", what);

@@ -62,6 +62,11 @@ MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out
 /* The peer of an invite: proves its secret; on_services follows when it was let in. */
 MUST_CHECK int client_join(struct client *c, const struct link *invite,
                            const char *own_name, struct peer **out, struct fault *f);
+/*
+ * Does a running `up` answer, so that its sessions can be used? One that is stopped or
+ * stuck is told of after 5 s, for which this blocks; the waiting begins after that.
+ */
+bool client_finds_up(struct client *c);
 /* Whoever waits was told `what` already: it is not said again while he waits. */
 void client_was_told(struct client *c, const char *what);
 /* Ends the session to a host and forgets the peer. */

@@ -137,7 +137,7 @@ static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
     struct book_service list[BOOK_SERVICE_MAX];
     Services *known = calloc(1, sizeof(*known));
     bool shared = false;
-    if (known != NULL && share_available(client_statedir(s->client)) &&
+    if (known != NULL && client_finds_up(s->client) &&
         book_find(client_book(s->client), s->host, &h, NULL) == 0) {
         int n = book_services(client_book(s->client), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {

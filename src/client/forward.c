@@ -43,6 +43,7 @@ struct forward {
     struct forward_config config;
     char service[64];
     struct repeat refusals; /* as they were told */
+    struct news waits;      /* for the daemon's answer */
     int fd;                 /* UDP; TCP until the acceptor has it */
     struct acceptor *door;  /* TCP */
     struct watch watch;
@@ -93,8 +94,18 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
         tell_refused(ctx, code, reason);
 }
 
+/* Alone, the engine says what it waits for. */
+static void on_shared_wait(void *ctx, const char *why)
+{
+    struct forward *fw = ctx;
+    if (news_tell(&fw->waits, why, loop_now_ms(fw->config.loop)))
+        log_warn("waiting: %s", why);
+}
+
 static void on_shared_answer(void *ctx, unsigned code, const char *reason)
 {
+    if (code == STREAM_OK)
+        ((struct forward *)ctx)->waits = (struct news){0};
     if (code != STREAM_OK)
         tell_refused(ctx, code, reason);
 }
@@ -103,8 +114,8 @@ static void carry(struct forward *fw, int fd)
 {
     if (fw->config.peer == NULL) {
         if (share_open(fw->config.shares, fw->config.state, fw->config.loop,
-                       fw->config.host, fw->service, fd, on_shared_answer, NULL, NULL,
-                       fw) == 0)
+                       fw->config.host, fw->service, fd, on_shared_answer, NULL,
+                       on_shared_wait, fw) == 0)
             return;
         fw->config.peer = fw->config.on_unshared(fw->config.ctx);
     }

@@ -327,7 +327,7 @@ static void on_end(void *ctx, struct call *c)
 static void on_shared_wait(void *ctx, const char *why)
 {
     (void)ctx;
-    log_warn("no answer yet: %s", why);
+    log_warn("waiting: %s", why);
 }
 
 static void on_wait(void *ctx, struct call *c, const char *why)
@@ -445,8 +445,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         rc = book_find(client_book(s.client), s.host, &h, f);
     if (rc == 0) {
         memcpy(s.host, h.name, sizeof(s.host));
-        if (c->paths == PATH_KINDS_DEFAULT &&
-            share_available(client_statedir(s.client))) {
+        if (c->paths == PATH_KINDS_DEFAULT && client_finds_up(s.client)) {
             rc = start_shared(&s);
             if (rc != 0)
                 (void)fault_set(f, rc, "try again",

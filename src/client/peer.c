@@ -164,7 +164,7 @@ static void on_open(void *ctx)
         peer_tell_path(p, path);
     }
     session_keepalive_recall(p->session, p->memory.keepalive_us);
-    session_set_keepalive(p->session, 1);
+    session_keep_alive(p->session);
     peer_meta_begin(p);
     if (!p->config.joining && p->config.events->on_ready != NULL)
         p->config.events->on_ready(p->config.ctx, p);
@@ -570,32 +570,13 @@ static bool is_back(const struct peer *p, const Control *m)
 
 bool peer_owns(const struct peer *p, const Control *m)
 {
-    const uint8_t *conv = NULL, *peer = NULL;
-    switch (m->which_body) {
-    case Control_ticket_tag:
-        conv = m->body.ticket.conv;
-        peer = m->body.ticket.peer;
-        break;
-    case Control_signal_tag:
-        conv = m->body.signal.conv;
-        peer = m->body.signal.peer;
-        break;
-    case Control_carry_tag:
-        conv = m->body.carry.conv;
-        peer = m->body.carry.peer;
-        break;
-    case Control_refuse_tag:
-        conv = m->body.refuse.conv;
-        peer = m->body.refuse.peer;
-        break;
-    default:
-        return false;
-    }
+    struct proto_way w;
     if (is_back(p, m))
         return true;
     return p->approach != NULL && !p->restarting &&
-           memcmp(conv, approach_conv(p->approach), CONV_LEN) == 0 &&
-           memcmp(peer, p->config.key, KEY_LEN) == 0;
+           m->which_body != Control_introduce_tag && proto_control_way(m, &w) &&
+           memcmp(w.conv, approach_conv(p->approach), CONV_LEN) == 0 &&
+           memcmp(w.peer, p->config.key, KEY_LEN) == 0;
 }
 
 void peer_on_control(struct peer *p, const Control *m)

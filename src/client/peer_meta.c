@@ -27,12 +27,11 @@ static void send_join(struct peer *p)
 static void send_rotation(struct peer *p)
 {
     Meta m = {.which_body = Meta_rotate_tag};
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
     if (p->config.rotated == NULL)
         return;
-    memcpy(text + 14, p->config.rotated->pub, KEY_LEN);
     memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
-    key_sign(m.body.rotate.signature, text, sizeof(text), &p->config.endpoint->net.own);
+    key_sign_rotation(m.body.rotate.signature, m.body.rotate.new_key,
+                      &p->config.endpoint->net.own);
     if (session_send_meta(p->session, &m) != 0)
         log_debug("the new key could not be announced");
 }
@@ -82,9 +81,7 @@ void peer_meta_begin(struct peer *p)
 
 static bool is_signed(const Rotate *r, const uint8_t old_key[static KEY_LEN])
 {
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    memcpy(text + 14, r->new_key, KEY_LEN);
-    if (key_verify(r->signature, text, sizeof(text), old_key) == 0)
+    if (key_verify_rotation(r->signature, r->new_key, old_key) == 0)
         return true;
     log_debug("a new key of the host is not signed by its old one");
     return false;

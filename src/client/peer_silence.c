@@ -156,6 +156,8 @@ const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON
         (void)snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s: %.220s",
                        p->config.name, path_kind_name(k),
                        ladder_last_reason(approach_ladder(p->approach), k));
+    else if (p->last.what[0] != '\0') /* asked again, and it is as it was */
+        (void)snprintf(buf, LADDER_REASON_LEN, "%.250s", p->last.what);
     else
         (void)snprintf(buf, LADDER_REASON_LEN, "%.64s has not answered yet",
                        p->config.name);

@@ -14,7 +14,10 @@
 enum {
     REPLY_MS = 2000,
     ALIVE_MS = 5000,
-    WORD_MS = 5000, /* for the daemon's first word: its user is told, and then ended */
+    /* For the daemon's first word, which it says after 5 s at most: then its user is
+       told, and then ended. */
+    WORD_MS = 6500,
+    LAST_WORD_MS = 3500,
     ANSWER_MS = 20000 /* for the host's answer, once the daemon said that it waits */
 };
 
@@ -38,18 +41,21 @@ static int dial_up(const struct statedir *state, int *fd)
     return local_dial(path, fd);
 }
 
-bool share_available(const struct statedir *state)
+int share_find(const struct statedir *state)
 {
     LocalRequest req = LocalRequest_init_zero;
     LocalReply r = LocalReply_init_zero;
     int fd;
     req.op = LOCAL_STATUS;
-    if (dial_up(state, &fd) != 0)
-        return false;
+    int rc = dial_up(state, &fd);
+    if (rc != 0)
+        return rc;
     /* The kernel takes connections for a stopped program, too: only words are life. */
-    bool alive = local_send(fd, &req, -1) == 0 && local_recv(fd, &r, ALIVE_MS) == 0;
+    rc = local_send(fd, &req, -1);
+    if (rc == 0)
+        rc = local_recv(fd, &r, ALIVE_MS);
     close(fd);
-    return alive;
+    return rc;
 }
 
 static void let_go(struct shared *s)
@@ -87,7 +93,7 @@ static void on_timer(void *k)
 {
     struct shared *s = k;
     if (!s->told) {
-        timer_start(&s->timer, WORD_MS);
+        timer_start(&s->timer, LAST_WORD_MS);
         tell_wait(s, "'postern up' does not answer");
         return;
     }

@@ -21,18 +21,19 @@ struct share_list {
 };
 
 /*
- * True when a daemon runs with this state directory and answers. One that is stopped or
- * stuck has 5 s, for which this call blocks; then the caller goes on alone.
+ * 0 when a daemon runs with this state directory and answers; POSTERN_ERR_NOTFOUND when
+ * none runs. One that is stopped or stuck has 5 s, for which this call blocks:
+ * POSTERN_ERR_TIMEOUT, and the caller goes on alone.
  */
-bool share_available(const struct statedir *state);
+MUST_CHECK int share_find(const struct statedir *state);
 /*
  * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from
  * the loop once; it may be NULL. `on_end`, when not NULL, runs once after an answer of
  * STREAM_OK: STREAM_OK again after the orderly end of both directions, else the stream
  * was broken; and the daemon breaks the stream when this process dies before. `on_wait`
- * may be NULL. A daemon that says nothing for 10 s, or nothing but that it waits for 20
- * s more, is given up: STREAM_TIMEOUT, and the connection is ended.
- * POSTERN_ERR_NOTFOUND when no daemon listens.
+ * may be NULL. A daemon that says nothing for 10 s (which is told after 6.5 s), or
+ * nothing but that it waits for 20 s more, is given up: STREAM_TIMEOUT, and the
+ * connection is ended. POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(struct share_list *list, const struct statedir *state,
                           struct loop *loop, const char *host, const char *service,

@@ -299,6 +299,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
                              .service = req->service,
                              .fd = fd,
                              .owned = true,
+                             .brief = req->until_end,
                              .on_answer = on_open_answer,
                              .on_wait = on_open_wait,
                              .on_end = on_open_end,

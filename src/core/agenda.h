@@ -17,7 +17,8 @@
 struct agenda_entry {
     uint64_t due, order;
     struct agenda_entry *child, *next;
-    struct agenda_entry *prev; /* the sibling before, or the parent of the first child */
+    struct agenda_entry
+        *prev; /* the sibling before, or the parent of the first child */
     bool entered;
 };
 

@@ -167,6 +167,32 @@ int key_verify(const uint8_t sig[static KEY_SIG_LEN], const void *msg, size_t le
     return crypto_sign_verify_detached(sig, msg, len, pub) == 0 ? 0 : POSTERN_ERR_KEY;
 }
 
+enum { ROTATE_WORD_LEN = 14, ROTATION_LEN = ROTATE_WORD_LEN + KEY_LEN };
+
+static void rotation_text(uint8_t text[static ROTATION_LEN],
+                          const uint8_t newer[static KEY_LEN])
+{
+    memcpy(text, "postern rotate", ROTATE_WORD_LEN);
+    memcpy(text + ROTATE_WORD_LEN, newer, KEY_LEN);
+}
+
+void key_sign_rotation(uint8_t sig[static KEY_SIG_LEN],
+                       const uint8_t newer[static KEY_LEN], const struct keypair *old)
+{
+    uint8_t text[ROTATION_LEN];
+    rotation_text(text, newer);
+    key_sign(sig, text, sizeof(text), old);
+}
+
+int key_verify_rotation(const uint8_t sig[static KEY_SIG_LEN],
+                        const uint8_t newer[static KEY_LEN],
+                        const uint8_t old[static KEY_LEN])
+{
+    uint8_t text[ROTATION_LEN];
+    rotation_text(text, newer);
+    return key_verify(sig, text, sizeof(text), old);
+}
+
 void key_hash(uint8_t out[static 32], const void *msg, size_t len, const void *key,
               size_t key_len)
 {

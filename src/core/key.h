@@ -54,6 +54,17 @@ void key_sign(uint8_t sig[static KEY_SIG_LEN], const void *msg, size_t len,
 MUST_CHECK int key_verify(const uint8_t sig[static KEY_SIG_LEN], const void *msg,
                           size_t len, const uint8_t pub[static KEY_LEN]);
 
+/*
+ * A key rotation: `old` says that `newer` is the same device from now on
+ * (docs/PROTOCOL.md, Rotate). The verifier returns 0, or POSTERN_ERR_KEY when `old` did
+ * not say so.
+ */
+void key_sign_rotation(uint8_t sig[static KEY_SIG_LEN],
+                       const uint8_t newer[static KEY_LEN], const struct keypair *old);
+MUST_CHECK int key_verify_rotation(const uint8_t sig[static KEY_SIG_LEN],
+                                   const uint8_t newer[static KEY_LEN],
+                                   const uint8_t old[static KEY_LEN]);
+
 /* Keyed BLAKE2b-256 of `msg`; `key` may be NULL with key_len 0. */
 void key_hash(uint8_t out[static 32], const void *msg, size_t len, const void *key,
               size_t key_len);

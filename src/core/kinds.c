@@ -3,23 +3,14 @@
 
 #include <string.h>
 
+#define ROW(kind, id, the_name, delay_ms, the_flags)                                   \
+    [PATH_##kind] = {the_name, (delay_ms)*1000, the_flags},
+
 static const struct {
     const char *name;
-    bool direct;
     uint32_t delay_us;
-} kinds[PATH_KIND_COUNT] = {
-    [PATH_UDP_PUNCH] = {"udp-punch", true, 0},
-    [PATH_TCP_PUNCH] = {"tcp-punch", true, 150000},
-    [PATH_JIT_LISTEN] = {"jit-listen", true, 250000},
-    [PATH_JIT_LISTEN_CLIENT] = {"jit-listen-client", true, 500000},
-    [PATH_UDP_KNOCK] = {"udp-knock", true, 300000},
-    [PATH_TCP_KNOCK] = {"tcp-knock", true, 500000},
-    [PATH_MAPPED] = {"mapped", true, 300000},
-    [PATH_MAPPED_TCP] = {"mapped-tcp", true, 600000},
-    [PATH_DIAL_OUT] = {"dial-out", true, 0},
-    [PATH_SPOOF] = {"spoof", true, 300000},
-    [PATH_RELAY] = {"relay", false, 0},
-};
+    unsigned flags;
+} kinds[PATH_KIND_COUNT] = {PATH_KINDS(ROW)};
 
 const char *path_kind_name(enum path_kind k)
 {
@@ -28,7 +19,7 @@ const char *path_kind_name(enum path_kind k)
 
 bool path_kind_is_direct(enum path_kind k)
 {
-    return k < PATH_KIND_COUNT && kinds[k].direct;
+    return k < PATH_KIND_COUNT && (kinds[k].flags & PATH_BY_BROKER) == 0;
 }
 
 uint32_t path_kind_delay_us(enum path_kind k)
@@ -44,11 +35,12 @@ enum path_kind path_kind_from_name(const char *name)
     return PATH_KIND_NONE;
 }
 
+#define LISTED(kind, id, name, delay_ms, flags) name ", "
+
 int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
 {
-    static const char known[] = "use a comma-separated list of: udp-punch, tcp-punch, "
-                                "jit-listen, jit-listen-client, udp-knock, tcp-knock, "
-                                "mapped, mapped-tcp, dial-out, spoof, relay";
+    static const char known[] =
+        "use " PATH_KINDS(LISTED) "or several, with commas between";
     uint32_t m = 0;
     while (*list != '\0') {
         char name[24];

@@ -1,6 +1,6 @@
 /*
- * The names of the path kinds, in order of preference among equals. A kind's code is
- * one file in path/ and one row in path/kinds.c.
+ * The table of path kinds, in order of preference among equals. A kind is a row here
+ * and a file in path/; nothing else lists them.
  */
 #ifndef POSTERN_CORE_KINDS_H
 #define POSTERN_CORE_KINDS_H
@@ -10,28 +10,45 @@
 
 #include "core/err.h"
 
+/* Of a kind, below. */
+enum {
+    PATH_BY_BROKER = 1, /* the broker carries the bytes; all others are direct */
+    PATH_OVER_UDP = 2,  /* packets in UDP; the others carry them in TCP */
+    PATH_OPTIONAL = 4, /* off unless both sides switch it on, by an option of its own */
+};
+
+/*
+ * All kinds: constant, what its operations are called in path/ (relay: relay_kind), its
+ * name for people and Offers, how many milliseconds it waits for a cheaper one, flags.
+ */
+// clang-format off
+#define PATH_KINDS(X)                                                                  \
+    X(UDP_PUNCH,         udp_punch,         "udp-punch",         0,   PATH_OVER_UDP)   \
+    X(TCP_PUNCH,         tcp_punch,         "tcp-punch",         150, 0)               \
+    X(JIT_LISTEN,        jit_listen,        "jit-listen",        250, 0)               \
+    X(JIT_LISTEN_CLIENT, jit_listen_client, "jit-listen-client", 500, 0)               \
+    X(UDP_KNOCK,         udp_knock,         "udp-knock",         300, PATH_OVER_UDP)   \
+    X(TCP_KNOCK,         tcp_knock,         "tcp-knock",         500, 0)               \
+    X(MAPPED,            mapped,            "mapped",            300, PATH_OVER_UDP)   \
+    X(MAPPED_TCP,        mapped_tcp,        "mapped-tcp",        600, 0)               \
+    X(DIAL_OUT,          dial_out,          "dial-out",          0,   PATH_OPTIONAL)   \
+    X(SPOOF,             spoof,             "spoof",             300, PATH_OPTIONAL | PATH_OVER_UDP) \
+    X(RELAY,             relay,             "relay",             0,   PATH_BY_BROKER)
+// clang-format on
+
+#define PATH_KIND_CONSTANT(kind, id, name, delay_ms, flags) PATH_##kind,
 enum path_kind {
-    PATH_UDP_PUNCH,
-    PATH_TCP_PUNCH,
-    PATH_JIT_LISTEN,
-    PATH_JIT_LISTEN_CLIENT,
-    PATH_UDP_KNOCK,
-    PATH_TCP_KNOCK,
-    PATH_MAPPED,
-    PATH_MAPPED_TCP,
-    PATH_DIAL_OUT,
-    PATH_SPOOF,
-    PATH_RELAY,
-    PATH_KIND_COUNT,
+    PATH_KINDS(PATH_KIND_CONSTANT) PATH_KIND_COUNT,
     PATH_KIND_NONE = PATH_KIND_COUNT,
 };
 
 #define PATH_KINDS_ALL ((1u << PATH_KIND_COUNT) - 1)
-/* Off unless both sides switch them on. */
-#define PATH_KINDS_OPTIONAL (1u << PATH_DIAL_OUT | 1u << PATH_SPOOF)
-/* What carries packets in UDP; the relay and the other direct kinds do in TCP. */
-#define PATH_KINDS_UDP                                                                 \
-    (1u << PATH_UDP_PUNCH | 1u << PATH_UDP_KNOCK | 1u << PATH_MAPPED | 1u << PATH_SPOOF)
+#define PATH_KIND_OPTIONAL(kind, id, name, delay_ms, flags)                            \
+    | ((flags)&PATH_OPTIONAL ? 1u << PATH_##kind : 0)
+#define PATH_KINDS_OPTIONAL (0u PATH_KINDS(PATH_KIND_OPTIONAL))
+#define PATH_KIND_UDP(kind, id, name, delay_ms, flags)                                 \
+    | ((flags)&PATH_OVER_UDP ? 1u << PATH_##kind : 0)
+#define PATH_KINDS_UDP (0u PATH_KINDS(PATH_KIND_UDP))
 #define PATH_KINDS_DEFAULT (PATH_KINDS_ALL & ~PATH_KINDS_OPTIONAL)
 
 const char *path_kind_name(enum path_kind k);

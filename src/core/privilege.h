@@ -45,11 +45,11 @@ enum privilege_op {
     /* The socket sent along may buffer PRIVILEGE_BUFFER_BYTES each way. */
     PRIVILEGE_BUFFERS,
     /*
-     * The arranged connection (core/arranged.h): a TCP socket from `local` to `remote`
-     * that is connected already, with our first sequence number `sequence` and the
-     * peer's `peer_sequence`; and our SYN on the wire, which dies after `hops`. `ways`
-     * and `peer_ways`: what both kernels put into a SYN, enum tcp_ways; what both have
-     * is agreed on.
+     * The arranged connection (helper/arranged.c): a TCP socket from `local` to
+     * `remote` that is connected already, with our first sequence number `sequence` and
+     * the peer's `peer_sequence`; and our SYN on the wire, which dies after `hops`.
+     * `ways` and `peer_ways`: what both kernels put into a SYN, enum tcp_ways; what
+     * both have is agreed on.
      */
     PRIVILEGE_ARRANGE,
     PRIVILEGE_ARRANGE_ANSWER, /* the SYN-ACK of the same connection */

@@ -1,4 +1,4 @@
-/* Counts equal lines. */
+/* Counts equal lines, and compares them. */
 #include "core/repeat.h"
 
 #include <stdio.h>
@@ -23,5 +23,19 @@ bool repeat_tell(struct repeat *r, const char *text, uint64_t now_ms,
     r->left_out = 0;
     r->told++;
     r->told_ms = now_ms;
+    return true;
+}
+
+bool news_tell(struct news *n, const char *text, uint64_t now_ms)
+{
+    bool first = n->gap_ms == 0;
+    if (!first &&
+        (now_ms < n->next_ms || strncmp(n->text, text, sizeof(n->text) - 1) == 0))
+        return false;
+    (void)snprintf(n->text, sizeof(n->text), "%s", text);
+    n->gap_ms = first ? NEWS_FIRST_MS : 2 * n->gap_ms;
+    if (n->gap_ms > NEWS_MAX_MS)
+        n->gap_ms = NEWS_MAX_MS;
+    n->next_ms = now_ms + n->gap_ms;
     return true;
 }

@@ -1,6 +1,7 @@
 /*
  * Lines that say the same again and again: the first few are told, then one now and
- * then, with how many were left out. Knows neither where they go nor what they mean.
+ * then, with how many were left out. And what is so for long: it is told once, and
+ * again when it has changed. Knows neither where they go nor what they mean.
  */
 #ifndef POSTERN_CORE_REPEAT_H
 #define POSTERN_CORE_REPEAT_H
@@ -25,5 +26,20 @@ struct repeat {
  */
 bool repeat_tell(struct repeat *r, const char *text, uint64_t now_ms,
                  unsigned *left_out);
+
+enum { NEWS_FIRST_MS = 5000, NEWS_MAX_MS = 600000 };
+
+/* What is so for long, and may be so for another reason; all zero where nothing is. */
+struct news {
+    char text[160]; /* as it was told last, or its beginning */
+    uint64_t next_ms;
+    unsigned gap_ms;
+};
+
+/*
+ * True: tell it. The first is told at once; another one when it is still so after
+ * NEWS_FIRST_MS since the last that was told, and each time twice that, to NEWS_MAX_MS.
+ */
+bool news_tell(struct news *n, const char *text, uint64_t now_ms);
 
 #endif

@@ -17,6 +17,7 @@ enum {
     AWAKE_US = 10000000,     /* heard so lately, asking wakes nobody */
     UNOPENED_US = 20000000,  /* what never opened counts as silent for longer */
     CROWD_QUIET_US = 2000000, /* in a crowd these are probed: the dead stay silent */
+    SETTLED_US = 5000000,     /* what is younger is still being made, or used at once */
 };
 
 uint64_t guest_silent_us(const struct guest *g, uint64_t now_us)
@@ -167,13 +168,20 @@ void absent_open(struct serve *s)
     holdings_init(&s->sessions, SIZE_MAX, worth);
 }
 
-/* The longest silent of this device. */
+/* May it go for another of its own device? */
+static bool is_idle(const struct guest *g, uint64_t now_us)
+{
+    return now_us - g->since_ms * 1000 > SETTLED_US &&
+           guest_silent_us(g, now_us) > CROWD_QUIET_US;
+}
+
+/* The longest silent of this device; NULL: all are in use. */
 static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t now_us)
 {
     struct guest *first = NULL;
     uint64_t most = 0;
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
-        if (g->dead || memcmp(g->key, key, KEY_LEN) != 0)
+        if (g->dead || memcmp(g->key, key, KEY_LEN) != 0 || !is_idle(g, now_us))
             continue;
         uint64_t silent_us = guest_silent_us(g, now_us);
         if (g->session == NULL || !session_is_open(g->session))
@@ -202,21 +210,22 @@ static unsigned count_and_probe(struct serve *s, const uint8_t *key, uint64_t no
     return n;
 }
 
-void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce)
+bool absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce)
 {
     uint64_t now_us = net_now_us();
     struct guest *g = NULL;
     bool crowd = count_and_probe(s, key, now_us) >= GUESTS_PER_CLIENT_MAX;
     if (!crowd && !scarce && s->guest_count < GUESTS_MAX)
-        return;
+        return true;
     struct holding *e = crowd ? NULL : holdings_weakest(&s->sessions, key);
     if (e != NULL)
         g = (struct guest *)((char *)e - offsetof(struct guest, held));
     else
         g = first_to_go(s, key, now_us);
     if (g == NULL)
-        return;
+        return false;
     log_debug("a session of %s makes room", g->name);
     guest_close(g, REFUSE_LIMIT, "it was silent longest, and others need its place");
     guest_free(g);
+    return true;
 }

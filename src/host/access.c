@@ -346,6 +346,16 @@ int64_t access_version(struct access *a)
     return db_data_version(a->db);
 }
 
+int access_check(struct access *a, struct fault *f)
+{
+    return db_check(a->db, f);
+}
+
+int access_fault(const struct access *a, int err, struct fault *f)
+{
+    return db_fault(a->db, err, f);
+}
+
 int access_hash(char hash[static ACCESS_HASH_LEN], const char *password)
 {
     return crypto_pwhash_str_alg(hash, password, strlen(password), HASH_PASSES,

@@ -98,6 +98,10 @@ MUST_CHECK int access_tls_command(struct access *a,
 bool access_is_open(struct access *a);
 /* Grows when another process changed something: then look again at what is open. */
 int64_t access_version(struct access *a);
+/* Is the file at its path the one that is open? As db_check. */
+MUST_CHECK int access_check(struct access *a, struct fault *f);
+/* What a person must know about error `err` of the file; returns `err`. */
+int access_fault(const struct access *a, int err, struct fault *f);
 
 /*
  * What is stored of a password: argon2id of 19 MiB and two passes, so that the broker

@@ -73,7 +73,8 @@ static bool is_listed(const AgentServices *l, const AgentService *sv)
 
 static bool offer(struct agent_host *h, const AgentService *sv)
 {
-    struct service_list *l = &h->agent->serve->services;
+    struct serve *serve = h->agent->serve;
+    struct service_list *l = &serve->services;
     struct service_offer o = {sv->name, h->known.name, (uint16_t)sv->port};
     char name[SERVICE_NAME_LEN];
     if (sv->udp || sv->port == 0 || sv->port > 65535 ||
@@ -81,6 +82,8 @@ static bool offer(struct agent_host *h, const AgentService *sv)
         !service_list_called(l, h->number, sv->name, name))
         return false;
     tell(h, "published", name, sv->port);
+    if (!h->known.published && lan_host_published(serve->roster, h->known.key) == 0)
+        h->known.published = true;
     return true;
 }
 
@@ -260,6 +263,37 @@ static void send_bye(struct agent_host *h, enum bye_code code, const char *reaso
     agent_host_free(h);
 }
 
+static struct agent_host *find_key(const struct agent *a,
+                                   const uint8_t key[static KEY_LEN],
+                                   const struct agent_host *but)
+{
+    for (struct agent_host *o = a->hosts; o != NULL; o = o->next)
+        if (o != but && o->ready && memcmp(o->known.key, key, KEY_LEN) == 0)
+            return o;
+    return NULL;
+}
+
+static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
+{
+    return find_key(ctx, key, NULL) != NULL;
+}
+
+/* Its key is remembered; who proved least may lose the place for it. */
+static int take_in(struct agent_host *h, const char *name)
+{
+    struct agent *a = h->agent;
+    struct lan_room room = {.is_connected = is_connected, .ctx = a};
+    uint8_t key[KEY_LEN];
+    memcpy(key, h->known.key, KEY_LEN);
+    int err =
+        lan_host_add(a->serve->roster, key, name, statedir_now_s(), &room, &h->known);
+    struct agent_host *gone =
+        err == 0 && room.left ? find_key(a, room.who.key, NULL) : NULL;
+    if (gone != NULL)
+        send_bye(gone, BYE_BUSY, "another host needs the place: it published nothing");
+    return err;
+}
+
 /* Known by its key, or by the token, and then its key is remembered. */
 static int admit(struct agent_host *h, const AgentHello *m)
 {
@@ -275,23 +309,13 @@ static int admit(struct agent_host *h, const AgentHello *m)
                      sodium_memcmp(m->token.bytes, token, LINK_SECRET_LEN) != 0))
         err = POSTERN_ERR_DENIED;
     sodium_memzero(token, sizeof(token));
-    return err != 0 ? err : lan_host_add(r, key, m->name, statedir_now_s(), &h->known);
-}
-
-/* The connection that stands under the same key; there is one at most. */
-static struct agent_host *other_of(const struct agent_host *h)
-{
-    for (struct agent_host *o = h->agent->hosts; o != NULL; o = o->next)
-        if (o != h && o->ready && memcmp(o->known.key, h->known.key, KEY_LEN) == 0)
-            return o;
-    return NULL;
+    return err != 0 ? err : take_in(h, m->name);
 }
 
 static void on_hello(struct agent_host *h, const AgentHello *m)
 {
     struct agent *a = h->agent;
-    Agent welcome = {.which_body = Agent_welcome_tag};
-    AgentWelcome *w = &welcome.body.welcome;
+    static const Agent welcome = {.which_body = Agent_welcome_tag};
     if (m->version != PROTO_VERSION) {
         send_bye(h, BYE_VERSION, "the agent speaks another version of the protocol");
         return;
@@ -303,11 +327,11 @@ static void on_hello(struct agent_host *h, const AgentHello *m)
     }
     if (err != 0) {
         send_bye(h, BYE_BUSY,
-                 err == POSTERN_ERR_LIMIT ? "the agent has no room for another host"
+                 err == POSTERN_ERR_LIMIT ? "the agent serves as many hosts as it can"
                                           : "the agent cannot read its list of hosts");
         return;
     }
-    struct agent_host *other = other_of(h);
+    struct agent_host *other = find_key(a, h->known.key, h); /* one at most */
     if (other != NULL && m->yields) {
         send_bye(h, BYE_REPLACED, "the same host is connected elsewhere");
         return;
@@ -316,9 +340,6 @@ static void on_hello(struct agent_host *h, const AgentHello *m)
         send_bye(other, BYE_REPLACED, "the same host connected again");
     h->ready = true;
     a->host_greeting--;
-    w->version = PROTO_VERSION;
-    (void)snprintf(w->name, sizeof(w->name), "%s", h->known.name);
-    (void)snprintf(w->agent, sizeof(w->agent), "%s", a->serve->settings.name);
     if (send_message(h, &welcome) != 0)
         log_debug("a welcome could not be sent to %s", h->known.name);
 }

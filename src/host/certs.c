@@ -227,14 +227,12 @@ int certs_reload(struct certs *c, struct fault *f)
 {
     struct access_tls *set = calloc(CERTS_MAX, sizeof(*set));
     struct certs *fresh = calloc(1, sizeof(*fresh));
-    int err = 0;
+    struct access *a = c->serve->access;
     int n = set == NULL || fresh == NULL ? POSTERN_ERR_NOMEM
-                                         : access_tls(c->serve->access, set, CERTS_MAX);
-    if (n >= 0)
-        err = access_tls_command(c->serve->access, c->command);
-    if (n < 0 || err != 0) {
-        err = fault_set(f, n < 0 ? n : err, "check the state directory",
-                        "the settings of --tls cannot be read");
+                                         : access_tls(a, set, CERTS_MAX);
+    int err = n < 0 ? n : access_tls_command(a, c->command);
+    if (err != 0) {
+        err = access_fault(a, err, f);
     } else {
         for (int i = 0; i < n && i < CERTS_MAX; i++) {
             struct source *src = &fresh->sources[fresh->count++];

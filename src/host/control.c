@@ -114,6 +114,7 @@ static void on_revoke(struct serve *s, struct local_conn *c, const LocalRequest 
     }
     event_begin(&e, "revoked");
     event_int(&e, "sessions", serve_revoke(s, key));
+    event_bool(&e, "listed", roster_client_find(s->roster, key, NULL) == 0);
     (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
     r.last = true;
     (void)!local_conn_reply(c, &r);

@@ -29,14 +29,12 @@ static struct face *face_of(struct serve *s, const uint8_t key[static KEY_LEN])
 static void send_rotation(struct guest *g, const struct keypair *old, bool named)
 {
     const uint8_t *newest = g->serve->key.pub;
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
     Meta m = {.which_body = Meta_rotate_tag};
     Rotate *r = &m.body.rotate;
     if (memcmp(old->pub, newest, KEY_LEN) == 0)
         return;
-    memcpy(text + 14, newest, KEY_LEN);
     memcpy(r->new_key, newest, KEY_LEN);
-    key_sign(r->signature, text, sizeof(text), old);
+    key_sign_rotation(r->signature, newest, old);
     if (named) {
         r->old_key.size = KEY_LEN;
         memcpy(r->old_key.bytes, old->pub, KEY_LEN);

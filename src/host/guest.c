@@ -193,9 +193,7 @@ static void list_under(struct guest *g, const uint8_t new_key[static KEY_LEN])
 /* A client's new key, signed by the one that this session proved. */
 static void on_rotate(struct guest *g, const Rotate *r)
 {
-    uint8_t text[14 + KEY_LEN] = "postern rotate";
-    memcpy(text + 14, r->new_key, KEY_LEN);
-    if (key_verify(r->signature, text, sizeof(text), g->key) != 0 ||
+    if (key_verify_rotation(r->signature, r->new_key, g->key) != 0 ||
         roster_rotate(g->serve->roster, g->listed, r->new_key) != 0) {
         send_denied(g, REFUSE_DENIED, "the new key is not signed by the old one");
         return;
@@ -415,8 +413,13 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
         *reason = "this host opens nothing to the portal";
         return caller_may_enter(s) ? 0 : REFUSE_DENIED;
     }
-    if (roster_client_find(s->roster, key, NULL) == 0)
+    int err = roster_client_find(s->roster, key, NULL);
+    if (err == 0)
         return 0;
+    if (err != POSTERN_ERR_NOTFOUND) {
+        *reason = "the host cannot read its list of devices just now";
+        return REFUSE_LIMIT;
+    }
     if (o->invite_id.size == INVITE_ID_LEN) {
         if (roster_invite_find(s->roster, o->invite_id.bytes, statedir_now_s(),
                                &invite) == 0) {
@@ -470,16 +473,33 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
     return true;
 }
 
-/* Those who have just been let in open the sockets of their paths in the next seconds.
- */
+/* Those who have just been let in open the sockets of their paths in the next seconds;
+ * and so will the one who comes now. */
 static long about_to_open(const struct serve *s)
 {
-    long young = 0;
+    long sockets = COMING_SOCKETS;
     uint64_t now_ms = loop_now_ms(s->loop);
     for (const struct guest *g = s->guests; /* the newest first */
          g != NULL && now_ms - g->since_ms < YOUNG_MS; g = g->next)
-        young++;
-    return young * YOUNG_SOCKETS;
+        sockets += g->session != NULL && session_is_open(g->session) ? YOUNG_SOCKETS
+                                                                     : COMING_SOCKETS;
+    return sockets;
+}
+
+static bool has_descriptors(const struct face *face, unsigned percent)
+{
+    const struct serve *s = face->serve;
+    long apart = (long)s->outlets.count - about_to_open(s);
+    return net_has_descriptors(&face->endpoint.net, percent, apart);
+}
+
+/* Who only holds an invite shares a part with the others like him. */
+static bool has_invitee_share(struct serve *s)
+{
+    unsigned invitees;
+    (void)find_invitees(s, NULL, &invitees);
+    return invitees == 0 ||
+           (invitees + 1) * COMING_SOCKETS <= net_descriptors_share(INVITEE_PERCENT);
 }
 
 /* True: there is room for this one. `uses`: as judge. */
@@ -487,20 +507,17 @@ static bool admit(struct face *face, const uint8_t *key, const Offer *o, unsigne
                   const char **reason)
 {
     struct serve *s = face->serve;
-    const struct net *net = &face->endpoint.net;
-    long services = (long)s->outlets.count - about_to_open(s);
-    bool room =
-        net_has_descriptors(net, uses > 0 ? INVITEE_PERCENT : LISTED_PERCENT, services);
-    if (!room && uses == 0) {
-        absent_make_room(s, key, true);
-        room = net_has_descriptors(net, MADE_ROOM_PERCENT, services);
-    }
-    if (!room) {
-        *reason = "the host has no file descriptors left";
+    *reason = "the host has no file descriptors left";
+    if (uses > 0 && !has_invitee_share(s))
         return false;
-    }
+    if (!has_descriptors(face, LISTED_PERCENT) &&
+        (!absent_make_room(s, key, true) || !has_descriptors(face, MADE_ROOM_PERCENT)))
+        return false;
     *reason = "that invite was tried too often; try again in a minute";
-    return uses == 0 || admit_invitee(s, o->invite_id.bytes, uses);
+    if (uses > 0 && !admit_invitee(s, o->invite_id.bytes, uses))
+        return false;
+    *reason = "all sessions that this device may have at the host are in use";
+    return absent_make_room(s, key, false);
 }
 
 static struct guest *guest_new(struct face *face, const Introduce *in, const Offer *o,
@@ -617,7 +634,6 @@ void guest_on_introduce(struct face *face, const Control *m)
         refuse(face, in, REFUSE_LIMIT, reason);
         return;
     }
-    absent_make_room(s, in->peer, false);
     g = guest_new(face, in, &o, uses > 0);
     if (g == NULL) {
         refuse(face, in, REFUSE_LIMIT, "the host is out of memory");
@@ -633,28 +649,9 @@ void guest_on_introduce(struct face *face, const Control *m)
 
 void guest_on_control(struct face *face, const Control *m)
 {
-    const uint8_t *peer = NULL, *conv = NULL;
-    switch (m->which_body) {
-    case Control_signal_tag:
-        peer = m->body.signal.peer;
-        conv = m->body.signal.conv;
-        break;
-    case Control_carry_tag:
-        peer = m->body.carry.peer;
-        conv = m->body.carry.conv;
-        break;
-    case Control_ticket_tag:
-        peer = m->body.ticket.peer;
-        conv = m->body.ticket.conv;
-        break;
-    case Control_refuse_tag:
-        peer = m->body.refuse.peer;
-        conv = m->body.refuse.conv;
-        break;
-    default:
-        return;
-    }
-    struct guest *g = find_guest(face->serve, peer, conv);
+    struct proto_way w;
+    struct guest *g =
+        proto_control_way(m, &w) ? find_guest(face->serve, w.peer, w.conv) : NULL;
     if (g != NULL)
         approach_on_control(g->approach, m);
 }

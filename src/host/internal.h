@@ -4,6 +4,7 @@
 
 #include "core/invitees.h"
 #include "core/holdings.h"
+#include "core/repeat.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/caller.h"
@@ -30,14 +31,17 @@ enum {
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
-    /* Of all descriptors: connections to services have a bound of their own, and what
-     * clients' paths take beside them is more for who is listed than for who is not. */
+    /* Of the descriptors beside the program's own: connections to services have a
+     * bound of their own; of what clients' paths take beside them, those who have not
+     * joined yet may have some only. */
     YOUNG_MS = 2000,
-    YOUNG_SOCKETS = 8,
+    COMING_SOCKETS = 8, /* that one opens until its session stands */
+    YOUNG_SOCKETS = 3,  /* and after that, while it is young */
     SERVICES_PERCENT = 40,
     INVITEE_PERCENT = 25,
     LISTED_PERCENT = 45,
     MADE_ROOM_PERCENT = 50,
+    HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
     CONVS_KEPT = 4096,
 };
@@ -50,6 +54,7 @@ struct face {
     struct endpoint endpoint;
     bool open;
     bool up;           /* as the last event about its broker said */
+    struct news why;   /* it is lost */
     bool retired;      /* an earlier key's: kept for clients who know no newer one */
     bool portal_given; /* on this connection, a list that was not empty */
     bool portal_due;   /* one could not be sent */
@@ -92,6 +97,7 @@ struct serve {
     struct roster_settings settings;
     struct access *access;
     int64_t access_version;    /* of what the callers were judged by */
+    int64_t roster_version;    /* of what the sessions were judged by */
     struct certs *certs;       /* of the services that the host ends TLS for */
     struct audit *audit;       /* NULL when it cannot be written */
     struct timer portal_timer; /* the list waits for it */
@@ -114,9 +120,9 @@ struct serve {
     size_t sleeper_next;
     struct timer sweep;
     bool ready, stopping;
-    bool met_before; /* this broker took us in an earlier run */
-    bool to_agent;   /* `broker` is an agent's link */
-    bool via_up;     /* as the last event about the agent said */
+    bool met_before;     /* this broker took us in an earlier run */
+    bool to_agent;       /* `broker` is an agent's link */
+    struct news via_why; /* the agent is away */
     int result;
     struct fault *fault; /* of the caller */
 };
@@ -145,8 +151,10 @@ void absent_note_sleeper(struct serve *s, const uint8_t key[static KEY_LEN]);
 /*
  * For one more session of this key, where all places are taken or `scarce`,
  * descriptors; frees at most one guest: of who has most sessions the longest silent.
+ * What is young or heard of just now goes for another device only, never for one more
+ * of its own. False: none may go, and the newcomer waits.
  */
-void absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce);
+bool absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce);
 void absent_open(struct serve *s);
 void guest_send_services(struct guest *g);
 

@@ -26,13 +26,14 @@ int lan_token(struct roster *r, uint8_t token[static LINK_SECRET_LEN],
 int lan_host_find(struct roster *r, const uint8_t key[static KEY_LEN],
                   struct lan_host *out)
 {
-    struct db_stmt s =
-        db_prepare(roster_db(r), "SELECT name FROM agent_host WHERE key = ?");
+    struct db_stmt s = db_prepare(
+        roster_db(r), "SELECT name, published FROM agent_host WHERE key = ?");
     db_bind_blob(&s, key, KEY_LEN);
     bool row = db_step(&s);
     if (row) {
         memcpy(out->key, key, KEY_LEN);
         db_column_copy(&s, 0, out->name, sizeof(out->name));
+        out->published = db_column_int(&s, 1) != 0;
     }
     int err = db_finish(&s);
     return err != 0 ? err : row ? 0 : POSTERN_ERR_NOTFOUND;
@@ -68,25 +69,58 @@ static int count_where_name(struct db *db, const char *name, int64_t *named,
     return db_finish(&s);
 }
 
+/* The oldest of those that proved least goes; POSTERN_ERR_LIMIT: all are in use. */
+static int drop_host(struct db *db, struct lan_room *room)
+{
+    enum { PUBLISHED = 2, CONNECTED = 1, IN_USE = PUBLISHED + CONNECTED };
+    unsigned least = IN_USE;
+    struct db_stmt s =
+        db_prepare(db, "SELECT key, name, published FROM agent_host ORDER BY serial");
+    while (db_step(&s)) {
+        struct lan_host h;
+        db_column_blob(&s, 0, h.key, KEY_LEN);
+        db_column_copy(&s, 1, h.name, sizeof(h.name));
+        h.published = db_column_int(&s, 2) != 0;
+        unsigned proved = (h.published ? PUBLISHED : 0u) +
+                          (room->is_connected(room->ctx, h.key) ? CONNECTED : 0u);
+        if (proved >= least)
+            continue;
+        least = proved;
+        room->who = h;
+    }
+    int err = db_finish(&s);
+    if (err != 0 || least == IN_USE)
+        return err != 0 ? err : POSTERN_ERR_LIMIT;
+    s = db_prepare(db, "DELETE FROM agent_host WHERE key = ?");
+    db_bind_blob(&s, room->who.key, KEY_LEN);
+    room->left = true;
+    return db_exec(&s);
+}
+
 static int add_host(struct db *db, const char *name, int64_t now_s,
-                    struct lan_host *out)
+                    struct lan_room *room, struct lan_host *out)
 {
     char base[LAN_NAME_LEN - 4];
     int64_t named = 1, all = 0;
     make_fit(name, base, sizeof(base));
     (void)snprintf(out->name, sizeof(out->name), "%s", base);
-    for (unsigned n = 2;; n++) {
+    for (unsigned n = 2;;) {
         int err = count_where_name(db, out->name, &named, &all);
         if (err != 0)
             return err;
-        if (all >= LAN_HOSTS_MAX)
-            return POSTERN_ERR_LIMIT;
+        if (all >= LAN_HOSTS_MAX) {
+            err = drop_host(db, room);
+            if (err != 0)
+                return err;
+            continue; /* with the name just tried, which may be free now */
+        }
         if (named == 0)
             break;
-        (void)snprintf(out->name, sizeof(out->name), "%s-%u", base, n);
+        (void)snprintf(out->name, sizeof(out->name), "%s-%u", base, n++);
     }
     struct db_stmt s =
-        db_prepare(db, "INSERT INTO agent_host(key, name, added_s) VALUES(?, ?, ?)");
+        db_prepare(db, "INSERT INTO agent_host(key, name, added_s, published) "
+                       "VALUES(?, ?, ?, 0)");
     db_bind_blob(&s, out->key, KEY_LEN);
     db_bind_text(&s, out->name);
     db_bind_int(&s, now_s);
@@ -94,12 +128,25 @@ static int add_host(struct db *db, const char *name, int64_t now_s,
 }
 
 int lan_host_add(struct roster *r, const uint8_t key[static KEY_LEN], const char *name,
-                 int64_t now_s, struct lan_host *out)
+                 int64_t now_s, struct lan_room *room, struct lan_host *out)
 {
     struct db *db = roster_db(r);
     memcpy(out->key, key, KEY_LEN);
+    out->published = false;
+    room->left = false;
     int err = db_begin(db);
-    return err == 0 ? db_end(db, add_host(db, name, now_s, out)) : err;
+    if (err == 0)
+        err = db_end(db, add_host(db, name, now_s, room, out));
+    room->left = room->left && err == 0;
+    return err;
+}
+
+int lan_host_published(struct roster *r, const uint8_t key[static KEY_LEN])
+{
+    struct db_stmt s =
+        db_prepare(roster_db(r), "UPDATE agent_host SET published = 1 WHERE key = ?");
+    db_bind_blob(&s, key, KEY_LEN);
+    return db_exec(&s);
 }
 
 static int forget_host(struct db *db, const char *name,

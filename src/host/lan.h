@@ -15,6 +15,7 @@
 struct lan_host {
     uint8_t key[KEY_LEN];
     char name[LAN_NAME_LEN]; /* unique, and fit for an instance (host/service.h) */
+    bool published;          /* once */
 };
 
 /* The agent's token; the first time `fresh` becomes it. */
@@ -24,12 +25,25 @@ MUST_CHECK int lan_token(struct roster *r, uint8_t token[static LINK_SECRET_LEN]
 /* POSTERN_ERR_NOTFOUND when the agent does not know that key. */
 MUST_CHECK int lan_host_find(struct roster *r, const uint8_t key[static KEY_LEN],
                              struct lan_host *out);
+/* Who makes room when all places are taken. */
+struct lan_room {
+    bool (*is_connected)(void *ctx, const uint8_t key[static KEY_LEN]);
+    void *ctx;
+    bool left; /* set: `who` was taken off the list */
+    struct lan_host who;
+};
+
 /*
  * Takes a host in, after the caller saw the token; `name` is made fit and gets a suffix
- * when it is taken. POSTERN_ERR_LIMIT when there are LAN_HOSTS_MAX.
+ * when it is taken. When there are LAN_HOSTS_MAX, one that never published anything
+ * makes room, or else one that is not connected: the oldest that proved least. Its live
+ * connections are the caller's business. POSTERN_ERR_LIMIT when there is none.
  */
 MUST_CHECK int lan_host_add(struct roster *r, const uint8_t key[static KEY_LEN],
-                            const char *name, int64_t now_s, struct lan_host *out);
+                            const char *name, int64_t now_s, struct lan_room *room,
+                            struct lan_host *out);
+/* A service of it was published: it keeps its place while it is connected. */
+MUST_CHECK int lan_host_published(struct roster *r, const uint8_t key[static KEY_LEN]);
 /*
  * Takes a host off and makes `fresh` the token, so that the link it came with is no way
  * back. POSTERN_ERR_NOTFOUND. Live connections are the caller's business.

@@ -45,7 +45,7 @@ static uint64_t worth(const struct holding *e)
 
 void outlets_init(struct serve *s)
 {
-    holdings_init(&s->outlets, net_descriptors_max() / 100 * SERVICES_PERCENT, worth);
+    holdings_init(&s->outlets, net_descriptors_share(SERVICES_PERCENT), worth);
 }
 
 static void outlet_free(struct outlet *o)

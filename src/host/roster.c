@@ -56,6 +56,8 @@ static const char *const roster_migrations[] = {
     " link TEXT NOT NULL,"
     " used INTEGER NOT NULL);",           /* 1: 'postern serve' alone goes there */
     "ALTER TABLE settings ADD COLUMN absent_s INTEGER NOT NULL DEFAULT 0;",
+    /* 1: it has published a service; those from before have */
+    "ALTER TABLE agent_host ADD COLUMN published INTEGER NOT NULL DEFAULT 1;",
 };
 // clang-format on
 
@@ -477,6 +479,16 @@ int roster_settings_set(struct roster *r, const struct roster_settings *in,
     db_bind_text(&s, in->services);
     db_bind_int(&s, in->absent_s);
     return db_fault(r->db, db_exec(&s), f);
+}
+
+int roster_check(struct roster *r, struct fault *f)
+{
+    return db_check(r->db, f);
+}
+
+int roster_fault(const struct roster *r, int err, struct fault *f)
+{
+    return db_fault(r->db, err, f);
 }
 
 struct db *roster_db(struct roster *r)

@@ -105,10 +105,17 @@ MUST_CHECK int roster_settings_get(struct roster *r, struct roster_settings *s);
 MUST_CHECK int roster_settings_set(struct roster *r, const struct roster_settings *s,
                                    struct fault *f);
 
+/* Is the file at its path the one that is open? As db_check. */
+MUST_CHECK int roster_check(struct roster *r, struct fault *f);
+/* What a person must know about error `err` of the file; returns `err`. */
+int roster_fault(const struct roster *r, int err, struct fault *f);
 /* host.db itself, for its other tables (host/lan.h). */
 struct db *roster_db(struct roster *r);
 
-/* Grows when another process changed the list: then look again at live sessions. */
+/*
+ * Grows when another process changed or replaced the list: then look again at live
+ * sessions. Never 0, but where it cannot be read.
+ */
 int64_t roster_version(struct roster *r);
 
 #endif

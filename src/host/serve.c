@@ -45,19 +45,37 @@ static void tell_ready(struct serve *s)
     events_print(s->config->out, &e);
 }
 
-/* Printed when it changes, once the host serves. */
-static void tell_broker(struct face *face, bool up, const char *reason)
+/* `what` is "broker" or "agent"; `reason` NULL: it is back. */
+static void tell_away(struct serve *s, const char *what, const char *reason)
 {
-    struct serve *s = face->serve;
     struct event e;
-    if (!s->ready || face->up == up || face->retired)
-        return;
-    face->up = up;
-    event_begin(&e, "broker");
-    event_text(&e, "state", up ? "back" : "lost");
+    event_begin(&e, what);
+    event_text(&e, "state", reason == NULL ? "back" : "lost");
     if (reason != NULL)
         event_text(&e, "reason", reason);
     events_print(s->config->out, &e);
+}
+
+static void tell_back(struct face *face)
+{
+    face->why = (struct news){0};
+    if (!face->serve->ready || face->up || face->retired)
+        return;
+    face->up = true;
+    tell_away(face->serve, "broker", NULL);
+}
+
+/* Once, and again when it has become another reason. */
+static void tell_lost(struct face *face, const struct fault *why)
+{
+    struct serve *s = face->serve;
+    if (face->retired || !news_tell(&face->why, why->what, loop_now_ms(s->loop)))
+        return;
+    face->up = false;
+    if (s->ready)
+        tell_away(s, "broker", why->what);
+    else
+        events_fault(s->config->out, why);
 }
 
 /* What the next start should know. Without room for it this one serves all the same. */
@@ -73,6 +91,20 @@ static int keep_settings(struct serve *s, const struct link *agent)
     return 0;
 }
 
+static void warn_of_clock(int64_t skew_s)
+{
+    long long s = skew_s < 0 ? -skew_s : skew_s;
+    if (s <= 3600)
+        return;
+    log_warn("this machine's clock is %lld %s %s the broker's; set it, or invites will "
+             "expire at the wrong time",
+             s < 2 * 86400 ? s / 3600 : s / 86400,
+             s < 7200        ? "hour"
+             : s < 2 * 86400 ? "hours"
+                             : "days",
+             skew_s > 0 ? "behind" : "ahead of");
+}
+
 static void on_up(void *ctx)
 {
     struct face *face = ctx;
@@ -86,13 +118,9 @@ static void on_up(void *ctx)
         }
         tell_ready(s);
         face->up = true;
-        if (skew > 3600 || skew < -3600)
-            log_warn(
-                "this machine's clock is %lld minutes from the broker's; set it, or "
-                "invites will expire at the wrong time",
-                (long long)(skew < 0 ? -skew : skew) / 60);
+        warn_of_clock(skew);
     }
-    tell_broker(face, true, NULL);
+    tell_back(face);
     host_portal_on_up(face);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
@@ -103,17 +131,15 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
 {
     struct face *face = ctx;
     struct serve *s = face->serve;
-    bool first_time = !s->met_before && !s->ready;
+    (void)fatal; /* who took us in before will again: it is waited for */
     if (s->stopping)
         return;
-    if (!s->ready && (fatal || first_time)) {
+    if (!s->ready && (!s->met_before || why->code == POSTERN_ERR_USAGE)) {
         *s->fault = *why;
         serve_stop(s, why->code);
         return;
     }
-    if (!s->ready)
-        events_fault(s->config->out, why);
-    tell_broker(face, false, why->what);
+    tell_lost(face, why);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
@@ -137,11 +163,9 @@ const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
 static void on_via_up(void *ctx, bool first)
 {
     struct serve *s = ctx;
-    struct event e;
+    s->via_why = (struct news){0};
     if (!first) {
-        event_begin(&e, "agent");
-        event_text(&e, "state", "back");
-        events_print(s->config->out, &e);
+        tell_away(s, "agent", NULL);
         return;
     }
     s->ready = true;
@@ -149,14 +173,12 @@ static void on_via_up(void *ctx, bool first)
         serve_stop(s, s->fault->code);
     else
         tell_ready(s);
-    s->via_up = true;
 }
 
 static void on_via_down(void *ctx, const struct fault *why, unsigned retry_ms,
                         bool fatal)
 {
     struct serve *s = ctx;
-    struct event e;
     if (s->stopping)
         return;
     if (!s->ready && (fatal || !s->met_before)) {
@@ -164,16 +186,13 @@ static void on_via_down(void *ctx, const struct fault *why, unsigned retry_ms,
         serve_stop(s, why->code);
         return;
     }
-    if (!s->ready)
-        events_fault(s->config->out, why);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
-    if (!s->via_up)
+    if (!news_tell(&s->via_why, why->what, loop_now_ms(s->loop)))
         return;
-    s->via_up = false;
-    event_begin(&e, "agent");
-    event_text(&e, "state", "lost");
-    event_text(&e, "reason", why->what);
-    events_print(s->config->out, &e);
+    if (s->ready)
+        tell_away(s, "agent", why->what);
+    else
+        events_fault(s->config->out, why);
 }
 
 static const struct via_events via_events = {on_via_up, on_via_down};
@@ -192,6 +211,19 @@ static void on_network(void *ctx, enum netmon_reason reason)
 }
 
 /* ----------------------------------------------------------------- reload, revoke */
+
+/* Nobody told us, or another list took the place of ours: who is on it no more goes. */
+static void check_listed(struct serve *s)
+{
+    int64_t version = roster_version(s->roster);
+    if (version == s->roster_version)
+        return;
+    s->roster_version = version;
+    for (struct guest *g = s->guests; g != NULL; g = g->next)
+        if (!g->dead && g->member && !g->portal &&
+            roster_client_find(s->roster, g->listed, NULL) == POSTERN_ERR_NOTFOUND)
+            guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
+}
 
 void serve_tell_services(struct serve *s)
 {
@@ -226,6 +258,18 @@ void serve_audit(struct serve *s, const char *what, const char *who, const char 
     audit_add(s->audit, &e);
 }
 
+static int read_settings(struct serve *s, struct roster_settings *out, struct fault *f)
+{
+    int rc = roster_check(s->roster, f);
+    if (rc != 0)
+        return rc;
+    rc = roster_settings_get(s->roster, out);
+    if (rc == POSTERN_ERR_NOTFOUND)
+        return fault_set(f, rc, "run 'postern serve --broker LINK SERVICE...' again",
+                         "what is published here stands in host.db no more");
+    return roster_fault(s->roster, rc, f);
+}
+
 int serve_reload(struct serve *s, struct fault *f)
 {
     struct roster_settings *fresh = malloc(sizeof(*fresh));
@@ -234,10 +278,7 @@ int serve_reload(struct serve *s, struct fault *f)
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
         return fault_lack(f, rc);
-    rc = roster_settings_get(s->roster, fresh);
-    if (rc != 0)
-        (void)fault_set(f, rc, "check the state directory",
-                        "the settings cannot be read");
+    rc = read_settings(s, fresh, f);
     if (rc == 0)
         rc = service_list_parse_lines(
             &services, s->config->for_programs ? "" : fresh->services, f);
@@ -251,8 +292,11 @@ int serve_reload(struct serve *s, struct fault *f)
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
         agent_renamed(s->agent);
-        if (s->certs != NULL)
-            rc = certs_reload(s->certs, f); /* the rest is taken up all the same */
+        if (s->certs != NULL) /* the rest is taken up all the same */
+            rc = certs_reload(s->certs, f);
+        if (rc == 0)
+            rc = access_check(s->access, f);
+        check_listed(s);
         host_portal_on_change(s);
         serve_tell_services(s);
         event_begin(&e, "reloaded");
@@ -280,6 +324,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
 static void on_sweep(void *ctx)
 {
     struct serve *s = ctx;
+    check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
 }
@@ -367,8 +412,7 @@ static int load_agent(struct serve *s, struct link *agent, struct fault *f)
     if (rc == 0)
         rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, known, f);
     else
-        (void)fault_set(f, rc, "check the state directory",
-                        "the known agents cannot be read");
+        (void)roster_fault(s->roster, rc, f);
     if (rc != 0)
         return rc;
     if (agent->type != LINK_BROKER)
@@ -423,8 +467,7 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     const struct serve_config *c = s->config;
     int rc = roster_settings_get(s->roster, &s->settings);
     if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
-        return fault_set(f, rc, "check the state directory",
-                         "the settings cannot be read");
+        return roster_fault(s->roster, rc, f);
     s->to_agent = goes_to_agent(s);
     rc = s->to_agent ? load_agent(s, broker, f) : load_broker(s, broker, rc == 0, f);
     if (rc != 0)
@@ -500,6 +543,9 @@ int serve_run(const struct serve_config *c, struct fault *f)
     struct statedir state;
     struct link broker;
     int lock = -1;
+    int rc = lack_check_start(HOST_FILES_MIN, f);
+    if (rc != 0)
+        return rc;
     struct serve *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
@@ -507,7 +553,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     s->budget = net_budget_new();
     s->state = &state;
     s->fault = f;
-    int rc = statedir_open(&state, c->state, f);
+    rc = statedir_open(&state, c->state, f);
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &lock, f);
     if (rc == 0)
@@ -522,6 +568,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (rc == 0) {
         s->audit = audit_start(state.path);
         s->access_version = access_version(s->access);
+        s->roster_version = roster_version(s->roster);
         rc = loop_open(&s->loop);
         rc = rc == 0 ? run_loop(s, &state, &broker, f) : fault_lack(f, rc);
         loop_close(s->loop);

@@ -9,6 +9,12 @@
  *   int r = db_finish(&s);
  *
  * A struct db belongs to one thread. Several processes may use one file.
+ *
+ * A file that is replaced at its path while it is open (a backup restored, rsync) is
+ * noticed by the next db_prepare or db_begin outside of a transaction, and opened anew.
+ * When what stands there now is faulty that is said once by log_error; the old file can
+ * be read still, while all that would write gets the fault. What was emptied or damaged
+ * in its place can be neither read nor written until it is whole again.
  */
 #ifndef POSTERN_IO_DB_H
 #define POSTERN_IO_DB_H
@@ -87,9 +93,14 @@ MUST_CHECK int db_exec(struct db_stmt *s);
 /* Rows that the last INSERT, UPDATE or DELETE changed. */
 int64_t db_changes(const struct db *db);
 int64_t db_last_id(const struct db *db);
-/* Grows when any process, this one excepted, changed the file. */
+/* Grows when any process, this one excepted, changed or replaced the file. */
 int64_t db_data_version(struct db *db);
 
+/*
+ * 0 when the file at the path is the one that is open, if need be from now on; else why
+ * it is not, with `f` filled.
+ */
+MUST_CHECK int db_check(struct db *db, struct fault *f);
 /* Fills `f` with what a person must know about error `err` of this file. */
 int db_fault(const struct db *db, int err, struct fault *f);
 

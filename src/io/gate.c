@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "io/helper.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
 
@@ -56,7 +57,7 @@ int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb o
     int rc, fd = -1;
     *out = NULL;
     if (g == NULL)
-        return fault_set(fault, POSTERN_ERR_NOMEM, NULL, "out of memory");
+        return fault_lack(fault, POSTERN_ERR_NOMEM);
     if (!helper_can(PRIVILEGE_CAN_FILTER)) {
         free(g);
         return fault_set(fault, POSTERN_ERR_PERM, helper_missing(),

@@ -6,10 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum {
-    SPARE = 8, /* so many a whole step needs; what it took it has given back */
-    LEAST = 32,
-};
+enum { SPARE = 8 }; /* so many a whole step needs; what it took it has given back */
 
 bool lack_of_descriptors(void)
 {
@@ -38,17 +35,17 @@ int fault_lack(struct fault *f, int code)
                      (unsigned long long)r.rlim_cur);
 }
 
-int lack_check_start(struct fault *f)
+int lack_check_start(unsigned least, struct fault *f)
 {
     struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= LEAST)
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= least)
         return 0;
-    r.rlim_cur = r.rlim_max < LEAST ? r.rlim_max : LEAST;
+    r.rlim_cur = r.rlim_max < least ? r.rlim_max : least;
     (void)setrlimit(RLIMIT_NOFILE, &r);
-    if (r.rlim_cur >= LEAST)
+    if (r.rlim_cur >= least)
         return 0;
     return fault_set(f, POSTERN_ERR_LIMIT,
                      "raise the limit of open files (ulimit -n, or LimitNOFILE)",
-                     "out of file descriptors: this program may open %llu and needs %d",
-                     (unsigned long long)r.rlim_cur, LEAST);
+                     "out of file descriptors: this program may open %llu and needs %u",
+                     (unsigned long long)r.rlim_cur, least);
 }

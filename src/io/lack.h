@@ -16,10 +16,12 @@
 int fault_lack(struct fault *f, int code);
 /* True when this process can open hardly any more files. */
 bool lack_of_descriptors(void);
+enum { LACK_FILES_MIN = 32 }; /* what any command needs */
+
 /*
- * At the start: allows this program at least so many files as any command needs, where
- * that is allowed, or fills `f`.
+ * At the start: allows this program `least` open files, where that is allowed, or
+ * fills `f`.
  */
-MUST_CHECK int lack_check_start(struct fault *f);
+MUST_CHECK int lack_check_start(unsigned least, struct fault *f);
 
 #endif

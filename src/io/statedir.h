@@ -5,6 +5,7 @@
 #ifndef POSTERN_IO_STATEDIR_H
 #define POSTERN_IO_STATEDIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,16 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
  */
 MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
                              struct fault *f);
+
+/* Who holds ROLE.lock. */
+struct statedir_holder {
+    long pid;     /* 0: not known */
+    bool stopped; /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+};
+
+/* False when nobody holds it. */
+bool statedir_held(const struct statedir *s, const char *role,
+                   struct statedir_holder *h);
 
 /*
  * The path of the role's local socket: ROLE.sock in the directory, or a hashed name

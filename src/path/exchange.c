@@ -10,6 +10,10 @@
 
 #include "io/log.h"
 
+_Static_assert(PATH_KIND_COUNT <=
+                   sizeof(((Offer *)NULL)->kinds) / sizeof(((Offer *)NULL)->kinds[0]),
+               "an Offer names all kinds");
+
 enum { OFFER_MAX = 4096 - SEAL_OVERHEAD };
 
 /* -------------------------------------------------------------------- offers out */

@@ -1,6 +1,6 @@
 /*
  * What a path kind implements and what it may ask of its approach. Only path/ includes
- * this. A kind is one file, one row in kinds.c, and a name in core/kinds.h.
+ * this. A kind is one file here, which defines NAME_kind, and one row in core/kinds.h.
  */
 #ifndef POSTERN_PATH_KIND_H
 #define POSTERN_PATH_KIND_H
@@ -38,9 +38,9 @@ struct kind_ops {
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];
-extern const struct kind_ops relay_kind, udp_punch_kind, tcp_punch_kind,
-    jit_listen_kind, jit_listen_client_kind, tcp_knock_kind, udp_knock_kind,
-    mapped_kind, mapped_tcp_kind, spoof_kind, dial_out_kind;
+#define KIND_DECLARED(kind, id, name, delay_ms, flags)                                 \
+    extern const struct kind_ops id##_kind;
+PATH_KINDS(KIND_DECLARED)
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);

@@ -73,15 +73,15 @@ bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
     if (fd < 0)
         return false;
     close(fd);
-    return fd < (long)(net_descriptors_max() / 100 * percent) + apart;
+    return fd < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
 }
 
-size_t net_descriptors_max(void)
+size_t net_descriptors_share(unsigned percent)
 {
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
-        return DESCRIPTORS_WANTED;
-    return r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+    struct rlimit r = {.rlim_cur = DESCRIPTORS_WANTED};
+    (void)getrlimit(RLIMIT_NOFILE, &r);
+    size_t max = r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+    return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }
 
 uint64_t net_now_us(void)

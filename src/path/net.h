@@ -10,6 +10,8 @@
 #include "core/key.h"
 #include "io/loop.h"
 
+enum { NET_DESCRIPTORS_OWN = 32 };
+
 struct net {
     struct loop *loop;
     struct keypair own;    /* this device's key */
@@ -27,12 +29,16 @@ uint64_t net_now_us(void); /* monotonic */
 /* A budget with a fresh secret, or NULL; free() ends it. */
 struct budget *net_budget_new(void);
 /*
- * True while less than `percent` of the descriptors that this process may have are
- * taken, `apart` from those that have a bound of their own (negative: so many more are
- * about to be taken): what others make it open leaves room for what its owner wants.
+ * What others make this process open leaves room for what its owner wants: of the
+ * descriptors that it may have, NET_DESCRIPTORS_OWN are its own (its broker's
+ * connection and the next one, databases, watches, questions of the owner's programs),
+ * and shares are of the rest.
+ */
+size_t net_descriptors_share(unsigned percent);
+/*
+ * True while others have less than `percent` of that rest, `apart` from those that have
+ * a bound of their own (negative: so many more are about to be taken).
  */
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart);
-/* How many this process may have open at once. */
-size_t net_descriptors_max(void);
 
 #endif

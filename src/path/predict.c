@@ -18,7 +18,7 @@ enum {
     SWEEP_TIMES = 2,
     LISTEN_MS = 1500, /* for answers, after the last packet */
     BIND_TRIES = 8,
-    SOCKETS_PERCENT = 50, /* of the process's descriptors, its other ones included */
+    SOCKETS_PERCENT = 35, /* of the process's descriptors, its other ones included */
 };
 
 struct predict {

@@ -391,6 +391,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     struct line *l = ctx;
     struct uplink *u = l->uplink;
     bool welcomed = l == u->line && u->state == UPLINK_UP;
+    struct proto_way way;
     Control m;
     if (proto_decode_control(&m, msg, len) != 0) {
         uplink_line_failed(l, POSTERN_ERR_PROTO);
@@ -407,21 +408,12 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
             on_welcome(l, &m.body.welcome);
         else
             uplink_line_failed(l, POSTERN_ERR_PROTO);
+    } else if (m.which_body == Control_pong_tag) {
+        on_pong(u);
+    } else if (proto_control_way(&m, &way)) {
+        u->config.events->on_control(u->config.ctx, &m);
     } else {
-        switch (m.which_body) {
-        case Control_pong_tag:
-            on_pong(u);
-            break;
-        case Control_introduce_tag:
-        case Control_ticket_tag:
-        case Control_signal_tag:
-        case Control_carry_tag:
-        case Control_refuse_tag:
-            u->config.events->on_control(u->config.ctx, &m);
-            break;
-        default:
-            log_debug("the broker sent a message of type %d", (int)m.which_body);
-        }
+        log_debug("the broker sent a message of type %d", (int)m.which_body);
     }
 }
 

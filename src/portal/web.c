@@ -435,7 +435,7 @@ static int daemon_start(struct web *w, struct fault *f)
     if (rc != 0)
         return rc;
     if (gnutls_priority_init(&w->priority, TLSPIPE_WEB_PRIORITY, NULL) != 0)
-        return fault_set(f, POSTERN_ERR_NOMEM, "free some memory", "out of memory");
+        return fault_lack(f, POSTERN_ERR_NOMEM);
     w->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG,

@@ -90,7 +90,7 @@ struct session {
     size_t packet_max;   /* what QUIC may make now */
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
-    uint64_t keepalive_us; /* 0: off */
+    bool keeps_alive;
     struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
     struct stream *by_id[STREAM_HASH];
     unsigned stream_count;

@@ -29,8 +29,7 @@ static void arm_timer(struct session *s)
         next = ngtcp2_conn_get_expiry(s->conn);
         if (s->pending.buf != NULL && next < now + 5 * NGTCP2_MILLISECONDS)
             next = now + 5 * NGTCP2_MILLISECONDS; /* the path is full */
-        uint64_t keep =
-            s->keepalive_us != 0 ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
+        uint64_t keep = s->keeps_alive ? keepalive_deadline_us(&s->keep) : UINT64_MAX;
         if (keep < next / 1000)
             next = keep * 1000;
     }
@@ -137,7 +136,7 @@ static void on_timer(void *ctx)
                                                             : POSTERN_ERR_CLOSED,
                          "the other device did not answer the handshake");
     }
-    if (s->fail_err == 0 && s->keepalive_us != 0 && s->current != NULL &&
+    if (s->fail_err == 0 && s->keeps_alive && s->current != NULL &&
         keepalive_due(&s->keep, now / 1000))
         paths_ask(&s->net, now / 1000);
     if (!s->freed)

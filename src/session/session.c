@@ -373,9 +373,9 @@ void session_keepalive_recall(struct session *s, uint64_t learned_us)
     keepalive_init(&s->keep, s->keep.leads, learned_us, s->heard_us);
 }
 
-void session_set_keepalive(struct session *s, uint64_t interval_us)
+void session_keep_alive(struct session *s)
 {
-    s->keepalive_us = interval_us;
+    s->keeps_alive = true;
     session_touch(s);
 }
 

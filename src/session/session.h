@@ -137,8 +137,8 @@ uint64_t session_heard_us(const struct session *s);
 /* What keepalives have learned of the NATs, for storage, and from it; microseconds. */
 uint64_t session_keepalive_learned(const struct session *s);
 void session_keepalive_recall(struct session *s, uint64_t learned_us);
-/* A probe after silences as core/keepalive.h learns them; 0 switches that off. */
-void session_set_keepalive(struct session *s, uint64_t interval_us);
+/* From now on a probe after silences, as long as core/keepalive.h learns them. */
+void session_keep_alive(struct session *s);
 /* One probe on the path in use; what does not answer is in doubt. */
 void session_probe(struct session *s);
 /*

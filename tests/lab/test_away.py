@@ -8,7 +8,7 @@ import pytest
 
 from .actors import wait_direct, wait_relay
 from .net import patience, run, wait_until
-from .test_faults import progress, whole
+from .test_faults import progress, whole, why_lost
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
@@ -83,7 +83,7 @@ def state_of(g):
 
 def another_broker(g):
     """One with a fresh state directory, and so another key, stands in its place."""
-    g.broker_proc.kill()
+    g.broker_proc.terminate()
     shutil.move(g.broker.state, g.broker.state + ".kept")
     link = g.link
     g.start_broker()
@@ -112,11 +112,33 @@ def test_another_broker_in_its_place_is_named_and_waited_out(gate):
     another_broker(g)
     wait_until(lambda: "another key" in state_of(g).get("reason", ""), 20, "status says so")
     assert up.wait_event("left", 20, reason=state_of(g)["reason"])
+    wait_until(lambda: any("another key" in x for x in why_lost(g.host_proc)), 30,
+               "the host, which saw its broker stop, says so too")
     at = flow.stdout.count("at ")
     wait_until(lambda: flow.stdout.count("at ") > at + 5, 10, "the direct session goes on")
     first_broker_back(g)
     wait_until(lambda: state_of(g).get("state") == "online", 11, "it is found again")
     assert flow.running
+
+
+def test_a_host_that_starts_under_another_broker_waits_for_its_own(gate):
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    link = g.link
+    assert g.host_proc.terminate() == 0
+    another_broker(g)
+    again = g.host.start("serve")
+    again.wait_line("another key", 10, stream="err")
+    time.sleep(5)    # some tries more
+    assert again.running and not again.find("ready")
+    assert again.stderr.count("another key") == 1, again.stderr
+    stranger = g.other_client("new", ns=g.topo.host.ns)
+    done = stranger.run("serve", "--broker", link, "7000", json=False, timeout=20)
+    assert done.status == 1 and "another key" in done.stderr, done.stderr
+    first_broker_back(g)
+    again.wait_event("ready", 20)
 
 
 def refused_after(g, address, port, timeout):

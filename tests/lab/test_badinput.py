@@ -22,8 +22,7 @@ def says(done, status, *words):
     """One line on stderr, `postern: WHAT; DO`, with one of `words`, and that status.
     Before it one may have said, after 5 s, what was waited for."""
     lines = done.stderr.splitlines()
-    if lines and lines[0].startswith(("postern: warning: waiting: ",
-                                      "postern: warning: no answer yet: ")):
+    if lines and lines[0].startswith("postern: warning: waiting: "):
         del lines[0]
         assert done.seconds > 4.9, "too early to speak of waiting"
     allowed = status if isinstance(status, tuple) else (status,)

@@ -147,6 +147,46 @@ def test_silent_programs_slow_nobody(stood):
     crowd.kill()
 
 
+_UNDECIDED = '''
+import select, socket, struct, sys, time
+begin = time.monotonic()
+def opened(*said):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 20)
+    for text in said:
+        s.sendall(text)
+    return s
+held = {"nothing": opened(), "half a greeting": opened(bytes([5])),
+        "a greeting": opened(bytes([5, 1, 0])),
+        "half a request": opened(bytes([5, 1, 0]), bytes([5, 1, 0, 3])),
+        "udp": opened(bytes([5, 1, 0]), bytes([5, 3, 0, 1, 0, 0, 0, 0, 0, 0]))}
+print("held", flush=True)
+while len(held) > 1 and time.monotonic() - begin < 200:
+    for s in select.select(list(held.values()), [], [], 1)[0]:
+        if s.recv(100) == b"":
+            name = next(n for n, o in held.items() if o is s)
+            del held[name]
+            print(f"{name} ended after {time.monotonic() - begin:.1f} s", flush=True)
+print("left:", " ".join(held), flush=True)
+time.sleep(300)
+'''
+
+
+def test_socks_clients_that_never_ask_are_let_go(stood):
+    """Who says nothing, or breaks off, goes after 30 s; a UDP association stays."""
+    g = stood
+    socks = g.client.start("socks", "--listen", "127.0.0.1:0")
+    port = socks.wait_event("ready", 15)["listen"].rsplit(":", 1)[1]
+    before = len(os.listdir(f"/proc/{socks.pid}/fd"))
+    crowd = g.programs.start(g.client.ns, "undecided", sys.executable, "-c", _UNDECIDED,
+                             port)
+    crowd.wait_line("held", 30)
+    wait_until(lambda: len(os.listdir(f"/proc/{socks.pid}/fd")) == before + 6, 10,
+               "the proxy holds all five, one with a UDP socket")
+    crowd.wait_line("left: udp\n", 45)
+    assert len(os.listdir(f"/proc/{socks.pid}/fd")) == before + 2
+    crowd.kill()
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         fields = f.read().rsplit(")", 1)[1].split()
@@ -170,3 +210,40 @@ def test_without_descriptors_it_waits_and_recovers(stood):
     crowd.kill()
     wait_until(lambda: g.client.peer("get", "127.0.0.1", port, 1000, 1).status == 0, 20,
                "it works again")
+
+
+def test_host_of_few_descriptors(gate):
+    """With the least that it asks for, a host lets devices in, and none keeps another
+    out; with less it says so and does not start."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    done = limited(g.host, 63).run("serve", "--broker", g.link, "--name", HOST,
+                                   "peer=7000", json=False)
+    says(done, 1, "may open 63 and needs 64")
+    g.host.wrapper = ["prlimit", "--nofile=64:64"]
+    g.start_host("peer=7000")
+    g.join()
+    assert g.client.peer("get", "127.0.0.1", g.connect("peer").port, 1000, 5).status == 0
+    kept = silent(g.client, "tcp", g.connect("peer").port, 5)
+    begin = time.monotonic()
+    other = g.other_client("other")
+    g.join(other)
+    done = other.run("nc", HOST, "peer", json=False, stdin=b"GET 9 1\n")
+    assert done.status == 0, done.stderr
+    assert time.monotonic() - begin < 12 * patience()
+    assert kept.running
+
+
+def test_many_at_once_at_a_small_host(gate):
+    """Thirty programs of one device begin in the same moment: those for whom there is no
+    room yet wait for it, and push out none that is being made."""
+    g = gate(host="masq", client="masq")
+    g.host.wrapper = ["prlimit", "--nofile=128:128"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    done = g.programs.run(
+        g.client.ns, "many", "sh", "-c", 'for i in $(seq 30); do (echo GET 5 1 | '
+        'timeout 60 "$@" >/dev/null && echo through) & done; wait', "sh",
+        g.client.program, "nc", HOST, "peer", timeout=90, env=g.client.env)
+    assert done.stdout.count("through") == 30, (done.stdout, done.stderr)

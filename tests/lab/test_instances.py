@@ -43,7 +43,7 @@ def page(g, service, who=None, timeout=15):
 
 def says_no(g, service, *words, who=None):
     done = (who or g.client).run("nc", HOST, service, json=False, stdin=b"GET /\n")
-    said = [x for x in done.stderr.splitlines() if "warning: no answer yet: " not in x]
+    said = [x for x in done.stderr.splitlines() if "warning: waiting: " not in x]
     assert done.status == 1 and len(said) == 1, done.stderr
     assert any(w in done.stderr for w in words), done.stderr
     return done

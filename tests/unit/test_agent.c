@@ -165,6 +165,14 @@ static void hand_over(struct peer *p, const char *const *names, size_t n)
     say(p, &m);
 }
 
+/* What the agent calls it. */
+static void expect_name(struct peer *p, const char *name)
+{
+    struct lan_host h;
+    assert_int_equal(lan_host_find(p->x->serve->roster, p->key.pub, &h), 0);
+    assert_string_equal(h.name, name);
+}
+
 static void expect_bye(struct peer *p, unsigned code)
 {
     WAIT(p->x, p->closed);
@@ -230,30 +238,81 @@ static void test_who_is_let_in(void **state)
     assert_int_equal(lan_host_find(x->serve->roster, p->key.pub, &h),
                      POSTERN_ERR_NOTFOUND);
     p = join(x, 0, "N\xc3\xa4s der Erste!");
-    assert_string_equal(p->last.body.welcome.name, "nsdererste");
-    assert_string_equal(p->last.body.welcome.agent, "home");
+    expect_name(p, "nsdererste");
     p = dial(x, 0); /* known now: no token, and the name that it has */
     hello(p, "other", NULL);
     WAIT(x, p->seen[Agent_welcome_tag] == 1);
-    assert_string_equal(p->last.body.welcome.name, "nsdererste");
+    expect_name(p, "nsdererste");
     p = join(x, 1, "2024");
-    assert_string_equal(p->last.body.welcome.name, "host");
+    expect_name(p, "host");
     p = join(x, 2, "HOST");
-    assert_string_equal(p->last.body.welcome.name, "host-2");
+    expect_name(p, "host-2");
 }
 
+static bool all_are(void *ctx, const uint8_t key[static KEY_LEN])
+{
+    (void)key;
+    return *(bool *)ctx;
+}
+
+/* Places that hosts took and never used keep no host out that comes; those in use do.
+ */
 static void test_no_more_than_so_many(void **state)
 {
     struct fixture *x = *state;
+    static const char *const web[] = {"web"};
+    struct roster *r = x->serve->roster;
     struct lan_host h;
-    for (unsigned i = 0; i < LAN_HOSTS_MAX; i++) {
+    bool connected = true;
+    struct lan_room room = {.is_connected = all_are, .ctx = &connected};
+    struct peer *used = join(x, 1, "used");
+    hand_over(used, web, 1);
+    WAIT(x, used->seen[Agent_names_tag] == 1);
+    struct peer *idle = join(x, 2, "idle");
+    for (unsigned i = 2; i < LAN_HOSTS_MAX; i++) {
         uint8_t key[KEY_LEN] = {99, (uint8_t)i};
-        assert_int_equal(lan_host_add(x->serve->roster, key, "pi", 1, &h), 0);
+        assert_int_equal(lan_host_add(r, key, "pi", 1, &room, &h), 0);
+        if (i > 2)
+            assert_int_equal(lan_host_published(r, key), 0);
     }
-    assert_string_equal(h.name, "pi-64");
-    struct peer *p = dial(x, 0);
-    hello(p, "nas", x->token);
-    expect_bye(p, BYE_BUSY);
+    assert_string_equal(h.name, "pi-62");
+    (void)join(x, 0, "nas"); /* in the place of the first "pi", which proved nothing */
+    assert_int_equal(lan_host_find(r, (uint8_t[KEY_LEN]){99, 2}, &h),
+                     POSTERN_ERR_NOTFOUND);
+    expect_name(idle, "idle");
+    uint8_t key[KEY_LEN] = {98};
+    connected = false;
+    assert_int_equal(lan_host_add(r, key, "pi", 1, &room, &h), 0);
+    assert_true(room.left);
+    assert_string_equal(room.who.name, "idle"); /* for all that this call was told */
+    assert_string_equal(h.name, "pi");
+    connected = true;
+    for (unsigned i = 3; i < LAN_HOSTS_MAX; i++)
+        assert_int_equal(lan_host_find(r, (uint8_t[KEY_LEN]){99, (uint8_t)i}, &h), 0);
+    assert_int_equal(lan_host_published(r, key), 0);
+    assert_int_equal(lan_host_published(r, x->peers[0].key.pub), 0);
+    assert_int_equal(lan_host_add(r, (uint8_t[KEY_LEN]){97}, "pi", 1, &room, &h),
+                     POSTERN_ERR_LIMIT);
+}
+
+/* Connected, and nothing more: it is told, and its place goes to who comes. */
+static void test_idle_host_makes_room(void **state)
+{
+    struct fixture *x = *state;
+    struct lan_host h;
+    bool connected = true;
+    struct lan_room room = {.is_connected = all_are, .ctx = &connected};
+    struct peer *idle = join(x, 1, "idle");
+    for (unsigned i = 1; i < LAN_HOSTS_MAX; i++) {
+        uint8_t key[KEY_LEN] = {99, (uint8_t)i};
+        assert_int_equal(lan_host_add(x->serve->roster, key, "pi", 1, &room, &h), 0);
+        assert_int_equal(lan_host_published(x->serve->roster, key), 0);
+    }
+    /* those are not connected, but have published: more than this one did */
+    (void)join(x, 0, "nas");
+    expect_bye(idle, BYE_BUSY);
+    assert_int_equal(lan_host_find(x->serve->roster, idle->key.pub, &h),
+                     POSTERN_ERR_NOTFOUND);
 }
 
 static void test_what_comes_at_the_wrong_time(void **state)
@@ -555,6 +614,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_who_is_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_more_than_so_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_idle_host_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_comes_at_the_wrong_time, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_services_that_cannot_be, setup, teardown),

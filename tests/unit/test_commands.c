@@ -292,7 +292,7 @@ static void test_revoke_refused(void **state)
     int err = RUN(x, false, "revoke", "anna");
     daemon_stop(&d);
     assert_int_equal(err, POSTERN_ERR_LIMIT);
-    assert_non_null(strstr(x->f.what, "may not enter again"));
+    assert_non_null(strstr(x->f.what, "was taken off the list"));
     assert_non_null(strstr(x->f.what, "not now"));
     assert_int_equal(RUN(x, true, "ls", "--devices"), 0);
     assert_string_equal(x->text, "");

@@ -288,6 +288,20 @@ static void test_sign(void **state)
     assert_int_equal(key_verify(sig, "hello", 5, a.pub), POSTERN_ERR_KEY);
 }
 
+static void test_sign_rotation(void **state)
+{
+    (void)state;
+    struct keypair a = pair_of(1), b = pair_of(2), c = pair_of(3);
+    uint8_t sig[KEY_SIG_LEN], text[14 + KEY_LEN] = "postern rotate";
+    memcpy(text + 14, b.pub, KEY_LEN);
+    key_sign_rotation(sig, b.pub, &a);
+    /* what docs/PROTOCOL.md says */
+    assert_int_equal(key_verify(sig, text, sizeof(text), a.pub), 0);
+    assert_int_equal(key_verify_rotation(sig, b.pub, a.pub), 0);
+    assert_int_equal(key_verify_rotation(sig, c.pub, a.pub), POSTERN_ERR_KEY);
+    assert_int_equal(key_verify_rotation(sig, b.pub, c.pub), POSTERN_ERR_KEY);
+}
+
 /* ------------------------------------------------------------------------- link */
 
 static struct link link_like(uint64_t *rng, enum link_type type, const char *host)
@@ -443,6 +457,30 @@ static void test_proto_round_trip(void **state)
     assert_true((size_t)n + SEAL_OVERHEAD <= 1024);
 }
 
+static void test_proto_way(void **state)
+{
+    (void)state;
+    static const pb_size_t routed[] = {Control_introduce_tag, Control_ticket_tag,
+                                       Control_signal_tag, Control_carry_tag,
+                                       Control_refuse_tag};
+    struct proto_way w;
+    Control m = Control_init_zero;
+    for (size_t i = 0; i < sizeof(routed) / sizeof(routed[0]); i++) {
+        m.which_body = routed[i];
+        assert_true(proto_control_way(&m, &w));
+        const uint8_t *begin = (const uint8_t *)&m.body;
+        assert_true(w.peer >= begin && w.conv > begin &&
+                    w.conv + CONV_LEN <= begin + sizeof(m.body));
+    }
+    for (pb_size_t tag = 0; tag < 100; tag++) {
+        bool is_routed = false;
+        for (size_t i = 0; i < sizeof(routed) / sizeof(routed[0]); i++)
+            is_routed = is_routed || routed[i] == tag;
+        m.which_body = tag;
+        assert_int_equal(proto_control_way(&m, &w), is_routed);
+    }
+}
+
 static void test_proto_hostile(void **state)
 {
     (void)state;
@@ -554,22 +592,15 @@ static void test_err(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addr_text),
-        cmocka_unit_test(test_addr_bytes),
-        cmocka_unit_test(test_addr_scope),
-        cmocka_unit_test(test_wire),
-        cmocka_unit_test(test_base32),
-        cmocka_unit_test(test_key_text),
-        cmocka_unit_test(test_seal),
-        cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_link_round_trip),
-        cmocka_unit_test(test_link_mangled),
-        cmocka_unit_test(test_link_random),
-        cmocka_unit_test(test_invite_words),
-        cmocka_unit_test(test_proto_round_trip),
-        cmocka_unit_test(test_proto_hostile),
-        cmocka_unit_test(test_proto_frames),
-        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_addr_text),     cmocka_unit_test(test_addr_bytes),
+        cmocka_unit_test(test_addr_scope),    cmocka_unit_test(test_wire),
+        cmocka_unit_test(test_base32),        cmocka_unit_test(test_key_text),
+        cmocka_unit_test(test_seal),          cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_sign_rotation), cmocka_unit_test(test_link_round_trip),
+        cmocka_unit_test(test_link_mangled),  cmocka_unit_test(test_link_random),
+        cmocka_unit_test(test_invite_words),  cmocka_unit_test(test_proto_round_trip),
+        cmocka_unit_test(test_proto_hostile), cmocka_unit_test(test_proto_way),
+        cmocka_unit_test(test_proto_frames),  cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_err),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -412,14 +412,121 @@ static void test_keys(void **state)
 
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
+/* A file of its own with so many rows. */
+static void make_other(const char *dir, const char *name, int rows)
+{
+    struct db *db;
+    struct fault f = {0};
+    assert_int_equal(db_open(&db, dir, name, v1, 1, &f), 0);
+    for (int i = 0; i < rows; i++)
+        insert(db, "other", 5);
+    db_close(db);
+}
+
+static void put_in_place(const char *dir, const char *from, const char *to)
+{
+    char a[256], b[256];
+    (void)snprintf(a, sizeof(a), "%s/%s", dir, from);
+    (void)snprintf(b, sizeof(b), "%s/%s", dir, to);
+    assert_int_equal(rename(a, b), 0);
+}
+
+/* Restored by rename under who has it open: what is read and written is the new one. */
+static void test_replaced(void **state)
+{
+    struct db *db;
+    struct fault f = {0};
+    for (int fast = 0; fast < 2; fast++) {
+        make_other(*state, "a.db", 1);
+        assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+        if (fast)
+            assert_int_equal(db_set_fast(db), 0);
+        insert(db, "x", 1);
+        int64_t before = db_data_version(db);
+        make_other(*state, "b.db", 4);
+        put_in_place(*state, "b.db", "a.db");
+        assert_true(db_data_version(db) > before);
+        assert_int_equal(count(db), 4);
+        assert_int_equal(db_begin(db), 0);
+        insert(db, "y", 1);
+        assert_int_equal(db_end(db, 0), 0);
+        db_close(db);
+        assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+        assert_int_equal(count(db), 5);
+        db_close(db);
+        char path[256];
+        (void)snprintf(path, sizeof(path), "%s/a.db", (char *)*state);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
+/* Another file there that is none of ours: the old one is read, nothing is written. */
+static void test_replaced_by_a_bad_one(void **state)
+{
+    struct db *db;
+    struct fault f = {0};
+    char path[256];
+    make_other(*state, "a.db", 2);
+    assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+    (void)snprintf(path, sizeof(path), "%s/a.db", (char *)*state);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(db_check(db, &f), POSTERN_ERR_CORRUPT);
+    assert_non_null(strstr(f.what, "was removed"));
+    make_other(*state, "b.db", 3);
+    (void)snprintf(path, sizeof(path), "%s/b.db", (char *)*state);
+    assert_int_equal(truncate(path, 600), 0);
+    put_in_place(*state, "b.db", "a.db");
+    assert_int_equal(db_check(db, &f), POSTERN_ERR_CORRUPT);
+    assert_int_equal(count(db), 2);
+    assert_int_equal(db_begin(db), POSTERN_ERR_CORRUPT);
+    struct db_stmt s = db_prepare(db, "INSERT INTO t(x) VALUES('lost')");
+    assert_int_equal(db_exec(&s), POSTERN_ERR_CORRUPT);
+    db_close(db);
+}
+
+/* Emptied in its place, and whole again. */
+static void test_emptied_and_restored(void **state)
+{
+    struct db *db;
+    struct fault f = {0};
+    char path[256], bytes[16384];
+    make_other(*state, "a.db", 2);
+    (void)snprintf(path, sizeof(path), "%s/a.db", (char *)*state);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ssize_t n = read(fd, bytes, sizeof(bytes));
+    assert_true(n > 0 && n < (ssize_t)sizeof(bytes));
+    assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+    assert_int_equal(count(db), 2);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    struct db_stmt s = db_prepare(db, "SELECT count(*) FROM t");
+    assert_false(db_step(&s));
+    assert_int_equal(db_finish(&s), POSTERN_ERR_CORRUPT);
+    assert_int_equal(db_fault(db, POSTERN_ERR_CORRUPT, &f), POSTERN_ERR_CORRUPT);
+    assert_non_null(strstr(f.what, "was emptied"));
+    assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
+    (void)close(fd);
+    assert_int_equal(db_check(db, &f), 0);
+    assert_int_equal(count(db), 2);
+    insert(db, "x", 1);
+    assert_int_equal(count(db), 3);
+    db_close(db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_SCRATCH(test_migrations), IN_SCRATCH(test_sticky),
-        IN_SCRATCH(test_damaged),    IN_SCRATCH(test_full_disk),
-        IN_SCRATCH(test_read_only),  IN_SCRATCH(test_processes),
-        IN_SCRATCH(test_statedir),   IN_SCRATCH(test_lock),
+        IN_SCRATCH(test_migrations),
+        IN_SCRATCH(test_sticky),
+        IN_SCRATCH(test_damaged),
+        IN_SCRATCH(test_full_disk),
+        IN_SCRATCH(test_read_only),
+        IN_SCRATCH(test_processes),
+        IN_SCRATCH(test_statedir),
+        IN_SCRATCH(test_lock),
         IN_SCRATCH(test_keys),
+        IN_SCRATCH(test_replaced),
+        IN_SCRATCH(test_replaced_by_a_bad_one),
+        IN_SCRATCH(test_emptied_and_restored),
     };
     return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

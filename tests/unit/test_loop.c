@@ -49,7 +49,7 @@ static void test_timers_come_in_order(void **state)
     timer_start(&b, 10);
     timer_start(&c, 10);
     timer_start(&never, 5);
-    timer_start(&a, 1); /* moved forward */
+    timer_start(&a, 1);  /* moved forward */
     timer_start(&b, 20); /* and back */
     timer_stop(&never);
     assert_false(timer_is_active(&never));

@@ -11,12 +11,14 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "io/netmon.h"
 #include "io/loop_uv.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
+#include "path/net.h"
 
 struct answer {
     int calls;
@@ -305,13 +307,33 @@ static void test_monitor(void **state)
     netmon_close(NULL);
 }
 
+/* Shares are of what is left above the program's own, however little that is. */
+static void test_descriptor_shares(void **state)
+{
+    static const struct {
+        rlim_t max;
+        unsigned percent;
+        size_t share;
+    } cases[] = {{16, 50, 0},  {32, 50, 0},   {64, 25, 8},
+                 {64, 45, 14}, {110, 45, 35}, {1024, 40, 396}};
+    struct rlimit was, r;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        r = (struct rlimit){cases[i].max, was.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+        assert_int_equal(net_descriptors_share(cases[i].percent), cases[i].share);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resolve),   cmocka_unit_test(test_resolve_cancel),
         cmocka_unit_test(test_split),     cmocka_unit_test(test_sockaddr),
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_way),
-        cmocka_unit_test(test_monitor),
+        cmocka_unit_test(test_monitor),   cmocka_unit_test(test_descriptor_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

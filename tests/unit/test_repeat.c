@@ -40,11 +40,32 @@ static void test_others_and_pauses_begin_anew(void **state)
     }
 }
 
+/* Two reasons in turns for ten hours are a few lines, and the last word counts. */
+static void test_another_reason_is_told_with_measure(void **state)
+{
+    (void)state;
+    struct news n = {0};
+    assert_true(news_tell(&n, "the broker stops", 1000));
+    assert_false(news_tell(&n, "the broker stops", 100000));
+    n = (struct news){0};
+    assert_true(news_tell(&n, "the broker stops", 1000));
+    assert_false(news_tell(&n, "nothing listens", 2000)); /* a restart, most often */
+    assert_true(news_tell(&n, "nothing listens", 1000 + NEWS_FIRST_MS));
+    assert_false(news_tell(&n, "nothing listens", 1000 + 9 * NEWS_FIRST_MS));
+    assert_true(news_tell(&n, "another key", 1001 + 9 * NEWS_FIRST_MS));
+    unsigned told = 0;
+    for (uint64_t ms = 0; ms < 36000000; ms += 1000)
+        told += news_tell(&n, ms / 1000 % 2 ? "nothing listens" : "another key",
+                          100000 + ms);
+    assert_in_range(told, 60, 70);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flood_of_equal_lines),
         cmocka_unit_test(test_others_and_pauses_begin_anew),
+        cmocka_unit_test(test_another_reason_is_told_with_measure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,7 +62,7 @@ struct side {
 struct world {
     struct loop *loop;
     uv_idle_t pump;
-    uv_timer_t limit;
+    struct timer limit;
     struct side client, server;
     uint32_t rng;
     bool timed_out;
@@ -185,8 +185,7 @@ static const struct stream_events stream_events = {
     .on_close = on_stream_end,
 };
 
-/* -------------------------------------------------------------------- paused readers
- */
+/* ------------------------------------------------------------------- paused readers */
 
 static void hoard_data(void *ctx, const uint8_t *data, size_t len, bool fin)
 {
@@ -346,12 +345,11 @@ static void on_first_writable(void *ctx, struct path *p)
 {
     (void)ctx, (void)p;
 }
-
 static const struct path_user first_user = {on_first, on_first_writable};
 
-static void on_limit(uv_timer_t *t)
+static void on_limit(void *ctx)
 {
-    ((struct world *)t->data)->timed_out = true;
+    ((struct world *)ctx)->timed_out = true;
 }
 
 static void side_init(struct side *s, struct world *w, uint8_t seed_byte)
@@ -391,9 +389,8 @@ static struct world *world_new(unsigned loss_permille, uint32_t seed)
     (void)uv_idle_init(loop_uv(w->loop), &w->pump);
     w->pump.data = w;
     (void)uv_idle_start(&w->pump, on_pump);
-    (void)uv_timer_init(loop_uv(w->loop), &w->limit);
-    w->limit.data = w;
-    (void)uv_timer_start(&w->limit, on_limit, LIMIT_MS, 0);
+    timer_init(&w->limit, w->loop, on_limit, w);
+    timer_start(&w->limit, LIMIT_MS);
     return w;
 }
 
@@ -421,7 +418,7 @@ static void world_free(struct world *w)
     session_free(w->client.session);
     session_free(w->server.session);
     uv_close((uv_handle_t *)&w->pump, NULL);
-    uv_close((uv_handle_t *)&w->limit, NULL);
+    timer_stop(&w->limit);
     loop_run(w->loop);
     loop_close(w->loop);
     for (int i = 0; i < 2; i++) {

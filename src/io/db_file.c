@@ -1,0 +1,354 @@
+/*
+ * The file behind a database: made whole, checked, migrated, and opened anew when
+ * others have put another in its place. Knows nothing of statements.
+ */
+#include "io/db_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/lack.h"
+#include "io/log.h"
+
+enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
+
+const char db_removed[] = "was removed";
+
+/* A file that is there holds our tables: it got its name when they stood in it. */
+static int check_file(struct db *db)
+{
+    struct stat st = {0};
+    if (stat(db->path, &st) != 0 && errno != ENOENT)
+        return db_from_errno(errno);
+    if (st.st_nlink == 0)
+        db->trouble = db_removed;
+    else if (!S_ISREG(st.st_mode))
+        db->trouble = "is no file";
+    else if (st.st_size == 0)
+        db->trouble = "was emptied";
+    if (db->trouble != NULL)
+        return POSTERN_ERR_CORRUPT;
+    return access(db->path, R_OK) == 0 ? 0 : db_from_errno(errno);
+}
+
+static int check_version(struct db *db, size_t n, int64_t *version)
+{
+    int err = db_read_int(db, "PRAGMA user_version", version);
+    if (err == 0 && (*version < 0 || (uint64_t)*version > n))
+        err = POSTERN_ERR_NEWER;
+    if (err == 0 && *version == 0 && n > 0) {
+        db->trouble = "holds none of Postern's tables";
+        err = POSTERN_ERR_CORRUPT;
+    }
+    return err;
+}
+
+static int quick_check(struct db *db)
+{
+    struct stat st;
+    if (stat(db->path, &st) != 0)
+        return db_from_errno(errno);
+    if (st.st_size > DB_CHECK_MAX_BYTES)
+        return 0;
+    struct db_stmt s = db_prepare(db, "PRAGMA quick_check(1)");
+    bool good = db_step(&s) && strcmp(db_column_text(&s, 0), "ok") == 0;
+    int err = db_finish(&s);
+    return err != 0 ? err : good ? 0 : POSTERN_ERR_CORRUPT;
+}
+
+/*
+ * Two processes that do this at once: it answers BUSY without asking the busy handler,
+ * so this waits here.
+ */
+static int set_journal(struct db *db, const char *mode)
+{
+    char sql[64];
+    int err = 0;
+    (void)snprintf(sql, sizeof(sql), "PRAGMA journal_mode=%s", mode);
+    for (int i = 0; i < DB_BUSY_TRIES; i++) {
+        struct db_stmt s = db_prepare(db, sql);
+        bool done = db_step(&s) && strcmp(db_column_text(&s, 0), mode) == 0;
+        err = db_finish(&s);
+        if (err == 0)
+            return done ? 0 : POSTERN_ERR_IO;
+        if (err != POSTERN_ERR_INUSE)
+            return err;
+        struct timespec pause = {.tv_nsec = DB_BUSY_MS / DB_BUSY_TRIES * 1000000L};
+        (void)nanosleep(&pause, NULL);
+    }
+    return err;
+}
+
+static int open_raw(struct db *db, const char *path)
+{
+    int r = sqlite3_open_v2(
+        path, &db->raw,
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    if (r == SQLITE_OK)
+        (void)sqlite3_busy_timeout(db->raw, DB_BUSY_MS);
+    return db_checked(db, r);
+}
+
+static void close_raw(struct db *db)
+{
+    (void)sqlite3_close(db->raw);
+    db->raw = NULL;
+}
+
+static int run_migrations(struct db *db, const char *const *migrations, size_t from,
+                          size_t n)
+{
+    char sql[64];
+    int err = 0;
+    for (size_t i = from; err == 0 && i < n; i++)
+        err = db_run(db, migrations[i]);
+    (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %zu", n);
+    return err != 0 ? err : db_run(db, sql);
+}
+
+/* Gives the finished file its name, unless another process was faster. */
+static int take_name(const char *made, const char *path)
+{
+    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EEXIST && link(made, path) == 0) { /* a file system without that */
+        (void)unlink(made);
+        return 0;
+    }
+    int err = errno;
+    (void)unlink(made);
+    return err == EEXIST ? 0 : db_from_errno(err);
+}
+
+/* Makes the file beside its place, whole, with a mode that companion files get too. */
+static int make_file(struct db *db, const char *const *migrations, size_t n)
+{
+    char made[PATH_MAX];
+    if ((size_t)snprintf(made, sizeof(made), "%s.%ld", db->path, (long)getpid()) >=
+        sizeof(made) - 8)
+        return POSTERN_ERR_INVALID;
+    (void)unlink(made); /* of a process that was killed here */
+    int fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return db_from_errno(errno);
+    (void)close(fd);
+    int err = open_raw(db, made);
+    if (err == 0)
+        err = db_begin(db);
+    if (err == 0)
+        err = db_end(db, run_migrations(db, migrations, 0, n));
+    close_raw(db);
+    if (err != 0) {
+        (void)unlink(made);
+        return err;
+    }
+    return take_name(made, db->path);
+}
+
+static int migrate(struct db *db, const char *const *migrations, size_t n)
+{
+    int64_t version = 0;
+    int err = check_version(db, n, &version);
+    if (err != 0 || (size_t)version == n)
+        return err;
+    err = db_begin(db);
+    if (err != 0)
+        return err;
+    err = check_version(db, n, &version); /* another process may have been faster */
+    if (err == 0)
+        err = run_migrations(db, migrations, (size_t)version, n);
+    return db_end(db, err);
+}
+
+static int prepare_file(struct db *db, const char *const *migrations, size_t n)
+{
+    int64_t version;
+    int err = check_file(db);
+    if (err == 0)
+        err = open_raw(db, db->path);
+    if (err == 0)
+        err = check_version(db, n, &version);
+    if (err == 0)
+        err = quick_check(db);
+    if (err == 0)
+        err = db_run(db, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF");
+    return err != 0 ? err : migrate(db, migrations, n);
+}
+
+/* ------------------------------------------------- a file that others replace
+ */
+
+/* Which journal is ours: it stays as long as the file is open. */
+static void note_journal(struct db *db)
+{
+    char path[PATH_MAX + 8];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s-wal", db->path);
+    db->wal = stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+int db_apply_fast(struct db *db)
+{
+    int err = set_journal(db, "wal");
+    note_journal(db);
+    return err != 0 ? err : db_run(db, "PRAGMA synchronous=NORMAL");
+}
+
+/* From now on db_prepare and db_begin look whether it is still the one at its path. */
+static void begin_following(struct db *db, const char *const *migrations, size_t n)
+{
+    struct stat st;
+    db->dev = stat(db->path, &st) == 0 ? st.st_dev : 0;
+    db->migrations = migrations;
+    db->migration_count = n;
+}
+
+/* `same`: whatever stands at the path, it is the file that is open. */
+static bool is_current(const struct db *db, bool *same)
+{
+    struct stat st;
+    int moved = 0;
+    *same = false;
+    if (stat(db->path, &st) != 0)
+        return false;
+    (void)sqlite3_file_control(db->raw, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    *same = moved == 0 && st.st_dev == db->dev;
+    return *same && st.st_size > 0 && !db->suspect;
+}
+
+/* A replaced file's journal would be played into the one that took its place. */
+static void drop_journal(struct db *db)
+{
+    char path[PATH_MAX + 8];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s-wal", db->path);
+    if (db->wal == 0 || access(db->path, F_OK) != 0 || stat(path, &st) != 0 ||
+        st.st_ino != db->wal)
+        return;
+    db->suspect = true; /* without it, should it come back */
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s-shm", db->path);
+    (void)unlink(path);
+}
+
+/* The file at the path in place of the open one, when it is good. */
+static int open_anew(struct db *db)
+{
+    struct db *fresh = calloc(1, sizeof(*fresh));
+    if (fresh == NULL)
+        return POSTERN_ERR_NOMEM;
+    memcpy(fresh->path, db->path, sizeof(db->path));
+    int err = prepare_file(fresh, db->migrations, db->migration_count);
+    if (err == 0 && db->fast)
+        err = db_apply_fast(fresh);
+    db->trouble = fresh->trouble;
+    if (err == 0) {
+        sqlite3 *old = db->raw;
+        db->raw = fresh->raw;
+        fresh->raw = old;
+        db->wal = fresh->wal;
+        begin_following(db, db->migrations, db->migration_count);
+        db->version += (int64_t)1 << 32;
+        db->suspect = false;
+    }
+    db_close(fresh);
+    return err;
+}
+
+/* Backups are restored and files are copied beside programs that run. */
+int db_follow(struct db *db)
+{
+    struct fault f = {0};
+    bool same;
+    if (db->migrations == NULL || sqlite3_get_autocommit(db->raw) == 0 ||
+        sqlite3_next_stmt(db->raw, NULL) != NULL)
+        return 0;
+    const char *trouble = db->trouble;
+    int err = 0;
+    if (is_current(db, &same)) {
+        if (db->fast && db->wal == 0)
+            note_journal(db);
+    } else {
+        if (!same)
+            drop_journal(db);
+        err = open_anew(db);
+        if (err == 0)
+            log_info("%s was replaced, and is opened anew", db->path);
+    }
+    if (err != 0 && (err != db->refused || trouble != db->trouble)) {
+        (void)db_fault(db, err, &f);
+        log_error("%s; %s%s", f.what, f.advice,
+                  same ? "" : " (what it held before still counts)");
+    }
+    if (err == 0)
+        db->trouble = NULL;
+    db->unreadable = err != 0 && same;
+    db->refused = err;
+    return err;
+}
+
+int db_open(struct db **out, const char *dir, const char *file,
+            const char *const *migrations, size_t n, struct fault *f)
+{
+    struct db *db = calloc(1, sizeof(*db));
+    if (db == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int len = snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
+    int err = (size_t)len >= sizeof(db->path) - 32 ? POSTERN_ERR_INVALID : 0;
+    if (err == 0 && access(db->path, F_OK) != 0 && errno == ENOENT)
+        err = make_file(db, migrations, n);
+    if (err == 0)
+        err = prepare_file(db, migrations, n);
+    if (err != 0) {
+        (void)db_fault(db, err, f);
+        db_close(db);
+        return err;
+    }
+    begin_following(db, migrations, n);
+    *out = db;
+    return 0;
+}
+
+/* The path as a URI: what has a meaning there is written as %XX. */
+static void still_uri(char *uri, size_t cap, const char *path)
+{
+    size_t n = (size_t)snprintf(uri, cap, "file:");
+    for (; *path != '\0' && n + 16 < cap; path++)
+        n += (size_t)snprintf(uri + n, cap - n, strchr("?#%", *path) ? "%%%02X" : "%c",
+                              (unsigned char)*path);
+    (void)snprintf(uri + n, cap - n, "?immutable=1");
+}
+
+int db_open_still(struct db **out, const char *dir, const char *file, struct fault *f)
+{
+    char uri[3 * PATH_MAX];
+    struct db *db = calloc(1, sizeof(*db));
+    if (db == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    (void)snprintf(db->path, sizeof(db->path), "%s/%s", dir, file);
+    still_uri(uri, sizeof(uri), db->path);
+    int err = access(db->path, F_OK) == 0 ? check_file(db) : POSTERN_ERR_NOTFOUND;
+    if (err == 0)
+        err = db_checked(db, sqlite3_open_v2(uri, &db->raw,
+                                             SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
+                                                 SQLITE_OPEN_NOMUTEX |
+                                                 SQLITE_OPEN_EXRESCODE,
+                                             NULL));
+    if (err == 0)
+        err = quick_check(db);
+    if (err != 0) {
+        (void)db_fault(db, err, f);
+        db_close(db);
+        return err;
+    }
+    *out = db;
+    return 0;
+}

@@ -1,0 +1,162 @@
+"""Files of the state directory that others replace beside the program that has them
+open: a backup restored by rename, a copy in place, a file that was emptied."""
+
+import os
+import shutil
+import sqlite3
+
+import pytest
+
+from .actors import HOST
+from .net import patience, wait_until
+
+pytestmark = pytest.mark.postern
+NOTICED_S = 8   # the host looks every 5 s
+
+
+@pytest.fixture
+def pair(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    return g.up_and_joined("one=7000")
+
+
+def by_rename(path, source=None):
+    """As rsync and most who restore do it: another inode at the same path."""
+    shutil.copy(source or path, path + ".new")
+    os.rename(path + ".new", path)
+
+
+def works(who):
+    done = who.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n", timeout=15)
+    return done.status == 0 and len(done.stdout) > 0
+
+
+def name_of(g, key):
+    done = g.host.run("ls", "--devices")
+    return [e["name"] for e in done.events if e.get("key") == key]
+
+
+def device_of(actor):
+    return actor.run("keys").events[0]["key"]
+
+
+def test_revoke_counts_where_the_list_was_replaced(pair):
+    g = pair
+    proc = g.connect("one")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 5)
+    flow.wait_line("at ")
+    by_rename(f"{g.host.state}/host.db")
+    done = g.host.run("revoke", device_of(g.client))
+    assert done.status == 0 and done.events[-1]["sessions"] >= 1, done.stdout
+    assert flow.wait(5 * patience()) != 0
+    assert not works(g.client)
+
+
+def test_who_joins_after_the_list_was_replaced_is_on_it(pair):
+    g = pair
+    by_rename(f"{g.host.state}/host.db")
+    other = g.other_client("other")
+    g.join(other)
+    assert works(other) and name_of(g, device_of(other))
+    assert g.host_proc.terminate() == 0
+    g.start_host("one=7000")
+    assert works(other) and works(g.client)
+
+
+def test_a_list_from_before_takes_away_who_joined_since(pair, work):
+    """Nobody asks the host anything: it notices by itself."""
+    g = pair
+    path, saved = f"{g.host.state}/host.db", f"{work}/saved"
+    shutil.copy(path, saved)
+    other = g.other_client("other")
+    g.join(other)
+    proc = g.connect("one", who=other)
+    flow = other.start_peer("flow", "127.0.0.1", proc.port, 5)
+    flow.wait_line("at ")
+    by_rename(path, saved)
+    assert flow.wait(NOTICED_S * patience()) != 0
+    assert not works(other) and works(g.client)
+
+
+def test_a_bad_list_is_refused_and_the_old_one_counts(pair, work):
+    g = pair
+    path, saved = f"{g.host.state}/host.db", f"{work}/saved"
+    shutil.copy(path, saved)
+    link = g.invite()
+    with open(f"{work}/bad", "wb") as f:
+        f.write(b"no database" * 500)
+    by_rename(path, f"{work}/bad")
+    done = g.host.run("serve", "--reload", json=False)
+    assert done.status == 1 and "host.db" in done.stderr and \
+        len(done.stderr.splitlines()) == 1, done.stderr
+    assert works(g.client)
+    other = g.other_client("other")
+    joined = other.run("join", link, json=False)
+    assert joined.status == 1, "a device that would be lost is not let in"
+    wait_until(lambda: "host.db" in g.host_proc.stderr, NOTICED_S, "it is told")
+    by_rename(path, saved)
+    assert g.host.run("serve", "--reload").status == 0
+    assert works(g.client)
+    g.join(other)
+    said = [x for x in g.host_proc.stderr.splitlines() if "error: " in x]
+    assert len(said) == 1, said
+
+
+@pytest.mark.parametrize("how", ["in place", "by rename"])
+def test_accounts_that_were_emptied_are_named_and_taken_up_when_whole(pair, how, work):
+    g = pair
+    path, saved = f"{g.host.state}/access.db", f"{work}/saved"
+    assert g.host.run("access", "public", "one").status == 0
+    shutil.copy(path, saved)
+    if how == "in place":
+        os.truncate(path, 0)
+    else:
+        with open(f"{work}/empty", "wb"):
+            pass
+        by_rename(path, f"{work}/empty")
+    done = g.host.run("serve", "--reload", json=False)
+    assert done.status == 1 and "access.db was emptied" in done.stderr, done.stderr
+    assert works(g.client)
+    if how == "in place":
+        shutil.copy(saved, path)
+    else:
+        by_rename(path, saved)
+    assert g.host.run("serve", "--reload").status == 0
+    assert g.host.run("access", "private", "one").status == 0
+
+
+def test_a_book_that_was_replaced_is_what_up_serves(pair, work):
+    g = pair
+    up = g.client.start("up")
+    up.wait_event("service", host=HOST)
+    fresh = g.other_client("fresh")
+    shutil.copytree(g.client.state, fresh.state,
+                    ignore=shutil.ignore_patterns("*.sock", "*.lock", "live"))
+    assert fresh.run("join", g.invite(), timeout=30).status == 0
+    by_rename(f"{g.client.state}/book.db", f"{fresh.state}/book.db")
+    assert works(g.client) and up.running
+
+
+def test_the_log_goes_on_in_the_file_that_took_its_place(pair, work):
+    g = pair
+    path = f"{g.host.state}/audit.db"
+    g.join(g.other_client("first"))
+    assert g.host.run("log").events
+    shutil.copy(path, f"{work}/saved")
+    by_rename(path, f"{work}/saved")
+    g.join(g.other_client("second"))
+    told = [e for e in g.host.run("log").events if e["what"] == "joined"]
+    assert told and told[-1]["who"] is not None, told
+    assert g.host_proc.running and "audit" not in g.host_proc.stderr
+
+
+def test_a_broker_goes_on_with_the_list_that_took_its_place(pair):
+    g = pair
+    by_rename(f"{g.broker.state}/broker.db")
+    fresh = g.other_client("host2", ns=g.topo.host.ns)
+    serve = fresh.start("serve", "--broker", g.link, "--name", "second", "7000")
+    serve.wait_event("ready", 20)
+    with sqlite3.connect(f"{g.broker.state}/broker.db") as db:
+        names = [row[0] for row in db.execute("SELECT name FROM device")]
+    assert "second" in names, names

@@ -1,0 +1,97 @@
+"""What a command says that it waits for is so, with a running `up` and without."""
+
+import os
+import signal
+
+import pytest
+
+from .actors import HOST
+from .net import patience, wait_until
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def warm(gate):
+    """A client whose `up` has a session to the host."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("one=7000")
+    g.up = g.client.start("up")
+    g.up.wait_event("service", 20)
+    g.up.wait_event("path", 20)
+    assert g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n").status == 0
+    return g
+
+
+def lines_of(done):
+    return [x.removeprefix("postern: ") for x in done.stderr.splitlines()]
+
+
+def test_a_host_that_is_off_is_what_nc_speaks_of(warm):
+    g = warm
+    g.host_proc.terminate()
+    done = g.client.run("nc", HOST, "one", json=False, stdin=b"", timeout=30)
+    assert done.status == 1 and done.seconds < 8 * patience()
+    assert f"{HOST} is not online" in lines_of(done)[-1], done.stderr
+    assert "postern up" not in done.stderr, done.stderr
+
+
+def test_a_broker_that_is_off_is_what_nc_waits_for(warm):
+    g = warm
+    g.broker_proc.kill()
+    g.host_proc.kill()
+    g.up.wait_event("left", 40, peer="the broker")
+    wait_until(lambda: g.client.run("status").event("host", state="offline"), 60,
+               "the host is missed")
+    done = g.client.run("nc", HOST, "one", json=False, stdin=b"", timeout=40)
+    said = lines_of(done)
+    assert done.status == 1 and "postern up" not in done.stderr, done.stderr
+    for line in said:
+        assert "broker" in line, said
+    assert all(x.startswith("warning: waiting: ") for x in said[:-1]), said
+    assert len(said) <= 2 and done.seconds < 9 * patience(), (said, done.seconds)
+
+
+def test_a_frozen_up_is_named_and_gone_round(warm):
+    g = warm
+    g.up.signal(signal.SIGSTOP)
+    try:
+        done = g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n",
+                            timeout=30)
+        assert done.status == 0 and done.stdout, done.stderr
+        assert lines_of(done) == ["warning: waiting: 'postern up' is stopped and does not "
+                                  "answer; going on without it"], done.stderr
+        proc = g.client.start("connect", f"{HOST}:one", "127.0.0.1:0")
+        proc.wait_event("ready", 15)
+        assert len(proc.stderr.splitlines()) == 1 and "is stopped" in proc.stderr
+        assert proc.terminate() == 0
+        status = g.client.run("status", json=False, timeout=15)
+        assert status.status == 1
+        assert f"is stopped (process {g.up.pid})" in status.stderr, status.stderr
+        assert f"kill -CONT {g.up.pid}" in status.stderr, status.stderr
+    finally:
+        g.up.signal(signal.SIGCONT)
+    assert g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n").status == 0
+
+
+def test_connect_says_an_absence_once(warm):
+    """Alone, from the first moment: no "has not answered yet" behind "is not online"."""
+    g = warm
+    g.up.terminate()
+    g.host_proc.terminate()
+    proc = g.client.start("connect", f"{HOST}:one", "127.0.0.1:0")
+    proc.wait_line("is not online", 10, "err")
+    with pytest.raises(Exception):
+        proc.wait_line("waiting", 12, "err")
+    assert len(proc.stderr.splitlines()) == 1, proc.stderr
+
+
+def test_a_daemon_whose_socket_is_gone_is_no_daemon_that_does_not_run(warm):
+    g = warm
+    os.unlink(f"{g.host.state}/serve.sock")
+    done = g.host.run("revoke", g.client.run("keys").events[0]["key"], json=False)
+    assert done.status == 1 and "cannot be asked" in done.stderr, done.stderr
+    g.up.wait_event("left", 12)    # it looks at its list all the same
+    done = g.host.run("serve", "--reload", json=False)
+    assert done.status == 1 and "cannot be asked" in done.stderr, done.stderr
