@@ -97,7 +97,11 @@ lint: all
 	@tools/run-lint.sh $(if $(STAGED),--staged) $(BUILD)
 
 hooks:
-	@install -m 755 tools/pre-commit "$$(git rev-parse --git-path hooks)/pre-commit"
+	@hook="$$(git rev-parse --git-path hooks)/pre-commit"; \
+	if [ -e "$$hook" ] && ! grep -qs 'make --no-print-directory lint' "$$hook"; then \
+	    echo "make hooks: there is another $$hook: move it away first" >&2; exit 1; \
+	fi; \
+	install -D -m 755 tools/pre-commit "$$hook"
 
 coverage:
 	@tools/install-deps.sh coverage

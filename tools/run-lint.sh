@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Looks for what the compiler lets pass: format, clang-tidy, cppcheck, functions that
-# nobody here may call, functions and files that grew too long, floors that know what
-# they must not, and files that src/README.md does not name. Says what it found and ends
-# with 1 if there is any. Usage: tools/run-lint.sh [--staged] [BUILD-DIRECTORY]
+# nobody here may call, sockets and libuv outside of io/, functions and files that grew
+# too long, floors that know what they must not, and files that src/README.md does not
+# name. Says what it found and ends with 1 if there is any.
+# Usage: tools/run-lint.sh [--staged] [BUILD-DIRECTORY]
 # --staged: clang-tidy and cppcheck look at what is about to be committed only.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -49,6 +50,22 @@ banned() {
     grep -nE '(^|[^_a-zA-Z0-9])(strcpy|strcat|sprintf|vsprintf|atoi|alloca|gets)[ ]*\(' \
         "${sources[@]}" || :
 }
+# Sockets and the loop are io/'s: the floors above say what they want in its words. The
+# portal's web library alone hands out the kernel's addresses.
+kernel='uv|io/loop_uv|sys/(socket|un|epoll|eventfd|timerfd|ioctl)|netinet/[a-z0-9_]+'
+kernel+='|arpa/inet|poll|netdb|linux/sockios'
+calls='setsockopt|getsockopt|socket|bind|listen|connect|send|recv|sendto|recvfrom|sendmsg'
+calls+='|recvmsg|shutdown|accept4?|socketpair|getpeername|getsockname|poll|ioctl'
+above=(src/{path,session,host,client,broker,portal,cli}/*.[ch])
+only_in_io() {
+    grep -nE "^#include [<\"]($kernel)\.h[>\"]" "${above[@]}"
+    grep -nE "(^|[^>._a-zA-Z0-9])($calls)\(" "${above[@]}" | grep -vE '^[^:]*:[0-9]+: *(/?\*|")'
+    printf '%s\n' "${above[@]}" | grep -vE '^src/portal/web(_conns)?\.c$' |
+        xargs grep -nE '^#include "io/sockaddr\.h"'
+    printf '%s\n' "${sources[@]}" | grep -v '^src/io/' |
+        xargs grep -nE '^#include [<"](uv|io/loop_uv)\.h[>"]'
+    :
+}
 # A function's body stands between a line that is "{" and a line that is "}".
 lengths() {
     awk 'FNR == 1 { if (file != "" && lines > 800) print file ": " lines " lines"
@@ -60,7 +77,7 @@ lengths() {
          END { if (lines > 800) print file ": " lines " lines" }' "${sources[@]}"
 }
 
-# What a floor may include (docs/DESIGN.md), and that io/ alone knows libuv.
+# What a floor may include (docs/DESIGN.md).
 floors() {
     local floor
     local -A below=(
@@ -74,7 +91,6 @@ floors() {
         grep -rnE '^#include "[a-z]+/' "src/$floor" --include='*.[ch]' |
             grep -vE "#include \"(${below[$floor]// /|})/" || :
     done
-    grep -rnE '<uv\.h>|"io/loop_uv\.h"' src --include='*.[ch]' | grep -v '^src/io/' || :
 }
 # Files of src/ without a line in src/README.md, and lines without a file.
 described() {
@@ -87,6 +103,7 @@ described() {
 
 check "format (clang-format)" format
 check "banned functions" banned
+check "sockets and libuv in io/ only" only_in_io
 check "length: functions of 60 lines, files of 800" lengths
 check "floors include only those below" floors
 check "src/README.md names every file" described

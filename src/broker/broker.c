@@ -108,13 +108,15 @@ static int open_shards(struct broker *b, struct fault *f)
 {
     struct hub *h = &b->hub;
     unsigned want = thread_count(h->config->threads);
-    int rc = 0;
+    size_t fds = descriptors();
+    int rc = lack_check_start(DESCRIPTORS_MIN, f);
+    if (rc != 0)
+        return rc;
     b->shards = calloc(want, sizeof(*b->shards));
     if (b->shards == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     /* A quarter is for relays, of which a pair takes two; an eighth for who has not
      * spoken, and an eighth for pipes and the portal. */
-    size_t fds = descriptors();
     h->connections_max = at_most(fds / 2, LIMIT_CONNECTIONS) / want;
     h->pairs_max = at_most(fds / 8, LIMIT_RELAYS) / want;
     h->visitors_max = at_most(fds / 8 / want, LIMIT_VISITORS);

@@ -12,7 +12,7 @@
 #include "broker/shard.h"
 #include "io/channel.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum {
     MESSAGE_MAX = 4096,
@@ -201,7 +201,7 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place)
         return;
     }
     struct channel_config config = config_of(c);
-    if (sockaddr_local(fd, &c->local) != 0)
+    if (sock_local(fd, &c->local) != 0)
         c->local = (struct addr){0};
     if (channel_new_server(&c->channel, &config, fd) != 0) {
         conn_free(c);

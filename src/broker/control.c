@@ -393,7 +393,6 @@ static void welcome(struct conn *c)
     Welcome *w = &m.body.welcome;
     struct addr seen;
     m.which_body = Control_welcome_tag;
-    w->version = PROTO_VERSION;
     w->time_s = (uint64_t)time(NULL);
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);

@@ -1,10 +1,8 @@
 /* Listening sockets and first bytes; knows no device and no message. */
 #include "broker/door.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/list.h"
@@ -15,7 +13,7 @@
 #include "io/acceptor.h"
 #include "io/edges.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum { TLS_HANDSHAKE = 0x16, VICTIMS_SEEN = 64 };
 enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
@@ -50,7 +48,7 @@ struct door {
 
 void door_say_busy(int fd)
 {
-    (void)!send(fd, busy_alert, sizeof(busy_alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!sock_say(fd, busy_alert, sizeof(busy_alert));
     close(fd);
 }
 
@@ -81,7 +79,7 @@ static void visitor_end(struct visitor *v)
 static void visitor_make_room(struct visitor *v)
 {
     if (!v->inner && !v->served && v->preface_len == 0)
-        (void)!send(v->fd, busy_alert, sizeof(busy_alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)!sock_say(v->fd, busy_alert, sizeof(busy_alert));
     visitor_end(v);
 }
 
@@ -116,12 +114,11 @@ static void speak_relay(struct visitor *v, bool ended)
     struct door *d = v->door;
     struct addr_place place;
     uint8_t ticket[TICKET_LEN];
-    ssize_t n = recv(v->fd, v->preface + v->preface_len,
-                     sizeof(v->preface) - v->preface_len, MSG_DONTWAIT);
-    bool nothing_yet = n < 0 && (errno == EAGAIN || errno == EINTR);
+    ssize_t n = sock_read(v->fd, v->preface + v->preface_len,
+                          sizeof(v->preface) - v->preface_len);
     v->preface_len = (uint8_t)(v->preface_len + (n > 0 ? n : 0));
     if (v->preface_len < sizeof(v->preface)) {
-        if (ended || (n <= 0 && !nothing_yet))
+        if (ended || (n <= 0 && n != POSTERN_ERR_AGAIN))
             visitor_end(v);
         return;
     }
@@ -137,18 +134,15 @@ static void speak_relay(struct visitor *v, bool ended)
 
 static int answer_stun(struct visitor *v, const struct stun_message *m)
 {
-    struct sockaddr_storage ss;
-    socklen_t slen = sizeof(ss);
     uint8_t out[STUN_MESSAGE_MAX];
     struct stun_message answer = {.type = STUN_BINDING_SUCCESS,
                                   .has_mark = m->has_mark};
     memcpy(answer.txid, m->txid, sizeof(answer.txid));
-    if (getpeername(v->fd, (struct sockaddr *)&ss, &slen) != 0 ||
-        sockaddr_to_addr(&answer.mapped, (struct sockaddr *)&ss) != 0)
+    if (sock_remote(v->fd, &answer.mapped) != 0)
         return POSTERN_ERR_CLOSED;
     broker_mark(answer.mark, v->door->config.secret, &answer.mapped);
     int len = stun_build(out, sizeof(out), &answer);
-    if (len < 0 || send(v->fd, out, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len)
+    if (len < 0 || !sock_say(v->fd, out, (size_t)len))
         return POSTERN_ERR_CLOSED;
     return 0;
 }
@@ -177,7 +171,7 @@ static int take_stun(struct visitor *v)
     if (!d->config.unlimited &&
         !addr_limits_stun(d->config.limits, &v->place, loop_now_ms(d->config.loop)))
         return POSTERN_ERR_LIMIT;
-    if (recv(v->fd, buf, len, MSG_DONTWAIT) != (ssize_t)len)
+    if (sock_read(v->fd, buf, len) != (ssize_t)len)
         return POSTERN_ERR_CLOSED;
     v->served = true;
     int rc = answer_stun(v, &m);
@@ -299,12 +293,10 @@ static bool may_enter(struct door *d, const struct addr_place *place)
             addr_limits_connect(l, place, loop_now_ms(d->config.loop)));
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct door *d = ctx;
-    struct addr a = {0};
-    (void)!sockaddr_to_addr(&a, from);
-    struct addr_place place = addr_limits_place(d->config.limits, &a);
+    struct addr_place place = addr_limits_place(d->config.limits, from);
     d->stats.accepted++;
     if (!may_enter(d, &place)) {
         d->stats.refused++;

@@ -2,17 +2,15 @@
 #include "broker/plan.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/log.h"
 #include "io/netmon.h"
-#include "io/sockaddr.h"
+#include "io/resolve.h"
+#include "io/sock.h"
 
 enum { LISTEN_BACKLOG = 4096, MACHINE_ADDRESSES = 32, PORT_TRIES = 16 };
 
@@ -22,54 +20,17 @@ static bool is_wildcard(const struct addr *a)
     return memcmp(a->ip, zero, sizeof(zero)) == 0;
 }
 
-static void set_on(int fd, int level, int name)
-{
-    int on = 1;
-    (void)setsockopt(fd, level, name, &on, sizeof(on));
-}
-
-/* Opens and binds; returns a descriptor, or -1 with errno. */
-static int open_bound(const struct plan_site *s, const struct addr *a, int type,
-                      bool shared)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, a);
-    int v6only = !s->dual;
-    int fd = socket(ss.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    if (a->family == ADDR_V6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only));
-    if (type == SOCK_STREAM) /* restart at once, over connections in TIME_WAIT */
-        set_on(fd, SOL_SOCKET, SO_REUSEADDR);
-    if (shared)
-        set_on(fd, SOL_SOCKET, SO_REUSEPORT);
-    if (bind(fd, (struct sockaddr *)&ss, len) != 0 ||
-        (type == SOCK_STREAM && listen(fd, LISTEN_BACKLOG) != 0)) {
-        int err = errno;
-        close(fd);
-        errno = err;
-        return -1;
-    }
-    return fd;
-}
-
 int plan_open_tcp(const struct plan_site *s)
 {
-    int fd = open_bound(s, &s->bind, SOCK_STREAM, true);
-    return fd < 0 ? POSTERN_ERR_IO : fd;
+    struct sock_options o = {
+        .dual = s->dual, .shared = true, .backlog = LISTEN_BACKLOG};
+    return sock_listen(&s->bind, &o);
 }
 
 int plan_open_udp(const struct plan_site *s, const struct addr *a)
 {
-    int fd = open_bound(s, a, SOCK_DGRAM, true);
-    if (fd < 0)
-        return POSTERN_ERR_IO;
-    if (a->family == ADDR_V6)
-        set_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
-    else
-        set_on(fd, IPPROTO_IP, IP_PKTINFO);
-    return fd;
+    struct sock_options o = {.dual = s->dual, .shared = true, .tells_own = true};
+    return sock_udp(a, &o);
 }
 
 size_t plan_udp_binds(const struct plan_site *s, struct addr out[static 4])
@@ -91,39 +52,45 @@ size_t plan_udp_binds(const struct plan_site *s, struct addr out[static 4])
     return n;
 }
 
-static int bind_fault(struct fault *f, const struct addr *a, const char *proto, int err)
+enum proto { TCP, UDP };
+
+/* `rc` of io/sock.h, which left errno. */
+static int bind_fault(struct fault *f, const struct addr *a, enum proto proto, int rc)
 {
+    const char *name = proto == TCP ? "TCP" : "UDP";
     char text[ADDR_TEXT_LEN];
+    int err = errno;
     addr_format(a, text);
-    switch (err) {
-    case EADDRINUSE:
-        return fault_set(f, POSTERN_ERR_INUSE,
+    switch (rc) {
+    case POSTERN_ERR_INUSE:
+        return fault_set(f, rc,
                          "stop the program that uses it, or choose another port with "
                          "--listen",
-                         "%s port %s is taken by another program", proto, text);
-    case EACCES:
-    case EPERM:
-        return fault_set(f, POSTERN_ERR_PERM,
+                         "%s port %s is taken by another program", name, text);
+    case POSTERN_ERR_PERM:
+        return fault_set(f, rc,
                          "run as root, grant CAP_NET_BIND_SERVICE, or choose a port "
                          "over 1023 with --listen",
-                         "no permission to listen on %s port %s", proto, text);
-    case EADDRNOTAVAIL:
+                         "no permission to listen on %s port %s", name, text);
+    case POSTERN_ERR_UNREACHABLE:
         return fault_set(f, POSTERN_ERR_INVALID,
                          "give an address of this machine to --listen",
                          "this machine has no address for %s", text);
     default:
         return fault_set(f, POSTERN_ERR_IO, "choose another address with --listen",
-                         "cannot listen on %s port %s: %s", proto, text, strerror(err));
+                         "cannot listen on %s port %s: %s", name, text, strerror(err));
     }
 }
 
-static int probe(struct plan_site *s, struct addr *a, int type)
+/* 0, or an error of io/sock.h, which leaves errno. */
+static int probe(const struct plan_site *s, struct addr *a, enum proto proto)
 {
-    int fd = open_bound(s, a, type, false);
+    struct sock_options o = {.dual = s->dual, .backlog = LISTEN_BACKLOG};
+    int fd = proto == TCP ? sock_listen(a, &o) : sock_udp(a, &o);
     if (fd < 0)
-        return errno;
+        return fd;
     struct addr got;
-    if (a->port == 0 && sockaddr_local(fd, &got) == 0)
+    if (a->port == 0 && sock_local(fd, &got) == 0)
         a->port = got.port;
     close(fd);
     return 0;
@@ -135,15 +102,15 @@ static int probe_site(struct plan_site *s, struct fault *f)
     bool any_port = s->bind.port == 0;
     int err = 0;
     for (int i = 0; i < PORT_TRIES; i++) {
-        err = probe(s, &s->bind, SOCK_STREAM);
+        err = probe(s, &s->bind, TCP);
         if (err != 0)
-            return bind_fault(f, &s->bind, "TCP", err);
-        err = probe(s, &s->bind, SOCK_DGRAM);
-        if (err != EADDRINUSE || !any_port)
+            return bind_fault(f, &s->bind, TCP, err);
+        err = probe(s, &s->bind, UDP);
+        if (err != POSTERN_ERR_INUSE || !any_port)
             break;
         s->bind.port = 0;
     }
-    return err == 0 ? 0 : bind_fault(f, &s->bind, "UDP", err);
+    return err == 0 ? 0 : bind_fault(f, &s->bind, UDP, err);
 }
 
 static int add_site(struct plan *p, const char *text, struct fault *f)
@@ -167,7 +134,7 @@ static int add_sites(struct plan *p, const struct broker_config *c, struct fault
                          "more than %d listen addresses", BROKER_LISTEN_MAX);
     if (c->listen_count == 0) {
         struct plan_site v6 = {.bind = {.family = ADDR_V6}, .dual = true};
-        int err = probe(&v6, &v6.bind, SOCK_STREAM); /* is there IPv6 at all? */
+        int err = probe(&v6, &v6.bind, TCP); /* is there IPv6 at all? */
         return add_site(p, err == 0 ? BROKER_DEFAULT_LISTEN : "0.0.0.0:443", f);
     }
     int rc = 0;
@@ -186,16 +153,7 @@ static bool primary_address(struct addr *out, uint8_t family)
         memcpy(far.ip, far_v6, sizeof(far_v6));
         far.ip[15] = 1;
     }
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, &far);
-    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    bool ok = connect(fd, (struct sockaddr *)&ss, len) == 0 &&
-              sockaddr_local(fd, out) == 0 && out->family == family;
-    close(fd);
-    out->port = 0;
-    return ok;
+    return sock_source_for(&far, out) == 0 && out->family == family;
 }
 
 /* Without a default route: the first address that the machine has. */
@@ -233,18 +191,18 @@ static void find_second(struct addr *other, struct addr *main, uint8_t family)
     }
 }
 
-static bool port_free(const struct plan_site *s, const struct addr *ip, uint16_t port)
+/* 0, or why not. */
+static int probe_port(const struct plan_site *s, const struct addr *ip, uint16_t port)
 {
-    struct plan_site trial = *s;
     struct addr a = *ip;
     a.port = port;
-    return probe(&trial, &a, SOCK_DGRAM) == 0;
+    return probe(s, &a, UDP);
 }
 
 static void alternate_auto(struct plan_site *s)
 {
     uint16_t port = (uint16_t)(s->bind.port + 1);
-    if (port != 0 && port_free(s, &s->bind, port))
+    if (port != 0 && probe_port(s, &s->bind, port) == 0)
         s->other_port = port;
     if (!s->wildcard)
         return;
@@ -266,8 +224,9 @@ static int alternate_named(struct plan_site *s, const char *text, struct fault *
     if (a.family != s->bind.family && !(s->dual && a.family == ADDR_V4))
         return fault_set(f, POSTERN_ERR_USAGE, "give one of the same IP version",
                          "the second STUN address does not go with --listen");
-    if (!port_free(s, s->wildcard ? &s->bind : &a, a.port))
-        return bind_fault(f, &a, "UDP", errno);
+    int rc = probe_port(s, s->wildcard ? &s->bind : &a, a.port);
+    if (rc != 0)
+        return bind_fault(f, &a, UDP, rc);
     s->other_port = a.port;
     a.port = 0;
     struct addr main = s->bind;
@@ -292,26 +251,22 @@ static void add_public(struct plan *p, const struct addr *a)
 /* One address of each family that a public name has. */
 static void resolve_public(struct plan *p)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *all = NULL;
+    struct addr all[RESOLVE_MAX];
     bool have_v4 = false, have_v6 = false;
-    int rc = getaddrinfo(p->host, NULL, &hints, &all);
-    if (rc != 0) {
+    const char *why;
+    int n = resolve_now(p->host, p->port, all, &why);
+    if (n < 0) {
         log_warn("cannot resolve the public name %s (%s); devices are told the "
                  "addresses of this machine",
-                 p->host, gai_strerror(rc));
+                 p->host, why);
         return;
     }
-    for (struct addrinfo *i = all; i != NULL; i = i->ai_next) {
-        struct addr a;
-        if (sockaddr_to_addr(&a, i->ai_addr) != 0)
-            continue;
-        bool *have = a.family == ADDR_V4 ? &have_v4 : &have_v6;
-        a.port = p->port;
+    for (int i = 0; i < n; i++) {
+        bool *have = all[i].family == ADDR_V4 ? &have_v4 : &have_v6;
         if (!*have)
-            add_public(p, &a);
+            add_public(p, &all[i]);
         *have = true;
     }
-    freeaddrinfo(all);
 }
 
 /* Splits "NAME", "NAME:PORT", "1.2.3.4", "1.2.3.4:5", "::1", "[::1]:5". */

@@ -1,17 +1,12 @@
 /*
- * Tickets and pairs. The sockets stand in an edge-triggered epoll set of their own
- * inside the loop: each is registered once, and back-pressure costs no system call.
+ * Tickets and pairs. The sockets stand in a set of edges (io/edges.h): each is
+ * registered once, and back-pressure costs no system call.
  */
 #include "broker/relay.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/keymap.h"
@@ -20,17 +15,23 @@
 #include "broker/relay_flow.h"
 #include "broker/relay_shares.h"
 #include "core/relay_preface.h"
+#include "io/edges.h"
+#include "io/linger.h"
 #include "io/loop.h"
+#include "io/sock.h"
+#include "io/tcp.h"
 
 enum {
     SIDE_CLIENT,
     SIDE_HOST,
     SIDE_COUNT,
-    EVENTS_PER_ROUND = 128,
     VICTIMS_SEEN = 64, /* the oldest, among whom one makes room */
     BUSY_SEEN = 1024,  /* where none of them can */
     /* What may wait behind the congestion window: more would only be delay. */
     RELAY_UNSENT_BYTES = 512 * 1024,
+    ALIVE_IDLE_S = 60,
+    ALIVE_GAP_S = 15,
+    ALIVE_COUNT = 4,
 };
 
 struct pair;
@@ -65,9 +66,8 @@ struct mourned {
 
 struct relay {
     struct loop *loop;
-    struct watch watch;
+    struct edges *edges;
     struct timer turn; /* runs while `busy` is not empty */
-    int epoll_fd;
     uint8_t thread;
     size_t pairs_max;
     struct list waiting, active, dead, busy;
@@ -127,12 +127,11 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
     p->dead = true;
     for (int i = 0; i < SIDE_COUNT; i++) {
         struct side *s = &p->side[i];
-        struct linger hard = {.l_onoff = 1, .l_linger = 0};
         drop_ticket(r, s);
         relay_flow_fini(&p->flow[i], &r->pool);
         if (s->fd >= 0 && reset)
-            (void)setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-        if (s->fd >= 0)
+            linger_break(s->fd);
+        else if (s->fd >= 0)
             close(s->fd);
         s->fd = -1;
     }
@@ -200,32 +199,28 @@ static void on_turn(void *ctx)
     bury(r);
 }
 
-static void on_event(struct relay *r, struct side *s, uint32_t events)
+static void on_edge(void *ctx, void *item, int edges)
 {
+    struct relay *r = ctx;
+    struct side *s = item;
     struct pair *p = s->pair;
     int i = s == &p->side[SIDE_CLIENT] ? SIDE_CLIENT : SIDE_HOST;
     if (p->dead)
         return;
-    if ((events & EPOLLERR) != 0) {
+    if ((edges & EDGE_BROKEN) != 0) {
         pair_end(r, p, true);
         return;
     }
-    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0)
+    if ((edges & EDGE_READ) != 0)
         p->flow[i].readable = true;
-    if ((events & EPOLLOUT) != 0)
+    if ((edges & EDGE_WRITE) != 0)
         p->flow[1 - i].writable = true;
     pump(r, p);
 }
 
-static void on_ready(void *ctx, int unused)
+static void on_round(void *ctx)
 {
-    struct relay *r = ctx;
-    struct epoll_event ev[EVENTS_PER_ROUND];
-    (void)unused;
-    int n = epoll_wait(r->epoll_fd, ev, EVENTS_PER_ROUND, 0);
-    for (int i = 0; i < n; i++)
-        on_event(r, ev[i].data.ptr, ev[i].events);
-    bury(r);
+    bury(ctx);
 }
 
 static int relay_init(struct relay *r)
@@ -237,15 +232,14 @@ static int relay_init(struct relay *r)
     list_init(&r->dead);
     list_init(&r->busy);
     list_init(&r->mourned);
-    r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (r->epoll_fd < 0)
-        return POSTERN_ERR_IO;
     if (keymap_init(&r->tickets, secret) != 0 || keymap_init(&r->names, secret) != 0 ||
         keymap_init(&r->mourned_hosts, secret) != 0 ||
         shares_init(&r->shares, r->pairs_max, secret) != 0)
         return POSTERN_ERR_NOMEM;
     timer_init(&r->turn, r->loop, on_turn, r);
-    return watch_start(&r->watch, r->loop, r->epoll_fd, WATCH_READ, on_ready, r);
+    struct edges_bulk b = {
+        .loop = r->loop, .on_edge = on_edge, .on_round = on_round, .ctx = r};
+    return edges_open_bulk(&r->edges, &b);
 }
 
 static void relay_destroy(struct relay *r)
@@ -255,8 +249,7 @@ static void relay_destroy(struct relay *r)
     keymap_fini(&r->names);
     keymap_fini(&r->mourned_hosts);
     shares_fini(&r->shares);
-    if (r->epoll_fd >= 0)
-        close(r->epoll_fd);
+    edges_close(r->edges);
     free(r);
 }
 
@@ -268,7 +261,6 @@ int relay_open(struct relay **out, struct loop *loop, uint8_t thread, size_t pai
     r->loop = loop;
     r->thread = thread;
     r->pairs_max = pairs_max;
-    r->epoll_fd = -1;
     int rc = relay_init(r);
     if (rc != 0) {
         relay_destroy(r);
@@ -293,7 +285,6 @@ void relay_close(struct relay *r)
     bury(r);
     while (r->mourned_count > 0)
         mourned_drop(r);
-    watch_close(&r->watch);
     timer_stop(&r->turn);
     relay_destroy(r);
 }
@@ -485,13 +476,9 @@ void relay_revoke(struct relay *r, const struct relay_tickets *t)
 
 static void tune(int fd)
 {
-    int on = 1, idle = 60, gap = 15, count = 4, unsent = RELAY_UNSENT_BYTES;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+    tcp_no_delay(fd);
+    tcp_unsent_max(fd, RELAY_UNSENT_BYTES);
+    tcp_keep_alive_every(fd, ALIVE_IDLE_S, ALIVE_GAP_S, ALIVE_COUNT);
 }
 
 static int pair_start(struct relay *r, struct pair *p)
@@ -501,14 +488,13 @@ static int pair_start(struct relay *r, struct pair *p)
     for (int i = 0; i < SIDE_COUNT; i++) {
         p->flow[i].from_fd = p->side[i].fd;
         p->flow[i].to_fd = p->side[1 - i].fd;
-        if (send(p->side[i].fd, &joined, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1)
+        if (!sock_say(p->side[i].fd, &joined, 1))
             return POSTERN_ERR_CLOSED;
     }
     for (int i = 0; i < SIDE_COUNT; i++) {
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                 .data.ptr = &p->side[i]};
-        if (epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, p->side[i].fd, &ev) != 0)
-            return POSTERN_ERR_IO;
+        int rc = edges_add_both(r->edges, p->side[i].fd, &p->side[i]);
+        if (rc != 0)
+            return rc;
     }
     p->at_ms = loop_now_ms(r->loop);
     list_remove(&p->link);
@@ -535,7 +521,7 @@ void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]
         bury(r);
     } else if (!p->joined) {
         const uint8_t waiting = RELAY_WAITING;
-        (void)!send(fd, &waiting, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)!sock_say(fd, &waiting, 1);
     }
 }
 

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/err.h"
+#include "io/sock.h"
 
 enum { ROUNDS_PER_PUMP = 8 };
 
@@ -72,16 +72,24 @@ void relay_flow_fini(struct relay_flow *f, struct relay_pool *p)
     f->held = 0;
 }
 
+/* As sock_read, without a way through this process's memory. */
+static ssize_t spliced(int from_fd, int to_fd, size_t len)
+{
+    ssize_t n;
+    do
+        n = splice(from_fd, NULL, to_fd, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (n < 0 && errno == EINTR);
+    return n < 0 && errno == EAGAIN ? POSTERN_ERR_AGAIN
+           : n < 0                  ? POSTERN_ERR_CLOSED
+                                    : n;
+}
+
 /* Fills the empty carrier. Returns bytes, 0 for nothing now, -1 for a failure. */
 static ssize_t flow_read(struct relay_flow *f)
 {
-    ssize_t n;
-    do {
-        n = f->has_pipe ? splice(f->from_fd, NULL, f->pipe.write_fd, NULL,
-                                 RELAY_PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
-                        : recv(f->from_fd, f->buffer, RELAY_BUFFER_BYTES, MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno != EAGAIN)
+    ssize_t n = f->has_pipe ? spliced(f->from_fd, f->pipe.write_fd, RELAY_PIPE_BYTES)
+                            : sock_read(f->from_fd, f->buffer, RELAY_BUFFER_BYTES);
+    if (n < 0 && n != POSTERN_ERR_AGAIN)
         return -1;
     f->readable = n > 0;
     f->eof = n == 0;
@@ -92,14 +100,9 @@ static ssize_t flow_read(struct relay_flow *f)
 
 static ssize_t flow_write(struct relay_flow *f)
 {
-    ssize_t n;
-    do {
-        n = f->has_pipe ? splice(f->pipe.read_fd, NULL, f->to_fd, NULL, f->held,
-                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
-                        : send(f->to_fd, f->buffer + f->from, f->held,
-                               MSG_DONTWAIT | MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN) {
+    ssize_t n = f->has_pipe ? spliced(f->pipe.read_fd, f->to_fd, f->held)
+                            : sock_write(f->to_fd, f->buffer + f->from, f->held);
+    if (n == POSTERN_ERR_AGAIN) {
         f->writable = false;
         return 0;
     }
@@ -130,7 +133,7 @@ enum relay_flow_result relay_flow_pump(struct relay_flow *f, struct relay_pool *
         }
         if (f->held == 0 && f->eof) {
             f->done = true; /* ENOTCONN: the other side is gone, its own event tells */
-            (void)shutdown(f->to_fd, SHUT_WR);
+            sock_end_writing(f->to_fd);
         }
         if (f->held > 0 ? !f->writable : !f->readable)
             break;

@@ -1,23 +1,19 @@
 /* UDP sockets around core/stun.h; see stun_service.h. */
 #include "broker/stun_service.h"
 
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "broker/vouch.h"
 #include "core/stun.h"
 #include "io/loop.h"
 #include "io/pktinfo.h"
-#include "io/sockaddr.h"
 
 enum {
     SOCKETS_PER_SITE = 4,
     SOCKETS_MAX = BROKER_LISTEN_MAX * SOCKETS_PER_SITE,
     PACKETS_PER_EVENT = 64,
-    CONTROL_LEN = 128,
 };
 
 struct stun_socket {
@@ -46,39 +42,12 @@ struct packet {
 /* False when the socket is empty. A packet that is not usable has length 0. */
 static bool receive(struct stun_socket *s, struct packet *p)
 {
-    struct sockaddr_storage from;
-    uint64_t control[CONTROL_LEN / sizeof(uint64_t)];
-    /* cppcheck-suppress ctuuninitvar */
-    struct iovec iov = {.iov_base = p->data, .iov_len = sizeof(p->data)};
-    struct msghdr msg = {.msg_name = &from,
-                         .msg_namelen = sizeof(from),
-                         .msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT);
+    ssize_t n =
+        pktinfo_recv(s->fd, &s->bind, p->data, sizeof(p->data), &p->source, &p->local);
     if (n < 0)
         return false;
-    p->len = (size_t)n;
-    pktinfo_read(&msg, &s->bind, &p->local);
-    if ((msg.msg_flags & MSG_TRUNC) != 0 ||
-        sockaddr_to_addr(&p->source, (struct sockaddr *)&from) != 0)
-        p->len = 0;
+    p->len = p->source.family != ADDR_NONE ? (size_t)n : 0;
     return true;
-}
-
-static void transmit(const struct stun_socket *s, const struct stun_answer *a,
-                     uint8_t *data)
-{
-    struct sockaddr_storage to;
-    uint64_t control[CONTROL_LEN / sizeof(uint64_t)] = {0};
-    struct iovec iov = {.iov_base = data, .iov_len = a->len};
-    struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
-    msg.msg_namelen = s->bind.family == ADDR_V6 ? sockaddr_from_addr_mapped(&to, &a->to)
-                                                : sockaddr_from_addr(&to, &a->to);
-    msg.msg_control = control;
-    msg.msg_controllen = pktinfo_put(control, s->bind.family, &a->from);
-    (void)sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
 }
 
 /* The socket that can send from `from`. */
@@ -137,7 +106,7 @@ static void serve(struct stun_socket *s, const struct packet *p)
     }
     struct stun_socket *via = socket_for(s, &answer.from);
     if (via != NULL)
-        transmit(via, &answer, data);
+        pktinfo_send(via->fd, &via->bind, data, answer.len, &answer.to, &answer.from);
     v->stats.answered++;
 }
 

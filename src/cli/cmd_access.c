@@ -113,7 +113,7 @@ static int read_published(struct run *r, struct service_list *published,
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct link broker;
     int err = settings == NULL ? fault_lack(r->f, POSTERN_ERR_NOMEM)
-                               : roster_open(&roster, r->state.path, r->f);
+                               : roster_open_known(&roster, r->state.path, r->f);
     if (err == 0)
         err = published_read(roster, settings, published, &broker, r->f);
     if (err == 0) {

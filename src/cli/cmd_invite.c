@@ -94,7 +94,7 @@ int cmd_invite(const struct options *o, struct events *out, struct fault *f)
     struct roster *r = NULL;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = roster_open(&r, state.path, f);
+        err = roster_open_known(&r, state.path, f);
     if (err == 0)
         err = invite(r, &state, o, out, f);
     roster_close(r);

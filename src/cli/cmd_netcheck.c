@@ -25,11 +25,11 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
         return 0;
     }
     struct roster_settings *s = calloc(1, sizeof(*s));
-    err =
-        s != NULL ? roster_open(&r, state->path, f) : fault_lack(f, POSTERN_ERR_NOMEM);
+    err = s != NULL ? roster_open_known(&r, state->path, f)
+                    : fault_lack(f, POSTERN_ERR_NOMEM);
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
-    else if (err == 0)
+    else if (err == 0 || err == POSTERN_ERR_NOTFOUND)
         err = fault_set(f, POSTERN_ERR_NOTFOUND,
                         "give one with --broker LINK, or join a host first",
                         "no broker is known here");

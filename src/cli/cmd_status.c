@@ -28,8 +28,10 @@ int cmd_status(const struct options *o, struct events *out, struct fault *f)
             events_print(out, &e);
     }
     if (err == 0 && !any && !out->json)
-        (void)fprintf(out->out,
-                      "nothing runs with %s; 'postern ls' shows what is stored\n",
-                      state.path);
+        (void)fprintf(
+            out->out,
+            "neither 'postern serve' nor 'postern up' runs with %s (others are "
+            "not asked); 'postern ls' shows what is stored\n",
+            state.path);
     return err;
 }

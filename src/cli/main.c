@@ -110,7 +110,7 @@ int main(int argc, char **argv)
         const struct command *c = command_find(argv[1]);
         err = c != NULL ? lack_check_start(LACK_FILES_MIN, &f)
                         : unknown_command(argv[1], &f);
-        if (err == 0)
+        if (err == 0 && c != NULL)
             err = run_command(c, argc - 2, argv + 2, &out, &f);
     }
     int status = finish(&out, err, &f);

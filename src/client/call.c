@@ -7,6 +7,7 @@
 
 #include "io/linger.h"
 #include "io/loop.h"
+#include "io/spare.h"
 
 enum {
     WAIT_MS = 20000,
@@ -36,6 +37,7 @@ struct calls {
     struct timer timer;
     struct call *first;
     unsigned count;
+    struct spare spare;
     uint64_t ticked_ms;
     struct fault last;          /* why there is no session */
     const struct peer *last_of; /* with whom: NULL: with none; compared only */
@@ -58,6 +60,7 @@ static void call_free(struct call *c)
     if (c->next != NULL)
         c->next->prev = c->prev;
     cs->count--;
+    spare_look(&cs->spare, cs->count);
     reset_fd(c);
     if (!c->quiet && c->config.on_end != NULL)
         c->config.on_end(c->config.ctx, c);
@@ -84,6 +87,13 @@ static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
         answer(c, STREAM_UNREACHABLE, "the host's answer was malformed");
         pump_abort(p, STREAM_LIMIT);
         return;
+    }
+    if (r.code == STREAM_OK && r.datagrams && c->config.fd >= 0) {
+        r.code = STREAM_NOTFOUND; /* what has no ends and loses packets is no stream */
+        (void)snprintf(
+            r.reason, sizeof(r.reason),
+            "'%.60s' is a UDP service, which 'postern connect' and 'up' carry",
+            c->config.service);
     }
     answer(c, r.code, r.reason);
     if (r.code != STREAM_OK) {
@@ -340,6 +350,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         cs->first->prev = c;
     cs->first = c;
     cs->count++;
+    spare_count(&cs->spare);
     if (out != NULL)
         *out = c;
     if (!try_open(c))

@@ -80,8 +80,9 @@ static struct entry *entry_of(struct client *c, const struct peer *p)
  */
 
 void client_path_event(struct event *e, const struct peer *peer,
-                       const struct path *path, uint64_t elapsed_us)
+                       const struct path *path)
 {
+    uint64_t elapsed_us;
     char why[LADDER_REASON_LEN];
     event_begin(e, "path");
     event_text(e, "peer", peer_name(peer));
@@ -89,7 +90,8 @@ void client_path_event(struct event *e, const struct peer *peer,
     event_addr(e, "local", &path->local);
     event_addr(e, "remote", &path->remote);
     event_rtt(e, "rtt_ms", path->rtt_us);
-    event_ms(e, "elapsed_ms", elapsed_us);
+    if (peer_path_elapsed(peer, &elapsed_us))
+        event_ms(e, "elapsed_ms", elapsed_us);
     if (peer_preference(peer, why)[0] != '\0')
         event_text(e, "reason", why);
 }
@@ -121,7 +123,7 @@ static void on_path(void *ctx, struct peer *p, const struct path *path,
     struct client *c = ctx;
     if (!c->config.quiet) {
         struct event e;
-        client_path_event(&e, p, path, elapsed_us);
+        client_path_event(&e, p, path);
         events_print(c->config.out, &e);
     }
     if (c->events->on_path != NULL)

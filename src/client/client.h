@@ -101,7 +101,7 @@ void client_tell_empty(struct client *c);
 
 /* The `path` and `rejected` events, as the engine prints them. */
 void client_path_event(struct event *e, const struct peer *peer,
-                       const struct path *path, uint64_t elapsed_us);
+                       const struct path *path);
 void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
                            const char *reason);
 

@@ -2,12 +2,9 @@
 #include "client/forward.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "client/early.h"
@@ -18,7 +15,8 @@
 #include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
+#include "io/tcp.h"
 
 enum {
     BACKLOG = 1024,
@@ -132,11 +130,10 @@ static void carry(struct forward *fw, int fd)
         log_warn("a connection to %s could not be started: out of memory", fw->service);
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
-    int on = 1;
     (void)from;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    tcp_no_delay(fd);
     linger_reset(fd); /* whoever carries it sets it back at its end */
     carry(ctx, fd);
 }
@@ -158,12 +155,9 @@ static void on_flow_answer(void *ctx, struct call *c, unsigned code, const char 
 static void on_flow_datagram(void *ctx, struct call *c, const uint8_t *data, size_t len)
 {
     struct flow *fl = ctx;
-    struct sockaddr_storage ss;
-    socklen_t slen = sockaddr_from_addr(&ss, &fl->from);
     (void)c;
     fl->used_ms = loop_now_ms(fl->forward->config.loop);
-    (void)!sendto(fl->forward->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL,
-                  (struct sockaddr *)&ss, slen);
+    (void)!sock_send_to(fl->forward->fd, data, len, &fl->from);
 }
 
 static void on_flow_end(void *ctx, struct call *c)
@@ -226,14 +220,11 @@ static void on_udp(void *ctx, int events)
     uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < 64; i++) {
-        struct sockaddr_storage ss;
-        socklen_t slen = sizeof(ss);
         struct addr from;
-        ssize_t n = recvfrom(fw->fd, buf, sizeof(buf), MSG_DONTWAIT,
-                             (struct sockaddr *)&ss, &slen);
+        ssize_t n = sock_recv_from(fw->fd, buf, sizeof(buf), &from);
         if (n < 0)
             return;
-        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0)
+        if (from.family == ADDR_NONE)
             continue;
         struct flow *fl = flow_for(fw, &from);
         if (fl != NULL)
@@ -257,26 +248,21 @@ static void on_sweep(void *ctx)
 
 static int bind_local(struct forward *fw, struct fault *f)
 {
-    struct sockaddr_storage ss;
+    static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     char text[ADDR_TEXT_LEN];
-    int on = 1;
-    int type = fw->config.udp ? SOCK_DGRAM : SOCK_STREAM;
-    socklen_t len = sockaddr_from_addr(&ss, &fw->config.local);
-    fw->fd = socket(ss.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fw->fd < 0)
-        return fault_set(f, POSTERN_ERR_IO, "check this machine's limits",
-                         "no socket could be made: %s", strerror(errno));
-    if (!fw->config.udp)
-        (void)setsockopt(fw->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fw->fd, (struct sockaddr *)&ss, len) == 0 &&
-        (fw->config.udp || listen(fw->fd, BACKLOG) == 0))
-        return 0;
+    fw->fd = fw->config.udp ? sock_udp(&fw->config.local, &both)
+                            : sock_listen(&fw->config.local, &both);
     int err = errno;
+    if (fw->fd >= 0)
+        return 0;
+    if (fw->fd == POSTERN_ERR_LIMIT)
+        return fault_set(f, POSTERN_ERR_IO, "check this machine's limits",
+                         "no socket could be made: %s", strerror(err));
     addr_format(&fw->config.local, text);
-    if (err == EADDRINUSE)
+    if (fw->fd == POSTERN_ERR_INUSE)
         return fault_set(f, POSTERN_ERR_INUSE, "choose another local port",
                          "the local address %s is in use by another program", text);
-    if (err == EACCES || err == EPERM)
+    if (fw->fd == POSTERN_ERR_PERM)
         return fault_set(
             f, POSTERN_ERR_PERM, "choose a port above 1023, or run as root",
             "the local address %s needs a privilege that this user lacks", text);
@@ -289,6 +275,8 @@ static int listen_tcp(struct forward *fw)
     struct acceptor_config door = {.loop = fw->config.loop,
                                    .fd = fw->fd,
                                    .who = "the local address",
+                                   .keep = FORWARD_FILES_KEPT,
+                                   .patience_ms = FORWARD_PATIENCE_MS,
                                    .on_connection = on_connection,
                                    .ctx = fw};
     fw->fd = -1;
@@ -344,6 +332,6 @@ void forward_close(struct forward *fw)
 
 void forward_local(const struct forward *fw, struct addr *a)
 {
-    if (sockaddr_local(fw->door != NULL ? acceptor_fd(fw->door) : fw->fd, a) != 0)
+    if (sock_local(fw->door != NULL ? acceptor_fd(fw->door) : fw->fd, a) != 0)
         *a = (struct addr){0};
 }

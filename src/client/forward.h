@@ -8,6 +8,11 @@
 #include "client/call.h"
 #include "io/loop.h"
 
+enum {
+    FORWARD_FILES_KEPT = 8, /* connections leave so many to the session */
+    FORWARD_PATIENCE_MS = 5000,
+};
+
 struct forward;
 
 struct forward_config {

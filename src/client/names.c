@@ -3,12 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/dns.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum { TTL_S = 5, QUERIES_PER_EVENT = 64 };
 
@@ -44,30 +43,21 @@ static void on_query(void *ctx, int events)
     (void)events;
     for (int i = 0; i < QUERIES_PER_EVENT; i++) {
         uint8_t in[DNS_MESSAGE_MAX], out[DNS_MESSAGE_MAX];
-        struct sockaddr_storage from;
-        socklen_t slen = sizeof(from);
-        ssize_t len = recvfrom(n->fd, in, sizeof(in), MSG_DONTWAIT,
-                               (struct sockaddr *)&from, &slen);
+        struct addr from;
+        ssize_t len = sock_recv_from(n->fd, in, sizeof(in), &from);
         if (len < 0)
             return;
         int reply = answer(n, out, sizeof(out), in, (size_t)len);
         if (reply > 0)
-            (void)!sendto(n->fd, out, (size_t)reply, MSG_DONTWAIT,
-                          (struct sockaddr *)&from, slen);
+            (void)!sock_send_to(n->fd, out, (size_t)reply, &from);
     }
 }
 
 static int bind_one(uint16_t port)
 {
     struct addr at = {.family = ADDR_V4, .port = port, .ip = {127, 80, 0, 53}};
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, &at);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) != 0) {
-        close(fd);
-        fd = -1;
-    }
-    return fd;
+    static const struct sock_options plain;
+    return sock_udp(&at, &plain);
 }
 
 int names_open(struct names **out, struct loop *loop, names_lookup lookup, void *ctx)
@@ -103,6 +93,6 @@ void names_close(struct names *n)
 
 void names_local(const struct names *n, struct addr *a)
 {
-    if (sockaddr_local(n->fd, a) != 0)
+    if (sock_local(n->fd, a) != 0)
         *a = (struct addr){0};
 }

@@ -3,15 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "client/call.h"
@@ -19,6 +14,8 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/ready.h"
+#include "io/sock.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -36,7 +33,7 @@ enum {
  */
 struct stdio_bridge {
     int fd;   /* the threads' end of the pair */
-    int wake; /* an eventfd: readable once nobody reads stdout */
+    int wake; /* a flag: nobody reads stdout any more */
     pthread_mutex_t lock;
     struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
@@ -75,15 +72,15 @@ static void on_done(void *ctx)
  * Waits for `events` of `fd`. Once nobody reads stdout, for `patience_ms` at most:
  * false when that is over.
  */
-static bool wait_for(struct stdio_bridge *b, int fd, short events, int patience_ms)
+static bool wait_for(struct stdio_bridge *b, int fd, int events, int patience_ms)
 {
-    struct pollfd p[2] = {{.fd = fd, .events = events},
-                          {.fd = b->wake, .events = POLLIN}};
+    struct ready p[2] = {{.fd = fd, .wanted = events},
+                         {.fd = b->wake, .wanted = WATCH_READ}};
     for (;;) {
-        int n = poll(p, 2, p[1].fd < 0 ? patience_ms : -1);
-        if (n < 0 && errno != EINTR)
+        int n = ready_wait(p, 2, p[1].fd < 0 ? patience_ms : -1);
+        if (n < 0 && n != POSTERN_ERR_AGAIN)
             return false;
-        if (n == 0 || (n > 0 && p[0].revents != 0))
+        if (n == 0 || (n > 0 && p[0].is != 0))
             return n > 0;
         if (n > 0)
             p[1].fd = -1;
@@ -92,17 +89,15 @@ static bool wait_for(struct stdio_bridge *b, int fd, short events, int patience_
 
 static bool unread(const struct stdio_bridge *b)
 {
-    struct pollfd p = {.fd = b->wake, .events = POLLIN};
-    return poll(&p, 1, 0) == 1;
+    struct ready p = {.fd = b->wake, .wanted = WATCH_READ};
+    return ready_wait(&p, 1, 0) == 1;
 }
 
 static bool send_all(struct stdio_bridge *b, const uint8_t *buf, size_t len)
 {
     while (len > 0) {
-        ssize_t n = send(b->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN && wait_for(b, b->fd, POLLOUT, STUCK_MS))
-            continue;
-        if (n < 0 && errno == EINTR)
+        ssize_t n = sock_write(b->fd, buf, len);
+        if (n == POSTERN_ERR_AGAIN && wait_for(b, b->fd, WATCH_WRITE, STUCK_MS))
             continue;
         if (n <= 0)
             return false;
@@ -116,7 +111,7 @@ static void *copy_in(void *arg)
 {
     struct stdio_bridge *b = arg;
     uint8_t *buf = malloc(COPY_BYTES);
-    while (buf != NULL && wait_for(b, STDIN_FILENO, POLLIN, PAUSE_MS)) {
+    while (buf != NULL && wait_for(b, STDIN_FILENO, WATCH_READ, PAUSE_MS)) {
         ssize_t n = read(STDIN_FILENO, buf, COPY_BYTES);
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
@@ -124,7 +119,7 @@ static void *copy_in(void *arg)
             break;
     }
     free(buf);
-    (void)shutdown(b->fd, SHUT_WR);
+    sock_end_writing(b->fd);
     if (!unread(b)) /* it may come to that later */
         (void)wait_for(b, -1, 0, 0);
     tell(b, BRIDGE_LEFT, 0);
@@ -150,8 +145,8 @@ static int write_all(const uint8_t *buf, size_t len)
     while (len > 0) {
         ssize_t n = write(STDOUT_FILENO, buf, len);
         if (n < 0 && errno == EAGAIN) { /* another program made it so */
-            struct pollfd p = {.fd = STDOUT_FILENO, .events = POLLOUT};
-            (void)poll(&p, 1, -1);
+            struct ready p = {.fd = STDOUT_FILENO, .wanted = WATCH_WRITE};
+            (void)!ready_wait(&p, 1, -1);
             continue;
         }
         if (n < 0 && errno == EINTR)
@@ -167,15 +162,14 @@ static int write_all(const uint8_t *buf, size_t len)
 /* Waits for bytes of the stream, and tells stdin's thread when nobody wants them. */
 static void wait_stream(struct stdio_bridge *b, bool *watched)
 {
-    struct pollfd p[2] = {{.fd = b->fd, .events = POLLIN},
-                          {.fd = *watched ? STDOUT_FILENO : -1}};
-    while (poll(p, 2, -1) < 0 || p[0].revents == 0) {
-        if (p[1].fd < 0 || p[1].revents == 0)
+    struct ready p[2] = {{.fd = b->fd, .wanted = WATCH_READ},
+                         {.fd = *watched ? STDOUT_FILENO : -1}};
+    while (ready_wait(p, 2, -1) < 0 || p[0].is == 0) {
+        if (p[1].fd < 0 || p[1].is == 0)
             continue;
-        uint64_t one = 1;
         p[1].fd = -1;
         *watched = false;
-        (void)!write(b->wake, &one, sizeof(one));
+        ready_flag_raise(b->wake);
     }
 }
 
@@ -187,8 +181,8 @@ static void *copy_out(void *arg)
     int err = 0;
     while (buf != NULL && err == 0) {
         wait_stream(b, &watched);
-        ssize_t n = recv(b->fd, buf, COPY_BYTES, 0);
-        if (n < 0 && errno == EINTR)
+        ssize_t n = sock_read(b->fd, buf, COPY_BYTES);
+        if (n == POSTERN_ERR_AGAIN)
             continue;
         if (n <= 0)
             break;
@@ -214,9 +208,9 @@ int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     struct stdio_bridge *b = calloc(1, sizeof(*b));
     if (b == NULL)
         return POSTERN_ERR_NOMEM;
-    b->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    b->wake = ready_flag_open();
     if (b->wake < 0 || wake_open(&b->done, loop, on_done, b) != 0 ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        sock_pair(pair) != 0) {
         int err = errno; /* for fault_lack */
         if (b->wake >= 0)
             (void)close(b->wake);
@@ -225,7 +219,6 @@ int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
         errno = err;
         return POSTERN_ERR_NOMEM;
     }
-    (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
     (void)pthread_mutex_init(&b->lock, NULL);
     b->fd = pair[1];
     b->on_end = on_end;
@@ -247,14 +240,12 @@ void stdio_bridge_free(struct stdio_bridge *b)
     (void)pthread_mutex_lock(&b->lock);
     wake_close(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
-    (void)shutdown(b->fd,
-                   SHUT_RDWR); /* ends the threads, where nothing else holds them */
+    sock_end(b->fd); /* ends the threads, where nothing else holds them */
 }
 
 size_t stdio_bridge_waiting(const struct stdio_bridge *b)
 {
-    int n = 0;
-    return ioctl(b->fd, SIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0;
+    return sock_unsent(b->fd);
 }
 
 /* ---------------------------------------------------------------------------- the run

@@ -11,6 +11,7 @@
 
 #include "core/natcheck.h"
 #include "core/stun.h"
+#include "io/clock.h"
 #include "io/helper.h"
 #include "io/lack.h"
 #include "io/loop.h"
@@ -162,7 +163,7 @@ static void on_packets(void *ctx, struct udp *u, const struct addr *from,
             s->mtu_ok[i] || (s->mtu_begun && stun_is_response_to(&m, s->mtu_txid[i]));
     (void)natcheck_on_response(
         &s->check, u == s->sockets[0] ? NATCHECK_FILTERING : NATCHECK_MAPPING, m.txid,
-        &m.mapped, m.other.family != ADDR_NONE ? &m.other : NULL, net_now_us());
+        &m.mapped, m.other.family != ADDR_NONE ? &m.other : NULL, clock_us());
 }
 
 static void on_writable(void *ctx, struct udp *u)
@@ -210,7 +211,7 @@ static int begin(struct netcheck_state *s)
     randombytes_buf(nc.seed, sizeof(nc.seed));
     for (int i = 0; i < 2; i++)
         local_towards(&nc.local[i], s->sockets[i]);
-    natcheck_init(&s->check, &nc, net_now_us());
+    natcheck_init(&s->check, &nc, clock_us());
     randombytes_buf(s->v6_txid, sizeof(s->v6_txid));
     const struct addr nobody = {0};
     s->map_answered = portmap_open(&s->map, s->loop, false, nc.local[0].port, &nobody,
@@ -223,7 +224,7 @@ static void send_check(struct netcheck_state *s)
 {
     struct natcheck_request r;
     uint8_t buf[STUN_MESSAGE_MAX];
-    while (natcheck_next(&s->check, net_now_us(), &r)) {
+    while (natcheck_next(&s->check, clock_us(), &r)) {
         int n =
             stun_build_request(buf, sizeof(buf), r.txid, r.change_ip, r.change_port);
         if (n > 0)

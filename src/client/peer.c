@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "core/keepalive.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
@@ -45,8 +46,8 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     p->lost = p->ready;
     p->ready = false;
     p->refused = fatal;
-    p->over_us = net_now_us();
-    uint32_t ms = backoff_on_down(&p->backoff, net_now_us() / 1000);
+    p->over_us = clock_us();
+    uint32_t ms = backoff_on_down(&p->backoff, clock_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
     timer_stop(&p->reject);
@@ -96,8 +97,9 @@ void peer_tell_path(struct peer *p, const struct path *path)
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)
-        p->config.events->on_path(p->config.ctx, p, path, net_now_us() - p->began_us);
+        p->config.events->on_path(p->config.ctx, p, path, p->told_elapsed_us);
 }
 
 /* The broker's fault, while no kind can be tried for want of it; else NULL. */
@@ -154,7 +156,7 @@ static void on_open(void *ctx)
     approach_set_established(p->approach);
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
-    backoff_on_up(&p->backoff, net_now_us() / 1000);
+    backoff_on_up(&p->backoff, clock_us() / 1000);
     timer_stop(&p->timer);
     struct path *path = session_path(p->session);
     if (path != NULL) {
@@ -207,7 +209,7 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
     if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
         netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
         path->silent = true;
-        path->silent_since_us = net_now_us() - silent_us;
+        path->silent_since_us = clock_us() - silent_us;
     } else {
         bury(p, path, silent_us);
     }
@@ -217,7 +219,7 @@ static void bury_kept(struct peer *p)
 {
     for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
         if (p->paths[i] != NULL && p->paths[i]->silent)
-            bury(p, p->paths[i], net_now_us() - p->paths[i]->silent_since_us);
+            bury(p, p->paths[i], clock_us() - p->paths[i]->silent_since_us);
 }
 
 /* Is it the host, or the way to the broker? */
@@ -437,7 +439,7 @@ static unsigned patience_ms(const struct peer *p)
  */
 static bool advances(struct peer *p)
 {
-    uint64_t now_us = net_now_us(), heard = heard_us(p);
+    uint64_t now_us = clock_us(), heard = heard_us(p);
     if (heard == 0) {
         p->unanswered = true;
         return false;
@@ -466,7 +468,7 @@ static void begin(struct peer *p)
     p->gone_us = p->offline_us = p->signal_us = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
-    p->began_us = net_now_us();
+    p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     if (p->config.events->on_recall != NULL)
         p->config.events->on_recall(p->config.ctx, p, &p->memory);
@@ -586,7 +588,7 @@ void peer_on_control(struct peer *p, const Control *m)
         return;
     }
     if (m->which_body == Control_signal_tag)
-        p->signal_us = net_now_us();
+        p->signal_us = clock_us();
     approach_on_control(p->approach, m);
 }
 
@@ -594,7 +596,7 @@ void peer_on_network_change(struct peer *p)
 {
     if (p->approach == NULL || p->restarting)
         return;
-    p->began_us = net_now_us();
+    p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
     const struct path *used = p->used;
@@ -618,7 +620,7 @@ void peer_hurry(struct peer *p)
     uplink_hurry(p->config.endpoint->uplink);
     if (!p->restarting || peer_is_offline(p)) /* the broker says when it is back */
         return;
-    uint64_t over_ms = (net_now_us() - p->over_us) / 1000;
+    uint64_t over_ms = (clock_us() - p->over_us) / 1000;
     uint64_t ms = over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0; /* in measure */
     if (ms < timer_due_in_ms(&p->timer))
         timer_start(&p->timer, ms);
@@ -662,6 +664,13 @@ struct session *peer_session(struct peer *p)
 const struct path *peer_path(const struct peer *p)
 {
     return p->restarting ? NULL : p->used;
+}
+
+bool peer_path_elapsed(const struct peer *p, uint64_t *us)
+{
+    const struct path *path = peer_path(p);
+    *us = p->told_elapsed_us;
+    return path != NULL && path->id == p->told_id;
 }
 
 const Services *peer_services(const struct peer *p)

@@ -102,6 +102,8 @@ const uint8_t *peer_own_key(const struct peer *p);
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
 struct session *peer_session(struct peer *p); /* NULL when there is none */
 const struct path *peer_path(const struct peer *p);
+/* How long the path in use took to be chosen, as on_path said; false: it did not. */
+bool peer_path_elapsed(const struct peer *p, uint64_t *us);
 const Services *peer_services(const struct peer *p); /* NULL before they came */
 /* Words for why `k` is not in use. */
 const char *peer_reason(const struct peer *p, enum path_kind k,

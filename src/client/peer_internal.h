@@ -39,6 +39,7 @@ struct peer {
     uint64_t made_us;    /* what a session that has heard nothing yet says of that */
     uint64_t signal_us;  /* when the host last spoke through the broker */
     bool told_silent;
+    uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     struct trial trial;
     uint32_t rivals_tried; /* mask of kinds */
     uint64_t pressed_us;   /* when the host last said that the path holds it up */

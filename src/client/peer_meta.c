@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 
 static void send_join(struct peer *p)
@@ -133,7 +134,7 @@ void peer_meta_take(void *ctx, const Meta *m)
         send_alive(p);
         break;
     case Meta_pressed_tag:
-        p->pressed_us = net_now_us();
+        p->pressed_us = clock_us();
         break;
     case Meta_rotate_tag:
         take_rotation(p, &m->body.rotate);

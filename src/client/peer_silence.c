@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 
@@ -33,9 +34,9 @@ void peer_on_gone(struct peer *p)
     session_doubt(p->session, true);
     /* Silent before: its network was cut, and now it comes back with a new connection.
      */
-    if (since_us != 0 && net_now_us() - since_us > seconds_us(1))
+    if (since_us != 0 && clock_us() - since_us > seconds_us(1))
         return;
-    p->gone_us = net_now_us();
+    p->gone_us = clock_us();
     timer_start(&p->timer, ms < GONE_MAX_MS ? ms : GONE_MAX_MS);
 }
 
@@ -57,7 +58,7 @@ void peer_check_gone(struct peer *p)
 
 bool peer_gives_up_offline(struct peer *p)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     uint64_t silent_us = now_us - session_heard_us(p->session);
     if (silent_us < seconds_us(OFFLINE_S) / 2) {
         p->offline_us = 0;
@@ -108,7 +109,7 @@ void peer_watch_silence(struct peer *p)
 {
     struct fault f;
     uint64_t since_us = p->ready ? session_silent_since_us(p->session) : 0;
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     if (since_us == 0 || p->restarting) {
         if (p->told_silent && p->ready && !p->restarting)
             approach_on_heard(p->approach);

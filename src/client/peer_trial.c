@@ -5,6 +5,7 @@
  */
 #include "client/peer_internal.h"
 
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 
@@ -58,7 +59,7 @@ static const struct path *pick_rival(struct peer *p, const struct ladder *l)
 
 static struct trial_report report(struct peer *p, const struct ladder *l)
 {
-    uint64_t now_us = net_now_us(), pressed_us = session_pressed_us(p->session);
+    uint64_t now_us = clock_us(), pressed_us = session_pressed_us(p->session);
     struct trial_report r = {.now_us = now_us,
                              .bytes = session_bytes_carried(p->session)};
     if (p->pressed_us > pressed_us)
@@ -142,7 +143,7 @@ void peer_end_trial(struct peer *p)
 {
     if (!p->trial.running)
         return;
-    trial_abort(&p->trial, net_now_us());
+    trial_abort(&p->trial, clock_us());
     set_pace(p, PEER_TICK_MS * 1000);
 }
 

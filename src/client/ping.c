@@ -1,6 +1,7 @@
 /* Pings inside the session; ends when each path kind has ended in use or in a reason.
  */
 #include "client/ping.h"
+#include "io/clock.h"
 #include "io/loop.h"
 
 enum {
@@ -43,7 +44,7 @@ static void on_pong(void *ctx, struct peer *p, uint64_t sent_us)
     event_begin(&e, "pong");
     event_text(&e, "peer", peer_name(p));
     event_int(&e, "seq", s->answered);
-    event_ms(&e, "rtt_ms", net_now_us() - sent_us);
+    event_ms(&e, "rtt_ms", clock_us() - sent_us);
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     events_print(client_out(s->client), &e);
 }
@@ -77,7 +78,7 @@ static void on_tick(void *ctx)
     }
     if (!s->config->settle && s->sent >= s->config->count && now < s->next_ms + LOST_MS)
         return; /* exactly so many, unless one is lost */
-    if (now < s->next_ms || peer_ping(s->peer, net_now_us()) != 0)
+    if (now < s->next_ms || peer_ping(s->peer, clock_us()) != 0)
         return;
     s->sent++;
     s->next_ms = now + (s->sent < 3 ? FIRST_INTERVAL_MS : INTERVAL_MS);

@@ -3,6 +3,7 @@
  * it.
  */
 #include "client/ping.h"
+#include "io/clock.h"
 #include "io/loop.h"
 
 enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
@@ -23,7 +24,7 @@ static void on_tick(void *ctx)
 {
     struct attempt_of_kind *s = ctx;
     const struct path *p = peer_path(s->peer);
-    uint64_t took_us = net_now_us() - s->began_us;
+    uint64_t took_us = clock_us() - s->began_us;
     s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
     if (!s->works && !peer_kind_ended(s->peer, s->kind) &&
         took_us < KIND_MAX_MS * 1000ull)
@@ -73,7 +74,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
     if (rc != 0)
         return rc;
     timer_init(&s.timer, client_loop(s.client), on_tick, &s);
-    s.began_us = net_now_us();
+    s.began_us = clock_us();
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
         timer_every(&s.timer, TICK_MS, TICK_MS);

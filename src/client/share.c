@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/proto.h"
 #include "io/local.h"
 #include "io/loop.h"
+#include "io/sock.h"
 
 enum {
     REPLY_MS = 2000,
@@ -99,7 +99,7 @@ static void on_timer(void *k)
     }
     share_cb cb = s->cb;
     void *ctx = s->ctx;
-    (void)shutdown(s->passed, SHUT_RDWR);
+    sock_end(s->passed);
     shared_free(s);
     if (cb != NULL)
         cb(ctx, STREAM_TIMEOUT, "'postern up' does not answer: it is stopped or stuck");

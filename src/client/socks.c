@@ -8,17 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "client/call.h"
 #include "client/early.h"
+#include "client/forward.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
 #include "io/linger.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum {
     BACKLOG = 512,
@@ -106,7 +106,7 @@ static void send_reply(int fd, enum socks_code code, const struct addr *bound)
     uint8_t out[SOCKS_REPLY_MAX];
     static const struct addr none;
     size_t len = socks_build_reply(out, code, bound != NULL ? bound : &none);
-    (void)!send(fd, out, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)!sock_say(fd, out, len);
 }
 
 static void refuse(struct conn *c, enum socks_code code)
@@ -198,16 +198,12 @@ static void on_flow_datagram(void *ctx, struct call *call, const uint8_t *data,
     struct flow *fl = ctx;
     struct conn *c = fl->conn;
     uint8_t head[SOCKS_UDP_HEADER_MAX];
-    struct sockaddr_storage ss;
     (void)call;
     int n = socks_build_udp(head, &fl->target);
-    socklen_t slen = sockaddr_from_addr(&ss, &c->udp_from);
-    if (n < 0 || slen == 0)
+    if (n < 0 || c->udp_from.family == ADDR_NONE)
         return;
     struct iovec iov[2] = {{head, (size_t)n}, {(void *)(uintptr_t)data, len}};
-    struct msghdr msg = {
-        .msg_name = &ss, .msg_namelen = slen, .msg_iov = iov, .msg_iovlen = 2};
-    (void)!sendmsg(c->udp_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!sock_sendv_to(c->udp_fd, iov, 2, &c->udp_from);
 }
 
 static void on_flow_end(void *ctx, struct call *call)
@@ -271,15 +267,12 @@ static void on_udp(void *ctx, int events)
     uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < 64; i++) {
-        struct sockaddr_storage ss;
-        socklen_t slen = sizeof(ss);
         struct addr from;
         struct socks_target t;
-        ssize_t n = recvfrom(c->udp_fd, buf, sizeof(buf), MSG_DONTWAIT,
-                             (struct sockaddr *)&ss, &slen);
+        ssize_t n = sock_recv_from(c->udp_fd, buf, sizeof(buf), &from);
         if (n < 0)
             return;
-        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0)
+        if (from.family == ADDR_NONE)
             continue;
         if (c->udp_from.family == ADDR_NONE)
             c->udp_from = from;
@@ -293,17 +286,15 @@ static void on_udp(void *ctx, int events)
 
 static void start_udp(struct conn *c)
 {
+    static const struct sock_options both = {.dual = true};
     struct addr at;
-    struct sockaddr_storage ss;
-    if (sockaddr_local(c->fd, &at) != 0) {
+    if (sock_local(c->fd, &at) != 0) {
         refuse(c, SOCKS_FAILED);
         return;
     }
     at.port = 0;
-    socklen_t len = sockaddr_from_addr(&ss, &at);
-    c->udp_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->udp_fd < 0 || bind(c->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
-        sockaddr_local(c->udp_fd, &at) != 0) {
+    c->udp_fd = sock_udp(&at, &both);
+    if (c->udp_fd < 0 || sock_local(c->udp_fd, &at) != 0) {
         refuse(c, SOCKS_FAILED);
         return;
     }
@@ -330,7 +321,7 @@ static int step(struct conn *c)
         n = socks_parse_greeting(c->in, c->in_len, &no_auth);
         if (n > 0) {
             uint8_t answer[2] = {5, no_auth ? 0 : 0xff};
-            (void)!send(c->fd, answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+            (void)!sock_say(c->fd, answer, sizeof(answer));
             if (!no_auth)
                 n = POSTERN_ERR_PROTO;
         }
@@ -368,14 +359,14 @@ static void on_conn(void *ctx, int events)
     (void)events;
     if (c->state == CONN_UDP) {
         uint8_t byte;
-        ssize_t n = recv(c->fd, &byte, 1, MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN))
+        ssize_t n = sock_read(c->fd, &byte, 1);
+        if (n <= 0 && n != POSTERN_ERR_AGAIN)
             conn_free(c);
         return;
     }
     for (;;) {
-        ssize_t n = recv(c->fd, c->in + c->in_len, 1, MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN)
+        ssize_t n = sock_read(c->fd, c->in + c->in_len, 1);
+        if (n == POSTERN_ERR_AGAIN)
             return;
         if (n <= 0 || c->in_len + 1 >= sizeof(c->in)) {
             conn_free(c);
@@ -422,7 +413,7 @@ static void on_sweep(void *ctx)
     }
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct socks *s = ctx;
     unsigned silent;
@@ -471,41 +462,34 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 
 static int listen_at(struct socks *s, const char *text, struct fault *f)
 {
+    static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     struct addr at;
-    struct sockaddr_storage ss;
-    int on = 1;
     if (text == NULL)
         text = "127.0.0.1:1080";
     if (addr_parse(&at, text) != 0)
         return fault_set(f, POSTERN_ERR_USAGE, "write it as 127.0.0.1:1080",
                          "'%.100s' is no address and port", text);
-    socklen_t len = sockaddr_from_addr(&ss, &at);
-    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (fd < 0 || bind(fd, (struct sockaddr *)&ss, len) != 0 ||
-        listen(fd, BACKLOG) != 0) {
-        int err = errno;
-        if (fd >= 0)
-            close(fd);
-        return fault_set(f,
-                         err == EADDRINUSE ? POSTERN_ERR_INUSE
-                         : err == EACCES   ? POSTERN_ERR_PERM
-                                           : POSTERN_ERR_INVALID,
-                         err == EACCES ? "choose a port above 1023, or run as root"
-                                       : "choose another with --listen",
-                         "the address %.64s cannot be used: %s", text, strerror(err));
-    }
+    int fd = sock_listen(&at, &both);
+    if (fd < 0)
+        return fault_set(
+            f,
+            fd == POSTERN_ERR_INUSE || fd == POSTERN_ERR_PERM ? fd
+                                                              : POSTERN_ERR_INVALID,
+            fd == POSTERN_ERR_PERM ? "choose a port above 1023, or run as root"
+                                   : "choose another with --listen",
+            "the address %.64s cannot be used: %s", text, strerror(errno));
     struct acceptor_config door = {.loop = client_loop(s->client),
                                    .fd = fd,
                                    .who = "the proxy",
+                                   .keep = FORWARD_FILES_KEPT,
+                                   .patience_ms = FORWARD_PATIENCE_MS,
                                    .on_connection = on_connection,
                                    .make_room = make_room,
                                    .ctx = s};
     if (acceptor_open(&s->door, &door) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     struct event e;
-    (void)!sockaddr_local(acceptor_fd(s->door), &at);
+    (void)!sock_local(acceptor_fd(s->door), &at);
     event_begin(&e, "ready");
     event_addr(&e, "listen", &at);
     events_print(client_out(s->client), &e);

@@ -327,13 +327,13 @@ static void status_of(void *ctx, struct peer *p)
     struct status_walk *w = ctx;
     struct event e;
     char reason[LADDER_REASON_LEN];
-    const struct path *path = peer_path(p);
+    bool online = peer_is_ready(p) && !peer_is_silent(p);
+    const struct path *path = online ? peer_path(p) : NULL;
     if (w->host[0] != '\0' && strcmp(w->host, peer_name(p)) != 0)
         return;
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
-    event_text(&e, "state",
-               peer_is_ready(p) && !peer_is_silent(p) ? "online" : "offline");
+    event_text(&e, "state", online ? "online" : "offline");
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
@@ -344,7 +344,7 @@ static void status_of(void *ctx, struct peer *p)
     }
     reply_event(w->conn, &e);
     if (path != NULL) {
-        client_path_event(&e, p, path, 0);
+        client_path_event(&e, p, path);
         reply_event(w->conn, &e);
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {

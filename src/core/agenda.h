@@ -17,8 +17,7 @@
 struct agenda_entry {
     uint64_t due, order;
     struct agenda_entry *child, *next;
-    struct agenda_entry
-        *prev; /* the sibling before, or the parent of the first child */
+    struct agenda_entry *prev; /* the sibling before, or a first child's parent */
     bool entered;
 };
 

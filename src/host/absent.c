@@ -9,6 +9,7 @@
 
 #include "core/absence.h"
 #include "host/internal.h"
+#include "io/clock.h"
 #include "io/log.h"
 
 enum {
@@ -70,7 +71,7 @@ static void compare(struct guest *g, struct guest *o, const Alive *a)
         guest_close(o, 0, "its program has ended");
         return;
     }
-    o->doubt_us = net_now_us();
+    o->doubt_us = clock_us();
     session_probe(o->session);
 }
 
@@ -159,7 +160,7 @@ static uint64_t worth(const struct holding *e)
 {
     const struct guest *g =
         (const struct guest *)((const char *)e - offsetof(struct guest, held));
-    uint64_t silent_us = guest_silent_us(g, net_now_us());
+    uint64_t silent_us = guest_silent_us(g, clock_us());
     return (g->member ? UINT64_MAX : UINT64_MAX / 2) - silent_us;
 }
 
@@ -212,7 +213,7 @@ static unsigned count_and_probe(struct serve *s, const uint8_t *key, uint64_t no
 
 bool absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool scarce)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     struct guest *g = NULL;
     bool crowd = count_and_probe(s, key, now_us) >= GUESTS_PER_CLIENT_MAX;
     if (!crowd && !scarce && s->guest_count < GUESTS_MAX)

@@ -5,13 +5,10 @@
 #include "host/agent_state.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include <netinet/in.h>
 #include <sodium.h>
 
 #include "core/client_hello.h"
@@ -20,8 +17,9 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "io/statedir.h"
+#include "io/tcp.h"
 
 enum { BACKLOG = 128, ADDRESSES_MAX = 16 };
 
@@ -86,8 +84,8 @@ static void on_id(void *ctx, int events)
 {
     struct agent_conn *c = ctx;
     (void)events;
-    ssize_t n = recv(c->plain, c->id + c->id_len, sizeof(c->id) - c->id_len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = sock_read(c->plain, c->id + c->id_len, sizeof(c->id) - c->id_len);
+    if (n == POSTERN_ERR_AGAIN)
         return;
     c->id_len += n > 0 ? (size_t)n : 0;
     if (n > 0 && c->id_len < sizeof(c->id))
@@ -116,14 +114,13 @@ static int start_data(struct agent_conn *c)
                              .fd = c->fd,
                              .on_end = on_pipe_end,
                              .ctx = c};
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+    if (sock_pair(pair) != 0)
         return POSTERN_ERR_IO;
     j.plain = pair[0];
     c->plain = pair[1];
     c->fd = -1;
-    int on = 1;
-    (void)setsockopt(j.fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
-    (void)setsockopt(j.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    tcp_no_delay(j.fd);
+    tcp_keep_alive(j.fd);
     int rc = tlspipe_join(&c->pipe, &j);
     return rc != 0
                ? rc
@@ -201,11 +198,10 @@ static void conn_new(struct agent *a, int fd, const struct addr *from)
         conn_free(c);
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
-    struct addr from;
-    if (sockaddr_to_addr(&from, ss) == 0)
-        conn_new(ctx, fd, &from);
+    if (from->family != ADDR_NONE)
+        conn_new(ctx, fd, from);
     else
         close(fd);
 }
@@ -245,43 +241,26 @@ static bool is_any(const struct addr *a)
     return memcmp(a->ip, zero, sizeof(zero)) == 0;
 }
 
-static int open_socket(const struct addr *at)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, at);
-    int on = 1, only_v6 = !is_any(at);
-    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (at->family == ADDR_V6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_v6, sizeof(only_v6));
-    if (bind(fd, (struct sockaddr *)&ss, len) == 0 && listen(fd, BACKLOG) == 0)
-        return fd;
-    int err = errno;
-    close(fd);
-    return -err;
-}
-
 static int start_listening(struct agent *a, const char *listen, struct fault *f)
 {
     char text[ADDR_TEXT_LEN];
+    static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     bool given = listen[0] != '\0';
     a->listen = (struct addr){.family = ADDR_V6, .port = AGENT_PORT_DEFAULT};
     if (given && addr_parse(&a->listen, listen) != 0)
         return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent 192.168.1.2:4480",
                          "'%.80s' is no address and port to listen on", listen);
-    a->fd = open_socket(&a->listen);
-    if (!given && a->fd == -EAFNOSUPPORT) {
+    a->fd = sock_listen(&a->listen, &both);
+    if (!given && a->fd == POSTERN_ERR_UNREACHABLE) { /* no IPv6 at all */
         a->listen.family = ADDR_V4;
-        a->fd = open_socket(&a->listen);
+        a->fd = sock_listen(&a->listen, &both);
     }
     if (a->fd < 0)
-        return fault_set(f, a->fd == -EADDRINUSE ? POSTERN_ERR_INUSE : POSTERN_ERR_IO,
-                         "name another with --agent ADDR:PORT",
-                         "the agent cannot listen on %s: %s",
-                         addr_format(&a->listen, text), strerror(-a->fd));
-    if (sockaddr_local(a->fd, &a->listen) != 0)
+        return fault_set(
+            f, a->fd == POSTERN_ERR_INUSE ? POSTERN_ERR_INUSE : POSTERN_ERR_IO,
+            "name another with --agent ADDR:PORT", "the agent cannot listen on %s: %s",
+            addr_format(&a->listen, text), strerror(errno));
+    if (sock_local(a->fd, &a->listen) != 0)
         return fault_set(f, POSTERN_ERR_IO, "try again", "the agent has no address");
     return 0;
 }

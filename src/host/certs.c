@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sock.h"
 #include "io/tlspipe.h"
 
 enum { LOOK_MS = 60000, TICK_MS = 3600000, DAY_MS = 24 * 3600000 };
@@ -294,8 +294,7 @@ int certs_wrap(struct certs *c, const char *service, int fd)
     struct source *src = find(c, service);
     if (src != NULL)
         refresh(c, src);
-    if (src == NULL || src->cert == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (src == NULL || src->cert == NULL || sock_pair(pair) != 0) {
         close(fd);
         return src == NULL || src->cert == NULL ? POSTERN_ERR_NOTFOUND : POSTERN_ERR_IO;
     }

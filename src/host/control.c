@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
@@ -42,7 +43,7 @@ void guest_session_event(struct guest *g, struct event *e)
     event_int(e, "streams", session_stream_count(g->session));
     event_int(e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
     event_int(e, "received_bytes", (int64_t)session_bytes_received(g->session));
-    event_int(e, "silent_s", (int64_t)(guest_silent_us(g, net_now_us()) / 1000000));
+    event_int(e, "silent_s", (int64_t)(guest_silent_us(g, clock_us()) / 1000000));
 }
 
 static void reply_status(struct serve *s, struct local_conn *c)

@@ -11,6 +11,7 @@
 #include <sodium.h>
 
 #include "host/internal.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/statedir.h"
@@ -564,6 +565,7 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
         s->guests->prev = g;
     s->guests = g;
     s->guest_count++;
+    spare_count(&s->spare);
     return g;
 }
 
@@ -690,7 +692,7 @@ void guest_sweep_soon(struct serve *s)
 void guest_sweep(struct serve *s, uint64_t now_ms)
 {
     struct guest *next;
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     for (struct guest *g = s->guests; g != NULL; g = next) {
         next = g->next;
         if (!g->dead && (g->session == NULL || !session_is_open(g->session))) {

@@ -16,6 +16,7 @@
 #include "io/audit.h"
 #include "io/local.h"
 #include "io/loop.h"
+#include "io/spare.h"
 #include "io/statedir.h"
 #include "path/approach.h"
 #include "session/endpoint.h"
@@ -118,6 +119,7 @@ struct serve {
     size_t conv_next;
     uint8_t sleepers[SLEEPERS_KEPT][KEY_LEN];
     size_t sleeper_next;
+    struct spare spare; /* counts sessions and streams */
     struct timer sweep;
     bool ready, stopping;
     bool met_before;     /* this broker took us in an earlier run */

@@ -3,19 +3,18 @@
  * connected to, by a race of their targets, and pumped; UDP services get a socket of
  * their own a flow. A refusal is handed back with its reason.
  */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/internal.h"
 #include "host/race.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/resolve.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum { UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
 
@@ -174,8 +173,8 @@ static void on_udp(void *ctx, int events)
     if (o->pump == NULL)
         return;
     for (int i = 0; i < 64 && o->pump != NULL; i++) {
-        ssize_t n = recv(o->udp_fd, buf, sizeof(buf), MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN)
+        ssize_t n = sock_read(o->udp_fd, buf, sizeof(buf));
+        if (n == POSTERN_ERR_AGAIN)
             return;
         if (n < 0)
             continue; /* the error is told once; answers may stand behind it */
@@ -187,18 +186,15 @@ static void on_udp(void *ctx, int events)
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
     struct outlet *o = ctx;
-    struct sockaddr_storage ss;
     o->resolve = NULL;
     if (err != 0 || n == 0) {
         refuse_for(o, err != 0 ? err : POSTERN_ERR_NOTFOUND);
         return;
     }
-    socklen_t len = sockaddr_from_addr(&ss, &addrs[0]);
-    o->udp_fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    o->udp_fd = sock_udp_to(&addrs[0]);
     timer_init(&o->idle, o->env->loop, on_idle, o);
-    if (o->udp_fd < 0 || connect(o->udp_fd, (struct sockaddr *)&ss, len) != 0 ||
-        watch_start(&o->udp_watch, o->env->loop, o->udp_fd, WATCH_READ, on_udp, o) !=
-            0) {
+    if (o->udp_fd < 0 || watch_start(&o->udp_watch, o->env->loop, o->udp_fd, WATCH_READ,
+                                     on_udp, o) != 0) {
         refuse_for(o, POSTERN_ERR_UNREACHABLE);
         return;
     }
@@ -217,8 +213,7 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
     udp_alive(o);
     /* A second try: the first may only tell the ICMP error that the last one met. */
     for (int i = 0; i < 2; i++)
-        if (send(o->udp_fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
-            errno != ECONNREFUSED)
+        if (sock_write(o->udp_fd, data, len) != POSTERN_ERR_REFUSED)
             break;
 }
 
@@ -332,6 +327,7 @@ void outlet_accept(struct guest *g, struct stream *st)
     struct outlet *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return; /* a stream without events is reset */
+    spare_count(&g->serve->spare);
     o->guest = g;
     o->serve = g->serve;
     o->env = &g->face->endpoint.env;

@@ -1,13 +1,12 @@
 /* Staggered attempts at a service's targets; knows no stream and no client. */
 #include "host/race.h"
 
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "io/dial.h"
 #include "io/loop.h"
+#include "io/tcp.h"
 
 enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
 
@@ -88,13 +87,12 @@ static void leg_won(struct leg *l, int fd)
 static void on_dialed(void *ctx, int err, int fd)
 {
     struct leg *l = ctx;
-    int on = 1;
     l->dial = NULL;
     if (err != 0) {
         dial_failed(l, err);
         return;
     }
-    (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
+    tcp_no_delay(fd);
     leg_won(l, fd);
 }
 

@@ -82,6 +82,15 @@ int roster_open(struct roster **out, const char *dir, struct fault *f)
     return 0;
 }
 
+int roster_open_known(struct roster **out, const char *dir, struct fault *f)
+{
+    if (!statedir_has(dir, "host.db"))
+        return fault_set(f, POSTERN_ERR_NOTFOUND,
+                         "run 'postern serve --broker LINK SERVICE...' first",
+                         "nothing is published here yet");
+    return roster_open(out, dir, f);
+}
+
 void roster_close(struct roster *r)
 {
     if (r == NULL)

@@ -47,6 +47,11 @@ struct roster_settings {
 
 /* `dir` is the state directory's path. */
 MUST_CHECK int roster_open(struct roster **out, const char *dir, struct fault *f);
+/*
+ * The same for commands that only speak of what a host has: where none was ever served
+ * nothing is made, and POSTERN_ERR_NOTFOUND says so.
+ */
+MUST_CHECK int roster_open_known(struct roster **out, const char *dir, struct fault *f);
 /* NULL is fine. */
 void roster_close(struct roster *r);
 

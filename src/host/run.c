@@ -6,8 +6,6 @@
 #include "host/run.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +22,7 @@
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
+#include "io/ready.h"
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
@@ -356,13 +355,13 @@ static void supervise(struct run *r)
     int64_t sweep_at = now_ms() + TICK_MS;
     bool left = true;
     while (left) {
-        struct pollfd p[2] = {{.fd = catcher_fd(r->catcher), .events = POLLIN},
-                              {.fd = r->signals, .events = POLLIN}};
+        struct ready p[2] = {{.fd = catcher_fd(r->catcher), .wanted = WATCH_READ},
+                             {.fd = r->signals, .wanted = WATCH_READ}};
         int64_t wait = sweep_at - now_ms();
-        (void)poll(p, 2, wait > 0 ? (int)wait : 0);
-        if (p[1].revents != 0)
+        (void)!ready_wait(p, 2, wait > 0 ? (int)wait : 0);
+        if (p[1].is != 0)
             on_signal(r);
-        if (p[0].revents != 0) {
+        if (p[0].is != 0) {
             struct caught c;
             int rc = catcher_next(r->catcher, &c);
             left = rc != POSTERN_ERR_CLOSED;
@@ -375,10 +374,10 @@ static void supervise(struct run *r)
         }
     }
     for (int i = 0; i < 100 && !r->program_ended; i++) { /* nobody left: its status */
-        struct pollfd p = {.fd = r->signals, .events = POLLIN};
+        struct ready p = {.fd = r->signals, .wanted = WATCH_READ};
         reap(r);
         if (!r->program_ended)
-            (void)poll(&p, 1, 20);
+            (void)!ready_wait(&p, 1, 20);
     }
 }
 

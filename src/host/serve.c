@@ -327,6 +327,7 @@ static void on_sweep(void *ctx)
     check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
+    spare_look_bytes(&s->spare, s->guest_count + s->outlets.count);
 }
 
 /* -------------------------------------------------------------------------------
@@ -349,7 +350,7 @@ static int load_services(struct serve *s, struct fault *f)
     }
     int rc = service_list_parse(&s->services, c->services, c->service_count, f);
     if (rc != 0)
-        return rc;
+        return rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
     size_t used = 0;
     for (size_t i = 0; i < c->service_count; i++) {
         int n =

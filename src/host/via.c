@@ -4,10 +4,8 @@
  */
 #include "host/via.h"
 
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -21,6 +19,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/tcp.h"
 #include "io/tlspipe.h"
 
 enum {
@@ -150,9 +149,8 @@ static void on_agent_dialed(void *ctx, int err, int fd)
                              .first_len = sizeof(c->id),
                              .on_end = on_pipe_end,
                              .ctx = c};
-    int on = 1;
-    (void)setsockopt(fd, SOL_TCP, 1 /* TCP_NODELAY */, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    tcp_no_delay(fd);
+    tcp_keep_alive(fd);
     c->fd = -1;
     if (tlspipe_join(&c->pipe, &j) != 0) {
         c->pipe = NULL;

@@ -3,15 +3,22 @@
 #include "io/acceptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sockaddr.h"
 
 enum {
     ACCEPTS_PER_EVENT = 64, /* then others get their turn */
+    KEPT_PART = 16,
     PAUSE_FIRST_MS = 50,
     PAUSE_MAX_MS = 1000,
     COUNT_MS = 60000, /* from the first line to the one that says how often */
@@ -24,6 +31,8 @@ struct acceptor {
     unsigned pause_ms;
     uint64_t told_ms;
     unsigned long lacks;       /* since then, the first included */
+    unsigned long resets;      /* since then */
+    uint64_t full_since_ms;    /* nobody was let in since then; 0: not full */
     bool paused, busy, closed; /* closed while busy: freed at the end of that */
 };
 
@@ -33,7 +42,10 @@ static void tell_count(struct acceptor *a)
         log_warn("%s was out of descriptors %lu times in the last %d s; raise the "
                  "limit of open files",
                  a->config.who, a->lacks, COUNT_MS / 1000);
-    a->lacks = 0;
+    if (a->resets > 1)
+        log_warn("%s reset %lu connections in the last %d s for want of descriptors",
+                 a->config.who, a->resets, COUNT_MS / 1000);
+    a->lacks = a->resets = 0;
 }
 
 static void on_timer(void *ctx)
@@ -62,6 +74,57 @@ static void note_lack(struct acceptor *a, int err)
     timer_start(&a->timer, COUNT_MS);
 }
 
+/* Who has waited for long learns that it is in vain, by what is kept of descriptors. */
+static void reset_waiting(struct acceptor *a)
+{
+    for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
+        int fd = accept4(a->config.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        linger_break(fd);
+        if (a->resets++ == 0)
+            log_warn("%s reset a connection that waited for others to end; raise the "
+                     "limit of open files",
+                     a->config.who);
+    }
+}
+
+static bool is_patience_over(struct acceptor *a)
+{
+    uint64_t now = loop_now_ms(a->config.loop);
+    if (a->full_since_ms == 0)
+        a->full_since_ms = now;
+    return a->config.patience_ms > 0 && now - a->full_since_ms >= a->config.patience_ms;
+}
+
+/* False when no more is left than what is kept for others; of few they get less. */
+static bool has_descriptor(const struct acceptor *a)
+{
+    struct rlimit r;
+    if (a->config.keep == 0 || getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return true;
+    rlim_t part = r.rlim_cur / KEPT_PART;
+    rlim_t keep = a->config.keep < part ? a->config.keep : part;
+    int next = fcntl(a->config.fd, F_DUPFD_CLOEXEC, 0); /* the lowest that is free */
+    if (next < 0)
+        return false;
+    close(next);
+    return (rlim_t)next + keep < r.rlim_cur;
+}
+
+/* As accept4, which fails with EMFILE already when the rest is kept for others. */
+static int accept_one(const struct acceptor *a, struct sockaddr_storage *ss)
+{
+    socklen_t len = sizeof(*ss);
+    struct pollfd waits = {.fd = a->config.fd, .events = POLLIN};
+    if (!has_descriptor(a)) {
+        errno = poll(&waits, 1, 0) > 0 ? EMFILE : EAGAIN;
+        return -1;
+    }
+    return accept4(a->config.fd, (struct sockaddr *)ss, &len,
+                   SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 /* Lets others finish instead of turning; true when it is worth trying again now. */
 static bool lack(struct acceptor *a, int err)
 {
@@ -70,6 +133,8 @@ static bool lack(struct acceptor *a, int err)
         return !a->closed;
     if (a->closed)
         return false;
+    if (is_patience_over(a))
+        reset_waiting(a);
     a->pause_ms = a->pause_ms == 0 ? PAUSE_FIRST_MS : a->pause_ms * 2;
     if (a->pause_ms > PAUSE_MAX_MS)
         a->pause_ms = PAUSE_MAX_MS;
@@ -83,12 +148,13 @@ static void accept_some(struct acceptor *a)
 {
     for (int i = 0; i < ACCEPTS_PER_EVENT && !a->closed; i++) {
         struct sockaddr_storage ss = {0};
-        socklen_t len = sizeof(ss);
-        int fd = accept4(a->config.fd, (struct sockaddr *)&ss, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct addr from;
+        int fd = accept_one(a, &ss);
         if (fd >= 0) {
             a->pause_ms = 0;
-            a->config.on_connection(a->config.ctx, fd, (struct sockaddr *)&ss);
+            a->full_since_ms = 0;
+            (void)!sockaddr_to_addr(&from, (struct sockaddr *)&ss);
+            a->config.on_connection(a->config.ctx, fd, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
                    errno == ENOBUFS) {
             if (!lack(a, errno))

@@ -1,15 +1,16 @@
 /*
  * One listening socket on the loop: accepts what comes and hands it on. Without
  * descriptors or memory it neither turns nor repeats itself in the log: it stops
- * listening for a while, says so once, and later how often. Who may come in is not
+ * listening for a while, says so once, and later how often. Who waits is served when
+ * others have ended, or told in time that he is not. Who may come in is not
  * known here.
  */
 #ifndef POSTERN_IO_ACCEPTOR_H
 #define POSTERN_IO_ACCEPTOR_H
 
 #include <stdbool.h>
-#include <sys/socket.h>
 
+#include "core/addr.h"
 #include "core/err.h"
 #include "io/loop.h"
 
@@ -21,14 +22,22 @@ struct acceptor_config {
     const char *who; /* for the log, as in "the broker"; borrowed */
     /*
      * From the loop. `fd` is the callee's: non-blocking, close-on-exec. `from` is
-     * borrowed. The acceptor may be closed here.
+     * borrowed, and ADDR_NONE where the other end has none. The acceptor may be closed
+     * here.
      */
-    void (*on_connection)(void *ctx, int fd, const struct sockaddr *from);
+    void (*on_connection)(void *ctx, int fd, const struct addr *from);
     /*
      * There is no descriptor left: true when the callee has closed one, and the next
      * connection is accepted at once. NULL: others are waited for.
      */
     bool (*make_room)(void *ctx);
+    /*
+     * So many descriptors are left to the rest of the program, at most a sixteenth of
+     * all: with no more than those it is as if there were none. 0: all may be taken.
+     */
+    unsigned keep;
+    /* With `keep`: when nobody was let in for so long, who waits is reset. 0: never. */
+    unsigned patience_ms;
     void *ctx;
 };
 

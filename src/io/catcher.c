@@ -24,7 +24,7 @@
 #include "io/fdpass.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 #if defined(__x86_64__)
 #define OUR_ARCH AUDIT_ARCH_X86_64
@@ -250,7 +250,7 @@ static bool describe(struct caught *out, int fd, pid_t tid, bool tcp)
     socklen_t len = sizeof(out->cookie);
     *out = (struct caught){.pid = tid, .tcp = tcp, .fd = -1};
     name_of(tid, out->program);
-    return sockaddr_local(fd, &out->local) == 0 && out->local.port != 0 &&
+    return sock_local(fd, &out->local) == 0 && out->local.port != 0 &&
            getsockopt(fd, SOL_SOCKET, SO_COOKIE, &out->cookie, &len) == 0;
 }
 
@@ -288,7 +288,7 @@ static void bind_to_loopback(const struct catcher *c, int fd, int domain)
 {
     struct addr now;
     struct sockaddr_storage ss = {.ss_family = (sa_family_t)domain};
-    if (!c->config.loopback || sockaddr_local(fd, &now) != 0 || now.port != 0)
+    if (!c->config.loopback || sock_local(fd, &now) != 0 || now.port != 0)
         return;
     to_loopback(&ss);
     (void)!bind(fd, (struct sockaddr *)&ss,

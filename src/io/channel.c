@@ -6,12 +6,9 @@
 #include "io/channel.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <gnutls/gnutls.h>
@@ -20,7 +17,9 @@
 #include "core/wire.h"
 #include "io/identity.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/oserr.h"
+#include "io/sock.h"
+#include "io/tcp.h"
 
 enum channel_state {
     CHANNEL_CONNECTING,
@@ -182,13 +181,10 @@ static int tls_setup(struct channel *c)
 
 static void tune_socket(int fd)
 {
-    int on = 1, idle = 30, gap = 10, count = 3, user_ms = 30000;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &gap, sizeof(gap));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_ms, sizeof(user_ms));
+    enum { IDLE_S = 30, GAP_S = 10, COUNT = 3, PATIENCE_MS = 30000 };
+    tcp_no_delay(fd);
+    tcp_keep_alive_every(fd, IDLE_S, GAP_S, COUNT);
+    tcp_give_up_after(fd, PATIENCE_MS);
 }
 
 static void on_ready(void *ctx, int events);
@@ -237,18 +233,11 @@ int channel_new_client(struct channel **out, const struct channel_config *config
 /* What ended a connection that TLS could not go on with; `err` is errno then. */
 static int broken(int err)
 {
-    switch (err) {
-    case ECONNRESET:
-    case EPIPE:
-        return POSTERN_ERR_RESET;
-    case ETIMEDOUT:
-        return POSTERN_ERR_TIMEOUT;
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-        return POSTERN_ERR_UNREACHABLE;
-    default:
-        return POSTERN_ERR_CLOSED;
-    }
+    int rc = oserr(err);
+    return rc == POSTERN_ERR_RESET || rc == POSTERN_ERR_TIMEOUT ||
+                   rc == POSTERN_ERR_UNREACHABLE
+               ? rc
+               : POSTERN_ERR_CLOSED;
 }
 
 static int flush(struct channel *c)
@@ -312,29 +301,11 @@ size_t channel_queued_bytes(const struct channel *c)
     return c->out.len - c->out.from;
 }
 
-static int connect_error(int err)
-{
-    switch (err) {
-    case ECONNREFUSED:
-        return POSTERN_ERR_REFUSED;
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-        return POSTERN_ERR_UNREACHABLE;
-    case ETIMEDOUT:
-        return POSTERN_ERR_TIMEOUT;
-    default:
-        return POSTERN_ERR_IO;
-    }
-}
-
 static void do_connect(struct channel *c)
 {
-    int err = 0;
-    socklen_t len = sizeof(err);
-    if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
-        err = errno;
+    int err = sock_error(c->fd);
     if (err != 0)
-        die(c, connect_error(err), strerror(err));
+        die(c, err, strerror(errno));
     else
         c->state = CHANNEL_HANDSHAKE;
 }
@@ -520,45 +491,32 @@ int channel_attach(struct channel *c, const struct channel_config *config)
 
 void channel_remote(const struct channel *c, struct addr *a)
 {
-    if (sockaddr_remote(c->fd, a) != 0)
+    if (sock_remote(c->fd, a) != 0)
         *a = (struct addr){0};
 }
 
 void channel_local(const struct channel *c, struct addr *a)
 {
-    if (sockaddr_local(c->fd, a) != 0)
+    if (sock_local(c->fd, a) != 0)
         *a = (struct addr){0};
 }
 
 uint32_t channel_rtt_us(const struct channel *c)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
-        return 0;
-    return info.tcpi_rtt;
+    struct tcp_facts f;
+    return tcp_read_facts(c->fd, &f) == 0 ? f.rtt_us : 0;
 }
 
 uint32_t channel_min_rtt_us(const struct channel *c)
 {
-    /* tcpi_min_rtt of the kernel's struct tcp_info, which netinet/tcp.h cuts short. */
-    enum { MIN_RTT_AT = 148 };
-    uint8_t info[256];
-    uint32_t min_rtt = 0;
-    socklen_t len = sizeof(info);
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, info, &len) != 0 ||
-        len < MIN_RTT_AT + sizeof(min_rtt))
-        return 0;
-    memcpy(&min_rtt, info + MIN_RTT_AT, sizeof(min_rtt));
-    return min_rtt != UINT32_MAX ? min_rtt : 0;
+    struct tcp_facts f;
+    return tcp_read_facts(c->fd, &f) == 0 ? f.min_rtt_us : 0;
 }
 
 bool channel_is_stuck(const struct channel *c)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-           info.tcpi_retransmits > 0;
+    struct tcp_facts f;
+    return tcp_read_facts(c->fd, &f) == 0 && f.retransmits > 0;
 }
 
 void channel_say_busy(struct channel *c)

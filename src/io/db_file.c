@@ -205,8 +205,10 @@ int db_apply_fast(struct db *db)
 /* From now on db_prepare and db_begin look whether it is still the one at its path. */
 static void begin_following(struct db *db, const char *const *migrations, size_t n)
 {
-    struct stat st;
-    db->dev = stat(db->path, &st) == 0 ? st.st_dev : 0;
+    struct stat st = {0};
+    (void)stat(db->path, &st);
+    db->dev = st.st_dev;
+    db->ino = st.st_ino;
     db->migrations = migrations;
     db->migration_count = n;
 }
@@ -220,7 +222,7 @@ static bool is_current(const struct db *db, bool *same)
     if (stat(db->path, &st) != 0)
         return false;
     (void)sqlite3_file_control(db->raw, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-    *same = moved == 0 && st.st_dev == db->dev;
+    *same = moved == 0 && st.st_dev == db->dev && st.st_ino == db->ino;
     return *same && st.st_size > 0 && !db->suspect;
 }
 

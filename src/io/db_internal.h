@@ -14,7 +14,8 @@ struct db {
     const char *trouble; /* what is wrong with a file that is no database of ours */
     const char *const *migrations; /* NULL: the file at the path is not followed */
     size_t migration_count;
-    dev_t dev;
+    dev_t dev; /* of the open file */
+    ino_t ino;
     ino_t wal;       /* the journal of a fast one; 0: not known */
     int64_t version; /* added to SQLite's, which begins anew with each file */
     int refused;     /* why the file at the path is not the one in use; 0: it is */

@@ -3,16 +3,17 @@
 
 #include <errno.h>
 #include <stdbool.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/loop.h"
+#include "io/oserr.h"
 #include "io/resolve.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
+#include "io/tcp.h"
 
 struct attempt {
     struct dial *dial;
@@ -62,34 +63,10 @@ static void finish(struct dial *d, int err, int fd)
     cb(ctx, err, fd);
 }
 
-static int error_of(int err)
-{
-    switch (err) {
-    case ECONNREFUSED:
-        return POSTERN_ERR_REFUSED;
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case EADDRNOTAVAIL:
-        return POSTERN_ERR_UNREACHABLE;
-    case ETIMEDOUT:
-        return POSTERN_ERR_TIMEOUT;
-    case EACCES:
-    case EPERM:
-        return POSTERN_ERR_PERM;
-    case EMFILE:
-    case ENFILE:
-    case ENOBUFS:
-    case ENOMEM:
-        return POSTERN_ERR_LIMIT;
-    default:
-        return POSTERN_ERR_IO;
-    }
-}
-
 static void note_failure(struct dial *d, int err)
 {
     if (d->first_err == 0)
-        d->first_err = error_of(err);
+        d->first_err = err;
     d->failed++;
     timer_start(&d->timer, 0); /* the next one at once, or the end */
 }
@@ -97,12 +74,9 @@ static void note_failure(struct dial *d, int err)
 static void on_ready(void *ctx, int events)
 {
     struct attempt *a = ctx;
-    int err = 0;
-    socklen_t len = sizeof(err);
-    (void)events;
-    if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
-        err = errno;
     struct dial *d = a->dial;
+    (void)events;
+    int err = sock_error(a->fd);
     if (err == 0) {
         int fd = a->fd;
         attempt_end(a, true);
@@ -119,38 +93,37 @@ static void attempt_start(struct dial *d)
     size_t i = d->next++;
     struct attempt *a = &d->attempts[i];
     socklen_t len = sockaddr_from_addr(&ss, &d->addrs[i]);
-    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || len == 0) {
-        int err = fd < 0 ? errno : EINVAL;
-        if (fd >= 0)
-            close(fd);
-        note_failure(d, err);
+    int fd = len == 0
+                 ? -1
+                 : socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        note_failure(d, len == 0 ? POSTERN_ERR_IO : oserr(errno));
         return;
     }
     a->dial = d;
     a->fd = fd;
     if (d->segment > 0)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &d->segment, sizeof(d->segment));
+        tcp_segment_max(fd, d->segment);
     if (connect(fd, (struct sockaddr *)&ss, len) != 0 && errno != EINPROGRESS) {
-        int err = errno;
+        int err = oserr(errno);
         attempt_end(a, false);
         note_failure(d, err);
         return;
     }
     if (watch_start(&a->watch, d->loop, fd, WATCH_WRITE, on_ready, a) != 0) {
         attempt_end(a, false);
-        note_failure(d, ENOMEM);
+        note_failure(d, POSTERN_ERR_LIMIT);
     }
 }
 
-/* Why nothing came of it: the name where nothing else was found out. */
+/* Why nothing came of it: the name where no address said anything. */
 static int reason(const struct dial *d)
 {
+    if (d->first_err != 0)
+        return d->first_err;
     if (d->resolve != NULL) /* still waiting for it */
-        return d->first_err != 0 ? d->first_err : POSTERN_ERR_DNS;
-    if (d->resolve_err != 0)
-        return d->resolve_err;
-    return d->first_err != 0 ? d->first_err : POSTERN_ERR_TIMEOUT;
+        return POSTERN_ERR_DNS;
+    return d->resolve_err != 0 ? d->resolve_err : POSTERN_ERR_TIMEOUT;
 }
 
 static void on_timer(void *ctx)

@@ -1,18 +1,22 @@
 /* An epoll set inside the loop's own; see edges.h. */
 #include "io/edges.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS_PER_ROUND = 256 }; /* then others get their turn */
+#include "io/sock.h"
+
+enum {
+    EVENTS_PER_ROUND = 256, /* then others get their turn */
+    BULK_PER_ROUND = 128,   /* by one system call */
+};
 
 struct edges {
     struct watch watch;
     int epoll_fd;
-    edges_cb cb;
+    edges_cb cb; /* or bulk.on_edge */
+    struct edges_bulk bulk;
     bool *gone; /* of the callback that runs */
 };
 
@@ -34,15 +38,31 @@ static void on_poll(void *ctx, int events)
     e->gone = NULL;
 }
 
-int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
+static void on_bulk(void *ctx, int events)
+{
+    struct edges *e = ctx;
+    struct epoll_event ev[BULK_PER_ROUND];
+    (void)events;
+    int n = epoll_wait(e->epoll_fd, ev, BULK_PER_ROUND, 0);
+    for (int i = 0; i < n; i++) {
+        uint32_t is = ev[i].events;
+        e->bulk.on_edge(
+            e->bulk.ctx, ev[i].data.ptr,
+            ((is & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0 ? EDGE_READ : 0) |
+                ((is & EPOLLOUT) != 0 ? EDGE_WRITE : 0) |
+                ((is & EPOLLERR) != 0 ? EDGE_BROKEN : 0));
+    }
+    e->bulk.on_round(e->bulk.ctx);
+}
+
+static int start(struct edges **out, struct loop *loop, watch_cb cb)
 {
     struct edges *e = calloc(1, sizeof(*e));
     if (e == NULL)
         return POSTERN_ERR_NOMEM;
-    e->cb = cb;
     e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (e->epoll_fd < 0 ||
-        watch_start(&e->watch, loop, e->epoll_fd, WATCH_READ, on_poll, e) != 0) {
+        watch_start(&e->watch, loop, e->epoll_fd, WATCH_READ, cb, e) != 0) {
         if (e->epoll_fd >= 0)
             close(e->epoll_fd);
         free(e);
@@ -50,6 +70,22 @@ int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
     }
     *out = e;
     return 0;
+}
+
+int edges_open(struct edges **out, struct loop *loop, edges_cb cb)
+{
+    int rc = start(out, loop, on_poll);
+    if (rc == 0)
+        (*out)->cb = cb;
+    return rc;
+}
+
+int edges_open_bulk(struct edges **out, const struct edges_bulk *b)
+{
+    int rc = start(out, b->loop, on_bulk);
+    if (rc == 0)
+        (*out)->bulk = *b;
+    return rc;
 }
 
 void edges_close(struct edges *e)
@@ -63,11 +99,20 @@ void edges_close(struct edges *e)
     free(e);
 }
 
+static int add(struct edges *e, int fd, void *item, uint32_t events)
+{
+    struct epoll_event ev = {.events = events | EPOLLRDHUP | EPOLLET, .data.ptr = item};
+    return epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : POSTERN_ERR_IO;
+}
+
 int edges_add(struct edges *e, int fd, void *item)
 {
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET,
-                             .data.ptr = item};
-    return epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : POSTERN_ERR_IO;
+    return add(e, fd, item, EPOLLIN);
+}
+
+int edges_add_both(struct edges *e, int fd, void *item)
+{
+    return add(e, fd, item, EPOLLIN | EPOLLOUT);
 }
 
 void edges_remove(struct edges *e, int fd)
@@ -78,8 +123,8 @@ void edges_remove(struct edges *e, int fd)
 
 ssize_t edges_peek(int fd, void *buf, size_t cap)
 {
-    ssize_t n = recv(fd, buf, cap, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n = sock_peek(fd, buf, cap);
     if (n > 0)
         return n;
-    return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : POSTERN_ERR_CLOSED;
+    return n == POSTERN_ERR_AGAIN ? 0 : POSTERN_ERR_CLOSED;
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/sock.h"
 #include "io/sockaddr.h"
 
 enum { TRY_MS = 250, TRIES = 2, NAT_PMP_MS = 800, DISCOVER_MS = 800 };
@@ -56,7 +57,7 @@ static int open_towards(const struct addr *gateway, struct addr *own)
     socklen_t len = sockaddr_from_addr(&ss, gateway);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0 &&
-        sockaddr_local(fd, own) == 0)
+        sock_local(fd, own) == 0)
         return fd;
     if (fd >= 0)
         close(fd);

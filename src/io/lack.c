@@ -3,10 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { SPARE = 8 }; /* so many a whole step needs; what it took it has given back */
+enum {
+    SPARE = 8,    /* so many a whole step needs; what it took it has given back */
+    USUAL = 8192, /* where the kernel does not say */
+};
 
 bool lack_of_descriptors(void)
 {
@@ -17,6 +22,31 @@ bool lack_of_descriptors(void)
     for (int i = 0; i < n; i++)
         (void)close(fds[i]);
     return lack;
+}
+
+size_t descriptors_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return USUAL;
+    return r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+}
+
+long descriptors_taken(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd >= 0)
+        (void)close(fd);
+    return fd;
+}
+
+void descriptors_allow(size_t wanted)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= wanted)
+        return;
+    r.rlim_cur = r.rlim_max < wanted ? r.rlim_max : wanted;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 int fault_lack(struct fault *f, int code)
@@ -38,11 +68,8 @@ int fault_lack(struct fault *f, int code)
 int lack_check_start(unsigned least, struct fault *f)
 {
     struct rlimit r;
+    descriptors_allow(least);
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= least)
-        return 0;
-    r.rlim_cur = r.rlim_max < least ? r.rlim_max : least;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-    if (r.rlim_cur >= least)
         return 0;
     return fault_set(f, POSTERN_ERR_LIMIT,
                      "raise the limit of open files (ulimit -n, or LimitNOFILE)",

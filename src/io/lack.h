@@ -6,6 +6,7 @@
 #define POSTERN_IO_LACK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "core/err.h"
 
@@ -16,6 +17,13 @@
 int fault_lack(struct fault *f, int code);
 /* True when this process can open hardly any more files. */
 bool lack_of_descriptors(void);
+/* How many descriptors this process may have open at once, and how many it has: the
+ * lowest free number, or -1 where there is none. */
+size_t descriptors_max(void);
+long descriptors_taken(void);
+/* Allows this process `wanted` of them, or as many as it may allow itself. */
+void descriptors_allow(size_t wanted);
+
 enum { LACK_FILES_MIN = 32 }; /* what any command needs */
 
 /*

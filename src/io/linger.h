@@ -14,7 +14,7 @@
 void linger_reset(int fd);
 /* Closing ends it in order, and the kernel sends on what was written. */
 void linger_orderly(int fd);
-/* Resets it now. */
+/* Resets it now, and closes `fd`. */
 void linger_break(int fd);
 
 #endif

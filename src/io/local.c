@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@
 #include "io/fdpass.h"
 #include "io/lack.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     LOCAL_QUEUE_MAX_BYTES = 64 << 10,
@@ -255,7 +256,7 @@ static bool make_room(void *ctx)
     return oldest != NULL;
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct local_server *s = ctx;
     struct local_conn *c = NULL;

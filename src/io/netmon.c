@@ -23,6 +23,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netlink.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
 
 enum {
@@ -259,7 +260,7 @@ bool netmon_source(const struct addr *remote, struct addr *local)
     socklen_t len = sockaddr_from_addr(&ss, remote);
     int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     bool found = fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0 &&
-                 sockaddr_local(fd, local) == 0;
+                 sock_local(fd, local) == 0;
     if (fd >= 0)
         (void)close(fd);
     return found;

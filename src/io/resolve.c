@@ -113,6 +113,19 @@ static void look_up(const struct job *j, struct finding *f)
     freeaddrinfo(list);
 }
 
+int resolve_now(const char *host, uint16_t port, struct addr out[static RESOLVE_MAX],
+                const char **why)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *list = NULL;
+    int status = getaddrinfo(host, NULL, &hints, &list);
+    *why = gai_strerror(status);
+    if (status != 0)
+        return error_of(status);
+    size_t n = collect(out, list, port);
+    freeaddrinfo(list);
+    return (int)n;
+}
+
 /* --------------------------------------------------------------------- in the pool */
 
 static void run(void *ctx)

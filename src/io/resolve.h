@@ -41,6 +41,13 @@ MUST_CHECK int resolve_start_apart(struct resolve **out, struct loop *loop,
 /* The callback will not run. NULL is fine. */
 void resolve_cancel(struct resolve *r);
 
+/*
+ * The same at once, for a program's start: waits for the resolver. How many there are,
+ * or an error and `*why` of it, static.
+ */
+MUST_CHECK int resolve_now(const char *host, uint16_t port,
+                           struct addr out[static RESOLVE_MAX], const char **why);
+
 /* Somebody to ask is named in /etc/resolv.conf. */
 bool resolve_configured(void);
 

@@ -56,34 +56,3 @@ int sockaddr_to_addr(struct addr *a, const struct sockaddr *sa)
         a->scope = in6.sin6_scope_id;
     return r;
 }
-
-static int from_kernel(int fd, struct addr *a,
-                       int (*ask)(int, struct sockaddr *, socklen_t *))
-{
-    struct sockaddr_storage ss = {0};
-    socklen_t len = sizeof(ss);
-    memset(a, 0, sizeof(*a));
-    if (ask(fd, (struct sockaddr *)&ss, &len) != 0)
-        return POSTERN_ERR_IO;
-    return sockaddr_to_addr(a, (const struct sockaddr *)&ss);
-}
-
-static int ask_local(int fd, struct sockaddr *sa, socklen_t *len)
-{
-    return getsockname(fd, sa, len);
-}
-
-static int ask_remote(int fd, struct sockaddr *sa, socklen_t *len)
-{
-    return getpeername(fd, sa, len);
-}
-
-int sockaddr_local(int fd, struct addr *a)
-{
-    return from_kernel(fd, a, ask_local);
-}
-
-int sockaddr_remote(int fd, struct addr *a)
-{
-    return from_kernel(fd, a, ask_remote);
-}

@@ -20,8 +20,4 @@ socklen_t sockaddr_from_addr_mapped(struct sockaddr_storage *ss, const struct ad
 /* An IPv4-mapped address becomes IPv4. POSTERN_ERR_INVALID for another family. */
 MUST_CHECK int sockaddr_to_addr(struct addr *a, const struct sockaddr *sa);
 
-/* What getsockname and getpeername say of `fd`; `a` is ADDR_NONE on failure. */
-MUST_CHECK int sockaddr_local(int fd, struct addr *a);
-MUST_CHECK int sockaddr_remote(int fd, struct addr *a);
-
 #endif

@@ -11,11 +11,18 @@
 /* All zero is one that has seen nobody. */
 struct spare {
     size_t begun; /* since memory was last given back */
+    size_t most;  /* bytes in use at once, as seen since then */
 };
 
 /* One more of the crowd began. */
 void spare_count(struct spare *s);
 /* Call now and then; `in_use`: how many there are. */
 void spare_look(struct spare *s, size_t in_use);
+
+/*
+ * The same, by what the allocator has lent out: call every few seconds. Gives back when
+ * that has fallen by 16 MiB and to a half, too.
+ */
+void spare_look_bytes(struct spare *s, size_t in_use);
 
 #endif

@@ -260,10 +260,10 @@ static int insert_key(struct db *db, struct keypair *kp, int64_t now_s)
     return err;
 }
 
-static bool is_there(const struct statedir *s, const char *file)
+bool statedir_has(const char *dir, const char *file)
 {
     char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s", s->path, file);
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, file);
     return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
@@ -275,7 +275,8 @@ static int check_half(const struct statedir *s, struct fault *f)
 {
     static const char *const files[] = {"host.db", "book.db"};
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (!is_there(s, files[i]) || is_there(s, "device.db")) /* in this order */
+        if (!statedir_has(s->path, files[i]) ||
+            statedir_has(s->path, "device.db")) /* in this order */
             continue;
         return fault_set(f, POSTERN_ERR_CORRUPT,
                          "restore it from a backup, or move that away to begin anew "
@@ -293,7 +294,7 @@ int statedir_key_first(const char *dir, struct fault *f)
     if (strlen(dir) >= sizeof(s.path))
         return state_fault(f, ENAMETOOLONG, dir);
     memcpy(s.path, dir, strlen(dir) + 1);
-    if (is_there(&s, "device.db"))
+    if (statedir_has(s.path, "device.db"))
         return 0;
     int err = statedir_key(&s, &kp, f);
     sodium_memzero(&kp, sizeof(kp));

@@ -63,6 +63,8 @@ MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
  * the key that it is about, or fails as statedir_key.
  */
 MUST_CHECK int statedir_key_first(const char *dir, struct fault *f);
+/* Is there a file of that name, or may there be one that cannot be seen? */
+bool statedir_has(const char *dir, const char *file);
 /* Makes a new device key the current one at wall clock `now_s`; the old is kept. */
 MUST_CHECK int statedir_key_rotate(const struct statedir *s, struct keypair *fresh,
                                    int64_t now_s, struct fault *f);

@@ -1,15 +1,16 @@
-/* TCP sockets for hole punching; decides nothing. */
+/* TCP sockets for hole punching, and their options; decides nothing. */
 #include "io/tcp.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/helper.h"
-#include "io/linger.h"
+#include "io/oserr.h"
 #include "io/sockaddr.h"
 
 /* ICMP quotes the packet it is about: one whose TTL has run down says nothing to us. */
@@ -36,9 +37,7 @@ int tcp_bind(const struct addr *local)
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         return fd;
     }
-    return err == EADDRINUSE ? POSTERN_ERR_INUSE
-           : err == EACCES   ? POSTERN_ERR_PERM
-                             : POSTERN_ERR_IO;
+    return oserr(err);
 }
 
 static void set_reach(int fd, bool v6, int hops, int quoted_min)
@@ -63,10 +62,8 @@ int tcp_connect(int fd, const struct addr *to, unsigned hops)
         set_reach(fd, v6, HOPS_DEFAULT, QUOTED_HOPS_MIN);
     if (rc == 0 || err == EINPROGRESS)
         return 0;
-    return err == ENETUNREACH || err == EHOSTUNREACH   ? POSTERN_ERR_UNREACHABLE
-           : err == ECONNREFUSED                       ? POSTERN_ERR_REFUSED
-           : err == EADDRINUSE || err == EADDRNOTAVAIL ? POSTERN_ERR_INUSE
-                                                       : POSTERN_ERR_IO;
+    return err == EADDRNOTAVAIL ? POSTERN_ERR_INUSE
+                                : oserr(err); /* the pair is taken */
 }
 
 int tcp_listen(int fd)
@@ -74,7 +71,64 @@ int tcp_listen(int fd)
     return listen(fd, BACKLOG) == 0 ? 0 : POSTERN_ERR_INUSE;
 }
 
-void tcp_abort(int fd)
+static void set(int fd, int level, int name, int value)
 {
-    linger_break(fd);
+    (void)setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void tcp_no_delay(int fd)
+{
+    set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+void tcp_keep_alive(int fd)
+{
+    set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+void tcp_keep_alive_every(int fd, int idle_s, int gap_s, int count)
+{
+    tcp_keep_alive(fd);
+    set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
+    set(fd, IPPROTO_TCP, TCP_KEEPINTVL, gap_s);
+    set(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
+}
+
+void tcp_unsent_max(int fd, int bytes)
+{
+    set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
+}
+
+void tcp_give_up_after(int fd, int ms)
+{
+    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms);
+}
+
+void tcp_segment_max(int fd, int bytes)
+{
+    set(fd, IPPROTO_TCP, TCP_MAXSEG, bytes);
+}
+
+int tcp_read_facts(int fd, struct tcp_facts *f)
+{
+    /* tcpi_min_rtt of the kernel's struct tcp_info, which netinet/tcp.h cuts short. */
+    enum { MIN_RTT_AT = 148 };
+    uint8_t whole[256] = {0};
+    struct tcp_info info;
+    socklen_t len = sizeof(whole);
+    *f = (struct tcp_facts){0};
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, whole, &len) != 0)
+        return POSTERN_ERR_IO;
+    memcpy(&info, whole, sizeof(info));
+    if (len >= MIN_RTT_AT + sizeof(f->min_rtt_us))
+        memcpy(&f->min_rtt_us, whole + MIN_RTT_AT, sizeof(f->min_rtt_us));
+    if (f->min_rtt_us == UINT32_MAX)
+        f->min_rtt_us = 0;
+    f->rtt_us = info.tcpi_rtt;
+    f->retransmits = info.tcpi_retransmits;
+    f->timestamps = (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
+    f->sack = (info.tcpi_options & TCPI_OPT_SACK) != 0;
+    f->scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
+    f->window_shift = info.tcpi_rcv_wscale;
+    return 0;
 }

@@ -1,6 +1,13 @@
-/* TCP sockets made with care for NATs: many from one port, with a chosen reach. */
+/*
+ * What is TCP's own: sockets made with care for NATs (many from one port, with a chosen
+ * reach), what may be asked of a connection, and what it tells. How it is reset:
+ * io/linger.h.
+ */
 #ifndef POSTERN_IO_TCP_H
 #define POSTERN_IO_TCP_H
+
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "core/addr.h"
 #include "core/err.h"
@@ -20,7 +27,29 @@ MUST_CHECK int tcp_bind(const struct addr *local);
 MUST_CHECK int tcp_connect(int fd, const struct addr *to, unsigned hops);
 /* Lets a bound socket listen. */
 MUST_CHECK int tcp_listen(int fd);
-/* Closes with a RST. */
-void tcp_abort(int fd);
+
+/* All of these do nothing on another socket than TCP's. */
+void tcp_no_delay(int fd);
+/* An idle connection is asked after as often as the system does. */
+void tcp_keep_alive(int fd);
+/* After `idle_s`, then every `gap_s`; `count` unanswered end it. */
+void tcp_keep_alive_every(int fd, int idle_s, int gap_s, int count);
+/* So many bytes may wait behind the congestion window: more would only be delay. */
+void tcp_unsent_max(int fd, int bytes);
+/* Ends the connection when the other end acknowledged nothing for so long. */
+void tcp_give_up_after(int fd, int ms);
+/* Before the connect: larger segments are neither sent nor asked for. */
+void tcp_segment_max(int fd, int bytes);
+
+struct tcp_facts {
+    uint32_t rtt_us;
+    uint32_t min_rtt_us; /* 0: the kernel does not say */
+    bool timestamps, sack, scales;
+    uint8_t window_shift; /* of what we receive, where it scales */
+    unsigned retransmits; /* of the first unacknowledged segment, so far */
+};
+
+/* POSTERN_ERR_IO, and zeroes, for another socket than TCP's. */
+MUST_CHECK int tcp_read_facts(int fd, struct tcp_facts *f);
 
 #endif

@@ -366,7 +366,7 @@ static int start(struct tlspipe **out, const struct tlspipe_config *c, int fd,
     p->web = c->web;
     p->is_client = c->expect != NULL;
     timer_init(&p->timer, c->loop, on_timer, p);
-    if (p->is_client)
+    if (c->expect != NULL)
         memcpy(p->expect, c->expect, KEY_LEN);
     int rc = tls_setup(p, c);
     if (rc == 0)

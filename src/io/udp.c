@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "io/helper.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
+#include "io/oserr.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
 
 #ifndef UDP_SEGMENT
@@ -112,22 +114,16 @@ int udp_connect(struct udp *u, const struct addr *to)
 
 static int send_error(struct udp *u, int err)
 {
-    switch (err) {
-    case EAGAIN:
-    case ENOBUFS:
-        if (!u->want_write) {
-            u->want_write = true;
-            watch_for(&u->watch, WATCH_READ | WATCH_WRITE);
-        }
-        return POSTERN_ERR_AGAIN;
-    case ENETUNREACH:
-    case EHOSTUNREACH:
-    case EADDRNOTAVAIL:
-    case ENETDOWN:
-        return POSTERN_ERR_UNREACHABLE;
-    default:
+    int rc = err == ENOBUFS ? POSTERN_ERR_AGAIN : oserr(err);
+    if (rc == POSTERN_ERR_UNREACHABLE)
+        return rc;
+    if (rc != POSTERN_ERR_AGAIN)
         return 0; /* EMSGSIZE, EPERM, ICMP errors of the past: lost */
+    if (!u->want_write) {
+        u->want_write = true;
+        watch_for(&u->watch, WATCH_READ | WATCH_WRITE);
     }
+    return rc;
 }
 
 static ssize_t send_one(struct udp *u, const struct sockaddr_storage *ss,
@@ -281,24 +277,18 @@ static void on_ready(void *ctx, int events)
 
 void udp_local(const struct udp *u, struct addr *a)
 {
-    if (sockaddr_local(u->fd, a) != 0)
+    if (sock_local(u->fd, a) != 0)
         *a = (struct addr){0};
 }
 
 void udp_local_towards(const struct udp *u, const struct addr *to, struct addr *a)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, to);
-    uint16_t port;
+    struct addr source;
     udp_local(u, a);
-    port = a->port;
-    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    if (connect(fd, (struct sockaddr *)&ss, len) == 0) /* sends nothing */
-        (void)!sockaddr_local(fd, a);
-    a->port = port;
-    close(fd);
+    if (sock_source_for(to, &source) == 0) {
+        source.port = a->port;
+        *a = source;
+    }
 }
 
 void udp_set_user(struct udp *u, const struct udp_events *events, void *ctx)

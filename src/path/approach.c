@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
@@ -28,7 +29,7 @@ static void run(struct approach *a);
 
 static void schedule(struct approach *a)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     uint64_t at = UINT64_MAX;
     uint64_t ladder_us = a->config.client ? ladder_deadline_us(&a->ladder) : UINT64_MAX;
     loop_refresh(a->config.net->loop);
@@ -88,7 +89,7 @@ static struct path *path_by_id(const struct approach *a, uint32_t id)
 static void climb(struct approach *a)
 {
     struct ladder_action act;
-    for (int i = 0; i < 64 && !a->freed && ladder_next(&a->ladder, net_now_us(), &act);
+    for (int i = 0; i < 64 && !a->freed && ladder_next(&a->ladder, clock_us(), &act);
          i++) {
         switch (act.type) {
         case LADDER_START:
@@ -171,13 +172,13 @@ uint32_t approach_rtt_hint_us(const struct approach *a)
 
 void approach_started(struct approach *a, enum path_kind k)
 {
-    ladder_on_started(&a->ladder, k, net_now_us());
+    ladder_on_started(&a->ladder, k, clock_us());
     poke(a);
 }
 
 void approach_proven(struct approach *a, struct path *p)
 {
-    ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, net_now_us());
+    ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, clock_us());
     if (p->window_bytes != 0)
         ladder_on_window(&a->ladder, p->id, p->window_bytes);
     poke(a);
@@ -186,14 +187,14 @@ void approach_proven(struct approach *a, struct path *p)
 void approach_failed(struct approach *a, enum path_kind k, const char *reason)
 {
     log_debug("%s: %s", path_kind_name(k), reason);
-    ladder_on_failed(&a->ladder, k, reason, net_now_us());
+    ladder_on_failed(&a->ladder, k, reason, clock_us());
     poke(a);
 }
 
 void approach_lost(struct approach *a, struct path *p, const char *reason)
 {
     log_debug("%s path %u lost: %s", path_kind_name(p->kind), p->id, reason);
-    ladder_on_lost(&a->ladder, p->id, reason, net_now_us());
+    ladder_on_lost(&a->ladder, p->id, reason, clock_us());
     poke(a);
 }
 
@@ -267,7 +268,7 @@ void approach_on_control(struct approach *a, const Control *m)
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
         target_take(&a->target, m->body.introduce.vouched,
-                    m->body.introduce.vouched_count, net_now_us());
+                    m->body.introduce.vouched_count, clock_us());
         exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
         if (!a->freed) {
             exchange_accept(a, m->body.introduce.mark.bytes,
@@ -283,7 +284,7 @@ void approach_on_control(struct approach *a, const Control *m)
         break;
     case Control_signal_tag:
         target_take(&a->target, m->body.signal.vouched, m->body.signal.vouched_count,
-                    net_now_us());
+                    clock_us());
         exchange_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
         break;
     case Control_carry_tag:
@@ -333,7 +334,7 @@ static struct approach *approach_new(const struct approach_config *c)
     a->config = *c;
     a->generation = 1;
     a->peer_relays = true;
-    a->began_us = net_now_us();
+    a->began_us = clock_us();
     randombytes_buf(&seed, sizeof(seed));
     ladder_init(&a->ladder, c->allowed, seed, a->began_us);
     ladder_prefer(&a->ladder, c->preferred);
@@ -398,7 +399,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     }
     if (a->held != NULL)
         *a->held = *offer;
-    target_take(&a->target, in->vouched, in->vouched_count, net_now_us());
+    target_take(&a->target, in->vouched, in->vouched_count, clock_us());
     *out = a;
     a->busy = true;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
@@ -559,8 +560,8 @@ void approach_on_network_change(struct approach *a)
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {
-        a->began_us = net_now_us();
-        ladder_on_network_change(&a->ladder, net_now_us());
+        a->began_us = clock_us();
+        ladder_on_network_change(&a->ladder, clock_us());
         poke(a);
         return;
     }
@@ -574,7 +575,7 @@ void approach_on_network_change(struct approach *a)
 
 void approach_on_heard(struct approach *a)
 {
-    ladder_on_heard(&a->ladder, net_now_us());
+    ladder_on_heard(&a->ladder, clock_us());
     poke(a);
 }
 
@@ -594,14 +595,14 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
     const char *note =
         kind_table[k]->note != NULL ? kind_table[k]->note(a->kinds[k]) : NULL;
     if (note == NULL)
-        return ladder_reason(&a->ladder, k, net_now_us(), buf);
+        return ladder_reason(&a->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
     return buf;
 }
 
 uint64_t approach_elapsed_us(const struct approach *a)
 {
-    return net_now_us() - a->began_us;
+    return clock_us() - a->began_us;
 }
 
 const uint8_t *approach_conv(const struct approach *a)

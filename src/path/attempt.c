@@ -1,14 +1,13 @@
 /* A connection in the making: a socket, 16 bytes out, 16 bytes in. */
 #include "path/attempt.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/linger.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "io/tcp.h"
 
 struct attempt {
@@ -28,7 +27,7 @@ static void finish(struct attempt *a, int err)
     int fd = a->fd;
     watch_close(&a->watch);
     if (err == POSTERN_ERR_DENIED)
-        tcp_abort(fd);
+        linger_break(fd);
     else if (err != 0)
         close(fd);
     a->cb(a->ctx, a, err, err == 0 ? fd : -1);
@@ -40,7 +39,7 @@ static int greet(struct attempt *a)
     uint8_t out[GREETING_LEN];
     greeting_make(out, a->terms.key, a->terms.client, a->terms.kind);
     a->connected = a->greeted = true;
-    if (send(a->fd, out, sizeof(out), MSG_NOSIGNAL) != (ssize_t)sizeof(out))
+    if (!sock_say(a->fd, out, sizeof(out)))
         return POSTERN_ERR_CLOSED;
     watch_for(&a->watch, WATCH_READ);
     return 0;
@@ -48,8 +47,8 @@ static int greet(struct attempt *a)
 
 static void read_greeting(struct attempt *a)
 {
-    ssize_t n = recv(a->fd, a->got + a->got_len, sizeof(a->got) - a->got_len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = sock_read(a->fd, a->got + a->got_len, sizeof(a->got) - a->got_len);
+    if (n == POSTERN_ERR_AGAIN)
         return;
     if (n <= 0) {
         finish(a, POSTERN_ERR_CLOSED);
@@ -64,29 +63,17 @@ static void read_greeting(struct attempt *a)
         finish(a, a->greeted ? 0 : greet(a));
 }
 
-static int error_of(int err)
-{
-    return err == ECONNREFUSED                         ? POSTERN_ERR_REFUSED
-           : err == EHOSTUNREACH || err == ENETUNREACH ? POSTERN_ERR_UNREACHABLE
-                                                       : POSTERN_ERR_IO;
-}
-
 static void on_ready(void *ctx, int events)
 {
     struct attempt *a = ctx;
-    int err = 0;
-    socklen_t len = sizeof(err);
     (void)events;
     if (a->connected) {
         read_greeting(a);
         return;
     }
-    if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
-        err = errno;
+    int err = sock_error(a->fd);
     if (err == 0)
         err = greet(a);
-    else
-        err = error_of(err);
     if (err != 0)
         finish(a, err);
 }
@@ -143,7 +130,7 @@ int attempt_awaited(struct attempt **out, struct net *net, int fd,
     int rc = begin(out, net, fd, terms, cb, ctx);
     if (rc != 0)
         return rc;
-    (void)!sockaddr_remote(fd, &(*out)->remote);
+    (void)!sock_remote(fd, &(*out)->remote);
     (*out)->connected = (*out)->awaited = true;
     watch_for(&(*out)->watch, WATCH_READ);
     return 0;
@@ -155,7 +142,7 @@ int attempt_accepted(struct attempt **out, struct net *net, int fd,
     int rc = begin(out, net, fd, terms, cb, ctx);
     if (rc != 0)
         return rc;
-    (void)!sockaddr_remote(fd, &(*out)->remote);
+    (void)!sock_remote(fd, &(*out)->remote);
     watch_for(&(*out)->watch, WATCH_WRITE); /* greets from the loop */
     return 0;
 }
@@ -166,7 +153,7 @@ void attempt_free(struct attempt *a)
         return;
     watch_close(&a->watch);
     if (a->awaited && !attempt_is_connected(a))
-        tcp_abort(a->fd); /* nobody is there who could take a FIN */
+        linger_break(a->fd); /* nobody is there who could take a FIN */
     else
         close(a->fd);
     free(a);

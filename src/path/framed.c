@@ -5,16 +5,13 @@
  */
 #include "path/framed.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
+#include "io/tcp.h"
 #include "io/udp.h"
 
 enum {
@@ -57,8 +54,7 @@ static void tell_broken(struct framed *f, const char *why)
 static void flush_tx(struct framed *f)
 {
     while (f->tx_from < f->tx_len) {
-        ssize_t n =
-            send(f->fd, f->tx + f->tx_from, f->tx_len - f->tx_from, MSG_NOSIGNAL);
+        ssize_t n = sock_write(f->fd, f->tx + f->tx_from, f->tx_len - f->tx_from);
         if (n < 0) /* a dead socket shows in on_ready */
             return;
         f->tx_from += (size_t)n;
@@ -78,7 +74,7 @@ static void keep_rest(struct framed *f, const struct iovec *iov, size_t count,
         total += iov[i].iov_len;
     f->tx = sent < total ? malloc(total - sent) : NULL;
     if (f->tx == NULL) {
-        (void)shutdown(f->fd, SHUT_RDWR); /* half a frame is out: this stream is lost */
+        sock_end(f->fd); /* half a frame is out: this stream is lost */
         return;
     }
     for (size_t i = 0; i < count; i++) {
@@ -131,9 +127,8 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
         iov[2 * count + 1] = (struct iovec){(void *)(uintptr_t)(buf + at), n};
         total += FRAME_HEADER + n;
     }
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2 * count};
-    ssize_t n = sendmsg(f->fd, &msg, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR)
+    ssize_t n = sock_writev(f->fd, iov, 2 * count);
+    if (n < 0 && n != POSTERN_ERR_AGAIN)
         return 0; /* lost; on_ready finds the socket dead */
     if (n < (ssize_t)total)
         keep_rest(f, iov, 2 * count, n > 0 ? (size_t)n : 0);
@@ -170,8 +165,8 @@ static void read_frames(struct framed *f)
         size_t have = f->rx_len;
         if (have > 0)
             memcpy(buf, f->rx, have);
-        ssize_t n = recv(f->fd, buf + have, UDP_SCRATCH_BYTES - have, 0);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        ssize_t n = sock_read(f->fd, buf + have, UDP_SCRATCH_BYTES - have);
+        if (n == POSTERN_ERR_AGAIN)
             return;
         if (n <= 0) {
             tell_broken(f,
@@ -220,17 +215,15 @@ static void on_ready(void *ctx, int events)
 
 static void describe(struct path *p, int fd)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    int on = 1, lowat = NOTSENT_LOWAT_BYTES;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
-    (void)!sockaddr_local(fd, &p->local);
-    (void)!sockaddr_remote(fd, &p->remote);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+    struct tcp_facts facts;
+    tcp_no_delay(fd);
+    tcp_unsent_max(fd, NOTSENT_LOWAT_BYTES);
+    (void)!sock_local(fd, &p->local);
+    (void)!sock_remote(fd, &p->remote);
+    if (tcp_read_facts(fd, &facts) != 0)
         return;
-    p->rtt_us = info.tcpi_rtt;
-    if ((info.tcpi_options & TCPI_OPT_WSCALE) == 0)
+    p->rtt_us = facts.rtt_us;
+    if (!facts.scales)
         p->window_bytes = UINT16_MAX;
 }
 

@@ -14,7 +14,7 @@
 #include "io/helper.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum {
     SYN_AGAIN_MS = 1000,
@@ -128,7 +128,7 @@ static void add_path(struct meet *m, int fd)
 {
     struct addr from;
     int slot = -1;
-    if (sockaddr_remote(fd, &from) == 0)
+    if (sock_remote(fd, &from) == 0)
         target_answered(m->approach, &from);
     for (int i = 0; i < PATHS_MAX && slot < 0; i++)
         if (m->paths[i] == NULL)

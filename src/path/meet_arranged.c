@@ -12,7 +12,7 @@
 
 #include "io/helper.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 
 enum { ANSWERS_MAX = 6, ARRANGED_HOPS = 2, STEP_SEQUENCE = 1 << 20 };
 
@@ -27,17 +27,11 @@ static bool local_towards(const struct meet *m, const struct addr *to,
                           struct addr *local)
 {
     struct addr bound;
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, to);
-    if (!tcp_port_local(m->port, (enum addr_family)to->family, &bound))
+    if (!tcp_port_local(m->port, (enum addr_family)to->family, &bound) ||
+        sock_source_for(to, local) != 0)
         return false;
-    int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool good = fd >= 0 && connect(fd, (struct sockaddr *)&ss, len) == 0 &&
-                sockaddr_local(fd, local) == 0; /* sends nothing */
-    if (fd >= 0)
-        close(fd);
     local->port = bound.port;
-    return good;
+    return true;
 }
 
 void meet_arrange(struct meet *m)

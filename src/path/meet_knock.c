@@ -7,16 +7,16 @@
  */
 #include "path/meet_state.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <sodium.h>
 
+#include "core/wire.h"
 #include "io/helper.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "io/tcp.h"
 #include "path/knock.h"
 
@@ -41,7 +41,7 @@ static bool free_port(uint16_t *port)
 {
     struct addr any = {.family = ADDR_V4}, bound;
     int fd = tcp_bind(&any);
-    bool good = fd >= 0 && sockaddr_local(fd, &bound) == 0;
+    bool good = fd >= 0 && sock_local(fd, &bound) == 0;
     if (good)
         *port = bound.port;
     if (fd >= 0)
@@ -83,7 +83,6 @@ bool meet_knock_open(struct meet *m)
 {
     struct tcp_candidate own[TCP_PORT_CANDIDATES_MAX];
     struct knock_terms t = {.tcp = true};
-    uint32_t id;
     size_t n = tcp_port_candidates(m->port, own);
     for (size_t i = 0; i < n && i < KNOCK_ADDRESSES_MAX; i++)
         t.own[t.own_count++] = own[i].addr;
@@ -95,8 +94,8 @@ bool meet_knock_open(struct meet *m)
         return false;
     }
     m->sequence = 1 + randombytes_uniform(UINT32_MAX - 1);
-    id = htonl(m->sequence);
-    memcpy(t.id, &id, sizeof(id));
+    struct wire_writer w = wire_writer(t.id, sizeof(t.id));
+    wire_put_u32(&w, m->sequence); /* its first bytes, as on the wire */
     if (!knock_begin(&t, &m->knock, m->refused, sizeof(m->refused), on_knock, m))
         return false;
     m->knock_port = t.port;

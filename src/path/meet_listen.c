@@ -6,12 +6,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/acceptor.h"
+#include "io/linger.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
 #include "io/tcp.h"
 
 void meet_close_listeners(struct meet *m)
@@ -31,14 +30,13 @@ static bool is_expected(const struct meet *m, const struct addr *from)
     return false;
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *sa)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct meet *m = ctx;
-    struct addr from;
     struct greeting_terms terms = meet_terms(m);
     struct attempt **slot = meet_free_slot(m);
-    if (sockaddr_to_addr(&from, sa) != 0 || !is_expected(m, &from)) {
-        tcp_abort(fd);
+    if (!is_expected(m, from)) {
+        linger_break(fd);
         if (m->plan->lasts)
             return;
         m->stranger = true;
@@ -49,7 +47,7 @@ static void on_connection(void *ctx, int fd, const struct sockaddr *sa)
                                          meet_on_attempt, m) != 0) {
         if (slot != NULL)
             *slot = NULL;
-        tcp_abort(fd);
+        linger_break(fd);
     }
 }
 

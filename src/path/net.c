@@ -1,29 +1,21 @@
-/* The shared scratch memory and clock of one loop. */
+/* The shared scratch memory of one loop. */
 #include "path/net.h"
 
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <sodium.h>
 
-#include "io/clock.h"
 #include "io/helper.h"
+#include "io/lack.h"
 #include "io/loop.h"
 #include "io/udp.h"
 
-enum { DESCRIPTORS_WANTED = 8192 };
-
-/* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */
-static void raise_descriptors(void)
-{
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= DESCRIPTORS_WANTED)
-        return;
-    r.rlim_cur = r.rlim_max < DESCRIPTORS_WANTED ? r.rlim_max : DESCRIPTORS_WANTED;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-}
+enum {
+    /* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */
+    DESCRIPTORS_WANTED = 8192,
+    DESCRIPTORS_LEAST =
+        8, /* with fewer free there is none for others, for all shares */
+};
 
 int net_init(struct net *n, struct loop *loop, const struct keypair *own,
              struct budget *budget)
@@ -34,7 +26,7 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
         n->own_budget = true;
     }
     n->scratch = malloc(UDP_SCRATCH_BYTES);
-    raise_descriptors();
+    descriptors_allow(DESCRIPTORS_WANTED);
     helper_open(loop);
     if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;
@@ -69,22 +61,13 @@ struct budget *net_budget_new(void)
 bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 {
     (void)n;
-    int fd = eventfd(0, EFD_CLOEXEC);
-    if (fd < 0)
-        return false;
-    close(fd);
-    return fd < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
+    long taken = descriptors_taken();
+    return taken >= 0 && taken + DESCRIPTORS_LEAST <= (long)descriptors_max() &&
+           taken < NET_DESCRIPTORS_OWN + (long)net_descriptors_share(percent) + apart;
 }
 
 size_t net_descriptors_share(unsigned percent)
 {
-    struct rlimit r = {.rlim_cur = DESCRIPTORS_WANTED};
-    (void)getrlimit(RLIMIT_NOFILE, &r);
-    size_t max = r.rlim_cur < INT32_MAX ? (size_t)r.rlim_cur : INT32_MAX;
+    size_t max = descriptors_max();
     return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
-}
-
-uint64_t net_now_us(void)
-{
-    return clock_us();
 }

@@ -25,7 +25,6 @@ struct net {
 MUST_CHECK int net_init(struct net *n, struct loop *loop, const struct keypair *own,
                         struct budget *budget);
 void net_fini(struct net *n);
-uint64_t net_now_us(void); /* monotonic */
 /* A budget with a fresh secret, or NULL; free() ends it. */
 struct budget *net_budget_new(void);
 /*

@@ -8,20 +8,19 @@
  */
 #include "path/kind.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
 
 #include "core/relay_preface.h"
+#include "io/clock.h"
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/log.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "io/tlspipe.h"
 #include "path/framed.h"
 
@@ -265,8 +264,8 @@ static void on_dialed(void *ctx, int err, int fd)
         pair_broke(r, "the broker's relay cannot be reached");
         return;
     }
-    (void)!sockaddr_local(fd, &r->local);
-    (void)!sockaddr_remote(fd, &r->remote);
+    (void)!sock_local(fd, &r->local);
+    (void)!sock_remote(fd, &r->remote);
     if (r->by_tls)
         fd = wrap(r, fd);
     if (fd < 0) {
@@ -280,7 +279,7 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
-    if (send(fd, preface, sizeof(preface), MSG_NOSIGNAL) != (ssize_t)sizeof(preface))
+    if (!sock_say(fd, preface, sizeof(preface)))
         pair_broke(r, "the broker's relay did not take our ticket");
 }
 
@@ -317,14 +316,14 @@ static void on_byte(void *ctx, int events)
     uint8_t byte = 0;
     (void)events;
     r->busy = true;
-    ssize_t n = recv(r->fd, &byte, 1, 0);
+    ssize_t n = sock_read(r->fd, &byte, 1);
     if (n == 1 && byte == RELAY_JOINED) {
         on_joined(r);
     } else if (n == 1 && byte == RELAY_WAITING) {
         r->heard = true;
-        r->waiting_us = net_now_us();
+        r->waiting_us = clock_us();
         set_timer(r, JOIN_TIMEOUT_MS);
-    } else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+    } else if (n != POSTERN_ERR_AGAIN) {
         not_heard(r, "the broker's relay did not take our ticket");
     }
     r->busy = false;
@@ -425,7 +424,7 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
     carry_works(r); /* the peer heard us through the broker, and we hear it */
     /* It is there, and has not come to the relay: its ticket was lost on the way. */
     if (approach_config_of(r->approach)->client && r->running && r->fd >= 0 &&
-        r->heard && net_now_us() - r->waiting_us > TICKET_LOST_US) {
+        r->heard && clock_us() - r->waiting_us > TICKET_LOST_US) {
         socket_close(r);
         approach_introduce_soon(r->approach);
     }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "io/clock.h"
 #include "path/exchange.h"
 
 enum { SIDE_FRESH_US = 2000000 };
@@ -71,7 +72,7 @@ void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *m
 static bool is_vouched(const struct approach *a, const struct addr *to)
 {
     const struct target *t = &a->target;
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     for (size_t i = 0; i < t->vouched_count; i++)
         if (now_us - t->vouched[i].at_us < TARGET_VOUCHED_MS * UINT64_C(1000) &&
             addr_place_equal(&t->vouched[i].addr, to))
@@ -100,7 +101,7 @@ static bool shares_outside(const struct approach *a)
 static bool is_beside(struct approach *a, const struct addr *to)
 {
     struct target *t = &a->target;
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     if (t->side_at_us == 0 || now_us - t->side_at_us > SIDE_FRESH_US) {
         sidenets_read(&t->side);
         t->side_at_us = now_us;
@@ -179,7 +180,7 @@ bool target_is_time_to_sweep(const struct approach *a)
 static bool take(struct approach *a, const struct addr *to, enum budget_lane lane,
                  unsigned packets)
 {
-    return budget_take(a->config.net->budget, to, lane, packets, net_now_us());
+    return budget_take(a->config.net->budget, to, lane, packets, clock_us());
 }
 
 bool target_may_send(struct approach *a, const struct addr *to, unsigned packets)
@@ -200,10 +201,10 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
 
 bool target_pace(struct approach *a)
 {
-    return budget_pace(a->config.net->budget, net_now_us());
+    return budget_pace(a->config.net->budget, clock_us());
 }
 
 void target_answered(struct approach *a, const struct addr *from)
 {
-    budget_answered(a->config.net->budget, from, net_now_us());
+    budget_answered(a->config.net->budget, from, clock_us());
 }

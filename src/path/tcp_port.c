@@ -1,12 +1,8 @@
 /* A local TCP port and its reflexive addresses, one binding request a family. */
 #include "path/tcp_port.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -16,7 +12,7 @@
 #include "core/stun.h"
 #include "io/loop.h"
 #include "io/netmon.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "io/tcp.h"
 #include "path/kind.h"
 
@@ -75,7 +71,7 @@ static void send_request(struct query *q)
     uint8_t buf[STUN_MESSAGE_MAX];
     int n = stun_build_marked_request(buf, sizeof(buf), q->txid);
     q->sent = true;
-    if (n < 0 || send(q->fd, buf, (size_t)n, MSG_NOSIGNAL) != n)
+    if (n < 0 || !sock_say(q->fd, buf, (size_t)n))
         query_end(q, false);
     else
         watch_for(&q->watch, WATCH_READ);
@@ -84,8 +80,8 @@ static void send_request(struct query *q)
 static void read_answer(struct query *q)
 {
     struct stun_message m;
-    ssize_t n = recv(q->fd, q->buf + q->len, sizeof(q->buf) - q->len, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = sock_read(q->fd, q->buf + q->len, sizeof(q->buf) - q->len);
+    if (n == POSTERN_ERR_AGAIN)
         return;
     if (n <= 0) {
         query_end(q, false);
@@ -102,7 +98,7 @@ static void read_answer(struct query *q)
     if (good) {
         struct addr server;
         q->mapped = m.mapped;
-        if (sockaddr_remote(q->fd, &server) == 0)
+        if (sock_remote(q->fd, &server) == 0)
             target_answered(q->port->approach, &server);
         target_seen(q->port->approach, &m.mapped, m.has_mark ? m.mark : NULL);
     }
@@ -129,7 +125,7 @@ static void query_begin(struct query *q, const struct addr *server, uint16_t por
         fd = tcp_bind(&q->local);
     }
     struct addr bound;
-    if (fd < 0 || sockaddr_local(fd, &bound) != 0) {
+    if (fd < 0 || sock_local(fd, &bound) != 0) {
         q->local.family = ADDR_NONE;
         if (fd >= 0)
             close(fd);
@@ -234,14 +230,11 @@ bool tcp_port_local(const struct tcp_port *p, enum addr_family family,
 
 uint32_t tcp_ways_of(int fd)
 {
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+    struct tcp_facts f;
+    if (tcp_read_facts(fd, &f) != 0)
         return 0;
-    bool scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;
-    return ((info.tcpi_options & TCPI_OPT_TIMESTAMPS) ? TCP_WAYS_TIMESTAMPS : 0u) |
-           ((info.tcpi_options & TCPI_OPT_SACK) ? TCP_WAYS_SACK : 0u) |
-           (scales ? TCP_WAYS_SCALES | info.tcpi_rcv_wscale : 0u);
+    return (f.timestamps ? TCP_WAYS_TIMESTAMPS : 0u) | (f.sack ? TCP_WAYS_SACK : 0u) |
+           (f.scales ? TCP_WAYS_SCALES | f.window_shift : 0u);
 }
 
 /* Both sides of a connection have an option, or neither: what the broker agreed to is

@@ -9,6 +9,7 @@
 #include <sodium.h>
 
 #include "core/punch_wire.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 
@@ -268,8 +269,7 @@ void udp_meet_check(struct udp_meet *u, const struct addr *to)
                             .id = u->check_base + u->turn};
     size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
     if (u->turn < UDP_MEET_TURNS && u->sent_us[u->turn] == 0)
-        u->sent_us[u->turn] =
-            net_now_us(); /* a late address is asked before its turn */
+        u->sent_us[u->turn] = clock_us(); /* a late address is asked before its turn */
     send_check(u, sock, to, buf, n);
 }
 
@@ -327,7 +327,7 @@ static void on_response(struct udp_meet *u, unsigned sock, const struct addr *fr
     if (w == NULL || u->freed)
         return;
     target_answered(u->approach, to);
-    uint64_t rtt_us = net_now_us() - u->sent_us[turn];
+    uint64_t rtt_us = clock_us() - u->sent_us[turn];
     bool known = u->sent_us[turn] != 0 && rtt_us < UINT32_MAX;
     w->base.rtt_us = known ? (uint32_t)rtt_us : 0;
     u->proven = true;

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "io/clock.h"
 #include "io/log.h"
 
 enum { PLAIN_FIRST_MS = 200 };
@@ -38,7 +39,7 @@ static void arrived(void *ctx, struct udp *s, const struct addr *from,
     u->sockets[idx] = s;
     udp_local(s, &u->locals[idx]);
     punch_add_socket(&u->punch, idx, ADDR_V4);
-    (void)punch_on_packet(&u->punch, idx, from, buf, len, net_now_us());
+    (void)punch_on_packet(&u->punch, idx, from, buf, len, clock_us());
     udp_punch_pump(u);
 }
 

@@ -16,6 +16,7 @@
 #include <sodium.h>
 
 #include "core/stun.h"
+#include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
@@ -167,7 +168,7 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         for (size_t at = 0; at < len; at += segment_len) {
             size_t n = len - at < segment_len ? len - at : segment_len;
             check |=
-                punch_on_packet(&u->punch, sock, from, buf + at, n, net_now_us()) == 1;
+                punch_on_packet(&u->punch, sock, from, buf + at, n, clock_us()) == 1;
         }
         if (check) {
             note_answer(u, sock, from);
@@ -249,7 +250,7 @@ static void start(void *k)
 {
     struct udp_punch *u = k;
     const struct approach_config *c = approach_config_of(u->approach);
-    uint64_t now = net_now_us();
+    uint64_t now = clock_us();
     if (sockets_open(u) != 0) {
         approach_failed(u->approach, PATH_UDP_PUNCH,
                         "no UDP socket could be opened here");
@@ -337,14 +338,14 @@ void udp_punch_pump(struct udp_punch *u)
     if (!u->running || u->freed)
         return;
     reflexive_send(&u->reflexive, u->approach, u->sockets, now_ms(u));
-    while (punch_next_packet(&u->punch, net_now_us(), &pkt))
+    while (punch_next_packet(&u->punch, clock_us(), &pkt))
         if (u->sockets[pkt.sock] != NULL && target_may_send(u->approach, &pkt.to, 1))
             (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
     report(u);
     udp_predict(u);
     if (!u->running || u->freed)
         return;
-    uint64_t now_us = net_now_us(), at_us = punch_deadline_us(&u->punch);
+    uint64_t now_us = clock_us(), at_us = punch_deadline_us(&u->punch);
     uint64_t now = now_ms(u), at = reflexive_deadline_ms(&u->reflexive);
     if (at_us != UINT64_MAX) {
         uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
@@ -451,7 +452,7 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     u->peer_is_old = false;
     if (!u->running)
         return;
-    if (punch_on_peer_generation(&u->punch, o->generation, net_now_us()) && renewed) {
+    if (punch_on_peer_generation(&u->punch, o->generation, clock_us()) && renewed) {
         u->reported = u->predicted = false;
         udp_predict_end(u); /* it aims at ports that the peer has left */
         bindings_begin(u);  /* the NAT may have changed with the network */

@@ -12,6 +12,7 @@
 
 #include <sodium.h>
 
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/last_good.h"
 #include "io/log.h"
@@ -86,11 +87,11 @@ void uplink_drop_lines(struct uplink *u)
 
 static unsigned pause_ms(struct uplink *u, bool fatal)
 {
-    uint64_t now_ms = net_now_us() / 1000;
+    uint64_t now_ms = clock_us() / 1000;
     unsigned ms = backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_ms);
     if (ms < u->retry_floor_ms)
         ms = u->retry_floor_ms;
-    u->floor_us = net_now_us() + u->retry_floor_ms * 1000ull;
+    u->floor_us = clock_us() + u->retry_floor_ms * 1000ull;
     u->retry_floor_ms = 0;
     return ms;
 }
@@ -98,7 +99,7 @@ static unsigned pause_ms(struct uplink *u, bool fatal)
 /* Whoever logs in at the network's page wants to get on at once. */
 static unsigned cap_pause_ms(struct uplink *u, const struct fault *why, unsigned ms)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     if (why->code != POSTERN_ERR_PROTO)
         return ms;
     if (u->stranger_us == 0)
@@ -128,7 +129,7 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         log_debug("the second connection to the broker: %s", why->what);
         uplink_line_free(l);
         u->beside = NULL;
-        u->beside_us = net_now_us() + BESIDE_AGAIN_US;
+        u->beside_us = clock_us() + BESIDE_AGAIN_US;
         if (u->state == UPLINK_UP)
             uplink_arm(u);
     } else if (u->beside != NULL) { /* which takes its place when it is welcomed */
@@ -143,7 +144,7 @@ static void line_over(struct line *l, const struct fault *why, bool fatal)
         u->fatal = false;
         if (was_up) {
             u->fresh = 0;
-            u->tried_us = net_now_us();
+            u->tried_us = clock_us();
         }
         arm_fresh(u);
         if (was_up && !seamless)
@@ -202,9 +203,12 @@ void uplink_line_failed(struct line *l, int err)
                                .proxy = u->proxied && dialling ? &u->proxy : NULL,
                                .last = u->known_count > 0 ? &u->known[0] : &none,
                                .self = self_only(u),
+                               .name_err = u->looked_up ? u->name_err
+                                           : dialling   ? POSTERN_ERR_DNS
+                                                        : 0,
                                .at = &l->remote};
     if (l == u->line && u->state == UPLINK_UP)
-        t.silent_s = 1 + (unsigned)((net_now_us() - u->heard_us) / 1000000);
+        t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
         return;
     if (dialling && u->stranger && l == u->line && u->state == UPLINK_TRYING) {
@@ -259,6 +263,8 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
     struct line *l = ctx;
     struct uplink *u = l->uplink;
+    u->looked_up = true;
+    u->name_err = err;
     if (err != 0)
         return;
     u->resolved_count = n < UPLINK_KNOWN_MAX ? n : UPLINK_KNOWN_MAX;
@@ -322,10 +328,10 @@ static void on_welcome(struct line *l, const Welcome *w)
     drop_unneeded(u);
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
-    u->up_us = u->heard_us = net_now_us();
+    u->up_us = u->heard_us = clock_us();
     u->yields = 0;
-    backoff_on_up(&u->backoff, net_now_us() / 1000);
-    backoff_on_up(&u->fatal_backoff, net_now_us() / 1000);
+    backoff_on_up(&u->backoff, clock_us() / 1000);
+    backoff_on_up(&u->fatal_backoff, clock_us() / 1000);
     u->pinging = false;
     u->doubted = u->stranger = false;
     u->stranger_us = 0;
@@ -335,7 +341,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     if (!u->proxied)
         u->broker_addr = l->remote;
     take_welcome(u, w);
-    keepalive_init(&u->keep, true, 0, net_now_us());
+    keepalive_init(&u->keep, true, 0, clock_us());
     if (u->config.host)
         keepalive_bound(&u->keep, KEEPALIVE_HOST_US);
     uplink_arm(u);
@@ -356,7 +362,7 @@ static void on_replaced(struct uplink *u)
         u->yields -= u->yields > 0;
         return;
     }
-    if (net_now_us() - u->up_us >= REPLACED_HEALTH_US)
+    if (clock_us() - u->up_us >= REPLACED_HEALTH_US)
         u->replaced = 0;
     u->replaced += u->replaced < REPLACED_MAX;
     u->yields = 4u << u->replaced;
@@ -398,7 +404,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         return;
     }
     if (welcomed) {
-        u->heard_us = net_now_us();
+        u->heard_us = clock_us();
         keepalive_on_received(&u->keep, u->heard_us);
     }
     if (m.which_body == Control_bye_tag) {
@@ -470,7 +476,7 @@ static void on_dialed(void *ctx, int err, int fd)
 /* A fresh dial gets what is left of its try: whoever waits is told in time. */
 static unsigned dial_ms(const struct uplink *u)
 {
-    uint64_t ms = (net_now_us() - u->tried_us) / 1000;
+    uint64_t ms = (clock_us() - u->tried_us) / 1000;
     if (u->state != UPLINK_TRYING || u->line == NULL)
         return CONNECT_TIMEOUT_MS;
     return ms + CONNECT_LEAST_MS < CONNECT_TIMEOUT_MS
@@ -507,7 +513,9 @@ void uplink_connect_now(struct uplink *u)
     struct fault f;
     uplink_drop_lines(u);
     u->state = UPLINK_TRYING;
-    u->tried_us = net_now_us();
+    u->looked_up = false;
+    u->name_err = 0;
+    u->tried_us = clock_us();
     timer_stop(&u->timer);
     int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
     u->proxied = via > 0;
@@ -536,8 +544,8 @@ void uplink_begin_beside(struct uplink *u)
 {
     uplink_line_free(u->beside);
     u->beside = line_new(u);
-    u->beside_us = net_now_us() +
-                   (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
+    u->beside_us =
+        clock_us() + (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
 }
 
 /* While trying: when the next fresh line begins. */
@@ -609,13 +617,13 @@ int uplink_send(struct uplink *u, const Control *m)
     int n = proto_encode_control(buf, sizeof(buf), m);
     if (n < 0)
         return n;
-    keepalive_on_sent(&u->keep, net_now_us());
+    keepalive_on_sent(&u->keep, clock_us());
     return channel_send(u->line->channel, buf, (size_t)n);
 }
 
 void uplink_hurry(struct uplink *u)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
         now_us > u->floor_us && timer_due_in_ms(&u->timer) > HURRY_WITHIN_MS)
         uplink_set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
@@ -623,7 +631,7 @@ void uplink_hurry(struct uplink *u)
 
 bool uplink_may_carry(struct uplink *u, size_t len)
 {
-    uint64_t now_us = net_now_us();
+    uint64_t now_us = clock_us();
     uint64_t rate = u->config.host ? CARRY_HOST_BYTES : CARRY_BYTES; /* a second */
     uint64_t cost_us = (len > CARRY_COST_MIN ? len : CARRY_COST_MIN) * 1000000 / rate;
     uint64_t at_us = u->carried_us > now_us ? u->carried_us : now_us;

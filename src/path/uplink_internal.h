@@ -41,6 +41,8 @@ struct uplink {
     size_t known_count;
     struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
     size_t resolved_count;
+    bool looked_up; /* in this try; then `name_err` is what came of it */
+    int name_err;
     struct addr doubtful; /* somebody answers there, but not our broker */
     bool doubted;         /* since the last pause */
     bool stranger;        /* and it is no broker at all */

@@ -5,6 +5,7 @@
  */
 #include "path/uplink_internal.h"
 
+#include "io/clock.h"
 #include "io/netmon.h"
 
 enum {
@@ -19,7 +20,7 @@ enum {
 
 void uplink_arm(struct uplink *u)
 {
-    uint64_t now = net_now_us(), at = keepalive_deadline_us(&u->keep);
+    uint64_t now = clock_us(), at = keepalive_deadline_us(&u->keep);
     if (u->pinging) {
         at = u->pinged_us + PONG_TIMEOUT_US;
         if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
@@ -33,8 +34,8 @@ void uplink_arm(struct uplink *u)
  */
 static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
 {
-    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = net_now_us()};
-    uint64_t now = net_now_us(), rtt_us = uplink_rtt_us(u);
+    Control m = {.which_body = Control_ping_tag, .body.ping.nonce = clock_us()};
+    uint64_t now = clock_us(), rtt_us = uplink_rtt_us(u);
     if (patience_us > 0 && patience_us < round_trips * rtt_us)
         patience_us = round_trips * rtt_us;
     if (!u->pinging)
@@ -66,7 +67,7 @@ static bool was_late(struct uplink *u, uint64_t now)
 
 void uplink_on_up_timer(struct uplink *u)
 {
-    uint64_t now = net_now_us();
+    uint64_t now = clock_us();
     if (was_late(u, now))
         return;
     if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {

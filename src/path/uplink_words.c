@@ -2,7 +2,9 @@
 #include "path/uplink_words.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "io/netmon.h"
 #include "io/resolve.h"
 
 static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
@@ -22,13 +24,29 @@ static void describe_proxy(const struct uplink_trouble *t, int err, struct fault
                         postern_strerror(err));
 }
 
-static void describe_name(const struct uplink_trouble *t, int err, struct fault *f)
+/* `tried`: what became of the address where it was last. */
+static const char *words_for(int tried)
 {
-    char last[ADDR_TEXT_LEN], tail[ADDR_TEXT_LEN + 64] = "";
+    switch (tried) {
+    case POSTERN_ERR_REFUSED:
+        return "refuses connections";
+    case POSTERN_ERR_UNREACHABLE:
+        return "cannot be reached";
+    case POSTERN_ERR_KEY:
+        return "is another broker now (it holds another key)";
+    default:
+        return "is silent";
+    }
+}
+
+static void describe_name(const struct uplink_trouble *t, int err, int tried,
+                          struct fault *f)
+{
+    char last[ADDR_TEXT_LEN], tail[ADDR_TEXT_LEN + 96] = "";
     const char *host = t->broker->host;
     if (t->last->family != ADDR_NONE)
-        (void)snprintf(tail, sizeof(tail), ", and %s, where it was last, is silent",
-                       addr_format(t->last, last));
+        (void)snprintf(tail, sizeof(tail), ", and %s, where it was last, %s",
+                       addr_format(t->last, last), words_for(tried));
     if (err == POSTERN_ERR_NOTFOUND)
         (void)fault_set(f, err, "check the name in the link and this machine's DNS",
                         "the broker's name %s does not exist%s", host, tail);
@@ -68,19 +86,46 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
     return true;
 }
 
+/* Nothing that stood or answered failed, and no interface is up that could lead out. */
+static bool is_cut_off(const struct uplink_trouble *t, int err)
+{
+    struct addr own, there;
+    bool away = err == POSTERN_ERR_DNS || err == POSTERN_ERR_NOTFOUND ||
+                err == POSTERN_ERR_UNREACHABLE || err == POSTERN_ERR_TIMEOUT;
+    bool here = strcmp(t->broker->host, "localhost") == 0 ||
+                (addr_parse_ip(&there, t->broker->host) == 0 &&
+                 addr_scope_of(&there) == ADDR_SCOPE_LOOPBACK);
+    return away && !here && netmon_addresses(&own, 1, false) == 0;
+}
+
+/* Its name was not resolved, and where it was last it is not. */
+static bool is_nameless(const struct uplink_trouble *t, int err)
+{
+    return t->name_err != 0 && t->last->family != ADDR_NONE &&
+           (err == POSTERN_ERR_REFUSED || err == POSTERN_ERR_UNREACHABLE ||
+            err == POSTERN_ERR_KEY);
+}
+
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct link *l = t->broker;
     char self[ADDR_TEXT_LEN], at[ADDR_TEXT_LEN];
     if (t->proxy != NULL) {
         describe_proxy(t, err, f);
+    } else if (is_cut_off(t, err)) {
+        (void)fault_set(f, err, "plug it in, or join a wireless network",
+                        "this machine has no network: no interface is up that has an "
+                        "address");
+    } else if (is_nameless(t, err)) {
+        describe_name(t, t->name_err, err, f);
+        f->code = err == POSTERN_ERR_KEY ? err : t->name_err;
     } else if (err == POSTERN_ERR_KEY) {
         (void)fault_set(f, err,
                         "ask for a fresh link; do not go on if this is unexpected",
                         "the broker at %s:%u holds another key than the link says",
                         l->host, l->port);
     } else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS) {
-        describe_name(t, err, f);
+        describe_name(t, err, POSTERN_ERR_TIMEOUT, f);
     } else if (t->self->family != ADDR_NONE) {
         (void)fault_set(f, err, "mend the name in /etc/hosts or this machine's DNS",
                         "the broker's name %s stands for this machine itself here (%s)",

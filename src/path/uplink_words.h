@@ -16,9 +16,10 @@ struct uplink_trouble {
     const struct link *broker;
     const struct proxy *proxy; /* that was being dialled; NULL: none */
     const struct addr *last;   /* tried because it worked before; ADDR_NONE: none */
-    const struct addr *at;     /* who answered; ADDR_NONE: not known */
-    const struct addr *self;   /* the name stands for this machine; ADDR_NONE: no */
-    unsigned silent_s;         /* it stood, and nothing came for so long; 0: else */
+    int name_err;            /* what became of its name meanwhile; 0: it was resolved */
+    const struct addr *at;   /* who answered; ADDR_NONE: not known */
+    const struct addr *self; /* the name stands for this machine; ADDR_NONE: no */
+    unsigned silent_s;       /* it stood, and nothing came for so long; 0: else */
 };
 
 /* `err` as of reach_start or of a channel's on_close. */

@@ -2,13 +2,12 @@
  * Questions to a host inside its session: one call each, whose bytes are the answer.
  * What the answer means is the asker's business.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/loop.h"
+#include "io/sock.h"
 #include "portal/internal.h"
 
 enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000, NOTES_MAX = 512 };
@@ -75,8 +74,8 @@ static void on_readable(void *ctx, int events)
     struct ask *a = ctx;
     char buf[16384];
     (void)events;
-    ssize_t n = recv(a->fd, buf, sizeof(buf), MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    ssize_t n = sock_read(a->fd, buf, sizeof(buf));
+    if (n == POSTERN_ERR_AGAIN)
         return;
     if (n <= 0) {
         a->eof = true;
@@ -112,8 +111,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     struct peer *peer = p->stopping ? NULL : host_peer(h);
     int fds[2];
     struct ask *a = calloc(1, sizeof(*a));
-    if (a == NULL || peer == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
+    if (a == NULL || peer == NULL || sock_pair(fds) != 0) {
         free(a);
         return POSTERN_ERR_NOMEM;
     }
@@ -134,7 +132,7 @@ int ask_start(struct portal_host *h, const char *account, const char *visitor,
     if (a->next != NULL)
         a->next->at = &a->next;
     p->asks = a;
-    (void)shutdown(a->fd, SHUT_WR); /* the question is all in the Visit */
+    sock_end_writing(a->fd); /* the question is all in the Visit */
     timer_start(&a->timer, timeout_ms);
     Visit v = {.ask = what};
     (void)snprintf(v.account, sizeof(v.account), "%s", account);

@@ -4,17 +4,15 @@
  * are the sockets. A connection is handed on when the host's server has accepted, and
  * reset when it has not.
  */
-#include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
 #include "io/gate.h"
+#include "io/sock.h"
 #include "portal/doors.h"
 
 enum {
@@ -64,7 +62,7 @@ int visit_call(struct visit *v, const struct call_config *cc)
     if (peer == NULL) {
         portal_audit(p, "refused", v->account, &v->from, v->object, HOST_AWAY);
         if (cc->fd >= 0)
-            portal_reset_fd(cc->fd);
+            linger_break(cc->fd);
         return POSTERN_ERR_CLOSED;
     }
     portal_visit(&visit, v->account, &v->from);
@@ -124,27 +122,26 @@ static bool attach_awaited(struct door *d, const struct addr *from, int fd)
     return true;
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *ss)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct door *d = ctx;
     struct portal *p = d->portal;
-    struct addr from;
     uint64_t id;
-    if (sockaddr_to_addr(&from, ss) != 0) {
-        portal_reset_fd(fd);
+    if (from->family == ADDR_NONE) {
+        linger_break(fd);
         return;
     }
-    if (attach_awaited(d, &from, fd))
+    if (attach_awaited(d, from, fd))
         return;
-    int rc = routes_open(p->routes, &from, d->port, false, loop_now_ms(p->loop), &id);
+    int rc = routes_open(p->routes, from, d->port, false, loop_now_ms(p->loop), &id);
     struct route_entry *e = rc == 0 ? routes_entry(p->routes, id) : NULL;
-    struct visit *v = e != NULL ? visit_new(p, e, &from) : NULL;
+    struct visit *v = e != NULL ? visit_new(p, e, from) : NULL;
     if (v == NULL) {
         log_debug("a connection to port %u was refused: %s", d->port,
                   postern_strerror(rc));
         if (rc == 0)
             (void)routes_close(p->routes, id);
-        portal_reset_fd(fd);
+        linger_break(fd);
         return;
     }
     e->owner = v;
@@ -269,34 +266,13 @@ static void door_close(struct door *d)
     free(d);
 }
 
-static void set_on(int fd, int level, int name)
-{
-    int on = 1;
-    (void)setsockopt(fd, level, name, &on, sizeof(on));
-}
-
 static int bind_port(const struct addr *a, bool dual, bool udp)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sockaddr_from_addr(&ss, a);
-    int only = dual ? 0 : 1;
-    int fd = socket(ss.ss_family,
-                    (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return POSTERN_ERR_IO;
-    if (ss.ss_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
-    if (!udp)
-        set_on(fd, SOL_SOCKET, SO_REUSEADDR);
-    else if (ss.ss_family == AF_INET6)
-        set_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
-    else
-        set_on(fd, IPPROTO_IP, IP_PKTINFO);
-    if (bind(fd, (struct sockaddr *)&ss, len) == 0 && (udp || listen(fd, BACKLOG) == 0))
-        return fd;
-    int err = errno;
-    close(fd);
-    return err == EACCES || err == EPERM ? POSTERN_ERR_PERM : POSTERN_ERR_INUSE;
+    struct sock_options o = {.dual = dual, .tells_own = udp, .backlog = BACKLOG};
+    int fd = udp ? sock_udp(a, &o) : sock_listen(a, &o);
+    return fd >= 0 || fd == POSTERN_ERR_PERM || fd == POSTERN_ERR_LIMIT
+               ? fd
+               : POSTERN_ERR_INUSE;
 }
 
 static struct door *door_find(struct portal *p, uint16_t port, bool udp)

@@ -1,12 +1,10 @@
 /* Flows of datagrams by port: one entry and one call for each client address and port.
  */
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/pktinfo.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
 #include "portal/doors.h"
 
 enum { DATAGRAM_MAX = 65535, DATAGRAMS_PER_EVENT = 64 };
@@ -24,24 +22,11 @@ static void on_datagram(void *ctx, struct call *c, const uint8_t *data, size_t l
 {
     struct visit *v = ctx;
     struct door *d = door_of(v);
-    struct sockaddr_storage to;
-    uint64_t control[PKTINFO_CONTROL_LEN / sizeof(uint64_t)] = {0};
-    union {
-        const uint8_t *read;
-        void *base;
-    } bytes = {.read = data}; /* sendmsg does not write there */
-    struct iovec iov = {.iov_base = bytes.base, .iov_len = len};
-    struct msghdr msg = {.msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1};
     (void)c;
     if (d == NULL)
         return;
     (void)routes_touch(v->portal->routes, v->entry, loop_now_ms(v->portal->loop));
-    msg.msg_namelen = d->bound.family == ADDR_V6
-                          ? sockaddr_from_addr_mapped(&to, &v->from)
-                          : sockaddr_from_addr(&to, &v->from);
-    msg.msg_control = control;
-    msg.msg_controllen = pktinfo_put(control, d->bound.family, &v->local);
-    (void)sendmsg(d->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL); /* lost is lost */
+    pktinfo_send(d->fd, &d->bound, data, len, &v->from, &v->local);
 }
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
@@ -104,21 +89,11 @@ void door_on_datagrams(void *ctx, int events)
     uint8_t buf[DATAGRAM_MAX];
     (void)events;
     for (int i = 0; i < DATAGRAMS_PER_EVENT; i++) {
-        struct sockaddr_storage ss;
         struct addr from, local;
-        uint64_t control[PKTINFO_CONTROL_LEN / sizeof(uint64_t)];
-        struct iovec iov = {.iov_base = buf, .iov_len = sizeof(buf)};
-        struct msghdr msg = {.msg_name = &ss,
-                             .msg_namelen = sizeof(ss),
-                             .msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof(control)};
-        ssize_t n = recvmsg(d->fd, &msg, MSG_DONTWAIT);
+        ssize_t n = pktinfo_recv(d->fd, &d->bound, buf, sizeof(buf), &from, &local);
         if (n < 0)
             return;
-        pktinfo_read(&msg, &d->bound, &local);
-        if (sockaddr_to_addr(&from, (struct sockaddr *)&ss) == 0)
+        if (from.family != ADDR_NONE)
             take(d, &from, &local, buf, (size_t)n);
     }
 }

@@ -333,6 +333,5 @@ void portal_audit(struct portal *p, const char *what, const char *who,
 /* "1.2.3.4:5" as Visit wants it. */
 void portal_visit(Visit *v, const char *account, const struct addr *from);
 bool portal_same_client(const struct addr *a, const struct addr *b);
-void portal_reset_fd(int fd);
 
 #endif

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/sockaddr.h"
+#include "io/sock.h"
 #include "portal/crowd.h"
 #include "portal/internal.h"
 
@@ -66,9 +66,9 @@ static void refuse(int fd, uint8_t description)
 {
     uint8_t alert[] = {21, 3, 3, 0, 2, 2, description};
     uint8_t drain[4096];
-    while (recv(fd, drain, sizeof(drain), MSG_DONTWAIT) > 0)
+    while (sock_read(fd, drain, sizeof(drain)) > 0)
         ;
-    (void)!send(fd, alert, sizeof(alert), MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!sock_say(fd, alert, sizeof(alert));
 }
 
 /* Whoever asks for names at random must not push all else out of the log. */
@@ -145,7 +145,6 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 static void on_end(void *ctx, struct call *c)
 {
     struct passage *ps = ctx;
-    struct linger soft = {0}; /* the call resets; the alert shall arrive */
     if (ps->open) {
         char detail[96];
         struct pump_stats st = call_stats(c);
@@ -157,7 +156,7 @@ static void on_end(void *ctx, struct call *c)
         portal_audit(ps->portal, "closed", ps->account, &ps->from, ps->object, detail);
     }
     if (ps->fd >= 0) {
-        (void)setsockopt(ps->fd, SOL_SOCKET, SO_LINGER, &soft, sizeof(soft));
+        linger_orderly(ps->fd); /* the call resets; the alert shall arrive */
         close(ps->fd);
     }
     *ps->at = ps->next;
@@ -353,7 +352,7 @@ bool names_take(struct portal *p, int fd, const char *server_name)
     struct addr from;
     if (!read_name(p, server_name, label, &w))
         return false;
-    if (sockaddr_remote(fd, &from) != 0) {
+    if (sock_remote(fd, &from) != 0) {
         close(fd);
         return true;
     }

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -43,13 +42,6 @@ void portal_visit(Visit *v, const char *account, const struct addr *from)
     *v = (Visit)Visit_init_zero;
     (void)snprintf(v->account, sizeof(v->account), "%s", account);
     (void)snprintf(v->visitor, sizeof(v->visitor), "%s", addr_format(from, text));
-}
-
-void portal_reset_fd(int fd)
-{
-    struct linger hard = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-    close(fd);
 }
 
 /* --------------------------------------------------------------- the broker's threads

@@ -4,8 +4,10 @@
 #include <string.h>
 
 struct served {
-    uint64_t at_ms;
+    uint64_t at_ms; /* CROWDED: it had no turn, but more wanted one than could wait */
 };
+
+enum { CROWDED = 1 };
 
 int turns_init(struct turns *t, const uint8_t secret[static KEYMAP_SECRET_LEN])
 {
@@ -56,6 +58,23 @@ static bool is_more_crowded(const struct turns *t, const struct turn *a,
     return true;
 }
 
+/*
+ * A neighbourhood of which some must go has more people than turns: it stands behind
+ * those that were never heard of, as if it had had one long ago. Addresses are not
+ * worth a place in the table, and half of that is kept for who had a turn.
+ */
+static void note_crowded(struct turns *t, const struct turn *a)
+{
+    for (int level = 0; level < TURNS_LEVELS - 1; level++) {
+        if (ledger_find(&t->served, a->blocks[level]) != NULL ||
+            t->served.count >= TURNS_SERVED_MAX / 2)
+            continue;
+        struct served *s = ledger_get(&t->served, a->blocks[level]);
+        if (s != NULL)
+            s->at_ms = CROWDED;
+    }
+}
+
 void *turns_enter(struct turns *t, void *who, const struct addr *from, uint64_t now_ms)
 {
     struct turn *new = &t->line[t->count++];
@@ -68,6 +87,7 @@ void *turns_enter(struct turns *t, void *who, const struct addr *from, uint64_t 
     for (size_t i = 0; i < t->count; i++)
         if (is_more_crowded(t, &t->line[i], most))
             worst = i;
+    note_crowded(t, &t->line[worst]);
     return take(t, worst);
 }
 
@@ -102,7 +122,7 @@ void *turns_next(struct turns *t, bool (*may)(void *ctx, const void *who), void 
     for (int level = 0; level < TURNS_LEVELS; level++) {
         struct served *s = ledger_get(&t->served, t->line[next].blocks[level]);
         if (s != NULL)
-            s->at_ms = now_ms > 0 ? now_ms : 1;
+            s->at_ms = now_ms > CROWDED ? now_ms : CROWDED;
     }
     return take(t, next);
 }

@@ -1,6 +1,7 @@
 /*
  * Whose turn it is, when more strangers want to log in than may be tried: those whose
- * neighbourhood had a turn longest ago, or never, go first. So who sends tries from
+ * neighbourhood had a turn longest ago, or never, go first; one of which some found the
+ * line full is no longer one that never had a turn. So who sends tries from
  * ever new addresses stands in line with himself, and one who comes from elsewhere
  * does not stand behind him. Pure but for memory: time is an argument.
  */

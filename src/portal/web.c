@@ -4,12 +4,9 @@
  * What a page means is in handlers.c.
  */
 #include <microhttpd.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -17,9 +14,11 @@
 #include "core/http_head.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
 #include "io/spare.h"
 #include "io/statedir.h"
+#include "io/tcp.h"
 #include "io/tlspipe.h"
 #include "portal/web.h"
 #include "portal/web_conns.h"
@@ -610,12 +609,9 @@ static int start_tls(struct web *w, int fd)
 {
     int pair[2];
     spare_count(&w->spare);
-    unsigned patience_ms = TIMEOUT_S * 1000; /* with who asks and does not read */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms,
-                     sizeof(patience_ms));
+    tcp_give_up_after(fd, TIMEOUT_S * 1000); /* with who asks and does not read */
     struct web_pipe *wp = calloc(1, sizeof(*wp));
-    if (wp == NULL ||
-        socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (wp == NULL || sock_pair(pair) != 0) {
         free(wp);
         close(fd);
         return -1;
@@ -646,18 +642,16 @@ static int start_tls(struct web *w, int fd)
 
 void web_take(struct portal *p, int fd)
 {
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof(ss);
+    struct sockaddr_storage ss; /* as the web library wants it */
     struct addr from;
-    if (p->web == NULL || p->web->daemon == NULL ||
-        getpeername(fd, (struct sockaddr *)&ss, &len) != 0 ||
-        sockaddr_to_addr(&from, (struct sockaddr *)&ss) != 0) {
+    if (p->web == NULL || p->web->daemon == NULL || sock_remote(fd, &from) != 0) {
         close(fd);
         return;
     }
     p->web->conns.now_ms = loop_now_ms(p->loop);
     web_conns_make_room(&p->web->conns, &from);
     int plain = start_tls(p->web, fd);
+    socklen_t len = sockaddr_from_addr(&ss, &from);
     if (plain >= 0) /* it owns the descriptor from here, also when it refuses */
         (void)MHD_add_connection(p->web->daemon, plain, (struct sockaddr *)&ss, len);
     timer_start(&p->web->timer, 0); /* of many, once */

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 
+#include "io/sock.h"
 #include "io/sockaddr.h"
 #include "portal/crowd.h"
 
@@ -46,7 +46,7 @@ static void conn_end(struct web_conns *c, struct web_conn *w)
         return;
     w->ended = true;
     c->count--;
-    (void)shutdown(w->fd, SHUT_RDWR);
+    sock_end(w->fd);
     if (c->on_end != NULL)
         c->on_end(c->ctx, w->fd);
 }

@@ -73,6 +73,7 @@ struct session {
     struct session *next_waiting;
     bool round_due; /* something was touched */
     bool in_round;  /* output_run is still to come in this round: a touch is no news */
+    bool keeps_alive;
     uint8_t peer[KEY_LEN];
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
@@ -90,7 +91,6 @@ struct session {
     size_t packet_max;   /* what QUIC may make now */
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
-    bool keeps_alive;
     struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
     struct stream *by_id[STREAM_HASH];
     unsigned stream_count;

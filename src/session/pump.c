@@ -1,21 +1,19 @@
 /*
- * Bytes between a stream and a socket. Reads with readv(2) straight into the stream's
- * queue; writes what arrived once all packets of a round were read. Does not know what
- * the first messages say nor who owns the socket's other end.
+ * Bytes between a stream and a socket. Reads straight into the stream's queue; writes
+ * what arrived once all packets of a round were read. Does not know what the first
+ * messages say nor who owns the socket's other end.
  */
 #include "session/pump.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/linger.h"
 #include "io/loop.h"
+#include "io/sock.h"
 
 enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
 
@@ -88,13 +86,6 @@ static void break_both(struct pump *p, uint64_t code)
         stream_reset(p->stream, code);
 }
 
-/* Both directions: half a close leaves the other to the program. */
-static bool is_hung_up(int fd)
-{
-    struct pollfd look = {.fd = fd};
-    return poll(&look, 1, 0) == 1 && (look.revents & (POLLHUP | POLLERR)) != 0;
-}
-
 /* Socket to stream. `readable` stays set while the socket has more than we may take. */
 static void read_socket(struct pump *p)
 {
@@ -107,20 +98,19 @@ static void read_socket(struct pump *p)
         size_t offered = 0;
         for (size_t i = 0; i < count; i++)
             offered += iov[i].iov_len;
-        ssize_t n = readv(p->fd, iov, (int)count);
-        int err = errno;
+        ssize_t n = sock_readv(p->fd, iov, count);
         stream_commit(p->stream, n > 0 ? (size_t)n : 0);
         if (n > 0) {
             p->stats.to_peer_bytes += (uint64_t)n;
             if ((size_t)n < offered)
                 p->readable = false;
-        } else if (n == 0 && p->owned && !p->local_shut && is_hung_up(p->fd)) {
+        } else if (n == 0 && p->owned && !p->local_shut && sock_is_over(p->fd)) {
             break_both(p, SESSION_RESET_BY_APP);
         } else if (n == 0) {
             p->local_eof = true;
             p->readable = false;
             stream_finish(p->stream);
-        } else if (err == EAGAIN || err == EINTR) {
+        } else if (n == POSTERN_ERR_AGAIN) {
             p->readable = false;
         } else {
             break_both(p, SESSION_RESET_BY_APP);
@@ -137,11 +127,8 @@ static void write_socket(struct pump *p)
         return; /* part of the first message: nothing for the application */
     while (p->fd >= 0 && p->in.end > p->in.start) {
         size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
-        struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
-        ssize_t n = sendmsg(p->fd, &msg, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
+        ssize_t n = sock_writev(p->fd, iov, count);
+        if (n == POSTERN_ERR_AGAIN) {
             p->want_write = true;
             return;
         }
@@ -156,7 +143,7 @@ static void write_socket(struct pump *p)
     }
     if (p->fd >= 0 && p->peer_fin && !p->local_shut) {
         p->local_shut = true;
-        (void)shutdown(p->fd, SHUT_WR);
+        sock_end_writing(p->fd);
     }
 }
 

@@ -184,7 +184,7 @@ void stream_accept(struct stream *st, const struct stream_events *events, void *
 size_t stream_room(const struct stream *st);
 bool stream_is_acked(const struct stream *st); /* all that was written */
 MUST_CHECK int stream_write(struct stream *st, const void *data, size_t len);
-/* Reading straight into the queue: reserve, readv(2), commit. */
+/* Reading straight into the queue: reserve, sock_readv, commit. */
 size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);
 void stream_commit(struct stream *st, size_t len);
 void stream_finish(struct stream *st);

@@ -4,6 +4,7 @@
  * broker's memory for each idle device, and after a restart the time until all are
  * back, when each comes no sooner than the broker asked it to.
  */
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,7 @@
 #include "child.h"
 #include "core/proto.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
 enum { IN_FLIGHT_MAX = 256, PER_ADDRESS = 100, RETRY_MS = 200, RETRY_SPREAD_MS = 400 };
@@ -27,7 +28,7 @@ struct device {
     struct load *load;
     struct keypair key;
     struct channel *channel;
-    uv_timer_t retry;
+    struct timer retry;
     uint32_t retry_ms; /* what Bye said */
     uint32_t index;
     bool ready;
@@ -48,9 +49,9 @@ static void start_more(struct load *l)
         connect_device(&l->devices[l->started++]);
 }
 
-static void on_retry(uv_timer_t *t)
+static void on_retry(void *ctx)
 {
-    connect_device(t->data);
+    connect_device(ctx);
 }
 
 static void retry_later(struct device *d)
@@ -58,7 +59,7 @@ static void retry_later(struct device *d)
     uint32_t ms = d->retry_ms != 0 ? d->retry_ms
                                    : RETRY_MS + randombytes_uniform(RETRY_SPREAD_MS);
     d->retry_ms = 0;
-    (void)uv_timer_start(&d->retry, on_retry, ms, 0);
+    timer_start(&d->retry, ms);
 }
 
 static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
@@ -174,20 +175,19 @@ static void make_devices(struct load *l)
         keypair_from_seed(&d->key, seed);
         d->load = l;
         d->index = i;
-        (void)uv_timer_init(loop_uv(l->loop), &d->retry);
-        d->retry.data = d;
+        timer_init(&d->retry, l->loop, on_retry, d);
     }
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    (void)t; /* wakes the loop, so that run_until_all sees the time */
+    (void)ctx; /* wakes the loop, so that run_until_all sees the time */
 }
 
 int main(int argc, char **argv)
 {
     struct load l = {0};
-    uv_timer_t tick;
+    struct timer tick;
     struct rlimit r;
     if (argc < 3) {
         fprintf(stderr, "usage: brokerload DEVICES BROKERD [ARGUMENTS...]\n");
@@ -199,8 +199,8 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     if (sodium_init() < 0 || loop_open(&l.loop) != 0)
         bench_die("start");
-    (void)uv_timer_init(loop_uv(l.loop), &tick);
-    (void)uv_timer_start(&tick, on_tick, 100, 100);
+    timer_init(&tick, l.loop, on_tick, NULL);
+    timer_every(&tick, 100, 100);
     l.count = (uint32_t)strtoul(argv[1], NULL, 10);
     make_devices(&l);
     child_start(&l.broker, argv + 2);

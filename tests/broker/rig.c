@@ -13,12 +13,12 @@
 
 #include "core/relay_preface.h"
 #include "io/log.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 
-static void on_guard(uv_timer_t *t)
+static void on_guard(void *ctx)
 {
-    (void)t;
+    (void)ctx;
 }
 
 void rig_start_broker(struct rig *r)
@@ -53,8 +53,8 @@ void rig_open(struct rig *r, const struct broker_config *config)
     r->config.listen = r->listens;
     r->config.listen_count = 1;
     assert_int_equal(loop_open(&r->loop), 0);
-    assert_int_equal(uv_timer_init(loop_uv(r->loop), &r->guard), 0);
-    assert_int_equal(uv_timer_start(&r->guard, on_guard, 100, 100), 0);
+    timer_init(&r->guard, r->loop, on_guard, r);
+    timer_every(&r->guard, 100, 100);
     rig_start_broker(r);
 }
 
@@ -77,7 +77,7 @@ void rig_close(struct rig *r)
         free(r->devices[i]);
     }
     broker_close(r->broker);
-    uv_close((uv_handle_t *)&r->guard, NULL);
+    timer_stop(&r->guard);
     loop_run(r->loop);
     loop_close(r->loop);
     remove_dir(r->dir);

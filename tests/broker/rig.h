@@ -18,7 +18,7 @@
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { RIG_WAIT_MS = 20000, RIG_INBOX = 64, RIG_DEVICES = 600 };
 
@@ -42,7 +42,7 @@ struct rig {
     struct broker *broker;
     struct link link;
     struct loop *loop;
-    uv_timer_t guard; /* wakes the loop, so that a wait can time out */
+    struct timer guard; /* wakes the loop, so that a wait can time out */
     struct device *devices[RIG_DEVICES];
     size_t device_count;
 };

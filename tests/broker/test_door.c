@@ -18,7 +18,7 @@
 
 #include "broker/limits.h"
 #include "core/relay_preface.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum {
     HELLO_MAX = 4096,
@@ -140,22 +140,19 @@ static double cpu_ms(void)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e3;
 }
 
-static void on_time(uv_timer_t *t)
+static void on_time(void *ctx)
 {
-    *(bool *)t->data = true;
+    *(bool *)ctx = true;
 }
 
 static void pass_time(unsigned ms)
 {
     bool over = false;
-    uv_timer_t t;
-    (void)uv_timer_init(loop_uv(rig.loop), &t);
-    t.data = &over;
-    (void)uv_timer_start(&t, on_time, ms, 0);
+    struct timer t;
+    timer_init(&t, rig.loop, on_time, &over);
+    timer_start(&t, ms);
     while (!over)
         loop_turn(rig.loop);
-    uv_close((uv_handle_t *)&t, NULL);
-    loop_poll(rig.loop);
 }
 
 static bool is_closed(int fd)

@@ -1,11 +1,11 @@
 /* Relayed pairs: every byte, both ways, half-close, reset, back-pressure, bad tickets.
  */
 #include "io/clock.h"
-#include "io/loop_uv.h"
 #include "rig.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -88,7 +88,7 @@ struct sender {
     uint8_t hash[32];
 };
 
-static void send_all(void *arg)
+static void *send_all(void *arg)
 {
     struct sender *s = arg;
     static const uint8_t seed[randombytes_SEEDBYTES] = {7};
@@ -113,6 +113,7 @@ out:
     (void)shutdown(s->fd, SHUT_WR);
     (void)crypto_generichash_final(&h, s->hash, 32);
     free(buf);
+    return NULL;
 }
 
 static void receive_all(int fd, uint8_t hash[static 32], size_t *len)
@@ -138,10 +139,11 @@ struct receiver {
     uint8_t hash[32];
 };
 
-static void receive_in_thread(void *arg)
+static void *receive_in_thread(void *arg)
 {
     struct receiver *r = arg;
     receive_all(r->fd, r->hash, &r->len);
+    return NULL;
 }
 
 /* Both directions at once; each ends with a half-close of its own. */
@@ -150,15 +152,15 @@ static void move_both_ways(struct pair p, size_t len)
     struct sender up = {.fd = p.client, .len = len};
     struct sender down = {.fd = p.host, .len = len / 2 + 1};
     struct receiver at_host = {.fd = p.host};
-    uv_thread_t threads[3];
+    pthread_t threads[3];
     uint8_t hash[32];
     size_t got;
-    assert_int_equal(uv_thread_create(&threads[0], send_all, &up), 0);
-    assert_int_equal(uv_thread_create(&threads[1], send_all, &down), 0);
-    assert_int_equal(uv_thread_create(&threads[2], receive_in_thread, &at_host), 0);
+    assert_int_equal(pthread_create(&threads[0], NULL, send_all, &up), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, send_all, &down), 0);
+    assert_int_equal(pthread_create(&threads[2], NULL, receive_in_thread, &at_host), 0);
     receive_all(p.client, hash, &got);
     for (size_t i = 0; i < 3; i++)
-        (void)uv_thread_join(&threads[i]);
+        (void)pthread_join(threads[i], NULL);
     assert_int_equal(got, down.len);
     assert_memory_equal(hash, down.hash, 32);
     assert_int_equal(at_host.len, up.len);

@@ -12,6 +12,7 @@
 
 #include "broker/limits.h"
 #include "core/stun.h"
+#include "io/sock.h"
 #include "io/sockaddr.h"
 
 static struct rig rig;
@@ -98,7 +99,7 @@ static void test_specific(void **state)
     ask(fd, "127.0.0.1", port, same, &m, &from);
     assert_int_equal(m.type, STUN_BINDING_SUCCESS);
     assert_from(&from, "127.0.0.1", port);
-    assert_int_equal(sockaddr_local(fd, &own), 0);
+    assert_int_equal(sock_local(fd, &own), 0);
     assert_true(addr_equal(&m.mapped, &own));
     assert_true(m.other.family == ADDR_NONE || m.other.port == port + 1);
     if (m.other.family != ADDR_NONE) {
@@ -119,7 +120,7 @@ static void test_second_address(void **state)
     struct stun_message m;
     struct addr from;
     int probe = udp("127.0.0.2"); /* a free port for the second address */
-    assert_int_equal(sockaddr_local(probe, &from), 0);
+    assert_int_equal(sock_local(probe, &from), 0);
     char alternate[ADDR_TEXT_LEN];
     addr_format(&from, alternate);
     uint16_t other = from.port;

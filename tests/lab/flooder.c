@@ -22,7 +22,7 @@
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "io/statedir.h"
 #include "spread.h"
@@ -220,9 +220,9 @@ static void begin(struct device *d)
         die("connection");
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct flood *f = t->data;
+    struct flood *f = ctx;
     f->ticks++;
     for (unsigned i = 0; i < 8 && f->ticks > 1; i++) { /* the door's rate */
         unsigned next = (f->ticks - 2) * 8 + i;
@@ -249,7 +249,7 @@ int main(int argc, char **argv)
                       .spread = getenv("SPREAD") != NULL};
     struct fault fault = {0};
     struct statedir state;
-    uv_timer_t tick;
+    struct timer tick;
     if (argc < 5)
         die("usage: flooder INVITE VICTIM KEYS SECONDS [STATE]");
     (void)signal(SIGPIPE, SIG_IGN);
@@ -274,9 +274,8 @@ int main(int argc, char **argv)
     if (f.listed && (statedir_open(&state, argv[5], &fault) != 0 ||
                      statedir_key(&state, &f.devices[0].key, &fault) != 0))
         die("no key in that directory");
-    (void)uv_timer_init(loop_uv(f.loop), &tick);
-    tick.data = &f;
-    (void)uv_timer_start(&tick, on_tick, TICK_MS, TICK_MS);
+    timer_init(&tick, f.loop, on_tick, &f);
+    timer_every(&tick, TICK_MS, TICK_MS);
     loop_run(f.loop);
     printf("introduced %u answered %u refused %u\n", f.introduced, f.answered,
            f.refused);

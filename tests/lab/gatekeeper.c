@@ -6,39 +6,36 @@
  *   open PORT | close PORT | accept ID | refuse ID | drop ID
  *   always accept|refuse          from now on, without asking
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
+#include "io/acceptor.h"
 #include "io/gate.h"
 #include "io/helper.h"
-#include "io/loop_uv.h"
-#include "io/sockaddr.h"
+#include "io/loop.h"
+#include "io/sock.h"
 
 enum { PORTS_MAX = 300, LINE_MAX_LEN = 4096, BACKLOG = 128 };
 
 struct door {
     uint16_t port;
     struct gate *gate;
-    uv_tcp_t *listener;
+    struct acceptor *acceptor;
 };
 
 static struct {
     struct loop *loop;
-    uv_pipe_t input;
-    uv_async_t end; /* of the main loop */
+    struct watch input;
+    struct wake end; /* of the main loop */
     struct door doors[PORTS_MAX];
     char line[LINE_MAX_LEN];
     size_t line_len;
     enum gate_verdict always; /* 0: ask */
 } keeper;
-
-static void free_handle(uv_handle_t *h)
-{
-    free(h);
-}
 
 static struct door *door_of(uint16_t port)
 {
@@ -65,27 +62,19 @@ static void on_lost(void *ctx)
 }
 
 /* It is accepted, said, and closed. */
-static void on_connection(uv_stream_t *listener, int status)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
-    uv_tcp_t *c = malloc(sizeof(*c));
-    struct sockaddr_storage ss;
-    struct addr from = {0};
     char text[ADDR_TEXT_LEN];
-    int len = sizeof(ss);
-    if (c == NULL || status != 0 || uv_tcp_init(loop_uv(keeper.loop), c) != 0)
-        abort();
-    if (uv_accept(listener, (uv_stream_t *)c) == 0 &&
-        uv_tcp_getpeername(c, (struct sockaddr *)&ss, &len) == 0 &&
-        sockaddr_to_addr(&from, (struct sockaddr *)&ss) == 0)
-        (void)printf("{\"event\":\"accepted\",\"from\":\"%s\"}\n",
-                     addr_format(&from, text));
-    uv_close((uv_handle_t *)c, free_handle);
+    (void)ctx;
+    (void)printf("{\"event\":\"accepted\",\"from\":\"%s\"}\n", addr_format(from, text));
+    close(fd);
 }
 
 static void open_door(uint16_t port)
 {
+    static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     struct fault fault = {0};
-    struct sockaddr_in6 any;
+    struct addr any = {.family = ADDR_V6, .port = port};
     struct door *d = door_of(0);
     if (d == NULL)
         abort();
@@ -98,18 +87,18 @@ static void open_door(uint16_t port)
         d->port = 0;
         return;
     }
-    d->listener = malloc(sizeof(*d->listener));
-    if (d->listener == NULL || uv_tcp_init(loop_uv(keeper.loop), d->listener) != 0 ||
-        uv_ip6_addr("::", port, &any) != 0 ||
-        uv_tcp_bind(d->listener, (struct sockaddr *)&any, 0) != 0 ||
-        uv_listen((uv_stream_t *)d->listener, BACKLOG, on_connection) != 0)
+    struct acceptor_config c = {.loop = keeper.loop,
+                                .fd = sock_listen(&any, &both),
+                                .who = "the gatekeeper",
+                                .on_connection = on_connection};
+    if (c.fd < 0 || acceptor_open(&d->acceptor, &c) != 0)
         abort();
 }
 
 static void close_door(struct door *d)
 {
     gate_close(d->gate);
-    uv_close((uv_handle_t *)d->listener, free_handle);
+    acceptor_close(d->acceptor);
     (void)printf("{\"event\":\"closed\",\"port\":%u}\n", d->port);
     *d = (struct door){0};
 }
@@ -143,23 +132,18 @@ static void obey(const char *line)
         keeper.always = strcmp(arg, "accept") == 0 ? GATE_ACCEPT : GATE_REFUSE;
 }
 
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
-{
-    (void)h, (void)suggested;
-    *buf = uv_buf_init(keeper.line + keeper.line_len,
-                       (unsigned)(LINE_MAX_LEN - 1 - keeper.line_len));
-}
-
-static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+static void on_input(void *ctx, int events)
 {
     char *end;
-    (void)buf;
-    if (n < 0) {
+    (void)ctx, (void)events;
+    ssize_t n = read(STDIN_FILENO, keeper.line + keeper.line_len,
+                     LINE_MAX_LEN - 1 - keeper.line_len);
+    if (n <= 0) {
         for (size_t i = 0; i < PORTS_MAX; i++)
             if (keeper.doors[i].gate != NULL)
                 close_door(&keeper.doors[i]);
-        uv_close((uv_handle_t *)s, NULL);
-        (void)uv_async_send(&keeper.end);
+        watch_close(&keeper.input);
+        wake_up(&keeper.end);
         return;
     }
     keeper.line_len += (size_t)n;
@@ -172,35 +156,37 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
     }
 }
 
-static void gates(void *arg)
+static void *gates(void *arg)
 {
     (void)arg;
-    (void)uv_pipe_init(loop_uv(keeper.loop), &keeper.input, 0);
-    (void)uv_pipe_open(&keeper.input, 0);
-    (void)uv_read_start((uv_stream_t *)&keeper.input, on_alloc, on_read);
+    if (watch_start(&keeper.input, keeper.loop, STDIN_FILENO, WATCH_READ, on_input,
+                    NULL) != 0)
+        abort();
     loop_run(keeper.loop);
+    return NULL;
 }
 
-static void on_end(uv_async_t *a)
+static void on_end(void *ctx)
 {
+    (void)ctx;
     helper_close();
-    uv_close((uv_handle_t *)a, NULL);
+    wake_close(&keeper.end);
 }
 
 int main(void)
 {
     struct loop *main_loop;
-    uv_thread_t thread;
+    pthread_t thread;
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)signal(SIGPIPE, SIG_IGN);
     if (loop_open(&main_loop) != 0 || loop_open(&keeper.loop) != 0 ||
-        uv_async_init(loop_uv(main_loop), &keeper.end, on_end) != 0)
+        wake_open(&keeper.end, main_loop, on_end, NULL) != 0)
         return 1;
     helper_open(main_loop);
-    if (uv_thread_create(&thread, gates, NULL) != 0)
+    if (pthread_create(&thread, NULL, gates, NULL) != 0)
         return 1;
     loop_run(main_loop);
-    (void)uv_thread_join(&thread);
+    (void)pthread_join(thread, NULL);
     loop_close(keeper.loop);
     loop_close(main_loop);
     return 0;

@@ -28,8 +28,9 @@
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/channel.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
+#include "io/stop.h"
 
 enum { INTRODUCTIONS = 8, ROUND_MS = 300, PARALLEL_MAX = 20000 };
 
@@ -39,7 +40,7 @@ struct stranger {
     struct crowd *crowd;
     struct keypair key;
     struct channel *channel;
-    uv_poll_t *poll; /* of a silent one */
+    struct watch watch; /* of a silent one */
     int fd;
     uint64_t since_ms;
     bool over;
@@ -47,8 +48,8 @@ struct stranger {
 
 struct crowd {
     struct loop *loop;
-    uv_timer_t tick, end;
-    uv_signal_t term;
+    struct timer tick, end;
+    struct stop *stop;
     struct link broker;
     uint8_t host[KEY_LEN];
     uint32_t first, count, step, next;
@@ -145,22 +146,17 @@ static void on_close(void *ctx, int err, const char *why)
 
 static const struct channel_events events = {on_open, on_message, on_close};
 
-static void free_handle(uv_handle_t *h)
+static void on_silent(void *ctx, int unused)
 {
-    free(h);
-}
-
-static void on_silent(uv_poll_t *poll, int status, int unused)
-{
-    struct stranger *s = poll->data;
+    struct stranger *s = ctx;
     char buf[64];
-    (void)status, (void)unused;
+    (void)unused;
     ssize_t n = recv(s->fd, buf, sizeof(buf), MSG_DONTWAIT);
     s->crowd->busy += n > 0;
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     s->crowd->closed++;
-    (void)uv_poll_stop(poll);
+    watch_for(&s->watch, 0);
     s->over = true;
 }
 
@@ -168,12 +164,10 @@ static void leave(struct stranger *s)
 {
     channel_free(s->channel);
     s->channel = NULL;
-    if (s->poll != NULL) {
-        (void)uv_poll_stop(s->poll);
-        uv_close((uv_handle_t *)s->poll, free_handle);
+    if (watch_is_open(&s->watch)) {
+        watch_close(&s->watch);
         close(s->fd);
     }
-    s->poll = NULL;
     s->over = false;
     s->since_ms = 0;
 }
@@ -188,11 +182,8 @@ static void come(struct stranger *s)
     s->since_ms = loop_now_ms(c->loop);
     if (c->silent) {
         s->fd = fd;
-        s->poll = malloc(sizeof(*s->poll));
-        if (s->poll == NULL || uv_poll_init(loop_uv(c->loop), s->poll, fd) != 0)
-            die("poll");
-        s->poll->data = s;
-        (void)uv_poll_start(s->poll, UV_READABLE, on_silent);
+        if (watch_start(&s->watch, c->loop, fd, WATCH_READ, on_silent, s) != 0)
+            die("watch");
         return;
     }
     randombytes_buf(seed, sizeof(seed));
@@ -203,9 +194,9 @@ static void come(struct stranger *s)
         die("channel");
 }
 
-static void on_tick(uv_timer_t *t)
+static void on_tick(void *ctx)
 {
-    struct crowd *c = t->data;
+    struct crowd *c = ctx;
     for (unsigned i = 0; i < c->parallel; i++) {
         struct stranger *s = &c->all[i];
         uint64_t age = loop_now_ms(c->loop) - s->since_ms;
@@ -216,15 +207,16 @@ static void on_tick(uv_timer_t *t)
     }
 }
 
-static void on_end(uv_timer_t *t)
+static void on_end(void *ctx)
 {
-    uv_stop(t->loop);
+    struct crowd *c = ctx;
+    loop_stop(c->loop);
 }
 
-static void on_term(uv_signal_t *sig, int number)
+static void on_stop(void *ctx, int number)
 {
     (void)number;
-    uv_stop(sig->loop);
+    on_end(ctx);
 }
 
 static uint32_t address(const char *text)
@@ -287,13 +279,12 @@ int main(int argc, char **argv)
         die("numbers");
     for (unsigned i = 0; i < c.parallel; i++)
         c.all[i].crowd = &c;
-    (void)uv_timer_init(loop_uv(c.loop), &c.tick);
-    (void)uv_timer_init(loop_uv(c.loop), &c.end);
-    (void)uv_signal_init(loop_uv(c.loop), &c.term);
-    (void)uv_signal_start(&c.term, on_term, SIGTERM);
-    c.tick.data = &c;
-    (void)uv_timer_start(&c.tick, on_tick, 0, 10);
-    (void)uv_timer_start(&c.end, on_end, strtoul(argv[4], NULL, 10) * 1000, 0);
+    timer_init(&c.tick, c.loop, on_tick, &c);
+    timer_init(&c.end, c.loop, on_end, &c);
+    if (stop_open(&c.stop, c.loop, on_stop, &c) != 0)
+        die("signals");
+    timer_every(&c.tick, 0, 10);
+    timer_start(&c.end, strtoul(argv[4], NULL, 10) * 1000);
     (void)puts("ready");
     (void)fflush(stdout);
     loop_run(c.loop);

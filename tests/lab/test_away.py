@@ -77,6 +77,30 @@ def test_what_is_wrong_with_the_name_is_said(gate, etc, files, words):
     assert done.status == 1 and words in done.stderr, done.stderr
 
 
+def test_a_name_that_is_not_resolved_is_named_where_the_last_address_refuses(gate, etc):
+    g = named(gate(), etc)
+    g.host_proc.kill()
+    g.broker_proc.kill()
+    etc(g.topo.client.ns, hosts=NO_BROKER)
+    done = g.client.run("nc", "home", "7000", json=False, stdin=b"", timeout=30)
+    said = done.stderr.splitlines()[-1]
+    assert done.status == 1 and "the DNS server does not answer" in said, done.stderr
+    assert f"{BROKER}:443, where it was last, refuses connections" in said, said
+    assert done.seconds < 9 * patience(), done.seconds
+
+
+def test_a_machine_without_a_network_is_told_so(gate, etc):
+    g = named(gate(), etc)
+    etc(g.topo.client.ns, hosts=NO_BROKER)
+    connect = g.client.start("connect", "home:7000", "127.0.0.1:0")
+    connect.wait_event("ready", 15)
+    g.topo.client.ns.ip("link", "set", "eth0", "down")
+    done = g.client.run("nc", "home", "7000", json=False, stdin=b"", timeout=30)
+    said = done.stderr.splitlines()[-1]
+    assert done.status == 1 and "this machine has no network" in said, done.stderr
+    assert connect.running
+
+
 def state_of(g):
     return g.client.run("status").event("broker") or {}
 

@@ -63,7 +63,7 @@ def test_wrong_usage_is_2(here, args):
     says(here.run(args[0], *args[1:], json=False), 2)
 
 
-_NO_SERVICES = ["99999", "web=", "=80", "dns=udp:", "web=host:port", "x=1.2.3.4", "udp:0",
+_NO_SERVICES = ["99999", "0", "70000", "web=host:x", "web=80,x=81", "web=", "=80", "dns=udp:", "web=host:port", "x=1.2.3.4", "udp:0",
                 "-1", "a b=1"]
 
 
@@ -74,6 +74,15 @@ def test_service_that_cannot_be(here, service):
 
 def test_service_that_cannot_be_told_to_a_host(served):
     """Here nothing but the service is wrong."""
+    fresh = served.other_client("fresh", ns=served.topo.host.ns)
+    for who in (fresh, served.host):
+        for services in [[x] for x in _NO_SERVICES] + [["80", "80"], ["w=80", "W=81"]]:
+            who.run("keys")
+            if who is served.host and served.host_proc.running:
+                assert served.host_proc.terminate() == 0
+            says(who.run("serve", "--broker", served.link, "--", *services, json=False),
+                 2, "is not a port", "cannot be the name", "two services are called")
+    served.start_host("peer=7000")
     for service in _NO_SERVICES:
         says(served.host.run("serve", "--reload", "--", service, json=False), 2,
              "is not a port", "cannot be the name")

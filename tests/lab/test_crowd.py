@@ -5,7 +5,7 @@ import time
 import pytest
 
 from .actors import HOST, PEER
-from .net import patience
+from .net import patience, wait_until
 
 pytestmark = pytest.mark.postern
 
@@ -77,3 +77,30 @@ def test_paused_downloads_stop_nobody(gate, count):
                              1, timeout=20)
         assert done.status == 0, (done.stdout, done.stderr)
     assert paused.running
+
+
+def resident_mb(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
+
+
+def test_memory_of_a_crowd_is_given_back(gate):
+    """A device asks for much that it does not read, and is killed: the host is as small
+    afterwards as one that such a device never visited, or nearly."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    at_first, most = resident_mb(g.host_proc.pid), 0
+    for _ in range(2):
+        proc = g.connect("peer")
+        paused = g.programs.start(g.topo.client.ns, "paused", PEER[0], "-c", _PAUSED,
+                                  proc.port, 300)
+        paused.wait_line("open", 60)
+        most = max(most, resident_mb(g.host_proc.pid))
+        proc.kill()
+        paused.kill()
+        assert g.client.run("ping", HOST, "--count", "1").status == 0
+    print(at_first, most)
+    assert most > at_first + 40
+    wait_until(lambda: resident_mb(g.host_proc.pid) < at_first + (most - at_first) / 4,
+               30, "it is given back")

@@ -221,6 +221,11 @@ def test_host_of_few_descriptors(gate):
     done = limited(g.host, 63).run("serve", "--broker", g.link, "--name", HOST,
                                    "peer=7000", json=False)
     says(done, 1, "may open 63 and needs 64")
+    other = Actor(g.programs, g.broker.ns, g.broker.state + "-2")
+    other.wrapper = ["prlimit", "--nofile=63:63",   # which root may raise otherwise
+                     "setpriv", "--bounding-set=-sys_resource"]
+    done = other.run("broker", "--listen", "127.0.0.1:4443", json=False)
+    says(done, 1, "may open 63 and needs 64")
     g.host.wrapper = ["prlimit", "--nofile=64:64"]
     g.start_host("peer=7000")
     g.join()
@@ -247,3 +252,34 @@ def test_many_at_once_at_a_small_host(gate):
         'timeout 60 "$@" >/dev/null && echo through) & done; wait', "sh",
         g.client.program, "nc", HOST, "peer", timeout=90, env=g.client.env)
     assert done.stdout.count("through") == 30, (done.stdout, done.stderr)
+
+
+_CROWD = '''
+import select, socket, sys, time
+held = [socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) for _ in range(150)]
+begin = time.monotonic()
+lost = set()
+while time.monotonic() - begin < 30 and len(lost) < int(sys.argv[3]):
+    for s in select.select([s for s in held if s not in lost], [], [], 0.2)[0]:
+        lost.add(s)
+print(f"lost {min(len(lost), int(sys.argv[3]))} in {time.monotonic() - begin:.1f}", flush=True)
+time.sleep(300)
+'''
+
+
+def test_more_connections_than_descriptors(stood):
+    """At `up` with a small limit: those that find none are reset after some seconds, the
+    others go on, and `up` itself has descriptors left."""
+    g = stood
+    up = limited(g.client, 64).start("up")
+    at, port = up.wait_event("service", 15)["local"].rsplit(":", 1)
+    crowd = g.programs.start(g.client.ns, "crowd", sys.executable, "-c", _CROWD,
+                             at, port, "110")
+    crowd.wait_line("lost 110", 40)
+    assert float(crowd.stdout.split()[-1]) < 15 * patience(), crowd.stdout
+    up.poll_output()
+    assert "reset" in up.stderr and "open files" in up.stderr, up.stderr
+    assert g.client.run("status").event("daemon", role="up", running=True)
+    crowd.kill()
+    wait_until(lambda: g.client.peer("get", at, port, 1000, 1).status == 0, 20,
+               "it works again")

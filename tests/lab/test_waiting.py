@@ -95,3 +95,47 @@ def test_a_daemon_whose_socket_is_gone_is_no_daemon_that_does_not_run(warm):
     g.up.wait_event("left", 12)    # it looks at its list all the same
     done = g.host.run("serve", "--reload", json=False)
     assert done.status == 1 and "cannot be asked" in done.stderr, done.stderr
+
+
+def test_status_shows_how_a_path_came_and_none_where_nothing_comes(warm):
+    g = warm
+    told = g.up.wait_event("path", 10)
+    status = g.client.run("status")
+    path = status.event("path")
+    if path["kind"] == told["kind"]:
+        assert path["elapsed_ms"] == told["elapsed_ms"] > 0, (path, told)
+    g.host_proc.signal(signal.SIGSTOP)
+    try:
+        nc = g.client.start("nc", HOST, "one")
+        wait_until(lambda: g.client.run("status").event("host", state="offline"), 30,
+                   "the silence is noticed")
+        status = g.client.run("status")
+        assert not status.event("path"), status.stdout
+        assert status.event("host")["kind"] == "none", status.stdout
+        nc.kill()
+    finally:
+        g.host_proc.signal(signal.SIGCONT)
+    g.up.terminate()
+    text = g.client.run("status", json=False).stdout
+    assert "neither 'postern serve' nor 'postern up' runs" in text, text
+
+
+def test_a_client_gets_no_list_by_a_hosts_command(warm):
+    g = warm
+    for command in (["revoke", "anna"], ["invite"], ["serve", "--reload"],
+                    ["serve", "--reload", "80"]):
+        done = g.client.run(*command, json=False)
+        assert done.status == 1 and len(lines_of(done)) == 1, done.stderr
+    assert g.client.run("ls", "--devices").status == 0
+    assert not os.path.exists(f"{g.client.state}/host.db")
+
+
+def test_nc_says_that_a_udp_service_is_none(warm):
+    g = warm
+    assert g.host.run("serve", "--reload", "one=7000", "dns=udp:5353").status == 0
+    for stop in (False, True):
+        done = g.client.run("nc", HOST, "dns", json=False, stdin=b"", timeout=30)
+        assert done.status == 1 and "'dns' is a UDP service" in done.stderr, done.stderr
+        assert done.seconds < 3 * patience()
+        if not stop:
+            g.up.terminate()

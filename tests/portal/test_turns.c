@@ -93,6 +93,30 @@ static void test_who_comes_from_elsewhere_goes_first(void **state)
     assert_in_range(turns_until("2001:db8:%x:%x::1", "2001:db8:ff00::1"), 0, 1);
 }
 
+/* A flood that has just begun, from 60 /24 of one /16 that never had a turn, and the
+ * owner in that /16: the second turn is his, although a turn comes in ten seconds. */
+static void test_a_flood_is_known_before_its_turns(void **state)
+{
+    struct turns t = {0};
+    char text[64];
+    int n = 1, waited = -1;
+    (void)state;
+    assert_int_equal(turns_init(&t, secret), 0);
+    for (uint64_t ms = 1000; ms < 40000 && waited < 0; ms += 100) {
+        for (int i = 0; i < 24; i++, n++) {
+            (void)snprintf(text, sizeof(text), "198.51.%d.%d", 64 + n % 60,
+                           1 + n / 60 % 4);
+            (void)come(&t, &people[n], text, ms);
+        }
+        if (ms == 6000)
+            assert_ptr_not_equal(come(&t, &people[0], "198.51.9.10", ms), &people[0]);
+        if (ms % 10000 == 0 && turns_next(&t, everybody, NULL, ms) == &people[0])
+            waited = (int)(ms - 6000);
+    }
+    assert_in_range(waited, 0, 10000);
+    turns_fini(&t);
+}
+
 static void test_the_crowd_makes_room(void **state)
 {
     struct turns t = {0};
@@ -115,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_who_comes_from_elsewhere_goes_first),
+        cmocka_unit_test(test_a_flood_is_known_before_its_turns),
         cmocka_unit_test(test_the_crowd_makes_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

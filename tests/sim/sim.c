@@ -5,7 +5,9 @@
  *   sim [--seeds N] [--from S] [--verbose]
  *   sim --pairs N       N seeds of each pair of NATs
  *
- * A failing seed prints its number; `sim --seeds 1 --from SEED --verbose` shows it.
+ * A failing seed prints its number; `sim --seeds 1 --from SEED --verbose` shows it, one
+ * of
+ * --pairs with `--kinds CLIENT HOST`, as they were printed, too.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -554,9 +556,28 @@ static void table_print(const struct table *t)
         relay > 0 ? t->relay_ms / relay : 0);
 }
 
+/* The number of a pair by its names, or -1. */
+static int pair_of(const char *client, const char *host)
+{
+    int pair = -1;
+    for (int p = 0; p < NET_KIND_COUNT * NET_KIND_COUNT; p++)
+        if (strcmp(net_kind_name((enum net_kind)(p / NET_KIND_COUNT)), client) == 0 &&
+            strcmp(net_kind_name((enum net_kind)(p % NET_KIND_COUNT)), host) == 0)
+            pair = p;
+    return pair;
+}
+
+static int usage(void)
+{
+    (void)fprintf(stderr, "usage: sim [--seeds N | --pairs N] [--from S] [--verbose] "
+                          "[--kinds CLIENT HOST]\n");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seeds = 1000, from = 1, failures = 0, each = 0;
+    int pair = -1;
     static struct table t; /* main's own */
     struct sim *s = calloc(1, sizeof(*s));
     if (s == NULL || sodium_init() < 0)
@@ -570,18 +591,18 @@ int main(int argc, char **argv)
             each = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--verbose") == 0)
             s->verbose = true;
+        else if (strcmp(argv[i], "--kinds") == 0 && i + 2 < argc &&
+                 (pair = pair_of(argv[i + 1], argv[i + 2])) >= 0)
+            i += 2;
         else
-            return fprintf(
-                       stderr,
-                       "usage: sim [--seeds N | --pairs N] [--from S] [--verbose]\n"),
-                   2;
+            return usage();
     }
     s->w = world_new();
     if (each > 0)
         seeds = each * NET_KIND_COUNT * NET_KIND_COUNT;
     for (uint64_t seed = from; seed < from + seeds; seed++) {
         struct outcome o;
-        run_seed(s, seed, each > 0 ? (int)((seed - from) / each) : -1, &o);
+        run_seed(s, seed, each > 0 ? (int)((seed - from) / each) : pair, &o);
         failures += o.failed;
         table_add(&t, &s->sc, &o);
     }

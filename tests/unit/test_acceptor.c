@@ -1,6 +1,7 @@
 /* A listening socket without descriptors: it waits instead of turning, and says so
  * once. */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,19 +9,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "io/acceptor.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 
 enum { CLIENTS = 8, GUARD_MS = 10000 };
 
 struct world {
     struct loop *loop;
-    uv_timer_t guard;
+    struct timer guard;
     struct acceptor *acceptor;
     struct sockaddr_un at;
     socklen_t at_len;
@@ -30,16 +32,16 @@ struct world {
     int rooms; /* descriptors that make_room still gives */
 };
 
-static void on_guard(uv_timer_t *t)
+static void on_guard(void *ctx)
 {
-    (void)t;
+    (void)ctx;
     fail_msg("waited too long");
 }
 
-static void on_connection(void *ctx, int fd, const struct sockaddr *from)
+static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct world *w = ctx;
-    assert_int_equal(from->sa_family, AF_UNIX);
+    assert_int_equal(from->family, ADDR_NONE); /* a UNIX socket has no address */
     w->taken[w->taken_count++] = fd;
 }
 
@@ -66,17 +68,19 @@ static int open_listener(struct world *w)
     return fd;
 }
 
-static void open_world(struct world *w, bool rooms)
+static void open_world_with(struct world *w, bool rooms, unsigned keep)
 {
     memset(w, 0, sizeof(*w));
     assert_int_equal(loop_open(&w->loop), 0);
-    (void)uv_timer_init(loop_uv(w->loop), &w->guard);
-    (void)uv_timer_start(&w->guard, on_guard, GUARD_MS, 0);
+    timer_init(&w->guard, w->loop, on_guard, w);
+    timer_start(&w->guard, GUARD_MS);
     struct acceptor_config c = {.loop = w->loop,
                                 .fd = open_listener(w),
                                 .who = "the test",
                                 .on_connection = on_connection,
                                 .make_room = rooms ? make_room : NULL,
+                                .keep = keep,
+                                .patience_ms = 400,
                                 .ctx = w};
     assert_int_equal(acceptor_open(&w->acceptor, &c), 0);
     for (int i = 0; i < CLIENTS; i++) {
@@ -86,6 +90,11 @@ static void open_world(struct world *w, bool rooms)
     }
 }
 
+static void open_world(struct world *w, bool rooms)
+{
+    open_world_with(w, rooms, 0);
+}
+
 static void close_world(struct world *w)
 {
     for (int i = 0; i < w->taken_count; i++)
@@ -93,8 +102,7 @@ static void close_world(struct world *w)
     for (int i = 0; i < CLIENTS; i++)
         close(w->clients[i]);
     acceptor_close(w->acceptor);
-    uv_close((uv_handle_t *)&w->guard, NULL);
-    loop_run(w->loop);
+    timer_stop(&w->guard);
     loop_close(w->loop);
 }
 
@@ -186,7 +194,51 @@ static void test_room_is_used_at_once(void **state)
     close_world(&w);
 }
 
-static void close_it(void *ctx, int fd, const struct sockaddr *from)
+static int hung_up(const struct world *w)
+{
+    int n = 0;
+    for (int i = 0; i < CLIENTS; i++) {
+        struct pollfd p = {.fd = w->clients[i]};
+        n += poll(&p, 1, 0) > 0 && (p.revents & POLLHUP) != 0;
+    }
+    return n;
+}
+
+/* Some descriptors are kept; who waits in vain is told so in time, and who comes when
+ * others have ended is let in. */
+static void test_who_waits_long_is_reset(void **state)
+{
+    struct world w;
+    (void)state;
+    int fill[64]; /* so that a sixteenth is more than is kept */
+    for (int i = 0; i < 64; i++)
+        fill[i] = dup(0);
+    open_world_with(&w, false, 2);
+    struct capture c = capture_begin();
+    struct rlimit old = squeeze(5);
+    while (w.taken_count < 3)
+        loop_turn(w.loop);
+    assert_int_equal(hung_up(&w), 0);
+    uint64_t begin = loop_now_ms(w.loop);
+    while (hung_up(&w) < CLIENTS - 3)
+        loop_turn(w.loop);
+    assert_true(loop_now_ms(w.loop) - begin >= 350);
+    assert_int_equal(w.taken_count, 3);
+    close(w.taken[--w.taken_count]);
+    close(w.clients[CLIENTS - 1]);
+    w.clients[CLIENTS - 1] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        connect(w.clients[CLIENTS - 1], (struct sockaddr *)&w.at, w.at_len), 0);
+    while (w.taken_count < 3)
+        loop_turn(w.loop);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(capture_end(&c), 2);
+    close_world(&w);
+    for (int i = 0; i < 64; i++)
+        close(fill[i]);
+}
+
+static void close_it(void *ctx, int fd, const struct addr *from)
 {
     struct world *w = ctx;
     (void)from;
@@ -219,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waits_for_descriptors),
         cmocka_unit_test(test_room_is_used_at_once),
+        cmocka_unit_test(test_who_waits_long_is_reset),
         cmocka_unit_test(test_closed_inside_its_callback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 
 #include "host/agent_state.h"
 #include "io/dial.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/sockaddr.h"
 #include "scratch.h"
 
@@ -49,22 +49,20 @@ struct fixture {
 
 /* ----------------------------------------------------------------------- the loop */
 
-static void on_timeout(uv_timer_t *t)
+static void on_timeout(void *ctx)
 {
-    *(bool *)t->data = true;
+    *(bool *)ctx = true;
 }
 
 #define WAIT(x, condition)                                                             \
     do {                                                                               \
-        uv_timer_t t_;                                                                 \
-        (void)uv_timer_init(loop_uv((x)->serve->loop), &t_);                           \
+        struct timer t_;                                                               \
+        timer_init(&t_, (x)->serve->loop, on_timeout, &(x)->timeout);                  \
         (x)->timeout = false;                                                          \
-        t_.data = &(x)->timeout;                                                       \
-        (void)uv_timer_start(&t_, on_timeout, 5000, 0);                                \
+        timer_start(&t_, 5000);                                                        \
         while (!(condition) && !(x)->timeout)                                          \
             loop_turn((x)->serve->loop);                                               \
-        uv_close((uv_handle_t *)&t_, NULL);                                            \
-        loop_poll((x)->serve->loop);                                                   \
+        timer_stop(&t_);                                                               \
         if ((x)->timeout)                                                              \
             fail_msg("never: %s", #condition);                                         \
     } while (0)

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "scratch.h"
 
 enum { QUEUE = 4096, LIMIT_MS = 20000 };
@@ -37,8 +37,7 @@ struct fixture {
     struct session_env portal_env;
     struct session *portal;
     struct wire wires[2]; /* the portal's end, the host's */
-    uv_idle_t carry;
-    uv_timer_t limit;
+    struct timer carry, limit;
     bool open, timed_out;
     int listener;
 };
@@ -76,9 +75,10 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
 
 static const struct path_ops wire_ops = {wire_send};
 
-static void on_carry(uv_idle_t *h)
+static void on_carry(void *ctx)
 {
-    struct fixture *x = h->data;
+    struct fixture *x = ctx;
+    timer_start(&x->carry, 0); /* in each turn */
     for (int i = 0; i < 2; i++) {
         struct wire *w = &x->wires[i];
         for (size_t n = w->count; n > 0; n--) {
@@ -92,9 +92,9 @@ static void on_carry(uv_idle_t *h)
     }
 }
 
-static void on_limit(uv_timer_t *t)
+static void on_limit(void *ctx)
 {
-    ((struct fixture *)t->data)->timed_out = true;
+    ((struct fixture *)ctx)->timed_out = true;
 }
 
 #define RUN_UNTIL(x, condition)                                                        \
@@ -280,11 +280,10 @@ static int setup(void **state)
     s->guests = &x->guest;
     assert_int_equal(session_env_init(&x->portal_env, s->loop, &x->portal_key), 0);
     assert_int_equal(session_env_init(&x->face.endpoint.env, s->loop, &x->host_key), 0);
-    (void)uv_idle_init(loop_uv(s->loop), &x->carry);
-    (void)uv_timer_init(loop_uv(s->loop), &x->limit);
-    x->carry.data = x->limit.data = x;
-    (void)uv_idle_start(&x->carry, on_carry);
-    (void)uv_timer_start(&x->limit, on_limit, LIMIT_MS, 0);
+    timer_init(&x->carry, s->loop, on_carry, x);
+    timer_init(&x->limit, s->loop, on_limit, x);
+    timer_start(&x->carry, 0);
+    timer_start(&x->limit, LIMIT_MS);
     start(x);
     put_account(x, "anna", "web,dead,dns", true, 0, false);
     put_account(x, "bob", "web", false, 0, false);
@@ -299,8 +298,8 @@ static int teardown(void **state)
     session_free(x->guest.session);
     assert_null(x->s->callers);
     assert_int_equal(x->s->answers, 0);
-    uv_close((uv_handle_t *)&x->carry, NULL);
-    uv_close((uv_handle_t *)&x->limit, NULL);
+    timer_stop(&x->carry);
+    timer_stop(&x->limit);
     loop_run(x->s->loop);
     loop_close(x->s->loop);
     for (int i = 0; i < 2; i++)

@@ -21,7 +21,7 @@
 #include "core/link.h"
 #include "host/roster.h"
 #include "io/local.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 #include "scratch.h"
 
@@ -191,7 +191,7 @@ static void test_keys(void **state)
 struct daemon {
     pthread_t thread;
     struct loop *loop;
-    uv_async_t stop;
+    struct wake stop;
     struct local_server *server;
     char expect[KEY_TEXT_LEN];
     bool refuse;
@@ -221,11 +221,11 @@ static void on_gone(void *ctx, struct local_conn *c)
     (void)c;
 }
 
-static void on_stop(uv_async_t *a)
+static void on_stop(void *ctx)
 {
-    struct daemon *d = a->data;
+    struct daemon *d = ctx;
     local_server_close(d->server);
-    uv_close((uv_handle_t *)a, NULL);
+    wake_close(&d->stop);
 }
 
 static void *daemon_main(void *arg)
@@ -246,15 +246,14 @@ static void daemon_start(struct daemon *d, const struct fixture *x)
     assert_int_equal(statedir_open(&dir, x->dir, NULL), 0);
     statedir_socket(&dir, "serve", path);
     assert_int_equal(loop_open(&d->loop), 0);
-    (void)uv_async_init(loop_uv(d->loop), &d->stop, on_stop);
-    d->stop.data = d;
+    assert_int_equal(wake_open(&d->stop, d->loop, on_stop, d), 0);
     assert_int_equal(local_server_open(&d->server, d->loop, path, &events, d, NULL), 0);
     assert_int_equal(pthread_create(&d->thread, NULL, daemon_main, d), 0);
 }
 
 static void daemon_stop(struct daemon *d)
 {
-    (void)uv_async_send(&d->stop);
+    wake_up(&d->stop);
     (void)pthread_join(d->thread, NULL);
     loop_close(d->loop);
 }

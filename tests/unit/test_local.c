@@ -19,21 +19,21 @@
 #include <unistd.h>
 
 #include "io/local.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "scratch.h"
 
 struct fixture {
     char dir[SCRATCH_LEN];
     char path[SCRATCH_LEN + 16];
     struct loop *loop;
-    uv_timer_t guard; /* ends a test that hangs */
+    struct timer guard; /* ends a test that hangs */
     struct local_server *server;
     int fd; /* what came with the last request */
     int requests, gones;
     struct local_conn *kept; /* a request that was left open */
     pthread_t thread;
     void (*client)(struct fixture *x);
-    uv_async_t done;
+    struct wake done;
 };
 
 /* What a daemon does with a stream: raw bytes each way until the end. */
@@ -95,16 +95,17 @@ static void on_gone(void *ctx, struct local_conn *c)
 static const struct local_events events = {.on_request = on_request,
                                            .on_gone = on_gone};
 
-static void on_guard(uv_timer_t *t)
+static void on_guard(void *ctx)
 {
-    (void)t;
+    (void)ctx;
     (void)fprintf(stderr, "the test hangs\n");
     abort();
 }
 
-static void on_done(uv_async_t *a)
+static void on_done(void *ctx)
 {
-    uv_stop(a->loop);
+    struct fixture *x = ctx;
+    loop_stop(x->loop);
 }
 
 static int setup(void **state)
@@ -116,9 +117,9 @@ static int setup(void **state)
     x->fd = -1;
     (void)snprintf(x->path, sizeof(x->path), "%s/serve.sock", x->dir);
     assert_int_equal(loop_open(&x->loop), 0);
-    (void)uv_timer_init(loop_uv(x->loop), &x->guard);
-    (void)uv_timer_start(&x->guard, on_guard, 20000, 0);
-    (void)uv_async_init(loop_uv(x->loop), &x->done, on_done);
+    timer_init(&x->guard, x->loop, on_guard, x);
+    timer_start(&x->guard, 20000);
+    assert_int_equal(wake_open(&x->done, x->loop, on_done, x), 0);
     return local_server_open(&x->server, x->loop, x->path, &events, x, NULL);
 }
 
@@ -126,8 +127,8 @@ static int teardown(void **state)
 {
     struct fixture *x = *state;
     local_server_close(x->server);
-    uv_close((uv_handle_t *)&x->guard, NULL);
-    uv_close((uv_handle_t *)&x->done, NULL);
+    timer_stop(&x->guard);
+    wake_close(&x->done);
     loop_run(x->loop);
     loop_close(x->loop);
     int gone = access(x->path, F_OK);
@@ -140,7 +141,7 @@ static void *client_main(void *arg)
 {
     struct fixture *x = arg;
     x->client(x);
-    (void)uv_async_send(&x->done);
+    wake_up(&x->done);
     return NULL;
 }
 

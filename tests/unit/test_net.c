@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "io/netmon.h"
-#include "io/loop_uv.h"
+#include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sockaddr.h"
 #include "path/net.h"
@@ -214,7 +214,7 @@ static void test_addresses(void **state)
 
 struct change_watch {
     struct loop *loop;
-    uv_timer_t limit;
+    struct timer limit;
     struct netmon *n;
     int calls;
     enum netmon_reason reason;
@@ -228,9 +228,10 @@ static void on_change(void *ctx, enum netmon_reason reason)
     loop_stop(w->loop);
 }
 
-static void on_limit(uv_timer_t *t)
+static void on_limit(void *ctx)
 {
-    uv_stop(t->loop);
+    struct change_watch *w = ctx;
+    loop_stop(w->loop);
 }
 
 /* Runs until the next change, at most `ms`; 0 when none came. */
@@ -238,9 +239,9 @@ static int next_change(struct change_watch *w, uint64_t ms)
 {
     w->calls = 0;
     loop_refresh(w->loop);
-    (void)uv_timer_start(&w->limit, on_limit, ms, 0);
+    timer_start(&w->limit, ms);
     loop_run(w->loop);
-    (void)uv_timer_stop(&w->limit);
+    timer_stop(&w->limit);
     return w->calls > 0 ? (int)w->reason : 0;
 }
 
@@ -281,7 +282,7 @@ static void test_monitor(void **state)
     shell("ip link set lo up && ip link add d0 type veth peer name d0p && "
           "ip link set d0p up && ip link set d0 up");
     assert_int_equal(loop_open(&w.loop), 0);
-    (void)uv_timer_init(loop_uv(w.loop), &w.limit);
+    timer_init(&w.limit, w.loop, on_limit, &w);
     assert_int_equal(netmon_open(&w.n, w.loop, on_change, &w), 0);
     shell("ip addr add 10.1.2.3/24 dev d0");
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
@@ -301,7 +302,6 @@ static void test_monitor(void **state)
     shell("ip link set d0 down");
     assert_int_equal(next_change(&w, 10000), NETMON_ADDRESSES);
     netmon_close(w.n);
-    uv_close((uv_handle_t *)&w.limit, NULL);
     loop_run(w.loop);
     loop_close(w.loop);
     netmon_close(NULL);

@@ -5,7 +5,6 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +13,8 @@
 #include <sodium.h>
 
 #include "io/clock.h"
+#include "io/loop.h"
 #include "session/internal.h"
-#include "io/loop_uv.h"
 #include "session/session.h"
 
 enum { QUEUE = 4096, TOTAL = 3 * 1024 * 1024, LIMIT_MS = 30000 };
@@ -61,8 +60,7 @@ struct side {
 
 struct world {
     struct loop *loop;
-    uv_idle_t pump;
-    struct timer limit;
+    struct timer pump, limit;
     struct side client, server;
     uint32_t rng;
     bool timed_out;
@@ -114,9 +112,10 @@ static void deliver(struct wire *x)
     }
 }
 
-static void on_pump(uv_idle_t *h)
+static void on_pump(void *ctx)
 {
-    struct world *w = h->data;
+    struct world *w = ctx;
+    timer_start(&w->pump, 0); /* in each turn */
     for (int i = 0; i < 2; i++) {
         deliver(&w->client.wires[i]);
         deliver(&w->server.wires[i]);
@@ -386,9 +385,8 @@ static struct world *world_new(unsigned loss_permille, uint32_t seed)
         w->server.wires[i].path.user = &first_user;
         w->server.wires[i].path.user_ctx = &w->server;
     }
-    (void)uv_idle_init(loop_uv(w->loop), &w->pump);
-    w->pump.data = w;
-    (void)uv_idle_start(&w->pump, on_pump);
+    timer_init(&w->pump, w->loop, on_pump, w);
+    timer_start(&w->pump, 0);
     timer_init(&w->limit, w->loop, on_limit, w);
     timer_start(&w->limit, LIMIT_MS);
     return w;
@@ -417,7 +415,7 @@ static void world_free(struct world *w)
 {
     session_free(w->client.session);
     session_free(w->server.session);
-    uv_close((uv_handle_t *)&w->pump, NULL);
+    timer_stop(&w->pump);
     timer_stop(&w->limit);
     loop_run(w->loop);
     loop_close(w->loop);

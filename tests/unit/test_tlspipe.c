@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "io/identity.h"
-#include "io/loop_uv.h"
-#include "io/tcp.h"
+#include "io/linger.h"
+#include "io/loop.h"
 #include "io/tlspipe.h"
 
 #define ALPN "postern-test/1"
@@ -134,9 +134,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static void on_timeout(uv_timer_t *t)
+static void on_timeout(void *ctx)
 {
-    struct fixture *x = t->data;
+    struct fixture *x = ctx;
     x->timeout = true;
 }
 
@@ -144,15 +144,13 @@ static void on_timeout(uv_timer_t *t)
 static bool turn_until(struct fixture *x, bool (*done)(struct fixture *x, void *arg),
                        void *arg)
 {
-    uv_timer_t t;
-    (void)uv_timer_init(loop_uv(x->loop), &t);
-    t.data = x;
+    struct timer t;
+    timer_init(&t, x->loop, on_timeout, x);
     x->timeout = false;
-    (void)uv_timer_start(&t, on_timeout, 5000, 0);
+    timer_start(&t, 5000);
     while (!x->timeout && !done(x, arg))
         loop_poll(x->loop);
-    uv_close((uv_handle_t *)&t, NULL);
-    loop_poll(x->loop);
+    timer_stop(&t);
     return !x->timeout;
 }
 
@@ -207,20 +205,18 @@ static void say(struct fixture *x, int side, const char *text)
 /* While nothing happens the loop sleeps: it wakes for its timer, and little else. */
 static void expect_quiet(struct fixture *x)
 {
-    uv_timer_t t;
+    struct timer t;
     unsigned turns = 0;
     for (int i = 0; i < 100; i++)
         loop_poll(x->loop);
-    (void)uv_timer_init(loop_uv(x->loop), &t);
-    t.data = x;
+    timer_init(&t, x->loop, on_timeout, x);
     x->timeout = false;
-    (void)uv_timer_start(&t, on_timeout, 50, 0);
+    timer_start(&t, 50);
     while (!x->timeout) {
         loop_turn(x->loop);
         turns++;
     }
-    uv_close((uv_handle_t *)&t, NULL);
-    loop_poll(x->loop);
+    timer_stop(&t);
     assert_true(turns < 20);
 }
 
@@ -290,7 +286,7 @@ static void test_a_target_that_resets(void **state)
     begin(x, x->key.pub, "");
     say(x, 0, "part");
     expect(x, 1, "part");
-    tcp_abort(x->app[0]);
+    linger_break(x->app[0]);
     x->app[0] = -1;
     assert_true(turn_until(x, both_ended, NULL));
     assert_int_equal(x->ended[0], 2);
