@@ -1,0 +1,48 @@
+/* What house.c, task.c and files.c share. */
+#ifndef POSTERN_SIM_HOUSE_INTERNAL_H
+#define POSTERN_SIM_HOUSE_INTERNAL_H
+
+#include "house.h"
+#include "stack_internal.h"
+
+struct task {
+    struct list entry; /* first: of all, or of those that may run */
+    struct machine *machine;
+    ucontext_t context;
+    void *stack;
+    void *fiber; /* AddressSanitizer's */
+    void *(*run)(void *arg);
+    void *arg, *result;
+    bool over, ready, detached;
+    struct task *joiner;
+    struct valarm alarm;
+    struct task *next; /* of all */
+};
+
+struct house {
+    struct vnet *net;
+    struct machine machines[HOUSE_MACHINES];
+    size_t machine_count;
+    struct {
+        char name[64];
+        struct addr address;
+    } names[HOUSE_NAMES];
+    size_t name_count;
+    uint64_t secrets, trace;
+    bool prints;
+    struct task *tasks, *running;
+    struct list ready; /* tasks, in the order in which they woke */
+    ucontext_t outside;
+    void *outside_fiber;
+    const void *outside_stack;
+    size_t outside_size;
+    struct vfile *files[HOUSE_FILES];
+    int next_file;
+};
+
+/* Runs every task that may. */
+void tasks_run(struct house *h);
+void tasks_free(struct house *h);
+void files_free(struct house *h);
+
+#endif

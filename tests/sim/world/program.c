@@ -1,0 +1,241 @@
+/* See program.h. Programs here block, as simple programs do. */
+#include "program.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cli/options.h"
+#include "core/rng.h"
+#include "io/log.h"
+
+/* --------------------------------------------------------------------- commands */
+
+static void *run_command(void *arg)
+{
+    struct program *p = arg;
+    struct events out = {.json = true, .out = p->out};
+    struct options o;
+    const struct command *c = command_find(p->args[0]);
+    assert(c != NULL);
+    log_set_level(getenv("WORLD_DEBUG") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
+    p->result = options_parse(&o, c, p->arg_count - 1, p->args + 1, &p->fault);
+    if (p->result == 0)
+        p->result = c->run(&o, &out, &p->fault);
+    options_fini(&o);
+    if (p->result != 0)
+        events_fault(&out, &p->fault);
+    return NULL;
+}
+
+void program_start(struct program *p, struct machine *m, const char *state,
+                   const char *format, ...)
+{
+    va_list ap;
+    *p = (struct program){0};
+    va_start(ap, format);
+    int n = vsnprintf(p->line, sizeof(p->line), format, ap);
+    va_end(ap);
+    (void)snprintf(p->line + n, sizeof(p->line) - (size_t)n, " --json --state %s",
+                   state);
+    char *rest = NULL;
+    for (char *w = strtok_r(p->line, " ", &rest); w != NULL;
+         w = strtok_r(NULL, " ", &rest)) {
+        assert(p->arg_count < PROGRAM_ARGS - 1);
+        p->args[p->arg_count++] = w;
+    }
+    p->out = open_memstream(&p->text, &p->text_len);
+    assert(p->out != NULL);
+    p->task = task_start(m, run_command, p);
+}
+
+void program_fini(struct program *p)
+{
+    (void)task_join(p->task);
+    (void)fclose(p->out);
+    free(p->text);
+}
+
+/* The next line of that event from `at` on, or NULL. */
+static const char *find_event(const char *at, const char *event)
+{
+    char begin[64];
+    (void)snprintf(begin, sizeof(begin), "{\"event\":\"%s\"", event);
+    while (at != NULL && strncmp(at, begin, strlen(begin)) != 0) {
+        at = strchr(at, '\n');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    return at;
+}
+
+bool program_said(const struct program *p, const char *event, const char *field,
+                  char value[static PROGRAM_FIELD])
+{
+    char key[64];
+    const char *line = find_event(p->text != NULL ? p->text : "", event);
+    if (line == NULL || field == NULL)
+        return line != NULL;
+    (void)snprintf(key, sizeof(key), "\"%s\":", field);
+    const char *at = strstr(line, key), *end = strchr(line, '\n');
+    if (at == NULL || (end != NULL && at > end))
+        return false;
+    at += strlen(key);
+    at += *at == '"';
+    (void)snprintf(value, PROGRAM_FIELD, "%.*s", (int)strcspn(at, "\",}\n"), at);
+    return true;
+}
+
+unsigned program_count(const struct program *p, const char *event, const char *text)
+{
+    unsigned n = 0;
+    const char *line = p->text != NULL ? p->text : "";
+    while ((line = find_event(line, event)) != NULL) {
+        const char *end = strchrnul(line, '\n'), *hit = strstr(line, text);
+        n += hit != NULL && hit < end;
+        line = *end != '\0' ? end + 1 : NULL;
+    }
+    return n;
+}
+
+/* --------------------------------------------------------------- plain programs */
+
+static struct sockaddr_in loopback(uint16_t port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons(port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+struct echo_conn {
+    struct echo *echo;
+    int fd;
+};
+
+static void *run_echo_conn(void *arg)
+{
+    struct echo_conn *c = arg;
+    uint8_t buf[16384];
+    ssize_t n;
+    while ((n = recv(c->fd, buf, sizeof(buf), 0)) > 0)
+        for (ssize_t at = 0, w; at < n; at += w)
+            if ((w = send(c->fd, buf + at, (size_t)(n - at), MSG_NOSIGNAL)) <= 0)
+                goto out;
+out:
+    (void)close(c->fd);
+    c->echo->open--;
+    free(c);
+    return NULL;
+}
+
+static void *run_echo(void *arg)
+{
+    struct echo *e = arg;
+    struct sockaddr_in at = loopback(e->port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), rc;
+    rc = bind(fd, (struct sockaddr *)&at, sizeof(at));
+    assert(rc == 0);
+    rc = listen(fd, 8);
+    assert(rc == 0);
+    while (!e->stop) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 100) != 1)
+            continue;
+        struct echo_conn *c = calloc(1, sizeof(*c));
+        assert(c != NULL);
+        c->echo = e;
+        c->fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        e->accepted++;
+        e->open++;
+        task_detach(task_start(machine_now(), run_echo_conn, c));
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+void echo_start(struct echo *e, struct machine *m, uint16_t port)
+{
+    *e = (struct echo){.port = port};
+    e->task = task_start(m, run_echo, e);
+}
+
+struct talk {
+    struct talker *t;
+    int fd;
+    bool writer_over;
+};
+
+static void *run_writer(void *arg)
+{
+    struct talk *k = arg;
+    struct talker *t = k->t;
+    uint64_t rng = t->seed;
+    uint8_t buf[8000];
+    while (t->sent < t->bytes && t->error == 0) {
+        size_t n = t->bytes - t->sent < sizeof(buf) ? t->bytes - t->sent : sizeof(buf);
+        for (size_t i = 0; i < n; i++)
+            buf[i] = (uint8_t)rng_next(&rng);
+        for (size_t at = 0; at < n && t->error == 0;) {
+            ssize_t w = send(k->fd, buf + at, n - at, MSG_NOSIGNAL);
+            if (w <= 0)
+                t->error = errno;
+            else
+                at += (size_t)w;
+        }
+        t->sent += n;
+        if (t->pause_ms > 0)
+            (void)usleep(t->pause_ms * 1000);
+    }
+    (void)shutdown(k->fd, SHUT_WR);
+    k->writer_over = true;
+    return NULL;
+}
+
+/* 0, or what was wrong. */
+static int compare(struct talker *t, const uint8_t *buf, size_t len, uint64_t *rng)
+{
+    uint64_t now = house_now_us(house_now());
+    if (now - t->last_us > t->longest_us)
+        t->longest_us = now - t->last_us;
+    t->last_us = now;
+    for (size_t i = 0; i < len; i++)
+        if (buf[i] != (uint8_t)rng_next(rng))
+            return EILSEQ;
+    t->got += len;
+    return 0;
+}
+
+static void *run_talker(void *arg)
+{
+    struct talker *t = arg;
+    struct talk k = {.t = t, .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_in at = loopback(t->port);
+    uint64_t rng = t->seed;
+    uint8_t buf[16384];
+    ssize_t n = 0;
+    t->last_us = house_now_us(house_now());
+    if (connect(k.fd, (struct sockaddr *)&at, sizeof(at)) != 0)
+        t->error = errno;
+    struct task *writer = task_start(machine_now(), run_writer, &k);
+    while (t->error == 0 && (n = recv(k.fd, buf, sizeof(buf), 0)) > 0)
+        t->error = compare(t, buf, (size_t)n, &rng);
+    if (n < 0 && t->error == 0)
+        t->error = errno;
+    if (n == 0 && t->got != t->bytes && t->error == 0)
+        t->error = EPIPE; /* an end before the end */
+    if (t->error != 0)
+        (void)shutdown(k.fd, SHUT_RDWR);
+    (void)task_join(writer);
+    (void)close(k.fd);
+    return NULL;
+}
+
+void talker_start(struct talker *t, struct machine *m)
+{
+    t->task = task_start(m, run_talker, t);
+}

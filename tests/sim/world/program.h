@@ -1,0 +1,62 @@
+/*
+ * A `postern` command on a machine of the world, as its main() would run it, with its
+ * events kept; and plain programs that stand for a service and its user.
+ */
+#ifndef POSTERN_SIM_PROGRAM_H
+#define POSTERN_SIM_PROGRAM_H
+
+#include <stdio.h>
+
+#include "core/err.h"
+#include "house.h"
+
+enum { PROGRAM_ARGS = 24, PROGRAM_FIELD = 512 };
+
+struct program {
+    struct task *task;
+    char line[1024];
+    char *args[PROGRAM_ARGS];
+    int arg_count;
+    FILE *out;
+    char *text; /* its events so far, a JSON object a line */
+    size_t text_len;
+    int result; /* once it is over */
+    struct fault fault;
+};
+
+/* Starts it; words are parted by spaces. --json and --state STATE are added. */
+void program_start(struct program *p, struct machine *m, const char *state,
+                   const char *format, ...) PRINTF_LIKE(4, 5);
+/* Once it is over. */
+void program_fini(struct program *p);
+/* The first event of that name with `field` (NULL: any) has come; its value goes to
+ * `value` (may be NULL). */
+bool program_said(const struct program *p, const char *event, const char *field,
+                  char value[static PROGRAM_FIELD]);
+/* So many events of that name hold that text. */
+unsigned program_count(const struct program *p, const char *event, const char *text);
+
+/* Sends back what each connection to that port of loopback says, until `*stop`. */
+struct echo {
+    struct task *task;
+    uint16_t port;
+    bool stop;
+    unsigned accepted, open;
+};
+void echo_start(struct echo *e, struct machine *m, uint16_t port);
+
+/* Connects to that port of loopback, writes so many bytes of a stream that `seed`
+ * makes, and compares what comes back. */
+struct talker {
+    struct task *task;
+    uint16_t port;
+    uint64_t seed;
+    size_t bytes, sent, got;
+    unsigned pause_ms;   /* between its writes */
+    int error;           /* errno of what broke it; 0: all came back, and its end */
+    uint64_t last_us;    /* when something came last */
+    uint64_t longest_us; /* the longest silence between two arrivals */
+};
+void talker_start(struct talker *t, struct machine *m);
+
+#endif

@@ -1,0 +1,156 @@
+/* See rig.h. */
+#include "rig.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int count_kernel_fds(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (d != NULL && readdir(d) != NULL)
+        n++;
+    (void)closedir(d);
+    return n;
+}
+
+void rig_check(struct rig *r, bool holds, const char *format, ...)
+{
+    va_list ap;
+    if (holds)
+        return;
+    va_start(ap, format);
+    (void)fprintf(stderr, "seed %llu, at %.3f s: ", (unsigned long long)r->seed,
+                  (double)house_now_us(r->town->house) / 1e6);
+    (void)vfprintf(stderr, format, ap);
+    (void)fprintf(stderr, "\n");
+    va_end(ap);
+    exit(1);
+}
+
+struct waiting {
+    const struct program *program;
+    const char *event, *field;
+    char *value;
+};
+
+static bool has_said(void *ctx)
+{
+    struct waiting *w = ctx;
+    return program_said(w->program, w->event, w->field, w->value) ||
+           task_is_over(w->program->task);
+}
+
+void rig_await(struct rig *r, const struct program *p, const char *event,
+               const char *field, char value[static PROGRAM_FIELD], uint64_t us)
+{
+    struct waiting w = {p, event, field, value};
+    (void)house_run(r->town->house, us, has_said, &w);
+    rig_check(r, program_said(p, event, field, value),
+              "%s did not say %s in %llu ms; it said: %s (%s)", p->args[0], event,
+              (unsigned long long)(us / 1000), p->text, p->fault.what);
+}
+
+static bool is_over(void *ctx)
+{
+    return task_is_over(ctx);
+}
+
+static void await_end(struct rig *r, const struct program *p, uint64_t us)
+{
+    rig_check(r, house_run(r->town->house, us, is_over, p->task),
+              "%s does not end; it said: %s", p->args[0], p->text);
+}
+
+void rig_run_to_end(struct rig *r, struct program *p, uint64_t us)
+{
+    await_end(r, p, us);
+    rig_check(r, p->result == 0, "%s failed: %s", p->args[0], p->fault.what);
+}
+
+void rig_stop(struct rig *r, struct machine *m, struct program *p)
+{
+    machine_stop(m, SIGTERM);
+    rig_run_to_end(r, p, SECONDS(10));
+    program_fini(p);
+}
+
+static void join(struct rig *r)
+{
+    struct program p;
+    char invite[PROGRAM_FIELD];
+    program_start(&p, r->town->host.machine, r->state[1], "invite");
+    rig_run_to_end(r, &p, SECONDS(10));
+    rig_check(r, program_said(&p, "invite", "link", invite), "no invite: %s", p.text);
+    program_fini(&p);
+    program_start(&p, r->town->client.machine, r->state[2], "join %s", invite);
+    rig_run_to_end(r, &p, SECONDS(60));
+    program_fini(&p);
+}
+
+static void start_broker(struct rig *r)
+{
+    program_start(&r->broker, r->town->broker, r->state[0],
+                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 "
+                  "--no-portal");
+    rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
+}
+
+void rig_restart_broker(struct rig *r, uint64_t after_us)
+{
+    rig_stop(r, r->town->broker, &r->broker);
+    (void)house_run(r->town->house, after_us, NULL, NULL);
+    start_broker(r);
+}
+
+void rig_init(struct rig *r, const struct rig_config *c)
+{
+    static const char *const names[] = {"broker", "host", "client"};
+    char unused[PROGRAM_FIELD];
+    memset(r, 0, sizeof(*r));
+    r->seed = c->seed;
+    r->kernel_fds = count_kernel_fds();
+    r->town = town_new(c->seed, c->host_nat, c->client_nat, c->wire);
+    rig_check(r, scratch_make(r->dir) == 0, "no directory in /tmp");
+    for (int i = 0; i < 3; i++)
+        (void)snprintf(r->state[i], sizeof(r->state[i]), "%s/%s", r->dir, names[i]);
+    start_broker(r);
+    echo_start(&r->echo, r->town->host.machine, ECHO_PORT);
+    program_start(&r->serve, r->town->host.machine, r->state[1],
+                  "serve --broker %s --name home echo=%d", r->link, ECHO_PORT);
+    rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
+    join(r);
+}
+
+void rig_fini(struct rig *r)
+{
+    char left[600];
+    r->echo.stop = true;
+    rig_stop(r, r->town->host.machine, &r->serve);
+    rig_stop(r, r->town->broker, &r->broker);
+    (void)house_run(r->town->house, SECONDS(1000), NULL, NULL);
+    rig_check(r, task_is_over(r->echo.task) && r->echo.open == 0,
+              "%u connections of the service are left open", r->echo.open);
+    (void)house_left(r->town->house, left, sizeof(left));
+    rig_check(r, left[0] == '\0', "left: %s", left);
+    int fds = count_kernel_fds();
+    rig_check(r, fds == r->kernel_fds, "%d files are left open", fds - r->kernel_fds);
+    town_free(r->town);
+    scratch_remove(r->dir);
+}
+
+void rig_connect(struct rig *r)
+{
+    char unused[PROGRAM_FIELD];
+    program_start(&r->connect, r->town->client.machine, r->state[2],
+                  "connect home:echo 127.0.0.1:%d", LOCAL_PORT);
+    rig_await(r, &r->connect, "ready", NULL, unused, SECONDS(60));
+}
+
+void rig_disconnect(struct rig *r)
+{
+    rig_stop(r, r->town->client.machine, &r->connect);
+}

@@ -1,0 +1,89 @@
+/*
+ * The real broker, host and client in one process: join, ping, a stream whose bytes are
+ * compared; the same for the same seed, and everything where it began at the end.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "rig.h"
+
+static const struct nat_config usual_nat = {.translates = true,
+                                            .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
+                                            .filtering =
+                                                NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+                                            .ports = NAT_PORTS_PRESERVED};
+
+/* Nothing but TCP outwards: the relay. */
+static const struct nat_config hard_nat = {
+    .translates = true,
+    .mapping = NAT_MAPPING_ADDRESS_PORT_DEPENDENT,
+    .filtering = NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+    .ports = NAT_PORTS_RANDOM,
+    .blocks_udp = true};
+
+static void test_ping(void **state)
+{
+    static const struct nat_config *const nats[] = {&usual_nat, &hard_nat};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct rig_config c = {.seed = 1, .host_nat = nats[i], .client_nat = nats[i]};
+        struct rig r;
+        struct program p;
+        rig_init(&r, &c);
+        program_start(&p, r.town->client.machine, r.state[2], "ping home");
+        rig_run_to_end(&r, &p, SECONDS(30));
+        assert_true(program_count(&p, "pong", "home") >= 3);
+        assert_int_equal(program_count(&p, "path", "udp-punch") > 0, i == 0);
+        assert_true(program_count(&p, "path", "relay") > 0);
+        program_fini(&p);
+        rig_fini(&r);
+    }
+}
+
+static bool is_over(void *ctx)
+{
+    return task_is_over(ctx);
+}
+
+static uint64_t stream(const struct rig_config *c)
+{
+    struct rig r;
+    rig_init(&r, c);
+    rig_connect(&r);
+    struct talker t = {.port = LOCAL_PORT, .seed = 5, .bytes = 3000000};
+    talker_start(&t, r.town->client.machine);
+    assert_true(house_run(r.town->house, SECONDS(60), is_over, t.task));
+    (void)task_join(t.task);
+    assert_int_equal(t.error, 0);
+    assert_int_equal(t.got, t.bytes);
+    rig_disconnect(&r);
+    uint64_t trace = house_trace(r.town->house);
+    rig_fini(&r);
+    return trace;
+}
+
+static void test_stream(void **state)
+{
+    static const struct vnet_wire bad = {
+        .delay_us = 15000, .jitter_us = 4000, .loss_permille = 5, .double_permille = 3};
+    struct rig_config c = {
+        .seed = 3, .host_nat = &usual_nat, .client_nat = &usual_nat, .wire = &bad};
+    (void)state;
+    uint64_t trace = stream(&c);
+    assert_int_equal(stream(&c), trace);
+    c.seed = 4;
+    assert_int_not_equal(stream(&c), trace);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ping),
+        cmocka_unit_test(test_stream),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
