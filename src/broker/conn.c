@@ -40,6 +40,7 @@ static void conn_free(struct conn *c)
     addr_limits_leave(s->limits, &c->place);
     list_remove(&c->link);
     channel_free(c->channel);
+    bonds_fini(&c->bonds);
     free(c);
 }
 
@@ -108,12 +109,15 @@ static void on_close(void *ctx, int err, const char *why)
     struct shard *s = c->shard;
     bool host = c->state == CONN_HOST;
     uint8_t key[KEY_LEN];
+    struct bonds bonds = c->bonds;
     memcpy(key, c->node.key, KEY_LEN);
+    c->bonds = (struct bonds){0};
     if (c->state == CONN_HANDSHAKE)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
     if (host && conn_first(s, key, CONN_HOST) == NULL)
-        control_host_gone(s, key);
+        control_host_gone(s, key, &bonds);
+    bonds_fini(&bonds);
 }
 
 static const struct channel_events events = {
@@ -320,8 +324,14 @@ void conn_enter(struct conn *c, enum conn_state state)
         channel_set_queue_max(c->channel, LIMIT_HOST_QUEUE_BYTES);
     keymap_add(&c->shard->present, &c->node);
     set_state(c, state, &c->shard->ready);
-    if (before != NULL) /* now: the device is never taken for gone meanwhile */
-        conn_bye(before, BYE_REPLACED, 0, "this device connected again");
+    if (before == NULL)
+        return;
+    if (state == CONN_HOST) { /* its sessions go on */
+        c->bonds = before->bonds;
+        before->bonds = (struct bonds){0};
+    }
+    /* Now: the device is never taken for gone meanwhile. */
+    conn_bye(before, BYE_REPLACED, 0, "this device connected again");
 }
 
 /* Random, as the client chose it. */
@@ -332,10 +342,21 @@ static uint64_t conv_start(const uint8_t conv[static CONV_LEN])
     return start;
 }
 
+static void forget_conv(struct conn *c, uint64_t start)
+{
+    for (size_t i = 0; i < CONN_CONVS; i++)
+        if (c->convs[i] == start)
+            c->convs[i] = 0;
+}
+
 void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN])
 {
-    if (!conn_has_conv(c, conv))
-        c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
+    if (conn_has_conv(c, conv))
+        return;
+    for (struct conn *i = conn_first(c->shard, c->node.key, CONN_CLIENT); i != NULL;
+         i = conn_next(i))
+        forget_conv(i, conv_start(conv));
+    c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
 }
 
 bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN])

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "broker/bonds.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
 #include "core/list.h"
@@ -44,6 +45,7 @@ struct conn {
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
     bool accepted; /* a host has given this client a relay pair or an answer */
+    struct bonds bonds; /* a host's */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
@@ -80,7 +82,10 @@ void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms,
 /* Ends without a word. `c` is gone afterwards. */
 void conn_end(struct conn *c);
 
-/* This client connection has introduced itself under `conv`. */
+/*
+ * This client connection speaks for `conv`, and no other of its device's any more: one
+ * that did so before may be dead, its machine being elsewhere now.
+ */
 void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN]);
 bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN]);
 

@@ -158,7 +158,8 @@ static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,
     }
 }
 
-/* The host lets this client in: now they get a pair, or are told why not. */
+/* The host lets this client in: now they get a pair if it is wanted, or are told why
+ * not. */
 static void handle_accept(struct conn *c, Control *m)
 {
     struct shard *s = c->shard;
@@ -181,7 +182,15 @@ static void handle_accept(struct conn *c, Control *m)
         .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
     s->stats.accepted++;
     admission_accepted(&s->admission, host, a->peer, &from);
+    if (a->no_pair) {
+        bonds_note(&c->bonds, a->peer, a->conv);
+        return;
+    }
     bool given = relay_issue(s->relay, &ask, &t, &why) == 0;
+    if (given) /* whose clients hear by the pair what becomes of the host */
+        bonds_drop(&c->bonds, a->peer, a->conv);
+    else
+        bonds_note(&c->bonds, a->peer, a->conv);
     fill_ticket(&out, a->peer, a->conv, given ? t.host : NULL, why);
     if (conn_send(c, &out) != 0) {
         s->stats.dropped++;
@@ -206,14 +215,18 @@ static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
            conv, REFUSE_GONE, "the host's connection to the broker has ended");
 }
 
-void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN])
+void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
+                       const struct bonds *bonds)
 {
     struct farewell w = {.shard = s, .host = host};
-    if (!s->stopping)
-        relay_each_of_host(s->relay, host, tell_gone, &w);
+    if (s->stopping)
+        return;
+    relay_each_of_host(s->relay, host, tell_gone, &w);
+    for (uint32_t i = 0; i < bonds->count; i++)
+        tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
 }
 
-/* The one of a client's connections that began this approach, when that is known. */
+/* The one of a client's connections that spoke last for this approach, if known. */
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
     struct proto_way w;
@@ -256,6 +269,9 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
 static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
 {
     uint8_t to[KEY_LEN];
+    struct proto_way w;
+    if (c->state == CONN_CLIENT && proto_control_way(m, &w))
+        conn_note_conv(c, w.conv);
     memcpy(to, peer, KEY_LEN);
     memcpy(peer, c->node.key, KEY_LEN);
     send_on(c->shard,
@@ -290,7 +306,7 @@ static void handle_introduce(struct conn *c, Control *m)
     struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
     struct mark_names n = {.client = c->node.key, .host = i->peer, .conv = i->conv};
     struct addr from;
-    conn_note_conv(c, i->conv);
+    conn_note_conv(c, i->conv); /* for a refusal, too */
     if (!may_introduce(c)) {
         refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
@@ -316,6 +332,7 @@ static void handle_refuse(struct conn *c, Control *m)
     relay_end(
         c->shard->relay,
         &(struct relay_ask){.client = r->peer, .host = c->node.key, .conv = r->conv});
+    bonds_drop(&c->bonds, r->peer, r->conv);
     forward(c, m, m->body.refuse.peer);
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/key.h"
 
+struct bonds;
 struct conn;
 struct mail;
 struct shard;
@@ -15,10 +16,14 @@ struct shard;
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len);
 /* A message routed here by another shard; `m` stays the caller's. */
 void control_on_mail(struct shard *s, const struct mail *m);
-/* This host's connection broke: tells the clients that have relay pairs with it. */
 /* The host has been welcomed: who asked for it in vain is told. */
 void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN]);
-void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN]);
+/*
+ * This host's connection broke: tells the clients that have relay pairs with it, and
+ * those with whom it was bound without one.
+ */
+void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
+                       const struct bonds *bonds);
 /* What Bye{BUSY} tells: spread out, so that those refused do not come back at once. */
 uint32_t control_busy_retry_ms(void);
 

@@ -43,6 +43,7 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     if (p->restarting)
         return;
     p->restarting = true;
+    p->lost = p->ready;
     p->ready = false;
     p->refused = fatal;
     p->over_us = clock_us();
@@ -50,6 +51,8 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
     timer_stop(&p->reject);
+    if (p->lost) /* what was open through it is reset when that is said, not later */
+        timer_start(&p->reject, 0);
     timer_start(&p->timer, ms);
     if (f != NULL)
         peer_fault(p, f, fatal);
@@ -112,6 +115,8 @@ static void on_reject_tick(void *ctx)
 {
     struct peer *p = ctx;
     char reason[LADDER_REASON_LEN];
+    if (p != NULL && p->restarting && p->lost)
+        drop(p);
     if (p == NULL || p->approach == NULL)
         return;
     peer_watch_silence(p);
@@ -142,7 +147,7 @@ static void on_reject_tick(void *ctx)
 static void on_open(void *ctx)
 {
     struct peer *p = ctx;
-    if (p->restarting && p->refused)
+    if (p->restarting && (p->refused || p->lost))
         return;
     /* What was given up and comes all the same is better than another try. */
     p->restarting = false;
@@ -222,6 +227,8 @@ static void on_silent(void *ctx)
 {
     struct peer *p = ctx;
     uplink_suspect(p->config.endpoint->uplink);
+    if (p->approach != NULL && !p->restarting)
+        approach_ask(p->approach);
 }
 
 static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
@@ -453,7 +460,7 @@ static void begin(struct peer *p)
                                  .ctx = p};
     drop(p);
     memcpy(p->config.key, p->key, KEY_LEN);
-    p->restarting = false;
+    p->restarting = p->lost = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
     p->told_id = 0;
@@ -611,10 +618,12 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)
 void peer_hurry(struct peer *p)
 {
     uplink_hurry(p->config.endpoint->uplink);
-    if (!p->restarting || !p->refused)
+    if (!p->restarting || peer_is_offline(p)) /* the broker says when it is back */
         return;
-    uint64_t over_ms = (clock_us() - p->over_us) / 1000; /* asked again, with measure */
-    timer_start(&p->timer, over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0);
+    uint64_t over_ms = (clock_us() - p->over_us) / 1000;
+    uint64_t ms = over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0; /* in measure */
+    if (ms < timer_due_in_ms(&p->timer))
+        timer_start(&p->timer, ms);
 }
 
 bool peer_fault_repeats(const struct peer *p)

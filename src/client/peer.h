@@ -82,8 +82,8 @@ void peer_on_network_change(struct peer *p);
 /* Why the broker cannot be reached; NULL while it can. `fatal` as of uplink_fault. */
 const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
 /*
- * Somebody waits: the broker is tried again now, if a pause is on, and a host that
- * refused this device is asked again.
+ * Somebody waits: a pause before the broker or the host is tried again is cut short,
+ * to a second; but not that for a host which its broker misses, and will announce.
  */
 void peer_hurry(struct peer *p);
 bool peer_is_ready(const struct peer *p);

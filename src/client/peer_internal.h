@@ -31,6 +31,7 @@ struct peer {
     struct peer_memory memory;
     bool restarting;     /* between two tries; the last one's session may still open */
     bool refused;        /* for good: not even then, and the pause is a long one */
+    bool lost;           /* it stood: what was open through it is reset at once */
     bool unanswered;     /* nothing came back to the last try */
     uint64_t over_us;    /* when the last attempt ended */
     uint64_t offline_us; /* since when the broker misses the host; 0: it does not */

@@ -52,6 +52,7 @@ void peer_check_gone(struct peer *p)
                     "%.64s has ended or lost its network; open connections through it "
                     "are lost",
                     p->config.name);
+    backoff_reset(&p->backoff); /* soon asked for, it is announced when it is back */
     peer_restart(p, &f, false);
 }
 

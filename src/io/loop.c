@@ -302,7 +302,7 @@ void watch_for(struct watch *w, int events)
                  (events & WATCH_WRITE ? UV_WRITABLE : 0) |
                  (events & WATCH_HANGUP ? UV_DISCONNECT : 0) |
                  (events & WATCH_END ? UV_PRIORITIZED : 0);
-    if (wanted == w->poll->events)
+    if (w->poll == NULL || wanted == w->poll->events)
         return;
     w->poll->events = wanted;
     (void)poll_arm(w->poll); /* fails only for a handle that is being closed */

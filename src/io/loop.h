@@ -88,7 +88,8 @@ struct watch {
 MUST_CHECK int watch_open(struct watch *w, struct loop *l, int fd, watch_cb cb,
                           void *ctx);
 /* From now on calls for these events, again and again as long as they hold; 0: none.
- * An error of the descriptor counts as each of those asked for. */
+ * An error of the descriptor counts as each of those asked for. Harmless when closed.
+ */
 void watch_for(struct watch *w, int events);
 /* Both at once, for what always reads. */
 MUST_CHECK int watch_start(struct watch *w, struct loop *l, int fd, int events,

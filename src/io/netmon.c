@@ -279,9 +279,11 @@ enum netmon_way netmon_way_of(const struct addr *local, const struct addr *remot
         (void)close(w.fd);
     if (told && !w.owned)
         return NETMON_WAY_GONE;
-    bool same =
-        told && w.up && netmon_source(remote, &now) && addr_ip_equal(&now, local);
-    return same ? NETMON_WAY_SAME : NETMON_WAY_OTHER;
+    bool found = told && netmon_source(remote, &now);
+    if (found && w.up && addr_ip_equal(&now, local))
+        return NETMON_WAY_SAME;
+    /* Without another way there is time: the link may come back as it was. */
+    return found && !w.up ? NETMON_WAY_GONE : NETMON_WAY_OTHER;
 }
 
 void netmon_network(uint8_t id[static NETMON_NETWORK_LEN])

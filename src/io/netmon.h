@@ -59,10 +59,12 @@ MUST_CHECK bool netmon_source(const struct addr *remote, struct addr *local);
 
 enum netmon_way {
     NETMON_WAY_SAME,
-    /* `local` is ours, but its link is down, or the kernel would start elsewhere now.
-     */
+    /* `local` is ours, but there is no way now, or the kernel would start elsewhere. */
     NETMON_WAY_OTHER,
-    /* `local` is no address of this machine any more: nothing can come back to it. */
+    /*
+     * Nothing can come back to `local`: it is no address of this machine any more, or
+     * stands on a link that is down while another way leads to `remote`.
+     */
     NETMON_WAY_GONE,
 };
 /*

@@ -306,6 +306,8 @@ void approach_on_control(struct approach *a, const Control *m)
         }
         if (m->body.refuse.code == REFUSE_SILENT && a->answered)
             break; /* it was answered since */
+        if (m->body.refuse.code == REFUSE_GONE)
+            approach_ask(a);
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
                                      m->body.refuse.reason);
         break;
@@ -331,6 +333,7 @@ static struct approach *approach_new(const struct approach_config *c)
         return NULL;
     a->config = *c;
     a->generation = 1;
+    a->peer_relays = true;
     a->began_us = clock_us();
     randombytes_buf(&seed, sizeof(seed));
     ladder_init(&a->ladder, c->allowed, seed, a->began_us);
@@ -515,7 +518,14 @@ void approach_on_uplink(struct approach *a, bool up)
     if (!up)
         return;
     a->introduce_tries = 0;
+    approach_ask(a); /* the broker may be another one, and know nothing of us */
     poke(a);
+}
+
+void approach_ask(struct approach *a)
+{
+    if (a->established && approach_is_unrelayed(a))
+        approach_introduce_soon(a);
 }
 
 /* Nothing can come back to an address that this machine lost: no time to find out. */

@@ -80,6 +80,12 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
 void approach_on_network_change(struct approach *a);
+/*
+ * Client: is the host still there, and does it know this session? Asked by an
+ * introduction, which the broker refuses or the host answers (on_forgotten). Where the
+ * relay is allowed nothing is asked: what becomes of the pair says as much.
+ */
+void approach_ask(struct approach *a);
 /* Client: the host is heard again after a silence. */
 void approach_on_heard(struct approach *a);
 /* Verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no more. */

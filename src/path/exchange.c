@@ -86,14 +86,15 @@ void exchange_accept(struct approach *a, const uint8_t *mark, size_t len)
 {
     Control m = {.which_body = Control_accept_tag};
     Accept *ac = &m.body.accept;
-    if (!approach_allows(a, PATH_RELAY) || len > sizeof(ac->mark.bytes))
+    if (len > sizeof(ac->mark.bytes))
         return;
+    ac->no_pair = !approach_allows(a, PATH_RELAY);
     memcpy(ac->peer, a->config.peer, KEY_LEN);
     memcpy(ac->conv, a->config.conv, CONV_LEN);
     ac->mark.size = (pb_size_t)len;
     memcpy(ac->mark.bytes, mark, len);
     if (uplink_send(a->config.uplink, &m) != 0)
-        log_debug("a relay pair could not be asked for");
+        log_debug("the broker could not be told of a session");
 }
 
 /* --------------------------------------------------------------------- offers in */
@@ -123,6 +124,7 @@ bool exchange_names(const Offer *o, enum path_kind k)
 /* Kinds that the peer does not allow are refused here with that reason. */
 static void apply_peer_kinds(struct approach *a, const Offer *o)
 {
+    a->peer_relays = exchange_names(o, PATH_RELAY);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         if (!exchange_names(o, (enum path_kind)k) &&
             approach_allows(a, (enum path_kind)k)) {

@@ -21,6 +21,7 @@ struct approach {
     uint32_t peer_generation, generation;
     uint64_t began_us;
     bool established, introduced, answered;
+    bool peer_relays;     /* its latest Offer allows the relay */
     bool refused_offline; /* our latest introduction was */
     bool want_introduce, want_offer;
     unsigned introduce_tries;
@@ -44,10 +45,18 @@ static inline bool approach_holds(const struct approach *a, enum path_kind k)
     return a->held != NULL && path_kind_is_direct(k);
 }
 
+/* The session goes without the relay: no pair of it tells the broker who has it. */
+static inline bool approach_is_unrelayed(const struct approach *a)
+{
+    return !approach_allows(a, PATH_RELAY) || !a->peer_relays;
+}
+
 /* Sends our Offer with the request for an introduction, or alone. */
 void exchange_introduce(struct approach *a);
 void exchange_offer(struct approach *a);
-/* Host: asks the broker for a relay pair with the client whose introduction had `mark`.
+/*
+ * Host: the client whose introduction had `mark` is let in. Asks the broker for a relay
+ * pair with it, or, where none is allowed, to tell it when this host is gone.
  */
 void exchange_accept(struct approach *a, const uint8_t *mark, size_t len);
 /* A sealed Offer of the peer, a ticket or a packet of the session arrived. */

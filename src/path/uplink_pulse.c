@@ -43,13 +43,14 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     if (!u->pinging || now + patience_us < u->beside_us)
         u->beside_us = now + patience_us;
     u->pinging = true;
+    /* First: what the new way's router hears of us first shall be our address there. */
+    if (u->beside == NULL && patience_us == 0)
+        uplink_begin_beside(u);
     int rc = uplink_send(u, &m);
     if (rc != 0) { /* at its bound: what was sent before is not taken any more */
         uplink_line_failed(u->line, rc == POSTERN_ERR_LIMIT ? POSTERN_ERR_TIMEOUT : rc);
         return;
     }
-    if (u->beside == NULL && patience_us == 0)
-        uplink_begin_beside(u);
     uplink_arm(u);
 }
 

@@ -307,6 +307,51 @@ static void test_host_gone(void **state)
     assert_int_equal(clients[3]->inbox_count, 0);
 }
 
+/*
+ * So is a client whose session goes without the relay, also when the host has connected
+ * anew since; not one that the host has refused since.
+ */
+static void test_host_gone_without_relay(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *clients[2];
+    uint8_t convs[2][CONV_LEN];
+    for (int i = 0; i < 2; i++) {
+        clients[i] = rig_join(&rig, false);
+        Control ask = introduce_to(host);
+        device_send(clients[i], &ask);
+        memcpy(convs[i], ask.body.introduce.conv, CONV_LEN);
+        Control got = device_expect(host, Control_introduce_tag);
+        Control accept = {.which_body = Control_accept_tag,
+                          .body.accept.no_pair = true};
+        memcpy(accept.body.accept.peer, clients[i]->key.pub, KEY_LEN);
+        memcpy(accept.body.accept.conv, convs[i], CONV_LEN);
+        accept.body.accept.mark.size = got.body.introduce.mark.size;
+        memcpy(accept.body.accept.mark.bytes, got.body.introduce.mark.bytes,
+               got.body.introduce.mark.size);
+        device_send(host, &accept);
+    }
+    Control no = {.which_body = Control_refuse_tag, .body.refuse.code = REFUSE_REVOKED};
+    memcpy(no.body.refuse.peer, clients[1]->key.pub, KEY_LEN);
+    memcpy(no.body.refuse.conv, convs[1], CONV_LEN);
+    device_send(host, &no);
+    Control m = device_expect(clients[1], Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_REVOKED);
+    struct device *again = rig_connect(&rig, host);
+    device_hello(again, true, true);
+    (void)device_expect(again, Control_welcome_tag);
+    device_close(again);
+    m = device_expect(clients[0], Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_GONE);
+    assert_memory_equal(m.body.refuse.peer, host->key.pub, KEY_LEN);
+    assert_memory_equal(m.body.refuse.conv, convs[0], CONV_LEN);
+    for (int i = 0; i < 2; i++) { /* neither a ticket nor another word */
+        device_send(clients[i], &(Control){.which_body = Control_ping_tag});
+        (void)device_expect(clients[i], Control_pong_tag);
+        assert_int_equal(clients[i]->inbox_count, 0);
+    }
+}
+
 static void test_replaced(void **state)
 {
     (void)state;
@@ -367,6 +412,37 @@ static void ping_pong(struct device *d)
 {
     device_send(d, &(Control){.which_body = Control_ping_tag});
     (void)device_expect(d, Control_pong_tag);
+}
+
+/*
+ * A device that moved speaks on over a new connection, while the old one stands to the
+ * broker: what belongs to that approach comes to the new one from its first word on.
+ */
+static void test_answers_follow_a_client(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *old = rig_join(&rig, false);
+    Control ask = introduce_to(host), carry = {.which_body = Control_carry_tag};
+    device_send(old, &ask);
+    (void)device_expect(host, Control_introduce_tag);
+    memcpy(carry.body.carry.conv, ask.body.introduce.conv, CONV_LEN);
+    carry.body.carry.packet.size = 100;
+    struct device *moved[2] = {rig_connect(&rig, old), rig_connect(&rig, old)};
+    for (int i = 0; i < 2; i++) {
+        device_hello(moved[i], false, false);
+        (void)device_expect(moved[i], Control_welcome_tag);
+    }
+    for (int i = 0; i < 4; i++) { /* there and back, too */
+        memcpy(carry.body.carry.peer, host->key.pub, KEY_LEN);
+        device_send(moved[i % 2], &carry);
+        (void)device_expect(host, Control_carry_tag);
+        memcpy(carry.body.carry.peer, old->key.pub, KEY_LEN);
+        device_send(host, &carry);
+        (void)device_expect(moved[i % 2], Control_carry_tag);
+        ping_pong(moved[(i + 1) % 2]);
+        ping_pong(old);
+        assert_int_equal(moved[(i + 1) % 2]->inbox_count + old->inbox_count, 0);
+    }
 }
 
 /* As many clients of one key as there may be: one that yields is turned away, another
@@ -671,7 +747,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_coming_back_refills_nothing, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_refusal_ends_the_pair, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_answers_follow_a_client, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_host_gone_without_relay, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_yields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_clients_of_one_device, setup_many,

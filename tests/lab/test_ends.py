@@ -202,11 +202,12 @@ def test_killed_nc_resets(stood):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_nc_through_up_ends_when_told(gate, number):
-    """Also while nothing is answered, and without input: a UDP service that is silent."""
+    """Also while nothing is answered, and without input: a server that is silent."""
     g = gate(host="masq", client="masq")
-    g.up_and_joined("camera=udp:5000")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
     g.client.start("up").wait_event("service", 15)
-    nc = g.client.start("nc", HOST, "camera", "-v")
+    nc = g.client.start("nc", HOST, "7000", "-v")
     wait_until(lambda: nc.running and open_sockets(nc.pid) > 0, 10, "handed to up")
     nc.signal(number)
     nc.wait(3)

@@ -121,6 +121,46 @@ def test_host_dies_and_comes_back(running):
     works_again(g, g.proc.port)
 
 
+@pytest.mark.parametrize("kinds", ["udp-punch", "tcp-punch", "udp-punch,relay"])
+def test_a_dead_host_is_noticed_at_once_whatever_paths_are_allowed(gate, kinds):
+    """The broker says so; and the same `connect` works as soon as the host is back, however
+    often that happens."""
+    g = without_relay(gate, kinds)
+    for _ in range(4):
+        g.host_proc.kill()
+        begin = time.monotonic()
+        assert g.flow.wait(20) != 0
+        assert time.monotonic() - begin < patience(), "it was not noticed"
+        g.start_host("7000", "--paths", kinds)
+        begin = time.monotonic()
+        works_again(g, g.proc.port, 10)
+        assert time.monotonic() - begin < 2 * patience()
+        g.flow = start_flow(g)
+        progress(g.flow)
+
+
+def test_a_host_that_died_with_the_broker_is_noticed_when_both_are_back(gate):
+    """Nobody could say so then: the client asks, and the new host knows it not."""
+    g = without_relay(gate, "udp-punch")
+    g.broker_proc.kill()
+    g.host_proc.kill()
+    g.start_broker()
+    g.start_host("7000", "--paths", "udp-punch")
+    assert g.flow.wait(10 * patience()) != 0
+    works_again(g, g.proc.port, 5)
+
+
+def without_relay(gate, kinds):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000", "--paths", kinds)
+    g.proc = g.connect("7000", None, "--paths", kinds)
+    g.flow = start_flow(g)
+    wait_direct(g.proc)
+    progress(g.flow)
+    return g
+
+
 def test_the_broker_tells_who_waits_for_a_host_that_it_is_back(running):
     g = running()
     g.host_proc.kill()

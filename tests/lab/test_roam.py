@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from .actors import HOST, wait_direct
+from .actors import HOST, wait_direct, wait_relay
 from .conftest import full
 from .net import patience, wait_until
 from .topology import BROKER, BROKER6, Wire
@@ -26,9 +26,9 @@ NAME = "broker.lab"
 class Roamer:
     """A client with a stream, whose machine is moved; and the stream's silences."""
 
-    def __init__(self, g, way="down"):
+    def __init__(self, g, way="down", kinds=None):
         self.g, self.topo, self.way = g, g.topo, way
-        self.devices = itertools.count(1)
+        self.devices, self.stale = itertools.count(1), None
         self.dev = {"host": "eth0", "client": "eth0"}
         g.host.start_peer("tcp-server", 7000)
         if g.topo.ipv6:
@@ -39,9 +39,9 @@ class Roamer:
             g.start_broker()
         g.start_host("7000")
         g.join()
-        self.connect = g.connect("7000")
+        self.connect = g.connect("7000", None, *(["--paths", kinds] if kinds else []))
         self.watch = g.client.start_peer("gaps", "127.0.0.1", self.connect.port, 1, way)
-        wait_direct(self.connect)
+        (wait_relay if kinds == "relay" else wait_direct)(self.connect)
         self.flows(self.now(), 1.0)
 
     @staticmethod
@@ -95,8 +95,12 @@ class Roamer:
         self.topo.cable(machine, letter, dev)
         return dev
 
-    def move(self, machine, letter, pause_s=0.0, v4=True, v6=False):
-        """To another LAN: the old cable is gone, and after a pause there is a new one."""
+    def move(self, machine, letter, pause_s=0.0, v4=True, v6=False, stays=False):
+        """To another LAN: the old cable is gone, and after a pause there is a new one.
+        `stays`: the old address does, on a link that is down."""
+        if self.stale:
+            machine.ns.batch(f"link del {self.stale}")
+            self.stale = None
         site = self.topo.sites[letter]
         dev, old = self.plan(machine, letter), self.dev[machine.name]
         self.dev[machine.name] = dev
@@ -109,7 +113,9 @@ class Roamer:
                       f"route add default via {site.lan_address6(1)}"]
 
         def act():
-            machine.ns.batch(f"link del {old}", *([] if pause_s else lines))
+            machine.ns.batch(f"link set {old} down" if stays else f"link del {old}",
+                             *([] if pause_s else lines))
+            self.stale = old if stays else None
             if pause_s:
                 self.flows_not(pause_s)
                 machine.ns.batch(*lines)
@@ -131,12 +137,12 @@ def judge(figures, goal_s, what):
 
 @pytest.fixture
 def roamer(gate):
-    def build(way="down", **how):
+    def build(way="down", kinds=None, **how):
         for side in ("host", "client", "third"):
             how.setdefault(side, "masq")
         g = gate(wire_client=NEAR, wire_third=NEAR, **how)
         g.topo.open_site("c")
-        return Roamer(g, way)
+        return Roamer(g, way, kinds)
     return build
 
 
@@ -148,6 +154,18 @@ def test_the_client_moves(roamer, pause_s):
         figures.append(r.move(r.topo.client, letter, pause_s) - pause_s)
         r.settle()
     judge(figures, 1.0, f"client moves, {pause_s} s without a network")
+
+
+@pytest.mark.parametrize("kinds", [None, "relay"])
+def test_the_client_moves_and_its_old_address_stays(roamer, kinds):
+    r = roamer(kinds=kinds)
+    # The router hears the new address first, as it would from a DHCP client.
+    r.topo.client.ns.sysctl("net.ipv4.conf.all.arp_announce", 2)
+    figures = []
+    for letter in itertools.islice(itertools.cycle("cb"), ROAMS):
+        figures.append(r.move(r.topo.client, letter, 0.2, stays=True) - 0.2)
+        r.settle()
+    judge(figures, 1.0, f"client moves, its address stays, {kinds or 'any kind'}")
 
 
 def test_the_host_moves(roamer):
@@ -188,12 +206,16 @@ ENDS = {
     "down": lambda r, dev, port: r.topo.client.ns.batch(f"link set {dev} down"),
     "carrier": lambda r, dev, port: r.topo.sites["b"].box.batch(f"link set {port} down"),
     "address": lambda r, dev, port: r.topo.client.ns.batch(f"addr flush dev {dev}"),
+    "route": lambda r, dev, port: r.topo.client.ns.batch(
+        f"route del default dev {dev} metric 0"),
 }
 
 
-@pytest.mark.parametrize("how", ENDS if full() else ["down"])
-def test_the_second_uplink_was_there_before(roamer, how):
-    r = roamer()
+@pytest.mark.parametrize("kinds", [None, "relay"])
+@pytest.mark.parametrize("how", ENDS if full() else ["down", "route"])
+def test_the_second_uplink_was_there_before(roamer, how, kinds):
+    """Its address stays in some: what goes over the broker is answered there no more."""
+    r = roamer(kinds=kinds)
     ns, last = r.topo.client.ns, r.topo.client.last
     ns.sysctl("net.ipv4.conf.all.ignore_routes_with_linkdown", 1)
     b, c = r.topo.sites["b"], r.topo.sites["c"]
@@ -210,7 +232,7 @@ def test_the_second_uplink_was_there_before(roamer, how):
                  f"route replace default via {b.lan_address(1)}")
         r.settle()
         r.settle()
-    judge(figures, 0.2, f"the first of two uplinks ends ({how})")
+    judge(figures, 0.2, f"the first of two uplinks ends ({how}, {kinds or 'any kind'})")
 
 
 @pytest.mark.parametrize("how", ["route del default dev eth0", "link set eth0 down"])

@@ -267,7 +267,9 @@ static void test_way(void **state)
     assert_int_equal(netmon_way_of(&here, &there), NETMON_WAY_OTHER);
     shell("ip route del 192.0.2.0/24 && ip link set e0 down");
     assert_int_equal(netmon_way_of(&here, &there), NETMON_WAY_OTHER);
-    shell("ip addr flush dev e0");
+    shell("ip route add default via 10.3.0.2");
+    assert_int_equal(netmon_way_of(&here, &there), NETMON_WAY_GONE);
+    shell("ip route del default && ip addr flush dev e0");
     assert_int_equal(netmon_way_of(&here, &there), NETMON_WAY_GONE);
     shell("ip link del e0 && ip link del e1");
 }
