@@ -369,15 +369,12 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
                         p->config.name, reason);
     }
     if (p->session != NULL && session_is_open(p->session)) {
-        bool offline = code == REFUSE_OFFLINE;
-        if (!offline)
-            p->offline_us = 0;
+        if (code == REFUSE_OFFLINE)
+            p->signal_us = 0;
         if (code == REFUSE_GONE)
             peer_on_gone(p);
-        if (!offline || !peer_gives_up_offline(p)) {
-            log_debug("%s", f.what); /* the session may live on another path */
-            return;
-        }
+        log_debug("%s", f.what); /* it may live on a path, or be back in a while */
+        return;
     }
     peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
 }
@@ -465,7 +462,8 @@ static void begin(struct peer *p)
     p->told = PATH_KIND_NONE;
     p->told_id = 0;
     peer_reset_trial(p);
-    p->gone_us = p->offline_us = p->signal_us = 0;
+    p->gone_us = p->signal_us = 0;
+    p->limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = clock_us();

@@ -29,17 +29,18 @@ struct peer {
     struct backoff backoff;
     uint64_t began_us;
     struct peer_memory memory;
-    bool restarting;     /* between two tries; the last one's session may still open */
-    bool refused;        /* for good: not even then, and the pause is a long one */
-    bool lost;           /* it stood: what was open through it is reset at once */
-    bool unanswered;     /* nothing came back to the last try */
-    uint64_t over_us;    /* when the last attempt ended */
-    uint64_t offline_us; /* since when the broker misses the host; 0: it does not */
-    uint64_t gone_us;    /* when the broker lost the host, until that is looked into */
-    uint64_t made_us;    /* what a session that has heard nothing yet says of that */
-    uint64_t signal_us;  /* when the host last spoke through the broker */
+    bool restarting;    /* between two tries; the last one's session may still open */
+    bool refused;       /* for good: not even then, and the pause is a long one */
+    bool lost;          /* it stood: what was open through it is reset at once */
+    bool unanswered;    /* nothing came back to the last try */
+    uint64_t over_us;   /* when the last attempt ended */
+    uint64_t gone_us;   /* when the broker lost the host, until that is looked into */
+    uint64_t made_us;   /* what a session that has heard nothing yet says of that */
+    uint64_t signal_us; /* when the host last spoke through the broker */
     bool told_silent;
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
+    unsigned limit_s;         /* of the silence that is on; 0: none is */
+    uint64_t turned_us;       /* since when it is that */
     struct trial trial;
     uint32_t rivals_tried; /* mask of kinds */
     uint64_t pressed_us;   /* when the host last said that the path holds it up */
@@ -68,8 +69,6 @@ void peer_reset_trial(struct peer *p);
 /* The broker has just lost the host: does any path still answer? */
 void peer_on_gone(struct peer *p);
 void peer_check_gone(struct peer *p);
-/* The broker misses the host; true when the session is not to wait any longer. */
-bool peer_gives_up_offline(struct peer *p);
 /* Now and then: tells of a silence, and ends a session that only waits. */
 void peer_watch_silence(struct peer *p);
 /*

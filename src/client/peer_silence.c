@@ -17,9 +17,10 @@ enum {
     TELL_S = 4,     /* then people are told that nothing comes through */
     PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
-    ABSENT_S = 60,  /* one of whom nothing is known */
-    OFFLINE_S = 30, /* one that the broker misses */
+    AWAY_S = 180, /* one that the broker misses, or of whom nothing is known: as long as
+                   * a router takes to start */
     CUT_OFF_S = 300, /* this machine has no network, or the broker is away */
+    LONGEST_S = 600, /* whatever changes */
 };
 
 static uint64_t seconds_us(unsigned s)
@@ -56,19 +57,6 @@ void peer_check_gone(struct peer *p)
     peer_restart(p, &f, false);
 }
 
-bool peer_gives_up_offline(struct peer *p)
-{
-    uint64_t now_us = clock_us();
-    uint64_t silent_us = now_us - session_heard_us(p->session);
-    if (silent_us < seconds_us(OFFLINE_S) / 2) {
-        p->offline_us = 0;
-        return false;
-    }
-    if (p->offline_us == 0)
-        p->offline_us = now_us - silent_us;
-    return now_us - p->offline_us > seconds_us(OFFLINE_S);
-}
-
 static void tell_silence(struct peer *p, uint64_t silent_us)
 {
     struct fault f;
@@ -85,14 +73,29 @@ static void tell_silence(struct peer *p, uint64_t silent_us)
     peer_fault(p, &f, false);
 }
 
-/* How long a silence that began at `since_us` may last. */
+/* How long a silence that began at `since_us` may last, as things are now. */
 static unsigned limit_of(const struct peer *p, uint64_t since_us)
 {
     bool fatal = false;
     struct uplink *u = p->config.endpoint->uplink;
     if (uplink_is_up(u))
-        return p->signal_us > since_us ? PRESENT_S : ABSENT_S;
+        return p->signal_us > since_us ? PRESENT_S : AWAY_S;
     return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
+}
+
+/*
+ * Whoever is back after long, this side's network, the broker or the host, gets the
+ * time that finding a way takes.
+ */
+static bool is_over(struct peer *p, uint64_t since_us, uint64_t now_us)
+{
+    unsigned limit_s = limit_of(p, since_us);
+    if (limit_s != p->limit_s)
+        p->turned_us = p->limit_s == 0 ? since_us : now_us;
+    p->limit_s = limit_s;
+    return now_us - since_us >= seconds_us(LONGEST_S) ||
+           (now_us - since_us >= seconds_us(limit_s) &&
+            now_us - p->turned_us >= seconds_us(PRESENT_S));
 }
 
 bool peer_is_offline(const struct peer *p)
@@ -114,16 +117,16 @@ void peer_watch_silence(struct peer *p)
         if (p->told_silent && p->ready && !p->restarting)
             approach_on_heard(p->approach);
         p->told_silent = false;
+        p->limit_s = 0;
         return;
     }
     tell_silence(p, now_us - since_us);
-    unsigned limit_s = limit_of(p, since_us);
-    if (now_us - since_us < seconds_us(limit_s))
+    if (!is_over(p, since_us, now_us))
         return;
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "nothing came from %.64s on any path for %u s; open connections "
                     "through it are lost",
-                    p->config.name, limit_s);
+                    p->config.name, (unsigned)((now_us - since_us) / seconds_us(1)));
     peer_restart(p, &f, false);
 }
 

@@ -329,6 +329,19 @@ def test_client_is_offline_for_ten_seconds(running):
     whole(g.flow)
 
 
+@pytest.mark.parametrize("kinds", ["udp-punch,relay", "udp-punch"])
+def test_a_host_whose_network_is_away_for_long_is_waited_for(gate, kinds):
+    """Its router restarts, say: the broker misses it, and nobody has said that it ended."""
+    g = without_relay(gate, kinds)
+    g.topo.detach(g.topo.host)
+    begin = time.monotonic()
+    away_s = 150 if full() else 45
+    wait_until(lambda: time.monotonic() > begin + away_s, away_s + 5)
+    g.topo.attach(g.topo.host, "a")
+    progress(g.flow)
+    whole(g.flow)
+
+
 @pytest.mark.parametrize("seconds", [15, 90] if full() else [15])
 def test_client_sleeps_and_its_nat_forgets(running, seconds):
     """As a laptop's lid does: the process stands still, mappings and the broker's
