@@ -116,7 +116,7 @@ static void on_close(void *ctx, int err, const char *why)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
     if (host && conn_first(s, key, CONN_HOST) == NULL)
-        control_host_gone(s, key, &bonds);
+        control_host_gone(s, key, &bonds, err == POSTERN_ERR_CLOSED);
     bonds_fini(&bonds);
 }
 

@@ -44,7 +44,7 @@ struct conn {
     bool in_portal; /* the portal knows this host */
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
-    bool accepted; /* a host has given this client a relay pair or an answer */
+    bool accepted;      /* a host has given this client a relay pair or an answer */
     struct bonds bonds; /* a host's */
 };
 

@@ -206,19 +206,22 @@ static void handle_accept(struct conn *c, Control *m)
 struct farewell {
     struct shard *shard;
     const uint8_t *host;
+    bool ended;
 };
 
 static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
 {
     const struct farewell *w = ctx;
     refuse(w->shard, &(struct route){.to = w->host, .from = client, .to_host = true},
-           conv, REFUSE_GONE, "the host's connection to the broker has ended");
+           conv, w->ended ? REFUSE_GONE : REFUSE_BROKEN,
+           w->ended ? "the host's connection to the broker has ended"
+                    : "the host's connection to the broker broke");
 }
 
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
-                       const struct bonds *bonds)
+                       const struct bonds *bonds, bool ended)
 {
-    struct farewell w = {.shard = s, .host = host};
+    struct farewell w = {.shard = s, .host = host, .ended = ended};
     if (s->stopping)
         return;
     relay_each_of_host(s->relay, host, tell_gone, &w);

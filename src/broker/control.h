@@ -2,6 +2,7 @@
 #ifndef POSTERN_BROKER_CONTROL_H
 #define POSTERN_BROKER_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,11 +20,11 @@ void control_on_mail(struct shard *s, const struct mail *m);
 /* The host has been welcomed: who asked for it in vain is told. */
 void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN]);
 /*
- * This host's connection broke: tells the clients that have relay pairs with it, and
- * those with whom it was bound without one.
+ * This host's connection has ended (as when its process does), or broke: tells the
+ * clients that have relay pairs with it, and those with whom it was bound without one.
  */
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
-                       const struct bonds *bonds);
+                       const struct bonds *bonds, bool ended);
 /* What Bye{BUSY} tells: spread out, so that those refused do not come back at once. */
 uint32_t control_busy_retry_ms(void);
 

@@ -371,8 +371,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     if (p->session != NULL && session_is_open(p->session)) {
         if (code == REFUSE_OFFLINE)
             p->signal_us = 0;
-        if (code == REFUSE_GONE)
-            peer_on_gone(p);
+        if (code == REFUSE_GONE || code == REFUSE_BROKEN)
+            peer_on_gone(p, code == REFUSE_GONE);
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */
         return;
     }

@@ -14,7 +14,8 @@
 enum {
     GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
     GONE_MAX_MS = 700,
-    TELL_S = 4,     /* then people are told that nothing comes through */
+    BROKEN_MS = 5000, /* for a host whose router may have forgotten its connections */
+    TELL_S = 4,       /* then people are told that nothing comes through */
     PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
     AWAY_S = 180, /* one that the broker misses, or of whom nothing is known: as long as
@@ -28,9 +29,13 @@ static uint64_t seconds_us(unsigned s)
     return s * 1000000ull;
 }
 
-void peer_on_gone(struct peer *p)
+void peer_on_gone(struct peer *p, bool ended)
 {
     uint64_t ms = GONE_MIN_MS + 3 * (uint64_t)session_rtt_us(p->session) / 1000;
+    if (!ended)
+        ms = BROKEN_MS;
+    else if (ms > GONE_MAX_MS)
+        ms = GONE_MAX_MS;
     uint64_t since_us = session_silent_since_us(p->session);
     session_doubt(p->session, true);
     /* Silent before: its network was cut, and now it comes back with a new connection.
@@ -38,13 +43,14 @@ void peer_on_gone(struct peer *p)
     if (since_us != 0 && clock_us() - since_us > seconds_us(1))
         return;
     p->gone_us = clock_us();
-    timer_start(&p->timer, ms < GONE_MAX_MS ? ms : GONE_MAX_MS);
+    timer_start(&p->timer, ms);
 }
 
 void peer_check_gone(struct peer *p)
 {
     struct fault f;
-    if (p->gone_us == 0 || session_answered_us(p->session) > p->gone_us) {
+    if (p->gone_us == 0 || session_answered_us(p->session) > p->gone_us ||
+        p->signal_us > p->gone_us) {
         p->gone_us = 0;
         return;
     }

@@ -45,6 +45,8 @@ enum refuse_code {
     REFUSE_BACK = 8, /* the host that was OFFLINE or SILENT is here now: ask again */
     REFUSE_SILENT =
         9, /* it gets what is sent to it when it speaks again, or comes back */
+    REFUSE_BROKEN = 10, /* the host's connection to the broker was reset or timed out:
+                         * its network is gone, or it is */
 };
 
 enum stream_code {

@@ -306,7 +306,7 @@ void approach_on_control(struct approach *a, const Control *m)
         }
         if (m->body.refuse.code == REFUSE_SILENT && a->answered)
             break; /* it was answered since */
-        if (m->body.refuse.code == REFUSE_GONE)
+        if (m->body.refuse.code == REFUSE_GONE || m->body.refuse.code == REFUSE_BROKEN)
             approach_ask(a);
         a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
                                      m->body.refuse.reason);
