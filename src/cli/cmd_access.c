@@ -77,8 +77,7 @@ static void explain(struct run *r, const struct access_account *a, const char *u
     (void)fflush(out);
 }
 
-/* ------------------------------------------------------------------- parts of a verb
- */
+/* ----------------------------------------------------------------- parts of a verb */
 
 static void audit(struct run *r, const char *what, const char *object,
                   const char *detail)

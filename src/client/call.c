@@ -76,8 +76,7 @@ static void answer(struct call *c, unsigned code, const char *reason)
         c->config.on_answer(c->config.ctx, c, code, reason);
 }
 
-/* ------------------------------------------------------------------------- pump events
- */
+/* --------------------------------------------------------------------- pump events */
 
 static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
 {
@@ -129,8 +128,7 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
 
 static const struct pump_events pump_events = {on_header, on_datagram, on_end};
 
-/* ------------------------------------------------------------------------------- calls
- */
+/* --------------------------------------------------------------------------- calls */
 
 /* Opens the stream when there is a session. Returns false when the call is gone. */
 static bool try_open(struct call *c)

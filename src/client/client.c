@@ -76,8 +76,7 @@ static struct entry *entry_of(struct client *c, const struct peer *p)
     return NULL;
 }
 
-/* ----------------------------------------------------------------------------- events
- */
+/* -------------------------------------------------------------------------- events */
 
 void client_path_event(struct event *e, const struct peer *peer,
                        const struct path *path)
@@ -319,8 +318,7 @@ static const struct peer_events peer_events = {
     .on_fault = on_fault,
 };
 
-/* ------------------------------------------------------------------------------- homes
- */
+/* --------------------------------------------------------------------------- homes */
 
 static void on_up(void *ctx)
 {
@@ -422,8 +420,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
     return h;
 }
 
-/* ------------------------------------------------------------------------------- peers
- */
+/* --------------------------------------------------------------------------- peers */
 
 static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
                     struct peer **out, struct fault *f)
@@ -557,8 +554,7 @@ void client_tell_empty(struct client *c)
     }
 }
 
-/* --------------------------------------------------------------------------- life
- * cycle */
+/* ---------------------------------------------------------------------- life cycle */
 
 /* What the first session waits for, in words; false when nobody waits. */
 static bool why_waiting(const struct client *c, char *why, size_t cap)

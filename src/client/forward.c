@@ -243,8 +243,7 @@ static void on_sweep(void *ctx)
     }
 }
 
-/* ---------------------------------------------------------------------------- open,
- * close */
+/* --------------------------------------------------------------------- open, close */
 
 static int bind_local(struct forward *fw, struct fault *f)
 {

@@ -65,8 +65,7 @@ static void on_done(void *ctx)
     }
 }
 
-/* ---------------------------------------------------------------------- stdin's thread
- */
+/* ------------------------------------------------------------------ stdin's thread */
 
 /*
  * Waits for `events` of `fd`. Once nobody reads stdout, for `patience_ms` at most:
@@ -126,8 +125,7 @@ static void *copy_in(void *arg)
     return NULL;
 }
 
-/* --------------------------------------------------------------------- stdout's thread
- */
+/* ----------------------------------------------------------------- stdout's thread */
 
 /* Its reader sees the end; the number stays taken, so that nothing else gets it. */
 static void end_stdout(void)
@@ -196,8 +194,7 @@ static void *copy_out(void *arg)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------- the bridge
- */
+/* ---------------------------------------------------------------------- the bridge */
 
 int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
                        void (*on_end)(void *ctx, enum bridge_end how, int error),
@@ -248,8 +245,7 @@ size_t stdio_bridge_waiting(const struct stdio_bridge *b)
     return sock_unsent(b->fd);
 }
 
-/* ---------------------------------------------------------------------------- the run
- */
+/* ------------------------------------------------------------------------- the run */
 
 struct nc {
     struct client *client;

@@ -143,7 +143,7 @@ static void report(struct netcheck_state *s)
     events_print(s->config->out, &e);
 }
 
-/* -------------------------------------------------------------------------- UDP */
+/* ----------------------------------------------------------------------------- UDP */
 
 static void on_packets(void *ctx, struct udp *u, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len)
@@ -260,7 +260,7 @@ static void send_mtu(struct netcheck_state *s)
     }
 }
 
-/* ------------------------------------------------------------------------ timing */
+/* -------------------------------------------------------------------------- timing */
 
 static void on_tick(void *ctx)
 {

@@ -87,8 +87,7 @@ static void drop(struct peer *p)
     memset(p->paths, 0, sizeof(p->paths));
 }
 
-/* ---------------------------------------------------------------------------- the
- * session */
+/* --------------------------------------------------------------------- the session */
 
 /* The relay's two stages are one kind to people. */
 void peer_tell_path(struct peer *p, const struct path *path)
@@ -288,8 +287,7 @@ static void open_session(struct peer *p, struct path *first)
             session_add_path(p->session, p->paths[i]);
 }
 
-/* --------------------------------------------------------------------------- the
- * approach */
+/* -------------------------------------------------------------------- the approach */
 
 static void on_path(void *ctx, struct path *path)
 {

@@ -134,8 +134,7 @@ static enum socks_code code_of(unsigned stream_code)
     }
 }
 
-/* --------------------------------------------------------------------------- CONNECT
- */
+/* ------------------------------------------------------------------------- CONNECT */
 
 static void on_answer(void *ctx, struct call *call, unsigned code, const char *reason)
 {
@@ -179,8 +178,7 @@ static void start_connect(struct conn *c, const struct socks_target *t)
         refuse(c, SOCKS_FAILED);
 }
 
-/* --------------------------------------------------------------------- UDP ASSOCIATE
- */
+/* ------------------------------------------------------------------- UDP ASSOCIATE */
 
 static void on_flow_answer(void *ctx, struct call *call, unsigned code,
                            const char *reason)
@@ -307,8 +305,7 @@ static void start_udp(struct conn *c)
     send_reply(c->fd, SOCKS_OK, &at);
 }
 
-/* ---------------------------------------------------------------------- the dialogue
- */
+/* -------------------------------------------------------------------- the dialogue */
 
 /* 1 go on, 0 wait for more bytes, -1 the connection is gone or became a call. */
 static int step(struct conn *c)
@@ -439,8 +436,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
         conn_free(c);
 }
 
-/* ---------------------------------------------------------------------------- the run
- */
+/* ------------------------------------------------------------------------- the run */
 
 static void on_ready(void *ctx, struct peer *p)
 {

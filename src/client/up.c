@@ -66,7 +66,7 @@ static bool host_address(struct up *u, const char *name, struct addr *a)
     return true;
 }
 
-/* ---------------------------------------------------------------------- services */
+/* ------------------------------------------------------------------------ services */
 
 static void door_free(struct door *d)
 {
@@ -198,7 +198,7 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     set_services(ctx, p, list, n);
 }
 
-/* ------------------------------------------------------------------------- the book */
+/* ------------------------------------------------------------------------ the book */
 
 static void read_book(struct up *u)
 {
@@ -235,7 +235,7 @@ static bool lookup(void *ctx, const char *host, struct addr *addr)
     return host_address(ctx, host, addr);
 }
 
-/* ----------------------------------------------------------------- the local socket */
+/* ---------------------------------------------------------------- the local socket */
 
 static void on_open_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
@@ -408,7 +408,7 @@ static void on_gone(void *ctx, struct local_conn *c)
         call_abort(o->call);
 }
 
-/* -------------------------------------------------------------------------- the run */
+/* ------------------------------------------------------------------------- the run */
 
 static void on_ready(void *ctx, struct peer *p)
 {

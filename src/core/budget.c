@@ -44,7 +44,7 @@ static struct budget_rate rate_prefix(void)
     return (struct budget_rate){60, 5000000};
 }
 
-/* ------------------------------------------------------------------------ the table */
+/* ----------------------------------------------------------------------- the table */
 
 static bool is_answered(const struct budget_slot *s, uint64_t now_us)
 {
@@ -113,8 +113,7 @@ static struct budget_slot *make(const struct place *p, uint64_t now_us)
     return s;
 }
 
-/* ------------------------------------------------------------------------ allowances
- */
+/* ---------------------------------------------------------------------- allowances */
 
 static uint64_t after(uint64_t spent_us, struct budget_rate r, unsigned packets,
                       uint64_t now_us)

@@ -10,7 +10,7 @@
 
 enum { HOST_LEN = 256, HTTPS_PORT = 443, DEL = 0x7f };
 
-/* ---------------------------------------------------------------------- the decoder */
+/* --------------------------------------------------------------------- the decoder */
 
 struct text {
     char *out; /* NULL: only looked at */
@@ -102,7 +102,7 @@ static void decode(struct text *t, const char *at, size_t len, bool plus)
     text_end(t);
 }
 
-/* ---------------------------------------------------------------------------- forms */
+/* --------------------------------------------------------------------------- forms */
 
 static void wipe(struct form_field *fields, size_t count)
 {
@@ -163,7 +163,7 @@ int form_parse(const char *body, size_t len, struct form_field *fields, size_t c
     return rc;
 }
 
-/* -------------------------------------------------------------------------- cookies */
+/* ------------------------------------------------------------------------- cookies */
 
 static bool is_blank(char c)
 {
@@ -222,7 +222,7 @@ int form_cookie(const char *header, size_t len, const char *name, char *out, siz
     return rc;
 }
 
-/* -------------------------------------------------------------------------- origins */
+/* ------------------------------------------------------------------------- origins */
 
 static char lower(char c)
 {
@@ -303,7 +303,7 @@ bool form_same_origin(const char *origin, size_t origin_len, const char *host,
                                             (our_port == 0 ? HTTPS_PORT : our_port);
 }
 
-/* ---------------------------------------------------------------------------- paths */
+/* --------------------------------------------------------------------------- paths */
 
 static int read_segment(struct form_path *p, const char *at, size_t len)
 {

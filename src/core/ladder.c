@@ -60,7 +60,7 @@ void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
     }
 }
 
-/* ----------------------------------------------------------------------- paths */
+/* --------------------------------------------------------------------------- paths */
 
 static struct ladder_path *find_path(const struct ladder *l, uint32_t id)
 {
@@ -190,7 +190,7 @@ static bool direct_selected(const struct ladder *l)
     return p != NULL && path_kind_is_direct(p->kind) && !is_slow(l, p);
 }
 
-/* --------------------------------------------------------------------- reports */
+/* ------------------------------------------------------------------------- reports */
 
 /* The pause doubles with each failure in a row: 2 s, 4 s, ... 5 min, and jitter. */
 static uint64_t pause_us(struct ladder *l, enum path_kind kind)
@@ -394,7 +394,7 @@ void ladder_on_heard(struct ladder *l, uint64_t now_us)
     }
 }
 
-/* --------------------------------------------------------------------- actions */
+/* ------------------------------------------------------------------------- actions */
 
 static bool give(struct ladder_action *out, enum ladder_action_type type,
                  enum path_kind kind, uint32_t path_id)
@@ -474,7 +474,7 @@ uint64_t ladder_deadline_us(const struct ladder *l)
     return at;
 }
 
-/* --------------------------------------------------------------------- answers */
+/* ------------------------------------------------------------------------- answers */
 
 enum path_kind ladder_selected_kind(const struct ladder *l)
 {

@@ -137,7 +137,7 @@ static uint64_t rto_us(const struct natcheck *n)
     return first > NATCHECK_RTO_US ? first : NATCHECK_RTO_US;
 }
 
-/* ------------------------------------------------------------------ conclusions */
+/* --------------------------------------------------------------------- conclusions */
 
 static void conclude_mapping(struct natcheck *n)
 {
@@ -208,7 +208,7 @@ static void conclude(struct natcheck *n)
         r->hairpin = NATCHECK_NO;
 }
 
-/* --------------------------------------------------------------------- movement */
+/* ------------------------------------------------------------------------ movement */
 
 static void send_test(struct natcheck *n, unsigned test, uint64_t now_us,
                       struct natcheck_request *out)
@@ -315,7 +315,7 @@ uint64_t natcheck_deadline_us(const struct natcheck *n)
     return at;
 }
 
-/* ------------------------------------------------------------------------ words */
+/* --------------------------------------------------------------------------- words */
 
 const char *nat_mapping_name(enum nat_mapping m)
 {

@@ -479,7 +479,7 @@ static bool renew_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     return true;
 }
 
-/* -------------------------------------------------------------------- life cycle */
+/* ---------------------------------------------------------------------- life cycle */
 
 void paths_init(struct paths *p, bool leads, uint64_t now_us)
 {

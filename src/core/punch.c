@@ -51,7 +51,7 @@ void punch_set_remote_complete(struct punch *p)
     p->remote_complete = true;
 }
 
-/* ------------------------------------------------------------------ candidates */
+/* ---------------------------------------------------------------------- candidates */
 
 static uint32_t first_rto_us(const struct punch *p)
 {
@@ -155,7 +155,7 @@ int punch_add_remote(struct punch *p, enum cand_type type, const struct addr *ad
     return 0;
 }
 
-/* ----------------------------------------------------------------- generations */
+/* --------------------------------------------------------------------- generations */
 
 static void forget_remotes(struct punch *p)
 {
@@ -204,7 +204,7 @@ bool punch_on_peer_generation(struct punch *p, uint32_t generation, uint64_t now
     return true;
 }
 
-/* --------------------------------------------------------------------- arrival */
+/* ------------------------------------------------------------------------- arrival */
 
 static void set_known(struct punch *p, unsigned sock, const struct addr *from)
 {
@@ -350,7 +350,7 @@ int punch_on_packet(struct punch *p, unsigned sock, const struct addr *from,
     return 1;
 }
 
-/* --------------------------------------------------------------------- sending */
+/* ------------------------------------------------------------------------- sending */
 
 static bool may_answer(const struct punch *p, unsigned i, uint64_t now_us)
 {
@@ -552,7 +552,7 @@ void punch_on_dead(struct punch *p, int pair_idx)
         p->state = PUNCH_FAILED;
 }
 
-/* --------------------------------------------------------------------- results */
+/* ------------------------------------------------------------------------- results */
 
 int punch_best_index(const struct punch *p)
 {

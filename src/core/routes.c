@@ -95,8 +95,7 @@ void routes_free(struct routes *r)
     free(r);
 }
 
-/* ------------------------------------------------------------------------------ keys
- */
+/* ---------------------------------------------------------------------------- keys */
 
 static size_t bucket(const struct routes *r, const void *bytes, size_t len,
                      size_t buckets)
@@ -148,8 +147,7 @@ static bool is_address(const struct addr *a)
     return addr_ip_len(a) != 0;
 }
 
-/* ---------------------------------------------------------------------- finding both
- */
+/* -------------------------------------------------------------------- finding both */
 
 static struct grant *grant_by_id(const struct routes *r, uint64_t id)
 {
@@ -264,8 +262,7 @@ size_t routes_entry_count(const struct routes *r)
     return r->entry_count;
 }
 
-/* --------------------------------------------------------------------------- entries
- */
+/* ------------------------------------------------------------------------- entries */
 
 static void idle_append(struct routes *r, struct entry *e)
 {
@@ -407,8 +404,7 @@ uint64_t routes_next_expiry(const struct routes *r, bool udp, uint64_t idle_ms)
     return e->pub.touched_ms + idle_ms;
 }
 
-/* ---------------------------------------------------------------------------- grants
- */
+/* -------------------------------------------------------------------------- grants */
 
 static void entry_hand_over(struct entry *e, struct grant *to)
 {

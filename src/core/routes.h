@@ -90,8 +90,7 @@ MUST_CHECK int routes_new(struct routes **out,
 /* Reports nothing. */
 void routes_free(struct routes *r);
 
-/* ---------------------------------------------------------------------------- grants
- */
+/* -------------------------------------------------------------------------- grants */
 
 /*
  * Makes the grant `want` (its id and entries are ignored) and gives its id in `id` (may
@@ -140,8 +139,7 @@ const struct route_grant *routes_holder(const struct routes *r,
 bool routes_port_in_use(const struct routes *r, uint16_t port, bool udp);
 size_t routes_grant_count(const struct routes *r);
 
-/* --------------------------------------------------------------------------- entries
- */
+/* ------------------------------------------------------------------------- entries */
 
 /*
  * A new connection or flow from `client` (with its port) came to local port `port`:

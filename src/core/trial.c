@@ -37,7 +37,7 @@ void trial_init(struct trial *t)
     *t = (struct trial){.pause_us = TRIAL_PAUSE_MIN_US, .hold_us = TRIAL_HOLD_MIN_US};
 }
 
-/* ------------------------------------------------------------------- on the path */
+/* --------------------------------------------------------------------- on the path */
 
 /* Over a relay that lies far away much is under way, and lost on a short path. */
 static bool may_leave_relay(const struct trial *t, const struct trial_report *r,
@@ -83,7 +83,7 @@ static enum trial_action watch(struct trial *t, const struct trial_report *r)
     return TRIAL_BEGIN;
 }
 
-/* --------------------------------------------------------------------- the trial */
+/* ----------------------------------------------------------------------- the trial */
 
 static enum trial_action keep(struct trial *t, const struct trial_report *r)
 {
@@ -156,7 +156,7 @@ static enum trial_action run(struct trial *t, const struct trial_report *r)
     return age < max64(TRIAL_SPAN_US, rounds) ? TRIAL_NOTHING : judge(t, r);
 }
 
-/* --------------------------------------------------------------------- after it */
+/* ------------------------------------------------------------------------ after it */
 
 static enum trial_action hold(struct trial *t, const struct trial_report *r)
 {

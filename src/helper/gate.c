@@ -107,8 +107,7 @@ int gate_timeout_ms(void)
     return next == UINT64_MAX ? -1 : next > now ? (int)(next - now) : 0;
 }
 
-/* --------------------------------------------------------------------- what comes in
- */
+/* ------------------------------------------------------------------- what comes in */
 
 static bool same_connection(const struct packet *a, const struct packet *b)
 {
@@ -199,9 +198,7 @@ static void read_queue(void)
     }
 }
 
-/* --------------------------------------------------------------------- opening,
- * closing
- */
+/* ---------------------------------------------------------------- opening, closing */
 
 static int ignore_packet(struct nfq_q_handle *handle, struct nfgenmsg *m,
                          struct nfq_data *data, void *ctx)

@@ -42,8 +42,7 @@ static struct {
     knock_seen_cb seen;
 } filter;
 
-/* ------------------------------------------------------------------------- the rules
- */
+/* ----------------------------------------------------------------------- the rules */
 
 static void put_match(struct text *t, const struct knock *k, const struct addr *from)
 {
@@ -135,8 +134,7 @@ static uint64_t dropped_by(unsigned index)
     return at != NULL ? strtoull(at + 8, NULL, 10) : 0;
 }
 
-/* ------------------------------------------------------------------- what was matched
- */
+/* ---------------------------------------------------------------- what was matched */
 
 static void knocked(struct knock *k, const struct addr *from)
 {
@@ -182,8 +180,7 @@ void knock_read(knock_seen_cb seen)
         (void)nflog_handle_packet(filter.log, buf, (int)n);
 }
 
-/* --------------------------------------------------------------------------- requests
- */
+/* ------------------------------------------------------------------------ requests */
 
 static int open_log(struct privilege_reply *r)
 {

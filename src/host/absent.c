@@ -29,7 +29,7 @@ uint64_t guest_silent_us(const struct guest *g, uint64_t now_us)
     return now_us > since ? now_us - since : 0;
 }
 
-/* ------------------------------------------------------------- what devices say */
+/* ---------------------------------------------------------------- what devices say */
 
 static bool is_sleeper(const struct serve *s, const uint8_t key[static KEY_LEN])
 {
@@ -92,7 +92,7 @@ void absent_on_alive(struct guest *g, const Alive *a)
     guest_sweep_soon(s);
 }
 
-/* ------------------------------------------------------------------- the silence */
+/* --------------------------------------------------------------------- the silence */
 
 /* Another program of the device, awake now, may know that this one is dead. */
 static void ask_others(struct guest *g, uint64_t now_us)
@@ -153,7 +153,7 @@ void absent_check(struct guest *g, uint64_t now_us)
         ask_others(g, now_us);
 }
 
-/* --------------------------------------------------------------------- the crowd */
+/* ----------------------------------------------------------------------- the crowd */
 
 /* Of the device: the longest silent, and before any other one that proved nothing. */
 static uint64_t worth(const struct holding *e)

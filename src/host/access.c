@@ -67,7 +67,7 @@ void access_close(struct access *a)
     free(a);
 }
 
-/* ---------------------------------------------------------------------- accounts */
+/* ------------------------------------------------------------------------ accounts */
 
 #define ACCOUNT_COLUMNS                                                                \
     "name, hash, services, expires_s, owner, serial, totp IS NOT NULL, totp"
@@ -237,7 +237,7 @@ bool access_narrow(const struct access_account *account, struct service *s,
            service_narrow(s, name, all ? "" : account->services);
 }
 
-/* ------------------------------------------------------------------------ public */
+/* -------------------------------------------------------------------------- public */
 
 int access_set_public(struct access *a, const char *service, bool open, bool *changed,
                       struct fault *f)
@@ -272,7 +272,7 @@ int access_publics(struct access *a, char (*out)[SERVICE_NAME_LEN], size_t max)
     return err != 0 ? err : (int)n;
 }
 
-/* --------------------------------------------------------------------------- tls */
+/* ----------------------------------------------------------------------------- tls */
 
 static int put_tls(struct access *a, const struct access_tls *t)
 {
@@ -331,7 +331,7 @@ int access_tls_command(struct access *a, char out[static ACCESS_COMMAND_LEN])
     return db_finish(&s);
 }
 
-/* ---------------------------------------------------------------------- the whole */
+/* ----------------------------------------------------------------------- the whole */
 
 bool access_is_open(struct access *a)
 {

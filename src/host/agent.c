@@ -23,8 +23,7 @@
 
 enum { BACKLOG = 128, ADDRESSES_MAX = 16 };
 
-/* ---------------------------------------------------------------------- connections
- */
+/* --------------------------------------------------------------------- connections */
 
 static void conn_free(struct agent_conn *c)
 {
@@ -232,8 +231,7 @@ void agent_wake(struct agent *a)
         timer_every(&a->timer, AGENT_TICK_MS, AGENT_TICK_MS);
 }
 
-/* ----------------------------------------------------------------------- the address
- */
+/* --------------------------------------------------------------------- the address */
 
 static bool is_any(const struct addr *a)
 {
@@ -316,8 +314,7 @@ void agent_tell_link(struct agent *a)
     sodium_memzero(&l, sizeof(l));
 }
 
-/* ------------------------------------------------------------------------ the whole
- */
+/* ----------------------------------------------------------------------- the whole */
 
 static int start_accepting(struct agent *a)
 {

@@ -39,8 +39,7 @@ void agent_renamed(struct agent *a);
 /* A `lan-host` event a host that is connected. */
 void agent_status(struct agent *a, struct local_conn *c);
 
-/* ----------------------------------------------------------------------- connections
- */
+/* --------------------------------------------------------------------- connections */
 
 struct agent_call;
 

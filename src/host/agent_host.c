@@ -21,8 +21,7 @@ static int send_message(struct agent_host *h, const Agent *m)
     return n < 0 ? n : channel_send(h->channel, buf, (size_t)n);
 }
 
-/* --------------------------------------------------------------------------- services
- */
+/* ------------------------------------------------------------------------ services */
 
 static void tell(const struct agent_host *h, const char *what, const char *service,
                  uint32_t port)
@@ -113,8 +112,7 @@ void agent_renamed(struct agent *a)
             send_names(h);
 }
 
-/* ------------------------------------------------------------------------------ calls
- */
+/* --------------------------------------------------------------------------- calls */
 
 static void call_fail(struct agent_call *call, enum stream_code code,
                       const char *reason)
@@ -222,8 +220,7 @@ static void on_answer(struct agent_host *h, const AgentAnswer *m)
     call_fail(call, code, m->reason);
 }
 
-/* ------------------------------------------------------------------------------ hosts
- */
+/* --------------------------------------------------------------------------- hosts */
 
 void agent_host_free(struct agent_host *h)
 {

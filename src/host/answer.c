@@ -107,7 +107,7 @@ static void say(struct answer *a, struct event *e)
     a->used += len + 1;
 }
 
-/* ---------------------------------------------------------------------- services */
+/* ------------------------------------------------------------------------ services */
 
 static void say_services(struct answer *a)
 {
@@ -215,7 +215,7 @@ static void ask_services(struct answer *a)
         timer_start(&a->deadline, DEADLINE_MS);
 }
 
-/* ------------------------------------------------------------------ what owners see */
+/* ----------------------------------------------------------------- what owners see */
 
 /* Of devices only: the session of the portal, which asks this, is none. */
 static void ask_sessions(struct answer *a)
@@ -284,7 +284,7 @@ static void ask_log(struct answer *a)
         send_answer(a);
 }
 
-/* ------------------------------------------------------------------- what owners do */
+/* ------------------------------------------------------------------ what owners do */
 
 /* "SECONDS" or "SECONDS SERVICE,...". */
 static bool parse_invite(const char *arg, int64_t *life_s, const char **services)

@@ -69,7 +69,7 @@ static struct source *find(const struct certs *c, const char *service)
     return NULL;
 }
 
-/* ----------------------------------------------------------------------- loading */
+/* ------------------------------------------------------------------------- loading */
 
 /* When the files were changed; false when one is not there. */
 static bool look(const struct source *src, struct timespec changed[2])
@@ -127,7 +127,7 @@ static void refresh(struct certs *c, struct source *src)
         log_fault(LOG_LEVEL_WARN, &f);
 }
 
-/* ------------------------------------------------------------------- the command */
+/* --------------------------------------------------------------------- the command */
 
 static void on_renewed(void *ctx, struct renewal *r, bool success)
 {
@@ -281,7 +281,7 @@ void certs_close(struct certs *c)
     free(c);
 }
 
-/* ------------------------------------------------------------------ the connections */
+/* ----------------------------------------------------------------- the connections */
 
 bool certs_has(const struct certs *c, const char *service)
 {
@@ -317,8 +317,7 @@ int certs_wrap(struct certs *c, const char *service, int fd)
     return pair[1];
 }
 
-/* ------------------------------------------------------------------ the command line
- */
+/* ---------------------------------------------------------------- the command line */
 
 static int absolute(char out[static ACCESS_PATH_LEN], const char *path, size_t len,
                     struct fault *f)

@@ -52,8 +52,7 @@ static struct guest *find_guest(const struct serve *s, const uint8_t *key,
     return NULL;
 }
 
-/* ------------------------------------------------------------------------- the session
- */
+/* --------------------------------------------------------------------- the session */
 
 static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
@@ -308,8 +307,7 @@ static const struct session_events session_events = {
     .on_close = on_close,
 };
 
-/* ----------------------------------------------------------------- before the session
- */
+/* -------------------------------------------------------------- before the session */
 
 /* The first packet on any path begins the session. */
 static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
@@ -658,8 +656,7 @@ void guest_on_control(struct face *face, const Control *m)
         approach_on_control(g->approach, m);
 }
 
-/* ------------------------------------------------------------------------------ the
- * end */
+/* ------------------------------------------------------------------------- the end */
 
 void guest_close(struct guest *g, unsigned code, const char *reason)
 {

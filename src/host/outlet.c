@@ -217,8 +217,7 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
             break;
 }
 
-/* -------------------------------------------------------------------------------- the
- * call */
+/* ------------------------------------------------------------------------ the call */
 
 /* A device's: 0, or it was refused. */
 static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *open)

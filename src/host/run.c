@@ -48,8 +48,7 @@ struct run {
     bool program_ended;
 };
 
-/* ------------------------------------------------------------------------- publishing
- */
+/* ---------------------------------------------------------------------- publishing */
 
 static void tell(struct run *r, const char *what, const struct serving *s,
                  const char *program)
@@ -283,8 +282,7 @@ static void on_server(struct run *r, struct caught *c)
         publish_and_tell(r, s);
 }
 
-/* ------------------------------------------------------------------------- the loop
- */
+/* ------------------------------------------------------------------------ the loop */
 
 static void on_socket(void *ctx, const struct sockdiag_socket *sock)
 {
@@ -381,8 +379,7 @@ static void supervise(struct run *r)
     }
 }
 
-/* ------------------------------------------------------------------- who serves
- */
+/* ---------------------------------------------------------------------- who serves */
 
 static bool host_answers(struct run *r)
 {

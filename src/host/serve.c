@@ -25,8 +25,7 @@ void serve_stop(struct serve *s, int result)
     loop_stop(s->loop);
 }
 
-/* ---------------------------------------------------------------------------- the
- * broker */
+/* ---------------------------------------------------------------------- the broker */
 
 static void tell_ready(struct serve *s)
 {
@@ -157,8 +156,7 @@ static void on_control(void *ctx, const Control *m)
 
 const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
 
-/* -------------------------------------------------- an agent in place of the broker
- */
+/* ------------------------------------------------- an agent in place of the broker */
 
 static void on_via_up(void *ctx, bool first)
 {
@@ -210,7 +208,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
             guest_on_network_change(g);
 }
 
-/* ----------------------------------------------------------------- reload, revoke */
+/* ------------------------------------------------------------------ reload, revoke */
 
 /* Nobody told us, or another list took the place of ours: who is on it no more goes. */
 static void check_listed(struct serve *s)
@@ -486,8 +484,7 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     return rc == 0 && s->to_agent ? check_for_agent(&s->services, f) : rc;
 }
 
-/* --------------------------------------------------------------------------------- the
- * run */
+/* ------------------------------------------------------------------------- the run */
 
 static void close_all(struct serve *s)
 {

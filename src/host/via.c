@@ -87,8 +87,7 @@ static int send_message(struct via *v, const Agent *m)
     return n < 0 ? n : channel_send(v->channel, buf, (size_t)n);
 }
 
-/* -------------------------------------------------------------------------- the calls
- */
+/* ----------------------------------------------------------------------- the calls */
 
 static void call_free(struct via_call *c)
 {
@@ -220,8 +219,7 @@ static void on_call(struct via *v, const AgentCall *m)
     }
 }
 
-/* --------------------------------------------------------------------------- services
- */
+/* ------------------------------------------------------------------------ services */
 
 void via_tell_services(struct via *v)
 {
@@ -272,8 +270,7 @@ static void on_names(struct via *v, const AgentNames *m)
     v->names = *m;
 }
 
-/* ------------------------------------------------------------------------- the channel
- */
+/* --------------------------------------------------------------------- the channel */
 
 static void on_timer(void *ctx);
 

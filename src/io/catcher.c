@@ -51,8 +51,7 @@ struct catcher {
     pid_t pid;
 };
 
-/* -------------------------------------------------------------------------- the child
- */
+/* ----------------------------------------------------------------------- the child */
 
 static int install_filter(void)
 {
@@ -143,8 +142,7 @@ int catcher_start(struct catcher **out, const struct catcher_config *config,
     return f->code;
 }
 
-/* ----------------------------------------------------------------- looking at a task
- */
+/* --------------------------------------------------------------- looking at a task */
 
 /* One line of /proc/TID/status, its value as a number; `base` 10 or 16. */
 static unsigned long long status_of(pid_t tid, const char *field, int base)
@@ -213,8 +211,7 @@ static int copy_fd(const struct catcher *c, const struct seccomp_notif *n)
     return fd;
 }
 
-/* ------------------------------------------------------------------------ the calls
- */
+/* ----------------------------------------------------------------------- the calls */
 
 static void respond(const struct catcher *c, uint64_t id, int err, bool go_on)
 {

@@ -183,8 +183,7 @@ static int prepare_file(struct db *db, const char *const *migrations, size_t n)
     return err != 0 ? err : migrate(db, migrations, n);
 }
 
-/* ------------------------------------------------- a file that others replace
- */
+/* ------------------------------------------------------ a file that others replace */
 
 /* Which journal is ours: it stays as long as the file is open. */
 static void note_journal(struct db *db)

@@ -48,8 +48,7 @@ static bool find_gateway(struct addr *gateway)
     return n.gateway != 0;
 }
 
-/* ------------------------------------------------------------------------------- PCP
- */
+/* ----------------------------------------------------------------------------- PCP */
 
 static int open_towards(const struct addr *gateway, struct addr *own)
 {
@@ -129,8 +128,7 @@ static void undo_pcp(const struct gateway_mapping *m, const struct addr *gateway
     close(fd);
 }
 
-/* --------------------------------------------------------------------------- NAT-PMP
- */
+/* ------------------------------------------------------------------------- NAT-PMP */
 
 static uint64_t now_ms(void)
 {
@@ -192,8 +190,7 @@ static void undo_nat_pmp(const struct gateway_mapping *m)
     closenatpmp(&n);
 }
 
-/* ------------------------------------------------------------------------------ UPnP
- */
+/* ---------------------------------------------------------------------------- UPnP */
 
 struct igd {
     struct UPNPUrls urls;
@@ -273,8 +270,7 @@ static void undo_upnp(const struct gateway_mapping *m)
         (void)UPNP_DeletePortMapping(m->url, m->service, port, protocol_of(m), NULL);
 }
 
-/* ------------------------------------------------------------------------------- all
- */
+/* ----------------------------------------------------------------------------- all */
 
 void gateway_map(struct gateway_mapping *m)
 {

@@ -49,8 +49,7 @@ static struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ------------------------------------------------------------------------- the child
- */
+/* ----------------------------------------------------------------------- the child */
 
 /* Beside this program, or in libexec beside its bin. */
 static bool find(char *path, size_t cap)
@@ -128,8 +127,7 @@ static void lose(const char *why)
     helper.pid = 0;
 }
 
-/* ---------------------------------------------------------------------------- events
- */
+/* -------------------------------------------------------------------------- events */
 
 static void tell(const struct privilege_reply *r)
 {
@@ -179,8 +177,7 @@ static void on_answer(void *ctx, int ready)
         tell(&r);
 }
 
-/* -------------------------------------------------------------------------- requests
- */
+/* ------------------------------------------------------------------------ requests */
 
 /* With the lock. */
 static int ask_locked(const struct privilege_request *q, int give,

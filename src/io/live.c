@@ -174,7 +174,7 @@ bool live_list(const struct statedir *s, const uint8_t host[static KEY_LEN],
     return whole;
 }
 
-/* ------------------------------------------------------------------------- sleep */
+/* --------------------------------------------------------------------------- sleep */
 
 static bool says(const char *supply, const char *file, const char *word)
 {

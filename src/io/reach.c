@@ -13,7 +13,7 @@
 
 enum { ANSWER_MAX = 4096, PROXY_PORT_DEFAULT = 8080, REQUEST_MAX = 1536 };
 
-/* ---------------------------------------------------------------------- environment */
+/* --------------------------------------------------------------------- environment */
 
 static const char *variable(const char *upper, const char *lower)
 {

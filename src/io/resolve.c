@@ -148,7 +148,7 @@ static int start_in_pool(struct resolve *r, struct loop *loop, const char *host)
     return work_start(loop, run, on_done, r);
 }
 
-/* ------------------------------------------------------------ a thread of its own */
+/* ------------------------------------------------------------- a thread of its own */
 
 static void *run_apart(void *arg)
 {
@@ -235,7 +235,7 @@ bool resolve_configured(void)
     return found;
 }
 
-/* -------------------------------------------------------------------------- calls */
+/* --------------------------------------------------------------------------- calls */
 
 static int start(struct resolve **out, struct loop *loop, const char *host,
                  uint16_t port, resolve_cb cb, void *ctx, bool apart)

@@ -12,7 +12,7 @@
 #include "io/oserr.h"
 #include "io/sockaddr.h"
 
-/* --------------------------------------------------------------------- to make them */
+/* -------------------------------------------------------------------- to make them */
 
 static void set(int fd, int level, int name, int value)
 {
@@ -215,7 +215,7 @@ int sock_sendv_to(int fd, const struct iovec *iov, size_t count, const struct ad
     return n < 0 ? (int)n : 0;
 }
 
-/* ------------------------------------------------------------------------ addresses */
+/* ----------------------------------------------------------------------- addresses */
 
 static int from_kernel(int fd, struct addr *a,
                        int (*ask)(int, struct sockaddr *, socklen_t *))

@@ -16,7 +16,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 
-/* ------------------------------------------------------------------- to make them */
+/* -------------------------------------------------------------------- to make them */
 
 /* Zeroed: of its own family only, the address is nobody else's. */
 struct sock_options {
@@ -39,7 +39,7 @@ MUST_CHECK int sock_udp_to(const struct addr *to);
 /* Two ends of one stream inside this machine. On failure errno is the kernel's. */
 MUST_CHECK int sock_pair(int fds[static 2]);
 
-/* ----------------------------------------------------------------------- streams */
+/* ------------------------------------------------------------------------- streams */
 
 /*
  * Bytes; 0 at the stream's end (of UDP: an empty packet); POSTERN_ERR_AGAIN when there
@@ -65,7 +65,7 @@ MUST_CHECK int sock_error(int fd);
 /* Bytes written that the other end has not got. */
 size_t sock_unsent(int fd);
 
-/* --------------------------------------------------------------- UDP, one by one */
+/* ----------------------------------------------------------------- UDP, one by one */
 
 /*
  * The packet's bytes, cut off at `cap`; `from` is ADDR_NONE where its sender has no
@@ -77,7 +77,7 @@ MUST_CHECK int sock_send_to(int fd, const void *buf, size_t len, const struct ad
 MUST_CHECK int sock_sendv_to(int fd, const struct iovec *iov, size_t count,
                              const struct addr *to);
 
-/* ---------------------------------------------------------------------- addresses */
+/* ----------------------------------------------------------------------- addresses */
 
 /* `a` is ADDR_NONE on failure. */
 MUST_CHECK int sock_local(int fd, struct addr *a);

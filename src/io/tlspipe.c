@@ -80,8 +80,7 @@ static int verify(gnutls_session_t tls)
                : GNUTLS_E_CERTIFICATE_ERROR;
 }
 
-/* --------------------------------------------------------------------------- moving
- */
+/* -------------------------------------------------------------------------- moving */
 
 /* True when something moved; `in->ended` when the connection is over. */
 static bool read_tls(struct tlspipe *p)
@@ -313,8 +312,7 @@ static void on_timer(void *ctx)
         turn(p);
 }
 
-/* ---------------------------------------------------------------------------- making
- */
+/* -------------------------------------------------------------------------- making */
 
 static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {

@@ -25,7 +25,7 @@ enum {
 static void on_timer(void *ctx);
 static void run(struct approach *a);
 
-/* --------------------------------------------------------------------- scheduling */
+/* ---------------------------------------------------------------------- scheduling */
 
 static void schedule(struct approach *a)
 {
@@ -138,7 +138,7 @@ static void poke(struct approach *a)
         timer_start(&a->timer, 0);
 }
 
-/* ------------------------------------------------------------- services to kinds */
+/* --------------------------------------------------------------- services to kinds */
 
 const struct approach_config *approach_config_of(const struct approach *a)
 {
@@ -447,7 +447,7 @@ struct path *approach_first_path(struct approach *a)
     return NULL;
 }
 
-/* ------------------------------------------------------------------ owner's reports */
+/* ----------------------------------------------------------------- owner's reports */
 
 void approach_set_established(struct approach *a)
 {

@@ -16,7 +16,7 @@ _Static_assert(PATH_KIND_COUNT <=
 
 enum { OFFER_MAX = 4096 - SEAL_OVERHEAD };
 
-/* -------------------------------------------------------------------- offers out */
+/* ---------------------------------------------------------------------- offers out */
 
 static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
 {
@@ -97,7 +97,7 @@ void exchange_accept(struct approach *a, const uint8_t *mark, size_t len)
         log_debug("the broker could not be told of a session");
 }
 
-/* --------------------------------------------------------------------- offers in */
+/* ----------------------------------------------------------------------- offers in */
 
 int approach_open_offer(Offer *offer, const struct keypair *own,
                         const uint8_t from[static KEY_LEN],

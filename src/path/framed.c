@@ -48,8 +48,7 @@ static void tell_broken(struct framed *f, const char *why)
     f->broke(f->ctx, f, why);
 }
 
-/* ------------------------------------------------------------------------- bytes out
- */
+/* ----------------------------------------------------------------------- bytes out */
 
 static void flush_tx(struct framed *f)
 {
@@ -137,8 +136,7 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
 
 static const struct path_ops ops = {op_send};
 
-/* -------------------------------------------------------------------------- bytes in
- */
+/* ------------------------------------------------------------------------ bytes in */
 
 /* Delivers whole frames; returns the bytes used, or -1 when the path went away. */
 static ssize_t deliver(struct framed *f, const uint8_t *buf, size_t len)
@@ -210,8 +208,7 @@ static void on_ready(void *ctx, int events)
         free(f);
 }
 
-/* ------------------------------------------------------------------------ life cycle
- */
+/* ---------------------------------------------------------------------- life cycle */
 
 static void describe(struct path *p, int fd)
 {

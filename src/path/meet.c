@@ -47,8 +47,7 @@ bool meet_has_path(const struct meet *m)
     return false;
 }
 
-/* ------------------------------------------------------------------------ cleaning up
- */
+/* --------------------------------------------------------------------- cleaning up */
 
 static void attempts_free(struct meet *m, bool also_connected)
 {
@@ -513,8 +512,7 @@ void meet_set_step(struct meet *m, unsigned told_ms)
                                                           : ms;
 }
 
-/* --------------------------------------------------------------------------- the kind
- */
+/* ------------------------------------------------------------------------ the kind */
 
 void *meet_new(struct approach *a, const void *plan)
 {

@@ -84,7 +84,7 @@ bool predict_low_ports(struct net *net)
     return u != NULL;
 }
 
-/* ----------------------------------------------------------------------------- time */
+/* ---------------------------------------------------------------------------- time */
 
 static unsigned hold_total(const struct predict *p)
 {

@@ -93,8 +93,7 @@ static unsigned pause_ms(struct relay *r, unsigned first_ms, unsigned max_ms)
     return ms - randombytes_uniform(ms / 2);
 }
 
-/* ------------------------------------------------------------------ the carried path
- */
+/* ---------------------------------------------------------------- the carried path */
 
 static int carry_send(struct path *p, const uint8_t *buf, size_t len,
                       size_t segment_len)
@@ -128,8 +127,7 @@ static void carry_list(struct relay *r)
     approach_path_new(r->approach, &r->carry.base);
 }
 
-/* --------------------------------------------------------------------- the joined pair
- */
+/* ----------------------------------------------------------------- the joined pair */
 
 static void socket_close(struct relay *r)
 {
@@ -331,8 +329,7 @@ static void on_byte(void *ctx, int events)
         free(r);
 }
 
-/* -------------------------------------------------------------------------- the kind
- */
+/* ------------------------------------------------------------------------ the kind */
 
 static void on_timer(void *ctx)
 {

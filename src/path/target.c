@@ -95,8 +95,7 @@ static bool shares_outside(const struct approach *a)
     return false;
 }
 
-/* ---------------------------------------------------------------------- what is worth
- */
+/* ------------------------------------------------------------------- what is worth */
 
 static bool is_beside(struct approach *a, const struct addr *to)
 {
@@ -174,8 +173,7 @@ bool target_is_time_to_sweep(const struct approach *a)
     return a->established || (!approach_allows(a, PATH_RELAY) && !a->config.unlisted);
 }
 
-/* ------------------------------------------------------------------------- the budget
- */
+/* ---------------------------------------------------------------------- the budget */
 
 static bool take(struct approach *a, const struct addr *to, enum budget_lane lane,
                  unsigned packets)

@@ -33,8 +33,7 @@ static void leave(struct udp_meet *u)
         free(u);
 }
 
-/* ----------------------------------------------------------------------------- paths
- */
+/* --------------------------------------------------------------------------- paths */
 
 static int send_packet(struct udp_meet *u, unsigned sock, const struct addr *to,
                        const uint8_t *buf, size_t len, size_t segment_len)
@@ -115,8 +114,7 @@ bool udp_meet_has_way(const struct udp_meet *u)
     return false;
 }
 
-/* --------------------------------------------------------------------------- rounds
- */
+/* -------------------------------------------------------------------------- rounds */
 
 static void release(struct udp_meet *u)
 {
@@ -257,8 +255,7 @@ void udp_meet_begin_round(struct udp_meet *u)
     timer_start(&u->timer, 0);
 }
 
-/* ---------------------------------------------------------------------------- checks
- */
+/* -------------------------------------------------------------------------- checks */
 
 void udp_meet_check(struct udp_meet *u, const struct addr *to)
 {
@@ -379,8 +376,7 @@ static void on_writable(void *ctx, struct udp *s)
             path_writable(&u->ways[i]->base);
 }
 
-/* ------------------------------------------------------------------------------ time
- */
+/* ---------------------------------------------------------------------------- time */
 
 static void run_turn(struct udp_meet *u)
 {
@@ -426,8 +422,7 @@ static void on_timer(void *ctx)
     leave(u);
 }
 
-/* -------------------------------------------------------------------------- the kind
- */
+/* ------------------------------------------------------------------------ the kind */
 
 void *udp_meet_new(struct approach *a, const void *plan)
 {

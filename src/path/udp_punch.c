@@ -31,8 +31,7 @@ static uint64_t now_ms(struct udp_punch *u)
     return loop_now_ms(loop);
 }
 
-/* ----------------------------------------------------------------------------- paths
- */
+/* --------------------------------------------------------------------------- paths */
 
 static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
                         size_t segment_len)
@@ -96,8 +95,7 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
     return p;
 }
 
-/* ----------------------------------------------------------------- reflexive address
- */
+/* --------------------------------------------------------------- reflexive address */
 
 static void bindings_begin(struct udp_punch *u)
 {
@@ -362,8 +360,7 @@ static void on_timer(void *ctx)
     udp_punch_pump(ctx);
 }
 
-/* ----------------------------------------------------------------------------- the
- * kind */
+/* ------------------------------------------------------------------------ the kind */
 
 static void *punch_kind_new(struct approach *a, const void *plan)
 {

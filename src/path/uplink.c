@@ -65,7 +65,7 @@ void uplink_set_timer(struct uplink *u, uint64_t ms)
     timer_start(&u->timer, ms);
 }
 
-/* -------------------------------------------------------------------------- lines */
+/* --------------------------------------------------------------------------- lines */
 
 void uplink_line_free(struct line *l)
 {
@@ -222,7 +222,7 @@ void uplink_line_failed(struct line *l, int err)
     line_over(l, &f, err == POSTERN_ERR_KEY);
 }
 
-/* ---------------------------------------------------------- where the broker may be */
+/* --------------------------------------------------------- where the broker may be */
 
 static void know(struct uplink *u, const struct addr *a)
 {
@@ -271,7 +271,7 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     memcpy(u->resolved, addrs, u->resolved_count * sizeof(*addrs));
 }
 
-/* ----------------------------------------------------------------------- messages */
+/* ------------------------------------------------------------------------ messages */
 
 static void add_stun(struct uplink *u, const struct addr *a)
 {
@@ -533,7 +533,7 @@ void uplink_connect_now(struct uplink *u)
     arm_fresh(u);
 }
 
-/* ------------------------------------------------------------------------ timing */
+/* -------------------------------------------------------------------------- timing */
 
 static void on_line_timer(void *ctx)
 {
@@ -578,7 +578,7 @@ static void on_timer(void *ctx)
         on_trying_timer(u);
 }
 
-/* ------------------------------------------------------------------------- calls */
+/* --------------------------------------------------------------------------- calls */
 
 int uplink_open(struct uplink **out, const struct uplink_config *c)
 {

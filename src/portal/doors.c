@@ -24,8 +24,7 @@ enum {
     AWAITED_MS = 30000
 };
 
-/* ------------------------------------------------------------------------ connections
- */
+/* --------------------------------------------------------------------- connections */
 
 struct visit *visit_new(struct portal *p, const struct route_entry *e,
                         const struct addr *from)
@@ -155,8 +154,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     }
 }
 
-/* ---------------------------------------------------------------------------- the gate
- */
+/* ------------------------------------------------------------------------ the gate */
 
 static void decide(struct visit *v, enum gate_verdict verdict)
 {
@@ -247,8 +245,7 @@ void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end w
         call_abort(v->call); /* visit_on_end follows */
 }
 
-/* --------------------------------------------------------------------------- listeners
- */
+/* ----------------------------------------------------------------------- listeners */
 
 static void door_close(struct door *d)
 {
@@ -372,8 +369,7 @@ void doors_trim(struct portal *p)
     }
 }
 
-/* ----------------------------------------------------------------------------- grants
- */
+/* -------------------------------------------------------------------------- grants */
 
 static int try_grant(struct portal *p, struct route_grant *g)
 {
@@ -502,8 +498,7 @@ void door_move(struct portal *p, struct login *l)
     doors_trim(p);
 }
 
-/* ----------------------------------------------------------------------- open, close
- */
+/* --------------------------------------------------------------------- open, close */
 
 /* A client that did not come when it was let in has lost interest. */
 static bool is_overdue(const struct visit *v, uint64_t now)

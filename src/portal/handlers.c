@@ -13,8 +13,7 @@
 
 enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000, RETRY_S = 5 };
 
-/* ---------------------------------------------------------------------------- login
- */
+/* --------------------------------------------------------------------------- login */
 
 static void show_login(struct request *r, unsigned status, const char *problem,
                        const char *step)
@@ -147,8 +146,7 @@ static void post_logout(struct request *r)
     request_redirect(r, "/login");
 }
 
-/* -------------------------------------------------------------------------- services
- */
+/* ------------------------------------------------------------------------ services */
 
 struct texts { /* that a view borrows */
     char host_key[KEY_TEXT_LEN];
@@ -429,8 +427,7 @@ static void post_close(struct request *r)
     request_redirect(r, "/");
 }
 
-/* ------------------------------------------------------------------------ which page
- */
+/* ---------------------------------------------------------------------- which page */
 
 struct page {
     const char *name; /* the only segment of the path; "" is / */

@@ -50,8 +50,7 @@ static void work_free(struct owner_work *w)
     free(w);
 }
 
-/* ------------------------------------------------------------------ answers to views
- */
+/* ---------------------------------------------------------------- answers to views */
 
 static void copy_text(const char *line, const char *name, char *buf, size_t cap)
 {

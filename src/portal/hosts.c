@@ -44,8 +44,7 @@ int host_service(const struct portal_host *h, const char *name)
     return -1;
 }
 
-/* ------------------------------------------------------------------------- sessions
- */
+/* ------------------------------------------------------------------------ sessions */
 
 static void on_ready(void *ctx, struct peer *peer)
 {
@@ -94,8 +93,7 @@ static void drop_peer(struct portal_host *h)
     h->peer = NULL;
 }
 
-/* ---------------------------------------------------------------------------- lists
- */
+/* --------------------------------------------------------------------------- lists */
 
 static void host_free(struct portal_host *h);
 
@@ -264,8 +262,7 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
     }
 }
 
-/* -------------------------------------------------------------------------- the rest
- */
+/* ------------------------------------------------------------------------ the rest */
 
 void hosts_on_uplink(struct portal *p, bool up)
 {

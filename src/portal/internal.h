@@ -43,7 +43,7 @@ struct passage;
 struct visit;
 struct web;
 
-/* ------------------------------------------------------------------------ hosts.c */
+/* ------------------------------------------------------------------------- hosts.c */
 
 struct portal_service {
     char name[ROUTES_SERVICE_LEN];

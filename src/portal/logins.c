@@ -55,8 +55,7 @@ struct job {
     void *ctx;
 };
 
-/* ------------------------------------------------------------------------- the table
- */
+/* ----------------------------------------------------------------------- the table */
 
 struct login *login_by_id(struct portal *p, uint64_t id)
 {
@@ -197,8 +196,7 @@ void logins_sweep(struct portal *p)
     }
 }
 
-/* ------------------------------------------------------------------------- passwords
- */
+/* ----------------------------------------------------------------------- passwords */
 
 /* A host's hash may not make this machine work without bound. */
 static bool hash_is_bounded(const char *hash)
@@ -376,8 +374,7 @@ static void job_start(struct job *j)
     job_end(j, LOGIN_FAILED, "");
 }
 
-/* ------------------------------------------------------------------ strangers in line
- */
+/* --------------------------------------------------------------- strangers in line */
 
 static bool may_start(void *ctx, const void *who)
 {
@@ -572,8 +569,7 @@ enum login_result login_code(struct portal *p, const char *step, const char *cod
     return r == LOGIN_WRONG && !s->used ? LOGIN_FAILED : r;
 }
 
-/* ----------------------------------------------------------------------- open, close
- */
+/* --------------------------------------------------------------------- open, close */
 
 int logins_open(struct portal *p)
 {

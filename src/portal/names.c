@@ -224,8 +224,7 @@ static void pass(struct portal *p, int fd, const struct target *t,
     }
 }
 
-/* -------------------------------------------------------------------- whom it is for
- */
+/* ------------------------------------------------------------------ whom it is for */
 
 static bool is_called(const struct portal_service *s, const struct wanted *w)
 {

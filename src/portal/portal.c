@@ -44,8 +44,7 @@ void portal_visit(Visit *v, const char *account, const struct addr *from)
     (void)snprintf(v->visitor, sizeof(v->visitor), "%s", addr_format(from, text));
 }
 
-/* --------------------------------------------------------------- the broker's threads
- */
+/* ------------------------------------------------------------ the broker's threads */
 
 enum { ARRIVING_MAX = 256 }; /* connections, while the thread is busy */
 
@@ -103,8 +102,7 @@ static void on_mail(void *ctx, struct mail *m)
     mail_free(m);
 }
 
-/* ------------------------------------------------------------------ as its own client
- */
+/* --------------------------------------------------------------- as its own client */
 
 static void on_up(void *ctx)
 {
@@ -146,7 +144,7 @@ static int open_endpoint(struct portal *p)
     return rc;
 }
 
-/* ----------------------------------------------------------------------- the thread */
+/* ---------------------------------------------------------------------- the thread */
 
 static void on_sweep(void *ctx)
 {

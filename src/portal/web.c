@@ -68,8 +68,7 @@ struct web_pipe {
     struct http_head head;
 };
 
-/* ------------------------------------------------------------------------ the answer
- */
+/* ---------------------------------------------------------------------- the answer */
 
 void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
               char text[static PAGE_CSRF_LEN])
@@ -204,8 +203,7 @@ static enum MHD_Result queue(struct request *r)
     return rc;
 }
 
-/* ------------------------------------------------------------------------ the request
- */
+/* --------------------------------------------------------------------- the request */
 
 static struct request *request_new(struct portal *p, struct MHD_Connection *http,
                                    const char *url, const char *method)
@@ -392,8 +390,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http,
     return MHD_YES;
 }
 
-/* ------------------------------------------------------------------------- the daemon
- */
+/* ---------------------------------------------------------------------- the daemon */
 
 static void turn(struct web *w)
 {

@@ -159,7 +159,7 @@ static void on_ready(void *ctx, int events)
     (void)settle(p);
 }
 
-/* ---------------------------------------------------------------- stream events */
+/* ------------------------------------------------------------------- stream events */
 
 /* Cuts the first message off what arrived. */
 static void take_header(struct pump *p)
@@ -289,7 +289,7 @@ static const struct stream_events stream_events = {
     .on_close = on_close,
 };
 
-/* ------------------------------------------------------------------------- calls */
+/* --------------------------------------------------------------------------- calls */
 
 static struct pump *pump_new(struct session_env *env, const struct pump_events *events,
                              void *ctx)

@@ -118,7 +118,7 @@ void session_touch(struct session *s)
         timer_start(&s->turn, 0);
 }
 
-/* --------------------------------------------------------------------- the timer */
+/* ----------------------------------------------------------------------- the timer */
 
 static void on_timer(void *ctx)
 {

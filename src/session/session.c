@@ -57,7 +57,7 @@ void session_fail(struct session *s, int err, const char *why)
     session_touch(s);
 }
 
-/* ---------------------------------------------------------------------- packets */
+/* ------------------------------------------------------------------------- packets */
 
 static void on_read_error(struct session *s, int rc)
 {
@@ -183,7 +183,7 @@ static void on_writable(void *ctx, struct path *p)
     session_touch(s);
 }
 
-/* ------------------------------------------------------------------- life cycle */
+/* ---------------------------------------------------------------------- life cycle */
 
 static void destroy(struct session *s)
 {
@@ -308,7 +308,7 @@ void session_free(struct session *s)
         destroy(s);
 }
 
-/* ----------------------------------------------------------------------- status */
+/* -------------------------------------------------------------------------- status */
 
 struct session_env *session_env_of(const struct session *s)
 {

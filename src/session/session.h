@@ -155,7 +155,7 @@ MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
 /* 32 bytes that only these two devices know, unique to this session (RFC 8446 7.5). */
 MUST_CHECK int session_exporter(struct session *s, uint8_t out[static 32]);
 
-/* ------------------------------------------------------------------- streams */
+/* ------------------------------------------------------------------------- streams */
 struct stream_events {
     /* Borrowed; copy it, then stream_consumed() when it has left for good. */
     void (*on_data)(void *ctx, const uint8_t *data, size_t len, bool fin);

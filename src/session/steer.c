@@ -34,7 +34,7 @@ static struct path *path_by_id(const struct session *s, uint32_t id)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------- labels */
+/* -------------------------------------------------------------------------- labels */
 
 ngtcp2_path label_path(struct label *l, uint64_t name)
 {
@@ -114,7 +114,7 @@ void steer_renew(struct session *s)
     }
 }
 
-/* ------------------------------------------------------------------------ packets */
+/* ------------------------------------------------------------------------- packets */
 
 static bool probes_ready(struct session *s)
 {
@@ -160,7 +160,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         send_probe(s, p, &reply, now_us);
 }
 
-/* ------------------------------------------------------------------------ choices */
+/* ------------------------------------------------------------------------- choices */
 
 /* The table's choice becomes the session's. */
 static void follow(struct session *s)
@@ -241,7 +241,7 @@ uint64_t steer_deadline_ns(const struct session *s)
     return at < UINT64_MAX / 1000 ? at * 1000 : UINT64_MAX;
 }
 
-/* -------------------------------------------------------------------- the table */
+/* ----------------------------------------------------------------------- the table */
 
 void session_add_path(struct session *s, struct path *p)
 {

@@ -225,7 +225,7 @@ static void line_send_due(struct direction *d, uint64_t now)
     }
 }
 
-/* ----------------------------------------------------------------------- the device */
+/* ---------------------------------------------------------------------- the device */
 
 static int tap_open(const char *netns, const char *dev, bool whole_segments)
 {
@@ -338,7 +338,7 @@ static void wire_fini(struct wire *w)
     }
 }
 
-/* ---------------------------------------------------------------------- the options */
+/* --------------------------------------------------------------------- the options */
 
 static int usage(void)
 {

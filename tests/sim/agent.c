@@ -59,7 +59,7 @@ static void send_datagram(struct agent *a, unsigned sock, const struct addr *to,
         world_send(a->w, a->node[sock], &p);
 }
 
-/* ---------------------------------------------------------------------- gathering */
+/* ----------------------------------------------------------------------- gathering */
 
 static void gather_begin(struct agent *a)
 {
@@ -110,7 +110,7 @@ static void on_stun(struct agent *a, const struct world_packet *p)
     a->link->send_offer(a->link->ctx, !a->client, &a->own);
 }
 
-/* ----------------------------------------------------------------------- punching */
+/* ------------------------------------------------------------------------ punching */
 
 static void take_candidates(struct agent *a)
 {
@@ -184,7 +184,7 @@ bool agent_knows(const struct agent *a, unsigned sock, const struct addr *from)
     return a->punching && punch_known_remote(&a->punch, sock, from);
 }
 
-/* -------------------------------------------------------------------------- paths */
+/* --------------------------------------------------------------------------- paths */
 
 static int path_index(const struct agent *a, uint32_t id)
 {
@@ -346,7 +346,7 @@ static void report_punch(struct agent *a)
                          a->w->now_us);
 }
 
-/* ------------------------------------------------------------------------ session */
+/* ------------------------------------------------------------------------- session */
 
 void agent_set_active(struct agent *a, uint64_t until_us)
 {
@@ -463,7 +463,7 @@ static void session_turn(struct agent *a)
     steer_turn(a);
 }
 
-/* ------------------------------------------------------------------------- events */
+/* -------------------------------------------------------------------------- events */
 
 void agent_begin(struct agent *a, uint32_t allowed_mask)
 {

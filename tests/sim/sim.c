@@ -79,7 +79,7 @@ static void fail(struct sim *s, const char *fmt, ...)
     printf("\n");
 }
 
-/* ------------------------------------------------------------------------ broker */
+/* -------------------------------------------------------------------------- broker */
 
 static void post(struct sim *s, struct letter *l)
 {
@@ -151,7 +151,7 @@ static void deliver_letter(struct sim *s, int i)
         agent_on_relayed(a, l.buf, l.len);
 }
 
-/* ----------------------------------------------------------------------- network */
+/* ------------------------------------------------------------------------- network */
 
 static void on_packet(void *ctx, int node, const struct world_packet *p)
 {
@@ -235,7 +235,7 @@ static void lie(struct sim *s)
         world_inject(s->w, &p);
 }
 
-/* ------------------------------------------------------------------------- set-up */
+/* -------------------------------------------------------------------------- set-up */
 
 /* Builds the network of one side; `n` numbers the networks of a run. */
 static void build_side(struct sim *s, int side, enum net_kind k, int n)

@@ -73,7 +73,7 @@ void world_flush_gate(struct world *w, int realm)
         w->gates[w->realm_gate[realm]].mapping_count = 0;
 }
 
-/* ------------------------------------------------------------------------ gates */
+/* --------------------------------------------------------------------------- gates */
 
 static struct addr mapping_key(const struct gate *g, const struct addr *to)
 {
@@ -212,7 +212,7 @@ static struct gate_mapping *pass_in(const struct gate *g, const struct addr *fro
     return m != NULL && is_permitted(g, m, from, now_us) ? m : NULL;
 }
 
-/* ---------------------------------------------------------------------- routing */
+/* ------------------------------------------------------------------------- routing */
 
 static int find_node(const struct world *w, int realm, const struct addr *to)
 {

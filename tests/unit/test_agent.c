@@ -47,7 +47,7 @@ struct fixture {
     bool timeout;
 };
 
-/* ----------------------------------------------------------------------- the loop */
+/* ------------------------------------------------------------------------ the loop */
 
 static void on_timeout(void *ctx)
 {
@@ -67,7 +67,7 @@ static void on_timeout(void *ctx)
             fail_msg("never: %s", #condition);                                         \
     } while (0)
 
-/* ------------------------------------------------------------------------ the hosts */
+/* ----------------------------------------------------------------------- the hosts */
 
 static void on_open(void *ctx, const uint8_t key[static KEY_LEN])
 {
@@ -178,7 +178,7 @@ static void expect_bye(struct peer *p, unsigned code)
     assert_int_equal(p->last.body.bye.code, code);
 }
 
-/* ---------------------------------------------------------------------- the fixture */
+/* --------------------------------------------------------------------- the fixture */
 
 static int setup(void **state)
 {
@@ -220,7 +220,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ------------------------------------------------------------------------ the tests */
+/* ----------------------------------------------------------------------- the tests */
 
 static void test_who_is_let_in(void **state)
 {
@@ -407,7 +407,7 @@ static void test_instances_of_several_hosts(void **state)
     assert_string_equal(x->serve->services.items[0].name, "ssh");
 }
 
-/* ------------------------------------------------------------------------ the calls */
+/* ----------------------------------------------------------------------- the calls */
 
 struct dialer {
     struct agent_call *call;

@@ -54,7 +54,7 @@ struct outcome {
     size_t used;
 };
 
-/* ------------------------------------------------------------------------ the wires */
+/* ----------------------------------------------------------------------- the wires */
 
 static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
 {
@@ -104,7 +104,7 @@ static void on_limit(void *ctx)
         assert_false((x)->timed_out);                                                  \
     } while (0)
 
-/* --------------------------------------------------------------------- the sessions */
+/* -------------------------------------------------------------------- the sessions */
 
 static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
@@ -196,7 +196,7 @@ static void on_first_writable(void *ctx, struct path *p)
 
 static const struct path_user first_user = {on_first, on_first_writable};
 
-/* ---------------------------------------------------------------------- the fixture */
+/* --------------------------------------------------------------------- the fixture */
 
 static uint16_t listen_here(int *fd, bool keep)
 {
@@ -318,7 +318,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ------------------------------------------------------------------------ the calls */
+/* ----------------------------------------------------------------------- the calls */
 
 static void on_reply(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
 {
@@ -417,7 +417,7 @@ static struct audit_entry newest(struct fixture *x)
     return e;
 }
 
-/* ------------------------------------------------------------------------ the tests */
+/* ----------------------------------------------------------------------- the tests */
 
 static void test_who_may_use_what(void **state)
 {

@@ -24,7 +24,7 @@ static void fill(uint64_t *rng, void *at, size_t len)
         p[i] = (uint8_t)rng_next(rng);
 }
 
-/* ------------------------------------------------------------------------- addr */
+/* ---------------------------------------------------------------------------- addr */
 
 static void test_addr_text(void **state)
 {
@@ -136,7 +136,7 @@ static void test_addr_scope(void **state)
     assert_int_equal(addr_scope_of(&none), ADDR_SCOPE_UNUSABLE);
 }
 
-/* ------------------------------------------------------------------------- wire */
+/* ---------------------------------------------------------------------------- wire */
 
 static void test_wire(void **state)
 {
@@ -180,7 +180,7 @@ static void test_wire(void **state)
     assert_true(w.failed);
 }
 
-/* -------------------------------------------------------------------------- key */
+/* ----------------------------------------------------------------------------- key */
 
 static void test_base32(void **state)
 {
@@ -302,7 +302,7 @@ static void test_sign_rotation(void **state)
     assert_int_equal(key_verify_rotation(sig, b.pub, c.pub), POSTERN_ERR_KEY);
 }
 
-/* ------------------------------------------------------------------------- link */
+/* ---------------------------------------------------------------------------- link */
 
 static struct link link_like(uint64_t *rng, enum link_type type, const char *host)
 {
@@ -429,7 +429,7 @@ static void test_invite_words(void **state)
     assert_memory_not_equal(p, q, 32);
 }
 
-/* ------------------------------------------------------------------------ proto */
+/* --------------------------------------------------------------------------- proto */
 
 static void test_proto_round_trip(void **state)
 {
@@ -541,7 +541,7 @@ static void test_proto_frames(void **state)
                          POSTERN_ERR_LIMIT);
 }
 
-/* ----------------------------------------------------------------- kinds, errors */
+/* ------------------------------------------------------------------- kinds, errors */
 
 static void test_kinds(void **state)
 {

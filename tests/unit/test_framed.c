@@ -169,7 +169,7 @@ static void test_free_in_a_packet(void **state)
     rig_fini(&r);
 }
 
-/* ------------------------------------------------------------------------ greetings */
+/* ----------------------------------------------------------------------- greetings */
 
 static int greeted_err;
 static int greeted_fd;

@@ -184,7 +184,7 @@ static const struct stream_events stream_events = {
     .on_close = on_stream_end,
 };
 
-/* ------------------------------------------------------------------- paused readers */
+/* ------------------------------------------------------------------ paused readers */
 
 static void hoard_data(void *ctx, const uint8_t *data, size_t len, bool fin)
 {
@@ -249,7 +249,7 @@ static const struct stream_events bulk_events = {
     .on_close = hoard_code,
 };
 
-/* ------------------------------------------------------------------------- sessions */
+/* ------------------------------------------------------------------------ sessions */
 
 static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
@@ -457,7 +457,7 @@ static void assert_whole(struct world *w)
     assert_memory_equal(sent, back, 32);
 }
 
-/* ---------------------------------------------------------------------------- tests */
+/* --------------------------------------------------------------------------- tests */
 
 static void test_whole(void **state)
 {

@@ -45,7 +45,7 @@ struct vfile {
     struct list queue; /* of items that may be ready */
 };
 
-/* -------------------------------------------------------------------- the table */
+/* ----------------------------------------------------------------------- the table */
 
 static struct vfile **slot(int fd)
 {
@@ -123,7 +123,7 @@ static void on_sock(void *ctx, int edges)
     tell(ctx, edges);
 }
 
-/* ---------------------------------------------------------------------- to make */
+/* ------------------------------------------------------------------------- to make */
 
 static int enter_sock(struct vsock *s)
 {
@@ -293,7 +293,7 @@ bool file_is_local(const struct vfile *f)
     return f->is_local;
 }
 
-/* ------------------------------------------------------------------------ epoll */
+/* --------------------------------------------------------------------------- epoll */
 
 static int item_ready(const struct epoll_item *i)
 {
@@ -388,8 +388,7 @@ static bool has_ready_item(const struct vfile *f)
     return false;
 }
 
-/* ------------------------------------------------------------------------ ends of
- * pairs */
+/* ------------------------------------------------------------------- ends of pairs */
 
 static int ready_end(const struct vfile *f)
 {
@@ -537,8 +536,7 @@ size_t file_unread(const struct vfile *f)
     return f->kind == FILE_SOCK ? vsock_unread(f->sock) : f->in.len;
 }
 
-/* ------------------------------------------------------------------------ local
- * sockets */
+/* ------------------------------------------------------------------- local sockets */
 
 static struct vfile *door_at(const char *path)
 {

@@ -32,7 +32,7 @@ struct machine {
     struct stop *stops;
 };
 
-/* -------------------------------------------------------------------- the world */
+/* ----------------------------------------------------------------------- the world */
 
 struct house *house_new(uint64_t seed);
 /* Every task must have ended. */
@@ -54,7 +54,7 @@ const char *house_left(struct house *h, char *buf, size_t cap);
 /* A number made of all that happened so far: the same for the same run. */
 uint64_t house_trace(const struct house *h);
 
-/* ------------------------------------------------------------------------ tasks */
+/* --------------------------------------------------------------------------- tasks */
 
 struct task;
 /* Begins when the world next turns. */

@@ -42,7 +42,7 @@ static struct vfile *ours(int fd)
     return file_is_ours(fd) ? file_of(fd) : NULL;
 }
 
-/* ---------------------------------------------------------------------- waiting */
+/* ------------------------------------------------------------------------- waiting */
 
 struct one_wait {
     struct vwait wait; /* first */
@@ -125,7 +125,7 @@ bool waited(int fd, struct vfile *f, int flags, short events, long rc)
            task_now() != NULL && wait_for(&p, 1, -1) > 0;
 }
 
-/* ---------------------------------------------------------------------- to make */
+/* ------------------------------------------------------------------------- to make */
 
 static int made(int fd, int flags)
 {
@@ -305,7 +305,7 @@ int setrlimit64(__rlimit_resource_t what, const struct rlimit64 *r)
     return set_limit(what, r);
 }
 
-/* -------------------------------------------------------------------- addresses */
+/* ----------------------------------------------------------------------- addresses */
 
 void put_address(const struct vsock *s, const struct addr *a, void *out, socklen_t *cap)
 {
@@ -424,7 +424,7 @@ int getpeername(int fd, struct sockaddr *sa, socklen_t *len)
     return (int)told(rc);
 }
 
-/* ---------------------------------------------------------------------- options */
+/* ------------------------------------------------------------------------- options */
 
 static const struct {
     int level, name;

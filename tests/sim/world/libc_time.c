@@ -19,8 +19,7 @@ enum {
     LOOKUP_US = 5000,
 };
 
-/* ----------------------------------------------------------------------- time and
- * chance */
+/* ----------------------------------------------------------------- time and chance */
 
 int clock_gettime(clockid_t id, struct timespec *t)
 {

@@ -90,7 +90,7 @@ void loop_job_ended(struct loop *l)
     l->jobs--;
 }
 
-/* ---------------------------------------------------------------------- turning */
+/* ------------------------------------------------------------------------- turning */
 
 static bool is_alive(const struct loop *l)
 {
@@ -277,7 +277,7 @@ void loop_refresh(struct loop *l)
     l->now_ms = clock_us() / 1000;
 }
 
-/* ----------------------------------------------------------------------- timers */
+/* -------------------------------------------------------------------------- timers */
 
 void timer_init(struct timer *t, struct loop *l, loop_cb cb, void *ctx)
 {
@@ -324,7 +324,7 @@ uint64_t timer_due_in_ms(const struct timer *t)
     return t->entry.due > now ? t->entry.due - now : 0;
 }
 
-/* ---------------------------------------------------------------------- watches */
+/* ------------------------------------------------------------------------- watches */
 
 static void on_change(struct vwait *w, int edges)
 {
@@ -395,7 +395,7 @@ void watch_in_background(struct watch *w)
     w->poll->background = true;
 }
 
-/* ------------------------------------------------------------------------ wakes */
+/* --------------------------------------------------------------------------- wakes */
 
 int wake_open(struct wake *w, struct loop *l, loop_cb cb, void *ctx)
 {

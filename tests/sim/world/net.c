@@ -15,7 +15,7 @@ static void *take(size_t size)
     return p;
 }
 
-/* ------------------------------------------------------------------ to build it */
+/* --------------------------------------------------------------------- to build it */
 
 struct vnet *vnet_new(uint64_t seed)
 {
@@ -187,7 +187,7 @@ void vnet_set_nat(struct vnet_iface *outer, const struct nat_config *c)
         node->nat->c.ext = outer->addrs[0];
 }
 
-/* ----------------------------------------------------------------------- routes */
+/* -------------------------------------------------------------------------- routes */
 
 static bool is_up(const struct vnet_iface *i)
 {
@@ -255,7 +255,7 @@ uint16_t vnet_mtu(const struct vnet_node *node, const struct addr *to)
     return r != NULL ? mtu_of(&r->via->out) : VNET_MTU;
 }
 
-/* ---------------------------------------------------------------------- packets */
+/* ------------------------------------------------------------------------- packets */
 
 struct vpacket *vpacket_new(enum vproto proto, const struct addr *from,
                             const struct addr *to, const void *data, size_t len)
@@ -443,7 +443,7 @@ void vnet_complain(struct vnet_node *node, const struct vpacket *p, enum vicmp k
         (void)vnet_send(node, e);
 }
 
-/* ---------------------------------------------------------------------- routers */
+/* ------------------------------------------------------------------------- routers */
 
 static unsigned nat_flags(const struct vpacket *p)
 {

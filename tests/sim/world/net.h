@@ -138,7 +138,7 @@ void vnet_drop_routes(struct vnet_iface *via);
 /* The NAT or firewall between `outer` and the node's other interfaces. */
 void vnet_set_nat(struct vnet_iface *outer, const struct nat_config *c);
 
-/* -------------------------------------------------------------------- as a node */
+/* ----------------------------------------------------------------------- as a node */
 
 bool vnet_owns(const struct vnet_node *node, const struct addr *a);
 /* The route towards `to`, or NULL. */

@@ -15,7 +15,7 @@
 #include "core/rng.h"
 #include "io/log.h"
 
-/* --------------------------------------------------------------------- commands */
+/* ------------------------------------------------------------------------ commands */
 
 static void *run_command(void *arg)
 {
@@ -103,7 +103,7 @@ unsigned program_count(const struct program *p, const char *event, const char *t
     return n;
 }
 
-/* --------------------------------------------------------------- plain programs */
+/* ------------------------------------------------------------------ plain programs */
 
 static struct sockaddr_in loopback(uint16_t port)
 {

@@ -15,7 +15,7 @@ enum {
     UDP_MAX = 65507,
 };
 
-/* ------------------------------------------------------------------------ bytes */
+/* --------------------------------------------------------------------------- bytes */
 
 void fifo_put(struct fifo *f, const void *data, size_t len)
 {
@@ -50,7 +50,7 @@ void fifo_skip(struct fifo *f, size_t len)
         f->from = 0;
 }
 
-/* ---------------------------------------------------------------- who it is for */
+/* ------------------------------------------------------------------- who it is for */
 
 static bool is_any(const struct addr *a)
 {
@@ -103,7 +103,7 @@ static struct vsock *find(const struct vstack *k, enum vproto proto,
     return n == 0 ? NULL : best[n == 1 ? 0 : hash_of(from, to) % n];
 }
 
-/* --------------------------------------------------------------------- arrivals */
+/* ------------------------------------------------------------------------ arrivals */
 
 void vsock_tell(struct vsock *s, int edges)
 {
@@ -167,7 +167,7 @@ static void on_packet(void *ctx, const struct vpacket *p)
         vtcp_input(s, p);
 }
 
-/* ----------------------------------------------------------------- to make them */
+/* -------------------------------------------------------------------- to make them */
 
 struct vstack *vstack_new(struct vnet_node *node)
 {
@@ -275,7 +275,7 @@ int vsock_get(const struct vsock *s, enum vsock_option o)
     return s->options[o];
 }
 
-/* ------------------------------------------------------------------------ ports */
+/* --------------------------------------------------------------------------- ports */
 
 static bool both_say(const struct vsock *a, const struct vsock *b, enum vsock_option o)
 {
@@ -404,7 +404,7 @@ struct vsock *vsock_accept(struct vsock *s)
     return w;
 }
 
-/* ------------------------------------------------------------------------ bytes */
+/* --------------------------------------------------------------------------- bytes */
 
 int vsock_error(struct vsock *s)
 {
@@ -525,7 +525,7 @@ int vsock_shutdown(struct vsock *s, int how)
     return 0;
 }
 
-/* ------------------------------------------------------------------------ facts */
+/* --------------------------------------------------------------------------- facts */
 
 static int ready_tcp(const struct vsock *s)
 {

@@ -85,7 +85,7 @@ void vtcp_refuse(struct vnet_node *node, const struct vpacket *p)
     (void)vnet_send(node, r);
 }
 
-/* ------------------------------------------------------------------- its timers */
+/* ---------------------------------------------------------------------- its timers */
 
 static void set_resend(struct vsock *s)
 {
@@ -257,7 +257,7 @@ void vtcp_fini(struct vsock *s)
     }
 }
 
-/* --------------------------------------------------------------------- outwards */
+/* ------------------------------------------------------------------------ outwards */
 
 /* Sends what window and congestion permit from `nxt` on. */
 void vtcp_output(struct vsock *s)
@@ -368,7 +368,7 @@ void vtcp_close(struct vsock *s)
     vsock_free(s);
 }
 
-/* ---------------------------------------------------------------------- inwards */
+/* ------------------------------------------------------------------------- inwards */
 
 static void grow(struct vtcp *t, size_t acked)
 {
