@@ -332,7 +332,7 @@ static int put_service(struct book *b, const uint8_t key[static KEY_LEN], size_t
 static bool services_stand(struct book *b, const uint8_t key[static KEY_LEN],
                            const struct book_service *s, size_t n)
 {
-    struct book_service now[BOOK_SERVICE_MAX];
+    struct book_service now[BOOK_SERVICE_MAX] = {0};
     bool same = book_services(b, key, now, BOOK_SERVICE_MAX) == (int)n;
     for (size_t i = 0; same && i < n; i++)
         same = strcmp(now[i].name, s[i].name) == 0 && now[i].port == s[i].port &&

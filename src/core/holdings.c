@@ -82,9 +82,10 @@ int holdings_take(struct holdings *s, struct holding *e,
 static void remove_holder(struct holdings *s, struct holder *h)
 {
     struct holder **at = &s->first;
-    while (*at != h)
+    while (*at != NULL && *at != h)
         at = &(*at)->next;
-    *at = h->next;
+    if (*at != NULL)
+        *at = h->next;
     free(h);
 }
 

@@ -233,6 +233,14 @@ static void know(struct uplink *u, const struct addr *a)
         u->known[u->known_count++] = *a;
 }
 
+static bool same_addrs(const struct addr *x, size_t nx, const struct addr *y, size_t ny)
+{
+    bool same = nx == ny;
+    for (size_t i = 0; same && i < nx; i++)
+        same = addr_equal(&x[i], &y[i]);
+    return same;
+}
+
 /* The broker's proven address first, then what its name stands for, then what it says.
  */
 static void learn_addresses(struct uplink *u, const struct addr *proven)
@@ -254,7 +262,7 @@ static void learn_addresses(struct uplink *u, const struct addr *proven)
     }
     if (u->config.state != NULL &&
         addr_parse_ip(&literal, u->config.broker.host) != 0 &&
-        (count != u->known_count || memcmp(before, u->known, sizeof(before)) != 0))
+        !same_addrs(before, count, u->known, u->known_count))
         last_good_save(u->config.state, u->config.broker.host, u->config.broker.port,
                        u->known, u->known_count);
 }
