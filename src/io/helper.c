@@ -112,7 +112,8 @@ static void lose(const char *why)
 {
     helper.can = 0;
     if (why != NULL)
-        missing(why, NULL);
+        (void)snprintf(helper.why, sizeof(helper.why),
+                       "%s; restart this program to have it again", why);
     if (watch_is_open(&helper.answers) &&
         pthread_equal(helper.thread, pthread_self()) == 0) {
         (void)shutdown(helper.fd, SHUT_RDWR); /* on_answer does the rest */
