@@ -36,23 +36,27 @@ failed_of() { # FILE...
     sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$@" | sed 's/ - .*//' | sort -u
 }
 
-# The lab runs real programs in real time, in two halves side by side: limits are three
+# The lab runs real programs in real time, in three parts side by side: limits are three
 # times what they are alone, and on a loaded machine one may pass all the same. What
 # failed, if it is little, gets one more try alone, and the report says so; failing twice
 # is failing.
 lab() {
     echo "== test lab"
-    local root=() again second bad=0
+    local root=() again part beside=() bad=0
     [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PART,POSTERN_LAB_PATIENCE,COLUMNS)
     export POSTERN_BUILD=build-test POSTERN_LAB_PATIENCE=3 COLUMNS=100
-    POSTERN_LAB_PART=2 "${root[@]}" tests/lab/run.sh -rfEs </dev/null >"$log/lab2" 2>&1 &
-    second=$!
+    for part in 2 3; do
+        POSTERN_LAB_PART=$part "${root[@]}" tests/lab/run.sh -rfEs </dev/null >"$log/lab$part" 2>&1 &
+        beside+=($!)
+    done
     POSTERN_LAB_PART=1 "${root[@]}" tests/lab/run.sh -rfEs </dev/null 2>&1 |
         tee "$log/lab1" || bad=1
-    wait "$second" || bad=1
-    cat "$log/lab2"
+    for part in "${beside[@]}"; do
+        wait "$part" || bad=1
+    done
+    cat "$log/lab2" "$log/lab3"
     [ "$bad" = 1 ] || return
-    mapfile -t again < <(failed_of "$log/lab1" "$log/lab2")
+    mapfile -t again < <(failed_of "$log"/lab[123])
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
         status=1
         return
@@ -125,7 +129,7 @@ def lab(name):
 
 again, bad_again = lab("again")
 first = []
-for name in ("lab1", "lab2"):
+for name in ("lab1", "lab2", "lab3"):
     sums, bad = lab(name)
     first += bad
     for what, n in sums.items():

@@ -19,11 +19,16 @@ from .topology import Topology, build_dir, have, wire_program
 _ORDER = ["test_lab", "test_stun", "test_main", "test_trust", "test_badinput",
           "test_matrix", "test_programs", "test_faults", "test_scale"]
 
-# What runs beside the others when POSTERN_LAB_PART asks for one half (1 or 2): tests
-# that wait more than they compute.
-_SECOND = ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
-           "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
-           "test_tls_only", "test_trust", "test_badinput", "test_vanish")
+# What runs beside the others when POSTERN_LAB_PART asks for one part (1, 2 or 3): tests
+# that wait more than they compute. The first part is what stands in none of these.
+_PARTS = {
+    "2": ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
+          "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
+          "test_tls_only", "test_trust", "test_badinput", "test_vanish"),
+    "3": ("test_away", "test_dark", "test_ends", "test_flood", "test_forgotten",
+          "test_habits", "test_replaced", "test_strangers", "test_trial", "test_twins",
+          "test_waiting"),
+}
 
 
 def full():
@@ -68,10 +73,13 @@ def pytest_collection_modifyitems(config, items):
     def place(item):
         name = module(item)
         return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+    def part_of(name):
+        return next((p for p, begins in _PARTS.items() if name.startswith(begins)), "1")
     items.sort(key=place)
     part = os.environ.get("POSTERN_LAB_PART")
     if part:
-        others = [i for i in items if module(i).startswith(_SECOND) != (part == "2")]
+        others = [i for i in items if part_of(module(i)) != part]
         config.hook.pytest_deselected(items=others)
         items[:] = [i for i in items if i not in others]
 
