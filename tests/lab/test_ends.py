@@ -70,7 +70,7 @@ def test_ended_host_resets_its_services(stood, number):
     g.server.wait_line("PUT", 10)
     g.server.wait_line("GET", 10)
     assert "ended" not in g.server.stdout, g.server.stdout
-    assert all(p.running or p.lines[-1] == "reset" for p in peers)
+    assert all(p.running or p.stdout.endswith("reset\n") for p in peers)
 
 
 def test_orderly_ends_stay_orderly(stood):
