@@ -69,7 +69,7 @@ static void give_up(const char *why)
 {
     if (helper.greeted)
         (void)snprintf(helper.why, sizeof(helper.why),
-                       "%s; it is started again by itself, try again in a minute", why);
+                       "%s; it is started again by itself", why);
     helper.greeted = false;
     helper.can = 0;
     if (helper.fd >= 0)
@@ -100,7 +100,7 @@ static void clear_away(void)
     timer_stop(&helper.again);
     plan();
     if (stood && !helper.told_lost)
-        log_warn("%s (path kinds and gates that need it wait for that)", helper.why);
+        log_warn("%s; until then nothing begins that needs it", helper.why);
     helper.told_lost = helper.told_lost || stood;
 }
 
@@ -130,7 +130,10 @@ static int watch_keeper(void)
 static void take_hello(const struct privilege_reply *r)
 {
     if (r->version != PRIVILEGE_VERSION) {
-        give_up("the privileged helper is of another version");
+        give_up("");
+        (void)snprintf(helper.why, sizeof(helper.why),
+                       "the privileged helper is of another version; restart this "
+                       "program");
         return;
     }
     timer_stop(&helper.again);

@@ -119,6 +119,29 @@ def test_a_path_that_stands_outlives_its_helper(house):
     assert not proc.find("path", mark, kind="relay"), "the session stayed on its path"
 
 
+# No knock arrives, and the host waits for one.
+DEAF = """
+table inet deaf {
+  chain forward { type filter hook forward priority 0;
+    udp dport 20000-60999 drop
+    tcp dport 20000-60999 tcp flags & (syn|ack) == syn drop
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("kind", ["udp-knock", "tcp-knock"])
+def test_who_waits_for_a_knock_is_told_that_the_filter_is_gone(house, kind):
+    g = house
+    g.topo.inet.nft(DEAF)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    wait_until(lambda: tables(g) == 1, 15, "the host waits for a knock")
+    kill_helper(g.host_proc)
+    no = proc.wait_event("rejected", 5, kind=kind)
+    assert LOST in no["reason"], no
+
+
 def test_up_has_its_killed_helper_back(house):
     """tcp-knock needs the client's helper too, for the number in its SYN."""
     g = house
