@@ -119,12 +119,11 @@ def test_a_path_that_stands_outlives_its_helper(house):
     assert not proc.find("path", mark, kind="relay"), "the session stayed on its path"
 
 
-# No knock arrives, and the host waits for one.
+# Between the sites nothing passes: the host waits for a knock that does not come.
 DEAF = """
 table inet deaf {
   chain forward { type filter hook forward priority 0;
-    udp dport 20000-60999 drop
-    tcp dport 20000-60999 tcp flags & (syn|ack) == syn drop
+    iifname { "a", "b" } oifname { "a", "b" } drop
   }
 }
 """
