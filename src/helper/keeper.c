@@ -64,9 +64,10 @@ static pid_t start(const char *name, int fd)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     run_hand_down(PRIVILEGE_CAPS);
-    if (dup2(fd, PRIVILEGE_FD) == PRIVILEGE_FD &&
-        syscall(SYS_close_range, PRIVILEGE_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+    if (dup2(fd, PRIVILEGE_FD) == PRIVILEGE_FD) {
+        (void)syscall(SYS_close_range, PRIVILEGE_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC);
         (void)execve("/proc/self/exe", argv, environment);
+    }
     _exit(127);
 }
 
