@@ -239,19 +239,33 @@ static void on_own_rotated(void *ctx, struct peer *p,
         log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
+/* The broker was there in this run. */
+static bool stood(const struct client *c)
+{
+    for (const struct home *h = c->homes; h != NULL; h = h->next)
+        if (h->was_up)
+            return true;
+    return false;
+}
+
 /*
- * A host that has just lost its broker is back in seconds, and what is too much at once
- * goes through one after the other: do not give up at once.
+ * A host that has just lost its broker is back in seconds, and so is a broker that was
+ * restarted; what is too much at once goes through one after the other: do not give up
+ * at once.
  */
 static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
 {
     uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms, grace_ms = 0;
-    if (f->code == POSTERN_ERR_UNREACHABLE)
+    if (f->code == POSTERN_ERR_UNREACHABLE || f->code == POSTERN_ERR_REFUSED)
         grace_ms = OFFLINE_GRACE_MS;
     else if (f->code == POSTERN_ERR_LIMIT) /* many at once: each gets its turn */
         grace_ms = CROWD_GRACE_MS;
     else if (f->code == POSTERN_ERR_TIMEOUT) /* once more: a machine may be busy */
         grace_ms = TIMEOUT_GRACE_MS;
+    else if (f->code == POSTERN_ERR_CLOSED || f->code == POSTERN_ERR_RESET)
+        /* It was there and ended: a restart, or a router's. Who has always ended it may
+         * be no broker at all. */
+        grace_ms = stood(c) ? TIMEOUT_GRACE_MS : OFFLINE_GRACE_MS;
     return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
 }
 
