@@ -139,7 +139,7 @@ void db_close(struct db *db)
 {
     if (db == NULL)
         return;
-    (void)sqlite3_close(db->raw);
+    db_close_raw(db);
     free(db);
 }
 
@@ -163,15 +163,56 @@ int db_end(struct db *db, int err)
     return err;
 }
 
+/*
+ * Parsing costs ten times as much as running what a host asks for each connection, so
+ * statements are kept when they are finished. SQLite parses them anew by itself when
+ * the schema has changed.
+ */
+static void keep(struct db *db, sqlite3_stmt *raw)
+{
+    (void)sqlite3_finalize(db->kept[DB_KEPT - 1]);
+    memmove(&db->kept[1], &db->kept[0], (DB_KEPT - 1) * sizeof(db->kept[0]));
+    db->kept[0] = raw;
+}
+
+static sqlite3_stmt *take_kept(struct db *db, const char *sql)
+{
+    for (size_t i = 0; i < DB_KEPT; i++) {
+        sqlite3_stmt *raw = db->kept[i];
+        if (raw == NULL || strcmp(sqlite3_sql(raw), sql) != 0)
+            continue;
+        memmove(&db->kept[i], &db->kept[i + 1],
+                (DB_KEPT - 1 - i) * sizeof(db->kept[0]));
+        db->kept[DB_KEPT - 1] = NULL;
+        return raw;
+    }
+    return NULL;
+}
+
+void db_close_raw(struct db *db)
+{
+    for (size_t i = 0; i < DB_KEPT; i++) {
+        (void)sqlite3_finalize(db->kept[i]);
+        db->kept[i] = NULL;
+    }
+    (void)sqlite3_close(db->raw);
+    db->raw = NULL;
+}
+
 struct db_stmt db_prepare(struct db *db, const char *sql)
 {
     struct db_stmt s = {.db = db};
     int refused = db_follow(db);
+    db->in_use++;
     if (db->unreadable) {
         s.err = refused;
         return s;
     }
-    s.err = db_checked(db, sqlite3_prepare_v2(db->raw, sql, -1, &s.raw, NULL));
+    s.raw = take_kept(db, sql);
+    if (s.raw == NULL)
+        s.err =
+            db_checked(db, sqlite3_prepare_v3(db->raw, sql, -1,
+                                              SQLITE_PREPARE_PERSISTENT, &s.raw, NULL));
     if (s.err == 0 && refused != 0 && sqlite3_stmt_readonly(s.raw) == 0)
         s.err = refused; /* what is written to the old file nobody would read */
     return s;
@@ -244,8 +285,14 @@ void db_column_blob(struct db_stmt *s, int column, void *bytes, size_t len)
 
 int db_finish(struct db_stmt *s)
 {
-    (void)sqlite3_finalize(s->raw);
+    if (s->raw != NULL && s->err == 0 && s->db->migrations != NULL &&
+        sqlite3_reset(s->raw) == SQLITE_OK &&
+        sqlite3_clear_bindings(s->raw) == SQLITE_OK)
+        keep(s->db, s->raw);
+    else
+        (void)sqlite3_finalize(s->raw);
     s->raw = NULL;
+    s->db->in_use--;
     return s->err;
 }
 

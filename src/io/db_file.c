@@ -97,12 +97,6 @@ static int open_raw(struct db *db, const char *path)
     return db_checked(db, r);
 }
 
-static void close_raw(struct db *db)
-{
-    (void)sqlite3_close(db->raw);
-    db->raw = NULL;
-}
-
 static int run_migrations(struct db *db, const char *const *migrations, size_t from,
                           size_t n)
 {
@@ -145,7 +139,7 @@ static int make_file(struct db *db, const char *const *migrations, size_t n)
         err = db_begin(db);
     if (err == 0)
         err = db_end(db, run_migrations(db, migrations, 0, n));
-    close_raw(db);
+    db_close_raw(db);
     if (err != 0) {
         (void)unlink(made);
         return err;
@@ -252,9 +246,9 @@ static int open_anew(struct db *db)
         err = db_apply_fast(fresh);
     db->trouble = fresh->trouble;
     if (err == 0) {
-        sqlite3 *old = db->raw;
+        db_close_raw(db);
         db->raw = fresh->raw;
-        fresh->raw = old;
+        fresh->raw = NULL;
         db->wal = fresh->wal;
         begin_following(db, db->migrations, db->migration_count);
         db->version += (int64_t)1 << 32;
@@ -270,7 +264,7 @@ int db_follow(struct db *db)
     struct fault f = {0};
     bool same;
     if (db->migrations == NULL || sqlite3_get_autocommit(db->raw) == 0 ||
-        sqlite3_next_stmt(db->raw, NULL) != NULL)
+        db->in_use > 0)
         return 0;
     const char *trouble = db->trouble;
     int err = 0;

@@ -8,8 +8,12 @@
 
 #include "io/db.h"
 
+enum { DB_KEPT = 8 };
+
 struct db {
     sqlite3 *raw;
+    sqlite3_stmt *kept[DB_KEPT]; /* finished, to be used again; the latest first */
+    int in_use;                  /* statements that are not finished */
     char path[PATH_MAX];
     const char *trouble; /* what is wrong with a file that is no database of ours */
     const char *const *migrations; /* NULL: the file at the path is not followed */
@@ -28,6 +32,8 @@ extern const char db_removed[]; /* a `trouble` */
 int db_from_errno(int e);
 /* SQLite's result as ours, logged at debug. */
 int db_checked(struct db *db, int r);
+/* Closes `raw` and what was kept of its statements. */
+void db_close_raw(struct db *db);
 /* The one integer that a statement without parameters gives. */
 int db_read_int(struct db *db, const char *sql, int64_t *v);
 

@@ -78,6 +78,22 @@ static void send_due(struct approach *a)
     }
 }
 
+/* A kind's state is made when it first begins: most approaches need few of them. */
+static void *kind_make(struct approach *a, enum path_kind k)
+{
+    if (a->kinds[k] == NULL && approach_allows(a, k))
+        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
+    return a->kinds[k];
+}
+
+static void kind_start(struct approach *a, enum path_kind k)
+{
+    if (kind_make(a, k) != NULL)
+        kind_table[k]->start(a->kinds[k]);
+    else
+        approach_failed(a, k, "out of memory");
+}
+
 static struct path *path_by_id(const struct approach *a, uint32_t id)
 {
     for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
@@ -93,10 +109,11 @@ static void climb(struct approach *a)
          i++) {
         switch (act.type) {
         case LADDER_START:
-            kind_table[act.kind]->start(a->kinds[act.kind]);
+            kind_start(a, act.kind);
             break;
         case LADDER_STOP:
-            kind_table[act.kind]->stop(a->kinds[act.kind]);
+            if (a->kinds[act.kind] != NULL)
+                kind_table[act.kind]->stop(a->kinds[act.kind]);
             break;
         case LADDER_SELECT:
             a->config.events->on_select(
@@ -153,11 +170,6 @@ bool approach_is_established(const struct approach *a)
 const uint8_t *approach_check_key(const struct approach *a)
 {
     return a->check_key;
-}
-
-void *approach_kind_state(struct approach *a, enum path_kind k)
-{
-    return a->kinds[k];
 }
 
 uint32_t approach_next_path_id(struct approach *a)
@@ -342,14 +354,10 @@ static struct approach *approach_new(const struct approach_config *c)
     return a;
 }
 
-static int make_kinds(struct approach *a)
+/* The session begins on its path, before anything was started. */
+static bool make_relay(struct approach *a)
 {
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
-        if (a->kinds[k] == NULL)
-            return POSTERN_ERR_NOMEM;
-    }
-    return 0;
+    return !approach_allows(a, PATH_RELAY) || kind_make(a, PATH_RELAY) != NULL;
 }
 
 int approach_new_client(struct approach **out, const struct approach_config *c)
@@ -358,7 +366,7 @@ int approach_new_client(struct approach **out, const struct approach_config *c)
     if (a == NULL)
         return POSTERN_ERR_NOMEM;
     randombytes_buf(a->check_key, sizeof(a->check_key));
-    if (make_kinds(a) != 0) {
+    if (!make_relay(a)) {
         approach_free(a);
         return POSTERN_ERR_NOMEM;
     }
@@ -372,8 +380,8 @@ static void start_at_host(struct approach *a, enum path_kind k, const Offer *off
 {
     if (!approach_allows(a, k))
         return;
-    kind_table[k]->start(a->kinds[k]);
-    if (kind_table[k]->on_offer != NULL)
+    kind_start(a, k);
+    if (a->kinds[k] != NULL && kind_table[k]->on_offer != NULL)
         kind_table[k]->on_offer(a->kinds[k], offer, false);
 }
 
@@ -393,7 +401,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     bool holds = c->unlisted && approach_allows(a, PATH_RELAY);
     if (holds)
         a->held = malloc(sizeof(*a->held));
-    if (make_kinds(a) != 0 || (holds && a->held == NULL)) {
+    if (!make_relay(a) || (holds && a->held == NULL)) {
         approach_free(a);
         return POSTERN_ERR_NOMEM;
     }
@@ -454,7 +462,7 @@ void approach_set_established(struct approach *a)
     a->established = true;
     a->early_len = 0;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (kind_table[k]->on_established != NULL)
+        if (a->kinds[k] != NULL && kind_table[k]->on_established != NULL)
             kind_table[k]->on_established(a->kinds[k]);
 }
 
@@ -474,7 +482,7 @@ void approach_admit(struct approach *a)
 void approach_on_path_used(struct approach *a, struct path *p)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (kind_table[k]->on_used != NULL)
+        if (a->kinds[k] != NULL && kind_table[k]->on_used != NULL)
             kind_table[k]->on_used(a->kinds[k], p);
 }
 
@@ -513,7 +521,7 @@ void approach_forgive(struct approach *a)
 void approach_on_uplink(struct approach *a, bool up)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (kind_table[k]->on_uplink != NULL)
+        if (a->kinds[k] != NULL && kind_table[k]->on_uplink != NULL)
             kind_table[k]->on_uplink(a->kinds[k], up);
     if (!up)
         return;
@@ -569,7 +577,7 @@ void approach_on_network_change(struct approach *a)
         if (approach_allows(a, (enum path_kind)k) &&
             path_kind_is_direct((enum path_kind)k) &&
             !approach_holds(a, (enum path_kind)k))
-            kind_table[k]->start(a->kinds[k]);
+            kind_start(a, (enum path_kind)k);
     approach_offer_soon(a);
 }
 
@@ -592,8 +600,9 @@ const struct ladder *approach_ladder(const struct approach *a)
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN])
 {
-    const char *note =
-        kind_table[k]->note != NULL ? kind_table[k]->note(a->kinds[k]) : NULL;
+    const char *note = a->kinds[k] != NULL && kind_table[k]->note != NULL
+                           ? kind_table[k]->note(a->kinds[k])
+                           : NULL;
     if (note == NULL)
         return ladder_reason(&a->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);

@@ -128,7 +128,8 @@ static void apply_peer_kinds(struct approach *a, const Offer *o)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         if (!exchange_names(o, (enum path_kind)k) &&
             approach_allows(a, (enum path_kind)k)) {
-            kind_table[k]->stop(a->kinds[k]);
+            if (a->kinds[k] != NULL)
+                kind_table[k]->stop(a->kinds[k]);
             ladder_refuse(&a->ladder, (enum path_kind)k,
                           "the other side does not allow it");
         }
@@ -159,7 +160,7 @@ static void take_offer(struct approach *a, const Offer *o)
     if (a->held != NULL)
         *a->held = *o;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (approach_allows(a, (enum path_kind)k) && kind_table[k]->on_offer != NULL &&
+        if (a->kinds[k] != NULL && kind_table[k]->on_offer != NULL &&
             !approach_holds(a, (enum path_kind)k))
             kind_table[k]->on_offer(a->kinds[k], o, renewed);
 }

@@ -14,7 +14,7 @@ enum { APPROACH_RETIRED_MAX = 24 };
 struct approach {
     struct approach_config config;
     struct ladder ladder;
-    void *kinds[PATH_KIND_COUNT];
+    void *kinds[PATH_KIND_COUNT]; /* NULL: was never begun */
     struct path *paths[LADDER_MAX_PATHS + APPROACH_RETIRED_MAX];
     uint8_t check_key[16];
     uint32_t next_path_id;

@@ -11,7 +11,9 @@
 struct kind_ops {
     const void
         *plan; /* for `new`: what one of several kinds of one engine differs in */
-    /* Makes the kind's state for this approach, or NULL when out of memory. */
+    /* Makes the kind's state for this approach, or NULL when out of memory. Asked
+     * before the first `start`, of an allowed kind; of the relay when the approach is
+     * made. */
     void *(*new)(struct approach *a, const void *plan);
     void (*free)(void *k); /* its paths are retired already */
     /* Begin, or begin anew; answers with approach_started or approach_failed. */
@@ -46,7 +48,6 @@ PATH_KINDS(KIND_DECLARED)
 const struct approach_config *approach_config_of(const struct approach *a);
 bool approach_is_established(const struct approach *a); /* the session once opened */
 const uint8_t *approach_check_key(const struct approach *a); /* 16 bytes */
-void *approach_kind_state(struct approach *a, enum path_kind k);
 uint32_t approach_next_path_id(struct approach *a);
 /* Round trip to the peer through the broker, as far as known, in microseconds. */
 uint32_t approach_rtt_hint_us(const struct approach *a);

@@ -152,6 +152,34 @@ static void damage(const char *path, off_t at, size_t len, uint8_t hash[32])
     key_hash(hash, all, (size_t)n, NULL, 0);
 }
 
+/* Statements are used again: nothing of one use is seen in the next. */
+static void test_again(void **state)
+{
+    static const char by_x[] = "SELECT id FROM t WHERE x IS ?";
+    struct db *db;
+    struct fault f = {0};
+    assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+    for (int i = 0; i < 20; i++)
+        insert(db, i % 2 == 0 ? "even" : "odd ", 4);
+    struct db_stmt outer = db_prepare(db, by_x);
+    db_bind_blob(&outer, "even", 4);
+    for (int i = 0; i < 10; i++) {
+        assert_true(db_step(&outer));
+        assert_int_equal(db_column_int(&outer, 0), 2 * i + 1);
+        struct db_stmt inner = db_prepare(db, by_x); /* inside of itself */
+        db_bind_blob(&inner, "odd ", 4);
+        assert_true(db_step(&inner));
+        assert_int_equal(db_column_int(&inner, 0), 2);
+        assert_int_equal(db_finish(&inner), 0); /* with rows left */
+    }
+    assert_false(db_step(&outer));
+    assert_int_equal(db_finish(&outer), 0);
+    struct db_stmt unbound = db_prepare(db, by_x); /* NULL, not what was bound before */
+    assert_false(db_step(&unbound));
+    assert_int_equal(db_finish(&unbound), 0);
+    db_close(db);
+}
+
 static void test_damaged(void **state)
 {
     static const struct {
@@ -517,6 +545,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(test_migrations),
         IN_SCRATCH(test_sticky),
+        IN_SCRATCH(test_again),
         IN_SCRATCH(test_damaged),
         IN_SCRATCH(test_full_disk),
         IN_SCRATCH(test_read_only),
