@@ -96,6 +96,7 @@ void peer_tell_path(struct peer *p, const struct path *path)
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->moved_id = 0;
     p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)
         p->config.events->on_path(p->config.ctx, p, path, p->told_elapsed_us);
@@ -236,6 +237,8 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
     path->rtt_us = rtt_us;
     path->silent = false;
     approach_on_path_rtt(p->approach, path);
+    if (p->ready && path == p->used && path->id == p->moved_id)
+        peer_tell_path(p, path);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -458,7 +461,7 @@ static void begin(struct peer *p)
     p->restarting = p->lost = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
-    p->told_id = 0;
+    p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
     p->gone_us = p->signal_us = 0;
     p->limit_s = 0;
@@ -603,7 +606,7 @@ void peer_on_network_change(struct peer *p)
         session_doubt(p->session, true);
     if (p->ready && used != NULL && used == p->used &&
         !addr_equal(&local, &used->local))
-        peer_tell_path(p, used); /* it starts from another address now */
+        p->moved_id = used->id;
 }
 
 const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)

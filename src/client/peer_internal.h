@@ -20,6 +20,8 @@ struct peer {
     struct path *used;
     enum path_kind told; /* of the last path event */
     uint32_t told_id;
+    uint32_t
+        moved_id; /* a path that starts elsewhere now: told when it answers there */
     Services *services;
     struct timer timer;  /* retry, or the limit for opening */
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
