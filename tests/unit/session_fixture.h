@@ -32,6 +32,7 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
+    bool probes_only; /* swallows what is QUIC's */
     size_t mtu;
     unsigned loss_permille;
     struct packet queue[QUEUE];
@@ -47,6 +48,7 @@ struct side {
     struct session *session;
     struct wire wires[2];
     bool open, closed, admit;
+    bool leaves; /* frees its session when that has ended */
     bool hoards; /* takes streams and reads none of them */
     uint64_t hoarded;
     unsigned resets;
@@ -81,8 +83,8 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
     struct wire *x = (struct wire *)p;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        if (x->dead || n > x->mtu || next_random(x->world) % 1000 < x->loss_permille ||
-            x->count == QUEUE)
+        if (x->dead || n > x->mtu || (x->probes_only && buf[at] != PROBE_FIRST_BYTE) ||
+            next_random(x->world) % 1000 < x->loss_permille || x->count == QUEUE)
             continue;
         struct packet *k = &x->queue[(x->head + x->count++) % QUEUE];
         k->data = malloc(n);
@@ -273,6 +275,10 @@ static void on_close(void *ctx, int err, const char *why)
     (void)why;
     s->closed = true;
     s->close_err = err;
+    if (s->leaves) {
+        session_free(s->session);
+        s->session = NULL;
+    }
 }
 
 static const struct session_events session_events = {
