@@ -510,11 +510,22 @@ static void new_peer(struct meeting *m, const Meet *in,
     take_addresses(m, in, fits, ctx);
 }
 
+static void host_cannot(struct meeting *m, const Meet *in)
+{
+    (void)snprintf(m->words, sizeof(m->words), "the host cannot: %s", in->refused);
+    meeting_fail(m, m->words);
+}
+
 static void hear_host(struct meeting *m, const Meet *in,
                       bool (*fits)(void *ctx, const struct addr *a), void *ctx)
 {
-    if (in->round != m->round || m->peer_round == m->round)
+    if (in->round != m->round)
         return;
+    if (m->peer_round == m->round) {
+        if (in->refused[0] != '\0' && m->phase == MEETING_MEETING && !m->plan->maps)
+            host_cannot(m, in); /* any more: the filter for our knock is gone */
+        return;
+    }
     new_peer(m, in, fits, ctx);
     if (in->knock.size == sizeof(m->knock))
         memcpy(m->knock, in->knock.bytes, sizeof(m->knock));
@@ -524,8 +535,7 @@ static void hear_host(struct meeting *m, const Meet *in,
         say(m, in->refused[0] != '\0' ? in->refused : "no reason was given");
         want(m, MEETING_ALONE);
     } else if (in->refused[0] != '\0') {
-        (void)snprintf(m->words, sizeof(m->words), "the host cannot: %s", in->refused);
-        meeting_fail(m, m->words);
+        host_cannot(m, in);
     }
 }
 

@@ -658,8 +658,15 @@ static void on_knock(void *ctx, const struct addr *from)
 {
     struct tcp_meet *t = ctx;
     char text[ADDR_TEXT_LEN];
-    log_debug("tcp-knock: seen from %s", addr_format(from, text));
     meet_enter(&t->base);
+    if (from == NULL) {
+        t->knock = 0;
+        if (meeting_tells(&t->base.meeting) && !t->knocked)
+            meeting_refuse(&t->base.meeting, helper_missing());
+        meet_leave(&t->base);
+        return;
+    }
+    log_debug("tcp-knock: seen from %s", addr_format(from, text));
     if (meeting_on_knock(&t->base.meeting, from)) {
         t->knocked = true;
         connect_all(t, 0);

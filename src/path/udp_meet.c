@@ -401,9 +401,24 @@ static size_t add_reflexive(const struct udp_meet *u, bool shown,
 
 /* ----------------------------------------------------------------------- udp-knock */
 
+/* Who was let in already needs it no more. */
+static void on_filter_lost(struct udp_meet *u)
+{
+    meet_enter(&u->base);
+    u->knock = 0;
+    if (meeting_tells(&u->base.meeting) && !has_way(u) && u->sockets[0] == NULL &&
+        u->sockets[1] == NULL)
+        meeting_refuse(&u->base.meeting, helper_missing());
+    meet_leave(&u->base);
+}
+
 static void on_knock(void *ctx, const struct addr *from)
 {
     struct udp_meet *u = ctx;
+    if (from == NULL) {
+        on_filter_lost(u);
+        return;
+    }
     unsigned sock = sock_of(from);
     struct addr at = {.family = from->family, .port = u->knock_port};
     char text[ADDR_TEXT_LEN];

@@ -200,6 +200,21 @@ static void test_refusal_is_told(void **state)
     assert_int_equal(h.m.phase, MEETING_MEETING);
 }
 
+/* The filter for a knock is gone while the client knocks. */
+static void test_late_refusal_is_told(void **state)
+{
+    struct side c, h;
+    (void)state;
+    begin(&c, &h, PATH_UDP_KNOCK);
+    start(&c, &h);
+    pass(&c, &h, 200);
+    assert_int_equal(c.m.phase, MEETING_MEETING);
+    meeting_refuse(&h.m, "the helper is gone");
+    talk(&h, &c);
+    assert_string_equal(meeting_words(&c.m), "the host cannot: the helper is gone");
+    assert_true(meeting_rests(&c.m) && meeting_rests(&h.m));
+}
+
 static void test_client_tells_no_refusal(void **state)
 {
     struct side c, h;
@@ -587,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_each_plan_fails_with_words),
         cmocka_unit_test(test_sleeps_until_the_uplink_is_up),
         cmocka_unit_test(test_refusal_is_told),
+        cmocka_unit_test(test_late_refusal_is_told),
         cmocka_unit_test(test_client_tells_no_refusal),
         cmocka_unit_test(test_silent_host_is_given_up),
         cmocka_unit_test(test_another_round_is_not_heard),
