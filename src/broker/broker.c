@@ -294,7 +294,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
         rc = broker_open(&b, c, f);
     else
         (void)fault_lack(f, rc);
-    if (rc == 0)
+    if (rc == 0 && b != NULL)
         rc = watch_identity(&look, b, loop, f);
     if (rc == 0)
         loop_run(loop);
