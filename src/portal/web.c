@@ -232,8 +232,8 @@ static struct request *request_new(struct server *s, struct MHD_Connection *http
     r->http = http;
     r->type = "text/html; charset=utf-8";
     r->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
-    r->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
-    if (!r->post && !r->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0)
+    if (!r->post && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0 &&
+        strcmp(method, MHD_HTTP_METHOD_GET) != 0)
         r->problem = MHD_HTTP_METHOD_NOT_ALLOWED;
     if (who == NULL || sockaddr_to_addr(&r->client, who->client_addr) != 0)
         r->problem = MHD_HTTP_BAD_REQUEST;
