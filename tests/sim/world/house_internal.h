@@ -2,13 +2,22 @@
 #ifndef POSTERN_SIM_HOUSE_INTERNAL_H
 #define POSTERN_SIM_HOUSE_INTERNAL_H
 
+#include <setjmp.h>
+
 #include "house.h"
 #include "stack_internal.h"
+
+/* Where a coroutine is, while another runs. */
+struct place {
+    ucontext_t context;
+    jmp_buf jump;
+    bool begun; /* `jump` is where it is; else the context's begin */
+};
 
 struct task {
     struct list entry; /* first: of all, or of those that may run */
     struct machine *machine;
-    ucontext_t context;
+    struct place place;
     void *stack;
     void *fiber; /* AddressSanitizer's */
     void *(*run)(void *arg);
@@ -32,7 +41,7 @@ struct house {
     bool prints;
     struct task *tasks, *running;
     struct list ready; /* tasks, in the order in which they woke */
-    ucontext_t outside;
+    struct place outside;
     void *outside_fiber;
     const void *outside_stack;
     size_t outside_size;

@@ -15,6 +15,26 @@
 #define FIBER_ENTER(saved, stack, size) ((void)(saved), (void)(stack), (void)(size))
 #endif
 
+/*
+ * From one coroutine to another. swapcontext asks the kernel for the signal mask each
+ * time, which is a tenth of a run; a jump does not. AddressSanitizer does not follow
+ * jumps between stacks.
+ */
+static void change(struct place *from, struct place *to)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    to->begun = true;
+    (void)swapcontext(&from->context, &to->context);
+#else
+    if (_setjmp(from->jump) != 0)
+        return;
+    if (to->begun)
+        _longjmp(to->jump, 1);
+    to->begun = true;
+    (void)setcontext(&to->context);
+#endif
+}
+
 enum { STACK_BYTES = 2 * 1024 * 1024, STILL_MAX = 2000000 };
 
 struct task *task_now(void)
@@ -34,7 +54,7 @@ static void leave(struct task *t)
 {
     struct house *h = t->machine->house;
     FIBER_LEAVE(t->over ? NULL : &t->fiber, h->outside_stack, h->outside_size);
-    (void)swapcontext(&t->context, &h->outside);
+    change(&t->place, &h->outside);
     FIBER_ENTER(t->fiber, NULL, NULL);
 }
 
@@ -69,11 +89,11 @@ struct task *task_start(struct machine *m, void *(*run)(void *arg), void *arg)
     t->run = run;
     t->arg = arg;
     t->alarm = (struct valarm){.cb = on_alarm, .ctx = t};
-    (void)getcontext(&t->context);
-    t->context.uc_stack.ss_sp = t->stack;
-    t->context.uc_stack.ss_size = STACK_BYTES;
-    t->context.uc_link = NULL;
-    makecontext(&t->context, enter, 0);
+    (void)getcontext(&t->place.context);
+    t->place.context.uc_stack.ss_sp = t->stack;
+    t->place.context.uc_stack.ss_size = STACK_BYTES;
+    t->place.context.uc_link = NULL;
+    makecontext(&t->place.context, enter, 0);
     t->next = h->tasks;
     h->tasks = t;
     list_init(&t->entry);
@@ -121,7 +141,8 @@ void tasks_run(struct house *h)
         t->ready = false;
         h->running = t;
         FIBER_LEAVE(&h->outside_fiber, t->stack, STACK_BYTES);
-        (void)swapcontext(&h->outside, &t->context);
+        h->outside.begun = true;
+        change(&h->outside, &t->place);
         FIBER_ENTER(h->outside_fiber, NULL, NULL);
         h->running = NULL;
         if (t->over && t->detached)
