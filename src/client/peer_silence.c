@@ -50,6 +50,7 @@ void peer_on_gone(struct peer *p, bool ended)
     if (since_us != 0 && clock_us() - since_us > seconds_us(1))
         return;
     p->gone_us = clock_us();
+    p->gone_broken = !ended;
     timer_start(&p->timer, ms);
 }
 

@@ -23,6 +23,7 @@ struct task {
     void *(*run)(void *arg);
     void *arg, *result;
     bool over, ready, detached;
+    unsigned group;
     struct task *joiner;
     struct valarm alarm;
     struct task *next; /* of all */
@@ -46,12 +47,24 @@ struct house {
     const void *outside_stack;
     size_t outside_size;
     struct vfile *files[HOUSE_FILES];
+    struct machine *machine_of[HOUSE_FILES];
+    unsigned owners[HOUSE_FILES]; /* the groups in which they were made */
     int next_file;
+    unsigned groups;
+    size_t group_loops[HOUSE_GROUPS];
+    uint64_t turns;
+    void (*on_packet)(void *ctx, const struct vnet_iface *at, const struct vpacket *p);
+    void *on_packet_ctx;
+    int64_t wall_us; /* what wall clocks are ahead of where they began */
 };
 
 /* Runs every task that may. */
 void tasks_run(struct house *h);
 void tasks_free(struct house *h);
 void files_free(struct house *h);
+void files_kill(struct house *h, unsigned group);
+void tasks_kill(struct house *h, unsigned group);
+void stops_kill(struct machine *m, unsigned group);
+void monitors_kill(struct machine *m, unsigned group);
 
 #endif

@@ -29,6 +29,8 @@ int clock_gettime(clockid_t id, struct timespec *t)
         return (int)syscall(SYS_clock_gettime, id, t);
     uint64_t us = house_now_us(h);
     bool wall = id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
+    if (wall)
+        us += (uint64_t)house_wall_us(h);
     t->tv_sec = (time_t)(us / 1000000) + (wall ? EPOCH_S : 0);
     t->tv_nsec = (long)(us % 1000000) * 1000;
     return 0;

@@ -43,6 +43,17 @@ struct task *task_now(void)
     return h != NULL ? h->running : NULL;
 }
 
+unsigned task_group(const struct task *t)
+{
+    return t->group;
+}
+
+unsigned group_now(void)
+{
+    struct task *t = task_now();
+    return t != NULL ? t->group : 0;
+}
+
 struct machine *machine_now(void)
 {
     struct task *t = task_now();
@@ -86,6 +97,8 @@ struct task *task_start(struct machine *m, void *(*run)(void *arg), void *arg)
     assert(t->stack != MAP_FAILED);
     (void)mprotect(t->stack, 4096, PROT_NONE);
     t->machine = m;
+    t->group = h->running != NULL ? h->running->group : ++h->groups;
+    assert(t->group < HOUSE_GROUPS);
     t->run = run;
     t->arg = arg;
     t->alarm = (struct valarm){.cb = on_alarm, .ctx = t};
@@ -140,6 +153,7 @@ void tasks_run(struct house *h)
         list_remove(&t->entry);
         t->ready = false;
         h->running = t;
+        h->turns++;
         FIBER_LEAVE(&h->outside_fiber, t->stack, STACK_BYTES);
         h->outside.begun = true;
         change(&h->outside, &t->place);
@@ -178,6 +192,16 @@ void *task_join(struct task *t)
 void task_detach(struct task *t)
 {
     t->detached = true;
+}
+
+void tasks_kill(struct house *h, unsigned group)
+{
+    struct task *next;
+    for (struct task *t = h->tasks; t != NULL; t = next) {
+        next = t->next;
+        if (t->group == group)
+            forget(t);
+    }
 }
 
 void tasks_free(struct house *h)
