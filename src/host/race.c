@@ -14,7 +14,7 @@ enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
 struct leg {
     struct race *race;
     struct dial *dial;       /* NULL: not begun, or over */
-    struct agent_call *call; /* instead, by an agent's host; the winner's stays */
+    struct agent_call *call; /* instead, by an agent's host */
 };
 
 struct race {
@@ -76,12 +76,10 @@ static void dial_failed(struct leg *l, int err)
     leg_failed(l, code, reason);
 }
 
-static void leg_won(struct leg *l, int fd)
+static void stop(struct race *r, const struct leg *but)
 {
-    struct race *r = l->race;
     timer_stop(&r->timer);
-    cancel_legs(r, l);
-    r->events->on_won(r->ctx, fd);
+    cancel_legs(r, but);
 }
 
 static void on_dialed(void *ctx, int err, int fd)
@@ -93,12 +91,17 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     tcp_no_delay(fd);
-    leg_won(l, fd);
+    stop(l->race, l);
+    l->race->events->on_won(l->race->ctx, fd);
 }
 
-static void on_connected(void *ctx, int fd)
+static void on_connected(void *ctx, struct pump *stream)
 {
-    leg_won(ctx, fd);
+    struct leg *l = ctx;
+    agent_call_free(l->call);
+    l->call = NULL;
+    stop(l->race, l);
+    l->race->events->on_won_there(l->race->ctx, stream);
 }
 
 static void on_failed(void *ctx, enum stream_code code, const char *reason)
@@ -109,14 +112,7 @@ static void on_failed(void *ctx, enum stream_code code, const char *reason)
     leg_failed(l, code, reason);
 }
 
-static void on_broken(void *ctx)
-{
-    struct race *r = ((struct leg *)ctx)->race;
-    r->events->on_broken(r->ctx);
-}
-
-static const struct agent_call_events call_events = {on_connected, on_failed,
-                                                     on_broken};
+static const struct agent_call_events call_events = {on_connected, on_failed};
 
 static void ask_host(struct leg *l, const struct service_target *t)
 {
@@ -163,7 +159,7 @@ static void on_timer(void *ctx)
 int race_start(struct race **out, struct loop *loop, struct agent *agent,
                const struct service *s, const struct race_events *events, void *ctx)
 {
-    if (s->target_count == 0 || s->udp)
+    if (s->target_count == 0 || (s->udp && s->targets[0].by == 0))
         return POSTERN_ERR_INVALID;
     struct race *r = calloc(1, sizeof(*r));
     if (r == NULL)
@@ -177,14 +173,6 @@ int race_start(struct race **out, struct loop *loop, struct agent *agent,
     start_next(r);
     *out = r;
     return 0;
-}
-
-bool race_may_break(const struct race *r)
-{
-    for (size_t i = 0; i < r->next; i++)
-        if (r->legs[i].call != NULL)
-            return true;
-    return false;
 }
 
 void race_free(struct race *r)

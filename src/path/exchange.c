@@ -18,10 +18,20 @@ enum { OFFER_MAX = 4096 - SEAL_OVERHEAD };
 
 /* ---------------------------------------------------------------------- offers out */
 
+int approach_seal_offer(uint8_t *out, size_t cap, const Offer *offer,
+                        const struct keypair *own, const uint8_t to[static KEY_LEN])
+{
+    uint8_t plain[OFFER_MAX], nonce[SEAL_NONCE_LEN];
+    int n = proto_encode_offer(plain, sizeof(plain), offer);
+    if (n < 0)
+        return n;
+    randombytes_buf(nonce, sizeof(nonce));
+    return key_seal(out, cap, plain, (size_t)n, own, to, nonce);
+}
+
 static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
 {
     Offer o = Offer_init_zero;
-    uint8_t plain[OFFER_MAX], nonce[SEAL_NONCE_LEN];
     o.generation = a->generation;
     memcpy(o.conv, a->config.conv, CONV_LEN);
     o.fresh = a->config.client ? !a->established : false;
@@ -41,12 +51,7 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
         if (kind_table[k]->fill_offer != NULL && a->kinds[k] != NULL)
             kind_table[k]->fill_offer(a->kinds[k], &o);
     }
-    int n = proto_encode_offer(plain, sizeof(plain), &o);
-    if (n < 0)
-        return 0;
-    randombytes_buf(nonce, sizeof(nonce));
-    n = key_seal(out, cap, plain, (size_t)n, &a->config.net->own, a->config.peer,
-                 nonce);
+    int n = approach_seal_offer(out, cap, &o, &a->config.net->own, a->config.peer);
     return n > 0 ? (size_t)n : 0;
 }
 

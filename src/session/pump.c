@@ -22,6 +22,7 @@ struct pump {
     struct session_env *env;
     const struct pump_events *events;
     void *ctx;
+    struct pump *other; /* joined to it, in place of a socket */
     int fd;
     struct watch watch;
     struct chain in;  /* arrived, not taken by the socket yet */
@@ -58,16 +59,25 @@ static void watch_update(struct pump *p)
     watch_for(&p->watch, want);
 }
 
+static void part(struct pump *p)
+{
+    if (p->other != NULL)
+        p->other->other = NULL;
+    p->other = NULL;
+}
+
 /* Frees the pump when nothing is left to do. Returns true when it is gone. */
 static bool settle(struct pump *p)
 {
-    bool socket_done = p->fd < 0 || p->aborted || (p->local_shut && p->stream == NULL);
+    bool socket_done = (p->fd < 0 && p->other == NULL) || p->aborted ||
+                       (p->local_shut && p->stream == NULL);
     if (p->ended || p->stream != NULL || !socket_done) {
         watch_update(p);
         return false;
     }
     p->ended = true;
     socket_close(p, p->aborted);
+    part(p);
     chain_fini(&p->in);
     p->events->on_end(p->ctx, p, p->code);
     free(p);
@@ -76,6 +86,7 @@ static bool settle(struct pump *p)
 
 static void break_both(struct pump *p, uint64_t code)
 {
+    struct pump *other = p->other;
     if (p->aborted)
         return;
     p->aborted = true;
@@ -84,6 +95,11 @@ static void break_both(struct pump *p, uint64_t code)
     chain_fini(&p->in);
     if (p->stream != NULL)
         stream_reset(p->stream, code);
+    part(p);
+    if (other != NULL) {
+        break_both(other, code);
+        (void)settle(other);
+    }
 }
 
 /* Socket to stream. `readable` stays set while the socket has more than we may take. */
@@ -147,6 +163,36 @@ static void write_socket(struct pump *p)
     }
 }
 
+/* Stream to the joined one's; what has no room there waits for its on_room. */
+static void forward(struct pump *p)
+{
+    struct iovec iov[WRITE_BLOCKS];
+    struct pump *to = p->other;
+    while (to->stream != NULL && p->in.end > p->in.start) {
+        size_t room = stream_room(to->stream), sent = 0;
+        size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
+        if (room == 0)
+            return;
+        for (size_t i = 0; i < count && sent < room; i++) {
+            size_t n = iov[i].iov_len < room - sent ? iov[i].iov_len : room - sent;
+            if (stream_write(to->stream, iov[i].iov_base, n) != 0) {
+                break_both(p, STREAM_LIMIT);
+                return;
+            }
+            sent += n;
+        }
+        chain_release(&p->in, p->in.start + sent);
+        p->stats.from_peer_bytes += sent;
+        to->stats.to_peer_bytes += sent;
+        if (p->stream != NULL)
+            stream_consumed(p->stream, sent);
+    }
+    if (p->peer_fin && !p->local_shut) {
+        p->local_shut = true;
+        pump_finish(to);
+    }
+}
+
 static void on_ready(void *ctx, int events)
 {
     struct pump *p = ctx;
@@ -181,6 +227,14 @@ static void take_header(struct pump *p)
                          (size_t)n - PROTO_FRAME_HEADER);
 }
 
+static void hand_datagram(struct pump *p, const uint8_t *data, size_t len)
+{
+    if (p->other != NULL)
+        (void)!pump_send_datagram(p->other, data, len);
+    else if (p->events->on_datagram != NULL)
+        p->events->on_datagram(p->ctx, p, data, len);
+}
+
 /* Datagrams that came on the stream because they are large. */
 static void take_datagrams(struct pump *p)
 {
@@ -197,10 +251,10 @@ static void take_datagrams(struct pump *p)
         chain_release(&p->in, p->in.start + (uint64_t)n);
         if (p->stream != NULL)
             stream_consumed(p->stream, (size_t)n);
-        if (p->events->on_datagram != NULL)
-            p->events->on_datagram(p->ctx, p, buf + PROTO_FRAME_HEADER,
-                                   (size_t)n - PROTO_FRAME_HEADER);
+        hand_datagram(p, buf + PROTO_FRAME_HEADER, (size_t)n - PROTO_FRAME_HEADER);
     }
+    if (p->other != NULL && p->peer_fin)
+        forward(p); /* the end of the flow */
 }
 
 static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
@@ -224,14 +278,14 @@ static void on_flush(void *ctx)
         write_socket(p);
     if (p->datagrams)
         take_datagrams(p);
+    else if (p->other != NULL)
+        forward(p);
     (void)settle(p);
 }
 
 static void on_datagram(void *ctx, const uint8_t *data, size_t len)
 {
-    struct pump *p = ctx;
-    if (p->events->on_datagram != NULL)
-        p->events->on_datagram(p->ctx, p, data, len);
+    hand_datagram(ctx, data, len);
 }
 
 /* A large datagram travels on the stream, its length before it. */
@@ -261,9 +315,14 @@ static void on_reset(void *ctx, uint64_t code)
 static void on_room(void *ctx)
 {
     struct pump *p = ctx;
+    struct pump *other = p->other;
     if (p->readable)
         read_socket(p);
     watch_update(p);
+    if (other != NULL && !other->datagrams) {
+        forward(other);
+        (void)settle(other);
+    }
 }
 
 static void on_close(void *ctx, uint64_t code)
@@ -271,9 +330,7 @@ static void on_close(void *ctx, uint64_t code)
     struct pump *p = ctx;
     p->stream = NULL;
     if (!p->peer_fin && !p->aborted) { /* the session ended under it */
-        p->aborted = true;
-        p->code = code != 0 ? code : STREAM_UNREACHABLE;
-        socket_close(p, true);
+        break_both(p, code != 0 ? code : STREAM_UNREACHABLE);
     }
     on_flush(p); /* a stream that ends with its last packet is not flushed before */
 }
@@ -290,6 +347,18 @@ static const struct stream_events stream_events = {
 };
 
 /* --------------------------------------------------------------------------- calls */
+
+static void ignore_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    (void)ctx, (void)p, (void)msg, (void)len;
+}
+
+static void ignore_end(void *ctx, struct pump *p, uint64_t code)
+{
+    (void)ctx, (void)p, (void)code;
+}
+
+static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
 
 static struct pump *pump_new(struct session_env *env, const struct pump_events *events,
                              void *ctx)
@@ -368,6 +437,23 @@ int pump_attach(struct pump *p, int fd)
     return 0;
 }
 
+void pump_join(struct pump *p, struct pump *q)
+{
+    q->events = &nobody;
+    if (p->stream == NULL || p->aborted || q->stream == NULL || q->aborted) {
+        break_both(q, STREAM_UNREACHABLE);
+        break_both(p, STREAM_UNREACHABLE);
+        return;
+    }
+    q->datagrams = p->datagrams;
+    p->other = q;
+    q->other = p;
+    if (p->datagrams)
+        take_datagrams(p); /* what came before the answer; q goes on from its header */
+    else
+        forward(p);
+}
+
 void pump_set_owned(struct pump *p)
 {
     p->owned = true;
@@ -399,20 +485,14 @@ void pump_abort(struct pump *p, uint64_t code)
     break_both(p, code);
 }
 
-static void ignore_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+void pump_disown(struct pump *p)
 {
-    (void)ctx, (void)p, (void)msg, (void)len;
-}
-
-static void ignore_end(void *ctx, struct pump *p, uint64_t code)
-{
-    (void)ctx, (void)p, (void)code;
+    p->events = &nobody;
 }
 
 void pump_drop(struct pump *p)
 {
-    static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
-    p->events = &nobody;
+    pump_disown(p);
     break_both(p, SESSION_RESET_BY_APP);
 }
 
