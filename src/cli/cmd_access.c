@@ -112,7 +112,7 @@ static int read_published(struct run *r, struct service_list *published,
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct link broker;
     int err = settings == NULL ? fault_lack(r->f, POSTERN_ERR_NOMEM)
-                               : roster_open_known(&roster, r->state.path, r->f);
+                               : daemon_open_roster(&roster, &r->state, r->f);
     if (err == 0)
         err = published_read(roster, settings, published, &broker, r->f);
     if (err == 0) {
@@ -407,7 +407,7 @@ int cmd_access(const struct options *o, struct events *out, struct fault *f)
     if (err == 0)
         err = statedir_open(&r.state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = access_open(&r.access, r.state.path, f);
+        err = daemon_open_access(&r.access, &r.state, f);
     if (err == 0)
         err = v->run(&r);
     access_close(r.access);

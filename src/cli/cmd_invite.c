@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/daemon.h"
 #include "cli/published.h"
 #include "host/invite.h"
 #include "io/lack.h"
@@ -94,7 +95,7 @@ int cmd_invite(const struct options *o, struct events *out, struct fault *f)
     struct roster *r = NULL;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = roster_open_known(&r, state.path, f);
+        err = daemon_open_roster(&r, &state, f);
     if (err == 0)
         err = invite(r, &state, o, out, f);
     roster_close(r);

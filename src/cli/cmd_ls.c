@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "cli/daemon.h"
 #include "client/book.h"
 #include "host/roster.h"
 #include "io/lack.h"
@@ -37,7 +38,9 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
 {
     struct book *b = NULL;
     struct book_host *hosts = NULL;
-    int err = book_open(&b, state->path, f);
+    int err = daemon_check_file(state, "up", "book.db", f);
+    if (err == 0)
+        err = book_open(&b, state->path, f);
     if (err != 0)
         return err;
     int n = book_hosts(b, NULL, 0);
@@ -75,8 +78,9 @@ static int list_devices(const struct statedir *state, struct events *out,
 {
     struct roster *r = NULL;
     struct roster_client *clients = NULL;
-    int err =
-        statedir_has(state->path, "host.db") ? roster_open(&r, state->path, f) : 0;
+    int err = daemon_check_file(state, "serve", "host.db", f);
+    if (err == 0 && statedir_has(state->path, "host.db"))
+        err = roster_open(&r, state->path, f);
     if (err != 0)
         return err;
     int n = r != NULL ? roster_clients(r, NULL, 0) : 0;

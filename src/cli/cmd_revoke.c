@@ -73,7 +73,7 @@ int cmd_revoke(const struct options *o, struct events *out, struct fault *f)
     struct roster *r = NULL;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = roster_open_known(&r, state.path, f);
+        err = daemon_open_roster(&r, &state, f);
     if (err == POSTERN_ERR_NOTFOUND) /* the advice is for the host's owner */
         return fault_set(f, err, "run this on the host, as the user who serves there",
                          "no device called '%.60s' may enter here: nothing was ever "

@@ -52,7 +52,7 @@ int cmd_serve_forget(const struct options *o, struct events *out, struct fault *
     const char *name = o->values[OPT_AGENT_FORGET].text;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = roster_open_known(&r, state.path, f);
+        err = daemon_open_roster(&r, &state, f);
     if (err == 0)
         err = forget(r, &state, name, out, f);
     roster_close(r);

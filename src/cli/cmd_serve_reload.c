@@ -40,7 +40,7 @@ static int store_services(const struct statedir *state, const char *const *texts
     struct roster_settings *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    int err = roster_open_known(&r, state->path, f);
+    int err = daemon_open_roster(&r, state, f);
     if (err == 0) {
         err = roster_settings_get(r, s);
         if (err == POSTERN_ERR_NOTFOUND)
@@ -69,10 +69,10 @@ static int store_tls(const struct statedir *state, const struct options *o,
     struct roster *r = NULL;
     struct access *a = NULL;
     struct link broker;
-    int err = s == NULL ? fault_lack(f, POSTERN_ERR_NOMEM)
-                        : roster_open_known(&r, state->path, f);
+    int err =
+        s == NULL ? fault_lack(f, POSTERN_ERR_NOMEM) : daemon_open_roster(&r, state, f);
     if (err == 0)
-        err = access_open(&a, state->path, f);
+        err = daemon_open_access(&a, state, f);
     if (err == 0)
         err = published_read(r, s, &published, &broker, f);
     if (err == 0)

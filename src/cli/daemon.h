@@ -3,6 +3,8 @@
 #define POSTERN_CLI_DAEMON_H
 
 #include "core/proto.h"
+#include "host/access.h"
+#include "host/roster.h"
 #include "io/events.h"
 #include "io/statedir.h"
 
@@ -23,5 +25,18 @@ MUST_CHECK int daemon_ask(const struct statedir *s, const char *role,
  */
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx);
+
+/*
+ * A file that a running `role` has open and that is no longer at its path. A command
+ * that made it anew would take away what the daemon still goes by. 0: it is there, or
+ * there is no such daemon.
+ */
+MUST_CHECK int daemon_check_file(const struct statedir *s, const char *role,
+                                 const char *file, struct fault *f);
+/* roster_open_known and access_open, behind that. */
+MUST_CHECK int daemon_open_roster(struct roster **out, const struct statedir *s,
+                                  struct fault *f);
+MUST_CHECK int daemon_open_access(struct access **out, const struct statedir *s,
+                                  struct fault *f);
 
 #endif

@@ -17,8 +17,9 @@
 
 enum {
     OFFLINE_GRACE_MS = 4500,
-    CROWD_GRACE_MS = 120000,
+    CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
     TIMEOUT_GRACE_MS = 30000,
+    FLAPS_MAX = 2,        /* lost connections to the broker before any session stood */
     TELL_MS = 5000,       /* whoever waits for a first session is told why */
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
 };
@@ -30,6 +31,7 @@ struct home {
     struct link broker;
     uint8_t key[KEY_LEN];
     bool was_up, told_lost;
+    unsigned flaps; /* how often it was up and then not */
     unsigned downs; /* these two and `told`: since it was up last */
     struct fault told;
 };
@@ -61,6 +63,7 @@ struct client {
     struct timer
         patience; /* runs while a run that cannot begin waits for better times */
     struct fault waits_for;
+    unsigned waits_s;  /* for so long in all */
     struct timer tell; /* runs until a session stood */
     char told_wait[sizeof(((struct fault *)0)->what)];
     bool stopped;
@@ -243,16 +246,32 @@ static void on_own_rotated(void *ctx, struct peer *p,
  * A host that has just lost its broker is back in seconds, and what is too much at once
  * goes through one after the other: do not give up at once.
  */
-static uint64_t patience_left_ms(const struct client *c, const struct fault *f)
+static bool a_broker_is_up(const struct client *c)
 {
-    uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms, grace_ms = 0;
-    if (f->code == POSTERN_ERR_UNREACHABLE)
-        grace_ms = OFFLINE_GRACE_MS;
-    else if (f->code == POSTERN_ERR_LIMIT) /* many at once: each gets its turn */
-        grace_ms = CROWD_GRACE_MS;
-    else if (f->code == POSTERN_ERR_TIMEOUT) /* once more: a machine may be busy */
-        grace_ms = TIMEOUT_GRACE_MS;
-    return waited_ms < grace_ms ? grace_ms - waited_ms : 0;
+    for (const struct home *h = c->homes; h != NULL; h = h->next)
+        if (uplink_is_up(h->endpoint.uplink))
+            return true;
+    return false;
+}
+
+static unsigned grace_ms(const struct client *c, const struct fault *f)
+{
+    switch (f->code) {
+    case POSTERN_ERR_UNREACHABLE:
+        return OFFLINE_GRACE_MS;
+    case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
+        return a_broker_is_up(c) ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
+    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
+        return TIMEOUT_GRACE_MS;
+    default:
+        return 0;
+    }
+}
+
+static uint64_t left_of_ms(const struct client *c, unsigned grace)
+{
+    uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms;
+    return waited_ms < grace ? grace - waited_ms : 0;
 }
 
 static void on_tell(void *ctx);
@@ -263,18 +282,25 @@ static void on_patience(void *ctx)
     client_stop(c, c->waits_for.code, &c->waits_for);
 }
 
-void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
+/* Goes on for so long at most, and says soon what for where that may be long. */
+static void wait_for(struct client *c, const struct fault *f, unsigned grace)
 {
-    uint64_t left_ms = fatal ? 0 : patience_left_ms(c, f);
+    uint64_t left_ms = left_of_ms(c, grace);
     if (left_ms == 0) {
         client_stop(c, f->code, f);
         return;
     }
-    if (f->code == POSTERN_ERR_TIMEOUT && timer_is_active(&c->tell) &&
+    if (f->code != POSTERN_ERR_UNREACHABLE && timer_is_active(&c->tell) &&
         strcmp(c->waits_for.what, f->what) != 0)
         timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
+    c->waits_s = grace / 1000;
     timer_start(&c->patience, left_ms);
+}
+
+void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
+{
+    wait_for(c, f, fatal ? 0 : grace_ms(c, f));
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -290,7 +316,7 @@ static void fault_up(struct client *c, struct peer *p, const struct fault *f,
 
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
-    return fatal || patience_left_ms(c, f) == 0;
+    return fatal || left_of_ms(c, grace_ms(c, f)) == 0;
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
@@ -355,7 +381,11 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     bool news = strcmp(h->told.what, why->what) != 0;
     h->told = *why;
     h->downs++;
-    if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
+    h->flaps += h->was_up && h->downs == 1;
+    if (h->flaps > FLAPS_MAX && timer_is_active(&c->tell)) {
+        wait_for(c, why, TIMEOUT_GRACE_MS); /* it takes in, and ends */
+    } else if (!h->was_up ||
+               (fatal && news)) { /* once, however often it is tried again */
         h->told_lost = true;
         fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
     } else if (h->downs > 1 && !h->told_lost) { /* the first may be a moment's */
@@ -564,7 +594,10 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     if (e == NULL || c->stopped)
         return false;
     const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
-    if (timer_is_active(&c->patience))
+    if (timer_is_active(&c->patience) && c->waits_for.code == POSTERN_ERR_LIMIT)
+        (void)snprintf(why, cap, "%.250s; for %u s at most", c->waits_for.what,
+                       c->waits_s);
+    else if (timer_is_active(&c->patience))
         (void)snprintf(why, cap, "%s", c->waits_for.what);
     else if (broker != NULL)
         (void)snprintf(why, cap, "%s", broker->what);

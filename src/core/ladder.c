@@ -42,6 +42,12 @@ static void set_reason(struct ladder_rung *r, const char *reason)
                    reason != NULL && *reason != '\0' ? reason : "no reason was given");
 }
 
+/* A waiting kind starts at `at_us`, and not later than `bare_us` if no path stands. */
+static void start_at(struct ladder_rung *r, uint64_t at_us)
+{
+    r->at_us = r->bare_us = at_us;
+}
+
 void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
                  uint64_t now_us)
 {
@@ -52,7 +58,7 @@ void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
         bool allowed = (allowed_mask >> k & 1) != 0;
         r->state = allowed ? RUNG_WAITING : RUNG_OFF;
         r->since_us = now_us;
-        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
+        start_at(r, now_us + path_kind_delay_us((enum path_kind)k));
         bool optional = (PATH_KINDS_OPTIONAL >> k & 1) != 0;
         set_reason(r, allowed    ? "not tried yet"
                       : optional ? "off unless both sides switch it on"
@@ -193,15 +199,19 @@ static bool direct_selected(const struct ladder *l)
 /* ------------------------------------------------------------------------- reports */
 
 /* The pause doubles with each failure in a row: 2 s, 4 s, ... 5 min, and jitter. */
-static uint64_t pause_us(struct ladder *l, enum path_kind kind)
+static void pause_until(struct ladder *l, enum path_kind kind, uint64_t now_us)
 {
+    struct ladder_rung *r = &l->rungs[kind];
     bool direct = path_kind_is_direct(kind);
     uint64_t max = direct ? LADDER_RETRY_MAX_US : LADDER_RELAY_RETRY_MAX_US;
     uint64_t pause = direct ? LADDER_RETRY_MIN_US : LADDER_RELAY_RETRY_MIN_US;
-    for (unsigned i = 1; i < l->rungs[kind].failures && pause < max; i++)
+    for (unsigned i = 1; i < r->failures && pause < max; i++)
         pause *= 2;
     pause = pause < max ? pause : max;
-    return pause + rng_below(&l->rng, pause / 4);
+    uint64_t bare = pause < LADDER_BARE_RETRY_MAX_US ? pause : LADDER_BARE_RETRY_MAX_US;
+    uint64_t jitter = rng_below(&l->rng, pause / 4);
+    r->at_us = now_us + pause + jitter;
+    r->bare_us = now_us + bare + jitter % (bare / 4);
 }
 
 static void wait_to_retry(struct ladder *l, enum path_kind kind, const char *reason,
@@ -210,7 +220,7 @@ static void wait_to_retry(struct ladder *l, enum path_kind kind, const char *rea
     struct ladder_rung *r = &l->rungs[kind];
     if (r->failures < 64)
         r->failures++;
-    r->at_us = now_us + pause_us(l, kind);
+    pause_until(l, kind, now_us);
     r->start_again = false;
     set_reason(r, reason);
     set_state(l, kind, RUNG_WAITING, now_us);
@@ -230,7 +240,7 @@ void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason)
 void ladder_prefer(struct ladder *l, enum path_kind kind)
 {
     if (kind < PATH_KIND_COUNT && l->rungs[kind].state == RUNG_WAITING)
-        l->rungs[kind].at_us = l->rungs[kind].since_us;
+        start_at(&l->rungs[kind], l->rungs[kind].since_us);
 }
 
 void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us)
@@ -239,7 +249,7 @@ void ladder_permit(struct ladder *l, enum path_kind kind, uint64_t now_us)
     if (r->state != RUNG_OFF)
         return;
     r->failures = 0;
-    r->at_us = now_us;
+    start_at(r, now_us);
     set_reason(r, "not tried yet");
     set_state(l, kind, RUNG_WAITING, now_us);
 }
@@ -292,7 +302,7 @@ void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
         return;
     }
     r->failures = 0;
-    r->at_us = now_us; /* it worked for long: begin anew at once */
+    start_at(r, now_us); /* it worked for long: begin anew at once */
     set_reason(r, reason);
     set_state(l, kind, RUNG_WAITING, now_us);
 }
@@ -376,7 +386,7 @@ void ladder_on_network_change(struct ladder *l, uint64_t now_us)
         if (r->state == RUNG_OFF)
             continue;
         r->failures = 0;
-        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
+        start_at(r, now_us + path_kind_delay_us((enum path_kind)k));
         r->start_again =
             r->state != RUNG_WAITING &&
             (path_kind_is_direct((enum path_kind)k) || r->state != RUNG_UP);
@@ -390,7 +400,7 @@ void ladder_on_heard(struct ladder *l, uint64_t now_us)
         if (r->state != RUNG_WAITING || r->failures == 0)
             continue;
         r->failures = 0;
-        r->at_us = now_us + path_kind_delay_us((enum path_kind)k);
+        start_at(r, now_us + path_kind_delay_us((enum path_kind)k));
     }
 }
 
@@ -409,6 +419,13 @@ static bool is_held(const struct ladder *l, enum path_kind kind)
     return path_kind_is_direct(kind) && direct_selected(l);
 }
 
+/* When the pause of a waiting kind is over. */
+static uint64_t due_us(const struct ladder *l, const struct ladder_rung *r)
+{
+    return l->selected == LADDER_NO_PATH && r->bare_us < r->at_us ? r->bare_us
+                                                                  : r->at_us;
+}
+
 static bool next_rung(struct ladder *l, enum path_kind kind, uint64_t now_us,
                       struct ladder_action *out)
 {
@@ -423,14 +440,14 @@ static bool next_rung(struct ladder *l, enum path_kind kind, uint64_t now_us,
             set_state(l, kind, RUNG_STARTING, now_us);
         return give(out, LADDER_START, kind, LADDER_NO_PATH);
     }
-    if (r->state == RUNG_WAITING && now_us >= r->at_us && !is_held(l, kind)) {
+    if (r->state == RUNG_WAITING && now_us >= due_us(l, r) && !is_held(l, kind)) {
         set_state(l, kind, RUNG_STARTING, now_us);
         return give(out, LADDER_START, kind, LADDER_NO_PATH);
     }
     bool trying = r->state == RUNG_STARTING || r->state == RUNG_TRYING;
     if (trying && is_held(l, kind) && now_us >= l->selected_us + LADDER_SETTLE_US) {
         set_reason(r, "no answer before another direct path was in use");
-        r->at_us = now_us;
+        start_at(r, now_us);
         set_state(l, kind, RUNG_WAITING, now_us);
         return give(out, LADDER_STOP, kind, LADDER_NO_PATH);
     }
@@ -466,7 +483,7 @@ uint64_t ladder_deadline_us(const struct ladder *l)
         if (r->stop || r->start_again)
             due = 0;
         else if (r->state == RUNG_WAITING && !held)
-            due = r->at_us;
+            due = due_us(l, r);
         else if (trying && held)
             due = l->selected_us + LADDER_SETTLE_US;
         at = due < at ? due : at;

@@ -20,7 +20,9 @@
  * after 2 s, 4 s,
  * ... 5 min (each up to a quarter longer), and at once when the network changes; a
  * relay after 0.2 s
- * ... 5 s. Direct kinds still trying 3 s after a direct path was selected are stopped.
+ * ... 5 s. While no path at all stands a direct kind waits no longer than a relay does:
+ * nothing goes on without it, and what it may send is bounded by core/budget.h. Direct
+ * kinds still trying 3 s after a direct path was selected are stopped.
  */
 #ifndef POSTERN_CORE_LADDER_H
 #define POSTERN_CORE_LADDER_H
@@ -37,6 +39,7 @@
 #define LADDER_RETRY_MAX_US 300000000
 #define LADDER_RELAY_RETRY_MIN_US 200000
 #define LADDER_RELAY_RETRY_MAX_US 5000000
+#define LADDER_BARE_RETRY_MAX_US 5000000 /* of a direct kind, while no path stands */
 #define LADDER_SETTLE_US 3000000
 #define LADDER_STABLE_US 10000000 /* a path lost sooner counts as a failed try */
 #define LADDER_SAMPLES 4
@@ -86,6 +89,7 @@ struct ladder_rung {
     bool start_again, stop;
     unsigned failures;
     uint64_t at_us, since_us;
+    uint64_t bare_us; /* of a pause: it ends then, if no path stands; else as at_us */
     /* In a trial it carried so much, and another kind so much more; 0: was in none. */
     uint64_t carried_bit_s, rival_bit_s;
     enum path_kind rival;

@@ -14,6 +14,7 @@
 
 enum {
     DOUBT_US = 5000000,      /* for an answer of one that its device does not name */
+    UNSPOKEN_US = 5000000,   /* of silence behind the handshake: killed, most likely */
     ASK_AFTER_US = 60000000, /* of silence: do its device's other programs know more? */
     AWAKE_US = 10000000,     /* heard so lately, asking wakes nobody */
     UNOPENED_US = 20000000,  /* what never opened counts as silent for longer */
@@ -144,6 +145,10 @@ void absent_check(struct guest *g, uint64_t now_us)
     case ABSENCE_OVER:
         guest_close(g, 0, "nothing was heard of this device for too long");
         return;
+    }
+    if (!g->spoke && g->doubt_us == 0 && silent_us > UNSPOKEN_US) {
+        g->doubt_us = now_us;
+        session_probe(g->session);
     }
     if (g->doubt_us != 0)
         settle_doubt(g, now_us);

@@ -4,10 +4,8 @@
  * its half of a relay pair, of which the agent is the other end: that is the path of
  * one session to it, in which each of its services' connections is a stream.
  *
- *   new connection --first byte--> TLS: a host, greeting --Hello--> ready
- *                             \--> a relay's preface with a ticket: a host's pair
- *   ready: introduced --Accept--> ticket given --pair--> session --Services-->
- * published
+ *   door: TLS ---> greeting --Hello--> ready: introduced --Accept--> ticket given
+ *   door: ticket ---> pair ---> session --Services--> published
  *
  * When the control connection ends the host's services are withdrawn; streams that
  * stand go on until their session or its pair ends. A host is hostile input like any
@@ -113,13 +111,18 @@ static int send_message(struct agent_host *h, const Control *m)
     return n < 0 ? n : channel_send(h->channel, buf, (size_t)n);
 }
 
-static void send_bye(struct agent_host *h, enum bye_code code, const char *reason)
+static void say_bye(struct agent_host *h, enum bye_code code, const char *reason)
 {
     Control m = {.which_body = Control_bye_tag, .body.bye.code = code};
     (void)snprintf(m.body.bye.reason, sizeof(m.body.bye.reason), "%s", reason);
     log_debug("a host of the LAN is sent away: %s", reason);
     if (send_message(h, &m) != 0)
         log_debug("it could not be told why");
+}
+
+static void send_bye(struct agent_host *h, enum bye_code code, const char *reason)
+{
+    say_bye(h, code, reason);
     host_free(h);
 }
 
@@ -524,31 +527,6 @@ static void on_signal(struct agent_host *h, const Signal *m)
         begin_anew(h);
 }
 
-static void tell_link(struct agent *a)
-{
-    struct link l = {.type = LINK_BROKER, .has_token = true};
-    uint8_t fresh[LINK_SECRET_LEN];
-    char text[LINK_TEXT_LEN], ip[ADDR_TEXT_LEN];
-    struct addr at;
-    struct event e;
-    randombytes_buf(fresh, sizeof(fresh));
-    if (lan_token(a->serve->roster, l.token, fresh) != 0 ||
-        sodium_memcmp(l.token, a->told, sizeof(a->told)) == 0)
-        return;
-    memcpy(a->told, l.token, sizeof(a->told));
-    agent_door_address(a->door, &at);
-    (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&at, ip));
-    l.port = at.port;
-    memcpy(l.broker_key, a->net.own.pub, KEY_LEN);
-    link_format(&l, text);
-    event_begin(&e, "agent");
-    event_text(&e, "link", text);
-    event_addr(&e, "listen", agent_door_bound(a->door));
-    events_print(a->serve->config->out, &e);
-    sodium_memzero(text, sizeof(text));
-    sodium_memzero(&l, sizeof(l));
-}
-
 /* --------------------------------------------------------------------------- hosts */
 
 static void host_free(struct agent_host *h)
@@ -559,6 +537,32 @@ static void host_free(struct agent_host *h)
     end_session(h);
     channel_free(h->channel);
     free(h);
+}
+
+/* What an earlier connection of that host has left goes: there is one at most. */
+static void forget_left(struct agent *a, const uint8_t key[static KEY_LEN])
+{
+    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
+        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+        next = n->next;
+        if (h->state == LEFT && memcmp(h->known.key, key, KEY_LEN) == 0)
+            host_free(h);
+    }
+}
+
+/* Its control connection is over; streams that stand go on. */
+static void host_left(struct agent_host *h)
+{
+    if (h->state != READY || h->pair == NULL || session_stream_count(h->session) == 0) {
+        host_free(h);
+        return;
+    }
+    forget_left(h->agent, h->known.key);
+    withdraw_all(h);
+    h->state = LEFT;
+    channel_free(h->channel);
+    h->channel = NULL;
+    wake(h->agent);
 }
 
 /* The ready one of that key. */
@@ -636,8 +640,10 @@ static void on_hello(struct agent_host *h, const Hello *m)
         send_bye(h, BYE_REPLACED, "the same host is connected elsewhere");
         return;
     }
-    if (other != NULL)
-        send_bye(other, BYE_REPLACED, "the same host connected again");
+    if (other != NULL) {
+        say_bye(other, BYE_REPLACED, "the same host connected again");
+        host_left(other);
+    }
     h->state = READY;
     a->greeting_count--;
     welcome.body.welcome.time_s = (uint64_t)statedir_now_s();
@@ -695,31 +701,10 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         send_bye(h, BYE_PROTOCOL, "the host sent what is not permitted now");
 }
 
-/* What an earlier connection of that host has left goes: there is one at most. */
-static void forget_left(struct agent *a, const uint8_t key[static KEY_LEN])
-{
-    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        next = n->next;
-        if (h->state == LEFT && memcmp(h->known.key, key, KEY_LEN) == 0)
-            host_free(h);
-    }
-}
-
 static void on_channel_close(void *ctx, int err, const char *why)
 {
-    struct agent_host *h = ctx;
     log_debug("a host of the LAN left: %s (%s)", why, postern_strerror(err));
-    if (h->state != READY || h->pair == NULL || session_stream_count(h->session) == 0) {
-        host_free(h);
-        return;
-    }
-    forget_left(h->agent, h->known.key);
-    withdraw_all(h);
-    h->state = LEFT;
-    channel_free(h->channel);
-    h->channel = NULL;
-    wake(h->agent);
+    host_left(ctx);
 }
 
 static const struct channel_events channel_events = {on_channel_open, on_message,
@@ -794,6 +779,31 @@ static bool host_tick(struct agent_host *h, uint64_t now_ms)
         now_ms - h->introduced_ms > INTRODUCE_MS)
         introduce(h);
     return waits || h->state != READY || h->pair == NULL || silent_us != 0;
+}
+
+static void tell_link(struct agent *a)
+{
+    struct link l = {.type = LINK_BROKER, .has_token = true};
+    uint8_t fresh[LINK_SECRET_LEN];
+    char text[LINK_TEXT_LEN], ip[ADDR_TEXT_LEN];
+    struct addr at;
+    struct event e;
+    randombytes_buf(fresh, sizeof(fresh));
+    if (lan_token(a->serve->roster, l.token, fresh) != 0 ||
+        sodium_memcmp(l.token, a->told, sizeof(a->told)) == 0)
+        return;
+    memcpy(a->told, l.token, sizeof(a->told));
+    agent_door_address(a->door, &at);
+    (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&at, ip));
+    l.port = at.port;
+    memcpy(l.broker_key, a->net.own.pub, KEY_LEN);
+    link_format(&l, text);
+    event_begin(&e, "agent");
+    event_text(&e, "link", text);
+    event_addr(&e, "listen", agent_door_bound(a->door));
+    events_print(a->serve->config->out, &e);
+    sodium_memzero(text, sizeof(text));
+    sodium_memzero(&l, sizeof(l));
 }
 
 bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])

@@ -105,15 +105,22 @@ static void send_denied(struct guest *g, unsigned code, const char *reason)
         log_debug("a denial could not be sent");
 }
 
-static void became_member(struct guest *g)
+/* As the list has it; false: it is not there, and keeps the short form of its key. */
+static bool take_name(struct guest *g)
 {
     struct roster_client c;
-    g->member = g->agent;
-    if (g->agent || g->portal ||
-        roster_client_find(g->serve->roster, g->listed, &c) != 0)
-        return;
-    g->member = true;
+    if (g->agent)
+        return true;
+    if (g->portal || roster_client_find(g->serve->roster, g->listed, &c) != 0)
+        return false;
     (void)snprintf(g->name, sizeof(g->name), "%s", c.name);
+    return true;
+}
+
+static void became_member(struct guest *g)
+{
+    if (take_name(g))
+        g->member = true;
 }
 
 static void tell_joined(struct guest *g)
@@ -216,6 +223,7 @@ static void on_meta(void *ctx, const Meta *m)
         send_denied(g, REFUSE_DENIED, "the portal has no place on the list");
         return;
     }
+    g->spoke = true;
     if (!g->member)
         became_member(g); /* the first frames may come before on_open is told */
     switch (m->which_body) {
@@ -263,6 +271,7 @@ static void on_open(void *ctx)
 static void on_stream(void *ctx, struct stream *st)
 {
     struct guest *g = ctx;
+    g->spoke = true;
     if (!g->member)
         became_member(g);
     outlet_accept(g, st);
@@ -549,6 +558,8 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     g->portal = !g->agent && caller_is_broker(s, g->key);
     if (g->agent || g->portal)
         (void)snprintf(g->name, sizeof(g->name), g->agent ? "agent" : "portal");
+    else if (!unlisted)
+        (void)take_name(g); /* its Offer was sealed by the key of that name */
     g->has_invite = o->invite_id.size == INVITE_ID_LEN;
     if (g->has_invite)
         memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
@@ -699,6 +710,19 @@ void guest_sweep_soon(struct serve *s)
     timer_every(&s->sweep, 0, SWEEP_MS);
 }
 
+/*
+ * Killed between its introduction and the end of the handshake, most likely. A living
+ * client asks again within seconds, and begins anew after 12 s without an answer.
+ */
+static bool is_abandoned(const struct guest *g, uint64_t now_ms)
+{
+    uint64_t heard_ms =
+        g->session != NULL ? session_heard_us(g->session) / 1000 : g->since_ms;
+    uint64_t age_ms = now_ms - g->since_ms;
+    return age_ms > (uint64_t)(g->unlisted ? JOIN_TIMEOUT_MS : HELLO_TIMEOUT_MS) ||
+           (now_ms > heard_ms && now_ms - heard_ms > HELLO_SILENT_MS);
+}
+
 void guest_sweep(struct serve *s, uint64_t now_ms)
 {
     struct guest *next;
@@ -706,9 +730,7 @@ void guest_sweep(struct serve *s, uint64_t now_ms)
     for (struct guest *g = s->guests; g != NULL; g = next) {
         next = g->next;
         if (!g->dead && (g->session == NULL || !session_is_open(g->session))) {
-            if (now_ms - g->since_ms >
-                (uint64_t)(g->unlisted ? JOIN_TIMEOUT_MS : HELLO_TIMEOUT_MS))
-                g->dead = true;
+            g->dead = is_abandoned(g, now_ms);
         } else if (!g->dead && g->unlisted && now_ms - g->since_ms > JOIN_TIMEOUT_MS) {
             guest_close(g, REFUSE_EXPIRED, "the invite was not used");
         } else if (!g->dead) {

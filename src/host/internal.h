@@ -29,6 +29,7 @@ enum {
     SLEEPERS_KEPT = 256,         /* devices known to sleep */
     GUEST_PATHS_MAX = 32,
     HELLO_TIMEOUT_MS = 60000,   /* an introduction that no session follows */
+    HELLO_SILENT_MS = 15000,    /* and no packet either */
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
@@ -71,6 +72,7 @@ struct guest {
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite, member;
+    bool spoke;    /* a message or a stream came: living clients begin with one */
     bool unlisted; /* it named an invite, and has not shown its secret yet */
     bool portal;   /* the broker's: no device, each stream says for whom it is */
     bool agent;    /* this host's, which has judged for whom it asks */

@@ -239,13 +239,14 @@ int serve_reload(struct serve *s, struct fault *f)
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
         agent_renamed(s->agent);
-        if (s->certs != NULL) /* the rest is taken up all the same */
+        rc = access_check(s->access, f); /* the rest is taken up all the same */
+        if (rc == 0 && s->certs != NULL)
             rc = certs_reload(s->certs, f);
-        if (rc == 0)
-            rc = access_check(s->access, f);
         check_listed(s);
         host_portal_on_change(s);
         serve_tell_services(s);
+    }
+    if (rc == 0) {
         event_begin(&e, "reloaded");
         event_int(&e, "services", (int64_t)s->services.count);
         events_print(s->config->out, &e);

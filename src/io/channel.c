@@ -20,6 +20,7 @@
 #include "io/oserr.h"
 #include "io/sock.h"
 #include "io/tcp.h"
+#include "io/tls.h"
 
 enum channel_state {
     CHANNEL_CONNECTING,
@@ -149,34 +150,24 @@ static int verify_peer(gnutls_session_t tls)
 
 static int tls_setup(struct channel *c)
 {
-    const char *protocol =
-        c->config.protocol != NULL ? c->config.protocol : PROTO_ALPN_BROKER;
-    const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)protocol,
-                                 (unsigned)strlen(protocol)};
-    unsigned flags = GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK | GNUTLS_NO_TICKETS |
-                     GNUTLS_NO_SIGNAL | (c->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER);
-    gnutls_certificate_credentials_t cred = c->config.credentials;
-    if (cred == NULL) {
-        int err = identity_credentials(&c->cred, c->config.own);
-        if (err != 0)
-            return err;
-        cred = c->cred;
-    }
-    gnutls_certificate_set_verify_function(cred, verify_peer);
-    if (gnutls_init(&c->tls, flags) != 0)
-        return POSTERN_ERR_NOMEM;
-    gnutls_session_set_ptr(c->tls, c);
-    int rc = c->config.priority != NULL
-                 ? gnutls_priority_set(c->tls, c->config.priority)
-                 : gnutls_priority_set_direct(c->tls, IDENTITY_TLS_PRIORITY, NULL);
-    if (rc != 0 || gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, cred) != 0 ||
-        gnutls_alpn_set_protocols(c->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
-        return POSTERN_ERR_IO;
-    if (!c->is_client)
+    struct tls_config t = {
+        .is_client = c->is_client,
+        .protocol = c->config.protocol != NULL ? c->config.protocol : PROTO_ALPN_BROKER,
+        .credentials = c->config.credentials,
+        .priority = c->config.priority,
+        .fd = c->fd,
+        .owner = c,
+    };
+    int err = t.credentials == NULL ? identity_credentials(&c->cred, c->config.own) : 0;
+    if (err != 0)
+        return err;
+    if (t.credentials == NULL)
+        t.credentials = c->cred;
+    gnutls_certificate_set_verify_function(t.credentials, verify_peer);
+    err = tls_begin(&c->tls, &t);
+    if (err == 0 && !c->is_client)
         gnutls_certificate_server_set_request(c->tls, GNUTLS_CERT_REQUIRE);
-    gnutls_handshake_set_timeout(c->tls, GNUTLS_INDEFINITE_TIMEOUT);
-    gnutls_transport_set_int(c->tls, c->fd);
-    return 0;
+    return err;
 }
 
 static void tune_socket(int fd)

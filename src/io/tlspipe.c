@@ -14,6 +14,7 @@
 #include "io/identity.h"
 #include "io/linger.h"
 #include "io/loop.h"
+#include "io/tls.h"
 
 enum { BUFFER_BYTES = 16384, TURNS = 16, HANDSHAKE_MS = 10000, REFUSAL_STEP_MS = 20 };
 
@@ -316,31 +317,22 @@ static void on_timer(void *ctx)
 
 static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
 {
-    const char *priority = c->web ? TLSPIPE_WEB_PRIORITY : IDENTITY_TLS_PRIORITY;
-    const gnutls_datum_t alpn = {(unsigned char *)(uintptr_t)c->protocol,
-                                 (unsigned)strlen(c->protocol)};
-    gnutls_certificate_credentials_t credentials = c->credentials;
-    if (credentials == NULL) {
+    struct tls_config t = {
+        .is_client = p->is_client,
+        .web = c->web,
+        .protocol = c->protocol,
+        .credentials = c->credentials,
+        .priority = c->priority,
+        .fd = p->fd,
+        .owner = p,
+    };
+    if (t.credentials == NULL) {
         if (gnutls_certificate_allocate_credentials(&p->own) != 0)
             return POSTERN_ERR_NOMEM;
         gnutls_certificate_set_verify_function(p->own, verify);
-        credentials = p->own;
+        t.credentials = p->own;
     }
-    if (gnutls_init(&p->tls, GNUTLS_NONBLOCK | (c->web ? 0 : GNUTLS_ENABLE_RAWPK) |
-                                 GNUTLS_NO_TICKETS | GNUTLS_NO_SIGNAL |
-                                 (p->is_client ? GNUTLS_CLIENT : GNUTLS_SERVER)) != 0)
-        return POSTERN_ERR_NOMEM;
-    gnutls_session_set_ptr(p->tls, p);
-    int rc = c->priority != NULL ? gnutls_priority_set(p->tls, c->priority)
-                                 : gnutls_priority_set_direct(p->tls, priority, NULL);
-    if (rc != 0 ||
-        gnutls_credentials_set(p->tls, GNUTLS_CRD_CERTIFICATE, credentials) != 0 ||
-        gnutls_alpn_set_protocols(p->tls, &alpn, 1,
-                                  c->web ? 0 : GNUTLS_ALPN_MANDATORY) != 0)
-        return POSTERN_ERR_IO;
-    gnutls_handshake_set_timeout(p->tls, GNUTLS_INDEFINITE_TIMEOUT);
-    gnutls_transport_set_int(p->tls, p->fd);
-    return 0;
+    return tls_begin(&p->tls, &t);
 }
 
 static int watches_open(struct tlspipe *p, struct loop *loop)

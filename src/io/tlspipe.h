@@ -30,14 +30,11 @@ struct tlspipe_config {
     /* Borrowed while the pipe runs; a client's may be NULL: it shows no key. */
     gnutls_certificate_credentials_t credentials;
     /*
-     * IDENTITY_TLS_PRIORITY parsed, or TLSPIPE_WEB_PRIORITY; borrowed in the call.
+     * IDENTITY_TLS_PRIORITY parsed, or TLS_WEB_PRIORITY; borrowed in the call.
      * NULL: the pipe parses its own, which costs 9 KB for each.
      */
     gnutls_priority_t priority;
 };
-
-/* What browsers and other clients of today speak. */
-#define TLSPIPE_WEB_PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
 /*
  * Returns the plain end, non-blocking, the caller's; or an error, and then `fd` is

@@ -19,6 +19,7 @@
 #include "io/spare.h"
 #include "io/statedir.h"
 #include "io/tcp.h"
+#include "io/tls.h"
 #include "io/tlspipe.h"
 #include "portal/web.h"
 #include "portal/web_conns.h"
@@ -430,7 +431,7 @@ static int daemon_start(struct web *w, struct fault *f)
     int rc = web_credentials(p, &w->credentials, f);
     if (rc != 0)
         return rc;
-    if (gnutls_priority_init(&w->priority, TLSPIPE_WEB_PRIORITY, NULL) != 0)
+    if (gnutls_priority_init(&w->priority, TLS_WEB_PRIORITY, NULL) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     w->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |

@@ -126,6 +126,51 @@ def test_accounts_that_were_emptied_are_named_and_taken_up_when_whole(pair, how,
     assert g.host.run("access", "private", "one").status == 0
 
 
+def test_a_list_that_was_removed_is_named_by_every_command(pair, work):
+    """And made anew by none: the host would go by an empty one."""
+    g = pair
+    path, saved = f"{g.host.state}/host.db", f"{work}/saved"
+    shutil.copy(path, saved)
+    device = device_of(g.client)
+    os.unlink(path)
+    for command in (["ls", "--devices"], ["invite"], ["revoke", device],
+                    ["serve", "--reload"], ["serve", "--reload", "one=7000"],
+                    ["access", "public", "one"]):
+        done = g.host.run(*command, json=False)
+        assert done.status == 1 and not done.stdout, (command, done.stdout)
+        assert len(done.stderr.splitlines()) == 1 and "host.db was removed" in done.stderr, \
+            (command, done.stderr)
+        assert not os.path.exists(path)
+    assert works(g.client)
+    shutil.copy(saved, path)
+    assert name_of(g, device) and g.host.run("serve", "--reload").status == 0
+    assert works(g.client)
+
+
+def test_accounts_that_were_removed_are_no_reload(pair, work):
+    g = pair
+    path, saved = f"{g.host.state}/access.db", f"{work}/saved"
+    assert g.host.run("access", "public", "one").status == 0
+    shutil.copy(path, saved)
+    g.host_proc.wait_event("reloaded", 5)
+    mark = len(g.host_proc.events)
+    os.unlink(path)
+    for command in (["access"], ["access", "private", "one"], ["serve", "--reload"],
+                    ["serve", "--reload", "one=7000"]):
+        done = g.host.run(*command, json=False)
+        assert done.status == 1 and not done.stdout, (command, done.stdout)
+        assert len(done.stderr.splitlines()) == 1 and \
+            "access.db was removed" in done.stderr, (command, done.stderr)
+        assert not os.path.exists(path)
+    assert works(g.client)
+    g.host_proc.poll_output()
+    assert not [e for e in g.host_proc.events[mark:] if e["event"] == "reloaded"]
+    assert "no such table" not in g.host_proc.stderr, g.host_proc.stderr
+    shutil.copy(saved, path)
+    assert g.host.run("serve", "--reload").status == 0
+    assert g.host.run("access", "private", "one").status == 0
+
+
 def test_a_book_that_was_replaced_is_what_up_serves(pair, work):
     g = pair
     up = g.client.start("up")

@@ -129,6 +129,26 @@ def established(gate):
             if x.split()[3].endswith(":7000")]
 
 
+def test_killed_in_its_first_moments(stood):
+    """Before the handshake is over, or just behind it, when nothing says yet which program
+    it is: what it began ends soon, and is shown by the device's name meanwhile."""
+    g = stood
+    name, seen = g.host_proc.wait_event("joined", 5)["device"], set()
+    for ms in range(4, 44, 2):
+        nc = g.client.start("nc", HOST, "7000")
+        time.sleep(ms / 1000)
+        nc.kill()
+    begin = time.monotonic()
+
+    def gone():
+        now = sessions(g.host)
+        seen.update(e["peer"] for e in now)
+        return not now
+    wait_until(gone, 25, "what the killed began has ended")
+    print(time.monotonic() - begin, seen)
+    assert seen <= {name}, seen
+
+
 @pytest.mark.parametrize("place", ["same", "restarted"])
 def test_killed_programs_end_when_the_device_is_back(stood, place):
     """The next program of the device says which live; what the dead ones held ends, at

@@ -2,10 +2,11 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
-from .actors import HOST
+from .actors import BROKER_PORT, HOST
 from .net import patience, wait_until
 
 pytestmark = pytest.mark.postern
@@ -139,3 +140,35 @@ def test_nc_says_that_a_udp_service_is_none(warm):
         assert done.seconds < 3 * patience()
         if not stop:
             g.up.terminate()
+
+
+# The alert by which a broker says, before anything else, that it has no room.
+_BUSY = """
+import socket, sys
+s = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+print("listening", flush=True)
+while True:
+    c = s.accept()[0]
+    c.recv(4096)
+    c.sendall(bytes((21, 3, 3, 0, 2, 2, 90)))
+    c.close()
+"""
+
+
+@pytest.mark.parametrize("command", ["nc", "ping", "join"])
+def test_a_broker_that_is_always_busy_is_waited_for_in_measure(gate, command):
+    """Said once, soon, with how long it may last; then the end, like that of other waits."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("one=7000")
+    link = g.invite()
+    g.broker_proc.kill()
+    busy = g.programs.start(g.topo.broker, "busy", sys.executable, "-c", _BUSY,
+                            BROKER_PORT)
+    busy.wait_line("listening", 10)
+    args = {"nc": ("nc", HOST, "one"), "ping": ("ping", HOST), "join": ("join", link)}
+    who = g.other_client("other") if command == "join" else g.client
+    proc = who.start(*args[command])
+    proc.wait_line("is busy; for 30 s at most", 3 * patience(), "err")
+    assert proc.wait(45 * patience()) == 1
+    assert len(lines_of(proc)) == 2 and "is busy" in lines_of(proc)[-1], proc.stderr

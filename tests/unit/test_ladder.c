@@ -126,6 +126,59 @@ static void test_growing_pauses(void **state)
     assert_true(ladder_deadline_us(&l) <= now + LADDER_RETRY_MIN_US * 5 / 4);
 }
 
+static unsigned starts_within(struct ladder *l, enum path_kind kind, uint64_t *now,
+                              uint64_t span)
+{
+    unsigned n = 0;
+    for (uint64_t end = *now + span; ladder_deadline_us(l) <= end; n++) {
+        *now = ladder_deadline_us(l);
+        expect_action(l, *now, LADDER_START, kind, 0);
+        ladder_on_failed(l, kind, "no answer", *now);
+        expect_quiet(l, *now);
+    }
+    return n;
+}
+
+/* Without a relay nothing goes on before the next try: it comes within seconds. */
+static void test_pauses_are_short_while_nothing_stands(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S;
+    ladder_init(&l, 1u << PATH_UDP_PUNCH, 7, now);
+    for (int i = 0; i < 40; i++) {
+        expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+        ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", now);
+        uint64_t pause = ladder_deadline_us(&l) - now;
+        assert_in_range(pause, LADDER_RETRY_MIN_US, LADDER_BARE_RETRY_MAX_US * 5 / 4);
+        now += pause;
+    }
+    /* nor faster than that: what it sends is bounded by the number of tries too */
+    expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", now);
+    assert_in_range(starts_within(&l, PATH_UDP_PUNCH, &now, 300 * S), 48, 60);
+}
+
+/* The pause had grown while the relay stood; when that dies too it is over. */
+static void test_long_pause_ends_with_the_last_path(void **state)
+{
+    (void)state;
+    struct ladder l;
+    uint64_t now = S;
+    begin(&l, now);
+    ladder_on_proven(&l, PATH_RELAY, 1, 60000, now);
+    expect_action(&l, now, LADDER_SELECT, PATH_RELAY, 1);
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "no answer", now);
+    (void)starts_within(&l, PATH_UDP_PUNCH, &now, 600 * S);
+    assert_true(ladder_deadline_us(&l) > now + 60 * S);
+    now += 10 * S;
+    ladder_refuse(&l, PATH_RELAY, "no relay any more");
+    expect_action(&l, now, LADDER_SELECT, PATH_KIND_NONE, LADDER_NO_PATH);
+    expect_action(&l, now, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_action(&l, now, LADDER_STOP, PATH_RELAY, 0);
+    expect_quiet(&l, now);
+}
+
 /* The host slept, and wakes long before the next try would have come. */
 static void test_pauses_end_when_the_peer_is_heard(void **state)
 {
@@ -385,6 +438,8 @@ int main(void)
         cmocka_unit_test(test_lost_falls_back),
         cmocka_unit_test(test_growing_pauses),
         cmocka_unit_test(test_pauses_end_when_the_peer_is_heard),
+        cmocka_unit_test(test_pauses_are_short_while_nothing_stands),
+        cmocka_unit_test(test_long_pause_ends_with_the_last_path),
         cmocka_unit_test(test_relay_pauses),
         cmocka_unit_test(test_hysteresis),
         cmocka_unit_test(test_one_sample_is_none),
