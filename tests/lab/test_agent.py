@@ -172,6 +172,56 @@ except ConnectionResetError:
 """
 
 
+def test_udp_services(lan):
+    """Small datagrams, large ones, several flows, and the answer of nobody."""
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    who = Actor(g.programs, nas.ns, f"{g.work}/peer-nas")
+    who.start_peer("udp-server", 7000)
+    via = lan.hand_over(nas, "nas", "echo=udp:7000", "udp:7001")
+    assert via.wait_event("published", 10, service="echo/nas")["udp"]
+    assert published(lan, "udp:7001/nas")["udp"]
+    g.join(None, None, "--services", "echo")
+    assert services(g.client) == ["echo"]
+    to = g.connect("echo")
+    for size in (64, 1_100, 9_000, 40_000):
+        done = g.client.peer("udp-ping", "127.0.0.1", to.port, 40, 5, size)
+        assert done.stdout.startswith("sent 40 received 40 "), (size, done.stdout)
+    flows = [g.client.start_peer("udp-ping", "127.0.0.1", to.port, 100, 5) for _ in range(20)]
+    for f in flows:
+        assert f.wait(30) == 0 and "received 100 " in f.stdout, f.stdout
+    since = g.host_proc.mark()
+    via.kill()
+    withdrawn(lan, "echo/nas", since)
+    via = lan.hand_over(nas, "nas", "echo=udp:7000")
+    published(lan, "echo/nas", since)
+    wait_until(lambda: "received 0" not in g.client.peer(
+        "udp-ping", "127.0.0.1", to.port, 5, 20).stdout, 10, "the flow goes on")
+
+
+def test_udp_instances_of_two_hosts(lan):
+    """One name for datagrams and another for connections; a host that is gone is passed over."""
+    g = lan.g
+    lan.start_agent()
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    for m in (nas, pi):
+        Actor(g.programs, m.ns, f"{g.work}/peer-{m.name}").start_peer("udp-server", 7000)
+    first = lan.hand_over(nas, "nas", "echo=udp:7000")
+    published(lan, "echo/nas")
+    lan.hand_over(pi, "pi", "echo=udp:7000")
+    published(lan, "echo/pi")
+    third = lan.machine("third", 33)
+    lan.hand_over(third, "third", "echo=7000")
+    published(lan, "echo-2/third")   # datagrams and connections are no instances of one
+    g.join()
+    first.kill()
+    withdrawn(lan, "echo/nas")
+    for name in ("echo", "echo/pi"):
+        done = g.client.peer("udp-ping", "127.0.0.1", g.connect(name).port, 20, 5)
+        assert "received 20 " in done.stdout, (name, done.stdout)
+
+
 # ---------------------------------------------------------------------- several of them
 
 def test_two_hosts_with_the_same_service_are_instances(lan):
@@ -340,7 +390,8 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     lan.start_agent("own=7009")
     nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
     server = peer_at(lan, nas)
-    lan.hand_over(nas, "nas", "data=7000", "none=7001")
+    Actor(lan.g.programs, nas.ns, f"{lan.g.work}/udp-nas").start_peer("udp-server", 7002)
+    lan.hand_over(nas, "nas", "data=7000", "none=7001", "echo=udp:7002")
     lan.hand_over(pi, "pi", "data=7000")
     published(lan, "none/nas")
     published(lan, "data/pi")
@@ -348,7 +399,7 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     site.add("berta", "data/pi")
     anna, berta = site.browser("anna"), site.browser("berta")
     shown = {s.name: s.up for s in anna.logged_in("anna").services()}
-    assert shown == {"own": False, "data": True, "none": False}, shown
+    assert shown == {"own": False, "data": True, "none": False, "echo": True}, shown
     assert not berta.logged_in("berta").service("data").up   # the pi's does not run
     assert site.knock(anna.ns, anna.open("data").port) == "ok\n"
     server.kill()
