@@ -16,7 +16,7 @@
 
 enum { MESSAGE_MS = 10 }; /* of quiet, for each that was sent */
 
-struct list {
+struct offered {
     struct access_account accounts[ACCESS_ACCOUNTS_MAX];
     size_t account_count;
     const struct service *services[SERVICE_MAX];
@@ -25,7 +25,7 @@ struct list {
 };
 
 /* What the list has now: accounts that are good, and services that somebody may use. */
-static int gather(struct serve *s, struct list *l)
+static int gather(struct serve *s, struct offered *l)
 {
     int64_t now_s = statedir_now_s();
     int n = access_accounts(s->access, l->accounts, ACCESS_ACCOUNTS_MAX);
@@ -50,7 +50,7 @@ static int gather(struct serve *s, struct list *l)
     return 0;
 }
 
-static int send_services(struct face *face, const struct list *l)
+static int send_services(struct face *face, const struct offered *l)
 {
     for (size_t i = 0; i < l->service_count; i++) {
         Control m = {.which_body = Control_portal_service_tag};
@@ -67,7 +67,7 @@ static int send_services(struct face *face, const struct list *l)
     return 0;
 }
 
-static int send_accounts(struct face *face, const struct list *l)
+static int send_accounts(struct face *face, const struct offered *l)
 {
     int64_t now_s = statedir_now_s();
     for (size_t i = 0; i < l->account_count; i++) {
@@ -93,7 +93,7 @@ static int send_accounts(struct face *face, const struct list *l)
     return 0;
 }
 
-static int send_list(struct face *face, const struct list *l)
+static int send_list(struct face *face, const struct offered *l)
 {
     Control m = {.which_body = Control_portal_begin_tag};
     (void)snprintf(m.body.portal_begin.host, sizeof(m.body.portal_begin.host), "%s",
@@ -114,7 +114,7 @@ static void give(struct face *face)
 {
     if (face->serve->to_agent) /* whose accounts count */
         return;
-    struct list *l = calloc(1, sizeof(*l));
+    struct offered *l = calloc(1, sizeof(*l));
     int err = l == NULL ? POSTERN_ERR_NOMEM : 0;
     if (err == 0 && !face->retired)
         err = gather(face->serve, l);

@@ -8,7 +8,9 @@
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
 #include "core/keepalive.h"
+#include "core/list.h"
 #include "core/paths.h"
+#include "core/state.h"
 #include "io/loop.h"
 #include "session/session.h"
 
@@ -25,7 +27,7 @@ enum {
 };
 
 struct datagram {
-    struct datagram *next;
+    struct list link;
     size_t len;
     uint8_t data[];
 };
@@ -46,40 +48,68 @@ struct pressure {
 struct stream {
     struct session *session;
     int64_t id;
-    struct stream *next, *prev; /* all streams of the session */
-    struct stream *ready_next;  /* has something to send */
-    struct stream *touched_next;
-    struct stream *hash_next;
+    struct list link;    /* of the session's streams, the newest last */
+    struct list hash;    /* of those in the same slot */
+    struct list ready;   /* has something to send */
+    struct list touched; /* its user is to be told of something */
     const struct stream_events *events;
     void *ctx;
     struct chain out;
     uint64_t sent;   /* offset after what QUIC took */
     uint64_t unread; /* delivered bytes that the user has not consumed */
-    bool fin, fin_sent, ready, blocked, touched, room_told, gone;
+    bool fin, fin_sent;
+    bool blocked;   /* by the peer's credit */
+    bool room_told; /* that there is room, since there was more of it */
+    bool gone;      /* inside its last event */
 };
+
+/*
+ * A session is four small machines.
+ *
+ * Its life: in the HANDSHAKE nothing is known of the peer. SECURE: the peer has proven
+ * its key, and the user will be told so in the next round; then it is OPEN. From any of
+ * these it may have FAILED, which the round tells too, since ngtcp2 does not bear that
+ * its connection goes away inside its callbacks. CLOSED it is after that was told, or
+ * when the user closed it: then nothing is told any more, and nothing sent.
+ *
+ * Its turn in the loop: NONE, until something touches it; DUE, until the loop comes to
+ * it; it RUNS until its packets have been written. What touches it while it runs is no
+ * news: the packets are still to come.
+ *
+ * Its use: BUSY inside an event, in which its user may free it. FREED, it is destroyed
+ * as that event ends; else at once.
+ *
+ * The client's label (steer.c): GOOD, or STALE when another is wanted; TRIED while QUIC
+ * validates a new one, and TRIED_STALE when yet another is wanted by then.
+ */
+enum session_life { LIFE_HANDSHAKE, LIFE_SECURE, LIFE_OPEN, LIFE_FAILED, LIFE_CLOSED };
+enum session_turn { TURN_NONE, TURN_DUE, TURN_RUNS };
+enum session_use { USE_NONE, USE_BUSY, USE_FREED };
+enum session_label { LABEL_GOOD, LABEL_STALE, LABEL_TRIED, LABEL_TRIED_STALE };
+
+extern const uint8_t session_life_next[LIFE_CLOSED + 1];
+extern const uint8_t session_use_next[USE_FREED + 1];
 
 struct session {
     struct session_env *env;
     const struct session_events *events;
     void *ctx;
-    bool is_client, open, confirmed, closed, busy, freed, auth_failed, paced;
-    bool probes;                /* the key is known */
-    bool label_due, label_open; /* another is wanted; is being validated */
-    bool ping_due;              /* QUIC is to look for what was lost */
-    bool progressed;            /* stream data was acknowledged */
-    bool told_open;
+    enum session_life life;
+    enum session_turn turn;
+    enum session_use use;
+    enum session_label label_state;
+    bool is_client, paced, keeps_alive;
+    bool confirmed;        /* the handshake, also to the peer: the client may migrate */
+    bool ping_due;         /* QUIC is to look for what was lost */
+    bool progressed;       /* stream data was acknowledged */
     uint64_t unread, owed; /* as of its streams; credit that waits for room */
-    bool waits;            /* it stands in env->waiting */
-    struct session *next_waiting;
-    bool round_due; /* something was touched */
-    bool in_round;  /* output_run is still to come in this round: a touch is no news */
-    bool keeps_alive;
+    struct list waiting;   /* in env->waiting */
     uint8_t peer[KEY_LEN];
     ngtcp2_conn *conn;
     ngtcp2_crypto_conn_ref ref;
     gnutls_session_t tls;
     struct timer timer;
-    struct timer turn; /* runs after a touch, before the loop waits */
+    struct timer next_turn; /* runs after a touch, before the loop waits */
     uint64_t armed_ns;
     struct path *paths[SESSION_PATHS_MAX];
     struct path *current; /* where packets go; NULL when it is gone */
@@ -91,15 +121,15 @@ struct session {
     size_t packet_max;   /* what QUIC may make now */
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
-    struct stream *streams, *ready_head, *ready_tail, *touched, *touched_tail;
-    struct stream *by_id[STREAM_HASH];
+    struct list streams, ready, touched; /* struct stream */
+    struct list by_id[STREAM_HASH];
     unsigned stream_count;
     struct stream *meta;
     struct chain meta_in;
-    struct datagram *dgram_head, *dgram_tail;
-    unsigned dgram_count;
+    struct list datagrams; /* struct datagram, to be sent */
+    unsigned datagram_count;
     struct pending pending;
-    int fail_err; /* told by on_close from the loop */
+    int fail_err; /* of one that has FAILED */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
     uint64_t acked_bytes; /* of streams */
@@ -108,6 +138,18 @@ struct session {
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
     uint64_t bulk_ns;               /* when a round last moved much */
 };
+
+/* Neither failed nor closed: it may send, and its user be told. */
+static inline bool session_lives(const struct session *s)
+{
+    return s->life < LIFE_FAILED;
+}
+
+/* The peer has proven its key, whether the user knows that or not. */
+static inline bool session_is_secure(const struct session *s)
+{
+    return s->life == LIFE_SECURE || s->life == LIFE_OPEN;
+}
 
 /* The made-up addresses by which QUIC knows the other end; steer.c says what for. */
 struct label {
@@ -127,8 +169,12 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
                     uint64_t now_us);
 /* Does what is due; events may free the session. */
 void steer_run(struct session *s);
-/* Client: goes to a new label when one is due and can be had. */
+/* Client: goes to a new label when one is wanted and can be had. */
 void steer_renew(struct session *s);
+/* QUIC is done with a new label, for good or ill. */
+void steer_on_validated(struct session *s);
+/* Derives the key of the probes, once the handshake is complete. */
+MUST_CHECK int steer_on_secure(struct session *s);
 uint64_t steer_deadline_ns(const struct session *s);
 
 /* quic.c */
@@ -159,13 +205,17 @@ void meta_deliver(struct session *s); /* whole messages that arrived */
 struct stream *stream_new(struct session *s, int64_t id);
 void stream_mark_ready(struct stream *st);
 void stream_drop(struct stream *st, uint64_t code);
-/* Of a session without streams, before it is freed. */
-void stream_forget_waiting(struct session *s);
+void stream_init(struct session *s); /* the lists of a session */
+void stream_fini(struct session *s); /* all that is left in them */
 void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
 void stream_on_sent(struct stream *st, size_t len);
 void stream_flush_touched(struct session *s);
-struct stream *stream_pop_ready(struct session *s);
+/*
+ * The next that has something to send, or NULL. Without the connection's `credit` that
+ * is one which has its FIN alone to send.
+ */
+struct stream *stream_pop_ready(struct session *s, bool credit);
 void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
 /* Hands a queued datagram, with its flow's id before it, back to who sent it. */
 void stream_return_datagram(struct session *s, const struct datagram *d);

@@ -29,7 +29,7 @@ int session_send_meta(struct session *s, const Meta *m)
 void meta_deliver(struct session *s)
 {
     uint8_t frame[PROTO_FRAME_HEADER + PROTO_FRAME_MAX];
-    while (s->fail_err == 0 && !s->closed && s->meta_in.end > s->meta_in.start) {
+    while (session_lives(s) && s->meta_in.end > s->meta_in.start) {
         Meta m;
         size_t have = chain_copy(&s->meta_in, s->meta_in.start, frame, sizeof(frame));
         int n = proto_frame_size(frame, have, PROTO_FRAME_MAX);

@@ -87,25 +87,22 @@ static int batch_add(struct session *s, struct batch *b, size_t n)
     return 0;
 }
 
-static void drop_datagram(struct session *s)
+static void drop_datagram(struct session *s, struct datagram *d)
 {
-    struct datagram *d = s->dgram_head;
-    s->dgram_head = d->next;
-    if (s->dgram_head == NULL)
-        s->dgram_tail = NULL;
-    s->dgram_count--;
+    list_remove(&d->link);
+    s->datagram_count--;
     free(d);
 }
 
 static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t *dest,
                                    uint64_t ts)
 {
-    struct datagram *d = s->dgram_head;
+    struct datagram *d = LIST_OWNER(s->datagrams.next, struct datagram, link);
     int accepted = 0;
     ngtcp2_pkt_info pi;
     if (d->len > datagram_room(s)) { /* the path changed under it */
         stream_return_datagram(s, d);
-        drop_datagram(s);
+        drop_datagram(s, d);
         return NGTCP2_ERR_WRITE_MORE;
     }
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
@@ -113,7 +110,7 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
-        drop_datagram(s); /* taken, or the peer cannot take it at this size */
+        drop_datagram(s, d); /* taken, or the peer cannot take it at this size */
     if (n == NGTCP2_ERR_INVALID_ARGUMENT || n == NGTCP2_ERR_INVALID_STATE)
         return NGTCP2_ERR_WRITE_MORE;
     return n;
@@ -165,13 +162,10 @@ static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint6
 {
     struct stream *st = NULL;
     ngtcp2_ssize n;
-    if (s->dgram_head != NULL && s->open) {
+    if (!list_empty(&s->datagrams) && session_is_secure(s)) {
         n = write_datagram(s, path, dest, ts);
     } else {
-        if (s->ready_head != NULL && ngtcp2_conn_get_max_data_left(s->conn) > 0)
-            st = stream_pop_ready(s);
-        else if (s->ready_head != NULL && s->ready_head->sent == s->ready_head->out.end)
-            st = stream_pop_ready(s); /* only its FIN: needs no credit */
+        st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0);
         n = write_stream(s, st, path, dest, ts);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
@@ -220,7 +214,7 @@ static size_t round_budget(const struct session *s)
 static bool waits_for_path(const struct session *s)
 {
     return s->pending.buf != NULL ||
-           (s->ready_head != NULL && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+           (!list_empty(&s->ready) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
 /*
@@ -238,7 +232,7 @@ static void watch_pressure(struct session *s, uint64_t ts)
     uint64_t span = ts - p->since_ns;
     if (span < second_ns)
         return;
-    bool pressed = s->open && 3 * p->waited_ns >= 2 * span;
+    bool pressed = session_is_secure(s) && 3 * p->waited_ns >= 2 * span;
     *p = (struct pressure){.since_ns = ts, .noted_ns = ts, .waits = p->waits};
     if (!pressed)
         return;
@@ -252,7 +246,7 @@ bool output_run(struct session *s)
     struct batch b = {0};
     ngtcp2_path_storage ps;
     size_t round = 0, max;
-    if (s->conn == NULL || s->closed || s->fail_err != 0 || s->current == NULL)
+    if (s->conn == NULL || s->current == NULL)
         return false;
     uint64_t ts = clock_ns(), before = in_flight(s);
     watch_pressure(s, ts);
@@ -282,7 +276,7 @@ bool output_run(struct session *s)
     }
     if (!blocked)
         blocked = batch_send(s, &b) != 0;
-    if (s->fail_err != 0)
+    if (!session_lives(s))
         return false;
     s->pressure.waits = waits_for_path(s);
     if (round > 0)

@@ -1,7 +1,8 @@
 /*
- * Bytes between a stream and a socket. Reads straight into the stream's queue; writes
- * what arrived once all packets of a round were read. Does not know what the first
- * messages say nor who owns the socket's other end.
+ * Bytes between a stream and a socket, or between the streams of two sessions. Reads
+ * straight into the stream's queue; writes what arrived once all packets of a round
+ * were read. Does not know what the first messages say nor who owns the socket's other
+ * end.
  */
 #include "session/pump.h"
 
@@ -10,12 +11,59 @@
 #include <unistd.h>
 
 #include "core/proto.h"
+#include "core/state.h"
 #include "core/wire.h"
 #include "io/linger.h"
 #include "io/loop.h"
 #include "io/sock.h"
 
-enum { READ_BLOCKS = 5, WRITE_BLOCKS = 16, HEADER_MAX = 512, DATAGRAM_MAX = 65535 };
+enum {
+    READ_BLOCKS = 5,   /* one that has begun, and four more: all that may be unsent */
+    WRITE_BLOCKS = 16, /* what a round can bring for one stream */
+    HEADER_MAX = 512,  /* StreamOpen and StreamReply, with every field full */
+    DATAGRAM_MAX = 65535,
+};
+
+/*
+ * Three machines, of which none knows the others' states.
+ *
+ * Out, from the socket to the stream: EMPTY means that the last read took all there
+ * was, so the loop watches for more. MORE means that there may be more than the stream
+ * had room for: the socket is not watched, and the stream's room lets it go on. Either
+ * goes to ENDED when the socket's end was passed on; nothing follows that. A joined one
+ * stays EMPTY: what comes is the other's to hand on.
+ *
+ * In, from the stream to the socket: in HEADER the peer's first message is awaited, and
+ * nothing is for the application. Then it FLOWS; while the socket takes no more it is
+ * FULL and goes on when that is writable. From FLOWS it goes to SHUT, when all that the
+ * peer sends has been written and its end passed on.
+ *
+ * Life: LIVES, until both directions have ended (OVER) or one of them broke (BROKEN):
+ * then the socket is reset, nothing moves any more, and it is OVER when QUIC has closed
+ * the stream too. OVER is told, and the pump is freed.
+ */
+enum pump_out { OUT_EMPTY, OUT_MORE, OUT_ENDED };
+enum pump_in { IN_HEADER, IN_FLOWS, IN_FULL, IN_SHUT };
+enum pump_life { PUMP_LIVES, PUMP_BROKEN, PUMP_OVER };
+
+// clang-format off
+static const uint8_t out_next[] = {
+    [OUT_EMPTY] = 1u << OUT_MORE | 1u << OUT_ENDED,
+    [OUT_MORE]  = 1u << OUT_EMPTY | 1u << OUT_ENDED,
+    [OUT_ENDED] = 0,
+};
+static const uint8_t in_next[] = {
+    [IN_HEADER] = 1u << IN_FLOWS,
+    [IN_FLOWS]  = 1u << IN_FULL | 1u << IN_SHUT,
+    [IN_FULL]   = 1u << IN_FLOWS,
+    [IN_SHUT]   = 0,
+};
+static const uint8_t life_next[] = {
+    [PUMP_LIVES]  = 1u << PUMP_BROKEN | 1u << PUMP_OVER,
+    [PUMP_BROKEN] = 1u << PUMP_OVER,
+    [PUMP_OVER]   = 0,
+};
+// clang-format on
 
 struct pump {
     struct stream *stream; /* NULL once QUIC has closed it */
@@ -25,13 +73,12 @@ struct pump {
     struct pump *other; /* joined to it, in place of a socket */
     int fd;
     struct watch watch;
-    struct chain in;  /* arrived, not taken by the socket yet */
-    bool header_done; /* the peer's first message was handed up */
-    bool peer_fin;    /* all that the peer sends has arrived */
-    bool local_eof;   /* the socket's end was passed on */
-    bool local_shut;  /* the peer's end was passed on to the socket */
-    bool want_write, readable, aborted, ended, datagrams;
-    bool owned;
+    struct chain arrived; /* and not taken by the socket yet */
+    enum pump_out out;
+    enum pump_in in;
+    enum pump_life life;
+    bool peer_fin;         /* all that the peer sends has arrived */
+    bool owned, datagrams; /* as its user said */
     uint64_t code;
     struct pump_stats stats;
 };
@@ -52,9 +99,9 @@ static void watch_update(struct pump *p)
     int want = 0;
     if (!watch_is_open(&p->watch))
         return;
-    if (!p->local_eof && !p->readable && p->stream != NULL)
+    if (p->out == OUT_EMPTY && p->stream != NULL)
         want |= WATCH_READ;
-    if (p->want_write)
+    if (p->in == IN_FULL)
         want |= WATCH_WRITE;
     watch_for(&p->watch, want);
 }
@@ -69,16 +116,16 @@ static void part(struct pump *p)
 /* Frees the pump when nothing is left to do. Returns true when it is gone. */
 static bool settle(struct pump *p)
 {
-    bool socket_done = (p->fd < 0 && p->other == NULL) || p->aborted ||
-                       (p->local_shut && p->stream == NULL);
-    if (p->ended || p->stream != NULL || !socket_done) {
+    bool broken = p->life == PUMP_BROKEN;
+    bool socket_done = (p->fd < 0 && p->other == NULL) || broken || p->in == IN_SHUT;
+    if (p->life == PUMP_OVER || p->stream != NULL || !socket_done) {
         watch_update(p);
         return false;
     }
-    p->ended = true;
-    socket_close(p, p->aborted);
+    STATE_GO(life_next, p->life, PUMP_OVER);
+    socket_close(p, broken);
     part(p);
-    chain_fini(&p->in);
+    chain_fini(&p->arrived);
     p->events->on_end(p->ctx, p, p->code);
     free(p);
     return true;
@@ -87,12 +134,12 @@ static bool settle(struct pump *p)
 static void break_both(struct pump *p, uint64_t code)
 {
     struct pump *other = p->other;
-    if (p->aborted)
+    if (p->life != PUMP_LIVES)
         return;
-    p->aborted = true;
+    STATE_GO(life_next, p->life, PUMP_BROKEN);
     p->code = code;
     socket_close(p, true);
-    chain_fini(&p->in);
+    chain_fini(&p->arrived);
     if (p->stream != NULL)
         stream_reset(p->stream, code);
     part(p);
@@ -102,11 +149,11 @@ static void break_both(struct pump *p, uint64_t code)
     }
 }
 
-/* Socket to stream. `readable` stays set while the socket has more than we may take. */
+/* Socket to stream. It stays at MORE while the socket has more than we may take. */
 static void read_socket(struct pump *p)
 {
     struct iovec iov[READ_BLOCKS];
-    while (p->readable && !p->local_eof && p->stream != NULL && p->fd >= 0) {
+    while (p->out == OUT_MORE && p->stream != NULL && p->fd >= 0) {
         size_t room = stream_room(p->stream);
         if (room < CHAIN_BLOCK_BYTES / 4)
             return; /* on_room comes back here */
@@ -119,15 +166,14 @@ static void read_socket(struct pump *p)
         if (n > 0) {
             p->stats.to_peer_bytes += (uint64_t)n;
             if ((size_t)n < offered)
-                p->readable = false;
-        } else if (n == 0 && p->owned && !p->local_shut && sock_is_over(p->fd)) {
+                STATE_GO(out_next, p->out, OUT_EMPTY);
+        } else if (n == 0 && p->owned && p->in != IN_SHUT && sock_is_over(p->fd)) {
             break_both(p, SESSION_RESET_BY_APP);
         } else if (n == 0) {
-            p->local_eof = true;
-            p->readable = false;
+            STATE_GO(out_next, p->out, OUT_ENDED);
             stream_finish(p->stream);
         } else if (n == POSTERN_ERR_AGAIN) {
-            p->readable = false;
+            STATE_GO(out_next, p->out, OUT_EMPTY);
         } else {
             break_both(p, SESSION_RESET_BY_APP);
         }
@@ -138,39 +184,40 @@ static void read_socket(struct pump *p)
 static void write_socket(struct pump *p)
 {
     struct iovec iov[WRITE_BLOCKS];
-    p->want_write = false;
-    if (!p->header_done)
+    if (p->in == IN_HEADER)
         return; /* part of the first message: nothing for the application */
-    while (p->fd >= 0 && p->in.end > p->in.start) {
-        size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
+    if (p->in == IN_FULL)
+        STATE_GO(in_next, p->in, IN_FLOWS);
+    while (p->fd >= 0 && p->arrived.end > p->arrived.start) {
+        size_t count = chain_peek(&p->arrived, p->arrived.start, iov, WRITE_BLOCKS);
         ssize_t n = sock_writev(p->fd, iov, count);
         if (n == POSTERN_ERR_AGAIN) {
-            p->want_write = true;
+            STATE_GO(in_next, p->in, IN_FULL);
             return;
         }
         if (n < 0) {
             break_both(p, SESSION_RESET_BY_APP);
             return;
         }
-        chain_release(&p->in, p->in.start + (uint64_t)n);
+        chain_release(&p->arrived, p->arrived.start + (uint64_t)n);
         p->stats.from_peer_bytes += (uint64_t)n;
         if (p->stream != NULL)
             stream_consumed(p->stream, (size_t)n);
     }
-    if (p->fd >= 0 && p->peer_fin && !p->local_shut) {
-        p->local_shut = true;
+    if (p->fd >= 0 && p->peer_fin && p->in != IN_SHUT) {
+        STATE_GO(in_next, p->in, IN_SHUT);
         sock_end_writing(p->fd);
     }
 }
 
-/* Stream to the joined one's; what has no room there waits for its on_room. */
+/* Stream to the other's stream; what has no room there waits for its on_room. */
 static void forward(struct pump *p)
 {
     struct iovec iov[WRITE_BLOCKS];
     struct pump *to = p->other;
-    while (to->stream != NULL && p->in.end > p->in.start) {
+    while (to->stream != NULL && p->arrived.end > p->arrived.start) {
         size_t room = stream_room(to->stream), sent = 0;
-        size_t count = chain_peek(&p->in, p->in.start, iov, WRITE_BLOCKS);
+        size_t count = chain_peek(&p->arrived, p->arrived.start, iov, WRITE_BLOCKS);
         if (room == 0)
             return;
         for (size_t i = 0; i < count && sent < room; i++) {
@@ -181,14 +228,14 @@ static void forward(struct pump *p)
             }
             sent += n;
         }
-        chain_release(&p->in, p->in.start + sent);
+        chain_release(&p->arrived, p->arrived.start + sent);
         p->stats.from_peer_bytes += sent;
         to->stats.to_peer_bytes += sent;
         if (p->stream != NULL)
             stream_consumed(p->stream, sent);
     }
-    if (p->peer_fin && !p->local_shut) {
-        p->local_shut = true;
+    if (p->peer_fin && p->in == IN_FLOWS) {
+        STATE_GO(in_next, p->in, IN_SHUT);
         pump_finish(to);
     }
 }
@@ -198,8 +245,8 @@ static void on_ready(void *ctx, int events)
     struct pump *p = ctx;
     if (events & WATCH_WRITE)
         write_socket(p);
-    if (events & WATCH_READ) {
-        p->readable = true;
+    if ((events & WATCH_READ) && p->out != OUT_ENDED) {
+        STATE_GO(out_next, p->out, OUT_MORE);
         read_socket(p);
     }
     (void)settle(p);
@@ -211,7 +258,7 @@ static void on_ready(void *ctx, int events)
 static void take_header(struct pump *p)
 {
     uint8_t buf[PROTO_FRAME_HEADER + HEADER_MAX];
-    size_t have = chain_copy(&p->in, p->in.start, buf, sizeof(buf));
+    size_t have = chain_copy(&p->arrived, p->arrived.start, buf, sizeof(buf));
     int n = proto_frame_size(buf, have, HEADER_MAX);
     if (n == 0 && !p->peer_fin)
         return;
@@ -219,10 +266,10 @@ static void take_header(struct pump *p)
         break_both(p, STREAM_LIMIT);
         return;
     }
-    chain_release(&p->in, p->in.start + (uint64_t)n);
+    chain_release(&p->arrived, p->arrived.start + (uint64_t)n);
     if (p->stream != NULL)
         stream_consumed(p->stream, (size_t)n);
-    p->header_done = true;
+    STATE_GO(in_next, p->in, IN_FLOWS);
     p->events->on_header(p->ctx, p, buf + PROTO_FRAME_HEADER,
                          (size_t)n - PROTO_FRAME_HEADER);
 }
@@ -239,8 +286,8 @@ static void hand_datagram(struct pump *p, const uint8_t *data, size_t len)
 static void take_datagrams(struct pump *p)
 {
     uint8_t buf[PROTO_FRAME_HEADER + DATAGRAM_MAX];
-    while (!p->aborted && p->in.end > p->in.start) {
-        size_t have = chain_copy(&p->in, p->in.start, buf, sizeof(buf));
+    while (p->life == PUMP_LIVES && p->arrived.end > p->arrived.start) {
+        size_t have = chain_copy(&p->arrived, p->arrived.start, buf, sizeof(buf));
         int n = proto_frame_size(buf, have, DATAGRAM_MAX);
         if (n == 0)
             return;
@@ -248,7 +295,7 @@ static void take_datagrams(struct pump *p)
             break_both(p, STREAM_LIMIT);
             return;
         }
-        chain_release(&p->in, p->in.start + (uint64_t)n);
+        chain_release(&p->arrived, p->arrived.start + (uint64_t)n);
         if (p->stream != NULL)
             stream_consumed(p->stream, (size_t)n);
         hand_datagram(p, buf + PROTO_FRAME_HEADER, (size_t)n - PROTO_FRAME_HEADER);
@@ -261,20 +308,21 @@ static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
 {
     struct pump *p = ctx;
     p->peer_fin = p->peer_fin || fin;
-    if (p->aborted) {
+    if (p->life != PUMP_LIVES) {
         stream_consumed(p->stream, len);
         return;
     }
-    if (chain_append(&p->in, data, len) != 0)
+    if (chain_append(&p->arrived, data, len) != 0)
         break_both(p, STREAM_LIMIT);
 }
 
 static void on_flush(void *ctx)
 {
     struct pump *p = ctx;
-    if (!p->header_done && !p->aborted && (p->in.end > p->in.start || p->peer_fin))
+    if (p->in == IN_HEADER && p->life == PUMP_LIVES &&
+        (p->arrived.end > p->arrived.start || p->peer_fin))
         take_header(p);
-    if (p->fd >= 0 && !p->want_write)
+    if (p->fd >= 0 && p->in != IN_FULL)
         write_socket(p);
     if (p->datagrams)
         take_datagrams(p);
@@ -303,7 +351,7 @@ static int send_large(struct pump *p, const uint8_t *data, size_t len)
 static void on_unfit(void *ctx, const uint8_t *data, size_t len)
 {
     struct pump *p = ctx;
-    if (p->stream != NULL && !p->aborted)
+    if (p->stream != NULL && p->life == PUMP_LIVES)
         (void)!send_large(p, data, len);
 }
 
@@ -314,10 +362,8 @@ static void on_reset(void *ctx, uint64_t code)
 
 static void on_room(void *ctx)
 {
-    struct pump *p = ctx;
-    struct pump *other = p->other;
-    if (p->readable)
-        read_socket(p);
+    struct pump *p = ctx, *other = p->other;
+    read_socket(p);
     watch_update(p);
     if (other != NULL && !other->datagrams) {
         forward(other);
@@ -329,9 +375,8 @@ static void on_close(void *ctx, uint64_t code)
 {
     struct pump *p = ctx;
     p->stream = NULL;
-    if (!p->peer_fin && !p->aborted) { /* the session ended under it */
+    if (!p->peer_fin) /* the session ended under it */
         break_both(p, code != 0 ? code : STREAM_UNREACHABLE);
-    }
     on_flush(p); /* a stream that ends with its last packet is not flushed before */
 }
 
@@ -348,18 +393,6 @@ static const struct stream_events stream_events = {
 
 /* --------------------------------------------------------------------------- calls */
 
-static void ignore_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
-{
-    (void)ctx, (void)p, (void)msg, (void)len;
-}
-
-static void ignore_end(void *ctx, struct pump *p, uint64_t code)
-{
-    (void)ctx, (void)p, (void)code;
-}
-
-static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
-
 static struct pump *pump_new(struct session_env *env, const struct pump_events *events,
                              void *ctx)
 {
@@ -370,7 +403,7 @@ static struct pump *pump_new(struct session_env *env, const struct pump_events *
     p->events = events;
     p->ctx = ctx;
     p->fd = -1;
-    chain_init(&p->in, &env->pool);
+    chain_init(&p->arrived, &env->pool);
     return p;
 }
 
@@ -420,7 +453,7 @@ int pump_send_header(struct pump *p, const uint8_t *frame, size_t len)
 
 int pump_attach(struct pump *p, int fd)
 {
-    int rc = p->stream == NULL || p->aborted
+    int rc = p->stream == NULL || p->life != PUMP_LIVES
                  ? POSTERN_ERR_CLOSED
                  : watch_open(&p->watch, p->env->loop, fd, on_ready, p);
     if (rc != 0) {
@@ -428,10 +461,10 @@ int pump_attach(struct pump *p, int fd)
         return rc;
     }
     p->fd = fd;
-    linger_reset(fd);   /* until both directions have ended */
-    p->readable = true; /* a first look costs one system call and saves a round */
-    if (p->header_done)
-        write_socket(p);
+    linger_reset(fd);        /* until both directions have ended */
+    if (p->out == OUT_EMPTY) /* a first look costs a system call and saves a round */
+        STATE_GO(out_next, p->out, OUT_MORE);
+    write_socket(p);
     read_socket(p);
     watch_update(p);
     return 0;
@@ -439,8 +472,9 @@ int pump_attach(struct pump *p, int fd)
 
 void pump_join(struct pump *p, struct pump *q)
 {
-    q->events = &nobody;
-    if (p->stream == NULL || p->aborted || q->stream == NULL || q->aborted) {
+    pump_disown(q);
+    if (p->stream == NULL || p->life != PUMP_LIVES || q->stream == NULL ||
+        q->life != PUMP_LIVES) {
         break_both(q, STREAM_UNREACHABLE);
         break_both(p, STREAM_UNREACHABLE);
         return;
@@ -466,7 +500,7 @@ void pump_set_datagrams(struct pump *p)
 
 int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
 {
-    if (p->stream == NULL || p->aborted)
+    if (p->stream == NULL || p->life != PUMP_LIVES)
         return POSTERN_ERR_CLOSED;
     if (len <= stream_datagram_max(p->stream))
         return stream_send_datagram(p->stream, data, len);
@@ -475,7 +509,7 @@ int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
 
 void pump_finish(struct pump *p)
 {
-    p->local_eof = true;
+    STATE_GO(out_next, p->out, OUT_ENDED);
     if (p->stream != NULL)
         stream_finish(p->stream);
 }
@@ -485,8 +519,19 @@ void pump_abort(struct pump *p, uint64_t code)
     break_both(p, code);
 }
 
+static void ignore_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
+{
+    (void)ctx, (void)p, (void)msg, (void)len;
+}
+
+static void ignore_end(void *ctx, struct pump *p, uint64_t code)
+{
+    (void)ctx, (void)p, (void)code;
+}
+
 void pump_disown(struct pump *p)
 {
+    static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
     p->events = &nobody;
 }
 
@@ -498,7 +543,7 @@ void pump_drop(struct pump *p)
 
 bool pump_is_sent(const struct pump *p)
 {
-    return p->local_eof && (p->stream == NULL || stream_is_acked(p->stream));
+    return p->out == OUT_ENDED && (p->stream == NULL || stream_is_acked(p->stream));
 }
 
 struct pump_stats pump_stats(const struct pump *p)

@@ -43,7 +43,11 @@ static int on_handshake_completed(ngtcp2_conn *conn, void *user_data)
 {
     struct session *s = session_of(user_data);
     (void)conn;
-    s->open = true;
+    if (s->life != LIFE_HANDSHAKE)
+        return 0;
+    STATE_GO(session_life_next, s->life, LIFE_SECURE);
+    if (steer_on_secure(s) != 0)
+        return NGTCP2_ERR_CALLBACK_FAILURE;
     if (!s->is_client)
         s->confirmed = true;
     session_touch(s); /* on_open is told from the loop */
@@ -156,7 +160,7 @@ static int on_path_validation(ngtcp2_conn *conn, uint32_t flags,
                               ngtcp2_path_validation_result res, void *user_data)
 {
     (void)conn, (void)flags, (void)path, (void)old, (void)res;
-    session_of(user_data)->label_open = false;
+    steer_on_validated(session_of(user_data));
     return 0;
 }
 
@@ -195,7 +199,8 @@ static int verify_peer(gnutls_session_t tls)
     if (identity_peer_key(tls, key) == 0 && sodium_memcmp(key, s->peer, KEY_LEN) == 0 &&
         (s->is_client || s->events->authorize(s->ctx, key)))
         return 0;
-    s->auth_failed = true;
+    session_fail(s, POSTERN_ERR_KEY,
+                 "the other device holds another key than expected");
     return GNUTLS_E_CERTIFICATE_ERROR;
 }
 

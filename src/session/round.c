@@ -15,6 +15,14 @@
  * between near peers take half the time. Others (bulk, a slow typist, a far peer)
  * sleep.
  */
+// clang-format off
+static const uint8_t turn_next[] = {
+    [TURN_NONE] = 1u << TURN_DUE,
+    [TURN_DUE]  = 1u << TURN_RUNS,
+    [TURN_RUNS] = 1u << TURN_NONE,
+};
+// clang-format on
+
 enum {
     LINGER_NS = 60000,       /* how long to wait awake */
     LINGER_GAP_NS = 200000,  /* only when the round before is no older */
@@ -46,37 +54,36 @@ static void arm_timer(struct session *s)
 
 static void tell_open(struct session *s)
 {
-    if (!s->open || s->told_open || s->fail_err != 0 || s->freed)
+    if (s->life != LIFE_SECURE)
         return;
-    s->told_open = true;
+    STATE_GO(session_life_next, s->life, LIFE_OPEN);
     s->events->on_open(s->ctx);
 }
 
 /* Everything that one round does; the session may be freed in its events. */
 static void run_round(struct session *s)
 {
-    s->busy = true;
-    s->in_round = true;
+    bool more = false;
+    STATE_GO(session_use_next, s->use, USE_BUSY);
+    STATE_GO(turn_next, s->turn, TURN_RUNS);
     tell_open(s); /* before what came with the end of the handshake */
-    if (!s->freed && s->fail_err == 0)
+    if (session_lives(s))
         meta_deliver(s);
-    if (!s->freed)
+    if (s->use != USE_FREED) /* also of one that has failed: those bytes were whole */
         stream_flush_touched(s);
-    if (!s->freed && s->fail_err == 0)
+    if (session_lives(s))
         steer_run(s);
-    if (!s->freed && s->fail_err == 0)
+    if (session_lives(s))
         steer_renew(s);
-    if (!s->freed && !s->closed && s->fail_err == 0) {
-        bool more = output_run(s);
-        s->in_round = false;
-        if (more || s->touched != NULL)
-            session_touch(s); /* others get their turn first */
-    }
-    s->in_round = false;
-    if (!s->freed && !s->closed && s->fail_err != 0) {
-        s->closed = true;
+    if (session_lives(s))
+        more = output_run(s) || !list_empty(&s->touched);
+    STATE_GO(turn_next, s->turn, TURN_NONE);
+    if (s->life == LIFE_FAILED) {
+        STATE_GO(session_life_next, s->life, LIFE_CLOSED);
         s->events->on_close(s->ctx, s->fail_err, s->fail_why);
-    } else if (!s->freed && !s->closed) {
+    } else if (session_lives(s)) {
+        if (more)
+            session_touch(s); /* others get their turn first */
         arm_timer(s);
     }
 }
@@ -95,27 +102,26 @@ static bool lingers(struct session *s)
 static void on_turn(void *ctx)
 {
     struct session *s = ctx;
-    if (s->closed)
+    if (s->life == LIFE_CLOSED)
         return;
-    if (s->round_due) {
-        s->round_due = false;
+    if (s->turn == TURN_DUE) {
         run_round(s);
-        if (!s->freed && !s->closed && lingers(s))
-            timer_start(&s->turn, 0);
+        if (session_lives(s) && lingers(s))
+            timer_start(&s->next_turn, 0);
         session_leave(s);
     } else if (clock_ns() - s->round_ns < LINGER_NS) {
-        timer_start(&s->turn, 0);
+        timer_start(&s->next_turn, 0);
         (void)sched_yield(); /* the message may come from a program on this processor */
     }
 }
 
 void session_touch(struct session *s)
 {
-    if (s->turn.loop == NULL || s->closed || s->in_round)
+    if (s->next_turn.loop == NULL || s->life == LIFE_CLOSED || s->turn == TURN_RUNS)
         return;
-    s->round_due = true;
-    if (!timer_is_active(&s->turn))
-        timer_start(&s->turn, 0);
+    STATE_GO(turn_next, s->turn, TURN_DUE);
+    if (!timer_is_active(&s->next_turn))
+        timer_start(&s->next_turn, 0);
 }
 
 /* ----------------------------------------------------------------------- the timer */
@@ -123,10 +129,10 @@ void session_touch(struct session *s)
 static void on_timer(void *ctx)
 {
     struct session *s = ctx;
-    if (s->closed)
+    if (s->life == LIFE_CLOSED)
         return;
     s->armed_ns = 0;
-    s->busy = true;
+    STATE_GO(session_use_next, s->use, USE_BUSY);
     uint64_t now = clock_ns();
     if (s->current != NULL && ngtcp2_conn_get_expiry(s->conn) <= now) {
         int rc = ngtcp2_conn_handle_expiry(s->conn, now);
@@ -136,22 +142,21 @@ static void on_timer(void *ctx)
                                                             : POSTERN_ERR_CLOSED,
                          "the other device did not answer the handshake");
     }
-    if (s->fail_err == 0 && s->keeps_alive && s->current != NULL &&
+    if (session_lives(s) && s->keeps_alive && s->current != NULL &&
         keepalive_due(&s->keep, now / 1000))
         paths_ask(&s->net, now / 1000);
-    if (!s->freed)
-        session_touch(s);
+    session_touch(s);
     session_leave(s);
 }
 
 void round_init(struct session *s)
 {
     timer_init(&s->timer, s->env->loop, on_timer, s);
-    timer_init(&s->turn, s->env->loop, on_turn, s);
+    timer_init(&s->next_turn, s->env->loop, on_turn, s);
 }
 
 void round_stop(struct session *s)
 {
-    timer_stop(&s->turn);
+    timer_stop(&s->next_turn);
     timer_stop(&s->timer);
 }

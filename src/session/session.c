@@ -22,10 +22,26 @@ static void on_writable(void *ctx, struct path *p);
 
 const struct path_user session_path_user = {on_packets, on_writable};
 
+// clang-format off
+const uint8_t session_life_next[LIFE_CLOSED + 1] = {
+    [LIFE_HANDSHAKE] = 1u << LIFE_SECURE | 1u << LIFE_FAILED | 1u << LIFE_CLOSED,
+    [LIFE_SECURE]    = 1u << LIFE_OPEN | 1u << LIFE_FAILED | 1u << LIFE_CLOSED,
+    [LIFE_OPEN]      = 1u << LIFE_FAILED | 1u << LIFE_CLOSED,
+    [LIFE_FAILED]    = 1u << LIFE_CLOSED,
+    [LIFE_CLOSED]    = 0,
+};
+const uint8_t session_use_next[USE_FREED + 1] = {
+    [USE_NONE]  = 1u << USE_BUSY | 1u << USE_FREED,
+    [USE_BUSY]  = 1u << USE_NONE | 1u << USE_FREED,
+    [USE_FREED] = 0,
+};
+// clang-format on
+
 int session_env_init(struct session_env *env, struct loop *loop,
                      const struct keypair *own)
 {
     *env = (struct session_env){.loop = loop, .own = own};
+    list_init(&env->waiting);
     env->batch = malloc(BATCH_BYTES + PROBE_LEN_MAX);
     if (env->batch == NULL)
         return POSTERN_ERR_NOMEM;
@@ -50,8 +66,9 @@ void session_env_fini(struct session_env *env)
 
 void session_fail(struct session *s, int err, const char *why)
 {
-    if (s->fail_err != 0)
+    if (!session_lives(s))
         return;
+    STATE_GO(session_life_next, s->life, LIFE_FAILED);
     s->fail_err = err;
     (void)snprintf(s->fail_why, sizeof(s->fail_why), "%s", why);
     session_touch(s);
@@ -66,8 +83,9 @@ static void on_read_error(struct session *s, int rc)
         bool crypto = e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
                       e->error_code >= 0x100 && e->error_code < 0x200;
         /* RFC 9000 section 10.2.3: what ends in the handshake bears no reason. */
-        bool early = !s->open || (e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
-                                  e->error_code == NGTCP2_APPLICATION_ERROR);
+        bool early =
+            !session_is_secure(s) || (e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
+                                      e->error_code == NGTCP2_APPLICATION_ERROR);
         char why[128];
         if (crypto)
             (void)snprintf(why, sizeof(why), "the other device did not accept our key");
@@ -81,11 +99,6 @@ static void on_read_error(struct session *s, int rc)
                            e->type == NGTCP2_CCERR_TYPE_APPLICATION ? "" : "QUIC ",
                            (unsigned long long)e->error_code);
         session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
-        return;
-    }
-    if (s->auth_failed) {
-        session_fail(s, POSTERN_ERR_KEY,
-                     "the other device holds another key than expected");
         return;
     }
     session_fail(s, POSTERN_ERR_PROTO, ngtcp2_strerror(rc));
@@ -154,12 +167,12 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
                        size_t segment_len)
 {
     struct session *s = ctx;
-    if (s->closed || s->fail_err != 0 || segment_len == 0)
+    if (!session_lives(s) || segment_len == 0)
         return;
     uint64_t ts = clock_ns();
     size_t decoded = 0;
-    s->busy = true;
-    for (size_t at = 0; at < len && s->fail_err == 0; at += segment_len) {
+    STATE_GO(session_use_next, s->use, USE_BUSY);
+    for (size_t at = 0; at < len && session_lives(s); at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
         if (buf[at] == PROBE_FIRST_BYTE) {
             steer_on_probe(s, p, buf + at, n, ts / 1000);
@@ -168,10 +181,9 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
             decoded += n;
         }
     }
-    if (decoded > 0 && s->fail_err == 0)
+    if (decoded > 0 && session_lives(s))
         note_received(s, p, decoded, ts / 1000);
-    if (!s->freed)
-        session_touch(s); /* the streams are flushed once all packets were read */
+    session_touch(s); /* the streams are flushed once all packets were read */
     session_leave(s);
 }
 
@@ -190,14 +202,7 @@ static void destroy(struct session *s)
     for (int i = 0; i < SESSION_PATHS_MAX; i++)
         if (s->paths[i] != NULL)
             s->paths[i]->user = NULL;
-    while (s->streams != NULL)
-        stream_drop(s->streams, STREAM_UNREACHABLE);
-    stream_forget_waiting(s);
-    while (s->dgram_head != NULL) {
-        struct datagram *d = s->dgram_head;
-        s->dgram_head = d->next;
-        free(d);
-    }
+    stream_fini(s);
     chain_fini(&s->meta_in);
     free(s->pending.buf);
     if (s->conn != NULL)
@@ -210,9 +215,10 @@ static void destroy(struct session *s)
 
 void session_leave(struct session *s)
 {
-    s->busy = false;
-    if (s->freed)
+    if (s->use == USE_FREED)
         destroy(s);
+    else
+        STATE_GO(session_use_next, s->use, USE_NONE);
 }
 
 static struct session *session_new(const struct session_config *c,
@@ -226,6 +232,7 @@ static struct session *session_new(const struct session_config *c,
     s->ctx = c->ctx;
     memcpy(s->peer, peer, KEY_LEN);
     chain_init(&s->meta_in, &s->env->pool);
+    stream_init(s);
     uint64_t now_us = clock_us();
     s->heard_us = now_us;
     s->packet_max = PACKET_MAX;
@@ -290,21 +297,22 @@ int session_new_server(struct session **out, const struct session_config *c,
 
 void session_close(struct session *s, uint64_t code, const char *reason)
 {
-    if (s->closed)
+    if (s->life == LIFE_CLOSED)
         return;
-    if (s->fail_err == 0)
+    if (session_lives(s))
         output_close(s, code, reason);
-    s->closed = true;
+    STATE_GO(session_life_next, s->life, LIFE_CLOSED);
     round_stop(s);
 }
 
 void session_free(struct session *s)
 {
-    if (s == NULL || s->freed)
+    if (s == NULL || s->use == USE_FREED)
         return;
     session_close(s, 0, "closed");
-    s->freed = true;
-    if (!s->busy)
+    bool busy = s->use == USE_BUSY;
+    STATE_GO(session_use_next, s->use, USE_FREED);
+    if (!busy)
         destroy(s);
 }
 
@@ -317,7 +325,7 @@ struct session_env *session_env_of(const struct session *s)
 
 bool session_is_open(const struct session *s)
 {
-    return s->open && !s->closed && s->fail_err == 0;
+    return session_is_secure(s);
 }
 
 const uint8_t *session_peer(const struct session *s)
@@ -382,8 +390,8 @@ void session_keep_alive(struct session *s)
 int session_exporter(struct session *s, uint8_t out[static 32])
 {
     static const char label[] = "EXPORTER-postern-invite";
-    if (!s->open || gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0, NULL, 32,
-                                       (char *)out) != 0)
+    if (!session_is_secure(s) || gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0,
+                                                    NULL, 32, (char *)out) != 0)
         return POSTERN_ERR_INVALID;
     return 0;
 }

@@ -16,6 +16,7 @@
 
 #include "core/err.h"
 #include "core/key.h"
+#include "core/list.h"
 #include "core/proto.h"
 #include "io/loop.h"
 #include "path/path.h"
@@ -55,7 +56,7 @@ struct session_env {
     uint8_t *probe; /* and for a probe */
     uint64_t
         unread; /* bytes that all its sessions have delivered and nobody consumed */
-    struct session *waiting; /* for room: those that hold back credit */
+    struct list waiting; /* for room: sessions that hold back credit */
 };
 MUST_CHECK int session_env_init(struct session_env *env, struct loop *loop,
                                 const struct keypair *own);

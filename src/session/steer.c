@@ -26,6 +26,15 @@ enum {
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
 
+// clang-format off
+static const uint8_t label_next[] = {
+    [LABEL_GOOD]        = 1u << LABEL_STALE,
+    [LABEL_STALE]       = 1u << LABEL_GOOD | 1u << LABEL_TRIED,
+    [LABEL_TRIED]       = 1u << LABEL_GOOD | 1u << LABEL_TRIED_STALE,
+    [LABEL_TRIED_STALE] = 1u << LABEL_TRIED | 1u << LABEL_STALE,
+};
+// clang-format on
+
 static struct path *path_by_id(const struct session *s, uint32_t id)
 {
     for (int i = 0; i < SESSION_PATHS_MAX; i++)
@@ -66,6 +75,24 @@ uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN])
     return name;
 }
 
+/* Shall the client have another label? A host follows and has none to choose. */
+static void want_label(struct session *s, bool another)
+{
+    bool tried = s->label_state == LABEL_TRIED || s->label_state == LABEL_TRIED_STALE;
+    enum session_label good = tried ? LABEL_TRIED : LABEL_GOOD;
+    enum session_label stale = tried ? LABEL_TRIED_STALE : LABEL_STALE;
+    if (s->is_client)
+        STATE_GO(label_next, s->label_state, another ? stale : good);
+}
+
+void steer_on_validated(struct session *s)
+{
+    if (s->label_state == LABEL_TRIED)
+        STATE_GO(label_next, s->label_state, LABEL_GOOD);
+    else if (s->label_state == LABEL_TRIED_STALE)
+        STATE_GO(label_next, s->label_state, LABEL_STALE);
+}
+
 uint64_t steer_label(const struct session *s, const uint8_t *packet, size_t len)
 {
     if (s->is_client || len < SHORT_HEADER_DCID + SESSION_CID_LEN ||
@@ -98,15 +125,16 @@ void steer_renew(struct session *s)
     struct label l;
     if (s->raise_ns != 0 && clock_ns() > s->raise_ns) {
         s->raise_ns = 0;
-        s->label_due = true;
+        want_label(s, true);
     }
-    if (s->is_client && s->label_due && !s->label_open && s->confirmed &&
-        s->current != NULL) {
+    if (s->label_state == LABEL_STALE && s->confirmed && s->current != NULL) {
         ngtcp2_path path = label_path(&l, s->label + 1);
         int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, clock_ns());
-        s->label_due = rc == NGTCP2_ERR_CONN_ID_BLOCKED; /* one comes with an answer */
-        s->label_open = rc == 0;
         s->label += rc == 0;
+        if (rc == 0)
+            STATE_GO(label_next, s->label_state, LABEL_TRIED);
+        else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) /* else one comes with an answer */
+            want_label(s, false);
     }
     if (s->packet_max < PACKET_MAX && quic_size(s) <= PROBE_LEN_BASE) {
         s->packet_max = PACKET_MAX;
@@ -116,13 +144,11 @@ void steer_renew(struct session *s)
 
 /* ------------------------------------------------------------------------- packets */
 
-static bool probes_ready(struct session *s)
+int steer_on_secure(struct session *s)
 {
     static const char label[] = "EXPORTER-postern-probe";
-    if (!s->probes && s->open)
-        s->probes = gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0, NULL,
-                                       sizeof(s->probe_key), (char *)s->probe_key) == 0;
-    return s->probes;
+    return gnutls_prf_rfc5705(s->tls, sizeof(label) - 1, label, 0, NULL,
+                              sizeof(s->probe_key), (char *)s->probe_key);
 }
 
 static void send_probe(struct session *s, struct path *p, const struct path_probe *q,
@@ -139,7 +165,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
                     uint64_t now_us)
 {
     struct path_probe q, reply;
-    if (!probes_ready(s) || probe_decode(&q, s->probe_key, buf, len) != 0 ||
+    if (!session_is_secure(s) || probe_decode(&q, s->probe_key, buf, len) != 0 ||
         ((q.flags & PROBE_CLIENT) != 0) == s->is_client)
         return;
     s->heard_us = now_us;
@@ -153,7 +179,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         return;
     }
     if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
-        s->label_due = true;
+        want_label(s, true);
         s->raise_ns = now_us * 1000 + raise_after_ns;
     }
     if (paths_on_request(&s->net, p->id, &q, &reply, now_us))
@@ -168,7 +194,7 @@ static void follow(struct session *s)
     struct path *p = path_by_id(s, paths_current(&s->net));
     if (p == s->current)
         return;
-    bool first = s->current == NULL && !s->open;
+    bool first = s->current == NULL && !session_is_secure(s);
     if (s->current != NULL)
         output_drop_path(s, s->current);
     s->current = p;
@@ -177,8 +203,8 @@ static void follow(struct session *s)
     keepalive_on_new_path(&s->keep, clock_us());
     bool like = p->id == s->like_path;
     s->like_path = 0;
-    s->label_due = !first && !like;
-    if (!s->open)
+    want_label(s, !first && !like);
+    if (!session_is_secure(s))
         return;
     s->ping_due = true;
     s->raise_ns = like && s->is_client ? clock_ns() + raise_after_ns : 0;
@@ -209,13 +235,14 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
         s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
-        s->label_due = s->ping_due = true; /* QUIC's own timer has backed off */
+        s->ping_due = true; /* QUIC's own timer has backed off */
+        want_label(s, true);
         break;
     case PATHS_SHRINK:
         log_debug("packets above %d bytes are lost on %s path %u", PROBE_LEN_BASE,
                   p != NULL ? path_kind_name(p->kind) : "a", a->id);
         s->packet_max = PROBE_LEN_BASE;
-        s->label_due = s->is_client;
+        want_label(s, true);
         s->raise_ns = s->is_client ? now_us * 1000 + raise_after_ns : 0;
         break;
     }
@@ -225,10 +252,10 @@ void steer_run(struct session *s)
 {
     struct paths_action a;
     uint64_t now_us = clock_us();
-    if (!probes_ready(s) || s->fail_err != 0)
+    if (!session_is_secure(s))
         return;
     paths_set_size(&s->net, (uint16_t)packet_size(s));
-    for (unsigned i = 0; i < ACTIONS_MAX && !s->freed && !s->closed; i++) {
+    for (unsigned i = 0; i < ACTIONS_MAX && session_lives(s); i++) {
         if (!paths_next(&s->net, now_us, &a))
             break;
         carry_out(s, &a, now_us);
@@ -237,7 +264,7 @@ void steer_run(struct session *s)
 
 uint64_t steer_deadline_ns(const struct session *s)
 {
-    uint64_t at = s->probes ? paths_deadline_us(&s->net) : UINT64_MAX;
+    uint64_t at = session_is_secure(s) ? paths_deadline_us(&s->net) : UINT64_MAX;
     return at < UINT64_MAX / 1000 ? at * 1000 : UINT64_MAX;
 }
 
@@ -268,7 +295,7 @@ void session_use_path(struct session *s, struct path *p)
 {
     uint64_t now_us = clock_us();
     session_add_path(s, p);
-    if (!s->open) {
+    if (!session_is_secure(s)) {
         paths_force(&s->net, p->id, now_us);
         follow(s);
     } else {
@@ -294,7 +321,8 @@ void session_remove_path(struct session *s, struct path *p)
         }
     }
     paths_remove(&s->net, p->id, now_us);
-    for (int i = 0; i < SESSION_PATHS_MAX && !s->open && s->current == p; i++)
+    for (int i = 0; i < SESSION_PATHS_MAX && !session_is_secure(s) && s->current == p;
+         i++)
         if (s->paths[i] != NULL) {
             paths_force(&s->net, s->paths[i]->id, now_us);
             break;

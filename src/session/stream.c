@@ -9,9 +9,20 @@
 
 #include "io/log.h"
 
-static struct stream **hash_slot(struct session *s, int64_t id)
+static struct list *hash_slot(struct session *s, int64_t id)
 {
     return &s->by_id[(uint64_t)id / 4 % STREAM_HASH];
+}
+
+void stream_init(struct session *s)
+{
+    list_init(&s->streams);
+    list_init(&s->ready);
+    list_init(&s->touched);
+    list_init(&s->datagrams);
+    list_init(&s->waiting);
+    for (size_t i = 0; i < STREAM_HASH; i++)
+        list_init(&s->by_id[i]);
 }
 
 struct stream *stream_new(struct session *s, int64_t id)
@@ -22,12 +33,10 @@ struct stream *stream_new(struct session *s, int64_t id)
     st->session = s;
     st->id = id;
     chain_init(&st->out, &s->env->pool);
-    st->next = s->streams;
-    if (s->streams != NULL)
-        s->streams->prev = st;
-    s->streams = st;
-    st->hash_next = *hash_slot(s, id);
-    *hash_slot(s, id) = st;
+    list_push(&s->streams, &st->link);
+    list_push(hash_slot(s, id), &st->hash);
+    list_init(&st->ready);
+    list_init(&st->touched);
     s->stream_count++;
     paths_set_streams(&s->net, session_stream_count(s));
     return st;
@@ -35,50 +44,11 @@ struct stream *stream_new(struct session *s, int64_t id)
 
 static struct stream *find_stream(struct session *s, int64_t id)
 {
-    struct stream *st = *hash_slot(s, id);
-    while (st != NULL && st->id != id)
-        st = st->hash_next;
-    return st;
-}
-
-static void unhash(struct stream *st)
-{
-    struct stream **at = hash_slot(st->session, st->id);
-    while (*at != st)
-        at = &(*at)->hash_next;
-    *at = st->hash_next;
-}
-
-static void unready(struct stream *st)
-{
-    struct session *s = st->session;
-    struct stream *before = NULL, *at = s->ready_head;
-    for (; at != NULL && at != st; at = at->ready_next)
-        before = at;
-    if (at == NULL)
-        return;
-    if (before != NULL)
-        before->ready_next = st->ready_next;
-    else
-        s->ready_head = st->ready_next;
-    if (s->ready_tail == st)
-        s->ready_tail = before;
-}
-
-static void untouch(struct stream *st)
-{
-    struct session *s = st->session;
-    struct stream *before = NULL, *at = s->touched;
-    for (; at != NULL && at != st; at = at->touched_next)
-        before = at;
-    if (at == NULL)
-        return;
-    if (before != NULL)
-        before->touched_next = st->touched_next;
-    else
-        s->touched = st->touched_next;
-    if (s->touched_tail == st)
-        s->touched_tail = before;
+    struct list *slot = hash_slot(s, id);
+    for (struct list *n = slot->next; n != slot; n = n->next)
+        if (LIST_OWNER(n, struct stream, hash)->id == id)
+            return LIST_OWNER(n, struct stream, hash);
+    return NULL;
 }
 
 /*
@@ -87,36 +57,8 @@ static void untouch(struct stream *st)
  */
 static void touch(struct stream *st)
 {
-    struct session *s = st->session;
-    if (st->touched)
-        return;
-    st->touched = true;
-    st->touched_next = NULL;
-    if (s->touched_tail != NULL)
-        s->touched_tail->touched_next = st;
-    else
-        s->touched = st;
-    s->touched_tail = st;
-}
-
-static void wait_for_room(struct session *s)
-{
-    if (s->waits)
-        return;
-    s->waits = true;
-    s->next_waiting = s->env->waiting;
-    s->env->waiting = s;
-}
-
-void stream_forget_waiting(struct session *s)
-{
-    struct session **at = &s->env->waiting;
-    if (!s->waits)
-        return;
-    while (*at != s)
-        at = &(*at)->next_waiting;
-    *at = s->next_waiting;
-    s->waits = false;
+    if (list_empty(&st->touched))
+        list_push(&st->session->touched, &st->touched);
 }
 
 /*
@@ -130,7 +72,8 @@ static void give_credit(struct session *s)
     if (s->owed == 0 || s->conn == NULL)
         return;
     if (full && s->unread > SESSION_FAIR_UNREAD) {
-        wait_for_room(s);
+        if (list_empty(&s->waiting))
+            list_push(&s->env->waiting, &s->waiting);
         return;
     }
     ngtcp2_conn_extend_max_offset(s->conn, s->owed);
@@ -140,9 +83,9 @@ static void give_credit(struct session *s)
 /* Nothing of its own may ever be read to remind it. */
 static void wake_waiting(struct session_env *env)
 {
-    while (env->waiting != NULL && env->unread <= SESSION_ALL_UNREAD_MAX) {
-        struct session *s = env->waiting;
-        stream_forget_waiting(s);
+    while (!list_empty(&env->waiting) && env->unread <= SESSION_ALL_UNREAD_MAX) {
+        struct session *s = LIST_OWNER(env->waiting.next, struct session, waiting);
+        list_remove(&s->waiting);
         give_credit(s);
         session_touch(s);
     }
@@ -163,10 +106,12 @@ static void forget_unread(struct stream *st, uint64_t len)
 /* The stream of which most lies unread is given up, for all the others. */
 static void end_fullest(struct session *s)
 {
-    struct stream *fullest = s->streams;
-    for (struct stream *st = s->streams; st != NULL; st = st->next)
-        if (st->unread > fullest->unread)
+    struct stream *fullest = NULL;
+    for (struct list *n = s->streams.prev; n != &s->streams; n = n->prev) {
+        struct stream *st = LIST_OWNER(n, struct stream, link);
+        if (fullest == NULL || st->unread > fullest->unread)
             fullest = st;
+    }
     if (fullest == NULL)
         return;
     log_debug("a stream of which %llu bytes lie unread is given up",
@@ -194,17 +139,10 @@ void stream_drop(struct stream *st, uint64_t code)
     if (st->gone)
         return;
     st->gone = true;
-    if (st->ready)
-        unready(st);
-    if (st->touched)
-        untouch(st);
-    unhash(st);
-    if (st->prev != NULL)
-        st->prev->next = st->next;
-    else
-        s->streams = st->next;
-    if (st->next != NULL)
-        st->next->prev = st->prev;
+    list_remove(&st->ready);
+    list_remove(&st->touched);
+    list_remove(&st->hash);
+    list_remove(&st->link);
     s->stream_count--;
     paths_set_streams(&s->net, session_stream_count(s));
     forget_unread(st, st->unread);
@@ -217,34 +155,39 @@ void stream_drop(struct stream *st, uint64_t code)
 void stream_mark_ready(struct stream *st)
 {
     struct session *s = st->session;
-    if (st->ready || st->blocked || st->gone)
+    if (!list_empty(&st->ready) || st->blocked || st->gone)
         return;
-    st->ready = true;
-    st->ready_next = NULL;
-    if (s->ready_tail != NULL)
-        s->ready_tail->ready_next = st;
-    else
-        s->ready_head = st;
-    s->ready_tail = st;
+    list_push(&s->ready, &st->ready);
     session_touch(s);
 }
 
-struct stream *stream_pop_ready(struct session *s)
+struct stream *stream_pop_ready(struct session *s, bool credit)
 {
-    struct stream *st = s->ready_head;
-    s->ready_head = st->ready_next;
-    if (s->ready_head == NULL)
-        s->ready_tail = NULL;
-    st->ready = false;
-    st->ready_next = NULL;
+    struct stream *st = LIST_OWNER(s->ready.next, struct stream, ready);
+    if (list_empty(&s->ready) || (!credit && st->sent != st->out.end))
+        return NULL;
+    list_remove(&st->ready);
     return st;
+}
+
+void stream_fini(struct session *s)
+{
+    while (!list_empty(&s->streams))
+        stream_drop(LIST_OWNER(s->streams.prev, struct stream, link),
+                    STREAM_UNREACHABLE);
+    list_remove(&s->waiting);
+    while (!list_empty(&s->datagrams)) {
+        struct datagram *d = LIST_OWNER(s->datagrams.next, struct datagram, link);
+        list_remove(&d->link);
+        free(d);
+    }
 }
 
 int stream_open(struct session *s, struct stream **out,
                 const struct stream_events *events, void *ctx)
 {
     int64_t id = -1;
-    if (s->conn == NULL || s->closed || s->fail_err != 0)
+    if (s->conn == NULL || !session_lives(s))
         return POSTERN_ERR_CLOSED;
     int rc = ngtcp2_conn_open_bidi_stream(s->conn, &id, NULL);
     if (rc == NGTCP2_ERR_STREAM_ID_BLOCKED)
@@ -385,13 +328,9 @@ void stream_on_sent(struct stream *st, size_t len)
 
 void stream_flush_touched(struct session *s)
 {
-    while (s->touched != NULL) {
-        struct stream *st = s->touched;
-        s->touched = st->touched_next;
-        if (s->touched == NULL)
-            s->touched_tail = NULL;
-        st->touched = false;
-        st->touched_next = NULL;
+    while (!list_empty(&s->touched)) {
+        struct stream *st = LIST_OWNER(s->touched.next, struct stream, touched);
+        list_remove(&st->touched);
         if (st->events == NULL)
             continue;
         bool room = !st->room_told;
@@ -445,23 +384,19 @@ int stream_send_datagram(struct stream *st, const uint8_t *data, size_t len)
 {
     struct session *s = st->session;
     uint8_t head[8];
-    if (!s->open || s->conn == NULL || s->dgram_count >= SESSION_DATAGRAMS_QUEUED_MAX ||
+    if (!session_is_secure(s) || s->conn == NULL ||
+        s->datagram_count >= SESSION_DATAGRAMS_QUEUED_MAX ||
         len > stream_datagram_max(st))
         return POSTERN_ERR_LIMIT;
     size_t n = put_varint(head, (uint64_t)st->id);
     struct datagram *d = malloc(sizeof(*d) + n + len);
     if (d == NULL)
         return POSTERN_ERR_NOMEM;
-    d->next = NULL;
     d->len = n + len;
     memcpy(d->data, head, n);
     memcpy(d->data + n, data, len);
-    if (s->dgram_tail != NULL)
-        s->dgram_tail->next = d;
-    else
-        s->dgram_head = d;
-    s->dgram_tail = d;
-    s->dgram_count++;
+    list_push(&s->datagrams, &d->link);
+    s->datagram_count++;
     paths_on_activity(&s->net);
     session_touch(s);
     return 0;

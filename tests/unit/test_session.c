@@ -16,6 +16,7 @@
 #include "io/loop.h"
 #include "session/internal.h"
 #include "session/session.h"
+#include "state_watch.h"
 
 enum { QUEUE = 4096, TOTAL = 3 * 1024 * 1024, LIMIT_MS = 30000 };
 
@@ -30,6 +31,7 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
+    bool probes_only; /* swallows what is QUIC's */
     size_t mtu;
     unsigned loss_permille;
     struct packet queue[QUEUE];
@@ -45,6 +47,7 @@ struct side {
     struct session *session;
     struct wire wires[2];
     bool open, closed, admit;
+    bool leaves; /* frees its session when that has ended */
     bool hoards; /* takes streams and reads none of them */
     uint64_t hoarded;
     unsigned resets;
@@ -79,8 +82,8 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
     struct wire *x = (struct wire *)p;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        if (x->dead || n > x->mtu || next_random(x->world) % 1000 < x->loss_permille ||
-            x->count == QUEUE)
+        if (x->dead || n > x->mtu || (x->probes_only && buf[at] != PROBE_FIRST_BYTE) ||
+            next_random(x->world) % 1000 < x->loss_permille || x->count == QUEUE)
             continue;
         struct packet *k = &x->queue[(x->head + x->count++) % QUEUE];
         k->data = malloc(n);
@@ -309,6 +312,10 @@ static void on_close(void *ctx, int err, const char *why)
     (void)why;
     s->closed = true;
     s->close_err = err;
+    if (s->leaves) {
+        session_free(s->session);
+        s->session = NULL;
+    }
 }
 
 static const struct session_events session_events = {
@@ -732,6 +739,94 @@ static void test_exporter_is_shared(void **state)
     world_free(w);
 }
 
+/* ------------------------------------------------------------- the machines' steps */
+
+/* What ends a session may come at any time, also before its user knows that it stands.
+ */
+static void test_ends_at_any_time(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < 4; way++) {
+        struct world *w = world_new(0, 20 + way);
+        world_start(w, w->server.key.pub);
+        struct session *s = w->client.session;
+        if (way > 0) { /* the handshake is complete, the round is still to come */
+            while (s->life == LIFE_HANDSHAKE && !w->timed_out) {
+                on_pump(w);
+                if (s->life == LIFE_HANDSHAKE)
+                    loop_turn(w->loop);
+            }
+            assert_int_equal(s->life, LIFE_SECURE);
+            assert_false(w->client.open);
+        }
+        w->client.leaves = way == 3;
+        if (way < 2) {
+            session_free(s);
+            w->client.session = NULL;
+        } else {
+            session_fail(s, POSTERN_ERR_PROTO, "a test wants it");
+            assert_false(w->client.closed); /* it is told from the loop */
+            RUN_UNTIL(w, w->client.closed);
+            assert_int_equal(w->client.close_err, POSTERN_ERR_PROTO);
+            assert_false(w->client.open);
+        }
+        world_free(w);
+    }
+}
+
+static void test_peer_ends_it(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 24);
+    w->client.leaves = true;
+    open_and_send(w);
+    RUN_UNTIL(w, w->server.got > 0);
+    session_close(w->server.session, 7, "enough");
+    RUN_UNTIL(w, w->client.closed);
+    assert_int_equal(w->client.close_err, POSTERN_ERR_CLOSED);
+    world_free(w);
+}
+
+/* Paths come and go before the label of the one before is validated. */
+static void test_labels(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 25);
+    struct wire *to = w->client.wires;
+    world_start(w, w->server.key.pub);
+    struct session *s = w->client.session;
+    session_use_path(s, &to[1].path);
+    assert_int_equal(s->label_state, LABEL_STALE);
+    session_return_to_path(s, &to[0].path); /* it was this one's all along */
+    assert_int_equal(s->label_state, LABEL_GOOD);
+    RUN_UNTIL(w, w->client.open && w->server.open && s->confirmed);
+    RUN_UNTIL(w, s->label_state == LABEL_GOOD);
+    uint64_t name = s->label;
+    to[0].probes_only = to[1].probes_only = true;
+    session_use_path(s, &to[1].path);
+    RUN_UNTIL(w, s->label_state == LABEL_TRIED);
+    assert_int_equal(s->label, name + 1);
+    session_use_path(s, &to[0].path);
+    RUN_UNTIL(w, s->label_state == LABEL_TRIED_STALE);
+    session_return_to_path(s, &to[1].path);
+    RUN_UNTIL(w, s->label_state == LABEL_TRIED);
+    session_use_path(s, &to[0].path);
+    RUN_UNTIL(w, s->label_state == LABEL_TRIED_STALE);
+    to[0].probes_only = to[1].probes_only = false;
+    RUN_UNTIL(w, s->label_state == LABEL_GOOD && s->label > name + 1);
+    world_free(w);
+}
+
+/* The last: all tests before it have made each step that the tables allow. */
+static void test_each_step_was_made(void **state)
+{
+    (void)state;
+    assert_int_equal(state_watch_unmade("session_life_next"), 0);
+    assert_int_equal(state_watch_unmade("session_use_next"), 0);
+    assert_int_equal(state_watch_unmade("turn_next"), 0);
+    assert_int_equal(state_watch_unmade("label_next"), 0);
+}
+
 /* The chain under the streams, against a plain array. */
 static void test_chain(void **state)
 {
@@ -793,6 +888,10 @@ int main(void)
         cmocka_unit_test(test_wrong_host_key),
         cmocka_unit_test(test_client_not_admitted),
         cmocka_unit_test(test_exporter_is_shared),
+        cmocka_unit_test(test_ends_at_any_time),
+        cmocka_unit_test(test_peer_ends_it),
+        cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_each_step_was_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
