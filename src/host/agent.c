@@ -1,15 +1,13 @@
 /*
  * The agent: a door of a broker's kind on the LAN, and behind it one client, itself. A
- * host comes as to a broker (Hello), is introduced to the agent's own key, and brings
- * its half of a relay pair, of which the agent is the other end: that is the path of
- * one session to it, in which each of its services' connections is a stream.
+ * host comes as to a broker, is introduced to the agent's own key, and brings its half
+ * of a relay pair, of which the agent is the other end: the path of one session to it.
  *
  *   door: TLS ---> greeting --Hello--> ready: introduced --Accept--> ticket given
  *   door: ticket ---> pair ---> session --Services--> published
  *
  * When the control connection ends the host's services are withdrawn; streams that
- * stand go on until their session or its pair ends. A host is hostile input like any
- * other: it may name services and answer streams, no more.
+ * stand go on until their session or its pair ends. A host is hostile input.
  */
 #include "host/agent.h"
 
@@ -36,7 +34,6 @@
 enum {
     GREETING_MAX = 64, /* hosts that have not said Hello yet */
     GREETING_MS = 10000,
-    CALL_MS = 15000, /* longer than the host may dial */
     TICK_MS = 500,
     INTRODUCE_MS = 3000, /* without a pair, a host is introduced again */
     SILENT_MS = 30000,   /* then a host is taken for gone */
@@ -67,17 +64,6 @@ struct agent_host {
     struct framed *pair;
     uint32_t path_id;
     struct session *session;
-    struct list calls;
-};
-
-/* A stream to a host that has not answered yet. */
-struct agent_call {
-    struct list link;
-    struct agent_host *host;
-    struct pump *pump; /* NULL: answered */
-    uint64_t since_ms;
-    const struct agent_call_events *events;
-    void *ctx;
 };
 
 struct agent {
@@ -90,7 +76,6 @@ struct agent {
     struct agent_door *door;
     uint8_t told[LINK_SECRET_LEN]; /* the token of the link that was printed last */
     struct list hosts;
-    unsigned greeting_count;
     struct timer timer; /* runs while something has a time limit */
     uint64_t last_number;
 };
@@ -104,11 +89,13 @@ static void wake(struct agent *a)
         timer_every(&a->timer, TICK_MS, TICK_MS);
 }
 
-static int send_message(struct agent_host *h, const Control *m)
+/* What its connection does not take is lost: it is slow beyond all bounds, or gone. */
+static void send_message(struct agent_host *h, const Control *m)
 {
     uint8_t buf[PROTO_FRAME_MAX];
     int n = proto_encode_control(buf, sizeof(buf), m);
-    return n < 0 ? n : channel_send(h->channel, buf, (size_t)n);
+    if (n < 0 || channel_send(h->channel, buf, (size_t)n) != 0)
+        log_debug("a message could not be sent to %s", h->known.name);
 }
 
 static void say_bye(struct agent_host *h, enum bye_code code, const char *reason)
@@ -116,8 +103,7 @@ static void say_bye(struct agent_host *h, enum bye_code code, const char *reason
     Control m = {.which_body = Control_bye_tag, .body.bye.code = code};
     (void)snprintf(m.body.bye.reason, sizeof(m.body.bye.reason), "%s", reason);
     log_debug("a host of the LAN is sent away: %s", reason);
-    if (send_message(h, &m) != 0)
-        log_debug("it could not be told why");
+    send_message(h, &m);
 }
 
 static void send_bye(struct agent_host *h, enum bye_code code, const char *reason)
@@ -242,52 +228,7 @@ static bool too_often(struct agent_host *h)
     return ++h->updates > UPDATES_MAX;
 }
 
-/* --------------------------------------------------------------------------- calls */
-
-static void call_fail(struct agent_call *call, enum stream_code code,
-                      const char *reason)
-{
-    struct pump *pump = call->pump;
-    call->pump = NULL;
-    list_remove(&call->link);
-    if (pump != NULL)
-        pump_drop(pump);
-    call->events->on_failed(call->ctx, code, reason);
-}
-
-static void fail_calls(struct agent_host *h)
-{
-    char reason[80];
-    (void)snprintf(reason, sizeof(reason), "%s left the agent", h->known.name);
-    while (!list_empty(&h->calls))
-        call_fail(LIST_OWNER(h->calls.next, struct agent_call, link),
-                  STREAM_UNREACHABLE, reason);
-}
-
-static void on_reply(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
-{
-    struct agent_call *call = ctx;
-    StreamReply r = StreamReply_init_zero;
-    if (proto_decode(StreamReply_fields, &r, msg, len) != 0) {
-        call_fail(call, STREAM_UNREACHABLE, "the host's answer was malformed");
-    } else if (r.code != STREAM_OK) {
-        call_fail(call, r.code <= STREAM_LIMIT ? r.code : STREAM_UNREACHABLE, r.reason);
-    } else {
-        call->pump = NULL;
-        list_remove(&call->link);
-        call->events->on_connected(call->ctx, p);
-    }
-}
-
-static void on_stream_end(void *ctx, struct pump *p, uint64_t code)
-{
-    struct agent_call *call = ctx;
-    (void)p, (void)code;
-    call->pump = NULL;
-    call_fail(call, STREAM_UNREACHABLE, "the connection to the service's host broke");
-}
-
-static const struct pump_events call_pump_events = {on_reply, NULL, on_stream_end};
+/* ------------------------------------------------------------------- the session */
 
 static struct agent_host *find_number(struct agent *a, uint64_t number)
 {
@@ -299,9 +240,8 @@ static struct agent_host *find_number(struct agent *a, uint64_t number)
     return NULL;
 }
 
-int agent_call_start(struct agent_call **out, struct agent *a, uint64_t host,
-                     const char *service, const struct agent_call_events *events,
-                     void *ctx)
+int agent_open_stream(struct pump **out, struct agent *a, uint64_t host,
+                      const char *service, const struct pump_events *events, void *ctx)
 {
     uint8_t buf[PROTO_FRAME_HEADER + StreamOpen_size];
     StreamOpen open = StreamOpen_init_zero;
@@ -310,35 +250,8 @@ int agent_call_start(struct agent_call **out, struct agent *a, uint64_t host,
         return POSTERN_ERR_UNREACHABLE;
     (void)snprintf(open.service, sizeof(open.service), "%s", service);
     int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, &open);
-    struct agent_call *call = n < 0 ? NULL : calloc(1, sizeof(*call));
-    if (call == NULL)
-        return POSTERN_ERR_NOMEM;
-    *call = (struct agent_call){.host = h, .events = events, .ctx = ctx};
-    int rc =
-        pump_open(&call->pump, h->session, &call_pump_events, call, buf, (size_t)n);
-    if (rc != 0) {
-        free(call);
-        return rc;
-    }
-    loop_refresh(a->loop);
-    call->since_ms = loop_now_ms(a->loop);
-    list_push(&h->calls, &call->link);
-    wake(a);
-    *out = call;
-    return 0;
+    return n < 0 ? n : pump_open(out, h->session, events, ctx, buf, (size_t)n);
 }
-
-void agent_call_free(struct agent_call *call)
-{
-    if (call == NULL)
-        return;
-    list_remove(&call->link);
-    if (call->pump != NULL)
-        pump_drop(call->pump);
-    free(call);
-}
-
-/* ------------------------------------------------------------------- the session */
 
 static void drop_pair(struct agent_host *h)
 {
@@ -356,11 +269,12 @@ static void end_session(struct agent_host *h)
 {
     struct session *s = h->session;
     withdraw_all(h);
-    fail_calls(h);
-    h->session = NULL;
     h->awaited = false;
+    if (s != NULL)
+        session_close(s, 0, "closed");
+    drop_pair(h); /* before the session, which may go later */
+    h->session = NULL;
     session_free(s);
-    drop_pair(h);
 }
 
 static void begin_anew(struct agent_host *h)
@@ -408,8 +322,7 @@ static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
 
 static void on_silent(void *ctx)
 {
-    struct agent_host *h = ctx;
-    wake(h->agent); /* which watches how long */
+    wake(((struct agent_host *)ctx)->agent); /* which watches how long */
 }
 
 static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
@@ -499,8 +412,7 @@ static void introduce(struct agent_host *h)
     int n = approach_seal_offer(in->sealed.bytes, sizeof(in->sealed.bytes), &o,
                                 &a->net.own, h->known.key);
     in->sealed.size = n > 0 ? (pb_size_t)n : 0;
-    if (n <= 0 || send_message(h, &m) != 0)
-        log_debug("%s could not be introduced", h->known.name);
+    send_message(h, &m);
 }
 
 static void give_ticket(struct agent_host *h)
@@ -513,8 +425,7 @@ static void give_ticket(struct agent_host *h)
     memcpy(t->conv, h->conv, CONV_LEN);
     t->ticket.size = TICKET_LEN;
     memcpy(t->ticket.bytes, h->ticket, TICKET_LEN);
-    if (send_message(h, &m) != 0)
-        log_debug("a ticket could not be sent to %s", h->known.name);
+    send_message(h, &m);
 }
 
 /* Of its offers only one thing matters: it may not know this session any more. */
@@ -531,7 +442,6 @@ static void on_signal(struct agent_host *h, const Signal *m)
 
 static void host_free(struct agent_host *h)
 {
-    h->agent->greeting_count -= h->state == GREETING;
     list_remove(&h->link);
     h->state = LEFT;
     end_session(h);
@@ -566,8 +476,8 @@ static void host_left(struct agent_host *h)
 }
 
 /* The ready one of that key. */
-static struct agent_host *find_key(struct agent *a, const uint8_t key[static KEY_LEN],
-                                   const struct agent_host *but)
+static struct agent_host *find_ready(struct agent *a, const uint8_t key[static KEY_LEN],
+                                     const struct agent_host *but)
 {
     for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
         struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
@@ -579,52 +489,35 @@ static struct agent_host *find_key(struct agent *a, const uint8_t key[static KEY
 
 static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
 {
-    return find_key(ctx, key, NULL) != NULL;
+    return find_ready(ctx, key, NULL) != NULL;
 }
 
-/* Its key is remembered; who proved least may lose the place for it. */
-static int take_in(struct agent_host *h, const char *name)
+/* Who proved least may lose the place for it. */
+static int take_in(struct agent_host *h, const Hello *m)
 {
     struct agent *a = h->agent;
     struct lan_room room = {.is_connected = is_connected, .ctx = a};
-    uint8_t key[KEY_LEN];
-    memcpy(key, h->known.key, KEY_LEN);
-    int err =
-        lan_host_add(a->serve->roster, key, name, statedir_now_s(), &room, &h->known);
+    struct lan_comer c = {.name = m->name, .now_s = statedir_now_s()};
+    if (m->token.size == LINK_SECRET_LEN)
+        c.token = m->token.bytes;
+    memcpy(c.key, h->known.key, KEY_LEN);
+    randombytes_buf(c.fresh, sizeof(c.fresh));
+    int err = lan_host_admit(a->serve->roster, &c, &room, &h->known);
     struct agent_host *gone =
-        err == 0 && room.left ? find_key(a, room.who.key, NULL) : NULL;
+        err == 0 && room.left ? find_ready(a, room.who.key, NULL) : NULL;
     if (gone != NULL)
         send_bye(gone, BYE_BUSY, "another host needs the place: it published nothing");
     return err;
 }
 
-/* Known by its key, or by the token, and then its key is remembered. */
-static int admit(struct agent_host *h, const Hello *m)
-{
-    struct roster *r = h->agent->serve->roster;
-    uint8_t token[LINK_SECRET_LEN], fresh[LINK_SECRET_LEN], key[KEY_LEN];
-    memcpy(key, h->known.key, KEY_LEN);
-    int err = lan_host_find(r, key, &h->known);
-    if (err != POSTERN_ERR_NOTFOUND)
-        return err;
-    randombytes_buf(fresh, sizeof(fresh));
-    err = lan_token(r, token, fresh);
-    if (err == 0 && (m->token.size != LINK_SECRET_LEN ||
-                     sodium_memcmp(m->token.bytes, token, LINK_SECRET_LEN) != 0))
-        err = POSTERN_ERR_DENIED;
-    sodium_memzero(token, sizeof(token));
-    return err != 0 ? err : take_in(h, m->name);
-}
-
 static void on_hello(struct agent_host *h, const Hello *m)
 {
-    struct agent *a = h->agent;
     Control welcome = {.which_body = Control_welcome_tag};
     if (m->version != PROTO_VERSION) {
         send_bye(h, BYE_VERSION, "the agent speaks another version of the protocol");
         return;
     }
-    int err = admit(h, m);
+    int err = take_in(h, m);
     if (err == POSTERN_ERR_DENIED) {
         send_bye(h, BYE_TOKEN, "the agent does not know this host");
         return;
@@ -635,7 +528,7 @@ static void on_hello(struct agent_host *h, const Hello *m)
                                           : "the agent cannot read its list of hosts");
         return;
     }
-    struct agent_host *other = find_key(a, h->known.key, h); /* one at most */
+    struct agent_host *other = find_ready(h->agent, h->known.key, h); /* or none */
     if (other != NULL && m->yields) {
         send_bye(h, BYE_REPLACED, "the same host is connected elsewhere");
         return;
@@ -645,23 +538,19 @@ static void on_hello(struct agent_host *h, const Hello *m)
         host_left(other);
     }
     h->state = READY;
-    a->greeting_count--;
     welcome.body.welcome.time_s = (uint64_t)statedir_now_s();
-    if (send_message(h, &welcome) != 0)
-        log_debug("a welcome could not be sent to %s", h->known.name);
+    send_message(h, &welcome);
     introduce(h);
 }
 
-/* What a host says of the session; of what else a broker would be told it says nothing.
- */
+/* What else a broker is told has no place here. */
 static void on_routed(struct agent_host *h, const Control *m)
 {
     switch (m->which_body) {
     case Control_ping_tag: {
         Control pong = {.which_body = Control_pong_tag,
                         .body.pong.nonce = m->body.ping.nonce};
-        if (send_message(h, &pong) != 0)
-            log_debug("a pong could not be sent to %s", h->known.name);
+        send_message(h, &pong);
         break;
     }
     case Control_accept_tag:
@@ -711,22 +600,23 @@ static const struct channel_events channel_events = {on_channel_open, on_message
                                                      on_channel_close};
 
 /* All places before Hello are taken: who has had one for longest gives it. */
-static void drop_oldest_greeting(struct agent *a)
+static void bound_greeting(struct agent *a)
 {
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
+    struct agent_host *oldest = NULL;
+    unsigned count = 0;
+    for (struct list *n = a->hosts.prev; n != &a->hosts; n = n->prev) {
         struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        if (h->state != GREETING)
-            continue;
-        host_free(h); /* the oldest stands first */
-        return;
+        if (h->state == GREETING && ++count >= GREETING_MAX)
+            oldest = h;
     }
+    if (oldest != NULL)
+        host_free(oldest);
 }
 
 static void on_host(void *ctx, int fd)
 {
     struct agent *a = ctx;
-    if (a->greeting_count >= GREETING_MAX)
-        drop_oldest_greeting(a);
+    bound_greeting(a);
     struct agent_host *h = calloc(1, sizeof(*h));
     struct channel_config cc = {.loop = a->loop,
                                 .protocol = PROTO_ALPN_AGENT,
@@ -742,33 +632,19 @@ static void on_host(void *ctx, int fd)
     h->agent = a;
     h->number = ++a->last_number;
     h->since_ms = loop_now_ms(a->loop);
-    list_init(&h->calls);
     randombytes_buf(h->conv, sizeof(h->conv));
     if (channel_new_server(&h->channel, &cc, fd) != 0) {
         free(h);
         return;
     }
     list_push(&a->hosts, &h->link);
-    a->greeting_count++;
     wake(a);
 }
 
-/* Ends what is overdue; true: something still has a time limit. */
-static bool calls_tick(struct agent_host *h, uint64_t now_ms)
-{
-    while (!list_empty(&h->calls)) {
-        struct agent_call *c = LIST_OWNER(h->calls.next, struct agent_call, link);
-        if (now_ms - c->since_ms <= CALL_MS)
-            return true;
-        call_fail(c, STREAM_TIMEOUT, "the service's host did not answer");
-    }
-    return false;
-}
-
+/* Ends it when it is overdue; true: it still has a time limit. */
 static bool host_tick(struct agent_host *h, uint64_t now_ms)
 {
     uint64_t silent_us = h->session != NULL ? session_silent_since_us(h->session) : 0;
-    bool waits = calls_tick(h, now_ms);
     if ((h->state == GREETING && now_ms - h->since_ms > GREETING_MS) ||
         (h->state == LEFT && session_stream_count(h->session) == 0) ||
         (silent_us != 0 && clock_us() - silent_us > SILENT_MS * 1000ull)) {
@@ -778,7 +654,7 @@ static bool host_tick(struct agent_host *h, uint64_t now_ms)
     if (h->state == READY && h->pair == NULL &&
         now_ms - h->introduced_ms > INTRODUCE_MS)
         introduce(h);
-    return waits || h->state != READY || h->pair == NULL || silent_us != 0;
+    return h->state != READY || h->pair == NULL || silent_us != 0;
 }
 
 static void tell_link(struct agent *a)
@@ -810,7 +686,7 @@ bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])
 {
     if (a == NULL)
         return false;
-    struct agent_host *h = find_key(a, key, NULL);
+    struct agent_host *h = find_ready(a, key, NULL);
     if (h != NULL)
         send_bye(h, BYE_REMOVED, "the agent took this host off its list");
     forget_left(a, key);
@@ -860,11 +736,11 @@ static void on_pair(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
     struct agent *a = ctx;
     for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
         struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        if (h->state != READY || !h->awaited ||
-            sodium_memcmp(h->ticket, ticket, TICKET_LEN) != 0)
-            continue;
-        join(h, fd);
-        return;
+        if (h->state == READY && h->awaited &&
+            sodium_memcmp(h->ticket, ticket, TICKET_LEN) == 0) {
+            join(h, fd);
+            return;
+        }
     }
     close(fd);
 }

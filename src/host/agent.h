@@ -17,6 +17,8 @@
 struct agent;
 struct serve;
 struct local_conn;
+struct pump;
+struct pump_events;
 
 /*
  * `listen` is as of agent_door_open. Prints the
@@ -37,31 +39,13 @@ void agent_renamed(struct agent *a);
 /* A `lan-host` event a host that is connected. */
 void agent_status(struct agent *a, struct local_conn *c);
 
-/* ------------------------------------------------------------------------- streams */
-
-struct agent_call;
-struct pump;
-
-/* From the loop, never from inside agent_call_start; one of them, once. */
-struct agent_call_events {
-    /*
-     * The host has taken it: `stream` is the callee's, to be joined, attached or
-     * dropped at once (session/pump.h).
-     */
-    void (*on_connected)(void *ctx, struct pump *stream);
-    /* Instead of it: the host's reason, in words for people. */
-    void (*on_failed)(void *ctx, enum stream_code code, const char *reason);
-};
-
 /*
- * Asks the host of that number (`by` of a service's target) for what it calls
- * `service`. POSTERN_ERR_UNREACHABLE when it is not there, _LIMIT when it has too many
- * streams. `a` may be NULL: then nobody is there.
+ * A stream to the host of that number (`by` of a service's target), for what it calls
+ * `service`; its StreamReply is the header. POSTERN_ERR_UNREACHABLE when it is not
+ * there, _LIMIT when it has too many streams.
  */
-MUST_CHECK int agent_call_start(struct agent_call **out, struct agent *a, uint64_t host,
-                                const char *service,
-                                const struct agent_call_events *events, void *ctx);
-/* Nothing is called any more; fine inside its events. NULL is fine. */
-void agent_call_free(struct agent_call *call);
+MUST_CHECK int agent_open_stream(struct pump **out, struct agent *a, uint64_t host,
+                                 const char *service, const struct pump_events *events,
+                                 void *ctx);
 
 #endif

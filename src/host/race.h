@@ -20,7 +20,10 @@ struct race;
 struct race_events {
     /* `fd` is connected, non-blocking, and the caller's. */
     void (*on_won)(void *ctx, int fd);
-    /* A host of the LAN took it; `stream` as of agent_call_events. */
+    /*
+     * A host of the LAN took it: `stream` is the callee's, to be joined, attached or
+     * dropped at once (session/pump.h).
+     */
     void (*on_won_there)(void *ctx, struct pump *stream);
     /* All failed: the first target's reason, in words for people. */
     void (*on_lost)(void *ctx, enum stream_code code, const char *reason);

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from .actors import HOST, Actor
+from .browser import DOMAIN
 from .net import wait_until
 from .test_instances import page, says_no, web
+from .test_portal_names import certificate
 
 pytestmark = pytest.mark.postern
 
@@ -20,10 +22,10 @@ PYTHON = "/usr/bin/python3"
 class Lan:
     """A Gate whose host is an agent, and further hosts of its LAN without a route out."""
 
-    def __init__(self, g):
+    def __init__(self, g, *broker_args):
         self.g = g
         self.link = None
-        g.start_broker()
+        g.start_broker(*broker_args)
 
     def start_agent(self, *services, agent="--agent"):
         g = self.g
@@ -409,6 +411,26 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     berta.wait_service("data", up=True, timeout=7)
     pi.ns.ip("link", "set", "eth0", "down")   # it does not even say no
     berta.wait_service("data", up=False, timeout=7)
+
+
+@pytest.mark.needs("curl", "openssl")
+def test_the_agent_ends_tls_for_a_host(portal, work):
+    """A service with a certificate moves to another machine, a plain web server there."""
+    site = portal(start=False)
+    lan = Lan(site.gate, "--domain", DOMAIN)
+    cert, key = certificate(work, "web--home")
+    lan.start_agent("web=8080", "--tls", f"web={cert},{key}")
+    assert lan.g.host.run("serve", "--reload", "22").status == 0
+    nas = lan.machine("nas", 31)
+    web(lan.g.programs, nas.ns, "nas")
+    lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    site.add("anna", "all")
+    anna = site.browser("anna")
+    anna.logged_in("anna").service("web")
+    for _ in range(3):
+        done = anna.by_name("web", "/", "--cacert", cert)
+        assert done.stdout == "nas\n", done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------------- who may hand over

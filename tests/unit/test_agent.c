@@ -19,6 +19,7 @@
 #include "host/agent.h"
 #include "host/internal.h"
 #include "host/lan.h"
+#include "host/race.h"
 #include "io/channel.h"
 #include "io/dial.h"
 #include "io/loop.h"
@@ -683,13 +684,19 @@ static void test_instances_of_several_hosts(void **state)
 /* ----------------------------------------------------------------------- the calls */
 
 struct dialer {
-    struct agent_call *call;
+    struct race *race;
     struct pump *stream;
     int code;
     bool connected, failed;
     char reason[160];
-    int app, fd; /* the ends of a socket pair, where the stream is attached to one */
+    int app; /* the other end of a socket to which the stream is attached */
 };
+
+static void on_won(void *ctx, int fd)
+{
+    (void)ctx;
+    fail_msg("dialled here: %d", fd);
+}
 
 static void on_connected(void *ctx, struct pump *stream)
 {
@@ -710,12 +717,28 @@ static void on_failed(void *ctx, enum stream_code code, const char *reason)
     (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
 }
 
-static const struct agent_call_events call_events = {on_connected, on_failed};
+static const struct race_events call_events = {on_won, on_connected, on_failed};
 
-static int call(struct fixture *x, struct dialer *c, uint64_t host)
+static void call_as(struct fixture *x, struct dialer *c, uint64_t host, bool udp,
+                    const struct race_events *events)
+{
+    struct service s = {.name = "web", .port = 80, .udp = udp, .target_count = 1};
+    s.targets[0] = (struct service_target){.host = "web", .port = 80, .by = host};
+    assert_int_equal(race_start(&c->race, x->serve->loop, x->agent, &s, events, c), 0);
+}
+
+static void call(struct fixture *x, struct dialer *c, uint64_t host)
 {
     *c = (struct dialer){.app = -1};
-    return agent_call_start(&c->call, x->agent, host, "web", &call_events, c);
+    call_as(x, c, host, false, &call_events);
+}
+
+static void expect_failed(struct fixture *x, struct dialer *c, const char *words)
+{
+    WAIT(x, c->failed);
+    assert_int_equal(c->code, STREAM_UNREACHABLE);
+    assert_non_null(strstr(c->reason, words));
+    race_free(c->race);
 }
 
 /* Joined, with one service; returns its number. */
@@ -731,49 +754,59 @@ static void test_answers(void **state)
 {
     struct fixture *x = *state;
     struct dialer c;
-    assert_int_equal(call(x, &c, 1), POSTERN_ERR_UNREACHABLE);
+    call(x, &c, 1);
+    expect_failed(x, &c, "not connected");
     struct peer *p = join(x, 0, "nas");
     uint64_t number = with_service(p, false);
-    assert_int_equal(call(x, &c, number + 1), POSTERN_ERR_UNREACHABLE);
-    assert_int_equal(call(x, &c, number), 0);
+    call(x, &c, number + 1);
+    expect_failed(x, &c, "not connected");
+    call(x, &c, number);
     WAIT(x, p->stream_count == 1);
     reply(p, 0, 99, "because", false);
-    WAIT(x, c.failed);
-    assert_int_equal(c.code, STREAM_UNREACHABLE);
-    assert_string_equal(c.reason, "because");
-    agent_call_free(c.call);
-    assert_int_equal(call(x, &c, number), 0);
+    expect_failed(x, &c, "because");
+    call(x, &c, number);
     WAIT(x, p->stream_count == 2);
     size_t before = p->reset_count;
-    agent_call_free(c.call); /* nobody waits any more */
+    race_free(c.race); /* nobody waits any more */
     WAIT(x, p->reset_count == before + 1);
-    assert_int_equal(call(x, &c, number), 0);
+    call(x, &c, number);
     WAIT(x, p->stream_count == 3);
-    pump_abort(p->streams[2], STREAM_LIMIT); /* instead of an answer */
-    WAIT(x, c.failed);
-    agent_call_free(c.call);
-    assert_int_equal(call(x, &c, number), 0);
+    assert_int_equal(pump_send_header(p->streams[2], (uint8_t[]){0, 0, 0, 1, 255}, 5),
+                     0);
+    expect_failed(x, &c, "malformed");
+    call(x, &c, number);
+    WAIT(x, p->stream_count == 4);
+    pump_abort(p->streams[3], STREAM_LIMIT); /* instead of an answer */
+    expect_failed(x, &c, "broke");
+    call(x, &c, number);
     end_session(p);
     channel_free(p->channel);
     p->channel = NULL;
-    WAIT(x, c.failed);
-    agent_call_free(c.call);
-    assert_int_equal(call(x, &c, number), POSTERN_ERR_UNREACHABLE);
+    expect_failed(x, &c, "broke");
+    call(x, &c, number);
+    expect_failed(x, &c, "not connected");
+}
+
+static void ignore_end(void *ctx, struct pump *pump, uint64_t code)
+{
+    (void)ctx, (void)pump, (void)code;
 }
 
 static void test_no_more_streams_than_so_many(void **state)
 {
+    static const struct pump_events events = {on_header, NULL, ignore_end};
+    static struct pump *streams[STREAMS];
     struct fixture *x = *state;
-    static struct dialer c[STREAMS];
     struct peer *p = join(x, 0, "nas");
     uint64_t number = with_service(p, false);
     int n = 0, rc = 0;
-    while (n < STREAMS && (rc = call(x, &c[n], number)) == 0)
+    while (n < STREAMS && (rc = agent_open_stream(&streams[n], x->agent, number, "web",
+                                                  &events, p)) == 0)
         n++;
     assert_int_equal(rc, POSTERN_ERR_LIMIT);
     assert_true(n >= STREAMS / 2);
     for (int i = 0; i < n; i++)
-        agent_call_free(c[i].call);
+        pump_drop(streams[i]);
 }
 
 static void test_streams_go_on(void **state)
@@ -784,12 +817,12 @@ static void test_streams_go_on(void **state)
     struct peer *p = join(x, 0, "nas");
     int pair[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-    assert_int_equal(call(x, &c, with_service(p, false)), 0);
+    call(x, &c, with_service(p, false));
     WAIT(x, p->stream_count == 1);
     reply(p, 0, STREAM_OK, "", false);
     assert_int_equal(pump_attach(p->streams[0], pair[0]), 0);
     WAIT(x, c.connected);
-    agent_call_free(c.call);
+    race_free(c.race);
     drop_pair(p); /* it breaks: the session goes on over the next one */
     assert_int_equal(send(pair[1], "hi", 3, 0), 3);
     WAIT(x, recv(c.app, text, sizeof(text), MSG_DONTWAIT) == 3);
@@ -836,26 +869,24 @@ static void on_connected_join(void *ctx, struct pump *stream)
 /* Two hosts: a stream of the one is joined to one of the other. */
 static void test_streams_are_joined(void **state)
 {
-    static const struct agent_call_events events = {on_connected_join, on_failed};
+    static const struct race_events keeps = {on_won, keep_stream, on_failed},
+                                    joins = {on_won, on_connected_join, on_failed};
     struct fixture *x = *state;
-    struct dialer first, c = {.app = -1};
+    struct dialer c = {.app = -1};
     struct peer *a = join(x, 0, "nas"), *b = join(x, 1, "pi");
     uint64_t of_a = with_service(a, true);
     with_service(b, true);
     uint64_t of_b = service_find(&x->serve->services, "web")->targets[1].by;
-    assert_int_equal(agent_call_start(&first.call, x->agent, of_a, "web",
-                                      &(struct agent_call_events){keep_stream, NULL},
-                                      &c),
-                     0);
+    call_as(x, &c, of_a, true, &keeps);
     WAIT(x, a->stream_count == 1);
     reply(a, 0, STREAM_OK, "", true);
     WAIT(x, c.stream != NULL);
-    agent_call_free(first.call);
-    assert_int_equal(agent_call_start(&c.call, x->agent, of_b, "web", &events, &c), 0);
+    race_free(c.race);
+    call_as(x, &c, of_b, true, &joins);
     WAIT(x, b->stream_count == 1);
     reply(b, 0, STREAM_OK, "", true);
     WAIT(x, c.connected);
-    agent_call_free(c.call);
+    race_free(c.race);
     assert_int_equal(pump_send_datagram(a->streams[0], (const uint8_t *)"two", 4), 0);
     WAIT(x, strcmp(b->said, "two") == 0);
     assert_int_equal(pump_send_datagram(b->streams[0], (const uint8_t *)"six", 4), 0);
