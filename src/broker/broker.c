@@ -10,6 +10,7 @@
 
 #include "broker/shard.h"
 #include "io/lack.h"
+#include "io/log.h"
 #include "io/loop.h"
 #include "io/statedir.h"
 #include "io/stop.h"
@@ -19,6 +20,7 @@ enum {
     DESCRIPTORS_MIN = 64,
     VISITORS_MIN = 32,
     DESCRIPTORS_WANTED = 524288,
+    LOOK_MS = 5000,
 };
 
 struct broker {
@@ -234,6 +236,43 @@ void broker_close(struct broker *b)
     free(b);
 }
 
+/* Looks now and then whether broker.db is still this broker's. */
+struct identity_watch {
+    struct broker *broker;
+    struct registry *registry;
+    struct timer timer;
+    bool told;
+};
+
+/*
+ * The key stays as it was until a restart: links and devices know it, and every
+ * thread's connections stand under it.
+ */
+static void on_look(void *ctx)
+{
+    struct identity_watch *w = ctx;
+    bool ours = registry_is_ours(w->registry, &w->broker->hub.identity);
+    if (!ours && !w->told)
+        log_error(
+            "%s/broker.db now belongs to another identity; restart to take it, or "
+            "put the one before back (this broker keeps its key and link)",
+            w->broker->hub.state_dir);
+    else if (ours && w->told)
+        log_warn("broker.db belongs to this broker again");
+    w->told = !ours;
+}
+
+static int watch_identity(struct identity_watch *w, struct broker *b, struct loop *loop,
+                          struct fault *f)
+{
+    w->broker = b;
+    timer_init(&w->timer, loop, on_look, w);
+    int rc = registry_open(&w->registry, b->hub.state_dir, f);
+    if (rc == 0)
+        timer_every(&w->timer, LOOK_MS, LOOK_MS);
+    return rc;
+}
+
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
@@ -245,6 +284,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     struct broker *b = NULL;
     struct loop *loop;
     struct stop *stop = NULL;
+    struct identity_watch look = {0};
     if (loop_open(&loop) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
@@ -254,8 +294,12 @@ int broker_run(const struct broker_config *c, struct fault *f)
         rc = broker_open(&b, c, f);
     else
         (void)fault_lack(f, rc);
+    if (rc == 0 && b != NULL)
+        rc = watch_identity(&look, b, loop, f);
     if (rc == 0)
         loop_run(loop);
+    timer_stop(&look.timer);
+    registry_close(look.registry);
     broker_close(b);
     stop_close(stop);
     loop_run(loop);

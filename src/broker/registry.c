@@ -3,6 +3,7 @@
 
 #include <sodium.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "io/db.h"
 #include "io/lack.h"
@@ -82,6 +83,18 @@ int registry_identity(struct registry *r, struct registry_identity *id, struct f
         rc = make_identity(r, id);
     rc = db_end(r->db, rc);
     return rc == 0 ? 0 : db_fault(r->db, rc, f);
+}
+
+bool registry_is_ours(struct registry *r, const struct registry_identity *id)
+{
+    struct registry_identity there = {0};
+    bool found = false;
+    bool ours =
+        read_identity(r, &there, &found) != 0 ||
+        (found && sodium_memcmp(&there.token, &id->token, sizeof(id->token)) == 0 &&
+         memcmp(there.key.pub, id->key.pub, KEY_LEN) == 0);
+    sodium_memzero(&there, sizeof(there));
+    return ours;
 }
 
 bool registry_is_enrolled(struct registry *r, const uint8_t key[static KEY_LEN])

@@ -27,6 +27,11 @@ void registry_close(struct registry *r);
 /* The broker's identity; made, with fresh random bytes, when there is none yet. */
 MUST_CHECK int registry_identity(struct registry *r, struct registry_identity *id,
                                  struct fault *f);
+/*
+ * False: the file that stands there now, which may have been put in the place of the
+ * one opened, is another broker's. One that cannot be read counts as ours.
+ */
+bool registry_is_ours(struct registry *r, const struct registry_identity *id);
 bool registry_is_enrolled(struct registry *r, const uint8_t key[static KEY_LEN]);
 /* Remembers that `key` once showed the token; again is fine. */
 MUST_CHECK int registry_enrol(struct registry *r, const uint8_t key[static KEY_LEN],

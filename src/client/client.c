@@ -242,10 +242,15 @@ static void on_own_rotated(void *ctx, struct peer *p,
         log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
-/*
- * A host that has just lost its broker is back in seconds, and what is too much at once
- * goes through one after the other: do not give up at once.
- */
+/* Some broker was there in this run; or is there now. */
+static bool a_broker_was_up(const struct client *c)
+{
+    for (const struct home *h = c->homes; h != NULL; h = h->next)
+        if (h->was_up)
+            return true;
+    return false;
+}
+
 static bool a_broker_is_up(const struct client *c)
 {
     for (const struct home *h = c->homes; h != NULL; h = h->next)
@@ -254,15 +259,24 @@ static bool a_broker_is_up(const struct client *c)
     return false;
 }
 
+/*
+ * A host that has just lost its broker is back in seconds, and so is a broker that was
+ * restarted; what is too much at once goes through one after the other: do not give up
+ * at once.
+ */
 static unsigned grace_ms(const struct client *c, const struct fault *f)
 {
     switch (f->code) {
     case POSTERN_ERR_UNREACHABLE:
+    case POSTERN_ERR_REFUSED:
         return OFFLINE_GRACE_MS;
     case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
         return a_broker_is_up(c) ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
     case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
         return TIMEOUT_GRACE_MS;
+    case POSTERN_ERR_CLOSED: /* a restart, or a router's; or it is no broker at all */
+    case POSTERN_ERR_RESET:
+        return a_broker_was_up(c) ? TIMEOUT_GRACE_MS : OFFLINE_GRACE_MS;
     default:
         return 0;
     }

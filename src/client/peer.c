@@ -27,6 +27,11 @@ enum {
 static const struct backoff_policy retry = {
     .first_ms = 300, .max_ms = 10000, .health_ms = 15000};
 
+/* Its place went to another: soon back, it would take that one's, and so on for ever.
+ * A connection that is to go through it ends the pause (peer_hurry). */
+static const struct backoff_policy crowded = {
+    .first_ms = 60000, .max_ms = 600000, .health_ms = 1200000};
+
 static void begin(struct peer *p);
 static void on_timer(void *ctx);
 
@@ -50,6 +55,8 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     uint32_t ms = backoff_on_down(&p->backoff, clock_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
+    else if (p->lost && f != NULL && f->code == POSTERN_ERR_LIMIT)
+        ms = backoff_on_down(&p->crowded, clock_us() / 1000);
     timer_stop(&p->reject);
     if (p->lost) /* what was open through it is reset when that is said, not later */
         timer_start(&p->reject, 0);
@@ -96,6 +103,7 @@ void peer_tell_path(struct peer *p, const struct path *path)
         return;
     p->told = path->kind;
     p->told_id = path->id;
+    p->moved_id = 0;
     p->told_elapsed_us = clock_us() - p->began_us;
     if (p->config.events->on_path != NULL)
         p->config.events->on_path(p->config.ctx, p, path, p->told_elapsed_us);
@@ -156,6 +164,7 @@ static void on_open(void *ctx)
     p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
     backoff_on_up(&p->backoff, clock_us() / 1000);
+    backoff_on_up(&p->crowded, clock_us() / 1000);
     timer_stop(&p->timer);
     struct path *path = session_path(p->session);
     if (path != NULL) {
@@ -236,6 +245,8 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
     path->rtt_us = rtt_us;
     path->silent = false;
     approach_on_path_rtt(p->approach, path);
+    if (p->ready && path == p->used && path->id == p->moved_id)
+        peer_tell_path(p, path);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -458,7 +469,7 @@ static void begin(struct peer *p)
     p->restarting = p->lost = false;
     p->ready = false;
     p->told = PATH_KIND_NONE;
-    p->told_id = 0;
+    p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
     p->gone_us = p->signal_us = 0;
     p->limit_s = 0;
@@ -523,6 +534,7 @@ int peer_open(struct peer **out, const struct peer_config *c)
     memcpy(p->key, c->key, KEY_LEN);
     randombytes_buf(&seed, sizeof(seed));
     backoff_init(&p->backoff, &retry, seed);
+    backoff_init(&p->crowded, &crowded, ~seed);
     timer_init(&p->timer, c->endpoint->net.loop, on_timer, p);
     timer_init(&p->reject, c->endpoint->net.loop, on_reject_tick, p);
     begin(p);
@@ -603,7 +615,7 @@ void peer_on_network_change(struct peer *p)
         session_doubt(p->session, true);
     if (p->ready && used != NULL && used == p->used &&
         !addr_equal(&local, &used->local))
-        peer_tell_path(p, used); /* it starts from another address now */
+        p->moved_id = used->id;
 }
 
 const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)

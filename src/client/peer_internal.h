@@ -20,6 +20,7 @@ struct peer {
     struct path *used;
     enum path_kind told; /* of the last path event */
     uint32_t told_id;
+    uint32_t moved_id; /* it starts elsewhere now: told when it answers there */
     Services *services;
     struct timer timer;  /* retry, or the limit for opening */
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
@@ -27,6 +28,7 @@ struct peer {
     bool ready, joined;
     bool repeats; /* the last fault is as the one before */
     struct backoff backoff;
+    struct backoff crowded; /* between the ends that a full host puts to sessions */
     uint64_t began_us;
     struct peer_memory memory;
     bool restarting;    /* between two tries; the last one's session may still open */

@@ -7,15 +7,21 @@
 
 #include <stdio.h>
 
+#include "core/keepalive.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 
 enum {
-    GONE_MIN_MS = 250, /* for a probe's answer, once the broker has lost the host */
-    GONE_MAX_MS = 700,
-    BROKEN_MS = 5000, /* for a host whose router may have forgotten its connections */
-    TELL_S = 4,       /* then people are told that nothing comes through */
+    /* For a probe's answer, once the broker has lost the host; beside round trips: the
+     * probe's own, and over TCP those in which what was lost before it comes again. */
+    GONE_MIN_MS = 250,
+    GONE_ROUND_TRIPS = 4,
+    GONE_MAX_MS = 2500,
+    /* For a host whose router may have forgotten its connections: it asks its broker
+     * after that silence, waits for an answer, comes back and is met. */
+    BROKEN_MS = KEEPALIVE_HOST_US / 1000 + 4000,
+    TELL_S = 4,     /* then people are told that nothing comes through */
     PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
     AWAY_S = 180, /* one that the broker misses, or of whom nothing is known: as long as
@@ -31,7 +37,8 @@ static uint64_t seconds_us(unsigned s)
 
 void peer_on_gone(struct peer *p, bool ended)
 {
-    uint64_t ms = GONE_MIN_MS + 3 * (uint64_t)session_rtt_us(p->session) / 1000;
+    uint64_t ms =
+        GONE_MIN_MS + GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(p->session) / 1000;
     if (!ended)
         ms = BROKEN_MS;
     else if (ms > GONE_MAX_MS)

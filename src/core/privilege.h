@@ -1,8 +1,8 @@
 /*
- * What the programs may ask of the privileged helper: one struct each way over a
- * SOCK_SEQPACKET pair, in the machine's own layout (both ends are of one build). The
- * list of operations is the allowlist; the helper checks every field, since whoever
- * asks has parsed network input.
+ * What the programs may ask of the privileged helper and of its keeper, who starts it:
+ * one struct each way over a SOCK_SEQPACKET pair, in the machine's own layout (both
+ * ends are of one build). The list of operations is the allowlist; the helper checks
+ * every field, since whoever asks has parsed network input.
  */
 #ifndef POSTERN_CORE_PRIVILEGE_H
 #define POSTERN_CORE_PRIVILEGE_H
@@ -12,8 +12,9 @@
 
 #include "core/addr.h"
 
-#define PRIVILEGE_FD 3 /* the helper's end of the pair */
-#define PRIVILEGE_VERSION 3
+#define PRIVILEGE_FD 3                         /* the end of the pair that is theirs */
+#define PRIVILEGE_KEEPER_NAME "postern-keeper" /* its argv[0]; else it is a helper */
+#define PRIVILEGE_VERSION 4
 #define PRIVILEGE_KNOCK_ID_LEN 16
 #define PRIVILEGE_SOURCES_MAX 4
 #define PRIVILEGE_KNOCKS_MAX 256
@@ -25,7 +26,10 @@
 #define PRIVILEGE_BUFFER_BYTES (4 * 1024 * 1024)
 
 enum privilege_op {
-    /* Reply: what this helper is able to do, enum privilege_can. */
+    /*
+     * Reply: what this helper is able to do, enum privilege_can. `after_gates`: one
+     * before it was lost and had gates, of which rules may be left to be taken away.
+     */
     PRIVILEGE_HELLO = 1,
     /*
      * Drop everything to port `local` (1024 or above) of `tcp` or UDP, and report the
@@ -61,6 +65,14 @@ enum privilege_op {
      * then.
      */
     PRIVILEGE_GATE,
+    /*
+     * Both of the keeper, and without reply. Start a helper, whose end of a new pair is
+     * sent along; end the one that was started. Either way that one is killed first.
+     */
+    PRIVILEGE_START,
+    PRIVILEGE_END,
+    /* Of the helper: start a keeper, whose end of a new pair is sent along. */
+    PRIVILEGE_KEEPER,
     PRIVILEGE_OP_COUNT,
 };
 
@@ -104,7 +116,7 @@ struct privilege_request {
     uint32_t sequence, peer_sequence;
     uint32_t hops;
     uint32_t ways, peer_ways;
-    bool tcp;
+    bool tcp, after_gates;
     uint8_t source_count;
     struct addr sources[PRIVILEGE_SOURCES_MAX];
     uint8_t id[PRIVILEGE_KNOCK_ID_LEN];

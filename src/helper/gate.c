@@ -337,6 +337,13 @@ void gate_serve(const struct pollfd *p, size_t n)
     drop_overdue();
 }
 
+void gate_tidy(void)
+{
+    gate.queue.is_abandoned = is_abandoned;
+    if (gate.handle == NULL)
+        gate_rules_tidy(&gate.queue);
+}
+
 void gate_end(void)
 {
     gate_rules_clear();

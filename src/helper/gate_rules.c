@@ -227,6 +227,12 @@ static void iptables_clear(void)
     rules.queue = 0;
 }
 
+void gate_rules_tidy(const struct gate_queue *queue)
+{
+    for (int family = 0; family < 2; family++)
+        clear_abandoned(queue, family);
+}
+
 /* ---------------------------------------------------------------------------- both */
 
 int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t count,
@@ -239,8 +245,7 @@ int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t
             return 0;
         }
         rules.backend = IPTABLES;
-        for (int family = 0; family < 2; family++)
-            clear_abandoned(queue, family);
+        gate_rules_tidy(queue);
     }
     if (rules.backend == NFTABLES)
         return nft_set(queue, ports, count, true, r);

@@ -7,10 +7,20 @@
 
 #include "core/err.h"
 #include "core/privilege.h"
+#include "io/caps.h"
 
 /* Fills `r->err` and `r->reason`; returns `err`. */
 PRINTF_LIKE(3, 4)
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...);
+
+/* keeper.c */
+#define PRIVILEGE_CAPS (CAPS_NET_ADMIN | CAPS_NET_RAW | CAPS_NET_BIND_SERVICE)
+/* Whether `name`, argv[0], is the keeper's; and calls this process as it should be. */
+bool keeper_is_named(const char *name);
+/* Until the program is gone; what main returns. */
+int keeper_run(void);
+/* In the helper: a keeper with `fd` as its end of a pair. */
+int keeper_start(int fd, struct privilege_reply *r);
 
 /* packet.c: what the packet filter handed over, from the IP header on. */
 struct packet {
@@ -50,6 +60,8 @@ void gate_serve(const struct pollfd *p, size_t n);
 int gate_timeout_ms(void);
 /* Takes all rules away. */
 void gate_end(void);
+/* Takes away what helpers left behind that could not. */
+void gate_tidy(void);
 
 /* gate_rules.c: the rules for gate.c. */
 struct gate_queue {
@@ -63,6 +75,8 @@ int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t
                    struct privilege_reply *r);
 /* Takes them away; nothing happens when there are none. */
 void gate_rules_clear(void);
+/* Takes away those that name a queue which is abandoned. */
+void gate_rules_tidy(const struct gate_queue *queue);
 
 /* run.c: another program with this one's privileges, without a shell. */
 /*
@@ -74,6 +88,9 @@ void gate_rules_clear(void);
 enum { RUN_S = 3 };
 int run_program(const char *name, const char *const *argv, const char *input,
                 char *output, size_t cap);
+
+/* In a child: lets the next execve keep these of ours; CAPS_NET_ADMIN and so on. */
+void run_hand_down(uint64_t caps);
 
 /* arranged.c */
 int arranged_begin(const struct privilege_request *q, struct privilege_reply *r,

@@ -1,6 +1,7 @@
 /*
- * postern-helper: the one process with privileges. It takes typed requests from the
- * program that started it, over a socket that nobody else can reach, and ends with it.
+ * postern-helper: the one process that uses privileges. It takes typed requests from
+ * the program that started it, over a socket that nobody else can reach, and ends with
+ * it. The program started its keeper (keeper.c), which starts it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +72,12 @@ static void serve(const struct privilege_request *q, struct privilege_reply *r,
     case PRIVILEGE_GATE:
         (void)gate_add(q, r, fd);
         break;
+    case PRIVILEGE_KEEPER:
+        (void)keeper_start(given, r);
+        break;
     case PRIVILEGE_KNOCK_SEEN:
+    case PRIVILEGE_START: /* of the keeper */
+    case PRIVILEGE_END:
     case PRIVILEGE_OP_COUNT:
     default:
         (void)refuse(r, POSTERN_ERR_DENIED, "the helper knows no request %u", q->op);
@@ -109,6 +115,8 @@ static bool take_request(void)
         close(fd);
     if (given >= 0)
         close(given);
+    if (r.op == PRIVILEGE_HELLO && r.err == 0 && q.after_gates)
+        gate_tidy(); /* nobody waits for that */
     return true;
 }
 
@@ -126,7 +134,7 @@ static int listen_for_end(void)
     return signalfd(-1, &term, SFD_CLOEXEC);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     stdfd_fill();
     int type = 0;
@@ -137,8 +145,10 @@ int main(void)
                               "there is nothing to run by hand\n");
         return 2;
     }
+    caps_keep(PRIVILEGE_CAPS);
+    if (keeper_is_named(argc > 0 ? argv[0] : NULL))
+        return keeper_run();
     int stop = listen_for_end();
-    caps_keep(CAPS_NET_ADMIN | CAPS_NET_RAW | CAPS_NET_BIND_SERVICE);
     (void)fcntl(PRIVILEGE_FD, F_SETFD, FD_CLOEXEC);
     bool go_on = true;
     while (go_on) {

@@ -17,19 +17,18 @@
 
 #include "helper/helper.h"
 
-/* Lets the next execve keep CAP_NET_ADMIN and CAP_NET_RAW. */
-static void hand_down(void)
+void run_hand_down(uint64_t caps)
 {
-    static const int capabilities[] = {CAP_NET_ADMIN, CAP_NET_RAW};
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2] = {0};
     if (syscall(SYS_capget, &head, data) != 0)
         return;
-    data[0].inheritable = data[0].permitted & (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW);
+    data[0].inheritable = data[0].permitted & (uint32_t)caps;
     if (syscall(SYS_capset, &head, data) != 0)
         return;
-    for (size_t i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++)
-        (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capabilities[i], 0, 0);
+    for (unsigned long i = 0; i < 32; i++)
+        if ((data[0].inheritable >> i & 1) != 0)
+            (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0);
 }
 
 __attribute__((noreturn)) static void become(const char *name, const char *const *argv,
@@ -48,7 +47,7 @@ __attribute__((noreturn)) static void become(const char *name, const char *const
     (void)signal(SIGHUP, SIG_DFL);
     (void)signal(SIGPIPE, SIG_DFL);
     (void)alarm(RUN_S); /* outlives execve */
-    hand_down();
+    run_hand_down(CAPS_NET_ADMIN | CAPS_NET_RAW);
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", places[i], name);
         (void)execve(path, (char *const *)(uintptr_t)argv, environment);

@@ -160,13 +160,31 @@ void absent_check(struct guest *g, uint64_t now_us)
 
 /* ----------------------------------------------------------------------- the crowd */
 
-/* Of the device: the longest silent, and before any other one that proved nothing. */
+/* It was asked, and has not answered since: its program or its machine is gone. */
+static bool is_mute(const struct guest *g, uint64_t now_us)
+{
+    return g->asked_us > session_heard_us(g->session) &&
+           now_us - g->asked_us > CROWD_QUIET_US;
+}
+
+/* Connections go through it, and the device is there. */
+static bool is_used(const struct guest *g, uint64_t now_us)
+{
+    return g->session != NULL && session_is_open(g->session) &&
+           session_stream_count(g->session) > 0 && !is_mute(g, now_us);
+}
+
+/*
+ * Of the device: the longest silent, those in use behind all others, and before any
+ * other one that proved nothing.
+ */
 static uint64_t worth(const struct holding *e)
 {
     const struct guest *g =
         (const struct guest *)((const char *)e - offsetof(struct guest, held));
-    uint64_t silent_us = guest_silent_us(g, clock_us());
-    return (g->member ? UINT64_MAX : UINT64_MAX / 2) - silent_us;
+    uint64_t now_us = clock_us(), silent_us = guest_silent_us(g, now_us);
+    return (g->member ? UINT64_MAX : UINT64_MAX / 2) - silent_us -
+           (is_used(g, now_us) ? 0 : UINT64_MAX / 4);
 }
 
 void absent_open(struct serve *s)
@@ -178,10 +196,10 @@ void absent_open(struct serve *s)
 static bool is_idle(const struct guest *g, uint64_t now_us)
 {
     return now_us - g->since_ms * 1000 > SETTLED_US &&
-           guest_silent_us(g, now_us) > CROWD_QUIET_US;
+           guest_silent_us(g, now_us) > CROWD_QUIET_US && !is_used(g, now_us);
 }
 
-/* The longest silent of this device; NULL: all are in use. */
+/* The longest silent of this device that is not in use; NULL: there is none. */
 static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t now_us)
 {
     struct guest *first = NULL;
@@ -201,18 +219,26 @@ static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t n
 }
 
 /* So that the living of a crowd have been heard when one must go. */
-static unsigned count_and_probe(struct serve *s, const uint8_t *key, uint64_t now_us)
+static void ask(struct guest *g, uint64_t now_us)
+{
+    if (g->asked_us <= session_heard_us(g->session))
+        g->asked_us = now_us;
+    session_probe(g->session);
+}
+
+static unsigned count_and_ask(struct serve *s, const uint8_t *key, bool scarce,
+                              uint64_t now_us)
 {
     unsigned n = 0;
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         n += !g->dead && memcmp(g->key, key, KEY_LEN) == 0;
-    if (n < GUESTS_PER_CLIENT_MAX / 2)
+    if (n < GUESTS_PER_CLIENT_MAX / 2 && !scarce)
         return n;
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && g->session != NULL && session_is_open(g->session) &&
             memcmp(g->key, key, KEY_LEN) == 0 &&
             guest_silent_us(g, now_us) > CROWD_QUIET_US)
-            session_probe(g->session);
+            ask(g, now_us);
     return n;
 }
 
@@ -220,7 +246,7 @@ bool absent_make_room(struct serve *s, const uint8_t key[static KEY_LEN], bool s
 {
     uint64_t now_us = clock_us();
     struct guest *g = NULL;
-    bool crowd = count_and_probe(s, key, now_us) >= GUESTS_PER_CLIENT_MAX;
+    bool crowd = count_and_ask(s, key, scarce, now_us) >= GUESTS_PER_CLIENT_MAX;
     if (!crowd && !scarce && s->guest_count < GUESTS_MAX)
         return true;
     struct holding *e = crowd ? NULL : holdings_weakest(&s->sessions, key);

@@ -85,6 +85,7 @@ struct guest {
     bool listed_alive;       /* it stands in them while its program lives */
     bool away, asked;        /* for absent.c */
     uint64_t doubt_us;       /* since when it must be heard, or ends; 0: no doubt */
+    uint64_t asked_us;       /* when room was short, and since then without an answer */
     bool dead;               /* freed by the next sweep of the loop */
     struct holding held;
 };

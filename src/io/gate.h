@@ -29,7 +29,8 @@ struct gate;
  * PRIVILEGE_PASSED_MS after it was accepted. May call gate_close.
  */
 typedef void (*gate_syn_cb)(void *ctx, uint64_t id, const struct addr *from);
-/* The helper ended: from now on every SYN passes. Only gate_close may follow. */
+/* The helper ended: from now on every SYN passes. Only gate_close may follow; another
+ * gate may be opened when helper_can says so again. */
 typedef void (*gate_lost_cb)(void *ctx);
 
 /*

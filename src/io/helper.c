@@ -1,131 +1,151 @@
 /*
- * The helper's child process and the pair of sockets to it; decides nothing. One lock
- * guards all of it but the knocks that are waited for, which belong to the thread of
- * the loop, like the loop's own. No callback is called with the lock held.
+ * The pair of sockets to the helper, and when another helper is started in the place of
+ * one that was lost; decides nothing. One lock guards all of it but the knocks that are
+ * waited for, which belong to the thread of the loop, like the loop's own. No callback
+ * is called with the lock held.
+ *
+ * Whoever finds that a helper ended or does not answer shuts its pair down; the loop
+ * sees that end and does the rest.
  */
 #include "io/helper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <spawn.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
+#include "core/backoff.h"
 #include "io/caps.h"
 #include "io/fdpass.h"
+#include "io/keeper.h"
 #include "io/log.h"
 #include "io/loop.h"
 
-enum { ANSWER_MS = 5000, EVENTS_MAX = 64 };
+enum {
+    ANSWER_MS = 2000,
+    GATE_ANSWER_MS = 5000, /* it may run other programs */
+    EVENTS_MAX = 64
+};
 
-extern char **environ;
+static const struct backoff_policy restart = {
+    .first_ms = 1000, .max_ms = 60000, .health_ms = 90000};
 
 struct knock_watch {
     uint32_t serial; /* 0: free */
+    bool lost;       /* with its helper */
     helper_knock_cb cb;
     void *ctx;
 };
 
 static struct {
     unsigned users;
-    int fd; /* -1: none */
-    pid_t pid;
+    struct keeper keeper;
+    int fd;         /* to the helper; -1: none */
+    bool greeted;   /* it answers, as far as known */
+    bool gated;     /* one of them had gates */
+    bool told_lost; /* the log has that line and not the other one yet */
     uint32_t can, last_serial;
-    pthread_t thread; /* of the loop, while `answers` is open */
-    struct watch answers;
+    struct loop *loop; /* while there are users */
+    struct watch answers, kept;
+    struct timer again; /* a helper is to be started, or to have answered */
+    struct backoff backoff;
     struct wake late; /* events that came while an answer was waited for */
     struct knock_watch watches[PRIVILEGE_KNOCKS_MAX];
     struct privilege_reply events[EVENTS_MAX];
     size_t event_count;
     char why[256];
-} helper = {.fd = -1};
+} helper = {.keeper.fd = -1, .fd = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* ----------------------------------------------------------------------- the child */
+/* ------------------------------------------------------------------- lost and back */
 
-/* Beside this program, or in libexec beside its bin. */
-static bool find(char *path, size_t cap)
+/* With the lock, by any thread: it is asked for nothing more. */
+static void give_up(const char *why)
 {
-    static const char *const places[] = {"", "../libexec/postern/"};
-    char own[384];
-    ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
-    own[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(own, '/');
-    for (size_t i = 0; slash != NULL && i < sizeof(places) / sizeof(places[0]); i++) {
-        (void)snprintf(path, cap, "%.*s/%spostern-helper", (int)(slash - own), own,
-                       places[i]);
-        if (access(path, X_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void missing(const char *what, const char *path)
-{
-    (void)snprintf(helper.why, sizeof(helper.why), "%s; %s%.120s%s", what,
-                   path != NULL ? "run as root, or: setcap cap_net_admin,cap_net_raw,"
-                                  "cap_net_bind_service+ep "
-                                : "install it beside postern",
-                   path != NULL ? path : "", "");
-}
-
-static int spawn(const char *path, int fd)
-{
-    char *argv[] = {(char *)(uintptr_t) "postern-helper", NULL};
-    posix_spawn_file_actions_t actions;
-    if (posix_spawn_file_actions_init(&actions) != 0)
-        return POSTERN_ERR_NOMEM;
-    int rc = posix_spawn_file_actions_adddup2(&actions, fd, PRIVILEGE_FD);
-    if (rc == 0)
-        rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
-                                              O_RDONLY, 0);
-    if (rc == 0) /* never into a pipe that somebody waits for the end of */
-        rc = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null",
-                                              O_WRONLY, 0);
-    if (rc == 0)
-        rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null",
-                                              O_WRONLY, 0);
-    if (rc == 0)
-        rc = posix_spawn(&helper.pid, path, &actions, NULL, argv, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    return rc == 0 ? 0 : POSTERN_ERR_IO;
-}
-
-static void detach(void)
-{
-    watch_close(&helper.answers);
-    wake_close(&helper.late);
-    helper.event_count = 0;
-    memset(helper.watches, 0, sizeof(helper.watches));
-}
-
-/* With the lock. */
-static void lose(const char *why)
-{
-    helper.can = 0;
-    if (why != NULL)
+    if (helper.greeted)
         (void)snprintf(helper.why, sizeof(helper.why),
-                       "%s; restart this program to have it again", why);
-    if (watch_is_open(&helper.answers) &&
-        pthread_equal(helper.thread, pthread_self()) == 0) {
-        (void)shutdown(helper.fd, SHUT_RDWR); /* on_answer does the rest */
+                       "%s; it is started again by itself", why);
+    helper.greeted = false;
+    helper.can = 0;
+    if (helper.fd >= 0)
+        (void)shutdown(helper.fd, SHUT_RDWR);
+}
+
+/* With the lock. After a pause that grows something is tried again. */
+static void plan(void)
+{
+    if (helper.loop == NULL || timer_is_active(&helper.again))
+        return;
+    loop_refresh(helper.loop);
+    timer_start(&helper.again,
+                backoff_on_down(&helper.backoff, loop_now_ms(helper.loop)));
+}
+
+/* With the lock, from the loop: the pair has ended. */
+static void clear_away(void)
+{
+    bool stood = helper.greeted || helper.backoff.up;
+    give_up("the privileged helper ended");
+    watch_close(&helper.answers);
+    close(helper.fd);
+    helper.fd = -1;
+    keeper_end(&helper.keeper);
+    for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++)
+        helper.watches[i].lost = helper.watches[i].serial != 0;
+    timer_stop(&helper.again);
+    plan();
+    if (stood && !helper.told_lost)
+        log_warn("%s; until then nothing begins that needs it", helper.why);
+    helper.told_lost = helper.told_lost || stood;
+}
+
+static void on_keeper(void *ctx, int ready)
+{
+    struct privilege_reply r;
+    (void)ctx, (void)ready;
+    (void)pthread_mutex_lock(&lock);
+    if (keeper_is_gone(&helper.keeper)) {
+        watch_close(&helper.kept);
+        plan();
+    } else { /* it has nothing to say */
+        (void)!recv(helper.keeper.fd, &r, sizeof(r), MSG_DONTWAIT);
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static int watch_keeper(void)
+{
+    int rc = watch_start(&helper.kept, helper.loop, helper.keeper.fd, WATCH_READ,
+                         on_keeper, NULL);
+    if (rc == 0)
+        watch_in_background(&helper.kept);
+    return rc;
+}
+
+static void take_hello(const struct privilege_reply *r)
+{
+    if (r->version != PRIVILEGE_VERSION) {
+        give_up("");
+        (void)snprintf(helper.why, sizeof(helper.why),
+                       "the privileged helper is of another version; restart this "
+                       "program");
         return;
     }
-    detach();
-    if (helper.fd >= 0)
-        close(helper.fd);
-    helper.fd = -1;
-    if (helper.pid > 0)
-        (void)waitpid(helper.pid, NULL, 0);
-    helper.pid = 0;
+    timer_stop(&helper.again);
+    helper.greeted = true;
+    helper.can = r->can;
+    helper.why[0] = '\0';
+    backoff_on_up(&helper.backoff, loop_now_ms(helper.loop));
+    if (helper.can == 0)
+        keeper_explain(helper.why, sizeof(helper.why));
+    if (helper.told_lost)
+        log_warn("the privileged helper runs again");
+    helper.told_lost = false;
 }
 
 /* -------------------------------------------------------------------------- events */
@@ -162,6 +182,17 @@ static void keep_event(const struct privilege_reply *r)
         wake_up(&helper.late);
 }
 
+static void tell_lost(void)
+{
+    for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
+        struct knock_watch w = helper.watches[i];
+        if (!w.lost)
+            continue;
+        helper.watches[i] = (struct knock_watch){0};
+        w.cb(w.ctx, NULL);
+    }
+}
+
 static void on_answer(void *ctx, int ready)
 {
     struct privilege_reply r = {0};
@@ -169,16 +200,62 @@ static void on_answer(void *ctx, int ready)
     (void)ctx, (void)ready;
     (void)pthread_mutex_lock(&lock); /* or an answer for another thread is taken */
     ssize_t n = fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        lose("the privileged helper ended");
+    bool over = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    if (over)
+        clear_away();
+    else if (n == (ssize_t)sizeof(r) && r.op == PRIVILEGE_HELLO)
+        take_hello(&r);
     (void)pthread_mutex_unlock(&lock);
     if (fd >= 0) /* of a request that was given up */
         close(fd);
     if (n == (ssize_t)sizeof(r))
         tell(&r);
+    if (over) {
+        on_late(NULL);
+        tell_lost();
+    }
 }
 
 /* ------------------------------------------------------------------------ requests */
+
+/* With the lock. False, and it is given up, when no answer came. */
+static bool await_answer(const struct privilege_request *q,
+                         struct privilege_reply *reply, int *fd)
+{
+    int limit_ms = q->op == PRIVILEGE_GATE ? GATE_ANSWER_MS : ANSWER_MS;
+    for (;;) {
+        struct pollfd p = {.fd = helper.fd, .events = POLLIN};
+        int ready = poll(&p, 1, limit_ms);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        ssize_t n =
+            ready > 0 ? fdpass_recv(helper.fd, reply, sizeof(*reply), MSG_DONTWAIT, fd)
+                      : 0;
+        if (n == (ssize_t)sizeof(*reply) && reply->op == q->op &&
+            reply->serial == q->serial)
+            return true;
+        if (*fd >= 0)
+            close(*fd);
+        *fd = -1;
+        if (n != (ssize_t)sizeof(*reply)) {
+            give_up(ready > 0 ? "the privileged helper ended"
+                              : "the privileged helper did not answer");
+            return false;
+        }
+        keep_event(reply);
+    }
+}
+
+static bool send_request(const struct privilege_request *q, int give)
+{
+    if (!helper.greeted)
+        return false;
+    if (fdpass_send(helper.fd, q, sizeof(*q), give) == (ssize_t)sizeof(*q))
+        return true;
+    give_up(errno == EAGAIN ? "the privileged helper did not answer"
+                            : "the privileged helper ended");
+    return false;
+}
 
 /* With the lock. */
 static int ask_locked(const struct privilege_request *q, int give,
@@ -186,31 +263,13 @@ static int ask_locked(const struct privilege_request *q, int give,
 {
     int got = -1;
     *reply = (struct privilege_reply){0};
-    if (helper.fd < 0 ||
-        fdpass_send(helper.fd, q, sizeof(*q), give) != (ssize_t)sizeof(*q)) {
+    if (!send_request(q, give) || !await_answer(q, reply, &got)) {
+        *reply = (struct privilege_reply){.err = POSTERN_ERR_PERM};
         (void)snprintf(reply->reason, sizeof(reply->reason), "%s", helper_missing());
         return POSTERN_ERR_PERM;
     }
-    for (;;) {
-        struct pollfd p = {.fd = helper.fd, .events = POLLIN};
-        int ready = poll(&p, 1, ANSWER_MS);
-        if (ready < 0 && errno == EINTR)
-            continue;
-        ssize_t n = ready > 0 ? fdpass_recv(helper.fd, reply, sizeof(*reply),
-                                            MSG_DONTWAIT, &got)
-                              : 0;
-        if (n != (ssize_t)sizeof(*reply)) {
-            lose(ready > 0 ? "the privileged helper ended"
-                           : "the privileged helper does not answer");
-            return POSTERN_ERR_PERM;
-        }
-        if (reply->op == q->op && reply->serial == q->serial)
-            break;
-        if (got >= 0)
-            close(got);
-        keep_event(reply);
-    }
     reply->reason[sizeof(reply->reason) - 1] = '\0';
+    helper.gated = helper.gated || (q->op == PRIVILEGE_GATE && reply->err == 0);
     if (fd != NULL && reply->err == 0 && got >= 0)
         *fd = got;
     else if (got >= 0)
@@ -237,64 +296,147 @@ static uint32_t next_serial(void)
     return serial;
 }
 
-static int attach(struct loop *loop)
+/* ---------------------------------------------------------------- starting, ending */
+
+/* With the lock. The answer comes to on_answer, or never: on_again. */
+static int begin(void)
 {
-    int rc = wake_open(&helper.late, loop, on_late, NULL);
+    struct privilege_request q = {.op = PRIVILEGE_HELLO,
+                                  .serial = ++helper.last_serial,
+                                  .after_gates = helper.gated};
+    int fd = -1;
+    int rc = keeper_start(&helper.keeper, &fd);
+    if (rc == 0 && fdpass_send(fd, &q, sizeof(q), -1) != (ssize_t)sizeof(q))
+        rc = POSTERN_ERR_IO;
     if (rc == 0)
-        rc = watch_start(&helper.answers, loop, helper.fd, WATCH_READ, on_answer, NULL);
+        rc = watch_start(&helper.answers, helper.loop, fd, WATCH_READ, on_answer, NULL);
     if (rc != 0) {
-        wake_close(&helper.late);
+        if (fd >= 0)
+            close(fd);
         return rc;
     }
-    helper.thread = pthread_self();
     watch_in_background(&helper.answers);
-    wake_in_background(&helper.late);
+    helper.fd = fd;
+    loop_refresh(helper.loop);
+    timer_start(&helper.again, ANSWER_MS);
     return 0;
 }
 
-static int greet(void)
+/* With the lock: the helper starts another keeper. */
+static void restore_keeper(void)
 {
-    struct privilege_request q = {.op = PRIVILEGE_HELLO};
+    struct privilege_request q = {.op = PRIVILEGE_KEEPER,
+                                  .serial = ++helper.last_serial};
     struct privilege_reply r;
-    if (ask_locked(&q, -1, &r, NULL) != 0 || r.version != PRIVILEGE_VERSION)
-        return POSTERN_ERR_PROTO;
-    helper.can = r.can;
-    return 0;
+    int theirs = -1;
+    if (!keeper_is_gone(&helper.keeper))
+        return;
+    watch_close(&helper.kept);
+    int rc = keeper_replace(&helper.keeper, &theirs);
+    if (rc == 0)
+        rc = ask_locked(&q, theirs, &r, NULL);
+    if (theirs >= 0)
+        close(theirs);
+    if (rc == 0)
+        rc = watch_keeper();
+    if (rc == 0)
+        backoff_on_up(&helper.backoff, loop_now_ms(helper.loop));
+    else
+        plan();
+    log_debug("the privileged helper's keeper ended; %s",
+              rc == 0 ? "it has another" : "another could not be started");
+}
+
+static void on_again(void *ctx)
+{
+    (void)ctx;
+    (void)pthread_mutex_lock(&lock);
+    int rc = 0;
+    if (helper.fd < 0)
+        rc = begin();
+    else if (!helper.greeted)
+        (void)shutdown(helper.fd, SHUT_RDWR); /* it did not answer */
+    else
+        restore_keeper();
+    if (rc == POSTERN_ERR_CLOSED) {
+        (void)snprintf(
+            helper.why, sizeof(helper.why),
+            "the privileged helper ended, and so did what starts it; restart "
+            "this program to have it again");
+        log_warn("%s", helper.why);
+    } else if (rc != 0) {
+        plan();
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
+
+static void detach(void)
+{
+    watch_close(&helper.answers);
+    watch_close(&helper.kept);
+    wake_close(&helper.late);
+    timer_stop(&helper.again);
+    helper.loop = NULL;
+    helper.event_count = 0;
+    memset(helper.watches, 0, sizeof(helper.watches));
+}
+
+/* With the lock: what there is, on this loop. */
+static int attach(struct loop *loop)
+{
+    helper.loop = loop;
+    timer_init(&helper.again, loop, on_again, NULL);
+    int rc = wake_open(&helper.late, loop, on_late, NULL);
+    if (rc == 0)
+        wake_in_background(&helper.late);
+    if (rc == 0)
+        rc = watch_keeper();
+    if (rc == 0 && helper.fd >= 0) {
+        rc = watch_start(&helper.answers, loop, helper.fd, WATCH_READ, on_answer, NULL);
+        if (rc == 0)
+            watch_in_background(&helper.answers);
+        if (rc == 0 && !helper.greeted)
+            timer_start(&helper.again, ANSWER_MS);
+    }
+    if (rc != 0)
+        detach();
+    return rc;
+}
+
+/* With the lock: this once the answer is waited for, as all depends on it. */
+static void start_first(struct loop *loop)
+{
+    struct privilege_reply r = {0};
+    uint64_t seed = 0;
+    int fd = -1;
+    (void)!getrandom(&seed, sizeof(seed), 0);
+    backoff_init(&helper.backoff, &restart, seed);
+    if (attach(loop) != 0 || begin() != 0)
+        return;
+    struct pollfd p = {.fd = helper.fd, .events = POLLIN};
+    if (poll(&p, 1, GATE_ANSWER_MS) > 0 &&
+        fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd) ==
+            (ssize_t)sizeof(r) &&
+        r.op == PRIVILEGE_HELLO)
+        take_hello(&r);
+    if (fd >= 0)
+        close(fd);
 }
 
 static void open_locked(struct loop *loop)
 {
-    char path[512];
-    int pair[2];
     if (helper.users++ > 0)
         return;
-    if (helper.fd >= 0) { /* of an earlier user, on another loop */
-        if (attach(loop) != 0)
-            lose("out of memory");
+    if (helper.keeper.fd >= 0) { /* of an earlier user, maybe on another loop */
+        if (attach(loop) == 0 && helper.fd < 0)
+            plan();
         return;
     }
-    if (!find(path, sizeof(path))) {
-        missing("there is no postern-helper", NULL);
+    int rc = keeper_open(&helper.keeper, helper.why, sizeof(helper.why));
+    if (rc == POSTERN_ERR_NOTFOUND || rc == POSTERN_ERR_PERM)
         return;
-    }
-    bool given = geteuid() == 0 || caps_have(CAPS_NET_ADMIN) || caps_have(CAPS_NET_RAW);
-    if (!given && getxattr(path, "security.capability", NULL, 0) <= 0) {
-        missing("postern-helper has no privileges", path);
-        return;
-    }
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-        return;
-    helper.fd = pair[0];
-    int rc = spawn(path, pair[1]);
-    close(pair[1]);
     if (rc == 0)
-        rc = greet();
-    if (rc == 0)
-        rc = attach(loop);
-    if (rc != 0)
-        lose("the privileged helper could not be started");
-    else if (helper.can == 0)
-        missing("postern-helper has no privileges", path);
+        start_first(loop);
     log_debug("privileged helper: %s", helper.can != 0 ? "running" : helper.why);
     caps_keep(CAPS_CHOWN | CAPS_DAC_OVERRIDE | CAPS_DAC_READ_SEARCH | CAPS_FOWNER |
               CAPS_NET_BIND_SERVICE);
@@ -368,7 +510,7 @@ int helper_knock_add(struct privilege_request *q, struct privilege_reply *reply,
     q->op = PRIVILEGE_KNOCK_ADD;
     int rc = helper_ask(q, reply, NULL);
     if (rc == 0)
-        *w = (struct knock_watch){q->serial, cb, ctx};
+        *w = (struct knock_watch){.serial = q->serial, .cb = cb, .ctx = ctx};
     return rc;
 }
 
@@ -379,8 +521,8 @@ uint64_t helper_knock_remove(uint32_t serial)
     bool known = false;
     for (int i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
         if (helper.watches[i].serial == serial && serial != 0) {
+            known = !helper.watches[i].lost;
             helper.watches[i] = (struct knock_watch){0};
-            known = true;
         }
     }
     return known && ask(&q, -1, &r, NULL) == 0 ? r.dropped : 0;

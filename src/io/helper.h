@@ -1,9 +1,12 @@
 /*
- * The privileged helper (core/privilege.h) as this process uses it: one child, started
- * when the first user opens it, which ends with this process: another could not be
- * started, since what it needs has been given up by then. Requests wait for their
- * answer, which takes the helper microseconds (a gate: tens of milliseconds); knocks
- * are reported from the loop.
+ * The privileged helper (core/privilege.h) as this process uses it: one, started when
+ * the first user opens it, which ends with this process. One that ended or does not
+ * answer is killed and started again after a pause that grows (core/backoff.h);
+ * meanwhile helper_can says no. What may start it is its keeper (io/keeper.h), since
+ * this process has given up by then what is needed for that.
+ *
+ * Requests wait for their answer, which takes the helper microseconds (a gate: tens of
+ * milliseconds), and at most 2 s (a gate: 5 s); knocks are reported from the loop.
  *
  * Opening, closing and knocks belong to the thread of that loop. All else may be called
  * by any thread, one after the other.
@@ -45,7 +48,10 @@ void helper_enlarge(int fd);
 /* A socket bound to `local`, a port of 512-1023, or -1. */
 int helper_low_port(const struct addr *local, bool tcp);
 
-/* Numbers a knock and says who is told of it; as PRIVILEGE_KNOCK_ADD. */
+/*
+ * Numbers a knock and says who is told of it; as PRIVILEGE_KNOCK_ADD. `from` NULL: the
+ * helper was lost, and the filter with it; nothing more is told, nothing is to remove.
+ */
 typedef void (*helper_knock_cb)(void *ctx, const struct addr *from);
 MUST_CHECK int helper_knock_add(struct privilege_request *q,
                                 struct privilege_reply *reply, helper_knock_cb cb,

@@ -24,6 +24,12 @@ static void on_knock(void *ctx, const struct addr *from)
 {
     struct meet *m = ctx;
     char text[ADDR_TEXT_LEN];
+    if (from == NULL) {
+        m->knock = 0;
+        if ((m->phase == MEETING || m->phase == WAITING) && !m->knocked)
+            meet_refuse(m, helper_missing());
+        return;
+    }
     log_debug("tcp-knock: seen from %s", addr_format(from, text));
     if (m->phase != MEETING && m->phase != WAITING)
         return;

@@ -61,6 +61,26 @@ static void take_peers(struct meet *m, const Meet *in)
     }
 }
 
+static void host_cannot(struct meet *m, const Meet *in)
+{
+    char reason[200];
+    (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
+    meet_fail(m, reason);
+}
+
+static void on_host_offer(struct meet *m, const Meet *in)
+{
+    bool again = in->round == m->peer_round;
+    if (in->round != m->round)
+        return; /* of a round that is over */
+    if (!again)
+        take_peers(m, in);
+    if (in->refused[0] != '\0' && (!again || m->phase == MEETING))
+        host_cannot(m, in); /* or cannot any more */
+    else if (!again)
+        meet_begin(m);
+}
+
 void meet_on_offer(void *k, const Offer *o, bool renewed)
 {
     struct meet *m = k;
@@ -69,19 +89,10 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
     for (pb_size_t i = 0; i < o->meets_count; i++)
         if (strcmp(o->meets[i].kind, path_kind_name(m->plan->kind)) == 0)
             in = &o->meets[i];
-    if (in == NULL || in->round == m->peer_round)
+    if (in == NULL)
         return;
     if (meet_config(m)->client) {
-        if (in->round != m->round)
-            return; /* of a round that is over */
-        take_peers(m, in);
-        if (in->refused[0] != '\0') {
-            char reason[200];
-            (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
-            meet_fail(m, reason);
-            return;
-        }
-        meet_begin(m);
+        on_host_offer(m, in);
     } else if (in->round > m->round) {
         m->round = in->round;
         take_peers(m, in);

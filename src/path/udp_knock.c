@@ -15,9 +15,22 @@
 
 enum { PORT_FIRST = 20000, PORT_COUNT = 40000, KNOCK_EVERY = 3 /* turns */ };
 
+/* Who was let in already needs it no more. */
+static void on_filter_lost(struct udp_meet *u)
+{
+    u->knock = 0;
+    if ((u->phase == UDP_MEET_MEETING || u->phase == UDP_MEET_WAITING) &&
+        !udp_meet_has_way(u) && u->sockets[0] == NULL && u->sockets[1] == NULL)
+        udp_meet_refuse(u, helper_missing());
+}
+
 static void on_knock(void *ctx, const struct addr *from)
 {
     struct udp_meet *u = ctx;
+    if (from == NULL) {
+        on_filter_lost(u);
+        return;
+    }
     unsigned sock = from->family == ADDR_V6 ? 1 : 0;
     struct addr at = {.family = from->family, .port = u->knock_port};
     char text[ADDR_TEXT_LEN];

@@ -60,10 +60,22 @@ static void new_peer(struct udp_meet *u, const Meet *in)
     take_peers(u, in);
 }
 
+static void host_cannot(struct udp_meet *u, const Meet *in)
+{
+    char reason[200];
+    (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
+    udp_meet_fail(u, reason);
+}
+
 static void on_host_offer(struct udp_meet *u, const Meet *in)
 {
-    if (in->round != u->round || u->peer_round == u->round)
+    if (in->round != u->round)
         return;
+    if (u->peer_round == u->round) {
+        if (in->refused[0] != '\0' && u->phase == UDP_MEET_MEETING)
+            host_cannot(u, in); /* any more */
+        return;
+    }
     new_peer(u, in);
     if (in->knock.size == sizeof(u->knock_id))
         memcpy(u->knock_id, in->knock.bytes, sizeof(u->knock_id));
@@ -72,9 +84,7 @@ static void on_host_offer(struct udp_meet *u, const Meet *in)
     } else if (u->plan->alone != NULL && u->phase == UDP_MEET_WAITING) {
         u->plan->alone(u, in->refused);
     } else {
-        char reason[200];
-        (void)snprintf(reason, sizeof(reason), "the host cannot: %s", in->refused);
-        udp_meet_fail(u, reason);
+        host_cannot(u, in);
     }
 }
 

@@ -12,6 +12,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/gate.h"
+#include "io/helper.h"
 #include "io/sock.h"
 #include "portal/doors.h"
 
@@ -232,9 +233,13 @@ static void gate_forget(struct door *d)
 
 static void on_gate_lost(void *ctx)
 {
-    log_warn("the privileged helper ended: connections by port are accepted before "
-             "their host has answered");
-    gate_forget(ctx);
+    struct door *d = ctx;
+    gate_forget(d);
+    d->ungated = true;
+    log_debug(
+        "without the privileged helper connections to port %u are accepted before "
+        "their host has answered",
+        d->port);
 }
 
 void doors_on_route_end(void *ctx, const struct route_entry *e, enum route_end why)
@@ -281,18 +286,20 @@ static struct door *door_find(struct portal *p, uint16_t port, bool udp)
 }
 
 /*
- * Before the port listens. A gate holds a port of the whole machine: it stands only
- * where the whole port is ours.
+ * Before the port listens, and again where the gate was lost. A gate holds a port of
+ * the whole machine: it stands only where the whole port is ours.
  */
 static void open_gate(struct door *d)
 {
     static const uint8_t any[16];
     struct fault f = {0};
+    const struct door *other = door_find(d->portal, d->port, false);
     if (d->udp || memcmp(d->bound.ip, any, sizeof(any)) != 0 ||
-        door_find(d->portal, d->port, false) != NULL)
+        (other != NULL && other != d))
         return;
-    if (gate_open(&d->gate, d->portal->loop, d->port, on_syn, on_gate_lost, d, &f) !=
-        0) {
+    int rc = gate_open(&d->gate, d->portal->loop, d->port, on_syn, on_gate_lost, d, &f);
+    d->ungated = rc == POSTERN_ERR_PERM;
+    if (rc != 0) {
         d->gate = NULL;
         log_debug("connections to port %u are accepted before their host has answered: "
                   "%s",
@@ -525,6 +532,9 @@ void doors_sweep(struct portal *p, uint64_t idle_ms)
     for (struct visit *v = p->visits; v != NULL; v = v->next)
         if (is_overdue(v, now) && v->call != NULL)
             call_abort(v->call);
+    for (struct door *d = p->doors; d != NULL; d = d->next)
+        if (d->ungated && helper_can(PRIVILEGE_CAN_FILTER))
+            open_gate(d);
     (void)routes_expire(p->routes, false, now, idle_ms);
     (void)routes_expire(p->routes, true, now,
                         idle_ms < UDP_IDLE_MS ? idle_ms : UDP_IDLE_MS);

@@ -18,6 +18,7 @@ struct door {
     struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
     uint16_t port;
     bool udp;
+    bool ungated; /* for want of a helper; doors_sweep looks for one */
 };
 
 /* One connection or flow: an entry of the table with its call. */

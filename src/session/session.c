@@ -98,7 +98,13 @@ static void on_read_error(struct session *s, int rc)
             (void)snprintf(why, sizeof(why), "ended by the other device (code %s%#llx)",
                            e->type == NGTCP2_CCERR_TYPE_APPLICATION ? "" : "QUIC ",
                            (unsigned long long)e->error_code);
-        session_fail(s, crypto ? POSTERN_ERR_DENIED : POSTERN_ERR_CLOSED, why);
+        bool crowded =
+            e->type == NGTCP2_CCERR_TYPE_APPLICATION && e->error_code == REFUSE_LIMIT;
+        session_fail(s,
+                     crypto    ? POSTERN_ERR_DENIED
+                     : crowded ? POSTERN_ERR_LIMIT
+                               : POSTERN_ERR_CLOSED,
+                     why);
         return;
     }
     session_fail(s, POSTERN_ERR_PROTO, ngtcp2_strerror(rc));

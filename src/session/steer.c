@@ -270,9 +270,22 @@ uint64_t steer_deadline_ns(const struct session *s)
 
 /* ----------------------------------------------------------------------- the table */
 
+/*
+ * Until both ends have ended the handshake nobody can answer a probe, and so no path be
+ * proven: where none is left any one is taken, or what the handshake lost is never sent
+ * again.
+ */
+static void take_any(struct session *s, uint64_t now_us)
+{
+    for (int i = 0; !s->confirmed && i < SESSION_PATHS_MAX; i++)
+        if (paths_current(&s->net) == PATHS_NONE && s->paths[i] != NULL)
+            paths_force(&s->net, s->paths[i]->id, now_us);
+}
+
 void session_add_path(struct session *s, struct path *p)
 {
     struct path **slot = NULL;
+    uint64_t now_us = clock_us();
     for (int i = SESSION_PATHS_MAX - 1; i >= 0; i--) {
         if (s->paths[i] == p)
             return;
@@ -284,8 +297,10 @@ void session_add_path(struct session *s, struct path *p)
     *slot = p;
     p->user = &session_path_user;
     p->user_ctx = s;
-    if (paths_add(&s->net, p->id, p->stream, clock_us()) == 0)
+    if (paths_add(&s->net, p->id, p->stream, now_us) == 0) {
+        take_any(s, now_us);
         follow(s);
+    }
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
     session_touch(s);
@@ -321,12 +336,7 @@ void session_remove_path(struct session *s, struct path *p)
         }
     }
     paths_remove(&s->net, p->id, now_us);
-    for (int i = 0; i < SESSION_PATHS_MAX && !session_is_secure(s) && s->current == p;
-         i++)
-        if (s->paths[i] != NULL) {
-            paths_force(&s->net, s->paths[i]->id, now_us);
-            break;
-        }
+    take_any(s, now_us);
     follow(s);
     session_touch(s);
 }

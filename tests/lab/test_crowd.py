@@ -1,5 +1,6 @@
 """One device that takes all it can get keeps nobody else out."""
 
+import json
 import time
 
 import pytest
@@ -106,3 +107,35 @@ def test_memory_of_a_crowd_is_given_back(gate):
     assert most > at_first + 40
     wait_until(lambda: resident_mb(g.host_proc.pid) < at_first + (most - at_first) / 4,
                30, "it is given back")
+
+
+def test_idle_siblings_do_not_push_each_other_out_for_ever(gate):
+    """More programs of one device than a small host has room for: an idle one makes room
+    for the newcomer and says so, one with a connection never, and who had to go comes
+    back when it is needed, not at once to push out the next."""
+    g = gate(host="masq", client="masq")
+    g.host.wrapper = ["prlimit", "--nofile=64:64"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    used = g.connect("peer")
+    held = g.programs.start(g.topo.client.ns, "held", PEER[0], "-c", _IDLE, used.port, 1)
+    held.wait_line("open", 10)
+    idle = [g.client.start("connect", f"{HOST}:peer", "127.0.0.1:0") for _ in range(12)]
+
+    def pushed():
+        for proc in idle + [used]:
+            proc.poll_output()
+        return [sum(e["event"] == "error" and "need its place" in json.dumps(e)
+                    for e in proc.events) for proc in idle + [used]]
+
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() - begin > 30, 40, "half a minute")
+    counts = pushed()
+    print("pushed out:", counts)
+    assert counts[-1] == 0 and held.running, counts
+    assert sum(counts) > 0, "there was room for all: the test tests nothing"
+    assert max(counts) == 1, counts
+    gone = idle[counts.index(1)]     # and it comes back when it is needed
+    port = int(gone.wait_event("ready", 1)["local"].rsplit(":", 1)[1])
+    done = g.client.peer("get", "127.0.0.1", port, 1000, 1, timeout=30)
+    assert done.status == 0, (done.stdout, done.stderr)

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import full
 from .net import Net, patience, wait_until
-from .test_privilege import NOBODY, child, helper_path
+from .test_privilege import NOBODY, child, helper_path, keepers
 from .topology import build_dir
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("nft", "iptables", "tcpdump")]
@@ -245,24 +245,43 @@ def test_nothing_is_left_when_all_are_told_to_end(street):
 
 def test_without_its_helper_a_gate_stands_open(street):
     """A helper that is killed leaves iptables' rules, which let pass. The program is
-    told; the next helper clears them away."""
+    told; the next helper, of this program or another, clears them away."""
     keeper = street.keeper(PORT)
     tell(keeper, "always refuse")
     os.kill(child(keeper.pid)[0], signal.SIGKILL)
     keeper.wait_event("lost", port=PORT)
     assert result(street.dial())[0] == "connected"
     keeper.wait_event("accepted")
-    tell(keeper, f"open {PORT + 1}")
-    keeper.wait_event("gate", port=PORT + 1, result="permission denied")
+    os.kill(keepers(keeper.pid)[0], signal.SIGKILL)   # that none comes before the other
     left = set(re.findall(r"^:(postern-gate-\d+)", street.rules(), re.M))
     second = street.keeper(PORT + 3)
     now = set(re.findall(r"^:(postern-gate-\d+)", street.rules(), re.M))
     assert not left & now, (left, now)
+    tell(keeper, f"open {PORT + 1}")
+    refused = keeper.wait_event("gate", port=PORT + 1)
+    assert refused["result"] == "permission denied", refused
     # A helper that lives is not disturbed by one that starts.
     street.keeper(PORT + 4)
     tell(second, "always refuse")
     assert result(street.dial(port=PORT + 3))[0] == "ConnectionRefusedError"
     assert second.wait_event("syn")["port"] == PORT + 3
+
+
+def test_a_program_has_gates_again_when_its_helper_is_back(street):
+    """What the dead one left is cleared away by then, whether a gate is opened or not."""
+    keeper = street.keeper(PORT)
+    tell(keeper, "always refuse")
+    dead = child(keeper.pid)[0]
+    left = set(re.findall(r"^:(postern-gate-\d+)", street.rules(), re.M))
+    os.kill(dead, signal.SIGKILL)
+    keeper.wait_event("lost", port=PORT)
+    wait_until(lambda: [p for p in child(keeper.pid) if p != dead], 10, "it is back")
+    wait_until(lambda: not left & set(re.findall(r"^:(postern-gate-\d+)", street.rules(), re.M)),
+               10, "the dead helper's rules are gone")
+    keeper.wait_line("runs again", 10, "err")
+    tell(keeper, f"open {PORT + 1}")
+    keeper.wait_event("gate", port=PORT + 1, result="ok")
+    assert result(street.dial(port=PORT + 1))[0] == "ConnectionRefusedError"
 
 
 def test_a_flush_opens_gates_until_the_next_change(street):

@@ -2,7 +2,9 @@
 the broker's own ports; only from the address where somebody logged in."""
 
 import os
+import re
 import shutil
+import signal
 import sys
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from .actors import PEER
 from .net import wait_until
 from .servers import Dns, Sshd
+from .test_privilege import child
 from .topology import BROKER, BROKER6
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
@@ -114,6 +117,25 @@ def test_an_address_that_changed(by_port):
     assert site.log(site.gate.broker, what="moved", who="anna")
     site.wait_log(site.gate.broker, what="closed", object="data")
     assert connection.running   # it cannot know: its own network went
+
+
+def gates(site):
+    rules = site.topo.broker.run("nft", "list", "ruleset") + \
+        site.topo.broker.run("iptables-save")
+    return set(re.findall(r"postern.gate.\d+", rules))
+
+
+def test_ports_have_their_gates_again_when_the_helper_is_back(by_port):
+    site, anna = by_port, by_port.anna
+    connection = held(site)
+    before, broker = gates(site), site.gate.broker_proc
+    assert before
+    os.kill(child(broker.pid)[0], signal.SIGKILL)
+    broker.wait_line("runs again", 10, "err")
+    wait_until(lambda: gates(site) and not gates(site) & before, 15, "other gates")
+    assert site.knock(anna.ns, 7000) == "ok\n"
+    assert site.knock(site.topo.stranger, 7000) == "refused"
+    assert connection.running
 
 
 def test_idle_connections_end(portal):

@@ -9,6 +9,7 @@ import pytest
 from .browser import DOMAIN, PASSWORD
 from .conftest import full
 from .net import wait_until
+from .test_privilege import child
 from .topology import BROKER
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("curl")]
@@ -344,9 +345,9 @@ sys.stdin.read()
 
 
 def cpu_s(proc):
-    """The seconds of CPU that the broker and its helper have used."""
+    """The seconds of CPU that the broker, the helper's keeper and the helper have used."""
     total = 0
-    for pid in [proc.pid] + children(proc.pid):
+    for pid in [proc.pid] + children(proc.pid) + child(proc.pid):
         with open(f"/proc/{pid}/stat", encoding="ascii") as f:
             fields = f.read().rsplit(")", 1)[1].split()
         total += int(fields[11]) + int(fields[12])

@@ -17,7 +17,7 @@ NET_BIND_SERVICE, NET_ADMIN, NET_RAW = 1 << 10, 1 << 12, 1 << 13
 THREE = "+net_admin,+net_raw,+net_bind_service"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
           f"--inh-caps={THREE}", f"--ambient-caps={THREE}"]
-HELPER = "postern-helper"
+HELPER, KEEPER = "postern-helper", "postern-keeper"
 
 
 def helper_path():
@@ -29,12 +29,21 @@ def status(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
 
-def child(pid):
-    """The helper that this process started."""
+def children(pid, name):
+    """Its own children of that name that live."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
         found = [int(p) for p in f.read().split()]
-    return [p for p in found if open(f"/proc/{p}/comm", encoding="ascii").read().strip()
-            == HELPER[:15]]
+    return [p for p in found if alive(p) and status(p)["Name"] == name]
+
+
+def keepers(pid):
+    """What starts the helper for this process."""
+    return children(pid, KEEPER)
+
+
+def child(pid):
+    """The helper that was started for this process."""
+    return [p for keeper in keepers(pid) for p in children(keeper, HELPER)]
 
 
 def alive(pid):
@@ -58,12 +67,15 @@ def test_only_the_helper_has_capabilities(gate, who):
     g.up_and_joined("7000")
     pid = g.host_proc.pid
     helpers = child(pid)
-    assert len(helpers) == 1
-    own, its = status(pid), status(helpers[0])
+    assert len(helpers) == 1 and len(keepers(pid)) == 1
+    own, its, keeper = status(pid), status(helpers[0]), status(keepers(pid)[0])
     assert int(own["CapEff"], 16) & (NET_ADMIN | NET_RAW) == 0, own
     assert int(own["CapPrm"], 16) & (NET_ADMIN | NET_RAW) == 0, own
     assert own["NoNewPrivs"] == "1" and its["NoNewPrivs"] == "1"
-    assert int(its["CapEff"], 16) == NET_ADMIN | NET_RAW | NET_BIND_SERVICE, its
+    for some in (its, keeper):
+        assert int(some["CapPrm"], 16) == NET_ADMIN | NET_RAW | NET_BIND_SERVICE, some
+        assert int(some["CapInh"], 16) == int(some["CapAmb"], 16) == 0, some
+    assert its["CapEff"] == its["CapPrm"] and keeper["NoNewPrivs"] == "1"
     proc = g.connect("7000", None, "--paths", "udp-knock,relay")
     proc.wait_event("path", 15, kind="udp-knock")
     move_bytes(g, proc)

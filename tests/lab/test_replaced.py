@@ -205,3 +205,26 @@ def test_a_broker_goes_on_with_the_list_that_took_its_place(pair):
     with sqlite3.connect(f"{g.broker.state}/broker.db") as db:
         names = [row[0] for row in db.execute("SELECT name FROM device")]
     assert "second" in names, names
+
+
+def test_a_broker_whose_file_is_another_brokers_says_so_once(pair, work):
+    """It keeps its key, which all know, until it is started again."""
+    g = pair
+    path, saved = f"{g.broker.state}/broker.db", f"{work}/saved"
+    shutil.copy(path, saved)
+    other = g.other_client("broker2", ns=g.topo.broker)
+    second = other.start("broker", "--listen", "0.0.0.0:4443", "--public", "192.0.2.10")
+    theirs = second.wait_event("ready", 15)["link"].split("/")[-1][:50]   # the key
+    assert second.terminate() == 0
+    by_rename(path, f"{other.state}/broker.db")
+    said = "broker.db now belongs to another identity; restart to take it"
+    wait_until(lambda: said in g.broker_proc.stderr, NOTICED_S, "it is told")
+    g.join(g.other_client("fresh"))
+    assert works(g.client)
+    by_rename(path, saved)
+    wait_until(lambda: "belongs to this broker again" in g.broker_proc.stderr, NOTICED_S,
+               "it is told too")
+    assert g.broker_proc.stderr.count("another identity") == 1, g.broker_proc.stderr
+    by_rename(path, f"{other.state}/broker.db")
+    assert g.broker_proc.terminate() == 0
+    assert g.start_broker().split("/")[-1].startswith(theirs)

@@ -18,6 +18,7 @@ from .topology import BROKER, BROKER6, Wire
 
 pytestmark = pytest.mark.postern
 ROAMS = int(os.environ.get("POSTERN_ROAMS", "20" if full() else "2"))
+UDP_KINDS = ("udp-punch", "udp-knock", "mapped", "spoof")
 WATCHED_S = 6.0 if full() else 2.5
 NEAR = Wire(delay_ms=10)   # each way: 20 ms to the broker and to the host
 NAME = "broker.lab"
@@ -264,3 +265,23 @@ def test_status_names_the_address_that_is_in_use(roamer, how):
     wait_until(lambda: says(up, mark) and says(r.connect, told), 10, "it is told")
     client.batch("link set eth0 up", f"route add default via {b.lan_address(1)}")
     wait_until(lambda: starts_from(b.lan_address(last)), 10, "the first uplink again")
+
+
+def test_a_path_from_another_address_is_told_when_it_answers_there(roamer):
+    """Not before, with the round trip that it had: here nothing comes back on it."""
+    r = roamer(third="masq+udp_blocked")
+    client, last, c = r.topo.client.ns, r.topo.client.last, r.topo.sites["c"]
+    second = r.plan(r.topo.client, "c")
+    client.batch(f"addr add {c.lan_address(last)}/24 dev {second}",
+                 f"route add default via {c.lan_address(1)} metric 500")
+    r.settle()
+    told = r.connect.mark()
+    client.batch("route del default dev eth0")
+
+    def from_there():
+        r.connect.poll_output()
+        return [e for e in r.connect.events[told:]
+                if e["event"] == "path" and c.lan_address(last) in e["local"]]
+
+    wait_until(from_there, 20, "another path is told")
+    assert not [e for e in from_there() if e["kind"] in UDP_KINDS], from_there()

@@ -225,9 +225,16 @@ static struct outcome run(uint64_t seed, bool verbose)
     return o;
 }
 
+/* What was found once: these are run before all others. */
+static const uint64_t kept[] = {
+    5258,  /* the pair broke under the end of the handshake, and no path was tried */
+    30139, /* the answer that the host lives was lost once, on a TCP path of 240 ms */
+    31369, /* its router forgot the host, which found out after 5 s */
+};
+
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 20, from = 1;
+    uint64_t seeds = 20, from = 0;
     bool verbose = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--verbose") == 0)
@@ -238,6 +245,9 @@ int main(int argc, char **argv)
             from = strtoull(argv[++i], NULL, 10);
     }
     uint64_t worst = 0;
+    for (size_t i = 0; from == 0 && i < sizeof(kept) / sizeof(kept[0]); i++)
+        (void)run(kept[i], verbose);
+    from += from == 0;
     for (uint64_t seed = from; seed < from + seeds; seed++) {
         struct outcome o = run(seed, verbose);
         worst = o.longest_us > worst ? o.longest_us : worst;

@@ -78,14 +78,20 @@ void rig_stop(struct rig *r, struct machine *m, struct program *p)
     program_fini(p);
 }
 
+void rig_invite(struct rig *r, char link[static PROGRAM_FIELD])
+{
+    struct program p;
+    program_start(&p, r->town->host.machine, r->state[1], "invite");
+    rig_run_to_end(r, &p, SECONDS(10));
+    rig_check(r, program_said(&p, "invite", "link", link), "no invite: %s", p.text);
+    program_fini(&p);
+}
+
 static void join(struct rig *r)
 {
     struct program p;
     char invite[PROGRAM_FIELD];
-    program_start(&p, r->town->host.machine, r->state[1], "invite");
-    rig_run_to_end(r, &p, SECONDS(10));
-    rig_check(r, program_said(&p, "invite", "link", invite), "no invite: %s", p.text);
-    program_fini(&p);
+    rig_invite(r, invite);
     program_start(&p, r->town->client.machine, r->state[2], "join %s", invite);
     rig_run_to_end(r, &p, SECONDS(60));
     program_fini(&p);
@@ -106,10 +112,24 @@ void rig_restart_broker(struct rig *r, uint64_t after_us)
     start_broker(r);
 }
 
+static void start_host(struct rig *r)
+{
+    char unused[PROGRAM_FIELD];
+    program_start(&r->serve, r->town->host.machine, r->state[1],
+                  "serve --broker %s --name home echo=%d", r->link, ECHO_PORT);
+    rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
+}
+
+void rig_restart_host(struct rig *r, uint64_t after_us)
+{
+    rig_stop(r, r->town->host.machine, &r->serve);
+    (void)house_run(r->town->house, after_us, NULL, NULL);
+    start_host(r);
+}
+
 void rig_init(struct rig *r, const struct rig_config *c)
 {
     static const char *const names[] = {"broker", "host", "client"};
-    char unused[PROGRAM_FIELD];
     memset(r, 0, sizeof(*r));
     r->seed = c->seed;
     r->kernel_fds = count_kernel_fds();
@@ -119,9 +139,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
         (void)snprintf(r->state[i], sizeof(r->state[i]), "%s/%s", r->dir, names[i]);
     start_broker(r);
     echo_start(&r->echo, r->town->host.machine, ECHO_PORT);
-    program_start(&r->serve, r->town->host.machine, r->state[1],
-                  "serve --broker %s --name home echo=%d", r->link, ECHO_PORT);
-    rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
+    start_host(r);
     join(r);
 }
 

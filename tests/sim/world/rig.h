@@ -41,6 +41,10 @@ void rig_disconnect(struct rig *r);
 
 /* Ends it in order, and begins it anew after a while. */
 void rig_restart_broker(struct rig *r, uint64_t after_us);
+void rig_restart_host(struct rig *r, uint64_t after_us);
+
+/* A link with which one device may join. */
+void rig_invite(struct rig *r, char link[static PROGRAM_FIELD]);
 
 /* The event comes within so long, or the process ends. */
 void rig_await(struct rig *r, const struct program *p, const char *event,

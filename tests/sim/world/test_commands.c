@@ -1,0 +1,87 @@
+/*
+ * Commands that end by themselves, while the host or the broker begins anew under them
+ * at every moment of their life: what another try would mend is tried again, and nobody
+ * is told to do so himself.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "rig.h"
+
+/* The commands take some 0.6 s on this wire; the last are restarts after their end. */
+enum { STEP_MS = 25, LAST_MS = 700, AWAY_MS = 300 };
+
+static const struct nat_config usual_nat = {.translates = true,
+                                            .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
+                                            .filtering =
+                                                NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+                                            .ports = NAT_PORTS_PRESERVED};
+
+static void run_restarted(const char *command, bool host)
+{
+    static const struct vnet_wire wire = {.delay_us = 15000};
+    struct rig_config c = {
+        .seed = 7, .host_nat = &usual_nat, .client_nat = &usual_nat, .wire = &wire};
+    struct rig r;
+    rig_init(&r, &c);
+    for (unsigned ms = 0; ms <= LAST_MS; ms += STEP_MS) {
+        struct program p;
+        char state[SCRATCH_LEN + 32], link[PROGRAM_FIELD] = "";
+        bool joins = command == NULL;
+        (void)snprintf(state, sizeof(state), "%s/joins%u", r.dir, ms);
+        if (joins)
+            rig_invite(&r, link);
+        program_start(&p, r.town->client.machine, joins ? state : r.state[2], "%s %s",
+                      joins ? "join" : command, link);
+        (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
+        if (host)
+            rig_restart_host(&r, AWAY_MS * 1000);
+        else
+            rig_restart_broker(&r, AWAY_MS * 1000);
+        rig_run_to_end(&r, &p, SECONDS(60));
+        assert_true(program_count(&p, joins ? "joined" : "pong", "home") >= 1);
+        program_fini(&p);
+        (void)house_run(r.town->house, SECONDS(30), NULL, NULL); /* back-offs forget */
+    }
+    rig_fini(&r);
+}
+
+static void test_join_host(void **state)
+{
+    (void)state;
+    run_restarted(NULL, true);
+}
+
+static void test_join_broker(void **state)
+{
+    (void)state;
+    run_restarted(NULL, false);
+}
+
+static void test_ping_host(void **state)
+{
+    (void)state;
+    run_restarted("ping home --count 2", true);
+}
+
+static void test_ping_broker(void **state)
+{
+    (void)state;
+    run_restarted("ping home --count 2", false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_join_host),
+        cmocka_unit_test(test_join_broker),
+        cmocka_unit_test(test_ping_host),
+        cmocka_unit_test(test_ping_broker),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
