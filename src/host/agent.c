@@ -476,12 +476,11 @@ static void host_left(struct agent_host *h)
 }
 
 /* The ready one of that key. */
-static struct agent_host *find_ready(struct agent *a, const uint8_t key[static KEY_LEN],
-                                     const struct agent_host *but)
+static struct agent_host *find_ready(struct agent *a, const uint8_t key[static KEY_LEN])
 {
     for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
         struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        if (h != but && h->state == READY && memcmp(h->known.key, key, KEY_LEN) == 0)
+        if (h->state == READY && memcmp(h->known.key, key, KEY_LEN) == 0)
             return h;
     }
     return NULL;
@@ -489,7 +488,7 @@ static struct agent_host *find_ready(struct agent *a, const uint8_t key[static K
 
 static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
 {
-    return find_ready(ctx, key, NULL) != NULL;
+    return find_ready(ctx, key) != NULL;
 }
 
 /* Who proved least may lose the place for it. */
@@ -504,7 +503,7 @@ static int take_in(struct agent_host *h, const Hello *m)
     randombytes_buf(c.fresh, sizeof(c.fresh));
     int err = lan_host_admit(a->serve->roster, &c, &room, &h->known);
     struct agent_host *gone =
-        err == 0 && room.left ? find_ready(a, room.who.key, NULL) : NULL;
+        err == 0 && room.left ? find_ready(a, room.who.key) : NULL;
     if (gone != NULL)
         send_bye(gone, BYE_BUSY, "another host needs the place: it published nothing");
     return err;
@@ -528,7 +527,7 @@ static void on_hello(struct agent_host *h, const Hello *m)
                                           : "the agent cannot read its list of hosts");
         return;
     }
-    struct agent_host *other = find_ready(h->agent, h->known.key, h); /* or none */
+    struct agent_host *other = find_ready(h->agent, h->known.key);
     if (other != NULL && m->yields) {
         send_bye(h, BYE_REPLACED, "the same host is connected elsewhere");
         return;
@@ -686,7 +685,7 @@ bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])
 {
     if (a == NULL)
         return false;
-    struct agent_host *h = find_ready(a, key, NULL);
+    struct agent_host *h = find_ready(a, key);
     if (h != NULL)
         send_bye(h, BYE_REMOVED, "the agent took this host off its list");
     forget_left(a, key);
