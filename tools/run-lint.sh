@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Looks for what the compiler lets pass: format, clang-tidy, cppcheck, functions that
 # nobody here may call, sockets and libuv outside of io/, functions and files that grew
-# too long, floors that know what they must not, and files that src/README.md does not
-# name. Says what it found and ends with 1 if there is any.
+# too long, floors that know what they must not, rooms that know one another in a
+# circle, and files that src/README.md does not name. Says what it found and ends with 1 if there is any.
 # Usage: tools/run-lint.sh [--staged] [BUILD-DIRECTORY]
 # --staged: clang-tidy and cppcheck look at what is about to be committed only.
 set -uo pipefail
@@ -106,6 +106,7 @@ check "banned functions" banned
 check "sockets and libuv in io/ only" only_in_io
 check "length: functions of 60 lines, files of 800" lengths
 check "floors include only those below" floors
+check "no circle between rooms" tools/check-rooms.py
 check "src/README.md names every file" described
 if [ "${#units[@]}" -gt 0 ]; then
     check "clang-tidy" tidy

@@ -252,7 +252,7 @@ static void move(struct conn *c)
 void conn_move_all(struct shard *s)
 {
     while (!list_empty(&s->moving))
-        move(LIST_OWNER(s->moving.next, struct conn, link));
+        move(LIST_FIRST(&s->moving, struct conn, link));
 }
 
 bool conn_make_room(struct shard *s)
@@ -270,7 +270,7 @@ static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)
 {
     uint64_t now = loop_now_ms(s->loop);
     while (!list_empty(l)) {
-        struct conn *c = LIST_OWNER(l->next, struct conn, link);
+        struct conn *c = LIST_FIRST(l, struct conn, link);
         if (now - c->since_ms < limit_ms)
             return;
         conn_end(c);
@@ -288,7 +288,7 @@ void conn_end_all(struct shard *s)
     size_t all = s->connections * s->hub->count;
     uint32_t spread_ms = (uint32_t)(1000 + all * 1000 / BACK_PER_SECOND);
     while (!list_empty(&s->ready)) {
-        struct conn *c = LIST_OWNER(s->ready.next, struct conn, link);
+        struct conn *c = LIST_FIRST(&s->ready, struct conn, link);
         conn_bye(c, BYE_SHUTDOWN, RETRY_BASE_MS + randombytes_uniform(spread_ms),
                  "the broker stops");
     }

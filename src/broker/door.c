@@ -363,7 +363,7 @@ void door_sweep(struct door *d)
 {
     uint64_t patience = patience_ms(d);
     while (!list_empty(&d->visitors)) {
-        struct visitor *v = LIST_OWNER(d->visitors.next, struct visitor, link);
+        struct visitor *v = LIST_FIRST(&d->visitors, struct visitor, link);
         if (loop_now_ms(d->config.loop) - v->since_ms < patience)
             return;
         d->stats.silent++;
@@ -376,7 +376,7 @@ void door_close(struct door *d)
     if (d == NULL)
         return;
     while (!list_empty(&d->visitors))
-        visitor_end(LIST_OWNER(d->visitors.next, struct visitor, link));
+        visitor_end(LIST_FIRST(&d->visitors, struct visitor, link));
     for (size_t i = 0; i < d->count; i++)
         acceptor_close(d->acceptors[i]);
     edges_close(d->edges);

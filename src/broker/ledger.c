@@ -29,7 +29,7 @@ static void forget(struct ledger *l, struct entry *e)
 void ledger_fini(struct ledger *l)
 {
     while (l->count > 0)
-        forget(l, LIST_OWNER(l->used.next, struct entry, used));
+        forget(l, LIST_FIRST(&l->used, struct entry, used));
     keymap_fini(&l->map);
 }
 
@@ -53,7 +53,7 @@ void *ledger_get(struct ledger *l, const uint8_t key[static KEY_LEN])
     if (e == NULL)
         return NULL;
     if (l->count >= l->max)
-        forget(l, LIST_OWNER(l->used.next, struct entry, used));
+        forget(l, LIST_FIRST(&l->used, struct entry, used));
     memcpy(e->node.key, key, KEY_LEN);
     keymap_add(&l->map, &e->node);
     list_push(&l->used, &e->used);

@@ -96,7 +96,7 @@ static void drop_ticket(struct relay *r, struct side *s)
 
 static void mourned_drop(struct relay *r)
 {
-    struct mourned *m = LIST_OWNER(r->mourned.next, struct mourned, link);
+    struct mourned *m = LIST_FIRST(&r->mourned, struct mourned, link);
     keymap_remove(&r->mourned_hosts, &m->host);
     list_remove(&m->link);
     r->mourned_count--;
@@ -148,7 +148,7 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
 static void bury(struct relay *r)
 {
     while (!list_empty(&r->dead)) {
-        struct pair *p = LIST_OWNER(r->dead.next, struct pair, link);
+        struct pair *p = LIST_FIRST(&r->dead, struct pair, link);
         list_remove(&p->link);
         free(p);
     }
@@ -195,7 +195,7 @@ static void on_turn(void *ctx)
         list_push(&turn, n);
     }
     while (!list_empty(&turn))
-        pump(r, LIST_OWNER(turn.next, struct pair, busy));
+        pump(r, LIST_FIRST(&turn, struct pair, busy));
     bury(r);
 }
 
@@ -273,7 +273,7 @@ int relay_open(struct relay **out, struct loop *loop, uint8_t thread, size_t pai
 static void end_all(struct relay *r, struct list *l)
 {
     while (!list_empty(l))
-        pair_end(r, LIST_OWNER(l->next, struct pair, link), true);
+        pair_end(r, LIST_FIRST(l, struct pair, link), true);
 }
 
 void relay_close(struct relay *r)
@@ -476,7 +476,7 @@ void relay_revoke(struct relay *r, const struct relay_tickets *t)
 
 static void tune(int fd)
 {
-    tcp_no_delay(fd);
+    tcp_no_delay(fd); /* the ends have put together what belongs together */
     tcp_unsent_max(fd, RELAY_UNSENT_BYTES);
     tcp_keep_alive_every(fd, ALIVE_IDLE_S, ALIVE_GAP_S, ALIVE_COUNT);
 }
@@ -529,20 +529,20 @@ void relay_sweep(struct relay *r)
 {
     uint64_t now = loop_now_ms(r->loop);
     while (!list_empty(&r->waiting)) {
-        struct pair *p = LIST_OWNER(r->waiting.next, struct pair, link);
+        struct pair *p = LIST_FIRST(&r->waiting, struct pair, link);
         if (now - p->at_ms < LIMIT_TICKET_MS)
             break;
         r->stats.tickets_expired++;
         pair_end(r, p, true);
     }
     while (!list_empty(&r->active)) {
-        struct pair *p = LIST_OWNER(r->active.next, struct pair, link);
+        struct pair *p = LIST_FIRST(&r->active, struct pair, link);
         if (now - p->at_ms < LIMIT_RELAY_IDLE_MS)
             break;
         pair_end(r, p, true);
     }
     while (r->mourned_count > 0 &&
-           now - LIST_OWNER(r->mourned.next, struct mourned, link)->at_ms >=
+           now - LIST_FIRST(&r->mourned, struct mourned, link)->at_ms >=
                LIMIT_MOURNED_MS)
         mourned_drop(r);
     r->pool.no_pipes = false; /* try again now and then */

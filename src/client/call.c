@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/list.h"
 #include "io/linger.h"
 #include "io/loop.h"
 #include "io/spare.h"
@@ -20,7 +21,7 @@ enum {
 };
 
 struct call {
-    struct call *next, *prev;
+    struct list link;
     struct calls *calls;
     struct call_config config;
     StreamOpen open;
@@ -35,7 +36,7 @@ struct call {
 struct calls {
     struct loop *loop;
     struct timer timer;
-    struct call *first;
+    struct list all; /* struct call, the newest first */
     unsigned count;
     struct spare spare;
     uint64_t ticked_ms;
@@ -53,12 +54,7 @@ static void reset_fd(struct call *c)
 static void call_free(struct call *c)
 {
     struct calls *cs = c->calls;
-    if (c->prev != NULL)
-        c->prev->next = c->next;
-    else
-        cs->first = c->next;
-    if (c->next != NULL)
-        c->next->prev = c->prev;
+    list_remove(&c->link);
     cs->count--;
     spare_look(&cs->spare, cs->count);
     reset_fd(c);
@@ -220,11 +216,9 @@ static uint64_t lateness_ms(struct calls *cs)
 static void on_tick(void *ctx)
 {
     struct calls *cs = ctx;
-    struct call *next;
     bool waiting = false;
     uint64_t late_ms = lateness_ms(cs);
-    for (struct call *c = cs->first; c != NULL; c = next) {
-        next = c->next;
+    LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
         if (c->answered)
             continue;
         if (c->deadline_ms != 0)
@@ -254,6 +248,7 @@ int calls_new(struct calls **out, struct loop *loop)
     if (cs == NULL)
         return POSTERN_ERR_NOMEM;
     cs->loop = loop;
+    list_init(&cs->all);
     timer_init(&cs->timer, loop, on_tick, cs);
     *out = cs;
     return 0;
@@ -263,18 +258,16 @@ void calls_free(struct calls *cs)
 {
     if (cs == NULL)
         return;
-    while (cs->first != NULL)
-        call_forget(cs->first);
+    while (!list_empty(&cs->all))
+        call_forget(LIST_FIRST(&cs->all, struct call, link));
     timer_stop(&cs->timer);
     free(cs);
 }
 
 void calls_on_ready(struct calls *cs, struct peer *p)
 {
-    struct call *next;
     cs->last = (struct fault){0};
-    for (struct call *c = cs->first; c != NULL; c = next) {
-        next = c->next;
+    LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
         if (c->pump == NULL && c->config.peer == p && c->deadline_ms != 0)
             (void)try_open(c); /* else it was aborted, and ends with the next tick */
     }
@@ -282,12 +275,10 @@ void calls_on_ready(struct calls *cs, struct peer *p)
 
 void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f, bool fatal)
 {
-    struct call *next;
     cs->last = *f;
     cs->last_of = p;
-    for (struct call *c = cs->first; c != NULL && fatal; c = next) {
-        next = c->next;
-        if (c->pump == NULL && (p == NULL || c->config.peer == p)) {
+    LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
+        if (fatal && c->pump == NULL && (p == NULL || c->config.peer == p)) {
             answer(c, STREAM_DENIED, f->what);
             call_free(c);
         }
@@ -302,16 +293,14 @@ unsigned calls_count(const struct calls *cs)
 unsigned calls_of_peer(const struct calls *cs, const struct peer *p)
 {
     unsigned n = 0;
-    for (const struct call *c = cs->first; c != NULL; c = c->next)
+    LIST_EACH (const struct call, c, &cs->all, link)
         n += c->config.peer == p;
     return n;
 }
 
 void calls_drop_peer(struct calls *cs, const struct peer *p)
 {
-    struct call *next;
-    for (struct call *c = cs->first; c != NULL; c = next) {
-        next = c->next;
+    LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
         if (c->config.peer != p)
             continue;
         if (c->pump != NULL)
@@ -343,10 +332,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         linger_reset(c->fd);
     loop_refresh(cs->loop);
     c->deadline_ms = loop_now_ms(cs->loop) + WAIT_MS;
-    c->next = cs->first;
-    if (cs->first != NULL)
-        cs->first->prev = c;
-    cs->first = c;
+    list_push_first(&cs->all, &c->link);
     cs->count++;
     spare_count(&cs->spare);
     if (out != NULL)

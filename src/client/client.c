@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/list.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -25,7 +26,7 @@ enum {
 };
 
 struct home {
-    struct home *next;
+    struct list link;
     struct client *client;
     struct endpoint endpoint;
     struct link broker;
@@ -37,7 +38,7 @@ struct home {
 };
 
 struct entry {
-    struct entry *next;
+    struct list link;
     struct home *home;
     struct peer *peer;
     bool was_ready;
@@ -56,9 +57,8 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
-    struct budget *budget; /* of what all of them send */
-    struct home *homes;
-    struct entry *entries;
+    struct budget *budget;      /* of what all of them send */
+    struct list homes, entries; /* the newest first */
     uint64_t began_ms;
     struct timer
         patience; /* runs while a run that cannot begin waits for better times */
@@ -73,7 +73,7 @@ struct client {
 
 static struct entry *entry_of(struct client *c, const struct peer *p)
 {
-    for (struct entry *e = c->entries; e != NULL; e = e->next)
+    LIST_EACH (struct entry, e, &c->entries, link)
         if (e->peer == p)
             return e;
     return NULL;
@@ -245,7 +245,7 @@ static void on_own_rotated(void *ctx, struct peer *p,
 /* Some broker was there in this run; or is there now. */
 static bool a_broker_was_up(const struct client *c)
 {
-    for (const struct home *h = c->homes; h != NULL; h = h->next)
+    LIST_EACH (const struct home, h, &c->homes, link)
         if (h->was_up)
             return true;
     return false;
@@ -253,7 +253,7 @@ static bool a_broker_was_up(const struct client *c)
 
 static bool a_broker_is_up(const struct client *c)
 {
-    for (const struct home *h = c->homes; h != NULL; h = h->next)
+    LIST_EACH (const struct home, h, &c->homes, link)
         if (uplink_is_up(h->endpoint.uplink))
             return true;
     return false;
@@ -370,7 +370,7 @@ static void on_up(void *ctx)
         h->client->events->on_broker(h->client->ctx, NULL);
     h->told_lost = false;
     timer_stop(&h->client->patience); /* what comes now is another story */
-    for (struct entry *e = h->client->entries; e != NULL; e = e->next)
+    LIST_EACH (struct entry, e, &h->client->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
 }
@@ -378,7 +378,7 @@ static void on_up(void *ctx)
 /* A session that stands needs no broker, and has perhaps a path without it. */
 static bool a_session_stands(const struct home *h)
 {
-    for (const struct entry *e = h->client->entries; e != NULL; e = e->next)
+    LIST_EACH (const struct entry, e, &h->client->entries, link)
         if (e->home == h && e->peer != NULL && peer_is_ready(e->peer))
             return true;
     return false;
@@ -389,7 +389,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     struct home *h = ctx;
     struct client *c = h->client;
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
-    for (struct entry *e = c->entries; e != NULL; e = e->next)
+    LIST_EACH (struct entry, e, &c->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, false);
     bool news = strcmp(h->told.what, why->what) != 0;
@@ -412,7 +412,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
 static void on_control(void *ctx, const Control *m)
 {
     struct home *h = ctx;
-    for (struct entry *e = h->client->entries; e != NULL; e = e->next) {
+    LIST_EACH (struct entry, e, &h->client->entries, link) {
         if (e->home == h && e->peer != NULL && peer_owns(e->peer, m)) {
             peer_on_control(e->peer, m);
             return;
@@ -435,7 +435,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
                              const struct keypair *key)
 {
     char name[64];
-    for (struct home *h = c->homes; h != NULL; h = h->next)
+    LIST_EACH (struct home, h, &c->homes, link)
         if (memcmp(h->key, key->pub, KEY_LEN) == 0 && h->broker.port == broker->port &&
             strcmp(h->broker.host, broker->host) == 0 &&
             memcmp(h->broker.broker_key, broker->broker_key, KEY_LEN) == 0)
@@ -459,8 +459,7 @@ static struct home *home_for(struct client *c, const struct link *broker,
         free(h);
         return NULL;
     }
-    h->next = c->homes;
-    c->homes = h;
+    list_push_first(&c->homes, &h->link);
     return h;
 }
 
@@ -479,11 +478,10 @@ static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
     pc->events = &peer_events;
     pc->ctx = c;
     e->home = h;
-    e->next = c->entries;
-    c->entries = e;
+    list_push_first(&c->entries, &e->link);
     int rc = peer_open(&e->peer, pc);
     if (rc != 0) {
-        c->entries = e->next;
+        list_remove(&e->link);
         free(e);
         return fault_lack(f, rc);
     }
@@ -508,7 +506,7 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     int rc = book_find(c->book, host, &h, f);
     if (rc != 0)
         return rc;
-    for (struct entry *e = c->entries; e != NULL; e = e->next) {
+    LIST_EACH (struct entry, e, &c->entries, link) {
         if (strcmp(peer_name(e->peer), h.name) == 0) {
             take_key(c, e->peer, h.key); /* the book may know a newer one */
             *out = e->peer;
@@ -548,40 +546,34 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
 
 void client_drop_peer(struct client *c, struct peer *p)
 {
-    for (struct entry **at = &c->entries; *at != NULL; at = &(*at)->next) {
-        struct entry *e = *at;
-        if (e->peer == p) {
-            *at = e->next;
-            peer_close(p);
-            free(e);
-            return;
-        }
-    }
+    struct entry *e = entry_of(c, p);
+    if (e == NULL)
+        return;
+    list_remove(&e->link);
+    peer_close(p);
+    free(e);
 }
 
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx)
 {
-    for (const struct home *h = c->homes; h != NULL; h = h->next)
+    LIST_EACH (const struct home, h, &c->homes, link)
         each(ctx, h->endpoint.uplink);
 }
 
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
 {
-    struct entry *next;
-    for (struct entry *e = c->entries; e != NULL; e = next) {
-        next = e->next;
+    LIST_EACH_REMOVABLE (struct entry, e, next, &c->entries, link)
         each(ctx, e->peer);
-    }
 }
 
 static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct client *c = ctx;
     log_info("the network changed (%s)", netmon_reason_name(reason));
-    for (struct home *h = c->homes; h != NULL; h = h->next)
+    LIST_EACH (struct home, h, &c->homes, link)
         uplink_kick(h->endpoint.uplink);
-    for (struct entry *e = c->entries; e != NULL; e = e->next)
+    LIST_EACH (struct entry, e, &c->entries, link)
         peer_on_network_change(e->peer);
     if (c->events->on_network != NULL)
         c->events->on_network(c->ctx);
@@ -603,10 +595,10 @@ void client_tell_empty(struct client *c)
 /* What the first session waits for, in words; false when nobody waits. */
 static bool why_waiting(const struct client *c, char *why, size_t cap)
 {
-    const struct entry *e = c->entries;
     char reason[LADDER_REASON_LEN];
-    if (e == NULL || c->stopped)
+    if (list_empty(&c->entries) || c->stopped)
         return false;
+    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
     const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
     if (timer_is_active(&c->patience) && c->waits_for.code == POSTERN_ERR_LIMIT)
         (void)snprintf(why, cap, "%.250s; for %u s at most", c->waits_for.what,
@@ -648,6 +640,9 @@ int client_open(struct client **out, const struct client_config *config,
     c->config = *config;
     c->events = events;
     c->ctx = ctx;
+    list_init(&c->homes);
+    list_init(&c->entries);
+    list_init(&c->shares.all);
     int rc = statedir_open(&c->state, config->state, f);
     if (rc == 0)
         rc = statedir_key(&c->state, &c->key, f);
@@ -688,11 +683,11 @@ void client_close(struct client *c)
 {
     if (c == NULL)
         return;
-    while (c->entries != NULL)
-        client_drop_peer(c, c->entries->peer);
-    while (c->homes != NULL) {
-        struct home *h = c->homes;
-        c->homes = h->next;
+    while (!list_empty(&c->entries))
+        client_drop_peer(c, LIST_FIRST(&c->entries, struct entry, link)->peer);
+    while (!list_empty(&c->homes)) {
+        struct home *h = LIST_FIRST(&c->homes, struct home, link);
+        list_remove(&h->link);
         endpoint_close(&h->endpoint);
         free(h);
     }

@@ -9,6 +9,7 @@
 
 #include "client/early.h"
 #include "client/share.h"
+#include "core/list.h"
 #include "core/repeat.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
@@ -28,7 +29,7 @@ enum {
 
 /* One local UDP client. */
 struct flow {
-    struct flow *next;
+    struct list link;
     struct forward *forward;
     struct addr from;
     struct call *call;
@@ -46,7 +47,7 @@ struct forward {
     struct acceptor *door;  /* TCP */
     struct watch watch;
     struct timer sweep;
-    struct flow *flows;
+    struct list flows; /* the newest first: it is likely to send again */
     unsigned flow_count;
 };
 
@@ -133,7 +134,7 @@ static void carry(struct forward *fw, int fd)
 static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     (void)from;
-    tcp_no_delay(fd);
+    tcp_no_delay(fd); /* a small answer must not wait for the ACK before it */
     linger_reset(fd); /* whoever carries it sets it back at its end */
     carry(ctx, fd);
 }
@@ -165,20 +166,15 @@ static void on_flow_end(void *ctx, struct call *c)
     struct flow *fl = ctx;
     struct forward *fw = fl->forward;
     (void)c;
-    for (struct flow **at = &fw->flows; *at != NULL; at = &(*at)->next) {
-        if (*at == fl) {
-            *at = fl->next;
-            fw->flow_count--;
-            break;
-        }
-    }
+    list_remove(&fl->link);
+    fw->flow_count--;
     early_drop(&fl->early);
     free(fl);
 }
 
 static struct flow *flow_for(struct forward *fw, const struct addr *from)
 {
-    for (struct flow *fl = fw->flows; fl != NULL; fl = fl->next)
+    LIST_EACH (struct flow, fl, &fw->flows, link)
         if (addr_equal(&fl->from, from))
             return fl;
     if (fw->flow_count >= FLOWS_MAX)
@@ -188,8 +184,7 @@ static struct flow *flow_for(struct forward *fw, const struct addr *from)
         return NULL;
     fl->forward = fw;
     fl->from = *from;
-    fl->next = fw->flows;
-    fw->flows = fl;
+    list_push_first(&fw->flows, &fl->link);
     fw->flow_count++;
     struct call_config cc = {.peer = fw->config.peer,
                              .service = fw->service,
@@ -235,12 +230,9 @@ static void on_udp(void *ctx, int events)
 static void on_sweep(void *ctx)
 {
     struct forward *fw = ctx;
-    struct flow *next;
-    for (struct flow *fl = fw->flows; fl != NULL; fl = next) {
-        next = fl->next;
+    LIST_EACH_REMOVABLE (struct flow, fl, next, &fw->flows, link)
         if (loop_now_ms(fw->config.loop) - fl->used_ms > FLOW_IDLE_MS)
             call_abort(fl->call);
-    }
 }
 
 /* --------------------------------------------------------------------- open, close */
@@ -297,6 +289,7 @@ int forward_open(struct forward **out, const struct forward_config *c, struct fa
     if (fw == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     fw->config = *c;
+    list_init(&fw->flows);
     (void)snprintf(fw->service, sizeof(fw->service), "%s", c->service);
     int rc = bind_local(fw, f);
     if (rc == 0 && (rc = c->udp ? listen_udp(fw) : listen_tcp(fw)) != 0)
@@ -315,8 +308,7 @@ void forward_close(struct forward *fw)
 {
     if (fw == NULL)
         return;
-    while (fw->flows != NULL) {
-        struct flow *fl = fw->flows;
+    LIST_EACH_REMOVABLE (struct flow, fl, next, &fw->flows, link) {
         call_forget(fl->call);
         on_flow_end(fl, NULL);
     }

@@ -22,8 +22,7 @@ enum {
 };
 
 struct shared {
-    struct share_list *list;
-    struct shared *prev, *next;
+    struct list link;
     int fd;
     int passed; /* the connection itself, so that it can be ended; -1 once answered */
     struct watch watch;
@@ -69,12 +68,7 @@ static void let_go(struct shared *s)
 static void shared_free(struct shared *s)
 {
     let_go(s);
-    if (s->prev != NULL)
-        s->prev->next = s->next;
-    else
-        s->list->first = s->next;
-    if (s->next != NULL)
-        s->next->prev = s->prev;
+    list_remove(&s->link);
     watch_close(&s->watch);
     timer_stop(&s->timer);
     close(s->fd);
@@ -138,8 +132,8 @@ static void on_reply(void *k, int events)
 
 void share_forget(struct share_list *list)
 {
-    while (list->first != NULL)
-        shared_free(list->first);
+    while (!list_empty(&list->all))
+        shared_free(LIST_FIRST(&list->all, struct shared, link));
 }
 
 int share_open(struct share_list *list, const struct statedir *state, struct loop *loop,
@@ -167,11 +161,7 @@ int share_open(struct share_list *list, const struct statedir *state, struct loo
         free(s);
         return rc;
     }
-    s->list = list;
-    s->next = list->first;
-    if (s->next != NULL)
-        s->next->prev = s;
-    list->first = s;
+    list_push(&list->all, &s->link);
     s->passed = fd;
     s->cb = cb;
     s->on_end = on_end;

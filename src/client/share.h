@@ -5,6 +5,7 @@
 #ifndef POSTERN_CLIENT_SHARE_H
 #define POSTERN_CLIENT_SHARE_H
 
+#include "core/list.h"
 #include "io/events.h"
 #include "io/loop.h"
 #include "io/statedir.h"
@@ -15,9 +16,9 @@ typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
 /* Some seconds have gone without an answer: what is waited for. */
 typedef void (*share_wait_cb)(void *ctx, const char *why);
 
-/* What a program has handed over and waits for; owned by it, empty when all zero. */
+/* What a program has handed over and waits for; owned by it. */
 struct share_list {
-    struct shared *first;
+    struct list all; /* struct shared; list_init it */
 };
 
 /*

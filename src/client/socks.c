@@ -13,6 +13,7 @@
 #include "client/call.h"
 #include "client/early.h"
 #include "client/forward.h"
+#include "core/list.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
@@ -36,7 +37,7 @@ struct socks {
     struct client *client;
     struct calls *calls;
     struct acceptor *door;
-    struct conn *conns; /* the newest first */
+    struct list conns; /* the eldest first */
     unsigned count;
     struct timer sweep;
     struct fault told; /* since the last session stood */
@@ -44,7 +45,7 @@ struct socks {
 
 /* A UDP destination of one association. */
 struct flow {
-    struct flow *next;
+    struct list link;
     struct conn *conn;
     struct socks_target target;
     struct call *call;
@@ -53,7 +54,7 @@ struct flow {
 };
 
 struct conn {
-    struct conn *next, *prev;
+    struct list link;
     struct socks *socks;
     enum conn_state state;
     uint64_t since_ms;
@@ -65,7 +66,7 @@ struct conn {
     int udp_fd;
     struct watch udp_watch;
     struct addr udp_from; /* the application's address, learned from its first packet */
-    struct flow *flows;
+    struct list flows;
     unsigned flow_count;
 };
 
@@ -77,9 +78,7 @@ static void flow_free(struct flow *fl)
 
 static void conn_free(struct conn *c)
 {
-    while (c->flows != NULL) {
-        struct flow *fl = c->flows;
-        c->flows = fl->next;
+    LIST_EACH_REMOVABLE (struct flow, fl, next, &c->flows, link) {
         call_forget(fl->call);
         flow_free(fl);
     }
@@ -91,12 +90,7 @@ static void conn_free(struct conn *c)
     }
     if (c->udp_fd >= 0)
         close(c->udp_fd);
-    if (c->prev != NULL)
-        c->prev->next = c->next;
-    else
-        c->socks->conns = c->next;
-    if (c->next != NULL)
-        c->next->prev = c->prev;
+    list_remove(&c->link);
     c->socks->count--;
     free(c);
 }
@@ -208,13 +202,8 @@ static void on_flow_end(void *ctx, struct call *call)
 {
     struct flow *fl = ctx;
     (void)call;
-    for (struct flow **at = &fl->conn->flows; *at != NULL; at = &(*at)->next) {
-        if (*at == fl) {
-            *at = fl->next;
-            fl->conn->flow_count--;
-            break;
-        }
-    }
+    list_remove(&fl->link);
+    fl->conn->flow_count--;
     flow_free(fl);
 }
 
@@ -223,7 +212,7 @@ static struct flow *flow_for(struct conn *c, const struct socks_target *t)
     struct fault f = {0};
     struct peer *p;
     char service[16];
-    for (struct flow *fl = c->flows; fl != NULL; fl = fl->next)
+    LIST_EACH (struct flow, fl, &c->flows, link)
         if (fl->target.port == t->port && strcmp(fl->target.host, t->host) == 0)
             return fl;
     struct flow *fl = c->flow_count < FLOWS_MAX ? calloc(1, sizeof(*fl)) : NULL;
@@ -241,8 +230,7 @@ static struct flow *flow_for(struct conn *c, const struct socks_target *t)
                              .on_datagram = on_flow_datagram,
                              .on_end = on_flow_end,
                              .ctx = fl};
-    fl->next = c->flows;
-    c->flows = fl;
+    list_push_first(&c->flows, &fl->link);
     c->flow_count++;
     if (call_start(&fl->call, c->socks->calls, &cc) != 0) {
         on_flow_end(fl, NULL);
@@ -380,9 +368,9 @@ static struct conn *find_silent(const struct socks *s, unsigned *count)
 {
     struct conn *oldest = NULL;
     *count = 0;
-    for (struct conn *c = s->conns; c != NULL; c = c->next) {
+    LIST_EACH (struct conn, c, &s->conns, link) {
         if (c->state == CONN_GREETING || c->state == CONN_REQUEST) {
-            oldest = c;
+            oldest = oldest != NULL ? oldest : c;
             (*count)++;
         }
     }
@@ -401,9 +389,7 @@ static bool make_room(void *ctx)
 static void on_sweep(void *ctx)
 {
     struct socks *s = ctx;
-    struct conn *next;
-    for (struct conn *c = s->conns; c != NULL; c = next) {
-        next = c->next;
+    LIST_EACH_REMOVABLE (struct conn, c, next, &s->conns, link) {
         if ((c->state == CONN_GREETING || c->state == CONN_REQUEST) &&
             loop_now_ms(client_loop(s->client)) - c->since_ms >= SILENT_MS)
             conn_free(c);
@@ -427,10 +413,8 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     c->fd = fd;
     c->udp_fd = -1;
     c->since_ms = loop_now_ms(client_loop(s->client));
-    c->next = s->conns;
-    if (s->conns != NULL)
-        s->conns->prev = c;
-    s->conns = c;
+    list_init(&c->flows);
+    list_push(&s->conns, &c->link);
     s->count++;
     if (watch_start(&c->watch, client_loop(s->client), fd, WATCH_READ, on_conn, c) != 0)
         conn_free(c);
@@ -497,6 +481,7 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     static const struct client_events events = {.on_ready = on_ready,
                                                 .on_fault = on_fault};
     struct socks s = {0};
+    list_init(&s.conns);
     int rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)
         return rc;
@@ -513,9 +498,10 @@ int socks_run(const struct client_config *c, const char *listen, struct fault *f
     }
     acceptor_close(s.door);
     calls_free(s.calls); /* first: no call may speak of a connection that is gone */
-    while (s.conns != NULL) {
-        s.conns->flows = NULL;
-        conn_free(s.conns);
+    while (!list_empty(&s.conns)) {
+        struct conn *last = LIST_FIRST(&s.conns, struct conn, link);
+        list_init(&last->flows);
+        conn_free(last);
     }
     timer_stop(&s.sweep);
     client_close(s.client);

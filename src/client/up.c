@@ -12,6 +12,7 @@
 
 #include "client/forward.h"
 #include "client/names.h"
+#include "core/list.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
@@ -27,7 +28,7 @@ enum {
 };
 
 struct door {
-    struct door *next;
+    struct list link;
     struct forward *forward;
     struct peer *peer;
     struct book_service service;
@@ -38,7 +39,7 @@ struct up {
     struct calls *calls;
     struct local_server *local;
     struct names *names;
-    struct door *doors;
+    struct list doors; /* the newest first */
     struct timer tick;
     int64_t version;
     int lock;
@@ -70,6 +71,7 @@ static bool host_address(struct up *u, const char *name, struct addr *a)
 
 static void door_free(struct door *d)
 {
+    list_remove(&d->link);
     forward_close(d->forward);
     free(d);
 }
@@ -77,7 +79,7 @@ static void door_free(struct door *d)
 static struct door *find_door(struct up *u, const struct peer *p,
                               const struct book_service *s)
 {
-    for (struct door *d = u->doors; d != NULL; d = d->next)
+    LIST_EACH (struct door, d, &u->doors, link)
         if (d->peer == p && d->service.port == s->port && d->service.udp == s->udp &&
             strcmp(d->service.name, s->name) == 0)
             return d;
@@ -160,25 +162,19 @@ static void open_door(struct up *u, struct peer *p, const struct book_service *s
     }
     d->peer = p;
     d->service = *s;
-    d->next = u->doors;
-    u->doors = d;
+    list_push_first(&u->doors, &d->link);
     tell_service(u, d);
 }
 
 static void set_services(struct up *u, struct peer *p, const struct book_service *list,
                          size_t n)
 {
-    for (struct door **at = &u->doors; *at != NULL;) {
-        struct door *d = *at;
+    LIST_EACH_REMOVABLE (struct door, d, next, &u->doors, link) {
         bool keep = d->peer != p;
         for (size_t i = 0; i < n && !keep; i++)
             keep = d == find_door(u, p, &list[i]);
-        if (keep) {
-            at = &d->next;
-        } else {
-            *at = d->next;
+        if (!keep)
             door_free(d);
-        }
     }
     for (size_t i = 0; i < n; i++)
         if (find_door(u, p, &list[i]) == NULL)
@@ -490,17 +486,15 @@ int up_run(const struct client_config *c, struct fault *f)
                                                 .on_fault = on_fault,
                                                 .on_broker = on_broker};
     struct up u = {.lock = -1};
+    list_init(&u.doors);
     int rc = client_open(&u.client, c, &events, &u, f);
     if (rc != 0)
         return rc;
     rc = start(&u, f);
     if (rc == 0)
         rc = client_run(u.client, f);
-    while (u.doors != NULL) {
-        struct door *d = u.doors;
-        u.doors = d->next;
-        door_free(d);
-    }
+    while (!list_empty(&u.doors))
+        door_free(LIST_FIRST(&u.doors, struct door, link));
     names_close(u.names);
     local_server_close(u.local);
     calls_free(u.calls);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define ROW(kind, id, the_name, delay_ms, the_flags)                                   \
+#define ROW(kind, engine, the_name, delay_ms, the_flags, plan)                         \
     [PATH_##kind] = {the_name, (delay_ms)*1000, the_flags},
 
 static const struct {
@@ -35,7 +35,7 @@ enum path_kind path_kind_from_name(const char *name)
     return PATH_KIND_NONE;
 }
 
-#define LISTED(kind, id, name, delay_ms, flags) name ", "
+#define LISTED(kind, engine, name, delay_ms, flags, plan) name ", "
 
 int path_kinds_parse(uint32_t *mask, const char *list, struct fault *f)
 {

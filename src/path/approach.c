@@ -82,7 +82,7 @@ static void send_due(struct approach *a)
 static void *kind_make(struct approach *a, enum path_kind k)
 {
     if (a->kinds[k] == NULL && approach_allows(a, k))
-        a->kinds[k] = kind_table[k]->new (a, kind_table[k]->plan);
+        a->kinds[k] = kind_table[k]->new (a, k);
     return a->kinds[k];
 }
 

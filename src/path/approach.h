@@ -40,7 +40,7 @@ struct approach_config {
     uint8_t conv[CONV_LEN];
     bool client;
     uint32_t allowed;       /* mask of enum path_kind */
-    unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEET_WINDOW_MS */
+    unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEETING_WINDOW_MS */
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;
     bool unlisted; /* host: the peer named an invite, and has proven nothing yet */

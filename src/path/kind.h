@@ -1,6 +1,7 @@
 /*
  * What a path kind implements and what it may ask of its approach. Only path/ includes
- * this. A kind is one file here, which defines NAME_kind, and one row in core/kinds.h.
+ * this. An engine is one file here, which defines NAME_engine; a kind is a row of
+ * core/kinds.h, which names its engine.
  */
 #ifndef POSTERN_PATH_KIND_H
 #define POSTERN_PATH_KIND_H
@@ -9,12 +10,10 @@
 #include "path/target.h"
 
 struct kind_ops {
-    const void
-        *plan; /* for `new`: what one of several kinds of one engine differs in */
     /* Makes the kind's state for this approach, or NULL when out of memory. Asked
      * before the first `start`, of an allowed kind; of the relay when the approach is
      * made. */
-    void *(*new)(struct approach *a, const void *plan);
+    void *(*new)(struct approach *a, enum path_kind kind);
     void (*free)(void *k); /* its paths are retired already */
     /* Begin, or begin anew; answers with approach_started or approach_failed. */
     void (*start)(void *k);
@@ -40,9 +39,9 @@ struct kind_ops {
 };
 
 extern const struct kind_ops *const kind_table[PATH_KIND_COUNT];
-#define KIND_DECLARED(kind, id, name, delay_ms, flags)                                 \
-    extern const struct kind_ops id##_kind;
-PATH_KINDS(KIND_DECLARED)
+/* Of core/kinds.h's column "engine". */
+extern const struct kind_ops udp_punch_engine, tcp_meet_engine, udp_meet_engine,
+    relay_engine;
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);

@@ -1,46 +1,61 @@
 /*
- * Two devices meet by TCP: each takes a local port, learns where the outside sees it,
- * tells the other, and at about the same time one side opens its own NATs and firewalls
- * towards the other (a SYN that dies on the way, or a listener, or both) while the
- * other connects. tcp-punch, jit-listen and jit-listen-client are plans of this.
- *
- * What an address can be made to suffer: at most MEET_SYNS_MAX connection attempts in
- * one round, of at most MEET_PEERS_MAX addresses that the peer named. When the ports of
- * a symmetric NAT are predicted, one SYN to each of 424 ports of one address in each of
- * three steps, which by their TTL die on the way to it; where both sides' NATs are
- * symmetric, two to each of the 424 ports, which the kernel repeats once. All within
- * core/budget.h.
+ * A meeting (core/meeting.h) as a path kind: the machine's time, its place in Offers,
+ * and what the ladder is told. The engine below does what the machine says, by TCP or
+ * UDP; it is all that knows sockets.
  */
 #ifndef POSTERN_PATH_MEET_H
 #define POSTERN_PATH_MEET_H
 
+#include "core/meeting.h"
+#include "io/loop.h"
 #include "path/kind.h"
 
-enum {
-    MEET_PEERS_MAX = 6,
-    MEET_STEPS_MAX = 6,
-    MEET_SYNS_MAX = 12,
-    MEET_WINDOW_MS = 900, /* a listener's life */
-    MEET_HOPS_ARRANGED = 255,
-    MEET_HOPS_ARRANGED_BACK = 254, /* the same with the sides exchanged */
+enum { MEET_ADDRESSES_MAX = 8, MEET_FAMILIES = 2 /* 0 IPv4, 1 IPv6 */ };
+
+struct meet;
+
+/* The actions of core/meeting.h, and what a kind has beside them. */
+struct meet_engine {
+    void (*gather)(struct meet *m);
+    void (*prepare)(struct meet *m);
+    void (*alone)(struct meet *m); /* NULL: no plan asks for it */
+    void (*step)(struct meet *m, struct meeting_step s);
+    void (*last)(struct meet *m);
+    void (*end)(struct meet *m); /* harmless at any time */
+    size_t (*addresses)(struct meet *m,
+                        struct meeting_address out[static MEET_ADDRESSES_MAX]);
+    bool (*has_path)(const struct meet *m);
+    /* Drops that path, or all (NULL); no report. */
+    void (*drop)(struct meet *m, const struct path *p);
 };
 
-struct meet_plan {
-    enum path_kind kind;
-    bool host_opens; /* else the client does, and the host connects */
-    bool listens;    /* the opener listens for MEET_WINDOW_MS, in one step */
-    unsigned steps;
-    unsigned hops[MEET_STEPS_MAX]; /* of the opener's SYN in each step; 0: all the way;
-                                      MEET_HOPS_ARRANGED: see meet_arranged.c */
-    unsigned step_ms; /* at least; of plans with several steps longer on long ways */
-    bool predicts;    /* the ports of a symmetric NAT on one side */
-    bool knocks;      /* see meet_knock.c */
-    bool maps;        /* the host asks its router for the port, and tells that alone */
-    bool lasts;       /* the listener stays for the whole step, whoever touches it */
+struct meet {
+    struct approach *approach;
+    const struct meet_engine *engine;
+    struct meeting meeting;
+    struct timer timer;
+    unsigned busy;
+    bool driving, freed;
 };
 
-/* The operations of kinds; `plan` is a struct meet_plan. */
-void *meet_new(struct approach *a, const void *plan);
+/* What is done within an event of the engine's: the machine is told between these two,
+ * and what it says is done at the second, which may free `m`. */
+void meet_enter(struct meet *m);
+void meet_leave(struct meet *m);
+/* The same for what the machine need not hear of. */
+void meet_hold(struct meet *m);
+void meet_release(struct meet *m);
+
+static inline const struct approach_config *meet_config(const struct meet *m)
+{
+    return approach_config_of(m->approach);
+}
+
+/* Takes over `m`, zeroed memory of the engine's, and returns it; NULL stays NULL. */
+void *meet_init(struct meet *m, struct approach *a, enum path_kind kind,
+                const struct meet_engine *engine);
+
+/* The operations of the kinds of an engine, all but `make`. */
 void meet_free(void *k);
 void meet_start(void *k);
 void meet_stop(void *k);
@@ -49,10 +64,10 @@ void meet_on_offer(void *k, const Offer *o, bool renewed);
 void meet_on_uplink(void *k, bool up);
 void meet_on_dead(void *k, struct path *p);
 
-#define MEET_KIND(the_plan)                                                            \
+#define MEET_ENGINE(make)                                                              \
     {                                                                                  \
-        .plan = &(the_plan), .new = meet_new, .free = meet_free, .start = meet_start,  \
-        .stop = meet_stop, .fill_offer = meet_fill_offer, .on_offer = meet_on_offer,   \
+        .new = (make), .free = meet_free, .start = meet_start, .stop = meet_stop,      \
+        .fill_offer = meet_fill_offer, .on_offer = meet_on_offer,                      \
         .on_uplink = meet_on_uplink, .on_dead = meet_on_dead                           \
     }
 

@@ -341,9 +341,9 @@ static void on_timer(void *ctx)
         approach_introduce_soon(r->approach);
 }
 
-static void *relay_new(struct approach *a, const void *plan)
+static void *relay_new(struct approach *a, enum path_kind kind)
 {
-    (void)plan;
+    (void)kind;
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL)
         return NULL;
@@ -509,7 +509,7 @@ static const char *relay_note(void *k)
     return r->note[0] != '\0' && r->pair == NULL ? r->note : NULL;
 }
 
-const struct kind_ops relay_kind = {
+const struct kind_ops relay_engine = {
     .new = relay_new,
     .free = relay_free,
     .start = relay_start,

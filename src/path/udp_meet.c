@@ -1,36 +1,84 @@
-/* A meeting by UDP: rounds in time, checks out and in, and the paths that come of it.
+/*
+ * Meetings by UDP: one socket a family, checks (core/punch_wire.h) out in each step and
+ * in at any time, and the paths that come of it. When what is done stands in
+ * core/meeting. What the plans differ in stands here too: udp-knock, whose host has no
+ * socket before it is knocked at; mapped, which asks a router; spoof, whose packets
+ * come and go with the broker's address.
  */
-#include "path/udp_meet.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
 #include "core/punch_wire.h"
 #include "io/clock.h"
+#include "io/helper.h"
 #include "io/log.h"
-#include "io/loop.h"
+#include "io/netmon.h"
+#include "io/portmap.h"
+#include "io/udp.h"
+#include "path/knock.h"
+#include "path/meet.h"
+#include "path/reflexive.h"
 
 enum {
-    PEER_WAIT_MS = 8000,
-    LAST_ANSWERS_MS = 1000, /* after the last turn */
+    WAYS_MAX = 3,
+    SHOWN_MAX = 2, /* of our reflexive addresses */
+    KNOCK_PORT_FIRST = 20000,
+    KNOCK_PORT_COUNT = 40000,
+    KNOCK_EVERY = 3, /* steps */
 };
 
-static void on_timer(void *ctx);
+struct udp_meet;
+
+struct udp_way {
+    struct path base; /* first */
+    struct udp_meet *owner;
+    unsigned sock;
+    struct addr from; /* of its packets: the remote's, or the broker's */
+    bool proven;
+};
+
+struct udp_meet {
+    struct meet base; /* first */
+    struct udp *sockets[MEET_FAMILIES];
+    struct udp *senders[MEET_FAMILIES]; /* spoof: what leaves goes here */
+    struct reflexive reflexive;
+    struct timer asking; /* while GATHERING */
+    struct udp_way *ways[WAYS_MAX];
+    uint64_t check_base, sent_us[MEETING_TURNS]; /* of the latest turns */
+    unsigned turn;  /* steps of this round, also when they begin anew */
+    uint32_t knock; /* the helper's number of it, or 0 */
+    uint16_t knock_port;
+    struct portmap *portmap;
+    struct addr mapped;
+};
+
+_Static_assert(MEETING_KNOCK_LEN == PRIVILEGE_KNOCK_ID_LEN, "a knock has one length");
+_Static_assert((int)MEET_FAMILIES == (int)REFLEXIVE_SOCKETS, "a socket a family");
+
+static struct udp_meet *of(struct meet *m)
+{
+    return (struct udp_meet *)m;
+}
+
+static const struct meeting_plan *plan_of(const struct udp_meet *u)
+{
+    return u->base.meeting.plan;
+}
+
+static unsigned sock_of(const struct addr *a)
+{
+    return a->family == ADDR_V6 ? 1 : 0;
+}
 
 static uint64_t now_ms(const struct udp_meet *u)
 {
-    loop_refresh(udp_meet_config(u)->net->loop);
-    return loop_now_ms(udp_meet_config(u)->net->loop);
-}
-
-static void leave(struct udp_meet *u)
-{
-    u->busy = false;
-    if (u->freed)
-        free(u);
+    struct loop *loop = meet_config(&u->base)->net->loop;
+    loop_refresh(loop);
+    return loop_now_ms(loop);
 }
 
 /* --------------------------------------------------------------------------- paths */
@@ -38,16 +86,8 @@ static void leave(struct udp_meet *u)
 static int send_packet(struct udp_meet *u, unsigned sock, const struct addr *to,
                        const uint8_t *buf, size_t len, size_t segment_len)
 {
-    struct udp *s = u->plan->from_broker ? u->senders[sock] : u->sockets[sock];
+    struct udp *s = plan_of(u)->spoofs ? u->senders[sock] : u->sockets[sock];
     return s != NULL ? udp_send(s, to, buf, len, segment_len) : POSTERN_ERR_CLOSED;
-}
-
-/* Towards an address that has proven nothing yet. */
-static void send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
-                       const uint8_t *buf, size_t len)
-{
-    if (target_may_send(u->approach, to, 1))
-        (void)!send_packet(u, sock, to, buf, len, len);
 }
 
 static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
@@ -63,7 +103,7 @@ static const struct path_ops way_ops = {path_op_send};
 static struct udp_way *find_way(const struct udp_meet *u, unsigned sock,
                                 const struct addr *from)
 {
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+    for (int i = 0; i < WAYS_MAX; i++)
         if (u->ways[i] != NULL && u->ways[i]->sock == sock &&
             addr_equal(&u->ways[i]->from, from))
             return u->ways[i];
@@ -73,9 +113,10 @@ static struct udp_way *find_way(const struct udp_meet *u, unsigned sock,
 static struct udp_way *make_way(struct udp_meet *u, unsigned sock,
                                 const struct addr *from, const struct addr *remote)
 {
+    struct approach *a = u->base.approach;
     struct udp_way *w = find_way(u, sock, from);
     int slot = -1;
-    for (int i = 0; i < UDP_MEET_WAYS_MAX && slot < 0; i++)
+    for (int i = 0; i < WAYS_MAX && slot < 0; i++)
         if (u->ways[i] == NULL)
             slot = i;
     if (w != NULL || slot < 0)
@@ -87,13 +128,50 @@ static struct udp_way *make_way(struct udp_meet *u, unsigned sock,
     w->sock = sock;
     w->from = *from;
     w->base = (struct path){.ops = &way_ops,
-                            .kind = u->plan->kind,
-                            .id = approach_next_path_id(u->approach),
+                            .kind = u->base.meeting.kind,
+                            .id = approach_next_path_id(a),
                             .remote = *remote};
     udp_local_towards(u->sockets[sock], remote, &w->base.local);
     u->ways[slot] = w;
-    approach_path_new(u->approach, &w->base);
+    approach_path_new(a, &w->base);
     return w;
+}
+
+static bool has_way(const struct udp_meet *u)
+{
+    for (int i = 0; i < WAYS_MAX; i++)
+        if (u->ways[i] != NULL)
+            return true;
+    return false;
+}
+
+/* What only the peer's checks came by says nothing of ours. */
+static bool has_path(const struct meet *m)
+{
+    const struct udp_meet *u = (const struct udp_meet *)m;
+    for (int i = 0; i < WAYS_MAX; i++)
+        if (u->ways[i] != NULL && u->ways[i]->proven)
+            return true;
+    return false;
+}
+
+/* Sockets stay as long as a path needs them. */
+static void end(struct meet *m)
+{
+    struct udp_meet *u = of(m);
+    timer_stop(&u->asking);
+    if (has_way(u))
+        return;
+    for (int i = 0; i < MEET_FAMILIES; i++) {
+        udp_close(u->sockets[i]);
+        udp_close(u->senders[i]);
+        u->sockets[i] = u->senders[i] = NULL;
+    }
+    portmap_close(u->portmap);
+    u->portmap = NULL;
+    u->mapped = (struct addr){0};
+    knock_end(&u->knock, m->meeting.kind);
+    u->knock_port = 0;
 }
 
 static void way_drop(struct udp_meet *u, int i, const char *why)
@@ -101,250 +179,122 @@ static void way_drop(struct udp_meet *u, int i, const char *why)
     struct udp_way *w = u->ways[i];
     u->ways[i] = NULL;
     if (why != NULL)
-        approach_lost(u->approach, &w->base, why);
-    approach_path_retire(u->approach, &w->base);
+        approach_lost(u->base.approach, &w->base, why);
+    approach_path_retire(u->base.approach, &w->base);
     free(w);
 }
 
-bool udp_meet_has_way(const struct udp_meet *u)
+static void drop(struct meet *m, const struct path *p)
 {
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        if (u->ways[i] != NULL)
-            return true;
-    return false;
-}
-
-/* -------------------------------------------------------------------------- rounds */
-
-static void release(struct udp_meet *u)
-{
-    for (int i = 0; i < UDP_MEET_SOCKETS; i++) {
-        udp_close(u->sockets[i]);
-        udp_close(u->senders[i]);
-        u->sockets[i] = u->senders[i] = NULL;
-    }
-    if (u->plan->end != NULL)
-        u->plan->end(u);
-}
-
-/* The meeting is over; sockets stay as long as a path needs them. */
-static void rest(struct udp_meet *u)
-{
-    u->phase = UDP_MEET_IDLE;
-    timer_stop(&u->timer);
-    if (!udp_meet_has_way(u))
-        release(u);
-}
-
-void udp_meet_fail(struct udp_meet *u, const char *reason)
-{
-    bool stands = udp_meet_has_way(u) && u->proven;
-    rest(u);
-    if (!stands)
-        approach_failed(u->approach, u->plan->kind, reason);
-}
-
-void udp_meet_refuse(struct udp_meet *u, const char *reason)
-{
-    if (reason != u->refused)
-        (void)snprintf(u->refused, sizeof(u->refused), "%s", reason);
-    if (!udp_meet_config(u)->client)
-        approach_offer_soon(u->approach);
-    udp_meet_fail(u, u->refused);
-}
-
-static void on_packets(void *ctx, struct udp *s, const struct addr *from,
-                       const uint8_t *buf, size_t len, size_t segment_len);
-static void on_writable(void *ctx, struct udp *s);
-static const struct udp_events udp_events = {on_packets, on_writable};
-
-bool udp_meet_open(struct udp_meet *u, unsigned sock, const struct addr *at)
-{
-    struct net *net = udp_meet_config(u)->net;
-    if (u->sockets[sock] == NULL &&
-        udp_open(&u->sockets[sock], net->loop, at, net->scratch, &udp_events, u) != 0)
-        u->sockets[sock] = NULL;
-    return u->sockets[sock] != NULL;
-}
-
-int udp_meet_adopt(struct udp_meet *u, unsigned sock, int fd)
-{
-    struct net *net = udp_meet_config(u)->net;
-    udp_prepare(fd, sock == 1 ? ADDR_V6 : ADDR_V4);
-    return udp_adopt(&u->senders[sock], net->loop, fd, sock == 1 ? ADDR_V6 : ADDR_V4,
-                     net->scratch, &udp_events, u);
-}
-
-bool udp_meet_waits(const struct udp_meet *u)
-{
-    return u->plan->host_waits && !udp_meet_config(u)->client;
-}
-
-void udp_meet_go(struct udp_meet *u)
-{
-    u->phase = UDP_MEET_MEETING;
-    u->turn = 0;
-    memset(u->sent_us, 0, sizeof(u->sent_us));
-    timer_start(&u->timer, 0);
-}
-
-/* Both sides know each other's addresses. */
-void udp_meet_begin(struct udp_meet *u)
-{
-    if (u->phase == UDP_MEET_WAITING && u->peer_round == u->round)
-        udp_meet_go(u);
-}
-
-void udp_meet_ready(struct udp_meet *u)
-{
-    u->preparing = false;
-    if (u->phase != UDP_MEET_GATHERING)
-        return;
-    u->phase = UDP_MEET_WAITING;
-    timer_start(&u->timer, PEER_WAIT_MS);
-    approach_offer_soon(u->approach);
-    udp_meet_begin(u);
-}
-
-/* What STUN could tell it has told. */
-static void gathered(struct udp_meet *u)
-{
-    if (u->gathered)
-        return;
-    u->gathered = true;
-    timer_stop(&u->timer);
-    u->preparing = true;
-    if (u->plan->prepare(u) && !u->freed && u->preparing)
-        udp_meet_ready(u);
-}
-
-/* Asks where we are; what is slow to answer is not waited for. */
-static void pump_gathering(struct udp_meet *u)
-{
-    uint64_t now = now_ms(u);
-    reflexive_send(&u->reflexive, u->approach, u->sockets, now);
-    uint64_t at = reflexive_deadline_ms(&u->reflexive);
-    if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
-        gathered(u);
-    else
-        timer_start(&u->timer, at > now ? at - now : 1);
-}
-
-void udp_meet_begin_round(struct udp_meet *u)
-{
-    struct addr servers[UPLINK_STUN_MAX];
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        if (u->ways[i] != NULL)
-            way_drop(u, i, "it begins anew");
-    rest(u);
-    u->phase = UDP_MEET_GATHERING;
-    u->refused[0] = '\0';
-    u->gathered = u->proven = false;
-    u->reflexive.count = 0;
-    randombytes_buf(&u->check_base, sizeof(u->check_base));
-    if (udp_meet_waits(u)) {
-        gathered(u);
-        return;
-    }
-    for (unsigned i = 0; i < UDP_MEET_SOCKETS; i++) {
-        struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
-        (void)udp_meet_open(u, i, &any);
-    }
-    size_t n = uplink_stun(udp_meet_config(u)->uplink, servers);
-    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
-    timer_start(&u->timer, 0);
+    struct udp_meet *u = of(m);
+    for (int i = 0; i < WAYS_MAX; i++)
+        if (u->ways[i] != NULL && (p == NULL || &u->ways[i]->base == p))
+            way_drop(u, i, NULL);
+    if (meeting_rests(&m->meeting))
+        end(m);
 }
 
 /* -------------------------------------------------------------------------- checks */
 
-void udp_meet_check(struct udp_meet *u, const struct addr *to)
+/* Towards an address that has proven nothing yet. */
+static void send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
+                       const struct punch_check *c)
 {
     uint8_t buf[PUNCH_PACKET_MAX];
-    unsigned sock = to->family == ADDR_V6 ? 1 : 0;
-    struct punch_check c = {.controlling = udp_meet_config(u)->client,
-                            .generation = u->round,
-                            .id = u->check_base + u->turn};
-    size_t n = punch_check_encode(&c, approach_check_key(u->approach), buf);
-    if (u->turn < UDP_MEET_TURNS && u->sent_us[u->turn] == 0)
-        u->sent_us[u->turn] = clock_us(); /* a late address is asked before its turn */
-    send_check(u, sock, to, buf, n);
+    size_t n = punch_check_encode(c, approach_check_key(u->base.approach), buf);
+    if (target_may_send(u->base.approach, to, 1))
+        (void)!send_packet(u, sock, to, buf, n, n);
 }
 
-void udp_meet_add_peer(struct udp_meet *u, const struct addr *a)
+static void check_peer(struct udp_meet *u, size_t i)
 {
-    for (size_t i = 0; i < u->peer_count; i++)
-        if (addr_equal(&u->peers[i], a))
-            return;
-    if (u->peer_count < UDP_MEET_PEERS_MAX)
-        u->peers[u->peer_count++] = *a;
-    if (u->phase == UDP_MEET_MEETING)
-        udp_meet_check(u, a);
+    struct meeting *m = &u->base.meeting;
+    struct addr to = m->peers[i];
+    uint64_t *sent_us = &u->sent_us[u->turn % MEETING_TURNS];
+    struct punch_check c = {.controlling = m->client,
+                            .generation = m->round,
+                            .id = u->check_base + u->turn};
+    if (!meeting_try(m, i))
+        return;
+    if (*sent_us == 0)
+        *sent_us = clock_us();
+    send_check(u, sock_of(&to), &to, &c);
+}
+
+/* What sends to us is asked at once, while the steps last. */
+static void add_peer(struct udp_meet *u, const struct addr *a)
+{
+    struct meeting *m = &u->base.meeting;
+    if (meeting_add_peer(m, a) && m->phase == MEETING_MEETING)
+        check_peer(u, m->peer_count - 1);
 }
 
 /* Where what comes from `from` is answered to; NULL: nowhere. */
 static const struct addr *answer_to(struct udp_meet *u, unsigned sock,
                                     const struct addr *from)
 {
-    if (!u->plan->from_broker)
+    const struct meeting *m = &u->base.meeting;
+    if (!plan_of(u)->spoofs)
         return from;
-    for (size_t i = 0; i < u->peer_count; i++)
-        if ((u->peers[i].family == ADDR_V6) == (sock == 1))
-            return &u->peers[i];
+    for (size_t i = 0; i < m->peer_count; i++)
+        if (sock_of(&m->peers[i]) == sock)
+            return &m->peers[i];
     return NULL;
 }
 
 static void on_request(struct udp_meet *u, unsigned sock, const struct addr *from,
                        const struct punch_check *in)
 {
-    uint8_t buf[PUNCH_PACKET_MAX];
     const struct addr *to = answer_to(u, sock, from);
     struct punch_check out = {.response = true,
-                              .controlling = udp_meet_config(u)->client,
-                              .generation = u->round,
+                              .controlling = u->base.meeting.client,
+                              .generation = u->base.meeting.round,
                               .id = in->id,
                               .seen = *from};
     if (to == NULL)
         return;
     struct addr remote = *to;
-    size_t n = punch_check_encode(&out, approach_check_key(u->approach), buf);
-    send_check(u, sock, &remote, buf, n);
+    send_check(u, sock, &remote, &out);
     (void)make_way(u, sock, from, &remote);
-    if (!u->freed && !u->proven)
-        udp_meet_add_peer(u, &remote);
+    if (!u->base.freed && u->base.meeting.phase != MEETING_MET)
+        add_peer(u, &remote);
 }
 
 static void on_response(struct udp_meet *u, unsigned sock, const struct addr *from,
                         const struct punch_check *in)
 {
+    struct meeting *m = &u->base.meeting;
     const struct addr *to = answer_to(u, sock, from);
-    uint64_t turn = in->id - u->check_base;
-    if (to == NULL || u->proven || turn > u->turn || turn >= UDP_MEET_TURNS)
+    uint64_t ago = u->check_base + u->turn - in->id;
+    if (to == NULL || ago > u->turn || ago >= MEETING_TURNS || !meeting_awaits_path(m))
         return;
+    uint64_t sent_us = u->sent_us[(u->turn - ago) % MEETING_TURNS];
     struct udp_way *w = make_way(u, sock, from, to);
-    if (w == NULL || u->freed)
+    if (w == NULL || u->base.freed)
         return;
-    target_answered(u->approach, to);
-    uint64_t rtt_us = clock_us() - u->sent_us[turn];
-    bool known = u->sent_us[turn] != 0 && rtt_us < UINT32_MAX;
-    w->base.rtt_us = known ? (uint32_t)rtt_us : 0;
-    u->proven = true;
-    if (udp_meet_config(u)->client)
-        rest(u);
-    approach_proven(u->approach, &w->base);
+    target_answered(u->base.approach, &w->base.remote);
+    uint64_t rtt_us = clock_us() - sent_us;
+    w->base.rtt_us = sent_us != 0 && rtt_us < UINT32_MAX ? (uint32_t)rtt_us : 0;
+    w->proven = true;
+    meeting_on_path(m);
+    approach_proven(u->base.approach, &w->base);
 }
 
 static void on_check(struct udp_meet *u, unsigned sock, const struct addr *from,
                      const uint8_t *buf, size_t len)
 {
+    const struct meeting *m = &u->base.meeting;
     struct punch_check in;
-    if (punch_check_decode(&in, approach_check_key(u->approach), buf, len) != 0 ||
-        in.generation != u->round || in.controlling == udp_meet_config(u)->client)
+    if (punch_check_decode(&in, approach_check_key(u->base.approach), buf, len) != 0 ||
+        in.generation != m->round || in.controlling == m->client)
         return;
     if (in.response)
         on_response(u, sock, from, &in);
     else
         on_request(u, sock, from, &in);
 }
+
+static void ask(struct udp_meet *u);
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len)
@@ -353,140 +303,356 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
     unsigned sock = s == u->sockets[0] ? 0 : 1;
     size_t first = len < segment_len ? len : segment_len;
     struct udp_way *w = find_way(u, sock, from);
-    u->busy = true;
     if (w != NULL && path_is_session_packet(buf[0])) { /* the hot path */
+        meet_hold(&u->base);
         path_deliver(&w->base, buf, len, segment_len);
-    } else if (stun_is_message(buf, first)) {
-        if (reflexive_on_packet(&u->reflexive, u->approach, sock, from, buf, first,
-                                u->sockets, now_ms(u)) &&
-            u->phase == UDP_MEET_GATHERING && !u->gathered)
-            pump_gathering(u);
-    } else {
-        on_check(u, sock, from, buf, first);
+        meet_release(&u->base);
+        return;
     }
-    leave(u);
+    meet_enter(&u->base);
+    if (!stun_is_message(buf, first))
+        on_check(u, sock, from, buf, first);
+    else if (reflexive_on_packet(&u->reflexive, u->base.approach, sock, from, buf,
+                                 first, u->sockets, now_ms(u)))
+        ask(u);
+    meet_leave(&u->base);
 }
 
 static void on_writable(void *ctx, struct udp *s)
 {
     struct udp_meet *u = ctx;
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
+    for (int i = 0; i < WAYS_MAX; i++)
         if (u->ways[i] != NULL &&
             (s == u->sockets[u->ways[i]->sock] || s == u->senders[u->ways[i]->sock]))
             path_writable(&u->ways[i]->base);
 }
 
-/* ---------------------------------------------------------------------------- time */
+static const struct udp_events udp_events = {on_packets, on_writable};
 
-static void run_turn(struct udp_meet *u)
+/* ----------------------------------------------------------------------- gathering */
+
+/* Opens our socket of that family, if it is not. */
+static bool open_socket(struct udp_meet *u, unsigned sock, const struct addr *at)
 {
-    if (u->turn >= UDP_MEET_TURNS) {
-        char reason[120];
-        (void)snprintf(reason, sizeof(reason),
-                       "no answer: %u packets to each of %zu addresses", u->turn,
-                       u->peer_count);
-        udp_meet_fail(u, reason);
-        return;
-    }
-    if (u->plan->turn != NULL)
-        u->plan->turn(u);
-    else
-        for (size_t i = 0; i < u->peer_count; i++)
-            udp_meet_check(u, &u->peers[i]);
-    u->turn++;
-    timer_start(&u->timer, u->turn < UDP_MEET_TURNS ? (uint64_t)UDP_MEET_TURN_MS
-                                                    : LAST_ANSWERS_MS);
+    struct net *net = meet_config(&u->base)->net;
+    if (u->sockets[sock] == NULL &&
+        udp_open(&u->sockets[sock], net->loop, at, net->scratch, &udp_events, u) != 0)
+        u->sockets[sock] = NULL;
+    return u->sockets[sock] != NULL;
 }
 
-static void on_timer(void *ctx)
+/* Asks where we are; what is slow to answer is not waited for. */
+static void ask(struct udp_meet *u)
+{
+    uint64_t now = now_ms(u);
+    if (u->base.meeting.phase != MEETING_GATHERING)
+        return;
+    reflexive_send(&u->reflexive, u->base.approach, u->sockets, now);
+    uint64_t at = reflexive_deadline_ms(&u->reflexive);
+    if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
+        meeting_gathered(&u->base.meeting, &(struct meeting_side){0});
+    else
+        timer_start(&u->asking, at > now ? at - now : 1);
+}
+
+static void on_asking(void *ctx)
 {
     struct udp_meet *u = ctx;
-    u->busy = true;
-    switch (u->phase) {
-    case UDP_MEET_GATHERING:
-        if (!u->gathered)
-            pump_gathering(u);
-        break;
-    case UDP_MEET_WAITING:
-        udp_meet_fail(u, "the other side told no address");
-        break;
-    case UDP_MEET_MEETING:
-        if (u->proven)
-            rest(u);
-        else
-            run_turn(u);
-        break;
-    case UDP_MEET_IDLE:
-        break;
-    }
-    leave(u);
+    meet_enter(&u->base);
+    ask(u);
+    meet_leave(&u->base);
 }
 
-/* ------------------------------------------------------------------------ the kind */
+static void gather(struct meet *m)
+{
+    struct udp_meet *u = of(m);
+    struct addr servers[UPLINK_STUN_MAX];
+    for (int i = 0; i < WAYS_MAX; i++)
+        if (u->ways[i] != NULL)
+            way_drop(u, i, "it begins anew");
+    end(m);
+    u->reflexive.count = 0;
+    randombytes_buf(&u->check_base, sizeof(u->check_base));
+    memset(u->sent_us, 0, sizeof(u->sent_us));
+    u->turn = 0;
+    if (plan_of(u)->knocks &&
+        !m->meeting.client) { /* no socket before it is knocked at */
+        meeting_gathered(&m->meeting, &(struct meeting_side){0});
+        return;
+    }
+    for (unsigned i = 0; i < MEET_FAMILIES; i++) {
+        struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
+        (void)open_socket(u, i, &any);
+    }
+    size_t n = uplink_stun(meet_config(m)->uplink, servers);
+    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
+    timer_start(&u->asking, 0);
+}
 
-void *udp_meet_new(struct approach *a, const void *plan)
+static size_t add_reflexive(const struct udp_meet *u, bool shown,
+                            struct meeting_address *out, size_t n)
+{
+    size_t max = n + SHOWN_MAX;
+    for (unsigned i = 0; i < u->reflexive.count && n < max; i++)
+        if (u->reflexive.bindings[i].done)
+            out[n++] = (struct meeting_address){u->reflexive.bindings[i].mapped, shown};
+    return n;
+}
+
+/* ----------------------------------------------------------------------- udp-knock */
+
+/* Who was let in already needs it no more. */
+static void on_filter_lost(struct udp_meet *u)
+{
+    meet_enter(&u->base);
+    u->knock = 0;
+    if (meeting_tells(&u->base.meeting) && !has_way(u) && u->sockets[0] == NULL &&
+        u->sockets[1] == NULL)
+        meeting_refuse(&u->base.meeting, helper_missing());
+    meet_leave(&u->base);
+}
+
+static void on_knock(void *ctx, const struct addr *from)
+{
+    struct udp_meet *u = ctx;
+    if (from == NULL) {
+        on_filter_lost(u);
+        return;
+    }
+    unsigned sock = sock_of(from);
+    struct addr at = {.family = from->family, .port = u->knock_port};
+    char text[ADDR_TEXT_LEN];
+    log_debug("udp-knock: seen from %s", addr_format(from, text));
+    meet_enter(&u->base);
+    if (meeting_on_knock(&u->base.meeting, from) && open_socket(u, sock, &at) &&
+        udp_connect(u->sockets[sock], from) == 0)
+        check_peer(u, 0);
+    meet_leave(&u->base);
+}
+
+/* Of a client: what its knocks may come from, so the ports do not matter. */
+static size_t knock_addresses(const struct udp_meet *u, struct meeting_address *out)
+{
+    struct addr local[MEETING_PEERS_MAX];
+    bool client = u->base.meeting.client;
+    size_t n = client ? add_reflexive(u, false, out, 0) : 0;
+    size_t count = netmon_addresses(local, MEETING_PEERS_MAX - n, false);
+    for (size_t i = 0; i < count; i++) {
+        local[i].port = client ? 1 : u->knock_port;
+        out[n++] = (struct meeting_address){.addr = local[i]};
+    }
+    return n;
+}
+
+static void await_knock(struct udp_meet *u)
+{
+    struct meeting *m = &u->base.meeting;
+    struct knock_terms t = {0};
+    struct meeting_address own[MEET_ADDRESSES_MAX];
+    char why[MEETING_WORDS_LEN];
+    u->knock_port =
+        (uint16_t)(KNOCK_PORT_FIRST + randombytes_uniform(KNOCK_PORT_COUNT));
+    randombytes_buf(m->knock, sizeof(m->knock));
+    t.port = u->knock_port;
+    memcpy(t.id, m->knock, sizeof(t.id));
+    t.own_count = knock_addresses(u, own);
+    for (size_t i = 0; i < t.own_count; i++)
+        t.own[i] = own[i].addr;
+    t.peer_count = m->peer_count;
+    memcpy(t.peers, m->peers, t.peer_count * sizeof(m->peers[0]));
+    if (knock_begin(&t, &u->knock, why, sizeof(why), on_knock, u))
+        meeting_ready(m);
+    else
+        meeting_refuse(m, why);
+}
+
+static void knock(struct udp_meet *u, size_t i)
+{
+    struct meeting *m = &u->base.meeting;
+    if (m->step % KNOCK_EVERY == 1 && meeting_try(m, i) &&
+        target_may_send(u->base.approach, &m->peers[i], 1))
+        (void)!udp_send(u->sockets[sock_of(&m->peers[i])], &m->peers[i], m->knock,
+                        sizeof(m->knock), sizeof(m->knock));
+}
+
+/* -------------------------------------------------------------------------- mapped */
+
+/* The host's router answered. Without a mapping there is still the client's router. */
+static void on_mapped(void *ctx, const struct addr *external, const char *words)
+{
+    struct udp_meet *u = ctx;
+    struct meeting *m = &u->base.meeting;
+    char text[ADDR_TEXT_LEN];
+    log_debug("mapped: %s%s%s", external != NULL ? addr_format(external, text) : "",
+              external != NULL ? " by " : "", words);
+    if (m->phase != (m->client ? MEETING_WAITING : MEETING_PREPARING))
+        return;
+    meet_enter(&u->base);
+    if (external != NULL)
+        u->mapped = *external;
+    if (!m->client) {
+        if (external == NULL)
+            meeting_regret(m, words);
+        meeting_ready(m);
+    } else if (external != NULL) {
+        meeting_found(m);
+    } else {
+        char reason[2 * MEETING_WORDS_LEN];
+        (void)snprintf(reason, sizeof(reason),
+                       "no router gives a mapping. Here: %s. At the host: %s", words,
+                       meeting_words(m));
+        meeting_fail(m, reason);
+    }
+    meet_leave(&u->base);
+}
+
+static bool ask_router(struct udp_meet *u)
+{
+    struct addr local = {0};
+    u->mapped = (struct addr){0};
+    if (u->sockets[0] != NULL)
+        udp_local(u->sockets[0], &local);
+    return local.port != 0 &&
+           portmap_open(&u->portmap, meet_config(&u->base)->net->loop, false,
+                        local.port, &u->base.meeting.peer_seen, on_mapped, u) == 0;
+}
+
+static void alone(struct meet *m)
+{
+    if (!ask_router(of(m)))
+        meeting_fail(&m->meeting, "no UDP socket could be opened here");
+}
+
+/* --------------------------------------------------------------------------- spoof */
+
+/* Where the broker's answers reach us: what the other side sends to. */
+static size_t spoof_addresses(const struct udp_meet *u, struct meeting_address *out)
+{
+    size_t n = 0;
+    bool seen[MEET_FAMILIES] = {0};
+    for (unsigned i = 0; i < u->reflexive.count; i++) {
+        const struct binding *b = &u->reflexive.bindings[i];
+        if (!b->done || seen[b->sock] || !netmon_owns(&b->mapped))
+            continue;
+        seen[b->sock] = true; /* of the first server only: its address is the one */
+        out[n++] = (struct meeting_address){.addr = b->mapped};
+    }
+    return n;
+}
+
+static void find_unchanged(struct udp_meet *u)
+{
+    struct meeting_address own[MEET_ADDRESSES_MAX];
+    bool translated = false;
+    for (unsigned i = 0; i < u->reflexive.count; i++)
+        translated = translated || u->reflexive.bindings[i].done;
+    if (!helper_can(PRIVILEGE_CAN_RAW))
+        meeting_refuse(&u->base.meeting, helper_missing());
+    else if (spoof_addresses(u, own) == 0)
+        meeting_refuse(&u->base.meeting,
+                       translated ? "a NAT on the way would change the source"
+                                  : "the broker does not answer by UDP");
+    else
+        meeting_ready(&u->base.meeting);
+}
+
+/* What leaves by it has the broker's address as source. */
+static bool open_sender(struct udp_meet *u, const struct addr *to)
+{
+    struct net *net = meet_config(&u->base)->net;
+    enum addr_family family = (enum addr_family)to->family;
+    unsigned sock = sock_of(to);
+    struct privilege_request q = {.op = PRIVILEGE_TRANSPARENT, .remote = *to};
+    struct privilege_reply r;
+    int fd = -1;
+    if (u->senders[sock] != NULL)
+        return true;
+    for (unsigned i = 0; i < u->reflexive.count && q.local.family == ADDR_NONE; i++)
+        if (u->reflexive.bindings[i].sock == sock && u->reflexive.bindings[i].done)
+            q.local = u->reflexive.bindings[i].server;
+    if (q.local.family == ADDR_NONE || helper_ask(&q, &r, &fd) != 0)
+        return false;
+    udp_prepare(fd, family);
+    if (udp_adopt(&u->senders[sock], net->loop, fd, family, net->scratch, &udp_events,
+                  u) != 0) {
+        close(fd);
+        return false;
+    }
+    return true;
+}
+
+/* ---------------------------------------------------------------------- the engine */
+
+static void prepare(struct meet *m)
+{
+    struct udp_meet *u = of(m);
+    if (plan_of(u)->spoofs) {
+        find_unchanged(u);
+    } else if (m->meeting.client) {
+        meeting_ready(&m->meeting);
+    } else if (plan_of(u)->knocks) {
+        await_knock(u);
+    } else if (!ask_router(u)) {
+        meeting_refuse(&m->meeting, "no UDP socket could be opened there");
+    }
+}
+
+static size_t addresses(struct meet *m,
+                        struct meeting_address out[static MEET_ADDRESSES_MAX])
+{
+    struct udp_meet *u = of(m);
+    size_t n = 0;
+    if (plan_of(u)->knocks)
+        return knock_addresses(u, out);
+    if (plan_of(u)->spoofs)
+        return spoof_addresses(u, out);
+    if (u->mapped.family != ADDR_NONE)
+        out[n++] = (struct meeting_address){.addr = u->mapped};
+    return add_reflexive(u, true, out, n);
+}
+
+static void step(struct meet *m, struct meeting_step s)
+{
+    struct udp_meet *u = of(m);
+    (void)s;
+    u->turn++;
+    u->sent_us[u->turn % MEETING_TURNS] = 0;
+    for (size_t i = 0; i < m->meeting.peer_count; i++) {
+        const struct addr *to = &m->meeting.peers[i];
+        if (u->sockets[sock_of(to)] == NULL ||
+            (plan_of(u)->spoofs && !open_sender(u, to)))
+            continue;
+        if (plan_of(u)->knocks && m->meeting.client && !has_way(u))
+            knock(u, i);
+        else
+            check_peer(u, i);
+    }
+}
+
+/* Answers to the last checks are still heard. */
+static void last(struct meet *m)
+{
+    (void)m;
+}
+
+static const struct meet_engine engine = {
+    .gather = gather,
+    .prepare = prepare,
+    .alone = alone,
+    .step = step,
+    .last = last,
+    .end = end,
+    .addresses = addresses,
+    .has_path = has_path,
+    .drop = drop,
+};
+
+static void *make(struct approach *a, enum path_kind kind)
 {
     struct udp_meet *u = calloc(1, sizeof(*u));
-    if (u == NULL)
-        return NULL;
-    u->approach = a;
-    u->plan = plan;
-    timer_init(&u->timer, udp_meet_config(u)->net->loop, on_timer, u);
-    return u;
+    if (u != NULL)
+        timer_init(&u->asking, approach_config_of(a)->net->loop, on_asking, u);
+    return meet_init(&u->base, a, kind, &engine);
 }
 
-void udp_meet_start(void *k)
-{
-    struct udp_meet *u = k;
-    approach_started(u->approach, u->plan->kind);
-    if (!udp_meet_config(u)->client)
-        return; /* begins with the client's addresses of a new round */
-    u->round++;
-    u->peer_count = 0;
-    u->waits_for_uplink = !uplink_is_up(udp_meet_config(u)->uplink);
-    if (!u->waits_for_uplink)
-        udp_meet_begin_round(u);
-}
-
-/* A cold start: nobody could say yet where we are seen. */
-void udp_meet_on_uplink(void *k, bool up)
-{
-    struct udp_meet *u = k;
-    if (!up || !u->waits_for_uplink)
-        return;
-    u->waits_for_uplink = false;
-    udp_meet_begin_round(u);
-}
-
-void udp_meet_stop(void *k)
-{
-    struct udp_meet *u = k;
-    u->waits_for_uplink = false;
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        if (u->ways[i] != NULL)
-            way_drop(u, i, NULL);
-    rest(u);
-}
-
-void udp_meet_free(void *k)
-{
-    struct udp_meet *u = k;
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        free(u->ways[i]);
-    release(u);
-    u->phase = UDP_MEET_IDLE;
-    timer_stop(&u->timer);
-    u->freed = true;
-    if (!u->busy)
-        free(u);
-}
-
-void udp_meet_on_dead(void *k, struct path *p)
-{
-    struct udp_meet *u = k;
-    for (int i = 0; i < UDP_MEET_WAYS_MAX; i++)
-        if (u->ways[i] != NULL && &u->ways[i]->base == p)
-            way_drop(u, i, NULL);
-    if (u->phase == UDP_MEET_IDLE)
-        rest(u);
-}
+const struct kind_ops udp_meet_engine = MEET_ENGINE(make);

@@ -362,9 +362,9 @@ static void on_timer(void *ctx)
 
 /* ------------------------------------------------------------------------ the kind */
 
-static void *punch_kind_new(struct approach *a, const void *plan)
+static void *punch_kind_new(struct approach *a, enum path_kind kind)
 {
-    (void)plan;
+    (void)kind;
     struct udp_punch *u = calloc(1, sizeof(*u));
     if (u == NULL)
         return NULL;
@@ -500,7 +500,7 @@ static void on_dead(void *k, struct path *p)
     udp_punch_pump(u);
 }
 
-const struct kind_ops udp_punch_kind = {
+const struct kind_ops udp_punch_engine = {
     .new = punch_kind_new,
     .free = punch_kind_free,
     .start = start,

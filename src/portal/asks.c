@@ -1,22 +1,32 @@
-/*
- * Questions to a host inside its session: one call each, whose bytes are the answer.
- * What the answer means is the asker's business.
- */
+/* Questions to hosts, each a call without a service; see asks.h. */
+#include "portal/asks.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "io/log.h"
 #include "io/loop.h"
 #include "io/sock.h"
-#include "portal/internal.h"
+#include "portal/visitor.h"
 
-enum { ANSWER_MAX = 256 * 1024, NOTE_MS = 10000, NOTES_MAX = 512 };
+enum {
+    ANSWER_MAX = 256 * 1024, /* a long audit log; no host may fill our memory */
+    ANSWER_END_MS = 1000,    /* for what is in the socket when its call has ended */
+    NOTE_MS = 10000,
+    NOTES_MAX = 512,
+};
+
+struct asks {
+    struct loop *loop;
+    struct list all; /* struct ask */
+    bool closed;
+};
 
 struct ask {
-    struct ask *next, **at;
+    struct list link;
     struct watch watch;
     struct timer timer;
-    struct portal *portal;
     struct call *call; /* NULL when it has ended */
     int fd;
     bool eof;
@@ -30,9 +40,7 @@ struct ask {
 
 static void finish(struct ask *a, unsigned code, const char *reason)
 {
-    *a->at = a->next;
-    if (a->next != NULL)
-        a->next->at = a->at;
+    list_remove(&a->link);
     if (a->call != NULL)
         call_forget(a->call);
     a->call = NULL;
@@ -66,7 +74,7 @@ static void on_end(void *ctx, struct call *c)
     struct ask *a = ctx;
     (void)c;
     a->call = NULL;
-    timer_start(&a->timer, a->eof || a->code != 0 ? 0 : 1000);
+    timer_start(&a->timer, a->eof || a->code != 0 ? 0 : ANSWER_END_MS);
 }
 
 static void on_readable(void *ctx, int events)
@@ -103,49 +111,41 @@ static void on_timer(void *ctx)
         finish(a, STREAM_TIMEOUT, "the host did not answer in time");
 }
 
-int ask_start(struct portal_host *h, const char *account, const char *visitor,
-              enum portal_ask what, const char *arg, unsigned timeout_ms, ask_cb cb,
-              void *ctx)
+int ask_start(struct asks *as, struct portal_host *h, const char *account,
+              const struct addr *from, enum portal_ask what, const char *arg,
+              unsigned timeout_ms, ask_cb cb, void *ctx)
 {
-    struct portal *p = h->portal;
-    struct peer *peer = p->stopping ? NULL : host_peer(h);
     int fds[2];
-    struct ask *a = calloc(1, sizeof(*a));
-    if (a == NULL || peer == NULL || sock_pair(fds) != 0) {
+    struct ask *a = as->closed || !host_reach(h) ? NULL : calloc(1, sizeof(*a));
+    if (a == NULL || sock_pair(fds) != 0) {
         free(a);
         return POSTERN_ERR_NOMEM;
     }
-    a->portal = p;
     a->fd = fds[0];
     a->cb = cb;
     a->ctx = ctx;
-    int rc = watch_start(&a->watch, p->loop, a->fd, WATCH_READ, on_readable, a);
+    int rc = watch_start(&a->watch, as->loop, a->fd, WATCH_READ, on_readable, a);
     if (rc != 0) {
         close(fds[0]);
         close(fds[1]);
         free(a);
         return rc;
     }
-    timer_init(&a->timer, p->loop, on_timer, a);
-    a->next = p->asks;
-    a->at = &p->asks;
-    if (a->next != NULL)
-        a->next->at = &a->next;
-    p->asks = a;
+    timer_init(&a->timer, as->loop, on_timer, a);
+    list_push(&as->all, &a->link);
     sock_end_writing(a->fd); /* the question is all in the Visit */
     timer_start(&a->timer, timeout_ms);
-    Visit v = {.ask = what};
-    (void)snprintf(v.account, sizeof(v.account), "%s", account);
-    (void)snprintf(v.visitor, sizeof(v.visitor), "%s", visitor);
+    Visit v;
+    visitor_visit(&v, account, from);
+    v.ask = what;
     (void)snprintf(v.arg, sizeof(v.arg), "%s", arg);
-    struct call_config cc = {.peer = peer,
-                             .service = "",
+    struct call_config cc = {.service = "",
                              .visit = &v,
                              .fd = fds[1],
                              .on_answer = on_answer,
                              .on_end = on_end,
                              .ctx = a};
-    if (call_start(&a->call, p->calls, &cc) != 0) {
+    if (host_call(h, &a->call, &cc) != 0) {
         a->call = NULL;
         a->code = STREAM_LIMIT; /* told from the loop */
         timer_start(&a->timer, 0);
@@ -160,23 +160,43 @@ static void on_noted(void *ctx, unsigned code, const char *reason, const char *t
         log_debug("a host's log was not told: %s", reason);
 }
 
-void host_note(struct portal_host *h, const char *account, const struct addr *from,
-               const char *what, const char *object)
+void ask_note(struct asks *as, struct portal_host *h, const char *account,
+              const struct addr *from, const char *what, const char *object)
 {
-    char arg[128], visitor[ADDR_TEXT_LEN];
-    if (!h->online || h->portal->stopping)
+    char arg[128];
+    if (!h->online || as->closed)
         return;
-    if (h->peer != NULL && calls_of_peer(h->portal->calls, h->peer) > NOTES_MAX)
+    if (host_calls(h) > NOTES_MAX)
         return; /* it does not answer, and strangers make notes too */
     (void)snprintf(arg, sizeof(arg), "%s%s%s", what, *object != '\0' ? " " : "",
                    object);
-    if (ask_start(h, account, addr_format(from, visitor), PORTAL_ASK_NOTE, arg, NOTE_MS,
-                  on_noted, NULL) != 0)
+    if (ask_start(as, h, account, from, PORTAL_ASK_NOTE, arg, NOTE_MS, on_noted,
+                  NULL) != 0)
         log_debug("a host's log was not told");
 }
 
-void asks_close(struct portal *p)
+int asks_new(struct asks **out, struct loop *loop)
 {
-    while (p->asks != NULL)
-        finish(p->asks, STREAM_TIMEOUT, "the broker is stopping");
+    struct asks *as = calloc(1, sizeof(*as));
+    if (as == NULL)
+        return POSTERN_ERR_NOMEM;
+    as->loop = loop;
+    list_init(&as->all);
+    *out = as;
+    return 0;
+}
+
+void asks_close(struct asks *as)
+{
+    if (as == NULL)
+        return;
+    as->closed = true;
+    while (!list_empty(&as->all))
+        finish(LIST_FIRST(&as->all, struct ask, link), STREAM_TIMEOUT,
+               "the broker is stopping");
+}
+
+void asks_free(struct asks *as)
+{
+    free(as);
 }

@@ -1,9 +1,6 @@
-/*
- * The long-lived cookie of a browser that has logged in: it says so for an account and
- * the hosts on which its password was right, and gives no access. Nothing is kept here:
- * its tags are made with a secret of the broker's key, of the password's hash too, so
- * a new password ends them.
- */
+/* Cookies by which a browser is known again; see devices.h. */
+#include "portal/devices.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -11,36 +8,34 @@
 
 #include "core/form.h"
 #include "io/statedir.h"
-#include "portal/internal.h"
 
 enum {
-    TAG_LEN = 16,
+    TAG_LEN = 16,                    /* cut short: there is one for each host */
     HEAD_LEN = 8 + DEVICE_NONCE_LEN, /* since when, which */
     WHOLE_MAX = HEAD_LEN + TAG_LEN * LOGIN_HOSTS_MAX,
     NAME_HASH_LEN = 5,
+    LIFE_S = 180 * 24 * 3600, /* no browser keeps one longer than 400 days */
 };
 
-void devices_open(struct portal *p)
+void devices_init(struct devices *d, const struct keypair *broker)
 {
     static const char label[] = "postern portal: browsers that logged in";
-    key_hash(p->device_secret, label, sizeof(label), broker_key(p->broker)->seed,
-             KEY_LEN);
+    key_hash(d->secret, label, sizeof(label), broker->seed, KEY_LEN);
 }
 
 /* One for each account that a browser has; the name of it is not told. */
-static const char *cookie_name(const struct portal *p, const char *account,
+static const char *cookie_name(const struct devices *d, const char *account,
                                char out[static 32])
 {
     uint8_t hash[32];
     char text[16];
-    key_hash(hash, account, strlen(account), p->device_secret,
-             sizeof(p->device_secret));
+    key_hash(hash, account, strlen(account), d->secret, sizeof(d->secret));
     base32_encode(hash, NAME_HASH_LEN, text);
     (void)snprintf(out, 32, "__Host-device-%s", text);
     return out;
 }
 
-static void tag_of(const struct portal *p, uint8_t tag[static 32],
+static void tag_of(const struct devices *d, uint8_t tag[static 32],
                    const uint8_t head[static HEAD_LEN], const struct portal_host *h,
                    const struct portal_account *a)
 {
@@ -53,10 +48,11 @@ static void tag_of(const struct portal *p, uint8_t tag[static 32],
     memcpy(in.host, h->key, KEY_LEN);
     (void)snprintf(in.name, sizeof(in.name), "%s", a->name);
     (void)snprintf(in.hash, sizeof(in.hash), "%s", a->hash);
-    key_hash(tag, &in, sizeof(in), p->device_secret, sizeof(p->device_secret));
+    key_hash(tag, &in, sizeof(in), d->secret, sizeof(d->secret));
 }
 
-void device_set_cookie(struct portal *p, const struct login *l, char *out, size_t cap)
+void device_set_cookie(const struct devices *d, const struct logins *ls,
+                       const struct login *l, char out[static DEVICE_COOKIE_MAX])
 {
     uint8_t whole[WHOLE_MAX], tag[32];
     char text[(WHOLE_MAX * 8 + 4) / 5 + 1], name[32];
@@ -65,28 +61,28 @@ void device_set_cookie(struct portal *p, const struct login *l, char *out, size_
     memcpy(whole, &now_s, sizeof(now_s)); /* for this broker's eyes only */
     randombytes_buf(whole + 8, DEVICE_NONCE_LEN);
     for (size_t i = 0; i < l->host_count; i++) {
-        const struct portal_host *h = host_by_number(p, l->hosts[i].host);
-        const struct portal_account *a = h != NULL ? login_account(l, h) : NULL;
+        struct portal_host *h;
+        const struct portal_account *a = login_account_at(ls, l, i, &h);
         if (a == NULL)
             continue;
-        tag_of(p, tag, whole, h, a);
+        tag_of(d, tag, whole, h, a);
         memcpy(whole + len, tag, TAG_LEN);
         len += TAG_LEN;
     }
     base32_encode(whole, len, text);
-    (void)snprintf(out, cap,
+    (void)snprintf(out, DEVICE_COOKIE_MAX,
                    "%s=%s; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=%d",
-                   cookie_name(p, l->account, name), text, DEVICE_LIFE_S);
+                   cookie_name(d, l->account, name), text, LIFE_S);
 }
 
-bool device_knows(const struct portal *p, const char *cookies,
+bool device_knows(const struct devices *d, const char *cookies,
                   const struct portal_host *h, const struct portal_account *a,
                   uint8_t device[static DEVICE_NONCE_LEN])
 {
     uint8_t whole[WHOLE_MAX], tag[32];
     char text[(WHOLE_MAX * 8 + 4) / 5 + 1], name[32];
     if (cookies == NULL ||
-        form_cookie(cookies, strlen(cookies), cookie_name(p, a->name, name), text,
+        form_cookie(cookies, strlen(cookies), cookie_name(d, a->name, name), text,
                     sizeof(text)) != 0)
         return false;
     int len = base32_decode(whole, sizeof(whole), text);
@@ -94,10 +90,10 @@ bool device_knows(const struct portal *p, const char *cookies,
         return false;
     int64_t since_s, now_s = statedir_now_s();
     memcpy(&since_s, whole, sizeof(since_s));
-    if (since_s > now_s || now_s - since_s > DEVICE_LIFE_S)
+    if (since_s > now_s || now_s - since_s > LIFE_S)
         return false;
     memcpy(device, whole + 8, DEVICE_NONCE_LEN);
-    tag_of(p, tag, whole, h, a);
+    tag_of(d, tag, whole, h, a);
     bool known = false;
     for (size_t at = HEAD_LEN; at + TAG_LEN <= (size_t)len; at += TAG_LEN)
         known = sodium_memcmp(whole + at, tag, TAG_LEN) == 0 || known;

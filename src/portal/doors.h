@@ -1,53 +1,46 @@
-/* What doors.c and doors_udp.c share. */
+/*
+ * Services by port: listeners on the services' own ports, and a layer-4 router behind
+ * them. Who may come in, and where that leads, is in the table (core/routes.h), which
+ * belongs to the doors. A connection is handed on when the host's server has accepted,
+ * and reset when it has not.
+ */
 #ifndef POSTERN_PORTAL_DOORS_H
 #define POSTERN_PORTAL_DOORS_H
 
-#include "client/early.h"
-#include "io/acceptor.h"
-#include "io/loop.h"
-#include "portal/internal.h"
+#include "portal/logins.h"
 
-/* A listener, or a UDP socket, on a port that somebody chose. */
-struct door {
-    struct door *next, **at;
-    struct portal *portal;
-    struct acceptor *acceptor; /* TCP */
-    struct watch watch;
-    int fd;
-    struct addr bound;
-    struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
-    uint16_t port;
-    bool udp;
-    bool ungated; /* for want of a helper; doors_sweep looks for one */
-};
+struct doors;
 
-/* One connection or flow: an entry of the table with its call. */
-struct visit {
-    struct visit *next, **at;
-    struct portal *portal;
-    uint64_t entry; /* in the table, unless it was ended there */
-    struct call *call;
-    struct addr from;
-    char account[64], object[128];
-    bool open;
-    struct gate *gate; /* its SYN waits there as `syn`; NULL: it has been decided */
-    uint64_t syn;
-    bool awaited; /* the host's server has accepted, the client's socket is to come */
-    uint64_t began_ms;
-    struct pump_stats stats;
-    /* A flow's: */
-    struct addr local;  /* where the client sends to */
-    struct early early; /* until the host has answered */
-};
+MUST_CHECK int doors_new(struct doors **out, const struct rooms *rooms);
+/* Closes every port; when all calls have ended, frees. NULL is fine, for both. */
+void doors_close(struct doors *ds);
+void doors_free(struct doors *ds);
+void doors_sweep(struct doors *ds, uint64_t idle_ms);
 
-struct visit *visit_new(struct portal *p, const struct route_entry *e,
-                        const struct addr *from);
-/* Starts the call; takes cc->fd. After a failure call visit_on_end. */
-MUST_CHECK int visit_call(struct visit *v, const struct call_config *cc);
-void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason);
-/* Frees `v`. */
-void visit_on_end(void *ctx, struct call *c);
-
-void door_on_datagrams(void *ctx, int events);
+/*
+ * Opens a port for this login's account and address, and listens on it where nobody
+ * does yet: the service's own, or where that cannot be had or leads others of the same
+ * address elsewhere, 10,000 or 20,000 higher and so on; the logs have which, and why.
+ * Fills `f` with what to tell the person.
+ */
+MUST_CHECK int door_grant(struct doors *ds, const struct login *l,
+                          struct portal_host *h, int service, struct fault *f);
+/* The login's grant for that service, or NULL; and its end. */
+const struct route_grant *door_granted(const struct doors *ds, const struct login *l,
+                                       const struct portal_host *h,
+                                       const char *service);
+void door_give_up(struct doors *ds, const struct login *l, const struct portal_host *h,
+                  const char *service);
+/* Does that port lead somebody at this address somewhere? */
+bool door_is_held(const struct doors *ds, const struct addr *client, uint16_t port,
+                  bool udp);
+/* Who may use less than before, as the lists stand now, loses it at once. */
+void doors_check(struct doors *ds);
+void doors_forget_host(struct doors *ds, uint32_t number);
+/* The login ends, or its address is another now: its grants follow. */
+void doors_end_login(struct doors *ds, const struct login *l);
+void doors_move_login(struct doors *ds, const struct login *l);
+/* Is anything of it under way by port? */
+bool doors_in_use(const struct doors *ds, const struct login *l);
 
 #endif

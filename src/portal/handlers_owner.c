@@ -1,8 +1,10 @@
 /*
- * What the owner of a host may see and do in the portal: devices, sessions, invites,
- * revoking, the host's audit log. All of it is asked of the host each time and decided
- * there; nothing is kept here but the last byte counts, for rates.
+ * What the owner of a host may see and do: devices, sessions, invites, revoking, the
+ * host's audit log. All of it is asked of the host each time and decided there; nothing
+ * is kept here but the last byte counts, for rates.
  */
+#include "portal/handlers.h"
+
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +18,9 @@ enum {
     SESSIONS_MAX = 64,
     DEVICES_MAX = 256,
     LOG_MAX = 100,
-    ASK_MS = 4000,
-    LINE = 1100
+    ASK_MS = 4000, /* a page waits so long for its host, and then says so */
+    LINE = 1100,
+    RATE_MIN_MS = 1000, /* a page that is asked for at once has the rate before */
 };
 
 struct session_row {
@@ -86,14 +89,13 @@ static void each_line(const char *text, bool (*each)(void *ctx, const char *line
 }
 
 /* Bytes a second since the page was last asked for. */
-static double rate_of(struct portal_host *h, const char *device, const char *remote,
-                      double bytes)
+static double rate_of(struct portal_host *h, uint64_t now, const char *device,
+                      const char *remote, double bytes)
 {
-    uint64_t now = loop_now_ms(h->portal->loop);
-    struct rate_sample *oldest = &h->rates[0], *s = NULL;
-    char name[RATE_NAME_LEN];
+    struct host_rate *oldest = &h->rates[0], *s = NULL;
+    char name[HOST_RATE_NAME_LEN];
     (void)snprintf(name, sizeof(name), "%.60s %.60s", device, remote);
-    for (size_t i = 0; i < RATES_MAX && s == NULL; i++) {
+    for (size_t i = 0; i < HOST_RATES_MAX && s == NULL; i++) {
         if (strcmp(h->rates[i].name, name) == 0)
             s = &h->rates[i];
         else if (h->rates[i].at_ms < oldest->at_ms)
@@ -101,7 +103,7 @@ static double rate_of(struct portal_host *h, const char *device, const char *rem
     }
     if (s == NULL || bytes < s->bytes) {
         s = s == NULL ? oldest : s;
-        *s = (struct rate_sample){.bytes = bytes, .at_ms = now};
+        *s = (struct host_rate){.bytes = bytes, .at_ms = now};
         (void)snprintf(s->name, sizeof(s->name), "%s", name);
         return 0;
     }
@@ -115,6 +117,7 @@ static double rate_of(struct portal_host *h, const char *device, const char *rem
 
 struct session_fill {
     struct portal_host *host;
+    uint64_t now_ms;
     struct session_row *rows;
     struct session_view *views;
     size_t count;
@@ -134,7 +137,7 @@ static bool add_session(void *ctx, const char *line)
         .kind = s->kind,
         .remote = s->remote,
         .rtt_ms = number(line, "rtt_ms"),
-        .rate_bytes_s = rate_of(f->host, s->device, s->remote, bytes),
+        .rate_bytes_s = rate_of(f->host, f->now_ms, s->device, s->remote, bytes),
         .streams = (unsigned)(streams < UINT16_MAX ? streams : UINT16_MAX)};
     return f->count < SESSIONS_MAX;
 }
@@ -210,7 +213,7 @@ struct sheet {
 static void show(struct owner_work *w)
 {
     struct request *r = w->request;
-    struct portal_host *h = host_by_number(r->portal, w->host);
+    struct portal_host *h = host_by_number(r->rooms->hosts, w->host);
     struct sheet *sh = calloc(1, sizeof(*sh));
     char key[KEY_TEXT_LEN];
     if (h == NULL || sh == NULL || request_login(r) == NULL) {
@@ -219,7 +222,8 @@ static void show(struct owner_work *w)
         request_redirect(r, "/login");
         return;
     }
-    struct session_fill sessions = {h, sh->session_rows, sh->sessions, 0};
+    struct session_fill sessions = {h, loop_now_ms(r->rooms->loop), sh->session_rows,
+                                    sh->sessions, 0};
     struct device_fill devices = {sh->device_rows, sh->devices, 0};
     struct log_fill log = {sh->log_rows, sh->log, 0};
     each_line(w->sessions, add_session, &sessions);
@@ -283,16 +287,15 @@ static void ask(struct owner_work *w, struct portal_host *h, enum portal_ask wha
 {
     struct request *r = w->request;
     const struct login *l = request_login(r);
-    char visitor[ADDR_TEXT_LEN];
-    (void)addr_format(&r->client, visitor);
-    if (l != NULL && ask_start(h, l->account, visitor, what, arg, ASK_MS, cb, w) == 0)
+    if (l != NULL && ask_start(r->rooms->asks, h, l->account, &r->client, what, arg,
+                               ASK_MS, cb, w) == 0)
         r->pending++;
 }
 
 static void ask_all(struct owner_work *w)
 {
     struct request *r = w->request;
-    struct portal_host *h = host_by_number(r->portal, w->host);
+    struct portal_host *h = host_by_number(r->rooms->hosts, w->host);
     if (h != NULL && h->online) {
         ask(w, h, PORTAL_ASK_SESSIONS, "", on_sessions);
         if (!w->picture_only)
@@ -330,12 +333,14 @@ static void on_revoked(void *ctx, unsigned code, const char *reason, const char 
     ask_all(w);
 }
 
-struct portal_host *request_owned_host(struct request *r)
+/* The host that the path names and this login owns; else it has answered. */
+static struct portal_host *owned_host(struct request *r)
 {
     uint8_t key[KEY_LEN];
     const struct login *l = request_login(r);
-    struct portal_host *h =
-        key_parse(key, r->path.segments[1]) == 0 ? host_by_key(r->portal, key) : NULL;
+    struct portal_host *h = key_parse(key, r->path.segments[1]) == 0
+                                ? host_by_key(r->rooms->hosts, key)
+                                : NULL;
     const struct portal_account *a =
         h != NULL && l != NULL ? login_account(l, h) : NULL;
     if (a != NULL && a->owner)
@@ -348,7 +353,7 @@ struct portal_host *request_owned_host(struct request *r)
 void handle_owner(struct request *r)
 {
     const char *verb = r->path.count == 3 ? r->path.segments[2] : "";
-    struct portal_host *h = request_owned_host(r);
+    struct portal_host *h = owned_host(r);
     if (h == NULL)
         return;
     struct owner_work *w = calloc(1, sizeof(*w));

@@ -1,8 +1,6 @@
-/*
- * The hosts that opened something to people without a device: their lists, as they
- * send them, and the sessions to them. A list is the host's word about itself only, and
- * bounded. Passwords and pages are not known here.
- */
+/* Hosts by their own lists, and the sessions to them; see hosts.h. */
+#include "portal/hosts.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,22 +8,57 @@
 #include "core/dns.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "portal/internal.h"
+#include "portal/rooms.h"
 
-struct portal_host *host_by_number(struct portal *p, uint32_t number)
+enum {
+    HOSTS_MAX = 4096,
+    HOST_KEPT_MS = 24 * 3600 * 1000, /* after it went: its people may still log in */
+    PEER_IDLE_MS = 5 * 60 * 1000,    /* a session to a host that nobody uses */
+};
+
+struct host {
+    struct portal_host is;
+    struct list link;
+    struct hosts *hosts;
+    struct portal_list *coming; /* owned, as is the list in force */
+    struct peer *peer;          /* NULL: nobody asked for it lately */
+    uint64_t gone_ms, used_ms;
+};
+
+struct hosts {
+    const struct rooms *rooms;
+    struct calls *calls;
+    struct list all; /* struct host, the eldest first: see names.c */
+    size_t count;
+    uint32_t next_number;
+};
+
+static struct host *host_of(const struct portal_host *is)
 {
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next)
-        if (h->number == number)
-            return h;
-    return NULL;
+    return LIST_OWNER(is, struct host, is);
 }
 
-struct portal_host *host_by_key(struct portal *p, const uint8_t key[static KEY_LEN])
+struct portal_host *hosts_next(const struct hosts *hs, const struct portal_host *h)
 {
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next)
-        if (memcmp(h->key, key, KEY_LEN) == 0)
-            return h;
-    return NULL;
+    const struct list *n = h != NULL ? host_of(h)->link.next : hs->all.next;
+    return n != &hs->all ? &LIST_OWNER(n, struct host, link)->is : NULL;
+}
+
+struct portal_host *host_by_number(const struct hosts *hs, uint32_t number)
+{
+    struct portal_host *h = NULL;
+    while ((h = hosts_next(hs, h)) != NULL && h->number != number)
+        ;
+    return h;
+}
+
+struct portal_host *host_by_key(const struct hosts *hs,
+                                const uint8_t key[static KEY_LEN])
+{
+    struct portal_host *h = NULL;
+    while ((h = hosts_next(hs, h)) != NULL && memcmp(h->key, key, KEY_LEN) != 0)
+        ;
+    return h;
 }
 
 struct portal_account *host_account(const struct portal_host *h, const char *name)
@@ -48,15 +81,15 @@ int host_service(const struct portal_host *h, const char *name)
 
 static void on_ready(void *ctx, struct peer *peer)
 {
-    struct portal_host *h = ctx;
-    calls_on_ready(h->portal->calls, peer);
+    struct host *h = ctx;
+    calls_on_ready(h->hosts->calls, peer);
 }
 
 static void on_fault(void *ctx, struct peer *peer, const struct fault *f, bool fatal)
 {
-    struct portal_host *h = ctx;
-    log_debug("no session to %s: %s", h->name, f->what);
-    calls_on_fault(h->portal->calls, peer, f, fatal);
+    struct host *h = ctx;
+    log_debug("no session to %s: %s", h->is.name, f->what);
+    calls_on_fault(h->hosts->calls, peer, f, fatal);
 }
 
 static const struct peer_events peer_events = {
@@ -64,92 +97,96 @@ static const struct peer_events peer_events = {
     .on_fault = on_fault,
 };
 
-struct peer *host_peer(struct portal_host *h)
+bool host_reach(struct portal_host *is)
 {
-    struct portal *p = h->portal;
-    h->used_ms = loop_now_ms(p->loop);
-    if (h->peer != NULL && (h->online || peer_is_ready(h->peer)))
-        return h->peer;
-    if (!h->online) /* nobody shall wait for it */
-        return NULL;
-    struct peer_config pc = {.endpoint = &p->endpoint,
+    struct host *h = host_of(is);
+    const struct rooms *rs = h->hosts->rooms;
+    h->used_ms = loop_now_ms(rs->loop);
+    if (h->peer != NULL && (is->online || peer_is_ready(h->peer)))
+        return true;
+    if (!is->online) /* nobody shall wait for it */
+        return false;
+    /* By the relay alone: it is this broker's own, so any other way is longer. */
+    struct peer_config pc = {.endpoint = rs->endpoint,
                              .paths = 1u << PATH_RELAY,
                              .visiting = true,
                              .events = &peer_events,
                              .ctx = h};
-    (void)snprintf(pc.name, sizeof(pc.name), "%s", h->name);
-    memcpy(pc.key, h->key, KEY_LEN);
+    (void)snprintf(pc.name, sizeof(pc.name), "%s", is->name);
+    memcpy(pc.key, is->key, KEY_LEN);
     if (peer_open(&h->peer, &pc) != 0)
         h->peer = NULL;
-    return h->peer;
+    return h->peer != NULL;
 }
 
-static void drop_peer(struct portal_host *h)
+int host_call(struct portal_host *is, struct call **out, const struct call_config *c)
+{
+    struct host *h = host_of(is);
+    struct call_config whole = *c;
+    whole.peer = h->peer;
+    return call_start(out, h->hosts->calls, &whole);
+}
+
+unsigned host_calls(const struct portal_host *is)
+{
+    const struct host *h = host_of(is);
+    return h->peer != NULL ? calls_of_peer(h->hosts->calls, h->peer) : 0;
+}
+
+static void drop_peer(struct host *h)
 {
     if (h->peer == NULL)
         return;
-    calls_drop_peer(h->portal->calls, h->peer);
+    calls_drop_peer(h->hosts->calls, h->peer);
     peer_close(h->peer);
     h->peer = NULL;
 }
 
 /* --------------------------------------------------------------------------- lists */
 
-static void host_free(struct portal_host *h);
+static void host_free(struct host *h)
+{
+    struct hosts *hs = h->hosts;
+    list_remove(&h->link);
+    hs->count--;
+    hs->rooms->events->on_host_forgotten(hs->rooms, h->is.number);
+    drop_peer(h);
+    free(h->is.list);
+    free(h->coming);
+    free(h);
+}
 
 /* Too many: who is away the longest makes way. */
-static void make_room(struct portal *p)
+static void make_room(struct hosts *hs)
 {
-    struct portal_host *longest = NULL;
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next)
-        if (!h->online && h->list != NULL &&
+    struct host *longest = NULL;
+    LIST_EACH (struct host, h, &hs->all, link)
+        if (!h->is.online && h->is.list != NULL &&
             (longest == NULL || h->gone_ms < longest->gone_ms))
             longest = h;
     if (longest != NULL)
         host_free(longest);
 }
 
-static struct portal_host *host_new(struct portal *p, const uint8_t *key)
+static struct host *host_new(struct hosts *hs, const uint8_t *key)
 {
-    if (p->host_count >= PORTAL_HOSTS_MAX)
-        make_room(p);
-    struct portal_host *h =
-        p->host_count < PORTAL_HOSTS_MAX ? calloc(1, sizeof(*h)) : NULL;
+    if (hs->count >= HOSTS_MAX)
+        make_room(hs);
+    struct host *h = hs->count < HOSTS_MAX ? calloc(1, sizeof(*h)) : NULL;
     if (h == NULL)
         return NULL;
-    h->portal = p;
-    h->number = p->next_host++;
-    memcpy(h->key, key, KEY_LEN);
-    struct portal_host **last = &p->hosts; /* the eldest first: see names.c */
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = h;
-    p->host_count++;
+    h->hosts = hs;
+    h->is.number = hs->next_number++;
+    memcpy(h->is.key, key, KEY_LEN);
+    list_push(&hs->all, &h->link);
+    hs->count++;
     return h;
 }
 
-static void host_free(struct portal_host *h)
+static void begin(struct hosts *hs, const uint8_t *key, const PortalBegin *m)
 {
-    struct portal *p = h->portal;
-    for (struct portal_host **at = &p->hosts; *at != NULL; at = &(*at)->next) {
-        if (*at == h) {
-            *at = h->next;
-            break;
-        }
-    }
-    p->host_count--;
-    (void)routes_revoke_host(p->routes, h->number);
-    drop_peer(h);
-    free(h->list);
-    free(h->coming);
-    free(h);
-}
-
-static void begin(struct portal *p, const uint8_t *key, const PortalBegin *m)
-{
-    struct portal_host *h = host_by_key(p, key);
-    if (h == NULL)
-        h = host_new(p, key);
+    struct portal_host *known = host_by_key(hs, key);
+    struct host *h = known != NULL ? host_of(known) : host_new(hs, key);
     if (h == NULL)
         return;
     if (h->coming == NULL)
@@ -157,11 +194,11 @@ static void begin(struct portal *p, const uint8_t *key, const PortalBegin *m)
     if (h->coming == NULL)
         return;
     memset(h->coming, 0, sizeof(*h->coming));
-    (void)snprintf(h->name, sizeof(h->name), "%s", m->host);
-    dns_label(h->name, h->label, sizeof(h->label));
+    (void)snprintf(h->is.name, sizeof(h->is.name), "%s", m->host);
+    dns_label(h->is.name, h->is.label, sizeof(h->is.label));
 }
 
-static void add_service(struct portal_host *h, const PortalService *m)
+static void add_service(struct host *h, const PortalService *m)
 {
     struct portal_list *l = h->coming;
     if (l->service_count == HOST_SERVICES_MAX || m->port == 0 || m->port > 65535)
@@ -175,13 +212,13 @@ static void add_service(struct portal_host *h, const PortalService *m)
     s->tls = m->tls;
 }
 
-static void add_account(struct portal_host *h, const PortalAccount *m)
+static void add_account(struct host *h, const PortalAccount *m)
 {
     struct portal_list *l = h->coming;
     if (l->account_count == HOST_ACCOUNTS_MAX || m->name[0] == '\0')
         return;
     struct portal_account *a = &l->accounts[l->account_count++];
-    const struct portal_account *before = host_account(h, m->name);
+    const struct portal_account *before = host_account(&h->is, m->name);
     (void)snprintf(a->name, sizeof(a->name), "%s", m->name);
     (void)snprintf(a->hash, sizeof(a->hash), "%s", m->hash);
     a->totp_len = m->totp.size;
@@ -194,46 +231,31 @@ static void add_account(struct portal_host *h, const PortalAccount *m)
             a->services |= UINT64_C(1) << m->services[i];
 }
 
-/* Who may use less than before, as the lists stand now, loses it at once. */
-static void drop_lost_grants(struct portal *p)
+static void end(struct hosts *hs, struct host *h)
 {
-    for (struct login *l = p->logins; l != NULL; l = l->next) {
-        uint64_t after = 0;
-        const struct route_grant *g;
-        while ((g = routes_next_grant(p->routes, l->id, after)) != NULL) {
-            struct portal_host *h = host_by_number(p, g->host);
-            after = g->id;
-            if (h == NULL || !login_may(l, h, host_service(h, g->service)))
-                (void)routes_revoke(p->routes, g->id);
-        }
-    }
-    doors_trim(p);
-}
-
-static void end(struct portal *p, struct portal_host *h)
-{
-    if (!h->online && h->peer != NULL && !peer_is_ready(h->peer))
+    struct portal_host *is = &h->is;
+    if (!is->online && h->peer != NULL && !peer_is_ready(h->peer))
         drop_peer(h); /* its pauses have grown while the host was away */
-    free(h->list);
-    h->list = h->coming;
+    free(is->list);
+    is->list = h->coming;
     h->coming = NULL;
-    h->online = true;
-    log_debug("%s opens %zu services to %zu accounts", h->name, h->list->service_count,
-              h->list->account_count);
-    drop_lost_grants(p);
-    if (h->list->service_count == 0 && h->list->account_count == 0)
+    is->online = true;
+    log_debug("%s opens %zu services to %zu accounts", is->name,
+              is->list->service_count, is->list->account_count);
+    if (is->list->service_count == 0 && is->list->account_count == 0)
         host_free(h); /* else its people stay logged in until it has some again */
-    logins_check(p);
+    hs->rooms->events->on_lists(hs->rooms);
 }
 
-void hosts_on_message(struct portal *p, const uint8_t key[static KEY_LEN],
+void hosts_on_message(struct hosts *hs, const uint8_t key[static KEY_LEN],
                       const Control *m)
 {
     if (m->which_body == Control_portal_begin_tag) {
-        begin(p, key, &m->body.portal_begin);
+        begin(hs, key, &m->body.portal_begin);
         return;
     }
-    struct portal_host *h = host_by_key(p, key);
+    struct portal_host *is = host_by_key(hs, key);
+    struct host *h = is != NULL ? host_of(is) : NULL;
     if (h == NULL || h->coming == NULL)
         return;
     if (m->which_body == Control_portal_service_tag)
@@ -241,20 +263,20 @@ void hosts_on_message(struct portal *p, const uint8_t key[static KEY_LEN],
     else if (m->which_body == Control_portal_account_tag)
         add_account(h, &m->body.portal_account);
     else if (m->which_body == Control_portal_end_tag)
-        end(p, h);
+        end(hs, h);
 }
 
-void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
+void hosts_on_gone(struct hosts *hs, const uint8_t key[static KEY_LEN])
 {
-    struct portal_host *h = host_by_key(p, key);
+    struct portal_host *h = host_by_key(hs, key);
     if (h == NULL)
         return;
     if (h->list == NULL) { /* it never said what it opens */
-        host_free(h);
+        host_free(host_of(h));
         return;
     }
     h->online = false;
-    h->gone_ms = loop_now_ms(p->loop);
+    host_of(h)->gone_ms = loop_now_ms(hs->rooms->loop);
     for (size_t i = 0; i < h->list->account_count; i++) {
         struct portal_account *a = &h->list->accounts[i];
         a->up = a->up_known = 0;
@@ -264,16 +286,16 @@ void hosts_on_gone(struct portal *p, const uint8_t key[static KEY_LEN])
 
 /* ------------------------------------------------------------------------ the rest */
 
-void hosts_on_uplink(struct portal *p, bool up)
+void hosts_on_uplink(struct hosts *hs, bool up)
 {
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next)
+    LIST_EACH (struct host, h, &hs->all, link)
         if (h->peer != NULL)
             peer_on_uplink(h->peer, up);
 }
 
-void hosts_on_control(struct portal *p, const Control *m)
+void hosts_on_control(struct hosts *hs, const Control *m)
 {
-    for (struct portal_host *h = p->hosts; h != NULL; h = h->next) {
+    LIST_EACH (struct host, h, &hs->all, link) {
         if (h->peer != NULL && peer_owns(h->peer, m)) {
             peer_on_control(h->peer, m);
             return;
@@ -281,25 +303,41 @@ void hosts_on_control(struct portal *p, const Control *m)
     }
 }
 
-void hosts_sweep(struct portal *p)
+void hosts_sweep(struct hosts *hs)
 {
-    struct portal_host *next;
-    uint64_t now = loop_now_ms(p->loop);
-    drop_lost_grants(p); /* of accounts that have expired */
-    logins_check(p);
-    for (struct portal_host *h = p->hosts; h != NULL; h = next) {
-        next = h->next;
-        if (h->peer != NULL && calls_of_peer(p->calls, h->peer) > 0)
+    uint64_t now = loop_now_ms(hs->rooms->loop);
+    hs->rooms->events->on_lists(hs->rooms); /* accounts expire */
+    LIST_EACH_REMOVABLE (struct host, h, next, &hs->all, link) {
+        if (host_calls(&h->is) > 0)
             h->used_ms = now;
         else if (h->peer != NULL && now - h->used_ms > PEER_IDLE_MS)
             drop_peer(h);
-        if (!h->online && now - h->gone_ms > HOST_KEPT_MS)
+        if (!h->is.online && now - h->gone_ms > HOST_KEPT_MS)
             host_free(h);
     }
 }
 
-void hosts_close(struct portal *p)
+int hosts_new(struct hosts **out, const struct rooms *rooms)
 {
-    while (p->hosts != NULL)
-        host_free(p->hosts);
+    struct hosts *hs = calloc(1, sizeof(*hs));
+    if (hs == NULL)
+        return POSTERN_ERR_NOMEM;
+    hs->rooms = rooms;
+    list_init(&hs->all);
+    int rc = calls_new(&hs->calls, rooms->loop);
+    if (rc != 0)
+        free(hs);
+    else
+        *out = hs;
+    return rc;
+}
+
+void hosts_free(struct hosts *hs)
+{
+    if (hs == NULL)
+        return;
+    while (!list_empty(&hs->all))
+        host_free(LIST_FIRST(&hs->all, struct host, link));
+    calls_free(hs->calls);
+    free(hs);
 }

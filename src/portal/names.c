@@ -1,10 +1,6 @@
-/*
- * Services by name: a TLS connection that asks for SERVICE--HOST.domain goes to that
- * host's own TLS server, unopened. Only whom a login at the same address may admit, or
- * everybody where the host says so. Whom several accounts there would lead to different
- * targets is led to none: address and name are all that is known of it. The certificate
- * is the host's affair.
- */
+/* TLS connections by the name that they ask for; see names.h. */
+#include "portal/names.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +12,8 @@
 #include "io/loop.h"
 #include "io/sock.h"
 #include "portal/crowd.h"
-#include "portal/internal.h"
+#include "portal/rooms.h"
+#include "portal/visitor.h"
 
 /* RFC 8446 section 6: descriptions of fatal alerts. */
 enum { ALERT_INTERNAL = 80, ALERT_ACCESS_DENIED = 49 };
@@ -30,9 +27,16 @@ enum {
     STRANGERS_MS = 60 * 1000,
 };
 
+struct names {
+    const struct rooms *rooms;
+    struct list passages; /* the eldest first */
+    uint64_t strangers_since_ms;
+    unsigned strangers_told; /* refusals since then, whether logged or not */
+};
+
 struct passage {
-    struct passage *next, **at;
-    struct portal *portal;
+    struct list link;
+    struct names *of;
     struct call *call;
     uint64_t login; /* 0: open to everybody */
     uint32_t host;
@@ -72,26 +76,26 @@ static void refuse(int fd, uint8_t description)
 }
 
 /* Whoever asks for names at random must not push all else out of the log. */
-static void tell_refused(struct portal *p, const struct addr *from, const char *name,
+static void tell_refused(struct names *ns, const struct addr *from, const char *name,
                          const char *why)
 {
-    if (p->strangers_told < STRANGERS_TOLD_MAX)
-        portal_audit(p, "refused", NULL, from, name, why);
-    p->strangers_told++;
+    if (ns->strangers_told < STRANGERS_TOLD_MAX)
+        visitor_audit(ns->rooms->audit, "refused", NULL, from, name, why);
+    ns->strangers_told++;
 }
 
-static void tell_rest(struct portal *p, uint64_t now)
+static void tell_rest(struct names *ns, uint64_t now)
 {
     char detail[64];
-    if (now - p->strangers_since_ms < STRANGERS_MS)
+    if (now - ns->strangers_since_ms < STRANGERS_MS)
         return;
-    if (p->strangers_told > STRANGERS_TOLD_MAX) {
+    if (ns->strangers_told > STRANGERS_TOLD_MAX) {
         (void)snprintf(detail, sizeof(detail), "%u more, within a minute or so",
-                       p->strangers_told - STRANGERS_TOLD_MAX);
-        portal_audit(p, "refused", NULL, NULL, "by name", detail);
+                       ns->strangers_told - STRANGERS_TOLD_MAX);
+        visitor_audit(ns->rooms->audit, "refused", NULL, NULL, "by name", detail);
     }
-    p->strangers_since_ms = now;
-    p->strangers_told = 0;
+    ns->strangers_since_ms = now;
+    ns->strangers_told = 0;
 }
 
 static void end_passage(struct passage *ps)
@@ -105,19 +109,19 @@ static void end_passage(struct passage *ps)
  * Those that nobody logged in for have half of the places; when these are taken, who
  * moved nothing for the longest goes, not the newcomer.
  */
-static bool make_room(struct portal *p, const struct login *l, const struct addr *from)
+static bool make_room(struct names *ns, const struct login *l, const struct addr *from)
 {
     unsigned all = 0, open = 0;
     struct passage *silent = NULL;
     struct crowd crowd = {.around = *from};
-    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+    LIST_EACH (struct passage, ps, &ns->passages, link) {
         all++;
         crowd_add(&crowd, &ps->from);
         if (ps->login != 0 || ps->ended)
             continue;
         open++;
-        if (silent == NULL || ps->touched_ms <= silent->touched_ms)
-            silent = ps; /* the eldest stands last */
+        if (silent == NULL || ps->touched_ms < silent->touched_ms)
+            silent = ps; /* of several the eldest, which stands first */
     }
     if (all >= PASSAGES_MAX || crowd_full(&crowd, PASSAGES_CLIENT_MAX) < CROWD_LEVELS)
         return false;
@@ -129,14 +133,16 @@ static bool make_room(struct portal *p, const struct login *l, const struct addr
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct passage *ps = ctx;
-    struct portal *p = ps->portal;
+    struct names *ns = ps->of;
     (void)c;
     if (code != STREAM_OK) {
-        portal_audit(p, "refused", ps->account, &ps->from, ps->object, reason);
+        visitor_audit(ns->rooms->audit, "refused", ps->account, &ps->from, ps->object,
+                      reason);
         refuse(ps->fd, code == STREAM_DENIED ? ALERT_ACCESS_DENIED : ALERT_INTERNAL);
         return;
     }
-    portal_audit(p, "opened", ps->account, &ps->from, ps->object, "by name");
+    visitor_audit(ns->rooms->audit, "opened", ps->account, &ps->from, ps->object,
+                  "by name");
     ps->open = true;
     close(ps->fd);
     ps->fd = -1;
@@ -145,27 +151,23 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 static void on_end(void *ctx, struct call *c)
 {
     struct passage *ps = ctx;
+    const struct rooms *rs = ps->of->rooms;
     if (ps->open) {
-        char detail[96];
+        char detail[VISITOR_SUM_LEN];
         struct pump_stats st = call_stats(c);
-        (void)snprintf(
-            detail, sizeof(detail), "%llu bytes there, %llu back, %llu s",
-            (unsigned long long)st.to_peer_bytes,
-            (unsigned long long)st.from_peer_bytes,
-            (unsigned long long)(loop_now_ms(ps->portal->loop) - ps->began_ms) / 1000);
-        portal_audit(ps->portal, "closed", ps->account, &ps->from, ps->object, detail);
+        visitor_audit(rs->audit, "closed", ps->account, &ps->from, ps->object,
+                      visitor_sum(st.to_peer_bytes, st.from_peer_bytes,
+                                  loop_now_ms(rs->loop) - ps->began_ms, detail));
     }
     if (ps->fd >= 0) {
         linger_orderly(ps->fd); /* the call resets; the alert shall arrive */
         close(ps->fd);
     }
-    *ps->at = ps->next;
-    if (ps->next != NULL)
-        ps->next->at = ps->at;
+    list_remove(&ps->link);
     free(ps);
 }
 
-static struct passage *passage_new(struct portal *p, const struct target *t, int fd,
+static struct passage *passage_new(struct names *ns, const struct target *t, int fd,
                                    const struct addr *from)
 {
     const struct portal_service *s = &t->host->list->services[t->service];
@@ -174,51 +176,47 @@ static struct passage *passage_new(struct portal *p, const struct target *t, int
         free(ps);
         return NULL;
     }
-    ps->portal = p;
+    ps->of = ns;
     ps->login = t->login != NULL ? t->login->id : 0;
     ps->host = t->host->number;
     ps->from = *from;
-    ps->began_ms = ps->touched_ms = loop_now_ms(p->loop);
+    ps->began_ms = ps->touched_ms = loop_now_ms(ns->rooms->loop);
     (void)snprintf(ps->service, sizeof(ps->service), "%s", s->name);
     (void)snprintf(ps->account, sizeof(ps->account), "%s",
                    t->login != NULL ? t->login->account : "");
     (void)snprintf(ps->object, sizeof(ps->object), "%.60s on %.60s", s->name,
                    t->host->name);
-    ps->next = p->passages;
-    ps->at = &p->passages;
-    if (ps->next != NULL)
-        ps->next->at = &ps->next;
-    p->passages = ps;
+    list_push(&ns->passages, &ps->link);
     return ps;
 }
 
-static void pass(struct portal *p, int fd, const struct target *t,
+static void pass(struct names *ns, int fd, const struct target *t,
                  const struct addr *from)
 {
     const struct portal_service *s = &t->host->list->services[t->service];
-    struct peer *peer = host_peer(t->host);
-    if (peer == NULL) {
-        portal_audit(p, "refused", t->login != NULL ? t->login->account : NULL, from,
-                     s->name, HOST_AWAY);
+    bool there = host_reach(t->host);
+    if (!there) {
+        visitor_audit(ns->rooms->audit, "refused",
+                      t->login != NULL ? t->login->account : NULL, from, s->name,
+                      HOST_AWAY);
         refuse(fd, ALERT_INTERNAL);
     }
-    struct passage *ps = peer != NULL ? passage_new(p, t, fd, from) : NULL;
+    struct passage *ps = there ? passage_new(ns, t, fd, from) : NULL;
     if (ps == NULL) {
         close(fd);
         return;
     }
     Visit v;
-    portal_visit(&v, ps->account, from);
+    visitor_visit(&v, ps->account, from);
     v.by_name = true;
-    struct call_config cc = {.peer = peer,
-                             .service = s->name,
+    struct call_config cc = {.service = s->name,
                              .visit = &v,
                              .fd = fd,
                              .answer_first = true,
                              .on_answer = on_answer,
                              .on_end = on_end,
                              .ctx = ps};
-    if (call_start(&ps->call, p->calls, &cc) != 0) {
+    if (host_call(t->host, &ps->call, &cc) != 0) {
         ps->call = NULL;
         on_end(ps, NULL);
     }
@@ -233,20 +231,20 @@ static bool is_called(const struct portal_service *s, const struct wanted *w)
 }
 
 /* The next host of that label after `h`, or the first; the eldest comes first. */
-static struct portal_host *next_host(struct portal *p, struct portal_host *h,
+static struct portal_host *next_host(const struct names *ns, struct portal_host *h,
                                      const struct wanted *w)
 {
-    h = h != NULL ? h->next : p->hosts;
-    while (h != NULL && (h->list == NULL || strcmp(h->label, w->host) != 0))
-        h = h->next;
+    while ((h = hosts_next(ns->rooms->hosts, h)) != NULL &&
+           (h->list == NULL || strcmp(h->label, w->host) != 0))
+        ;
     return h;
 }
 
 /* Where the name leads this login when it is alone at its address. */
-static bool find_for(struct portal *p, struct login *l, const struct wanted *w,
+static bool find_for(const struct names *ns, struct login *l, const struct wanted *w,
                      struct target *t)
 {
-    for (struct portal_host *h = NULL; (h = next_host(p, h, w)) != NULL;) {
+    for (struct portal_host *h = NULL; (h = next_host(ns, h, w)) != NULL;) {
         for (size_t i = 0; i < h->list->service_count; i++) {
             if (!is_called(&h->list->services[i], w) || !login_may(l, h, (int)i))
                 continue;
@@ -267,11 +265,11 @@ static bool same_target(const struct target *a, const struct target *b)
  * Of hosts with the same label the eldest alone is open to everybody: another that took
  * its name would get what browsers keep for that name.
  */
-static bool find_open(struct portal *p, const struct wanted *w, struct target *t,
+static bool find_open(const struct names *ns, const struct wanted *w, struct target *t,
                       bool *known)
 {
     bool eldest = true, found = false;
-    for (struct portal_host *h = NULL; (h = next_host(p, h, w)) != NULL;) {
+    for (struct portal_host *h = NULL; (h = next_host(ns, h, w)) != NULL;) {
         for (size_t i = 0; i < h->list->service_count && !found; i++) {
             const struct portal_service *s = &h->list->services[i];
             if (!is_called(s, w))
@@ -290,19 +288,19 @@ static bool find_open(struct portal *p, const struct wanted *w, struct target *t
  * Whom it is for, best first: the one target of all who are logged in here, then an
  * open one. Returns NULL, or why there is none.
  */
-static const char *find(struct portal *p, const struct wanted *w,
+static const char *find(const struct names *ns, const struct wanted *w,
                         const struct addr *from, struct target *t)
 {
     struct target one;
     bool shared = false, known = false;
     *t = (struct target){0};
-    for (struct login *l = p->logins; l != NULL; l = l->next) {
-        if (!portal_same_client(&l->client, from) || !find_for(p, l, w, &one))
+    for (struct login *l = NULL; (l = logins_next(ns->rooms->logins, l)) != NULL;) {
+        if (!visitor_same(&l->client, from) || !find_for(ns, l, w, &one))
             continue;
         shared = shared || (t->host != NULL && !same_target(t, &one));
         *t = one;
     }
-    if ((t->host != NULL && !shared) || find_open(p, w, t, &known))
+    if ((t->host != NULL && !shared) || find_open(ns, w, t, &known))
         return NULL;
     return shared  ? "several accounts at this address may use it: each can open its "
                      "port instead"
@@ -310,26 +308,31 @@ static const char *find(struct portal *p, const struct wanted *w,
                    : "no such service";
 }
 
-bool names_lead(struct portal *p, const struct login *l, const struct portal_host *h,
-                int service)
+bool names_are_given(const struct names *ns)
+{
+    return ns->rooms->place.domain[0] != '\0';
+}
+
+bool names_lead(const struct names *ns, const struct login *l,
+                const struct portal_host *h, int service)
 {
     const struct portal_service *s = &h->list->services[service];
     struct wanted w = {s->label, strlen(s->label), h->label};
     struct target t;
-    return find(p, &w, &l->client, &t) == NULL && t.host == h && t.service == service;
+    return find(ns, &w, &l->client, &t) == NULL && t.host == h && t.service == service;
 }
 
 /* Cuts SERVICE--HOST out of a name below the domain; `label` is what `w` points to. */
-static bool read_name(const struct portal *p, const char *name,
+static bool read_name(const struct names *ns, const char *name,
                       char label[static NAME_MAX_LEN], struct wanted *w)
 {
-    size_t len = strlen(name), domain = strlen(p->domain);
+    size_t len = strlen(name), domain = strlen(ns->rooms->place.domain);
     if (len > 0 && name[len - 1] == '.')
         len--; /* a name that is absolute */
-    if (strcasecmp(name, p->public_name) == 0)
+    if (strcasecmp(name, ns->rooms->place.name) == 0)
         return false;
     if (domain == 0 || len < domain + 2 || name[len - domain - 1] != '.' ||
-        strncasecmp(name + len - domain, p->domain, domain) != 0)
+        strncasecmp(name + len - domain, ns->rooms->place.domain, domain) != 0)
         return false;
     len -= domain + 1;
     if (len >= NAME_MAX_LEN)
@@ -343,58 +346,59 @@ static bool read_name(const struct portal *p, const char *name,
     return true;
 }
 
-bool names_take(struct portal *p, int fd, const char *server_name)
+bool names_take(struct names *ns, int fd, const char *server_name)
 {
     char label[NAME_MAX_LEN];
     struct wanted w;
     struct target t;
     struct addr from;
-    if (!read_name(p, server_name, label, &w))
+    if (!read_name(ns, server_name, label, &w))
         return false;
     if (sock_remote(fd, &from) != 0) {
         close(fd);
         return true;
     }
-    const char *why = find(p, &w, &from, &t);
-    bool room = why != NULL || make_room(p, t.login, &from);
+    const char *why = find(ns, &w, &from, &t);
+    bool room = why != NULL || make_room(ns, t.login, &from);
     if (why == NULL && room) {
-        pass(p, fd, &t, &from);
+        pass(ns, fd, &t, &from);
         return true;
     }
-    tell_refused(p, &from, server_name, room ? why : "too many connections");
+    tell_refused(ns, &from, server_name, room ? why : "too many connections");
     /* A service that exists is told from one that does not only to who may use it. */
     refuse(fd, room ? ALERT_ACCESS_DENIED : ALERT_INTERNAL);
     close(fd);
     return true;
 }
 
-bool names_in_use(struct portal *p, uint64_t login)
+bool names_in_use(const struct names *ns, const struct login *l)
 {
-    for (const struct passage *ps = p->passages; ps != NULL; ps = ps->next)
-        if (ps->login == login)
+    LIST_EACH (struct passage, ps, &ns->passages, link)
+        if (ps->login == l->id)
             return true;
     return false;
 }
 
 /* Another login of the same account at the same address, or NULL. */
-static const struct login *heir_of(struct portal *p, const struct passage *ps)
+static const struct login *heir_of(const struct names *ns, const struct passage *ps)
 {
-    const struct portal_host *h = host_by_number(p, ps->host);
+    const struct portal_host *h = host_by_number(ns->rooms->hosts, ps->host);
     int service = h != NULL ? host_service(h, ps->service) : -1;
-    for (const struct login *l = p->logins; l != NULL; l = l->next)
+    const struct login *l = NULL;
+    while ((l = logins_next(ns->rooms->logins, l)) != NULL)
         if (l->id != ps->login && strcmp(l->account, ps->account) == 0 &&
-            portal_same_client(&l->client, &ps->from) && h != NULL &&
+            visitor_same(&l->client, &ps->from) && h != NULL &&
             login_may(l, h, service))
             return l;
     return NULL;
 }
 
-void names_end_login(struct portal *p, uint64_t login)
+void names_end_login(struct names *ns, const struct login *l)
 {
-    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
-        if (ps->login != login)
+    LIST_EACH (struct passage, ps, &ns->passages, link) {
+        if (ps->login != l->id)
             continue;
-        const struct login *heir = heir_of(p, ps);
+        const struct login *heir = heir_of(ns, ps);
         if (heir != NULL)
             ps->login = heir->id;
         else
@@ -402,10 +406,10 @@ void names_end_login(struct portal *p, uint64_t login)
     }
 }
 
-void names_sweep(struct portal *p, uint64_t idle_ms)
+void names_sweep(struct names *ns, uint64_t idle_ms)
 {
-    uint64_t now = loop_now_ms(p->loop);
-    for (struct passage *ps = p->passages; ps != NULL; ps = ps->next) {
+    uint64_t now = loop_now_ms(ns->rooms->loop);
+    LIST_EACH (struct passage, ps, &ns->passages, link) {
         struct pump_stats st = ps->call != NULL ? call_stats(ps->call) : ps->stats;
         if (st.to_peer_bytes != ps->stats.to_peer_bytes ||
             st.from_peer_bytes != ps->stats.from_peer_bytes)
@@ -414,5 +418,21 @@ void names_sweep(struct portal *p, uint64_t idle_ms)
         if (now - ps->touched_ms > idle_ms)
             end_passage(ps);
     }
-    tell_rest(p, now);
+    tell_rest(ns, now);
+}
+
+int names_new(struct names **out, const struct rooms *rooms)
+{
+    struct names *ns = calloc(1, sizeof(*ns));
+    if (ns == NULL)
+        return POSTERN_ERR_NOMEM;
+    ns->rooms = rooms;
+    list_init(&ns->passages);
+    *out = ns;
+    return 0;
+}
+
+void names_free(struct names *ns)
+{
+    free(ns);
 }

@@ -1,10 +1,12 @@
 /*
  * The portal's thread: what comes from the broker's threads by mail, the connection to
- * the broker itself, and the sweep. What people see is in web.c and handlers.c.
+ * the broker itself, the sweep; and what a room has to tell one that it does not know.
+ * What people see is in web.c and handlers.c.
  */
 #include "portal/portal.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,36 +15,33 @@
 #include <sodium.h>
 
 #include "broker/door.h"
+#include "broker/mailbox.h"
+#include "io/audit.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
-#include "io/statedir.h"
-#include "portal/internal.h"
+#include "portal/doors.h"
+#include "portal/handlers.h"
+#include "portal/names.h"
+#include "portal/passwords.h"
+#include "portal/web.h"
+#include "session/endpoint.h"
 
-void portal_audit(struct portal *p, const char *what, const char *who,
-                  const struct addr *from, const char *object, const char *detail)
-{
-    struct audit_entry e = {.time_s = statedir_now_s()};
-    char text[ADDR_TEXT_LEN] = "";
-    if (from != NULL && from->port != 0)
-        (void)addr_format(from, text);
-    else if (from != NULL)
-        (void)addr_format_ip(from, text);
-    (void)snprintf(e.what, sizeof(e.what), "%s", what);
-    (void)snprintf(e.who, sizeof(e.who), "%s", who != NULL ? who : "");
-    (void)snprintf(e.from, sizeof(e.from), "%s", text);
-    (void)snprintf(e.object, sizeof(e.object), "%s", object != NULL ? object : "");
-    (void)snprintf(e.detail, sizeof(e.detail), "%s", detail != NULL ? detail : "");
-    audit_add(p->audit, &e);
-}
+enum { SWEEP_MS = 5000 }; /* what ends by time may end so much later */
 
-void portal_visit(Visit *v, const char *account, const struct addr *from)
-{
-    char text[ADDR_TEXT_LEN];
-    *v = (Visit)Visit_init_zero;
-    (void)snprintf(v->account, sizeof(v->account), "%s", account);
-    (void)snprintf(v->visitor, sizeof(v->visitor), "%s", addr_format(from, text));
-}
+struct portal {
+    struct broker_portal for_broker;
+    pthread_t thread;
+    struct timer sweep;
+    struct mailbox *mail;
+    enum log_level log_level;
+    bool running, stopping;
+    atomic_uint arriving; /* descriptors that are under way to the thread */
+    struct endpoint endpoint;
+    bool endpoint_open;
+    struct devices devices;
+    struct rooms rooms;
+};
 
 /* ------------------------------------------------------------ the broker's threads */
 
@@ -88,15 +87,15 @@ static void on_mail(void *ctx, struct mail *m)
         stop(p);
     } else if (m->type == MAIL_WEB) {
         atomic_fetch_sub(&p->arriving, 1);
-        if (!names_take(p, m->fd, (const char *)m->bytes))
-            web_take(p, m->fd);
+        if (!names_take(p->rooms.names, m->fd, (const char *)m->bytes))
+            web_take(p->rooms.web, m->fd);
         m->fd = -1;
     } else if (m->type == MAIL_PORTAL && m->len == 0) {
-        hosts_on_gone(p, m->from);
+        hosts_on_gone(p->rooms.hosts, m->from);
     } else if (m->type == MAIL_PORTAL) {
         Control *c = malloc(sizeof(*c));
         if (c != NULL && proto_decode_control(c, m->bytes, m->len) == 0)
-            hosts_on_message(p, m->from, c);
+            hosts_on_message(p->rooms.hosts, m->from, c);
         free(c);
     }
     mail_free(m);
@@ -106,20 +105,23 @@ static void on_mail(void *ctx, struct mail *m)
 
 static void on_up(void *ctx)
 {
-    hosts_on_uplink(ctx, true);
+    struct portal *p = ctx;
+    hosts_on_uplink(p->rooms.hosts, true);
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
 {
+    struct portal *p = ctx;
     (void)fatal;
     log_debug("the portal has lost its broker: %s (next try in %u ms)", why->what,
               retry_ms);
-    hosts_on_uplink(ctx, false);
+    hosts_on_uplink(p->rooms.hosts, false);
 }
 
 static void on_control(void *ctx, const Control *m)
 {
-    hosts_on_control(ctx, m);
+    struct portal *p = ctx;
+    hosts_on_control(p->rooms.hosts, m);
 }
 
 static const struct uplink_events uplink_events = {on_up, on_down, on_control};
@@ -129,12 +131,12 @@ static int open_endpoint(struct portal *p)
     struct link l = {.type = LINK_BROKER};
     struct addr a;
     char ip[ADDR_TEXT_LEN];
-    broker_local(p->broker, &a);
+    broker_local(p->rooms.broker, &a);
     (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&a, ip));
     l.port = a.port;
-    memcpy(l.broker_key, broker_key(p->broker)->pub, KEY_LEN);
-    struct endpoint_config c = {.loop = p->loop,
-                                .key = broker_key(p->broker),
+    memcpy(l.broker_key, broker_key(p->rooms.broker)->pub, KEY_LEN);
+    struct endpoint_config c = {.loop = p->rooms.loop,
+                                .key = broker_key(p->rooms.broker),
                                 .broker = &l,
                                 .name = "portal",
                                 .events = &uplink_events,
@@ -144,18 +146,113 @@ static int open_endpoint(struct portal *p)
     return rc;
 }
 
+/* ------------------------------------------------------------ from room to room */
+
+static void on_lists(const struct rooms *rs)
+{
+    doors_check(rs->doors);
+    logins_check(rs->logins);
+}
+
+static void on_host_forgotten(const struct rooms *rs, uint32_t number)
+{
+    doors_forget_host(rs->doors, number);
+}
+
+static bool is_login_used(const struct rooms *rs, const struct login *l)
+{
+    return doors_in_use(rs->doors, l) || names_in_use(rs->names, l);
+}
+
+static void on_login_end(const struct rooms *rs, const struct login *l)
+{
+    names_end_login(rs->names, l);
+    doors_end_login(rs->doors, l);
+}
+
+static void on_login_move(const struct rooms *rs, const struct login *l)
+{
+    doors_move_login(rs->doors, l);
+}
+
+static void on_renew(const struct rooms *rs)
+{
+    passwords_clear_line(rs->passwords);
+}
+
+static const struct rooms_events rooms_events = {
+    .on_lists = on_lists,
+    .on_host_forgotten = on_host_forgotten,
+    .on_login_end = on_login_end,
+    .on_login_move = on_login_move,
+    .is_login_used = is_login_used,
+    .on_request = handle_request,
+    .on_renew = on_renew,
+};
+
+static int open_rooms(struct portal *p, struct fault *f)
+{
+    struct rooms *rs = &p->rooms;
+    devices_init(&p->devices, broker_key(rs->broker));
+    rs->devices = &p->devices;
+    rs->endpoint = &p->endpoint;
+    rs->events = &rooms_events;
+    rs->audit = audit_start(rs->config->state_dir);
+    int rc = hosts_new(&rs->hosts, rs);
+    if (rc == 0)
+        rc = asks_new(&rs->asks, rs->loop);
+    if (rc == 0)
+        rc = logins_new(&rs->logins, rs);
+    if (rc == 0)
+        rc = passwords_new(&rs->passwords, rs);
+    if (rc == 0)
+        rc = names_new(&rs->names, rs);
+    if (rc == 0)
+        rc = doors_new(&rs->doors, rs);
+    if (rc == 0)
+        rc = open_endpoint(p);
+    return rc == 0 ? web_new(&rs->web, rs, f) : fault_lack(f, rc);
+}
+
+/*
+ * Nothing is asked, answered or begun any more. In the order in which requests depend
+ * on them: answers, passwords, the requests themselves; and the hosts after all that
+ * calls them.
+ */
+static void close_rooms(struct rooms *rs)
+{
+    asks_close(rs->asks);
+    passwords_close(rs->passwords);
+    web_close(rs->web);
+    doors_close(rs->doors);
+    hosts_free(rs->hosts); /* ends their calls */
+    rs->hosts = NULL;
+}
+
+/* When the loop has ended, and with it what was under way. */
+static void free_rooms(struct rooms *rs)
+{
+    web_free(rs->web);
+    doors_free(rs->doors);
+    names_free(rs->names);
+    passwords_free(rs->passwords);
+    logins_free(rs->logins);
+    asks_free(rs->asks);
+    audit_close(rs->audit);
+}
+
 /* ---------------------------------------------------------------------- the thread */
 
 static void on_sweep(void *ctx)
 {
     struct portal *p = ctx;
-    uint32_t idle_s = p->config->idle_s;
+    uint32_t idle_s = p->rooms.config->idle_s;
     uint64_t idle_ms = (idle_s != 0 ? idle_s : PORTAL_IDLE_DEFAULT_S) * UINT64_C(1000);
-    doors_sweep(p, idle_ms);
-    names_sweep(p, idle_ms);
-    logins_sweep(p);
-    hosts_sweep(p);
-    web_sweep(p);
+    doors_sweep(p->rooms.doors, idle_ms);
+    names_sweep(p->rooms.names, idle_ms);
+    logins_sweep(p->rooms.logins);
+    hosts_sweep(p->rooms.hosts);
+    web_sweep(p->rooms.web);
 }
 
 /* On the thread; the loop then ends by itself. */
@@ -164,18 +261,11 @@ static void stop(struct portal *p)
     if (p->stopping)
         return;
     p->stopping = true;
-    asks_close(p); /* requests wait for them */
-    web_close(p);
-    logins_close(p);
-    doors_close(p);
-    hosts_close(p); /* ends their calls */
-    calls_free(p->calls);
-    p->calls = NULL;
+    close_rooms(&p->rooms);
     if (p->endpoint_open)
         endpoint_close(&p->endpoint);
     p->endpoint_open = false;
     timer_stop(&p->sweep);
-    timer_stop(&p->line);
     if (p->mail != NULL)
         mailbox_close(p->mail);
 }
@@ -184,7 +274,7 @@ static void *run(void *arg)
 {
     struct portal *p = arg;
     log_set_level(p->log_level);
-    loop_run(p->loop);
+    loop_run(p->rooms.loop);
     return NULL;
 }
 
@@ -205,35 +295,18 @@ static bool is_domain(const char *name)
 static int use_names(struct portal *p, struct fault *f)
 {
     struct addr a;
-    const char *name = p->config->domain;
-    (void)snprintf(p->public_name, sizeof(p->public_name), "%s",
-                   broker_public_name(p->broker));
-    p->public_port = broker_port(p->broker);
-    if (name == NULL && addr_parse_ip(&a, p->public_name) != 0)
-        name = p->public_name;
-    if (p->config->domain != NULL && !is_domain(p->config->domain))
+    const char *name = p->rooms.config->domain;
+    (void)snprintf(p->rooms.place.name, sizeof(p->rooms.place.name), "%s",
+                   broker_public_name(p->rooms.broker));
+    p->rooms.place.port = broker_port(p->rooms.broker);
+    if (name == NULL && addr_parse_ip(&a, p->rooms.place.name) != 0)
+        name = p->rooms.place.name;
+    if (p->rooms.config->domain != NULL && !is_domain(p->rooms.config->domain))
         return fault_set(f, POSTERN_ERR_USAGE, "write it as services.example.org",
-                         "'%.100s' is not a domain name", p->config->domain);
-    (void)snprintf(p->domain, sizeof(p->domain), "%s", name != NULL ? name : "");
+                         "'%.100s' is not a domain name", p->rooms.config->domain);
+    (void)snprintf(p->rooms.place.domain, sizeof(p->rooms.place.domain), "%s",
+                   name != NULL ? name : "");
     return 0;
-}
-
-static int open_parts(struct portal *p, struct fault *f)
-{
-    uint8_t secret[ROUTES_SECRET_LEN];
-    randombytes_buf(secret, sizeof(secret));
-    randombytes_buf(p->secret, sizeof(p->secret));
-    int rc = routes_new(&p->routes, secret, doors_on_route_end, p);
-    if (rc == 0)
-        rc = calls_new(&p->calls, p->loop);
-    if (rc == 0)
-        rc = logins_open(p);
-    if (rc == 0)
-        rc = open_endpoint(p);
-    if (rc != 0)
-        return fault_lack(f, rc);
-    p->audit = audit_start(p->config->state_dir);
-    return web_open(p, f);
 }
 
 static void stop_and_wait(void *ctx);
@@ -241,13 +314,13 @@ static void stop_and_wait(void *ctx);
 static int start(void *ctx, struct broker *b, struct fault *f)
 {
     struct portal *p = ctx;
-    p->broker = b;
+    p->rooms.broker = b;
     p->log_level = log_level();
-    timer_init(&p->sweep, p->loop, on_sweep, p);
+    timer_init(&p->sweep, p->rooms.loop, on_sweep, p);
     timer_every(&p->sweep, SWEEP_MS, SWEEP_MS);
     int rc = use_names(p, f);
     if (rc == 0)
-        rc = open_parts(p, f);
+        rc = open_rooms(p, f);
     if (rc == 0 && pthread_create(&p->thread, NULL, run, p) != 0)
         rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
                        "cannot start a thread");
@@ -267,28 +340,25 @@ static void stop_and_wait(void *ctx)
         mail_free(m);
     p->running = false;
     stop(p); /* it never ran */
-    loop_run(p->loop);
-    audit_close(p->audit);
-    routes_free(p->routes);
-    p->audit = NULL;
-    p->routes = NULL;
+    loop_run(p->rooms.loop);
+    free_rooms(&p->rooms);
 }
 
 int portal_new(struct portal **out, const struct portal_config *c, struct fault *f)
 {
     struct portal *p = calloc(1, sizeof(*p));
-    if (p == NULL || sodium_init() < 0 || loop_open(&p->loop) != 0) {
+    if (p == NULL || sodium_init() < 0 || loop_open(&p->rooms.loop) != 0) {
         free(p);
         return fault_lack(f, POSTERN_ERR_NOMEM);
     }
-    p->config = c;
+    p->rooms.config = c;
     p->for_broker = (struct broker_portal){.ctx = p,
                                            .start = start,
                                            .stop = stop_and_wait,
                                            .on_tls = on_tls,
                                            .on_host = on_host};
-    if (mailbox_open(&p->mail, p->loop, on_mail, p) != 0) {
-        loop_close(p->loop);
+    if (mailbox_open(&p->mail, p->rooms.loop, on_mail, p) != 0) {
+        loop_close(p->rooms.loop);
         free(p);
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
@@ -305,10 +375,10 @@ const struct broker_portal *portal_for_broker(struct portal *p)
 const char *portal_url(const struct portal *p, char *buf, size_t cap)
 {
     char port[8] = "";
-    bool v6 = strchr(p->public_name, ':') != NULL;
-    if (p->public_port != 443)
-        (void)snprintf(port, sizeof(port), ":%u", p->public_port);
-    (void)snprintf(buf, cap, "https://%s%s%s%s/", v6 ? "[" : "", p->public_name,
+    bool v6 = strchr(p->rooms.place.name, ':') != NULL;
+    if (p->rooms.place.port != 443)
+        (void)snprintf(port, sizeof(port), ":%u", p->rooms.place.port);
+    (void)snprintf(buf, cap, "https://%s%s%s%s/", v6 ? "[" : "", p->rooms.place.name,
                    v6 ? "]" : "", port);
     return buf;
 }
@@ -319,9 +389,9 @@ void portal_free(struct portal *p)
         return;
     if (!p->stopping && p->mail != NULL) {
         mailbox_close(p->mail); /* it was never started */
-        loop_run(p->loop);
+        loop_run(p->rooms.loop);
     }
     mailbox_free(p->mail);
-    loop_close(p->loop);
+    loop_close(p->rooms.loop);
     free(p);
 }

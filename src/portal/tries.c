@@ -1,22 +1,27 @@
-/*
- * How often one may try to log in. Whoever logged in before is judged by his own count:
- * a browser by its cookie (devices.c), else an address by what is remembered of it.
- * Strangers share one count for each account, so their failures delay strangers only,
- * and none of these for long: who waits his turn gets it (turns.h).
- */
+/* Counts of failed tries to log in, by whom they concern; see tries.h. */
+#include "portal/tries.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
+#include "broker/ledger.h"
+#include "core/throttle.h"
 #include "io/loop.h"
-#include "portal/internal.h"
 
 enum {
     OWN_DELAY_MAX_MS = 60 * 1000,
-    STRANGERS_DELAY_MAX_MS = 10 * 1000,
-    ADDRESS_DELAY_MAX_MS = 10 * 60 * 1000,
+    STRANGERS_DELAY_MAX_MS = 10 * 1000,    /* else they could keep its owner out */
+    ADDRESS_DELAY_MAX_MS = 10 * 60 * 1000, /* nobody else has it to wait for */
     PLACES_MAX = 4096, /* addresses from which an account logged in */
+};
+
+struct tries {
+    struct loop *loop;
+    const struct devices *devices;
+    struct throttle addresses, strangers, places, known;
+    struct ledger logged_in; /* addresses, by account */
 };
 
 /* For tables that know bytes only; what is not set is zero. */
@@ -67,24 +72,23 @@ static struct throttle *table_of(struct tries *all, enum kind kind)
                                     : &all->known;
 }
 
-static uint64_t wait_of(struct portal *p, const struct tried *t, size_t i,
+static uint64_t wait_of(struct tries *ts, const struct tried *t, size_t i,
                         enum kind kind)
 {
     struct try_key k = key_of(t, i, kind);
-    return throttle_wait_ms(table_of(p->tries, kind), &k, sizeof(k),
-                            loop_now_ms(p->loop));
+    return throttle_wait_ms(table_of(ts, kind), &k, sizeof(k), loop_now_ms(ts->loop));
 }
 
-static void fail(struct portal *p, const struct tried *t, size_t i, enum kind kind)
+static void fail(struct tries *ts, const struct tried *t, size_t i, enum kind kind)
 {
     struct try_key k = key_of(t, i, kind);
-    throttle_failed(table_of(p->tries, kind), &k, sizeof(k), loop_now_ms(p->loop));
+    throttle_failed(table_of(ts, kind), &k, sizeof(k), loop_now_ms(ts->loop));
 }
 
-static void forget(struct portal *p, const struct tried *t, size_t i, enum kind kind)
+static void forget(struct tries *ts, const struct tried *t, size_t i, enum kind kind)
 {
     struct try_key k = key_of(t, i, kind);
-    throttle_succeeded(table_of(p->tries, kind), &k, sizeof(k));
+    throttle_succeeded(table_of(ts, kind), &k, sizeof(k));
 }
 
 static bool by_device(const struct tried *t)
@@ -102,21 +106,20 @@ static void place_key(const struct tried *t, size_t i, uint8_t key[static KEY_LE
     key_hash(key, &k, sizeof(k), NULL, 0);
 }
 
-void tried_add(struct portal *p, struct tried *t, uint32_t host, const char *cookies)
+void tried_add(struct tries *ts, struct tried *t, const struct portal_host *h,
+               const struct portal_account *a, const char *cookies)
 {
     uint8_t key[KEY_LEN], device[DEVICE_NONCE_LEN];
-    const struct portal_host *h = host_by_number(p, host);
-    const struct portal_account *a = h != NULL ? host_account(h, t->name) : NULL;
     size_t i = t->count++;
-    t->hosts[i] = host;
+    t->hosts[i] = h->number;
     t->by[i] = TRIED_BY_STRANGER;
-    if (a != NULL && device_knows(p, cookies, h, a, device)) {
+    if (device_knows(ts->devices, cookies, h, a, device)) {
         t->by[i] = TRIED_BY_DEVICE;
         memcpy(t->device, device, sizeof(device));
         return;
     }
     place_key(t, i, key);
-    if (ledger_find(&p->tries->logged_in, key) != NULL)
+    if (ledger_find(&ts->logged_in, key) != NULL)
         t->by[i] = TRIED_BY_PLACE;
 }
 
@@ -128,51 +131,51 @@ bool tried_is_known(const struct tried *t)
     return false;
 }
 
-uint64_t tries_own_wait_ms(struct portal *p, const struct tried *t)
+uint64_t tries_own_wait_ms(struct tries *ts, const struct tried *t)
 {
-    uint64_t longest = by_device(t) ? 0 : wait_of(p, t, 0, KIND_ADDRESS);
+    uint64_t longest = by_device(t) ? 0 : wait_of(ts, t, 0, KIND_ADDRESS);
     for (size_t i = 0; i == 0 || i < t->count; i++) {
-        uint64_t wait = wait_of(p, t, i, own_kind(t, i));
+        uint64_t wait = wait_of(ts, t, i, own_kind(t, i));
         longest = wait > longest ? wait : longest;
     }
     return longest;
 }
 
-uint64_t tries_strangers_wait_ms(struct portal *p, const struct tried *t)
+uint64_t tries_strangers_wait_ms(struct tries *ts, const struct tried *t)
 {
     uint64_t longest = 0;
     for (size_t i = 0; i == 0 || i < t->count; i++) {
         bool counts = t->by[i] == TRIED_BY_STRANGER && !t->code;
-        uint64_t wait = counts ? wait_of(p, t, i, KIND_STRANGERS) : 0;
+        uint64_t wait = counts ? wait_of(ts, t, i, KIND_STRANGERS) : 0;
         longest = wait > longest ? wait : longest;
     }
     return longest;
 }
 
-void tries_failed(struct portal *p, const struct tried *t)
+void tries_failed(struct tries *ts, const struct tried *t)
 {
     if (!by_device(t))
-        fail(p, t, 0, KIND_ADDRESS);
+        fail(ts, t, 0, KIND_ADDRESS);
     for (size_t i = 0; i == 0 || i < t->count; i++) {
-        fail(p, t, i, own_kind(t, i));
+        fail(ts, t, i, own_kind(t, i));
         if (t->by[i] == TRIED_BY_STRANGER && !t->code)
-            fail(p, t, i, KIND_STRANGERS);
+            fail(ts, t, i, KIND_STRANGERS);
     }
 }
 
-void tries_succeeded(struct portal *p, const struct tried *t)
+void tries_succeeded(struct tries *ts, const struct tried *t)
 {
     uint8_t key[KEY_LEN];
-    forget(p, t, 0, KIND_ADDRESS);
+    forget(ts, t, 0, KIND_ADDRESS);
     for (size_t i = 0; i < t->count; i++) {
-        forget(p, t, i, KIND_PLACE);
-        forget(p, t, i, KIND_CODE);
+        forget(ts, t, i, KIND_PLACE);
+        forget(ts, t, i, KIND_CODE);
         if (t->by[i] == TRIED_BY_DEVICE)
-            forget(p, t, i, KIND_DEVICE);
+            forget(ts, t, i, KIND_DEVICE);
         if (t->by[i] == TRIED_BY_STRANGER)
-            forget(p, t, i, KIND_STRANGERS);
+            forget(ts, t, i, KIND_STRANGERS);
         place_key(t, i, key);
-        (void)!ledger_get(&p->tries->logged_in, key);
+        (void)!ledger_get(&ts->logged_in, key);
     }
 }
 
@@ -183,28 +186,31 @@ static void throttle_new(struct throttle *t, uint64_t delay_max_ms)
     throttle_init(t, secret, delay_max_ms);
 }
 
-int tries_open(struct portal *p)
+int tries_new(struct tries **out, struct loop *loop, const struct devices *devices)
 {
     uint8_t secret[KEYMAP_SECRET_LEN];
-    p->tries = calloc(1, sizeof(*p->tries));
-    if (p->tries == NULL)
+    struct tries *ts = calloc(1, sizeof(*ts));
+    if (ts == NULL)
         return POSTERN_ERR_NOMEM;
-    throttle_new(&p->tries->addresses, ADDRESS_DELAY_MAX_MS);
-    throttle_new(&p->tries->strangers, STRANGERS_DELAY_MAX_MS);
-    throttle_new(&p->tries->places, OWN_DELAY_MAX_MS);
-    throttle_new(&p->tries->known, OWN_DELAY_MAX_MS);
+    ts->loop = loop;
+    ts->devices = devices;
+    throttle_new(&ts->addresses, ADDRESS_DELAY_MAX_MS);
+    throttle_new(&ts->strangers, STRANGERS_DELAY_MAX_MS);
+    throttle_new(&ts->places, OWN_DELAY_MAX_MS);
+    throttle_new(&ts->known, OWN_DELAY_MAX_MS);
     randombytes_buf(secret, sizeof(secret));
-    int rc = ledger_init(&p->tries->logged_in, PLACES_MAX, 1, secret);
-    return rc == 0 ? turns_init(&p->tries->turns, secret) : rc;
+    int rc = ledger_init(&ts->logged_in, PLACES_MAX, 1, secret);
+    if (rc != 0)
+        free(ts);
+    else
+        *out = ts;
+    return rc;
 }
 
-void tries_close(struct portal *p)
+void tries_free(struct tries *ts)
 {
-    if (p->tries == NULL)
+    if (ts == NULL)
         return;
-    if (p->tries->logged_in.max > 0)
-        ledger_fini(&p->tries->logged_in);
-    turns_fini(&p->tries->turns);
-    free(p->tries);
-    p->tries = NULL;
+    ledger_fini(&ts->logged_in);
+    free(ts);
 }

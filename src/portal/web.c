@@ -1,8 +1,9 @@
 /*
- * HTTP of the portal: connections that the broker hands over, requests as a whole,
- * headers of answers. TLS is io/tlspipe's; libmicrohttpd runs on the portal's loop.
- * What a page means is in handlers.c.
+ * The portal's HTTP server: TLS is io/tlspipe's; libmicrohttpd runs on the portal's
+ * loop. See web.h.
  */
+#include "portal/web.h"
+
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sodium.h>
 
 #include "core/http_head.h"
+#include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/sock.h"
@@ -21,9 +23,9 @@
 #include "io/tcp.h"
 #include "io/tls.h"
 #include "io/tlspipe.h"
-#include "portal/web.h"
+#include "portal/config.h"
 #include "portal/web_conns.h"
-#include "io/lack.h"
+#include "portal/web_tls.h"
 
 #define COOKIE "__Host-postern"
 #define CONTENT_POLICY                                                                 \
@@ -42,7 +44,17 @@ enum {
 };
 
 struct web {
-    struct portal *portal;
+    const struct rooms *rooms;
+    uint8_t secret[32]; /* of the forms that nobody logged in sends */
+    struct server *server;
+};
+
+/*
+ * What begins anew with another certificate. The one before lives on, without its
+ * daemon, until its connections have had their last bytes.
+ */
+struct server {
+    struct web *web;
     struct MHD_Daemon *daemon;
     struct watch watch;
     struct timer timer;   /* the daemon's next turn */
@@ -50,7 +62,7 @@ struct web {
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
     uint64_t version;
-    struct request *requests;
+    struct list requests;
     struct web_conns conns;
     struct list pipes; /* struct web_pipe */
     struct spare spare;
@@ -63,7 +75,7 @@ struct web {
  */
 struct web_pipe {
     struct list link;
-    struct web *web;
+    struct server *server;
     struct tlspipe *pipe;
     int plain; /* the other end: libmicrohttpd's */
     struct http_head head;
@@ -71,8 +83,9 @@ struct web_pipe {
 
 /* ---------------------------------------------------------------------- the answer */
 
-void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
-              char text[static PAGE_CSRF_LEN])
+/* The token of a form that nobody logged in sends: of its address and this hour. */
+static void anonymous_csrf(const struct request *r, unsigned hours_ago,
+                           char text[static PAGE_CSRF_LEN])
 {
     struct {
         char label[8];
@@ -83,27 +96,27 @@ void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
     memset(&in, 0, sizeof(in));
     memcpy(in.label, "login  ", sizeof(in.label));
     in.hour = statedir_now_s() / 3600 - hours_ago;
-    in.family = client->family;
-    memcpy(in.ip, client->ip, client->family == ADDR_V6 ? 8 : 16);
-    key_hash(hash, &in, sizeof(in), p->secret, sizeof(p->secret));
+    in.family = r->client.family;
+    memcpy(in.ip, r->client.ip, r->client.family == ADDR_V6 ? 8 : 16);
+    key_hash(hash, &in, sizeof(in), r->web->secret, sizeof(r->web->secret));
     base32_encode(hash, 20, text);
 }
 
-struct login *request_login(struct request *r)
+struct login *request_login(const struct request *r)
 {
-    return r->login != 0 ? login_by_id(r->portal, r->login) : NULL;
+    return r->login != 0 ? login_by_id(r->rooms->logins, r->login) : NULL;
 }
 
 void request_state(struct request *r, struct page_login_state *s)
 {
     const struct login *l = request_login(r);
-    *s = (struct page_login_state){.broker = r->portal->public_name};
+    *s = (struct page_login_state){.broker = r->rooms->place.name};
     if (l != NULL) {
         s->account = l->account;
         s->csrf = l->csrf;
         return;
     }
-    web_csrf(r->portal, &r->client, 0, r->fields.csrf);
+    anonymous_csrf(r, 0, r->fields.csrf);
     s->csrf = r->fields.csrf;
 }
 
@@ -114,8 +127,8 @@ void request_answer(struct request *r, unsigned status)
     if (r->parked) {
         r->parked = false;
         MHD_resume_connection(r->http);
-        if (r->portal->web != NULL)
-            timer_start(&r->portal->web->timer, 0);
+        if (r->web->server != NULL)
+            timer_start(&r->web->server->timer, 0);
     }
 }
 
@@ -161,7 +174,7 @@ static void add_headers(const struct request *r, struct MHD_Response *a)
     (void)MHD_add_response_header(a, "Content-Type", r->type);
     (void)MHD_add_response_header(a, "Cache-Control",
                                   r->file != NULL ? "max-age=600" : "no-store");
-    if (r->portal->config->certificate != NULL) /* a browser must trust it first */
+    if (r->rooms->config->certificate != NULL) /* a browser must trust it first */
         (void)MHD_add_response_header(a, "Strict-Transport-Security",
                                       "max-age=31536000");
     if (header(r, "Transfer-Encoding") != NULL) /* what follows was not looked at */
@@ -206,7 +219,7 @@ static enum MHD_Result queue(struct request *r)
 
 /* --------------------------------------------------------------------- the request */
 
-static struct request *request_new(struct portal *p, struct MHD_Connection *http,
+static struct request *request_new(struct server *s, struct MHD_Connection *http,
                                    const char *url, const char *method)
 {
     struct request *r = calloc(1, sizeof(*r));
@@ -214,7 +227,8 @@ static struct request *request_new(struct portal *p, struct MHD_Connection *http
         MHD_get_connection_info(http, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     if (r == NULL)
         return NULL;
-    r->portal = p;
+    r->web = s->web;
+    r->rooms = s->web->rooms;
     r->http = http;
     r->type = "text/html; charset=utf-8";
     r->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
@@ -225,11 +239,7 @@ static struct request *request_new(struct portal *p, struct MHD_Connection *http
         r->problem = MHD_HTTP_BAD_REQUEST;
     if (r->problem == 0 && form_split_path(&r->path, url, strlen(url)) != 0)
         r->problem = MHD_HTTP_NOT_FOUND;
-    r->next = p->web->requests;
-    r->at = &p->web->requests;
-    if (r->next != NULL)
-        r->next->at = &r->next;
-    p->web->requests = r;
+    list_push(&s->requests, &r->link);
     return r;
 }
 
@@ -237,14 +247,12 @@ static void on_completed(void *ctx, struct MHD_Connection *http, void **state,
                          enum MHD_RequestTerminationCode why)
 {
     struct request *r = *state;
-    struct web_conns *conns = ctx;
+    struct server *s = ctx;
     if (r == NULL)
         return;
     if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-        web_conns_answered(conns, http, request_login(r) != NULL);
-    *r->at = r->next;
-    if (r->next != NULL)
-        r->next->at = r->at;
+        web_conns_answered(&s->conns, http, request_login(r) != NULL);
+    list_remove(&r->link);
     html_fini(&r->html);
     if (r->body != NULL)
         sodium_memzero(r->body, r->body_len);
@@ -297,7 +305,7 @@ static bool csrf_fits(struct request *r)
         return strlen(is) == strlen(l->csrf) &&
                sodium_memcmp(is, l->csrf, strlen(is)) == 0;
     for (unsigned ago = 0; ago < 2; ago++) {
-        web_csrf(r->portal, &r->client, ago, text);
+        anonymous_csrf(r, ago, text);
         if (strlen(is) == strlen(text) && sodium_memcmp(is, text, strlen(is)) == 0)
             return true;
     }
@@ -314,24 +322,24 @@ static bool is_own_form(struct request *r)
     return csrf_fits(r);
 }
 
-struct login_from request_from(struct request *r)
+const char *request_cookies(const struct request *r)
 {
-    return (struct login_from){.address = r->client, .cookies = header(r, "Cookie")};
+    return header(r, "Cookie");
 }
 
 static void find_login(struct request *r)
 {
     char token[LOGIN_TOKEN_TEXT_LEN];
-    const char *cookies = header(r, "Cookie");
+    const char *cookies = request_cookies(r);
     if (cookies == NULL ||
         form_cookie(cookies, strlen(cookies), COOKIE, token, sizeof(token)) != 0)
         return;
-    struct login *l = login_by_cookie(r->portal, token);
+    struct login *l = login_by_cookie(r->rooms->logins, token);
     sodium_memzero(token, sizeof(token));
     if (l == NULL)
         return;
     r->login = l->id;
-    login_seen(r->portal, l, &r->client);
+    login_seen(r->rooms->logins, l, &r->client);
 }
 
 static void begin(struct request *r)
@@ -361,7 +369,7 @@ static void begin(struct request *r)
         request_message(r, MHD_HTTP_FORBIDDEN, "This form is too old",
                         "Go back, load the page again, and send it once more.");
     else
-        handle_request(r);
+        r->rooms->events->on_request(r);
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http,
@@ -369,11 +377,10 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http,
                                   const char *version, const char *data,
                                   size_t *data_len, void **state)
 {
-    struct portal *p = ctx;
     struct request *r = *state;
     (void)version;
     if (r == NULL) {
-        *state = request_new(p, http, url, method);
+        *state = request_new(ctx, http, url, method);
         return *state != NULL ? MHD_YES : MHD_NO;
     }
     if (*data_len > 0) {
@@ -393,15 +400,15 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http,
 
 /* ---------------------------------------------------------------------- the daemon */
 
-static void turn(struct web *w)
+static void turn(struct server *s)
 {
     MHD_UNSIGNED_LONG_LONG ms;
-    if (w->daemon == NULL)
+    if (s->daemon == NULL)
         return;
-    w->conns.now_ms = loop_now_ms(w->portal->loop);
-    (void)MHD_run(w->daemon);
-    if (MHD_get_timeout(w->daemon, &ms) == MHD_YES)
-        timer_start(&w->timer, ms > 0 ? ms : 1);
+    s->conns.now_ms = loop_now_ms(s->web->rooms->loop);
+    (void)MHD_run(s->daemon);
+    if (MHD_get_timeout(s->daemon, &ms) == MHD_YES)
+        timer_start(&s->timer, ms > 0 ? ms : 1);
 }
 
 static void on_ready(void *ctx, int events)
@@ -424,65 +431,64 @@ static void on_log(void *ctx, const char *format, va_list args)
     log_debug("portal: %s", line);
 }
 
-static int daemon_start(struct web *w, struct fault *f)
+static int daemon_start(struct server *s, struct fault *f)
 {
-    struct portal *p = w->portal;
-    w->version = web_certificate_version(p);
-    int rc = web_credentials(p, &w->credentials, f);
+    const struct rooms *rs = s->web->rooms;
+    s->version = web_certificate_version(rs);
+    int rc = web_credentials(rs, &s->credentials, f);
     if (rc != 0)
         return rc;
-    if (gnutls_priority_init(&w->priority, TLS_WEB_PRIORITY, NULL) != 0)
+    if (gnutls_priority_init(&s->priority, TLS_WEB_PRIORITY, NULL) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    w->daemon = MHD_start_daemon(
+    s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG,
-        0, NULL, NULL, on_request, p, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, &w->conns,
-        MHD_OPTION_NOTIFY_CONNECTION, web_conns_notify, &w->conns,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)WEB_CONNS_MAX + ENDING_MAX,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-        MHD_OPTION_END);
-    if (w->daemon == NULL)
+        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
+        web_conns_notify, &s->conns, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)WEB_CONNS_MAX + ENDING_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+    if (s->daemon == NULL)
         return fault_set(f, POSTERN_ERR_IO, "free some memory and descriptors",
                          "the portal's pages cannot start");
     const union MHD_DaemonInfo *info =
-        MHD_get_daemon_info(w->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+        MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL ||
-        watch_start(&w->watch, p->loop, info->epoll_fd, WATCH_READ, on_ready, w) != 0)
+        watch_start(&s->watch, rs->loop, info->epoll_fd, WATCH_READ, on_ready, s) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "the portal cannot start");
     return 0;
 }
 
-static void answer_parked(struct web *w)
+static void answer_parked(struct server *s)
 {
-    for (struct request *r = w->requests; r != NULL; r = r->next)
+    LIST_EACH (struct request, r, &s->requests, link)
         if (r->parked)
             request_message(r, MHD_HTTP_SERVICE_UNAVAILABLE, "Stopping",
                             "The broker is stopping.");
-    if (w->daemon != NULL)
-        (void)MHD_run(w->daemon);
+    if (s->daemon != NULL)
+        (void)MHD_run(s->daemon);
 }
 
 /* The last step of closing. */
-static void finish(struct web *w)
+static void finish(struct server *s)
 {
-    w->ends = false;
-    while (!list_empty(&w->pipes)) {
-        struct web_pipe *wp = LIST_OWNER(w->pipes.next, struct web_pipe, link);
+    s->ends = false;
+    while (!list_empty(&s->pipes)) {
+        struct web_pipe *wp = LIST_FIRST(&s->pipes, struct web_pipe, link);
         list_remove(&wp->link);
         tlspipe_break(wp->pipe);
         free(wp);
     }
-    watch_close(&w->watch);
-    timer_stop(&w->timer);
-    timer_stop(&w->closing);
-    if (w->credentials != NULL)
-        gnutls_certificate_free_credentials(w->credentials);
-    if (w->priority != NULL)
-        gnutls_priority_deinit(w->priority);
-    free(w);
+    watch_close(&s->watch);
+    timer_stop(&s->timer);
+    timer_stop(&s->closing);
+    if (s->credentials != NULL)
+        gnutls_certificate_free_credentials(s->credentials);
+    if (s->priority != NULL)
+        gnutls_priority_deinit(s->priority);
+    free(s);
 }
 
 static void on_closing(void *ctx)
@@ -503,20 +509,19 @@ static size_t look(void *ctx, const uint8_t *data, size_t len)
 static void on_pipe_end(void *ctx, bool broken)
 {
     struct web_pipe *wp = ctx;
-    struct web *w = wp->web;
+    struct server *s = wp->server;
     (void)broken;
     list_remove(&wp->link);
     free(wp);
-    if (w->ends && list_empty(&w->pipes))
-        finish(w);
+    if (s->ends && list_empty(&s->pipes))
+        finish(s);
 }
 
 /* A handshake that nobody goes on with does not see that its other end is gone. */
 static void on_conn_end(void *ctx, int fd)
 {
-    struct web *w = ctx;
-    for (struct list *n = w->pipes.prev; n != &w->pipes; n = n->prev) {
-        struct web_pipe *wp = LIST_OWNER(n, struct web_pipe, link);
+    struct server *s = ctx;
+    LIST_EACH (struct web_pipe, wp, &s->pipes, link) {
         if (wp->plain != fd)
             continue;
         list_remove(&wp->link);
@@ -528,85 +533,111 @@ static void on_conn_end(void *ctx, int fd)
 
 static bool is_known(void *ctx, const struct addr *from)
 {
-    const struct web *w = ctx;
-    for (const struct login *l = w->portal->logins; l != NULL; l = l->next)
-        if (portal_same_client(&l->client, from))
-            return true;
-    return false;
+    const struct server *s = ctx;
+    return logins_at(s->web->rooms->logins, from);
 }
 
-int web_open(struct portal *p, struct fault *f)
+static int server_start(struct web *w, struct fault *f)
 {
-    struct web *w = calloc(1, sizeof(*w));
-    if (w == NULL)
+    struct server *s = calloc(1, sizeof(*s));
+    if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    w->portal = p;
-    web_conns_init(&w->conns);
-    w->conns.on_end = on_conn_end;
-    w->conns.is_known = is_known;
-    w->conns.ctx = w;
-    list_init(&w->pipes);
-    timer_init(&w->timer, p->loop, on_timer, w);
-    timer_init(&w->closing, p->loop, on_closing, w);
-    timer_start(&w->timer, 1000);
-    p->web = w;
-    return daemon_start(w, f);
+    s->web = w;
+    web_conns_init(&s->conns);
+    s->conns.on_end = on_conn_end;
+    s->conns.is_known = is_known;
+    s->conns.ctx = s;
+    list_init(&s->pipes);
+    list_init(&s->requests);
+    timer_init(&s->timer, w->rooms->loop, on_timer, s);
+    timer_init(&s->closing, w->rooms->loop, on_closing, s);
+    timer_start(&s->timer, 1000);
+    w->server = s;
+    return daemon_start(s, f);
 }
 
-void web_close(struct portal *p)
+void web_close(struct web *w)
 {
-    struct web *w = p->web;
-    if (w == NULL)
+    struct server *s = w != NULL ? w->server : NULL;
+    if (s == NULL)
         return;
-    watch_close(&w->watch);
-    answer_parked(w);
-    if (w->daemon != NULL)
-        MHD_stop_daemon(w->daemon); /* the pipes' plain ends are closed with it */
-    w->daemon = NULL;
-    p->web = NULL;
-    if (list_empty(&w->pipes)) {
-        finish(w);
+    watch_close(&s->watch);
+    answer_parked(s);
+    if (s->daemon != NULL)
+        MHD_stop_daemon(s->daemon); /* the pipes' plain ends are closed with it */
+    s->daemon = NULL;
+    w->server = NULL;
+    if (list_empty(&s->pipes)) {
+        finish(s);
         return;
     }
-    w->ends = true;
-    timer_start(&w->closing, CLOSING_MS);
+    s->ends = true;
+    timer_start(&s->closing, CLOSING_MS);
 }
 
 /* New certificate files are taken up; logins stay, connections begin anew. */
-void web_sweep(struct portal *p)
+static void renew(struct web *w)
 {
     struct fault f = {0};
-    if (p->web == NULL)
-        return;
-    p->web->conns.now_ms = loop_now_ms(p->loop);
-    web_conns_sweep(&p->web->conns);
-    spare_look(&p->web->spare, web_conns_unproven(&p->web->conns));
-    turn(p->web);
-    if (web_certificate_version(p) == p->web->version)
-        return;
-    logins_clear_line(p);
-    for (struct request *r = p->web->requests; r != NULL; r = r->next)
+    struct server *s = w->server;
+    w->rooms->events->on_renew(w->rooms);
+    LIST_EACH (struct request, r, &s->requests, link)
         if (r->parked)
             return; /* next time */
     gnutls_certificate_credentials_t usable;
-    if (web_credentials(p, &usable, &f) != 0) { /* the old one stays */
-        p->web->version = web_certificate_version(p);
+    if (web_credentials(w->rooms, &usable, &f) != 0) { /* the old one stays */
+        s->version = web_certificate_version(w->rooms);
         log_error("%s; %s", f.what, f.advice);
         return;
     }
     gnutls_certificate_free_credentials(usable);
-    web_close(p);
-    if (web_open(p, &f) != 0)
+    web_close(w);
+    if (server_start(w, &f) != 0)
         log_error("%s; %s", f.what, f.advice);
     else
         log_info("the portal uses its new certificate");
 }
 
+void web_sweep(struct web *w)
+{
+    struct server *s = w->server;
+    if (s == NULL)
+        return;
+    s->conns.now_ms = loop_now_ms(w->rooms->loop);
+    web_conns_sweep(&s->conns);
+    spare_look(&s->spare, web_conns_unproven(&s->conns));
+    turn(s);
+    if (web_certificate_version(w->rooms) != s->version)
+        renew(w);
+}
+
+int web_new(struct web **out, const struct rooms *rooms, struct fault *f)
+{
+    struct web *w = calloc(1, sizeof(*w));
+    if (w == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    w->rooms = rooms;
+    randombytes_buf(w->secret, sizeof(w->secret));
+    int rc = server_start(w, f);
+    if (rc != 0) {
+        web_close(w);
+        free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+void web_free(struct web *w)
+{
+    free(w);
+}
+
 /* Returns the plain end, or -1; takes `fd`. */
-static int start_tls(struct web *w, int fd)
+static int start_tls(struct server *s, int fd)
 {
     int pair[2];
-    spare_count(&w->spare);
+    spare_count(&s->spare);
     tcp_give_up_after(fd, TIMEOUT_S * 1000); /* with who asks and does not read */
     struct web_pipe *wp = calloc(1, sizeof(*wp));
     if (wp == NULL || sock_pair(pair) != 0) {
@@ -614,11 +645,11 @@ static int start_tls(struct web *w, int fd)
         close(fd);
         return -1;
     }
-    struct tlspipe_join j = {.config = {.loop = w->portal->loop,
+    struct tlspipe_join j = {.config = {.loop = s->web->rooms->loop,
                                         .protocol = "http/1.1",
                                         .web = true,
-                                        .credentials = w->credentials,
-                                        .priority = w->priority},
+                                        .credentials = s->credentials,
+                                        .priority = s->priority},
                              .fd = fd,
                              .plain = pair[0],
                              .whole = true,
@@ -632,25 +663,26 @@ static int start_tls(struct web *w, int fd)
         return -1;
     }
     http_head_init(&wp->head);
-    wp->web = w;
+    wp->server = s;
     wp->plain = pair[1];
-    list_push(&w->pipes, &wp->link);
+    list_push(&s->pipes, &wp->link);
     return pair[1];
 }
 
-void web_take(struct portal *p, int fd)
+void web_take(struct web *w, int fd)
 {
     struct sockaddr_storage ss; /* as the web library wants it */
+    struct server *s = w->server;
     struct addr from;
-    if (p->web == NULL || p->web->daemon == NULL || sock_remote(fd, &from) != 0) {
+    if (s == NULL || s->daemon == NULL || sock_remote(fd, &from) != 0) {
         close(fd);
         return;
     }
-    p->web->conns.now_ms = loop_now_ms(p->loop);
-    web_conns_make_room(&p->web->conns, &from);
-    int plain = start_tls(p->web, fd);
+    s->conns.now_ms = loop_now_ms(w->rooms->loop);
+    web_conns_make_room(&s->conns, &from);
+    int plain = start_tls(s, fd);
     socklen_t len = sockaddr_from_addr(&ss, &from);
     if (plain >= 0) /* it owns the descriptor from here, also when it refuses */
-        (void)MHD_add_connection(p->web->daemon, plain, (struct sockaddr *)&ss, len);
-    timer_start(&p->web->timer, 0); /* of many, once */
+        (void)MHD_add_connection(s->daemon, plain, (struct sockaddr *)&ss, len);
+    timer_start(&s->timer, 0); /* of many, once */
 }

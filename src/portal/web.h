@@ -1,14 +1,17 @@
-/* One request of a browser, between web.c (HTTP) and the handlers (what it means). */
+/*
+ * HTTP of the portal: connections that the broker hands over, requests as a whole,
+ * headers of answers. What a page means is the business of who handles the requests.
+ */
 #ifndef POSTERN_PORTAL_WEB_H
 #define POSTERN_PORTAL_WEB_H
 
-#include <gnutls/gnutls.h>
-
 #include "core/form.h"
-#include "portal/internal.h"
+#include "portal/logins.h"
 #include "portal/pages.h"
+#include "portal/rooms.h"
 
 struct MHD_Connection;
+struct web;
 
 /* The fields of all forms; "" when one was not sent. */
 struct fields {
@@ -17,9 +20,11 @@ struct fields {
     char device[64], services[200], expires[16];
 };
 
+/* One request of a browser. */
 struct request {
-    struct request *next, **at;
-    struct portal *portal;
+    struct list link;
+    struct web *web;
+    const struct rooms *rooms;
     struct MHD_Connection *http;
     bool post, head;
     struct form_path path;
@@ -42,8 +47,19 @@ struct request {
     unsigned pending;             /* questions to hosts that it waits for */
     const char *notice;           /* for the page's state; constant text */
     char said[200];               /* a problem, for the page's state */
-    void *work;                   /* of the handler while parked; it frees it */
 };
+
+MUST_CHECK int web_new(struct web **out, const struct rooms *rooms, struct fault *f);
+/*
+ * Answers what is parked. Connections have a moment for their last bytes, so the loop
+ * must run on before web_free.
+ */
+void web_close(struct web *w);
+/* NULL is fine, for both. */
+void web_free(struct web *w);
+/* Takes `fd`, a TLS connection from which nothing was read. */
+void web_take(struct web *w, int fd);
+void web_sweep(struct web *w);
 
 /* Each answers, now or when it was parked; `html` is filled by the caller before. */
 void request_answer(struct request *r, unsigned status);
@@ -54,25 +70,8 @@ void request_message(struct request *r, unsigned status, const char *title,
 void request_park(struct request *r);
 /* For every page. The texts live as long as the request. */
 void request_state(struct request *r, struct page_login_state *s);
-struct login *request_login(struct request *r);
-/* Where a try to log in comes from; borrowed of the request. */
-struct login_from request_from(struct request *r);
-
-/* handlers.c: runs once the request is whole. */
-void handle_request(struct request *r);
-/* handlers_owner.c: /host/KEY... */
-void handle_owner(struct request *r);
-/* The host that the path names and this login owns; else it has answered. */
-struct portal_host *request_owned_host(struct request *r);
-
-/* The token of a form that nobody logged in sends. */
-void web_csrf(struct portal *p, const struct addr *client, unsigned hours_ago,
-              char text[static PAGE_CSRF_LEN]);
-
-/* web_tls.c: certificate and key as they are now, if they belong together; owned. */
-MUST_CHECK int web_credentials(struct portal *p, gnutls_certificate_credentials_t *out,
-                               struct fault *f);
-/* Changes when the files do. */
-uint64_t web_certificate_version(struct portal *p);
+struct login *request_login(const struct request *r);
+/* As the browser sent them, or NULL; borrowed of the request. */
+const char *request_cookies(const struct request *r);
 
 #endif

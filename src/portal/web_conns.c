@@ -24,11 +24,6 @@ struct web_conn {
     bool ended; /* libmicrohttpd will find out */
 };
 
-static struct web_conn *conn_of(struct list *node)
-{
-    return LIST_OWNER(node, struct web_conn, link);
-}
-
 void web_conns_init(struct web_conns *c)
 {
     struct rlimit r = {.rlim_cur = 1024};
@@ -55,8 +50,7 @@ static void conn_end(struct web_conns *c, struct web_conn *w)
 static void end_least(struct web_conns *c, const struct addr *from, unsigned level)
 {
     struct web_conn *least = NULL;
-    for (struct list *n = c->all.next; n != &c->all; n = n->next) {
-        struct web_conn *w = conn_of(n);
+    LIST_EACH (struct web_conn, w, &c->all, link) {
         if (!w->ended && crowd_distance(from, &w->from) <= level &&
             (least == NULL || w->proof < least->proof))
             least = w;
@@ -73,8 +67,8 @@ static bool is_unproven(const struct web_conn *w)
 unsigned web_conns_unproven(const struct web_conns *c)
 {
     unsigned n = 0;
-    for (struct list *l = c->all.next; l != &c->all; l = l->next)
-        n += is_unproven(conn_of(l));
+    LIST_EACH (const struct web_conn, w, &c->all, link)
+        n += is_unproven(w);
     return n;
 }
 
@@ -83,9 +77,9 @@ static unsigned weight(struct web_conns *c, const struct web_conn *of)
 {
     struct crowd crowd = {.around = of->from};
     unsigned most = 0;
-    for (struct list *n = c->all.next; n != &c->all; n = n->next)
-        if (is_unproven(conn_of(n)))
-            crowd_add(&crowd, &conn_of(n)->from);
+    LIST_EACH (const struct web_conn, w, &c->all, link)
+        if (is_unproven(w))
+            crowd_add(&crowd, &w->from);
     for (unsigned level = 0; level < CROWD_LEVELS; level++)
         if (crowd.count[level] >> 2 * level > most)
             most = crowd.count[level] >> 2 * level;
@@ -96,11 +90,11 @@ static void end_unproven(struct web_conns *c)
 {
     struct web_conn *heaviest = NULL;
     unsigned most = 0, seen = 0;
-    for (struct list *n = c->all.next; n != &c->all && seen < VICTIMS_SEEN;
-         n = n->next) {
-        struct web_conn *w = conn_of(n);
+    LIST_EACH (struct web_conn, w, &c->all, link) {
         unsigned its = is_unproven(w) ? weight(c, w) : 0;
         seen += its > 0;
+        if (seen > VICTIMS_SEEN)
+            break;
         if (its > most) {
             heaviest = w;
             most = its;
@@ -113,9 +107,9 @@ static void end_unproven(struct web_conns *c)
 void web_conns_make_room(struct web_conns *c, const struct addr *from)
 {
     struct crowd crowd = {.around = *from};
-    for (struct list *n = c->all.next; n != &c->all; n = n->next)
-        if (!conn_of(n)->ended)
-            crowd_add(&crowd, &conn_of(n)->from);
+    LIST_EACH (const struct web_conn, w, &c->all, link)
+        if (!w->ended)
+            crowd_add(&crowd, &w->from);
     unsigned level = crowd_full(&crowd, WEB_CONNS_ADDRESS_MAX);
     unsigned unproven = web_conns_unproven(c);
     if (level == CROWD_LEVELS && unproven > 0 &&
@@ -176,7 +170,7 @@ void web_conns_answered(struct web_conns *c, struct MHD_Connection *http,
 
 void web_conns_sweep(struct web_conns *c)
 {
-    for (struct list *n = c->all.next; n != &c->all; n = n->next)
-        if (c->now_ms - conn_of(n)->owes_since_ms > WEB_REQUEST_MS)
-            conn_end(c, conn_of(n));
+    LIST_EACH (struct web_conn, w, &c->all, link)
+        if (c->now_ms - w->owes_since_ms > WEB_REQUEST_MS)
+            conn_end(c, w);
 }

@@ -1,10 +1,7 @@
-/*
- * The portal's certificate: the operator's files, or a self-signed one that is made at
- * the first start and stays. It covers the portal and, for the names of services, as
- * much as a wildcard can; those names' own TLS is the hosts' (names.c).
- */
+/* The certificate that browsers see; see web_tls.h. */
+#include "portal/web_tls.h"
+
 #include <fcntl.h>
-#include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,10 +11,16 @@
 
 #include <sodium.h>
 
+#include "core/addr.h"
 #include "io/statedir.h"
-#include "portal/web.h"
+#include "portal/config.h"
+#include "portal/rooms.h"
 
-enum { PEM_MAX = 64 * 1024, SELF_SIGNED_S = 397 * 24 * 3600, SERIAL_LEN = 16 };
+enum {
+    PEM_MAX = 64 * 1024,
+    SELF_SIGNED_S = 397 * 24 * 3600, /* browsers refuse more than 398 days */
+    SERIAL_LEN = 16,
+};
 
 static char *read_file(const char *path)
 {
@@ -47,39 +50,40 @@ static int write_file(const char *path, const gnutls_datum_t *d)
     return whole ? 0 : POSTERN_ERR_IO;
 }
 
-static void own_path(const struct portal *p, const char *file, char path[static 4096])
+static void own_path(const struct rooms *rs, const char *file, char path[static 4096])
 {
-    (void)snprintf(path, 4096, "%s/%s", p->config->state_dir, file);
+    (void)snprintf(path, 4096, "%s/%s", rs->config->state_dir, file);
 }
 
 /* The portal's name, and the names of services below its domain. */
-static int set_names(const struct portal *p, gnutls_x509_crt_t crt)
+static int set_names(const struct rooms *rs, gnutls_x509_crt_t crt)
 {
     struct addr a;
     char star[300];
     int rc;
-    if (addr_parse_ip(&a, p->public_name) == 0)
+    if (addr_parse_ip(&a, rs->place.name) == 0)
         rc = gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, a.ip,
                                                   (unsigned)addr_ip_len(&a),
                                                   GNUTLS_FSAN_SET);
     else
         rc = gnutls_x509_crt_set_subject_alt_name(
-            crt, GNUTLS_SAN_DNSNAME, p->public_name, (unsigned)strlen(p->public_name),
+            crt, GNUTLS_SAN_DNSNAME, rs->place.name, (unsigned)strlen(rs->place.name),
             GNUTLS_FSAN_SET);
-    if (rc == 0 && p->domain[0] != '\0' && strcmp(p->domain, p->public_name) != 0) {
-        (void)snprintf(star, sizeof(star), "%s", p->domain);
+    if (rc == 0 && rs->place.domain[0] != '\0' &&
+        strcmp(rs->place.domain, rs->place.name) != 0) {
+        (void)snprintf(star, sizeof(star), "%s", rs->place.domain);
         rc = gnutls_x509_crt_set_subject_alt_name(
             crt, GNUTLS_SAN_DNSNAME, star, (unsigned)strlen(star), GNUTLS_FSAN_APPEND);
     }
     return rc;
 }
 
-static int sign(const struct portal *p, gnutls_x509_crt_t crt,
+static int sign(const struct rooms *rs, gnutls_x509_crt_t crt,
                 gnutls_x509_privkey_t key)
 {
     uint8_t serial[SERIAL_LEN];
     time_t now = (time_t)statedir_now_s();
-    const char *name = p->public_name;
+    const char *name = rs->place.name;
     randombytes_buf(serial, sizeof(serial));
     serial[0] &= 0x7f; /* RFC 5280 section 4.1.2.2: positive */
     int rc = gnutls_x509_crt_set_version(crt, 3);
@@ -93,7 +97,7 @@ static int sign(const struct portal *p, gnutls_x509_crt_t crt,
         rc = gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, name,
                                            (unsigned)strnlen(name, 64));
     if (rc == 0)
-        rc = set_names(p, crt);
+        rc = set_names(rs, crt);
     if (rc == 0)
         rc = gnutls_x509_crt_set_basic_constraints(crt, 0, -1);
     if (rc == 0)
@@ -105,7 +109,7 @@ static int sign(const struct portal *p, gnutls_x509_crt_t crt,
     return rc == 0 ? gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0) : rc;
 }
 
-static int make_self_signed(const struct portal *p, const char *crt_path,
+static int make_self_signed(const struct rooms *rs, const char *crt_path,
                             const char *key_path)
 {
     gnutls_x509_crt_t crt = NULL;
@@ -118,7 +122,7 @@ static int make_self_signed(const struct portal *p, const char *crt_path,
         rc = gnutls_x509_privkey_generate(
             key, GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0);
     if (rc == 0)
-        rc = sign(p, crt, key);
+        rc = sign(rs, crt, key);
     if (rc == 0)
         rc = gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &crt_pem);
     if (rc == 0)
@@ -139,7 +143,7 @@ static int make_self_signed(const struct portal *p, const char *crt_path,
 }
 
 /* Still good for a day, and for the name in use? */
-static bool is_usable(const struct portal *p, const char *pem)
+static bool is_usable(const struct rooms *rs, const char *pem)
 {
     gnutls_x509_crt_t crt;
     gnutls_datum_t d = {.size = (unsigned)strlen(pem)};
@@ -152,47 +156,48 @@ static bool is_usable(const struct portal *p, const char *pem)
         usable = gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_PEM) == 0 &&
                  gnutls_x509_crt_get_expiration_time(crt) >
                      (time_t)statedir_now_s() + 24 * 3600 &&
-                 gnutls_x509_crt_check_hostname(crt, p->public_name) != 0;
+                 gnutls_x509_crt_check_hostname(crt, rs->place.name) != 0;
     }
     gnutls_free(d.data);
     gnutls_x509_crt_deinit(crt);
     return usable;
 }
 
-static int self_signed(struct portal *p, char **certificate, char **key,
+static int self_signed(const struct rooms *rs, char **certificate, char **key,
                        struct fault *f)
 {
     char crt_path[4096], key_path[4096];
-    own_path(p, "portal-cert.pem", crt_path);
-    own_path(p, "portal-key.pem", key_path);
+    own_path(rs, "portal-cert.pem", crt_path);
+    own_path(rs, "portal-key.pem", key_path);
     for (int attempt = 0; attempt < 2; attempt++) {
         *certificate = read_file(crt_path);
         *key = read_file(key_path);
-        if (*certificate != NULL && *key != NULL && is_usable(p, *certificate))
+        if (*certificate != NULL && *key != NULL && is_usable(rs, *certificate))
             return 0;
         free(*certificate);
         free(*key);
         *certificate = *key = NULL;
-        if (attempt == 0 && make_self_signed(p, crt_path, key_path) != 0)
+        if (attempt == 0 && make_self_signed(rs, crt_path, key_path) != 0)
             break;
     }
     return fault_set(f, POSTERN_ERR_IO, "check the state directory",
                      "no certificate for the portal could be made");
 }
 
-static int web_certificate(struct portal *p, char **certificate, char **key,
+static int web_certificate(const struct rooms *rs, char **certificate, char **key,
                            struct fault *f)
 {
-    const struct portal_config *c = p->config;
     *certificate = *key = NULL;
-    if (c->certificate == NULL)
-        return self_signed(p, certificate, key, f);
-    *certificate = read_file(c->certificate);
-    *key = read_file(c->key != NULL ? c->key : c->certificate);
+    if (rs->config->certificate == NULL)
+        return self_signed(rs, certificate, key, f);
+    *certificate = read_file(rs->config->certificate);
+    *key =
+        read_file(rs->config->key != NULL ? rs->config->key : rs->config->certificate);
     if (*certificate != NULL && *key != NULL)
         return 0;
-    const char *missing =
-        *certificate == NULL || c->key == NULL ? c->certificate : c->key;
+    const char *missing = *certificate == NULL || rs->config->key == NULL
+                              ? rs->config->certificate
+                              : rs->config->key;
     free(*certificate);
     free(*key);
     *certificate = *key = NULL;
@@ -200,12 +205,12 @@ static int web_certificate(struct portal *p, char **certificate, char **key,
                      "cannot read '%.200s'", missing);
 }
 
-int web_credentials(struct portal *p, gnutls_certificate_credentials_t *out,
+int web_credentials(const struct rooms *rs, gnutls_certificate_credentials_t *out,
                     struct fault *f)
 {
     char *certificate = NULL, *key = NULL;
     gnutls_certificate_credentials_t c = NULL;
-    int rc = web_certificate(p, &certificate, &key, f);
+    int rc = web_certificate(rs, &certificate, &key, f);
     *out = NULL;
     if (rc != 0 || certificate == NULL || key == NULL)
         return rc;
@@ -228,9 +233,9 @@ int web_credentials(struct portal *p, gnutls_certificate_credentials_t *out,
     return rc;
 }
 
-uint64_t web_certificate_version(struct portal *p)
+uint64_t web_certificate_version(const struct rooms *rs)
 {
-    const char *files[] = {p->config->certificate, p->config->key};
+    const char *files[] = {rs->config->certificate, rs->config->key};
     uint64_t version = 0;
     struct stat st;
     for (size_t i = 0; i < 2; i++)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POOL_MAX_BLOCKS = 256 };
+enum { POOL_MAX_BLOCKS = 256 }; /* 16 MB for the next burst; the rest goes back */
 
 struct block {
     struct block *next;

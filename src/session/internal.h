@@ -16,13 +16,13 @@
 
 enum {
     SESSION_PATHS_MAX = 32,
-    SESSION_CID_LEN = 8,
-    PACKET_MAX = 16384,
+    SESSION_CID_LEN = 8, /* in each packet; sessions are found by path, not by it */
+    PACKET_MAX = 16384,  /* on a stream path, which has no MTU */
     UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */
     STREAM_BATCH_MAX = 256 * 1024, /* one writev on a stream path */
     BATCH_BYTES = STREAM_BATCH_MAX + PACKET_MAX,
     ROUND_BYTES_MAX = 1024 * 1024, /* sent before other events get a turn */
-    META_QUEUE_MAX = 64 * 1024,
+    META_QUEUE_MAX = 64 * 1024,    /* for a peer that does not read */
     STREAM_HASH = 64,
 };
 

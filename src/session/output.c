@@ -97,7 +97,7 @@ static void drop_datagram(struct session *s, struct datagram *d)
 static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t *dest,
                                    uint64_t ts)
 {
-    struct datagram *d = LIST_OWNER(s->datagrams.next, struct datagram, link);
+    struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
     int accepted = 0;
     ngtcp2_pkt_info pi;
     if (d->len > datagram_room(s)) { /* the path changed under it */

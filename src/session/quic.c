@@ -252,8 +252,8 @@ static void fill_params(ngtcp2_transport_params *params)
     params->initial_max_streams_bidi = SESSION_STREAMS_MAX;
     params->initial_max_streams_uni = 0;
     params->max_idle_timeout = 0; /* the roles decide how long a silence may last */
-    params->active_connection_id_limit = 7;
-    params->max_datagram_frame_size = 65535;
+    params->active_connection_id_limit = 7;  /* one is used up by each new label */
+    params->max_datagram_frame_size = 65535; /* what UDP has: the path is the limit */
     params->max_udp_payload_size = 65527;
 }
 
@@ -263,6 +263,7 @@ int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
     struct label label;
+    /* A LAN drops little and its queues are short: pacing would cost time there. */
     bool lan = rtt_hint_us != 0 && rtt_hint_us < 5000;
 
     ngtcp2_path path = label_path(&label, s->label);

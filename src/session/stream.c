@@ -45,9 +45,9 @@ struct stream *stream_new(struct session *s, int64_t id)
 static struct stream *find_stream(struct session *s, int64_t id)
 {
     struct list *slot = hash_slot(s, id);
-    for (struct list *n = slot->next; n != slot; n = n->next)
-        if (LIST_OWNER(n, struct stream, hash)->id == id)
-            return LIST_OWNER(n, struct stream, hash);
+    LIST_EACH (struct stream, st, slot, hash)
+        if (st->id == id)
+            return st;
     return NULL;
 }
 
@@ -84,7 +84,7 @@ static void give_credit(struct session *s)
 static void wake_waiting(struct session_env *env)
 {
     while (!list_empty(&env->waiting) && env->unread <= SESSION_ALL_UNREAD_MAX) {
-        struct session *s = LIST_OWNER(env->waiting.next, struct session, waiting);
+        struct session *s = LIST_FIRST(&env->waiting, struct session, waiting);
         list_remove(&s->waiting);
         give_credit(s);
         session_touch(s);
@@ -107,11 +107,9 @@ static void forget_unread(struct stream *st, uint64_t len)
 static void end_fullest(struct session *s)
 {
     struct stream *fullest = NULL;
-    for (struct list *n = s->streams.prev; n != &s->streams; n = n->prev) {
-        struct stream *st = LIST_OWNER(n, struct stream, link);
-        if (fullest == NULL || st->unread > fullest->unread)
-            fullest = st;
-    }
+    LIST_EACH (struct stream, st, &s->streams, link)
+        if (fullest == NULL || st->unread >= fullest->unread)
+            fullest = st; /* of several the newest */
     if (fullest == NULL)
         return;
     log_debug("a stream of which %llu bytes lie unread is given up",
@@ -163,7 +161,7 @@ void stream_mark_ready(struct stream *st)
 
 struct stream *stream_pop_ready(struct session *s, bool credit)
 {
-    struct stream *st = LIST_OWNER(s->ready.next, struct stream, ready);
+    struct stream *st = LIST_FIRST(&s->ready, struct stream, ready);
     if (list_empty(&s->ready) || (!credit && st->sent != st->out.end))
         return NULL;
     list_remove(&st->ready);
@@ -173,11 +171,10 @@ struct stream *stream_pop_ready(struct session *s, bool credit)
 void stream_fini(struct session *s)
 {
     while (!list_empty(&s->streams))
-        stream_drop(LIST_OWNER(s->streams.prev, struct stream, link),
-                    STREAM_UNREACHABLE);
+        stream_drop(LIST_LAST(&s->streams, struct stream, link), STREAM_UNREACHABLE);
     list_remove(&s->waiting);
     while (!list_empty(&s->datagrams)) {
-        struct datagram *d = LIST_OWNER(s->datagrams.next, struct datagram, link);
+        struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
         list_remove(&d->link);
         free(d);
     }
@@ -329,7 +326,7 @@ void stream_on_sent(struct stream *st, size_t len)
 void stream_flush_touched(struct session *s)
 {
     while (!list_empty(&s->touched)) {
-        struct stream *st = LIST_OWNER(s->touched.next, struct stream, touched);
+        struct stream *st = LIST_FIRST(&s->touched, struct stream, touched);
         list_remove(&st->touched);
         if (st->events == NULL)
             continue;

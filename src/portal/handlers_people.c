@@ -2,6 +2,8 @@
  * What people may ask of the portal: log in, see their services, open and close them,
  * log out. Pages are made in page_*.c; what an owner may do is in handlers_owner.c.
  */
+#include "portal/handlers.h"
+
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +11,19 @@
 
 #include "core/json.h"
 #include "io/loop.h"
+#include "portal/devices.h"
+#include "portal/doors.h"
+#include "portal/names.h"
+#include "portal/passwords.h"
+#include "portal/visitor.h"
 #include "portal/web.h"
 
-enum { SERVICES_SHOWN_MAX = 256, FRESH_MS = 5000, ASK_MS = 3000, RETRY_S = 5 };
+enum {
+    SERVICES_SHOWN_MAX = 256,
+    FRESH_MS = 5000, /* a page that is loaded again asks no host */
+    ASK_MS = 3000,   /* a page waits so long for its hosts */
+    RETRY_S = 5,     /* for who did not come to his turn */
+};
 
 /* --------------------------------------------------------------------------- login */
 
@@ -56,9 +68,9 @@ static void show_crowd(struct request *r)
 static void welcome(struct request *r, const char *token)
 {
     const char *next = r->fields.next;
-    const struct login *l = login_by_cookie(r->portal, token);
+    const struct login *l = login_by_cookie(r->rooms->logins, token);
     if (l != NULL)
-        device_set_cookie(r->portal, l, r->device_cookie, sizeof(r->device_cookie));
+        device_set_cookie(r->rooms->devices, r->rooms->logins, l, r->device_cookie);
     (void)snprintf(r->cookie, sizeof(r->cookie),
                    "__Host-postern=%s; Path=/; Secure; HttpOnly; SameSite=Strict",
                    token);
@@ -98,9 +110,10 @@ static void post_code(struct request *r)
 {
     char token[LOGIN_TOKEN_TEXT_LEN], step[LOGIN_TOKEN_TEXT_LEN];
     uint64_t wait_ms = 0;
-    struct login_from from = request_from(r);
+    struct login_from from = {r->client, request_cookies(r)};
     (void)snprintf(step, sizeof(step), "%s", r->fields.step);
-    switch (login_code(r->portal, step, r->fields.code, &from, token, &wait_ms)) {
+    switch (
+        login_code(r->rooms->passwords, step, r->fields.code, &from, token, &wait_ms)) {
     case LOGIN_OK:
         welcome(r, token);
         break;
@@ -123,9 +136,9 @@ static void post_login(struct request *r)
         post_code(r);
         return;
     }
-    struct login_from from = request_from(r);
-    int rc = login_begin(r->portal, r->fields.name, r->fields.password, &from, on_login,
-                         r, &wait_ms);
+    struct login_from from = {r->client, request_cookies(r)};
+    int rc = login_begin(r->rooms->passwords, r->fields.name, r->fields.password, &from,
+                         on_login, r, &wait_ms);
     if (rc == 0)
         request_park(r);
     else if (rc == POSTERN_ERR_AGAIN)
@@ -138,7 +151,7 @@ static void post_logout(struct request *r)
 {
     struct login *l = request_login(r);
     if (l != NULL)
-        login_end(r->portal, l, "logged out");
+        login_end(r->rooms->logins, l, "logged out");
     r->login = 0;
     (void)snprintf(r->cookie, sizeof(r->cookie),
                    "__Host-postern=; Path=/; Secure; HttpOnly; SameSite=Strict; "
@@ -156,9 +169,9 @@ struct texts { /* that a view borrows */
 };
 
 /* Does it speak TLS itself, as far as its port and name tell? */
-static bool has_name(const struct portal *p, const struct portal_service *s)
+static bool has_name(const struct rooms *rs, const struct portal_service *s)
 {
-    return p->domain[0] != '\0' && !s->udp &&
+    return names_are_given(rs->names) && !s->udp &&
            (s->tls || s->open || s->port % 1000 == 443 ||
             strncmp(s->name, "https", 5) == 0);
 }
@@ -177,18 +190,18 @@ static void fill_state(const struct portal_host *h, const struct portal_account 
 }
 
 /* Its address, and why that is another port than the service's. */
-static void fill_port(const struct portal *p, const struct route_grant *g,
+static void fill_port(const struct rooms *rs, const struct route_grant *g,
                       struct service_view *v, struct texts *t)
 {
-    bool v6 = strchr(p->public_name, ':') != NULL;
+    bool v6 = strchr(rs->place.name, ':') != NULL;
     (void)snprintf(t->address, sizeof(t->address), "%s%s%s:%u", v6 ? "[" : "",
-                   p->public_name, v6 ? "]" : "", g->port);
+                   rs->place.name, v6 ? "]" : "", g->port);
     v->address = t->address;
     v->connections = g->entries;
     v->tls = g->by_name;
     if (g->port == v->port)
         return;
-    if (routes_holder(p->routes, &g->client, v->port, g->udp) != NULL)
+    if (door_is_held(rs->doors, &g->client, v->port, g->udp))
         (void)snprintf(t->port_note, sizeof(t->port_note),
                        "Port %u leads another account or service at your address "
                        "elsewhere. Yours is %u.",
@@ -201,15 +214,15 @@ static void fill_port(const struct portal *p, const struct route_grant *g,
 }
 
 /* By its name alone, or where that leads others too, by its name at its own port. */
-static void fill_name(struct portal *p, const struct login *l,
+static void fill_name(const struct rooms *rs, const struct login *l,
                       const struct portal_host *h, int number,
                       const struct route_grant *g, struct service_view *v,
                       struct texts *t)
 {
     const struct portal_service *s = &h->list->services[number];
     char at[8] = "";
-    uint16_t port = p->public_port;
-    if (!names_lead(p, l, h, number)) {
+    uint16_t port = rs->place.port;
+    if (!names_lead(rs->names, l, h, number)) {
         bool fits = g != NULL && g->by_name == s->tls;
         v->name_note =
             fits || g == NULL
@@ -226,7 +239,7 @@ static void fill_name(struct portal *p, const struct login *l,
     if (port != 443)
         (void)snprintf(at, sizeof(at), ":%u", port);
     (void)snprintf(t->url, sizeof(t->url), "https://%s--%s.%s%s/", s->label, h->label,
-                   p->domain, at);
+                   rs->place.domain, at);
     v->url = t->url;
 }
 
@@ -234,25 +247,25 @@ static void fill_service(struct request *r, const struct login *l,
                          const struct portal_host *h, int number,
                          struct service_view *v, struct texts *t)
 {
-    struct portal *p = r->portal;
+    const struct rooms *rs = r->rooms;
     const struct portal_service *s = &h->list->services[number];
-    const struct route_grant *g = door_granted(p, l, h, s->name);
+    const struct route_grant *g = door_granted(rs->doors, l, h, s->name);
     *v = (struct service_view){.host = h->name,
                                .host_key = key_format(h->key, t->host_key),
                                .name = s->name,
                                .port = s->port,
                                .udp = s->udp};
     fill_state(h, login_account(l, h), number, v);
-    if (has_name(p, s))
-        fill_name(p, l, h, number, g, v, t);
+    if (has_name(rs, s))
+        fill_name(rs, l, h, number, g, v, t);
     if (g != NULL)
-        fill_port(p, g, v, t);
+        fill_port(rs, g, v, t);
 }
 
 static void show_home(struct request *r)
 {
-    struct portal *p = r->portal;
-    struct login *l = request_login(r);
+    const struct rooms *rs = r->rooms;
+    const struct login *l = request_login(r);
     char client[ADDR_TEXT_LEN];
     char keys[LOGIN_HOSTS_MAX][KEY_TEXT_LEN];
     struct host_view owned[LOGIN_HOSTS_MAX];
@@ -266,8 +279,8 @@ static void show_home(struct request *r)
         return;
     }
     for (size_t i = 0; i < l->host_count; i++) {
-        struct portal_host *h = host_by_number(p, l->hosts[i].host);
-        const struct portal_account *a = h != NULL ? login_account(l, h) : NULL;
+        struct portal_host *h;
+        const struct portal_account *a = login_account_at(rs->logins, l, i, &h);
         if (a == NULL)
             continue;
         for (size_t s = 0; s < h->list->service_count; s++)
@@ -284,16 +297,11 @@ static void show_home(struct request *r)
             v.owned_count++;
         }
     }
-    uint64_t whole_ms =
-        (p->config->login_s != 0 ? p->config->login_s : PORTAL_LOGIN_DEFAULT_S) *
-        UINT64_C(1000);
-    uint64_t used_ms = loop_now_ms(p->loop) - l->since_ms;
     request_state(r, &v.state);
     v.state.notice = r->notice;
     v.state.problem = r->said[0] != '\0' ? r->said : NULL;
     v.client_address = addr_format_ip(&r->client, client);
-    v.login_ends_minutes =
-        whole_ms > used_ms ? (unsigned)((whole_ms - used_ms) / 60000) : 0;
+    v.login_ends_minutes = (unsigned)(login_rest_ms(rs->logins, l) / 60000);
     page_home(&r->html, &v);
     free(views);
     free(texts);
@@ -336,12 +344,12 @@ static void on_status(void *ctx, unsigned code, const char *reason, const char *
 {
     struct status_ask *ask = ctx;
     struct request *r = ask->request;
-    struct portal_host *h = host_by_number(r->portal, ask->host);
+    struct portal_host *h = host_by_number(r->rooms->hosts, ask->host);
     struct portal_account *a = h != NULL ? host_account(h, ask->account) : NULL;
     (void)reason;
     if (a != NULL) {
         take_status(h, a, text);
-        a->up_ms = loop_now_ms(r->portal->loop);
+        a->up_ms = loop_now_ms(r->rooms->loop);
         a->silent = code != 0;
     }
     free(ask);
@@ -351,15 +359,14 @@ static void on_status(void *ctx, unsigned code, const char *reason, const char *
 
 static void ask_status(struct request *r, const struct login *l, struct portal_host *h)
 {
-    char visitor[ADDR_TEXT_LEN];
     struct status_ask *ask = calloc(1, sizeof(*ask));
     if (ask == NULL)
         return;
     ask->request = r;
     ask->host = h->number;
     (void)snprintf(ask->account, sizeof(ask->account), "%s", l->account);
-    if (ask_start(h, l->account, addr_format(&r->client, visitor), PORTAL_ASK_SERVICES,
-                  "", ASK_MS, on_status, ask) == 0)
+    if (ask_start(r->rooms->asks, h, l->account, &r->client, PORTAL_ASK_SERVICES, "",
+                  ASK_MS, on_status, ask) == 0)
         r->pending++;
     else
         free(ask);
@@ -367,15 +374,14 @@ static void ask_status(struct request *r, const struct login *l, struct portal_h
 
 static void get_home(struct request *r)
 {
-    struct login *l = request_login(r);
-    struct portal *p = r->portal;
+    const struct login *l = request_login(r);
+    const struct rooms *rs = r->rooms;
     for (size_t i = 0; i < l->host_count; i++) {
-        struct portal_host *h = host_by_number(p, l->hosts[i].host);
-        const struct portal_account *a =
-            h != NULL && h->online ? login_account(l, h) : NULL;
+        struct portal_host *h;
+        const struct portal_account *a = login_account_at(rs->logins, l, i, &h);
         bool fresh = a != NULL && (a->up_known != 0 || a->silent) &&
-                     loop_now_ms(p->loop) - a->up_ms < FRESH_MS;
-        if (a != NULL && !fresh)
+                     loop_now_ms(rs->loop) - a->up_ms < FRESH_MS;
+        if (a != NULL && h->online && !fresh)
             ask_status(r, l, h);
     }
     if (r->pending > 0)
@@ -389,7 +395,7 @@ static struct portal_host *named(struct request *r, const struct login *l, int *
 {
     uint8_t key[KEY_LEN];
     struct portal_host *h =
-        key_parse(key, r->fields.host) == 0 ? host_by_key(r->portal, key) : NULL;
+        key_parse(key, r->fields.host) == 0 ? host_by_key(r->rooms->hosts, key) : NULL;
     *service = h != NULL ? host_service(h, r->fields.service) : -1;
     return h != NULL && login_may(l, h, *service) ? h : NULL;
 }
@@ -399,14 +405,13 @@ static void post_open(struct request *r)
     struct login *l = request_login(r);
     struct fault f = {0};
     int service;
-    uint16_t port;
     struct portal_host *h = named(r, l, &service);
     if (h == NULL) {
         request_message(r, MHD_HTTP_NOT_FOUND, "Not found",
                         "There is no such service for this account.");
         return;
     }
-    if (door_grant(r->portal, l, h, service, &port, &f) == 0) {
+    if (door_grant(r->rooms->doors, l, h, service, &f) == 0) {
         request_redirect(r, "/");
         return;
     }
@@ -419,11 +424,8 @@ static void post_close(struct request *r)
     struct login *l = request_login(r);
     int service;
     struct portal_host *h = named(r, l, &service);
-    const struct route_grant *g =
-        h != NULL ? door_granted(r->portal, l, h, r->fields.service) : NULL;
-    if (g != NULL)
-        (void)routes_give_up(r->portal->routes, g->id);
-    doors_trim(r->portal);
+    if (h != NULL)
+        door_give_up(r->rooms->doors, l, h, r->fields.service);
     request_redirect(r, "/");
 }
 
