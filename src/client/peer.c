@@ -557,6 +557,8 @@ void peer_close(struct peer *p)
 
 void peer_on_uplink(struct peer *p, bool up)
 {
+    if (!up && p->gone_broken) /* the host finds no broker either: silence decides */
+        p->gone_us = 0;
     if (p->approach != NULL && !p->restarting) {
         if (up) {
             bury_kept(p);

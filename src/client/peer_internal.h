@@ -37,6 +37,7 @@ struct peer {
     bool unanswered;    /* nothing came back to the last try */
     uint64_t over_us;   /* when the last attempt ended */
     uint64_t gone_us;   /* when the broker lost the host, until that is looked into */
+    bool gone_broken;   /* by no end of the host's: it comes back by the broker */
     uint64_t made_us;   /* what a session that has heard nothing yet says of that */
     uint64_t signal_us; /* when the host last spoke through the broker */
     bool told_silent;
