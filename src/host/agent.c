@@ -30,6 +30,7 @@
 #include "io/log.h"
 #include "io/sock.h"
 #include "path/framed.h"
+#include "path/offer.h"
 
 enum {
     GREETING_MAX = 64, /* hosts that have not said Hello yet */
@@ -399,19 +400,18 @@ static void introduce(struct agent_host *h)
     struct agent *a = h->agent;
     Control m = {.which_body = Control_introduce_tag};
     Introduce *in = &m.body.introduce;
-    Offer o = {.generation = 1, .kinds_count = 1};
+    Offer o = {.generation = 1};
     o.fresh = h->session == NULL || !session_is_open(h->session);
     o.check_key.size = sizeof(o.check_key.bytes);
     randombytes_buf(o.check_key.bytes, sizeof(o.check_key.bytes));
-    (void)snprintf(o.kinds[0], sizeof(o.kinds[0]), "%s", path_kind_name(PATH_RELAY));
+    offer_name(&o, PATH_RELAY);
     memcpy(o.conv, h->conv, CONV_LEN);
     memcpy(in->conv, h->conv, CONV_LEN);
     memcpy(in->peer, a->net.own.pub, KEY_LEN);
     h->introduced_ms = loop_now_ms(a->loop);
     wake(a);
-    int n = approach_seal_offer(in->sealed.bytes, sizeof(in->sealed.bytes), &o,
-                                &a->net.own, h->known.key);
-    in->sealed.size = n > 0 ? (pb_size_t)n : 0;
+    in->sealed.size = (pb_size_t)offer_seal(in->sealed.bytes, sizeof(in->sealed.bytes),
+                                            &o, &a->net.own, h->known.key);
     send_message(h, &m);
 }
 

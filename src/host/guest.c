@@ -15,6 +15,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/statedir.h"
+#include "path/offer.h"
 
 static void refuse(struct face *face, const Introduce *in, unsigned code,
                    const char *reason)
@@ -600,10 +601,10 @@ static void send_forgotten(struct face *face, const Introduce *in)
     Control m = {.which_body = Control_signal_tag};
     Offer o = {.fresh = true};
     memcpy(o.conv, in->conv, CONV_LEN);
-    int n = approach_seal_offer(m.body.signal.sealed.bytes,
-                                sizeof(m.body.signal.sealed.bytes), &o,
-                                &face->endpoint.net.own, in->peer);
-    if (n < 0)
+    size_t n =
+        offer_seal(m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes), &o,
+                   &face->endpoint.net.own, in->peer);
+    if (n == 0)
         return;
     m.body.signal.sealed.size = (pb_size_t)n;
     memcpy(m.body.signal.peer, in->peer, KEY_LEN);

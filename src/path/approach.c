@@ -1,7 +1,7 @@
 /*
  * One approach: kinds started and stopped as the ladder says, and when it is time to
- * speak to the peer; what is said then is exchange.c's. Decides nothing itself:
- * core/ladder does, and each kind's own machine.
+ * speak to the peer by way of the broker, what is said, and what is done about its
+ * words. Decides nothing itself: core/ladder does, and each kind's own machine.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,24 +13,135 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
-#include "path/exchange.h"
+#include "path/kind.h"
+#include "path/offer.h"
 
 enum {
+    PATHS_MAX = LADDER_MAX_PATHS + 24, /* some are retired late */
     INTRODUCE_RETRY_FIRST_MS = 700,
-    INTRODUCE_RETRY_MAX_MS = 20000,
+    INTRODUCE_DOUBLINGS = 4,
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
-static void on_timer(void *ctx);
-static void run(struct approach *a);
+struct approach {
+    struct approach_config config;
+    struct ladder ladder;
+    void *kinds[PATH_KIND_COUNT]; /* NULL: was never begun */
+    struct path *paths[PATHS_MAX];
+    uint8_t check_key[16];
+    uint32_t next_path_id;
+    uint32_t peer_generation, generation;
+    uint64_t began_us;
+    bool established, introduced, answered;
+    bool peer_relays;     /* its latest Offer allows the relay */
+    bool refused_offline; /* our latest introduction was */
+    bool want_introduce, want_offer;
+    unsigned introduce_tries;
+    uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
+    struct timer timer;
+    struct target target;
+    Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
+    uint8_t early[1500];
+    size_t early_len;
+    bool busy, freed;
+};
+
+static bool allows(const struct approach *a, enum path_kind k)
+{
+    return (a->config.allowed >> k & 1) != 0;
+}
+
+/* True while this kind must not begin: the peer has proven nothing yet. */
+static bool holds_back(const struct approach *a, enum path_kind k)
+{
+    return a->held != NULL && path_kind_is_direct(k);
+}
+
+/* The session goes without the relay: no pair of it tells the broker who has it. */
+static bool is_unrelayed(const struct approach *a)
+{
+    return !allows(a, PATH_RELAY) || !a->peer_relays;
+}
+
+/* ---------------------------------------------------------------------- offers out */
+
+/* Our Offer of this moment, sealed. */
+static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
+{
+    Offer o = {.generation = a->generation};
+    memcpy(o.conv, a->config.conv, CONV_LEN);
+    if (a->config.client) {
+        o.fresh = !a->established;
+        o.check_key.size = sizeof(a->check_key);
+        memcpy(o.check_key.bytes, a->check_key, sizeof(a->check_key));
+    }
+    if (a->config.has_invite) {
+        o.invite_id.size = INVITE_ID_LEN;
+        memcpy(o.invite_id.bytes, a->config.invite_id, INVITE_ID_LEN);
+    }
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if (!allows(a, (enum path_kind)k))
+            continue;
+        offer_name(&o, (enum path_kind)k);
+        if (kind_table[k]->fill_offer != NULL && a->kinds[k] != NULL)
+            kind_table[k]->fill_offer(a->kinds[k], &o);
+    }
+    return offer_seal(out, cap, &o, &a->config.net->own, a->config.peer);
+}
+
+static void send_introduce(struct approach *a)
+{
+    Control m = {.which_body = Control_introduce_tag};
+    Introduce *in = &m.body.introduce;
+    memcpy(in->peer, a->config.peer, KEY_LEN);
+    memcpy(in->conv, a->config.conv, CONV_LEN);
+    in->sealed.size =
+        (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
+    in->vouched_count = (pb_size_t)target_show(
+        &a->target, in->vouched, sizeof(in->vouched) / sizeof(in->vouched[0]));
+    in->early.size = (pb_size_t)a->early_len;
+    memcpy(in->early.bytes, a->early, a->early_len);
+    if (uplink_send(a->config.uplink, &m) != 0)
+        return;
+    a->introduced = true;
+    a->refused_offline = false;
+    a->want_introduce = a->want_offer = false;
+}
+
+static void send_offer(struct approach *a)
+{
+    Control m = {.which_body = Control_signal_tag};
+    Signal *s = &m.body.signal;
+    memcpy(s->peer, a->config.peer, KEY_LEN);
+    memcpy(s->conv, a->config.conv, CONV_LEN);
+    s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
+    s->vouched_count = (pb_size_t)target_show(
+        &a->target, s->vouched, sizeof(s->vouched) / sizeof(s->vouched[0]));
+    if (uplink_send(a->config.uplink, &m) == 0)
+        a->want_offer = false;
+}
+
+static void send_accept(struct approach *a, const uint8_t *mark, size_t len)
+{
+    Control m = {.which_body = Control_accept_tag};
+    Accept *ac = &m.body.accept;
+    if (len > sizeof(ac->mark.bytes))
+        return;
+    ac->no_pair = !allows(a, PATH_RELAY);
+    memcpy(ac->peer, a->config.peer, KEY_LEN);
+    memcpy(ac->conv, a->config.conv, CONV_LEN);
+    ac->mark.size = (pb_size_t)len;
+    memcpy(ac->mark.bytes, mark, len);
+    if (uplink_send(a->config.uplink, &m) != 0)
+        log_debug("the broker could not be told of a session");
+}
 
 /* ---------------------------------------------------------------------- scheduling */
 
 static void schedule(struct approach *a)
 {
-    uint64_t now_us = clock_us();
-    uint64_t at = UINT64_MAX;
+    uint64_t now_us = clock_us(), at = UINT64_MAX;
     uint64_t ladder_us = a->config.client ? ladder_deadline_us(&a->ladder) : UINT64_MAX;
     loop_refresh(a->config.net->loop);
     uint64_t now = loop_now_ms(a->config.net->loop);
@@ -54,9 +165,9 @@ static void schedule(struct approach *a)
 /* Until the host answers, the introduction is repeated with growing pauses. */
 static void plan_introduce_retry(struct approach *a)
 {
-    unsigned shift = a->introduce_tries < 4 ? a->introduce_tries : 4;
-    unsigned ms = (unsigned)INTRODUCE_RETRY_FIRST_MS << shift;
-    ms = ms < INTRODUCE_RETRY_MAX_MS ? ms : INTRODUCE_RETRY_MAX_MS;
+    unsigned ms = INTRODUCE_RETRY_FIRST_MS;
+    ms <<= a->introduce_tries < INTRODUCE_DOUBLINGS ? a->introduce_tries
+                                                    : (unsigned)INTRODUCE_DOUBLINGS;
     a->introduce_tries++;
     a->want_introduce = true;
     a->introduce_at_ms =
@@ -69,19 +180,19 @@ static void send_due(struct approach *a)
     if (!uplink_is_up(a->config.uplink))
         return;
     if (a->want_introduce && a->config.client && now >= a->introduce_at_ms) {
-        exchange_introduce(a);
+        send_introduce(a);
         if (!a->answered)
             plan_introduce_retry(a);
     } else if (a->want_offer && now >= a->offer_at_ms &&
                (a->introduced || !a->config.client)) {
-        exchange_offer(a);
+        send_offer(a);
     }
 }
 
 /* A kind's state is made when it first begins: most approaches need few of them. */
 static void *kind_make(struct approach *a, enum path_kind k)
 {
-    if (a->kinds[k] == NULL && approach_allows(a, k))
+    if (a->kinds[k] == NULL && allows(a, k))
         a->kinds[k] = kind_table[k]->new (a, k);
     return a->kinds[k];
 }
@@ -96,7 +207,7 @@ static void kind_start(struct approach *a, enum path_kind k)
 
 static struct path *path_by_id(const struct approach *a, uint32_t id)
 {
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
+    for (unsigned i = 0; i < PATHS_MAX; i++)
         if (a->paths[i] != NULL && a->paths[i]->id == id)
             return a->paths[i];
     return NULL;
@@ -124,6 +235,16 @@ static void climb(struct approach *a)
     }
 }
 
+/* True when it was freed meanwhile, and is gone now. */
+static bool leave(struct approach *a)
+{
+    bool freed = a->freed;
+    a->busy = a->freed = false;
+    if (freed)
+        approach_free(a);
+    return freed;
+}
+
 /* Everything that is due; the last thing that every entry does. */
 static void run(struct approach *a)
 {
@@ -135,13 +256,8 @@ static void run(struct approach *a)
         climb(a);
     if (!a->freed)
         send_due(a);
-    a->busy = false;
-    if (a->freed) {
-        a->freed = false;
-        approach_free(a);
-        return;
-    }
-    schedule(a);
+    if (!leave(a))
+        schedule(a);
 }
 
 static void on_timer(void *ctx)
@@ -160,6 +276,11 @@ static void poke(struct approach *a)
 const struct approach_config *approach_config_of(const struct approach *a)
 {
     return &a->config;
+}
+
+struct target *approach_target(struct approach *a)
+{
+    return &a->target;
 }
 
 bool approach_is_established(const struct approach *a)
@@ -212,19 +333,18 @@ void approach_lost(struct approach *a, struct path *p, const char *reason)
 
 void approach_path_new(struct approach *a, struct path *p)
 {
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
-        if (a->paths[i] == NULL) {
-            a->paths[i] = p;
-            break;
-        }
-    }
+    unsigned i = 0;
+    while (i < PATHS_MAX - 1 && a->paths[i] != NULL)
+        i++;
+    if (a->paths[i] == NULL)
+        a->paths[i] = p;
     if (!a->freed)
         a->config.events->on_path(a->config.ctx, p);
 }
 
 void approach_path_retire(struct approach *a, struct path *p)
 {
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
+    for (unsigned i = 0; i < PATHS_MAX; i++)
         if (a->paths[i] == p)
             a->paths[i] = NULL;
     a->config.events->on_path_gone(a->config.ctx, p);
@@ -274,33 +394,101 @@ void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
         log_debug("a packet could not be carried by the broker");
 }
 
+/* ----------------------------------------------------------------------- offers in */
+
+/* Kinds that the peer does not allow are refused here with that reason. */
+static void apply_peer_kinds(struct approach *a, uint32_t theirs)
+{
+    a->peer_relays = (theirs >> PATH_RELAY & 1) != 0;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if (((a->config.allowed & ~theirs) >> k & 1) == 0)
+            continue;
+        if (a->kinds[k] != NULL)
+            kind_table[k]->stop(a->kinds[k]);
+        ladder_refuse(&a->ladder, (enum path_kind)k,
+                      "the other side does not allow it");
+    }
+}
+
+static void take_offer(struct approach *a, const Offer *o)
+{
+    if (a->config.client && o->fresh) {
+        a->config.events->on_forgotten(a->config.ctx);
+        return;
+    }
+    bool renewed = o->generation > a->peer_generation && a->peer_generation != 0;
+    if (o->generation < a->peer_generation)
+        return;
+    a->peer_generation = o->generation;
+    if (renewed && a->established)
+        a->config.events->on_renewed(a->config.ctx);
+    if (a->config.client && !a->answered) {
+        a->answered = true;
+        a->want_introduce = false;
+        a->introduce_tries = 0;
+    }
+    if (a->refused_offline) /* it is back, and does not know that we asked */
+        approach_introduce_soon(a);
+    if (a->config.client)
+        apply_peer_kinds(a, offer_kinds(o));
+    if (a->held != NULL)
+        *a->held = *o;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (a->kinds[k] != NULL && kind_table[k]->on_offer != NULL &&
+            !holds_back(a, (enum path_kind)k))
+            kind_table[k]->on_offer(a->kinds[k], o, renewed);
+}
+
+static void take_sealed(struct approach *a, const Vouch *vouched, size_t n,
+                        const uint8_t *sealed, size_t len)
+{
+    Offer o;
+    target_take(&a->target, vouched, n, clock_us());
+    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, a->config.conv,
+                            sealed, len) != 0)
+        log_debug("dropped an offer that is not genuine");
+    else
+        take_offer(a, &o);
+}
+
+static void take_ticket(struct approach *a, const Ticket *t)
+{
+    if (!allows(a, PATH_RELAY))
+        return;
+    bool none = t->ticket.size != TICKET_LEN;
+    kind_table[PATH_RELAY]->on_ticket(
+        a->kinds[PATH_RELAY], none ? NULL : t->ticket.bytes, none ? t->reason : NULL);
+}
+
+static void take_packet(struct approach *a, const uint8_t *packet, size_t len)
+{
+    if (len > 0 && allows(a, PATH_RELAY))
+        kind_table[PATH_RELAY]->on_carry(a->kinds[PATH_RELAY], packet, len);
+}
+
 void approach_on_control(struct approach *a, const Control *m)
 {
+    const Introduce *in = &m->body.introduce;
     a->busy = true;
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
-        target_take(&a->target, m->body.introduce.vouched,
-                    m->body.introduce.vouched_count, clock_us());
-        exchange_take(a, m->body.introduce.sealed.bytes, m->body.introduce.sealed.size);
+        take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes,
+                    in->sealed.size);
         if (!a->freed) {
-            exchange_accept(a, m->body.introduce.mark.bytes,
-                            m->body.introduce.mark.size);
+            send_accept(a, in->mark.bytes, in->mark.size);
             approach_offer_soon(a); /* our answer */
+            take_packet(a, in->early.bytes, in->early.size);
         }
-        if (!a->freed)
-            exchange_packet(a, m->body.introduce.early.bytes,
-                            m->body.introduce.early.size);
         break;
     case Control_ticket_tag:
-        exchange_ticket(a, &m->body.ticket);
+        take_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
-        target_take(&a->target, m->body.signal.vouched, m->body.signal.vouched_count,
-                    clock_us());
-        exchange_take(a, m->body.signal.sealed.bytes, m->body.signal.sealed.size);
+        take_sealed(a, m->body.signal.vouched, m->body.signal.vouched_count,
+                    m->body.signal.sealed.bytes, m->body.signal.sealed.size);
         break;
     case Control_carry_tag:
-        exchange_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
+        take_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
         if (m->body.refuse.code == REFUSE_BACK) {
@@ -326,13 +514,8 @@ void approach_on_control(struct approach *a, const Control *m)
     default:
         break;
     }
-    a->busy = false;
-    if (a->freed) {
-        a->freed = false;
-        approach_free(a);
-        return;
-    }
-    run(a);
+    if (!leave(a))
+        run(a);
 }
 
 /* ---------------------------------------------------------------------- life cycle */
@@ -357,7 +540,7 @@ static struct approach *approach_new(const struct approach_config *c)
 /* The session begins on its path, before anything was started. */
 static bool make_relay(struct approach *a)
 {
-    return !approach_allows(a, PATH_RELAY) || kind_make(a, PATH_RELAY) != NULL;
+    return !allows(a, PATH_RELAY) || kind_make(a, PATH_RELAY) != NULL;
 }
 
 int approach_new_client(struct approach **out, const struct approach_config *c)
@@ -378,7 +561,7 @@ int approach_new_client(struct approach **out, const struct approach_config *c)
 
 static void start_at_host(struct approach *a, enum path_kind k, const Offer *offer)
 {
-    if (!approach_allows(a, k))
+    if (!allows(a, k))
         return;
     kind_start(a, k);
     if (a->kinds[k] != NULL && kind_table[k]->on_offer != NULL)
@@ -395,10 +578,8 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
         return POSTERN_ERR_NOMEM;
     memcpy(a->check_key, offer->check_key.bytes, sizeof(a->check_key));
     a->peer_generation = offer->generation;
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (!exchange_names(offer, (enum path_kind)k))
-            a->config.allowed &= ~(1u << k);
-    bool holds = c->unlisted && approach_allows(a, PATH_RELAY);
+    a->config.allowed &= offer_kinds(offer);
+    bool holds = c->unlisted && allows(a, PATH_RELAY);
     if (holds)
         a->held = malloc(sizeof(*a->held));
     if (!make_relay(a) || (holds && a->held == NULL)) {
@@ -411,9 +592,9 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     *out = a;
     a->busy = true;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (!approach_holds(a, (enum path_kind)k))
+        if (!holds_back(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    exchange_accept(a, in->mark.bytes, in->mark.size);
+    send_accept(a, in->mark.bytes, in->mark.size);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -433,7 +614,7 @@ void approach_free(struct approach *a)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->stop(a->kinds[k]);
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
+    for (unsigned i = 0; i < PATHS_MAX; i++)
         if (a->paths[i] != NULL)
             a->config.events->on_path_gone(a->config.ctx, a->paths[i]);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
@@ -447,9 +628,9 @@ void approach_free(struct approach *a)
 
 struct path *approach_first_path(struct approach *a)
 {
-    if (!approach_allows(a, PATH_RELAY))
+    if (!allows(a, PATH_RELAY))
         return NULL;
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++)
+    for (unsigned i = 0; i < PATHS_MAX; i++)
         if (a->paths[i] != NULL && a->paths[i]->kind == PATH_RELAY)
             return a->paths[i];
     return NULL;
@@ -532,14 +713,14 @@ void approach_on_uplink(struct approach *a, bool up)
 
 void approach_ask(struct approach *a)
 {
-    if (a->established && approach_is_unrelayed(a))
+    if (a->established && is_unrelayed(a))
         approach_introduce_soon(a);
 }
 
 /* Nothing can come back to an address that this machine lost: no time to find out. */
 static void drop_gone(struct approach *a)
 {
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
+    for (unsigned i = 0; i < PATHS_MAX; i++) {
         struct path *p = a->paths[i];
         if (p != NULL && p->stream &&
             netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
@@ -551,7 +732,7 @@ static void drop_gone(struct approach *a)
 static void renew_locals(struct approach *a)
 {
     struct addr now;
-    for (size_t i = 0; i < sizeof(a->paths) / sizeof(a->paths[0]); i++) {
+    for (unsigned i = 0; i < PATHS_MAX; i++) {
         struct path *p = a->paths[i];
         if (p == NULL || p->stream || p->kind == PATH_RELAY ||
             p->local.family == ADDR_NONE || !netmon_source(&p->remote, &now))
@@ -574,9 +755,8 @@ void approach_on_network_change(struct approach *a)
         return;
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (approach_allows(a, (enum path_kind)k) &&
-            path_kind_is_direct((enum path_kind)k) &&
-            !approach_holds(a, (enum path_kind)k))
+        if (allows(a, (enum path_kind)k) && path_kind_is_direct((enum path_kind)k) &&
+            !holds_back(a, (enum path_kind)k))
             kind_start(a, (enum path_kind)k);
     approach_offer_soon(a);
 }

@@ -110,10 +110,6 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
 uint64_t approach_elapsed_us(const struct approach *a);
 const uint8_t *approach_conv(const struct approach *a);
 
-/* Seals an Offer to the device `to`; returns the length or an error. */
-MUST_CHECK int approach_seal_offer(uint8_t *out, size_t cap, const Offer *offer,
-                                   const struct keypair *own,
-                                   const uint8_t to[static KEY_LEN]);
 /* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine or of another conv. */
 MUST_CHECK int approach_open_offer(Offer *offer, const struct keypair *own,
                                    const uint8_t from[static KEY_LEN],

@@ -45,6 +45,7 @@ extern const struct kind_ops udp_punch_engine, tcp_meet_engine, udp_meet_engine,
 
 /* ---- services of the approach to its kinds */
 const struct approach_config *approach_config_of(const struct approach *a);
+struct target *approach_target(struct approach *a);
 bool approach_is_established(const struct approach *a); /* the session once opened */
 const uint8_t *approach_check_key(const struct approach *a); /* 16 bytes */
 uint32_t approach_next_path_id(struct approach *a);

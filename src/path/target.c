@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "io/clock.h"
-#include "path/exchange.h"
+#include "path/kind.h"
 
 enum { SIDE_FRESH_US = 2000000 };
 
@@ -53,7 +53,7 @@ size_t target_show(const struct target *t, Vouch *list, size_t max)
 
 void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *mark)
 {
-    struct target *t = &a->target;
+    struct target *t = approach_target(a);
     size_t i = 0;
     while (i < t->mark_count && !addr_ip_equal(&t->marks[i].addr, mapped))
         i++;
@@ -69,9 +69,9 @@ void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *m
         memcpy(t->marks[0].mark, mark, VOUCH_MARK_LEN);
 }
 
-static bool is_vouched(const struct approach *a, const struct addr *to)
+static bool is_vouched(struct approach *a, const struct addr *to)
 {
-    const struct target *t = &a->target;
+    const struct target *t = approach_target(a);
     uint64_t now_us = clock_us();
     for (size_t i = 0; i < t->vouched_count; i++)
         if (now_us - t->vouched[i].at_us < TARGET_VOUCHED_MS * UINT64_C(1000) &&
@@ -81,10 +81,10 @@ static bool is_vouched(const struct approach *a, const struct addr *to)
 }
 
 /* The broker sees the peer where it sees us: one LAN, or one carrier's NAT. */
-static bool shares_outside(const struct approach *a)
+static bool shares_outside(struct approach *a)
 {
-    const struct target *t = &a->target;
-    const struct addr *seen = uplink_seen(a->config.uplink);
+    const struct target *t = approach_target(a);
+    const struct addr *seen = uplink_seen(approach_config_of(a)->uplink);
     for (size_t i = 0; i < t->vouched_count; i++) {
         if (addr_place_equal(&t->vouched[i].addr, seen))
             return true;
@@ -99,7 +99,7 @@ static bool shares_outside(const struct approach *a)
 
 static bool is_beside(struct approach *a, const struct addr *to)
 {
-    struct target *t = &a->target;
+    struct target *t = approach_target(a);
     uint64_t now_us = clock_us();
     if (t->side_at_us == 0 || now_us - t->side_at_us > SIDE_FRESH_US) {
         sidenets_read(&t->side);
@@ -110,7 +110,7 @@ static bool is_beside(struct approach *a, const struct addr *to)
 
 static bool broker_is_private(const struct approach *a)
 {
-    struct addr b = *uplink_broker_addr(a->config.uplink);
+    struct addr b = *uplink_broker_addr(approach_config_of(a)->uplink);
     b.port = 1;
     enum addr_scope scope = addr_scope_of(&b);
     return scope == ADDR_SCOPE_PRIVATE || scope == ADDR_SCOPE_LOOPBACK;
@@ -142,7 +142,7 @@ bool target_fits(struct approach *a, const struct addr *to)
     case ADDR_SCOPE_UNUSABLE:
         return false;
     case ADDR_SCOPE_LOOPBACK:
-        return addr_scope_of(uplink_broker_addr(a->config.uplink)) ==
+        return addr_scope_of(uplink_broker_addr(approach_config_of(a)->uplink)) ==
                ADDR_SCOPE_LOOPBACK;
     case ADDR_SCOPE_GLOBAL:
         return to->family != ADDR_V4 || to->ip[0] != 192 || to->ip[1] != 0 ||
@@ -170,7 +170,9 @@ bool target_may_be_swept(struct approach *a, const struct addr *to)
 
 bool target_is_time_to_sweep(const struct approach *a)
 {
-    return a->established || (!approach_allows(a, PATH_RELAY) && !a->config.unlisted);
+    const struct approach_config *c = approach_config_of(a);
+    bool relayed = (c->allowed >> PATH_RELAY & 1) != 0;
+    return approach_is_established(a) || (!relayed && !c->unlisted);
 }
 
 /* ---------------------------------------------------------------------- the budget */
@@ -178,7 +180,8 @@ bool target_is_time_to_sweep(const struct approach *a)
 static bool take(struct approach *a, const struct addr *to, enum budget_lane lane,
                  unsigned packets)
 {
-    return budget_take(a->config.net->budget, to, lane, packets, clock_us());
+    return budget_take(approach_config_of(a)->net->budget, to, lane, packets,
+                       clock_us());
 }
 
 bool target_may_send(struct approach *a, const struct addr *to, unsigned packets)
@@ -188,7 +191,8 @@ bool target_may_send(struct approach *a, const struct addr *to, unsigned packets
 
 bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets)
 {
-    bool broker = addr_ip_equal(server, uplink_broker_addr(a->config.uplink));
+    bool broker =
+        addr_ip_equal(server, uplink_broker_addr(approach_config_of(a)->uplink));
     return take(a, server, broker ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
 }
 
@@ -199,10 +203,10 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
 
 bool target_pace(struct approach *a)
 {
-    return budget_pace(a->config.net->budget, clock_us());
+    return budget_pace(approach_config_of(a)->net->budget, clock_us());
 }
 
 void target_answered(struct approach *a, const struct addr *from)
 {
-    budget_answered(a->config.net->budget, from, clock_us());
+    budget_answered(approach_config_of(a)->net->budget, from, clock_us());
 }

@@ -7,21 +7,88 @@
  * The sockets exist only while checks run or a path is in use, and never answer a
  * packet that is not an authentic check.
  */
-#include "path/udp_punch.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <sodium.h>
 
+#include "core/punch.h"
+#include "core/state.h"
 #include "core/stun.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/udp.h"
+#include "path/kind.h"
+#include "path/predict.h"
+#include "path/reflexive.h"
 
+/* Two of our own, IPv4 and IPv6; the others are mappings that prediction found. */
+enum { SOCKETS_MAX = PUNCH_MAX_SOCKETS, PATHS_MAX = 8, PLAIN_FIRST_MS = 200 };
+
+/*
+ * A round: begun by the ladder, or by the peer's newer Offer.
+ *
+ *   RESTING --- start ---> CHECKING --- proven, or failed while a path is used --->
+ * TOLD ^                       |  ^                                                  |
+ *      +--- failed, or stop ---+  +--- start, the peer's new round, a pair died -----+
+ */
+enum stage { RESTING, CHECKING, TOLD };
+
+// clang-format off
+static const uint8_t stage_next[] = {
+    [RESTING]  = 1u << CHECKING,
+    [CHECKING] = 1u << TOLD | 1u << RESTING,
+    [TOLD]     = 1u << CHECKING | 1u << RESTING,
+};
+// clang-format on
+
+/* What a round does about symmetric NATs, once. */
+enum prediction { PREDICT_OPEN, PREDICT_LOW /* from ports below 1024 */, PREDICT_DONE };
+
+/* Whether we may bind ports below 1024; FAILED: not in this round, since the one before
+ * came to nothing with them. */
+enum low_ports { LOW_UNKNOWN, LOW_NONE, LOW_MAY, LOW_FAILED };
+
+/* OLD: no Offer came since this round began, and its ports may be gone. */
+enum peer { PEER_UNKNOWN, PEER_OLD, PEER_KNOWN };
+
+struct udp_punch;
+
+struct udp_path {
+    struct path base; /* first */
+    struct udp_punch *owner;
+    unsigned sock;
+};
+
+struct udp_punch {
+    struct approach *approach;
+    enum stage stage;
+    struct punch *punch; /* NULL while RESTING */
+    struct udp *sockets[SOCKETS_MAX];
+    struct addr locals[SOCKETS_MAX]; /* bound: the port of host candidates */
+    struct udp_path *paths[PATHS_MAX];
+    struct path *used; /* what the session uses, ours or another's */
+    struct reflexive reflexive;
+    enum peer peer;
+    struct {
+        Candidate candidates[sizeof(((Offer *)NULL)->candidates) / sizeof(Candidate)];
+        pb_size_t count;
+        uint32_t generation, mapping, filtering;
+        bool low_ports, complete;
+    } told;              /* by the peer's newest Offer, for a new round */
+    uint32_t generation; /* of the round before */
+    struct predict *predict;
+    enum prediction prediction;
+    enum low_ports low;
+    char predict_why[96]; /* why prediction was not tried though it was needed */
+    struct timer timer;
+    bool busy, freed;
+};
+
+static void pump(struct udp_punch *u);
 static void on_timer(void *ctx);
 
 static uint64_t now_ms(struct udp_punch *u)
@@ -49,7 +116,7 @@ static const struct path_ops udp_path_ops = {path_op_send};
 static struct udp_path *find_path(struct udp_punch *u, unsigned sock,
                                   const struct addr *remote)
 {
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
+    for (int i = 0; i < PATHS_MAX; i++)
         if (u->paths[i] != NULL && u->paths[i]->sock == sock &&
             addr_equal(&u->paths[i]->base.remote, remote))
             return u->paths[i];
@@ -70,10 +137,10 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
                                   const struct addr *remote)
 {
     int slot = -1;
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX && slot < 0; i++)
+    for (int i = 0; i < PATHS_MAX && slot < 0; i++)
         if (u->paths[i] == NULL)
             slot = i;
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX && slot < 0; i++) {
+    for (int i = 0; i < PATHS_MAX && slot < 0; i++) {
         if (&u->paths[i]->base != u->used) {
             retire(u, i);
             slot = i;
@@ -108,11 +175,11 @@ static void update_hint(struct udp_punch *u)
 {
     struct punch_hint h = {.own_mapping = reflexive_mapping(&u->reflexive),
                            .own_udp = reflexive_udp(&u->reflexive)};
-    if (u->has_peer) {
-        h.peer_mapping = (enum nat_mapping)u->peer.mapping;
-        h.peer_filtering = (enum nat_filtering)u->peer.filtering;
+    if (u->peer != PEER_UNKNOWN) {
+        h.peer_mapping = (enum nat_mapping)u->told.mapping;
+        h.peer_filtering = (enum nat_filtering)u->told.filtering;
     }
-    punch_set_hint(&u->punch, &h);
+    punch_set_hint(u->punch, &h);
 }
 
 static void add_peer_candidates(struct udp_punch *u);
@@ -128,13 +195,12 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
     approach_offer_soon(u->approach);
 }
 
-/* ------------------------------------------------------------------------------
- * packets */
+/* ------------------------------------------------------------------------- packets */
 
 static unsigned index_of(const struct udp_punch *u, const struct udp *s)
 {
     unsigned i = 0;
-    while (i + 1 < UDP_PUNCH_SOCKETS && u->sockets[i] != s)
+    while (i + 1 < SOCKETS_MAX && u->sockets[i] != s)
         i++;
     return i;
 }
@@ -143,10 +209,18 @@ static unsigned index_of(const struct udp_punch *u, const struct udp *s)
 static void note_answer(struct udp_punch *u, unsigned sock, const struct addr *from)
 {
     const struct punch_pair *pair =
-        punch_pair_at(&u->punch, punch_find_pair(&u->punch, sock, from));
+        punch_pair_at(u->punch, punch_find_pair(u->punch, sock, from));
     if (pair != NULL && pair->proven)
         target_answered(u->approach, from);
 }
+
+static void dispose(struct udp_punch *u)
+{
+    free(u->punch);
+    free(u);
+}
+
+static void rest(struct udp_punch *u);
 
 static void on_packets(void *ctx, struct udp *s, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len)
@@ -160,52 +234,237 @@ static void on_packets(void *ctx, struct udp *s, const struct addr *from,
         path_deliver(&p->base, buf, len, segment_len);
     } else if (stun_is_message(buf, first)) {
         on_stun(u, sock, from, buf, first);
-        udp_punch_pump(u);
+        pump(u);
     } else {
         bool check = false;
         for (size_t at = 0; at < len; at += segment_len) {
             size_t n = len - at < segment_len ? len - at : segment_len;
             check |=
-                punch_on_packet(&u->punch, sock, from, buf + at, n, clock_us()) == 1;
+                punch_on_packet(u->punch, sock, from, buf + at, n, clock_us()) == 1;
         }
         if (check) {
             note_answer(u, sock, from);
-            udp_punch_pump(u);
+            pump(u);
         } else if (path_is_session_packet(buf[0]) &&
-                   punch_known_remote(&u->punch, sock, from)) {
-            p = make_path(u, sock, from);
+                   punch_known_remote(u->punch, sock, from)) {
+            (void)make_path(u, sock, from);
+            p = find_path(u, sock, from); /* who was told of it may have ended us */
             if (p != NULL)
                 path_deliver(&p->base, buf, len, segment_len);
         }
     }
     u->busy = false;
     if (u->freed)
-        free(u);
+        dispose(u);
+    else if (u->stage == RESTING)
+        rest(u);
 }
 
 static void on_writable(void *ctx, struct udp *s)
 {
     struct udp_punch *u = ctx;
     unsigned sock = index_of(u, s);
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
+    for (int i = 0; i < PATHS_MAX; i++)
         if (u->paths[i] != NULL && u->paths[i]->sock == sock)
             path_writable(&u->paths[i]->base);
 }
 
-const struct udp_events udp_punch_events = {on_packets, on_writable};
+static const struct udp_events udp_events = {on_packets, on_writable};
 
-/* -------------------------------------------------------------------------------
- * rounds */
+/* ---------------------------------------------------------------------- prediction
+ *
+ * Where a NAT gives each destination another port: when both sides know what their NATs
+ * do and plain checks had their chance, mappings are opened and ports swept. A socket
+ * that an authentic check reaches becomes one of the checks' own.
+ */
+
+static size_t make(void *ctx, uint8_t *buf)
+{
+    struct udp_punch *u = ctx;
+    return punch_make_probe(u->punch, buf);
+}
+
+static void send_known(void *ctx, const struct addr *to, const uint8_t *buf, size_t len)
+{
+    struct udp_punch *u = ctx;
+    if (u->sockets[0] != NULL)
+        (void)!udp_send(u->sockets[0], to, buf, len, len);
+}
+
+static void arrived(void *ctx, struct udp *s, const struct addr *from,
+                    const uint8_t *buf, size_t len)
+{
+    struct udp_punch *u = ctx;
+    unsigned idx = REFLEXIVE_SOCKETS;
+    while (idx < SOCKETS_MAX && u->sockets[idx] != NULL)
+        idx++;
+    if (idx == SOCKETS_MAX || !punch_is_authentic(u->punch, buf, len))
+        return;
+    predict_release(u->predict, s);
+    udp_set_user(s, &udp_events, u);
+    u->sockets[idx] = s;
+    udp_local(s, &u->locals[idx]);
+    punch_add_socket(u->punch, idx, ADDR_V4);
+    (void)punch_on_packet(u->punch, idx, from, buf, len, clock_us());
+    pump(u);
+}
+
+static bool may(void *ctx, const struct addr *to)
+{
+    struct udp_punch *u = ctx;
+    return target_may_sweep(u->approach, to, 1);
+}
+
+static bool pace(void *ctx)
+{
+    struct udp_punch *u = ctx;
+    return target_pace(u->approach);
+}
+
+static const struct predict_events predict_events = {make, may, pace, send_known,
+                                                     arrived};
+
+static bool may_use_low_ports(struct udp_punch *u)
+{
+    if (reflexive_mapping(&u->reflexive) != NAT_MAPPING_ADDRESS_PORT_DEPENDENT)
+        return false;
+    if (u->low == LOW_UNKNOWN)
+        u->low = predict_low_ports(approach_config_of(u->approach)->net) ? LOW_MAY
+                                                                         : LOW_NONE;
+    return u->low == LOW_MAY;
+}
+
+/* What the outside has seen of our socket, and what the peer told of its own. */
+static struct predict_near own_near(const struct udp_punch *u)
+{
+    uint16_t ports[REFLEXIVE_MAX];
+    size_t n = 0;
+    for (unsigned i = 0; i < u->reflexive.count; i++)
+        if (u->reflexive.bindings[i].done &&
+            u->reflexive.bindings[i].mapped.family == ADDR_V4)
+            ports[n++] = u->reflexive.bindings[i].mapped.port;
+    return predict_observe(ports, n);
+}
+
+static struct predict_near peer_near(const struct udp_punch *u)
+{
+    uint16_t ports[REFLEXIVE_MAX];
+    size_t n = 0;
+    for (pb_size_t i = 0; i < u->told.count && n < REFLEXIVE_MAX; i++)
+        if (u->told.candidates[i].type == CAND_REFLEXIVE &&
+            u->told.candidates[i].ip.size == 4)
+            ports[n++] = (uint16_t)u->told.candidates[i].port;
+    return predict_observe(ports, n);
+}
+
+/*
+ * Where the peer is seen from outside, IPv4: without a NAT that is its own address. The
+ * broker must say so too.
+ */
+static size_t find_targets(struct udp_punch *u,
+                           struct addr out[static PREDICT_TARGETS_MAX])
+{
+    size_t n = 0;
+    for (pb_size_t i = 0; i < u->told.count && n < PREDICT_TARGETS_MAX; i++) {
+        const Candidate *c = &u->told.candidates[i];
+        struct addr a;
+        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
+            a.family == ADDR_V4 && target_may_be_swept(u->approach, &a))
+            out[n++] = a;
+    }
+    return n;
+}
+
+static void say_why(struct udp_punch *u, const char *why)
+{
+    (void)snprintf(u->predict_why, sizeof(u->predict_why), "%s", why);
+}
+
+/*
+ * True when prediction would help and this side can do its part; with the words when it
+ * would help and may not begin (yet).
+ */
+static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
+                  struct addr targets[static PREDICT_TARGETS_MAX], size_t *n)
+{
+    const char *why = NULL;
+    struct predict_side own = {reflexive_mapping(&u->reflexive), may_use_low_ports(u),
+                               own_near(u)};
+    struct predict_side peer = {(enum nat_mapping)u->told.mapping, u->told.low_ports,
+                                peer_near(u)};
+    if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN ||
+        u->peer == PEER_OLD) /* our Offer of this round brings the peer's */
+        return false;
+    u->predict_why[0] = '\0';
+    if (!predict_plan(plan, &own, &peer, &why)) {
+        u->prediction = PREDICT_DONE;
+        if (why != NULL)
+            say_why(u, why);
+        return false;
+    }
+    *low = own.low_ports && own.near.count == 0;
+    *n = find_targets(u, targets);
+    if (*n == 0)
+        say_why(u, "the broker does not know the other side's address for its own");
+    else if (!target_is_time_to_sweep(u->approach))
+        say_why(u, "it begins when the relay carries the session");
+    return u->predict_why[0] == '\0';
+}
+
+static void predict_end(struct udp_punch *u)
+{
+    predict_stop(u->predict);
+    u->predict = NULL;
+}
+
+static void predict(struct udp_punch *u)
+{
+    struct predict_plan plan;
+    struct addr targets[PREDICT_TARGETS_MAX];
+    size_t n = 0;
+    bool low = false;
+    enum punch_state state = punch_state(u->punch);
+    if (u->predict != NULL && predict_is_refused(u->predict))
+        say_why(u, "enough was sent to the other side's address lately");
+    if (state == PUNCH_PROVEN && u->predict != NULL)
+        predict_end(u);
+    if (u->prediction != PREDICT_OPEN || u->peer == PEER_UNKNOWN ||
+        state != PUNCH_CHECKING || u->sockets[0] == NULL ||
+        !plans(u, &plan, &low, targets, &n))
+        return;
+    u->prediction = low ? PREDICT_LOW : PREDICT_DONE;
+    const struct approach_config *c = approach_config_of(u->approach);
+    unsigned delay = PLAIN_FIRST_MS + approach_rtt_hint_us(u->approach) / 1000;
+    log_debug("udp-punch: predicting: %u mappings, %u ports", plan.sockets,
+              plan.probes);
+    if (predict_start(&u->predict, c->net, &plan, targets, n, delay, &predict_events,
+                      u) != 0)
+        u->predict = NULL;
+}
+
+/* -------------------------------------------------------------------------- rounds */
 
 static void sockets_close(struct udp_punch *u)
 {
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
+    for (int i = 0; i < PATHS_MAX; i++)
         if (u->paths[i] != NULL)
             retire(u, i);
-    udp_predict_end(u);
-    for (int i = 0; i < UDP_PUNCH_SOCKETS; i++) {
+    predict_end(u);
+    for (int i = 0; i < SOCKETS_MAX; i++) {
         udp_close(u->sockets[i]);
         u->sockets[i] = NULL;
+    }
+}
+
+/* No round: its state is given back, but where a packet of it is looked at just now. */
+static void rest(struct udp_punch *u)
+{
+    STATE_GO(stage_next, u->stage, RESTING);
+    timer_stop(&u->timer);
+    sockets_close(u);
+    if (!u->busy) {
+        free(u->punch);
+        u->punch = NULL;
     }
 }
 
@@ -215,7 +474,7 @@ static int sockets_open(struct udp_punch *u)
     for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++) {
         struct addr any = {.family = i == 0 ? ADDR_V4 : ADDR_V6};
         if (u->sockets[i] == NULL && udp_open(&u->sockets[i], net->loop, &any,
-                                              net->scratch, &udp_punch_events, u) != 0)
+                                              net->scratch, &udp_events, u) != 0)
             u->sockets[i] = NULL;
         if (u->sockets[i] != NULL)
             udp_local(u->sockets[i], &u->locals[i]);
@@ -232,118 +491,124 @@ static bool loopback_peer(const struct udp_punch *u)
 static void add_peer_candidates(struct udp_punch *u)
 {
     if (loopback_peer(u)) /* a cold start learns late where the broker is */
-        punch_allow_loopback(&u->punch);
-    for (pb_size_t i = 0; u->has_peer && i < u->peer.candidates_count; i++) {
-        const Candidate *c = &u->peer.candidates[i];
+        punch_allow_loopback(u->punch);
+    for (pb_size_t i = 0; u->peer != PEER_UNKNOWN && i < u->told.count; i++) {
+        const Candidate *c = &u->told.candidates[i];
         struct addr a;
         if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
             target_fits(u->approach, &a))
-            (void)!punch_add_remote(&u->punch, (enum cand_type)c->type, &a);
+            (void)!punch_add_remote(u->punch, (enum cand_type)c->type, &a);
     }
-    if (u->has_peer && u->peer.complete)
-        punch_set_remote_complete(&u->punch);
+    if (u->peer != PEER_UNKNOWN && u->told.complete)
+        punch_set_remote_complete(u->punch);
+}
+
+static void checks_init(struct udp_punch *u)
+{
+    struct punch_config pc = {.controlling = approach_config_of(u->approach)->client,
+                              .allow_loopback = loopback_peer(u),
+                              .rtt_hint_us = approach_rtt_hint_us(u->approach),
+                              .generation = u->generation + 1,
+                              .peer_generation =
+                                  u->peer != PEER_UNKNOWN ? u->told.generation : 0};
+    memcpy(pc.key, approach_check_key(u->approach), PUNCH_KEY_LEN);
+    randombytes_buf(&pc.seed, sizeof(pc.seed));
+    punch_init(u->punch, &pc);
 }
 
 static void start(void *k)
 {
     struct udp_punch *u = k;
-    const struct approach_config *c = approach_config_of(u->approach);
     uint64_t now = clock_us();
-    if (sockets_open(u) != 0) {
+    if (u->punch == NULL)
+        u->punch = malloc(sizeof(*u->punch));
+    if (u->punch == NULL || sockets_open(u) != 0) {
         approach_failed(u->approach, PATH_UDP_PUNCH,
-                        "no UDP socket could be opened here");
+                        u->punch == NULL ? "out of memory"
+                                         : "no UDP socket could be opened here");
         return;
     }
-    if (u->running) {
-        punch_restart(&u->punch, now);
-    } else {
-        struct punch_config pc = {.controlling = c->client,
-                                  .allow_loopback = loopback_peer(u),
-                                  .rtt_hint_us = approach_rtt_hint_us(u->approach),
-                                  .generation = u->generation + 1,
-                                  .peer_generation =
-                                      u->has_peer ? u->peer.generation : 0};
-        memcpy(pc.key, approach_check_key(u->approach), PUNCH_KEY_LEN);
-        randombytes_buf(&pc.seed, sizeof(pc.seed));
-        punch_init(&u->punch, &pc);
-    }
-    u->running = true;
-    u->peer_is_old = u->generation != 0;
-    udp_predict_end(u); /* of a round that this one cuts short */
-    u->reported = u->predicted = u->predicted_low = false;
-    u->generation = punch_generation(&u->punch);
+    if (u->stage == RESTING)
+        checks_init(u);
+    else
+        punch_restart(u->punch, now);
+    STATE_GO(stage_next, u->stage, CHECKING);
+    if (u->peer == PEER_KNOWN && u->generation != 0)
+        u->peer = PEER_OLD;
+    predict_end(u); /* of a round that this one cuts short */
+    u->prediction = PREDICT_OPEN;
+    u->generation = punch_generation(u->punch);
     for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++)
         if (u->sockets[i] != NULL)
-            punch_add_socket(&u->punch, i, i == 0 ? ADDR_V4 : ADDR_V6);
+            punch_add_socket(u->punch, i, i == 0 ? ADDR_V4 : ADDR_V6);
     add_peer_candidates(u);
     bindings_begin(u);
-    punch_start(&u->punch, now);
+    punch_start(u->punch, now);
     approach_started(u->approach, PATH_UDP_PUNCH);
     approach_offer_soon(u->approach);
-    udp_punch_pump(u);
+    pump(u);
 }
 
 static void stop(void *k)
 {
     struct udp_punch *u = k;
-    u->running = false;
-    timer_stop(&u->timer);
-    sockets_close(u);
+    rest(u);
 }
 
 /* Tells what the checks have come to. */
 static void report(struct udp_punch *u)
 {
-    const struct punch_pair *best = punch_best(&u->punch);
+    const struct punch_pair *best = punch_best(u->punch);
     if (best != NULL) {
         struct udp_path *p = find_path(u, best->sock, &best->remote);
         if (p == NULL)
             p = make_path(u, best->sock, &best->remote);
         if (p == NULL)
             return;
-        if (!u->reported || p->base.rtt_us != best->rtt_us) {
+        if (u->stage != TOLD || p->base.rtt_us != best->rtt_us) {
             p->base.rtt_us = best->rtt_us;
-            u->reported = true;
+            STATE_GO(stage_next, u->stage, TOLD);
             approach_proven(u->approach, &p->base);
         }
         return;
     }
-    if (punch_state(&u->punch) == PUNCH_FAILED && !u->reported) {
-        u->reported = true;
-        bool peer_symmetric = u->peer.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
-                              u->peer.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
-        u->low_failed = u->predicted_low && !u->low_failed && !peer_symmetric;
+    if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD) {
+        STATE_GO(stage_next, u->stage, TOLD);
+        bool peer_symmetric = u->told.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
+                              u->told.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
+        if (u->prediction == PREDICT_LOW && !peer_symmetric)
+            u->low = LOW_FAILED;
+        else if (u->low == LOW_FAILED)
+            u->low = LOW_MAY;
         char reason[PUNCH_REASON_LEN];
         update_hint(u);
-        (void)snprintf(reason, sizeof(reason), "%s%s%s", punch_reason(&u->punch),
+        (void)snprintf(reason, sizeof(reason), "%s%s%s", punch_reason(u->punch),
                        u->predict_why[0] != '\0' ? "; prediction: " : "",
                        u->predict_why);
         bool in_use = false;
-        for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
+        for (int i = 0; i < PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
-        if (!in_use) {
-            u->running = false;
-            sockets_close(u);
-        }
+        if (!in_use)
+            rest(u);
         approach_failed(u->approach, PATH_UDP_PUNCH, reason);
     }
 }
 
 /* Sends what is due, reports, and sets the next wake-up. */
-void udp_punch_pump(struct udp_punch *u)
+static void pump(struct udp_punch *u)
 {
     struct punch_packet pkt;
-    if (!u->running || u->freed)
+    if (u->stage == RESTING || u->freed)
         return;
     reflexive_send(&u->reflexive, u->approach, u->sockets, now_ms(u));
-    while (punch_next_packet(&u->punch, clock_us(), &pkt))
+    while (punch_next_packet(u->punch, clock_us(), &pkt))
         if (u->sockets[pkt.sock] != NULL && target_may_send(u->approach, &pkt.to, 1))
             (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
     report(u);
-    udp_predict(u);
-    if (!u->running || u->freed)
+    if (u->stage == RESTING || u->freed)
         return;
-    uint64_t now_us = clock_us(), at_us = punch_deadline_us(&u->punch);
+    predict(u);
+    uint64_t now_us = clock_us(), at_us = punch_deadline_us(u->punch);
     uint64_t now = now_ms(u), at = reflexive_deadline_ms(&u->reflexive);
     if (at_us != UINT64_MAX) {
         uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
@@ -357,7 +622,7 @@ void udp_punch_pump(struct udp_punch *u)
 
 static void on_timer(void *ctx)
 {
-    udp_punch_pump(ctx);
+    pump(ctx);
 }
 
 /* ------------------------------------------------------------------------ the kind */
@@ -376,16 +641,18 @@ static void *punch_kind_new(struct approach *a, enum path_kind kind)
 static void punch_kind_free(void *k)
 {
     struct udp_punch *u = k;
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++)
+    for (int i = 0; i < PATHS_MAX; i++) {
         free(u->paths[i]);
-    udp_predict_end(u);
-    for (int i = 0; i < UDP_PUNCH_SOCKETS; i++)
+        u->paths[i] = NULL;
+    }
+    predict_end(u);
+    for (int i = 0; i < SOCKETS_MAX; i++)
         udp_close(u->sockets[i]);
-    u->running = false;
     timer_stop(&u->timer);
+    u->stage = RESTING;
     u->freed = true;
     if (!u->busy)
-        free(u);
+        dispose(u);
 }
 
 static void offer_add(Offer *o, enum cand_type type, const struct addr *a)
@@ -416,11 +683,11 @@ static void fill_offer(void *k, Offer *o)
 {
     struct udp_punch *u = k;
     struct addr own[10];
-    if (!u->running)
+    if (u->stage == RESTING)
         return;
-    o->generation = punch_generation(&u->punch);
+    o->generation = punch_generation(u->punch);
     o->mapping = reflexive_mapping(&u->reflexive);
-    o->low_ports = udp_predict_low_ports(u);
+    o->low_ports = may_use_low_ports(u);
     size_t n = netmon_addresses(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
@@ -436,46 +703,62 @@ static void fill_offer(void *k, Offer *o)
     o->complete = !reflexive_waits(&u->reflexive);
 }
 
-static void on_offer(void *k, const Offer *o, bool renewed)
+static void keep_told(struct udp_punch *u, const Offer *o)
 {
-    struct udp_punch *u = k;
-    u->peer = *o;
-    u->has_peer = true;
-    if (!u->running && renewed) {
-        start(u); /* the peer begins a new round: so do we */
-        u->peer_is_old = false;
-        return;
-    }
-    u->peer_is_old = false;
-    if (!u->running)
-        return;
-    if (punch_on_peer_generation(&u->punch, o->generation, clock_us()) && renewed) {
-        u->reported = u->predicted = false;
-        udp_predict_end(u); /* it aims at ports that the peer has left */
-        bindings_begin(u);  /* the NAT may have changed with the network */
+    memcpy(u->told.candidates, o->candidates, sizeof(u->told.candidates));
+    u->told.count = o->candidates_count;
+    u->told.generation = o->generation;
+    u->told.mapping = o->mapping;
+    u->told.filtering = o->filtering;
+    u->told.low_ports = o->low_ports;
+    u->told.complete = o->complete;
+    u->peer = PEER_KNOWN;
+}
+
+/* While a round runs. */
+static void hear(struct udp_punch *u, bool renewed)
+{
+    if (punch_on_peer_generation(u->punch, u->told.generation, clock_us()) && renewed) {
+        if (u->stage == TOLD)
+            STATE_GO(stage_next, u->stage, CHECKING);
+        u->prediction = PREDICT_OPEN;
+        predict_end(u);    /* it aims at ports that the peer has left */
+        bindings_begin(u); /* the NAT may have changed with the network */
         approach_offer_soon(u->approach);
     }
     add_peer_candidates(u);
     update_hint(u);
-    udp_punch_pump(u);
+    pump(u);
+}
+
+static void on_offer(void *k, const Offer *o, bool renewed)
+{
+    struct udp_punch *u = k;
+    keep_told(u, o);
+    if (u->stage != RESTING) {
+        hear(u, renewed);
+    } else if (renewed) {
+        start(u); /* the peer begins a new round: so do we */
+        u->peer = PEER_KNOWN;
+    }
 }
 
 /* A round that began before the broker was reached knows no STUN server yet. */
 static void on_uplink(void *k, bool up)
 {
     struct udp_punch *u = k;
-    if (!up || !u->running || u->reflexive.count > 0)
+    if (!up || u->stage == RESTING || u->reflexive.count > 0)
         return;
     bindings_begin(u);
     approach_offer_soon(u->approach); /* loopback is an address worth telling now */
-    udp_punch_pump(u);
+    pump(u);
 }
 
 /* Prediction waited for it. */
 static void on_established(void *k)
 {
     struct udp_punch *u = k;
-    if (u->running)
+    if (u->stage != RESTING)
         timer_start(&u->timer, 0);
 }
 
@@ -488,16 +771,17 @@ static void on_used(void *k, struct path *p)
 static void on_dead(void *k, struct path *p)
 {
     struct udp_punch *u = k;
-    for (int i = 0; i < UDP_PUNCH_PATHS_MAX; i++) {
+    for (int i = 0; i < PATHS_MAX; i++) {
         if (u->paths[i] == NULL || &u->paths[i]->base != p)
             continue;
-        if (u->running)
-            punch_on_dead(&u->punch,
-                          punch_find_pair(&u->punch, u->paths[i]->sock, &p->remote));
+        if (u->stage != RESTING)
+            punch_on_dead(u->punch,
+                          punch_find_pair(u->punch, u->paths[i]->sock, &p->remote));
         retire(u, i);
     }
-    u->reported = false; /* another pair may be proven */
-    udp_punch_pump(u);
+    if (u->stage == TOLD)
+        STATE_GO(stage_next, u->stage, CHECKING); /* another pair may be proven */
+    pump(u);
 }
 
 const struct kind_ops udp_punch_engine = {

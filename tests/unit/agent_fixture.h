@@ -31,6 +31,7 @@
 #include "io/loop.h"
 #include "io/sockaddr.h"
 #include "path/framed.h"
+#include "path/offer.h"
 #include "scratch.h"
 
 enum { PEERS = 3, UPDATES_MAX = 10, STREAMS = SESSION_STREAMS_MAX };

@@ -414,11 +414,10 @@ static void test_a_session_that_is_forgotten(void **state)
     memcpy(o.conv, p->ticket.conv, CONV_LEN);
     memcpy(m.body.signal.conv, p->ticket.conv, CONV_LEN);
     memcpy(m.body.signal.peer, x->agent_key, KEY_LEN);
-    int n = approach_seal_offer(m.body.signal.sealed.bytes,
-                                sizeof(m.body.signal.sealed.bytes), &o, &p->key,
-                                x->agent_key);
-    assert_true(n > 0);
-    m.body.signal.sealed.size = (pb_size_t)n;
+    m.body.signal.sealed.size = (pb_size_t)offer_seal(
+        m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes), &o, &p->key,
+        x->agent_key);
+    assert_true(m.body.signal.sealed.size > 0);
     end_session(p);
     say(p, &m);
     WAIT(x, x->serve->services.count == 0);

@@ -1,0 +1,56 @@
+/* Offers as they travel: encoded, and sealed to one device. */
+#include "path/offer.h"
+
+#include <string.h>
+
+#include <sodium.h>
+
+#include "path/approach.h"
+
+_Static_assert(PATH_KIND_COUNT <=
+                   sizeof(((Offer *)NULL)->kinds) / sizeof(((Offer *)NULL)->kinds[0]),
+               "an Offer names all kinds");
+
+enum { OFFER_MAX = 4096 - SEAL_OVERHEAD };
+
+void offer_name(Offer *o, enum path_kind k)
+{
+    (void)strncpy(o->kinds[o->kinds_count++], path_kind_name(k),
+                  sizeof(o->kinds[0]) - 1);
+}
+
+int approach_open_offer(Offer *offer, const struct keypair *own,
+                        const uint8_t from[static KEY_LEN],
+                        const uint8_t conv[static CONV_LEN], const uint8_t *sealed,
+                        size_t len)
+{
+    uint8_t plain[OFFER_MAX];
+    int n = key_open(plain, sizeof(plain), sealed, len, own, from);
+    if (n >= 0)
+        n = proto_decode_offer(offer, plain, (size_t)n);
+    if (n < 0)
+        return n;
+    return memcmp(offer->conv, conv, CONV_LEN) == 0 ? 0 : POSTERN_ERR_PROTO;
+}
+
+uint32_t offer_kinds(const Offer *o)
+{
+    uint32_t mask = 0;
+    for (pb_size_t i = 0; i < o->kinds_count; i++) {
+        enum path_kind k = path_kind_from_name(o->kinds[i]);
+        mask |= k != PATH_KIND_NONE ? 1u << k : 0;
+    }
+    return mask;
+}
+
+size_t offer_seal(uint8_t *out, size_t cap, const Offer *o, const struct keypair *own,
+                  const uint8_t to[static KEY_LEN])
+{
+    uint8_t plain[OFFER_MAX], nonce[SEAL_NONCE_LEN];
+    int n = proto_encode_offer(plain, sizeof(plain), o);
+    if (n < 0)
+        return 0;
+    randombytes_buf(nonce, sizeof(nonce));
+    n = key_seal(out, cap, plain, (size_t)n, own, to, nonce);
+    return n > 0 ? (size_t)n : 0;
+}
