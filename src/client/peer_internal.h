@@ -57,9 +57,6 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal);
 /* Tells whoever uses this host. */
 void peer_fault(struct peer *p, const struct fault *f, bool fatal);
 
-/* Packets take that path now, and those who use this host should know. */
-void peer_tell_path(struct peer *p, const struct path *path);
-
 /* peer_trial.c */
 /* Each tick of `reject`. */
 void peer_run_trial(struct peer *p);
