@@ -25,10 +25,11 @@ int cmd_revoke(const struct options *o, struct events *out, struct fault *f);
 int cmd_keys(const struct options *o, struct events *out, struct fault *f);
 
 /*
- * `serve --reload`: stores the services if any are given, and lets the running serve
- * read them again.
+ * `serve --reload`: stores what is given of services, --tls and --absent (`absent_s` as
+ * in struct serve_config), and lets the running serve read it again.
  */
-int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f);
+int cmd_serve_reload(const struct options *o, int64_t absent_s, struct events *out,
+                     struct fault *f);
 
 /*
  * Stores SERVICE texts, in place of those that are published or beside them (`add`),

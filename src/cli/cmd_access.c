@@ -98,10 +98,7 @@ static int tell_serve(struct run *r)
         daemon_ask(&r->state, "serve", &req, RELOAD_TIMEOUT_MS, NULL, &last, r->f);
     if (err == 0 || (err == POSTERN_ERR_NOTFOUND && r->f->what[0] == '\0'))
         return 0;
-    char why[sizeof(r->f->what)];
-    (void)snprintf(why, sizeof(why), "%s", r->f->what);
-    return fault_set(r->f, err, "restart 'postern serve'", "it is stored, but %.200s",
-                     why);
+    return daemon_stored(err, "it is stored", r->f);
 }
 
 /* What is published, by programs too; `host` gets what people call this host. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/daemon.h"
+#include "cli/published.h"
 #include "core/json.h"
 #include "core/proto.h"
 #include "io/lack.h"
@@ -62,6 +63,26 @@ static void take_service(void *ctx, const char *json)
     json_value_words(&v, word, sizeof(word));
     p->udp = strcmp(word, "udp") == 0;
     d->published_count++;
+}
+
+/* What the next serve will publish, where none runs; nothing was stored: nothing. */
+static void take_stored(struct discovery *d, const struct statedir *state)
+{
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    struct service_list stored = {0};
+    struct roster *r = NULL;
+    struct link broker;
+    if (s != NULL && daemon_open_roster(&r, state, NULL) == 0 &&
+        published_read(r, s, &stored, &broker, NULL) == 0)
+        for (size_t i = 0; i < stored.count && i < PUBLISHED_MAX; i++) {
+            struct published *p = &d->published[d->published_count++];
+            p->port = stored.items[i].port;
+            p->udp = stored.items[i].udp;
+            (void)snprintf(p->name, sizeof(p->name), "%.63s", stored.items[i].name);
+        }
+    service_list_fini(&stored);
+    roster_close(r);
+    free(s);
 }
 
 /* By protocol, port and address. */
@@ -249,6 +270,8 @@ int cmd_discover(const struct options *o, struct events *out, struct fault *f)
                        "the kernel does not say what listens here");
     if (rc == 0) {
         daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
+        if (d->published_count == 0)
+            take_stored(d, &state);
         if (d->count > 0)
             qsort(d->found, d->count, sizeof(d->found[0]), by_place);
         if (o->arg_count > 0 || o->values[OPT_ASK].given)

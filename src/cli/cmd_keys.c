@@ -45,7 +45,9 @@ static int tell_daemon(const struct statedir *state, const char *role, struct fa
     LocalReply last = LocalReply_init_zero;
     req.op = LOCAL_RELOAD;
     int err = daemon_ask(state, role, &req, KEYS_TIMEOUT_MS, NULL, &last, f);
-    return err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0' ? 0 : err;
+    if (err == 0 || (err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0'))
+        return 0;
+    return daemon_stored(err, "the new key is stored", f);
 }
 
 static int rotate(const struct statedir *state, struct events *out, struct fault *f)

@@ -28,7 +28,8 @@ static int end_sessions(const struct statedir *state, const uint8_t key[static K
         return err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0' ? 0 : err;
     if (json_find(&v, last.json, "listed") == 0 && v.type == JSON_BOOL &&
         v.at[0] == 't')
-        return fault_set(f, POSTERN_ERR_INUSE, "",
+        return fault_set(f, POSTERN_ERR_INUSE,
+                         "restart 'postern serve' to end its sessions",
                          "the running 'postern serve' reads another list and still "
                          "lets it in");
     (void)snprintf(sessions, cap, "0");
@@ -53,10 +54,9 @@ static int revoke_device(struct roster *r, const struct statedir *state,
     audit_once(state->path, &entry);
     int ended = end_sessions(state, c.key, sessions, sizeof(sessions), f);
     if (ended < 0) {
-        char why[sizeof(f->what)];
-        (void)snprintf(why, sizeof(why), "%s", f->what);
-        return fault_set(f, ended, "restart 'postern serve' to end its sessions",
-                         "%s was taken off the list, but %.200s", c.name, why);
+        char done[sizeof(c.name) + 32];
+        (void)snprintf(done, sizeof(done), "%s was taken off the list", c.name);
+        return daemon_stored(ended, done, f);
     }
     event_begin(&e, "revoked");
     event_text(&e, "name", c.name);

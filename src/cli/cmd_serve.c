@@ -23,18 +23,18 @@ static int read_absent(int64_t *seconds, const char *text, struct fault *f)
 int cmd_serve(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
+    int64_t absent_s;
     if (v[OPT_AGENT_FORGET].given)
         return cmd_serve_forget(o, out, f);
+    int rc = read_absent(&absent_s, v[OPT_ABSENT].text, f);
+    if (rc != 0)
+        return rc;
     if (v[OPT_RELOAD].given)
-        return cmd_serve_reload(o, out, f);
+        return cmd_serve_reload(o, absent_s, out, f);
     if (v[OPT_VIA].given && (v[OPT_BROKER].given || v[OPT_AGENT].given))
         return fault_set(f, POSTERN_ERR_USAGE,
                          "give --via alone: the agent has the broker",
                          "--via contradicts --broker and --agent");
-    int64_t absent_s;
-    int rc = read_absent(&absent_s, v[OPT_ABSENT].text, f);
-    if (rc != 0)
-        return rc;
     struct serve_config c = {
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,

@@ -30,10 +30,11 @@ static int forget(struct roster *r, const struct statedir *state, const char *na
     req.op = LOCAL_REVOKE;
     (void)snprintf(req.arg, sizeof(req.arg), "%s", key_format(h.key, key));
     err = daemon_ask(state, "serve", &req, FORGET_TIMEOUT_MS, NULL, &last, f);
-    if (err != 0 && (err != POSTERN_ERR_NOTFOUND || f->what[0] != '\0'))
-        return fault_set(f, err, "restart 'postern serve' to end its connection",
-                         "%s is off the list, but the running serve was not told",
-                         h.name);
+    if (err != 0 && (err != POSTERN_ERR_NOTFOUND || f->what[0] != '\0')) {
+        char done[sizeof(h.name) + 32];
+        (void)snprintf(done, sizeof(done), "%s is off the list", h.name);
+        return daemon_stored(err, done, f);
+    }
     if (err == 0 && json_find(&v, last.json, "sessions") == 0 && v.type == JSON_NUMBER)
         json_value_words(&v, ended, sizeof(ended));
     event_begin(&e, "forgotten");
@@ -50,7 +51,12 @@ int cmd_serve_forget(const struct options *o, struct events *out, struct fault *
     struct statedir state;
     struct roster *r = NULL;
     const char *name = o->values[OPT_AGENT_FORGET].text;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = options_only(o, OPT_AGENT_FORGET, 0, "give it alone", f);
+    if (err == 0 && o->arg_count > 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "give it alone",
+                         "--agent-forget takes no service: '%.60s'", o->args[0]);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
         err = daemon_open_roster(&r, &state, f);
     if (err == 0)

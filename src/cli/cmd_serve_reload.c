@@ -33,8 +33,9 @@ static int join_services(const char *const *texts, size_t count, char *lines,
     return 0;
 }
 
-static int store_services(const struct statedir *state, const char *const *texts,
-                          size_t count, bool add, struct fault *f)
+/* `absent_s` as in struct serve_config. */
+static int store_settings(const struct statedir *state, const char *const *texts,
+                          size_t count, bool add, int64_t absent_s, struct fault *f)
 {
     struct roster *r = NULL;
     struct roster_settings *s = calloc(1, sizeof(*s));
@@ -47,9 +48,11 @@ static int store_services(const struct statedir *state, const char *const *texts
             (void)fault_set(f, err,
                             "run 'postern serve --broker LINK SERVICE...' first",
                             "nothing is published here yet");
-        if (!add)
+        if (!add && count > 0)
             s->services[0] = '\0';
-        if (err == 0)
+        if (absent_s != 0)
+            s->absent_s = absent_s > 0 ? absent_s : 0;
+        if (err == 0 && count > 0)
             err = join_services(texts, count, s->services, sizeof(s->services), f);
         if (err == 0)
             err = roster_settings_set(r, s, f);
@@ -90,7 +93,7 @@ int cmd_serve_services(const struct statedir *state, const char *const *texts,
 {
     LocalRequest req = LocalRequest_init_zero;
     LocalReply last = LocalReply_init_zero;
-    int err = count > 0 ? store_services(state, texts, count, add, f) : 0;
+    int err = count > 0 ? store_settings(state, texts, count, add, 0, f) : 0;
     if (err != 0)
         return err;
     req.op = LOCAL_RELOAD;
@@ -101,12 +104,18 @@ int cmd_serve_services(const struct statedir *state, const char *const *texts,
     return err;
 }
 
-int cmd_serve_reload(const struct options *o, struct events *out, struct fault *f)
+int cmd_serve_reload(const struct options *o, int64_t absent_s, struct events *out,
+                     struct fault *f)
 {
     struct statedir state;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
-    if (err == 0 && o->arg_count > 0)
-        err = store_services(&state, o->args, o->arg_count, false, f);
+    int err = options_only(
+        o, OPT_RELOAD,
+        OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),
+        "end 'postern serve' and start it with what is to be another", f);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && (o->arg_count > 0 || absent_s != 0))
+        err = store_settings(&state, o->args, o->arg_count, false, absent_s, f);
     if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
         err = store_tls(&state, o, f);
     return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);

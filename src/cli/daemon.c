@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "io/local.h"
+#include "io/log.h"
+#include "io/ready.h"
 
-enum { EACH_TIMEOUT_MS = 5000, MADE_TRIES = 20, MADE_PAUSE_MS = 50 };
+enum { WORD_MS = 5000, EACH_TIMEOUT_MS = 5000, MADE_TRIES = 20, MADE_PAUSE_MS = 50 };
 
 /* One that does not answer: stopped from its terminal, or stuck. */
 static int silent_fault(const struct statedir *s, const char *role, int err,
@@ -58,12 +60,32 @@ static int daemon_fault(const struct statedir *s, const char *role, int err,
     }
 }
 
+/*
+ * One reply. Who waits for longer than WORD_MS is told what for; one that is stopped
+ * does nothing until somebody lets it go on, and is not waited for any longer.
+ */
+static int recv_told(int fd, const struct statedir *s, const char *role, int timeout_ms,
+                     LocalReply *r)
+{
+    struct ready first = {.fd = fd, .wanted = WATCH_READ};
+    struct statedir_holder h;
+    struct fault why;
+    if (timeout_ms <= WORD_MS || ready_wait(&first, 1, WORD_MS) != 0)
+        return local_recv(fd, r, timeout_ms);
+    (void)statedir_held(s, role, &h);
+    if (h.stopped)
+        return POSTERN_ERR_TIMEOUT;
+    (void)silent_fault(s, role, POSTERN_ERR_TIMEOUT, &why);
+    log_warn("waiting: %s", why.what);
+    return local_recv(fd, r, timeout_ms - WORD_MS);
+}
+
 static int read_replies(int fd, const struct statedir *s, const char *role,
                         int timeout_ms, struct events *out, LocalReply *last,
                         struct fault *f)
 {
     do {
-        int err = local_recv(fd, last, timeout_ms);
+        int err = recv_told(fd, s, role, timeout_ms, last);
         if (err != 0)
             return daemon_fault(s, role, err, f);
         if (last->code != 0)
@@ -92,24 +114,36 @@ int daemon_ask(const struct statedir *s, const char *role, const LocalRequest *r
     return err;
 }
 
+int daemon_stored(int err, const char *what, struct fault *f)
+{
+    struct fault why = *f;
+    return fault_set(f, err, why.advice, "%.100s, but %.200s", what, why.what);
+}
+
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx)
 {
     char path[STATEDIR_SOCKET_LEN];
     LocalRequest req = {.op = op};
     LocalReply r = LocalReply_init_zero;
+    struct fault why;
     int fd;
     statedir_socket(s, role, path);
-    if (local_dial(path, &fd) != 0)
-        return;
-    if (local_send(fd, &req, -1) == 0)
-        while (local_recv(fd, &r, EACH_TIMEOUT_MS) == 0 && r.code == 0) {
-            if (r.json[0] != '\0')
+    int err = local_dial(path, &fd);
+    if (err == 0) {
+        err = local_send(fd, &req, -1);
+        do {
+            if (err == 0)
+                err = local_recv(fd, &r, EACH_TIMEOUT_MS);
+            if (err == 0 && r.code == 0 && r.json[0] != '\0')
                 each(ctx, r.json);
-            if (r.last)
-                break;
-        }
-    (void)close(fd);
+        } while (err == 0 && r.code == 0 && !r.last);
+        (void)close(fd);
+    }
+    if (err != POSTERN_ERR_TIMEOUT)
+        return;
+    (void)silent_fault(s, role, err, &why);
+    log_warn("%s; going on without it", why.what);
 }
 
 /* Beside one that has just started it is about to be made. */

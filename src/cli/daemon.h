@@ -13,15 +13,21 @@
  * last one, which is left in `last`; its json, and that of each earlier reply, is
  * printed to `out` when `out` is not NULL. POSTERN_ERR_NOTFOUND without touching `f`
  * when no such daemon runs. A reply that carries an error becomes `f`; so does
- * silence for `timeout_ms` (negative: none).
+ * silence for `timeout_ms` (negative: none); after 5 s of it a warning says what for.
  */
 MUST_CHECK int daemon_ask(const struct statedir *s, const char *role,
                           const LocalRequest *req, int timeout_ms, struct events *out,
                           LocalReply *last, struct fault *f);
 
 /*
+ * daemon_ask failed behind a step that is done: "WHAT, but why", with the advice of
+ * why. Returns `err`.
+ */
+int daemon_stored(int err, const char *what, struct fault *f);
+
+/*
  * Calls `each` with the json of every reply to a request without arguments. Does
- * nothing when no such daemon runs or answers.
+ * nothing when no such daemon runs; one that does not answer is warned of.
  */
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx);

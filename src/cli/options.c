@@ -133,10 +133,14 @@ static int check_number(struct option_value *v, const struct option_row *row,
                        : parse_number(&v->number, v->text);
     if (err == 0 && v->number >= row->min && v->number <= row->max)
         return 0;
-    if (duration)
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as 90s, 15m, 1h or 7d",
-                         "'%.60s' is not a time that --%s takes", v->text, row->name);
     char advice[80];
+    if (duration) {
+        (void)snprintf(advice, sizeof(advice),
+                       "write it as 90s, 15m, 1h or 7d, at most %lldd",
+                       (long long)(row->max / DAY_S));
+        return fault_set(f, POSTERN_ERR_USAGE, advice,
+                         "'%.60s' is not a time that --%s takes", v->text, row->name);
+    }
     (void)snprintf(advice, sizeof(advice), "give a number from %lld to %lld",
                    (long long)row->min, (long long)row->max);
     return fault_set(f, POSTERN_ERR_USAGE, advice,
@@ -269,6 +273,19 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
     if (o->arg_count > c->args_max)
         return usage(f, c, "there is an argument too many: '%.60s'",
                      o->args[c->args_max]);
+    return 0;
+}
+
+int options_only(const struct options *o, enum option_id id, uint64_t allowed,
+                 const char *advice, struct fault *f)
+{
+    uint64_t fine =
+        allowed | OPTIONS_ALWAYS | OPTION_BIT(OPT_JSON) | OPTION_BIT((unsigned)id);
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (o->values[i].given && (fine & OPTION_BIT(i)) == 0)
+            return fault_set(f, POSTERN_ERR_USAGE, advice,
+                             "--%s does nothing with --%s", option_table[i].name,
+                             option_table[id].name);
     return 0;
 }
 

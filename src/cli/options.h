@@ -141,6 +141,14 @@ MUST_CHECK int options_parse(struct options *o, const struct command *c, int arg
                              char **argv, struct fault *f);
 void options_fini(struct options *o);
 
+/*
+ * Beside `id` only the options of `allowed` (OPTION_BIT), and those that come with
+ * every command, mean something: POSTERN_ERR_USAGE with `advice` where another was
+ * given.
+ */
+MUST_CHECK int options_only(const struct options *o, enum option_id id,
+                            uint64_t allowed, const char *advice, struct fault *f);
+
 /* "90s", "15m", "1h", "7d", or seconds; at least 1. */
 MUST_CHECK int options_parse_duration(int64_t *seconds, const char *text);
 

@@ -15,6 +15,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/stop.h"
+#include "path/uplink_words.h"
 
 enum {
     OFFLINE_GRACE_MS = 4500,
@@ -308,7 +309,8 @@ static void wait_for(struct client *c, const struct fault *f, unsigned grace)
         strcmp(c->waits_for.what, f->what) != 0)
         timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
-    c->waits_s = grace / 1000;
+    bool sooner = c->config.end_ms > 0 && c->config.end_ms < grace;
+    c->waits_s = (sooner ? c->config.end_ms : grace) / 1000;
     timer_start(&c->patience, left_ms);
 }
 
@@ -589,17 +591,13 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     if (list_empty(&c->entries) || c->stopped)
         return false;
     const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    const struct fault *broker = uplink_fault(e->home->endpoint.uplink, NULL);
     if (timer_is_active(&c->patience) && c->waits_for.code == POSTERN_ERR_LIMIT)
         (void)snprintf(why, cap, "%.250s; for %u s at most", c->waits_for.what,
                        c->waits_s);
     else if (timer_is_active(&c->patience))
         (void)snprintf(why, cap, "%s", c->waits_for.what);
-    else if (broker != NULL)
-        (void)snprintf(why, cap, "%s", broker->what);
     else if (!uplink_is_up(e->home->endpoint.uplink))
-        (void)snprintf(why, cap, "the broker at %s:%u has not answered yet",
-                       e->home->broker.host, e->home->broker.port);
+        uplink_describe_wait(e->home->endpoint.uplink, why, cap);
     else
         (void)snprintf(why, cap, "%s", peer_why_waiting(e->peer, reason));
     return true;

@@ -14,16 +14,19 @@
 #include "io/clock.h"
 #include "io/helper.h"
 #include "io/lack.h"
+#include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
 #include "io/stop.h"
 #include "io/udp.h"
 #include "path/uplink.h"
+#include "path/uplink_words.h"
 
 enum {
     TICK_MS = 10,
     TOTAL_MS = 12000,
+    TELL_MS = 5000, /* then a person is told what this waits for */
     MTU_WAIT_MS = 1500,
     V6_WAIT_MS = 1500,
     STUN_HEADER = 20,
@@ -44,7 +47,7 @@ struct netcheck_state {
     struct udp *sockets[2], *v6;
     struct addr server_v4, server_v6;
     struct natcheck check;
-    bool begun, mtu_begun, v6_answered;
+    bool begun, told, mtu_begun, v6_answered;
     struct portmap *map;
     bool map_answered, mapped;
     char map_words[160];
@@ -262,19 +265,31 @@ static void send_mtu(struct netcheck_state *s)
 
 /* -------------------------------------------------------------------------- timing */
 
+static void wait_for_broker(struct netcheck_state *s, uint64_t waited_ms)
+{
+    char why[sizeof(s->fault.what)];
+    if (waited_ms > TOTAL_MS) {
+        (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT,
+                        "check this machine's network, and whether the broker's "
+                        "program is stuck",
+                        "the broker at %.100s:%u did not answer in time",
+                        s->config->broker.host, s->config->broker.port);
+        finish(s, s->fault.code);
+    } else if (waited_ms > TELL_MS && !s->told) {
+        s->told = true;
+        uplink_describe_wait(s->uplink, why, sizeof(why));
+        log_warn("waiting: %s", why);
+    }
+}
+
 static void on_tick(void *ctx)
 {
     struct netcheck_state *s = ctx;
     uint64_t now = loop_now_ms(s->loop);
-    if (now - s->began_ms > TOTAL_MS && !s->begun) {
-        (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT, "check this machine's network",
-                        "the broker at %.100s:%u did not answer in time",
-                        s->config->broker.host, s->config->broker.port);
-        finish(s, s->fault.code);
+    if (!s->begun) {
+        wait_for_broker(s, now - s->began_ms);
         return;
     }
-    if (!s->begun)
-        return;
     send_check(s);
     if (now % 300 < TICK_MS)
         send_v6(s);
@@ -334,6 +349,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     struct uplink_config uc = {.net = &s.net,
                                .broker = c->broker,
                                .name = "netcheck",
+                               .state = c->state,
                                .events = &events,
                                .ctx = &s};
     rc = uplink_open(&s.uplink, &uc);

@@ -6,7 +6,7 @@
 #include "io/events.h"
 
 struct netcheck_config {
-    const char *state;
+    const char *state; /* the directory, for where the broker was last */
     struct link broker;
     const struct keypair *key; /* borrowed */
     struct events *out;        /* borrowed */

@@ -692,7 +692,11 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN])
 {
     const struct fault *broker = why_not_begun(p);
-    if (broker != NULL)
+    bool off = p->approach != NULL &&
+               ladder_rung_state(approach_ladder(p->approach), k) == RUNG_OFF;
+    if (off) /* whatever the network does */
+        (void)approach_reason(p->approach, k, buf);
+    else if (broker != NULL)
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s", broker->what);
     else if (p->approach == NULL || p->restarting)
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
@@ -711,6 +715,12 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
     if (p->approach != NULL)
         (void)ladder_preference(approach_ladder(p->approach), buf);
     return buf;
+}
+
+bool peer_kind_told_off(const struct peer *p, enum path_kind k)
+{
+    return p->approach != NULL && p->rejected[k] &&
+           ladder_rung_state(approach_ladder(p->approach), k) == RUNG_OFF;
 }
 
 bool peer_kind_ended(const struct peer *p, enum path_kind k)

@@ -111,6 +111,8 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
 /* Why the path in use is preferred to one that carries less; else empty. */
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* This kind's latest try has ended, or it was ruled out. */
+/* It is not to be used at all, which on_rejected has said. */
+bool peer_kind_told_off(const struct peer *p, enum path_kind k);
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
 /* Before there is a session: what it waits for, in words. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);

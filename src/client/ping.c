@@ -106,7 +106,9 @@ int ping_run(const struct ping_config *c, struct fault *f)
     static const struct client_events events = {
         .on_ready = on_ready, .on_pong = on_pong, .on_fault = on_fault};
     struct ping s = {.config = c};
-    int rc = client_open(&s.client, &c->client, &events, &s, f);
+    struct client_config cc = c->client;
+    cc.end_ms = c->timeout_ms;
+    int rc = client_open(&s.client, &cc, &events, &s, f);
     if (rc != 0)
         return rc;
     timer_init(&s.timer, client_loop(s.client), on_tick, &s);
@@ -122,6 +124,8 @@ int ping_run(const struct ping_config *c, struct fault *f)
         const struct path *p = peer_path(s.peer);
         if (p != NULL && p->kind == (enum path_kind)k)
             continue;
+        if (!client_out(s.client)->json && peer_kind_told_off(s.peer, k))
+            continue; /* a person has read it */
         client_rejected_event(&e, peer_name(s.peer), (enum path_kind)k,
                               peer_reason(s.peer, (enum path_kind)k, reason));
         events_print(client_out(s.client), &e);

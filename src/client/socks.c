@@ -14,6 +14,7 @@
 #include "client/early.h"
 #include "client/forward.h"
 #include "core/list.h"
+#include "core/repeat.h"
 #include "core/socks.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
@@ -41,6 +42,7 @@ struct socks {
     unsigned count;
     struct timer sweep;
     struct fault told; /* since the last session stood */
+    struct repeat refusals;
 };
 
 /* A UDP destination of one association. */
@@ -63,6 +65,7 @@ struct conn {
     uint8_t
         in[SOCKS_REQUEST_MAX + 2]; /* the longest still leaves room: fuller is wrong */
     size_t in_len;
+    struct socks_target target; /* of a CONNECT */
     int udp_fd;
     struct watch udp_watch;
     struct addr udp_from; /* the application's address, learned from its first packet */
@@ -128,13 +131,30 @@ static enum socks_code code_of(unsigned stream_code)
     }
 }
 
+/* The program's user sees a number at best: the reason is told here, now and then. */
+static void tell_refused(struct socks *s, const struct socks_target *t, unsigned code,
+                         const char *reason)
+{
+    struct event e;
+    char port[8];
+    unsigned left_out;
+    if (!repeat_tell(&s->refusals, "", loop_now_ms(client_loop(s->client)), &left_out))
+        return;
+    (void)snprintf(port, sizeof(port), "%u", t->port);
+    forward_refused_event(&e, t->host, port, code, reason);
+    if (left_out > 0)
+        event_int(&e, "repeated", left_out);
+    events_print(client_out(s->client), &e);
+}
+
 /* ------------------------------------------------------------------------- CONNECT */
 
 static void on_answer(void *ctx, struct call *call, unsigned code, const char *reason)
 {
     struct conn *c = ctx;
     int fd = c->fd;
-    (void)reason;
+    if (code != STREAM_OK)
+        tell_refused(c->socks, &c->target, code, reason);
     send_reply(fd, code_of(code), NULL);
     if (code != STREAM_OK)
         return;
@@ -155,9 +175,11 @@ static void start_connect(struct conn *c, const struct socks_target *t)
     struct peer *p;
     char port[8];
     if (client_peer(c->socks->client, t->host, &p, &f) != 0) {
+        tell_refused(c->socks, t, STREAM_NOTFOUND, f.what);
         refuse(c, SOCKS_HOST_UNREACHABLE);
         return;
     }
+    c->target = *t;
     watch_close(&c->watch);
     linger_reset(c->fd);
     c->state = CONN_CALLING;

@@ -219,9 +219,22 @@ static void read_book(struct up *u)
     u->version = book_version(b);
 }
 
+/* The directory may have been put back from a copy, which nobody holds yet. */
+static void keep_place(struct up *u)
+{
+    struct fault f;
+    bool moved;
+    int rc = statedir_lock_keep(client_statedir(u->client), "up", &u->lock, &moved, &f);
+    if (rc != 0)
+        client_stop(u->client, rc, &f);
+    else if (moved)
+        local_server_renew(u->local);
+}
+
 static void on_tick(void *ctx)
 {
     struct up *u = ctx;
+    keep_place(u);
     if (book_version(client_book(u->client)) != u->version)
         read_book(u);
 }
@@ -333,7 +346,7 @@ static void status_of(void *ctx, struct peer *p)
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
-        event_rtt(&e, "rtt_ms", session_rtt_us(s));
+        event_rtt(&e, "rtt_ms", online ? session_rtt_us(s) : 0);
         event_int(&e, "streams", session_stream_count(s));
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
@@ -423,9 +436,15 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         return;
     if (p == NULL)
         u->told = *f;
+    const char *who = p != NULL ? peer_name(p) : "the broker";
+    size_t len = strlen(who); /* the words of a fault may begin with it too */
+    bool named =
+        strncmp(f->what, who, len) == 0 && strncmp(f->what + len, ": ", 2) == 0;
     event_begin(&e, "left");
-    event_text(&e, "peer", p != NULL ? peer_name(p) : "the broker");
-    event_text(&e, "reason", f->what);
+    event_text(&e, "peer", who);
+    event_text(&e, "reason", f->what + (named ? len + 2 : 0));
+    if (fatal)
+        event_text(&e, "do", f->advice);
     events_print(client_out(u->client), &e);
 }
 

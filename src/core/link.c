@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/wire.h"
 
@@ -162,7 +163,19 @@ int link_parse(struct link *l, const char *text, struct fault *f)
         len = sizeof(trimmed) - 1; /* too long in any case */
     memcpy(trimmed, text, len);
     trimmed[len] = '\0';
+    if (strncasecmp(trimmed, prefix, sizeof(prefix) - 1) == 0)
+        memcpy(trimmed, prefix, sizeof(prefix) - 1);
     int rc = parse_trimmed(l, trimmed, f);
+    if (rc ==
+        POSTERN_ERR_INVALID) { /* all of it in capitals, as some scanners give it */
+        for (char *at = trimmed; *at != '\0'; at++)
+            *at = *at >= 'A' && *at <= 'Z' ? (char)(*at - 'A' + 'a') : *at;
+        if (parse_trimmed(l, trimmed, NULL) == 0) {
+            rc = 0;
+            if (f != NULL)
+                *f = (struct fault){0};
+        }
+    }
     sodium_memzero(trimmed, sizeof(trimmed));
     return rc;
 }

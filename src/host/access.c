@@ -146,11 +146,13 @@ int access_check_new(struct access *a, const char *name, struct fault *f)
     if (err != 0)
         return err;
     err = access_find(a, name, &before, NULL);
+    if (err == 0)
+        (void)fault_set(f, POSTERN_ERR_INUSE,
+                        "use 'postern access passwd' or 'set' to change it",
+                        "there is an account '%.60s' already", before.name);
     sodium_memzero(&before, sizeof(before));
     if (err == 0)
-        return fault_set(f, POSTERN_ERR_INUSE,
-                         "use 'postern access passwd' or 'set' to change it",
-                         "there is an account '%.60s' already", name);
+        return POSTERN_ERR_INUSE;
     if (err == POSTERN_ERR_NOTFOUND)
         err = access_accounts(a, NULL, 0);
     if (err < 0)

@@ -51,7 +51,7 @@ static void reply_status(struct serve *s, struct local_conn *c)
     for (size_t i = 0; i < FACES_MAX; i++) {
         LocalReply r = LocalReply_init_zero;
         struct event e;
-        if (!s->faces[i].open || s->faces[i].retired || s->to_agent)
+        if (!s->faces[i].open || s->faces[i].retired)
             continue;
         uplink_event(s->faces[i].endpoint.uplink, &e);
         (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
@@ -247,6 +247,11 @@ int serve_control_open(struct serve_control **out, struct serve *s,
     }
     *out = c;
     return 0;
+}
+
+void serve_control_renew(struct serve_control *c)
+{
+    local_server_renew(c->local);
 }
 
 void serve_control_close(struct serve_control *c)

@@ -45,6 +45,7 @@ enum {
     MADE_ROOM_PERCENT = 50,
     HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
+    TELL_MS = 5000, /* not ready yet: what it waits for is said */
     CONVS_KEPT = 4096,
 };
 
@@ -94,6 +95,8 @@ struct serve {
     const struct serve_config *config;
     struct loop *loop;
     const struct statedir *state;
+    int lock; /* of the state directory; -1: not held */
+    struct serve_control *control;
     struct keypair key; /* the newest */
     struct link broker;
     struct budget *budget;        /* of what all of them send */
@@ -124,6 +127,7 @@ struct serve {
     size_t sleeper_next;
     struct spare spare; /* counts sessions and streams */
     struct timer sweep;
+    struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
     bool met_before; /* this broker took us in an earlier run */
     bool to_agent;   /* `broker` is an agent's link */
@@ -189,6 +193,8 @@ void host_portal_sweep(struct serve *s);
 
 /* control.c: signals and the local socket */
 struct serve_control;
+/* In the directory that is there now. */
+void serve_control_renew(struct serve_control *c);
 MUST_CHECK int serve_control_open(struct serve_control **out, struct serve *s,
                                   const char *socket_path, struct fault *f);
 void serve_control_close(struct serve_control *c);

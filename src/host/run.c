@@ -6,6 +6,7 @@
 #include "host/run.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,8 @@ struct run {
     struct statedir state;
     struct catcher *catcher;
     struct serving serving[SERVING_MAX];
-    pid_t host; /* our own serving process, or 0 */
+    pid_t host;    /* our own serving process, or 0 */
+    int host_word; /* from where its struct fault comes when it fails, or -1 */
     int signals, status;
     bool program_ended;
 };
@@ -315,12 +317,21 @@ static void sweep(struct run *r)
     }
 }
 
+/* The reason of our serving process that has ended, if it gave one. */
+static bool read_host_word(const struct run *r, struct fault *f)
+{
+    return read(r->host_word, f, sizeof(*f)) == (ssize_t)sizeof(*f);
+}
+
 static void reap(struct run *r)
 {
     int status;
+    struct fault why;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == r->host) {
             r->host = 0;
+            if (read_host_word(r, &why))
+                events_fault(r->config->out, &why);
             log_error("the serving process ended: nothing is published any more");
         } else if (pid == catcher_pid(r->catcher)) {
             r->program_ended = true;
@@ -392,7 +403,9 @@ static bool host_answers(struct run *r)
     return true;
 }
 
-_Noreturn static void run_host(const struct run_config *c)
+/* Why it ended goes to `tell`: this process has one line for it, and no word of ours.
+ */
+_Noreturn static void run_host(const struct run_config *c, int tell)
 {
     struct fault f = {0};
     sigset_t none;
@@ -402,7 +415,7 @@ _Noreturn static void run_host(const struct run_config *c)
     (void)setpgid(0, 0); /* a key pressed for the program is not for this */
     int rc = serve_run(&c->serve, &f);
     if (rc != 0)
-        events_fault(c->out, &f);
+        (void)!write(tell, &f, sizeof(f)); /* fits into a pipe at once */
     _exit(rc == 0 ? 0 : rc == POSTERN_ERR_USAGE ? 2 : 1);
 }
 
@@ -411,10 +424,15 @@ static int find_host(struct run *r, struct fault *f)
 {
     if (host_answers(r))
         return 0;
+    int word[2];
+    if (pipe2(word, O_CLOEXEC | O_NONBLOCK) != 0)
+        return fault_lack(f, POSTERN_ERR_LIMIT);
     (void)fflush(NULL);
     r->host = fork();
     if (r->host == 0)
-        run_host(r->config);
+        run_host(r->config, word[1]);
+    (void)close(word[1]);
+    r->host_word = word[0];
     for (int64_t end = now_ms() + SERVE_START_MS; now_ms() < end;) {
         int status;
         struct timespec pause = {.tv_nsec = 20000000};
@@ -422,11 +440,13 @@ static int find_host(struct run *r, struct fault *f)
             return 0;
         if (r->host < 0 || waitpid(r->host, &status, WNOHANG) == r->host) {
             r->host = 0;
+            if (read_host_word(r, f))
+                return f->code;
             break;
         }
         (void)nanosleep(&pause, NULL);
     }
-    return fault_set(f, POSTERN_ERR_CLOSED, "see the line above",
+    return fault_set(f, POSTERN_ERR_CLOSED, "run it again with --verbose",
                      "the host that would publish the program did not start");
 }
 
@@ -461,6 +481,7 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
     if (r == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     r->config = c;
+    r->host_word = -1;
     for (int i = 0; i < SERVING_MAX; i++)
         r->serving[i].conn = -1;
     int rc = statedir_open(&r->state, c->serve.state, f);
@@ -483,6 +504,8 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
         (void)kill(r->host, SIGTERM);
         (void)waitpid(r->host, NULL, 0);
     }
+    if (r->host_word >= 0)
+        (void)close(r->host_word);
     catcher_close(r->catcher);
     free(r);
     return rc;

@@ -16,6 +16,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/statedir.h"
+#include "path/uplink_words.h"
 
 void serve_stop(struct serve *s, int result)
 {
@@ -44,14 +45,17 @@ static void tell_ready(struct serve *s)
     events_print(s->config->out, &e);
 }
 
-/* `reason` NULL: it is back. */
-static void tell_away(struct serve *s, const char *reason)
+/* `why` NULL: it is back. With `fatal` it does not come back without somebody's doing.
+ */
+static void tell_away(struct serve *s, const struct fault *why, bool fatal)
 {
     struct event e;
     event_begin(&e, s->to_agent ? "agent" : "broker");
-    event_text(&e, "state", reason == NULL ? "back" : "lost");
-    if (reason != NULL)
-        event_text(&e, "reason", reason);
+    event_text(&e, "state", why == NULL ? "back" : "lost");
+    if (why != NULL)
+        event_text(&e, "reason", why->what);
+    if (why != NULL && fatal)
+        event_text(&e, "do", why->advice);
     events_print(s->config->out, &e);
 }
 
@@ -61,18 +65,18 @@ static void tell_back(struct face *face)
     if (!face->serve->ready || face->up || face->retired)
         return;
     face->up = true;
-    tell_away(face->serve, NULL);
+    tell_away(face->serve, NULL, false);
 }
 
 /* Once, and again when it has become another reason. */
-static void tell_lost(struct face *face, const struct fault *why)
+static void tell_lost(struct face *face, const struct fault *why, bool fatal)
 {
     struct serve *s = face->serve;
     if (face->retired || !news_tell(&face->why, why->what, loop_now_ms(s->loop)))
         return;
     face->up = false;
     if (s->ready)
-        tell_away(s, why->what);
+        tell_away(s, why, fatal);
     else
         events_fault(s->config->out, why);
 }
@@ -140,11 +144,21 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
         serve_stop(s, why->code);
         return;
     }
-    tell_lost(face, why);
+    tell_lost(face, why, fatal);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
             guest_on_uplink(g, false);
+}
+
+static void on_tell(void *ctx)
+{
+    struct serve *s = ctx;
+    char why[sizeof(s->fault->what)];
+    if (s->ready || s->stopping || !s->faces[0].open)
+        return;
+    uplink_describe_wait(s->faces[0].endpoint.uplink, why, sizeof(why));
+    log_warn("waiting: %s", why);
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -238,6 +252,7 @@ int serve_reload(struct serve *s, struct fault *f)
         service_list_fini(&s->services);
         s->services = services;
         memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
+        s->settings.absent_s = fresh->absent_s;
         agent_renamed(s->agent);
         rc = access_check(s->access, f); /* the rest is taken up all the same */
         if (rc == 0 && s->certs != NULL)
@@ -269,9 +284,20 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
     return n;
 }
 
+/* The directory may have been put back from a copy, which nobody holds yet. */
+static void keep_place(struct serve *s)
+{
+    bool moved;
+    if (statedir_lock_keep(s->state, "serve", &s->lock, &moved, s->fault) != 0)
+        serve_stop(s, s->fault->code);
+    else if (moved)
+        serve_control_renew(s->control);
+}
+
 static void on_sweep(void *ctx)
 {
     struct serve *s = ctx;
+    keep_place(s);
     check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
@@ -385,10 +411,9 @@ static int run_loop(struct serve *s, const struct statedir *state,
                     const struct link *broker, struct fault *f)
 {
     char socket_path[STATEDIR_SOCKET_LEN];
-    struct serve_control *control = NULL;
     struct netmon *netmon = NULL;
     statedir_socket(state, "serve", socket_path);
-    int rc = serve_control_open(&control, s, socket_path, f);
+    int rc = serve_control_open(&s->control, s, socket_path, f);
     if (rc == 0 && netmon_open(&netmon, s->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
     s->broker = *broker;
@@ -404,15 +429,18 @@ static int run_loop(struct serve *s, const struct statedir *state,
         outlets_init(s);
         timer_init(&s->sweep, s->loop, on_sweep, s);
         timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
+        timer_init(&s->tell, s->loop, on_tell, s);
+        timer_start(&s->tell, TELL_MS);
         loop_run(s->loop);
         rc = s->result;
         timer_stop(&s->sweep);
+        timer_stop(&s->tell);
     }
     close_all(s);
     certs_close(s->certs);
     host_portal_close(s);
     netmon_close(netmon);
-    serve_control_close(control);
+    serve_control_close(s->control);
     loop_run(s->loop);
     return rc;
 }
@@ -421,7 +449,6 @@ int serve_run(const struct serve_config *c, struct fault *f)
 {
     struct statedir state;
     struct link broker;
-    int lock = -1;
     int rc = lack_check_start(HOST_FILES_MIN, f);
     if (rc != 0)
         return rc;
@@ -429,12 +456,13 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     s->config = c;
+    s->lock = -1;
     s->budget = net_budget_new();
     s->state = &state;
     s->fault = f;
     rc = statedir_open(&state, c->state, f);
     if (rc == 0)
-        rc = statedir_lock(&state, "serve", &lock, f);
+        rc = statedir_lock(&state, "serve", &s->lock, f);
     if (rc == 0)
         rc = roster_open(&s->roster, state.path, f);
     if (rc == 0)
@@ -456,8 +484,8 @@ int serve_run(const struct serve_config *c, struct fault *f)
     audit_close(s->audit);
     access_close(s->access);
     roster_close(s->roster);
-    if (lock >= 0)
-        close(lock);
+    if (s->lock >= 0)
+        close(s->lock);
     free(s->budget);
     free(s);
     return rc;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/utf8.h"
@@ -20,7 +21,7 @@ struct event_words {
 
 // clang-format off
 static const struct event_words event_table[] = {
-    {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services}]"
+    {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services} service(s)]"
                  "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
@@ -39,14 +40,14 @@ static const struct event_words event_table[] = {
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
                  "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
                  "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
-    {"left",     "lost {peer}[: {reason}]"},
+    {"left",     "lost {peer}[: {reason}][; {do}]"},
     {"invite",   "{link}"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},
     {"rotated",  "[{peer}: ]new device key {key}[; it replaces {old}]"},
     {"reloaded", "read again: {services} service(s)"},
-    {"broker",   "broker[ {address}] {state}[: {reason}]"},
-    {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][: {reason}]"},
+    {"broker",   "broker[ {address}] {state}[: {reason}][; {do}]"},
+    {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][ at {address}][: {reason}][; {do}]"},
     {"lan-host", "{name}: hands over {services} service(s)[, from {remote}]"},
     {"forgotten", "{name} may not hand its services over any more[; {connections} connection(s) ended]"},
     {"published", "published {service}, port {port}[: {program} listens on {listens}][, of {from}]"},
@@ -219,11 +220,18 @@ void events_words(const char *json, char *buf, size_t cap)
     list_fields(json, event, buf, cap);
 }
 
+/* A closed terminal is a reader that has gone, as that of a pipe. */
+static bool is_terminal_gone(FILE *f, int err)
+{
+    struct stat st;
+    return err == EIO && fstat(fileno(f), &st) == 0 && S_ISCHR(st.st_mode);
+}
+
 static void print_line(struct events *out, const char *line)
 {
     if (fprintf(out->out, "%s\n", line) >= 0 && fflush(out->out) == 0)
         return;
-    int err = errno;
+    int err = is_terminal_gone(out->out, errno) ? EPIPE : errno;
     clearerr(out->out);
     if (out->lasting || out->failed != 0)
         return;

@@ -32,9 +32,9 @@ struct local_events {
 };
 
 /*
- * Listens at `path`, replacing a dead socket file of an earlier run (hold the role's
- * lock). Callbacks run from the loop. Closing closes all connections without calling
- * on_gone, and removes the file.
+ * Listens at `path`, of any length, replacing a dead socket file of an earlier run
+ * (hold the role's lock). Callbacks run from the loop. Closing closes all connections
+ * without calling on_gone, and removes the file.
  */
 MUST_CHECK int local_server_open(struct local_server **out, struct loop *loop,
                                  const char *path, const struct local_events *events,
@@ -47,7 +47,11 @@ MUST_CHECK int local_server_open_if_room(struct local_server **out, struct loop 
                                          const char *path,
                                          const struct local_events *events, void *ctx,
                                          struct fault *f);
-/* NULL is fine. */
+/*
+ * Its directory may be another one now: makes the socket there where its file is not.
+ * What was connected stays. NULL is fine, here and below.
+ */
+void local_server_renew(struct local_server *s);
 void local_server_close(struct local_server *s);
 
 /* A pointer of the daemon's own, NULL at first. */

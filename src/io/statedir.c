@@ -145,7 +145,8 @@ static bool lock_within(int fd, unsigned patience_ms)
     }
 }
 
-int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
+static int take_lock(const struct statedir *s, const char *role, unsigned patience_ms,
+                     int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
@@ -154,7 +155,7 @@ int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fa
         lock = open_what_is_there(s, path);
     if (lock < 0)
         return state_fault(f, errno, s->path);
-    if (!lock_within(lock, LOCK_PATIENCE_MS)) {
+    if (!lock_within(lock, patience_ms)) {
         ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
         pid[n > 0 ? n : 0] = '\0';
         pid[strspn(pid, "0123456789")] = '\0';
@@ -168,6 +169,42 @@ int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fa
     if (ftruncate(lock, 0) != 0 || pwrite(lock, pid, (size_t)n, 0) != n)
         errno = 0; /* only a hint for people: a full disk does not matter here */
     *fd = lock;
+    return 0;
+}
+
+int statedir_lock(const struct statedir *s, const char *role, int *fd, struct fault *f)
+{
+    return take_lock(s, role, LOCK_PATIENCE_MS, fd, f);
+}
+
+static bool is_at(const struct stat *st, const char *path)
+{
+    struct stat there;
+    return stat(path, &there) == 0 && there.st_dev == st->st_dev &&
+           there.st_ino == st->st_ino;
+}
+
+int statedir_lock_keep(const struct statedir *s, const char *role, int *fd, bool *moved,
+                       struct fault *f)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    int fresh;
+    *moved = false;
+    (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
+    if (fstat(*fd, &st) != 0 || is_at(&st, path) || is_at(&st, s->path) ||
+        access(s->path, F_OK) != 0)
+        return 0;
+    int err = take_lock(s, role, 0, &fresh, f);
+    if (err == POSTERN_ERR_INUSE)
+        return err;
+    if (err != 0) { /* no room, no right: as good as it was, and looked at again */
+        *f = (struct fault){0};
+        return 0;
+    }
+    (void)close(*fd);
+    *fd = fresh;
+    *moved = true;
     return 0;
 }
 
@@ -205,21 +242,7 @@ bool statedir_held(const struct statedir *s, const char *role,
 void statedir_socket(const struct statedir *s, const char *role,
                      char path[static STATEDIR_SOCKET_LEN])
 {
-    uint8_t hash[32];
-    char name[32], dir[64] = "/tmp";
-    if (strlen(s->path) + strlen(role) + sizeof("/.sock") <= STATEDIR_SOCKET_LEN) {
-        (void)snprintf(path, STATEDIR_SOCKET_LEN, "%.100s/%s.sock", s->path, role);
-        return;
-    }
-    key_hash(hash, s->path, strlen(s->path), NULL, 0);
-    base32_encode(hash, 15, name);
-    char user[48];
-    (void)snprintf(user, sizeof(user), "/run/user/%lu", (unsigned long)geteuid());
-    if (access(user, W_OK) == 0)
-        (void)snprintf(dir, sizeof(dir), "%s", user);
-    else if (geteuid() == 0)
-        (void)snprintf(dir, sizeof(dir), "/run");
-    (void)snprintf(path, STATEDIR_SOCKET_LEN, "%s/postern-%s-%s.sock", dir, role, name);
+    (void)snprintf(path, STATEDIR_SOCKET_LEN, "%s/%.20s.sock", s->path, role);
 }
 
 static int open_keys(const struct statedir *s, struct db **db, struct fault *f)

@@ -13,7 +13,7 @@
 #include "core/key.h"
 
 #define STATEDIR_PATH_LEN 3072
-#define STATEDIR_SOCKET_LEN 108 /* sizeof(sun_path): the kernel's bound */
+#define STATEDIR_SOCKET_LEN (STATEDIR_PATH_LEN + 32)
 
 struct statedir {
     char path[STATEDIR_PATH_LEN]; /* absolute */
@@ -34,6 +34,14 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
 MUST_CHECK int statedir_lock(const struct statedir *s, const char *role, int *fd,
                              struct fault *f);
 
+/*
+ * For who has held ROLE.lock for a while: another directory may have taken the place of
+ * the one where it lies (a copy put back). Then it is taken there too, and `*moved`
+ * set. POSTERN_ERR_INUSE when another process has it there: `*fd` is as before.
+ */
+MUST_CHECK int statedir_lock_keep(const struct statedir *s, const char *role, int *fd,
+                                  bool *moved, struct fault *f);
+
 /* Who holds ROLE.lock. */
 struct statedir_holder {
     long pid;     /* 0: not known */
@@ -44,11 +52,7 @@ struct statedir_holder {
 bool statedir_held(const struct statedir *s, const char *role,
                    struct statedir_holder *h);
 
-/*
- * The path of the role's local socket: ROLE.sock in the directory, or a hashed name
- * in /run/user/UID, /run (as root) or /tmp when that would be too long for the
- * kernel. The same directory gives the same user the same path.
- */
+/* The path of the role's local socket: ROLE.sock in the directory. */
 void statedir_socket(const struct statedir *s, const char *role,
                      char path[static STATEDIR_SOCKET_LEN]);
 

@@ -207,7 +207,8 @@ void uplink_line_failed(struct line *l, int err)
                                .name_err = u->looked_up ? u->name_err
                                            : dialling   ? POSTERN_ERR_DNS
                                                         : 0,
-                               .at = &l->remote};
+                               .at = &l->remote,
+                               .taken = !dialling};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))

@@ -57,6 +57,8 @@ MUST_CHECK int uplink_open(struct uplink **out, const struct uplink_config *c);
 void uplink_close(struct uplink *u);
 
 bool uplink_is_up(const struct uplink *u);
+/* It leads to an agent of this LAN. */
+bool uplink_is_lan(const struct uplink *u);
 /*
  * Why it is down; NULL while it is up and before the first try ended. `fatal` as of
  * on_down; may be NULL.

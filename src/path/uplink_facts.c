@@ -9,6 +9,11 @@ bool uplink_is_up(const struct uplink *u)
     return u->state == UPLINK_UP;
 }
 
+bool uplink_is_lan(const struct uplink *u)
+{
+    return u->config.lan;
+}
+
 const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
 {
     if (fatal != NULL)

@@ -81,6 +81,10 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
     else if (err == POSTERN_ERR_TIMEOUT && t->silent_s > 0)
         (void)fault_set(f, err, advice, "the broker at %s:%u has not answered for %u s",
                         l->host, l->port, t->silent_s);
+    else if (err == POSTERN_ERR_TIMEOUT && t->taken)
+        (void)fault_set(f, err, "look whether the broker's program or machine is stuck",
+                        "the broker at %s:%u takes connections and does not answer",
+                        l->host, l->port);
     else
         return false;
     return true;
@@ -126,6 +130,10 @@ static void describe_agent(const struct uplink_trouble *t, int err, struct fault
         (void)fault_set(f, err, ADVICE_RETRIED,
                         "the agent at %s:%u has not answered for %u s", l->host,
                         l->port, t->silent_s);
+    else if (err == POSTERN_ERR_TIMEOUT && t->taken)
+        (void)fault_set(f, err, "look whether the agent's program or machine is stuck",
+                        "the agent at %s:%u takes connections and does not answer",
+                        l->host, l->port);
     else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE)
         (void)fault_set(f, err, "check this LAN and the agent's firewall",
                         "the agent at %s:%u cannot be reached (%s)", l->host, l->port,
@@ -188,17 +196,31 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
     }
 }
 
+void uplink_describe_wait(const struct uplink *u, char *why, size_t cap)
+{
+    const struct link *l = uplink_link(u);
+    const struct fault *f = uplink_fault(u, NULL);
+    if (f != NULL)
+        (void)snprintf(why, cap, "%s", f->what);
+    else
+        (void)snprintf(why, cap, "the %s at %s:%u has not answered yet",
+                       uplink_is_lan(u) ? "agent" : "broker", l->host, l->port);
+}
+
 void uplink_event(const struct uplink *u, struct event *e)
 {
     char place[sizeof(((struct link *)0)->host) + 8];
     const struct link *l = uplink_link(u);
-    const struct fault *f = uplink_fault(u, NULL);
+    bool fatal;
+    const struct fault *f = uplink_fault(u, &fatal);
     (void)snprintf(place, sizeof(place), "%s:%u", l->host, l->port);
-    event_begin(e, "broker");
+    event_begin(e, uplink_is_lan(u) ? "agent" : "broker");
     event_text(e, "address", place);
     event_text(e, "state", uplink_is_up(u) ? "online" : f != NULL ? "lost" : "trying");
     if (f != NULL)
         event_text(e, "reason", f->what);
+    if (f != NULL && fatal) /* only somebody's doing helps */
+        event_text(e, "do", f->advice);
 }
 
 bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f)

@@ -20,12 +20,16 @@ struct uplink_trouble {
     int name_err;            /* what became of its name meanwhile; 0: it was resolved */
     const struct addr *at;   /* who answered; ADDR_NONE: not known */
     const struct addr *self; /* the name stands for this machine; ADDR_NONE: no */
+    bool taken;              /* it took the connection, and did not welcome us */
     unsigned silent_s;       /* it stood, and nothing came for so long; 0: else */
 };
 
 /* `err` as of reach_start or of a channel's on_close. */
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f);
-/* How it stands, as a `broker` event of `status`. */
+/* What somebody waits for who waits for the broker: why it is down, or that it is mute.
+ */
+void uplink_describe_wait(const struct uplink *u, char *why, size_t cap);
+/* How it stands, as a `broker` event, or of an agent an `agent` event, of `status`. */
 void uplink_event(const struct uplink *u, struct event *e);
 /* The broker's own word; returns true when trying again helps only after a change. */
 bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f);

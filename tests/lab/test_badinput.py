@@ -89,6 +89,31 @@ def test_service_that_cannot_be_told_to_a_host(served):
     assert served.host_proc.running and not served.host_proc.find("reloaded")
 
 
+def test_reload_takes_what_it_can_change(served):
+    """All else is refused in one line: nothing of it would hold."""
+    g = served
+    for option in (["--broker", "nonsense"], ["--name", "other"], ["--paths", "relay"],
+                   ["--agent"], ["--via", "x"], ["--dial-out"], ["--agent-forget", "x"]):
+        says(g.host.run("serve", "--reload", *option, json=False), 2, "does nothing with")
+    for value in ("x", "400d", "9s"):
+        says(g.host.run("serve", "--reload", "--absent", value, json=False), 2,
+             "--absent does not take")
+    says(g.host.run("serve", "--agent-forget", "x", "80", json=False), 2, "no service")
+    assert not g.host_proc.find("reloaded")
+    assert g.host.run("serve", "--reload", "--absent", "10s", json=False).status == 0
+    g.join()
+    proc = g.connect("peer")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 60)
+    flow.wait_line("at ")
+    assert g.host.run("status").event("session")
+    proc.signal(signal.SIGSTOP)
+    try:
+        wait_until(lambda: not g.host.run("status").event("session"), 40,
+                   "it is waited for no longer than that")
+    finally:
+        proc.kill()
+
+
 def test_help_and_version(here):
     for args in (["--help"], ["--version"], ["serve", "--help"], ["connect", "--help"]):
         done = here.run(args[0], *args[1:], json=False)

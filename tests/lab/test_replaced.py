@@ -228,3 +228,51 @@ def test_a_broker_whose_file_is_another_brokers_says_so_once(pair, work):
     by_rename(path, f"{other.state}/broker.db")
     assert g.broker_proc.terminate() == 0
     assert g.start_broker().split("/")[-1].startswith(theirs)
+
+
+def test_the_whole_directory_was_put_back(pair):
+    """As after a backup of all of it: the daemons hold the new one too, and can be asked."""
+    g = pair
+    g.up = g.client.start("up")
+    g.up.wait_event("service", 20)
+    for who, role in ((g.host, "serve"), (g.client, "up")):
+        copy = who.state + ".copy"
+        shutil.copytree(who.state, copy, ignore=shutil.ignore_patterns("*.sock"))
+        os.rename(who.state, who.state + ".old")
+        os.rename(copy, who.state)
+        wait_until(lambda who=who, role=role: who.run("status", timeout=15).event(
+            "daemon", role=role, running=True), NOTICED_S * patience(), f"{role} holds it")
+        second = who.run(role, json=False)
+        assert second.status == 1 and "already runs with" in second.stderr, second.stderr
+    assert works(g.client) and g.host_proc.running and g.up.running
+    other = g.other_client("other")
+    g.join(other)
+    assert works(other)
+
+
+def test_another_took_the_directory_that_was_put_back(pair):
+    """Two cannot have it: the one that began there stays."""
+    g = pair
+    os.rename(g.host.state, g.host.state + ".old")
+    shutil.copytree(g.host.state + ".old", g.host.state,
+                    ignore=shutil.ignore_patterns("*.sock"))
+    second = g.host.start("serve")
+    second.wait_event("ready", 15)
+    assert g.host_proc.wait(NOTICED_S + 2) == 1
+    assert "already runs with" in g.host_proc.stderr, g.host_proc.stderr
+    wait_until(lambda: g.host.run("status").event("daemon", role="serve", running=True), 5)
+    assert works(g.client) and second.running
+
+
+def test_a_state_directory_with_a_long_path(gate):
+    """Its daemon's socket lies in it, and in no place where others could be first."""
+    g = gate(host="none", client="none")
+    for who in (g.host, g.client):
+        who.state = f"{who.state}/{'x' * 100}"
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("one=7000")
+    g.client.start("up").wait_event("service", 20)
+    assert os.path.exists(f"{g.host.state}/serve.sock")
+    assert g.host.run("status").event("daemon", role="serve", running=True)
+    assert g.client.run("status").event("daemon", role="up", running=True)
+    assert works(g.client)

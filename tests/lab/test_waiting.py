@@ -172,3 +172,48 @@ def test_a_broker_that_is_always_busy_is_waited_for_in_measure(gate, command):
     proc.wait_line("is busy; for 30 s at most", 3 * patience(), "err")
     assert proc.wait(45 * patience()) == 1
     assert len(lines_of(proc)) == 2 and "is busy" in lines_of(proc)[-1], proc.stderr
+
+
+def test_a_stopped_serve_is_named_by_each_command_that_asks_it(warm):
+    """After 5 s, with what lets it go on; what was stored all the same is said."""
+    g = warm
+    pid = g.host_proc.pid
+    g.host_proc.signal(signal.SIGSTOP)
+    try:
+        began = {args: g.host.start(*args)
+                 for args in (("serve", "--reload"), ("access", "public", "one"),
+                              ("invite",))}
+        for args, proc in began.items():
+            assert proc.wait(14) == (0 if args[0] == "invite" else 1), args
+            said = lines_of(proc)
+            assert f"is stopped (process {pid})" in said[-1], (args, said)
+            if args[0] != "invite":
+                assert f"kill -CONT {pid}" in said[-1], (args, said)
+            else:
+                assert "going on without it" in said[-1], said
+    finally:
+        g.host_proc.signal(signal.SIGCONT)
+    assert g.host.run("serve", "--reload").status == 0
+
+
+def test_a_broker_that_takes_connections_and_is_mute(warm):
+    """The kernel accepts for a program that is stopped: nobody's firewall is to blame,
+    and who waits is told after 5 s."""
+    g = warm
+    g.up.terminate()
+    g.broker_proc.signal(signal.SIGSTOP)
+    try:
+        begun = {"netcheck": g.client.start("netcheck"),
+                 "ping": g.client.start("ping", HOST),
+                 "serve": g.other_client("new", ns=g.topo.host.ns).start(
+                     "serve", "--broker", g.link, "22")}
+        for name, proc in begun.items():
+            proc.wait_line("has not answered yet", 8 * patience(),
+                           "err")
+            assert proc.wait(40) == 1, name
+            assert "warning: waiting: the broker at" in lines_of(proc)[0], proc.stderr
+            assert "cannot be reached" not in proc.stderr, proc.stderr
+        for name in ("ping", "serve"):
+            assert "takes connections and does not answer" in begun[name].stderr, name
+    finally:
+        g.broker_proc.signal(signal.SIGCONT)

@@ -324,14 +324,15 @@ static void test_paths(void **state)
     struct fixture *x = *state;
     struct local_server *other = NULL;
     struct fault f = {0};
-    char path[300];
+    char path[400];
     int fd;
     (void)snprintf(path, sizeof(path), "%s/none.sock", x->dir);
     assert_int_equal(local_dial(path, &fd), POSTERN_ERR_NOTFOUND);
     (void)snprintf(path, sizeof(path), "%s/none/at.sock", x->dir);
     assert_true(local_server_open(&other, x->loop, path, &events, x, &f) < 0);
     assert_true(f.what[0] != '\0');
-    (void)snprintf(path, sizeof(path), "%s/%0150d", x->dir, 0);
+    /* longer than a name may be */
+    (void)snprintf(path, sizeof(path), "%s/%0290d", x->dir, 0);
     assert_true(local_server_open(&other, x->loop, path, &events, x, &f) < 0);
     assert_int_equal(local_dial(path, &fd), POSTERN_ERR_INVALID);
     /* a file that is not a socket is never removed */
@@ -356,6 +357,50 @@ static void test_paths(void **state)
     local_server_close(other);
 }
 
+/* Longer than sun_path: it lies in its directory all the same, and nowhere else. */
+static void test_long_path(void **state)
+{
+    struct fixture *x = *state;
+    struct local_server *other = NULL;
+    struct fault f = {0};
+    char dir[300], path[320];
+    int fd;
+    (void)snprintf(dir, sizeof(dir), "%s/%0150d", x->dir, 0);
+    (void)snprintf(path, sizeof(path), "%s/up.sock", dir);
+    assert_int_equal(local_dial(path, &fd), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(local_dial(path, &fd), POSTERN_ERR_NOTFOUND);
+    assert_int_equal(local_server_open(&other, x->loop, path, &events, x, &f), 0);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(local_dial(path, &fd), 0);
+    (void)close(fd);
+    local_server_close(other);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
+/* Its file is gone: it is made again, and what another put there is not taken away. */
+static void test_renew(void **state)
+{
+    struct fixture *x = *state;
+    struct local_server *one = NULL, *two = NULL;
+    struct fault f = {0};
+    char path[300];
+    int fd;
+    (void)snprintf(path, sizeof(path), "%s/renewed.sock", x->dir);
+    assert_int_equal(local_server_open(&one, x->loop, path, &events, x, &f), 0);
+    local_server_renew(one);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(local_dial(path, &fd), POSTERN_ERR_NOTFOUND);
+    local_server_renew(one);
+    assert_int_equal(local_dial(path, &fd), 0);
+    (void)close(fd);
+    assert_int_equal(local_server_open(&two, x->loop, path, &events, x, &f), 0);
+    local_server_close(one);
+    assert_int_equal(local_dial(path, &fd), 0);
+    (void)close(fd);
+    local_server_close(two);
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -364,7 +409,8 @@ int main(void)
         WITH_SERVER(test_replies),   WITH_SERVER(test_passed_descriptor),
         WITH_SERVER(test_hand_over), WITH_SERVER(test_gone),
         WITH_SERVER(test_garbage),   WITH_SERVER(test_slow),
-        WITH_SERVER(test_paths),
+        WITH_SERVER(test_paths),     WITH_SERVER(test_long_path),
+        WITH_SERVER(test_renew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
