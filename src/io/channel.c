@@ -16,6 +16,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/identity.h"
+#include "io/linger.h"
 #include "io/loop.h"
 #include "io/oserr.h"
 #include "io/sock.h"
@@ -516,6 +517,21 @@ void channel_say_busy(struct channel *c)
         (void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_USER_CANCELED);
 }
 
+static void free_when_idle(struct channel *c)
+{
+    c->freed = true;
+    if (!c->busy)
+        destroy(c); /* else leave() does */
+}
+
+void channel_break(struct channel *c)
+{
+    if (c == NULL || c->freed)
+        return;
+    linger_reset(c->fd);
+    free_when_idle(c);
+}
+
 void channel_free(struct channel *c)
 {
     if (c == NULL || c->freed)
@@ -524,8 +540,5 @@ void channel_free(struct channel *c)
         if (flush(c) == 0 && !c->record_pending)
             (void)gnutls_bye(c->tls, GNUTLS_SHUT_WR);
     }
-    c->freed = true;
-    if (c->busy)
-        return; /* leave() destroys it */
-    destroy(c);
+    free_when_idle(c);
 }
