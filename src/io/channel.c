@@ -128,10 +128,16 @@ static void leave(struct channel *c)
         watch_update(c);
 }
 
+/*
+ * The kernel tells of a reset once. When a write was told, what is read afterwards
+ * looks like an orderly end, and is not.
+ */
 static void die(struct channel *c, int err, const char *why)
 {
     if (c->state == CHANNEL_DEAD || c->freed)
         return;
+    if (err == POSTERN_ERR_CLOSED && c->fail_err != 0)
+        err = c->fail_err;
     c->state = CHANNEL_DEAD;
     watch_close(&c->watch);
     c->config.events->on_close(c->config.ctx, err, why);
