@@ -23,7 +23,7 @@ help:
 	@echo 'make demo       install what is missing, build, show the main job (root or sudo)'
 	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
 	@echo 'make unit       unit tests and a short simulation only'
-	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction, 500 of the programs'
+	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction, 1,000 of the programs'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make soak       six devices that connect, move and die, for SOAK_SECONDS (600) (root or sudo)'
@@ -61,7 +61,7 @@ sim: all
 		$(BUILD)/tests/sim/sim --seeds 20000 --from 1; second=$$?; \
 		wait $$first && [ $$second = 0 ]
 	@$(BUILD)/tests/sim/odds --seeds 1000
-	@$(BUILD)/tests/sim/world/faults --seeds 500
+	@$(BUILD)/tests/sim/world/faults --seeds 1000 --coverage
 
 lab: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh

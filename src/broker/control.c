@@ -99,7 +99,8 @@ static void await_host(struct shard *s, const struct route *r, const uint8_t *co
     awaited_note(s->awaited, &ask);
 }
 
-void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN])
+/* The host has been welcomed: who asked for it in vain is told. */
+static void host_back(struct shard *s, const uint8_t host[static KEY_LEN])
 {
     struct awaited_ask ask;
     while (awaited_take(s->awaited, host, loop_now_ms(s->loop), &ask))
@@ -449,7 +450,7 @@ static void handle_hello(struct conn *c, Control *m)
     conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
     if (h->host)
-        control_host_back(c->shard, c->node.key);
+        host_back(c->shard, c->node.key);
 }
 
 struct rule {

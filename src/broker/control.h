@@ -17,8 +17,6 @@ struct shard;
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len);
 /* A message routed here by another shard; `m` stays the caller's. */
 void control_on_mail(struct shard *s, const struct mail *m);
-/* The host has been welcomed: who asked for it in vain is told. */
-void control_host_back(struct shard *s, const uint8_t host[static KEY_LEN]);
 /*
  * This host's connection has ended (as when its process does), or broke: tells the
  * clients that have relay pairs with it, and those with whom it was bound without one.

@@ -285,11 +285,6 @@ void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f, boo
     }
 }
 
-unsigned calls_count(const struct calls *cs)
-{
-    return cs->count;
-}
-
 unsigned calls_of_peer(const struct calls *cs, const struct peer *p)
 {
     unsigned n = 0;

@@ -46,7 +46,6 @@ void calls_free(struct calls *cs);
 void calls_on_ready(struct calls *cs, struct peer *p);
 void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f,
                     bool fatal);
-unsigned calls_count(const struct calls *cs);
 /* Those of one peer; and their end, with on_end, before the peer is closed. */
 unsigned calls_of_peer(const struct calls *cs, const struct peer *p);
 void calls_drop_peer(struct calls *cs, const struct peer *p);

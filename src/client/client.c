@@ -544,16 +544,6 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
     return add_peer(c, home_for(c, &broker, key), &pc, out, f);
 }
 
-void client_drop_peer(struct client *c, struct peer *p)
-{
-    struct entry *e = entry_of(c, p);
-    if (e == NULL)
-        return;
-    list_remove(&e->link);
-    peer_close(p);
-    free(e);
-}
-
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx)
 {
@@ -683,8 +673,12 @@ void client_close(struct client *c)
 {
     if (c == NULL)
         return;
-    while (!list_empty(&c->entries))
-        client_drop_peer(c, LIST_FIRST(&c->entries, struct entry, link)->peer);
+    while (!list_empty(&c->entries)) {
+        struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
+        list_remove(&e->link);
+        peer_close(e->peer);
+        free(e);
+    }
     while (!list_empty(&c->homes)) {
         struct home *h = LIST_FIRST(&c->homes, struct home, link);
         list_remove(&h->link);

@@ -69,8 +69,6 @@ MUST_CHECK int client_join(struct client *c, const struct link *invite,
 bool client_finds_up(struct client *c);
 /* Whoever waits was told `what` already: it is not said again while he waits. */
 void client_was_told(struct client *c, const char *what);
-/* Ends the session to a host and forgets the peer. */
-void client_drop_peer(struct client *c, struct peer *p);
 /* Calls `each` for the connection to every broker. */
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx);

@@ -51,8 +51,9 @@ struct forward {
     unsigned flow_count;
 };
 
-void forward_refused_event(struct event *e, const char *peer, const char *service,
-                           unsigned code, const char *reason)
+/* The event that tells a refused or failed connection. */
+static void refused_event(struct event *e, const char *peer, const char *service,
+                          unsigned code, const char *reason)
 {
     static const char *const words[] = {
         [STREAM_OK] = "ok",
@@ -77,7 +78,7 @@ static void tell_refused(struct forward *fw, unsigned code, const char *reason)
     unsigned left_out;
     if (!repeat_tell(&fw->refusals, reason, loop_now_ms(fw->config.loop), &left_out))
         return;
-    forward_refused_event(&e, fw->config.host, fw->service, code, reason);
+    refused_event(&e, fw->config.host, fw->service, code, reason);
     if (left_out > 0)
         event_int(&e, "repeated", left_out);
     events_print(fw->config.out, &e);

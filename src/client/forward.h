@@ -40,8 +40,4 @@ MUST_CHECK int forward_open(struct forward **out, const struct forward_config *c
 void forward_close(struct forward *fw);
 void forward_local(const struct forward *fw, struct addr *a);
 
-/* The event that tells a refused or failed connection. */
-void forward_refused_event(struct event *e, const char *peer, const char *service,
-                           unsigned code, const char *reason);
-
 #endif

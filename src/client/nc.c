@@ -27,9 +27,17 @@ enum {
     TICK_MS = 50,
 };
 
+enum bridge_end {
+    BRIDGE_DRAINED, /* stdout got the stream to its end */
+    BRIDGE_BROKEN,  /* a write to stdout failed: `error` */
+    BRIDGE_LEFT,    /* nobody reads stdout, and stdin has ended or pauses */
+    BRIDGE_END_COUNT
+};
+
 /*
- * Shared with two threads that may block until the process ends, and so never freed
- * before. What they report is under the lock.
+ * Between this process's stdin and stdout and a connected socket: two threads that
+ * block, so that shared terminals and files keep their modes. They may block until the
+ * process ends, and so this is never freed before. What they report is under the lock.
  */
 struct stdio_bridge {
     int fd;   /* the threads' end of the pair */
@@ -196,9 +204,10 @@ static void *copy_out(void *arg)
 
 /* ---------------------------------------------------------------------- the bridge */
 
-int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
-                       void (*on_end)(void *ctx, enum bridge_end how, int error),
-                       void *ctx)
+/* `*fd` is the caller's. `on_end` runs on the loop, once for each. */
+static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
+                        void (*on_end)(void *ctx, enum bridge_end how, int error),
+                        void *ctx)
 {
     int pair[2];
     pthread_t in, out_thread;
@@ -230,7 +239,8 @@ int stdio_bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     return 0;
 }
 
-void stdio_bridge_free(struct stdio_bridge *b)
+/* The loop must run once more. */
+static void bridge_free(struct stdio_bridge *b)
 {
     if (b == NULL)
         return;
@@ -238,11 +248,6 @@ void stdio_bridge_free(struct stdio_bridge *b)
     wake_close(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
     sock_end(b->fd); /* ends the threads, where nothing else holds them */
-}
-
-size_t stdio_bridge_waiting(const struct stdio_bridge *b)
-{
-    return sock_unsent(b->fd);
 }
 
 /* ------------------------------------------------------------------------- the run */
@@ -342,7 +347,7 @@ static void on_tick(void *ctx)
 {
     struct nc *s = ctx;
     bool sent =
-        s->call != NULL ? call_is_sent(s->call) : stdio_bridge_waiting(s->bridge) == 0;
+        s->call != NULL ? call_is_sent(s->call) : sock_unsent(s->bridge->fd) == 0;
     s->sent_ticks = sent ? s->sent_ticks + 1 : 0;
     if (s->sent_ticks > SENT_MS / TICK_MS || ++s->ticks > STUCK_MS / TICK_MS)
         client_stop(s->client, 0, NULL);
@@ -370,8 +375,7 @@ static void on_bridge_end(void *ctx, enum bridge_end how, int error)
 static int start_shared(struct nc *s)
 {
     int fd = -1;
-    int rc =
-        stdio_bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
+    int rc = bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
     if (rc == 0)
         rc = share_open(client_shares(s->client), client_statedir(s->client),
                         client_loop(s->client), s->host, s->service, fd,
@@ -393,8 +397,8 @@ static void on_ready(void *ctx, struct peer *p)
     if (s->started)
         return;
     s->started = true;
-    if (stdio_bridge_start(&s->bridge, client_loop(s->client), &cc.fd, on_bridge_end,
-                           s) != 0 ||
+    if (bridge_start(&s->bridge, client_loop(s->client), &cc.fd, on_bridge_end, s) !=
+            0 ||
         call_start(&s->call, s->calls, &cc) != 0) {
         (void)fault_lack(&f, POSTERN_ERR_NOMEM);
         client_stop(s->client, f.code, &f);
@@ -444,7 +448,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     if (rc == 0)
         rc = client_run(s.client, f);
     calls_free(s.calls);
-    stdio_bridge_free(s.bridge);
+    bridge_free(s.bridge);
     timer_stop(&s.tick);
     client_close(s.client);
     return rc;

@@ -97,7 +97,7 @@ static void drop(struct peer *p)
 /* --------------------------------------------------------------------- the session */
 
 /* The relay's two stages are one kind to people. */
-void peer_tell_path(struct peer *p, const struct path *path)
+static void tell_path(struct peer *p, const struct path *path)
 {
     if (path == NULL || (path->kind == PATH_RELAY && p->told == PATH_RELAY))
         return;
@@ -171,7 +171,7 @@ static void on_open(void *ctx)
         p->used = path;
         path->rtt_us = session_rtt_us(p->session);
         approach_on_path_used(p->approach, path);
-        peer_tell_path(p, path);
+        tell_path(p, path);
     }
     session_keepalive_recall(p->session, p->memory.keepalive_us);
     session_keep_alive(p->session);
@@ -193,7 +193,7 @@ static void on_session_path(void *ctx, struct path *path)
     p->used = path;
     approach_on_path_used(p->approach, path);
     if (p->ready && !p->trial.running && path->id != p->told_id)
-        peer_tell_path(p, path); /* a trial is news when it is over, and kept */
+        tell_path(p, path); /* a trial is news when it is over, and kept */
     if (path_kind_is_direct(path->kind))
         learn(p, path->kind);
 }
@@ -246,7 +246,7 @@ static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
     path->silent = false;
     approach_on_path_rtt(p->approach, path);
     if (p->ready && path == p->used && path->id == p->moved_id)
-        peer_tell_path(p, path);
+        tell_path(p, path);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -324,7 +324,7 @@ static void on_select(void *ctx, struct path *path)
     else
         session_use_path(p->session, path);
     if (p->ready && path == p->used && path->id != p->told_id)
-        peer_tell_path(p, path); /* it was tried, and stays */
+        tell_path(p, path); /* it was tried, and stays */
 }
 
 static void on_path_gone(void *ctx, struct path *path)
@@ -557,6 +557,8 @@ void peer_close(struct peer *p)
 
 void peer_on_uplink(struct peer *p, bool up)
 {
+    if (!up && p->gone_broken) /* the host finds no broker either: silence decides */
+        p->gone_us = 0;
     if (p->approach != NULL && !p->restarting) {
         if (up) {
             bury_kept(p);
@@ -714,11 +716,6 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
 bool peer_kind_ended(const struct peer *p, enum path_kind k)
 {
     return p->approach != NULL && ladder_kind_ended(approach_ladder(p->approach), k);
-}
-
-bool peer_kind_failed(const struct peer *p, enum path_kind k)
-{
-    return p->approach == NULL || ladder_kind_failed(approach_ladder(p->approach), k);
 }
 
 int peer_ping(struct peer *p, uint64_t nonce)

@@ -112,8 +112,6 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* This kind's latest try has ended, or it was ruled out. */
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
-/* As ladder_kind_failed; without any try: true. */
-bool peer_kind_failed(const struct peer *p, enum path_kind k);
 /* Before there is a session: what it waits for, in words. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* Round trip now: POSTERN_ERR_CLOSED when there is no session. */

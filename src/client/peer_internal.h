@@ -31,15 +31,16 @@ struct peer {
     struct backoff crowded; /* between the ends that a full host puts to sessions */
     uint64_t began_us;
     struct peer_memory memory;
-    bool restarting;    /* between two tries; the last one's session may still open */
-    bool refused;       /* for good: not even then, and the pause is a long one */
-    bool lost;          /* it stood: what was open through it is reset at once */
-    bool unanswered;    /* nothing came back to the last try */
+    bool restarting;  /* between two tries; the last one's session may still open */
+    bool refused;     /* for good: not even then, and the pause is a long one */
+    bool lost;        /* it stood: what was open through it is reset at once */
+    bool unanswered;  /* nothing came back to the last try */
+    bool gone_broken; /* it went by no end of the host's: it comes back by the broker */
+    bool told_silent;
     uint64_t over_us;   /* when the last attempt ended */
     uint64_t gone_us;   /* when the broker lost the host, until that is looked into */
     uint64_t made_us;   /* what a session that has heard nothing yet says of that */
     uint64_t signal_us; /* when the host last spoke through the broker */
-    bool told_silent;
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     unsigned limit_s;         /* of the silence that is on; 0: none is */
     uint64_t turned_us;       /* since when it is that */
@@ -55,9 +56,6 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal);
 
 /* Tells whoever uses this host. */
 void peer_fault(struct peer *p, const struct fault *f, bool fatal);
-
-/* Packets take that path now, and those who use this host should know. */
-void peer_tell_path(struct peer *p, const struct path *path);
 
 /* peer_trial.c */
 /* Each tick of `reject`. */

@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 
-#include "core/keepalive.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -18,9 +17,10 @@ enum {
     GONE_MIN_MS = 250,
     GONE_ROUND_TRIPS = 4,
     GONE_MAX_MS = 2500,
-    /* For a host whose router may have forgotten its connections: it asks its broker
-     * after that silence, waits for an answer, comes back and is met. */
-    BROKEN_MS = KEEPALIVE_HOST_US / 1000 + 4000,
+    /* For a host whose router may have forgotten its connections, or have started anew:
+     * it finds out by its next ping of the broker, and its access may come and go
+     * still. */
+    BROKEN_MS = 60000,
     TELL_S = 4,     /* then people are told that nothing comes through */
     PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
@@ -50,6 +50,7 @@ void peer_on_gone(struct peer *p, bool ended)
     if (since_us != 0 && clock_us() - since_us > seconds_us(1))
         return;
     p->gone_us = clock_us();
+    p->gone_broken = !ended;
     timer_start(&p->timer, ms);
 }
 

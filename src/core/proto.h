@@ -16,13 +16,11 @@
 #define PROTO_ALPN_BROKER "postern-broker/1"
 #define PROTO_ALPN_RELAY "postern-relay/1" /* a relay connection inside TLS */
 #define PROTO_ALPN_SESSION "postern/1"
-#define PROTO_ALPN_AGENT "postern-agent/1"           /* a host of an agent's LAN */
-#define PROTO_ALPN_AGENT_DATA "postern-agent-data/1" /* one connection of a client */
+#define PROTO_ALPN_AGENT "postern-agent/1" /* a host of a LAN, to its agent */
 #define PROTO_FRAME_MAX 8192 /* a frame of a channel or of the Meta stream */
 #define CONV_LEN 16
 #define TICKET_LEN 16
-#define CALL_ID_LEN 16 /* of AgentCall */
-#define MARK_MAX 40    /* of Introduce */
+#define MARK_MAX 40 /* of Introduce */
 
 enum bye_code {
     BYE_VERSION = 1,  /* we share no protocol version */

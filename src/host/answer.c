@@ -28,8 +28,8 @@ enum {
 struct probe {
     struct answer *ask;
     bool *up;
-    struct race *race;       /* TCP */
-    struct resolve *resolve; /* UDP, where more cannot be known */
+    struct race *race;
+    struct resolve *resolve; /* of this machine's UDP */
 };
 
 struct answer {
@@ -137,7 +137,16 @@ static void on_won(void *ctx, int fd)
 {
     struct probe *p = ctx;
     close(fd);
-    race_free(p->race); /* a host of the LAN keeps nothing of it */
+    race_free(p->race);
+    p->race = NULL;
+    probe_done(p, true);
+}
+
+static void on_won_there(void *ctx, struct pump *stream)
+{
+    struct probe *p = ctx;
+    pump_drop(stream);
+    race_free(p->race);
     p->race = NULL;
     probe_done(p, true);
 }
@@ -151,7 +160,7 @@ static void on_lost(void *ctx, enum stream_code code, const char *reason)
     probe_done(p, code == STREAM_LIMIT); /* too busy now to be tried is not down */
 }
 
-static const struct race_events race_events = {on_won, on_lost, NULL};
+static const struct race_events race_events = {on_won, on_won_there, on_lost};
 
 static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
 {
@@ -174,9 +183,10 @@ static void probe_start(struct answer *a, size_t service)
     struct serve *s = a->serve;
     const struct service *sv = &a->services[service];
     *p = (struct probe){.ask = a, .up = &a->up[service]};
-    int err = sv->udp ? resolve_start(&p->resolve, s->loop, sv->targets[0].host,
-                                      sv->targets[0].port, on_resolved, p)
-                      : race_start(&p->race, s->loop, s->agent, sv, &race_events, p);
+    bool here = sv->udp && sv->targets[0].by == 0; /* more cannot be known */
+    int err = here ? resolve_start(&p->resolve, s->loop, sv->targets[0].host,
+                                   sv->targets[0].port, on_resolved, p)
+                   : race_start(&p->race, s->loop, s->agent, sv, &race_events, p);
     if (err == 0)
         a->pending++;
     else

@@ -15,7 +15,7 @@
 
 enum { PUBLIC_MS = 60 * 1000, PUBLIC_TOLD_MAX = 60 };
 
-bool caller_is_portal(const struct serve *s, const uint8_t key[static KEY_LEN])
+bool caller_is_broker(const struct serve *s, const uint8_t key[static KEY_LEN])
 {
     return memcmp(key, s->broker.broker_key, KEY_LEN) == 0;
 }

@@ -30,7 +30,7 @@ struct caller {
 };
 
 /* Is it the key of this host's broker? Its portal uses no other. */
-bool caller_is_portal(const struct serve *s, const uint8_t key[static KEY_LEN]);
+bool caller_is_broker(const struct serve *s, const uint8_t key[static KEY_LEN]);
 /* May the portal come in at all? When an account or a public service exists. */
 bool caller_may_enter(const struct serve *s);
 

@@ -51,7 +51,7 @@ static void reply_status(struct serve *s, struct local_conn *c)
     for (size_t i = 0; i < FACES_MAX; i++) {
         LocalReply r = LocalReply_init_zero;
         struct event e;
-        if (!s->faces[i].open || s->faces[i].retired)
+        if (!s->faces[i].open || s->faces[i].retired || s->to_agent)
             continue;
         uplink_event(s->faces[i].endpoint.uplink, &e);
         (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
@@ -161,9 +161,6 @@ static void on_publish(struct serve *s, struct local_conn *c, const LocalRequest
     LocalReply r = LocalReply_init_zero;
     struct event e;
     int rc = service_parse(&sv, req->service, &f);
-    if (rc == 0 && s->via != NULL && sv.udp)
-        rc = fault_set(&f, POSTERN_ERR_INVALID, "publish it from a host with a broker",
-                       "UDP services cannot be handed to an agent");
     if (rc == 0)
         (void)snprintf(sv.audience, sizeof(sv.audience), "%s", req->host);
     if (rc == 0 && service_list_add(&s->services, &sv, c) != 0)

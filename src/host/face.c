@@ -83,6 +83,7 @@ static int face_open(struct serve *s, const struct keypair *key)
                                  .key = key,
                                  .budget = s->budget,
                                  .broker = &s->broker,
+                                 .lan = s->to_agent,
                                  .host = true,
                                  .name = s->settings.name,
                                  .state = s->state->path,
@@ -118,7 +119,9 @@ int faces_renew(struct serve *s, struct fault *f)
 {
     struct keypair keys[FACES_MAX];
     int rc = statedir_key(s->state, &keys[0], f);
-    int old = rc == 0 ? statedir_old_keys(s->state, keys + 1, FACES_MAX - 1, f) : rc;
+    int old = rc == 0 && s->to_agent ? 0 /* which knows the newest, by its token */
+              : rc == 0 ? statedir_old_keys(s->state, keys + 1, FACES_MAX - 1, f)
+                        : rc;
     if (old < 0)
         return old;
     bool changed = memcmp(keys[0].pub, s->key.pub, KEY_LEN) != 0;

@@ -15,6 +15,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/statedir.h"
+#include "path/offer.h"
 
 static void refuse(struct face *face, const Introduce *in, unsigned code,
                    const char *reason)
@@ -58,6 +59,8 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
     struct guest *g = ctx;
     struct roster_invite invite;
+    if (g->agent)
+        return true;
     if (g->portal)
         return caller_may_enter(g->serve);
     if (roster_client_find(g->serve->roster, peer, NULL) == 0)
@@ -71,16 +74,17 @@ void guest_send_services(struct guest *g)
     struct serve *s = g->serve;
     Meta *m = calloc(1, sizeof(*m));
     struct roster_client c;
+    bool listed = roster_client_find(s->roster, g->listed, &c) == 0;
     if (m == NULL)
         return;
     m->which_body = Meta_services_tag;
     Services *list = &m->body.services;
     (void)snprintf(list->host_name, sizeof(list->host_name), "%s", s->settings.name);
-    if (roster_client_find(s->roster, g->listed, &c) == 0) {
+    if (listed || g->agent) {
         const pb_size_t max = sizeof(list->services) / sizeof(list->services[0]);
         for (size_t i = 0; i < s->services.count && list->services_count < max; i++) {
             const struct service *sv = &s->services.items[i];
-            if (!service_is_for(sv, c.name, c.allowed))
+            if (!g->agent && !service_is_for(sv, c.name, c.allowed))
                 continue;
             ServiceInfo *info = &list->services[list->services_count++];
             (void)snprintf(info->name, sizeof(info->name), "%s", sv->name);
@@ -106,6 +110,8 @@ static void send_denied(struct guest *g, unsigned code, const char *reason)
 static bool take_name(struct guest *g)
 {
     struct roster_client c;
+    if (g->agent)
+        return true;
     if (g->portal || roster_client_find(g->serve->roster, g->listed, &c) != 0)
         return false;
     (void)snprintf(g->name, sizeof(g->name), "%s", c.name);
@@ -239,6 +245,10 @@ static void on_meta(void *ctx, const Meta *m)
     case Meta_rotate_tag:
         if (g->member)
             on_rotate(g, &m->body.rotate);
+        break;
+    case Meta_names_tag:
+        if (g->agent)
+            via_on_names(g->serve, &m->body.names);
         break;
     case Meta_ping_tag: {
         Meta pong = {.which_body = Meta_pong_tag,
@@ -417,7 +427,12 @@ static unsigned judge(struct serve *s, const uint8_t *key, const Offer *o,
 {
     *uses = 0;
     struct roster_invite invite;
-    if (caller_is_portal(s, key)) {
+    bool broker = caller_is_broker(s, key);
+    if (s->to_agent) {
+        *reason = "only its agent comes to this host";
+        return broker ? 0 : REFUSE_DENIED;
+    }
+    if (broker) {
         *reason = "this host opens nothing to the portal";
         return caller_may_enter(s) ? 0 : REFUSE_DENIED;
     }
@@ -540,9 +555,10 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     memcpy(g->key, in->peer, KEY_LEN);
     memcpy(g->listed, in->peer, KEY_LEN);
     key_short(g->key, g->name);
-    g->portal = caller_is_portal(s, g->key);
-    if (g->portal)
-        (void)snprintf(g->name, sizeof(g->name), "portal");
+    g->agent = s->to_agent;
+    g->portal = !g->agent && caller_is_broker(s, g->key);
+    if (g->agent || g->portal)
+        (void)snprintf(g->name, sizeof(g->name), g->agent ? "agent" : "portal");
     else if (!unlisted)
         (void)take_name(g); /* its Offer was sealed by the key of that name */
     g->has_invite = o->invite_id.size == INVITE_ID_LEN;
@@ -552,7 +568,8 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
     g->since_ms = loop_now_ms(s->loop);
     struct approach_config ac = {.net = &face->endpoint.net,
                                  .uplink = face->endpoint.uplink,
-                                 .allowed = s->config->paths,
+                                 .allowed =
+                                     g->agent ? 1u << PATH_RELAY : s->config->paths,
                                  .jit_window_ms = s->config->jit_window_ms,
                                  .unlisted = unlisted,
                                  .events = &approach_events,
@@ -584,13 +601,10 @@ static void send_forgotten(struct face *face, const Introduce *in)
     Control m = {.which_body = Control_signal_tag};
     Offer o = {.fresh = true};
     memcpy(o.conv, in->conv, CONV_LEN);
-    uint8_t plain[64], nonce[SEAL_NONCE_LEN];
-    int n = proto_encode_offer(plain, sizeof(plain), &o);
-    randombytes_buf(nonce, sizeof(nonce));
-    if (n >= 0)
-        n = key_seal(m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes),
-                     plain, (size_t)n, &face->endpoint.net.own, in->peer, nonce);
-    if (n < 0)
+    size_t n =
+        offer_seal(m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes), &o,
+                   &face->endpoint.net.own, in->peer);
+    if (n == 0)
         return;
     m.body.signal.sealed.size = (pb_size_t)n;
     memcpy(m.body.signal.peer, in->peer, KEY_LEN);

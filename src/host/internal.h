@@ -75,6 +75,7 @@ struct guest {
     bool spoke;    /* a message or a stream came: living clients begin with one */
     bool unlisted; /* it named an invite, and has not shown its secret yet */
     bool portal;   /* the broker's: no device, each stream says for whom it is */
+    bool agent;    /* this host's, which has judged for whom it asks */
     struct approach *approach;
     struct session *session;
     struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
@@ -112,7 +113,6 @@ struct serve {
     unsigned public_told; /* connections of strangers in the log since then */
     struct service_list services;
     struct agent *agent; /* of a LAN's hosts, when it is one; NULL */
-    struct via *via;     /* to an agent, in place of a broker; NULL */
     struct guest *guests;
     unsigned guest_count;
     struct holdings sessions; /* by device, of GUESTS_MAX */
@@ -125,9 +125,9 @@ struct serve {
     struct spare spare; /* counts sessions and streams */
     struct timer sweep;
     bool ready, stopping;
-    bool met_before;     /* this broker took us in an earlier run */
-    bool to_agent;       /* `broker` is an agent's link */
-    struct news via_why; /* the agent is away */
+    bool met_before; /* this broker took us in an earlier run */
+    bool to_agent;   /* `broker` is an agent's link */
+    Names called;    /* what the agent calls our services */
     int result;
     struct fault *fault; /* of the caller */
 };

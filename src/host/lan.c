@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "io/db.h"
 
 int lan_token(struct roster *r, uint8_t token[static LINK_SECRET_LEN],
@@ -139,6 +141,22 @@ int lan_host_add(struct roster *r, const uint8_t key[static KEY_LEN], const char
         err = db_end(db, add_host(db, name, now_s, room, out));
     room->left = room->left && err == 0;
     return err;
+}
+
+int lan_host_admit(struct roster *r, const struct lan_comer *c, struct lan_room *room,
+                   struct lan_host *out)
+{
+    uint8_t token[LINK_SECRET_LEN];
+    room->left = false;
+    int err = lan_host_find(r, c->key, out);
+    if (err != POSTERN_ERR_NOTFOUND)
+        return err;
+    err = lan_token(r, token, c->fresh);
+    if (err == 0 &&
+        (c->token == NULL || sodium_memcmp(c->token, token, sizeof(token)) != 0))
+        err = POSTERN_ERR_DENIED;
+    sodium_memzero(token, sizeof(token));
+    return err != 0 ? err : lan_host_add(r, c->key, c->name, c->now_s, room, out);
 }
 
 int lan_host_published(struct roster *r, const uint8_t key[static KEY_LEN])

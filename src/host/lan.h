@@ -42,6 +42,19 @@ struct lan_room {
 MUST_CHECK int lan_host_add(struct roster *r, const uint8_t key[static KEY_LEN],
                             const char *name, int64_t now_s, struct lan_room *room,
                             struct lan_host *out);
+/*
+ * The same for who comes: known by its key, or by the agent's token (NULL: it shows
+ * none), and then taken in. POSTERN_ERR_DENIED when it is neither. `fresh` becomes the
+ * token where there is none yet.
+ */
+struct lan_comer {
+    uint8_t key[KEY_LEN], fresh[LINK_SECRET_LEN];
+    const uint8_t *token;
+    const char *name;
+    int64_t now_s;
+};
+MUST_CHECK int lan_host_admit(struct roster *r, const struct lan_comer *c,
+                              struct lan_room *room, struct lan_host *out);
 /* A service of it was published: it keeps its place while it is connected. */
 MUST_CHECK int lan_host_published(struct roster *r, const uint8_t key[static KEY_LEN]);
 /*

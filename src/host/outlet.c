@@ -1,7 +1,8 @@
 /*
  * Outlets: a client's stream to the machine that serves it. TCP services are
  * connected to, by a race of their targets, and pumped; UDP services get a socket of
- * their own a flow. A refusal is handed back with its reason.
+ * their own a flow; what a host of the LAN serves is a stream to it, joined to the
+ * client's. A refusal is handed back with its reason.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,9 +27,9 @@ struct outlet {
     struct pump *pump;      /* NULL at the end */
     struct service service; /* a copy: reload may replace the list */
     struct caller caller;   /* when it is the portal's */
-    struct race *race;      /* TCP */
+    struct race *race;      /* TCP, and what hosts of the LAN serve */
     struct resolve *resolve;
-    int udp_fd;
+    int udp_fd; /* of this machine's UDP */
     struct watch udp_watch;
     struct timer idle;
 };
@@ -94,23 +95,29 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 }
 
 /* -----------------------------------------------------------------------------------
- * TCP */
+ * a connection */
+
+/* The host's own TLS in front of it; NULL: raw bytes. */
+static struct certs *certs_for(const struct outlet *o)
+{
+    struct certs *certs = o->caller.by_name ? o->caller.serve->certs : NULL;
+    return certs_has(certs, o->service.name) ? certs : NULL;
+}
+
+static void end_race(struct outlet *o)
+{
+    race_free(o->race);
+    o->race = NULL;
+}
 
 static void on_won(void *ctx, int fd)
 {
     struct outlet *o = ctx;
-    if (!race_may_break(o->race)) {
-        race_free(o->race);
-        o->race = NULL;
-    }
-    struct certs *certs =
-        o->caller.by_name ? o->caller.serve->certs : NULL; /* else raw bytes */
-    if (certs_has(certs, o->service.name)) {
-        fd = certs_wrap(certs, o->service.name, fd);
-        if (fd < 0) {
-            refuse(o, STREAM_REFUSED, "the host has no certificate for it yet");
-            return;
-        }
+    struct certs *certs = certs_for(o);
+    end_race(o);
+    if (certs != NULL && (fd = certs_wrap(certs, o->service.name, fd)) < 0) {
+        refuse(o, STREAM_REFUSED, "the host has no certificate for it yet");
+        return;
     }
     if (reply_open(o, false) != 0) {
         close(fd);
@@ -120,20 +127,45 @@ static void on_won(void *ctx, int fd)
     }
 }
 
+/* TLS in front of it needs a socket, and so both streams get an end of one. */
+static void wrap_stream(struct outlet *o, struct pump *stream)
+{
+    int pair[2];
+    if (sock_pair(pair) != 0) {
+        pump_drop(stream);
+        refuse(o, STREAM_LIMIT, "the host has no descriptors left");
+        return;
+    }
+    pump_disown(stream);
+    pump_set_owned(stream);
+    if (pump_attach(stream, pair[0]) != 0)
+        log_debug("a stream ended before its service was connected");
+    on_won(o, pair[1]);
+}
+
+static void on_won_there(void *ctx, struct pump *stream)
+{
+    struct outlet *o = ctx;
+    if (certs_for(o) != NULL) {
+        wrap_stream(o, stream);
+        return;
+    }
+    end_race(o);
+    if (o->service.udp)
+        pump_set_datagrams(o->pump);
+    if (reply_open(o, o->service.udp) != 0)
+        pump_abort(o->pump, STREAM_LIMIT);
+    pump_join(o->pump, stream);
+}
+
 static void on_lost(void *ctx, enum stream_code code, const char *reason)
 {
     refuse(ctx, code, reason);
 }
 
-static void on_broken(void *ctx)
-{
-    struct outlet *o = ctx;
-    pump_abort(o->pump, SESSION_RESET_BY_APP);
-}
+static const struct race_events race_events = {on_won, on_won_there, on_lost};
 
-static const struct race_events race_events = {on_won, on_lost, on_broken};
-
-static void start_tcp(struct outlet *o, struct agent *agent)
+static void start_race(struct outlet *o, struct agent *agent)
 {
     if (race_start(&o->race, o->env->loop, agent, &o->service, &race_events, o) != 0) {
         o->race = NULL;
@@ -235,6 +267,8 @@ static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *ope
         refuse(o, STREAM_NOTFOUND, reason);
     } else {
         o->service = *s;
+        if (g->agent)
+            return 0; /* which has judged its client */
         if (roster_client_find(g->serve->roster, g->listed, &listed) == 0 &&
             service_is_for(s, listed.name, listed.allowed) &&
             service_narrow(&o->service, open->service,
@@ -276,8 +310,8 @@ static int take_place(struct outlet *o, const uint8_t *device)
 
 static void connect_service(struct outlet *o, struct agent *agent)
 {
-    if (!o->service.udp) {
-        start_tcp(o, agent);
+    if (!o->service.udp || o->service.targets[0].by != 0) {
+        start_race(o, agent);
     } else if (resolve_start(&o->resolve, o->env->loop, o->service.targets[0].host,
                              o->service.targets[0].port, on_resolved, o) != 0) {
         o->resolve = NULL;

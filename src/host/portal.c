@@ -112,6 +112,8 @@ static int send_list(struct face *face, const struct offered *l)
 /* A face of an earlier key takes back what it gave. */
 static void give(struct face *face)
 {
+    if (face->serve->to_agent) /* whose accounts count */
+        return;
     struct offered *l = calloc(1, sizeof(*l));
     int err = l == NULL ? POSTERN_ERR_NOMEM : 0;
     if (err == 0 && !face->retired)

@@ -7,14 +7,19 @@
 #include "io/dial.h"
 #include "io/loop.h"
 #include "io/tcp.h"
+#include "session/pump.h"
 
-enum { CONNECT_TIMEOUT_MS = 10000, REASON_LEN = 160 };
+enum {
+    CONNECT_TIMEOUT_MS = 10000,
+    ANSWER_MS = 15000, /* after the last has begun: a host may dial as long as we */
+    REASON_LEN = 160
+};
 
 /* One target's attempt. */
 struct leg {
     struct race *race;
-    struct dial *dial;       /* NULL: not begun, or over */
-    struct agent_call *call; /* instead, by an agent's host; the winner's stays */
+    struct dial *dial;   /* NULL: not begun, or over */
+    struct pump *stream; /* instead, to an agent's host, which has not answered */
 };
 
 struct race {
@@ -24,6 +29,7 @@ struct race {
     struct service service;
     struct leg legs[SERVICE_TARGET_MAX];
     size_t next, failed;
+    uint64_t late_ms;      /* then nobody will answer any more */
     enum stream_code code; /* why the first one failed */
     char reason[REASON_LEN];
     const struct race_events *events;
@@ -37,9 +43,10 @@ static void cancel_legs(struct race *r, const struct leg *but)
         if (l == but)
             continue;
         dial_cancel(l->dial);
-        agent_call_free(l->call);
+        if (l->stream != NULL)
+            pump_drop(l->stream);
         l->dial = NULL;
-        l->call = NULL;
+        l->stream = NULL;
     }
 }
 
@@ -76,12 +83,10 @@ static void dial_failed(struct leg *l, int err)
     leg_failed(l, code, reason);
 }
 
-static void leg_won(struct leg *l, int fd)
+static void stop(struct race *r, const struct leg *but)
 {
-    struct race *r = l->race;
     timer_stop(&r->timer);
-    cancel_legs(r, l);
-    r->events->on_won(r->ctx, fd);
+    cancel_legs(r, but);
 }
 
 static void on_dialed(void *ctx, int err, int fd)
@@ -93,39 +98,45 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     tcp_no_delay(fd);
-    leg_won(l, fd);
+    stop(l->race, l);
+    l->race->events->on_won(l->race->ctx, fd);
 }
 
-static void on_connected(void *ctx, int fd)
-{
-    leg_won(ctx, fd);
-}
-
-static void on_failed(void *ctx, enum stream_code code, const char *reason)
+/* What a host of the LAN answers. */
+static void on_reply(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
 {
     struct leg *l = ctx;
-    agent_call_free(l->call);
-    l->call = NULL;
-    leg_failed(l, code, reason);
+    StreamReply r = StreamReply_init_zero;
+    bool good = proto_decode(StreamReply_fields, &r, msg, len) == 0;
+    l->stream = NULL;
+    if (good && r.code == STREAM_OK) {
+        stop(l->race, l);
+        l->race->events->on_won_there(l->race->ctx, p);
+        return;
+    }
+    pump_drop(p);
+    leg_failed(l, good && r.code <= STREAM_LIMIT ? r.code : STREAM_UNREACHABLE,
+               good ? r.reason : "the host's answer was malformed");
 }
 
-static void on_broken(void *ctx)
+static void on_end(void *ctx, struct pump *p, uint64_t code)
 {
-    struct race *r = ((struct leg *)ctx)->race;
-    r->events->on_broken(r->ctx);
+    struct leg *l = ctx;
+    (void)p, (void)code;
+    l->stream = NULL;
+    leg_failed(l, STREAM_UNREACHABLE, "the connection to the service's host broke");
 }
 
-static const struct agent_call_events call_events = {on_connected, on_failed,
-                                                     on_broken};
+static const struct pump_events stream_events = {on_reply, NULL, on_end};
 
 static void ask_host(struct leg *l, const struct service_target *t)
 {
     struct race *r = l->race;
     char reason[REASON_LEN];
-    int rc = agent_call_start(&l->call, r->agent, t->by, t->host, &call_events, l);
+    int rc = agent_open_stream(&l->stream, r->agent, t->by, t->host, &stream_events, l);
     if (rc == 0)
         return;
-    l->call = NULL;
+    l->stream = NULL;
     (void)snprintf(reason, sizeof(reason), "%.60s at %.30s: %s", r->service.name,
                    t->name,
                    rc == POSTERN_ERR_LIMIT ? "too many connections are being made"
@@ -139,6 +150,7 @@ static void start_next(struct race *r)
     const struct service_target *t = &r->service.targets[r->next++];
     l->race = r;
     timer_start(&r->timer, RACE_STAGGER_MS);
+    r->late_ms = loop_now_ms(r->loop) + ANSWER_MS;
     if (t->by != 0) {
         ask_host(l, t);
         return;
@@ -154,16 +166,21 @@ static void start_next(struct race *r)
 static void on_timer(void *ctx)
 {
     struct race *r = ctx;
+    uint64_t now = loop_now_ms(r->loop);
     if (r->failed == r->service.target_count)
         r->events->on_lost(r->ctx, r->code, r->reason);
     else if (r->next < r->service.target_count)
         start_next(r);
+    else if (now < r->late_ms)
+        timer_start(&r->timer, r->late_ms - now);
+    else
+        r->events->on_lost(r->ctx, STREAM_TIMEOUT, "the service's host did not answer");
 }
 
 int race_start(struct race **out, struct loop *loop, struct agent *agent,
                const struct service *s, const struct race_events *events, void *ctx)
 {
-    if (s->target_count == 0 || s->udp)
+    if (s->target_count == 0 || (s->udp && s->targets[0].by == 0))
         return POSTERN_ERR_INVALID;
     struct race *r = calloc(1, sizeof(*r));
     if (r == NULL)
@@ -177,14 +194,6 @@ int race_start(struct race **out, struct loop *loop, struct agent *agent,
     start_next(r);
     *out = r;
     return 0;
-}
-
-bool race_may_break(const struct race *r)
-{
-    for (size_t i = 0; i < r->next; i++)
-        if (r->legs[i].call != NULL)
-            return true;
-    return false;
 }
 
 void race_free(struct race *r)

@@ -1,7 +1,7 @@
 /*
- * Connects to one of a service's targets: all are tried, each a little after the one
- * before (RFC 8305 section 5), and the first that connects wins. What is spoken then,
- * and who asked, is not known here.
+ * Connects to one of a service's targets, or has the agent's host do it: all are tried,
+ * each a little after the one before (RFC 8305 section 5), and the first that connects
+ * wins. What is spoken then, and who asked, is not known here.
  */
 #ifndef POSTERN_HOST_RACE_H
 #define POSTERN_HOST_RACE_H
@@ -16,26 +16,27 @@
 
 struct race;
 
-/* From the loop, never from inside race_start. One of the first two, once. */
+/* From the loop, never from inside race_start. One of them, once. */
 struct race_events {
     /* `fd` is connected, non-blocking, and the caller's. */
     void (*on_won)(void *ctx, int fd);
+    /*
+     * A host of the LAN took it: `stream` is the callee's, to be joined, attached or
+     * dropped at once (session/pump.h).
+     */
+    void (*on_won_there)(void *ctx, struct pump *stream);
     /* All failed: the first target's reason, in words for people. */
     void (*on_lost)(void *ctx, enum stream_code code, const char *reason);
-    /* After on_won, by an agent's host: the connection broke on its way. */
-    void (*on_broken)(void *ctx);
 };
 
 /*
- * `s` is a TCP service, copied. `agent` is asked for the targets of its hosts; NULL
- * when there is none. The race stays until race_free, which may be called inside its
- * callbacks, and has to outlive the connection only for on_broken.
+ * `s` is a TCP service, or one of the agent's hosts; copied. `agent` is asked for the
+ * targets of its hosts; NULL when there is none. The race stays until race_free, which
+ * may be called inside its callbacks.
  */
 MUST_CHECK int race_start(struct race **out, struct loop *loop, struct agent *agent,
                           const struct service *s, const struct race_events *events,
                           void *ctx);
-/* After on_won: whether on_broken may still come. If not, free it early. */
-bool race_may_break(const struct race *r);
 /* Nothing is called any more. NULL is fine. */
 void race_free(struct race *r);
 

@@ -36,7 +36,7 @@ static void tell_ready(struct serve *s)
     event_text(&e, "key", key_format(s->key.pub, key));
     if (!s->config->for_programs)
         event_int(&e, "services", (int64_t)s->services.count);
-    if (s->via != NULL) {
+    if (s->to_agent) {
         char place[LAN_PLACE_LEN];
         lan_place(&s->broker, place);
         event_text(&e, "via", place);
@@ -44,11 +44,11 @@ static void tell_ready(struct serve *s)
     events_print(s->config->out, &e);
 }
 
-/* `what` is "broker" or "agent"; `reason` NULL: it is back. */
-static void tell_away(struct serve *s, const char *what, const char *reason)
+/* `reason` NULL: it is back. */
+static void tell_away(struct serve *s, const char *reason)
 {
     struct event e;
-    event_begin(&e, what);
+    event_begin(&e, s->to_agent ? "agent" : "broker");
     event_text(&e, "state", reason == NULL ? "back" : "lost");
     if (reason != NULL)
         event_text(&e, "reason", reason);
@@ -61,7 +61,7 @@ static void tell_back(struct face *face)
     if (!face->serve->ready || face->up || face->retired)
         return;
     face->up = true;
-    tell_away(face->serve, "broker", NULL);
+    tell_away(face->serve, NULL);
 }
 
 /* Once, and again when it has become another reason. */
@@ -72,7 +72,7 @@ static void tell_lost(struct face *face, const struct fault *why)
         return;
     face->up = false;
     if (s->ready)
-        tell_away(s, "broker", why->what);
+        tell_away(s, why->what);
     else
         events_fault(s->config->out, why);
 }
@@ -111,7 +111,7 @@ static void on_up(void *ctx)
     int64_t skew = uplink_clock_skew_s(face->endpoint.uplink);
     if (!s->ready) {
         s->ready = true;
-        if (keep_settings(s, NULL) != 0) {
+        if (keep_settings(s, s->to_agent ? &s->broker : NULL) != 0) {
             serve_stop(s, s->fault->code);
             return;
         }
@@ -130,10 +130,12 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
 {
     struct face *face = ctx;
     struct serve *s = face->serve;
-    (void)fatal; /* who took us in before will again: it is waited for */
     if (s->stopping)
         return;
-    if (!s->ready && (!s->met_before || why->code == POSTERN_ERR_USAGE)) {
+    s->called.names_count = 0;
+    /* Who took us in before will again: it is waited for. */
+    if (!s->ready &&
+        (!s->met_before || (s->to_agent && fatal) || why->code == POSTERN_ERR_USAGE)) {
         *s->fault = *why;
         serve_stop(s, why->code);
         return;
@@ -156,45 +158,6 @@ static void on_control(void *ctx, const Control *m)
 
 const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
 
-/* ------------------------------------------------- an agent in place of the broker */
-
-static void on_via_up(void *ctx, bool first)
-{
-    struct serve *s = ctx;
-    s->via_why = (struct news){0};
-    if (!first) {
-        tell_away(s, "agent", NULL);
-        return;
-    }
-    s->ready = true;
-    if (keep_settings(s, &s->broker) != 0)
-        serve_stop(s, s->fault->code);
-    else
-        tell_ready(s);
-}
-
-static void on_via_down(void *ctx, const struct fault *why, unsigned retry_ms,
-                        bool fatal)
-{
-    struct serve *s = ctx;
-    if (s->stopping)
-        return;
-    if (!s->ready && (fatal || !s->met_before)) {
-        *s->fault = *why;
-        serve_stop(s, why->code);
-        return;
-    }
-    log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
-    if (!news_tell(&s->via_why, why->what, loop_now_ms(s->loop)))
-        return;
-    if (s->ready)
-        tell_away(s, "agent", why->what);
-    else
-        events_fault(s->config->out, why);
-}
-
-static const struct via_events via_events = {on_via_up, on_via_down};
-
 static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct serve *s = ctx;
@@ -202,7 +165,6 @@ static void on_network(void *ctx, enum netmon_reason reason)
     for (size_t i = 0; i < FACES_MAX; i++)
         if (s->faces[i].open)
             uplink_kick(s->faces[i].endpoint.uplink);
-    via_kick(s->via);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && reason != NETMON_ROUTES)
             guest_on_network_change(g);
@@ -218,7 +180,7 @@ static void check_listed(struct serve *s)
         return;
     s->roster_version = version;
     for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->member && !g->portal &&
+        if (!g->dead && g->member && !g->portal && !g->agent &&
             roster_client_find(s->roster, g->listed, NULL) == POSTERN_ERR_NOTFOUND)
             guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
 }
@@ -228,20 +190,7 @@ void serve_tell_services(struct serve *s)
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && g->member && session_is_open(g->session))
             guest_send_services(g);
-    via_tell_services(s->via);
     host_portal_on_services(s);
-}
-
-/* An agent's hosts carry streams, not packets. */
-static int check_for_agent(const struct service_list *l, struct fault *f)
-{
-    for (size_t i = 0; i < l->count; i++)
-        if (l->items[i].udp)
-            return fault_set(f, POSTERN_ERR_USAGE,
-                             "name it at the agent, as NAME=udp:THIS_HOST:PORT",
-                             "the UDP service '%s' cannot be handed to an agent",
-                             l->items[i].name);
-    return 0;
 }
 
 void serve_audit(struct serve *s, const char *what, const char *who, const char *from,
@@ -281,7 +230,7 @@ int serve_reload(struct serve *s, struct fault *f)
         rc = service_list_parse_lines(
             &services, s->config->for_programs ? "" : fresh->services, f);
     if (rc == 0)
-        rc = s->via != NULL ? check_for_agent(&services, f) : faces_renew(s, f);
+        rc = s->to_agent ? 0 : faces_renew(s, f);
     if (rc != 0)
         service_list_fini(&services);
     if (rc == 0) {
@@ -372,70 +321,6 @@ static void default_name(char name[static ROSTER_NAME_LEN])
     (void)snprintf(name, ROSTER_NAME_LEN, "%.63s", host);
 }
 
-/* "ADDR", "ADDR:PORT" or "NAME:PORT" as a place (lan_place). */
-static void place_of(const char *text, char place[static LAN_PLACE_LEN])
-{
-    struct link l = {.port = AGENT_PORT_DEFAULT};
-    struct addr a;
-    char ip[ADDR_TEXT_LEN];
-    const char *colon = strrchr(text, ':');
-    bool ported = addr_parse(&a, text) == 0;
-    if (ported || addr_parse_ip(&a, text) == 0) {
-        (void)snprintf(l.host, sizeof(l.host), "%s", addr_format_ip(&a, ip));
-        l.port = ported ? a.port : l.port;
-    } else {
-        size_t len = colon != NULL ? (size_t)(colon - text) : strlen(text);
-        (void)snprintf(l.host, sizeof(l.host), "%.*s", (int)(len < 254 ? len : 253),
-                       text);
-        if (colon != NULL)
-            l.port = (uint16_t)strtoul(colon + 1, NULL, 10);
-    }
-    lan_place(&l, place);
-}
-
-/* The agent that the command line or, when it names nothing, the last run names. */
-static int load_agent(struct serve *s, struct link *agent, struct fault *f)
-{
-    const char *via = s->config->via;
-    char place[LAN_PLACE_LEN], known[LINK_TEXT_LEN] = "", text[LINK_TEXT_LEN];
-    bool is_link = via != NULL && strstr(via, "://") != NULL;
-    int rc = 0;
-    if (via != NULL && !is_link)
-        place_of(via, place);
-    if (!is_link)
-        rc = lan_agent_find(s->roster, via != NULL ? place : NULL, known);
-    if (rc == POSTERN_ERR_NOTFOUND)
-        return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "the first time use --via LINK, with the link that "
-                         "'postern serve --agent' prints",
-                         "the key of an agent at %.80s is not known here", place);
-    if (rc == 0)
-        rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, known, f);
-    else
-        (void)roster_fault(s->roster, rc, f);
-    if (rc != 0)
-        return rc;
-    if (agent->type != LINK_BROKER)
-        return fault_set(
-            f, POSTERN_ERR_USAGE,
-            "an invite is for 'postern join'; --via needs the agent's link",
-            "this link is an invite, not an agent's");
-    lan_place(agent, place);
-    link_format(agent, text);
-    s->met_before =
-        lan_agent_find(s->roster, place, known) == 0 && strcmp(known, text) == 0;
-    return 0;
-}
-
-/* Whether the services go to an agent: said now, or in the last run. */
-static bool goes_to_agent(struct serve *s)
-{
-    char known[LINK_TEXT_LEN];
-    const struct serve_config *c = s->config;
-    return c->via != NULL || (c->broker == NULL && c->agent == NULL &&
-                              lan_agent_find(s->roster, NULL, known) == 0);
-}
-
 static int load_broker(struct serve *s, struct link *broker, bool known,
                        struct fault *f)
 {
@@ -468,8 +353,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     int rc = roster_settings_get(s->roster, &s->settings);
     if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
         return roster_fault(s->roster, rc, f);
-    s->to_agent = goes_to_agent(s);
-    rc = s->to_agent ? load_agent(s, broker, f) : load_broker(s, broker, rc == 0, f);
+    s->to_agent = via_is_wanted(s);
+    rc = s->to_agent ? via_load(s, broker, f) : load_broker(s, broker, rc == 0, f);
     if (rc != 0)
         return rc;
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
@@ -481,8 +366,7 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
         default_name(s->settings.name);
     if (c->absent_s != 0)
         s->settings.absent_s = c->absent_s > 0 ? c->absent_s : 0;
-    rc = load_services(s, f);
-    return rc == 0 && s->to_agent ? check_for_agent(&s->services, f) : rc;
+    return load_services(s, f);
 }
 
 /* ------------------------------------------------------------------------- the run */
@@ -494,7 +378,6 @@ static void close_all(struct serve *s)
     while (s->guests != NULL)
         guest_free(s->guests);
     faces_close(s);
-    via_close(s->via);
     agent_close(s->agent); /* after its clients' streams */
 }
 
@@ -512,13 +395,10 @@ static int run_loop(struct serve *s, const struct statedir *state,
     host_portal_open(s);
     if (rc == 0 && s->config->agent != NULL)
         rc = agent_open(&s->agent, s, s->config->agent, f);
-    if (rc == 0 && s->to_agent)
-        rc = statedir_key(state, &s->key, f);
     if (rc == 0 && !s->config->for_programs)
         rc = certs_open(&s->certs, s, f);
     if (rc == 0)
-        rc = s->to_agent ? via_open(&s->via, s, broker, &via_events, f)
-                         : faces_open(s, broker, f);
+        rc = faces_open(s, broker, f);
     if (rc == 0) {
         absent_open(s);
         outlets_init(s);

@@ -230,11 +230,13 @@ bool service_list_drop(struct service_list *l, const void *owner)
     return dropped;
 }
 
-/* A service's name as service_parse makes it, without the kind. */
-static bool good_name(const char *name)
+/* A service's name as service_parse makes it. */
+static bool good_name(const char *name, bool udp)
 {
     char copy[SERVICE_NAME_LEN];
     uint16_t port;
+    if (udp && strncasecmp(name, "udp:", 4) == 0)
+        return parse_port(name + 4, strlen(name + 4), &port) == 0;
     size_t len = strlen(name);
     return parse_port(name, len, &port) == 0 || parse_name(copy, name, len, NULL) == 0;
 }
@@ -257,9 +259,9 @@ int service_list_offer(struct service_list *l, const struct service_offer *o,
                        const void *owner, uint64_t by)
 {
     size_t at;
-    struct service fresh = {.port = o->port, .target_count = 1};
+    struct service fresh = {.port = o->port, .udp = o->udp, .target_count = 1};
     struct service_target *t = &fresh.targets[0];
-    if (o->port == 0 || !good_name(o->name) ||
+    if (o->port == 0 || !good_name(o->name, o->udp) ||
         strlen(o->name) + strlen(o->instance) + sizeof("/-64") > SERVICE_NAME_LEN ||
         parse_name(t->name, o->instance, strlen(o->instance), NULL) != 0 ||
         find_offer(l, by, o->name, &at) != NULL)
@@ -269,7 +271,8 @@ int service_list_offer(struct service_list *l, const struct service_offer *o,
     t->by = by;
     for (size_t i = 0; i < l->count; i++) {
         struct service *s = &l->items[i];
-        if (s->owner != owner || s->target_count == SERVICE_TARGET_MAX ||
+        if (s->owner != owner || s->udp != o->udp ||
+            s->target_count == SERVICE_TARGET_MAX ||
             strcasecmp(s->targets[0].host, o->name) != 0)
             continue;
         s->targets[s->target_count++] = *t;

@@ -32,7 +32,7 @@ struct service_target {
     uint16_t port;
     /*
      * 0: dialled from here. Else the number of the agent's host (host/agent.h) that is
-     * asked for a connection, and `host` is its own name for the service.
+     * asked for it, TCP or UDP, and `host` is its own name for the service.
      */
     uint64_t by;
 };
@@ -88,6 +88,7 @@ bool service_list_drop(struct service_list *l, const void *owner);
 struct service_offer {
     const char *name, *instance;
     uint16_t port;
+    bool udp;
 };
 MUST_CHECK int service_list_offer(struct service_list *l, const struct service_offer *o,
                                   const void *owner, uint64_t by);

@@ -1,7 +1,7 @@
 /*
- * The way to the agent of a LAN: this host hands its services to it in place of a
- * broker, comes back by itself, and makes the connections that the agent asks for. It
- * needs no route to the internet. The other side is host/agent.h.
+ * A host that hands its services to the agent of its LAN in place of a broker: it is
+ * present there as at a broker, needs no route to the internet, and its one client is
+ * the agent (host/agent.h).
  */
 #ifndef POSTERN_HOST_VIA_H
 #define POSTERN_HOST_VIA_H
@@ -9,28 +9,15 @@
 #include <stdbool.h>
 
 #include "core/link.h"
+#include "core/proto.h"
 
-struct via;
 struct serve;
 
-struct via_events {
-    /* The agent took us in. `first`: for the first time in this run. */
-    void (*on_up)(void *ctx, bool first);
-    /*
-     * Not connected; it tries again by itself in `retry_ms`. `fatal`: until something
-     * is changed trying again cannot help.
-     */
-    void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
-};
-
-/* Begins to connect to the agent of `link`. Events come from the loop. */
-MUST_CHECK int via_open(struct via **out, struct serve *s, const struct link *link,
-                        const struct via_events *events, struct fault *f);
-/* Ends its connections. NULL is fine. */
-void via_close(struct via *v);
-/* What is published has changed. NULL is fine. */
-void via_tell_services(struct via *v);
-/* The network changed: a pause between tries is over. NULL is fine. */
-void via_kick(struct via *v);
+/* Whether the services go to an agent: said now, or in the last run. */
+bool via_is_wanted(struct serve *s);
+/* The agent that the command line or, when it names none, the last run names. */
+MUST_CHECK int via_load(struct serve *s, struct link *agent, struct fault *f);
+/* What the agent calls our services: people are told what is new. */
+void via_on_names(struct serve *s, const Names *m);
 
 #endif

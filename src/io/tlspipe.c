@@ -389,11 +389,6 @@ int tlspipe_open(const struct tlspipe_config *c, int fd)
 int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
 {
     struct tlspipe *p;
-    if (j->first_len > TLSPIPE_FIRST_MAX) {
-        close(j->fd);
-        close(j->plain);
-        return POSTERN_ERR_INVALID;
-    }
     int rc = start(&p, &j->config, j->fd, j->plain);
     if (rc != 0)
         return rc;
@@ -406,9 +401,6 @@ int tlspipe_join(struct tlspipe **out, const struct tlspipe_join *j)
     p->ctx = j->ctx;
     p->look = j->whole ? j->look : NULL;
     p->refusal = j->refusal;
-    if (j->first_len > 0)
-        memcpy(p->out.buf, j->first, j->first_len);
-    p->out.len = j->first_len;
     *out = p;
     return 0;
 }

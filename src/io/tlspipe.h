@@ -44,14 +44,10 @@ MUST_CHECK int tlspipe_open(const struct tlspipe_config *c, int fd);
 
 struct tlspipe;
 
-#define TLSPIPE_FIRST_MAX 64
-
 struct tlspipe_join {
     struct tlspipe_config config;
-    int fd;            /* connected, non-blocking; taken over */
-    int plain;         /* a stream socket, non-blocking; taken over */
-    const void *first; /* goes out before what `plain` says; copied */
-    size_t first_len;
+    int fd;    /* connected, non-blocking; taken over */
+    int plain; /* a stream socket, non-blocking; taken over */
     /* As one of tlspipe_open: what ends either side ends both, nothing is reset. */
     bool whole;
     /*

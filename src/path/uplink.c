@@ -200,6 +200,7 @@ void uplink_line_failed(struct line *l, int err)
     struct fault f = {0};
     bool dialling = l->channel == NULL;
     struct uplink_trouble t = {.broker = &u->config.broker,
+                               .lan = u->config.lan,
                                .proxy = u->proxied && dialling ? &u->proxy : NULL,
                                .last = u->known_count > 0 ? &u->known[0] : &none,
                                .self = self_only(u),
@@ -379,7 +380,7 @@ static void on_replaced(struct uplink *u)
 static void on_bye(struct line *l, const Bye *b)
 {
     struct fault f = {0};
-    bool fatal = uplink_describe_bye(b, &f);
+    bool fatal = uplink_describe_bye(b, l->uplink->config.lan, &f);
     if (b->code == BYE_REPLACED && l->uplink->beside == NULL)
         on_replaced(l->uplink);
     l->uplink->retry_floor_ms = b->retry_ms < 600000 ? b->retry_ms : 600000;
@@ -452,6 +453,7 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     struct channel_config cc = {.loop = u->config.net->loop,
+                                .protocol = u->config.lan ? PROTO_ALPN_AGENT : NULL,
                                 .own = &u->config.net->own,
                                 .events = &channel_events,
                                 .ctx = l};
@@ -525,7 +527,7 @@ void uplink_connect_now(struct uplink *u)
     u->name_err = 0;
     u->tried_us = clock_us();
     timer_stop(&u->timer);
-    int via = proxy_from_env(&u->proxy, u->config.broker.host, &f);
+    int via = u->config.lan ? 0 : proxy_from_env(&u->proxy, u->config.broker.host, &f);
     u->proxied = via > 0;
     if (via < 0) {
         go_down(u, &f, true);

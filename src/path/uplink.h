@@ -39,6 +39,7 @@ struct uplink_events {
 struct uplink_config {
     struct net *net;
     struct link broker;
+    bool lan;      /* `broker` is an agent of this LAN: never by a proxy */
     bool host;     /* announce as a host */
     char name[64]; /* of this device */
     /*

@@ -106,11 +106,43 @@ static bool is_nameless(const struct uplink_trouble *t, int err)
             err == POSTERN_ERR_KEY);
 }
 
+/* An agent of this LAN in a broker's place. */
+static void describe_agent(const struct uplink_trouble *t, int err, struct fault *f)
+{
+    const struct link *l = t->broker;
+    if (err == POSTERN_ERR_KEY)
+        (void)fault_set(f, err,
+                        "use --via with the link that the agent prints now; do not go "
+                        "on if this is unexpected",
+                        "the agent at %s:%u holds another key than before", l->host,
+                        l->port);
+    else if (err == POSTERN_ERR_REFUSED)
+        (void)fault_set(f, err, "start it with 'postern serve --agent'",
+                        "no agent listens at %s:%u", l->host, l->port);
+    else if (err == POSTERN_ERR_NOTFOUND || err == POSTERN_ERR_DNS)
+        (void)fault_set(f, err, "check the name and this machine's DNS",
+                        "the agent's name %s cannot be resolved", l->host);
+    else if (err == POSTERN_ERR_TIMEOUT && t->silent_s > 0)
+        (void)fault_set(f, err, ADVICE_RETRIED,
+                        "the agent at %s:%u has not answered for %u s", l->host,
+                        l->port, t->silent_s);
+    else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE)
+        (void)fault_set(f, err, "check this LAN and the agent's firewall",
+                        "the agent at %s:%u cannot be reached (%s)", l->host, l->port,
+                        postern_strerror(err));
+    else
+        (void)fault_set(f, err, "check that a Postern agent listens there",
+                        "the connection to the agent at %s:%u failed (%s)", l->host,
+                        l->port, postern_strerror(err));
+}
+
 void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct link *l = t->broker;
     char self[ADDR_TEXT_LEN], at[ADDR_TEXT_LEN];
-    if (t->proxy != NULL) {
+    if (t->lan) {
+        describe_agent(t, err, f);
+    } else if (t->proxy != NULL) {
         describe_proxy(t, err, f);
     } else if (is_cut_off(t, err)) {
         (void)fault_set(f, err, "plug it in, or join a wireless network",
@@ -169,17 +201,25 @@ void uplink_event(const struct uplink *u, struct event *e)
         event_text(e, "reason", f->what);
 }
 
-bool uplink_describe_bye(const Bye *b, struct fault *f)
+bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f)
 {
+    const char *who = lan ? "agent" : "broker";
     switch (b->code) {
+    case BYE_REMOVED:
     case BYE_TOKEN:
+        if (lan) {
+            (void)fault_set(f, POSTERN_ERR_DENIED,
+                            "use --via with the link that the agent prints now",
+                            "the agent does not know this host, or knows it no more");
+            return true;
+        }
         (void)fault_set(f, POSTERN_ERR_DENIED,
                         "use the link that the broker prints at its start",
                         "the broker does not accept this link's enrolment token");
         return true;
     case BYE_VERSION:
         (void)fault_set(f, POSTERN_ERR_NEWER, "update the older of the two",
-                        "the broker speaks another version of the protocol");
+                        "the %s speaks another version of the protocol", who);
         return true;
     case BYE_REPLACED:
         (void)fault_set(
@@ -190,12 +230,12 @@ bool uplink_describe_bye(const Bye *b, struct fault *f)
         return false;
     case BYE_BUSY:
         (void)fault_set(f, POSTERN_ERR_LIMIT, ADVICE_RETRIED,
-                        "the broker is at its limit: %s",
+                        "the %s is at its limit: %s", who,
                         b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     default:
         (void)fault_set(f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
-                        "the broker ended the connection: %s",
+                        "the %s ended the connection: %s", who,
                         b->reason[0] != '\0' ? b->reason : "it gave no reason");
         return false;
     }

@@ -14,6 +14,7 @@
 
 struct uplink_trouble {
     const struct link *broker;
+    bool lan;                  /* it is an agent of this LAN */
     const struct proxy *proxy; /* that was being dialled; NULL: none */
     const struct addr *last;   /* tried because it worked before; ADDR_NONE: none */
     int name_err;            /* what became of its name meanwhile; 0: it was resolved */
@@ -27,6 +28,6 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f);
 /* How it stands, as a `broker` event of `status`. */
 void uplink_event(const struct uplink *u, struct event *e);
 /* The broker's own word; returns true when trying again helps only after a change. */
-bool uplink_describe_bye(const Bye *b, struct fault *f);
+bool uplink_describe_bye(const Bye *b, bool lan, struct fault *f);
 
 #endif

@@ -298,7 +298,6 @@ static void show_home(struct request *r)
         }
     }
     request_state(r, &v.state);
-    v.state.notice = r->notice;
     v.state.problem = r->said[0] != '\0' ? r->said : NULL;
     v.client_address = addr_format_ip(&r->client, client);
     v.login_ends_minutes = (unsigned)(login_rest_ms(rs->logins, l) / 60000);

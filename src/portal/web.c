@@ -232,8 +232,8 @@ static struct request *request_new(struct server *s, struct MHD_Connection *http
     r->http = http;
     r->type = "text/html; charset=utf-8";
     r->post = strcmp(method, MHD_HTTP_METHOD_POST) == 0;
-    r->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
-    if (!r->post && !r->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0)
+    if (!r->post && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0 &&
+        strcmp(method, MHD_HTTP_METHOD_GET) != 0)
         r->problem = MHD_HTTP_METHOD_NOT_ALLOWED;
     if (who == NULL || sockaddr_to_addr(&r->client, who->client_addr) != 0)
         r->problem = MHD_HTTP_BAD_REQUEST;
@@ -440,15 +440,19 @@ static int daemon_start(struct server *s, struct fault *f)
         return rc;
     if (gnutls_priority_init(&s->priority, TLS_WEB_PRIORITY, NULL) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
+    // clang-format off
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
             MHD_USE_ERROR_LOG,
-        0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
-        web_conns_notify, &s->conns, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)WEB_CONNS_MAX + ENDING_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_END);
+        0, NULL, NULL, on_request, s,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
+        MHD_OPTION_NOTIFY_CONNECTION, web_conns_notify, &s->conns,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)WEB_CONNS_MAX + ENDING_MAX,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_END);
+    // clang-format on
     if (s->daemon == NULL)
         return fault_set(f, POSTERN_ERR_IO, "free some memory and descriptors",
                          "the portal's pages cannot start");

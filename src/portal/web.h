@@ -26,7 +26,7 @@ struct request {
     struct web *web;
     const struct rooms *rooms;
     struct MHD_Connection *http;
-    bool post, head;
+    bool post;
     struct form_path path;
     struct addr client;
     uint64_t login; /* 0: nobody is logged in */
@@ -45,7 +45,6 @@ struct request {
     char device_cookie[448];      /* likewise */
     unsigned retry_s;             /* Retry-After */
     unsigned pending;             /* questions to hosts that it waits for */
-    const char *notice;           /* for the page's state; constant text */
     char said[200];               /* a problem, for the page's state */
 };
 

@@ -7,6 +7,7 @@ int endpoint_open(struct endpoint *e, const struct endpoint_config *c)
 {
     struct uplink_config uc = {.net = &e->net,
                                .broker = *c->broker,
+                               .lan = c->lan,
                                .host = c->host,
                                .state = c->state,
                                .events = c->events,

@@ -21,6 +21,7 @@ struct endpoint_config {
     const struct keypair *key; /* copied */
     struct budget *budget;     /* borrowed, one for the process; NULL: its own */
     const struct link *broker; /* copied */
+    bool lan;                  /* as of uplink_config, as the next two */
     bool host;
     const char *name;
     const char *state;                  /* as of uplink_config; borrowed */

@@ -1,7 +1,8 @@
 /*
- * Bytes between a stream and a socket. Reads straight into the stream's queue; writes
- * what arrived once all packets of a round were read. Does not know what the first
- * messages say nor who owns the socket's other end.
+ * Bytes between a stream and a socket, or between the streams of two sessions. Reads
+ * straight into the stream's queue; writes what arrived once all packets of a round
+ * were read. Does not know what the first messages say nor who owns the socket's other
+ * end.
  */
 #include "session/pump.h"
 
@@ -29,7 +30,8 @@ enum {
  * Out, from the socket to the stream: EMPTY means that the last read took all there
  * was, so the loop watches for more. MORE means that there may be more than the stream
  * had room for: the socket is not watched, and the stream's room lets it go on. Either
- * goes to ENDED when the socket's end was passed on; nothing follows that.
+ * goes to ENDED when the socket's end was passed on; nothing follows that. A joined one
+ * stays EMPTY: what comes is the other's to hand on.
  *
  * In, from the stream to the socket: in HEADER the peer's first message is awaited, and
  * nothing is for the application. Then it FLOWS; while the socket takes no more it is
@@ -68,6 +70,7 @@ struct pump {
     struct session_env *env;
     const struct pump_events *events;
     void *ctx;
+    struct pump *other; /* joined to it, in place of a socket */
     int fd;
     struct watch watch;
     struct chain arrived; /* and not taken by the socket yet */
@@ -103,17 +106,25 @@ static void watch_update(struct pump *p)
     watch_for(&p->watch, want);
 }
 
+static void part(struct pump *p)
+{
+    if (p->other != NULL)
+        p->other->other = NULL;
+    p->other = NULL;
+}
+
 /* Frees the pump when nothing is left to do. Returns true when it is gone. */
 static bool settle(struct pump *p)
 {
     bool broken = p->life == PUMP_BROKEN;
-    bool socket_done = p->fd < 0 || broken || p->in == IN_SHUT;
+    bool socket_done = (p->fd < 0 && p->other == NULL) || broken || p->in == IN_SHUT;
     if (p->life == PUMP_OVER || p->stream != NULL || !socket_done) {
         watch_update(p);
         return false;
     }
     STATE_GO(life_next, p->life, PUMP_OVER);
     socket_close(p, broken);
+    part(p);
     chain_fini(&p->arrived);
     p->events->on_end(p->ctx, p, p->code);
     free(p);
@@ -122,6 +133,7 @@ static bool settle(struct pump *p)
 
 static void break_both(struct pump *p, uint64_t code)
 {
+    struct pump *other = p->other;
     if (p->life != PUMP_LIVES)
         return;
     STATE_GO(life_next, p->life, PUMP_BROKEN);
@@ -130,6 +142,11 @@ static void break_both(struct pump *p, uint64_t code)
     chain_fini(&p->arrived);
     if (p->stream != NULL)
         stream_reset(p->stream, code);
+    part(p);
+    if (other != NULL) {
+        break_both(other, code);
+        (void)settle(other);
+    }
 }
 
 /* Socket to stream. It stays at MORE while the socket has more than we may take. */
@@ -193,6 +210,36 @@ static void write_socket(struct pump *p)
     }
 }
 
+/* Stream to the other's stream; what has no room there waits for its on_room. */
+static void forward(struct pump *p)
+{
+    struct iovec iov[WRITE_BLOCKS];
+    struct pump *to = p->other;
+    while (to->stream != NULL && p->arrived.end > p->arrived.start) {
+        size_t room = stream_room(to->stream), sent = 0;
+        size_t count = chain_peek(&p->arrived, p->arrived.start, iov, WRITE_BLOCKS);
+        if (room == 0)
+            return;
+        for (size_t i = 0; i < count && sent < room; i++) {
+            size_t n = iov[i].iov_len < room - sent ? iov[i].iov_len : room - sent;
+            if (stream_write(to->stream, iov[i].iov_base, n) != 0) {
+                break_both(p, STREAM_LIMIT);
+                return;
+            }
+            sent += n;
+        }
+        chain_release(&p->arrived, p->arrived.start + sent);
+        p->stats.from_peer_bytes += sent;
+        to->stats.to_peer_bytes += sent;
+        if (p->stream != NULL)
+            stream_consumed(p->stream, sent);
+    }
+    if (p->peer_fin && p->in == IN_FLOWS) {
+        STATE_GO(in_next, p->in, IN_SHUT);
+        pump_finish(to);
+    }
+}
+
 static void on_ready(void *ctx, int events)
 {
     struct pump *p = ctx;
@@ -227,6 +274,14 @@ static void take_header(struct pump *p)
                          (size_t)n - PROTO_FRAME_HEADER);
 }
 
+static void hand_datagram(struct pump *p, const uint8_t *data, size_t len)
+{
+    if (p->other != NULL)
+        (void)!pump_send_datagram(p->other, data, len);
+    else if (p->events->on_datagram != NULL)
+        p->events->on_datagram(p->ctx, p, data, len);
+}
+
 /* Datagrams that came on the stream because they are large. */
 static void take_datagrams(struct pump *p)
 {
@@ -243,10 +298,10 @@ static void take_datagrams(struct pump *p)
         chain_release(&p->arrived, p->arrived.start + (uint64_t)n);
         if (p->stream != NULL)
             stream_consumed(p->stream, (size_t)n);
-        if (p->events->on_datagram != NULL)
-            p->events->on_datagram(p->ctx, p, buf + PROTO_FRAME_HEADER,
-                                   (size_t)n - PROTO_FRAME_HEADER);
+        hand_datagram(p, buf + PROTO_FRAME_HEADER, (size_t)n - PROTO_FRAME_HEADER);
     }
+    if (p->other != NULL && p->peer_fin)
+        forward(p); /* the end of the flow */
 }
 
 static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
@@ -271,14 +326,14 @@ static void on_flush(void *ctx)
         write_socket(p);
     if (p->datagrams)
         take_datagrams(p);
+    else if (p->other != NULL)
+        forward(p);
     (void)settle(p);
 }
 
 static void on_datagram(void *ctx, const uint8_t *data, size_t len)
 {
-    struct pump *p = ctx;
-    if (p->events->on_datagram != NULL)
-        p->events->on_datagram(p->ctx, p, data, len);
+    hand_datagram(ctx, data, len);
 }
 
 /* A large datagram travels on the stream, its length before it. */
@@ -307,9 +362,13 @@ static void on_reset(void *ctx, uint64_t code)
 
 static void on_room(void *ctx)
 {
-    struct pump *p = ctx;
+    struct pump *p = ctx, *other = p->other;
     read_socket(p);
     watch_update(p);
+    if (other != NULL && !other->datagrams) {
+        forward(other);
+        (void)settle(other);
+    }
 }
 
 static void on_close(void *ctx, uint64_t code)
@@ -411,6 +470,24 @@ int pump_attach(struct pump *p, int fd)
     return 0;
 }
 
+void pump_join(struct pump *p, struct pump *q)
+{
+    pump_disown(q);
+    if (p->stream == NULL || p->life != PUMP_LIVES || q->stream == NULL ||
+        q->life != PUMP_LIVES) {
+        break_both(q, STREAM_UNREACHABLE);
+        break_both(p, STREAM_UNREACHABLE);
+        return;
+    }
+    q->datagrams = p->datagrams;
+    p->other = q;
+    q->other = p;
+    if (p->datagrams)
+        take_datagrams(p); /* what came before the answer; q goes on from its header */
+    else
+        forward(p);
+}
+
 void pump_set_owned(struct pump *p)
 {
     p->owned = true;
@@ -452,10 +529,15 @@ static void ignore_end(void *ctx, struct pump *p, uint64_t code)
     (void)ctx, (void)p, (void)code;
 }
 
-void pump_drop(struct pump *p)
+void pump_disown(struct pump *p)
 {
     static const struct pump_events nobody = {ignore_header, NULL, ignore_end};
     p->events = &nobody;
+}
+
+void pump_drop(struct pump *p)
+{
+    pump_disown(p);
     break_both(p, SESSION_RESET_BY_APP);
 }
 

@@ -40,6 +40,12 @@ MUST_CHECK int pump_send_header(struct pump *p, const uint8_t *frame, size_t len
 /* Moves bytes between the stream and `fd` (a non-blocking socket, owned from here). */
 MUST_CHECK int pump_attach(struct pump *p, int fd);
 /*
+ * Ties the streams of two sessions of one loop to each other, with half-close, reset
+ * and datagrams, in place of a local socket. Inside `q`'s on_header, whose user hears
+ * nothing more of it.
+ */
+void pump_join(struct pump *p, struct pump *q);
+/*
  * The other end of the local socket is one program: when it closes both directions
  * before the peer has ended, it died, and both are broken.
  */
@@ -58,6 +64,8 @@ void pump_finish(struct pump *p);
 void pump_abort(struct pump *p, uint64_t code);
 /* The same, without on_end: the user forgets `p`. */
 void pump_drop(struct pump *p);
+/* The user forgets `p`, which goes on. */
+void pump_disown(struct pump *p);
 /* The socket's end was passed on, and the peer has acknowledged all before it. */
 bool pump_is_sent(const struct pump *p);
 struct pump_stats pump_stats(const struct pump *p);

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from .actors import HOST, Actor
+from .browser import DOMAIN
 from .net import wait_until
 from .test_instances import page, says_no, web
+from .test_portal_names import certificate
 
 pytestmark = pytest.mark.postern
 
@@ -20,10 +22,10 @@ PYTHON = "/usr/bin/python3"
 class Lan:
     """A Gate whose host is an agent, and further hosts of its LAN without a route out."""
 
-    def __init__(self, g):
+    def __init__(self, g, *broker_args):
         self.g = g
         self.link = None
-        g.start_broker()
+        g.start_broker(*broker_args)
 
     def start_agent(self, *services, agent="--agent"):
         g = self.g
@@ -137,8 +139,8 @@ def test_many_at_once(lan):
         assert p.wait(60) == 0, p.stdout + p.stderr
     gone = f"( sport = :{AGENT_PORT} )"
     wait_until(lambda: len(g.topo.host.ns.sockets("-tn", "state", "connected",
-                                                  "exclude", "time-wait", gone)) == 1,
-               10, "only the control connection is left")
+                                                  "exclude", "time-wait", gone)) == 2,
+               10, "only the control connection and the session's pair are left")
 
 
 def test_resets_and_refusals_pass(lan):
@@ -170,6 +172,56 @@ try:
 except ConnectionResetError:
     print("reset")
 """
+
+
+def test_udp_services(lan):
+    """Small datagrams, large ones, several flows, and the answer of nobody."""
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    who = Actor(g.programs, nas.ns, f"{g.work}/peer-nas")
+    who.start_peer("udp-server", 7000)
+    via = lan.hand_over(nas, "nas", "echo=udp:7000", "udp:7001")
+    assert via.wait_event("published", 10, service="echo/nas")["udp"]
+    assert published(lan, "udp:7001/nas")["udp"]
+    g.join(None, None, "--services", "echo")
+    assert services(g.client) == ["echo"]
+    to = g.connect("echo")
+    for size in (64, 1_100, 9_000, 40_000):
+        done = g.client.peer("udp-ping", "127.0.0.1", to.port, 40, 5, size)
+        assert done.stdout.startswith("sent 40 received 40 "), (size, done.stdout)
+    flows = [g.client.start_peer("udp-ping", "127.0.0.1", to.port, 100, 5) for _ in range(20)]
+    for f in flows:
+        assert f.wait(30) == 0 and "received 100 " in f.stdout, f.stdout
+    since = g.host_proc.mark()
+    via.kill()
+    withdrawn(lan, "echo/nas", since)
+    via = lan.hand_over(nas, "nas", "echo=udp:7000")
+    published(lan, "echo/nas", since)
+    wait_until(lambda: "received 0" not in g.client.peer(
+        "udp-ping", "127.0.0.1", to.port, 5, 20).stdout, 10, "the flow goes on")
+
+
+def test_udp_instances_of_two_hosts(lan):
+    """One name for datagrams and another for connections; a host that is gone is passed over."""
+    g = lan.g
+    lan.start_agent()
+    nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
+    for m in (nas, pi):
+        Actor(g.programs, m.ns, f"{g.work}/peer-{m.name}").start_peer("udp-server", 7000)
+    first = lan.hand_over(nas, "nas", "echo=udp:7000")
+    published(lan, "echo/nas")
+    lan.hand_over(pi, "pi", "echo=udp:7000")
+    published(lan, "echo/pi")
+    third = lan.machine("third", 33)
+    lan.hand_over(third, "third", "echo=7000")
+    published(lan, "echo-2/third")   # datagrams and connections are no instances of one
+    g.join()
+    first.kill()
+    withdrawn(lan, "echo/nas")
+    for name in ("echo", "echo/pi"):
+        done = g.client.peer("udp-ping", "127.0.0.1", g.connect(name).port, 20, 5)
+        assert "received 20 " in done.stdout, (name, done.stdout)
 
 
 # ---------------------------------------------------------------------- several of them
@@ -298,8 +350,9 @@ def test_reload_at_the_host(lan):
     flow.signal(signal.SIGTERM)
     assert flow.wait(20) == 0, flow.stdout
     assert page(g, "new").stdout == "nas\n"
-    bad = via.who.run("serve", "--reload", "dns=udp:53", json=False)
-    assert bad.status in (1, 2) and "UDP" in bad.stderr, bad.stderr
+    since = g.host_proc.mark()
+    assert via.who.run("serve", "--reload", "new=80", "dns=udp:53").status == 0
+    assert published(lan, "dns/nas", since)["udp"]
 
 
 def test_reload_at_the_agent(lan):
@@ -339,7 +392,8 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     lan.start_agent("own=7009")
     nas, pi = lan.machine("nas", 31), lan.machine("pi", 32)
     server = peer_at(lan, nas)
-    lan.hand_over(nas, "nas", "data=7000", "none=7001")
+    Actor(lan.g.programs, nas.ns, f"{lan.g.work}/udp-nas").start_peer("udp-server", 7002)
+    lan.hand_over(nas, "nas", "data=7000", "none=7001", "echo=udp:7002")
     lan.hand_over(pi, "pi", "data=7000")
     published(lan, "none/nas")
     published(lan, "data/pi")
@@ -347,7 +401,7 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     site.add("berta", "data/pi")
     anna, berta = site.browser("anna"), site.browser("berta")
     shown = {s.name: s.up for s in anna.logged_in("anna").services()}
-    assert shown == {"own": False, "data": True, "none": False}, shown
+    assert shown == {"own": False, "data": True, "none": False, "echo": True}, shown
     assert not berta.logged_in("berta").service("data").up   # the pi's does not run
     assert site.knock(anna.ns, anna.open("data").port) == "ok\n"
     server.kill()
@@ -357,6 +411,26 @@ def test_the_portal_shows_what_the_lans_hosts_serve(portal):
     berta.wait_service("data", up=True, timeout=7)
     pi.ns.ip("link", "set", "eth0", "down")   # it does not even say no
     berta.wait_service("data", up=False, timeout=7)
+
+
+@pytest.mark.needs("curl", "openssl")
+def test_the_agent_ends_tls_for_a_host(portal, work):
+    """A service with a certificate moves to another machine, a plain web server there."""
+    site = portal(start=False)
+    lan = Lan(site.gate, "--domain", DOMAIN)
+    cert, key = certificate(work, "web--home")
+    lan.start_agent("web=8080", "--tls", f"web={cert},{key}")
+    assert lan.g.host.run("serve", "--reload", "22").status == 0
+    nas = lan.machine("nas", 31)
+    web(lan.g.programs, nas.ns, "nas")
+    lan.hand_over(nas, "nas", "web=80")
+    published(lan, "web/nas")
+    site.add("anna", "all")
+    anna = site.browser("anna")
+    anna.logged_in("anna").service("web")
+    for _ in range(3):
+        done = anna.by_name("web", "/", "--cacert", cert)
+        assert done.stdout == "nas\n", done.stdout + done.stderr
 
 
 # ------------------------------------------------------------------------- who may hand over
@@ -450,7 +524,7 @@ def test_what_contradicts_is_refused(lan):
     nas = lan.machine("nas", 31)
     who = Actor(g.programs, nas.ns, f"{g.work}/who")
     for args, word in {
-            ("--via", lan.link, "dns=udp:53"): "UDP", ("--via", lan.link): "no service",
+            ("--via", lan.link): "no service",
             ("--via", lan.link, "--broker", g.link, "22"): "contradicts",
             ("--via", lan.link, "--agent", "22"): "contradicts",
             ("--broker", g.link, "--agent=nowhere", "22"): "no address",

@@ -6,6 +6,7 @@ and one after the other.
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import time
@@ -176,11 +177,20 @@ def test_killed_programs_end_when_the_device_is_back(stood, place):
     assert len(os.listdir(os.path.join(g.client.state, "live"))) == 1
 
 
+def copy_whole(state, to):
+    """While programs write there: a copy from which a file went away is made anew."""
+    def copied():
+        shutil.rmtree(to, ignore_errors=True)
+        return subprocess.run(["cp", "-a", state, to], stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0
+    wait_until(copied, 10, "a whole copy of the state")
+
+
 def test_copied_state_ends_no_living_session(stood):
     """Two machines with one key do not throw each other out."""
     g = stood
     first = stream_of(g)
-    subprocess.run(["cp", "-a", g.client.state, g.client.state + "-copy"], check=True)
+    copy_whole(g.client.state, g.client.state + "-copy")
     copy = g.other_client("client-copy")
     second = stream_of(g, copy)
     third = stream_of(g)

@@ -23,11 +23,16 @@ static inline void scratch_remove(const char *dir)
     (void)nftw(dir, scratch_remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
+static inline int scratch_make_in(const char *where, char dir[SCRATCH_LEN])
+{
+    (void)snprintf(dir, SCRATCH_LEN, "%s/postern-test-XXXXXX", where);
+    return mkdtemp(dir) != NULL ? 0 : -1;
+}
+
 /* 0 when it was made. */
 static inline int scratch_make(char dir[SCRATCH_LEN])
 {
-    (void)snprintf(dir, SCRATCH_LEN, "/tmp/postern-test-XXXXXX");
-    return mkdtemp(dir) != NULL ? 0 : -1;
+    return scratch_make_in("/tmp", dir);
 }
 
 #endif

@@ -275,7 +275,7 @@ static int setup(void **state)
     publish(x);
     x->face.serve = s;
     x->guest = (struct guest){.serve = s, .face = &x->face};
-    x->guest.portal = caller_is_portal(s, x->portal_key.pub);
+    x->guest.portal = caller_is_broker(s, x->portal_key.pub);
     (void)snprintf(x->guest.name, sizeof(x->guest.name), "portal");
     s->guests = &x->guest;
     assert_int_equal(session_env_init(&x->portal_env, s->loop, &x->portal_key), 0);

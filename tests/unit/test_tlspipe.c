@@ -91,8 +91,6 @@ static void begin(struct fixture *x, const uint8_t *expect, const char *first)
         .config = {.loop = x->loop, .protocol = ALPN, .expect = expect},
         .fd = wire[0],
         .plain = target[0],
-        .first = first,
-        .first_len = strlen(first),
         .on_end = on_end,
         .ctx = &ends[0]};
     struct tlspipe_join server = {
@@ -105,6 +103,7 @@ static void begin(struct fixture *x, const uint8_t *expect, const char *first)
     x->app[1] = pair[1];
     assert_int_equal(tlspipe_join(&x->pipe[0], &client), 0);
     assert_int_equal(tlspipe_join(&x->pipe[1], &server), 0);
+    assert_int_equal(send(x->app[0], first, strlen(first), 0), (ssize_t)strlen(first));
 }
 
 static int setup(void **state)

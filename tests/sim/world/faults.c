@@ -1,263 +1,362 @@
 /*
- * Seeds: each draws two NATs, links and a few faults under a stream between the real
- * client and host, and then it must hold that
- *   - the bytes that came back are those that were sent, to the last, or what broke the
- *     stream was an error that the drawn faults may cause;
+ * One scene: a stream between the real client and host while routers restart, devices
+ * move and programs die. It must hold that
+ *   - the bytes that came back are those that were sent, to the last; a stream breaks
+ *     only where the host ended, and another one goes on then;
  *   - between two arrivals lies no more than the fault's own time and PATIENCE_US;
- *   - at the end every connection, descriptor, timer and task is where it began.
- *
- *   faults [--seeds N] [--from S] [--verbose]
+ *   - a stranger gets nothing, and a liar makes nobody send (guard.h);
+ *   - once nobody is connected, descriptors, sockets and work of each machine are what
+ *     they were after the time before; at the end everything is where it began.
  */
-#include <errno.h>
+#include "faults.h"
+
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/rng.h"
-#include "rig.h"
-
-enum { FAULTS_MAX = 4, CHUNKS_MIN = 200, CHUNK_BYTES = 8000 };
+#include "broker/relay_flow.h"
+#include "guard.h"
 
 /* What a person would wait before pressing a key: a way that died is found out, and
  * another one taken, or made. */
 #define PATIENCE_US SECONDS(20)
 
-enum fault_kind {
-    FAULT_FLUSH_HOST, /* a router restarts */
-    FAULT_FLUSH_CLIENT,
-    FAULT_FLUSH_BOTH,
-    FAULT_ROAM,            /* the client's device goes to another network */
-    FAULT_CABLE_CLIENT,    /* out, and in again after a while */
-    FAULT_OUTAGE_HOST,     /* the host's access loses everything for a while */
-    FAULT_OUTAGE_BROKER,   /* so does the broker's */
-    FAULT_BROKER_RESTARTS, /* the program, by its administrator */
-    FAULT_KINDS
+enum {
+    STREAMS_MAX = 8,
+    SETTLE_S = 700, /* relay pairs, tickets, sessions: all is given up by then */
+    JUMP_S = 86400,
+    PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
+    TRIES_PAUSE_S = 25,
 };
 
-static const char *const fault_names[] = {
-    "host's router restarts",  "client's router restarts",
-    "both routers restart",    "client roams",
-    "client's cable is out",   "host's access is dead",
-    "broker's access is dead", "broker restarts",
+struct play {
+    const struct scene *scene;
+    struct rig rig;
+    struct guard guard;
+    struct talker talker;
+    unsigned streams, broken; /* that were begun; that may have been broken */
+    uint64_t longest_us;
+    size_t got;
+    struct program stranger, liar;
+    unsigned tries;
+    bool is_trying, lies;
+    char strange[SCRATCH_LEN + 16], lying[SCRATCH_LEN + 16];
 };
-
-struct scene {
-    struct nat_config host_nat, client_nat;
-    struct vnet_wire wire;
-    struct {
-        enum fault_kind kind;
-        uint64_t after_us, lasts_us;
-    } faults[FAULTS_MAX];
-    unsigned fault_count;
-    size_t bytes;
-    unsigned pause_ms;
-};
-
-static void draw_nat(struct nat_config *c, uint64_t *rng)
-{
-    *c = (struct nat_config){
-        .translates = true,
-        .mapping = (enum nat_mapping)(NAT_MAPPING_ENDPOINT_INDEPENDENT +
-                                      (int)rng_below(rng, 3)),
-        .filtering = (enum nat_filtering)(NAT_FILTERING_ENDPOINT_INDEPENDENT +
-                                          (int)rng_below(rng, 3)),
-        .ports = (enum nat_ports)rng_below(rng, 4),
-        .hairpins = rng_below(rng, 2) == 0,
-        .inbound_refreshes = rng_below(rng, 2) == 0,
-        .rejects_tcp = rng_below(rng, 2) == 0,
-        .blocks_udp = rng_below(rng, 8) == 0,
-        .udp_us = SECONDS(20 + rng_below(rng, 160)),
-        .range_size = 512,
-        .clamps = rng_below(rng, 2) == 0,
-    };
-}
-
-static void draw(struct scene *s, uint64_t seed)
-{
-    uint64_t rng = seed * 2654435761u + 17;
-    memset(s, 0, sizeof(*s));
-    draw_nat(&s->host_nat, &rng);
-    draw_nat(&s->client_nat, &rng);
-    s->wire = (struct vnet_wire){.delay_us = 1000 + rng_below(&rng, 60000),
-                                 .jitter_us = rng_below(&rng, 5000),
-                                 .loss_permille = (unsigned)rng_below(&rng, 15),
-                                 .double_permille = (unsigned)rng_below(&rng, 5),
-                                 .reorder_permille = (unsigned)rng_below(&rng, 5)};
-    if (rng_below(&rng, 3) == 0)
-        s->wire.rate_bps = 2000000 + rng_below(&rng, 20000000);
-    if (rng_below(&rng, 4) == 0) {
-        s->wire.mtu = (uint16_t)(1280 + rng_below(&rng, 220));
-        s->wire.mtu_silent = rng_below(&rng, 2) == 0;
-    }
-    s->fault_count = 1 + (unsigned)rng_below(&rng, FAULTS_MAX);
-    for (unsigned i = 0; i < s->fault_count; i++) {
-        s->faults[i].kind = (enum fault_kind)rng_below(&rng, FAULT_KINDS);
-        s->faults[i].after_us = SECONDS(3) + rng_below(&rng, SECONDS(25));
-        s->faults[i].lasts_us = SECONDS(1) + rng_below(&rng, SECONDS(15));
-    }
-    s->bytes = CHUNK_BYTES * (CHUNKS_MIN + rng_below(&rng, 200));
-    s->pause_ms = 100 + (unsigned)rng_below(&rng, 200);
-}
-
-static void tell(uint64_t seed, const struct scene *s)
-{
-    (void)printf("seed %llu: NATs %d/%d/%d%s%s and %d/%d/%d%s%s, %llu us, loss %u, "
-                 "rate %llu, mtu %u%s\n",
-                 (unsigned long long)seed, s->host_nat.mapping, s->host_nat.filtering,
-                 s->host_nat.ports, s->host_nat.blocks_udp ? " no UDP" : "",
-                 s->host_nat.rejects_tcp ? " RST" : "", s->client_nat.mapping,
-                 s->client_nat.filtering, s->client_nat.ports,
-                 s->client_nat.blocks_udp ? " no UDP" : "",
-                 s->client_nat.rejects_tcp ? " RST" : "",
-                 (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
-                 (unsigned long long)s->wire.rate_bps, s->wire.mtu,
-                 s->wire.mtu_silent ? " in silence" : "");
-    for (unsigned i = 0; i < s->fault_count; i++)
-        (void)printf(
-            "  after %.1f s: %s, %.1f s\n", (double)s->faults[i].after_us / 1e6,
-            fault_names[s->faults[i].kind], (double)s->faults[i].lasts_us / 1e6);
-    (void)fflush(stdout);
-}
 
 static bool is_over(void *ctx)
 {
     return task_is_over(ctx);
 }
 
-static void set_dead(struct vnet_iface *i, unsigned permille)
-{
-    i->in.loss_permille = i->out.loss_permille = permille;
-}
+/* ---------------------------------------------------------------------- the stream */
 
-static void lasting(struct rig *r, enum fault_kind kind, bool begins,
-                    const struct scene *s)
+static void begin_stream(struct play *p)
 {
-    struct town *t = r->town;
-    unsigned usual = s->wire.loss_permille;
-    if (kind == FAULT_CABLE_CLIENT)
-        vnet_set_down(t->client.device, begins);
-    else if (kind == FAULT_OUTAGE_HOST)
-        set_dead(t->host.outer, begins ? 1000 : usual);
-    else
-        set_dead(t->broker->node->ifaces[0], begins ? 1000 : 0);
-}
-
-/* One fault, and the time that it took. */
-static void strike(struct rig *r, unsigned i, const struct scene *s,
-                   struct task *talker)
-{
-    struct town *t = r->town;
-    enum fault_kind kind = s->faults[i].kind;
-    if (house_run(t->house, s->faults[i].after_us, is_over, talker))
-        return;
-    switch (kind) {
-    case FAULT_ROAM:
-        town_roam(t);
-        return;
-    case FAULT_FLUSH_HOST:
-    case FAULT_FLUSH_BOTH:
-        town_flush(&t->host);
-        if (kind == FAULT_FLUSH_HOST)
-            return;
-        break;
-    case FAULT_BROKER_RESTARTS:
-        rig_restart_broker(r, s->faults[i].lasts_us);
-        return;
-    default:
-        break;
-    }
-    if (kind == FAULT_FLUSH_CLIENT || kind == FAULT_FLUSH_BOTH) {
-        town_flush(&t->client);
-        town_flush(&t->cafe);
-        return;
-    }
-    lasting(r, kind, true, s);
-    (void)house_run(t->house, s->faults[i].lasts_us, NULL, NULL);
-    lasting(r, kind, false, s);
+    size_t left = p->scene->bytes - p->got;
+    p->talker = (struct talker){.port = LOCAL_PORT,
+                                .seed = p->scene->seed + p->streams,
+                                .bytes = left,
+                                .pause_ms = p->scene->pause_ms};
+    p->streams++;
+    rig_check(&p->rig, p->streams <= STREAMS_MAX, "stream after stream breaks");
+    talker_start(&p->talker, p->rig.town->client.machine);
 }
 
 static uint64_t patience(const struct scene *s)
 {
     uint64_t us = PATIENCE_US;
     for (unsigned i = 0; i < s->fault_count; i++)
-        if (s->faults[i].kind >= FAULT_CABLE_CLIENT)
+        if (scene_has_fault(s, i) && s->faults[i].kind >= FAULT_CABLE_CLIENT)
             us += s->faults[i].lasts_us;
     return us;
 }
 
-struct outcome {
-    uint64_t trace, longest_us;
-};
-
-static struct outcome run(uint64_t seed, bool verbose)
+/* It is over: it ended as it should, or another one begins. True: it ended. */
+static bool end_stream(struct play *p)
 {
-    struct scene s;
-    struct rig r;
-    draw(&s, seed);
-    if (verbose)
-        tell(seed, &s);
-    struct rig_config c = {.seed = seed,
-                           .host_nat = &s.host_nat,
-                           .client_nat = &s.client_nat,
-                           .wire = &s.wire};
-    rig_init(&r, &c);
-    rig_connect(&r);
-    struct talker t = {
-        .port = LOCAL_PORT, .seed = seed, .bytes = s.bytes, .pause_ms = s.pause_ms};
-    talker_start(&t, r.town->client.machine);
-    for (unsigned i = 0; i < s.fault_count; i++)
-        strike(&r, i, &s, t.task);
-    bool over = house_run(r.town->house, SECONDS(900), is_over, t.task);
-    rig_check(&r, over, "the stream neither ends nor goes on: %zu of %zu bytes", t.got,
-              t.bytes);
-    rig_check(&r, t.error == 0, "the stream broke after %zu of %zu bytes: %s", t.got,
-              t.bytes, strerror(t.error));
-    rig_check(&r, t.got == t.bytes, "%zu of %zu bytes", t.got, t.bytes);
-    rig_check(&r, t.longest_us <= patience(&s), "silence of %.1f s",
-              (double)t.longest_us / 1e6);
-    (void)task_join(t.task);
-    rig_disconnect(&r);
-    struct outcome o = {house_trace(r.town->house), t.longest_us};
-    if (verbose)
-        (void)printf("  longest silence %.1f s, after %.1f s in all\n",
-                     (double)t.longest_us / 1e6,
-                     (double)house_now_us(r.town->house) / 1e6);
-    rig_fini(&r);
-    return o;
+    struct talker *t = &p->talker;
+    (void)task_join(t->task);
+    p->longest_us = t->longest_us > p->longest_us ? t->longest_us : p->longest_us;
+    rig_check(&p->rig, t->error == 0 || p->broken > 0,
+              "the stream broke after %zu of %zu bytes: %s", t->got, t->bytes,
+              strerror(t->error));
+    rig_check(&p->rig, t->longest_us <= patience(p->scene), "silence of %.1f s",
+              (double)t->longest_us / 1e6);
+    if (t->error == 0) {
+        rig_check(&p->rig, t->got == t->bytes, "%zu of %zu bytes", t->got, t->bytes);
+        return true;
+    }
+    p->got += t->got < t->bytes ? t->got : t->bytes - 1;
+    begin_stream(p);
+    return false;
 }
 
-/* What was found once: these are run before all others. */
-static const uint64_t kept[] = {
-    5258,  /* the pair broke under the end of the handshake, and no path was tried */
-    30139, /* the answer that the host lives was lost once, on a TCP path of 240 ms */
-    31369, /* its router forgot the host, which found out after 5 s */
-};
+static void stranger_tries(struct play *p);
 
-int main(int argc, char **argv)
+/* The world goes on for so long. */
+static void pass(struct play *p, uint64_t us)
 {
-    uint64_t seeds = 20, from = 0;
-    bool verbose = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--verbose") == 0)
-            verbose = true;
-        else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc)
-            from = strtoull(argv[++i], NULL, 10);
+    uint64_t end = house_now_us(p->rig.town->house) + us;
+    stranger_tries(p);
+    (void)house_run(p->rig.town->house, us, NULL, NULL);
+    while (task_is_over(p->talker.task) && p->talker.error != 0 && !end_stream(p) &&
+           house_now_us(p->rig.town->house) < end)
+        ;
+}
+
+static void finish_stream(struct play *p)
+{
+    struct talker *t = &p->talker;
+    do {
+        bool over = house_run(p->rig.town->house, SECONDS(900), is_over, t->task);
+        rig_check(&p->rig, over,
+                  "the stream neither ends nor goes on: %zu of %zu bytes", t->got,
+                  t->bytes);
+    } while (!end_stream(p));
+}
+
+/* ---------------------------------------------------------------------- the faults */
+
+static void set_deaf(struct vnet_iface *i, bool in, bool out)
+{
+    i->in.loss_permille = in ? 1000 : 0;
+    i->out.loss_permille = out ? 1000 : 0;
+}
+
+static void lasting(struct play *p, enum fault_kind kind, bool begins)
+{
+    struct town *t = p->rig.town;
+    if (kind == FAULT_CABLE_CLIENT)
+        vnet_set_down(t->client.device, begins);
+    else if (kind == FAULT_OUTAGE_HOST)
+        set_deaf(t->host.device, begins, begins);
+    else if (kind == FAULT_OUTAGE_BROKER)
+        set_deaf(t->broker->node->ifaces[0], begins, begins);
+    else if (kind == FAULT_ONE_WAY_HOST)
+        set_deaf(t->host.device, false, begins);
+    else if (kind == FAULT_ONE_WAY_CLIENT)
+        set_deaf(t->client.device, false, begins);
+}
+
+static void flush(struct town_home *a, struct town_home *b)
+{
+    town_flush(a);
+    town_flush(b);
+}
+
+static void strike(struct play *p, const struct scene_fault *f)
+{
+    struct town *t = p->rig.town;
+    switch (f->kind) {
+    case FAULT_ROAM:
+        town_roam(t);
+        return;
+    case FAULT_HOST_ROAM:
+        town_host_roams(t);
+        return;
+    case FAULT_FLUSH_HOST:
+        flush(&t->host, &t->inn);
+        return;
+    case FAULT_FLUSH_BOTH:
+        flush(&t->host, &t->inn);
+        flush(&t->client, &t->cafe);
+        return;
+    case FAULT_FLUSH_CLIENT:
+        flush(&t->client, &t->cafe);
+        return;
+    case FAULT_CLOCK:
+        house_jump(t->house, f->lasts_us % 2 == 0 ? (int64_t)JUMP_S * 1000000
+                                                  : -(int64_t)JUMP_S * 1000000);
+        return;
+    case FAULT_IDLE:
+        p->talker.silent_us = house_now_us(t->house) + f->lasts_us;
+        pass(p, f->lasts_us);
+        return;
+    case FAULT_BROKER_RESTARTS:
+        rig_restart_broker(&p->rig, f->lasts_us);
+        return;
+    case FAULT_HOST_RESTARTS:
+        p->broken++;
+        guard_host_ends(&p->guard);
+        rig_restart_host(&p->rig, f->lasts_us);
+        return;
+    case FAULT_HOST_CRASHES:
+        p->broken++;
+        guard_host_ends(&p->guard);
+        rig_crash_host(&p->rig, f->lasts_us);
+        return;
+    default:
+        lasting(p, f->kind, true);
+        pass(p, f->lasts_us);
+        lasting(p, f->kind, false);
     }
-    uint64_t worst = 0;
-    for (size_t i = 0; from == 0 && i < sizeof(kept) / sizeof(kept[0]); i++)
-        (void)run(kept[i], verbose);
-    from += from == 0;
-    for (uint64_t seed = from; seed < from + seeds; seed++) {
-        struct outcome o = run(seed, verbose);
-        worst = o.longest_us > worst ? o.longest_us : worst;
-        if (seed == from && run(seed, false).trace != o.trace) {
-            (void)fprintf(stderr, "seed %llu runs otherwise the second time\n",
-                          (unsigned long long)seed);
-            return 1;
-        }
+}
+
+/* -------------------------------------------------------------- strangers and liars */
+
+/* A device that has all that the client has but its key. */
+static void invite_stranger(struct play *p)
+{
+    struct rig *r = &p->rig;
+    struct program keys;
+    char text[PROGRAM_FIELD];
+    uint8_t key[KEY_LEN];
+    (void)snprintf(p->strange, sizeof(p->strange), "%s/stranger", r->dir);
+    program_start(&keys, r->town->stranger, p->strange, "keys");
+    rig_run_to_end(r, &keys, SECONDS(10));
+    rig_check(r, program_said(&keys, "key", "key", text) && key_parse(key, text) == 0,
+              "no key: %s", keys.text);
+    program_fini(&keys);
+    rig_copy_state(r, r->state[2], p->strange, "book.db");
+    guard_stranger(&p->guard, key);
+}
+
+static void end_try(struct play *p)
+{
+    rig_check(&p->rig, p->stranger.result != 0, "a stranger came in: %s",
+              p->stranger.text);
+    program_fini(&p->stranger);
+    p->is_trying = false;
+}
+
+/* One command after the other, one for each time that passes. */
+static void stranger_tries(struct play *p)
+{
+    struct machine *m = p->rig.town->stranger;
+    if (!p->scene->stranger || (p->is_trying && !task_is_over(p->stranger.task)))
+        return;
+    if (p->is_trying)
+        end_try(p);
+    p->is_trying = true;
+    switch (p->tries++ % 3) {
+    case 0:
+        program_start(&p->stranger, m, p->strange, "ping home --count 1");
+        break;
+    case 1:
+        program_start(&p->stranger, m, p->strange, "connect home:echo 127.0.0.1:9001");
+        break;
+    default:
+        program_start(&p->stranger, m, p->strange, "join %s", p->rig.used_invite);
     }
-    (void)printf("%llu seeds, longest silence %.1f s\n", (unsigned long long)seeds,
-                 (double)worst / 1e6);
-    return 0;
+}
+
+static void send_stranger_away(struct play *p)
+{
+    if (!p->is_trying)
+        return;
+    rig_await_end(&p->rig, &p->stranger, SECONDS(200));
+    end_try(p);
+}
+
+/* It is on the list, and stays connected. */
+static void invite_liar(struct play *p)
+{
+    struct rig *r = &p->rig;
+    char link[PROGRAM_FIELD];
+    (void)snprintf(p->lying, sizeof(p->lying), "%s/liar", r->dir);
+    rig_invite(r, link);
+    guard_liar(r->town->liar);
+    program_start(&p->liar, r->town->liar, p->lying, "join %s", link);
+    rig_run_to_end(r, &p->liar, SECONDS(120));
+    program_fini(&p->liar);
+    program_start(&p->liar, r->town->liar, p->lying,
+                  "connect home:echo 127.0.0.1:9002");
+    p->lies = true;
+}
+
+static void send_liar_away(struct play *p)
+{
+    if (p->lies)
+        rig_stop(&p->rig, p->rig.town->liar, &p->liar);
+    p->lies = false;
+}
+
+/* --------------------------------------------------------------- what must be as
+ * before */
+
+/* What runs and is open once nobody is connected and time has passed. */
+static void measure(struct play *p, struct house_level *l)
+{
+    (void)house_run(p->rig.town->house, SECONDS(SETTLE_S), NULL, NULL);
+    house_level(p->rig.town->house, l);
+    uint64_t turns = house_turns(p->rig.town->house);
+    (void)house_run(p->rig.town->house, SECONDS(SETTLE_S), NULL, NULL);
+    l->turns = house_turns(p->rig.town->house) - turns;
+}
+
+static void compare(struct play *p, const struct house_level *was,
+                    const struct house_level *is)
+{
+    for (unsigned i = 0; i < is->count; i++) {
+        const struct house_level_of *a = &was->of[i], *b = &is->of[i];
+        rig_check(
+            &p->rig,
+            b->files <= a->files && b->sockets <= a->sockets && b->loops <= a->loops,
+            "%s has %zu descriptors, %zu sockets and %zu loops, and had %zu, %zu "
+            "and %zu",
+            b->name, b->files, b->sockets, b->loops, a->files, a->sockets, a->loops);
+    }
+    rig_check(&p->rig, is->turns <= was->turns + was->turns / 2 + 1000,
+              "%llu turns without anybody, after %llu before",
+              (unsigned long long)is->turns, (unsigned long long)was->turns);
+}
+
+/* ------------------------------------------------------------------------- the play */
+
+static void on_town(void *ctx, struct rig *r)
+{
+    struct play *p = ctx;
+    guard_begin(&p->guard, r);
+}
+
+static void open_play(struct play *p, const struct scene *s)
+{
+    struct rig_config c = {.town = {.seed = s->seed,
+                                    .host_nat = &s->host_nat,
+                                    .client_nat = &s->client_nat,
+                                    .wire = &s->wire,
+                                    .carrier = s->carrier,
+                                    .six = s->six},
+                           .on_town = on_town,
+                           .ctx = p};
+    p->scene = s;
+    rig_init(&p->rig, &c);
+    if (s->stranger)
+        invite_stranger(p);
+    if (s->liar)
+        invite_liar(p);
+}
+
+struct outcome faults_play(const struct scene *s)
+{
+    static struct play memory; /* large */
+    struct play *p = &memory;
+    struct house_level before, after;
+    *p = (struct play){0};
+    open_play(p, s);
+    if (!s->liar)
+        measure(p, &before);
+    rig_connect(&p->rig);
+    begin_stream(p);
+    for (unsigned i = 0; i < s->fault_count; i++) {
+        pass(p, s->faults[i].after_us);
+        if (scene_has_fault(s, i))
+            strike(p, &s->faults[i]);
+    }
+    finish_stream(p);
+    send_stranger_away(p);
+    rig_disconnect(&p->rig);
+    send_liar_away(p);
+    if (!s->liar) {
+        measure(p, &after);
+        compare(p, &before, &after);
+    }
+    rig_check(&p->rig, p->rig.echo.accepted <= p->streams,
+              "the service was reached %u times, by %u streams", p->rig.echo.accepted,
+              p->streams);
+    struct outcome o = {house_trace(p->rig.town->house), p->longest_us,
+                        house_now_us(p->rig.town->house)};
+    guard_end(&p->guard);
+    rig_fini(&p->rig);
+    return o;
 }

@@ -85,8 +85,10 @@ static int enter(struct vfile *f)
         int at = (h->next_file + i) % HOUSE_FILES;
         if (h->files[at] == NULL) {
             h->files[at] = f;
+            h->owners[at] = group_now();
             h->next_file = at + 1;
             f->refs++;
+            h->machine_of[at] = machine_now();
             if (machine_now() != NULL)
                 machine_now()->files++;
             return FILE_BASE + at;
@@ -253,12 +255,36 @@ int file_close(int fd)
     struct vfile **s = slot(fd);
     if (s == NULL || *s == NULL)
         return -EBADF;
+    struct house *h = house_now();
     struct vfile *f = *s;
     *s = NULL;
-    if (machine_now() != NULL)
-        machine_now()->files--;
+    struct machine *m = h->machine_of[fd - FILE_BASE];
+    if (m != NULL)
+        m->files--;
     drop_ref(f);
     return 0;
+}
+
+/* Of loops and polls that turn no more; what an epoll has goes with the file. */
+static void stop_waiting(struct vfile *f)
+{
+    struct list *next;
+    for (struct list *l = f->waits.next; l != &f->waits; l = next) {
+        struct vwait *w = LIST_OWNER(l, struct vwait, entry);
+        next = l->next;
+        if (w->cb != on_item)
+            file_wait_end(w);
+    }
+}
+
+void files_kill(struct house *h, unsigned group)
+{
+    for (int i = 0; i < HOUSE_FILES; i++)
+        if (h->files[i] != NULL && h->owners[i] == group)
+            stop_waiting(h->files[i]);
+    for (int i = 0; i < HOUSE_FILES; i++)
+        if (h->files[i] != NULL && h->owners[i] == group)
+            (void)file_close(FILE_BASE + i);
 }
 
 void files_free(struct house *h)
@@ -286,6 +312,11 @@ void file_set_blocking(struct vfile *f, bool blocks)
 bool file_blocks(const struct vfile *f)
 {
     return !f->never_blocks;
+}
+
+bool file_is_pipe(const struct vfile *f)
+{
+    return f->kind == FILE_END && !f->is_local && f->reads != f->writes;
 }
 
 bool file_is_local(const struct vfile *f)

@@ -63,6 +63,8 @@ static void on_seen(void *ctx, const struct vnet_iface *at, const struct vpacket
     struct house *h = ctx;
     if (h->prints)
         print_packet(at, p);
+    if (h->on_packet != NULL)
+        h->on_packet(h->on_packet_ctx, at, p);
     uint64_t v = h->trace ^ at->node->net->clock.now_us;
     v = v * 1099511628211u ^ vpacket_size(p);
     v = v * 1099511628211u ^ p->from.port ^ (uint64_t)p->to.port << 16;
@@ -113,6 +115,68 @@ uint64_t house_now_us(const struct house *h)
 uint64_t house_trace(const struct house *h)
 {
     return h->trace;
+}
+
+static size_t pipes_of(const struct house *h, const struct machine *m)
+{
+    size_t n = 0;
+    for (int i = 0; i < HOUSE_FILES; i++)
+        n += h->files[i] != NULL && h->machine_of[i] == m && file_is_pipe(h->files[i]);
+    return n;
+}
+
+void house_level(const struct house *h, struct house_level *l)
+{
+    *l = (struct house_level){.count = (unsigned)h->machine_count};
+    for (size_t i = 0; i < h->machine_count; i++) {
+        const struct machine *m = &h->machines[i];
+        l->of[i] = (struct house_level_of){.name = m->node->name,
+                                           .pipes = pipes_of(h, m),
+                                           .sockets = vstack_sockets(m->stack) +
+                                                      vstack_lingering(m->stack),
+                                           .loops = m->loops};
+        l->of[i].files = m->files - l->of[i].pipes;
+    }
+}
+
+uint64_t house_turns(const struct house *h)
+{
+    return h->turns;
+}
+
+void house_watch(struct house *h,
+                 void (*on_packet)(void *ctx, const struct vnet_iface *at,
+                                   const struct vpacket *p),
+                 void *ctx)
+{
+    h->on_packet = on_packet;
+    h->on_packet_ctx = ctx;
+}
+
+void house_jump(struct house *h, int64_t us)
+{
+    h->wall_us += us;
+}
+
+int64_t house_wall_us(const struct house *h)
+{
+    return h->wall_us;
+}
+
+size_t *group_loops(unsigned group)
+{
+    return &standing->group_loops[group];
+}
+
+void group_kill(struct machine *m, unsigned group)
+{
+    assert(group != 0 && group != group_now());
+    files_kill(m->house, group); /* waits stand on the tasks' stacks */
+    tasks_kill(m->house, group);
+    stops_kill(m, group);
+    monitors_kill(m, group);
+    m->loops -= m->house->group_loops[group];
+    m->house->group_loops[group] = 0;
 }
 
 /* The node's context is its stack's. */

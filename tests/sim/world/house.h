@@ -16,6 +16,7 @@ enum {
     HOUSE_FILES = 8192,
     HOUSE_MACHINES = 16,
     HOUSE_NAMES = 16,
+    HOUSE_GROUPS = 256,
     TURN_US = 5, /* what a turn of a loop takes */
 };
 
@@ -51,6 +52,27 @@ uint64_t house_now_us(const struct house *h);
 /* Descriptors, loops, sockets and tasks that are left, in words; "" when it is clean.
  */
 const char *house_left(struct house *h, char *buf, size_t cap);
+/* Sees each packet where it reaches a node. */
+void house_watch(struct house *h,
+                 void (*on_packet)(void *ctx, const struct vnet_iface *at,
+                                   const struct vpacket *p),
+                 void *ctx);
+/* The wall clocks of all machines jump, by what NTP or a person set. */
+void house_jump(struct house *h, int64_t us);
+int64_t house_wall_us(const struct house *h);
+/* What is open on each machine now. */
+struct house_level {
+    struct house_level_of {
+        const char *name;
+        size_t files, pipes, sockets,
+            loops; /* `pipes`: ends, which are no files here */
+    } of[HOUSE_MACHINES];
+    unsigned count;
+    uint64_t turns; /* the caller's */
+};
+void house_level(const struct house *h, struct house_level *l);
+/* How often tasks had the processor. */
+uint64_t house_turns(const struct house *h);
 /* A number made of all that happened so far: the same for the same run. */
 uint64_t house_trace(const struct house *h);
 
@@ -71,6 +93,18 @@ void *task_join(struct task *t);
 bool task_exists(const struct task *t);
 /* It frees itself when it is over. */
 void task_detach(struct task *t);
+/*
+ * A task that the test starts and all that it starts are one group. As kill -9: its
+ * tasks run no more and its descriptors are closed by the kernel; its memory, and what
+ * it holds of the real kernel's, stay until the process ends.
+ */
+unsigned task_group(const struct task *t);
+void group_kill(struct machine *m, unsigned group);
+/* That of who runs, 0: the test. */
+unsigned group_now(void);
+/* Its open loops. */
+size_t *group_loops(unsigned group);
+
 /* Sends what a signal would send to the program: io/stop.h's callback. */
 void machine_stop(struct machine *m, int signum);
 
@@ -114,6 +148,7 @@ int file_shutdown(struct vfile *f, int how);
 size_t file_unsent(const struct vfile *f);
 size_t file_unread(const struct vfile *f);
 bool file_is_local(const struct vfile *f);
+bool file_is_pipe(const struct vfile *f);
 /* Local sockets by their path. */
 int file_bind(struct vfile *f, const char *path);
 int file_listen(struct vfile *f);

@@ -389,39 +389,41 @@ int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
     return got;
 }
 
+/* An end's address; a local socket has a family only. */
+static int tell_name(int fd, int (*end)(const struct vsock *s, struct addr *a),
+                     struct sockaddr *sa, socklen_t *len)
+{
+    struct vsock *s = file_sock(file_of(fd));
+    struct addr a;
+    if (s != NULL) {
+        int rc = end(s, &a);
+        if (rc == 0)
+            put_address(s, &a, sa, len);
+        return (int)told(rc);
+    }
+    if (!file_is_local(file_of(fd)))
+        return (int)told(-ENOTSOCK);
+    sa->sa_family = AF_UNIX;
+    *len = sizeof(sa->sa_family);
+    return 0;
+}
+
+static int own_end(const struct vsock *s, struct addr *a)
+{
+    vsock_local(s, a);
+    return 0;
+}
+
 int getsockname(int fd, struct sockaddr *sa, socklen_t *len)
 {
     NOT_OURS(fd, int, SYS_getsockname, fd, sa, len);
-    struct vsock *s = file_sock(file_of(fd));
-    struct addr a;
-    if (s == NULL) {
-        if (!file_is_local(file_of(fd)))
-            return (int)told(-ENOTSOCK);
-        sa->sa_family = AF_UNIX;
-        *len = sizeof(sa->sa_family);
-        return 0;
-    }
-    vsock_local(s, &a);
-    put_address(s, &a, sa, len);
-    return 0;
+    return tell_name(fd, own_end, sa, len);
 }
 
 int getpeername(int fd, struct sockaddr *sa, socklen_t *len)
 {
     NOT_OURS(fd, int, SYS_getpeername, fd, sa, len);
-    struct vsock *s = file_sock(file_of(fd));
-    struct addr a;
-    if (s == NULL) {
-        if (!file_is_local(file_of(fd)))
-            return (int)told(-ENOTSOCK);
-        sa->sa_family = AF_UNIX;
-        *len = sizeof(sa->sa_family);
-        return 0;
-    }
-    int rc = vsock_remote(s, &a);
-    if (rc == 0)
-        put_address(s, &a, sa, len);
-    return (int)told(rc);
+    return tell_name(fd, vsock_remote, sa, len);
 }
 
 /* ------------------------------------------------------------------------- options */

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -28,6 +29,8 @@ int clock_gettime(clockid_t id, struct timespec *t)
         return (int)syscall(SYS_clock_gettime, id, t);
     uint64_t us = house_now_us(h);
     bool wall = id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
+    if (wall)
+        us += (uint64_t)house_wall_us(h);
     t->tv_sec = (time_t)(us / 1000000) + (wall ? EPOCH_S : 0);
     t->tv_nsec = (long)(us % 1000000) * 1000;
     return 0;
@@ -60,6 +63,12 @@ int nanosleep(const struct timespec *t, struct timespec *rest)
     while (house_now_us(house_now()) < until)
         task_sleep(until);
     return 0;
+}
+
+/* Who gives up the processor here gives it to nobody: all others wait for the world. */
+int sched_yield(void)
+{
+    return task_now() == NULL ? (int)syscall(SYS_sched_yield) : 0;
 }
 
 int usleep(useconds_t us)

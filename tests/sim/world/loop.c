@@ -32,6 +32,7 @@ struct loop_async {
 
 struct loop {
     struct machine *machine;
+    unsigned group;
     struct task *sleeper; /* who waits in it */
     uint64_t now_ms;
     struct agenda timers, fine;
@@ -48,6 +49,8 @@ int loop_open(struct loop **out)
     assert(machine_now() != NULL);
     l->machine = machine_now();
     l->machine->loops++;
+    l->group = group_now();
+    (*group_loops(l->group))++;
     list_init(&l->polls);
     list_init(&l->queue);
     list_init(&l->asyncs);
@@ -66,6 +69,7 @@ void loop_close(struct loop *l)
     assert(l->timers.first == NULL && l->fine.first == NULL);
     assert(l->jobs == 0);
     l->machine->loops--;
+    (*group_loops(l->group))--;
     free(l);
 }
 

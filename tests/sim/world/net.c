@@ -28,9 +28,11 @@ static void free_node(struct vnet_node *node)
 {
     for (unsigned i = 0; i < node->iface_count; i++)
         free(node->ifaces[i]);
-    if (node->nat != NULL)
-        nat_fini(node->nat);
-    free(node->nat);
+    for (int six = 0; six < 2; six++) {
+        if (node->nats[six] != NULL)
+            nat_fini(node->nats[six]);
+        free(node->nats[six]);
+    }
     free(node);
 }
 
@@ -174,17 +176,38 @@ void vnet_add_route(struct vnet_node *node, const char *to, struct vnet_iface *v
     add_route(node, &r);
 }
 
-void vnet_set_nat(struct vnet_iface *outer, const struct nat_config *c)
+static struct nat *nat_of(const struct vnet_node *node, const struct addr *a)
+{
+    return node->nats[a->family == ADDR_V6];
+}
+
+void vnet_set_nat(struct vnet_iface *outer, enum addr_family family,
+                  const struct nat_config *c)
 {
     struct vnet_node *node = outer->node;
-    if (node->nat == NULL)
-        node->nat = take(sizeof(*node->nat));
+    struct nat **nat = &node->nats[family == ADDR_V6];
+    if (*nat == NULL)
+        *nat = take(sizeof(**nat));
     else
-        nat_fini(node->nat);
-    nat_init(node->nat, c);
-    node->outer = outer;
+        nat_fini(*nat);
+    nat_init(*nat, c);
+    node->outers[family == ADDR_V6] = outer;
     if (c->translates && c->ext.family == ADDR_NONE)
-        node->nat->c.ext = outer->addrs[0];
+        (*nat)->c.ext = outer->addrs[0];
+}
+
+void vnet_flush(struct vnet_node *node)
+{
+    for (int six = 0; six < 2; six++)
+        if (node->nats[six] != NULL)
+            nat_flush(node->nats[six]);
+}
+
+/* It is the router's own address, behind which it translates. */
+static bool is_mapped(const struct vnet_node *node, const struct addr *a)
+{
+    const struct nat *nat = nat_of(node, a);
+    return nat != NULL && nat->c.translates && addr_ip_equal(a, &nat->c.ext);
 }
 
 /* -------------------------------------------------------------------------- routes */
@@ -435,8 +458,7 @@ void vnet_complain(struct vnet_node *node, const struct vpacket *p, enum vicmp k
     e->icmp.to = p->to;
     e->icmp.seq = p->tcp.seq;
     e->to.port = 0;
-    bool own = node->nat != NULL && node->nat->c.translates &&
-               addr_ip_equal(&e->to, &node->nat->c.ext);
+    bool own = is_mapped(node, &e->to);
     if (own && !error_in(node, e)) /* about what it had translated itself */
         free(e);
     else
@@ -469,7 +491,7 @@ static void refuse(struct vnet_node *node, const struct vpacket *p)
 static bool error_in(struct vnet_node *node, struct vpacket *p)
 {
     struct addr inner;
-    if (!nat_inner_of(node->nat, p->proto, &p->icmp.from, &p->icmp.to,
+    if (!nat_inner_of(nat_of(node, &p->to), p->proto, &p->icmp.from, &p->icmp.to,
                       node->net->clock.now_us, &inner))
         return false;
     p->icmp.from = p->to = inner;
@@ -481,33 +503,35 @@ static bool come_in(struct vnet_node *node, struct vpacket *p)
 {
     if (p->icmp.kind != VICMP_NONE)
         return error_in(node, p);
-    if (nat_in(node->nat, p->proto, &p->from, &p->to, nat_flags(p),
-               node->net->clock.now_us))
+    struct nat *nat = nat_of(node, &p->to);
+    if (nat_in(nat, p->proto, &p->from, &p->to, nat_flags(p), node->net->clock.now_us))
         return true;
-    if (node->nat->c.rejects_tcp)
+    if (nat->c.rejects_tcp)
         refuse(node, p);
     return false;
 }
 
 static bool go_out(struct vnet_node *node, struct vpacket *p)
 {
+    struct nat *nat = nat_of(node, &p->to);
     if (p->icmp.kind != VICMP_NONE)
-        return !node->nat->c.translates; /* inner errors stay inside */
-    return nat_out(node->nat, p->proto, &p->from, &p->to, nat_flags(p),
+        return !nat->c.translates; /* inner errors stay inside */
+    return nat_out(nat, p->proto, &p->from, &p->to, nat_flags(p),
                    node->net->clock.now_us, &node->net->clock.rng);
 }
 
 /* What the NAT makes of it; false: dropped. */
 static bool translate(struct vnet_node *node, struct vnet_iface *at, struct vpacket *p)
 {
-    struct nat *nat = node->nat;
-    bool own = nat->c.translates && addr_ip_equal(&p->to, &nat->c.ext);
-    if (at == node->outer)
+    struct nat *nat = nat_of(node, &p->to);
+    const struct vnet_iface *outer = node->outers[p->to.family == ADDR_V6];
+    bool own = is_mapped(node, &p->to);
+    if (at == outer)
         return own || !nat->c.translates ? come_in(node, p) : false;
     if (own) /* hairpin */
         return nat->c.hairpins && go_out(node, p) && come_in(node, p);
     const struct vnet_route *r = vnet_route_to(node, &p->to);
-    return r == NULL || r->via != node->outer || go_out(node, p);
+    return r == NULL || r->via != outer || go_out(node, p);
 }
 
 /* A SYN asks for no larger segments than the wire takes. */
@@ -515,7 +539,8 @@ static void clamp(const struct vnet_node *node, const struct vnet_wire *w,
                   struct vpacket *p)
 {
     size_t over = p->to.family == ADDR_V6 ? TCP6_OVERHEAD : TCP4_OVERHEAD;
-    if (node->nat != NULL && node->nat->c.clamps && p->proto == VPROTO_TCP &&
+    const struct nat *nat = nat_of(node, &p->to);
+    if (nat != NULL && nat->c.clamps && p->proto == VPROTO_TCP &&
         (p->tcp.flags & TCP_SYN) != 0 && p->tcp.mss > mtu_of(w) - over)
         p->tcp.mss = (uint16_t)(mtu_of(w) - over);
 }
@@ -535,7 +560,7 @@ static void forward(struct vnet_node *node, struct vnet_iface *at, struct vpacke
         drop(n, p, &n->lost);
         return;
     }
-    if (node->nat != NULL && !translate(node, at, p)) {
+    if (nat_of(node, &p->to) != NULL && !translate(node, at, p)) {
         drop(n, p, &n->filtered);
         return;
     }
@@ -564,9 +589,7 @@ static void arrive(void *ctx)
     if (n->on_seen != NULL)
         n->on_seen(n->ctx, at, p);
     bool own = vnet_owns(node, &p->to);
-    bool mapped = node->nat != NULL && node->nat->c.translates &&
-                  addr_ip_equal(&p->to, &node->nat->c.ext);
-    if (own && !mapped) {
+    if (own && !is_mapped(node, &p->to)) {
         n->delivered++;
         if (node->on_packet != NULL)
             node->on_packet(node->ctx, p);

@@ -15,7 +15,7 @@ enum {
     VNET_NODES = 32,
     VNET_SEGMENTS = 16,
     VNET_IFACES = 4,   /* of one node */
-    VNET_ROUTES = 8,   /* of one node */
+    VNET_ROUTES = 12,  /* of one node */
     VNET_ADDRS = 4,    /* of one interface */
     VNET_MEMBERS = 24, /* of one segment */
     VNET_TTL = 64,
@@ -92,8 +92,8 @@ struct vnet_node {
     unsigned iface_count;
     struct vnet_route routes[VNET_ROUTES];
     unsigned route_count;
-    struct nat *nat; /* NULL: none; between `outer` and all others */
-    struct vnet_iface *outer;
+    struct nat *nats[2];          /* of IPv4, of IPv6; NULL: none */
+    struct vnet_iface *outers[2]; /* they stand between that one and all others */
     /* A packet for this node; borrowed. */
     void (*on_packet)(void *ctx, const struct vpacket *p);
     /* Addresses, cables or routes changed. */
@@ -135,8 +135,12 @@ void vnet_set_down(struct vnet_iface *i, bool down);
 void vnet_add_route(struct vnet_node *node, const char *to, struct vnet_iface *via,
                     const char *gateway);
 void vnet_drop_routes(struct vnet_iface *via);
-/* The NAT or firewall between `outer` and the node's other interfaces. */
-void vnet_set_nat(struct vnet_iface *outer, const struct nat_config *c);
+/* The NAT or firewall of that family between `outer` and the node's other interfaces.
+ */
+void vnet_set_nat(struct vnet_iface *outer, enum addr_family family,
+                  const struct nat_config *c);
+/* It forgets all connections, as after a restart. */
+void vnet_flush(struct vnet_node *node);
 
 /* ----------------------------------------------------------------------- as a node */
 

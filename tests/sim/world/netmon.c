@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 
+#include "house_internal.h"
 #include "loop_sim.h"
 
 enum { QUIET_MS = 10, ADDRESSES_MAX = VNET_IFACES * VNET_ADDRS };
@@ -13,6 +14,7 @@ enum { QUIET_MS = 10, ADDRESSES_MAX = VNET_IFACES * VNET_ADDRS };
 struct netmon {
     struct netmon *next;
     struct machine *machine;
+    unsigned group;
     struct timer timer;
     uint8_t addresses[16], routes[16];
     netmon_cb on_change;
@@ -102,6 +104,16 @@ void machine_network_changed(struct machine *m)
         wake_up(&((struct monitor_wake *)(void *)n)->wake);
 }
 
+void monitors_kill(struct machine *m, unsigned group)
+{
+    struct netmon **at = &m->monitors;
+    while (*at != NULL)
+        if ((*at)->group == group)
+            *at = (*at)->next;
+        else
+            at = &(*at)->next;
+}
+
 int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change, void *ctx)
 {
     struct monitor_wake *w = calloc(1, sizeof(*w));
@@ -109,6 +121,7 @@ int netmon_open(struct netmon **out, struct loop *loop, netmon_cb on_change, voi
         return POSTERN_ERR_NOMEM;
     struct netmon *n = &w->base;
     n->machine = loop_machine(loop);
+    n->group = group_now();
     n->on_change = on_change;
     n->ctx = ctx;
     if (wake_open(&w->wake, loop, on_wake, n) != 0) {

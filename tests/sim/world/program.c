@@ -62,6 +62,13 @@ void program_fini(struct program *p)
     free(p->text);
 }
 
+void program_kill(struct program *p, struct machine *m)
+{
+    group_kill(m, task_group(p->task));
+    (void)fclose(p->out);
+    free(p->text);
+}
+
 /* The next line of that event from `at` on, or NULL. */
 static const char *find_event(const char *at, const char *event)
 {
@@ -190,6 +197,8 @@ static void *run_writer(void *arg)
         t->sent += n;
         if (t->pause_ms > 0)
             (void)usleep(t->pause_ms * 1000);
+        while (house_now_us(house_now()) < t->silent_us && t->error == 0)
+            (void)usleep(1000000);
     }
     (void)shutdown(k->fd, SHUT_WR);
     k->writer_over = true;
@@ -200,8 +209,9 @@ static void *run_writer(void *arg)
 static int compare(struct talker *t, const uint8_t *buf, size_t len, uint64_t *rng)
 {
     uint64_t now = house_now_us(house_now());
-    if (now - t->last_us > t->longest_us)
-        t->longest_us = now - t->last_us;
+    uint64_t since = t->last_us > t->silent_us ? t->last_us : t->silent_us;
+    if (now > since && now - since > t->longest_us)
+        t->longest_us = now - since;
     t->last_us = now;
     for (size_t i = 0; i < len; i++)
         if (buf[i] != (uint8_t)rng_next(rng))

@@ -29,6 +29,8 @@ void program_start(struct program *p, struct machine *m, const char *state,
                    const char *format, ...) PRINTF_LIKE(4, 5);
 /* Once it is over. */
 void program_fini(struct program *p);
+/* As kill -9, and then as program_fini. */
+void program_kill(struct program *p, struct machine *m);
 /* The first event of that name with `field` (NULL: any) has come; its value goes to
  * `value` (may be NULL). */
 bool program_said(const struct program *p, const char *event, const char *field,
@@ -53,6 +55,7 @@ struct talker {
     uint64_t seed;
     size_t bytes, sent, got;
     unsigned pause_ms;   /* between its writes */
+    uint64_t silent_us;  /* until then it says nothing */
     int error;           /* errno of what broke it; 0: all came back, and its end */
     uint64_t last_us;    /* when something came last */
     uint64_t longest_us; /* the longest silence between two arrivals */

@@ -2,10 +2,12 @@
 #include "rig.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int count_kernel_fds(void)
 {
@@ -59,7 +61,7 @@ static bool is_over(void *ctx)
     return task_is_over(ctx);
 }
 
-static void await_end(struct rig *r, const struct program *p, uint64_t us)
+void rig_await_end(struct rig *r, const struct program *p, uint64_t us)
 {
     rig_check(r, house_run(r->town->house, us, is_over, p->task),
               "%s does not end; it said: %s", p->args[0], p->text);
@@ -67,7 +69,7 @@ static void await_end(struct rig *r, const struct program *p, uint64_t us)
 
 void rig_run_to_end(struct rig *r, struct program *p, uint64_t us)
 {
-    await_end(r, p, us);
+    rig_await_end(r, p, us);
     rig_check(r, p->result == 0, "%s failed: %s", p->args[0], p->fault.what);
 }
 
@@ -92,6 +94,7 @@ static void join(struct rig *r)
     struct program p;
     char invite[PROGRAM_FIELD];
     rig_invite(r, invite);
+    memcpy(r->used_invite, invite, sizeof(invite));
     program_start(&p, r->town->client.machine, r->state[2], "join %s", invite);
     rig_run_to_end(r, &p, SECONDS(60));
     program_fini(&p);
@@ -127,14 +130,58 @@ void rig_restart_host(struct rig *r, uint64_t after_us)
     start_host(r);
 }
 
+static void copy_file(struct rig *r, const char *from, const char *to)
+{
+    char buf[16384];
+    size_t n;
+    FILE *in = fopen(from, "rb"), *out = in != NULL ? fopen(to, "wb") : NULL;
+    while (out != NULL && (n = fread(buf, 1, sizeof(buf), in)) > 0)
+        rig_check(r, fwrite(buf, 1, n, out) == n, "%s cannot be written", to);
+    rig_check(r, out != NULL && fclose(out) == 0, "%s cannot be copied", from);
+    (void)fclose(in);
+}
+
+void rig_copy_state(struct rig *r, const char *from, const char *to, const char *names)
+{
+    char a[SCRATCH_LEN + 300], b[SCRATCH_LEN + 300];
+    DIR *d = opendir(from);
+    rig_check(r, d != NULL && (mkdir(to, 0700) == 0 || errno == EEXIST),
+              "no copy of %s", from);
+    for (const struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (e->d_type != DT_REG || strncmp(e->d_name, names, strlen(names)) != 0)
+            continue;
+        (void)snprintf(a, sizeof(a), "%s/%s", from, e->d_name);
+        (void)snprintf(b, sizeof(b), "%s/%s", to, e->d_name);
+        copy_file(r, a, b);
+    }
+    (void)closedir(d);
+}
+
+/* In a copy: what the killed one holds of the old files is never let go. */
+void rig_crash_host(struct rig *r, uint64_t after_us)
+{
+    char left[sizeof(r->state[0])];
+    memcpy(left, r->state[1], sizeof(left));
+    program_kill(&r->serve, r->town->host.machine);
+    r->crashes++;
+    (void)snprintf(r->state[1], sizeof(r->state[1]), "%s/host%u", r->dir, r->crashes);
+    rig_copy_state(r, left, r->state[1], "");
+    (void)house_run(r->town->house, after_us, NULL, NULL);
+    start_host(r);
+}
+
 void rig_init(struct rig *r, const struct rig_config *c)
 {
     static const char *const names[] = {"broker", "host", "client"};
     memset(r, 0, sizeof(*r));
-    r->seed = c->seed;
+    r->seed = c->town.seed;
     r->kernel_fds = count_kernel_fds();
-    r->town = town_new(c->seed, c->host_nat, c->client_nat, c->wire);
-    rig_check(r, scratch_make(r->dir) == 0, "no directory in /tmp");
+    r->town = town_new(&c->town);
+    if (c->on_town != NULL)
+        c->on_town(c->ctx, r);
+    /* In memory, where there is such a place: thousands of worlds write. */
+    rig_check(r, scratch_make_in("/dev/shm", r->dir) == 0 || scratch_make(r->dir) == 0,
+              "no directory in /tmp");
     for (int i = 0; i < 3; i++)
         (void)snprintf(r->state[i], sizeof(r->state[i]), "%s/%s", r->dir, names[i]);
     start_broker(r);
@@ -155,7 +202,8 @@ void rig_fini(struct rig *r)
     (void)house_left(r->town->house, left, sizeof(left));
     rig_check(r, left[0] == '\0', "left: %s", left);
     int fds = count_kernel_fds();
-    rig_check(r, fds == r->kernel_fds, "%d files are left open", fds - r->kernel_fds);
+    rig_check(r, fds == r->kernel_fds || r->crashes > 0, "%d files are left open",
+              fds - r->kernel_fds);
     town_free(r->town);
     scratch_remove(r->dir);
 }

@@ -22,14 +22,16 @@ struct rig {
     struct program broker, serve, connect;
     struct echo echo;
     char link[PROGRAM_FIELD];
+    char used_invite[PROGRAM_FIELD]; /* the client's */
+    unsigned crashes;
     int kernel_fds; /* of this process, before */
 };
 
 struct rig_config {
-    uint64_t seed;
-    const struct nat_config *host_nat, *client_nat;
-    const struct vnet_wire
-        *wire; /* of each home's access; NULL: 5 ms and nothing else */
+    struct town_config town;
+    /* Once there is a town, before any program runs; or NULL. */
+    void (*on_town)(void *ctx, struct rig *r);
+    void *ctx;
 };
 
 void rig_init(struct rig *r, const struct rig_config *c);
@@ -42,6 +44,11 @@ void rig_disconnect(struct rig *r);
 /* Ends it in order, and begins it anew after a while. */
 void rig_restart_broker(struct rig *r, uint64_t after_us);
 void rig_restart_host(struct rig *r, uint64_t after_us);
+/* Kills it, and begins it anew with the files that it left. */
+void rig_crash_host(struct rig *r, uint64_t after_us);
+/* What is in the files of a state directory now, in another one: in those whose names
+ * begin so. */
+void rig_copy_state(struct rig *r, const char *from, const char *to, const char *names);
 
 /* A link with which one device may join. */
 void rig_invite(struct rig *r, char link[static PROGRAM_FIELD]);
@@ -49,7 +56,8 @@ void rig_invite(struct rig *r, char link[static PROGRAM_FIELD]);
 /* The event comes within so long, or the process ends. */
 void rig_await(struct rig *r, const struct program *p, const char *event,
                const char *field, char value[static PROGRAM_FIELD], uint64_t us);
-/* A command that ends by itself, without an error. */
+/* A command that ends by itself; and one that ends without an error. */
+void rig_await_end(struct rig *r, const struct program *p, uint64_t us);
 void rig_run_to_end(struct rig *r, struct program *p, uint64_t us);
 /* SIGTERM to what runs on the machine, of which `p` ends without an error. */
 void rig_stop(struct rig *r, struct machine *m, struct program *p);

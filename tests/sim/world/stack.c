@@ -205,6 +205,18 @@ size_t vstack_lingering(const struct vstack *k)
     return n - vstack_sockets(k);
 }
 
+size_t vstack_doors(const struct vstack *k)
+{
+    size_t n = 0;
+    for (const struct vsock *s = k->socks; s != NULL; s = s->next) {
+        struct addr a = s->local;
+        a.port = 1;
+        n += s->bound && addr_scope_of(&a) != ADDR_SCOPE_LOOPBACK &&
+             (s->proto == VPROTO_UDP || s->t.state == TCP_LISTENS);
+    }
+    return n;
+}
+
 struct vsock *vsock_new(struct vstack *k, enum vproto proto, enum addr_family family)
 {
     struct vsock *s = calloc(1, sizeof(*s));

@@ -18,6 +18,9 @@ void vstack_free(struct vstack *s);
 /* Sockets that a program holds; and all, those that still say goodbye included. */
 size_t vstack_sockets(const struct vstack *s);
 size_t vstack_lingering(const struct vstack *s);
+/* Those at which the world outside may knock: UDP, and TCP that listens; not at
+ * loopback. */
+size_t vstack_doors(const struct vstack *s);
 
 /* `edges` of POLLIN and POLLOUT: something new of that kind, whether or not it was
  * ready before. */

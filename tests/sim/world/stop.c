@@ -5,11 +5,13 @@
 #include <stdlib.h>
 
 #include "io/spawn.h"
+#include "house_internal.h"
 #include "loop_sim.h"
 
 struct stop {
     struct stop *next;
     struct machine *machine;
+    unsigned group;
     struct wake wake;
     int signum;
     void (*on_stop)(void *ctx, int signum);
@@ -33,6 +35,7 @@ int stop_open(struct stop **out, struct loop *loop,
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
     s->machine = loop_machine(loop);
+    s->group = group_now();
     s->on_stop = on_stop;
     s->ctx = ctx;
     if (wake_open(&s->wake, loop, on_wake, s) != 0) {
@@ -62,6 +65,16 @@ void machine_stop(struct machine *m, int signum)
         s->signum = signum;
         wake_up(&s->wake);
     }
+}
+
+void stops_kill(struct machine *m, unsigned group)
+{
+    struct stop **at = &m->stops;
+    while (*at != NULL)
+        if ((*at)->group == group)
+            *at = (*at)->next;
+        else
+            at = &(*at)->next;
 }
 
 bool stop_now(void)

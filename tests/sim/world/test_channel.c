@@ -138,7 +138,9 @@ struct outcome {
 
 static struct outcome run(uint64_t seed, const struct vnet_wire *wire)
 {
-    struct town *t = town_new(seed, &nat, &nat, wire);
+    struct town_config c = {
+        .seed = seed, .host_nat = &nat, .client_nat = &nat, .wire = wire};
+    struct town *t = town_new(&c);
     struct end server = {.rng = 9}, client = {.rng = 9};
     struct outcome o = {.took_us = house_now_us(t->house)};
     char left[400];

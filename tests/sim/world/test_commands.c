@@ -25,8 +25,10 @@ static const struct nat_config usual_nat = {.translates = true,
 static void run_restarted(const char *command, bool host)
 {
     static const struct vnet_wire wire = {.delay_us = 15000};
-    struct rig_config c = {
-        .seed = 7, .host_nat = &usual_nat, .client_nat = &usual_nat, .wire = &wire};
+    struct rig_config c = {.town = {.seed = 7,
+                                    .host_nat = &usual_nat,
+                                    .client_nat = &usual_nat,
+                                    .wire = &wire}};
     struct rig r;
     rig_init(&r, &c);
     for (unsigned ms = 0; ms <= LAST_MS; ms += STEP_MS) {

@@ -30,7 +30,8 @@ static void test_ping(void **state)
     static const struct nat_config *const nats[] = {&usual_nat, &hard_nat};
     (void)state;
     for (int i = 0; i < 2; i++) {
-        struct rig_config c = {.seed = 1, .host_nat = nats[i], .client_nat = nats[i]};
+        struct rig_config c = {
+            .town = {.seed = 1, .host_nat = nats[i], .client_nat = nats[i]}};
         struct rig r;
         struct program p;
         rig_init(&r, &c);
@@ -71,11 +72,12 @@ static void test_stream(void **state)
     static const struct vnet_wire bad = {
         .delay_us = 15000, .jitter_us = 4000, .loss_permille = 5, .double_permille = 3};
     struct rig_config c = {
-        .seed = 3, .host_nat = &usual_nat, .client_nat = &usual_nat, .wire = &bad};
+        .town = {
+            .seed = 3, .host_nat = &usual_nat, .client_nat = &usual_nat, .wire = &bad}};
     (void)state;
     uint64_t trace = stream(&c);
     assert_int_equal(stream(&c), trace);
-    c.seed = 4;
+    c.town.seed = 4;
     assert_int_not_equal(stream(&c), trace);
 }
 

@@ -36,7 +36,7 @@ static void open_home(struct town *t, int i, const struct nat_config *nat,
     t->router[i] = vnet_node_add(t->net, "router", true);
     t->outer[i] = vnet_attach(t->router[i], t->internet, outer[i], wire);
     (void)vnet_attach(t->router[i], home, inner[i], NULL);
-    vnet_set_nat(t->outer[i], nat);
+    vnet_set_nat(t->outer[i], ADDR_V4, nat);
     t->device[i] = vnet_node_add(t->net, "device", false);
     struct vnet_iface *eth = vnet_attach(t->device[i], home, device[i], NULL);
     vnet_add_route(t->device[i], "0.0.0.0/0", eth, gateway[i]);
@@ -180,7 +180,7 @@ static void test_nat_forgets(void **state)
     assert_int_equal(heard(d).family, ADDR_NONE);
     say(d, "203.0.113.10:1000");
     run_for(t, SECOND);
-    nat_flush(t->router[0]->nat);
+    vnet_flush(t->router[0]);
     send_to(a, &x);
     run_for(t, SECOND);
     assert_int_equal(heard(d).family, ADDR_NONE);
@@ -191,7 +191,7 @@ static void test_nat_forgets(void **state)
         say(d, to);
     }
     run_for(t, SECOND);
-    assert_int_equal(t->router[0]->nat->refused, 1);
+    assert_int_equal(t->router[0]->nats[0]->refused, 1);
     (void)b;
     town_free(t);
 }
@@ -407,7 +407,7 @@ static void test_reset(void **state)
     run_for(t, SECOND);
     s = vsock_accept(l);
     assert_non_null(s);
-    nat_flush(t->router[0]->nat);
+    vnet_flush(t->router[0]);
     assert_int_equal(vsock_write(c, "x", 1), 1);
     run_for(t, 60 * SECOND);
     assert_int_equal(vsock_read(c, &byte, 1, false), -ETIMEDOUT);

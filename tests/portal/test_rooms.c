@@ -1,0 +1,248 @@
+/*
+ * Rooms of the portal alone, without a broker, a browser or a host: what a host's list
+ * does to who is logged in, and whom failed tries to log in delay.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "io/loop.h"
+#include "portal/config.h"
+#include "portal/rooms.h"
+#include "portal/tries.h"
+
+struct house {
+    struct rooms rooms; /* first */
+    struct portal_config config;
+    struct devices devices;
+    struct tries *tries;
+    unsigned ended, moved, lists;
+    char last[64];
+};
+
+static struct house *house_of(const struct rooms *rs)
+{
+    return (struct house *)(uintptr_t)rs;
+}
+
+static void on_lists(const struct rooms *rs)
+{
+    house_of(rs)->lists++;
+    logins_check(rs->logins);
+}
+
+static void on_host_forgotten(const struct rooms *rs, uint32_t number)
+{
+    assert_null(host_by_number(rs->hosts, number));
+}
+
+static void on_login_end(const struct rooms *rs, const struct login *l)
+{
+    struct house *h = house_of(rs);
+    h->ended++;
+    (void)snprintf(h->last, sizeof(h->last), "%s", l->account);
+    assert_non_null(login_by_id(rs->logins, l->id)); /* it is there while it is told */
+}
+
+static void on_login_move(const struct rooms *rs, const struct login *l)
+{
+    (void)l;
+    house_of(rs)->moved++;
+}
+
+static bool is_login_used(const struct rooms *rs, const struct login *l)
+{
+    (void)rs, (void)l;
+    return false;
+}
+
+static const struct rooms_events events = {.on_lists = on_lists,
+                                           .on_host_forgotten = on_host_forgotten,
+                                           .on_login_end = on_login_end,
+                                           .on_login_move = on_login_move,
+                                           .is_login_used = is_login_used};
+
+static int begin(void **state)
+{
+    struct house *h = calloc(1, sizeof(*h));
+    struct keypair key;
+    assert_non_null(h);
+    assert_true(sodium_init() >= 0);
+    keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
+    devices_init(&h->devices, &key);
+    h->rooms.config = &h->config;
+    h->rooms.events = &events;
+    assert_int_equal(loop_open(&h->rooms.loop), 0);
+    assert_int_equal(hosts_new(&h->rooms.hosts, &h->rooms), 0);
+    assert_int_equal(asks_new(&h->rooms.asks, h->rooms.loop), 0);
+    asks_close(h->rooms.asks); /* nobody is there to be asked */
+    assert_int_equal(logins_new(&h->rooms.logins, &h->rooms), 0);
+    assert_int_equal(tries_new(&h->tries, h->rooms.loop, &h->devices), 0);
+    *state = h;
+    return 0;
+}
+
+static int end(void **state)
+{
+    struct house *h = *state;
+    hosts_free(h->rooms.hosts);
+    tries_free(h->tries);
+    logins_free(h->rooms.logins);
+    asks_free(h->rooms.asks);
+    loop_run(h->rooms.loop);
+    loop_close(h->rooms.loop);
+    free(h);
+    return 0;
+}
+
+/* The host of that number says that it opens ssh to alice with that hash; NULL: not. */
+static struct portal_host *say(struct house *h, uint8_t number, const char *hash)
+{
+    const uint8_t key[KEY_LEN] = {number};
+    Control m = {.which_body = Control_portal_begin_tag};
+    (void)snprintf(m.body.portal_begin.host, sizeof(m.body.portal_begin.host), "host%u",
+                   number);
+    hosts_on_message(h->rooms.hosts, key, &m);
+    m = (Control){.which_body = Control_portal_service_tag};
+    (void)snprintf(m.body.portal_service.name, sizeof(m.body.portal_service.name),
+                   "ssh");
+    m.body.portal_service.port = 22;
+    hosts_on_message(h->rooms.hosts, key, &m);
+    m = (Control){.which_body = Control_portal_account_tag};
+    PortalAccount *a = &m.body.portal_account;
+    (void)snprintf(a->name, sizeof(a->name), "alice");
+    (void)snprintf(a->hash, sizeof(a->hash), "%s", hash != NULL ? hash : "");
+    a->services_count = 1;
+    if (hash != NULL)
+        hosts_on_message(h->rooms.hosts, key, &m);
+    m = (Control){.which_body = Control_portal_end_tag};
+    hosts_on_message(h->rooms.hosts, key, &m);
+    return host_by_key(h->rooms.hosts, key);
+}
+
+static struct addr address(const char *text)
+{
+    struct addr a;
+    assert_int_equal(addr_parse_ip(&a, text), 0);
+    return a;
+}
+
+/* A login lasts as long as one host has its account with the password it came by. */
+static void test_lists_end_logins(void **state)
+{
+    struct house *h = *state;
+    struct rooms *rs = &h->rooms;
+    char token[LOGIN_TOKEN_TEXT_LEN];
+    struct addr from = address("192.0.2.1");
+    const struct portal_host *one = say(h, 1, "first"), *two = say(h, 2, "first");
+    const uint32_t hosts[] = {one->number, two->number};
+    const struct login *l = login_admit(rs->logins, "alice", &from, hosts, 2, token);
+    assert_non_null(l);
+    assert_ptr_equal(login_by_cookie(rs->logins, token), l);
+    assert_true(login_may(l, one, 0) && login_may(l, two, 0));
+    say(h, 1, "second");
+    assert_false(login_may(l, one, 0));
+    assert_true(login_may(l, two, 0));
+    assert_int_equal(h->ended, 0);
+    say(h, 2, NULL); /* the account is gone there */
+    assert_int_equal(h->ended, 1);
+    assert_string_equal(h->last, "alice");
+    assert_null(login_by_cookie(rs->logins, token));
+    assert_true(h->lists >= 4);
+}
+
+static void test_login_moves(void **state)
+{
+    struct house *h = *state;
+    struct rooms *rs = &h->rooms;
+    char token[LOGIN_TOKEN_TEXT_LEN];
+    struct addr here = address("2001:db8:1::1"), near = address("2001:db8:1::2");
+    struct addr there = address("192.0.2.9");
+    const uint32_t host = say(h, 1, "first")->number;
+    assert_non_null(login_admit(rs->logins, "alice", &here, &host, 1, token));
+    struct login *l = login_by_cookie(rs->logins, token);
+    login_seen(rs->logins, l, &near); /* of the same /64 */
+    assert_int_equal(h->moved, 0);
+    login_seen(rs->logins, l, &there);
+    assert_int_equal(h->moved, 1);
+    assert_true(logins_at(rs->logins, &there));
+    assert_false(logins_at(rs->logins, &here));
+}
+
+static struct tried tried_from(struct house *h, struct portal_host *host,
+                               const char *from, const char *cookies)
+{
+    struct tried t = {.name = "alice", .from = address(from)};
+    tried_add(h->tries, &t, host, host_account(host, "alice"), cookies);
+    return t;
+}
+
+/* Strangers share a count; who was there before, by address or cookie, has his own. */
+static void test_strangers_delay_strangers(void **state)
+{
+    struct house *h = *state;
+    char token[LOGIN_TOKEN_TEXT_LEN], header[DEVICE_COOKIE_MAX];
+    struct portal_host *host = say(h, 1, "first"), *other = say(h, 2, "first");
+    struct tried home = tried_from(h, host, "192.0.2.1", NULL);
+    tries_succeeded(h->tries, &home);
+    const struct login *l = login_admit(h->rooms.logins, "alice", &home.from,
+                                        home.hosts, home.count, token);
+    device_set_cookie(&h->devices, h->rooms.logins, l, header);
+    header[strcspn(header, ";")] = '\0'; /* as the browser sends it back */
+    for (int i = 0; i < 8; i++) {
+        char from[32];
+        (void)snprintf(from, sizeof(from), "198.51.100.%d", i);
+        struct tried t = tried_from(h, host, from, NULL);
+        assert_false(tried_is_known(&t));
+        tries_failed(h->tries, &t);
+    }
+    struct tried stranger = tried_from(h, host, "203.0.113.1", NULL);
+    assert_true(tries_strangers_wait_ms(h->tries, &stranger) > 0);
+    assert_int_equal(tries_own_wait_ms(h->tries, &stranger), 0);
+    struct tried place = tried_from(h, host, "192.0.2.1", NULL);
+    assert_true(tried_is_known(&place));
+    assert_int_equal(tries_strangers_wait_ms(h->tries, &place), 0);
+    struct tried device = tried_from(h, host, "203.0.113.2", header);
+    assert_true(tried_is_known(&device));
+    assert_int_equal(tries_strangers_wait_ms(h->tries, &device), 0);
+    /* The account of the same name on another host is another. */
+    struct tried elsewhere = tried_from(h, other, "192.0.2.1", header);
+    assert_false(tried_is_known(&elsewhere));
+    assert_int_equal(tries_strangers_wait_ms(h->tries, &elsewhere), 0);
+    /* With another password no browser is known any more. */
+    say(h, 1, "second");
+    struct tried changed = tried_from(h, host, "203.0.113.2", header);
+    assert_false(tried_is_known(&changed));
+}
+
+/* An address pays for what it did itself, on whatever host. */
+static void test_own_failures(void **state)
+{
+    struct house *h = *state;
+    struct portal_host *host = say(h, 1, "first"), *other = say(h, 2, "first");
+    for (int i = 0; i < 6; i++) {
+        struct tried t = tried_from(h, host, "198.51.100.7", NULL);
+        tries_failed(h->tries, &t);
+    }
+    struct tried t = tried_from(h, other, "198.51.100.7", NULL);
+    assert_true(tries_own_wait_ms(h->tries, &t) > 0);
+    tries_succeeded(h->tries, &t);
+    assert_int_equal(tries_own_wait_ms(h->tries, &t), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_lists_end_logins, begin, end),
+        cmocka_unit_test_setup_teardown(test_login_moves, begin, end),
+        cmocka_unit_test_setup_teardown(test_strangers_delay_strangers, begin, end),
+        cmocka_unit_test_setup_teardown(test_own_failures, begin, end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,235 @@
+/* See scene.h. */
+#include "scene.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rng.h"
+
+enum { CHUNKS_MIN = 60, CHUNKS_MORE = 140, CHUNK_BYTES = 8000 };
+
+#define SECONDS(n) ((uint64_t)(n)*1000000)
+
+static const char *const names[FAULT_KINDS] = {
+    [FAULT_FLUSH_HOST] = "host's router restarts",
+    [FAULT_FLUSH_CLIENT] = "client's router restarts",
+    [FAULT_FLUSH_BOTH] = "both routers restart",
+    [FAULT_ROAM] = "client roams",
+    [FAULT_HOST_ROAM] = "host roams",
+    [FAULT_IDLE] = "nobody speaks",
+    [FAULT_CLOCK] = "clocks jump",
+    [FAULT_CABLE_CLIENT] = "client's cable is out",
+    [FAULT_OUTAGE_HOST] = "host's access is dead",
+    [FAULT_OUTAGE_BROKER] = "broker's access is dead",
+    [FAULT_ONE_WAY_HOST] = "host is not heard",
+    [FAULT_ONE_WAY_CLIENT] = "client is not heard",
+    [FAULT_BROKER_RESTARTS] = "broker restarts",
+    [FAULT_HOST_RESTARTS] = "host restarts",
+    [FAULT_HOST_CRASHES] = "host crashes",
+};
+
+static const char *const parts[SCENE_PARTS] = {
+    "loss",       "jitter",  "rate", "mtu",      "host-nat",
+    "client-nat", "carrier", "six",  "stranger", "liar"};
+
+static const struct nat_config usual_nat = {.translates = true,
+                                            .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
+                                            .filtering =
+                                                NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+                                            .ports = NAT_PORTS_PRESERVED};
+
+static void draw_nat(struct nat_config *c, uint64_t *rng)
+{
+    *c = (struct nat_config){
+        .translates = true,
+        .mapping = (enum nat_mapping)(NAT_MAPPING_ENDPOINT_INDEPENDENT +
+                                      (int)rng_below(rng, 3)),
+        .filtering = (enum nat_filtering)(NAT_FILTERING_ENDPOINT_INDEPENDENT +
+                                          (int)rng_below(rng, 3)),
+        .ports = (enum nat_ports)rng_below(rng, 4),
+        .hairpins = rng_below(rng, 2) == 0,
+        .inbound_refreshes = rng_below(rng, 2) == 0,
+        .rejects_tcp = rng_below(rng, 2) == 0,
+        .blocks_udp = rng_below(rng, 8) == 0,
+        .udp_us = SECONDS(20 + rng_below(rng, 160)),
+        .range_size = 512,
+        .clamps = rng_below(rng, 2) == 0,
+    };
+}
+
+static void draw_wire(struct vnet_wire *w, uint64_t *rng)
+{
+    *w = (struct vnet_wire){.delay_us = 1000 + rng_below(rng, 60000),
+                            .jitter_us = rng_below(rng, 5000),
+                            .loss_permille = (unsigned)rng_below(rng, 15),
+                            .double_permille = (unsigned)rng_below(rng, 5),
+                            .reorder_permille = (unsigned)rng_below(rng, 5)};
+    if (rng_below(rng, 3) == 0)
+        w->rate_bps = 2000000 + rng_below(rng, 20000000);
+    if (rng_below(rng, 4) == 0) {
+        w->mtu = (uint16_t)(1280 + rng_below(rng, 220));
+        w->mtu_silent = rng_below(rng, 2) == 0;
+    }
+}
+
+/* Half of them one after the other's end, half in the midst of it. */
+static void draw_fault(struct scene_fault *f, uint64_t *rng)
+{
+    f->kind = (enum fault_kind)rng_below(rng, FAULT_KINDS);
+    f->after_us = rng_below(rng, 2) == 0 ? rng_below(rng, SECONDS(3))
+                                         : SECONDS(3) + rng_below(rng, SECONDS(12));
+    f->lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15));
+    if (f->kind == FAULT_IDLE) /* up to hours, which cost little */
+        f->lasts_us = SECONDS(60) << rng_below(rng, 8);
+}
+
+static bool has(const struct scene *s, enum scene_part part)
+{
+    return (s->plain >> part & 1) == 0;
+}
+
+static void leave_out(struct scene *s)
+{
+    if (!has(s, SCENE_LOSS))
+        s->wire.loss_permille = 0;
+    if (!has(s, SCENE_JITTER))
+        s->wire.jitter_us = s->wire.double_permille = s->wire.reorder_permille = 0;
+    if (!has(s, SCENE_RATE))
+        s->wire.rate_bps = 0;
+    if (!has(s, SCENE_MTU))
+        s->wire.mtu = 0;
+    if (!has(s, SCENE_HOST_NAT))
+        s->host_nat = usual_nat;
+    if (!has(s, SCENE_CLIENT_NAT))
+        s->client_nat = usual_nat;
+    s->carrier = s->carrier && has(s, SCENE_CARRIER);
+    s->six = s->six && has(s, SCENE_SIX);
+    s->stranger = s->stranger && has(s, SCENE_STRANGER);
+    s->liar = s->liar && has(s, SCENE_LIAR);
+}
+
+void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
+{
+    uint64_t rng = seed * 2654435761u + 17;
+    *s = (struct scene){.seed = seed, .dropped = dropped, .plain = plain};
+    draw_nat(&s->host_nat, &rng);
+    draw_nat(&s->client_nat, &rng);
+    draw_wire(&s->wire, &rng);
+    s->fault_count = 1 + (unsigned)rng_below(&rng, SCENE_FAULTS);
+    for (unsigned i = 0; i < s->fault_count; i++)
+        draw_fault(&s->faults[i], &rng);
+    s->bytes = CHUNK_BYTES * (CHUNKS_MIN + rng_below(&rng, CHUNKS_MORE));
+    s->pause_ms = 100 + (unsigned)rng_below(&rng, 300);
+    s->carrier = rng_below(&rng, 8) == 0;
+    s->six = rng_below(&rng, 4) == 0;
+    s->stranger = rng_below(&rng, 3) == 0;
+    s->liar = rng_below(&rng, 6) == 0;
+    leave_out(s);
+}
+
+bool scene_has_fault(const struct scene *s, unsigned i)
+{
+    return i < s->fault_count && (s->dropped >> i & 1) == 0;
+}
+
+bool scene_has_part(const struct scene *s, enum scene_part part)
+{
+    struct scene without;
+    if (!has(s, part))
+        return false;
+    scene_draw(&without, s->seed, s->dropped, s->plain | 1u << part);
+    without.plain = s->plain;
+    return memcmp(&without, s, sizeof(*s)) != 0;
+}
+
+bool fault_breaks_streams(enum fault_kind kind)
+{
+    return kind >= FAULT_HOST_RESTARTS;
+}
+
+const char *fault_name(enum fault_kind kind)
+{
+    return names[kind];
+}
+
+const char *scene_part_name(enum scene_part part)
+{
+    return parts[part];
+}
+
+/* ------------------------------------------------------------------------ in words */
+
+static void tell_nat(const struct nat_config *c)
+{
+    (void)printf(" %d/%d/%d%s%s", c->mapping, c->filtering, c->ports,
+                 c->blocks_udp ? " no UDP" : "", c->rejects_tcp ? " RST" : "");
+}
+
+void scene_tell(const struct scene *s)
+{
+    (void)printf("seed %llu: NATs", (unsigned long long)s->seed);
+    tell_nat(&s->host_nat);
+    (void)printf(" and");
+    tell_nat(&s->client_nat);
+    (void)printf(", %llu us, loss %u, rate %llu, mtu %u%s",
+                 (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
+                 (unsigned long long)s->wire.rate_bps, s->wire.mtu,
+                 s->wire.mtu_silent ? " in silence" : "");
+    (void)printf("%s%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
+                 s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
+                 s->liar ? ", a liar" : "");
+    for (unsigned i = 0; i < s->fault_count; i++)
+        if (scene_has_fault(s, i))
+            (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,
+                         (double)s->faults[i].after_us / 1e6, names[s->faults[i].kind],
+                         (double)s->faults[i].lasts_us / 1e6);
+    (void)fflush(stdout);
+}
+
+const char *scene_options(const struct scene *s, char *buf, size_t cap)
+{
+    size_t at = (size_t)snprintf(buf, cap, "--seeds 1 --from %llu",
+                                 (unsigned long long)s->seed);
+    const char *before = " --drop ";
+    for (unsigned i = 0; i < s->fault_count && at < cap; i++)
+        if (!scene_has_fault(s, i)) {
+            at += (size_t)snprintf(buf + at, cap - at, "%s%u", before, i);
+            before = ",";
+        }
+    before = " --plain ";
+    for (unsigned p = 0; p < SCENE_PARTS && at < cap; p++)
+        if (!has(s, (enum scene_part)p)) {
+            at += (size_t)snprintf(buf + at, cap - at, "%s%s", before, parts[p]);
+            before = ",";
+        }
+    return buf;
+}
+
+bool scene_parse_drop(const char *text, uint32_t *mask)
+{
+    char *end = NULL;
+    for (const char *at = text; *at != '\0'; at = *end == ',' ? end + 1 : end) {
+        unsigned long i = strtoul(at, &end, 10);
+        if (end == at || i >= SCENE_FAULTS)
+            return false;
+        *mask |= 1u << i;
+    }
+    return true;
+}
+
+bool scene_parse_plain(const char *text, uint32_t *mask)
+{
+    for (const char *at = text; *at != '\0';) {
+        size_t len = strcspn(at, ",");
+        unsigned p = 0;
+        while (p < SCENE_PARTS &&
+               (strlen(parts[p]) != len || strncmp(parts[p], at, len) != 0))
+            p++;
+        if (p == SCENE_PARTS)
+            return false;
+        *mask |= 1u << p;
+        at += len + (at[len] == ',');
+    }
+    return true;
+}
