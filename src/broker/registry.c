@@ -32,6 +32,7 @@ int registry_open(struct registry **out, const char *dir, struct fault *f)
         free(r);
         return rc;
     }
+    db_keep_copy(r->db);
     *out = r;
     return 0;
 }

@@ -12,6 +12,7 @@
 
 enum {
     WAIT_MS = 20000,
+    PATIENT_MS = 60000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
     BROKER_WAIT_MS = 7000,  /* for a command that has nothing else to do */
     TELL_MS = 5000,         /* then whoever waits is told why */
@@ -27,6 +28,7 @@ struct call {
     StreamOpen open;
     struct pump *pump;    /* NULL while waiting for a session */
     int fd;               /* -1 once the pump has it */
+    uint64_t since_ms;
     uint64_t deadline_ms; /* for the host's answer */
     bool answered, told, quiet;
     uint64_t code;
@@ -173,13 +175,13 @@ static const char *why_none(const struct call *c)
 static bool is_hopeless(const struct call *c)
 {
     bool fatal = false;
-    uint64_t waited_ms = loop_now_ms(c->calls->loop) + WAIT_MS - c->deadline_ms;
+    uint64_t waited_ms = loop_now_ms(c->calls->loop) - c->since_ms;
     if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
         return true;
     if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
         peer_broker_fault(c->config.peer, NULL) != NULL)
         return true;
-    return loop_now_ms(c->calls->loop) >= c->deadline_ms - WAIT_MS + TICK_MS &&
+    return waited_ms >= TICK_MS &&
            peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
            (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
 }
@@ -198,7 +200,7 @@ static void tell_wait(struct call *c)
     bool early =
         c->pump == NULL && is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
     uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
-    if (c->told || loop_now_ms(c->calls->loop) + WAIT_MS < c->deadline_ms + after_ms)
+    if (c->told || loop_now_ms(c->calls->loop) < c->since_ms + after_ms)
         return;
     c->told = true;
     if (c->config.on_wait != NULL)
@@ -221,6 +223,7 @@ static void on_tick(void *ctx)
     LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
         if (c->answered)
             continue;
+        c->since_ms += late_ms;
         if (c->deadline_ms != 0)
             c->deadline_ms += late_ms;
         if (loop_now_ms(cs->loop) >= c->deadline_ms || is_hopeless(c)) {
@@ -326,7 +329,8 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
     if (c->fd >= 0)
         linger_reset(c->fd);
     loop_refresh(cs->loop);
-    c->deadline_ms = loop_now_ms(cs->loop) + WAIT_MS;
+    c->since_ms = loop_now_ms(cs->loop);
+    c->deadline_ms = c->since_ms + (config->patient ? PATIENT_MS : WAIT_MS);
     list_push_first(&cs->all, &c->link);
     cs->count++;
     spare_count(&cs->spare);

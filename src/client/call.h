@@ -22,6 +22,7 @@ struct call_config {
     int fd;
     /* Keep `fd` untouched until the host has answered (SOCKS replies first). */
     bool answer_first;
+    bool patient; /* a command with nothing else to do: 60 s for an answer, not 20 */
     bool brief; /* ends after some seconds where the broker cannot be reached */
     bool owned; /* the other end of `fd` is one program (pump_set_owned) */
     /*

@@ -389,6 +389,7 @@ static void on_ready(void *ctx, struct peer *p)
     struct nc *s = ctx;
     struct call_config cc = {.peer = p,
                              .service = s->service,
+                             .patient = true,
                              .on_answer = on_answer,
                              .on_wait = on_wait,
                              .on_end = on_end,

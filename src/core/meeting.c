@@ -27,6 +27,11 @@ enum {
 
 static const struct meeting_plan plans[PATH_KIND_COUNT] = {PATH_KINDS(ROW)};
 
+#define COUNTED(kind, engine, name, delay_ms, flags, plan) +1
+_Static_assert(0 PATH_KINDS(COUNTED) - 2 <=
+                   sizeof(((Offer *)NULL)->meets) / sizeof(((Offer *)NULL)->meets[0]),
+               "an Offer has room for each plan: all kinds but udp-punch and relay");
+
 const struct meeting_plan *meeting_plan_of(enum path_kind kind)
 {
     return plans[kind].steps != 0 ? &plans[kind] : NULL;

@@ -13,8 +13,10 @@
 #include "io/log.h"
 
 enum {
-    DOUBT_US = 5000000,      /* for an answer of one that its device does not name */
-    UNSPOKEN_US = 5000000,   /* of silence behind the handshake: killed, most likely */
+    DOUBT_US = 5000000, /* for an answer of one that its device does not name */
+    /* Of silence behind the handshake: killed, most likely. A client whose machine has
+     * no time for it begins anew by itself after 12 s, and must find its session. */
+    UNSPOKEN_US = 15000000,
     ASK_AFTER_US = 60000000, /* of silence: do its device's other programs know more? */
     AWAKE_US = 10000000,     /* heard so lately, asking wakes nobody */
     UNOPENED_US = 20000000,  /* what never opened counts as silent for longer */

@@ -348,6 +348,11 @@ int64_t access_version(struct access *a)
     return db_data_version(a->db);
 }
 
+void access_keep_copy(struct access *a)
+{
+    db_keep_copy(a->db);
+}
+
 int access_check(struct access *a, struct fault *f)
 {
     return db_check(a->db, f);

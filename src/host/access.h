@@ -98,6 +98,8 @@ MUST_CHECK int access_tls_command(struct access *a,
 bool access_is_open(struct access *a);
 /* Grows when another process changed something: then look again at what is open. */
 int64_t access_version(struct access *a);
+/* As db_keep_copy. */
+void access_keep_copy(struct access *a);
 /* Is the file at its path the one that is open? As db_check. */
 MUST_CHECK int access_check(struct access *a, struct fault *f);
 /* What a person must know about error `err` of the file; returns `err`. */

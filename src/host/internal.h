@@ -29,7 +29,7 @@ enum {
     SLEEPERS_KEPT = 256,         /* devices known to sleep */
     GUEST_PATHS_MAX = 32,
     HELLO_TIMEOUT_MS = 60000,   /* an introduction that no session follows */
-    HELLO_SILENT_MS = 15000,    /* and no packet either */
+    HELLO_SILENT_MS = 30000,    /* and no packet either */
     JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
     INVITEES_MAX = 64,          /* approaches by invite at the same time */
     INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */

@@ -11,6 +11,7 @@
 
 #include "host/internal.h"
 #include "host/lan.h"
+#include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -473,6 +474,8 @@ int serve_run(const struct serve_config *c, struct fault *f)
         rc = certs_settle(s->access, &s->services, c->tls, c->tls_count, c->tls_command,
                           f);
     if (rc == 0) {
+        db_keep_copy(roster_db(s->roster));
+        access_keep_copy(s->access);
         s->audit = audit_start(state.path);
         s->access_version = access_version(s->access);
         s->roster_version = roster_version(s->roster);

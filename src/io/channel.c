@@ -16,6 +16,7 @@
 #include "core/proto.h"
 #include "core/wire.h"
 #include "io/identity.h"
+#include "io/linger.h"
 #include "io/loop.h"
 #include "io/oserr.h"
 #include "io/sock.h"
@@ -127,10 +128,16 @@ static void leave(struct channel *c)
         watch_update(c);
 }
 
+/*
+ * The kernel tells of a reset once. When a write was told, what is read afterwards
+ * looks like an orderly end, and is not.
+ */
 static void die(struct channel *c, int err, const char *why)
 {
     if (c->state == CHANNEL_DEAD || c->freed)
         return;
+    if (err == POSTERN_ERR_CLOSED && c->fail_err != 0)
+        err = c->fail_err;
     c->state = CHANNEL_DEAD;
     watch_close(&c->watch);
     c->config.events->on_close(c->config.ctx, err, why);
@@ -516,6 +523,21 @@ void channel_say_busy(struct channel *c)
         (void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_USER_CANCELED);
 }
 
+static void free_when_idle(struct channel *c)
+{
+    c->freed = true;
+    if (!c->busy)
+        destroy(c); /* else leave() does */
+}
+
+void channel_break(struct channel *c)
+{
+    if (c == NULL || c->freed)
+        return;
+    linger_reset(c->fd);
+    free_when_idle(c);
+}
+
 void channel_free(struct channel *c)
 {
     if (c == NULL || c->freed)
@@ -524,8 +546,5 @@ void channel_free(struct channel *c)
         if (flush(c) == 0 && !c->record_pending)
             (void)gnutls_bye(c->tls, GNUTLS_SHUT_WR);
     }
-    c->freed = true;
-    if (c->busy)
-        return; /* leave() destroys it */
-    destroy(c);
+    free_when_idle(c);
 }

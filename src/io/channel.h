@@ -102,6 +102,11 @@ bool channel_is_stuck(const struct channel *c);
  * POSTERN_ERR_LIMIT) if the socket takes it. channel_free is to follow.
  */
 void channel_say_busy(struct channel *c);
+/*
+ * Resets the connection and frees: the other end must not take it for our orderly end.
+ * NULL is fine.
+ */
+void channel_break(struct channel *c);
 /* Sends what is queued if the socket takes it, a TLS close, and frees. NULL is fine. */
 void channel_free(struct channel *c);
 

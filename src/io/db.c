@@ -139,6 +139,7 @@ void db_close(struct db *db)
 {
     if (db == NULL)
         return;
+    db_drop_copy(db);
     db_close_raw(db);
     free(db);
 }
@@ -204,15 +205,16 @@ struct db_stmt db_prepare(struct db *db, const char *sql)
     struct db_stmt s = {.db = db};
     int refused = db_follow(db);
     db->in_use++;
-    if (db->unreadable) {
+    if (db->unreadable && db->copy == NULL) {
         s.err = refused;
         return s;
     }
-    s.raw = take_kept(db, sql);
+    sqlite3 *at = db->unreadable ? db->copy : db->raw;
+    s.raw = at == db->raw ? take_kept(db, sql) : NULL;
     if (s.raw == NULL)
         s.err =
-            db_checked(db, sqlite3_prepare_v3(db->raw, sql, -1,
-                                              SQLITE_PREPARE_PERSISTENT, &s.raw, NULL));
+            db_checked(db, sqlite3_prepare_v3(at, sql, -1, SQLITE_PREPARE_PERSISTENT,
+                                              &s.raw, NULL));
     if (s.err == 0 && refused != 0 && sqlite3_stmt_readonly(s.raw) == 0)
         s.err = refused; /* what is written to the old file nobody would read */
     return s;
@@ -286,7 +288,7 @@ void db_column_blob(struct db_stmt *s, int column, void *bytes, size_t len)
 int db_finish(struct db_stmt *s)
 {
     if (s->raw != NULL && s->err == 0 && s->db->migrations != NULL &&
-        sqlite3_reset(s->raw) == SQLITE_OK &&
+        sqlite3_db_handle(s->raw) == s->db->raw && sqlite3_reset(s->raw) == SQLITE_OK &&
         sqlite3_clear_bindings(s->raw) == SQLITE_OK)
         keep(s->db, s->raw);
     else

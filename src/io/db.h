@@ -14,7 +14,8 @@
  * noticed by the next db_prepare or db_begin outside of a transaction, and opened anew.
  * When what stands there now is faulty that is said once by log_error; the old file can
  * be read still, while all that would write gets the fault. What was emptied or damaged
- * in its place can be neither read nor written until it is whole again.
+ * in its place can be neither read, but from a db_keep_copy, nor written until it is
+ * whole again.
  */
 #ifndef POSTERN_IO_DB_H
 #define POSTERN_IO_DB_H
@@ -53,6 +54,12 @@ MUST_CHECK int db_open_still(struct db **out, const char *dir, const char *file,
  * not wait for the disk. Such a file needs room on its disk to be opened (WAL).
  */
 MUST_CHECK int db_set_fast(struct db *db);
+/*
+ * For daemons: what stands in the file is held in memory too, and read there while the
+ * file is damaged or emptied in its place, if it is not above 4 MiB. What others wrote
+ * is held from the next db_prepare on.
+ */
+void db_keep_copy(struct db *db);
 /* NULL is fine. All statements must be finished. */
 void db_close(struct db *db);
 

@@ -51,7 +51,7 @@ static int check_version(struct db *db, size_t n, int64_t *version)
     return err;
 }
 
-static int quick_check(struct db *db)
+int db_quick_check(struct db *db)
 {
     struct stat st;
     if (stat(db->path, &st) != 0)
@@ -171,7 +171,7 @@ static int prepare_file(struct db *db, const char *const *migrations, size_t n)
     if (err == 0)
         err = check_version(db, n, &version);
     if (err == 0)
-        err = quick_check(db);
+        err = db_quick_check(db);
     if (err == 0)
         err = db_run(db, "PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF");
     return err != 0 ? err : migrate(db, migrations, n);
@@ -252,6 +252,7 @@ static int open_anew(struct db *db)
         db->wal = fresh->wal;
         begin_following(db, db->migrations, db->migration_count);
         db->version += (int64_t)1 << 32;
+        db->copied_size = -1; /* of the other file */
         db->suspect = false;
     }
     db_close(fresh);
@@ -268,6 +269,8 @@ int db_follow(struct db *db)
         return 0;
     const char *trouble = db->trouble;
     int err = 0;
+    if (is_current(db, &same) && !db_follow_copy(db))
+        db->suspect = true;
     if (is_current(db, &same)) {
         if (db->fast && db->wal == 0)
             note_journal(db);
@@ -281,7 +284,8 @@ int db_follow(struct db *db)
     if (err != 0 && (err != db->refused || trouble != db->trouble)) {
         (void)db_fault(db, err, &f);
         log_error("%s; %s%s", f.what, f.advice,
-                  same ? "" : " (what it held before still counts)");
+                  same && db->copy == NULL ? ""
+                                           : " (what it held before still counts)");
     }
     if (err == 0)
         db->trouble = NULL;
@@ -338,7 +342,7 @@ int db_open_still(struct db **out, const char *dir, const char *file, struct fau
                                                  SQLITE_OPEN_EXRESCODE,
                                              NULL));
     if (err == 0)
-        err = quick_check(db);
+        err = db_quick_check(db);
     if (err != 0) {
         (void)db_fault(db, err, f);
         db_close(db);

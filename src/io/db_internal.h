@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <sqlite3.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "io/db.h"
 
@@ -24,6 +25,11 @@ struct db {
     int64_t version; /* added to SQLite's, which begins anew with each file */
     int refused;     /* why the file at the path is not the one in use; 0: it is */
     bool fast, suspect, unreadable;
+    /* db_copy.c */
+    sqlite3 *copy; /* NULL: none yet */
+    off_t copied_size;
+    struct timespec copied_at; /* the file's time of change, then */
+    bool copies, looking;
 };
 
 extern const char db_removed[]; /* a `trouble` */
@@ -45,5 +51,14 @@ int db_read_int(struct db *db, const char *sql, int64_t *v);
  */
 int db_follow(struct db *db);
 int db_apply_fast(struct db *db);
+int db_quick_check(struct db *db);
+
+/* db_copy.c */
+/*
+ * Takes a copy when the file has changed. False: what stands there now is damaged, and
+ * the copy is what it was before.
+ */
+bool db_follow_copy(struct db *db);
+void db_drop_copy(struct db *db);
 
 #endif

@@ -67,12 +67,17 @@ void uplink_set_timer(struct uplink *u, uint64_t ms)
 
 /* --------------------------------------------------------------------------- lines */
 
+/*
+ * A line is given up for another one, and the broker must not take that for the end of
+ * this program: what is closed in order from an address that is gone may still arrive,
+ * since IPv6 routes outlive the address.
+ */
 void uplink_line_free(struct line *l)
 {
     if (l == NULL)
         return;
     reach_cancel(l->dial);
-    channel_free(l->channel);
+    channel_break(l->channel);
     timer_stop(&l->timer);
     free(l);
 }
@@ -615,6 +620,10 @@ void uplink_close(struct uplink *u)
 {
     if (u == NULL)
         return;
+    if (u->line != NULL) { /* the program ends, and says so */
+        channel_free(u->line->channel);
+        u->line->channel = NULL;
+    }
     uplink_drop_lines(u);
     timer_stop(&u->timer);
     free(u);

@@ -214,7 +214,7 @@ static int tls_setup(struct session *s)
     gnutls_certificate_set_verify_function(s->env->cred, verify_peer);
     if (gnutls_init(&s->tls, flags) != 0)
         return POSTERN_ERR_NOMEM;
-    if (gnutls_priority_set_direct(s->tls, IDENTITY_TLS_PRIORITY, NULL) != 0 ||
+    if (gnutls_priority_set(s->tls, s->env->priority) != 0 ||
         gnutls_credentials_set(s->tls, GNUTLS_CRD_CERTIFICATE, s->env->cred) != 0 ||
         gnutls_alpn_set_protocols(s->tls, &alpn, 1, GNUTLS_ALPN_MANDATORY) != 0)
         return POSTERN_ERR_IO;

@@ -47,10 +47,11 @@ int session_env_init(struct session_env *env, struct loop *loop,
         return POSTERN_ERR_NOMEM;
     env->probe = env->batch + BATCH_BYTES;
     int rc = identity_credentials(&env->cred, own);
-    if (rc != 0) {
-        free(env->batch);
-        env->batch = NULL;
-    }
+    if (rc == 0 &&
+        gnutls_priority_init(&env->priority, IDENTITY_TLS_PRIORITY, NULL) != 0)
+        rc = POSTERN_ERR_NOMEM;
+    if (rc != 0)
+        session_env_fini(env);
     return rc;
 }
 
@@ -59,6 +60,9 @@ void session_env_fini(struct session_env *env)
     if (env->cred != NULL)
         gnutls_certificate_free_credentials(env->cred);
     env->cred = NULL;
+    if (env->priority != NULL)
+        gnutls_priority_deinit(env->priority);
+    env->priority = NULL;
     free(env->batch);
     env->batch = NULL;
     chain_pool_fini(&env->pool);

@@ -51,6 +51,7 @@ struct session_env {
     struct loop *loop;
     const struct keypair *own; /* borrowed */
     struct gnutls_certificate_credentials_st *cred;
+    struct gnutls_priority_st *priority; /* parsed once: it takes 8 KB */
     struct chain_pool pool;
     uint8_t *batch; /* scratch for outgoing packets */
     uint8_t *probe; /* and for a probe */

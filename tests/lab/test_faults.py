@@ -75,6 +75,28 @@ def why_lost(proc):
 
 # --------------------------------------------------------------------- the broker dies
 
+def test_an_ipv6_address_that_goes_before_the_next_is_there_ends_nothing(gate):
+    """Routes outlive an IPv6 address: what the host closes then does reach the broker,
+    and must not be taken for the end of the host."""
+    g = gate(host="fw", client="fw", ipv6=True, ipv4=False)
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    g.join()
+    proc = g.connect("7000")
+    flow = g.client.start_peer("flow", "127.0.0.1", proc.port, 8)
+    flow.wait_line("at ")
+    ns, site = g.topo.host.ns, g.topo.host.site
+    mark = g.host_proc.mark()
+    ns.batch(f"addr del {site.lan_address6(g.topo.host.last)}/64 dev eth0")
+    g.host_proc.wait_event("broker", 10, since=mark)   # the host saw it
+    time.sleep(1)   # another network is not there at once
+    ns.batch(f"addr add {site.lan_address6(g.topo.host.last + 1)}/64 dev eth0")
+    progress(flow)
+    whole(flow)
+    assert not any("ended" in e.get("reason", "") for e in proc.events), proc.events
+
+
 def test_broker_dies_and_a_direct_session_does_not_care(running):
     g = running()
     g.broker_proc.kill()

@@ -369,31 +369,44 @@ static void on_connected_join(void *ctx, struct pump *stream)
 {
     struct dialer *c = ctx;
     c->connected = true;
-    pump_set_datagrams(c->stream);
     pump_join(c->stream, stream);
 }
 
+static void on_connected_join_udp(void *ctx, struct pump *stream)
+{
+    pump_set_datagrams(((struct dialer *)ctx)->stream);
+    on_connected_join(ctx, stream);
+}
+
 /* Two hosts: a stream of the one is joined to one of the other. */
-static void test_streams_are_joined(void **state)
+static void join_two(struct fixture *x, struct dialer *c, bool udp)
 {
     static const struct race_events keeps = {on_won, keep_stream, on_failed},
-                                    joins = {on_won, on_connected_join, on_failed};
+                                    joins = {on_won, on_connected_join, on_failed},
+                                    joins_udp = {on_won, on_connected_join_udp,
+                                                 on_failed};
+    struct peer *a = join(x, 0, "nas"), *b = join(x, 1, "pi");
+    uint64_t of_a = with_service(a, udp);
+    with_service(b, udp);
+    uint64_t of_b = service_find(&x->serve->services, "web")->targets[1].by;
+    call_as(x, c, of_a, udp, &keeps);
+    WAIT(x, a->stream_count == 1);
+    reply(a, 0, STREAM_OK, "", udp);
+    WAIT(x, c->stream != NULL);
+    race_free(c->race);
+    call_as(x, c, of_b, udp, udp ? &joins_udp : &joins);
+    WAIT(x, b->stream_count == 1);
+    reply(b, 0, STREAM_OK, "", udp);
+    WAIT(x, c->connected);
+    race_free(c->race);
+}
+
+static void test_flows_are_joined(void **state)
+{
     struct fixture *x = *state;
     struct dialer c = {.app = -1};
-    struct peer *a = join(x, 0, "nas"), *b = join(x, 1, "pi");
-    uint64_t of_a = with_service(a, true);
-    with_service(b, true);
-    uint64_t of_b = service_find(&x->serve->services, "web")->targets[1].by;
-    call_as(x, &c, of_a, true, &keeps);
-    WAIT(x, a->stream_count == 1);
-    reply(a, 0, STREAM_OK, "", true);
-    WAIT(x, c.stream != NULL);
-    race_free(c.race);
-    call_as(x, &c, of_b, true, &joins);
-    WAIT(x, b->stream_count == 1);
-    reply(b, 0, STREAM_OK, "", true);
-    WAIT(x, c.connected);
-    race_free(c.race);
+    struct peer *a = &x->peers[0], *b = &x->peers[1];
+    join_two(x, &c, true);
     assert_int_equal(pump_send_datagram(a->streams[0], (const uint8_t *)"two", 4), 0);
     WAIT(x, strcmp(b->said, "two") == 0);
     assert_int_equal(pump_send_datagram(b->streams[0], (const uint8_t *)"six", 4), 0);
@@ -401,6 +414,52 @@ static void test_streams_are_joined(void **state)
     pump_abort(b->streams[0], STREAM_TIMEOUT);
     WAIT(x, c.failed && a->streams[0] == NULL);
     assert_null(c.stream);
+}
+
+/* The host's end of a stream, as a program there has it. */
+static int program_at(struct peer *p)
+{
+    int pair[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(pump_attach(p->streams[0], pair[0]), 0);
+    return pair[1];
+}
+
+/* Sends the next of a long row of numbers, and reads what of it has come. */
+static bool move(int from, int to, uint32_t *sent, uint32_t *got, uint32_t all)
+{
+    uint32_t block[1024];
+    for (uint32_t i = 0; i < 1024; i++)
+        block[i] = *sent + i;
+    if (*sent < all && send(from, block, sizeof(block), 0) == (ssize_t)sizeof(block))
+        *sent += 1024;
+    ssize_t n = recv(to, block, sizeof(block), MSG_PEEK) / 4 * 4;
+    for (ssize_t i = 0; i < n / 4; i++)
+        assert_int_equal(block[i], (*got)++);
+    if (n > 0)
+        assert_int_equal(recv(to, block, (size_t)n, 0), n);
+    return *got == all;
+}
+
+static void test_streams_are_joined(void **state)
+{
+    struct fixture *x = *state;
+    struct dialer c = {.app = -1};
+    uint32_t sent = 0, got = 0;
+    char text[4];
+    join_two(x, &c, false);
+    int near = program_at(&x->peers[0]), far = program_at(&x->peers[1]);
+    WAIT(x, move(near, far, &sent, &got, 1u << 20)); /* more than any window */
+    shutdown(near, SHUT_WR);
+    WAIT(x, recv(far, text, 4, 0) == 0);
+    assert_int_equal(send(far, "bye", 4, 0), 4); /* the other way is open still */
+    WAIT(x, recv(near, text, 4, 0) == 4);
+    assert_non_null(c.stream);
+    shutdown(far, SHUT_WR);
+    WAIT(x, recv(near, text, 4, 0) == 0 && c.stream == NULL);
+    assert_false(c.failed);
+    close(near);
+    close(far);
 }
 
 /* A host that was begun anew says so, and gets a session that it knows. */
@@ -495,6 +554,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_more_streams_than_so_many, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_streams_go_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_flows_are_joined, setup, teardown),
         cmocka_unit_test_setup_teardown(test_streams_are_joined, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_session_that_is_forgotten, setup,
                                         teardown),

@@ -572,6 +572,45 @@ static void test_emptied_and_restored(void **state)
     db_close(db);
 }
 
+/* A daemon goes by what stood in the file, whatever is done to it in its place. */
+static void test_copy(void **state)
+{
+    struct db *db;
+    struct fault f = {0};
+    char path[256], bytes[16384], junk[4096];
+    (void)snprintf(path, sizeof(path), "%s/a.db", (char *)*state);
+    assert_int_equal(db_open(&db, *state, "a.db", v1, 1, &f), 0);
+    db_keep_copy(db);
+    insert(db, "x", 1);
+    assert_int_equal(count(db), 1);
+    insert(db, "y", 1);
+    assert_int_equal(count(db), 2);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ssize_t n = read(fd, bytes, sizeof(bytes));
+    assert_true(n > 4096 && n < (ssize_t)sizeof(bytes));
+    memset(junk, 0xa5, sizeof(junk));
+    for (int how = 0; how < 3; how++) {
+        if (how == 0)
+            assert_int_equal(ftruncate(fd, 0), 0);
+        else if (how == 1)
+            assert_int_equal(ftruncate(fd, 4096), 0);
+        else
+            assert_int_equal(pwrite(fd, junk, sizeof(junk), 0), sizeof(junk));
+        assert_int_equal(count(db), 2);
+        assert_int_equal(count(db), 2);
+        assert_int_equal(db_check(db, &f), POSTERN_ERR_CORRUPT);
+        struct db_stmt s = db_prepare(db, "INSERT INTO t(x) VALUES('lost')");
+        assert_int_equal(db_exec(&s), POSTERN_ERR_CORRUPT);
+        assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
+        assert_int_equal(db_check(db, &f), 0);
+        assert_int_equal(count(db), 2);
+    }
+    insert(db, "z", 1);
+    assert_int_equal(count(db), 3);
+    (void)close(fd);
+    db_close(db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -589,6 +628,7 @@ int main(void)
         IN_SCRATCH(test_replaced),
         IN_SCRATCH(test_replaced_by_a_bad_one),
         IN_SCRATCH(test_emptied_and_restored),
+        IN_SCRATCH(test_copy),
     };
     return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

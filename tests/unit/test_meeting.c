@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "core/key.h"
 #include "core/meeting.h"
 #include "core/rng.h"
 #include "state_watch.h"
@@ -227,6 +228,33 @@ static void test_client_tells_no_refusal(void **state)
     assert_int_equal(o.meets_count, 0);
     assert_int_equal(h.m.phase, MEETING_IDLE);
     assert_string_equal(meeting_words(&c.m), "no privilege");
+}
+
+/* All of them at once, with as much as they may say, fit what is sealed. */
+static void test_all_plans_fit_an_offer(void **state)
+{
+    Offer o = Offer_init_zero;
+    uint8_t buf[4096 - SEAL_OVERHEAD];
+    struct meeting_address own[MEETING_PEERS_MAX];
+    unsigned plans = 0;
+    (void)state;
+    for (unsigned i = 0; i < MEETING_PEERS_MAX; i++)
+        own[i] = (struct meeting_address){{.family = ADDR_V6, .port = 65535}, true};
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        struct meeting m;
+        if (meeting_plan_of((enum path_kind)k) == NULL)
+            continue;
+        meeting_init(&m, (enum path_kind)k, true, 0);
+        meeting_start(&m, true);
+        meeting_gathered(&m, &(struct meeting_side){true, true, UINT32_MAX, 0x7f});
+        meeting_ready(&m);
+        meeting_fill(&m, own, MEETING_PEERS_MAX, &o);
+        assert_int_equal(o.meets_count, ++plans);
+    }
+    o.candidates_count = sizeof(o.candidates) / sizeof(o.candidates[0]);
+    for (pb_size_t i = 0; i < o.candidates_count; i++)
+        o.candidates[i] = (Candidate){.type = 2, .port = 65535, .ip.size = 16};
+    assert_true(proto_encode_offer(buf, sizeof(buf), &o) > 0);
 }
 
 static void test_silent_host_is_given_up(void **state)
@@ -604,6 +632,7 @@ int main(void)
         cmocka_unit_test(test_refusal_is_told),
         cmocka_unit_test(test_late_refusal_is_told),
         cmocka_unit_test(test_client_tells_no_refusal),
+        cmocka_unit_test(test_all_plans_fit_an_offer),
         cmocka_unit_test(test_silent_host_is_given_up),
         cmocka_unit_test(test_another_round_is_not_heard),
         cmocka_unit_test(test_new_round_from_every_phase),
