@@ -451,6 +451,7 @@ def test_wrong_links_and_wrong_key(lan):
     via = lan.hand_over(nas, "nas", "7000")
     g.host_proc.terminate()
     via.wait_event("agent", 10, state="lost")
+    assert via.who.run("status").event("agent", address=at)["state"] != "online"
     via.terminate()
     other = Actor(g.programs, g.topo.host.ns, f"{g.work}/other-agent")
     second = other.start("serve", "--broker", g.link, "--name", "other",

@@ -56,6 +56,8 @@ def test_a_dead_resolver_keeps_nobody_from_a_broker_that_was_found_before(gate, 
     assert g.client.peer("get", "127.0.0.1", proc.port, 10_000, 1).status == 0
     assert took < 8 * patience(), took   # the resolver alone takes 30 s
     wait_direct(proc)
+    checked = g.client.run("netcheck", timeout=20)
+    assert checked.status == 0 and checked.event("netcheck")["udp"] == "yes", checked.stderr
     mark = proc.mark()
     g.topo.move(g.topo.client, "c")  # and one that runs needs no name for its roaming
     wait_direct(proc, since=mark)

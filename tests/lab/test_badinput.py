@@ -114,6 +114,34 @@ def test_reload_takes_what_it_can_change(served):
         proc.kill()
 
 
+def test_what_a_host_says_of_its_own_list(served):
+    g = served
+    says(g.host.run("invite", "--expires", "400d", json=False), 2, "at most 365d")
+    g.host.run("access", "add", "anna", "--services", "all", stdin=b"longenough1\n")
+    says(g.host.run("access", "add", "Anna", "--services", "all", json=False,
+                    stdin=b"longenough1\n"), 1, "an account 'anna' already")
+    assert g.host_proc.terminate() == 0
+    says(g.host.run("discover", "7000", json=False), 1, "published already, as peer")
+
+
+def test_socks_says_what_it_turns_down(served):
+    """The program that asked sees a number at best."""
+    g = served
+    g.join()
+    proc = g.client.start("socks", "--listen", "127.0.0.1:0")
+    port = int(proc.wait_event("ready", 10)["listen"].rsplit(":", 1)[1])
+    for target, code in (("nowhere:80", "not-found"), (f"{HOST}:81", "not-found")):
+        assert g.client.peer("endless", "127.0.0.1", port, "GET", target).status != 0
+        proc.wait_event("refused", 15, peer=target.split(":")[0], code=code)
+
+
+def test_ping_says_once_what_is_switched_off(served):
+    g = served
+    g.join()
+    done = g.client.run("ping", HOST, json=False, timeout=30)
+    assert done.status == 0 and done.stdout.count("not dial-out: off") == 1, done.stdout
+
+
 def test_help_and_version(here):
     for args in (["--help"], ["--version"], ["serve", "--help"], ["connect", "--help"]):
         done = here.run(args[0], *args[1:], json=False)

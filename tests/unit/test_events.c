@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,6 +138,14 @@ static void test_output_gone(void **state)
     to = fopen("/dev/full", "w");
     assert_non_null(to);
     assert_int_equal(child_status(to), 1);
+    (void)fclose(to);
+    /* a terminal that was closed: a reader that went away */
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    to = fopen(ptsname(master), "w");
+    assert_non_null(to);
+    (void)close(master);
+    assert_int_equal(child_status(to), 0);
     (void)fclose(to);
 }
 
