@@ -642,7 +642,7 @@ int client_open(struct client **out, const struct client_config *config,
         rc = n < 0 ? n : 0;
     }
     if (rc == 0)
-        rc = book_open(&c->book, c->state.path, f);
+        rc = book_open(&c->book, &c->state, f);
     if (rc == 0 && (rc = loop_open(&c->loop)) != 0)
         rc = fault_lack(f, rc);
     if (rc != 0) {

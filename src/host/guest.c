@@ -644,8 +644,12 @@ void guest_on_introduce(struct face *face, const Control *m)
         return;
     }
     unsigned uses, code = judge(s, in->peer, &o, &uses, &reason);
-    if (code != 0) {
+    if (code != 0 && (o.fresh || code == REFUSE_LIMIT)) {
         refuse(face, in, code, reason);
+        return;
+    }
+    if (code != 0) { /* a refusal is the broker's word: by it no session ends */
+        send_forgotten(face, in);
         return;
     }
     bool seen = conv_seen(s, in->conv);
