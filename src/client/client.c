@@ -344,6 +344,22 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     fault_up(c, p, f, fatal, e != NULL && e->was_ready);
 }
 
+static void on_heard(void *ctx, struct peer *p, unsigned silent_s)
+{
+    struct client *c = ctx;
+    struct event e;
+    char what[BOOK_NAME_LEN + 64];
+    event_begin(&e, "back");
+    event_text(&e, "peer", peer_name(p));
+    event_int(&e, "silent_s", silent_s);
+    if (!c->config.quiet)
+        events_print(c->config.out, &e);
+    (void)snprintf(what, sizeof(what), "%.64s answers again, after %u s", peer_name(p),
+                   silent_s);
+    if (c->events->on_heard != NULL)
+        c->events->on_heard(c->ctx, p, what);
+}
+
 static const struct peer_events peer_events = {
     .on_recall = on_recall,
     .on_learned = on_learned,
@@ -356,6 +372,7 @@ static const struct peer_events peer_events = {
     .on_earlier = on_earlier,
     .on_own_rotated = on_own_rotated,
     .on_fault = on_fault,
+    .on_heard = on_heard,
 };
 
 /* --------------------------------------------------------------------------- homes */

@@ -473,7 +473,7 @@ static void begin(struct peer *p)
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
     p->gone_us = p->signal_us = 0;
-    p->limit_s = 0;
+    p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = clock_us();
