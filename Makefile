@@ -7,7 +7,7 @@ DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help demo test unit sim lab lab-full soak matrix portal-pages fuzz bench \
+.PHONY: all help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ help:
 	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
 	@echo 'make unit       unit tests and a short simulation only'
 	@echo 'make sim        20,000 seeds of the simulator, 1,000 of each pair of NATs, odds of prediction, 1,000 of the programs'
+	@echo 'make mutants    what is broken on purpose, which the simulator of the programs must find'
 	@echo 'make lab        real programs through real NAT rules, short form (root or sudo)'
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make soak       six devices that connect, move and die, for SOAK_SECONDS (600) (root or sudo)'
@@ -62,6 +63,9 @@ sim: all
 		wait $$first && [ $$second = 0 ]
 	@$(BUILD)/tests/sim/odds --seeds 1000
 	@$(BUILD)/tests/sim/world/faults --seeds 1000 --coverage
+
+mutants:
+	@tests/sim/mutants.sh
 
 lab: all
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh

@@ -132,8 +132,7 @@ void house_level(const struct house *h, struct house_level *l)
         const struct machine *m = &h->machines[i];
         l->of[i] = (struct house_level_of){.name = m->node->name,
                                            .pipes = pipes_of(h, m),
-                                           .sockets = vstack_sockets(m->stack) +
-                                                      vstack_lingering(m->stack),
+                                           .sockets = vstack_sockets(m->stack),
                                            .loops = m->loops};
         l->of[i].files = m->files - l->of[i].pipes;
     }

@@ -60,7 +60,7 @@ void house_watch(struct house *h,
 /* The wall clocks of all machines jump, by what NTP or a person set. */
 void house_jump(struct house *h, int64_t us);
 int64_t house_wall_us(const struct house *h);
-/* What is open on each machine now. */
+/* What programs hold open on each machine now. */
 struct house_level {
     struct house_level_of {
         const char *name;

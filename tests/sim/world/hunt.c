@@ -4,9 +4,10 @@
  * still fails, and what is left is told with the line that plays it.
  *
  *   faults [--seeds N] [--from S] [--jobs N] [--drop I,J] [--plain PART,PART]
- *          [--limit S] [--keep] [--coverage] [--verbose]
+ *          [--limit S] [--keep] [--no-shrink] [--coverage] [--verbose]
  *
  * --limit: no new seed after so many seconds. --keep: goes on after one that failed.
+ * --no-shrink: tells it as it is.
  */
 #include <errno.h>
 #include <signal.h>
@@ -27,7 +28,7 @@ struct options {
     uint64_t seeds, from;
     unsigned jobs, limit_s;
     uint32_t drop, plain;
-    bool keep, coverage, verbose;
+    bool keep, as_it_is, coverage, verbose;
 };
 
 /* What a process has to say. */
@@ -107,10 +108,12 @@ static void read_words(struct job *j, int status)
     ssize_t n = pread(j->said, buf, sizeof(buf) - 1, from);
     buf[n > 0 ? n : 0] = '\0';
     char *line = strstr(buf, "seed ");
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        line = strcpy(buf, "it does not end");
-    else if (line == NULL)
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+        (void)snprintf(buf, sizeof(buf), "it does not end");
         line = buf;
+    } else if (line == NULL) {
+        line = buf;
+    }
     line[strcspn(line, "\n")] = '\0';
     (void)snprintf(j->result->words, sizeof(j->result->words), "%s%s", line,
                    WIFSIGNALED(status) ? " (a signal)" : "");
@@ -166,6 +169,8 @@ static void tell_failure(struct hunt *h, uint64_t seed, const char *words)
     char line[300], first[WORDS];
     (void)snprintf(first, sizeof(first), "%s", words);
     (void)fprintf(stderr, "%s\n", first);
+    if (h->o.as_it_is)
+        return;
     scene_draw(&s, seed, h->o.drop, h->o.plain);
     if (!fails(h, seed, h->o.drop, h->o.plain)) {
         (void)fprintf(stderr, "seed %llu runs otherwise the second time\n",
@@ -293,6 +298,8 @@ static bool parse(struct options *o, int argc, char **argv)
             good = scene_parse_plain(value, &o->plain);
         else if (strcmp(name, "--keep") == 0)
             takes = !(o->keep = true);
+        else if (strcmp(name, "--no-shrink") == 0)
+            takes = !(o->as_it_is = true);
         else if (strcmp(name, "--coverage") == 0)
             takes = !(o->coverage = true);
         else if (strcmp(name, "--verbose") == 0)

@@ -81,13 +81,11 @@ static const char *find_event(const char *at, const char *event)
     return at;
 }
 
-bool program_said(const struct program *p, const char *event, const char *field,
-                  char value[static PROGRAM_FIELD])
+/* A field of the event in that line. */
+static bool find_field(const char *line, const char *field,
+                       char value[static PROGRAM_FIELD])
 {
     char key[64];
-    const char *line = find_event(p->text != NULL ? p->text : "", event);
-    if (line == NULL || field == NULL)
-        return line != NULL;
     (void)snprintf(key, sizeof(key), "\"%s\":", field);
     const char *at = strstr(line, key), *end = strchr(line, '\n');
     if (at == NULL || (end != NULL && at > end))
@@ -96,6 +94,30 @@ bool program_said(const struct program *p, const char *event, const char *field,
     at += *at == '"';
     (void)snprintf(value, PROGRAM_FIELD, "%.*s", (int)strcspn(at, "\",}\n"), at);
     return true;
+}
+
+static const char *next_line(const char *line)
+{
+    const char *end = strchr(line, '\n');
+    return end != NULL ? end + 1 : NULL;
+}
+
+bool program_said(const struct program *p, const char *event, const char *field,
+                  char value[static PROGRAM_FIELD])
+{
+    const char *line = find_event(p->text != NULL ? p->text : "", event);
+    return line != NULL && (field == NULL || find_field(line, field, value));
+}
+
+bool program_said_last(const struct program *p, const char *event, const char *field,
+                       char value[static PROGRAM_FIELD])
+{
+    const char *last = NULL, *line = p->text != NULL ? p->text : "";
+    while ((line = find_event(line, event)) != NULL) {
+        last = line;
+        line = next_line(line);
+    }
+    return last != NULL && find_field(last, field, value);
 }
 
 unsigned program_count(const struct program *p, const char *event, const char *text)

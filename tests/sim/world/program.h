@@ -35,6 +35,9 @@ void program_kill(struct program *p, struct machine *m);
  * `value` (may be NULL). */
 bool program_said(const struct program *p, const char *event, const char *field,
                   char value[static PROGRAM_FIELD]);
+/* The same of the last event of that name. */
+bool program_said_last(const struct program *p, const char *event, const char *field,
+                       char value[static PROGRAM_FIELD]);
 /* So many events of that name hold that text. */
 unsigned program_count(const struct program *p, const char *event, const char *text);
 

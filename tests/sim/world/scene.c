@@ -7,7 +7,7 @@
 
 #include "core/rng.h"
 
-enum { CHUNKS_MIN = 60, CHUNKS_MORE = 140, CHUNK_BYTES = 8000 };
+enum { CHUNKS_MIN = 40, CHUNKS_MORE = 80, CHUNK_BYTES = 8000 };
 
 #define SECONDS(n) ((uint64_t)(n)*1000000)
 

@@ -1,7 +1,7 @@
 /*
- * Commands that end by themselves, while the host or the broker begins anew under them
- * at every moment of their life: what another try would mend is tried again, and nobody
- * is told to do so himself.
+ * Commands that end by themselves, while the host, its router or the broker begins anew
+ * under them at every moment of their life: what another try would mend is tried again,
+ * and nobody is told to do so himself.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,23 @@ static const struct nat_config usual_nat = {.translates = true,
                                                 NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
                                             .ports = NAT_PORTS_PRESERVED};
 
-static void run_restarted(const char *command, bool host)
+static void restart_host(struct rig *r)
+{
+    rig_restart_host(r, AWAY_MS * 1000);
+}
+
+static void restart_broker(struct rig *r)
+{
+    rig_restart_broker(r, AWAY_MS * 1000);
+}
+
+/* It says nothing to anybody: what is sent to the host is lost until that notices. */
+static void restart_router(struct rig *r)
+{
+    town_flush(&r->town->host);
+}
+
+static void run_struck(const char *command, void (*strike)(struct rig *r))
 {
     static const struct vnet_wire wire = {.delay_us = 15000};
     struct rig_config c = {.town = {.seed = 7,
@@ -41,10 +57,7 @@ static void run_restarted(const char *command, bool host)
         program_start(&p, r.town->client.machine, joins ? state : r.state[2], "%s %s",
                       joins ? "join" : command, link);
         (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
-        if (host)
-            rig_restart_host(&r, AWAY_MS * 1000);
-        else
-            rig_restart_broker(&r, AWAY_MS * 1000);
+        strike(&r);
         rig_run_to_end(&r, &p, SECONDS(60));
         assert_true(program_count(&p, joins ? "joined" : "pong", "home") >= 1);
         program_fini(&p);
@@ -56,34 +69,45 @@ static void run_restarted(const char *command, bool host)
 static void test_join_host(void **state)
 {
     (void)state;
-    run_restarted(NULL, true);
+    run_struck(NULL, restart_host);
 }
 
 static void test_join_broker(void **state)
 {
     (void)state;
-    run_restarted(NULL, false);
+    run_struck(NULL, restart_broker);
 }
 
 static void test_ping_host(void **state)
 {
     (void)state;
-    run_restarted("ping home --count 2", true);
+    run_struck("ping home --count 2", restart_host);
 }
 
 static void test_ping_broker(void **state)
 {
     (void)state;
-    run_restarted("ping home --count 2", false);
+    run_struck("ping home --count 2", restart_broker);
+}
+
+static void test_join_router(void **state)
+{
+    (void)state;
+    run_struck(NULL, restart_router);
+}
+
+static void test_ping_router(void **state)
+{
+    (void)state;
+    run_struck("ping home --count 2", restart_router);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_join_host),
-        cmocka_unit_test(test_join_broker),
-        cmocka_unit_test(test_ping_host),
-        cmocka_unit_test(test_ping_broker),
+        cmocka_unit_test(test_join_host),   cmocka_unit_test(test_join_broker),
+        cmocka_unit_test(test_ping_host),   cmocka_unit_test(test_ping_broker),
+        cmocka_unit_test(test_join_router), cmocka_unit_test(test_ping_router),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
