@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "cli/daemon.h"
 #include "client/book.h"
 #include "host/roster.h"
 #include "io/lack.h"
@@ -38,9 +37,7 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
 {
     struct book *b = NULL;
     struct book_host *hosts = NULL;
-    int err = daemon_check_file(state, "up", "book.db", f);
-    if (err == 0)
-        err = book_open(&b, state->path, f);
+    int err = book_open(&b, state, f);
     if (err != 0)
         return err;
     int n = book_hosts(b, NULL, 0);
@@ -78,7 +75,7 @@ static int list_devices(const struct statedir *state, struct events *out,
 {
     struct roster *r = NULL;
     struct roster_client *clients = NULL;
-    int err = daemon_check_file(state, "serve", "host.db", f);
+    int err = statedir_check_beside(state, "serve", "host.db", f);
     if (err == 0 && statedir_has(state->path, "host.db"))
         err = roster_open(&r, state->path, f);
     if (err != 0)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/daemon.h"
 #include "client/netcheck.h"
 #include "host/roster.h"
 #include "io/lack.h"
@@ -15,7 +16,7 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
     struct book *b = NULL;
     struct roster *r = NULL;
     struct book_host h;
-    int err = book_open(&b, state->path, f);
+    int err = book_open(&b, state, f);
     if (err != 0)
         return err;
     int n = book_hosts(b, &h, 1);
@@ -25,8 +26,8 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
         return 0;
     }
     struct roster_settings *s = calloc(1, sizeof(*s));
-    err = s != NULL ? roster_open_known(&r, state->path, f)
-                    : fault_lack(f, POSTERN_ERR_NOMEM);
+    err =
+        s != NULL ? daemon_open_roster(&r, state, f) : fault_lack(f, POSTERN_ERR_NOMEM);
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
     else if (err == 0 || err == POSTERN_ERR_NOTFOUND)

@@ -3,14 +3,13 @@
 #include "cli/daemon.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "io/local.h"
 #include "io/log.h"
 #include "io/ready.h"
 
-enum { WORD_MS = 5000, EACH_TIMEOUT_MS = 5000, MADE_TRIES = 20, MADE_PAUSE_MS = 50 };
+enum { WORD_MS = 5000, EACH_TIMEOUT_MS = 5000 };
 
 /* One that does not answer: stopped from its terminal, or stuck. */
 static int silent_fault(const struct statedir *s, const char *role, int err,
@@ -146,44 +145,14 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
     log_warn("%s; going on without it", why.what);
 }
 
-/* Beside one that has just started it is about to be made. */
-static bool is_missing(const struct statedir *s, const char *role, const char *file,
-                       struct statedir_holder *h)
-{
-    const struct timespec pause = {.tv_nsec = MADE_PAUSE_MS * 1000000L};
-    for (int i = 0; i < MADE_TRIES; i++) {
-        if (statedir_has(s->path, file) || !statedir_held(s, role, h))
-            return false;
-        (void)nanosleep(&pause, NULL);
-    }
-    return true;
-}
-
-int daemon_check_file(const struct statedir *s, const char *role, const char *file,
-                      struct fault *f)
-{
-    struct statedir_holder h;
-    if (!is_missing(s, role, file, &h))
-        return 0;
-    char advice[160];
-    (void)snprintf(advice, sizeof(advice),
-                   "restore it from a backup, or end 'postern %s' and start it again "
-                   "to begin anew without what was in it",
-                   role);
-    return fault_set(f, POSTERN_ERR_CORRUPT, advice,
-                     "%.200s/%s was removed beside the running 'postern %s' (process "
-                     "%ld), which goes by what it held",
-                     s->path, file, role, h.pid);
-}
-
 int daemon_open_roster(struct roster **out, const struct statedir *s, struct fault *f)
 {
-    int err = daemon_check_file(s, "serve", "host.db", f);
+    int err = statedir_check_beside(s, "serve", "host.db", f);
     return err != 0 ? err : roster_open_known(out, s->path, f);
 }
 
 int daemon_open_access(struct access **out, const struct statedir *s, struct fault *f)
 {
-    int err = daemon_check_file(s, "serve", "access.db", f);
+    int err = statedir_check_beside(s, "serve", "access.db", f);
     return err != 0 ? err : access_open(out, s->path, f);
 }

@@ -32,14 +32,7 @@ int daemon_stored(int err, const char *what, struct fault *f);
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx);
 
-/*
- * A file that a running `role` has open and that is no longer at its path. A command
- * that made it anew would take away what the daemon still goes by. 0: it is there, or
- * there is no such daemon.
- */
-MUST_CHECK int daemon_check_file(const struct statedir *s, const char *role,
-                                 const char *file, struct fault *f);
-/* roster_open_known and access_open, behind that. */
+/* roster_open_known and access_open, behind statedir_check_beside. */
 MUST_CHECK int daemon_open_roster(struct roster **out, const struct statedir *s,
                                   struct fault *f);
 MUST_CHECK int daemon_open_access(struct access **out, const struct statedir *s,

@@ -14,7 +14,6 @@
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/netmon.h"
-#include "io/statedir.h"
 
 struct book {
     struct db *db;
@@ -46,14 +45,16 @@ static const char *const book_migrations[] = {
 
 #define HOST_COLUMNS "key, name, broker, joined_s, own_key, first_key"
 
-int book_open(struct book **out, const char *dir, struct fault *f)
+int book_open(struct book **out, const struct statedir *state, struct fault *f)
 {
     struct book *b = calloc(1, sizeof(*b));
     if (b == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    int err = statedir_key_first(dir, f);
+    int err = statedir_check_beside(state, "up", "book.db", f);
     if (err == 0)
-        err = db_open(&b->db, dir, "book.db", book_migrations,
+        err = statedir_key_first(state->path, f);
+    if (err == 0)
+        err = db_open(&b->db, state->path, "book.db", book_migrations,
                       sizeof(book_migrations) / sizeof(book_migrations[0]), f);
     if (err != 0) {
         free(b);

@@ -13,6 +13,7 @@
 #include "core/err.h"
 #include "core/key.h"
 #include "core/link.h"
+#include "io/statedir.h"
 
 #define BOOK_NAME_LEN 64
 #define BOOK_SERVICE_MAX 64
@@ -34,8 +35,9 @@ struct book_service {
     bool udp;
 };
 
-/* `dir` is the state directory's path. */
-MUST_CHECK int book_open(struct book **out, const char *dir, struct fault *f);
+/* Makes the book the first time; not where a running `up` goes by one that is gone. */
+MUST_CHECK int book_open(struct book **out, const struct statedir *state,
+                         struct fault *f);
 /* NULL is fine. */
 void book_close(struct book *b);
 

@@ -26,8 +26,8 @@ struct call {
     struct calls *calls;
     struct call_config config;
     StreamOpen open;
-    struct pump *pump;    /* NULL while waiting for a session */
-    int fd;               /* -1 once the pump has it */
+    struct pump *pump; /* NULL while waiting for a session */
+    int fd;            /* -1 once the pump has it */
     uint64_t since_ms;
     uint64_t deadline_ms; /* for the host's answer */
     bool answered, told, quiet;
@@ -181,9 +181,8 @@ static bool is_hopeless(const struct call *c)
     if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
         peer_broker_fault(c->config.peer, NULL) != NULL)
         return true;
-    return waited_ms >= TICK_MS &&
-           peer_broker_fault(c->config.peer, &fatal) != NULL && fatal &&
-           (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
+    return waited_ms >= TICK_MS && peer_broker_fault(c->config.peer, &fatal) != NULL &&
+           fatal && (!peer_is_ready(c->config.peer) || peer_is_silent(c->config.peer));
 }
 
 static void give_up(struct call *c)

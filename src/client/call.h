@@ -23,8 +23,8 @@ struct call_config {
     /* Keep `fd` untouched until the host has answered (SOCKS replies first). */
     bool answer_first;
     bool patient; /* a command with nothing else to do: 60 s for an answer, not 20 */
-    bool brief; /* ends after some seconds where the broker cannot be reached */
-    bool owned; /* the other end of `fd` is one program (pump_set_owned) */
+    bool brief;   /* ends after some seconds where the broker cannot be reached */
+    bool owned;   /* the other end of `fd` is one program (pump_set_owned) */
     /*
      * The host's answer: enum stream_code, with its reason. After anything but
      * STREAM_OK the socket is reset and on_end follows. `code` STREAM_TIMEOUT also

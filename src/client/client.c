@@ -346,6 +346,22 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     fault_up(c, p, f, fatal, e != NULL && e->was_ready);
 }
 
+static void on_heard(void *ctx, struct peer *p, unsigned silent_s)
+{
+    struct client *c = ctx;
+    struct event e;
+    char what[BOOK_NAME_LEN + 64];
+    event_begin(&e, "back");
+    event_text(&e, "peer", peer_name(p));
+    event_int(&e, "silent_s", silent_s);
+    if (!c->config.quiet)
+        events_print(c->config.out, &e);
+    (void)snprintf(what, sizeof(what), "%.64s answers again, after %u s", peer_name(p),
+                   silent_s);
+    if (c->events->on_heard != NULL)
+        c->events->on_heard(c->ctx, p, what);
+}
+
 static const struct peer_events peer_events = {
     .on_recall = on_recall,
     .on_learned = on_learned,
@@ -358,6 +374,7 @@ static const struct peer_events peer_events = {
     .on_earlier = on_earlier,
     .on_own_rotated = on_own_rotated,
     .on_fault = on_fault,
+    .on_heard = on_heard,
 };
 
 /* --------------------------------------------------------------------------- homes */
@@ -640,7 +657,7 @@ int client_open(struct client **out, const struct client_config *config,
         rc = n < 0 ? n : 0;
     }
     if (rc == 0)
-        rc = book_open(&c->book, c->state.path, f);
+        rc = book_open(&c->book, &c->state, f);
     if (rc == 0 && (rc = loop_open(&c->loop)) != 0)
         rc = fault_lack(f, rc);
     if (rc != 0) {

@@ -36,6 +36,8 @@ struct client_events {
      * or if it is fatal; else it prints the fault and goes on.
      */
     void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
+    /* The session goes on after such a fault; `what` says so, as the engine did. */
+    void (*on_heard)(void *ctx, struct peer *p, const char *what);
     /*
      * A broker that was there does not come back at once: `lost` is why. NULL once it
      * is back, after this or an on_fault of it.

@@ -112,6 +112,14 @@ static void on_ready(void *ctx, struct peer *p)
     calls_on_ready(s->calls, p);
 }
 
+/* The next silence is news. */
+static void on_heard(void *ctx, struct peer *p, const char *what)
+{
+    struct connect_state *s = ctx;
+    (void)p, (void)what;
+    s->told = (struct fault){0};
+}
+
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct connect_state *s = ctx;
@@ -196,8 +204,10 @@ static int parse_local(struct connect_state *s, const char *local, struct fault 
 int connect_run(const struct client_config *c, const char *target, const char *local,
                 struct fault *f)
 {
-    static const struct client_events events = {
-        .on_ready = on_ready, .on_services = on_services, .on_fault = on_fault};
+    static const struct client_events events = {.on_ready = on_ready,
+                                                .on_services = on_services,
+                                                .on_fault = on_fault,
+                                                .on_heard = on_heard};
     struct connect_state s = {0};
     int rc = parse_target(&s, target, f);
     if (rc == 0)

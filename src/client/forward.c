@@ -43,6 +43,7 @@ struct forward {
     char service[64];
     struct repeat refusals; /* as they were told */
     struct news waits;      /* for the daemon's answer */
+    bool watched;           /* the daemon, for news of it and of the host */
     int fd;                 /* UDP; TCP until the acceptor has it */
     struct acceptor *door;  /* TCP */
     struct watch watch;
@@ -109,13 +110,39 @@ static void on_shared_answer(void *ctx, unsigned code, const char *reason)
         tell_refused(ctx, code, reason);
 }
 
+static void on_shared_news(void *ctx, const char *what)
+{
+    (void)ctx;
+    log_warn("%s", what);
+}
+
+static void on_unwatched(void *ctx, unsigned code, const char *reason)
+{
+    ((struct forward *)ctx)->watched = false;
+    if (code == STREAM_UNREACHABLE)
+        log_warn("%s: connections through it are lost", reason);
+}
+
+/* What becomes of the connections that it has is told once for all. */
+static void watch(struct forward *fw)
+{
+    static const struct share_events events = {.on_news = on_shared_news,
+                                               .on_end = on_unwatched};
+    if (!fw->watched)
+        fw->watched = share_watch(fw->config.shares, fw->config.state, fw->config.loop,
+                                  fw->config.host, &events, fw) == 0;
+}
+
 static void carry(struct forward *fw, int fd)
 {
+    static const struct share_events events = {.on_answer = on_shared_answer,
+                                               .on_wait = on_shared_wait};
     if (fw->config.peer == NULL) {
         if (share_open(fw->config.shares, fw->config.state, fw->config.loop,
-                       fw->config.host, fw->service, fd, on_shared_answer, NULL,
-                       on_shared_wait, fw) == 0)
+                       fw->config.host, fw->service, fd, &events, fw) == 0) {
+            watch(fw);
             return;
+        }
         fw->config.peer = fw->config.on_unshared(fw->config.ctx);
     }
     struct call_config cc = {.peer = fw->config.peer,

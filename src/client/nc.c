@@ -333,10 +333,22 @@ static void on_shared_answer(void *ctx, unsigned code, const char *reason)
     on_answer(ctx, NULL, code, reason);
 }
 
+static void on_shared_news(void *ctx, const char *what)
+{
+    (void)ctx;
+    log_warn("%s", what);
+}
+
 static void on_shared_end(void *ctx, unsigned code, const char *reason)
 {
     struct nc *s = ctx;
-    (void)reason;
+    struct fault f;
+    if (code == STREAM_TIMEOUT) { /* nobody will end it in order */
+        (void)fault_set(&f, POSTERN_ERR_TIMEOUT, "start it again, and try again",
+                        "the connection to %s is lost: %.200s", s->host, reason);
+        client_stop(s->client, f.code, &f);
+        return;
+    }
     s->ended = true;
     s->broken = code != STREAM_OK;
     finish(s);
@@ -372,14 +384,19 @@ static void on_bridge_end(void *ctx, enum bridge_end how, int error)
     }
 }
 
+static const struct share_events share_events = {.on_answer = on_shared_answer,
+                                                 .on_wait = on_shared_wait,
+                                                 .on_news = on_shared_news,
+                                                 .on_end = on_shared_end};
+
 static int start_shared(struct nc *s)
 {
     int fd = -1;
     int rc = bridge_start(&s->bridge, client_loop(s->client), &fd, on_bridge_end, s);
     if (rc == 0)
         rc = share_open(client_shares(s->client), client_statedir(s->client),
-                        client_loop(s->client), s->host, s->service, fd,
-                        on_shared_answer, on_shared_end, on_shared_wait, s);
+                        client_loop(s->client), s->host, s->service, fd, &share_events,
+                        s);
     s->started = rc == 0;
     return rc;
 }
@@ -414,13 +431,21 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         client_stop_unless(s->client, f, fatal);
     else if (s->ended || !peer_is_ready(s->peer))
         client_stop(s->client, f->code, f); /* the one stream is lost */
+    else                                    /* it waits */
+        log_warn("%s; %s", f->what, f->advice);
+}
+
+static void on_heard(void *ctx, struct peer *p, const char *what)
+{
+    (void)p;
+    on_shared_news(ctx, what);
 }
 
 int nc_run(const struct client_config *c, const char *host, const char *service,
            struct fault *f)
 {
-    static const struct client_events events = {.on_ready = on_ready,
-                                                .on_fault = on_fault};
+    static const struct client_events events = {
+        .on_ready = on_ready, .on_fault = on_fault, .on_heard = on_heard};
     struct client_config cc = *c;
     struct nc s = {.service = service};
     (void)snprintf(s.host, sizeof(s.host), "%.63s", host);

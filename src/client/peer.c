@@ -402,7 +402,8 @@ static void on_forgotten(void *ctx)
     (void)fault_set(
         &f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
         "%.64s does not know this session any more: it was restarted, or this "
-        "device was silent for too long; open connections through it are lost",
+        "device was removed or silent for too long; open connections through it are "
+        "lost",
         p->config.name);
     backoff_reset(&p->backoff);
     peer_restart(p, &f, false);
@@ -472,7 +473,7 @@ static void begin(struct peer *p)
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
     p->gone_us = p->signal_us = 0;
-    p->limit_s = 0;
+    p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
     p->began_us = clock_us();

@@ -50,6 +50,8 @@ struct peer_events {
      * help until something is changed (not invited, revoked, wrong key).
      */
     void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
+    /* The session goes on after an on_fault that said that nothing comes through. */
+    void (*on_heard)(void *ctx, struct peer *p, unsigned silent_s);
 };
 
 struct peer_config {

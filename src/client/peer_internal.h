@@ -41,8 +41,10 @@ struct peer {
     uint64_t gone_us;   /* when the broker lost the host, until that is looked into */
     uint64_t made_us;   /* what a session that has heard nothing yet says of that */
     uint64_t signal_us; /* when the host last spoke through the broker */
+    uint64_t told_since_us;   /* when the silence that was told began */
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     unsigned limit_s;         /* of the silence that is on; 0: none is */
+    unsigned told_limit_s;    /* as it was told */
     uint64_t turned_us;       /* since when it is that */
     struct trial trial;
     uint32_t rivals_tried; /* mask of kinds */

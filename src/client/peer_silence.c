@@ -71,20 +71,37 @@ void peer_check_gone(struct peer *p)
     peer_restart(p, &f, false);
 }
 
-static void tell_silence(struct peer *p, uint64_t silent_us)
+/* Once, and again where it turns out that it may take longer. */
+static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
 {
     struct fault f;
+    char advice[sizeof(f.advice)];
     bool broker = uplink_is_up(p->config.endpoint->uplink);
-    if (p->told_silent || silent_us < seconds_us(TELL_S))
+    if (now_us - since_us < seconds_us(TELL_S) ||
+        (p->told_silent && p->limit_s <= p->told_limit_s))
         return;
     p->told_silent = true;
-    (void)fault_set(&f, POSTERN_ERR_TIMEOUT,
-                    "connections wait; it is tried again by itself",
-                    broker ? "nothing comes from %.64s on any path"
+    p->told_since_us = since_us;
+    p->told_limit_s = p->limit_s;
+    (void)snprintf(advice, sizeof(advice), "open connections wait for it, %u s at most",
+                   p->limit_s);
+    (void)fault_set(&f, POSTERN_ERR_TIMEOUT, advice,
+                    broker ? "nothing comes from %.64s on any path: its network may be "
+                             "away"
                            : "nothing comes from %.64s on any path, and the broker "
                              "cannot be reached",
                     p->config.name);
     peer_fault(p, &f, false);
+}
+
+static void tell_heard(struct peer *p)
+{
+    approach_on_heard(p->approach);
+    p->last.what[0] = '\0'; /* the next silence is news */
+    if (p->config.events->on_heard != NULL)
+        p->config.events->on_heard(
+            p->config.ctx, p,
+            (unsigned)((clock_us() - p->told_since_us) / seconds_us(1)));
 }
 
 /* How long a silence that began at `since_us` may last, as things are now. */
@@ -128,14 +145,16 @@ void peer_watch_silence(struct peer *p)
     uint64_t since_us = p->ready ? session_silent_since_us(p->session) : 0;
     uint64_t now_us = clock_us();
     if (since_us == 0 || p->restarting) {
-        if (p->told_silent && p->ready && !p->restarting)
-            approach_on_heard(p->approach);
+        bool heard = p->told_silent && p->ready && !p->restarting;
         p->told_silent = false;
-        p->limit_s = 0;
+        p->limit_s = p->told_limit_s = 0;
+        if (heard)
+            tell_heard(p);
         return;
     }
-    tell_silence(p, now_us - since_us);
-    if (!is_over(p, since_us, now_us))
+    bool over = is_over(p, since_us, now_us);
+    tell_silence(p, since_us, now_us);
+    if (!over)
         return;
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "nothing came from %.64s on any path for %u s; open connections "

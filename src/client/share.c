@@ -9,28 +9,32 @@
 #include "core/proto.h"
 #include "io/local.h"
 #include "io/loop.h"
+#include "io/ready.h"
 #include "io/sock.h"
 
 enum {
     REPLY_MS = 2000,
     ALIVE_MS = 5000,
-    /* For the daemon's first word, which it says after 5 s at most: then its user is
-       told, and then ended. */
+    /* For the daemon's first word, which it says after 5 s at most, and then for the
+       next, which it says every 2 s: then its user is told, and then ended. */
     WORD_MS = 6500,
     LAST_WORD_MS = 3500,
-    ANSWER_MS = 20000 /* for the host's answer, once the daemon said that it waits */
+    STRIKES_MAX = 7,   /* for one that is stuck, as on a slow disk: 30 s in all */
+    ANSWER_MS = 20000, /* for the host's answer, once the daemon said that it waits */
 };
 
 struct shared {
     struct list link;
+    const struct statedir *state;
     int fd;
     int passed; /* the connection itself, so that it can be ended; -1 once answered */
     struct watch watch;
-    struct timer timer; /* until the answer */
-    share_cb cb, on_end;
-    share_wait_cb on_wait;
+    struct timer timer; /* until the daemon's next word */
+    const struct share_events *events;
     void *ctx;
     bool answered, told;
+    bool watches;     /* no stream of its own: nothing is given up */
+    unsigned strikes; /* how often the daemon's silence was seen; the first is told */
 };
 
 static int dial_up(const struct statedir *state, int *fd)
@@ -77,26 +81,86 @@ static void shared_free(struct shared *s)
 
 static void tell_wait(struct shared *s, const char *why)
 {
-    if (!s->told && s->on_wait != NULL)
-        s->on_wait(s->ctx, why);
+    if (!s->told && s->events->on_wait != NULL)
+        s->events->on_wait(s->ctx, why);
     s->told = true;
+}
+
+static void tell_news(struct shared *s, const char *what)
+{
+    if (s->events->on_news != NULL)
+        s->events->on_news(s->ctx, what);
+}
+
+/* The last that is said of it: `s` is gone. */
+static void end(struct shared *s, unsigned code, const char *reason)
+{
+    void (*last)(void *, unsigned, const char *) =
+        s->answered ? s->events->on_end : s->events->on_answer;
+    void *ctx = s->ctx;
+    shared_free(s);
+    if (last != NULL)
+        last(ctx, code, reason);
+}
+
+/* Whether it is stopped, for which there is a cure; else it may come to itself. */
+static bool describe_silence(const struct shared *s, char *buf, size_t cap)
+{
+    struct statedir_holder h;
+    (void)statedir_held(s->state, "up", &h);
+    if (h.stopped)
+        (void)snprintf(buf, cap,
+                       "'postern up' does not answer: it is stopped ('kill -CONT %ld' "
+                       "lets it go on)",
+                       h.pid);
+    else
+        (void)snprintf(buf, cap, "'postern up' does not answer: it is stuck");
+    return h.stopped;
+}
+
+static void tell_silence(struct shared *s, const char *why)
+{
+    if (!s->answered)
+        tell_wait(s, why);
+    else if (s->strikes == 1)
+        tell_news(s, why);
 }
 
 /* The daemon is stopped or stuck, with the connection in its hands. */
 static void on_timer(void *k)
 {
     struct shared *s = k;
-    if (!s->told) {
-        timer_start(&s->timer, LAST_WORD_MS);
-        tell_wait(s, "'postern up' does not answer");
+    char why[160];
+    struct ready word = {.fd = s->fd, .wanted = WATCH_READ};
+    timer_start(&s->timer, LAST_WORD_MS);
+    if (ready_wait(&word, 1, 0) == 1) /* it is this program that did not run */
+        return;
+    bool stopped = describe_silence(s, why, sizeof(why));
+    bool last = !s->answered ? s->told
+                             : !s->watches && s->strikes > 0 &&
+                                   (stopped || s->strikes >= STRIKES_MAX);
+    if (last) {
+        if (s->passed >= 0)
+            sock_end(s->passed);
+        end(s, STREAM_TIMEOUT, why);
         return;
     }
-    share_cb cb = s->cb;
-    void *ctx = s->ctx;
-    sock_end(s->passed);
-    shared_free(s);
-    if (cb != NULL)
-        cb(ctx, STREAM_TIMEOUT, "'postern up' does not answer: it is stopped or stuck");
+    s->strikes++;
+    tell_silence(s, why);
+}
+
+/* While the stream stands: it lives, and perhaps has news of the host. */
+static void on_word(struct shared *s, const LocalReply *r)
+{
+    timer_start(&s->timer, WORD_MS);
+    if (s->strikes > 0)
+        tell_news(s, "'postern up' answers again");
+    s->strikes = 0;
+    char news[sizeof(r->reason) + sizeof(r->advice) + 2];
+    (void)snprintf(news, sizeof(news), "%s%s%s", r->reason,
+                   r->advice[0] != '\0' ? "; " : "", r->advice);
+    if (news[0] != '\0')
+        tell_news(s, news);
 }
 
 static void on_reply(void *k, int events)
@@ -107,6 +171,10 @@ static void on_reply(void *k, int events)
     int rc = local_recv(s->fd, &r, REPLY_MS);
     unsigned code = r.code;
     const char *reason = r.reason;
+    if (rc == 0 && s->answered && !r.last) {
+        on_word(s, &r);
+        return;
+    }
     if (rc == 0 && r.waits && !s->answered) {
         timer_start(&s->timer, ANSWER_MS);
         tell_wait(s, reason);
@@ -118,16 +186,16 @@ static void on_reply(void *k, int events)
     } else if ((int32_t)r.code < 0 || r.code > STREAM_LIMIT) {
         code = STREAM_UNREACHABLE; /* the daemon's own fault */
     }
-    share_cb cb = s->answered ? s->on_end : s->cb;
-    void *ctx = s->ctx;
-    if (!s->answered && s->on_end != NULL && code == STREAM_OK) {
-        s->answered = true; /* and its end is waited for */
-        let_go(s);
-    } else {
-        shared_free(s);
+    if (s->answered || s->events->on_end == NULL || code != STREAM_OK) {
+        end(s, code, reason);
+        return;
     }
-    if (cb != NULL)
-        cb(ctx, code, reason);
+    let_go(s);
+    s->answered = true; /* and its end is waited for */
+    s->strikes = 0;
+    timer_start(&s->timer, WORD_MS);
+    if (s->events->on_answer != NULL)
+        s->events->on_answer(s->ctx, code, reason);
 }
 
 void share_forget(struct share_list *list)
@@ -136,24 +204,20 @@ void share_forget(struct share_list *list)
         shared_free(LIST_FIRST(&list->all, struct shared, link));
 }
 
-int share_open(struct share_list *list, const struct statedir *state, struct loop *loop,
-               const char *host, const char *service, int fd, share_cb cb,
-               share_cb on_end, share_wait_cb on_wait, void *ctx)
+/* Asks, with `fd` or -1; what comes back is the list's. */
+static int ask(struct shared **out, struct share_list *list,
+               const struct statedir *state, struct loop *loop, const LocalRequest *req,
+               int fd)
 {
-    LocalRequest req = LocalRequest_init_zero;
     struct shared *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
-    req.op = LOCAL_OPEN;
-    (void)snprintf(req.host, sizeof(req.host), "%s", host);
-    (void)snprintf(req.service, sizeof(req.service), "%s", service);
-    req.until_end = on_end != NULL;
     int rc = dial_up(state, &s->fd);
     if (rc != 0) {
         free(s);
         return rc;
     }
-    rc = local_send(s->fd, &req, fd);
+    rc = local_send(s->fd, req, fd);
     if (rc == 0)
         rc = watch_start(&s->watch, loop, s->fd, WATCH_READ, on_reply, s);
     if (rc != 0) {
@@ -162,14 +226,44 @@ int share_open(struct share_list *list, const struct statedir *state, struct loo
         return rc;
     }
     list_push(&list->all, &s->link);
+    s->state = state;
     s->passed = fd;
-    s->cb = cb;
-    s->on_end = on_end;
-    s->on_wait = on_wait;
-    s->ctx = ctx;
     timer_init(&s->timer, loop, on_timer, s);
     loop_refresh(loop);
     timer_start(&s->timer, WORD_MS);
+    *out = s;
+    return 0;
+}
+
+int share_open(struct share_list *list, const struct statedir *state, struct loop *loop,
+               const char *host, const char *service, int fd,
+               const struct share_events *events, void *ctx)
+{
+    LocalRequest req = {.op = LOCAL_OPEN, .until_end = events->on_end != NULL};
+    struct shared *s;
+    (void)snprintf(req.host, sizeof(req.host), "%s", host);
+    (void)snprintf(req.service, sizeof(req.service), "%s", service);
+    int rc = ask(&s, list, state, loop, &req, fd);
+    if (rc != 0)
+        return rc;
+    s->events = events;
+    s->ctx = ctx;
+    return 0;
+}
+
+int share_watch(struct share_list *list, const struct statedir *state,
+                struct loop *loop, const char *host, const struct share_events *events,
+                void *ctx)
+{
+    LocalRequest req = {.op = LOCAL_WATCH};
+    struct shared *s;
+    (void)snprintf(req.host, sizeof(req.host), "%s", host);
+    int rc = ask(&s, list, state, loop, &req, -1);
+    if (rc != 0)
+        return rc;
+    s->events = events;
+    s->ctx = ctx;
+    s->answered = s->watches = true;
     return 0;
 }
 

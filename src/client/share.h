@@ -10,11 +10,19 @@
 #include "io/loop.h"
 #include "io/statedir.h"
 
-/* The host's answer: enum stream_code, or STREAM_UNREACHABLE with the daemon's words.
- */
-typedef void (*share_cb)(void *ctx, unsigned code, const char *reason);
-/* Some seconds have gone without an answer: what is waited for. */
-typedef void (*share_wait_cb)(void *ctx, const char *why);
+/* Run from the loop; each may be NULL. What they free of the list is their own. */
+struct share_events {
+    /* The host's answer, once: enum stream_code, or STREAM_UNREACHABLE with the
+     * daemon's words. */
+    void (*on_answer)(void *ctx, unsigned code, const char *reason);
+    /* Some seconds have gone without an answer, once: what is waited for. */
+    void (*on_wait)(void *ctx, const char *why);
+    /* The host, or the daemon, is silent, or is heard again, while something stands. */
+    void (*on_news)(void *ctx, const char *what);
+    /* Once, after an answer of STREAM_OK: STREAM_OK again after the orderly end of both
+     * directions, STREAM_TIMEOUT when the daemon does not live, else it was broken. */
+    void (*on_end)(void *ctx, unsigned code, const char *reason);
+};
 
 /* What a program has handed over and waits for; owned by it. */
 struct share_list {
@@ -28,18 +36,24 @@ struct share_list {
  */
 MUST_CHECK int share_find(const struct statedir *state);
 /*
- * Passes `fd` on (the caller's descriptor is closed on success only). `cb` runs from
- * the loop once; it may be NULL. `on_end`, when not NULL, runs once after an answer of
- * STREAM_OK: STREAM_OK again after the orderly end of both directions, else the stream
- * was broken; and the daemon breaks the stream when this process dies before. `on_wait`
- * may be NULL. A daemon that says nothing for 10 s (which is told after 6.5 s), or
- * nothing but that it waits for 20 s more, is given up: STREAM_TIMEOUT, and the
- * connection is ended. POSTERN_ERR_NOTFOUND when no daemon listens.
+ * Passes `fd` on (the caller's descriptor is closed on success only). With an on_end
+ * the daemon breaks the stream when this process dies before. A daemon that says
+ * nothing for 10 s (which is told after 6.5 s), or nothing but that it waits for 20 s
+ * more, is given up: STREAM_TIMEOUT, and the connection is ended. While the stream
+ * stands it says every 2 s that it lives; when it does not, on_news tells that after
+ * 6.5 s, and on_end comes after 10 s where it is stopped, after 30 s where it is stuck.
+ * POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(struct share_list *list, const struct statedir *state,
                           struct loop *loop, const char *host, const char *service,
-                          int fd, share_cb cb, share_cb on_end, share_wait_cb on_wait,
-                          void *ctx);
+                          int fd, const struct share_events *events, void *ctx);
+/*
+ * For who hands over connections without waiting for their ends: on_news of `host` and
+ * of the daemon, until on_end: it has ended.
+ */
+MUST_CHECK int share_watch(struct share_list *list, const struct statedir *state,
+                           struct loop *loop, const char *host,
+                           const struct share_events *events, void *ctx);
 /* Forgets them all, without callbacks: this program ends, and the daemon sees it. */
 void share_forget(struct share_list *list);
 /* Prints what the daemon says of its paths to `host`. */

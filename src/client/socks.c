@@ -451,6 +451,14 @@ static void on_ready(void *ctx, struct peer *p)
     calls_on_ready(s->calls, p);
 }
 
+/* The next silence is news. */
+static void on_heard(void *ctx, struct peer *p, const char *what)
+{
+    struct socks *s = ctx;
+    (void)p, (void)what;
+    s->told = (struct fault){0};
+}
+
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct socks *s = ctx;
@@ -500,8 +508,8 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
 
 int socks_run(const struct client_config *c, const char *listen, struct fault *f)
 {
-    static const struct client_events events = {.on_ready = on_ready,
-                                                .on_fault = on_fault};
+    static const struct client_events events = {
+        .on_ready = on_ready, .on_fault = on_fault, .on_heard = on_heard};
     struct socks s = {0};
     list_init(&s.conns);
     int rc = client_open(&s.client, c, &events, &s, f);

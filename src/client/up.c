@@ -21,6 +21,7 @@
 
 enum {
     BOOK_TICK_MS = 1000,
+    WORD_TICKS = 2, /* who waits for a stream's end hears so often that we live */
     HOSTS_MAX = 256,
     PRIVILEGED = 1024,
     PORT_SHIFT = 10000,
@@ -39,17 +40,22 @@ struct up {
     struct calls *calls;
     struct local_server *local;
     struct names *names;
-    struct list doors; /* the newest first */
+    struct list doors;   /* the newest first */
+    struct list waiters; /* struct opening, answered: for its end */
     struct timer tick;
+    unsigned ticks;
     int64_t version;
     int lock;
     struct fault told; /* of the broker, since a session stood last */
 };
 
-/* One request to open a connection. */
+/* One request to open a connection, or to hear what becomes of others. */
 struct opening {
+    struct list link; /* in `waiters`, once answered; else of its own */
+    struct up *up;
     struct local_conn *conn; /* NULL once it went away */
-    struct call *call;
+    struct peer *peer;
+    struct call *call; /* NULL: it only hears */
     bool until_end;
 };
 
@@ -231,12 +237,26 @@ static void keep_place(struct up *u)
         local_server_renew(u->local);
 }
 
+/* To whom waits for an end: that we live, and `news` of the host `p`; or of none. */
+static void tell_waiters(struct up *u, const struct peer *p, const char *news,
+                         const char *advice)
+{
+    LocalReply r = LocalReply_init_zero;
+    (void)snprintf(r.reason, sizeof(r.reason), "%s", news);
+    (void)snprintf(r.advice, sizeof(r.advice), "%s", advice);
+    LIST_EACH (struct opening, o, &u->waiters, link)
+        if ((p == NULL || o->peer == p) && (p != NULL || local_conn_is_read(o->conn)))
+            (void)!local_conn_reply(o->conn, &r);
+}
+
 static void on_tick(void *ctx)
 {
     struct up *u = ctx;
     keep_place(u);
     if (book_version(client_book(u->client)) != u->version)
         read_book(u);
+    if (++u->ticks % WORD_TICKS == 0)
+        tell_waiters(u, NULL, "", "");
 }
 
 static bool lookup(void *ctx, const char *host, struct addr *addr)
@@ -245,6 +265,12 @@ static bool lookup(void *ctx, const char *host, struct addr *addr)
 }
 
 /* ---------------------------------------------------------------- the local socket */
+
+static void forget_waiter(struct opening *o)
+{
+    list_remove(&o->link);
+    o->conn = NULL;
+}
 
 static void on_open_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
@@ -257,10 +283,12 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
     r.last = !o->until_end || code != STREAM_OK;
     (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
     (void)!local_conn_reply(o->conn, &r);
-    if (!r.last)
+    if (!r.last) {
+        list_push(&o->up->waiters, &o->link);
         return;
+    }
     local_conn_close(o->conn);
-    o->conn = NULL;
+    forget_waiter(o);
 }
 
 static void on_open_wait(void *ctx, struct call *c, const char *why)
@@ -282,7 +310,34 @@ static void on_open_end(void *ctx, struct call *c)
     o->until_end = false; /* this reply is the last */
     on_open_answer(o, c, orderly ? STREAM_OK : STREAM_UNREACHABLE,
                    orderly ? "" : "the connection was lost");
+    list_remove(&o->link);
     free(o);
+}
+
+static struct opening *opening_new(struct up *u, struct local_conn *c, struct peer *p)
+{
+    struct opening *o = calloc(1, sizeof(*o));
+    if (o == NULL)
+        return NULL;
+    list_init(&o->link);
+    o->up = u;
+    o->conn = c;
+    o->peer = p;
+    local_conn_set_data(c, o);
+    return o;
+}
+
+static void on_watch_request(struct up *u, struct local_conn *c,
+                             const LocalRequest *req)
+{
+    struct fault f = {0};
+    struct peer *p;
+    int rc = client_peer(u->client, req->host, &p, &f);
+    struct opening *o = rc == 0 ? opening_new(u, c, p) : NULL;
+    if (o == NULL)
+        local_conn_finish(c, rc != 0 ? rc : POSTERN_ERR_NOMEM, rc != 0 ? &f : NULL);
+    else
+        list_push(&u->waiters, &o->link);
 }
 
 static void on_open_request(struct up *u, struct local_conn *c, const LocalRequest *req,
@@ -291,7 +346,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
     struct fault f = {0};
     struct peer *p;
     int rc = client_peer(u->client, req->host, &p, &f);
-    struct opening *o = rc == 0 && fd >= 0 ? calloc(1, sizeof(*o)) : NULL;
+    struct opening *o = rc == 0 && fd >= 0 ? opening_new(u, c, p) : NULL;
     if (o == NULL) {
         if (fd >= 0)
             close(fd);
@@ -301,9 +356,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
         local_conn_finish(c, rc, &f);
         return;
     }
-    o->conn = c;
     o->until_end = req->until_end;
-    local_conn_set_data(c, o);
     struct call_config cc = {.peer = p,
                              .service = req->service,
                              .fd = fd,
@@ -314,6 +367,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
                              .on_end = on_open_end,
                              .ctx = o};
     if (call_start(&o->call, u->calls, &cc) != 0) {
+        local_conn_set_data(c, NULL);
         local_conn_finish(c, POSTERN_ERR_NOMEM, NULL);
         free(o);
     }
@@ -382,6 +436,10 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     }
     if (fd >= 0)
         close(fd);
+    if (req->op == LOCAL_WATCH) {
+        on_watch_request(u, c, req);
+        return;
+    }
     struct status_walk w = {.conn = c, .host = req->host};
     struct fault f = {0};
     switch (req->op) {
@@ -412,8 +470,10 @@ static void on_gone(void *ctx, struct local_conn *c)
     (void)ctx;
     if (o == NULL)
         return;
-    o->conn = NULL;
-    if (o->until_end) /* it died: what it had sent so far is no whole */
+    forget_waiter(o);
+    if (o->call == NULL)
+        free(o);
+    else if (o->until_end) /* it died: what it had sent so far is no whole */
         call_abort(o->call);
 }
 
@@ -432,6 +492,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     struct up *u = ctx;
     struct event e;
     calls_on_fault(u->calls, p, f, fatal);
+    if (p != NULL && peer_is_ready(p)) /* it stands, and is silent */
+        tell_waiters(u, p, f->what, f->advice);
     if (p != NULL ? peer_fault_repeats(p) : strcmp(u->told.what, f->what) == 0)
         return;
     if (p == NULL)
@@ -443,9 +505,13 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     event_begin(&e, "left");
     event_text(&e, "peer", who);
     event_text(&e, "reason", f->what + (named ? len + 2 : 0));
-    if (fatal)
-        event_text(&e, "do", f->advice);
+    event_text(&e, "do", f->advice);
     events_print(client_out(u->client), &e);
+}
+
+static void on_heard(void *ctx, struct peer *p, const char *what)
+{
+    tell_waiters(ctx, p, what, "");
 }
 
 static void on_broker(void *ctx, const struct fault *lost)
@@ -503,9 +569,11 @@ int up_run(const struct client_config *c, struct fault *f)
     static const struct client_events events = {.on_ready = on_ready,
                                                 .on_services = on_services,
                                                 .on_fault = on_fault,
+                                                .on_heard = on_heard,
                                                 .on_broker = on_broker};
     struct up u = {.lock = -1};
     list_init(&u.doors);
+    list_init(&u.waiters);
     int rc = client_open(&u.client, c, &events, &u, f);
     if (rc != 0)
         return rc;
@@ -517,6 +585,11 @@ int up_run(const struct client_config *c, struct fault *f)
     names_close(u.names);
     local_server_close(u.local);
     calls_free(u.calls);
+    while (!list_empty(&u.waiters)) {
+        struct opening *o = LIST_FIRST(&u.waiters, struct opening, link);
+        list_remove(&o->link);
+        free(o);
+    }
     timer_stop(&u.tick);
     client_close(u.client);
     if (u.lock >= 0)

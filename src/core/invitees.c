@@ -40,6 +40,44 @@ void invitees_give_back(struct invitees *v, const uint8_t id[static INVITE_ID_LE
     }
 }
 
+static void hood_of(uint8_t hood[static INVITEES_HOOD_LEN], const struct addr *from)
+{
+    memset(hood, 0, INVITEES_HOOD_LEN);
+    if (from == NULL || from->family == ADDR_NONE)
+        return;
+    hood[0] = from->family;
+    memcpy(hood + 1, from->ip, from->family == ADDR_V4 ? 2 : 4);
+}
+
+bool invitees_has_turn(const struct invitees *v, const struct addr *from,
+                       uint64_t now_ms)
+{
+    uint8_t hood[INVITEES_HOOD_LEN];
+    hood_of(hood, from);
+    for (size_t i = 0; i < INVITEES_TURNS; i++)
+        if (v->turns[i].had_ms != 0 &&
+            memcmp(v->turns[i].hood, hood, sizeof(hood)) == 0)
+            return now_ms - v->turns[i].had_ms >= INVITEES_TURN_MS;
+    return true;
+}
+
+void invitees_note_turn(struct invitees *v, const struct addr *from, uint64_t now_ms)
+{
+    uint8_t hood[INVITEES_HOOD_LEN];
+    size_t at = 0;
+    hood_of(hood, from);
+    for (size_t i = 0; i < INVITEES_TURNS; i++) {
+        if (memcmp(v->turns[i].hood, hood, sizeof(hood)) == 0) {
+            at = i;
+            break;
+        }
+        if (v->turns[i].had_ms < v->turns[at].had_ms)
+            at = i;
+    }
+    memcpy(v->turns[at].hood, hood, sizeof(hood));
+    v->turns[at].had_ms = now_ms;
+}
+
 unsigned invitees_at_once(unsigned uses_left)
 {
     unsigned n = uses_left < INVITEES_AT_ONCE ? uses_left : INVITEES_AT_ONCE;

@@ -115,6 +115,7 @@ enum local_op {
     LOCAL_PUBLISH = 8, /* serve: service is a SERVICE text; published until the
                           connection ends. arg: the program's name, for people; host:
                           for whom it is, "" as the lists say */
+    LOCAL_WATCH = 9,   /* up: what is said while a stream to `host` stands */
 };
 
 /* Both return the length, or POSTERN_ERR_LIMIT when `cap` is too small. */

@@ -55,7 +55,11 @@ int audience_check(const struct statedir *state, const char *audience,
     struct roster *r = NULL;
     struct access *a = NULL;
     unknown[0] = '\0';
-    int rc = roster_open(&r, state->path, f);
+    int rc = statedir_check_beside(state, "serve", "host.db", f);
+    if (rc == 0)
+        rc = statedir_check_beside(state, "serve", "access.db", f);
+    if (rc == 0)
+        rc = roster_open(&r, state->path, f);
     if (rc == 0)
         rc = access_open(&a, state->path, f);
     if (rc == 0)

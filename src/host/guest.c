@@ -479,7 +479,8 @@ static struct guest *find_invitees(const struct serve *s, const uint8_t *id,
 }
 
 /* Makes room for one more who holds that invite, at the cost of who had time enough. */
-static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
+static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses,
+                          const struct addr *from)
 {
     uint64_t now_ms = loop_now_ms(s->loop);
     unsigned same, all;
@@ -488,11 +489,14 @@ static bool admit_invitee(struct serve *s, const uint8_t *id, unsigned uses)
     struct guest *leaves = same >= invitees_at_once(uses) ? oldest_same
                            : all >= INVITEES_MAX          ? oldest
                                                           : NULL;
-    if ((leaves != NULL && now_ms - leaves->since_ms < INVITEE_PATIENCE_MS) ||
+    if ((leaves != NULL && (now_ms - leaves->since_ms < INVITEE_PATIENCE_MS ||
+                            !invitees_has_turn(&s->invitees, from, now_ms))) ||
         !invitees_take(&s->invitees, id, uses, now_ms))
         return false;
-    if (leaves != NULL)
+    if (leaves != NULL) {
+        invitees_note_turn(&s->invitees, from, now_ms);
         guest_close(leaves, REFUSE_LIMIT, "another device came with that invite");
+    }
     return true;
 }
 
@@ -526,10 +530,15 @@ static bool has_invitee_share(struct serve *s)
 }
 
 /* True: there is room for this one. `uses`: as judge. */
-static bool admit(struct face *face, const uint8_t *key, const Offer *o, unsigned uses,
+static bool admit(struct face *face, const Introduce *in, const Offer *o, unsigned uses,
                   const char **reason)
 {
     struct serve *s = face->serve;
+    const uint8_t *key = in->peer;
+    struct addr from = {0};
+    if (in->vouched_count > 0 && /* the first is whence its connection comes */
+        addr_from_bytes(&from, in->vouched[0].ip.bytes, in->vouched[0].ip.size, 0) != 0)
+        from = (struct addr){0};
     *reason = "the host has no file descriptors left";
     if (uses > 0 && !has_invitee_share(s))
         return false;
@@ -537,7 +546,7 @@ static bool admit(struct face *face, const uint8_t *key, const Offer *o, unsigne
         (!absent_make_room(s, key, true) || !has_descriptors(face, MADE_ROOM_PERCENT)))
         return false;
     *reason = "that invite was tried too often; try again in a minute";
-    if (uses > 0 && !admit_invitee(s, o->invite_id.bytes, uses))
+    if (uses > 0 && !admit_invitee(s, o->invite_id.bytes, uses, &from))
         return false;
     *reason = "all sessions that this device may have at the host are in use";
     return absent_make_room(s, key, false);
@@ -644,8 +653,12 @@ void guest_on_introduce(struct face *face, const Control *m)
         return;
     }
     unsigned uses, code = judge(s, in->peer, &o, &uses, &reason);
-    if (code != 0) {
+    if (code != 0 && (o.fresh || code == REFUSE_LIMIT)) {
         refuse(face, in, code, reason);
+        return;
+    }
+    if (code != 0) { /* a refusal is the broker's word: by it no session ends */
+        send_forgotten(face, in);
         return;
     }
     bool seen = conv_seen(s, in->conv);
@@ -655,7 +668,7 @@ void guest_on_introduce(struct face *face, const Control *m)
         send_forgotten(face, in);
         return;
     }
-    if (!admit(face, in->peer, &o, uses, &reason)) {
+    if (!admit(face, in, &o, uses, &reason)) {
         refuse(face, in, REFUSE_LIMIT, reason);
         return;
     }

@@ -41,6 +41,7 @@ static const struct event_words event_table[] = {
                  "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
                  "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
     {"left",     "lost {peer}[: {reason}][; {do}]"},
+    {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},

@@ -483,6 +483,11 @@ int local_conn_reply(struct local_conn *c, const LocalReply *reply)
     return 0;
 }
 
+bool local_conn_is_read(const struct local_conn *c)
+{
+    return c->out_len == 0;
+}
+
 void local_conn_finish(struct local_conn *c, int code, const struct fault *f)
 {
     LocalReply reply = LocalReply_init_zero;

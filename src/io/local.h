@@ -59,6 +59,8 @@ void local_conn_set_data(struct local_conn *c, void *data);
 void *local_conn_data(const struct local_conn *c);
 /* Queues a reply, at most 64 KiB in all. POSTERN_ERR_LIMIT when the reader is stuck. */
 MUST_CHECK int local_conn_reply(struct local_conn *c, const LocalReply *reply);
+/* All that was queued went out: a reply that only says that we live has a reader. */
+bool local_conn_is_read(const struct local_conn *c);
 /* A last reply of code `code` (0 is success) with words from `f`, or NULL, and close.
  */
 void local_conn_finish(struct local_conn *c, int code, const struct fault *f);

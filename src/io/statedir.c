@@ -20,7 +20,12 @@
 #include "io/db.h"
 #include "io/lack.h"
 
-enum { LOCK_PATIENCE_MS = 2000, LOCK_STEP_MS = 20 };
+enum {
+    LOCK_PATIENCE_MS = 2000,
+    LOCK_STEP_MS = 20,
+    MADE_TRIES = 20,
+    MADE_PAUSE_MS = 50
+};
 
 static const char *const key_migrations[] = {
     "CREATE TABLE device_key ("
@@ -288,6 +293,36 @@ bool statedir_has(const char *dir, const char *file)
     char path[PATH_MAX];
     (void)snprintf(path, sizeof(path), "%s/%s", dir, file);
     return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+/* Beside one that has just started it is about to be made. */
+static bool is_missing(const struct statedir *s, const char *role, const char *file,
+                       struct statedir_holder *h)
+{
+    const struct timespec pause = {.tv_nsec = MADE_PAUSE_MS * 1000000L};
+    for (int i = 0; i < MADE_TRIES; i++) {
+        if (statedir_has(s->path, file) || !statedir_held(s, role, h))
+            return false;
+        (void)nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+int statedir_check_beside(const struct statedir *s, const char *role, const char *file,
+                          struct fault *f)
+{
+    struct statedir_holder h;
+    if (!is_missing(s, role, file, &h))
+        return 0;
+    char advice[160];
+    (void)snprintf(advice, sizeof(advice),
+                   "restore it from a backup, or end 'postern %s' and start it again "
+                   "to begin anew without what was in it",
+                   role);
+    return fault_set(f, POSTERN_ERR_CORRUPT, advice,
+                     "%.200s/%s was removed beside the running 'postern %s' (process "
+                     "%ld), which goes by what it held",
+                     s->path, file, role, h.pid);
 }
 
 /*

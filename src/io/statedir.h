@@ -69,6 +69,13 @@ MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
 MUST_CHECK int statedir_key_first(const char *dir, struct fault *f);
 /* Is there a file of that name, or may there be one that cannot be seen? */
 bool statedir_has(const char *dir, const char *file);
+/*
+ * A file that a running `role` has open and that is no longer at its path. A command
+ * that made it anew would take away what the daemon still goes by. 0: it is there, or
+ * there is no such daemon.
+ */
+MUST_CHECK int statedir_check_beside(const struct statedir *s, const char *role,
+                                     const char *file, struct fault *f);
 /* Makes a new device key the current one at wall clock `now_s`; the old is kept. */
 MUST_CHECK int statedir_key_rotate(const struct statedir *s, struct keypair *fresh,
                                    int64_t now_s, struct fault *f);

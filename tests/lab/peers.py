@@ -384,9 +384,12 @@ class _Flow:
             self.trouble = self.trouble or e
 
 
-def flow(address, port, mbit):
-    """Echoes a stream until SIGTERM, then half-closes and compares what came back."""
+def flow(address, port, mbit, target=""):
+    """Echoes a stream until SIGTERM, then half-closes and compares what came back.
+    `target`: by a SOCKS proxy."""
     s = _dial(address, port)
+    if target:
+        _through_socks(s, target)
     s.sendall(b"ECHO\n")
     f = _Flow(s, mbit)
     signal.signal(signal.SIGTERM, lambda *_: f.stop.set())

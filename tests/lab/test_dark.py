@@ -91,6 +91,27 @@ def test_commands_alone_in_the_dark_say_so_within_five_seconds(gate):
         proc.kill()
 
 
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_who_is_removed_in_the_dark_is_told_when_it_is_light(gate, side):
+    """The word that ended its session was lost; the host knows it no more."""
+    g = gate()
+    up, address, port = warm_up(g)
+    flow = g.client.start_peer("flow", address, port, 5)
+    flow.wait_line("at ")
+    darken(g, side)
+    up.wait_event("left", 25, peer=HOST)
+    device = g.client.run("keys").events[0]["key"]
+    assert g.host.run("revoke", device).event("revoked")["sessions"] == 1
+    mark = up.mark()
+    brighten(g, side)
+    wait_until(lambda: [e for e in up.events[up.mark() and mark:]
+                        if "was removed by the host" in e.get("reason", "")], 20,
+               "it is told")
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=15)
+    assert done.status == 1 and "was removed" in done.stderr.splitlines()[-1], done.stderr
+    assert flow.wait(10) != 0
+
+
 def test_a_stopped_up_holds_no_nc(gate):
     g = gate()
     up, _, _ = warm_up(g)

@@ -135,7 +135,8 @@ def test_a_list_that_was_removed_is_named_by_every_command(pair, work):
     os.unlink(path)
     for command in (["ls", "--devices"], ["invite"], ["revoke", device],
                     ["serve", "--reload"], ["serve", "--reload", "one=7000"],
-                    ["access", "public", "one"]):
+                    ["access", "public", "one"], ["netcheck"],
+                    ["run", "--yes", "--for", "amy", "--", "true"]):
         done = g.host.run(*command, json=False)
         assert done.status == 1 and not done.stdout, (command, done.stdout)
         assert len(done.stderr.splitlines()) == 1 and "host.db was removed" in done.stderr, \
@@ -145,6 +146,29 @@ def test_a_list_that_was_removed_is_named_by_every_command(pair, work):
     shutil.copy(saved, path)
     assert name_of(g, device) and g.host.run("serve", "--reload").status == 0
     assert works(g.client)
+
+
+def test_a_book_that_was_removed_is_named_by_every_command(pair, work):
+    """And made anew by none: `up` would go by an empty one."""
+    g = pair
+    path, saved = f"{g.client.state}/book.db", f"{work}/saved"
+    up = g.client.start("up")
+    up.wait_event("path", 20)
+    shutil.copy(path, saved)
+    link = g.invite()
+    os.unlink(path)
+    for command in (["nc", HOST, "one"], ["ping", HOST, "--count", "1"], ["ls"],
+                    ["connect", f"{HOST}:one"], ["socks", "--listen", "127.0.0.1:1090"],
+                    ["netcheck"], ["join", link], ["up"]):
+        done = g.client.run(*command, json=False)
+        assert done.status == 1 and not done.stdout, (command, done.stdout)
+        assert len(done.stderr.splitlines()) == 1 and "book.db was removed" in done.stderr, \
+            (command, done.stderr)
+        assert not os.path.exists(path), command
+    wait_until(lambda: "book.db was removed" in up.stderr, 5, "`up` says so too")
+    shutil.copy(saved, path)
+    assert works(g.client)
+    assert g.client.run("join", link).status == 0
 
 
 def test_accounts_that_were_removed_are_no_reload(pair, work):

@@ -23,7 +23,8 @@ static int setup(void **state)
     *state = x;
     if (x == NULL || scratch_make(x->dir) != 0)
         return -1;
-    return book_open(&x->b, x->dir, NULL);
+    struct statedir dir;
+    return statedir_open(&dir, x->dir, NULL) == 0 ? book_open(&x->b, &dir, NULL) : -1;
 }
 
 static int teardown(void **state)

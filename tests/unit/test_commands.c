@@ -148,13 +148,15 @@ static void test_ls(void **state)
 {
     struct fixture *x = *state;
     struct book *b;
+    struct statedir dir;
     struct book_host h = {.name = "Home", .joined_s = 5};
     struct book_service services[2] = {{"ssh", 22, false}, {"dns", 53, true}};
     assert_int_equal(RUN(x, true, "ls"), 0);
     assert_string_equal(x->text, "");
     assert_int_equal(RUN(x, false, "ls"), 0);
     assert_non_null(strstr(x->text, "postern join"));
-    assert_int_equal(book_open(&b, x->dir, NULL), 0);
+    assert_int_equal(statedir_open(&dir, x->dir, NULL), 0);
+    assert_int_equal(book_open(&b, &dir, NULL), 0);
     assert_int_equal(book_add(b, &h, NULL), 0);
     assert_int_equal(book_services_set(b, h.key, services, 2), 0);
     book_close(b);

@@ -52,12 +52,39 @@ static void test_at_once(void **state)
     assert_int_equal(invitees_at_once(1000), 16);
 }
 
+static struct addr at(uint8_t a, uint8_t b, uint8_t c)
+{
+    return (struct addr){.family = ADDR_V4, .ip = {a, b, c, 1}};
+}
+
+static void test_neighbourhoods_take_turns(void **state)
+{
+    (void)state;
+    struct invitees v = {0};
+    struct addr one = at(10, 1, 1), beside = at(10, 1, 200), other = at(10, 2, 1);
+    assert_true(invitees_has_turn(&v, &one, 5));
+    invitees_note_turn(&v, &one, 5);
+    assert_false(invitees_has_turn(&v, &one, 10004));
+    assert_false(invitees_has_turn(&v, &beside, 10004));
+    assert_true(invitees_has_turn(&v, &other, 6));
+    assert_true(invitees_has_turn(&v, NULL, 6));
+    assert_true(invitees_has_turn(&v, &beside, 10005));
+    for (unsigned i = 0; i < INVITEES_TURNS; i++) { /* the longest ago is forgotten */
+        struct addr a = at(20, (uint8_t)i, 0);
+        invitees_note_turn(&v, &a, 100 + i);
+    }
+    assert_true(invitees_has_turn(&v, &one, 300));
+    assert_false(
+        invitees_has_turn(&v, &(struct addr){.family = ADDR_V4, .ip = {20}}, 300));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_uses_bound_tries),
         cmocka_unit_test(test_the_least_tried_is_forgotten),
         cmocka_unit_test(test_at_once),
+        cmocka_unit_test(test_neighbourhoods_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

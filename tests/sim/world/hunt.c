@@ -108,10 +108,12 @@ static void read_words(struct job *j, int status)
     ssize_t n = pread(j->said, buf, sizeof(buf) - 1, from);
     buf[n > 0 ? n : 0] = '\0';
     char *line = strstr(buf, "seed ");
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        line = strcpy(buf, "it does not end");
-    else if (line == NULL)
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+        (void)snprintf(buf, sizeof(buf), "it does not end");
         line = buf;
+    } else if (line == NULL) {
+        line = buf;
+    }
     line[strcspn(line, "\n")] = '\0';
     (void)snprintf(j->result->words, sizeof(j->result->words), "%s%s", line,
                    WIFSIGNALED(status) ? " (a signal)" : "");

@@ -30,6 +30,8 @@ void rig_check(struct rig *r, bool holds, const char *format, ...)
     (void)vfprintf(stderr, format, ap);
     (void)fprintf(stderr, "\n");
     va_end(ap);
+    if (r->dir[0] != '\0')
+        scratch_remove(r->dir);
     exit(1);
 }
 

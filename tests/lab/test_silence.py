@@ -1,0 +1,144 @@
+"""The host's network is away, or `up` does not live: whoever carries somebody's stream says
+so, how long it is waited for, and when it is over."""
+
+import signal
+import time
+
+import pytest
+
+from .actors import HOST
+from .net import patience, wait_until
+from .test_dark import brighten, darken
+from .test_ends import pipe_nc
+
+pytestmark = pytest.mark.postern
+AWAY = f"nothing comes from {HOST} on any path: its network may be away"
+WAITS = "open connections wait for it, 180 s at most"
+BACK = f"{HOST} answers again"
+
+
+@pytest.fixture
+def warm(gate):
+    """A client with `up`, and one without."""
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    g.up = g.client.start("up")
+    g.at = g.up.wait_event("service", 20)["local"].rsplit(":", 1)
+    g.up.wait_event("path", 20)
+    return g
+
+
+class Held:
+    """An `nc` whose stream stands and moves."""
+
+    def __init__(self, g):
+        self.proc = pipe_nc(g, "exec NC")
+        self.say("HOLD")
+        self.proc.wait_line("ok", 10)
+
+    def say(self, text):
+        try:
+            self.proc.popen.stdin.write(text.encode() + b"\n")
+            self.proc.popen.stdin.flush()
+        except OSError:
+            pass
+
+    def hears(self, text):
+        self.say(text)
+        self.proc.wait_line(text, 15)
+
+
+def carriers_alone(g):
+    """What runs without `up`, each with a stream; and how to read what it says."""
+    g.up.terminate()
+    nc = Held(g)
+    connect = g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+    address, port = connect.wait_event("ready", 15)["local"].rsplit(":", 1)
+    socks = g.client.start("socks", "--listen", "127.0.0.1:1090")
+    socks.wait_event("ready", 15)
+    flows = [g.client.start_peer("flow", address, port, 1),
+             g.client.start_peer("flow", "127.0.0.1", 1090, 1, f"{HOST}:7000")]
+    for flow in flows:
+        flow.wait_line("at ")
+    connect.wait_event("path", 15)
+    socks.wait_event("path", 15)
+    return nc, {"nc": lambda: nc.proc.stderr,
+                "connect": lambda: connect.stderr + connect.stdout,
+                "socks": lambda: socks.stderr + socks.stdout}
+
+
+def carriers_by_up(g):
+    """The same where `up` carries them; it is asked too."""
+    nc = Held(g)
+    connect = g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+    address, port = connect.wait_event("ready", 15)["local"].rsplit(":", 1)
+    flow = g.client.start_peer("flow", address, port, 1)
+    flow.wait_line("at ")
+    return nc, {"nc": lambda: nc.proc.stderr, "connect": lambda: connect.stderr,
+                "up": lambda: g.up.stdout}
+
+
+@pytest.mark.parametrize("carriers", [carriers_alone, carriers_by_up])
+def test_everybody_says_that_the_host_is_away_and_back(warm, carriers):
+    """Once an outage."""
+    g = warm
+    nc, said = carriers(g)
+    for outage in (1, 2):
+        darken(g, "a")
+        begin = time.monotonic()
+        nc.say("in the dark")
+        for name, text in said.items():
+            wait_until(lambda text=text: text().count(AWAY) >= outage, 12,
+                       f"{name} says that nothing comes")
+        assert time.monotonic() - begin < 12 * patience()
+        brighten(g, "a")
+        for name, text in said.items():
+            back = '"event":"back"' if name == "up" else BACK
+            wait_until(lambda text=text, back=back: text().count(back) >= outage or
+                       text().count('"event":"back"') >= outage, 20, f"{name} says that it is back")
+        nc.hears(f"light {outage}")
+    for name, text in said.items():
+        lines = [x for x in text().splitlines() if AWAY in x and "rejected" not in x]
+        told = [x for x in lines if '"event"' not in x or name == "up"]
+        assert len(told) == 2 and all(WAITS in x for x in told), (name, lines)
+
+
+@pytest.mark.parametrize("talks", [False, True])
+def test_an_nc_through_a_stopped_up_ends(warm, talks):
+    """Its bytes are in the hands of a program that does not live."""
+    g = warm
+    nc = Held(g)
+    g.up.signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    try:
+        if talks:
+            nc.say("anybody there?")
+        nc.proc.wait_line("'postern up' does not answer: it is stopped", 9, "err")
+        told = time.monotonic() - begin
+        assert nc.proc.wait(12) == 1
+        took = time.monotonic() - begin
+        assert told > 3 and took < 12 * patience(), (told, took)
+        lines = nc.proc.stderr.splitlines()
+        assert len(lines) == 2 and f"kill -CONT {g.up.pid}" in lines[1], lines
+        assert f"the connection to {HOST} is lost" in lines[1], lines
+    finally:
+        g.up.signal(signal.SIGCONT)
+
+
+def test_a_connect_through_a_stopped_up_says_so_and_goes_on_with_it(warm):
+    g = warm
+    connect = g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+    address, port = connect.wait_event("ready", 15)["local"].rsplit(":", 1)
+    flow = g.client.start_peer("flow", address, port, 1)
+    flow.wait_line("at ")
+    g.up.signal(signal.SIGSTOP)
+    try:
+        connect.wait_line("'postern up' does not answer: it is stopped", 9, "err")
+    finally:
+        g.up.signal(signal.SIGCONT)
+    connect.wait_line("'postern up' answers again", 9, "err")
+    assert flow.running and len(connect.stderr.splitlines()) == 2, connect.stderr
+    g.up.kill()
+    connect.wait_line("'postern up' ended: connections through it are lost", 9, "err")
+    assert flow.wait(10) != 0
