@@ -67,10 +67,10 @@ static void call_free(struct call *c)
 
 static void answer(struct call *c, unsigned code, const char *reason)
 {
-    if (c->answered || c->quiet)
+    if (c->answered)
         return;
     c->answered = true;
-    if (c->config.on_answer != NULL)
+    if (!c->quiet && c->config.on_answer != NULL)
         c->config.on_answer(c->config.ctx, c, code, reason);
 }
 
@@ -202,7 +202,7 @@ static void tell_wait(struct call *c)
     if (c->told || loop_now_ms(c->calls->loop) < c->since_ms + after_ms)
         return;
     c->told = true;
-    if (c->config.on_wait != NULL)
+    if (!c->quiet && c->config.on_wait != NULL)
         c->config.on_wait(c->config.ctx, c, why_none(c));
 }
 
@@ -304,6 +304,13 @@ void calls_drop_peer(struct calls *cs, const struct peer *p)
             pump_drop(c->pump);
         call_free(c);
     }
+}
+
+void calls_mute(struct calls *cs, const void *ctx)
+{
+    LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link)
+        if (c->config.ctx == ctx)
+            c->quiet = true;
 }
 
 int call_start(struct call **out, struct calls *cs, const struct call_config *config)

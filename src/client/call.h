@@ -51,6 +51,9 @@ void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f,
 unsigned calls_of_peer(const struct calls *cs, const struct peer *p);
 void calls_drop_peer(struct calls *cs, const struct peer *p);
 
+/* Whose `ctx` that is has gone: nothing is told any more of its calls, which go on. */
+void calls_mute(struct calls *cs, const void *ctx);
+
 MUST_CHECK int call_start(struct call **out, struct calls *cs,
                           const struct call_config *c);
 /*

@@ -339,6 +339,7 @@ void forward_close(struct forward *fw)
         call_forget(fl->call);
         on_flow_end(fl, NULL);
     }
+    calls_mute(fw->config.calls, fw);
     acceptor_close(fw->door);
     if (watch_is_open(&fw->watch)) {
         watch_close(&fw->watch);
