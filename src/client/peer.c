@@ -335,6 +335,8 @@ static void on_path_gone(void *ctx, struct path *path)
             p->paths[i] = NULL;
     if (p->used == path)
         p->used = NULL;
+    if (path->kind == PATH_RELAY && path->ended)
+        peer_on_pair_ended(p);
     if (p->session != NULL)
         session_remove_path(p->session, path);
 }
@@ -472,7 +474,7 @@ static void begin(struct peer *p)
     p->told = PATH_KIND_NONE;
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
-    p->gone_us = p->signal_us = 0;
+    p->gone_us = p->pair_ended_us = p->signal_us = 0;
     p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));

@@ -37,11 +37,12 @@ struct peer {
     bool unanswered;  /* nothing came back to the last try */
     bool gone_broken; /* it went by no end of the host's: it comes back by the broker */
     bool told_silent;
-    uint64_t over_us;   /* when the last attempt ended */
-    uint64_t gone_us;   /* when the broker lost the host, until that is looked into */
-    uint64_t made_us;   /* what a session that has heard nothing yet says of that */
-    uint64_t signal_us; /* when the host last spoke through the broker */
-    uint64_t told_since_us;   /* when the silence that was told began */
+    uint64_t over_us; /* when the last attempt ended */
+    uint64_t gone_us; /* when the broker lost the host, until that is looked into */
+    uint64_t pair_ended_us; /* when the host last ended the relay pair in order */
+    uint64_t made_us;       /* what a session that has heard nothing yet says of that */
+    uint64_t signal_us;     /* when the host last spoke through the broker */
+    uint64_t told_since_us; /* when the silence that was told began */
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     unsigned limit_s;         /* of the silence that is on; 0: none is */
     unsigned told_limit_s;    /* as it was told */
@@ -52,6 +53,9 @@ struct peer {
     struct live *live;     /* tells our other programs of this session */
     struct fault last;
 };
+
+/* The host's end of the relay pair was closed in order. */
+void peer_on_pair_ended(struct peer *p);
 
 /* Takes session and approach down; another try follows after a pause. */
 void peer_restart(struct peer *p, const struct fault *f, bool fatal);

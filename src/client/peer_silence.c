@@ -35,8 +35,25 @@ static uint64_t seconds_us(unsigned s)
     return s * 1000000ull;
 }
 
+static bool is_lately(uint64_t us)
+{
+    return us != 0 && clock_us() - us < seconds_us(2);
+}
+
+/*
+ * A program that is killed with something unread resets its connection to the broker,
+ * as a router does; but its relay pair ends in order, and a router resets that too.
+ */
+void peer_on_pair_ended(struct peer *p)
+{
+    p->pair_ended_us = clock_us();
+    if (p->gone_broken && is_lately(p->gone_us) && p->session != NULL)
+        peer_on_gone(p, true);
+}
+
 void peer_on_gone(struct peer *p, bool ended)
 {
+    ended = ended || is_lately(p->pair_ended_us);
     uint64_t ms =
         GONE_MIN_MS + GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(p->session) / 1000;
     if (!ended)

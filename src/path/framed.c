@@ -9,7 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/linger.h"
 #include "io/loop.h"
+#include "io/netmon.h"
 #include "io/sock.h"
 #include "io/tcp.h"
 #include "io/udp.h"
@@ -35,6 +37,7 @@ struct framed {
     uint8_t *tx; /* what the socket did not take */
     size_t tx_len, tx_from;
     bool busy, freed, told;
+    bool failed; /* a write was told of a reset: the read behind it sees an end */
 };
 
 static void on_ready(void *ctx, int events);
@@ -54,8 +57,10 @@ static void flush_tx(struct framed *f)
 {
     while (f->tx_from < f->tx_len) {
         ssize_t n = sock_write(f->fd, f->tx + f->tx_from, f->tx_len - f->tx_from);
-        if (n < 0) /* a dead socket shows in on_ready */
+        if (n < 0) { /* a dead socket shows in on_ready */
+            f->failed = n != POSTERN_ERR_AGAIN;
             return;
+        }
         f->tx_from += (size_t)n;
     }
     free(f->tx);
@@ -73,6 +78,7 @@ static void keep_rest(struct framed *f, const struct iovec *iov, size_t count,
         total += iov[i].iov_len;
     f->tx = sent < total ? malloc(total - sent) : NULL;
     if (f->tx == NULL) {
+        f->failed = true;
         sock_end(f->fd); /* half a frame is out: this stream is lost */
         return;
     }
@@ -127,8 +133,10 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
         total += FRAME_HEADER + n;
     }
     ssize_t n = sock_writev(f->fd, iov, 2 * count);
-    if (n < 0 && n != POSTERN_ERR_AGAIN)
-        return 0; /* lost; on_ready finds the socket dead */
+    if (n < 0 && n != POSTERN_ERR_AGAIN) {
+        f->failed = true; /* lost; on_ready finds the socket dead */
+        return 0;
+    }
     if (n < (ssize_t)total)
         keep_rest(f, iov, 2 * count, n > 0 ? (size_t)n : 0);
     return 0;
@@ -167,8 +175,9 @@ static void read_frames(struct framed *f)
         if (n == POSTERN_ERR_AGAIN)
             return;
         if (n <= 0) {
-            tell_broken(f,
-                        n == 0 ? "the connection was closed" : "the connection broke");
+            f->base.ended = n == 0 && !f->failed;
+            tell_broken(f, f->base.ended ? "the connection was closed"
+                                         : "the connection broke");
             return;
         }
         size_t len = have + (size_t)n;
@@ -251,6 +260,10 @@ void framed_free(struct framed *f)
         return;
     f->freed = true;
     watch_close(&f->watch);
+    /* IPv6 routes outlive an address: who is told of an end takes it for the program's
+     */
+    if (netmon_way_of(&f->base.local, &f->base.remote) == NETMON_WAY_GONE)
+        linger_reset(f->fd);
     close(f->fd);
     free(f->rx);
     free(f->tx);

@@ -46,6 +46,7 @@ struct path {
     uint32_t window_bytes;     /* a TCP window that does not scale; 0: it does */
     uint32_t rtt_us;           /* as the kind measured it, 0 when it did not */
     bool meagre;               /* carries little: taken when no other answers */
+    bool ended;                /* a stream that the other end closed in order */
     bool silent;               /* its user keeps it although it answers nothing */
     uint64_t silent_since_us;
     const struct path_user *user; /* NULL: what arrives is dropped */

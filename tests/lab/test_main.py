@@ -238,6 +238,21 @@ def test_reload_publishes_without_dropping(gate):
     assert flow.wait(20) == 0, flow.stdout
 
 
+def test_up_outlives_a_service_that_leaves_while_a_connection_to_it_waits(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000", "far=192.0.2.77:80")   # nobody is there: the answer takes long
+    up = g.client.start("up")
+    address, port = up.wait_event("service", 20, name="far")["local"].rsplit(":", 1)
+    waits = [g.client.start_peer("get", address, port, 10, 1) for _ in range(12)]
+    done = g.host.run("serve", "--reload", "7000")
+    assert done.status == 0, done.stderr
+    assert all(w.wait(40) != 0 for w in waits)
+    assert up.running, up.stderr
+    address, port = up.wait_event("service", 20, name="7000")["local"].rsplit(":", 1)
+    assert g.client.peer("get", address, port, 1000, 1).status == 0
+
+
 @pytest.mark.needs("curl", "nginx")
 def test_socks_reaches_every_host_by_name(gate, programs, work):
     g = gate(host="masq", client="masq")
