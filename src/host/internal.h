@@ -118,8 +118,9 @@ struct serve {
     struct agent *agent; /* of a LAN's hosts, when it is one; NULL */
     struct guest *guests;
     unsigned guest_count;
-    struct holdings sessions; /* by device, of GUESTS_MAX */
-    struct holdings outlets;  /* by device, of the descriptors for services */
+    struct holdings sessions;    /* by device, of GUESTS_MAX */
+    struct holdings outlets;     /* by device, of the descriptors for services */
+    struct holdings lan_outlets; /* by device, of the streams to hosts of the LAN */
     struct invitees invitees;
     uint8_t convs[CONVS_KEPT][CONV_LEN]; /* the latest introductions */
     size_t conv_next;

@@ -4,6 +4,7 @@
  * their own a flow; what a host of the LAN serves is a stream to it, joined to the
  * client's. A refusal is handed back with its reason.
  */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,17 @@
 #include "io/resolve.h"
 #include "io/sock.h"
 
-enum { UDP_IDLE_MS = 5 * 60000, DATAGRAM_MAX = 65535 };
+enum {
+    UDP_IDLE_MS = 5 * 60000,
+    DATAGRAM_MAX = 65535,
+    /* Those of one session, for all hosts of the LAN together; some are still ending.
+     */
+    LAN_STREAMS_MAX = SESSION_STREAMS_MAX - 64,
+};
 
 struct outlet {
-    struct holding held; /* of s->outlets: first, as worth() knows */
+    struct holding held;     /* of s->outlets */
+    struct holding lan_held; /* of s->lan_outlets */
     struct serve *serve;
     struct guest *guest; /* NULL once the header was handled: the guest may go first */
     struct session_env *env;
@@ -34,23 +42,44 @@ struct outlet {
     struct timer idle;
 };
 
-/* What moves bytes has proven more than what was only opened. */
-static uint64_t worth(const struct holding *e)
+static struct outlet *owner(const struct holding *e)
 {
-    const struct outlet *o = (const struct outlet *)e;
+    return (struct outlet *)((char *)(uintptr_t)e - offsetof(struct outlet, held));
+}
+
+static struct outlet *lan_owner(const struct holding *e)
+{
+    return (struct outlet *)((char *)(uintptr_t)e - offsetof(struct outlet, lan_held));
+}
+
+/* What moves bytes has proven more than what was only opened. */
+static uint64_t moved_bytes(const struct outlet *o)
+{
     struct pump_stats moved =
         o->pump != NULL ? pump_stats(o->pump) : (struct pump_stats){0};
     return moved.to_peer_bytes + moved.from_peer_bytes;
 }
 
+static uint64_t worth(const struct holding *e)
+{
+    return moved_bytes(owner(e));
+}
+
+static uint64_t lan_worth(const struct holding *e)
+{
+    return moved_bytes(lan_owner(e));
+}
+
 void outlets_init(struct serve *s)
 {
     holdings_init(&s->outlets, net_descriptors_share(SERVICES_PERCENT), worth);
+    holdings_init(&s->lan_outlets, LAN_STREAMS_MAX, lan_worth);
 }
 
 static void outlet_free(struct outlet *o)
 {
     holdings_give_back(&o->serve->outlets, &o->held);
+    holdings_give_back(&o->serve->lan_outlets, &o->lan_held);
     race_free(o->race);
     resolve_cancel(o->resolve);
     watch_close(&o->udp_watch);
@@ -294,6 +323,28 @@ static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *ope
     return 0;
 }
 
+/* A stream of the one session that a host of the LAN has with us, likewise. */
+static int take_lan_place(struct outlet *o, const uint8_t *device)
+{
+    struct holding *leaves;
+    if (holdings_take(&o->serve->lan_outlets, &o->lan_held, device, &leaves) != 0) {
+        refuse(o, STREAM_LIMIT,
+               "the host has no room for more connections of this device to its LAN");
+        return POSTERN_ERR_LIMIT;
+    }
+    if (leaves != NULL)
+        pump_abort(lan_owner(leaves)->pump, STREAM_LIMIT);
+    return 0;
+}
+
+static bool is_of_lan(const struct service *s)
+{
+    for (size_t i = 0; i < s->target_count; i++)
+        if (s->targets[i].by != 0)
+            return true;
+    return false;
+}
+
 /* A descriptor for it: of who has most, what moved least makes room. */
 static int take_place(struct outlet *o, const uint8_t *device)
 {
@@ -304,8 +355,8 @@ static int take_place(struct outlet *o, const uint8_t *device)
         return POSTERN_ERR_LIMIT;
     }
     if (leaves != NULL)
-        pump_abort(((struct outlet *)leaves)->pump, STREAM_LIMIT);
-    return 0;
+        pump_abort(owner(leaves)->pump, STREAM_LIMIT);
+    return is_of_lan(&o->service) ? take_lan_place(o, device) : 0;
 }
 
 static void connect_service(struct outlet *o, struct agent *agent)

@@ -172,7 +172,8 @@ int db_end(struct db *db, int err)
 static void keep(struct db *db, sqlite3_stmt *raw)
 {
     (void)sqlite3_finalize(db->kept[DB_KEPT - 1]);
-    memmove(&db->kept[1], &db->kept[0], (DB_KEPT - 1) * sizeof(db->kept[0]));
+    for (size_t i = DB_KEPT - 1; i > 0; i--)
+        db->kept[i] = db->kept[i - 1];
     db->kept[0] = raw;
 }
 
@@ -182,8 +183,8 @@ static sqlite3_stmt *take_kept(struct db *db, const char *sql)
         sqlite3_stmt *raw = db->kept[i];
         if (raw == NULL || strcmp(sqlite3_sql(raw), sql) != 0)
             continue;
-        memmove(&db->kept[i], &db->kept[i + 1],
-                (DB_KEPT - 1 - i) * sizeof(db->kept[0]));
+        for (; i + 1 < DB_KEPT; i++)
+            db->kept[i] = db->kept[i + 1];
         db->kept[DB_KEPT - 1] = NULL;
         return raw;
     }

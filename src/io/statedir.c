@@ -194,7 +194,7 @@ int statedir_lock_keep(const struct statedir *s, const char *role, int *fd, bool
 {
     char path[PATH_MAX];
     struct stat st;
-    int fresh;
+    int fresh = -1;
     *moved = false;
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
     if (fstat(*fd, &st) != 0 || is_at(&st, path) || is_at(&st, s->path) ||
