@@ -305,8 +305,8 @@ static void wait_for(struct client *c, const struct fault *f, unsigned grace)
         client_stop(c, f->code, f);
         return;
     }
-    if (f->code != POSTERN_ERR_UNREACHABLE && timer_is_active(&c->tell) &&
-        strcmp(c->waits_for.what, f->what) != 0)
+    if (f->code != POSTERN_ERR_UNREACHABLE && grace > TELL_MS &&
+        timer_is_active(&c->tell) && strcmp(c->waits_for.what, f->what) != 0)
         timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
     bool sooner = c->config.end_ms > 0 && c->config.end_ms < grace;

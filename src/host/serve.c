@@ -146,6 +146,8 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
         return;
     }
     tell_lost(face, why, fatal);
+    if (fatal) /* that was told as an error */
+        timer_stop(&s->tell);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)

@@ -398,7 +398,7 @@ def test_status_while_the_broker_is_away(served):
     assert status.event("broker", state="lost"), status.stdout
     assert status.event("host", state="offline"), status.stdout
     for e in status.events:
-        if e["event"] == "rejected":
+        if e["event"] == "rejected" and e["kind"] not in ("dial-out", "spoof"):
             assert e["reason"].startswith("not tried: nothing listens at the broker"), e
     left = [e for e in up.events if e["event"] == "left"]
     assert len(left) == 1, left
