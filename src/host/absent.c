@@ -27,8 +27,8 @@ enum {
 uint64_t guest_silent_us(const struct guest *g, uint64_t now_us)
 {
     uint64_t since = g->since_ms * 1000;
-    if (g->session != NULL && session_is_open(g->session))
-        since = session_heard_us(g->session);
+    if (tie_open_session(g->tie) != NULL)
+        since = session_heard_us(tie_session(g->tie));
     return now_us > since ? now_us - since : 0;
 }
 
@@ -63,10 +63,10 @@ static bool names(const Alive *a, const uint8_t conv[static CONV_LEN])
  */
 static void compare(struct guest *g, struct guest *o, const Alive *a)
 {
-    if (o == g || o->dead || !o->listed_alive || o->session == NULL ||
+    if (o == g || o->dead || !o->listed_alive || tie_session(o->tie) == NULL ||
         o->face != g->face || /* a list is of the sessions to one key of the host's */
         memcmp(o->listed, g->listed, KEY_LEN) != 0 ||
-        names(a, approach_conv(o->approach)))
+        names(a, approach_conv(tie_approach(o->tie))))
         return;
     if (memcmp(o->scope, a->scope.bytes, sizeof(o->scope)) == 0) {
         if (o->alive_since_us >= a->at_us)
@@ -75,7 +75,7 @@ static void compare(struct guest *g, struct guest *o, const Alive *a)
         return;
     }
     o->doubt_us = clock_us();
-    session_probe(o->session);
+    session_probe(tie_session(o->tie));
 }
 
 void absent_on_alive(struct guest *g, const Alive *a)
@@ -106,11 +106,11 @@ static void ask_others(struct guest *g, uint64_t now_us)
         return;
     m->which_body = Meta_alive_tag;
     for (struct guest *o = g->serve->guests; o != NULL; o = o->next) {
-        if (o == g || o->dead || o->session == NULL || !session_is_open(o->session) ||
+        if (o == g || o->dead || tie_open_session(o->tie) == NULL ||
             memcmp(o->listed, g->listed, KEY_LEN) != 0 ||
             guest_silent_us(o, now_us) > AWAKE_US)
             continue;
-        if (session_send_meta(o->session, m) == 0)
+        if (session_send_meta(tie_session(o->tie), m) == 0)
             break;
     }
     free(m);
@@ -118,19 +118,19 @@ static void ask_others(struct guest *g, uint64_t now_us)
 
 static void settle_doubt(struct guest *g, uint64_t now_us)
 {
-    if (session_heard_us(g->session) > g->doubt_us)
+    if (session_heard_us(tie_session(g->tie)) > g->doubt_us)
         g->doubt_us = 0;
     else if (now_us - g->doubt_us > DOUBT_US)
         guest_close(g, 0, "its program has ended");
     else
-        session_probe(g->session);
+        session_probe(tie_session(g->tie));
 }
 
 void absent_check(struct guest *g, uint64_t now_us)
 {
     struct serve *s = g->serve;
     struct absence a = {.told_us = (uint64_t)s->settings.absent_s * 1000000,
-                        .streams = session_stream_count(g->session) > 0,
+                        .streams = session_stream_count(tie_session(g->tie)) > 0,
                         .sleeps = is_sleeper(s, g->listed)};
     uint64_t silent_us = guest_silent_us(g, now_us);
     switch (absence_judge(&a, silent_us)) {
@@ -142,7 +142,7 @@ void absent_check(struct guest *g, uint64_t now_us)
         break;
     case ABSENCE_PROBE:
         g->away = silent_us > 2 * ABSENCE_PROBE_US;
-        session_probe(g->session);
+        session_probe(tie_session(g->tie));
         break;
     case ABSENCE_OVER:
         guest_close(g, 0, "nothing was heard of this device for too long");
@@ -150,7 +150,7 @@ void absent_check(struct guest *g, uint64_t now_us)
     }
     if (!g->spoke && g->doubt_us == 0 && silent_us > UNSPOKEN_US) {
         g->doubt_us = now_us;
-        session_probe(g->session);
+        session_probe(tie_session(g->tie));
     }
     if (g->doubt_us != 0)
         settle_doubt(g, now_us);
@@ -165,15 +165,15 @@ void absent_check(struct guest *g, uint64_t now_us)
 /* It was asked, and has not answered since: its program or its machine is gone. */
 static bool is_mute(const struct guest *g, uint64_t now_us)
 {
-    return g->asked_us > session_heard_us(g->session) &&
+    return g->asked_us > session_heard_us(tie_session(g->tie)) &&
            now_us - g->asked_us > CROWD_QUIET_US;
 }
 
 /* Connections go through it, and the device is there. */
 static bool is_used(const struct guest *g, uint64_t now_us)
 {
-    return g->session != NULL && session_is_open(g->session) &&
-           session_stream_count(g->session) > 0 && !is_mute(g, now_us);
+    return tie_open_session(g->tie) != NULL &&
+           session_stream_count(tie_session(g->tie)) > 0 && !is_mute(g, now_us);
 }
 
 /*
@@ -210,7 +210,7 @@ static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t n
         if (g->dead || memcmp(g->key, key, KEY_LEN) != 0 || !is_idle(g, now_us))
             continue;
         uint64_t silent_us = guest_silent_us(g, now_us);
-        if (g->session == NULL || !session_is_open(g->session))
+        if (tie_open_session(g->tie) == NULL)
             silent_us += UNOPENED_US; /* its device has begun anew, most likely */
         if (first == NULL || silent_us > most) {
             first = g;
@@ -223,9 +223,9 @@ static struct guest *first_to_go(struct serve *s, const uint8_t *key, uint64_t n
 /* So that the living of a crowd have been heard when one must go. */
 static void ask(struct guest *g, uint64_t now_us)
 {
-    if (g->asked_us <= session_heard_us(g->session))
+    if (g->asked_us <= session_heard_us(tie_session(g->tie)))
         g->asked_us = now_us;
-    session_probe(g->session);
+    session_probe(tie_session(g->tie));
 }
 
 static unsigned count_and_ask(struct serve *s, const uint8_t *key, bool scarce,
@@ -237,7 +237,7 @@ static unsigned count_and_ask(struct serve *s, const uint8_t *key, bool scarce,
     if (n < GUESTS_PER_CLIENT_MAX / 2 && !scarce)
         return n;
     for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->session != NULL && session_is_open(g->session) &&
+        if (!g->dead && tie_open_session(g->tie) != NULL &&
             memcmp(g->key, key, KEY_LEN) == 0 &&
             guest_silent_us(g, now_us) > CROWD_QUIET_US)
             ask(g, now_us);

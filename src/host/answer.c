@@ -232,7 +232,7 @@ static void ask_sessions(struct answer *a)
 {
     for (struct guest *g = a->serve->guests; g != NULL; g = g->next) {
         struct event e;
-        if (g->dead || g->session == NULL || g->portal)
+        if (g->dead || g->portal || tie_session(g->tie) == NULL)
             continue;
         guest_session_event(g, &e);
         say(a, &e);
@@ -243,8 +243,8 @@ static void ask_sessions(struct answer *a)
 static bool is_connected(const struct serve *s, const uint8_t key[static KEY_LEN])
 {
     for (const struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->session != NULL && session_is_open(g->session) &&
-            memcmp(g->listed, key, KEY_LEN) == 0)
+        if (!g->dead && memcmp(g->listed, key, KEY_LEN) == 0 &&
+            tie_open_session(g->tie) != NULL)
             return true;
     return false;
 }

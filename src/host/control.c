@@ -31,7 +31,7 @@ static void on_stop(void *ctx, int signum)
 
 void guest_session_event(struct guest *g, struct event *e)
 {
-    struct path *p = session_path(g->session);
+    struct path *p = session_path(tie_session(g->tie));
     event_begin(e, "session");
     event_text(e, "peer", g->name);
     event_text(e, "kind", path_kind_name(p != NULL ? p->kind : PATH_KIND_NONE));
@@ -39,10 +39,11 @@ void guest_session_event(struct guest *g, struct event *e)
         event_addr(e, "local", &p->local);
         event_addr(e, "remote", &p->remote);
     }
-    event_rtt(e, "rtt_ms", session_rtt_us(g->session));
-    event_int(e, "streams", session_stream_count(g->session));
-    event_int(e, "sent_bytes", (int64_t)session_bytes_sent(g->session));
-    event_int(e, "received_bytes", (int64_t)session_bytes_received(g->session));
+    event_rtt(e, "rtt_ms", session_rtt_us(tie_session(g->tie)));
+    event_int(e, "streams", session_stream_count(tie_session(g->tie)));
+    event_int(e, "sent_bytes", (int64_t)session_bytes_sent(tie_session(g->tie)));
+    event_int(e, "received_bytes",
+              (int64_t)session_bytes_received(tie_session(g->tie)));
     event_int(e, "silent_s", (int64_t)(guest_silent_us(g, clock_us()) / 1000000));
 }
 
@@ -61,7 +62,7 @@ static void reply_status(struct serve *s, struct local_conn *c)
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
         LocalReply r = LocalReply_init_zero;
         struct event e;
-        if (g->dead || g->session == NULL)
+        if (g->dead || tie_session(g->tie) == NULL)
             continue;
         guest_session_event(g, &e);
         (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);

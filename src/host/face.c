@@ -39,7 +39,7 @@ static void send_rotation(struct guest *g, const struct keypair *old, bool named
         r->old_key.size = KEY_LEN;
         memcpy(r->old_key.bytes, old->pub, KEY_LEN);
     }
-    if (session_send_meta(g->session, &m) != 0)
+    if (session_send_meta(tie_session(g->tie), &m) != 0)
         log_debug("the new key could not be announced");
 }
 
@@ -130,7 +130,7 @@ int faces_renew(struct serve *s, struct fault *f)
         rc = fault_lack(f, POSTERN_ERR_NOMEM);
     sodium_memzero(keys, sizeof(keys));
     for (struct guest *g = s->guests; g != NULL && rc == 0 && changed; g = g->next)
-        if (!g->dead && g->member && session_is_open(g->session))
+        if (!g->dead && g->member && tie_open_session(g->tie) != NULL)
             guest_announce_rotation(g);
     return rc;
 }

@@ -29,26 +29,12 @@ static void refuse(struct face *face, const Introduce *in, unsigned code,
         log_debug("a refusal could not be sent");
 }
 
-void guest_on_uplink(struct guest *g, bool up)
-{
-    approach_on_uplink(g->approach, up);
-    if (up && g->session != NULL && session_is_open(g->session))
-        session_doubt(g->session, false);
-}
-
-void guest_on_network_change(struct guest *g)
-{
-    approach_on_network_change(g->approach);
-    if (g->session != NULL && session_is_open(g->session))
-        session_doubt(g->session, true);
-}
-
 static struct guest *find_guest(const struct serve *s, const uint8_t *key,
                                 const uint8_t *conv)
 {
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && memcmp(g->key, key, KEY_LEN) == 0 &&
-            memcmp(approach_conv(g->approach), conv, CONV_LEN) == 0)
+            memcmp(approach_conv(tie_approach(g->tie)), conv, CONV_LEN) == 0)
             return g;
     return NULL;
 }
@@ -92,7 +78,7 @@ void guest_send_services(struct guest *g)
             info->udp = sv->udp;
         }
     }
-    if (session_send_meta(g->session, m) != 0)
+    if (session_send_meta(tie_session(g->tie), m) != 0)
         log_debug("the list of services could not be sent");
     free(m);
 }
@@ -102,7 +88,7 @@ static void send_denied(struct guest *g, unsigned code, const char *reason)
     Meta m = {.which_body = Meta_denied_tag};
     m.body.denied.code = code;
     (void)snprintf(m.body.denied.reason, sizeof(m.body.denied.reason), "%s", reason);
-    if (session_send_meta(g->session, &m) != 0)
+    if (session_send_meta(tie_session(g->tie), &m) != 0)
         log_debug("a denial could not be sent");
 }
 
@@ -132,10 +118,10 @@ static void tell_joined(struct guest *g)
     event_text(&e, "device", g->name);
     event_text(&e, "key", key_format(g->key, key));
     events_print(g->serve->config->out, &e);
-    const struct path *p = session_path(g->session);
+    const struct path *p = session_path(tie_session(g->tie));
     char from[ADDR_TEXT_LEN] = "", detail[KEY_TEXT_LEN + 32] = "";
     struct addr seen =
-        approach_peer_seen(g->approach); /* a relay's address tells nothing */
+        approach_peer_seen(tie_approach(g->tie)); /* a relay's address tells nothing */
     if (seen.family != ADDR_NONE)
         (void)addr_format_ip(&seen, from);
     (void)snprintf(detail, sizeof(detail), "%s%s%s", key, p != NULL ? ", over " : "",
@@ -168,7 +154,7 @@ static void on_join(struct guest *g, const Join *j)
     struct fault f = {0};
     uint8_t exporter[32], proof[32];
     int rc = roster_invite_find(s->roster, j->invite_id, statedir_now_s(), &invite);
-    if (rc == 0 && session_exporter(g->session, exporter) == 0) {
+    if (rc == 0 && session_exporter(tie_session(g->tie), exporter) == 0) {
         link_invite_proof(proof, invite.secret, exporter, sizeof(exporter));
         rc =
             sodium_memcmp(proof, j->proof, sizeof(proof)) == 0 ? 0 : POSTERN_ERR_DENIED;
@@ -186,7 +172,7 @@ static void on_join(struct guest *g, const Join *j)
     invitees_give_back(&s->invitees, j->invite_id, loop_now_ms(s->loop));
     became_member(g);
     g->unlisted = false;
-    approach_admit(g->approach);
+    approach_admit(tie_approach(g->tie));
     tell_joined(g);
     guest_announce_rotation(g); /* the invite may be older than the key */
     guest_announce_earlier(g);  /* or what the device knows of this host */
@@ -213,7 +199,7 @@ static void on_rotate(struct guest *g, const Rotate *r)
     }
     list_under(g, r->new_key);
     Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
-    if (session_send_meta(g->session, &m) != 0)
+    if (session_send_meta(tie_session(g->tie), &m) != 0)
         log_debug("the receipt of a new key could not be sent");
 }
 
@@ -253,7 +239,7 @@ static void on_meta(void *ctx, const Meta *m)
     case Meta_ping_tag: {
         Meta pong = {.which_body = Meta_pong_tag,
                      .body.pong.nonce = m->body.ping.nonce};
-        if (session_send_meta(g->session, &pong) != 0)
+        if (session_send_meta(tie_session(g->tie), &pong) != 0)
             log_debug("a pong could not be sent");
         break;
     }
@@ -265,7 +251,6 @@ static void on_meta(void *ctx, const Meta *m)
 static void on_open(void *ctx)
 {
     struct guest *g = ctx;
-    approach_set_established(g->approach);
     became_member(g);
 }
 
@@ -278,34 +263,6 @@ static void on_stream(void *ctx, struct stream *st)
     outlet_accept(g, st);
 }
 
-static void on_path(void *ctx, struct path *p)
-{
-    struct guest *g = ctx;
-    approach_on_path_used(g->approach, p);
-    uplink_refresh(g->face->endpoint.uplink); /* new clients must find us as well */
-}
-
-static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
-{
-    struct guest *g = ctx;
-    (void)p, (void)silent_us; /* the client tells its approach, and ours */
-    /* A NAT that forgot the path may have forgotten the way to the broker too. */
-    uplink_refresh(g->face->endpoint.uplink);
-}
-
-/* Is it the client, or the way to the broker? */
-static void on_silent(void *ctx)
-{
-    struct guest *g = ctx;
-    uplink_suspect(g->face->endpoint.uplink);
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx;
-    p->rtt_us = rtt_us;
-}
-
 static void on_close(void *ctx, int err, const char *why)
 {
     struct guest *g = ctx;
@@ -314,109 +271,22 @@ static void on_close(void *ctx, int err, const char *why)
     guest_sweep_soon(g->serve);
 }
 
-static const struct session_events session_events = {
-    .authorize = on_authorize,
-    .on_open = on_open,
-    .on_stream = on_stream,
-    .on_meta = on_meta,
-    .on_path = on_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_silent,
-    .on_close = on_close,
-};
-
-/* -------------------------------------------------------------- before the session */
-
-/* The first packet on any path begins the session. */
-static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                             size_t segment_len)
-{
-    struct guest *g = ctx;
-    size_t n = len < segment_len ? len : segment_len;
-    if (g->session != NULL || g->dead)
-        return;
-    struct session_config sc = {.env = &g->face->endpoint.env,
-                                .events = &session_events,
-                                .ctx = g,
-                                .rtt_hint_us =
-                                    uplink_min_rtt_us(g->face->endpoint.uplink)};
-    if (session_new_server(&g->session, &sc, g->key, p, buf, n) != 0) {
-        g->session = NULL;
-        log_debug("a first packet was none");
-        return;
-    }
-    for (int i = 0; i < GUEST_PATHS_MAX; i++)
-        if (g->paths[i] != NULL)
-            session_add_path(g->session, g->paths[i]);
-}
-
-static void on_first_writable(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static const struct path_user first_user = {on_first_packets, on_first_writable};
-
-static void on_approach_path(void *ctx, struct path *p)
-{
-    struct guest *g = ctx;
-    for (int i = 0; i < GUEST_PATHS_MAX; i++) {
-        if (g->paths[i] == NULL) {
-            g->paths[i] = p;
-            break;
-        }
-    }
-    if (g->session != NULL) {
-        session_add_path(g->session, p);
-    } else {
-        p->user = &first_user;
-        p->user_ctx = g;
-    }
-}
-
-static void on_select(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_gone(void *ctx, struct path *p)
-{
-    struct guest *g = ctx;
-    for (int i = 0; i < GUEST_PATHS_MAX; i++)
-        if (g->paths[i] == p)
-            g->paths[i] = NULL;
-    if (g->session != NULL)
-        session_remove_path(g->session, p);
-    p->user = NULL;
-}
-
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     (void)ctx;
     log_debug("the broker refused: %s (%u)", reason, code);
 }
 
-static void on_renewed(void *ctx)
-{
-    struct guest *g = ctx;
-    if (g->session != NULL && session_is_open(g->session))
-        session_doubt(g->session, true);
-}
-
-static void on_nothing(void *ctx)
-{
-    (void)ctx;
-}
-
-static const struct approach_events approach_events = {
-    .on_path = on_approach_path,
-    .on_select = on_select,
-    .on_path_gone = on_path_gone,
+static const struct tie_events tie_events = {
+    .authorize = on_authorize,
+    .on_open = on_open,
+    .on_meta = on_meta,
+    .on_close = on_close,
     .on_refused = on_refused,
-    .on_renewed = on_renewed,
-    .on_forgotten = on_nothing,
+    .on_stream = on_stream,
 };
+
+/* -------------------------------------------------------------- before the session */
 
 /*
  * Who may be answered at all; 0, or the refusal's code with its words. `uses` is what
@@ -508,8 +378,7 @@ static long about_to_open(const struct serve *s)
     uint64_t now_ms = loop_now_ms(s->loop);
     for (const struct guest *g = s->guests; /* the newest first */
          g != NULL && now_ms - g->since_ms < YOUNG_MS; g = g->next)
-        sockets += g->session != NULL && session_is_open(g->session) ? YOUNG_SOCKETS
-                                                                     : COMING_SOCKETS;
+        sockets += tie_open_session(g->tie) != NULL ? YOUNG_SOCKETS : COMING_SOCKETS;
     return sockets;
 }
 
@@ -575,23 +444,22 @@ static struct guest *guest_new(struct face *face, const Introduce *in, const Off
         memcpy(g->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
     g->unlisted = unlisted;
     g->since_ms = loop_now_ms(s->loop);
-    struct approach_config ac = {.net = &face->endpoint.net,
-                                 .uplink = face->endpoint.uplink,
-                                 .allowed =
-                                     g->agent ? 1u << PATH_RELAY : s->config->paths,
-                                 .jit_window_ms = s->config->jit_window_ms,
-                                 .unlisted = unlisted,
-                                 .events = &approach_events,
-                                 .ctx = g};
-    memcpy(ac.peer, in->peer, KEY_LEN);
-    memcpy(ac.conv, in->conv, CONV_LEN);
-    if (approach_new_host(&g->approach, &ac, o, in) != 0) {
+    struct tie_config tc = {
+        .endpoint = &face->endpoint,
+        .approach = {.allowed = g->agent ? 1u << PATH_RELAY : s->config->paths,
+                     .jit_window_ms = s->config->jit_window_ms,
+                     .unlisted = unlisted},
+        .events = &tie_events,
+        .ctx = g};
+    memcpy(tc.approach.peer, in->peer, KEY_LEN);
+    memcpy(tc.approach.conv, in->conv, CONV_LEN);
+    if (tie_new_host(&g->tie, &tc, o, in) != 0) {
         free(g);
         return NULL;
     }
     struct holding *nobody;
     if (holdings_take(&s->sessions, &g->held, g->key, &nobody) != 0) {
-        approach_free(g->approach);
+        tie_free(g->tie);
         free(g);
         return NULL;
     }
@@ -644,7 +512,7 @@ void guest_on_introduce(struct face *face, const Control *m)
     Offer o;
     struct guest *g = find_guest(s, in->peer, in->conv);
     if (g != NULL) {
-        approach_on_control(g->approach, m);
+        approach_on_control(tie_approach(g->tie), m);
         return;
     }
     if (approach_open_offer(&o, &face->endpoint.net.own, in->peer, in->conv,
@@ -681,7 +549,7 @@ void guest_on_introduce(struct face *face, const Control *m)
         Control carry = {.which_body = Control_carry_tag};
         carry.body.carry.packet.size = in->early.size;
         memcpy(carry.body.carry.packet.bytes, in->early.bytes, in->early.size);
-        approach_on_control(g->approach, &carry);
+        approach_on_control(tie_approach(g->tie), &carry);
     }
 }
 
@@ -691,15 +559,14 @@ void guest_on_control(struct face *face, const Control *m)
     struct guest *g =
         proto_control_way(m, &w) ? find_guest(face->serve, w.peer, w.conv) : NULL;
     if (g != NULL)
-        approach_on_control(g->approach, m);
+        approach_on_control(tie_approach(g->tie), m);
 }
 
 /* ------------------------------------------------------------------------- the end */
 
 void guest_close(struct guest *g, unsigned code, const char *reason)
 {
-    if (g->session != NULL)
-        session_close(g->session, code, reason);
+    tie_close(g->tie, code, reason);
     g->dead = true;
 }
 
@@ -714,8 +581,7 @@ void guest_free(struct guest *g)
         g->next->prev = g->prev;
     s->guest_count--;
     holdings_give_back(&s->sessions, &g->held);
-    approach_free(g->approach);
-    session_free(g->session);
+    tie_free(g->tie);
     free(g);
 }
 
@@ -730,8 +596,9 @@ void guest_sweep_soon(struct serve *s)
  */
 static bool is_abandoned(const struct guest *g, uint64_t now_ms)
 {
+    const struct session *session = tie_session(g->tie);
     uint64_t heard_ms =
-        g->session != NULL ? session_heard_us(g->session) / 1000 : g->since_ms;
+        session != NULL ? session_heard_us(session) / 1000 : g->since_ms;
     uint64_t age_ms = now_ms - g->since_ms;
     return age_ms > (uint64_t)(g->unlisted ? JOIN_TIMEOUT_MS : HELLO_TIMEOUT_MS) ||
            (now_ms > heard_ms && now_ms - heard_ms > HELLO_SILENT_MS);
@@ -743,7 +610,7 @@ void guest_sweep(struct serve *s, uint64_t now_ms)
     uint64_t now_us = clock_us();
     for (struct guest *g = s->guests; g != NULL; g = next) {
         next = g->next;
-        if (!g->dead && (g->session == NULL || !session_is_open(g->session))) {
+        if (!g->dead && tie_open_session(g->tie) == NULL) {
             g->dead = is_abandoned(g, now_ms);
         } else if (!g->dead && g->unlisted && now_ms - g->since_ms > JOIN_TIMEOUT_MS) {
             guest_close(g, REFUSE_EXPIRED, "the invite was not used");

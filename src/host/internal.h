@@ -18,21 +18,19 @@
 #include "io/loop.h"
 #include "io/spare.h"
 #include "io/statedir.h"
-#include "path/approach.h"
-#include "session/endpoint.h"
 #include "session/pump.h"
+#include "session/tie.h"
 
 enum {
     FACES_MAX = 3,
     GUESTS_MAX = 4096,
     GUESTS_PER_CLIENT_MAX = 256, /* then the longest silent goes */
     SLEEPERS_KEPT = 256,         /* devices known to sleep */
-    GUEST_PATHS_MAX = 32,
-    HELLO_TIMEOUT_MS = 60000,   /* an introduction that no session follows */
-    HELLO_SILENT_MS = 30000,    /* and no packet either */
-    JOIN_TIMEOUT_MS = 10000,    /* an invite that was named and not used */
-    INVITEES_MAX = 64,          /* approaches by invite at the same time */
-    INVITEE_PATIENCE_MS = 2000, /* then it makes way for another */
+    HELLO_TIMEOUT_MS = 60000,    /* an introduction that no session follows */
+    HELLO_SILENT_MS = 30000,     /* and no packet either */
+    JOIN_TIMEOUT_MS = 10000,     /* an invite that was named and not used */
+    INVITEES_MAX = 64,           /* approaches by invite at the same time */
+    INVITEE_PATIENCE_MS = 2000,  /* then it makes way for another */
     /* Of the descriptors beside the program's own: connections to services have a
      * bound of their own; of what clients' paths take beside them, those who have not
      * joined yet may have some only. */
@@ -77,9 +75,7 @@ struct guest {
     bool unlisted; /* it named an invite, and has not shown its secret yet */
     bool portal;   /* the broker's: no device, each stream says for whom it is */
     bool agent;    /* this host's, which has judged for whom it asks */
-    struct approach *approach;
-    struct session *session;
-    struct path *paths[GUEST_PATHS_MAX]; /* before the session owns them */
+    struct tie *tie;
     uint64_t since_ms;
     uint8_t scope[8]; /* the place that its device's lists of live programs are about */
     uint64_t alive_since_us; /* by a clock of the scope: later lists have it */
@@ -143,9 +139,6 @@ void guest_on_control(struct face *face, const Control *m);
 void guest_close(struct guest *g, unsigned code, const char *reason);
 void guest_free(struct guest *g);
 void guest_sweep(struct serve *s, uint64_t now_ms);
-/* Its paths are looked into, and what has become possible is begun. */
-void guest_on_uplink(struct guest *g, bool up);
-void guest_on_network_change(struct guest *g);
 /* From the loop, at once: what has died is freed and its services told. */
 void guest_sweep_soon(struct serve *s);
 /* Since a packet of it arrived on any path; since the introduction before its session.

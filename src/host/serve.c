@@ -128,7 +128,7 @@ static void on_up(void *ctx)
     host_portal_on_up(face);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            guest_on_uplink(g, true);
+            tie_on_uplink(g->tie, true);
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
@@ -151,7 +151,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (g->face == face && !g->dead)
-            guest_on_uplink(g, false);
+            tie_on_uplink(g->tie, false);
 }
 
 static void on_tell(void *ctx)
@@ -184,7 +184,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
             uplink_kick(s->faces[i].endpoint.uplink);
     for (struct guest *g = s->guests; g != NULL; g = g->next)
         if (!g->dead && reason != NETMON_ROUTES)
-            guest_on_network_change(g);
+            tie_on_network_change(g->tie);
 }
 
 /* ------------------------------------------------------------------ reload, revoke */
@@ -205,7 +205,7 @@ static void check_listed(struct serve *s)
 void serve_tell_services(struct serve *s)
 {
     for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->member && session_is_open(g->session))
+        if (!g->dead && g->member && tie_open_session(g->tie) != NULL)
             guest_send_services(g);
     host_portal_on_services(s);
 }
@@ -279,7 +279,7 @@ unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
     for (struct guest *g = s->guests; g != NULL; g = g->next) {
         if (g->dead || memcmp(g->listed, key, KEY_LEN) != 0)
             continue;
-        n += g->session != NULL && session_is_open(g->session);
+        n += tie_open_session(g->tie) != NULL;
         guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
     }
     n += agent_forget(s->agent, key);

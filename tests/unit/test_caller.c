@@ -33,6 +33,7 @@ struct fixture {
     struct serve *s;
     struct face face;
     struct guest guest;
+    struct session *host; /* of the guest */
     struct keypair portal_key, host_key;
     struct session_env portal_env;
     struct session *portal;
@@ -183,10 +184,9 @@ static void on_first(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                                .ctx = x,
                                .rtt_hint_us = 100};
     (void)segment_len;
-    if (x->guest.session == NULL)
+    if (x->host == NULL)
         assert_int_equal(
-            session_new_server(&x->guest.session, &c, x->portal_key.pub, p, buf, len),
-            0);
+            session_new_server(&x->host, &c, x->portal_key.pub, p, buf, len), 0);
 }
 
 static void on_first_writable(void *ctx, struct path *p)
@@ -295,7 +295,7 @@ static int teardown(void **state)
 {
     struct fixture *x = *state;
     session_free(x->portal);
-    session_free(x->guest.session);
+    session_free(x->host);
     assert_null(x->s->callers);
     assert_int_equal(x->s->answers, 0);
     timer_stop(&x->carry);
