@@ -525,8 +525,7 @@ static void test_a_session_that_is_forgotten(void **state)
     with_service(p, false);
 }
 
-/* -------------------------------------------------------------------------- the door
- */
+/* ------------------------------------------------------------------------ the door */
 
 /* What is said to the door ends the connection. */
 static void expect_closed(struct fixture *x, const void *said, size_t len)

@@ -392,8 +392,7 @@ static void disconnect(struct play *p)
     }
 }
 
-/* --------------------------------------------------------------- what must be as
- * before */
+/* ---------------------------------------------------------- what must be as before */
 
 /* What runs and is open once nobody is connected and time has passed. */
 static void measure(struct play *p, struct house_level *l)

@@ -116,8 +116,7 @@ void seen_tell(const struct seen *s)
     (void)printf("\n");
 }
 
-/* ---------------------------------------------------------------- what is on the wire
- */
+/* ------------------------------------------------------------- what is on the wire */
 
 static bool in_net(const struct addr *a, const char *prefix, unsigned bits)
 {

@@ -112,8 +112,7 @@ size_t *group_loops(unsigned group);
 /* Sends what a signal would send to the program: io/stop.h's callback. */
 void machine_stop(struct machine *m, int signum);
 
-/* ---------------------------------------------------------------------------
- * descriptors */
+/* --------------------------------------------------------------------- descriptors */
 
 struct vfile;
 
