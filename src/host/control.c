@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "host/lan.h"
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/local.h"
@@ -47,6 +48,26 @@ void guest_session_event(struct guest *g, struct event *e)
     event_int(e, "silent_s", (int64_t)(guest_silent_us(g, clock_us()) / 1000000));
 }
 
+/* Hosts of the LAN that are not there hold places and names all the same. */
+static void reply_away(const struct serve *s, struct local_conn *c)
+{
+    struct lan_host hosts[LAN_HOSTS_MAX];
+    size_t n = 0;
+    if (lan_host_list(s->roster, hosts, &n) != 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        LocalReply r = LocalReply_init_zero;
+        struct event e;
+        if (agent_has(s->agent, hosts[i].key))
+            continue;
+        event_begin(&e, "lan-away");
+        event_text(&e, "name", hosts[i].name);
+        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
+        if (local_conn_reply(c, &r) != 0)
+            return;
+    }
+}
+
 static void reply_status(struct serve *s, struct local_conn *c)
 {
     for (size_t i = 0; i < FACES_MAX; i++) {
@@ -70,6 +91,8 @@ static void reply_status(struct serve *s, struct local_conn *c)
             return;
     }
     agent_status(s->agent, c);
+    if (s->agent != NULL)
+        reply_away(s, c);
     local_conn_finish(c, 0, NULL);
 }
 
