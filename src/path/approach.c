@@ -754,7 +754,7 @@ void approach_on_network_change(struct approach *a)
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {
-            ladder_on_network_change(&a->ladder, clock_us());
+        ladder_on_network_change(&a->ladder, clock_us());
         poke(a);
         return;
     }
