@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
-FLOORS = ["core", "helper", "io", "path", "session", "client", "host", "broker", "portal",
-          "cli"]
+FLOORS = ["session", "client", "host", "broker", "portal", "cli"]
 # Rooms of several files, by floor. Each is one machine: its files share its struct.
 ROOMS = {
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.

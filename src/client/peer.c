@@ -524,8 +524,7 @@ static void on_timer(void *ctx)
     peer_restart(p, &f, false);
 }
 
-/* -----------------------------------------------------------------------------------
- * calls */
+/* --------------------------------------------------------------------------- calls */
 
 int peer_open(struct peer **out, const struct peer_config *c)
 {

@@ -490,7 +490,7 @@ static struct agent_host *find_ready(struct agent *a, const uint8_t key[static K
     return NULL;
 }
 
-static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
+bool agent_has(void *ctx, const uint8_t key[static KEY_LEN])
 {
     return find_ready(ctx, key) != NULL;
 }
@@ -499,7 +499,7 @@ static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
 static int take_in(struct agent_host *h, const Hello *m)
 {
     struct agent *a = h->agent;
-    struct lan_room room = {.is_connected = is_connected, .ctx = a};
+    struct lan_room room = {.is_connected = agent_has, .ctx = a};
     struct lan_comer c = {.name = m->name, .now_s = statedir_now_s()};
     if (m->token.size == LINK_SECRET_LEN)
         c.token = m->token.bytes;
@@ -527,7 +527,8 @@ static void on_hello(struct agent_host *h, const Hello *m)
     }
     if (err != 0) {
         send_bye(h, BYE_BUSY,
-                 err == POSTERN_ERR_LIMIT ? "the agent serves as many hosts as it can"
+                 err == POSTERN_ERR_LIMIT ? "its list of hosts is full: 'postern serve "
+                                            "--agent-forget NAME' there makes room"
                                           : "the agent cannot read its list of hosts");
         return;
     }

@@ -71,29 +71,47 @@ static int count_where_name(struct db *db, const char *name, int64_t *named,
     return db_finish(&s);
 }
 
-/* The oldest of those that proved least goes; POSTERN_ERR_LIMIT: all are in use. */
-static int drop_host(struct db *db, struct lan_room *room)
+static int list_hosts(struct db *db, struct lan_host out[static LAN_HOSTS_MAX],
+                      size_t *n)
 {
-    enum { PUBLISHED = 2, CONNECTED = 1, IN_USE = PUBLISHED + CONNECTED };
-    unsigned least = IN_USE;
     struct db_stmt s =
         db_prepare(db, "SELECT key, name, published FROM agent_host ORDER BY serial");
-    while (db_step(&s)) {
-        struct lan_host h;
-        db_column_blob(&s, 0, h.key, KEY_LEN);
-        db_column_copy(&s, 1, h.name, sizeof(h.name));
-        h.published = db_column_int(&s, 2) != 0;
-        unsigned proved = (h.published ? PUBLISHED : 0u) +
-                          (room->is_connected(room->ctx, h.key) ? CONNECTED : 0u);
-        if (proved >= least)
-            continue;
-        least = proved;
-        room->who = h;
+    for (*n = 0; *n < LAN_HOSTS_MAX && db_step(&s); ++*n) {
+        db_column_blob(&s, 0, out[*n].key, KEY_LEN);
+        db_column_copy(&s, 1, out[*n].name, sizeof(out->name));
+        out[*n].published = db_column_int(&s, 2) != 0;
     }
-    int err = db_finish(&s);
-    if (err != 0 || least == IN_USE)
-        return err != 0 ? err : POSTERN_ERR_LIMIT;
-    s = db_prepare(db, "DELETE FROM agent_host WHERE key = ?");
+    return db_finish(&s);
+}
+
+int lan_host_list(struct roster *r, struct lan_host out[static LAN_HOSTS_MAX],
+                  size_t *n)
+{
+    return list_hosts(roster_db(r), out, n);
+}
+
+/*
+ * The oldest of those that proved least goes. Who has published something does not: a
+ * name that clients came by would be anybody's who has the token. POSTERN_ERR_LIMIT:
+ * all have.
+ */
+static int drop_host(struct db *db, struct lan_room *room)
+{
+    struct lan_host hosts[LAN_HOSTS_MAX];
+    const struct lan_host *least = NULL;
+    size_t n;
+    int err = list_hosts(db, hosts, &n);
+    if (err != 0)
+        return err;
+    for (size_t i = 0; i < n; i++)
+        if (!hosts[i].published &&
+            (least == NULL || (room->is_connected(room->ctx, least->key) &&
+                               !room->is_connected(room->ctx, hosts[i].key))))
+            least = &hosts[i];
+    if (least == NULL)
+        return POSTERN_ERR_LIMIT;
+    room->who = *least;
+    struct db_stmt s = db_prepare(db, "DELETE FROM agent_host WHERE key = ?");
     db_bind_blob(&s, room->who.key, KEY_LEN);
     room->left = true;
     return db_exec(&s);

@@ -25,6 +25,9 @@ MUST_CHECK int lan_token(struct roster *r, uint8_t token[static LINK_SECRET_LEN]
 /* POSTERN_ERR_NOTFOUND when the agent does not know that key. */
 MUST_CHECK int lan_host_find(struct roster *r, const uint8_t key[static KEY_LEN],
                              struct lan_host *out);
+/* All of them, the oldest first. */
+MUST_CHECK int lan_host_list(struct roster *r,
+                             struct lan_host out[static LAN_HOSTS_MAX], size_t *n);
 /* Who makes room when all places are taken. */
 struct lan_room {
     bool (*is_connected)(void *ctx, const uint8_t key[static KEY_LEN]);
@@ -35,8 +38,8 @@ struct lan_room {
 
 /*
  * Takes a host in, after the caller saw the token; `name` is made fit and gets a suffix
- * when it is taken. When there are LAN_HOSTS_MAX, one that never published anything
- * makes room, or else one that is not connected: the oldest that proved least. Its live
+ * when it is another key's. When there are LAN_HOSTS_MAX, one that never published
+ * anything makes room, rather one that is not connected, the oldest of them; its live
  * connections are the caller's business. POSTERN_ERR_LIMIT when there is none.
  */
 MUST_CHECK int lan_host_add(struct roster *r, const uint8_t key[static KEY_LEN],
@@ -55,7 +58,7 @@ struct lan_comer {
 };
 MUST_CHECK int lan_host_admit(struct roster *r, const struct lan_comer *c,
                               struct lan_room *room, struct lan_host *out);
-/* A service of it was published: it keeps its place while it is connected. */
+/* A service of it was published: place and name are its own until lan_host_forget. */
 MUST_CHECK int lan_host_published(struct roster *r, const uint8_t key[static KEY_LEN]);
 /*
  * Takes a host off and makes `fresh` the token, so that the link it came with is no way

@@ -8,6 +8,7 @@
 
 #include "host/agent.h"
 #include "host/clients.h"
+#include "host/lan.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
@@ -45,6 +46,24 @@ static bool reply_session(void *ctx, struct event *e, bool portal)
     return reply(ctx, e, false);
 }
 
+/* Hosts of the LAN that are not there hold places and names all the same. */
+static void reply_away(const struct host *h, struct local_conn *c)
+{
+    struct lan_host hosts[LAN_HOSTS_MAX];
+    size_t n = 0;
+    if (lan_host_list(h->roster, hosts, &n) != 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        struct event e;
+        if (agent_has(h->agent, hosts[i].key))
+            continue;
+        event_begin(&e, "lan-away");
+        event_text(&e, "name", hosts[i].name);
+        if (!reply(c, &e, false))
+            return;
+    }
+}
+
 static void reply_status(const struct host *h, struct local_conn *c)
 {
     for (struct presence *p = presences_next(h->presences, NULL); p != NULL;
@@ -59,6 +78,8 @@ static void reply_status(const struct host *h, struct local_conn *c)
     if (!clients_each(h->clients, reply_session, c))
         return;
     agent_status(h->agent, c);
+    if (h->agent != NULL)
+        reply_away(h, c);
     local_conn_finish(c, 0, NULL);
 }
 

@@ -50,6 +50,7 @@ static const struct event_words event_table[] = {
     {"broker",   "broker[ {address}] {state}[: {reason}][; {do}]"},
     {"agent",    "[agent for this LAN: other hosts use --via {link}][agent {state}][ at {address}][: {reason}][; {do}]"},
     {"lan-host", "{name}: hands over {services} service(s)[, from {remote}]"},
+    {"lan-away", "{name}: away; its place and name stay (serve --agent-forget)"},
     {"forgotten", "{name} may not hand its services over any more[; {connections} connection(s) ended]"},
     {"published", "published {service}, port {port}[: {program} listens on {listens}][, of {from}]"},
     {"withdrawn", "no longer published: {service}"},

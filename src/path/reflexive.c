@@ -6,7 +6,8 @@
 enum {
     TRIES = 5,
     RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
-    BLOCKED_AFTER = 4
+    BLOCKED_AFTER = 4,
+    FAIR_TRIES = 2 /* when another has answered */
 };
 
 static void add(struct reflexive *r, unsigned sock, const struct addr *server,
@@ -42,10 +43,11 @@ void reflexive_send(struct reflexive *r, struct approach *a,
             sockets[b->sock] == NULL)
             continue;
         int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
-        if (n > 0 && target_may_ask(a, &b->server, 1))
-            b->routed = udp_send(sockets[b->sock], &b->server, buf, (size_t)n,
-                                 (size_t)n) != POSTERN_ERR_UNREACHABLE ||
-                        b->routed;
+        if (n > 0 && target_may_ask(a, &b->server, 1)) {
+            b->stranded = udp_send(sockets[b->sock], &b->server, buf, (size_t)n,
+                                   (size_t)n) == POSTERN_ERR_UNREACHABLE;
+            b->routed = b->routed || !b->stranded;
+        }
         b->due_ms = now_ms + ((uint64_t)RTO_MS << b->tries);
         b->tries++;
     }
@@ -89,12 +91,26 @@ bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
     return false;
 }
 
-bool reflexive_waits(const struct reflexive *r)
+static bool waits(const struct reflexive *r, unsigned tries)
 {
     for (unsigned i = 0; i < r->count; i++)
-        if (!r->bindings[i].done && r->bindings[i].tries < TRIES)
+        if (!r->bindings[i].done && !r->bindings[i].stranded &&
+            r->bindings[i].tries < tries)
             return true;
     return false;
+}
+
+bool reflexive_waits(const struct reflexive *r)
+{
+    return waits(r, TRIES);
+}
+
+bool reflexive_is_worth_waiting(const struct reflexive *r)
+{
+    bool answered = false;
+    for (unsigned i = 0; i < r->count; i++)
+        answered = answered || r->bindings[i].done;
+    return waits(r, answered ? FAIR_TRIES + 1 : TRIES);
 }
 
 enum nat_mapping reflexive_mapping(const struct reflexive *r)

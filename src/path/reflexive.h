@@ -24,6 +24,7 @@ struct binding {
     uint64_t due_ms;
     struct addr mapped; /* the answer */
     bool done, routed;  /* routed: once it could be sent at all */
+    bool stranded;      /* the latest could not: asked again, but not waited for */
 };
 
 struct reflexive {
@@ -48,6 +49,9 @@ bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
                          uint64_t now_ms);
 /* An answer may still come. */
 bool reflexive_waits(const struct reflexive *r);
+/* So may one that is worth waiting for: once a server has answered, what was asked
+ * twice in vain (a family whose packets get lost, a closed second port) is not. */
+bool reflexive_is_worth_waiting(const struct reflexive *r);
 /* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
 enum nat_mapping reflexive_mapping(const struct reflexive *r);
 enum punch_udp reflexive_udp(const struct reflexive *r);

@@ -17,7 +17,11 @@
 #include "path/kind.h"
 
 enum { QUERY_SYNS = 2 /* the kernel repeats it within TIMEOUT_MS */ };
-enum { FAMILIES = 2, TIMEOUT_MS = 3000, ANSWER_MAX = 256, LOW_TRIES = 8 };
+enum { FAMILIES = 2, ANSWER_MAX = 256, LOW_TRIES = 8 };
+enum {
+    TIMEOUT_MS = 3000,
+    OTHER_MS = 1200 /* when one family has answered: the kernel's second SYN */
+};
 
 /* One binding request over its own connection. */
 struct query {
@@ -62,8 +66,9 @@ static void query_end(struct query *q, bool answered)
         close(q->fd);
         q->fd = -1;
     }
-    if (!p->queries[0].pending && !p->queries[1].pending)
-        timer_start(&p->timer, 0);
+    bool pending = p->queries[0].pending || p->queries[1].pending;
+    if (!pending || answered)
+        timer_start(&p->timer, pending ? OTHER_MS : 0);
 }
 
 static void send_request(struct query *q)

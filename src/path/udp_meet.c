@@ -349,7 +349,7 @@ static void ask(struct udp_meet *u)
         return;
     reflexive_send(&u->reflexive, u->base.approach, u->sockets, now);
     uint64_t at = reflexive_deadline_ms(&u->reflexive);
-    if (u->reflexive.count == 0 || !reflexive_waits(&u->reflexive) || at == UINT64_MAX)
+    if (!reflexive_is_worth_waiting(&u->reflexive) || at == UINT64_MAX)
         meeting_gathered(&u->base.meeting, &(struct meeting_side){0});
     else
         timer_start(&u->asking, at > now ? at - now : 1);

@@ -300,6 +300,7 @@ def test_killed_host_disappears_and_comes_back_with_its_address_alone(lan):
     proc.kill()
     withdrawn(lan, "web/nas", since, 5)
     assert services(g.client) == []
+    assert g.host.run("status").event("lan-away")["name"] == "nas"
     says_no(g, "web", "no service 'web'")
     proc = lan.hand_over(nas, "nas", "web=80", link=g.topo.host.address)
     published(lan, "web/nas", since)

@@ -1,12 +1,14 @@
 """The kinds that ask the host's packet filter, and what strangers see of it."""
 
 import re
+import time
 
 import pytest
 
 from .net import wait_until
+from .test_away import NAME, NO_BROKER, etc  # noqa: F401
 from .test_tcp_kinds import move_bytes, start
-from .topology import Wire
+from .topology import BROKER, BROKER6, Wire
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("nft")]
 
@@ -103,6 +105,32 @@ def test_knock_by_ipv6(gate, kind):
     g.up_and_joined("7000")
     proc = g.connect("7000", None, "--paths", f"{kind},relay")
     proc.wait_event("path", 15, kind=kind)
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("kind,lack", [("udp-knock", "route"), ("udp-knock", "answer"),
+                                       ("spoof", "route"), ("tcp-knock", "answer")])
+def test_a_family_that_cannot_answer_is_not_waited_for(gate, etc, kind, lack):
+    """The broker has IPv6, its peers no way there, or one on which all is lost."""
+    g = gate(host="none", client="fw", ipv6=True)
+    for letter, machine in (("a", g.topo.host), ("b", g.topo.client)):
+        if lack == "route":
+            machine.ns.ip("-6", "addr", "flush", "dev", "eth0", "scope", "global")
+        else:
+            g.topo.sites[letter].box.nft("insert rule inet box forward meta nfproto ipv6 drop")
+    for ns in (g.topo.broker, g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n{BROKER6} {NAME}\n")
+    g.broker_proc = g.broker.start("broker", "--listen", "[::]:443", "--public", NAME)
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    g.host.start_peer("tcp-server", 7000)
+    g.start_host("--spoof", "7000")
+    g.join()
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    begin = time.monotonic()
+    proc.wait_event("path", 15, kind=kind)
+    took = time.monotonic() - begin
+    # Each side would wait 4 s by UDP, 3 s by TCP, for what cannot come.
+    assert took < (3 if kind != "tcp-knock" else 4.5), took
     move_bytes(g, proc)
 
 

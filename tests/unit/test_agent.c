@@ -94,6 +94,45 @@ static void test_idle_host_makes_room(void **state)
                      POSTERN_ERR_NOTFOUND);
 }
 
+/* Its name is its key's, and so is its place, until its owner takes both. */
+static void test_a_host_that_is_away_keeps_place_and_name(void **state)
+{
+    struct fixture *x = *state;
+    static const char *const web[] = {"web"};
+    struct roster *r = x->host->roster;
+    uint8_t fresh[LINK_SECRET_LEN] = {7};
+    struct lan_host h;
+    struct fault f;
+    struct lan_room room = {.is_connected = all_are, .ctx = &(bool){true}};
+    struct peer *nas = join(x, 0, "nas");
+    hand_over(nas, web, 1);
+    WAIT(x, nas->named == 1);
+    channel_free(nas->channel);
+    nas->channel = NULL;
+    WAIT(x, x->host->services.count == 0);
+    (void)join(x, 2, "idle"); /* and proves nothing */
+    for (unsigned i = 2; i < LAN_HOSTS_MAX; i++) {
+        uint8_t key[KEY_LEN] = {99, (uint8_t)i};
+        assert_int_equal(lan_host_add(r, key, "nas", 1, &room, &h), 0);
+        assert_int_equal(lan_host_published(r, key), 0);
+    }
+    struct peer *p = join(x, 1, "nas");
+    hand_over(p, web, 1);
+    WAIT(x, p->named == 1);
+    expect_name(p, "nas-64");
+    assert_int_equal(lan_host_find(r, x->peers[2].key.pub, &h), POSTERN_ERR_NOTFOUND);
+    expect_name(nas, "nas");
+    p = dial(x, 2);
+    hello(p, "nas", x->token);
+    expect_bye(p, BYE_BUSY);
+    assert_non_null(strstr(p->last.body.bye.reason, "--agent-forget"));
+    expect_name(nas, "nas");
+    assert_int_equal(lan_host_forget(r, "nas", fresh, &h, &f), 0);
+    memcpy(x->token, fresh, sizeof(fresh));
+    (void)join(x, 2, "nas");
+    expect_name(&x->peers[2], "nas");
+}
+
 static void test_what_comes_at_the_wrong_time(void **state)
 {
     struct fixture *x = *state;
@@ -486,8 +525,7 @@ static void test_a_session_that_is_forgotten(void **state)
     with_service(p, false);
 }
 
-/* -------------------------------------------------------------------------- the door
- */
+/* ------------------------------------------------------------------------ the door */
 
 /* What is said to the door ends the connection. */
 static void expect_closed(struct fixture *x, const void *said, size_t len)
@@ -544,6 +582,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_who_is_let_in, setup, teardown),
         cmocka_unit_test_setup_teardown(test_no_more_than_so_many, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_host_makes_room, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_host_that_is_away_keeps_place_and_name,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_comes_at_the_wrong_time, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_services_that_cannot_be, setup, teardown),

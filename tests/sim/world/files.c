@@ -76,11 +76,30 @@ static struct vfile *file_new(enum file_kind kind)
     return f;
 }
 
+size_t group_files(unsigned group)
+{
+    const struct house *h = house_now();
+    size_t n = 0;
+    for (int i = 0; i < HOUSE_FILES; i++)
+        n += h->files[i] != NULL && h->owners[i] == group;
+    return n;
+}
+
+/* For so many descriptors more of who runs. */
+static bool has_room(size_t count)
+{
+    const struct machine *m = machine_now();
+    return m == NULL || m->starved == 0 || m->starved != group_now() ||
+           group_files(m->starved) + count <= m->files_max;
+}
+
 /* The number of a new descriptor for it. Numbers come again late, so that who uses one
  * that was closed is found out. */
 static int enter(struct vfile *f)
 {
     struct house *h = house_now();
+    if (!has_room(1))
+        return -EMFILE;
     for (int i = 0; i < HOUSE_FILES; i++) {
         int at = (h->next_file + i) % HOUSE_FILES;
         if (h->files[at] == NULL) {
@@ -140,15 +159,22 @@ static int enter_sock(struct vsock *s)
     return fd;
 }
 
+static int enter_new(enum file_kind kind, bool is_local)
+{
+    struct vfile *f = file_new(kind);
+    f->is_local = is_local;
+    int fd = enter(f);
+    if (fd < 0)
+        free(f);
+    return fd;
+}
+
 int file_socket(int domain, int type)
 {
     struct machine *m = machine_now();
     int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (domain == AF_UNIX && kind == SOCK_STREAM) {
-        struct vfile *f = file_new(FILE_DOOR);
-        f->is_local = true;
-        return enter(f);
-    }
+    if (domain == AF_UNIX && kind == SOCK_STREAM)
+        return enter_new(FILE_DOOR, true);
     if (m == NULL || (domain != AF_INET && domain != AF_INET6))
         return -EAFNOSUPPORT;
     return enter_sock(vsock_new(m->stack, kind == SOCK_STREAM ? VPROTO_TCP : VPROTO_UDP,
@@ -157,6 +183,8 @@ int file_socket(int domain, int type)
 
 static int enter_two(int fds[static 2], bool both_ways)
 {
+    if (!has_room(2))
+        return -EMFILE;
     struct vfile *a = file_new(FILE_END), *b = file_new(FILE_END);
     a->peer = b;
     b->peer = a;
@@ -181,12 +209,12 @@ int file_pipe(int fds[static 2])
 
 int file_event(void)
 {
-    return enter(file_new(FILE_EVENT));
+    return enter_new(FILE_EVENT, false);
 }
 
 int file_epoll(void)
 {
-    return enter(file_new(FILE_EPOLL));
+    return enter_new(FILE_EPOLL, false);
 }
 
 int file_dup(struct vfile *f)
@@ -619,6 +647,8 @@ int file_connect(struct vfile *f, const char *path)
 
 int file_accept(struct vfile *f)
 {
+    if (!has_room(1))
+        return -EMFILE; /* who waits is left waiting */
     if (f->kind == FILE_SOCK) {
         struct vsock *s = vsock_accept(f->sock);
         if (s == NULL)

@@ -146,7 +146,9 @@ int socketpair(int domain, int type, int protocol, int fds[2])
 {
     if (task_now() == NULL)
         return (int)syscall(SYS_socketpair, domain, type, protocol, fds);
-    (void)file_pair(fds);
+    int rc = file_pair(fds);
+    if (rc < 0)
+        return (int)told(rc);
     (void)made(fds[0], type);
     (void)made(fds[1], type);
     return 0;
@@ -156,7 +158,9 @@ int pipe2(int fds[2], int flags)
 {
     if (task_now() == NULL)
         return (int)syscall(SYS_pipe2, fds, flags);
-    (void)file_pipe(fds);
+    int rc = file_pipe(fds);
+    if (rc < 0)
+        return (int)told(rc);
     (void)made(fds[0], flags);
     (void)made(fds[1], flags);
     return 0;
