@@ -91,7 +91,8 @@ void approach_on_network_change(struct approach *a);
 void approach_ask(struct approach *a);
 /* Client: the host is heard again after a silence. */
 void approach_on_heard(struct approach *a);
-/* Verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no more. */
+/* Client: verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no
+ * more. */
 void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
                          enum path_kind rival, uint64_t rival_bit_s);
 void approach_on_cleared(struct approach *a, enum path_kind kind);
@@ -100,13 +101,14 @@ void approach_forgive(struct approach *a);
 void approach_on_control(struct approach *a, const Control *m);
 
 /* ---- what people want to know */
+/* The client's. */
 const struct ladder *approach_ladder(const struct approach *a);
 /*
  * Where the broker sees the peer's connection come from (the port says nothing), as its
  * last message said; of family ADDR_NONE when none did.
  */
 struct addr approach_peer_seen(const struct approach *a);
-/* Words for why `k` is not in use; as ladder_reason. */
+/* Client: words for why `k` is not in use; as ladder_reason. */
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);
 const uint8_t *approach_conv(const struct approach *a);
