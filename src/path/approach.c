@@ -42,6 +42,7 @@ struct approach {
     bool peer_relays; /* its latest Offer allows the relay */
     bool want_offer;
     uint64_t offer_at_ms; /* loop time */
+    uint64_t signal_us;   /* when the peer last spoke through the broker */
     struct timer timer;
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
@@ -91,19 +92,24 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     return offer_seal(out, cap, &o, &a->config.net->own, a->config.peer);
 }
 
+static int send_control(struct approach *a, Control *m)
+{
+    memcpy(m->peer, a->config.peer, KEY_LEN);
+    memcpy(m->conv, a->config.conv, CONV_LEN);
+    return uplink_send(a->config.uplink, m);
+}
+
 static bool send_introduce(struct approach *a)
 {
     Control m = {.which_body = Control_introduce_tag};
     Introduce *in = &m.body.introduce;
-    memcpy(in->peer, a->config.peer, KEY_LEN);
-    memcpy(in->conv, a->config.conv, CONV_LEN);
     in->sealed.size =
         (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
     in->vouched_count = (pb_size_t)target_show(
         &a->target, in->vouched, sizeof(in->vouched) / sizeof(in->vouched[0]));
     in->early.size = (pb_size_t)a->lead->early_len;
     memcpy(in->early.bytes, a->lead->early, a->lead->early_len);
-    if (uplink_send(a->config.uplink, &m) != 0)
+    if (send_control(a, &m) != 0)
         return false;
     a->want_offer = false;
     return true;
@@ -113,27 +119,21 @@ static void send_offer(struct approach *a)
 {
     Control m = {.which_body = Control_signal_tag};
     Signal *s = &m.body.signal;
-    memcpy(s->peer, a->config.peer, KEY_LEN);
-    memcpy(s->conv, a->config.conv, CONV_LEN);
     s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
     s->vouched_count = (pb_size_t)target_show(
         &a->target, s->vouched, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    if (uplink_send(a->config.uplink, &m) == 0)
+    if (send_control(a, &m) == 0)
         a->want_offer = false;
 }
 
-static void send_accept(struct approach *a, const uint8_t *mark, size_t len)
+static void send_accept(struct approach *a, const Introduce *in)
 {
     Control m = {.which_body = Control_accept_tag};
     Accept *ac = &m.body.accept;
-    if (len > sizeof(ac->mark.bytes))
-        return;
     ac->no_pair = !allows(a, PATH_RELAY);
-    memcpy(ac->peer, a->config.peer, KEY_LEN);
-    memcpy(ac->conv, a->config.conv, CONV_LEN);
-    ac->mark.size = (pb_size_t)len;
-    memcpy(ac->mark.bytes, mark, len);
-    if (uplink_send(a->config.uplink, &m) != 0)
+    ac->mark.size = in->mark.size;
+    memcpy(ac->mark.bytes, in->mark.bytes, in->mark.size);
+    if (send_control(a, &m) != 0)
         log_debug("the broker could not be told of a session");
 }
 
@@ -385,11 +385,9 @@ void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
     }
     if (!uplink_may_carry(a->config.uplink, len))
         return; /* lost: the session will send less */
-    memcpy(m.body.carry.peer, a->config.peer, KEY_LEN);
-    memcpy(m.body.carry.conv, a->config.conv, CONV_LEN);
     m.body.carry.packet.size = (pb_size_t)len;
     memcpy(m.body.carry.packet.bytes, packet, len);
-    if (uplink_send(a->config.uplink, &m) != 0)
+    if (send_control(a, &m) != 0)
         log_debug("a packet could not be carried by the broker");
 }
 
@@ -438,8 +436,8 @@ static void take_sealed(struct approach *a, const Vouch *vouched, size_t n,
 {
     Offer o;
     target_take(&a->target, vouched, n, clock_us());
-    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, a->config.conv,
-                            sealed, len) != 0)
+    if (offer_open(&o, &a->config.net->own, a->config.peer, a->config.conv, sealed,
+                   len) != 0)
         log_debug("dropped an offer that is not genuine");
     else
         take_offer(a, &o);
@@ -460,6 +458,24 @@ static void take_packet(struct approach *a, const uint8_t *packet, size_t len)
         kind_table[PATH_RELAY]->on_carry(a->kinds[PATH_RELAY], packet, len);
 }
 
+static void take_introduce(struct approach *a, const Introduce *in)
+{
+    take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes, in->sealed.size);
+    if (a->freed)
+        return;
+    send_accept(a, in);
+    approach_offer_soon(a); /* our answer */
+    take_packet(a, in->early.bytes, in->early.size);
+}
+
+void approach_on_early(struct approach *a, const Introduce *in)
+{
+    a->busy = true;
+    take_packet(a, in->early.bytes, in->early.size);
+    if (!leave(a))
+        run(a);
+}
+
 static void take_refusal(struct approach *a, const Refuse *r)
 {
     struct introduction *in = a->lead != NULL ? &a->lead->introduction : NULL;
@@ -475,6 +491,7 @@ static void take_refusal(struct approach *a, const Refuse *r)
             return; /* it was answered since */
         break;
     case REFUSE_OFFLINE:
+        a->signal_us = 0;
         if (in != NULL)
             introduction_on_offline(in, now);
         break;
@@ -491,23 +508,20 @@ static void take_refusal(struct approach *a, const Refuse *r)
 void approach_on_control(struct approach *a, const Control *m)
 {
     const Introduce *in = &m->body.introduce;
+    const Signal *signal = &m->body.signal;
     a->busy = true;
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
-        take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes,
-                    in->sealed.size);
-        if (!a->freed) {
-            send_accept(a, in->mark.bytes, in->mark.size);
-            approach_offer_soon(a); /* our answer */
-            take_packet(a, in->early.bytes, in->early.size);
-        }
+        if (a->lead == NULL)
+            take_introduce(a, in);
         break;
     case Control_ticket_tag:
         take_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
-        take_sealed(a, m->body.signal.vouched, m->body.signal.vouched_count,
-                    m->body.signal.sealed.bytes, m->body.signal.sealed.size);
+        a->signal_us = clock_us();
+        take_sealed(a, signal->vouched, signal->vouched_count, signal->sealed.bytes,
+                    signal->sealed.size);
         break;
     case Control_carry_tag:
         take_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
@@ -606,7 +620,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (!holds_back(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    send_accept(a, in->mark.bytes, in->mark.size);
+    send_accept(a, in);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -809,6 +823,11 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
         return ladder_reason(&a->lead->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
     return buf;
+}
+
+uint64_t approach_signal_us(const struct approach *a)
+{
+    return a->signal_us;
 }
 
 const uint8_t *approach_conv(const struct approach *a)

@@ -97,8 +97,10 @@ void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_b
                          enum path_kind rival, uint64_t rival_bit_s);
 void approach_on_cleared(struct approach *a, enum path_kind kind);
 void approach_forgive(struct approach *a);
-/* A routed message of this peer and conv arrived. */
+/* A message of this peer and conv arrived. */
 void approach_on_control(struct approach *a, const Control *m);
+/* Host: the packet that came with the Introduce that made it, if one did. */
+void approach_on_early(struct approach *a, const Introduce *in);
 
 /* ---- what people want to know */
 /* The client's. */
@@ -112,11 +114,8 @@ struct addr approach_peer_seen(const struct approach *a);
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);
 const uint8_t *approach_conv(const struct approach *a);
-
-/* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine or of another conv. */
-MUST_CHECK int approach_open_offer(Offer *offer, const struct keypair *own,
-                                   const uint8_t from[static KEY_LEN],
-                                   const uint8_t conv[static CONV_LEN],
-                                   const uint8_t *sealed, size_t len);
+/* When the peer last spoke through the broker, which may have missed it since: then 0.
+ */
+uint64_t approach_signal_us(const struct approach *a);
 
 #endif
