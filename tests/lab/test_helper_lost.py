@@ -103,6 +103,27 @@ def test_a_session_under_way_gets_its_kind_when_the_helper_is_back(house, number
     move_bytes(g, proc)
 
 
+@pytest.mark.parametrize("side,kind", [("host", "udp-knock"), ("client", "tcp-knock")])
+def test_what_failed_without_a_helper_is_tried_when_it_is_back(house, side, kind):
+    """The pauses between tries have grown by then, to 16 s and more."""
+    g = house
+    g.up_and_joined("7000")
+    proc = g.client.start("up", "--paths", f"{kind},relay")
+    proc.wait_event("path", 20, kind=kind)
+    lacks = proc if side == "client" else g.host_proc
+    mark, began = proc.mark(), time.monotonic()
+    g.topo.cut_direct()     # its path dies
+    while time.monotonic() - began < 22:
+        for found in child(lacks.pid):
+            os.kill(found, signal.SIGKILL)
+        time.sleep(0.05)    # how often it is killed, no wait for something
+    g.topo.mend_direct()
+    wait_until(lambda: lacks.stderr.count(BACK) >= lacks.stderr.count(LOST), 40, "it is back")
+    began = time.monotonic()
+    proc.wait_event("path", 40, since=mark, kind=kind)
+    assert time.monotonic() - began < 4, "it was tried at once"
+
+
 def test_a_path_that_stands_outlives_its_helper(house):
     """And the filter, which went with it, is not left behind."""
     g = house
