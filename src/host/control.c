@@ -223,6 +223,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         on_reload(sc->serve, c);
         break;
     case LOCAL_LIST:
+        faces_keep(sc->serve); /* an invite is about to name the key of the file */
         reply_services(sc->serve, c);
         break;
     case LOCAL_PUBLISH:

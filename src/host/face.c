@@ -135,9 +135,27 @@ int faces_renew(struct serve *s, struct fault *f)
     return rc;
 }
 
+/* A key that follows ours came by `postern keys rotate`; any other took its place. */
+void faces_keep(struct serve *s)
+{
+    struct fault f = {0};
+    char text[KEY_TEXT_LEN];
+    uint8_t before[KEY_LEN];
+    if (s->to_agent || !statedir_key_changed(s->state, &s->key_seen))
+        return;
+    memcpy(before, s->key.pub, KEY_LEN);
+    if (faces_renew(s, &f) != 0)
+        log_error("device.db was changed, and this host keeps its key: %s", f.what);
+    else if (face_of(s, before) == NULL)
+        log_warn("device.db was replaced: this host's key is %s now, and who knows it "
+                 "by the one before does not reach it",
+                 key_format(s->key.pub, text));
+}
+
 int faces_open(struct serve *s, const struct link *broker, struct fault *f)
 {
     s->broker = *broker;
+    (void)statedir_key_changed(s->state, &s->key_seen);
     return faces_renew(s, f);
 }
 

@@ -98,6 +98,7 @@ struct serve {
     int lock; /* of the state directory; -1: not held */
     struct serve_control *control;
     struct keypair key; /* the newest */
+    struct statedir_mark key_seen;
     struct link broker;
     struct budget *budget;        /* of what all of them send */
     struct face faces[FACES_MAX]; /* one for it, others for the keys before it */
@@ -212,6 +213,8 @@ void guest_announce_earlier(struct guest *g);
 MUST_CHECK int faces_open(struct serve *s, const struct link *broker, struct fault *f);
 /* Takes up a key that was made since; sessions under earlier keys go on. */
 MUST_CHECK int faces_renew(struct serve *s, struct fault *f);
+/* The same when device.db is another file than before; what it means is said. */
+void faces_keep(struct serve *s);
 void faces_close(struct serve *s);
 
 /* serve.c */

@@ -301,6 +301,7 @@ static void on_sweep(void *ctx)
 {
     struct serve *s = ctx;
     keep_place(s);
+    faces_keep(s);
     check_listed(s);
     host_portal_sweep(s);
     guest_sweep(s, loop_now_ms(s->loop));
