@@ -12,8 +12,7 @@ import sys
 from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
-# host/ is not looked at yet: its files share one struct serve.
-FLOORS = ["portal", "session", "client", "broker"]
+FLOORS = ["session", "client", "host", "broker", "portal", "cli"]
 # Rooms of several files, by floor. Each is one machine: its files share its struct.
 ROOMS = {
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
@@ -22,6 +21,9 @@ ROOMS = {
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
                         "peer_trial"]},
+    # struct clients (host/clients_internal.h): each client, the whole of them, silences.
+    "host": {"clients": ["clients", "clients_internal", "clients_silence",
+                         "host_client"]},
     # struct shard (broker/shard.h): a thread, its devices, and what they say.
     "broker": {"shard": ["shard", "conn", "control"]},
 }

@@ -84,8 +84,7 @@ static void tell_refused(struct forward *fw, unsigned code, const char *reason)
     events_print(fw->config.out, &e);
 }
 
-/* -----------------------------------------------------------------------------------
- * TCP */
+/* ----------------------------------------------------------------------------- TCP */
 
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
@@ -166,8 +165,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     carry(ctx, fd);
 }
 
-/* -----------------------------------------------------------------------------------
- * UDP */
+/* ----------------------------------------------------------------------------- UDP */
 
 static void on_flow_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {

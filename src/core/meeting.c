@@ -28,6 +28,7 @@ enum {
 /* cppcheck-suppress syntaxError; it does not see PLAN in the rows */
 static const struct meeting_plan plans[PATH_KIND_COUNT] = {PATH_KINDS(ROW)};
 
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): a term of a sum */
 #define COUNTED(kind, engine, name, delay_ms, flags, plan) +1
 _Static_assert(0 PATH_KINDS(COUNTED) - 2 <=
                    sizeof(((Offer *)NULL)->meets) / sizeof(((Offer *)NULL)->meets[0]),

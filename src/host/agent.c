@@ -21,16 +21,20 @@
 #include "core/list.h"
 #include "core/relay_preface.h"
 #include "host/agent_door.h"
-#include "host/internal.h"
+#include "host/host.h"
 #include "host/lan.h"
 #include "io/channel.h"
 #include "io/clock.h"
 #include "io/identity.h"
+#include "io/local.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/sock.h"
+#include "path/approach.h"
 #include "path/framed.h"
 #include "path/offer.h"
+#include "session/pump.h"
+#include "session/session.h"
 
 enum {
     GREETING_MAX = 64, /* hosts that have not said Hello yet */
@@ -68,7 +72,7 @@ struct agent_host {
 };
 
 struct agent {
-    struct serve *serve;
+    struct host *host; /* which it serves beside */
     struct loop *loop;
     struct net net; /* its own key, the serve's newest at its start */
     struct session_env env;
@@ -124,12 +128,12 @@ static void tell(const struct agent_host *h, const char *what, const char *servi
     event_int(&e, "port", sv->port);
     event_bool(&e, "udp", sv->udp);
     event_text(&e, "from", h->known.name);
-    events_print(h->agent->serve->config->out, &e);
+    events_print(h->agent->host->out, &e);
 }
 
 static bool withdraw(struct agent_host *h, const ServiceInfo *sv)
 {
-    struct service_list *l = &h->agent->serve->services;
+    struct service_list *l = &h->agent->host->services;
     char name[SERVICE_NAME_LEN];
     if (!service_list_called(l, h->number, sv->name, name))
         return false;
@@ -148,7 +152,7 @@ static void send_names(struct agent_host *h)
     m->which_body = Meta_names_tag;
     m->body.names.names_count = o->services_count;
     for (pb_size_t i = 0; i < o->services_count; i++)
-        if (!service_list_called(&h->agent->serve->services, h->number,
+        if (!service_list_called(&h->agent->host->services, h->number,
                                  o->services[i].name, m->body.names.names[i]))
             m->body.names.names[i][0] = '\0';
     if (session_send_meta(h->session, m) != 0)
@@ -166,8 +170,8 @@ static bool is_listed(const Services *l, const ServiceInfo *sv)
 
 static bool offer(struct agent_host *h, const ServiceInfo *sv)
 {
-    struct serve *serve = h->agent->serve;
-    struct service_list *l = &serve->services;
+    struct host *host = h->agent->host;
+    struct service_list *l = &host->services;
     struct service_offer o = {sv->name, h->known.name, (uint16_t)sv->port, sv->udp};
     char name[SERVICE_NAME_LEN];
     if (sv->port == 0 || sv->port > 65535 ||
@@ -175,7 +179,7 @@ static bool offer(struct agent_host *h, const ServiceInfo *sv)
         !service_list_called(l, h->number, sv->name, name))
         return false;
     tell(h, "published", name, sv);
-    if (!h->known.published && lan_host_published(serve->roster, h->known.key) == 0)
+    if (!h->known.published && lan_host_published(host->roster, h->known.key) == 0)
         h->known.published = true;
     return true;
 }
@@ -196,7 +200,7 @@ static void on_services(struct agent_host *h, const Services *m)
         changed = offer(h, &m->services[i]) || changed;
     send_names(h);
     if (changed)
-        serve_tell_services(h->agent->serve);
+        h->agent->host->events->on_services(h->agent->host);
 }
 
 /* All of them, when it is gone or nothing can be asked of it. */
@@ -208,7 +212,7 @@ static void withdraw_all(struct agent_host *h)
     free(h->offered);
     h->offered = NULL;
     if (changed)
-        serve_tell_services(h->agent->serve);
+        h->agent->host->events->on_services(h->agent->host);
 }
 
 void agent_renamed(struct agent *a)
@@ -501,7 +505,7 @@ static int take_in(struct agent_host *h, const Hello *m)
         c.token = m->token.bytes;
     memcpy(c.key, h->known.key, KEY_LEN);
     randombytes_buf(c.fresh, sizeof(c.fresh));
-    int err = lan_host_admit(a->serve->roster, &c, &room, &h->known);
+    int err = lan_host_admit(a->host->roster, &c, &room, &h->known);
     struct agent_host *gone =
         err == 0 && room.left ? find_ready(a, room.who.key) : NULL;
     if (gone != NULL)
@@ -665,7 +669,7 @@ static void tell_link(struct agent *a)
     struct addr at;
     struct event e;
     randombytes_buf(fresh, sizeof(fresh));
-    if (lan_token(a->serve->roster, l.token, fresh) != 0 ||
+    if (lan_token(a->host->roster, l.token, fresh) != 0 ||
         sodium_memcmp(l.token, a->told, sizeof(a->told)) == 0)
         return;
     memcpy(a->told, l.token, sizeof(a->told));
@@ -677,7 +681,7 @@ static void tell_link(struct agent *a)
     event_begin(&e, "agent");
     event_text(&e, "link", text);
     event_addr(&e, "listen", agent_door_bound(a->door));
-    events_print(a->serve->config->out, &e);
+    events_print(a->host->out, &e);
     sodium_memzero(text, sizeof(text));
     sodium_memzero(&l, sizeof(l));
 }
@@ -747,20 +751,20 @@ static void on_pair(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 
 static const struct agent_door_events door_events = {on_host, on_pair};
 
-int agent_open(struct agent **out, struct serve *s, const char *listen, struct fault *f)
+int agent_open(struct agent **out, struct host *h, const char *listen, struct fault *f)
 {
     struct keypair key;
-    int rc = statedir_key(s->state, &key, f);
+    int rc = statedir_key(h->state, &key, f);
     if (rc != 0)
         return rc;
     struct agent *a = calloc(1, sizeof(*a));
     if (a == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    a->serve = s;
-    a->loop = s->loop;
+    a->host = h;
+    a->loop = h->loop;
     list_init(&a->hosts);
     timer_init(&a->timer, a->loop, on_tick, a);
-    rc = net_init(&a->net, a->loop, &key, s->budget);
+    rc = net_init(&a->net, a->loop, &key, h->budget);
     sodium_memzero(&key, sizeof(key));
     if (rc == 0)
         rc = session_env_init(&a->env, a->loop, &a->net.own);

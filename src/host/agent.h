@@ -15,7 +15,7 @@
 #include "core/proto.h"
 
 struct agent;
-struct serve;
+struct host;
 struct local_conn;
 struct pump;
 struct pump_events;
@@ -24,7 +24,7 @@ struct pump_events;
  * `listen` is as of agent_door_open. Prints the
  * `agent` event with the link.
  */
-MUST_CHECK int agent_open(struct agent **out, struct serve *s, const char *listen,
+MUST_CHECK int agent_open(struct agent **out, struct host *h, const char *listen,
                           struct fault *f);
 /* Ends all hosts' connections, and those of their clients. NULL is fine. */
 void agent_close(struct agent *a);

@@ -15,7 +15,7 @@
 
 #include "core/dns.h"
 #include "host/certs_command.h"
-#include "host/internal.h"
+#include "host/host.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -40,7 +40,7 @@ struct source {
 };
 
 struct certs {
-    struct serve *serve;
+    const struct host *host;
     struct source sources[CERTS_MAX];
     size_t count;
     char command[ACCESS_COMMAND_LEN];
@@ -116,7 +116,7 @@ static void refresh(struct certs *c, struct source *src)
 {
     struct timespec changed[2];
     struct fault f = {0};
-    uint64_t now = loop_now_ms(c->serve->loop);
+    uint64_t now = loop_now_ms(c->host->loop);
     if (now - src->looked_ms < LOOK_MS)
         return;
     src->looked_ms = now;
@@ -145,12 +145,12 @@ static void on_renewed(void *ctx, struct renewal *r, bool success)
 
 static void renew(struct certs *c, struct source *src)
 {
-    struct serve *s = c->serve;
+    const struct host *h = c->host;
     char service[64], host[64], name[64 + 64 + LINK_HOST_LEN + 4];
     dns_label(src->set.service, service, sizeof(service));
-    dns_label(s->settings.name, host, sizeof(host));
-    (void)snprintf(name, sizeof(name), "%s--%s.%s", service, host, s->broker.host);
-    struct renewal_config rc = {.loop = s->loop,
+    dns_label(h->settings.name, host, sizeof(host));
+    (void)snprintf(name, sizeof(name), "%s--%s.%s", service, host, h->broker.host);
+    struct renewal_config rc = {.loop = h->loop,
                                 .command = c->command,
                                 .service = src->set.service,
                                 .name = name,
@@ -158,7 +158,7 @@ static void renew(struct certs *c, struct source *src)
                                 .key = src->set.key,
                                 .on_end = on_renewed,
                                 .ctx = c};
-    src->ran_ms = loop_now_ms(s->loop);
+    src->ran_ms = loop_now_ms(h->loop);
     if (renewal_start(&src->renewal, &rc) != 0) {
         src->renewal = NULL;
         log_warn("the command for the certificate of %s cannot be started",
@@ -173,7 +173,7 @@ static void on_tick(void *ctx)
     struct certs *c = ctx;
     for (size_t i = 0; c != NULL && i < c->count; i++) {
         struct source *src = &c->sources[i];
-        uint64_t since = loop_now_ms(c->serve->loop) - src->ran_ms;
+        uint64_t since = loop_now_ms(c->host->loop) - src->ran_ms;
         if (src->by_command && src->renewal == NULL &&
             (src->cert == NULL || since >= DAY_MS))
             renew(c, src);
@@ -183,11 +183,11 @@ static void on_tick(void *ctx)
 /* -------------------------------------------------------------------- the settings */
 
 /* "tls-SERVICE.crt" in the state directory: a service's name has no slash. */
-static void own_paths(const struct serve *s, const char *service, struct access_tls *t)
+static void own_paths(const struct host *h, const char *service, struct access_tls *t)
 {
     (void)snprintf(t->certificate, sizeof(t->certificate), "%.900s/tls-%.63s.crt",
-                   s->state->path, service);
-    (void)snprintf(t->key, sizeof(t->key), "%.900s/tls-%.63s.key", s->state->path,
+                   h->state->path, service);
+    (void)snprintf(t->key, sizeof(t->key), "%.900s/tls-%.63s.key", h->state->path,
                    service);
 }
 
@@ -227,7 +227,7 @@ int certs_reload(struct certs *c, struct fault *f)
 {
     struct access_tls *set = calloc(CERTS_MAX, sizeof(*set));
     struct certs *fresh = calloc(1, sizeof(*fresh));
-    struct access *a = c->serve->access;
+    struct access *a = c->host->access;
     int n = set == NULL || fresh == NULL ? POSTERN_ERR_NOMEM
                                          : access_tls(a, set, CERTS_MAX);
     int err = n < 0 ? n : access_tls_command(a, c->command);
@@ -239,7 +239,7 @@ int certs_reload(struct certs *c, struct fault *f)
             src->set = set[i];
             src->by_command = set[i].certificate[0] == '\0';
             if (src->by_command)
-                own_paths(c->serve, set[i].service, &src->set);
+                own_paths(c->host, set[i].service, &src->set);
             carry(c, src);
             int rc = load_source(src, f);
             err = err != 0 ? err : rc;
@@ -254,20 +254,20 @@ int certs_reload(struct certs *c, struct fault *f)
     return err;
 }
 
-int certs_open(struct certs **out, struct serve *s, struct fault *f)
+int certs_open(struct certs **out, const struct host *h, struct fault *f)
 {
     struct certs *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    c->serve = s;
-    timer_init(&c->tick, s->loop, on_tick, c);
+    c->host = h;
+    timer_init(&c->tick, h->loop, on_tick, c);
     int err = certs_reload(c, f);
     if (err != 0) {
         certs_close(c);
         return err;
     }
     for (size_t i = 0; i < c->count; i++) /* as new as they are old: in a day */
-        c->sources[i].ran_ms = loop_now_ms(s->loop);
+        c->sources[i].ran_ms = loop_now_ms(h->loop);
     *out = c;
     return 0;
 }
@@ -300,7 +300,7 @@ int certs_wrap(struct certs *c, const char *service, int fd)
     }
     src->cert->uses++;
     struct tlspipe *pipe;
-    struct tlspipe_join tj = {.config = {.loop = c->serve->loop,
+    struct tlspipe_join tj = {.config = {.loop = c->host->loop,
                                          .protocol = "http/1.1",
                                          .web = true,
                                          .credentials = src->cert->credentials},

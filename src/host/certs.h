@@ -16,7 +16,7 @@
 #define CERTS_MAX 16
 
 struct certs;
-struct serve;
+struct host;
 
 /*
  * Stores what the command line says: `texts` are SERVICE=CERT,KEY, or SERVICE=FILE with
@@ -28,7 +28,7 @@ MUST_CHECK int certs_settle(struct access *a, const struct service_list *publish
                             struct fault *f);
 
 /* Loads what is stored; a fault when a file is missing or is not what it should be. */
-MUST_CHECK int certs_open(struct certs **out, struct serve *s, struct fault *f);
+MUST_CHECK int certs_open(struct certs **out, const struct host *h, struct fault *f);
 /* Again, all files too. On failure those loaded before stay. */
 MUST_CHECK int certs_reload(struct certs *c, struct fault *f);
 /* NULL is fine. Before the loop ends. */

@@ -4,21 +4,27 @@
  * their own a flow; what a host of the LAN serves is a stream to it, joined to the
  * client's. A refusal is handed back with its reason.
  */
+#include "host/outlet.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "host/internal.h"
+#include "core/holdings.h"
+#include "host/certs.h"
+#include "host/portal_visits.h"
 #include "host/race.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sock.h"
+#include "path/net.h"
 
 enum {
+    SERVICES_PERCENT = 40, /* of the descriptors beside the program's own */
     UDP_IDLE_MS = 5 * 60000,
     DATAGRAM_MAX = 65535,
     /* Those of one session, for all hosts of the LAN together; some are still ending.
@@ -26,16 +32,22 @@ enum {
     LAN_STREAMS_MAX = SESSION_STREAMS_MAX - 64,
 };
 
+struct outlets {
+    struct host *host;
+    struct holdings all; /* by device, of the descriptors for services */
+    struct holdings lan; /* by device, of the streams to hosts of the LAN */
+};
+
 struct outlet {
-    struct holding held;     /* of s->outlets */
-    struct holding lan_held; /* of s->lan_outlets */
-    struct serve *serve;
-    struct guest *guest; /* NULL once the header was handled: the guest may go first */
-    struct session_env *env;
-    struct pump *pump;      /* NULL at the end */
-    struct service service; /* a copy: reload may replace the list */
-    struct caller caller;   /* when it is the portal's */
-    struct race *race;      /* TCP, and what hosts of the LAN serve */
+    struct holding held;     /* of all */
+    struct holding lan_held; /* of lan */
+    struct outlets *of;
+    struct host *host;
+    const struct outlet_client *who; /* NULL once its header was handled */
+    struct pump *pump;               /* NULL at the end */
+    struct service service;          /* a copy: reload may replace the list */
+    struct portal_visit visit;       /* when it is the portal's */
+    struct race *race;               /* TCP, and what hosts of the LAN serve */
     struct resolve *resolve;
     int udp_fd; /* of this machine's UDP */
     struct watch udp_watch;
@@ -70,16 +82,26 @@ static uint64_t lan_worth(const struct holding *e)
     return moved_bytes(lan_owner(e));
 }
 
-void outlets_init(struct serve *s)
+struct outlets *outlets_new(struct host *h)
 {
-    holdings_init(&s->outlets, net_descriptors_share(SERVICES_PERCENT), worth);
-    holdings_init(&s->lan_outlets, LAN_STREAMS_MAX, lan_worth);
+    struct outlets *os = calloc(1, sizeof(*os));
+    if (os == NULL)
+        return NULL;
+    os->host = h;
+    holdings_init(&os->all, net_descriptors_share(SERVICES_PERCENT), worth);
+    holdings_init(&os->lan, LAN_STREAMS_MAX, lan_worth);
+    return os;
+}
+
+size_t outlets_count(const struct outlets *os)
+{
+    return os != NULL ? os->all.count : 0;
 }
 
 static void outlet_free(struct outlet *o)
 {
-    holdings_give_back(&o->serve->outlets, &o->held);
-    holdings_give_back(&o->serve->lan_outlets, &o->lan_held);
+    holdings_give_back(&o->of->all, &o->held);
+    holdings_give_back(&o->of->lan, &o->lan_held);
     race_free(o->race);
     resolve_cancel(o->resolve);
     watch_close(&o->udp_watch);
@@ -111,15 +133,15 @@ void stream_refuse(struct pump *p, enum stream_code code, const char *reason)
 static int reply_open(struct outlet *o, bool datagrams)
 {
     int err = stream_reply(o->pump, STREAM_OK, "", datagrams);
-    if (err == 0 && o->caller.serve != NULL)
-        caller_opened(&o->caller);
+    if (err == 0 && o->visit.all != NULL)
+        portal_visit_opened(&o->visit);
     return err;
 }
 
 static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 {
-    if (o->caller.serve != NULL)
-        caller_refused(&o->caller, reason);
+    if (o->visit.all != NULL)
+        portal_visit_refused(&o->visit, reason);
     stream_refuse(o->pump, code, reason);
 }
 
@@ -129,7 +151,7 @@ static void refuse(struct outlet *o, enum stream_code code, const char *reason)
 /* The host's own TLS in front of it; NULL: raw bytes. */
 static struct certs *certs_for(const struct outlet *o)
 {
-    struct certs *certs = o->caller.by_name ? o->caller.serve->certs : NULL;
+    struct certs *certs = o->visit.by_name ? o->host->certs : NULL;
     return certs_has(certs, o->service.name) ? certs : NULL;
 }
 
@@ -194,9 +216,10 @@ static void on_lost(void *ctx, enum stream_code code, const char *reason)
 
 static const struct race_events race_events = {on_won, on_won_there, on_lost};
 
-static void start_race(struct outlet *o, struct agent *agent)
+static void start_race(struct outlet *o)
 {
-    if (race_start(&o->race, o->env->loop, agent, &o->service, &race_events, o) != 0) {
+    if (race_start(&o->race, o->host->loop, o->host->agent, &o->service, &race_events,
+                   o) != 0) {
         o->race = NULL;
         refuse(o, STREAM_LIMIT, "the host is out of memory");
     }
@@ -253,9 +276,9 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
         return;
     }
     o->udp_fd = sock_udp_to(&addrs[0]);
-    timer_init(&o->idle, o->env->loop, on_idle, o);
-    if (o->udp_fd < 0 || watch_start(&o->udp_watch, o->env->loop, o->udp_fd, WATCH_READ,
-                                     on_udp, o) != 0) {
+    timer_init(&o->idle, o->host->loop, on_idle, o);
+    if (o->udp_fd < 0 || watch_start(&o->udp_watch, o->host->loop, o->udp_fd,
+                                     WATCH_READ, on_udp, o) != 0) {
         refuse_for(o, POSTERN_ERR_UNREACHABLE);
         return;
     }
@@ -269,7 +292,7 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
 {
     struct outlet *o = ctx;
     (void)p;
-    if (o->udp_fd < 0 || o->caller.ended)
+    if (o->udp_fd < 0 || o->visit.ended)
         return;
     udp_alive(o);
     /* A second try: the first may only tell the ICMP error that the last one met. */
@@ -281,24 +304,25 @@ static void on_datagram(void *ctx, struct pump *p, const uint8_t *data, size_t l
 /* ------------------------------------------------------------------------ the call */
 
 /* A device's: 0, or it was refused. */
-static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *open)
+static int judge_device(struct outlet *o, const struct outlet_client *who,
+                        const StreamOpen *open)
 {
-    const struct service *s = service_find(&g->serve->services, open->service);
+    const struct service *s = service_find(&o->host->services, open->service);
     struct roster_client listed;
     char reason[160];
     (void)snprintf(reason, sizeof(reason), "%.40s publishes no service '%.60s'",
-                   g->serve->settings.name, open->service);
+                   o->host->settings.name, open->service);
     if (open->has_visit) {
         refuse(o, STREAM_DENIED, "only the broker's portal may visit");
-    } else if (!g->member) {
+    } else if (!who->member) {
         refuse(o, STREAM_DENIED, "this device has not joined this host");
     } else if (s == NULL) {
         refuse(o, STREAM_NOTFOUND, reason);
     } else {
         o->service = *s;
-        if (g->agent)
+        if (who->agent)
             return 0; /* which has judged its client */
-        if (roster_client_find(g->serve->roster, g->listed, &listed) == 0 &&
+        if (roster_client_find(o->host->roster, who->listed, &listed) == 0 &&
             service_is_for(s, listed.name, listed.allowed) &&
             service_narrow(&o->service, open->service,
                            s->audience[0] != '\0' ? "" : listed.allowed))
@@ -309,17 +333,18 @@ static int judge_device(struct outlet *o, struct guest *g, const StreamOpen *ope
 }
 
 /* The portal's: 0, or it was refused. */
-static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *open)
+static int judge_visit(struct outlet *o, const StreamOpen *open)
 {
     const char *reason = "the portal must say for whom it comes";
     enum stream_code code = STREAM_DENIED;
     if (open->has_visit)
-        code = caller_begin(&o->caller, g->serve, open, &o->service, &reason);
+        code =
+            portal_visit_begin(&o->visit, o->host->visits, open, &o->service, &reason);
     if (code != STREAM_OK) {
         stream_refuse(o->pump, code, reason); /* the log has it already */
         return POSTERN_ERR_DENIED;
     }
-    caller_list(&o->caller, o->pump);
+    portal_visit_list(&o->visit, o->pump);
     return 0;
 }
 
@@ -327,7 +352,7 @@ static int judge_caller(struct outlet *o, struct guest *g, const StreamOpen *ope
 static int take_lan_place(struct outlet *o, const uint8_t *device)
 {
     struct holding *leaves;
-    if (holdings_take(&o->serve->lan_outlets, &o->lan_held, device, &leaves) != 0) {
+    if (holdings_take(&o->of->lan, &o->lan_held, device, &leaves) != 0) {
         refuse(o, STREAM_LIMIT,
                "the host has no room for more connections of this device to its LAN");
         return POSTERN_ERR_LIMIT;
@@ -349,7 +374,7 @@ static bool is_of_lan(const struct service *s)
 static int take_place(struct outlet *o, const uint8_t *device)
 {
     struct holding *leaves;
-    if (holdings_take(&o->serve->outlets, &o->held, device, &leaves) != 0) {
+    if (holdings_take(&o->of->all, &o->held, device, &leaves) != 0) {
         refuse(o, STREAM_LIMIT,
                "the host has no descriptors for more connections of this device");
         return POSTERN_ERR_LIMIT;
@@ -359,11 +384,11 @@ static int take_place(struct outlet *o, const uint8_t *device)
     return is_of_lan(&o->service) ? take_lan_place(o, device) : 0;
 }
 
-static void connect_service(struct outlet *o, struct agent *agent)
+static void connect_service(struct outlet *o)
 {
     if (!o->service.udp || o->service.targets[0].by != 0) {
-        start_race(o, agent);
-    } else if (resolve_start(&o->resolve, o->env->loop, o->service.targets[0].host,
+        start_race(o);
+    } else if (resolve_start(&o->resolve, o->host->loop, o->service.targets[0].host,
                              o->service.targets[0].port, on_resolved, o) != 0) {
         o->resolve = NULL;
         refuse_for(o, POSTERN_ERR_IO);
@@ -373,25 +398,25 @@ static void connect_service(struct outlet *o, struct agent *agent)
 static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
 {
     struct outlet *o = ctx;
-    struct guest *g = o->guest;
+    const struct outlet_client *who = o->who;
     StreamOpen open = StreamOpen_init_zero;
-    o->guest = NULL;
+    o->who = NULL;
     if (proto_decode(StreamOpen_fields, &open, msg, len) != 0) {
         pump_abort(p, STREAM_LIMIT);
         return;
     }
-    if (g->portal && open.has_visit && open.visit.ask != PORTAL_ASK_NONE) {
-        if (answer_start(g->serve, p, &open.visit) == 0)
+    if (who->portal && open.has_visit && open.visit.ask != PORTAL_ASK_NONE) {
+        if (o->host->events->on_question(o->host, p, &open.visit) == 0)
             outlet_free(o);
         else
             stream_refuse(p, STREAM_LIMIT, "the host is asked too much at once");
         return;
     }
-    int err = g->portal ? judge_caller(o, g, &open) : judge_device(o, g, &open);
+    int err = who->portal ? judge_visit(o, &open) : judge_device(o, who, &open);
     if (err == 0)
-        err = take_place(o, g->listed);
+        err = take_place(o, who->listed);
     if (err == 0)
-        connect_service(o, g->serve->agent);
+        connect_service(o);
 }
 
 static void on_end(void *ctx, struct pump *p, uint64_t code)
@@ -400,21 +425,22 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
     struct pump_stats stats = pump_stats(p);
     (void)code;
     o->pump = NULL;
-    caller_end(&o->caller, &stats);
+    portal_visit_end(&o->visit, &stats);
     outlet_free(o);
 }
 
 static const struct pump_events outlet_events = {on_header, on_datagram, on_end};
 
-void outlet_accept(struct guest *g, struct stream *st)
+void outlet_accept(struct outlets *os, const struct outlet_client *who,
+                   struct stream *st)
 {
     struct outlet *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return; /* a stream without events is reset */
-    spare_count(&g->serve->spare);
-    o->guest = g;
-    o->serve = g->serve;
-    o->env = &g->face->endpoint.env;
+    spare_count(&os->host->spare);
+    o->of = os;
+    o->host = os->host;
+    o->who = who;
     o->udp_fd = -1;
     if (pump_accept(&o->pump, st, &outlet_events, o) != 0)
         free(o);

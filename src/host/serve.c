@@ -1,6 +1,6 @@
 /*
- * `postern serve`: state, faces, readiness, reload, end. What a client may do is
- * decided in guest.c and outlet.c.
+ * `postern serve`: state, keys, readiness, reload, end. What a client may do is
+ * decided in clients.c and outlet.c.
  */
 #include "host/serve.h"
 
@@ -9,8 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "host/internal.h"
+#include "host/access.h"
+#include "host/agent.h"
+#include "host/certs.h"
+#include "host/clients.h"
+#include "host/host.h"
 #include "host/lan.h"
+#include "host/local_commands.h"
+#include "host/outlet.h"
+#include "host/portal_answers.h"
+#include "host/portal_list.h"
+#include "host/portal_visits.h"
+#include "host/via.h"
+#include "io/audit.h"
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -19,12 +30,39 @@
 #include "io/statedir.h"
 #include "path/uplink_words.h"
 
-void serve_stop(struct serve *s, int result)
+enum {
+    HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
+    SWEEP_MS = 5000,
+    TELL_MS = 5000, /* not ready yet: what it waits for is said */
+};
+
+struct serve {
+    struct host host;
+    const struct serve_config *config;
+    int lock; /* of the state directory; -1: not held */
+    struct local_commands *commands;
+    struct portal_answers *answers;
+    struct portal_list *portal_list;
+    struct timer sweep;
+    struct timer tell; /* until it is ready: says what it waits for */
+    bool ready, stopping;
+    bool met_before; /* this broker took us in in an earlier run */
+    int result;
+    struct fault *fault; /* of the caller */
+};
+
+static struct serve *serve_of(struct host *h)
 {
+    return LIST_OWNER(h, struct serve, host);
+}
+
+static void stop(struct host *h, int result)
+{
+    struct serve *s = serve_of(h);
     if (!s->stopping)
         s->result = result;
     s->stopping = true;
-    loop_stop(s->loop);
+    loop_stop(h->loop);
 }
 
 /* ---------------------------------------------------------------------- the broker */
@@ -34,16 +72,16 @@ static void tell_ready(struct serve *s)
     struct event e;
     char key[KEY_TEXT_LEN];
     event_begin(&e, "ready");
-    event_text(&e, "host", s->settings.name);
-    event_text(&e, "key", key_format(s->key.pub, key));
-    if (!s->config->for_programs)
-        event_int(&e, "services", (int64_t)s->services.count);
-    if (s->to_agent) {
+    event_text(&e, "host", s->host.settings.name);
+    event_text(&e, "key", key_format(s->host.key.pub, key));
+    if (!s->host.for_programs)
+        event_int(&e, "services", (int64_t)s->host.services.count);
+    if (s->host.to_agent) {
         char place[LAN_PLACE_LEN];
-        lan_place(&s->broker, place);
+        lan_place(&s->host.broker, place);
         event_text(&e, "via", place);
     }
-    events_print(s->config->out, &e);
+    events_print(s->host.out, &e);
 }
 
 /* `why` NULL: it is back. With `fatal` it does not come back without somebody's doing.
@@ -51,43 +89,43 @@ static void tell_ready(struct serve *s)
 static void tell_away(struct serve *s, const struct fault *why, bool fatal)
 {
     struct event e;
-    event_begin(&e, s->to_agent ? "agent" : "broker");
+    event_begin(&e, s->host.to_agent ? "agent" : "broker");
     event_text(&e, "state", why == NULL ? "back" : "lost");
     if (why != NULL)
         event_text(&e, "reason", why->what);
     if (why != NULL && fatal)
         event_text(&e, "do", why->advice);
-    events_print(s->config->out, &e);
+    events_print(s->host.out, &e);
 }
 
-static void tell_back(struct face *face)
+static void tell_back(struct presence *p)
 {
-    face->why = (struct news){0};
-    if (!face->serve->ready || face->up || face->retired)
+    p->why = (struct news){0};
+    if (!serve_of(p->host)->ready || p->up || p->retired)
         return;
-    face->up = true;
-    tell_away(face->serve, NULL, false);
+    p->up = true;
+    tell_away(serve_of(p->host), NULL, false);
 }
 
 /* Once, and again when it has become another reason. */
-static void tell_lost(struct face *face, const struct fault *why, bool fatal)
+static void tell_lost(struct presence *p, const struct fault *why, bool fatal)
 {
-    struct serve *s = face->serve;
-    if (face->retired || !news_tell(&face->why, why->what, loop_now_ms(s->loop)))
+    struct serve *s = serve_of(p->host);
+    if (p->retired || !news_tell(&p->why, why->what, loop_now_ms(s->host.loop)))
         return;
-    face->up = false;
+    p->up = false;
     if (s->ready)
         tell_away(s, why, fatal);
     else
-        events_fault(s->config->out, why);
+        events_fault(s->host.out, why);
 }
 
 /* What the next start should know. Without room for it this one serves all the same. */
 static int keep_settings(struct serve *s, const struct link *agent)
 {
-    int rc = roster_settings_set(s->roster, &s->settings, s->fault);
+    int rc = roster_settings_set(s->host.roster, &s->host.settings, s->fault);
     if (rc == 0)
-        rc = lan_agent_use(s->roster, agent, s->fault);
+        rc = lan_agent_use(s->host.roster, agent, s->fault);
     if (rc != POSTERN_ERR_FULL && rc != POSTERN_ERR_PERM)
         return rc;
     log_warn("%s; the next start will not know what this one was told", s->fault->what);
@@ -111,201 +149,178 @@ static void warn_of_clock(int64_t skew_s)
 
 static void on_up(void *ctx)
 {
-    struct face *face = ctx;
-    struct serve *s = face->serve;
-    int64_t skew = uplink_clock_skew_s(face->endpoint.uplink);
+    struct presence *p = ctx;
+    struct serve *s = serve_of(p->host);
+    int64_t skew = uplink_clock_skew_s(p->endpoint.uplink);
     if (!s->ready) {
         s->ready = true;
-        if (keep_settings(s, s->to_agent ? &s->broker : NULL) != 0) {
-            serve_stop(s, s->fault->code);
+        if (keep_settings(s, s->host.to_agent ? &s->host.broker : NULL) != 0) {
+            stop(&s->host, s->fault->code);
             return;
         }
         tell_ready(s);
-        face->up = true;
+        p->up = true;
         warn_of_clock(skew);
     }
-    tell_back(face);
-    host_portal_on_up(face);
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (g->face == face && !g->dead)
-            guest_on_uplink(g, true);
+    tell_back(p);
+    portal_list_on_up(s->portal_list, p);
+    clients_on_uplink(s->host.clients, p, true);
 }
 
 static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
 {
-    struct face *face = ctx;
-    struct serve *s = face->serve;
+    struct presence *p = ctx;
+    struct serve *s = serve_of(p->host);
     if (s->stopping)
         return;
-    s->called.names_count = 0;
+    s->host.called.names_count = 0;
     /* Who took us in before will again: it is waited for. */
-    if (!s->ready &&
-        (!s->met_before || (s->to_agent && fatal) || why->code == POSTERN_ERR_USAGE)) {
+    if (!s->ready && (!s->met_before || (s->host.to_agent && fatal) ||
+                      why->code == POSTERN_ERR_USAGE)) {
         *s->fault = *why;
-        serve_stop(s, why->code);
+        stop(&s->host, why->code);
         return;
     }
-    tell_lost(face, why, fatal);
+    tell_lost(p, why, fatal);
     if (fatal) /* that was told as an error */
         timer_stop(&s->tell);
     log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (g->face == face && !g->dead)
-            guest_on_uplink(g, false);
+    clients_on_uplink(s->host.clients, p, false);
 }
 
 static void on_tell(void *ctx)
 {
     struct serve *s = ctx;
     char why[sizeof(s->fault->what)];
-    if (s->ready || s->stopping || !s->faces[0].open)
+    struct presence *p = presences_next(s->host.presences, NULL);
+    if (s->ready || s->stopping || p == NULL)
         return;
-    uplink_describe_wait(s->faces[0].endpoint.uplink, why, sizeof(why));
+    uplink_describe_wait(p->endpoint.uplink, why, sizeof(why));
     log_warn("waiting: %s", why);
 }
 
 static void on_control(void *ctx, const Control *m)
 {
-    struct face *face = ctx;
-    if (m->which_body == Control_introduce_tag)
-        guest_on_introduce(face, m);
-    else
-        guest_on_control(face, m);
+    clients_on_control(ctx, m);
 }
 
-const struct uplink_events serve_uplink_events = {on_up, on_down, on_control};
+static void on_presence_end(struct presence *p)
+{
+    if (p->host->clients != NULL)
+        clients_on_presence_end(p->host->clients, p);
+}
+
+static const struct presence_events presence_events = {{on_up, on_down, on_control},
+                                                       on_presence_end};
 
 static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct serve *s = ctx;
     log_info("the network changed (%s)", netmon_reason_name(reason));
-    for (size_t i = 0; i < FACES_MAX; i++)
-        if (s->faces[i].open)
-            uplink_kick(s->faces[i].endpoint.uplink);
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && reason != NETMON_ROUTES)
-            guest_on_network_change(g);
+    for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
+         p = presences_next(s->host.presences, p))
+        uplink_kick(p->endpoint.uplink);
+    if (reason != NETMON_ROUTES)
+        clients_on_network_change(s->host.clients);
 }
 
 /* ------------------------------------------------------------------ reload, revoke */
 
-/* Nobody told us, or another list took the place of ours: who is on it no more goes. */
-static void check_listed(struct serve *s)
+static void on_services(struct host *h)
 {
-    int64_t version = roster_version(s->roster);
-    if (version == s->roster_version)
-        return;
-    s->roster_version = version;
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->member && !g->portal && !g->agent &&
-            roster_client_find(s->roster, g->listed, NULL) == POSTERN_ERR_NOTFOUND)
-            guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
+    if (h->clients == NULL)
+        return; /* it ends */
+    clients_send_services(h->clients);
+    portal_list_on_services(serve_of(h)->portal_list);
 }
 
-void serve_tell_services(struct serve *s)
+static int on_question(struct host *h, struct pump *p, const Visit *v)
 {
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->member && session_is_open(g->session))
-            guest_send_services(g);
-    host_portal_on_services(s);
+    return portal_answer(serve_of(h)->answers, p, v);
 }
 
-void serve_audit(struct serve *s, const char *what, const char *who, const char *from,
-                 const char *object, const char *detail)
+static int read_settings(struct host *h, struct roster_settings *out, struct fault *f)
 {
-    struct audit_entry e = {.time_s = statedir_now_s()};
-    (void)snprintf(e.what, sizeof(e.what), "%s", what);
-    (void)snprintf(e.who, sizeof(e.who), "%s", who);
-    (void)snprintf(e.from, sizeof(e.from), "%s", from);
-    (void)snprintf(e.object, sizeof(e.object), "%s", object);
-    (void)snprintf(e.detail, sizeof(e.detail), "%s", detail);
-    audit_add(s->audit, &e);
-}
-
-static int read_settings(struct serve *s, struct roster_settings *out, struct fault *f)
-{
-    int rc = roster_check(s->roster, f);
+    int rc = roster_check(h->roster, f);
     if (rc != 0)
         return rc;
-    rc = roster_settings_get(s->roster, out);
+    rc = roster_settings_get(h->roster, out);
     if (rc == POSTERN_ERR_NOTFOUND)
         return fault_set(f, rc, "run 'postern serve --broker LINK SERVICE...' again",
                          "what is published here stands in host.db no more");
-    return roster_fault(s->roster, rc, f);
+    return roster_fault(h->roster, rc, f);
 }
 
-int serve_reload(struct serve *s, struct fault *f)
+static int reload(struct host *h, struct fault *f)
 {
+    bool renewed = false;
     struct roster_settings *fresh = malloc(sizeof(*fresh));
     struct service_list services = {0};
     struct event e;
     int rc = POSTERN_ERR_NOMEM;
     if (fresh == NULL)
         return fault_lack(f, rc);
-    rc = read_settings(s, fresh, f);
+    rc = read_settings(h, fresh, f);
     if (rc == 0)
-        rc = service_list_parse_lines(
-            &services, s->config->for_programs ? "" : fresh->services, f);
+        rc = service_list_parse_lines(&services, h->for_programs ? "" : fresh->services,
+                                      f);
     if (rc == 0)
-        rc = s->to_agent ? 0 : faces_renew(s, f);
+        rc = h->to_agent ? 0 : presences_renew(h->presences, &renewed, f);
+    if (rc == 0 && renewed)
+        clients_announce_key(h->clients);
     if (rc != 0)
         service_list_fini(&services);
     if (rc == 0) {
-        service_list_carry(&services, &s->services);
-        service_list_fini(&s->services);
-        s->services = services;
-        memcpy(s->settings.services, fresh->services, sizeof(fresh->services));
-        s->settings.absent_s = fresh->absent_s;
-        agent_renamed(s->agent);
-        rc = access_check(s->access, f); /* the rest is taken up all the same */
-        if (rc == 0 && s->certs != NULL)
-            rc = certs_reload(s->certs, f);
-        check_listed(s);
-        host_portal_on_change(s);
-        serve_tell_services(s);
+        service_list_carry(&services, &h->services);
+        service_list_fini(&h->services);
+        h->services = services;
+        memcpy(h->settings.services, fresh->services, sizeof(fresh->services));
+        h->settings.absent_s = fresh->absent_s;
+        agent_renamed(h->agent);
+        rc = access_check(h->access, f); /* the rest is taken up all the same */
+        if (rc == 0 && h->certs != NULL)
+            rc = certs_reload(h->certs, f);
+        clients_check(h->clients);
+        portal_list_on_change(serve_of(h)->portal_list);
+        on_services(h);
     }
     if (rc == 0) {
         event_begin(&e, "reloaded");
-        event_int(&e, "services", (int64_t)s->services.count);
-        events_print(s->config->out, &e);
+        event_int(&e, "services", (int64_t)h->services.count);
+        events_print(h->out, &e);
     }
     free(fresh);
     return rc;
 }
 
-unsigned serve_revoke(struct serve *s, const uint8_t key[static KEY_LEN])
+static unsigned revoke_device(struct host *h, const uint8_t key[static KEY_LEN])
 {
-    unsigned n = 0;
-    for (struct guest *g = s->guests; g != NULL; g = g->next) {
-        if (g->dead || memcmp(g->listed, key, KEY_LEN) != 0)
-            continue;
-        n += g->session != NULL && session_is_open(g->session);
-        guest_close(g, REFUSE_REVOKED, "this device was removed by the host");
-    }
-    n += agent_forget(s->agent, key);
-    guest_sweep_soon(s);
-    return n;
+    return clients_revoke(h->clients, key) + agent_forget(h->agent, key);
 }
+
+static const struct host_events host_events = {on_services, on_question, reload,
+                                               revoke_device, stop};
 
 /* The directory may have been put back from a copy, which nobody holds yet. */
 static void keep_place(struct serve *s)
 {
     bool moved;
-    if (statedir_lock_keep(s->state, "serve", &s->lock, &moved, s->fault) != 0)
-        serve_stop(s, s->fault->code);
+    if (statedir_lock_keep(s->host.state, "serve", &s->lock, &moved, s->fault) != 0)
+        stop(&s->host, s->fault->code);
     else if (moved)
-        serve_control_renew(s->control);
+        local_commands_renew(s->commands);
 }
 
 static void on_sweep(void *ctx)
 {
     struct serve *s = ctx;
+    struct host *h = &s->host;
     keep_place(s);
-    faces_keep(s);
-    check_listed(s);
-    host_portal_sweep(s);
-    guest_sweep(s, loop_now_ms(s->loop));
-    spare_look_bytes(&s->spare, s->guest_count + s->outlets.count);
+    if (presences_keep(h->presences))
+        clients_announce_key(h->clients);
+    clients_check(h->clients);
+    portal_list_sweep(s->portal_list);
+    spare_look_bytes(&h->spare, clients_count(h->clients) + outlets_count(h->outlets));
 }
 
 /* -------------------------------------------------------------------------------
@@ -317,24 +332,25 @@ static int load_services(struct serve *s, struct fault *f)
     if (c->for_programs)
         return 0; /* programs come and publish what they listen on */
     if (c->service_count == 0) {
-        if (s->settings.services[0] == '\0' && c->agent != NULL)
+        if (s->host.settings.services[0] == '\0' && c->agent != NULL)
             return 0; /* an agent may have none of its own */
-        if (s->settings.services[0] == '\0')
+        if (s->host.settings.services[0] == '\0')
             return fault_set(
                 f, POSTERN_ERR_USAGE,
                 "name at least one, for example: postern serve 22 web=8080",
                 "no service is named and none was published here before");
-        return service_list_parse_lines(&s->services, s->settings.services, f);
+        return service_list_parse_lines(&s->host.services, s->host.settings.services,
+                                        f);
     }
-    int rc = service_list_parse(&s->services, c->services, c->service_count, f);
+    int rc = service_list_parse(&s->host.services, c->services, c->service_count, f);
     if (rc != 0)
         return rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
     size_t used = 0;
     for (size_t i = 0; i < c->service_count; i++) {
-        int n =
-            snprintf(s->settings.services + used, sizeof(s->settings.services) - used,
-                     "%s%s", i > 0 ? "\n" : "", c->services[i]);
-        if ((size_t)n >= sizeof(s->settings.services) - used)
+        int n = snprintf(s->host.settings.services + used,
+                         sizeof(s->host.settings.services) - used, "%s%s",
+                         i > 0 ? "\n" : "", c->services[i]);
+        if ((size_t)n >= sizeof(s->host.settings.services) - used)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
                              "the list of services is too long");
         used += (size_t)n;
@@ -356,17 +372,17 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
 {
     const struct serve_config *c = s->config;
     s->met_before =
-        known && (c->broker == NULL || strcmp(c->broker, s->settings.broker) == 0);
+        known && (c->broker == NULL || strcmp(c->broker, s->host.settings.broker) == 0);
     if (c->broker != NULL)
-        (void)snprintf(s->settings.broker, sizeof(s->settings.broker), "%.511s",
-                       c->broker);
-    if (s->settings.broker[0] == '\0')
+        (void)snprintf(s->host.settings.broker, sizeof(s->host.settings.broker),
+                       "%.511s", c->broker);
+    if (s->host.settings.broker[0] == '\0')
         return fault_set(
             f, POSTERN_ERR_USAGE,
             "use --broker LINK with the link that 'postern broker' printed",
             "no broker is given and none was used here before");
-    int rc = c->broker != NULL ? link_parse_given(broker, s->settings.broker, f)
-                               : link_parse(broker, s->settings.broker, f);
+    int rc = c->broker != NULL ? link_parse_given(broker, s->host.settings.broker, f)
+                               : link_parse(broker, s->host.settings.broker, f);
     if (rc != 0)
         return rc;
     if (broker->type != LINK_BROKER)
@@ -377,122 +393,149 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
     return 0;
 }
 
+/* Whether the services go to an agent: said now, or in the last run. */
+static bool uses_agent(const struct serve *s)
+{
+    char known[LINK_TEXT_LEN];
+    const struct serve_config *c = s->config;
+    return c->via != NULL || (c->broker == NULL && c->agent == NULL &&
+                              lan_agent_find(s->host.roster, NULL, known) == 0);
+}
+
 static int load_settings(struct serve *s, struct link *broker, struct fault *f)
 {
     const struct serve_config *c = s->config;
-    int rc = roster_settings_get(s->roster, &s->settings);
+    int rc = roster_settings_get(s->host.roster, &s->host.settings);
     if (rc != 0 && rc != POSTERN_ERR_NOTFOUND)
-        return roster_fault(s->roster, rc, f);
-    s->to_agent = via_is_wanted(s);
-    rc = s->to_agent ? via_load(s, broker, f) : load_broker(s, broker, rc == 0, f);
+        return roster_fault(s->host.roster, rc, f);
+    s->host.to_agent = uses_agent(s);
+    rc = s->host.to_agent ? via_load(s->host.roster, c->via, broker, &s->met_before, f)
+                          : load_broker(s, broker, rc == 0, f);
     if (rc != 0)
         return rc;
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
         return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
                          "the name is too long");
     if (c->name != NULL)
-        (void)snprintf(s->settings.name, sizeof(s->settings.name), "%s", c->name);
-    if (s->settings.name[0] == '\0')
-        default_name(s->settings.name);
+        (void)snprintf(s->host.settings.name, sizeof(s->host.settings.name), "%s",
+                       c->name);
+    if (s->host.settings.name[0] == '\0')
+        default_name(s->host.settings.name);
     if (c->absent_s != 0)
-        s->settings.absent_s = c->absent_s > 0 ? c->absent_s : 0;
+        s->host.settings.absent_s = c->absent_s > 0 ? c->absent_s : 0;
     return load_services(s, f);
 }
 
 /* ------------------------------------------------------------------------- the run */
 
-static void close_all(struct serve *s)
+static int open_parts(struct serve *s, struct fault *f)
 {
-    for (struct guest *g = s->guests; g != NULL; g = g->next)
-        guest_close(g, 0, "the host stopped");
-    while (s->guests != NULL)
-        guest_free(s->guests);
-    faces_close(s);
-    agent_close(s->agent); /* after its clients' streams */
+    struct host *h = &s->host;
+    int rc = 0;
+    h->visits = portal_visits_new(h);
+    h->outlets = outlets_new(h);
+    h->clients = clients_new(h);
+    s->answers = portal_answers_new(h);
+    s->portal_list = portal_list_new(h);
+    if (h->visits == NULL || h->outlets == NULL || h->clients == NULL ||
+        s->answers == NULL || s->portal_list == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    if (s->config->agent != NULL)
+        rc = agent_open(&h->agent, h, s->config->agent, f);
+    if (rc == 0 && !h->for_programs)
+        rc = certs_open(&h->certs, h, f);
+    return rc == 0 ? presences_open(h, &presence_events, f) : rc;
 }
 
-static int run_loop(struct serve *s, const struct statedir *state,
-                    const struct link *broker, struct fault *f)
+static void close_parts(struct serve *s)
+{
+    struct host *h = &s->host;
+    clients_close(h->clients);
+    h->clients = NULL;
+    presences_close(h->presences);
+    agent_close(h->agent); /* after its clients' streams */
+    certs_close(h->certs);
+    portal_list_free(s->portal_list);
+}
+
+static int run_loop(struct serve *s, struct fault *f)
 {
     char socket_path[STATEDIR_SOCKET_LEN];
+    struct host *h = &s->host;
     struct netmon *netmon = NULL;
-    statedir_socket(state, "serve", socket_path);
-    int rc = serve_control_open(&s->control, s, socket_path, f);
-    if (rc == 0 && netmon_open(&netmon, s->loop, on_network, s) != 0)
+    statedir_socket(h->state, "serve", socket_path);
+    int rc = local_commands_open(&s->commands, h, socket_path, f);
+    if (rc == 0 && netmon_open(&netmon, h->loop, on_network, s) != 0)
         log_warn("changes of the network cannot be watched");
-    s->broker = *broker;
-    host_portal_open(s);
-    if (rc == 0 && s->config->agent != NULL)
-        rc = agent_open(&s->agent, s, s->config->agent, f);
-    if (rc == 0 && !s->config->for_programs)
-        rc = certs_open(&s->certs, s, f);
     if (rc == 0)
-        rc = faces_open(s, broker, f);
+        rc = open_parts(s, f);
     if (rc == 0) {
-        absent_open(s);
-        outlets_init(s);
-        timer_init(&s->sweep, s->loop, on_sweep, s);
+        timer_init(&s->sweep, h->loop, on_sweep, s);
         timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
-        timer_init(&s->tell, s->loop, on_tell, s);
+        timer_init(&s->tell, h->loop, on_tell, s);
         timer_start(&s->tell, TELL_MS);
-        loop_run(s->loop);
+        loop_run(h->loop);
         rc = s->result;
         timer_stop(&s->sweep);
         timer_stop(&s->tell);
     }
-    close_all(s);
-    certs_close(s->certs);
-    host_portal_close(s);
+    close_parts(s);
     netmon_close(netmon);
-    serve_control_close(s->control);
-    loop_run(s->loop);
+    local_commands_close(s->commands);
+    loop_run(h->loop);
+    free(h->visits); /* after the streams that are told here of their end */
+    free(h->outlets);
+    free(s->answers);
     return rc;
 }
 
 int serve_run(const struct serve_config *c, struct fault *f)
 {
     struct statedir state;
-    struct link broker;
     int rc = lack_check_start(HOST_FILES_MIN, f);
     if (rc != 0)
         return rc;
     struct serve *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
+    struct host *h = &s->host;
+    *h = (struct host){.state = &state,
+                       .out = c->out,
+                       .budget = net_budget_new(),
+                       .for_programs = c->for_programs,
+                       .paths = c->paths,
+                       .jit_window_ms = c->jit_window_ms,
+                       .events = &host_events};
     s->config = c;
     s->lock = -1;
-    s->budget = net_budget_new();
-    s->state = &state;
     s->fault = f;
     rc = statedir_open(&state, c->state, f);
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &s->lock, f);
     if (rc == 0)
-        rc = roster_open(&s->roster, state.path, f);
+        rc = roster_open(&h->roster, state.path, f);
     if (rc == 0)
-        rc = access_open(&s->access, state.path, f);
+        rc = access_open(&h->access, state.path, f);
     if (rc == 0)
-        rc = load_settings(s, &broker, f);
+        rc = load_settings(s, &h->broker, f);
     if (rc == 0)
-        rc = certs_settle(s->access, &s->services, c->tls, c->tls_count, c->tls_command,
+        rc = certs_settle(h->access, &h->services, c->tls, c->tls_count, c->tls_command,
                           f);
     if (rc == 0) {
-        db_keep_copy(roster_db(s->roster));
-        access_keep_copy(s->access);
-        s->audit = audit_start(state.path);
-        s->access_version = access_version(s->access);
-        s->roster_version = roster_version(s->roster);
-        rc = loop_open(&s->loop);
-        rc = rc == 0 ? run_loop(s, &state, &broker, f) : fault_lack(f, rc);
-        loop_close(s->loop);
+        db_keep_copy(roster_db(h->roster));
+        access_keep_copy(h->access);
+        h->audit = audit_start(state.path);
+        rc = loop_open(&h->loop);
+        rc = rc == 0 ? run_loop(s, f) : fault_lack(f, rc);
+        loop_close(h->loop);
     }
-    service_list_fini(&s->services);
-    audit_close(s->audit);
-    access_close(s->access);
-    roster_close(s->roster);
+    service_list_fini(&h->services);
+    audit_close(h->audit);
+    access_close(h->access);
+    roster_close(h->roster);
     if (s->lock >= 0)
         close(s->lock);
-    free(s->budget);
+    free(h->budget);
     free(s);
     return rc;
 }

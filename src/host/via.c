@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "host/agent_door.h"
-#include "host/internal.h"
+#include "host/host.h"
 #include "host/lan.h"
 #include "io/log.h"
 
@@ -34,25 +34,25 @@ static void place_of(const char *text, char place[static LAN_PLACE_LEN])
     lan_place(&l, place);
 }
 
-int via_load(struct serve *s, struct link *agent, struct fault *f)
+int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
+             struct fault *f)
 {
-    const char *via = s->config->via;
-    char place[LAN_PLACE_LEN], known[LINK_TEXT_LEN] = "", text[LINK_TEXT_LEN];
+    char place[LAN_PLACE_LEN], stored[LINK_TEXT_LEN] = "", text[LINK_TEXT_LEN];
     bool is_link = via != NULL && strstr(via, "://") != NULL;
     int rc = 0;
     if (via != NULL && !is_link)
         place_of(via, place);
     if (!is_link)
-        rc = lan_agent_find(s->roster, via != NULL ? place : NULL, known);
+        rc = lan_agent_find(r, via != NULL ? place : NULL, stored);
     if (rc == POSTERN_ERR_NOTFOUND)
         return fault_set(f, POSTERN_ERR_NOTFOUND,
                          "the first time use --via LINK, with the link that "
                          "'postern serve --agent' prints",
                          "the key of an agent at %.80s is not known here", place);
     if (rc == 0)
-        rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, known, f);
+        rc = is_link ? link_parse_given(agent, via, f) : link_parse(agent, stored, f);
     else
-        (void)roster_fault(s->roster, rc, f);
+        (void)roster_fault(r, rc, f);
     if (rc != 0)
         return rc;
     if (agent->type != LINK_BROKER)
@@ -62,17 +62,8 @@ int via_load(struct serve *s, struct link *agent, struct fault *f)
             "this link is an invite, not an agent's");
     lan_place(agent, place);
     link_format(agent, text);
-    s->met_before =
-        lan_agent_find(s->roster, place, known) == 0 && strcmp(known, text) == 0;
+    *known = lan_agent_find(r, place, stored) == 0 && strcmp(stored, text) == 0;
     return 0;
-}
-
-bool via_is_wanted(struct serve *s)
-{
-    char known[LINK_TEXT_LEN];
-    const struct serve_config *c = s->config;
-    return c->via != NULL || (c->broker == NULL && c->agent == NULL &&
-                              lan_agent_find(s->roster, NULL, known) == 0);
 }
 
 static bool is_called(const Names *names, const char *name)
@@ -83,25 +74,25 @@ static bool is_called(const Names *names, const char *name)
     return false;
 }
 
-void via_on_names(struct serve *s, const Names *m)
+void via_on_names(struct host *h, const Names *m)
 {
-    if (m->names_count != s->services.count)
+    if (m->names_count != h->services.count)
         return; /* of a list that is another by now */
     for (pb_size_t i = 0; i < m->names_count; i++) {
-        const struct service *sv = &s->services.items[i];
+        const struct service *sv = &h->services.items[i];
         struct event e;
         if (m->names[i][0] == '\0')
             log_warn(
                 "the agent does not publish %s: it has no room for it, or the names "
                 "of service and host are too long together",
                 sv->name);
-        if (m->names[i][0] == '\0' || is_called(&s->called, m->names[i]))
+        if (m->names[i][0] == '\0' || is_called(&h->called, m->names[i]))
             continue;
         event_begin(&e, "published");
         event_text(&e, "service", m->names[i]);
         event_int(&e, "port", sv->port);
         event_bool(&e, "udp", sv->udp);
-        events_print(s->config->out, &e);
+        events_print(h->out, &e);
     }
-    s->called = *m;
+    h->called = *m;
 }

@@ -11,13 +11,16 @@
 #include "core/link.h"
 #include "core/proto.h"
 
-struct serve;
+struct host;
+struct roster;
 
-/* Whether the services go to an agent: said now, or in the last run. */
-bool via_is_wanted(struct serve *s);
-/* The agent that the command line or, when it names none, the last run names. */
-MUST_CHECK int via_load(struct serve *s, struct link *agent, struct fault *f);
+/*
+ * The agent that `via` or, when it is NULL, the last run names. `known`: it took us in
+ * before.
+ */
+MUST_CHECK int via_load(struct roster *r, const char *via, struct link *agent,
+                        bool *known, struct fault *f);
 /* What the agent calls our services: people are told what is new. */
-void via_on_names(struct serve *s, const Names *m);
+void via_on_names(struct host *h, const Names *m);
 
 #endif

@@ -356,8 +356,7 @@ static void connect_all(struct tcp_meet *t, unsigned hops)
     }
 }
 
-/* -------------------------------------------------------- the sweep of a symmetric NAT
- */
+/* ---------------------------------------------------- the sweep of a symmetric NAT */
 
 static bool find_swept(struct tcp_meet *t, struct addr *to)
 {
@@ -450,8 +449,7 @@ static void listen_on(struct tcp_meet *t)
     }
 }
 
-/* ---------------------------------------------------- arranged: SYN, unseen SYN-ACK,
- * ACK */
+/* ---------------------------------------------- arranged: SYN, unseen SYN-ACK, ACK */
 
 /* Our address on the way to `to`, with the port that was told. */
 static bool local_towards(const struct tcp_meet *t, const struct addr *to,

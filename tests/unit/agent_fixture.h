@@ -23,15 +23,17 @@
 
 #include "core/relay_preface.h"
 #include "host/agent.h"
-#include "host/internal.h"
+#include "host/host.h"
 #include "host/lan.h"
 #include "host/race.h"
 #include "io/channel.h"
 #include "io/dial.h"
-#include "io/loop.h"
 #include "io/sockaddr.h"
+#include "path/approach.h"
 #include "path/framed.h"
 #include "path/offer.h"
+#include "session/pump.h"
+#include "session/session.h"
 #include "scratch.h"
 
 enum { PEERS = 3, UPDATES_MAX = 10, STREAMS = SESSION_STREAMS_MAX };
@@ -69,9 +71,8 @@ struct peer {
 
 struct fixture {
     char dir[SCRATCH_LEN];
-    struct serve_config config;
     struct statedir state;
-    struct serve *serve;
+    struct host *host;
     struct agent *agent;
     struct addr at;
     uint8_t agent_key[KEY_LEN];
@@ -90,11 +91,11 @@ static void on_timeout(void *ctx)
 #define WAIT(x, condition)                                                             \
     do {                                                                               \
         struct timer t_;                                                               \
-        timer_init(&t_, (x)->serve->loop, on_timeout, &(x)->timeout);                  \
+        timer_init(&t_, (x)->host->loop, on_timeout, &(x)->timeout);                   \
         (x)->timeout = false;                                                          \
         timer_start(&t_, 5000);                                                        \
         while (!(condition) && !(x)->timeout)                                          \
-            loop_turn((x)->serve->loop);                                               \
+            loop_turn((x)->host->loop);                                                \
         timer_stop(&t_);                                                               \
         if ((x)->timeout)                                                              \
             fail_msg("never: %s", #condition);                                         \
@@ -274,7 +275,7 @@ static void on_pair_dialed(void *ctx, int err, int fd)
     assert_int_equal(write(fd, preface, sizeof(preface)), sizeof(preface));
     p->fd = fd;
     assert_int_equal(
-        watch_start(&p->watch, p->x->serve->loop, fd, WATCH_READ, on_joined, p), 0);
+        watch_start(&p->watch, p->x->host->loop, fd, WATCH_READ, on_joined, p), 0);
 }
 
 static void end_session(struct peer *p)
@@ -330,7 +331,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     if (p->last.which_body != Control_ticket_tag)
         return;
     p->ticket = p->last.body.ticket;
-    assert_int_equal(dial_start(&p->pair_dial, p->x->serve->loop, &p->x->at, 1, 5000,
+    assert_int_equal(dial_start(&p->pair_dial, p->x->host->loop, &p->x->at, 1, 5000,
                                 on_pair_dialed, p),
                      0);
 }
@@ -349,7 +350,7 @@ static const struct channel_events channel_events = {on_open, on_message, on_clo
 static void on_dialed(void *ctx, int err, int fd)
 {
     struct peer *p = ctx;
-    struct channel_config cc = {.loop = p->x->serve->loop,
+    struct channel_config cc = {.loop = p->x->host->loop,
                                 .protocol = PROTO_ALPN_AGENT,
                                 .own = &p->key,
                                 .events = &channel_events,
@@ -379,11 +380,11 @@ static struct peer *dial(struct fixture *x, size_t n)
     peer_end(p);
     p->x = x;
     keypair_from_seed(&p->key, seed);
-    assert_int_equal(net_init(&p->net, x->serve->loop, &p->key, NULL), 0);
-    assert_int_equal(session_env_init(&p->env, x->serve->loop, &p->net.own), 0);
+    assert_int_equal(net_init(&p->net, x->host->loop, &p->key, NULL), 0);
+    assert_int_equal(session_env_init(&p->env, x->host->loop, &p->net.own), 0);
     p->made = true;
-    assert_int_equal(
-        dial_start(&p->dial, x->serve->loop, &x->at, 1, 5000, on_dialed, p), 0);
+    assert_int_equal(dial_start(&p->dial, x->host->loop, &x->at, 1, 5000, on_dialed, p),
+                     0);
     WAIT(x, p->open);
     return p;
 }
@@ -431,7 +432,7 @@ static void hand_over(struct peer *p, const char *const *names, size_t n)
 static void expect_name(struct peer *p, const char *name)
 {
     struct lan_host h;
-    assert_int_equal(lan_host_find(p->x->serve->roster, p->key.pub, &h), 0);
+    assert_int_equal(lan_host_find(p->x->host->roster, p->key.pub, &h), 0);
     assert_string_equal(h.name, name);
 }
 
@@ -456,6 +457,13 @@ static void free_port(struct addr *a)
         .family = ADDR_V4, .ip = {127, 0, 0, 1}, .port = ntohs(in.sin_port)};
 }
 
+static void on_services(struct host *h)
+{
+    (void)h;
+}
+
+static const struct host_events host_events = {.on_services = on_services};
+
 static int setup(void **state)
 {
     struct fixture *x = calloc(1, sizeof(*x));
@@ -464,25 +472,25 @@ static int setup(void **state)
     *state = x;
     if (x == NULL || scratch_make(x->dir) != 0)
         return -1;
-    x->serve = calloc(1, sizeof(*x->serve));
-    struct serve *s = x->serve;
-    s->config = &x->config;
-    s->state = &x->state;
-    assert_int_equal(loop_open(&s->loop), 0);
-    (void)snprintf(s->settings.name, sizeof(s->settings.name), "home");
+    x->host = calloc(1, sizeof(*x->host));
+    struct host *h = x->host;
+    h->events = &host_events;
+    h->state = &x->state;
+    assert_int_equal(loop_open(&h->loop), 0);
+    (void)snprintf(h->settings.name, sizeof(h->settings.name), "home");
     struct keypair key;
     char listen[ADDR_TEXT_LEN];
     free_port(&x->at);
     if (statedir_open(&x->state, x->dir, &f) != 0 ||
         statedir_key(&x->state, &key, &f) != 0 ||
-        roster_open(&s->roster, x->dir, &f) != 0 ||
-        agent_open(&s->agent, s, addr_format(&x->at, listen), &f) != 0)
+        roster_open(&h->roster, x->dir, &f) != 0 ||
+        agent_open(&h->agent, h, addr_format(&x->at, listen), &f) != 0)
         fail_msg("%s", f.what);
-    x->agent = s->agent;
+    x->agent = h->agent;
     memcpy(x->agent_key, key.pub, KEY_LEN);
     for (size_t i = 0; i < PEERS; i++)
         x->peers[i].fd = -1;
-    return lan_token(s->roster, x->token, none);
+    return lan_token(h->roster, x->token, none);
 }
 
 static int teardown(void **state)
@@ -491,12 +499,12 @@ static int teardown(void **state)
     for (size_t i = 0; i < PEERS; i++)
         peer_end(&x->peers[i]);
     agent_close(x->agent);
-    loop_run(x->serve->loop);
-    loop_close(x->serve->loop);
-    service_list_fini(&x->serve->services);
-    roster_close(x->serve->roster);
+    loop_run(x->host->loop);
+    loop_close(x->host->loop);
+    service_list_fini(&x->host->services);
+    roster_close(x->host->roster);
     scratch_remove(x->dir);
-    free(x->serve);
+    free(x->host);
     free(x);
     return 0;
 }

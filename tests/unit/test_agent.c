@@ -14,7 +14,7 @@ static void test_who_is_let_in(void **state)
     p = dial(x, 0);
     hello(p, "nas", NULL);
     expect_bye(p, BYE_TOKEN);
-    assert_int_equal(lan_host_find(x->serve->roster, p->key.pub, &h),
+    assert_int_equal(lan_host_find(x->host->roster, p->key.pub, &h),
                      POSTERN_ERR_NOTFOUND);
     p = join(x, 0, "N\xc3\xa4s der Erste!");
     expect_name(p, "nsdererste");
@@ -40,7 +40,7 @@ static void test_no_more_than_so_many(void **state)
 {
     struct fixture *x = *state;
     static const char *const web[] = {"web"};
-    struct roster *r = x->serve->roster;
+    struct roster *r = x->host->roster;
     struct lan_host h;
     bool connected = true;
     struct lan_room room = {.is_connected = all_are, .ctx = &connected};
@@ -84,13 +84,13 @@ static void test_idle_host_makes_room(void **state)
     struct peer *idle = join(x, 1, "idle");
     for (unsigned i = 1; i < LAN_HOSTS_MAX; i++) {
         uint8_t key[KEY_LEN] = {99, (uint8_t)i};
-        assert_int_equal(lan_host_add(x->serve->roster, key, "pi", 1, &room, &h), 0);
-        assert_int_equal(lan_host_published(x->serve->roster, key), 0);
+        assert_int_equal(lan_host_add(x->host->roster, key, "pi", 1, &room, &h), 0);
+        assert_int_equal(lan_host_published(x->host->roster, key), 0);
     }
     /* those are not connected, but have published: more than this one did */
     (void)join(x, 0, "nas");
     expect_bye(idle, BYE_BUSY);
-    assert_int_equal(lan_host_find(x->serve->roster, idle->key.pub, &h),
+    assert_int_equal(lan_host_find(x->host->roster, idle->key.pub, &h),
                      POSTERN_ERR_NOTFOUND);
 }
 
@@ -99,7 +99,7 @@ static void test_a_host_that_is_away_keeps_place_and_name(void **state)
 {
     struct fixture *x = *state;
     static const char *const web[] = {"web"};
-    struct roster *r = x->serve->roster;
+    struct roster *r = x->host->roster;
     uint8_t fresh[LINK_SECRET_LEN] = {7};
     struct lan_host h;
     struct fault f;
@@ -109,7 +109,7 @@ static void test_a_host_that_is_away_keeps_place_and_name(void **state)
     WAIT(x, nas->named == 1);
     channel_free(nas->channel);
     nas->channel = NULL;
-    WAIT(x, x->serve->services.count == 0);
+    WAIT(x, x->host->services.count == 0);
     (void)join(x, 2, "idle"); /* and proves nothing */
     for (unsigned i = 2; i < LAN_HOSTS_MAX; i++) {
         uint8_t key[KEY_LEN] = {99, (uint8_t)i};
@@ -156,7 +156,7 @@ static void test_what_comes_at_the_wrong_time(void **state)
     Control old = {.which_body = Control_hello_tag, .body.hello.version = 99};
     say(p, &old);
     expect_bye(p, BYE_VERSION);
-    assert_int_equal(x->serve->services.count, 0);
+    assert_int_equal(x->host->services.count, 0);
 }
 
 static void test_services_that_cannot_be(void **state)
@@ -176,7 +176,7 @@ static void test_services_that_cannot_be(void **state)
     assert_int_equal(n->names_count, 8);
     for (size_t i = 0; i < 8; i++)
         assert_string_equal(n->names[i], called[i]);
-    assert_int_equal(x->serve->services.count, 2);
+    assert_int_equal(x->host->services.count, 2);
     static const ServiceInfo others[] = {{"u", 53, true},       {"zero", 0, false},
                                          {"big", 70000, false}, {"udp:53", 53, true},
                                          {"udp:x", 5, true},    {"udp:7", 7, false}};
@@ -186,8 +186,8 @@ static void test_services_that_cannot_be(void **state)
     assert_int_equal(n->names_count, 6);
     for (size_t i = 0; i < 6; i++)
         assert_string_equal(n->names[i], then[i]);
-    assert_int_equal(x->serve->services.count, 2); /* what was before is gone */
-    assert_true(service_find(&x->serve->services, "u")->udp);
+    assert_int_equal(x->host->services.count, 2); /* what was before is gone */
+    assert_true(service_find(&x->host->services, "u")->udp);
 }
 
 static void test_a_flood_of_lists(void **state)
@@ -198,7 +198,7 @@ static void test_a_flood_of_lists(void **state)
     for (int i = 0; i < 3 * UPDATES_MAX; i++)
         hand_over(p, web, 1);
     expect_bye(p, BYE_BUSY);
-    assert_int_equal(x->serve->services.count, 0);
+    assert_int_equal(x->host->services.count, 0);
 }
 
 static void test_instances_of_several_hosts(void **state)
@@ -207,7 +207,7 @@ static void test_instances_of_several_hosts(void **state)
     static const char *const web[] = {"web"}, *const both[] = {"Web", "ssh"};
     struct service own;
     assert_int_equal(service_parse(&own, "ssh=22", NULL), 0);
-    assert_int_equal(service_list_add(&x->serve->services, &own, x), 0);
+    assert_int_equal(service_list_add(&x->host->services, &own, x), 0);
     struct peer *a = join(x, 0, "nas"), *b = join(x, 1, "pi");
     hand_over(a, web, 1);
     WAIT(x, a->named == 1);
@@ -215,16 +215,16 @@ static void test_instances_of_several_hosts(void **state)
     WAIT(x, b->named == 1);
     assert_string_equal(b->names.names[0], "web/pi");
     assert_string_equal(b->names.names[1], "ssh-2/pi");
-    const struct service *s = service_find(&x->serve->services, "web");
+    const struct service *s = service_find(&x->host->services, "web");
     assert_int_equal(s->target_count, 2);
-    assert_non_null(service_find(&x->serve->services, "web/nas"));
+    assert_non_null(service_find(&x->host->services, "web/nas"));
     join(x, 0, "nas"); /* the same key again: the old connection is replaced */
-    WAIT(x, service_find(&x->serve->services, "web/nas") == NULL);
-    assert_int_equal(service_find(&x->serve->services, "web")->target_count, 1);
+    WAIT(x, service_find(&x->host->services, "web/nas") == NULL);
+    assert_int_equal(service_find(&x->host->services, "web")->target_count, 1);
     channel_free(b->channel);
     b->channel = NULL;
-    WAIT(x, x->serve->services.count == 1);
-    assert_string_equal(x->serve->services.items[0].name, "ssh");
+    WAIT(x, x->host->services.count == 1);
+    assert_string_equal(x->host->services.items[0].name, "ssh");
 }
 
 /* ----------------------------------------------------------------------- the calls */
@@ -270,7 +270,7 @@ static void call_as(struct fixture *x, struct dialer *c, uint64_t host, bool udp
 {
     struct service s = {.name = "web", .port = 80, .udp = udp, .target_count = 1};
     s.targets[0] = (struct service_target){.host = "web", .port = 80, .by = host};
-    assert_int_equal(race_start(&c->race, x->serve->loop, x->agent, &s, events, c), 0);
+    assert_int_equal(race_start(&c->race, x->host->loop, x->agent, &s, events, c), 0);
 }
 
 static void call(struct fixture *x, struct dialer *c, uint64_t host)
@@ -293,7 +293,7 @@ static uint64_t with_service(struct peer *p, bool udp)
     ServiceInfo web = {"web", 80, udp};
     offer(p, &web, 1);
     WAIT(p->x, p->named == 1);
-    return service_find(&p->x->serve->services, "web")->targets[0].by;
+    return service_find(&p->x->host->services, "web")->targets[0].by;
 }
 
 static void test_answers(void **state)
@@ -377,7 +377,7 @@ static void test_streams_go_on(void **state)
     assert_false(p->ended);
     channel_free(p->channel); /* its control connection goes: this stream stands */
     p->channel = NULL;
-    WAIT(x, x->serve->services.count == 0);
+    WAIT(x, x->host->services.count == 0);
     assert_int_equal(send(c.app, "ho", 3, 0), 3);
     WAIT(x, recv(pair[1], text, sizeof(text), MSG_DONTWAIT) == 3);
     assert_string_equal(text, "ho");
@@ -427,7 +427,7 @@ static void join_two(struct fixture *x, struct dialer *c, bool udp)
     struct peer *a = join(x, 0, "nas"), *b = join(x, 1, "pi");
     uint64_t of_a = with_service(a, udp);
     with_service(b, udp);
-    uint64_t of_b = service_find(&x->serve->services, "web")->targets[1].by;
+    uint64_t of_b = service_find(&x->host->services, "web")->targets[1].by;
     call_as(x, c, of_a, udp, &keeps);
     WAIT(x, a->stream_count == 1);
     reply(a, 0, STREAM_OK, "", udp);
@@ -518,15 +518,14 @@ static void test_a_session_that_is_forgotten(void **state)
     assert_true(m.body.signal.sealed.size > 0);
     end_session(p);
     say(p, &m);
-    WAIT(x, x->serve->services.count == 0);
+    WAIT(x, x->host->services.count == 0);
     WAIT(x, p->session != NULL && session_is_open(p->session));
     assert_memory_not_equal(p->ticket.conv, o.conv, CONV_LEN);
     p->named = 0;
     with_service(p, false);
 }
 
-/* -------------------------------------------------------------------------- the door
- */
+/* ------------------------------------------------------------------------ the door */
 
 /* What is said to the door ends the connection. */
 static void expect_closed(struct fixture *x, const void *said, size_t len)
@@ -560,7 +559,7 @@ static void test_another_protocol(void **state)
 {
     struct fixture *x = *state;
     struct peer *p = &x->peers[0];
-    struct channel_config cc = {.loop = x->serve->loop,
+    struct channel_config cc = {.loop = x->host->loop,
                                 .own = &p->key, /* and a broker's protocol */
                                 .events = &channel_events,
                                 .ctx = p};

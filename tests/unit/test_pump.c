@@ -48,8 +48,7 @@ static struct bench *bench_of(const void *anything)
     return only;
 }
 
-/* --------------------------------------------- session/session.h, as far as it is used
- */
+/* ----------------------------------------- session/session.h, as far as it is used */
 
 int stream_open(struct session *s, struct stream **out,
                 const struct stream_events *events, void *ctx)

@@ -26,13 +26,15 @@
 
 enum {
     STREAMS_MAX = 8,
-    SETTLE_S = 400, /* relay pairs, tickets, sessions: all is given up by then */
+    OTHER_PORTS = 10, /* theirs are so much apart */
+    SETTLE_S = 400,   /* relay pairs, tickets, sessions: all is given up by then */
     CALM_S = 100,
     DIRECT_S = 700, /* direct kinds are tried again with growing pauses */
     JUMP_S = 86400,
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
-    MEMORY_ROUNDS = 8,
+    MEMORY_ROUNDS = 24,
+    MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
     MEMORY_EACH = 64, /* bytes: less is no object */
 };
 
@@ -40,11 +42,14 @@ struct play {
     const struct scene *scene;
     struct rig rig;
     struct guard guard;
-    struct talker talker;
-    unsigned streams, broken; /* that were begun; that may have been broken */
-    uint64_t longest_us;
-    size_t got;
-    struct program stranger, liar;
+    struct stream {
+        struct talker talker;
+        unsigned begun;
+        size_t got;
+        uint64_t longest_us;
+    } streams[1 + SCENE_OTHERS];
+    unsigned broken; /* streams of each may have been, so often */
+    struct program stranger, liar, others[SCENE_OTHERS];
     unsigned tries;
     bool is_trying, lies;
     char strange[SCRATCH_LEN + 16], lying[SCRATCH_LEN + 16];
@@ -57,44 +62,89 @@ static bool is_over(void *ctx)
 
 /* ---------------------------------------------------------------------- the stream */
 
-static void begin_stream(struct play *p)
+static unsigned stream_count(const struct play *p)
 {
-    size_t left = p->scene->bytes - p->got;
-    p->talker = (struct talker){.port = LOCAL_PORT,
-                                .seed = p->scene->seed + p->streams,
-                                .bytes = left,
-                                .pause_ms = p->scene->pause_ms};
-    p->streams++;
-    rig_check(&p->rig, p->streams <= STREAMS_MAX, "stream after stream breaks");
-    talker_start(&p->talker, p->rig.town->client.machine);
+    return 1 + p->scene->others;
+}
+
+static void state_of_other(const struct play *p, unsigned i,
+                           char out[static SCRATCH_LEN + 16])
+{
+    (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
+}
+
+/* The command whose stream it is, where each has one. */
+static struct program *command_of(struct play *p, const struct stream *st)
+{
+    size_t which = (size_t)(st - p->streams);
+    return which > 0 && p->scene->nc ? &p->others[which - 1] : NULL;
+}
+
+static void begin_stream(struct play *p, struct stream *st)
+{
+    unsigned which = (unsigned)(st - p->streams);
+    struct machine *m = p->rig.town->client.machine;
+    struct program *nc = command_of(p, st);
+    char state[SCRATCH_LEN + 16];
+    st->talker = (struct talker){.port = (uint16_t)(LOCAL_PORT + which * OTHER_PORTS),
+                                 .seed = p->scene->seed + st->begun + which * 1000,
+                                 .bytes = p->scene->bytes - st->got,
+                                 .pause_ms = p->scene->pause_ms};
+    st->begun++;
+    rig_check(&p->rig, st->begun <= STREAMS_MAX, "stream after stream breaks");
+    if (nc != NULL) {
+        state_of_other(p, which - 1, state);
+        st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
+    }
+    talker_start(&st->talker, m);
+}
+
+/* It ends by itself, and says how. */
+static void end_command(struct play *p, struct program *nc, bool fine)
+{
+    rig_await_end(&p->rig, nc, SECONDS(30));
+    rig_check(&p->rig, fine == (nc->result == 0),
+              "nc ended with %d (%s), its stream %s", nc->result, nc->fault.what,
+              fine ? "in order" : "before its end");
+    program_exit(nc, p->rig.town->client.machine);
+}
+
+static void begin_streams(struct play *p)
+{
+    for (unsigned i = 0; i < stream_count(p); i++)
+        begin_stream(p, &p->streams[i]);
 }
 
 static uint64_t patience(const struct scene *s)
 {
     uint64_t us = PATIENCE_US;
     for (unsigned i = 0; i < s->fault_count; i++)
-        if (scene_has_fault(s, i) && s->faults[i].kind >= FAULT_CABLE_CLIENT)
+        if (scene_has_fault(s, i) && s->faults[i].kind >= FAULT_CABLE_CLIENT &&
+            s->faults[i].kind < FAULT_DISK_HOST) /* nothing waits for a disk */
             us += s->faults[i].lasts_us;
     return us;
 }
 
 /* It is over: it ended as it should, or another one begins. True: it ended. */
-static bool end_stream(struct play *p)
+static bool end_stream(struct play *p, struct stream *st)
 {
-    struct talker *t = &p->talker;
+    struct talker *t = &st->talker;
+    struct program *nc = command_of(p, st);
     (void)task_join(t->task);
-    p->longest_us = t->longest_us > p->longest_us ? t->longest_us : p->longest_us;
+    if (nc != NULL)
+        end_command(p, nc, t->error == 0);
+    st->longest_us = t->longest_us > st->longest_us ? t->longest_us : st->longest_us;
     rig_check(&p->rig, t->error == 0 || p->broken > 0,
-              "the stream broke after %zu of %zu bytes: %s", t->got, t->bytes,
-              strerror(t->error));
+              "stream %td broke after %zu of %zu bytes: %s", st - p->streams, t->got,
+              t->bytes, strerror(t->error));
     rig_check(&p->rig, t->longest_us <= patience(p->scene), "silence of %.1f s",
               (double)t->longest_us / 1e6);
     if (t->error == 0) {
         rig_check(&p->rig, t->got == t->bytes, "%zu of %zu bytes", t->got, t->bytes);
         return true;
     }
-    p->got += t->got < t->bytes ? t->got : t->bytes - 1;
-    begin_stream(p);
+    st->got += t->got < t->bytes ? t->got : t->bytes - 1;
+    begin_stream(p, st);
     return false;
 }
 
@@ -106,20 +156,50 @@ static void pass(struct play *p, uint64_t us)
     uint64_t end = house_now_us(p->rig.town->house) + us;
     stranger_tries(p);
     (void)house_run(p->rig.town->house, us, NULL, NULL);
-    while (task_is_over(p->talker.task) && p->talker.error != 0 && !end_stream(p) &&
-           house_now_us(p->rig.town->house) < end)
-        ;
+    for (unsigned i = 0; i < stream_count(p); i++) {
+        struct stream *st = &p->streams[i];
+        while (task_is_over(st->talker.task) && st->talker.error != 0 &&
+               !end_stream(p, st) && house_now_us(p->rig.town->house) < end)
+            ;
+    }
 }
 
-static void finish_stream(struct play *p)
+static void finish_stream(struct play *p, struct stream *st)
 {
-    struct talker *t = &p->talker;
+    struct talker *t = &st->talker;
     do {
         bool over = house_run(p->rig.town->house, SECONDS(900), is_over, t->task);
         rig_check(&p->rig, over,
-                  "the stream neither ends nor goes on: %zu of %zu bytes", t->got,
-                  t->bytes);
-    } while (!end_stream(p));
+                  "stream %td neither ends nor goes on: %zu of %zu bytes",
+                  st - p->streams, t->got, t->bytes);
+    } while (!end_stream(p, st));
+}
+
+static uint64_t finish_streams(struct play *p)
+{
+    uint64_t longest_us = 0;
+    for (unsigned i = 0; i < stream_count(p); i++) {
+        finish_stream(p, &p->streams[i]);
+        if (p->streams[i].longest_us > longest_us)
+            longest_us = p->streams[i].longest_us;
+    }
+    return longest_us;
+}
+
+/*
+ * Whoever comes next finds the host as if nothing had been, once a host whose router
+ * forgot it has had the time to notice (docs/METHODS.md: within 7 s).
+ */
+static void ping(struct play *p)
+{
+    struct program ping;
+    (void)house_run(p->rig.town->house, SECONDS(10), NULL, NULL);
+    program_start(&ping, p->rig.town->client.machine, p->rig.state[2],
+                  "ping home --count 1");
+    rig_run_to_end(&p->rig, &ping, SECONDS(60));
+    rig_check(&p->rig, program_count(&ping, "pong", "home") >= 1, "no pong: %s",
+              ping.text);
+    program_fini(&ping);
 }
 
 /* ---------------------------------------------------------------------- the faults */
@@ -128,6 +208,13 @@ static void set_deaf(struct vnet_iface *i, bool in, bool out)
 {
     i->in.loss_permille = in ? 1000 : 0;
     i->out.loss_permille = out ? 1000 : 0;
+}
+
+/* It gets no descriptor more than it has. */
+static void starve(struct machine *m, const struct program *p, bool begins)
+{
+    m->starved = begins ? task_group(p->task) : 0;
+    m->files_max = begins ? group_files(m->starved) : 0;
 }
 
 static void lasting(struct play *p, enum fault_kind kind, bool begins)
@@ -143,12 +230,42 @@ static void lasting(struct play *p, enum fault_kind kind, bool begins)
         set_deaf(t->host.device, false, begins);
     else if (kind == FAULT_ONE_WAY_CLIENT)
         set_deaf(t->client.device, false, begins);
+    else if (kind == FAULT_FILES_HOST)
+        starve(t->host.machine, &p->rig.serve, begins);
+    else if (kind == FAULT_FILES_CLIENT)
+        starve(t->client.machine, &p->rig.connect, begins);
+    else if (kind == FAULT_FILES_BROKER)
+        starve(t->broker, &p->rig.broker, begins);
+    else if (kind == FAULT_DISK_HOST)
+        t->host.machine->disk_full = begins;
+    else if (kind == FAULT_DISK_CLIENT)
+        t->client.machine->disk_full = begins;
+    else if (kind == FAULT_DISK_BROKER)
+        t->broker->disk_full = begins;
 }
 
 static void flush(struct town_home *a, struct town_home *b)
 {
     town_flush(a);
     town_flush(b);
+}
+
+static void restart_host(struct play *p, uint64_t after_us)
+{
+    p->broken++;
+    guard_host_ends(&p->guard);
+    rig_restart_host(&p->rig, after_us);
+}
+
+/* All that a program needs to begin is there already. */
+static void begin_on_full_disk(struct play *p, enum fault_kind kind)
+{
+    if (kind == FAULT_DISK_HOST)
+        restart_host(p, 0);
+    else if (kind == FAULT_DISK_BROKER)
+        rig_restart_broker(&p->rig, 0);
+    else if (kind == FAULT_DISK_CLIENT)
+        ping(p);
 }
 
 static void strike(struct play *p, const struct scene_fault *f)
@@ -176,16 +293,15 @@ static void strike(struct play *p, const struct scene_fault *f)
                                                   : -(int64_t)JUMP_S * 1000000);
         return;
     case FAULT_IDLE:
-        p->talker.silent_us = house_now_us(t->house) + f->lasts_us;
+        for (unsigned i = 0; i < stream_count(p); i++)
+            p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
         return;
     case FAULT_BROKER_RESTARTS:
         rig_restart_broker(&p->rig, f->lasts_us);
         return;
     case FAULT_HOST_RESTARTS:
-        p->broken++;
-        guard_host_ends(&p->guard);
-        rig_restart_host(&p->rig, f->lasts_us);
+        restart_host(p, f->lasts_us);
         return;
     case FAULT_HOST_CRASHES:
         p->broken++;
@@ -194,6 +310,7 @@ static void strike(struct play *p, const struct scene_fault *f)
         return;
     default:
         lasting(p, f->kind, true);
+        begin_on_full_disk(p, f->kind);
         pass(p, f->lasts_us);
         lasting(p, f->kind, false);
     }
@@ -278,8 +395,39 @@ static void send_liar_away(struct play *p)
     p->lies = false;
 }
 
-/* --------------------------------------------------------------- what must be as
- * before */
+/* More devices of the same person, each with its own key and session. */
+static void connect_others(struct play *p)
+{
+    struct rig *r = &p->rig;
+    struct machine *m = r->town->client.machine;
+    char link[PROGRAM_FIELD], state[SCRATCH_LEN + 16];
+    for (unsigned i = 0; i < p->scene->others; i++) {
+        struct program *other = &p->others[i];
+        state_of_other(p, i, state);
+        guard_another(&p->guard);
+        rig_invite(r, link);
+        program_start(other, m, state, "join %s", link);
+        rig_run_to_end(r, other, SECONDS(60));
+        program_fini(other);
+        if (p->scene->nc)
+            continue;
+        program_start(other, m, state, "connect home:echo 127.0.0.1:%u",
+                      LOCAL_PORT + (i + 1) * OTHER_PORTS);
+        rig_await(r, other, "ready", NULL, link, SECONDS(60));
+    }
+}
+
+/* With the client, whose machine they share. */
+static void disconnect(struct play *p)
+{
+    rig_disconnect(&p->rig);
+    for (unsigned i = 0; i < p->scene->others && !p->scene->nc; i++) {
+        rig_run_to_end(&p->rig, &p->others[i], SECONDS(10));
+        program_fini(&p->others[i]);
+    }
+}
+
+/* ---------------------------------------------------------- what must be as before */
 
 /* What runs and is open once nobody is connected and time has passed. */
 static void measure(struct play *p, struct house_level *l)
@@ -333,22 +481,6 @@ static void await_direct(struct play *p)
 }
 
 /*
- * Whoever comes next finds the host as if nothing had been, once a host whose router
- * forgot it has had the time to notice (docs/METHODS.md: within 7 s).
- */
-static void ping(struct play *p)
-{
-    struct program ping;
-    (void)house_run(p->rig.town->house, SECONDS(10), NULL, NULL);
-    program_start(&ping, p->rig.town->client.machine, p->rig.state[2],
-                  "ping home --count 1");
-    rig_run_to_end(&p->rig, &ping, SECONDS(60));
-    rig_check(&p->rig, program_count(&ping, "pong", "home") >= 1, "no pong: %s",
-              ping.text);
-    program_fini(&ping);
-}
-
-/*
  * One command after the other leaves nothing in memory, of the broker's and the host's
  * neither: what is kept for later use stops to grow, what leaks grows each time. Not
  * each seed looks, since each would see the same.
@@ -356,16 +488,17 @@ static void ping(struct play *p)
 static void look_at_memory(struct play *p)
 {
     size_t before = mallinfo2().uordblks, first = before;
-    unsigned grew = 0;
-    for (unsigned i = 0; i < MEMORY_ROUNDS; i++) {
+    unsigned level = 0, rounds = 0;
+    while (level < MEMORY_LEVEL && rounds < MEMORY_ROUNDS) {
         ping(p);
         (void)house_run(p->rig.town->house, SECONDS(SETTLE_S), NULL, NULL);
         size_t after = mallinfo2().uordblks;
-        grew += after > before + MEMORY_EACH;
+        level += after <= before + MEMORY_EACH;
         before = after;
+        rounds++;
     }
-    rig_check(&p->rig, grew < MEMORY_ROUNDS, "%zu bytes more after %d commands",
-              before - first, MEMORY_ROUNDS);
+    rig_check(&p->rig, level == MEMORY_LEVEL, "%zu bytes more after %u commands",
+              before - first, rounds);
 }
 
 /* ------------------------------------------------------------------------- the play */
@@ -404,17 +537,18 @@ struct outcome faults_play(const struct scene *s)
     if (!s->liar)
         measure(p, &before);
     rig_connect(&p->rig);
-    begin_stream(p);
+    connect_others(p);
+    begin_streams(p);
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
         if (scene_has_fault(s, i))
             strike(p, &s->faults[i]);
     }
-    finish_stream(p);
+    uint64_t longest_us = finish_streams(p);
     await_direct(p);
     ping(p);
     send_stranger_away(p);
-    rig_disconnect(&p->rig);
+    disconnect(p);
     send_liar_away(p);
     if (!s->liar) {
         measure(p, &after);
@@ -422,10 +556,13 @@ struct outcome faults_play(const struct scene *s)
     }
     if (s->seed % MEMORY_SEEDS == 0)
         look_at_memory(p);
-    rig_check(&p->rig, p->rig.echo.accepted <= p->streams,
+    unsigned begun = 0;
+    for (unsigned i = 0; i < stream_count(p); i++)
+        begun += p->streams[i].begun;
+    rig_check(&p->rig, p->rig.echo.accepted <= begun,
               "the service was reached %u times, by %u streams", p->rig.echo.accepted,
-              p->streams);
-    struct outcome o = {house_trace(p->rig.town->house), p->longest_us,
+              begun);
+    struct outcome o = {house_trace(p->rig.town->house), longest_us,
                         house_now_us(p->rig.town->house)};
     guard_end(&p->guard);
     rig_fini(&p->rig);

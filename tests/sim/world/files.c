@@ -47,9 +47,20 @@ struct vfile {
 
 /* ----------------------------------------------------------------------- the table */
 
+/* What a program's standard numbers stand for. */
+static int meant(int fd)
+{
+    const struct house *h = house_now();
+    unsigned group = h != NULL ? group_now() : 0;
+    return fd >= 0 && fd < 2 && group != 0 && h->stdio[group].given
+               ? h->stdio[group].fds[fd]
+               : fd;
+}
+
 static struct vfile **slot(int fd)
 {
     struct house *h = house_now();
+    fd = meant(fd);
     if (h == NULL || fd < FILE_BASE || fd >= FILE_BASE + HOUSE_FILES)
         return NULL;
     return &h->files[fd - FILE_BASE];
@@ -57,7 +68,7 @@ static struct vfile **slot(int fd)
 
 bool file_is_ours(int fd)
 {
-    return fd >= FILE_BASE && house_now() != NULL;
+    return house_now() != NULL && meant(fd) >= FILE_BASE;
 }
 
 struct vfile *file_of(int fd)
@@ -76,11 +87,30 @@ static struct vfile *file_new(enum file_kind kind)
     return f;
 }
 
+size_t group_files(unsigned group)
+{
+    const struct house *h = house_now();
+    size_t n = 0;
+    for (int i = 0; i < HOUSE_FILES; i++)
+        n += h->files[i] != NULL && h->owners[i] == group;
+    return n;
+}
+
+/* For so many descriptors more of who runs. */
+static bool has_room(size_t count)
+{
+    const struct machine *m = machine_now();
+    return m == NULL || m->starved == 0 || m->starved != group_now() ||
+           group_files(m->starved) + count <= m->files_max;
+}
+
 /* The number of a new descriptor for it. Numbers come again late, so that who uses one
  * that was closed is found out. */
 static int enter(struct vfile *f)
 {
     struct house *h = house_now();
+    if (!has_room(1))
+        return -EMFILE;
     for (int i = 0; i < HOUSE_FILES; i++) {
         int at = (h->next_file + i) % HOUSE_FILES;
         if (h->files[at] == NULL) {
@@ -140,15 +170,22 @@ static int enter_sock(struct vsock *s)
     return fd;
 }
 
+static int enter_new(enum file_kind kind, bool is_local)
+{
+    struct vfile *f = file_new(kind);
+    f->is_local = is_local;
+    int fd = enter(f);
+    if (fd < 0)
+        free(f);
+    return fd;
+}
+
 int file_socket(int domain, int type)
 {
     struct machine *m = machine_now();
     int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (domain == AF_UNIX && kind == SOCK_STREAM) {
-        struct vfile *f = file_new(FILE_DOOR);
-        f->is_local = true;
-        return enter(f);
-    }
+    if (domain == AF_UNIX && kind == SOCK_STREAM)
+        return enter_new(FILE_DOOR, true);
     if (m == NULL || (domain != AF_INET && domain != AF_INET6))
         return -EAFNOSUPPORT;
     return enter_sock(vsock_new(m->stack, kind == SOCK_STREAM ? VPROTO_TCP : VPROTO_UDP,
@@ -157,6 +194,8 @@ int file_socket(int domain, int type)
 
 static int enter_two(int fds[static 2], bool both_ways)
 {
+    if (!has_room(2))
+        return -EMFILE;
     struct vfile *a = file_new(FILE_END), *b = file_new(FILE_END);
     a->peer = b;
     b->peer = a;
@@ -181,12 +220,12 @@ int file_pipe(int fds[static 2])
 
 int file_event(void)
 {
-    return enter(file_new(FILE_EVENT));
+    return enter_new(FILE_EVENT, false);
 }
 
 int file_epoll(void)
 {
-    return enter(file_new(FILE_EPOLL));
+    return enter_new(FILE_EPOLL, false);
 }
 
 int file_dup(struct vfile *f)
@@ -258,7 +297,7 @@ int file_close(int fd)
     struct house *h = house_now();
     struct vfile *f = *s;
     *s = NULL;
-    struct machine *m = h->machine_of[fd - FILE_BASE];
+    struct machine *m = h->machine_of[meant(fd) - FILE_BASE];
     if (m != NULL)
         m->files--;
     drop_ref(f);
@@ -274,6 +313,19 @@ static void stop_waiting(struct vfile *f)
         next = l->next;
         if (w->cb != on_item)
             file_wait_end(w);
+    }
+}
+
+void group_stdio(struct machine *m, unsigned group, int fd)
+{
+    struct house *h = m->house;
+    h->stdio[group].given = true;
+    for (int i = 0; i < 2; i++) {
+        int own = i == 0 ? fd : file_dup(file_of(fd));
+        h->stdio[group].fds[i] = own;
+        h->owners[own - FILE_BASE] = group;
+        h->machine_of[own - FILE_BASE] = m;
+        m->files++;
     }
 }
 
@@ -619,6 +671,8 @@ int file_connect(struct vfile *f, const char *path)
 
 int file_accept(struct vfile *f)
 {
+    if (!has_room(1))
+        return -EMFILE; /* who waits is left waiting */
     if (f->kind == FILE_SOCK) {
         struct vsock *s = vsock_accept(f->sock);
         if (s == NULL)

@@ -116,8 +116,7 @@ void seen_tell(const struct seen *s)
     (void)printf("\n");
 }
 
-/* ---------------------------------------------------------------- what is on the wire
- */
+/* ------------------------------------------------------------- what is on the wire */
 
 static bool in_net(const struct addr *a, const char *prefix, unsigned bits)
 {
@@ -168,7 +167,7 @@ static void on_sent(struct guard *w, struct guard_side *s, const struct vpacket 
     else if (!is_unknown(&p->to)) /* the broker may vouch for it */
         bound = rate(BUDGET_VOUCHED, us) + rate(BUDGET_SWEEP, us);
     t->sent++;
-    rig_check(w->rig, t->sent <= bound,
+    rig_check(w->rig, t->sent <= bound * s->programs,
               "%s sent %llu packets to %s, which never answered",
               s->machine->node->name, (unsigned long long)t->sent,
               addr_format_ip(&p->to, text));
@@ -298,8 +297,14 @@ void guard_begin(struct guard *w, struct rig *r)
     *w = (struct guard){.rig = r, .served_us = house_now_us(r->town->house)};
     w->sides[0].machine = r->town->host.machine;
     w->sides[1].machine = r->town->client.machine;
+    w->sides[0].programs = w->sides[1].programs = 1;
     looks = w;
     house_watch(r->town->house, on_packet, w);
+}
+
+void guard_another(struct guard *w)
+{
+    w->sides[1].programs++;
 }
 
 void guard_end(struct guard *w)

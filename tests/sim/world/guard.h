@@ -45,6 +45,7 @@ struct guard {
     struct rig *rig;
     struct guard_side {
         struct machine *machine;
+        unsigned programs; /* that send at the same time, each with its own budget */
         struct guard_target targets[GUARD_ADDRESSES];
         unsigned count;
     } sides[2]; /* host, client */
@@ -55,6 +56,8 @@ struct guard {
 };
 
 void guard_begin(struct guard *w, struct rig *r);
+/* One program more connects from the client's machine. */
+void guard_another(struct guard *w);
 void guard_end(struct guard *w);
 /* That key is not on the host's list. */
 void guard_stranger(struct guard *w, const uint8_t key[static KEY_LEN]);

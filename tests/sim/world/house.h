@@ -29,6 +29,9 @@ struct machine {
     struct vnet_node *node;
     struct vstack *stack;
     size_t files, loops; /* that are open */
+    bool disk_full;
+    unsigned starved; /* 0, or the group that gets no descriptor beyond `files_max` */
+    size_t files_max;
     struct netmon *monitors;
     struct stop *stops;
 };
@@ -100,16 +103,20 @@ void task_detach(struct task *t);
  */
 unsigned task_group(const struct task *t);
 void group_kill(struct machine *m, unsigned group);
+size_t group_files(unsigned group);
 /* That of who runs, 0: the test. */
 unsigned group_now(void);
 /* Its open loops. */
 size_t *group_loops(unsigned group);
 
+/* The group's standard input and output are that descriptor from now on, and its own.
+ */
+void group_stdio(struct machine *m, unsigned group, int fd);
+
 /* Sends what a signal would send to the program: io/stop.h's callback. */
 void machine_stop(struct machine *m, int signum);
 
-/* ---------------------------------------------------------------------------
- * descriptors */
+/* --------------------------------------------------------------------- descriptors */
 
 struct vfile;
 

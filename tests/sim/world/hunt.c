@@ -126,8 +126,7 @@ static void ended(struct job *j, int status)
     j->pid = 0;
 }
 
-/* ------------------------------------------------------------------------- to shrink
- */
+/* ----------------------------------------------------------------------- to shrink */
 
 static bool fails(struct hunt *h, uint64_t seed, uint32_t drop, uint32_t plain)
 {
@@ -184,8 +183,7 @@ static void tell_failure(struct hunt *h, uint64_t seed, const char *words)
     (void)printf("  faults %s --verbose\n", scene_options(&s, line, sizeof(line)));
 }
 
-/* --------------------------------------------------------------------------- the hunt
- */
+/* ------------------------------------------------------------------------ the hunt */
 
 static bool may_start(const struct hunt *h)
 {

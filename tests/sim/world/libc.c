@@ -146,7 +146,9 @@ int socketpair(int domain, int type, int protocol, int fds[2])
 {
     if (task_now() == NULL)
         return (int)syscall(SYS_socketpair, domain, type, protocol, fds);
-    (void)file_pair(fds);
+    int rc = file_pair(fds);
+    if (rc < 0)
+        return (int)told(rc);
     (void)made(fds[0], type);
     (void)made(fds[1], type);
     return 0;
@@ -156,7 +158,9 @@ int pipe2(int fds[2], int flags)
 {
     if (task_now() == NULL)
         return (int)syscall(SYS_pipe2, fds, flags);
-    (void)file_pipe(fds);
+    int rc = file_pipe(fds);
+    if (rc < 0)
+        return (int)told(rc);
     (void)made(fds[0], flags);
     (void)made(fds[1], flags);
     return 0;
@@ -204,6 +208,16 @@ int dup(int fd)
 {
     NOT_OURS(fd, int, SYS_dup, fd);
     return (int)told(file_dup(file_of(fd)));
+}
+
+int dup2(int fd, int as)
+{
+    if (!file_is_ours(as))
+        return (int)syscall(SYS_dup2, fd, as);
+    if (file_is_ours(fd))
+        unknown("dup2", fd, as);
+    (void)file_close(as); /* by one of the kernel's, which nobody reads: none, here */
+    return as;
 }
 
 static int fcntl_ours(int fd, int cmd, long arg)

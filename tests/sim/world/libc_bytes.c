@@ -27,8 +27,25 @@ ssize_t read(int fd, void *buf, size_t cap)
     return told(rc);
 }
 
+/* Of real files: their disk is the machine's. */
+static bool disk_is_full(int fd)
+{
+    const struct machine *m = machine_now();
+    return fd > STDERR_FILENO && !file_is_ours(fd) && m != NULL && m->disk_full;
+}
+
+/* What databases write with. */
+ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t at)
+{
+    if (disk_is_full(fd))
+        return told(-ENOSPC);
+    return syscall(SYS_pwrite64, fd, buf, len, at);
+}
+
 ssize_t write(int fd, const void *buf, size_t len)
 {
+    if (disk_is_full(fd))
+        return told(-ENOSPC);
     NOT_OURS(fd, ssize_t, SYS_write, fd, buf, len);
     long rc;
     do

@@ -77,8 +77,7 @@ int usleep(useconds_t us)
     return nanosleep(&t, NULL);
 }
 
-/* -------------------------------------------------------------------------------
- * threads */
+/* ------------------------------------------------------------------------- threads */
 
 /* libc's own of that name. */
 static void *libc_own(const char *name)
@@ -132,8 +131,7 @@ int pthread_detach(pthread_t thread)
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------
- * names */
+/* --------------------------------------------------------------------------- names */
 
 struct answer {
     struct addrinfo info; /* first */

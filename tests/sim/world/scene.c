@@ -27,11 +27,17 @@ static const char *const names[FAULT_KINDS] = {
     [FAULT_BROKER_RESTARTS] = "broker restarts",
     [FAULT_HOST_RESTARTS] = "host restarts",
     [FAULT_HOST_CRASHES] = "host crashes",
+    [FAULT_FILES_HOST] = "host has no descriptors left",
+    [FAULT_FILES_CLIENT] = "client has no descriptors left",
+    [FAULT_FILES_BROKER] = "broker has no descriptors left",
+    [FAULT_DISK_HOST] = "host's disk is full",
+    [FAULT_DISK_CLIENT] = "client's disk is full",
+    [FAULT_DISK_BROKER] = "broker's disk is full",
 };
 
 static const char *const parts[SCENE_PARTS] = {
-    "loss",       "jitter",  "rate", "mtu",      "host-nat",
-    "client-nat", "carrier", "six",  "stranger", "liar"};
+    "loss",    "jitter", "rate",     "mtu",  "host-nat", "client-nat",
+    "carrier", "six",    "stranger", "liar", "others",   "nc"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -76,12 +82,26 @@ static void draw_wire(struct vnet_wire *w, uint64_t *rng)
 /* Half of them one after the other's end, half in the midst of it. */
 static void draw_fault(struct scene_fault *f, uint64_t *rng)
 {
-    f->kind = (enum fault_kind)rng_below(rng, FAULT_KINDS);
+    f->kind = (enum fault_kind)rng_below(rng, FAULT_FILES_HOST);
     f->after_us = rng_below(rng, 2) == 0 ? rng_below(rng, SECONDS(3))
                                          : SECONDS(3) + rng_below(rng, SECONDS(12));
     f->lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15));
     if (f->kind == FAULT_IDLE) /* up to hours, which cost little */
         f->lasts_us = SECONDS(60) << rng_below(rng, 8);
+}
+
+/* Somewhere among the others. */
+static void draw_scarcity(struct scene *s, uint64_t *rng)
+{
+    unsigned at = (unsigned)rng_below(rng, s->fault_count + 1);
+    memmove(&s->faults[at + 1], &s->faults[at],
+            (s->fault_count - at) * sizeof(s->faults[0]));
+    s->faults[at] = (struct scene_fault){
+        .kind = (enum fault_kind)(FAULT_FILES_HOST +
+                                  (int)rng_below(rng, FAULT_KINDS - FAULT_FILES_HOST)),
+        .after_us = rng_below(rng, SECONDS(12)),
+        .lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15))};
+    s->fault_count++;
 }
 
 static bool has(const struct scene *s, enum scene_part part)
@@ -107,6 +127,9 @@ static void leave_out(struct scene *s)
     s->six = s->six && has(s, SCENE_SIX);
     s->stranger = s->stranger && has(s, SCENE_STRANGER);
     s->liar = s->liar && has(s, SCENE_LIAR);
+    if (!has(s, SCENE_OTHER))
+        s->others = 0;
+    s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
 }
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
@@ -116,7 +139,7 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     draw_nat(&s->host_nat, &rng);
     draw_nat(&s->client_nat, &rng);
     draw_wire(&s->wire, &rng);
-    s->fault_count = 1 + (unsigned)rng_below(&rng, SCENE_FAULTS);
+    s->fault_count = 1 + (unsigned)rng_below(&rng, SCENE_FAULTS - 1);
     for (unsigned i = 0; i < s->fault_count; i++)
         draw_fault(&s->faults[i], &rng);
     s->bytes = CHUNK_BYTES * (CHUNKS_MIN + rng_below(&rng, CHUNKS_MORE));
@@ -125,6 +148,11 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     s->six = rng_below(&rng, 4) == 0;
     s->stranger = rng_below(&rng, 3) == 0;
     s->liar = rng_below(&rng, 6) == 0;
+    if (rng_below(&rng, 3) == 0)
+        draw_scarcity(s, &rng);
+    if (rng_below(&rng, 4) == 0)
+        s->others = 1 + (unsigned)rng_below(&rng, SCENE_OTHERS);
+    s->nc = rng_below(&rng, 2) == 0;
     leave_out(s);
 }
 
@@ -145,7 +173,8 @@ bool scene_has_part(const struct scene *s, enum scene_part part)
 
 bool fault_breaks_streams(enum fault_kind kind)
 {
-    return kind >= FAULT_HOST_RESTARTS;
+    return kind == FAULT_HOST_RESTARTS || kind == FAULT_HOST_CRASHES ||
+           kind == FAULT_DISK_HOST; /* under which it is begun anew */
 }
 
 const char *fault_name(enum fault_kind kind)
@@ -176,9 +205,9 @@ void scene_tell(const struct scene *s)
                  (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
                  (unsigned long long)s->wire.rate_bps, s->wire.mtu,
                  s->wire.mtu_silent ? " in silence" : "");
-    (void)printf("%s%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
+    (void)printf("%s%s%s%s, %u others%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
-                 s->liar ? ", a liar" : "");
+                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
             (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,

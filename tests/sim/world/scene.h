@@ -8,7 +8,7 @@
 
 #include "net.h"
 
-enum { SCENE_FAULTS = 6 };
+enum { SCENE_FAULTS = 7, SCENE_OTHERS = 2 };
 
 enum fault_kind {
     FAULT_FLUSH_HOST, /* a router restarts */
@@ -28,6 +28,13 @@ enum fault_kind {
     /* Streams do not outlive these. */
     FAULT_HOST_RESTARTS,
     FAULT_HOST_CRASHES, /* killed, or its machine */
+    /* What a machine has too little of, for a while. */
+    FAULT_FILES_HOST, /* descriptors */
+    FAULT_FILES_CLIENT,
+    FAULT_FILES_BROKER,
+    FAULT_DISK_HOST, /* room on its disk */
+    FAULT_DISK_CLIENT,
+    FAULT_DISK_BROKER,
     FAULT_KINDS
 };
 
@@ -43,6 +50,8 @@ enum scene_part {
     SCENE_SIX,      /* IPv6 beside IPv4 */
     SCENE_STRANGER, /* somebody who is not on the list tries to come in */
     SCENE_LIAR,     /* a listed device names others' addresses as its own */
+    SCENE_OTHER,    /* more devices, each with a stream of its own */
+    SCENE_NC,       /* theirs are of `nc` */
     SCENE_PARTS
 };
 
@@ -61,6 +70,8 @@ struct scene {
     unsigned fault_count;
     size_t bytes;
     unsigned pause_ms;
+    unsigned others;
+    bool nc; /* theirs are commands, one a stream */
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);

@@ -1,8 +1,6 @@
-/*
- * Answers to what the portal asks in place of a service (enum portal_ask): JSON lines
- * on the stream, made here from what the host's commands would print. An ask takes over
- * the stream's pump and ends with it.
- */
+/* One answer a stream; what a service's says waits for probes of them all. */
+#include "host/portal_answers.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +8,12 @@
 
 #include <sodium.h>
 
-#include "host/internal.h"
+#include "host/clients.h"
 #include "host/invite.h"
+#include "host/outlet.h"
+#include "host/portal_visits.h"
 #include "host/race.h"
+#include "io/audit.h"
 #include "io/loop.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
@@ -32,8 +33,14 @@ struct probe {
     struct resolve *resolve; /* of this machine's UDP */
 };
 
+struct portal_answers {
+    struct host *host;
+    unsigned count; /* that the portal waits for */
+};
+
 struct answer {
-    struct serve *serve;
+    struct portal_answers *all;
+    struct host *host;
     struct pump *pump; /* NULL at the end */
     struct access_account account;
     char visitor[64];
@@ -63,7 +70,7 @@ static void probes_end(struct answer *a)
 static void answer_free(struct answer *a)
 {
     if (!a->answered)
-        a->serve->answers--;
+        a->all->count--;
     probes_end(a);
     free(a->services);
     if (a->text != NULL)
@@ -83,14 +90,14 @@ static void send_answer(struct answer *a)
     else
         pump_abort(a->pump, STREAM_LIMIT);
     a->answered = true;
-    a->serve->answers--;
+    a->all->count--;
 }
 
 static void turn_down(struct answer *a, enum stream_code code, const char *reason)
 {
     stream_refuse(a->pump, code, reason);
     a->answered = true;
-    a->serve->answers--;
+    a->all->count--;
 }
 
 /* What does not fit is left out: an answer is a list, and long ones are cut. */
@@ -180,13 +187,13 @@ static void on_deadline(void *ctx)
 static void probe_start(struct answer *a, size_t service)
 {
     struct probe *p = &a->probes[service];
-    struct serve *s = a->serve;
+    struct host *h = a->host;
     const struct service *sv = &a->services[service];
     *p = (struct probe){.ask = a, .up = &a->up[service]};
     bool here = sv->udp && sv->targets[0].by == 0; /* more cannot be known */
-    int err = here ? resolve_start(&p->resolve, s->loop, sv->targets[0].host,
+    int err = here ? resolve_start(&p->resolve, h->loop, sv->targets[0].host,
                                    sv->targets[0].port, on_resolved, p)
-                   : race_start(&p->race, s->loop, s->agent, sv, &race_events, p);
+                   : race_start(&p->race, h->loop, h->agent, sv, &race_events, p);
     if (err == 0)
         a->pending++;
     else
@@ -196,7 +203,7 @@ static void probe_start(struct answer *a, size_t service)
 /* Those of the account, each with the instances that it may use and no others. */
 static void choose_services(struct answer *a)
 {
-    const struct service_list *l = &a->serve->services;
+    const struct service_list *l = &a->host->services;
     for (size_t i = 0; i < l->count; i++) {
         struct service *sv = &a->services[a->service_count];
         *sv = l->items[i];
@@ -207,10 +214,10 @@ static void choose_services(struct answer *a)
 
 static void ask_services(struct answer *a)
 {
-    struct serve *s = a->serve;
+    struct host *h = a->host;
     a->services = calloc(SERVICE_MAX + 1, sizeof(*a->services));
     a->probes = calloc(SERVICE_MAX, sizeof(*a->probes));
-    timer_init(&a->deadline, s->loop, on_deadline, a);
+    timer_init(&a->deadline, h->loop, on_deadline, a);
     if (a->services == NULL || a->probes == NULL) {
         turn_down(a, STREAM_LIMIT, "the host is out of memory");
         return;
@@ -228,39 +235,30 @@ static void ask_services(struct answer *a)
 /* ----------------------------------------------------------------- what owners see */
 
 /* Of devices only: the session of the portal, which asks this, is none. */
-static void ask_sessions(struct answer *a)
+static bool say_session(void *ctx, struct event *e, bool portal)
 {
-    for (struct guest *g = a->serve->guests; g != NULL; g = g->next) {
-        struct event e;
-        if (g->dead || g->session == NULL || g->portal)
-            continue;
-        guest_session_event(g, &e);
-        say(a, &e);
-    }
-    send_answer(a);
+    if (!portal)
+        say(ctx, e);
+    return true;
 }
 
-static bool is_connected(const struct serve *s, const uint8_t key[static KEY_LEN])
+static void ask_sessions(struct answer *a)
 {
-    for (const struct guest *g = s->guests; g != NULL; g = g->next)
-        if (!g->dead && g->session != NULL && session_is_open(g->session) &&
-            memcmp(g->listed, key, KEY_LEN) == 0)
-            return true;
-    return false;
+    (void)clients_each(a->host->clients, say_session, a);
+    send_answer(a);
 }
 
 static void ask_devices(struct answer *a)
 {
     struct roster_client *clients = NULL;
-    int n = roster_clients(a->serve->roster, NULL, 0);
+    int n = roster_clients(a->host->roster, NULL, 0);
     if (n > 0)
         clients = calloc((size_t)n, sizeof(*clients));
     if (n < 0 || (n > 0 && clients == NULL)) {
         turn_down(a, STREAM_LIMIT, "the host cannot read its list of devices");
         return;
     }
-    int now =
-        clients != NULL ? roster_clients(a->serve->roster, clients, (size_t)n) : 0;
+    int now = clients != NULL ? roster_clients(a->host->roster, clients, (size_t)n) : 0;
     for (int i = 0; i < n && i < now; i++) {
         char key[KEY_TEXT_LEN];
         struct event e;
@@ -269,7 +267,8 @@ static void ask_devices(struct answer *a)
         event_text(&e, "key", key_format(clients[i].key, key));
         event_int(&e, "added_s", clients[i].added_s);
         event_text(&e, "services", clients[i].allowed[0] ? clients[i].allowed : NULL);
-        event_bool(&e, "connected", is_connected(a->serve, clients[i].key));
+        event_bool(&e, "connected",
+                   clients_is_connected(a->host->clients, clients[i].key));
         say(a, &e);
     }
     free(clients);
@@ -279,9 +278,9 @@ static void ask_devices(struct answer *a)
 static void ask_log(struct answer *a)
 {
     struct audit_entry *entries = calloc(LOG_MAX, sizeof(*entries));
-    int n = entries == NULL           ? POSTERN_ERR_NOMEM
-            : a->serve->audit == NULL ? 0
-                                      : audit_list(a->serve->audit, entries, LOG_MAX);
+    int n = entries == NULL          ? POSTERN_ERR_NOMEM
+            : a->host->audit == NULL ? 0
+                                     : audit_list(a->host->audit, entries, LOG_MAX);
     for (int i = 0; i < n; i++) {
         struct event e;
         audit_event(&e, &entries[i]);
@@ -309,10 +308,10 @@ static bool parse_invite(const char *arg, int64_t *life_s, const char **services
 
 static void ask_invite(struct answer *a, const char *arg)
 {
-    struct serve *s = a->serve;
-    struct invite_config c = {.published = &s->services,
-                              .broker = &s->broker,
-                              .host_key = s->key.pub,
+    struct host *h = a->host;
+    struct invite_config c = {.published = &h->services,
+                              .broker = &h->broker,
+                              .host_key = h->key.pub,
                               .uses = 1,
                               .now_s = statedir_now_s()};
     struct roster_invite in;
@@ -325,12 +324,12 @@ static void ask_invite(struct answer *a, const char *arg)
         turn_down(a, STREAM_DENIED, "not a life in seconds and a list of services");
         return;
     }
-    if (invite_make(s->roster, &c, &in, &l, &f) != 0) {
+    if (invite_make(h->roster, &c, &in, &l, &f) != 0) {
         turn_down(a, STREAM_DENIED, f.what);
         return;
     }
     invite_audit(&entry, &c, &in);
-    serve_audit(s, "invite", a->account.name, a->visitor, entry.object, entry.detail);
+    host_audit(h, "invite", a->account.name, a->visitor, entry.object, entry.detail);
     link_format(&l, text);
     invite_event(&e, &in, text);
     say(a, &e);
@@ -343,7 +342,7 @@ static void ask_invite(struct answer *a, const char *arg)
 
 static void ask_revoke(struct answer *a, const char *arg)
 {
-    struct serve *s = a->serve;
+    struct host *h = a->host;
     struct roster_client c;
     uint8_t key[KEY_LEN];
     char detail[AUDIT_TEXT_LEN * 2], text[KEY_TEXT_LEN];
@@ -353,13 +352,13 @@ static void ask_revoke(struct answer *a, const char *arg)
         turn_down(a, STREAM_DENIED, "not a device key");
         return;
     }
-    if (roster_revoke_key(s->roster, key, &c, statedir_now_s(), &f) != 0) {
+    if (roster_revoke_key(h->roster, key, &c, statedir_now_s(), &f) != 0) {
         turn_down(a, STREAM_DENIED, f.what);
         return;
     }
-    unsigned sessions = serve_revoke(s, key);
+    unsigned sessions = h->events->revoke(h, key);
     (void)snprintf(detail, sizeof(detail), "key %s", key_format(key, text));
-    serve_audit(s, "revoked", a->account.name, a->visitor, c.name, detail);
+    host_audit(h, "revoked", a->account.name, a->visitor, c.name, detail);
     event_begin(&e, "revoked");
     event_text(&e, "name", c.name);
     event_text(&e, "key", text);
@@ -376,8 +375,8 @@ static void ask_note(struct answer *a, const char *arg)
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strlen(known[i]) != len || memcmp(known[i], arg, len) != 0)
             continue;
-        serve_audit(a->serve, known[i], a->account.name, a->visitor,
-                    arg[len] == ' ' ? arg + len + 1 : "", "at the portal");
+        host_audit(a->host, known[i], a->account.name, a->visitor,
+                   arg[len] == ' ' ? arg + len + 1 : "", "at the portal");
         send_answer(a);
         return;
     }
@@ -407,7 +406,7 @@ static enum stream_code judge(struct answer *a, const Visit *v, const char **rea
         *reason = "this host does not know that question";
         return STREAM_NOTFOUND;
     }
-    enum stream_code code = caller_account(a->serve, v->account, &a->account, reason);
+    enum stream_code code = portal_account(a->host, v->account, &a->account, reason);
     bool open = v->ask == PORTAL_ASK_SERVICES || v->ask == PORTAL_ASK_NOTE;
     if (code == STREAM_OK && !open && !a->account.owner) {
         *reason = "the account is not an owner's";
@@ -416,22 +415,31 @@ static enum stream_code judge(struct answer *a, const Visit *v, const char **rea
     return code;
 }
 
-int answer_start(struct serve *s, struct pump *pump, const Visit *v)
+struct portal_answers *portal_answers_new(struct host *h)
+{
+    struct portal_answers *all = calloc(1, sizeof(*all));
+    if (all != NULL)
+        all->host = h;
+    return all;
+}
+
+int portal_answer(struct portal_answers *all, struct pump *pump, const Visit *v)
 {
     const char *reason = "";
-    if (s->answers >= ANSWERS_MAX)
+    if (all->count >= ANSWERS_MAX)
         return POSTERN_ERR_LIMIT;
     struct answer *a = calloc(1, sizeof(*a));
     if (a == NULL)
         return POSTERN_ERR_NOMEM;
-    s->answers++;
-    a->serve = s;
+    all->count++;
+    a->all = all;
+    a->host = all->host;
     a->pump = pump;
     (void)snprintf(a->visitor, sizeof(a->visitor), "%s", v->visitor);
     pump_set_user(pump, &answer_events, a);
     enum stream_code code = judge(a, v, &reason);
     if (code != STREAM_OK) {
-        serve_audit(s, "refused", v->account, v->visitor, "a question", reason);
+        host_audit(a->host, "refused", v->account, v->visitor, "a question", reason);
         turn_down(a, code, reason);
         return 0;
     }

@@ -14,8 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "host/internal.h"
-#include "io/loop.h"
+#include "host/clients_internal.h"
+#include "host/portal_answers.h"
+#include "host/portal_visits.h"
+#include "io/audit.h"
 #include "scratch.h"
 
 enum { QUEUE = 4096, LIMIT_MS = 20000 };
@@ -30,9 +32,11 @@ struct wire {
 
 struct fixture {
     char dir[SCRATCH_LEN];
-    struct serve *s;
-    struct face face;
-    struct guest guest;
+    struct host host, *h;
+    struct presence presence;
+    struct portal_answers *answers;
+    struct host_client client; /* the portal, as the host sees it */
+    struct session *at_host;   /* its session */
     struct keypair portal_key, host_key;
     struct session_env portal_env;
     struct session *portal;
@@ -53,6 +57,22 @@ struct outcome {
     char text[4096];
     size_t used;
 };
+
+/*
+ * The client's tie is the fixture: whoever asks it for its session (by the linker's
+ * --wrap) gets the one that stands here without an approach.
+ */
+struct session *__wrap_tie_session(const struct tie *t);
+struct session *__wrap_tie_session(const struct tie *t)
+{
+    return ((const struct fixture *)(const void *)t)->at_host;
+}
+
+struct session *__wrap_tie_open_session(const struct tie *t);
+struct session *__wrap_tie_open_session(const struct tie *t)
+{
+    return __wrap_tie_session(t);
+}
 
 /* ----------------------------------------------------------------------- the wires */
 
@@ -100,7 +120,7 @@ static void on_limit(void *ctx)
 #define RUN_UNTIL(x, condition)                                                        \
     do {                                                                               \
         while (!(condition) && !(x)->timed_out)                                        \
-            loop_turn((x)->s->loop);                                                   \
+            loop_turn((x)->h->loop);                                                   \
         assert_false((x)->timed_out);                                                  \
     } while (0)
 
@@ -125,7 +145,7 @@ static void on_host_open(void *ctx)
 static void on_stream(void *ctx, struct stream *st)
 {
     struct fixture *x = ctx;
-    outlet_accept(&x->guest, st);
+    outlet_accept(x->h->outlets, &x->client.who, st);
 }
 
 static void on_no_stream(void *ctx, struct stream *st)
@@ -171,22 +191,21 @@ static void on_close(void *ctx, int err, const char *why)
 
 static const struct session_events portal_events = {
     COMMON_EVENTS, .on_open = on_portal_open, .on_stream = on_no_stream};
-static const struct session_events host_events = {
+static const struct session_events host_session_events = {
     COMMON_EVENTS, .on_open = on_host_open, .on_stream = on_stream};
 
 static void on_first(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                      size_t segment_len)
 {
     struct fixture *x = ctx;
-    struct session_config c = {.env = &x->face.endpoint.env,
-                               .events = &host_events,
+    struct session_config c = {.env = &x->presence.endpoint.env,
+                               .events = &host_session_events,
                                .ctx = x,
                                .rtt_hint_us = 100};
     (void)segment_len;
-    if (x->guest.session == NULL)
+    if (x->at_host == NULL)
         assert_int_equal(
-            session_new_server(&x->guest.session, &c, x->portal_key.pub, p, buf, len),
-            0);
+            session_new_server(&x->at_host, &c, x->portal_key.pub, p, buf, len), 0);
 }
 
 static void on_first_writable(void *ctx, struct path *p)
@@ -221,7 +240,7 @@ static void publish(struct fixture *x)
                    listen_here(&x->listener, true));
     (void)snprintf(dead, sizeof(dead), "dead=127.0.0.1:%u", listen_here(&none, false));
     const char *const texts[] = {web, dead, "dns=udp:127.0.0.1:53"};
-    assert_int_equal(service_list_parse(&x->s->services, texts, 3, NULL), 0);
+    assert_int_equal(service_list_parse(&x->h->services, texts, 3, NULL), 0);
 }
 
 static void put_account(struct fixture *x, const char *name, const char *services,
@@ -230,7 +249,7 @@ static void put_account(struct fixture *x, const char *name, const char *service
     struct access_account a = {.hash = "h", .owner = owner, .expires_s = expires_s};
     (void)snprintf(a.name, sizeof(a.name), "%s", name);
     (void)snprintf(a.services, sizeof(a.services), "%s", services);
-    assert_int_equal(access_put(x->s->access, &a, change, NULL), 0);
+    assert_int_equal(access_put(x->h->access, &a, change, NULL), 0);
 }
 
 static void start(struct fixture *x)
@@ -250,38 +269,48 @@ static void start(struct fixture *x)
     assert_int_equal(session_send_meta(x->portal, &ping), 0);
 }
 
+static int on_question(struct host *h, struct pump *p, const Visit *v)
+{
+    return portal_answer(LIST_OWNER(h, struct fixture, host)->answers, p, v);
+}
+
+static const struct host_events host_events = {.on_question = on_question};
+
 static int setup(void **state)
 {
     static const uint8_t seeds[2][KEY_LEN] = {{1}, {2}};
     struct fixture *x = calloc(1, sizeof(*x));
     *state = x;
-    if (x == NULL || sodium_init() < 0 || scratch_make(x->dir) != 0 ||
-        (x->s = calloc(1, sizeof(*x->s))) == NULL)
+    if (x == NULL || sodium_init() < 0 || scratch_make(x->dir) != 0)
         return -1;
-    struct serve *s = x->s;
-    assert_int_equal(loop_open(&s->loop), 0);
-    outlets_init(s);
-    (void)snprintf(s->settings.name, sizeof(s->settings.name), "home");
-    (void)snprintf(s->broker.host, sizeof(s->broker.host), "broker.test");
-    s->broker.type = LINK_BROKER;
-    s->broker.port = 443;
+    struct host *h = x->h = &x->host;
+    assert_int_equal(loop_open(&h->loop), 0);
+    (void)snprintf(h->settings.name, sizeof(h->settings.name), "home");
+    (void)snprintf(h->broker.host, sizeof(h->broker.host), "broker.test");
+    h->broker.type = LINK_BROKER;
+    h->broker.port = 443;
     keypair_from_seed(&x->portal_key, seeds[0]);
     keypair_from_seed(&x->host_key, seeds[1]);
-    memcpy(s->broker.broker_key, x->portal_key.pub, KEY_LEN);
-    s->key = x->host_key;
-    assert_int_equal(roster_open(&s->roster, x->dir, NULL), 0);
-    assert_int_equal(access_open(&s->access, x->dir, NULL), 0);
-    assert_int_equal(audit_open(&s->audit, x->dir, NULL), 0);
+    memcpy(h->broker.broker_key, x->portal_key.pub, KEY_LEN);
+    h->key = x->host_key;
+    assert_int_equal(roster_open(&h->roster, x->dir, NULL), 0);
+    assert_int_equal(access_open(&h->access, x->dir, NULL), 0);
+    assert_int_equal(audit_open(&h->audit, x->dir, NULL), 0);
     publish(x);
-    x->face.serve = s;
-    x->guest = (struct guest){.serve = s, .face = &x->face};
-    x->guest.portal = caller_is_broker(s, x->portal_key.pub);
-    (void)snprintf(x->guest.name, sizeof(x->guest.name), "portal");
-    s->guests = &x->guest;
-    assert_int_equal(session_env_init(&x->portal_env, s->loop, &x->portal_key), 0);
-    assert_int_equal(session_env_init(&x->face.endpoint.env, s->loop, &x->host_key), 0);
-    timer_init(&x->carry, s->loop, on_carry, x);
-    timer_init(&x->limit, s->loop, on_limit, x);
+    h->events = &host_events;
+    h->visits = portal_visits_new(h);
+    h->outlets = outlets_new(h);
+    h->clients = clients_new(h);
+    x->answers = portal_answers_new(h);
+    x->client = (struct host_client){.host = h, .tie = (struct tie *)(void *)x};
+    x->client.who.portal = portal_has_key(h, x->portal_key.pub);
+    (void)snprintf(x->client.name, sizeof(x->client.name), "portal");
+    h->clients->first = &x->client;
+    assert_int_equal(session_env_init(&x->portal_env, h->loop, &x->portal_key), 0);
+    assert_int_equal(session_env_init(&x->presence.endpoint.env, h->loop, &x->host_key),
+                     0);
+    timer_init(&x->carry, h->loop, on_carry, x);
+    timer_init(&x->limit, h->loop, on_limit, x);
     timer_start(&x->carry, 0);
     timer_start(&x->limit, LIMIT_MS);
     start(x);
@@ -295,25 +324,27 @@ static int teardown(void **state)
 {
     struct fixture *x = *state;
     session_free(x->portal);
-    session_free(x->guest.session);
-    assert_null(x->s->callers);
-    assert_int_equal(x->s->answers, 0);
+    session_free(x->at_host);
+    x->h->clients->first = NULL;
+    clients_close(x->h->clients);
     timer_stop(&x->carry);
     timer_stop(&x->limit);
-    loop_run(x->s->loop);
-    loop_close(x->s->loop);
+    loop_run(x->h->loop);
+    loop_close(x->h->loop);
+    free(x->h->visits);
+    free(x->h->outlets);
+    free(x->answers);
     for (int i = 0; i < 2; i++)
         for (; x->wires[i].count > 0; x->wires[i].count--)
             free(x->wires[i].queue[(x->wires[i].head + x->wires[i].count - 1) % QUEUE]);
     session_env_fini(&x->portal_env);
-    session_env_fini(&x->face.endpoint.env);
-    service_list_fini(&x->s->services);
-    audit_close(x->s->audit);
-    access_close(x->s->access);
-    roster_close(x->s->roster);
+    session_env_fini(&x->presence.endpoint.env);
+    service_list_fini(&x->h->services);
+    audit_close(x->h->audit);
+    access_close(x->h->access);
+    roster_close(x->h->roster);
     close(x->listener);
     scratch_remove(x->dir);
-    free(x->s);
     free(x);
     return 0;
 }
@@ -413,8 +444,18 @@ static unsigned ask(struct fixture *x, struct outcome *o, const char *account,
 static struct audit_entry newest(struct fixture *x)
 {
     struct audit_entry e = {0};
-    assert_int_equal(audit_list(x->s->audit, &e, 1), 1);
+    assert_int_equal(audit_list(x->h->audit, &e, 1), 1);
     return e;
+}
+
+/* How many visits have ended, by the log. */
+static int closed(struct fixture *x)
+{
+    static struct audit_entry entries[64];
+    int n = audit_list(x->h->audit, entries, 64), ended = 0;
+    for (int i = 0; i < n; i++)
+        ended += strcmp(entries[i].what, "closed") == 0;
+    return ended;
 }
 
 /* ----------------------------------------------------------------------- the tests */
@@ -453,8 +494,8 @@ static void test_public_by_name(void **state)
     struct fixture *x = *state;
     bool changed;
     const Visit by_name = {.by_name = true}, by_port = {.by_name = false};
-    assert_int_equal(access_set_public(x->s->access, "web", true, &changed, NULL), 0);
-    assert_int_equal(access_set_public(x->s->access, "dns", true, &changed, NULL), 0);
+    assert_int_equal(access_set_public(x->h->access, "web", true, &changed, NULL), 0);
+    assert_int_equal(access_set_public(x->h->access, "dns", true, &changed, NULL), 0);
     assert_int_equal(try_call(x, "web", &by_name, NULL), STREAM_OK);
     assert_int_equal(try_call(x, "web", &by_port, NULL), STREAM_DENIED);
     assert_int_equal(try_call(x, "dns", &by_name, NULL), STREAM_DENIED); /* UDP */
@@ -465,13 +506,13 @@ static void test_a_device_does_not_visit(void **state)
 {
     struct fixture *x = *state;
     const Visit v = {.account = "anna"}, question = {.account = "anna", .ask = 6};
-    x->guest.portal = false;
+    x->client.who.portal = false;
     assert_int_equal(try_call(x, "web", &v, NULL), STREAM_DENIED);
     assert_int_equal(try_call(x, "", &question, NULL), STREAM_DENIED);
-    x->guest.member = true;
+    x->client.who.member = true;
     assert_int_equal(try_call(x, "web", &v, NULL), STREAM_DENIED);
     assert_int_equal(try_call(x, "", &question, NULL), STREAM_DENIED);
-    x->guest.portal = true; /* and the portal is no device, whatever it was */
+    x->client.who.portal = true; /* and the portal is no device, whatever it was */
     assert_int_equal(try_call(x, "web", NULL, NULL), STREAM_DENIED);
 }
 
@@ -484,27 +525,27 @@ static void test_a_change_ends_the_stream(void **state)
     call(x, &anna, "web", &as_anna);
     call(x, &bob, "web", &as_bob);
     assert_int_equal(anna.reply.code, STREAM_OK);
-    callers_check(x->s, true); /* nothing has changed */
+    portal_visits_check(x->h->visits, true); /* nothing has changed */
     put_account(x, "anna", "web", true, 0, true);
-    callers_check(x->s, false); /* nobody said so */
-    loop_poll(x->s->loop);
+    portal_visits_check(x->h->visits, false); /* nobody said so */
+    loop_poll(x->h->loop);
     assert_false(anna.ended);
-    callers_check(x->s, true);
+    portal_visits_check(x->h->visits, true);
     RUN_UNTIL(x, anna.ended);
     assert_int_equal(anna.code, STREAM_DENIED);
     assert_false(bob.ended);
-    RUN_UNTIL(x, x->s->callers->next == NULL);
+    RUN_UNTIL(x, closed(x) == 1);
     struct audit_entry e = newest(x);
     assert_string_equal(e.what, "closed");
     assert_string_equal(e.who, "anna");
     assert_string_equal(e.from, "192.0.2.1:5");
     assert_non_null(strstr(e.detail, "ended by the host"));
-    assert_int_equal(access_remove(x->s->access, "bob", NULL), 0);
-    callers_check(x->s, true);
+    assert_int_equal(access_remove(x->h->access, "bob", NULL), 0);
+    portal_visits_check(x->h->visits, true);
     RUN_UNTIL(x, bob.ended);
     hang_up(&anna);
     hang_up(&bob);
-    RUN_UNTIL(x, x->s->callers == NULL);
+    RUN_UNTIL(x, closed(x) == 2);
 }
 
 static void test_what_closes_when_private(void **state)
@@ -513,14 +554,14 @@ static void test_what_closes_when_private(void **state)
     struct outcome o;
     bool changed;
     const Visit v = {.by_name = true};
-    assert_int_equal(access_set_public(x->s->access, "web", true, &changed, NULL), 0);
+    assert_int_equal(access_set_public(x->h->access, "web", true, &changed, NULL), 0);
     call(x, &o, "web", &v);
     assert_int_equal(o.reply.code, STREAM_OK);
-    assert_int_equal(access_set_public(x->s->access, "web", false, &changed, NULL), 0);
-    callers_check(x->s, true);
+    assert_int_equal(access_set_public(x->h->access, "web", false, &changed, NULL), 0);
+    portal_visits_check(x->h->visits, true);
     RUN_UNTIL(x, o.ended);
     hang_up(&o);
-    RUN_UNTIL(x, x->s->callers == NULL);
+    RUN_UNTIL(x, closed(x) == 1);
 }
 
 static void test_services_are_probed(void **state)
@@ -580,10 +621,10 @@ static void test_an_invite(void **state)
     assert_int_equal(l.type, LINK_INVITE);
     assert_memory_equal(l.host_key, x->host_key.pub, KEY_LEN);
     link_invite_id(id, l.secret);
-    assert_int_equal(roster_invite_find(x->s->roster, id, statedir_now_s() + 50, &in),
+    assert_int_equal(roster_invite_find(x->h->roster, id, statedir_now_s() + 50, &in),
                      0);
     assert_string_equal(in.allowed, "web,dns");
-    assert_int_equal(roster_invite_find(x->s->roster, id, statedir_now_s() + 70, &in),
+    assert_int_equal(roster_invite_find(x->h->roster, id, statedir_now_s() + 70, &in),
                      POSTERN_ERR_EXPIRED);
     struct audit_entry e = newest(x);
     assert_string_equal(e.what, "invite");

@@ -1,0 +1,35 @@
+/*
+ * Outlets: a client's stream to the machine that serves it. Who may use what is judged
+ * here, by the host's own lists.
+ */
+#ifndef POSTERN_HOST_OUTLET_H
+#define POSTERN_HOST_OUTLET_H
+
+#include "host/host.h"
+#include "session/pump.h"
+
+struct outlets;
+
+/* Whose stream it is. */
+struct outlet_client {
+    uint8_t listed[KEY_LEN]; /* on the host's list: another after a rotation */
+    bool member;
+    bool portal; /* the broker's: no device, each stream says for whom it is */
+    bool agent;  /* this host's, which has judged for whom it asks */
+};
+
+/* Freed by free(), once their streams have ended; NULL: no memory. */
+struct outlets *outlets_new(struct host *h);
+/* How many there are; NULL: none. */
+size_t outlets_count(const struct outlets *os);
+/* `who` is read when the stream says what it wants, and stays as long as its session.
+ */
+void outlet_accept(struct outlets *os, const struct outlet_client *who,
+                   struct stream *st);
+
+/* The host's first message on a stream; and one that is its last. */
+MUST_CHECK int stream_reply(struct pump *p, enum stream_code code, const char *reason,
+                            bool datagrams);
+void stream_refuse(struct pump *p, enum stream_code code, const char *reason);
+
+#endif
