@@ -213,8 +213,7 @@ static void on_control(const Control *m)
         count("Bye", m->body.bye.code);
     if (!host || !looks->knows_stranger || m->which_body == Control_refuse_tag)
         return;
-    rig_check(looks->rig,
-              memcmp(m->peer, looks->stranger, KEY_LEN) != 0,
+    rig_check(looks->rig, memcmp(m->peer, looks->stranger, KEY_LEN) != 0,
               "the host answered a stranger by a message of kind %d", m->which_body);
 }
 
