@@ -77,7 +77,7 @@ void peer_check_gone(struct peer *p)
 {
     struct fault f;
     if (p->gone_us == 0 || session_answered_us(peer_session(p)) > p->gone_us ||
-        p->signal_us > p->gone_us) {
+        peer_signal_us(p) > p->gone_us) {
         p->gone_us = 0;
         return;
     }
@@ -129,7 +129,7 @@ static unsigned limit_of(const struct peer *p, uint64_t since_us)
     bool fatal = false;
     struct uplink *u = p->config.endpoint->uplink;
     if (uplink_is_up(u))
-        return p->signal_us > since_us ? PRESENT_S : AWAY_S;
+        return peer_signal_us(p) > since_us ? PRESENT_S : AWAY_S;
     return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
 }
 
@@ -160,8 +160,8 @@ bool peer_is_silent(const struct peer *p)
 
 uint64_t peer_heard_us(const struct peer *p)
 {
-    uint64_t us = tie_heard_us(p->tie);
-    return us > p->signal_us ? us : p->signal_us;
+    uint64_t us = tie_heard_us(p->tie), signal_us = peer_signal_us(p);
+    return us > signal_us ? us : signal_us;
 }
 
 /*
