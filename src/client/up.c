@@ -378,13 +378,6 @@ struct status_walk {
     const char *host; /* "" is all */
 };
 
-static void reply_event(struct local_conn *c, struct event *e)
-{
-    LocalReply r = LocalReply_init_zero;
-    (void)snprintf(r.json, sizeof(r.json), "%s", event_end(e));
-    (void)!local_conn_reply(c, &r);
-}
-
 static void status_of(void *ctx, struct peer *p)
 {
     struct status_walk *w = ctx;
@@ -405,17 +398,17 @@ static void status_of(void *ctx, struct peer *p)
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
     }
-    reply_event(w->conn, &e);
+    local_conn_say(w->conn, &e, false);
     if (path != NULL) {
         client_path_event(&e, p, path);
-        reply_event(w->conn, &e);
+        local_conn_say(w->conn, &e, false);
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         if (path != NULL && path->kind == (enum path_kind)k)
             continue;
         client_rejected_event(&e, peer_name(p), (enum path_kind)k,
                               peer_reason(p, (enum path_kind)k, reason));
-        reply_event(w->conn, &e);
+        local_conn_say(w->conn, &e, false);
     }
 }
 
@@ -424,7 +417,7 @@ static void status_of_broker(void *ctx, const struct uplink *u)
     struct status_walk *w = ctx;
     struct event e;
     uplink_event(u, &e);
-    reply_event(w->conn, &e);
+    local_conn_say(w->conn, &e, false);
 }
 
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)

@@ -483,6 +483,13 @@ int local_conn_reply(struct local_conn *c, const LocalReply *reply)
     return 0;
 }
 
+void local_conn_say(struct local_conn *c, struct event *e, bool last)
+{
+    LocalReply r = {.last = last};
+    (void)snprintf(r.json, sizeof(r.json), "%s", event_end(e));
+    (void)!local_conn_reply(c, &r);
+}
+
 bool local_conn_is_read(const struct local_conn *c)
 {
     return c->out_len == 0;
