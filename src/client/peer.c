@@ -35,6 +35,11 @@ static const struct backoff_policy crowded = {
 static void begin(struct peer *p);
 static void on_timer(void *ctx);
 
+static bool has_open_session(const struct peer *p)
+{
+    return p->tie != NULL && tie_open_session(p->tie) != NULL;
+}
+
 void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
     p->repeats = strcmp(p->last.what, f->what) == 0;
@@ -43,24 +48,28 @@ void peer_fault(struct peer *p, const struct fault *f, bool fatal)
         p->config.events->on_fault(p->config.ctx, p, f, fatal);
 }
 
+/* Until another try. */
+static void rest(struct peer *p, uint32_t ms)
+{
+    p->over_us = clock_us();
+    timer_stop(&p->reject);
+    timer_start(&p->timer, ms);
+}
+
 void peer_restart(struct peer *p, const struct fault *f, bool fatal)
 {
-    if (p->restarting)
+    if (!peer_is_on(p))
         return;
-    p->restarting = true;
-    p->lost = p->ready;
-    p->ready = false;
-    p->refused = fatal;
-    p->over_us = clock_us();
+    bool lost = peer_is_ready(p);
+    tie_give_up(p->tie, fatal);
     uint32_t ms = backoff_on_down(&p->backoff, clock_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
-    else if (p->lost && f != NULL && f->code == POSTERN_ERR_LIMIT)
+    else if (lost && f != NULL && f->code == POSTERN_ERR_LIMIT)
         ms = backoff_on_down(&p->crowded, clock_us() / 1000);
-    timer_stop(&p->reject);
-    if (p->lost) /* what was open through it is reset when that is said, not later */
+    rest(p, ms);
+    if (lost) /* what was open through it is reset when that is said, not later */
         timer_start(&p->reject, 0);
-    timer_start(&p->timer, ms);
     if (f != NULL)
         peer_fault(p, f, fatal);
 }
@@ -69,9 +78,9 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
 static void learn(struct peer *p, enum path_kind kind)
 {
     struct peer_memory m = {.kind = kind};
-    if (p->session == NULL || p->config.events->on_learned == NULL)
+    if (peer_session(p) == NULL || p->config.events->on_learned == NULL)
         return;
-    m.keepalive_us = session_keepalive_learned(p->session);
+    m.keepalive_us = session_keepalive_learned(peer_session(p));
     if (m.keepalive_us == 0)
         m.keepalive_us = p->memory.keepalive_us;
     if (m.kind == p->memory.kind && m.keepalive_us == p->memory.keepalive_us)
@@ -82,16 +91,14 @@ static void learn(struct peer *p, enum path_kind kind)
 
 static void drop(struct peer *p)
 {
-    if (p->ready)
+    if (peer_is_ready(p))
         learn(p, p->memory.kind);
-    session_free(p->session); /* first: it lets go of the paths */
-    p->session = NULL;
-    approach_free(p->approach);
-    p->approach = NULL;
-    p->used = NULL;
+    if (p->tie != NULL)
+        tie_close(p->tie, 0, "closed");
+    tie_free(p->tie);
+    p->tie = NULL;
     live_release(p->live); /* last: others may say now that it is over */
     p->live = NULL;
-    memset(p->paths, 0, sizeof(p->paths));
 }
 
 /* --------------------------------------------------------------------- the session */
@@ -112,7 +119,7 @@ static void tell_path(struct peer *p, const struct path *path)
 /* The broker's fault, while no kind can be tried for want of it; else NULL. */
 static const struct fault *why_not_begun(const struct peer *p)
 {
-    return p->ready && !peer_is_silent(p)
+    return peer_is_ready(p) && !peer_is_silent(p)
                ? NULL
                : uplink_fault(p->config.endpoint->uplink, NULL);
 }
@@ -122,24 +129,25 @@ static void on_reject_tick(void *ctx)
 {
     struct peer *p = ctx;
     char reason[LADDER_REASON_LEN];
-    if (p != NULL && p->restarting && p->lost)
+    if (p != NULL && p->tie != NULL && tie_is_over(p->tie))
         drop(p);
-    if (p == NULL || p->approach == NULL)
+    if (p == NULL || p->tie == NULL)
         return;
     peer_watch_silence(p);
-    if (p->approach == NULL || p->restarting || why_not_begun(p) != NULL ||
-        (p->ready && session_silent_since_us(p->session) != 0))
+    if (!peer_is_on(p) || why_not_begun(p) != NULL ||
+        (peer_is_ready(p) && session_silent_since_us(peer_session(p)) != 0))
         return; /* in a network that carries nothing, no kind has a reason of its own */
     peer_run_trial(p);
-    const struct ladder *l = approach_ladder(p->approach);
+    const struct ladder *l = peer_ladder(p);
+    const struct path *used = peer_path(p);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         bool ended = ladder_kind_ended(l, (enum path_kind)k);
-        bool in_use = p->used != NULL && p->used->kind == (enum path_kind)k;
+        bool in_use = used != NULL && used->kind == (enum path_kind)k;
         if (!ended || in_use) {
             p->rejected[k] = false;
             continue;
         }
-        bool direct_stands = p->used != NULL && path_kind_is_direct(p->used->kind);
+        bool direct_stands = used != NULL && path_kind_is_direct(used->kind);
         if (p->rejected[k] ||
             (direct_stands && ladder_rung_state(l, (enum path_kind)k) == RUNG_WAITING))
             continue;
@@ -147,105 +155,41 @@ static void on_reject_tick(void *ctx)
         if (p->config.events->on_rejected != NULL)
             p->config.events->on_rejected(
                 p->config.ctx, p, (enum path_kind)k,
-                approach_reason(p->approach, (enum path_kind)k, reason));
+                approach_reason(tie_approach(p->tie), (enum path_kind)k, reason));
     }
 }
 
+/* What was given up and comes all the same is better than another try. */
 static void on_open(void *ctx)
 {
     struct peer *p = ctx;
-    if (p->restarting && (p->refused || p->lost))
-        return;
-    /* What was given up and comes all the same is better than another try. */
-    p->restarting = false;
     p->unanswered = false;
     timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
-    approach_set_established(p->approach);
-    p->ready = true;
     p->last.what[0] = '\0'; /* what comes now is news */
     backoff_on_up(&p->backoff, clock_us() / 1000);
     backoff_on_up(&p->crowded, clock_us() / 1000);
     timer_stop(&p->timer);
-    struct path *path = session_path(p->session);
-    if (path != NULL) {
-        p->used = path;
-        path->rtt_us = session_rtt_us(p->session);
-        approach_on_path_used(p->approach, path);
-        tell_path(p, path);
-    }
-    session_keepalive_recall(p->session, p->memory.keepalive_us);
-    session_keep_alive(p->session);
+    tell_path(p, peer_path(p));
+    session_keepalive_recall(peer_session(p), p->memory.keepalive_us);
+    session_keep_alive(peer_session(p));
     peer_meta_begin(p);
     if (!p->config.joining && p->config.events->on_ready != NULL)
         p->config.events->on_ready(p->config.ctx, p);
 }
 
-static void on_stream(void *ctx, struct stream *st)
-{
-    (void)ctx, (void)st; /* hosts open none: it is reset */
-}
-
-static void on_session_path(void *ctx, struct path *path)
+static void on_used(void *ctx, struct path *path)
 {
     struct peer *p = ctx;
-    if (p->used == path)
-        return;
-    p->used = path;
-    approach_on_path_used(p->approach, path);
-    if (p->ready && !p->trial.running && path->id != p->told_id)
+    if (peer_is_ready(p) && !p->trial.running && path->id != p->told_id)
         tell_path(p, path); /* a trial is news when it is over, and kept */
     if (path_kind_is_direct(path->kind))
         learn(p, path->kind);
 }
 
-static void bury(struct peer *p, struct path *path, uint64_t silent_us)
-{
-    char reason[96];
-    (void)snprintf(reason, sizeof(reason), "nothing came through for %.1f s",
-                   (double)silent_us / 1e6);
-    path->silent = false;
-    approach_on_path_dead(p->approach, path, reason);
-}
-
-/*
- * Without the broker no other direct path can be found, but this one may answer again:
- * it is kept, and asked by the session like all that stand, until the broker is back.
- */
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
+static void on_answered(void *ctx, struct path *path)
 {
     struct peer *p = ctx;
-    if (path_kind_is_direct(path->kind) && !uplink_is_up(p->config.endpoint->uplink) &&
-        netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
-        path->silent = true;
-        path->silent_since_us = clock_us() - silent_us;
-    } else {
-        bury(p, path, silent_us);
-    }
-}
-
-static void bury_kept(struct peer *p)
-{
-    for (int i = 0; i < PEER_PATHS_MAX && p->approach != NULL; i++)
-        if (p->paths[i] != NULL && p->paths[i]->silent)
-            bury(p, p->paths[i], clock_us() - p->paths[i]->silent_since_us);
-}
-
-/* Is it the host, or the way to the broker? */
-static void on_silent(void *ctx)
-{
-    struct peer *p = ctx;
-    uplink_suspect(p->config.endpoint->uplink);
-    if (p->approach != NULL && !p->restarting)
-        approach_ask(p->approach);
-}
-
-static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
-{
-    struct peer *p = ctx;
-    path->rtt_us = rtt_us;
-    path->silent = false;
-    approach_on_path_rtt(p->approach, path);
-    if (p->ready && path == p->used && path->id == p->moved_id)
+    if (path->id == p->moved_id && path == peer_path(p))
         tell_path(p, path);
 }
 
@@ -270,82 +214,21 @@ static void on_close(void *ctx, int err, const char *why)
     peer_restart(p, &f, denied || err == POSTERN_ERR_KEY);
 }
 
-static const struct session_events session_events = {
-    .on_open = on_open,
-    .on_stream = on_stream,
-    .on_meta = peer_meta_take,
-    .on_path = on_session_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_silent,
-    .on_close = on_close,
-};
-
-static void open_session(struct peer *p, struct path *first)
-{
-    struct session_config sc = {.env = &p->config.endpoint->env,
-                                .events = &session_events,
-                                .ctx = p,
-                                .rtt_hint_us =
-                                    uplink_rtt_us(p->config.endpoint->uplink)};
-    if (session_new_client(&p->session, &sc, p->config.key, first) != 0) {
-        p->session = NULL;
-        return;
-    }
-    p->made_us = session_heard_us(p->session);
-    for (int i = 0; i < PEER_PATHS_MAX; i++)
-        if (p->paths[i] != NULL)
-            session_add_path(p->session, p->paths[i]);
-}
-
-/* -------------------------------------------------------------------- the approach */
-
-static void on_path(void *ctx, struct path *path)
-{
-    struct peer *p = ctx;
-    for (int i = 0; i < PEER_PATHS_MAX; i++) {
-        if (p->paths[i] == NULL) {
-            p->paths[i] = path;
-            break;
-        }
-    }
-    if (p->session != NULL)
-        session_add_path(p->session, path);
-}
-
 static void on_select(void *ctx, struct path *path)
 {
     struct peer *p = ctx;
-    if (path == NULL || p->restarting)
-        return;
     peer_end_trial(p);
-    if (p->session == NULL)
-        open_session(p, path);
-    else
-        session_use_path(p->session, path);
-    if (p->ready && path == p->used && path->id != p->told_id)
+    if (path->id != p->told_id && path == peer_path(p))
         tell_path(p, path); /* it was tried, and stays */
 }
 
-static void on_path_gone(void *ctx, struct path *path)
-{
-    struct peer *p = ctx;
-    for (int i = 0; i < PEER_PATHS_MAX; i++)
-        if (p->paths[i] == path)
-            p->paths[i] = NULL;
-    if (p->used == path)
-        p->used = NULL;
-    if (path->kind == PATH_RELAY && path->ended)
-        peer_on_pair_ended(p);
-    if (p->session != NULL)
-        session_remove_path(p->session, path);
-}
+/* -------------------------------------------------------------------- the approach */
 
 /* It is asked on, and whoever waits is told what for. */
 static void on_refused_silent(struct peer *p)
 {
     struct fault f;
-    if (p->restarting || (p->session != NULL && session_is_open(p->session)))
+    if (!peer_is_on(p) || has_open_session(p))
         return;
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "%.64s does not answer its broker: its NAT has forgotten the "
@@ -379,7 +262,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED, "%.64s: %.160s",
                         p->config.name, reason);
     }
-    if (p->session != NULL && session_is_open(p->session)) {
+    if (has_open_session(p)) {
         if (code == REFUSE_OFFLINE)
             p->signal_us = 0;
         if (code == REFUSE_GONE || code == REFUSE_BROKEN)
@@ -388,13 +271,6 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         return;
     }
     peer_restart(p, &f, f.code == POSTERN_ERR_DENIED);
-}
-
-static void on_renewed(void *ctx)
-{
-    struct peer *p = ctx;
-    if (p->session != NULL && session_is_open(p->session))
-        session_doubt(p->session, true);
 }
 
 static void on_forgotten(void *ctx)
@@ -411,29 +287,27 @@ static void on_forgotten(void *ctx)
     peer_restart(p, &f, false);
 }
 
-static const struct approach_events approach_events = {
-    .on_path = on_path,
-    .on_select = on_select,
-    .on_path_gone = on_path_gone,
+static void on_pair_ended(void *ctx)
+{
+    peer_on_pair_ended(ctx);
+}
+
+static const struct tie_events tie_events = {
+    .on_open = on_open,
+    .on_meta = peer_meta_take,
+    .on_close = on_close,
     .on_refused = on_refused,
-    .on_renewed = on_renewed,
+    .on_used = on_used,
+    .on_answered = on_answered,
+    .on_select = on_select,
+    .on_pair_ended = on_pair_ended,
     .on_forgotten = on_forgotten,
 };
-
-/* Not before the broker's distance is known: it picks the congestion control. */
-static void open_on_relay(struct peer *p)
-{
-    struct path *first = approach_first_path(p->approach);
-    if (p->session == NULL && first != NULL && uplink_is_up(p->config.endpoint->uplink))
-        open_session(p, first);
-}
 
 /* When the host was last heard in this try, through the broker or on a path; or 0. */
 static uint64_t heard_us(const struct peer *p)
 {
-    uint64_t us = p->session != NULL ? session_heard_us(p->session) : 0;
-    if (us == p->made_us)
-        us = 0;
+    uint64_t us = tie_heard_us(p->tie);
     return us > p->signal_us ? us : p->signal_us;
 }
 
@@ -459,18 +333,14 @@ static bool advances(struct peer *p)
 
 static void begin(struct peer *p)
 {
-    struct approach_config ac = {.net = &p->config.endpoint->net,
-                                 .uplink = p->config.endpoint->uplink,
-                                 .client = true,
-                                 .allowed = p->config.paths,
-                                 .jit_window_ms = p->config.jit_window_ms,
-                                 .preferred = PATH_KIND_NONE,
-                                 .events = &approach_events,
-                                 .ctx = p};
+    struct tie_config tc = {.endpoint = p->config.endpoint,
+                            .approach = {.allowed = p->config.paths,
+                                         .jit_window_ms = p->config.jit_window_ms},
+                            .events = &tie_events,
+                            .ctx = p};
+    struct approach_config *ac = &tc.approach;
     drop(p);
     memcpy(p->config.key, p->key, KEY_LEN);
-    p->restarting = p->lost = false;
-    p->ready = false;
     p->told = PATH_KIND_NONE;
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
@@ -482,21 +352,20 @@ static void begin(struct peer *p)
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     if (p->config.events->on_recall != NULL)
         p->config.events->on_recall(p->config.ctx, p, &p->memory);
-    ac.preferred = p->memory.kind;
-    memcpy(ac.peer, p->config.key, KEY_LEN);
-    randombytes_buf(ac.conv, sizeof(ac.conv));
+    ac->preferred = p->memory.kind;
+    memcpy(ac->peer, p->config.key, KEY_LEN);
+    randombytes_buf(ac->conv, sizeof(ac->conv));
     if (p->config.state != NULL) /* before the host can know of it */
-        p->live = live_hold(p->config.state, p->config.key, ac.conv);
+        p->live = live_hold(p->config.state, p->config.key, ac->conv);
     if (p->config.joining && !p->joined) {
-        ac.has_invite = true;
-        link_invite_id(ac.invite_id, p->config.secret);
+        ac->has_invite = true;
+        link_invite_id(ac->invite_id, p->config.secret);
     }
-    if (approach_new_client(&p->approach, &ac) != 0) {
-        p->approach = NULL;
-        peer_restart(p, NULL, false);
+    if (tie_new_client(&p->tie, &tc) != 0) {
+        p->tie = NULL;
+        rest(p, backoff_on_down(&p->backoff, clock_us() / 1000));
         return;
     }
-    open_on_relay(p);
     timer_start(&p->timer, patience_ms(p));
     timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
 }
@@ -506,11 +375,11 @@ static void on_timer(void *ctx)
 {
     struct peer *p = ctx;
     struct fault f;
-    if (p->restarting || p->approach == NULL) {
+    if (!peer_is_on(p)) {
         begin(p);
         return;
     }
-    if (p->ready) {
+    if (peer_is_ready(p)) {
         peer_check_gone(p);
         return;
     }
@@ -548,7 +417,6 @@ void peer_close(struct peer *p)
 {
     if (p == NULL)
         return;
-    p->restarting = true;
     drop(p);
     timer_stop(&p->timer);
     timer_stop(&p->reject);
@@ -561,23 +429,16 @@ void peer_on_uplink(struct peer *p, bool up)
 {
     if (!up && p->gone_broken) /* the host finds no broker either: silence decides */
         p->gone_us = 0;
-    if (p->approach != NULL && !p->restarting) {
-        if (up) {
-            bury_kept(p);
-            open_on_relay(p);
-        }
-        approach_on_uplink(p->approach, up);
-        if (up && p->session != NULL && session_is_open(p->session))
-            session_doubt(p->session, false);
-    }
-    if (up && p->restarting) /* the pause was for the broker's absence */
+    if (p->tie != NULL)
+        tie_on_uplink(p->tie, up);
+    if (up && !peer_is_on(p)) /* the pause was for the broker's absence */
         timer_start(&p->timer, 50);
 }
 
 /* We pause since the host was not there, and it is now. */
 static bool is_back(const struct peer *p, const Control *m)
 {
-    return p->restarting && m->which_body == Control_refuse_tag &&
+    return !peer_is_on(p) && m->which_body == Control_refuse_tag &&
            m->body.refuse.code == REFUSE_BACK && peer_is_offline(p) &&
            memcmp(m->body.refuse.peer, p->config.key, KEY_LEN) == 0;
 }
@@ -587,9 +448,9 @@ bool peer_owns(const struct peer *p, const Control *m)
     struct proto_way w;
     if (is_back(p, m))
         return true;
-    return p->approach != NULL && !p->restarting &&
-           m->which_body != Control_introduce_tag && proto_control_way(m, &w) &&
-           memcmp(w.conv, approach_conv(p->approach), CONV_LEN) == 0 &&
+    return peer_is_on(p) && m->which_body != Control_introduce_tag &&
+           proto_control_way(m, &w) &&
+           memcmp(w.conv, approach_conv(tie_approach(p->tie)), CONV_LEN) == 0 &&
            memcmp(w.peer, p->config.key, KEY_LEN) == 0;
 }
 
@@ -601,24 +462,21 @@ void peer_on_control(struct peer *p, const Control *m)
     }
     if (m->which_body == Control_signal_tag)
         p->signal_us = clock_us();
-    approach_on_control(p->approach, m);
+    approach_on_control(tie_approach(p->tie), m);
 }
 
 void peer_on_network_change(struct peer *p)
 {
-    if (p->approach == NULL || p->restarting)
+    if (!peer_is_on(p))
         return;
     p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
-    const struct path *used = p->used;
+    const struct path *used = peer_path(p);
     struct addr local = used != NULL ? used->local : (struct addr){0};
-    approach_on_network_change(p->approach);
+    tie_on_network_change(p->tie);
     peer_reset_trial(p);
-    if (p->session != NULL && session_is_open(p->session))
-        session_doubt(p->session, true);
-    if (p->ready && used != NULL && used == p->used &&
-        !addr_equal(&local, &used->local))
+    if (used != NULL && used == peer_path(p) && !addr_equal(&local, &used->local))
         p->moved_id = used->id;
 }
 
@@ -630,7 +488,7 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal)
 void peer_hurry(struct peer *p)
 {
     uplink_hurry(p->config.endpoint->uplink);
-    if (!p->restarting || peer_is_offline(p)) /* the broker says when it is back */
+    if (peer_is_on(p) || peer_is_offline(p)) /* the broker says when it is back */
         return;
     uint64_t over_ms = (clock_us() - p->over_us) / 1000;
     uint64_t ms = over_ms < ASK_AGAIN_MS ? ASK_AGAIN_MS - over_ms : 0; /* in measure */
@@ -645,7 +503,17 @@ bool peer_fault_repeats(const struct peer *p)
 
 bool peer_is_ready(const struct peer *p)
 {
-    return p->ready && !p->restarting;
+    return p->tie != NULL && tie_is_open(p->tie);
+}
+
+bool peer_is_on(const struct peer *p)
+{
+    return p->tie != NULL && tie_is_on(p->tie);
+}
+
+const struct ladder *peer_ladder(const struct peer *p)
+{
+    return approach_ladder(tie_approach(p->tie));
 }
 
 const char *peer_name(const struct peer *p)
@@ -668,14 +536,14 @@ void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])
     memcpy(p->key, key, KEY_LEN);
 }
 
-struct session *peer_session(struct peer *p)
+struct session *peer_session(const struct peer *p)
 {
-    return p->session;
+    return p->tie != NULL ? tie_session(p->tie) : NULL;
 }
 
 const struct path *peer_path(const struct peer *p)
 {
-    return p->restarting ? NULL : p->used;
+    return p->tie != NULL ? tie_path(p->tie) : NULL;
 }
 
 bool peer_path_elapsed(const struct peer *p, uint64_t *us)
@@ -694,46 +562,46 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN])
 {
     const struct fault *broker = why_not_begun(p);
-    bool off = p->approach != NULL &&
-               ladder_rung_state(approach_ladder(p->approach), k) == RUNG_OFF;
+    bool off = p->tie != NULL && ladder_rung_state(peer_ladder(p), k) == RUNG_OFF;
     if (off) /* whatever the network does */
-        (void)approach_reason(p->approach, k, buf);
+        (void)approach_reason(tie_approach(p->tie), k, buf);
     else if (broker != NULL)
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s", broker->what);
-    else if (p->approach == NULL || p->restarting)
+    else if (!peer_is_on(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
                        p->last.what[0] != '\0' ? p->last.what
                                                : "no attempt was made yet");
     else if (peer_is_offline(p) || peer_is_silent(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
     else
-        (void)approach_reason(p->approach, k, buf);
+        (void)approach_reason(tie_approach(p->tie), k, buf);
     return buf;
 }
 
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN])
 {
     buf[0] = '\0';
-    if (p->approach != NULL)
-        (void)ladder_preference(approach_ladder(p->approach), buf);
+    if (p->tie != NULL)
+        (void)ladder_preference(peer_ladder(p), buf);
     return buf;
 }
 
 bool peer_kind_told_off(const struct peer *p, enum path_kind k)
 {
-    return p->approach != NULL && p->rejected[k] &&
-           ladder_rung_state(approach_ladder(p->approach), k) == RUNG_OFF;
+    return p->tie != NULL && p->rejected[k] &&
+           ladder_rung_state(peer_ladder(p), k) == RUNG_OFF;
 }
 
 bool peer_kind_ended(const struct peer *p, enum path_kind k)
 {
-    return p->approach != NULL && ladder_kind_ended(approach_ladder(p->approach), k);
+    return p->tie != NULL && ladder_kind_ended(peer_ladder(p), k);
 }
 
 int peer_ping(struct peer *p, uint64_t nonce)
 {
     Meta m = {.which_body = Meta_ping_tag, .body.ping.nonce = nonce};
-    return peer_is_ready(p) ? session_send_meta(p->session, &m) : POSTERN_ERR_CLOSED;
+    return peer_is_ready(p) ? session_send_meta(peer_session(p), &m)
+                            : POSTERN_ERR_CLOSED;
 }
 
 int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
@@ -745,5 +613,5 @@ int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
     int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, open);
     if (n < 0)
         return n;
-    return pump_open(out, p->session, events, ctx, buf, (size_t)n);
+    return pump_open(out, peer_session(p), events, ctx, buf, (size_t)n);
 }

@@ -102,7 +102,7 @@ const uint8_t *peer_key(const struct peer *p);
 const uint8_t *peer_own_key(const struct peer *p);
 /* The host has this key now. A session that stands goes on; the next asks for it. */
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
-struct session *peer_session(struct peer *p); /* NULL when there is none */
+struct session *peer_session(const struct peer *p); /* NULL when there is none */
 const struct path *peer_path(const struct peer *p);
 /* How long the path in use took to be chosen, as on_path said; false: it did not. */
 bool peer_path_elapsed(const struct peer *p, uint64_t *us);

@@ -7,42 +7,35 @@
 #include "core/trial.h"
 #include "io/live.h"
 #include "io/loop.h"
-#include "path/approach.h"
+#include "session/tie.h"
 
-enum { PEER_PATHS_MAX = 32, PEER_TICK_MS = 500 };
+enum { PEER_TICK_MS = 500 };
 
 struct peer {
     struct peer_config config; /* its key: of this attempt; the host's may be newer */
     uint8_t key[KEY_LEN];      /* the host's newest; the next attempt asks for it */
-    struct approach *approach;
-    struct session *session;
-    struct path *paths[PEER_PATHS_MAX];
-    struct path *used;
-    enum path_kind told; /* of the last path event */
+    struct tie *tie;           /* of this try; NULL: between two */
+    enum path_kind told;       /* of the last path event */
     uint32_t told_id;
     uint32_t moved_id; /* it starts elsewhere now: told when it answers there */
     Services *services;
     struct timer timer;  /* retry, or the limit for opening */
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
-    bool ready, joined;
+    bool joined;
     bool repeats; /* the last fault is as the one before */
     struct backoff backoff;
     struct backoff crowded; /* between the ends that a full host puts to sessions */
     uint64_t began_us;
     struct peer_memory memory;
-    bool restarting;  /* between two tries; the last one's session may still open */
-    bool refused;     /* for good: not even then, and the pause is a long one */
-    bool lost;        /* it stood: what was open through it is reset at once */
     bool unanswered;  /* nothing came back to the last try */
     bool gone_broken; /* it went by no end of the host's: it comes back by the broker */
     bool told_silent;
     uint64_t over_us; /* when the last attempt ended */
     uint64_t gone_us; /* when the broker lost the host, until that is looked into */
-    uint64_t pair_ended_us; /* when the host last ended the relay pair in order */
-    uint64_t made_us;       /* what a session that has heard nothing yet says of that */
-    uint64_t signal_us;     /* when the host last spoke through the broker */
-    uint64_t told_since_us; /* when the silence that was told began */
+    uint64_t pair_ended_us;   /* when the host last ended the relay pair in order */
+    uint64_t signal_us;       /* when the host last spoke through the broker */
+    uint64_t told_since_us;   /* when the silence that was told began */
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     unsigned limit_s;         /* of the silence that is on; 0: none is */
     unsigned told_limit_s;    /* as it was told */
@@ -53,6 +46,11 @@ struct peer {
     struct live *live;     /* tells our other programs of this session */
     struct fault last;
 };
+
+/* A try is on: neither given up nor between two. */
+bool peer_is_on(const struct peer *p);
+/* Of this try; there is one. */
+const struct ladder *peer_ladder(const struct peer *p);
 
 /* The host's end of the relay pair was closed in order. */
 void peer_on_pair_ended(struct peer *p);

@@ -15,13 +15,13 @@ static void send_join(struct peer *p)
 {
     Meta m = {.which_body = Meta_join_tag};
     uint8_t exporter[32];
-    if (session_exporter(p->session, exporter) != 0)
+    if (session_exporter(peer_session(p), exporter) != 0)
         return;
     link_invite_id(m.body.join.invite_id, p->config.secret);
     link_invite_proof(m.body.join.proof, p->config.secret, exporter, sizeof(exporter));
     (void)snprintf(m.body.join.name, sizeof(m.body.join.name), "%s",
                    p->config.own_name);
-    if (session_send_meta(p->session, &m) != 0)
+    if (session_send_meta(peer_session(p), &m) != 0)
         log_debug("the invite could not be shown");
 }
 
@@ -33,7 +33,7 @@ static void send_rotation(struct peer *p)
     memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
     key_sign_rotation(m.body.rotate.signature, m.body.rotate.new_key,
                       &p->config.endpoint->net.own);
-    if (session_send_meta(p->session, &m) != 0)
+    if (session_send_meta(peer_session(p), &m) != 0)
         log_debug("the new key could not be announced");
 }
 
@@ -55,7 +55,7 @@ static void send_alive(struct peer *p)
                          a->convs.bytes, MAX, &count);
     a->convs.size = (pb_size_t)(count * CONV_LEN);
     a->scope.size = a->whole ? LIVE_SCOPE_LEN : 0;
-    if (session_send_meta(p->session, m) != 0)
+    if (session_send_meta(peer_session(p), m) != 0)
         log_debug("live programs could not be told");
     free(m);
 }
@@ -65,7 +65,7 @@ void peer_meta_begin(struct peer *p)
     if (p->config.visiting) {
         /* A session's first stream is Meta's, also where there is nothing to say. */
         Meta ping = {.which_body = Meta_ping_tag};
-        if (session_send_meta(p->session, &ping) != 0)
+        if (session_send_meta(peer_session(p), &ping) != 0)
             log_debug("the stream for messages could not be opened");
         return;
     }
@@ -75,7 +75,7 @@ void peer_meta_begin(struct peer *p)
         return;
     }
     Meta list = {.which_body = Meta_list_tag, .body.list = true};
-    if (session_send_meta(p->session, &list) != 0)
+    if (session_send_meta(peer_session(p), &list) != 0)
         log_debug("the list of services could not be asked for");
     send_rotation(p);
 }

@@ -47,21 +47,21 @@ static bool is_lately(uint64_t us)
 void peer_on_pair_ended(struct peer *p)
 {
     p->pair_ended_us = clock_us();
-    if (p->gone_broken && is_lately(p->gone_us) && p->session != NULL)
+    if (p->gone_broken && is_lately(p->gone_us) && peer_session(p) != NULL)
         peer_on_gone(p, true);
 }
 
 void peer_on_gone(struct peer *p, bool ended)
 {
     ended = ended || is_lately(p->pair_ended_us);
-    uint64_t ms =
-        GONE_MIN_MS + GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(p->session) / 1000;
+    uint64_t ms = GONE_MIN_MS +
+                  GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(peer_session(p)) / 1000;
     if (!ended)
         ms = BROKEN_MS;
     else if (ms > GONE_MAX_MS)
         ms = GONE_MAX_MS;
-    uint64_t since_us = session_silent_since_us(p->session);
-    session_doubt(p->session, true);
+    uint64_t since_us = session_silent_since_us(peer_session(p));
+    session_doubt(peer_session(p), true);
     /* Silent before: its network was cut, and now it comes back with a new connection.
      */
     if (since_us != 0 && clock_us() - since_us > seconds_us(1))
@@ -74,7 +74,7 @@ void peer_on_gone(struct peer *p, bool ended)
 void peer_check_gone(struct peer *p)
 {
     struct fault f;
-    if (p->gone_us == 0 || session_answered_us(p->session) > p->gone_us ||
+    if (p->gone_us == 0 || session_answered_us(peer_session(p)) > p->gone_us ||
         p->signal_us > p->gone_us) {
         p->gone_us = 0;
         return;
@@ -113,7 +113,7 @@ static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
 
 static void tell_heard(struct peer *p)
 {
-    approach_on_heard(p->approach);
+    approach_on_heard(tie_approach(p->tie));
     p->last.what[0] = '\0'; /* the next silence is news */
     if (p->config.events->on_heard != NULL)
         p->config.events->on_heard(
@@ -148,7 +148,7 @@ static bool is_over(struct peer *p, uint64_t since_us, uint64_t now_us)
 
 bool peer_is_offline(const struct peer *p)
 {
-    return !p->ready && p->last.code == POSTERN_ERR_UNREACHABLE;
+    return !peer_is_ready(p) && p->last.code == POSTERN_ERR_UNREACHABLE;
 }
 
 bool peer_is_silent(const struct peer *p)
@@ -159,10 +159,10 @@ bool peer_is_silent(const struct peer *p)
 void peer_watch_silence(struct peer *p)
 {
     struct fault f;
-    uint64_t since_us = p->ready ? session_silent_since_us(p->session) : 0;
+    uint64_t since_us = peer_is_ready(p) ? session_silent_since_us(peer_session(p)) : 0;
     uint64_t now_us = clock_us();
-    if (since_us == 0 || p->restarting) {
-        bool heard = p->told_silent && p->ready && !p->restarting;
+    if (since_us == 0) {
+        bool heard = p->told_silent && peer_is_ready(p);
         p->told_silent = false;
         p->limit_s = p->told_limit_s = 0;
         if (heard)
@@ -195,7 +195,7 @@ static enum path_kind telling_kind(const struct peer *p)
 
 bool peer_is_hopeless(const struct peer *p)
 {
-    const struct ladder *l = approach_ladder(p->approach);
+    const struct ladder *l = peer_ladder(p);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if ((p->config.paths >> k & 1) != 0 &&
             (k == PATH_RELAY || !ladder_kind_failed(l, (enum path_kind)k)))
@@ -206,10 +206,10 @@ bool peer_is_hopeless(const struct peer *p)
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN])
 {
     enum path_kind k = telling_kind(p);
-    if (p->approach != NULL && !p->restarting && peer_is_hopeless(p))
+    if (peer_is_on(p) && peer_is_hopeless(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s: %.220s",
                        p->config.name, path_kind_name(k),
-                       ladder_last_reason(approach_ladder(p->approach), k));
+                       ladder_last_reason(peer_ladder(p), k));
     else if (p->last.what[0] != '\0') /* asked again, and it is as it was */
         (void)snprintf(buf, LADDER_REASON_LEN, "%.250s", p->last.what);
     else
@@ -220,9 +220,10 @@ const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON
 
 void peer_unanswered(const struct peer *p, struct fault *f)
 {
-    const struct path *path = p->session != NULL ? session_path(p->session) : NULL;
+    const struct path *path =
+        peer_session(p) != NULL ? session_path(peer_session(p)) : NULL;
     enum path_kind used =
-        path != NULL ? path->kind : ladder_selected_kind(approach_ladder(p->approach));
+        path != NULL ? path->kind : ladder_selected_kind(peer_ladder(p));
     if (used != PATH_KIND_NONE) {
         (void)fault_set(f, POSTERN_ERR_TIMEOUT, "check that the host's machine is well",
                         "%.64s did not answer: nothing came back over %s",
@@ -231,11 +232,11 @@ void peer_unanswered(const struct peer *p, struct fault *f)
     }
     enum path_kind k = telling_kind(p);
     /* What is hopeless is not waited for once more, as something slow is. */
-    (void)fault_set(
-        f, peer_is_hopeless(p) ? POSTERN_ERR_UNREACHABLE : POSTERN_ERR_TIMEOUT,
-        p->config.paths == PATH_KINDS_DEFAULT
-            ? "check the host's network"
-            : "check the host's network, or allow more --paths",
-        "no way to %.64s was found: %s: %.220s", p->config.name, path_kind_name(k),
-        ladder_last_reason(approach_ladder(p->approach), k));
+    (void)fault_set(f,
+                    peer_is_hopeless(p) ? POSTERN_ERR_UNREACHABLE : POSTERN_ERR_TIMEOUT,
+                    p->config.paths == PATH_KINDS_DEFAULT
+                        ? "check the host's network"
+                        : "check the host's network, or allow more --paths",
+                    "no way to %.64s was found: %s: %.220s", p->config.name,
+                    path_kind_name(k), ladder_last_reason(peer_ladder(p), k));
 }

@@ -13,31 +13,27 @@ static const uint64_t pressed_for_us = 1700000; /* it is said once a second */
 
 static struct path *path_by_id(const struct peer *p, uint32_t id)
 {
-    for (int i = 0; i < PEER_PATHS_MAX; i++)
-        if (p->paths[i] != NULL && p->paths[i]->id == id)
-            return p->paths[i];
-    return NULL;
+    return approach_path(tie_approach(p->tie), id);
 }
 
 static void use(struct peer *p, uint32_t id)
 {
     struct path *path = path_by_id(p, id);
     if (path != NULL)
-        session_use_path(p->session, path);
+        session_use_path(peer_session(p), path);
 }
 
 /* Back: what was learned meanwhile holds where the other path carries about as much. */
 static void go_back(struct peer *p)
 {
     uint64_t own = p->trial.own_bit_s, rival = p->trial.rival_bit_s;
-    struct path *path =
-        path_by_id(p, ladder_selected_path(approach_ladder(p->approach)));
+    struct path *path = path_by_id(p, ladder_selected_path(peer_ladder(p)));
     if (path == NULL)
         return;
     if (!p->trial.reverse && 5 * rival >= 4 * own)
-        session_return_to_path(p->session, path);
+        session_return_to_path(peer_session(p), path);
     else
-        session_use_path(p->session, path);
+        session_use_path(peer_session(p), path);
 }
 
 static void set_pace(struct peer *p, uint64_t tick_us)
@@ -49,7 +45,7 @@ static void set_pace(struct peer *p, uint64_t tick_us)
 static const struct path *pick_rival(struct peer *p, const struct ladder *l)
 {
     uint32_t id = ladder_rival(l, p->rivals_tried);
-    if (id == LADDER_NO_PATH && path_kind_is_direct(p->used->kind)) {
+    if (id == LADDER_NO_PATH && path_kind_is_direct(peer_path(p)->kind)) {
         p->rivals_tried = 0;
         id = ladder_rival(l, 0);
     }
@@ -59,17 +55,18 @@ static const struct path *pick_rival(struct peer *p, const struct ladder *l)
 
 static struct trial_report report(struct peer *p, const struct ladder *l)
 {
-    uint64_t now_us = clock_us(), pressed_us = session_pressed_us(p->session);
+    uint64_t now_us = clock_us(), pressed_us = session_pressed_us(peer_session(p));
     struct trial_report r = {.now_us = now_us,
-                             .bytes = session_bytes_carried(p->session)};
+                             .bytes = session_bytes_carried(peer_session(p))};
     if (p->pressed_us > pressed_us)
         pressed_us = p->pressed_us;
     r.pressed = pressed_us != 0 && now_us < pressed_us + pressed_for_us;
+    const struct path *used = peer_path(p);
     bool judged =
-        p->used != NULL && (p->trial.running || p->used->id == ladder_selected_path(l));
-    r.path = judged ? p->used->id : TRIAL_NO_PATH;
-    r.path_us = judged ? p->used->rtt_us : 0;
-    r.direct = judged && path_kind_is_direct(p->used->kind);
+        used != NULL && (p->trial.running || used->id == ladder_selected_path(l));
+    r.path = judged ? used->id : TRIAL_NO_PATH;
+    r.path_us = judged ? used->rtt_us : 0;
+    r.direct = judged && path_kind_is_direct(used->kind);
     bool wanted = judged && (r.direct ? r.pressed : p->trial.held);
     const struct path *rival = wanted ? pick_rival(p, l) : NULL;
     if (rival != NULL)
@@ -93,7 +90,7 @@ static void tell_rates(const struct peer *p, enum path_kind own, enum path_kind 
 
 static void carry_out(struct peer *p, enum trial_action a)
 {
-    const struct ladder *l = approach_ladder(p->approach);
+    const struct ladder *l = peer_ladder(p);
     const struct path *rival = path_by_id(p, p->trial.rival);
     enum path_kind tried = rival != NULL ? rival->kind : PATH_RELAY;
     enum path_kind own = ladder_selected_kind(l);
@@ -110,13 +107,13 @@ static void carry_out(struct peer *p, enum trial_action a)
         tell_rates(p, own, tried);
         p->rivals_tried = like(own);
         set_pace(p, PEER_TICK_MS * 1000);
-        approach_on_outdone(p->approach, own, p->trial.own_bit_s, tried,
+        approach_on_outdone(tie_approach(p->tie), own, p->trial.own_bit_s, tried,
                             p->trial.rival_bit_s);
         break;
     case TRIAL_CLEAR:
         tell_rates(p, own, tried);
         set_pace(p, PEER_TICK_MS * 1000);
-        approach_on_cleared(p->approach, tried);
+        approach_on_cleared(tie_approach(p->tie), tried);
         break;
     case TRIAL_BACK:
         tell_rates(p, own, tried);
@@ -126,16 +123,16 @@ static void carry_out(struct peer *p, enum trial_action a)
         break;
     case TRIAL_FORGIVE:
         p->rivals_tried = 0;
-        approach_forgive(p->approach);
+        approach_forgive(tie_approach(p->tie));
         break;
     }
 }
 
 void peer_run_trial(struct peer *p)
 {
-    if (!p->ready || p->restarting || p->approach == NULL || p->session == NULL)
+    if (!peer_is_ready(p))
         return;
-    struct trial_report r = report(p, approach_ladder(p->approach));
+    struct trial_report r = report(p, peer_ladder(p));
     carry_out(p, trial_next(&p->trial, &r));
 }
 
@@ -154,6 +151,6 @@ void peer_reset_trial(struct peer *p)
     trial_init(&p->trial);
     p->rivals_tried = 0;
     p->pressed_us = 0;
-    if (running && p->session != NULL && p->approach != NULL)
-        use(p, ladder_selected_path(approach_ladder(p->approach)));
+    if (running && peer_session(p) != NULL)
+        use(p, ladder_selected_path(peer_ladder(p)));
 }

@@ -127,8 +127,7 @@ static long about_to_open(const struct clients *cs)
     uint64_t now_ms = loop_now_ms(cs->host->loop);
     for (const struct host_client *c = cs->first; /* the newest first */
          c != NULL && now_ms - c->since_ms < YOUNG_MS; c = c->next)
-        sockets += c->session != NULL && session_is_open(c->session) ? YOUNG_SOCKETS
-                                                                     : COMING_SOCKETS;
+        sockets += tie_open_session(c->tie) != NULL ? YOUNG_SOCKETS : COMING_SOCKETS;
     return sockets;
 }
 
@@ -190,7 +189,7 @@ static struct host_client *find_client(const struct clients *cs, const uint8_t *
 {
     for (struct host_client *c = cs->first; c != NULL; c = c->next)
         if (!c->dead && memcmp(c->key, key, KEY_LEN) == 0 &&
-            memcmp(approach_conv(c->approach), conv, CONV_LEN) == 0)
+            memcmp(approach_conv(tie_approach(c->tie)), conv, CONV_LEN) == 0)
             return c;
     return NULL;
 }
@@ -235,7 +234,7 @@ static void on_introduce(struct presence *p, const Control *m)
     Offer o;
     struct host_client *c = find_client(cs, in->peer, in->conv);
     if (c != NULL) {
-        approach_on_control(c->approach, m);
+        approach_on_control(tie_approach(c->tie), m);
         return;
     }
     if (approach_open_offer(&o, &p->endpoint.net.own, in->peer, in->conv,
@@ -272,7 +271,7 @@ static void on_introduce(struct presence *p, const Control *m)
         Control carry = {.which_body = Control_carry_tag};
         carry.body.carry.packet.size = in->early.size;
         memcpy(carry.body.carry.packet.bytes, in->early.bytes, in->early.size);
-        approach_on_control(c->approach, &carry);
+        approach_on_control(tie_approach(c->tie), &carry);
     }
 }
 
@@ -286,7 +285,7 @@ void clients_on_control(struct presence *p, const Control *m)
     struct host_client *c =
         proto_control_way(m, &w) ? find_client(p->host->clients, w.peer, w.conv) : NULL;
     if (c != NULL)
-        approach_on_control(c->approach, m);
+        approach_on_control(tie_approach(c->tie), m);
 }
 
 /* ------------------------------------------------------------------------- the end */
@@ -297,8 +296,9 @@ void clients_on_control(struct presence *p, const Control *m)
  */
 static bool is_abandoned(const struct host_client *c, uint64_t now_ms)
 {
+    const struct session *session = tie_session(c->tie);
     uint64_t heard_ms =
-        c->session != NULL ? session_heard_us(c->session) / 1000 : c->since_ms;
+        session != NULL ? session_heard_us(session) / 1000 : c->since_ms;
     uint64_t age_ms = now_ms - c->since_ms;
     return age_ms > (uint64_t)(c->unlisted ? JOIN_TIMEOUT_MS : HELLO_TIMEOUT_MS) ||
            (now_ms > heard_ms && now_ms - heard_ms > HELLO_SILENT_MS);
@@ -329,24 +329,16 @@ static void on_sweep(void *ctx)
 
 void clients_on_uplink(struct clients *cs, const struct presence *p, bool up)
 {
-    for (struct host_client *c = cs->first; c != NULL; c = c->next) {
-        if (c->presence != p || c->dead)
-            continue;
-        approach_on_uplink(c->approach, up);
-        if (up && host_client_is_open(c))
-            session_doubt(c->session, false);
-    }
+    for (struct host_client *c = cs->first; c != NULL; c = c->next)
+        if (c->presence == p && !c->dead)
+            tie_on_uplink(c->tie, up);
 }
 
 void clients_on_network_change(struct clients *cs)
 {
-    for (struct host_client *c = cs->first; c != NULL; c = c->next) {
-        if (c->dead)
-            continue;
-        approach_on_network_change(c->approach);
-        if (host_client_is_open(c))
-            session_doubt(c->session, true);
-    }
+    for (struct host_client *c = cs->first; c != NULL; c = c->next)
+        if (!c->dead)
+            tie_on_network_change(c->tie);
 }
 
 void clients_on_presence_end(struct clients *cs, const struct presence *p)
@@ -371,7 +363,7 @@ void clients_announce_key(struct clients *cs)
 {
     for (struct host_client *c = cs->first; c != NULL; c = c->next)
         if (c->who.member && host_client_is_open(c))
-            presence_announce(c->presence, c->session);
+            presence_announce(c->presence, tie_session(c->tie));
 }
 
 void clients_check(struct clients *cs)
@@ -422,7 +414,7 @@ bool clients_each(struct clients *cs,
 {
     for (struct host_client *c = cs->first; c != NULL; c = c->next) {
         struct event e;
-        if (c->dead || c->session == NULL)
+        if (c->dead || tie_session(c->tie) == NULL)
             continue;
         host_client_event(&e, c);
         if (!each(ctx, &e, c->who.portal))

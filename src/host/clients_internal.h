@@ -6,18 +6,17 @@
 #include "core/invitees.h"
 #include "host/clients.h"
 #include "host/outlet.h"
-#include "path/approach.h"
+#include "session/tie.h"
 
 enum {
     CLIENTS_MAX = 4096,
     SESSIONS_PER_DEVICE_MAX = 256, /* then the longest silent goes */
     SLEEPERS_KEPT = 256,           /* devices known to sleep */
-    CLIENT_PATHS_MAX = 32,
     CONVS_KEPT = 4096,
     CLIENTS_SWEEP_MS = 5000,
 };
 
-/* One client's approach and session. */
+/* One client, with the tie to it. */
 struct host_client {
     struct clients *all;
     struct host *host;
@@ -30,9 +29,7 @@ struct host_client {
     bool has_invite;
     bool spoke;    /* a message or a stream came: living clients begin with one */
     bool unlisted; /* it named an invite, and has not shown its secret yet */
-    struct approach *approach;
-    struct session *session;
-    struct path *paths[CLIENT_PATHS_MAX]; /* before the session owns them */
+    struct tie *tie;
     uint64_t since_ms;
     uint8_t scope[8]; /* the place that its device's lists of live programs are about */
     uint64_t alive_since_us; /* by a clock of the scope: later lists have it */

@@ -27,8 +27,8 @@ enum {
 uint64_t silence_of(const struct host_client *c, uint64_t now_us)
 {
     uint64_t since = c->since_ms * 1000;
-    if (c->session != NULL && session_is_open(c->session))
-        since = session_heard_us(c->session);
+    if (tie_open_session(c->tie) != NULL)
+        since = session_heard_us(tie_session(c->tie));
     return now_us > since ? now_us - since : 0;
 }
 
@@ -63,11 +63,11 @@ static bool names(const Alive *a, const uint8_t conv[static CONV_LEN])
  */
 static void compare(struct host_client *c, struct host_client *o, const Alive *a)
 {
-    if (o == c || o->dead || !o->listed_alive || o->session == NULL ||
+    if (o == c || o->dead || !o->listed_alive || tie_session(o->tie) == NULL ||
         o->presence !=
             c->presence || /* a list is of the sessions to one key of the host's */
         memcmp(o->who.listed, c->who.listed, KEY_LEN) != 0 ||
-        names(a, approach_conv(o->approach)))
+        names(a, approach_conv(tie_approach(o->tie))))
         return;
     if (memcmp(o->scope, a->scope.bytes, sizeof(o->scope)) == 0) {
         if (o->alive_since_us >= a->at_us)
@@ -76,7 +76,7 @@ static void compare(struct host_client *c, struct host_client *o, const Alive *a
         return;
     }
     o->doubt_us = clock_us();
-    session_probe(o->session);
+    session_probe(tie_session(o->tie));
 }
 
 void silence_on_alive(struct host_client *c, const Alive *a)
@@ -111,7 +111,7 @@ static void ask_others(struct host_client *c, uint64_t now_us)
             memcmp(o->who.listed, c->who.listed, KEY_LEN) != 0 ||
             silence_of(o, now_us) > AWAKE_US)
             continue;
-        if (session_send_meta(o->session, m) == 0)
+        if (session_send_meta(tie_session(o->tie), m) == 0)
             break;
     }
     free(m);
@@ -119,19 +119,19 @@ static void ask_others(struct host_client *c, uint64_t now_us)
 
 static void settle_doubt(struct host_client *c, uint64_t now_us)
 {
-    if (session_heard_us(c->session) > c->doubt_us)
+    if (session_heard_us(tie_session(c->tie)) > c->doubt_us)
         c->doubt_us = 0;
     else if (now_us - c->doubt_us > DOUBT_US)
         host_client_end(c, 0, "its program has ended");
     else
-        session_probe(c->session);
+        session_probe(tie_session(c->tie));
 }
 
 void silence_check(struct host_client *c, uint64_t now_us)
 {
     struct clients *cs = c->all;
     struct absence a = {.told_us = (uint64_t)cs->host->settings.absent_s * 1000000,
-                        .streams = session_stream_count(c->session) > 0,
+                        .streams = session_stream_count(tie_session(c->tie)) > 0,
                         .sleeps = is_sleeper(cs, c->who.listed)};
     uint64_t silent_us = silence_of(c, now_us);
     switch (absence_judge(&a, silent_us)) {
@@ -143,7 +143,7 @@ void silence_check(struct host_client *c, uint64_t now_us)
         break;
     case ABSENCE_PROBE:
         c->away = silent_us > 2 * ABSENCE_PROBE_US;
-        session_probe(c->session);
+        session_probe(tie_session(c->tie));
         break;
     case ABSENCE_OVER:
         host_client_end(c, 0, "nothing was heard of this device for too long");
@@ -151,7 +151,7 @@ void silence_check(struct host_client *c, uint64_t now_us)
     }
     if (!c->spoke && c->doubt_us == 0 && silent_us > UNSPOKEN_US) {
         c->doubt_us = now_us;
-        session_probe(c->session);
+        session_probe(tie_session(c->tie));
     }
     if (c->doubt_us != 0)
         settle_doubt(c, now_us);
@@ -166,15 +166,15 @@ void silence_check(struct host_client *c, uint64_t now_us)
 /* It was asked, and has not answered since: its program or its machine is gone. */
 static bool is_mute(const struct host_client *c, uint64_t now_us)
 {
-    return c->asked_us > session_heard_us(c->session) &&
+    return c->asked_us > session_heard_us(tie_session(c->tie)) &&
            now_us - c->asked_us > CROWD_QUIET_US;
 }
 
 /* Connections go through it, and the device is there. */
 static bool is_used(const struct host_client *c, uint64_t now_us)
 {
-    return c->session != NULL && session_is_open(c->session) &&
-           session_stream_count(c->session) > 0 && !is_mute(c, now_us);
+    return tie_open_session(c->tie) != NULL &&
+           session_stream_count(tie_session(c->tie)) > 0 && !is_mute(c, now_us);
 }
 
 /*
@@ -211,7 +211,7 @@ static struct host_client *first_to_go(struct clients *cs, const uint8_t *key,
         if (c->dead || memcmp(c->key, key, KEY_LEN) != 0 || !is_idle(c, now_us))
             continue;
         uint64_t silent_us = silence_of(c, now_us);
-        if (c->session == NULL || !session_is_open(c->session))
+        if (tie_open_session(c->tie) == NULL)
             silent_us += UNOPENED_US; /* its device has begun anew, most likely */
         if (first == NULL || silent_us > most) {
             first = c;
@@ -224,9 +224,9 @@ static struct host_client *first_to_go(struct clients *cs, const uint8_t *key,
 /* So that the living of a crowd have been heard when one must go. */
 static void ask(struct host_client *c, uint64_t now_us)
 {
-    if (c->asked_us <= session_heard_us(c->session))
+    if (c->asked_us <= session_heard_us(tie_session(c->tie)))
         c->asked_us = now_us;
-    session_probe(c->session);
+    session_probe(tie_session(c->tie));
 }
 
 static unsigned count_and_ask(struct clients *cs, const uint8_t *key, bool scarce,

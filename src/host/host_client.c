@@ -1,7 +1,4 @@
-/*
- * One client of this host: what it says in its session, and the paths that its approach
- * makes for that.
- */
+/* One client of this host: what it says in its session, and what becomes of that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +15,7 @@
 
 bool host_client_is_open(const struct host_client *c)
 {
-    return !c->dead && c->session != NULL && session_is_open(c->session);
+    return !c->dead && tie_open_session(c->tie) != NULL;
 }
 
 /* --------------------------------------------------------------------- the session */
@@ -60,7 +57,7 @@ void host_client_send_services(struct host_client *c)
             info->udp = sv->udp;
         }
     }
-    if (session_send_meta(c->session, m) != 0)
+    if (session_send_meta(tie_session(c->tie), m) != 0)
         log_debug("the list of services could not be sent");
     free(m);
 }
@@ -70,7 +67,7 @@ static void send_denied(struct host_client *c, unsigned code, const char *reason
     Meta m = {.which_body = Meta_denied_tag};
     m.body.denied.code = code;
     (void)snprintf(m.body.denied.reason, sizeof(m.body.denied.reason), "%s", reason);
-    if (session_send_meta(c->session, &m) != 0)
+    if (session_send_meta(tie_session(c->tie), &m) != 0)
         log_debug("a denial could not be sent");
 }
 
@@ -101,10 +98,10 @@ static void tell_joined(struct host_client *c)
     event_text(&e, "device", c->name);
     event_text(&e, "key", key_format(c->key, key));
     events_print(c->host->out, &e);
-    const struct path *p = session_path(c->session);
+    const struct path *p = session_path(tie_session(c->tie));
     char from[ADDR_TEXT_LEN] = "", detail[KEY_TEXT_LEN + 32] = "";
     struct addr seen =
-        approach_peer_seen(c->approach); /* a relay's address tells nothing */
+        approach_peer_seen(tie_approach(c->tie)); /* a relay's address tells nothing */
     if (seen.family != ADDR_NONE)
         (void)addr_format_ip(&seen, from);
     (void)snprintf(detail, sizeof(detail), "%s%s%s", key, p != NULL ? ", over " : "",
@@ -138,7 +135,7 @@ static void on_join(struct host_client *c, const Join *j)
     uint8_t exporter[32], proof[32];
     int rc =
         roster_invite_find(cs->host->roster, j->invite_id, statedir_now_s(), &invite);
-    if (rc == 0 && session_exporter(c->session, exporter) == 0) {
+    if (rc == 0 && session_exporter(tie_session(c->tie), exporter) == 0) {
         link_invite_proof(proof, invite.secret, exporter, sizeof(exporter));
         rc =
             sodium_memcmp(proof, j->proof, sizeof(proof)) == 0 ? 0 : POSTERN_ERR_DENIED;
@@ -156,12 +153,11 @@ static void on_join(struct host_client *c, const Join *j)
     invitees_give_back(&cs->invitees, j->invite_id, loop_now_ms(cs->host->loop));
     became_member(c);
     c->unlisted = false;
-    approach_admit(c->approach);
+    approach_admit(tie_approach(c->tie));
     tell_joined(c);
-    presence_announce(c->presence,
-                      c->session); /* the invite may be older than the key */
-    presence_announce_earlier(c->host,
-                              c->session); /* or what the device knows of this host */
+    /* The invite may be older than the key, or what the device knows of this host. */
+    presence_announce(c->presence, tie_session(c->tie));
+    presence_announce_earlier(c->host, tie_session(c->tie));
     host_client_send_services(c);
 }
 
@@ -185,7 +181,7 @@ static void on_rotate(struct host_client *c, const Rotate *r)
     }
     list_under(c, r->new_key);
     Meta m = {.which_body = Meta_rotate_tag, .body.rotate = *r}; /* the receipt */
-    if (session_send_meta(c->session, &m) != 0)
+    if (session_send_meta(tie_session(c->tie), &m) != 0)
         log_debug("the receipt of a new key could not be sent");
 }
 
@@ -205,7 +201,7 @@ static void on_meta(void *ctx, const Meta *m)
         break;
     case Meta_list_tag:
         if (c->who.member) {
-            presence_announce(c->presence, c->session);
+            presence_announce(c->presence, tie_session(c->tie));
             host_client_send_services(c);
         } else {
             send_denied(c, REFUSE_DENIED, "this device has not joined this host");
@@ -225,7 +221,7 @@ static void on_meta(void *ctx, const Meta *m)
     case Meta_ping_tag: {
         Meta pong = {.which_body = Meta_pong_tag,
                      .body.pong.nonce = m->body.ping.nonce};
-        if (session_send_meta(c->session, &pong) != 0)
+        if (session_send_meta(tie_session(c->tie), &pong) != 0)
             log_debug("a pong could not be sent");
         break;
     }
@@ -237,7 +233,6 @@ static void on_meta(void *ctx, const Meta *m)
 static void on_open(void *ctx)
 {
     struct host_client *c = ctx;
-    approach_set_established(c->approach);
     became_member(c);
 }
 
@@ -250,34 +245,6 @@ static void on_stream(void *ctx, struct stream *st)
     outlet_accept(c->host->outlets, &c->who, st);
 }
 
-static void on_path(void *ctx, struct path *p)
-{
-    struct host_client *c = ctx;
-    approach_on_path_used(c->approach, p);
-    uplink_refresh(c->presence->endpoint.uplink); /* new clients must find us as well */
-}
-
-static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
-{
-    struct host_client *c = ctx;
-    (void)p, (void)silent_us; /* the client tells its approach, and ours */
-    /* A NAT that forgot the path may have forgotten the way to the broker too. */
-    uplink_refresh(c->presence->endpoint.uplink);
-}
-
-/* Is it the client, or the way to the broker? */
-static void on_silent(void *ctx)
-{
-    struct host_client *c = ctx;
-    uplink_suspect(c->presence->endpoint.uplink);
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx;
-    p->rtt_us = rtt_us;
-}
-
 static void on_close(void *ctx, int err, const char *why)
 {
     struct host_client *c = ctx;
@@ -286,108 +253,19 @@ static void on_close(void *ctx, int err, const char *why)
     clients_sweep_soon(c->all);
 }
 
-static const struct session_events session_events = {
-    .authorize = on_authorize,
-    .on_open = on_open,
-    .on_stream = on_stream,
-    .on_meta = on_meta,
-    .on_path = on_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_silent,
-    .on_close = on_close,
-};
-
-/* -------------------------------------------------------------- before the session */
-
-/* The first packet on any path begins the session. */
-static void on_first_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len,
-                             size_t segment_len)
-{
-    struct host_client *c = ctx;
-    size_t n = len < segment_len ? len : segment_len;
-    if (c->session != NULL || c->dead)
-        return;
-    struct session_config sc = {.env = &c->presence->endpoint.env,
-                                .events = &session_events,
-                                .ctx = c,
-                                .rtt_hint_us =
-                                    uplink_min_rtt_us(c->presence->endpoint.uplink)};
-    if (session_new_server(&c->session, &sc, c->key, p, buf, n) != 0) {
-        c->session = NULL;
-        log_debug("a first packet was none");
-        return;
-    }
-    for (int i = 0; i < CLIENT_PATHS_MAX; i++)
-        if (c->paths[i] != NULL)
-            session_add_path(c->session, c->paths[i]);
-}
-
-static void on_first_writable(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static const struct path_user first_user = {on_first_packets, on_first_writable};
-
-static void on_approach_path(void *ctx, struct path *p)
-{
-    struct host_client *c = ctx;
-    for (int i = 0; i < CLIENT_PATHS_MAX; i++) {
-        if (c->paths[i] == NULL) {
-            c->paths[i] = p;
-            break;
-        }
-    }
-    if (c->session != NULL) {
-        session_add_path(c->session, p);
-    } else {
-        p->user = &first_user;
-        p->user_ctx = c;
-    }
-}
-
-static void on_select(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_gone(void *ctx, struct path *p)
-{
-    struct host_client *c = ctx;
-    for (int i = 0; i < CLIENT_PATHS_MAX; i++)
-        if (c->paths[i] == p)
-            c->paths[i] = NULL;
-    if (c->session != NULL)
-        session_remove_path(c->session, p);
-    p->user = NULL;
-}
-
 static void on_refused(void *ctx, unsigned code, const char *reason)
 {
     (void)ctx;
     log_debug("the broker refused: %s (%u)", reason, code);
 }
 
-static void on_renewed(void *ctx)
-{
-    struct host_client *c = ctx;
-    if (c->session != NULL && session_is_open(c->session))
-        session_doubt(c->session, true);
-}
-
-static void on_nothing(void *ctx)
-{
-    (void)ctx;
-}
-
-static const struct approach_events approach_events = {
-    .on_path = on_approach_path,
-    .on_select = on_select,
-    .on_path_gone = on_path_gone,
+static const struct tie_events tie_events = {
+    .authorize = on_authorize,
+    .on_open = on_open,
+    .on_meta = on_meta,
+    .on_close = on_close,
     .on_refused = on_refused,
-    .on_renewed = on_renewed,
-    .on_forgotten = on_nothing,
+    .on_stream = on_stream,
 };
 
 /* -------------------------------------------------------------- beginning and end */
@@ -416,23 +294,22 @@ struct host_client *host_client_new(struct presence *p, const Introduce *in,
         memcpy(c->invite_id, o->invite_id.bytes, INVITE_ID_LEN);
     c->unlisted = unlisted;
     c->since_ms = loop_now_ms(cs->host->loop);
-    struct approach_config ac = {.net = &p->endpoint.net,
-                                 .uplink = p->endpoint.uplink,
-                                 .allowed =
-                                     c->who.agent ? 1u << PATH_RELAY : c->host->paths,
-                                 .jit_window_ms = c->host->jit_window_ms,
-                                 .unlisted = unlisted,
-                                 .events = &approach_events,
-                                 .ctx = c};
-    memcpy(ac.peer, in->peer, KEY_LEN);
-    memcpy(ac.conv, in->conv, CONV_LEN);
-    if (approach_new_host(&c->approach, &ac, o, in) != 0) {
+    struct tie_config tc = {
+        .endpoint = &p->endpoint,
+        .approach = {.allowed = c->who.agent ? 1u << PATH_RELAY : c->host->paths,
+                     .jit_window_ms = c->host->jit_window_ms,
+                     .unlisted = unlisted},
+        .events = &tie_events,
+        .ctx = c};
+    memcpy(tc.approach.peer, in->peer, KEY_LEN);
+    memcpy(tc.approach.conv, in->conv, CONV_LEN);
+    if (tie_new_host(&c->tie, &tc, o, in) != 0) {
         free(c);
         return NULL;
     }
     struct holding *nobody;
     if (holdings_take(&cs->sessions, &c->held, c->key, &nobody) != 0) {
-        approach_free(c->approach);
+        tie_free(c->tie);
         free(c);
         return NULL;
     }
@@ -447,8 +324,7 @@ struct host_client *host_client_new(struct presence *p, const Introduce *in,
 
 void host_client_end(struct host_client *c, unsigned code, const char *reason)
 {
-    if (c->session != NULL)
-        session_close(c->session, code, reason);
+    tie_close(c->tie, code, reason);
     c->dead = true;
 }
 
@@ -463,8 +339,7 @@ void host_client_free(struct host_client *c)
         c->next->prev = c->prev;
     cs->count--;
     holdings_give_back(&cs->sessions, &c->held);
-    approach_free(c->approach);
-    session_free(c->session);
+    tie_free(c->tie);
     free(c);
 }
 
@@ -475,7 +350,7 @@ void clients_sweep_soon(struct clients *cs)
 
 void host_client_event(struct event *e, const struct host_client *c)
 {
-    struct path *p = session_path(c->session);
+    struct path *p = session_path(tie_session(c->tie));
     event_begin(e, "session");
     event_text(e, "peer", c->name);
     event_text(e, "kind", path_kind_name(p != NULL ? p->kind : PATH_KIND_NONE));
@@ -483,9 +358,10 @@ void host_client_event(struct event *e, const struct host_client *c)
         event_addr(e, "local", &p->local);
         event_addr(e, "remote", &p->remote);
     }
-    event_rtt(e, "rtt_ms", session_rtt_us(c->session));
-    event_int(e, "streams", session_stream_count(c->session));
-    event_int(e, "sent_bytes", (int64_t)session_bytes_sent(c->session));
-    event_int(e, "received_bytes", (int64_t)session_bytes_received(c->session));
+    event_rtt(e, "rtt_ms", session_rtt_us(tie_session(c->tie)));
+    event_int(e, "streams", session_stream_count(tie_session(c->tie)));
+    event_int(e, "sent_bytes", (int64_t)session_bytes_sent(tie_session(c->tie)));
+    event_int(e, "received_bytes",
+              (int64_t)session_bytes_received(tie_session(c->tie)));
     event_int(e, "silent_s", (int64_t)(silence_of(c, clock_us()) / 1000000));
 }

@@ -17,7 +17,6 @@
 #include "path/offer.h"
 
 enum {
-    PATHS_MAX = LADDER_MAX_PATHS + 24, /* some are retired late */
     INTRODUCE_RETRY_FIRST_MS = 700,
     INTRODUCE_DOUBLINGS = 4,
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
@@ -28,11 +27,10 @@ struct approach {
     struct approach_config config;
     struct ladder ladder;
     void *kinds[PATH_KIND_COUNT]; /* NULL: was never begun */
-    struct path *paths[PATHS_MAX];
+    struct list paths;            /* struct path */
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
-    uint64_t began_us;
     bool established, introduced, answered;
     bool peer_relays;     /* its latest Offer allows the relay */
     bool refused_offline; /* our latest introduction was */
@@ -205,11 +203,16 @@ static void kind_start(struct approach *a, enum path_kind k)
         approach_failed(a, k, "out of memory");
 }
 
-static struct path *path_by_id(const struct approach *a, uint32_t id)
+const struct list *approach_paths(const struct approach *a)
 {
-    for (unsigned i = 0; i < PATHS_MAX; i++)
-        if (a->paths[i] != NULL && a->paths[i]->id == id)
-            return a->paths[i];
+    return &a->paths;
+}
+
+struct path *approach_path(const struct approach *a, uint32_t id)
+{
+    LIST_EACH (struct path, p, &a->paths, link)
+        if (p->id == id)
+            return p;
     return NULL;
 }
 
@@ -229,7 +232,7 @@ static void climb(struct approach *a)
         case LADDER_SELECT:
             a->config.events->on_select(
                 a->config.ctx,
-                act.kind == PATH_KIND_NONE ? NULL : path_by_id(a, act.path_id));
+                act.kind == PATH_KIND_NONE ? NULL : approach_path(a, act.path_id));
             break;
         }
     }
@@ -333,20 +336,14 @@ void approach_lost(struct approach *a, struct path *p, const char *reason)
 
 void approach_path_new(struct approach *a, struct path *p)
 {
-    unsigned i = 0;
-    while (i < PATHS_MAX - 1 && a->paths[i] != NULL)
-        i++;
-    if (a->paths[i] == NULL)
-        a->paths[i] = p;
+    list_push(&a->paths, &p->link);
     if (!a->freed)
         a->config.events->on_path(a->config.ctx, p);
 }
 
 void approach_path_retire(struct approach *a, struct path *p)
 {
-    for (unsigned i = 0; i < PATHS_MAX; i++)
-        if (a->paths[i] == p)
-            a->paths[i] = NULL;
+    list_remove(&p->link);
     a->config.events->on_path_gone(a->config.ctx, p);
 }
 
@@ -529,9 +526,9 @@ static struct approach *approach_new(const struct approach_config *c)
     a->config = *c;
     a->generation = 1;
     a->peer_relays = true;
-    a->began_us = clock_us();
+    list_init(&a->paths);
     randombytes_buf(&seed, sizeof(seed));
-    ladder_init(&a->ladder, c->allowed, seed, a->began_us);
+    ladder_init(&a->ladder, c->allowed, seed, clock_us());
     ladder_prefer(&a->ladder, c->preferred);
     timer_init(&a->timer, c->net->loop, on_timer, a);
     return a;
@@ -614,9 +611,8 @@ void approach_free(struct approach *a)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->stop(a->kinds[k]);
-    for (unsigned i = 0; i < PATHS_MAX; i++)
-        if (a->paths[i] != NULL)
-            a->config.events->on_path_gone(a->config.ctx, a->paths[i]);
+    LIST_EACH (struct path, p, &a->paths, link)
+        a->config.events->on_path_gone(a->config.ctx, p);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->free(a->kinds[k]);
@@ -630,9 +626,9 @@ struct path *approach_first_path(struct approach *a)
 {
     if (!allows(a, PATH_RELAY))
         return NULL;
-    for (unsigned i = 0; i < PATHS_MAX; i++)
-        if (a->paths[i] != NULL && a->paths[i]->kind == PATH_RELAY)
-            return a->paths[i];
+    LIST_EACH (struct path, p, &a->paths, link)
+        if (p->kind == PATH_RELAY)
+            return p;
     return NULL;
 }
 
@@ -676,6 +672,8 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 
 void approach_on_path_rtt(struct approach *a, const struct path *p)
 {
+    if (!a->config.client)
+        return;
     ladder_on_rtt(&a->ladder, p->id, p->rtt_us);
     poke(a);
 }
@@ -717,14 +715,22 @@ void approach_ask(struct approach *a)
         approach_introduce_soon(a);
 }
 
-/* Nothing can come back to an address that this machine lost: no time to find out. */
+static struct path *find_gone(const struct approach *a, uint32_t after_id)
+{
+    LIST_EACH (struct path, p, &a->paths, link)
+        if (p->id > after_id && p->stream &&
+            netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
+            return p;
+    return NULL;
+}
+
+/* Nothing can come back there: no time to find out. The end of one may end others. */
 static void drop_gone(struct approach *a)
 {
-    for (unsigned i = 0; i < PATHS_MAX; i++) {
-        struct path *p = a->paths[i];
-        if (p != NULL && p->stream &&
-            netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
-            approach_on_path_dead(a, p, "the address that it started from is gone");
+    struct path *p;
+    for (uint32_t id = 0; (p = find_gone(a, id)) != NULL;) {
+        id = p->id;
+        approach_on_path_dead(a, p, "the address that it started from is gone");
     }
 }
 
@@ -732,10 +738,9 @@ static void drop_gone(struct approach *a)
 static void renew_locals(struct approach *a)
 {
     struct addr now;
-    for (unsigned i = 0; i < PATHS_MAX; i++) {
-        struct path *p = a->paths[i];
-        if (p == NULL || p->stream || p->kind == PATH_RELAY ||
-            p->local.family == ADDR_NONE || !netmon_source(&p->remote, &now))
+    LIST_EACH (struct path, p, &a->paths, link) {
+        if (p->stream || p->kind == PATH_RELAY || p->local.family == ADDR_NONE ||
+            !netmon_source(&p->remote, &now))
             continue;
         now.port = p->local.port;
         p->local = now;
@@ -749,7 +754,6 @@ void approach_on_network_change(struct approach *a)
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {
-        a->began_us = clock_us();
         ladder_on_network_change(&a->ladder, clock_us());
         poke(a);
         return;
@@ -787,11 +791,6 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
         return ladder_reason(&a->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
     return buf;
-}
-
-uint64_t approach_elapsed_us(const struct approach *a)
-{
-    return clock_us() - a->began_us;
 }
 
 const uint8_t *approach_conv(const struct approach *a)

@@ -66,6 +66,9 @@ void approach_free(struct approach *a);
  * NULL when the relay is not allowed.
  */
 struct path *approach_first_path(struct approach *a);
+/* All that exist, by `link`, the oldest first; and that of this id, or NULL. */
+const struct list *approach_paths(const struct approach *a);
+struct path *approach_path(const struct approach *a, uint32_t id);
 
 /* ---- what the owner reports */
 /* Host: the peer is no stranger any more; its direct paths may begin. */
@@ -76,7 +79,7 @@ void approach_set_established(struct approach *a);
 void approach_on_path_used(struct approach *a, struct path *p);
 /* `p` swallows packets. */
 void approach_on_path_dead(struct approach *a, struct path *p, const char *reason);
-/* Its round trip was measured once more; p->rtt_us. */
+/* Client: its round trip was measured once more; p->rtt_us. Nothing at a host. */
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);
 void approach_on_network_change(struct approach *a);
@@ -106,8 +109,6 @@ struct addr approach_peer_seen(const struct approach *a);
 /* Words for why `k` is not in use; as ladder_reason. */
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);
-/* Microseconds since the approach, or its latest renewal, began. */
-uint64_t approach_elapsed_us(const struct approach *a);
 const uint8_t *approach_conv(const struct approach *a);
 
 /* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine or of another conv. */

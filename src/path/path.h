@@ -16,6 +16,7 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/kinds.h"
+#include "core/list.h"
 #include "core/probe.h"
 
 struct path;
@@ -49,6 +50,7 @@ struct path {
     bool ended;                /* a stream that the other end closed in order */
     bool silent;               /* its user keeps it although it answers nothing */
     uint64_t silent_since_us;
+    struct list link;             /* of its approach's */
     const struct path_user *user; /* NULL: what arrives is dropped */
     void *user_ctx;
 };

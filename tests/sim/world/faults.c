@@ -67,16 +67,46 @@ static unsigned stream_count(const struct play *p)
     return 1 + p->scene->others;
 }
 
+static void state_of_other(const struct play *p, unsigned i,
+                           char out[static SCRATCH_LEN + 16])
+{
+    (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
+}
+
+/* The command whose stream it is, where each has one. */
+static struct program *command_of(struct play *p, const struct stream *st)
+{
+    size_t which = (size_t)(st - p->streams);
+    return which > 0 && p->scene->nc ? &p->others[which - 1] : NULL;
+}
+
 static void begin_stream(struct play *p, struct stream *st)
 {
     unsigned which = (unsigned)(st - p->streams);
+    struct machine *m = p->rig.town->client.machine;
+    struct program *nc = command_of(p, st);
+    char state[SCRATCH_LEN + 16];
     st->talker = (struct talker){.port = (uint16_t)(LOCAL_PORT + which * OTHER_PORTS),
                                  .seed = p->scene->seed + st->begun + which * 1000,
                                  .bytes = p->scene->bytes - st->got,
                                  .pause_ms = p->scene->pause_ms};
     st->begun++;
     rig_check(&p->rig, st->begun <= STREAMS_MAX, "stream after stream breaks");
-    talker_start(&st->talker, p->rig.town->client.machine);
+    if (nc != NULL) {
+        state_of_other(p, which - 1, state);
+        st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
+    }
+    talker_start(&st->talker, m);
+}
+
+/* It ends by itself, and says how. */
+static void end_command(struct play *p, struct program *nc, bool fine)
+{
+    rig_await_end(&p->rig, nc, SECONDS(30));
+    rig_check(&p->rig, fine == (nc->result == 0),
+              "nc ended with %d (%s), its stream %s", nc->result, nc->fault.what,
+              fine ? "in order" : "before its end");
+    program_exit(nc, p->rig.town->client.machine);
 }
 
 static void begin_streams(struct play *p)
@@ -99,7 +129,10 @@ static uint64_t patience(const struct scene *s)
 static bool end_stream(struct play *p, struct stream *st)
 {
     struct talker *t = &st->talker;
+    struct program *nc = command_of(p, st);
     (void)task_join(t->task);
+    if (nc != NULL)
+        end_command(p, nc, t->error == 0);
     st->longest_us = t->longest_us > st->longest_us ? t->longest_us : st->longest_us;
     rig_check(&p->rig, t->error == 0 || p->broken > 0,
               "stream %td broke after %zu of %zu bytes: %s", st - p->streams, t->got,
@@ -370,12 +403,14 @@ static void connect_others(struct play *p)
     char link[PROGRAM_FIELD], state[SCRATCH_LEN + 16];
     for (unsigned i = 0; i < p->scene->others; i++) {
         struct program *other = &p->others[i];
-        (void)snprintf(state, sizeof(state), "%s/other%u", r->dir, i);
+        state_of_other(p, i, state);
         guard_another(&p->guard);
         rig_invite(r, link);
         program_start(other, m, state, "join %s", link);
         rig_run_to_end(r, other, SECONDS(60));
         program_fini(other);
+        if (p->scene->nc)
+            continue;
         program_start(other, m, state, "connect home:echo 127.0.0.1:%u",
                       LOCAL_PORT + (i + 1) * OTHER_PORTS);
         rig_await(r, other, "ready", NULL, link, SECONDS(60));
@@ -386,7 +421,7 @@ static void connect_others(struct play *p)
 static void disconnect(struct play *p)
 {
     rig_disconnect(&p->rig);
-    for (unsigned i = 0; i < p->scene->others; i++) {
+    for (unsigned i = 0; i < p->scene->others && !p->scene->nc; i++) {
         rig_run_to_end(&p->rig, &p->others[i], SECONDS(10));
         program_fini(&p->others[i]);
     }

@@ -47,9 +47,20 @@ struct vfile {
 
 /* ----------------------------------------------------------------------- the table */
 
+/* What a program's standard numbers stand for. */
+static int meant(int fd)
+{
+    const struct house *h = house_now();
+    unsigned group = h != NULL ? group_now() : 0;
+    return fd >= 0 && fd < 2 && group != 0 && h->stdio[group].given
+               ? h->stdio[group].fds[fd]
+               : fd;
+}
+
 static struct vfile **slot(int fd)
 {
     struct house *h = house_now();
+    fd = meant(fd);
     if (h == NULL || fd < FILE_BASE || fd >= FILE_BASE + HOUSE_FILES)
         return NULL;
     return &h->files[fd - FILE_BASE];
@@ -57,7 +68,7 @@ static struct vfile **slot(int fd)
 
 bool file_is_ours(int fd)
 {
-    return fd >= FILE_BASE && house_now() != NULL;
+    return house_now() != NULL && meant(fd) >= FILE_BASE;
 }
 
 struct vfile *file_of(int fd)
@@ -286,7 +297,7 @@ int file_close(int fd)
     struct house *h = house_now();
     struct vfile *f = *s;
     *s = NULL;
-    struct machine *m = h->machine_of[fd - FILE_BASE];
+    struct machine *m = h->machine_of[meant(fd) - FILE_BASE];
     if (m != NULL)
         m->files--;
     drop_ref(f);
@@ -302,6 +313,19 @@ static void stop_waiting(struct vfile *f)
         next = l->next;
         if (w->cb != on_item)
             file_wait_end(w);
+    }
+}
+
+void group_stdio(struct machine *m, unsigned group, int fd)
+{
+    struct house *h = m->house;
+    h->stdio[group].given = true;
+    for (int i = 0; i < 2; i++) {
+        int own = i == 0 ? fd : file_dup(file_of(fd));
+        h->stdio[group].fds[i] = own;
+        h->owners[own - FILE_BASE] = group;
+        h->machine_of[own - FILE_BASE] = m;
+        m->files++;
     }
 }
 

@@ -109,6 +109,10 @@ unsigned group_now(void);
 /* Its open loops. */
 size_t *group_loops(unsigned group);
 
+/* The group's standard input and output are that descriptor from now on, and its own.
+ */
+void group_stdio(struct machine *m, unsigned group, int fd);
+
 /* Sends what a signal would send to the program: io/stop.h's callback. */
 void machine_stop(struct machine *m, int signum);
 

@@ -51,6 +51,10 @@ struct house {
     unsigned owners[HOUSE_FILES]; /* the groups in which they were made */
     int next_file;
     unsigned groups;
+    struct {
+        bool given;
+        int fds[2];
+    } stdio[HOUSE_GROUPS]; /* what a group's numbers 0 and 1 mean */
     size_t group_loops[HOUSE_GROUPS];
     uint64_t turns;
     void (*on_packet)(void *ctx, const struct vnet_iface *at, const struct vpacket *p);

@@ -31,17 +31,16 @@ static void *run_command(void *arg)
     options_fini(&o);
     if (p->result != 0)
         events_fault(&out, &p->fault);
+    if (p->is_piped) /* as its exit closes it; threads may still hold it */
+        (void)shutdown(STDIN_FILENO, SHUT_RDWR);
     return NULL;
 }
 
-void program_start(struct program *p, struct machine *m, const char *state,
-                   const char *format, ...)
+static void start(struct program *p, struct machine *m, const char *state,
+                  const char *format, va_list ap)
 {
-    va_list ap;
     *p = (struct program){0};
-    va_start(ap, format);
     int n = vsnprintf(p->line, sizeof(p->line), format, ap);
-    va_end(ap);
     (void)snprintf(p->line + n, sizeof(p->line) - (size_t)n, " --json --state %s",
                    state);
     char *rest = NULL;
@@ -53,6 +52,36 @@ void program_start(struct program *p, struct machine *m, const char *state,
     p->out = open_memstream(&p->text, &p->text_len);
     assert(p->out != NULL);
     p->task = task_start(m, run_command, p);
+}
+
+void program_start(struct program *p, struct machine *m, const char *state,
+                   const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    start(p, m, state, format, ap);
+    va_end(ap);
+}
+
+int program_start_piped(struct program *p, struct machine *m, const char *state,
+                        const char *format, ...)
+{
+    int fds[2];
+    va_list ap;
+    va_start(ap, format);
+    start(p, m, state, format, ap);
+    va_end(ap);
+    p->is_piped = true;
+    (void)file_pair(fds);
+    group_stdio(m, task_group(p->task), fds[0]);
+    return fds[1];
+}
+
+void program_exit(struct program *p, struct machine *m)
+{
+    unsigned group = task_group(p->task);
+    program_fini(p);
+    group_kill(m, group);
 }
 
 void program_fini(struct program *p)
@@ -245,14 +274,17 @@ static int compare(struct talker *t, const uint8_t *buf, size_t len, uint64_t *r
 static void *run_talker(void *arg)
 {
     struct talker *t = arg;
-    struct talk k = {.t = t, .fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct talk k = {.t = t, .fd = t->fd};
     struct sockaddr_in at = loopback(t->port);
     uint64_t rng = t->seed;
     uint8_t buf[16384];
     ssize_t n = 0;
     t->last_us = house_now_us(house_now());
-    if (connect(k.fd, (struct sockaddr *)&at, sizeof(at)) != 0)
-        t->error = errno;
+    if (k.fd == 0) {
+        k.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (connect(k.fd, (struct sockaddr *)&at, sizeof(at)) != 0)
+            t->error = errno;
+    }
     struct task *writer = task_start(machine_now(), run_writer, &k);
     while (t->error == 0 && (n = recv(k.fd, buf, sizeof(buf), 0)) > 0)
         t->error = compare(t, buf, (size_t)n, &rng);

@@ -20,6 +20,7 @@ struct program {
     FILE *out;
     char *text; /* its events so far, a JSON object a line */
     size_t text_len;
+    bool is_piped;
     int result; /* once it is over */
     struct fault fault;
 };
@@ -27,6 +28,11 @@ struct program {
 /* Starts it; words are parted by spaces. --json and --state STATE are added. */
 void program_start(struct program *p, struct machine *m, const char *state,
                    const char *format, ...) PRINTF_LIKE(4, 5);
+/* The same with standard input and output, of which the other end is returned. */
+int program_start_piped(struct program *p, struct machine *m, const char *state,
+                        const char *format, ...) PRINTF_LIKE(4, 5);
+/* Once it is over: what it left running ends with it, as a process does. */
+void program_exit(struct program *p, struct machine *m);
 /* Once it is over. */
 void program_fini(struct program *p);
 /* As kill -9, and then as program_fini. */
@@ -55,6 +61,7 @@ void echo_start(struct echo *e, struct machine *m, uint16_t port);
 struct talker {
     struct task *task;
     uint16_t port;
+    int fd; /* instead of a connection to that port; closed in the end */
     uint64_t seed;
     size_t bytes, sent, got;
     unsigned pause_ms;   /* between its writes */

@@ -37,7 +37,7 @@ static const char *const names[FAULT_KINDS] = {
 
 static const char *const parts[SCENE_PARTS] = {
     "loss",    "jitter", "rate",     "mtu",  "host-nat", "client-nat",
-    "carrier", "six",    "stranger", "liar", "others"};
+    "carrier", "six",    "stranger", "liar", "others",   "nc"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -129,6 +129,7 @@ static void leave_out(struct scene *s)
     s->liar = s->liar && has(s, SCENE_LIAR);
     if (!has(s, SCENE_OTHER))
         s->others = 0;
+    s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
 }
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
@@ -151,6 +152,7 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
         draw_scarcity(s, &rng);
     if (rng_below(&rng, 4) == 0)
         s->others = 1 + (unsigned)rng_below(&rng, SCENE_OTHERS);
+    s->nc = rng_below(&rng, 2) == 0;
     leave_out(s);
 }
 
@@ -203,9 +205,9 @@ void scene_tell(const struct scene *s)
                  (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
                  (unsigned long long)s->wire.rate_bps, s->wire.mtu,
                  s->wire.mtu_silent ? " in silence" : "");
-    (void)printf("%s%s%s%s, %u others\n", s->carrier ? ", a carrier's NAT" : "",
+    (void)printf("%s%s%s%s, %u others%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
-                 s->liar ? ", a liar" : "", s->others);
+                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
             (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,

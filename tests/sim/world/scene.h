@@ -51,6 +51,7 @@ enum scene_part {
     SCENE_STRANGER, /* somebody who is not on the list tries to come in */
     SCENE_LIAR,     /* a listed device names others' addresses as its own */
     SCENE_OTHER,    /* more devices, each with a stream of its own */
+    SCENE_NC,       /* theirs are of `nc` */
     SCENE_PARTS
 };
 
@@ -70,6 +71,7 @@ struct scene {
     size_t bytes;
     unsigned pause_ms;
     unsigned others;
+    bool nc; /* theirs are commands, one a stream */
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);
