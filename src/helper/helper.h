@@ -9,7 +9,7 @@
 #include "core/privilege.h"
 #include "io/caps.h"
 
-/* Fills `r->err` and `r->reason`; returns `err`. */
+/* text.c. Fills `r->err` and `r->reason`; returns `err`. */
 PRINTF_LIKE(3, 4)
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...);
 

@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -19,16 +18,6 @@
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/stdfd.h"
-
-int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
-    va_end(ap);
-    r->err = err;
-    return err;
-}
 
 static uint32_t able(void)
 {

@@ -308,22 +308,6 @@ static void on_meta(void *ctx, const Meta *m)
         on_services(h, &m->body.services);
 }
 
-static void on_stream(void *ctx, struct stream *st)
-{
-    (void)ctx, (void)st; /* hosts open none: it is reset */
-}
-
-static void on_path(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx;
-    p->rtt_us = rtt_us;
-}
-
 static void on_silent(void *ctx)
 {
     wake(((struct agent_host *)ctx)->agent); /* which watches how long */
@@ -348,11 +332,8 @@ static void on_session_close(void *ctx, int err, const char *why)
 
 static const struct session_events session_events = {
     .on_open = on_open,
-    .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
     .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
     .on_silent = on_silent,
     .on_close = on_session_close,
 };
@@ -435,8 +416,8 @@ static void give_ticket(struct agent_host *h)
 static void on_signal(struct agent_host *h, const Signal *m)
 {
     Offer o;
-    if (approach_open_offer(&o, &h->agent->net.own, h->known.key, h->conv,
-                            m->sealed.bytes, m->sealed.size) == 0 &&
+    if (offer_open(&o, &h->agent->net.own, h->known.key, h->conv, m->sealed.bytes,
+                   m->sealed.size) == 0 &&
         o.fresh)
         begin_anew(h);
 }

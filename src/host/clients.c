@@ -237,8 +237,8 @@ static void on_introduce(struct presence *p, const Control *m)
         approach_on_control(tie_approach(c->tie), m);
         return;
     }
-    if (approach_open_offer(&o, &p->endpoint.net.own, in->peer, in->conv,
-                            in->sealed.bytes, in->sealed.size) != 0) {
+    if (offer_open(&o, &p->endpoint.net.own, in->peer, in->conv, in->sealed.bytes,
+                   in->sealed.size) != 0) {
         log_debug("dropped an introduction that is not genuine");
         return;
     }

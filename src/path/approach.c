@@ -441,8 +441,8 @@ static void take_sealed(struct approach *a, const Vouch *vouched, size_t n,
 {
     Offer o;
     target_take(&a->target, vouched, n, clock_us());
-    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, a->config.conv,
-                            sealed, len) != 0)
+    if (offer_open(&o, &a->config.net->own, a->config.peer, a->config.conv, sealed,
+                   len) != 0)
         log_debug("dropped an offer that is not genuine");
     else
         take_offer(a, &o);

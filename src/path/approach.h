@@ -111,10 +111,4 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);
 const uint8_t *approach_conv(const struct approach *a);
 
-/* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine or of another conv. */
-MUST_CHECK int approach_open_offer(Offer *offer, const struct keypair *own,
-                                   const uint8_t from[static KEY_LEN],
-                                   const uint8_t conv[static CONV_LEN],
-                                   const uint8_t *sealed, size_t len);
-
 #endif

@@ -1,11 +1,9 @@
-/* Offers as they travel: encoded, and sealed to one device. */
+/* What is sealed is one Offer and nothing else. */
 #include "path/offer.h"
 
 #include <string.h>
 
 #include <sodium.h>
-
-#include "path/approach.h"
 
 _Static_assert(PATH_KIND_COUNT <=
                    sizeof(((Offer *)NULL)->kinds) / sizeof(((Offer *)NULL)->kinds[0]),
@@ -19,10 +17,9 @@ void offer_name(Offer *o, enum path_kind k)
                   sizeof(o->kinds[0]) - 1);
 }
 
-int approach_open_offer(Offer *offer, const struct keypair *own,
-                        const uint8_t from[static KEY_LEN],
-                        const uint8_t conv[static CONV_LEN], const uint8_t *sealed,
-                        size_t len)
+int offer_open(Offer *offer, const struct keypair *own,
+               const uint8_t from[static KEY_LEN], const uint8_t conv[static CONV_LEN],
+               const uint8_t *sealed, size_t len)
 {
     uint8_t plain[OFFER_MAX];
     int n = key_open(plain, sizeof(plain), sealed, len, own, from);

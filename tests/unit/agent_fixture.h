@@ -177,21 +177,6 @@ static void on_meta(void *ctx, const Meta *m)
     p->named++;
 }
 
-static void on_path(void *ctx, struct path *path)
-{
-    (void)ctx, (void)path;
-}
-
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
-{
-    (void)ctx, (void)path, (void)silent_us;
-}
-
-static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
-{
-    (void)ctx, (void)path, (void)rtt_us;
-}
-
 static void on_session_close(void *ctx, int err, const char *why)
 {
     struct peer *p = ctx;
@@ -206,10 +191,6 @@ static const struct session_events session_events = {
     .on_open = on_session_open,
     .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_session_open,
     .on_close = on_session_close,
 };
 
@@ -310,8 +291,8 @@ static void accept_introduction(struct peer *p, const Introduce *in)
     Control m = {.which_body = Control_accept_tag};
     Offer o;
     assert_memory_equal(in->peer, p->x->agent_key, KEY_LEN);
-    assert_int_equal(approach_open_offer(&o, &p->key, p->x->agent_key, in->conv,
-                                         in->sealed.bytes, in->sealed.size),
+    assert_int_equal(offer_open(&o, &p->key, p->x->agent_key, in->conv,
+                                in->sealed.bytes, in->sealed.size),
                      0);
     assert_int_equal(o.kinds_count, 1);
     memcpy(m.body.accept.peer, in->peer, KEY_LEN);
