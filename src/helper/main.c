@@ -1,7 +1,7 @@
 /*
  * postern-helper: the one process that uses privileges. It takes typed requests from
  * the program that started it, over a socket that nobody else can reach, and ends with
- * it. The program started its keeper (keeper.c), which starts it.
+ * it. The program started its keeper (keeper_process.c), which starts it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/stdfd.h"

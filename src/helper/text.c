@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
 {

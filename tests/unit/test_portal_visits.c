@@ -145,7 +145,7 @@ static void on_host_open(void *ctx)
 static void on_stream(void *ctx, struct stream *st)
 {
     struct fixture *x = ctx;
-    outlet_accept(x->h->outlets, &x->client.who, st);
+    service_stream_accept(x->h->streams, &x->client.who, st);
 }
 
 static void on_meta(void *ctx, const Meta *m)
@@ -274,7 +274,7 @@ static int setup(void **state)
     publish(x);
     h->events = &host_events;
     h->visits = portal_visits_new(h);
-    h->outlets = outlets_new(h);
+    h->streams = service_streams_new(h);
     h->clients = clients_new(h);
     x->answers = portal_answers_new(h);
     x->client = (struct host_client){.host = h, .tie = (struct tie *)(void *)x};
@@ -307,7 +307,7 @@ static int teardown(void **state)
     loop_run(x->h->loop);
     loop_close(x->h->loop);
     free(x->h->visits);
-    free(x->h->outlets);
+    free(x->h->streams);
     free(x->answers);
     for (int i = 0; i < 2; i++)
         for (; x->wires[i].count > 0; x->wires[i].count--)
