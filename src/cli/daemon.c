@@ -87,7 +87,7 @@ static int read_replies(int fd, const struct statedir *s, const char *role,
         if (err != 0)
             return daemon_fault(s, role, err, f);
         if (last->code != 0)
-            return fault_set(f, -(int)last->code, last->advice, "%s", last->reason);
+            return fault_set(f, (int)last->code, last->advice, "%s", last->reason);
         if (out != NULL && last->json[0] != '\0')
             events_print_json(out, last->json);
     } while (!last->last);
