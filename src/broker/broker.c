@@ -236,8 +236,11 @@ void broker_close(struct broker *b)
     free(b);
 }
 
-/* Looks now and then whether broker.db is still this broker's. */
+/* Looks now and then whether directory and broker.db are still this broker's. */
 struct identity_watch {
+    struct loop *loop;
+    struct fault *fault; /* of the caller */
+    int rc;
     struct broker *broker;
     struct registry *registry;
     struct timer timer;
@@ -251,6 +254,13 @@ struct identity_watch {
 static void on_look(void *ctx)
 {
     struct identity_watch *w = ctx;
+    bool moved;
+    w->rc = statedir_lock_keep(&w->broker->state, "broker", &w->broker->lock_fd, &moved,
+                               w->fault);
+    if (w->rc != 0) { /* another broker has it where it was put back */
+        loop_stop(w->loop);
+        return;
+    }
     bool ours = registry_is_ours(w->registry, &w->broker->hub.identity);
     if (!ours && !w->told)
         log_error(
@@ -266,6 +276,8 @@ static int watch_identity(struct identity_watch *w, struct broker *b, struct loo
                           struct fault *f)
 {
     w->broker = b;
+    w->loop = loop;
+    w->fault = f;
     timer_init(&w->timer, loop, on_look, w);
     int rc = registry_open(&w->registry, b->hub.state_dir, f);
     if (rc == 0)
@@ -296,8 +308,10 @@ int broker_run(const struct broker_config *c, struct fault *f)
         (void)fault_lack(f, rc);
     if (rc == 0 && b != NULL)
         rc = watch_identity(&look, b, loop, f);
-    if (rc == 0)
+    if (rc == 0) {
         loop_run(loop);
+        rc = look.rc;
+    }
     timer_stop(&look.timer);
     registry_close(look.registry);
     broker_close(b);

@@ -169,7 +169,9 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     case LOCAL_RELOAD:
         on_reload(sc->host, c);
         break;
-    case LOCAL_LIST:
+    case LOCAL_LIST: /* an invite is about to name the key of the file */
+        if (presences_keep(sc->host->presences))
+            clients_announce_key(sc->host->clients);
         reply_services(sc->host, c);
         break;
     case LOCAL_PUBLISH:

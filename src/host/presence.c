@@ -16,6 +16,7 @@ struct presences {
     struct host *host;
     const struct presence_events *events;
     struct presence all[PRESENCES_MAX];
+    struct statedir_mark seen; /* of device.db */
 };
 
 static const uint8_t *key_of(const struct presence *p)
@@ -140,6 +141,26 @@ int presences_renew(struct presences *ps, bool *changed, struct fault *f)
     return rc;
 }
 
+/* A key that follows ours came by `postern keys rotate`; any other took its place. */
+bool presences_keep(struct presences *ps)
+{
+    struct host *h = ps->host;
+    struct fault f = {0};
+    char text[KEY_TEXT_LEN];
+    uint8_t before[KEY_LEN];
+    bool changed = false;
+    if (h->to_agent || !statedir_key_changed(h->state, &ps->seen))
+        return false;
+    memcpy(before, h->key.pub, KEY_LEN);
+    if (presences_renew(ps, &changed, &f) != 0)
+        log_error("device.db was changed, and this host keeps its key: %s", f.what);
+    else if (find(ps, before) == NULL)
+        log_warn("device.db was replaced: this host's key is %s now, and who knows it "
+                 "by the one before does not reach it",
+                 key_format(h->key.pub, text));
+    return changed;
+}
+
 int presences_open(struct host *h, const struct presence_events *events,
                    struct fault *f)
 {
@@ -150,6 +171,7 @@ int presences_open(struct host *h, const struct presence_events *events,
         return fault_lack(f, POSTERN_ERR_NOMEM);
     ps->host = h;
     ps->events = events;
+    (void)statedir_key_changed(h->state, &ps->seen);
     return presences_renew(ps, &changed, f);
 }
 

@@ -38,6 +38,8 @@ MUST_CHECK int presences_open(struct host *h, const struct presence_events *even
  * newest is another.
  */
 MUST_CHECK int presences_renew(struct presences *ps, bool *changed, struct fault *f);
+/* The same when device.db is another file than before, and what it means is said. */
+bool presences_keep(struct presences *ps);
 /* NULL is fine. */
 void presences_close(struct presences *ps);
 /* The one after `p`, NULL: the first; NULL when there is none. */

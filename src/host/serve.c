@@ -316,6 +316,8 @@ static void on_sweep(void *ctx)
     struct serve *s = ctx;
     struct host *h = &s->host;
     keep_place(s);
+    if (presences_keep(h->presences))
+        clients_announce_key(h->clients);
     clients_check(h->clients);
     portal_list_sweep(s->portal_list);
     spare_look_bytes(&h->spare,

@@ -61,6 +61,7 @@ static struct {
 } helper = {.keeper.fd = -1, .fd = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list watches = {&watches, &watches}; /* the loop's thread's */
 
 /* ------------------------------------------------------------------- lost and back */
 
@@ -127,14 +128,15 @@ static int watch_keeper(void)
     return rc;
 }
 
-static void take_hello(const struct privilege_reply *r)
+/* True: there is one again. */
+static bool take_hello(const struct privilege_reply *r)
 {
     if (r->version != PRIVILEGE_VERSION) {
         give_up("");
         (void)snprintf(helper.why, sizeof(helper.why),
                        "the privileged helper is of another version; restart this "
                        "program");
-        return;
+        return false;
     }
     timer_stop(&helper.again);
     helper.greeted = true;
@@ -146,6 +148,7 @@ static void take_hello(const struct privilege_reply *r)
     if (helper.told_lost)
         log_warn("the privileged helper runs again");
     helper.told_lost = false;
+    return helper.can != 0;
 }
 
 /* -------------------------------------------------------------------------- events */
@@ -193,9 +196,29 @@ static void tell_lost(void)
     }
 }
 
+static void tell_back(void)
+{
+    LIST_EACH (struct helper_watch, w, &watches, link)
+        w->on_back(w->ctx);
+}
+
+void helper_watch(struct helper_watch *w, void (*on_back)(void *ctx), void *ctx)
+{
+    *w = (struct helper_watch){.on_back = on_back, .ctx = ctx};
+    list_push(&watches, &w->link);
+}
+
+void helper_unwatch(struct helper_watch *w)
+{
+    if (w->on_back != NULL)
+        list_remove(&w->link);
+    w->on_back = NULL;
+}
+
 static void on_answer(void *ctx, int ready)
 {
     struct privilege_reply r = {0};
+    bool back = false;
     int fd;
     (void)ctx, (void)ready;
     (void)pthread_mutex_lock(&lock); /* or an answer for another thread is taken */
@@ -204,8 +227,10 @@ static void on_answer(void *ctx, int ready)
     if (over)
         clear_away();
     else if (n == (ssize_t)sizeof(r) && r.op == PRIVILEGE_HELLO)
-        take_hello(&r);
+        back = take_hello(&r);
     (void)pthread_mutex_unlock(&lock);
+    if (back)
+        tell_back();
     if (fd >= 0) /* of a request that was given up */
         close(fd);
     if (n == (ssize_t)sizeof(r))
@@ -418,7 +443,7 @@ static void start_first(struct loop *loop)
         fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd) ==
             (ssize_t)sizeof(r) &&
         r.op == PRIVILEGE_HELLO)
-        take_hello(&r);
+        (void)take_hello(&r);
     if (fd >= 0)
         close(fd);
 }

@@ -8,8 +8,8 @@
  * Requests wait for their answer, which takes the helper microseconds (a gate: tens of
  * milliseconds), and at most 2 s (a gate: 5 s); knocks are reported from the loop.
  *
- * Opening, closing and knocks belong to the thread of that loop. All else may be called
- * by any thread, one after the other.
+ * Opening, closing, watches and knocks belong to the thread of that loop. All else may
+ * be called by any thread, one after the other.
  */
 #ifndef POSTERN_IO_HELPER_H
 #define POSTERN_IO_HELPER_H
@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include "core/err.h"
+#include "core/list.h"
 #include "core/privilege.h"
 #include "io/loop.h"
 
@@ -30,6 +31,18 @@
  */
 void helper_open(struct loop *loop);
 void helper_close(void);
+
+/*
+ * Who wants to hear that there is a helper again: told by the loop, and may neither add
+ * nor take away a watch then. Taking away one that was never added (zeroed) is fine.
+ */
+struct helper_watch {
+    struct list link;
+    void (*on_back)(void *ctx);
+    void *ctx;
+};
+void helper_watch(struct helper_watch *w, void (*on_back)(void *ctx), void *ctx);
+void helper_unwatch(struct helper_watch *w);
 
 /* All of the bits `can` of enum privilege_can. */
 bool helper_can(uint32_t can);

@@ -256,6 +256,21 @@ static int open_keys(const struct statedir *s, struct db **db, struct fault *f)
                    sizeof(key_migrations) / sizeof(key_migrations[0]), f);
 }
 
+bool statedir_key_changed(const struct statedir *s, struct statedir_mark *m)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s/device.db", s->path);
+    if (stat(path, &st) != 0)
+        return false;
+    struct statedir_mark before = *m;
+    m->file = (uint64_t)st.st_ino;
+    m->changed_ns =
+        (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+    return before.file != 0 &&
+           (before.file != m->file || before.changed_ns != m->changed_ns);
+}
+
 /* Keys from the newest on, skipping `skip`; returns their number or an error. */
 static int read_keys(struct db *db, struct keypair *out, size_t max, int64_t skip)
 {

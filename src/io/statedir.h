@@ -62,6 +62,12 @@ void statedir_socket(const struct statedir *s, const char *role,
  */
 MUST_CHECK int statedir_key(const struct statedir *s, struct keypair *kp,
                             struct fault *f);
+/* The file that the key was last seen in. */
+struct statedir_mark {
+    uint64_t file, changed_ns;
+};
+/* Is it another file than at the call before? The first only takes the mark. */
+bool statedir_key_changed(const struct statedir *s, struct statedir_mark *m);
 /*
  * Before a database is made in `dir` that says what others know of this device: makes
  * the key that it is about, or fails as statedir_key.

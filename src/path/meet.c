@@ -70,7 +70,7 @@ static void drive(struct meet *m)
     if (m->freed)
         return;
     uint64_t now = loop_now_ms(meet_config(m)->net->loop);
-    uint64_t at = meeting_due_ms(&m->meeting);
+    uint64_t at = m->helped ? now : meeting_due_ms(&m->meeting);
     if (at == UINT64_MAX)
         timer_stop(&m->timer);
     else
@@ -92,8 +92,26 @@ void meet_leave(struct meet *m)
 
 static void on_timer(void *ctx)
 {
-    meet_enter(ctx);
-    meet_leave(ctx);
+    struct meet *m = ctx;
+    meet_enter(m);
+    if (m->helped) {
+        m->helped = false;
+        approach_on_heard(m->approach);
+    }
+    meet_leave(m);
+}
+
+/* What failed here, or was refused at the host, for want of it, is due. */
+static void on_helper(void *ctx)
+{
+    struct meet *m = ctx;
+    if (meet_config(m)->client) {
+        m->helped = true;
+        timer_start(&m->timer, 0);
+    } else {
+        m->regained++;
+        approach_offer_soon(m->approach);
+    }
 }
 
 void *meet_init(struct meet *m, struct approach *a, enum path_kind kind,
@@ -106,6 +124,7 @@ void *meet_init(struct meet *m, struct approach *a, enum path_kind kind,
     const struct approach_config *c = approach_config_of(a);
     meeting_init(&m->meeting, kind, c->client, c->jit_window_ms);
     timer_init(&m->timer, c->net->loop, on_timer, m);
+    helper_watch(&m->helper, on_helper, m);
     return m;
 }
 
@@ -138,6 +157,7 @@ void meet_free(void *k)
     m->engine->drop(m, NULL);
     m->engine->end(m);
     timer_stop(&m->timer);
+    helper_unwatch(&m->helper);
     meet_release(m);
 }
 
@@ -165,6 +185,7 @@ void meet_fill_offer(void *k, Offer *o)
     struct meeting_address own[MEET_ADDRESSES_MAX];
     size_t n = meeting_tells(&m->meeting) ? m->engine->addresses(m, own) : 0;
     meeting_fill(&m->meeting, own, n, o);
+    o->regained = m->regained > o->regained ? m->regained : o->regained;
 }
 
 static bool fits(void *ctx, const struct addr *a)
@@ -177,6 +198,10 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
     struct meet *m = k;
     (void)renewed;
     meet_enter(m);
+    if (meet_config(m)->client && o->regained > m->regained) {
+        m->regained = o->regained;
+        m->helped = true; /* drive sets the timer */
+    }
     meeting_on_offer(&m->meeting, o, fits, m->approach);
     meet_leave(m);
 }

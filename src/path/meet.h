@@ -7,6 +7,7 @@
 #define POSTERN_PATH_MEET_H
 
 #include "core/meeting.h"
+#include "io/helper.h"
 #include "io/loop.h"
 #include "path/kind.h"
 
@@ -34,6 +35,9 @@ struct meet {
     const struct meet_engine *engine;
     struct meeting meeting;
     struct timer timer;
+    struct helper_watch helper;
+    bool helped;       /* the helper is back, and the ladder is to hear of it */
+    uint32_t regained; /* as the host's Offers count */
     unsigned busy;
     bool driving, freed;
 };

@@ -93,7 +93,12 @@ def test_a_session_under_way_gets_its_kind_when_the_helper_is_back(house, number
     dead = kill_helper(g.host_proc, number)
     proc = g.connect("7000", None, "--paths", "udp-knock,relay")
     wait_relay(proc)
-    no = proc.wait_event("rejected", 10, kind="udp-knock")
+
+    def refused():
+        for found in child(g.host_proc.pid) if number == signal.SIGKILL else ():
+            os.kill(found, number)  # a slow client comes when there is another already
+        return proc.find("rejected", kind="udp-knock")
+    no = wait_until(refused, 10, "it is told")
     assert LOST in no["reason"], no
     if number == signal.SIGSTOP:
         assert "did not answer" in no["reason"], no
@@ -101,6 +106,27 @@ def test_a_session_under_way_gets_its_kind_when_the_helper_is_back(house, number
     assert not alive(dead)
     proc.wait_event("path", 30, kind="udp-knock")
     move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("side,kind", [("host", "udp-knock"), ("client", "tcp-knock")])
+def test_what_failed_without_a_helper_is_tried_when_it_is_back(house, side, kind):
+    """The pauses between tries have grown by then, to 16 s and more."""
+    g = house
+    g.up_and_joined("7000")
+    proc = g.client.start("up", "--paths", f"{kind},relay")
+    proc.wait_event("path", 20, kind=kind)
+    lacks = proc if side == "client" else g.host_proc
+    mark, began = proc.mark(), time.monotonic()
+    g.topo.cut_direct()     # its path dies
+    while time.monotonic() - began < 22:
+        for found in child(lacks.pid):
+            os.kill(found, signal.SIGKILL)
+        time.sleep(0.05)    # how often it is killed, no wait for something
+    g.topo.mend_direct()
+    wait_until(lambda: lacks.stderr.count(BACK) >= lacks.stderr.count(LOST), 40, "it is back")
+    began = time.monotonic()
+    proc.wait_event("path", 40, since=mark, kind=kind)
+    assert time.monotonic() - began < 4, "it was tried at once"
 
 
 def test_a_path_that_stands_outlives_its_helper(house):

@@ -1,9 +1,11 @@
 """Files of the state directory that others replace beside the program that has them
 open: a backup restored by rename, a copy in place, a file that was emptied."""
 
+import fcntl
 import os
 import shutil
 import sqlite3
+import time
 
 import pytest
 
@@ -272,6 +274,45 @@ def test_the_whole_directory_was_put_back(pair):
     other = g.other_client("other")
     g.join(other)
     assert works(other)
+
+
+def test_a_brokers_directory_was_put_back(pair):
+    g = pair
+    state = g.broker.state
+    shutil.copytree(state, state + ".copy")
+    os.rename(state, state + ".old")
+    os.rename(state + ".copy", state)
+
+    def held():
+        with open(f"{state}/broker.lock", "rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+    wait_until(held, NOTICED_S * patience(), "the broker holds it")
+    second = g.broker.run("broker", "--listen", "0.0.0.0:4443", json=False, timeout=15)
+    assert second.status == 1 and "already runs with" in second.stderr, second.stderr
+    assert works(g.client) and g.broker_proc.running
+
+
+def test_a_key_that_took_the_place_of_this_hosts_counts(pair, work):
+    """An invite made beside it is for the key of the file; so is the host, soon."""
+    g = pair
+    other = g.other_client("elsewhere")
+    theirs = device_of(other)
+    by_rename(f"{g.host.state}/device.db", f"{other.state}/device.db")
+    link = g.invite()
+    guest = g.other_client("guest")
+    assert guest.run("join", link, timeout=30).status == 0
+    assert works(guest)
+    said = [line for line in g.host_proc.stderr.splitlines() if "device.db" in line]
+    assert len(said) == 1 and theirs in said[0], g.host_proc.stderr
+    mark = g.host_proc.mark()
+    g.host.run("keys", "rotate")        # the daemon's own way is no replacement
+    g.host_proc.wait_event("reloaded", 10, mark)
+    time.sleep(NOTICED_S - 2)           # the sweep comes by, and says nothing
+    assert g.host_proc.stderr.count("device.db") == 1, g.host_proc.stderr
 
 
 def test_another_took_the_directory_that_was_put_back(pair):

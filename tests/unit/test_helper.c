@@ -85,8 +85,15 @@ static void test_it_starts_and_answers(void **state)
     assert_int_equal(tell(STUB_ANSWER, &r, NULL), 0);
 }
 
+static void on_back(void *ctx)
+{
+    ++*(unsigned *)ctx;
+}
+
 static void test_one_that_dies_is_replaced(void **state)
 {
+    unsigned back = 0;
+    struct helper_watch watch = {0};
     struct privilege_request q = {.tcp = true};
     struct privilege_reply r;
     uint64_t first, second;
@@ -99,7 +106,11 @@ static void test_one_that_dies_is_replaced(void **state)
     assert_string_equal(helper_missing(), r.reason);
     assert_false(helper_can(PRIVILEGE_CAN_BIND));
     assert_int_equal(lost, 0); /* never from inside a call */
+    helper_unwatch(&watch);    /* of no effect */
+    helper_watch(&watch, on_back, &back);
     assert_true(await_helper() >= 400);
+    assert_int_equal(back, 1);
+    helper_unwatch(&watch);
     assert_int_equal(lost, 1);
     assert_int_equal(helper_knock_remove(q.serial), 0); /* nothing there any more */
     assert_int_equal(tell(STUB_ANSWER, &r, &second), 0);

@@ -15,6 +15,16 @@ void helper_close(void)
 {
 }
 
+void helper_watch(struct helper_watch *w, void (*on_back)(void *ctx), void *ctx)
+{
+    (void)w, (void)on_back, (void)ctx;
+}
+
+void helper_unwatch(struct helper_watch *w)
+{
+    (void)w;
+}
+
 bool helper_can(uint32_t can)
 {
     return can == 0;
