@@ -1,7 +1,7 @@
 /*
  * What the broker says of a device's addresses to those it writes to: where its control
- * connection comes from, and what its STUN marked (core/vouch_mark.h). The other side sends
- * little to an address that nobody vouches for.
+ * connection comes from, and what its STUN marked (core/vouch_mark.h). The other side
+ * sends little to an address that nobody vouches for.
  */
 #ifndef POSTERN_BROKER_VOUCH_H
 #define POSTERN_BROKER_VOUCH_H

@@ -1,7 +1,7 @@
 /*
  * TCP services are connected to, by a race of their targets, and pumped; UDP services
- * get a socket of their own a flow; what a host of the LAN serves is a stream to it, joined to the
- * client's. A refusal is handed back with its reason.
+ * get a socket of their own a flow; what a host of the LAN serves is a stream to it,
+ * joined to the client's. A refusal is handed back with its reason.
  */
 #include "host/service_streams.h"
 
