@@ -238,7 +238,7 @@ static void conn_request(struct local_conn *c)
         struct fault f;
         (void)fault_set(&f, POSTERN_ERR_PROTO, "use the same version for both",
                         "the running daemon does not understand this command");
-        local_conn_finish(c, -POSTERN_ERR_PROTO, &f);
+        local_conn_finish(c, POSTERN_ERR_PROTO, &f);
         return;
     }
     int fd = c->passed_fd;
