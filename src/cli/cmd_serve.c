@@ -11,8 +11,10 @@
 #include "cli/published.h"
 #include "core/kinds.h"
 #include "host/certs.h"
+#include "host/lan.h"
 #include "host/roster.h"
 #include "host/serve.h"
+#include "host/via.h"
 #include "io/lack.h"
 #include "io/statedir.h"
 
@@ -75,10 +77,13 @@ static int store_tls(const struct statedir *state, const struct options *o,
     struct roster *r = NULL;
     struct access *a = NULL;
     struct link broker;
+    char agent[LINK_TEXT_LEN];
     int err =
         s == NULL ? fault_lack(f, POSTERN_ERR_NOMEM) : daemon_open_roster(&r, state, f);
     if (err == 0)
         err = daemon_open_access(&a, state, f);
+    if (err == 0 && lan_agent_find(r, NULL, agent) == 0)
+        err = via_check_tls(tls->list, tls->count, o->values[OPT_TLS_COMMAND].text, f);
     if (err == 0)
         err = published_read(r, s, &published, &broker, f);
     if (err == 0)

@@ -75,7 +75,7 @@ void peer_check_gone(struct peer *p)
 {
     struct fault f;
     if (p->gone_us == 0 || session_answered_us(peer_session(p)) > p->gone_us ||
-        p->signal_us > p->gone_us) {
+        peer_signal_us(p) > p->gone_us) {
         p->gone_us = 0;
         return;
     }
@@ -127,7 +127,7 @@ static unsigned limit_of(const struct peer *p, uint64_t since_us)
     bool fatal = false;
     struct uplink *u = p->config.endpoint->uplink;
     if (uplink_is_up(u))
-        return p->signal_us > since_us ? PRESENT_S : AWAY_S;
+        return peer_signal_us(p) > since_us ? PRESENT_S : AWAY_S;
     return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
 }
 

@@ -378,48 +378,36 @@ static void join(struct agent_host *h, int fd)
     }
 }
 
+/* Of the agent's own, about the session that is or is to be. */
+static Control message_to(const struct agent_host *h)
+{
+    Control m = Control_init_zero;
+    memcpy(m.peer, h->agent->net.own.pub, KEY_LEN);
+    memcpy(m.conv, h->conv, CONV_LEN);
+    return m;
+}
+
 /* In the broker's place: tells the host of its one client. */
 static void introduce(struct agent_host *h)
 {
-    struct agent *a = h->agent;
-    Control m = {.which_body = Control_introduce_tag};
-    Introduce *in = &m.body.introduce;
-    Offer o = {.generation = 1};
-    o.fresh = h->session == NULL || !session_is_open(h->session);
-    o.check_key.size = sizeof(o.check_key.bytes);
-    randombytes_buf(o.check_key.bytes, sizeof(o.check_key.bytes));
-    offer_name(&o, PATH_RELAY);
-    memcpy(o.conv, h->conv, CONV_LEN);
-    memcpy(in->conv, h->conv, CONV_LEN);
-    memcpy(in->peer, a->net.own.pub, KEY_LEN);
-    h->introduced_ms = loop_now_ms(a->loop);
-    wake(a);
-    in->sealed.size = (pb_size_t)offer_seal(in->sealed.bytes, sizeof(in->sealed.bytes),
-                                            &o, &a->net.own, h->known.key);
+    Control m = message_to(h);
+    h->introduced_ms = loop_now_ms(h->agent->loop);
+    wake(h->agent);
+    offer_introduce(&m, &h->agent->net.own, h->known.key,
+                    h->session == NULL || !session_is_open(h->session));
     send_message(h, &m);
 }
 
 static void give_ticket(struct agent_host *h)
 {
-    Control m = {.which_body = Control_ticket_tag};
+    Control m = message_to(h);
     Ticket *t = &m.body.ticket;
+    m.which_body = Control_ticket_tag;
     randombytes_buf(h->ticket, sizeof(h->ticket));
     h->awaited = true;
-    memcpy(t->peer, h->agent->net.own.pub, KEY_LEN);
-    memcpy(t->conv, h->conv, CONV_LEN);
     t->ticket.size = TICKET_LEN;
     memcpy(t->ticket.bytes, h->ticket, TICKET_LEN);
     send_message(h, &m);
-}
-
-/* Of its offers only one thing matters: it may not know this session any more. */
-static void on_signal(struct agent_host *h, const Signal *m)
-{
-    Offer o;
-    if (offer_open(&o, &h->agent->net.own, h->known.key, h->conv, m->sealed.bytes,
-                   m->sealed.size) == 0 &&
-        o.fresh)
-        begin_anew(h);
 }
 
 /* --------------------------------------------------------------------------- hosts */
@@ -525,6 +513,7 @@ static void on_hello(struct agent_host *h, const Hello *m)
 /* What else a broker is told has no place here. */
 static void on_routed(struct agent_host *h, const Control *m)
 {
+    bool ours = memcmp(m->conv, h->conv, CONV_LEN) == 0;
     switch (m->which_body) {
     case Control_ping_tag: {
         Control pong = {.which_body = Control_pong_tag,
@@ -533,14 +522,15 @@ static void on_routed(struct agent_host *h, const Control *m)
         break;
     }
     case Control_accept_tag:
-        if (memcmp(m->body.accept.conv, h->conv, CONV_LEN) == 0)
+        if (ours)
             give_ticket(h);
         break;
     case Control_signal_tag:
-        on_signal(h, &m->body.signal);
+        if (ours && offer_says_forgotten(m, &h->agent->net.own, h->known.key))
+            begin_anew(h);
         break;
     case Control_refuse_tag:
-        if (memcmp(m->body.refuse.conv, h->conv, CONV_LEN) == 0)
+        if (ours)
             send_bye(h, BYE_BUSY, m->body.refuse.reason);
         break;
     case Control_carry_tag:

@@ -56,8 +56,8 @@ struct clients {
 };
 
 /* host_client.c */
-/* NULL: no memory. */
-struct host_client *host_client_new(struct presence *p, const Introduce *in,
+/* By that Introduce. NULL: no memory. */
+struct host_client *host_client_new(struct presence *p, const Control *m,
                                     const Offer *o, bool unlisted);
 void host_client_send_services(struct host_client *c);
 /* The `session` event of one that has a session. */

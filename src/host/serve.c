@@ -412,6 +412,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     s->host.to_agent = uses_agent(s);
     rc = s->host.to_agent ? via_load(s->host.roster, c->via, broker, &s->met_before, f)
                           : load_broker(s, broker, rc == 0, f);
+    if (rc == 0 && s->host.to_agent)
+        rc = via_check_tls(c->tls, c->tls_count, c->tls_command, f);
     if (rc != 0)
         return rc;
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)

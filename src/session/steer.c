@@ -37,9 +37,9 @@ static const uint8_t label_next[] = {
 
 static struct path *path_by_id(const struct session *s, uint32_t id)
 {
-    for (int i = 0; i < SESSION_PATHS_MAX; i++)
-        if (s->paths[i] != NULL && s->paths[i]->id == id)
-            return s->paths[i];
+    LIST_EACH (struct path, p, &s->paths, user_link)
+        if (p->id == id)
+            return p;
     return NULL;
 }
 
@@ -281,30 +281,25 @@ uint64_t steer_deadline_ns(const struct session *s)
  */
 static void take_any(struct session *s, uint64_t now_us)
 {
-    for (int i = 0; !s->confirmed && i < SESSION_PATHS_MAX; i++)
-        if (paths_current(&s->net) == PATHS_NONE && s->paths[i] != NULL)
-            paths_force(&s->net, s->paths[i]->id, now_us);
+    if (!s->confirmed && paths_current(&s->net) == PATHS_NONE && !list_empty(&s->paths))
+        paths_force(&s->net, LIST_FIRST(&s->paths, struct path, user_link)->id, now_us);
+}
+
+static bool has_path(const struct session *s, const struct path *p)
+{
+    return p->user == &session_path_user && p->user_ctx == s;
 }
 
 void session_add_path(struct session *s, struct path *p)
 {
-    struct path **slot = NULL;
     uint64_t now_us = clock_us();
-    for (int i = SESSION_PATHS_MAX - 1; i >= 0; i--) {
-        if (s->paths[i] == p)
-            return;
-        if (s->paths[i] == NULL)
-            slot = &s->paths[i];
-    }
-    if (slot == NULL)
+    if (has_path(s, p) || paths_add(&s->net, p->id, p->stream, now_us) != 0)
         return;
-    *slot = p;
+    list_push(&s->paths, &p->user_link);
     p->user = &session_path_user;
     p->user_ctx = s;
-    if (paths_add(&s->net, p->id, p->stream, now_us) == 0) {
-        take_any(s, now_us);
-        follow(s);
-    }
+    take_any(s, now_us);
+    follow(s);
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
     session_touch(s);
@@ -333,11 +328,9 @@ void session_remove_path(struct session *s, struct path *p)
 {
     uint64_t now_us = clock_us();
     output_drop_path(s, p);
-    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
-        if (s->paths[i] == p) {
-            s->paths[i] = NULL;
-            p->user = NULL;
-        }
+    if (has_path(s, p)) {
+        list_remove(&p->user_link);
+        p->user = NULL;
     }
     paths_remove(&s->net, p->id, now_us);
     take_any(s, now_us);

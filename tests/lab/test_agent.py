@@ -536,6 +536,12 @@ def test_what_contradicts_is_refused(lan):
         assert done.status in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr
         assert word in done.stderr, (word, done.stderr)
     taken = Actor(g.programs, g.topo.host.ns, f"{g.work}/taken")
+    for args in (["--tls", "web=x.pem"], ["--tls", "web", "--tls-command", "true"]):
+        done = who.run("serve", "--via", lan.link, *args, "web=80", json=False)
+        assert done.status == 2 and "ends no TLS" in done.stderr, done.stderr
+    via = lan.hand_over(nas, "nas", "web=80")
+    done = via.who.run("serve", "--reload", "--tls", "web=x.pem", json=False)
+    assert done.status == 2 and "ends no TLS" in done.stderr, done.stderr
     done = taken.run("serve", "--broker", g.link, "--agent", "22", json=False)
     assert done.status == 1 and "4480" in done.stderr, done.stderr
 
