@@ -258,6 +258,11 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
                         "%.64s: %.160s", p->config.name, reason);
         break;
+    case REFUSE_GONE: /* a restart, as a rule: soon back, and soon asked again */
+    case REFUSE_BROKEN:
+        (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED, "%.64s: %.160s",
+                        p->config.name, reason);
+        break;
     default:
         (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED, "%.64s: %.160s",
                         p->config.name, reason);
@@ -302,13 +307,6 @@ static const struct tie_events tie_events = {
     .on_forgotten = on_forgotten,
 };
 
-/* When the host was last heard in this try, through the broker or on a path; or 0. */
-static uint64_t heard_us(const struct peer *p)
-{
-    uint64_t us = tie_heard_us(p->tie), signal_us = peer_signal_us(p);
-    return us > signal_us ? us : signal_us;
-}
-
 static unsigned patience_ms(const struct peer *p)
 {
     return p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS;
@@ -320,7 +318,7 @@ static unsigned patience_ms(const struct peer *p)
  */
 static bool advances(struct peer *p)
 {
-    uint64_t now_us = clock_us(), heard = heard_us(p);
+    uint64_t now_us = clock_us(), heard = peer_heard_us(p);
     if (heard == 0) {
         p->unanswered = true;
         return false;
