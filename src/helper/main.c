@@ -1,13 +1,12 @@
 /*
  * postern-helper: the one process that uses privileges. It takes typed requests from
  * the program that started it, over a socket that nobody else can reach, and ends with
- * it. The program started its keeper (keeper.c), which starts it.
+ * it. The program started its keeper (keeper_process.c), which starts it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -15,20 +14,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/stdfd.h"
-
-int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
-    va_end(ap);
-    r->err = err;
-    return err;
-}
 
 static uint32_t able(void)
 {

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/fdpass.h"
 
 enum { CLEAN_UP_S = 5 };

@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 
 void run_hand_down(uint64_t caps)
 {
