@@ -20,7 +20,7 @@ enum {
     AWAY_MS = 300,
     SOON_S = 4,
     OWN_S = 6,
-    ROUTER_S = 25
+    ROUTER_S = 9
 };
 
 static const struct nat_config usual_nat = {.translates = true,
