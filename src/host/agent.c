@@ -653,7 +653,7 @@ static bool host_tick(struct agent_host *h, uint64_t now_ms)
 
 static void tell_link(struct agent *a)
 {
-    struct link l = {.type = LINK_BROKER, .has_token = true};
+    struct link l = {.type = LINK_AGENT, .has_token = true};
     uint8_t fresh[LINK_SECRET_LEN];
     char text[LINK_TEXT_LEN], ip[ADDR_TEXT_LEN];
     struct addr at;
