@@ -217,9 +217,10 @@ static void withdraw_all(struct agent_host *h)
 
 void agent_renamed(struct agent *a)
 {
-    for (struct list *n = a != NULL ? a->hosts.next : NULL; n != NULL && n != &a->hosts;
-         n = n->next)
-        send_names(LIST_OWNER(n, struct agent_host, link));
+    if (a == NULL)
+        return;
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
+        send_names(h);
 }
 
 /* A list of services makes every client's anew: not too often. */
@@ -237,11 +238,9 @@ static bool too_often(struct agent_host *h)
 
 static struct agent_host *find_number(struct agent *a, uint64_t number)
 {
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
         if (h->state == READY && h->number == number)
             return h;
-    }
     return NULL;
 }
 
@@ -309,22 +308,6 @@ static void on_meta(void *ctx, const Meta *m)
         on_services(h, &m->body.services);
 }
 
-static void on_stream(void *ctx, struct stream *st)
-{
-    (void)ctx, (void)st; /* hosts open none: it is reset */
-}
-
-static void on_path(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx;
-    p->rtt_us = rtt_us;
-}
-
 static void on_silent(void *ctx)
 {
     wake(((struct agent_host *)ctx)->agent); /* which watches how long */
@@ -349,11 +332,8 @@ static void on_session_close(void *ctx, int err, const char *why)
 
 static const struct session_events session_events = {
     .on_open = on_open,
-    .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
     .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
     .on_silent = on_silent,
     .on_close = on_session_close,
 };
@@ -444,12 +424,9 @@ static void host_free(struct agent_host *h)
 /* What an earlier connection of that host has left goes: there is one at most. */
 static void forget_left(struct agent *a, const uint8_t key[static KEY_LEN])
 {
-    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        next = n->next;
+    LIST_EACH_REMOVABLE (struct agent_host, h, next, &a->hosts, link)
         if (h->state == LEFT && memcmp(h->known.key, key, KEY_LEN) == 0)
             host_free(h);
-    }
 }
 
 /* Its control connection is over; streams that stand go on. */
@@ -470,15 +447,13 @@ static void host_left(struct agent_host *h)
 /* The ready one of that key. */
 static struct agent_host *find_ready(struct agent *a, const uint8_t key[static KEY_LEN])
 {
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
         if (h->state == READY && memcmp(h->known.key, key, KEY_LEN) == 0)
             return h;
-    }
     return NULL;
 }
 
-bool agent_has(void *ctx, const uint8_t key[static KEY_LEN])
+static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
 {
     return find_ready(ctx, key) != NULL;
 }
@@ -487,7 +462,7 @@ bool agent_has(void *ctx, const uint8_t key[static KEY_LEN])
 static int take_in(struct agent_host *h, const Hello *m)
 {
     struct agent *a = h->agent;
-    struct lan_room room = {.is_connected = agent_has, .ctx = a};
+    struct lan_room room = {.is_connected = is_connected, .ctx = a};
     struct lan_comer c = {.name = m->name, .now_s = statedir_now_s()};
     if (m->token.size == LINK_SECRET_LEN)
         c.token = m->token.bytes;
@@ -688,12 +663,26 @@ bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])
     return h != NULL;
 }
 
+/* Hosts of the LAN that are not there hold places and names all the same. */
+static void reply_away(struct agent *a, struct local_conn *c)
+{
+    struct lan_host hosts[LAN_HOSTS_MAX];
+    size_t n = 0;
+    if (lan_host_list(a->host->roster, hosts, &n) != 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        struct event e;
+        if (is_connected(a, hosts[i].key))
+            continue;
+        event_begin(&e, "lan-away");
+        event_text(&e, "name", hosts[i].name);
+        local_conn_say(c, &e, false);
+    }
+}
+
 void agent_status(struct agent *a, struct local_conn *c)
 {
-    for (struct list *n = a != NULL ? a->hosts.next : NULL; n != NULL && n != &a->hosts;
-         n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        LocalReply r = LocalReply_init_zero;
+    LIST_EACH (struct agent_host, h, &a->hosts, link) {
         struct event e;
         struct addr from;
         if (h->state != READY)
@@ -703,10 +692,9 @@ void agent_status(struct agent *a, struct local_conn *c)
         event_text(&e, "name", h->known.name);
         event_addr(&e, "remote", &from);
         event_int(&e, "services", h->offered != NULL ? h->offered->services_count : 0);
-        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
-        if (local_conn_reply(c, &r) != 0)
-            return;
+        local_conn_say(c, &e, false);
     }
+    reply_away(a, c);
 }
 
 static void on_tick(void *ctx)
@@ -714,10 +702,8 @@ static void on_tick(void *ctx)
     struct agent *a = ctx;
     uint64_t now = loop_now_ms(a->loop);
     bool waits = false;
-    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
-        next = n->next;
-        waits = host_tick(LIST_OWNER(n, struct agent_host, link), now) || waits;
-    }
+    LIST_EACH_REMOVABLE (struct agent_host, h, next, &a->hosts, link)
+        waits = host_tick(h, now) || waits;
     if (!waits)
         timer_stop(&a->timer);
 }
@@ -728,8 +714,7 @@ static void on_tick(void *ctx)
 static void on_pair(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 {
     struct agent *a = ctx;
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link) {
         if (h->state == READY && h->awaited &&
             sodium_memcmp(h->ticket, ticket, TICKET_LEN) == 0) {
             join(h, fd);

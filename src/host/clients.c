@@ -134,7 +134,7 @@ static long about_to_open(const struct clients *cs)
 static bool has_descriptors(const struct presence *p, unsigned percent)
 {
     const struct clients *cs = p->host->clients;
-    long apart = (long)outlets_count(cs->host->outlets) - about_to_open(cs);
+    long apart = (long)service_streams_count(cs->host->streams) - about_to_open(cs);
     return net_has_descriptors(&p->endpoint.net, percent, apart);
 }
 

@@ -5,7 +5,7 @@
 #include "core/holdings.h"
 #include "core/invitees.h"
 #include "host/clients.h"
-#include "host/outlet.h"
+#include "host/service_streams.h"
 #include "session/tie.h"
 
 enum {
@@ -23,7 +23,7 @@ struct host_client {
     struct presence *presence;
     struct host_client *next, *prev;
     uint8_t key[KEY_LEN]; /* proven by this session */
-    struct outlet_client who;
+    struct stream_client who;
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;

@@ -242,7 +242,7 @@ static void on_stream(void *ctx, struct stream *st)
     c->spoke = true;
     if (!c->who.member)
         became_member(c);
-    outlet_accept(c->host->outlets, &c->who, st);
+    service_stream_accept(c->host->streams, &c->who, st);
 }
 
 static void on_close(void *ctx, int err, const char *why)

@@ -1,4 +1,4 @@
-/* Offers as they travel: encoded, and sealed to one device. */
+/* What is sealed is one Offer and nothing else. */
 #include "path/offer.h"
 
 #include <string.h>

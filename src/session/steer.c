@@ -174,7 +174,9 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         uint32_t rtt_us = paths_on_response(&s->net, p->id, &q, now_us);
         if (rtt_us > 0) {
             s->answered_us = now_us;
-            s->events->on_path_rtt(s->ctx, p, rtt_us);
+            p->rtt_us = rtt_us;
+            if (s->events->on_path_rtt != NULL)
+                s->events->on_path_rtt(s->ctx, p);
         }
         return;
     }
@@ -209,7 +211,8 @@ static void follow(struct session *s)
     s->ping_due = true;
     s->raise_ns = like && s->is_client ? clock_ns() + raise_after_ns : 0;
     bind_size(s);
-    s->events->on_path(s->ctx, p);
+    if (s->events->on_path != NULL)
+        s->events->on_path(s->ctx, p);
 }
 
 static void carry_out(struct session *s, const struct paths_action *a, uint64_t now_us)
@@ -228,11 +231,12 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
     case PATHS_DEAD:
         if (p == s->current)
             keepalive_on_dead(&s->keep);
-        if (p != NULL)
+        if (p != NULL && s->events->on_path_dead != NULL)
             s->events->on_path_dead(s->ctx, p, a->silent_us);
         break;
     case PATHS_SILENT:
-        s->events->on_silent(s->ctx);
+        if (s->events->on_silent != NULL)
+            s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
         s->ping_due = true; /* QUIC's own timer has backed off */

@@ -178,21 +178,6 @@ static void on_meta(void *ctx, const Meta *m)
     p->named++;
 }
 
-static void on_path(void *ctx, struct path *path)
-{
-    (void)ctx, (void)path;
-}
-
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
-{
-    (void)ctx, (void)path, (void)silent_us;
-}
-
-static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
-{
-    (void)ctx, (void)path, (void)rtt_us;
-}
-
 static void on_session_close(void *ctx, int err, const char *why)
 {
     struct peer *p = ctx;
@@ -207,10 +192,6 @@ static const struct session_events session_events = {
     .on_open = on_session_open,
     .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_session_open,
     .on_close = on_session_close,
 };
 
