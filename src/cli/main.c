@@ -107,8 +107,8 @@ int main(int argc, char **argv)
     struct fault f = {0};
     struct events out = {.json = wants_json(argc, argv), .out = stdout};
     int err = 0;
-    stop_prepare();
     stop_prepare_command();
+    stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);
         err = c != NULL ? lack_check_start(LACK_FILES_MIN, &f)
