@@ -10,6 +10,7 @@ import pytest
 from .actors import HOST, Actor
 from .browser import DOMAIN
 from .net import wait_until
+from .test_crowd import IDLE
 from .test_instances import page, says_no, web
 from .test_portal_names import certificate
 
@@ -141,6 +142,29 @@ def test_many_at_once(lan):
     wait_until(lambda: len(g.topo.host.ns.sockets("-tn", "state", "connected",
                                                   "exclude", "time-wait", gone)) == 2,
                10, "only the control connection and the session's pair are left")
+
+
+def test_one_device_takes_all_streams_to_a_host(lan):
+    """The agent has one session to it. Who holds most gives: another device comes in."""
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000")
+    published(lan, "data/nas")
+    g.join()
+    other = g.other_client("other")
+    g.join(other)
+    crowds = []
+    for i in range(2):      # two programs: each has a session of its own to the agent
+        greedy = g.connect("data", None, "--paths", "relay")
+        crowds.append(g.programs.start(g.topo.client.ns, f"crowd{i}", PYTHON, "-c", IDLE,
+                                       greedy.port, 1_100))
+        crowds[i].wait_line("open", 60)
+    for _ in range(20):
+        done = other.run("nc", HOST, "data", json=False, stdin=b"GET 9 1\n", timeout=20)
+        assert done.status == 0 and len(done.stdout) >= 9, done.stderr
+    assert all(c.running for c in crowds) and g.host_proc.running
 
 
 def test_resets_and_refusals_pass(lan):
