@@ -123,10 +123,7 @@ static void tell(const struct agent_host *h, const char *what, const char *servi
                  const ServiceInfo *sv)
 {
     struct event e;
-    event_begin(&e, what);
-    event_text(&e, "service", service);
-    event_int(&e, "port", sv->port);
-    event_bool(&e, "udp", sv->udp);
+    service_event(&e, what, service, sv->port, sv->udp);
     event_text(&e, "from", h->known.name);
     events_print(h->agent->host->out, &e);
 }

@@ -101,10 +101,7 @@ static void tell(struct run *r, const char *what, const struct serving *s,
                  const char *program)
 {
     struct event e;
-    event_begin(&e, what);
-    event_text(&e, "service", s->name);
-    event_int(&e, "port", s->local.port);
-    event_bool(&e, "udp", !s->tcp);
+    service_event(&e, what, s->name, s->local.port, !s->tcp);
     event_addr(&e, "listens", &s->local);
     if (program != NULL)
         event_text(&e, "program", program);

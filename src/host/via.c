@@ -104,10 +104,7 @@ void via_on_names(struct host *h, const Names *m)
                 sv->name);
         if (m->names[i][0] == '\0' || is_called(&h->called, m->names[i]))
             continue;
-        event_begin(&e, "published");
-        event_text(&e, "service", m->names[i]);
-        event_int(&e, "port", sv->port);
-        event_bool(&e, "udp", sv->udp);
+        service_event(&e, "published", m->names[i], sv->port, sv->udp);
         events_print(h->out, &e);
     }
     h->called = *m;
