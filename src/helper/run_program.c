@@ -43,8 +43,6 @@ __attribute__((noreturn)) static void become(const char *name, const char *const
             _exit(127);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGHUP, SIG_DFL);
     (void)signal(SIGPIPE, SIG_DFL);
     (void)alarm(RUN_S); /* outlives execve */
     run_hand_down(CAPS_NET_ADMIN | CAPS_NET_RAW);
