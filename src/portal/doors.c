@@ -55,7 +55,12 @@ static bool attach_awaited(struct door *d, const struct addr *from, int fd)
     if (v == NULL || !v->awaited || v->call == NULL)
         return false;
     v->awaited = false;
-    (void)!call_attach(v->call, fd);
+    if (visit_prove(v) == 0) {
+        (void)!call_attach(v->call, fd);
+    } else {
+        linger_break(fd);
+        call_abort(v->call);
+    }
     return true;
 }
 
@@ -68,8 +73,8 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     }
     if (attach_awaited(d, from, fd))
         return;
-    struct visit *v = visit_new(&d->of->visits, from, d->port, false);
-    if (v == NULL) {
+    struct visit *v;
+    if (visit_new(&v, &d->of->visits, from, d->port, false, true) != 0) {
         linger_break(fd);
         return;
     }
@@ -117,15 +122,21 @@ static bool comes_again(struct door *d, uint64_t syn, const struct addr *from)
     return true;
 }
 
-/* A client knocks: its host is asked before it is answered. */
+/*
+ * A client knocks: its host is asked before it is answered. Anybody can send SYNs in
+ * another's name, so few wait like that: any further one is let on to the kernel, which
+ * keeps nothing of it (SYN cookies), and the host is asked once the client has shown
+ * that it is there.
+ */
 static void on_syn(void *ctx, uint64_t syn, const struct addr *from)
 {
     struct door *d = ctx;
     if (comes_again(d, syn, from))
         return;
-    struct visit *v = visit_new(&d->of->visits, from, d->port, false);
-    if (v == NULL) {
-        gate_verdict(d->gate, syn, GATE_REFUSE);
+    struct visit *v;
+    int rc = visit_new(&v, &d->of->visits, from, d->port, false, false);
+    if (rc != 0) {
+        gate_verdict(d->gate, syn, rc == POSTERN_ERR_AGAIN ? GATE_ACCEPT : GATE_REFUSE);
         return;
     }
     v->gate = d->gate;
