@@ -43,6 +43,7 @@ struct door {
     struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
     uint16_t port;
     bool udp;
+    bool dual;    /* IPv4 comes to it as well */
     bool ungated; /* for want of a helper; doors_sweep looks for one */
 };
 
@@ -204,20 +205,16 @@ static struct door *door_find(const struct doors *ds, uint16_t port, bool udp)
     return NULL;
 }
 
-/*
- * Before the port listens, and again where the gate was lost. A gate holds a port of
- * the whole machine: it stands only where the whole port is ours.
- */
+/* Before the port listens, and again where the gate was lost. */
 static void open_gate(struct door *d)
 {
-    static const uint8_t any[16];
     struct fault f = {0};
-    const struct door *other = door_find(d->of, d->port, false);
-    if (d->udp || memcmp(d->bound.ip, any, sizeof(any)) != 0 ||
-        (other != NULL && other != d))
+    struct addr at = d->bound;
+    if (d->udp)
         return;
-    int rc =
-        gate_open(&d->gate, d->of->rooms->loop, d->port, on_syn, on_gate_lost, d, &f);
+    if (d->dual)
+        at = (struct addr){.port = d->port};
+    int rc = gate_open(&d->gate, d->of->rooms->loop, &at, on_syn, on_gate_lost, d, &f);
     d->ungated = rc == POSTERN_ERR_PERM;
     if (rc != 0) {
         d->gate = NULL;
@@ -247,6 +244,7 @@ static int open_at(struct doors *ds, const struct addr *a, bool dual, bool udp)
     d->of = ds;
     d->bound = *a;
     d->port = a->port;
+    d->dual = dual;
     d->udp = udp;
     open_gate(d);
     int fd = bind_port(a, dual, udp);
