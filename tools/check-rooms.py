@@ -12,9 +12,23 @@ import sys
 from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
-FLOORS = ["session", "client", "host", "broker", "portal", "cli"]
+FLOORS = ["core", "helper", "io", "path", "session", "client", "host", "broker",
+          "portal", "cli"]
 # Rooms of several files, by floor. Each is one machine: its files share its struct.
 ROOMS = {
+    "io": {
+        # struct loop (io/loop_uv.h): libuv behind it.
+        "loop": ["loop", "loop_uv"],
+        # struct db (io/db_internal.h): its statements, its file, the copy of it.
+        "db": ["db", "db_copy", "db_file", "db_internal"],
+    },
+    "path": {
+        # struct approach (path/approach.c), as its kinds and what they send see it.
+        "approach": ["approach", "kind", "target"],
+        # struct uplink (path/uplink_internal.h).
+        "uplink": ["uplink", "uplink_facts", "uplink_internal", "uplink_pulse",
+                   "uplink_words"],
+    },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
     "session": {"session": ["internal", "meta", "output", "quic", "round", "session",
                             "steer", "stream"]},

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "broker/config.h"
+#include "broker/broker_config.h"
 #include "core/addr.h"
 
 struct broker;

@@ -66,8 +66,8 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
 {
     Control m = Control_init_zero;
     m.which_body = Control_refuse_tag;
-    memcpy(m.body.refuse.peer, r->to, KEY_LEN);
-    memcpy(m.body.refuse.conv, conv, CONV_LEN);
+    memcpy(m.peer, r->to, KEY_LEN);
+    memcpy(m.conv, conv, CONV_LEN);
     m.body.refuse.code = code;
     (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
     s->stats.refused++;
@@ -115,29 +115,29 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     const Introduce *i = &m->body.introduce;
     struct addr from;
     if (host == NULL) {
-        await_host(s, r, i->conv);
-        refuse(s, r, i->conv, REFUSE_OFFLINE, "the host is not connected here");
+        await_host(s, r, m->conv);
+        refuse(s, r, m->conv, REFUSE_OFFLINE, "the host is not connected here");
         return;
     }
-    if (open_mark(s, &from, r->from, r->to, i->conv, i->mark.bytes, i->mark.size) != 0)
+    if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
         return; /* it waited too long in the box */
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
         !admission_pass(&s->admission, r->to, r->from, &from,
                         channel_queued_bytes(host->channel) >
                             LIMIT_STRANGERS_QUEUE_BYTES,
                         loop_now_ms(s->loop))) {
-        refuse(s, r, i->conv, REFUSE_LIMIT,
+        refuse(s, r, m->conv, REFUSE_LIMIT,
                "too many devices ask for this host just now");
         return;
     }
     if (conn_send(host, m) != 0) {
-        refuse(s, r, i->conv, REFUSE_LIMIT, "the host does not keep up");
+        refuse(s, r, m->conv, REFUSE_LIMIT, "the host does not keep up");
         return;
     }
     s->stats.introduced++;
     if (channel_is_stuck(host->channel)) {
-        await_host(s, r, i->conv);
-        refuse(s, r, i->conv, REFUSE_SILENT,
+        await_host(s, r, m->conv);
+        refuse(s, r, m->conv, REFUSE_SILENT,
                "the host does not answer the broker just now");
     }
 }
@@ -148,8 +148,8 @@ static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,
     Ticket *t = &m->body.ticket;
     *m = (Control)Control_init_zero;
     m->which_body = Control_ticket_tag;
-    memcpy(t->peer, peer, KEY_LEN);
-    memcpy(t->conv, conv, CONV_LEN);
+    memcpy(m->peer, peer, KEY_LEN);
+    memcpy(m->conv, conv, CONV_LEN);
     if (ticket != NULL) {
         t->ticket.size = TICKET_LEN;
         memcpy(t->ticket.bytes, ticket, TICKET_LEN);
@@ -170,37 +170,37 @@ static void handle_accept(struct conn *c, Control *m)
     struct addr from;
     const char *why = NULL;
     Control out;
-    if (open_mark(s, &from, a->peer, host, a->conv, a->mark.bytes, a->mark.size) != 0) {
+    if (open_mark(s, &from, m->peer, host, m->conv, a->mark.bytes, a->mark.size) != 0) {
         s->stats.dropped++;
         return;
     }
-    bool portal = is_portal(s, a->peer);
+    bool portal = is_portal(s, m->peer);
     struct relay_ask ask = {
-        .client = a->peer,
+        .client = m->peer,
         .host = host,
-        .conv = a->conv,
+        .conv = m->conv,
         .from = portal || s->hub->config->no_address_limits ? NULL : &from,
         .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
     s->stats.accepted++;
-    admission_accepted(&s->admission, host, a->peer, &from);
+    admission_accepted(&s->admission, host, m->peer, &from);
     if (a->no_pair) {
-        bonds_note(&c->bonds, a->peer, a->conv);
+        bonds_note(&c->bonds, m->peer, m->conv);
         return;
     }
     bool given = relay_issue(s->relay, &ask, &t, &why) == 0;
     if (given) /* whose clients hear by the pair what becomes of the host */
-        bonds_drop(&c->bonds, a->peer, a->conv);
+        bonds_drop(&c->bonds, m->peer, m->conv);
     else
-        bonds_note(&c->bonds, a->peer, a->conv);
-    fill_ticket(&out, a->peer, a->conv, given ? t.host : NULL, why);
+        bonds_note(&c->bonds, m->peer, m->conv);
+    fill_ticket(&out, m->peer, m->conv, given ? t.host : NULL, why);
     if (conn_send(c, &out) != 0) {
         s->stats.dropped++;
         if (given)
             relay_revoke(s->relay, &t);
         return;
     }
-    fill_ticket(&out, host, a->conv, given ? t.client : NULL, why);
-    send_on(s, &(struct route){.to = a->peer, .from = host}, &out);
+    fill_ticket(&out, host, m->conv, given ? t.client : NULL, why);
+    send_on(s, &(struct route){.to = m->peer, .from = host}, &out);
 }
 
 /* A client hears for each session what became of its host. */
@@ -233,11 +233,8 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
 /* The one of a client's connections that spoke last for this approach, if known. */
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
-    struct proto_way w;
-    struct conn *c = NULL;
-    if (!r->to_host && proto_control_way(m, &w))
-        c = conn_first(s, r->to, CONN_CLIENT);
-    while (c != NULL && !conn_has_conv(c, w.conv))
+    struct conn *c = r->to_host ? NULL : conn_first(s, r->to, CONN_CLIENT);
+    while (c != NULL && !conn_has_conv(c, m->conv))
         c = conn_next(c);
     return c;
 }
@@ -265,19 +262,17 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
         arrived = true;
     }
     if (!arrived && m->which_body == Control_signal_tag)
-        refuse(s, r, m->body.signal.conv, REFUSE_OFFLINE,
-               "the other device is not connected here");
+        refuse(s, r, m->conv, REFUSE_OFFLINE, "the other device is not connected here");
 }
 
 /* Replaces `peer` by the proven sender and sends the message on. */
-static void forward(struct conn *c, Control *m, uint8_t peer[static KEY_LEN])
+static void forward(struct conn *c, Control *m)
 {
     uint8_t to[KEY_LEN];
-    struct proto_way w;
-    if (c->state == CONN_CLIENT && proto_control_way(m, &w))
-        conn_note_conv(c, w.conv);
-    memcpy(to, peer, KEY_LEN);
-    memcpy(peer, c->node.key, KEY_LEN);
+    if (c->state == CONN_CLIENT)
+        conn_note_conv(c, m->conv);
+    memcpy(to, m->peer, KEY_LEN);
+    memcpy(m->peer, c->node.key, KEY_LEN);
     send_on(c->shard,
             &(struct route){
                 .to = to, .from = c->node.key, .to_host = c->state == CONN_CLIENT},
@@ -307,37 +302,36 @@ static bool may_introduce(struct conn *c)
 static void handle_introduce(struct conn *c, Control *m)
 {
     Introduce *i = &m->body.introduce;
-    struct route r = {.to = i->peer, .from = c->node.key, .to_host = true};
-    struct mark_names n = {.client = c->node.key, .host = i->peer, .conv = i->conv};
+    struct route r = {.to = m->peer, .from = c->node.key, .to_host = true};
+    struct mark_names n = {.client = c->node.key, .host = m->peer, .conv = m->conv};
     struct addr from;
-    conn_note_conv(c, i->conv); /* for a refusal, too */
+    conn_note_conv(c, m->conv); /* for a refusal, too */
     if (!may_introduce(c)) {
-        refuse(c->shard, &r, i->conv, REFUSE_LIMIT, "too many introductions at once");
+        refuse(c->shard, &r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
     vouch(c, i->vouched, &i->vouched_count, sizeof(i->vouched) / sizeof(i->vouched[0]));
     channel_remote(c->channel, &from);
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
-    forward(c, m, i->peer);
+    forward(c, m);
 }
 
 static void handle_signal(struct conn *c, Control *m)
 {
     Signal *s = &m->body.signal;
     vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    forward(c, m, s->peer);
+    forward(c, m);
 }
 
 /* The host's No ends the pair too, if there is one. */
 static void handle_refuse(struct conn *c, Control *m)
 {
-    const Refuse *r = &m->body.refuse;
     relay_end(
         c->shard->relay,
-        &(struct relay_ask){.client = r->peer, .host = c->node.key, .conv = r->conv});
-    bonds_drop(&c->bonds, r->peer, r->conv);
-    forward(c, m, m->body.refuse.peer);
+        &(struct relay_ask){.client = m->peer, .host = c->node.key, .conv = m->conv});
+    bonds_drop(&c->bonds, m->peer, m->conv);
+    forward(c, m);
 }
 
 static enum admission_role role_of(const struct conn *c)
@@ -351,7 +345,7 @@ static void handle_carry(struct conn *c, Control *m)
     if (is_portal(c->shard, c->node.key) ||
         admission_carry(&c->shard->admission, c->node.key, role_of(c),
                         m->body.carry.packet.size, loop_now_ms(c->shard->loop)))
-        forward(c, m, m->body.carry.peer);
+        forward(c, m);
     else
         c->shard->stats.dropped++;
 }

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "broker/config.h"
+#include "broker/broker_config.h"
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/link.h"

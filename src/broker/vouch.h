@@ -1,13 +1,13 @@
 /*
  * What the broker says of a device's addresses to those it writes to: where its control
- * connection comes from, and what its STUN marked (core/vouch.h). The other side sends
- * little to an address that nobody vouches for.
+ * connection comes from, and what its STUN marked (core/vouch_mark.h). The other side
+ * sends little to an address that nobody vouches for.
  */
 #ifndef POSTERN_BROKER_VOUCH_H
 #define POSTERN_BROKER_VOUCH_H
 
 #include "core/proto.h"
-#include "core/vouch.h"
+#include "core/vouch_mark.h"
 
 /* A mark for what arrived from `a` now; `secret` is of this run of the broker. */
 void broker_mark(uint8_t mark[static VOUCH_MARK_LEN], const uint8_t *secret,

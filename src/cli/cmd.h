@@ -1,4 +1,4 @@
-/* The handlers of commands.c, one file each: cmd_NAME.c. */
+/* The handlers of commands.c. */
 #ifndef POSTERN_CLI_CMD_H
 #define POSTERN_CLI_CMD_H
 
@@ -23,13 +23,6 @@ int cmd_log(const struct options *o, struct events *out, struct fault *f);
 int cmd_ls(const struct options *o, struct events *out, struct fault *f);
 int cmd_revoke(const struct options *o, struct events *out, struct fault *f);
 int cmd_keys(const struct options *o, struct events *out, struct fault *f);
-
-/*
- * `serve --reload`: stores what is given of services, --tls and --absent (`absent_s` as
- * in struct serve_config), and lets the running serve read it again.
- */
-int cmd_serve_reload(const struct options *o, int64_t absent_s, struct events *out,
-                     struct fault *f);
 
 /*
  * Stores SERVICE texts, in place of those that are published or beside them (`add`),

@@ -19,8 +19,6 @@
 #include "io/qr.h"
 #include "io/statedir.h"
 
-enum { RELOAD_TIMEOUT_MS = 10000 };
-
 struct run {
     const struct options *o;
     struct events *out;
@@ -92,13 +90,8 @@ static void audit(struct run *r, const char *what, const char *object,
 /* A serve that does not run needs no word. */
 static int tell_serve(struct run *r)
 {
-    LocalRequest req = {.op = LOCAL_RELOAD};
-    LocalReply last = LocalReply_init_zero;
-    int err =
-        daemon_ask(&r->state, "serve", &req, RELOAD_TIMEOUT_MS, NULL, &last, r->f);
-    if (err == 0 || (err == POSTERN_ERR_NOTFOUND && r->f->what[0] == '\0'))
-        return 0;
-    return daemon_stored(err, "it is stored", r->f);
+    int err = daemon_ask(&r->state, "serve", LOCAL_RELOAD, NULL, NULL, NULL, r->f);
+    return err < 0 ? daemon_stored(err, "it is stored", r->f) : 0;
 }
 
 /* What is published, by programs too; `host` gets what people call this host. */

@@ -10,7 +10,7 @@
 #include "cli/daemon.h"
 #include "io/statedir.h"
 
-enum { KEYS_OLD_MAX = 32, KEYS_TIMEOUT_MS = 5000 };
+enum { KEYS_OLD_MAX = 32 };
 
 static void print_key(struct events *out, const uint8_t key[static KEY_LEN],
                       const char *state)
@@ -41,13 +41,8 @@ static int show(const struct statedir *state, struct events *out, struct fault *
 /* A daemon that does not run needs no word: it reads the key when it starts. */
 static int tell_daemon(const struct statedir *state, const char *role, struct fault *f)
 {
-    LocalRequest req = LocalRequest_init_zero;
-    LocalReply last = LocalReply_init_zero;
-    req.op = LOCAL_RELOAD;
-    int err = daemon_ask(state, role, &req, KEYS_TIMEOUT_MS, NULL, &last, f);
-    if (err == 0 || (err == POSTERN_ERR_NOTFOUND && f->what[0] == '\0'))
-        return 0;
-    return daemon_stored(err, "the new key is stored", f);
+    int err = daemon_ask(state, role, LOCAL_RELOAD, NULL, NULL, NULL, f);
+    return err < 0 ? daemon_stored(err, "the new key is stored", f) : 0;
 }
 
 static int rotate(const struct statedir *state, struct events *out, struct fault *f)

@@ -1,10 +1,130 @@
-/* `postern serve`: options to a struct serve_config. */
+/*
+ * `postern serve`: options to a struct serve_config; with --reload, new settings into
+ * the roster, and a word to the daemon.
+ */
 #include "cli/cmd.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "cli/daemon.h"
+#include "cli/published.h"
 #include "core/kinds.h"
+#include "host/certs.h"
+#include "host/lan.h"
+#include "host/roster.h"
 #include "host/serve.h"
+#include "host/via.h"
+#include "io/lack.h"
+#include "io/statedir.h"
+
+/* Adds the SERVICE texts as lines, after all of them were parsed together. */
+static int join_services(const char *const *texts, size_t count, char *lines,
+                         size_t cap, struct fault *f)
+{
+    struct service_list parsed;
+    size_t used = strlen(lines);
+    for (size_t i = 0; i < count; i++) {
+        int n =
+            snprintf(lines + used, cap - used, "%s%s", used > 0 ? "\n" : "", texts[i]);
+        if ((size_t)n >= cap - used)
+            return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",
+                             "the list of services is too long");
+        used += (size_t)n;
+    }
+    if (service_list_parse_lines(&parsed, lines, f) != 0)
+        return POSTERN_ERR_USAGE;
+    service_list_fini(&parsed);
+    return 0;
+}
+
+/* `absent_s` as in struct serve_config. */
+static int store_settings(const struct statedir *state, const char *const *texts,
+                          size_t count, bool add, int64_t absent_s, struct fault *f)
+{
+    struct roster *r = NULL;
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int err = daemon_open_roster(&r, state, f);
+    if (err == 0) {
+        err = roster_settings_get(r, s);
+        if (err == POSTERN_ERR_NOTFOUND)
+            (void)fault_set(f, err,
+                            "run 'postern serve --broker LINK SERVICE...' first",
+                            "nothing is published here yet");
+        if (!add && count > 0)
+            s->services[0] = '\0';
+        if (absent_s != 0)
+            s->absent_s = absent_s > 0 ? absent_s : 0;
+        if (err == 0 && count > 0)
+            err = join_services(texts, count, s->services, sizeof(s->services), f);
+        if (err == 0)
+            err = roster_settings_set(r, s, f);
+    }
+    roster_close(r);
+    free(s);
+    return err;
+}
+
+/* --tls and --tls-command, for the services that are stored by now. */
+static int store_tls(const struct statedir *state, const struct options *o,
+                     struct fault *f)
+{
+    const struct option_value *tls = &o->values[OPT_TLS];
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    struct service_list published = {0};
+    struct roster *r = NULL;
+    struct access *a = NULL;
+    struct link broker;
+    char agent[LINK_TEXT_LEN];
+    int err =
+        s == NULL ? fault_lack(f, POSTERN_ERR_NOMEM) : daemon_open_roster(&r, state, f);
+    if (err == 0)
+        err = daemon_open_access(&a, state, f);
+    if (err == 0 && lan_agent_find(r, NULL, agent) == 0)
+        err = via_check_tls(tls->list, tls->count, o->values[OPT_TLS_COMMAND].text, f);
+    if (err == 0)
+        err = published_read(r, s, &published, &broker, f);
+    if (err == 0)
+        err = certs_settle(a, &published, tls->list, tls->count,
+                           o->values[OPT_TLS_COMMAND].text, f);
+    service_list_fini(&published);
+    access_close(a);
+    roster_close(r);
+    free(s);
+    return err;
+}
+
+int cmd_serve_services(const struct statedir *state, const char *const *texts,
+                       size_t count, bool add, struct events *out, struct fault *f)
+{
+    int err = count > 0 ? store_settings(state, texts, count, add, 0, f) : 0;
+    if (err != 0)
+        return err;
+    err = daemon_ask(state, "serve", LOCAL_RELOAD, NULL, out, NULL, f);
+    if (err == 0)
+        return fault_set(f, POSTERN_ERR_NOTFOUND, "start it with 'postern serve'",
+                         "no 'postern serve' runs with %.200s", state->path);
+    return err < 0 ? err : 0;
+}
+
+static int reload(const struct options *o, int64_t absent_s, struct events *out,
+                  struct fault *f)
+{
+    struct statedir state;
+    int err = options_only(
+        o, OPT_RELOAD,
+        OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),
+        "end 'postern serve' and start it with what is to be another", f);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && (o->arg_count > 0 || absent_s != 0))
+        err = store_settings(&state, o->args, o->arg_count, false, absent_s, f);
+    if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
+        err = store_tls(&state, o, f);
+    return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
+}
 
 /* "default" takes an earlier word back. */
 static int read_absent(int64_t *seconds, const char *text, struct fault *f)
@@ -30,7 +150,7 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     if (rc != 0)
         return rc;
     if (v[OPT_RELOAD].given)
-        return cmd_serve_reload(o, absent_s, out, f);
+        return reload(o, absent_s, out, f);
     if (v[OPT_VIA].given && (v[OPT_BROKER].given || v[OPT_AGENT].given))
         return fault_set(f, POSTERN_ERR_USAGE,
                          "give --via alone: the agent has the broker",

@@ -9,7 +9,7 @@
 #include "io/log.h"
 #include "io/ready.h"
 
-enum { WORD_MS = 5000, EACH_TIMEOUT_MS = 5000 };
+enum { WORD_MS = 5000, TIMEOUT_MS = 5000, RELOAD_TIMEOUT_MS = 10000 };
 
 /* One that does not answer: stopped from its terminal, or stuck. */
 static int silent_fault(const struct statedir *s, const char *role, int err,
@@ -28,13 +28,12 @@ static int silent_fault(const struct statedir *s, const char *role, int err,
                      role, h.pid);
 }
 
-/* It runs, and there is no socket: none fits in a full directory, or it was deleted. */
-static int deaf_fault(const struct statedir *s, const char *role, int err,
-                      struct fault *f)
+/* If it runs without a socket: none fits in a full directory, or it was deleted. */
+static int deaf_fault(const struct statedir *s, const char *role, struct fault *f)
 {
     struct statedir_holder h;
     if (!statedir_held(s, role, &h))
-        return err;
+        return 0;
     return fault_set(f, POSTERN_ERR_CLOSED, "end it and start it again",
                      "'postern %s' runs (process %ld) and cannot be asked: its socket "
                      "is not there",
@@ -88,29 +87,33 @@ static int read_replies(int fd, const struct statedir *s, const char *role,
         if (err != 0)
             return daemon_fault(s, role, err, f);
         if (last->code != 0)
-            return fault_set(f, -(int)last->code, last->advice, "%s", last->reason);
+            return fault_set(f, (int)last->code, last->advice, "%s", last->reason);
         if (out != NULL && last->json[0] != '\0')
             events_print_json(out, last->json);
     } while (!last->last);
     return 0;
 }
 
-int daemon_ask(const struct statedir *s, const char *role, const LocalRequest *req,
-               int timeout_ms, struct events *out, LocalReply *last, struct fault *f)
+int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
+               const char *arg, struct events *out, LocalReply *last, struct fault *f)
 {
     char path[STATEDIR_SOCKET_LEN];
-    int fd;
+    LocalRequest req = {.op = op};
+    LocalReply r = LocalReply_init_zero;
+    int fd, timeout_ms = op == LOCAL_RELOAD ? RELOAD_TIMEOUT_MS : TIMEOUT_MS;
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", arg != NULL ? arg : "");
     statedir_socket(s, role, path);
     int err = local_dial(path, &fd);
     if (err == POSTERN_ERR_NOTFOUND)
-        return deaf_fault(s, role, err, f);
+        return deaf_fault(s, role, f);
     if (err != 0)
         return daemon_fault(s, role, err, f);
-    err = local_send(fd, req, -1);
-    err = err != 0 ? daemon_fault(s, role, err, f)
-                   : read_replies(fd, s, role, timeout_ms, out, last, f);
+    err = local_send(fd, &req, -1);
+    err = err != 0
+              ? daemon_fault(s, role, err, f)
+              : read_replies(fd, s, role, timeout_ms, out, last != NULL ? last : &r, f);
     (void)close(fd);
-    return err;
+    return err != 0 ? err : 1;
 }
 
 int daemon_stored(int err, const char *what, struct fault *f)
@@ -133,7 +136,7 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
         err = local_send(fd, &req, -1);
         do {
             if (err == 0)
-                err = local_recv(fd, &r, EACH_TIMEOUT_MS);
+                err = local_recv(fd, &r, TIMEOUT_MS);
             if (err == 0 && r.code == 0 && r.json[0] != '\0')
                 each(ctx, r.json);
         } while (err == 0 && r.code == 0 && !r.last);

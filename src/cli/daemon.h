@@ -9,15 +9,15 @@
 #include "io/statedir.h"
 
 /*
- * Sends `req` to the daemon `role` ("serve" or "up") and reads its replies until the
- * last one, which is left in `last`; its json, and that of each earlier reply, is
- * printed to `out` when `out` is not NULL. POSTERN_ERR_NOTFOUND without touching `f`
- * when no such daemon runs. A reply that carries an error becomes `f`; so does
- * silence for `timeout_ms` (negative: none); after 5 s of it a warning says what for.
+ * Asks the daemon `role` ("serve" or "up") and reads its replies until the last one,
+ * which is left in `last`; its json, and that of each earlier reply, is printed to
+ * `out`. `arg`, `out` and `last` may be NULL. 1; or 0 when no such daemon runs. A reply
+ * that carries an error becomes `f`; so does silence for 5 s; a reload has 10 s, and
+ * after 5 of them a warning says what for.
  */
-MUST_CHECK int daemon_ask(const struct statedir *s, const char *role,
-                          const LocalRequest *req, int timeout_ms, struct events *out,
-                          LocalReply *last, struct fault *f);
+MUST_CHECK int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
+                          const char *arg, struct events *out, LocalReply *last,
+                          struct fault *f);
 
 /*
  * daemon_ask failed behind a step that is done: "WHAT, but why", with the advice of

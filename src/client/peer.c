@@ -258,13 +258,16 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         (void)fault_set(&f, POSTERN_ERR_DENIED, "ask the host's owner for a new invite",
                         "%.64s: %.160s", p->config.name, reason);
         break;
+    case REFUSE_GONE: /* a restart, as a rule: soon back, and soon asked again */
+    case REFUSE_BROKEN:
+        (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED, "%.64s: %.160s",
+                        p->config.name, reason);
+        break;
     default:
         (void)fault_set(&f, POSTERN_ERR_LIMIT, ADVICE_RETRIED, "%.64s: %.160s",
                         p->config.name, reason);
     }
     if (has_open_session(p)) {
-        if (code == REFUSE_OFFLINE)
-            p->signal_us = 0;
         if (code == REFUSE_GONE || code == REFUSE_BROKEN)
             peer_on_gone(p, code == REFUSE_GONE);
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */
@@ -304,13 +307,6 @@ static const struct tie_events tie_events = {
     .on_forgotten = on_forgotten,
 };
 
-/* When the host was last heard in this try, through the broker or on a path; or 0. */
-static uint64_t heard_us(const struct peer *p)
-{
-    uint64_t us = tie_heard_us(p->tie);
-    return us > p->signal_us ? us : p->signal_us;
-}
-
 static unsigned patience_ms(const struct peer *p)
 {
     return p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS;
@@ -322,7 +318,7 @@ static unsigned patience_ms(const struct peer *p)
  */
 static bool advances(struct peer *p)
 {
-    uint64_t now_us = clock_us(), heard = heard_us(p);
+    uint64_t now_us = clock_us(), heard = peer_heard_us(p);
     if (heard == 0) {
         p->unanswered = true;
         return false;
@@ -344,7 +340,7 @@ static void begin(struct peer *p)
     p->told = PATH_KIND_NONE;
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
-    p->gone_us = p->pair_ended_us = p->signal_us = 0;
+    p->gone_us = p->pair_ended_us = 0;
     p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
@@ -440,29 +436,22 @@ static bool is_back(const struct peer *p, const Control *m)
 {
     return !peer_is_on(p) && m->which_body == Control_refuse_tag &&
            m->body.refuse.code == REFUSE_BACK && peer_is_offline(p) &&
-           memcmp(m->body.refuse.peer, p->config.key, KEY_LEN) == 0;
+           memcmp(m->peer, p->config.key, KEY_LEN) == 0;
 }
 
 bool peer_owns(const struct peer *p, const Control *m)
 {
-    struct proto_way w;
-    if (is_back(p, m))
-        return true;
-    return peer_is_on(p) && m->which_body != Control_introduce_tag &&
-           proto_control_way(m, &w) &&
-           memcmp(w.conv, approach_conv(tie_approach(p->tie)), CONV_LEN) == 0 &&
-           memcmp(w.peer, p->config.key, KEY_LEN) == 0;
+    return is_back(p, m) ||
+           (peer_is_on(p) && memcmp(m->peer, p->config.key, KEY_LEN) == 0 &&
+            memcmp(m->conv, approach_conv(tie_approach(p->tie)), CONV_LEN) == 0);
 }
 
 void peer_on_control(struct peer *p, const Control *m)
 {
-    if (is_back(p, m)) {
+    if (peer_is_on(p))
+        approach_on_control(tie_approach(p->tie), m);
+    else
         timer_start(&p->timer, randombytes_uniform(BACK_SPREAD_MS));
-        return;
-    }
-    if (m->which_body == Control_signal_tag)
-        p->signal_us = clock_us();
-    approach_on_control(tie_approach(p->tie), m);
 }
 
 void peer_on_network_change(struct peer *p)
@@ -509,6 +498,11 @@ bool peer_is_ready(const struct peer *p)
 bool peer_is_on(const struct peer *p)
 {
     return p->tie != NULL && tie_is_on(p->tie);
+}
+
+uint64_t peer_signal_us(const struct peer *p)
+{
+    return approach_signal_us(tie_approach(p->tie));
 }
 
 const struct ladder *peer_ladder(const struct peer *p)

@@ -34,7 +34,7 @@ struct peer {
     uint64_t over_us; /* when the last attempt ended */
     uint64_t gone_us; /* when the broker lost the host, until that is looked into */
     uint64_t pair_ended_us;   /* when the host last ended the relay pair in order */
-    uint64_t signal_us;       /* when the host last spoke through the broker */
+    uint64_t doubted_us;      /* when the broker was last asked for want of an answer */
     uint64_t told_since_us;   /* when the silence that was told began */
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
     unsigned limit_s;         /* of the silence that is on; 0: none is */
@@ -51,6 +51,7 @@ struct peer {
 bool peer_is_on(const struct peer *p);
 /* Of this try; there is one. */
 const struct ladder *peer_ladder(const struct peer *p);
+uint64_t peer_signal_us(const struct peer *p); /* as approach_signal_us */
 
 /* The host's end of the relay pair was closed in order. */
 void peer_on_pair_ended(struct peer *p);
@@ -80,6 +81,8 @@ void peer_watch_silence(struct peer *p);
  * allowed there is always hope.
  */
 bool peer_is_hopeless(const struct peer *p);
+/* When the host was last heard in this try, through the broker or on a path; or 0. */
+uint64_t peer_heard_us(const struct peer *p);
 /* Why no session came in time: a path that brings nothing back, or no path. */
 void peer_unanswered(const struct peer *p, struct fault *f);
 

@@ -30,6 +30,8 @@ enum {
     LONGEST_S = 600, /* whatever changes */
 };
 
+#define DOUBT_US 1000000u /* so long nothing came back to what opens a session */
+
 static uint64_t seconds_us(unsigned s)
 {
     return s * 1000000ull;
@@ -75,7 +77,7 @@ void peer_check_gone(struct peer *p)
 {
     struct fault f;
     if (p->gone_us == 0 || session_answered_us(peer_session(p)) > p->gone_us ||
-        p->signal_us > p->gone_us) {
+        peer_signal_us(p) > p->gone_us) {
         p->gone_us = 0;
         return;
     }
@@ -127,7 +129,7 @@ static unsigned limit_of(const struct peer *p, uint64_t since_us)
     bool fatal = false;
     struct uplink *u = p->config.endpoint->uplink;
     if (uplink_is_up(u))
-        return p->signal_us > since_us ? PRESENT_S : AWAY_S;
+        return peer_signal_us(p) > since_us ? PRESENT_S : AWAY_S;
     return uplink_fault(u, &fatal) != NULL && fatal ? PRESENT_S : CUT_OFF_S;
 }
 
@@ -156,11 +158,38 @@ bool peer_is_silent(const struct peer *p)
     return p->told_silent;
 }
 
+uint64_t peer_heard_us(const struct peer *p)
+{
+    uint64_t us = tie_heard_us(p->tie), signal_us = peer_signal_us(p);
+    return us > signal_us ? us : signal_us;
+}
+
+/*
+ * Before a session is open nothing asks its path whether it lives, and what brings
+ * nothing back may be this side's way to the broker: its router has forgotten the
+ * connection. Where the broker does not answer either, another one is made, and over
+ * that the host is asked again.
+ */
+static void doubt_broker(struct peer *p, uint64_t now_us)
+{
+    uint64_t since_us = peer_heard_us(p);
+    if (since_us < p->began_us)
+        since_us = p->began_us;
+    if (since_us < p->doubted_us)
+        since_us = p->doubted_us;
+    if (now_us - since_us < DOUBT_US || !uplink_is_up(p->config.endpoint->uplink))
+        return;
+    p->doubted_us = now_us;
+    uplink_suspect(p->config.endpoint->uplink);
+}
+
 void peer_watch_silence(struct peer *p)
 {
     struct fault f;
     uint64_t since_us = peer_is_ready(p) ? session_silent_since_us(peer_session(p)) : 0;
     uint64_t now_us = clock_us();
+    if (peer_is_on(p) && !peer_is_ready(p))
+        doubt_broker(p, now_us);
     if (since_us == 0) {
         bool heard = p->told_silent && peer_is_ready(p);
         p->told_silent = false;

@@ -15,7 +15,7 @@
 #include "client/forward.h"
 #include "core/list.h"
 #include "core/repeat.h"
-#include "core/socks.h"
+#include "core/socks_wire.h"
 #include "io/acceptor.h"
 #include "io/lack.h"
 #include "io/linger.h"

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "client/forward.h"
-#include "client/names.h"
+#include "client/dns_server.h"
 #include "core/list.h"
 #include "io/lack.h"
 #include "io/local.h"
@@ -39,7 +39,7 @@ struct up {
     struct client *client;
     struct calls *calls;
     struct local_server *local;
-    struct names *names;
+    struct dns_server *dns;
     struct list doors;   /* the newest first */
     struct list waiters; /* struct opening, answered: for its end */
     struct timer tick;
@@ -378,13 +378,6 @@ struct status_walk {
     const char *host; /* "" is all */
 };
 
-static void reply_event(struct local_conn *c, struct event *e)
-{
-    LocalReply r = LocalReply_init_zero;
-    (void)snprintf(r.json, sizeof(r.json), "%s", event_end(e));
-    (void)!local_conn_reply(c, &r);
-}
-
 static void status_of(void *ctx, struct peer *p)
 {
     struct status_walk *w = ctx;
@@ -405,17 +398,17 @@ static void status_of(void *ctx, struct peer *p)
         event_int(&e, "sent_bytes", (int64_t)session_bytes_sent(s));
         event_int(&e, "received_bytes", (int64_t)session_bytes_received(s));
     }
-    reply_event(w->conn, &e);
+    local_conn_say(w->conn, &e, false);
     if (path != NULL) {
         client_path_event(&e, p, path);
-        reply_event(w->conn, &e);
+        local_conn_say(w->conn, &e, false);
     }
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
         if (path != NULL && path->kind == (enum path_kind)k)
             continue;
         client_rejected_event(&e, peer_name(p), (enum path_kind)k,
                               peer_reason(p, (enum path_kind)k, reason));
-        reply_event(w->conn, &e);
+        local_conn_say(w->conn, &e, false);
     }
 }
 
@@ -424,7 +417,7 @@ static void status_of_broker(void *ctx, const struct uplink *u)
     struct status_walk *w = ctx;
     struct event e;
     uplink_event(u, &e);
-    reply_event(w->conn, &e);
+    local_conn_say(w->conn, &e, false);
 }
 
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
@@ -533,8 +526,8 @@ static void tell_ready(struct up *u)
     struct event e;
     struct addr at = {0};
     event_begin(&e, "ready");
-    if (u->names != NULL) {
-        names_local(u->names, &at);
+    if (u->dns != NULL) {
+        dns_server_local(u->dns, &at);
         event_addr(&e, "dns", &at);
     }
     events_print(client_out(u->client), &e);
@@ -554,7 +547,7 @@ static int start(struct up *u, struct fault *f)
                                    &local_events, u, f);
     if (rc != 0)
         return rc;
-    if (names_open(&u->names, client_loop(u->client), lookup, u) != 0)
+    if (dns_server_open(&u->dns, client_loop(u->client), lookup, u) != 0)
         log_warn("names are not answered: 127.80.0.53 is in use, ports 53 and 5353");
     timer_init(&u->tick, client_loop(u->client), on_tick, u);
     timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
@@ -582,7 +575,7 @@ int up_run(const struct client_config *c, struct fault *f)
         rc = client_run(u.client, f);
     while (!list_empty(&u.doors))
         door_free(LIST_FIRST(&u.doors, struct door, link));
-    names_close(u.names);
+    dns_server_close(u.dns);
     local_server_close(u.local);
     calls_free(u.calls);
     while (!list_empty(&u.waiters)) {

@@ -399,8 +399,8 @@ const char *natcheck_words(const struct natcheck_result *r,
         (void)snprintf(
             buf, NATCHECK_WORDS_LEN, "%s",
             r->udp == NATCHECK_NO
-                ? "UDP seems blocked: the broker's STUN did not answer; only "
-                  "relayed paths will work"
+                ? "UDP seems blocked: the broker's STUN did not answer; paths "
+                  "over TCP may work, direct ones too, or relayed"
                 : "not tested yet");
     return buf;
 }

@@ -53,29 +53,6 @@ int proto_decode_offer(Offer *m, const uint8_t *buf, size_t len)
     return proto_decode(Offer_fields, m, buf, len);
 }
 
-bool proto_control_way(const Control *m, struct proto_way *w)
-{
-    switch (m->which_body) {
-    case Control_introduce_tag:
-        *w = (struct proto_way){m->body.introduce.peer, m->body.introduce.conv};
-        return true;
-    case Control_ticket_tag:
-        *w = (struct proto_way){m->body.ticket.peer, m->body.ticket.conv};
-        return true;
-    case Control_signal_tag:
-        *w = (struct proto_way){m->body.signal.peer, m->body.signal.conv};
-        return true;
-    case Control_carry_tag:
-        *w = (struct proto_way){m->body.carry.peer, m->body.carry.conv};
-        return true;
-    case Control_refuse_tag:
-        *w = (struct proto_way){m->body.refuse.peer, m->body.refuse.conv};
-        return true;
-    default:
-        return false;
-    }
-}
-
 int proto_frame_size(const uint8_t *buf, size_t len, size_t max)
 {
     struct wire_reader r = wire_reader(buf, len);

@@ -127,15 +127,6 @@ MUST_CHECK int proto_decode_control(Control *m, const uint8_t *buf, size_t len);
 MUST_CHECK int proto_decode_meta(Meta *m, const uint8_t *buf, size_t len);
 MUST_CHECK int proto_decode_offer(Offer *m, const uint8_t *buf, size_t len);
 
-/*
- * Of a message that goes from device to device by way of the broker: the key of the
- * other one, and the approach that it is about; borrowed. False: `m` is none.
- */
-struct proto_way {
-    const uint8_t *peer, *conv; /* KEY_LEN, CONV_LEN */
-};
-bool proto_control_way(const Control *m, struct proto_way *w);
-
 /* Any message type by its nanopb descriptor (Xyz_fields); as above. */
 MUST_CHECK int proto_encode(uint8_t *buf, size_t cap, const pb_msgdesc_t *fields,
                             const void *m);

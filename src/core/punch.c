@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "core/key.h"
-#include "core/punch_wire.h"
 #include "core/rng.h"
 
 enum { RTO_UNKNOWN_US = 100000, RTT_SLACK_US = 2000, SEEN_WINDOW = PUNCH_TRANSACTIONS };

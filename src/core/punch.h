@@ -42,11 +42,8 @@
 #include "core/addr.h"
 #include "core/err.h"
 #include "core/proto.h"
+#include "core/punch_wire.h"
 
-#define PUNCH_FIRST_BYTE 0x2a
-#define PUNCH_KEY_LEN 16
-#define PUNCH_REQUEST_LEN 30
-#define PUNCH_PACKET_MAX 49
 #define PUNCH_MAX_SOCKETS 4
 #define PUNCH_MAX_REMOTES 32 /* of these at most PUNCH_MAX_LISTED from offers */
 #define PUNCH_MAX_LISTED 24

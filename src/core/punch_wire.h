@@ -8,7 +8,11 @@
 
 #include "core/addr.h"
 #include "core/err.h"
-#include "core/punch.h"
+
+#define PUNCH_FIRST_BYTE 0x2a
+#define PUNCH_KEY_LEN 16
+#define PUNCH_REQUEST_LEN 30
+#define PUNCH_PACKET_MAX 49
 
 struct punch_check {
     bool response;

@@ -19,7 +19,7 @@
 #define STUN_MESSAGE_MAX 2048
 #define STUN_UNKNOWN_MAX 8
 #define STUN_DEFAULT_PORT 3478
-#define STUN_MARK_LEN 16 /* see core/vouch.h */
+#define STUN_MARK_LEN 16 /* see core/vouch_mark.h */
 
 enum stun_type {
     STUN_BINDING_REQUEST = 0x0001,

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "helper/text.h"
 
 enum {

@@ -1,34 +1,22 @@
 /*
  * postern-helper: the one process that uses privileges. It takes typed requests from
  * the program that started it, over a socket that nobody else can reach, and ends with
- * it. The program started its keeper (keeper.c), which starts it.
+ * it. The program started its keeper (keeper_process.c), which starts it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/caps.h"
 #include "io/fdpass.h"
 #include "io/stdfd.h"
-
-int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    (void)vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
-    va_end(ap);
-    r->err = err;
-    return err;
-}
 
 static uint32_t able(void)
 {
@@ -120,18 +108,15 @@ static bool take_request(void)
     return true;
 }
 
-/* It ends with its program, not by a key pressed for that; and cleans up when told to.
+/*
+ * It ends with its program, and cleans up: not by what is meant for that and reaches
+ * all of its group, a key or a service manager's SIGTERM, which would be a loss to it.
  */
-static int listen_for_end(void)
+static void ignore_signals(void)
 {
-    sigset_t term;
-    (void)signal(SIGINT, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
-    (void)signal(SIGPIPE, SIG_IGN);
-    (void)sigemptyset(&term);
-    (void)sigaddset(&term, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &term, NULL);
-    return signalfd(-1, &term, SFD_CLOEXEC);
+    static const int numbers[] = {SIGINT, SIGHUP, SIGTERM, SIGPIPE};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        (void)signal(numbers[i], SIG_IGN);
 }
 
 int main(int argc, char **argv)
@@ -148,20 +133,19 @@ int main(int argc, char **argv)
     caps_keep(PRIVILEGE_CAPS);
     if (keeper_is_named(argc > 0 ? argv[0] : NULL))
         return keeper_run();
-    int stop = listen_for_end();
+    ignore_signals();
     (void)fcntl(PRIVILEGE_FD, F_SETFD, FD_CLOEXEC);
     bool go_on = true;
     while (go_on) {
-        struct pollfd p[3 + GATE_POLL_MAX] = {{.fd = PRIVILEGE_FD, .events = POLLIN},
-                                              {.fd = knock_fd(), .events = POLLIN},
-                                              {.fd = stop, .events = POLLIN}};
-        size_t gates = gate_poll(p + 3);
-        if (poll(p, 3 + gates, gate_timeout_ms()) < 0 && errno != EINTR)
+        struct pollfd p[2 + GATE_POLL_MAX] = {{.fd = PRIVILEGE_FD, .events = POLLIN},
+                                              {.fd = knock_fd(), .events = POLLIN}};
+        size_t gates = gate_poll(p + 2);
+        if (poll(p, 2 + gates, gate_timeout_ms()) < 0 && errno != EINTR)
             break;
         if (p[1].revents != 0)
             knock_read(on_knock);
-        gate_serve(p + 3, gates);
-        go_on = p[2].revents == 0 && (p[0].revents == 0 || take_request());
+        gate_serve(p + 2, gates);
+        go_on = p[0].revents == 0 || take_request();
     }
     gate_end();
     return 0;

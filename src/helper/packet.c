@@ -2,7 +2,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 
 enum { IPV4_MIN = 20, IPV6_LEN = 40, PORTS_LEN = 4, SEQUENCE_LEN = 8 };
 

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/sockaddr.h"
 
 enum { LOW_FIRST = 512, LOW_LAST = 1023 };

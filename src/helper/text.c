@@ -5,6 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "helper/parts.h"
+
+int refuse(struct privilege_reply *r, int err, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
+    va_end(ap);
+    r->err = err;
+    return err;
+}
+
 struct text text_new(size_t cap)
 {
     return (struct text){.buf = calloc(1, cap), .cap = cap};

@@ -217,9 +217,10 @@ static void withdraw_all(struct agent_host *h)
 
 void agent_renamed(struct agent *a)
 {
-    for (struct list *n = a != NULL ? a->hosts.next : NULL; n != NULL && n != &a->hosts;
-         n = n->next)
-        send_names(LIST_OWNER(n, struct agent_host, link));
+    if (a == NULL)
+        return;
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
+        send_names(h);
 }
 
 /* A list of services makes every client's anew: not too often. */
@@ -237,11 +238,9 @@ static bool too_often(struct agent_host *h)
 
 static struct agent_host *find_number(struct agent *a, uint64_t number)
 {
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
         if (h->state == READY && h->number == number)
             return h;
-    }
     return NULL;
 }
 
@@ -309,22 +308,6 @@ static void on_meta(void *ctx, const Meta *m)
         on_services(h, &m->body.services);
 }
 
-static void on_stream(void *ctx, struct stream *st)
-{
-    (void)ctx, (void)st; /* hosts open none: it is reset */
-}
-
-static void on_path(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx;
-    p->rtt_us = rtt_us;
-}
-
 static void on_silent(void *ctx)
 {
     wake(((struct agent_host *)ctx)->agent); /* which watches how long */
@@ -349,11 +332,8 @@ static void on_session_close(void *ctx, int err, const char *why)
 
 static const struct session_events session_events = {
     .on_open = on_open,
-    .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
     .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
     .on_silent = on_silent,
     .on_close = on_session_close,
 };
@@ -398,48 +378,36 @@ static void join(struct agent_host *h, int fd)
     }
 }
 
+/* Of the agent's own, about the session that is or is to be. */
+static Control message_to(const struct agent_host *h)
+{
+    Control m = Control_init_zero;
+    memcpy(m.peer, h->agent->net.own.pub, KEY_LEN);
+    memcpy(m.conv, h->conv, CONV_LEN);
+    return m;
+}
+
 /* In the broker's place: tells the host of its one client. */
 static void introduce(struct agent_host *h)
 {
-    struct agent *a = h->agent;
-    Control m = {.which_body = Control_introduce_tag};
-    Introduce *in = &m.body.introduce;
-    Offer o = {.generation = 1};
-    o.fresh = h->session == NULL || !session_is_open(h->session);
-    o.check_key.size = sizeof(o.check_key.bytes);
-    randombytes_buf(o.check_key.bytes, sizeof(o.check_key.bytes));
-    offer_name(&o, PATH_RELAY);
-    memcpy(o.conv, h->conv, CONV_LEN);
-    memcpy(in->conv, h->conv, CONV_LEN);
-    memcpy(in->peer, a->net.own.pub, KEY_LEN);
-    h->introduced_ms = loop_now_ms(a->loop);
-    wake(a);
-    in->sealed.size = (pb_size_t)offer_seal(in->sealed.bytes, sizeof(in->sealed.bytes),
-                                            &o, &a->net.own, h->known.key);
+    Control m = message_to(h);
+    h->introduced_ms = loop_now_ms(h->agent->loop);
+    wake(h->agent);
+    offer_introduce(&m, &h->agent->net.own, h->known.key,
+                    h->session == NULL || !session_is_open(h->session));
     send_message(h, &m);
 }
 
 static void give_ticket(struct agent_host *h)
 {
-    Control m = {.which_body = Control_ticket_tag};
+    Control m = message_to(h);
     Ticket *t = &m.body.ticket;
+    m.which_body = Control_ticket_tag;
     randombytes_buf(h->ticket, sizeof(h->ticket));
     h->awaited = true;
-    memcpy(t->peer, h->agent->net.own.pub, KEY_LEN);
-    memcpy(t->conv, h->conv, CONV_LEN);
     t->ticket.size = TICKET_LEN;
     memcpy(t->ticket.bytes, h->ticket, TICKET_LEN);
     send_message(h, &m);
-}
-
-/* Of its offers only one thing matters: it may not know this session any more. */
-static void on_signal(struct agent_host *h, const Signal *m)
-{
-    Offer o;
-    if (approach_open_offer(&o, &h->agent->net.own, h->known.key, h->conv,
-                            m->sealed.bytes, m->sealed.size) == 0 &&
-        o.fresh)
-        begin_anew(h);
 }
 
 /* --------------------------------------------------------------------------- hosts */
@@ -456,12 +424,9 @@ static void host_free(struct agent_host *h)
 /* What an earlier connection of that host has left goes: there is one at most. */
 static void forget_left(struct agent *a, const uint8_t key[static KEY_LEN])
 {
-    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        next = n->next;
+    LIST_EACH_REMOVABLE (struct agent_host, h, next, &a->hosts, link)
         if (h->state == LEFT && memcmp(h->known.key, key, KEY_LEN) == 0)
             host_free(h);
-    }
 }
 
 /* Its control connection is over; streams that stand go on. */
@@ -482,15 +447,13 @@ static void host_left(struct agent_host *h)
 /* The ready one of that key. */
 static struct agent_host *find_ready(struct agent *a, const uint8_t key[static KEY_LEN])
 {
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link)
         if (h->state == READY && memcmp(h->known.key, key, KEY_LEN) == 0)
             return h;
-    }
     return NULL;
 }
 
-bool agent_has(void *ctx, const uint8_t key[static KEY_LEN])
+static bool is_connected(void *ctx, const uint8_t key[static KEY_LEN])
 {
     return find_ready(ctx, key) != NULL;
 }
@@ -499,7 +462,7 @@ bool agent_has(void *ctx, const uint8_t key[static KEY_LEN])
 static int take_in(struct agent_host *h, const Hello *m)
 {
     struct agent *a = h->agent;
-    struct lan_room room = {.is_connected = agent_has, .ctx = a};
+    struct lan_room room = {.is_connected = is_connected, .ctx = a};
     struct lan_comer c = {.name = m->name, .now_s = statedir_now_s()};
     if (m->token.size == LINK_SECRET_LEN)
         c.token = m->token.bytes;
@@ -550,6 +513,7 @@ static void on_hello(struct agent_host *h, const Hello *m)
 /* What else a broker is told has no place here. */
 static void on_routed(struct agent_host *h, const Control *m)
 {
+    bool ours = memcmp(m->conv, h->conv, CONV_LEN) == 0;
     switch (m->which_body) {
     case Control_ping_tag: {
         Control pong = {.which_body = Control_pong_tag,
@@ -558,14 +522,15 @@ static void on_routed(struct agent_host *h, const Control *m)
         break;
     }
     case Control_accept_tag:
-        if (memcmp(m->body.accept.conv, h->conv, CONV_LEN) == 0)
+        if (ours)
             give_ticket(h);
         break;
     case Control_signal_tag:
-        on_signal(h, &m->body.signal);
+        if (ours && offer_says_forgotten(m, &h->agent->net.own, h->known.key))
+            begin_anew(h);
         break;
     case Control_refuse_tag:
-        if (memcmp(m->body.refuse.conv, h->conv, CONV_LEN) == 0)
+        if (ours)
             send_bye(h, BYE_BUSY, m->body.refuse.reason);
         break;
     case Control_carry_tag:
@@ -698,12 +663,26 @@ bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN])
     return h != NULL;
 }
 
+/* Hosts of the LAN that are not there hold places and names all the same. */
+static void reply_away(struct agent *a, struct local_conn *c)
+{
+    struct lan_host hosts[LAN_HOSTS_MAX];
+    size_t n = 0;
+    if (lan_host_list(a->host->roster, hosts, &n) != 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        struct event e;
+        if (is_connected(a, hosts[i].key))
+            continue;
+        event_begin(&e, "lan-away");
+        event_text(&e, "name", hosts[i].name);
+        local_conn_say(c, &e, false);
+    }
+}
+
 void agent_status(struct agent *a, struct local_conn *c)
 {
-    for (struct list *n = a != NULL ? a->hosts.next : NULL; n != NULL && n != &a->hosts;
-         n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
-        LocalReply r = LocalReply_init_zero;
+    LIST_EACH (struct agent_host, h, &a->hosts, link) {
         struct event e;
         struct addr from;
         if (h->state != READY)
@@ -713,10 +692,9 @@ void agent_status(struct agent *a, struct local_conn *c)
         event_text(&e, "name", h->known.name);
         event_addr(&e, "remote", &from);
         event_int(&e, "services", h->offered != NULL ? h->offered->services_count : 0);
-        (void)strncpy(r.json, event_end(&e), sizeof(r.json) - 1);
-        if (local_conn_reply(c, &r) != 0)
-            return;
+        local_conn_say(c, &e, false);
     }
+    reply_away(a, c);
 }
 
 static void on_tick(void *ctx)
@@ -724,10 +702,8 @@ static void on_tick(void *ctx)
     struct agent *a = ctx;
     uint64_t now = loop_now_ms(a->loop);
     bool waits = false;
-    for (struct list *n = a->hosts.next, *next; n != &a->hosts; n = next) {
-        next = n->next;
-        waits = host_tick(LIST_OWNER(n, struct agent_host, link), now) || waits;
-    }
+    LIST_EACH_REMOVABLE (struct agent_host, h, next, &a->hosts, link)
+        waits = host_tick(h, now) || waits;
     if (!waits)
         timer_stop(&a->timer);
 }
@@ -738,8 +714,7 @@ static void on_tick(void *ctx)
 static void on_pair(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN])
 {
     struct agent *a = ctx;
-    for (struct list *n = a->hosts.next; n != &a->hosts; n = n->next) {
-        struct agent_host *h = LIST_OWNER(n, struct agent_host, link);
+    LIST_EACH (struct agent_host, h, &a->hosts, link) {
         if (h->state == READY && h->awaited &&
             sodium_memcmp(h->ticket, ticket, TICKET_LEN) == 0) {
             join(h, fd);

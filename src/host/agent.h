@@ -36,9 +36,7 @@ void agent_close(struct agent *a);
 bool agent_forget(struct agent *a, const uint8_t key[static KEY_LEN]);
 /* The services have moved to another list, and some may be called otherwise. */
 void agent_renamed(struct agent *a);
-/* A host with that key is connected to the struct agent. */
-bool agent_has(void *agent, const uint8_t key[static KEY_LEN]);
-/* A `lan-host` event a host that is connected. */
+/* A `lan-host` event a host that is connected, and a `lan-away` of each other. */
 void agent_status(struct agent *a, struct local_conn *c);
 
 /*

@@ -134,7 +134,7 @@ static long about_to_open(const struct clients *cs)
 static bool has_descriptors(const struct presence *p, unsigned percent)
 {
     const struct clients *cs = p->host->clients;
-    long apart = (long)outlets_count(cs->host->outlets) - about_to_open(cs);
+    long apart = (long)service_streams_count(cs->host->streams) - about_to_open(cs);
     return net_has_descriptors(&p->endpoint.net, percent, apart);
 }
 
@@ -148,11 +148,12 @@ static bool has_invitee_share(struct clients *cs)
 }
 
 /* True: there is room for this one. `uses`: as judge. */
-static bool admit(struct presence *p, const Introduce *in, const Offer *o,
-                  unsigned uses, const char **reason)
+static bool admit(struct presence *p, const Control *m, const Offer *o, unsigned uses,
+                  const char **reason)
 {
     struct clients *cs = p->host->clients;
-    const uint8_t *key = in->peer;
+    const Introduce *in = &m->body.introduce;
+    const uint8_t *key = m->peer;
     struct addr from = {0};
     if (in->vouched_count > 0 && /* the first is whence its connection comes */
         addr_from_bytes(&from, in->vouched[0].ip.bytes, in->vouched[0].ip.size, 0) != 0)
@@ -172,43 +173,41 @@ static bool admit(struct presence *p, const Introduce *in, const Offer *o,
 
 /* ------------------------------------------------------------------- introductions */
 
-static void refuse(struct presence *p, const Introduce *in, unsigned code,
+static Control answer_to(const Control *m)
+{
+    Control answer = Control_init_zero;
+    memcpy(answer.peer, m->peer, KEY_LEN);
+    memcpy(answer.conv, m->conv, CONV_LEN);
+    return answer;
+}
+
+static void refuse(struct presence *p, const Control *in, unsigned code,
                    const char *reason)
 {
-    Control m = {.which_body = Control_refuse_tag};
-    memcpy(m.body.refuse.peer, in->peer, KEY_LEN);
-    memcpy(m.body.refuse.conv, in->conv, CONV_LEN);
+    Control m = answer_to(in);
+    m.which_body = Control_refuse_tag;
     m.body.refuse.code = code;
     (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
     if (uplink_send(p->endpoint.uplink, &m) != 0)
         log_debug("a refusal could not be sent");
 }
 
-static struct host_client *find_client(const struct clients *cs, const uint8_t *key,
-                                       const uint8_t *conv)
+/* Of whom and of which approach `m` is. */
+static struct host_client *find_client(const struct clients *cs, const Control *m)
 {
     for (struct host_client *c = cs->first; c != NULL; c = c->next)
-        if (!c->dead && memcmp(c->key, key, KEY_LEN) == 0 &&
-            memcmp(approach_conv(tie_approach(c->tie)), conv, CONV_LEN) == 0)
+        if (!c->dead && memcmp(c->key, m->peer, KEY_LEN) == 0 &&
+            memcmp(approach_conv(tie_approach(c->tie)), m->conv, CONV_LEN) == 0)
             return c;
     return NULL;
 }
 
 /* Tells a client, sealed, that its session is not known here any more. */
-static void send_forgotten(struct presence *p, const Introduce *in)
+static void send_forgotten(struct presence *p, const Control *in)
 {
-    Control m = {.which_body = Control_signal_tag};
-    Offer o = {.fresh = true};
-    memcpy(o.conv, in->conv, CONV_LEN);
-    size_t n =
-        offer_seal(m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes), &o,
-                   &p->endpoint.net.own, in->peer);
-    if (n == 0)
-        return;
-    m.body.signal.sealed.size = (pb_size_t)n;
-    memcpy(m.body.signal.peer, in->peer, KEY_LEN);
-    memcpy(m.body.signal.conv, in->conv, CONV_LEN);
-    if (uplink_send(p->endpoint.uplink, &m) != 0)
+    Control m = answer_to(in);
+    if (!offer_forgotten(&m, &p->endpoint.net.own) ||
+        uplink_send(p->endpoint.uplink, &m) != 0)
         log_debug("a client could not be told to begin anew");
 }
 
@@ -226,66 +225,52 @@ static bool conv_seen(struct clients *cs, const uint8_t conv[static CONV_LEN])
     return false;
 }
 
-static void on_introduce(struct presence *p, const Control *m)
+static void on_newcomer(struct presence *p, const Control *m)
 {
     struct clients *cs = p->host->clients;
     const Introduce *in = &m->body.introduce;
     const char *reason = "";
     Offer o;
-    struct host_client *c = find_client(cs, in->peer, in->conv);
-    if (c != NULL) {
-        approach_on_control(tie_approach(c->tie), m);
-        return;
-    }
-    if (approach_open_offer(&o, &p->endpoint.net.own, in->peer, in->conv,
-                            in->sealed.bytes, in->sealed.size) != 0) {
+    if (offer_open(&o, &p->endpoint.net.own, m->peer, m->conv, in->sealed.bytes,
+                   in->sealed.size) != 0) {
         log_debug("dropped an introduction that is not genuine");
         return;
     }
-    unsigned uses, code = judge(cs, in->peer, &o, &uses, &reason);
+    unsigned uses, code = judge(cs, m->peer, &o, &uses, &reason);
     if (code != 0 && (o.fresh || code == REFUSE_LIMIT)) {
-        refuse(p, in, code, reason);
+        refuse(p, m, code, reason);
         return;
     }
     if (code != 0) { /* a refusal is the broker's word: by it no session ends */
-        send_forgotten(p, in);
+        send_forgotten(p, m);
         return;
     }
-    bool seen = conv_seen(cs, in->conv);
+    bool seen = conv_seen(cs, m->conv);
     if (!o.fresh || seen) {
         if (!o.fresh && seen) /* it was away for longer than we waited */
-            silence_note_sleeper(cs, in->peer);
-        send_forgotten(p, in);
+            silence_note_sleeper(cs, m->peer);
+        send_forgotten(p, m);
         return;
     }
-    if (!admit(p, in, &o, uses, &reason)) {
-        refuse(p, in, REFUSE_LIMIT, reason);
+    if (!admit(p, m, &o, uses, &reason)) {
+        refuse(p, m, REFUSE_LIMIT, reason);
         return;
     }
-    c = host_client_new(p, in, &o, uses > 0);
+    struct host_client *c = host_client_new(p, m, &o, uses > 0);
     if (c == NULL) {
-        refuse(p, in, REFUSE_LIMIT, "the host is out of memory");
+        refuse(p, m, REFUSE_LIMIT, "the host is out of memory");
         return;
     }
-    if (in->early.size > 0) {
-        Control carry = {.which_body = Control_carry_tag};
-        carry.body.carry.packet.size = in->early.size;
-        memcpy(carry.body.carry.packet.bytes, in->early.bytes, in->early.size);
-        approach_on_control(tie_approach(c->tie), &carry);
-    }
+    approach_on_early(tie_approach(c->tie), in);
 }
 
 void clients_on_control(struct presence *p, const Control *m)
 {
-    struct proto_way w;
-    if (m->which_body == Control_introduce_tag) {
-        on_introduce(p, m);
-        return;
-    }
-    struct host_client *c =
-        proto_control_way(m, &w) ? find_client(p->host->clients, w.peer, w.conv) : NULL;
+    struct host_client *c = find_client(p->host->clients, m);
     if (c != NULL)
         approach_on_control(tie_approach(c->tie), m);
+    else if (m->which_body == Control_introduce_tag)
+        on_newcomer(p, m);
 }
 
 /* ------------------------------------------------------------------------- the end */

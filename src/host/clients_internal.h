@@ -5,7 +5,7 @@
 #include "core/holdings.h"
 #include "core/invitees.h"
 #include "host/clients.h"
-#include "host/outlet.h"
+#include "host/service_streams.h"
 #include "session/tie.h"
 
 enum {
@@ -23,7 +23,7 @@ struct host_client {
     struct presence *presence;
     struct host_client *next, *prev;
     uint8_t key[KEY_LEN]; /* proven by this session */
-    struct outlet_client who;
+    struct stream_client who;
     char name[ROSTER_NAME_LEN];
     uint8_t invite_id[INVITE_ID_LEN];
     bool has_invite;
@@ -56,8 +56,8 @@ struct clients {
 };
 
 /* host_client.c */
-/* NULL: no memory. */
-struct host_client *host_client_new(struct presence *p, const Introduce *in,
+/* By that Introduce. NULL: no memory. */
+struct host_client *host_client_new(struct presence *p, const Control *m,
                                     const Offer *o, bool unlisted);
 void host_client_send_services(struct host_client *c);
 /* The `session` event of one that has a session. */

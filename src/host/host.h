@@ -51,11 +51,11 @@ struct host {
     unsigned jit_window_ms; /* 0: the default */
     struct spare spare;     /* counts sessions and streams */
     const struct host_events *events;
-    struct agent *agent;          /* of a LAN's hosts, when it is one; NULL */
-    struct certs *certs;          /* of the services that the host ends TLS for */
-    struct portal_visits *visits; /* people who come through the portal */
-    struct outlets *outlets;      /* streams to services */
-    struct presences *presences;  /* the keys under which it is at its broker */
+    struct agent *agent;             /* of a LAN's hosts, when it is one; NULL */
+    struct certs *certs;             /* of the services that the host ends TLS for */
+    struct portal_visits *visits;    /* people who come through the portal */
+    struct service_streams *streams; /* streams to services */
+    struct presences *presences;     /* the keys under which it is at its broker */
     struct clients *clients;
 };
 

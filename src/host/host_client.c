@@ -242,7 +242,7 @@ static void on_stream(void *ctx, struct stream *st)
     c->spoke = true;
     if (!c->who.member)
         became_member(c);
-    outlet_accept(c->host->outlets, &c->who, st);
+    service_stream_accept(c->host->streams, &c->who, st);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -270,7 +270,7 @@ static const struct tie_events tie_events = {
 
 /* -------------------------------------------------------------- beginning and end */
 
-struct host_client *host_client_new(struct presence *p, const Introduce *in,
+struct host_client *host_client_new(struct presence *p, const Control *m,
                                     const Offer *o, bool unlisted)
 {
     struct clients *cs = p->host->clients;
@@ -280,8 +280,8 @@ struct host_client *host_client_new(struct presence *p, const Introduce *in,
     c->all = cs;
     c->host = p->host;
     c->presence = p;
-    memcpy(c->key, in->peer, KEY_LEN);
-    memcpy(c->who.listed, in->peer, KEY_LEN);
+    memcpy(c->key, m->peer, KEY_LEN);
+    memcpy(c->who.listed, m->peer, KEY_LEN);
     key_short(c->key, c->name);
     c->who.agent = cs->host->to_agent;
     c->who.portal = !c->who.agent && portal_has_key(c->host, c->key);
@@ -301,9 +301,9 @@ struct host_client *host_client_new(struct presence *p, const Introduce *in,
                      .unlisted = unlisted},
         .events = &tie_events,
         .ctx = c};
-    memcpy(tc.approach.peer, in->peer, KEY_LEN);
-    memcpy(tc.approach.conv, in->conv, CONV_LEN);
-    if (tie_new_host(&c->tie, &tc, o, in) != 0) {
+    memcpy(tc.approach.peer, m->peer, KEY_LEN);
+    memcpy(tc.approach.conv, m->conv, CONV_LEN);
+    if (tie_new_host(&c->tie, &tc, o, &m->body.introduce) != 0) {
         free(c);
         return NULL;
     }

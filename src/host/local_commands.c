@@ -8,7 +8,6 @@
 
 #include "host/agent.h"
 #include "host/clients.h"
-#include "host/lan.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
@@ -32,36 +31,11 @@ static void on_stop(void *ctx, int signum)
         events_fault(c->host->out, &f);
 }
 
-/* False: it is gone. */
-static bool reply(struct local_conn *c, struct event *e, bool last)
-{
-    LocalReply r = {.last = last};
-    (void)strncpy(r.json, event_end(e), sizeof(r.json) - 1);
-    return local_conn_reply(c, &r) == 0;
-}
-
 static bool reply_session(void *ctx, struct event *e, bool portal)
 {
     (void)portal;
-    return reply(ctx, e, false);
-}
-
-/* Hosts of the LAN that are not there hold places and names all the same. */
-static void reply_away(const struct host *h, struct local_conn *c)
-{
-    struct lan_host hosts[LAN_HOSTS_MAX];
-    size_t n = 0;
-    if (lan_host_list(h->roster, hosts, &n) != 0)
-        return;
-    for (size_t i = 0; i < n; i++) {
-        struct event e;
-        if (agent_has(h->agent, hosts[i].key))
-            continue;
-        event_begin(&e, "lan-away");
-        event_text(&e, "name", hosts[i].name);
-        if (!reply(c, &e, false))
-            return;
-    }
+    local_conn_say(ctx, e, false);
+    return true;
 }
 
 static void reply_status(const struct host *h, struct local_conn *c)
@@ -72,14 +46,11 @@ static void reply_status(const struct host *h, struct local_conn *c)
         if (p->retired)
             continue;
         uplink_event(p->endpoint.uplink, &e);
-        if (!reply(c, &e, false))
-            return;
+        local_conn_say(c, &e, false);
     }
-    if (!clients_each(h->clients, reply_session, c))
-        return;
-    agent_status(h->agent, c);
+    (void)clients_each(h->clients, reply_session, c);
     if (h->agent != NULL)
-        reply_away(h, c);
+        agent_status(h->agent, c);
     local_conn_finish(c, 0, NULL);
 }
 
@@ -104,8 +75,7 @@ static void reply_services(struct host *h, struct local_conn *c)
         event_int(&e, "port", sv->port);
         event_text(&e, "protocol", sv->udp ? "udp" : "tcp");
         add_instances(&e, sv);
-        if (!reply(c, &e, false))
-            return;
+        local_conn_say(c, &e, false);
     }
     local_conn_finish(c, 0, NULL);
 }
@@ -124,7 +94,7 @@ static void on_revoke(struct host *h, struct local_conn *c, const LocalRequest *
     event_begin(&e, "revoked");
     event_int(&e, "sessions", h->events->revoke(h, key));
     event_bool(&e, "listed", roster_client_find(h->roster, key, NULL) == 0);
-    (void)reply(c, &e, true);
+    local_conn_say(c, &e, true);
     local_conn_close(c);
 }
 
@@ -139,7 +109,7 @@ static void on_reload(struct host *h, struct local_conn *c)
     }
     event_begin(&e, "reloaded");
     event_int(&e, "services", (int64_t)h->services.count);
-    (void)reply(c, &e, true);
+    local_conn_say(c, &e, true);
     local_conn_close(c);
 }
 
@@ -180,7 +150,7 @@ static void on_publish(struct host *h, struct local_conn *c, const LocalRequest 
     if (!h->for_programs) /* else `postern run` says so itself */
         tell_published(h, "published", &sv, req->arg);
     h->events->on_services(h);
-    (void)reply(c, &e, true); /* its end is told by on_gone */
+    local_conn_say(c, &e, true); /* its end is told by on_gone */
 }
 
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)

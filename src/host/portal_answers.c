@@ -10,7 +10,7 @@
 
 #include "host/clients.h"
 #include "host/invite.h"
-#include "host/outlet.h"
+#include "host/service_streams.h"
 #include "host/portal_visits.h"
 #include "host/race.h"
 #include "io/audit.h"
@@ -444,7 +444,7 @@ int portal_answer(struct portal_answers *all, struct pump *pump, const Visit *v)
         return 0;
     }
     switch ((enum portal_ask)v->ask) {
-    case PORTAL_ASK_NONE: /* is no question: see outlet.c */
+    case PORTAL_ASK_NONE: /* is no question: see service_streams.c */
     case PORTAL_ASK_SERVICES:
         ask_services(a);
         break;

@@ -1,6 +1,6 @@
 /*
  * `postern serve`: state, keys, readiness, reload, end. What a client may do is
- * decided in clients.c and outlet.c.
+ * decided in clients.c and service_streams.c.
  */
 #include "host/serve.h"
 
@@ -16,7 +16,7 @@
 #include "host/host.h"
 #include "host/lan.h"
 #include "host/local_commands.h"
-#include "host/outlet.h"
+#include "host/service_streams.h"
 #include "host/portal_answers.h"
 #include "host/portal_list.h"
 #include "host/portal_visits.h"
@@ -320,7 +320,8 @@ static void on_sweep(void *ctx)
         clients_announce_key(h->clients);
     clients_check(h->clients);
     portal_list_sweep(s->portal_list);
-    spare_look_bytes(&h->spare, clients_count(h->clients) + outlets_count(h->outlets));
+    spare_look_bytes(&h->spare,
+                     clients_count(h->clients) + service_streams_count(h->streams));
 }
 
 /* -------------------------------------------------------------------------------
@@ -411,6 +412,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     s->host.to_agent = uses_agent(s);
     rc = s->host.to_agent ? via_load(s->host.roster, c->via, broker, &s->met_before, f)
                           : load_broker(s, broker, rc == 0, f);
+    if (rc == 0 && s->host.to_agent)
+        rc = via_check_tls(c->tls, c->tls_count, c->tls_command, f);
     if (rc != 0)
         return rc;
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
@@ -433,11 +436,11 @@ static int open_parts(struct serve *s, struct fault *f)
     struct host *h = &s->host;
     int rc = 0;
     h->visits = portal_visits_new(h);
-    h->outlets = outlets_new(h);
+    h->streams = service_streams_new(h);
     h->clients = clients_new(h);
     s->answers = portal_answers_new(h);
     s->portal_list = portal_list_new(h);
-    if (h->visits == NULL || h->outlets == NULL || h->clients == NULL ||
+    if (h->visits == NULL || h->streams == NULL || h->clients == NULL ||
         s->answers == NULL || s->portal_list == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     if (s->config->agent != NULL)
@@ -484,7 +487,7 @@ static int run_loop(struct serve *s, struct fault *f)
     local_commands_close(s->commands);
     loop_run(h->loop);
     free(h->visits); /* after the streams that are told here of their end */
-    free(h->outlets);
+    free(h->streams);
     free(s->answers);
     return rc;
 }

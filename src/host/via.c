@@ -34,6 +34,17 @@ static void place_of(const char *text, char place[static LAN_PLACE_LEN])
     lan_place(&l, place);
 }
 
+int via_check_tls(const char *const *texts, size_t n, const char *command,
+                  struct fault *f)
+{
+    bool none = n == 1 && strcmp(texts[0], "none") == 0;
+    if ((n == 0 || none) && command == NULL)
+        return 0;
+    return fault_set(
+        f, POSTERN_ERR_USAGE, "give --tls to the agent's 'postern serve'",
+        "a host behind an agent ends no TLS: browsers come in at the agent");
+}
+
 int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
              struct fault *f)
 {

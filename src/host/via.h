@@ -20,6 +20,12 @@ struct roster;
  */
 MUST_CHECK int via_load(struct roster *r, const char *via, struct link *agent,
                         bool *known, struct fault *f);
+/*
+ * --tls and --tls-command of such a host: its services are asked for by name at the
+ * agent, which ends TLS itself. Of that only `none` is taken.
+ */
+MUST_CHECK int via_check_tls(const char *const *texts, size_t n, const char *command,
+                             struct fault *f);
 /* What the agent calls our services: people are told what is new. */
 void via_on_names(struct host *h, const Names *m);
 

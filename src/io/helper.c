@@ -50,7 +50,7 @@ static struct {
     bool told_lost; /* the log has that line and not the other one yet */
     uint32_t can, last_serial;
     struct loop *loop; /* while there are users */
-    struct watch answers, kept;
+    struct watch answers, kept[KEEPERS];
     struct timer again; /* a helper is to be started, or to have answered */
     struct backoff backoff;
     struct wake late; /* events that came while an answer was waited for */
@@ -58,7 +58,7 @@ static struct {
     struct privilege_reply events[EVENTS_MAX];
     size_t event_count;
     char why[256];
-} helper = {.keeper.fd = -1, .fd = -1};
+} helper = {.keeper.fds = {-1, -1}, .fd = -1};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list watches = {&watches, &watches}; /* the loop's thread's */
@@ -105,26 +105,38 @@ static void clear_away(void)
     helper.told_lost = helper.told_lost || stood;
 }
 
+static int watch_keepers(void);
+
 static void on_keeper(void *ctx, int ready)
 {
     struct privilege_reply r;
     (void)ctx, (void)ready;
     (void)pthread_mutex_lock(&lock);
     if (keeper_is_gone(&helper.keeper)) {
-        watch_close(&helper.kept);
+        if (watch_keepers() != 0)
+            log_debug("the privileged helper's keeper cannot be watched");
         plan();
-    } else { /* it has nothing to say */
-        (void)!recv(helper.keeper.fd, &r, sizeof(r), MSG_DONTWAIT);
     }
+    for (int i = 0; i < KEEPERS; i++) /* they have nothing to say */
+        (void)!recv(helper.keeper.fds[i], &r, sizeof(r), MSG_DONTWAIT);
     (void)pthread_mutex_unlock(&lock);
 }
 
-static int watch_keeper(void)
+/* Those that live, from now on. */
+static int watch_keepers(void)
 {
-    int rc = watch_start(&helper.kept, helper.loop, helper.keeper.fd, WATCH_READ,
+    int rc = 0;
+    for (int i = 0; i < KEEPERS; i++)
+        watch_close(&helper.kept[i]);
+    keeper_settle(&helper.keeper);
+    for (int i = 0; i < KEEPERS && rc == 0; i++) {
+        if (helper.keeper.fds[i] < 0)
+            continue;
+        rc = watch_start(&helper.kept[i], helper.loop, helper.keeper.fds[i], WATCH_READ,
                          on_keeper, NULL);
-    if (rc == 0)
-        watch_in_background(&helper.kept);
+        if (rc == 0)
+            watch_in_background(&helper.kept[i]);
+    }
     return rc;
 }
 
@@ -148,6 +160,8 @@ static bool take_hello(const struct privilege_reply *r)
     if (helper.told_lost)
         log_warn("the privileged helper runs again");
     helper.told_lost = false;
+    if (keeper_is_gone(&helper.keeper))
+        plan(); /* it starts another */
     return helper.can != 0;
 }
 
@@ -356,27 +370,26 @@ static void restore_keeper(void)
     int theirs = -1;
     if (!keeper_is_gone(&helper.keeper))
         return;
-    watch_close(&helper.kept);
     int rc = keeper_replace(&helper.keeper, &theirs);
     if (rc == 0)
         rc = ask_locked(&q, theirs, &r, NULL);
     if (theirs >= 0)
         close(theirs);
     if (rc == 0)
-        rc = watch_keeper();
-    if (rc == 0)
+        rc = watch_keepers();
+    log_debug("the privileged helper's keeper ended; %s",
+              rc == 0 ? "it has another" : "another could not be started");
+    if (rc == 0 && !keeper_is_gone(&helper.keeper))
         backoff_on_up(&helper.backoff, loop_now_ms(helper.loop));
     else
         plan();
-    log_debug("the privileged helper's keeper ended; %s",
-              rc == 0 ? "it has another" : "another could not be started");
 }
 
 static void on_again(void *ctx)
 {
     (void)ctx;
     (void)pthread_mutex_lock(&lock);
-    int rc = 0;
+    int rc = watch_keepers();
     if (helper.fd < 0)
         rc = begin();
     else if (!helper.greeted)
@@ -398,7 +411,8 @@ static void on_again(void *ctx)
 static void detach(void)
 {
     watch_close(&helper.answers);
-    watch_close(&helper.kept);
+    for (int i = 0; i < KEEPERS; i++)
+        watch_close(&helper.kept[i]);
     wake_close(&helper.late);
     timer_stop(&helper.again);
     helper.loop = NULL;
@@ -415,7 +429,7 @@ static int attach(struct loop *loop)
     if (rc == 0)
         wake_in_background(&helper.late);
     if (rc == 0)
-        rc = watch_keeper();
+        rc = watch_keepers();
     if (rc == 0 && helper.fd >= 0) {
         rc = watch_start(&helper.answers, loop, helper.fd, WATCH_READ, on_answer, NULL);
         if (rc == 0)
@@ -452,7 +466,7 @@ static void open_locked(struct loop *loop)
 {
     if (helper.users++ > 0)
         return;
-    if (helper.keeper.fd >= 0) { /* of an earlier user, maybe on another loop */
+    if (helper.keeper.fds[0] >= 0) { /* of an earlier user, maybe on another loop */
         if (attach(loop) == 0 && helper.fd < 0)
             plan();
         return;

@@ -82,10 +82,23 @@ static int spawn(pid_t *pid, const char *path, int fd)
     return rc == 0 ? 0 : POSTERN_ERR_IO;
 }
 
+static int open_one(struct keeper *k, size_t i, const char *path)
+{
+    int pair[2];
+    if (open_pair(pair) != 0)
+        return POSTERN_ERR_IO;
+    int rc = spawn(&k->pids[i], path, pair[1]);
+    close(pair[1]);
+    if (rc != 0)
+        close(pair[0]);
+    else
+        k->fds[i] = pair[0];
+    return rc;
+}
+
 int keeper_open(struct keeper *k, char *why, size_t cap)
 {
     char path[PATH_LEN];
-    int pair[2];
     keeper_explain(why, cap);
     if (!find(path))
         return POSTERN_ERR_NOTFOUND;
@@ -93,39 +106,47 @@ int keeper_open(struct keeper *k, char *why, size_t cap)
     if (!given && getxattr(path, "security.capability", NULL, 0) <= 0)
         return POSTERN_ERR_PERM;
     (void)snprintf(why, cap, "the privileged helper could not be started");
-    if (open_pair(pair) != 0)
-        return POSTERN_ERR_IO;
-    int rc = spawn(&k->pid, path, pair[1]);
-    close(pair[1]);
-    if (rc != 0)
-        close(pair[0]);
-    else
-        k->fd = pair[0];
-    return rc;
+    int rc = open_one(k, 0, path);
+    return rc == 0 ? open_one(k, 1, path) : rc;
+}
+
+static bool is_over(int fd)
+{
+    struct pollfd p = {.fd = fd};
+    return fd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0);
 }
 
 bool keeper_is_gone(const struct keeper *k)
 {
-    struct pollfd p = {.fd = k->fd};
-    return k->fd < 0 || (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0);
+    return is_over(k->fds[0]) || is_over(k->fds[1]);
 }
 
-void keeper_close(struct keeper *k)
+void keeper_settle(struct keeper *k)
 {
-    bool gone = keeper_is_gone(k);
-    if (k->fd >= 0)
-        close(k->fd);
-    if (k->pid > 0)
-        (void)waitpid(k->pid, NULL, gone ? 0 : WNOHANG);
-    *k = (struct keeper){.fd = -1};
+    for (size_t i = 0; i < KEEPERS; i++) {
+        if (!is_over(k->fds[i]))
+            continue;
+        if (k->fds[i] >= 0)
+            close(k->fds[i]);
+        if (k->pids[i] > 0)
+            (void)waitpid(k->pids[i], NULL, 0);
+        k->fds[i] = -1;
+        k->pids[i] = 0;
+    }
+    if (k->fds[0] < 0) {
+        k->fds[0] = k->fds[1];
+        k->pids[0] = k->pids[1];
+        k->fds[1] = -1;
+        k->pids[1] = 0;
+    }
 }
 
 static int tell(struct keeper *k, uint32_t op, int give)
 {
     struct privilege_request q = {.op = op};
-    if (keeper_is_gone(k))
+    if (is_over(k->fds[0]))
         return POSTERN_ERR_CLOSED;
-    return fdpass_send(k->fd, &q, sizeof(q), give) == (ssize_t)sizeof(q)
+    return fdpass_send(k->fds[0], &q, sizeof(q), give) == (ssize_t)sizeof(q)
                ? 0
                : POSTERN_ERR_IO;
 }
@@ -151,11 +172,12 @@ void keeper_end(struct keeper *k)
 
 int keeper_replace(struct keeper *k, int *theirs)
 {
-    int pair[2];
-    keeper_close(k);
+    int pair[2], *at = k->fds[0] < 0 ? &k->fds[0] : &k->fds[1];
+    if (*at >= 0) /* it has just ended, and is to be settled first */
+        return POSTERN_ERR_AGAIN;
     if (open_pair(pair) != 0)
         return POSTERN_ERR_IO;
-    k->fd = pair[0];
+    *at = pair[0];
     *theirs = pair[1];
     return 0;
 }

@@ -238,7 +238,7 @@ static void conn_request(struct local_conn *c)
         struct fault f;
         (void)fault_set(&f, POSTERN_ERR_PROTO, "use the same version for both",
                         "the running daemon does not understand this command");
-        local_conn_finish(c, -POSTERN_ERR_PROTO, &f);
+        local_conn_finish(c, POSTERN_ERR_PROTO, &f);
         return;
     }
     int fd = c->passed_fd;
@@ -481,6 +481,13 @@ int local_conn_reply(struct local_conn *c, const LocalReply *reply)
     (void)conn_flush(c); /* a command that left is noticed by the poll */
     conn_watch(c);
     return 0;
+}
+
+void local_conn_say(struct local_conn *c, struct event *e, bool last)
+{
+    LocalReply r = {.last = last};
+    (void)snprintf(r.json, sizeof(r.json), "%s", event_end(e));
+    (void)!local_conn_reply(c, &r);
 }
 
 bool local_conn_is_read(const struct local_conn *c)

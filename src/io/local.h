@@ -12,6 +12,7 @@
 
 #include "core/err.h"
 #include "core/proto.h"
+#include "io/events.h"
 #include "io/loop.h"
 
 struct local_server;
@@ -59,6 +60,8 @@ void local_conn_set_data(struct local_conn *c, void *data);
 void *local_conn_data(const struct local_conn *c);
 /* Queues a reply, at most 64 KiB in all. POSTERN_ERR_LIMIT when the reader is stuck. */
 MUST_CHECK int local_conn_reply(struct local_conn *c, const LocalReply *reply);
+/* The same of an event; what finds no room is left out. */
+void local_conn_say(struct local_conn *c, struct event *e, bool last);
 /* All that was queued went out: a reply that only says that we live has a reader. */
 bool local_conn_is_read(const struct local_conn *c);
 /* A last reply of code `code` (0 is success) with words from `f`, or NULL, and close.

@@ -3,6 +3,11 @@
  * its result into a pipe and shares nothing. A numeric address takes a timer instead,
  * so that the callback's contract is the same. Knows nothing of what the addresses are
  * for.
+ *
+ * There are DNS servers that answer what they are asked of IPv4 and swallow what they
+ * are asked of IPv6. getaddrinfo() waits for both, which takes it 10 s and more: where
+ * it is late, two threads more ask for one family each, and what one of them finds is
+ * taken.
  */
 #include "io/resolve.h"
 
@@ -21,8 +26,11 @@
 #include "io/sockaddr.h"
 #include "io/work.h"
 
+enum { ALONE_AFTER_MS = 500 };
+
 /* What a thread of its own finds; goes through the pipe in one piece. */
 struct finding {
+    int family; /* that was asked for; AF_UNSPEC: all */
     int err;
     size_t n;
     struct addr addrs[RESOLVE_MAX];
@@ -33,20 +41,19 @@ _Static_assert(sizeof(struct finding) <= PIPE_BUF, "a finding is written at once
 struct job {
     char host[256];
     uint16_t port;
-    int flags; /* of getaddrinfo */
+    int family, flags; /* of getaddrinfo */
     int fd;    /* of a thread of its own */
 };
 
 struct resolve {
-    struct timer timer; /* numeric addresses */
-    struct watch watch; /* a thread of its own */
-    int fd;
+    struct timer timer; /* a numeric address; when a thread of its own is late */
+    struct watch watch; /* threads of its own */
+    int fd, fd_theirs;  /* the pipe; theirs is -1 when all have it that shall */
     bool in_pool, cancelled;
-    struct job job;       /* in the pool */
+    struct job job;       /* as in the pool, or for each thread */
     struct finding found; /* there, or numeric */
     resolve_cb cb;
     void *ctx;
-    uint16_t port;
 };
 
 static void finish(struct resolve *r)
@@ -102,9 +109,10 @@ static size_t collect(struct addr *out, const struct addrinfo *list, uint16_t po
 static void look_up(const struct job *j, struct finding *f)
 {
     struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = j->flags};
+        .ai_family = j->family, .ai_socktype = SOCK_STREAM, .ai_flags = j->flags};
     struct addrinfo *list = NULL;
     memset(f, 0, sizeof(*f)); /* its padding goes through the pipe as well */
+    f->family = j->family;
     f->err = error_of(getaddrinfo(j->host, NULL, &hints, &list));
     if (f->err != 0)
         return;
@@ -139,12 +147,10 @@ static void on_done(void *ctx)
     finish(ctx);
 }
 
-static int start_in_pool(struct resolve *r, struct loop *loop, const char *host)
+static int start_in_pool(struct resolve *r, struct loop *loop)
 {
     r->in_pool = true;
-    r->job.port = r->port;
     r->job.flags = AI_ADDRCONFIG;
-    (void)snprintf(r->job.host, sizeof(r->job.host), "%s", host);
     return work_start(loop, run, on_done, r);
 }
 
@@ -167,8 +173,11 @@ static void close_pipe(struct resolve *r)
         return;
     watch_close(&r->watch);
     close(r->fd);
+    if (r->fd_theirs >= 0)
+        close(r->fd_theirs);
 }
 
+/* What was found of one family is enough; that nothing was is for both to say. */
 static void on_found(void *ctx, int events)
 {
     struct resolve *r = ctx;
@@ -178,6 +187,9 @@ static void on_found(void *ctx, int events)
         return;
     if (got != (ssize_t)sizeof(r->found))
         r->found = (struct finding){.err = POSTERN_ERR_NOMEM};
+    if (r->found.family != AF_UNSPEC && r->found.err != 0)
+        return;
+    timer_stop(&r->timer);
     close_pipe(r);
     finish(r);
 }
@@ -198,29 +210,55 @@ static int start_thread(struct job *j)
     return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
 }
 
-static int start_apart(struct resolve *r, struct loop *loop, const char *host)
+static int ask(const struct resolve *r, int family)
+{
+    struct job *j = malloc(sizeof(*j));
+    if (j == NULL)
+        return POSTERN_ERR_NOMEM;
+    *j = r->job;
+    j->family = family;
+    j->fd = fcntl(r->fd_theirs, F_DUPFD_CLOEXEC, 0);
+    int rc = j->fd < 0 ? POSTERN_ERR_NOMEM : start_thread(j);
+    if (rc != 0) {
+        if (j->fd >= 0)
+            close(j->fd);
+        free(j);
+    }
+    return rc;
+}
+
+/* Without them the first one is waited for, as before. */
+static void on_late(void *ctx)
+{
+    struct resolve *r = ctx;
+    (void)ask(r, AF_INET);
+    (void)ask(r, AF_INET6);
+    close(r->fd_theirs);
+    r->fd_theirs = -1;
+}
+
+static int start_apart(struct resolve *r, struct loop *loop)
 {
     int ends[2];
-    struct job *j = calloc(1, sizeof(*j));
-    if (j == NULL || pipe2(ends, O_CLOEXEC) != 0) {
-        free(j);
+    if (pipe2(ends, O_CLOEXEC) != 0)
         return POSTERN_ERR_NOMEM;
-    }
-    (void)snprintf(j->host, sizeof(j->host), "%s", host);
-    j->port = r->port;
-    j->fd = ends[1];
     r->fd = ends[0];
+    r->fd_theirs = ends[1];
     (void)fcntl(r->fd, F_SETFL, O_NONBLOCK);
-    int rc = start_thread(j);
+    int rc = watch_start(&r->watch, loop, r->fd, WATCH_READ, on_found, r);
     if (rc != 0) {
-        close(ends[1]);
-        free(j);
-    } else { /* on failure the thread finds its pipe closed */
-        rc = watch_start(&r->watch, loop, r->fd, WATCH_READ, on_found, r);
-    }
-    if (rc != 0)
         close(ends[0]);
-    return rc;
+        close(ends[1]);
+        return rc;
+    }
+    rc = ask(r, AF_UNSPEC);
+    if (rc != 0) {
+        close_pipe(r);
+        return rc;
+    }
+    timer_init(&r->timer, loop, on_late, r);
+    timer_start(&r->timer, ALONE_AFTER_MS);
+    return 0;
 }
 
 bool resolve_configured(void)
@@ -252,7 +290,6 @@ static int start(struct resolve **out, struct loop *loop, const char *host,
         return POSTERN_ERR_NOMEM;
     r->cb = cb;
     r->ctx = ctx;
-    r->port = port;
     int err = 0;
     if (addr_parse_ip(&r->found.addrs[0], bare) == 0) {
         r->found.addrs[0].port = port;
@@ -260,9 +297,11 @@ static int start(struct resolve **out, struct loop *loop, const char *host,
         timer_init(&r->timer, loop, on_numeric, r);
         timer_start(&r->timer, 0);
     } else {
+        r->job.port = port;
+        (void)snprintf(r->job.host, sizeof(r->job.host), "%s", bare);
         err = bracket ? POSTERN_ERR_INVALID
-              : apart ? start_apart(r, loop, bare)
-                      : start_in_pool(r, loop, bare);
+              : apart ? start_apart(r, loop)
+                      : start_in_pool(r, loop);
     }
     if (err != 0)
         free(r);

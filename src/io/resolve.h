@@ -30,9 +30,10 @@ typedef void (*resolve_cb)(void *ctx, int err, const struct addr *addrs, size_t 
 MUST_CHECK int resolve_start(struct resolve **out, struct loop *loop, const char *host,
                              uint16_t port, resolve_cb cb, void *ctx);
 /*
- * The same in a thread of its own, so that it waits for no other lookup: the loop has
- * threads for two, and a dead resolver holds one for 5 s and more. Of all address
- * families, whatever this machine has now. The caller bounds how many run; one that is
+ * The same in threads of its own, three at most, so that it waits for no other lookup:
+ * the loop has threads for two, and a dead resolver holds one for 5 s and more. Of all
+ * address families, whatever this machine has now; of one alone, where a DNS server
+ * swallows questions for the other. The caller bounds how many run; one that is
  * cancelled goes on until the resolver gives up.
  */
 MUST_CHECK int resolve_start_apart(struct resolve **out, struct loop *loop,

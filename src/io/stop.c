@@ -42,6 +42,9 @@ static bool is_ignored(int signum)
 
 void stop_prepare(void)
 {
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
     struct sigaction act = {.sa_sigaction = on_pipe,
                             .sa_flags = SA_SIGINFO | SA_RESTART};
     if (!is_ignored(SIGPIPE))

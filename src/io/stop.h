@@ -18,7 +18,8 @@ struct stop;
 /*
  * Once, at the start of the process: from now on a write to a closed pipe or socket is
  * an error of that write and no more, and SIGPIPE that another process sends is
- * SIGTERM. A program that is executed has the signals as they were before.
+ * SIGTERM; none is blocked, whatever the parent had blocked for itself. A program that
+ * is executed ignores what was ignored before.
  */
 void stop_prepare(void);
 

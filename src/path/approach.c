@@ -9,6 +9,7 @@
 
 #include <sodium.h>
 
+#include "core/introduction.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -17,31 +18,34 @@
 #include "path/offer.h"
 
 enum {
-    INTRODUCE_RETRY_FIRST_MS = 700,
-    INTRODUCE_DOUBLINGS = 4,
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
+/* The client's: it leads. */
+struct lead {
+    struct ladder ladder;
+    struct introduction introduction;
+    uint8_t early[1500]; /* the first packet, until it is answered */
+    size_t early_len;
+};
+
 struct approach {
     struct approach_config config;
-    struct ladder ladder;
+    struct lead *lead;            /* NULL at a host */
     void *kinds[PATH_KIND_COUNT]; /* NULL: was never begun */
     struct list paths;            /* struct path */
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
-    bool established, introduced, answered;
-    bool peer_relays;     /* its latest Offer allows the relay */
-    bool refused_offline; /* our latest introduction was */
-    bool want_introduce, want_offer;
-    unsigned introduce_tries;
-    uint64_t introduce_at_ms, offer_at_ms; /* loop time; 0: not planned */
+    bool established;
+    bool peer_relays; /* its latest Offer allows the relay */
+    bool want_offer;
+    uint64_t offer_at_ms; /* loop time */
+    uint64_t signal_us;   /* when the peer last spoke through the broker */
     struct timer timer;
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
-    uint8_t early[1500];
-    size_t early_len;
     bool busy, freed;
 };
 
@@ -88,59 +92,70 @@ static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
     return offer_seal(out, cap, &o, &a->config.net->own, a->config.peer);
 }
 
-static void send_introduce(struct approach *a)
+static int send_control(struct approach *a, Control *m)
+{
+    memcpy(m->peer, a->config.peer, KEY_LEN);
+    memcpy(m->conv, a->config.conv, CONV_LEN);
+    return uplink_send(a->config.uplink, m);
+}
+
+static bool send_introduce(struct approach *a)
 {
     Control m = {.which_body = Control_introduce_tag};
     Introduce *in = &m.body.introduce;
-    memcpy(in->peer, a->config.peer, KEY_LEN);
-    memcpy(in->conv, a->config.conv, CONV_LEN);
     in->sealed.size =
         (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
     in->vouched_count = (pb_size_t)target_show(
         &a->target, in->vouched, sizeof(in->vouched) / sizeof(in->vouched[0]));
-    in->early.size = (pb_size_t)a->early_len;
-    memcpy(in->early.bytes, a->early, a->early_len);
-    if (uplink_send(a->config.uplink, &m) != 0)
-        return;
-    a->introduced = true;
-    a->refused_offline = false;
-    a->want_introduce = a->want_offer = false;
+    in->early.size = (pb_size_t)a->lead->early_len;
+    memcpy(in->early.bytes, a->lead->early, a->lead->early_len);
+    if (send_control(a, &m) != 0)
+        return false;
+    a->want_offer = false;
+    return true;
 }
 
 static void send_offer(struct approach *a)
 {
     Control m = {.which_body = Control_signal_tag};
     Signal *s = &m.body.signal;
-    memcpy(s->peer, a->config.peer, KEY_LEN);
-    memcpy(s->conv, a->config.conv, CONV_LEN);
     s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
     s->vouched_count = (pb_size_t)target_show(
         &a->target, s->vouched, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    if (uplink_send(a->config.uplink, &m) == 0)
+    if (send_control(a, &m) == 0)
         a->want_offer = false;
 }
 
-static void send_accept(struct approach *a, const uint8_t *mark, size_t len)
+static void send_accept(struct approach *a, const Introduce *in)
 {
     Control m = {.which_body = Control_accept_tag};
     Accept *ac = &m.body.accept;
-    if (len > sizeof(ac->mark.bytes))
-        return;
     ac->no_pair = !allows(a, PATH_RELAY);
-    memcpy(ac->peer, a->config.peer, KEY_LEN);
-    memcpy(ac->conv, a->config.conv, CONV_LEN);
-    ac->mark.size = (pb_size_t)len;
-    memcpy(ac->mark.bytes, mark, len);
-    if (uplink_send(a->config.uplink, &m) != 0)
+    ac->mark.size = in->mark.size;
+    memcpy(ac->mark.bytes, in->mark.bytes, in->mark.size);
+    if (send_control(a, &m) != 0)
         log_debug("the broker could not be told of a session");
 }
 
 /* ---------------------------------------------------------------------- scheduling */
 
+/* Loop times; UINT64_MAX: none is to be sent. */
+static uint64_t introduce_at_ms(const struct approach *a)
+{
+    return a->lead != NULL ? introduction_due_ms(&a->lead->introduction) : UINT64_MAX;
+}
+
+static uint64_t offer_at_ms(const struct approach *a)
+{
+    bool known = a->lead == NULL || introduction_was_said(&a->lead->introduction);
+    return a->want_offer && known ? a->offer_at_ms : UINT64_MAX;
+}
+
 static void schedule(struct approach *a)
 {
     uint64_t now_us = clock_us(), at = UINT64_MAX;
-    uint64_t ladder_us = a->config.client ? ladder_deadline_us(&a->ladder) : UINT64_MAX;
+    uint64_t ladder_us =
+        a->lead != NULL ? ladder_deadline_us(&a->lead->ladder) : UINT64_MAX;
     loop_refresh(a->config.net->loop);
     uint64_t now = loop_now_ms(a->config.net->loop);
     if (ladder_us != UINT64_MAX)
@@ -148,11 +163,10 @@ static void schedule(struct approach *a)
     /* What cannot be sent yet sets no wake-up: approach_on_uplink does, or an answer.
      */
     if (uplink_is_up(a->config.uplink)) {
-        if (a->want_introduce && a->config.client && a->introduce_at_ms < at)
-            at = a->introduce_at_ms;
-        if (a->want_offer && (a->introduced || !a->config.client) &&
-            a->offer_at_ms < at)
-            at = a->offer_at_ms;
+        if (introduce_at_ms(a) < at)
+            at = introduce_at_ms(a);
+        if (offer_at_ms(a) < at)
+            at = offer_at_ms(a);
     }
     if (at == UINT64_MAX)
         timer_stop(&a->timer);
@@ -160,31 +174,15 @@ static void schedule(struct approach *a)
         timer_start(&a->timer, at > now ? at - now : 1);
 }
 
-/* Until the host answers, the introduction is repeated with growing pauses. */
-static void plan_introduce_retry(struct approach *a)
-{
-    unsigned ms = INTRODUCE_RETRY_FIRST_MS;
-    ms <<= a->introduce_tries < INTRODUCE_DOUBLINGS ? a->introduce_tries
-                                                    : (unsigned)INTRODUCE_DOUBLINGS;
-    a->introduce_tries++;
-    a->want_introduce = true;
-    a->introduce_at_ms =
-        loop_now_ms(a->config.net->loop) + ms - randombytes_uniform(ms / 2);
-}
-
 static void send_due(struct approach *a)
 {
     uint64_t now = loop_now_ms(a->config.net->loop);
     if (!uplink_is_up(a->config.uplink))
         return;
-    if (a->want_introduce && a->config.client && now >= a->introduce_at_ms) {
-        send_introduce(a);
-        if (!a->answered)
-            plan_introduce_retry(a);
-    } else if (a->want_offer && now >= a->offer_at_ms &&
-               (a->introduced || !a->config.client)) {
+    if (now >= introduce_at_ms(a))
+        introduction_on_sent(&a->lead->introduction, send_introduce(a), now);
+    else if (now >= offer_at_ms(a))
         send_offer(a);
-    }
 }
 
 /* A kind's state is made when it first begins: most approaches need few of them. */
@@ -219,8 +217,8 @@ struct path *approach_path(const struct approach *a, uint32_t id)
 static void climb(struct approach *a)
 {
     struct ladder_action act;
-    for (int i = 0; i < 64 && !a->freed && ladder_next(&a->ladder, clock_us(), &act);
-         i++) {
+    for (int i = 0;
+         i < 64 && !a->freed && ladder_next(&a->lead->ladder, clock_us(), &act); i++) {
         switch (act.type) {
         case LADDER_START:
             kind_start(a, act.kind);
@@ -255,7 +253,7 @@ static void run(struct approach *a)
         return;
     a->busy = true;
     loop_refresh(a->config.net->loop);
-    if (a->config.client)
+    if (a->lead != NULL)
         climb(a);
     if (!a->freed)
         send_due(a);
@@ -308,29 +306,33 @@ uint32_t approach_rtt_hint_us(const struct approach *a)
 
 void approach_started(struct approach *a, enum path_kind k)
 {
-    ladder_on_started(&a->ladder, k, clock_us());
+    if (a->lead != NULL)
+        ladder_on_started(&a->lead->ladder, k, clock_us());
     poke(a);
 }
 
 void approach_proven(struct approach *a, struct path *p)
 {
-    ladder_on_proven(&a->ladder, p->kind, p->id, p->rtt_us, clock_us());
-    if (p->window_bytes != 0)
-        ladder_on_window(&a->ladder, p->id, p->window_bytes);
+    if (a->lead != NULL)
+        ladder_on_proven(&a->lead->ladder, p->kind, p->id, p->rtt_us, clock_us());
+    if (a->lead != NULL && p->window_bytes != 0)
+        ladder_on_window(&a->lead->ladder, p->id, p->window_bytes);
     poke(a);
 }
 
 void approach_failed(struct approach *a, enum path_kind k, const char *reason)
 {
     log_debug("%s: %s", path_kind_name(k), reason);
-    ladder_on_failed(&a->ladder, k, reason, clock_us());
+    if (a->lead != NULL)
+        ladder_on_failed(&a->lead->ladder, k, reason, clock_us());
     poke(a);
 }
 
 void approach_lost(struct approach *a, struct path *p, const char *reason)
 {
     log_debug("%s path %u lost: %s", path_kind_name(p->kind), p->id, reason);
-    ladder_on_lost(&a->ladder, p->id, reason, clock_us());
+    if (a->lead != NULL)
+        ladder_on_lost(&a->lead->ladder, p->id, reason, clock_us());
     poke(a);
 }
 
@@ -359,35 +361,33 @@ void approach_offer_soon(struct approach *a)
 
 void approach_introduce_soon(struct approach *a)
 {
-    if (!a->config.client)
+    if (a->lead == NULL)
         return;
-    a->answered = false; /* each is answered, and repeated until it is */
-    a->want_introduce = true;
-    a->introduce_at_ms = 0;
+    introduction_again(&a->lead->introduction, 0);
     poke(a);
 }
 
 void approach_carry(struct approach *a, const uint8_t *packet, size_t len)
 {
     Control m = {.which_body = Control_carry_tag};
-    if (len > sizeof(a->early))
+    struct lead *l = a->lead;
+    if (len > sizeof(m.body.carry.packet.bytes))
         return;
-    if (a->config.client && !a->answered && !a->established) {
+    if (l != NULL && !introduction_is_answered(&l->introduction) && !a->established) {
         /* It travels with each introduction, so that the one that arrives suffices. */
-        if (a->introduced || a->early_len == 0) {
-            memcpy(a->early, packet, len);
-            a->early_len = len;
+        bool said = introduction_was_said(&l->introduction);
+        if (said || l->early_len == 0) {
+            memcpy(l->early, packet, len);
+            l->early_len = len;
         }
-        if (!a->introduced)
+        if (!said)
             return;
     }
     if (!uplink_may_carry(a->config.uplink, len))
         return; /* lost: the session will send less */
-    memcpy(m.body.carry.peer, a->config.peer, KEY_LEN);
-    memcpy(m.body.carry.conv, a->config.conv, CONV_LEN);
     m.body.carry.packet.size = (pb_size_t)len;
     memcpy(m.body.carry.packet.bytes, packet, len);
-    if (uplink_send(a->config.uplink, &m) != 0)
+    if (send_control(a, &m) != 0)
         log_debug("a packet could not be carried by the broker");
 }
 
@@ -402,7 +402,7 @@ static void apply_peer_kinds(struct approach *a, uint32_t theirs)
             continue;
         if (a->kinds[k] != NULL)
             kind_table[k]->stop(a->kinds[k]);
-        ladder_refuse(&a->ladder, (enum path_kind)k,
+        ladder_refuse(&a->lead->ladder, (enum path_kind)k,
                       "the other side does not allow it");
     }
 }
@@ -419,15 +419,10 @@ static void take_offer(struct approach *a, const Offer *o)
     a->peer_generation = o->generation;
     if (renewed && a->established)
         a->config.events->on_renewed(a->config.ctx);
-    if (a->config.client && !a->answered) {
-        a->answered = true;
-        a->want_introduce = false;
-        a->introduce_tries = 0;
-    }
-    if (a->refused_offline) /* it is back, and does not know that we asked */
-        approach_introduce_soon(a);
-    if (a->config.client)
+    if (a->lead != NULL) {
+        introduction_on_offer(&a->lead->introduction);
         apply_peer_kinds(a, offer_kinds(o));
+    }
     if (a->held != NULL)
         *a->held = *o;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
@@ -441,8 +436,8 @@ static void take_sealed(struct approach *a, const Vouch *vouched, size_t n,
 {
     Offer o;
     target_take(&a->target, vouched, n, clock_us());
-    if (approach_open_offer(&o, &a->config.net->own, a->config.peer, a->config.conv,
-                            sealed, len) != 0)
+    if (offer_open(&o, &a->config.net->own, a->config.peer, a->config.conv, sealed,
+                   len) != 0)
         log_debug("dropped an offer that is not genuine");
     else
         take_offer(a, &o);
@@ -463,50 +458,76 @@ static void take_packet(struct approach *a, const uint8_t *packet, size_t len)
         kind_table[PATH_RELAY]->on_carry(a->kinds[PATH_RELAY], packet, len);
 }
 
+static void take_introduce(struct approach *a, const Introduce *in)
+{
+    take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes, in->sealed.size);
+    if (a->freed)
+        return;
+    send_accept(a, in);
+    approach_offer_soon(a); /* our answer */
+    take_packet(a, in->early.bytes, in->early.size);
+}
+
+void approach_on_early(struct approach *a, const Introduce *in)
+{
+    a->busy = true;
+    take_packet(a, in->early.bytes, in->early.size);
+    if (!leave(a))
+        run(a);
+}
+
+static void take_refusal(struct approach *a, const Refuse *r)
+{
+    struct introduction *in = a->lead != NULL ? &a->lead->introduction : NULL;
+    uint64_t now = loop_now_ms(a->config.net->loop);
+    bool answered = in != NULL && introduction_is_answered(in);
+    switch (r->code) {
+    case REFUSE_BACK:
+        if (in != NULL && !answered)
+            introduction_again(in, now + randombytes_uniform(BACK_SPREAD_MS));
+        return;
+    case REFUSE_SILENT:
+        if (answered)
+            return; /* it was answered since */
+        break;
+    case REFUSE_OFFLINE:
+        a->signal_us = 0;
+        if (in != NULL)
+            introduction_on_offline(in, now);
+        break;
+    case REFUSE_GONE:
+    case REFUSE_BROKEN:
+        approach_ask(a);
+        break;
+    default:
+        break;
+    }
+    a->config.events->on_refused(a->config.ctx, r->code, r->reason);
+}
+
 void approach_on_control(struct approach *a, const Control *m)
 {
     const Introduce *in = &m->body.introduce;
+    const Signal *signal = &m->body.signal;
     a->busy = true;
     switch (m->which_body) {
     case Control_introduce_tag: /* host: the client asks again */
-        take_sealed(a, in->vouched, in->vouched_count, in->sealed.bytes,
-                    in->sealed.size);
-        if (!a->freed) {
-            send_accept(a, in->mark.bytes, in->mark.size);
-            approach_offer_soon(a); /* our answer */
-            take_packet(a, in->early.bytes, in->early.size);
-        }
+        if (a->lead == NULL)
+            take_introduce(a, in);
         break;
     case Control_ticket_tag:
         take_ticket(a, &m->body.ticket);
         break;
     case Control_signal_tag:
-        take_sealed(a, m->body.signal.vouched, m->body.signal.vouched_count,
-                    m->body.signal.sealed.bytes, m->body.signal.sealed.size);
+        a->signal_us = clock_us();
+        take_sealed(a, signal->vouched, signal->vouched_count, signal->sealed.bytes,
+                    signal->sealed.size);
         break;
     case Control_carry_tag:
         take_packet(a, m->body.carry.packet.bytes, m->body.carry.packet.size);
         break;
     case Control_refuse_tag:
-        if (m->body.refuse.code == REFUSE_BACK) {
-            if (a->config.client && !a->answered) {
-                approach_introduce_soon(a);
-                a->introduce_at_ms = loop_now_ms(a->config.net->loop) +
-                                     randombytes_uniform(BACK_SPREAD_MS);
-            }
-            break;
-        }
-        if (a->config.client && m->body.refuse.code == REFUSE_OFFLINE) {
-            a->answered = false; /* it may come back: ask until it answers */
-            a->refused_offline = true;
-            plan_introduce_retry(a);
-        }
-        if (m->body.refuse.code == REFUSE_SILENT && a->answered)
-            break; /* it was answered since */
-        if (m->body.refuse.code == REFUSE_GONE || m->body.refuse.code == REFUSE_BROKEN)
-            approach_ask(a);
-        a->config.events->on_refused(a->config.ctx, m->body.refuse.code,
-                                     m->body.refuse.reason);
+        take_refusal(a, &m->body.refuse);
         break;
     default:
         break;
@@ -520,16 +541,12 @@ void approach_on_control(struct approach *a, const Control *m)
 static struct approach *approach_new(const struct approach_config *c)
 {
     struct approach *a = calloc(1, sizeof(*a));
-    uint64_t seed;
     if (a == NULL)
         return NULL;
     a->config = *c;
     a->generation = 1;
     a->peer_relays = true;
     list_init(&a->paths);
-    randombytes_buf(&seed, sizeof(seed));
-    ladder_init(&a->ladder, c->allowed, seed, clock_us());
-    ladder_prefer(&a->ladder, c->preferred);
     timer_init(&a->timer, c->net->loop, on_timer, a);
     return a;
 }
@@ -540,17 +557,29 @@ static bool make_relay(struct approach *a)
     return !allows(a, PATH_RELAY) || kind_make(a, PATH_RELAY) != NULL;
 }
 
+static bool make_lead(struct approach *a)
+{
+    uint64_t seed;
+    a->lead = calloc(1, sizeof(*a->lead));
+    if (a->lead == NULL)
+        return false;
+    randombytes_buf(&seed, sizeof(seed));
+    ladder_init(&a->lead->ladder, a->config.allowed, seed, clock_us());
+    ladder_prefer(&a->lead->ladder, a->config.preferred);
+    introduction_init(&a->lead->introduction, ~seed);
+    return true;
+}
+
 int approach_new_client(struct approach **out, const struct approach_config *c)
 {
     struct approach *a = approach_new(c);
     if (a == NULL)
         return POSTERN_ERR_NOMEM;
     randombytes_buf(a->check_key, sizeof(a->check_key));
-    if (!make_relay(a)) {
+    if (!make_lead(a) || !make_relay(a)) {
         approach_free(a);
         return POSTERN_ERR_NOMEM;
     }
-    a->want_introduce = true;
     poke(a);
     *out = a;
     return 0;
@@ -591,7 +620,7 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (!holds_back(a, (enum path_kind)k))
             start_at_host(a, (enum path_kind)k, offer);
-    send_accept(a, in->mark.bytes, in->mark.size);
+    send_accept(a, in);
     a->busy = false;
     a->want_offer = true;
     a->offer_at_ms = 0;
@@ -618,6 +647,7 @@ void approach_free(struct approach *a)
             kind_table[k]->free(a->kinds[k]);
     timer_stop(&a->timer);
     free(a->held);
+    free(a->lead);
     sodium_memzero(a->check_key, sizeof(a->check_key));
     free(a);
 }
@@ -637,7 +667,8 @@ struct path *approach_first_path(struct approach *a)
 void approach_set_established(struct approach *a)
 {
     a->established = true;
-    a->early_len = 0;
+    if (a->lead != NULL)
+        a->lead->early_len = 0;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL && kind_table[k]->on_established != NULL)
             kind_table[k]->on_established(a->kinds[k]);
@@ -672,28 +703,28 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
 
 void approach_on_path_rtt(struct approach *a, const struct path *p)
 {
-    if (!a->config.client)
+    if (a->lead == NULL)
         return;
-    ladder_on_rtt(&a->ladder, p->id, p->rtt_us);
+    ladder_on_rtt(&a->lead->ladder, p->id, p->rtt_us);
     poke(a);
 }
 
 void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
                          enum path_kind rival, uint64_t rival_bit_s)
 {
-    ladder_on_outdone(&a->ladder, kind, own_bit_s, rival, rival_bit_s);
+    ladder_on_outdone(&a->lead->ladder, kind, own_bit_s, rival, rival_bit_s);
     poke(a);
 }
 
 void approach_on_cleared(struct approach *a, enum path_kind kind)
 {
-    ladder_on_cleared(&a->ladder, kind);
+    ladder_on_cleared(&a->lead->ladder, kind);
     poke(a);
 }
 
 void approach_forgive(struct approach *a)
 {
-    ladder_forgive(&a->ladder);
+    ladder_forgive(&a->lead->ladder);
     poke(a);
 }
 
@@ -704,7 +735,8 @@ void approach_on_uplink(struct approach *a, bool up)
             kind_table[k]->on_uplink(a->kinds[k], up);
     if (!up)
         return;
-    a->introduce_tries = 0;
+    if (a->lead != NULL)
+        introduction_reset_pauses(&a->lead->introduction);
     approach_ask(a); /* the broker may be another one, and know nothing of us */
     poke(a);
 }
@@ -754,7 +786,7 @@ void approach_on_network_change(struct approach *a)
     a->generation++;
     a->config.net->relay_by_tls = false;
     if (a->config.client) {
-        ladder_on_network_change(&a->ladder, clock_us());
+        ladder_on_network_change(&a->lead->ladder, clock_us());
         poke(a);
         return;
     }
@@ -767,7 +799,7 @@ void approach_on_network_change(struct approach *a)
 
 void approach_on_heard(struct approach *a)
 {
-    ladder_on_heard(&a->ladder, clock_us());
+    ladder_on_heard(&a->lead->ladder, clock_us());
     poke(a);
 }
 
@@ -778,7 +810,7 @@ struct addr approach_peer_seen(const struct approach *a)
 
 const struct ladder *approach_ladder(const struct approach *a)
 {
-    return &a->ladder;
+    return &a->lead->ladder;
 }
 
 const char *approach_reason(const struct approach *a, enum path_kind k,
@@ -788,9 +820,14 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
                            ? kind_table[k]->note(a->kinds[k])
                            : NULL;
     if (note == NULL)
-        return ladder_reason(&a->ladder, k, clock_us(), buf);
+        return ladder_reason(&a->lead->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
     return buf;
+}
+
+uint64_t approach_signal_us(const struct approach *a)
+{
+    return a->signal_us;
 }
 
 const uint8_t *approach_conv(const struct approach *a)

@@ -91,30 +91,31 @@ void approach_on_network_change(struct approach *a);
 void approach_ask(struct approach *a);
 /* Client: the host is heard again after a silence. */
 void approach_on_heard(struct approach *a);
-/* Verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no more. */
+/* Client: verdicts of trials, as ladder_on_outdone and _on_cleared; that they hold no
+ * more. */
 void approach_on_outdone(struct approach *a, enum path_kind kind, uint64_t own_bit_s,
                          enum path_kind rival, uint64_t rival_bit_s);
 void approach_on_cleared(struct approach *a, enum path_kind kind);
 void approach_forgive(struct approach *a);
-/* A routed message of this peer and conv arrived. */
+/* A message of this peer and conv arrived. */
 void approach_on_control(struct approach *a, const Control *m);
+/* Host: the packet that came with the Introduce that made it, if one did. */
+void approach_on_early(struct approach *a, const Introduce *in);
 
 /* ---- what people want to know */
+/* The client's. */
 const struct ladder *approach_ladder(const struct approach *a);
 /*
  * Where the broker sees the peer's connection come from (the port says nothing), as its
  * last message said; of family ADDR_NONE when none did.
  */
 struct addr approach_peer_seen(const struct approach *a);
-/* Words for why `k` is not in use; as ladder_reason. */
+/* Client: words for why `k` is not in use; as ladder_reason. */
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);
 const uint8_t *approach_conv(const struct approach *a);
-
-/* Opens a sealed Offer; POSTERN_ERR_PROTO when it is not genuine or of another conv. */
-MUST_CHECK int approach_open_offer(Offer *offer, const struct keypair *own,
-                                   const uint8_t from[static KEY_LEN],
-                                   const uint8_t conv[static CONV_LEN],
-                                   const uint8_t *sealed, size_t len);
+/* When the peer last spoke through the broker, which may have missed it since: then 0.
+ */
+uint64_t approach_signal_us(const struct approach *a);
 
 #endif

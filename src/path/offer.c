@@ -1,11 +1,9 @@
-/* Offers as they travel: encoded, and sealed to one device. */
+/* What is sealed is one Offer and nothing else. */
 #include "path/offer.h"
 
 #include <string.h>
 
 #include <sodium.h>
-
-#include "path/approach.h"
 
 _Static_assert(PATH_KIND_COUNT <=
                    sizeof(((Offer *)NULL)->kinds) / sizeof(((Offer *)NULL)->kinds[0]),
@@ -19,10 +17,9 @@ void offer_name(Offer *o, enum path_kind k)
                   sizeof(o->kinds[0]) - 1);
 }
 
-int approach_open_offer(Offer *offer, const struct keypair *own,
-                        const uint8_t from[static KEY_LEN],
-                        const uint8_t conv[static CONV_LEN], const uint8_t *sealed,
-                        size_t len)
+int offer_open(Offer *offer, const struct keypair *own,
+               const uint8_t from[static KEY_LEN], const uint8_t conv[static CONV_LEN],
+               const uint8_t *sealed, size_t len)
 {
     uint8_t plain[OFFER_MAX];
     int n = key_open(plain, sizeof(plain), sealed, len, own, from);
@@ -53,4 +50,38 @@ size_t offer_seal(uint8_t *out, size_t cap, const Offer *o, const struct keypair
     randombytes_buf(nonce, sizeof(nonce));
     n = key_seal(out, cap, plain, (size_t)n, own, to, nonce);
     return n > 0 ? (size_t)n : 0;
+}
+
+bool offer_forgotten(Control *m, const struct keypair *own)
+{
+    Offer o = {.fresh = true};
+    Signal *s = &m->body.signal;
+    m->which_body = Control_signal_tag;
+    memcpy(o.conv, m->conv, CONV_LEN);
+    s->sealed.size = (pb_size_t)offer_seal(s->sealed.bytes, sizeof(s->sealed.bytes), &o,
+                                           own, m->peer);
+    return s->sealed.size > 0;
+}
+
+void offer_introduce(Control *m, const struct keypair *own,
+                     const uint8_t host[static KEY_LEN], bool fresh)
+{
+    Offer o = {.generation = 1, .fresh = fresh};
+    Introduce *in = &m->body.introduce;
+    m->which_body = Control_introduce_tag;
+    memcpy(o.conv, m->conv, CONV_LEN);
+    o.check_key.size = sizeof(o.check_key.bytes);
+    randombytes_buf(o.check_key.bytes, sizeof(o.check_key.bytes));
+    offer_name(&o, PATH_RELAY);
+    in->sealed.size = (pb_size_t)offer_seal(in->sealed.bytes, sizeof(in->sealed.bytes),
+                                            &o, own, host);
+}
+
+bool offer_says_forgotten(const Control *m, const struct keypair *own,
+                          const uint8_t host[static KEY_LEN])
+{
+    Offer o;
+    const Signal *s = &m->body.signal;
+    return offer_open(&o, own, host, m->conv, s->sealed.bytes, s->sealed.size) == 0 &&
+           o.fresh;
 }

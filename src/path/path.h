@@ -51,6 +51,7 @@ struct path {
     bool silent;               /* its user keeps it although it answers nothing */
     uint64_t silent_since_us;
     struct list link;             /* of its approach's */
+    struct list user_link;        /* of its user's */
     const struct path_user *user; /* NULL: what arrives is dropped */
     void *user_ctx;
 };

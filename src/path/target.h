@@ -5,13 +5,13 @@
  * sends to anything but a path that stands.
  *
  * Vouched for is an address that the broker knows to be the other device's: its control
- * connection comes from there, or the broker's STUN marked it (core/vouch.h). Only the
- * IP counts, of IPv6 the /64. For all others there is the small allowance.
+ * connection comes from there, or the broker's STUN marked it (core/vouch_mark.h). Only
+ * the IP counts, of IPv6 the /64. For all others there is the small allowance.
  */
 #ifndef POSTERN_PATH_TARGET_H
 #define POSTERN_PATH_TARGET_H
 
-#include "core/vouch.h"
+#include "core/vouch_mark.h"
 #include "io/sidenet.h"
 #include "path/approach.h"
 

@@ -22,7 +22,7 @@
 #include "io/netmon.h"
 #include "io/udp.h"
 #include "path/kind.h"
-#include "path/predict.h"
+#include "path/prediction.h"
 #include "path/reflexive.h"
 
 /* Two of our own, IPv4 and IPv6; the others are mappings that prediction found. */

@@ -412,7 +412,6 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     struct line *l = ctx;
     struct uplink *u = l->uplink;
     bool welcomed = l == u->line && u->state == UPLINK_UP;
-    struct proto_way way;
     Control m;
     if (proto_decode_control(&m, msg, len) != 0) {
         uplink_line_failed(l, POSTERN_ERR_PROTO);
@@ -431,10 +430,8 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
             uplink_line_failed(l, POSTERN_ERR_PROTO);
     } else if (m.which_body == Control_pong_tag) {
         on_pong(u);
-    } else if (proto_control_way(&m, &way)) {
-        u->config.events->on_control(u->config.ctx, &m);
     } else {
-        log_debug("the broker sent a message of type %d", (int)m.which_body);
+        u->config.events->on_control(u->config.ctx, &m);
     }
 }
 

@@ -32,7 +32,7 @@ struct uplink_events {
      * key, token or version); tries go on slowly all the same.
      */
     void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
-    /* Introduce, Ticket, Signal, Carry or Refuse; borrowed. */
+    /* What is not about this connection; borrowed. */
     void (*on_control)(void *ctx, const Control *m);
 };
 

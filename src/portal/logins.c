@@ -9,7 +9,7 @@
 
 #include "io/loop.h"
 #include "io/statedir.h"
-#include "portal/config.h"
+#include "portal/portal_config.h"
 #include "portal/rooms.h"
 #include "portal/visitor.h"
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "broker/broker.h"
-#include "portal/config.h"
+#include "portal/portal_config.h"
 
 struct portal;
 

@@ -23,7 +23,7 @@
 #include "io/tcp.h"
 #include "io/tls.h"
 #include "io/tlspipe.h"
-#include "portal/config.h"
+#include "portal/portal_config.h"
 #include "portal/web_conns.h"
 #include "portal/web_tls.h"
 

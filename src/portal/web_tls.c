@@ -13,7 +13,7 @@
 
 #include "core/addr.h"
 #include "io/statedir.h"
-#include "portal/config.h"
+#include "portal/portal_config.h"
 #include "portal/rooms.h"
 
 enum {

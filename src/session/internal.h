@@ -15,7 +15,6 @@
 #include "session/session.h"
 
 enum {
-    SESSION_PATHS_MAX = 32,
     SESSION_CID_LEN = 8, /* in each packet; sessions are found by path, not by it */
     PACKET_MAX = 16384,  /* on a stream path, which has no MTU */
     UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */
@@ -111,7 +110,7 @@ struct session {
     struct timer timer;
     struct timer next_turn; /* runs after a touch, before the loop waits */
     uint64_t armed_ns;
-    struct path *paths[SESSION_PATHS_MAX];
+    struct list paths;    /* struct path, by user_link; as `net` has them */
     struct path *current; /* where packets go; NULL when it is gone */
     struct paths net;
     uint8_t probe_key[PROBE_KEY_LEN];

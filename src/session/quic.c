@@ -73,10 +73,10 @@ static int on_stream_data(ngtcp2_conn *conn, uint32_t flags, int64_t id,
         if (st == NULL)
             return NGTCP2_ERR_CALLBACK_FAILURE;
         (void)ngtcp2_conn_set_stream_user_data(conn, id, st);
-        if (id != 0)
-            s->events->on_stream(s->ctx, st);
-        else
+        if (id == 0)
             s->meta = st;
+        else if (s->events->on_stream != NULL)
+            s->events->on_stream(s->ctx, st);
     }
     if (st == s->meta) {
         if (chain_append(&s->meta_in, data, len) != 0)

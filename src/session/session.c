@@ -209,9 +209,8 @@ static void on_writable(void *ctx, struct path *p)
 
 static void destroy(struct session *s)
 {
-    for (int i = 0; i < SESSION_PATHS_MAX; i++)
-        if (s->paths[i] != NULL)
-            s->paths[i]->user = NULL;
+    LIST_EACH (struct path, p, &s->paths, user_link)
+        p->user = NULL;
     stream_fini(s);
     chain_fini(&s->meta_in);
     free(s->pending.buf);
@@ -241,6 +240,7 @@ static struct session *session_new(const struct session_config *c,
     s->events = c->events;
     s->ctx = c->ctx;
     memcpy(s->peer, peer, KEY_LEN);
+    list_init(&s->paths);
     chain_init(&s->meta_in, &s->env->pool);
     stream_init(s);
     uint64_t now_us = clock_us();

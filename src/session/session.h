@@ -68,20 +68,24 @@ struct session_events {
     bool (*authorize)(void *ctx, const uint8_t peer[static KEY_LEN]);
     /* The handshake is complete; streams may be opened. */
     void (*on_open)(void *ctx);
-    /* The peer opened a stream; give it events with stream_accept() at once. */
-    void (*on_stream)(void *ctx, struct stream *st);
     /* One message on the Meta stream. */
     void (*on_meta)(void *ctx, const Meta *m);
+    /* The session ended and says why; free it. Not called after session_close. */
+    void (*on_close)(void *ctx, int err, const char *why);
+    /* All below may be NULL. */
+    /*
+     * The peer opened a stream; give it events with stream_accept() at once, else it is
+     * reset.
+     */
+    void (*on_stream)(void *ctx, struct stream *st);
     /* Packets now travel on `p`. */
     void (*on_path)(void *ctx, struct path *p);
     /* Client: `p`, in use or not, swallows packets (`silent_us` since one came). */
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
     /* For a second no path has answered; told once a silence. */
     void (*on_silent)(void *ctx);
-    /* A probe on `p` was answered after that time. */
-    void (*on_path_rtt)(void *ctx, struct path *p, uint32_t rtt_us);
-    /* The session ended and says why; free it. Not called after session_close. */
-    void (*on_close)(void *ctx, int err, const char *why);
+    /* A probe on `p` was answered after p->rtt_us. */
+    void (*on_path_rtt)(void *ctx, struct path *p);
 };
 
 struct session_config {

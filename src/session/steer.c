@@ -37,9 +37,9 @@ static const uint8_t label_next[] = {
 
 static struct path *path_by_id(const struct session *s, uint32_t id)
 {
-    for (int i = 0; i < SESSION_PATHS_MAX; i++)
-        if (s->paths[i] != NULL && s->paths[i]->id == id)
-            return s->paths[i];
+    LIST_EACH (struct path, p, &s->paths, user_link)
+        if (p->id == id)
+            return p;
     return NULL;
 }
 
@@ -174,7 +174,9 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         uint32_t rtt_us = paths_on_response(&s->net, p->id, &q, now_us);
         if (rtt_us > 0) {
             s->answered_us = now_us;
-            s->events->on_path_rtt(s->ctx, p, rtt_us);
+            p->rtt_us = rtt_us;
+            if (s->events->on_path_rtt != NULL)
+                s->events->on_path_rtt(s->ctx, p);
         }
         return;
     }
@@ -209,7 +211,8 @@ static void follow(struct session *s)
     s->ping_due = true;
     s->raise_ns = like && s->is_client ? clock_ns() + raise_after_ns : 0;
     bind_size(s);
-    s->events->on_path(s->ctx, p);
+    if (s->events->on_path != NULL)
+        s->events->on_path(s->ctx, p);
 }
 
 static void carry_out(struct session *s, const struct paths_action *a, uint64_t now_us)
@@ -228,11 +231,12 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
     case PATHS_DEAD:
         if (p == s->current)
             keepalive_on_dead(&s->keep);
-        if (p != NULL)
+        if (p != NULL && s->events->on_path_dead != NULL)
             s->events->on_path_dead(s->ctx, p, a->silent_us);
         break;
     case PATHS_SILENT:
-        s->events->on_silent(s->ctx);
+        if (s->events->on_silent != NULL)
+            s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
         s->ping_due = true; /* QUIC's own timer has backed off */
@@ -277,30 +281,25 @@ uint64_t steer_deadline_ns(const struct session *s)
  */
 static void take_any(struct session *s, uint64_t now_us)
 {
-    for (int i = 0; !s->confirmed && i < SESSION_PATHS_MAX; i++)
-        if (paths_current(&s->net) == PATHS_NONE && s->paths[i] != NULL)
-            paths_force(&s->net, s->paths[i]->id, now_us);
+    if (!s->confirmed && paths_current(&s->net) == PATHS_NONE && !list_empty(&s->paths))
+        paths_force(&s->net, LIST_FIRST(&s->paths, struct path, user_link)->id, now_us);
+}
+
+static bool has_path(const struct session *s, const struct path *p)
+{
+    return p->user == &session_path_user && p->user_ctx == s;
 }
 
 void session_add_path(struct session *s, struct path *p)
 {
-    struct path **slot = NULL;
     uint64_t now_us = clock_us();
-    for (int i = SESSION_PATHS_MAX - 1; i >= 0; i--) {
-        if (s->paths[i] == p)
-            return;
-        if (s->paths[i] == NULL)
-            slot = &s->paths[i];
-    }
-    if (slot == NULL)
+    if (has_path(s, p) || paths_add(&s->net, p->id, p->stream, now_us) != 0)
         return;
-    *slot = p;
+    list_push(&s->paths, &p->user_link);
     p->user = &session_path_user;
     p->user_ctx = s;
-    if (paths_add(&s->net, p->id, p->stream, now_us) == 0) {
-        take_any(s, now_us);
-        follow(s);
-    }
+    take_any(s, now_us);
+    follow(s);
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
     session_touch(s);
@@ -329,11 +328,9 @@ void session_remove_path(struct session *s, struct path *p)
 {
     uint64_t now_us = clock_us();
     output_drop_path(s, p);
-    for (int i = 0; i < SESSION_PATHS_MAX; i++) {
-        if (s->paths[i] == p) {
-            s->paths[i] = NULL;
-            p->user = NULL;
-        }
+    if (has_path(s, p)) {
+        list_remove(&p->user_link);
+        p->user = NULL;
     }
     paths_remove(&s->net, p->id, now_us);
     take_any(s, now_us);

@@ -142,10 +142,9 @@ static void bury_kept(struct tie *t)
         bury(t, p, clock_us() - p->silent_since_us);
 }
 
-static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
+static void on_path_rtt(void *ctx, struct path *path)
 {
     struct tie *t = ctx;
-    path->rtt_us = rtt_us;
     path->silent = false;
     approach_on_path_rtt(t->approach, path);
     if (t->events->on_answered != NULL)

@@ -62,8 +62,8 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     d->welcome = d->welcome || m.which_body == Control_welcome_tag;
     if (m.which_body == Control_introduce_tag) {
         Control out = {.which_body = Control_accept_tag};
-        memcpy(out.body.accept.peer, m.body.introduce.peer, KEY_LEN);
-        memcpy(out.body.accept.conv, m.body.introduce.conv, CONV_LEN);
+        memcpy(out.peer, m.peer, KEY_LEN);
+        memcpy(out.conv, m.conv, CONV_LEN);
         out.body.accept.mark.size = m.body.introduce.mark.size;
         memcpy(out.body.accept.mark.bytes, m.body.introduce.mark.bytes,
                m.body.introduce.mark.size);
@@ -178,9 +178,9 @@ static void introduce_all(struct load *l, unsigned pairs)
 {
     Control m = Control_init_zero;
     m.which_body = Control_introduce_tag;
-    memcpy(m.body.introduce.peer, l->host.key.pub, KEY_LEN);
+    memcpy(m.peer, l->host.key.pub, KEY_LEN);
     for (unsigned i = 0; i < pairs; i++) {
-        randombytes_buf(m.body.introduce.conv, CONV_LEN);
+        randombytes_buf(m.conv, CONV_LEN);
         send_message(&l->client, &m);
     }
     while (l->host.count < pairs || l->client.count < pairs)

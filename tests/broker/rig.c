@@ -216,14 +216,15 @@ void device_hello(struct device *d, bool host, bool token)
     device_send(d, &m);
 }
 
-void device_accept(struct device *host, const Introduce *in)
+void device_accept(struct device *host, const Control *in)
 {
     Control m = Control_init_zero;
     m.which_body = Control_accept_tag;
-    memcpy(m.body.accept.peer, in->peer, KEY_LEN);
-    memcpy(m.body.accept.conv, in->conv, CONV_LEN);
-    m.body.accept.mark.size = in->mark.size;
-    memcpy(m.body.accept.mark.bytes, in->mark.bytes, in->mark.size);
+    memcpy(m.peer, in->peer, KEY_LEN);
+    memcpy(m.conv, in->conv, CONV_LEN);
+    m.body.accept.mark.size = in->body.introduce.mark.size;
+    memcpy(m.body.accept.mark.bytes, in->body.introduce.mark.bytes,
+           in->body.introduce.mark.size);
     device_send(host, &m);
 }
 

@@ -65,7 +65,7 @@ struct device *rig_join(struct rig *r, bool host);
 void device_hello(struct device *d, bool host, bool token);
 void device_send(struct device *d, const Control *m);
 /* What a host answers to the Introduce that it lets in. */
-void device_accept(struct device *host, const Introduce *in);
+void device_accept(struct device *host, const Control *in);
 /* Waits for a message with this tag and takes it and all before it. */
 Control device_expect(struct device *d, pb_size_t tag);
 /* True when such a message has arrived. */

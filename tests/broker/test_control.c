@@ -45,8 +45,8 @@ static Control introduce_to(const struct device *host)
 {
     Control m = Control_init_zero;
     m.which_body = Control_introduce_tag;
-    memcpy(m.body.introduce.peer, host->key.pub, KEY_LEN);
-    randombytes_buf(m.body.introduce.conv, CONV_LEN);
+    memcpy(m.peer, host->key.pub, KEY_LEN);
+    randombytes_buf(m.conv, CONV_LEN);
     m.body.introduce.sealed.size = 1024;
     randombytes_buf(m.body.introduce.sealed.bytes, 1024);
     m.body.introduce.early.size = 1200;
@@ -112,18 +112,18 @@ static void test_introduce(void **state)
         Control ask = introduce_to(host);
         device_send(client, &ask);
         Control got = device_expect(host, Control_introduce_tag);
-        assert_memory_equal(got.body.introduce.peer, client->key.pub, KEY_LEN);
-        assert_memory_equal(got.body.introduce.conv, ask.body.introduce.conv, CONV_LEN);
+        assert_memory_equal(got.peer, client->key.pub, KEY_LEN);
+        assert_memory_equal(got.conv, ask.conv, CONV_LEN);
         assert_memory_equal(got.body.introduce.sealed.bytes,
                             ask.body.introduce.sealed.bytes, 1024);
         assert_int_equal(got.body.introduce.early.size, 1200);
         assert_false(device_has(client, Control_ticket_tag)); /* not before: */
-        device_accept(host, &got.body.introduce);
+        device_accept(host, &got);
         Control theirs = device_expect(host, Control_ticket_tag);
-        assert_memory_equal(theirs.body.ticket.peer, client->key.pub, KEY_LEN);
+        assert_memory_equal(theirs.peer, client->key.pub, KEY_LEN);
         Control ticket = device_expect(client, Control_ticket_tag);
-        assert_memory_equal(ticket.body.ticket.peer, host->key.pub, KEY_LEN);
-        assert_memory_equal(ticket.body.ticket.conv, ask.body.introduce.conv, CONV_LEN);
+        assert_memory_equal(ticket.peer, host->key.pub, KEY_LEN);
+        assert_memory_equal(ticket.conv, ask.conv, CONV_LEN);
         assert_int_equal(ticket.body.ticket.ticket.size, TICKET_LEN);
         assert_memory_not_equal(ticket.body.ticket.ticket.bytes,
                                 theirs.body.ticket.ticket.bytes, TICKET_LEN);
@@ -141,8 +141,8 @@ static void test_offline(void **state)
         device_send(client, &ask);
         Control m = device_expect(client, Control_refuse_tag);
         assert_int_equal(m.body.refuse.code, REFUSE_OFFLINE);
-        assert_memory_equal(m.body.refuse.conv, ask.body.introduce.conv, CONV_LEN);
-        assert_memory_equal(m.body.refuse.peer, ask.body.introduce.peer, KEY_LEN);
+        assert_memory_equal(m.conv, ask.conv, CONV_LEN);
+        assert_memory_equal(m.peer, ask.peer, KEY_LEN);
     }
 }
 
@@ -150,7 +150,7 @@ static Control signal_to(const struct device *to)
 {
     Control m = Control_init_zero;
     m.which_body = Control_signal_tag;
-    memcpy(m.body.signal.peer, to->key.pub, KEY_LEN);
+    memcpy(m.peer, to->key.pub, KEY_LEN);
     m.body.signal.sealed.size = 3;
     memcpy(m.body.signal.sealed.bytes, "abc", 3);
     return m;
@@ -164,16 +164,16 @@ static void test_signal_and_carry(void **state)
     Control m = signal_to(host);
     device_send(client, &m);
     Control got = device_expect(host, Control_signal_tag);
-    assert_memory_equal(got.body.signal.peer, client->key.pub, KEY_LEN);
+    assert_memory_equal(got.peer, client->key.pub, KEY_LEN);
     assert_memory_equal(got.body.signal.sealed.bytes, "abc", 3);
     m = signal_to(client);
     device_send(host, &m);
     got = device_expect(client, Control_signal_tag);
-    assert_memory_equal(got.body.signal.peer, host->key.pub, KEY_LEN);
+    assert_memory_equal(got.peer, host->key.pub, KEY_LEN);
 
     Control carry = Control_init_zero;
     carry.which_body = Control_carry_tag;
-    memcpy(carry.body.carry.peer, client->key.pub, KEY_LEN);
+    memcpy(carry.peer, client->key.pub, KEY_LEN);
     carry.body.carry.packet.size = 1500;
     device_send(host, &carry);
     got = device_expect(client, Control_carry_tag);
@@ -181,12 +181,12 @@ static void test_signal_and_carry(void **state)
 
     Control refuse = Control_init_zero;
     refuse.which_body = Control_refuse_tag;
-    memcpy(refuse.body.refuse.peer, client->key.pub, KEY_LEN);
+    memcpy(refuse.peer, client->key.pub, KEY_LEN);
     refuse.body.refuse.code = REFUSE_DENIED;
     device_send(host, &refuse);
     got = device_expect(client, Control_refuse_tag);
     assert_int_equal(got.body.refuse.code, REFUSE_DENIED);
-    assert_memory_equal(got.body.refuse.peer, host->key.pub, KEY_LEN);
+    assert_memory_equal(got.peer, host->key.pub, KEY_LEN);
 
     device_close(host);
     m = signal_to(host); /* told so as soon as the broker has noticed */
@@ -209,19 +209,19 @@ static void test_accept_needs_its_mark(void **state)
     struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
     Control ask = introduce_to(host);
     device_send(client, &ask);
-    Introduce in = device_expect(host, Control_introduce_tag).body.introduce, bad;
+    Control in = device_expect(host, Control_introduce_tag), bad;
     for (int i = 0; i < 5; i++) {
         bad = in;
         if (i == 0)
-            bad.mark.size = 0;
+            bad.body.introduce.mark.size = 0;
         else if (i == 1)
-            bad.mark.size--;
+            bad.body.introduce.mark.size--;
         else if (i == 2)
             bad.conv[3] ^= 1;
         else if (i == 3)
             bad.peer[3] ^= 1;
         else
-            bad.mark.bytes[20] ^= 1;
+            bad.body.introduce.mark.bytes[20] ^= 1;
         device_accept(host, &bad);
     }
     device_send(host, &(Control){.which_body = Control_ping_tag});
@@ -260,11 +260,11 @@ static void test_refusal_ends_the_pair(void **state)
     Control ask = introduce_to(host), no = Control_init_zero;
     device_send(client, &ask);
     Control got = device_expect(host, Control_introduce_tag);
-    device_accept(host, &got.body.introduce);
+    device_accept(host, &got);
     Control ticket = device_expect(client, Control_ticket_tag);
     no.which_body = Control_refuse_tag;
-    memcpy(no.body.refuse.peer, client->key.pub, KEY_LEN);
-    memcpy(no.body.refuse.conv, ask.body.introduce.conv, CONV_LEN);
+    memcpy(no.peer, client->key.pub, KEY_LEN);
+    memcpy(no.conv, ask.conv, CONV_LEN);
     no.body.refuse.code = REFUSE_DENIED;
     device_send(host, &no);
     (void)device_expect(client, Control_refuse_tag);
@@ -286,9 +286,9 @@ static void test_host_gone(void **state)
         struct device *to = i < 3 ? host : other;
         Control ask = introduce_to(to);
         device_send(clients[i], &ask);
-        memcpy(convs[i], ask.body.introduce.conv, CONV_LEN);
+        memcpy(convs[i], ask.conv, CONV_LEN);
         Control got = device_expect(to, Control_introduce_tag);
-        device_accept(to, &got.body.introduce);
+        device_accept(to, &got);
         (void)device_expect(clients[i], Control_ticket_tag);
     }
     struct device *again = rig_connect(&rig, other); /* replaced: nobody is gone */
@@ -298,8 +298,8 @@ static void test_host_gone(void **state)
     for (int i = 0; i < 3; i++) {
         Control m = device_expect(clients[i], Control_refuse_tag);
         assert_int_equal(m.body.refuse.code, REFUSE_GONE);
-        assert_memory_equal(m.body.refuse.peer, host->key.pub, KEY_LEN);
-        assert_memory_equal(m.body.refuse.conv, convs[i], CONV_LEN);
+        assert_memory_equal(m.peer, host->key.pub, KEY_LEN);
+        assert_memory_equal(m.conv, convs[i], CONV_LEN);
         assert_true(m.body.refuse.reason[0] != '\0');
     }
     device_send(clients[3], &(Control){.which_body = Control_ping_tag});
@@ -320,20 +320,20 @@ static void test_host_gone_without_relay(void **state)
         clients[i] = rig_join(&rig, false);
         Control ask = introduce_to(host);
         device_send(clients[i], &ask);
-        memcpy(convs[i], ask.body.introduce.conv, CONV_LEN);
+        memcpy(convs[i], ask.conv, CONV_LEN);
         Control got = device_expect(host, Control_introduce_tag);
         Control accept = {.which_body = Control_accept_tag,
                           .body.accept.no_pair = true};
-        memcpy(accept.body.accept.peer, clients[i]->key.pub, KEY_LEN);
-        memcpy(accept.body.accept.conv, convs[i], CONV_LEN);
+        memcpy(accept.peer, clients[i]->key.pub, KEY_LEN);
+        memcpy(accept.conv, convs[i], CONV_LEN);
         accept.body.accept.mark.size = got.body.introduce.mark.size;
         memcpy(accept.body.accept.mark.bytes, got.body.introduce.mark.bytes,
                got.body.introduce.mark.size);
         device_send(host, &accept);
     }
     Control no = {.which_body = Control_refuse_tag, .body.refuse.code = REFUSE_REVOKED};
-    memcpy(no.body.refuse.peer, clients[1]->key.pub, KEY_LEN);
-    memcpy(no.body.refuse.conv, convs[1], CONV_LEN);
+    memcpy(no.peer, clients[1]->key.pub, KEY_LEN);
+    memcpy(no.conv, convs[1], CONV_LEN);
     device_send(host, &no);
     Control m = device_expect(clients[1], Control_refuse_tag);
     assert_int_equal(m.body.refuse.code, REFUSE_REVOKED);
@@ -343,8 +343,8 @@ static void test_host_gone_without_relay(void **state)
     device_close(again);
     m = device_expect(clients[0], Control_refuse_tag);
     assert_int_equal(m.body.refuse.code, REFUSE_GONE);
-    assert_memory_equal(m.body.refuse.peer, host->key.pub, KEY_LEN);
-    assert_memory_equal(m.body.refuse.conv, convs[0], CONV_LEN);
+    assert_memory_equal(m.peer, host->key.pub, KEY_LEN);
+    assert_memory_equal(m.conv, convs[0], CONV_LEN);
     for (int i = 0; i < 2; i++) { /* neither a ticket nor another word */
         device_send(clients[i], &(Control){.which_body = Control_ping_tag});
         (void)device_expect(clients[i], Control_pong_tag);
@@ -425,7 +425,7 @@ static void test_answers_follow_a_client(void **state)
     Control ask = introduce_to(host), carry = {.which_body = Control_carry_tag};
     device_send(old, &ask);
     (void)device_expect(host, Control_introduce_tag);
-    memcpy(carry.body.carry.conv, ask.body.introduce.conv, CONV_LEN);
+    memcpy(carry.conv, ask.conv, CONV_LEN);
     carry.body.carry.packet.size = 100;
     struct device *moved[2] = {rig_connect(&rig, old), rig_connect(&rig, old)};
     for (int i = 0; i < 2; i++) {
@@ -433,10 +433,10 @@ static void test_answers_follow_a_client(void **state)
         (void)device_expect(moved[i], Control_welcome_tag);
     }
     for (int i = 0; i < 4; i++) { /* there and back, too */
-        memcpy(carry.body.carry.peer, host->key.pub, KEY_LEN);
+        memcpy(carry.peer, host->key.pub, KEY_LEN);
         device_send(moved[i % 2], &carry);
         (void)device_expect(host, Control_carry_tag);
-        memcpy(carry.body.carry.peer, old->key.pub, KEY_LEN);
+        memcpy(carry.peer, old->key.pub, KEY_LEN);
         device_send(host, &carry);
         (void)device_expect(moved[i % 2], Control_carry_tag);
         ping_pong(moved[(i + 1) % 2]);
@@ -485,8 +485,8 @@ static void refused_with(struct device *d, unsigned code, const Control *ask)
 {
     Control m = device_expect(d, Control_refuse_tag);
     assert_int_equal(m.body.refuse.code, code);
-    assert_memory_equal(m.body.refuse.peer, ask->body.introduce.peer, KEY_LEN);
-    assert_memory_equal(m.body.refuse.conv, ask->body.introduce.conv, CONV_LEN);
+    assert_memory_equal(m.peer, ask->peer, KEY_LEN);
+    assert_memory_equal(m.conv, ask->conv, CONV_LEN);
 }
 
 static struct device *back_as(const struct device *before, bool host)
@@ -559,7 +559,7 @@ static void test_roles_side_by_side(void **state)
     Control ask = introduce_to(other);
     device_send(client, &ask);
     Control got = device_expect(other, Control_introduce_tag);
-    device_accept(other, &got.body.introduce);
+    device_accept(other, &got);
     (void)device_expect(client, Control_ticket_tag);
     Control answer = signal_to(host);
     device_send(other, &answer);

@@ -39,11 +39,11 @@ static struct tickets introduce(struct device *client, struct device *host)
     struct tickets t;
     Control m = Control_init_zero;
     m.which_body = Control_introduce_tag;
-    memcpy(m.body.introduce.peer, host->key.pub, KEY_LEN);
-    randombytes_buf(m.body.introduce.conv, CONV_LEN);
+    memcpy(m.peer, host->key.pub, KEY_LEN);
+    randombytes_buf(m.conv, CONV_LEN);
     device_send(client, &m);
     m = device_expect(host, Control_introduce_tag);
-    device_accept(host, &m.body.introduce);
+    device_accept(host, &m);
     m = device_expect(host, Control_ticket_tag);
     assert_int_equal(m.body.ticket.ticket.size, TICKET_LEN);
     memcpy(t.host, m.body.ticket.ticket.bytes, TICKET_LEN);

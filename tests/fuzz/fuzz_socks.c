@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/socks.h"
+#include "core/socks_wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

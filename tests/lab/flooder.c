@@ -140,8 +140,8 @@ static void introduce(struct device *d)
     randombytes_buf(c, sizeof(*c));
     c->generation = 1;
     c->answered = false;
-    memcpy(in->peer, d->flood->link.host_key, KEY_LEN);
-    memcpy(in->conv, c->id, CONV_LEN);
+    memcpy(m.peer, d->flood->link.host_key, KEY_LEN);
+    memcpy(m.conv, c->id, CONV_LEN);
     in->sealed.size = (pb_size_t)seal(d, c, in->sealed.bytes, sizeof(in->sealed.bytes));
     send_control(d, &m);
     d->flood->introduced++;
@@ -157,8 +157,8 @@ static void again(struct device *d)
         if (!c->answered)
             continue;
         c->generation++;
-        memcpy(s->peer, d->flood->link.host_key, KEY_LEN);
-        memcpy(s->conv, c->id, CONV_LEN);
+        memcpy(m.peer, d->flood->link.host_key, KEY_LEN);
+        memcpy(m.conv, c->id, CONV_LEN);
         s->sealed.size =
             (pb_size_t)seal(d, c, s->sealed.bytes, sizeof(s->sealed.bytes));
         send_control(d, &m);
@@ -186,7 +186,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
         d->flood->refused++;
     } else if (m.which_body == Control_signal_tag) {
         for (size_t i = 0; i < CONVS; i++) {
-            if (memcmp(d->convs[i].id, m.body.signal.conv, CONV_LEN) != 0)
+            if (memcmp(d->convs[i].id, m.conv, CONV_LEN) != 0)
                 continue;
             d->flood->answered += !d->convs[i].answered;
             d->convs[i].answered = true;

@@ -92,10 +92,10 @@ class Dns:
 
     ADDRESS = "192.0.2.77"
 
-    def __init__(self, programs, ns, port=53):
+    def __init__(self, programs, ns, port=53, address=ADDRESS):
         self.proc = programs.start(
             ns, "dnsmasq", "dnsmasq", "-k", "-C", "/dev/null", "-R", "-h", "-p", port,
-            "-u", "root", "-x", "", f"--address=/lab/{self.ADDRESS}",
+            "-u", "root", "-x", "", f"--address=/lab/{address}",
             "--txt-record=big.lab," + ",".join("x" * 200 for _ in range(4)),
             "--local=/lab/")
         wait_until(lambda: listening(ns, port, udp=True), what="dnsmasq")

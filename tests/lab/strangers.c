@@ -100,8 +100,8 @@ static void introduce(struct stranger *s)
 {
     for (int i = 0; i < INTRODUCTIONS; i++) {
         Control m = {.which_body = Control_introduce_tag};
-        memcpy(m.body.introduce.peer, s->crowd->host, KEY_LEN);
-        randombytes_buf(m.body.introduce.conv, CONV_LEN);
+        memcpy(m.peer, s->crowd->host, KEY_LEN);
+        randombytes_buf(m.conv, CONV_LEN);
         m.body.introduce.sealed.size = 600;
         randombytes_buf(m.body.introduce.sealed.bytes, 600);
         say(s, &m);

@@ -10,6 +10,7 @@ import pytest
 from .actors import HOST, Actor
 from .browser import DOMAIN
 from .net import wait_until
+from .test_crowd import IDLE
 from .test_instances import page, says_no, web
 from .test_portal_names import certificate
 
@@ -141,6 +142,29 @@ def test_many_at_once(lan):
     wait_until(lambda: len(g.topo.host.ns.sockets("-tn", "state", "connected",
                                                   "exclude", "time-wait", gone)) == 2,
                10, "only the control connection and the session's pair are left")
+
+
+def test_one_device_takes_all_streams_to_a_host(lan):
+    """The agent has one session to it. Who holds most gives: another device comes in."""
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    peer_at(lan, nas)
+    lan.hand_over(nas, "nas", "data=7000")
+    published(lan, "data/nas")
+    g.join()
+    other = g.other_client("other")
+    g.join(other)
+    crowds = []
+    for i in range(2):      # two programs: each has a session of its own to the agent
+        greedy = g.connect("data", None, "--paths", "relay")
+        crowds.append(g.programs.start(g.topo.client.ns, f"crowd{i}", PYTHON, "-c", IDLE,
+                                       greedy.port, 1_100))
+        crowds[i].wait_line("open", 60)
+    for _ in range(20):
+        done = other.run("nc", HOST, "data", json=False, stdin=b"GET 9 1\n", timeout=20)
+        assert done.status == 0 and len(done.stdout) >= 9, done.stderr
+    assert all(c.running for c in crowds) and g.host_proc.running
 
 
 def test_resets_and_refusals_pass(lan):
@@ -536,6 +560,12 @@ def test_what_contradicts_is_refused(lan):
         assert done.status in (1, 2) and len(done.stderr.splitlines()) == 1, done.stderr
         assert word in done.stderr, (word, done.stderr)
     taken = Actor(g.programs, g.topo.host.ns, f"{g.work}/taken")
+    for args in (["--tls", "web=x.pem"], ["--tls", "web", "--tls-command", "true"]):
+        done = who.run("serve", "--via", lan.link, *args, "web=80", json=False)
+        assert done.status == 2 and "ends no TLS" in done.stderr, done.stderr
+    via = lan.hand_over(nas, "nas", "web=80")
+    done = via.who.run("serve", "--reload", "--tls", "web=x.pem", json=False)
+    assert done.status == 2 and "ends no TLS" in done.stderr, done.stderr
     done = taken.run("serve", "--broker", g.link, "--agent", "22", json=False)
     assert done.status == 1 and "4480" in done.stderr, done.stderr
 

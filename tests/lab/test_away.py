@@ -8,6 +8,7 @@ import pytest
 
 from .actors import wait_direct, wait_relay
 from .net import patience, run, wait_until
+from .servers import Dns
 from .test_faults import progress, whole, why_lost
 from .topology import BROKER
 
@@ -77,6 +78,33 @@ def test_what_is_wrong_with_the_name_is_said(gate, etc, files, words):
     etc(g.topo.client.ns, **files)
     done = g.client.run("serve", "--broker", g.link, "7000", timeout=20)
     assert done.status == 1 and words in done.stderr, done.stderr
+
+
+# Questions for AAAA: type 28, class 1, after a header of 12 bytes and NAME's 12.
+SWALLOW_AAAA = """table inet dns {
+    chain in {
+        type filter hook input priority 0;
+        udp dport 53 @th,256,32 0x001c0001 counter drop
+    }
+}"""
+
+
+@pytest.mark.needs("dnsmasq")
+def test_a_dns_server_that_swallows_questions_for_ipv6_keeps_nobody_away(gate, etc):
+    g = gate()
+    etc(g.topo.broker, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf="")
+    for ns in (g.topo.host.ns, g.topo.client.ns):
+        etc(ns, hosts=NO_BROKER, resolv_conf=f"nameserver {BROKER}\n")
+    Dns(g.topo.programs, g.topo.broker, address=BROKER)
+    g.topo.broker.nft(SWALLOW_AAAA)
+    g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+    g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    begin = time.monotonic()
+    g.start_host("7000")    # neither has been at this broker before
+    g.join()
+    took = time.monotonic() - begin
+    assert took < 5 * patience(), took
+    assert "packets 0" not in g.topo.broker.run("nft", "list", "ruleset")
 
 
 def test_a_name_that_is_not_resolved_is_named_where_the_last_address_refuses(gate, etc):

@@ -10,7 +10,7 @@ from .net import patience, wait_until
 
 pytestmark = pytest.mark.postern
 
-_IDLE = """
+IDLE = """
 import socket, sys, time
 kept = []
 for _ in range(int(sys.argv[2])):
@@ -33,7 +33,7 @@ def test_one_device_holds_all_descriptors(gate):
     other = g.other_client("other")
     g.join(other)
     greedy = g.connect("peer", None, "--paths", "relay")
-    crowd = g.programs.start(g.topo.client.ns, "crowd", PEER[0], "-c", _IDLE,
+    crowd = g.programs.start(g.topo.client.ns, "crowd", PEER[0], "-c", IDLE,
                              greedy.port, 400)
     crowd.wait_line("open", 60)
     link = g.invite()
@@ -118,7 +118,7 @@ def test_idle_siblings_do_not_push_each_other_out_for_ever(gate):
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("peer=7000")
     used = g.connect("peer")
-    held = g.programs.start(g.topo.client.ns, "held", PEER[0], "-c", _IDLE, used.port, 1)
+    held = g.programs.start(g.topo.client.ns, "held", PEER[0], "-c", IDLE, used.port, 1)
     held.wait_line("open", 10)
     idle = [g.client.start("connect", f"{HOST}:peer", "127.0.0.1:0") for _ in range(12)]
 

@@ -4,6 +4,7 @@ the clean end of half a stream; and what ends in order ends in order every time.
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -209,3 +210,33 @@ def test_nc_through_up_ends_when_told(stood, number):
     wait_until(lambda: g.client.run("status").event("host", streams=1), 10, "a stream")
     os.kill(nc.pid, number)
     nc.wait(3)
+
+
+BLOCKED = """import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_signals_that_the_parent_had_blocked_end_a_command(stood):
+    g = stood
+    plain, g.client.wrapper = g.client.wrapper, [sys.executable, "-c", BLOCKED]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        up, connect = g.client.start("up"), g.connect("7000")
+        up.wait_event("ready", 15)
+        for proc in (connect, up):
+            os.kill(proc.pid, number)
+            proc.wait(5)
+    g.client.wrapper = plain
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_command_is_no_loss_to_it(stood, number):
+    """A service manager's, or that of timeout(1): the helper has no part in it."""
+    g = stood
+    for _ in range(5):
+        up = g.client.start("up")
+        up.wait_event("ready", 15)
+        os.killpg(up.pid, number)
+        up.wait(5)
+        assert "helper" not in up.stderr, up.stderr

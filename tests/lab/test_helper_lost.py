@@ -196,7 +196,7 @@ def test_killed_again_and_again_it_is_started_ever_later(house):
     # Pauses of 1, 2, 4, 8 s, each down to half.
     assert 3 <= len(set(killed)) <= 6, killed
     assert cpu_s(pid) - busy < 1.5
-    assert len(keepers(pid)) == 1
+    assert len(keepers(pid)) == 2
     wait_back(g.host_proc, killed[-1], 20)
     knocks(g)
 
@@ -237,14 +237,29 @@ def test_the_keeper_is_replaced_too(house):
     new = keepers(helper)[0]
     assert LOST not in g.host_proc.stderr
     os.kill(helper, signal.SIGKILL)
-    wait_until(lambda: children(new, HELPER), BACK_S, "that keeper starts helpers")
     g.host_proc.wait_line(BACK, BACK_S, "err")
     knocks(g)
     g.host_proc.kill()
     wait_until(lambda: not alive(new), 10, "it ends with its program")
 
 
-def test_with_both_gone_the_advice_is_to_restart(house):
+def test_a_keeper_killed_without_a_helper_has_a_second(house):
+    g = house
+    g.up_and_joined("7000")
+    pid = g.host_proc.pid
+    for i in range(2):
+        helper = child(pid)[0]
+        asked = [k for k in keepers(pid) if helper in children(k, HELPER)]
+        os.kill(asked[0], signal.SIGKILL)
+        os.kill(helper, signal.SIGKILL)
+        wait_until(lambda n=i + 1: g.host_proc.stderr.count(BACK) == n, BACK_S, "it is back")
+        if i == 0:
+            wait_until(lambda: keepers(child(pid)[0]), BACK_S, "that helper started one more")
+        knocks(g)
+    assert "restart" not in g.host_proc.stderr
+
+
+def test_with_all_gone_the_advice_is_to_restart(house):
     g = house
     g.up_and_joined("7000")
     for pid in keepers(g.host_proc.pid) + child(g.host_proc.pid):

@@ -67,7 +67,7 @@ def test_only_the_helper_has_capabilities(gate, who):
     g.up_and_joined("7000")
     pid = g.host_proc.pid
     helpers = child(pid)
-    assert len(helpers) == 1 and len(keepers(pid)) == 1
+    assert len(helpers) == 1 and len(keepers(pid)) == 2
     own, its, keeper = status(pid), status(helpers[0]), status(keepers(pid)[0])
     assert int(own["CapEff"], 16) & (NET_ADMIN | NET_RAW) == 0, own
     assert int(own["CapPrm"], 16) & (NET_ADMIN | NET_RAW) == 0, own

@@ -13,7 +13,7 @@
 #include <sodium.h>
 
 #include "io/loop.h"
-#include "portal/config.h"
+#include "portal/portal_config.h"
 #include "portal/rooms.h"
 #include "portal/tries.h"
 

@@ -12,7 +12,7 @@
 
 #include "core/predict.h"
 #include "core/rng.h"
-#include "path/predict.h"
+#include "path/prediction.h"
 
 enum { MAPPINGS = 4096, SAMPLES = 3, RANGE = 256, KNOWN_SOCKET = 65535 };
 

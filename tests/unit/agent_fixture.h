@@ -67,6 +67,7 @@ struct peer {
     size_t stream_count, reset_count;
     char said[8]; /* by the last datagram */
     Ticket ticket;
+    uint8_t conv[CONV_LEN]; /* of it */
 };
 
 struct fixture {
@@ -177,21 +178,6 @@ static void on_meta(void *ctx, const Meta *m)
     p->named++;
 }
 
-static void on_path(void *ctx, struct path *path)
-{
-    (void)ctx, (void)path;
-}
-
-static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
-{
-    (void)ctx, (void)path, (void)silent_us;
-}
-
-static void on_path_rtt(void *ctx, struct path *path, uint32_t rtt_us)
-{
-    (void)ctx, (void)path, (void)rtt_us;
-}
-
 static void on_session_close(void *ctx, int err, const char *why)
 {
     struct peer *p = ctx;
@@ -206,10 +192,6 @@ static const struct session_events session_events = {
     .on_open = on_session_open,
     .on_stream = on_stream,
     .on_meta = on_meta,
-    .on_path = on_path,
-    .on_path_dead = on_path_dead,
-    .on_path_rtt = on_path_rtt,
-    .on_silent = on_session_open,
     .on_close = on_session_close,
 };
 
@@ -305,17 +287,18 @@ static void on_open(void *ctx, const uint8_t key[static KEY_LEN])
     p->open = true;
 }
 
-static void accept_introduction(struct peer *p, const Introduce *in)
+static void accept_introduction(struct peer *p, const Control *said)
 {
+    const Introduce *in = &said->body.introduce;
     Control m = {.which_body = Control_accept_tag};
     Offer o;
-    assert_memory_equal(in->peer, p->x->agent_key, KEY_LEN);
-    assert_int_equal(approach_open_offer(&o, &p->key, p->x->agent_key, in->conv,
-                                         in->sealed.bytes, in->sealed.size),
+    assert_memory_equal(said->peer, p->x->agent_key, KEY_LEN);
+    assert_int_equal(offer_open(&o, &p->key, p->x->agent_key, said->conv,
+                                in->sealed.bytes, in->sealed.size),
                      0);
     assert_int_equal(o.kinds_count, 1);
-    memcpy(m.body.accept.peer, in->peer, KEY_LEN);
-    memcpy(m.body.accept.conv, in->conv, CONV_LEN);
+    memcpy(m.peer, said->peer, KEY_LEN);
+    memcpy(m.conv, said->conv, CONV_LEN);
     say(p, &m);
 }
 
@@ -327,10 +310,11 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     if (p->stays)
         return;
     if (p->last.which_body == Control_introduce_tag)
-        accept_introduction(p, &p->last.body.introduce);
+        accept_introduction(p, &p->last);
     if (p->last.which_body != Control_ticket_tag)
         return;
     p->ticket = p->last.body.ticket;
+    memcpy(p->conv, p->last.conv, CONV_LEN);
     assert_int_equal(dial_start(&p->pair_dial, p->x->host->loop, &p->x->at, 1, 5000,
                                 on_pair_dialed, p),
                      0);

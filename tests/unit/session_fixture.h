@@ -258,15 +258,9 @@ static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
     s->dead_told++;
 }
 
-static void on_silent(void *ctx)
+static void on_path_rtt(void *ctx, struct path *p)
 {
-    (void)ctx;
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)p;
-    ((struct side *)ctx)->rtt_us = rtt_us;
+    ((struct side *)ctx)->rtt_us = p->rtt_us;
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -289,7 +283,6 @@ static const struct session_events session_events = {
     .on_path = on_path,
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
-    .on_silent = on_silent,
     .on_close = on_close,
 };
 

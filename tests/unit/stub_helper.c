@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/fdpass.h"
 #include "stub_helper.h"
 

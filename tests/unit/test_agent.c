@@ -509,9 +509,9 @@ static void test_a_session_that_is_forgotten(void **state)
     Control m = {.which_body = Control_signal_tag};
     Offer o = {.fresh = true};
     with_service(p, false);
-    memcpy(o.conv, p->ticket.conv, CONV_LEN);
-    memcpy(m.body.signal.conv, p->ticket.conv, CONV_LEN);
-    memcpy(m.body.signal.peer, x->agent_key, KEY_LEN);
+    memcpy(o.conv, p->conv, CONV_LEN);
+    memcpy(m.conv, p->conv, CONV_LEN);
+    memcpy(m.peer, x->agent_key, KEY_LEN);
     m.body.signal.sealed.size = (pb_size_t)offer_seal(
         m.body.signal.sealed.bytes, sizeof(m.body.signal.sealed.bytes), &o, &p->key,
         x->agent_key);
@@ -520,7 +520,7 @@ static void test_a_session_that_is_forgotten(void **state)
     say(p, &m);
     WAIT(x, x->host->services.count == 0);
     WAIT(x, p->session != NULL && session_is_open(p->session));
-    assert_memory_not_equal(p->ticket.conv, o.conv, CONV_LEN);
+    assert_memory_not_equal(p->conv, o.conv, CONV_LEN);
     p->named = 0;
     with_service(p, false);
 }

@@ -205,7 +205,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     LocalReply reply = LocalReply_init_zero;
     (void)fd;
     if (d->refuse || req->op != LOCAL_REVOKE || strcmp(req->arg, d->expect) != 0) {
-        local_conn_finish(c, -POSTERN_ERR_LIMIT,
+        local_conn_finish(c, POSTERN_ERR_LIMIT,
                           &(struct fault){.what = "not now", .advice = "later"});
         return;
     }

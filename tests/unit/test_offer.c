@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "path/approach.h"
+#include "path/offer.h"
 
 static size_t seal(uint8_t *out, size_t cap, const struct keypair *from,
                    const struct keypair *to, const uint8_t conv[static CONV_LEN])
@@ -35,14 +35,14 @@ static void test_offer_is_bound(void **state)
     keypair_from_seed(&host, seeds[1]);
     keypair_from_seed(&third, seeds[2]);
     size_t len = seal(box, sizeof(box), &client, &host, conv);
-    assert_int_equal(approach_open_offer(&o, &host, client.pub, conv, box, len), 0);
+    assert_int_equal(offer_open(&o, &host, client.pub, conv, box, len), 0);
     assert_int_equal(o.generation, 3);
-    assert_int_equal(approach_open_offer(&o, &host, client.pub, other, box, len),
+    assert_int_equal(offer_open(&o, &host, client.pub, other, box, len),
                      POSTERN_ERR_PROTO);
-    assert_true(approach_open_offer(&o, &host, third.pub, conv, box, len) < 0);
-    assert_true(approach_open_offer(&o, &third, client.pub, conv, box, len) < 0);
+    assert_true(offer_open(&o, &host, third.pub, conv, box, len) < 0);
+    assert_true(offer_open(&o, &third, client.pub, conv, box, len) < 0);
     box[len - 1] ^= 1;
-    assert_true(approach_open_offer(&o, &host, client.pub, conv, box, len) < 0);
+    assert_true(offer_open(&o, &host, client.pub, conv, box, len) < 0);
 }
 
 int main(void)

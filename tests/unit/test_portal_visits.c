@@ -145,37 +145,12 @@ static void on_host_open(void *ctx)
 static void on_stream(void *ctx, struct stream *st)
 {
     struct fixture *x = ctx;
-    outlet_accept(x->h->outlets, &x->client.who, st);
-}
-
-static void on_no_stream(void *ctx, struct stream *st)
-{
-    (void)ctx, (void)st;
+    service_stream_accept(x->h->streams, &x->client.who, st);
 }
 
 static void on_meta(void *ctx, const Meta *m)
 {
     (void)ctx, (void)m;
-}
-
-static void on_path(void *ctx, struct path *p)
-{
-    (void)ctx, (void)p;
-}
-
-static void on_path_told(void *ctx, struct path *p, uint64_t silent_us)
-{
-    (void)ctx, (void)p, (void)silent_us;
-}
-
-static void on_nothing_heard(void *ctx)
-{
-    (void)ctx;
-}
-
-static void on_path_rtt(void *ctx, struct path *p, uint32_t rtt_us)
-{
-    (void)ctx, (void)p, (void)rtt_us;
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -184,15 +159,15 @@ static void on_close(void *ctx, int err, const char *why)
     fail_msg("the session ended: %s", why);
 }
 
-#define COMMON_EVENTS                                                                  \
-    .authorize = on_authorize, .on_meta = on_meta, .on_path = on_path,                 \
-    .on_path_dead = on_path_told, .on_path_rtt = on_path_rtt,                          \
-    .on_silent = on_nothing_heard, .on_close = on_close
-
-static const struct session_events portal_events = {
-    COMMON_EVENTS, .on_open = on_portal_open, .on_stream = on_no_stream};
-static const struct session_events host_session_events = {
-    COMMON_EVENTS, .on_open = on_host_open, .on_stream = on_stream};
+static const struct session_events portal_events = {.authorize = on_authorize,
+                                                    .on_open = on_portal_open,
+                                                    .on_meta = on_meta,
+                                                    .on_close = on_close};
+static const struct session_events host_session_events = {.authorize = on_authorize,
+                                                          .on_open = on_host_open,
+                                                          .on_meta = on_meta,
+                                                          .on_stream = on_stream,
+                                                          .on_close = on_close};
 
 static void on_first(void *ctx, struct path *p, const uint8_t *buf, size_t len,
                      size_t segment_len)
@@ -299,7 +274,7 @@ static int setup(void **state)
     publish(x);
     h->events = &host_events;
     h->visits = portal_visits_new(h);
-    h->outlets = outlets_new(h);
+    h->streams = service_streams_new(h);
     h->clients = clients_new(h);
     x->answers = portal_answers_new(h);
     x->client = (struct host_client){.host = h, .tie = (struct tie *)(void *)x};
@@ -332,7 +307,7 @@ static int teardown(void **state)
     loop_run(x->h->loop);
     loop_close(x->h->loop);
     free(x->h->visits);
-    free(x->h->outlets);
+    free(x->h->streams);
     free(x->answers);
     for (int i = 0; i < 2; i++)
         for (; x->wires[i].count > 0; x->wires[i].count--)

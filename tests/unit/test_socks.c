@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "core/socks.h"
+#include "core/socks_wire.h"
 
 static void test_greeting(void **state)
 {

@@ -2,7 +2,8 @@
  * One scene: a stream between the real client and host while routers restart, devices
  * move and programs die. It must hold that
  *   - the bytes that came back are those that were sent, to the last; a stream breaks
- *     only where the host ended, and another one goes on then;
+ *     only where the host ended, or could not answer it for ANSWER_US, and another one
+ *     goes on then;
  *   - between two arrivals lies no more than the fault's own time and PATIENCE_US;
  *   - in the end the path is direct, where both NATs let it be;
  *   - and another command that comes then works at once;
@@ -23,6 +24,9 @@
 /* What a person would wait before pressing a key: a way that died is found out, and
  * another one taken, or made. */
 #define PATIENCE_US SECONDS(20)
+/* What the host has not answered by then is reset (docs/CLI.md). */
+#define ANSWER_US SECONDS(20)
+#define BROKER_US SECONDS(7) /* the same of a command that finds no broker */
 
 enum {
     STREAMS_MAX = 8,
@@ -46,7 +50,7 @@ struct play {
         struct talker talker;
         unsigned begun;
         size_t got;
-        uint64_t longest_us;
+        uint64_t began_us, longest_us;
     } streams[1 + SCENE_OTHERS];
     unsigned broken; /* streams of each may have been, so often */
     struct program stranger, liar, others[SCENE_OTHERS];
@@ -91,6 +95,7 @@ static void begin_stream(struct play *p, struct stream *st)
                                  .bytes = p->scene->bytes - st->got,
                                  .pause_ms = p->scene->pause_ms};
     st->begun++;
+    st->began_us = house_now_us(p->rig.town->house);
     rig_check(&p->rig, st->begun <= STREAMS_MAX, "stream after stream breaks");
     if (nc != NULL) {
         state_of_other(p, which - 1, state);
@@ -125,6 +130,15 @@ static uint64_t patience(const struct scene *s)
     return us;
 }
 
+/* Nothing ever came, and the network was away for most of that time. */
+static bool went_unanswered(struct play *p, const struct stream *st)
+{
+    uint64_t limit_us = command_of(p, st) != NULL ? BROKER_US : ANSWER_US;
+    uint64_t now_us = house_now_us(p->rig.town->house);
+    return st->talker.got == 0 && now_us - st->began_us >= limit_us &&
+           patience(p->scene) - PATIENCE_US >= limit_us - SECONDS(5);
+}
+
 /* It is over: it ended as it should, or another one begins. True: it ended. */
 static bool end_stream(struct play *p, struct stream *st)
 {
@@ -134,6 +148,8 @@ static bool end_stream(struct play *p, struct stream *st)
     if (nc != NULL)
         end_command(p, nc, t->error == 0);
     st->longest_us = t->longest_us > st->longest_us ? t->longest_us : st->longest_us;
+    if (t->error != 0 && went_unanswered(p, st))
+        p->broken++; /* and what comes after it may meet the next fault unanswered */
     rig_check(&p->rig, t->error == 0 || p->broken > 0,
               "stream %td broke after %zu of %zu bytes: %s", st - p->streams, t->got,
               t->bytes, strerror(t->error));

@@ -206,7 +206,6 @@ static void on_packet(void *ctx, const struct vnet_iface *at, const struct vpack
 
 static void on_control(const Control *m)
 {
-    struct proto_way way;
     bool host = looks != NULL && machine_now() == looks->sides[0].machine;
     if (m->which_body == Control_refuse_tag)
         count(host ? "host's Refuse" : "Refuse", m->body.refuse.code);
@@ -214,9 +213,7 @@ static void on_control(const Control *m)
         count("Bye", m->body.bye.code);
     if (!host || !looks->knows_stranger || m->which_body == Control_refuse_tag)
         return;
-    rig_check(looks->rig,
-              !proto_control_way(m, &way) ||
-                  memcmp(way.peer, looks->stranger, KEY_LEN) != 0,
+    rig_check(looks->rig, memcmp(m->peer, looks->stranger, KEY_LEN) != 0,
               "the host answered a stranger by a message of kind %d", m->which_body);
 }
 

@@ -82,6 +82,7 @@ struct house *house_new(uint64_t seed)
     h->prints = getenv("WORLD_TRACE") != NULL;
     h->secrets = seed ^ 0x5deece66d;
     list_init(&h->ready);
+    list_init(&h->held);
     standing = h;
     (void)!sodium_init(); /* draws once in a process: before it is the seed's */
     (void)randombytes_set_implementation(&secrets);

@@ -103,6 +103,8 @@ void task_detach(struct task *t);
  */
 unsigned task_group(const struct task *t);
 void group_kill(struct machine *m, unsigned group);
+/* As SIGSTOP: no task of it runs, until that of none (0) or another is said. */
+void group_stop(struct house *h, unsigned group);
 size_t group_files(unsigned group);
 /* That of who runs, 0: the test. */
 unsigned group_now(void);

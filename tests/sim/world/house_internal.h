@@ -42,6 +42,8 @@ struct house {
     bool prints;
     struct task *tasks, *running;
     struct list ready; /* tasks, in the order in which they woke */
+    unsigned stopped;  /* the group whose tasks do not run */
+    struct list held;  /* those of them that would */
     struct place outside;
     void *outside_fiber;
     const void *outside_stack;

@@ -160,16 +160,21 @@ void rig_copy_state(struct rig *r, const char *from, const char *to, const char 
 }
 
 /* In a copy: what the killed one holds of the old files is never let go. */
-void rig_crash_host(struct rig *r, uint64_t after_us)
+void rig_revive_host(struct rig *r)
 {
     char left[sizeof(r->state[0])];
     memcpy(left, r->state[1], sizeof(left));
-    program_kill(&r->serve, r->town->host.machine);
     r->crashes++;
     (void)snprintf(r->state[1], sizeof(r->state[1]), "%s/host%u", r->dir, r->crashes);
     rig_copy_state(r, left, r->state[1], "");
-    (void)house_run(r->town->house, after_us, NULL, NULL);
     start_host(r);
+}
+
+void rig_crash_host(struct rig *r, uint64_t after_us)
+{
+    program_kill(&r->serve, r->town->host.machine);
+    (void)house_run(r->town->house, after_us, NULL, NULL);
+    rig_revive_host(r);
 }
 
 void rig_init(struct rig *r, const struct rig_config *c)

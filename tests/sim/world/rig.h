@@ -46,6 +46,7 @@ void rig_restart_broker(struct rig *r, uint64_t after_us);
 void rig_restart_host(struct rig *r, uint64_t after_us);
 /* Kills it, and begins it anew with the files that it left. */
 void rig_crash_host(struct rig *r, uint64_t after_us);
+void rig_revive_host(struct rig *r); /* one that was killed */
 /* What is in the files of a state directory now, in another one: in those whose names
  * begin so. */
 void rig_copy_state(struct rig *r, const char *from, const char *to, const char *names);

@@ -151,6 +151,10 @@ void tasks_run(struct house *h)
         struct task *t = LIST_OWNER(h->ready.next, struct task, entry);
         assert(turns++ < STILL_MAX); /* time stands still: something turns in circles */
         list_remove(&t->entry);
+        if (t->group == h->stopped) {
+            list_push(&h->held, &t->entry);
+            continue;
+        }
         t->ready = false;
         h->running = t;
         h->turns++;
@@ -161,6 +165,16 @@ void tasks_run(struct house *h)
         h->running = NULL;
         if (t->over && t->detached)
             forget(t);
+    }
+}
+
+void group_stop(struct house *h, unsigned group)
+{
+    h->stopped = group;
+    while (!list_empty(&h->held)) {
+        struct list *first = h->held.next;
+        list_remove(first);
+        list_push(&h->ready, first);
     }
 }
 

@@ -1,5 +1,5 @@
 /* Many mappings and many probes, at a bounded rate. */
-#include "path/predict.h"
+#include "path/prediction.h"
 
 #include <stdlib.h>
 #include <string.h>

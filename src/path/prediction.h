@@ -6,8 +6,8 @@
  * bytes in one round to one address that the broker vouches for, and over all of the
  * process what core/budget.h allows: at most PREDICT_RATE a second.
  */
-#ifndef POSTERN_PATH_PREDICT_H
-#define POSTERN_PATH_PREDICT_H
+#ifndef POSTERN_PATH_PREDICTION_H
+#define POSTERN_PATH_PREDICTION_H
 
 #include "core/predict.h"
 #include "io/udp.h"

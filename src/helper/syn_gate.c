@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 
 enum {
     QUEUE_TRIES = 16,

@@ -1,10 +1,14 @@
-/* `postern ls`: the book, or with --devices the roster. It touches no network. */
+/* The commands that only show: `ls`, what is stored here; `log`, the audit log;
+ * `status`, what the running daemons of this state directory say. None touches the
+ * network. */
 #include "cli/cmd.h"
 
 #include <stdlib.h>
 
+#include "cli/daemon.h"
 #include "client/book.h"
 #include "host/roster.h"
+#include "io/audit.h"
 #include "io/lack.h"
 #include "io/statedir.h"
 
@@ -107,4 +111,65 @@ int cmd_ls(const struct options *o, struct events *out, struct fault *f)
         return err;
     return o->values[OPT_DEVICES].given ? list_devices(&state, out, f)
                                         : list_hosts(&state, out, f);
+}
+
+enum { LOG_DEFAULT = 50 };
+
+static int print_log(struct audit *a, size_t max, struct events *out)
+{
+    struct audit_entry *entries = calloc(max, sizeof(*entries));
+    int n = entries == NULL ? POSTERN_ERR_NOMEM : audit_list(a, entries, max);
+    for (int i = n - 1; i >= 0; i--) {
+        struct event e;
+        audit_event(&e, &entries[i]);
+        events_print(out, &e);
+    }
+    if (n == 0 && !out->json)
+        (void)fprintf(out->out, "Nothing is logged yet.\n");
+    free(entries);
+    return n < 0 ? n : 0;
+}
+
+int cmd_log(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *count = &o->values[OPT_COUNT_LOG];
+    struct statedir state;
+    struct audit *a = NULL;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = audit_open(&a, state.path, f);
+    if (err == 0) {
+        err = print_log(a, count->given ? (size_t)count->number : LOG_DEFAULT, out);
+        if (err != 0)
+            err = fault_set(f, err, "check the state directory",
+                            "the audit log cannot be read: %s", postern_strerror(err));
+    }
+    audit_close(a);
+    return err;
+}
+
+int cmd_status(const struct options *o, struct events *out, struct fault *f)
+{
+    static const char *const roles[] = {"serve", "up"};
+    struct statedir state;
+    bool any = false;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    for (size_t i = 0; err == 0 && i < 2; i++) {
+        struct event e;
+        int runs = daemon_ask(&state, roles[i], LOCAL_STATUS, NULL, out, NULL, f);
+        if (runs < 0)
+            return runs;
+        any = any || runs;
+        event_begin(&e, "daemon");
+        event_text(&e, "role", roles[i]);
+        event_bool(&e, "running", runs);
+        events_print(out, &e);
+    }
+    if (err == 0 && !any && !out->json)
+        (void)fprintf(
+            out->out,
+            "neither 'postern serve' nor 'postern up' runs with %s (others are "
+            "not asked); 'postern ls' shows what is stored\n",
+            state.path);
+    return err;
 }

@@ -1,6 +1,6 @@
 /* What the operator of a broker has chosen, and who serves people beside it. */
-#ifndef POSTERN_BROKER_CONFIG_H
-#define POSTERN_BROKER_CONFIG_H
+#ifndef POSTERN_BROKER_BROKER_CONFIG_H
+#define POSTERN_BROKER_BROKER_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SOCKS5 messages (RFC 1928), without a socket: bytes in, bytes out. */
-#ifndef POSTERN_CORE_SOCKS_H
-#define POSTERN_CORE_SOCKS_H
+#ifndef POSTERN_CORE_SOCKS_WIRE_H
+#define POSTERN_CORE_SOCKS_WIRE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,8 +6,8 @@
  * A mark is BLAKE2b of address, port and a time of VOUCH_BUCKET_S, keyed with a secret
  * of this run of the broker, cut to 16 bytes; it is good for one to two such times.
  */
-#ifndef POSTERN_CORE_VOUCH_H
-#define POSTERN_CORE_VOUCH_H
+#ifndef POSTERN_CORE_VOUCH_MARK_H
+#define POSTERN_CORE_VOUCH_MARK_H
 
 #include <stdbool.h>
 #include <stddef.h>

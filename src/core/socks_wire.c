@@ -1,5 +1,5 @@
 /* The messages of RFC 1928; what is reached is not known here. */
-#include "core/socks.h"
+#include "core/socks_wire.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* The parts of the privileged helper; see core/privilege.h for what it does. */
-#ifndef POSTERN_HELPER_HELPER_H
-#define POSTERN_HELPER_HELPER_H
+#ifndef POSTERN_HELPER_PARTS_H
+#define POSTERN_HELPER_PARTS_H
 
 #include <poll.h>
 #include <stddef.h>
@@ -9,11 +9,11 @@
 #include "core/privilege.h"
 #include "io/caps.h"
 
-/* Fills `r->err` and `r->reason`; returns `err`. */
+/* text.c. Fills `r->err` and `r->reason`; returns `err`. */
 PRINTF_LIKE(3, 4)
 int refuse(struct privilege_reply *r, int err, const char *fmt, ...);
 
-/* keeper.c */
+/* keeper_process.c */
 #define PRIVILEGE_CAPS (CAPS_NET_ADMIN | CAPS_NET_RAW | CAPS_NET_BIND_SERVICE)
 /* Whether `name`, argv[0], is the keeper's; and calls this process as it should be. */
 bool keeper_is_named(const char *name);
@@ -31,7 +31,7 @@ struct packet {
 /* False when it is neither or not whole. */
 bool packet_parse(struct packet *p, const uint8_t *bytes, size_t len);
 
-/* knock.c: the packet filter. `seen` tells the program of a knock. */
+/* knock_filter.c: the packet filter. `seen` tells the program of a knock. */
 typedef void (*knock_seen_cb)(uint32_t serial, const struct addr *from);
 int knock_add(const struct privilege_request *q, struct privilege_reply *r);
 int knock_remove(const struct privilege_request *q, struct privilege_reply *r);
@@ -48,7 +48,8 @@ int socket_low_port(const struct privilege_request *q, struct privilege_reply *r
                     int *fd);
 int socket_buffers(int fd, struct privilege_reply *r);
 
-/* gate.c: connections that wait for a verdict; `fd` is the program's end of the gate.
+/* syn_gate.c: connections that wait for a verdict; `fd` is the program's end of the
+ * gate.
  */
 enum { GATE_POLL_MAX = 1 + PRIVILEGE_GATES_MAX };
 int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *fd);
@@ -62,7 +63,7 @@ void gate_end(void);
 /* Takes away what helpers left behind that could not. */
 void gate_tidy(void);
 
-/* gate_rules.c: the rules for gate.c. */
+/* gate_rules.c: the rules for syn_gate.c. */
 struct gate_queue {
     uint16_t number; /* of the queue that is ours */
     uint32_t mark;   /* on what shall be refused */
@@ -77,7 +78,7 @@ void gate_rules_clear(void);
 /* Takes away those that name a queue which is abandoned. */
 void gate_rules_tidy(const struct gate_queue *queue);
 
-/* run.c: another program with this one's privileges, without a shell. */
+/* run_program.c: another program with this one's privileges, without a shell. */
 /*
  * Runs `name` of /usr/sbin or /sbin with `argv`, `input` (may be NULL) as its standard
  * input, for at most RUN_S. Returns its exit status, -1 when it did not end well.

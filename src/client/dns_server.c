@@ -1,5 +1,5 @@
 /* DNS over UDP on loopback; which hosts there are is asked from above. */
-#include "client/names.h"
+#include "client/dns_server.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,14 +11,14 @@
 
 enum { TTL_S = 5, QUERIES_PER_EVENT = 64 };
 
-struct names {
+struct dns_server {
     int fd;
     struct watch watch;
-    names_lookup lookup;
+    dns_server_lookup lookup;
     void *ctx;
 };
 
-static int answer(struct names *n, uint8_t *out, size_t cap, const uint8_t *query,
+static int answer(struct dns_server *n, uint8_t *out, size_t cap, const uint8_t *query,
                   size_t len)
 {
     static const char zone[] = ".postern";
@@ -39,7 +39,7 @@ static int answer(struct names *n, uint8_t *out, size_t cap, const uint8_t *quer
 
 static void on_query(void *ctx, int events)
 {
-    struct names *n = ctx;
+    struct dns_server *n = ctx;
     (void)events;
     for (int i = 0; i < QUERIES_PER_EVENT; i++) {
         uint8_t in[DNS_MESSAGE_MAX], out[DNS_MESSAGE_MAX];
@@ -60,9 +60,10 @@ static int bind_one(uint16_t port)
     return sock_udp(&at, &plain);
 }
 
-int names_open(struct names **out, struct loop *loop, names_lookup lookup, void *ctx)
+int dns_server_open(struct dns_server **out, struct loop *loop,
+                    dns_server_lookup lookup, void *ctx)
 {
-    struct names *n = calloc(1, sizeof(*n));
+    struct dns_server *n = calloc(1, sizeof(*n));
     if (n == NULL)
         return POSTERN_ERR_NOMEM;
     n->fd = bind_one(53);
@@ -82,7 +83,7 @@ int names_open(struct names **out, struct loop *loop, names_lookup lookup, void 
     return 0;
 }
 
-void names_close(struct names *n)
+void dns_server_close(struct dns_server *n)
 {
     if (n == NULL)
         return;
@@ -91,7 +92,7 @@ void names_close(struct names *n)
     free(n);
 }
 
-void names_local(const struct names *n, struct addr *a)
+void dns_server_local(const struct dns_server *n, struct addr *a)
 {
     if (sock_local(n->fd, a) != 0)
         *a = (struct addr){0};

@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "io/fdpass.h"
 
 enum { CLEAN_UP_S = 5 };
@@ -107,8 +107,8 @@ int keeper_run(void)
     ssize_t n;
     (void)signal(SIGINT, SIG_IGN); /* it ends with its program */
     (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
     (void)sigemptyset(&held);
-    (void)sigaddset(&held, SIGTERM);
     (void)sigaddset(&held, SIGCHLD); /* see_off waits for it */
     (void)sigprocmask(SIG_BLOCK, &held, NULL);
     do {

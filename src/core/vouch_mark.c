@@ -1,5 +1,5 @@
 /* Marks of addresses; see vouch.h. */
-#include "core/vouch.h"
+#include "core/vouch_mark.h"
 
 #include <string.h>
 

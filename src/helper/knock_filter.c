@@ -16,7 +16,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 #include "helper/text.h"
 
 enum {

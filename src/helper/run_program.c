@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "helper/helper.h"
+#include "helper/parts.h"
 
 void run_hand_down(uint64_t caps)
 {
@@ -43,8 +43,6 @@ __attribute__((noreturn)) static void become(const char *name, const char *const
             _exit(127);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGHUP, SIG_DFL);
     (void)signal(SIGPIPE, SIG_DFL);
     (void)alarm(RUN_S); /* outlives execve */
     run_hand_down(CAPS_NET_ADMIN | CAPS_NET_RAW);

@@ -1,6 +1,6 @@
 /* What the operator of a portal has chosen. */
-#ifndef POSTERN_PORTAL_CONFIG_H
-#define POSTERN_PORTAL_CONFIG_H
+#ifndef POSTERN_PORTAL_PORTAL_CONFIG_H
+#define POSTERN_PORTAL_PORTAL_CONFIG_H
 
 #include <stdint.h>
 

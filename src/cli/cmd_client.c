@@ -1,0 +1,132 @@
+/* The commands of who uses hosts: options to a call of client/. */
+#include "cli/cmd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/daemon.h"
+#include "client/connect.h"
+#include "client/join.h"
+#include "client/nc.h"
+#include "client/netcheck.h"
+#include "client/ping.h"
+#include "client/socks.h"
+#include "client/up.h"
+#include "host/roster.h"
+#include "io/lack.h"
+
+struct client_config cmd_client_config(const struct options *o, struct events *out)
+{
+    const struct option_value *v = o->values;
+    return (struct client_config){
+        .state = v[OPT_STATE].text,
+        .paths = options_kinds(o),
+        .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
+        .out = out,
+    };
+}
+
+int cmd_join(const struct options *o, struct events *out, struct fault *f)
+{
+    struct client_config c = cmd_client_config(o, out);
+    return join_run(&c, o->args[0], o->values[OPT_DEVICE_NAME].text, f);
+}
+
+int cmd_connect(const struct options *o, struct events *out, struct fault *f)
+{
+    struct client_config c = cmd_client_config(o, out);
+    return connect_run(&c, o->args[0], o->arg_count > 1 ? o->args[1] : NULL, f);
+}
+
+int cmd_nc(const struct options *o, struct events *out, struct fault *f)
+{
+    if (o->values[OPT_SSH_CONFIG].given) {
+        const char *state = o->values[OPT_STATE].text;
+        (void)printf("Host %s\n    ProxyCommand postern nc%s%s %%n %%p\n",
+                     o->arg_count > 0 ? o->args[0] : "*.postern",
+                     state != NULL ? " --state " : "", state != NULL ? state : "");
+        return 0;
+    }
+    if (o->arg_count < 2)
+        return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
+                         "the host or the service is missing");
+    struct client_config c = cmd_client_config(o, out);
+    return nc_run(&c, o->args[0], o->args[1], f);
+}
+
+int cmd_socks(const struct options *o, struct events *out, struct fault *f)
+{
+    struct client_config c = cmd_client_config(o, out);
+    return socks_run(&c, o->values[OPT_SOCKS_LISTEN].text, f);
+}
+
+int cmd_up(const struct options *o, struct events *out, struct fault *f)
+{
+    out->lasting = true;
+    struct client_config c = cmd_client_config(o, out);
+    return up_run(&c, f);
+}
+
+int cmd_ping(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    struct ping_config c = {
+        .client = cmd_client_config(o, out),
+        .host = o->args[0],
+        .count = v[OPT_COUNT_PINGS].given ? (unsigned)v[OPT_COUNT_PINGS].number : 4,
+        .settle = !v[OPT_COUNT_PINGS].given,
+        .timeout_ms =
+            v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000 : 30000,
+    };
+    return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);
+}
+
+/* The broker of the first host joined, else the one that `serve` uses. */
+static int stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
+                         struct fault *f)
+{
+    struct book *b = NULL;
+    struct roster *r = NULL;
+    struct book_host h;
+    int err = book_open(&b, state, f);
+    if (err != 0)
+        return err;
+    int n = book_hosts(b, &h, 1);
+    book_close(b);
+    if (n > 0) {
+        (void)snprintf(link, LINK_TEXT_LEN, "%s", h.broker);
+        return 0;
+    }
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    err =
+        s != NULL ? daemon_open_roster(&r, state, f) : fault_lack(f, POSTERN_ERR_NOMEM);
+    if (err == 0 && roster_settings_get(r, s) == 0)
+        (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
+    else if (err == 0 || err == POSTERN_ERR_NOTFOUND)
+        err = fault_set(f, POSTERN_ERR_NOTFOUND,
+                        "give one with --broker LINK, or join a host first",
+                        "no broker is known here");
+    roster_close(r);
+    free(s);
+    return err;
+}
+
+int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct keypair key;
+    char link[LINK_TEXT_LEN] = "";
+    struct netcheck_config c = {.out = out, .key = &key};
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    c.state = state.path;
+    if (err == 0 && o->values[OPT_BROKER].given)
+        (void)snprintf(link, sizeof(link), "%s", o->values[OPT_BROKER].text);
+    else if (err == 0)
+        err = stored_broker(&state, link, f);
+    if (err == 0)
+        err = o->values[OPT_BROKER].given ? link_parse_given(&c.broker, link, f)
+                                          : link_parse(&c.broker, link, f);
+    if (err == 0)
+        err = statedir_key(&state, &key, f);
+    return err == 0 ? netcheck_run(&c, f) : err;
+}

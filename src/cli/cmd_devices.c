@@ -1,0 +1,229 @@
+/*
+ * Which devices may enter: `postern invite`, a fresh secret into the roster, and the
+ * link that carries it; `postern revoke`, first the roster, which decides about what
+ * comes, then the running serve, which ends what is. `serve --agent-forget` does the
+ * same to a host of an agent's LAN.
+ */
+#include "cli/cmd.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/daemon.h"
+#include "cli/published.h"
+#include "host/invite.h"
+#include "host/lan.h"
+#include "host/roster.h"
+#include "io/audit.h"
+#include "io/lack.h"
+#include "io/qr.h"
+#include "io/statedir.h"
+
+enum { INVITE_DEFAULT_S = 3600 };
+
+static void print_people(struct events *out, const char *text,
+                         const struct roster_invite *in, bool draw)
+{
+    char until[32] = "?";
+    struct tm tm;
+    time_t at = (time_t)in->expires_s;
+    if (localtime_r(&at, &tm) != NULL)
+        (void)strftime(until, sizeof(until), "%F %T", &tm);
+    if (!draw || qr_print(out->out, text) != 0)
+        return;
+    (void)fprintf(out->out,
+                  "On the other machine: postern join %s\n"
+                  "Good until %s for %d device%s%s%s%s.\n",
+                  text, until, in->uses_left, in->uses_left == 1 ? "" : "s",
+                  in->allowed[0] ? ", for " : "", in->allowed,
+                  in->allowed[0] ? " only" : "");
+    (void)fflush(out->out);
+}
+
+static void print_invite(struct events *out, const struct link *l,
+                         const struct roster_invite *in, bool qr)
+{
+    char text[LINK_TEXT_LEN];
+    struct event e;
+    link_format(l, text);
+    invite_event(&e, in, text);
+    events_print(out, &e);
+    if (!out->json)
+        print_people(out, text, in, qr || isatty(fileno(out->out)));
+    sodium_memzero(text, sizeof(text));
+}
+
+static int invite(struct roster *r, const struct statedir *state,
+                  const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    struct roster_settings *settings = calloc(1, sizeof(*settings));
+    struct service_list services = {0};
+    struct invite_config c = {
+        .services = v[OPT_SERVICES].text,
+        .published = &services,
+        .life_s = v[OPT_EXPIRES].given ? v[OPT_EXPIRES].number : INVITE_DEFAULT_S,
+        .uses = v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
+        .now_s = statedir_now_s()};
+    struct roster_invite in;
+    struct link broker, l;
+    struct keypair own;
+    int err = settings == NULL ? fault_lack(f, POSTERN_ERR_NOMEM)
+                               : published_read(r, settings, &services, &broker, f);
+    if (err == 0)
+        published_add_running(state, &services);
+    if (err == 0)
+        err = statedir_key(state, &own, f);
+    if (err == 0) {
+        c.broker = &broker;
+        c.host_key = own.pub;
+        err = invite_make(r, &c, &in, &l, f);
+    }
+    if (err == 0) {
+        struct audit_entry entry;
+        invite_audit(&entry, &c, &in);
+        audit_once(state->path, &entry);
+        print_invite(out, &l, &in, v[OPT_QR].given);
+    }
+    sodium_memzero(&own, sizeof(own));
+    service_list_fini(&services);
+    free(settings);
+    return err;
+}
+
+int cmd_invite(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct roster *r = NULL;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = daemon_open_roster(&r, &state, f);
+    if (err == 0)
+        err = invite(r, &state, o, out, f);
+    roster_close(r);
+    return err;
+}
+
+/*
+ * 1 with the number of connections that ended, 0 when no serve runs, or a negative
+ * error: it was `done` before. `listed`: it is there still for that serve.
+ */
+static int end_sessions(const struct statedir *state, const uint8_t key[static KEY_LEN],
+                        char ended[static 24], bool *listed, struct fault *f)
+{
+    LocalReply last = LocalReply_init_zero;
+    struct json_value v;
+    char text[KEY_TEXT_LEN];
+    int rc =
+        daemon_ask(state, "serve", LOCAL_REVOKE, key_format(key, text), NULL, &last, f);
+    *listed = rc == 1 && json_find(&v, last.json, "listed") == 0 &&
+              v.type == JSON_BOOL && v.at[0] == 't';
+    (void)snprintf(ended, 24, "0");
+    if (rc == 1 && json_find(&v, last.json, "sessions") == 0 && v.type == JSON_NUMBER)
+        json_value_words(&v, ended, 24);
+    return rc;
+}
+
+static int revoke_device(struct roster *r, const struct statedir *state,
+                         const char *device, struct events *out, struct fault *f)
+{
+    struct roster_client c;
+    struct event e;
+    char sessions[24], key[KEY_TEXT_LEN];
+    bool listed;
+    int err = roster_revoke(r, device, &c, statedir_now_s(), f);
+    if (err != 0)
+        return err;
+    struct audit_entry entry = {.time_s = statedir_now_s(), .what = "revoked"};
+    (void)snprintf(entry.object, sizeof(entry.object), "%s", c.name);
+    (void)snprintf(entry.detail, sizeof(entry.detail), "key %s",
+                   key_format(c.key, key));
+    audit_once(state->path, &entry);
+    int ended = end_sessions(state, c.key, sessions, &listed, f);
+    if (listed)
+        ended = fault_set(f, POSTERN_ERR_INUSE,
+                          "restart 'postern serve' to end its sessions",
+                          "the running 'postern serve' reads another list and still "
+                          "lets it in");
+    if (ended < 0) {
+        char done[sizeof(c.name) + 32];
+        (void)snprintf(done, sizeof(done), "%s was taken off the list", c.name);
+        return daemon_stored(ended, done, f);
+    }
+    event_begin(&e, "revoked");
+    event_text(&e, "name", c.name);
+    event_text(&e, "key", out->json ? key_format(c.key, key) : key_short(c.key, key));
+    if (ended == 1)
+        json_raw(&e.json, "sessions", sessions);
+    events_print(out, &e);
+    return 0;
+}
+
+int cmd_revoke(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct roster *r = NULL;
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = daemon_open_roster(&r, &state, f);
+    if (err == POSTERN_ERR_NOTFOUND) /* the advice is for the host's owner */
+        return fault_set(f, err, "run this on the host, as the user who serves there",
+                         "no device called '%.60s' may enter here: nothing was ever "
+                         "published",
+                         o->args[0]);
+    if (err == 0)
+        err = revoke_device(r, &state, o->args[0], out, f);
+    roster_close(r);
+    return err;
+}
+
+static int forget(struct roster *r, const struct statedir *state, const char *name,
+                  struct events *out, struct fault *f)
+{
+    struct lan_host h;
+    struct event e;
+    uint8_t fresh[LINK_SECRET_LEN];
+    char ended[24], key[KEY_TEXT_LEN];
+    bool listed;
+    randombytes_buf(fresh, sizeof(fresh));
+    int err = lan_host_forget(r, name, fresh, &h, f);
+    sodium_memzero(fresh, sizeof(fresh));
+    if (err != 0)
+        return err;
+    int told = end_sessions(state, h.key, ended, &listed, f);
+    if (told < 0) {
+        char done[sizeof(h.name) + 32];
+        (void)snprintf(done, sizeof(done), "%s is off the list", h.name);
+        return daemon_stored(told, done, f);
+    }
+    event_begin(&e, "forgotten");
+    event_text(&e, "name", h.name);
+    event_text(&e, "key", key_format(h.key, key));
+    if (told == 1)
+        json_raw(&e.json, "connections", ended);
+    events_print(out, &e);
+    return 0;
+}
+
+int cmd_serve_forget(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct roster *r = NULL;
+    const char *name = o->values[OPT_AGENT_FORGET].text;
+    int err = options_only(o, OPT_AGENT_FORGET, 0, "give it alone", f);
+    if (err == 0 && o->arg_count > 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "give it alone",
+                         "--agent-forget takes no service: '%.60s'", o->args[0]);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = daemon_open_roster(&r, &state, f);
+    if (err == 0)
+        err = forget(r, &state, name, out, f);
+    roster_close(r);
+    return err;
+}
