@@ -248,6 +248,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         on_refused_silent(p);
         return;
     case REFUSE_OFFLINE:
+    case REFUSE_ENDED:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
                         "start 'postern serve' there, or check that machine's network",
                         "%.64s is not online at its broker", p->config.name);
@@ -270,6 +271,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     if (has_open_session(p)) {
         if (code == REFUSE_GONE || code == REFUSE_BROKEN)
             peer_on_gone(p, code == REFUSE_GONE);
+        else if (code == REFUSE_ENDED)
+            peer_on_absent(p);
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */
         return;
     }

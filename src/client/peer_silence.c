@@ -53,15 +53,28 @@ void peer_on_pair_ended(struct peer *p)
         peer_on_gone(p, true);
 }
 
+/* What an answer to a probe may take now. */
+static uint64_t probe_ms(const struct peer *p)
+{
+    uint64_t ms = GONE_MIN_MS +
+                  GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(peer_session(p)) / 1000;
+    return ms < GONE_MAX_MS ? ms : GONE_MAX_MS;
+}
+
+void peer_on_absent(struct peer *p)
+{
+    if (p->gone_us != 0 && !p->gone_broken)
+        return; /* that is being looked into */
+    session_doubt(peer_session(p), true);
+    p->gone_us = clock_us();
+    p->gone_broken = false;
+    timer_start(&p->timer, probe_ms(p));
+}
+
 void peer_on_gone(struct peer *p, bool ended)
 {
     ended = ended || is_lately(p->pair_ended_us);
-    uint64_t ms = GONE_MIN_MS +
-                  GONE_ROUND_TRIPS * (uint64_t)session_rtt_us(peer_session(p)) / 1000;
-    if (!ended)
-        ms = BROKEN_MS;
-    else if (ms > GONE_MAX_MS)
-        ms = GONE_MAX_MS;
+    uint64_t ms = ended ? probe_ms(p) : BROKEN_MS;
     uint64_t since_us = session_silent_since_us(peer_session(p));
     session_doubt(peer_session(p), true);
     /* Silent before: its network was cut, and now it comes back with a new connection.

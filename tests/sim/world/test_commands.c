@@ -14,7 +14,14 @@
 #include "rig.h"
 
 /* The commands take some 0.6 s on this wire; the last are restarts after their end. */
-enum { STEP_MS = 10, LAST_MS = 700, AWAY_MS = 300, SOON_S = 4, OWN_S = 6, ROUTER_S = 25 };
+enum {
+    STEP_MS = 10,
+    LAST_MS = 700,
+    AWAY_MS = 300,
+    SOON_S = 4,
+    OWN_S = 6,
+    ROUTER_S = 25
+};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
