@@ -10,6 +10,9 @@
 
 enum {
     PONG_TIMEOUT_US = 5000000,
+    /* What is said need not be answered, but puts a ping off: not for longer than this.
+     */
+    UNANSWERED_US = 2000000,
     LATE_US = 50000, /* so late, a timer says that this program did not run */
 };
 
@@ -21,6 +24,8 @@ enum {
 void uplink_arm(struct uplink *u)
 {
     uint64_t now = clock_us(), at = keepalive_deadline_us(&u->keep);
+    if (!u->pinging && u->spoke_us != 0 && u->spoke_us + UNANSWERED_US < at)
+        at = u->spoke_us + UNANSWERED_US;
     if (u->pinging) {
         at = u->pinged_us + PONG_TIMEOUT_US;
         if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
@@ -28,6 +33,11 @@ void uplink_arm(struct uplink *u)
     }
     u->due_us = at > now ? at + 1000 : now;
     uplink_set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
+}
+
+static bool is_unanswered(const struct uplink *u, uint64_t now)
+{
+    return u->spoke_us != 0 && now >= u->spoke_us + UNANSWERED_US;
 }
 
 /* Asks whether the connection lives, and begins another beside it if that takes long.
@@ -77,7 +87,7 @@ void uplink_on_up_timer(struct uplink *u)
     }
     if (u->pinging && !uplink_line_is_connected(u->beside) && now >= u->beside_us)
         uplink_begin_beside(u);
-    else if (!u->pinging && keepalive_due(&u->keep, now)) {
+    else if (!u->pinging && (keepalive_due(&u->keep, now) || is_unanswered(u, now))) {
         ping(u, 4, PATIENCE_KEEPALIVE_US);
         return;
     }
