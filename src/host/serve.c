@@ -49,7 +49,7 @@ struct serve {
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
     char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
-    bool met_before; /* this broker took us in in an earlier run */
+    bool met_before;                    /* this broker took us in in an earlier run */
     int result;
     struct fault *fault; /* of the caller */
 };
