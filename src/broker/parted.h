@@ -11,9 +11,10 @@
 
 #include "core/key.h"
 
-#define PARTED_MAX 1024       /* of one thread */
-#define PARTED_FOR_MS 180000u /* as long as a client waits for a host that is silent   \
-                               */
+#define PARTED_MAX 1024 /* of one thread */
+#define PARTED_FOR_MS                                                                  \
+    180000u /* as long as a client waits for a host that is silent                     \
+             */
 
 struct parted {
     struct {

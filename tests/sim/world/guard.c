@@ -222,6 +222,8 @@ int __wrap_proto_encode_control(uint8_t *buf, size_t cap, const Control *m);
 int __wrap_proto_encode_control(uint8_t *buf, size_t cap, const Control *m)
 {
     on_control(m);
+    if (looks != NULL && m->which_body == Control_welcome_tag)
+        looks->welcomes++;
     return __real_proto_encode_control(buf, cap, m);
 }
 
@@ -239,12 +241,24 @@ int __wrap_proto_encode_frame(uint8_t *buf, size_t cap, const pb_msgdesc_t *fiel
     return __real_proto_encode_frame(buf, cap, fields, m);
 }
 
+/* An Offer from where the device was not before: each is one reason for a doubt. */
+static void hear_generation(struct guard *w, const Offer *o)
+{
+    struct guard_approach *a = &w->approaches[o->conv[0] % GUARD_APPROACHES];
+    bool known = memcmp(a->conv, o->conv, CONV_LEN) == 0;
+    w->renewals += known && o->generation > a->generation;
+    memcpy(a->conv, o->conv, CONV_LEN);
+    a->generation = o->generation;
+}
+
 /* A liar's own addresses are all others'. */
 int __real_proto_encode_offer(uint8_t *buf, size_t cap, const Offer *m);
 int __wrap_proto_encode_offer(uint8_t *buf, size_t cap, const Offer *m);
 int __wrap_proto_encode_offer(uint8_t *buf, size_t cap, const Offer *m)
 {
     Offer lie = *m;
+    if (looks != NULL && machine_now() != looks->sides[0].machine)
+        hear_generation(looks, m);
     if (liar == NULL || machine_now() != liar)
         return __real_proto_encode_offer(buf, cap, m);
     lie.candidates_count = sizeof(lie.candidates) / sizeof(lie.candidates[0]);
@@ -273,6 +287,16 @@ int __wrap_approach_new_host(struct approach **out, const struct approach_config
     assert(looks->guests < GUESTS_MAX);
     guests[looks->guests++] = *out;
     return 0;
+}
+
+struct session;
+void __real_session_doubt(struct session *s, bool hinted);
+void __wrap_session_doubt(struct session *s, bool hinted);
+void __wrap_session_doubt(struct session *s, bool hinted)
+{
+    if (looks != NULL && machine_now() == looks->sides[0].machine)
+        looks->doubts++;
+    __real_session_doubt(s, hinted);
 }
 
 void __real_approach_free(struct approach *a);
@@ -307,6 +331,12 @@ void guard_another(struct guard *w)
 void guard_end(struct guard *w)
 {
     house_watch(w->rig->town->house, NULL, NULL);
+    unsigned sessions = w->sides[1].programs + 1; /* and a command beside */
+    rig_check(
+        w->rig, w->doubts <= sessions * (2 * w->welcomes + 4) + w->renewals,
+        "the host's sessions were doubted %u times, for %u welcomes and %u Offers "
+        "from elsewhere",
+        w->doubts, w->welcomes, w->renewals);
     looks = NULL;
     liar = NULL;
 }

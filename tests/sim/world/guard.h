@@ -14,7 +14,12 @@
 #include "core/key.h"
 #include "rig.h"
 
-enum { GUARD_ADDRESSES = 64, GUARD_NAMES = 256, GUARD_ROWS = 16 };
+enum {
+    GUARD_ADDRESSES = 64,
+    GUARD_NAMES = 256,
+    GUARD_ROWS = 16,
+    GUARD_APPROACHES = 256
+};
 
 /* What happened in the runs of one hunt. */
 struct seen {
@@ -53,6 +58,12 @@ struct guard {
     bool knows_stranger;
     unsigned guests; /* approaches of the host */
     uint64_t served_us;
+    /* Why the host's sessions may be doubted, and how often they were. */
+    unsigned welcomes, renewals, doubts;
+    struct guard_approach {
+        uint8_t conv[CONV_LEN];
+        uint64_t generation;
+    } approaches[GUARD_APPROACHES]; /* by their first byte */
 };
 
 void guard_begin(struct guard *w, struct rig *r);
