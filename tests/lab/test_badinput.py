@@ -506,6 +506,28 @@ def test_a_kind_that_cannot_come_is_not_waited_for(gate):
         assert any(f"waiting: no way to home yet: {kind}: " in line for line in lines), lines
 
 
+def test_a_host_says_under_which_name_it_is_reached(served):
+    g = served
+    g.join()
+    g.host_proc.terminate()
+    proc = g.host.start("serve", "--name", "My H\u00f6me")
+    proc.wait_event("ready", 20)
+    wait_until(lambda: "reach this host as 'my-h-me'" in proc.stderr, 5, "its name")
+    assert f"'{HOST}'" in proc.stderr, "who joined before calls it so"
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+
+
+def test_words_say_what_is_wrong(served):
+    g = served
+    says(g.other_client("x").run("serve", "--broker", g.link, "a" * 64 + "=80", json=False),
+         2, "too long")
+    says(g.host.run("access", "add", "anna", "--services", "peer", stdin=b"", json=False),
+         1, "no password was given")
+    g.join()
+    done = g.client.run("join", g.invite(), "--name", "other", json=False)
+    assert done.status == 0 and "keeps its name" in done.stderr, done.stderr
+
+
 def test_ended_and_started_anew_at_once(served):
     """As people restart by hand: the new one waits for the old one to take its leave."""
     g = served
@@ -534,6 +556,16 @@ def test_no_permission(served, work):
     os.chmod(work, 0o755)
     own = Actor(g.programs, g.topo.stranger, f"{work}/open/state")
     says(as_nobody(own, "broker", "--listen", "0.0.0.0:443"), 1, "443", "permission")
+
+
+def test_a_mode_that_keeps_the_owner_out(served, work):
+    fresh = Actor(served.programs, served.topo.host.ns, f"{work}/nobodys")
+    os.chmod(work, 0o755)
+    os.mkdir(fresh.state, 0o700)
+    os.chown(fresh.state, NOBODY, NOBODY)
+    assert as_nobody(fresh, "keys").status == 0
+    os.chmod(f"{fresh.state}/device.db", 0)
+    says(as_nobody(fresh, "keys"), 1, "chmod u+rw")
 
 
 def test_home_that_cannot_be_written(programs, work):
