@@ -832,3 +832,24 @@ def test_garbage_at_the_hosts_port_disturbs_nobody(gate):
     flow.popen.send_signal(signal.SIGTERM)
     assert flow.wait(20) == 0, flow.stdout[-300:]
     wait_until(lambda: g.host_proc.running, what="host")
+
+
+def test_a_state_directory_of_others(programs, work):
+    """Another user's is refused, but to root; what is open to others is warned of."""
+    os.chmod(work, 0o755)
+    state = os.path.join(work, "state")
+
+    def keys(*wrapper):
+        return programs.run(None, "keys", *wrapper, postern(), "keys", "--state", state)
+    done = keys()
+    assert done.status == 0 and done.stderr == "", done.stderr
+    os.chmod(state, 0o770)
+    assert "chmod 700" in keys().stderr
+    os.chmod(state, 0o755)
+    os.chmod(os.path.join(state, "device.db"), 0o644)
+    assert f"chmod 600 {state}/device.db" in keys().stderr
+    os.chown(state, 1, 1)
+    done = keys()
+    assert done.status == 0 and "belongs to user 1" in done.stderr, done.stderr
+    done = keys("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert done.status != 0 and "belongs to user 1" in done.stderr, done.stderr
