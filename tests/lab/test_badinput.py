@@ -521,6 +521,10 @@ def test_words_say_what_is_wrong(served):
     g = served
     says(g.other_client("x").run("serve", "--broker", g.link, "a" * 64 + "=80", json=False),
          2, "too long")
+    meant = g.other_client("y", ns=g.topo.host.ns).start("serve", "--broker", g.link,
+                                                         "nosuch:8080")
+    meant.wait_event("ready", 30)
+    assert "did you mean nosuch=8080?" in meant.stderr, meant.stderr
     says(g.host.run("access", "add", "anna", "--services", "peer", stdin=b"", json=False),
          1, "no password was given")
     g.join()
