@@ -47,6 +47,7 @@ struct tcp_facts {
     bool timestamps, sack, scales;
     uint8_t window_shift; /* of what we receive, where it scales */
     unsigned retransmits; /* of the first unacknowledged segment, so far */
+    uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };
 
 /* POSTERN_ERR_IO, and zeroes, for another socket than TCP's. */
