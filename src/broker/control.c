@@ -90,6 +90,16 @@ static int open_mark(const struct shard *s, struct addr *from, const uint8_t *cl
                      LIMIT_MARK_S);
 }
 
+/* What a client is told of a host that is not here: one that ended in order is gone,
+ * one that is lost may live on. */
+static void refuse_absent(struct shard *s, const struct route *r, const uint8_t *conv)
+{
+    if (r->to_host && parted_lately(s->parted, r->to, loop_now_ms(s->loop)))
+        refuse(s, r, conv, REFUSE_ENDED, "the host has ended");
+    else
+        refuse(s, r, conv, REFUSE_OFFLINE, "the device is not connected here");
+}
+
 static void await_host(struct shard *s, const struct route *r, const uint8_t *conv)
 {
     struct awaited_ask ask = {.at_ms = loop_now_ms(s->loop)};
@@ -103,6 +113,7 @@ static void await_host(struct shard *s, const struct route *r, const uint8_t *co
 static void host_back(struct shard *s, const uint8_t host[static KEY_LEN])
 {
     struct awaited_ask ask;
+    parted_forget(s->parted, host);
     while (awaited_take(s->awaited, host, loop_now_ms(s->loop), &ask))
         refuse(s, &(struct route){.to = host, .from = ask.client, .to_host = true},
                ask.conv, REFUSE_BACK, "the host is connected again");
@@ -116,7 +127,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     struct addr from;
     if (host == NULL) {
         await_host(s, r, m->conv);
-        refuse(s, r, m->conv, REFUSE_OFFLINE, "the host is not connected here");
+        refuse_absent(s, r, m->conv);
         return;
     }
     if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
@@ -225,6 +236,8 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
     struct farewell w = {.shard = s, .host = host, .ended = ended};
     if (s->stopping)
         return;
+    if (ended)
+        parted_note(s->parted, host, loop_now_ms(s->loop));
     relay_each_of_host(s->relay, host, tell_gone, &w);
     for (uint32_t i = 0; i < bonds->count; i++)
         tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
@@ -262,7 +275,7 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
         arrived = true;
     }
     if (!arrived && m->which_body == Control_signal_tag)
-        refuse(s, r, m->conv, REFUSE_OFFLINE, "the other device is not connected here");
+        refuse_absent(s, r, m->conv);
 }
 
 /* Replaces `peer` by the proven sender and sends the message on. */

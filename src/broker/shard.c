@@ -196,7 +196,8 @@ static int open_tables(struct shard *s, struct fault *f)
     struct hub *h = s->hub;
     s->limits = calloc(1, sizeof(*s->limits));
     s->awaited = calloc(1, sizeof(*s->awaited));
-    if (s->limits == NULL || s->awaited == NULL ||
+    s->parted = calloc(1, sizeof(*s->parted));
+    if (s->limits == NULL || s->awaited == NULL || s->parted == NULL ||
         keymap_init(&s->present, h->secret) != 0 ||
         admission_init(&s->admission, h->secret) != 0)
         return fault_lack(f, POSTERN_ERR_NOMEM);
@@ -305,4 +306,5 @@ void shard_free(struct shard *s)
         gnutls_priority_deinit(s->priority);
     free(s->limits);
     free(s->awaited);
+    free(s->parted);
 }

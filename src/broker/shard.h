@@ -12,6 +12,7 @@
 
 #include "broker/admission.h"
 #include "broker/awaited.h"
+#include "broker/parted.h"
 #include "broker/door.h"
 #include "broker/mark.h"
 #include "broker/keymap.h"
@@ -59,6 +60,7 @@ struct shard {
     struct addr_limits *limits;
     struct admission admission;
     struct awaited *awaited; /* own allocation */
+    struct parted *parted;   /* the same */
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;

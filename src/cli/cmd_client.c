@@ -127,6 +127,8 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
         err = o->values[OPT_BROKER].given ? link_parse_given(&c.broker, link, f)
                                           : link_parse(&c.broker, link, f);
     if (err == 0)
+        err = link_check_broker(&c.broker, f);
+    if (err == 0)
         err = statedir_key(&state, &key, f);
     return err == 0 ? netcheck_run(&c, f) : err;
 }

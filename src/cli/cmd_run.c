@@ -48,7 +48,8 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f)
     };
     int status = 0;
     struct link link;
-    if (c.serve.broker != NULL && link_parse_given(&link, c.serve.broker, f) != 0)
+    if (c.serve.broker != NULL && (link_parse_given(&link, c.serve.broker, f) != 0 ||
+                                   link_check_broker(&link, f) != 0))
         return f->code; /* said once, before its host starts */
     if (v[OPT_YES].given && v[OPT_ASK].given)
         return fault_set(f, POSTERN_ERR_USAGE, "give one of the two",

@@ -84,17 +84,10 @@ static int list_devices(const struct statedir *state, struct events *out,
         err = roster_open(&r, state->path, f);
     if (err != 0)
         return err;
-    int n = r != NULL ? roster_clients(r, NULL, 0) : 0;
-    if (n > 0)
-        clients = calloc((size_t)n, sizeof(*clients));
-    if (clients != NULL) {
-        int now = roster_clients(r, clients, (size_t)n);
-        n = now < n ? now : n;
-        for (int i = 0; i < n; i++)
-            print_client(&clients[i], out);
-    } else {
-        err = n > 0 ? fault_lack(f, POSTERN_ERR_NOMEM) : n;
-    }
+    int n = r != NULL ? roster_clients_all(r, &clients) : 0;
+    for (int i = 0; i < n; i++)
+        print_client(&clients[i], out);
+    err = n == POSTERN_ERR_NOMEM ? fault_lack(f, n) : n;
     if (n == 0 && !out->json)
         (void)fprintf(out->out, "No device may enter yet: 'postern invite' makes a "
                                 "link for one.\n");

@@ -13,7 +13,7 @@
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static int finish(struct events *out, int err, const struct fault *f)
+static int finish(struct events *out, int err, struct fault *f)
 {
     if (err == 0)
         return EXIT_DONE;
@@ -23,6 +23,8 @@ static int finish(struct events *out, int err, const struct fault *f)
                         postern_strerror(err));
         f = &plain;
     }
+    if (strcmp(f->advice, ADVICE_RETRIED) == 0) /* not after the end */
+        (void)snprintf(f->advice, sizeof(f->advice), "try again in a moment");
     events_fault(out, f);
     return err == POSTERN_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
@@ -105,6 +107,7 @@ int main(int argc, char **argv)
     struct fault f = {0};
     struct events out = {.json = wants_json(argc, argv), .out = stdout};
     int err = 0;
+    stop_prepare_command();
     stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);

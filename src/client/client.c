@@ -69,6 +69,7 @@ struct client {
     struct timer tell; /* runs until a session stood */
     char told_wait[sizeof(((struct fault *)0)->what)];
     bool stopped;
+    bool ended; /* by a signal */
     int result;
     struct fault fault;
 };
@@ -642,8 +643,15 @@ static void on_tell(void *ctx)
 
 static void on_stop(void *ctx, int signum)
 {
+    struct client *c = ctx;
     (void)signum;
-    client_stop(ctx, 0, NULL);
+    c->ended = true;
+    client_stop(c, 0, NULL);
+}
+
+bool client_was_ended(const struct client *c)
+{
+    return c->ended;
 }
 
 int client_open(struct client **out, const struct client_config *config,
@@ -758,9 +766,6 @@ void client_stop(struct client *c, int result, const struct fault *f)
         c->result = result;
         if (f != NULL)
             c->fault = *f;
-        if (strcmp(c->fault.advice, ADVICE_RETRIED) == 0) /* not after the end */
-            (void)snprintf(c->fault.advice, sizeof(c->fault.advice),
-                           "try again in a moment");
     }
     c->stopped = true;
     loop_stop(c->loop);

@@ -83,6 +83,8 @@ void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void
  * given, 0 after a signal, and fills `f` when that is an error.
  */
 MUST_CHECK int client_run(struct client *c, struct fault *f);
+/* By a signal: whoever would start something else now does not. */
+bool client_was_ended(const struct client *c);
 /* `f` (may be NULL) is copied; `result` is returned by client_run. */
 void client_stop(struct client *c, int result, const struct fault *f);
 

@@ -58,7 +58,8 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     if (j.link.type != LINK_INVITE)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "ask the host's owner for an invite: postern invite",
-                         "this is a broker's link, not an invite");
+                         "this is %s link, not an invite",
+                         j.link.type == LINK_AGENT ? "an agent's" : "a broker's");
     cc.quiet = true;
     rc = client_open(&j.client, &cc, &events, &j, f);
     if (rc != 0)

@@ -248,6 +248,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         on_refused_silent(p);
         return;
     case REFUSE_OFFLINE:
+    case REFUSE_ENDED:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
                         "start 'postern serve' there, or check that machine's network",
                         "%.64s is not online at its broker", p->config.name);
@@ -270,6 +271,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     if (has_open_session(p)) {
         if (code == REFUSE_GONE || code == REFUSE_BROKEN)
             peer_on_gone(p, code == REFUSE_GONE);
+        else if (code == REFUSE_ENDED)
+            peer_on_absent(p);
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */
         return;
     }
@@ -309,7 +312,8 @@ static const struct tie_events tie_events = {
 
 static unsigned patience_ms(const struct peer *p)
 {
-    return p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS;
+    unsigned line_ms = 4 * uplink_rtt_us(p->config.endpoint->uplink) / 1000;
+    return (p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS) + line_ms;
 }
 
 /*
@@ -429,6 +433,8 @@ void peer_on_uplink(struct peer *p, bool up)
         tie_on_uplink(p->tie, up);
     if (up && !peer_is_on(p)) /* the pause was for the broker's absence */
         timer_start(&p->timer, 50);
+    else if (up && !peer_is_ready(p)) /* from now on there is something to answer */
+        timer_start(&p->timer, patience_ms(p));
 }
 
 /* We pause since the host was not there, and it is now. */

@@ -73,6 +73,8 @@ void peer_reset_trial(struct peer *p);
 /* peer_silence.c */
 /* The broker has just lost the host: does any path still answer? */
 void peer_on_gone(struct peer *p, bool ended);
+/* It is not there now, and ended in order: asked while nothing came from it. */
+void peer_on_absent(struct peer *p);
 void peer_check_gone(struct peer *p);
 /* Now and then: tells of a silence, and ends a session that only waits. */
 void peer_watch_silence(struct peer *p);

@@ -61,9 +61,12 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
     events_print(c->client.out, &e);
 }
 
-/* The relay goes along, since the first words travel by it; it is not what counts. */
+/*
+ * The relay goes along, since the first words travel by it; it is not what counts.
+ * `ended`: a signal came, and nothing is tried any more.
+ */
 static int try_kind(const struct ping_config *c, enum path_kind kind, bool *works,
-                    struct fault *f)
+                    bool *ended, struct fault *f)
 {
     static const struct client_events events = {.on_fault = on_fault};
     struct client_config cc = c->client;
@@ -81,8 +84,9 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
         rc = client_run(s.client, f);
     }
     timer_stop(&s.timer);
+    *ended = client_was_ended(s.client);
     client_close(s.client);
-    if (rc == 0)
+    if (rc == 0 && !*ended)
         tell(c, &s);
     *works = s.works;
     return rc;
@@ -92,11 +96,11 @@ int ping_all_run(const struct ping_config *c, struct fault *f)
 {
     unsigned good = 0;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        bool works = false;
+        bool works = false, ended = false;
         if ((c->client.paths >> k & 1) == 0)
             continue;
-        int rc = try_kind(c, (enum path_kind)k, &works, f);
-        if (rc != 0)
+        int rc = try_kind(c, (enum path_kind)k, &works, &ended, f);
+        if (rc != 0 || ended)
             return rc;
         good += works;
     }

@@ -38,9 +38,8 @@ void link_format(const struct link *l, char text[static LINK_TEXT_LEN])
         wire_put_bytes(&w, l->token, LINK_SECRET_LEN);
     }
     bool v6 = strchr(l->host, ':') != NULL;
-    int n =
-        snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix, v6 ? "[" : "", l->host,
-                 v6 ? "]" : "", l->port, l->type == LINK_INVITE ? 'i' : 'b');
+    int n = snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix, v6 ? "[" : "",
+                     l->host, v6 ? "]" : "", l->port, (char)l->type);
     size_t head = (size_t)n;
     uint8_t check[LINK_CHECK_LEN];
     link_check(check, text, head, payload, w.used);
@@ -120,11 +119,8 @@ static int parse_trimmed(struct link *l, const char *text, struct fault *f)
         slash[2] != '/')
         return fault_set(f, POSTERN_ERR_INVALID, again,
                          "the link is cut short or mangled");
-    if (slash[1] == 'b')
-        r.type = LINK_BROKER;
-    else if (slash[1] == 'i')
-        r.type = LINK_INVITE;
-    else
+    r.type = (enum link_type)(unsigned char)slash[1];
+    if (r.type != LINK_BROKER && r.type != LINK_AGENT && r.type != LINK_INVITE)
         return fault_set(f, POSTERN_ERR_INVALID, again,
                          "the link is of an unknown kind '%c'",
                          slash[1] > ' ' && slash[1] < 0x7f ? slash[1] : '?');
@@ -188,6 +184,21 @@ int link_parse_given(struct link *l, const char *text, struct fault *f)
     if (f != NULL)
         f->code = POSTERN_ERR_USAGE;
     return POSTERN_ERR_USAGE;
+}
+
+int link_check_broker(const struct link *l, struct fault *f)
+{
+    if (l->type == LINK_INVITE)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "an invite is for 'postern join'; --broker needs the link "
+                         "that 'postern broker' printed",
+                         "this link is an invite, not a broker's");
+    if (l->type == LINK_AGENT)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "give it to 'postern serve --via'; --broker needs the link "
+                         "that 'postern broker' printed",
+                         "this link is an agent's, not a broker's");
+    return 0;
 }
 
 void link_invite_id(uint8_t id[static INVITE_ID_LEN],

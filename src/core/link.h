@@ -1,7 +1,8 @@
 /*
- * The links that people copy: a broker's, and a one-time invite.
+ * The links that people copy: a broker's, an agent's, and a one-time invite.
  *
  *   postern://HOST:PORT/b/PAYLOAD   broker: key, and the enrolment token if any
+ *   postern://HOST:PORT/a/PAYLOAD   agent: the same
  *   postern://HOST:PORT/i/PAYLOAD   invite: broker key, host key, one-time secret
  *
  * PAYLOAD is lower-case base32 and ends in a check over the whole link, so that a
@@ -19,14 +20,14 @@
 #define LINK_TEXT_LEN 512
 #define LINK_DEFAULT_PORT 443
 
-enum link_type { LINK_BROKER = 1, LINK_INVITE = 2 };
+enum link_type { LINK_BROKER = 'b', LINK_AGENT = 'a', LINK_INVITE = 'i' };
 
 struct link {
     enum link_type type;
     char host[LINK_HOST_LEN]; /* without brackets */
     uint16_t port;
     uint8_t broker_key[KEY_LEN];
-    bool has_token;                  /* broker link only */
+    bool has_token;                  /* not in an invite */
     uint8_t token[LINK_SECRET_LEN];  /* enrolment token, secret */
     uint8_t host_key[KEY_LEN];       /* invite only */
     uint8_t secret[LINK_SECRET_LEN]; /* invite only: never shown to the broker */
@@ -39,6 +40,8 @@ MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
 
 /* The same for one that stands on the command line: what is no link is wrong usage. */
 MUST_CHECK int link_parse_given(struct link *l, const char *text, struct fault *f);
+/* Wrong usage where --broker was given another's link. */
+MUST_CHECK int link_check_broker(const struct link *l, struct fault *f);
 
 /* The public name of an invite's secret: 8 bytes that do not reveal it. */
 #define INVITE_ID_LEN 8

@@ -45,6 +45,7 @@ enum refuse_code {
         9, /* it gets what is sent to it when it speaks again, or comes back */
     REFUSE_BROKEN = 10, /* the host's connection to the broker was reset or timed out:
                          * its network is gone, or it is */
+    REFUSE_ENDED = 11,  /* as OFFLINE, and it ended in order of late */
 };
 
 enum stream_code {

@@ -123,10 +123,7 @@ static void tell(const struct agent_host *h, const char *what, const char *servi
                  const ServiceInfo *sv)
 {
     struct event e;
-    event_begin(&e, what);
-    event_text(&e, "service", service);
-    event_int(&e, "port", sv->port);
-    event_bool(&e, "udp", sv->udp);
+    service_event(&e, what, service, sv->port, sv->udp);
     event_text(&e, "from", h->known.name);
     events_print(h->agent->host->out, &e);
 }
@@ -628,7 +625,7 @@ static bool host_tick(struct agent_host *h, uint64_t now_ms)
 
 static void tell_link(struct agent *a)
 {
-    struct link l = {.type = LINK_BROKER, .has_token = true};
+    struct link l = {.type = LINK_AGENT, .has_token = true};
     uint8_t fresh[LINK_SECRET_LEN];
     char text[LINK_TEXT_LEN], ip[ADDR_TEXT_LEN];
     struct addr at;

@@ -59,8 +59,4 @@ struct host {
     struct clients *clients;
 };
 
-/* One entry of the audit log, now. */
-void host_audit(const struct host *h, const char *what, const char *who,
-                const char *from, const char *object, const char *detail);
-
 #endif

@@ -9,6 +9,7 @@
 #include "host/clients_internal.h"
 #include "host/portal_visits.h"
 #include "host/via.h"
+#include "io/audit.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/statedir.h"
@@ -106,7 +107,7 @@ static void tell_joined(struct host_client *c)
         (void)addr_format_ip(&seen, from);
     (void)snprintf(detail, sizeof(detail), "%s%s%s", key, p != NULL ? ", over " : "",
                    p != NULL ? path_kind_name(p->kind) : "");
-    host_audit(c->host, "joined", c->name, from, "", detail);
+    audit_note(c->host->audit, "joined", c->name, from, "", detail);
 }
 
 /* What is wrong at the host is no fault of the invite, which stays as good as it was.

@@ -117,10 +117,7 @@ static void tell_published(struct host *h, const char *name, const struct servic
                            const char *program)
 {
     struct event e;
-    event_begin(&e, name);
-    event_text(&e, "service", sv->name);
-    event_int(&e, "port", sv->port);
-    event_bool(&e, "udp", sv->udp);
+    service_event(&e, name, sv->name, sv->port, sv->udp);
     if (program != NULL && *program != '\0')
         event_text(&e, "program", program);
     events_print(h->out, &e);
@@ -142,10 +139,7 @@ static void on_publish(struct host *h, struct local_conn *c, const LocalRequest 
         local_conn_finish(c, rc, &f);
         return;
     }
-    event_begin(&e, "published");
-    event_text(&e, "service", sv.name);
-    event_int(&e, "port", sv.port);
-    event_bool(&e, "udp", sv.udp);
+    service_event(&e, "published", sv.name, sv.port, sv.udp);
     event_text(&e, "program", req->arg);
     if (!h->for_programs) /* else `postern run` says so itself */
         tell_published(h, "published", &sv, req->arg);

@@ -250,16 +250,9 @@ static void ask_sessions(struct answer *a)
 
 static void ask_devices(struct answer *a)
 {
-    struct roster_client *clients = NULL;
-    int n = roster_clients(a->host->roster, NULL, 0);
-    if (n > 0)
-        clients = calloc((size_t)n, sizeof(*clients));
-    if (n < 0 || (n > 0 && clients == NULL)) {
-        turn_down(a, STREAM_LIMIT, "the host cannot read its list of devices");
-        return;
-    }
-    int now = clients != NULL ? roster_clients(a->host->roster, clients, (size_t)n) : 0;
-    for (int i = 0; i < n && i < now; i++) {
+    struct roster_client *clients;
+    int n = roster_clients_all(a->host->roster, &clients);
+    for (int i = 0; i < n; i++) {
         char key[KEY_TEXT_LEN];
         struct event e;
         event_begin(&e, "client");
@@ -272,7 +265,10 @@ static void ask_devices(struct answer *a)
         say(a, &e);
     }
     free(clients);
-    send_answer(a);
+    if (n < 0)
+        turn_down(a, STREAM_LIMIT, "the host cannot read its list of devices");
+    else
+        send_answer(a);
 }
 
 static void ask_log(struct answer *a)
@@ -329,7 +325,8 @@ static void ask_invite(struct answer *a, const char *arg)
         return;
     }
     invite_audit(&entry, &c, &in);
-    host_audit(h, "invite", a->account.name, a->visitor, entry.object, entry.detail);
+    audit_note(h->audit, "invite", a->account.name, a->visitor, entry.object,
+               entry.detail);
     link_format(&l, text);
     invite_event(&e, &in, text);
     say(a, &e);
@@ -358,7 +355,7 @@ static void ask_revoke(struct answer *a, const char *arg)
     }
     unsigned sessions = h->events->revoke(h, key);
     (void)snprintf(detail, sizeof(detail), "key %s", key_format(key, text));
-    host_audit(h, "revoked", a->account.name, a->visitor, c.name, detail);
+    audit_note(h->audit, "revoked", a->account.name, a->visitor, c.name, detail);
     event_begin(&e, "revoked");
     event_text(&e, "name", c.name);
     event_text(&e, "key", text);
@@ -375,7 +372,7 @@ static void ask_note(struct answer *a, const char *arg)
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strlen(known[i]) != len || memcmp(known[i], arg, len) != 0)
             continue;
-        host_audit(a->host, known[i], a->account.name, a->visitor,
+        audit_note(a->host->audit, known[i], a->account.name, a->visitor,
                    arg[len] == ' ' ? arg + len + 1 : "", "at the portal");
         send_answer(a);
         return;
@@ -439,7 +436,8 @@ int portal_answer(struct portal_answers *all, struct pump *pump, const Visit *v)
     pump_set_user(pump, &answer_events, a);
     enum stream_code code = judge(a, v, &reason);
     if (code != STREAM_OK) {
-        host_audit(a->host, "refused", v->account, v->visitor, "a question", reason);
+        audit_note(a->host->audit, "refused", v->account, v->visitor, "a question",
+                   reason);
         turn_down(a, code, reason);
         return 0;
     }

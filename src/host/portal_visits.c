@@ -128,13 +128,14 @@ void portal_visit_opened(struct portal_visit *v)
     v->opened = v->account[0] != '\0' || is_told(v->all);
     if (!v->opened)
         return;
-    host_audit(v->all->host, "opened", v->account, v->visitor, v->service,
+    audit_note(v->all->host->audit, "opened", v->account, v->visitor, v->service,
                v->account[0] == '\0' ? "public" : "");
 }
 
 void portal_visit_refused(const struct portal_visit *v, const char *reason)
 {
-    host_audit(v->all->host, "refused", v->account, v->visitor, v->service, reason);
+    audit_note(v->all->host->audit, "refused", v->account, v->visitor, v->service,
+               reason);
 }
 
 void portal_visit_end(struct portal_visit *v, const struct pump_stats *stats)
@@ -152,7 +153,7 @@ void portal_visit_end(struct portal_visit *v, const struct pump_stats *stats)
                    (unsigned long long)stats->from_peer_bytes,
                    (unsigned long long)(loop_now_ms(h->loop) - v->since_ms) / 1000,
                    v->ended ? ", ended by the host" : "");
-    host_audit(h, "closed", v->account, v->visitor, v->service, detail);
+    audit_note(h->audit, "closed", v->account, v->visitor, v->service, detail);
 }
 
 /* True when the list lets the stream go on: nothing about its account has changed. */

@@ -166,6 +166,16 @@ int roster_clients(struct roster *r, struct roster_client *out, size_t max)
     return err != 0 ? err : (int)n;
 }
 
+int roster_clients_all(struct roster *r, struct roster_client **out)
+{
+    int n = roster_clients(r, NULL, 0);
+    *out = n > 0 ? calloc((size_t)n, sizeof(**out)) : NULL;
+    if (n <= 0 || *out == NULL)
+        return n > 0 ? POSTERN_ERR_NOMEM : n;
+    int now = roster_clients(r, *out, (size_t)n); /* another process may add one */
+    return now < n ? now : n;
+}
+
 static int forget_old_invites(struct roster *r, int64_t now_s)
 {
     struct db_stmt s = db_prepare(r->db, "DELETE FROM invite WHERE expires_s < ?");

@@ -67,6 +67,8 @@ MUST_CHECK int roster_client_allowed(struct roster *r,
 bool roster_is_revoked(struct roster *r, const uint8_t key[static KEY_LEN]);
 /* In order of joining. Returns how many there are in all, or a negative error. */
 MUST_CHECK int roster_clients(struct roster *r, struct roster_client *out, size_t max);
+/* All of them, to be freed by free(); returns how many. */
+MUST_CHECK int roster_clients_all(struct roster *r, struct roster_client **out);
 
 /* Stores the invite; the caller filled in all fields, the secret with random bytes. */
 MUST_CHECK int roster_invite_new(struct roster *r, const struct roster_invite *in,

@@ -27,7 +27,13 @@
 #include "io/sockdiag.h"
 #include "io/statedir.h"
 
-enum { SERVING_MAX = 64, TICK_MS = 1000, SERVE_START_MS = 20000, REPLY_MS = 5000 };
+enum {
+    SERVING_MAX = 64,
+    TICK_MS = 1000,
+    SERVE_START_MS = 20000,
+    REPLY_MS = 5000,
+    ASKED_MAX = 256
+};
 
 struct serving {
     bool used, seen, tcp;
@@ -50,16 +56,52 @@ struct run {
     bool program_ended;
 };
 
+/* ------------------------------------------------------------------------- signals */
+
+/* The reason of our serving process that has ended, if it gave one. */
+static bool read_host_word(const struct run *r, struct fault *f)
+{
+    return read(r->host_word, f, sizeof(*f)) == (ssize_t)sizeof(*f);
+}
+
+static void reap(struct run *r)
+{
+    int status;
+    struct fault why;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid == r->host) {
+            r->host = 0;
+            if (read_host_word(r, &why))
+                events_fault(r->config->out, &why);
+            log_error("the serving process ended: nothing is published any more");
+        } else if (pid == catcher_pid(r->catcher)) {
+            r->program_ended = true;
+            r->status =
+                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        }
+    }
+}
+
+/* True when the program has ended, or was told to. */
+static bool on_signal(struct run *r)
+{
+    struct signalfd_siginfo info;
+    if (read(r->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return false;
+    if (info.ssi_signo == SIGCHLD)
+        reap(r);
+    else if (!r->program_ended) /* ours are the program's too */
+        (void)kill(catcher_pid(r->catcher), (int)info.ssi_signo);
+    return r->program_ended || info.ssi_signo != SIGCHLD;
+}
+
 /* ---------------------------------------------------------------------- publishing */
 
 static void tell(struct run *r, const char *what, const struct serving *s,
                  const char *program)
 {
     struct event e;
-    event_begin(&e, what);
-    event_text(&e, "service", s->name);
-    event_int(&e, "port", s->local.port);
-    event_bool(&e, "udp", !s->tcp);
+    service_event(&e, what, s->name, s->local.port, !s->tcp);
     event_addr(&e, "listens", &s->local);
     if (program != NULL)
         event_text(&e, "program", program);
@@ -146,14 +188,33 @@ static int publish(struct run *r, struct serving *s)
     return 0;
 }
 
-/* One line from the terminal; false when there is none. */
-static bool read_line(FILE *tty, char *line, size_t cap)
+/* One line from the terminal; false when there is none, or the program is to end. */
+static bool read_line(struct run *r, FILE *tty, char *line, size_t cap)
 {
+    struct ready p[2] = {{.fd = fileno(tty), .wanted = WATCH_READ},
+                         {.fd = r->signals, .wanted = WATCH_READ}};
     (void)fflush(tty);
+    do {
+        (void)!ready_wait(p, 2, -1);
+        if (p[1].is != 0 && on_signal(r))
+            return false;
+    } while (p[0].is == 0);
     if (fgets(line, (int)cap, tty) == NULL)
         return false;
     line[strcspn(line, "\n")] = '\0';
     return true;
+}
+
+static bool is_name(FILE *tty, const char *name)
+{
+    char text[ASKED_MAX + 8];
+    struct service s;
+    struct fault f;
+    (void)snprintf(text, sizeof(text), "%s=1", name);
+    int rc = service_parse(&s, text, &f);
+    if (rc != 0)
+        (void)fprintf(tty, "%s; %s. [name; n]\n", f.what, f.advice);
+    return rc == 0;
 }
 
 /* Each name is a device's or an account's of this host. */
@@ -167,31 +228,43 @@ static bool is_known(struct run *r, FILE *tty, const char *audience)
     return rc == 0;
 }
 
+/* The name: an empty line takes the one that is offered, "n" none. */
+static bool ask_name(struct run *r, FILE *tty, char *name, size_t cap)
+{
+    char line[ASKED_MAX];
+    do {
+        if (!read_line(r, tty, line, sizeof(line)) || strcmp(line, "n") == 0 ||
+            strcmp(line, "no") == 0)
+            return false;
+        if (line[0] == '\0' || strcmp(line, "y") == 0 || strcmp(line, "yes") == 0)
+            return true;
+    } while (!is_name(tty, line));
+    (void)snprintf(name, cap, "%.63s", line); /* it is no longer */
+    return true;
+}
+
 /*
- * On the terminal. First the name: an empty line takes the one that is offered, "n"
- * none. Then for whom: an empty line is as the lists say.
+ * On the terminal: the name, then for whom: an empty line is as the lists say. Each
+ * question is a line of its own, as others write there too.
  */
 static bool ask(struct run *r, const struct caught *c, char *name, size_t cap,
                 char audience[static SERVICE_AUDIENCE_LEN])
 {
-    char text[ADDR_TEXT_LEN], line[SERVICE_NAME_LEN + 8] = "";
+    char text[ADDR_TEXT_LEN];
     FILE *tty = fopen("/dev/tty", "r+e");
     if (tty == NULL)
         return false;
     (void)fprintf(tty,
-                  "%s (pid %d) listens on %s %s. Publish it? [name, default %s; n] ",
+                  "%s (pid %d) listens on %s %s. Publish it? [name, default %s; n]\n",
                   c->program, (int)c->pid, c->tcp ? "TCP" : "UDP",
                   addr_format(&c->local, text), *name != '\0' ? name : "its port");
-    bool yes = read_line(tty, line, sizeof(line)) && strcmp(line, "n") != 0 &&
-               strcmp(line, "no") != 0;
-    if (yes && line[0] != '\0' && strcmp(line, "y") != 0 && strcmp(line, "yes") != 0)
-        (void)snprintf(name, cap, "%s", line);
+    bool yes = ask_name(r, tty, name, cap);
     do {
         if (!yes || r->config->audience != NULL)
             break;
         (void)fprintf(tty, "For whom? [names of devices or accounts; empty: all whose "
-                           "list has it] ");
-        yes = read_line(tty, audience, SERVICE_AUDIENCE_LEN);
+                           "list has it]\n");
+        yes = read_line(r, tty, audience, SERVICE_AUDIENCE_LEN);
     } while (yes && !is_known(r, tty, audience));
     (void)fclose(tty);
     return yes;
@@ -317,41 +390,6 @@ static void sweep(struct run *r)
     }
 }
 
-/* The reason of our serving process that has ended, if it gave one. */
-static bool read_host_word(const struct run *r, struct fault *f)
-{
-    return read(r->host_word, f, sizeof(*f)) == (ssize_t)sizeof(*f);
-}
-
-static void reap(struct run *r)
-{
-    int status;
-    struct fault why;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (pid == r->host) {
-            r->host = 0;
-            if (read_host_word(r, &why))
-                events_fault(r->config->out, &why);
-            log_error("the serving process ended: nothing is published any more");
-        } else if (pid == catcher_pid(r->catcher)) {
-            r->program_ended = true;
-            r->status =
-                WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        }
-    }
-}
-
-static void on_signal(struct run *r)
-{
-    struct signalfd_siginfo info;
-    if (read(r->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
-        return;
-    if (info.ssi_signo == SIGCHLD)
-        reap(r);
-    else if (!r->program_ended) /* ours are the program's too */
-        (void)kill(catcher_pid(r->catcher), (int)info.ssi_signo);
-}
-
 static int64_t now_ms(void)
 {
     struct timespec t;
@@ -369,7 +407,7 @@ static void supervise(struct run *r)
         int64_t wait = sweep_at - now_ms();
         (void)!ready_wait(p, 2, wait > 0 ? (int)wait : 0);
         if (p[1].is != 0)
-            on_signal(r);
+            (void)on_signal(r);
         if (p[0].is != 0) {
             struct caught c;
             int rc = catcher_next(r->catcher, &c);
@@ -450,7 +488,8 @@ static int find_host(struct run *r, struct fault *f)
                      "the host that would publish the program did not start");
 }
 
-static int watch_signals(void)
+/* `before`: the program's mask, as it was ours. */
+static int watch_signals(sigset_t *before)
 {
     struct sigaction hup;
     sigset_t set;
@@ -460,7 +499,7 @@ static int watch_signals(void)
     (void)sigaddset(&set, SIGINT);
     if (sigaction(SIGHUP, NULL, &hup) != 0 || hup.sa_handler != SIG_IGN)
         (void)sigaddset(&set, SIGHUP); /* nohup: blocked it would be ours again */
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)sigprocmask(SIG_BLOCK, &set, before);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -476,12 +515,15 @@ static int check_audience(struct run *r, struct fault *f)
 int run_program(const struct run_config *c, int *status, struct fault *f)
 {
     struct run *r = calloc(1, sizeof(*r));
-    struct catcher_config cc = {
-        .argv = c->argv, .loopback = c->loopback, .stdout_to_stderr = c->out->json};
+    sigset_t signals;
+    struct catcher_config cc = {.argv = c->argv,
+                                .loopback = c->loopback,
+                                .stdout_to_stderr = c->out->json,
+                                .signals = &signals};
     if (r == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     r->config = c;
-    r->host_word = -1;
+    r->host_word = r->signals = -1;
     for (int i = 0; i < SERVING_MAX; i++)
         r->serving[i].conn = -1;
     int rc = statedir_open(&r->state, c->serve.state, f);
@@ -489,14 +531,16 @@ int run_program(const struct run_config *c, int *status, struct fault *f)
         rc = check_audience(r, f);
     if (rc == 0)
         rc = find_host(r, f);
-    if (rc == 0)
+    if (rc == 0) { /* before it lives: it must not be left alone */
+        r->signals = watch_signals(&signals);
         rc = catcher_start(&r->catcher, &cc, f);
+    }
     if (rc == 0) {
-        r->signals = watch_signals();
         supervise(r);
         *status = r->status;
-        close(r->signals);
     }
+    if (r->signals >= 0)
+        close(r->signals);
     for (int i = 0; i < SERVING_MAX; i++)
         if (r->serving[i].used)
             withdraw(r, &r->serving[i]);

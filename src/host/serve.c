@@ -384,14 +384,7 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
             "no broker is given and none was used here before");
     int rc = c->broker != NULL ? link_parse_given(broker, s->host.settings.broker, f)
                                : link_parse(broker, s->host.settings.broker, f);
-    if (rc != 0)
-        return rc;
-    if (broker->type != LINK_BROKER)
-        return fault_set(
-            f, POSTERN_ERR_USAGE,
-            "an invite is for 'postern join'; serve needs the broker's link",
-            "this link is an invite, not a broker's");
-    return 0;
+    return rc == 0 ? link_check_broker(broker, f) : rc;
 }
 
 /* Whether the services go to an agent: said now, or in the last run. */

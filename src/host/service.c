@@ -147,6 +147,15 @@ static int parse_targets(struct service *s, const char *text, struct fault *f)
     }
 }
 
+void service_event(struct event *e, const char *what, const char *service,
+                   unsigned port, bool udp)
+{
+    event_begin(e, what);
+    event_text(e, "service", service);
+    event_int(e, "port", port);
+    event_bool(e, "udp", udp);
+}
+
 int service_parse(struct service *s, const char *text, struct fault *f)
 {
     struct service r = {0};

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "io/events.h"
 
 #define SERVICE_NAME_LEN 64
 #define SERVICE_HOST_LEN 254
@@ -57,6 +58,10 @@ struct service_list {
     struct service *items; /* owned */
     size_t count;
 };
+
+/* An event about a service that came, or went. */
+void service_event(struct event *e, const char *what, const char *service,
+                   unsigned port, bool udp);
 
 MUST_CHECK int service_parse(struct service *s, const char *text, struct fault *f);
 

@@ -66,7 +66,7 @@ int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
         (void)roster_fault(r, rc, f);
     if (rc != 0)
         return rc;
-    if (agent->type != LINK_BROKER)
+    if (agent->type == LINK_INVITE)
         return fault_set(
             f, POSTERN_ERR_USAGE,
             "an invite is for 'postern join'; --via needs the agent's link",
@@ -74,6 +74,11 @@ int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
     lan_place(agent, place);
     link_format(agent, text);
     *known = lan_agent_find(r, place, stored) == 0 && strcmp(stored, text) == 0;
+    if (agent->type == LINK_BROKER && !*known) /* as older agents wrote theirs */
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "give it to --broker; --via needs the link that 'postern "
+                         "serve --agent' prints",
+                         "this link is a broker's, not an agent's");
     return 0;
 }
 
@@ -99,10 +104,7 @@ void via_on_names(struct host *h, const Names *m)
                 sv->name);
         if (m->names[i][0] == '\0' || is_called(&h->called, m->names[i]))
             continue;
-        event_begin(&e, "published");
-        event_text(&e, "service", m->names[i]);
-        event_int(&e, "port", sv->port);
-        event_bool(&e, "udp", sv->udp);
+        service_event(&e, "published", m->names[i], sv->port, sv->udp);
         events_print(h->out, &e);
     }
     h->called = *m;

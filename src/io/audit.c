@@ -14,6 +14,7 @@
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/statedir.h"
 
 enum { REOPEN_S = 10 };
 
@@ -170,6 +171,18 @@ void audit_add(struct audit *a, const struct audit_entry *e)
         tell(a, &f);
     else
         a->told = false;
+}
+
+void audit_note(struct audit *a, const char *what, const char *who, const char *from,
+                const char *object, const char *detail)
+{
+    struct audit_entry e = {.time_s = statedir_now_s()};
+    (void)snprintf(e.what, sizeof(e.what), "%s", what);
+    (void)snprintf(e.who, sizeof(e.who), "%s", who != NULL ? who : "");
+    (void)snprintf(e.from, sizeof(e.from), "%s", from != NULL ? from : "");
+    (void)snprintf(e.object, sizeof(e.object), "%s", object != NULL ? object : "");
+    (void)snprintf(e.detail, sizeof(e.detail), "%s", detail != NULL ? detail : "");
+    audit_add(a, &e);
 }
 
 void audit_once(const char *dir, const struct audit_entry *e)

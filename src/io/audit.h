@@ -40,6 +40,9 @@ void audit_close(struct audit *a);
  * is said once by log_error; what is audited goes on. NULL `a` is fine.
  */
 void audit_add(struct audit *a, const struct audit_entry *e);
+/* The same of these words, NULL for none, now. */
+void audit_note(struct audit *a, const char *what, const char *who, const char *from,
+                const char *object, const char *detail);
 /* One entry, for a process that logs no other; the same promise. */
 void audit_once(const char *dir, const struct audit_entry *e);
 /* The newest first. Returns how many, at most `max`, or a negative error. */

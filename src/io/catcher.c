@@ -96,6 +96,7 @@ _Noreturn static void run_child(const struct catcher_config *c, int sock)
     (void)!fdpass_send(sock, &err, sizeof(err), fd);
     if (fd >= 0) {
         close(fd);
+        (void)sigprocmask(SIG_SETMASK, c->signals, NULL);
         (void)execvp(c->argv[0], c->argv);
         err = errno; /* the socket closes by itself when it works */
     }

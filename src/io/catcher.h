@@ -11,6 +11,7 @@
 #ifndef POSTERN_IO_CATCHER_H
 #define POSTERN_IO_CATCHER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,6 +25,7 @@ struct catcher_config {
     char *const *argv;     /* ends with NULL */
     bool loopback;         /* every address becomes the loopback one of its family */
     bool stdout_to_stderr; /* of the program */
+    const sigset_t *signals; /* its mask */
 };
 
 /* A socket that is ready to serve (UDP), or will be when catcher_allow is called. */

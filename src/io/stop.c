@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 enum { SIGNALS = 3 };
+static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
 struct stop {
     uv_signal_t signals[SIGNALS];
+    struct sigaction before[SIGNALS];
     struct loop *loop;
     struct watch output;
     int output_fd; /* an epoll that watches stdout, or -1 */
@@ -51,6 +53,21 @@ void stop_prepare(void)
         (void)sigaction(SIGPIPE, &act, NULL);
 }
 
+/* Nothing is under way that could be told of it; what was printed was flushed. */
+static void on_idle_signal(int signum)
+{
+    (void)signum;
+    _exit(0);
+}
+
+void stop_prepare_command(void)
+{
+    struct sigaction act = {.sa_handler = on_idle_signal};
+    for (int i = 0; i < SIGNALS; i++)
+        if (!is_ignored(numbers[i]))
+            (void)sigaction(numbers[i], &act, NULL);
+}
+
 static bool has_terminal(void)
 {
     int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -68,7 +85,6 @@ static void on_signal(uv_signal_t *h, int signum)
 int stop_open(struct stop **out, struct loop *loop,
               void (*on_stop)(void *ctx, int signum), void *ctx)
 {
-    static const int numbers[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
     struct stop *s = calloc(1, sizeof(*s));
     if (s == NULL)
         return POSTERN_ERR_NOMEM;
@@ -81,6 +97,7 @@ int stop_open(struct stop **out, struct loop *loop,
         (void)uv_signal_init(loop_uv(loop), &s->signals[i]);
         s->signals[i].data = s;
         s->open++;
+        (void)sigaction(numbers[i], NULL, &s->before[i]);
         if (numbers[i] != SIGHUP || !is_ignored(SIGHUP))
             (void)uv_signal_start(&s->signals[i], on_signal, numbers[i]);
     }
@@ -126,7 +143,8 @@ bool stop_now(void)
 {
     struct sigaction now;
     return sigaction(SIGTERM, NULL, &now) == 0 && now.sa_handler != SIG_DFL &&
-           now.sa_handler != SIG_IGN && raise(SIGTERM) == 0;
+           now.sa_handler != SIG_IGN && now.sa_handler != on_idle_signal &&
+           raise(SIGTERM) == 0;
 }
 
 static void on_closed(uv_handle_t *h)
@@ -138,10 +156,16 @@ static void on_closed(uv_handle_t *h)
 
 void stop_close(struct stop *s)
 {
+    sigset_t all, mask;
     if (s == NULL)
         return;
-    for (int i = 0; i < SIGNALS; i++)
+    (void)sigfillset(&all); /* libuv leaves the default behind, for a moment */
+    (void)pthread_sigmask(SIG_BLOCK, &all, &mask);
+    for (int i = 0; i < SIGNALS; i++) {
         uv_close((uv_handle_t *)&s->signals[i], on_closed);
+        (void)sigaction(numbers[i], &s->before[i], NULL);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
     watch_close(&s->output);
     if (s->output_fd >= 0)
         (void)close(s->output_fd);

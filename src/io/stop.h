@@ -22,6 +22,12 @@ struct stop;
  * is executed ignores what was ignored before.
  */
 void stop_prepare(void);
+/*
+ * Once, for a process that is one command: where nothing is open here that could end
+ * in order, before the first stop_open, between two and behind the last, those signals
+ * end it at once with status 0.
+ */
+void stop_prepare_command(void);
 
 /*
  * Calls `on_stop` from the loop with the signal's number, once for each signal until
@@ -41,7 +47,7 @@ bool stop_terminal_closed(const struct stop *s);
  * caller ends by itself.
  */
 MUST_CHECK bool stop_now(void);
-/* NULL is fine; the loop must run once more. */
+/* NULL is fine; the loop must run once more. Signals do what they did before. */
 void stop_close(struct stop *s);
 
 #endif

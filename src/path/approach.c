@@ -491,6 +491,7 @@ static void take_refusal(struct approach *a, const Refuse *r)
             return; /* it was answered since */
         break;
     case REFUSE_OFFLINE:
+    case REFUSE_ENDED:
         a->signal_us = 0;
         if (in != NULL)
             introduction_on_offline(in, now);
@@ -743,8 +744,12 @@ void approach_on_uplink(struct approach *a, bool up)
 
 void approach_ask(struct approach *a)
 {
-    if (a->established && is_unrelayed(a))
+    if (!a->established)
+        return;
+    if (is_unrelayed(a))
         approach_introduce_soon(a);
+    else
+        approach_offer_soon(a); /* refused where the host is not there any more */
 }
 
 static struct path *find_gone(const struct approach *a, uint32_t after_id)

@@ -126,6 +126,8 @@ static void pace(struct framed *f)
     if (now_ms - f->paced_ms < PACE_EVERY_MS || tcp_read_facts(f->fd, &facts) != 0 ||
         facts.rate_bytes_s == 0)
         return;
+    if (f->base.kind == PATH_RELAY)
+        f->net->relay_rtt_us = facts.rtt_us;
     uint64_t bytes = facts.rate_bytes_s / UNSENT_PER_S;
     f->paced_ms = now_ms;
     tcp_unsent_max(f->fd, bytes < UNSENT_MIN_BYTES   ? UNSENT_MIN_BYTES

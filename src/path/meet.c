@@ -4,6 +4,9 @@
 
 #include <stdlib.h>
 
+/* A host that says ever again that it can do more makes nobody try without a pause. */
+enum { HEED_MS = 2000 };
+
 void meet_hold(struct meet *m)
 {
     m->busy++;
@@ -199,8 +202,10 @@ void meet_on_offer(void *k, const Offer *o, bool renewed)
     (void)renewed;
     meet_enter(m);
     if (meet_config(m)->client && o->regained > m->regained) {
+        uint64_t now_ms = loop_now_ms(meet_config(m)->net->loop);
         m->regained = o->regained;
-        m->helped = true; /* drive sets the timer */
+        m->helped = m->helped || now_ms >= m->heed_ms; /* drive sets the timer */
+        m->heed_ms = now_ms + HEED_MS;
     }
     meeting_on_offer(&m->meeting, o, fits, m->approach);
     meet_leave(m);

@@ -38,6 +38,7 @@ struct meet {
     struct helper_watch helper;
     bool helped;       /* the helper is back, and the ladder is to hear of it */
     uint32_t regained; /* as the host's Offers count */
+    uint64_t heed_ms;  /* client: not before */
     unsigned busy;
     bool driving, freed;
 };

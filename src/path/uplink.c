@@ -352,6 +352,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
+    u->spoke_us = 0;
     u->yields = 0;
     backoff_on_up(&u->backoff, clock_us() / 1000);
     backoff_on_up(&u->fatal_backoff, clock_us() / 1000);
@@ -427,6 +428,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     }
     if (welcomed) {
         u->heard_us = clock_us();
+        u->spoke_us = 0;
         keepalive_on_received(&u->keep, u->heard_us);
     }
     if (m.which_body == Control_bye_tag) {
@@ -648,6 +650,10 @@ int uplink_send(struct uplink *u, const Control *m)
     if (n < 0)
         return n;
     keepalive_on_sent(&u->keep, clock_us());
+    if (u->spoke_us == 0) {
+        u->spoke_us = clock_us();
+        uplink_arm(u);
+    }
     return channel_send(u->line->channel, buf, (size_t)n);
 }
 

@@ -60,6 +60,7 @@ struct uplink {
     struct keepalive keep;
     bool pinging;
     uint64_t heard_us;             /* anything from the broker */
+    uint64_t spoke_us;             /* the first message since then, or 0 */
     uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
     unsigned beside_ms;            /* the pause before a fresh one */
     bool slow;       /* the last connection's round trip was long, or there was none */

@@ -12,6 +12,9 @@ enum {
     PONG_TIMEOUT_US = 5000000,
     PONG_SLOW_US = 30000000, /* at most, while the relay is heard */
     RELAY_LATELY_US = 2000000,
+    /* What is said need not be answered, but puts a ping off: not for longer than this.
+     */
+    UNANSWERED_US = 2000000,
     LATE_US = 50000, /* so late, a timer says that this program did not run */
 };
 
@@ -20,6 +23,16 @@ enum {
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /*
  * What arrives, on this connection or through our relay pair, says that the way to the
  * broker stands and that a full line makes answers wait. One that is silent alone, as
@@ -27,18 +40,19 @@ enum {
  */
 static uint64_t give_up_at(const struct uplink *u)
 {
-    uint64_t at = u->pinged_us + PONG_TIMEOUT_US;
-    uint64_t relay = u->config.net->relay_heard_us + RELAY_LATELY_US;
-    uint64_t heard = u->heard_us + PONG_TIMEOUT_US;
-    heard = heard > relay ? heard : relay;
-    if (heard > u->pinged_us + PONG_SLOW_US)
-        heard = u->pinged_us + PONG_SLOW_US;
-    return heard > at ? heard : at;
+    const struct net *n = u->config.net;
+    uint64_t patience = PONG_TIMEOUT_US + 4 * (uint64_t)uplink_rtt_us(u);
+    uint64_t relay =
+        n->relay_heard_us + RELAY_LATELY_US + 4 * (uint64_t)n->relay_rtt_us;
+    uint64_t at = max64(u->heard_us + patience, relay);
+    return max64(u->pinged_us + patience, min64(at, u->pinged_us + PONG_SLOW_US));
 }
 
 void uplink_arm(struct uplink *u)
 {
     uint64_t now = clock_us(), at = keepalive_deadline_us(&u->keep);
+    if (!u->pinging && u->spoke_us != 0 && u->spoke_us + UNANSWERED_US < at)
+        at = u->spoke_us + UNANSWERED_US;
     if (u->pinging) {
         at = give_up_at(u);
         if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
@@ -46,6 +60,11 @@ void uplink_arm(struct uplink *u)
     }
     u->due_us = at > now ? at + 1000 : now;
     uplink_set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
+}
+
+static bool is_unanswered(const struct uplink *u, uint64_t now)
+{
+    return u->spoke_us != 0 && now >= u->spoke_us + UNANSWERED_US;
 }
 
 /* Asks whether the connection lives, and begins another beside it if that takes long.
@@ -98,7 +117,7 @@ void uplink_on_up_timer(struct uplink *u)
     }
     if (u->pinging && !uplink_line_is_connected(u->beside) && now >= u->beside_us)
         uplink_begin_beside(u);
-    else if (!u->pinging && keepalive_due(&u->keep, now)) {
+    else if (!u->pinging && (keepalive_due(&u->keep, now) || is_unanswered(u, now))) {
         ping(u, 4, PATIENCE_KEEPALIVE_US);
         return;
     }

@@ -5,23 +5,16 @@
 #include <string.h>
 
 #include "io/audit.h"
-#include "io/statedir.h"
 
 void visitor_audit(struct audit *a, const char *what, const char *who,
                    const struct addr *from, const char *object, const char *detail)
 {
-    struct audit_entry e = {.time_s = statedir_now_s()};
     char text[ADDR_TEXT_LEN] = "";
     if (from != NULL && from->port != 0)
         (void)addr_format(from, text);
     else if (from != NULL)
         (void)addr_format_ip(from, text);
-    (void)snprintf(e.what, sizeof(e.what), "%s", what);
-    (void)snprintf(e.who, sizeof(e.who), "%s", who != NULL ? who : "");
-    (void)snprintf(e.from, sizeof(e.from), "%s", text);
-    (void)snprintf(e.object, sizeof(e.object), "%s", object != NULL ? object : "");
-    (void)snprintf(e.detail, sizeof(e.detail), "%s", detail != NULL ? detail : "");
-    audit_add(a, &e);
+    audit_note(a, what, who, text, object, detail);
 }
 
 void visitor_visit(Visit *v, const char *account, const struct addr *from)

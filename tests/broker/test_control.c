@@ -199,7 +199,7 @@ static void test_signal_and_carry(void **state)
             client->inbox_count = 0;
     }
     assert_int_equal(device_expect(client, Control_refuse_tag).body.refuse.code,
-                     REFUSE_OFFLINE);
+                     REFUSE_ENDED);
 }
 
 /* A pair is made by a host's word on an introduction that the broker has passed. */
@@ -523,11 +523,11 @@ static void test_back(void **state)
     wait_for_absence(host);
     Control ask = introduce_to(host);
     device_send(client, &ask);
-    refused_with(client, REFUSE_OFFLINE, &ask);
+    refused_with(client, REFUSE_ENDED, &ask);
     /* he moved to another network, asks from there, and is told there alone */
     struct device *moved = back_as(client, false);
     device_send(moved, &ask);
-    refused_with(moved, REFUSE_OFFLINE, &ask);
+    refused_with(moved, REFUSE_ENDED, &ask);
     host = back_as(host, true);
     refused_with(moved, REFUSE_BACK, &ask);
     ping_pong(client);

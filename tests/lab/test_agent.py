@@ -84,7 +84,7 @@ def peer_at(lan, machine, port=7000):
 
 def fails(lan, machine, name, link, *words):
     proc = lan.hand_over(machine, name, "7000", link=link, wait=False)
-    assert proc.wait(20) == (2 if words[0] in ("link", "mangled", "an invite") else 1)
+    assert proc.wait(20) == (2 if words[0] in ("link", "mangled", "an invite", "give it to --broker") else 1)
     assert len(proc.stderr.splitlines()) == 1, proc.stderr
     assert any(w in proc.stderr for w in words), proc.stderr
     return proc
@@ -468,8 +468,10 @@ def test_wrong_links_and_wrong_key(lan):
     fails(lan, nas, "a", at, "the first time")
     fails(lan, nas, "b", g.topo.host.address, "the first time")
     fails(lan, nas, "c", "postern://x", "link")
-    fails(lan, nas, "d", g.link, "cannot be reached")   # the broker's: no route to it
-    fails(lan, g.topo.service, "e", g.link, "check that a Postern agent listens there")
+    fails(lan, nas, "d", g.link, "give it to --broker")
+    for command, more in (("serve", ["22"]), ("netcheck", []), ("run", ["--yes", "true"])):
+        done = g.other_client("x").run(command, "--broker", lan.link, *more)
+        assert done.status == 2 and "--via" in done.stderr, done.stderr
     fails(lan, nas, "f", lan.link.replace(":4480", ":4481"), "mangled")
     invite = g.invite()
     fails(lan, nas, "g", invite, "an invite")
@@ -482,7 +484,7 @@ def test_wrong_links_and_wrong_key(lan):
     second = other.start("serve", "--broker", g.link, "--name", "other",
                          f"--agent={at}", "22")
     link = second.wait_event("agent", 10)["link"]
-    assert link.startswith(f"postern://{at}/b/") and link != lan.link
+    assert link.startswith(f"postern://{at}/a/") and link != lan.link
     fails(lan, nas, "h", lan.link, "another key")
     known = via.who.start("serve", "--via", at)
     assert known.wait(20) == 1 and "another key" in known.stderr

@@ -330,6 +330,22 @@ def test_broker_has_another_key(served):
     says(g.client.run("join", link, json=False, timeout=40), 1, "key")
 
 
+RESETS = ("import socket, struct\ns = socket.socket()\ns.setsockopt(1, 2, 1)\n"
+          "s.bind(('', 443))\ns.listen(50)\nprint('ready', flush=True)\nwhile True:\n"
+          " c, _ = s.accept()\n c.recv(1)\n"
+          " c.setsockopt(1, 13, struct.pack('ii', 1, 0))\n c.close()\n")
+
+
+def test_what_ends_speaks_of_no_other_try(served):
+    served.broker_proc.terminate()
+    other = served.programs.start(served.topo.broker, "resets", "python3", "-c", RESETS)
+    other.wait_line("ready")
+    for i, (command, more) in enumerate((("serve", ["22"]), ("netcheck", []))):
+        done = served.other_client(f"x{i}").run(command, "--broker", served.link, *more,
+                                                json=False)
+        says(done, 1, "try again in a moment")
+
+
 def test_serve_waits_for_its_broker(served):
     g = served
     g.host_proc.terminate()

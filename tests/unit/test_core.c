@@ -330,7 +330,9 @@ static void test_link_round_trip(void **state)
     memset(longest, 'x', sizeof(longest) - 1);
     longest[sizeof(longest) - 1] = '\0';
     for (int i = 0; i < 200; i++) {
-        enum link_type type = i % 2 ? LINK_BROKER : LINK_INVITE;
+        enum link_type type = i % 3 == 0   ? LINK_BROKER
+                              : i % 3 == 1 ? LINK_AGENT
+                                           : LINK_INVITE;
         struct link l = link_like(&rng, type, i % 5 == 4 ? longest : hosts[i % 5]),
                     back;
         struct fault f = {0};
@@ -338,6 +340,8 @@ static void test_link_round_trip(void **state)
         assert_int_equal(link_parse(&back, text, &f), 0);
         assert_memory_equal(&l, &back, sizeof(l));
         assert_int_equal(strncmp(text, "postern://", 10), 0);
+        assert_int_equal(link_check_broker(&back, &f),
+                         type == LINK_BROKER ? 0 : POSTERN_ERR_USAGE);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -42,8 +43,20 @@ ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t at)
     return syscall(SYS_pwrite64, fd, buf, len, at);
 }
 
+/* A program's log line begins with when, and which machine's. */
+static void tell_who(void)
+{
+    char who[64];
+    int n =
+        snprintf(who, sizeof(who), "%.3f %s ", (double)house_now_us(house_now()) / 1e6,
+                 machine_now()->node->name);
+    (void)syscall(SYS_write, STDERR_FILENO, who, n);
+}
+
 ssize_t write(int fd, const void *buf, size_t len)
 {
+    if (fd == STDERR_FILENO && machine_now() != NULL && getenv("WORLD_DEBUG") != NULL)
+        tell_who();
     if (disk_is_full(fd))
         return told(-ENOSPC);
     NOT_OURS(fd, ssize_t, SYS_write, fd, buf, len);

@@ -14,7 +14,15 @@
 #include "rig.h"
 
 /* The commands take some 0.6 s on this wire; the last are restarts after their end. */
-enum { STEP_MS = 10, LAST_MS = 700, AWAY_MS = 300, SOON_S = 4, OWN_S = 6, ROUTER_S = 25 };
+enum {
+    STEP_MS = 10,
+    LAST_MS = 700,
+    AWAY_MS = 300,
+    SOON_S = 4,
+    OWN_S = 6,
+    ROUTER_S = 9,
+    NC_BYTES = 20000
+};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -74,6 +82,52 @@ static void run_struck(const char *command, void (*strike)(struct rig *r),
     rig_fini(&r);
 }
 
+/* As ssh's proxy command: what it carries comes back, whatever is struck meanwhile. */
+static void run_nc_struck(void (*strike)(struct rig *r), unsigned patience_s)
+{
+    static const struct vnet_wire wire = {.delay_us = 15000};
+    struct rig_config c = {.town = {.seed = 8,
+                                    .host_nat = &usual_nat,
+                                    .client_nat = &usual_nat,
+                                    .wire = &wire}};
+    struct rig r;
+    rig_init(&r, &c);
+    for (unsigned ms = 0; ms <= LAST_MS; ms += STEP_MS) {
+        struct machine *m = r.town->client.machine;
+        struct talker t = {.seed = ms, .bytes = NC_BYTES};
+        struct program p;
+        t.fd = program_start_piped(&p, m, r.state[2], "nc home echo");
+        talker_start(&t, m);
+        (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
+        strike(&r);
+        rig_run_to_end(&r, &p, SECONDS(patience_s));
+        (void)house_run(r.town->house, SECONDS(30), NULL, NULL); /* back-offs forget */
+        (void)task_join(t.task);
+        assert_int_equal(t.error, 0);
+        assert_int_equal(t.got, NC_BYTES);
+        program_exit(&p, m);
+    }
+    rig_fini(&r);
+}
+
+static void test_nc_broker(void **state)
+{
+    (void)state;
+    run_nc_struck(restart_broker, SOON_S);
+}
+
+static void test_nc_router(void **state)
+{
+    (void)state;
+    run_nc_struck(restart_router, ROUTER_S);
+}
+
+static void test_nc_own_router(void **state)
+{
+    (void)state;
+    run_nc_struck(restart_own_router, OWN_S);
+}
+
 static void test_join_host(void **state)
 {
     (void)state;
@@ -129,6 +183,8 @@ int main(void)
         cmocka_unit_test(test_ping_host),       cmocka_unit_test(test_ping_broker),
         cmocka_unit_test(test_join_router),     cmocka_unit_test(test_ping_router),
         cmocka_unit_test(test_join_own_router), cmocka_unit_test(test_ping_own_router),
+        cmocka_unit_test(test_nc_broker),       cmocka_unit_test(test_nc_router),
+        cmocka_unit_test(test_nc_own_router),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,6 +82,35 @@ static void test_stream(void **state)
     assert_int_not_equal(stream(&c), trace);
 }
 
+/*
+ * The client's router forgets its connections, the direct path goes on, and soon after
+ * the host is killed: nobody can tell the client then, but whoever asks is told.
+ */
+static void test_killed_unheard(void **state)
+{
+    (void)state;
+    for (unsigned ms = 0; ms <= 6000; ms += 500) {
+        struct rig_config c = {
+            .town = {.seed = 6, .host_nat = &usual_nat, .client_nat = &usual_nat}};
+        struct rig r;
+        rig_init(&r, &c);
+        rig_connect(&r);
+        struct talker t = {
+            .port = LOCAL_PORT, .seed = 5, .bytes = 30000000, .pause_ms = 20};
+        talker_start(&t, r.town->client.machine);
+        (void)house_run(r.town->house, SECONDS(5), NULL, NULL);
+        town_flush(&r.town->client);
+        (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
+        program_kill(&r.serve, r.town->host.machine);
+        assert_true(house_run(r.town->house, SECONDS(4), is_over, t.task));
+        (void)task_join(t.task);
+        assert_int_not_equal(t.error, 0);
+        rig_revive_host(&r);
+        rig_disconnect(&r);
+        rig_fini(&r);
+    }
+}
+
 static bool is_broken(void *ctx)
 {
     return ((const struct talker *)ctx)->error != 0;
@@ -126,6 +155,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_killed_unheard),
         cmocka_unit_test(test_a_host_that_hung_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
