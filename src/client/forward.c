@@ -106,7 +106,7 @@ static void on_shared_answer(void *ctx, unsigned code, const char *reason)
     if (code == STREAM_OK)
         ((struct forward *)ctx)->waits = (struct news){0};
     if (code != STREAM_OK)
-        tell_refused(ctx, code, reason);
+        tell_refused(ctx, code == SHARE_LOST ? STREAM_UNREACHABLE : code, reason);
 }
 
 static void on_shared_news(void *ctx, const char *what)
@@ -118,7 +118,7 @@ static void on_shared_news(void *ctx, const char *what)
 static void on_unwatched(void *ctx, unsigned code, const char *reason)
 {
     ((struct forward *)ctx)->watched = false;
-    if (code == STREAM_UNREACHABLE)
+    if (code == SHARE_LOST)
         log_warn("%s: connections through it are lost", reason);
 }
 

@@ -263,6 +263,7 @@ struct nc {
     char host[64];
     const char *service;
     bool started, answered, ended, drained, broken;
+    bool lost; /* with the daemon that had it */
 };
 
 static void finish(struct nc *s)
@@ -270,7 +271,10 @@ static void finish(struct nc *s)
     struct fault f;
     if (!s->ended || !s->drained)
         return;
-    if (s->broken)
+    if (s->lost)
+        (void)fault_set(&f, POSTERN_ERR_CLOSED, "start it again, and try again",
+                        "the connection to %s is lost: 'postern up' ended", s->host);
+    else if (s->broken)
         (void)fault_set(&f, POSTERN_ERR_CLOSED,
                         "what came may not be all: check the service, and try again",
                         "the connection to %s was broken before its end", s->host);
@@ -286,6 +290,8 @@ static const char *advice_for(unsigned code)
         return "ask the host's owner for a new invite";
     case STREAM_TIMEOUT:
         return "'postern status' tells more";
+    case SHARE_LOST:
+        return "try again: without it this command connects by itself";
     default:
         return "check the service on the host";
     }
@@ -351,6 +357,7 @@ static void on_shared_end(void *ctx, unsigned code, const char *reason)
     }
     s->ended = true;
     s->broken = code != STREAM_OK;
+    s->lost = code == SHARE_LOST;
     finish(s);
 }
 

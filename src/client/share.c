@@ -142,7 +142,7 @@ static void on_timer(void *k)
     if (last) {
         if (s->passed >= 0)
             sock_end(s->passed);
-        end(s, STREAM_TIMEOUT, why);
+        end(s, s->answered ? STREAM_TIMEOUT : SHARE_LOST, why);
         return;
     }
     s->strikes++;
@@ -181,7 +181,7 @@ static void on_reply(void *k, int events)
         return;
     }
     if (rc != 0) {
-        code = STREAM_UNREACHABLE;
+        code = SHARE_LOST;
         reason = "'postern up' ended";
     } else if ((int32_t)r.code < 0 || r.code > STREAM_LIMIT) {
         code = STREAM_UNREACHABLE; /* the daemon's own fault */

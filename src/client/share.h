@@ -10,17 +10,21 @@
 #include "io/loop.h"
 #include "io/statedir.h"
 
+/* In place of an enum stream_code: the daemon ended, or did not answer. */
+enum { SHARE_LOST = 1000 };
+
 /* Run from the loop; each may be NULL. What they free of the list is their own. */
 struct share_events {
-    /* The host's answer, once: enum stream_code, or STREAM_UNREACHABLE with the
-     * daemon's words. */
+    /* The host's answer, once: enum stream_code, STREAM_UNREACHABLE with the daemon's
+     * words, or SHARE_LOST. */
     void (*on_answer)(void *ctx, unsigned code, const char *reason);
     /* Some seconds have gone without an answer, once: what is waited for. */
     void (*on_wait)(void *ctx, const char *why);
     /* The host, or the daemon, is silent, or is heard again, while something stands. */
     void (*on_news)(void *ctx, const char *what);
     /* Once, after an answer of STREAM_OK: STREAM_OK again after the orderly end of both
-     * directions, STREAM_TIMEOUT when the daemon does not live, else it was broken. */
+     * directions, STREAM_TIMEOUT when the daemon does not live, SHARE_LOST when it has
+     * ended, else it was broken. */
     void (*on_end)(void *ctx, unsigned code, const char *reason);
 };
 

@@ -40,8 +40,9 @@ struct up {
     struct calls *calls;
     struct local_server *local;
     struct dns_server *dns;
-    struct list doors;   /* the newest first */
-    struct list waiters; /* struct opening, answered: for its end */
+    struct list doors;    /* the newest first */
+    struct list openings; /* struct opening */
+    struct list waiters;  /* the same, answered: for its end */
     struct timer tick;
     unsigned ticks;
     int64_t version;
@@ -51,7 +52,7 @@ struct up {
 
 /* One request to open a connection, or to hear what becomes of others. */
 struct opening {
-    struct list link; /* in `waiters`, once answered; else of its own */
+    struct list link; /* in `waiters` while it is to be told; else in `openings` */
     struct up *up;
     struct local_conn *conn; /* NULL once it went away */
     struct peer *peer;
@@ -266,9 +267,22 @@ static bool lookup(void *ctx, const char *host, struct addr *addr)
 
 /* ---------------------------------------------------------------- the local socket */
 
+static void opening_free(struct opening *o)
+{
+    list_remove(&o->link);
+    free(o);
+}
+
+static void wait_for_end(struct opening *o)
+{
+    list_remove(&o->link);
+    list_push(&o->up->waiters, &o->link);
+}
+
 static void forget_waiter(struct opening *o)
 {
     list_remove(&o->link);
+    list_push(&o->up->openings, &o->link);
     o->conn = NULL;
 }
 
@@ -284,7 +298,7 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
     (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
     (void)!local_conn_reply(o->conn, &r);
     if (!r.last) {
-        list_push(&o->up->waiters, &o->link);
+        wait_for_end(o);
         return;
     }
     local_conn_close(o->conn);
@@ -310,8 +324,7 @@ static void on_open_end(void *ctx, struct call *c)
     o->until_end = false; /* this reply is the last */
     on_open_answer(o, c, orderly ? STREAM_OK : STREAM_UNREACHABLE,
                    orderly ? "" : "the connection was lost");
-    list_remove(&o->link);
-    free(o);
+    opening_free(o);
 }
 
 static struct opening *opening_new(struct up *u, struct local_conn *c, struct peer *p)
@@ -319,7 +332,7 @@ static struct opening *opening_new(struct up *u, struct local_conn *c, struct pe
     struct opening *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return NULL;
-    list_init(&o->link);
+    list_push(&u->openings, &o->link);
     o->up = u;
     o->conn = c;
     o->peer = p;
@@ -337,7 +350,7 @@ static void on_watch_request(struct up *u, struct local_conn *c,
     if (o == NULL)
         local_conn_finish(c, rc != 0 ? rc : POSTERN_ERR_NOMEM, rc != 0 ? &f : NULL);
     else
-        list_push(&u->waiters, &o->link);
+        wait_for_end(o);
 }
 
 static void on_open_request(struct up *u, struct local_conn *c, const LocalRequest *req,
@@ -369,7 +382,7 @@ static void on_open_request(struct up *u, struct local_conn *c, const LocalReque
     if (call_start(&o->call, u->calls, &cc) != 0) {
         local_conn_set_data(c, NULL);
         local_conn_finish(c, POSTERN_ERR_NOMEM, NULL);
-        free(o);
+        opening_free(o);
     }
 }
 
@@ -465,8 +478,8 @@ static void on_gone(void *ctx, struct local_conn *c)
         return;
     forget_waiter(o);
     if (o->call == NULL)
-        free(o);
-    else if (o->until_end) /* it died: what it had sent so far is no whole */
+        opening_free(o);
+    else /* it died: what it had sent so far is no whole, or it waits for nothing */
         call_abort(o->call);
 }
 
@@ -566,6 +579,7 @@ int up_run(const struct client_config *c, struct fault *f)
                                                 .on_broker = on_broker};
     struct up u = {.lock = -1};
     list_init(&u.doors);
+    list_init(&u.openings);
     list_init(&u.waiters);
     int rc = client_open(&u.client, c, &events, &u, f);
     if (rc != 0)
@@ -578,11 +592,10 @@ int up_run(const struct client_config *c, struct fault *f)
     dns_server_close(u.dns);
     local_server_close(u.local);
     calls_free(u.calls);
-    while (!list_empty(&u.waiters)) {
-        struct opening *o = LIST_FIRST(&u.waiters, struct opening, link);
-        list_remove(&o->link);
-        free(o);
-    }
+    while (!list_empty(&u.waiters))
+        opening_free(LIST_FIRST(&u.waiters, struct opening, link));
+    while (!list_empty(&u.openings))
+        opening_free(LIST_FIRST(&u.openings, struct opening, link));
     timer_stop(&u.tick);
     client_close(u.client);
     if (u.lock >= 0)

@@ -14,7 +14,7 @@
 
 #define PRIVILEGE_FD 3                         /* the end of the pair that is theirs */
 #define PRIVILEGE_KEEPER_NAME "postern-keeper" /* its argv[0]; else it is a helper */
-#define PRIVILEGE_VERSION 4
+#define PRIVILEGE_VERSION 5
 #define PRIVILEGE_KNOCK_ID_LEN 16
 #define PRIVILEGE_SOURCES_MAX 4
 #define PRIVILEGE_KNOCKS_MAX 256
@@ -58,11 +58,12 @@ enum privilege_op {
     PRIVILEGE_ARRANGE,
     PRIVILEGE_ARRANGE_ANSWER, /* the SYN-ACK of the same connection */
     /*
-     * Hold what asks for a TCP connection to port `local` of this machine, by IPv4 and
-     * IPv6, until there is a verdict. Along comes the gate: a SOCK_SEQPACKET socket on
-     * which the helper sends a struct privilege_syn for each SYN, and takes a struct
-     * privilege_verdict. The gate lasts until it is closed; what it holds is refused
-     * then.
+     * Hold what asks for a TCP connection to `local` until there is a verdict: to its
+     * port at its address; of an address that is all zero, at any of its family;
+     * without a family, at any of this machine. Along comes the gate: a SOCK_SEQPACKET
+     * socket on which the helper sends a struct privilege_syn for each SYN, and takes a
+     * struct privilege_verdict. The gate lasts until it is closed; what it holds is
+     * refused then.
      */
     PRIVILEGE_GATE,
     /*

@@ -26,6 +26,13 @@ bool repeat_tell(struct repeat *r, const char *text, uint64_t now_ms,
     return true;
 }
 
+bool minute_tell(struct minute *m, uint64_t now_ms)
+{
+    if (now_ms - m->since_ms >= MINUTE_MS)
+        *m = (struct minute){.since_ms = now_ms};
+    return m->lines++ < MINUTE_LINES;
+}
+
 bool news_tell(struct news *n, const char *text, uint64_t now_ms)
 {
     bool first = n->gap_ms == 0;

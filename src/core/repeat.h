@@ -27,6 +27,17 @@ struct repeat {
 bool repeat_tell(struct repeat *r, const char *text, uint64_t now_ms,
                  unsigned *left_out);
 
+enum { MINUTE_MS = 60000, MINUTE_LINES = 60 };
+
+/* Lines that strangers can cause, which shall push nothing else out; zero at first. */
+struct minute {
+    uint64_t since_ms;
+    unsigned lines;
+};
+
+/* True for the first MINUTE_LINES of each minute. */
+bool minute_tell(struct minute *m, uint64_t now_ms);
+
 enum { NEWS_FIRST_MS = 5000, NEWS_MAX_MS = 600000 };
 
 /* What is so for long, and may be so for another reason; all zero where nothing is. */

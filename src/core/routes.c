@@ -47,6 +47,7 @@ struct grant {
     struct grant *chain; /* of its key's hash, or of the free ones */
     struct grant *login_chain;
     struct entry *entries; /* by sibling */
+    uint32_t unproven;     /* of these */
 };
 
 struct idle_list {
@@ -61,7 +62,7 @@ struct routes {
     size_t grant_count, entry_count;
     struct grant *free_grants;
     struct entry *free_entries;
-    struct idle_list idle[PROTOCOLS];
+    struct idle_list idle[PROTOCOLS][2]; /* the second of what is proven */
     struct grant *by_key[GRANT_BUCKETS];
     struct grant *by_login[GRANT_BUCKETS];
     struct entry *by_tuple[ENTRY_BUCKETS];
@@ -205,13 +206,16 @@ size_t routes_login_entries(const struct routes *r, uint64_t login)
     return n;
 }
 
-/* The eldest grant of that key; with `room`, of a login that may have another entry. */
-static struct grant *eldest(const struct routes *r, const struct key *k, bool room)
+typedef bool (*grant_test)(const struct routes *r, const struct grant *g, bool proven);
+
+/* The eldest grant of that key that is `good`; NULL: whatever it is. */
+static struct grant *eldest(const struct routes *r, const struct key *k,
+                            grant_test good, bool proven)
 {
     struct grant *best = NULL;
     for (struct grant *g = first_by_key(r, k); g != NULL; g = g->chain)
         if (same_key(&g->key, k) && (best == NULL || g->pub.id < best->pub.id) &&
-            (!room || routes_login_entries(r, g->pub.login) < ROUTES_ENTRIES_LOGIN_MAX))
+            (good == NULL || good(r, g, proven)))
             best = g;
     return best;
 }
@@ -223,7 +227,7 @@ const struct route_grant *routes_holder(const struct routes *r,
     if (!is_address(client))
         return NULL;
     struct key k = grant_key(client, port, udp);
-    const struct grant *g = eldest(r, &k, false);
+    const struct grant *g = eldest(r, &k, NULL, false);
     return g != NULL ? &g->pub : NULL;
 }
 
@@ -266,7 +270,7 @@ size_t routes_entry_count(const struct routes *r)
 
 static void idle_append(struct routes *r, struct entry *e)
 {
-    struct idle_list *l = &r->idle[e->pub.udp];
+    struct idle_list *l = &r->idle[e->pub.udp][e->pub.proven];
     e->earlier = l->last;
     e->later = NULL;
     *(l->last != NULL ? &l->last->later : &l->first) = e;
@@ -275,7 +279,7 @@ static void idle_append(struct routes *r, struct entry *e)
 
 static void idle_remove(struct routes *r, struct entry *e)
 {
-    struct idle_list *l = &r->idle[e->pub.udp];
+    struct idle_list *l = &r->idle[e->pub.udp][e->pub.proven];
     *(e->earlier != NULL ? &e->earlier->later : &l->first) = e->later;
     *(e->later != NULL ? &e->later->earlier : &l->last) = e->earlier;
 }
@@ -288,58 +292,38 @@ static uint64_t advance(struct routes *r, uint64_t now_ms)
     return r->now_ms;
 }
 
-int routes_open(struct routes *r, const struct addr *client, uint16_t port, bool udp,
-                uint64_t now_ms, uint64_t *id)
+static void entry_join(struct entry *e, struct grant *g)
 {
-    if (!is_address(client) || client->port == 0 || port == 0)
-        return POSTERN_ERR_INVALID;
-    struct key k = tuple_of(client, port, udp);
-    struct key wanted = grant_key(client, port, udp);
-    if (entry_by_key(r, &k) != NULL)
-        return POSTERN_ERR_INUSE;
-    if (eldest(r, &wanted, false) == NULL)
-        return POSTERN_ERR_DENIED;
-    struct grant *g = eldest(r, &wanted, true);
-    struct entry *e = r->free_entries;
-    if (g == NULL || e == NULL)
-        return POSTERN_ERR_LIMIT;
-    r->free_entries = e->chain;
-    uint64_t slot = (uint64_t)(e - r->entries);
-    *e = (struct entry){.key = k, .from = g};
-    e->pub = (struct route_entry){.id = ++r->serial << ENTRY_BITS | slot,
-                                  .grant = g->pub.id,
-                                  .client = *client,
-                                  .port = port,
-                                  .udp = udp,
-                                  .state = ROUTE_WAITING,
-                                  .touched_ms = advance(r, now_ms)};
-    struct entry **head = &r->by_tuple[bucket(r, k.bytes, KEY_BYTES, ENTRY_BUCKETS)];
-    e->chain = *head;
-    *head = e;
+    e->from = g;
+    e->pub.grant = g->pub.id;
+    e->sibling_before = NULL;
     e->sibling = g->entries;
     if (g->entries != NULL)
         g->entries->sibling_before = e;
     g->entries = e;
     g->pub.entries++;
-    idle_append(r, e);
-    r->entry_count++;
-    *id = e->pub.id;
-    return 0;
+    g->unproven += !e->pub.proven;
 }
 
-static void entry_remove(struct routes *r, struct entry *e)
+static void entry_leave(struct entry *e)
 {
     struct grant *g = e->from;
-    struct entry **at = &r->by_tuple[bucket(r, e->key.bytes, KEY_BYTES, ENTRY_BUCKETS)];
-    while (*at != e)
-        at = &(*at)->chain;
-    *at = e->chain;
-    idle_remove(r, e);
     *(e->sibling_before != NULL ? &e->sibling_before->sibling : &g->entries) =
         e->sibling;
     if (e->sibling != NULL)
         e->sibling->sibling_before = e->sibling_before;
     g->pub.entries--;
+    g->unproven -= !e->pub.proven;
+}
+
+static void entry_remove(struct routes *r, struct entry *e)
+{
+    struct entry **at = &r->by_tuple[bucket(r, e->key.bytes, KEY_BYTES, ENTRY_BUCKETS)];
+    while (*at != e)
+        at = &(*at)->chain;
+    *at = e->chain;
+    idle_remove(r, e);
+    entry_leave(e);
     r->entry_count--;
     e->pub.id = 0;
     e->chain = r->free_entries;
@@ -351,6 +335,141 @@ static void entry_end(struct routes *r, struct entry *e, enum route_end why)
     struct route_entry copy = e->pub;
     entry_remove(r, e);
     r->on_end(r->ctx, &copy, why);
+}
+
+/* How many its login has of the same class; with `stay`, that end for no newcomer. */
+static size_t class_count(const struct routes *r, const struct grant *of, bool proven,
+                          bool stay)
+{
+    size_t n = 0;
+    for (struct grant *g = first_by_login(r, of->pub.login); g != NULL;
+         g = g->login_chain) {
+        if (g->pub.login != of->pub.login || (stay && g->pub.udp))
+            continue;
+        if (proven)
+            n += g->pub.entries - g->unproven;
+        else if (g->pub.udp == of->pub.udp)
+            n += g->unproven;
+    }
+    return n;
+}
+
+static size_t class_max(bool proven)
+{
+    return proven ? ROUTES_ENTRIES_LOGIN_MAX : ROUTES_UNPROVEN_LOGIN_MAX;
+}
+
+static bool has_room(const struct routes *r, const struct grant *g, bool proven)
+{
+    return class_count(r, g, proven, false) < class_max(proven);
+}
+
+static bool can_give(const struct routes *r, const struct grant *g, bool proven)
+{
+    return class_count(r, g, proven, true) < class_max(proven);
+}
+
+static bool is_longer_silent(const struct entry *a, const struct entry *b)
+{
+    return a->pub.touched_ms < b->pub.touched_ms ||
+           (a->pub.touched_ms == b->pub.touched_ms && a->pub.id < b->pub.id);
+}
+
+/* The flow of its login and class that is silent the longest, or NULL. */
+static struct entry *silent_flow(const struct routes *r, const struct grant *of,
+                                 bool proven)
+{
+    struct entry *found = NULL;
+    for (struct grant *g = first_by_login(r, of->pub.login); g != NULL;
+         g = g->login_chain)
+        for (struct entry *e = g->entries; e != NULL; e = e->sibling)
+            if (g->pub.login == of->pub.login && e->pub.udp &&
+                e->pub.proven == proven &&
+                (found == NULL || is_longer_silent(e, found)))
+                found = e;
+    return found;
+}
+
+/* A grant of that key whose class has room, once there is a place in the table. */
+static struct grant *make_room(struct routes *r, const struct key *k, bool proven)
+{
+    for (;;) {
+        struct grant *g = eldest(r, k, has_room, proven);
+        struct entry *goes = NULL;
+        if (g != NULL && r->free_entries != NULL)
+            return g;
+        if (g != NULL)
+            goes = r->idle[true][false].first;
+        else if ((g = eldest(r, k, can_give, proven)) != NULL)
+            goes = silent_flow(r, g, proven);
+        if (goes == NULL)
+            return NULL;
+        entry_end(r, goes, ROUTE_END_CROWDED);
+    }
+}
+
+static struct entry *entry_add(struct routes *r, const struct key *k)
+{
+    struct entry *e = r->free_entries;
+    r->free_entries = e->chain;
+    *e = (struct entry){.key = *k};
+    e->pub.id = ++r->serial << ENTRY_BITS | (uint64_t)(e - r->entries);
+    struct entry **head = &r->by_tuple[bucket(r, k->bytes, KEY_BYTES, ENTRY_BUCKETS)];
+    e->chain = *head;
+    *head = e;
+    r->entry_count++;
+    return e;
+}
+
+int routes_open(struct routes *r, const struct addr *client, uint16_t port, bool udp,
+                bool proven, uint64_t now_ms, uint64_t *id)
+{
+    if (!is_address(client) || client->port == 0 || port == 0)
+        return POSTERN_ERR_INVALID;
+    struct key k = tuple_of(client, port, udp);
+    struct key wanted = grant_key(client, port, udp);
+    if (entry_by_key(r, &k) != NULL)
+        return POSTERN_ERR_INUSE;
+    if (eldest(r, &wanted, NULL, false) == NULL)
+        return POSTERN_ERR_DENIED;
+    if (!udp && !proven && eldest(r, &wanted, can_give, true) == NULL)
+        return POSTERN_ERR_LIMIT;
+    struct grant *g = make_room(r, &wanted, proven);
+    if (g == NULL)
+        return udp || proven || r->free_entries == NULL ? POSTERN_ERR_LIMIT
+                                                        : POSTERN_ERR_AGAIN;
+    struct entry *e = entry_add(r, &k);
+    e->pub.client = *client;
+    e->pub.port = port;
+    e->pub.udp = udp;
+    e->pub.proven = proven;
+    e->pub.state = ROUTE_WAITING;
+    e->pub.touched_ms = advance(r, now_ms);
+    entry_join(e, g);
+    idle_append(r, e);
+    *id = e->pub.id;
+    return 0;
+}
+
+int routes_prove(struct routes *r, uint64_t id, uint64_t now_ms)
+{
+    struct entry *e = entry_by_id(r, id);
+    if (e == NULL)
+        return POSTERN_ERR_NOTFOUND;
+    if (e->pub.proven)
+        return 0;
+    if (!can_give(r, e->from, true))
+        return POSTERN_ERR_LIMIT;
+    while (entry_by_id(r, id) != NULL && !has_room(r, e->from, true))
+        entry_end(r, silent_flow(r, e->from, true), ROUTE_END_CROWDED);
+    if (entry_by_id(r, id) == NULL) /* whoever was told took it away */
+        return POSTERN_ERR_NOTFOUND;
+    idle_remove(r, e);
+    e->pub.proven = true;
+    e->pub.touched_ms = advance(r, now_ms);
+    e->from->unproven--;
+    idle_append(r, e);
+    return 0;
 }
 
 int routes_accepted(struct routes *r, uint64_t id)
@@ -384,12 +503,18 @@ int routes_close(struct routes *r, uint64_t id)
     return 0;
 }
 
+static struct entry *silent_longest(const struct routes *r, bool udp)
+{
+    struct entry *a = r->idle[udp][false].first, *b = r->idle[udp][true].first;
+    return a == NULL || (b != NULL && is_longer_silent(b, a)) ? b : a;
+}
+
 size_t routes_expire(struct routes *r, bool udp, uint64_t now_ms, uint64_t idle_ms)
 {
     uint64_t now = advance(r, now_ms);
     size_t n = 0;
     struct entry *e;
-    while ((e = r->idle[udp].first) != NULL && now - e->pub.touched_ms >= idle_ms) {
+    while ((e = silent_longest(r, udp)) != NULL && now - e->pub.touched_ms >= idle_ms) {
         entry_end(r, e, ROUTE_END_IDLE);
         n++;
     }
@@ -398,29 +523,13 @@ size_t routes_expire(struct routes *r, bool udp, uint64_t now_ms, uint64_t idle_
 
 uint64_t routes_next_expiry(const struct routes *r, bool udp, uint64_t idle_ms)
 {
-    const struct entry *e = r->idle[udp].first;
+    const struct entry *e = silent_longest(r, udp);
     if (e == NULL || e->pub.touched_ms > UINT64_MAX - idle_ms)
         return UINT64_MAX;
     return e->pub.touched_ms + idle_ms;
 }
 
 /* -------------------------------------------------------------------------- grants */
-
-static void entry_hand_over(struct entry *e, struct grant *to)
-{
-    struct grant *g = e->from;
-    g->entries = e->sibling; /* it is the first */
-    if (g->entries != NULL)
-        g->entries->sibling_before = NULL;
-    g->pub.entries--;
-    e->from = to;
-    e->pub.grant = to->pub.id;
-    e->sibling = to->entries;
-    if (to->entries != NULL)
-        to->entries->sibling_before = e;
-    to->entries = e;
-    to->pub.entries++;
-}
 
 /*
  * While its entries end the grant is in no chain and has no id, so that nobody finds
@@ -439,9 +548,11 @@ static void grant_remove(struct routes *r, struct grant *g, bool hand_over)
     *at = g->login_chain;
     r->grant_count--;
     g->pub.id = 0;
-    struct grant *heir = hand_over ? eldest(r, &g->key, false) : NULL;
-    while (g->entries != NULL && heir != NULL)
-        entry_hand_over(g->entries, heir);
+    struct grant *heir = hand_over ? eldest(r, &g->key, NULL, false) : NULL;
+    for (struct entry *e; (e = g->entries) != NULL && heir != NULL;) {
+        entry_leave(e);
+        entry_join(e, heir);
+    }
     while (g->entries != NULL)
         entry_end(r, g->entries, ROUTE_END_REVOKED);
     g->chain = r->free_grants;
@@ -468,7 +579,7 @@ static int may_grant(const struct routes *r, const struct route_grant *want,
         if (same_target(&g->pub, want))
             *own = g;
     }
-    const struct grant *held = eldest(r, k, false);
+    const struct grant *held = eldest(r, k, NULL, false);
     if (held != NULL && !same_target(&held->pub, want))
         return POSTERN_ERR_INUSE; /* all of one key have the same target */
     if (*own == NULL && (count >= ROUTES_GRANTS_LOGIN_MAX || r->free_grants == NULL))

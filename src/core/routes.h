@@ -28,6 +28,7 @@ enum {
     ROUTES_GRANTS_LOGIN_MAX = 64,
     ROUTES_ENTRIES_MAX = 16384,
     ROUTES_ENTRIES_LOGIN_MAX = 256,
+    ROUTES_UNPROVEN_LOGIN_MAX = 16, /* beside these, of each protocol */
 };
 
 /*
@@ -62,6 +63,7 @@ struct route_entry {
     struct addr client; /* with its port */
     uint16_t port;      /* the local one */
     bool udp;
+    bool proven; /* its client has shown that it is at its address */
     enum route_state state;
     uint64_t touched_ms; /* when it was opened or touched last */
     void *owner;         /* the caller's, NULL at first; the only field to write to */
@@ -70,13 +72,14 @@ struct route_entry {
 enum route_end {
     ROUTE_END_REVOKED, /* its grant is gone */
     ROUTE_END_IDLE,    /* routes_expire */
+    ROUTE_END_CROWDED, /* a newer one has its place */
 };
 
 /*
  * An entry ended that the caller did not close: it shall close what belongs to it. `e`
  * is a copy, the entry is out of the table already. Comes from inside routes_grant,
- * routes_revoke*, routes_give_up* and routes_expire. It may call anything but
- * routes_grant, routes_open and routes_free.
+ * routes_revoke*, routes_give_up*, routes_open, routes_prove and routes_expire. It may
+ * call anything but routes_grant, routes_open, routes_prove and routes_free.
  */
 typedef void (*routes_end_cb)(void *ctx, const struct route_entry *e,
                               enum route_end why);
@@ -144,15 +147,28 @@ size_t routes_grant_count(const struct routes *r);
 /*
  * A new connection or flow from `client` (with its port) came to local port `port`:
  * finds its grant and makes an entry, ROUTE_WAITING, whose id goes to `id`. Of several
- * grants the eldest counts whose login has room. Returns, looked at in this order, and
- * then changes nothing:
+ * grants the eldest counts whose login has room.
+ *
+ * Anybody can write another's address into a first packet. So who is not `proven` takes
+ * no place of who is: he is of a class of his own, small, for each login and protocol.
+ * Where a place is wanted and there is none, the flow of that login and class ends that
+ * is silent the longest; where the table is full, the one of all that are not proven.
+ * A connection has no such end, and need not: its SYN needs no entry to be answered.
+ *
+ * Returns, looked at in this order, and then changes nothing:
  * POSTERN_ERR_INVALID  no address, or a port is 0
  * POSTERN_ERR_INUSE    there is an entry of the same client, ports and protocol
  * POSTERN_ERR_DENIED   no grant: a stranger
  * POSTERN_ERR_LIMIT    the table, or what each such login may have, is full
+ * POSTERN_ERR_AGAIN    so is only the class of TCP's that are not proven: let it prove
  */
 MUST_CHECK int routes_open(struct routes *r, const struct addr *client, uint16_t port,
-                           bool udp, uint64_t now_ms, uint64_t *id);
+                           bool udp, bool proven, uint64_t now_ms, uint64_t *id);
+/*
+ * Its client was heard again after an answer. POSTERN_ERR_NOTFOUND; POSTERN_ERR_LIMIT
+ * when its login has no place for it, and it stays what it is.
+ */
+MUST_CHECK int routes_prove(struct routes *r, uint64_t id, uint64_t now_ms);
 /*
  * The host's server accepted: ROUTE_WAITING becomes ROUTE_OPEN. POSTERN_ERR_NOTFOUND;
  * POSTERN_ERR_INVALID when it was open.

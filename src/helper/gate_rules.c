@@ -61,8 +61,27 @@ static int nft_run(const char *text, struct privilege_reply *r)
                   why != NULL ? why : "");
 }
 
+static bool is_any(const struct addr *a)
+{
+    static const struct addr none;
+    return memcmp(a->ip, none.ip, sizeof(a->ip)) == 0;
+}
+
+/* Where a gate stands, in nftables' words. */
+static void put_place(struct text *t, const struct addr *a)
+{
+    char text[ADDR_TEXT_LEN];
+    struct addr bare = {.family = a->family}; /* without its scope */
+    memcpy(bare.ip, a->ip, sizeof(bare.ip));
+    if (a->family != ADDR_NONE && is_any(a))
+        text_put(t, "meta nfproto ipv%d ", a->family == ADDR_V4 ? 4 : 6);
+    else if (a->family != ADDR_NONE)
+        text_put(t, "%s daddr %s ", a->family == ADDR_V4 ? "ip" : "ip6",
+                 addr_format_ip(&bare, text));
+}
+
 /* The table with the chain that refuses; with `hold` also the one that asks. */
-static int nft_set(const struct gate_queue *q, const uint16_t *ports, size_t count,
+static int nft_set(const struct gate_queue *q, const struct addr *gates, size_t count,
                    bool hold, struct privilege_reply *r)
 {
     struct text t = text_new(TEXT_MAX);
@@ -80,11 +99,14 @@ static int nft_set(const struct gate_queue *q, const uint16_t *ports, size_t cou
              "add rule inet postern_gate_%d refuse meta mark 0x%08x meta l4proto tcp "
              "reject with tcp reset\n",
              pid, q->mark);
-    for (size_t i = 0; hold && i < count; i++)
+    for (size_t i = 0; hold && i < count; i++) {
+        text_put(&t, "add rule inet postern_gate_%d hold ", pid);
+        put_place(&t, &gates[i]);
         text_put(&t,
-                 "add rule inet postern_gate_%d hold tcp dport %u "
-                 "tcp flags & (fin|syn|rst|ack) == syn queue num %u bypass\n",
-                 pid, ports[i], q->number);
+                 "tcp dport %u tcp flags & (fin|syn|rst|ack) == syn queue num %u "
+                 "bypass\n",
+                 gates[i].port, q->number);
+    }
     int rc = text_is_whole(&t)
                  ? nft_run(t.buf, r)
                  : refuse(r, POSTERN_ERR_LIMIT, "too many rules of the gate");
@@ -183,7 +205,22 @@ static void clear_abandoned(const struct gate_queue *q, int family)
     free(list);
 }
 
-static int chain_set(const struct gate_queue *q, int family, const uint16_t *ports,
+/* `family`: 0 of IPv4, 1 of IPv6. */
+static void put_rule(struct text *t, const struct gate_queue *q, int family,
+                     const struct addr *a)
+{
+    char text[ADDR_TEXT_LEN];
+    struct addr bare = {.family = a->family}; /* without its scope */
+    memcpy(bare.ip, a->ip, sizeof(bare.ip));
+    if (a->family != ADDR_NONE && a->family != (family == 0 ? ADDR_V4 : ADDR_V6))
+        return;
+    text_put(t, "-A " CHAIN "%u -p tcp --dport %u ", q->number, a->port);
+    if (!is_any(a))
+        text_put(t, "-d %s ", addr_format_ip(&bare, text));
+    text_put(t, "-j NFQUEUE --queue-num %u --queue-bypass\n", q->number);
+}
+
+static int chain_set(const struct gate_queue *q, int family, const struct addr *gates,
                      size_t count, struct privilege_reply *r)
 {
     struct text t = text_new(TEXT_MAX);
@@ -195,10 +232,7 @@ static int chain_set(const struct gate_queue *q, int family, const uint16_t *por
         text_put(&t, "-I " JUMP "%u\n", q->number);
     free(list);
     for (size_t i = 0; i < count; i++)
-        text_put(&t,
-                 "-A " CHAIN "%u -p tcp --dport %u -j NFQUEUE --queue-num %u "
-                 "--queue-bypass\n",
-                 q->number, ports[i], q->number);
+        put_rule(&t, q, family, &gates[i]);
     text_put(&t, "COMMIT\n");
     int rc = text_is_whole(&t)
                  ? restore(family, t.buf, r)
@@ -207,12 +241,12 @@ static int chain_set(const struct gate_queue *q, int family, const uint16_t *por
     return rc;
 }
 
-static int iptables_set(const struct gate_queue *q, const uint16_t *ports, size_t count,
-                        struct privilege_reply *r)
+static int iptables_set(const struct gate_queue *q, const struct addr *gates,
+                        size_t count, struct privilege_reply *r)
 {
     rules.queue = q->number;
     for (int family = 0; family < 2; family++)
-        if (have_family(family) && chain_set(q, family, ports, count, r) != 0)
+        if (have_family(family) && chain_set(q, family, gates, count, r) != 0)
             return r->err;
     return 0;
 }
@@ -235,12 +269,12 @@ void gate_rules_tidy(const struct gate_queue *queue)
 
 /* ---------------------------------------------------------------------------- both */
 
-int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t count,
-                   struct privilege_reply *r)
+int gate_rules_set(const struct gate_queue *queue, const struct addr *gates,
+                   size_t count, struct privilege_reply *r)
 {
     struct privilege_reply ignored = {0};
     if (rules.backend == UNKNOWN) {
-        if (nft_set(queue, ports, count, true, &ignored) == 0) {
+        if (nft_set(queue, gates, count, true, &ignored) == 0) {
             rules.backend = NFTABLES;
             return 0;
         }
@@ -248,10 +282,10 @@ int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t
         gate_rules_tidy(queue);
     }
     if (rules.backend == NFTABLES)
-        return nft_set(queue, ports, count, true, r);
-    if (!rules.table && nft_set(queue, ports, 0, false, r) != 0)
+        return nft_set(queue, gates, count, true, r);
+    if (!rules.table && nft_set(queue, gates, 0, false, r) != 0)
         return r->err;
-    return iptables_set(queue, ports, count, r);
+    return iptables_set(queue, gates, count, r);
 }
 
 void gate_rules_clear(void)

@@ -156,7 +156,7 @@ static int on_packet(struct nflog_g_handle *g, struct nfgenmsg *m,
         return 0;
     for (unsigned i = 0; i < PRIVILEGE_KNOCKS_MAX; i++) {
         struct knock *k = &filter.knocks[i];
-        if (k->used && !k->open && k->q.tcp == p.tcp && k->q.local.port == p.to)
+        if (k->used && !k->open && k->q.tcp == p.tcp && k->q.local.port == p.to.port)
             for (unsigned s = 0; s < k->q.source_count; s++)
                 if (addr_ip_equal(&k->q.sources[s], &p.from)) {
                     knocked(k, &p.from);

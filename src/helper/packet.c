@@ -16,11 +16,13 @@ bool packet_parse(struct packet *p, const uint8_t *bytes, size_t len)
         protocol = bytes[9];
         p->from.family = ADDR_V4;
         memcpy(p->from.ip, bytes + 12, 4);
+        memcpy(p->to.ip, bytes + 16, 4);
     } else if (len >= IPV6_LEN && bytes[0] >> 4 == 6) {
         at = IPV6_LEN;
         protocol = bytes[6];
         p->from.family = ADDR_V6;
         memcpy(p->from.ip, bytes + 8, 16);
+        memcpy(p->to.ip, bytes + 24, 16);
     } else {
         return false;
     }
@@ -30,7 +32,8 @@ bool packet_parse(struct packet *p, const uint8_t *bytes, size_t len)
         return false;
     const uint8_t *t = bytes + at;
     p->from.port = (uint16_t)(t[0] << 8 | t[1]);
-    p->to = (uint16_t)(t[2] << 8 | t[3]);
+    p->to.family = p->from.family;
+    p->to.port = (uint16_t)(t[2] << 8 | t[3]);
     if (p->tcp)
         p->sequence =
             (uint32_t)t[4] << 24 | (uint32_t)t[5] << 16 | (uint32_t)t[6] << 8 | t[7];

@@ -24,9 +24,8 @@ int keeper_start(int fd, struct privilege_reply *r);
 
 /* packet.c: what the packet filter handed over, from the IP header on. */
 struct packet {
-    struct addr from; /* with its port */
-    uint16_t to;      /* port */
-    bool tcp;         /* else UDP */
+    struct addr from, to; /* with their ports */
+    bool tcp;             /* else UDP */
     uint32_t sequence;
 };
 /* False when it is neither or not whole. */
@@ -71,9 +70,9 @@ struct gate_queue {
     /* Whether nobody reads that queue: then rules that name it are left over. */
     bool (*is_abandoned)(uint16_t number);
 };
-/* Holds what comes to these ports, `count` > 0, and to no other. */
-int gate_rules_set(const struct gate_queue *queue, const uint16_t *ports, size_t count,
-                   struct privilege_reply *r);
+/* Holds what comes to these, as PRIVILEGE_GATE says; `count` > 0. */
+int gate_rules_set(const struct gate_queue *queue, const struct addr *gates,
+                   size_t count, struct privilege_reply *r);
 /* Takes them away; nothing happens when there are none. */
 void gate_rules_clear(void);
 /* Takes away those that name a queue which is abandoned. */

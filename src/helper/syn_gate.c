@@ -1,7 +1,7 @@
 /*
  * Gates: SYNs that wait in the kernel's queue (nfnetlink_queue) for the program's
  * verdict. All gates have one queue; each has a socket to the program. What it knows of
- * a packet is where it is from, to which port, and its sequence number.
+ * a packet is where it is from and goes to, and its sequence number.
  *
  * A repeated SYN stands for the one before, which is dropped. One that was accepted is
  * let through when it comes again: the answer to it was lost.
@@ -30,6 +30,7 @@ enum {
 struct held {
     uint64_t id, until_ms;
     uint32_t packet; /* the kernel's number */
+    int fd;          /* of its gate */
     struct packet p;
 };
 
@@ -43,10 +44,8 @@ static struct {
     struct nfq_q_handle *handle;
     struct gate_queue queue;
     uint64_t last_id;
-    struct {
-        int fd; /* ours, of the pair to the program */
-        uint16_t port;
-    } gates[PRIVILEGE_GATES_MAX];
+    int fds[PRIVILEGE_GATES_MAX]; /* ours, of the pairs to the program */
+    struct addr gates[PRIVILEGE_GATES_MAX];
     size_t gate_count, held_count;
     struct held held[PRIVILEGE_HELD_MAX]; /* in no order */
     struct passed passed[PRIVILEGE_HELD_MAX];
@@ -83,10 +82,10 @@ static void release(struct held *h, enum gate_verdict verdict)
     *h = gate.held[--gate.held_count];
 }
 
-static void release_port(uint16_t port, enum gate_verdict verdict)
+static void release_all(int fd, enum gate_verdict verdict)
 {
     for (size_t i = gate.held_count; i-- > 0;)
-        if (gate.held[i].p.to == port)
+        if (gate.held[i].fd == fd)
             release(&gate.held[i], verdict);
 }
 
@@ -111,7 +110,7 @@ int gate_timeout_ms(void)
 
 static bool same_connection(const struct packet *a, const struct packet *b)
 {
-    return a->to == b->to && addr_equal(&a->from, &b->from) &&
+    return addr_equal(&a->to, &b->to) && addr_equal(&a->from, &b->from) &&
            a->from.scope == b->from.scope;
 }
 
@@ -132,17 +131,26 @@ static bool was_accepted(const struct packet *p, uint64_t now)
     return false;
 }
 
-static int fd_of(uint16_t port)
+static bool covers(const struct addr *g, const struct addr *to)
+{
+    static const struct addr any;
+    return g->port == to->port &&
+           (g->family == ADDR_NONE ||
+            (g->family == to->family &&
+             (memcmp(g->ip, any.ip, sizeof(g->ip)) == 0 || addr_ip_equal(g, to))));
+}
+
+static int fd_of(const struct addr *to)
 {
     for (size_t i = 0; i < gate.gate_count; i++)
-        if (gate.gates[i].port == port)
-            return gate.gates[i].fd;
+        if (covers(&gate.gates[i], to))
+            return gate.fds[i];
     return -1;
 }
 
 static void syn(uint32_t packet, const struct packet *p)
 {
-    int fd = fd_of(p->to);
+    int fd = fd_of(&p->to);
     uint64_t now = now_ms();
     struct held *h = held_of(p);
     if (h != NULL) {
@@ -162,7 +170,7 @@ static void syn(uint32_t packet, const struct packet *p)
         return;
     }
     gate.held[gate.held_count++] =
-        (struct held){++gate.last_id, now + PRIVILEGE_HELD_MS, packet, *p};
+        (struct held){++gate.last_id, now + PRIVILEGE_HELD_MS, packet, fd, *p};
 }
 
 static int on_packet(struct nfq_q_handle *handle, struct nfgenmsg *m,
@@ -250,13 +258,18 @@ static int open_queue(struct privilege_reply *r)
 
 static int write_rules(struct privilege_reply *r)
 {
-    uint16_t ports[PRIVILEGE_GATES_MAX];
-    for (size_t i = 0; i < gate.gate_count; i++)
-        ports[i] = gate.gates[i].port;
     if (gate.gate_count > 0)
-        return gate_rules_set(&gate.queue, ports, gate.gate_count, r);
+        return gate_rules_set(&gate.queue, gate.gates, gate.gate_count, r);
     gate_rules_clear();
     return 0;
+}
+
+static bool has_overlap(const struct addr *a)
+{
+    for (size_t i = 0; i < gate.gate_count; i++)
+        if (covers(&gate.gates[i], a) || covers(a, &gate.gates[i]))
+            return true;
+    return false;
 }
 
 int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *fd)
@@ -264,7 +277,9 @@ int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *
     int pair[2], bytes = BUFFER_BYTES;
     if (q->local.port == 0)
         return refuse(r, POSTERN_ERR_DENIED, "a gate with no port");
-    if (fd_of(q->local.port) >= 0)
+    if (q->local.family != ADDR_NONE && addr_ip_len(&q->local) == 0)
+        return refuse(r, POSTERN_ERR_DENIED, "a gate at no address");
+    if (has_overlap(&q->local))
         return refuse(r, POSTERN_ERR_INUSE, "port %u has a gate already",
                       q->local.port);
     if (gate.gate_count == PRIVILEGE_GATES_MAX)
@@ -275,8 +290,8 @@ int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         return refuse(r, POSTERN_ERR_IO, "no socket for the gate: %s", strerror(errno));
     (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes));
-    gate.gates[gate.gate_count].fd = pair[0];
-    gate.gates[gate.gate_count++].port = q->local.port;
+    gate.fds[gate.gate_count] = pair[0];
+    gate.gates[gate.gate_count++] = q->local;
     if (write_rules(r) != 0) {
         struct privilege_reply ignored = {0};
         gate.gate_count--;
@@ -292,10 +307,10 @@ int gate_add(const struct privilege_request *q, struct privilege_reply *r, int *
 static void remove_gate(size_t i)
 {
     struct privilege_reply ignored = {0};
-    uint16_t port = gate.gates[i].port;
-    close(gate.gates[i].fd);
+    release_all(gate.fds[i], GATE_REFUSE);
+    close(gate.fds[i]);
     gate.gates[i] = gate.gates[--gate.gate_count];
-    release_port(port, GATE_REFUSE);
+    gate.fds[i] = gate.fds[gate.gate_count];
     (void)write_rules(&ignored);
 }
 
@@ -304,12 +319,12 @@ static bool take_verdicts(size_t i)
 {
     struct privilege_verdict v;
     ssize_t n;
-    while ((n = recv(gate.gates[i].fd, &v, sizeof(v), MSG_DONTWAIT | MSG_TRUNC)) > 0) {
+    while ((n = recv(gate.fds[i], &v, sizeof(v), MSG_DONTWAIT | MSG_TRUNC)) > 0) {
         size_t h = 0;
         while (h < gate.held_count && gate.held[h].id != v.id)
             h++;
         if (n == (ssize_t)sizeof(v) && h < gate.held_count &&
-            gate.held[h].p.to == gate.gates[i].port)
+            gate.held[h].fd == gate.fds[i])
             release(&gate.held[h], v.verdict == GATE_ACCEPT   ? GATE_ACCEPT
                                    : v.verdict == GATE_REFUSE ? GATE_REFUSE
                                                               : GATE_DROP);
@@ -323,7 +338,7 @@ size_t gate_poll(struct pollfd p[static GATE_POLL_MAX])
         return 0;
     p[0] = (struct pollfd){.fd = nfq_fd(gate.nfq), .events = POLLIN};
     for (size_t i = 0; i < gate.gate_count; i++)
-        p[1 + i] = (struct pollfd){.fd = gate.gates[i].fd, .events = POLLIN};
+        p[1 + i] = (struct pollfd){.fd = gate.fds[i], .events = POLLIN};
     return 1 + gate.gate_count;
 }
 

@@ -10,17 +10,15 @@
 
 #include <sodium.h>
 
+#include "core/repeat.h"
 #include "io/audit.h"
 #include "io/loop.h"
 #include "io/statedir.h"
 
-enum { PUBLIC_MS = 60 * 1000, PUBLIC_TOLD_MAX = 60 };
-
 struct portal_visits {
     const struct host *host;
     struct list listed;
-    uint64_t public_since_ms;
-    unsigned public_told; /* visits of strangers in the log since then */
+    struct minute public, flows, refusals; /* of the log */
 };
 
 struct portal_visits *portal_visits_new(const struct host *h)
@@ -98,6 +96,7 @@ enum stream_code portal_visit_begin(struct portal_visit *v, struct portal_visits
     *reason = "this host publishes no such service";
     if (sv != NULL) {
         *service = *sv;
+        v->udp = sv->udp;
         code = v->account[0] != '\0' ? judge_account(v, open->service, service, reason)
                                      : judge_public(v, open->service, service, reason);
     }
@@ -112,20 +111,15 @@ void portal_visit_list(struct portal_visit *v, struct pump *pump)
     list_push_first(&v->all->listed, &v->link);
 }
 
-/* Strangers at a public service may not push all else out of the log. */
-static bool is_told(struct portal_visits *all)
-{
-    uint64_t now = loop_now_ms(all->host->loop);
-    if (now - all->public_since_ms >= PUBLIC_MS) {
-        all->public_since_ms = now;
-        all->public_told = 0;
-    }
-    return all->public_told++ < PUBLIC_TOLD_MAX;
-}
-
+/*
+ * Strangers may not push all else out of the log: at a public service, and where an
+ * account's address stands in what they send (a flow begins with one packet).
+ */
 void portal_visit_opened(struct portal_visit *v)
 {
-    v->opened = v->account[0] != '\0' || is_told(v->all);
+    uint64_t now = loop_now_ms(v->all->host->loop);
+    v->opened = v->account[0] == '\0' ? minute_tell(&v->all->public, now)
+                                      : !v->udp || minute_tell(&v->all->flows, now);
     if (!v->opened)
         return;
     audit_note(v->all->host->audit, "opened", v->account, v->visitor, v->service,
@@ -134,8 +128,9 @@ void portal_visit_opened(struct portal_visit *v)
 
 void portal_visit_refused(const struct portal_visit *v, const char *reason)
 {
-    audit_note(v->all->host->audit, "refused", v->account, v->visitor, v->service,
-               reason);
+    if (minute_tell(&v->all->refusals, loop_now_ms(v->all->host->loop)))
+        audit_note(v->all->host->audit, "refused", v->account, v->visitor, v->service,
+                   reason);
 }
 
 void portal_visit_end(struct portal_visit *v, const struct pump_stats *stats)

@@ -22,7 +22,7 @@ struct portal_visit {
     char visitor[64]; /* as the portal says, for the log */
     char service[SERVICE_NAME_LEN];
     int64_t serial, expires_s; /* of the account */
-    bool by_name, opened, ended;
+    bool by_name, udp, opened, ended;
     uint64_t since_ms;
 };
 
@@ -41,7 +41,7 @@ enum stream_code portal_visit_begin(struct portal_visit *v, struct portal_visits
                                     const char **reason);
 /* From here until portal_visit_end the stream is broken when its account changes. */
 void portal_visit_list(struct portal_visit *v, struct pump *pump);
-/* For the log: the service was reached, or was not. */
+/* For the log: the service was reached, or was not; of some so many in a minute. */
 void portal_visit_opened(struct portal_visit *v);
 void portal_visit_refused(const struct portal_visit *v, const char *reason);
 /* The stream is over. Harmless when it was never listed. */

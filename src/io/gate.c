@@ -47,11 +47,10 @@ static void on_ready(void *ctx, int events)
         g->on_lost(g->ctx);
 }
 
-int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb on_syn,
-              gate_lost_cb on_lost, void *ctx, struct fault *fault)
+int gate_open(struct gate **out, struct loop *loop, const struct addr *local,
+              gate_syn_cb on_syn, gate_lost_cb on_lost, void *ctx, struct fault *fault)
 {
-    struct privilege_request q = {.op = PRIVILEGE_GATE,
-                                  .local = {.family = ADDR_V4, .port = port}};
+    struct privilege_request q = {.op = PRIVILEGE_GATE, .local = *local};
     struct privilege_reply r = {0};
     struct gate *g = calloc(1, sizeof(*g));
     int rc, fd = -1;
@@ -61,7 +60,7 @@ int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb o
     if (!helper_can(PRIVILEGE_CAN_FILTER)) {
         free(g);
         return fault_set(fault, POSTERN_ERR_PERM, helper_missing(),
-                         "connections to port %u cannot be held", port);
+                         "connections to port %u cannot be held", local->port);
     }
     rc = helper_ask(&q, &r, &fd);
     if (rc == 0) {
@@ -72,7 +71,7 @@ int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb o
     if (rc != 0) {
         free(g);
         return fault_set(fault, rc, "see docs/SECURITY.md, Privileges",
-                         "connections to port %u cannot be held: %s", port,
+                         "connections to port %u cannot be held: %s", local->port,
                          r.reason[0] != '\0' ? r.reason : postern_strerror(rc));
     }
     g->fd = fd;

@@ -34,15 +34,15 @@ typedef void (*gate_syn_cb)(void *ctx, uint64_t id, const struct addr *from);
 typedef void (*gate_lost_cb)(void *ctx);
 
 /*
- * Holds what comes to TCP port `port` from now on. Open it before the listening socket.
- * The helper must have been started (helper_open), by whatever thread. Takes some tens
- * of milliseconds where the kernel lacks nftables' queue. On failure `fault` (may be
- * NULL) says why: POSTERN_ERR_PERM   there is no helper or it may not: the caller can
- * accept first POSTERN_ERR_INUSE  this port has a gate of this process
- * POSTERN_ERR_LIMIT  PRIVILEGE_GATES_MAX
- * POSTERN_ERR_IO     the packet filter does not do it
+ * Holds what comes by TCP to `local` (core/privilege.h) from now on. Open it before the
+ * listening socket. The helper must have been started (helper_open), by whatever
+ * thread. Takes some tens of milliseconds where the kernel lacks nftables' queue. On
+ * failure `fault` (may be NULL) says why: POSTERN_ERR_PERM   there is no helper or it
+ * may not: the caller can accept first POSTERN_ERR_INUSE  this port has a gate of this
+ * process there POSTERN_ERR_LIMIT  PRIVILEGE_GATES_MAX POSTERN_ERR_IO     the packet
+ * filter does not do it
  */
-MUST_CHECK int gate_open(struct gate **out, struct loop *loop, uint16_t port,
+MUST_CHECK int gate_open(struct gate **out, struct loop *loop, const struct addr *local,
                          gate_syn_cb on_syn, gate_lost_cb on_lost, void *ctx,
                          struct fault *fault);
 void gate_verdict(struct gate *g, uint64_t id, enum gate_verdict verdict);

@@ -43,6 +43,7 @@ struct door {
     struct gate *gate; /* holds SYNs until the host's server has accepted; or NULL */
     uint16_t port;
     bool udp;
+    bool dual;    /* IPv4 comes to it as well */
     bool ungated; /* for want of a helper; doors_sweep looks for one */
 };
 
@@ -55,7 +56,12 @@ static bool attach_awaited(struct door *d, const struct addr *from, int fd)
     if (v == NULL || !v->awaited || v->call == NULL)
         return false;
     v->awaited = false;
-    (void)!call_attach(v->call, fd);
+    if (visit_prove(v) == 0) {
+        (void)!call_attach(v->call, fd);
+    } else {
+        linger_break(fd);
+        call_abort(v->call);
+    }
     return true;
 }
 
@@ -68,8 +74,8 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     }
     if (attach_awaited(d, from, fd))
         return;
-    struct visit *v = visit_new(&d->of->visits, from, d->port, false);
-    if (v == NULL) {
+    struct visit *v;
+    if (visit_new(&v, &d->of->visits, from, d->port, false, true) != 0) {
         linger_break(fd);
         return;
     }
@@ -117,15 +123,21 @@ static bool comes_again(struct door *d, uint64_t syn, const struct addr *from)
     return true;
 }
 
-/* A client knocks: its host is asked before it is answered. */
+/*
+ * A client knocks: its host is asked before it is answered. Anybody can send SYNs in
+ * another's name, so few wait like that: any further one is let on to the kernel, which
+ * keeps nothing of it (SYN cookies), and the host is asked once the client has shown
+ * that it is there.
+ */
 static void on_syn(void *ctx, uint64_t syn, const struct addr *from)
 {
     struct door *d = ctx;
     if (comes_again(d, syn, from))
         return;
-    struct visit *v = visit_new(&d->of->visits, from, d->port, false);
-    if (v == NULL) {
-        gate_verdict(d->gate, syn, GATE_REFUSE);
+    struct visit *v;
+    int rc = visit_new(&v, &d->of->visits, from, d->port, false, false);
+    if (rc != 0) {
+        gate_verdict(d->gate, syn, rc == POSTERN_ERR_AGAIN ? GATE_ACCEPT : GATE_REFUSE);
         return;
     }
     v->gate = d->gate;
@@ -193,20 +205,16 @@ static struct door *door_find(const struct doors *ds, uint16_t port, bool udp)
     return NULL;
 }
 
-/*
- * Before the port listens, and again where the gate was lost. A gate holds a port of
- * the whole machine: it stands only where the whole port is ours.
- */
+/* Before the port listens, and again where the gate was lost. */
 static void open_gate(struct door *d)
 {
-    static const uint8_t any[16];
     struct fault f = {0};
-    const struct door *other = door_find(d->of, d->port, false);
-    if (d->udp || memcmp(d->bound.ip, any, sizeof(any)) != 0 ||
-        (other != NULL && other != d))
+    struct addr at = d->bound;
+    if (d->udp)
         return;
-    int rc =
-        gate_open(&d->gate, d->of->rooms->loop, d->port, on_syn, on_gate_lost, d, &f);
+    if (d->dual)
+        at = (struct addr){.port = d->port};
+    int rc = gate_open(&d->gate, d->of->rooms->loop, &at, on_syn, on_gate_lost, d, &f);
     d->ungated = rc == POSTERN_ERR_PERM;
     if (rc != 0) {
         d->gate = NULL;
@@ -236,6 +244,7 @@ static int open_at(struct doors *ds, const struct addr *a, bool dual, bool udp)
     d->of = ds;
     d->bound = *a;
     d->port = a->port;
+    d->dual = dual;
     d->udp = udp;
     open_gate(d);
     int fd = bind_port(a, dual, udp);

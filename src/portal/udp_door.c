@@ -27,6 +27,7 @@ static void on_datagram(void *ctx, struct call *c, const uint8_t *data, size_t l
     if (v->door == NULL)
         return;
     visit_touch(v);
+    v->answered = true;
     pktinfo_send(v->door->fd, &v->door->bound, data, len, &v->from, &v->local);
 }
 
@@ -48,8 +49,8 @@ static void on_end(void *ctx, struct call *c)
 static void begin_flow(struct udp_door *d, const struct addr *from,
                        const struct addr *local, const uint8_t *data, size_t len)
 {
-    struct visit *v = visit_new(d->visits, from, d->bound.port, true);
-    if (v == NULL)
+    struct visit *v;
+    if (visit_new(&v, d->visits, from, d->bound.port, true, false) != 0)
         return; /* a stranger's */
     v->door = d;
     v->local = *local;
@@ -68,6 +69,8 @@ static void take(struct udp_door *d, const struct addr *from, const struct addr 
         return;
     }
     visit_touch(v);
+    if (v->answered && !v->proven)
+        (void)visit_prove(v);
     if (v->open)
         (void)!call_send_datagram(v->call, data, len);
     else

@@ -15,18 +15,21 @@ enum {
     AWAITED_MS = 30000,  /* a SYN comes again after 1, 3, 7 and 15 s */
 };
 
-struct visit *visit_new(struct visits *vs, const struct addr *from, uint16_t port,
-                        bool udp)
+int visit_new(struct visit **out, struct visits *vs, const struct addr *from,
+              uint16_t port, bool udp, bool proven)
 {
     uint64_t id, now = loop_now_ms(vs->rooms->loop);
-    int rc = routes_open(vs->routes, from, port, udp, now, &id);
+    int rc = routes_open(vs->routes, from, port, udp, proven, now, &id);
     struct visit *v = rc == 0 ? calloc(1, sizeof(*v)) : NULL;
-    if (v == NULL) {
-        log_debug("what came to port %u was refused: %s", port,
-                  postern_strerror(rc != 0 ? rc : POSTERN_ERR_NOMEM));
-        if (rc == 0)
-            (void)routes_close(vs->routes, id);
-        return NULL;
+    if (rc == 0 && v == NULL) {
+        (void)routes_close(vs->routes, id);
+        rc = POSTERN_ERR_NOMEM;
+    }
+    if (rc != 0) {
+        if (rc != POSTERN_ERR_AGAIN)
+            log_debug("what came to port %u was refused: %s", port,
+                      postern_strerror(rc));
+        return rc;
     }
     struct route_entry *e = routes_entry(vs->routes, id);
     const struct route_grant *g = routes_grant_by_id(vs->routes, e->grant);
@@ -36,11 +39,13 @@ struct visit *visit_new(struct visits *vs, const struct addr *from, uint16_t por
     v->entry = id;
     v->from = *from;
     v->began_ms = now;
+    v->proven = proven;
     list_push(&vs->all, &v->link);
     (void)snprintf(v->account, sizeof(v->account), "%s", g->account);
     (void)snprintf(v->object, sizeof(v->object), "%.60s on %.60s", g->service,
                    h != NULL ? h->name : "");
-    return v;
+    *out = v;
+    return 0;
 }
 
 struct visit *visit_find(const struct visits *vs, const struct addr *from,
@@ -48,6 +53,28 @@ struct visit *visit_find(const struct visits *vs, const struct addr *from,
 {
     const struct route_entry *e = routes_find(vs->routes, from, port, udp);
     return e != NULL ? e->owner : NULL;
+}
+
+/* Who only has the visitor's address may not push all else out of the log. */
+static bool may_tell(const struct visit *v)
+{
+    return v->proven || minute_tell(&v->of->unproven, loop_now_ms(v->of->rooms->loop));
+}
+
+static void tell_opened(struct visit *v)
+{
+    if (v->told || !may_tell(v))
+        return;
+    v->told = true;
+    visitor_audit(v->of->rooms->audit, "opened", v->account, &v->from, v->object,
+                  "by port");
+}
+
+static void tell_refused(const struct visit *v, const char *reason)
+{
+    if (may_tell(v))
+        visitor_audit(v->of->rooms->audit, "refused", v->account, &v->from, v->object,
+                      reason);
 }
 
 void visit_call(struct visit *v, const struct call_config *c)
@@ -69,8 +96,7 @@ void visit_call(struct visit *v, const struct call_config *c)
         whole.ctx = v;
         rc = host_call(h, &v->call, &whole);
     } else {
-        visitor_audit(vs->rooms->audit, "refused", v->account, &v->from, v->object,
-                      HOST_AWAY);
+        tell_refused(v, HOST_AWAY);
         if (c->fd >= 0)
             linger_break(c->fd);
     }
@@ -89,11 +115,10 @@ void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reaso
     } else if (code == STREAM_OK) {
         (void)!routes_accepted(vs->routes, v->entry);
         v->open = true;
-        visitor_audit(vs->rooms->audit, "opened", v->account, &v->from, v->object,
-                      "by port");
+        if (v->gate == NULL) /* else when the visitor comes in */
+            tell_opened(v);
     } else {
-        visitor_audit(vs->rooms->audit, "refused", v->account, &v->from, v->object,
-                      reason);
+        tell_refused(v, reason);
     }
 }
 
@@ -104,13 +129,22 @@ void visit_on_end(void *ctx, struct call *c)
     char detail[VISITOR_SUM_LEN];
     if (c != NULL)
         v->stats = call_stats(c);
-    if (v->open)
+    if (v->told)
         visitor_audit(vs->rooms->audit, "closed", v->account, &v->from, v->object,
                       visitor_sum(v->stats.to_peer_bytes, v->stats.from_peer_bytes,
                                   loop_now_ms(vs->rooms->loop) - v->began_ms, detail));
     (void)routes_close(vs->routes, v->entry);
     list_remove(&v->link);
     free(v);
+}
+
+int visit_prove(struct visit *v)
+{
+    int rc = routes_prove(v->of->routes, v->entry, loop_now_ms(v->of->rooms->loop));
+    v->proven = rc == 0;
+    if (v->proven && v->open)
+        tell_opened(v);
+    return rc;
 }
 
 void visit_touch(struct visit *v)

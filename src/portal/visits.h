@@ -6,6 +6,7 @@
 #define POSTERN_PORTAL_VISITS_H
 
 #include "client/early.h"
+#include "core/repeat.h"
 #include "portal/hosts.h"
 
 struct gate;
@@ -15,7 +16,8 @@ struct udp_door;
 struct visits {
     const struct rooms *rooms;
     struct routes *routes;
-    struct list all; /* struct visit */
+    struct list all;        /* struct visit */
+    struct minute unproven; /* of their lines in the log */
 };
 
 struct visit {
@@ -26,6 +28,8 @@ struct visit {
     struct addr from;
     char account[64], object[128];
     bool open;
+    bool proven;       /* the visitor is where he says, as far as anybody can tell */
+    bool told;         /* in the log, that it was opened */
     struct gate *gate; /* its SYN waits there as `syn`; NULL: it has been decided */
     uint64_t syn;
     bool awaited; /* the host's server has accepted, the client's socket is to come */
@@ -34,15 +38,16 @@ struct visit {
     /* A flow's: */
     struct udp_door *door; /* NULL: it is closed */
     struct addr local;     /* where the client sends to */
+    bool answered;         /* the client was sent something */
     struct early early;    /* until the host has answered */
 };
 
 /*
- * For what came from `from` to the local port: an entry with its visit. NULL when it
- * may not come in; why is logged.
+ * For what came from `from` to the local port: an entry with its visit. `proven`, and
+ * what comes when it may not come in: routes_open. Why is logged.
  */
-struct visit *visit_new(struct visits *vs, const struct addr *from, uint16_t port,
-                        bool udp);
+MUST_CHECK int visit_new(struct visit **out, struct visits *vs, const struct addr *from,
+                         uint16_t port, bool udp, bool proven);
 /* The one that is under way already, or NULL. */
 struct visit *visit_find(const struct visits *vs, const struct addr *from,
                          uint16_t port, bool udp);
@@ -54,6 +59,8 @@ void visit_call(struct visit *v, const struct call_config *c);
 void visit_on_answer(void *ctx, struct call *c, unsigned code, const char *reason);
 /* Frees `v`. */
 void visit_on_end(void *ctx, struct call *c);
+/* As routes_prove: the visitor is where he says. */
+int visit_prove(struct visit *v);
 /* Something passed. */
 void visit_touch(struct visit *v);
 /* What moved nothing for so long ends; as does who was let in and did not come. */

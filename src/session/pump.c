@@ -276,6 +276,7 @@ static void take_header(struct pump *p)
 
 static void hand_datagram(struct pump *p, const uint8_t *data, size_t len)
 {
+    p->stats.from_peer_bytes += len;
     if (p->other != NULL)
         (void)!pump_send_datagram(p->other, data, len);
     else if (p->events->on_datagram != NULL)
@@ -502,9 +503,12 @@ int pump_send_datagram(struct pump *p, const uint8_t *data, size_t len)
 {
     if (p->stream == NULL || p->life != PUMP_LIVES)
         return POSTERN_ERR_CLOSED;
-    if (len <= stream_datagram_max(p->stream))
-        return stream_send_datagram(p->stream, data, len);
-    return send_large(p, data, len);
+    int rc = len <= stream_datagram_max(p->stream)
+                 ? stream_send_datagram(p->stream, data, len)
+                 : send_large(p, data, len);
+    if (rc == 0)
+        p->stats.to_peer_bytes += len;
+    return rc;
 }
 
 void pump_finish(struct pump *p)

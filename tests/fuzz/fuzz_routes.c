@@ -69,7 +69,7 @@ static void step(struct run *f, const uint8_t *b, uint64_t now)
     case 3:
     case 4:
         client.port = b[3];
-        if (routes_open(f->r, &client, port, udp, now, &id) == 0) {
+        if (routes_open(f->r, &client, port, udp, (b[5] & 1) != 0, now, &id) == 0) {
             f->open++;
             f->entries[b[4] % IDS] = id;
             check(routes_find(f->r, &client, port, udp) == routes_entry(f->r, id));
@@ -79,7 +79,10 @@ static void step(struct run *f, const uint8_t *b, uint64_t now)
         (void)!routes_accepted(f->r, id);
         break;
     case 6:
-        (void)routes_touch(f->r, id, now);
+        if (b[5] & 1)
+            (void)routes_prove(f->r, id, now);
+        else
+            (void)routes_touch(f->r, id, now);
         break;
     case 7:
         if (routes_close(f->r, id) == 0)
@@ -90,7 +93,7 @@ static void step(struct run *f, const uint8_t *b, uint64_t now)
         break;
     default:
         if (b[2] % 4 == 0)
-            (void)routes_revoke_login(f->r, b[3] % 5);
+            (void)routes_give_up_login(f->r, b[3] % 5);
         else if (b[2] % 4 == 1)
             (void)routes_revoke_host(f->r, b[4] % 3);
         else

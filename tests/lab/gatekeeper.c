@@ -3,7 +3,7 @@
  * the sockets that listen behind them, as it is told on standard input; the helper
  * belongs to the main thread's loop. It says what happens as JSON lines.
  *
- *   open PORT | close PORT | accept ID | refuse ID | drop ID
+ *   open PORT | open ADDRESS:PORT | close PORT | accept ID | refuse ID | drop ID
  *   always accept|refuse          from now on, without asking
  */
 #include <pthread.h>
@@ -70,16 +70,17 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     close(fd);
 }
 
-static void open_door(uint16_t port)
+/* `at` without a family: anywhere. */
+static void open_door(struct addr at)
 {
-    static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
+    struct sock_options how = {.dual = at.family == ADDR_NONE, .backlog = BACKLOG};
     struct fault fault = {0};
-    struct addr any = {.family = ADDR_V6, .port = port};
+    uint16_t port = at.port;
     struct door *d = door_of(0);
     if (d == NULL)
         abort();
     d->port = port;
-    int rc = gate_open(&d->gate, keeper.loop, port, on_syn, on_lost, d, &fault);
+    int rc = gate_open(&d->gate, keeper.loop, &at, on_syn, on_lost, d, &fault);
     (void)printf(
         "{\"event\":\"gate\",\"port\":%u,\"result\":\"%s\",\"why\":\"%s; %s\"}\n", port,
         postern_strerror(rc), fault.what, fault.advice);
@@ -87,8 +88,10 @@ static void open_door(uint16_t port)
         d->port = 0;
         return;
     }
+    if (how.dual)
+        at.family = ADDR_V6;
     struct acceptor_config c = {.loop = keeper.loop,
-                                .fd = sock_listen(&any, &both),
+                                .fd = sock_listen(&at, &how),
                                 .who = "the gatekeeper",
                                 .on_connection = on_connection};
     if (c.fd < 0 || acceptor_open(&d->acceptor, &c) != 0)
@@ -113,13 +116,15 @@ static void decide(uint64_t id, enum gate_verdict verdict)
 
 static void obey(const char *line)
 {
-    char word[16], arg[24];
-    if (sscanf(line, "%15s %23s", word, arg) != 2)
+    char word[16], arg[64];
+    if (sscanf(line, "%15s %63s", word, arg) != 2)
         return;
+    struct addr at;
     uint64_t number = strtoull(arg, NULL, 10);
     struct door *d = door_of((uint16_t)number);
     if (strcmp(word, "open") == 0)
-        open_door((uint16_t)number);
+        open_door(addr_parse(&at, arg) == 0 ? at
+                                            : (struct addr){.port = (uint16_t)number});
     else if (strcmp(word, "close") == 0 && d != NULL)
         close_door(d);
     else if (strcmp(word, "accept") == 0)

@@ -83,7 +83,7 @@ class Street:
 
     def dial(self, family=4, port=PORT):
         return self.programs.start(self.client, "dial", "/usr/bin/python3", "-c", DIAL,
-                                   SERVER[family], port)
+                                   SERVER.get(family, family), port)
 
     def rules(self):
         return "".join(self.server.run(*what) for what in (
@@ -204,6 +204,31 @@ def test_other_ports_are_left_alone(street):
     tell(keeper, f"open {PORT}")   # and once more
     keeper.wait_event("gate", since=since, port=PORT, result="ok")
     assert result(street.dial())[0] == "connected"
+
+
+@BOTH
+def test_a_gate_at_an_address_holds_that_address(street, family):
+    """Two of them on one port; a third address of the machine is somebody else's."""
+    first, second, third = (SERVER[family] + str(n) for n in (1, 2, 3))
+    bits, form = (24, "{}:{}") if family == 4 else (64, "[{}]:{}")
+    street.server.address("eth0", *(f"{a}/{bits}" for a in (first, second, third)))
+    wait_until(lambda: "tentative" not in street.server.run("ip", "-6", "addr"), 10, "ready")
+    keeper = street.keeper()
+    for a in (first, second):
+        tell(keeper, "open " + form.format(a, PORT))
+    wait_until(lambda: keeper.stdout.count('"result":"ok"') == 2, 10, "both stand")
+    tell(keeper, "open " + form.format(first, PORT))
+    assert "has a gate already" in keeper.wait_event("gate", result="in use")["why"]
+    tell(keeper, f"open {PORT}")
+    wait_until(lambda: keeper.stdout.count("has a gate already") == 2, 10, "it would overlap")
+    for a in (first, second):
+        since = keeper.mark()
+        dial = street.dial(a)
+        tell(keeper, f"accept {keeper.wait_event('syn', since=since)['id']}")
+        assert result(dial)[0] == "connected"
+    since = keeper.mark()
+    assert result(street.dial(third))[0] == "ConnectionRefusedError"   # nobody listens
+    assert not [e for e in keeper.events[since:] if e["event"] == "syn"]
 
 
 def test_only_sensible_gates_open(street):

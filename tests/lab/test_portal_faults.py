@@ -160,6 +160,59 @@ def test_connections_of_a_login_are_limited(site):
     wait_until(lambda: site.knock(site.anna.ns, 7000) == "ok\n", 10, "room again")
 
 
+# One packet to each of the ports, SYN and UDP in turns, in somebody else's name; ever more.
+SPOOF = """
+import random, socket, struct, sys, time
+source, to = (socket.inet_aton(a) for a in sys.argv[1:3])
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+def total(data):
+    words = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    return ~((words & 0xffff) + (words >> 16)) & 0xffff
+def send(protocol, data):
+    s.sendto(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(data), random.getrandbits(16), 0,
+                         64, protocol, 0, source, to) + data, (sys.argv[2], 0))
+print("begun", flush=True)
+while True:
+    port = random.randrange(1024, 65535)
+    head = struct.pack("!HHIIBBHHH", port, 7000, random.getrandbits(32), 0, 5 << 4, 2, 64240,
+                       0, 0)
+    sum_ = total(source + to + struct.pack("!BBH", 0, 6, 20) + head)
+    send(6, head[:16] + struct.pack("!H", sum_) + head[18:])
+    send(17, struct.pack("!HHHH", port, 7001, 9, 0) + b"z")
+    time.sleep(1 / 30)
+"""
+
+NO_RESETS = """table inet mute {
+  chain out { type filter hook output priority 0; tcp flags & rst == rst drop; }
+}"""
+
+
+def test_who_has_only_a_visitors_address_keeps_him_out_of_nothing(site):
+    """The visitor's NAT says nothing to what it does not know, as most do."""
+    site.gate.host.start_peer("udp-server", 7001)
+    site.gate.host_proc.terminate()
+    site.gate.start_host("data=7000", "echo=udp:7001")
+    site.anna.wait_service("echo", up=True, timeout=20)
+    site.anna.open("data")
+    site.anna.open("echo")
+    site.topo.client.site.box.nft(NO_RESETS)
+    for name in ("all", "stranger"):
+        site.topo.inet.sysctl(f"net.ipv4.conf.{name}.rp_filter", 0)
+    site.programs.start(site.topo.stranger, "spoof", sys.executable, "-c", SPOOF,
+                        site.topo.client.site.public, BROKER).wait_line("begun")
+    wait_until(lambda: site.anna.get("/").service("echo").connections >= 16, 20, "they come")
+    for _ in range(5):
+        time.sleep(2)
+        assert site.knock(site.anna.ns, 7000) == "ok\n"
+        done = site.anna.peer("udp-ping", BROKER, 7001, 50, 5, 1200)
+        assert "received 50 " in done.stdout, done.stdout
+    assert len(os.listdir(f"/proc/{site.gate.host_proc.popen.pid}/fd")) < 100
+    for who in (site.gate.host, site.gate.broker):
+        assert len(site.log(who, object="echo")) < 300
+    many = holds(site.anna, count=200)
+    assert "held 200\n" in many.stdout, many.stdout
+
+
 # Logs in again and again with one connection to the portal, and keeps each cookie.
 LOGINS = """
 import http.client, re, ssl, sys, urllib.parse

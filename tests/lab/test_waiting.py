@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -52,6 +53,24 @@ def test_a_broker_that_is_off_is_what_nc_waits_for(warm):
         assert "broker" in line, said
     assert all(x.startswith("warning: waiting: ") for x in said[:-1]), said
     assert len(said) <= 2 and done.seconds < 9 * patience(), (said, done.seconds)
+
+
+def test_an_up_that_ends_is_what_nc_speaks_of(warm):
+    """While they wait for their host; one has gone before."""
+    g, c = warm, warm.client
+    g.host_proc.terminate()
+    held = f"/proc/{g.up.pid}/fd"
+    before = len(os.listdir(held))
+    waits = [c.programs.start(c.ns, "nc", *c.wrapper, c.program, "nc", HOST, "one", env=c.env,
+                              stdin=subprocess.PIPE) for _ in range(4)]
+    wait_until(lambda: len(os.listdir(held)) >= before + 8, 4, "all wait")
+    waits.pop().kill()
+    wait_until(lambda: len(os.listdir(held)) <= before + 6, 4, "what it asked for has gone")
+    assert g.up.terminate() == 0, g.up.stderr   # with sanitizers: nothing is left
+    for nc in waits:
+        nc.wait(10)
+        last = lines_of(nc)[-1]
+        assert "'postern up' ended" in last and "service" not in last, nc.stderr
 
 
 def test_a_frozen_up_is_named_and_gone_round(warm):

@@ -389,7 +389,9 @@ static void test_datagrams_on_the_stream(void **state)
     arrive_frame(b, "one");
     arrive_frame(b, "two");
     assert_int_equal(b->datagrams, 2);
+    assert_int_equal(pump_stats(b->pump).from_peer_bytes, 6);
     assert_int_equal(pump_send_datagram(b->pump, (const uint8_t *)"abc", 3), 0);
+    assert_int_equal(pump_stats(b->pump).to_peer_bytes, 3);
     assert_int_equal(stands(b), PROTO_FRAME_HEADER + 3);
     pump_drop(b->pump); /* its user wants to hear no more */
     close_stream(b, SESSION_RESET_BY_APP);

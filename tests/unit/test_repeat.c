@@ -60,12 +60,23 @@ static void test_another_reason_is_told_with_measure(void **state)
     assert_in_range(told, 60, 70);
 }
 
+static void test_a_minute_has_so_many_lines(void **state)
+{
+    (void)state;
+    struct minute m = {0};
+    unsigned told = 0;
+    for (uint64_t ms = 0; ms < 10ull * MINUTE_MS; ms += 10)
+        told += minute_tell(&m, 5 + ms);
+    assert_int_equal(told, 10 * MINUTE_LINES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flood_of_equal_lines),
         cmocka_unit_test(test_others_and_pauses_begin_anew),
         cmocka_unit_test(test_another_reason_is_told_with_measure),
+        cmocka_unit_test(test_a_minute_has_so_many_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,13 +30,14 @@ static void test_stranger_and_friend(void **state)
     uint64_t made, id, other;
     (void)state;
     assert_int_equal(routes_grant(f->r, &g, &made), 0);
-    assert_int_equal(routes_open(f->r, &stranger, 22, false, 10, &id),
+    assert_int_equal(routes_open(f->r, &stranger, 22, false, true, 10, &id),
                      POSTERN_ERR_DENIED);
-    assert_int_equal(routes_open(f->r, &friend, 23, false, 10, &id),
+    assert_int_equal(routes_open(f->r, &friend, 23, false, true, 10, &id),
                      POSTERN_ERR_DENIED);
-    assert_int_equal(routes_open(f->r, &friend, 22, true, 10, &id), POSTERN_ERR_DENIED);
-    assert_int_equal(routes_open(f->r, &friend, 22, false, 10, &id), 0);
-    assert_int_equal(routes_open(f->r, &friend, 22, false, 10, &other),
+    assert_int_equal(routes_open(f->r, &friend, 22, true, true, 10, &id),
+                     POSTERN_ERR_DENIED);
+    assert_int_equal(routes_open(f->r, &friend, 22, false, true, 10, &id), 0);
+    assert_int_equal(routes_open(f->r, &friend, 22, false, true, 10, &other),
                      POSTERN_ERR_INUSE);
     struct route_entry *e = routes_find(f->r, &friend, 22, false);
     assert_non_null(e);
@@ -51,7 +52,7 @@ static void test_stranger_and_friend(void **state)
     assert_int_equal(routes_close(f->r, id), 0);
     assert_int_equal(routes_close(f->r, id), POSTERN_ERR_NOTFOUND);
     assert_int_equal(routes_accepted(f->r, id), POSTERN_ERR_NOTFOUND);
-    assert_int_equal(routes_open(f->r, &friend, 22, false, 10, &other), 0);
+    assert_int_equal(routes_open(f->r, &friend, 22, false, true, 10, &other), 0);
     assert_int_not_equal(id, other); /* never used again */
     assert_int_equal(f->reports.count, 0);
     end(f);
@@ -84,7 +85,8 @@ static void test_whose_address_counts_as_the_same(void **state)
         g.client.scope = cases[i].grant_scope;
         client.scope = cases[i].client_scope;
         assert_int_equal(routes_grant(f->r, &g, NULL), 0);
-        assert_int_equal(routes_open(f->r, &client, 80, false, 0, &id), cases[i].want);
+        assert_int_equal(routes_open(f->r, &client, 80, false, true, 0, &id),
+                         cases[i].want);
         assert_int_equal(routes_holder(f->r, &client, 80, false) != NULL,
                          cases[i].want == 0);
         end(f);
@@ -138,7 +140,7 @@ static void test_entries_go_on_with_the_same_target_only(void **state)
     assert_int_equal(routes_grant(f->r, &away, NULL), 0);
     assert_int_equal(routes_grant(f->r, &b, &second), 0);
     assert_int_equal(routes_holder(f->r, &client, 22, false)->id, first);
-    assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
+    assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id), 0);
     assert_int_equal(routes_entry(f->r, id)->grant, first);
     assert_int_equal(routes_give_up(f->r, first), 0); /* login 1 is gone */
     assert_int_equal(f->reports.count, 0);
@@ -156,7 +158,7 @@ static void test_entries_go_on_with_the_same_target_only(void **state)
     /* A right that is gone takes its entries along, whoever else has the port. */
     assert_int_equal(routes_grant(f->r, &a, &first), 0);
     assert_int_equal(routes_grant(f->r, &b, &second), 0);
-    assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
+    assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id), 0);
     assert_int_equal(routes_revoke(f->r, first), 0);
     assert_int_equal(f->reports.count, 2);
     assert_int_equal(routes_login_entries(f->r, 2), 0);
@@ -172,13 +174,14 @@ static void test_another_address_replaces_the_grant(void **state)
     uint64_t before, after, id;
     (void)state;
     assert_int_equal(routes_grant(f->r, &g, &before), 0);
-    assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
+    assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id), 0);
     g.client = address("192.0.2.9:0");
     assert_int_equal(routes_grant(f->r, &g, &after), 0);
     assert_int_not_equal(before, after);
     assert_int_equal(f->reports.count, 1);
     assert_null(routes_grant_by_id(f->r, before));
-    assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), POSTERN_ERR_DENIED);
+    assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id),
+                     POSTERN_ERR_DENIED);
     assert_int_equal(routes_grant_count(f->r), 1);
     end(f);
 }
@@ -205,9 +208,10 @@ static void test_refuses_what_is_no_grant(void **state)
     memset(bad.account, 'x', sizeof(bad.account));
     assert_int_equal(routes_grant(f->r, &bad, NULL), POSTERN_ERR_INVALID);
     assert_int_equal(routes_grant(f->r, &g, NULL), 0);
-    assert_int_equal(routes_open(f->r, &no_port, 22, false, 0, &id),
+    assert_int_equal(routes_open(f->r, &no_port, 22, false, true, 0, &id),
                      POSTERN_ERR_INVALID);
-    assert_int_equal(routes_open(f->r, &none, 22, false, 0, &id), POSTERN_ERR_INVALID);
+    assert_int_equal(routes_open(f->r, &none, 22, false, true, 0, &id),
+                     POSTERN_ERR_INVALID);
     assert_null(routes_find(f->r, &none, 22, false));
     assert_null(routes_holder(f->r, &none, 22, false));
     assert_null(routes_entry(f->r, 0));
@@ -247,7 +251,7 @@ static void test_limits(void **state)
             client.port = (uint16_t)(1000 + i);
             int rc = routes_open(f->r, &client,
                                  (uint16_t)(login * ROUTES_GRANTS_LOGIN_MAX + 2), false,
-                                 0, &id);
+                                 true, 0, &id);
             assert_int_equal(rc, i < ROUTES_ENTRIES_LOGIN_MAX ? 0 : POSTERN_ERR_LIMIT);
         }
     }
@@ -273,11 +277,134 @@ static void test_a_full_login_makes_way_for_the_next(void **state)
     assert_int_equal(routes_grant(f->r, &b, NULL), 0);
     for (unsigned i = 0; i <= 2 * ROUTES_ENTRIES_LOGIN_MAX; i++) {
         client.port = (uint16_t)(i + 1);
-        assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id),
+        assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id),
                          i < 2 * ROUTES_ENTRIES_LOGIN_MAX ? 0 : POSTERN_ERR_LIMIT);
     }
     assert_int_equal(routes_login_entries(f->r, 1), ROUTES_ENTRIES_LOGIN_MAX);
     assert_int_equal(routes_login_entries(f->r, 2), ROUTES_ENTRIES_LOGIN_MAX);
+    end(f);
+}
+
+/* Opens `n` more, each from the next port of the client; the last one's id. */
+static uint64_t open_more(struct fixture *f, struct addr *client,
+                          const struct route_grant *g, bool proven, unsigned n,
+                          uint64_t now_ms)
+{
+    uint64_t id = 0;
+    while (n-- > 0) {
+        client->port++;
+        assert_int_equal(
+            routes_open(f->r, client, g->port, g->udp, proven, now_ms, &id), 0);
+    }
+    return id;
+}
+
+/* A stranger may have written the address of a login into a SYN. */
+static void test_connections_that_prove_nothing_take_no_place(void **state)
+{
+    struct fixture *f = begin();
+    struct route_grant g = grant(1, "192.0.2.1:0", 22, 1, "ssh");
+    struct addr client = address("192.0.2.1:1");
+    uint64_t id, last;
+    (void)state;
+    assert_int_equal(routes_grant(f->r, &g, NULL), 0);
+    last = open_more(f, &client, &g, false, ROUTES_UNPROVEN_LOGIN_MAX, 0);
+    client.port++;
+    assert_int_equal(routes_open(f->r, &client, 22, false, false, 0, &id),
+                     POSTERN_ERR_AGAIN);
+    (void)open_more(f, &client, &g, true, ROUTES_ENTRIES_LOGIN_MAX, 0);
+    assert_int_equal(f->reports.count, 0);
+    /* There is no place that it could prove itself into. */
+    assert_int_equal(routes_prove(f->r, last, 0), POSTERN_ERR_LIMIT);
+    client.port++;
+    assert_int_equal(routes_open(f->r, &client, 22, false, false, 0, &id),
+                     POSTERN_ERR_LIMIT);
+    client.port = 100;
+    assert_int_equal(routes_close(f->r, routes_find(f->r, &client, 22, false)->id), 0);
+    assert_int_equal(routes_prove(f->r, last, 0), 0);
+    assert_int_equal(routes_prove(f->r, last, 0), 0);
+    assert_true(routes_entry(f->r, last)->proven);
+    assert_int_equal(routes_login_entries(f->r, 1),
+                     ROUTES_ENTRIES_LOGIN_MAX + ROUTES_UNPROVEN_LOGIN_MAX - 1);
+    end(f);
+}
+
+/* One packet a flow: the longest silent goes, and none that was heard again. */
+static void test_flows_that_prove_nothing_make_way(void **state)
+{
+    struct fixture *f = begin();
+    struct route_grant g = grant(1, "192.0.2.1:0", 53, 1, "dns");
+    struct addr client = address("192.0.2.1:1");
+    (void)state;
+    g.udp = true;
+    assert_int_equal(routes_grant(f->r, &g, NULL), 0);
+    uint64_t real = open_more(f, &client, &g, false, 1, 0);
+    uint64_t busy = open_more(f, &client, &g, false, 1, 1);
+    assert_int_equal(routes_prove(f->r, real, 2), 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        (void)open_more(f, &client, &g, false, 1, 10 + i);
+        assert_int_equal(routes_touch(f->r, busy, 10 + i), 0);
+    }
+    assert_int_equal(routes_entry_count(f->r), 1 + ROUTES_UNPROVEN_LOGIN_MAX);
+    assert_non_null(routes_entry(f->r, real));
+    assert_non_null(routes_entry(f->r, busy));
+    assert_int_equal(f->reports.count, 1001 - ROUTES_UNPROVEN_LOGIN_MAX);
+    assert_int_equal(f->reports.why[0], ROUTE_END_CROWDED);
+    end(f);
+}
+
+/* A second packet in another's name is no large feat: what is a connection stays. */
+static void test_a_connection_has_a_flows_place(void **state)
+{
+    struct fixture *f = begin();
+    struct route_grant dns = grant(1, "192.0.2.1:0", 53, 1, "dns"),
+                       ssh = grant(1, "192.0.2.1:0", 22, 1, "ssh");
+    struct addr client = address("192.0.2.1:1");
+    (void)state;
+    dns.udp = true;
+    assert_int_equal(routes_grant(f->r, &dns, NULL), 0);
+    assert_int_equal(routes_grant(f->r, &ssh, NULL), 0);
+    uint64_t kept = open_more(f, &client, &ssh, true, 1, 0);
+    for (unsigned i = 0; i < 2 * ROUTES_ENTRIES_LOGIN_MAX; i++)
+        assert_int_equal(
+            routes_prove(f->r, open_more(f, &client, &dns, false, 1, 1), 1), 0);
+    assert_int_equal(routes_login_entries(f->r, 1), ROUTES_ENTRIES_LOGIN_MAX);
+    uint64_t asked = open_more(f, &client, &ssh, false, 1, 2);
+    assert_int_equal(routes_prove(f->r, asked, 2), 0);
+    (void)open_more(f, &client, &ssh, true, ROUTES_ENTRIES_LOGIN_MAX - 2, 3);
+    assert_int_equal(routes_login_entries(f->r, 1), ROUTES_ENTRIES_LOGIN_MAX);
+    assert_non_null(routes_entry(f->r, kept));
+    assert_non_null(routes_entry(f->r, asked));
+    assert_int_equal(routes_expire(f->r, true, 1000, 1), 0); /* all flows are gone */
+    end(f);
+}
+
+/* In a full table the flow goes of all that has proven nothing. */
+static void test_a_full_table_drops_what_proved_nothing(void **state)
+{
+    struct fixture *f = begin();
+    struct route_grant g = grant(0, "192.0.2.1:0", 1, 1, "s"), dns = g;
+    struct addr client = address("192.0.2.1:1");
+    uint64_t id;
+    (void)state;
+    dns.login = 1000;
+    dns.udp = true;
+    assert_int_equal(routes_grant(f->r, &dns, NULL), 0);
+    (void)open_more(f, &client, &dns, false, 2, 0);
+    while (routes_entry_count(f->r) < ROUTES_ENTRIES_MAX) {
+        if (g.entries++ % ROUTES_ENTRIES_LOGIN_MAX == 0) {
+            g.login++;
+            g.port++;
+            assert_int_equal(routes_grant(f->r, &g, NULL), 0);
+        }
+        (void)open_more(f, &client, &g, true, 1, 1);
+    }
+    assert_int_equal(f->reports.count, 0);
+    (void)open_more(f, &client, &g, true, 2, 2);
+    assert_int_equal(f->reports.count, 2);
+    client.port++;
+    assert_int_equal(routes_open(f->r, &client, dns.port, true, false, 3, &id),
+                     POSTERN_ERR_LIMIT);
     end(f);
 }
 
@@ -293,8 +420,8 @@ static void test_expires_the_silent_ones(void **state)
     assert_int_equal(routes_next_expiry(f->r, true, 100), UINT64_MAX);
     for (int i = 0; i < 3; i++) {
         client.port = (uint16_t)(i + 1);
-        assert_int_equal(routes_open(f->r, &client, 53, true, (uint64_t)i * 10, &id[i]),
-                         0);
+        assert_int_equal(
+            routes_open(f->r, &client, 53, true, true, (uint64_t)i * 10, &id[i]), 0);
     }
     assert_int_equal(routes_touch(f->r, id[0], 50), 0);
     assert_int_equal(routes_touch(f->r, id[0] + 1, 50), POSTERN_ERR_NOTFOUND);
@@ -323,7 +450,7 @@ static void test_the_callback_may_close_and_revoke(void **state)
         assert_int_equal(routes_grant(f->r, &g, NULL), 0);
         for (uint16_t i = 1; i <= 5; i++) {
             client.port = i;
-            assert_int_equal(routes_open(f->r, &client, 22, false, 0, &id), 0);
+            assert_int_equal(routes_open(f->r, &client, 22, false, true, 0, &id), 0);
         }
         f->reports.count = 0;
         if (round == 0)
@@ -350,6 +477,10 @@ int main(void)
         cmocka_unit_test(test_refuses_what_is_no_grant),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_a_full_login_makes_way_for_the_next),
+        cmocka_unit_test(test_connections_that_prove_nothing_take_no_place),
+        cmocka_unit_test(test_flows_that_prove_nothing_make_way),
+        cmocka_unit_test(test_a_connection_has_a_flows_place),
+        cmocka_unit_test(test_a_full_table_drops_what_proved_nothing),
         cmocka_unit_test(test_expires_the_silent_ones),
         cmocka_unit_test(test_the_callback_may_close_and_revoke),
     };

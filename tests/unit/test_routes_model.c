@@ -34,7 +34,7 @@ struct model {
     struct fixture *f;
     uint64_t ended[REPORTS_MAX]; /* what must be reported, in any order */
     size_t ended_count;
-    size_t handed_over;
+    size_t handed_over, crowded;
     uint64_t last_id; /* a recent one, dead or alive */
 };
 
@@ -60,6 +60,12 @@ static struct route_grant *model_grant(struct model *m, uint64_t id)
         if (m->grants[i].id == id)
             return &m->grants[i];
     return NULL;
+}
+
+static const struct route_grant *model_grant_of(const struct model *m,
+                                                const struct route_entry *e)
+{
+    return model_grant((struct model *)(uintptr_t)m, e->grant);
 }
 
 static struct route_entry *model_entry(struct model *m, uint64_t id)
@@ -156,34 +162,101 @@ static void op_grant(struct model *m, uint64_t *rng)
     m->grants[m->grant_count++] = w;
 }
 
+/* How many of its class the login has of that grant; with `stay`, connections only. */
+static size_t model_class(const struct model *m, const struct route_grant *of,
+                          bool proven, bool stay)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->entry_count; i++)
+        n += m->entries[i].proven == proven && !(stay && m->entries[i].udp) &&
+             (proven || m->entries[i].udp == of->udp) &&
+             model_grant_of(m, &m->entries[i])->login == of->login;
+    return n;
+}
+
+static bool model_has_room(const struct model *m, const struct route_grant *g,
+                           bool proven, bool give)
+{
+    return model_class(m, g, proven, give) <
+           (proven ? ROUTES_ENTRIES_LOGIN_MAX : ROUTES_UNPROVEN_LOGIN_MAX);
+}
+
+/* The index of the flow of that login and class that is silent the longest. */
+static size_t model_silent(const struct model *m, const struct route_grant *of,
+                           bool proven)
+{
+    size_t found = SIZE_MAX;
+    for (size_t i = 0; i < m->entry_count; i++) {
+        const struct route_entry *e = &m->entries[i];
+        if (!e->udp || e->proven != proven || model_grant_of(m, e)->login != of->login)
+            continue;
+        const struct route_entry *f = found == SIZE_MAX ? NULL : &m->entries[found];
+        if (f == NULL || e->touched_ms < f->touched_ms ||
+            (e->touched_ms == f->touched_ms && e->id < f->id))
+            found = i;
+    }
+    return found;
+}
+
+/* The eldest grant for it that has room, or with `give` can make it. */
+static struct route_grant *model_pick(struct model *m, const struct addr *c,
+                                      uint16_t port, bool udp, bool proven, bool give)
+{
+    for (size_t i = 0; i < m->grant_count; i++)
+        if (model_holds(&m->grants[i], c, port, udp) &&
+            model_has_room(m, &m->grants[i], proven, give))
+            return &m->grants[i];
+    return NULL;
+}
+
+static void model_make_room(struct model *m, const struct route_grant *g, bool proven)
+{
+    while (!model_has_room(m, g, proven, false)) {
+        m->crowded++;
+        model_end(m, model_silent(m, g, proven));
+    }
+}
+
+static int model_judge(struct model *m, const struct addr *c, uint16_t port, bool udp,
+                       bool proven)
+{
+    bool granted = false;
+    if (c->port == 0)
+        return POSTERN_ERR_INVALID;
+    for (size_t i = 0; i < m->entry_count; i++)
+        if (addr_equal(&m->entries[i].client, c) && m->entries[i].port == port &&
+            m->entries[i].udp == udp)
+            return POSTERN_ERR_INUSE;
+    for (size_t i = 0; i < m->grant_count; i++)
+        granted = granted || model_holds(&m->grants[i], c, port, udp);
+    if (!granted)
+        return POSTERN_ERR_DENIED;
+    if (!udp && !proven && model_pick(m, c, port, udp, true, true) == NULL)
+        return POSTERN_ERR_LIMIT;
+    if (model_pick(m, c, port, udp, proven, true) == NULL)
+        return udp || proven ? POSTERN_ERR_LIMIT : POSTERN_ERR_AGAIN;
+    return 0;
+}
+
 static void op_open(struct model *m, uint64_t *rng)
 {
     struct addr c = m->clients[rng_below(rng, CLIENTS)];
     uint16_t port = (uint16_t)(1 + rng_below(rng, PORTS));
-    bool udp = rng_below(rng, 2) == 1;
+    bool udp = rng_below(rng, 2) == 1, proven = rng_below(rng, 4) != 0;
+    uint64_t id = 0;
     c.port = (uint16_t)(rng_below(rng, 400));
     if (c.family == ADDR_V6)
         c.ip[15] = (uint8_t)rng_below(rng, 3);
-    int want = c.port == 0 ? POSTERN_ERR_INVALID : POSTERN_ERR_DENIED;
-    struct route_grant *g = NULL;
-    for (size_t i = 0; i < m->grant_count && want != POSTERN_ERR_INVALID; i++) {
-        if (!model_holds(&m->grants[i], &c, port, udp))
-            continue;
-        want = POSTERN_ERR_LIMIT;
-        if (g == NULL &&
-            model_login_entries(m, m->grants[i].login) < ROUTES_ENTRIES_LOGIN_MAX)
-            g = &m->grants[i];
-    }
-    if (g != NULL)
-        want = 0;
-    for (size_t i = 0; i < m->entry_count && want != POSTERN_ERR_INVALID; i++)
-        if (addr_equal(&m->entries[i].client, &c) && m->entries[i].port == port &&
-            m->entries[i].udp == udp)
-            want = POSTERN_ERR_INUSE;
-    uint64_t id = 0;
-    assert_int_equal(routes_open(m->f->r, &c, port, udp, m->now, &id), want);
+    int want = model_judge(m, &c, port, udp, proven);
+    assert_int_equal(routes_open(m->f->r, &c, port, udp, proven, m->now, &id), want);
     if (want != 0)
         return;
+    struct route_grant *g = model_pick(m, &c, port, udp, proven, false);
+    if (g == NULL) {
+        g = model_pick(m, &c, port, udp, proven, true);
+        model_make_room(m, g, proven);
+        g = model_pick(m, &c, port, udp, proven, false);
+    }
     assert_null(model_entry(m, id));
     g->entries++;
     m->last_id = id;
@@ -192,8 +265,25 @@ static void op_open(struct model *m, uint64_t *rng)
                                                         .client = c,
                                                         .port = port,
                                                         .udp = udp,
+                                                        .proven = proven,
                                                         .state = ROUTE_WAITING,
                                                         .touched_ms = m->now};
+}
+
+static void op_prove(struct model *m, uint64_t id)
+{
+    struct route_entry *e = model_entry(m, id);
+    const struct route_grant *g = e != NULL ? model_grant_of(m, e) : NULL;
+    int want = e == NULL ? POSTERN_ERR_NOTFOUND : 0;
+    if (e != NULL && !e->proven && !model_has_room(m, g, true, true))
+        want = POSTERN_ERR_LIMIT;
+    assert_int_equal(routes_prove(m->f->r, id, m->now), want);
+    if (e == NULL || e->proven || want != 0)
+        return;
+    model_make_room(m, g, true);
+    e = model_entry(m, id);
+    e->proven = true;
+    e->touched_ms = m->now;
 }
 
 static uint64_t some_entry(struct model *m, uint64_t *rng)
@@ -214,6 +304,8 @@ static void op_entry(struct model *m, uint64_t *rng, uint64_t which)
         assert_int_equal(routes_accepted(m->f->r, id), want);
         if (e != NULL)
             e->state = ROUTE_OPEN;
+    } else if (which == 1 && m->now % 2 == 0) {
+        op_prove(m, id);
     } else if (which == 1) {
         assert_int_equal(routes_touch(m->f->r, id, m->now), want);
         if (e != NULL)
@@ -337,6 +429,7 @@ static void compare(struct model *m)
         assert_int_equal(t->id, e->id);
         assert_int_equal(t->grant, e->grant);
         assert_int_equal(t->state, e->state);
+        assert_int_equal(t->proven, e->proven);
         assert_int_equal(t->touched_ms, e->touched_ms);
         assert_true(addr_equal(&t->client, &e->client));
         if (e->touched_ms < oldest[e->udp])
@@ -382,6 +475,7 @@ static void run_model(uint64_t seed, unsigned operations)
     compare(m);
     assert_true(most_entries > 500); /* it was a test of something */
     assert_true(m->handed_over > 0);
+    assert_true(m->crowded > 0);
     end(m->f);
     free(m);
 }

@@ -65,10 +65,10 @@ uint64_t helper_knock_remove(uint32_t serial)
     return 0;
 }
 
-int gate_open(struct gate **out, struct loop *loop, uint16_t port, gate_syn_cb on_syn,
-              gate_lost_cb on_lost, void *ctx, struct fault *fault)
+int gate_open(struct gate **out, struct loop *loop, const struct addr *local,
+              gate_syn_cb on_syn, gate_lost_cb on_lost, void *ctx, struct fault *fault)
 {
-    (void)out, (void)loop, (void)port, (void)on_syn, (void)on_lost, (void)ctx;
+    (void)out, (void)loop, (void)local, (void)on_syn, (void)on_lost, (void)ctx;
     return fault_set(fault, POSTERN_ERR_PERM, "go on without", "no gates here");
 }
 
