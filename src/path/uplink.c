@@ -24,7 +24,7 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
-    CONNECT_SLOW_MS = 10000,   /* three, where its answers may wait in a full line */
+    CONNECT_SLOW_MS = 7500,    /* three, where its answers may wait in a full line */
     SLOW_US = 500000,
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
