@@ -225,6 +225,8 @@ static int ask(struct discovery *d, struct choice *c, struct fault *f)
             continue; /* the same on IPv6 */
         if (!sockdiag_owner(s->inode, &pid, program))
             program[0] = '\0';
+        if (strcmp(program, "postern") == 0)
+            continue; /* paths of ours, no service */
         (void)fprintf(tty, "%s on %s %s. Publish it? [n; y; name] ",
                       program[0] != '\0' ? program : "a program",
                       s->tcp ? "TCP" : "UDP", addr_format(&s->local, text));

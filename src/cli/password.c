@@ -65,13 +65,14 @@ static void on_signal(int signum)
 static int ask(int fd, const char *prompt, char *out, size_t cap)
 {
     struct termios before, silent;
-    struct sigaction act = {.sa_handler = on_signal}, old_int, old_term;
+    struct sigaction act = {.sa_handler = on_signal}, old_int, old_term, old_hup;
     if (tcgetattr(fd, &before) != 0)
         return POSTERN_ERR_IO;
     silent = before;
     silent.c_lflag &= ~(tcflag_t)(ECHO | ECHOE | ECHOK | ECHONL);
     (void)sigaction(SIGINT, &act, &old_int);
     (void)sigaction(SIGTERM, &act, &old_term);
+    (void)sigaction(SIGHUP, &act, &old_hup);
     int err = tcsetattr(fd, TCSAFLUSH, &silent) == 0 ? 0 : POSTERN_ERR_IO;
     if (err == 0) {
         (void)!write(fd, prompt, strlen(prompt));
@@ -81,6 +82,7 @@ static int ask(int fd, const char *prompt, char *out, size_t cap)
     }
     (void)sigaction(SIGINT, &old_int, NULL);
     (void)sigaction(SIGTERM, &old_term, NULL);
+    (void)sigaction(SIGHUP, &old_hup, NULL);
     return err;
 }
 
@@ -125,7 +127,11 @@ int password_read(char *out, size_t cap, size_t min, const char *file, struct fa
     int err = file == NULL && isatty(STDIN_FILENO) == 1
                   ? ask_twice(out, cap, f)
                   : from_file(out, cap, file != NULL ? file : "-", f);
-    if (err == 0 && strlen(out) < min)
+    if (err == 0 && out[0] == '\0')
+        err = fault_set(f, POSTERN_ERR_INVALID,
+                        "type one, or give a file's name with --password-file",
+                        "no password was given");
+    else if (err == 0 && strlen(out) < min)
         err = fault_set(f, POSTERN_ERR_INVALID,
                         "choose a longer one, four words for example",
                         "the password has fewer than %zu characters", min);

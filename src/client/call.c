@@ -173,7 +173,8 @@ static const char *why_none(const struct call *c, char buf[static REASON_LEN])
     }
     if (c->pump != NULL && !peer_is_silent(c->config.peer))
         return "the host has not answered the request yet";
-    return is_known(c) ? c->calls->last.what : "no session to the host came in time";
+    f = is_known(c) ? &c->calls->last : peer_why_none(c->config.peer);
+    return f != NULL ? f->what : "no session to the host came in time";
 }
 
 /* Waiting helps only when somebody changes something; one more try was made for it. */

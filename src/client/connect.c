@@ -137,7 +137,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 
 /*
  * Uses a running daemon's session for a TCP service that the book knows; false when
- * that cannot be, and a session of our own is needed.
+ * that cannot be, and a session of our own is needed: also where something keeps the
+ * daemon from the host, so that it is said, or ends this, as without it.
  */
 static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
 {
@@ -146,7 +147,8 @@ static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
     Services *known = calloc(1, sizeof(*known));
     bool shared = false;
     if (known != NULL && client_finds_up(s->client) &&
-        book_find(client_book(s->client), s->host, &h, NULL) == 0) {
+        book_find(client_book(s->client), s->host, &h, NULL) == 0 &&
+        share_reaches(client_statedir(s->client), h.name)) {
         int n = book_services(client_book(s->client), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {
             ServiceInfo *info = &known->services[known->services_count++];

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/log.h"
+
 struct join {
     struct client *client;
     struct link link;
@@ -64,6 +66,12 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     rc = client_open(&j.client, &cc, &events, &j, f);
     if (rc != 0)
         return rc;
+    struct book_host h;
+    if (own_name != NULL &&
+        book_find_key(client_book(j.client), j.link.host_key, &h) == 0)
+        log_warn("%.64s was joined before: where this device is on its list still, it "
+                 "keeps its name there",
+                 h.name);
     rc = client_join(j.client, &j.link, own_name, &p, f);
     if (rc == 0)
         rc = client_run(j.client, f);

@@ -501,6 +501,13 @@ bool peer_is_ready(const struct peer *p)
     return p->tie != NULL && tie_is_open(p->tie);
 }
 
+const struct fault *peer_why_none(const struct peer *p)
+{
+    if (peer_is_ready(p))
+        return NULL;
+    return p->last.what[0] != '\0' ? &p->last : peer_broker_fault(p, NULL);
+}
+
 bool peer_is_on(const struct peer *p)
 {
     return p->tie != NULL && tie_is_on(p->tie);

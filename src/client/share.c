@@ -267,20 +267,36 @@ int share_watch(struct share_list *list, const struct statedir *state,
     return 0;
 }
 
-void share_print_paths(const struct statedir *state, const char *host,
+/* Prints what the daemon says of `host` to `out`, if any; whether nothing keeps it. */
+static bool ask_status(const struct statedir *state, const char *host,
                        struct events *out)
 {
     LocalRequest req = LocalRequest_init_zero;
     LocalReply r = LocalReply_init_zero;
+    bool kept = false;
     int fd;
     req.op = LOCAL_STATUS;
     (void)snprintf(req.host, sizeof(req.host), "%s", host);
     if (dial_up(state, &fd) != 0)
-        return;
+        return false;
     if (local_send(fd, &req, -1) == 0) {
-        while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last)
-            if (strstr(r.json, "\"event\":\"host\"") == NULL)
+        while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
+            kept = kept || r.reason[0] != '\0';
+            if (r.json[0] != '\0' && strstr(r.json, "\"event\":\"host\"") == NULL)
                 events_print_json(out, r.json);
+        }
     }
     close(fd);
+    return !kept;
+}
+
+bool share_reaches(const struct statedir *state, const char *host)
+{
+    return ask_status(state, host, NULL);
+}
+
+void share_print_paths(const struct statedir *state, const char *host,
+                       struct events *out)
+{
+    (void)ask_status(state, host, out);
 }

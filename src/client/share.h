@@ -60,6 +60,8 @@ MUST_CHECK int share_watch(struct share_list *list, const struct statedir *state
                            const struct share_events *events, void *ctx);
 /* Forgets them all, without callbacks: this program ends, and the daemon sees it. */
 void share_forget(struct share_list *list);
+/* Whether the daemon knows of nothing that keeps it from `host`. */
+bool share_reaches(const struct statedir *state, const char *host);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

@@ -391,6 +391,16 @@ struct status_walk {
     const char *host; /* "" is all */
 };
 
+/* For a command that would hand its connections over: what keeps the host away. */
+static void tell_why_none(struct local_conn *c, const struct peer *p)
+{
+    LocalReply r = LocalReply_init_zero;
+    const struct fault *why = peer_why_none(p);
+    (void)snprintf(r.reason, sizeof(r.reason), "%s", why != NULL ? why->what : "");
+    if (why != NULL)
+        (void)!local_conn_reply(c, &r);
+}
+
 static void status_of(void *ctx, struct peer *p)
 {
     struct status_walk *w = ctx;
@@ -400,6 +410,8 @@ static void status_of(void *ctx, struct peer *p)
     const struct path *path = online ? peer_path(p) : NULL;
     if (w->host[0] != '\0' && strcmp(w->host, peer_name(p)) != 0)
         return;
+    if (w->host[0] != '\0')
+        tell_why_none(w->conn, p);
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
     event_text(&e, "state", online ? "online" : "offline");

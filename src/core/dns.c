@@ -26,8 +26,10 @@ static bool read_name(struct wire_reader *r, char name[static DNS_NAME_LEN])
             name[used++] = '.';
         for (size_t i = 0; i < len; i++) {
             uint8_t c = label[i];
-            if (c <= ' ' || c > '~' || c == '.')
+            if (c <= ' ' || c == 0x7f || c == '.')
                 return false;
+            if (c > '~') /* in no name of ours, and it wants an answer */
+                c = '?';
             name[used++] = (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
         }
     }

@@ -34,6 +34,10 @@ _Static_assert(0 PATH_KINDS(COUNTED) - 2 <=
                    sizeof(((Offer *)NULL)->meets) / sizeof(((Offer *)NULL)->meets[0]),
                "an Offer has room for each plan: all kinds but udp-punch and relay");
 
+#define FITS(constant, engine, name, delay_ms, flags, plan)                            \
+    _Static_assert(sizeof(name) <= sizeof(((Meet *)NULL)->kind), "it is cut: " name);
+PATH_KINDS(FITS)
+
 const struct meeting_plan *meeting_plan_of(enum path_kind kind)
 {
     return plans[kind].steps != 0 ? &plans[kind] : NULL;

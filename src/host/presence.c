@@ -153,7 +153,8 @@ bool presences_keep(struct presences *ps)
         return false;
     memcpy(before, h->key.pub, KEY_LEN);
     if (presences_renew(ps, &changed, &f) != 0)
-        log_error("device.db was changed, and this host keeps its key: %s", f.what);
+        log_error("device.db was changed, and this host keeps its key: %s; %s", f.what,
+                  f.advice);
     else if (find(ps, before) == NULL)
         log_warn("device.db was replaced: this host's key is %s now, and who knows it "
                  "by the one before does not reach it",

@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
+#include "core/dns.h"
 #include "host/access.h"
 #include "host/agent.h"
 #include "host/certs.h"
@@ -27,6 +29,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
+#include "io/resolve.h"
 #include "io/statedir.h"
 #include "path/uplink_words.h"
 
@@ -46,7 +49,8 @@ struct serve {
     struct timer sweep;
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
-    bool met_before; /* this broker took us in in an earlier run */
+    char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
+    bool met_before;                    /* this broker took us in in an earlier run */
     int result;
     struct fault *fault; /* of the caller */
 };
@@ -67,6 +71,19 @@ static void stop(struct host *h, int result)
 
 /* ---------------------------------------------------------------------- the broker */
 
+/* A host's name where it is joined is made of what it calls itself, once. */
+static void tell_names(const struct serve *s)
+{
+    char label[ROSTER_NAME_LEN];
+    const char *name = s->host.settings.name;
+    dns_label(name, label, sizeof(label));
+    if (strcasecmp(label, name) != 0)
+        log_warn("devices reach this host as '%s'", label);
+    if (s->named_before[0] != '\0' && strcmp(s->named_before, label) != 0)
+        log_warn("devices that joined this host as '%s' go on calling it so",
+                 s->named_before);
+}
+
 static void tell_ready(struct serve *s)
 {
     struct event e;
@@ -82,6 +99,7 @@ static void tell_ready(struct serve *s)
         event_text(&e, "via", place);
     }
     events_print(s->host.out, &e);
+    tell_names(s);
 }
 
 /* `why` NULL: it is back. With `fatal` it does not come back without somebody's doing.
@@ -93,7 +111,7 @@ static void tell_away(struct serve *s, const struct fault *why, bool fatal)
     event_text(&e, "state", why == NULL ? "back" : "lost");
     if (why != NULL)
         event_text(&e, "reason", why->what);
-    if (why != NULL && fatal)
+    if (why != NULL && (fatal || why->code == POSTERN_ERR_INUSE))
         event_text(&e, "do", why->advice);
     events_print(s->host.out, &e);
 }
@@ -320,12 +338,29 @@ static void on_sweep(void *ctx)
         clients_announce_key(h->clients);
     clients_check(h->clients);
     portal_list_sweep(s->portal_list);
+    audit_look(h->audit);
     spare_look_bytes(&h->spare,
                      clients_count(h->clients) + service_streams_count(h->streams));
 }
 
 /* -------------------------------------------------------------------------------
  * settings */
+
+/* "web:8080" where "web=8080" was meant: a machine that there is not. */
+static void doubt_targets(const struct service_list *l, const char *const *texts)
+{
+    struct addr found[RESOLVE_MAX];
+    const char *why;
+    for (size_t i = 0; i < l->count; i++) {
+        const struct service_target *t = &l->items[i].targets[0];
+        if (strpbrk(texts[i], "=,") == NULL && strpbrk(t->host, ".:") == NULL &&
+            resolve_now(t->host, t->port, found, &why) < 0)
+            log_warn("'%.80s' is port %u of a machine called '%.60s', which is not "
+                     "known here; did you mean %.60s=%s%u?",
+                     texts[i], t->port, t->host, t->host, l->items[i].udp ? "udp:" : "",
+                     t->port);
+    }
+}
 
 static int load_services(struct serve *s, struct fault *f)
 {
@@ -346,6 +381,7 @@ static int load_services(struct serve *s, struct fault *f)
     int rc = service_list_parse(&s->host.services, c->services, c->service_count, f);
     if (rc != 0)
         return rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
+    doubt_targets(&s->host.services, c->services);
     size_t used = 0;
     for (size_t i = 0; i < c->service_count; i++) {
         int n = snprintf(s->host.settings.services + used,
@@ -412,6 +448,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
     if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
         return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
                          "the name is too long");
+    if (s->host.settings.name[0] != '\0')
+        dns_label(s->host.settings.name, s->named_before, sizeof(s->named_before));
     if (c->name != NULL)
         (void)snprintf(s->host.settings.name, sizeof(s->host.settings.name), "%s",
                        c->name);

@@ -39,10 +39,13 @@ static int parse_port(const char *text, size_t len, uint16_t *port)
 static int parse_name(char name[static SERVICE_NAME_LEN], const char *text, size_t len,
                       struct fault *f)
 {
-    bool good = len > 0 && len < SERVICE_NAME_LEN && isalnum((unsigned char)text[0]) &&
-                !all_digits(text, len);
+    bool good = len > 0 && isalnum((unsigned char)text[0]) && !all_digits(text, len);
     for (size_t i = 0; good && i < len; i++)
         good = isalnum((unsigned char)text[i]) || strchr("-_.", text[i]) != NULL;
+    if (len >= SERVICE_NAME_LEN)
+        return fault_set(f, POSTERN_ERR_INVALID, "use at most 63 characters",
+                         "'%.20s...' is too long for the name of a service or instance",
+                         text);
     if (!good)
         return fault_set(f, POSTERN_ERR_INVALID,
                          "use letters, digits, '-', '_' and '.', not digits only",

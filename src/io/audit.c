@@ -117,6 +117,13 @@ void audit_close(struct audit *a)
     free(a);
 }
 
+void audit_look(struct audit *a)
+{
+    struct fault f = {0};
+    if (a != NULL && is_open(a) && db_check(a->db, &f) == POSTERN_ERR_CORRUPT)
+        a->told = true; /* by io/db */
+}
+
 /* Copies text that may come from anybody. */
 static void clean(char *out, size_t cap, const char *text)
 {

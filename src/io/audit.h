@@ -35,6 +35,9 @@ struct audit *audit_start(const char *dir);
 MUST_CHECK int audit_open(struct audit **out, const char *dir, struct fault *f);
 /* NULL is fine. */
 void audit_close(struct audit *a);
+/* For daemons, now and then: a log that cannot be written is told before an entry is
+ * lost. NULL is fine. */
+void audit_look(struct audit *a);
 /*
  * Text is cut to fit and control characters become '?'. A log that cannot be written
  * is said once by log_error; what is audited goes on. NULL `a` is fine.

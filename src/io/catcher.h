@@ -22,9 +22,9 @@
 struct catcher;
 
 struct catcher_config {
-    char *const *argv;     /* ends with NULL */
-    bool loopback;         /* every address becomes the loopback one of its family */
-    bool stdout_to_stderr; /* of the program */
+    char *const *argv;       /* ends with NULL */
+    bool loopback;           /* every address becomes the loopback one of its family */
+    bool stdout_to_stderr;   /* of the program */
     const sigset_t *signals; /* its mask */
 };
 

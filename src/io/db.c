@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "io/lack.h"
 #include "io/log.h"
@@ -79,6 +81,14 @@ int db_checked(struct db *db, int r)
     return err;
 }
 
+/* The file is this user's, and its mode keeps him out all the same. */
+static bool db_is_own(const struct db *db)
+{
+    struct stat st;
+    return stat(db->path, &st) == 0 && st.st_uid == geteuid() &&
+           (st.st_mode & (S_IRUSR | S_IWUSR)) != (S_IRUSR | S_IWUSR);
+}
+
 int db_fault(const struct db *db, int err, struct fault *f)
 {
     const char *path = db->path;
@@ -108,6 +118,10 @@ int db_fault(const struct db *db, int err, struct fault *f)
         return fault_set(f, err, "free some space there and try again",
                          "the disk is full: %.250s cannot be written", path);
     case POSTERN_ERR_PERM:
+        if (db_is_own(db))
+            return fault_set(f, err, "'chmod u+rw' gives it back its mode",
+                             "%.250s is this user's, and its mode forbids to use it",
+                             path);
         return fault_set(f, err,
                          "run as the user who owns it, or use another directory with "
                          "--state",

@@ -219,7 +219,8 @@ void uplink_event(const struct uplink *u, struct event *e)
     event_text(e, "state", uplink_is_up(u) ? "online" : f != NULL ? "lost" : "trying");
     if (f != NULL)
         event_text(e, "reason", f->what);
-    if (f != NULL && fatal) /* only somebody's doing helps */
+    if (f != NULL &&
+        (fatal || f->code == POSTERN_ERR_INUSE)) /* somebody's doing helps */
         event_text(e, "do", f->advice);
 }
 

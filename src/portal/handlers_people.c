@@ -51,8 +51,8 @@ static void show_wait(struct request *r, uint64_t wait_ms)
     char text[96];
     r->retry_s = (unsigned)(wait_ms / 1000 + 1);
     (void)snprintf(text, sizeof(text),
-                   "Too many attempts failed. Wait %u seconds before the next.",
-                   r->retry_s);
+                   "Too many attempts failed. Wait %u second%s before the next.",
+                   r->retry_s, r->retry_s == 1 ? "" : "s");
     show_login(r, MHD_HTTP_TOO_MANY_REQUESTS, text, NULL);
 }
 

@@ -506,6 +506,32 @@ def test_a_kind_that_cannot_come_is_not_waited_for(gate):
         assert any(f"waiting: no way to home yet: {kind}: " in line for line in lines), lines
 
 
+def test_a_host_says_under_which_name_it_is_reached(served):
+    g = served
+    g.join()
+    g.host_proc.terminate()
+    proc = g.host.start("serve", "--name", "My H\u00f6me")
+    proc.wait_event("ready", 20)
+    wait_until(lambda: "reach this host as 'my-h-me'" in proc.stderr, 5, "its name")
+    assert f"'{HOST}'" in proc.stderr, "who joined before calls it so"
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+
+
+def test_words_say_what_is_wrong(served):
+    g = served
+    says(g.other_client("x").run("serve", "--broker", g.link, "a" * 64 + "=80", json=False),
+         2, "too long")
+    meant = g.other_client("y", ns=g.topo.host.ns).start("serve", "--broker", g.link,
+                                                         "nosuch:8080")
+    meant.wait_event("ready", 30)
+    assert "did you mean nosuch=8080?" in meant.stderr, meant.stderr
+    says(g.host.run("access", "add", "anna", "--services", "peer", stdin=b"", json=False),
+         1, "no password was given")
+    g.join()
+    done = g.client.run("join", g.invite(), "--name", "other", json=False)
+    assert done.status == 0 and "keeps its name" in done.stderr, done.stderr
+
+
 def test_ended_and_started_anew_at_once(served):
     """As people restart by hand: the new one waits for the old one to take its leave."""
     g = served
@@ -534,6 +560,16 @@ def test_no_permission(served, work):
     os.chmod(work, 0o755)
     own = Actor(g.programs, g.topo.stranger, f"{work}/open/state")
     says(as_nobody(own, "broker", "--listen", "0.0.0.0:443"), 1, "443", "permission")
+
+
+def test_a_mode_that_keeps_the_owner_out(served, work):
+    fresh = Actor(served.programs, served.topo.host.ns, f"{work}/nobodys")
+    os.chmod(work, 0o755)
+    os.mkdir(fresh.state, 0o700)
+    os.chown(fresh.state, NOBODY, NOBODY)
+    assert as_nobody(fresh, "keys").status == 0
+    os.chmod(f"{fresh.state}/device.db", 0)
+    says(as_nobody(fresh, "keys"), 1, "chmod u+rw")
 
 
 def test_home_that_cannot_be_written(programs, work):
@@ -800,3 +836,24 @@ def test_garbage_at_the_hosts_port_disturbs_nobody(gate):
     flow.popen.send_signal(signal.SIGTERM)
     assert flow.wait(20) == 0, flow.stdout[-300:]
     wait_until(lambda: g.host_proc.running, what="host")
+
+
+def test_a_state_directory_of_others(programs, work):
+    """Another user's is refused, but to root; what is open to others is warned of."""
+    os.chmod(work, 0o755)
+    state = os.path.join(work, "state")
+
+    def keys(*wrapper):
+        return programs.run(None, "keys", *wrapper, postern(), "keys", "--state", state)
+    done = keys()
+    assert done.status == 0 and done.stderr == "", done.stderr
+    os.chmod(state, 0o770)
+    assert "chmod 700" in keys().stderr
+    os.chmod(state, 0o755)
+    os.chmod(os.path.join(state, "device.db"), 0o644)
+    assert f"chmod 600 {state}/device.db" in keys().stderr
+    os.chown(state, 1, 1)
+    done = keys()
+    assert done.status == 0 and "belongs to user 1" in done.stderr, done.stderr
+    done = keys("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert done.status != 0 and "belongs to user 1" in done.stderr, done.stderr

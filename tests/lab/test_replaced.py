@@ -222,6 +222,17 @@ def test_the_log_goes_on_in_the_file_that_took_its_place(pair, work):
     assert g.host_proc.running and "audit" not in g.host_proc.stderr
 
 
+@pytest.mark.parametrize("name", ["device.db", "audit.db"])
+def test_a_file_that_was_emptied_is_named_before_it_is_needed(pair, name):
+    g = pair
+    os.truncate(f"{g.host.state}/{name}", 0)
+    wait_until(lambda: f"{name} was emptied; nothing" in g.host_proc.stderr and
+               "restore it" in g.host_proc.stderr, NOTICED_S, "it is told")
+    time.sleep(NOTICED_S)
+    assert g.host_proc.stderr.count("was emptied") == 1, g.host_proc.stderr
+    assert works(g.client)
+
+
 def test_a_broker_goes_on_with_the_list_that_took_its_place(pair):
     g = pair
     by_rename(f"{g.broker.state}/broker.db")

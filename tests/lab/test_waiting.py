@@ -95,6 +95,28 @@ def test_a_frozen_up_is_named_and_gone_round(warm):
     assert g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n").status == 0
 
 
+def test_connect_beside_up_ends_where_it_would_alone(warm):
+    g = warm
+    device = g.host.run("ls", "--devices").events[0]["name"]
+    assert g.host.run("revoke", device).status == 0
+    g.up.wait_event("left", 20, peer=HOST)
+    done = g.client.run("connect", f"{HOST}:one", "127.0.0.1:0")
+    assert done.status == 1 and "new invite" in done.stderr, done.stdout + done.stderr
+    assert not done.event("ready"), done.stdout
+
+
+def test_connect_beside_up_says_that_the_broker_is_away(gate):
+    g = gate(host="none", client="none")
+    g.up_and_joined("7000")
+    g.broker_proc.terminate()
+    up = g.client.start("up")
+    up.wait_event("left", 20)
+    proc = g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+    said = proc.wait_event("error", 20)
+    assert "broker" in said["what"] and said["do"], said
+    assert not proc.find("ready") and proc.running
+
+
 def test_connect_says_an_absence_once(warm):
     """Alone, from the first moment: no "has not answered yet" behind "is not online"."""
     g = warm

@@ -40,6 +40,10 @@ static void test_refuses_what_is_no_question(void **state)
     bad[5] = 2; /* two questions */
     assert_int_equal(dns_parse(&q, bad, sizeof(bad)), POSTERN_ERR_PROTO);
     memcpy(bad, query, sizeof(bad));
+    bad[13] = 0xc3; /* text beyond ASCII is in no name of ours, and gets an answer */
+    assert_int_equal(dns_parse(&q, bad, sizeof(bad)), 0);
+    assert_string_equal(q.name, "?ome.postern");
+    memcpy(bad, query, sizeof(bad));
     bad[12] = 0xc0; /* a pointer into nowhere */
     assert_int_equal(dns_parse(&q, bad, sizeof(bad)), POSTERN_ERR_PROTO);
     memcpy(bad, query, sizeof(bad));
