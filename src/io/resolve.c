@@ -42,7 +42,7 @@ struct job {
     char host[256];
     uint16_t port;
     int family, flags; /* of getaddrinfo */
-    int fd;    /* of a thread of its own */
+    int fd;            /* of a thread of its own */
 };
 
 struct resolve {
