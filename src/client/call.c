@@ -18,6 +18,8 @@ enum {
     TELL_MS = 5000,         /* then whoever waits is told why */
     TELL_KNOWN_MS = 1500,   /* when the broker has said that it may take longer */
     TICK_MS = 500,
+    REASON_LEN =
+        sizeof(((struct fault *)0)->what) + sizeof(((struct fault *)0)->advice) + 2,
     LATE_MS = 2 * TICK_MS, /* this program did not run: nobody had a chance */
 };
 
@@ -160,12 +162,15 @@ static bool is_known(const struct call *c)
            (cs->last_of == NULL || cs->last_of == c->config.peer);
 }
 
-/* What keeps the session or its answer from coming: the broker's absence above all. */
-static const char *why_none(const struct call *c)
+/* What keeps the session or its answer from coming: the broker's absence above all, and
+ * what is to be done about that. */
+static const char *why_none(const struct call *c, char buf[static REASON_LEN])
 {
     const struct fault *f = peer_broker_fault(c->config.peer, NULL);
-    if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer)))
-        return f->what;
+    if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer))) {
+        (void)snprintf(buf, REASON_LEN, "%s; %s", f->what, f->advice);
+        return buf;
+    }
     if (c->pump != NULL && !peer_is_silent(c->config.peer))
         return "the host has not answered the request yet";
     f = is_known(c) ? &c->calls->last : peer_why_none(c->config.peer);
@@ -188,7 +193,8 @@ static bool is_hopeless(const struct call *c)
 
 static void give_up(struct call *c)
 {
-    answer(c, STREAM_TIMEOUT, why_none(c));
+    char why[REASON_LEN];
+    answer(c, STREAM_TIMEOUT, why_none(c, why));
     if (c->pump != NULL)
         pump_abort(c->pump, SESSION_RESET_BY_APP);
     else
@@ -200,11 +206,12 @@ static void tell_wait(struct call *c)
     bool early =
         c->pump == NULL && is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
     uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
+    char why[REASON_LEN];
     if (c->told || loop_now_ms(c->calls->loop) < c->since_ms + after_ms)
         return;
     c->told = true;
     if (!c->quiet && c->config.on_wait != NULL)
-        c->config.on_wait(c->config.ctx, c, why_none(c));
+        c->config.on_wait(c->config.ctx, c, why_none(c, why));
 }
 
 /* After a sleep, answers may have come and not been read yet. */

@@ -21,8 +21,9 @@ enum {
     OFFLINE_GRACE_MS = 4500,
     CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
     TIMEOUT_GRACE_MS = 30000,
-    FLAPS_MAX = 2,        /* lost connections to the broker before any session stood */
-    TELL_MS = 5000,       /* whoever waits for a first session is told why */
+    FLAPS_MAX = 2,  /* lost connections to the broker before any session stood */
+    TELL_MS = 5000, /* whoever waits for a first session is told why */
+    TELL_BROKER_MS = 2500,
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
 };
 
@@ -621,11 +622,20 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     return true;
 }
 
+/* A broker that is silent is told of sooner than what it leads to. */
+static bool is_early(const struct client *c)
+{
+    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
+    return loop_now_ms(c->loop) - c->began_ms < TELL_MS &&
+           uplink_is_up(e->home->endpoint.uplink);
+}
+
 static void on_tell(void *ctx)
 {
     struct client *c = ctx;
     char why[sizeof(c->told_wait)];
-    if (!why_waiting(c, why, sizeof(why)) || strcmp(why, c->told_wait) == 0)
+    if (!why_waiting(c, why, sizeof(why)) || is_early(c) ||
+        strcmp(why, c->told_wait) == 0)
         return;
     memcpy(c->told_wait, why, sizeof(why));
     log_warn("waiting: %s", why);
@@ -678,7 +688,7 @@ int client_open(struct client **out, const struct client_config *config,
     timer_init(&c->patience, c->loop, on_patience, c);
     timer_init(&c->tell, c->loop, on_tell, c);
     if (events->on_broker == NULL) /* else all is told as it comes */
-        timer_every(&c->tell, TELL_MS, TELL_MS);
+        timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
     rc = stop_open(&c->stop, c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
@@ -731,7 +741,7 @@ bool client_finds_up(struct client *c)
         loop_refresh(c->loop);
         c->began_ms = loop_now_ms(c->loop);
         if (timer_is_active(&c->tell))
-            timer_every(&c->tell, TELL_MS, TELL_MS);
+            timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
     }
     return rc == 0;
 }

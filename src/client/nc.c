@@ -289,7 +289,7 @@ static const char *advice_for(unsigned code)
     case STREAM_DENIED:
         return "ask the host's owner for a new invite";
     case STREAM_TIMEOUT:
-        return "check the host and its service; 'postern status' tells more";
+        return "'postern status' tells more";
     case SHARE_LOST:
         return "try again: without it this command connects by itself";
     default:
@@ -309,7 +309,7 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
                     code == STREAM_REFUSED    ? POSTERN_ERR_REFUSED
                     : code == STREAM_NOTFOUND ? POSTERN_ERR_NOTFOUND
                                               : POSTERN_ERR_UNREACHABLE,
-                    advice_for(code), "%.250s", reason);
+                    advice_for(code), "%.300s", reason);
     client_stop(s->client, f.code, &f);
 }
 

@@ -312,7 +312,8 @@ static const struct tie_events tie_events = {
 
 static unsigned patience_ms(const struct peer *p)
 {
-    return p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS;
+    unsigned line_ms = 4 * uplink_rtt_us(p->config.endpoint->uplink) / 1000;
+    return (p->unanswered ? 2 * OPEN_TIMEOUT_MS : OPEN_TIMEOUT_MS) + line_ms;
 }
 
 /*
@@ -432,6 +433,8 @@ void peer_on_uplink(struct peer *p, bool up)
         tie_on_uplink(p->tie, up);
     if (up && !peer_is_on(p)) /* the pause was for the broker's absence */
         timer_start(&p->timer, 50);
+    else if (up && !peer_is_ready(p)) /* from now on there is something to answer */
+        timer_start(&p->timer, patience_ms(p));
 }
 
 /* We pause since the host was not there, and it is now. */

@@ -21,7 +21,8 @@ enum {
      * it finds out by its next ping of the broker, and its access may come and go
      * still. */
     BROKEN_MS = 60000,
-    TELL_S = 4,     /* then people are told that nothing comes through */
+    TELL_S = 4, /* then people are told that nothing comes through */
+    TELL_SLOW_S = 20,
     PRESENT_S = 30, /* a host that speaks to us through the broker all the while; or the
                      * broker is another than it was */
     AWAY_S = 180, /* one that the broker misses, or of whom nothing is known: as long as
@@ -103,13 +104,20 @@ void peer_check_gone(struct peer *p)
     peer_restart(p, &f, false);
 }
 
+/* On a full line answers wait: some round trips as they were of late say nothing. */
+static uint64_t tell_after_us(const struct peer *p)
+{
+    uint64_t us = seconds_us(TELL_S) + 4 * (uint64_t)session_rtt_us(peer_session(p));
+    return us < seconds_us(TELL_SLOW_S) ? us : seconds_us(TELL_SLOW_S);
+}
+
 /* Once, and again where it turns out that it may take longer. */
 static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
 {
     struct fault f;
     char advice[sizeof(f.advice)];
     bool broker = uplink_is_up(p->config.endpoint->uplink);
-    if (now_us - since_us < seconds_us(TELL_S) ||
+    if (now_us - since_us < tell_after_us(p) ||
         (p->told_silent && p->limit_s <= p->told_limit_s))
         return;
     p->told_silent = true;

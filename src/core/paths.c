@@ -83,12 +83,29 @@ static uint64_t dead_after_us(const struct paths *p, const struct paths_path *x)
     return max64(PATHS_DEAD_ALONE_US, 6 * pto);
 }
 
+/* A byte stream below, its own or the broker's. */
+static bool in_order(const struct paths_path *x)
+{
+    return x->stream || x->meagre;
+}
+
+/*
+ * A stream on which packets still arrive is slow, not dead: our question waits behind
+ * what was sent before it. It may be that one direction is cut, so not for ever.
+ */
+static uint64_t slow_until_us(const struct paths *p, const struct paths_path *x)
+{
+    uint64_t lately = max64(PATHS_GRACE_MIN_US, 4 * (uint64_t)p->pto_us);
+    return in_order(x) ? min64(x->heard_us + lately, x->asked_us + PATHS_SLOW_MAX_US)
+                       : 0;
+}
+
 static uint64_t dead_at_us(const struct paths *p, const struct paths_path *x)
 {
     if (x->id == PATHS_NONE || !in_doubt(x) || x->told_dead ||
         x->unanswered < DEAD_TRIES)
         return UINT64_MAX;
-    return x->asked_us + dead_after_us(p, x);
+    return max64(x->asked_us + dead_after_us(p, x), slow_until_us(p, x));
 }
 
 /* ------------------------------------------------------------------------ requests */
@@ -328,12 +345,13 @@ static const struct paths_path *best_answer(const struct paths *p)
 
 static uint64_t leave_at_us(const struct paths *p)
 {
-    const struct paths_path *cur = in_use(p);
-    if (!p->census || (cur != NULL && answered(p, cur)) || best_answer(p) == NULL)
+    const struct paths_path *cur = in_use(p), *best = best_answer(p);
+    if (!p->census || (cur != NULL && answered(p, cur)) || best == NULL)
         return UINT64_MAX;
     if (cur == NULL || !in_doubt(cur))
         return 0;
-    return max64(cur->asked_us, p->hinted ? p->census_us : 0) + grace_us(p);
+    uint64_t at = max64(cur->asked_us, p->hinted ? p->census_us : 0) + grace_us(p);
+    return best->meagre ? max64(at, slow_until_us(p, cur)) : at;
 }
 
 static bool choose(struct paths *p, uint64_t now_us, struct paths_action *out)
@@ -559,6 +577,10 @@ void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us)
     struct paths_path *x = find(p, id);
     if (x != NULL)
         x->heard_us = now_us;
+    if (x != NULL && in_order(x) && p->census) {
+        p->silent_since_us = now_us;
+        p->silent_at_us = now_us + PATHS_SILENT_US;
+    }
     if (id == p->current)
         p->received_us = now_us;
 }

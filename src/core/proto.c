@@ -35,10 +35,23 @@ int proto_encode_offer(uint8_t *buf, size_t cap, const Offer *m)
     return proto_encode(buf, cap, Offer_fields, m);
 }
 
+static uint64_t time_of(const Control *m)
+{
+    switch (m->which_body) {
+    case Control_welcome_tag:
+        return m->body.welcome.time_s;
+    case Control_portal_account_tag:
+        return m->body.portal_account.expires_s;
+    default:
+        return 0;
+    }
+}
+
 int proto_decode_control(Control *m, const uint8_t *buf, size_t len)
 {
     memset(m, 0, sizeof(*m));
-    return proto_decode(Control_fields, m, buf, len);
+    int rc = proto_decode(Control_fields, m, buf, len);
+    return rc == 0 && time_of(m) > PROTO_TIME_MAX_S ? POSTERN_ERR_PROTO : rc;
 }
 
 int proto_decode_meta(Meta *m, const uint8_t *buf, size_t len)

@@ -18,6 +18,8 @@
 #define PROTO_ALPN_SESSION "postern/1"
 #define PROTO_ALPN_AGENT "postern-agent/1" /* a host of a LAN, to its agent */
 #define PROTO_FRAME_MAX 8192 /* a frame of a channel or of the Meta stream */
+/* A time that is later is malformed: times are subtracted from one another. */
+#define PROTO_TIME_MAX_S ((uint64_t)INT64_MAX / 2)
 #define CONV_LEN 16
 #define TICKET_LEN 16
 #define MARK_MAX 40 /* of Introduce */

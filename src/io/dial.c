@@ -31,7 +31,7 @@ struct dial {
     struct addr addrs[DIAL_ADDRS_MAX];
     size_t count, next, failed;
     struct attempt attempts[DIAL_ADDRS_MAX];
-    uint64_t deadline_ms;
+    uint64_t deadline_ms, name_ms; /* nothing else is tried than its name */
     int first_err;
     dial_cb cb;
     void *ctx;
@@ -130,11 +130,13 @@ static void on_timer(void *ctx)
 {
     struct dial *d = ctx;
     uint64_t now = loop_now_ms(d->loop);
-    if ((d->failed == d->count && d->resolve == NULL) || now >= d->deadline_ms) {
+    bool idle = d->failed == d->count; /* else a connection may come about */
+    uint64_t until = idle && d->name_ms < d->deadline_ms ? d->name_ms : d->deadline_ms;
+    if ((idle && d->resolve == NULL) || now >= until) {
         finish(d, reason(d), -1);
         return;
     }
-    uint64_t wait = d->deadline_ms - now;
+    uint64_t wait = until - now;
     if (d->next < d->count && wait > DIAL_STAGGER_MS)
         wait = DIAL_STAGGER_MS;
     timer_start(&d->timer, wait);
@@ -156,6 +158,7 @@ static struct dial *dial_new(struct loop *loop, unsigned timeout_ms, dial_cb cb,
     timer_init(&d->timer, loop, on_timer, d);
     loop_refresh(loop);
     d->deadline_ms = loop_now_ms(loop) + timeout_ms;
+    d->name_ms = loop_now_ms(loop) + DIAL_NAME_MS;
     return d;
 }
 
@@ -206,6 +209,12 @@ static void try_soon(struct dial *d)
     timer_start(&d->timer, 0);
 }
 
+static void wait_for_name(struct dial *d)
+{
+    uint64_t until = d->name_ms < d->deadline_ms ? d->name_ms : d->deadline_ms;
+    timer_start(&d->timer, until - loop_now_ms(d->loop));
+}
+
 int dial_start(struct dial **out, struct loop *loop, const struct addr *addrs, size_t n,
                unsigned timeout_ms, dial_cb cb, void *ctx)
 {
@@ -248,7 +257,7 @@ int dial_start_name(struct dial **out, struct loop *loop, const char *host,
         destroy(d);
         return rc;
     }
-    timer_start(&d->timer, timeout_ms);
+    wait_for_name(d);
     *out = d;
     return 0;
 }
@@ -273,7 +282,10 @@ int dial_start_known(struct dial **out, struct loop *loop,
     for (size_t i = 0; i < known->count && i < DIAL_KNOWN_MAX; i++)
         if (!addr_equal(&known->addrs[i], &d->doubtful))
             add(d, &known->addrs[i]);
-    timer_start(&d->timer, d->count > 0 ? 0 : timeout_ms);
+    if (d->count > 0)
+        try_soon(d);
+    else
+        wait_for_name(d);
     *out = d;
     return 0;
 }

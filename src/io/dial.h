@@ -15,6 +15,7 @@
 #define DIAL_ADDRS_MAX 8
 #define DIAL_KNOWN_MAX 4 /* of them, addresses known from earlier */
 #define DIAL_STAGGER_MS 150
+#define DIAL_NAME_MS 4000 /* a name is waited for, once nothing else is left to try */
 
 struct dial;
 

@@ -453,13 +453,20 @@ static void start_first(struct loop *loop)
     if (attach(loop) != 0 || begin() != 0)
         return;
     struct pollfd p = {.fd = helper.fd, .events = POLLIN};
-    if (poll(&p, 1, GATE_ANSWER_MS) > 0 &&
-        fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd) ==
-            (ssize_t)sizeof(r) &&
-        r.op == PRIVILEGE_HELLO)
-        (void)take_hello(&r);
-    if (fd >= 0)
-        close(fd);
+    if (poll(&p, 1, GATE_ANSWER_MS) > 0) {
+        if (fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd) ==
+                (ssize_t)sizeof(r) &&
+            r.op == PRIVILEGE_HELLO)
+            (void)take_hello(&r);
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    (void)snprintf(helper.why, sizeof(helper.why),
+                   "the privileged helper does not answer; it is started again by "
+                   "itself");
+    log_warn("%s; until then nothing begins that needs it", helper.why);
+    helper.told_lost = true;
 }
 
 static void open_locked(struct loop *loop)

@@ -19,6 +19,7 @@
 
 #include "io/db.h"
 #include "io/lack.h"
+#include "io/log.h"
 
 enum {
     LOCK_PATIENCE_MS = 2000,
@@ -104,6 +105,41 @@ static int make_dirs(const char *path)
     return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;
 }
 
+/*
+ * As ssh does it: what another user owns is refused, but to root, who may use anybody's
+ * (with sudo, for one); what is open to others is no reason to stop.
+ */
+static int check_owner(const char *path, const struct stat *st, struct fault *f)
+{
+    if (st->st_uid == geteuid() || st->st_uid == 0)
+        return 0;
+    if (geteuid() != 0)
+        return fault_set(f, POSTERN_ERR_PERM, "choose another with --state",
+                         "the state directory %.200s belongs to user %u", path,
+                         (unsigned)st->st_uid);
+    log_warn("the state directory %.200s belongs to user %u, who can take its keys and "
+             "change who comes in; if that is not meant: chown root it",
+             path, (unsigned)st->st_uid);
+    return 0;
+}
+
+/* Whoever may write to the directory can put another key there. */
+static void warn_of_openness(const char *path, const struct stat *st)
+{
+    static const char *const secrets[] = {"device.db", "host.db", "broker.db"};
+    mode_t open =
+        (st->st_mode & S_IXGRP ? S_IRWXG : 0) | (st->st_mode & S_IXOTH ? S_IRWXO : 0);
+    if ((st->st_mode & S_IWGRP) != 0)
+        log_warn("a group may write to the state directory: chmod 700 %.200s", path);
+    for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
+        char file[STATEDIR_PATH_LEN + 16];
+        struct stat in;
+        (void)snprintf(file, sizeof(file), "%s/%s", path, secrets[i]);
+        if (stat(file, &in) == 0 && (in.st_mode & open) != 0)
+            log_warn("others may read secrets: chmod 600 %.200s", file);
+    }
+}
+
 int statedir_open(struct statedir *s, const char *option, struct fault *f)
 {
     char path[STATEDIR_PATH_LEN], real[PATH_MAX];
@@ -120,6 +156,9 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
         return fault_set(f, POSTERN_ERR_PERM,
                          "run 'chmod 700' on it, or choose another",
                          "everybody may write to the state directory %.200s", path);
+    int rc = check_owner(path, &st, f);
+    if (rc != 0)
+        return rc;
     if (realpath(path, real) == NULL)
         return state_fault(f, errno, path);
     if (strlen(real) >= sizeof(s->path))
@@ -127,6 +166,7 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
     if (access(real, R_OK | X_OK) != 0)
         return state_fault(f, errno, path);
     memcpy(s->path, real, strlen(real) + 1);
+    warn_of_openness(real, &st);
     return 0;
 }
 

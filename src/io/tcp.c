@@ -111,8 +111,9 @@ void tcp_segment_max(int fd, int bytes)
 
 int tcp_read_facts(int fd, struct tcp_facts *f)
 {
-    /* tcpi_min_rtt of the kernel's struct tcp_info, which netinet/tcp.h cuts short. */
-    enum { MIN_RTT_AT = 148 };
+    /* tcpi_min_rtt and tcpi_delivery_rate of the kernel's struct tcp_info, which
+     * netinet/tcp.h cuts short. */
+    enum { MIN_RTT_AT = 148, RATE_AT = 160 };
     uint8_t whole[256] = {0};
     struct tcp_info info;
     socklen_t len = sizeof(whole);
@@ -122,6 +123,8 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
     memcpy(&info, whole, sizeof(info));
     if (len >= MIN_RTT_AT + sizeof(f->min_rtt_us))
         memcpy(&f->min_rtt_us, whole + MIN_RTT_AT, sizeof(f->min_rtt_us));
+    if (len >= RATE_AT + sizeof(f->rate_bytes_s))
+        memcpy(&f->rate_bytes_s, whole + RATE_AT, sizeof(f->rate_bytes_s));
     if (f->min_rtt_us == UINT32_MAX)
         f->min_rtt_us = 0;
     f->rtt_us = info.tcpi_rtt;

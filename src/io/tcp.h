@@ -45,8 +45,9 @@ struct tcp_facts {
     uint32_t rtt_us;
     uint32_t min_rtt_us; /* 0: the kernel does not say */
     bool timestamps, sack, scales;
-    uint8_t window_shift; /* of what we receive, where it scales */
-    unsigned retransmits; /* of the first unacknowledged segment, so far */
+    uint8_t window_shift;  /* of what we receive, where it scales */
+    unsigned retransmits;  /* of the first unacknowledged segment, so far */
+    uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };
 
 /* POSTERN_ERR_IO, and zeroes, for another socket than TCP's. */

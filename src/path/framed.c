@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/clock.h"
 #include "io/linger.h"
 #include "io/loop.h"
 #include "io/netmon.h"
@@ -20,7 +21,12 @@ enum {
     FRAME_HEADER = 2,
     IOV_PAIRS = 256,
     READ_ROUNDS = 4,
-    NOTSENT_LOWAT_BYTES = 256 * 1024,
+    /* What waits in the socket behind what is under way: as much as leaves in a tenth
+     * of a second, or whoever asks whether the path lives waits behind it for long. */
+    UNSENT_MAX_BYTES = 256 * 1024,
+    UNSENT_MIN_BYTES = 16 * 1024,
+    UNSENT_PER_S = 10,
+    PACE_EVERY_MS = 100,
     BESIDE_BYTES_MAX = 4096, /* a packet that may wait behind a full batch */
     BESIDE_QUEUED_MAX = 512 * 1024,
 };
@@ -36,6 +42,7 @@ struct framed {
     size_t rx_len;
     uint8_t *tx; /* what the socket did not take */
     size_t tx_len, tx_from;
+    uint64_t paced_ms;
     bool busy, freed, told;
     bool failed; /* a write was told of a reset: the read behind it sees an end */
 };
@@ -112,6 +119,22 @@ static int send_beside(struct framed *f, const uint8_t *buf, size_t len)
     return 0;
 }
 
+static void pace(struct framed *f)
+{
+    struct tcp_facts facts;
+    uint64_t now_ms = loop_now_ms(f->net->loop);
+    if (now_ms - f->paced_ms < PACE_EVERY_MS || tcp_read_facts(f->fd, &facts) != 0 ||
+        facts.rate_bytes_s == 0)
+        return;
+    if (f->base.kind == PATH_RELAY)
+        f->net->relay_rtt_us = facts.rtt_us;
+    uint64_t bytes = facts.rate_bytes_s / UNSENT_PER_S;
+    f->paced_ms = now_ms;
+    tcp_unsent_max(f->fd, bytes < UNSENT_MIN_BYTES   ? UNSENT_MIN_BYTES
+                          : bytes > UNSENT_MAX_BYTES ? UNSENT_MAX_BYTES
+                                                     : (int)bytes);
+}
+
 static int op_send(struct path *path, const uint8_t *buf, size_t len,
                    size_t segment_len)
 {
@@ -132,6 +155,7 @@ static int op_send(struct path *path, const uint8_t *buf, size_t len,
         iov[2 * count + 1] = (struct iovec){(void *)(uintptr_t)(buf + at), n};
         total += FRAME_HEADER + n;
     }
+    pace(f);
     ssize_t n = sock_writev(f->fd, iov, 2 * count);
     if (n < 0 && n != POSTERN_ERR_AGAIN) {
         f->failed = true; /* lost; on_ready finds the socket dead */
@@ -181,6 +205,8 @@ static void read_frames(struct framed *f)
             return;
         }
         size_t len = have + (size_t)n;
+        if (f->base.kind == PATH_RELAY)
+            f->net->relay_heard_us = clock_us();
         ssize_t used = deliver(f, buf, len);
         if (used < 0)
             return;
@@ -223,7 +249,7 @@ static void describe(struct path *p, int fd)
 {
     struct tcp_facts facts;
     tcp_no_delay(fd);
-    tcp_unsent_max(fd, NOTSENT_LOWAT_BYTES);
+    tcp_unsent_max(fd, UNSENT_MAX_BYTES);
     (void)!sock_local(fd, &p->local);
     (void)!sock_remote(fd, &p->remote);
     if (tcp_read_facts(fd, &facts) != 0)

@@ -14,9 +14,11 @@ enum { NET_DESCRIPTORS_OWN = 32 };
 
 struct net {
     struct loop *loop;
-    struct keypair own;    /* this device's key */
-    bool relay_by_tls;     /* this network let no relay connection through but by TLS */
-    struct budget *budget; /* of the whole process */
+    struct keypair own; /* this device's key */
+    bool relay_by_tls;  /* this network let no relay connection through but by TLS */
+    uint64_t relay_heard_us; /* when anything came through a relay pair; 0: never */
+    uint32_t relay_rtt_us;   /* of its connection to the broker, of late */
+    struct budget *budget;   /* of the whole process */
     bool own_budget;
     uint8_t *scratch; /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };

@@ -320,7 +320,7 @@ static void on_byte(void *ctx, int events)
     } else if (n == 1 && byte == RELAY_WAITING) {
         r->heard = true;
         r->waiting_us = clock_us();
-        set_timer(r, JOIN_TIMEOUT_MS);
+        set_timer(r, JOIN_TIMEOUT_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
     } else if (n != POSTERN_ERR_AGAIN) {
         not_heard(r, "the broker's relay did not take our ticket");
     }

@@ -35,6 +35,7 @@ enum {
     SYN_AGAIN_MS = 1000, /* the kernel repeats a SYN */
     ANSWERS_MAX = 6,
     ARRANGED_HOPS = 2,
+    ARRANGED_PACKETS = 2, /* its SYN, and the RST when it is given up */
     STEP_SEQUENCE = 1 << 20,
 };
 
@@ -486,7 +487,7 @@ static void arrange_one(struct tcp_meet *t, size_t i)
                                   .hops = ARRANGED_HOPS};
     if (slot == NULL || addr_scope_of(&meeting->peers[i]) == ADDR_SCOPE_LOOPBACK ||
         !local_towards(t, &meeting->peers[i], &q.local) || !meeting_try(meeting, i) ||
-        !target_may_send(t->base.approach, &meeting->peers[i], 1))
+        !target_may_send(t->base.approach, &meeting->peers[i], ARRANGED_PACKETS))
         return;
     if (helper_ask(&q, &r, &fd) != 0) {
         log_debug("arranged: %s", r.reason);

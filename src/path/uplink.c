@@ -18,11 +18,14 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netmon.h"
+#include "io/tcp.h"
 #include "path/uplink_internal.h"
 #include "path/uplink_words.h"
 
 enum {
     CONNECT_TIMEOUT_MS = 4000, /* two SYNs more; then its name is looked up anew */
+    CONNECT_SLOW_MS = 7500,    /* three, where its answers may wait in a full line */
+    SLOW_US = 500000,
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
     HURRY_MIN_US = 1000000, /* between tries, however many ask */
@@ -39,6 +42,9 @@ enum {
     CARRY_BYTES = 96 * 1024,
     CARRY_HOST_BYTES = 384 * 1024,
     CARRY_BURST_S = 4,
+    /* More is not queued for a line that takes less: it would only be delay. */
+    UNSENT_BYTES = 16 * 1024,
+    CARRY_QUEUED_BYTES = 16 * 1024,
     CARRY_COST_MIN = 512, /* a message costs as much as its bytes */
 };
 
@@ -84,6 +90,8 @@ void uplink_line_free(struct line *l)
 
 void uplink_drop_lines(struct uplink *u)
 {
+    if (u->state == UPLINK_UP)
+        u->slow = uplink_rtt_us(u) > SLOW_US;
     uplink_line_free(u->line);
     uplink_line_free(u->beside);
     u->line = u->beside = NULL;
@@ -462,6 +470,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .own = &u->config.net->own,
                                 .events = &channel_events,
                                 .ctx = l};
+    tcp_unsent_max(fd, UNSENT_BYTES);
     if (channel_new_client(&l->channel, &cc, fd, u->config.broker.broker_key) != 0) {
         l->channel = NULL;
         uplink_line_failed(l, POSTERN_ERR_IO);
@@ -469,7 +478,7 @@ static void on_dialed(void *ctx, int err, int fd)
     }
     channel_local(l->channel, &l->local);
     channel_remote(l->channel, &l->remote);
-    timer_start(&l->timer, WELCOME_TIMEOUT_MS);
+    timer_start(&l->timer, WELCOME_TIMEOUT_MS + 4 * channel_rtt_us(l->channel) / 1000);
     if (u->state == UPLINK_TRYING)
         arm_fresh(u);
     Control m = {.which_body = Control_hello_tag};
@@ -492,11 +501,10 @@ static void on_dialed(void *ctx, int err, int fd)
 static unsigned dial_ms(const struct uplink *u)
 {
     uint64_t ms = (clock_us() - u->tried_us) / 1000;
+    unsigned most_ms = u->slow ? CONNECT_SLOW_MS : CONNECT_TIMEOUT_MS;
     if (u->state != UPLINK_TRYING || u->line == NULL)
-        return CONNECT_TIMEOUT_MS;
-    return ms + CONNECT_LEAST_MS < CONNECT_TIMEOUT_MS
-               ? CONNECT_TIMEOUT_MS - (unsigned)ms
-               : CONNECT_LEAST_MS;
+        return most_ms;
+    return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
 }
 
 static struct line *line_new(struct uplink *u)
@@ -559,8 +567,12 @@ void uplink_begin_beside(struct uplink *u)
 {
     uplink_line_free(u->beside);
     u->beside = line_new(u);
+    u->beside_ms = u->beside_ms == 0 ? FRESH_CONNECT_MS : 2 * u->beside_ms;
+    if (u->beside_ms >
+        CONNECT_TIMEOUT_MS) /* each is given time where the line is slow */
+        u->beside_ms = CONNECT_TIMEOUT_MS;
     u->beside_us =
-        clock_us() + (u->beside == NULL ? BESIDE_AGAIN_US : FRESH_CONNECT_MS * 1000ull);
+        clock_us() + (u->beside == NULL ? BESIDE_AGAIN_US : u->beside_ms * 1000ull);
 }
 
 /* While trying: when the next fresh line begins. */
@@ -610,6 +622,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
                                         u->known, UPLINK_KNOWN_MAX);
     timer_init(&u->timer, c->net->loop, on_timer, u);
     u->state = UPLINK_WAITING;
+    u->slow = true; /* nothing is known of the line yet */
     uplink_set_timer(u, 0);
     *out = u;
     return 0;
@@ -655,6 +668,8 @@ void uplink_hurry(struct uplink *u)
 bool uplink_may_carry(struct uplink *u, size_t len)
 {
     uint64_t now_us = clock_us();
+    if (uplink_is_up(u) && channel_queued_bytes(u->line->channel) > CARRY_QUEUED_BYTES)
+        return false;
     uint64_t rate = u->config.host ? CARRY_HOST_BYTES : CARRY_BYTES; /* a second */
     uint64_t cost_us = (len > CARRY_COST_MIN ? len : CARRY_COST_MIN) * 1000000 / rate;
     uint64_t at_us = u->carried_us > now_us ? u->carried_us : now_us;

@@ -62,8 +62,10 @@ struct uplink {
     uint64_t heard_us;             /* anything from the broker */
     uint64_t spoke_us;             /* the first message since then, or 0 */
     uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
-    uint64_t due_us;               /* when the timer should fire, as of arm */
-    uint64_t carried_us;           /* until when what was carried uses its share up */
+    unsigned beside_ms;            /* the pause before a fresh one */
+    bool slow;       /* the last connection's round trip was long, or there was none */
+    uint64_t due_us; /* when the timer should fire, as of arm */
+    uint64_t carried_us; /* until when what was carried uses its share up */
 };
 
 /* uplink.c */

@@ -10,6 +10,8 @@
 
 enum {
     PONG_TIMEOUT_US = 5000000,
+    PONG_SLOW_US = 30000000, /* at most, while the relay is heard */
+    RELAY_LATELY_US = 2000000,
     /* What is said need not be answered, but puts a ping off: not for longer than this.
      */
     UNANSWERED_US = 2000000,
@@ -21,13 +23,38 @@ enum {
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/*
+ * What arrives, on this connection or through our relay pair, says that the way to the
+ * broker stands and that a full line makes answers wait. One that is silent alone, as
+ * NATs forget one and not the other, is replaced by the one beside.
+ */
+static uint64_t give_up_at(const struct uplink *u)
+{
+    const struct net *n = u->config.net;
+    uint64_t patience = PONG_TIMEOUT_US + 4 * (uint64_t)uplink_rtt_us(u);
+    uint64_t relay =
+        n->relay_heard_us + RELAY_LATELY_US + 4 * (uint64_t)n->relay_rtt_us;
+    uint64_t at = max64(u->heard_us + patience, relay);
+    return max64(u->pinged_us + patience, min64(at, u->pinged_us + PONG_SLOW_US));
+}
+
 void uplink_arm(struct uplink *u)
 {
     uint64_t now = clock_us(), at = keepalive_deadline_us(&u->keep);
     if (!u->pinging && u->spoke_us != 0 && u->spoke_us + UNANSWERED_US < at)
         at = u->spoke_us + UNANSWERED_US;
     if (u->pinging) {
-        at = u->pinged_us + PONG_TIMEOUT_US;
+        at = give_up_at(u);
         if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
             at = u->beside_us;
     }
@@ -48,8 +75,10 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     uint64_t now = clock_us(), rtt_us = uplink_rtt_us(u);
     if (patience_us > 0 && patience_us < round_trips * rtt_us)
         patience_us = round_trips * rtt_us;
-    if (!u->pinging)
+    if (!u->pinging) {
         u->pinged_us = now;
+        u->beside_ms = 0;
+    }
     if (!u->pinging || now + patience_us < u->beside_us)
         u->beside_us = now + patience_us;
     u->pinging = true;
@@ -57,8 +86,9 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
     if (u->beside == NULL && patience_us == 0)
         uplink_begin_beside(u);
     int rc = uplink_send(u, &m);
-    if (rc != 0) { /* at its bound: what was sent before is not taken any more */
-        uplink_line_failed(u->line, rc == POSTERN_ERR_LIMIT ? POSTERN_ERR_TIMEOUT : rc);
+    if (rc != 0 && rc != POSTERN_ERR_LIMIT) { /* at its bound: what waits asks as well
+                                               */
+        uplink_line_failed(u->line, rc);
         return;
     }
     uplink_arm(u);
@@ -80,7 +110,7 @@ void uplink_on_up_timer(struct uplink *u)
     uint64_t now = clock_us();
     if (was_late(u, now))
         return;
-    if (u->pinging && now >= u->pinged_us + PONG_TIMEOUT_US) {
+    if (u->pinging && now >= give_up_at(u)) {
         keepalive_on_dead(&u->keep);
         uplink_line_failed(u->line, POSTERN_ERR_TIMEOUT);
         return;

@@ -521,6 +521,10 @@ def test_words_say_what_is_wrong(served):
     g = served
     says(g.other_client("x").run("serve", "--broker", g.link, "a" * 64 + "=80", json=False),
          2, "too long")
+    meant = g.other_client("y", ns=g.topo.host.ns).start("serve", "--broker", g.link,
+                                                         "nosuch:8080")
+    meant.wait_event("ready", 30)
+    assert "did you mean nosuch=8080?" in meant.stderr, meant.stderr
     says(g.host.run("access", "add", "anna", "--services", "peer", stdin=b"", json=False),
          1, "no password was given")
     g.join()
@@ -832,3 +836,24 @@ def test_garbage_at_the_hosts_port_disturbs_nobody(gate):
     flow.popen.send_signal(signal.SIGTERM)
     assert flow.wait(20) == 0, flow.stdout[-300:]
     wait_until(lambda: g.host_proc.running, what="host")
+
+
+def test_a_state_directory_of_others(programs, work):
+    """Another user's is refused, but to root; what is open to others is warned of."""
+    os.chmod(work, 0o755)
+    state = os.path.join(work, "state")
+
+    def keys(*wrapper):
+        return programs.run(None, "keys", *wrapper, postern(), "keys", "--state", state)
+    done = keys()
+    assert done.status == 0 and done.stderr == "", done.stderr
+    os.chmod(state, 0o770)
+    assert "chmod 700" in keys().stderr
+    os.chmod(state, 0o755)
+    os.chmod(os.path.join(state, "device.db"), 0o644)
+    assert f"chmod 600 {state}/device.db" in keys().stderr
+    os.chown(state, 1, 1)
+    done = keys()
+    assert done.status == 0 and "belongs to user 1" in done.stderr, done.stderr
+    done = keys("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    assert done.status != 0 and "belongs to user 1" in done.stderr, done.stderr

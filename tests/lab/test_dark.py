@@ -174,6 +174,8 @@ def test_a_login_page_in_the_brokers_place_is_named_and_left_at_once(gate, etc, 
     left = up.wait_event("left", 20, peer="the broker")
     assert "no Postern broker" in left["reason"], left
     begin = time.monotonic()
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=40)
+    assert done.status == 1 and "log in" in done.stderr, done.stderr   # through `up`
     wait_until(lambda: time.monotonic() > begin + 15, 20, "pauses could have grown")
     etc(g.topo.client.ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n")
     show_broker(g, "b")

@@ -2,12 +2,13 @@
 it again by itself, and the kinds that need it are there again, without a restart."""
 
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
-from .actors import wait_relay
+from .actors import HOST, wait_relay
 from .net import wait_until
 from .test_privilege import HELPER, NOBODY, alive, child, children, keepers, status
 from .test_tcp_kinds import move_bytes
@@ -277,3 +278,17 @@ def test_a_stopped_helper_does_not_outlive_its_program(house):
     helper = kill_helper(g.host_proc, signal.SIGSTOP)
     g.host_proc.kill()
     wait_until(lambda: not alive(helper), 15, "its keeper ended it")
+
+
+def test_a_helper_that_hangs_from_the_start_is_named(gate, work):
+    g = gate().up_and_joined("7000")
+    g.host.start_peer("tcp-server", 7000)
+    place = os.path.join(work, "hung")
+    os.makedirs(place)
+    with open(os.path.join(place, "postern-helper"), "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nexec sleep 300 >&- 2>&-\n")
+        os.fchmod(f.fileno(), 0o755)
+    g.client.program = shutil.copy(g.client.program, place)
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=20)
+    assert done.status == 0, done.stderr
+    assert "the privileged helper does not answer" in done.stderr, done.stderr

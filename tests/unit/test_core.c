@@ -579,18 +579,52 @@ static void test_err(void **state)
     assert_string_equal(f.advice, "");
 }
 
+/* Times are subtracted from one another: none is so late that this overflows. */
+static void test_proto_times_are_bounded(void **state)
+{
+    uint8_t buf[256];
+    Control in = Control_init_zero, out;
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        in.which_body = Control_welcome_tag;
+        in.body.welcome = (Welcome)Welcome_init_zero;
+        in.body.welcome.time_s = PROTO_TIME_MAX_S + (unsigned)late;
+        int n = proto_encode_control(buf, sizeof(buf), &in);
+        assert_true(n > 0);
+        assert_int_equal(proto_decode_control(&out, buf, (size_t)n),
+                         late ? POSTERN_ERR_PROTO : 0);
+        in.which_body = Control_portal_account_tag;
+        in.body.portal_account = (PortalAccount)PortalAccount_init_zero;
+        in.body.portal_account.expires_s = late ? UINT64_MAX : 0;
+        n = proto_encode_control(buf, sizeof(buf), &in);
+        assert_true(n > 0);
+        assert_int_equal(proto_decode_control(&out, buf, (size_t)n),
+                         late ? POSTERN_ERR_PROTO : 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addr_text),     cmocka_unit_test(test_addr_bytes),
-        cmocka_unit_test(test_addr_scope),    cmocka_unit_test(test_wire),
-        cmocka_unit_test(test_base32),        cmocka_unit_test(test_key_text),
-        cmocka_unit_test(test_seal),          cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_sign_rotation), cmocka_unit_test(test_link_round_trip),
-        cmocka_unit_test(test_link_mangled),  cmocka_unit_test(test_link_random),
-        cmocka_unit_test(test_invite_words),  cmocka_unit_test(test_proto_round_trip),
-        cmocka_unit_test(test_proto_hostile), cmocka_unit_test(test_proto_frames),
-        cmocka_unit_test(test_kinds),         cmocka_unit_test(test_err),
+        cmocka_unit_test(test_addr_text),
+        cmocka_unit_test(test_addr_bytes),
+        cmocka_unit_test(test_addr_scope),
+        cmocka_unit_test(test_wire),
+        cmocka_unit_test(test_base32),
+        cmocka_unit_test(test_key_text),
+        cmocka_unit_test(test_seal),
+        cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_sign_rotation),
+        cmocka_unit_test(test_link_round_trip),
+        cmocka_unit_test(test_link_mangled),
+        cmocka_unit_test(test_link_random),
+        cmocka_unit_test(test_invite_words),
+        cmocka_unit_test(test_proto_round_trip),
+        cmocka_unit_test(test_proto_hostile),
+        cmocka_unit_test(test_proto_frames),
+        cmocka_unit_test(test_proto_times_are_bounded),
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_err),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

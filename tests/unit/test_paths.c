@@ -234,6 +234,39 @@ static void test_meagre(void **state)
     assert_int_equal(paths_current(&n.side[1]), 2);
 }
 
+/* A stream on which packets arrive is slow: it is kept, and no silence is told. */
+static void test_slow_stream(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    unsigned silences = 0, moved = 0, dead = 0;
+    uint64_t now_us = 10 * S, cut_us = now_us + 10 * S;
+    (void)state;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, true, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, false, now_us), 0);
+    paths_set_meagre(&p, 2);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_set_streams(&p, 1);
+    paths_on_sent(&p, false, now_us);
+    for (; moved == 0 && now_us < cut_us + 10 * S; now_us += 10 * MS) {
+        if (now_us < cut_us && now_us % (200 * MS) == 0)
+            paths_on_received(&p, 1, now_us);
+        while (paths_next(&p, now_us, &a)) {
+            a.probe.flags = PROBE_RESPONSE;
+            if (a.type == PATHS_SEND && a.id == 2)
+                (void)paths_on_response(&p, 2, &a.probe, now_us + 1);
+            moved += a.type == PATHS_MOVE;
+            dead += a.type == PATHS_DEAD && now_us < cut_us;
+            silences += a.type == PATHS_SILENT;
+        }
+    }
+    assert_int_equal(silences, 0);
+    assert_int_equal(dead, 0);
+    assert_int_equal(paths_current(&p), 2);
+    assert_in_range(now_us, cut_us, cut_us + S);
+}
+
 static void test_all_dead_then_one_back(void **state)
 {
     struct net n;
@@ -469,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_many_dead_at_once),
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
+        cmocka_unit_test(test_slow_stream),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_wish),
