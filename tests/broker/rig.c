@@ -16,6 +16,8 @@
 #include "io/loop.h"
 #include "io/sockaddr.h"
 
+enum { BIND_TRIES = 5 };
+
 static void on_guard(void *ctx)
 {
     (void)ctx;
@@ -24,7 +26,10 @@ static void on_guard(void *ctx)
 void rig_start_broker(struct rig *r)
 {
     struct fault f = {0};
-    int rc = broker_open(&r->broker, &r->config, &f);
+    int rc = POSTERN_ERR_INUSE;
+    /* A port that was free when it was looked for may be taken by another program. */
+    for (int i = 0; i < BIND_TRIES && rc == POSTERN_ERR_INUSE; i++)
+        rc = broker_open(&r->broker, &r->config, &f);
     if (rc != 0)
         print_error("%s; %s\n", f.what, f.advice);
     assert_int_equal(rc, 0);
