@@ -280,6 +280,11 @@ int framed_new(struct framed **out, struct net *net, int fd, enum path_kind kind
     return 0;
 }
 
+void framed_reset(struct framed *f)
+{
+    linger_reset(f->fd);
+}
+
 void framed_free(struct framed *f)
 {
     if (f == NULL || f->freed)

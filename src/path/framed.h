@@ -21,6 +21,8 @@ typedef void (*framed_broke_cb)(void *ctx, struct framed *f, const char *why);
 MUST_CHECK int framed_new(struct framed **out, struct net *net, int fd,
                           enum path_kind kind, uint32_t path_id, framed_broke_cb broke,
                           void *ctx);
+/* Closing it resets it. */
+void framed_reset(struct framed *f);
 /* Closes the connection. Fine inside any callback. NULL is fine. */
 void framed_free(struct framed *f);
 struct path *framed_path(struct framed *f);

@@ -153,6 +153,8 @@ static void pair_drop(struct relay *r, const char *why)
         approach_lost(r->approach, framed_path(pair), why);
     }
     approach_path_retire(r->approach, framed_path(pair));
+    if (why != NULL) /* given up: who sees an end in order takes it for the program's */
+        framed_reset(pair);
     framed_free(pair);
 }
 
