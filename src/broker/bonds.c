@@ -44,6 +44,12 @@ void bonds_note(struct bonds *b, const uint8_t client[static KEY_LEN],
     memcpy(at->conv, conv, CONV_LEN);
 }
 
+bool bonds_has(const struct bonds *b, const uint8_t client[static KEY_LEN],
+               const uint8_t conv[static CONV_LEN])
+{
+    return find(b, client, conv) != NULL;
+}
+
 void bonds_drop(struct bonds *b, const uint8_t client[static KEY_LEN],
                 const uint8_t conv[static CONV_LEN])
 {

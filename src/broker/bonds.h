@@ -6,6 +6,7 @@
 #ifndef POSTERN_BROKER_BONDS_H
 #define POSTERN_BROKER_BONDS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/key.h"
@@ -25,6 +26,8 @@ struct bonds {
 /* Once is enough; again is fine. Out of memory it is not noted. */
 void bonds_note(struct bonds *b, const uint8_t client[static KEY_LEN],
                 const uint8_t conv[static CONV_LEN]);
+bool bonds_has(const struct bonds *b, const uint8_t client[static KEY_LEN],
+               const uint8_t conv[static CONV_LEN]);
 /* That session has ended, or has a pair. */
 void bonds_drop(struct bonds *b, const uint8_t client[static KEY_LEN],
                 const uint8_t conv[static CONV_LEN]);

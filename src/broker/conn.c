@@ -13,6 +13,7 @@
 #include "io/channel.h"
 #include "io/loop.h"
 #include "io/sock.h"
+#include "io/tcp.h"
 
 enum {
     MESSAGE_MAX = 4096,
@@ -203,6 +204,7 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place)
     struct channel_config config = config_of(c);
     if (sock_local(fd, &c->local) != 0)
         c->local = (struct addr){0};
+    tcp_unsent_max(fd, LIMIT_UNSENT_BYTES); /* what waits is counted where it is seen */
     if (channel_new_server(&c->channel, &config, fd) != 0) {
         conn_free(c);
         return;

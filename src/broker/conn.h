@@ -44,8 +44,9 @@ struct conn {
     bool in_portal; /* the portal knows this host */
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
-    bool accepted;      /* a host has given this client a relay pair or an answer */
-    struct bonds bonds; /* a host's */
+    bool accepted;       /* a host has given this client a relay pair or an answer */
+    struct bonds bonds;  /* a host's */
+    uint64_t unknown_ms; /* until when what strangers said to it uses their share up */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */

@@ -252,6 +252,32 @@ static struct conn *owner_of(struct shard *s, const struct route *r, const Contr
     return c;
 }
 
+/* What a Signal or Carry of that size costs of all that strangers may say to a host. */
+static bool lets_unknown(struct conn *host, size_t len, uint64_t now_ms)
+{
+    uint64_t at_ms = host->unknown_ms > now_ms ? host->unknown_ms : now_ms;
+    uint64_t cost_ms = 1 + len * 1000 / LIMIT_UNKNOWN_BYTES;
+    if (channel_queued_bytes(host->channel) > LIMIT_UNKNOWN_QUEUE_BYTES ||
+        at_ms + cost_ms > now_ms + LIMIT_UNKNOWN_BURST_S * 1000)
+        return false;
+    host->unknown_ms = at_ms + cost_ms;
+    return true;
+}
+
+/* Whether the host may be spoken to so: in sessions that it has accepted, and a little
+ * in others. */
+static bool may_say(struct shard *s, struct conn *host, const struct route *r,
+                    const Control *m)
+{
+    struct relay_ask names = {.client = r->from, .host = r->to, .conv = m->conv};
+    size_t len = m->which_body == Control_carry_tag    ? m->body.carry.packet.size
+                 : m->which_body == Control_signal_tag ? m->body.signal.sealed.size
+                                                       : 0;
+    return is_portal(s, r->from) || bonds_has(&host->bonds, r->from, m->conv) ||
+           relay_knows(s->relay, &names) ||
+           lets_unknown(host, len, loop_now_ms(s->loop));
+}
+
 /*
  * To the connection whose approach it is; else to every one that the device has in that
  * role, which tell them apart by `conv`.
@@ -267,12 +293,16 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
     struct conn *first = conn_first(s, r->to, r->to_host ? CONN_HOST : CONN_CLIENT);
     for (struct conn *c = owner != NULL ? owner : first; c != NULL;
          c = owner != NULL ? NULL : conn_next(c)) {
+        arrived = true;
+        if (r->to_host && !may_say(s, c, r, m)) {
+            s->stats.dropped++;
+            continue;
+        }
         c->accepted = c->accepted || m->which_body != Control_refuse_tag;
         if (conn_send(c, m) == 0)
             s->stats.routed++;
         else
             s->stats.dropped++;
-        arrived = true;
     }
     if (!arrived && m->which_body == Control_signal_tag)
         refuse_absent(s, r, m->conv);

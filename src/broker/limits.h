@@ -46,6 +46,12 @@ enum {
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
     LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
+    /* Of sessions that a host has not accepted, or that a broker which began anew does
+     * not know: what all of them together say to it besides introductions. */
+    LIMIT_UNKNOWN_QUEUE_BYTES = 4096,     /* so much waits for it: then nothing */
+    LIMIT_UNKNOWN_BYTES = 32768,          /* a second */
+    LIMIT_UNKNOWN_BURST_S = 2,
+    LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
     LIMIT_MARK_S = 60,                    /* from an Introduce to its Accept */

@@ -311,6 +311,13 @@ static void name_of(uint8_t name[static KEY_LEN], const struct relay_ask *a)
     (void)crypto_generichash_final(&h, name, KEY_LEN);
 }
 
+bool relay_knows(const struct relay *r, const struct relay_ask *names)
+{
+    uint8_t name[KEY_LEN];
+    name_of(name, names);
+    return keymap_find(&r->names, name) != NULL;
+}
+
 void relay_end(struct relay *r, const struct relay_ask *names)
 {
     uint8_t name[KEY_LEN];

@@ -52,6 +52,8 @@ struct relay_ask {
  */
 MUST_CHECK int relay_issue(struct relay *r, const struct relay_ask *ask,
                            struct relay_tickets *out, const char **whose);
+/* The host has accepted that session, and it has a pair. */
+bool relay_knows(const struct relay *r, const struct relay_ask *names);
 /* Ends that pair, if there is one: the host refused. */
 void relay_end(struct relay *r, const struct relay_ask *names);
 /* Tells of each pair that this host has, and of those that broke in the last seconds.

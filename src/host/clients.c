@@ -264,6 +264,16 @@ static void on_newcomer(struct presence *p, const Control *m)
     approach_on_early(tie_approach(c->tie), in);
 }
 
+/* Of a session that this program does not know: it began after its client did. */
+static void on_stranger(struct presence *p, const Control *m)
+{
+    const Signal *s = &m->body.signal;
+    Offer o;
+    if (offer_open(&o, &p->endpoint.net.own, m->peer, m->conv, s->sealed.bytes,
+                   s->sealed.size) == 0)
+        send_forgotten(p, m);
+}
+
 void clients_on_control(struct presence *p, const Control *m)
 {
     struct host_client *c = find_client(p->host->clients, m);
@@ -271,6 +281,8 @@ void clients_on_control(struct presence *p, const Control *m)
         approach_on_control(tie_approach(c->tie), m);
     else if (m->which_body == Control_introduce_tag)
         on_newcomer(p, m);
+    else if (m->which_body == Control_signal_tag)
+        on_stranger(p, m);
 }
 
 /* ------------------------------------------------------------------------- the end */

@@ -202,6 +202,62 @@ static void test_signal_and_carry(void **state)
                      REFUSE_ENDED);
 }
 
+static void ping_pong(struct device *d)
+{
+    device_send(d, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(d, Control_pong_tag);
+}
+
+enum { CARRIED = 50 }; /* the inbox has room for them */
+
+static size_t count_carried(const struct device *host)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < host->inbox_count; i++)
+        n += host->inbox[i].which_body == Control_carry_tag;
+    return n;
+}
+
+/* Sends packets of a session, and waits until the broker has passed them on, or not. */
+static size_t carry_to(struct device *host, struct device *from, const Control *session,
+                       unsigned count)
+{
+    Control carry = Control_init_zero;
+    carry.which_body = Control_carry_tag;
+    memcpy(carry.peer, host->key.pub, KEY_LEN);
+    memcpy(carry.conv, session->conv, CONV_LEN);
+    carry.body.carry.packet.size = 1500;
+    host->inbox_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        device_send(from, &carry);
+    ping_pong(from);
+    device_send(host, &(Control){.which_body = Control_ping_tag});
+    while (!device_has(host, Control_pong_tag))
+        loop_turn(rig.loop);
+    return count_carried(host);
+}
+
+/* Who has not been let in says little to a host, all strangers together. */
+static void test_strangers_say_little(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    struct device *strangers[] = {rig_join(&rig, false), rig_join(&rig, false)};
+    Control session = introduce_to(host);
+    device_send(client, &session);
+    Control in = device_expect(host, Control_introduce_tag);
+    device_accept(host, &in);
+    (void)device_expect(host, Control_ticket_tag);
+    size_t said = 0;
+    for (int i = 0; i < 2; i++) {
+        randombytes_buf(session.conv, CONV_LEN);
+        said += carry_to(host, strangers[i], &session, CARRIED);
+    }
+    assert_in_range(said, 1, LIMIT_UNKNOWN_BYTES * (LIMIT_UNKNOWN_BURST_S + 1) / 1500);
+    memcpy(session.conv, in.conv, CONV_LEN);
+    assert_int_equal(carry_to(host, client, &session, CARRIED), CARRIED);
+}
+
 /* A pair is made by a host's word on an introduction that the broker has passed. */
 static void test_accept_needs_its_mark(void **state)
 {
@@ -406,12 +462,6 @@ static void test_yields(void **state)
             return;
         device_wait_closed(third);
     }
-}
-
-static void ping_pong(struct device *d)
-{
-    device_send(d, &(Control){.which_body = Control_ping_tag});
-    (void)device_expect(d, Control_pong_tag);
 }
 
 /*
@@ -743,6 +793,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_introduce, setup, teardown),
         cmocka_unit_test_setup_teardown(test_offline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_and_carry, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_strangers_say_little, setup, teardown),
         cmocka_unit_test_setup_teardown(test_accept_needs_its_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coming_back_refills_nothing, setup,
                                         teardown),

@@ -111,6 +111,41 @@ static void test_killed_unheard(void **state)
     }
 }
 
+/*
+ * The host's router forgets its connections, the program is killed and back at once: no
+ * end is seen by anybody, and only the new one can tell that it knows nothing.
+ */
+static void test_replaced_unseen(void **state)
+{
+    (void)state;
+    for (unsigned ms = 0; ms <= 3000; ms += 500) {
+        struct rig_config c = {
+            .town = {.seed = 6, .host_nat = &usual_nat, .client_nat = &usual_nat}};
+        struct rig r;
+        rig_init(&r, &c);
+        rig_connect(&r);
+        struct talker t = {
+            .port = LOCAL_PORT, .seed = 5, .bytes = 30000000, .pause_ms = 20};
+        talker_start(&t, r.town->client.machine);
+        (void)house_run(r.town->house, SECONDS(5), NULL, NULL);
+        town_flush(&r.town->host);
+        program_kill(&r.serve, r.town->host.machine);
+        (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
+        rig_revive_host(&r);
+        assert_true(house_run(r.town->house, SECONDS(2), is_over, t.task));
+        (void)task_join(t.task);
+        assert_int_not_equal(t.error, 0);
+        (void)house_run(r.town->house, SECONDS(1), NULL, NULL);
+        t = (struct talker){.port = LOCAL_PORT, .seed = 6, .bytes = 20000};
+        talker_start(&t, r.town->client.machine);
+        assert_true(house_run(r.town->house, SECONDS(3), is_over, t.task));
+        (void)task_join(t.task);
+        assert_int_equal(t.error, 0);
+        rig_disconnect(&r);
+        rig_fini(&r);
+    }
+}
+
 static bool is_broken(void *ctx)
 {
     return ((const struct talker *)ctx)->error != 0;
@@ -156,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_killed_unheard),
+        cmocka_unit_test(test_replaced_unseen),
         cmocka_unit_test(test_a_host_that_hung_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
