@@ -265,12 +265,15 @@ static void on_newcomer(struct presence *p, const Control *m)
 }
 
 /* Of a session that this program does not know: it began after its client did. */
-static void on_stranger(struct presence *p, const Control *m)
+static void on_unknown(struct presence *p, const Control *m)
 {
     const Signal *s = &m->body.signal;
+    const char *reason = "";
+    unsigned uses;
     Offer o;
     if (offer_open(&o, &p->endpoint.net.own, m->peer, m->conv, s->sealed.bytes,
-                   s->sealed.size) == 0)
+                   s->sealed.size) == 0 &&
+        judge(p->host->clients, m->peer, &o, &uses, &reason) == 0)
         send_forgotten(p, m);
 }
 
@@ -282,7 +285,7 @@ void clients_on_control(struct presence *p, const Control *m)
     else if (m->which_body == Control_introduce_tag)
         on_newcomer(p, m);
     else if (m->which_body == Control_signal_tag)
-        on_stranger(p, m);
+        on_unknown(p, m);
 }
 
 /* ------------------------------------------------------------------------- the end */
