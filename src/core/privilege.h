@@ -117,7 +117,7 @@ struct privilege_request {
     uint32_t sequence, peer_sequence;
     uint32_t hops;
     uint32_t ways, peer_ways;
-    bool tcp, after_gates;
+    uint8_t tcp, after_gates; /* no bool: what comes from outside may be anything */
     uint8_t source_count;
     struct addr sources[PRIVILEGE_SOURCES_MAX];
     uint8_t id[PRIVILEGE_KNOCK_ID_LEN];

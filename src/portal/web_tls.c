@@ -42,7 +42,8 @@ static char *read_file(const char *path)
 
 static int write_file(const char *path, const gnutls_datum_t *d)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    (void)unlink(path); /* a new file: nobody else's, by no link, with our mode */
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return POSTERN_ERR_IO;
     bool whole = write(fd, d->data, d->size) == (ssize_t)d->size && fsync(fd) == 0;
