@@ -27,6 +27,8 @@ enum {
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
 };
 
+enum { OLD_KEYS = 32 }; /* as many are kept: hosts may not have heard of the newest */
+
 struct home {
     struct list link;
     struct client *client;
@@ -44,6 +46,8 @@ struct entry {
     struct home *home;
     struct peer *peer;
     bool was_ready;
+    uint64_t
+        refused; /* our keys that its host has refused since: bit 0 is the newest */
 };
 
 struct client {
@@ -52,7 +56,7 @@ struct client {
     void *ctx;
     struct statedir state;
     struct keypair key;
-    struct keypair old_keys[4];
+    struct keypair old_keys[OLD_KEYS];
     size_t old_count;
     struct book *book;
     struct loop *loop;
@@ -73,6 +77,16 @@ struct client {
     int result;
     struct fault fault;
 };
+
+static int read_keys(struct client *c, struct fault *f)
+{
+    int rc = statedir_key(&c->state, &c->key, f);
+    if (rc != 0)
+        return rc;
+    int n = statedir_old_keys(&c->state, c->old_keys, OLD_KEYS, f);
+    c->old_count = n > 0 ? (size_t)n : 0;
+    return n < 0 ? n : 0;
+}
 
 static struct entry *entry_of(struct client *c, const struct peer *p)
 {
@@ -118,6 +132,8 @@ static void on_ready(void *ctx, struct peer *p)
     timer_stop(&c->tell);
     if (e != NULL)
         e->was_ready = true;
+    if (e != NULL)
+        e->refused = 0;
     if (c->events->on_ready != NULL)
         c->events->on_ready(c->ctx, p);
 }
@@ -337,14 +353,52 @@ bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
     return fatal || left_of_ms(c, grace_ms(c, f)) == 0;
 }
 
+static struct home *home_for(struct client *c, const struct link *broker,
+                             const struct keypair *key);
+
+/* Key `i`, the newest first; NULL: there are no more. */
+static const struct keypair *key_at(const struct client *c, size_t i)
+{
+    if (i == 0)
+        return &c->key;
+    return i <= c->old_count ? &c->old_keys[i - 1] : NULL;
+}
+
+/*
+ * The host may know this device by another of its keys: a receipt was lost, or another
+ * of our programs has told it of a newer one, or this one began before that was made.
+ * The others are tried in turn. False: it knows none of them.
+ */
+static bool try_another_key(struct client *c, struct entry *e)
+{
+    struct fault f;
+    struct book_host h;
+    const struct keypair *key;
+    if (book_find_key(c->book, peer_key(e->peer), &h) != 0)
+        return false; /* it is being joined */
+    (void)!read_keys(c, &f);
+    for (size_t i = 0; (key = key_at(c, i)) != NULL; i++)
+        if (memcmp(e->home->key, key->pub, KEY_LEN) == 0)
+            e->refused |= 1ull << i;
+    for (size_t i = 0; (key = key_at(c, i)) != NULL; i++) {
+        struct home *home =
+            (e->refused >> i & 1) == 0 ? home_for(c, &e->home->broker, key) : NULL;
+        if (home == NULL)
+            continue;
+        e->home = home;
+        peer_come_as(e->peer, &home->endpoint, i > 0 ? &c->key : NULL);
+        return true;
+    }
+    e->refused = 0;
+    return false;
+}
+
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
-    /* Refused by an older key: the host may know the new one, its receipt was lost. */
-    if (f->code == POSTERN_ERR_DENIED && e != NULL &&
-        memcmp(e->home->key, c->key.pub, KEY_LEN) != 0)
-        (void)!book_set_own_key(c->book, peer_key(p), c->key.pub);
+    if (f->code == POSTERN_ERR_DENIED && e != NULL && try_another_key(c, e))
+        return;
     fault_up(c, p, f, fatal, e != NULL && e->was_ready);
 }
 
@@ -668,12 +722,7 @@ int client_open(struct client **out, const struct client_config *config,
     list_init(&c->shares.all);
     int rc = statedir_open(&c->state, config->state, f);
     if (rc == 0)
-        rc = statedir_key(&c->state, &c->key, f);
-    if (rc == 0) {
-        int n = statedir_old_keys(&c->state, c->old_keys, 4, f);
-        c->old_count = n > 0 ? (size_t)n : 0;
-        rc = n < 0 ? n : 0;
-    }
+        rc = read_keys(c, f);
     if (rc == 0)
         rc = book_open(&c->book, &c->state, f);
     if (rc == 0 && (rc = loop_open(&c->loop)) != 0)

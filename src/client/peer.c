@@ -538,6 +538,15 @@ const uint8_t *peer_own_key(const struct peer *p)
     return p->config.endpoint->net.own.pub;
 }
 
+void peer_come_as(struct peer *p, struct endpoint *endpoint,
+                  const struct keypair *rotated)
+{
+    p->config.endpoint = endpoint;
+    p->config.rotated = rotated;
+    if (!peer_is_on(p))
+        timer_start(&p->timer, 0);
+}
+
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])
 {
     memcpy(p->key, key, KEY_LEN);

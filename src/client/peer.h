@@ -103,6 +103,12 @@ const uint8_t *peer_key(const struct peer *p);
 /* Ours, by which this host knows us. */
 const uint8_t *peer_own_key(const struct peer *p);
 /* The host has this key now. A session that stands goes on; the next asks for it. */
+/*
+ * Between two tries: the next, at once, is by another key of this device, whose
+ * endpoint that is. `rotated` as in the configuration.
+ */
+void peer_come_as(struct peer *p, struct endpoint *endpoint,
+                  const struct keypair *rotated);
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
 struct session *peer_session(const struct peer *p); /* NULL when there is none */
 const struct path *peer_path(const struct peer *p);

@@ -144,6 +144,25 @@ def test_rotated_client_key_is_followed(pair):
     assert works(g, g.client, "one", 30)
 
 
+def test_programs_that_began_before_follow_a_rotated_key(pair):
+    """The host hears of the newest key by another command, and then begins anew. More
+    rotations than a host was met in between are followed as well."""
+    g = pair
+    socks = g.client.start("socks")
+    socks.wait_event("ready", 15)
+    older = g.connect("one")
+    assert g.client.peer("get", "127.0.0.1", older.port, 1000, 1).status == 0
+    for _ in range(6):
+        assert g.client.run("keys", "rotate").status == 0
+    assert works(g, g.client, "one", 30)
+    g.host_proc.terminate()
+    g.host_proc = g.host.start("serve")
+    g.host_proc.wait_event("ready", 20)
+    wait_until(lambda: g.client.peer("get", "127.0.0.1", older.port, 1000, 1).status == 0,
+               10, "the connect that ran before the rotation works")
+    assert older.running and socks.running
+
+
 def test_rotated_host_key_is_followed(pair):
     g = pair
     assert works(g, g.client, "one")
