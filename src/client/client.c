@@ -676,11 +676,13 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     return true;
 }
 
-/* A broker that is silent is told of sooner than what it leads to. */
+/* A broker that is silent, and what is known, is told of sooner than a mere wait. */
 static bool is_early(const struct client *c)
 {
     const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    return loop_now_ms(c->loop) - c->began_ms < TELL_MS &&
+    bool known =
+        timer_is_active(&c->patience) && c->waits_for.code != POSTERN_ERR_UNREACHABLE;
+    return !known && loop_now_ms(c->loop) - c->began_ms < TELL_MS &&
            uplink_is_up(e->home->endpoint.uplink);
 }
 

@@ -134,7 +134,8 @@ static void on_reject_tick(void *ctx)
     if (p == NULL || p->tie == NULL)
         return;
     peer_watch_silence(p);
-    if (!peer_is_on(p) || why_not_begun(p) != NULL ||
+    bool untried = !peer_is_ready(p) && !peer_has_broker(p);
+    if (!peer_is_on(p) || untried || why_not_begun(p) != NULL ||
         (peer_is_ready(p) && session_silent_since_us(peer_session(p)) != 0))
         return; /* in a network that carries nothing, no kind has a reason of its own */
     peer_run_trial(p);
@@ -494,6 +495,11 @@ void peer_hurry(struct peer *p)
 bool peer_fault_repeats(const struct peer *p)
 {
     return p->repeats;
+}
+
+bool peer_has_broker(const struct peer *p)
+{
+    return uplink_is_up(p->config.endpoint->uplink);
 }
 
 bool peer_is_ready(const struct peer *p)

@@ -88,6 +88,8 @@ const struct fault *peer_broker_fault(const struct peer *p, bool *fatal);
  * to a second; but not that for a host which its broker misses, and will announce.
  */
 void peer_hurry(struct peer *p);
+/* Its broker is there: before that no kind can have been tried. */
+bool peer_has_broker(const struct peer *p);
 bool peer_is_ready(const struct peer *p);
 /* Why no session stands, as it was told last; NULL while one does, or is awaited. */
 const struct fault *peer_why_none(const struct peer *p);

@@ -26,8 +26,8 @@ static void on_tick(void *ctx)
     const struct path *p = peer_path(s->peer);
     uint64_t took_us = clock_us() - s->began_us;
     s->works = peer_is_ready(s->peer) && p != NULL && p->kind == s->kind;
-    if (!s->works && !peer_kind_ended(s->peer, s->kind) &&
-        took_us < KIND_MAX_MS * 1000ull)
+    bool over = peer_has_broker(s->peer) && peer_kind_ended(s->peer, s->kind);
+    if (!s->works && !over && took_us < KIND_MAX_MS * 1000ull)
         return;
     s->took_us = took_us;
     if (s->works)

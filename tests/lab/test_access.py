@@ -159,7 +159,7 @@ def test_what_the_command_refuses(site):
     says(access(g, "add", "carl", "--services", ",", stdin=word), 2, "no service")
     says(access(g, "add", "ca rl", "--services", "all", stdin=word), 2, "cannot be")
     says(access(g, "add", "carl", "--services", "all", stdin=b"short\n"), 1, "8 char")
-    says(access(g, "add", "carl", "--services", "all", stdin=b""), 1, "8 char")
+    says(access(g, "add", "carl", "--services", "all", stdin=b""), 1, "no password")
     says(access(g, "add", "carl", "--services", "all", stdin=b"x" * 300), 1, "longer")
     says(access(g, "add", "carl", "--services", "all", "--password-file", "/nonexistent"),
          1, "/nonexistent", "No such file")

@@ -20,11 +20,11 @@ NOBODY = 65534
 
 def says(done, status, *words):
     """One line on stderr, `postern: WHAT; DO`, with one of `words`, and that status.
-    Before it one may have said, after 5 s, what was waited for."""
+    Before it one may have said, after 2.5 s, what was waited for."""
     lines = done.stderr.splitlines()
     if lines and lines[0].startswith("postern: warning: waiting: "):
         del lines[0]
-        assert done.seconds > 4.9, "too early to speak of waiting"
+        assert done.seconds > 2.4, "too early to speak of waiting"
     allowed = status if isinstance(status, tuple) else (status,)
     assert done.status in allowed, (done.argv, done.status, done.stdout, done.stderr)
     assert len(lines) == 1, done.stderr

@@ -184,7 +184,7 @@ def test_nc_tells_a_full_output_and_a_broken_stream(stood):
     proc.popen.stdin.flush()
     proc.wait_line("ok", 15)
     up.kill()
-    assert proc.wait(15) == 1 and "broken before its end" in proc.stderr, proc.stderr
+    assert proc.wait(15) == 1 and "'postern up' ended" in proc.stderr, proc.stderr
 
 
 def test_killed_nc_resets(stood):
