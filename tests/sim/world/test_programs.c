@@ -82,6 +82,19 @@ static void test_stream(void **state)
     assert_int_not_equal(stream(&c), trace);
 }
 
+/* A direct session carries a stream that does not end by itself. */
+static void begin_endless(struct rig *r, struct talker *t)
+{
+    struct rig_config c = {
+        .town = {.seed = 6, .host_nat = &usual_nat, .client_nat = &usual_nat}};
+    rig_init(r, &c);
+    rig_connect(r);
+    *t = (struct talker){
+        .port = LOCAL_PORT, .seed = 5, .bytes = 30000000, .pause_ms = 20};
+    talker_start(t, r->town->client.machine);
+    (void)house_run(r->town->house, SECONDS(5), NULL, NULL);
+}
+
 /*
  * The client's router forgets its connections, the direct path goes on, and soon after
  * the host is killed: nobody can tell the client then, but whoever asks is told.
@@ -90,15 +103,9 @@ static void test_killed_unheard(void **state)
 {
     (void)state;
     for (unsigned ms = 0; ms <= 6000; ms += 500) {
-        struct rig_config c = {
-            .town = {.seed = 6, .host_nat = &usual_nat, .client_nat = &usual_nat}};
         struct rig r;
-        rig_init(&r, &c);
-        rig_connect(&r);
-        struct talker t = {
-            .port = LOCAL_PORT, .seed = 5, .bytes = 30000000, .pause_ms = 20};
-        talker_start(&t, r.town->client.machine);
-        (void)house_run(r.town->house, SECONDS(5), NULL, NULL);
+        struct talker t;
+        begin_endless(&r, &t);
         town_flush(&r.town->client);
         (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
         program_kill(&r.serve, r.town->host.machine);
@@ -119,15 +126,9 @@ static void test_replaced_unseen(void **state)
 {
     (void)state;
     for (unsigned ms = 0; ms <= 3000; ms += 500) {
-        struct rig_config c = {
-            .town = {.seed = 6, .host_nat = &usual_nat, .client_nat = &usual_nat}};
         struct rig r;
-        rig_init(&r, &c);
-        rig_connect(&r);
-        struct talker t = {
-            .port = LOCAL_PORT, .seed = 5, .bytes = 30000000, .pause_ms = 20};
-        talker_start(&t, r.town->client.machine);
-        (void)house_run(r.town->house, SECONDS(5), NULL, NULL);
+        struct talker t;
+        begin_endless(&r, &t);
         town_flush(&r.town->host);
         program_kill(&r.serve, r.town->host.machine);
         (void)house_run(r.town->house, (uint64_t)ms * 1000, NULL, NULL);
