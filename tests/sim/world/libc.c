@@ -199,8 +199,10 @@ int epoll_wait(int set, struct epoll_event *e, int max, int timeout_ms)
 
 int close(int fd)
 {
-    if (!file_is_ours(fd))
+    if (!file_is_ours(fd)) {
+        lock_forget(fd);
         return (int)syscall(SYS_close, fd);
+    }
     return (int)told(file_close(fd));
 }
 
