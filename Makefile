@@ -3,7 +3,8 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
 TEST_BUILDS := build-test build-asan-test build-fuzz build-coverage
-DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
+SHARE := $(DESTDIR)$(PREFIX)/share
+DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
@@ -127,6 +128,12 @@ install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
 	[ ! -e $(BUILD)/postern-helper ] || install -D -m 755 $(BUILD)/postern-helper \
 		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
+	install -d $(SHARE)/man/man1 $(SHARE)/man/man5
+	install -m 644 $(BUILD)/postern*.1 $(SHARE)/man/man1/
+	install -m 644 $(BUILD)/postern*.5 $(SHARE)/man/man5/
+	install -D -m 644 packaging/completion/postern.bash $(SHARE)/bash-completion/completions/postern
+	install -D -m 644 packaging/completion/_postern $(SHARE)/zsh/site-functions/_postern
+	install -D -m 644 packaging/completion/postern.fish $(SHARE)/fish/vendor_completions.d/postern.fish
 	install -d $(DOC)/docs/decisions $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
@@ -139,6 +146,9 @@ install: all
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/postern $(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
+	rm -f $(SHARE)/man/man1/postern.1 $(SHARE)/man/man1/postern-*.1 $(SHARE)/man/man5/postern-*.5
+	rm -f $(SHARE)/bash-completion/completions/postern $(SHARE)/zsh/site-functions/_postern \
+		$(SHARE)/fish/vendor_completions.d/postern.fish
 	rm -rf $(DOC)
 	[ ! -d $(DESTDIR)$(PREFIX)/libexec/postern ] || rmdir $(DESTDIR)$(PREFIX)/libexec/postern
 

@@ -12,7 +12,7 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
 test="python3 python3-pytest procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
  dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
- redis-server openssl"
+ redis-server openssl zsh fish mandoc man-db"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
 portal="chromium nodejs zbar-tools"
