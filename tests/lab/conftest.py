@@ -26,8 +26,8 @@ _PARTS = {
           "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
           "test_tls_only", "test_trust", "test_badinput", "test_vanish"),
     "3": ("test_away", "test_dark", "test_ends", "test_flood", "test_forgotten",
-          "test_habits", "test_replaced", "test_slow", "test_strangers", "test_trial",
-          "test_twins", "test_waiting"),
+          "test_habits", "test_reborn", "test_replaced", "test_slow", "test_strangers",
+          "test_trial", "test_twins", "test_waiting"),
 }
 
 
