@@ -47,7 +47,6 @@ struct conn {
     bool accepted;       /* a host has given this client a relay pair or an answer */
     struct bonds bonds;  /* a host's */
     uint64_t process;    /* what it calls itself since it was started; 0: nothing */
-    uint64_t unknown_ms; /* until when what strangers said to it uses their share up */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
