@@ -44,9 +44,9 @@ struct conn {
     bool in_portal; /* the portal knows this host */
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
-    bool accepted;       /* a host has given this client a relay pair or an answer */
-    struct bonds bonds;  /* a host's */
-    uint64_t process;    /* what it calls itself since it was started; 0: nothing */
+    bool accepted;      /* a host has given this client a relay pair or an answer */
+    struct bonds bonds; /* a host's */
+    uint64_t process;   /* what it calls itself since it was started; 0: nothing */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
