@@ -9,7 +9,7 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
  python3-protobuf protobuf-compiler libuv1-dev libsqlite3-dev libsodium-dev
  libqrencode-dev libnftables-dev libnetfilter-log-dev libnetfilter-queue-dev
  libminiupnpc-dev libnatpmp-dev libmicrohttpd-dev libcmocka-dev libngtcp2-dev libngtcp2-crypto-gnutls-dev"
-test="python3 python3-pytest procps iproute2"
+test="python3 python3-pytest python3-pytest-xdist procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
  dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
  redis-server openssl zsh fish mandoc man-db"
