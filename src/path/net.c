@@ -69,6 +69,7 @@ bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 
 size_t net_descriptors_share(unsigned percent)
 {
+    descriptors_allow(DESCRIPTORS_WANTED); /* whoever asks before there is a net */
     size_t max = descriptors_max();
     return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }
