@@ -5,13 +5,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n "1s/.*version: '\([^']*\)'.*/\1/p" meson.build)
 date=$(sed -n "s/^manual_date = '\([^']*\)'.*/\1/p" meson.build)
+# Ubuntu has no unstable.
+suite=$(. /etc/os-release && [ "$ID" = ubuntu ] && echo "$VERSION_CODENAME" || echo unstable)
 at=build-deb/postern-$version
 rm -rf build-deb
 mkdir -p "$at"
 tools/list-source.sh | tar --create --null --files-from=- | tar --extract --directory "$at"
 cp -r packaging/debian "$at/debian"
 cat >"$at/debian/changelog" <<CHANGES
-postern ($version) unstable; urgency=medium
+postern ($version) $suite; urgency=medium
 
   * See /usr/share/doc/postern/changelog.gz.
 
