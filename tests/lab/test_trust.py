@@ -191,6 +191,30 @@ def test_host_key_rotates_under_a_running_host(pair):
     assert joined[0]["key"] == device_of(g.host), joined
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_device_that_was_away_follows_a_host_through_many_keys(pair, restarted):
+    """Each rotation came after its last visit; its first visit brings it to the newest
+    key, in the book too. An invite of long ago lets in as well."""
+    g = pair
+    assert works(g, g.client, "one")
+    link = g.invite()
+    for _ in range(6):
+        mark = g.host_proc.mark()
+        assert g.host.run("keys", "rotate").status == 0
+        g.host_proc.wait_event("reloaded", 10, since=mark)
+    if restarted:
+        g.host_proc.terminate()
+        g.start_host("one=7000", "two=7001")
+    assert works(g, g.client, "one", 10)
+    assert g.client.run("ls").event("host")["key"] == device_of(g.host)
+    assert [e["state"] for e in g.host.run("status").events
+            if e.get("event") == "broker"] == ["online"]
+    late = g.other_client("late", g.topo.stranger)
+    g.join(late, link)
+    assert late.run("ls").event("host")["key"] == device_of(g.host)
+    assert works(g, late, "two", 10)
+
+
 def test_secret_never_reaches_broker_or_log(pair):
     """The invite's secret part stands in no broker state and no broker output."""
     g = pair
