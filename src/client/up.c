@@ -317,13 +317,26 @@ static void on_open_wait(void *ctx, struct call *c, const char *why)
     (void)!local_conn_reply(o->conn, &r);
 }
 
+/* The last reply: how it ended, and what broke it where that is known here alone. */
 static void on_open_end(void *ctx, struct call *c)
 {
     struct opening *o = ctx;
+    LocalReply r = LocalReply_init_zero;
+    const struct fault *why = peer_why_none(o->peer);
     bool orderly = o->until_end && call_code(c) == 0;
-    o->until_end = false; /* this reply is the last */
-    on_open_answer(o, c, orderly ? STREAM_OK : STREAM_UNREACHABLE,
-                   orderly ? "" : "the connection was lost");
+    r.last = true;
+    if (!orderly) {
+        r.code = STREAM_UNREACHABLE;
+        (void)snprintf(r.reason, sizeof(r.reason), "%s",
+                       why != NULL ? why->what : "the connection was lost");
+        (void)snprintf(r.advice, sizeof(r.advice), "%s",
+                       why != NULL ? why->advice : "");
+    }
+    if (o->conn != NULL) {
+        (void)!local_conn_reply(o->conn, &r);
+        local_conn_close(o->conn);
+        forget_waiter(o);
+    }
     opening_free(o);
 }
 
@@ -469,6 +482,8 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         break;
     case LOCAL_RELOAD:
         read_book(u);
+        if (req->host[0] != '\0' && client_renew(u->client, req->host, &f) != 0)
+            log_fault(LOG_LEVEL_WARN, &f);
         local_conn_finish(c, 0, NULL);
         break;
     case LOCAL_STOP:

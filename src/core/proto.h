@@ -110,7 +110,8 @@ enum local_op {
     LOCAL_OPEN = 1,   /* stream to host/service for the descriptor that comes with it.
                          until_end: who asked stays; is it gone, the stream is reset */
     LOCAL_STATUS = 2, /* replies with one json event a line until `last` */
-    LOCAL_RELOAD = 3, /* serve: read services and clients again */
+    LOCAL_RELOAD = 3, /* serve: read services and clients again; up: the book. host: it
+                         was just joined, and is tried at once */
     LOCAL_REVOKE = 4, /* serve: arg is a key; ends its sessions, json says how many */
     LOCAL_PING = 5,   /* host: replies with path, rejected and pong events */
     LOCAL_LIST = 6,   /* host: services event */

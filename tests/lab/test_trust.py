@@ -326,3 +326,35 @@ def test_joining_again_finds_the_same_home(pair, rotations):
     devices = [e for e in g.host.run("ls", "--devices").events
                if e.get("event") == "client"]
     assert [e["key"] for e in devices] == [device_of(g.client)], devices
+
+
+def to_broker(g, proc):
+    """The connections of one program to the broker's port."""
+    return [x for x in g.client.ns.sockets("-tnp", "state", "established")
+            if f"pid={proc.pid}," in x and ":443 " in x.replace("users", " users")]
+
+
+def brokers(who):
+    return [e["state"] for e in who.run("status").events if e.get("event") == "broker"]
+
+
+def test_an_up_that_tries_its_keys_keeps_one_connection(pair):
+    """What the host refused is left, as often as they are all tried; and after another
+    join as well."""
+    g = pair
+    up = g.client.start("up", "--paths", "relay")
+    up.wait_event("path", 20)
+    for _ in range(4):
+        assert g.client.run("keys", "rotate").status == 0
+    mark = up.mark()
+    assert g.host.run("revoke", device_of(g.client)).status == 0 or \
+        g.host.run("revoke", g.host.run("ls", "--devices").events[0]["name"]).status == 0
+    up.wait_event("left", 20, since=mark, peer=HOST)
+    wait_until(lambda: len(to_broker(g, up)) == 1, 5, "what was refused is closed")
+    assert brokers(g.client) == ["online"]
+    mark = up.mark()
+    g.join()
+    up.wait_event("path", 5, since=mark)
+    assert works(g, g.client, "one")
+    assert brokers(g.client) == ["online"]
+    wait_until(lambda: len(to_broker(g, up)) == 2, 5, "one, and a relay pair")

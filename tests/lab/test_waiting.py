@@ -258,3 +258,69 @@ def test_a_broker_that_takes_connections_and_is_mute(warm):
             assert "takes connections and does not answer" in begun[name].stderr, name
     finally:
         g.broker_proc.signal(signal.SIGCONT)
+
+
+def held_nc(g):
+    """An nc whose connection stands."""
+    c = g.client
+    proc = c.programs.start(c.ns, "nc", *c.wrapper, c.program, "nc", HOST, "one", env=c.env,
+                            stdin=subprocess.PIPE)
+    proc.popen.stdin.write(b"HOLD\n")
+    proc.popen.stdin.flush()
+    proc.wait_line("ok", 15)
+    return proc
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("keys", [1, 3])
+def test_nc_is_told_what_ended_it(warm, beside, keys):
+    """Of the host, not of its service; by a running `up` as without; and where the device
+    has other keys, which are tried first."""
+    g = warm
+    for _ in range(keys - 1):
+        assert g.client.run("keys", "rotate").status == 0
+    if not beside:
+        g.up.terminate()
+    nc = held_nc(g)
+    device = g.host.run("ls", "--devices").events[0]["name"]
+    assert g.host.run("revoke", device).status == 0
+    assert nc.wait(10) == 1 and lines_of(nc) == [
+        f"{HOST}: this device was removed by the host; ask the host's owner for a new invite"]
+    g.join()
+    nc = held_nc(g)
+    g.host_proc.kill()
+    assert nc.wait(20) == 1
+    assert f"{HOST} has ended or lost its network" in lines_of(nc)[-1], nc.stderr
+
+
+def test_a_join_wakes_the_up_that_was_turned_away(warm):
+    """It had half a minute to wait; and it says over which path it is back."""
+    g = warm
+    for _ in range(2):
+        device = g.host.run("ls", "--devices").events[0]["name"]
+        mark = g.up.mark()
+        assert g.host.run("revoke", device).status == 0
+        g.up.wait_event("left", 10, since=mark, peer=HOST)
+        g.join()
+        g.up.wait_event("path", 3, since=mark, peer=HOST)
+        status = g.client.run("status")
+        assert status.event("host", state="online"), status.stdout
+        assert "removed" not in status.stdout, status.stdout
+
+
+def test_two_hosts_of_one_name_are_told_apart(warm):
+    """What is said of a host is said by the name that it has on this device."""
+    g = warm
+    other = g.other_client("second", g.topo.stranger)
+    serve = other.start("serve", "--broker", g.link, "--name", HOST, "two=7001")
+    serve.wait_event("ready", 20)
+    assert g.join(link=other.run("invite").event("invite")["link"]).event(
+        "joined")["host"] == f"{HOST}-2"
+    for beside in (True, False):
+        if not beside:
+            g.up.terminate()
+        done = g.client.run("nc", f"{HOST}-2", "22", json=False, stdin=b"")
+        assert done.status == 1 and lines_of(done)[-1].startswith(
+            f"{HOST}-2: the host publishes no service '22'"), done.stderr
+        done = g.client.run("connect", f"{HOST}-2:22", json=False)
+        assert done.status == 1 and f"{HOST}-2 publishes no service" in done.stderr, done.stderr
