@@ -713,6 +713,20 @@ void client_each_broker(struct client *c,
             each(ctx, h->endpoint.uplink);
 }
 
+void client_ask_brokers(struct client *c)
+{
+    LIST_EACH (const struct home, h, &c->homes, link)
+        uplink_ask(h->endpoint.uplink);
+}
+
+bool client_awaits_broker(const struct client *c)
+{
+    LIST_EACH (const struct home, h, &c->homes, link)
+        if (uplink_is_awaited(h->endpoint.uplink))
+            return true;
+    return false;
+}
+
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
 {
     LIST_EACH_REMOVABLE (struct entry, e, next, &c->entries, link)

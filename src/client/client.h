@@ -77,6 +77,9 @@ void client_was_told(struct client *c, const char *what);
 /* Calls `each` for every broker: for one connection to it, whatever keys need more. */
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx);
+/* Asks each whether it answers (path/inquiry.h); and whether one owes that still. */
+void client_ask_brokers(struct client *c);
+bool client_awaits_broker(const struct client *c);
 /* Calls `each` for every peer. */
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx);
 

@@ -17,6 +17,7 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "path/inquiry.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -39,6 +40,7 @@ struct up {
     struct client *client;
     struct calls *calls;
     struct local_server *local;
+    struct inquiries asking;
     struct dns_server *dns;
     struct list doors;    /* the newest first */
     struct list openings; /* struct opening */
@@ -458,6 +460,33 @@ static void status_of_broker(void *ctx, const struct uplink *u)
     local_conn_say(w->conn, &e, false);
 }
 
+static void reply_status(struct up *u, struct local_conn *c, const char *host)
+{
+    struct status_walk w = {.conn = c, .host = host};
+    if (host[0] == '\0')
+        client_each_broker(u->client, status_of_broker, &w);
+    client_each(u->client, status_of, &w);
+    local_conn_finish(c, 0, NULL);
+}
+
+static void ask_brokers(void *ctx)
+{
+    client_ask_brokers(((struct up *)ctx)->client);
+}
+
+static bool awaits_broker(void *ctx)
+{
+    return client_awaits_broker(((struct up *)ctx)->client);
+}
+
+static void answer_all(void *ctx, struct local_conn *c)
+{
+    reply_status(ctx, c, "");
+}
+
+static const struct inquiry_events inquiry_events = {ask_brokers, awaits_broker,
+                                                     answer_all};
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct up *u = ctx;
@@ -471,14 +500,13 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         on_watch_request(u, c, req);
         return;
     }
-    struct status_walk w = {.conn = c, .host = req->host};
     struct fault f = {0};
     switch (req->op) {
     case LOCAL_STATUS:
-        if (w.host[0] == '\0')
-            client_each_broker(u->client, status_of_broker, &w);
-        client_each(u->client, status_of, &w);
-        local_conn_finish(c, 0, NULL);
+        if (strcmp(req->arg, LOCAL_ARG_NOW) == 0)
+            inquiries_add(&u->asking, c);
+        else
+            reply_status(u, c, req->host);
         break;
     case LOCAL_RELOAD:
         read_book(u);
@@ -500,7 +528,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
 static void on_gone(void *ctx, struct local_conn *c)
 {
     struct opening *o = local_conn_data(c);
-    (void)ctx;
+    inquiries_forget(&((struct up *)ctx)->asking, c);
     if (o == NULL)
         return;
     forget_waiter(o);
@@ -611,12 +639,14 @@ int up_run(const struct client_config *c, struct fault *f)
     int rc = client_open(&u.client, c, &events, &u, f);
     if (rc != 0)
         return rc;
+    inquiries_init(&u.asking, client_loop(u.client), &inquiry_events, &u);
     rc = start(&u, f);
     if (rc == 0)
         rc = client_run(u.client, f);
     while (!list_empty(&u.doors))
         door_free(LIST_FIRST(&u.doors, struct door, link));
     dns_server_close(u.dns);
+    inquiries_fini(&u.asking);
     local_server_close(u.local);
     calls_free(u.calls);
     while (!list_empty(&u.waiters))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -324,3 +325,52 @@ def test_two_hosts_of_one_name_are_told_apart(warm):
             f"{HOST}-2: the host publishes no service '22'"), done.stderr
         done = g.client.run("connect", f"{HOST}-2:22", json=False)
         assert done.status == 1 and f"{HOST}-2 publishes no service" in done.stderr, done.stderr
+
+
+BROKER_LINK = """table inet hide {
+  chain in { type filter hook input priority -10; tcp dport 443 drop; udp dport 443 drop; }
+  chain out { type filter hook output priority -10; tcp sport 443 drop; udp sport 443 drop; }
+}"""
+
+
+def state_of_broker(who):
+    done = who.run("status")
+    return done.event("broker"), done.seconds
+
+
+def test_status_asks_the_broker_before_it_speaks_of_it(warm):
+    """Its line was cut in silence a moment ago; and it is there again after a pause
+    that had grown long."""
+    g = warm
+    for who in (g.client, g.host):
+        at, seconds = state_of_broker(who)
+        assert at["state"] == "online" and seconds < 1 * patience(), (at, seconds)
+    g.topo.broker.nft(BROKER_LINK)
+    for who in (g.client, g.host):
+        at, seconds = state_of_broker(who)
+        assert at["state"] != "online" and at["reason"], at
+        assert "answer" in at["reason"] or "reached" in at["reason"], at
+        assert seconds < 2 * patience(), seconds
+    g.topo.broker.nft("delete table inet hide")
+    for who in (g.client, g.host):
+        wait_until(lambda: state_of_broker(who)[0]["state"] == "online", 10, "it answers")
+    g.broker_proc.kill()
+    for proc, event in ((g.up, "left"), (g.host_proc, "broker")):
+        proc.wait_event(event, 20)
+    time.sleep(6)    # pauses grow
+    g.start_broker()
+    for who in (g.client, g.host):
+        wait_until(lambda: state_of_broker(who)[0]["state"] == "online", 2 * patience(),
+                   "who asks brings it back")
+
+
+def test_status_of_a_machine_whose_interface_went_down(warm):
+    g = warm
+    at, _ = state_of_broker(g.host)
+    assert at["state"] == "online"
+    for line in g.host.ns.run("ip", "-o", "link").splitlines():
+        name = line.split(":")[1].split("@")[0].strip()
+        if name != "lo":
+            g.host.ns.ip("link", "set", "dev", name, "down")
+    at, _ = state_of_broker(g.host)
+    assert at["state"] != "online" and at["reason"], at
