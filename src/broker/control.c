@@ -134,7 +134,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return; /* it waited too long in the box */
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
         !admission_pass(&s->admission, r->to, r->from, &from,
-                        channel_queued_bytes(host->channel) >
+                        channel_unread_bytes(host->channel) >
                             LIMIT_STRANGERS_QUEUE_BYTES,
                         loop_now_ms(s->loop))) {
         refuse(s, r, m->conv, REFUSE_LIMIT,
@@ -230,17 +230,32 @@ static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
                     : "the host's connection to the broker broke");
 }
 
+static void tell_all_gone(struct shard *s, const uint8_t *host,
+                          const struct bonds *bonds, bool ended)
+{
+    struct farewell w = {.shard = s, .host = host, .ended = ended};
+    relay_each_of_host(s->relay, host, tell_gone, &w);
+    for (uint32_t i = 0; i < bonds->count; i++)
+        tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
+}
+
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
                        const struct bonds *bonds, bool ended)
 {
-    struct farewell w = {.shard = s, .host = host, .ended = ended};
     if (s->stopping)
         return;
     if (ended)
         parted_note(s->parted, host, loop_now_ms(s->loop));
-    relay_each_of_host(s->relay, host, tell_gone, &w);
-    for (uint32_t i = 0; i < bonds->count; i++)
-        tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
+    tell_all_gone(s, host, bonds, ended);
+}
+
+/* Nobody saw the process end whose sessions these were: they ask the new one. */
+static void host_reborn(struct conn *c)
+{
+    struct bonds bonds = c->bonds;
+    c->bonds = (struct bonds){0};
+    tell_all_gone(c->shard, c->node.key, &bonds, true);
+    bonds_fini(&bonds);
 }
 
 /* The one of a client's connections that spoke last for this approach, if known. */
@@ -250,18 +265,6 @@ static struct conn *owner_of(struct shard *s, const struct route *r, const Contr
     while (c != NULL && !conn_has_conv(c, m->conv))
         c = conn_next(c);
     return c;
-}
-
-/* What a Signal or Carry of that size costs of all that strangers may say to a host. */
-static bool lets_unknown(struct conn *host, size_t len, uint64_t now_ms)
-{
-    uint64_t at_ms = host->unknown_ms > now_ms ? host->unknown_ms : now_ms;
-    uint64_t cost_ms = 1 + len * 1000 / LIMIT_UNKNOWN_BYTES;
-    if (channel_queued_bytes(host->channel) > LIMIT_UNKNOWN_QUEUE_BYTES ||
-        at_ms + cost_ms > now_ms + LIMIT_UNKNOWN_BURST_S * 1000)
-        return false;
-    host->unknown_ms = at_ms + cost_ms;
-    return true;
 }
 
 /* Whether the host may be spoken to so: in sessions that it has accepted, and a little
@@ -275,7 +278,9 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
                                                        : 0;
     return is_portal(s, r->from) || bonds_has(&host->bonds, r->from, m->conv) ||
            relay_knows(s->relay, &names) ||
-           lets_unknown(host, len, loop_now_ms(s->loop));
+           (channel_unread_bytes(host->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
+            admission_say(&s->admission, r->to, r->from, (uint32_t)len,
+                          loop_now_ms(s->loop)));
 }
 
 /*
@@ -484,8 +489,12 @@ static void handle_hello(struct conn *c, Control *m)
     }
     c->shard->stats.hellos++;
     c->accepted = is_portal(c->shard, c->node.key);
-    conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
+    if (h->process.size == sizeof(c->process))
+        memcpy(&c->process, h->process.bytes, sizeof(c->process));
+    bool reborn = conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
+    if (reborn)
+        host_reborn(c);
     if (h->host)
         host_back(c->shard, c->node.key);
 }

@@ -30,6 +30,7 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
     helper_open(loop);
     if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;
+    randombytes_buf(n->process, sizeof(n->process));
     return 0;
 }
 

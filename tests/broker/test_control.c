@@ -253,7 +253,8 @@ static void test_strangers_say_little(void **state)
         randombytes_buf(session.conv, CONV_LEN);
         said += carry_to(host, strangers[i], &session, CARRIED);
     }
-    assert_in_range(said, 1, LIMIT_UNKNOWN_BYTES * (LIMIT_UNKNOWN_BURST_S + 1) / 1500);
+    uint32_t bytes = LIMIT_RATE_STRANGERS_SAY.burst + LIMIT_RATE_STRANGERS_SAY.per_s;
+    assert_in_range(said, 1, bytes / 1200);
     memcpy(session.conv, in.conv, CONV_LEN);
     assert_int_equal(carry_to(host, client, &session, CARRIED), CARRIED);
 }
@@ -435,6 +436,45 @@ static void yield_as(struct device *d, bool host)
 static unsigned bye_code(struct device *d)
 {
     return device_expect(d, Control_bye_tag).body.bye.code;
+}
+
+/* As the process that calls itself `n`. */
+static struct device *host_process(struct device *like, uint8_t n)
+{
+    struct device *d = rig_connect(&rig, like);
+    Control m = {.which_body = Control_hello_tag};
+    Hello *h = &m.body.hello;
+    h->version = PROTO_VERSION;
+    h->host = true;
+    h->token.size = LINK_SECRET_LEN;
+    memcpy(h->token.bytes, rig.link.token, LINK_SECRET_LEN);
+    h->process.size = 8;
+    h->process.bytes[0] = n;
+    device_send(d, &m);
+    (void)device_expect(d, Control_welcome_tag);
+    return d;
+}
+
+/* A host comes while its connection stands: the same process has its sessions still,
+ * another has none, and their clients hear that once. */
+static void test_reborn(void **state)
+{
+    (void)state;
+    struct device *host = host_process(NULL, 1), *client = rig_join(&rig, false);
+    Control ask = introduce_to(host);
+    device_send(client, &ask);
+    Control in = device_expect(host, Control_introduce_tag);
+    device_accept(host, &in);
+    (void)device_expect(client, Control_ticket_tag);
+    struct device *same = host_process(host, 1);
+    device_send(client, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(client, Control_pong_tag);
+    assert_int_equal(client->inbox_count, 0);
+    (void)host_process(same, 2);
+    Control m = device_expect(client, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_GONE);
+    assert_memory_equal(m.peer, host->key.pub, KEY_LEN);
+    assert_memory_equal(m.conv, ask.conv, CONV_LEN);
 }
 
 /* Who yields enters where the place is free, and leaves another of its key in peace. */
@@ -806,6 +846,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_too_many_clients_of_one_device, setup_many,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reborn, setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_messages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flood, setup, teardown),

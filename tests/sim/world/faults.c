@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "broker/relay_flow.h"
+#include "daemon.h"
 #include "guard.h"
 
 /* What a person would wait before pressing a key: a way that died is found out, and
@@ -27,6 +28,7 @@
 /* What the host has not answered by then is reset (docs/CLI.md). */
 #define ANSWER_US SECONDS(20)
 #define BROKER_US SECONDS(7) /* the same of a command that finds no broker */
+#define LOCAL_US SECONDS(10) /* and of one that was handed to an `up` that hangs */
 
 enum {
     STREAMS_MAX = 8,
@@ -37,6 +39,7 @@ enum {
     JUMP_S = 86400,
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
+    MEMORY_UP_SEEDS = 4,
     MEMORY_ROUNDS = 24,
     MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
     MEMORY_EACH = 64, /* bytes: less is no object */
@@ -46,6 +49,7 @@ struct play {
     const struct scene *scene;
     struct rig rig;
     struct guard guard;
+    struct daemon daemon;
     struct stream {
         struct talker talker;
         unsigned begun;
@@ -54,7 +58,7 @@ struct play {
     } streams[1 + SCENE_OTHERS];
     unsigned broken; /* streams of each may have been, so often */
     struct program stranger, liar, others[SCENE_OTHERS];
-    unsigned tries;
+    unsigned tries, used;
     bool is_trying, lies;
     char strange[SCRATCH_LEN + 16], lying[SCRATCH_LEN + 16];
 };
@@ -71,10 +75,14 @@ static unsigned stream_count(const struct play *p)
     return 1 + p->scene->others;
 }
 
+/* Beside an `up` they are programs of its device. */
 static void state_of_other(const struct play *p, unsigned i,
                            char out[static SCRATCH_LEN + 16])
 {
-    (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
+    if (p->scene->up)
+        memcpy(out, p->rig.state[2], SCRATCH_LEN + 16);
+    else
+        (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
 }
 
 /* The command whose stream it is, where each has one. */
@@ -94,6 +102,10 @@ static void begin_stream(struct play *p, struct stream *st)
                                  .seed = p->scene->seed + st->begun + which * 1000,
                                  .bytes = p->scene->bytes - st->got,
                                  .pause_ms = p->scene->pause_ms};
+    if (which == 0 && p->scene->up) {
+        st->talker.ip = p->daemon.ip;
+        st->talker.port = p->daemon.port;
+    }
     st->begun++;
     st->began_us = house_now_us(p->rig.town->house);
     rig_check(&p->rig, st->begun <= STREAMS_MAX, "stream after stream breaks");
@@ -120,12 +132,17 @@ static void begin_streams(struct play *p)
         begin_stream(p, &p->streams[i]);
 }
 
+static bool is_of_disk(enum fault_kind kind) /* nothing waits for it */
+{
+    return kind >= FAULT_DISK_HOST && kind <= FAULT_DISK_BROKER;
+}
+
 static uint64_t patience(const struct scene *s)
 {
     uint64_t us = PATIENCE_US;
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i) && s->faults[i].kind >= FAULT_CABLE_CLIENT &&
-            s->faults[i].kind < FAULT_DISK_HOST) /* nothing waits for a disk */
+            s->faults[i].kind <= FAULT_UP_HANGS && !is_of_disk(s->faults[i].kind))
             us += s->faults[i].lasts_us;
     return us;
 }
@@ -133,7 +150,9 @@ static uint64_t patience(const struct scene *s)
 /* Nothing ever came, and the network was away for most of that time. */
 static bool went_unanswered(struct play *p, const struct stream *st)
 {
-    uint64_t limit_us = command_of(p, st) != NULL ? BROKER_US : ANSWER_US;
+    uint64_t limit_us = command_of(p, st) != NULL          ? BROKER_US
+                        : p->scene->up && st != p->streams ? LOCAL_US
+                                                           : ANSWER_US;
     uint64_t now_us = house_now_us(p->rig.town->house);
     return st->talker.got == 0 && now_us - st->began_us >= limit_us &&
            patience(p->scene) - PATIENCE_US >= limit_us - SECONDS(5);
@@ -258,6 +277,8 @@ static void lasting(struct play *p, enum fault_kind kind, bool begins)
         t->client.machine->disk_full = begins;
     else if (kind == FAULT_DISK_BROKER)
         t->broker->disk_full = begins;
+    else if (kind == FAULT_UP_HANGS)
+        daemon_hang(&p->daemon, begins);
 }
 
 static void flush(struct town_home *a, struct town_home *b)
@@ -282,6 +303,35 @@ static void begin_on_full_disk(struct play *p, enum fault_kind kind)
         rig_restart_broker(&p->rig, 0);
     else if (kind == FAULT_DISK_CLIENT)
         ping(p);
+}
+
+/* Nothing comes from the host while it lasts. (One that hears nothing still says what
+ * it said before, again and again.) */
+static bool cuts_off(enum fault_kind kind)
+{
+    return kind == FAULT_CABLE_CLIENT || kind == FAULT_OUTAGE_HOST ||
+           kind == FAULT_ONE_WAY_HOST;
+}
+
+static bool is_of_up(enum fault_kind kind)
+{
+    return kind >= FAULT_UP_HANGS && kind <= FAULT_UP_CRASHES;
+}
+
+/* Commands that it carries end with it, and so do streams. */
+static void renew_up(struct play *p, const struct scene_fault *f)
+{
+    p->broken++;
+    if (f->kind == FAULT_UP_RESTARTS)
+        daemon_restart(&p->daemon, f->lasts_us);
+    else
+        daemon_crash(&p->daemon, f->lasts_us);
+}
+
+static void look_at_up(struct play *p, bool away)
+{
+    if (p->scene->up)
+        daemon_look(&p->daemon, &p->streams[0].talker, away);
 }
 
 static void strike(struct play *p, const struct scene_fault *f)
@@ -324,10 +374,16 @@ static void strike(struct play *p, const struct scene_fault *f)
         guard_host_ends(&p->guard);
         rig_crash_host(&p->rig, f->lasts_us);
         return;
+    case FAULT_UP_RESTARTS:
+    case FAULT_UP_CRASHES:
+        renew_up(p, f);
+        return;
     default:
         lasting(p, f->kind, true);
         begin_on_full_disk(p, f->kind);
         pass(p, f->lasts_us);
+        if (f->kind <= FAULT_ONE_WAY_CLIENT)
+            look_at_up(p, cuts_off(f->kind));
         lasting(p, f->kind, false);
     }
 }
@@ -411,6 +467,14 @@ static void send_liar_away(struct play *p)
     p->lies = false;
 }
 
+static void connect_other(struct play *p, unsigned i, const char *state)
+{
+    char unused[PROGRAM_FIELD];
+    program_start(&p->others[i], p->rig.town->client.machine, state,
+                  "connect home:echo 127.0.0.1:%u", LOCAL_PORT + (i + 1) * OTHER_PORTS);
+    rig_await(&p->rig, &p->others[i], "ready", NULL, unused, SECONDS(60));
+}
+
 /* More devices of the same person, each with its own key and session. */
 static void connect_others(struct play *p)
 {
@@ -421,15 +485,17 @@ static void connect_others(struct play *p)
         struct program *other = &p->others[i];
         state_of_other(p, i, state);
         guard_another(&p->guard);
+        if (p->scene->up) {
+            if (!p->scene->nc)
+                connect_other(p, i, state);
+            continue;
+        }
         rig_invite(r, link);
         program_start(other, m, state, "join %s", link);
         rig_run_to_end(r, other, SECONDS(60));
         program_fini(other);
-        if (p->scene->nc)
-            continue;
-        program_start(other, m, state, "connect home:echo 127.0.0.1:%u",
-                      LOCAL_PORT + (i + 1) * OTHER_PORTS);
-        rig_await(r, other, "ready", NULL, link, SECONDS(60));
+        if (!p->scene->nc)
+            connect_other(p, i, state);
     }
 }
 
@@ -501,12 +567,12 @@ static void await_direct(struct play *p)
  * neither: what is kept for later use stops to grow, what leaks grows each time. Not
  * each seed looks, since each would see the same.
  */
-static void look_at_memory(struct play *p)
+static void look_at_memory(struct play *p, void (*command)(struct play *p))
 {
     size_t before = mallinfo2().uordblks, first = before;
     unsigned level = 0, rounds = 0;
     while (level < MEMORY_LEVEL && rounds < MEMORY_ROUNDS) {
-        ping(p);
+        command(p);
         (void)house_run(p->rig.town->house, SECONDS(SETTLE_S), NULL, NULL);
         size_t after = mallinfo2().uordblks;
         level += after <= before + MEMORY_EACH;
@@ -543,6 +609,58 @@ static void open_play(struct play *p, const struct scene *s)
         invite_liar(p);
 }
 
+static void on_away(void *ctx)
+{
+    look_at_up(ctx, true);
+}
+
+static void connect_all(struct play *p)
+{
+    if (p->scene->up) {
+        daemon_start(&p->daemon, &p->rig);
+        p->rig.on_away = on_away;
+        p->rig.on_away_ctx = p;
+    } else {
+        rig_connect(&p->rig);
+    }
+    connect_others(p);
+}
+
+static void use_up(struct play *p)
+{
+    daemon_use(&p->daemon);
+    p->used++;
+}
+
+/* Its streams are over. */
+static void look_back_at_up(struct play *p)
+{
+    daemon_expect_online(&p->daemon);
+    if (p->scene->seed % MEMORY_UP_SEEDS == 0)
+        look_at_memory(p, use_up);
+}
+
+static bool all_heard(void *ctx)
+{
+    const struct play *p = ctx;
+    for (unsigned i = 0; i < stream_count(p); i++)
+        if (p->streams[i].talker.got == 0)
+            return false;
+    return true;
+}
+
+/* The commands of its device need no session of their own. */
+static void look_at_sessions(struct play *p)
+{
+    if (!p->scene->up)
+        return;
+    rig_check(&p->rig, house_run(p->rig.town->house, SECONDS(30), all_heard, p),
+              "not every stream begins");
+    rig_check(&p->rig, p->guard.guests == 1u + p->lies,
+              "the host has %u sessions, and one 'up' carries all streams",
+              p->guard.guests);
+}
+
 struct outcome faults_play(const struct scene *s)
 {
     static struct play memory; /* large */
@@ -552,17 +670,20 @@ struct outcome faults_play(const struct scene *s)
     open_play(p, s);
     if (!s->liar)
         measure(p, &before);
-    rig_connect(&p->rig);
-    connect_others(p);
+    connect_all(p);
     begin_streams(p);
+    look_at_sessions(p);
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
-        if (scene_has_fault(s, i))
+        look_at_up(p, false);
+        if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
             strike(p, &s->faults[i]);
     }
     uint64_t longest_us = finish_streams(p);
     await_direct(p);
     ping(p);
+    if (s->up)
+        look_back_at_up(p);
     send_stranger_away(p);
     disconnect(p);
     send_liar_away(p);
@@ -571,8 +692,8 @@ struct outcome faults_play(const struct scene *s)
         compare(p, &before, &after);
     }
     if (s->seed % MEMORY_SEEDS == 0)
-        look_at_memory(p);
-    unsigned begun = 0;
+        look_at_memory(p, ping);
+    unsigned begun = p->used;
     for (unsigned i = 0; i < stream_count(p); i++)
         begun += p->streams[i].begun;
     rig_check(&p->rig, p->rig.echo.accepted <= begun,

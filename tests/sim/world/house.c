@@ -175,6 +175,7 @@ void group_kill(struct machine *m, unsigned group)
     tasks_kill(m->house, group);
     stops_kill(m, group);
     monitors_kill(m, group);
+    locks_kill(group);
     m->loops -= m->house->group_loops[group];
     m->house->group_loops[group] = 0;
 }

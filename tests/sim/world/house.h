@@ -117,6 +117,8 @@ void group_stdio(struct machine *m, unsigned group, int fd);
 
 /* Sends what a signal would send to the program: io/stop.h's callback. */
 void machine_stop(struct machine *m, int signum);
+/* The same to one of them. */
+void group_signal(struct machine *m, unsigned group, int signum);
 
 /* --------------------------------------------------------------------- descriptors */
 

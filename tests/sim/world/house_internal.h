@@ -72,5 +72,6 @@ void files_kill(struct house *h, unsigned group);
 void tasks_kill(struct house *h, unsigned group);
 void stops_kill(struct machine *m, unsigned group);
 void monitors_kill(struct machine *m, unsigned group);
+void locks_kill(unsigned group);
 
 #endif

@@ -4,8 +4,10 @@
  * still fails, and what is left is told with the line that plays it.
  *
  *   faults [--seeds N] [--from S] [--jobs N] [--drop I,J] [--plain PART,PART]
- *          [--limit S] [--keep] [--no-shrink] [--coverage] [--verbose]
+ *          [--with PART,PART] [--limit S] [--keep] [--no-shrink] [--coverage]
+ * [--verbose]
  *
+ * --with: only seeds in whose scenes these parts were drawn.
  * --limit: no new seed after so many seconds. --keep: goes on after one that failed.
  * --no-shrink: tells it as it is.
  */
@@ -27,7 +29,7 @@ enum { JOBS_MAX = 16, WORDS = 400, PLAY_S = 120 };
 struct options {
     uint64_t seeds, from;
     unsigned jobs, limit_s;
-    uint32_t drop, plain;
+    uint32_t drop, plain, with;
     bool keep, as_it_is, coverage, verbose;
 };
 
@@ -49,7 +51,7 @@ struct job {
 struct hunt {
     struct options o;
     struct job jobs[JOBS_MAX];
-    uint64_t next, played, failed;
+    uint64_t next, started, played, failed;
     uint64_t longest_us, lasted_us;
     double began_s;
 };
@@ -187,8 +189,24 @@ static void tell_failure(struct hunt *h, uint64_t seed, const char *words)
 
 static bool may_start(const struct hunt *h)
 {
-    return h->next < h->o.from + h->o.seeds && (h->failed == 0 || h->o.keep) &&
+    return h->started < h->o.seeds && (h->failed == 0 || h->o.keep) &&
            (h->o.limit_s == 0 || now_s() - h->began_s < h->o.limit_s);
+}
+
+static bool is_wanted(const struct hunt *h, const struct scene *s)
+{
+    for (unsigned p = 0; p < SCENE_PARTS; p++)
+        if ((h->o.with >> p & 1) != 0 && !scene_has_part(s, (enum scene_part)p))
+            return false;
+    return true;
+}
+
+static void draw_next(struct hunt *h, struct scene *s)
+{
+    do
+        scene_draw(s, h->next++, h->o.drop, h->o.plain);
+    while (!is_wanted(h, s));
+    h->started++;
 }
 
 static void start_some(struct hunt *h)
@@ -197,7 +215,7 @@ static void start_some(struct hunt *h)
         struct scene s;
         if (h->jobs[i].pid != 0 || !may_start(h))
             continue;
-        scene_draw(&s, h->next++, h->o.drop, h->o.plain);
+        draw_next(h, &s);
         start(&h->jobs[i], &s, h);
     }
 }
@@ -230,7 +248,7 @@ static void hunt(struct hunt *h)
         char words[WORDS];
     } failures[64];
     unsigned kept = 0;
-    uint64_t seed = 0, first_trace = 0;
+    uint64_t seed = 0, first = UINT64_MAX, first_trace = 0;
     for (;;) {
         struct result r = {.fine = true};
         start_some(h);
@@ -243,8 +261,10 @@ static void hunt(struct hunt *h)
         if (r.outcome.longest_us > h->longest_us)
             h->longest_us = r.outcome.longest_us;
         h->lasted_us += r.outcome.lasted_us;
-        if (seed == h->o.from)
+        if (seed <= first) {
+            first = seed;
             first_trace = r.outcome.trace;
+        }
         if (r.fine)
             continue;
         h->failed++;
@@ -256,9 +276,9 @@ static void hunt(struct hunt *h)
     double took_s = now_s() - h->began_s;
     for (unsigned i = 0; i < kept; i++)
         tell_failure(h, failures[i].seed, failures[i].words);
-    if (h->failed == 0 && h->played > 0 && !runs_the_same(h, h->o.from, first_trace)) {
+    if (h->failed == 0 && h->played > 0 && !runs_the_same(h, first, first_trace)) {
         (void)fprintf(stderr, "seed %llu runs otherwise the second time\n",
-                      (unsigned long long)h->o.from);
+                      (unsigned long long)first);
         h->failed++;
     }
     (void)printf(
@@ -294,6 +314,8 @@ static bool parse(struct options *o, int argc, char **argv)
             good = scene_parse_drop(value, &o->drop);
         else if (strcmp(name, "--plain") == 0)
             good = scene_parse_plain(value, &o->plain);
+        else if (strcmp(name, "--with") == 0)
+            good = scene_parse_plain(value, &o->with);
         else if (strcmp(name, "--keep") == 0)
             takes = !(o->keep = true);
         else if (strcmp(name, "--no-shrink") == 0)

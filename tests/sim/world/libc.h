@@ -21,6 +21,8 @@ static inline long told(long rc)
 
 /* What would be answered wrongly is not answered: it ends the run. */
 _Noreturn void unknown(const char *what, long a, long b);
+/* Of a kernel's descriptor that is closed: no lock goes with the next of its number. */
+void lock_forget(int fd);
 /* After -EAGAIN: waits where that descriptor and those flags wait. True when it is
  * worth another try. */
 bool waited(int fd, struct vfile *f, int flags, short events, long rc);

@@ -279,6 +279,8 @@ static void *run_talker(void *arg)
     uint64_t rng = t->seed;
     uint8_t buf[16384];
     ssize_t n = 0;
+    if (t->ip != 0)
+        at.sin_addr.s_addr = htonl(t->ip);
     t->last_us = house_now_us(house_now());
     if (k.fd == 0) {
         k.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

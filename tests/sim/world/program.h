@@ -61,7 +61,8 @@ void echo_start(struct echo *e, struct machine *m, uint16_t port);
 struct talker {
     struct task *task;
     uint16_t port;
-    int fd; /* instead of a connection to that port; closed in the end */
+    uint32_t ip; /* of loopback: 127.80.1.2 as a number; 0: 127.0.0.1 */
+    int fd;      /* instead of a connection to that port; closed in the end */
     uint64_t seed;
     size_t bytes, sent, got;
     unsigned pause_ms;   /* between its writes */

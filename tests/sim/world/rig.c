@@ -125,10 +125,17 @@ static void start_host(struct rig *r)
     rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
 }
 
+static void tell_away(struct rig *r)
+{
+    if (r->on_away != NULL)
+        r->on_away(r->on_away_ctx);
+}
+
 void rig_restart_host(struct rig *r, uint64_t after_us)
 {
     rig_stop(r, r->town->host.machine, &r->serve);
     (void)house_run(r->town->house, after_us, NULL, NULL);
+    tell_away(r);
     start_host(r);
 }
 
@@ -174,6 +181,7 @@ void rig_crash_host(struct rig *r, uint64_t after_us)
 {
     program_kill(&r->serve, r->town->host.machine);
     (void)house_run(r->town->house, after_us, NULL, NULL);
+    tell_away(r);
     rig_revive_host(r);
 }
 

@@ -24,6 +24,9 @@ struct rig {
     char link[PROGRAM_FIELD];
     char used_invite[PROGRAM_FIELD]; /* the client's */
     unsigned crashes;
+    /* The host is away, and about to be back; or NULL. */
+    void (*on_away)(void *ctx);
+    void *on_away_ctx;
     int kernel_fds; /* of this process, before */
 };
 

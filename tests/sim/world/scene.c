@@ -33,11 +33,14 @@ static const char *const names[FAULT_KINDS] = {
     [FAULT_DISK_HOST] = "host's disk is full",
     [FAULT_DISK_CLIENT] = "client's disk is full",
     [FAULT_DISK_BROKER] = "broker's disk is full",
+    [FAULT_UP_HANGS] = "up hangs",
+    [FAULT_UP_RESTARTS] = "up restarts",
+    [FAULT_UP_CRASHES] = "up crashes",
 };
 
 static const char *const parts[SCENE_PARTS] = {
-    "loss",    "jitter", "rate",     "mtu",  "host-nat", "client-nat",
-    "carrier", "six",    "stranger", "liar", "others",   "nc"};
+    "loss", "jitter",   "rate", "mtu",    "host-nat", "client-nat", "carrier",
+    "six",  "stranger", "liar", "others", "nc",       "up"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -97,11 +100,21 @@ static void draw_scarcity(struct scene *s, uint64_t *rng)
     memmove(&s->faults[at + 1], &s->faults[at],
             (s->fault_count - at) * sizeof(s->faults[0]));
     s->faults[at] = (struct scene_fault){
-        .kind = (enum fault_kind)(FAULT_FILES_HOST +
-                                  (int)rng_below(rng, FAULT_KINDS - FAULT_FILES_HOST)),
+        .kind = (enum fault_kind)(
+            FAULT_FILES_HOST + (int)rng_below(rng, FAULT_UP_HANGS - FAULT_FILES_HOST)),
         .after_us = rng_below(rng, SECONDS(12)),
         .lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15))};
     s->fault_count++;
+}
+
+/* It is struck in place of something else, and mostly it is not alone. */
+static void draw_up(struct scene *s, uint64_t *rng)
+{
+    struct scene_fault *f = &s->faults[rng_below(rng, s->fault_count)];
+    f->kind = (enum fault_kind)(FAULT_UP_HANGS +
+                                (int)rng_below(rng, FAULT_KINDS - FAULT_UP_HANGS));
+    f->lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15));
+    s->others = (unsigned)rng_below(rng, SCENE_OTHERS + 1);
 }
 
 static bool has(const struct scene *s, enum scene_part part)
@@ -130,6 +143,7 @@ static void leave_out(struct scene *s)
     if (!has(s, SCENE_OTHER))
         s->others = 0;
     s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
+    s->up = s->up && has(s, SCENE_UP);
 }
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
@@ -153,6 +167,9 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     if (rng_below(&rng, 4) == 0)
         s->others = 1 + (unsigned)rng_below(&rng, SCENE_OTHERS);
     s->nc = rng_below(&rng, 2) == 0;
+    s->up = rng_below(&rng, 8) == 0;
+    if (s->up)
+        draw_up(s, &rng);
     leave_out(s);
 }
 
@@ -205,9 +222,10 @@ void scene_tell(const struct scene *s)
                  (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
                  (unsigned long long)s->wire.rate_bps, s->wire.mtu,
                  s->wire.mtu_silent ? " in silence" : "");
-    (void)printf("%s%s%s%s, %u others%s\n", s->carrier ? ", a carrier's NAT" : "",
+    (void)printf("%s%s%s%s, %u others%s%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
-                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "");
+                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "",
+                 s->up ? ", up" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
             (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,

@@ -35,6 +35,10 @@ enum fault_kind {
     FAULT_DISK_HOST, /* room on its disk */
     FAULT_DISK_CLIENT,
     FAULT_DISK_BROKER,
+    /* Only where the client's device has an `up`. */
+    FAULT_UP_HANGS,
+    FAULT_UP_RESTARTS,
+    FAULT_UP_CRASHES,
     FAULT_KINDS
 };
 
@@ -52,6 +56,7 @@ enum scene_part {
     SCENE_LIAR,     /* a listed device names others' addresses as its own */
     SCENE_OTHER,    /* more devices, each with a stream of its own */
     SCENE_NC,       /* theirs are of `nc` */
+    SCENE_UP,       /* the streams go through `up`: those of others are its device's */
     SCENE_PARTS
 };
 
@@ -72,6 +77,7 @@ struct scene {
     unsigned pause_ms;
     unsigned others;
     bool nc; /* theirs are commands, one a stream */
+    bool up;
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);

@@ -59,12 +59,23 @@ bool stop_terminal_closed(const struct stop *s)
     return false;
 }
 
+static void signal_some(struct machine *m, unsigned group, int signum)
+{
+    for (struct stop *s = m->stops; s != NULL; s = s->next)
+        if (group == 0 || s->group == group) {
+            s->signum = signum;
+            wake_up(&s->wake);
+        }
+}
+
 void machine_stop(struct machine *m, int signum)
 {
-    for (struct stop *s = m->stops; s != NULL; s = s->next) {
-        s->signum = signum;
-        wake_up(&s->wake);
-    }
+    signal_some(m, 0, signum);
+}
+
+void group_signal(struct machine *m, unsigned group, int signum)
+{
+    signal_some(m, group, signum);
 }
 
 void stops_kill(struct machine *m, unsigned group)

@@ -1,0 +1,70 @@
+"""A slow line, and a full one: what Postern takes there beside what TCP alone takes.
+
+64 kbit/s carry a packet of 1,200 bytes in 0.16 s: whatever is sent that need not be is
+felt by whoever waits. All is compared with ssh over TCP alone on the same line.
+"""
+
+import statistics
+import sys
+import time
+
+import pytest
+
+from .actors import HOST, postern
+from .net import wait_until
+from .servers import Sshd
+from .topology import BROKER, Wire
+
+pytestmark = pytest.mark.postern
+SLOW = Wire(delay_ms=20, rate_mbit=0.064, queue_ms=1000)
+TIMES = 3   # what Postern may take, of what TCP alone takes
+
+
+class Line:
+    """A client behind a slow line, a host with sshd at a public address."""
+
+    def __init__(self, gate, programs, work, wire):
+        self.g, self.programs = gate(host="none", client="masq", wire_client=wire), programs
+        self.sshd = Sshd(programs, self.g.topo.host.ns, work)
+        self.ns = self.g.topo.client.ns
+
+    def quiet(self):
+        """Nothing of what was before waits in the line any more."""
+        connect = ("import socket,time\nb=time.monotonic()\n"
+                   f"socket.create_connection(({BROKER!r},443),5)\n"
+                   "print(time.monotonic()-b)")
+
+        def took():
+            done = self.programs.run(self.ns, "connect", sys.executable, "-c", connect)
+            return float(done.stdout or 9)
+        wait_until(lambda: took() < 0.1, 30, "an empty line")
+
+    def ssh(self, *proxy):
+        """How long `ssh host echo hi` takes, over TCP alone or through nc with options."""
+        options = ["-o", "ProxyCommand=" + " ".join([postern(), "nc", *proxy[1:],
+                                                     "%h", "%p"])] if proxy else []
+        begin = time.monotonic()
+        done = self.programs.run(self.ns, "ssh", "ssh", *self.sshd.options(), *options,
+                                 f"root@{HOST if proxy else self.g.topo.host.address}",
+                                 "echo", "hi", env=self.g.client.env, timeout=90)
+        assert done.stdout == "hi\n", done.stderr
+        return time.monotonic() - begin
+
+    def ssh_alone(self, *proxy):
+        self.quiet()
+        return self.ssh(*proxy)
+
+
+@pytest.mark.needs("ssh", "sshd")
+@pytest.mark.parametrize("way", ["relay", "no direct path", "direct"])
+def test_ssh_over_a_slow_line(gate, programs, work, way):
+    """64 kbit/s at the client: the key exchange alone is 5 KB each way."""
+    line = Line(gate, programs, work, SLOW)
+    line.g.up_and_joined("22")
+    plain = statistics.median(line.ssh_alone() for _ in range(3))
+    if way == "no direct path":
+        line.g.topo.cut_direct()
+    kinds = ["--paths", "relay"] if way == "relay" else []
+    took = [line.ssh_alone("nc", *kinds) for _ in range(3)]
+    print(f"{way}: TCP alone {plain:.2f} s, Postern", *(f"{t:.2f}" for t in took))
+    assert statistics.median(took) < TIMES * plain, (plain, took)
