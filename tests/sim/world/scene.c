@@ -40,7 +40,7 @@ static const char *const names[FAULT_KINDS] = {
 
 static const char *const parts[SCENE_PARTS] = {
     "loss", "jitter",   "rate", "mtu",    "host-nat", "client-nat", "carrier",
-    "six",  "stranger", "liar", "others", "nc",       "up"};
+    "six",  "stranger", "liar", "others", "nc",       "up",         "portal"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -144,6 +144,7 @@ static void leave_out(struct scene *s)
         s->others = 0;
     s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
     s->up = s->up && has(s, SCENE_UP);
+    s->portal = s->portal && s->others > 0 && has(s, SCENE_PORTAL);
 }
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
@@ -170,6 +171,11 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     s->up = rng_below(&rng, 8) == 0;
     if (s->up)
         draw_up(s, &rng);
+    s->portal = rng_below(&rng, 10) == 0 && !s->up;
+    if (s->portal) {
+        s->others = 1;
+        s->nc = false;
+    }
     leave_out(s);
 }
 
@@ -222,10 +228,10 @@ void scene_tell(const struct scene *s)
                  (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
                  (unsigned long long)s->wire.rate_bps, s->wire.mtu,
                  s->wire.mtu_silent ? " in silence" : "");
-    (void)printf("%s%s%s%s, %u others%s%s\n", s->carrier ? ", a carrier's NAT" : "",
+    (void)printf("%s%s%s%s, %u others%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
                  s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "",
-                 s->up ? ", up" : "");
+                 s->up ? ", up" : "", s->portal ? ", portal" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
             (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,
