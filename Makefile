@@ -3,15 +3,22 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
 TEST_BUILDS := build-test build-asan-test build-fuzz build-coverage
-DOC := $(DESTDIR)$(PREFIX)/share/doc/postern
+SHARE := $(DESTDIR)$(PREFIX)/share
+DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
+.PHONY: all tests reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
 all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) program
+
+# the tests too, and what they and the measurements run
+tests: $(BUILD)/build.ninja
+	@tools/check-deps.sh cmocka
+	@meson configure $(BUILD) -Dtests=enabled
 	@ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
@@ -20,6 +27,7 @@ $(BUILD)/build.ninja:
 
 help:
 	@echo 'make            build build/postern'
+	@echo 'make tests      build the tests too, without running them'
 	@echo 'make demo       install what is missing, build, show the main job (root or sudo)'
 	@echo 'make test       install what is missing, build, run the tests (root or sudo)'
 	@echo 'make unit       unit tests and a short simulation only'
@@ -36,6 +44,10 @@ help:
 	@echo 'make hooks      make lint before each commit, the slow part on what is staged only'
 	@echo 'make coverage   what the tests run of each directory of src/; the lab too, if root'
 	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
+	@echo 'make uninstall  what make install put there, with the same PREFIX and DESTDIR'
+	@echo 'make dist       the release archive of what is committed, and its SHA-256'
+	@echo 'make distros    build and unit tests on Debian 12, 13 and Ubuntu 26.04 LTS (debootstrap, root or sudo)'
+	@echo 'make reproducible  two builds in two folders, compared'
 	@echo 'make clean      remove what was built'
 
 demo:
@@ -54,10 +66,10 @@ test:
 		echo 'make test: without a browser the tests that need it are skipped' >&2
 	@tools/run-tests.sh
 
-unit: all
+unit: tests
 	@meson test -C $(BUILD) --no-rebuild
 
-sim: all
+sim: tests
 	@$(BUILD)/tests/sim/sim --pairs 1000 & first=$$!; \
 		$(BUILD)/tests/sim/sim --seeds 20000 --from 1; second=$$?; \
 		wait $$first && [ $$second = 0 ]
@@ -67,24 +79,24 @@ sim: all
 mutants:
 	@tests/sim/mutants.sh
 
-lab: all
+lab: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh
 
-lab-full: all
+lab-full: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/lab/run.sh --full
 
 SOAK_SECONDS ?= 600
-soak: all
+soak: tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) env POSTERN_SOAK_S=$(SOAK_SECONDS) tests/lab/run.sh -s -k test_soak
 
 matrix:
 	@tools/install-deps.sh lab
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) /usr/bin/python3 -m tests.lab.matrix
 
 portal-pages:
 	@tools/install-deps.sh build portal
-	@$(MAKE) --no-print-directory all $(BROWSER)
+	@$(MAKE) --no-print-directory tests $(BROWSER)
 	@POSTERN_BUILD=$(BUILD) node --test tests/portal/pages.test.mjs
 
 FUZZ_SECONDS ?= 60
@@ -94,10 +106,10 @@ fuzz:
 
 bench:
 	@tools/install-deps.sh bench
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) tests/bench/run.sh $(if $(PART),--quick --only $(PART))
 
-lint: all
+lint: tests
 	@tools/install-deps.sh lint
 	@tools/run-lint.sh $(if $(STAGED),--staged) $(BUILD)
 
@@ -116,6 +128,12 @@ install: all
 	install -D -m 755 $(BUILD)/postern $(DESTDIR)$(PREFIX)/bin/postern
 	[ ! -e $(BUILD)/postern-helper ] || install -D -m 755 $(BUILD)/postern-helper \
 		$(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
+	install -d $(SHARE)/man/man1 $(SHARE)/man/man5
+	install -m 644 $(BUILD)/postern*.1 $(SHARE)/man/man1/
+	install -m 644 $(BUILD)/postern*.5 $(SHARE)/man/man5/
+	install -D -m 644 packaging/completion/postern.bash $(SHARE)/bash-completion/completions/postern
+	install -D -m 644 packaging/completion/_postern $(SHARE)/zsh/site-functions/_postern
+	install -D -m 644 packaging/completion/postern.fish $(SHARE)/fish/vendor_completions.d/postern.fish
 	install -d $(DOC)/docs/decisions $(DOC)/systemd
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
@@ -126,5 +144,30 @@ install: all
 	    chmod 644 $(DOC)/systemd/postern-$$unit.service || exit 1; \
 	done
 
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/postern $(DESTDIR)$(PREFIX)/libexec/postern/postern-helper
+	rm -f $(SHARE)/man/man1/postern.1 $(SHARE)/man/man1/postern-*.1 $(SHARE)/man/man5/postern-*.5
+	rm -f $(SHARE)/bash-completion/completions/postern $(SHARE)/zsh/site-functions/_postern \
+		$(SHARE)/fish/vendor_completions.d/postern.fish
+	rm -rf $(DOC)
+	[ ! -d $(DESTDIR)$(PREFIX)/libexec/postern ] || rmdir $(DESTDIR)$(PREFIX)/libexec/postern
+
+VERSION := $(shell sed -n "1s/.*version: '//p" meson.build | cut -d"'" -f1)
+DIST := postern-$(VERSION)
+dist:
+	@[ -z "$$(git status --porcelain)" ] || { \
+		echo 'make dist: something here is not committed, and would be missing' >&2; exit 1; }
+	@git archive --prefix=$(DIST)/ HEAD | gzip -n9 >$(DIST).tar.gz
+	@sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
+
+# DISTROS=trixie: that one only
+distros:
+	@tools/install-deps.sh distros
+	@$(SUDO) tools/distros.sh $(DISTROS)
+
+reproducible:
+	@tools/check-deps.sh
+	@tests/packaging/reproducible.sh
+
 clean:
-	rm -rf $(BUILD) $(TEST_BUILDS) tests/portal/node_modules
+	rm -rf $(BUILD) $(TEST_BUILDS) tests/portal/node_modules $(DIST).tar.gz*

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Postern needs from the distribution's archive: build, test, lab, bench,
-# portal, lint, fuzz, coverage or all. Does nothing, quickly, when all is there. Debian 12 gets
+# portal, lint, fuzz, coverage, distros or all. Does nothing, quickly, when all is there. Debian 12 gets
 # ngtcp2 from its backports, which are switched on with the mirror that the machine
 # already uses.
 set -eu
@@ -9,10 +9,10 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
  python3-protobuf protobuf-compiler libuv1-dev libsqlite3-dev libsodium-dev
  libqrencode-dev libnftables-dev libnetfilter-log-dev libnetfilter-queue-dev
  libminiupnpc-dev libnatpmp-dev libmicrohttpd-dev libcmocka-dev libngtcp2-dev libngtcp2-crypto-gnutls-dev"
-test="python3 python3-pytest procps"
+test="python3 python3-pytest python3-pytest-xdist procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
  dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
- redis-server openssl"
+ redis-server openssl zsh fish mandoc man-db"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
 portal="chromium nodejs zbar-tools"
@@ -20,6 +20,7 @@ command -v npm >/dev/null || portal="$portal npm" # others' nodejs brings its ow
 lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"
 coverage="gcovr"
+distros="debootstrap debian-archive-keyring ubuntu-keyring"
 
 want=""
 for set in "${@:-build}"; do
@@ -32,8 +33,9 @@ for set in "${@:-build}"; do
     lint) want="$want $build $lint" ;;
     fuzz) want="$want $build $fuzz" ;;
     coverage) want="$want $build $test $coverage" ;;
+    distros) want="$want $distros" ;;
     all) want="$want $build $test $lab $bench $portal $lint $fuzz $coverage" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage or all" >&2
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, distros or all" >&2
        exit 2 ;;
     esac
 done

@@ -36,27 +36,18 @@ failed_of() { # FILE...
     sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$@" | sed 's/ - .*//' | sort -u
 }
 
-# The lab runs real programs in real time, in three parts side by side: limits are three
-# times what they are alone, and on a loaded machine one may pass all the same. What
-# failed, if it is little, gets one more try alone, and the report says so; failing twice
-# is failing.
+# The lab runs real programs in real time, four tests side by side, because they wait more
+# than they compute: limits are three times what they are alone, and on a loaded machine
+# one may pass all the same. What failed, if it is little, gets one more try alone, and the
+# report says so; failing twice is failing.
 lab() {
     echo "== test lab"
-    local root=() again part beside=() bad=0
-    [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PART,POSTERN_LAB_PATIENCE,COLUMNS)
+    local root=() again
+    [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PATIENCE,COLUMNS)
     export POSTERN_BUILD=build-test POSTERN_LAB_PATIENCE=3 COLUMNS=100
-    for part in 2 3; do
-        POSTERN_LAB_PART=$part "${root[@]}" tests/lab/run.sh -rfEs </dev/null >"$log/lab$part" 2>&1 &
-        beside+=($!)
-    done
-    POSTERN_LAB_PART=1 "${root[@]}" tests/lab/run.sh -rfEs </dev/null 2>&1 |
-        tee "$log/lab1" || bad=1
-    for part in "${beside[@]}"; do
-        wait "$part" || bad=1
-    done
-    cat "$log/lab2" "$log/lab3"
-    [ "$bad" = 1 ] || return
-    mapfile -t again < <(failed_of "$log"/lab[123])
+    "${root[@]}" tests/lab/run.sh -rfEs -n 4 --durations 15 </dev/null 2>&1 |
+        tee "$log/lab" && return
+    mapfile -t again < <(failed_of "$log/lab")
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
         status=1
         return
@@ -128,13 +119,10 @@ def lab(name):
     return found, bad
 
 again, bad_again = lab("again")
-first = []
-for name in ("lab1", "lab2", "lab3"):
-    sums, bad = lab(name)
-    first += bad
-    for what, n in sums.items():
-        if what != "failed" or not again:   # the second try counts
-            total[what] += n
+sums, first = lab("lab")
+for what, n in sums.items():
+    if what != "failed" or not again:   # the second try counts
+        total[what] += n
 failing += bad_again if again else first
 for what, n in again.items():
     total[what] += n

@@ -18,7 +18,7 @@ struct device_budget {
 };
 
 struct host_budget {
-    struct bucket known, strangers;
+    struct bucket known, strangers, known_say, strangers_say;
 };
 
 struct stranger {
@@ -133,6 +133,19 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
     if (ledger_find(&a->accepted, pair) != NULL)
         return bucket_take(&h->known, LIMIT_RATE_KNOWN, now_ms, 1);
     return !host_is_slow && stranger_passes(a, host, from, &h->strangers, now_ms);
+}
+
+bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
+                   const uint8_t client[static KEY_LEN], uint32_t bytes, uint64_t now_ms)
+{
+    uint8_t pair[KEY_LEN];
+    struct host_budget *h = ledger_get(&a->hosts, host);
+    both(pair, host, client);
+    if (h == NULL)
+        return false;
+    if (ledger_find(&a->accepted, pair) != NULL)
+        return bucket_take(&h->known_say, LIMIT_RATE_KNOWN_SAY, now_ms, bytes);
+    return bucket_take(&h->strangers_say, LIMIT_RATE_STRANGERS_SAY, now_ms, bytes);
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],

@@ -46,7 +46,6 @@ struct conn {
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
     bool accepted;       /* a host has given this client a relay pair or an answer */
     struct bonds bonds;  /* a host's */
-    uint64_t unknown_ms; /* until when what strangers said to it uses their share up */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */

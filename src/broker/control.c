@@ -134,7 +134,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return; /* it waited too long in the box */
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
         !admission_pass(&s->admission, r->to, r->from, &from,
-                        channel_queued_bytes(host->channel) >
+                        channel_unread_bytes(host->channel) >
                             LIMIT_STRANGERS_QUEUE_BYTES,
                         loop_now_ms(s->loop))) {
         refuse(s, r, m->conv, REFUSE_LIMIT,
@@ -252,18 +252,6 @@ static struct conn *owner_of(struct shard *s, const struct route *r, const Contr
     return c;
 }
 
-/* What a Signal or Carry of that size costs of all that strangers may say to a host. */
-static bool lets_unknown(struct conn *host, size_t len, uint64_t now_ms)
-{
-    uint64_t at_ms = host->unknown_ms > now_ms ? host->unknown_ms : now_ms;
-    uint64_t cost_ms = 1 + len * 1000 / LIMIT_UNKNOWN_BYTES;
-    if (channel_queued_bytes(host->channel) > LIMIT_UNKNOWN_QUEUE_BYTES ||
-        at_ms + cost_ms > now_ms + LIMIT_UNKNOWN_BURST_S * 1000)
-        return false;
-    host->unknown_ms = at_ms + cost_ms;
-    return true;
-}
-
 /* Whether the host may be spoken to so: in sessions that it has accepted, and a little
  * in others. */
 static bool may_say(struct shard *s, struct conn *host, const struct route *r,
@@ -275,7 +263,9 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
                                                        : 0;
     return is_portal(s, r->from) || bonds_has(&host->bonds, r->from, m->conv) ||
            relay_knows(s->relay, &names) ||
-           lets_unknown(host, len, loop_now_ms(s->loop));
+           (channel_unread_bytes(host->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
+            admission_say(&s->admission, r->to, r->from, (uint32_t)len,
+                          loop_now_ms(s->loop)));
 }
 
 /*

@@ -45,12 +45,13 @@ enum {
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
-    LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
-    /* Of sessions that a host has not accepted, or that a broker which began anew does
-     * not know: what all of them together say to it besides introductions. */
-    LIMIT_UNKNOWN_QUEUE_BYTES = 4096,     /* so much waits for it: then nothing */
-    LIMIT_UNKNOWN_BYTES = 32768,          /* a second */
-    LIMIT_UNKNOWN_BURST_S = 2,
+    /*
+     * On its way to a host and not there yet: then no introductions of strangers, and
+     * nothing else that is said outside of sessions. On a thin line that is what keeps
+     * strangers from filling it, whatever their budgets.
+     */
+    LIMIT_STRANGERS_QUEUE_BYTES = 8192,
+    LIMIT_UNKNOWN_QUEUE_BYTES = 4096,
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
@@ -91,6 +92,12 @@ struct bucket_rate {
 /* Introductions to one host: of clients that it accepted before, and of all others. */
 #define LIMIT_RATE_KNOWN ((struct bucket_rate){200, 1000})
 #define LIMIT_RATE_STRANGERS ((struct bucket_rate){50, 100})
+/*
+ * Bytes to one host, besides introductions, in sessions that it has not accepted, or
+ * that a broker which began anew does not know: likewise.
+ */
+#define LIMIT_RATE_KNOWN_SAY ((struct bucket_rate){32768, 65536})
+#define LIMIT_RATE_STRANGERS_SAY ((struct bucket_rate){4096, 16384})
 
 /* All zero is a full bucket. */
 struct bucket {

@@ -65,6 +65,7 @@ const struct command commands[] = {
         .args_min = 1,
         .args_max = COMMAND_ARGS_ANY,
         .args_fault = "name the program behind --, as in: postern run --yes -- nginx",
+        .arguments = {ARGUMENT_PROGRAM},
         .run = cmd_run,
     },
     {
@@ -108,6 +109,7 @@ const struct command commands[] = {
         .args_min = 1,
         .args_max = 2,
         .args_fault = "name the host and the service, as in home:22",
+        .arguments = {ARGUMENT_HOST_SERVICE},
         .run = cmd_connect,
     },
     {
@@ -121,6 +123,7 @@ const struct command commands[] = {
         .options = OPTION_BIT(OPT_JSON) | WITH_PATHS |
                    OPTION_BIT(OPT_SSH_CONFIG),
         .args_max = 2,
+        .arguments = {ARGUMENT_HOST, ARGUMENT_SERVICE},
         .run = cmd_nc,
     },
     {
@@ -151,6 +154,7 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_CODE) | OPTION_BIT(OPT_OWNER) |
                    OPTION_BIT(OPT_PASSWORD_FILE) | OPTION_BIT(OPT_QR),
         .args_max = 2,
+        .arguments = {ARGUMENT_ACCESS_VERB, ARGUMENT_ACCESS_NAME},
         .run = cmd_access,
     },
     {
@@ -191,6 +195,7 @@ const struct command commands[] = {
         .args_min = 1,
         .args_max = 1,
         .args_fault = "name the host",
+        .arguments = {ARGUMENT_HOST},
         .run = cmd_ping,
     },
     {
@@ -248,6 +253,7 @@ const struct command commands[] = {
         .args_min = 1,
         .args_max = 1,
         .args_fault = "name the device",
+        .arguments = {ARGUMENT_DEVICE},
         .run = cmd_revoke,
     },
     {
@@ -260,6 +266,7 @@ const struct command commands[] = {
         .example = "postern keys rotate",
         .options = WITH_JSON,
         .args_max = 1,
+        .arguments = {ARGUMENT_KEYS_VERB},
         .run = cmd_keys,
     },
     {.name = NULL},

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cli/complete.h"
 #include "cli/options.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -38,7 +39,7 @@ static int unknown_command(const char *name, struct fault *f)
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown command '%.60s'", name);
 }
 
-/* postern, postern --help, postern --version, postern help [COMMAND] */
+/* postern, postern --help, postern --version, postern help [COMMAND], and complete */
 static bool run_builtin(int argc, char **argv, int *err, struct fault *f)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
@@ -50,6 +51,12 @@ static bool run_builtin(int argc, char **argv, int *err, struct fault *f)
     }
     if (strcmp(word, "--version") == 0) {
         (void)printf("postern %s\n", POSTERN_VERSION);
+        return true;
+    }
+    if (strcmp(word, "complete") == 0) { /* what shells ask; see complete.c */
+        int words = argc > 2 && strcmp(argv[2], "--") == 0 ? 3 : 2;
+        complete_print(stdout, (const char *const *)argv + words,
+                       (size_t)(argc - words));
         return true;
     }
     bool help = strcmp(word, "help") == 0;

@@ -89,6 +89,11 @@ static bool has_option(const struct command *c, size_t id)
     return ((c->options | OPTIONS_ALWAYS) & OPTION_BIT(id)) != 0;
 }
 
+const struct option_row *option_of(const struct command *c, size_t id)
+{
+    return has_option(c, id) ? &option_table[id] : NULL;
+}
+
 PRINTF_LIKE(3, 0)
 static int usage(struct fault *f, const struct command *c, const char *what,
                  const char *which)

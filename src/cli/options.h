@@ -111,6 +111,20 @@ struct options {
 typedef int (*command_run)(const struct options *o, struct events *out,
                            struct fault *f);
 
+/* What stands at a place of a command's arguments, for who completes them. */
+enum argument {
+    ARGUMENT_OTHER,
+    ARGUMENT_HOST,
+    ARGUMENT_SERVICE,      /* of the host before it */
+    ARGUMENT_HOST_SERVICE, /* HOST:SERVICE */
+    ARGUMENT_DEVICE,
+    ARGUMENT_PROGRAM,
+    ARGUMENT_KEYS_VERB,
+    ARGUMENT_ACCESS_VERB,
+    ARGUMENT_ACCESS_NAME, /* of an account or a service, by the verb before it */
+};
+#define COMMAND_ARGUMENTS 2
+
 struct command {
     const char *name;
     const char *synopsis; /* behind the name */
@@ -119,6 +133,7 @@ struct command {
     const char *example;
     uint64_t options; /* OPTION_BIT of each; help, verbose and state come with all */
     size_t args_min, args_max;
+    enum argument arguments[COMMAND_ARGUMENTS];
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;
 };
@@ -131,6 +146,9 @@ _Static_assert(OPTION_COUNT <= 64, "a command's options are bits of a uint64_t")
 extern const struct command commands[];
 /* NULL when there is none. */
 const struct command *command_find(const char *name);
+
+/* An option of the command; NULL when it does not take it. */
+const struct option_row *option_of(const struct command *c, size_t id);
 
 /*
  * Parses argv[0..argc) as options and arguments of `c`, in any order; "--" ends the

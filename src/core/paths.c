@@ -650,10 +650,13 @@ void paths_doubt(struct paths *p, bool hinted, uint64_t now_us)
 {
     if (!p->begun)
         return;
+    const struct paths_path *cur = in_use(p);
     p->fruitless = 0;
-    if (p->census && hinted && !p->hinted) {
+    /* Answers from before count no more. A path in use that has not answered is asked
+     * already, and no hint puts off its end. */
+    if (p->census && hinted && (!p->hinted || (cur != NULL && answered(p, cur)))) {
         p->hinted = true;
-        p->census_us = now_us; /* answers from before count no more */
+        p->census_us = now_us;
     }
     begin_census(p, hinted, now_us);
 }

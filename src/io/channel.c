@@ -299,6 +299,11 @@ size_t channel_queued_bytes(const struct channel *c)
     return c->out.len - c->out.from;
 }
 
+size_t channel_unread_bytes(const struct channel *c)
+{
+    return channel_queued_bytes(c) + (c->fd >= 0 ? sock_unsent(c->fd) : 0);
+}
+
 static void do_connect(struct channel *c)
 {
     int err = sock_error(c->fd);

@@ -73,6 +73,8 @@ MUST_CHECK int channel_send(struct channel *c, const void *msg, size_t len);
 /* Another bound for unsent bytes. */
 void channel_set_queue_max(struct channel *c, size_t bytes);
 size_t channel_queued_bytes(const struct channel *c);
+/* The same with what the kernel holds: all that the other end has not got. */
+size_t channel_unread_bytes(const struct channel *c);
 
 /*
  * Moves an open channel to another loop and owner: detach on the old loop's thread,

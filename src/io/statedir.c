@@ -170,6 +170,16 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
     return 0;
 }
 
+int statedir_find(struct statedir *s, const char *option)
+{
+    char path[STATEDIR_PATH_LEN], real[PATH_MAX];
+    if (choose_path(path, sizeof(path), option) != 0 || realpath(path, real) == NULL ||
+        strlen(real) >= sizeof(s->path))
+        return POSTERN_ERR_NOTFOUND;
+    memcpy(s->path, real, strlen(real) + 1);
+    return 0;
+}
+
 /* A disk that takes no new file: an old one serves as well, or the directory itself. */
 static int open_what_is_there(const struct statedir *s, const char *path)
 {

@@ -28,6 +28,9 @@ struct statedir {
  */
 MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
 
+/* The same directory where it is there; makes and says nothing. */
+MUST_CHECK int statedir_find(struct statedir *s, const char *option);
+
 /*
  * Takes ROLE.lock for the life of `*fd` (close it, or exit, to release it).
  * POSTERN_ERR_INUSE when another process holds it, for longer than it takes to end.

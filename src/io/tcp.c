@@ -111,11 +111,11 @@ void tcp_segment_max(int fd, int bytes)
 
 int tcp_read_facts(int fd, struct tcp_facts *f)
 {
-    /* tcpi_min_rtt and tcpi_delivery_rate of the kernel's struct tcp_info, which
-     * netinet/tcp.h cuts short. */
+    /* tcpi_min_rtt and tcpi_delivery_rate of the kernel's struct tcp_info, which an
+     * older netinet/tcp.h cuts short, and a newer one makes longer than 256 bytes. */
     enum { MIN_RTT_AT = 148, RATE_AT = 160 };
-    uint8_t whole[256] = {0};
     struct tcp_info info;
+    uint8_t whole[sizeof(info) > 256 ? sizeof(info) : 256] = {0};
     socklen_t len = sizeof(whole);
     *f = (struct tcp_facts){0};
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, whole, &len) != 0)

@@ -11,24 +11,13 @@ import pytest
 
 from .actors import Gate
 from .browser import Site
-from .net import PREFIX, remove_stale
+from .net import PREFIX, remove_stale, run_id
 from .proc import Programs
 from .topology import Topology, build_dir, have, wire_program
 
-# The lab's files run in this order: quick ones first.
-_ORDER = ["test_lab", "test_stun", "test_main", "test_trust", "test_badinput",
-          "test_matrix", "test_programs", "test_faults", "test_scale"]
-
-# What runs beside the others when POSTERN_LAB_PART asks for one part (1, 2 or 3): tests
-# that wait more than they compute. The first part is what stands in none of these.
-_PARTS = {
-    "2": ("test_access", "test_agent", "test_gate", "test_instances", "test_knock",
-          "test_mapped", "test_portal", "test_proxy", "test_run", "test_soak",
-          "test_tls_only", "test_trust", "test_badinput", "test_vanish"),
-    "3": ("test_away", "test_dark", "test_ends", "test_flood", "test_forgotten",
-          "test_habits", "test_replaced", "test_strangers", "test_trial", "test_twins",
-          "test_waiting"),
-}
+# What runs first: the quick ones that everything else rests on, and the longest, which
+# would keep one worker busy when the others are done.
+_FIRST = ["test_lab", "test_stun", "test_soak", "test_main"]
 
 
 def full():
@@ -38,7 +27,7 @@ def full():
 
 def scratch_dir():
     """Short, because unix sockets stand in it."""
-    return f"/tmp/{PREFIX}{os.getpid()}"
+    return f"/tmp/{PREFIX}{run_id()}"
 
 
 def pytest_configure(config):
@@ -46,42 +35,34 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "postern: runs the program itself")
 
 
+def kept_logs():
+    return os.path.join(build_dir(), "lab-logs")
+
+
 def pytest_sessionstart(session):
-    if os.geteuid() == 0:
+    if os.geteuid() != 0:
+        return
+    if not hasattr(session.config, "workerinput"):  # the one process, or who has workers
         remove_stale()
-        os.makedirs(scratch_dir(), mode=0o755, exist_ok=True)
+        shutil.rmtree(kept_logs(), ignore_errors=True)
+    os.makedirs(scratch_dir(), mode=0o755, exist_ok=True)
 
 
 def pytest_sessionfinish(session, exitstatus):
     if os.geteuid() != 0:
         return
-    if exitstatus == 0 or not os.path.isdir(scratch_dir()):
-        shutil.rmtree(scratch_dir(), ignore_errors=True)
-    else:
-        kept = os.path.join(build_dir(), "lab-logs")
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(scratch_dir(), kept, dirs_exist_ok=True,
+    if exitstatus != 0 and os.listdir(scratch_dir()):
+        shutil.copytree(scratch_dir(), kept_logs(), dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns("*.sock", "*.lock", "blob*"))
-        shutil.rmtree(scratch_dir(), ignore_errors=True)
-        print(f"\nlogs of the failed tests: {kept}")
+        print(f"\nlogs of the failed tests: {kept_logs()}")
+    shutil.rmtree(scratch_dir(), ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):
-    def module(item):
-        return item.module.__name__.split(".")[-1]
-
     def place(item):
-        name = module(item)
-        return _ORDER.index(name) if name in _ORDER else len(_ORDER)
-
-    def part_of(name):
-        return next((p for p, begins in _PARTS.items() if name.startswith(begins)), "1")
+        name = item.module.__name__.split(".")[-1]
+        return _FIRST.index(name) if name in _FIRST else len(_FIRST)
     items.sort(key=place)
-    part = os.environ.get("POSTERN_LAB_PART")
-    if part:
-        others = [i for i in items if part_of(module(i)) != part]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [i for i in items if i not in others]
 
 
 def pytest_runtest_setup(item):

@@ -18,8 +18,17 @@ PREFIX = "pl"
 
 def patience():
     """How much longer everything may take: 1 on a machine that does nothing else, what
-    POSTERN_LAB_PATIENCE says where it does, as when both halves of the lab run."""
+    POSTERN_LAB_PATIENCE says where it does, as when several tests run side by side."""
     return float(os.environ.get("POSTERN_LAB_PATIENCE", "1"))
+
+
+def run_id():
+    """Names this run in what stands outside its process: the pid of who began it. A worker
+    of several has its own letter behind: `123-a`."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        return str(os.getpid())
+    return f"{os.getppid()}-{chr(ord('a') + int(worker[2:]))}"
 
 
 class LabError(Exception):
@@ -70,7 +79,7 @@ def remove_stale():
         if found and not _lab_runs(found.group(1)):
             remove_namespace(name)
     for path in glob.glob(f"/tmp/{PREFIX}*"):
-        found = re.fullmatch(PREFIX + r"(\d+)", os.path.basename(path))
+        found = re.fullmatch(PREFIX + r"(\d+)(-[a-z])?", os.path.basename(path))
         if found and not _lab_runs(found.group(1)):
             for mount in run("findmnt", "-rno", "TARGET", check=False).split():
                 if mount.startswith(path + "/"):
@@ -83,7 +92,7 @@ class Namespace:
 
     def __init__(self, name):
         self.name = name
-        self.netns = f"{PREFIX}{os.getpid()}-{name}"
+        self.netns = f"{PREFIX}{run_id()}-{name}"
         run("ip", "netns", "add", self.netns)
         self.ip("link", "set", "lo", "up")
         # Duplicate address detection would make every IPv6 address wait a second.

@@ -513,7 +513,7 @@ def test_a_host_says_under_which_name_it_is_reached(served):
     proc = g.host.start("serve", "--name", "My H\u00f6me")
     proc.wait_event("ready", 20)
     wait_until(lambda: "reach this host as 'my-h-me'" in proc.stderr, 5, "its name")
-    assert f"'{HOST}'" in proc.stderr, "who joined before calls it so"
+    wait_until(lambda: f"'{HOST}'" in proc.stderr, 5, "how who joined before calls it")
     assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
 
 

@@ -319,6 +319,26 @@ static void test_hint_is_quicker(void **state)
     assert_in_range(until_flows(&n, 10 * S), 1, 120 * MS);
 }
 
+/* A census is open for long beside a path that is dead: who asks meanwhile whether the
+ * other side lives gets an answer of now. */
+static void test_hint_is_answered_anew(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    run_for(&n, S);
+    n.ways[1].up = n.ways[1].down = false;
+    paths_doubt(&n.side[1], true, n.now_us);
+    for (unsigned i = 0; i < 3; i++) {
+        run_for(&n, 100 * MS);
+        assert_true(n.side[1].census);
+        uint64_t asked_us = n.now_us;
+        paths_doubt(&n.side[1], true, n.now_us);
+        run_for(&n, 50 * MS);
+        assert_true(n.side[1].list[0].answered_us >= asked_us);
+    }
+}
+
 static void test_wish(void **state)
 {
     struct net n;
@@ -505,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_slow_stream),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
+        cmocka_unit_test(test_hint_is_answered_anew),
         cmocka_unit_test(test_wish),
         cmocka_unit_test(test_far_wish),
         cmocka_unit_test(test_forced),

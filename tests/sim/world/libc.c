@@ -510,10 +510,10 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 
 static void tcp_facts(const struct vsock *s, void *out, socklen_t *len)
 {
-    enum { MIN_RTT_AT = 148, SIZE = 232 };
+    struct tcp_info info = {0};
+    enum { MIN_RTT_AT = 148, SIZE = sizeof(info) > 232 ? sizeof(info) : 232 };
     uint8_t whole[SIZE] = {0};
     struct vsock_facts f;
-    struct tcp_info info = {0};
     vsock_facts(s, &f);
     info.tcpi_rtt = f.rtt_us;
     info.tcpi_retransmits = (uint8_t)f.retransmits;
