@@ -41,7 +41,6 @@ enum {
     JUMP_S = 86400,
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
-    MEMORY_UP_SEEDS = 4,
     MEMORY_PORTAL_SEEDS = 8,
     ENTER_S = 60, /* tries of a person, with pauses */
     MEMORY_ROUNDS = 24,
@@ -674,18 +673,12 @@ static void use_portal(struct play *p)
     visitors_use(&p->visitors);
 }
 
-static void use_up(struct play *p)
-{
-    daemon_use(&p->daemon);
-    p->used++;
-}
-
-/* Its streams are over. */
+/* Its streams are over, and commands go on to use it. */
 static void look_back_at_up(struct play *p)
 {
     daemon_expect_online(&p->daemon);
-    if (p->scene->seed % MEMORY_UP_SEEDS == 0)
-        look_at_memory(p, use_up);
+    daemon_use(&p->daemon);
+    p->used++;
 }
 
 static bool all_heard(void *ctx)
@@ -746,7 +739,7 @@ struct outcome faults_play(const struct scene *s)
         look_at_memory(p, use_portal);
     else if (s->seed % MEMORY_SEEDS == 0)
         look_at_memory(p, ping);
-    unsigned begun = p->used;
+    unsigned begun = p->used + p->visitors.talks;
     for (unsigned i = 0; i < stream_count(p); i++)
         begun += p->streams[i].begun;
     /* A page of the portal tells whether the service is there: that was tried. */

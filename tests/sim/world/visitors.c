@@ -10,6 +10,7 @@ enum {
     AGAIN_S = 5,  /* as a person who sees that it did not work */
     WRONG_S = 12, /* or that the name is not known: a few such tries, and one waits */
     PATIENCE_S = 600,
+    TRIES_MAX = 5,
     CROWD_MAX = 64, /* places of one address (docs/PORTAL.md) */
     CROWD_MORE = 8, /* sockets of anna, and of what just ends */
     STEPS = 4,
@@ -96,11 +97,10 @@ static bool finds_port(struct visitors *v)
     return at != NULL;
 }
 
-static void *run_anna(void *arg)
+/* Until her port is there. */
+static void get_in(struct visitors *v, uint64_t since_us)
 {
-    struct visitors *v = arg;
-    struct talker *t = v->talker;
-    uint64_t since_us = house_now_us(house_now()), took_us = 0;
+    uint64_t took_us = 0;
     while (!finds_port(v) && took_us < SECONDS(PATIENCE_S)) {
         if (v->anna.status != 303) /* that of a form which worked */
             (void)usleep((v->anna.status == 403 ? WRONG_S : AGAIN_S) * 1000000);
@@ -108,9 +108,27 @@ static void *run_anna(void *arg)
     }
     took_us = house_now_us(house_now()) - since_us;
     v->longest_us = took_us > v->longest_us ? took_us : v->longest_us;
-    t->ip = BROKER_IP;
-    t->port = v->port;
-    return talker_run(t);
+}
+
+/* A host that the portal does not know to be there refuses at once: she tries again. */
+static void *run_anna(void *arg)
+{
+    struct visitors *v = arg;
+    struct talker *t = v->talker;
+    uint64_t since_us = house_now_us(house_now());
+    for (int i = 0; i < TRIES_MAX; i++) {
+        get_in(v, since_us);
+        t->ip = BROKER_IP;
+        t->port = v->port;
+        t->error = 0;
+        t->sent = 0;
+        v->talks++;
+        (void)talker_run(t);
+        if (t->error == 0 || t->got > 0)
+            break;
+        (void)usleep(AGAIN_S * 1000000);
+    }
+    return NULL;
 }
 
 void visitors_talk(struct visitors *v, struct talker *t)

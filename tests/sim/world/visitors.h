@@ -16,7 +16,7 @@ struct visitors {
     uint16_t port;            /* where the echo was opened for anna */
     uint64_t longest_us;      /* that it took her to get in */
     struct task *intruder;
-    unsigned tries;
+    unsigned tries, talks;
     enum {
         INTRUDER_LOST, /* no answer: the network */
         INTRUDER_REFUSED,
