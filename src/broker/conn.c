@@ -319,7 +319,7 @@ bool conn_replaces(struct conn *c, enum conn_state state)
     return one_too_many(c, state) != NULL;
 }
 
-void conn_enter(struct conn *c, enum conn_state state)
+bool conn_enter(struct conn *c, enum conn_state state)
 {
     struct conn *before = one_too_many(c, state);
     if (state == CONN_HOST)
@@ -327,13 +327,16 @@ void conn_enter(struct conn *c, enum conn_state state)
     keymap_add(&c->shard->present, &c->node);
     set_state(c, state, &c->shard->ready);
     if (before == NULL)
-        return;
-    if (state == CONN_HOST) { /* its sessions go on */
+        return false;
+    bool reborn = state == CONN_HOST && c->process != 0 && before->process != 0 &&
+                  c->process != before->process;
+    if (state == CONN_HOST) { /* its sessions go on, or are told that they do not */
         c->bonds = before->bonds;
         before->bonds = (struct bonds){0};
     }
     /* Now: the device is never taken for gone meanwhile. */
     conn_bye(before, BYE_REPLACED, 0, "this device connected again");
+    return reborn;
 }
 
 /* Random, as the client chose it. */

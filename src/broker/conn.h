@@ -44,8 +44,9 @@ struct conn {
     bool in_portal; /* the portal knows this host */
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
-    bool accepted;       /* a host has given this client a relay pair or an answer */
-    struct bonds bonds;  /* a host's */
+    bool accepted;      /* a host has given this client a relay pair or an answer */
+    struct bonds bonds; /* a host's */
+    uint64_t process;   /* what it calls itself since it was started; 0: nothing */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
@@ -71,9 +72,10 @@ void conn_end_all(struct shard *s);
 bool conn_replaces(struct conn *c, enum conn_state state);
 /*
  * Enters the map of present devices as `state`. An earlier connection of the same
- * host, or the longest silent of too many of the same client, gets Bye{REPLACED}.
+ * host, or the longest silent of too many of the same client, gets Bye{REPLACED}. True:
+ * that was another process of the host, whose bonds `c` has now.
  */
-void conn_enter(struct conn *c, enum conn_state state);
+bool conn_enter(struct conn *c, enum conn_state state);
 /* POSTERN_ERR_LIMIT when the device does not read fast enough. */
 MUST_CHECK int conn_send(struct conn *c, const Control *m);
 /* Sends Bye and ends. `c` is gone afterwards. */

@@ -230,17 +230,32 @@ static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
                     : "the host's connection to the broker broke");
 }
 
+static void tell_all_gone(struct shard *s, const uint8_t *host,
+                          const struct bonds *bonds, bool ended)
+{
+    struct farewell w = {.shard = s, .host = host, .ended = ended};
+    relay_each_of_host(s->relay, host, tell_gone, &w);
+    for (uint32_t i = 0; i < bonds->count; i++)
+        tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
+}
+
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
                        const struct bonds *bonds, bool ended)
 {
-    struct farewell w = {.shard = s, .host = host, .ended = ended};
     if (s->stopping)
         return;
     if (ended)
         parted_note(s->parted, host, loop_now_ms(s->loop));
-    relay_each_of_host(s->relay, host, tell_gone, &w);
-    for (uint32_t i = 0; i < bonds->count; i++)
-        tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
+    tell_all_gone(s, host, bonds, ended);
+}
+
+/* Nobody saw the process end whose sessions these were: they ask the new one. */
+static void host_reborn(struct conn *c)
+{
+    struct bonds bonds = c->bonds;
+    c->bonds = (struct bonds){0};
+    tell_all_gone(c->shard, c->node.key, &bonds, true);
+    bonds_fini(&bonds);
 }
 
 /* The one of a client's connections that spoke last for this approach, if known. */
@@ -474,8 +489,12 @@ static void handle_hello(struct conn *c, Control *m)
     }
     c->shard->stats.hellos++;
     c->accepted = is_portal(c->shard, c->node.key);
-    conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
+    if (h->process.size == sizeof(c->process))
+        memcpy(&c->process, h->process.bytes, sizeof(c->process));
+    bool reborn = conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
+    if (reborn)
+        host_reborn(c);
     if (h->host)
         host_back(c->shard, c->node.key);
 }

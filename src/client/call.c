@@ -171,7 +171,8 @@ static const char *why_none(const struct call *c, char buf[static REASON_LEN])
         (void)snprintf(buf, REASON_LEN, "%s; %s", f->what, f->advice);
         return buf;
     }
-    if (c->pump != NULL && !peer_is_silent(c->config.peer))
+    if ((c->pump != NULL || peer_is_ready(c->config.peer)) &&
+        !peer_is_silent(c->config.peer))
         return "the host has not answered the request yet";
     f = is_known(c) ? &c->calls->last : peer_why_none(c->config.peer);
     return f != NULL ? f->what : "no session to the host came in time";

@@ -418,6 +418,13 @@ static void on_heard(void *ctx, struct peer *p, unsigned silent_s)
         c->events->on_heard(c->ctx, p, what);
 }
 
+static void on_sure(void *ctx, struct peer *p)
+{
+    struct client *c = ctx;
+    if (c->events->on_sure != NULL)
+        c->events->on_sure(c->ctx, p);
+}
+
 static const struct peer_events peer_events = {
     .on_recall = on_recall,
     .on_learned = on_learned,
@@ -431,6 +438,7 @@ static const struct peer_events peer_events = {
     .on_own_rotated = on_own_rotated,
     .on_fault = on_fault,
     .on_heard = on_heard,
+    .on_sure = on_sure,
 };
 
 /* --------------------------------------------------------------------------- homes */

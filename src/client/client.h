@@ -38,6 +38,7 @@ struct client_events {
     void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
     /* The session goes on after such a fault; `what` says so, as the engine did. */
     void (*on_heard)(void *ctx, struct peer *p, const char *what);
+    void (*on_sure)(void *ctx, struct peer *p); /* as of a peer */
     /*
      * A broker that was there does not come back at once: `lost` is why. NULL once it
      * is back, after this or an on_fault of it.

@@ -209,7 +209,8 @@ int connect_run(const struct client_config *c, const char *target, const char *l
     static const struct client_events events = {.on_ready = on_ready,
                                                 .on_services = on_services,
                                                 .on_fault = on_fault,
-                                                .on_heard = on_heard};
+                                                .on_heard = on_heard,
+                                                .on_sure = on_ready};
     struct connect_state s = {0};
     int rc = parse_target(&s, target, f);
     if (rc == 0)

@@ -192,6 +192,11 @@ static void on_answered(void *ctx, struct path *path)
     struct peer *p = ctx;
     if (path->id == p->moved_id && path == peer_path(p))
         tell_path(p, path);
+    if (!p->held || !peer_is_ready(p) || peer_is_doubted(p))
+        return;
+    p->held = false;
+    if (p->config.events->on_sure != NULL)
+        p->config.events->on_sure(p->config.ctx, p);
 }
 
 static void on_close(void *ctx, int err, const char *why)
@@ -630,7 +635,8 @@ int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
               const struct pump_events *events, void *ctx)
 {
     uint8_t buf[PROTO_FRAME_HEADER + StreamOpen_size];
-    if (!peer_is_ready(p) || peer_is_silent(p))
+    p->held = peer_is_ready(p) && peer_is_doubted(p);
+    if (!peer_is_ready(p) || peer_is_silent(p) || p->held)
         return POSTERN_ERR_CLOSED;
     int n = proto_encode_frame(buf, sizeof(buf), StreamOpen_fields, open);
     if (n < 0)

@@ -52,6 +52,8 @@ struct peer_events {
     void (*on_fault)(void *ctx, struct peer *p, const struct fault *f, bool fatal);
     /* The session goes on after an on_fault that said that nothing comes through. */
     void (*on_heard)(void *ctx, struct peer *p, unsigned silent_s);
+    /* The session lives, which was not sure when peer_call was asked of late. */
+    void (*on_sure)(void *ctx, struct peer *p);
 };
 
 struct peer_config {
@@ -133,7 +135,8 @@ MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);
 
 /*
  * Opens a stream as `open` asks (a service's name or port); the pump's on_header gets
- * the encoded StreamReply. POSTERN_ERR_CLOSED when there is no session now.
+ * the encoded StreamReply. POSTERN_ERR_CLOSED when there is no session now, or one
+ * whose host may have ended.
  */
 MUST_CHECK int peer_call(struct peer *p, struct pump **out, const StreamOpen *open,
                          const struct pump_events *events, void *ctx);

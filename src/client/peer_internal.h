@@ -31,6 +31,7 @@ struct peer {
     bool unanswered;  /* nothing came back to the last try */
     bool gone_broken; /* it went by no end of the host's: it comes back by the broker */
     bool told_silent;
+    bool held;        /* calls wait until a doubt is settled */
     uint64_t over_us; /* when the last attempt ended */
     uint64_t gone_us; /* when the broker lost the host, until that is looked into */
     uint64_t pair_ended_us;   /* when the host last ended the relay pair in order */
@@ -52,6 +53,12 @@ bool peer_is_on(const struct peer *p);
 /* Of this try; there is one. */
 const struct ladder *peer_ladder(const struct peer *p);
 uint64_t peer_signal_us(const struct peer *p); /* as approach_signal_us */
+
+/*
+ * With a session: its host may be another process by now, or its network away. Calls
+ * wait until that is known, which on_answered tells, or another session.
+ */
+bool peer_is_doubted(const struct peer *p);
 
 /* The host's end of the relay pair was closed in order. */
 void peer_on_pair_ended(struct peer *p);

@@ -31,7 +31,7 @@ enum {
     LONGEST_S = 600, /* whatever changes */
 };
 
-#define DOUBT_US 1000000u /* so long nothing came back to what opens a session */
+#define DOUBT_US 1000000u /* so long nothing came back */
 
 static uint64_t seconds_us(unsigned s)
 {
@@ -169,6 +169,17 @@ static bool is_over(struct peer *p, uint64_t since_us, uint64_t now_us)
     return now_us - since_us >= seconds_us(LONGEST_S) ||
            (now_us - since_us >= seconds_us(limit_s) &&
             now_us - p->turned_us >= seconds_us(PRESENT_S));
+}
+
+/* What is begun now may end with the session. */
+bool peer_is_doubted(const struct peer *p)
+{
+    const struct session *s = peer_session(p);
+    uint64_t since_us = session_silent_since_us(s);
+    if (since_us != 0 && clock_us() - since_us > DOUBT_US)
+        return true;
+    return p->gone_us != 0 && session_answered_us(s) <= p->gone_us &&
+           peer_signal_us(p) <= p->gone_us;
 }
 
 bool peer_is_offline(const struct peer *p)

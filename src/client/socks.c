@@ -508,8 +508,10 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
 
 int socks_run(const struct client_config *c, const char *listen, struct fault *f)
 {
-    static const struct client_events events = {
-        .on_ready = on_ready, .on_fault = on_fault, .on_heard = on_heard};
+    static const struct client_events events = {.on_ready = on_ready,
+                                                .on_fault = on_fault,
+                                                .on_heard = on_heard,
+                                                .on_sure = on_ready};
     struct socks s = {0};
     list_init(&s.conns);
     int rc = client_open(&s.client, c, &events, &s, f);

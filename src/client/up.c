@@ -588,6 +588,7 @@ int up_run(const struct client_config *c, struct fault *f)
                                                 .on_services = on_services,
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
+                                                .on_sure = on_ready,
                                                 .on_broker = on_broker};
     struct up u = {.lock = -1};
     list_init(&u.doors);

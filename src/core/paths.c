@@ -398,6 +398,12 @@ static bool tell_silent(struct paths *p, uint64_t now_us, struct paths_action *o
     return true;
 }
 
+/* Before its own probes have told: what QUIC measured, or nothing is known yet. */
+static uint32_t rtt_of(const struct paths *p, const struct paths_path *x)
+{
+    return x->rtt_us != 0 ? x->rtt_us : p->rtt_us;
+}
+
 static uint64_t wanted_next_us(const struct paths *p)
 {
     const struct paths_path *w = find(p, p->wanted);
@@ -406,7 +412,9 @@ static uint64_t wanted_next_us(const struct paths *p)
     if (w->sent_us < p->wanted_at_us)
         return p->wanted_at_us;
     unsigned times = 1 + (w->unanswered < 7 ? w->unanswered : 7);
-    uint64_t pause = max64(60000ull * times, w->rtt_us);
+    uint64_t pause = max64(60000ull * times, rtt_of(p, w));
+    if (in_order(w)) /* nothing is lost there but by who had not begun to listen */
+        pause = max64(pause, 2ull * p->pto_us);
     return w->sent_us + pause;
 }
 
@@ -430,7 +438,7 @@ static bool use_send(struct paths *p, uint64_t now_us, struct paths_action *out)
         return false;
     }
     p->use_tries++;
-    p->use_at_us = now_us + max64(50000ull * p->use_tries, cur->rtt_us * 3ull / 2);
+    p->use_at_us = now_us + max64(50000ull * p->use_tries, rtt_of(p, cur) * 3ull / 2);
     send_request(p, cur, PROBE_LEN_MIN, PROBE_USE, now_us, out);
     return true;
 }
@@ -698,7 +706,7 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
     }
     *reply = (struct path_probe){.flags = PROBE_RESPONSE, .txn = q->txn, .use = p->use};
     reply->flags |= p->leads ? PROBE_CLIENT : 0;
-    uint16_t max = find(p, id)->stream ? PROBE_LEN_STREAM : PROBE_LEN_BASE;
+    uint16_t max = find(p, id)->stream ? PROBE_LEN_STREAM_MAX : PROBE_LEN_BASE;
     reply->len = q->len < max ? q->len : max;
     return true;
 }

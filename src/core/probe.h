@@ -24,8 +24,9 @@
 #define PROBE_FIRST_BYTE 0x2b
 #define PROBE_KEY_LEN 16
 #define PROBE_LEN_MIN 28
-#define PROBE_LEN_BASE 1200   /* what every path must carry (RFC 9000 section 14) */
-#define PROBE_LEN_STREAM 3000 /* over TCP: fills a segment, which must pass */
+#define PROBE_LEN_BASE 1200       /* what every path must carry (RFC 9000 section 14) */
+#define PROBE_LEN_STREAM 1500     /* over TCP: fills a segment, which must pass */
+#define PROBE_LEN_STREAM_MAX 3000 /* is answered there: what was asked with once */
 #define PROBE_LEN_MAX 16384
 
 enum probe_flag {

@@ -19,6 +19,7 @@
 
 enum {
     OFFER_DELAY_MS = 2,   /* candidates that come together travel together */
+    OFFER_SPACE_MS = 500, /* at most, where what we say waits in a queue */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
 
@@ -41,8 +42,8 @@ struct approach {
     bool established;
     bool peer_relays; /* its latest Offer allows the relay */
     bool want_offer;
-    uint64_t offer_at_ms; /* loop time */
-    uint64_t signal_us;   /* when the peer last spoke through the broker */
+    uint64_t offer_at_ms, offered_ms; /* loop time */
+    uint64_t signal_us;               /* when the peer last spoke through the broker */
     struct timer timer;
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
@@ -122,8 +123,22 @@ static void send_offer(struct approach *a)
     s->sealed.size = (pb_size_t)seal_offer(a, s->sealed.bytes, sizeof(s->sealed.bytes));
     s->vouched_count = (pb_size_t)target_show(
         &a->target, s->vouched, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    if (send_control(a, &m) == 0)
-        a->want_offer = false;
+    if (send_control(a, &m) != 0)
+        return;
+    a->want_offer = false;
+    a->offered_ms = loop_now_ms(a->config.net->loop);
+}
+
+/*
+ * Each Offer says all that is known. Where the one before waits in the line's queue, a
+ * while longer gathers what is found meanwhile.
+ */
+static uint64_t offer_space_ms(const struct approach *a)
+{
+    uint32_t rtt_us = uplink_rtt_us(a->config.uplink);
+    uint32_t least_us = uplink_min_rtt_us(a->config.uplink);
+    uint64_t queued_ms = rtt_us > least_us ? (rtt_us - least_us) / 1000 : 0;
+    return queued_ms < OFFER_SPACE_MS ? queued_ms : OFFER_SPACE_MS;
 }
 
 static void send_accept(struct approach *a, const Introduce *in)
@@ -354,7 +369,10 @@ void approach_offer_soon(struct approach *a)
     if (a->want_offer)
         return;
     a->want_offer = true;
+    uint64_t at = a->offered_ms + offer_space_ms(a);
     a->offer_at_ms = loop_now_ms(a->config.net->loop) + OFFER_DELAY_MS;
+    if (a->offer_at_ms < at)
+        a->offer_at_ms = at;
     if (!a->busy && !a->freed)
         schedule(a);
 }

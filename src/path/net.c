@@ -30,6 +30,7 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
     helper_open(loop);
     if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;
+    randombytes_buf(n->process, sizeof(n->process));
     return 0;
 }
 
@@ -68,6 +69,7 @@ bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 
 size_t net_descriptors_share(unsigned percent)
 {
+    descriptors_allow(DESCRIPTORS_WANTED); /* whoever asks before there is a net */
     size_t max = descriptors_max();
     return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }

@@ -10,12 +10,13 @@
 #include "core/key.h"
 #include "io/loop.h"
 
-enum { NET_DESCRIPTORS_OWN = 32 };
+enum { NET_DESCRIPTORS_OWN = 32, NET_PROCESS_LEN = 8 };
 
 struct net {
     struct loop *loop;
-    struct keypair own; /* this device's key */
-    bool relay_by_tls;  /* this network let no relay connection through but by TLS */
+    struct keypair own;               /* this device's key */
+    uint8_t process[NET_PROCESS_LEN]; /* random: no session is older than it */
+    bool relay_by_tls; /* this network let no relay connection through but by TLS */
     uint64_t relay_heard_us; /* when anything came through a relay pair; 0: never */
     uint32_t relay_rtt_us;   /* of its connection to the broker, of late */
     struct budget *budget;   /* of the whole process */

@@ -486,6 +486,8 @@ static void on_dialed(void *ctx, int err, int fd)
     h->version = PROTO_VERSION;
     h->host = u->config.host;
     h->yields = u->yields > 0;
+    h->process.size = NET_PROCESS_LEN;
+    memcpy(h->process.bytes, u->config.net->process, NET_PROCESS_LEN);
     if (u->config.broker.has_token) {
         h->token.size = LINK_SECRET_LEN;
         memcpy(h->token.bytes, u->config.broker.token, LINK_SECRET_LEN);

@@ -95,6 +95,7 @@ static void on_fault(void *ctx, struct peer *peer, const struct fault *f, bool f
 static const struct peer_events peer_events = {
     .on_ready = on_ready,
     .on_fault = on_fault,
+    .on_sure = on_ready,
 };
 
 bool host_reach(struct portal_host *is)

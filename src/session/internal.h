@@ -44,6 +44,14 @@ struct pressure {
     bool waits;
 };
 
+/* What the path in use carries, and so how long a packet on a stream path may be. */
+struct flow {
+    uint64_t since_ns,
+        acked_bytes; /* when it began to be counted, and how many by then */
+    size_t packet_max;
+    bool quick; /* fast or near enough to be searched for its packet size */
+};
+
 struct stream {
     struct session *session;
     int64_t id;
@@ -114,10 +122,11 @@ struct session {
     struct path *current; /* where packets go; NULL when it is gone */
     struct paths net;
     uint8_t probe_key[PROBE_KEY_LEN];
-    uint64_t label;      /* under which QUIC knows the other end (steer.c) */
-    uint32_t like_path;  /* id of one that carries what the one in use does; 0 none */
-    uint64_t raise_ns;   /* when larger packets are tried again; 0 never */
-    size_t packet_max;   /* what QUIC may make now */
+    uint64_t label;     /* under which QUIC knows the other end (steer.c) */
+    uint32_t like_path; /* id of one that carries what the one in use does; 0 none */
+    uint64_t raise_ns;  /* when larger packets are tried again; 0 never */
+    size_t packet_max;  /* what QUIC may make now */
+    struct flow flow;
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
     struct list streams, ready, touched; /* struct stream */
@@ -157,6 +166,8 @@ struct label {
 
 /* The largest packet that may leave now: QUIC's search, and what a path has shown. */
 size_t packet_size(const struct session *s);
+/* The largest that QUIC may make, for data or in its search. */
+size_t packet_limit(const struct session *s);
 
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
@@ -170,6 +181,8 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
 void steer_run(struct session *s);
 /* Client: goes to a new label when one is wanted and can be had. */
 void steer_renew(struct session *s);
+/* Acknowledgements were read: how fast is the path in use? */
+void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
 /* QUIC is done with a new label, for good or ill. */
 void steer_on_validated(struct session *s);
 /* Derives the key of the probes, once the handshake is complete. */

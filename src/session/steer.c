@@ -22,6 +22,10 @@ enum {
     SHORT_HEADER_DCID = 1,       /* where it begins: RFC 9000 section 17.3.1 */
     LONG_HEADER = 0x80,          /* section 17.2 */
     ACTIONS_MAX = 4 * PATHS_MAX, /* in one round; then others get their turn */
+    PACKET_NS = 10000000,        /* the longest packet of a stream path takes as long */
+    FLOW_NS = 200000000,         /* its rate is that of as long */
+    SLOW_NS = 150000000,         /* a packet of 1,200 bytes each way at 128 kbit/s */
+    LEARNT_BYTES = 32 * 1024,    /* moved, before QUIC knows a path */
 };
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
@@ -101,10 +105,51 @@ uint64_t steer_label(const struct session *s, const uint8_t *packet, size_t len)
     return label_of_cid(packet + SHORT_HEADER_DCID);
 }
 
+size_t packet_limit(const struct session *s)
+{
+    const struct path *p = s->current;
+    size_t max = s->packet_max;
+    bool in_order = p != NULL && (p->stream || p->meagre);
+    if (!in_order)
+        return s->flow.quick ? max : PROBE_LEN_BASE;
+    max = s->flow.packet_max < max ? s->flow.packet_max : max;
+    return max > PROBE_LEN_BASE ? max : PROBE_LEN_BASE;
+}
+
 size_t packet_size(const struct session *s)
 {
     size_t size = ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn);
-    return size < s->packet_max ? size : s->packet_max;
+    size_t limit = packet_limit(s);
+    return size < limit ? size : limit;
+}
+
+/*
+ * A stream path takes packets of any length, and a long one makes all that comes behind
+ * it wait: it may be as long as what leaves in PACKET_NS, at the rate at which the peer
+ * acknowledged. So a slow line is spared QUIC's search for larger ones, which sends 30
+ * KB of padding. What the application held down says nothing, unless it was more. On
+ * other paths the search is put off likewise, where a round trip takes so long that the
+ * line may be a slow one.
+ */
+void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
+{
+    struct flow *f = &s->flow;
+    uint64_t span = now_ns - f->since_ns;
+    if (rtt_ns != 0 && rtt_ns < SLOW_NS)
+        f->quick = true;
+    if (span < FLOW_NS)
+        return;
+    uint64_t fits = (s->acked_bytes - f->acked_bytes) * PACKET_NS / span;
+    if (fits > f->packet_max || s->pressure.waits)
+        f->packet_max = fits < PACKET_MAX ? (size_t)fits : PACKET_MAX;
+    f->quick = f->quick || fits > PROBE_LEN_BASE;
+    f->since_ns = now_ns;
+    f->acked_bytes = s->acked_bytes;
+}
+
+static void flow_begin(struct session *s)
+{
+    s->flow = (struct flow){.since_ns = clock_ns(), .acked_bytes = s->acked_bytes};
 }
 
 static size_t quic_size(const struct session *s)
@@ -190,6 +235,21 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
 
 /* ------------------------------------------------------------------------- choices */
 
+/*
+ * Before much was moved QUIC has little to unlearn, and a new label costs 5 KB each
+ * way: none is taken from the broker's own connection to the relay's, which goes the
+ * same way, nor to a path whose own probe took so long that those would take long as
+ * well.
+ */
+static bool goes_on(const struct session *s, const struct path *p)
+{
+    const struct path *c = s->current;
+    if (c == NULL || !(c->meagre || c->stream) || quic_size(s) > PROBE_LEN_BASE ||
+        s->sent_bytes + s->received_bytes > LEARNT_BYTES)
+        return false;
+    return p->kind == c->kind || p->rtt_us > SLOW_NS / 1000;
+}
+
 /* The table's choice becomes the session's. */
 static void follow(struct session *s)
 {
@@ -197,13 +257,14 @@ static void follow(struct session *s)
     if (p == s->current)
         return;
     bool first = s->current == NULL && !session_is_secure(s);
+    bool like = p != NULL && (p->id == s->like_path || goes_on(s, p));
     if (s->current != NULL)
         output_drop_path(s, s->current);
     s->current = p;
     if (p == NULL)
         return;
     keepalive_on_new_path(&s->keep, clock_us());
-    bool like = p->id == s->like_path;
+    flow_begin(s);
     s->like_path = 0;
     want_label(s, !first && !like);
     if (!session_is_secure(s))
