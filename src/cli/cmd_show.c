@@ -149,7 +149,8 @@ int cmd_status(const struct options *o, struct events *out, struct fault *f)
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     for (size_t i = 0; err == 0 && i < 2; i++) {
         struct event e;
-        int runs = daemon_ask(&state, roles[i], LOCAL_STATUS, NULL, out, NULL, f);
+        int runs =
+            daemon_ask(&state, roles[i], LOCAL_STATUS, LOCAL_ARG_NOW, out, NULL, f);
         if (runs < 0)
             return runs;
         any = any || runs;

@@ -121,8 +121,10 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
     c->stats = pump_stats(p);
     c->code = code;
     c->pump = NULL;
+    const struct fault *why = peer_why_none(c->config.peer);
     if (code != 0)
-        answer(c, STREAM_UNREACHABLE, "the connection to the host was lost");
+        answer(c, STREAM_UNREACHABLE,
+               why != NULL ? why->what : "the connection to the host was lost");
     call_free(c);
 }
 

@@ -25,6 +25,7 @@ enum {
     TELL_MS = 5000, /* whoever waits for a first session is told why */
     TELL_BROKER_MS = 2500,
     TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
+    SWEEP_MS = 50,        /* until what ends by a key that was left has ended */
 };
 
 enum { OLD_KEYS = 32 }; /* as many are kept: hosts may not have heard of the newest */
@@ -45,6 +46,7 @@ struct entry {
     struct list link;
     struct home *home;
     struct peer *peer;
+    int64_t joined_s; /* as the book said */
     bool was_ready;
     uint64_t
         refused; /* our keys that its host has refused since: bit 0 is the newest */
@@ -69,8 +71,9 @@ struct client {
     struct timer
         patience; /* runs while a run that cannot begin waits for better times */
     struct fault waits_for;
-    unsigned waits_s;  /* for so long in all */
-    struct timer tell; /* runs until a session stood */
+    unsigned waits_s;   /* for so long in all */
+    struct timer tell;  /* runs until a session stood */
+    struct timer sweep; /* closes homes that all have left */
     char told_wait[sizeof(((struct fault *)0)->what)];
     bool stopped;
     bool ended; /* by a signal */
@@ -364,6 +367,16 @@ static const struct keypair *key_at(const struct client *c, size_t i)
     return i <= c->old_count ? &c->old_keys[i - 1] : NULL;
 }
 
+/* One connection a key at most: that which it leaves is closed when nobody needs it. */
+static void move_to(struct client *c, struct entry *e, struct home *home,
+                    const struct keypair *key)
+{
+    if (e->home != home)
+        timer_start(&c->sweep, 0);
+    e->home = home;
+    peer_come_as(e->peer, &home->endpoint, key != &c->key ? &c->key : NULL);
+}
+
 /*
  * The host may know this device by another of its keys: a receipt was lost, or another
  * of our programs has told it of a newer one, or this one began before that was made.
@@ -385,8 +398,7 @@ static bool try_another_key(struct client *c, struct entry *e)
             (e->refused >> i & 1) == 0 ? home_for(c, &e->home->broker, key) : NULL;
         if (home == NULL)
             continue;
-        e->home = home;
-        peer_come_as(e->peer, &home->endpoint, i > 0 ? &c->key : NULL);
+        move_to(c, e, home, key);
         return true;
     }
     e->refused = 0;
@@ -514,14 +526,18 @@ static void device_name(char name[static 64])
     (void)snprintf(name, 64, "%.63s", host);
 }
 
+static bool same_broker(const struct link *a, const struct link *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0 &&
+           memcmp(a->broker_key, b->broker_key, KEY_LEN) == 0;
+}
+
 static struct home *home_for(struct client *c, const struct link *broker,
                              const struct keypair *key)
 {
     char name[64];
     LIST_EACH (struct home, h, &c->homes, link)
-        if (memcmp(h->key, key->pub, KEY_LEN) == 0 && h->broker.port == broker->port &&
-            strcmp(h->broker.host, broker->host) == 0 &&
-            memcmp(h->broker.broker_key, broker->broker_key, KEY_LEN) == 0)
+        if (memcmp(h->key, key->pub, KEY_LEN) == 0 && same_broker(&h->broker, broker))
             return h;
     struct home *h = calloc(1, sizeof(*h));
     if (h == NULL)
@@ -546,10 +562,35 @@ static struct home *home_for(struct client *c, const struct link *broker,
     return h;
 }
 
+static void home_free(struct home *h)
+{
+    list_remove(&h->link);
+    endpoint_close(&h->endpoint);
+    free(h);
+}
+
+static void on_sweep(void *ctx)
+{
+    struct client *c = ctx;
+    bool later = false;
+    LIST_EACH_REMOVABLE (struct home, h, next, &c->homes, link) {
+        bool used = false, held = false;
+        LIST_EACH (const struct entry, e, &c->entries, link) {
+            used = used || e->home == h;
+            held = held || peer_holds(e->peer, &h->endpoint);
+        }
+        later = later || (held && !used);
+        if (!held && !used)
+            home_free(h);
+    }
+    if (later)
+        timer_start(&c->sweep, SWEEP_MS);
+}
+
 /* --------------------------------------------------------------------------- peers */
 
 static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
-                    struct peer **out, struct fault *f)
+                    int64_t joined_s, struct peer **out, struct fault *f)
 {
     struct entry *e = h != NULL ? calloc(1, sizeof(*e)) : NULL;
     if (e == NULL)
@@ -561,6 +602,7 @@ static int add_peer(struct client *c, struct home *h, struct peer_config *pc,
     pc->events = &peer_events;
     pc->ctx = c;
     e->home = h;
+    e->joined_s = joined_s;
     list_push_first(&c->entries, &e->link);
     int rc = peer_open(&e->peer, pc);
     if (rc != 0) {
@@ -581,6 +623,35 @@ static const struct keypair *key_for(const struct client *c, const struct book_h
     return &c->key;
 }
 
+/* Also by another broker than before: as it was joined. */
+static void renew(struct client *c, struct entry *e, const struct book_host *h)
+{
+    struct fault f;
+    struct link broker;
+    e->joined_s = h->joined_s;
+    if (peer_is_ready(e->peer) || link_parse(&broker, h->broker, &f) != 0)
+        return;
+    (void)!read_keys(c, &f);
+    e->refused = 0;
+    const struct keypair *key = key_for(c, h);
+    struct home *home = home_for(c, &broker, key);
+    peer_again(e->peer);
+    if (home != NULL)
+        move_to(c, e, home, key);
+}
+
+int client_renew(struct client *c, const char *host, struct fault *f)
+{
+    struct book_host h;
+    struct peer *p = NULL;
+    int rc = client_peer(c, host, &p, f);
+    if (rc == 0)
+        rc = book_find(c->book, host, &h, f);
+    if (rc == 0)
+        renew(c, entry_of(c, p), &h);
+    return rc;
+}
+
 int client_peer(struct client *c, const char *host, struct peer **out, struct fault *f)
 {
     struct book_host h;
@@ -592,6 +663,8 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     LIST_EACH (struct entry, e, &c->entries, link) {
         if (strcmp(peer_name(e->peer), h.name) == 0) {
             take_key(c, e->peer, h.key); /* the book may know a newer one */
+            if (h.joined_s != e->joined_s)
+                renew(c, e, &h);
             *out = e->peer;
             return 0;
         }
@@ -604,7 +677,7 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     const struct keypair *key = key_for(c, &h);
     if (key != &c->key)
         pc.rotated = &c->key;
-    return add_peer(c, home_for(c, &broker, key), &pc, out, f);
+    return add_peer(c, home_for(c, &broker, key), &pc, h.joined_s, out, f);
 }
 
 int client_join(struct client *c, const struct link *invite, const char *own_name,
@@ -624,14 +697,42 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
     else
         device_name(pc.own_name);
     const struct keypair *key = again ? key_for(c, &h) : &c->key;
-    return add_peer(c, home_for(c, &broker, key), &pc, out, f);
+    return add_peer(c, home_for(c, &broker, key), &pc, 0, out, f);
+}
+
+/* Of several connections to one broker, by several of our keys: one that is up, or the
+ * first. */
+static bool is_told(const struct client *c, const struct home *h)
+{
+    const struct home *told = NULL;
+    LIST_EACH (const struct home, o, &c->homes, link)
+        if (same_broker(&o->broker, &h->broker) &&
+            (told == NULL || (!uplink_is_up(told->endpoint.uplink) &&
+                              uplink_is_up(o->endpoint.uplink))))
+            told = o;
+    return told == h;
 }
 
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx)
 {
     LIST_EACH (const struct home, h, &c->homes, link)
-        each(ctx, h->endpoint.uplink);
+        if (is_told(c, h))
+            each(ctx, h->endpoint.uplink);
+}
+
+void client_ask_brokers(struct client *c)
+{
+    LIST_EACH (const struct home, h, &c->homes, link)
+        uplink_ask(h->endpoint.uplink);
+}
+
+bool client_awaits_broker(const struct client *c)
+{
+    LIST_EACH (const struct home, h, &c->homes, link)
+        if (uplink_is_awaited(h->endpoint.uplink))
+            return true;
+    return false;
 }
 
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
@@ -746,6 +847,7 @@ int client_open(struct client **out, const struct client_config *config,
     c->began_ms = loop_now_ms(c->loop);
     timer_init(&c->patience, c->loop, on_patience, c);
     timer_init(&c->tell, c->loop, on_tell, c);
+    timer_init(&c->sweep, c->loop, on_sweep, c);
     if (events->on_broker == NULL) /* else all is told as it comes */
         timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
     rc = stop_open(&c->stop, c->loop, on_stop, c);
@@ -771,12 +873,9 @@ void client_close(struct client *c)
         peer_close(e->peer);
         free(e);
     }
-    while (!list_empty(&c->homes)) {
-        struct home *h = LIST_FIRST(&c->homes, struct home, link);
-        list_remove(&h->link);
-        endpoint_close(&h->endpoint);
-        free(h);
-    }
+    while (!list_empty(&c->homes))
+        home_free(LIST_FIRST(&c->homes, struct home, link));
+    timer_stop(&c->sweep);
     timer_stop(&c->patience);
     timer_stop(&c->tell);
     netmon_close(c->netmon);

@@ -63,6 +63,8 @@ struct events *client_out(struct client *c);
 /* The peer of a host in the book, made when there is none yet. */
 MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out,
                            struct fault *f);
+/* The host was joined anew: what kept this program from it counts no more. */
+MUST_CHECK int client_renew(struct client *c, const char *host, struct fault *f);
 /* The peer of an invite: proves its secret; on_services follows when it was let in. */
 MUST_CHECK int client_join(struct client *c, const struct link *invite,
                            const char *own_name, struct peer **out, struct fault *f);
@@ -73,9 +75,12 @@ MUST_CHECK int client_join(struct client *c, const struct link *invite,
 bool client_finds_up(struct client *c);
 /* Whoever waits was told `what` already: it is not said again while he waits. */
 void client_was_told(struct client *c, const char *what);
-/* Calls `each` for the connection to every broker. */
+/* Calls `each` for every broker: for one connection to it, whatever keys need more. */
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx);
+/* Asks each whether it answers (path/inquiry.h); and whether one owes that still. */
+void client_ask_brokers(struct client *c);
+bool client_awaits_broker(const struct client *c);
 /* Calls `each` for every peer. */
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx);
 

@@ -115,8 +115,10 @@ static void on_shared_news(void *ctx, const char *what)
     log_warn("%s", what);
 }
 
-static void on_unwatched(void *ctx, unsigned code, const char *reason)
+static void on_unwatched(void *ctx, unsigned code, const char *reason,
+                         const char *advice)
 {
+    (void)advice;
     ((struct forward *)ctx)->watched = false;
     if (code == SHARE_LOST)
         log_warn("%s: connections through it are lost", reason);

@@ -43,6 +43,7 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     }
     json_array_end(&e.json);
     (void)!book_services_set(client_book(j->client), h.key, list, n);
+    share_tell_joined(client_statedir(j->client), h.name);
     events_print(client_out(j->client), &e);
     client_stop(j->client, 0, NULL);
 }

@@ -19,7 +19,7 @@ struct naming {
     bool chosen;  /* the way was asked for by name */
     bool foreign; /* /etc/hosts is another network's */
     bool active;
-    bool told; /* that it works */
+    bool told;   /* that it works */
     bool failed; /* the last time it was tried, which was said */
     char owner[STATEDIR_PATH_LEN];
     struct events *out;

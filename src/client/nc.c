@@ -263,7 +263,8 @@ struct nc {
     char host[64];
     const char *service;
     bool started, answered, ended, drained, broken;
-    bool lost; /* with the daemon that had it */
+    bool lost;          /* with the daemon that had it */
+    struct fault cause; /* what broke it, where that is not the service */
 };
 
 static void finish(struct nc *s)
@@ -274,6 +275,8 @@ static void finish(struct nc *s)
     if (s->lost)
         (void)fault_set(&f, POSTERN_ERR_CLOSED, "start it again, and try again",
                         "the connection to %s is lost: 'postern up' ended", s->host);
+    else if (s->cause.what[0] != '\0')
+        f = s->cause;
     else if (s->broken)
         (void)fault_set(&f, POSTERN_ERR_CLOSED,
                         "what came may not be all: check the service, and try again",
@@ -301,15 +304,20 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
 {
     struct nc *s = ctx;
     struct fault f;
+    size_t len = strlen(s->host);
     (void)c;
     s->answered = true;
     if (code == STREAM_OK)
         return;
+    /* What a host says of itself is said by the name that it has here. */
+    bool named = (code != STREAM_NOTFOUND && code != STREAM_DENIED) ||
+                 strncmp(reason, s->host, len) == 0;
     (void)fault_set(&f,
                     code == STREAM_REFUSED    ? POSTERN_ERR_REFUSED
                     : code == STREAM_NOTFOUND ? POSTERN_ERR_NOTFOUND
                                               : POSTERN_ERR_UNREACHABLE,
-                    advice_for(code), "%.300s", reason);
+                    advice_for(code), "%.63s%s%.300s", named ? "" : s->host,
+                    named ? "" : ": ", reason);
     client_stop(s->client, f.code, &f);
 }
 
@@ -319,6 +327,9 @@ static void on_end(void *ctx, struct call *c)
     s->call = NULL;
     s->ended = true;
     s->broken = call_code(c) != 0;
+    const struct fault *why = peer_why_none(s->peer);
+    if (s->broken && why != NULL)
+        s->cause = *why;
     finish(s);
 }
 
@@ -345,7 +356,8 @@ static void on_shared_news(void *ctx, const char *what)
     log_warn("%s", what);
 }
 
-static void on_shared_end(void *ctx, unsigned code, const char *reason)
+static void on_shared_end(void *ctx, unsigned code, const char *reason,
+                          const char *advice)
 {
     struct nc *s = ctx;
     struct fault f;
@@ -358,6 +370,8 @@ static void on_shared_end(void *ctx, unsigned code, const char *reason)
     s->ended = true;
     s->broken = code != STREAM_OK;
     s->lost = code == SHARE_LOST;
+    if (s->broken && advice[0] != '\0')
+        (void)fault_set(&s->cause, POSTERN_ERR_CLOSED, advice, "%s", reason);
     finish(s);
 }
 

@@ -97,6 +97,7 @@ static void drop(struct peer *p)
         tie_close(p->tie, 0, "closed");
     tie_free(p->tie);
     p->tie = NULL;
+    p->tied = NULL;
     live_release(p->live); /* last: others may say now that it is over */
     p->live = NULL;
 }
@@ -372,6 +373,7 @@ static void begin(struct peer *p)
         rest(p, backoff_on_down(&p->backoff, clock_us() / 1000));
         return;
     }
+    p->tied = tc.endpoint;
     timer_start(&p->timer, patience_ms(p));
     timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
 }
@@ -556,6 +558,23 @@ void peer_come_as(struct peer *p, struct endpoint *endpoint,
     p->config.rotated = rotated;
     if (!peer_is_on(p))
         timer_start(&p->timer, 0);
+}
+
+bool peer_holds(const struct peer *p, const struct endpoint *endpoint)
+{
+    return p->config.endpoint == endpoint || p->tied == endpoint;
+}
+
+void peer_again(struct peer *p)
+{
+    if (peer_is_ready(p))
+        return;
+    if (peer_is_on(p))
+        peer_restart(p, NULL, false);
+    p->last = (struct fault){0};
+    p->unanswered = false;
+    backoff_reset(&p->backoff);
+    timer_start(&p->timer, 0);
 }
 
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN])

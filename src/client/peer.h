@@ -106,13 +106,17 @@ const char *peer_name(const struct peer *p);
 const uint8_t *peer_key(const struct peer *p);
 /* Ours, by which this host knows us. */
 const uint8_t *peer_own_key(const struct peer *p);
-/* The host has this key now. A session that stands goes on; the next asks for it. */
 /*
  * Between two tries: the next, at once, is by another key of this device, whose
  * endpoint that is. `rotated` as in the configuration.
  */
 void peer_come_as(struct peer *p, struct endpoint *endpoint,
                   const struct keypair *rotated);
+/* It goes by that, or what it had by it is not taken down yet. */
+bool peer_holds(const struct peer *p, const struct endpoint *endpoint);
+/* What kept it from the host is mended: it begins anew at once, unless it stands. */
+void peer_again(struct peer *p);
+/* The host has this key now. A session that stands goes on; the next asks for it. */
 void peer_rekey(struct peer *p, const uint8_t key[static KEY_LEN]);
 struct session *peer_session(const struct peer *p); /* NULL when there is none */
 const struct path *peer_path(const struct peer *p);

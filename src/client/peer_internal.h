@@ -12,10 +12,11 @@
 enum { PEER_TICK_MS = 500 };
 
 struct peer {
-    struct peer_config config; /* its key: of this attempt; the host's may be newer */
-    uint8_t key[KEY_LEN];      /* the host's newest; the next attempt asks for it */
-    struct tie *tie;           /* of this try; NULL: between two */
-    enum path_kind told;       /* of the last path event */
+    struct peer_config config;   /* its key: of this attempt; the host's may be newer */
+    uint8_t key[KEY_LEN];        /* the host's newest; the next attempt asks for it */
+    struct tie *tie;             /* of this try; NULL: between two */
+    const struct endpoint *tied; /* by which that is; compared only */
+    enum path_kind told;         /* of the last path event */
     uint32_t told_id;
     uint32_t moved_id; /* it starts elsewhere now: told when it answers there */
     Services *services;

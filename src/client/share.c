@@ -93,14 +93,16 @@ static void tell_news(struct shared *s, const char *what)
 }
 
 /* The last that is said of it: `s` is gone. */
-static void end(struct shared *s, unsigned code, const char *reason)
+static void end(struct shared *s, unsigned code, const char *reason, const char *advice)
 {
-    void (*last)(void *, unsigned, const char *) =
-        s->answered ? s->events->on_end : s->events->on_answer;
+    const struct share_events *events = s->events;
+    bool answered = s->answered;
     void *ctx = s->ctx;
     shared_free(s);
-    if (last != NULL)
-        last(ctx, code, reason);
+    if (answered && events->on_end != NULL)
+        events->on_end(ctx, code, reason, advice);
+    else if (!answered && events->on_answer != NULL)
+        events->on_answer(ctx, code, reason);
 }
 
 /* Whether it is stopped, for which there is a cure; else it may come to itself. */
@@ -142,7 +144,7 @@ static void on_timer(void *k)
     if (last) {
         if (s->passed >= 0)
             sock_end(s->passed);
-        end(s, s->answered ? STREAM_TIMEOUT : SHARE_LOST, why);
+        end(s, s->answered ? STREAM_TIMEOUT : SHARE_LOST, why, "");
         return;
     }
     s->strikes++;
@@ -187,7 +189,7 @@ static void on_reply(void *k, int events)
         code = STREAM_UNREACHABLE; /* the daemon's own fault */
     }
     if (s->answered || s->events->on_end == NULL || code != STREAM_OK) {
-        end(s, code, reason);
+        end(s, code, reason, r.advice);
         return;
     }
     let_go(s);
@@ -265,6 +267,20 @@ int share_watch(struct share_list *list, const struct statedir *state,
     s->ctx = ctx;
     s->answered = s->watches = true;
     return 0;
+}
+
+void share_tell_joined(const struct statedir *state, const char *host)
+{
+    LocalRequest req = LocalRequest_init_zero;
+    LocalReply r = LocalReply_init_zero;
+    int fd;
+    req.op = LOCAL_RELOAD;
+    (void)snprintf(req.host, sizeof(req.host), "%s", host);
+    if (dial_up(state, &fd) != 0)
+        return;
+    if (local_send(fd, &req, -1) == 0)
+        (void)!local_recv(fd, &r, REPLY_MS);
+    close(fd);
 }
 
 /* Prints what the daemon says of `host` to `out`, if any; whether nothing keeps it. */

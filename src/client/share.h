@@ -24,8 +24,9 @@ struct share_events {
     void (*on_news)(void *ctx, const char *what);
     /* Once, after an answer of STREAM_OK: STREAM_OK again after the orderly end of both
      * directions, STREAM_TIMEOUT when the daemon does not live, SHARE_LOST when it has
-     * ended, else it was broken. */
-    void (*on_end)(void *ctx, unsigned code, const char *reason);
+     * ended, else it was broken: by what kept the daemon from the host where there is
+     * an `advice`, which is empty else. */
+    void (*on_end)(void *ctx, unsigned code, const char *reason, const char *advice);
 };
 
 /* What a program has handed over and waits for; owned by it. */
@@ -60,6 +61,8 @@ MUST_CHECK int share_watch(struct share_list *list, const struct statedir *state
                            const struct share_events *events, void *ctx);
 /* Forgets them all, without callbacks: this program ends, and the daemon sees it. */
 void share_forget(struct share_list *list);
+/* Tells a daemon, if one runs, that `host` was joined. One that is stuck is let be. */
+void share_tell_joined(const struct statedir *state, const char *host);
 /* Whether the daemon knows of nothing that keeps it from `host`. */
 bool share_reaches(const struct statedir *state, const char *host);
 /* Prints what the daemon says of its paths to `host`. */

@@ -17,6 +17,7 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "path/inquiry.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -39,6 +40,7 @@ struct up {
     struct client *client;
     struct calls *calls;
     struct local_server *local;
+    struct inquiries asking;
     struct dns_server *dns;
     struct naming *naming;
     struct list doors;    /* the newest first */
@@ -335,13 +337,26 @@ static void on_open_wait(void *ctx, struct call *c, const char *why)
     (void)!local_conn_reply(o->conn, &r);
 }
 
+/* The last reply: how it ended, and what broke it where that is known here alone. */
 static void on_open_end(void *ctx, struct call *c)
 {
     struct opening *o = ctx;
+    LocalReply r = LocalReply_init_zero;
+    const struct fault *why = peer_why_none(o->peer);
     bool orderly = o->until_end && call_code(c) == 0;
-    o->until_end = false; /* this reply is the last */
-    on_open_answer(o, c, orderly ? STREAM_OK : STREAM_UNREACHABLE,
-                   orderly ? "" : "the connection was lost");
+    r.last = true;
+    if (!orderly) {
+        r.code = STREAM_UNREACHABLE;
+        (void)snprintf(r.reason, sizeof(r.reason), "%s",
+                       why != NULL ? why->what : "the connection was lost");
+        (void)snprintf(r.advice, sizeof(r.advice), "%s",
+                       why != NULL ? why->advice : "");
+    }
+    if (o->conn != NULL) {
+        (void)!local_conn_reply(o->conn, &r);
+        local_conn_close(o->conn);
+        forget_waiter(o);
+    }
     opening_free(o);
 }
 
@@ -463,6 +478,33 @@ static void status_of_broker(void *ctx, const struct uplink *u)
     local_conn_say(w->conn, &e, false);
 }
 
+static void reply_status(struct up *u, struct local_conn *c, const char *host)
+{
+    struct status_walk w = {.conn = c, .host = host};
+    if (host[0] == '\0')
+        client_each_broker(u->client, status_of_broker, &w);
+    client_each(u->client, status_of, &w);
+    local_conn_finish(c, 0, NULL);
+}
+
+static void ask_brokers(void *ctx)
+{
+    client_ask_brokers(((struct up *)ctx)->client);
+}
+
+static bool awaits_broker(void *ctx)
+{
+    return client_awaits_broker(((struct up *)ctx)->client);
+}
+
+static void answer_all(void *ctx, struct local_conn *c)
+{
+    reply_status(ctx, c, "");
+}
+
+static const struct inquiry_events inquiry_events = {ask_brokers, awaits_broker,
+                                                     answer_all};
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct up *u = ctx;
@@ -476,17 +518,18 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         on_watch_request(u, c, req);
         return;
     }
-    struct status_walk w = {.conn = c, .host = req->host};
     struct fault f = {0};
     switch (req->op) {
     case LOCAL_STATUS:
-        if (w.host[0] == '\0')
-            client_each_broker(u->client, status_of_broker, &w);
-        client_each(u->client, status_of, &w);
-        local_conn_finish(c, 0, NULL);
+        if (strcmp(req->arg, LOCAL_ARG_NOW) == 0)
+            inquiries_add(&u->asking, c);
+        else
+            reply_status(u, c, req->host);
         break;
     case LOCAL_RELOAD:
         read_book(u);
+        if (req->host[0] != '\0' && client_renew(u->client, req->host, &f) != 0)
+            log_fault(LOG_LEVEL_WARN, &f);
         local_conn_finish(c, 0, NULL);
         break;
     case LOCAL_STOP:
@@ -503,7 +546,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
 static void on_gone(void *ctx, struct local_conn *c)
 {
     struct opening *o = local_conn_data(c);
-    (void)ctx;
+    inquiries_forget(&((struct up *)ctx)->asking, c);
     if (o == NULL)
         return;
     forget_waiter(o);
@@ -623,6 +666,7 @@ int up_run(const struct client_config *c, enum naming_way names, struct fault *f
         naming_free(u.naming);
         return rc;
     }
+    inquiries_init(&u.asking, client_loop(u.client), &inquiry_events, &u);
     rc = start(&u, f);
     if (rc == 0)
         rc = client_run(u.client, f);
@@ -630,6 +674,7 @@ int up_run(const struct client_config *c, enum naming_way names, struct fault *f
         door_free(LIST_FIRST(&u.doors, struct door, link));
     naming_free(u.naming);
     dns_server_close(u.dns);
+    inquiries_fini(&u.asking);
     local_server_close(u.local);
     calls_free(u.calls);
     while (!list_empty(&u.waiters))

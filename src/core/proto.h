@@ -109,8 +109,11 @@ enum nat_filtering {
 enum local_op {
     LOCAL_OPEN = 1,   /* stream to host/service for the descriptor that comes with it.
                          until_end: who asked stays; is it gone, the stream is reset */
-    LOCAL_STATUS = 2, /* replies with one json event a line until `last` */
-    LOCAL_RELOAD = 3, /* serve: read services and clients again */
+    LOCAL_STATUS = 2, /* replies with one json event a line until `last`. arg
+                         LOCAL_ARG_NOW: when the brokers have answered a ping, after a
+                         second at the latest */
+    LOCAL_RELOAD = 3, /* serve: read services and clients again; up: the book. host: it
+                         was just joined, and is tried at once */
     LOCAL_REVOKE = 4, /* serve: arg is a key; ends its sessions, json says how many */
     LOCAL_PING = 5,   /* host: replies with path, rejected and pong events */
     LOCAL_LIST = 6,   /* host: services event */
@@ -120,6 +123,8 @@ enum local_op {
                           for whom it is, "" as the lists say */
     LOCAL_WATCH = 9,   /* up: what is said while a stream to `host` stands */
 };
+
+#define LOCAL_ARG_NOW "now"
 
 /* Both return the length, or POSTERN_ERR_LIMIT when `cap` is too small. */
 MUST_CHECK int proto_encode_control(uint8_t *buf, size_t cap, const Control *m);

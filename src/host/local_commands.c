@@ -12,12 +12,14 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/stop.h"
+#include "path/inquiry.h"
 #include "path/uplink_words.h"
 
 struct local_commands {
     struct host *host;
     struct local_server *local;
     struct stop *stop;
+    struct inquiries asking;
 };
 
 /* SIGHUP reads the settings again, but for the one that a closed terminal sends. */
@@ -38,14 +40,35 @@ static bool reply_session(void *ctx, struct event *e, bool portal)
     return true;
 }
 
-static void reply_status(const struct host *h, struct local_conn *c)
+/* The newest key's speaks for this host. */
+static struct uplink *own_uplink(const struct host *h)
 {
     for (struct presence *p = presences_next(h->presences, NULL); p != NULL;
-         p = presences_next(h->presences, p)) {
-        struct event e;
-        if (p->retired)
-            continue;
-        uplink_event(p->endpoint.uplink, &e);
+         p = presences_next(h->presences, p))
+        if (!p->retired)
+            return p->endpoint.uplink;
+    return NULL;
+}
+
+static void ask_broker(void *ctx)
+{
+    struct uplink *u = own_uplink(((struct local_commands *)ctx)->host);
+    if (u != NULL)
+        uplink_ask(u);
+}
+
+static bool awaits_broker(void *ctx)
+{
+    const struct uplink *u = own_uplink(((struct local_commands *)ctx)->host);
+    return u != NULL && uplink_is_awaited(u);
+}
+
+static void reply_status(const struct host *h, struct local_conn *c)
+{
+    const struct uplink *u = own_uplink(h);
+    struct event e;
+    if (u != NULL) {
+        uplink_event(u, &e);
         local_conn_say(c, &e, false);
     }
     (void)clients_each(h->clients, reply_session, c);
@@ -147,6 +170,14 @@ static void on_publish(struct host *h, struct local_conn *c, const LocalRequest 
     local_conn_say(c, &e, true); /* its end is told by on_gone */
 }
 
+static void answer_status(void *ctx, struct local_conn *c)
+{
+    reply_status(((struct local_commands *)ctx)->host, c);
+}
+
+static const struct inquiry_events inquiry_events = {ask_broker, awaits_broker,
+                                                     answer_status};
+
 static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req, int fd)
 {
     struct local_commands *sc = ctx;
@@ -155,7 +186,10 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         close(fd);
     switch (req->op) {
     case LOCAL_STATUS:
-        reply_status(sc->host, c);
+        if (strcmp(req->arg, LOCAL_ARG_NOW) == 0)
+            inquiries_add(&sc->asking, c);
+        else
+            reply_status(sc->host, c);
         break;
     case LOCAL_REVOKE:
         on_revoke(sc->host, c, req);
@@ -184,7 +218,9 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
 
 static void on_gone(void *ctx, struct local_conn *c)
 {
-    struct host *h = ((struct local_commands *)ctx)->host;
+    struct local_commands *sc = ctx;
+    struct host *h = sc->host;
+    inquiries_forget(&sc->asking, c);
     for (size_t i = 0; i < h->services.count; i++)
         if (h->services.items[i].owner == c && !h->for_programs)
             tell_published(h, "withdrawn", &h->services.items[i], NULL);
@@ -201,6 +237,7 @@ int local_commands_open(struct local_commands **out, struct host *h,
     if (c == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     c->host = h;
+    inquiries_init(&c->asking, h->loop, &inquiry_events, c);
     int rc = stop_open(&c->stop, h->loop, on_stop, c);
     if (rc != 0)
         (void)fault_lack(f, rc);
@@ -224,6 +261,7 @@ void local_commands_close(struct local_commands *c)
 {
     if (c == NULL)
         return;
+    inquiries_fini(&c->asking);
     local_server_close(c->local);
     stop_close(c->stop);
     free(c);

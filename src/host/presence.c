@@ -10,8 +10,6 @@
 #include "io/log.h"
 #include "io/statedir.h"
 
-enum { EARLIER_KEYS_MAX = 32 }; /* that a joiner may know this host by */
-
 struct presences {
     struct host *host;
     const struct presence_events *events;

@@ -10,7 +10,8 @@
 #include "host/host.h"
 #include "session/endpoint.h"
 
-enum { PRESENCES_MAX = 3 };
+/* That somebody may know this host by: as many are kept, and each is present. */
+enum { EARLIER_KEYS_MAX = 32, PRESENCES_MAX = 1 + EARLIER_KEYS_MAX };
 
 /* Under one key. */
 struct presence {

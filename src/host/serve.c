@@ -31,6 +31,7 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
+#include "path/net.h"
 #include "path/uplink_words.h"
 
 enum {
@@ -466,6 +467,7 @@ static int open_parts(struct serve *s, struct fault *f)
 {
     struct host *h = &s->host;
     int rc = 0;
+    net_allow_descriptors();
     h->visits = portal_visits_new(h);
     h->streams = service_streams_new(h);
     h->clients = clients_new(h);

@@ -312,8 +312,9 @@ static int judge_device(struct service_stream *ss, const struct stream_client *w
     const struct service *s = service_find(&ss->host->services, open->service);
     struct roster_client listed;
     char reason[160];
-    (void)snprintf(reason, sizeof(reason), "%.40s publishes no service '%.60s'",
-                   ss->host->settings.name, open->service);
+    /* Not by its own name: each device has one of its own for this host. */
+    (void)snprintf(reason, sizeof(reason), "the host publishes no service '%.60s'",
+                   open->service);
     if (open->has_visit) {
         refuse(ss, STREAM_DENIED, "only the broker's portal may visit");
     } else if (!who->member) {

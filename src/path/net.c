@@ -17,6 +17,11 @@ enum {
         8, /* with fewer free there is none for others, for all shares */
 };
 
+void net_allow_descriptors(void)
+{
+    descriptors_allow(DESCRIPTORS_WANTED);
+}
+
 int net_init(struct net *n, struct loop *loop, const struct keypair *own,
              struct budget *budget)
 {
@@ -26,7 +31,7 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
         n->own_budget = true;
     }
     n->scratch = malloc(UDP_SCRATCH_BYTES);
-    descriptors_allow(DESCRIPTORS_WANTED);
+    net_allow_descriptors();
     helper_open(loop);
     if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;
@@ -69,7 +74,6 @@ bool net_has_descriptors(const struct net *n, unsigned percent, long apart)
 
 size_t net_descriptors_share(unsigned percent)
 {
-    descriptors_allow(DESCRIPTORS_WANTED); /* whoever asks before there is a net */
     size_t max = descriptors_max();
     return max > NET_DESCRIPTORS_OWN ? (max - NET_DESCRIPTORS_OWN) * percent / 100 : 0;
 }

@@ -28,8 +28,7 @@ enum {
     SLOW_US = 500000,
     CONNECT_LEAST_MS = 800,
     WELCOME_TIMEOUT_MS = 10000,
-    HURRY_MIN_US = 1000000, /* between tries, however many ask */
-    HURRY_WITHIN_MS = 100,
+    HURRY_MIN_US = 1000000,   /* between tries, however many ask */
     BESIDE_AGAIN_US = 500000, /* the one beside failed, and the old is silent still */
     /*
      * A try that was begun while the way was cut waits for TCP's doubling timers, from
@@ -663,8 +662,8 @@ void uplink_hurry(struct uplink *u)
 {
     uint64_t now_us = clock_us();
     if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
-        now_us > u->floor_us && timer_due_in_ms(&u->timer) > HURRY_WITHIN_MS)
-        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, HURRY_WITHIN_MS));
+        now_us > u->floor_us && timer_due_in_ms(&u->timer) > UPLINK_HURRY_MS)
+        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, UPLINK_HURRY_MS));
 }
 
 bool uplink_may_carry(struct uplink *u, size_t len)

@@ -95,6 +95,16 @@ void uplink_refresh(struct uplink *u);
  */
 void uplink_hurry(struct uplink *u);
 
+/*
+ * For who wants to know how it stands now: a connection is asked whether it lives, a
+ * pause is cut short as by uplink_hurry.
+ */
+void uplink_ask(struct uplink *u);
+/* It is being tried, or was asked and has not answered yet. */
+bool uplink_is_awaited(const struct uplink *u);
+/* How long a connection that is up owes an answer, and nothing came; 0: it does not. */
+uint64_t uplink_owes_us(const struct uplink *u);
+
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);
 /* The lowest of late: how far away the broker is, in microseconds; 0 unknown. */

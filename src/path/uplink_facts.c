@@ -4,9 +4,24 @@
 
 #include <string.h>
 
+#include "io/clock.h"
+
 bool uplink_is_up(const struct uplink *u)
 {
     return u->state == UPLINK_UP;
+}
+
+uint64_t uplink_owes_us(const struct uplink *u)
+{
+    bool owes = u->state == UPLINK_UP && u->pinging && u->heard_us < u->pinged_us;
+    return owes ? clock_us() - u->pinged_us : 0;
+}
+
+bool uplink_is_awaited(const struct uplink *u)
+{
+    bool soon = u->state == UPLINK_WAITING &&
+                timer_due_in_ms(&u->timer) <= UPLINK_HURRY_MS + UPLINK_HURRY_MS / 4;
+    return soon || u->state == UPLINK_TRYING || uplink_owes_us(u) > 0;
 }
 
 bool uplink_is_lan(const struct uplink *u)

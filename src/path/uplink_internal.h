@@ -12,6 +12,8 @@
 #include "io/loop.h"
 #include "path/uplink.h"
 
+enum { UPLINK_HURRY_MS = 100 }; /* a pause that is cut short ends in about that */
+
 enum uplink_state { UPLINK_WAITING, UPLINK_TRYING, UPLINK_UP };
 
 /* One try at a connection, and the connection when it came about. */

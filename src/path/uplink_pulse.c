@@ -132,6 +132,12 @@ void uplink_suspect(struct uplink *u)
         uplink_hurry(u);
 }
 
+void uplink_ask(struct uplink *u)
+{
+    uplink_refresh(u);
+    uplink_hurry(u);
+}
+
 void uplink_refresh(struct uplink *u)
 {
     if (u->state == UPLINK_UP && !u->pinging)

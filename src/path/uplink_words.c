@@ -7,6 +7,8 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 
+enum { OWES_SLACK_MS = 100 }; /* who asked and waited a second is told of one */
+
 static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct proxy *p = t->proxy;
@@ -212,11 +214,19 @@ void uplink_event(const struct uplink *u, struct event *e)
     char place[sizeof(((struct link *)0)->host) + 8];
     const struct link *l = uplink_link(u);
     bool fatal;
+    char why[64];
     const struct fault *f = uplink_fault(u, &fatal);
+    unsigned owes_s = (unsigned)(uplink_owes_us(u) / 1000 + OWES_SLACK_MS) / 1000;
     (void)snprintf(place, sizeof(place), "%s:%u", l->host, l->port);
     event_begin(e, uplink_is_lan(u) ? "agent" : "broker");
     event_text(e, "address", place);
-    event_text(e, "state", uplink_is_up(u) ? "online" : f != NULL ? "lost" : "trying");
+    bool up = uplink_is_up(u) && owes_s == 0;
+    event_text(e, "state", up ? "online" : f != NULL ? "lost" : "trying");
+    if (owes_s > 0) {
+        (void)snprintf(why, sizeof(why), "the %s has not answered for %u s",
+                       uplink_is_lan(u) ? "agent" : "broker", owes_s);
+        event_text(e, "reason", why);
+    }
     if (f != NULL)
         event_text(e, "reason", f->what);
     if (f != NULL &&

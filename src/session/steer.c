@@ -25,6 +25,7 @@ enum {
     PACKET_NS = 10000000,        /* the longest packet of a stream path takes as long */
     FLOW_NS = 200000000,         /* its rate is that of as long */
     SLOW_NS = 150000000,         /* a packet of 1,200 bytes each way at 128 kbit/s */
+    NEAR_NS = 1000000,           /* and back: no slow line answers so soon */
     LEARNT_BYTES = 32 * 1024,    /* moved, before QUIC knows a path */
 };
 
@@ -137,6 +138,8 @@ void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     uint64_t span = now_ns - f->since_ns;
     if (rtt_ns != 0 && rtt_ns < SLOW_NS)
         f->quick = true;
+    if (rtt_ns != 0 && rtt_ns < NEAR_NS)
+        f->packet_max = PACKET_MAX;
     if (span < FLOW_NS)
         return;
     uint64_t fits = (s->acked_bytes - f->acked_bytes) * PACKET_NS / span;

@@ -191,6 +191,30 @@ def test_host_key_rotates_under_a_running_host(pair):
     assert joined[0]["key"] == device_of(g.host), joined
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_device_that_was_away_follows_a_host_through_many_keys(pair, restarted):
+    """Each rotation came after its last visit; its first visit brings it to the newest
+    key, in the book too. An invite of long ago lets in as well."""
+    g = pair
+    assert works(g, g.client, "one")
+    link = g.invite()
+    for _ in range(6):
+        mark = g.host_proc.mark()
+        assert g.host.run("keys", "rotate").status == 0
+        g.host_proc.wait_event("reloaded", 10, since=mark)
+    if restarted:
+        g.host_proc.terminate()
+        g.start_host("one=7000", "two=7001")
+    assert works(g, g.client, "one", 10)
+    assert g.client.run("ls").event("host")["key"] == device_of(g.host)
+    assert [e["state"] for e in g.host.run("status").events
+            if e.get("event") == "broker"] == ["online"]
+    late = g.other_client("late", g.topo.stranger)
+    g.join(late, link)
+    assert late.run("ls").event("host")["key"] == device_of(g.host)
+    assert works(g, late, "two", 10)
+
+
 def test_secret_never_reaches_broker_or_log(pair):
     """The invite's secret part stands in no broker state and no broker output."""
     g = pair
@@ -302,3 +326,35 @@ def test_joining_again_finds_the_same_home(pair, rotations):
     devices = [e for e in g.host.run("ls", "--devices").events
                if e.get("event") == "client"]
     assert [e["key"] for e in devices] == [device_of(g.client)], devices
+
+
+def to_broker(g, proc):
+    """The connections of one program to the broker's port."""
+    return [x for x in g.client.ns.sockets("-tnp", "state", "established")
+            if f"pid={proc.pid}," in x and ":443 " in x.replace("users", " users")]
+
+
+def brokers(who):
+    return [e["state"] for e in who.run("status").events if e.get("event") == "broker"]
+
+
+def test_an_up_that_tries_its_keys_keeps_one_connection(pair):
+    """What the host refused is left, as often as they are all tried; and after another
+    join as well."""
+    g = pair
+    up = g.client.start("up", "--paths", "relay")
+    up.wait_event("path", 20)
+    for _ in range(4):
+        assert g.client.run("keys", "rotate").status == 0
+    mark = up.mark()
+    assert g.host.run("revoke", device_of(g.client)).status == 0 or \
+        g.host.run("revoke", g.host.run("ls", "--devices").events[0]["name"]).status == 0
+    up.wait_event("left", 20, since=mark, peer=HOST)
+    wait_until(lambda: len(to_broker(g, up)) == 1, 5, "what was refused is closed")
+    assert brokers(g.client) == ["online"]
+    mark = up.mark()
+    g.join()
+    up.wait_event("path", 5, since=mark)
+    assert works(g, g.client, "one")
+    assert brokers(g.client) == ["online"]
+    wait_until(lambda: len(to_broker(g, up)) == 2, 5, "one, and a relay pair")

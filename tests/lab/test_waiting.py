@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -258,3 +259,118 @@ def test_a_broker_that_takes_connections_and_is_mute(warm):
             assert "takes connections and does not answer" in begun[name].stderr, name
     finally:
         g.broker_proc.signal(signal.SIGCONT)
+
+
+def held_nc(g):
+    """An nc whose connection stands."""
+    c = g.client
+    proc = c.programs.start(c.ns, "nc", *c.wrapper, c.program, "nc", HOST, "one", env=c.env,
+                            stdin=subprocess.PIPE)
+    proc.popen.stdin.write(b"HOLD\n")
+    proc.popen.stdin.flush()
+    proc.wait_line("ok", 15)
+    return proc
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("keys", [1, 3])
+def test_nc_is_told_what_ended_it(warm, beside, keys):
+    """Of the host, not of its service; by a running `up` as without; and where the device
+    has other keys, which are tried first."""
+    g = warm
+    for _ in range(keys - 1):
+        assert g.client.run("keys", "rotate").status == 0
+    if not beside:
+        g.up.terminate()
+    nc = held_nc(g)
+    device = g.host.run("ls", "--devices").events[0]["name"]
+    assert g.host.run("revoke", device).status == 0
+    assert nc.wait(10) == 1 and lines_of(nc) == [
+        f"{HOST}: this device was removed by the host; ask the host's owner for a new invite"]
+    g.join()
+    nc = held_nc(g)
+    g.host_proc.kill()
+    assert nc.wait(20) == 1
+    assert f"{HOST} has ended or lost its network" in lines_of(nc)[-1], nc.stderr
+
+
+def test_a_join_wakes_the_up_that_was_turned_away(warm):
+    """It had half a minute to wait; and it says over which path it is back."""
+    g = warm
+    for _ in range(2):
+        device = g.host.run("ls", "--devices").events[0]["name"]
+        mark = g.up.mark()
+        assert g.host.run("revoke", device).status == 0
+        g.up.wait_event("left", 10, since=mark, peer=HOST)
+        g.join()
+        g.up.wait_event("path", 3, since=mark, peer=HOST)
+        status = g.client.run("status")
+        assert status.event("host", state="online"), status.stdout
+        assert "removed" not in status.stdout, status.stdout
+
+
+def test_two_hosts_of_one_name_are_told_apart(warm):
+    """What is said of a host is said by the name that it has on this device."""
+    g = warm
+    other = g.other_client("second", g.topo.stranger)
+    serve = other.start("serve", "--broker", g.link, "--name", HOST, "two=7001")
+    serve.wait_event("ready", 20)
+    assert g.join(link=other.run("invite").event("invite")["link"]).event(
+        "joined")["host"] == f"{HOST}-2"
+    for beside in (True, False):
+        if not beside:
+            g.up.terminate()
+        done = g.client.run("nc", f"{HOST}-2", "22", json=False, stdin=b"")
+        assert done.status == 1 and lines_of(done)[-1].startswith(
+            f"{HOST}-2: the host publishes no service '22'"), done.stderr
+        done = g.client.run("connect", f"{HOST}-2:22", json=False)
+        assert done.status == 1 and f"{HOST}-2 publishes no service" in done.stderr, done.stderr
+
+
+BROKER_LINK = """table inet hide {
+  chain in { type filter hook input priority -10; tcp dport 443 drop; udp dport 443 drop; }
+  chain out { type filter hook output priority -10; tcp sport 443 drop; udp sport 443 drop; }
+}"""
+
+
+def state_of_broker(who):
+    done = who.run("status")
+    return done.event("broker"), done.seconds
+
+
+def test_status_asks_the_broker_before_it_speaks_of_it(warm):
+    """Its line was cut in silence a moment ago; and it is there again after a pause
+    that had grown long."""
+    g = warm
+    for who in (g.client, g.host):
+        at, seconds = state_of_broker(who)
+        assert at["state"] == "online" and seconds < 1 * patience(), (at, seconds)
+    g.topo.broker.nft(BROKER_LINK)
+    for who in (g.client, g.host):
+        at, seconds = state_of_broker(who)
+        assert at["state"] != "online" and at["reason"], at
+        assert "answer" in at["reason"] or "reached" in at["reason"], at
+        assert seconds < 2 * patience(), seconds
+    g.topo.broker.nft("delete table inet hide")
+    for who in (g.client, g.host):
+        wait_until(lambda: state_of_broker(who)[0]["state"] == "online", 10, "it answers")
+    g.broker_proc.kill()
+    for proc, event in ((g.up, "left"), (g.host_proc, "broker")):
+        proc.wait_event(event, 20)
+    time.sleep(6)    # pauses grow
+    g.start_broker()
+    for who in (g.client, g.host):
+        wait_until(lambda: state_of_broker(who)[0]["state"] == "online", 2 * patience(),
+                   "who asks brings it back")
+
+
+def test_status_of_a_machine_whose_interface_went_down(warm):
+    g = warm
+    at, _ = state_of_broker(g.host)
+    assert at["state"] == "online"
+    for line in g.host.ns.run("ip", "-o", "link").splitlines():
+        name = line.split(":")[1].split("@")[0].strip()
+        if name != "lo":
+            g.host.ns.ip("link", "set", "dev", name, "down")
+    at, _ = state_of_broker(g.host)
+    assert at["state"] != "online" and at["reason"], at

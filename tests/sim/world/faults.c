@@ -21,14 +21,18 @@
 #include "broker/relay_flow.h"
 #include "daemon.h"
 #include "guard.h"
+#include "visitors.h"
 
 /* What a person would wait before pressing a key: a way that died is found out, and
  * another one taken, or made. */
 #define PATIENCE_US SECONDS(20)
 /* What the host has not answered by then is reset (docs/CLI.md). */
 #define ANSWER_US SECONDS(20)
-#define BROKER_US SECONDS(7) /* the same of a command that finds no broker */
-#define LOCAL_US SECONDS(10) /* and of one that was handed to an `up` that hangs */
+/* Of a new command, whatever it meets (docs/METHODS.md). */
+#define COMMAND_US SECONDS(7)
+#define BROKER_US SECONDS(7)  /* the same of a command that finds no broker */
+#define IDLE_US SECONDS(3500) /* the portal ends what moves nothing for an hour */
+#define LOCAL_US SECONDS(10)  /* and of one that was handed to an `up` that hangs */
 
 enum {
     STREAMS_MAX = 8,
@@ -37,9 +41,12 @@ enum {
     CALM_S = 100,
     DIRECT_S = 700, /* direct kinds are tried again with growing pauses */
     JUMP_S = 86400,
+    APART_TIMES = 3,
+    QUICK_LOSS = 7, /* permille; with more of it nothing is quick for sure */
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
-    MEMORY_UP_SEEDS = 4,
+    MEMORY_PORTAL_SEEDS = 8,
+    ENTER_S = 60, /* tries of a person, with pauses */
     MEMORY_ROUNDS = 24,
     MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
     MEMORY_EACH = 64, /* bytes: less is no object */
@@ -50,6 +57,8 @@ struct play {
     struct rig rig;
     struct guard guard;
     struct daemon daemon;
+    struct visitors visitors;
+    unsigned ended; /* the portal, or what goes through it, so often */
     struct stream {
         struct talker talker;
         unsigned begun;
@@ -57,7 +66,7 @@ struct play {
         uint64_t began_us, longest_us;
     } streams[1 + SCENE_OTHERS];
     unsigned broken; /* streams of each may have been, so often */
-    struct program stranger, liar, others[SCENE_OTHERS];
+    struct program stranger, liar, command, others[SCENE_OTHERS];
     unsigned tries, used;
     bool is_trying, lies;
     char strange[SCRATCH_LEN + 16], lying[SCRATCH_LEN + 16];
@@ -83,6 +92,11 @@ static void state_of_other(const struct play *p, unsigned i,
         memcpy(out, p->rig.state[2], SCRATCH_LEN + 16);
     else
         (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
+}
+
+static bool is_visitor(const struct play *p, const struct stream *st)
+{
+    return p->scene->portal && st == &p->streams[1];
 }
 
 /* The command whose stream it is, where each has one. */
@@ -113,7 +127,10 @@ static void begin_stream(struct play *p, struct stream *st)
         state_of_other(p, which - 1, state);
         st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
     }
-    talker_start(&st->talker, m);
+    if (is_visitor(p, st))
+        visitors_talk(&p->visitors, &st->talker);
+    else
+        talker_start(&st->talker, m);
 }
 
 /* It ends by itself, and says how. */
@@ -169,7 +186,8 @@ static bool end_stream(struct play *p, struct stream *st)
     st->longest_us = t->longest_us > st->longest_us ? t->longest_us : st->longest_us;
     if (t->error != 0 && went_unanswered(p, st))
         p->broken++; /* and what comes after it may meet the next fault unanswered */
-    rig_check(&p->rig, t->error == 0 || p->broken > 0,
+    rig_check(&p->rig,
+              t->error == 0 || p->broken > 0 || (is_visitor(p, st) && p->ended > 0),
               "stream %td broke after %zu of %zu bytes: %s", st - p->streams, t->got,
               t->bytes, strerror(t->error));
     rig_check(&p->rig, t->longest_us <= patience(p->scene), "silence of %.1f s",
@@ -190,6 +208,8 @@ static void pass(struct play *p, uint64_t us)
 {
     uint64_t end = house_now_us(p->rig.town->house) + us;
     stranger_tries(p);
+    if (p->scene->portal)
+        visitors_intrude(&p->visitors);
     (void)house_run(p->rig.town->house, us, NULL, NULL);
     for (unsigned i = 0; i < stream_count(p); i++) {
         struct stream *st = &p->streams[i];
@@ -294,13 +314,20 @@ static void restart_host(struct play *p, uint64_t after_us)
     rig_restart_host(&p->rig, after_us);
 }
 
+/* With its portal, and all logins. */
+static void restart_broker(struct play *p, uint64_t after_us)
+{
+    p->ended++;
+    rig_restart_broker(&p->rig, after_us);
+}
+
 /* All that a program needs to begin is there already. */
 static void begin_on_full_disk(struct play *p, enum fault_kind kind)
 {
     if (kind == FAULT_DISK_HOST)
         restart_host(p, 0);
     else if (kind == FAULT_DISK_BROKER)
-        rig_restart_broker(&p->rig, 0);
+        restart_broker(p, 0);
     else if (kind == FAULT_DISK_CLIENT)
         ping(p);
 }
@@ -334,6 +361,67 @@ static void look_at_up(struct play *p, bool away)
         daemon_look(&p->daemon, &p->streams[0].talker, away);
 }
 
+static bool lets_punch(const struct nat_config *c)
+{
+    return !c->blocks_udp && c->mapping == NAT_MAPPING_ENDPOINT_INDEPENDENT;
+}
+
+static bool is_direct(void *ctx);
+
+/* The longest silence of the first stream, while the homes do not reach each other. */
+static uint64_t set_apart(struct play *p, uint64_t us)
+{
+    struct talker *t = &p->streams[0].talker;
+    uint64_t before_us = t->longest_us;
+    t->longest_us = 0;
+    p->rig.town->internet->apart = true;
+    pass(p, us);
+    p->rig.town->internet->apart = false;
+    uint64_t longest_us = t->longest_us, still_us = house_now_us(p->rig.town->house);
+    still_us -= t->last_us < still_us ? t->last_us : still_us;
+    if (longest_us < before_us)
+        t->longest_us = before_us;
+    return longest_us > still_us ? longest_us : still_us;
+}
+
+/* By the times of docs/PROTOCOL.md#probes: a doubt, its patience and what another path
+ * gets before it is moved to; and some round trips. */
+static uint64_t move_us(const struct scene *s)
+{
+    return SECONDS(1) + 17 * s->wire.delay_us;
+}
+
+/*
+ * As if a network between the two failed: the session moves to the relay as soon as it
+ * owes an answer on its direct path, and does not wait until that counts as dead. The
+ * quickest of a few times counts: what is lost just then makes any of them slower.
+ */
+static void part_and_join(struct play *p, uint64_t us)
+{
+    struct house *h = p->rig.town->house;
+    struct talker *t = &p->streams[0].talker;
+    uint64_t quickest_us = UINT64_MAX;
+    unsigned times = 0;
+    if (!lets_punch(&p->scene->host_nat) || !lets_punch(&p->scene->client_nat))
+        return; /* what stands in the midst of a TCP stream is waited for longer */
+    for (unsigned i = 0; i < APART_TIMES; i++) {
+        bool direct = house_run(h, SECONDS(20), is_direct, p);
+        pass(p, SECONDS(2));
+        if (!direct || !is_direct(p) || task_is_over(t->task))
+            continue;
+        uint64_t longest_us = set_apart(p, us);
+        if (task_is_over(t->task))
+            return;
+        quickest_us = longest_us < quickest_us ? longest_us : quickest_us;
+        times++;
+    }
+    rig_check(&p->rig,
+              times < APART_TIMES || p->scene->wire.loss_permille > QUICK_LOSS ||
+                  quickest_us <= move_us(p->scene),
+              "%.2f s at least until the relay took over, not %.2f",
+              (double)quickest_us / 1e6, (double)move_us(p->scene) / 1e6);
+}
+
 static void strike(struct play *p, const struct scene_fault *f)
 {
     struct town *t = p->rig.town;
@@ -359,12 +447,22 @@ static void strike(struct play *p, const struct scene_fault *f)
                                                   : -(int64_t)JUMP_S * 1000000);
         return;
     case FAULT_IDLE:
+        p->ended += f->lasts_us >= IDLE_US;
         for (unsigned i = 0; i < stream_count(p); i++)
             p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
         return;
-    case FAULT_BROKER_RESTARTS:
+    case FAULT_APART:
+        part_and_join(p, f->lasts_us);
+        return;
+    case FAULT_BROKER_AWAY:
+        flush(&t->host, &t->inn);
+        pass(p, f->lasts_us % SECONDS(2));
         rig_restart_broker(&p->rig, f->lasts_us);
+        pass(p, PATIENCE_US); /* the host's next try may come so late */
+        return;
+    case FAULT_BROKER_RESTARTS:
+        restart_broker(p, f->lasts_us);
         return;
     case FAULT_HOST_RESTARTS:
         restart_host(p, f->lasts_us);
@@ -386,6 +484,35 @@ static void strike(struct play *p, const struct scene_fault *f)
             look_at_up(p, cuts_off(f->kind));
         lasting(p, f->kind, false);
     }
+}
+
+/*
+ * Somebody begins a command, and just then it happens. What was said to a connection
+ * that is a hole from then on is said again: by the relay, and where there is none, by
+ * the introduction itself.
+ */
+static void strike_under_command(struct play *p, const struct scene_fault *f)
+{
+    struct rig *r = &p->rig;
+    bool unrelayed = f->unrelayed && lets_punch(&p->scene->host_nat) &&
+                     lets_punch(&p->scene->client_nat);
+    guard_another(&p->guard);
+    program_start(&p->command, r->town->client.machine, r->state[2],
+                  "ping home --count 1%s", unrelayed ? " --paths udp-punch" : "");
+    pass(p, f->call_us);
+    strike(p, f);
+    /* A device that moves has more to do than to notice a hole. */
+    bool quick = p->scene->wire.loss_permille <= QUICK_LOSS &&
+                 (f->kind == FAULT_FLUSH_HOST || f->kind == FAULT_FLUSH_CLIENT);
+    (void)house_run(r->town->house, quick ? COMMAND_US : 2 * COMMAND_US, is_over,
+                    p->command.task);
+    rig_check(r, task_is_over(p->command.task), "a new command waits for too long: %s",
+              p->command.text);
+    /* A broker that missed the host first says so, and that ends the command. */
+    rig_check(
+        r, p->command.result == 0 || p->command.fault.code == POSTERN_ERR_UNREACHABLE,
+        "a new command failed: %s", p->command.fault.what);
+    program_fini(&p->command);
 }
 
 /* -------------------------------------------------------------- strangers and liars */
@@ -483,6 +610,10 @@ static void connect_others(struct play *p)
     char link[PROGRAM_FIELD], state[SCRATCH_LEN + 16];
     for (unsigned i = 0; i < p->scene->others; i++) {
         struct program *other = &p->others[i];
+        if (p->scene->portal) { /* a person without a device */
+            guard_another(&p->guard);
+            continue;
+        }
         state_of_other(p, i, state);
         guard_another(&p->guard);
         if (p->scene->up) {
@@ -503,7 +634,8 @@ static void connect_others(struct play *p)
 static void disconnect(struct play *p)
 {
     rig_disconnect(&p->rig);
-    for (unsigned i = 0; i < p->scene->others && !p->scene->nc; i++) {
+    for (unsigned i = 0; i < p->scene->others && !p->scene->nc && !p->scene->portal;
+         i++) {
         rig_run_to_end(&p->rig, &p->others[i], SECONDS(10));
         program_fini(&p->others[i]);
     }
@@ -539,11 +671,6 @@ static void compare(struct play *p, const struct house_level *was,
 }
 
 /* ------------------------------------------------------------------------ its path */
-
-static bool lets_punch(const struct nat_config *c)
-{
-    return !c->blocks_udp && c->mapping == NAT_MAPPING_ENDPOINT_INDEPENDENT;
-}
 
 static bool is_direct(void *ctx)
 {
@@ -599,6 +726,7 @@ static void open_play(struct play *p, const struct scene *s)
                                     .wire = &s->wire,
                                     .carrier = s->carrier,
                                     .six = s->six},
+                           .portal = s->portal ? PORTAL_PEM : NULL,
                            .on_town = on_town,
                            .ctx = p};
     p->scene = s;
@@ -607,6 +735,8 @@ static void open_play(struct play *p, const struct scene *s)
         invite_stranger(p);
     if (s->liar)
         invite_liar(p);
+    if (s->portal)
+        visitors_begin(&p->visitors, &p->rig);
 }
 
 static void on_away(void *ctx)
@@ -626,18 +756,27 @@ static void connect_all(struct play *p)
     connect_others(p);
 }
 
-static void use_up(struct play *p)
+/* The portal's session to the host heals as a client's, and it lets in whom it knows.
+ */
+static void see_visitors_off(struct play *p)
 {
-    daemon_use(&p->daemon);
-    p->used++;
+    rig_check(&p->rig, p->visitors.longest_us <= patience(p->scene) + SECONDS(ENTER_S),
+              "it took a visitor %.1f s to get in",
+              (double)p->visitors.longest_us / 1e6);
+    visitors_end(&p->visitors, p->scene->seed % 4 == 0);
 }
 
-/* Its streams are over. */
+static void use_portal(struct play *p)
+{
+    visitors_use(&p->visitors);
+}
+
+/* Its streams are over, and commands go on to use it. */
 static void look_back_at_up(struct play *p)
 {
     daemon_expect_online(&p->daemon);
-    if (p->scene->seed % MEMORY_UP_SEEDS == 0)
-        look_at_memory(p, use_up);
+    daemon_use(&p->daemon);
+    p->used++;
 }
 
 static bool all_heard(void *ctx)
@@ -649,16 +788,17 @@ static bool all_heard(void *ctx)
     return true;
 }
 
-/* The commands of its device need no session of their own. */
+/* The commands of its device need no session of their own; a portal has one. */
 static void look_at_sessions(struct play *p)
 {
-    if (!p->scene->up)
+    unsigned sessions = 1u + p->scene->portal + p->lies;
+    if (!p->scene->up && !p->scene->portal)
         return;
     rig_check(&p->rig, house_run(p->rig.town->house, SECONDS(30), all_heard, p),
               "not every stream begins");
-    rig_check(&p->rig, p->guard.guests == 1u + p->lies,
-              "the host has %u sessions, and one 'up' carries all streams",
-              p->guard.guests);
+    rig_check(&p->rig, p->guard.guests == sessions,
+              "the host has %u sessions, and %u carry all streams", p->guard.guests,
+              sessions);
 }
 
 struct outcome faults_play(const struct scene *s)
@@ -676,7 +816,9 @@ struct outcome faults_play(const struct scene *s)
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
         look_at_up(p, false);
-        if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
+        if (scene_has_fault(s, i) && s->faults[i].call_us > 0)
+            strike_under_command(p, &s->faults[i]);
+        else if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
             strike(p, &s->faults[i]);
     }
     uint64_t longest_us = finish_streams(p);
@@ -685,20 +827,25 @@ struct outcome faults_play(const struct scene *s)
     if (s->up)
         look_back_at_up(p);
     send_stranger_away(p);
+    if (s->portal)
+        see_visitors_off(p);
     disconnect(p);
     send_liar_away(p);
     if (!s->liar) {
         measure(p, &after);
         compare(p, &before, &after);
     }
-    if (s->seed % MEMORY_SEEDS == 0)
+    if (s->portal && s->seed % MEMORY_PORTAL_SEEDS == 0)
+        look_at_memory(p, use_portal);
+    else if (s->seed % MEMORY_SEEDS == 0)
         look_at_memory(p, ping);
-    unsigned begun = p->used;
+    unsigned begun = p->used + p->visitors.talks;
     for (unsigned i = 0; i < stream_count(p); i++)
         begun += p->streams[i].begun;
-    rig_check(&p->rig, p->rig.echo.accepted <= begun,
-              "the service was reached %u times, by %u streams", p->rig.echo.accepted,
-              begun);
+    /* A page of the portal tells whether the service is there: that was tried. */
+    unsigned reached = s->portal ? p->rig.echo.used : p->rig.echo.accepted;
+    rig_check(&p->rig, reached <= begun,
+              "the service was reached %u times, by %u streams", reached, begun);
     struct outcome o = {house_trace(p->rig.town->house), longest_us,
                         house_now_us(p->rig.town->house)};
     guard_end(&p->guard);
