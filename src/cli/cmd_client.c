@@ -60,11 +60,35 @@ int cmd_socks(const struct options *o, struct events *out, struct fault *f)
     return socks_run(&c, o->values[OPT_SOCKS_LISTEN].text, f);
 }
 
+/* Not under one that runs: it would put them back. */
+static int clean_names(const struct options *o, struct fault *f)
+{
+    struct statedir state;
+    struct statedir_holder h;
+    int err = options_only(o, OPT_CLEAN_NAMES, 0, "give it alone", f);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && statedir_held(&state, "up", &h))
+        err = fault_set(f, POSTERN_ERR_INUSE, "end it: then they go by themselves",
+                        "the names are those of a running 'postern up'");
+    return err == 0 ? naming_clean(&state, f) : err;
+}
+
 int cmd_up(const struct options *o, struct events *out, struct fault *f)
 {
+    const struct option_value *v = o->values;
+    const char *env = getenv("POSTERN_NAMES");
+    const char *way = v[OPT_NAMES].given              ? v[OPT_NAMES].text
+                      : env != NULL && env[0] != '\0' ? env
+                                                      : "auto";
+    enum naming_way names;
+    if (v[OPT_CLEAN_NAMES].given)
+        return clean_names(o, f);
+    if (naming_way_parse(&names, way, f) != 0)
+        return POSTERN_ERR_USAGE;
     out->lasting = true;
     struct client_config c = cmd_client_config(o, out);
-    return up_run(&c, f);
+    return up_run(&c, names, f);
 }
 
 int cmd_ping(const struct options *o, struct events *out, struct fault *f)

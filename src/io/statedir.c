@@ -200,12 +200,25 @@ static bool lock_within(int fd, unsigned patience_ms)
     }
 }
 
+/* What root makes in a user's directory (sudo) is the user's, who goes on with it. */
+static int open_lock_file(const struct statedir *s, const char *path)
+{
+    const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+    struct stat st;
+    int fd = open(path, flags | O_EXCL, 0600);
+    if (fd < 0)
+        return open(path, flags, 0600);
+    if (geteuid() == 0 && stat(s->path, &st) == 0 && st.st_uid != 0)
+        (void)!fchown(fd, st.st_uid, st.st_gid);
+    return fd;
+}
+
 static int take_lock(const struct statedir *s, const char *role, unsigned patience_ms,
                      int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
-    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int lock = open_lock_file(s, path);
     if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
         lock = open_what_is_there(s, path);
     if (lock < 0)
