@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
+.PHONY: all tests deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -46,6 +46,8 @@ help:
 	@echo 'make install    to PREFIX ($(PREFIX)) under DESTDIR'
 	@echo 'make uninstall  what make install put there, with the same PREFIX and DESTDIR'
 	@echo 'make dist       the release archive of what is committed, and its SHA-256'
+	@echo 'make deb        Debian packages in build-deb/, with the libraries of this machine'
+	@echo 'make deb-test   install, enable, upgrade and purge them in a copy of this root (root or sudo)'
 	@echo 'make distros    build and unit tests on Debian 12, 13 and Ubuntu 26.04 LTS (debootstrap, root or sudo)'
 	@echo 'make reproducible  two builds in two folders, compared'
 	@echo 'make clean      remove what was built'
@@ -159,6 +161,13 @@ dist:
 		echo 'make dist: something here is not committed, and would be missing' >&2; exit 1; }
 	@git archive --prefix=$(DIST)/ HEAD | gzip -n9 >$(DIST).tar.gz
 	@sha256sum $(DIST).tar.gz | tee $(DIST).tar.gz.sha256
+
+deb:
+	@tools/install-deps.sh deb
+	@tools/deb.sh
+
+deb-test: deb
+	@$(SUDO) tests/packaging/deb.sh
 
 # DISTROS=trixie: that one only
 distros:

@@ -39,8 +39,7 @@ root_of() { # NAME
 # What git knows of this tree, as it is now.
 source_into() { # ROOT
     rm -rf "$1/src" && mkdir "$1/src" &&
-        git ls-files -z --cached --others --exclude-standard |
-            tar --create --null --ignore-failed-read --files-from=- |
+        tools/list-source.sh | tar --create --null --files-from=- |
             tar --extract --directory "$1/src"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Postern needs from the distribution's archive: build, test, lab, bench,
-# portal, lint, fuzz, coverage, distros or all. Does nothing, quickly, when all is there. Debian 12 gets
+# portal, lint, fuzz, coverage, deb, distros or all. Does nothing, quickly, when all is there. Debian 12 gets
 # ngtcp2 from its backports, which are switched on with the mirror that the machine
 # already uses.
 set -eu
@@ -20,6 +20,7 @@ command -v npm >/dev/null || portal="$portal npm" # others' nodejs brings its ow
 lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"
 coverage="gcovr"
+deb="debhelper bash-completion dpkg-dev lintian libcap2-bin systemd"
 distros="debootstrap debian-archive-keyring ubuntu-keyring"
 
 want=""
@@ -33,9 +34,10 @@ for set in "${@:-build}"; do
     lint) want="$want $build $lint" ;;
     fuzz) want="$want $build $fuzz" ;;
     coverage) want="$want $build $test $coverage" ;;
+    deb) want="$want $build $deb" ;;
     distros) want="$want $distros" ;;
     all) want="$want $build $test $lab $bench $portal $lint $fuzz $coverage" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, distros or all" >&2
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, deb, distros or all" >&2
        exit 2 ;;
     esac
 done

@@ -57,6 +57,7 @@ enum {
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
     LIMIT_MARK_S = 60,                    /* from an Introduce to its Accept */
     LIMIT_RELAY_IDLE_MS = 15 * 60000,
+    LIMIT_RELAY_HALF_MS = 60000, /* one side has ended, and the other says nothing */
     LIMIT_RELAY_SPARED_MS = 60000,        /* what moved bytes since makes no room */
     LIMIT_RELAY_UNUSED_MS = 10000,        /* what has never moved any, since it joined */
     LIMIT_RELAYS_PER_ADDRESS = 4096,      /* or an eighth of all; each block: twice */

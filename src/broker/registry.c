@@ -45,18 +45,32 @@ void registry_close(struct registry *r)
     free(r);
 }
 
-static int read_identity(struct registry *r, struct registry_identity *id, bool *found)
+/* What the public key is made of, which costs something. */
+struct secrets {
+    uint8_t seed[KEY_LEN], token[LINK_SECRET_LEN];
+};
+
+static int read_secrets(struct registry *r, struct secrets *out, bool *found)
 {
-    uint8_t seed[KEY_LEN] = {0};
     struct db_stmt s = db_prepare(r->db, "SELECT seed, token FROM identity");
     *found = db_step(&s);
     if (*found) {
-        db_column_blob(&s, 0, seed, sizeof(seed));
-        db_column_blob(&s, 1, id->token, sizeof(id->token));
-        keypair_from_seed(&id->key, seed);
+        db_column_blob(&s, 0, out->seed, sizeof(out->seed));
+        db_column_blob(&s, 1, out->token, sizeof(out->token));
     }
-    sodium_memzero(seed, sizeof(seed));
     return db_finish(&s);
+}
+
+static int read_identity(struct registry *r, struct registry_identity *id, bool *found)
+{
+    struct secrets there = {0};
+    int rc = read_secrets(r, &there, found);
+    if (*found) {
+        keypair_from_seed(&id->key, there.seed);
+        memcpy(id->token, there.token, sizeof(id->token));
+    }
+    sodium_memzero(&there, sizeof(there));
+    return rc;
 }
 
 static int make_identity(struct registry *r, struct registry_identity *id)
@@ -88,12 +102,12 @@ int registry_identity(struct registry *r, struct registry_identity *id, struct f
 
 bool registry_is_ours(struct registry *r, const struct registry_identity *id)
 {
-    struct registry_identity there = {0};
+    struct secrets there = {0};
     bool found = false;
     bool ours =
-        read_identity(r, &there, &found) != 0 ||
-        (found && sodium_memcmp(&there.token, &id->token, sizeof(id->token)) == 0 &&
-         memcmp(there.key.pub, id->key.pub, KEY_LEN) == 0);
+        read_secrets(r, &there, &found) != 0 ||
+        (found && sodium_memcmp(there.token, id->token, sizeof(id->token)) == 0 &&
+         sodium_memcmp(there.seed, id->key.seed, sizeof(there.seed)) == 0);
     sodium_memzero(&there, sizeof(there));
     return ours;
 }

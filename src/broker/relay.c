@@ -44,7 +44,8 @@ struct side {
 };
 
 struct pair {
-    struct list link; /* in waiting, by start; in active, by last use; or in dead */
+    struct list
+        link; /* in waiting, by start; in active or halves, by last use; in dead */
     struct list busy; /* has more to move without waiting */
     uint64_t at_ms;
     struct keymap_node name; /* hash of client, host and conv */
@@ -52,7 +53,7 @@ struct pair {
     uint8_t conv[CONV_LEN];
     struct side side[SIDE_COUNT];
     struct relay_flow flow[SIDE_COUNT]; /* flow[i] comes from side[i] */
-    bool joined, used, dead;
+    bool joined, used, half, dead;      /* half: one side has said its last */
 };
 
 /* A pair that broke a moment ago: its host may be gone, as its broken control
@@ -70,7 +71,7 @@ struct relay {
     struct timer turn; /* runs while `busy` is not empty */
     uint8_t thread;
     size_t pairs_max;
-    struct list waiting, active, dead, busy;
+    struct list waiting, active, halves, dead, busy;
     struct keymap tickets, names;
     struct shares shares;
     struct list mourned;
@@ -176,11 +177,13 @@ static void pump(struct relay *r, struct pair *p)
             timer_start(&r->turn, 0);
         list_push(&r->busy, &p->busy);
     }
-    if (moved > 0) {
+    bool halved = !p->half && p->flow[SIDE_CLIENT].done != p->flow[SIDE_HOST].done;
+    if (moved > 0 || halved) {
         p->at_ms = loop_now_ms(r->loop);
-        p->used = true;
+        p->used = p->used || moved > 0;
+        p->half = p->half || halved;
         list_remove(&p->link);
-        list_push(&r->active, &p->link);
+        list_push(p->half ? &r->halves : &r->active, &p->link);
     }
 }
 
@@ -229,6 +232,7 @@ static int relay_init(struct relay *r)
     randombytes_buf(secret, sizeof(secret));
     list_init(&r->waiting);
     list_init(&r->active);
+    list_init(&r->halves);
     list_init(&r->dead);
     list_init(&r->busy);
     list_init(&r->mourned);
@@ -282,6 +286,7 @@ void relay_close(struct relay *r)
         return;
     end_all(r, &r->waiting);
     end_all(r, &r->active);
+    end_all(r, &r->halves);
     bury(r);
     while (r->mourned_count > 0)
         mourned_drop(r);
@@ -381,6 +386,8 @@ static struct pair *least_of_all(struct relay *r, const struct share_ask *a)
     struct pair *p = least_in(r, &r->waiting, a, false);
     if (p == NULL)
         p = least_in(r, &r->active, a, false);
+    if (p == NULL)
+        p = least_in(r, &r->halves, a, a != NULL);
     return p != NULL || a == NULL ? p : least_in(r, &r->active, a, true);
 }
 
@@ -486,6 +493,9 @@ static void tune(int fd)
     tcp_no_delay(fd); /* the ends have put together what belongs together */
     tcp_unsent_max(fd, RELAY_UNSENT_BYTES);
     tcp_keep_alive_every(fd, ALIVE_IDLE_S, ALIVE_GAP_S, ALIVE_COUNT);
+    /* While bytes wait for an answer the kernel does not ask, and repeats them for a
+     * quarter of an hour. */
+    tcp_give_up_after(fd, (ALIVE_IDLE_S + ALIVE_COUNT * ALIVE_GAP_S) * 1000);
 }
 
 static int pair_start(struct relay *r, struct pair *p)
@@ -532,6 +542,17 @@ void relay_join(struct relay *r, int fd, const uint8_t ticket[static TICKET_LEN]
     }
 }
 
+static void end_idle(struct relay *r, struct list *l, uint64_t limit_ms)
+{
+    uint64_t now = loop_now_ms(r->loop);
+    while (!list_empty(l)) {
+        struct pair *p = LIST_FIRST(l, struct pair, link);
+        if (now - p->at_ms < limit_ms)
+            break;
+        pair_end(r, p, true);
+    }
+}
+
 void relay_sweep(struct relay *r)
 {
     uint64_t now = loop_now_ms(r->loop);
@@ -542,12 +563,10 @@ void relay_sweep(struct relay *r)
         r->stats.tickets_expired++;
         pair_end(r, p, true);
     }
-    while (!list_empty(&r->active)) {
-        struct pair *p = LIST_FIRST(&r->active, struct pair, link);
-        if (now - p->at_ms < LIMIT_RELAY_IDLE_MS)
-            break;
-        pair_end(r, p, true);
-    }
+    end_idle(r, &r->active, LIMIT_RELAY_IDLE_MS);
+    /* Who has a pair closes it as a whole: it is over for one side, and the other, gone
+     * or stuck, has not heard that. */
+    end_idle(r, &r->halves, LIMIT_RELAY_HALF_MS);
     while (r->mourned_count > 0 &&
            now - LIST_FIRST(&r->mourned, struct mourned, link)->at_ms >=
                LIMIT_MOURNED_MS)

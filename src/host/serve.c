@@ -466,6 +466,7 @@ static int open_parts(struct serve *s, struct fault *f)
 {
     struct host *h = &s->host;
     int rc = 0;
+    net_allow_descriptors();
     h->visits = portal_visits_new(h);
     h->streams = service_streams_new(h);
     h->clients = clients_new(h);

@@ -269,9 +269,12 @@ int db_follow(struct db *db)
         return 0;
     const char *trouble = db->trouble;
     int err = 0;
-    if (is_current(db, &same) && !db_follow_copy(db))
+    bool current = is_current(db, &same);
+    if (current && !db_follow_copy(db)) {
         db->suspect = true;
-    if (is_current(db, &same)) {
+        current = false;
+    }
+    if (current) {
         if (db->fast && db->wal == 0)
             note_journal(db);
     } else {

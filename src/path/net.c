@@ -17,6 +17,11 @@ enum {
         8, /* with fewer free there is none for others, for all shares */
 };
 
+void net_allow_descriptors(void)
+{
+    descriptors_allow(DESCRIPTORS_WANTED);
+}
+
 int net_init(struct net *n, struct loop *loop, const struct keypair *own,
              struct budget *budget)
 {
@@ -26,7 +31,7 @@ int net_init(struct net *n, struct loop *loop, const struct keypair *own,
         n->own_budget = true;
     }
     n->scratch = malloc(UDP_SCRATCH_BYTES);
-    descriptors_allow(DESCRIPTORS_WANTED);
+    net_allow_descriptors();
     helper_open(loop);
     if (n->scratch == NULL || n->budget == NULL || sodium_init() < 0)
         return POSTERN_ERR_NOMEM;

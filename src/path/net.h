@@ -37,6 +37,8 @@ struct budget *net_budget_new(void);
  * and shares are of the rest.
  */
 size_t net_descriptors_share(unsigned percent);
+/* Raises what the process may have; net_init does it. For who takes a share before. */
+void net_allow_descriptors(void);
 /*
  * True while others have less than `percent` of that rest, `apart` from those that have
  * a bound of their own (negative: so many more are about to be taken).

@@ -25,11 +25,13 @@ static struct block *block_get(struct chain_pool *pool)
     }
     b->next = NULL;
     b->len = 0;
+    pool->used++;
     return b;
 }
 
 static void block_put(struct chain_pool *pool, struct block *b)
 {
+    pool->used--;
     if (pool->count >= POOL_MAX_BLOCKS) {
         free(b);
         return;

@@ -18,6 +18,7 @@ struct block;
 struct chain_pool {
     struct block *free;
     unsigned count;
+    size_t used; /* blocks that chains hold */
 };
 
 struct chain {

@@ -29,10 +29,12 @@ struct stream;
  * Bounds. A stream keeps at most SESSION_STREAM_WINDOW_MAX bytes that arrived and
  * that the application has not taken, and as many that it wrote and that are not
  * acknowledged (SESSION_KEPT_NEAR to a near peer), of which SESSION_UNSENT_MAX are not
- * sent yet. One that is not read dams up no other: the connection's credit is given
- * back on arrival. Beyond SESSION_UNREAD_MAX received bytes the stream of which most
- * lies unread is reset; when all sessions of a loop hold SESSION_ALL_UNREAD_MAX, those
- * with more than SESSION_FAIR_UNREAD wait until some of it is read.
+ * sent yet: SESSION_UNSENT_SCARCE, when all sessions of a loop keep
+ * SESSION_ALL_KEPT_MAX. One that is not read dams up no other: the connection's credit
+ * is given back on arrival. Beyond SESSION_UNREAD_MAX received bytes the stream of
+ * which most lies unread is reset; when all sessions of a loop hold
+ * SESSION_ALL_UNREAD_MAX, those with more than SESSION_FAIR_UNREAD wait until some of
+ * it is read.
  */
 #define SESSION_STREAM_WINDOW (512u * 1024)
 #define SESSION_STREAM_WINDOW_MAX (8u * 1024 * 1024)
@@ -42,6 +44,8 @@ struct stream;
 #define SESSION_ALL_UNREAD_MAX (512u * 1024 * 1024)
 #define SESSION_FAIR_UNREAD (32u * 1024 * 1024) /* of one, when all hold too much */
 #define SESSION_UNSENT_MAX (256u * 1024)
+#define SESSION_UNSENT_SCARCE (16u * 1024)        /* once all of a loop keep */
+#define SESSION_ALL_KEPT_MAX (128u * 1024 * 1024) /* more than this */
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
 #define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */

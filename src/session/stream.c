@@ -221,15 +221,26 @@ static uint64_t kept_max(const struct session *s)
     return twice < SESSION_STREAM_WINDOW_MAX ? twice : SESSION_STREAM_WINDOW_MAX;
 }
 
+/*
+ * Of many streams that nobody reads each keeps little. Never nothing: what a stream
+ * keeps wakes it when it goes.
+ */
+static uint64_t unsent_max(const struct session *s)
+{
+    return s->env->pool.used > SESSION_ALL_KEPT_MAX / CHAIN_BLOCK_BYTES
+               ? SESSION_UNSENT_SCARCE
+               : SESSION_UNSENT_MAX;
+}
+
 size_t stream_room(const struct stream *st)
 {
     uint64_t kept = st->out.end - st->out.start, unsent = st->out.end - st->sent;
     if (st->fin || st->gone)
         return 0;
-    uint64_t max = kept_max(st->session);
-    if (unsent >= SESSION_UNSENT_MAX || kept >= max)
+    uint64_t max = kept_max(st->session), most = unsent_max(st->session);
+    if (unsent >= most || kept >= max)
         return 0;
-    uint64_t a = SESSION_UNSENT_MAX - unsent, b = max - kept;
+    uint64_t a = most - unsent, b = max - kept;
     return (size_t)(a < b ? a : b);
 }
 

@@ -252,10 +252,15 @@ static bool is_met(void *ctx)
     return device_has(e->d, e->tag);
 }
 
-Control device_expect(struct device *d, pb_size_t tag)
+void device_await(struct device *d, pb_size_t tag)
 {
     struct expectation e = {d, tag};
     rig_wait(d->rig, is_met, &e);
+}
+
+Control device_expect(struct device *d, pb_size_t tag)
+{
+    device_await(d, tag);
     size_t i = 0;
     while (d->inbox[i].which_body != tag)
         i++;

@@ -68,6 +68,8 @@ void device_send(struct device *d, const Control *m);
 void device_accept(struct device *host, const Control *in);
 /* Waits for a message with this tag and takes it and all before it. */
 Control device_expect(struct device *d, pb_size_t tag);
+/* Waits for one and takes nothing. */
+void device_await(struct device *d, pb_size_t tag);
 /* True when such a message has arrived. */
 bool device_has(const struct device *d, pb_size_t tag);
 void device_wait_closed(struct device *d);

@@ -146,6 +146,24 @@ static void test_offline(void **state)
     }
 }
 
+struct absence {
+    struct device *asker;
+    Control ask;
+    uint64_t next_ms;
+};
+
+/* Asks now and then, well below what a device may send. */
+static bool is_absent(void *ctx)
+{
+    struct absence *a = ctx;
+    uint64_t now_ms = loop_now_ms(rig.loop);
+    if (now_ms >= a->next_ms) {
+        device_send(a->asker, &a->ask);
+        a->next_ms = now_ms + 20;
+    }
+    return device_has(a->asker, Control_refuse_tag);
+}
+
 static Control signal_to(const struct device *to)
 {
     Control m = Control_init_zero;
@@ -189,15 +207,8 @@ static void test_signal_and_carry(void **state)
     assert_memory_equal(got.peer, host->key.pub, KEY_LEN);
 
     device_close(host);
-    m = signal_to(host); /* told so as soon as the broker has noticed */
-    while (!device_has(client, Control_refuse_tag)) {
-        device_send(client, &m);
-        device_send(client, &(Control){.which_body = Control_ping_tag});
-        while (!device_has(client, Control_pong_tag))
-            loop_turn(rig.loop);
-        if (!device_has(client, Control_refuse_tag))
-            client->inbox_count = 0;
-    }
+    struct absence a = {.asker = client, .ask = signal_to(host)};
+    rig_wait(&rig, is_absent, &a); /* told so as soon as the broker has noticed */
     assert_int_equal(device_expect(client, Control_refuse_tag).body.refuse.code,
                      REFUSE_ENDED);
 }
@@ -210,11 +221,13 @@ static void ping_pong(struct device *d)
 
 enum { CARRIED = 50 }; /* the inbox has room for them */
 
-static size_t count_carried(const struct device *host)
+/* Of that session: others' may come late. */
+static size_t count_carried(const struct device *host, const uint8_t *conv)
 {
     size_t n = 0;
     for (size_t i = 0; i < host->inbox_count; i++)
-        n += host->inbox[i].which_body == Control_carry_tag;
+        n += host->inbox[i].which_body == Control_carry_tag &&
+             memcmp(host->inbox[i].conv, conv, CONV_LEN) == 0;
     return n;
 }
 
@@ -232,9 +245,8 @@ static size_t carry_to(struct device *host, struct device *from, const Control *
         device_send(from, &carry);
     ping_pong(from);
     device_send(host, &(Control){.which_body = Control_ping_tag});
-    while (!device_has(host, Control_pong_tag))
-        loop_turn(rig.loop);
-    return count_carried(host);
+    device_await(host, Control_pong_tag);
+    return count_carried(host, session->conv);
 }
 
 /* Who has not been let in says little to a host, all strangers together. */
@@ -592,15 +604,8 @@ static struct device *back_as(const struct device *before, bool host)
  * refuses. */
 static void wait_for_absence(const struct device *host)
 {
-    struct device *asker = rig_join(&rig, false);
-    Control ask = introduce_to(host);
-    while (!device_has(asker, Control_refuse_tag)) {
-        asker->inbox_count = 0;
-        device_send(asker, &ask);
-        device_send(asker, &(Control){.which_body = Control_ping_tag});
-        while (!device_has(asker, Control_pong_tag))
-            loop_turn(rig.loop);
-    }
+    struct absence a = {.asker = rig_join(&rig, false), .ask = introduce_to(host)};
+    rig_wait(&rig, is_absent, &a);
 }
 
 /* A host that comes is told to who asked for it in vain: once for each time he asked,

@@ -49,6 +49,20 @@ def test_one_device_holds_all_descriptors(gate):
     assert g.host_proc.running and crowd.running
 
 
+def test_a_host_uses_all_descriptors_that_it_may_have(gate):
+    """Shells start programs with 1,024; a host takes what it may of the hard limit first."""
+    g = gate()
+    g.host.wrapper = ["prlimit", "--nofile=256:4096"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    proc = g.connect("peer", None, "--paths", "relay")
+    crowd = g.programs.start(g.topo.client.ns, "crowd", PEER[0], "-c", IDLE, proc.port, 400)
+    crowd.wait_line("open", 60)
+    got = g.client.peer("get", "127.0.0.1", proc.port, 1000, 5)
+    assert got.status == 0, got.stdout + got.stderr
+    assert "no descriptors" not in proc.stderr, proc.stderr
+
+
 _PAUSED = """
 import socket, sys, time
 kept = []

@@ -17,7 +17,9 @@ from .topology import BROKER, Wire
 
 pytestmark = pytest.mark.postern
 SLOW = Wire(delay_ms=20, rate_mbit=0.064, queue_ms=1000)
+FULL = Wire(delay_ms=20, rate_mbit=0.256, queue_ms=1000)
 TIMES = 3   # what Postern may take, of what TCP alone takes
+FULL_TIMES = 1.7   # where all wait for the same queue
 
 
 class Line:
@@ -28,16 +30,17 @@ class Line:
         self.sshd = Sshd(programs, self.g.topo.host.ns, work)
         self.ns = self.g.topo.client.ns
 
-    def quiet(self):
-        """Nothing of what was before waits in the line any more."""
+    def connected_s(self):
+        """What a TCP connection to the broker takes."""
         connect = ("import socket,time\nb=time.monotonic()\n"
                    f"socket.create_connection(({BROKER!r},443),5)\n"
                    "print(time.monotonic()-b)")
+        done = self.programs.run(self.ns, "connect", sys.executable, "-c", connect)
+        return float(done.stdout or 9)
 
-        def took():
-            done = self.programs.run(self.ns, "connect", sys.executable, "-c", connect)
-            return float(done.stdout or 9)
-        wait_until(lambda: took() < 0.1, 30, "an empty line")
+    def quiet(self):
+        """Nothing of what was before waits in the line any more."""
+        wait_until(lambda: self.connected_s() < 0.1, 30, "an empty line")
 
     def ssh(self, *proxy):
         """How long `ssh host echo hi` takes, over TCP alone or through nc with options."""
@@ -68,3 +71,19 @@ def test_ssh_over_a_slow_line(gate, programs, work, way):
     took = [line.ssh_alone("nc", *kinds) for _ in range(3)]
     print(f"{way}: TCP alone {plain:.2f} s, Postern", *(f"{t:.2f}" for t in took))
     assert statistics.median(took) < TIMES * plain, (plain, took)
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_a_new_connection_on_a_full_line(gate, programs, work):
+    """Another program's upload fills 256 kbit/s and their buffer of a second."""
+    line = Line(gate, programs, work, FULL)
+    line.g.host.start_peer("tcp-server", 7000)
+    line.g.up_and_joined("22", "7000")
+    proc = line.g.connect("7000", None, "--paths", "relay")
+    line.g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "up")
+    wait_until(lambda: line.connected_s() > 0.5, 30, "a full line")
+    plain, took = zip(*((line.ssh(), line.ssh("nc", "--paths", "relay"))
+                        for _ in range(3)))
+    print("full: TCP alone", *(f"{t:.1f}" for t in plain),
+          "Postern", *(f"{t:.1f}" for t in took))
+    assert statistics.median(took) < FULL_TIMES * statistics.median(plain), (plain, took)

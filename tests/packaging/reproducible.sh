@@ -13,17 +13,12 @@ fi
 at=$(mktemp -d)
 trap 'rm -rf "$at"' EXIT
 
-files() {
-    git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
-        find . -path './build*' -prune -o -path ./.git -prune -o -type f -print0
-}
-
 build() { # FOLDER NAME-OF-THE-BUILD VARIABLE=VALUE...
     local folder=$at/$1 dir=$2
     shift 2
     mkdir -p "$folder"
-    files | while IFS= read -r -d '' name; do [ ! -e "$name" ] || printf '%s\0' "$name"; done |
-        tar --create --null --files-from=- | tar --extract --touch --directory "$folder"
+    tools/list-source.sh | tar --create --null --files-from=- |
+        tar --extract --touch --directory "$folder"
     (
         cd "$folder"
         env CCACHE_DISABLE=1 "$@" meson setup "$dir" -Dbuildtype=debugoptimized -Dtests=disabled

@@ -97,6 +97,7 @@ struct agent {
         uint64_t id;
         unsigned tally, sock;
     } asked[PUNCH_TRANSACTIONS];
+    uint64_t words_us; /* when its words were looked at last */
     uint32_t heard_generation;
     bool heard[AGENT_HEARD]; /* request counts of that generation that arrived */
     bool proven[PUNCH_MAX_PAIRS];

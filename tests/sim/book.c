@@ -6,7 +6,7 @@
 
 #include "core/punch_wire.h"
 
-enum { TRY_SLACK_US = 1000 };
+enum { TRY_SLACK_US = 1000, WORDS_US = 20000 };
 
 static void violated(const struct agent *a, const char *what)
 {
@@ -139,26 +139,36 @@ void book_check_arrival(struct agent *a, unsigned sock, const struct world_packe
     }
 }
 
-void book_check(struct agent *a)
+/* What a person would be told. Words change seldom, and to make them takes longer than
+ * all else: not after each packet. */
+static void check_words(struct agent *a, uint64_t now)
 {
     char buf[LADDER_REASON_LEN];
+    if (now < a->words_us + WORDS_US && now >= a->words_us)
+        return;
+    a->words_us = now;
+    if (a->punching && punch_reason(&a->punch)[0] == '\0')
+        violated(a, "no reason is given");
+    for (unsigned k = 0; a->client && k < PATH_KIND_COUNT; k++)
+        if (ladder_reason(&a->ladder, (enum path_kind)k, now, buf)[0] == '\0')
+            violated(a, "a kind without a reason");
+}
+
+void book_check(struct agent *a)
+{
     uint64_t now = a->w->now_us;
+    check_words(a, now);
     if (agent_deadline_us(a) <= now)
         violated(a, "all that is due was done, and something is due");
     if (a->punching) {
         bool ended = punch_state(&a->punch) != PUNCH_CHECKING;
         if (!ended && now > a->punch.give_up_us + TRY_SLACK_US)
             violated(a, "an attempt ended in neither a path nor a reason");
-        if (punch_reason(&a->punch)[0] == '\0')
-            violated(a, "no reason is given");
         if ((punch_state(&a->punch) == PUNCH_PROVEN) != (punch_best(&a->punch) != NULL))
             violated(a, "proven without a pair");
     }
     if (!a->client)
         return;
-    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
-        if (ladder_reason(&a->ladder, (enum path_kind)k, now, buf)[0] == '\0')
-            violated(a, "a kind without a reason");
     if (a->relay_up && ladder_selected_path(&a->ladder) == LADDER_NO_PATH)
         violated(a, "a relay stands and is not used");
     if (punch_best(&a->punch) != NULL && a->punching &&

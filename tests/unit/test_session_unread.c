@@ -134,11 +134,34 @@ static void test_full_sessions_wait(void **state)
     free(all);
 }
 
+/* When a process keeps much for who does not read, a stream keeps little more; and all
+ * of it arrives all the same. */
+static void test_little_is_kept_when_much_is(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 20);
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    Meta hello = {.which_body = Meta_list_tag, .body.list = true};
+    assert_int_equal(session_send_meta(w->client.session, &hello), 0);
+    w->client.env.pool.used += 1 + SESSION_ALL_KEPT_MAX / CHAIN_BLOCK_BYTES;
+    w->to_send = TOTAL;
+    assert_int_equal(
+        stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
+        0);
+    assert_in_range(stream_room(w->client.stream), 1, SESSION_UNSENT_SCARCE);
+    feed(&w->client);
+    assert_whole(w);
+    w->client.env.pool.used -= 1 + SESSION_ALL_KEPT_MAX / CHAIN_BLOCK_BYTES;
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fullest_stream_is_reset),
         cmocka_unit_test(test_full_sessions_wait),
+        cmocka_unit_test(test_little_is_kept_when_much_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

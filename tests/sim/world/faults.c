@@ -27,6 +27,8 @@
 #define PATIENCE_US SECONDS(20)
 /* What the host has not answered by then is reset (docs/CLI.md). */
 #define ANSWER_US SECONDS(20)
+/* Of a new command, whatever it meets (docs/METHODS.md). */
+#define COMMAND_US SECONDS(7)
 #define BROKER_US SECONDS(7) /* the same of a command that finds no broker */
 #define LOCAL_US SECONDS(10) /* and of one that was handed to an `up` that hangs */
 
@@ -37,6 +39,8 @@ enum {
     CALM_S = 100,
     DIRECT_S = 700, /* direct kinds are tried again with growing pauses */
     JUMP_S = 86400,
+    APART_TIMES = 3,
+    QUICK_LOSS = 7, /* permille; with more of it nothing is quick for sure */
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
     MEMORY_UP_SEEDS = 4,
@@ -57,7 +61,7 @@ struct play {
         uint64_t began_us, longest_us;
     } streams[1 + SCENE_OTHERS];
     unsigned broken; /* streams of each may have been, so often */
-    struct program stranger, liar, others[SCENE_OTHERS];
+    struct program stranger, liar, command, others[SCENE_OTHERS];
     unsigned tries, used;
     bool is_trying, lies;
     char strange[SCRATCH_LEN + 16], lying[SCRATCH_LEN + 16];
@@ -334,6 +338,67 @@ static void look_at_up(struct play *p, bool away)
         daemon_look(&p->daemon, &p->streams[0].talker, away);
 }
 
+static bool lets_punch(const struct nat_config *c)
+{
+    return !c->blocks_udp && c->mapping == NAT_MAPPING_ENDPOINT_INDEPENDENT;
+}
+
+static bool is_direct(void *ctx);
+
+/* The longest silence of the first stream, while the homes do not reach each other. */
+static uint64_t set_apart(struct play *p, uint64_t us)
+{
+    struct talker *t = &p->streams[0].talker;
+    uint64_t before_us = t->longest_us;
+    t->longest_us = 0;
+    p->rig.town->internet->apart = true;
+    pass(p, us);
+    p->rig.town->internet->apart = false;
+    uint64_t longest_us = t->longest_us, still_us = house_now_us(p->rig.town->house);
+    still_us -= t->last_us < still_us ? t->last_us : still_us;
+    if (longest_us < before_us)
+        t->longest_us = before_us;
+    return longest_us > still_us ? longest_us : still_us;
+}
+
+/* By the times of docs/PROTOCOL.md#probes: a doubt, its patience and what another path
+ * gets before it is moved to; and some round trips. */
+static uint64_t move_us(const struct scene *s)
+{
+    return SECONDS(1) + 17 * s->wire.delay_us;
+}
+
+/*
+ * As if a network between the two failed: the session moves to the relay as soon as it
+ * owes an answer on its direct path, and does not wait until that counts as dead. The
+ * quickest of a few times counts: what is lost just then makes any of them slower.
+ */
+static void part_and_join(struct play *p, uint64_t us)
+{
+    struct house *h = p->rig.town->house;
+    struct talker *t = &p->streams[0].talker;
+    uint64_t quickest_us = UINT64_MAX;
+    unsigned times = 0;
+    if (!lets_punch(&p->scene->host_nat) || !lets_punch(&p->scene->client_nat))
+        return; /* what stands in the midst of a TCP stream is waited for longer */
+    for (unsigned i = 0; i < APART_TIMES; i++) {
+        bool direct = house_run(h, SECONDS(20), is_direct, p);
+        pass(p, SECONDS(2));
+        if (!direct || !is_direct(p) || task_is_over(t->task))
+            continue;
+        uint64_t longest_us = set_apart(p, us);
+        if (task_is_over(t->task))
+            return;
+        quickest_us = longest_us < quickest_us ? longest_us : quickest_us;
+        times++;
+    }
+    rig_check(&p->rig,
+              times < APART_TIMES || p->scene->wire.loss_permille > QUICK_LOSS ||
+                  quickest_us <= move_us(p->scene),
+              "%.2f s at least until the relay took over, not %.2f",
+              (double)quickest_us / 1e6, (double)move_us(p->scene) / 1e6);
+}
+
 static void strike(struct play *p, const struct scene_fault *f)
 {
     struct town *t = p->rig.town;
@@ -363,6 +428,15 @@ static void strike(struct play *p, const struct scene_fault *f)
             p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
         return;
+    case FAULT_APART:
+        part_and_join(p, f->lasts_us);
+        return;
+    case FAULT_BROKER_AWAY:
+        flush(&t->host, &t->inn);
+        pass(p, f->lasts_us % SECONDS(2));
+        rig_restart_broker(&p->rig, f->lasts_us);
+        pass(p, PATIENCE_US); /* the host's next try may come so late */
+        return;
     case FAULT_BROKER_RESTARTS:
         rig_restart_broker(&p->rig, f->lasts_us);
         return;
@@ -386,6 +460,35 @@ static void strike(struct play *p, const struct scene_fault *f)
             look_at_up(p, cuts_off(f->kind));
         lasting(p, f->kind, false);
     }
+}
+
+/*
+ * Somebody begins a command, and just then it happens. What was said to a connection
+ * that is a hole from then on is said again: by the relay, and where there is none, by
+ * the introduction itself.
+ */
+static void strike_under_command(struct play *p, const struct scene_fault *f)
+{
+    struct rig *r = &p->rig;
+    bool unrelayed = f->unrelayed && lets_punch(&p->scene->host_nat) &&
+                     lets_punch(&p->scene->client_nat);
+    guard_another(&p->guard);
+    program_start(&p->command, r->town->client.machine, r->state[2],
+                  "ping home --count 1%s", unrelayed ? " --paths udp-punch" : "");
+    pass(p, f->call_us);
+    strike(p, f);
+    /* A device that moves has more to do than to notice a hole. */
+    bool quick = p->scene->wire.loss_permille <= QUICK_LOSS &&
+                 (f->kind == FAULT_FLUSH_HOST || f->kind == FAULT_FLUSH_CLIENT);
+    (void)house_run(r->town->house, quick ? COMMAND_US : 2 * COMMAND_US, is_over,
+                    p->command.task);
+    rig_check(r, task_is_over(p->command.task), "a new command waits for too long: %s",
+              p->command.text);
+    /* A broker that missed the host first says so, and that ends the command. */
+    rig_check(
+        r, p->command.result == 0 || p->command.fault.code == POSTERN_ERR_UNREACHABLE,
+        "a new command failed: %s", p->command.fault.what);
+    program_fini(&p->command);
 }
 
 /* -------------------------------------------------------------- strangers and liars */
@@ -540,11 +643,6 @@ static void compare(struct play *p, const struct house_level *was,
 
 /* ------------------------------------------------------------------------ its path */
 
-static bool lets_punch(const struct nat_config *c)
-{
-    return !c->blocks_udp && c->mapping == NAT_MAPPING_ENDPOINT_INDEPENDENT;
-}
-
 static bool is_direct(void *ctx)
 {
     struct play *p = ctx;
@@ -676,7 +774,9 @@ struct outcome faults_play(const struct scene *s)
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
         look_at_up(p, false);
-        if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
+        if (scene_has_fault(s, i) && s->faults[i].call_us > 0)
+            strike_under_command(p, &s->faults[i]);
+        else if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
             strike(p, &s->faults[i]);
     }
     uint64_t longest_us = finish_streams(p);

@@ -10,18 +10,23 @@
 #include "path/approach.h"
 #include "seen.h"
 
-enum { GUESTS_MAX = 256, DOORS_US = 3000000 };
+enum { GUESTS_MAX = 256, DOORS_US = 3000000, TABLES = 64 };
 
 static struct guard *looks; /* as the world: one at a time */
 static struct seen *counts;
 static struct machine *liar;
 static struct approach *guests[GUESTS_MAX];
+static struct {
+    const char *name;
+    struct seen_name *seen;
+} tables[TABLES]; /* found lately, by where their names stand: steps come often */
 
 /* ------------------------------------------------------------------- what was seen */
 
 void seen_to(struct seen *s)
 {
     counts = s;
+    memset(tables, 0, sizeof(tables));
 }
 
 static struct seen_name *name_of(const char *name)
@@ -55,15 +60,29 @@ static uint32_t row_of(const void *successors, size_t size, unsigned row)
     return v;
 }
 
-void seen_step(const char *table, const void *successors, size_t bytes, size_t size,
-               unsigned from, unsigned to)
+static struct seen_name *table_of(const char *table, const void *successors,
+                                  size_t bytes, size_t size)
 {
+    size_t at = ((uintptr_t)table >> 3) % TABLES;
+    if (tables[at].name == table)
+        return tables[at].seen;
     struct seen_name *n = name_of(table);
     if (n == NULL)
-        return;
+        return NULL;
     n->rows = (unsigned)(bytes / size);
     for (unsigned row = 0; row < n->rows && row < GUARD_ROWS; row++)
         n->allowed[row] = row_of(successors, size, row);
+    tables[at].name = table;
+    tables[at].seen = n;
+    return n;
+}
+
+void seen_step(const char *table, const void *successors, size_t bytes, size_t size,
+               unsigned from, unsigned to)
+{
+    struct seen_name *n = table_of(table, successors, bytes, size);
+    if (n == NULL)
+        return;
     if (from < GUARD_ROWS)
         n->came[from] |= 1u << to;
     n->count++;
@@ -71,7 +90,7 @@ void seen_step(const char *table, const void *successors, size_t bytes, size_t s
 
 void seen_add(struct seen *to, const struct seen *from)
 {
-    counts = to;
+    seen_to(to);
     for (unsigned i = 0; i < GUARD_NAMES && from->names[i].name[0] != '\0'; i++) {
         const struct seen_name *n = &from->names[i];
         struct seen_name *sum = name_of(n->name);
@@ -118,22 +137,30 @@ void seen_tell(const struct seen *s)
 
 /* ------------------------------------------------------------- what is on the wire */
 
-static bool in_net(const struct addr *a, const char *prefix, unsigned bits)
+/* In a network of IPv4: each packet is looked at, and text would be parsed each time.
+ */
+static bool in_net(const struct addr *a, uint32_t prefix, unsigned bits)
 {
-    struct addr p;
-    return addr_parse_ip(&p, prefix) == 0 && p.family == a->family &&
-           addr_prefix_equal(&p, a, bits);
+    uint32_t ip = (uint32_t)a->ip[0] << 24 | (uint32_t)a->ip[1] << 16 |
+                  (uint32_t)a->ip[2] << 8 | a->ip[3];
+    return a->family == ADDR_V4 && (ip ^ prefix) >> (32 - bits) == 0;
 }
 
 static bool is_private(const struct addr *a)
 {
-    return in_net(a, "192.168.0.0", 16) || in_net(a, "100.64.0.0", 10);
+    return in_net(a, 0xc0a80000, 16) || in_net(a, 0x64400000, 10);
 }
 
-/* Addresses that are nobody's: what the liar names. */
+/* 198.51.100.0/24, addresses that are nobody's: what the liar names. */
 static bool is_unknown(const struct addr *a)
 {
-    return in_net(a, "198.51.100.0", 24);
+    return in_net(a, 0xc6336400, 24);
+}
+
+/* 203.0.113.10 and .11 */
+static bool is_broker(const struct addr *a)
+{
+    return in_net(a, 0xcb00710a, 31);
 }
 
 static struct guard_target *target_of(struct guard_side *s, const struct addr *ip)
@@ -184,11 +211,11 @@ static void look_at_doors(struct guard *w)
 static void on_packet(void *ctx, const struct vnet_iface *at, const struct vpacket *p)
 {
     struct guard *w = ctx;
-    for (int i = 0; i < 2 && p->icmp.kind == VICMP_NONE; i++) {
+    bool others =
+        p->icmp.kind == VICMP_NONE && !is_broker(&p->to) && !is_broker(&p->from);
+    for (int i = 0; i < 2 && others; i++) {
         struct guard_side *s = &w->sides[i];
         const struct vnet_node *node = s->machine->node;
-        if (in_net(&p->to, "203.0.113.10", 31) || in_net(&p->from, "203.0.113.10", 31))
-            continue; /* the broker */
         if (at->node == node)
             target_of(s, &p->from)->heard = true;
         else if (p->ttl == VNET_TTL && vnet_owns(node, &p->from))

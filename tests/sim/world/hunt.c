@@ -7,6 +7,7 @@
  *          [--with PART,PART] [--limit S] [--keep] [--no-shrink] [--coverage]
  * [--verbose]
  *
+ * --jobs: so many side by side; else as many as there are processors.
  * --with: only seeds in whose scenes these parts were drawn.
  * --limit: no new seed after so many seconds. --keep: goes on after one that failed.
  * --no-shrink: tells it as it is.
@@ -336,9 +337,17 @@ static bool parse(struct options *o, int argc, char **argv)
     return true;
 }
 
+/* As many as there are processors. */
+static unsigned jobs_usual(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > JOBS_MAX ? JOBS_MAX : (unsigned)n;
+}
+
 int main(int argc, char **argv)
 {
-    static struct hunt h = {.o = {.seeds = 20, .from = 1, .jobs = 2}};
+    static struct hunt h = {.o = {.seeds = 20, .from = 1}};
+    h.o.jobs = jobs_usual();
     if (!parse(&h.o, argc, argv))
         return 2;
     for (unsigned i = 0; i < h.o.jobs; i++) {

@@ -530,9 +530,9 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
     NOT_OURS(fd, int, SYS_getsockopt, fd, level, name, value, len);
     struct vsock *s = file_sock(file_of(fd));
-    struct ucred own = {.pid = getpid(), .uid = getuid(), .gid = getgid()};
     int v = 0;
     if (level == SOL_SOCKET && name == SO_PEERCRED) {
+        struct ucred own = {.pid = getpid(), .uid = getuid(), .gid = getgid()};
         memcpy(value, &own, sizeof(own) < *len ? sizeof(own) : *len);
         return 0;
     }

@@ -16,6 +16,10 @@
 
 #include "io/sockaddr.h"
 
+/* Bytes on their way between a program's buffers and a file. Between two waits only:
+ * then another task may have its own here. A larger read or write is a short one. */
+static uint8_t moving[65536];
+
 /* --------------------------------------------------------------------------- bytes */
 
 ssize_t read(int fd, void *buf, size_t cap)
@@ -126,13 +130,16 @@ static void scatter(const struct iovec *iov, size_t count, const uint8_t *data,
     }
 }
 
-static void gather(const struct iovec *iov, size_t count, uint8_t *out)
+static size_t gather(const struct iovec *iov, size_t count, uint8_t *out, size_t cap)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (iov[i].iov_len > 0)
-            memcpy(out, iov[i].iov_base, iov[i].iov_len);
-        out += iov[i].iov_len;
+    size_t at = 0;
+    for (size_t i = 0; i < count && at < cap; i++) {
+        size_t n = iov[i].iov_len < cap - at ? iov[i].iov_len : cap - at;
+        if (n > 0)
+            memcpy(out + at, iov[i].iov_base, n);
+        at += n;
     }
+    return at;
 }
 
 static bool is_udp(int fd)
@@ -178,19 +185,19 @@ static void put_pktinfo(const struct vsock *s, const struct addr *to, struct msg
 
 static long receive(int fd, struct msghdr *m, int flags)
 {
-    static uint8_t buf[65536];
     struct vsock *s = file_sock(file_of(fd));
     struct addr from = {0}, to = {0};
     size_t cap = sum(m->msg_iov, m->msg_iovlen);
     long n;
     do
-        n = vsock_receive(s, buf, sizeof(buf), (flags & MSG_PEEK) != 0, &from, &to);
+        n = vsock_receive(s, moving, sizeof(moving), (flags & MSG_PEEK) != 0, &from,
+                          &to);
     while (waited(fd, file_of(fd), flags, POLLIN, n));
     if (n < 0)
         return n;
     m->msg_flags = (size_t)n > cap ? MSG_TRUNC : 0;
     size_t kept = (size_t)n < cap ? (size_t)n : cap;
-    scatter(m->msg_iov, m->msg_iovlen, buf, kept);
+    scatter(m->msg_iov, m->msg_iovlen, moving, kept);
     if (m->msg_name != NULL)
         put_address(s, &from, m->msg_name, &m->msg_namelen);
     put_pktinfo(s, &to, m);
@@ -204,14 +211,13 @@ ssize_t recvmsg(int fd, struct msghdr *m, int flags)
         return told(receive(fd, m, flags));
     struct vfile *f = file_of(fd);
     size_t cap = sum(m->msg_iov, m->msg_iovlen);
-    uint8_t *buf = malloc(cap > 0 ? cap : 1);
     long n;
     do
-        n = file_read(f, buf, cap, (flags & MSG_PEEK) != 0);
+        n = file_read(f, moving, cap < sizeof(moving) ? cap : sizeof(moving),
+                      (flags & MSG_PEEK) != 0);
     while (waited(fd, f, flags, POLLIN, n));
     if (n > 0)
-        scatter(m->msg_iov, m->msg_iovlen, buf, (size_t)n);
-    free(buf);
+        scatter(m->msg_iov, m->msg_iovlen, moving, (size_t)n);
     m->msg_flags = 0;
     m->msg_namelen = 0;
     int passed = n > 0 && m->msg_control != NULL ? file_passed(f) : -1;
@@ -271,23 +277,21 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
     NOT_OURS(fd, ssize_t, SYS_sendmsg, fd, m, flags);
     struct vfile *f = file_of(fd);
-    size_t len = sum(m->msg_iov, m->msg_iovlen), segment = 0;
+    size_t segment = 0, len;
     struct addr from = {0};
     int passed = -1;
-    uint8_t *buf = malloc(len > 0 ? len : 1);
-    gather(m->msg_iov, m->msg_iovlen, buf);
     read_control(m, &segment, &from, &passed);
     long n;
     if (is_udp(fd)) {
-        n = transmit(fd, m, buf, len, segment, &from);
-    } else {
-        if (passed >= 0)
-            file_pass(f, file_of(passed));
-        do
-            n = file_write(f, buf, len);
-        while (waited(fd, f, flags, POLLOUT, n));
+        len = gather(m->msg_iov, m->msg_iovlen, moving, sizeof(moving));
+        return told(transmit(fd, m, moving, len, segment, &from));
     }
-    free(buf);
+    if (passed >= 0)
+        file_pass(f, file_of(passed));
+    do {
+        len = gather(m->msg_iov, m->msg_iovlen, moving, sizeof(moving));
+        n = file_write(f, moving, len);
+    } while (waited(fd, f, flags, POLLOUT, n));
     return told(n);
 }
 
@@ -335,12 +339,14 @@ ssize_t splice(int from, off64_t *from_at, int to, off64_t *to_at, size_t len,
                unsigned flags)
 {
     NOT_OURS(from, ssize_t, SYS_splice, from, from_at, to, to_at, len, flags);
-    static uint8_t buf[65536];
-    long n = file_read(file_of(from), buf, len < sizeof(buf) ? len : sizeof(buf), true);
+    if (len > sizeof(moving))
+        len = sizeof(moving);
+    long n = file_read(file_of(from), moving, len, true);
     if (n <= 0)
         return told(n);
-    long out = file_of(to) != NULL ? file_write(file_of(to), buf, (size_t)n) : -EBADF;
+    long out =
+        file_of(to) != NULL ? file_write(file_of(to), moving, (size_t)n) : -EBADF;
     if (out > 0)
-        (void)file_read(file_of(from), buf, (size_t)out, false);
+        (void)file_read(file_of(from), moving, (size_t)out, false);
     return told(out);
 }

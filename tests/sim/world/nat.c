@@ -43,29 +43,53 @@ void nat_fini(struct nat *n)
     free(n->sessions);
     n->sessions = NULL;
     n->count = n->room = 0;
+    n->none_dies_before_us = 0;
 }
 
 void nat_flush(struct nat *n)
 {
     n->count = 0;
+    memset(n->recent, 0xff, sizeof(n->recent));
 }
 
-static bool is_alive(const struct nat *n, const struct nat_session *s, uint64_t now_us)
+/* The last moment of its life, unless something comes. */
+static uint64_t end_of(const struct nat *n, const struct nat_session *s)
 {
     uint64_t limit = n->c.udp_us;
     if (s->proto == VPROTO_TCP) {
         bool ends = ((s->out_flags | s->in_flags) & (NAT_TCP_FIN | NAT_TCP_RST)) != 0;
         limit = s->answered && !ends ? n->c.tcp_us : n->c.tcp_transitory_us;
     }
-    return now_us <= s->last_us + limit;
+    return s->last_us + limit;
+}
+
+static bool is_alive(const struct nat *n, const struct nat_session *s, uint64_t now_us)
+{
+    return now_us <= end_of(n, s);
+}
+
+/* It is new, or its life may have become shorter. */
+static void note_end(struct nat *n, const struct nat_session *s)
+{
+    uint64_t end = end_of(n, s);
+    if (end < n->none_dies_before_us)
+        n->none_dies_before_us = end;
 }
 
 static void sweep(struct nat *n, uint64_t now_us)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < n->count; i++)
-        if (is_alive(n, &n->sessions[i], now_us))
-            n->sessions[kept++] = n->sessions[i];
+    if (now_us <= n->none_dies_before_us)
+        return;
+    n->none_dies_before_us = UINT64_MAX;
+    for (size_t i = 0; i < n->count; i++) {
+        if (!is_alive(n, &n->sessions[i], now_us))
+            continue;
+        note_end(n, &n->sessions[i]);
+        n->sessions[kept++] = n->sessions[i];
+    }
+    if (kept < n->count) /* others stand where they stood */
+        memset(n->recent, 0xff, sizeof(n->recent));
     n->count = kept;
 }
 
@@ -146,7 +170,22 @@ static struct nat_session *add(struct nat *n, const struct nat_session *s)
         assert(n->sessions != NULL);
     }
     n->sessions[n->count] = *s;
+    note_end(n, s);
     return &n->sessions[n->count++];
+}
+
+static bool is_pair(const struct nat_session *s, enum vproto proto,
+                    const struct addr *from, const struct addr *to)
+{
+    return s->proto == proto && addr_equal(&s->inner, from) &&
+           addr_equal(&s->remote, to);
+}
+
+/* Where the session of that pair was last. */
+static size_t *recent(struct nat *n, const struct addr *from, const struct addr *to)
+{
+    return &n->recent[(from->port * 31u + to->port * 7u + from->ip[3] + to->ip[3]) %
+                      NAT_RECENT];
 }
 
 /* The session of that pair, made anew where there is none. NULL: refused. */
@@ -156,12 +195,17 @@ static struct nat_session *session_out(struct nat *n, enum vproto proto,
 {
     struct nat_session new = {
         .proto = proto, .inner = *from, .remote = *to, .first = *to, .last_us = now_us};
+    size_t *hint = recent(n, from, to);
+    if (*hint < n->count && is_pair(&n->sessions[*hint], proto, from, to))
+        return &n->sessions[*hint];
     for (size_t i = 0; i < n->count; i++) {
         struct nat_session *s = &n->sessions[i];
         if (s->proto != proto || !addr_equal(&s->inner, from))
             continue;
-        if (addr_equal(&s->remote, to))
+        if (addr_equal(&s->remote, to)) {
+            *hint = i;
             return s;
+        }
         if (is_same_mapping(n, s, to))
             new.port = s->port;
     }
@@ -189,6 +233,7 @@ bool nat_out(struct nat *n, enum vproto proto, struct addr *from, const struct a
         s->out_flags = s->in_flags = 0; /* the same pair anew */
     s->out_flags |= tcp_flags;
     s->last_us = now_us;
+    note_end(n, s);
     if (n->c.translates) {
         *from = n->c.ext;
         from->port = s->port;
@@ -258,6 +303,7 @@ bool nat_in(struct nat *n, enum vproto proto, const struct addr *from, struct ad
     s->answered = true;
     if (proto == VPROTO_TCP || n->c.inbound_refreshes)
         s->last_us = now_us;
+    note_end(n, s);
     *to = inner;
     return true;
 }

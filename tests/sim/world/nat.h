@@ -40,10 +40,14 @@ struct nat_config {
 
 struct nat_session;
 
+enum { NAT_RECENT = 64 };
+
 struct nat {
     struct nat_config c;
     struct nat_session *sessions; /* `count` of them, `room` allocated */
     size_t count, room;
+    uint64_t none_dies_before_us; /* so that not each packet looks at all of them */
+    size_t recent[NAT_RECENT];    /* where a pair's session was found; a hint only */
     uint16_t next_port;
     uint64_t refused; /* for want of sessions */
 };

@@ -395,6 +395,10 @@ static void at_segment(void *ctx)
         drop(n, p, &n->unrouted);
         return;
     }
+    if (to->segment->apart && from->node->forwards && to->node->forwards) {
+        drop(n, p, &n->lost);
+        return;
+    }
     if (vpacket_size(p) > mtu_of(&to->in)) { /* as if the far router had that wire */
         if (!to->in.mtu_silent)
             vnet_complain(from->node, p, VICMP_TOO_BIG, mtu_of(&to->in));

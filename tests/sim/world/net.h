@@ -104,6 +104,7 @@ struct vnet_node {
 struct vnet_segment {
     struct vnet_iface *members[VNET_MEMBERS];
     unsigned count;
+    bool apart; /* routers on it do not reach each other */
 };
 
 struct vnet {

@@ -33,6 +33,8 @@ static const char *const names[FAULT_KINDS] = {
     [FAULT_DISK_HOST] = "host's disk is full",
     [FAULT_DISK_CLIENT] = "client's disk is full",
     [FAULT_DISK_BROKER] = "broker's disk is full",
+    [FAULT_APART] = "the homes do not reach each other",
+    [FAULT_BROKER_AWAY] = "host's router restarts, and the broker is away",
     [FAULT_UP_HANGS] = "up hangs",
     [FAULT_UP_RESTARTS] = "up restarts",
     [FAULT_UP_CRASHES] = "up crashes",
@@ -93,18 +95,51 @@ static void draw_fault(struct scene_fault *f, uint64_t *rng)
         f->lasts_us = SECONDS(60) << rng_below(rng, 8);
 }
 
+static struct scene_fault *put_in(struct scene *s, unsigned at)
+{
+    memmove(&s->faults[at + 1], &s->faults[at],
+            (s->fault_count - at) * sizeof(s->faults[0]));
+    s->fault_count++;
+    return &s->faults[at];
+}
+
 /* Somewhere among the others. */
 static void draw_scarcity(struct scene *s, uint64_t *rng)
 {
     unsigned at = (unsigned)rng_below(rng, s->fault_count + 1);
-    memmove(&s->faults[at + 1], &s->faults[at],
-            (s->fault_count - at) * sizeof(s->faults[0]));
-    s->faults[at] = (struct scene_fault){
-        .kind = (enum fault_kind)(
-            FAULT_FILES_HOST + (int)rng_below(rng, FAULT_UP_HANGS - FAULT_FILES_HOST)),
+    *put_in(s, at) = (struct scene_fault){
+        .kind = (enum fault_kind)(FAULT_FILES_HOST +
+                                  (int)rng_below(rng, FAULT_APART - FAULT_FILES_HOST)),
         .after_us = rng_below(rng, SECONDS(12)),
         .lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15))};
-    s->fault_count++;
+}
+
+/*
+ * What is looked at with its own limits comes before all else, while everything is in
+ * order; a broker that is away for minutes, last.
+ */
+static void draw_special(struct scene *s, uint64_t rng)
+{
+    static const enum fault_kind sudden[] = {FAULT_FLUSH_HOST, FAULT_FLUSH_CLIENT,
+                                             FAULT_ROAM, FAULT_HOST_ROAM};
+    if (rng_below(&rng, 6) == 0)
+        *put_in(s, s->fault_count) = (struct scene_fault){
+            .kind = FAULT_BROKER_AWAY,
+            .after_us = rng_below(&rng, SECONDS(5)),
+            .lasts_us = SECONDS(70) + rng_below(&rng, SECONDS(80))};
+    if (rng_below(&rng, 3) == 0)
+        *put_in(s, 0) =
+            (struct scene_fault){.kind = sudden[rng_below(&rng, 4)],
+                                 .after_us = SECONDS(1) + rng_below(&rng, SECONDS(3)),
+                                 .call_us = 1 + rng_below(&rng, 700000),
+                                 .unrelayed = rng_below(&rng, 2) == 0};
+    else if (rng_below(&rng, 3) == 0)
+        *put_in(s, 0) =
+            (struct scene_fault){.kind = FAULT_APART,
+                                 .after_us = SECONDS(4),
+                                 .lasts_us = SECONDS(4) + rng_below(&rng, SECONDS(3))};
+    if (s->faults[0].kind == FAULT_APART) /* the stream is to last so long */
+        s->bytes = CHUNK_BYTES * (SECONDS(70) / 1000 / s->pause_ms);
 }
 
 /* It is struck in place of something else, and mostly it is not alone. */
@@ -153,7 +188,7 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     draw_nat(&s->host_nat, &rng);
     draw_nat(&s->client_nat, &rng);
     draw_wire(&s->wire, &rng);
-    s->fault_count = 1 + (unsigned)rng_below(&rng, SCENE_FAULTS - 1);
+    s->fault_count = 1 + (unsigned)rng_below(&rng, SCENE_USUAL);
     for (unsigned i = 0; i < s->fault_count; i++)
         draw_fault(&s->faults[i], &rng);
     s->bytes = CHUNK_BYTES * (CHUNKS_MIN + rng_below(&rng, CHUNKS_MORE));
@@ -170,6 +205,8 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     s->up = rng_below(&rng, 8) == 0;
     if (s->up)
         draw_up(s, &rng);
+    else
+        draw_special(s, rng);
     leave_out(s);
 }
 
@@ -228,9 +265,11 @@ void scene_tell(const struct scene *s)
                  s->up ? ", up" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
-            (void)printf("  %u: after %.1f s: %s, %.1f s\n", i,
+            (void)printf("  %u: after %.1f s: %s, %.1f s%s%s\n", i,
                          (double)s->faults[i].after_us / 1e6, names[s->faults[i].kind],
-                         (double)s->faults[i].lasts_us / 1e6);
+                         (double)s->faults[i].lasts_us / 1e6,
+                         s->faults[i].call_us > 0 ? ", under a new command" : "",
+                         s->faults[i].unrelayed ? " without relay" : "");
     (void)fflush(stdout);
 }
 

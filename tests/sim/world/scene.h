@@ -8,7 +8,7 @@
 
 #include "net.h"
 
-enum { SCENE_FAULTS = 7, SCENE_OTHERS = 2 };
+enum { SCENE_USUAL = 6, SCENE_FAULTS = SCENE_USUAL + 3, SCENE_OTHERS = 2 };
 
 enum fault_kind {
     FAULT_FLUSH_HOST, /* a router restarts */
@@ -35,6 +35,9 @@ enum fault_kind {
     FAULT_DISK_HOST, /* room on its disk */
     FAULT_DISK_CLIENT,
     FAULT_DISK_BROKER,
+    /* Each is made for what few others meet. */
+    FAULT_APART,       /* the homes do not reach each other; the broker they do */
+    FAULT_BROKER_AWAY, /* for minutes, just after the host's router restarted */
     /* Only where the client's device has an `up`. */
     FAULT_UP_HANGS,
     FAULT_UP_RESTARTS,
@@ -63,6 +66,8 @@ enum scene_part {
 struct scene_fault {
     enum fault_kind kind;
     uint64_t after_us, lasts_us;
+    uint64_t call_us; /* a command begins so long before it; 0: none does */
+    bool unrelayed;   /* without the relay, where the NATs permit that */
 };
 
 struct scene {

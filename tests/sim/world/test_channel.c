@@ -1,4 +1,5 @@
-/* io/'s own files over the world: a TLS channel across a NAT, dialled by its name. */
+/* Parts of programs alone in the world: a TLS channel across a NAT, dialled by its
+ * name; a relay pair of which one side has ended. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,13 +11,16 @@
 
 #include <cmocka.h>
 
+#include "broker/limits.h"
+#include "broker/relay.h"
 #include "core/rng.h"
 #include "io/channel.h"
 #include "io/dial.h"
+#include "io/sockaddr.h"
 #include "io/tcp.h"
 #include "town.h"
 
-enum { MESSAGES = 200, MESSAGE_BYTES = 3000, SECOND = 1000000 };
+enum { SPEAKS_S = 50, MESSAGES = 200, MESSAGE_BYTES = 3000, SECOND = 1000000 };
 
 struct end {
     struct loop *loop;
@@ -189,9 +193,206 @@ static void test_loss(void **state)
     }
 }
 
+/* ------------------------------------------------------------------ half of a pair */
+
+struct halves {
+    struct loop *loop;
+    struct relay *relay;
+    struct timer sweep, steps;
+    int client, host; /* the devices' ends */
+    unsigned second;
+};
+
+static void on_sweep(void *ctx)
+{
+    struct halves *h = ctx;
+    relay_sweep(h->relay);
+}
+
+/* The client says its last in the first second; the host goes on, and falls silent. */
+static void on_step(void *ctx)
+{
+    struct halves *h = ctx;
+    struct relay_stats is;
+    char c = 0;
+    h->second++;
+    if (h->second == 1)
+        assert_int_equal(shutdown(h->client, SHUT_WR), 0);
+    else if (h->second == 2)
+        assert_int_equal(recv(h->host, &c, 1, MSG_DONTWAIT), 0); /* it hears that */
+    else if (h->second <= SPEAKS_S)
+        assert_int_equal(write(h->host, "x", 1), 1);
+    while (h->second > 4 && recv(h->client, &c, 1, MSG_DONTWAIT) == 1)
+        assert_int_equal(c, 'x');
+    relay_read_stats(h->relay, &is);
+    bool over = h->second > SPEAKS_S + LIMIT_RELAY_HALF_MS / 1000 + 2;
+    if (over || h->second < SPEAKS_S + LIMIT_RELAY_HALF_MS / 1000 - 2)
+        assert_int_equal(is.pairs_open, !over);
+    if (over)
+        loop_stop(h->loop);
+}
+
+static void *keep_pair(void *arg)
+{
+    struct halves *h = arg;
+    static const uint8_t names[3][KEY_LEN] = {{1}, {2}, {3}};
+    struct relay_ask ask = {
+        .client = names[0], .host = names[1], .conv = names[2], .client_max = 4};
+    struct relay_tickets tickets;
+    const char *whose;
+    int client[2], host[2];
+    assert_int_equal(loop_open(&h->loop), 0);
+    assert_int_equal(relay_open(&h->relay, h->loop, 0, 8), 0);
+    assert_int_equal(relay_issue(h->relay, &ask, &tickets, &whose), 0);
+    int type = SOCK_STREAM | SOCK_NONBLOCK;
+    assert_int_equal(socketpair(AF_UNIX, type, 0, client), 0);
+    assert_int_equal(socketpair(AF_UNIX, type, 0, host), 0);
+    h->client = client[0];
+    h->host = host[0];
+    relay_join(h->relay, client[1], tickets.client);
+    relay_join(h->relay, host[1], tickets.host);
+    char said[2];
+    assert_int_equal(recv(h->client, said, 2, 0), 2); /* wait; joined */
+    assert_int_equal(recv(h->host, said, 2, 0), 1);
+    timer_init(&h->sweep, h->loop, on_sweep, h);
+    timer_init(&h->steps, h->loop, on_step, h);
+    timer_every(&h->sweep, 1000, 1000);
+    timer_every(&h->steps, 1000, 1000);
+    loop_run(h->loop);
+    timer_stop(&h->sweep);
+    timer_stop(&h->steps);
+    relay_close(h->relay);
+    loop_close(h->loop);
+    close(h->client);
+    close(h->host);
+    return NULL;
+}
+
+/* It is carried on as long as the other side says something, and a minute more. */
+static void test_half_pair(void **state)
+{
+    (void)state;
+    struct town_config c = {.seed = 1, .host_nat = &nat, .client_nat = &nat};
+    struct town *t = town_new(&c);
+    struct halves h = {0};
+    char left[400];
+    struct task *task = task_start(t->broker, keep_pair, &h);
+    struct task *tasks[] = {task, task};
+    assert_true(house_run(t->house, 300 * (uint64_t)SECOND, both_over, tasks));
+    (void)task_join(task);
+    assert_string_equal(house_left(t->house, left, sizeof(left)), "");
+    town_free(t);
+}
+
+/* ------------------------------------------------------------- a pair without its ends
+ */
+
+struct ends {
+    struct loop *loop;
+    struct relay *relay;
+    struct watch door;
+    struct timer sweep;
+    struct relay_tickets tickets;
+    int door_fd;
+    unsigned joined;
+    bool stop;
+    struct relay_stats is;
+};
+
+/* One of two devices: it says something all the time, until that breaks. */
+static void *speak(void *arg)
+{
+    static const struct addr relay = {
+        .family = ADDR_V4, .port = 443, .ip = {203, 0, 113, 10}};
+    struct sockaddr_storage at;
+    socklen_t len = sockaddr_from_addr(&at, &relay);
+    char bytes[1000] = "";
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    (void)arg;
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, len), 0);
+    for (ssize_t n = 1; n > 0; usleep(100000)) {
+        while (recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+            ;
+        n = write(fd, bytes, sizeof(bytes));
+    }
+    close(fd);
+    return NULL;
+}
+
+static void on_device(void *ctx, int events_ready)
+{
+    struct ends *e = ctx;
+    (void)events_ready;
+    int fd = accept4(e->door_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(fd >= FILE_BASE);
+    relay_join(e->relay, fd, e->joined++ == 0 ? e->tickets.client : e->tickets.host);
+}
+
+static void on_second(void *ctx)
+{
+    struct ends *e = ctx;
+    relay_sweep(e->relay);
+    relay_read_stats(e->relay, &e->is);
+    if (e->stop)
+        loop_stop(e->loop);
+}
+
+static void *relay_ends(void *arg)
+{
+    struct ends *e = arg;
+    static const uint8_t names[3][KEY_LEN] = {{1}, {2}, {3}};
+    struct relay_ask ask = {
+        .client = names[0], .host = names[1], .conv = names[2], .client_max = 4};
+    struct addr at = {.family = ADDR_V4, .port = 443};
+    const char *whose;
+    assert_int_equal(loop_open(&e->loop), 0);
+    assert_int_equal(relay_open(&e->relay, e->loop, 0, 8), 0);
+    assert_int_equal(relay_issue(e->relay, &ask, &e->tickets, &whose), 0);
+    e->door_fd = tcp_bind(&at);
+    assert_int_equal(tcp_listen(e->door_fd), 0);
+    assert_int_equal(
+        watch_start(&e->door, e->loop, e->door_fd, WATCH_READ, on_device, e), 0);
+    timer_init(&e->sweep, e->loop, on_second, e);
+    timer_every(&e->sweep, 1000, 1000);
+    loop_run(e->loop);
+    timer_stop(&e->sweep);
+    watch_close(&e->door);
+    close(e->door_fd);
+    relay_close(e->relay);
+    loop_close(e->loop);
+    return NULL;
+}
+
+/* Both fell silent with bytes under way to them: those are not repeated for ever. */
+static void test_lost_ends(void **state)
+{
+    (void)state;
+    struct town_config c = {.seed = 1, .host_nat = &nat, .client_nat = &nat};
+    struct town *t = town_new(&c);
+    struct ends e = {0};
+    struct task *tasks[] = {task_start(t->broker, relay_ends, &e),
+                            task_start(t->client.machine, speak, NULL),
+                            task_start(t->host.machine, speak, NULL)};
+    (void)house_run(t->house, 10 * (uint64_t)SECOND, NULL, NULL);
+    assert_int_equal(e.is.pairs_joined, 1);
+    vnet_set_down(t->client.device, true);
+    vnet_set_down(t->host.device, true);
+    (void)house_run(t->house, 100 * (uint64_t)SECOND, NULL, NULL);
+    assert_int_equal(e.is.pairs_open, 1); /* they may come back */
+    (void)house_run(t->house, 50 * (uint64_t)SECOND, NULL, NULL);
+    assert_int_equal(e.is.pairs_open, 0);
+    e.stop = true;
+    (void)house_run(t->house, 2000 * (uint64_t)SECOND, NULL, NULL);
+    for (int i = 0; i < 3; i++)
+        (void)task_join(tasks[i]);
+    town_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_half_pair),
+        cmocka_unit_test(test_lost_ends),
         cmocka_unit_test(test_across_a_nat),
         cmocka_unit_test(test_loss),
     };
