@@ -136,7 +136,8 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
 }
 
 bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
-                   const uint8_t client[static KEY_LEN], uint32_t bytes, uint64_t now_ms)
+                   const uint8_t client[static KEY_LEN], uint32_t bytes,
+                   uint64_t now_ms)
 {
     uint8_t pair[KEY_LEN];
     struct host_budget *h = ledger_get(&a->hosts, host);

@@ -45,11 +45,12 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
                     const uint8_t client[static KEY_LEN], const struct addr *from,
                     bool host_is_slow, uint64_t now_ms);
 /*
- * True when so many bytes of a Signal or Carry are passed to the host in a session that it
- * has not accepted.
+ * True when so many bytes of a Signal or Carry are passed to the host in a session that
+ * it has not accepted.
  */
 bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
-                   const uint8_t client[static KEY_LEN], uint32_t bytes, uint64_t now_ms);
+                   const uint8_t client[static KEY_LEN], uint32_t bytes,
+                   uint64_t now_ms);
 /*
  * The host accepted this client, which came from there. When it is the first time (it
  * joins), the next stranger of its address need not wait: they are no crowd.

@@ -84,16 +84,20 @@ const struct command commands[] = {
     },
     {
         .name = "join",
-        .synopsis = "LINK",
+        .synopsis = "LINK | - | @FILE",
         .summary = "accept an invite: one action, nothing to configure",
         .about =
             "The link's secret is proven to the host inside the encrypted session; the\n"
             "broker never learns it. From then on this device may use what the host\n"
-            "publishes for it, under the name that the host gave itself.",
+            "publishes for it, under the name that the host gave itself.\n"
+            "The link is taken as it was copied: with line breaks, quotes, words around it.\n"
+            "Every user of this machine can read what stands on a command line: where others\n"
+            "use it, give the link on standard input (-), in a file (@FILE), or in the\n"
+            "environment variable POSTERN_LINK.",
         .example = "postern join postern://meet.example.org:443/i/...",
         .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | WITH_PATHS,
-        .args_min = 1,
-        .args_max = 1,
+        .args_max = COMMAND_ARGS_ANY,
+        .arguments = {ARGUMENT_LINK},
         .args_fault = "give the link that 'postern invite' printed",
         .run = cmd_join,
     },

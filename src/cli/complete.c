@@ -193,6 +193,7 @@ static void offer_argument(struct line *l, enum argument what, const char *befor
 {
     switch (what) {
     case ARGUMENT_OTHER:
+    case ARGUMENT_LINK:
         return;
     case ARGUMENT_HOST:
         each_host(l, offer_host, "");

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "core/addr.h"
 #include "core/kinds.h"
 #include "io/lack.h"
@@ -33,7 +35,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "so long (default 1h)"},
     [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
     [OPT_NO_PORTAL] = {"no-portal", 0, OPTION_FLAG, NULL, 0, 0, "no web page for people without Postern"},
-    [OPT_BROKER]  = {"broker",   0,  OPTION_TEXT, "LINK", 0, 0, "the broker's link; remembered from then on"},
+    [OPT_BROKER]  = {"broker",   0,  OPTION_LINK, "LINK", 0, 0, "the broker's link; remembered from then on. - is standard input,\n"
+                                                               "@FILE a file, and without it POSTERN_LINK in the environment is taken"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},
     [OPT_PATHS]   = {"paths",    0,  OPTION_KINDS, "KIND,...", 0, 0, "use only these path kinds (default: all but dial-out and spoof);\n"
@@ -76,8 +79,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "them (default port 4480 on all addresses) and print a link"},
     [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"
                                                                "over any more"},
-    [OPT_VIA]     = {"via",      0,  OPTION_TEXT, "LINK", 0, 0, "hand the services to that agent, in place of a broker; ADDR[:PORT]\n"
-                                                               "is enough when it was used here before"},
+    [OPT_VIA]     = {"via",      0,  OPTION_LINK, "LINK", 0, 0, "hand the services to that agent, in place of a broker; ADDR[:PORT]\n"
+                                                               "is enough when it was used here before; -, @FILE as for --broker"},
 };
 // clang-format on
 
@@ -163,6 +166,7 @@ static int set_value(struct options *o, size_t id, const char *text, struct faul
     case OPTION_FLAG:
     case OPTION_MAYBE:
     case OPTION_TEXT:
+    case OPTION_LINK:
         return 0;
     case OPTION_LIST:
         if (v->count == (size_t)row->max)
@@ -256,7 +260,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
 {
     bool ended = false;
     *o = (struct options){0};
-    o->args = calloc((size_t)argc + 1, sizeof(*o->args));
+    o->args = calloc((size_t)argc + 2, sizeof(*o->args));
     if (o->args == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     for (int i = 0; i < argc; i++) {
@@ -305,6 +309,11 @@ uint32_t options_kinds(const struct options *o)
 
 void options_fini(struct options *o)
 {
+    for (size_t i = 0; i < o->link_text_count; i++) {
+        sodium_memzero(o->link_texts[i], strlen(o->link_texts[i]));
+        free(o->link_texts[i]);
+    }
+    o->link_text_count = 0;
     free(o->args);
     o->args = NULL;
 }

@@ -73,6 +73,7 @@ enum option_type {
     OPTION_FLAG,     /* given or not */
     OPTION_MAYBE,    /* alone: ""; or with a text behind '=', or with an ADDR:PORT */
     OPTION_TEXT,     /* the last one counts */
+    OPTION_LINK,     /* the same; - and @FILE too: cli/link_text.h */
     OPTION_LIST,     /* may be given `max` times */
     OPTION_NUMBER,   /* min to max */
     OPTION_DURATION, /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
@@ -98,10 +99,14 @@ struct option_value {
     size_t count;
 };
 
+#define OPTION_LINKS_MAX 6 /* two options or an argument, some of them twice */
+
 struct options {
     struct option_value values[OPTION_COUNT];
-    const char **args; /* positional arguments, NULL-terminated */
+    const char **args; /* positional arguments, NULL-terminated; room for one */
     size_t arg_count;
+    char *link_texts[OPTION_LINKS_MAX]; /* owned, wiped; see cli/link_text.h */
+    size_t link_text_count;
 };
 
 /*
@@ -114,6 +119,7 @@ typedef int (*command_run)(const struct options *o, struct events *out,
 /* What stands at a place of a command's arguments, for who completes them. */
 enum argument {
     ARGUMENT_OTHER,
+    ARGUMENT_LINK, /* all words together are one */
     ARGUMENT_HOST,
     ARGUMENT_SERVICE,      /* of the host before it */
     ARGUMENT_HOST_SERVICE, /* HOST:SERVICE */

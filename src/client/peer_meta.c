@@ -131,7 +131,8 @@ void peer_meta_take(void *ctx, const Meta *m)
             p->config.events->on_pong(p->config.ctx, p, m->body.pong.nonce);
         break;
     case Meta_alive_tag:
-        send_alive(p);
+        if (!p->config.visiting) /* it has no programs, and a host denies all it says */
+            send_alive(p);
         break;
     case Meta_pressed_tag:
         p->pressed_us = clock_us();

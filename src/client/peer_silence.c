@@ -104,10 +104,12 @@ void peer_check_gone(struct peer *p)
     peer_restart(p, &f, false);
 }
 
-/* On a full line answers wait: some round trips as they were of late say nothing. */
+/* On a full line answers wait: some round trips as they were of late say nothing. One
+ * answer that was lost or late does not make a line a full one. */
 static uint64_t tell_after_us(const struct peer *p)
 {
-    uint64_t us = seconds_us(TELL_S) + 4 * (uint64_t)session_rtt_us(peer_session(p));
+    uint64_t us =
+        seconds_us(TELL_S) + 4 * (uint64_t)session_usual_rtt_us(peer_session(p));
     return us < seconds_us(TELL_SLOW_S) ? us : seconds_us(TELL_SLOW_S);
 }
 

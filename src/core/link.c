@@ -13,6 +13,16 @@ enum { LINK_VERSION = 1, LINK_CHECK_LEN = 4, LINK_PAYLOAD_MAX = 128 };
 
 static const char prefix[] = "postern://";
 
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool is_letter(char c)
+{
+    return (lower(c) >= 'a' && lower(c) <= 'z') || (c >= '0' && c <= '9');
+}
+
 static void link_check(uint8_t check[static LINK_CHECK_LEN], const char *head,
                        size_t head_len, const uint8_t *payload, size_t len)
 {
@@ -23,6 +33,15 @@ static void link_check(uint8_t check[static LINK_CHECK_LEN], const char *head,
     key_hash(hash, all, w.used, NULL, 0);
     memcpy(check, hash, LINK_CHECK_LEN);
     sodium_memzero(all, sizeof(all));
+}
+
+/* All before the payload; returns its length. */
+static size_t link_head(const struct link *l, char text[static LINK_TEXT_LEN])
+{
+    bool v6 = strchr(l->host, ':') != NULL;
+    return (size_t)snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix,
+                            v6 ? "[" : "", l->host, v6 ? "]" : "", l->port,
+                            (char)l->type);
 }
 
 void link_format(const struct link *l, char text[static LINK_TEXT_LEN])
@@ -37,10 +56,7 @@ void link_format(const struct link *l, char text[static LINK_TEXT_LEN])
     } else if (l->has_token) {
         wire_put_bytes(&w, l->token, LINK_SECRET_LEN);
     }
-    bool v6 = strchr(l->host, ':') != NULL;
-    int n = snprintf(text, LINK_TEXT_LEN, "%s%s%s%s:%u/%c/", prefix, v6 ? "[" : "",
-                     l->host, v6 ? "]" : "", l->port, (char)l->type);
-    size_t head = (size_t)n;
+    size_t head = link_head(l, text);
     uint8_t check[LINK_CHECK_LEN];
     link_check(check, text, head, payload, w.used);
     wire_put_bytes(&w, check, sizeof(check));
@@ -48,7 +64,8 @@ void link_format(const struct link *l, char text[static LINK_TEXT_LEN])
     sodium_memzero(payload, sizeof(payload));
 }
 
-static int parse_authority(struct link *l, const char *at, size_t len)
+/* A web page's address may leave its port out. */
+static int parse_authority(struct link *l, const char *at, size_t len, bool web)
 {
     char buf[LINK_HOST_LEN + 8];
     if (len >= sizeof(buf))
@@ -59,14 +76,17 @@ static int parse_authority(struct link *l, const char *at, size_t len)
     char *port = strrchr(buf, ':');
     if (buf[0] == '[') {
         char *end = strchr(buf, ']');
-        if (end == NULL || end[1] != ':')
+        if (end == NULL || (end[1] != ':' && (end[1] != '\0' || !web)))
             return POSTERN_ERR_INVALID;
         *end = '\0';
         host = buf + 1;
-        port = end + 1;
+        port = end[1] == ':' ? end + 1 : NULL;
     }
-    if (port == NULL)
+    if (port == NULL && !web)
         return POSTERN_ERR_INVALID;
+    char standard[] = ":443";
+    if (port == NULL)
+        port = standard;
     *port++ = '\0';
     char *end = NULL;
     unsigned long v = strtoul(port, &end, 10);
@@ -103,76 +123,187 @@ static int parse_payload(struct link *l, const uint8_t *payload, size_t len)
     return wire_end(&r);
 }
 
-static int parse_trimmed(struct link *l, const char *text, struct fault *f)
+static const char again[] = "copy the whole link again, or ask for a new one";
+static const char cut_short[] = "the link is cut short or mangled";
+
+/* How long a payload of this version is in letters, `nth` of its kind; 0: no more. */
+static size_t payload_letters(enum link_type type, unsigned nth)
 {
-    static const char again[] = "copy the whole link again, or ask for a new one";
-    struct link r = {0};
+    size_t bytes = 1 + KEY_LEN + LINK_CHECK_LEN;
+    if (type == LINK_INVITE)
+        bytes += KEY_LEN + LINK_SECRET_LEN;
+    else if (nth == 0)
+        bytes += LINK_SECRET_LEN; /* with a token first: it is the longer one */
+    return nth < (type == LINK_INVITE ? 1 : 2) ? (bytes * 8 + 4) / 5 : 0;
+}
+
+/* `len` letters as the payload of the link that `l` has the head of. */
+static int parse_letters(struct link *l, const char *letters, size_t len,
+                         struct fault *f)
+{
+    char head[LINK_TEXT_LEN], text[LINK_TEXT_LEN];
     uint8_t payload[LINK_PAYLOAD_MAX], check[LINK_CHECK_LEN];
-    size_t plen = sizeof(prefix) - 1;
-    if (strncmp(text, prefix, plen) != 0)
-        return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "this is not a Postern link: it does not begin with %s",
-                         prefix);
-    const char *auth = text + plen;
-    const char *slash = strchr(auth, '/');
-    if (strlen(text) >= LINK_TEXT_LEN || slash == NULL || slash[1] == '\0' ||
-        slash[2] != '/')
-        return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "the link is cut short or mangled");
-    r.type = (enum link_type)(unsigned char)slash[1];
+    int n = POSTERN_ERR_INVALID;
+    if (len < sizeof(text)) {
+        memcpy(text, letters, len);
+        text[len] = '\0';
+        n = base32_decode(payload, sizeof(payload), text);
+        sodium_memzero(text, sizeof(text));
+    }
+    if (n < 1 + LINK_CHECK_LEN)
+        return fault_set(f, POSTERN_ERR_INVALID, again, "%s", cut_short);
+    size_t body = (size_t)n - LINK_CHECK_LEN;
+    link_check(check, head, link_head(l, head), payload, body);
+    int rc = 0;
+    if (sodium_memcmp(check, payload + body, LINK_CHECK_LEN) != 0)
+        rc = fault_set(f, POSTERN_ERR_INVALID, again,
+                       "the link was mangled: its check does not match");
+    else if (payload[0] != LINK_VERSION)
+        rc = fault_set(f, POSTERN_ERR_NEWER, "update this program",
+                       "the link was made by a newer version of Postern");
+    else if (parse_payload(l, payload, body) != 0)
+        rc = fault_set(f, POSTERN_ERR_INVALID, again, "%s", cut_short);
+    sodium_memzero(payload, sizeof(payload));
+    return rc;
+}
+
+/* The same, also where the broker's name has lost or got capital letters. */
+static int parse_either(struct link *l, const char *letters, size_t len,
+                        struct fault *f)
+{
+    struct link r = *l;
+    int rc = parse_letters(&r, letters, len, f);
+    if (rc == POSTERN_ERR_INVALID) {
+        r = *l;
+        for (char *at = r.host; *at != '\0'; at++)
+            *at = lower(*at);
+        if (parse_letters(&r, letters, len, NULL) == 0)
+            rc = 0;
+    }
+    if (rc == 0)
+        *l = r;
+    sodium_memzero(&r, sizeof(r));
+    return rc;
+}
+
+/* ------------------------------------------------------------- what people copy */
+
+/* A text without what copying puts between a link's letters. */
+struct copy {
+    char text[LINK_INPUT_MAX + 1];
+    bool edge[LINK_INPUT_MAX + 1]; /* something stood before this letter */
+    size_t len;
+};
+
+/*
+ * Length of what stands at `at` and cannot be of a link: white space, quotes, brackets
+ * and quote marks of mails, their soft line breaks, and what word processors make of
+ * all these in UTF-8; else 0.
+ */
+static size_t between(const char *at)
+{
+    static const char *const marks[] = {
+        "\xc2\xa0", "\xc2\xab", "\xc2\xad",     "\xc2\xbb",     "=\n",
+        "=\r\n",    "\\\n",     "\xe2\x81\xa0", "\xe3\x80\x80", "\xef\xbb\xbf",
+    };
+    if (strchr(" \t\r\n\v\f<>\"'`", *at) != NULL)
+        return 1;
+    if (strncmp(at, "\xe2\x80", 2) == 0 && ((uint8_t)at[2] & 0xc0) == 0x80)
+        return 3; /* general punctuation: wide quotes, spaces without width */
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+        if (strncmp(at, marks[i], strlen(marks[i])) == 0)
+            return strlen(marks[i]);
+    return 0;
+}
+
+static void copy_take(struct copy *c, const char *text)
+{
+    c->len = 0;
+    for (bool edge = false; *text != '\0';) {
+        size_t skip = between(text);
+        if (skip == 0) {
+            c->edge[c->len] = edge;
+            c->text[c->len++] = *text;
+        }
+        edge = skip > 0;
+        text += skip > 0 ? skip : 1;
+    }
+    c->text[c->len] = '\0';
+    c->edge[c->len] = true;
+}
+
+/* What is behind the scheme at `at`, which is a web page's or ours. */
+static int parse_behind(struct link *l, const struct copy *c, size_t at, bool web,
+                        struct fault *f)
+{
+    struct link r = {0};
+    const char *auth = c->text + at, *slash = strchr(auth, '/');
+    const char *kind = slash == NULL ? NULL : slash + (web && slash[1] == '#' ? 2 : 1);
+    if (kind == NULL || *kind == '\0' || kind[1] != '/')
+        return fault_set(f, POSTERN_ERR_INVALID, again, "%s", cut_short);
+    r.type = (enum link_type)(unsigned char)lower(*kind);
     if (r.type != LINK_BROKER && r.type != LINK_AGENT && r.type != LINK_INVITE)
         return fault_set(f, POSTERN_ERR_INVALID, again,
                          "the link is of an unknown kind '%c'",
-                         slash[1] > ' ' && slash[1] < 0x7f ? slash[1] : '?');
-    if (parse_authority(&r, auth, (size_t)(slash - auth)) != 0)
+                         *kind > ' ' && *kind < 0x7f ? *kind : '?');
+    if (parse_authority(&r, auth, (size_t)(slash - auth), web) != 0)
         return fault_set(f, POSTERN_ERR_INVALID, again,
                          "the link's broker address is mangled");
-    int n = base32_decode(payload, sizeof(payload), slash + 3);
-    if (n < 1 + LINK_CHECK_LEN)
-        return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "the link is cut short or mangled");
-    size_t body = (size_t)n - LINK_CHECK_LEN;
-    link_check(check, text, (size_t)(slash + 3 - text), payload, body);
-    if (sodium_memcmp(check, payload + body, LINK_CHECK_LEN) != 0)
-        return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "the link was mangled: its check does not match");
-    if (payload[0] != LINK_VERSION)
-        return fault_set(f, POSTERN_ERR_NEWER, "update this program",
-                         "the link was made by a newer version of Postern");
-    if (parse_payload(&r, payload, body) != 0)
-        return fault_set(f, POSTERN_ERR_INVALID, again,
-                         "the link is cut short or mangled");
-    *l = r;
-    return 0;
+    const char *letters = kind + 2;
+    size_t from = (size_t)(letters - c->text), len = 0;
+    while (is_letter(letters[len]))
+        len++;
+    int rc = parse_either(&r, letters, len, f);
+    for (unsigned nth = 0; rc == POSTERN_ERR_INVALID && nth < 2; nth++) {
+        size_t want = payload_letters(r.type, nth); /* words may follow it */
+        if (want > 0 && want < len && c->edge[from + want])
+            rc = parse_either(&r, letters, want, NULL);
+    }
+    if (rc == 0)
+        *l = r;
+    sodium_memzero(&r, sizeof(r));
+    return rc;
+}
+
+/* The first that is whole; else what is wrong with the first. NOTFOUND: none. */
+static int parse_each(struct link *l, const struct copy *c, const char *scheme,
+                      bool web, struct fault *f)
+{
+    size_t len = strlen(scheme);
+    int rc = POSTERN_ERR_NOTFOUND;
+    for (size_t at = 0; at + len <= c->len; at++) {
+        if (strncasecmp(c->text + at, scheme, len) != 0)
+            continue;
+        bool first = rc == POSTERN_ERR_NOTFOUND;
+        int now = parse_behind(l, c, at + len, web, first ? f : NULL);
+        if (now == 0)
+            return 0;
+        if (first)
+            rc = now;
+    }
+    return rc;
 }
 
 int link_parse(struct link *l, const char *text, struct fault *f)
 {
-    /* What a copy brings along from the sentence around it is no harm. */
-    static const char around[] = " \t\r\n,;.!?:<>()[]\"'`";
-    char trimmed[LINK_TEXT_LEN + 1];
-    text += strspn(text, around);
-    size_t len = strlen(text);
-    while (len > 0 && strchr(around, text[len - 1]) != NULL)
-        len--;
-    if (len >= sizeof(trimmed))
-        len = sizeof(trimmed) - 1; /* too long in any case */
-    memcpy(trimmed, text, len);
-    trimmed[len] = '\0';
-    if (strncasecmp(trimmed, prefix, sizeof(prefix) - 1) == 0)
-        memcpy(trimmed, prefix, sizeof(prefix) - 1);
-    int rc = parse_trimmed(l, trimmed, f);
-    if (rc ==
-        POSTERN_ERR_INVALID) { /* all of it in capitals, as some scanners give it */
-        for (char *at = trimmed; *at != '\0'; at++)
-            *at = *at >= 'A' && *at <= 'Z' ? (char)(*at - 'A' + 'a') : *at;
-        if (parse_trimmed(l, trimmed, NULL) == 0) {
-            rc = 0;
-            if (f != NULL)
-                *f = (struct fault){0};
-        }
-    }
-    sodium_memzero(trimmed, sizeof(trimmed));
+    struct copy c;
+    struct fault why = {0};
+    if (strnlen(text, LINK_INPUT_MAX + 1) > LINK_INPUT_MAX)
+        return fault_set(f, POSTERN_ERR_INVALID, "copy the link alone",
+                         "this is too long to be a Postern link");
+    copy_take(&c, text);
+    int rc = parse_each(l, &c, prefix, false, &why);
+    if (rc == POSTERN_ERR_NOTFOUND && (parse_each(l, &c, "https://", true, NULL) == 0 ||
+                                       parse_each(l, &c, "http://", true, NULL) == 0))
+        rc = 0;
+    if (rc == POSTERN_ERR_NOTFOUND && c.len == 0)
+        rc = fault_set(&why, POSTERN_ERR_INVALID, again, "the link is empty");
+    else if (rc == POSTERN_ERR_NOTFOUND)
+        rc = fault_set(&why, POSTERN_ERR_INVALID, again,
+                       "this is not a Postern link: there is no %s in it", prefix);
+    if (rc != 0 && f != NULL)
+        *f = why;
+    sodium_memzero(&c, sizeof(c));
     return rc;
 }
 

@@ -19,6 +19,7 @@
 #define LINK_SECRET_LEN 16
 #define LINK_TEXT_LEN 512
 #define LINK_DEFAULT_PORT 443
+#define LINK_INPUT_MAX 4096 /* characters of a text in which a link is looked for */
 
 enum link_type { LINK_BROKER = 'b', LINK_AGENT = 'a', LINK_INVITE = 'i' };
 
@@ -35,7 +36,13 @@ struct link {
 
 /* Writes the text form; `text` is NUL-terminated. */
 void link_format(const struct link *l, char text[static LINK_TEXT_LEN]);
-/* On failure fills `f` with what is wrong with the text and what to do. */
+/*
+ * The first whole link in a text as people copy it: between its letters may be white
+ * space, line breaks, quotes and brackets, around it words, in it capital letters; and
+ * https://HOST[:PORT]/i/PAYLOAD or https://HOST[:PORT]/#i/PAYLOAD is the same link. On
+ * failure fills `f` with what is wrong with the first and what to do. `text` is a
+ * stranger's: no more than LINK_INPUT_MAX of it is looked at.
+ */
 MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
 
 /* The same for one that stands on the command line: what is no link is wrong usage. */

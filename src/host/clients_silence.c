@@ -103,8 +103,10 @@ static void ask_others(struct host_client *c, uint64_t now_us)
 {
     Meta *m = calloc(1, sizeof(*m));
     c->asked = true;
-    if (m == NULL)
+    if (m == NULL || c->who.portal) { /* that one has no programs */
+        free(m);
         return;
+    }
     m->which_body = Meta_alive_tag;
     for (struct host_client *o = c->all->first; o != NULL; o = o->next) {
         if (o == c || !host_client_is_open(o) ||
@@ -132,7 +134,7 @@ void silence_check(struct host_client *c, uint64_t now_us)
     struct clients *cs = c->all;
     struct absence a = {.told_us = (uint64_t)cs->host->settings.absent_s * 1000000,
                         .streams = session_stream_count(tie_session(c->tie)) > 0,
-                        .sleeps = is_sleeper(cs, c->who.listed)};
+                        .sleeps = !c->who.portal && is_sleeper(cs, c->who.listed)};
     uint64_t silent_us = silence_of(c, now_us);
     switch (absence_judge(&a, silent_us)) {
     case ABSENCE_FINE:
@@ -142,7 +144,8 @@ void silence_check(struct host_client *c, uint64_t now_us)
         }
         break;
     case ABSENCE_PROBE:
-        c->away = silent_us > 2 * ABSENCE_PROBE_US;
+        /* A quiet session is silent for as long as its keepalive, and answers. */
+        c->away = silent_us + ABSENCE_PROBE_US > absence_patience_us(&a) + AWAKE_US;
         session_probe(tie_session(c->tie));
         break;
     case ABSENCE_OVER:

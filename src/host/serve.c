@@ -31,6 +31,7 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
+#include "path/net.h"
 #include "path/uplink_words.h"
 
 enum {

@@ -352,6 +352,14 @@ uint32_t session_rtt_us(const struct session *s)
     return us < UINT32_MAX ? (uint32_t)us : 0;
 }
 
+uint32_t session_usual_rtt_us(const struct session *s)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    uint64_t us = info.smoothed_rtt / 1000;
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
 uint64_t session_bytes_sent(const struct session *s)
 {
     return s->sent_bytes;

@@ -132,6 +132,8 @@ bool session_is_open(const struct session *s);
 const uint8_t *session_peer(const struct session *s);
 /* The last sample, 0 when there is none yet. */
 uint32_t session_rtt_us(const struct session *s);
+/* The smoothed one. */
+uint32_t session_usual_rtt_us(const struct session *s);
 uint64_t session_bytes_sent(const struct session *s);
 uint64_t session_bytes_received(const struct session *s);
 /* What came, and what of the streams the peer acknowledged. */

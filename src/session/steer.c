@@ -25,10 +25,12 @@ enum {
     PACKET_NS = 10000000,        /* the longest packet of a stream path takes as long */
     FLOW_NS = 200000000,         /* its rate is that of as long */
     SLOW_NS = 150000000,         /* a packet of 1,200 bytes each way at 128 kbit/s */
+    NEAR_NS = 1000000,           /* and back: no slow line answers so soon */
     LEARNT_BYTES = 32 * 1024,    /* moved, before QUIC knows a path */
 };
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
+static const uint64_t tried_for_ns = 800000000ull;
 
 // clang-format off
 static const uint8_t label_next[] = {
@@ -89,6 +91,13 @@ static void want_label(struct session *s, bool another)
         STATE_GO(label_next, s->label_state, another ? stale : good);
 }
 
+/* The host follows what is more than a probe of QUIC's. */
+void steer_want_renewal(struct session *s)
+{
+    s->ping_due = true;
+    want_label(s, true);
+}
+
 void steer_on_validated(struct session *s)
 {
     if (s->label_state == LABEL_TRIED)
@@ -137,6 +146,8 @@ void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     uint64_t span = now_ns - f->since_ns;
     if (rtt_ns != 0 && rtt_ns < SLOW_NS)
         f->quick = true;
+    if (rtt_ns != 0 && rtt_ns < NEAR_NS)
+        f->packet_max = PACKET_MAX;
     if (span < FLOW_NS)
         return;
     uint64_t fits = (s->acked_bytes - f->acked_bytes) * PACKET_NS / span;
@@ -172,10 +183,13 @@ void steer_renew(struct session *s)
         s->raise_ns = 0;
         want_label(s, true);
     }
+    if (s->label_state == LABEL_TRIED_STALE && clock_ns() > s->tried_ns + tried_for_ns)
+        STATE_GO(label_next, s->label_state, LABEL_STALE); /* its window may be full */
     if (s->label_state == LABEL_STALE && s->confirmed && s->current != NULL) {
         ngtcp2_path path = label_path(&l, s->label + 1);
         int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, clock_ns());
         s->label += rc == 0;
+        s->tried_ns = rc == 0 ? clock_ns() : s->tried_ns;
         if (rc == 0)
             STATE_GO(label_next, s->label_state, LABEL_TRIED);
         else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) /* else one comes with an answer */
@@ -226,7 +240,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         return;
     }
     if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
-        want_label(s, true);
+        steer_want_renewal(s);
         s->raise_ns = now_us * 1000 + raise_after_ns;
     }
     if (paths_on_request(&s->net, p->id, &q, &reply, now_us))

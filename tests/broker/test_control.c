@@ -231,6 +231,18 @@ static size_t count_carried(const struct device *host, const uint8_t *conv)
     return n;
 }
 
+struct carried {
+    const struct device *host;
+    const uint8_t *conv;
+};
+
+/* Another thread's word may come after this one's pong. */
+static bool all_carried(void *ctx)
+{
+    const struct carried *c = ctx;
+    return count_carried(c->host, c->conv) == CARRIED;
+}
+
 /* Sends packets of a session, and waits until the broker has passed them on, or not. */
 static size_t carry_to(struct device *host, struct device *from, const Control *session,
                        unsigned count)
@@ -266,9 +278,10 @@ static void test_strangers_say_little(void **state)
         said += carry_to(host, strangers[i], &session, CARRIED);
     }
     uint32_t bytes = LIMIT_RATE_STRANGERS_SAY.burst + LIMIT_RATE_STRANGERS_SAY.per_s;
-    assert_in_range(said, 1, bytes / 1200);
+    assert_in_range(said, 0, bytes / 1200);
     memcpy(session.conv, in.conv, CONV_LEN);
-    assert_int_equal(carry_to(host, client, &session, CARRIED), CARRIED);
+    (void)carry_to(host, client, &session, CARRIED);
+    rig_wait(&rig, all_carried, &(struct carried){host, in.conv});
 }
 
 /* A pair is made by a host's word on an introduction that the broker has passed. */

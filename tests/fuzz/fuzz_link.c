@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char text[2048], again[LINK_TEXT_LEN];
+    char text[2 * LINK_INPUT_MAX], again[LINK_TEXT_LEN];
     struct link l, back;
     struct fault f = {0};
     if (size >= sizeof(text))

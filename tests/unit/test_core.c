@@ -386,7 +386,8 @@ static void test_link_mangled(void **state)
             expect_bad_link(bad);
         memcpy(bad, text, i + 1);
         memcpy(bad + i + 1, text + i, len + 1 - i);
-        expect_bad_link(bad);
+        if (i > 0) /* one more in front is a word around it */
+            expect_bad_link(bad);
     }
     struct link back;
     (void)snprintf(bad, sizeof(bad), " %s\r\n", text); /* white space is no harm */
@@ -396,7 +397,7 @@ static void test_link_mangled(void **state)
         bad[i] = (char)toupper((unsigned char)text[i]);
     assert_int_equal(link_parse(&back, bad, NULL), 0);
     assert_memory_equal(&l, &back, sizeof(l));
-    (void)snprintf(bad, sizeof(bad), "%s x", text);
+    (void)snprintf(bad, sizeof(bad), "%sx", text);
     expect_bad_link(bad);
     char longest[4096];
     memset(longest, 'a', sizeof(longest) - 1);
@@ -405,6 +406,109 @@ static void test_link_mangled(void **state)
     expect_bad_link(longest);
     memcpy(longest, "postern://h:1/b/", 16);
     expect_bad_link(longest);
+}
+
+/* As mails, word processors, chats and telephones give it. */
+static void test_link_copied(void **state)
+{
+    (void)state;
+    uint64_t rng = 13;
+    char text[LINK_TEXT_LEN], other[LINK_TEXT_LEN], bad[4 * LINK_TEXT_LEN];
+    static const char *const around[][2] = {
+        {"<", ">"},
+        {"\"", "\","},
+        {"'", "'."},
+        {"**", "**"},
+        {"(", ")!"},
+        {"\xe2\x80\x9c", "\xe2\x80\x9d\xe2\x80\xa6"},
+        {"\xc2\xab\xc2\xa0", "\xc2\xa0\xc2\xbb"},
+        {"\xef\xbb\xbf", "\r\n"},
+        {"Hi Anna,\nthis is it: ", "\nSee you"},
+        {"see postern:// and ", " please"},
+        {"run 'postern join ", "'"},
+        {"<a href=\"", "\">this</a>"},
+        {"https://example.org/x ", ""},
+    };
+    static const char *const inside[] = {
+        " ",    "\n", "\r\n", "\n> ",         "=\n",
+        "\\\n", "\t", "\n  ", "\xe2\x80\x8b", "\xc2\xad"};
+    for (int i = 0; i < 60; i++) {
+        enum link_type type = i % 3 == 0   ? LINK_BROKER
+                              : i % 3 == 1 ? LINK_AGENT
+                                           : LINK_INVITE;
+        struct link l = link_like(&rng, type,
+                                  i % 2 ? "Meet.example.org" : "2001:db8::1"),
+                    back;
+        link_format(&l, text);
+        for (size_t k = 0; k < sizeof(around) / sizeof(around[0]); k++) {
+            (void)snprintf(bad, sizeof(bad), "%s%s%s", around[k][0], text,
+                           around[k][1]);
+            assert_int_equal(link_parse(&back, bad, NULL), 0);
+            assert_memory_equal(&l, &back, sizeof(l));
+        }
+        for (size_t k = 0; k < sizeof(inside) / sizeof(inside[0]); k++)
+            for (size_t at = 1; at < strlen(text); at++) {
+                (void)snprintf(bad, sizeof(bad), "<%.*s%s%s> see you", (int)at, text,
+                               inside[k], text + at);
+                assert_int_equal(link_parse(&back, bad, NULL), 0);
+                assert_memory_equal(&l, &back, sizeof(l));
+            }
+        (void)snprintf(bad, sizeof(bad), "https%s", text + strlen("postern"));
+        assert_int_equal(link_parse(&back, bad, NULL), 0);
+        assert_memory_equal(&l, &back, sizeof(l));
+        struct link wrong = l;
+        wrong.port ^= 1; /* the first whole one is taken */
+        link_format(&wrong, other);
+        other[strlen(other) - 1] = other[strlen(other) - 1] == 'a' ? 'q' : 'a';
+        (void)snprintf(bad, sizeof(bad), "%s\n%s", other, text);
+        assert_int_equal(link_parse(&back, bad, NULL), 0);
+        assert_memory_equal(&l, &back, sizeof(l));
+    }
+}
+
+static void test_link_of_a_web_page(void **state)
+{
+    (void)state;
+    uint64_t rng = 17;
+    char text[LINK_TEXT_LEN], bad[2 * LINK_TEXT_LEN];
+    struct link l = link_like(&rng, LINK_INVITE, "meet.example.org"), back;
+    l.port = 443;
+    link_format(&l, text);
+    const char *letters = strstr(text, "/i/") + 3;
+    static const char *const heads[] = {
+        "https://meet.example.org/i/", "https://meet.example.org/#i/",
+        "HTTPS://Meet.Example.org:443/#i/", "http://meet.example.org:443/i/"};
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        (void)snprintf(bad, sizeof(bad), "%s%s.", heads[i], letters);
+        assert_int_equal(link_parse(&back, bad, NULL), 0);
+        assert_memory_equal(&l, &back, sizeof(l));
+    }
+    expect_bad_link("https://meet.example.org/");
+    expect_bad_link("https://meet.example.org/i/abcd");
+    expect_bad_link("https://[::1]x/i/abcd");
+    expect_bad_link("https:///i/abcd");
+    expect_bad_link("https://");
+}
+
+/* However long, and whatever it is made of, it is looked at once and in no time. */
+static void test_link_in_too_much(void **state)
+{
+    (void)state;
+    uint64_t rng = 19;
+    static char all[3 * LINK_INPUT_MAX];
+    struct link l = link_like(&rng, LINK_INVITE, "meet.example.org"), back;
+    memset(all, ' ', sizeof(all));
+    link_format(&l, all + LINK_INPUT_MAX - 400);
+    assert_int_equal(link_parse(&back, all, NULL), 0);
+    memset(all, ' ', sizeof(all));
+    link_format(&l, all + LINK_INPUT_MAX);
+    expect_bad_link(all);
+    for (size_t i = 0; i + 16 < LINK_INPUT_MAX; i += 16)
+        memcpy(all + i, "postern://a:1/i/", 17);
+    expect_bad_link(all);
+    for (size_t i = 0; i + 8 < sizeof(all); i += 8)
+        memcpy(all + i, "https://", 9);
+    expect_bad_link(all);
 }
 
 static void test_link_random(void **state)
@@ -617,6 +721,9 @@ int main(void)
         cmocka_unit_test(test_sign_rotation),
         cmocka_unit_test(test_link_round_trip),
         cmocka_unit_test(test_link_mangled),
+        cmocka_unit_test(test_link_copied),
+        cmocka_unit_test(test_link_of_a_web_page),
+        cmocka_unit_test(test_link_in_too_much),
         cmocka_unit_test(test_link_random),
         cmocka_unit_test(test_invite_words),
         cmocka_unit_test(test_proto_round_trip),

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 /* A host that just spoke, and one that has not for so long: people are told after 4 s
- * and four round trips (docs/CLI.md), of which one may be that of a program that hung:
- * then after 20 s. */
+ * and four round trips (docs/CLI.md), which are long behind a time in which the program
+ * hung or nothing came: then after 20 s at most. */
 #define LATELY_US SECONDS(1)
 #define LONG_US SECONDS(8)
 #define LONG_HUNG_US SECONDS(21)
@@ -176,6 +176,7 @@ void daemon_look(struct daemon *d, const struct talker *t, bool away)
     rig_check(d->rig, (strcmp(state, "online") == 0) == hears,
               "status says that the host is %s; it was heard %.1f s ago", state,
               (double)(now_us - t->last_us) / 1e6);
+    d->hung = d->hung || away;
 }
 
 void daemon_expect_online(struct daemon *d)

@@ -21,6 +21,7 @@
 #include "broker/relay_flow.h"
 #include "daemon.h"
 #include "guard.h"
+#include "visitors.h"
 
 /* What a person would wait before pressing a key: a way that died is found out, and
  * another one taken, or made. */
@@ -29,8 +30,9 @@
 #define ANSWER_US SECONDS(20)
 /* Of a new command, whatever it meets (docs/METHODS.md). */
 #define COMMAND_US SECONDS(7)
-#define BROKER_US SECONDS(7) /* the same of a command that finds no broker */
-#define LOCAL_US SECONDS(10) /* and of one that was handed to an `up` that hangs */
+#define BROKER_US SECONDS(7)  /* the same of a command that finds no broker */
+#define IDLE_US SECONDS(3500) /* the portal ends what moves nothing for an hour */
+#define LOCAL_US SECONDS(10)  /* and of one that was handed to an `up` that hangs */
 
 enum {
     STREAMS_MAX = 8,
@@ -43,7 +45,8 @@ enum {
     QUICK_LOSS = 7, /* permille; with more of it nothing is quick for sure */
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
-    MEMORY_UP_SEEDS = 4,
+    MEMORY_PORTAL_SEEDS = 8,
+    ENTER_S = 60, /* tries of a person, with pauses */
     MEMORY_ROUNDS = 24,
     MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
     MEMORY_EACH = 64, /* bytes: less is no object */
@@ -54,6 +57,8 @@ struct play {
     struct rig rig;
     struct guard guard;
     struct daemon daemon;
+    struct visitors visitors;
+    unsigned ended; /* the portal, or what goes through it, so often */
     struct stream {
         struct talker talker;
         unsigned begun;
@@ -89,6 +94,11 @@ static void state_of_other(const struct play *p, unsigned i,
         (void)snprintf(out, SCRATCH_LEN + 16, "%s/other%u", p->rig.dir, i);
 }
 
+static bool is_visitor(const struct play *p, const struct stream *st)
+{
+    return p->scene->portal && st == &p->streams[1];
+}
+
 /* The command whose stream it is, where each has one. */
 static struct program *command_of(struct play *p, const struct stream *st)
 {
@@ -117,7 +127,10 @@ static void begin_stream(struct play *p, struct stream *st)
         state_of_other(p, which - 1, state);
         st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
     }
-    talker_start(&st->talker, m);
+    if (is_visitor(p, st))
+        visitors_talk(&p->visitors, &st->talker);
+    else
+        talker_start(&st->talker, m);
 }
 
 /* It ends by itself, and says how. */
@@ -173,7 +186,8 @@ static bool end_stream(struct play *p, struct stream *st)
     st->longest_us = t->longest_us > st->longest_us ? t->longest_us : st->longest_us;
     if (t->error != 0 && went_unanswered(p, st))
         p->broken++; /* and what comes after it may meet the next fault unanswered */
-    rig_check(&p->rig, t->error == 0 || p->broken > 0,
+    rig_check(&p->rig,
+              t->error == 0 || p->broken > 0 || (is_visitor(p, st) && p->ended > 0),
               "stream %td broke after %zu of %zu bytes: %s", st - p->streams, t->got,
               t->bytes, strerror(t->error));
     rig_check(&p->rig, t->longest_us <= patience(p->scene), "silence of %.1f s",
@@ -194,6 +208,8 @@ static void pass(struct play *p, uint64_t us)
 {
     uint64_t end = house_now_us(p->rig.town->house) + us;
     stranger_tries(p);
+    if (p->scene->portal)
+        visitors_intrude(&p->visitors);
     (void)house_run(p->rig.town->house, us, NULL, NULL);
     for (unsigned i = 0; i < stream_count(p); i++) {
         struct stream *st = &p->streams[i];
@@ -298,13 +314,20 @@ static void restart_host(struct play *p, uint64_t after_us)
     rig_restart_host(&p->rig, after_us);
 }
 
+/* With its portal, and all logins. */
+static void restart_broker(struct play *p, uint64_t after_us)
+{
+    p->ended++;
+    rig_restart_broker(&p->rig, after_us);
+}
+
 /* All that a program needs to begin is there already. */
 static void begin_on_full_disk(struct play *p, enum fault_kind kind)
 {
     if (kind == FAULT_DISK_HOST)
         restart_host(p, 0);
     else if (kind == FAULT_DISK_BROKER)
-        rig_restart_broker(&p->rig, 0);
+        restart_broker(p, 0);
     else if (kind == FAULT_DISK_CLIENT)
         ping(p);
 }
@@ -424,6 +447,7 @@ static void strike(struct play *p, const struct scene_fault *f)
                                                   : -(int64_t)JUMP_S * 1000000);
         return;
     case FAULT_IDLE:
+        p->ended += f->lasts_us >= IDLE_US;
         for (unsigned i = 0; i < stream_count(p); i++)
             p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
@@ -438,7 +462,7 @@ static void strike(struct play *p, const struct scene_fault *f)
         pass(p, PATIENCE_US); /* the host's next try may come so late */
         return;
     case FAULT_BROKER_RESTARTS:
-        rig_restart_broker(&p->rig, f->lasts_us);
+        restart_broker(p, f->lasts_us);
         return;
     case FAULT_HOST_RESTARTS:
         restart_host(p, f->lasts_us);
@@ -586,6 +610,10 @@ static void connect_others(struct play *p)
     char link[PROGRAM_FIELD], state[SCRATCH_LEN + 16];
     for (unsigned i = 0; i < p->scene->others; i++) {
         struct program *other = &p->others[i];
+        if (p->scene->portal) { /* a person without a device */
+            guard_another(&p->guard);
+            continue;
+        }
         state_of_other(p, i, state);
         guard_another(&p->guard);
         if (p->scene->up) {
@@ -606,7 +634,8 @@ static void connect_others(struct play *p)
 static void disconnect(struct play *p)
 {
     rig_disconnect(&p->rig);
-    for (unsigned i = 0; i < p->scene->others && !p->scene->nc; i++) {
+    for (unsigned i = 0; i < p->scene->others && !p->scene->nc && !p->scene->portal;
+         i++) {
         rig_run_to_end(&p->rig, &p->others[i], SECONDS(10));
         program_fini(&p->others[i]);
     }
@@ -697,6 +726,7 @@ static void open_play(struct play *p, const struct scene *s)
                                     .wire = &s->wire,
                                     .carrier = s->carrier,
                                     .six = s->six},
+                           .portal = s->portal ? PORTAL_PEM : NULL,
                            .on_town = on_town,
                            .ctx = p};
     p->scene = s;
@@ -705,6 +735,8 @@ static void open_play(struct play *p, const struct scene *s)
         invite_stranger(p);
     if (s->liar)
         invite_liar(p);
+    if (s->portal)
+        visitors_begin(&p->visitors, &p->rig);
 }
 
 static void on_away(void *ctx)
@@ -724,18 +756,27 @@ static void connect_all(struct play *p)
     connect_others(p);
 }
 
-static void use_up(struct play *p)
+/* The portal's session to the host heals as a client's, and it lets in whom it knows.
+ */
+static void see_visitors_off(struct play *p)
 {
-    daemon_use(&p->daemon);
-    p->used++;
+    rig_check(&p->rig, p->visitors.longest_us <= patience(p->scene) + SECONDS(ENTER_S),
+              "it took a visitor %.1f s to get in",
+              (double)p->visitors.longest_us / 1e6);
+    visitors_end(&p->visitors, p->scene->seed % 4 == 0);
 }
 
-/* Its streams are over. */
+static void use_portal(struct play *p)
+{
+    visitors_use(&p->visitors);
+}
+
+/* Its streams are over, and commands go on to use it. */
 static void look_back_at_up(struct play *p)
 {
     daemon_expect_online(&p->daemon);
-    if (p->scene->seed % MEMORY_UP_SEEDS == 0)
-        look_at_memory(p, use_up);
+    daemon_use(&p->daemon);
+    p->used++;
 }
 
 static bool all_heard(void *ctx)
@@ -747,16 +788,17 @@ static bool all_heard(void *ctx)
     return true;
 }
 
-/* The commands of its device need no session of their own. */
+/* The commands of its device need no session of their own; a portal has one. */
 static void look_at_sessions(struct play *p)
 {
-    if (!p->scene->up)
+    unsigned sessions = 1u + p->scene->portal + p->lies;
+    if (!p->scene->up && !p->scene->portal)
         return;
     rig_check(&p->rig, house_run(p->rig.town->house, SECONDS(30), all_heard, p),
               "not every stream begins");
-    rig_check(&p->rig, p->guard.guests == 1u + p->lies,
-              "the host has %u sessions, and one 'up' carries all streams",
-              p->guard.guests);
+    rig_check(&p->rig, p->guard.guests == sessions,
+              "the host has %u sessions, and %u carry all streams", p->guard.guests,
+              sessions);
 }
 
 struct outcome faults_play(const struct scene *s)
@@ -785,20 +827,25 @@ struct outcome faults_play(const struct scene *s)
     if (s->up)
         look_back_at_up(p);
     send_stranger_away(p);
+    if (s->portal)
+        see_visitors_off(p);
     disconnect(p);
     send_liar_away(p);
     if (!s->liar) {
         measure(p, &after);
         compare(p, &before, &after);
     }
-    if (s->seed % MEMORY_SEEDS == 0)
+    if (s->portal && s->seed % MEMORY_PORTAL_SEEDS == 0)
+        look_at_memory(p, use_portal);
+    else if (s->seed % MEMORY_SEEDS == 0)
         look_at_memory(p, ping);
-    unsigned begun = p->used;
+    unsigned begun = p->used + p->visitors.talks;
     for (unsigned i = 0; i < stream_count(p); i++)
         begun += p->streams[i].begun;
-    rig_check(&p->rig, p->rig.echo.accepted <= begun,
-              "the service was reached %u times, by %u streams", p->rig.echo.accepted,
-              begun);
+    /* A page of the portal tells whether the service is there: that was tried. */
+    unsigned reached = s->portal ? p->rig.echo.used : p->rig.echo.accepted;
+    rig_check(&p->rig, reached <= begun,
+              "the service was reached %u times, by %u streams", reached, begun);
     struct outcome o = {house_trace(p->rig.town->house), longest_us,
                         house_now_us(p->rig.town->house)};
     guard_end(&p->guard);

@@ -29,9 +29,9 @@ int clock_gettime(clockid_t id, struct timespec *t)
         return (int)syscall(SYS_clock_gettime, id, t);
     uint64_t us = house_now_us(h);
     bool wall = id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
-    if (wall)
-        us += (uint64_t)house_wall_us(h);
-    t->tv_sec = (time_t)(us / 1000000) + (wall ? EPOCH_S : 0);
+    if (wall) /* which may be behind its begin */
+        us += (uint64_t)(EPOCH_S * INT64_C(1000000) + house_wall_us(h));
+    t->tv_sec = (time_t)(us / 1000000);
     t->tv_nsec = (long)(us % 1000000) * 1000;
     return 0;
 }

@@ -180,10 +180,14 @@ static void *run_echo_conn(void *arg)
     struct echo_conn *c = arg;
     uint8_t buf[16384];
     ssize_t n;
-    while ((n = recv(c->fd, buf, sizeof(buf), 0)) > 0)
+    bool used = false;
+    while ((n = recv(c->fd, buf, sizeof(buf), 0)) > 0) {
+        c->echo->used += !used;
+        used = true;
         for (ssize_t at = 0, w; at < n; at += w)
             if ((w = send(c->fd, buf + at, (size_t)(n - at), MSG_NOSIGNAL)) <= 0)
                 goto out;
+    }
 out:
     (void)close(c->fd);
     c->echo->open--;
@@ -271,9 +275,8 @@ static int compare(struct talker *t, const uint8_t *buf, size_t len, uint64_t *r
     return 0;
 }
 
-static void *run_talker(void *arg)
+void *talker_run(struct talker *t)
 {
-    struct talker *t = arg;
     struct talk k = {.t = t, .fd = t->fd};
     struct sockaddr_in at = loopback(t->port);
     uint64_t rng = t->seed;
@@ -299,6 +302,11 @@ static void *run_talker(void *arg)
     (void)task_join(writer);
     (void)close(k.fd);
     return NULL;
+}
+
+static void *run_talker(void *arg)
+{
+    return talker_run(arg);
 }
 
 void talker_start(struct talker *t, struct machine *m)

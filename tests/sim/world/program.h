@@ -53,6 +53,7 @@ struct echo {
     uint16_t port;
     bool stop;
     unsigned accepted, open;
+    unsigned used; /* by who said something */
 };
 void echo_start(struct echo *e, struct machine *m, uint16_t port);
 
@@ -72,5 +73,7 @@ struct talker {
     uint64_t longest_us; /* the longest silence between two arrivals */
 };
 void talker_start(struct talker *t, struct machine *m);
+/* The same from a task of the caller's; NULL. */
+void *talker_run(struct talker *t);
 
 #endif

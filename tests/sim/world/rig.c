@@ -105,8 +105,9 @@ static void join(struct rig *r)
 static void start_broker(struct rig *r)
 {
     program_start(&r->broker, r->town->broker, r->state[0],
-                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 "
-                  "--no-portal");
+                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 %s %s",
+                  r->portal != NULL ? "--certificate" : "--no-portal",
+                  r->portal != NULL ? r->portal : "");
     rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
 }
 
@@ -121,7 +122,8 @@ static void start_host(struct rig *r)
 {
     char unused[PROGRAM_FIELD];
     program_start(&r->serve, r->town->host.machine, r->state[1],
-                  "serve --broker %s --name home echo=%d", r->link, ECHO_PORT);
+                  "serve --broker %s --name home echo=%d %s", r->link, ECHO_PORT,
+                  r->portal != NULL ? "other=7001" : "");
     rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
 }
 
@@ -190,6 +192,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
     static const char *const names[] = {"broker", "host", "client"};
     memset(r, 0, sizeof(*r));
     r->seed = c->town.seed;
+    r->portal = c->portal;
     r->kernel_fds = count_kernel_fds();
     r->town = town_new(&c->town);
     if (c->on_town != NULL)

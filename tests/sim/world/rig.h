@@ -23,6 +23,8 @@ struct rig {
     struct echo echo;
     char link[PROGRAM_FIELD];
     char used_invite[PROGRAM_FIELD]; /* the client's */
+    const char *portal; /* its certificate: the broker has one, and the host another
+                         * service */
     unsigned crashes;
     /* The host is away, and about to be back; or NULL. */
     void (*on_away)(void *ctx);
@@ -32,6 +34,7 @@ struct rig {
 
 struct rig_config {
     struct town_config town;
+    const char *portal;
     /* Once there is a town, before any program runs; or NULL. */
     void (*on_town)(void *ctx, struct rig *r);
     void *ctx;

@@ -42,7 +42,7 @@ static const char *const names[FAULT_KINDS] = {
 
 static const char *const parts[SCENE_PARTS] = {
     "loss", "jitter",   "rate", "mtu",    "host-nat", "client-nat", "carrier",
-    "six",  "stranger", "liar", "others", "nc",       "up"};
+    "six",  "stranger", "liar", "others", "nc",       "up",         "portal"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -179,6 +179,20 @@ static void leave_out(struct scene *s)
         s->others = 0;
     s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
     s->up = s->up && has(s, SCENE_UP);
+    s->portal = s->portal && s->others > 0 && has(s, SCENE_PORTAL);
+}
+
+/* Beside the others' draws, which stay as they are. */
+static bool draws_portal(uint64_t rng)
+{
+    return rng_below(&rng, 10) == 0;
+}
+
+static void draw_portal(struct scene *s)
+{
+    s->portal = true;
+    s->others = 1;
+    s->nc = false;
 }
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain)
@@ -205,6 +219,8 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
     s->up = rng_below(&rng, 8) == 0;
     if (s->up)
         draw_up(s, &rng);
+    else if (draws_portal(rng))
+        draw_portal(s);
     else
         draw_special(s, rng);
     leave_out(s);
@@ -259,10 +275,10 @@ void scene_tell(const struct scene *s)
                  (unsigned long long)s->wire.delay_us, s->wire.loss_permille,
                  (unsigned long long)s->wire.rate_bps, s->wire.mtu,
                  s->wire.mtu_silent ? " in silence" : "");
-    (void)printf("%s%s%s%s, %u others%s%s\n", s->carrier ? ", a carrier's NAT" : "",
+    (void)printf("%s%s%s%s, %u others%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
                  s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "",
-                 s->up ? ", up" : "");
+                 s->up ? ", up" : "", s->portal ? ", portal" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))
             (void)printf("  %u: after %.1f s: %s, %.1f s%s%s\n", i,

@@ -60,6 +60,7 @@ enum scene_part {
     SCENE_OTHER,    /* more devices, each with a stream of its own */
     SCENE_NC,       /* theirs are of `nc` */
     SCENE_UP,       /* the streams go through `up`: those of others are its device's */
+    SCENE_PORTAL,   /* the other stream is a person's, who has no device */
     SCENE_PARTS
 };
 
@@ -82,7 +83,7 @@ struct scene {
     unsigned pause_ms;
     unsigned others;
     bool nc; /* theirs are commands, one a stream */
-    bool up;
+    bool up, portal;
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);

@@ -6,7 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { HOMES = 5, CARRIER = 4, STRANGER = 50, LIAR = 60, BROKER = 10 };
+enum {
+    HOMES = 5,
+    CARRIER = 4,
+    BROKER = 10,
+    STRANGER = 50,
+    LIAR = 60,
+    VISITOR = 70,
+    INTRUDER = 80
+};
 
 struct text {
     char s[48];
@@ -117,9 +125,17 @@ static void open_broker(struct town *t, const struct vnet_wire *wire)
         house_name(t->house, "meet.example", "2001:db8:f::10");
 }
 
+static const struct vnet_wire usual = {.delay_us = 5000};
+
+static struct machine *open_other(struct town *t, const char *name, unsigned number)
+{
+    struct machine *m = house_machine(t->house, name);
+    (void)join_internet(t, m->node, number, &usual);
+    return m;
+}
+
 struct town *town_new(const struct town_config *c)
 {
-    static const struct vnet_wire usual = {.delay_us = 5000};
     const struct vnet_wire *wire = c->wire != NULL ? c->wire : &usual;
     struct town *t = calloc(1, sizeof(*t));
     assert(t != NULL);
@@ -135,10 +151,10 @@ struct town *town_new(const struct town_config *c)
     open_home(t, &t->inn, 5, c->host_nat, wire);
     move_in(t, &t->host, "host");
     move_in(t, &t->client, "client");
-    t->stranger = house_machine(t->house, "stranger");
-    (void)join_internet(t, t->stranger->node, STRANGER, &usual);
-    t->liar = house_machine(t->house, "liar");
-    (void)join_internet(t, t->liar->node, LIAR, &usual);
+    t->stranger = open_other(t, "stranger", STRANGER);
+    t->liar = open_other(t, "liar", LIAR);
+    t->visitor = open_other(t, "visitor", VISITOR);
+    t->intruder = open_other(t, "intruder", INTRUDER);
     return t;
 }
 

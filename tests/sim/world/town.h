@@ -1,7 +1,7 @@
 /*
  * A small internet for tests: a broker's machine with two public addresses; two homes,
  * each a router with a NAT and a device behind it; for each a second access to the
- * internet, for who roams; and two machines of others.
+ * internet, for who roams; and machines of others.
  */
 #ifndef POSTERN_SIM_TOWN_H
 #define POSTERN_SIM_TOWN_H
@@ -32,6 +32,8 @@ struct town {
     struct machine *broker;    /* 203.0.113.10 and .11, "meet.example" */
     struct machine *stranger;  /* 203.0.113.50 */
     struct machine *liar;      /* 203.0.113.60 */
+    struct machine *visitor;   /* 203.0.113.70 */
+    struct machine *intruder;  /* 203.0.113.80 */
     struct town_home host, client;
     struct town_home inn, cafe; /* no machines of their own */
 };
