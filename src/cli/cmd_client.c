@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/daemon.h"
+#include "client/call.h"
 #include "client/connect.h"
 #include "client/join.h"
 #include "client/nc.h"
@@ -75,9 +76,12 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
                      state != NULL ? " --state " : "", state != NULL ? state : "");
         return 0;
     }
-    if (o->arg_count < 2)
+    if (o->arg_count < 2 || o->args[0][0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
                          "the host or the service is missing");
+    int err = call_check_service(o->args[1], f);
+    if (err != 0)
+        return err;
     struct client_config c = cmd_client_config(o, out);
     return nc_run(&c, o->args[0], o->args[1], f);
 }
@@ -88,11 +92,35 @@ int cmd_socks(const struct options *o, struct events *out, struct fault *f)
     return socks_run(&c, o->values[OPT_SOCKS_LISTEN].text, f);
 }
 
+/* Not under one that runs: it would put them back. */
+static int clean_names(const struct options *o, struct fault *f)
+{
+    struct statedir state;
+    struct statedir_holder h;
+    int err = options_only(o, OPT_CLEAN_NAMES, 0, "give it alone", f);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && statedir_held(&state, "up", &h))
+        err = fault_set(f, POSTERN_ERR_INUSE, "end it: then they go by themselves",
+                        "the names are those of a running 'postern up'");
+    return err == 0 ? naming_clean(&state, f) : err;
+}
+
 int cmd_up(const struct options *o, struct events *out, struct fault *f)
 {
+    const struct option_value *v = o->values;
+    const char *env = getenv("POSTERN_NAMES");
+    const char *way = v[OPT_NAMES].given              ? v[OPT_NAMES].text
+                      : env != NULL && env[0] != '\0' ? env
+                                                      : "auto";
+    enum naming_way names;
+    if (v[OPT_CLEAN_NAMES].given)
+        return clean_names(o, f);
+    if (naming_way_parse(&names, way, f) != 0)
+        return POSTERN_ERR_USAGE;
     out->lasting = true;
     struct client_config c = cmd_client_config(o, out);
-    return up_run(&c, f);
+    return up_run(&c, names, f);
 }
 
 int cmd_ping(const struct options *o, struct events *out, struct fault *f)
@@ -131,7 +159,7 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
     else if (err == 0 || err == POSTERN_ERR_NOTFOUND)
-        err = fault_set(f, POSTERN_ERR_NOTFOUND,
+        err = fault_set(f, POSTERN_ERR_USAGE,
                         "give one with --broker LINK, or join a host first",
                         "no broker is known here");
     roster_close(r);

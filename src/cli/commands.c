@@ -179,16 +179,18 @@ const struct command commands[] = {
     },
     {
         .name = "up",
-        .synopsis = "",
+        .synopsis = "[--names WAY]",
         .summary = "stay present: warm sessions, local names and ports for every host",
         .about =
             "Keeps a session to every host joined and comes back by itself after sleep or a\n"
             "change of network. Each host gets an address 127.80.x.y, each of its services\n"
             "its own port there (port + 10000 where low ports are not permitted), and the\n"
-            "name HOST.postern at the DNS server that it prints. connect and nc share its\n"
-            "sessions.",
+            "name HOST.postern at the DNS server that it prints. Started as root it makes\n"
+            "these names known to every program, until it ends: ssh home.postern. connect\n"
+            "and nc share its sessions.",
         .example = "postern up",
-        .options = WITH_JSON | WITH_PATHS,
+        .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_NAMES) |
+                   OPTION_BIT(OPT_CLEAN_NAMES),
         .run = cmd_up,
     },
     {

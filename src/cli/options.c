@@ -70,6 +70,11 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_TLS]     = {"tls",      0,  OPTION_LIST, "SERVICE=CERT,KEY", 0, 16, "end TLS in front of a service that is asked for by its name; PEM\n"
                                                                "files, or SERVICE alone for --tls-command; 'none' forgets all"},
     [OPT_TLS_COMMAND] = {"tls-command", 0, OPTION_TEXT, "CMD", 0, 0, "writes the certificates of --tls SERVICE, daily: see docs/CLI.md"},
+    [OPT_NAMES]   = {"names",    0,  OPTION_TEXT, "WAY", 0, 0, "how HOST.postern is made known to every program: auto (as root\n"
+                                                               "hosts, else off), hosts (a block in /etc/hosts), off"},
+    [OPT_CLEAN_NAMES] = {"clean-names", 0, OPTION_FLAG, NULL, 0, 0, "only take away what a killed one left in /etc/hosts, and end"},
+    [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
+                                                               "~/.ssh/config then includes"},
     [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
                                                                "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},

@@ -66,6 +66,9 @@ enum option_id {
     OPT_AGENT_FORGET,
     OPT_VIA,
     OPT_ABSENT,
+    OPT_NAMES,
+    OPT_CLEAN_NAMES,
+    OPT_INSTALL,
     OPTION_COUNT,
 };
 

@@ -42,6 +42,7 @@ struct up {
     struct local_server *local;
     struct inquiries asking;
     struct dns_server *dns;
+    struct naming *naming;
     struct list doors;    /* the newest first */
     struct list openings; /* struct opening */
     struct list waiters;  /* the same, answered: for its end */
@@ -237,6 +238,21 @@ static void drop_unless_known(void *ctx, struct peer *p)
         drop_host(u, p);
 }
 
+/* Every host has its name from the start, also one that was never reached. */
+static void name_hosts(struct up *u, const struct book_host *hosts, size_t n)
+{
+    struct hosts_name *list = calloc(n + 1, sizeof(*list));
+    size_t count = 0;
+    if (list == NULL)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        (void)snprintf(list[count].host, sizeof(list[count].host), "%s", hosts[i].name);
+        count += host_address(u, hosts[i].name, &list[count].addr) ? 1 : 0;
+    }
+    naming_set(u->naming, list, count);
+    free(list);
+}
+
 static void read_book(struct up *u)
 {
     struct book *b = client_book(u->client);
@@ -245,6 +261,7 @@ static void read_book(struct up *u)
     if (hosts == NULL)
         return;
     int n = book_hosts(b, hosts, HOSTS_MAX);
+    name_hosts(u, hosts, n < 0 ? 0 : n < HOSTS_MAX ? (size_t)n : HOSTS_MAX);
     for (int i = 0; i < n && i < HOSTS_MAX; i++) {
         struct book_service list[BOOK_SERVICE_MAX];
         struct peer *p;
@@ -290,6 +307,7 @@ static void on_tick(void *ctx)
 {
     struct up *u = ctx;
     keep_place(u);
+    naming_tick(u->naming);
     if (book_version(client_book(u->client)) != u->version)
         read_book(u);
     if (++u->ticks % WORD_TICKS == 0)
@@ -648,12 +666,15 @@ static int start(struct up *u, struct fault *f)
     timer_init(&u->tick, client_loop(u->client), on_tick, u);
     timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);
+    rc = naming_start(u->naming, client_statedir(u->client), client_out(u->client), f);
+    if (rc != 0)
+        return rc;
     client_tell_empty(u->client);
     read_book(u);
     return 0;
 }
 
-int up_run(const struct client_config *c, struct fault *f)
+int up_run(const struct client_config *c, enum naming_way names, struct fault *f)
 {
     static const struct client_events events = {.on_ready = on_ready,
                                                 .on_services = on_services,
@@ -665,15 +686,21 @@ int up_run(const struct client_config *c, struct fault *f)
     list_init(&u.doors);
     list_init(&u.openings);
     list_init(&u.waiters);
-    int rc = client_open(&u.client, c, &events, &u, f);
+    int rc = naming_new(&u.naming, names); /* first: the client gives privileges up */
     if (rc != 0)
+        return fault_lack(f, rc);
+    rc = client_open(&u.client, c, &events, &u, f);
+    if (rc != 0) {
+        naming_free(u.naming);
         return rc;
+    }
     inquiries_init(&u.asking, client_loop(u.client), &inquiry_events, &u);
     rc = start(&u, f);
     if (rc == 0)
         rc = client_run(u.client, f);
     while (!list_empty(&u.doors))
         door_free(LIST_FIRST(&u.doors, struct door, link));
+    naming_free(u.naming);
     dns_server_close(u.dns);
     inquiries_fini(&u.asking);
     local_server_close(u.local);

@@ -3,8 +3,10 @@
 #define POSTERN_CLIENT_UP_H
 
 #include "client/client.h"
+#include "client/naming.h"
 
 /* Runs until a signal or LOCAL_STOP. */
-MUST_CHECK int up_run(const struct client_config *c, struct fault *f);
+MUST_CHECK int up_run(const struct client_config *c, enum naming_way names,
+                      struct fault *f);
 
 #endif

@@ -24,6 +24,7 @@ static const struct event_words event_table[] = {
     {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services} service(s)]"
                  "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
+    {"names",    "[HOST.postern works in every program, by {by}][HOST.postern works only by that DNS server: {reason}][; {do}]"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},

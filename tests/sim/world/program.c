@@ -41,8 +41,10 @@ static void start(struct program *p, struct machine *m, const char *state,
 {
     *p = (struct program){0};
     int n = vsnprintf(p->line, sizeof(p->line), format, ap);
-    (void)snprintf(p->line + n, sizeof(p->line) - (size_t)n, " --json --state %s",
-                   state);
+    bool up =
+        strncmp(p->line, "up", 2) == 0; /* the real machine's names stay its own */
+    (void)snprintf(p->line + n, sizeof(p->line) - (size_t)n, " --json --state %s%s",
+                   state, up ? " --names off" : "");
     char *rest = NULL;
     for (char *w = strtok_r(p->line, " ", &rest); w != NULL;
          w = strtok_r(NULL, " ", &rest)) {

@@ -1,0 +1,183 @@
+/*
+ * The ways to make names known, and which is taken. What is done is done again when it
+ * was undone by others, and said once when it fails.
+ */
+#include "client/naming.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/hosts_file.h"
+#include "io/lack.h"
+#include "io/log.h"
+
+struct naming {
+    enum naming_way way;
+    bool chosen;  /* the way was asked for by name */
+    bool foreign; /* /etc/hosts is another network's */
+    bool active;
+    bool told;   /* that it works */
+    bool failed; /* the last time it was tried, which was said */
+    char owner[STATEDIR_PATH_LEN];
+    struct events *out;
+    struct hosts_name *list;
+    size_t count;
+    struct stat written; /* the file as we left it */
+};
+
+int naming_way_parse(enum naming_way *way, const char *text, struct fault *f)
+{
+    static const char *const words[] = {
+        [NAMING_OFF] = "off", [NAMING_AUTO] = "auto", [NAMING_HOSTS] = "hosts"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strcmp(words[i], text) == 0) {
+            *way = (enum naming_way)i;
+            return 0;
+        }
+    return fault_set(f, POSTERN_ERR_USAGE, "use auto, hosts or off",
+                     "'%.60s' is no way to make names known", text);
+}
+
+int naming_new(struct naming **out, enum naming_way way)
+{
+    struct naming *n = calloc(1, sizeof(*n));
+    if (n == NULL)
+        return POSTERN_ERR_NOMEM;
+    n->way = way;
+    n->chosen = way != NAMING_AUTO;
+    n->foreign = !hosts_file_is_of_this_network(HOSTS_FILE);
+    *out = n;
+    return 0;
+}
+
+static void tell(const struct naming *n, const char *by, const struct fault *why)
+{
+    struct event e;
+    event_begin(&e, "names");
+    event_text(&e, "by", by);
+    if (why != NULL) {
+        event_text(&e, "reason", why->what);
+        event_text(&e, "do", why->advice);
+    }
+    events_print(n->out, &e);
+}
+
+static void tell_failed(struct naming *n, const struct fault *why)
+{
+    if (!n->failed)
+        tell(n, NULL, why);
+    n->failed = true;
+}
+
+static int write_hosts(struct naming *n, struct fault *f)
+{
+    int rc = hosts_file_set(HOSTS_FILE, n->owner, n->list, n->count, f);
+    if (stat(HOSTS_FILE, &n->written) != 0)
+        n->written = (struct stat){0};
+    if (rc == 0)
+        n->failed = false;
+    return rc;
+}
+
+/* Why names cannot be made known here; 0: they can. */
+static int check_way(const struct naming *n, struct fault *f)
+{
+    if (n->foreign)
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "give it a " HOSTS_FILE " of its own, or start it in the "
+                         "network that the file is for",
+                         "this " HOSTS_FILE " is also that of another network");
+    if (geteuid() == 0)
+        return 0;
+    char advice[sizeof(f->advice)];
+    (void)snprintf(advice, sizeof(advice),
+                   "for every program: sudo postern up --state %.90s; without: postern "
+                   "ssh HOST, postern open HOST; for plain ssh, once: postern nc "
+                   "--ssh-config --install",
+                   n->owner);
+    return fault_set(f, POSTERN_ERR_PERM, advice,
+                     "only root may make names known to the machine");
+}
+
+int naming_start(struct naming *n, const struct statedir *state, struct events *out,
+                 struct fault *f)
+{
+    struct fault why = {0};
+    n->out = out;
+    memcpy(n->owner, state->path, sizeof(n->owner));
+    int rc = check_way(n, &why);
+    if (n->way == NAMING_OFF) {
+        if (rc == 0 && write_hosts(n, &why) != 0) /* what a killed one left */
+            log_fault(LOG_LEVEL_WARN, &why);
+        return 0;
+    }
+    if (rc == 0)
+        rc = write_hosts(n, &why);
+    n->active = rc == 0;
+    if (rc != 0 && n->chosen)
+        *f = why;
+    else if (rc != 0)
+        tell_failed(n, &why);
+    return n->chosen ? rc : 0;
+}
+
+static void apply(struct naming *n)
+{
+    struct fault why = {0};
+    if (!n->active)
+        return;
+    if (write_hosts(n, &why) != 0) {
+        tell_failed(n, &why);
+    } else if (!n->told) {
+        tell(n, HOSTS_FILE, NULL);
+        n->told = true;
+    }
+}
+
+void naming_set(struct naming *n, const struct hosts_name *list, size_t count)
+{
+    struct hosts_name *copy = calloc(count + 1, sizeof(*copy));
+    if (copy == NULL)
+        return;
+    memcpy(copy, list, count * sizeof(*copy));
+    free(n->list);
+    n->list = copy;
+    n->count = count;
+    apply(n);
+}
+
+void naming_tick(struct naming *n)
+{
+    struct stat now;
+    if (!n->active || stat(HOSTS_FILE, &now) != 0)
+        return;
+    const struct stat *was = &n->written;
+    if (now.st_ino != was->st_ino || now.st_dev != was->st_dev ||
+        now.st_size != was->st_size || now.st_mtim.tv_sec != was->st_mtim.tv_sec ||
+        now.st_mtim.tv_nsec != was->st_mtim.tv_nsec)
+        apply(n);
+}
+
+void naming_free(struct naming *n)
+{
+    struct fault f;
+    if (n == NULL)
+        return;
+    n->count = 0;
+    if (n->active && write_hosts(n, &f) != 0)
+        log_fault(LOG_LEVEL_WARN, &f);
+    free(n->list);
+    free(n);
+}
+
+int naming_clean(const struct statedir *state, struct fault *f)
+{
+    if (!hosts_file_is_of_this_network(HOSTS_FILE))
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "run it in the network that the file is for",
+                         "this " HOSTS_FILE " is also that of another network");
+    return hosts_file_set(HOSTS_FILE, state->path, NULL, 0, f);
+}

@@ -1,0 +1,47 @@
+/*
+ * Names that resolve: makes HOST.postern known to every program of this machine while
+ * `up` runs, and takes that away again. Which hosts there are is told from above.
+ */
+#ifndef POSTERN_CLIENT_NAMING_H
+#define POSTERN_CLIENT_NAMING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/err.h"
+#include "core/hosts_text.h"
+#include "io/events.h"
+#include "io/statedir.h"
+
+enum naming_way {
+    NAMING_OFF,
+    NAMING_AUTO, /* what fits as root, nothing otherwise; never an error */
+    NAMING_HOSTS /* a block in /etc/hosts */
+};
+
+struct naming;
+
+/* "auto", "hosts", "off"; POSTERN_ERR_USAGE with `f` filled. */
+MUST_CHECK int naming_way_parse(enum naming_way *way, const char *text,
+                                struct fault *f);
+
+/* Before this process gives privileges up: it looks around with them. */
+MUST_CHECK int naming_new(struct naming **out, enum naming_way way);
+/*
+ * Takes away what an `up` of this state directory left that was killed, chooses, and
+ * says on `out` (event `names`) why it does nothing; that it works, at the first
+ * naming_set. Fails where the way was asked for by name and cannot be gone.
+ */
+MUST_CHECK int naming_start(struct naming *n, const struct statedir *state,
+                            struct events *out, struct fault *f);
+/* All hosts that there are now; `list` is copied. */
+void naming_set(struct naming *n, const struct hosts_name *list, size_t count);
+/* Now and then: puts back what another program took away. */
+void naming_tick(struct naming *n);
+/* Undoes it. NULL is fine. */
+void naming_free(struct naming *n);
+
+/* For who ended otherwise: as naming_start does it, and no more. */
+MUST_CHECK int naming_clean(const struct statedir *state, struct fault *f);
+
+#endif

@@ -1,0 +1,249 @@
+"""Names that resolve: HOST.postern in every program while `postern up` runs as root.
+
+Every program of a machine runs in a mount namespace of its own with an /etc and a /root
+of the test's: this machine's are never written.
+"""
+
+import os
+import shutil
+import stat
+
+import pytest
+
+from .actors import HOST, postern
+from .net import wait_until
+from .servers import Nginx, Sshd
+
+pytestmark = pytest.mark.postern
+
+COPIED = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "alternatives", "ssl", "ssh",
+          "services", "protocols", "host.conf", "gai.conf", "shells", "login.defs")
+BEFORE = "127.0.0.1 localhost\n192.0.2.77 printer  # ours\n"
+NOBODY = 65534
+
+
+class House:
+    """The client's machine: its /etc and /root, and what runs there."""
+
+    def __init__(self, g, work, mount_file=False):
+        self.g, self.etc, self.root = g, f"{work}/etc", f"{work}/root"
+        os.makedirs(self.etc, mode=0o755)
+        os.makedirs(f"{self.root}/.ssh", mode=0o700)
+        for name in COPIED:
+            source = f"/etc/{name}"
+            if os.path.isdir(source):
+                shutil.copytree(source, f"{self.etc}/{name}", symlinks=True)
+            elif os.path.exists(source):
+                shutil.copy2(source, self.etc)
+        with open(f"{self.etc}/nsswitch.conf", "w", encoding="ascii") as f:
+            f.write("passwd: files\ngroup: files\nhosts: files dns\n")
+        self.hosts_file = f"{self.etc}/hosts"
+        self.write(BEFORE)
+        os.chmod(self.hosts_file, 0o640)
+        os.chown(self.hosts_file, 0, 12)
+        mounts = f"mount --bind {self.etc} /etc; mount --bind {self.root} /root; "
+        if mount_file:  # as containers have it
+            shutil.copy2(self.hosts_file, f"{work}/hosts")
+            os.chown(f"{work}/hosts", 0, 12)
+            self.hosts_file = f"{work}/hosts"
+            mounts += f"mount --bind {work}/hosts /etc/hosts; "
+        self.wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+                        mounts + 'exec "$@"', "sh"]
+        g.client.wrapper = self.wrapper
+        g.client.more_env = {"POSTERN_NAMES": "", "HOME": "/root"}
+
+    def write(self, text):
+        with open(self.hosts_file, "w", encoding="ascii") as f:
+            f.write(text)
+
+    def hosts(self):
+        with open(self.hosts_file, encoding="ascii") as f:
+            return f.read()
+
+    def run(self, *argv, **more):
+        return self.g.programs.run(self.g.topo.client.ns, argv[0], *self.wrapper, *argv,
+                                   env={"HOME": "/root"}, **more)
+
+    def up(self, *args, by="/etc/hosts"):
+        proc = self.g.client.start("up", *args)
+        event = proc.wait_event("names")
+        assert event["by"] == by, event
+        return proc
+
+    def has_name(self, host=HOST):
+        return f" {host}.postern\n" in self.hosts()
+
+
+@pytest.fixture
+def house(gate, work):
+    def build(*services, **how):
+        g = gate(host="masq", client="masq")
+        h = House(g, work, **how)
+        g.up_and_joined(*services)
+        return h
+    return build
+
+
+@pytest.mark.needs("ssh", "sshd", "curl", "nginx")
+def test_programs_know_the_name(house, work):
+    h = house("22", "web=8080")
+    g = h.g
+    Nginx(g.programs, g.topo.host.ns, work, {"page": (3_000, 9)}, port=8080)
+    sshd = Sshd(g.programs, g.topo.host.ns, work)
+    shutil.copy(sshd.path("id"), f"{h.root}/.ssh/id_ed25519")
+    with open(f"{h.root}/.ssh/config", "w", encoding="ascii") as f:
+        f.write("StrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n")
+    before = os.stat("/etc/hosts")
+    up = h.up()
+    up.wait_event("service", name="web")
+    done = h.run("curl", "-sS", "-m", "20", f"http://{HOST}.postern:8080/page")
+    assert done.status == 0 and len(done.stdout) > 2_000, done.stderr
+    done = h.run("ssh", f"{HOST}.postern", "echo", "there")
+    assert (done.status, done.stdout) == (0, "there\n"), done.stderr
+    done = h.run("getent", "hosts", f"{HOST}.postern")
+    assert done.stdout.startswith("127.80."), done.stdout
+    assert up.terminate() == 0
+    assert h.hosts() == BEFORE
+    now = os.stat("/etc/hosts")
+    assert (before.st_ino, before.st_mtime_ns) == (now.st_ino, now.st_mtime_ns)
+
+
+def test_mode_and_owner_stay_and_others_lines_too(house):
+    h = house("7000")
+    up = h.up()
+    wait_until(h.has_name, what="the name")
+    st = os.stat(h.hosts_file)
+    assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o640, 0, 12)
+    assert h.hosts().startswith(BEFORE)
+    assert not [name for name in os.listdir(h.etc) if name.startswith("hosts.")]
+    h.write(h.hosts() + "192.0.2.78 scanner\n")  # somebody adds a line behind ours
+    assert up.terminate() == 0
+    assert h.hosts() == BEFORE + "192.0.2.78 scanner\n"
+
+
+def test_what_another_program_took_away_is_put_back(house):
+    h = house("7000")
+    h.up()
+    wait_until(h.has_name, what="the name")
+    h.write(BEFORE)
+    wait_until(h.has_name, what="the name again")
+
+
+def test_a_killed_one_is_cleaned_by_the_next(house):
+    h = house("7000")
+    up = h.up()
+    wait_until(h.has_name, what="the name")
+    up.kill()
+    assert h.has_name()
+    up = h.up()
+    wait_until(h.has_name, what="the name")
+    assert h.hosts().count("BEGIN") == 1
+    up.kill()
+    off = h.g.client.start("up", "--names", "off")
+    off.wait_event("ready")
+    wait_until(lambda: h.hosts() == BEFORE, what="the old file")
+    refused = h.g.client.run("up", "--clean-names")
+    assert refused.status == 1 and "running" in refused.event("error")["what"]
+    off.terminate()
+    h.up().kill()
+    assert h.has_name()
+    assert h.g.client.run("up", "--clean-names").status == 0
+    assert h.hosts() == BEFORE
+
+
+def test_hosts_that_join_have_their_names_at_once(house, work):
+    h = house("7000")
+    g = h.g
+    h.up()
+    other = g.other_client("second", g.topo.host.ns)
+    serve = other.start("serve", "--broker", g.link, "--name", "second", "7000")
+    serve.wait_event("ready", 20)
+    link = other.run("invite").event("invite")["link"]
+    assert not h.has_name("second")
+    assert g.client.run("join", link).status == 0
+    wait_until(lambda: h.has_name("second") and h.has_name(), what="both names")
+
+
+def test_a_file_that_is_a_mount_is_written_into(house):
+    h = house("7000", mount_file=True)
+    node = os.stat(h.hosts_file).st_ino
+    up = h.up()
+    wait_until(h.has_name, what="the name")
+    assert h.run("getent", "hosts", f"{HOST}.postern").stdout.startswith("127.80.")
+    assert up.terminate() == 0
+    assert h.hosts() == BEFORE and os.stat(h.hosts_file).st_ino == node
+
+
+def test_a_link_out_of_its_directory_is_refused(house, work):
+    h = house("7000")
+    outside = f"{work}/outside"
+    shutil.move(h.hosts_file, outside)
+    os.symlink(outside, h.hosts_file)
+    up = h.up(by=None)
+    assert "link" in up.find("names")["reason"], up.stdout
+    assert up.terminate() == 0 and h.hosts() == BEFORE
+    failed = h.g.client.run("up", "--names", "hosts")
+    assert failed.status == 1 and "link" in failed.event("error")["what"], failed.stdout
+    os.unlink(h.hosts_file)
+    shutil.move(outside, f"{h.etc}/hosts.real")
+    os.symlink("hosts.real", h.hosts_file)  # inside it is followed
+    up = h.up()
+    wait_until(h.has_name, what="the name")
+    assert up.terminate() == 0
+    assert os.path.islink(h.hosts_file) and h.hosts() == BEFORE
+
+
+def test_the_file_of_another_network_is_left_alone(house):
+    """As under `ip netns exec` alone: /etc is that of who started it, loopback is not."""
+    h = house("7000")
+    h.g.client.wrapper = [*h.wrapper[:-2], h.wrapper[-2].replace("exec ", ""), "sh",
+                          "unshare", "-n"]
+    up = h.up(by=None)
+    assert "another network" in up.find("names")["reason"], up.stdout
+    up.terminate()
+    failed = h.g.client.run("up", "--clean-names")
+    assert failed.status == 1 and "another network" in failed.event("error")["what"]
+    assert h.hosts() == BEFORE
+
+
+@pytest.mark.needs("setpriv")
+def test_an_ordinary_user_is_told_what_to_do(house, work):
+    h = house("7000")
+    os.chmod(work, 0o755)
+    state = f"{work}/user"
+    shutil.copytree(h.g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
+        os.chown(path, NOBODY, NOBODY)
+    up = h.g.programs.start(h.g.topo.client.ns, "up", *h.wrapper, "setpriv",
+                            f"--reuid={NOBODY}", "--clear-groups", postern(), "up",
+                            env={"POSTERN_STATE": state, "POSTERN_NAMES": ""})
+    up.wait_line("postern ssh HOST")
+    assert f"sudo postern up --state {state}" in up.stdout
+    assert h.hosts() == BEFORE
+    up.terminate()
+
+
+@pytest.mark.needs("setpriv")
+def test_root_may_run_it_with_a_users_state(house, work):
+    """sudo postern up --state DIR, and afterwards the user goes on alone."""
+    h = house("7000")
+    g = h.g
+    os.chmod(work, 0o755)
+    state = f"{work}/user"
+    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
+        os.chown(path, NOBODY, NOBODY)
+    up = h.up("--state", state)
+    wait_until(h.has_name, what="the name")
+    up.wait_event("service")
+    g.host.start_peer("tcp-server", 7000)
+    user = g.other_client("user")
+    user.state = state
+    user.wrapper = [*h.wrapper, "setpriv", f"--reuid={NOBODY}", "--clear-groups"]
+    assert user.run("ls").event("host")["name"] == HOST
+    done = user.run("ping", "-c", "1", HOST)
+    assert done.status == 0, done.stderr
+    assert up.terminate() == 0
+    own = user.start("up")
+    own.wait_event("service")
+    assert own.terminate() == 0
