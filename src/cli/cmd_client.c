@@ -22,6 +22,7 @@ struct client_config cmd_client_config(const struct options *o, struct events *o
     return (struct client_config){
         .state = v[OPT_STATE].text,
         .paths = options_kinds(o),
+        .wait_ms = (unsigned)v[OPT_WAIT].number * 1000,
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
     };

@@ -95,7 +95,7 @@ const struct command commands[] = {
             "use it, give the link on standard input (-), in a file (@FILE), or in the\n"
             "environment variable POSTERN_LINK.",
         .example = "postern join postern://meet.example.org:443/i/...",
-        .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | WITH_PATHS,
+        .options = WITH_JSON | OPTION_BIT(OPT_DEVICE_NAME) | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
         .args_max = COMMAND_ARGS_ANY,
         .arguments = {ARGUMENT_LINK},
         .args_fault = "give the link that 'postern invite' printed",
@@ -125,7 +125,7 @@ const struct command commands[] = {
             "PORT is a service's port or name. Without a local address the service's own\n"
             "port on 127.0.0.1 is used when it is free, else another; it is printed.",
         .example = "postern connect home:web 127.0.0.1:8080",
-        .options = WITH_JSON | WITH_PATHS,
+        .options = WITH_JSON | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
         .args_min = 1,
         .args_max = 2,
         .args_fault = "name the host and the service, as in home:22",
@@ -140,7 +140,7 @@ const struct command commands[] = {
             "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST, or put what\n"
             "--ssh-config prints into ~/.ssh/config.",
         .example = "postern nc home 22",
-        .options = OPTION_BIT(OPT_JSON) | WITH_PATHS |
+        .options = OPTION_BIT(OPT_JSON) | WITH_PATHS | OPTION_BIT(OPT_WAIT) |
                    OPTION_BIT(OPT_SSH_CONFIG),
         .args_max = 2,
         .arguments = {ARGUMENT_HOST, ARGUMENT_SERVICE},

@@ -261,7 +261,8 @@ static size_t option_named(const struct command *c, const char *word)
 static bool takes_next(const struct command *c, size_t id)
 {
     const struct option_row *row = id < OPTION_COUNT ? option_of(c, id) : NULL;
-    return row != NULL && row->value != NULL && row->type != OPTION_MAYBE;
+    return row != NULL && row->value != NULL && row->type != OPTION_MAYBE &&
+           row->type != OPTION_MAYBE_TIME;
 }
 
 static void complete_command(struct line *l, const struct command *c)

@@ -64,7 +64,7 @@ static void option(const struct option_row *row)
     (void)snprintf(name, sizeof(name), "--%s", row->name);
     bold(name);
     if (row->value != NULL) {
-        (void)fputs(" \\fI", stdout);
+        (void)fputs(row->type == OPTION_MAYBE_TIME ? "\\fI" : " \\fI", stdout);
         put(row->value);
         (void)fputs("\\fR", stdout);
     }

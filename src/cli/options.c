@@ -85,6 +85,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "them (default port 4480 on all addresses) and print a link"},
     [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"
                                                                "over any more"},
+    [OPT_WAIT]    = {"wait",     0,  OPTION_MAYBE_TIME, "[=TIME]", 1, 30 * DAY_S, "wait for a host or broker that is away, as long as it takes (30d) or\n"
+                                                               "for TIME, as in --wait=10m"},
     [OPT_VIA]     = {"via",      0,  OPTION_LINK, "LINK", 0, 0, "hand the services to that agent, in place of a broker; ADDR[:PORT]\n"
                                                                "is enough when it was used here before; -, @FILE as for --broker"},
 };
@@ -142,7 +144,7 @@ static int parse_number(int64_t *v, const char *text)
 static int check_number(struct option_value *v, const struct option_row *row,
                         struct fault *f)
 {
-    bool duration = row->type == OPTION_DURATION;
+    bool duration = row->type != OPTION_NUMBER;
     int err = duration ? options_parse_duration(&v->number, v->text)
                        : parse_number(&v->number, v->text);
     if (err == 0 && v->number >= row->min && v->number <= row->max)
@@ -180,6 +182,9 @@ static int set_value(struct options *o, size_t id, const char *text, struct faul
                              "--%s can be given %d times", row->name, (int)row->max);
         v->list[v->count++] = text;
         return 0;
+    case OPTION_MAYBE_TIME:
+        v->number = row->max;
+        return *text != '\0' ? check_number(v, row, f) : 0;
     case OPTION_NUMBER:
     case OPTION_DURATION:
         return check_number(v, row, f);
@@ -262,6 +267,8 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
         return set_value(o, (size_t)id, value, f);
     }
+    if (option_table[id].type == OPTION_MAYBE_TIME && value == NULL)
+        return set_value(o, (size_t)id, "", f);
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -383,7 +390,8 @@ static void print_option(FILE *out, const struct option_row *row)
     if (row->letter != 0)
         (void)snprintf(letter, sizeof(letter), "-%c, ", row->letter);
     (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, row->name,
-                   row->value ? " " : "", row->value ? row->value : "");
+                   row->value && row->type != OPTION_MAYBE_TIME ? " " : "",
+                   row->value ? row->value : "");
     (void)fprintf(out, "  %-*s", HELP_LEFT, left);
     print_help_text(out, row->help);
     if (row->type == OPTION_KINDS)

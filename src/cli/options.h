@@ -66,6 +66,7 @@ enum option_id {
     OPT_AGENT_FORGET,
     OPT_VIA,
     OPT_ABSENT,
+    OPT_WAIT,
     OPT_NAMES,
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
@@ -73,14 +74,15 @@ enum option_id {
 };
 
 enum option_type {
-    OPTION_FLAG,     /* given or not */
-    OPTION_MAYBE,    /* alone: ""; or with a text behind '=', or with an ADDR:PORT */
-    OPTION_TEXT,     /* the last one counts */
-    OPTION_LINK,     /* the same; - and @FILE too: cli/link_text.h */
-    OPTION_LIST,     /* may be given `max` times */
-    OPTION_NUMBER,   /* min to max */
-    OPTION_DURATION, /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
-    OPTION_KINDS,    /* path kinds; number is the mask */
+    OPTION_FLAG,       /* given or not */
+    OPTION_MAYBE,      /* alone: ""; or with a text behind '=', or with an ADDR:PORT */
+    OPTION_MAYBE_TIME, /* alone: max; or a duration behind '=' */
+    OPTION_TEXT,       /* the last one counts */
+    OPTION_LINK,       /* the same; - and @FILE too: cli/link_text.h */
+    OPTION_LIST,       /* may be given `max` times */
+    OPTION_NUMBER,     /* min to max */
+    OPTION_DURATION,   /* "90s", "15m", "1h", "7d"; number in seconds, min to max */
+    OPTION_KINDS,      /* path kinds; number is the mask */
 };
 
 #define OPTION_LIST_MAX 16

@@ -304,6 +304,14 @@ static unsigned grace_ms(const struct client *c, const struct fault *f)
     }
 }
 
+/* The same where somebody said how long he waits for who is away. */
+static unsigned patience_ms(const struct client *c, const struct fault *f)
+{
+    unsigned grace = grace_ms(c, f);
+    bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
+    return away && c->config.wait_ms > grace ? c->config.wait_ms : grace;
+}
+
 static uint64_t left_of_ms(const struct client *c, unsigned grace)
 {
     uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms;
@@ -337,7 +345,7 @@ static void wait_for(struct client *c, const struct fault *f, unsigned grace)
 
 void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
 {
-    wait_for(c, f, fatal ? 0 : grace_ms(c, f));
+    wait_for(c, f, fatal ? 0 : patience_ms(c, f));
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -353,7 +361,7 @@ static void fault_up(struct client *c, struct peer *p, const struct fault *f,
 
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
-    return fatal || left_of_ms(c, grace_ms(c, f)) == 0;
+    return fatal || left_of_ms(c, patience_ms(c, f)) == 0;
 }
 
 static struct home *home_for(struct client *c, const struct link *broker,

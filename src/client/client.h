@@ -20,6 +20,7 @@ struct client_config {
     unsigned jit_window_ms; /* 0: the default */
     struct events *out;     /* borrowed; path, rejected and fault events go here */
     bool quiet;             /* no path and rejected events */
+    unsigned wait_ms;       /* for a host or broker that is away; 0: the usual time */
     unsigned end_ms;        /* the command ends after that anyway; 0: it does not */
 };
 

@@ -19,6 +19,7 @@ struct connect_state {
     struct addr local;
     struct fault told; /* since the last session stood */
     bool local_given, started;
+    bool bounded; /* --wait, and no session yet */
 };
 
 static void tell_ready(struct connect_state *s)
@@ -121,6 +122,7 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
 static void on_ready(void *ctx, struct peer *p)
 {
     struct connect_state *s = ctx;
+    s->bounded = false;
     s->told = (struct fault){0};
     calls_on_ready(s->calls, p);
 }
@@ -141,6 +143,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         return;
     }
     calls_on_fault(s->calls, p, f, fatal);
+    if (s->bounded) /* it ends when it has waited so long */
+        client_stop_unless(s->client, f, false);
     if (strcmp(s->told.what, f->what) == 0) /* once, however often it is tried again */
         return;
     s->told = *f;
@@ -224,7 +228,7 @@ int connect_run(const struct client_config *c, const char *target, const char *l
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
                                                 .on_sure = on_ready};
-    struct connect_state s = {0};
+    struct connect_state s = {.bounded = c->wait_ms > 0};
     int rc = parse_target(&s, target, f);
     if (rc == 0)
         rc = parse_local(&s, local, f);

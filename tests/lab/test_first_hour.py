@@ -4,11 +4,12 @@ serves, and how one leaves a host."""
 import os
 import pty
 import subprocess
+import time
 
 import pytest
 
 from .actors import HOST, Actor, postern
-from .net import wait_until
+from .net import patience, wait_until
 from .test_badinput import says
 
 pytestmark = pytest.mark.postern
@@ -144,3 +145,50 @@ def test_a_colon_for_an_equals_sign_is_asked_about(served):
         assert (names.status == 0) == (answer == b"\n"), names.stderr
         os.close(ours)
         proc.kill()
+
+
+def test_wait_for_a_host_that_is_away(served):
+    """As long as it takes; beside `up` too, and where the broker is away as well."""
+    g = served
+    g.join()
+    link = g.invite()
+    assert g.host_proc.terminate() == 0
+    other = g.other_client("other")
+    connect = g.client.start("connect", "--wait", f"{HOST}:peer", "127.0.0.1:0")
+    waits = [g.client.programs.start(g.client.ns, "nc", postern(), "nc", "--wait", HOST, "peer",
+                                     env=g.client.env),
+             other.start("join", "--wait=5m", link)]
+    g.client.start("up").wait_event("ready", 10)
+    waits.append(g.client.programs.start(g.client.ns, "nc", postern(), "nc", "--wait", HOST, "peer",
+                                         env=g.client.env))
+    begin = time.monotonic()
+    for proc in waits:
+        wait_until(lambda p=proc: "waiting" in p.stderr, 15, "it says what for")
+    wait_until(lambda: time.monotonic() > begin + 7, 15)   # more than the usual patience
+    assert g.broker_proc.terminate() == 0
+    wait_until(lambda: time.monotonic() > begin + 10, 15)
+    assert all(p.running for p in [*waits, connect]), [p.stderr for p in waits]
+    g.start_broker()
+    g.start_host("peer=7000")
+    for proc in waits:
+        assert proc.wait(60) == 0, proc.stderr
+    connect.wait_event("ready", 30)
+
+
+@pytest.mark.parametrize("args", [("nc", "--wait=7s", HOST, "peer"), ("connect", f"{HOST}:peer", "--wait=7s"),
+                                  ("join", "--wait=7s")], ids=lambda a: a[0])
+def test_a_wait_has_an_end(served, args):
+    g = served
+    g.join()
+    link = [g.invite()] if args[0] == "join" else []
+    assert g.host_proc.terminate() == 0
+    begin = time.monotonic()
+    done = g.client.run(*args, *link, json=False)
+    assert done.status == 1 and "not online" in done.stderr, done.stderr
+    assert 6.5 < time.monotonic() - begin < 7 + patience() * 4
+
+
+def test_times_that_no_wait_takes(here):
+    for value in ("x", "0", "31d", ""):
+        says(here.run("nc", f"--wait={value}", "home", "22", json=False), 2, "--wait")
+    says(here.run("nc", "--wait", "home", "22", json=False), 1, "none was joined")
