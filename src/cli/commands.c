@@ -33,8 +33,9 @@ const struct command commands[] = {
         .summary = "publish services of this machine or its network",
         .about =
             "SERVICE is a port of this machine (22), a name for one (web=8080), a UDP port\n"
-            "(dns=udp:53), another machine's (cam=192.168.1.20:554), or several of which the\n"
-            "first that connects is used (app=10.0.0.2:80,10.0.0.3:80). Several may have\n"
+            "(dns=udp:53), another machine's (cam=192.168.1.20:554), a range of ports\n"
+            "(8000-8010), or several targets of which the first that connects is used\n"
+            "(app=10.0.0.2:80,10.0.0.3:80). Several may have\n"
             "names (app=blue@10.0.0.2:80,green@10.0.0.3:80): app/blue asks for one. Nothing\n"
             "listens on the network; only devices that joined with an invite come in.\n"
             "With --agent one host serves a whole LAN: the others hand their services to it\n"

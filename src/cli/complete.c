@@ -156,11 +156,11 @@ static void offer_own_services(const struct line *l)
     struct roster *r = open_roster(l);
     struct roster_settings *s = calloc(1, sizeof(*s));
     if (r != NULL && s != NULL && roster_settings_get(r, s) == 0) {
-        char *rest = NULL;
-        for (char *at = strtok_r(s->services, "\n", &rest); at != NULL;
-             at = strtok_r(NULL, "\n", &rest)) {
-            at[strcspn(at, "=")] = '\0';
-            offer(l, at, "service of this host");
+        struct service_list list;
+        if (service_list_parse_lines(&list, s->services, NULL) == 0) {
+            for (size_t i = 0; i < list.count; i++)
+                offer(l, list.items[i].name, "service of this host");
+            service_list_fini(&list);
         }
     }
     free(s);

@@ -190,7 +190,7 @@ int service_parse(struct service *s, const char *text, struct fault *f)
     return 0;
 }
 
-static int list_add(struct service_list *l, const char *text, struct fault *f)
+static int list_add_one(struct service_list *l, const char *text, struct fault *f)
 {
     if (l->count == SERVICE_MAX)
         return fault_set(f, POSTERN_ERR_LIMIT, "run a second host for the others",
@@ -206,6 +206,50 @@ static int list_add(struct service_list *l, const char *text, struct fault *f)
                              "two services are called '%s'", s->name);
     l->count++;
     return 0;
+}
+
+/*
+ * "PREFIX8000-8010" with nothing, '=' or ':' at the end of PREFIX: its ports. Returns
+ * the length of PREFIX; -1 when the text has no such end.
+ */
+static int split_range(const char *text, uint16_t *first, uint16_t *last)
+{
+    const char *dash = strrchr(text, '-'), *from = dash;
+    if (dash == NULL || strchr(text, ',') != NULL)
+        return -1;
+    while (from > text && isdigit((unsigned char)from[-1]))
+        from--;
+    if (from > text && from[-1] != '=' && from[-1] != ':')
+        return -1;
+    if (parse_port(from, (size_t)(dash - from), first) != 0 ||
+        parse_port(dash + 1, strlen(dash + 1), last) != 0)
+        return -1;
+    return (int)(from - text);
+}
+
+/* A range of ports is a service each; with a name, NAME-PORT. */
+static int list_add(struct service_list *l, const char *text, struct fault *f)
+{
+    uint16_t first, last;
+    char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + 32];
+    int prefix = split_range(text, &first, &last), err = 0;
+    if (prefix < 0)
+        return list_add_one(l, text, f);
+    if (first > last)
+        return fault_set(f, POSTERN_ERR_INVALID, "write the lower port first",
+                         "'%.80s' is not a range of ports", text);
+    const char *equals = strchr(text, '=');
+    int name = equals != NULL ? (int)(equals - text) : 0;
+    for (unsigned port = first; port <= last && err == 0; port++) {
+        int n = name > 0 ? snprintf(one, sizeof(one), "%.*s-%u%.*s%u", name, text, port,
+                                    prefix - name, text + name, port)
+                         : snprintf(one, sizeof(one), "%.*s%u", prefix, text, port);
+        if ((size_t)n >= sizeof(one))
+            return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
+                             "'%.40s...' is too long for a service", text);
+        err = list_add_one(l, one, f);
+    }
+    return err;
 }
 
 int service_list_add(struct service_list *l, struct service *s, const void *owner)

@@ -9,6 +9,8 @@
  *   app=10.0.0.2:80,10.0.0.3:80 the first that connects
  *   app=blue@10.0.0.2:80,...    the same, and app/blue asks for that instance alone
  *   v6=[2001:db8::5]:80         IPv6 in brackets
+ *   8000-8010                   a list only: eleven services; web=8000-8010 calls them
+ *                               web-8000, web-8001, ...
  */
 #ifndef POSTERN_HOST_SERVICE_H
 #define POSTERN_HOST_SERVICE_H

@@ -188,6 +188,26 @@ def test_a_wait_has_an_end(served, args):
     assert 6.5 < time.monotonic() - begin < 7 + patience() * 4
 
 
+def test_a_range_of_ports(served):
+    g = served
+    assert g.host_proc.terminate() == 0
+    g.start_host("6999-7001", "web=7000-7002", "udp:7000-7001", "cam=192.0.2.77:554-555")
+    done = g.join()
+    names = done.event("joined")["services"]
+    assert names == ["6999", "7000", "7001", "web-7000", "web-7001", "web-7002", "udp:7000", "udp:7001",
+                     "cam-554", "cam-555"], names
+    assert g.client.run("nc", HOST, "7000", json=False, stdin=b"").status == 0
+    assert g.client.run("nc", HOST, "web-7000", json=False, stdin=b"").status == 0
+    assert g.host_proc.terminate() == 0
+    g.host_proc = g.host.start("serve")   # as remembered
+    assert g.host_proc.wait_event("ready", 20)["services"] == 10
+    assert g.host.run("serve", "--reload", "--", "7000-7003").event("reloaded")["services"] == 4
+    for wrong in ("8010-8000", "8000-", "-8000", "8000-8100", "8000-70000", "0-5", "7000-7001-7002",
+                  "8000-8001,9000", "x" * 61 + "=8000-8001"):
+        says(g.host.run("serve", "--reload", "--", wrong, json=False), 2, "port", "64", "too long", "cannot be")
+    says(g.host.run("serve", "--reload", "--", "7000-7003", "7002", json=False), 2, "two services are called")
+
+
 def test_times_that_no_wait_takes(here):
     for value in ("x", "0", "31d", ""):
         says(here.run("nc", f"--wait={value}", "home", "22", json=False), 2, "--wait")
