@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/daemon.h"
+#include "client/call.h"
 #include "client/connect.h"
 #include "client/join.h"
 #include "client/nc.h"
@@ -47,9 +48,12 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
     if (o->values[OPT_INSTALL].given)
         return fault_set(f, POSTERN_ERR_USAGE, "add --ssh-config",
                          "--install alone says not what");
-    if (o->arg_count < 2)
+    if (o->arg_count < 2 || o->args[0][0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
                          "the host or the service is missing");
+    int err = call_check_service(o->args[1], f);
+    if (err != 0)
+        return err;
     struct client_config c = cmd_client_config(o, out);
     return nc_run(&c, o->args[0], o->args[1], f);
 }
@@ -127,7 +131,7 @@ static int stored_broker(const struct statedir *state, char link[static LINK_TEX
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
     else if (err == 0 || err == POSTERN_ERR_NOTFOUND)
-        err = fault_set(f, POSTERN_ERR_NOTFOUND,
+        err = fault_set(f, POSTERN_ERR_USAGE,
                         "give one with --broker LINK, or join a host first",
                         "no broker is known here");
     roster_close(r);

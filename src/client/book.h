@@ -46,6 +46,8 @@ void book_close(struct book *b);
  * h->name is made a valid label ("Anna's PC" becomes anna-s-pc) and gets the suffix
  * -2, -3... when another host has it; the name in use is written back to `h`.
  */
+/* Writes as much as book_add does, and takes it back: whether there is room for it. */
+MUST_CHECK int book_check_room(struct book *b, struct fault *f);
 MUST_CHECK int book_add(struct book *b, struct book_host *h, struct fault *f);
 /*
  * By name (any case, ".postern" at the end is ignored), or by four or more

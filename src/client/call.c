@@ -1,6 +1,7 @@
 /* Calls of local applications. Which application, and what it says, is not known. */
 #include "client/call.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,8 +207,8 @@ static void give_up(struct call *c)
 
 static void tell_wait(struct call *c)
 {
-    bool early =
-        c->pump == NULL && is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
+    bool asked = is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
+    bool early = c->pump == NULL && (asked || peer_is_offline(c->config.peer));
     uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
     char why[REASON_LEN];
     if (c->told || loop_now_ms(c->calls->loop) < c->since_ms + after_ms)
@@ -253,6 +254,19 @@ static void start_ticks(struct calls *cs)
         return;
     cs->ticked_ms = loop_now_ms(cs->loop);
     timer_every(&cs->timer, TICK_MS, TICK_MS);
+}
+
+int call_check_service(const char *service, struct fault *f)
+{
+    size_t digits = strspn(service, "0123456789");
+    bool port = digits > 0 && service[digits] == '\0';
+    unsigned long number = port && digits < 6 ? strtoul(service, NULL, 10) : 0;
+    if (port ? number >= 1 && number <= UINT16_MAX
+             : isalnum((unsigned char)service[0]) &&
+                   strlen(service) < sizeof(((StreamOpen *)NULL)->service))
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE, "give its name, or a port from 1 to 65535",
+                     "'%.60s' is no service", service);
 }
 
 int calls_new(struct calls **out, struct loop *loop)

@@ -40,6 +40,9 @@ struct call_config {
     void *ctx;
 };
 
+/* Whether `service` may be the name or port of one, or SERVICE/INSTANCE. */
+MUST_CHECK int call_check_service(const char *service, struct fault *f);
+
 MUST_CHECK int calls_new(struct calls **out, struct loop *loop);
 /* Ends all of them without further events. NULL is fine. */
 void calls_free(struct calls *cs);

@@ -326,8 +326,8 @@ static void wait_for(struct client *c, const struct fault *f, unsigned grace)
         client_stop(c, f->code, f);
         return;
     }
-    if (f->code != POSTERN_ERR_UNREACHABLE && grace > TELL_MS &&
-        timer_is_active(&c->tell) && strcmp(c->waits_for.what, f->what) != 0)
+    if (grace >= OFFLINE_GRACE_MS && timer_is_active(&c->tell) &&
+        strcmp(c->waits_for.what, f->what) != 0)
         timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
     bool sooner = c->config.end_ms > 0 && c->config.end_ms < grace;
@@ -789,8 +789,7 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
 static bool is_early(const struct client *c)
 {
     const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    bool known =
-        timer_is_active(&c->patience) && c->waits_for.code != POSTERN_ERR_UNREACHABLE;
+    bool known = timer_is_active(&c->patience);
     return !known && loop_now_ms(c->loop) - c->began_ms < TELL_MS &&
            uplink_is_up(e->home->endpoint.uplink);
 }

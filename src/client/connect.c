@@ -186,7 +186,7 @@ static int parse_target(struct connect_state *s, const char *target, struct faul
                          "'%.100s' names no host and service", target);
     memcpy(s->host, target, len);
     (void)snprintf(s->service, sizeof(s->service), "%s", colon + 1);
-    return 0;
+    return call_check_service(s->service, f);
 }
 
 static int parse_local(struct connect_state *s, const char *local, struct fault *f)

@@ -73,7 +73,10 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
         log_warn("%.64s was joined before: where this device is on its list still, it "
                  "keeps its name there",
                  h.name);
-    rc = client_join(j.client, &j.link, own_name, &p, f);
+    /* The invite is not used up for nothing. */
+    rc = book_check_room(client_book(j.client), f);
+    if (rc == 0)
+        rc = client_join(j.client, &j.link, own_name, &p, f);
     if (rc == 0)
         rc = client_run(j.client, f);
     client_close(j.client);

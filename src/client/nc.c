@@ -16,6 +16,7 @@
 #include "io/loop.h"
 #include "io/ready.h"
 #include "io/sock.h"
+#include "io/stdfd.h"
 
 enum {
     COPY_BYTES = 256 * 1024,
@@ -193,7 +194,7 @@ static void *copy_out(void *arg)
         if (n <= 0)
             break;
         any = true;
-        err = write_all(buf, (size_t)n);
+        err = stdfd_was_closed(STDOUT_FILENO) ? EBADF : write_all(buf, (size_t)n);
     }
     free(buf);
     if (any && err == 0)
@@ -399,8 +400,10 @@ static void on_bridge_end(void *ctx, enum bridge_end how, int error)
         client_stop(s->client, 0, NULL);
     } else {
         (void)fault_set(&f, error == ENOSPC ? POSTERN_ERR_FULL : POSTERN_ERR_IO,
-                        "free some space or send it elsewhere",
-                        "cannot write the output: %s", strerror(error));
+                        error == EBADF ? "send it to /dev/null where nobody wants it"
+                                       : "free some space or send it elsewhere",
+                        "cannot write the output: %s",
+                        error == EBADF ? "stdout was closed" : strerror(error));
         client_stop(s->client, f.code, &f);
     }
 }
@@ -452,7 +455,7 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         client_stop_unless(s->client, f, fatal);
     else if (s->ended || !peer_is_ready(s->peer))
         client_stop(s->client, f->code, f); /* the one stream is lost */
-    else                                    /* it waits */
+    else if (s->answered) /* it waits; before that, the call says how it is */
         log_warn("%s; %s", f->what, f->advice);
 }
 

@@ -26,7 +26,7 @@
 enum {
     TICK_MS = 10,
     TOTAL_MS = 12000,
-    TELL_MS = 5000, /* then a person is told what this waits for */
+    TELL_MS = 1000, /* then a person is told what this waits for */
     MTU_WAIT_MS = 1500,
     V6_WAIT_MS = 1500,
     STUN_HEADER = 20,
@@ -47,7 +47,7 @@ struct netcheck_state {
     struct udp *sockets[2], *v6;
     struct addr server_v4, server_v6;
     struct natcheck check;
-    bool begun, told, mtu_begun, v6_answered;
+    bool begun, told, told_checking, mtu_begun, v6_answered;
     struct portmap *map;
     bool map_answered, mapped;
     char map_words[160];
@@ -282,6 +282,17 @@ static void wait_for_broker(struct netcheck_state *s, uint64_t waited_ms)
     }
 }
 
+/* Answers that do not come are what most of it is about, and they are waited for. */
+static void tell_checking(struct netcheck_state *s, uint64_t waited_ms)
+{
+    if (waited_ms <= TELL_MS || s->told_checking)
+        return;
+    s->told_checking = true;
+    log_warn("waiting: what the network does with UDP, and whether the router maps "
+             "ports, is being checked; some seconds more, %u at most",
+             (TOTAL_MS - TELL_MS) / 1000);
+}
+
 static void on_tick(void *ctx)
 {
     struct netcheck_state *s = ctx;
@@ -290,6 +301,7 @@ static void on_tick(void *ctx)
         wait_for_broker(s, now - s->began_ms);
         return;
     }
+    tell_checking(s, now - s->began_ms);
     send_check(s);
     if (now % 300 < TICK_MS)
         send_v6(s);

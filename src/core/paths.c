@@ -8,6 +8,7 @@ enum {
     DEAD_TRIES = 4,
     QUIET_TRIES = 3,
     RENEW_TRIES = 6,
+    RENEW_AGAIN = 2, /* tries where each is heeded */
     RENEW_EVERY_US = 100000,
     ROUNDS_QUICK = 8, /* of a census, before its pauses grow */
 };
@@ -643,6 +644,29 @@ void paths_set_size(struct paths *p, uint16_t size)
 void paths_on_renewed(struct paths *p)
 {
     p->renew = false;
+}
+
+void paths_want_renewal(struct paths *p, uint64_t now_us)
+{
+    if (p->renew || p->leads)
+        return;
+    p->renew = true;
+    p->renew_tries = RENEW_TRIES - RENEW_AGAIN;
+    p->renew_at_us = now_us;
+}
+
+uint32_t paths_answer_takes_us(const struct paths *p)
+{
+    const struct paths_path *x = in_use(p);
+    if (x == NULL)
+        return 0;
+    return x->latest_us > x->rtt_us ? x->latest_us : x->rtt_us;
+}
+
+uint64_t paths_answered_us(const struct paths *p)
+{
+    const struct paths_path *x = in_use(p);
+    return x != NULL ? x->answered_us : 0;
 }
 
 void paths_ask(struct paths *p, uint64_t now_us)

@@ -178,6 +178,13 @@ void paths_on_activity(struct paths *p);
 void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
                   uint64_t now_us);
 void paths_set_streams(struct paths *p, unsigned streams);
+/* QUIC does not move, though the path in use answers: the host asks its client, by
+ * PROBE_RENEW, to let it begin anew. */
+void paths_want_renewal(struct paths *p, uint64_t now_us);
+/* How long the path in use takes for an answer, and when the latest request left that
+ * it answered; 0: not known. */
+uint32_t paths_answer_takes_us(const struct paths *p);
+uint64_t paths_answered_us(const struct paths *p);
 /* How large packets on the path in use may be now. */
 void paths_set_size(struct paths *p, uint16_t size);
 /* The search for the packet size began anew: what PROBE_RENEW asked for. */

@@ -34,7 +34,7 @@ enum probe_flag {
     PROBE_CLIENT = 0x02,  /* its sender is the session's client */
     PROBE_USE = 0x04,     /* client: send on this path from now on */
     PROBE_TROUBLE = 0x08, /* host: the path in use does not answer me */
-    PROBE_RENEW = 0x10,   /* host: large packets are lost, let the search begin anew */
+    PROBE_RENEW = 0x10, /* host: large packets are lost, or nothing moves: begin anew */
 };
 
 struct path_probe {

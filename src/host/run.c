@@ -32,7 +32,8 @@ enum {
     TICK_MS = 1000,
     SERVE_START_MS = 20000,
     REPLY_MS = 5000,
-    ASKED_MAX = 256
+    ASKED_MAX = 256,
+    LEFT_OUT_MAX = 16,
 };
 
 struct serving {
@@ -50,6 +51,8 @@ struct run {
     struct statedir state;
     struct catcher *catcher;
     struct serving serving[SERVING_MAX];
+    uint16_t left_out[LEFT_OUT_MAX]; /* ports of which that was told */
+    size_t left_out_count;
     pid_t host;    /* our own serving process, or 0 */
     int host_word; /* from where its struct fault comes when it fails, or -1 */
     int signals, status;
@@ -278,6 +281,21 @@ static bool wanted(const struct run *r, uint16_t port)
     return r->config->only == NULL;
 }
 
+/* Once a port: a misprint in --only would be met by silence else. */
+static void tell_left_out(struct run *r, const struct caught *c)
+{
+    char text[ADDR_TEXT_LEN];
+    for (size_t i = 0; i < r->left_out_count; i++)
+        if (r->left_out[i] == c->local.port)
+            return;
+    if (!c->tcp || wanted(r, c->local.port) || r->left_out_count == LEFT_OUT_MAX)
+        return;
+    r->left_out[r->left_out_count++] = c->local.port;
+    log_warn(
+        "%s (pid %d) listens on %s, which --only does not name: it is not published",
+        c->program, (int)c->pid, addr_format(&c->local, text));
+}
+
 static struct serving *find(struct run *r, uint64_t cookie)
 {
     for (int i = 0; i < SERVING_MAX; i++)
@@ -338,6 +356,7 @@ static void on_server(struct run *r, struct caught *c)
     if (r->config->audience != NULL)
         (void)snprintf(audience, sizeof(audience), "%s", r->config->audience);
     const struct serving *twin = twin_of(r, &c->local, c->tcp, c->program);
+    tell_left_out(r, c);
     bool yes =
         !known && s != NULL && wanted(r, c->local.port) &&
         (twin != NULL || !r->config->ask || ask(r, c, name, sizeof(name), audience));

@@ -23,6 +23,7 @@
 
 enum {
     LOCK_PATIENCE_MS = 2000,
+    LOCK_TELL_MS = 1000,
     LOCK_STEP_MS = 20,
     MADE_TRIES = 20,
     MADE_PAUSE_MS = 50
@@ -189,9 +190,13 @@ static int open_what_is_there(const struct statedir *s, const char *path)
 
 /* One that is told to end and started anew at once: the old one takes its leave first.
  */
-static bool lock_within(int fd, unsigned patience_ms)
+static bool lock_within(int fd, const char *role, unsigned patience_ms)
 {
     for (unsigned ms = 0;; ms += LOCK_STEP_MS) {
+        if (ms == LOCK_TELL_MS)
+            log_warn("waiting: a 'postern %s' runs with this state directory; it may "
+                     "be about to end",
+                     role);
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
             return true;
         if (errno != EWOULDBLOCK || ms >= patience_ms)
@@ -223,7 +228,7 @@ static int take_lock(const struct statedir *s, const char *role, unsigned patien
         lock = open_what_is_there(s, path);
     if (lock < 0)
         return state_fault(f, errno, s->path);
-    if (!lock_within(lock, patience_ms)) {
+    if (!lock_within(lock, role, patience_ms)) {
         ssize_t n = pread(lock, pid, sizeof(pid) - 1, 0);
         pid[n > 0 ? n : 0] = '\0';
         pid[strspn(pid, "0123456789")] = '\0';

@@ -5,9 +5,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* What nobody else opens the null device with, so that it can be told from theirs. */
+enum { FILLED = O_RDWR | O_APPEND | O_NONBLOCK };
+
+bool stdfd_was_closed(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & (O_ACCMODE | O_APPEND | O_NONBLOCK)) == FILLED;
+}
+
 void stdfd_fill(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++) /* open(2) takes the lowest number */
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", FILLED) != fd)
             _exit(EXIT_FAILURE);
 }

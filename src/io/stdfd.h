@@ -4,6 +4,8 @@
 #ifndef POSTERN_IO_STDFD_H
 #define POSTERN_IO_STDFD_H
 
+#include <stdbool.h>
+
 /*
  * The first thing that main does: opens /dev/null on each of 0, 1 and 2 that is closed,
  * for this program and those that it starts, so that no file or socket gets such a
@@ -11,5 +13,8 @@
  * cannot be done.
  */
 void stdfd_fill(void);
+
+/* It was closed when this program began: what is written there reaches nobody. */
+bool stdfd_was_closed(int fd);
 
 #endif

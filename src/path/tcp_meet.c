@@ -180,18 +180,32 @@ static void on_broke(void *ctx, struct framed *f, const char *why)
     meet_release(&t->base);
 }
 
+/*
+ * A peer whose address went away says no goodbye: its old connections stand here until
+ * the kernel misses it, and none of them may keep out the one by which it is back.
+ */
+static int path_slot(struct tcp_meet *t)
+{
+    int oldest = 0;
+    for (int i = 0; i < PATHS_MAX; i++) {
+        if (t->paths[i] == NULL)
+            return i;
+        if (framed_path(t->paths[i])->id < framed_path(t->paths[oldest])->id)
+            oldest = i;
+    }
+    path_drop(t, oldest, "a newer one takes its place");
+    return oldest;
+}
+
 static void add_path(struct tcp_meet *t, int fd)
 {
     struct meet *m = &t->base;
     struct addr from;
-    int slot = -1;
     if (sock_remote(fd, &from) == 0)
         target_answered(m->approach, &from);
-    for (int i = 0; i < PATHS_MAX && slot < 0; i++)
-        if (t->paths[i] == NULL)
-            slot = i;
+    int slot = path_slot(t);
     struct framed *f = NULL;
-    if (slot < 0 || framed_new(&f, meet_config(m)->net, fd, m->meeting.kind,
+    if (m->freed || framed_new(&f, meet_config(m)->net, fd, m->meeting.kind,
                                approach_next_path_id(m->approach), on_broke, t) != 0) {
         close(fd);
         return;

@@ -52,6 +52,14 @@ struct flow {
     bool quick; /* fast or near enough to be searched for its packet size */
 };
 
+/* Since when nothing moves that QUIC could have brought over (stall.c). */
+struct stall {
+    uint64_t moved; /* the session's count then */
+    uint64_t since_us, from_us, first_us, at_us;
+    unsigned acts;
+    bool asked;
+};
+
 struct stream {
     struct session *session;
     int64_t id;
@@ -62,8 +70,10 @@ struct stream {
     const struct stream_events *events;
     void *ctx;
     struct chain out;
-    uint64_t sent;   /* offset after what QUIC took */
-    uint64_t unread; /* delivered bytes that the user has not consumed */
+    uint64_t sent;    /* offset after what QUIC took */
+    uint64_t unread;  /* delivered bytes that the user has not consumed */
+    uint64_t unacked; /* of what QUIC took; 0 once it is reset */
+    bool cut;         /* it is: nothing of it need arrive any more */
     bool fin, fin_sent;
     bool blocked;   /* by the peer's credit */
     bool room_told; /* that there is room, since there was more of it */
@@ -124,6 +134,7 @@ struct session {
     uint8_t probe_key[PROBE_KEY_LEN];
     uint64_t label;     /* under which QUIC knows the other end (steer.c) */
     uint32_t like_path; /* id of one that carries what the one in use does; 0 none */
+    uint64_t tried_ns;  /* when the label was taken */
     uint64_t raise_ns;  /* when larger packets are tried again; 0 never */
     size_t packet_max;  /* what QUIC may make now */
     struct flow flow;
@@ -140,7 +151,9 @@ struct session {
     int fail_err; /* of one that has FAILED */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
-    uint64_t acked_bytes; /* of streams */
+    uint64_t acked_bytes;    /* of streams */
+    uint64_t unacked, moved; /* of streams; counts what QUIC brought over */
+    struct stall stall;
     struct pressure pressure;
     uint64_t pressed_us;            /* when a second of it was last over */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
@@ -185,9 +198,15 @@ void steer_renew(struct session *s);
 void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
 /* QUIC is done with a new label, for good or ill. */
 void steer_on_validated(struct session *s);
+/* QUIC is to begin anew: another label, and what makes the host follow. */
+void steer_want_renewal(struct session *s);
 /* Derives the key of the probes, once the handshake is complete. */
 MUST_CHECK int steer_on_secure(struct session *s);
 uint64_t steer_deadline_ns(const struct session *s);
+
+/* stall.c */
+void stall_run(struct session *s);
+uint64_t stall_deadline_ns(const struct session *s);
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
@@ -222,6 +241,7 @@ void stream_fini(struct session *s); /* all that is left in them */
 void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin);
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
 void stream_on_sent(struct stream *st, size_t len);
+void stream_forget_unacked(struct stream *st); /* it is reset */
 void stream_flush_touched(struct session *s);
 /*
  * The next that has something to send, or NULL. Without the connection's `credit` that

@@ -91,6 +91,7 @@ static void drop_datagram(struct session *s, struct datagram *d)
 {
     list_remove(&d->link);
     s->datagram_count--;
+    s->moved++;
     free(d);
 }
 

@@ -95,6 +95,7 @@ static int on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t len
     (void)conn, (void)id;
     session_of(user_data)->progressed = true;
     session_of(user_data)->acked_bytes += len;
+    session_of(user_data)->moved += len;
     if (stream_user_data != NULL)
         stream_on_acked(stream_user_data, offset, len);
     return 0;
@@ -130,6 +131,8 @@ static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code,
 {
     struct stream *st = stream_user_data;
     (void)conn, (void)id, (void)user_data;
+    if (st != NULL)
+        stream_forget_unacked(st); /* QUIC resets it */
     if (st != NULL && st->events != NULL)
         st->events->on_stop(st->ctx, code);
     return 0;

@@ -44,6 +44,9 @@ static void arm_timer(struct session *s)
     uint64_t steer = steer_deadline_ns(s);
     if (steer < next)
         next = steer;
+    uint64_t stall = stall_deadline_ns(s);
+    if (stall < next)
+        next = stall;
     if (next == UINT64_MAX || (s->armed_ns != 0 && s->armed_ns <= next))
         return; /* an earlier wake-up looks again */
     if (next <= now)
@@ -73,6 +76,8 @@ static void run_round(struct session *s)
         stream_flush_touched(s);
     if (session_lives(s))
         steer_run(s);
+    if (session_lives(s))
+        stall_run(s);
     if (session_lives(s))
         steer_renew(s);
     if (session_lives(s))

@@ -30,6 +30,7 @@ enum {
 };
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */
+static const uint64_t tried_for_ns = 800000000ull;
 
 // clang-format off
 static const uint8_t label_next[] = {
@@ -88,6 +89,13 @@ static void want_label(struct session *s, bool another)
     enum session_label stale = tried ? LABEL_TRIED_STALE : LABEL_STALE;
     if (s->is_client)
         STATE_GO(label_next, s->label_state, another ? stale : good);
+}
+
+/* The host follows what is more than a probe of QUIC's. */
+void steer_want_renewal(struct session *s)
+{
+    s->ping_due = true;
+    want_label(s, true);
 }
 
 void steer_on_validated(struct session *s)
@@ -175,10 +183,13 @@ void steer_renew(struct session *s)
         s->raise_ns = 0;
         want_label(s, true);
     }
+    if (s->label_state == LABEL_TRIED_STALE && clock_ns() > s->tried_ns + tried_for_ns)
+        STATE_GO(label_next, s->label_state, LABEL_STALE); /* its window may be full */
     if (s->label_state == LABEL_STALE && s->confirmed && s->current != NULL) {
         ngtcp2_path path = label_path(&l, s->label + 1);
         int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, clock_ns());
         s->label += rc == 0;
+        s->tried_ns = rc == 0 ? clock_ns() : s->tried_ns;
         if (rc == 0)
             STATE_GO(label_next, s->label_state, LABEL_TRIED);
         else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) /* else one comes with an answer */
@@ -229,7 +240,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         return;
     }
     if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
-        want_label(s, true);
+        steer_want_renewal(s);
         s->raise_ns = now_us * 1000 + raise_after_ns;
     }
     if (paths_on_request(&s->net, p->id, &q, &reply, now_us))

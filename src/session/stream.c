@@ -131,6 +131,13 @@ static void note_unread(struct stream *st, size_t len)
     give_credit(s);
 }
 
+void stream_forget_unacked(struct stream *st)
+{
+    st->session->unacked -= st->unacked;
+    st->unacked = 0;
+    st->cut = true;
+}
+
 void stream_drop(struct stream *st, uint64_t code)
 {
     struct session *s = st->session;
@@ -144,6 +151,7 @@ void stream_drop(struct stream *st, uint64_t code)
     s->stream_count--;
     paths_set_streams(&s->net, session_stream_count(s));
     forget_unread(st, st->unread);
+    stream_forget_unacked(st);
     if (st->events != NULL)
         st->events->on_close(st->ctx, code);
     chain_fini(&st->out);
@@ -280,6 +288,7 @@ void stream_finish(struct stream *st)
 void stream_reset(struct stream *st, uint64_t code)
 {
     struct session *s = st->session;
+    stream_forget_unacked(st);
     if (s->conn != NULL && !st->gone)
         (void)ngtcp2_conn_shutdown_stream(s->conn, 0, st->id, code);
     session_touch(s);
@@ -319,6 +328,9 @@ void stream_on_data(struct stream *st, const uint8_t *data, size_t len, bool fin
 
 void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
 {
+    uint64_t n = len < st->unacked ? len : st->unacked;
+    st->unacked -= n;
+    st->session->unacked -= n;
     chain_release(&st->out, offset + len);
     if (st->events != NULL)
         touch(st);
@@ -328,6 +340,10 @@ void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len)
 void stream_on_sent(struct stream *st, size_t len)
 {
     st->sent += len;
+    if (!st->cut) {
+        st->unacked += len;
+        st->session->unacked += len;
+    }
     if (st->events != NULL && st->out.end - st->sent < SESSION_UNSENT_MAX / 2) {
         touch(st); /* the next round tells that there is room */
         st->room_told = false;

@@ -187,6 +187,13 @@ def test_nc_tells_a_full_output_and_a_broken_stream(stood):
     assert proc.wait(15) == 1 and "'postern up' ended" in proc.stderr, proc.stderr
 
 
+def test_nc_without_a_stdout_says_what_is_lost(stood):
+    proc = pipe_nc(stood, "echo GET 1000 1 | NC >&-")
+    assert proc.wait(15) == 1 and "stdout was closed" in proc.stderr, proc.stderr
+    proc = pipe_nc(stood, "echo GET 1000 1 | NC > /dev/null")
+    assert proc.wait(15) == 0, proc.stderr
+
+
 def test_killed_nc_resets(stood):
     """Half of what stdin said is no whole for the server, by `up` either."""
     g = stood

@@ -169,6 +169,19 @@ def test_the_client_moves_and_its_old_address_stays(roamer, kinds):
     judge(figures, 1.0, f"client moves, its address stays, {kinds or 'any kind'}")
 
 
+def test_new_addresses_over_tcp_alone(roamer):
+    """Each leaves a connection behind at the host, to which nobody says that it is over."""
+    r = roamer(kinds="tcp-punch")
+    ns, b = r.topo.client.ns, r.topo.sites["b"]
+    figures = []
+    for n in range(5):
+        figures.append(r.measure(lambda n=n: ns.batch(
+            "addr flush dev eth0", f"addr add {b.lan_address(60 + n)}/24 dev eth0",
+            f"route add default via {b.lan_address(1)}")))
+        r.settle()
+    assert max(figures) < 2 * patience(), figures
+
+
 def test_the_host_moves(roamer):
     r = roamer("up")
     figures = []

@@ -209,6 +209,7 @@ def test_workers_on_one_port_are_one_line(site):
 
 def test_only_some_ports(site):
     proc = run(site, PYTHON, "-c", SERVER, "two", options=("--yes", "--only", "7003"))
+    proc.wait_line("7001, which --only does not name: it is not published", 20, "err")
     proc.wait_event("published", 20, port=7003)
     assert not proc.find("published", port=7001)
 

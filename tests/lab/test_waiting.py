@@ -374,3 +374,36 @@ def test_status_of_a_machine_whose_interface_went_down(warm):
             g.host.ns.ip("link", "set", "dev", name, "down")
     at, _ = state_of_broker(g.host)
     assert at["state"] != "online" and at["reason"], at
+
+
+@pytest.mark.parametrize("command", ["nc up", "nc", "ping", "join"])
+def test_who_waits_for_a_host_that_is_off_hears_so_soon(warm, command):
+    g, c = warm, warm.client
+    link = g.invite()
+    g.host_proc.terminate()
+    if command != "nc up":
+        g.up.terminate()
+    words = {"join": ["join", link], "ping": ["ping", HOST]}.get(command, ["nc", HOST, "one"])
+    began = time.monotonic()
+    proc = c.programs.start(c.ns, "waits", c.program, *words, env=c.env,
+                            stdin=subprocess.PIPE)
+    proc.wait_line("warning: waiting: ", 5, "err")
+    assert time.monotonic() - began < 2.5 * patience()
+    assert "is not online" in lines_of(proc)[0], proc.stderr
+    assert proc.wait(20) == 1 and len(lines_of(proc)) == 2, proc.stderr
+
+
+def test_netcheck_says_what_takes_so_long(warm):
+    g = warm
+    g.topo.broker.nft("table inet mute {\n chain in { type filter hook input priority -10; "
+                      "meta l4proto udp drop; }\n}")
+    done = g.client.run("netcheck", json=False, timeout=30)
+    assert done.status == 0 and "is being checked" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_second_daemon_says_what_it_waits_for(warm):
+    g = warm
+    done = g.client.run("up", json=False)
+    assert done.status == 1 and "may be about to end" in lines_of(done)[0], done.stderr
+    assert "already runs with" in lines_of(done)[-1] and len(lines_of(done)) == 2

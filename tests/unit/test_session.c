@@ -274,6 +274,48 @@ static void test_labels(void **state)
     world_free(w);
 }
 
+static void swallow_quic(struct world *w, bool swallow)
+{
+    for (int i = 0; i < 2; i++)
+        w->client.wires[i].probes_only = w->server.wires[i].probes_only = swallow;
+}
+
+/*
+ * QUIC backs off, twice as long each time: seconds in which all of it is lost must not
+ * be paid for with as many more, where the path answers again or has done so always.
+ */
+static void test_no_long_pause_after_loss(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 26);
+    open_and_send(w);
+    RUN_UNTIL(w, w->client.got > TOTAL / 4);
+    swallow_quic(w, true);
+    uint64_t until = clock_ns() + 7300000000ull;
+    RUN_UNTIL(w, clock_ns() >= until);
+    assert_true(w->client.dead_told > 0); /* perhaps another one is better */
+    swallow_quic(w, false);
+    uint64_t got = w->client.got, began = clock_ns();
+    RUN_UNTIL(w, w->client.got > got);
+    assert_true(clock_ns() - began < 3000000000ull);
+    assert_whole(w);
+    assert_false(w->client.closed || w->server.closed);
+    world_free(w);
+}
+
+/* Where it never moves again the session ends, so that another one may begin. */
+static void test_what_never_moves_ends(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 27);
+    open_and_send(w);
+    RUN_UNTIL(w, w->client.got > TOTAL / 4);
+    swallow_quic(w, true);
+    RUN_UNTIL(w, w->client.closed && w->server.closed);
+    assert_int_equal(w->client.close_err, POSTERN_ERR_TIMEOUT);
+    world_free(w);
+}
+
 /* The last: all tests before it have made each step that the tables allow. */
 static void test_each_step_was_made(void **state)
 {
@@ -346,6 +388,8 @@ int main(void)
         cmocka_unit_test(test_ends_at_any_time),
         cmocka_unit_test(test_peer_ends_it),
         cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_no_long_pause_after_loss),
+        cmocka_unit_test(test_what_never_moves_ends),
         cmocka_unit_test(test_each_step_was_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -358,7 +358,9 @@ static void through(struct vnet_iface *i, struct vnet_wire *w, struct vpacket *p
 {
     struct vnet *n = i->node->net;
     uint64_t at = pass_wire(n, w, p);
-    if (at == 0 || vclock_chance(&n->clock, w->loss_permille)) {
+    bool udp = p->proto == VPROTO_UDP && w->udp_loss_permille > 0;
+    if (at == 0 || vclock_chance(&n->clock, w->loss_permille) ||
+        (udp && vclock_chance(&n->clock, w->udp_loss_permille))) {
         drop(n, p, &n->lost);
         return;
     }

@@ -61,8 +61,9 @@ struct vpacket {
 struct vnet_wire {
     uint64_t delay_us, jitter_us; /* jitter keeps the order, unless it is reordered */
     unsigned loss_permille, double_permille, reorder_permille;
-    uint64_t rate_bps;    /* 0: no limit */
-    uint32_t queue_bytes; /* 0: 256 KiB */
+    unsigned udp_loss_permille; /* beside it, of UDP alone */
+    uint64_t rate_bps;          /* 0: no limit */
+    uint32_t queue_bytes;       /* 0: 256 KiB */
     uint16_t mtu;
     bool mtu_silent;           /* too large packets are dropped without a word */
     uint64_t free_us, last_us; /* the network's */

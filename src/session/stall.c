@@ -1,0 +1,100 @@
+/*
+ * Whether QUIC moves at all. It may stand though its path is as good as any:
+ *   - A host may send a new label three times what came from there until that is
+ *     validated. Where ngtcp2 meets this limit it stops the timer that misses lost
+ *     packets, and starts it again only as something is sent or acknowledged. Where the
+ *     window is full of packets that were lost, neither ever happens, and the label is
+ *     never validated, since its challenge needs room in the window too.
+ *   - After a change of label the first acknowledgement may be of a packet that left
+ *     seconds before; its age then counts as the round trip, and what is lost next is
+ *     missed only three times as long after, doubled each time.
+ *
+ * Probes are not bound by that. Where the path in use answered one that was sent after
+ * QUIC moved last, and what QUIC holds is not acknowledged for max(1 s, 4 answers of
+ * that path), window and timers begin anew: a client takes another label, a host asks
+ * its client to (PROBE_RENEW). Again after twice that time, and four times. Then the
+ * path is dead to the client, since another may carry what it does not; and if that was
+ * no help either, the session fails, so that another can begin. A path that does not
+ * answer is core/paths' matter.
+ */
+#include "io/clock.h"
+#include "io/log.h"
+#include "session/internal.h"
+
+enum { RENEWALS = 3 };
+static const uint64_t patience_min_us = 1000000, fail_us = 12000000;
+
+static uint64_t patience_us(const struct session *s)
+{
+    uint64_t us = 4 * (uint64_t)paths_answer_takes_us(&s->net);
+    return us > patience_min_us ? us : patience_min_us;
+}
+
+/* Something waits that QUIC could have brought over. */
+static bool is_waiting(const struct session *s)
+{
+    return s->unacked > 0 || !list_empty(&s->datagrams) ||
+           (!list_empty(&s->ready) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+}
+
+static void renew(struct session *s, uint64_t now_us)
+{
+    log_debug("nothing is acknowledged for %.1f s, though %s path %u answers: QUIC "
+              "begins anew on it",
+              (double)(now_us - s->stall.since_us) / 1e6,
+              path_kind_name(s->current->kind), s->current->id);
+    if (s->is_client)
+        steer_want_renewal(s);
+    else
+        paths_want_renewal(&s->net, now_us);
+}
+
+static void fail(struct session *s)
+{
+    static const char why[] = "nothing that was sent is acknowledged any more";
+    output_close(s, 0, why);
+    session_fail(s, POSTERN_ERR_TIMEOUT, why);
+}
+
+static void act(struct session *s, uint64_t now_us)
+{
+    struct stall *st = &s->stall;
+    if (st->acts == 0)
+        st->first_us = now_us;
+    if (st->acts >= RENEWALS && now_us >= st->first_us + fail_us) {
+        fail(s);
+        return;
+    }
+    st->acts++;
+    st->from_us = now_us;
+    st->at_us =
+        now_us + (patience_us(s) << (st->acts < RENEWALS ? st->acts : RENEWALS));
+    renew(s, now_us);
+    if (s->is_client && st->acts == RENEWALS && s->events->on_path_dead != NULL)
+        s->events->on_path_dead(s->ctx, s->current, now_us - st->since_us);
+}
+
+void stall_run(struct session *s)
+{
+    struct stall *st = &s->stall;
+    uint64_t now_us = clock_us();
+    if (!session_is_secure(s) || s->current == NULL || !is_waiting(s)) {
+        st->since_us = 0;
+    } else if (st->since_us == 0 || st->moved != s->moved) {
+        *st = (struct stall){.moved = s->moved, .since_us = now_us, .from_us = now_us};
+        st->at_us = now_us + patience_us(s) / 2;
+    } else if (now_us >= st->at_us) {
+        if (st->asked && paths_answered_us(&s->net) >= st->from_us) {
+            act(s, now_us);
+            return;
+        }
+        st->asked = true;
+        st->at_us = now_us + patience_us(s) / 2;
+        paths_ask(&s->net, now_us);
+    }
+}
+
+uint64_t stall_deadline_ns(const struct session *s)
+{
+    return s->stall.since_us != 0 ? s->stall.at_us * 1000 : UINT64_MAX;
+}
