@@ -13,6 +13,7 @@ int cmd_socks(const struct options *o, struct events *out, struct fault *f);
 int cmd_run(const struct options *o, struct events *out, struct fault *f);
 int cmd_discover(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
+int cmd_leave(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
 int cmd_connect(const struct options *o, struct events *out, struct fault *f);
 int cmd_open(const struct options *o, struct events *out, struct fault *f);

@@ -33,6 +33,34 @@ int cmd_join(const struct options *o, struct events *out, struct fault *f)
     return join_run(&c, o->args[0], o->values[OPT_DEVICE_NAME].text, f);
 }
 
+/* First the book, which decides; then the running `up`, which ends what is. */
+int cmd_leave(const struct options *o, struct events *out, struct fault *f)
+{
+    struct statedir state;
+    struct book *b = NULL;
+    struct book_host h;
+    struct event e;
+    char key[KEY_TEXT_LEN];
+    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0)
+        err = book_open(&b, &state, f);
+    if (err == 0)
+        err = book_find(b, o->args[0], &h, f);
+    if (err == 0 && (err = book_remove(b, h.key)) != 0)
+        err = book_fault(b, err, f);
+    book_close(b);
+    if (err != 0)
+        return err;
+    int told = daemon_ask(&state, "up", LOCAL_RELOAD, NULL, NULL, NULL, f);
+    if (told < 0)
+        return daemon_stored(told, "the host is forgotten", f);
+    event_begin(&e, "unjoined");
+    event_text(&e, "host", h.name);
+    event_text(&e, "key", key_format(h.key, key));
+    events_print(out, &e);
+    return 0;
+}
+
 int cmd_connect(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);

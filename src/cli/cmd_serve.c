@@ -9,6 +9,7 @@
 
 #include "cli/daemon.h"
 #include "cli/published.h"
+#include "cli/serve_words.h"
 #include "core/kinds.h"
 #include "host/certs.h"
 #include "host/lan.h"
@@ -109,8 +110,8 @@ int cmd_serve_services(const struct statedir *state, const char *const *texts,
     return err < 0 ? err : 0;
 }
 
-static int reload(const struct options *o, int64_t absent_s, struct events *out,
-                  struct fault *f)
+static int reload(const struct options *o, const struct serve_asked *asked,
+                  int64_t absent_s, struct events *out, struct fault *f)
 {
     struct statedir state;
     int err = options_only(
@@ -120,7 +121,7 @@ static int reload(const struct options *o, int64_t absent_s, struct events *out,
     if (err == 0)
         err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0 && (o->arg_count > 0 || absent_s != 0))
-        err = store_settings(&state, o->args, o->arg_count, false, absent_s, f);
+        err = store_settings(&state, asked->texts, asked->count, false, absent_s, f);
     if (err == 0 && (o->values[OPT_TLS].given || o->values[OPT_TLS_COMMAND].given))
         err = store_tls(&state, o, f);
     return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
@@ -140,21 +141,10 @@ static int read_absent(int64_t *seconds, const char *text, struct fault *f)
                      "--absent does not take '%.60s'", text);
 }
 
-int cmd_serve(const struct options *o, struct events *out, struct fault *f)
+static int serve(const struct options *o, const struct serve_asked *asked,
+                 int64_t absent_s, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
-    int64_t absent_s;
-    if (v[OPT_AGENT_FORGET].given)
-        return cmd_serve_forget(o, out, f);
-    int rc = read_absent(&absent_s, v[OPT_ABSENT].text, f);
-    if (rc != 0)
-        return rc;
-    if (v[OPT_RELOAD].given)
-        return reload(o, absent_s, out, f);
-    if (v[OPT_VIA].given && (v[OPT_BROKER].given || v[OPT_AGENT].given))
-        return fault_set(f, POSTERN_ERR_USAGE,
-                         "give --via alone: the agent has the broker",
-                         "--via contradicts --broker and --agent");
     struct serve_config c = {
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,
@@ -162,15 +152,40 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
         .via = v[OPT_VIA].text,
         .agent = v[OPT_AGENT].text,
         .name = v[OPT_NAME].text,
-        .services = o->args,
-        .service_count = o->arg_count,
+        .services = asked->texts,
+        .service_count = asked->count,
         .tls = v[OPT_TLS].list,
         .tls_count = v[OPT_TLS].count,
         .tls_command = v[OPT_TLS_COMMAND].text,
         .paths = options_kinds(o),
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
+        .on_ready = serve_tell_ready,
+        .ctx = out,
     };
     out->lasting = true;
     return serve_run(&c, f);
+}
+
+int cmd_serve(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    struct serve_asked asked;
+    int64_t absent_s;
+    if (v[OPT_AGENT_FORGET].given)
+        return cmd_serve_forget(o, out, f);
+    int rc = read_absent(&absent_s, v[OPT_ABSENT].text, f);
+    if (rc != 0)
+        return rc;
+    if (v[OPT_VIA].given && !v[OPT_RELOAD].given &&
+        (v[OPT_BROKER].given || v[OPT_AGENT].given))
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "give --via alone: the agent has the broker",
+                         "--via contradicts --broker and --agent");
+    rc = serve_ask(&asked, o->args, o->arg_count, f);
+    if (rc == 0)
+        rc = v[OPT_RELOAD].given ? reload(o, &asked, absent_s, out, f)
+                                 : serve(o, &asked, absent_s, out, f);
+    serve_asked_free(&asked);
+    return rc;
 }

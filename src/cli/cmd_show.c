@@ -56,8 +56,9 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
         err = n > 0 ? fault_lack(f, POSTERN_ERR_NOMEM) : n;
     }
     if (n == 0 && !out->json)
-        (void)fprintf(out->out, "No host was joined yet: ask for an invite and run "
-                                "'postern join LINK'.\n");
+        (void)fprintf(out->out,
+                      "No host joined yet: postern join LINK, with the link that "
+                      "'postern invite' prints there.\n");
     free(hosts);
     book_close(b);
     return err;

@@ -102,6 +102,22 @@ const struct command commands[] = {
         .run = cmd_join,
     },
     {
+        .name = "leave",
+        .synopsis = "HOST",
+        .summary = "forget a host that was joined",
+        .about =
+            "This device uses the host no more: its name and services go, and a running\n"
+            "'postern up' ends what is open there. The host keeps the device on its list\n"
+            "until 'postern revoke' there; to come back takes a new invite.",
+        .example = "postern leave home",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the host",
+        .arguments = {ARGUMENT_HOST},
+        .run = cmd_leave,
+    },
+    {
         .name = "connect",
         .synopsis = "HOST:PORT [LOCAL_ADDR:PORT]",
         .summary = "forward a local port to a service of a host",

@@ -319,7 +319,7 @@ void complete_print(FILE *out, const char *const *words, size_t count)
         l.state = &state;
     if (count == 1) {
         offer_commands(&l);
-        offer_verbs(&l, "help\0--help\0--version\0");
+        offer_verbs(&l, "help\0version\0--help\0--version\0");
         return;
     }
     const struct command *c = command_find(words[0]);

@@ -8,6 +8,7 @@
 #include "cli/complete.h"
 #include "cli/link_text.h"
 #include "cli/options.h"
+#include "core/guess.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/stdfd.h"
@@ -33,24 +34,32 @@ static int finish(struct events *out, int err, struct fault *f)
 
 static int unknown_command(const char *name, struct fault *f)
 {
-    const char *advice = "'postern --help' lists the commands";
+    struct guess g;
+    char advice[160];
     if (name[0] == '-')
         return fault_set(f, POSTERN_ERR_USAGE, "put options behind the command",
                          "unknown option '%.60s'", name);
+    guess_begin(&g, name);
+    for (const struct command *c = commands; c->name != NULL; c++)
+        guess_offer(&g, c->name);
+    guess_advice(&g, advice, sizeof(advice), "'postern --help' lists the commands");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown command '%.60s'", name);
 }
 
-/* postern, postern --help, postern --version, postern help [COMMAND], and complete */
+/* postern, and with --help, --version or version, help [COMMAND]; and complete */
 static bool run_builtin(int argc, char **argv, int *err, struct fault *f)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     *err = 0;
     if (word == NULL) {
-        *err = fault_set(f, POSTERN_ERR_USAGE, "'postern --help' lists the commands",
-                         "no command was given");
+        help_print_all(stdout);
+        (void)fflush(stdout);
+        *err =
+            fault_set(f, POSTERN_ERR_USAGE, "'postern COMMAND --help' tells about one",
+                      "no command was given");
         return true;
     }
-    if (strcmp(word, "--version") == 0) {
+    if (strcmp(word, "--version") == 0 || strcmp(word, "version") == 0) {
         (void)printf("postern %s\n", POSTERN_VERSION);
         return true;
     }

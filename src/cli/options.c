@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "core/addr.h"
+#include "core/guess.h"
 #include "core/kinds.h"
 #include "io/lack.h"
 
@@ -224,6 +225,24 @@ static int looks_like_option(struct fault *f, const struct option_row *row,
                      value);
 }
 
+static int unknown_option(struct fault *f, const struct command *c, const char *word,
+                          size_t len)
+{
+    struct guess g;
+    char shown[64], known[64], see[64], advice[160];
+    (void)snprintf(shown, sizeof(shown), "%.*s", (int)len, word);
+    guess_begin(&g, shown);
+    for (size_t id = 0; id < OPTION_COUNT; id++) {
+        if (!has_option(c, id))
+            continue;
+        (void)snprintf(known, sizeof(known), "--%s", option_table[id].name);
+        guess_offer(&g, known);
+    }
+    (void)snprintf(see, sizeof(see), "see 'postern %s --help'", c->name);
+    guess_advice(&g, advice, sizeof(advice), see);
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown option '%s'", shown);
+}
+
 /* One option at argv[*at]; moves `*at` when the value is the next word. */
 static int parse_option(struct options *o, const struct command *c, int argc,
                         char **argv, int *at, struct fault *f)
@@ -236,9 +255,7 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         value = name + len + (letter ? 0 : 1);
     int id = find_option(c, name, len, letter);
     if (id < 0) {
-        char shown[64];
-        (void)snprintf(shown, sizeof(shown), "%.*s", (int)(name + len - word), word);
-        return usage(f, c, "unknown option '%s'", shown);
+        return unknown_option(f, c, word, (size_t)(name + len - word));
     }
     bool flag = option_table[id].type == OPTION_FLAG;
     if (option_table[id].type == OPTION_MAYBE && value == NULL) {

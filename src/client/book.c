@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "core/dns.h"
+#include "core/guess.h"
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/netmon.h"
@@ -220,12 +221,17 @@ static int find_by_prefix(struct book *b, const char *prefix, struct book_host *
 
 static int unknown_fault(struct book *b, const char *name, struct fault *f)
 {
-    char known[160] = "";
+    char known[160] = "", advice[160];
     size_t used = 0;
+    struct guess g;
     struct db_stmt s = db_prepare(b->db, "SELECT name FROM host ORDER BY name");
-    while (used < sizeof(known) - 70 && db_step(&s))
-        used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
-                                 used > 0 ? ", " : "", db_column_text(&s, 0));
+    guess_begin(&g, name);
+    while (db_step(&s)) {
+        guess_offer(&g, db_column_text(&s, 0));
+        if (used < sizeof(known) - 70)
+            used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
+                                     used > 0 ? ", " : "", db_column_text(&s, 0));
+    }
     int err = db_finish(&s);
     if (err != 0)
         return db_fault(b->db, err, f);
@@ -233,7 +239,8 @@ static int unknown_fault(struct book *b, const char *name, struct fault *f)
         return fault_set(f, POSTERN_ERR_NOTFOUND,
                          "ask for an invite and run 'postern join LINK'",
                          "there is no host '%.60s': none was joined yet", name);
-    return fault_set(f, POSTERN_ERR_NOTFOUND, "see them with 'postern ls'",
+    guess_advice(&g, advice, sizeof(advice), "see them with 'postern ls'");
+    return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
                      "there is no host '%.60s'; joined are: %s", name, known);
 }
 
@@ -268,6 +275,11 @@ static int run_keys(struct book *b, const char *sql, const uint8_t *one,
     if (err != 0)
         return err;
     return db_changes(b->db) > 0 ? 0 : POSTERN_ERR_NOTFOUND;
+}
+
+int book_fault(struct book *b, int err, struct fault *f)
+{
+    return db_fault(b->db, err, f);
 }
 
 int book_remove(struct book *b, const uint8_t key[static KEY_LEN])

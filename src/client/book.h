@@ -58,6 +58,8 @@ MUST_CHECK int book_find(struct book *b, const char *name, struct book_host *h,
                          struct fault *f);
 MUST_CHECK int book_find_key(struct book *b, const uint8_t key[static KEY_LEN],
                              struct book_host *h);
+/* What an error of this book means, with what to do. Returns `err`. */
+int book_fault(struct book *b, int err, struct fault *f);
 MUST_CHECK int book_remove(struct book *b, const uint8_t key[static KEY_LEN]);
 /* Sorted by name. Returns how many there are in all, or a negative error. */
 MUST_CHECK int book_hosts(struct book *b, struct book_host *out, size_t max);

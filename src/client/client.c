@@ -680,6 +680,15 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     return add_peer(c, home_for(c, &broker, key), &pc, h.joined_s, out, f);
 }
 
+void client_drop(struct client *c, struct peer *p)
+{
+    struct entry *e = entry_of(c, p);
+    list_remove(&e->link);
+    peer_close(e->peer);
+    free(e);
+    timer_start(&c->sweep, SWEEP_MS); /* nobody may need its broker any more */
+}
+
 int client_join(struct client *c, const struct link *invite, const char *own_name,
                 struct peer **out, struct fault *f)
 {
@@ -758,8 +767,9 @@ void client_tell_empty(struct client *c)
     struct book_host one;
     if (!c->config.out->json && book_hosts(c->book, &one, 1) == 0) {
         (void)fprintf(c->config.out->out,
-                      "No host was joined yet: ask for an invite and run "
-                      "'postern join LINK'; this goes on, and will know the host.\n");
+                      "No host joined yet: postern join LINK, with the link that "
+                      "'postern invite' prints there.\n"
+                      "This goes on, and will know the host.\n");
         (void)fflush(c->config.out->out);
     }
 }

@@ -63,6 +63,8 @@ struct events *client_out(struct client *c);
 /* The peer of a host in the book, made when there is none yet. */
 MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out,
                            struct fault *f);
+/* Ends its session; not inside events of it, nor with calls of it left. */
+void client_drop(struct client *c, struct peer *p);
 /* The host was joined anew: what kept this program from it counts no more. */
 MUST_CHECK int client_renew(struct client *c, const char *host, struct fault *f);
 /* The peer of an invite: proves its secret; on_services follows when it was let in. */

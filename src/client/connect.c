@@ -7,6 +7,7 @@
 
 #include "client/forward.h"
 #include "client/share.h"
+#include "core/guess.h"
 #include "io/lack.h"
 
 struct connect_state {
@@ -86,6 +87,20 @@ static int listen_local(struct connect_state *s, const ServiceInfo *info,
     return forward_open(&s->forward, &fc, f);
 }
 
+static int tell_no_service(const struct connect_state *s, const Services *m,
+                           struct fault *f)
+{
+    struct guess g;
+    char advice[160];
+    guess_begin(&g, s->service);
+    for (pb_size_t i = 0; i < m->services_count; i++)
+        guess_offer(&g, m->services[i].name);
+    guess_advice(&g, advice, sizeof(advice), "see 'postern ls' for what it publishes");
+    return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
+                     "%s publishes no service '%s' for this device", s->host,
+                     s->service);
+}
+
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct connect_state *s = ctx;
@@ -97,9 +112,7 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     const ServiceInfo *info = find_service(m, s->service);
     int rc;
     if (info == NULL)
-        rc = fault_set(
-            &f, POSTERN_ERR_NOTFOUND, "see 'postern ls' for what it publishes",
-            "%s publishes no service '%s' for this device", s->host, s->service);
+        rc = tell_no_service(s, m, &f);
     else
         rc = listen_local(s, info, &f);
     if (rc != 0)

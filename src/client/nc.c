@@ -11,6 +11,7 @@
 
 #include "client/call.h"
 #include "client/share.h"
+#include "core/guess.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -301,6 +302,22 @@ static const char *advice_for(unsigned code)
     }
 }
 
+/* Among the services that the host showed last there may be the one that was meant. */
+static void service_advice(struct nc *s, unsigned code, char *out, size_t cap)
+{
+    struct book_host h;
+    struct book_service list[BOOK_SERVICE_MAX];
+    struct book *b = client_book(s->client);
+    struct guess g;
+    guess_begin(&g, s->service);
+    if (code == STREAM_NOTFOUND && book_find(b, s->host, &h, NULL) == 0) {
+        int n = book_services(b, h.key, list, BOOK_SERVICE_MAX);
+        for (int i = 0; i < n; i++)
+            guess_offer(&g, list[i].name);
+    }
+    guess_advice(&g, out, cap, advice_for(code));
+}
+
 static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
 {
     struct nc *s = ctx;
@@ -310,6 +327,8 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
     s->answered = true;
     if (code == STREAM_OK)
         return;
+    char advice[200];
+    service_advice(s, code, advice, sizeof(advice));
     /* What a host says of itself is said by the name that it has here. */
     bool named = (code != STREAM_NOTFOUND && code != STREAM_DENIED) ||
                  strncmp(reason, s->host, len) == 0;
@@ -317,8 +336,8 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
                     code == STREAM_REFUSED    ? POSTERN_ERR_REFUSED
                     : code == STREAM_NOTFOUND ? POSTERN_ERR_NOTFOUND
                                               : POSTERN_ERR_UNREACHABLE,
-                    advice_for(code), "%.63s%s%.300s", named ? "" : s->host,
-                    named ? "" : ": ", reason);
+                    advice, "%.63s%s%.300s", named ? "" : s->host, named ? "" : ": ",
+                    reason);
     client_stop(s->client, f.code, &f);
 }
 

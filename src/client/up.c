@@ -204,7 +204,39 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     set_services(ctx, p, list, n);
 }
 
+static void opening_free(struct opening *o)
+{
+    list_remove(&o->link);
+    free(o);
+}
+
 /* ------------------------------------------------------------------------ the book */
+
+/* This device has left the host. */
+static void drop_host(struct up *u, struct peer *p)
+{
+    struct fault f;
+    set_services(u, p, NULL, 0);
+    calls_drop_peer(u->calls, p);
+    (void)fault_set(&f, POSTERN_ERR_NOTFOUND,
+                    "ask for an invite and run 'postern join LINK'",
+                    "this device has left %s", peer_name(p));
+    LIST_EACH_REMOVABLE (struct opening, o, next, &u->waiters, link) {
+        if (o->peer != p)
+            continue;
+        local_conn_finish(o->conn, f.code, &f);
+        opening_free(o);
+    }
+    client_drop(u->client, p);
+}
+
+static void drop_unless_known(void *ctx, struct peer *p)
+{
+    struct up *u = ctx;
+    struct book_host h;
+    if (book_find_key(client_book(u->client), peer_key(p), &h) == POSTERN_ERR_NOTFOUND)
+        drop_host(u, p);
+}
 
 /* Every host has its name from the start, also one that was never reached. */
 static void name_hosts(struct up *u, const struct book_host *hosts, size_t n)
@@ -241,6 +273,8 @@ static void read_book(struct up *u)
         if (peer_services(p) == NULL && count > 0) /* what it showed last */
             set_services(u, p, list, (size_t)count);
     }
+    if (n >= 0)
+        client_each(u->client, drop_unless_known, u);
     free(hosts);
     u->version = book_version(b);
 }
@@ -286,12 +320,6 @@ static bool lookup(void *ctx, const char *host, struct addr *addr)
 }
 
 /* ---------------------------------------------------------------- the local socket */
-
-static void opening_free(struct opening *o)
-{
-    list_remove(&o->link);
-    free(o);
-}
 
 static void wait_for_end(struct opening *o)
 {

@@ -100,6 +100,9 @@ static void tell_ready(struct serve *s)
         event_text(&e, "via", place);
     }
     events_print(s->host.out, &e);
+    if (s->config->on_ready != NULL)
+        s->config->on_ready(s->config->ctx, &s->host.services,
+                            s->host.to_agent ? NULL : s->host.roster);
     tell_names(s);
 }
 
@@ -347,22 +350,6 @@ static void on_sweep(void *ctx)
 /* -------------------------------------------------------------------------------
  * settings */
 
-/* "web:8080" where "web=8080" was meant: a machine that there is not. */
-static void doubt_targets(const struct service_list *l, const char *const *texts)
-{
-    struct addr found[RESOLVE_MAX];
-    const char *why;
-    for (size_t i = 0; i < l->count; i++) {
-        const struct service_target *t = &l->items[i].targets[0];
-        if (strpbrk(texts[i], "=,") == NULL && strpbrk(t->host, ".:") == NULL &&
-            resolve_now(t->host, t->port, found, &why) < 0)
-            log_warn("'%.80s' is port %u of a machine called '%.60s', which is not "
-                     "known here; did you mean %.60s=%s%u?",
-                     texts[i], t->port, t->host, t->host, l->items[i].udp ? "udp:" : "",
-                     t->port);
-    }
-}
-
 static int load_services(struct serve *s, struct fault *f)
 {
     const struct serve_config *c = s->config;
@@ -382,7 +369,6 @@ static int load_services(struct serve *s, struct fault *f)
     int rc = service_list_parse(&s->host.services, c->services, c->service_count, f);
     if (rc != 0)
         return rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
-    doubt_targets(&s->host.services, c->services);
     size_t used = 0;
     for (size_t i = 0; i < c->service_count; i++) {
         int n = snprintf(s->host.settings.services + used,

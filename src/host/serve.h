@@ -11,6 +11,8 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "host/roster.h"
+#include "host/service.h"
 #include "io/events.h"
 
 struct serve_config {
@@ -30,6 +32,12 @@ struct serve_config {
     int64_t absent_s;   /* patience with silent clients; 0: the one used last, -1: the
                            default */
     struct events *out; /* borrowed */
+    /*
+     * Once, behind the `ready` event: what is published, and the list of who may come
+     * in; NULL where that is an agent's. May be NULL.
+     */
+    void (*on_ready)(void *ctx, const struct service_list *published, struct roster *r);
+    void *ctx;
 };
 
 /* Runs until a signal to stop (io/stop.h). 0, or a negative error with `f` filled. */

@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "core/addr.h"
+#include "core/guess.h"
 #include "io/lack.h"
 
 #define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
@@ -421,6 +422,20 @@ const struct service *service_find(const struct service_list *l, const char *nam
     return NULL;
 }
 
+static int not_published(const struct service_list *l, const char *name,
+                         struct fault *f)
+{
+    struct guess g;
+    char advice[160];
+    guess_begin(&g, name);
+    for (size_t i = 0; i < l->count; i++)
+        guess_offer(&g, l->items[i].name);
+    guess_advice(&g, advice, sizeof(advice),
+                 "use a name or port that 'postern serve' was given");
+    return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
+                     "this host publishes no service '%s'", name);
+}
+
 int service_choose(const struct service_list *published, const char *list, char *out,
                    size_t cap, struct fault *f)
 {
@@ -436,9 +451,7 @@ int service_choose(const struct service_list *published, const char *list, char 
         const struct service *s =
             len < sizeof(name) ? service_find(published, name) : NULL;
         if (s == NULL)
-            return fault_set(f, POSTERN_ERR_NOTFOUND,
-                             "use a name or port that 'postern serve' was given",
-                             "this host publishes no service '%s'", name);
+            return not_published(published, name, f);
         const char *instance = name + strcspn(name, "/"); /* with its slash */
         if (used + strlen(s->name) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",

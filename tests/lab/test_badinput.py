@@ -173,7 +173,7 @@ def test_help_names_what_it_speaks_of(here):
 def test_nothing_to_do_is_said(here):
     for command in ("up", "socks"):
         proc = here.programs.start(None, command, postern(), command, env=here.env)
-        proc.wait_line("No host was joined yet")
+        proc.wait_line("No host joined yet: postern join LINK")
         assert proc.terminate() == 0
 
 

@@ -1,0 +1,163 @@
+/*
+ * The words around `postern serve`. They look at what listens on this machine and ask
+ * the resolver; they connect nothing.
+ */
+#include "cli/serve_words.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/addr.h"
+#include "io/lack.h"
+#include "io/log.h"
+#include "io/resolve.h"
+#include "io/sockdiag.h"
+
+/* "web:8080" where "web=8080" was meant: a machine that there is not. */
+static bool is_doubtful(const char *text, struct service *s)
+{
+    struct addr found[RESOLVE_MAX];
+    const char *why;
+    const struct service_target *t = &s->targets[0];
+    return service_parse(s, text, NULL) == 0 && strpbrk(text, "=,") == NULL &&
+           strpbrk(t->host, ".:") == NULL &&
+           resolve_now(t->host, t->port, found, &why) < 0;
+}
+
+/* Enter is yes. False without a terminal, too. */
+static bool is_meant(const char *text, const char *meant, const struct service *s)
+{
+    char line[16];
+    FILE *tty = isatty(STDIN_FILENO) == 1 ? fopen("/dev/tty", "r+e") : NULL;
+    if (tty == NULL) {
+        log_warn("'%.80s' is port %u of a machine called '%.60s', which is not known "
+                 "here; did you mean %s?",
+                 text, s->port, s->targets[0].host, meant);
+        return false;
+    }
+    (void)fprintf(tty,
+                  "'%.80s' is port %u of a machine called '%.60s', which is not known "
+                  "here.\nPublish port %u of this machine as %.60s (%s)? [Y/n] ",
+                  text, s->port, s->targets[0].host, s->port, s->targets[0].host,
+                  meant);
+    (void)fflush(tty);
+    bool yes =
+        fgets(line, sizeof(line), tty) != NULL && strchr("yY\n", line[0]) != NULL;
+    (void)fclose(tty);
+    return yes;
+}
+
+int serve_ask(struct serve_asked *a, const char *const *texts, size_t count,
+              struct fault *f)
+{
+    struct service s;
+    char meant[SERVICE_NAME_LEN + 16];
+    *a = (struct serve_asked){0};
+    if (count > SERVICE_MAX)
+        return fault_set(f, POSTERN_ERR_USAGE, "name fewer",
+                         "a host publishes at most %d services", SERVICE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        a->texts[a->count++] = texts[i];
+        if (!is_doubtful(texts[i], &s))
+            continue;
+        (void)snprintf(meant, sizeof(meant), "%.60s=%s%u", s.targets[0].host,
+                       s.udp ? "udp:" : "", s.port);
+        if (!is_meant(texts[i], meant, &s))
+            continue;
+        char *copy = strdup(meant);
+        if (copy == NULL)
+            return fault_lack(f, POSTERN_ERR_NOMEM);
+        a->owned[a->owned_count++] = copy;
+        a->texts[i] = copy;
+    }
+    return 0;
+}
+
+void serve_asked_free(struct serve_asked *a)
+{
+    for (size_t i = 0; i < a->owned_count; i++)
+        free(a->owned[i]);
+    a->owned_count = 0;
+}
+
+/* -------------------------------------------------------------------- when it serves
+ */
+
+struct search {
+    const struct service_list *published;
+    bool found[SERVICE_MAX];
+};
+
+static bool is_here(const struct service_target *t)
+{
+    return t->by == 0 &&
+           (strcmp(t->host, "127.0.0.1") == 0 || strcmp(t->host, "::1") == 0);
+}
+
+/* Whether a socket at `local` hears what is sent to this machine's own address. */
+static bool hears_itself(const struct addr *local)
+{
+    static const uint8_t zero[16] = {0};
+    size_t len = local->family == ADDR_V4 ? 4 : 16;
+    bool any = memcmp(local->ip, zero, len) == 0;
+    bool self = local->family == ADDR_V4
+                    ? local->ip[0] == 127
+                    : memcmp(local->ip, zero, 15) == 0 && local->ip[15] == 1;
+    return any || self;
+}
+
+static void on_listener(void *ctx, const struct sockdiag_socket *socket)
+{
+    struct search *s = ctx;
+    for (size_t i = 0; i < s->published->count && i < SERVICE_MAX; i++) {
+        const struct service *at = &s->published->items[i];
+        if (at->udp == !socket->tcp && at->targets[0].port == socket->local.port &&
+            hears_itself(&socket->local))
+            s->found[i] = true;
+    }
+}
+
+static void tell_service(FILE *out, const struct service *s, bool looked, bool found)
+{
+    const struct service_target *t = &s->targets[0];
+    bool v6 = strchr(t->host, ':') != NULL;
+    (void)fprintf(out, "  %-12s %s %s%s%s:%u%s", s->name, s->udp ? "udp" : "tcp",
+                  v6 ? "[" : "", t->host, v6 ? "]" : "", t->port,
+                  s->target_count > 1 && !is_here(t) ? " and others" : "");
+    if (is_here(t) && looked)
+        (void)fprintf(out, "  %s",
+                      found ? "answers" : "nothing listens there yet: start it");
+    (void)fprintf(out, "%s%s\n", s->audience[0] ? "  for " : "", s->audience);
+}
+
+static void tell_who(FILE *out, struct roster *r)
+{
+    struct roster_client *clients = NULL;
+    int n = roster_clients_all(r, &clients);
+    if (n == 0)
+        (void)fprintf(out, "Nobody may come in yet. Next: 'postern invite' here, and "
+                           "'postern join LINK' on the other machine.\n");
+    for (int i = 0; i < n && i < 5; i++)
+        (void)fprintf(out, "%s%s", i == 0 ? "For " : ", ", clients[i].name);
+    if (n > 5)
+        (void)fprintf(out, " and %d more", n - 5);
+    if (n > 0)
+        (void)fprintf(out, ". One more device: 'postern invite'.\n");
+    free(clients);
+}
+
+void serve_tell_ready(void *ctx, const struct service_list *published, struct roster *r)
+{
+    struct events *out = ctx;
+    struct search s = {.published = published};
+    if (out->json)
+        return;
+    bool looked = sockdiag_listeners(on_listener, &s);
+    for (size_t i = 0; i < published->count && i < SERVICE_MAX; i++)
+        tell_service(out->out, &published->items[i], looked, s.found[i]);
+    if (r != NULL)
+        tell_who(out->out, r);
+    (void)fflush(out->out);
+}

@@ -1,0 +1,146 @@
+"""What a beginner types and reads: help, slips of the hand, what a host says when it
+serves, and how one leaves a host."""
+
+import os
+import pty
+import subprocess
+
+import pytest
+
+from .actors import HOST, Actor, postern
+from .net import wait_until
+from .test_badinput import says
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def here(programs, work):
+    return Actor(programs, None, os.path.join(work, "here"))
+
+
+@pytest.fixture
+def served(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000", "web=8080")
+    return g
+
+
+def alone(*words):
+    return subprocess.run([postern(), *words], capture_output=True, text=True, timeout=20,
+                          check=False)
+
+
+def test_alone_it_prints_help():
+    done = alone()
+    assert done.returncode == 2 and done.stdout == alone("--help").stdout
+    assert done.stderr.count("\n") == 1 and "no command was given" in done.stderr
+
+
+def test_version():
+    assert alone("version").stdout == alone("--version").stdout != ""
+    assert alone("version").returncode == 0
+
+
+@pytest.mark.parametrize("word, meant", [("srve", "serve"), ("Conect", "connect"), ("stats", "status"),
+                                         ("jion", "join"), ("net-check", "netcheck")])
+def test_a_command_with_a_slip(word, meant):
+    done = alone(word)
+    assert done.returncode == 2 and f"did you mean '{meant}'?" in done.stderr, done.stderr
+    assert "did you mean" not in alone("frobnicate").stderr
+
+
+def test_an_option_with_a_slip(here):
+    says(here.run("invite", "--expire", "1h", json=False), 2, "did you mean '--expires'?")
+    says(here.run("serve", "--brokr", "x", json=False), 2, "did you mean '--broker'?")
+
+
+def test_hosts_and_services_with_a_slip(served):
+    g = served
+    g.join()
+    for args in (("nc", "hoem", "peer"), ("ping", "hme"), ("leave", "homw")):
+        says(g.client.run(*args, json=False), 1, f"did you mean '{HOST}'?")
+    says(g.client.run("connect", f"{HOST}:perr", json=False), 1, "did you mean 'peer'?")
+    says(g.client.run("nc", HOST, "pear", json=False, stdin=b""), 1, "did you mean 'peer'?")
+    says(g.host.run("invite", "--services", "wbe", json=False), 1, "did you mean 'web'?")
+    assert "did you mean" not in g.client.run("nc", "office", "22", json=False).stderr
+
+
+def online(g):
+    def state():
+        return (g.client.run("status").event("host") or {}).get("state")
+    wait_until(lambda: state() == "online", 20, "it is there")
+
+
+def test_leave(served):
+    g = served
+    g.join()
+    up = g.client.start("up")
+    service = up.wait_event("service", 20)
+    online(g)
+    flow = g.client.start_peer("flow", service["local"].rsplit(":", 1)[0],
+                               int(service["local"].rsplit(":", 1)[1]), 60)
+    flow.wait_line("at ")
+    nc = g.client.start("nc", HOST, "peer")
+    done = g.client.run("leave", HOST.upper())
+    assert done.status == 0 and done.event("unjoined")["host"] == HOST, done.stdout
+    assert not g.client.run("ls").event("host")
+    says(g.client.run("nc", HOST, "peer", json=False), 1, "none was joined yet")
+    wait_until(lambda: not g.client.run("status").event("host"), 10, "up knows it no more")
+    wait_until(lambda: not g.host.run("status").event("session"), 10, "nor does it keep a session")
+    assert flow.wait(10) != 0, "what was open there has ended"
+    nc.wait(10)
+    says(g.client.run("leave", HOST, json=False), 1, "none was joined yet")
+    g.join()   # and back
+    online(g)
+    assert up.running and g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+    done = g.client.run("leave", HOST, json=False)
+    assert done.stdout == f"left {HOST}; it keeps this device on its list until 'postern revoke' there\n"
+
+
+def serve_in_words(g, who, *args, **more):
+    return who.programs.start(who.ns, "serve", postern(), "serve", "--broker", g.link, *args,
+                              env=who.env, **more)
+
+
+def test_serve_says_what_and_to_whom_and_what_next(served):
+    g = served
+    fresh = g.other_client("fresh", ns=g.topo.host.ns)
+    proc = serve_in_words(g, fresh, "--name", "fresh", "peer=7000", "web=8080", "cam=192.0.2.77:554",
+                          "dns=udp:5353")
+    proc.wait_line("Nobody may come in yet. Next: 'postern invite' here, and")
+    with open(proc.out_path, encoding="utf-8") as f:
+        said = [" ".join(line.split()) for line in f]
+    assert "peer tcp 127.0.0.1:7000 answers" in said, said
+    assert "web tcp 127.0.0.1:8080 nothing listens there yet: start it" in said, said
+    assert "dns udp 127.0.0.1:5353 nothing listens there yet: start it" in said, said
+    assert "cam tcp 192.0.2.77:554" in said, said
+    assert proc.terminate() == 0
+    g.join()
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    assert g.host_proc.terminate() == 0
+    proc = serve_in_words(g, g.host)
+    proc.wait_line(f"For {device}. One more device: 'postern invite'.")
+
+
+def test_a_colon_for_an_equals_sign_is_asked_about(served):
+    """On a terminal; elsewhere it is a warning (test_words_say_what_is_wrong)."""
+    g = served
+    for answer, name in ((b"\n", "nosuch=8080"), (b"n\n", "nosuch:8080")):
+        who = g.other_client(name[6:7].replace("=", "yes").replace(":", "no"), ns=g.topo.host.ns)
+        ours, theirs = pty.openpty()
+        proc = who.programs.start(who.ns, "serve", "setsid", "--ctty", "--wait", postern(), "serve", "--json",
+                                  "--broker", g.link, "--name", "x", "nosuch:8080", env=who.env, stdin=theirs)
+        os.close(theirs)
+        asked = b""
+        while b"[Y/n]" not in asked:
+            asked += os.read(ours, 4096)
+        assert b"Publish port 8080 of this machine as nosuch (nosuch=8080)?" in asked
+        os.write(ours, answer)
+        proc.wait_event("ready", 20)
+        names = who.run("invite", "--services", "nosuch")
+        assert (names.status == 0) == (answer == b"\n"), names.stderr
+        os.close(ours)
+        proc.kill()
