@@ -16,6 +16,10 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_leave(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
 int cmd_connect(const struct options *o, struct events *out, struct fault *f);
+int cmd_open(const struct options *o, struct events *out, struct fault *f);
+int cmd_ssh(const struct options *o, struct events *out, struct fault *f);
+/* `nc --ssh-config`: prints, or puts into ~/.ssh, what makes a plain ssh do that. */
+int cmd_ssh_config(const struct options *o, struct events *out, struct fault *f);
 int cmd_nc(const struct options *o, struct events *out, struct fault *f);
 int cmd_access(const struct options *o, struct events *out, struct fault *f);
 int cmd_broker(const struct options *o, struct events *out, struct fault *f);

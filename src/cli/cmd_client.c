@@ -65,18 +65,18 @@ int cmd_leave(const struct options *o, struct events *out, struct fault *f)
 int cmd_connect(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
-    return connect_run(&c, o->args[0], o->arg_count > 1 ? o->args[1] : NULL, f);
+    struct connect_config what = {.target = o->args[0],
+                                  .local = o->arg_count > 1 ? o->args[1] : NULL};
+    return connect_run(&c, &what, f);
 }
 
 int cmd_nc(const struct options *o, struct events *out, struct fault *f)
 {
-    if (o->values[OPT_SSH_CONFIG].given) {
-        const char *state = o->values[OPT_STATE].text;
-        (void)printf("Host %s\n    ProxyCommand postern nc%s%s %%n %%p\n",
-                     o->arg_count > 0 ? o->args[0] : "*.postern",
-                     state != NULL ? " --state " : "", state != NULL ? state : "");
-        return 0;
-    }
+    if (o->values[OPT_SSH_CONFIG].given)
+        return cmd_ssh_config(o, out, f);
+    if (o->values[OPT_INSTALL].given)
+        return fault_set(f, POSTERN_ERR_USAGE, "add --ssh-config",
+                         "--install alone says not what");
     if (o->arg_count < 2 || o->args[0][0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
                          "the host or the service is missing");

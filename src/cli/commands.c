@@ -134,15 +134,48 @@ const struct command commands[] = {
         .run = cmd_connect,
     },
     {
+        .name = "ssh",
+        .synopsis = "[USER@]HOST [SSH_ARGUMENT...]",
+        .summary = "log in to a host with ssh",
+        .about =
+            "Becomes ssh, with Postern in place of a TCP connection; what stands behind the\n"
+            "host is ssh's. The host publishes port 22 ('postern serve 22'), or -p says which.\n"
+            "ssh knows it as HOST.postern, as with 'postern up' or 'postern nc --ssh-config'.",
+        .example = "postern ssh me@home",
+        .args_min = 1,
+        .args_max = COMMAND_ARGS_ANY,
+        .rest = true,
+        .args_fault = "name the host, as in: postern ssh me@home",
+        .arguments = {ARGUMENT_HOST},
+        .run = cmd_ssh,
+    },
+    {
+        .name = "open",
+        .synopsis = "HOST[:SERVICE]",
+        .summary = "a web page of a host in the browser",
+        .about =
+            "Forwards a local port to the service, prints its address and opens it in the\n"
+            "browser (xdg-open) where there is a screen. Without SERVICE the one that looks\n"
+            "like a web page is taken. It lasts until the command ends: Ctrl-C.",
+        .example = "postern open home:web",
+        .options = WITH_JSON | WITH_PATHS,
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the host, as in: postern open home",
+        .arguments = {ARGUMENT_HOST_SERVICE},
+        .run = cmd_open,
+    },
+    {
         .name = "nc",
         .synopsis = "HOST PORT",
         .summary = "connect stdin and stdout to a service",
         .about =
-            "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST, or put what\n"
-            "--ssh-config prints into ~/.ssh/config.",
+            "Made for ssh: ssh -o ProxyCommand='postern nc %h %p' user@HOST. With --ssh-config\n"
+            "it prints the lines for ~/.ssh/config that make 'ssh user@HOST.postern' do so;\n"
+            "--install puts them there.",
         .example = "postern nc home 22",
         .options = OPTION_BIT(OPT_JSON) | WITH_PATHS | OPTION_BIT(OPT_WAIT) |
-                   OPTION_BIT(OPT_SSH_CONFIG),
+                   OPTION_BIT(OPT_SSH_CONFIG) | OPTION_BIT(OPT_INSTALL),
         .args_max = 2,
         .arguments = {ARGUMENT_HOST, ARGUMENT_SERVICE},
         .run = cmd_nc,

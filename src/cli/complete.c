@@ -283,6 +283,7 @@ static void complete_command(struct line *l, const struct command *c)
         } else if (ended || at[0] != '-') {
             before = at;
             args++;
+            ended = ended || c->rest;
         }
     }
     size_t id = ended ? OPTION_COUNT : option_named(c, word);

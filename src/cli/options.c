@@ -304,6 +304,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
                 return 0;
         } else {
             o->args[o->arg_count++] = word;
+            ended = ended || c->rest;
         }
     }
     if (o->arg_count < c->args_min)

@@ -144,6 +144,7 @@ struct command {
     const char *example;
     uint64_t options; /* OPTION_BIT of each; help, verbose and state come with all */
     size_t args_min, args_max;
+    bool rest; /* all behind the first argument is handed on: no options of ours */
     enum argument arguments[COMMAND_ARGUMENTS];
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;

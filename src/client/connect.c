@@ -17,6 +17,7 @@ struct connect_state {
     struct forward *forward;
     char host[64], service[64];
     struct addr local;
+    const struct connect_config *what;
     struct fault told; /* since the last session stood */
     bool local_given, started;
     bool bounded; /* --wait, and no session yet */
@@ -32,6 +33,8 @@ static void tell_ready(struct connect_state *s)
     event_text(&e, "peer", s->host);
     event_text(&e, "service", s->service);
     events_print(client_out(s->client), &e);
+    if (s->what->on_local != NULL)
+        s->what->on_local(s->what->ctx, &at);
 }
 
 /* What stands before the slash of SERVICE/INSTANCE; the host knows the instances. */
@@ -220,7 +223,7 @@ static int parse_local(struct connect_state *s, const char *local, struct fault 
     return 0;
 }
 
-int connect_run(const struct client_config *c, const char *target, const char *local,
+int connect_run(const struct client_config *c, const struct connect_config *what,
                 struct fault *f)
 {
     static const struct client_events events = {.on_ready = on_ready,
@@ -228,10 +231,10 @@ int connect_run(const struct client_config *c, const char *target, const char *l
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
                                                 .on_sure = on_ready};
-    struct connect_state s = {.bounded = c->wait_ms > 0};
-    int rc = parse_target(&s, target, f);
+    struct connect_state s = {.what = what, .bounded = c->wait_ms > 0};
+    int rc = parse_target(&s, what->target, f);
     if (rc == 0)
-        rc = parse_local(&s, local, f);
+        rc = parse_local(&s, what->local, f);
     if (rc == 0)
         rc = client_open(&s.client, c, &events, &s, f);
     if (rc != 0)

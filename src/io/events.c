@@ -25,6 +25,8 @@ static const struct event_words event_table[] = {
                  "[: listening on {local}][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
     {"names",    "[HOST.postern works in every program, by {by}][HOST.postern works only by that DNS server: {reason}][; {do}]"},
+    {"open",     "{url}[, in the browser by {browser}], until this ends (Ctrl-C)"},
+    {"ssh-config", "written to {file}: 'ssh USER@HOST.postern' works now"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -60,11 +61,27 @@ static int open_pair(int pair[static 2])
     return 0;
 }
 
+/* What reaches all of a group waits until the keeper has said that it ignores it. */
+static int hold_signals(posix_spawnattr_t *attr)
+{
+    sigset_t held;
+    int rc = posix_spawnattr_init(attr);
+    if (rc != 0)
+        return rc;
+    (void)sigemptyset(&held);
+    (void)sigaddset(&held, SIGINT);
+    (void)sigaddset(&held, SIGHUP);
+    (void)sigaddset(&held, SIGTERM);
+    (void)posix_spawnattr_setsigmask(attr, &held);
+    return posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK);
+}
+
 static int spawn(pid_t *pid, const char *path, int fd)
 {
     char *argv[] = {(char *)(uintptr_t)PRIVILEGE_KEEPER_NAME, NULL};
     posix_spawn_file_actions_t actions;
-    if (posix_spawn_file_actions_init(&actions) != 0)
+    posix_spawnattr_t attr;
+    if (hold_signals(&attr) != 0 || posix_spawn_file_actions_init(&actions) != 0)
         return POSTERN_ERR_NOMEM;
     int rc = posix_spawn_file_actions_adddup2(&actions, fd, PRIVILEGE_FD);
     if (rc == 0)
@@ -77,7 +94,8 @@ static int spawn(pid_t *pid, const char *path, int fd)
         rc = posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null",
                                               O_WRONLY, 0);
     if (rc == 0)
-        rc = posix_spawn(pid, path, &actions, NULL, argv, environ);
+        rc = posix_spawn(pid, path, &actions, &attr, argv, environ);
+    (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
     return rc == 0 ? 0 : POSTERN_ERR_IO;
 }

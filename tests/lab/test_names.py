@@ -61,8 +61,8 @@ class House:
             return f.read()
 
     def run(self, *argv, **more):
-        return self.g.programs.run(self.g.topo.client.ns, argv[0], *self.wrapper, *argv,
-                                   env={"HOME": "/root"}, **more)
+        return self.g.programs.run(self.g.topo.client.ns, os.path.basename(argv[0]),
+                                   *self.wrapper, *argv, env={"HOME": "/root"}, **more)
 
     def up(self, *args, by="/etc/hosts"):
         proc = self.g.client.start("up", *args)
@@ -84,15 +84,20 @@ def house(gate, work):
     return build
 
 
+def ssh_home(h, sshd):
+    """The key that the host's sshd knows, and what is no part of the wish: no questions."""
+    shutil.copy(sshd.path("id"), f"{h.root}/.ssh/id_ed25519")
+    with open(f"{h.root}/.ssh/config", "w", encoding="ascii") as f:
+        f.write("StrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n")
+
+
 @pytest.mark.needs("ssh", "sshd", "curl", "nginx")
 def test_programs_know_the_name(house, work):
     h = house("22", "web=8080")
     g = h.g
     Nginx(g.programs, g.topo.host.ns, work, {"page": (3_000, 9)}, port=8080)
     sshd = Sshd(g.programs, g.topo.host.ns, work)
-    shutil.copy(sshd.path("id"), f"{h.root}/.ssh/id_ed25519")
-    with open(f"{h.root}/.ssh/config", "w", encoding="ascii") as f:
-        f.write("StrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n")
+    ssh_home(h, sshd)
     before = os.stat("/etc/hosts")
     up = h.up()
     up.wait_event("service", name="web")
@@ -247,3 +252,94 @@ def test_root_may_run_it_with_a_users_state(house, work):
     own = user.start("up")
     own.wait_event("service")
     assert own.terminate() == 0
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_postern_ssh(house, work):
+    h = house("22", "other=2222")
+    g = h.g
+    g.client.state = shutil.move(g.client.state, f"{work}/it's 100%n")
+    sshd = Sshd(g.programs, g.topo.host.ns, work)
+    ssh_home(h, sshd)
+
+    def ssh(*args):
+        return h.run(postern(), "ssh", *args)
+    state = ("--state", g.client.state)
+    for args in ((HOST, "echo", "--state", "$((6*7))"), (f"root@{HOST}.postern", "-T",
+                 "echo --state $((6*7))")):
+        done = ssh(*state, *args)
+        assert (done.status, done.stdout) == (0, "--state 42\n"), done.stderr
+    assert ssh(*state, HOST, "exit", "7").status == 7
+    done = ssh(*state, HOST, "-p", "2222", "true")  # nobody listens there
+    assert done.status == 255, done.stderr
+    for wrong in ("-oProxyCommand=x", "me@-x", "a/b"):
+        done = ssh(*state, "--", wrong)
+        assert done.status == 2 and "is not a host" in done.stderr, done.stderr
+    assert ssh(*state).status == 2
+
+
+@pytest.mark.needs("ssh", "sshd")
+def test_ssh_config_is_installed_once(house, work):
+    h = house("22")
+    g = h.g
+    sshd = Sshd(g.programs, g.topo.host.ns, work)
+    ssh_home(h, sshd)
+    config, before = f"{h.root}/.ssh/config", open(f"{h.root}/.ssh/config").read()
+    shutil.move(config, f"{h.root}/dotfile")  # as those who keep it elsewhere have it
+    os.symlink("../dotfile", config)
+    os.chmod(f"{h.root}/dotfile", 0o644)
+    for _ in range(2):
+        done = g.client.run("nc", "--ssh-config", "--install", "--state", g.client.state)
+        assert done.status == 0 and done.event("ssh-config")["file"] == "/root/.ssh"
+        with open(config, encoding="ascii") as f:
+            assert f.read() == "Include postern.conf\n" + before
+    assert os.path.islink(config)
+    assert stat.S_IMODE(os.stat(config).st_mode) == 0o644
+    assert stat.S_IMODE(os.stat(f"{h.root}/.ssh/postern.conf").st_mode) == 0o600
+    done = h.run("ssh", f"{HOST}.postern", "echo", "there")
+    assert (done.status, done.stdout) == (0, "there\n"), done.stderr
+    shown = g.client.run("nc", "--ssh-config", json=False).stdout
+    assert shown == f"Host *.postern\n    ProxyCommand {postern()} nc %n %p\n"
+    os.unlink(config)
+    shutil.rmtree(f"{h.root}/.ssh")
+    assert g.client.run("nc", "--ssh-config", "--install").status == 0
+    assert stat.S_IMODE(os.stat(f"{h.root}/.ssh").st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(config).st_mode) == 0o600
+    assert g.client.run("nc", "--install").status == 2
+
+
+@pytest.mark.needs("curl", "nginx")
+def test_postern_open(house, work):
+    h = house("22", "web=8080", "admin=9443", "dns=udp:53")
+    g = h.g
+    Nginx(g.programs, g.topo.host.ns, work, {"page": (3_000, 9)}, port=8080)
+    os.makedirs(f"{work}/bin")
+    browser = f"{work}/bin/xdg-open"
+    with open(browser, "w", encoding="ascii") as f:
+        f.write(f'#!/bin/sh\necho "$@" >>{work}/opened\n')
+    os.chmod(browser, 0o755)
+    g.client.more_env |= {"PATH": f"{work}/bin:{os.environ['PATH']}", "DISPLAY": ":7",
+                          "BROWSER": ""}
+    proc = g.client.start("open", HOST)
+    event = proc.wait_event("open")
+    assert event["url"] == "http://127.0.0.1:8080/" and event["browser"] == "xdg-open"
+    wait_until(lambda: os.path.exists(f"{work}/opened"), what="the browser")
+    with open(f"{work}/opened", encoding="ascii") as f:
+        assert f.read() == event["url"] + "\n"
+    done = h.run("curl", "-sS", "-m", "20", event["url"] + "page")
+    assert done.status == 0 and len(done.stdout) > 2_000, done.stderr
+    assert proc.terminate() == 0
+    os.unlink(browser)
+    g.client.wrapper = [*h.wrapper, "/usr/bin/env", "PATH=/nowhere"]  # only printed then
+    proc = g.client.start("open", f"{HOST}.postern:admin")
+    event = proc.wait_event("open")
+    assert event["url"] == "https://127.0.0.1:9443/" and event["browser"] is None
+    assert proc.terminate() == 0
+
+
+def test_postern_open_asks_which(house):
+    h = house("22", "a=7001", "b=7002")
+    failed = h.g.client.run("open", HOST)
+    assert failed.status == 2 and "22, a, b" in failed.event("error")["what"]
+    failed = h.g.client.run("open", "nowhere")
+    assert failed.status == 1, failed.stdout
