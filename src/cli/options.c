@@ -71,7 +71,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "files, or SERVICE alone for --tls-command; 'none' forgets all"},
     [OPT_TLS_COMMAND] = {"tls-command", 0, OPTION_TEXT, "CMD", 0, 0, "writes the certificates of --tls SERVICE, daily: see docs/CLI.md"},
     [OPT_NAMES]   = {"names",    0,  OPTION_TEXT, "WAY", 0, 0, "how HOST.postern is made known to every program: auto (as root\n"
-                                                               "hosts, else off), hosts (a block in /etc/hosts), off"},
+                                                               "hosts, else off), hosts (a block in /etc/hosts),\n"
+                                                               "resolved (systemd-resolved), off"},
     [OPT_CLEAN_NAMES] = {"clean-names", 0, OPTION_FLAG, NULL, 0, 0, "only take away what a killed one left in /etc/hosts, and end"},
     [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
                                                                "~/.ssh/config then includes"},

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/naming_resolved.h"
 #include "io/hosts_file.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -23,6 +24,7 @@ struct naming {
     bool failed; /* the last time it was tried, which was said */
     char owner[STATEDIR_PATH_LEN];
     struct events *out;
+    struct naming_resolved *resolved;
     struct hosts_name *list;
     size_t count;
     struct stat written; /* the file as we left it */
@@ -30,14 +32,16 @@ struct naming {
 
 int naming_way_parse(enum naming_way *way, const char *text, struct fault *f)
 {
-    static const char *const words[] = {
-        [NAMING_OFF] = "off", [NAMING_AUTO] = "auto", [NAMING_HOSTS] = "hosts"};
+    static const char *const words[] = {[NAMING_OFF] = "off",
+                                        [NAMING_AUTO] = "auto",
+                                        [NAMING_HOSTS] = "hosts",
+                                        [NAMING_RESOLVED] = "resolved"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (strcmp(words[i], text) == 0) {
             *way = (enum naming_way)i;
             return 0;
         }
-    return fault_set(f, POSTERN_ERR_USAGE, "use auto, hosts or off",
+    return fault_set(f, POSTERN_ERR_USAGE, "use auto, hosts, resolved or off",
                      "'%.60s' is no way to make names known", text);
 }
 
@@ -102,20 +106,43 @@ static int check_way(const struct naming *n, struct fault *f)
                      "only root may make names known to the machine");
 }
 
-int naming_start(struct naming *n, const struct statedir *state, struct events *out,
-                 struct fault *f)
+static void on_resolved(void *ctx, const struct fault *why)
+{
+    struct naming *n = ctx;
+    if (why == NULL)
+        tell(n, "systemd-resolved", NULL);
+    else
+        tell_failed(n, why);
+}
+
+static int start_resolved(struct naming *n, const struct naming_config *c,
+                          struct fault *f)
+{
+    struct naming_resolved_config rc = {
+        .loop = c->loop, .dns = c->dns, .on_done = on_resolved, .ctx = n};
+    if (c->dns.family == ADDR_NONE)
+        return fault_set(f, POSTERN_ERR_INUSE, "end what listens there",
+                         "there is no DNS server of ours to ask");
+    return naming_resolved_open(&n->resolved, &rc, f);
+}
+
+int naming_start(struct naming *n, const struct naming_config *c, struct fault *f)
 {
     struct fault why = {0};
-    n->out = out;
-    memcpy(n->owner, state->path, sizeof(n->owner));
+    n->out = c->out;
+    memcpy(n->owner, c->state->path, sizeof(n->owner));
     int rc = check_way(n, &why);
-    if (n->way == NAMING_OFF) {
-        if (rc == 0 && write_hosts(n, &why) != 0) /* what a killed one left */
+    bool hosts = n->way == NAMING_HOSTS || n->way == NAMING_AUTO;
+    if (rc == 0 && write_hosts(n, &why) != 0) { /* what a killed one left goes */
+        if (hosts)
+            rc = why.code;
+        else
             log_fault(LOG_LEVEL_WARN, &why);
-        return 0;
     }
-    if (rc == 0)
-        rc = write_hosts(n, &why);
+    if (n->way == NAMING_OFF)
+        return 0;
+    if (n->way == NAMING_RESOLVED)
+        return start_resolved(n, c, f);
     n->active = rc == 0;
     if (rc != 0 && n->chosen)
         *f = why;
@@ -169,6 +196,7 @@ void naming_free(struct naming *n)
     n->count = 0;
     if (n->active && write_hosts(n, &f) != 0)
         log_fault(LOG_LEVEL_WARN, &f);
+    naming_resolved_close(n->resolved);
     free(n->list);
     free(n);
 }

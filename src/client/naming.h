@@ -11,29 +11,38 @@
 #include "core/err.h"
 #include "core/hosts_text.h"
 #include "io/events.h"
+#include "io/loop.h"
 #include "io/statedir.h"
 
 enum naming_way {
     NAMING_OFF,
-    NAMING_AUTO, /* what fits as root, nothing otherwise; never an error */
-    NAMING_HOSTS /* a block in /etc/hosts */
+    NAMING_AUTO,    /* what fits as root, nothing otherwise; never an error */
+    NAMING_HOSTS,   /* a block in /etc/hosts */
+    NAMING_RESOLVED /* systemd-resolved asks our DNS server for the domain */
 };
 
 struct naming;
 
-/* "auto", "hosts", "off"; POSTERN_ERR_USAGE with `f` filled. */
+/* "auto", "hosts", "resolved", "off"; POSTERN_ERR_USAGE with `f` filled. */
 MUST_CHECK int naming_way_parse(enum naming_way *way, const char *text,
                                 struct fault *f);
 
 /* Before this process gives privileges up: it looks around with them. */
 MUST_CHECK int naming_new(struct naming **out, enum naming_way way);
+struct naming_config {
+    const struct statedir *state;
+    struct events *out;
+    struct loop *loop;
+    struct addr dns; /* of our DNS server; ADDR_NONE: there is none */
+};
+
 /*
  * Takes away what an `up` of this state directory left that was killed, chooses, and
  * says on `out` (event `names`) why it does nothing; that it works, at the first
  * naming_set. Fails where the way was asked for by name and cannot be gone.
  */
-MUST_CHECK int naming_start(struct naming *n, const struct statedir *state,
-                            struct events *out, struct fault *f);
+MUST_CHECK int naming_start(struct naming *n, const struct naming_config *c,
+                            struct fault *f);
 /* All hosts that there are now; `list` is copied. */
 void naming_set(struct naming *n, const struct hosts_name *list, size_t count);
 /* Now and then: puts back what another program took away. */

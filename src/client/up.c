@@ -666,7 +666,12 @@ static int start(struct up *u, struct fault *f)
     timer_init(&u->tick, client_loop(u->client), on_tick, u);
     timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);
-    rc = naming_start(u->naming, client_statedir(u->client), client_out(u->client), f);
+    struct naming_config nc = {.state = client_statedir(u->client),
+                               .out = client_out(u->client),
+                               .loop = client_loop(u->client)};
+    if (u->dns != NULL)
+        dns_server_local(u->dns, &nc.dns);
+    rc = naming_start(u->naming, &nc, f);
     if (rc != 0)
         return rc;
     client_tell_empty(u->client);

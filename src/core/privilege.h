@@ -14,7 +14,7 @@
 
 #define PRIVILEGE_FD 3                         /* the end of the pair that is theirs */
 #define PRIVILEGE_KEEPER_NAME "postern-keeper" /* its argv[0]; else it is a helper */
-#define PRIVILEGE_VERSION 5
+#define PRIVILEGE_VERSION 6
 #define PRIVILEGE_KNOCK_ID_LEN 16
 #define PRIVILEGE_SOURCES_MAX 4
 #define PRIVILEGE_KNOCKS_MAX 256
@@ -72,6 +72,9 @@ enum privilege_op {
      */
     PRIVILEGE_START,
     PRIVILEGE_END,
+    /* A link (TUN) at which systemd-resolved may be told of a DNS server; reply: its
+     * name as `reason`. */
+    PRIVILEGE_NAMES_LINK,
     /* Of the helper: start a keeper, whose end of a new pair is sent along. */
     PRIVILEGE_KEEPER,
     PRIVILEGE_OP_COUNT,

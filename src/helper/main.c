@@ -60,6 +60,9 @@ static void serve(const struct privilege_request *q, struct privilege_reply *r,
     case PRIVILEGE_GATE:
         (void)gate_add(q, r, fd);
         break;
+    case PRIVILEGE_NAMES_LINK:
+        (void)names_link(r, fd);
+        break;
     case PRIVILEGE_KEEPER:
         (void)keeper_start(given, r);
         break;

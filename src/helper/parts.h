@@ -48,6 +48,9 @@ int socket_low_port(const struct privilege_request *q, struct privilege_reply *r
                     int *fd);
 int socket_buffers(int fd, struct privilege_reply *r);
 
+/* names_link.c: the link leaves as `fd`. */
+int names_link(struct privilege_reply *r, int *fd);
+
 /* syn_gate.c: connections that wait for a verdict; `fd` is the program's end of the
  * gate.
  */

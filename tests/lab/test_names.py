@@ -308,6 +308,13 @@ def test_ssh_config_is_installed_once(house, work):
     assert g.client.run("nc", "--install").status == 2
 
 
+def read_if_there(path):
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="ascii") as f:
+        return f.read()
+
+
 @pytest.mark.needs("curl", "nginx")
 def test_postern_open(house, work):
     h = house("22", "web=8080", "admin=9443", "dns=udp:53")
@@ -323,9 +330,8 @@ def test_postern_open(house, work):
     proc = g.client.start("open", HOST)
     event = proc.wait_event("open")
     assert event["url"] == "http://127.0.0.1:8080/" and event["browser"] == "xdg-open"
-    wait_until(lambda: os.path.exists(f"{work}/opened"), what="the browser")
-    with open(f"{work}/opened", encoding="ascii") as f:
-        assert f.read() == event["url"] + "\n"
+    wait_until(lambda: read_if_there(f"{work}/opened") == event["url"] + "\n",
+               what="the browser")
     done = h.run("curl", "-sS", "-m", "20", event["url"] + "page")
     assert done.status == 0 and len(done.stdout) > 2_000, done.stderr
     assert proc.terminate() == 0
@@ -343,3 +349,45 @@ def test_postern_open_asks_which(house):
     assert failed.status == 2 and "22, a, b" in failed.event("error")["what"]
     failed = h.g.client.run("open", "nowhere")
     assert failed.status == 1, failed.stdout
+
+
+FAKE = """#!/bin/sh
+echo "$@" >>{work}/asked
+ip -o address show dev "$2" >>{work}/links
+exit $(cat {work}/status 2>/dev/null || echo 0)
+"""
+
+
+def test_systemd_resolved_is_told(house, work):
+    """By a resolvectl that only writes down what it is asked, and shows the link."""
+    h = house("7000")
+    g = h.g
+    os.makedirs(f"{work}/run/systemd")
+    os.makedirs(f"{work}/bin")
+    with open(f"{work}/bin/resolvectl", "w", encoding="ascii") as f:
+        f.write(FAKE.format(work=work))
+    os.chmod(f"{work}/bin/resolvectl", 0o755)
+    g.client.more_env["PATH"] = f"{work}/bin:{os.environ['PATH']}"
+    g.client.wrapper = [*h.wrapper[:-2], f"mount --bind {work}/run /run; {h.wrapper[-2]}",
+                        "sh"]
+    failed = g.client.run("up", "--names", "resolved")
+    assert failed.status == 1 and "does not run" in failed.event("error")["what"]
+    os.makedirs(f"{work}/run/systemd/resolve")
+    up = h.up("--names", "resolved", by="systemd-resolved")
+    with open(f"{work}/asked", encoding="ascii") as f:
+        assert f.read() == ("dns postern0 127.80.0.53\ndomain postern0 ~postern\n"
+                            "default-route postern0 no\nllmnr postern0 no\n")
+    with open(f"{work}/links", encoding="ascii") as f:
+        assert "inet 127.80.0.53/32 scope global postern0" in f.read()
+    assert h.hosts() == BEFORE
+
+    def has_link():
+        return "postern0" in g.topo.client.ns.ip("-o", "link", "show")
+    assert has_link()
+    up.kill()
+    wait_until(lambda: not has_link(), what="the link to go")
+    with open(f"{work}/status", "w", encoding="ascii") as f:
+        f.write("3")
+    up = h.up("--names", "resolved", by=None)
+    assert "resolvectl dns ended with 3" in up.find("names")["reason"], up.stdout
+    assert up.terminate() == 0
