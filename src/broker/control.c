@@ -134,7 +134,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return; /* it waited too long in the box */
     if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
         !admission_pass(&s->admission, r->to, r->from, &from,
-                        channel_unread_bytes(host->channel) >
+                        channel_queued_bytes(host->channel) >
                             LIMIT_STRANGERS_QUEUE_BYTES,
                         loop_now_ms(s->loop))) {
         refuse(s, r, m->conv, REFUSE_LIMIT,

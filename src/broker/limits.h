@@ -45,12 +45,13 @@ enum {
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
+    LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
     /*
-     * On its way to a host and not there yet: then no introductions of strangers, and
-     * nothing else that is said outside of sessions. On a thin line that is what keeps
-     * strangers from filling it, whatever their budgets.
+     * On its way to a host and not there yet: then nothing else is said outside of
+     * sessions. On a thin line that keeps strangers from filling it, whatever their
+     * budget. Not so for introductions, which are in nobody's stead: a line that is only
+     * long has as much on its way, and who tried most often would come through.
      */
-    LIMIT_STRANGERS_QUEUE_BYTES = 8192,
     LIMIT_UNKNOWN_QUEUE_BYTES = 4096,
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */

@@ -256,14 +256,6 @@ static void on_earlier(void *ctx, struct peer *p, const uint8_t old_key[static K
         log_debug("that the host is known was not written down");
 }
 
-static void on_own_rotated(void *ctx, struct peer *p,
-                           const uint8_t new_key[static KEY_LEN])
-{
-    struct client *c = ctx;
-    if (book_set_own_key(c->book, peer_key(p), new_key) != 0)
-        log_debug("%s knows our new key, but that was not written down", peer_name(p));
-}
-
 /* Some broker was there in this run; or is there now. */
 static bool a_broker_was_up(const struct client *c)
 {
@@ -383,6 +375,14 @@ static void move_to(struct client *c, struct entry *e, struct home *home,
         timer_start(&c->sweep, 0);
     e->home = home;
     peer_come_as(e->peer, &home->endpoint, key != &c->key ? &c->key : NULL);
+}
+
+static void on_own_rotated(void *ctx, struct peer *p,
+                           const uint8_t new_key[static KEY_LEN])
+{
+    struct client *c = ctx;
+    if (book_set_own_key(c->book, peer_key(p), new_key) != 0)
+        log_debug("%s knows our new key, but that was not written down", peer_name(p));
 }
 
 /*
@@ -646,6 +646,20 @@ static void renew(struct client *c, struct entry *e, const struct book_host *h)
     peer_again(e->peer);
     if (home != NULL)
         move_to(c, e, home, key);
+}
+
+void client_take_keys(struct client *c)
+{
+    struct fault f;
+    if (read_keys(c, &f) != 0) {
+        log_fault(LOG_LEVEL_WARN, &f);
+        return;
+    }
+    LIST_EACH (struct entry, e, &c->entries, link) {
+        e->refused = 0; /* it counts the keys in their order */
+        if (memcmp(e->home->key, c->key.pub, KEY_LEN) != 0)
+            peer_rotated(e->peer, &c->key);
+    }
 }
 
 int client_renew(struct client *c, const char *host, struct fault *f)

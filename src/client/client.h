@@ -68,6 +68,8 @@ MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out
 void client_drop(struct client *c, struct peer *p);
 /* The host was joined anew: what kept this program from it counts no more. */
 MUST_CHECK int client_renew(struct client *c, const char *host, struct fault *f);
+/* This device may have a newer key: hosts are told of it. */
+void client_take_keys(struct client *c);
 /* The peer of an invite: proves its secret; on_services follows when it was let in. */
 MUST_CHECK int client_join(struct client *c, const struct link *invite,
                            const char *own_name, struct peer **out, struct fault *f);

@@ -42,10 +42,14 @@ static bool has_open_session(const struct peer *p)
 
 void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
+    struct fault before = p->last;
     p->repeats = strcmp(p->last.what, f->what) == 0;
     p->last = *f;
+    p->comes_anew = false;
     if (p->config.events->on_fault != NULL)
         p->config.events->on_fault(p->config.ctx, p, f, fatal);
+    if (p->comes_anew) /* by another key, and nobody was told */
+        p->last = before;
 }
 
 /* Until another try. */
@@ -556,6 +560,7 @@ void peer_come_as(struct peer *p, struct endpoint *endpoint,
 {
     p->config.endpoint = endpoint;
     p->config.rotated = rotated;
+    p->comes_anew = true;
     if (!peer_is_on(p))
         timer_start(&p->timer, 0);
 }

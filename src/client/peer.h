@@ -112,6 +112,9 @@ const uint8_t *peer_own_key(const struct peer *p);
  */
 void peer_come_as(struct peer *p, struct endpoint *endpoint,
                   const struct keypair *rotated);
+/* This device has that newer key (borrowed): the host is told, now if a session stands.
+ */
+void peer_rotated(struct peer *p, const struct keypair *newest);
 /* It goes by that, or what it had by it is not taken down yet. */
 bool peer_holds(const struct peer *p, const struct endpoint *endpoint);
 /* What kept it from the host is mended: it begins anew at once, unless it stands. */

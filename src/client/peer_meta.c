@@ -32,9 +32,16 @@ static void send_rotation(struct peer *p)
         return;
     memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
     key_sign_rotation(m.body.rotate.signature, m.body.rotate.new_key,
-                      &p->config.endpoint->net.own);
+                      &p->tied->net.own);
     if (session_send_meta(peer_session(p), &m) != 0)
         log_debug("the new key could not be announced");
+}
+
+void peer_rotated(struct peer *p, const struct keypair *newest)
+{
+    p->config.rotated = newest;
+    if (peer_is_ready(p))
+        send_rotation(p);
 }
 
 /* Which programs of this device live; the host ends what the dead ones held. */

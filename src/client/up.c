@@ -556,6 +556,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         break;
     case LOCAL_RELOAD:
         read_book(u);
+        client_take_keys(u->client);
         if (req->host[0] != '\0' && client_renew(u->client, req->host, &f) != 0)
             log_fault(LOG_LEVEL_WARN, &f);
         local_conn_finish(c, 0, NULL);

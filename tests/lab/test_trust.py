@@ -163,6 +163,29 @@ def test_programs_that_began_before_follow_a_rotated_key(pair):
     assert older.running and socks.running
 
 
+def test_a_running_up_takes_a_rotated_key(pair):
+    """The host is told in the session that stands, which goes on; the next one is by the new
+    key, since the host knows the old one no more."""
+    g = pair
+    up = g.client.start("up")
+    at = up.wait_event("service", 20)["local"].rsplit(":", 1)
+    up.wait_event("path", 20)
+    flow = g.client.start_peer("flow", at[0], at[1], 1)
+    flow.wait_line("at ")
+    for _ in range(2):
+        assert g.client.run("keys", "rotate").status == 0
+        newest = device_of(g.client)
+        wait_until(lambda newest=newest: newest in g.host.run("ls", "--devices").stdout, 10,
+                   "the host lists the new key")
+    flow.signal(signal.SIGTERM)
+    assert flow.wait(10) == 0, flow.stdout
+    g.host_proc.terminate()
+    g.host_proc = g.host.start("serve")
+    g.host_proc.wait_event("ready", 20)
+    wait_until(lambda: g.client.peer("get", at[0], at[1], 1000, 1).status == 0, 10,
+               "up works with the new key")
+
+
 def test_rotated_host_key_is_followed(pair):
     g = pair
     assert works(g, g.client, "one")
