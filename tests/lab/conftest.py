@@ -6,6 +6,7 @@ A missing program of Debian or a missing `postern` is a counted skip with its na
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -33,7 +34,16 @@ def scratch_dir():
     return f"/tmp/{PREFIX}{run_id()}"
 
 
+def heed_signals():
+    """What nohup(1) or a shell's `&` had ignored would be ignored by the programs too."""
+    for number, action in ((signal.SIGHUP, signal.SIG_DFL),
+                           (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, action)
+
+
 def pytest_configure(config):
+    heed_signals()
     config.addinivalue_line("markers", "needs(*programs): skipped when one is missing")
     config.addinivalue_line("markers", "postern: runs the program itself")
 
