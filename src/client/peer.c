@@ -42,14 +42,13 @@ static bool has_open_session(const struct peer *p)
 
 void peer_fault(struct peer *p, const struct fault *f, bool fatal)
 {
-    struct fault before = p->last;
-    p->repeats = strcmp(p->last.what, f->what) == 0;
+    p->repeats = strcmp(p->told_fault, f->what) == 0;
     p->last = *f;
     p->comes_anew = false;
     if (p->config.events->on_fault != NULL)
         p->config.events->on_fault(p->config.ctx, p, f, fatal);
-    if (p->comes_anew) /* by another key, and nobody was told */
-        p->last = before;
+    if (!p->comes_anew) /* by another key, and nobody was told */
+        (void)snprintf(p->told_fault, sizeof(p->told_fault), "%s", f->what);
 }
 
 /* Until another try. */
@@ -171,7 +170,7 @@ static void on_open(void *ctx)
     struct peer *p = ctx;
     p->unanswered = false;
     timer_every(&p->reject, PEER_TICK_MS, PEER_TICK_MS);
-    p->last.what[0] = '\0'; /* what comes now is news */
+    p->last.what[0] = p->told_fault[0] = '\0'; /* what comes now is news */
     backoff_on_up(&p->backoff, clock_us() / 1000);
     backoff_on_up(&p->crowded, clock_us() / 1000);
     timer_stop(&p->timer);
@@ -577,6 +576,7 @@ void peer_again(struct peer *p)
     if (peer_is_on(p))
         peer_restart(p, NULL, false);
     p->last = (struct fault){0};
+    p->told_fault[0] = '\0';
     p->unanswered = false;
     backoff_reset(&p->backoff);
     timer_start(&p->timer, 0);

@@ -24,7 +24,8 @@ struct peer {
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
     bool joined;
-    bool repeats;    /* the last fault is as the one before */
+    bool repeats; /* the last fault is as the one that was told before */
+    char told_fault[sizeof(((struct fault *)NULL)->what)];
     bool comes_anew; /* peer_come_as was called for it */
     struct backoff backoff;
     struct backoff crowded; /* between the ends that a full host puts to sessions */

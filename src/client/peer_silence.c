@@ -139,7 +139,7 @@ static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
 static void tell_heard(struct peer *p)
 {
     approach_on_heard(tie_approach(p->tie));
-    p->last.what[0] = '\0'; /* the next silence is news */
+    p->last.what[0] = p->told_fault[0] = '\0'; /* the next silence is news */
     if (p->config.events->on_heard != NULL)
         p->config.events->on_heard(
             p->config.ctx, p,
