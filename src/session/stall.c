@@ -74,25 +74,15 @@ static void act(struct session *s, uint64_t now_us)
         s->events->on_path_dead(s->ctx, s->current, now_us - st->since_us);
 }
 
-static void begin(struct session *s, uint64_t now_us)
-{
-    struct stall *st = &s->stall;
-    st->since_us = st->from_us = now_us;
-    st->asked = false;
-    st->at_us = now_us + patience_us(s) / 2;
-}
-
 void stall_run(struct session *s)
 {
     struct stall *st = &s->stall;
     uint64_t now_us = clock_us();
     if (!session_is_secure(s) || s->current == NULL || !is_waiting(s)) {
         st->since_us = 0;
-    } else if (st->moved != s->moved) {
-        *st = (struct stall){.moved = s->moved};
-        begin(s, now_us);
-    } else if (st->since_us == 0) {
-        begin(s, now_us); /* on another path: what was tried on the last still counts */
+    } else if (st->since_us == 0 || st->moved != s->moved) {
+        *st = (struct stall){.moved = s->moved, .since_us = now_us, .from_us = now_us};
+        st->at_us = now_us + patience_us(s) / 2;
     } else if (now_us >= st->at_us) {
         if (st->asked && paths_answered_us(&s->net) >= st->from_us) {
             act(s, now_us);
