@@ -88,6 +88,14 @@ static void both(uint8_t out[static KEY_LEN], const uint8_t *host, const uint8_t
     (void)crypto_generichash_final(&h, out, KEY_LEN);
 }
 
+static bool was_accepted(struct admission *a, const uint8_t *host,
+                         const uint8_t *client)
+{
+    uint8_t pair[KEY_LEN];
+    both(pair, host, client);
+    return ledger_find(&a->accepted, pair) != NULL;
+}
+
 static uint64_t spacing_ms(const struct bucket *b, struct bucket_rate rate)
 {
     uint64_t spacing = 0, next = SPACING_FIRST_MS;
@@ -125,12 +133,10 @@ bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
                     const uint8_t client[static KEY_LEN], const struct addr *from,
                     bool host_is_slow, uint64_t now_ms)
 {
-    uint8_t pair[KEY_LEN];
     struct host_budget *h = ledger_get(&a->hosts, host);
-    both(pair, host, client);
     if (h == NULL)
         return false;
-    if (ledger_find(&a->accepted, pair) != NULL)
+    if (was_accepted(a, host, client))
         return bucket_take(&h->known, LIMIT_RATE_KNOWN, now_ms, 1);
     return !host_is_slow && stranger_passes(a, host, from, &h->strangers, now_ms);
 }
@@ -139,12 +145,10 @@ bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
                    const uint8_t client[static KEY_LEN], uint32_t bytes,
                    uint64_t now_ms)
 {
-    uint8_t pair[KEY_LEN];
     struct host_budget *h = ledger_get(&a->hosts, host);
-    both(pair, host, client);
     if (h == NULL)
         return false;
-    if (ledger_find(&a->accepted, pair) != NULL)
+    if (was_accepted(a, host, client))
         return bucket_take(&h->known_say, LIMIT_RATE_KNOWN_SAY, now_ms, bytes);
     return bucket_take(&h->strangers_say, LIMIT_RATE_STRANGERS_SAY, now_ms, bytes);
 }

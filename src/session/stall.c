@@ -14,8 +14,8 @@
  * that path), window and timers begin anew: a client takes another label, a host asks
  * its client to (PROBE_RENEW). Again after twice that time, and four times. Then the
  * path is dead to the client, since another may carry what it does not; and if that was
- * no help either, the session fails, so that another can begin. A path that does not
- * answer is core/paths' matter.
+ * no help either, the session fails, so that another can begin. All of it counts from
+ * new on another path. A path that does not answer is core/paths' matter.
  */
 #include "io/clock.h"
 #include "io/log.h"
