@@ -144,7 +144,7 @@ const struct command commands[] = {
         .example = "postern ssh me@home",
         .args_min = 1,
         .args_max = COMMAND_ARGS_ANY,
-        .rest = true,
+        .rest = 1,
         .args_fault = "name the host, as in: postern ssh me@home",
         .arguments = {ARGUMENT_HOST},
         .run = cmd_ssh,
@@ -324,6 +324,25 @@ const struct command commands[] = {
         .args_max = 1,
         .arguments = {ARGUMENT_KEYS_VERB},
         .run = cmd_keys,
+    },
+    {
+        .name = "service",
+        .synopsis = "install | remove | status [serve | up | broker [OPTION...]]",
+        .summary = "let systemd run what was started by hand",
+        .about =
+            "install makes a unit with this state directory, enables and starts it: the same\n"
+            "host, key and settings as by hand, also after a restart of the machine. What\n"
+            "runs by hand now is ended first. Root's is a unit of the system, another user's\n"
+            "one of his own, which lingers. Without a role it is what runs by hand, or was\n"
+            "started here before. OPTIONs are that command's; serve remembers most of its own.",
+        .example = "postern service install serve",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = COMMAND_ARGS_ANY,
+        .rest = 2,
+        .args_fault = "use install, remove or status",
+        .arguments = {ARGUMENT_SERVICE_VERB, ARGUMENT_ROLE},
+        .run = cmd_service,
     },
     {.name = NULL},
 };
