@@ -9,6 +9,17 @@
 // clang-format off
 const struct command commands[] = {
     {
+        .name = "setup",
+        .synopsis = "",
+        .summary = "ask what this machine is for, and set it up",
+        .about =
+            "A conversation on the terminal: broker here? publish what listens here? join?\n"
+            "Then it runs the commands that do so, each shown, and lets systemd start them\n"
+            "with the machine if you wish. Enter takes the default; Ctrl-C ends it.",
+        .example = "postern setup",
+        .run = cmd_setup,
+    },
+    {
         .name = "broker",
         .synopsis = "[--listen ADDR:PORT] [--public NAME_OR_IP] [--open]",
         .summary = "run a broker, the public meeting point; prints its link",
