@@ -286,6 +286,20 @@ const struct command commands[] = {
         .run = cmd_netcheck,
     },
     {
+        .name = "doctor",
+        .synopsis = "[--report FILE] [--broker LINK]",
+        .summary = "look for what is wrong here, with a cure for each",
+        .about =
+            "Runs every check there is, a line each: state directory, disk, limits, helper,\n"
+            "network, the running serve and up, resolver, broker, UDP, certificate, clock.\n"
+            "It takes 10 s at most, works without state, network and broker, and changes\n"
+            "nothing. The exit status is 0 when nothing is bad. --report writes what was\n"
+            "found to a new file for a bug report.",
+        .example = "postern doctor --report report.txt",
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_REPORT),
+        .run = cmd_doctor,
+    },
+    {
         .name = "ls",
         .synopsis = "[--devices]",
         .summary = "list the hosts joined and their services",

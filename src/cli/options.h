@@ -70,6 +70,7 @@ enum option_id {
     OPT_NAMES,
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
+    OPT_REPORT,
     OPTION_COUNT,
 };
 
