@@ -16,6 +16,8 @@ int cmd_up(const struct options *o, struct events *out, struct fault *f);
 int cmd_socks(const struct options *o, struct events *out, struct fault *f);
 int cmd_run(const struct options *o, struct events *out, struct fault *f);
 int cmd_discover(const struct options *o, struct events *out, struct fault *f);
+int cmd_service(const struct options *o, struct events *out, struct fault *f);
+int cmd_setup(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_leave(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);

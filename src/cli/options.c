@@ -307,7 +307,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
                 return 0;
         } else {
             o->args[o->arg_count++] = word;
-            ended = ended || c->rest;
+            ended = ended || o->arg_count == c->rest;
         }
     }
     if (o->arg_count < c->args_min)
