@@ -71,6 +71,11 @@ enum option_id {
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
     OPT_REPORT,
+    OPT_CHECK,
+    OPT_WHY,
+    OPT_SINCE,
+    OPT_WHO,
+    OPT_FOLLOW,
     OPTION_COUNT,
 };
 
