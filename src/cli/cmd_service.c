@@ -193,9 +193,12 @@ static void put_unit(FILE *out, const struct work *w, const char *const *words)
     (void)fprintf(out, MARK "\n[Unit]\nDescription=Postern: %s\n", r->what);
     if (!w->user)
         (void)fputs("After=network-online.target\nWants=network-online.target\n", out);
-    (void)fputs("# What may heal by itself is tried for ever; a wrong command line "
-                "(status 2) is not.\nStartLimitIntervalSec=0\n\n[Service]\nExecStart=",
-                out);
+    (void)fputs(
+        "# What may heal by itself is tried for ever; a wrong command line "
+        "(status 2) is "
+        "not.\nStartLimitIntervalSec=0\n\n[Service]\nType=notify\nWatchdogSec=2min\n"
+        "ExecStart=",
+        out);
     for (size_t i = 0; words[i] != NULL; i++) {
         (void)fputs(i > 0 ? " " : "", out);
         put_word(out, words[i], true);

@@ -122,6 +122,12 @@ static void on_listener(void *ctx, const struct sockdiag_socket *socket)
 static void tell_service(FILE *out, const struct service *s, bool looked, bool found)
 {
     const struct service_target *t = &s->targets[0];
+    if (t->host[0] == '/') {
+        (void)fprintf(out, "  %-12s %s%s%s%s\n", s->name, t->host,
+                      access(t->host, F_OK) == 0 ? "" : "  is not there yet",
+                      s->audience[0] ? "  for " : "", s->audience);
+        return;
+    }
     bool v6 = strchr(t->host, ':') != NULL;
     (void)fprintf(out, "  %-12s %s %s%s%s:%u%s", s->name, s->udp ? "udp" : "tcp",
                   v6 ? "[" : "", t->host, v6 ? "]" : "", t->port,

@@ -89,6 +89,11 @@ static int parse_target(struct service *s, const char *text, size_t len, bool on
     struct service_target *t = &s->targets[s->target_count];
     if (s->target_count == SERVICE_TARGET_MAX)
         return POSTERN_ERR_LIMIT;
+    if (text[0] == '/' && len < sizeof(t->host) && !s->udp) {
+        memcpy(t->host, text, len); /* a socket that is a file */
+        s->target_count++;
+        return 0;
+    }
     if (parse_port(text, len, &t->port) == 0) {
         (void)snprintf(t->host, sizeof(t->host), "127.0.0.1");
         s->target_count++;
@@ -116,7 +121,7 @@ static int parse_instance(struct service *s, const char **text, size_t *len,
 {
     const char *at = memchr(*text, '@', *len);
     struct service_target *t = &s->targets[s->target_count];
-    if (at == NULL || s->target_count == SERVICE_TARGET_MAX)
+    if (at == NULL || **text == '/' || s->target_count == SERVICE_TARGET_MAX)
         return 0; /* too many is parse_target's to say */
     int err = parse_name(t->name, *text, (size_t)(at - *text), f);
     if (err != 0)
@@ -160,6 +165,27 @@ void service_event(struct event *e, const char *what, const char *service,
     event_bool(e, "udp", udp);
 }
 
+/*
+ * What is addressed by a port, here and there, has one; a file's is made of the
+ * service's name, so that it stays.
+ */
+static int number_file(struct service *s, const char *text, struct fault *f)
+{
+    uint32_t hash = 2166136261u;
+    for (const char *at = s->name; *at != '\0'; at++)
+        hash = (hash ^ (uint8_t)*at) * 16777619u;
+    for (size_t i = 0; i < s->target_count; i++) {
+        if (s->targets[i].host[0] != '/')
+            continue;
+        if (s->name[0] == '\0')
+            return fault_set(f, POSTERN_ERR_INVALID,
+                             "write it as docker=/run/docker.sock",
+                             "the socket %.80s has no name", text);
+        s->targets[i].port = (uint16_t)(SERVICE_FILE_PORT + hash % SERVICE_FILE_PORTS);
+    }
+    return 0;
+}
+
 int service_parse(struct service *s, const char *text, struct fault *f)
 {
     struct service r = {0};
@@ -175,6 +201,8 @@ int service_parse(struct service *s, const char *text, struct fault *f)
         text += 4;
     if (err == 0)
         err = parse_targets(&r, text, f);
+    if (err == 0)
+        err = number_file(&r, text, f);
     if (err != 0)
         return err;
     r.port = r.targets[0].port;
@@ -215,7 +243,7 @@ static int list_add_one(struct service_list *l, const char *text, struct fault *
 static int split_range(const char *text, uint16_t *first, uint16_t *last)
 {
     const char *dash = strrchr(text, '-'), *from = dash;
-    if (dash == NULL || strchr(text, ',') != NULL)
+    if (dash == NULL || strpbrk(text, ",/") != NULL)
         return -1;
     while (from > text && isdigit((unsigned char)from[-1]))
         from--;

@@ -9,6 +9,7 @@
  *   app=10.0.0.2:80,10.0.0.3:80 the first that connects
  *   app=blue@10.0.0.2:80,...    the same, and app/blue asks for that instance alone
  *   v6=[2001:db8::5]:80         IPv6 in brackets
+ *   docker=/run/docker.sock     a socket that is a file
  *   8000-8010                   a list only: eleven services; web=8000-8010 calls them
  *                               web-8000, web-8001, ...
  */
@@ -27,11 +28,14 @@
 #define SERVICE_TARGET_MAX 8
 #define SERVICE_MAX 64
 #define SERVICE_AUDIENCE_LEN 160
+/* A service that is a file is addressed by a port of these. */
+enum { SERVICE_FILE_PORT = 20000, SERVICE_FILE_PORTS = 10000 };
 
 struct service_target {
     char
         name[SERVICE_NAME_LEN]; /* as an instance, in lower case; "" when it has none */
-    char host[SERVICE_HOST_LEN]; /* a name, or a numeric address without brackets */
+    /* A name, a numeric address without brackets, or the path of a socket. */
+    char host[SERVICE_HOST_LEN];
     uint16_t port;
     /*
      * 0: dialled from here. Else the number of the agent's host (host/agent.h) that is
