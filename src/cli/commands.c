@@ -82,15 +82,15 @@ const struct command commands[] = {
     },
     {
         .name = "discover",
-        .synopsis = "[[NAME=]PORT...] [--ask]",
+        .synopsis = "[[NAME=]PORT...] [--ask] [--follow]",
         .summary = "list what listens on this machine, publish what you choose",
         .about =
             "TCP listeners and UDP sockets with the programs that hold them, as far as they\n"
             "can be seen: root sees all. With ports it publishes these through the running\n"
             "'postern serve', beside what it has; --ask goes through the list on the\n"
-            "terminal.",
+            "terminal, and with --follow through what begins to listen from now on.",
         .example = "postern discover web=8080",
-        .options = WITH_JSON | OPTION_BIT(OPT_ASK),
+        .options = WITH_JSON | OPTION_BIT(OPT_ASK) | OPTION_BIT(OPT_FOLLOW),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_discover,
     },

@@ -78,6 +78,9 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "~/.ssh/config then includes"},
     [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
                                                                "and keys"},
+    [OPT_FOLLOW]  = {"follow",   0,  OPTION_FLAG, NULL, 0, 0, "go on, and tell what begins to listen; with --ask it is asked about"},
+    [OPT_CONFIG]  = {"config",   0,  OPTION_TEXT, "FILE", 0, 0, "take options and services from this file; see docs/CLI.md, and\n"
+                                                               "'postern check FILE'"},
     [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
                                                                "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},

@@ -70,6 +70,8 @@ enum option_id {
     OPT_NAMES,
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
+    OPT_FOLLOW,
+    OPT_CONFIG,
     OPT_REPORT,
     OPTION_COUNT,
 };

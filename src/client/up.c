@@ -195,13 +195,7 @@ static void set_services(struct up *u, struct peer *p, const struct book_service
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct book_service list[BOOK_SERVICE_MAX];
-    size_t n = 0;
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
-                       m->services[i].name);
-        list[n].port = (uint16_t)m->services[i].port;
-        list[n].udp = m->services[i].udp;
-    }
+    size_t n = client_services(m, list);
     set_services(ctx, p, list, n);
 }
 

@@ -12,6 +12,7 @@
 
 #include "core/addr.h"
 #include "core/guess.h"
+#include "core/utf8.h"
 #include "io/lack.h"
 
 #define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
@@ -186,7 +187,7 @@ static int number_file(struct service *s, const char *text, struct fault *f)
     return 0;
 }
 
-int service_parse(struct service *s, const char *text, struct fault *f)
+static int parse_service(struct service *s, const char *text, struct fault *f)
 {
     struct service r = {0};
     const char *equals = strchr(text, '=');
@@ -216,6 +217,44 @@ int service_parse(struct service *s, const char *text, struct fault *f)
                              r.targets[i].name);
     *s = r;
     return 0;
+}
+
+/* "SERVICE TITLE"; returns the length of SERVICE. */
+static int parse_title(char title[static SERVICE_TITLE_LEN], const char *text,
+                       struct fault *f)
+{
+    size_t len = strcspn(text, " ");
+    const char *at = text + len + strspn(text + len, " ");
+    bool good = true;
+    for (const char *c = at; good && *c != '\0'; c += good ? utf8_len(c) : 0)
+        good = (unsigned char)*c >= ' ' && *c != 127 && utf8_len(c) > 0;
+    if (!good)
+        return fault_set(f, POSTERN_ERR_INVALID, "use letters",
+                         "the title of '%.*s' has what is no letter", (int)len, text);
+    if (strlen(at) >= SERVICE_TITLE_LEN)
+        return fault_set(f, POSTERN_ERR_INVALID, "use at most 47 bytes",
+                         "the title '%.20s...' is too long", at);
+    size_t last = strlen(at);
+    while (last > 0 && at[last - 1] == ' ')
+        last--;
+    (void)snprintf(title, SERVICE_TITLE_LEN, "%.*s", (int)last, at);
+    return (int)len;
+}
+
+int service_parse(struct service *s, const char *text, struct fault *f)
+{
+    char title[SERVICE_TITLE_LEN], bare[SERVICE_TEXT_LEN];
+    int len = parse_title(title, text, f);
+    if (len < 0)
+        return len;
+    if ((size_t)len >= sizeof(bare))
+        return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
+                         "'%.40s...' is too long for a service", text);
+    (void)snprintf(bare, sizeof(bare), "%.*s", len, text);
+    int err = parse_service(s, bare, f);
+    if (err == 0)
+        memcpy(s->title, title, sizeof(title));
+    return err;
 }
 
 static int list_add_one(struct service_list *l, const char *text, struct fault *f)
@@ -259,19 +298,24 @@ static int split_range(const char *text, uint16_t *first, uint16_t *last)
 static int list_add(struct service_list *l, const char *text, struct fault *f)
 {
     uint16_t first, last;
-    char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + 32];
-    int prefix = split_range(text, &first, &last), err = 0;
+    char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + SERVICE_TITLE_LEN + 32];
+    char range[SERVICE_NAME_LEN + SERVICE_HOST_LEN];
+    size_t len = strcspn(text, " ");
+    const char *title = text + len; /* all of them have it */
+    (void)snprintf(range, sizeof(range), "%.*s", (int)len, text);
+    int prefix = split_range(range, &first, &last), err = 0;
     if (prefix < 0)
         return list_add_one(l, text, f);
     if (first > last)
         return fault_set(f, POSTERN_ERR_INVALID, "write the lower port first",
                          "'%.80s' is not a range of ports", text);
-    const char *equals = strchr(text, '=');
+    const char *equals = memchr(text, '=', len);
     int name = equals != NULL ? (int)(equals - text) : 0;
     for (unsigned port = first; port <= last && err == 0; port++) {
-        int n = name > 0 ? snprintf(one, sizeof(one), "%.*s-%u%.*s%u", name, text, port,
-                                    prefix - name, text + name, port)
-                         : snprintf(one, sizeof(one), "%.*s%u", prefix, text, port);
+        int n = name > 0
+                    ? snprintf(one, sizeof(one), "%.*s-%u%.*s%u%s", name, text, port,
+                               prefix - name, text + name, port, title)
+                    : snprintf(one, sizeof(one), "%.*s%u%s", prefix, text, port, title);
         if ((size_t)n >= sizeof(one))
             return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
                              "'%.40s...' is too long for a service", text);
