@@ -57,9 +57,24 @@ const struct command commands[] = {
                    WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
                    OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
-                   OPTION_BIT(OPT_ABSENT),
+                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
+    },
+    {
+        .name = "check",
+        .synopsis = "FILE",
+        .summary = "whether a file for 'postern serve --config' is right",
+        .about =
+            "Reads FILE as 'postern serve --config FILE' would, and starts nothing. What is\n"
+            "wrong is told with its line.",
+        .example = "postern check /etc/postern/serve.conf",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the file",
+        .arguments = {ARGUMENT_FILE},
+        .run = cmd_check,
     },
     {
         .name = "run",

@@ -222,6 +222,9 @@ static void offer_argument(struct line *l, enum argument what, const char *befor
         else if (strcmp(before, "add") != 0)
             offer_accounts(l);
         return;
+    case ARGUMENT_FILE:
+        (void)fprintf(l->out, ":files\n");
+        return;
     case ARGUMENT_SERVICE_VERB:
         offer_verbs(l, "install\0remove\0status\0");
         return;

@@ -169,7 +169,7 @@ static int check_number(struct option_value *v, const struct option_row *row,
                      "'%.60s' is not a number that --%s takes", v->text, row->name);
 }
 
-static int set_value(struct options *o, size_t id, const char *text, struct fault *f)
+int options_set(struct options *o, size_t id, const char *text, struct fault *f)
 {
     const struct option_row *row = &option_table[id];
     struct option_value *v = &o->values[id];
@@ -271,10 +271,10 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     bool flag = option_table[id].type == OPTION_FLAG;
     if (option_table[id].type == OPTION_MAYBE && value == NULL) {
         value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
-        return set_value(o, (size_t)id, value, f);
+        return options_set(o, (size_t)id, value, f);
     }
     if (option_table[id].type == OPTION_MAYBE_TIME && value == NULL)
-        return set_value(o, (size_t)id, "", f);
+        return options_set(o, (size_t)id, "", f);
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -287,7 +287,7 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && *value == '\0')
         return usage(f, c, "--%s needs a value that is not empty",
                      option_table[id].name);
-    return set_value(o, (size_t)id, value, f);
+    return options_set(o, (size_t)id, value, f);
 }
 
 int options_parse(struct options *o, const struct command *c, int argc, char **argv,

@@ -107,12 +107,15 @@ struct option_value {
     size_t count;
 };
 
-#define OPTION_LINKS_MAX 6 /* two options or an argument, some of them twice */
+#define OPTION_LINKS_MAX                                                               \
+    7 /* two options or an argument, some of them twice, a file                        \
+       */
 
 struct options {
     struct option_value values[OPTION_COUNT];
     const char **args; /* positional arguments, NULL-terminated; room for one */
     size_t arg_count;
+    bool args_of_file;                  /* of --config */
     char *link_texts[OPTION_LINKS_MAX]; /* owned, wiped; see cli/link_text.h */
     size_t link_text_count;
 };
@@ -138,6 +141,7 @@ enum argument {
     ARGUMENT_ACCESS_NAME, /* of an account or a service, by the verb before it */
     ARGUMENT_SERVICE_VERB,
     ARGUMENT_ROLE,
+    ARGUMENT_FILE,
 };
 #define COMMAND_ARGUMENTS 2
 
@@ -175,6 +179,10 @@ const struct option_row *option_of(const struct command *c, size_t id);
 MUST_CHECK int options_parse(struct options *o, const struct command *c, int argc,
                              char **argv, struct fault *f);
 void options_fini(struct options *o);
+
+/* The option is given, as `text`, which is borrowed; its value is checked. */
+MUST_CHECK int options_set(struct options *o, size_t id, const char *text,
+                           struct fault *f);
 
 /*
  * Beside `id` only the options of `allowed` (OPTION_BIT), and those that come with

@@ -333,13 +333,20 @@ static int reload(struct host *h, struct fault *f)
     return rc;
 }
 
+static int hangup(struct host *h, struct fault *f)
+{
+    const struct serve_config *c = serve_of(h)->config;
+    int rc = c->on_hangup != NULL ? c->on_hangup(c->ctx, f) : 0;
+    return rc == 0 ? reload(h, f) : rc;
+}
+
 static unsigned revoke_device(struct host *h, const uint8_t key[static KEY_LEN])
 {
     return clients_revoke(h->clients, key) + agent_forget(h->agent, key);
 }
 
-static const struct host_events host_events = {on_services, on_question, reload,
-                                               revoke_device, stop};
+static const struct host_events host_events = {on_services, on_question,   reload,
+                                               hangup,      revoke_device, stop};
 
 /* The directory may have been put back from a copy, which nobody holds yet. */
 static void keep_place(struct serve *s)

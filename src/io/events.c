@@ -38,6 +38,7 @@ static const struct event_words event_table[] = {
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
+    {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s]"},

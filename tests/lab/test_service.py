@@ -199,6 +199,7 @@ def test_what_is_refused(user):
     says(install("up", "--nmaes", "off"), 2, "did you mean '--names'?")
     says(install("up", "--state", "x"), 2, "put it before that")
     says(install("serve", "--broker", "x"), 2, "a link does not belong into a unit")
+    says(install("serve", "--config", "serve.conf"), 2, "a unit does not find 'serve.conf'; write it from / on")
     says(install("up", "a\nb"), 2, "a unit takes no line break")
     says(install("up", FAIL="enable"), 1, "systemctl enable postern-up.service failed: Failed to do that")
     with open(user.unit, "w", encoding="ascii") as f:
