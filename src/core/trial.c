@@ -137,7 +137,8 @@ static enum trial_action judge(struct trial *t, const struct trial_report *r)
     return hopeless ? go_back(t, r) : TRIAL_NOTHING;
 }
 
-/* Nothing moves at all: no span of round trips, which grow as it stands, is waited for. */
+/* Nothing moves at all: no span of round trips, which grow as it stands, is waited for.
+ */
 static bool stands(struct trial *t, const struct trial_report *r)
 {
     if (r->bytes != t->seen_bytes) {

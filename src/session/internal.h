@@ -137,8 +137,8 @@ struct session {
     uint64_t tried_ns;  /* when the label was taken */
     struct in6_addr vouched; /* host: the label that QUIC may send to without bound */
     uint64_t vouched_bytes;  /* sent by then */
-    uint64_t raise_ns;  /* when larger packets are tried again; 0 never */
-    size_t packet_max;  /* what QUIC may make now */
+    uint64_t raise_ns;       /* when larger packets are tried again; 0 never */
+    size_t packet_max;       /* what QUIC may make now */
     struct flow flow;
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;

@@ -15,9 +15,9 @@
  * its client to (PROBE_RENEW). Again after twice that time, and four times. Then the
  * path is dead to the client, since another may carry what it does not; and if that was
  * no help either, the session fails, so that another can begin. All of it counts from
- * new on another path, but that a session fails after twice as many tries in all: unless
- * the network was away meanwhile, who stands still on one path after the other does not
- * do so for ever. A path that does not answer is core/paths' matter.
+ * new on another path, but that a session fails after twice as many tries in all:
+ * unless the network was away meanwhile, who stands still on one path after the other
+ * does not do so for ever. A path that does not answer is core/paths' matter.
  */
 #include "io/clock.h"
 #include "io/log.h"

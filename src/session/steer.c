@@ -26,9 +26,9 @@ enum {
     FLOW_NS = 200000000,         /* its rate is that of as long */
     VOUCH_HALVES = 2,            /* with each a round's bytes and more are let pass */
     VOUCH_EVERY = 256 * 1024,
-    SLOW_NS = 150000000,         /* a packet of 1,200 bytes each way at 128 kbit/s */
-    NEAR_NS = 1000000,           /* and back: no slow line answers so soon */
-    LEARNT_BYTES = 32 * 1024,    /* moved, before QUIC knows a path */
+    SLOW_NS = 150000000,      /* a packet of 1,200 bytes each way at 128 kbit/s */
+    NEAR_NS = 1000000,        /* and back: no slow line answers so soon */
+    LEARNT_BYTES = 32 * 1024, /* moved, before QUIC knows a path */
 };
 
 static const uint64_t raise_after_ns = 600 * 1000000000ull; /* RFC 8899 section 5.1.1 */

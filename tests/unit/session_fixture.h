@@ -32,7 +32,7 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
-    bool probes_only; /* swallows what is QUIC's */
+    bool probes_only;   /* swallows what is QUIC's */
     unsigned lets_pass; /* but so many packets of it */
     unsigned swallowed;
     size_t mtu;
