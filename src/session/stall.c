@@ -1,10 +1,9 @@
 /*
  * Whether QUIC moves at all. It may stand though its path is as good as any:
- *   - A host may send a new label three times what came from there until that is
- *     validated. Where ngtcp2 meets this limit it stops the timer that misses lost
- *     packets, and starts it again only as something is sent or acknowledged. Where the
- *     window is full of packets that were lost, neither ever happens, and the label is
- *     never validated, since its challenge needs room in the window too.
+ *   - QUIC misses what was lost only by what is acknowledged later, or by a timer that
+ *     waits twice as long each time: after seconds of loss, seconds. A window full of
+ *     lost packets holds back its questions too.
+ *   - A client whose handshake is not confirmed has no such timer for what it sent.
  *   - After a change of label the first acknowledgement may be of a packet that left
  *     seconds before; its age then counts as the round trip, and what is lost next is
  *     missed only three times as long after, doubled each time.
