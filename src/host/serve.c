@@ -232,8 +232,8 @@ static void on_presence_end(struct presence *p)
         clients_on_presence_end(p->host->clients, p);
 }
 
-static const struct presence_events presence_events = {{on_up, on_down, on_control},
-                                                       on_presence_end};
+static const struct presence_events presence_events = {
+    {on_up, on_down, on_control, presence_familiar}, on_presence_end};
 
 static void on_network(void *ctx, enum netmon_reason reason)
 {
