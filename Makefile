@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix portal-pages fuzz bench \
+.PHONY: all tests deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -37,6 +37,7 @@ help:
 	@echo 'make lab-full   the same with every pair of NATs and long transfers'
 	@echo 'make soak       six devices that connect, move and die, for SOAK_SECONDS (600) (root or sudo)'
 	@echo 'make matrix     every pair of NATs: which kind won and when, to docs/ (root or sudo)'
+	@echo 'make session    the first wish of the README recorded from a real run, to docs/session.svg (root or sudo)'
 	@echo 'make portal-pages  the portal in a browser: accessibility, forms, screenshots'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS (60) seconds (clang)'
 	@echo 'make bench      measure beside other programs (root or sudo); PART=far: that part, quickly'
@@ -95,6 +96,11 @@ matrix:
 	@tools/install-deps.sh lab
 	@$(MAKE) --no-print-directory tests
 	@POSTERN_BUILD=$(BUILD) $(SUDO) /usr/bin/python3 -m tests.lab.matrix
+
+session:
+	@tools/install-deps.sh lab
+	@$(MAKE) --no-print-directory tests
+	@POSTERN_BUILD=$(BUILD) $(SUDO) /usr/bin/python3 -m tests.lab.session
 
 portal-pages:
 	@tools/install-deps.sh build portal

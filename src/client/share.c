@@ -269,17 +269,28 @@ int share_watch(struct share_list *list, const struct statedir *state,
     return 0;
 }
 
-void share_tell_joined(const struct statedir *state, const char *host)
+/* Asks the daemon one thing of `host`; the descriptor that it answers at, or -1: there
+ * is no daemon. The caller closes it. */
+static int ask_daemon(const struct statedir *state, enum local_op op, const char *host)
 {
-    LocalRequest req = LocalRequest_init_zero;
-    LocalReply r = LocalReply_init_zero;
+    LocalRequest req = {.op = op};
     int fd;
-    req.op = LOCAL_RELOAD;
     (void)snprintf(req.host, sizeof(req.host), "%s", host);
     if (dial_up(state, &fd) != 0)
-        return;
+        return -1;
     if (local_send(fd, &req, -1) == 0)
-        (void)!local_recv(fd, &r, REPLY_MS);
+        return fd;
+    close(fd);
+    return -1;
+}
+
+void share_tell_joined(const struct statedir *state, const char *host)
+{
+    LocalReply r = LocalReply_init_zero;
+    int fd = ask_daemon(state, LOCAL_RELOAD, host);
+    if (fd < 0)
+        return;
+    (void)!local_recv(fd, &r, REPLY_MS);
     close(fd);
 }
 
@@ -287,20 +298,15 @@ void share_tell_joined(const struct statedir *state, const char *host)
 static bool ask_status(const struct statedir *state, const char *host,
                        struct events *out)
 {
-    LocalRequest req = LocalRequest_init_zero;
     LocalReply r = LocalReply_init_zero;
     bool kept = false;
-    int fd;
-    req.op = LOCAL_STATUS;
-    (void)snprintf(req.host, sizeof(req.host), "%s", host);
-    if (dial_up(state, &fd) != 0)
+    int fd = ask_daemon(state, LOCAL_STATUS, host);
+    if (fd < 0)
         return false;
-    if (local_send(fd, &req, -1) == 0) {
-        while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
-            kept = kept || r.reason[0] != '\0';
-            if (r.json[0] != '\0' && strstr(r.json, "\"event\":\"host\"") == NULL)
-                events_print_json(out, r.json);
-        }
+    while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
+        kept = kept || r.reason[0] != '\0';
+        if (r.json[0] != '\0' && strstr(r.json, "\"event\":\"host\"") == NULL)
+            events_print_json(out, r.json);
     }
     close(fd);
     return !kept;

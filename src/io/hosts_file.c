@@ -1,7 +1,6 @@
 /* See hosts_file.h. */
 #include "io/hosts_file.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "io/lack.h"
+#include "io/procstat.h"
 #include "io/textfile.h"
 
 enum { ANCESTORS_MAX = 64 };
@@ -33,20 +33,6 @@ int hosts_file_set(const char *path, const char *owner, const struct hosts_name 
     return rc;
 }
 
-/* 0: there is none above it, or it cannot be seen. */
-static long parent_of(long pid)
-{
-    char path[64], text[512];
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    const char *behind = strrchr(text, ')'); /* the name may hold anything */
-    return behind != NULL && strlen(behind) > 4 ? strtol(behind + 4, NULL, 10) : 0;
-}
-
 static bool is_same(const char *a, const char *b, bool *known)
 {
     struct stat one, other;
@@ -56,8 +42,8 @@ static bool is_same(const char *a, const char *b, bool *known)
 
 bool hosts_file_is_of_this_network(const char *path)
 {
-    long pid = parent_of((long)getpid());
-    for (int i = 0; i < ANCESTORS_MAX && pid > 0; i++, pid = parent_of(pid)) {
+    long pid = procstat_of((long)getpid()).parent;
+    for (int i = 0; i < ANCESTORS_MAX && pid > 0; i++, pid = procstat_of(pid).parent) {
         char net[64], file[PATH_MAX + 64];
         bool net_known, file_known;
         (void)snprintf(net, sizeof(net), "/proc/%ld/ns/net", pid);

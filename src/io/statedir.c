@@ -20,6 +20,7 @@
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/procstat.h"
 
 enum {
     LOCK_PATIENCE_MS = 2000,
@@ -281,20 +282,6 @@ int statedir_lock_keep(const struct statedir *s, const char *role, int *fd, bool
     return 0;
 }
 
-/* The state in /proc/PID/stat stands behind the name, which may hold anything. */
-static bool is_stopped(long pid)
-{
-    char path[64], text[512];
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0)
-        (void)close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    const char *end = strrchr(text, ')');
-    return end != NULL && (strncmp(end, ") T", 3) == 0 || strncmp(end, ") t", 3) == 0);
-}
-
 bool statedir_held(const struct statedir *s, const char *role,
                    struct statedir_holder *h)
 {
@@ -307,7 +294,8 @@ bool statedir_held(const struct statedir *s, const char *role,
     bool held = flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     if (held && pread(lock, pid, sizeof(pid) - 1, 0) > 0)
         h->pid = strtol(pid, NULL, 10);
-    h->stopped = h->pid > 0 && is_stopped(h->pid);
+    char state = h->pid > 0 ? procstat_of(h->pid).state : '\0';
+    h->stopped = state == 'T' || state == 't';
     (void)close(lock); /* and what was locked for the look */
     return held;
 }

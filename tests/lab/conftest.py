@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from .actors import Gate
+from .actors import Actor, Gate
 from .browser import Site
 from .net import PREFIX, remove_stale, run_id
 from .proc import Programs
@@ -152,6 +152,12 @@ def gate(lab, programs, work):
     def build(**how):
         return Gate(programs, lab(**how), work)
     return build
+
+
+@pytest.fixture
+def here(programs, work):
+    """A device on the machine itself, for what needs no network."""
+    return Actor(programs, None, os.path.join(work, "here"))
 
 
 @pytest.fixture

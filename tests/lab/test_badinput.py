@@ -35,12 +35,6 @@ def says(done, status, *words):
 
 
 @pytest.fixture
-def here(programs, work):
-    """A device on the machine itself, for what needs no network."""
-    return Actor(programs, None, os.path.join(work, "here"))
-
-
-@pytest.fixture
 def served(gate):
     g = gate(host="none", client="none")
     g.host.start_peer("tcp-server", 7000)

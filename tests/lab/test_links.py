@@ -8,16 +8,11 @@ import textwrap
 
 import pytest
 
-from .actors import HOST, Actor, postern
+from .actors import HOST, postern
 from .net import patience, wait_until
 from .test_badinput import says
 
 pytestmark = pytest.mark.postern
-
-
-@pytest.fixture
-def here(programs, work):
-    return Actor(programs, None, os.path.join(work, "here"))
 
 
 @pytest.fixture
