@@ -18,7 +18,7 @@ struct presence {
     struct host *host;
     struct endpoint endpoint;
     bool open;
-    bool up;         /* as the last event about its broker said */
+    bool lost;       /* as the last event about its broker said */
     struct news why; /* it is lost */
     bool retired;    /* an earlier key's: kept for clients who know no newer one */
     bool list_given; /* to the portal on this connection: one that was not empty */

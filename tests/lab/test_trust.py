@@ -393,3 +393,13 @@ def test_rotate_says_which_key_counts_no_more(gate):
     done = who.run("keys", "rotate")
     assert done.status == 0 and first in done.stderr, done.stderr
     assert "must be invited anew" in done.stderr
+
+
+def test_a_rotation_is_no_outage(gate):
+    """The new key connects for the first time: nothing is "back" that was not lost."""
+    g = gate(host="none", client="none")
+    g.up_and_joined("7000")
+    g.host.run("keys", "rotate")
+    g.host_proc.wait_event("reloaded", 10)
+    g.join(g.other_client("guest"))     # by an invite of the new key: it is there
+    assert not g.host_proc.find("broker", state="back"), g.host_proc.stdout
