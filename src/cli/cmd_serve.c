@@ -115,6 +115,10 @@ static int reload(const struct options *o, const struct serve_asked *asked,
                   int64_t absent_s, struct events *out, struct fault *f)
 {
     struct statedir state;
+    if (o->values[OPT_CONFIG].given)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "send SIGHUP to the 'postern serve' that was started with it",
+                         "--config does nothing with --reload");
     int err = options_only(
         o, OPT_RELOAD,
         OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),

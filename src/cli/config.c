@@ -186,6 +186,7 @@ int config_read(struct options *o, const struct command *command, const char *fi
     char *text = read_file(&c, f);
     if (text == NULL)
         return f->code;
-    o->link_texts[o->link_text_count++] = text;
+    o->file_text = text;
+    o->file_len = strlen(text);
     return take_text(&c, text, f);
 }

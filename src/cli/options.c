@@ -350,6 +350,10 @@ void options_fini(struct options *o)
         free(o->link_texts[i]);
     }
     o->link_text_count = 0;
+    if (o->file_text != NULL)
+        sodium_memzero(o->file_text, o->file_len);
+    free(o->file_text);
+    o->file_text = NULL;
     free(o->args);
     o->args = NULL;
 }

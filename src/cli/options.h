@@ -107,15 +107,15 @@ struct option_value {
     size_t count;
 };
 
-#define OPTION_LINKS_MAX                                                               \
-    7 /* two options or an argument, some of them twice, a file                        \
-       */
+#define OPTION_LINKS_MAX 6 /* two options or an argument, some of them twice */
 
 struct options {
     struct option_value values[OPTION_COUNT];
     const char **args; /* positional arguments, NULL-terminated; room for one */
     size_t arg_count;
-    bool args_of_file;                  /* of --config */
+    bool args_of_file; /* of --config */
+    char *file_text;   /* owned, wiped: what that was cut from */
+    size_t file_len;
     char *link_texts[OPTION_LINKS_MAX]; /* owned, wiped; see cli/link_text.h */
     size_t link_text_count;
 };

@@ -54,6 +54,7 @@ def test_a_good_one(here, work):
     assert done.status == 0 and done.event("checked") == {"event": "checked", "file": here.file, "services": 3}
     assert here.run("check", here.file, json=False).stdout == f"{here.file}: good, 3 service(s)\n"
     says(here.run("check", os.path.join(work, "none"), json=False), 1, "cannot be read: No such file")
+    says(here.run("serve", "--reload", "--config", here.file, json=False), 2, "send SIGHUP to")
     says(here.run("check", work, json=False), 1, "cannot be read: Is a directory")
 
 
