@@ -133,6 +133,12 @@ def test_a_file_in_words_and_its_port(filed):
     assert 20000 <= port < 30000
     connect = g.connect(port)
     assert connect.terminate() == 0
+    path = os.path.join(g.work, "shared.sock")
+    connect = g.client.start("connect", f"{HOST}:echo", f"unix:{path}")   # by the session of `up`
+    connect.wait_event("ready", 20)
+    big = os.urandom(60000)
+    assert ask(path, big) == big
+    assert connect.terminate() == 0 and not os.path.exists(path)
     g.echo.close()
     refused = g.client.run("nc", HOST, "echo", json=False, stdin=b"")
     says(refused, 1, f"echo at {g.echo_path[:20]}")
