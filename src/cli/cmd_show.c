@@ -25,7 +25,7 @@ static int print_host(struct book *b, const struct book_host *h, struct events *
 {
     struct book_service services[BOOK_SERVICE_MAX];
     struct event e;
-    int n = book_services(b, h->key, services, BOOK_SERVICE_MAX);
+    int titled = 0, n = book_services(b, h->key, services, BOOK_SERVICE_MAX);
     if (n < 0)
         return n;
     event_begin(&e, "host");
@@ -36,6 +36,18 @@ static int print_host(struct book *b, const struct book_host *h, struct events *
     for (int i = 0; i < n && e.json.used < EVENT_TEXT_LEN - 100; i++)
         event_text(&e, NULL, services[i].name);
     json_array_end(&e.json);
+    for (int i = 0; i < n && e.json.used < EVENT_TEXT_LEN - 300; i++) {
+        char text[BOOK_NAME_LEN + BOOK_TITLE_LEN + 4];
+        if (services[i].title[0] == '\0')
+            continue;
+        if (titled++ == 0)
+            json_array_begin(&e.json, "titles");
+        (void)snprintf(text, sizeof(text), "%s: %s", services[i].name,
+                       services[i].title);
+        event_text(&e, NULL, text);
+    }
+    if (titled > 0)
+        json_array_end(&e.json);
     events_print(out, &e);
     return 0;
 }

@@ -54,6 +54,7 @@ void host_client_send_services(struct host_client *c)
                 continue;
             ServiceInfo *info = &list->services[list->services_count++];
             (void)snprintf(info->name, sizeof(info->name), "%s", sv->name);
+            (void)snprintf(info->title, sizeof(info->title), "%s", sv->title);
             info->port = sv->port;
             info->udp = sv->udp;
         }
