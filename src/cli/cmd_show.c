@@ -188,10 +188,10 @@ static int print_log(const struct options *o, struct audit *a,
         return POSTERN_ERR_NOMEM;
     int n = audit_find(a, filter, entries, max, &filter->after);
     print_entries(entries, n, out);
-    if (n == 0 && !out->json && !o->values[OPT_FOLLOW].given)
+    if (n == 0 && !out->json && !o->values[OPT_FOLLOW_LOG].given)
         (void)fprintf(out->out, chosen ? "Nothing of that is logged.\n"
                                        : "Nothing is logged yet.\n");
-    if (n >= 0 && o->values[OPT_FOLLOW].given)
+    if (n >= 0 && o->values[OPT_FOLLOW_LOG].given)
         n = follow(a, filter, entries, out);
     free(entries);
     return n < 0 ? n : 0;

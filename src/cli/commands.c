@@ -384,7 +384,7 @@ const struct command commands[] = {
             "100,000 entries it keeps all but connections: of these the newest 10,000.",
         .example = "postern log --since 1h --who annas-laptop",
         .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG) | OPTION_BIT(OPT_SINCE) |
-                   OPTION_BIT(OPT_WHO) | OPTION_BIT(OPT_FOLLOW),
+                   OPTION_BIT(OPT_WHO) | OPTION_BIT(OPT_FOLLOW_LOG),
         .run = cmd_log,
     },
     {

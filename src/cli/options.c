@@ -81,7 +81,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_SINCE]   = {"since",    0,  OPTION_TEXT, "TIME", 0, 0, "entries not older than 90s, 15m, 1h, 7d, or from 2026-01-31 or\n"
                                                                "2026-01-31T12:00 on (UTC)"},
     [OPT_WHO]     = {"who",      0,  OPTION_TEXT, "NAME", 0, 0, "entries of this account or device only"},
-    [OPT_FOLLOW]  = {"follow",  'f', OPTION_FLAG, NULL, 0, 0, "go on with what is logged from now on"},
+    [OPT_FOLLOW_LOG] = {"follow", 'f', OPTION_FLAG, NULL, 0, 0, "go on with what is logged from now on"},
     [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
                                                                "and keys"},
     [OPT_FOLLOW]  = {"follow",   0,  OPTION_FLAG, NULL, 0, 0, "go on, and tell what begins to listen; with --ask it is asked about"},

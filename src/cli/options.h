@@ -77,7 +77,7 @@ enum option_id {
     OPT_WHY,
     OPT_SINCE,
     OPT_WHO,
-    OPT_FOLLOW,
+    OPT_FOLLOW_LOG,
     OPTION_COUNT,
 };
 
