@@ -329,11 +329,13 @@ const struct command commands[] = {
     },
     {
         .name = "status",
-        .synopsis = "",
+        .synopsis = "[--why HOST] [--check]",
         .summary = "what the running serve and up are doing",
-        .about = "Sessions, the path each one takes, and why other paths are not taken.",
-        .example = "postern status",
-        .options = WITH_JSON,
+        .about =
+            "Brokers, and a line for each session with the path that it takes. --why tells of\n"
+            "one why other paths are not taken; --check makes the exit status tell health.",
+        .example = "postern status --why home",
+        .options = WITH_JSON | OPTION_BIT(OPT_WHY) | OPTION_BIT(OPT_CHECK),
         .run = cmd_status,
     },
     {
@@ -373,14 +375,16 @@ const struct command commands[] = {
     },
     {
         .name = "log",
-        .synopsis = "[--count N]",
-        .summary = "the audit log: who joined, came through the portal, was removed",
+        .synopsis = "[--count N] [--since TIME] [--who NAME] [--follow]",
+        .summary = "the audit log: who joined, connected, came through the portal, was removed",
         .about =
             "The newest entries of this state directory's log, the newest last: invites, who\n"
-            "joined or was removed, accounts, and each connection of the portal. It keeps\n"
-            "10,000 of them.",
-        .example = "postern log --count 20",
-        .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG),
+            "joined or was removed, accounts, and each connection of devices and of the\n"
+            "portal: to which service, from where, how long, how much. Of the newest\n"
+            "100,000 entries it keeps all but connections: of these the newest 10,000.",
+        .example = "postern log --since 1h --who annas-laptop",
+        .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG) | OPTION_BIT(OPT_SINCE) |
+                   OPTION_BIT(OPT_WHO) | OPTION_BIT(OPT_FOLLOW_LOG),
         .run = cmd_log,
     },
     {

@@ -76,6 +76,12 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_CLEAN_NAMES] = {"clean-names", 0, OPTION_FLAG, NULL, 0, 0, "only take away what a killed one left in /etc/hosts, and end"},
     [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
                                                                "~/.ssh/config then includes"},
+    [OPT_CHECK]   = {"check",    0,  OPTION_FLAG, NULL, 0, 0, "end with 1 when a broker or a host cannot be reached, or nothing runs"},
+    [OPT_WHY]     = {"why",      0,  OPTION_TEXT, "HOST", 0, 0, "this host or device only, and why not by other paths"},
+    [OPT_SINCE]   = {"since",    0,  OPTION_TEXT, "TIME", 0, 0, "entries not older than 90s, 15m, 1h, 7d, or from 2026-01-31 or\n"
+                                                               "2026-01-31T12:00 on (UTC)"},
+    [OPT_WHO]     = {"who",      0,  OPTION_TEXT, "NAME", 0, 0, "entries of this account or device only"},
+    [OPT_FOLLOW_LOG] = {"follow", 'f', OPTION_FLAG, NULL, 0, 0, "go on with what is logged from now on"},
     [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
                                                                "and keys"},
     [OPT_FOLLOW]  = {"follow",   0,  OPTION_FLAG, NULL, 0, 0, "go on, and tell what begins to listen; with --ask it is asked about"},

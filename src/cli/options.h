@@ -73,6 +73,11 @@ enum option_id {
     OPT_FOLLOW,
     OPT_CONFIG,
     OPT_REPORT,
+    OPT_CHECK,
+    OPT_WHY,
+    OPT_SINCE,
+    OPT_WHO,
+    OPT_FOLLOW_LOG,
     OPTION_COUNT,
 };
 

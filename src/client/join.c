@@ -72,8 +72,10 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     rc = book_check_room(client_book(j.client), f);
     if (rc == 0)
         rc = client_join(j.client, &j.link, own_name, &p, f);
-    if (rc == 0)
+    if (rc == 0) {
+        log_progress("joining: the broker introduces this device to the host ...");
         rc = client_run(j.client, f);
+    }
     client_close(j.client);
     return rc;
 }

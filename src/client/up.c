@@ -471,6 +471,9 @@ static void status_of(void *ctx, struct peer *p)
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
     event_text(&e, "state", online ? "online" : "offline");
+    const struct fault *why = online ? NULL : peer_why_away(p);
+    event_text(&e, "reason", why != NULL ? why->what : NULL);
+    event_text(&e, "do", why != NULL ? why->advice : NULL);
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);

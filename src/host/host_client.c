@@ -309,6 +309,7 @@ struct host_client *host_client_new(struct presence *p, const Control *m,
         free(c);
         return NULL;
     }
+    c->who.tie = c->tie;
     struct holding *nobody;
     if (holdings_take(&cs->sessions, &c->held, c->key, &nobody) != 0) {
         tie_free(c->tie);
