@@ -1,4 +1,7 @@
-/* The table of commands: what newcomers read in the help, and who handles what. */
+/*
+ * The table of commands: what newcomers read in the help, and who handles what. A build with
+ * -Dprofile has those of its role; what no row names is not linked.
+ */
 #include "cli/cmd.h"
 
 #define WITH_PATHS                                                                     \
@@ -8,6 +11,7 @@
 
 // clang-format off
 const struct command commands[] = {
+#if POSTERN_FULL
     {
         .name = "broker",
         .synopsis = "[--listen ADDR:PORT] [--public NAME_OR_IP] [--open]",
@@ -27,6 +31,8 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
         .run = cmd_broker,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "serve",
         .synopsis = "[--broker LINK | --via LINK] [--name HOST] [--agent] SERVICE...",
@@ -50,6 +56,8 @@ const struct command commands[] = {
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
     },
+#endif
+#if POSTERN_FULL
     {
         .name = "run",
         .synopsis = "[--yes | --ask] [--only PORT,...] [--for NAME,...] [--loopback] -- COMMAND...",
@@ -69,6 +77,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_PROGRAM},
         .run = cmd_run,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "discover",
         .synopsis = "[[NAME=]PORT...] [--ask]",
@@ -83,6 +93,8 @@ const struct command commands[] = {
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_discover,
     },
+#endif
+#if POSTERN_CLIENT
     {
         .name = "join",
         .synopsis = "LINK | - | @FILE",
@@ -180,6 +192,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_HOST, ARGUMENT_SERVICE},
         .run = cmd_nc,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "invite",
         .synopsis = "[--services LIST] [--expires 1h] [--uses 1]",
@@ -211,6 +225,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_ACCESS_VERB, ARGUMENT_ACCESS_NAME},
         .run = cmd_access,
     },
+#endif
+#if POSTERN_CLIENT
     {
         .name = "up",
         .synopsis = "[--names WAY]",
@@ -254,6 +270,7 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_HOST},
         .run = cmd_ping,
     },
+#endif
     {
         .name = "status",
         .synopsis = "",
@@ -296,6 +313,7 @@ const struct command commands[] = {
         .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG),
         .run = cmd_log,
     },
+#if POSTERN_HOST
     {
         .name = "revoke",
         .synopsis = "DEVICE",
@@ -312,6 +330,7 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_DEVICE},
         .run = cmd_revoke,
     },
+#endif
     {
         .name = "keys",
         .synopsis = "[show | rotate]",

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,10 +110,16 @@ static int run_migrations(struct db *db, const char *const *migrations, size_t f
     return err != 0 ? err : db_run(db, sql);
 }
 
+/* renameat2(2), which not every libc has. */
+static int rename_new(const char *from, const char *to)
+{
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
 /* Gives the finished file its name, unless another process was faster. */
 static int take_name(const char *made, const char *path)
 {
-    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+    if (rename_new(made, path) == 0)
         return 0;
     if (errno != EEXIST && link(made, path) == 0) { /* a file system without that */
         (void)unlink(made);
