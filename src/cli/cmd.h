@@ -8,10 +8,13 @@
 int cmd_ping(const struct options *o, struct events *out, struct fault *f);
 int cmd_status(const struct options *o, struct events *out, struct fault *f);
 int cmd_netcheck(const struct options *o, struct events *out, struct fault *f);
+int cmd_doctor(const struct options *o, struct events *out, struct fault *f);
 int cmd_up(const struct options *o, struct events *out, struct fault *f);
 int cmd_socks(const struct options *o, struct events *out, struct fault *f);
 int cmd_run(const struct options *o, struct events *out, struct fault *f);
 int cmd_discover(const struct options *o, struct events *out, struct fault *f);
+int cmd_service(const struct options *o, struct events *out, struct fault *f);
+int cmd_setup(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_leave(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);
@@ -38,6 +41,10 @@ int cmd_serve_services(const struct statedir *state, const char *const *texts,
 
 /* `serve --agent-forget`: off the agent's list, and its connections end. */
 int cmd_serve_forget(const struct options *o, struct events *out, struct fault *f);
+
+/* The broker of the first host joined, else the one that `serve` uses. */
+int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
+                      struct fault *f);
 
 /* What all client commands take from their options. */
 struct client_config cmd_client_config(const struct options *o, struct events *out);

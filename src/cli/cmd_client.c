@@ -138,17 +138,20 @@ int cmd_ping(const struct options *o, struct events *out, struct fault *f)
     return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);
 }
 
-/* The broker of the first host joined, else the one that `serve` uses. */
-static int stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
-                         struct fault *f)
+int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
+                      struct fault *f)
 {
     struct book *b = NULL;
     struct roster *r = NULL;
     struct book_host h;
-    int err = book_open(&b, state, f);
+    int n = 0;
+    int err = statedir_check_beside(state, "up", "book.db", f);
+    if (err == 0 && statedir_has(state->path, "book.db"))
+        err = book_open(&b, state, f);
     if (err != 0)
         return err;
-    int n = book_hosts(b, &h, 1);
+    if (b != NULL)
+        n = book_hosts(b, &h, 1);
     book_close(b);
     if (n > 0) {
         (void)snprintf(link, LINK_TEXT_LEN, "%s", h.broker);
@@ -179,7 +182,7 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
     if (err == 0 && o->values[OPT_BROKER].given)
         (void)snprintf(link, sizeof(link), "%s", o->values[OPT_BROKER].text);
     else if (err == 0)
-        err = stored_broker(&state, link, f);
+        err = cmd_stored_broker(&state, link, f);
     if (err == 0)
         err = o->values[OPT_BROKER].given ? link_parse_given(&c.broker, link, f)
                                           : link_parse(&c.broker, link, f);

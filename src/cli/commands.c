@@ -13,6 +13,17 @@
 const struct command commands[] = {
 #if POSTERN_FULL
     {
+        .name = "setup",
+        .synopsis = "",
+        .summary = "ask what this machine is for, and set it up",
+        .about =
+            "A conversation on the terminal: broker here? publish what listens here? join?\n"
+            "Then it runs the commands that do so, each shown, and lets systemd start them\n"
+            "with the machine if you wish. Enter takes the default; Ctrl-C ends it.",
+        .example = "postern setup",
+        .run = cmd_setup,
+    },
+    {
         .name = "broker",
         .synopsis = "[--listen ADDR:PORT] [--public NAME_OR_IP] [--open]",
         .summary = "run a broker, the public meeting point; prints its link",
@@ -156,7 +167,7 @@ const struct command commands[] = {
         .example = "postern ssh me@home",
         .args_min = 1,
         .args_max = COMMAND_ARGS_ANY,
-        .rest = true,
+        .rest = 1,
         .args_fault = "name the host, as in: postern ssh me@home",
         .arguments = {ARGUMENT_HOST},
         .run = cmd_ssh,
@@ -292,6 +303,20 @@ const struct command commands[] = {
         .run = cmd_netcheck,
     },
     {
+        .name = "doctor",
+        .synopsis = "[--report FILE] [--broker LINK]",
+        .summary = "look for what is wrong here, with a cure for each",
+        .about =
+            "Runs every check there is, a line each: state directory, disk, limits, helper,\n"
+            "network, the running serve and up, resolver, broker, UDP, certificate, clock.\n"
+            "It takes 10 s at most, works without state, network and broker, and changes\n"
+            "nothing. The exit status is 0 when nothing is bad. --report writes what was\n"
+            "found to a new file for a bug report.",
+        .example = "postern doctor --report report.txt",
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_REPORT),
+        .run = cmd_doctor,
+    },
+    {
         .name = "ls",
         .synopsis = "[--devices]",
         .summary = "list the hosts joined and their services",
@@ -343,6 +368,25 @@ const struct command commands[] = {
         .args_max = 1,
         .arguments = {ARGUMENT_KEYS_VERB},
         .run = cmd_keys,
+    },
+    {
+        .name = "service",
+        .synopsis = "install | remove | status [serve | up | broker [OPTION...]]",
+        .summary = "let systemd run what was started by hand",
+        .about =
+            "install makes a unit with this state directory, enables and starts it: the same\n"
+            "host, key and settings as by hand, also after a restart of the machine. What\n"
+            "runs by hand now is ended first. Root's is a unit of the system, another user's\n"
+            "one of his own, which lingers. Without a role it is what runs by hand, or was\n"
+            "started here before. OPTIONs are that command's; serve remembers most of its own.",
+        .example = "postern service install serve",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = COMMAND_ARGS_ANY,
+        .rest = 2,
+        .args_fault = "use install, remove or status",
+        .arguments = {ARGUMENT_SERVICE_VERB, ARGUMENT_ROLE},
+        .run = cmd_service,
     },
     {.name = NULL},
 };

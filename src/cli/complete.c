@@ -222,6 +222,12 @@ static void offer_argument(struct line *l, enum argument what, const char *befor
         else if (strcmp(before, "add") != 0)
             offer_accounts(l);
         return;
+    case ARGUMENT_SERVICE_VERB:
+        offer_verbs(l, "install\0remove\0status\0");
+        return;
+    case ARGUMENT_ROLE:
+        offer_verbs(l, "serve\0up\0broker\0");
+        return;
     }
 }
 
@@ -283,7 +289,7 @@ static void complete_command(struct line *l, const struct command *c)
         } else if (ended || at[0] != '-') {
             before = at;
             args++;
-            ended = ended || c->rest;
+            ended = ended || args == c->rest;
         }
     }
     size_t id = ended ? OPTION_COUNT : option_named(c, word);

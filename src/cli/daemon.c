@@ -148,6 +148,32 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
     log_warn("%s; going on without it", why.what);
 }
 
+int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,
+                 void (*each)(void *ctx, const char *json), void *ctx, struct fault *f)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    LocalRequest req = {.op = LOCAL_STATUS};
+    LocalReply r = LocalReply_init_zero;
+    struct statedir_holder h;
+    int fd;
+    if (statedir_held(s, role, &h) && h.stopped)
+        return silent_fault(s, role, POSTERN_ERR_TIMEOUT, f);
+    statedir_socket(s, role, path);
+    int err = local_dial(path, &fd);
+    if (err == POSTERN_ERR_NOTFOUND)
+        return deaf_fault(s, role, f);
+    if (err != 0)
+        return daemon_fault(s, role, err, f);
+    err = local_send(fd, &req, -1);
+    while (err == 0 && !r.last) {
+        err = local_recv(fd, &r, timeout_ms);
+        if (err == 0 && r.code == 0 && r.json[0] != '\0')
+            each(ctx, r.json);
+    }
+    (void)close(fd);
+    return err != 0 ? daemon_fault(s, role, err, f) : 1;
+}
+
 int daemon_open_roster(struct roster **out, const struct statedir *s, struct fault *f)
 {
     int err = statedir_check_beside(s, "serve", "host.db", f);

@@ -32,6 +32,14 @@ int daemon_stored(int err, const char *what, struct fault *f);
 void daemon_each(const struct statedir *s, const char *role, enum local_op op,
                  void (*each)(void *ctx, const char *json), void *ctx);
 
+/*
+ * The same of its status, for who waits `timeout_ms` at most and then tells what is
+ * wrong: 1; 0 when no such daemon runs; else `f`.
+ */
+MUST_CHECK int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,
+                            void (*each)(void *ctx, const char *json), void *ctx,
+                            struct fault *f);
+
 /* roster_open_known and access_open, behind statedir_check_beside. */
 MUST_CHECK int daemon_open_roster(struct roster **out, const struct statedir *s,
                                   struct fault *f);

@@ -138,6 +138,7 @@ int main(int argc, char **argv)
         if (err == 0 && c != NULL)
             err = run_command(c, argc - 2, argv + 2, &out, &f);
     }
+    log_progress_end();
     int status = finish(&out, err, &f);
     if (out.failed != 0)
         return out.failed == EPIPE ? EXIT_DONE : EXIT_FAILED;

@@ -76,6 +76,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_CLEAN_NAMES] = {"clean-names", 0, OPTION_FLAG, NULL, 0, 0, "only take away what a killed one left in /etc/hosts, and end"},
     [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
                                                                "~/.ssh/config then includes"},
+    [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
+                                                               "and keys"},
     [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
                                                                "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
@@ -305,7 +307,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
                 return 0;
         } else {
             o->args[o->arg_count++] = word;
-            ended = ended || c->rest;
+            ended = ended || o->arg_count == c->rest;
         }
     }
     if (o->arg_count < c->args_min)

@@ -70,6 +70,7 @@ enum option_id {
     OPT_NAMES,
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
+    OPT_REPORT,
     OPTION_COUNT,
 };
 
@@ -133,6 +134,8 @@ enum argument {
     ARGUMENT_KEYS_VERB,
     ARGUMENT_ACCESS_VERB,
     ARGUMENT_ACCESS_NAME, /* of an account or a service, by the verb before it */
+    ARGUMENT_SERVICE_VERB,
+    ARGUMENT_ROLE,
 };
 #define COMMAND_ARGUMENTS 2
 
@@ -144,7 +147,7 @@ struct command {
     const char *example;
     uint64_t options; /* OPTION_BIT of each; help, verbose and state come with all */
     size_t args_min, args_max;
-    bool rest; /* all behind the first argument is handed on: no options of ours */
+    size_t rest; /* all behind so many arguments is handed on: no options of ours */
     enum argument arguments[COMMAND_ARGUMENTS];
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;

@@ -58,6 +58,11 @@ struct netcheck_state {
     struct fault fault;
 };
 
+static unsigned limit_ms(const struct netcheck_state *s)
+{
+    return s->config->limit_ms != 0 ? s->config->limit_ms : TOTAL_MS;
+}
+
 static void finish(struct netcheck_state *s, int result)
 {
     s->result = result;
@@ -99,7 +104,7 @@ static void on_mapped(void *ctx, const struct addr *external, const char *words)
 static void report(struct netcheck_state *s)
 {
     const struct natcheck_result *r = natcheck_result(&s->check);
-    struct event e;
+    struct event own = {0}, *e = s->config->found != NULL ? s->config->found : &own;
     char words[NATCHECK_WORDS_LEN];
     unsigned mtu = found_mtu(s);
     enum nat_mapping mapping = r->mapping;
@@ -114,36 +119,36 @@ static void report(struct netcheck_state *s)
         filtering = NAT_FILTERING_ADDRESS_DEPENDENT;
         certain = false;
     }
-    event_begin(&e, "netcheck");
+    event_begin(e, "netcheck");
     /* The NAT's tests go over IPv4; what IPv6 answers is UDP as well. */
     bool only_v6 = r->udp != NATCHECK_YES && s->v6_answered;
-    event_text(&e, "udp", only_v6 ? "yes" : yes_no(r->udp));
-    event_text(&e, "mapping", nat_mapping_name(mapping));
-    event_text(&e, "filtering", nat_filtering_name(filtering));
-    event_bool(&e, "certain", certain);
-    event_text(&e, "port_preserved", yes_no(r->port_preserved));
-    event_addr(&e, "seen_as", &r->mapped[NATCHECK_MAPPING]);
-    event_text(&e, "ipv6",
+    event_text(e, "udp", only_v6 ? "yes" : yes_no(r->udp));
+    event_text(e, "mapping", nat_mapping_name(mapping));
+    event_text(e, "filtering", nat_filtering_name(filtering));
+    event_bool(e, "certain", certain);
+    event_text(e, "port_preserved", yes_no(r->port_preserved));
+    event_addr(e, "seen_as", &r->mapped[NATCHECK_MAPPING]);
+    event_text(e, "ipv6",
                s->v6_answered                     ? "yes"
                : s->server_v6.family == ADDR_NONE ? "unknown"
                                                   : "no");
     if (mtu != 0)
-        event_int(&e, "mtu", mtu);
+        event_int(e, "mtu", mtu);
     else
-        json_text(&e.json, "mtu", NULL);
-    event_rtt(&e, "udp_rtt_ms", r->rtt_us);
-    event_rtt(&e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
-    event_int(&e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
-    event_text(&e, "port_mapping", s->mapped ? s->map_words : "no");
+        json_text(&e->json, "mtu", NULL);
+    event_rtt(e, "udp_rtt_ms", r->rtt_us);
+    event_rtt(e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
+    event_int(e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
+    event_text(e, "port_mapping", s->mapped ? s->map_words : "no");
     bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
-    event_bool(&e, "privileged", privileged);
-    event_text(&e, "words",
+    event_bool(e, "privileged", privileged);
+    event_text(e, "words",
                only_v6
                    ? "UDP works over IPv6 only: over IPv4 this network has no way to "
                      "the broker, or blocks UDP there"
                    : natcheck_words(r, words));
-    event_text(&e, "more", privileged ? "" : privilege_words(words, sizeof(words)));
-    events_print(s->config->out, &e);
+    event_text(e, "more", privileged ? "" : privilege_words(words, sizeof(words)));
+    events_print(s->config->found != NULL ? NULL : s->config->out, e);
 }
 
 /* ----------------------------------------------------------------------------- UDP */
@@ -268,7 +273,7 @@ static void send_mtu(struct netcheck_state *s)
 static void wait_for_broker(struct netcheck_state *s, uint64_t waited_ms)
 {
     char why[sizeof(s->fault.what)];
-    if (waited_ms > TOTAL_MS) {
+    if (waited_ms > limit_ms(s)) {
         (void)fault_set(&s->fault, POSTERN_ERR_TIMEOUT,
                         "check this machine's network, and whether the broker's "
                         "program is stuck",
@@ -290,7 +295,7 @@ static void tell_checking(struct netcheck_state *s, uint64_t waited_ms)
     s->told_checking = true;
     log_warn("waiting: what the network does with UDP, and whether the router maps "
              "ports, is being checked; some seconds more, %u at most",
-             (TOTAL_MS - TELL_MS) / 1000);
+             (limit_ms(s) - TELL_MS) / 1000);
 }
 
 static void on_tick(void *ctx)
@@ -312,7 +317,7 @@ static void on_tick(void *ctx)
     bool v6_done = s->v6 == NULL || s->server_v6.family == ADDR_NONE ||
                    s->v6_answered || now - s->began_ms > V6_WAIT_MS;
     if ((natcheck_done(&s->check) && mtu_done && v6_done && s->map_answered) ||
-        now - s->began_ms > TOTAL_MS) {
+        now - s->began_ms > limit_ms(s)) {
         report(s);
         finish(s, 0);
     }

@@ -9,10 +9,12 @@ struct netcheck_config {
     const char *state; /* the directory, for where the broker was last */
     struct link broker;
     const struct keypair *key; /* borrowed */
-    struct events *out;        /* borrowed */
+    struct events *out;        /* borrowed; may be NULL */
+    struct event *found;       /* borrowed: gets the event in place of `out`; or NULL */
+    unsigned limit_ms;         /* 0: 12 s */
 };
 
-/* Prints one netcheck event and, for people, what it means. At most about 10 s. */
+/* Prints one netcheck event and, for people, what it means. At most about limit_ms. */
 MUST_CHECK int netcheck_run(const struct netcheck_config *c, struct fault *f);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/utf8.h"
+#include "io/log.h"
 #include "io/stop.h"
 
 struct event_words {
@@ -36,6 +37,7 @@ static const struct event_words event_table[] = {
     {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
+    {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s]"},
@@ -64,6 +66,7 @@ static const struct event_words event_table[] = {
     {"public",   "{service} is open to everybody by its name"},
     {"private",  "{service} is for accounts and devices only"},
     {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
+    {"check",    "{state}: {check}: {what}[; {do}]"},
     {"error",    "{what}[; {do}]"},
 };
 // clang-format on
@@ -235,6 +238,7 @@ static bool is_terminal_gone(FILE *f, int err)
 
 static void print_line(struct events *out, const char *line)
 {
+    log_progress_end();
     if (fprintf(out->out, "%s\n", line) >= 0 && fflush(out->out) == 0)
         return;
     int err = is_terminal_gone(out->out, errno) ? EPIPE : errno;
@@ -272,6 +276,7 @@ void events_print(struct events *out, struct event *e)
 
 void events_fault(struct events *out, const struct fault *f)
 {
+    log_progress_end();
     (void)fprintf(stderr, "postern: %s%s%s\n", f->what, f->advice[0] ? "; " : "",
                   f->advice);
     if (out == NULL || !out->json)

@@ -6,12 +6,16 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/utf8.h"
 
 static _Thread_local enum log_level thread_level = LOG_LEVEL_WARN;
+static _Thread_local bool progress_shown;
 
 void log_set_level(enum log_level level)
 {
@@ -31,6 +35,7 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
     if (level > thread_level)
         return;
     int saved = errno;
+    log_progress_end();
     int head = snprintf(line, sizeof(line), "postern: %s: ", names[level]);
     int n = vsnprintf(line + head, sizeof(line) - (size_t)head - 1, fmt, ap);
     size_t len = (size_t)head + (n > 0 ? (size_t)n : 0);
@@ -42,6 +47,34 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
     ssize_t done = write(STDERR_FILENO, line, len);
     (void)done; /* nowhere to complain to */
     errno = saved;
+}
+
+#define CLEAR_LINE "\r\033[K"
+
+void log_progress(const char *fmt, ...)
+{
+    enum { WIDTH = 79 };
+    char line[sizeof(CLEAR_LINE) + 4 * WIDTH] = CLEAR_LINE;
+    const char *term = getenv("TERM");
+    va_list ap;
+    if (!isatty(STDERR_FILENO) || (term != NULL && strcmp(term, "dumb") == 0))
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(line + strlen(CLEAR_LINE), WIDTH + 1, fmt, ap);
+    va_end(ap);
+    utf8_make_plain(line + strlen(CLEAR_LINE));
+    ssize_t done = write(STDERR_FILENO, line, strlen(line));
+    (void)done;
+    progress_shown = true;
+}
+
+void log_progress_end(void)
+{
+    if (!progress_shown)
+        return;
+    progress_shown = false;
+    ssize_t done = write(STDERR_FILENO, CLEAR_LINE, strlen(CLEAR_LINE));
+    (void)done;
 }
 
 void log_error(const char *fmt, ...)

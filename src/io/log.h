@@ -20,6 +20,13 @@ void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/*
+ * What is under way, on a terminal: a line without an end, which the next one, of the
+ * log or on stdout, takes the place of. Where stderr is none nothing is written.
+ */
+void log_progress(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Takes it away; harmless when there is none. */
+void log_progress_end(void);
 /* An error line made of a fault: what, then what to do. */
 void log_fault(enum log_level level, const struct fault *f);
 

@@ -1,0 +1,316 @@
+/*
+ * `postern doctor`: what is wrong here, a line each with its cure. The broker and what
+ * stands between are asked here; each wait has a limit, and all of them one together.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cmd.h"
+#include "cli/daemon.h"
+#include "cli/doctor.h"
+#include "client/netcheck.h"
+#include "io/clock.h"
+#include "io/lack.h"
+#include "io/log.h"
+#include "io/resolve.h"
+#include "io/web_cert.h"
+
+enum {
+    ALL_MS = 9000,
+    RESOLVER_MS = 2000,
+    NETCHECK_MS = 4500,
+    CERTIFICATE_MS = 1000,
+    DAEMON_MS = 700,
+    TELL_MS = 1000, /* not on a terminal, which is told at once */
+    DAY_S = 24 * 3600,
+};
+
+/* ----------------------------------------------------------------------- the resolver
+ */
+
+struct asking {
+    struct loop *loop;
+    struct timer limit, tell;
+    bool done;
+    int err;
+    size_t found;
+};
+
+static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct asking *a = ctx;
+    (void)addrs;
+    a->done = true;
+    a->err = err;
+    a->found = n;
+    loop_stop(a->loop);
+}
+
+static void on_limit(void *ctx)
+{
+    loop_stop(((struct asking *)ctx)->loop);
+}
+
+static void on_tell(void *ctx)
+{
+    (void)ctx;
+    log_warn("waiting: the resolver is asked for the broker's name");
+}
+
+static int ask_resolver(struct asking *a, const char *host, unsigned limit_ms)
+{
+    struct resolve *r = NULL;
+    int err = loop_open(&a->loop);
+    if (err != 0)
+        return err;
+    timer_init(&a->limit, a->loop, on_limit, a);
+    timer_init(&a->tell, a->loop, on_tell, a);
+    err = resolve_start_apart(&r, a->loop, host, 443, on_resolved, a);
+    if (err == 0) {
+        timer_start(&a->limit, limit_ms);
+        timer_start(&a->tell, TELL_MS);
+        loop_run(a->loop);
+        timer_stop(&a->limit);
+        timer_stop(&a->tell);
+        if (!a->done)
+            resolve_cancel(r);
+    }
+    loop_poll(a->loop);
+    loop_close(a->loop);
+    return err;
+}
+
+static void check_resolver(struct doctor *d)
+{
+    struct asking a = {0};
+    struct addr numeric;
+    static const char cure[] =
+        "look at /etc/resolv.conf, and whether its server answers";
+    const char *host = d->broker.host;
+    if (host[0] == '\0' || addr_parse_ip(&numeric, host) == 0) {
+        doctor_say(d, "resolver", resolve_configured() ? DOCTOR_OK : DOCTOR_WARNING,
+                   resolve_configured() ? "" : "name one in /etc/resolv.conf",
+                   resolve_configured() ? "a DNS server is named; %s"
+                                        : "no DNS server is named; %s",
+                   host[0] == '\0' ? "no broker is known whose name could be asked for"
+                                   : "the broker is known by its address");
+        return;
+    }
+    doctor_wait("the resolver");
+    int err = ask_resolver(&a, host, doctor_left_ms(d, RESOLVER_MS));
+    if (err != 0)
+        doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "it could not be asked: %s",
+                   postern_strerror(err));
+    else if (!a.done)
+        doctor_say(d, "resolver", DOCTOR_BAD, cure, "it does not answer");
+    else if (a.err == POSTERN_ERR_NOTFOUND)
+        doctor_say(d, "resolver", DOCTOR_BAD,
+                   "check the broker's link, or its DNS entry",
+                   "it says that there is no %.120s", host);
+    else if (a.err != 0)
+        doctor_say(d, "resolver", DOCTOR_BAD, cure, "%.120s is not found: %s", host,
+                   postern_strerror(a.err));
+    else
+        doctor_say(d, "resolver", DOCTOR_OK, "", "%.120s is %zu address(es)", host,
+                   a.found);
+}
+
+/* ------------------------------------------------------------------------- the broker
+ */
+
+/* What `netcheck` found, of which a word is good or bad. */
+static void tell_netcheck(struct doctor *d)
+{
+    struct json_value v;
+    char words[256] = "", udp[16] = "", rtt[32] = "";
+    if (json_find(&v, d->netcheck, "words") == 0)
+        json_value_words(&v, words, sizeof(words));
+    if (json_find(&v, d->netcheck, "udp") == 0)
+        json_value_words(&v, udp, sizeof(udp));
+    if (json_find(&v, d->netcheck, "broker_rtt_ms") == 0)
+        json_value_words(&v, rtt, sizeof(rtt));
+    doctor_say(d, "broker", DOCTOR_OK, "", "%.120s:%u answers%s%s%s, and has its key",
+               d->broker.host, d->broker.port, rtt[0] != '\0' ? " in " : "", rtt,
+               rtt[0] != '\0' ? " ms" : "");
+    bool works = strcmp(udp, "yes") == 0;
+    doctor_say(d, "udp", works ? DOCTOR_OK : DOCTOR_WARNING,
+               works ? "" : "let UDP out, or be content with TCP and the relay", "%s",
+               words);
+}
+
+static void check_broker(struct doctor *d)
+{
+    struct keypair key;
+    struct event found;
+    struct fault f = {0};
+    uint8_t seed[KEY_LEN];
+    if (d->broker.host[0] == '\0') {
+        doctor_say(d, "broker", DOCTOR_SKIPPED,
+                   "join a host, serve, or name one with --broker LINK",
+                   "none is known here");
+        return;
+    }
+    doctor_wait("the broker, and what the network does with UDP");
+    /* Without a device key there is none made either: any other does. */
+    if (!d->has_state || !statedir_has(d->state.path, "device.db") ||
+        statedir_key(&d->state, &key, NULL) != 0) {
+        randombytes_buf(seed, sizeof(seed));
+        keypair_from_seed(&key, seed);
+    }
+    struct netcheck_config c = {.state = d->has_state ? d->state.path : NULL,
+                                .broker = d->broker,
+                                .key = &key,
+                                .found = &found,
+                                .limit_ms = doctor_left_ms(d, NETCHECK_MS)};
+    found.text[0] = '\0';
+    int err = netcheck_run(&c, &f);
+    if (err != 0)
+        doctor_say(d, "broker", DOCTOR_BAD, f.advice, "%s", f.what);
+    else if (found.text[0] != '\0') {
+        (void)snprintf(d->netcheck, sizeof(d->netcheck), "%s", event_end(&found));
+        tell_netcheck(d);
+    }
+}
+
+static void check_certificate(struct doctor *d)
+{
+    struct web_cert c;
+    static const char renew[] = "renew it at the broker (--certificate)";
+    if (d->netcheck[0] == '\0')
+        return;
+    doctor_wait("the broker's certificate");
+    int err = web_cert_look(&c, d->broker.host, d->broker.port,
+                            doctor_left_ms(d, CERTIFICATE_MS));
+    long long days = err == 0 ? (c.expires_s - statedir_now_s()) / DAY_S : 0;
+    if (err != 0)
+        doctor_say(d, "certificate", DOCTOR_SKIPPED, "",
+                   "the broker shows no web page (%s)", postern_strerror(err));
+    else if (c.expires_s <= statedir_now_s())
+        doctor_say(d, "certificate", DOCTOR_BAD, renew,
+                   "the one of the broker's portal ran out %lld day(s) ago", -days);
+    else if (days < 14)
+        doctor_say(d, "certificate", DOCTOR_WARNING, renew,
+                   "the one of the broker's portal is good for %lld more day(s)", days);
+    else if (!c.vouched)
+        doctor_say(d, "certificate", DOCTOR_WARNING,
+                   "give the broker one with --certificate, if people use the portal",
+                   "browsers do not trust that of the broker's portal%s; devices go by "
+                   "its key, and do",
+                   c.own ? ": it is its own" : "");
+    else
+        doctor_say(d, "certificate", DOCTOR_OK, "",
+                   "that of the broker's portal is trusted, and good for %lld days",
+                   days);
+}
+
+/* ------------------------------------------------------------------------ the daemons
+ */
+
+struct daemon_look {
+    struct doctor *d;
+    const char *role;
+    unsigned sessions;
+    char lost[256];
+};
+
+static void text_of(const char *json, const char *name, char *buf, size_t cap)
+{
+    struct json_value v;
+    buf[0] = '\0';
+    if (json_find(&v, json, name) == 0 && v.type == JSON_TEXT)
+        json_value_words(&v, buf, cap);
+}
+
+static void on_status(void *ctx, const char *json)
+{
+    struct daemon_look *l = ctx;
+    char event[32], state[32];
+    text_of(json, "event", event, sizeof(event));
+    text_of(json, "state", state, sizeof(state));
+    bool host = strcmp(event, "host") == 0;
+    l->sessions +=
+        strcmp(event, "session") == 0 || (host && strcmp(state, "online") == 0);
+    if ((strcmp(event, "broker") == 0 || strcmp(event, "agent") == 0) &&
+        strcmp(state, "online") != 0) {
+        text_of(json, "reason", l->lost, sizeof(l->lost));
+        if (l->lost[0] == '\0')
+            (void)snprintf(l->lost, sizeof(l->lost), "it is being tried");
+    }
+}
+
+static void check_daemon(struct doctor *d, const char *role)
+{
+    struct daemon_look l = {.d = d, .role = role};
+    struct fault f = {0};
+    int runs = daemon_probe(&d->state, role, (int)doctor_left_ms(d, DAEMON_MS),
+                            on_status, &l, &f);
+    if (runs < 0)
+        doctor_say(d, role, DOCTOR_BAD, f.advice, "%s", f.what);
+    else if (runs == 0)
+        doctor_say(d, role, DOCTOR_OK, "", "does not run");
+    else if (l.lost[0] != '\0')
+        doctor_say(d, role, DOCTOR_BAD, "'postern status' shows when it is back",
+                   "runs, without its broker: %s", l.lost);
+    else
+        doctor_say(d, role, DOCTOR_OK, "", "runs, with %u session(s)", l.sessions);
+}
+
+/* -------------------------------------------------------------------------- all of it
+ */
+
+/* The one named, else that of the first host joined, else that of `serve`. */
+static int find_broker(const struct options *o, struct doctor *d, struct fault *f)
+{
+    char link[LINK_TEXT_LEN] = "";
+    const struct option_value *given = &o->values[OPT_BROKER];
+    if (given->given) {
+        int err = link_parse_given(&d->broker, given->text, f);
+        return err == 0 ? link_check_broker(&d->broker, f) : err;
+    }
+    if (!d->has_state || cmd_stored_broker(&d->state, link, NULL) != 0 ||
+        link_parse(&d->broker, link, NULL) != 0)
+        d->broker.host[0] = '\0';
+    return 0;
+}
+
+static int conclude(const struct doctor *d, const char *report, struct fault *f)
+{
+    if (report != NULL) {
+        int err = doctor_report(d, report, f);
+        if (err != 0)
+            return err;
+        if (!d->out->json)
+            (void)fprintf(d->out->out, "written: %s; read it before you send it\n",
+                          report);
+    }
+    if (d->bad == 0)
+        return 0;
+    return fault_set(f, POSTERN_ERR_INVALID, "the cure stands behind each",
+                     "%u of %zu checks found something bad", d->bad, d->count);
+}
+
+int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct option_value *report = &o->values[OPT_REPORT];
+    struct doctor *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    d->out = out;
+    d->until_us = clock_us() + ALL_MS * 1000ull;
+    d->has_state = statedir_find(&d->state, o->values[OPT_STATE].text) == 0;
+    int err = find_broker(o, d, f);
+    if (err == 0) {
+        doctor_machine(d);
+        for (size_t i = 0; d->has_state && i < 2; i++)
+            check_daemon(d, i == 0 ? "serve" : "up");
+        check_resolver(d);
+        check_broker(d);
+        check_certificate(d);
+        doctor_clock(d);
+        err = conclude(d, report->given ? report->text : NULL, f);
+    }
+    free(d);
+    return err;
+}

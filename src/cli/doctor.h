@@ -1,0 +1,48 @@
+/*
+ * What `postern doctor` has found so far, and the file that it makes of it. What is
+ * looked at is known to cmd_doctor.c and doctor_machine.c.
+ */
+#ifndef POSTERN_CLI_DOCTOR_H
+#define POSTERN_CLI_DOCTOR_H
+
+#include "core/link.h"
+#include "io/events.h"
+#include "io/statedir.h"
+
+enum doctor_state { DOCTOR_OK, DOCTOR_WARNING, DOCTOR_BAD, DOCTOR_SKIPPED };
+
+#define DOCTOR_FOUND_MAX 32
+
+struct doctor {
+    struct events *out;
+    struct statedir state;
+    bool has_state;     /* the directory is there; nothing is made */
+    struct link broker; /* its host is "" when none is known */
+    char netcheck[EVENT_TEXT_LEN];
+    uint64_t until_us; /* all waiting is over by then */
+    unsigned bad;
+    size_t count;
+    struct doctor_found {
+        const char *check;
+        enum doctor_state state;
+        struct fault words;
+    } found[DOCTOR_FOUND_MAX];
+};
+
+/* One line of the result; `advice` is the cure, "" where none is needed. */
+void doctor_say(struct doctor *d, const char *check, enum doctor_state state,
+                const char *advice, const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* How long something may take that would like `want_ms`. */
+unsigned doctor_left_ms(const struct doctor *d, unsigned want_ms);
+/* It takes a while: told on a terminal at once. */
+void doctor_wait(const char *what);
+
+/* State directory, disk, files, helper: this machine alone. */
+void doctor_machine(struct doctor *d);
+/* Against the broker's where that is known. */
+void doctor_clock(struct doctor *d);
+
+/* The file to attach to a bug report, which must not be there yet. */
+MUST_CHECK int doctor_report(const struct doctor *d, const char *file, struct fault *f);
+
+#endif

@@ -1,0 +1,184 @@
+/* What `postern doctor` asks of this machine alone; it changes and makes nothing. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/timex.h>
+#include <unistd.h>
+
+#include "cli/daemon.h"
+#include "cli/doctor.h"
+#include "client/book.h"
+#include "io/audit.h"
+#include "io/helper.h"
+#include "io/lack.h"
+#include "io/netmon.h"
+
+enum { SKEW_BAD_S = 300, SKEW_WARN_S = 30, DISK_BAD_MIB = 4, DISK_WARN_MIB = 64 };
+
+/* A file of the directory that cannot be used; the databases say why themselves. */
+static int try_files(const struct statedir *s, struct fault *f)
+{
+    struct book *b = NULL;
+    struct roster *r = NULL;
+    struct access *a = NULL;
+    struct audit *log = NULL;
+    struct keypair key;
+    int err = statedir_has(s->path, "device.db") || statedir_has(s->path, "host.db") ||
+                      statedir_has(s->path, "book.db")
+                  ? statedir_key(s, &key, f)
+                  : 0;
+    if (err == 0 && statedir_has(s->path, "book.db"))
+        err = book_open(&b, s, f);
+    if (err == 0 && statedir_has(s->path, "host.db"))
+        err = daemon_open_roster(&r, s, f);
+    if (err == 0 && statedir_has(s->path, "access.db"))
+        err = daemon_open_access(&a, s, f);
+    if (err == 0 && statedir_has(s->path, "audit.db"))
+        err = audit_open(&log, s->path, f);
+    audit_close(log);
+    access_close(a);
+    roster_close(r);
+    book_close(b);
+    return err;
+}
+
+static void check_state(struct doctor *d)
+{
+    struct fault f = {0};
+    struct stat st;
+    if (!d->has_state) {
+        doctor_say(d, "state", DOCTOR_OK, "", "none yet: %s",
+                   "nothing was served or joined here");
+        return;
+    }
+    int err = stat(d->state.path, &st) == 0
+                  ? statedir_open(&d->state, d->state.path, &f)
+                  : fault_set(&f, POSTERN_ERR_IO, "choose another with --state",
+                              "%.200s: %s", d->state.path, strerror(errno));
+    if (err == 0)
+        err = try_files(&d->state, &f);
+    if (err != 0)
+        doctor_say(d, "state", DOCTOR_BAD, f.advice, "%s", f.what);
+    else if ((st.st_mode & 07077) != 0)
+        doctor_say(d, "state", DOCTOR_WARNING, "chmod 700 on it",
+                   "others may look into %.200s (mode %o)", d->state.path,
+                   (unsigned)st.st_mode & 07777u);
+    else
+        doctor_say(d, "state", DOCTOR_OK, "", "%.200s, whole and private",
+                   d->state.path);
+}
+
+static void check_disk(struct doctor *d)
+{
+    struct statvfs v;
+    const char *path = d->has_state ? d->state.path : "/var/lib";
+    if (statvfs(path, &v) != 0) {
+        doctor_say(d, "disk", DOCTOR_SKIPPED, "", "%.200s cannot be asked: %s", path,
+                   strerror(errno));
+        return;
+    }
+    unsigned long long mib =
+        (unsigned long long)v.f_bavail * v.f_frsize / (1024ull * 1024);
+    if ((v.f_flag & ST_RDONLY) != 0 && d->has_state)
+        doctor_say(d, "disk", DOCTOR_BAD, "mount it for writing, or choose --state",
+                   "the disk of the state directory is read-only");
+    else if (mib < DISK_BAD_MIB || (v.f_files != 0 && v.f_favail == 0))
+        doctor_say(d, "disk", DOCTOR_BAD, "free some space there",
+                   "the disk is full: %llu MiB are left", mib);
+    else
+        doctor_say(d, "disk", mib < DISK_WARN_MIB ? DOCTOR_WARNING : DOCTOR_OK,
+                   mib < DISK_WARN_MIB ? "free some space there" : "",
+                   "%llu MiB are free", mib);
+}
+
+static void check_files(struct doctor *d)
+{
+    enum { WANTED = 64, COMFORTABLE = 512 };
+    size_t n = descriptors_max();
+    if (n < WANTED)
+        doctor_say(d, "limits", DOCTOR_BAD, "allow more (ulimit -n)",
+                   "only %zu files may be open at once", n);
+    else
+        doctor_say(d, "limits", n < COMFORTABLE ? DOCTOR_WARNING : DOCTOR_OK,
+                   n < COMFORTABLE ? "allow more (ulimit -n)" : "",
+                   "%zu files may be open at once", n);
+}
+
+static void check_helper(struct doctor *d)
+{
+    struct loop *loop;
+    if (loop_open(&loop) != 0)
+        return;
+    helper_open(loop);
+    if (helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW))
+        doctor_say(d, "helper", DOCTOR_OK, "",
+                   "the privileged helper can do all it is for");
+    else
+        doctor_say(d, "helper", DOCTOR_WARNING, "",
+                   "not usable, so some path kinds are not: %s", helper_missing());
+    helper_close();
+    loop_run(loop);
+    loop_close(loop);
+}
+
+static void check_network(struct doctor *d)
+{
+    struct addr own[16];
+    size_t n = netmon_addresses(own, 16, false);
+    bool v4 = false, v6 = false;
+    for (size_t i = 0; i < n; i++) {
+        v4 = v4 || own[i].family == ADDR_V4;
+        v6 = v6 || own[i].family == ADDR_V6;
+    }
+    if (n == 0)
+        doctor_say(d, "network", DOCTOR_BAD, "plug it in, or switch the network on",
+                   "this machine has no address in any network");
+    else
+        doctor_say(d, "network", DOCTOR_OK, "", "%zu address(es): %s", n,
+                   v4 && v6 ? "IPv4 and IPv6"
+                   : v4     ? "IPv4"
+                            : "IPv6");
+}
+
+void doctor_machine(struct doctor *d)
+{
+    check_state(d);
+    check_disk(d);
+    check_files(d);
+    check_helper(d);
+    check_network(d);
+}
+
+void doctor_clock(struct doctor *d)
+{
+    static const char cure[] =
+        "set it right (timedatectl set-ntp true): links and logins go by it";
+    struct timex t = {0};
+    struct json_value v;
+    char text[32] = "";
+    if (d->netcheck[0] != '\0' && json_find(&v, d->netcheck, "clock_skew_s") == 0)
+        json_value_words(&v, text, sizeof(text));
+    long long skew = text[0] != '\0' ? strtoll(text, NULL, 10) : 0;
+    unsigned long long off =
+        skew < 0 ? 0 - (unsigned long long)skew : (unsigned long long)skew;
+    if (statedir_now_s() < 1700000000)
+        doctor_say(d, "clock", DOCTOR_BAD, cure, "it stands years in the past");
+    else if (text[0] != '\0')
+        doctor_say(d, "clock",
+                   off >= SKEW_BAD_S    ? DOCTOR_BAD
+                   : off >= SKEW_WARN_S ? DOCTOR_WARNING
+                                        : DOCTOR_OK,
+                   off >= SKEW_WARN_S ? cure : "", "%llu s %s the broker's", off,
+                   skew > 0   ? "behind"
+                   : skew < 0 ? "ahead of"
+                              : "off");
+    else if (adjtimex(&t) == TIME_ERROR || (t.status & STA_UNSYNC) != 0)
+        doctor_say(d, "clock", DOCTOR_WARNING, cure,
+                   "nothing keeps this machine's clock right, as far as it can be "
+                   "seen");
+    else
+        doctor_say(d, "clock", DOCTOR_OK, "", "kept right by this machine");
+}

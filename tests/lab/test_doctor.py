@@ -1,0 +1,165 @@
+"""`postern doctor`: what is wrong, each with its cure, within 10 s; and a report that
+tells nobody's name, address or key."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+
+import pytest
+
+from .actors import HOST, Actor, postern
+from .net import patience, wait_until
+from .test_away import DEAD_DNS, NAME, NO_BROKER, etc  # noqa: F401
+from .test_badinput import says
+from .topology import BROKER
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def here(programs, work):
+    return Actor(programs, None, os.path.join(work, "here"))
+
+
+@pytest.fixture
+def joined(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    return g.up_and_joined("peer=7000")
+
+
+def checks(done):
+    assert done.seconds < 10 * patience(), done.seconds
+    return {e["check"]: e for e in done.events if e["event"] == "check"}
+
+
+def test_with_nothing_there_it_makes_nothing(here):
+    done = here.run("doctor")
+    found = checks(done)
+    assert found["state"]["state"] == "ok" and found["broker"]["state"] == "skipped", done.stdout
+    assert "join a host" in found["broker"]["do"]
+    assert done.status == (1 if any(e["state"] == "bad" for e in found.values()) else 0)
+    assert not os.path.exists(here.state)
+
+
+def test_without_a_network(here):
+    done = subprocess.run(["unshare", "-n", postern(), "doctor"], capture_output=True, text=True,
+                          env={**os.environ, **here.env}, timeout=20, check=False)
+    assert done.returncode == 1 and "bad: network: this machine has no address" in done.stdout
+    assert done.stderr.count("\n") == 1 and "found something bad" in done.stderr, done.stderr
+
+
+def test_all_is_well(joined):
+    g = joined
+    g.client.start("up").wait_event("path", 20)
+    for who, role in ((g.client, "up"), (g.host, "serve")):
+        done = who.run("doctor")
+        found = checks(done)
+        assert done.status == 0, done.stdout
+        for check in ("state", "disk", "network", "broker", "udp", "clock", role):
+            assert found[check]["state"] == "ok", found[check]
+        wait_until(lambda who=who, role=role: "1 session" in checks(who.run("doctor"))[role]["what"],
+                   10, "its session is counted")
+        assert "its own" in found["certificate"]["what"], found["certificate"]
+        assert "the broker's" in found["clock"]["what"], found["clock"]
+
+
+def test_the_clock_is_wrong(joined):
+    g = joined
+    g.client.set_clock(0)
+    g.client.set_clock(3600)
+    done = g.client.run("doctor")
+    assert done.status == 1 and checks(done)["clock"]["state"] == "bad", done.stdout
+    assert "36" in checks(done)["clock"]["what"] and "timedatectl" in checks(done)["clock"]["do"]
+
+
+def test_a_broker_that_is_mute(joined):
+    g = joined
+    up = g.client.start("up")
+    up.wait_event("path", 20)
+    g.topo.cut_broker()
+    done = g.client.run("doctor", timeout=30)
+    found = checks(done)
+    assert done.status == 1 and found["broker"]["state"] == "bad", done.stdout
+    assert found["broker"]["do"] and "waiting: " in done.stderr, done.stderr
+    g.broker_proc.kill()
+    g.topo.mend_broker()
+    wait_until(lambda: checks(g.client.run("doctor"))["up"]["state"] == "bad", 40, "up misses it")
+    assert checks(g.client.run("doctor"))["broker"]["state"] == "bad"
+
+
+def test_a_resolver_that_is_dead(gate, etc):  # noqa: F811
+    g = gate(host="none", client="none")
+    etc(g.topo.broker, hosts=f"{NO_BROKER}{BROKER} {NAME}\n", resolv_conf=DEAD_DNS)
+    link = g.start_broker("--public", NAME)
+    etc(g.topo.client.ns, hosts=NO_BROKER, resolv_conf=DEAD_DNS)
+    done = g.client.run("doctor", "--broker", link, timeout=30)
+    found = checks(done)
+    assert done.status == 1 and found["resolver"]["what"] == "it does not answer", done.stdout
+    assert "resolv.conf" in found["resolver"]["do"] and "the resolver is asked" in done.stderr
+
+
+def test_a_daemon_that_is_stopped(joined):
+    g = joined
+    g.host_proc.signal(signal.SIGSTOP)
+    done = g.host.run("doctor")
+    g.host_proc.signal(signal.SIGCONT)
+    serve = checks(done)["serve"]
+    assert done.status == 1 and serve["state"] == "bad" and "kill -CONT" in serve["do"], serve
+
+
+def test_a_damaged_list_and_an_open_directory(joined):
+    g = joined
+    os.chmod(g.client.state, 0o750)
+    assert checks(g.client.run("doctor"))["state"]["state"] == "warning"
+    os.chmod(g.client.state, 0o700)
+    with open(os.path.join(g.client.state, "book.db"), "r+b") as f:
+        f.write(b"\0" * 200)
+    done = g.client.run("doctor")
+    assert done.status == 1 and checks(done)["state"]["state"] == "bad", done.stdout
+
+
+def secrets_of(state):
+    """Every key and secret in its databases, as text and as they are printed."""
+    found = set()
+    for name in os.listdir(state):
+        if not name.endswith(".db"):
+            continue
+        db = sqlite3.connect(os.path.join(state, name))
+        for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for row in db.execute(f"SELECT * FROM {table}"):
+                found |= {v.hex() for v in row if isinstance(v, bytes) and len(v) >= 8}
+                found |= {v for v in row if isinstance(v, str) and "postern://" in v}
+        db.close()
+    return found
+
+
+def test_a_report_tells_nobody_anything(joined):
+    g = joined
+    env = {"USER": "wilhelmine", "HOME": "/home/wilhelmine", "LOGNAME": "wilhelmine"}
+    for who in (g.client, g.host):
+        who.more_env = {**who.more_env, **env}
+    g.client.start("up").wait_event("path", 20)
+    g.host.run("access", "add", "kunigunde", "--services", "peer", stdin=b"correct horse battery\n")
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    keys = {g.client.run("keys").event("key")["key"], g.host.run("keys").event("key")["key"]}
+    link = g.invite()
+    host, client = g.topo.host.address, g.topo.client.address
+    for who in (g.client, g.host):
+        path = os.path.join(g.work, f"report-{os.path.basename(who.state)}")
+        done = who.run("doctor", "--report", path, json=False)
+        assert done.status == 0 and f"written: {path}" in done.stdout, done.stdout + done.stderr
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        assert "ok: broker: <" in text and "netcheck: {" in text and "status of serve:" in text, text
+        assert re.search(r"<(host|device|machine)-1>", text), text
+        hidden = {BROKER, host, client, device, "kunigunde", "wilhelmine", os.uname().nodename, g.work,
+                  who.state, g.link, link, link.rsplit("/", 1)[1]} | keys | secrets_of(who.state)
+        for word in hidden:
+            assert not re.search(rf"\b{re.escape(word)}\b", text, re.I), (word, text)
+        assert not re.search(rf"\b{HOST}\b", text), text
+        assert not re.search(r"\b\d+\.\d+\.\d+\.\d+\b|[a-z2-7]{26}|[0-9a-f]*::[0-9a-f]", text), text
+        says(who.run("doctor", "--report", path, json=False), 1, "cannot be written")

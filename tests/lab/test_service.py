@@ -1,0 +1,214 @@
+"""`postern service`: what was started by hand goes on as a unit of systemd, as the same
+host. With systemd itself as process 1 of a machine of its own; for an ordinary user, whose
+manager needs more than that, with programs in its place that write down how they were called."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from .actors import HOST, Actor, postern
+from .net import wait_until
+from .test_badinput import says
+from .topology import build_dir
+
+pytestmark = [pytest.mark.postern, pytest.mark.needs("setpriv", "unshare", "nsenter")]
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NOBODY = 65534
+SYSTEMD = "/lib/systemd/systemd"
+
+
+def groups():
+    """Where the control groups of version 2 are."""
+    with open("/proc/mounts", encoding="ascii") as f:
+        found = [line.split()[1] for line in f if line.split()[2] == "cgroup2"]
+    return found[0] if found else None
+
+
+class Machine:
+    """A machine whose process 1 is systemd, in a namespace of the lab."""
+
+    def __init__(self, programs, ns, *shown):
+        self.group = os.path.join(groups(), ns.netns)
+        os.mkdir(self.group)
+        self.proc = programs.start(ns, "systemd", os.path.join(HERE, "machine.sh"), ns.netns, *shown)
+
+    def boot(self):
+        wait_until(self._answers, 30, "systemd answers")
+
+    @property
+    def pid(self):
+        own = self.proc.popen.pid
+        with open(f"/proc/{own}/task/{own}/children", encoding="ascii") as f:
+            return (f.read().split() or [None])[0]
+
+    def _answers(self):
+        assert self.proc.running, self.proc.stderr
+        said = self.pid and subprocess.run([*self.inside, "systemctl", "is-system-running"], check=False,
+                                           capture_output=True, text=True).stdout.strip()
+        return said in ("running", "degraded")
+
+    @property
+    def inside(self):
+        return ["nsenter", "--target", self.pid, "--mount", "--pid", "--cgroup", "--ipc", "--uts"]
+
+    def end(self):
+        if self.proc.running and self.pid:
+            os.kill(int(self.pid), signal.SIGKILL)
+        self.proc.wait(10)
+        wait_until(self._emptied, 10, "its control groups are empty")
+
+    def _emptied(self):
+        for top, _, _ in os.walk(self.group, topdown=False):
+            try:
+                os.rmdir(top)
+            except OSError:
+                return False
+        return True
+
+
+@pytest.fixture
+def served(gate):
+    """A host whose machine has systemd."""
+    if not os.path.exists(SYSTEMD) or groups() is None:
+        pytest.skip("no systemd, or no cgroup2")
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.machine = Machine(g.host.programs, g.host.ns, g.work, build_dir())
+    try:
+        g.machine.boot()
+        g.host.wrapper = g.machine.inside
+        yield g
+    finally:
+        g.machine.end()
+
+
+def state_of(who, role="serve"):
+    done = who.run("service", "status", role)
+    assert done.status == 0, done.stderr
+    return done.event("unit")
+
+
+def flows(g):
+    return g.client.run("nc", HOST, "7000", json=False, stdin=b"").status == 0
+
+
+def test_by_hand_and_by_unit_are_one_host(served):
+    g = served
+    g.start_host("7000")
+    g.join()
+    key = g.host.run("keys").event("key")["key"]
+    assert state_of(g.host)["state"] == "by-hand"
+    done = g.host.run("service", "install")
+    assert done.status == 0, done.stderr
+    unit = done.event("unit")
+    assert (unit["role"], unit["state"]) == ("serve", "active"), unit
+    assert unit["file"] == "/etc/systemd/system/postern-serve.service"
+    assert "ran by hand" in done.stderr and g.host_proc.wait(10) == 0
+    wait_until(lambda: flows(g), 20, "the same host, for who joined it before")
+    assert g.host.run("keys").event("key")["key"] == key
+    verified = g.host.programs.run(None, "verify", *g.machine.inside, "systemd-analyze", "verify", unit["file"])
+    assert verified.status == 0 and verified.stderr == "", verified.stderr
+    again = g.host.run("service", "install", "serve", "--absent", "10m")
+    assert again.status == 0 and "by hand" not in again.stderr, again.stderr
+    text = g.host.programs.run(None, "cat", *g.machine.inside, "cat", unit["file"]).stdout
+    assert '"serve" "--absent" "10m"\n' in text, text
+    wait_until(lambda: flows(g), 20)
+    gone = g.host.run("service", "remove")
+    assert gone.status == 0 and gone.event("unit")["state"] == "none", gone.stderr
+    assert state_of(g.host) == {"event": "unit", "role": "serve", "state": "none", "file": None}
+    says(g.host.run("service", "remove", json=False), 1, "there is no unit to remove")
+    says(g.host.run("service", "remove", "up", json=False), 1, "there is no unit /etc/systemd")
+
+
+@pytest.fixture
+def here(programs, work):
+    return Actor(programs, None, os.path.join(work, "here"))
+
+
+def test_without_systemd(here):
+    here.wrapper = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
+    says(here.run("service", "install", "up", json=False), 1,
+         f"no systemd runs on this machine; let what starts programs here run 'POSTERN_STATE={here.state} postern up'")
+
+
+def test_words_that_are_wrong(here):
+    says(here.run("service", json=False), 2, "use install, remove or status")
+    says(here.run("service", "start", json=False), 2, "'start' is nothing to do with a service")
+    says(here.run("service", "status", "nc", json=False), 2, "use serve, up or broker")
+    says(here.run("service", "status", json=False), 1, "nothing was started here yet")
+    says(here.run("service", "remove", "up", "now", json=False), 2, "'now' means nothing here")
+
+
+@pytest.fixture
+def user(here, work):
+    """An ordinary user, and stand-ins for systemctl and loginctl."""
+    bin_dir, home = os.path.join(work, "bin"), os.path.join(work, "user")
+    for path in (bin_dir, home):
+        os.mkdir(path)
+    calls = os.path.join(home, "calls")
+    for name in ("systemctl", "loginctl"):
+        with open(os.path.join(bin_dir, name), "w", encoding="ascii") as f:
+            f.write(f'#!/bin/sh\necho "{name} $*" >>{calls}\n'
+                    f'case "$*" in *is-active*) echo active ;; esac\n'
+                    f'[ "$FAIL" != "$2" ] || {{ echo "Failed to do that" >&2; exit 1; }}\n')
+        os.chmod(os.path.join(bin_dir, name), 0o755)
+    shutil.copy(postern(), bin_dir)
+    here.program = os.path.join(bin_dir, "postern")
+    here.state = os.path.join(home, "state")
+    os.chown(home, NOBODY, NOBODY)
+    for path in (work, bin_dir, home):
+        os.chmod(path, 0o755)
+    here.wrapper = ["unshare", "--mount", "sh", "-c",
+                    "mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system /run/user/65534/systemd;"
+                    ' : >/run/user/65534/systemd/private; exec "$@"', "sh",
+                    "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    here.more_env = {"HOME": home, "XDG_CONFIG_HOME": "", "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    here.calls = calls
+    here.unit = os.path.join(home, ".config/systemd/user/postern-up.service")
+    return here
+
+
+def test_an_ordinary_user_has_a_lingering_unit(user):
+    done = user.run("service", "install", "up", "--names", "off")
+    assert done.status == 0, done.stderr
+    assert done.event("unit")["file"] == user.unit
+    with open(user.calls, encoding="ascii") as f:
+        called = f.read().splitlines()
+    assert called[0] == "loginctl enable-linger"
+    assert called[1:-1] == [f"systemctl --user {what}" for what in (
+        "daemon-reload", "stop postern-up.service", "enable postern-up.service", "start postern-up.service")]
+    with open(user.unit, encoding="ascii") as f:
+        text = f.read()
+    assert f'ExecStart="{user.program}" "up" "--names" "off"\n' in text, text
+    assert f'Environment="POSTERN_STATE={user.state}"\n' in text
+    assert "WantedBy=default.target" in text and "NoNewPrivileges" not in text
+    done = user.run("service", "remove", "up")
+    assert done.status == 0 and not os.path.exists(user.unit), done.stderr
+
+
+def test_what_is_refused(user):
+    def install(*args, **env):
+        user.more_env = {**user.more_env, **env}
+        return user.run("service", "install", *args, json=False)
+    says(install("serve"), 1, "nothing is published here yet")
+    says(install("up", "--nmaes", "off"), 2, "did you mean '--names'?")
+    says(install("up", "--state", "x"), 2, "put it before that")
+    says(install("serve", "--broker", "x"), 2, "a link does not belong into a unit")
+    says(install("up", "a\nb"), 2, "a unit takes no line break")
+    says(install("up", FAIL="enable"), 1, "systemctl enable postern-up.service failed: Failed to do that")
+    with open(user.unit, "w", encoding="ascii") as f:
+        f.write("[Service]\n")
+    says(install("up"), 1, "was not made by 'postern service install'")
+    says(user.run("service", "remove", "up", json=False), 1, "was not made by")
+
+
+def test_words_of_a_unit_are_quoted(user):
+    done = user.run("service", "install", "up", "--paths=relay", '--names=a"b\\c$d%e')
+    assert done.status == 0, done.stderr
+    with open(user.unit, encoding="ascii") as f:
+        assert '"--names=a\\"b\\\\c$$d%%e"' in f.read()
