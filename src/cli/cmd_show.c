@@ -4,13 +4,17 @@
 #include "cli/cmd.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/daemon.h"
 #include "client/book.h"
+#include "core/json.h"
 #include "host/roster.h"
 #include "io/audit.h"
 #include "io/lack.h"
 #include "io/statedir.h"
+
+static const char *const roles[] = {"serve", "up"};
 
 static void print_key(struct event *e, const uint8_t key[static KEY_LEN], bool json)
 {
@@ -142,12 +146,59 @@ int cmd_log(const struct options *o, struct events *out, struct fault *f)
     return err;
 }
 
+/* Whether a daemon has its broker, or its agent, as its status says. */
+struct health {
+    bool lacks;
+    char reason[128];
+};
+
+static void note_health(void *ctx, const char *json)
+{
+    struct health *h = ctx;
+    struct json_value v;
+    char words[16] = "";
+    if (json_find(&v, json, "event") == 0)
+        json_value_words(&v, words, sizeof(words));
+    if (strcmp(words, "broker") != 0 && strcmp(words, "agent") != 0)
+        return;
+    if (json_find(&v, json, "state") == 0)
+        json_value_words(&v, words, sizeof(words));
+    if (strcmp(words, "online") == 0)
+        return;
+    h->lacks = true;
+    if (json_find(&v, json, "reason") == 0 && v.type == JSON_TEXT)
+        json_value_words(&v, h->reason, sizeof(h->reason));
+}
+
+static int check_status(const struct statedir *state, struct fault *f)
+{
+    enum { ANSWER_MS = 3000 };
+    bool any = false;
+    for (size_t i = 0; i < 2; i++) {
+        struct health h = {.reason = "it is being looked for"};
+        int runs = daemon_probe(state, roles[i], ANSWER_MS, note_health, &h, f);
+        if (runs < 0)
+            return runs;
+        if (h.lacks)
+            return fault_set(f, POSTERN_ERR_UNREACHABLE,
+                             "'postern doctor' looks for the cause",
+                             "'postern %s' has no broker now: %s", roles[i], h.reason);
+        any = any || runs;
+    }
+    if (!any)
+        return fault_set(f, POSTERN_ERR_NOTFOUND, "start one of them",
+                         "neither 'postern serve' nor 'postern up' runs with %s",
+                         state->path);
+    return 0;
+}
+
 int cmd_status(const struct options *o, struct events *out, struct fault *f)
 {
-    static const char *const roles[] = {"serve", "up"};
     struct statedir state;
     bool any = false;
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (err == 0 && o->values[OPT_CHECK].given)
+        return check_status(&state, f);
     for (size_t i = 0; err == 0 && i < 2; i++) {
         struct event e;
         int runs =

@@ -1,6 +1,6 @@
 /*
- * The table of commands: what newcomers read in the help, and who handles what. A build with
- * -Dprofile has those of its role; what no row names is not linked.
+ * The table of commands: what newcomers read in the help, and who handles what. A build
+ * with -Dprofile has those of its role; what no row names is not linked.
  */
 #include "cli/cmd.h"
 
@@ -284,11 +284,13 @@ const struct command commands[] = {
 #endif
     {
         .name = "status",
-        .synopsis = "",
+        .synopsis = "[--check]",
         .summary = "what the running serve and up are doing",
-        .about = "Sessions, the path each one takes, and why other paths are not taken.",
+        .about =
+            "Sessions, the path each one takes, and why other paths are not taken. --check is\n"
+            "for supervisors: it ends with 1 when neither of them runs, or one has no broker.",
         .example = "postern status",
-        .options = WITH_JSON,
+        .options = WITH_JSON | OPTION_BIT(OPT_CHECK),
         .run = cmd_status,
     },
     {

@@ -65,6 +65,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_SOCKS_LISTEN] = {"listen", 0, OPTION_TEXT, "ADDR:PORT", 0, 0, "where programs find the proxy (default 127.0.0.1:1080)"},
     [OPT_COUNT_PINGS] = {"count", 'c', OPTION_NUMBER, "N", 1, 1000000, "end after N answers (default: 4, and when the path has settled)"},
     [OPT_ALL]     = {"all",      0,  OPTION_FLAG, NULL, 0, 0, "try each path kind alone and say what came of it"},
+    [OPT_CHECK]   = {"check",    0,  OPTION_FLAG, NULL, 0, 0, "only say whether all is well, by the exit status"},
     [OPT_TIMEOUT] = {"timeout",  0,  OPTION_DURATION, "TIME", 1, DAY_S, "give up after this time (default 30s)"},
     [OPT_DEVICES] = {"devices",  0,  OPTION_FLAG, NULL, 0, 0, "list the devices that may enter this host instead"},
     [OPT_TLS]     = {"tls",      0,  OPTION_LIST, "SERVICE=CERT,KEY", 0, 16, "end TLS in front of a service that is asked for by its name; PEM\n"

@@ -54,6 +54,7 @@ enum option_id {
     OPT_SOCKS_LISTEN,
     OPT_COUNT_PINGS,
     OPT_ALL,
+    OPT_CHECK,
     OPT_TIMEOUT,
     OPT_DEVICES,
     OPT_COUNT_LOG,

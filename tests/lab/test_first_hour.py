@@ -207,3 +207,17 @@ def test_times_that_no_wait_takes(here):
     for value in ("x", "0", "31d", ""):
         says(here.run("nc", f"--wait={value}", "home", "22", json=False), 2, "--wait")
     says(here.run("nc", "--wait", "home", "22", json=False), 1, "none was joined")
+
+
+def test_status_check_tells_health_by_its_exit_status(served):
+    g = served
+    assert g.host.run("status", "--check", json=False).status == 0
+    g.join()
+    says(g.client.run("status", "--check", json=False), 1, "neither 'postern serve' nor 'postern up' runs")
+    up = g.client.start("up")
+    up.wait_event("ready", 10)
+    wait_until(lambda: g.client.run("status", "--check").status == 0, 10, "it has its broker")
+    g.broker_proc.kill()
+    for who, name in ((g.host, "serve"), (g.client, "up")):
+        wait_until(lambda w=who: w.run("status", "--check").status == 1, 30, "it notices")
+        says(who.run("status", "--check", json=False), 1, f"'postern {name}' has no broker now")
