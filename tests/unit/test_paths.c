@@ -201,6 +201,23 @@ static void test_one_way_or_both(void **state)
     }
 }
 
+/* What still carries something is not given up for a few requests that are lost. */
+static void test_lossy_is_not_buried(void **state)
+{
+    (void)state;
+    for (int back = 0; back < 2; back++) {
+        struct net n;
+        net_init(&n, 1, 10 * MS);
+        run_for(&n, S);
+        n.ways[0].up = false;
+        run_for(&n, 4 * S);
+        assert_int_equal(n.dead[0], 0);
+        n.ways[0].up = back == 1;
+        run_for(&n, 4 * S);
+        assert_int_equal(n.dead[0], back == 0);
+    }
+}
+
 static void test_many_dead_at_once(void **state)
 {
     struct net n;
@@ -519,6 +536,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quiet_when_well),
         cmocka_unit_test(test_one_way_or_both),
+        cmocka_unit_test(test_lossy_is_not_buried),
         cmocka_unit_test(test_many_dead_at_once),
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
