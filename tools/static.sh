@@ -134,7 +134,8 @@ build_sqlite3() { # its own configure makes the one big file with a compiler of 
     (unset CC CFLAGS AR RANLIB && ./configure --disable-tcl && make sqlite3.c sqlite3.h)
     CFLAGS="$CFLAGS -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_THREADSAFE=1 -DSQLITE_DQS=0 -DSQLITE_OMIT_DEPRECATED \
         -DSQLITE_DEFAULT_MEMSTATUS=0 \
-        -DSQLITE_OMIT_PROGRESS_CALLBACK -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_OMIT_TRACE" compiled sqlite3 sqlite3.c
+        -DSQLITE_OMIT_PROGRESS_CALLBACK -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_OMIT_TRACE -DSQLITE_OMIT_JSON \
+        -DSQLITE_OMIT_COMPLETE -DSQLITE_OMIT_DECLTYPE -DSQLITE_OMIT_UTF16" compiled sqlite3 sqlite3.c
     cp sqlite3.h "$root/include"
     described sqlite3 "$(cat VERSION)" -lsqlite3
 }
@@ -197,7 +198,9 @@ endian = 'little'
 MACHINE
 unset CC CFLAGS AR RANLIB
 qr=$([ "$profile" = client ] && echo disabled || echo enabled)
-[ -e "$at/build.ninja" ] || meson setup "$at" --cross-file "$cache/$arch/machine.ini" -Dbuildtype=release \
+speed=$([ "$profile" = full ] && echo 2 || echo s)
+rm -rf "$at"
+meson setup "$at" --cross-file "$cache/$arch/machine.ini" -Dbuildtype=release -Doptimization="$speed" \
     -Db_ndebug=false -Dtests=disabled -Dhelper=disabled -Dprofile="$profile" -Dqr="$qr" -Dnat_pmp="$natpmp" \
     >"$cache/$arch/log/setup" 2>&1 || { tail -n 5 "$cache/$arch/log/setup" >&2; exit 1; }
 ninja -C "$at" -j"$jobs" postern >"$cache/$arch/log/program" 2>&1 || { tail -n 20 "$cache/$arch/log/program" >&2; exit 1; }

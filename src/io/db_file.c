@@ -7,18 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/rename_new.h"
 
 enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
 
@@ -110,16 +109,10 @@ static int run_migrations(struct db *db, const char *const *migrations, size_t f
     return err != 0 ? err : db_run(db, sql);
 }
 
-/* renameat2(2), which not every libc has. */
-static int rename_new(const char *from, const char *to)
-{
-    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
-}
-
 /* Gives the finished file its name, unless another process was faster. */
 static int take_name(const char *made, const char *path)
 {
-    if (rename_new(made, path) == 0)
+    if (rename_new(AT_FDCWD, made, AT_FDCWD, path) == 0)
         return 0;
     if (errno != EEXIST && link(made, path) == 0) { /* a file system without that */
         (void)unlink(made);
