@@ -207,8 +207,7 @@ static bool take_number(const char **at, uint64_t *v)
 {
     const char *start = *at;
     for (*v = 0; **at >= '0' && **at <= '9'; (*at)++)
-        *v = *v > UINT64_MAX / 100 ? UINT64_MAX / 10
-                                   : *v * 10 + (uint64_t)(**at - '0');
+        *v = *v > UINT64_MAX / 100 ? UINT64_MAX / 10 : *v * 10 + (uint64_t)(**at - '0');
     return *at != start;
 }
 

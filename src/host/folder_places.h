@@ -27,8 +27,9 @@ struct places {
 void places_init(struct places *p);
 void places_fini(struct places *p);
 /*
- * `fd` of `who` is going to libmicrohttpd. Where its device or the table is full, one of
- * the device that has most goes: who asks for nothing first, and of these the oldest.
+ * `fd` of `who` is going to libmicrohttpd. Where its device or the table is full, one
+ * of the device that has most goes: who asks for nothing first, and of these the
+ * oldest.
  */
 MUST_CHECK int places_add(struct places *p, int fd, const char *who);
 /* libmicrohttpd did not take what was added last. */
