@@ -3,13 +3,14 @@ half file stands under its name, and what was begun goes on where it was."""
 
 import hashlib
 import os
+import signal
 import stat
 import struct
 import subprocess
 
 import pytest
 
-from .actors import HOST
+from .actors import HOST, postern
 from .net import run, wait_until
 from .test_badinput import says
 
@@ -148,6 +149,34 @@ def test_killed_in_the_middle_it_goes_on(pair):
     done = p.send(big, timeout=120)
     assert done.status == 0, done.stderr
     assert p.files() == {"big.bin": digest(big)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_it_was_not_sent(pair, number):
+    """`send FILE HOST && rm FILE` keeps the file; to all of its processes as by Ctrl-C, or to one."""
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 200 * MB)
+    for at_all in (True, False):
+        before = parts(p)
+        proc = p.g.programs.start(p.g.topo.client.ns, "send", "sh", "-c", '"$@" && rm "$FILE"', "sh",
+                                  postern(), "send", big, HOST, env={**p.g.client.env, "FILE": big})
+        wait_until(lambda: parts(p) > before + 5 * MB or not proc.running, 60, "some of it is there")  # noqa: B023
+        assert proc.running, proc.stderr
+        if at_all:
+            os.killpg(proc.pid, number)
+        else:
+            os.kill(children(proc.pid)[0], number)
+        assert proc.wait(10) in (-number, 128 + number), proc.stderr
+        wait_until(lambda: "not sent: interrupted; run it again to go on" in proc.stderr, 5, "it says so")  # noqa: B023
+        assert len(proc.stderr.splitlines()) == 1 or not at_all, proc.stderr
+        assert os.path.exists(big) and not os.path.exists(p.got("big.bin"))
+    assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(x) for x in f.read().split()]
 
 
 def test_the_host_killed_in_the_middle(pair):
