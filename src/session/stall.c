@@ -31,10 +31,10 @@ static uint64_t patience_us(const struct session *s)
 }
 
 /* Something waits that QUIC could have brought over. */
-static bool is_waiting(const struct session *s)
+bool stall_is_waiting(const struct session *s)
 {
     return s->unacked > 0 || !list_empty(&s->datagrams) ||
-           (!list_empty(&s->ready) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+           (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
 static void renew(struct session *s, uint64_t now_us)
@@ -78,7 +78,7 @@ void stall_run(struct session *s)
 {
     struct stall *st = &s->stall;
     uint64_t now_us = clock_us();
-    if (!session_is_secure(s) || s->current == NULL || !is_waiting(s)) {
+    if (!session_is_secure(s) || s->current == NULL || !stall_is_waiting(s)) {
         st->since_us = 0;
     } else if (st->since_us == 0 || st->moved != s->moved) {
         *st = (struct stall){.moved = s->moved, .since_us = now_us, .from_us = now_us};
