@@ -5,8 +5,8 @@
  * (stream.c) goes all the same, within a little more.
  *
  * A line is slow here while it carries less than SLOW_BYTES_S and its answers take
- * QUEUE_NS longer than the least of the last half minute. That least is looked for
- * anew: what was a queue may have become the way, and others may fill it.
+ * QUEUE_NS longer than twice the least of the last half minute. That least is looked
+ * for anew: what was a queue may have become the way, and others may fill it.
  */
 #include "session/internal.h"
 
@@ -80,12 +80,14 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     f->seen_bytes = s->acked_bytes;
     note_rtt(f, rtt_ns, now_ns);
     note_rate(s, now_ns);
-    uint64_t base = base_ns(f), fits = f->rate * ((base + target_ns) / 1000) / 1000000;
-    bool queued = rtt_ns > base + queue_ns;
+    uint64_t base = base_ns(f),
+             fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
+    bool queued =
+        rtt_ns > 2 * base + queue_ns; /* a far path's TCP has to find its speed */
     f->held = f->rate < SLOW_BYTES_S && (f->held || queued);
     if (queued)
         f->max = fits > FLIGHT_MIN_BYTES ? fits : FLIGHT_MIN_BYTES;
-    else if (rtt_ns < base + queue_ns / 2 && f->max < SESSION_WINDOW_MAX)
+    else if (rtt_ns < base + (base + queue_ns) / 2 && f->max < SESSION_WINDOW_MAX)
         f->max += news;
 }
 
