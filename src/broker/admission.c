@@ -5,14 +5,6 @@
 
 #include <sodium.h>
 
-enum {
-    /* From one introduction of an address to its next, once half the sum is used up;
-     * four times that at each halving of what is left. */
-    SPACING_FIRST_MS = 1000,
-    SPACING_MAX_MS = 64000,
-    SPACING_FACTOR = 4, /* and the share of each wider block of addresses */
-};
-
 struct device_budget {
     struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions;
 };
@@ -88,82 +80,93 @@ static void both(uint8_t out[static KEY_LEN], const uint8_t *host, const uint8_t
     (void)crypto_generichash_final(&h, out, KEY_LEN);
 }
 
-static bool was_accepted(struct admission *a, const uint8_t *host,
-                         const uint8_t *client)
+bool admission_knows(struct admission *a, const uint8_t host[static KEY_LEN],
+                     const uint8_t client[static KEY_LEN])
 {
     uint8_t pair[KEY_LEN];
     both(pair, host, client);
     return ledger_find(&a->accepted, pair) != NULL;
 }
 
-static uint64_t spacing_ms(const struct bucket *b, struct bucket_rate rate)
+/* The widest block first; those that an address has not are as its widest. */
+static unsigned level_at(const struct addr *from, unsigned i)
 {
-    uint64_t spacing = 0, next = SPACING_FIRST_MS;
-    for (uint32_t left = rate.burst / 2; b->level < left && next <= SPACING_MAX_MS;
-         left /= 2, next *= SPACING_FACTOR)
-        spacing = next;
-    return spacing;
-}
-
-static bool stranger_passes(struct admission *a, const uint8_t *host,
-                            const struct addr *from, struct bucket *sum,
-                            uint64_t now_ms)
-{
-    struct stranger *places[ADDR_LEVELS];
-    uint8_t block[KEY_LEN], key[KEY_LEN];
     unsigned levels = addr_levels(from);
-    (void)bucket_take(sum, LIMIT_RATE_STRANGERS, now_ms, 0); /* what is left by now */
-    uint64_t spacing = spacing_ms(sum, LIMIT_RATE_STRANGERS);
-    for (unsigned i = 0; i < levels; i++, spacing /= SPACING_FACTOR) {
-        addr_block_key(block, from, i);
-        both(key, host, block);
-        places[i] = ledger_get(&a->strangers, key);
-        if (places[i] == NULL ||
-            (places[i]->passed_ms != 0 && now_ms - places[i]->passed_ms < spacing))
-            return false;
+    return i < levels ? levels - 1 - i : 0;
+}
+
+static void place_of(uint8_t key[static KEY_LEN], const uint8_t *host,
+                     const struct addr *from, unsigned level)
+{
+    uint8_t block[KEY_LEN];
+    addr_block_key(block, from, level);
+    both(key, host, block);
+}
+
+void admission_passed(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const struct addr *from, uint64_t passed_ms[static ADDR_LEVELS])
+{
+    uint8_t key[KEY_LEN];
+    for (unsigned i = 0; i < ADDR_LEVELS; i++) {
+        place_of(key, host, from, level_at(from, i));
+        const struct stranger *place = ledger_find(&a->strangers, key);
+        passed_ms[i] = place != NULL ? place->passed_ms : 0;
     }
-    if (!bucket_take(sum, LIMIT_RATE_STRANGERS, now_ms, 1))
-        return false;
-    for (unsigned i = 0; i < levels; i++)
-        places[i]->passed_ms = now_ms;
-    return true;
 }
 
-bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
-                    const uint8_t client[static KEY_LEN], const struct addr *from,
-                    bool host_is_slow, uint64_t now_ms)
+void admission_note_passed(struct admission *a, const uint8_t host[static KEY_LEN],
+                           const struct addr *from, uint64_t now_ms)
+{
+    uint8_t key[KEY_LEN];
+    for (unsigned i = 0; i < addr_levels(from); i++) {
+        place_of(key, host, from, i);
+        struct stranger *place = ledger_get(&a->strangers, key);
+        if (place != NULL)
+            place->passed_ms = now_ms;
+    }
+}
+
+bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN], bool known,
+                    uint64_t now_ms)
 {
     struct host_budget *h = ledger_get(&a->hosts, host);
     if (h == NULL)
         return false;
-    if (was_accepted(a, host, client))
-        return bucket_take(&h->known, LIMIT_RATE_KNOWN, now_ms, 1);
-    return !host_is_slow && stranger_passes(a, host, from, &h->strangers, now_ms);
+    return known ? bucket_take(&h->known, LIMIT_RATE_KNOWN, now_ms, 1)
+                 : bucket_take(&h->strangers, LIMIT_RATE_STRANGERS, now_ms, 1);
 }
 
-bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
-                   const uint8_t client[static KEY_LEN], uint32_t bytes,
-                   uint64_t now_ms)
+bool admission_may_pass(struct admission *a, const uint8_t host[static KEY_LEN],
+                        uint64_t now_ms)
 {
     struct host_budget *h = ledger_get(&a->hosts, host);
     if (h == NULL)
         return false;
-    if (was_accepted(a, host, client))
-        return bucket_take(&h->known_say, LIMIT_RATE_KNOWN_SAY, now_ms, bytes);
-    return bucket_take(&h->strangers_say, LIMIT_RATE_STRANGERS_SAY, now_ms, bytes);
+    (void)bucket_take(&h->strangers, LIMIT_RATE_STRANGERS, now_ms, 0);
+    return h->strangers.level > 0;
+}
+
+bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool known,
+                   uint32_t bytes, uint64_t now_ms)
+{
+    struct host_budget *h = ledger_get(&a->hosts, host);
+    if (h == NULL)
+        return false;
+    return known ? bucket_take(&h->known_say, LIMIT_RATE_KNOWN_SAY, now_ms, bytes)
+                 : bucket_take(&h->strangers_say, LIMIT_RATE_STRANGERS_SAY, now_ms,
+                               bytes);
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
                         const uint8_t client[static KEY_LEN], const struct addr *from)
 {
-    uint8_t pair[KEY_LEN], block[KEY_LEN];
+    uint8_t pair[KEY_LEN];
     both(pair, host, client);
     if (ledger_find(&a->accepted, pair) != NULL)
         return;
     (void)!ledger_get(&a->accepted, pair);
     for (unsigned i = 0; i < addr_levels(from); i++) {
-        addr_block_key(block, from, i);
-        both(pair, host, block);
+        place_of(pair, host, from, i);
         struct stranger *place = ledger_find(&a->strangers, pair);
         if (place != NULL)
             place->passed_ms = 0;

@@ -35,22 +35,33 @@ bool admission_carry(struct admission *a, const uint8_t key[static KEY_LEN],
 bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
                          uint64_t now_ms);
 
+/* The host accepted that client before, as far as it is remembered. */
+bool admission_knows(struct admission *a, const uint8_t host[static KEY_LEN],
+                     const uint8_t client[static KEY_LEN]);
 /*
- * True when this introduction is passed to the host. Clients that it accepted before
- * have a budget of their own. Of strangers, the more come in sum the longer one address
- * must wait for its next: the first of each address passes first. None passes while the
- * host has much to read.
+ * True when one more introduction may go to the host: of those it knows, who have a
+ * budget of their own, or of strangers. Whose turn it is among strangers: broker/lobby.
  */
-bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN],
-                    const uint8_t client[static KEY_LEN], const struct addr *from,
-                    bool host_is_slow, uint64_t now_ms);
+bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN], bool known,
+                    uint64_t now_ms);
+/* A stranger's would be passed. */
+bool admission_may_pass(struct admission *a, const uint8_t host[static KEY_LEN],
+                        uint64_t now_ms);
+/*
+ * When a stranger from there was last introduced to the host: of the widest block of
+ * addresses, then the narrower; 0: never, as far as it is remembered.
+ */
+void admission_passed(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const struct addr *from, uint64_t passed_ms[static ADDR_LEVELS]);
+/* One is introduced now. */
+void admission_note_passed(struct admission *a, const uint8_t host[static KEY_LEN],
+                           const struct addr *from, uint64_t now_ms);
 /*
  * True when so many bytes of a Signal or Carry are passed to the host in a session that
  * it has not accepted.
  */
-bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN],
-                   const uint8_t client[static KEY_LEN], uint32_t bytes,
-                   uint64_t now_ms);
+bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool known,
+                   uint32_t bytes, uint64_t now_ms);
 /*
  * The host accepted this client, which came from there. When it is the first time (it
  * joins), the next stranger of its address need not wait: they are no crowd.

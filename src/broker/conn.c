@@ -22,6 +22,18 @@ enum {
     VICTIMS_SEEN = 256
 };
 
+struct usher_way conn_way(struct conn *c)
+{
+    struct shard *s = c->shard;
+    struct usher_way way = {.loop = s->loop,
+                            .channel = c->channel,
+                            .admission = &s->admission,
+                            .introduced = &s->stats.introduced,
+                            .dropped = &s->stats.dropped};
+    memcpy(way.host, c->node.key, KEY_LEN);
+    return way;
+}
+
 static struct conn *conn_new(struct shard *s, const struct addr_place *place)
 {
     struct conn *c = calloc(1, sizeof(*c));
@@ -42,6 +54,8 @@ static void conn_free(struct conn *c)
     list_remove(&c->link);
     channel_free(c->channel);
     bonds_fini(&c->bonds);
+    usher_free(c->usher);
+    free(c->familiar);
     free(c);
 }
 
@@ -113,11 +127,14 @@ static void on_close(void *ctx, int err, const char *why)
     struct bonds bonds = c->bonds;
     memcpy(key, c->node.key, KEY_LEN);
     c->bonds = (struct bonds){0};
+    struct usher *usher = c->usher;
+    c->usher = NULL;
     if (c->state == CONN_HANDSHAKE)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
     if (host && conn_first(s, key, CONN_HOST) == NULL)
         control_host_gone(s, key, &bonds, err == POSTERN_ERR_CLOSED);
+    control_none_waits(s, key, usher);
     bonds_fini(&bonds);
 }
 
@@ -333,6 +350,10 @@ bool conn_enter(struct conn *c, enum conn_state state)
     if (state == CONN_HOST) { /* its sessions go on, or are told that they do not */
         c->bonds = before->bonds;
         before->bonds = (struct bonds){0};
+        struct usher_way way = conn_way(c);
+        c->usher = before->usher;
+        before->usher = NULL;
+        usher_move(c->usher, &way);
     }
     /* Now: the device is never taken for gone meanwhile. */
     conn_bye(before, BYE_REPLACED, 0, "this device connected again");

@@ -12,6 +12,7 @@
 #include "broker/bonds.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
+#include "broker/usher.h"
 #include "core/list.h"
 #include "core/addr.h"
 #include "core/proto.h"
@@ -47,6 +48,9 @@ struct conn {
     bool accepted;      /* a host has given this client a relay pair or an answer */
     struct bonds bonds; /* a host's */
     uint64_t process;   /* what it calls itself since it was started; 0: nothing */
+    uint8_t *familiar;  /* a host's: of whom it lists (core/familiar.h); or NULL */
+    size_t familiar_len;
+    struct usher *usher; /* of strangers to a host; NULL: none has come yet */
 };
 
 /* A fresh TLS connection; owns `fd` and its count at the address. */
@@ -90,6 +94,9 @@ void conn_end(struct conn *c);
  */
 void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN]);
 bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN]);
+
+/* The way to this host. */
+struct usher_way conn_way(struct conn *c);
 
 /* Walks the connections of a device in one role; NULL at the end. */
 struct conn *conn_first(struct shard *s, const uint8_t key[static KEY_LEN],

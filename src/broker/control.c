@@ -5,6 +5,7 @@
 #include "broker/control.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -12,7 +13,9 @@
 
 #include "broker/conn.h"
 #include "broker/shard.h"
+#include "broker/usher.h"
 #include "broker/vouch.h"
+#include "core/familiar.h"
 #include "io/channel.h"
 #include "io/loop.h"
 
@@ -119,6 +122,66 @@ static void host_back(struct shard *s, const uint8_t host[static KEY_LEN])
                ask.conv, REFUSE_BACK, "the host is connected again");
 }
 
+/* The host lists this client, or accepted it before. */
+static bool knows(struct shard *s, const struct conn *host, const uint8_t *client)
+{
+    return admission_knows(&s->admission, host->node.key, client) ||
+           familiar_has(host->familiar, host->familiar_len, client);
+}
+
+static struct lobby_guest *as_guest(const Control *m)
+{
+    uint8_t buf[MESSAGE_MAX];
+    int n = proto_encode_control(buf, sizeof(buf), m);
+    return n < 0 ? NULL : lobby_guest_new(buf, (size_t)n);
+}
+
+/*
+ * What a client says while its introduction waits goes behind that: the host would take
+ * it for a session that it knows no more. Of Offers the last has all; of packets none
+ * is missed.
+ */
+static bool waits_too(struct conn *host, const struct route *r, const Control *m)
+{
+    struct lobby_guest *g = usher_find(host->usher, r->from, m->conv);
+    if (g != NULL && m->which_body == Control_signal_tag)
+        lobby_guest_then(g, as_guest(m));
+    return g != NULL;
+}
+
+/* He waits for his turn, which may be now. */
+static void take_stranger(struct shard *s, struct conn *host, const struct route *r,
+                          const Control *m, const struct addr *from)
+{
+    struct lobby_guest *g = as_guest(m);
+    if (g == NULL) {
+        s->stats.dropped++;
+        return;
+    }
+    memcpy(g->client, r->from, KEY_LEN);
+    memcpy(g->conv, m->conv, CONV_LEN);
+    g->from = *from;
+    struct usher_way way = conn_way(host);
+    g = usher_take(&host->usher, &way, g);
+    if (g != NULL)
+        refuse(s, &(struct route){.to = r->to, .from = g->client, .to_host = true},
+               g->conv, REFUSE_LIMIT, "too many devices ask for this host just now");
+    lobby_guest_free(g);
+}
+
+static void introduce_known(struct shard *s, struct conn *host, const struct route *r,
+                            const Control *m)
+{
+    if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
+        !admission_pass(&s->admission, r->to, true, loop_now_ms(s->loop)))
+        refuse(s, r, m->conv, REFUSE_LIMIT,
+               "too many devices ask for this host just now");
+    else if (conn_send(host, m) != 0)
+        refuse(s, r, m->conv, REFUSE_LIMIT, "the host does not keep up");
+    else
+        s->stats.introduced++;
+}
+
 /* Runs at the host's shard. Nothing is made, nor remembered but who has asked when. */
 static void deliver_introduce(struct shard *s, const struct route *r, Control *m)
 {
@@ -132,25 +195,32 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     }
     if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
         return; /* it waited too long in the box */
-    if (!s->hub->config->no_address_limits && !is_portal(s, r->from) &&
-        !admission_pass(&s->admission, r->to, r->from, &from,
-                        channel_queued_bytes(host->channel) >
-                            LIMIT_STRANGERS_QUEUE_BYTES,
-                        loop_now_ms(s->loop))) {
-        refuse(s, r, m->conv, REFUSE_LIMIT,
-               "too many devices ask for this host just now");
-        return;
-    }
-    if (conn_send(host, m) != 0) {
-        refuse(s, r, m->conv, REFUSE_LIMIT, "the host does not keep up");
-        return;
-    }
-    s->stats.introduced++;
+    if (s->hub->config->no_address_limits || is_portal(s, r->from) ||
+        knows(s, host, r->from))
+        introduce_known(s, host, r, m);
+    else
+        take_stranger(s, host, r, m, &from);
     if (channel_is_stuck(host->channel)) {
         await_host(s, r, m->conv);
         refuse(s, r, m->conv, REFUSE_SILENT,
                "the host does not answer the broker just now");
     }
+}
+
+void control_none_waits(struct shard *s, const uint8_t host[static KEY_LEN],
+                        struct usher *usher)
+{
+    struct lobby_guest *g;
+    bool here = s->stopping || conn_first(s, host, CONN_HOST) != NULL;
+    while ((g = usher_give_up(usher)) != NULL) {
+        struct route r = {.to = host, .from = g->client, .to_host = true};
+        if (!here) { /* else they ask again by themselves */
+            await_host(s, &r, g->conv);
+            refuse_absent(s, &r, g->conv);
+        }
+        lobby_guest_free(g);
+    }
+    usher_free(usher);
 }
 
 static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,
@@ -279,7 +349,7 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
     return is_portal(s, r->from) || bonds_has(&host->bonds, r->from, m->conv) ||
            relay_knows(s->relay, &names) ||
            (channel_unread_bytes(host->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
-            admission_say(&s->admission, r->to, r->from, (uint32_t)len,
+            admission_say(&s->admission, r->to, knows(s, host, r->from), (uint32_t)len,
                           loop_now_ms(s->loop)));
 }
 
@@ -299,6 +369,8 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
     for (struct conn *c = owner != NULL ? owner : first; c != NULL;
          c = owner != NULL ? NULL : conn_next(c)) {
         arrived = true;
+        if (r->to_host && waits_too(c, r, m))
+            continue;
         if (r->to_host && !may_say(s, c, r, m)) {
             s->stats.dropped++;
             continue;
@@ -360,6 +432,8 @@ static void handle_introduce(struct conn *c, Control *m)
     }
     vouch(c, i->vouched, &i->vouched_count, sizeof(i->vouched) / sizeof(i->vouched[0]));
     channel_remote(c->channel, &from);
+    if (from.family == ADDR_NONE && !c->shard->hub->config->no_address_limits)
+        return; /* it is reset already, and would be counted nowhere */
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
     forward(c, m);
@@ -469,6 +543,18 @@ static bool may_host(struct conn *c, const Hello *h)
     return registry_is_enrolled(s->registry, c->node.key);
 }
 
+/* Without it its clients are strangers until it has accepted them here. */
+static void note_familiar(struct conn *c, const Hello *h)
+{
+    if (!h->host || h->familiar.size == 0)
+        return;
+    c->familiar = malloc(h->familiar.size);
+    if (c->familiar == NULL)
+        return;
+    memcpy(c->familiar, h->familiar.bytes, h->familiar.size);
+    c->familiar_len = h->familiar.size;
+}
+
 static void handle_hello(struct conn *c, Control *m)
 {
     const Hello *h = &m->body.hello;
@@ -491,6 +577,7 @@ static void handle_hello(struct conn *c, Control *m)
     c->accepted = is_portal(c->shard, c->node.key);
     if (h->process.size == sizeof(c->process))
         memcpy(&c->process, h->process.bytes, sizeof(c->process));
+    note_familiar(c, h);
     bool reborn = conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
     if (reborn)

@@ -12,6 +12,7 @@ struct bonds;
 struct conn;
 struct mail;
 struct shard;
+struct usher;
 
 /* `c` may be gone afterwards. */
 void control_on_message(struct conn *c, const uint8_t *msg, size_t len);
@@ -23,6 +24,12 @@ void control_on_mail(struct shard *s, const struct mail *m);
  */
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
                        const struct bonds *bonds, bool ended);
+/*
+ * This host's connection has ended: whoever waited for it there hears that it is not
+ * here. Frees `usher`.
+ */
+void control_none_waits(struct shard *s, const uint8_t host[static KEY_LEN],
+                        struct usher *usher);
 /* What Bye{BUSY} tells: spread out, so that those refused do not come back at once. */
 uint32_t control_busy_retry_ms(void);
 

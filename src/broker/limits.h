@@ -45,7 +45,6 @@ enum {
     LIMIT_CLIENTS_PER_DEVICE = 512,       /* commands of one device; one as a host */
     LIMIT_DEVICE_QUEUE_BYTES = 65536,     /* unsent to one device; more is dropped */
     LIMIT_HOST_QUEUE_BYTES = 1024 * 1024, /* a host has many clients at once */
-    LIMIT_STRANGERS_QUEUE_BYTES = 16384,  /* then no introductions of strangers */
     /*
      * On its way to a host and not there yet: then nothing else is said outside of
      * sessions. On a thin line that keeps strangers from filling it, whatever their

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/daemon.h"
+#include "io/log.h"
 #include "io/statedir.h"
 
 enum { KEYS_OLD_MAX = 32 };
@@ -45,12 +46,26 @@ static int tell_daemon(const struct statedir *state, const char *role, struct fa
     return err < 0 ? daemon_stored(err, "the new key is stored", f) : 0;
 }
 
+/* As many earlier keys as count: the oldest makes way for the one that goes now. */
+static void warn_of_the_oldest(const struct statedir *state)
+{
+    struct keypair old[KEYS_OLD_MAX];
+    char text[KEY_TEXT_LEN];
+    if (statedir_old_keys(state, old, KEYS_OLD_MAX, NULL) == KEYS_OLD_MAX)
+        log_warn("key %s counts no more, %d are newer: a device that met this one then "
+                 "and not since must be invited anew",
+                 key_format(old[KEYS_OLD_MAX - 1].pub, text), KEYS_OLD_MAX + 1);
+    sodium_memzero(old, sizeof(old));
+}
+
 static int rotate(const struct statedir *state, struct events *out, struct fault *f)
 {
     struct keypair before, fresh;
     char text[KEY_TEXT_LEN];
     struct event e;
     int err = statedir_key(state, &before, f);
+    if (err == 0)
+        warn_of_the_oldest(state);
     if (err == 0)
         err = statedir_key_rotate(state, &fresh, statedir_now_s(), f);
     if (err != 0)

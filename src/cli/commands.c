@@ -192,6 +192,52 @@ const struct command commands[] = {
         .run = cmd_nc,
     },
     {
+        .name = "send",
+        .synopsis = "FILE... HOST",
+        .summary = "send files and directories to a host",
+        .about =
+            "The host runs 'postern receive', and this device may use the service 'receive'\n"
+            "there. What was begun goes on where it was when the same is sent again; each\n"
+            "file is compared by a checksum. Symbolic links are not followed.",
+        .example = "postern send photo.jpg documents/ home",
+        .options = WITH_JSON | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
+        .args_min = 2,
+        .args_max = COMMAND_ARGS_ANY,
+        .args_fault = "name the files, then the host, as in: postern send a.txt home",
+        .arguments = {ARGUMENT_FILE, ARGUMENT_FILE_OR_HOST},
+        .run = cmd_send,
+    },
+    {
+        .name = "receive",
+        .synopsis = "[DIR]",
+        .summary = "take files that joined devices send, until this ends",
+        .about =
+            "Into DIR (default: here), through the running 'postern serve', as its service\n"
+            "'receive': devices may use it as their invites allow. Nothing is overwritten:\n"
+            "the second photo.jpg becomes 'photo (2).jpg'.",
+        .example = "postern receive ~/Downloads",
+        .options = WITH_JSON,
+        .args_max = 1,
+        .arguments = {ARGUMENT_DIR},
+        .run = cmd_receive,
+    },
+    {
+        .name = "share",
+        .synopsis = "DIR",
+        .summary = "show a directory as a web page to joined devices, until this ends",
+        .about =
+            "Read-only, through the running 'postern serve', as its service 'share': devices\n"
+            "may use it as their invites allow. There: 'postern open HOST:share'. Names that\n"
+            "begin with a dot are left out, and symbolic links are not followed.",
+        .example = "postern share ~/Pictures",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the directory",
+        .arguments = {ARGUMENT_DIR},
+        .run = cmd_share,
+    },
+    {
         .name = "invite",
         .synopsis = "[--services LIST] [--expires 1h] [--uses 1]",
         .summary = "print a one-time link that lets a device enter this host",

@@ -210,6 +210,16 @@ static void offer_argument(struct line *l, enum argument what, const char *befor
     case ARGUMENT_PROGRAM:
         (void)fprintf(l->out, ":commands\n");
         return;
+    case ARGUMENT_FILE_OR_HOST:
+        each_host(l, offer_host, "");
+        (void)fprintf(l->out, ":files\n");
+        return;
+    case ARGUMENT_FILE:
+        (void)fprintf(l->out, ":files\n");
+        return;
+    case ARGUMENT_DIR:
+        (void)fprintf(l->out, ":dirs\n");
+        return;
     case ARGUMENT_KEYS_VERB:
         offer_verbs(l, "show\0rotate\0");
         return;
@@ -300,6 +310,8 @@ static void complete_command(struct line *l, const struct command *c)
         offer_options(l, c);
     } else if (args < COMMAND_ARGUMENTS) {
         offer_argument(l, c->arguments[args], before);
+    } else if (c->arguments[COMMAND_ARGUMENTS - 1] == ARGUMENT_FILE_OR_HOST) {
+        offer_argument(l, ARGUMENT_FILE_OR_HOST, before);
     }
 }
 

@@ -131,6 +131,9 @@ enum argument {
     ARGUMENT_HOST_SERVICE, /* HOST:SERVICE */
     ARGUMENT_DEVICE,
     ARGUMENT_PROGRAM,
+    ARGUMENT_FILE,
+    ARGUMENT_FILE_OR_HOST, /* so are all behind it */
+    ARGUMENT_DIR,
     ARGUMENT_KEYS_VERB,
     ARGUMENT_ACCESS_VERB,
     ARGUMENT_ACCESS_NAME, /* of an account or a service, by the verb before it */

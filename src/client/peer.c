@@ -291,16 +291,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
 
 static void on_forgotten(void *ctx)
 {
-    struct peer *p = ctx;
-    struct fault f;
-    (void)fault_set(
-        &f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
-        "%.64s does not know this session any more: it was restarted, or this "
-        "device was removed or silent for too long; open connections through it are "
-        "lost",
-        p->config.name);
-    backoff_reset(&p->backoff);
-    peer_restart(p, &f, false);
+    peer_on_forgotten(ctx);
 }
 
 static void on_pair_ended(void *ctx)
@@ -355,6 +346,7 @@ static void begin(struct peer *p)
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
     p->gone_us = p->pair_ended_us = 0;
+    p->forgotten = false;
     p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));

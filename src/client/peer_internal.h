@@ -32,6 +32,7 @@ struct peer {
     uint64_t began_us;
     struct peer_memory memory;
     bool unanswered;  /* nothing came back to the last try */
+    bool forgotten;   /* by whoever has its key, and that is looked into */
     bool gone_broken; /* it went by no end of the host's: it comes back by the broker */
     bool told_silent;
     bool held;        /* calls wait until a doubt is settled */
@@ -85,6 +86,11 @@ void peer_reset_trial(struct peer *p);
 void peer_on_gone(struct peer *p, bool ended);
 /* It is not there now, and ended in order: asked while nothing came from it. */
 void peer_on_absent(struct peer *p);
+/*
+ * A host with this key does not know the session. It may be another machine with a copy
+ * of its state: a session that answers lives, whatever that one says.
+ */
+void peer_on_forgotten(struct peer *p);
 void peer_check_gone(struct peer *p);
 /* Now and then: tells of a silence, and ends a session that only waits. */
 void peer_watch_silence(struct peer *p);

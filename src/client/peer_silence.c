@@ -72,6 +72,31 @@ void peer_on_absent(struct peer *p)
     timer_start(&p->timer, probe_ms(p));
 }
 
+static void end_forgotten(struct peer *p)
+{
+    struct fault f;
+    (void)fault_set(
+        &f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
+        "%.64s does not know this session any more: it was restarted, or this "
+        "device was removed or silent for too long; open connections through it are "
+        "lost",
+        p->config.name);
+    backoff_reset(&p->backoff);
+    peer_restart(p, &f, false);
+}
+
+void peer_on_forgotten(struct peer *p)
+{
+    uint64_t since_us = peer_is_ready(p) ? session_silent_since_us(peer_session(p)) : 0;
+    if (!peer_is_ready(p) ||
+        (since_us != 0 && clock_us() - since_us > 1000 * probe_ms(p))) {
+        end_forgotten(p);
+        return;
+    }
+    p->forgotten = true;
+    peer_on_absent(p);
+}
+
 void peer_on_gone(struct peer *p, bool ended)
 {
     ended = ended || is_lately(p->pair_ended_us);
@@ -93,9 +118,14 @@ void peer_check_gone(struct peer *p)
     if (p->gone_us == 0 || session_answered_us(peer_session(p)) > p->gone_us ||
         peer_signal_us(p) > p->gone_us) {
         p->gone_us = 0;
+        p->forgotten = false;
         return;
     }
     p->gone_us = 0;
+    if (p->forgotten) {
+        end_forgotten(p);
+        return;
+    }
     (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
                     "%.64s has ended or lost its network; open connections through it "
                     "are lost",

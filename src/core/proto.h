@@ -120,7 +120,8 @@ enum local_op {
     LOCAL_STOP = 7,
     LOCAL_PUBLISH = 8, /* serve: service is a SERVICE text; published until the
                           connection ends. arg: the program's name, for people; host:
-                          for whom it is, "" as the lists say */
+                          for whom it is, "" as the lists say. A socket that comes
+                          along gets its connections (host/taker.h) */
     LOCAL_WATCH = 9,   /* up: what is said while a stream to `host` stands */
 };
 

@@ -147,7 +147,8 @@ static void tell_published(struct host *h, const char *name, const struct servic
 }
 
 /* Published as long as the connection lasts: on_gone takes it away. */
-static void on_publish(struct host *h, struct local_conn *c, const LocalRequest *req)
+static void on_publish(struct host *h, struct local_conn *c, const LocalRequest *req,
+                       int taker)
 {
     struct service sv;
     struct fault f = {0};
@@ -155,10 +156,14 @@ static void on_publish(struct host *h, struct local_conn *c, const LocalRequest 
     int rc = service_parse(&sv, req->service, &f);
     if (rc == 0)
         (void)snprintf(sv.audience, sizeof(sv.audience), "%s", req->host);
+    if (rc == 0 && taker >= 0)
+        sv.taker = taker;
     if (rc == 0 && service_list_add(&h->services, &sv, c) != 0)
         rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
                        "a host publishes at most %d services", SERVICE_MAX);
     if (rc != 0) {
+        if (taker >= 0)
+            (void)close(taker);
         local_conn_finish(c, rc, &f);
         return;
     }
@@ -182,7 +187,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
 {
     struct local_commands *sc = ctx;
     struct fault f = {0};
-    if (fd >= 0)
+    if (fd >= 0 && req->op != LOCAL_PUBLISH)
         close(fd);
     switch (req->op) {
     case LOCAL_STATUS:
@@ -203,7 +208,7 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
         reply_services(sc->host, c);
         break;
     case LOCAL_PUBLISH:
-        on_publish(sc->host, c, req);
+        on_publish(sc->host, c, req, fd);
         break;
     case LOCAL_STOP:
         local_conn_finish(c, 0, NULL);
@@ -224,6 +229,9 @@ static void on_gone(void *ctx, struct local_conn *c)
     for (size_t i = 0; i < h->services.count; i++)
         if (h->services.items[i].owner == c && !h->for_programs)
             tell_published(h, "withdrawn", &h->services.items[i], NULL);
+    for (size_t i = 0; i < h->services.count; i++)
+        if (h->services.items[i].owner == c && h->services.items[i].taker > 0)
+            (void)close(h->services.items[i].taker);
     if (service_list_drop(&h->services, c))
         h->events->on_services(h);
 }

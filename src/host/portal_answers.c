@@ -190,10 +190,14 @@ static void probe_start(struct answer *a, size_t service)
     struct host *h = a->host;
     const struct service *sv = &a->services[service];
     *p = (struct probe){.ask = a, .up = &a->up[service]};
+    if (sv->taker > 0) { /* its program lives as long as it stands there */
+        *p->up = true;
+        return;
+    }
     bool here = sv->udp && sv->targets[0].by == 0; /* more cannot be known */
     int err = here ? resolve_start(&p->resolve, h->loop, sv->targets[0].host,
                                    sv->targets[0].port, on_resolved, p)
-                   : race_start(&p->race, h->loop, h->agent, sv, &race_events, p);
+                   : race_start(&p->race, h->loop, h->agent, sv, "", &race_events, p);
     if (err == 0)
         a->pending++;
     else

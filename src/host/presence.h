@@ -18,7 +18,7 @@ struct presence {
     struct host *host;
     struct endpoint endpoint;
     bool open;
-    bool up;         /* as the last event about its broker said */
+    bool lost;       /* as the last event about its broker said */
     struct news why; /* it is lost */
     bool retired;    /* an earlier key's: kept for clients who know no newer one */
     bool list_given; /* to the portal on this connection: one that was not empty */
@@ -46,6 +46,8 @@ void presences_close(struct presences *ps);
 /* The one after `p`, NULL: the first; NULL when there is none. */
 struct presence *presences_next(struct presences *ps, const struct presence *p);
 
+/* Whom the host lists, for the broker: as of uplink_events; `ctx` is the presence. */
+size_t presence_familiar(void *ctx, uint8_t *list);
 /* The newest key, for a client whose session proved that of `p`. */
 void presence_announce(const struct presence *p, struct session *session);
 /*

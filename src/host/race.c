@@ -3,7 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "host/taker.h"
 #include "io/dial.h"
 #include "io/loop.h"
 #include "io/tcp.h"
@@ -29,6 +31,7 @@ struct race {
     struct service service;
     struct leg legs[SERVICE_TARGET_MAX];
     size_t next, failed;
+    int given;             /* our end of what was handed over; -1: none */
     uint64_t late_ms;      /* then nobody will answer any more */
     enum stream_code code; /* why the first one failed */
     char reason[REASON_LEN];
@@ -144,6 +147,21 @@ static void ask_host(struct leg *l, const struct service_target *t)
     leg_failed(l, rc == POSTERN_ERR_LIMIT ? STREAM_LIMIT : STREAM_UNREACHABLE, reason);
 }
 
+/* A program that takes them by itself is told at once; there is nothing to wait for. */
+static void hand_over(struct race *r, const char *who)
+{
+    char reason[REASON_LEN];
+    r->given = taker_give(r->service.taker, who);
+    r->next = r->service.target_count = 1;
+    r->legs[0].race = r;
+    timer_start(&r->timer, 0);
+    if (r->given >= 0)
+        return;
+    (void)snprintf(reason, sizeof(reason), "%.60s takes no more connections now",
+                   r->service.name);
+    leg_failed(&r->legs[0], STREAM_LIMIT, reason);
+}
+
 static void start_next(struct race *r)
 {
     struct leg *l = &r->legs[r->next];
@@ -167,7 +185,11 @@ static void on_timer(void *ctx)
 {
     struct race *r = ctx;
     uint64_t now = loop_now_ms(r->loop);
-    if (r->failed == r->service.target_count)
+    int given = r->given;
+    r->given = -1;
+    if (given >= 0)
+        r->events->on_won(r->ctx, given);
+    else if (r->failed == r->service.target_count)
         r->events->on_lost(r->ctx, r->code, r->reason);
     else if (r->next < r->service.target_count)
         start_next(r);
@@ -178,7 +200,8 @@ static void on_timer(void *ctx)
 }
 
 int race_start(struct race **out, struct loop *loop, struct agent *agent,
-               const struct service *s, const struct race_events *events, void *ctx)
+               const struct service *s, const char *who,
+               const struct race_events *events, void *ctx)
 {
     if (s->target_count == 0 || (s->udp && s->targets[0].by == 0))
         return POSTERN_ERR_INVALID;
@@ -190,8 +213,12 @@ int race_start(struct race **out, struct loop *loop, struct agent *agent,
     r->service = *s;
     r->events = events;
     r->ctx = ctx;
+    r->given = -1;
     timer_init(&r->timer, loop, on_timer, r);
-    start_next(r);
+    if (r->service.taker > 0)
+        hand_over(r, who);
+    else
+        start_next(r);
     *out = r;
     return 0;
 }
@@ -202,5 +229,7 @@ void race_free(struct race *r)
         return;
     cancel_legs(r, NULL);
     timer_stop(&r->timer);
+    if (r->given >= 0)
+        (void)close(r->given);
     free(r);
 }

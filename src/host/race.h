@@ -31,12 +31,13 @@ struct race_events {
 
 /*
  * `s` is a TCP service, or one of the agent's hosts; copied. `agent` is asked for the
- * targets of its hosts; NULL when there is none. The race stays until race_free, which
+ * targets of its hosts; NULL when there is none. `who` comes, as a program is told that
+ * takes connections by itself. The race stays until race_free, which
  * may be called inside its callbacks.
  */
 MUST_CHECK int race_start(struct race **out, struct loop *loop, struct agent *agent,
-                          const struct service *s, const struct race_events *events,
-                          void *ctx);
+                          const struct service *s, const char *who,
+                          const struct race_events *events, void *ctx);
 /* Nothing is called any more. NULL is fine. */
 void race_free(struct race *r);
 

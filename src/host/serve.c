@@ -123,9 +123,9 @@ static void tell_away(struct serve *s, const struct fault *why, bool fatal)
 static void tell_back(struct presence *p)
 {
     p->why = (struct news){0};
-    if (!serve_of(p->host)->ready || p->up || p->retired)
+    if (!p->lost || p->retired) /* as a new key's first connection: no return */
         return;
-    p->up = true;
+    p->lost = false;
     tell_away(serve_of(p->host), NULL, false);
 }
 
@@ -135,7 +135,7 @@ static void tell_lost(struct presence *p, const struct fault *why, bool fatal)
     struct serve *s = serve_of(p->host);
     if (p->retired || !news_tell(&p->why, why->what, loop_now_ms(s->host.loop)))
         return;
-    p->up = false;
+    p->lost = s->ready;
     if (s->ready)
         tell_away(s, why, fatal);
     else
@@ -181,7 +181,6 @@ static void on_up(void *ctx)
             return;
         }
         tell_ready(s);
-        p->up = true;
         warn_of_clock(skew);
     }
     tell_back(p);
@@ -232,8 +231,8 @@ static void on_presence_end(struct presence *p)
         clients_on_presence_end(p->host->clients, p);
 }
 
-static const struct presence_events presence_events = {{on_up, on_down, on_control},
-                                                       on_presence_end};
+static const struct presence_events presence_events = {
+    {on_up, on_down, on_control, presence_familiar}, on_presence_end};
 
 static void on_network(void *ctx, enum netmon_reason reason)
 {

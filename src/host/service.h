@@ -53,6 +53,11 @@ struct service {
     struct service_target targets[SERVICE_TARGET_MAX];
     char audience[SERVICE_AUDIENCE_LEN]; /* devices and accounts, comma-separated, for
                                             whom it is; "": as their lists say */
+    /*
+     * A socket on which each connection is handed to a program of this machine
+     * (host/taker.h), in place of the targets; borrowed. 0: the targets are dialled.
+     */
+    int taker;
     const void *owner; /* who publishes it while it runs; NULL: the host's own list */
 };
 

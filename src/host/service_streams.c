@@ -44,6 +44,7 @@ struct service_stream {
     struct host *host;
     const struct stream_client *who; /* NULL once its header was handled */
     struct pump *pump;               /* NULL at the end */
+    char name[ROSTER_NAME_LEN];      /* of the device or account */
     struct service service;          /* a copy: reload may replace the list */
     struct portal_visit visit;       /* when it is the portal's */
     struct race *race;               /* TCP, and what hosts of the LAN serve */
@@ -219,7 +220,7 @@ static const struct race_events race_events = {on_won, on_won_there, on_lost};
 
 static void start_race(struct service_stream *ss)
 {
-    if (race_start(&ss->race, ss->host->loop, ss->host->agent, &ss->service,
+    if (race_start(&ss->race, ss->host->loop, ss->host->agent, &ss->service, ss->name,
                    &race_events, ss) != 0) {
         ss->race = NULL;
         refuse(ss, STREAM_LIMIT, "the host is out of memory");
@@ -323,10 +324,13 @@ static int judge_device(struct service_stream *ss, const struct stream_client *w
         refuse(ss, STREAM_NOTFOUND, reason);
     } else {
         ss->service = *s;
+        (void)snprintf(ss->name, sizeof(ss->name), "%s", who->agent ? "the agent" : "");
         if (who->agent)
             return 0; /* which has judged its client */
-        if (roster_client_find(ss->host->roster, who->listed, &listed) == 0 &&
-            service_is_for(s, listed.name, listed.allowed) &&
+        bool found = roster_client_find(ss->host->roster, who->listed, &listed) == 0;
+        if (found)
+            (void)snprintf(ss->name, sizeof(ss->name), "%s", listed.name);
+        if (found && service_is_for(s, listed.name, listed.allowed) &&
             service_narrow(&ss->service, open->service,
                            s->audience[0] != '\0' ? "" : listed.allowed))
             return 0;
@@ -348,6 +352,7 @@ static int judge_visit(struct service_stream *ss, const StreamOpen *open)
         return POSTERN_ERR_DENIED;
     }
     portal_visit_list(&ss->visit, ss->pump);
+    (void)snprintf(ss->name, sizeof(ss->name), "%.63s", ss->visit.account);
     return 0;
 }
 

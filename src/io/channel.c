@@ -30,7 +30,12 @@ enum channel_state {
     CHANNEL_DEAD
 };
 
-enum { RECORD_MAX = 16384, QUEUE_DEFAULT = 256 * 1024, READS_PER_EVENT = 16 };
+enum {
+    RECORD_MAX = 16384,
+    RECORD_ADDS = 22,
+    QUEUE_DEFAULT = 256 * 1024,
+    READS_PER_EVENT = 16
+};
 
 struct bytes {
     uint8_t *data;
@@ -51,6 +56,7 @@ struct channel {
     uint8_t peer[KEY_LEN];
     uint8_t expect[KEY_LEN];
     struct bytes in, out;
+    uint64_t said; /* of what channel_send took, with what TLS adds */
 };
 
 static void bytes_reset(struct bytes *b)
@@ -279,6 +285,7 @@ int channel_send(struct channel *c, const void *msg, size_t len)
         c->out.len -= sizeof(header);
         return POSTERN_ERR_NOMEM;
     }
+    c->said += sizeof(header) + len + RECORD_ADDS;
     if (c->state == CHANNEL_OPEN && !c->detached) {
         int rc = flush(c);
         if (rc != 0)
@@ -302,6 +309,17 @@ size_t channel_queued_bytes(const struct channel *c)
 size_t channel_unread_bytes(const struct channel *c)
 {
     return channel_queued_bytes(c) + (c->fd >= 0 ? sock_unsent(c->fd) : 0);
+}
+
+uint64_t channel_said_bytes(const struct channel *c)
+{
+    return c->said;
+}
+
+uint64_t channel_acked_bytes(const struct channel *c)
+{
+    size_t unread = channel_unread_bytes(c);
+    return c->said > unread ? c->said - unread : 0;
 }
 
 static void do_connect(struct channel *c)

@@ -75,6 +75,12 @@ void channel_set_queue_max(struct channel *c, size_t bytes);
 size_t channel_queued_bytes(const struct channel *c);
 /* The same with what the kernel holds: all that the other end has not got. */
 size_t channel_unread_bytes(const struct channel *c);
+/*
+ * How many bytes channel_send took in all, as they are on the wire; and up to which of
+ * them the other end's machine has everything.
+ */
+uint64_t channel_said_bytes(const struct channel *c);
+uint64_t channel_acked_bytes(const struct channel *c);
 
 /*
  * Moves an open channel to another loop and owner: detach on the old loop's thread,

@@ -428,6 +428,7 @@ static void apply_peer_kinds(struct approach *a, uint32_t theirs)
 static void take_offer(struct approach *a, const Offer *o)
 {
     if (a->config.client && o->fresh) {
+        a->signal_us = 0; /* that is no sign of who has the session */
         a->config.events->on_forgotten(a->config.ctx);
         return;
     }

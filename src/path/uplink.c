@@ -12,6 +12,7 @@
 
 #include <sodium.h>
 
+#include "core/familiar.h"
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/last_good.h"
@@ -492,7 +493,10 @@ static void on_dialed(void *ctx, int err, int fd)
         memcpy(h->token.bytes, u->config.broker.token, LINK_SECRET_LEN);
     }
     memcpy(h->name, u->config.name, sizeof(h->name));
-    uint8_t buf[256];
+    if (u->config.events->familiar != NULL)
+        h->familiar.size =
+            (pb_size_t)u->config.events->familiar(u->config.ctx, h->familiar.bytes);
+    uint8_t buf[256 + FAMILIAR_BYTES];
     int n = proto_encode_control(buf, sizeof(buf), &m);
     if (n < 0 || channel_send(l->channel, buf, (size_t)n) != 0)
         uplink_line_failed(l, POSTERN_ERR_IO);

@@ -34,6 +34,11 @@ struct uplink_events {
     void (*on_down)(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal);
     /* What is not about this connection; borrowed. */
     void (*on_control)(void *ctx, const Control *m);
+    /*
+     * A host's: it connects; puts whom it lists into `list` of FAMILIAR_BYTES
+     * (core/familiar.h) and returns the length. NULL: it does not say.
+     */
+    size_t (*familiar)(void *ctx, uint8_t *list);
 };
 
 struct uplink_config {

@@ -2,14 +2,14 @@
  * Many strangers at a broker, from many addresses, each with a fresh key: what they do
  * is all that a stranger may. For the lab only.
  *
- *   strangers introduce LINK HOSTKEY SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
+ *   strangers introduce LINK HOSTKEY SECONDS FIRST_ADDRESS COUNT STEP PARALLEL [BYTES]
  *   strangers silent    LINK -       SECONDS FIRST_ADDRESS COUNT STEP PARALLEL
  *   strangers hello PROTOCOL
  *
  * It ends after SECONDS or at SIGTERM. Addresses are FIRST, FIRST + STEP and so on,
- * COUNT of them. At the end one line of JSON tells what was done. `hello` says the
- * first message of a device that wants PROTOCOL, in hexadecimal, for others to say
- * again.
+ * COUNT of them. BYTES are those of the box in each introduction. At the end one line
+ * of JSON tells what was done. `hello` says the first message of a device that wants
+ * PROTOCOL, in hexadecimal, for others to say again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,6 +54,7 @@ struct crowd {
     uint8_t host[KEY_LEN];
     uint32_t first, count, step, next;
     bool silent;
+    pb_size_t box;
     struct stranger *all;
     unsigned parallel;
     unsigned long dials, opened, welcomed, introduced, refused, tickets, busy, closed;
@@ -102,8 +103,8 @@ static void introduce(struct stranger *s)
         Control m = {.which_body = Control_introduce_tag};
         memcpy(m.peer, s->crowd->host, KEY_LEN);
         randombytes_buf(m.conv, CONV_LEN);
-        m.body.introduce.sealed.size = 600;
-        randombytes_buf(m.body.introduce.sealed.bytes, 600);
+        m.body.introduce.sealed.size = s->crowd->box;
+        randombytes_buf(m.body.introduce.sealed.bytes, s->crowd->box);
         say(s, &m);
         s->crowd->introduced++;
     }
@@ -262,7 +263,7 @@ int main(int argc, char **argv)
     struct rlimit many = {.rlim_cur = 65536, .rlim_max = 65536};
     if (sodium_init() >= 0 && argc == 3 && strcmp(argv[1], "hello") == 0)
         return say_hello(argv[2]);
-    if (argc != 9 || sodium_init() < 0)
+    if ((argc != 9 && argc != 10) || sodium_init() < 0)
         die("usage");
     (void)setrlimit(RLIMIT_NOFILE, &many);
     c.silent = strcmp(argv[1], "silent") == 0;
@@ -273,8 +274,9 @@ int main(int argc, char **argv)
     c.count = (uint32_t)strtoul(argv[6], NULL, 10);
     c.step = (uint32_t)strtoul(argv[7], NULL, 10);
     c.parallel = (unsigned)strtoul(argv[8], NULL, 10);
+    c.box = (pb_size_t)(argc == 10 ? strtoul(argv[9], NULL, 10) : 600);
     c.all = calloc(c.parallel, sizeof(*c.all));
-    if (c.all == NULL || c.count == 0 || c.parallel > PARALLEL_MAX ||
+    if (c.all == NULL || c.count == 0 || c.box > 4096 || c.parallel > PARALLEL_MAX ||
         loop_open(&c.loop) != 0)
         die("numbers");
     for (unsigned i = 0; i < c.parallel; i++)

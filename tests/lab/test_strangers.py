@@ -11,7 +11,7 @@ import pytest
 from .actors import HOST
 from .conftest import full
 from .net import patience, wait_until
-from .topology import BROKER, build_dir
+from .topology import BROKER, Wire, build_dir
 
 pytestmark = pytest.mark.postern
 PROTOCOLS = ("http/1.1", "postern-broker/1", "postern-relay/1")
@@ -23,14 +23,14 @@ PINGS = 40 if full() else 8
 SLACK_S = 0 if full() else 0.3 * patience()     # a machine that does other work too
 
 
-def crowd(g, mode, seconds, addresses, parallel):
+def crowd(g, mode, seconds, addresses, parallel, *box):
     """Strangers on the internet, running; their addresses lead there and back."""
     ns, inet = g.topo.stranger, g.topo.inet
     ns.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
     inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
     key = g.host_key if mode == "introduce" else "-"
     proc = g.programs.start(ns, "strangers", *FAIR, STRANGERS, mode, g.link, key, seconds, FIRST,
-                            addresses, STEP, parallel)
+                            addresses, STEP, parallel, *box)
     proc.wait_line("ready")
     return proc
 
@@ -202,3 +202,60 @@ def test_half_handshakes_cost_little_memory(gate):
         assert most < 64, protocol
         wait_until(lambda: memory_mb(g) < calm + 8, 60, "the memory is given back")
         print(f"given back after {time.monotonic() - begin:.0f} s")
+
+
+THIN = [Wire(delay_ms=10, rate_mbit=0.256, queue_ms=1000),
+        Wire(delay_ms=10, rate_mbit=1, queue_ms=1000)]
+THIN_ROUNDS = 20 if full() else 6
+
+
+def thin_times(g):
+    """A listed device's ping and a new one's join, in turns."""
+    pings, joins = [], []
+    for _ in range(THIN_ROUNDS):
+        pings.append(setup_s(g))
+        joins.append(join_s(g))
+    return pings, joins
+
+
+def restarted(g):
+    """A listed device's ping when the broker has just begun anew, and knows nobody."""
+    took = []
+    for _ in range(3 if full() else 1):
+        time.sleep(21)      # so long a broker must be well for the next pause to be short
+        g.broker_proc.kill()
+        g.start_broker("--threads", "2")
+        took.append(setup_s(g))
+    return took
+
+
+def told(what, values):
+    v = sorted(values)
+    print(f"{what}: p50 {v[len(v) // 2]:.2f} s, p95 {p95(v):.2f} s, worst {v[-1]:.2f} s")
+
+
+@pytest.mark.parametrize("wire", THIN, ids=["256 kbit/s", "1 Mbit/s"])
+@pytest.mark.parametrize("addresses,box", [(1, 600), (25, 600), (25, 3800)])
+def test_strangers_do_not_fill_a_thin_line(gate, wire, addresses, box):
+    """Whatever they send to a host goes to it when its line has room, in turns."""
+    g = gate(host="masq", client="masq", wire_host=wire)
+    g.up_and_joined("7000", broker_args=("--threads", "2"))
+    g.host_key = g.host_proc.wait_event("ready")["key"]
+    calm = thin_times(g)
+    calm_after = restarted(g)
+    told("calm ping", calm[0])
+    told("calm join", calm[1])
+    told("calm ping right after the broker's restart", calm_after)
+    proc = crowd(g, "introduce", 600, addresses, 100, box)
+    time.sleep(3)           # what the first of them sent is on its way
+    crowded = thin_times(g)
+    told(f"ping during strangers from {addresses}", crowded[0])
+    told(f"join during strangers from {addresses}", crowded[1])
+    after = restarted(g)
+    told("ping right after the broker's restart", after)
+    proc.signal(signal.SIGTERM)
+    print(proc.wait_event("strangers"))
+    for before, then in zip(calm, crowded):
+        assert p95(then) < 2 * p95(before) + SLACK_S
+    # The host comes back to a broker to which all strangers come back too.
+    assert max(after) < 2 * max(calm_after) + 2 + SLACK_S

@@ -381,3 +381,25 @@ def test_an_up_that_tries_its_keys_keeps_one_connection(pair):
     assert works(g, g.client, "one")
     assert brokers(g.client) == ["online"]
     wait_until(lambda: len(to_broker(g, up)) == 2, 5, "one, and a relay pair")
+
+
+def test_rotate_says_which_key_counts_no_more(gate):
+    """A host is present under its last 32 earlier keys: the one that goes is named."""
+    who = gate(host="none", client="none").client
+    first = next(e["key"] for e in who.run("keys").events if e.get("state") == "current")
+    for _ in range(32):
+        done = who.run("keys", "rotate")
+        assert done.status == 0 and done.stderr == "", done.stderr
+    done = who.run("keys", "rotate")
+    assert done.status == 0 and first in done.stderr, done.stderr
+    assert "must be invited anew" in done.stderr
+
+
+def test_a_rotation_is_no_outage(gate):
+    """The new key connects for the first time: nothing is "back" that was not lost."""
+    g = gate(host="none", client="none")
+    g.up_and_joined("7000")
+    g.host.run("keys", "rotate")
+    g.host_proc.wait_event("reloaded", 10)
+    g.join(g.other_client("guest"))     # by an invite of the new key: it is there
+    assert not g.host_proc.find("broker", state="back"), g.host_proc.stdout

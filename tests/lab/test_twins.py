@@ -74,3 +74,26 @@ def test_copied_clients_both_work(gate, work):
         flow.signal(signal.SIGTERM)
         assert flow.wait(20) == 0 and flow.stdout.splitlines()[-1] == "whole", flow.stdout
     assert losses(ups[0], connect) == 0
+
+
+@pytest.mark.parametrize("way", ["relay", "direct"])
+def test_copied_host_ends_no_session_of_the_first(gate, work, way):
+    """The second says that it knows no session; the one that stands answers, and goes on."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    kinds = ["--paths", "relay" if way == "relay" else "udp-punch"]
+    connect = g.connect("7000", None, *kinds)
+    flow = g.client.start_peer("flow", "127.0.0.1", connect.port, 5)
+    flow.wait_line("at ", 20)
+    twin = Actor(g.programs, g.topo.stranger, f"{work}/twin")
+    shutil.copytree(g.host.state, twin.state, ignore=shutil.ignore_patterns("*.sock"))
+    second = twin.start("serve")
+    second.wait_event("ready", 15)
+    g.host_proc.wait_event("broker", 10, state="lost")
+    begin = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin + 8, 12)     # several answers of the second
+    assert connect.running, connect.stderr
+    assert "does not know this session" not in connect.stderr
+    flow.signal(signal.SIGTERM)
+    assert flow.wait(20) == 0 and flow.stdout.splitlines()[-1] == "whole", flow.stdout

@@ -11,8 +11,10 @@
 #include <sodium.h>
 
 #include "broker/admission.h"
+#include "broker/lobby.h"
 #include "broker/mark.h"
 #include "broker/relay_shares.h"
+#include "core/familiar.h"
 
 static const uint8_t secret[KEYMAP_SECRET_LEN] = {1};
 static const uint8_t host[KEY_LEN] = {2};
@@ -70,25 +72,66 @@ static void test_a_key_has_one_budget(void **state)
     admission_fini(&a);
 }
 
-/* Fresh keys at `addresses` addresses, each as often as it can in a second. */
-static unsigned flood(struct admission *a, const char *format, unsigned addresses,
-                      uint64_t now_ms)
+static void test_strangers_take_nothing_from_the_known(void **state)
 {
-    char text[64];
-    uint8_t key[KEY_LEN];
+    struct admission a;
+    uint8_t known[KEY_LEN], other[KEY_LEN];
+    struct addr home = ip("192.0.2.7");
     unsigned passed = 0;
-    for (unsigned i = 0; i < addresses; i++) {
-        (void)snprintf(text, sizeof(text), format, i / 250, 1 + i % 250);
-        struct addr from = ip(text);
-        for (int n = 0; n < 20; n++) {
-            fresh_key(key);
-            passed += admission_pass(a, host, key, &from, false, now_ms);
-        }
-    }
-    return passed;
+    (void)state;
+    fresh_key(known);
+    fresh_key(other);
+    assert_int_equal(admission_init(&a, secret), 0);
+    admission_accepted(&a, host, known, &home);
+    assert_true(admission_knows(&a, host, known));
+    assert_false(admission_knows(&a, host, other));
+    assert_false(admission_knows(&a, other, known));
+    while (admission_pass(&a, host, false, 1000))
+        passed++;
+    assert_int_equal(passed, LIMIT_RATE_STRANGERS.burst);
+    assert_true(admission_pass(&a, host, true, 1000));
+    assert_true(admission_pass(&a, other, false, 1000)); /* another host */
+    assert_true(
+        admission_pass(&a, host, false, 1000 + 1000 / LIMIT_RATE_STRANGERS.per_s));
+    admission_fini(&a);
 }
 
-static void test_strangers_share_a_host(void **state)
+/* One that waits, from there; its message is `n`. */
+static struct lobby_guest *guest(const char *from, unsigned n, uint64_t now_ms)
+{
+    struct lobby_guest *g = lobby_guest_new((const uint8_t *)&n, sizeof(n));
+    assert_non_null(g);
+    g->from = ip(from);
+    g->since_ms = now_ms;
+    fresh_key(g->client);
+    randombytes_buf(g->conv, sizeof(g->conv));
+    return g;
+}
+
+/* Whose turn it is. */
+static unsigned next_of(struct lobby *l, struct admission *a, uint64_t now_ms)
+{
+    unsigned n = 0;
+    struct lobby_guest *g = lobby_leave(l, a, host, now_ms);
+    if (g != NULL)
+        memcpy(&n, g->message, sizeof(n));
+    lobby_guest_free(g);
+    return n;
+}
+
+/* Fresh keys at `addresses` addresses, some from each. */
+static void crowd(struct lobby *l, const char *format, unsigned addresses,
+                  uint64_t now_ms)
+{
+    char text[64];
+    for (unsigned i = 0; i < 3 * addresses; i++) {
+        unsigned at = i % addresses;
+        (void)snprintf(text, sizeof(text), format, at / 250, 1 + at % 250);
+        lobby_guest_free(lobby_enter(l, guest(text, 1, now_ms)));
+    }
+}
+
+static void test_a_new_place_is_next(void **state)
 {
     static const struct {
         const char *format;
@@ -100,51 +143,144 @@ static void test_strangers_share_a_host(void **state)
     (void)state;
     for (size_t c = 0; c < sizeof(crowds) / sizeof(crowds[0]); c++) {
         struct admission a;
-        uint8_t known[KEY_LEN], fresh[KEY_LEN];
-        struct addr home = ip("192.0.2.7");
-        unsigned passed = 0;
+        struct lobby l;
         uint64_t now = 1000;
-        fresh_key(known);
         assert_int_equal(admission_init(&a, secret), 0);
-        admission_accepted(&a, host, known, &home);
-        for (int second = 0; second < 20; second++, now += 1000) {
-            passed += flood(&a, crowds[c].format, crowds[c].addresses, now);
-            /* The one that the host knows, even from the flood's own address. */
-            struct addr same = ip("198.19.0.1");
-            assert_true(admission_pass(&a, host, known, &same, false, now));
+        lobby_init(&l);
+        for (; now < 21000; now += 10) { /* as many as may, for a while */
+            if (now % 1000 == 0)
+                crowd(&l, crowds[c].format, crowds[c].addresses, now);
+            (void)next_of(&l, &a, now);
         }
-        fresh_key(fresh); /* a joiner whom nobody knows, at an address of his own */
-        assert_true(admission_pass(&a, host, fresh, &home, false, now));
-        assert_false(admission_pass(&a, host, fresh, &home, true, now + 60000));
-        assert_true(passed <=
-                    LIMIT_RATE_STRANGERS.burst + 20 * LIMIT_RATE_STRANGERS.per_s);
+        crowd(&l, crowds[c].format, crowds[c].addresses, now);
+        lobby_guest_free(lobby_enter(&l, guest("192.0.2.7", 7, now)));
+        for (int i = 0; i < 3; i++) /* he is not driven out */
+            crowd(&l, crowds[c].format, crowds[c].addresses, now);
+        assert_true(l.count <= LOBBY_MAX);
+        if (crowds[c].addresses < 2000) /* else others are as new as he */
+            assert_int_equal(next_of(&l, &a, now), 7);
+        lobby_fini(&l);
         admission_fini(&a);
     }
 }
 
-/* A household joins: each comes through whom the host takes, also in a flood. */
+/* A household joins: each comes through whom the host takes, also in a crowd. */
 static void test_joiners_of_one_address(void **state)
 {
     struct admission a;
-    uint8_t fresh[KEY_LEN];
-    struct addr home = ip("192.0.2.7");
+    struct lobby l;
     uint64_t now = 1000;
     (void)state;
     assert_int_equal(admission_init(&a, secret), 0);
-    for (; now < 21000; now += 500)
-        (void)flood(&a, "10.%u.%u.1", 400, now);
-    fresh_key(fresh); /* whom the host does not take waits, like everybody */
-    assert_true(admission_pass(&a, host, fresh, &home, false, now));
-    fresh_key(fresh);
-    assert_false(admission_pass(&a, host, fresh, &home, false, now + 200));
+    lobby_init(&l);
     for (int i = 0; i < 10; i++, now += 200) {
-        struct addr other = ip("192.0.9.7");
-        (void)flood(&a, "10.%u.%u.1", 400, now);
-        fresh_key(fresh);
-        assert_true(admission_pass(&a, host, fresh, &other, false, now + 50));
-        admission_accepted(&a, host, fresh, &other);
+        struct lobby_guest *g = guest("192.0.9.7", 7, now);
+        uint8_t key[KEY_LEN];
+        struct addr home = ip("192.0.9.7");
+        memcpy(key, g->client, KEY_LEN);
+        crowd(&l, "198.19.%u.%u", 200, now);
+        (void)next_of(&l, &a, now);
+        lobby_guest_free(lobby_enter(&l, g));
+        assert_int_equal(next_of(&l, &a, now), 7);
+        admission_accepted(&a, host, key, &home);
+    }
+    lobby_fini(&l);
+    admission_fini(&a);
+}
+
+/* Who asks again has one place, with his newest words. */
+static void test_who_asks_again(void **state)
+{
+    struct admission a;
+    struct lobby l;
+    (void)state;
+    assert_int_equal(admission_init(&a, secret), 0);
+    lobby_init(&l);
+    struct lobby_guest *first = guest("192.0.2.7", 1, 1000);
+    struct lobby_guest *again = guest("192.0.2.7", 2, 1500);
+    memcpy(again->client, first->client, KEY_LEN);
+    memcpy(again->conv, first->conv, CONV_LEN);
+    assert_null(lobby_enter(&l, first));
+    assert_null(lobby_enter(&l, guest("192.0.2.7", 3, 1200)));
+    assert_null(lobby_enter(&l, again));
+    assert_int_equal(l.count, 2);
+    assert_int_equal(next_of(&l, &a, 1600), 2);
+    assert_int_equal(next_of(&l, &a, 1601 + LOBBY_PATIENCE_MS), 0); /* long gone */
+    assert_int_equal(l.count, 0);
+    lobby_fini(&l);
+    admission_fini(&a);
+}
+
+/*
+ * Ten seconds of a crowd from `addresses` places at a line that takes 32 KB a second,
+ * or all at once, 20 ms away. Returns how long it was in use.
+ */
+static uint64_t crowded_us(struct lobby *l, bool fast, const char *format,
+                           unsigned addresses, unsigned *passed)
+{
+    struct admission a;
+    uint64_t said = 0, done_us = 0, busy_us = 0;
+    char text[64];
+    assert_int_equal(admission_init(&a, secret), 0);
+    lobby_init(l);
+    for (uint64_t now = 1000; now < 11000; now++) {
+        uint64_t acked = now * 1000 >= done_us + 20000 ? said : 0;
+        struct lobby_guest *g;
+        (void)snprintf(text, sizeof(text), format, now % addresses / 250,
+                       1 + now % addresses % 250);
+        lobby_guest_free(lobby_enter(l, guest(text, 1, now)));
+        while (lobby_is_clear(l, acked, 20, now) &&
+               (g = lobby_leave(l, &a, host, now)) != NULL) {
+            uint64_t takes_us = fast ? 10 : 1000 * 1000000u / 32768;
+            lobby_guest_free(g);
+            ++*passed;
+            said += 1000;
+            acked = 0;
+            busy_us += takes_us;
+            done_us = (done_us > now * 1000 ? done_us : now * 1000) + takes_us;
+            lobby_sent(l, 1000, said, now);
+        }
     }
     admission_fini(&a);
+    return busy_us;
+}
+
+static void test_a_line_is_shared(void **state)
+{
+    struct lobby l;
+    unsigned passed = 0;
+    (void)state;
+    for (int fresh = 0; fresh < 2; fresh++) { /* the same places again; ever new ones */
+        uint64_t us = fresh ? crowded_us(&l, false, "10.%u.%u.1", 10000, &passed)
+                            : crowded_us(&l, false, "198.19.%u.%u", 20, &passed);
+        assert_true(us < 10000000 / 3); /* the rest is for others */
+        assert_true(us > 10000000 / 8);
+        lobby_fini(&l);
+    }
+    passed = 0;
+    (void)crowded_us(&l, true, "198.19.%u.%u", 20, &passed);
+    assert_true(passed > 5000); /* never in their way */
+    assert_int_equal(l.window, LOBBY_WINDOW_MAX);
+    lobby_fini(&l);
+}
+
+static void test_familiar(void **state)
+{
+    uint8_t list[FAMILIAR_BYTES], salt[FAMILIAR_SALT_LEN] = {1}, key[KEY_LEN],
+                                  one[KEY_LEN];
+    (void)state;
+    size_t len = familiar_begin(list, salt);
+    fresh_key(key);
+    assert_false(familiar_has(list, len, key));
+    assert_false(familiar_has(NULL, 0, key));
+    for (int i = 0; i < FAMILIAR_MAX; i++) {
+        fresh_key(one);
+        len = familiar_add(list, len, one);
+        assert_true(familiar_has(list, len, one));
+    }
+    assert_int_equal(len, FAMILIAR_BYTES);
+    assert_int_equal(familiar_add(list, len, key), FAMILIAR_BYTES);
+    assert_false(familiar_has(list, len, key));
 }
 
 static void test_marks(void **state)
@@ -226,8 +362,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ledger_forgets_the_longest_unused),
         cmocka_unit_test(test_a_key_has_one_budget),
-        cmocka_unit_test(test_strangers_share_a_host),
+        cmocka_unit_test(test_strangers_take_nothing_from_the_known),
+        cmocka_unit_test(test_a_new_place_is_next),
         cmocka_unit_test(test_joiners_of_one_address),
+        cmocka_unit_test(test_who_asks_again),
+        cmocka_unit_test(test_a_line_is_shared),
+        cmocka_unit_test(test_familiar),
         cmocka_unit_test(test_marks),
         cmocka_unit_test(test_shares_of_pairs),
     };

@@ -270,7 +270,8 @@ static void call_as(struct fixture *x, struct dialer *c, uint64_t host, bool udp
 {
     struct service s = {.name = "web", .port = 80, .udp = udp, .target_count = 1};
     s.targets[0] = (struct service_target){.host = "web", .port = 80, .by = host};
-    assert_int_equal(race_start(&c->race, x->host->loop, x->agent, &s, events, c), 0);
+    assert_int_equal(race_start(&c->race, x->host->loop, x->agent, &s, "", events, c),
+                     0);
 }
 
 static void call(struct fixture *x, struct dialer *c, uint64_t host)

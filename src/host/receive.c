@@ -1,0 +1,421 @@
+/*
+ * One process for each sender, forked when `serve` hands its connection over: it may
+ * block, and what befalls it befalls no other.
+ */
+#include "host/receive.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "core/utf8.h"
+#include "core/wire.h"
+#include "host/receive_store.h"
+#include "host/taker.h"
+#include "io/lack.h"
+#include "io/log.h"
+#include "io/ready.h"
+#include "io/sock.h"
+#include "io/stop.h"
+
+enum { LET_READ_MS = 10000 };
+
+/* ------------------------------------------------------------------------ one sender
+ */
+
+struct incoming {
+    int fd;
+    char who[64];
+    struct events *out;
+    struct store *store;
+    struct transfer_file *files;
+    uint8_t *have_whole; /* for each file */
+    size_t count, room;
+    uint64_t kept; /* bytes that are there already */
+    struct store_part part;
+    size_t current; /* the file of `part` */
+    bool listed;
+    uint8_t buf[TRANSFER_FRAME_MAX];
+};
+
+static int read_all(int fd, uint8_t *buf, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = sock_read(fd, buf, len);
+        struct ready r = {.fd = fd, .wanted = WATCH_READ};
+        if (n == POSTERN_ERR_AGAIN) {
+            (void)!ready_wait(&r, 1, -1);
+            continue;
+        }
+        if (n <= 0)
+            return POSTERN_ERR_CLOSED;
+        buf += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int write_all(int fd, const uint8_t *buf, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = sock_write(fd, buf, len);
+        struct ready r = {.fd = fd, .wanted = WATCH_WRITE};
+        if (n == POSTERN_ERR_AGAIN) {
+            (void)!ready_wait(&r, 1, -1);
+            continue;
+        }
+        if (n <= 0)
+            return POSTERN_ERR_CLOSED;
+        buf += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int say(struct incoming *in, enum transfer_type type, const void *data,
+               size_t len)
+{
+    uint8_t frame[TRANSFER_HEAD + TRANSFER_PATH_LEN + 64];
+    transfer_head(frame, type, len);
+    if (data != NULL)
+        memcpy(frame + TRANSFER_HEAD, data, len);
+    return write_all(in->fd, frame, TRANSFER_HEAD + len);
+}
+
+/* What is closed with bytes unread is reset, and the last word would be lost. */
+static void let_read(int fd)
+{
+    uint8_t waste[4096];
+    struct ready r = {.fd = fd, .wanted = WATCH_READ};
+    ssize_t n = POSTERN_ERR_AGAIN;
+    sock_end_writing(fd);
+    while ((n > 0 || n == POSTERN_ERR_AGAIN) && ready_wait(&r, 1, LET_READ_MS) == 1)
+        n = sock_read(fd, waste, sizeof(waste));
+}
+
+/* Both ends are told; the sender's is the one who reads it. */
+static int fail(struct incoming *in, int err, const char *advice, const char *what)
+{
+    struct fault f;
+    char words[sizeof(f.what) + sizeof(f.advice)];
+    (void)snprintf(words, sizeof(words), "%s; %s", what, advice);
+    if (say(in, TRANSFER_FAIL, words, strlen(words)) == 0)
+        let_read(in->fd);
+    (void)fault_set(&f, err, advice, "from %.60s: %.240s", in->who, what);
+    events_fault(in->out, &f);
+    return err;
+}
+
+static int fail_file(struct incoming *in, int err, const struct transfer_file *file)
+{
+    char what[200];
+    const char *advice = "send it again";
+    const char *why = postern_strerror(err);
+    if (err == POSTERN_ERR_FULL) {
+        why = "the disk is full";
+        advice = "free some space there and send it again: it goes on where it was";
+    } else if (err == POSTERN_ERR_INUSE) {
+        why = "it is being received already";
+        advice = "wait for the other one to end";
+    } else if (err == POSTERN_ERR_CORRUPT) {
+        why = "what came is not what was sent";
+    } else if (err == POSTERN_ERR_PERM) {
+        advice = "let 'postern receive' write there";
+    }
+    (void)snprintf(what, sizeof(what), "%.120s cannot be stored: %s", file->path, why);
+    return fail(in, err, advice, what);
+}
+
+static int on_file(struct incoming *in, const uint8_t *data, size_t len)
+{
+    if (in->listed || in->count == TRANSFER_FILES_MAX)
+        return POSTERN_ERR_PROTO;
+    if (in->count == in->room) {
+        size_t room = in->room == 0 ? 16 : 2 * in->room;
+        void *files = realloc(in->files, room * sizeof(*in->files));
+        if (files == NULL)
+            return POSTERN_ERR_NOMEM;
+        in->files = files;
+        in->room = room;
+    }
+    struct transfer_file *file = &in->files[in->count];
+    int err = transfer_get_file(file, data, len);
+    if (err == 0)
+        err = transfer_clean_path(file->path);
+    in->count += err == 0;
+    return err;
+}
+
+static int say_have(struct incoming *in, size_t i)
+{
+    uint8_t hash[TRANSFER_HASH_LEN], msg[13 + TRANSFER_HASH_LEN];
+    bool whole = false;
+    const struct transfer_file *file = &in->files[i];
+    uint64_t blocks =
+        file->directory ? 0 : store_have(in->store, in->who, file, &whole, hash);
+    if (blocks == 0 && !whole)
+        return 0;
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    wire_put_u32(&w, (uint32_t)i);
+    wire_put_u8(&w, whole);
+    wire_put_u64(&w, blocks);
+    wire_put_bytes(&w, hash, sizeof(hash));
+    in->kept += whole ? file->size : blocks * TRANSFER_BLOCK;
+    return say(in, TRANSFER_HAVE, msg, w.used);
+}
+
+static int on_listed(struct incoming *in, struct wire_reader *r)
+{
+    char what[160];
+    uint64_t bytes = wire_get_u64(r), room = store_room(in->store);
+    if (in->listed || wire_end(r) != 0)
+        return POSTERN_ERR_PROTO;
+    in->listed = true;
+    for (size_t i = 0; i < in->count; i++) {
+        int err = say_have(in, i);
+        if (err != 0)
+            return err;
+    }
+    if (bytes > in->kept && bytes - in->kept > room) {
+        (void)snprintf(what, sizeof(what),
+                       "the disk is too full: %llu MB more are needed, %llu MB are "
+                       "free",
+                       (unsigned long long)((bytes - in->kept) / 1000000 + 1),
+                       (unsigned long long)(room / 1000000));
+        return fail(in, POSTERN_ERR_FULL, "free some space there", what);
+    }
+    return say(in, TRANSFER_READY, NULL, 0);
+}
+
+static int say_stored(struct incoming *in, size_t i, const char *path)
+{
+    uint8_t msg[4 + TRANSFER_PATH_LEN];
+    struct event e;
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    wire_put_u32(&w, (uint32_t)i);
+    wire_put_bytes(&w, path, strlen(path));
+    if (!in->files[i].directory) {
+        event_begin(&e, "received");
+        event_text(&e, "file", path);
+        event_text(&e, "from", in->who);
+        event_int(&e, "bytes", (int64_t)in->files[i].size);
+        events_print(in->out, &e);
+    }
+    return say(in, TRANSFER_STORED, msg, w.used);
+}
+
+static int on_start(struct incoming *in, struct wire_reader *r)
+{
+    uint32_t i = wire_get_u32(r);
+    uint64_t from = wire_get_u64(r);
+    if (wire_end(r) != 0 || !in->listed || i >= in->count || in->part.fd >= 0 ||
+        from > transfer_blocks(in->files[i].size))
+        return POSTERN_ERR_PROTO;
+    const struct transfer_file *file = &in->files[i];
+    in->current = i;
+    int err = file->directory ? store_make_dir(in->store, file->path)
+                              : store_begin(in->store, &in->part, in->who, file, from);
+    if (err != 0)
+        return fail_file(in, err, file);
+    return file->directory ? say_stored(in, i, file->path) : 0;
+}
+
+static int on_block(struct incoming *in, enum transfer_type type, const uint8_t *data,
+                    size_t len)
+{
+    const struct transfer_file *file = &in->files[in->current];
+    struct wire_reader r = wire_reader(data, len);
+    if (in->part.fd < 0)
+        return POSTERN_ERR_PROTO;
+    uint64_t left = transfer_blocks(file->size) - in->part.blocks;
+    uint64_t n = type == TRANSFER_ZEROS ? wire_get_u64(&r) : 1;
+    if (n == 0 || n > left || (type == TRANSFER_ZEROS && wire_end(&r) != 0))
+        return POSTERN_ERR_PROTO;
+    if (type == TRANSFER_ZEROS) {
+        store_zeros(&in->part, n);
+        return 0;
+    }
+    uint64_t rest = file->size - in->part.blocks * TRANSFER_BLOCK;
+    if (len != (rest < TRANSFER_BLOCK ? rest : TRANSFER_BLOCK))
+        return POSTERN_ERR_PROTO;
+    int err = store_block(&in->part, data, len);
+    return err != 0 ? fail_file(in, err, file) : 0;
+}
+
+static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
+{
+    char path[TRANSFER_PATH_LEN];
+    if (in->part.fd < 0 || len != TRANSFER_HASH_LEN)
+        return POSTERN_ERR_PROTO;
+    int err = store_end(in->store, &in->part, &in->files[in->current], hash, path);
+    if (err != 0)
+        return fail_file(in, err, &in->files[in->current]);
+    return say_stored(in, in->current, path);
+}
+
+static int on_frame(struct incoming *in, enum transfer_type type, size_t len)
+{
+    struct wire_reader r = wire_reader(in->buf, len);
+    uint32_t i;
+    switch (type) {
+    case TRANSFER_HELLO:
+        return wire_get_u32(&r) == TRANSFER_VERSION
+                   ? 0
+                   : fail(in, POSTERN_ERR_PROTO, "update the older one",
+                          "this is another version of Postern");
+    case TRANSFER_FILE:
+        return on_file(in, in->buf, len);
+    case TRANSFER_LISTED:
+        return on_listed(in, &r);
+    case TRANSFER_START:
+        return on_start(in, &r);
+    case TRANSFER_DATA:
+    case TRANSFER_ZEROS:
+        return on_block(in, type, in->buf, len);
+    case TRANSFER_END:
+        return on_end(in, in->buf, len);
+    case TRANSFER_SAME:
+        i = wire_get_u32(&r);
+        return wire_end(&r) == 0 && i < in->count ? say_stored(in, i, in->files[i].path)
+                                                  : POSTERN_ERR_PROTO;
+    case TRANSFER_ABORT:
+        store_leave(in->store, &in->part, true);
+        return 0;
+    default:
+        return POSTERN_ERR_PROTO;
+    }
+}
+
+static void serve_sender(struct incoming *in)
+{
+    uint8_t head[TRANSFER_HEAD];
+    enum transfer_type type;
+    size_t len;
+    bool begun = false;
+    int err = 0;
+    in->part.fd = -1;
+    while (err == 0) {
+        err = read_all(in->fd, head, sizeof(head));
+        if (err == 0)
+            err = transfer_parse_head(head, &type, &len);
+        if (err == 0)
+            err = read_all(in->fd, in->buf, len);
+        if (err == 0)
+            err = on_frame(in, type, len);
+        begun = begun || err == 0;
+    }
+    bool half = in->part.fd >= 0;
+    store_leave(in->store, &in->part, false);
+    store_tidy(in->store);
+    if (err == POSTERN_ERR_PROTO && begun)
+        (void)fail(in, err, "update the older one", "what it sends makes no sense");
+    else if (err == POSTERN_ERR_CLOSED && half)
+        log_warn("%s went away in the middle of %.200s: when it sends that again, it "
+                 "goes on where it was",
+                 in->who, in->files[in->current].path);
+}
+
+/* ------------------------------------------------------------------------- all of them
+ */
+
+struct receive {
+    struct loop *loop;
+    struct events *out;
+    const char *dir;
+    int result;
+    struct fault *f;
+};
+
+_Noreturn static void run_sender(struct receive *r, int fd, const char *who)
+{
+    struct incoming *in = calloc(1, sizeof(*in));
+    struct store store;
+    struct fault f;
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (in == NULL)
+        _exit(1);
+    in->fd = fd;
+    in->out = r->out;
+    in->store = &store;
+    (void)snprintf(in->who, sizeof(in->who), "%.63s", who);
+    utf8_make_plain(in->who);
+    if (store_open(&store, r->dir, &f) != 0)
+        (void)fail(in, f.code, f.advice, f.what);
+    else
+        serve_sender(in);
+    _exit(0);
+}
+
+static void on_connection(void *ctx, int fd, const char *who)
+{
+    struct receive *r = ctx;
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        run_sender(r, fd, who);
+    if (pid < 0)
+        log_error("no process can be started for a sender: %s; let some others end",
+                  strerror(errno));
+    (void)close(fd);
+}
+
+static void on_lost(void *ctx)
+{
+    struct receive *r = ctx;
+    r->result = fault_set(r->f, POSTERN_ERR_CLOSED, "start both again",
+                          "the running 'postern serve' ended, and nobody can send "
+                          "any more");
+    loop_stop(r->loop);
+}
+
+static void on_stop(void *ctx, int signum)
+{
+    (void)signum;
+    loop_stop(((struct receive *)ctx)->loop);
+}
+
+static void tell_ready(struct receive *r)
+{
+    struct event e;
+    event_begin(&e, "ready");
+    event_text(&e, "into", r->dir);
+    events_print(r->out, &e);
+}
+
+int receive_run(const struct statedir *state, const char *dir, struct events *out,
+                struct fault *f)
+{
+    static const struct taker_events events = {on_connection, on_lost};
+    struct receive r = {.out = out, .dir = dir, .f = f};
+    struct store store;
+    struct taker *taker = NULL;
+    struct stop *stop = NULL;
+    int err = store_open(&store, dir, f);
+    if (err != 0)
+        return err;
+    store_tidy(&store);
+    store_close(&store);
+    if ((err = loop_open(&r.loop)) != 0)
+        return fault_lack(f, err);
+    (void)signal(SIGCHLD, SIG_IGN);
+    err = stop_open(&stop, r.loop, on_stop, &r);
+    if (err != 0)
+        (void)fault_lack(f, err);
+    if (err == 0)
+        err = taker_open(&taker, r.loop, state, RECEIVE_SERVICE "=" RECEIVE_PORT,
+                         "postern receive", &events, &r, f);
+    if (err == 0) {
+        tell_ready(&r);
+        loop_run(r.loop);
+        err = r.result;
+    }
+    taker_close(taker);
+    stop_close(stop);
+    loop_poll(r.loop);
+    loop_close(r.loop);
+    return err;
+}

@@ -1,0 +1,156 @@
+/* Two sockets to `serve`: the request that publishes, and the one that brings them. */
+#include "host/taker.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "core/json.h"
+#include "core/proto.h"
+#include "io/fdpass.h"
+#include "io/lack.h"
+#include "io/local.h"
+#include "io/sock.h"
+
+enum { WHO_LEN = 64, REPLY_MS = 5000, BURST = 16 };
+
+struct taker {
+    int conn, bringer;
+    struct watch conn_watch, bringer_watch;
+    const struct taker_events *events;
+    void *ctx;
+};
+
+int taker_give(int taker, const char *who)
+{
+    int pair[2];
+    char name[WHO_LEN] = "";
+    if (sock_pair(pair) != 0)
+        return -1;
+    (void)snprintf(name, sizeof(name), "%s", who);
+    bool given = fdpass_send(taker, name, sizeof(name), pair[1]) == sizeof(name);
+    (void)close(pair[1]);
+    if (given)
+        return pair[0];
+    (void)close(pair[0]);
+    return -1;
+}
+
+static void on_bringer(void *ctx, int events)
+{
+    struct taker *t = ctx;
+    (void)events;
+    for (int i = 0; i < BURST; i++) {
+        char who[WHO_LEN];
+        int fd = -1;
+        ssize_t n = fdpass_recv(t->bringer, who, sizeof(who), 0, &fd);
+        if (fd < 0) {
+            if (n == 0)
+                watch_close(&t->bringer_watch); /* the other one says so */
+            return;
+        }
+        who[sizeof(who) - 1] = '\0';
+        if (n == (ssize_t)sizeof(who))
+            t->events->on_connection(t->ctx, fd, who);
+        else
+            (void)close(fd);
+    }
+}
+
+static void on_conn(void *ctx, int events)
+{
+    struct taker *t = ctx;
+    (void)events;
+    watch_close(&t->conn_watch);
+    t->events->on_lost(t->ctx);
+}
+
+/* Under its own name, and no other's: who sends asks for that. */
+static int check_name(const char *json, const char *service, struct fault *f)
+{
+    struct json_value v;
+    char name[WHO_LEN] = "";
+    size_t len = strcspn(service, "=");
+    if (json_find(&v, json, "service") == 0)
+        json_value_words(&v, name, sizeof(name));
+    if (strlen(name) == len && strncmp(name, service, len) == 0)
+        return 0;
+    return fault_set(f, POSTERN_ERR_INUSE, "end the other one first",
+                     "this host publishes a service '%.*s' already", (int)len, service);
+}
+
+static int publish(struct taker *t, const struct statedir *state, const char *service,
+                   const char *program, int give, struct fault *f)
+{
+    LocalRequest req = {.op = LOCAL_PUBLISH};
+    LocalReply reply = LocalReply_init_zero;
+    char path[STATEDIR_SOCKET_LEN];
+    statedir_socket(state, "serve", path);
+    (void)snprintf(req.service, sizeof(req.service), "%s", service);
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", program);
+    int err = local_dial(path, &t->conn);
+    if (err == POSTERN_ERR_NOTFOUND) {
+        t->conn = -1;
+        return fault_set(f, err, "start it first: postern serve",
+                         "no 'postern serve' runs here, through which others come");
+    }
+    if (err != 0)
+        t->conn = -1;
+    if (err == 0)
+        err = local_send(t->conn, &req, give);
+    if (err == 0)
+        err = local_recv(t->conn, &reply, REPLY_MS);
+    if (err != 0)
+        return fault_set(f, err, "try again",
+                         "the running 'postern serve' did not take the request (%s)",
+                         postern_strerror(err));
+    if (reply.code != 0)
+        return fault_set(f, (int)reply.code, reply.advice, "%s", reply.reason);
+    return check_name(reply.json, service, f);
+}
+
+int taker_open(struct taker **out, struct loop *loop, const struct statedir *state,
+               const char *service, const char *program,
+               const struct taker_events *events, void *ctx, struct fault *f)
+{
+    int pair[2];
+    struct taker *t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    t->conn = t->bringer = -1;
+    t->events = events;
+    t->ctx = ctx;
+    if (sock_pair(pair) != 0) {
+        free(t);
+        return fault_lack(f, POSTERN_ERR_LIMIT);
+    }
+    t->bringer = pair[0];
+    int err = publish(t, state, service, program, pair[1], f);
+    (void)close(pair[1]);
+    if (err == 0 &&
+        (watch_start(&t->conn_watch, loop, t->conn, WATCH_READ, on_conn, t) != 0 ||
+         watch_start(&t->bringer_watch, loop, t->bringer, WATCH_READ, on_bringer, t) !=
+             0))
+        err = fault_lack(f, POSTERN_ERR_LIMIT);
+    if (err != 0)
+        taker_close(t);
+    else
+        *out = t;
+    return err;
+}
+
+void taker_close(struct taker *t)
+{
+    if (t == NULL)
+        return;
+    watch_close(&t->conn_watch);
+    watch_close(&t->bringer_watch);
+    if (t->conn >= 0)
+        (void)close(t->conn);
+    if (t->bringer >= 0)
+        (void)close(t->bringer);
+    free(t);
+}

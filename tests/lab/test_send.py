@@ -1,0 +1,354 @@
+"""`postern send` and `postern receive`: every byte arrives, nothing is overwritten, no
+half file stands under its name, and what was begun goes on where it was."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from .actors import HOST
+from .net import run, wait_until
+from .test_badinput import says
+
+pytestmark = pytest.mark.postern
+MB = 1024 * 1024
+
+
+class Pair:
+    """A client that sends from `out`, and a host that receives into `into`."""
+
+    def __init__(self, g):
+        self.g, self.work = g, g.work
+        self.out, self.into = os.path.join(g.work, "out"), os.path.join(g.work, "into")
+        os.makedirs(self.out)
+        os.makedirs(self.into)
+        self.proc = None
+
+    def receive(self, *args):
+        self.proc = self.g.host.start("receive", *(args or (self.into,)))
+        self.proc.wait_event("ready", 10)
+        return self.proc
+
+    def file(self, name, size, seed=b"x"):
+        path = os.path.join(self.out, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            for i in range(0, size, MB):
+                block = hashlib.shake_128(seed + str(i).encode()).digest(4096)
+                f.write((block * 256)[:min(MB, size - i)])
+        return path
+
+    def send(self, *paths, who=None, timeout=60, **more):
+        return (who or self.g.client).run("send", *paths, HOST, timeout=timeout, **more)
+
+    def got(self, name):
+        return os.path.join(self.into, name)
+
+    def files(self):
+        found = {}
+        for top, _, names in os.walk(self.into):
+            for name in names:
+                path = os.path.join(top, name)
+                found[os.path.relpath(path, self.into)] = digest(path)
+        return found
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "blake2b").hexdigest()
+
+
+@pytest.fixture
+def pair(gate):
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("tcp-server", 7000)
+    return Pair(g.up_and_joined("peer=7000"))
+
+
+def test_files_and_directories(pair):
+    p = pair
+    p.receive()
+    a = p.file("a.bin", 5 * MB + 17)
+    empty = p.file("empty", 0)
+    p.file("tree/b", 3)
+    p.file("tree/deep/.hidden", 40)
+    os.makedirs(os.path.join(p.out, "tree/void"))
+    os.chmod(a, 0o754)
+    os.utime(a, (1_600_000_000, 1_600_000_000))
+    done = p.send(a, empty, os.path.join(p.out, "tree/"))
+    assert done.status == 0, done.stderr
+    want = {"a.bin", "empty", "tree/b", "tree/deep/.hidden"}
+    assert {e["file"] for e in done.events if e["event"] == "sent"} == want, done.stdout
+    wait_until(lambda: len([e for e in p.proc.events if e["event"] == "received"]) == 4 or
+               p.proc.poll_output(), 5, "the host says so")
+    assert p.proc.find("received", file="a.bin")["from"], p.proc.events
+    assert set(p.files()) == want and all(p.files()[n] == digest(os.path.join(p.out, n)) for n in want)
+    assert os.path.isdir(p.got("tree/void"))
+    there = os.stat(p.got("a.bin"))
+    assert stat.S_IMODE(there.st_mode) == 0o754 & ~0o022 | 0o044 & 0o754 and there.st_mtime == 1_600_000_000
+    assert p.proc.terminate() == 0
+    assert not os.path.exists(p.got(".postern-parts"))
+
+
+def test_nothing_is_overwritten_and_what_is_there_is_not_sent_again(pair):
+    p = pair
+    p.receive()
+    a = p.file("a.txt", 3 * MB)
+    assert p.send(a).status == 0
+    again = p.send(a).event("sent")
+    assert again["note"] and os.listdir(p.into) == ["a.txt"], again
+    first = digest(a)
+    p.file("a.txt", 3 * MB, b"other")
+    assert p.send(a).event("sent")["as"] == "a (2).txt"
+    p.file("a.txt", 10, b"third")
+    assert p.send(a).event("sent")["as"] == "a (3).txt"
+    assert sorted(os.listdir(p.into)) == ["a (2).txt", "a (3).txt", "a.txt"] and p.files()["a.txt"] == first
+
+
+def test_sparse_and_large(pair):
+    p = pair
+    p.receive()
+    path = os.path.join(p.out, "disk.img")
+    with open(path, "wb") as f:
+        f.truncate(20_000 * MB)
+        f.seek(7_000 * MB + 5)
+        f.write(b"in the middle")
+    done = p.send(path, timeout=60)
+    assert done.status == 0, done.stderr
+    there = os.stat(p.got("disk.img"))
+    assert there.st_size == 20_000 * MB and there.st_blocks * 512 < 10 * MB
+    with open(p.got("disk.img"), "rb") as f:
+        f.seek(7_000 * MB + 5)
+        assert f.read(14) == b"in the middle\0"
+
+
+
+
+def parts(p):
+    folder = p.got(".postern-parts")
+    return sum(os.path.getsize(os.path.join(folder, n)) for n in os.listdir(folder)) \
+        if os.path.isdir(folder) else 0
+
+
+def test_killed_in_the_middle_it_goes_on(pair):
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 200 * MB)
+    for _ in range(2):
+        before = parts(p)
+        proc = p.g.client.start("send", big, HOST)
+        wait_until(lambda: parts(p) > before + 20 * MB or not proc.running, 60, "some of it is there")  # noqa: B023
+        assert proc.running, proc.stderr
+        proc.kill()
+        assert not os.path.exists(p.got("big.bin"))
+        assert parts(p) > before
+    done = p.send(big, timeout=120)
+    assert done.status == 0, done.stderr
+    assert p.files() == {"big.bin": digest(big)}
+
+
+def test_the_host_killed_in_the_middle(pair):
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 200 * MB)
+    proc = p.g.client.start("send", big, HOST)
+    wait_until(lambda: parts(p) > 10 * MB, 60, "some of it is there")
+    p.proc.kill()
+    assert proc.wait(20) == 1
+    assert "send it again: it goes on where it was" in proc.stderr or "broken" in proc.stderr, proc.stderr
+    assert len(proc.stderr.splitlines()) == 1, proc.stderr
+    assert not os.path.exists(p.got("big.bin"))
+    says(p.send(big, json=False), 1, "receives nothing now; run 'postern receive' there")
+    p.receive()
+    assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
+
+
+def test_a_part_that_is_not_the_file_is_begun_anew(pair):
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 100 * MB)
+    proc = p.g.client.start("send", big, HOST)
+    wait_until(lambda: parts(p) > 20 * MB, 60, "some of it is there")
+    proc.kill()
+    folder = p.got(".postern-parts")
+    with open(os.path.join(folder, os.listdir(folder)[0]), "r+b") as f:
+        f.seek(3 * MB)
+        f.write(b"rot")
+    assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
+
+
+def test_a_source_that_changes(pair):
+    p = pair
+    p.receive()
+    big, fine = p.file("big.bin", 200 * MB), p.file("fine.txt", 9)
+    proc = p.g.client.start("send", big, fine, HOST)
+    wait_until(lambda: parts(p) > 20 * MB, 60, "some of it is there")
+    with open(big, "ab") as f:
+        f.write(b"more")
+    assert proc.wait(60) == 1
+    lines = proc.stderr.splitlines()
+    assert "big.bin is not sent: it changed" in lines[0] and "1 of 2 were not sent" in lines[-1], lines
+    assert list(p.files()) == ["fine.txt"]
+
+
+def test_two_senders_at_once(pair):
+    p = pair
+    p.receive()
+    other = p.g.other_client("other")
+    p.g.join(other)
+    mine = p.file("one/same.bin", 30 * MB, b"mine")
+    theirs = p.file("two/same.bin", 30 * MB, b"theirs")
+    procs = [who.start("send", path, HOST) for who, path in ((p.g.client, mine), (other, theirs))]
+    for proc in procs:
+        assert proc.wait(120) == 0, proc.stderr
+    assert sorted(p.files().values()) == sorted([digest(mine), digest(theirs)])
+    assert sorted(p.files()) == ["same (2).bin", "same.bin"]
+
+
+def test_the_same_file_twice_at_once(pair):
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 200 * MB)
+    first = p.g.client.start("send", big, HOST)
+    wait_until(lambda: parts(p) > 10 * MB, 60, "some of it is there")
+    first.signal(19)
+    done = p.send(big, json=False)
+    says(done, 1, "it is being received already")
+    first.signal(18)
+    assert first.wait(120) == 0, first.stderr
+    assert p.files() == {"big.bin": digest(big)}
+
+
+def test_a_full_disk(pair):
+    p = pair
+    disk = os.path.join(p.work, "disk")
+    os.makedirs(disk)
+    run("mount", "-t", "tmpfs", "-o", "size=20m", "none", disk)
+    try:
+        p.receive(disk)
+        big = p.file("big.bin", 50 * MB)
+        says(p.send(big, json=False), 1, "the disk is too full")
+        assert os.listdir(disk) == []
+    finally:
+        if p.proc is not None:
+            p.proc.kill()
+        run("umount", "-l", disk)
+
+
+def test_links_and_odd_names(pair):
+    p = pair
+    p.receive()
+    p.file("d/fine", 3)
+    os.symlink("/etc/passwd", os.path.join(p.out, "d/link"))
+    os.mkfifo(os.path.join(p.out, "d/fifo"))
+    p.file("d/a\nb\x1b[31m", 4)
+    p.file(".profile", 5)
+    done = p.send(os.path.join(p.out, "d"), os.path.join(p.out, ".profile"))
+    assert done.status == 1 and "symbolic link" in done.stderr and "no regular file" in done.stderr
+    assert "2 of 6 were not sent" in done.stderr.splitlines()[-1], done.stderr
+    assert sorted(p.files()) == ["_profile", "d/a_b_[31m", "d/fine"]
+    says(p.send(os.path.join(p.out, "d/link"), json=False), 1, "a symbolic link")
+    says(p.send(os.path.join(p.out, "nosuch"), json=False), 1, "nosuch cannot be sent")
+    # nor is one followed there
+    os.rename(p.got("d"), p.got("e"))
+    elsewhere = os.path.join(p.work, "elsewhere")
+    os.makedirs(elsewhere)
+    os.symlink(elsewhere, p.got("d"))
+    os.remove(os.path.join(p.out, "d/link"))
+    os.remove(os.path.join(p.out, "d/fifo"))
+    says(p.send(os.path.join(p.out, "d"), json=False), 1, "cannot be stored")
+    assert os.listdir(elsewhere) == []
+
+
+def test_who_may(pair):
+    p = pair
+    a = p.file("a", 1)
+    says(p.send(a, json=False), 1, "receives nothing now; run 'postern receive' there")
+    p.receive()
+    says(p.g.host.run("receive", p.into, json=False), 1, "publishes a service 'receive' already")
+    narrow = p.g.other_client("narrow")
+    p.g.join(narrow, None, "--services", "peer")
+    says(p.send(a, who=narrow, json=False), 1, "may not use that service")
+    p.g.host_proc.terminate()
+    assert p.proc.wait(10) == 1 and "nobody can send any more" in p.proc.stderr
+    says(p.g.host.run("receive", p.into, json=False), 1, "no 'postern serve' runs here")
+    says(p.g.host.run("receive", "/nosuch", json=False), 1, "nothing can be received into /nosuch")
+    says(p.send(a, json=False), 1, "not online")
+
+
+def test_beside_up_and_with_lines_of_progress(pair):
+    p = pair
+    p.receive()
+    p.g.client.start("up").wait_event("path", 20)
+    big = p.file("big.bin", 400 * MB)
+    done = p.send(big, timeout=200)
+    assert done.status == 0, done.stderr
+    assert done.seconds < 6 or done.event("progress")["of"] == 400 * MB, done.stdout
+    assert os.path.getsize(p.got("big.bin")) == 400 * MB
+
+
+# ----------------------------------------------------------------------------- share
+
+@pytest.fixture
+def shared(pair):
+    p = pair
+    p.file("film.mp4", 3 * MB + 5)
+    p.file("pictures/a & <b>.jpg", 100)
+    p.file(".secret", 5)
+    p.file("pictures/.git/config", 5)
+    os.symlink("/etc/passwd", os.path.join(p.out, "link"))
+    os.symlink("/etc/apt", os.path.join(p.out, "etc"))
+    p.proc = p.g.host.start("share", p.out)
+    p.proc.wait_event("ready", 10)
+    p.port = p.g.connect("share").port
+    return p
+
+
+def curl(p, path, *args):
+    done = p.g.programs.run(p.g.topo.client.ns, "curl", "curl", "-s", "-S", "--path-as-is", "-D", "-", *args,
+                            f"http://127.0.0.1:{p.port}{path}", timeout=30)
+    head, _, body = done.stdout.replace("\r", "").partition("\n\n")
+    return int(head.split()[1]), head, body
+
+
+def test_share_shows_a_directory(shared):
+    p = shared
+    status, _, page = curl(p, "/")
+    assert status == 200 and 'href="./film.mp4"' in page and 'href="./pictures/"' in page
+    assert "secret" not in page and "link" not in page and "etc" not in page, page
+    status, _, page = curl(p, "/pictures", "-L")
+    assert "a &amp; &lt;b&gt;.jpg" in page and "a%20%26%20%3Cb%3E.jpg" in page and ".git" not in page, page
+    assert curl(p, "/pictures/a%20%26%20%3Cb%3E.jpg", "-o", os.path.join(p.work, "got"))[0] == 200
+    for path in ("/.secret", "/link", "/etc/sources.list", "/../host/device.db", "/%2e%2e/host/device.db",
+                 "/pictures/../.secret", "/pictures/.git/config", "/nosuch", "/film.mp4/x"):
+        status, _, body = curl(p, path)
+        assert status == 404 and body == "There is nothing here.\n", (path, body)
+    assert curl(p, "/film.mp4", "-X", "PUT", "-d", "x")[0] == 405
+
+
+def test_share_serves_ranges(shared):
+    p = shared
+    with open(os.path.join(p.out, "film.mp4"), "rb") as f:
+        whole = f.read()
+    got = os.path.join(p.work, "got")
+    for text, want in (("0-9", whole[:10]), ("3145728-", whole[3145728:]), ("-7", whole[-7:]),
+                       ("5-99999999", whole[5:])):
+        p.g.programs.run(p.g.topo.client.ns, "curl", "curl", "-s", "-r", text, "-o", got,
+                         f"http://127.0.0.1:{p.port}/film.mp4")
+        with open(got, "rb") as f:
+            assert f.read() == want, text
+    assert "206" in curl(p, "/film.mp4", "-I", "-r", "0-9")[1]
+    assert curl(p, "/film.mp4", "-I", "-r", "99999999-")[0] == 416
+    assert curl(p, "/film.mp4", "-I", "-r", "9-2")[0] == 200
+
+
+def test_share_is_for_who_may(shared):
+    p = shared
+    narrow = p.g.other_client("narrow")
+    p.g.join(narrow, None, "--services", "peer")
+    says(narrow.run("nc", HOST, "share", json=False, stdin=b""), 1, "may not use that service")
+    says(p.g.host.run("share", p.out, json=False), 1, "publishes a service 'share' already")
+    says(p.g.host.run("share", "/nosuch", json=False), 1, "/nosuch cannot be shared")
+    assert p.proc.terminate() == 0
+    says(p.g.client.run("nc", HOST, "share", json=False, stdin=b""), 1, "publishes no service 'share'")
