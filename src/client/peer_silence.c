@@ -77,9 +77,9 @@ static void end_forgotten(struct peer *p)
     struct fault f;
     (void)fault_set(
         &f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
-        "%.64s does not know this session any more: it was restarted, or this "
-        "device was removed or silent for too long; open connections through it are "
-        "lost",
+        "%.64s does not know this session any more: it was restarted or gave it up, "
+        "or this device was removed or silent for too long; open connections through "
+        "it are lost",
         p->config.name);
     backoff_reset(&p->backoff);
     peer_restart(p, &f, false);

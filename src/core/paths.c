@@ -122,15 +122,29 @@ static bool in_order(const struct paths_path *x)
     return x->stream || x->meagre;
 }
 
+/* It carries something towards us. */
+static uint64_t lately_until_us(const struct paths *p, const struct paths_path *x)
+{
+    return x->heard_us + max64(PATHS_GRACE_MIN_US, 4 * (uint64_t)p->pto_us);
+}
+
 /*
  * A stream on which packets still arrive is slow, not dead: our question waits behind
  * what was sent before it. It may be that one direction is cut, so not for ever.
  */
 static uint64_t slow_until_us(const struct paths *p, const struct paths_path *x)
 {
-    uint64_t lately = max64(PATHS_GRACE_MIN_US, 4 * (uint64_t)p->pto_us);
-    return in_order(x) ? min64(x->heard_us + lately, x->asked_us + PATHS_SLOW_MAX_US)
+    return in_order(x) ? min64(lately_until_us(p, x), x->asked_us + PATHS_SLOW_MAX_US)
                        : 0;
+}
+
+/*
+ * Where a third of all packets is lost each way, four requests in a row often are. Who
+ * buries such a path needs the broker for another, and that may take far longer.
+ */
+static uint64_t lossy_until_us(const struct paths *p, const struct paths_path *x)
+{
+    return min64(lately_until_us(p, x), x->asked_us + PATHS_LOSSY_MAX_US);
 }
 
 static uint64_t dead_at_us(const struct paths *p, const struct paths_path *x)
@@ -138,7 +152,8 @@ static uint64_t dead_at_us(const struct paths *p, const struct paths_path *x)
     if (x->id == PATHS_NONE || !in_doubt(x) || x->told_dead ||
         x->unanswered < DEAD_TRIES)
         return UINT64_MAX;
-    return max64(x->asked_us + dead_after_us(p, x), slow_until_us(p, x));
+    uint64_t lives = max64(slow_until_us(p, x), lossy_until_us(p, x));
+    return max64(x->asked_us + dead_after_us(p, x), lives);
 }
 
 /* ------------------------------------------------------------------------ requests */

@@ -22,7 +22,8 @@
  * silent are dead after max(1 s, 4 probe timeouts) when another answered meanwhile,
  * else after max(2 s, 6 probe timeouts). A stream on which packets arrived in the last
  * max(0.3 s, 4 probe timeouts) is neither dead, for 20 s, nor left for a path that
- * carries little: what answers late waits behind other data there.
+ * carries little: what answers late waits behind other data there. Any
+ * other path on which they did is not dead for 5 s: it may lose much.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
  * else a path that lies far away would be left before its first one.
@@ -63,6 +64,7 @@
 #define PATHS_SLOW_MAX_US 20000000ull
 #define PATHS_LATE_US 200000ull
 #define PATHS_STIR_US 200000ull
+#define PATHS_LOSSY_MAX_US 5000000ull
 #define PATHS_FULL_EVERY_US 600000ull
 #define PATHS_FULL_TRIES 3
 #define PATHS_RETURN_STREAK 3 /* doubled for each time it was left in half a minute */

@@ -137,6 +137,17 @@ static enum trial_action judge(struct trial *t, const struct trial_report *r)
     return hopeless ? go_back(t, r) : TRIAL_NOTHING;
 }
 
+/* Nothing moves at all: no span of round trips, which grow as it stands, is waited for.
+ */
+static bool stands(struct trial *t, const struct trial_report *r)
+{
+    if (r->bytes != t->seen_bytes) {
+        t->seen_bytes = r->bytes;
+        t->seen_us = r->now_us;
+    }
+    return r->now_us - t->seen_us >= TRIAL_STAND_US + 2 * t->round_us;
+}
+
 static enum trial_action run(struct trial *t, const struct trial_report *r)
 {
     uint64_t age = r->now_us - t->since_us;
@@ -144,13 +155,17 @@ static enum trial_action run(struct trial *t, const struct trial_report *r)
         if (r->path == t->rival) {
             t->moved = true;
             t->moved_us = r->now_us;
-            t->moved_bytes = r->bytes;
+            t->moved_bytes = t->seen_bytes = r->bytes;
+            t->seen_us = r->now_us;
+            t->round_us = min64(r->path_us, TRIAL_STAND_ROUND_US);
             measure_from(t, r);
             return TRIAL_NOTHING;
         }
         return age < TRIAL_MOVE_US ? TRIAL_NOTHING : go_back(t, r);
     }
     if (r->path != t->rival) /* it did not bear the session */
+        return go_back(t, r);
+    if (stands(t, r))
         return go_back(t, r);
     uint64_t rounds = TRIAL_SPAN_ROUNDS * (uint64_t)r->path_us;
     return age < max64(TRIAL_SPAN_US, rounds) ? TRIAL_NOTHING : judge(t, r);

@@ -14,7 +14,8 @@
  *     held back arrives at once, and is no speed);
  *   - without, when a span after the first TRIAL_SETTLE_US and TRIAL_SETTLE_ROUNDS
  *     carried less, and not a quarter more than the one before it: it grows no more;
- *   - without, when nothing has come, or less than half at half-time.
+ *   - without, when nothing has come, or less than half at half-time, or nothing moves
+ *     for TRIAL_STAND_US and two round trips as they were at its begin.
  * At its end, TRIAL_MAX_US and TRIAL_MAX_ROUNDS, the last span counts. Then the session
  * stays, or goes back for TRIAL_PAUSE_MIN_US, doubled each time in one network: both
  * are most often held up by the same uplink.
@@ -50,6 +51,8 @@
 #define TRIAL_MAX_US 3000000ull
 #define TRIAL_MAX_ROUNDS 12
 #define TRIAL_LONGEST_US 8000000ull
+#define TRIAL_STAND_US 1200000ull
+#define TRIAL_STAND_ROUND_US 1000000ull /* of a round trip that is waited for */
 #define TRIAL_GROWTH_PERCENT 125
 #define TRIAL_GAIN_PERCENT 160
 #define TRIAL_EQUAL_PERCENT 80
@@ -90,6 +93,7 @@ struct trial {
     uint64_t since_us, since_bytes; /* of what is being measured */
     bool moved;
     uint64_t moved_us, moved_bytes;                /* when the rival began to carry */
+    uint64_t round_us, seen_us, seen_bytes;        /* its, then; when anything moved */
     uint64_t own_bit_s, rival_bit_s, before_bit_s; /* before: of the span before */
     /* after a trial */
     uint64_t not_before_us, pause_us;

@@ -4,17 +4,21 @@
  * seconds. So there bulk stays behind what leaves in half a second; what is brief
  * (stream.c) goes all the same, within a little more.
  *
- * A line is slow here while it carries less than SLOW_BYTES_S and its answers take
- * QUEUE_NS longer than twice the least of the last half minute. That least is looked
- * for anew: what was a queue may have become the way, and others may fill it.
+ * A line is slow here while it carries less than SLOW_BYTES_S, its answers take
+ * QUEUE_NS longer than twice the least of the last half minute, and it does not carry
+ * more from one second to the next, as the TCP of a far path does that is finding its
+ * speed. That least is looked for anew: what was a queue may have become the way, and
+ * others may fill it.
  */
 #include "session/internal.h"
 
 enum {
     SLOW_BYTES_S = 256 * 1024,
+    CRAWL_BYTES_S = 32 * 1024,   /* no such line is waited for */
     FLIGHT_MIN_BYTES = 8 * 1024, /* or one who shares the queue gets nothing */
     FLIGHT_DRAINED_BYTES = 3 * 1024,
     BRIEF_MORE_BYTES = 8 * 1024,
+    STEADY = 1, /* rates in a row that did not grow */
 };
 static const uint64_t queue_ns = 250000000ull;  /* more, and there is a queue */
 static const uint64_t target_ns = 500000000ull; /* what may wait in it */
@@ -57,8 +61,9 @@ static void note_rate(struct session *s, uint64_t now_ns)
     if (span < rate_ns || span < f->latest_ns)
         return;
     uint64_t us = span / 1000;
-    f->rates[f->turn++ % FLIGHT_RATES] =
-        (s->acked_bytes - f->acked_bytes) * 1000000 / us;
+    uint64_t rate = (s->acked_bytes - f->acked_bytes) * 1000000 / us;
+    f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
+    f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
     f->rate = 0;
@@ -73,8 +78,7 @@ static void note_rate(struct session *s, uint64_t now_ns)
 void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
 {
     struct flight *f = &s->flight;
-    if (rtt_ns == 0 ||
-        rtt_ns == UINT64_MAX) /* after a change of path there is none yet */
+    if (rtt_ns == 0 || rtt_ns == UINT64_MAX) /* after a move there is none yet */
         return;
     uint64_t news = s->acked_bytes - f->seen_bytes;
     f->seen_bytes = s->acked_bytes;
@@ -82,9 +86,9 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     note_rate(s, now_ns);
     uint64_t base = base_ns(f),
              fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
-    bool queued =
-        rtt_ns > 2 * base + queue_ns; /* a far path's TCP has to find its speed */
-    f->held = f->rate < SLOW_BYTES_S && (f->held || queued);
+    bool queued = rtt_ns > 2 * base + queue_ns;
+    bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
+    f->held = f->rate < SLOW_BYTES_S && !grows && (f->held || queued);
     if (queued)
         f->max = fits > FLIGHT_MIN_BYTES ? fits : FLIGHT_MIN_BYTES;
     else if (rtt_ns < base + (base + queue_ns) / 2 && f->max < SESSION_WINDOW_MAX)

@@ -57,12 +57,11 @@ struct flow {
 struct flight {
     uint64_t least_ns[2]; /* round trip, in this while and in the one before */
     uint64_t turned_ns, latest_ns, drained_ns;
-    uint64_t since_ns,
-        acked_bytes;     /* when the rate began to be taken, and all by then */
-    uint64_t seen_bytes; /* all that was acknowledged by the latest word */
+    uint64_t since_ns, acked_bytes; /* when the rate began to be taken, all by then */
+    uint64_t seen_bytes;            /* all that was acknowledged by the latest word */
     uint64_t rates[FLIGHT_RATES], rate; /* bytes a second; the most of them */
     uint64_t max;                       /* bytes */
-    unsigned turn;
+    unsigned turn, steady; /* the latter: rates since the last that was more */
     bool held, draining;
 };
 
@@ -70,7 +69,7 @@ struct flight {
 struct stall {
     uint64_t moved; /* the session's count then */
     uint64_t since_us, from_us, first_us, at_us;
-    unsigned acts;
+    unsigned acts, acts_in_all; /* on this path, and since it moved last */
     bool asked;
 };
 
@@ -149,8 +148,10 @@ struct session {
     uint64_t label;     /* under which QUIC knows the other end (steer.c) */
     uint32_t like_path; /* id of one that carries what the one in use does; 0 none */
     uint64_t tried_ns;  /* when the label was taken */
-    uint64_t raise_ns;  /* when larger packets are tried again; 0 never */
-    size_t packet_max;  /* what QUIC may make now */
+    struct in6_addr vouched; /* host: the label that QUIC may send to without bound */
+    uint64_t vouched_bytes;  /* sent by then */
+    uint64_t raise_ns;       /* when larger packets are tried again; 0 never */
+    size_t packet_max;       /* what QUIC may make now */
     struct flow flow;
     struct flight flight;
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
@@ -213,6 +214,8 @@ void steer_run(struct session *s);
 void steer_renew(struct session *s);
 /* Acknowledgements were read: how fast is the path in use? */
 void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
+/* Host, before it sends: no label is bound by what came from there. */
+void steer_vouch(struct session *s, uint64_t ts);
 /* QUIC is done with a new label, for good or ill. */
 void steer_on_validated(struct session *s);
 /* QUIC is to begin anew: another label, and what makes the host follow. */

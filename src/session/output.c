@@ -256,7 +256,8 @@ bool output_run(struct session *s)
     output_flush_pending(s);
     if (s->pending.buf != NULL)
         return false;
-    bool ping = s->ping_due && s->confirmed;
+    steer_vouch(s, ts);
+    bool ping = s->ping_due && session_is_secure(s);
     if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
     max = round_budget(s);

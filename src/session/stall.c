@@ -1,10 +1,9 @@
 /*
  * Whether QUIC moves at all. It may stand though its path is as good as any:
- *   - A host may send a new label three times what came from there until that is
- *     validated. Where ngtcp2 meets this limit it stops the timer that misses lost
- *     packets, and starts it again only as something is sent or acknowledged. Where the
- *     window is full of packets that were lost, neither ever happens, and the label is
- *     never validated, since its challenge needs room in the window too.
+ *   - QUIC misses what was lost only by what is acknowledged later, or by a timer that
+ *     waits twice as long each time: after seconds of loss, seconds. A window full of
+ *     lost packets holds back its questions too.
+ *   - A client whose handshake is not confirmed has no such timer for what it sent.
  *   - After a change of label the first acknowledgement may be of a packet that left
  *     seconds before; its age then counts as the round trip, and what is lost next is
  *     missed only three times as long after, doubled each time.
@@ -15,7 +14,9 @@
  * its client to (PROBE_RENEW). Again after twice that time, and four times. Then the
  * path is dead to the client, since another may carry what it does not; and if that was
  * no help either, the session fails, so that another can begin. All of it counts from
- * new on another path. A path that does not answer is core/paths' matter.
+ * new on another path, but that a session fails after twice as many tries in all:
+ * unless the network was away meanwhile, who stands still on one path after the other
+ * does not do so for ever. A path that does not answer is core/paths' matter.
  */
 #include "io/clock.h"
 #include "io/log.h"
@@ -61,11 +62,13 @@ static void act(struct session *s, uint64_t now_us)
     struct stall *st = &s->stall;
     if (st->acts == 0)
         st->first_us = now_us;
-    if (st->acts >= RENEWALS && now_us >= st->first_us + fail_us) {
+    if ((st->acts >= RENEWALS && now_us >= st->first_us + fail_us) ||
+        st->acts_in_all >= 2 * RENEWALS) {
         fail(s);
         return;
     }
     st->acts++;
+    st->acts_in_all++;
     st->from_us = now_us;
     st->at_us =
         now_us + (patience_us(s) << (st->acts < RENEWALS ? st->acts : RENEWALS));
@@ -78,10 +81,16 @@ void stall_run(struct session *s)
 {
     struct stall *st = &s->stall;
     uint64_t now_us = clock_us();
+    if (paths_silent_since_us(&s->net) != 0)
+        st->acts_in_all = 0;
     if (!session_is_secure(s) || s->current == NULL || !stall_is_waiting(s)) {
         st->since_us = 0;
     } else if (st->since_us == 0 || st->moved != s->moved) {
-        *st = (struct stall){.moved = s->moved, .since_us = now_us, .from_us = now_us};
+        unsigned before = st->moved == s->moved ? st->acts_in_all : 0;
+        *st = (struct stall){.moved = s->moved,
+                             .since_us = now_us,
+                             .from_us = now_us,
+                             .acts_in_all = before};
         st->at_us = now_us + patience_us(s) / 2;
     } else if (now_us >= st->at_us) {
         if (st->asked && paths_answered_us(&s->net) >= st->from_us) {

@@ -36,7 +36,7 @@ def test_who_types_beside_bulk(gate, way):
     proc = g.connect("7000", None, "--paths", "relay")
     flow = g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, way)
     sink = flow if way == "down" else server
-    wait_until(lambda: came(sink) > 40000, 20, "a full line")
+    wait_until(lambda: came(sink) > 100000, 20, "a full line whose rate is known")
     before, begin = came(sink), time.monotonic()
     done = g.client.peer("typist", "127.0.0.1", proc.port, 7)
     rate = (came(sink) - before) / (time.monotonic() - begin)

@@ -32,7 +32,9 @@ struct wire {
     struct wire *other;
     struct world *world;
     bool dead;
-    bool probes_only; /* swallows what is QUIC's */
+    bool probes_only;   /* swallows what is QUIC's */
+    unsigned lets_pass; /* but so many packets of it */
+    unsigned swallowed;
     size_t mtu;
     unsigned loss_permille;
     struct packet queue[QUEUE];
@@ -78,12 +80,24 @@ static uint32_t next_random(struct world *w)
     return w->rng >> 8;
 }
 
+static bool swallows(struct wire *x, uint8_t first)
+{
+    if (!x->probes_only || first == PROBE_FIRST_BYTE)
+        return false;
+    if (x->lets_pass > 0) {
+        x->lets_pass--;
+        return false;
+    }
+    x->swallowed++;
+    return true;
+}
+
 static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
 {
     struct wire *x = (struct wire *)p;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
-        if (x->dead || n > x->mtu || (x->probes_only && buf[at] != PROBE_FIRST_BYTE) ||
+        if (x->dead || n > x->mtu || swallows(x, buf[at]) ||
             next_random(x->world) % 1000 < x->loss_permille || x->count == QUEUE)
             continue;
         struct packet *k = &x->queue[(x->head + x->count++) % QUEUE];

@@ -303,6 +303,37 @@ static void test_no_long_pause_after_loss(void **state)
     world_free(w);
 }
 
+/*
+ * Of a new label the host heard little, and may yet send all that its window takes: its
+ * bound would stop the timer that misses what was lost.
+ */
+static void test_no_label_makes_a_host_mute(void **state)
+{
+    (void)state;
+    static const uint8_t buf[700];
+    ngtcp2_conn_info info;
+    struct world *w = world_new(0, 28);
+    struct wire *from = w->server.wires;
+    open_and_send(w);
+    w->to_send = 0;
+    RUN_UNTIL(w, w->client.got > 0 && w->client.session->unacked == 0);
+    RUN_UNTIL(w, w->client.session->label_state == LABEL_GOOD);
+    from[0].probes_only = from[1].probes_only = true; /* its packets alone are lost */
+    struct in6_addr label = w->server.session->vouched;
+    w->client.wires[0].probes_only = w->client.wires[1].probes_only = true;
+    w->client.wires[0].lets_pass = 3; /* two challenges, and what is heeded */
+    steer_want_renewal(w->client.session);
+    session_touch(w->client.session);
+    RUN_UNTIL(w, memcmp(&label, &w->server.session->vouched, sizeof(label)) != 0);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(stream_send_datagram(w->server.stream, buf, sizeof(buf)), 0);
+    uint64_t until = clock_ns() + 200000000ull;
+    RUN_UNTIL(w, clock_ns() >= until);
+    ngtcp2_conn_get_conn_info(w->server.session->conn, &info);
+    assert_true(info.bytes_in_flight >= info.cwnd); /* three times what came is less */
+    world_free(w);
+}
+
 /* Where it never moves again the session ends, so that another one may begin. */
 static void test_what_never_moves_ends(void **state)
 {
@@ -389,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_peer_ends_it),
         cmocka_unit_test(test_labels),
         cmocka_unit_test(test_no_long_pause_after_loss),
+        cmocka_unit_test(test_no_label_makes_a_host_mute),
         cmocka_unit_test(test_what_never_moves_ends),
         cmocka_unit_test(test_each_step_was_made),
     };

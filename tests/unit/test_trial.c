@@ -24,6 +24,7 @@ struct story {
     uint64_t hole_us;       /* of a trial, in which nothing arrives: it does after */
     uint64_t held, moved_us, below_us; /* below_us: on the relay, slower than before */
     bool pressed, forgiven;
+    bool jams; /* the relay takes seconds for an answer, once it is used */
     uint32_t path;
     unsigned trials, kept;
     uint64_t away_us; /* not on the direct path */
@@ -82,7 +83,9 @@ static void step(struct story *s)
                              .rival = s->path == DIRECT ? RELAY : TRIAL_NO_PATH,
                              .path_us = 10000};
     if (s->path == RELAY)
-        r.path_us = (uint32_t)s->round_us;
+        r.path_us =
+            (uint32_t)(s->jams && s->now_us > s->moved_us + 2 * TICK_US ? 5 * S
+                                                                        : s->round_us);
     s->now_us += TICK_US;
     carry(s);
     r.now_us = s->now_us;
@@ -195,6 +198,21 @@ static void test_burst_is_no_speed(void **state)
         assert_int_equal(s.kept, 0);
         assert_true(s.away_us <= 5 * S / 2);
     }
+}
+
+/* A stream that stands takes ever longer for an answer: its round trips are not waited
+ * for. */
+static void test_jam_is_left(void **state)
+{
+    (void)state;
+    struct story s;
+    begin(&s, 10 * MBIT, 10 * MBIT);
+    s.hole_us = 60 * S;
+    s.jams = true;
+    pass(&s, 60 * S);
+    assert_int_equal(s.trials, 1);
+    assert_int_equal(s.path, DIRECT);
+    assert_true(s.away_us <= 2 * S);
 }
 
 /* A slow uplink that all paths share: a trial for each pause, of a second or two. */
@@ -403,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_slow_is_left),
         cmocka_unit_test(test_equal_is_left_alone),
         cmocka_unit_test(test_far_relay),
+        cmocka_unit_test(test_jam_is_left),
         cmocka_unit_test(test_slow_ramp),
         cmocka_unit_test(test_burst_is_no_speed),
         cmocka_unit_test(test_slow_equal_uplink),

@@ -32,6 +32,7 @@ struct storm {
     struct talker flows[FLOWS];
     struct talker brief; /* one connection after the other */
     bool has_brief;
+    bool gale; /* bulk too, and loss of another sort */
     uint64_t brief_since_us, longest_us, since_us[FLOWS];
     size_t got[FLOWS];
 };
@@ -120,6 +121,22 @@ static void strike(struct storm *s)
     pass(s, CALM_US, true);
 }
 
+/* Loss at random at both devices at once and for long, so that windows are full of what
+ * was lost, again and again. */
+static void blow(struct storm *s)
+{
+    struct town *t = s->rig.town;
+    struct vnet_iface *at[] = {t->client.device, t->host.device};
+    unsigned permille = draw(s, 100, 250);
+    bool udp = draw(s, 0, 3) == 0;
+    for (int i = 0; i < 2; i++)
+        set_loss(at[i], permille, permille, udp);
+    pass(s, STEP_US * draw(s, 50, 100), false);
+    for (int i = 0; i < 2; i++)
+        set_loss(at[i], 0, 0, false);
+    pass(s, CALM_US, true);
+}
+
 /* Half of all sessions are of near peers, which have another congestion control. */
 static void set_distance(void *ctx, struct rig *r)
 {
@@ -132,6 +149,7 @@ static void play(uint64_t seed)
 {
     static struct storm s;
     s.rng = seed * 2 + 1;
+    s.gale = seed % 3 == 0;
     struct vnet_wire wire = {.delay_us = draw(&s, 0, 3) ? 50 : draw(&s, 200, 40000)};
     struct rig_config c = {.on_town = set_distance,
                            .ctx = &s,
@@ -146,16 +164,20 @@ static void play(uint64_t seed)
     rig_await(&s.rig, &s.rig.connect, "ready", NULL, unused, SECONDS(60));
     for (int i = 0; i < FLOWS; i++) {
         static const unsigned pauses[FLOWS] = {200, 200, 100, 300, 500};
+        static const unsigned gale[FLOWS] = {20, 40, 200, 300, 500};
         s.flows[i] = (struct talker){.port = LOCAL_PORT,
                                      .seed = rng_next(&s.rng),
                                      .bytes = 1000000000,
-                                     .pause_ms = pauses[i]};
+                                     .pause_ms = s.gale ? gale[i] : pauses[i]};
         talker_start(&s.flows[i], s.rig.town->client.machine);
     }
     begin_brief(&s);
     pass(&s, SECONDS(3), false);
     for (int i = 0; i < STORMS; i++)
-        strike(&s);
+        if (s.gale)
+            blow(&s);
+        else
+            strike(&s);
     (void)printf("seed %llu: longest %.1f s\n", (unsigned long long)seed,
                  (double)s.longest_us / 1e6);
     (void)fflush(stdout);
