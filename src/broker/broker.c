@@ -14,6 +14,7 @@
 #include "io/loop.h"
 #include "io/statedir.h"
 #include "io/stop.h"
+#include "io/systemd.h"
 
 enum {
     DESCRIPTORS_KEPT = 256, /* for pipes, sockets, databases, epolls */
@@ -297,6 +298,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     struct loop *loop;
     struct stop *stop = NULL;
     struct identity_watch look = {0};
+    struct timer beat;
     if (loop_open(&loop) != 0)
         return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
                          "cannot start an event loop");
@@ -308,10 +310,14 @@ int broker_run(const struct broker_config *c, struct fault *f)
         (void)fault_lack(f, rc);
     if (rc == 0 && b != NULL)
         rc = watch_identity(&look, b, loop, f);
+    systemd_watchdog_start(&beat, loop);
     if (rc == 0) {
+        systemd_ready("introduces hosts and clients");
         loop_run(loop);
+        systemd_stopping();
         rc = look.rc;
     }
+    timer_stop(&beat);
     timer_stop(&look.timer);
     registry_close(look.registry);
     broker_close(b);

@@ -11,6 +11,7 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 #include "io/sock.h"
+#include "io/systemd.h"
 
 enum { LISTEN_BACKLOG = 4096, MACHINE_ADDRESSES = 32, PORT_TRIES = 16 };
 
@@ -24,13 +25,14 @@ int plan_open_tcp(const struct plan_site *s)
 {
     struct sock_options o = {
         .dual = s->dual, .shared = true, .backlog = LISTEN_BACKLOG};
-    return sock_listen(&s->bind, &o);
+    return s->tcp_fd > 0 ? sock_share(s->tcp_fd, &o) : sock_listen(&s->bind, &o);
 }
 
 int plan_open_udp(const struct plan_site *s, const struct addr *a)
 {
     struct sock_options o = {.dual = s->dual, .shared = true, .tells_own = true};
-    return sock_udp(a, &o);
+    bool theirs = s->udp_fd > 0 && addr_equal(a, &s->bind);
+    return theirs ? sock_share(s->udp_fd, &o) : sock_udp(a, &o);
 }
 
 size_t plan_udp_binds(const struct plan_site *s, struct addr out[static 4])
@@ -102,10 +104,10 @@ static int probe_site(struct plan_site *s, struct fault *f)
     bool any_port = s->bind.port == 0;
     int err = 0;
     for (int i = 0; i < PORT_TRIES; i++) {
-        err = probe(s, &s->bind, TCP);
+        err = s->tcp_fd > 0 ? 0 : probe(s, &s->bind, TCP);
         if (err != 0)
             return bind_fault(f, &s->bind, TCP, err);
-        err = probe(s, &s->bind, UDP);
+        err = s->udp_fd > 0 ? 0 : probe(s, &s->bind, UDP);
         if (err != POSTERN_ERR_INUSE || !any_port)
             break;
         s->bind.port = 0;
@@ -113,14 +115,21 @@ static int probe_site(struct plan_site *s, struct fault *f)
     return err == 0 ? 0 : bind_fault(f, &s->bind, UDP, err);
 }
 
-static int add_site(struct plan *p, const char *text, struct fault *f)
+/* `text` names it, or `tcp_fd`, which systemd gave. */
+static int add_site(struct plan *p, const char *text, int tcp_fd,
+                    struct systemd_sockets *given, struct fault *f)
 {
     struct plan_site *s = &p->sites[p->site_count];
-    if (addr_parse(&s->bind, text) != 0)
+    if (tcp_fd > 0 && sock_local(tcp_fd, &s->bind) != 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "see ListenStream in its unit",
+                         "systemd gave a socket that has no address and port");
+    if (tcp_fd <= 0 && addr_parse(&s->bind, text) != 0)
         return fault_set(f, POSTERN_ERR_USAGE, "write it like 0.0.0.0:443 or [::]:443",
                          "\"%.100s\" is not an address to listen on", text);
     s->wildcard = is_wildcard(&s->bind);
     s->dual = s->wildcard && s->bind.family == ADDR_V6;
+    s->tcp_fd = tcp_fd > 0 ? tcp_fd : systemd_sockets_take(given, true, &s->bind);
+    s->udp_fd = systemd_sockets_take(given, false, &s->bind);
     int rc = probe_site(s, f);
     if (rc == 0)
         p->site_count++;
@@ -132,14 +141,22 @@ static int add_sites(struct plan *p, const struct broker_config *c, struct fault
     if (c->listen_count > BROKER_LISTEN_MAX)
         return fault_set(f, POSTERN_ERR_USAGE, "give fewer --listen options",
                          "more than %d listen addresses", BROKER_LISTEN_MAX);
+    struct systemd_sockets given;
+    int fd, rc = 0;
+    systemd_sockets_read(&given);
+    while (c->listen_count == 0 && p->site_count < BROKER_LISTEN_MAX && rc == 0 &&
+           (fd = systemd_sockets_take(&given, true, NULL)) > 0)
+        rc = add_site(p, NULL, fd, &given, f);
+    if (rc != 0 || p->site_count > 0)
+        return rc;
     if (c->listen_count == 0) {
         struct plan_site v6 = {.bind = {.family = ADDR_V6}, .dual = true};
         int err = probe(&v6, &v6.bind, TCP); /* is there IPv6 at all? */
-        return add_site(p, err == 0 ? BROKER_DEFAULT_LISTEN : "0.0.0.0:443", f);
+        return add_site(p, err == 0 ? BROKER_DEFAULT_LISTEN : "0.0.0.0:443", -1, &given,
+                        f);
     }
-    int rc = 0;
     for (size_t i = 0; i < c->listen_count && rc == 0; i++)
-        rc = add_site(p, c->listen[i], f);
+        rc = add_site(p, c->listen[i], -1, &given, f);
     return rc;
 }
 

@@ -26,6 +26,7 @@ struct plan_site {
     uint16_t other_port; /* 0: none */
     /* Per family, the main and the second address; ADDR_NONE: none. Port 0. */
     struct addr main_v4, other_v4, main_v6, other_v6;
+    int tcp_fd, udp_fd; /* of systemd, for as long as the process lives; 0: none */
 };
 
 struct plan {

@@ -18,6 +18,7 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f);
 int cmd_discover(const struct options *o, struct events *out, struct fault *f);
 int cmd_service(const struct options *o, struct events *out, struct fault *f);
 int cmd_setup(const struct options *o, struct events *out, struct fault *f);
+int cmd_check(const struct options *o, struct events *out, struct fault *f);
 int cmd_serve(const struct options *o, struct events *out, struct fault *f);
 int cmd_leave(const struct options *o, struct events *out, struct fault *f);
 int cmd_join(const struct options *o, struct events *out, struct fault *f);

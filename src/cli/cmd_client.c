@@ -65,8 +65,7 @@ int cmd_leave(const struct options *o, struct events *out, struct fault *f)
 int cmd_connect(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
-    struct connect_config what = {.target = o->args[0],
-                                  .local = o->arg_count > 1 ? o->args[1] : NULL};
+    struct connect_config what = {.words = o->args, .count = o->arg_count};
     return connect_run(&c, &what, f);
 }
 

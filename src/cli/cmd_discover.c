@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/daemon.h"
 #include "cli/published.h"
@@ -15,7 +16,13 @@
 
 /* Who holds each socket that is shown takes a look at every descriptor of the machine.
  */
-enum { SHOWN_MAX = 512, SAME_PLACE_MAX = 64, PUBLISHED_MAX = 64, CHOICES_MAX = 64 };
+enum {
+    SHOWN_MAX = 512,
+    SAME_PLACE_MAX = 64,
+    PUBLISHED_MAX = 64,
+    CHOICES_MAX = 64,
+    FOLLOW_S = 1
+};
 
 struct published {
     uint16_t port;
@@ -260,29 +267,113 @@ static int publish(struct discovery *d, const struct statedir *state,
     return rc;
 }
 
+/* --------------------------------------------------------------------- from now on */
+
+static bool look(struct discovery *d, const struct statedir *state)
+{
+    d->count = d->published_count = 0;
+    if (!sockdiag_listeners(on_socket, d))
+        return false;
+    daemon_each(state, "serve", LOCAL_LIST, take_service, d);
+    if (d->published_count == 0)
+        take_stored(d, state);
+    if (d->count > 0)
+        qsort(d->found, d->count, sizeof(d->found[0]), by_place);
+    return true;
+}
+
+static bool has_place(const struct discovery *d, const struct sockdiag_socket *s)
+{
+    return d->count > 0 &&
+           bsearch(s, d->found, d->count, sizeof(d->found[0]), by_place) != NULL;
+}
+
+/* A path of ours is no service. */
+static bool is_ours(const struct sockdiag_socket *s)
+{
+    char program[16];
+    int pid;
+    return sockdiag_owner(s->inode, &pid, program) && strcmp(program, "postern") == 0;
+}
+
+/* In `now` and in the look before, but not in `known`, which gets it. */
+static void take_new(struct discovery *fresh, struct discovery *known,
+                     const struct discovery *before, const struct discovery *now)
+{
+    size_t had = known->count;
+    fresh->count = 0;
+    for (size_t i = 0; i < now->count; i++) {
+        const struct sockdiag_socket *s = &now->found[i];
+        if (!has_place(before, s) || (i > 0 && by_place(s, s - 1) == 0) ||
+            (had > 0 && bsearch(s, known->found, had, sizeof(*s), by_place) != NULL))
+            continue;
+        on_socket(known, s);
+        if (!is_ours(s))
+            on_socket(fresh, s);
+    }
+    for (size_t i = 0; i < known->count;) /* what is gone may come again */
+        if (has_place(now, &known->found[i]))
+            i++;
+        else
+            known->found[i] = known->found[--known->count];
+    if (known->count > 0)
+        qsort(known->found, known->count, sizeof(known->found[0]), by_place);
+    memcpy(fresh->published, now->published, sizeof(fresh->published));
+    fresh->published_count = now->published_count;
+}
+
+/*
+ * Until a signal ends the command. What does not listen in two looks in a row is no
+ * server: most sockets of UDP are of somebody who asks.
+ */
+static int follow(struct discovery *known, const struct statedir *state,
+                  const struct options *o, struct events *out, struct fault *f)
+{
+    struct discovery *d = calloc(3, sizeof(*d)); /* fresh, and two looks in turn */
+    int rc = 0;
+    if (d == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    for (unsigned turn = 0; rc == 0; turn++) {
+        struct discovery *fresh = &d[0], *now = &d[1 + turn % 2];
+        (void)nanosleep(&(struct timespec){.tv_sec = FOLLOW_S}, NULL);
+        if (!look(now, state))
+            continue;
+        take_new(fresh, known, &d[1 + (turn + 1) % 2], now);
+        print_all(fresh, out);
+        if (fresh->count > 0 && o->values[OPT_ASK].given)
+            rc = publish(fresh, state, o, out, f);
+    }
+    for (size_t i = 0; i < 3; i++)
+        free(d[i].found);
+    free(d);
+    return rc;
+}
+
 int cmd_discover(const struct options *o, struct events *out, struct fault *f)
 {
     struct statedir state;
+    bool follows = o->values[OPT_FOLLOW].given;
     struct discovery *d = calloc(1, sizeof(*d));
     if (d == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    int rc = statedir_open(&state, o->values[OPT_STATE].text, f);
-    if (rc == 0 && !sockdiag_listeners(on_socket, d))
+    int rc =
+        follows && o->arg_count > 0
+            ? fault_set(f, POSTERN_ERR_USAGE, "give one of them",
+                        "--follow waits for what is not known yet, and takes no ports")
+            : statedir_open(&state, o->values[OPT_STATE].text, f);
+    if (rc == 0 && !look(d, &state))
         rc = fault_set(f, POSTERN_ERR_IO, "is sock_diag in this kernel?",
                        "the kernel does not say what listens here");
     if (rc == 0) {
-        daemon_each(&state, "serve", LOCAL_LIST, take_service, d);
-        if (d->published_count == 0)
-            take_stored(d, &state);
-        if (d->count > 0)
-            qsort(d->found, d->count, sizeof(d->found[0]), by_place);
-        if (o->arg_count > 0 || o->values[OPT_ASK].given)
+        if (o->arg_count > 0 || (o->values[OPT_ASK].given && !follows))
             rc = publish(d, &state, o, out, f);
         if (o->arg_count == 0 && rc == 0)
             print_all(d, out);
         if (d->count == 0 && !out->json && rc == 0)
             (void)fprintf(out->out, "Nothing listens on this machine.\n");
     }
+    if (rc == 0 && follows)
+        rc = follow(d, &state, o, out, f);
     free(d->found);
     free(d);
     return rc;

@@ -162,7 +162,8 @@ int cmd_open(const struct options *o, struct events *out, struct fault *f)
     opening.tls = service != NULL && looks_like_tls(service);
     (void)snprintf(target, sizeof(target), "%s:%.120s", host.name,
                    colon != NULL ? colon + 1 : service->name);
+    const char *words[] = {target};
     struct connect_config what = {
-        .target = target, .on_local = on_local, .ctx = &opening};
+        .words = words, .count = 1, .on_local = on_local, .ctx = &opening};
     return connect_run(&c, &what, f);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/config.h"
 #include "cli/daemon.h"
 #include "cli/published.h"
 #include "cli/serve_words.h"
@@ -114,6 +115,10 @@ static int reload(const struct options *o, const struct serve_asked *asked,
                   int64_t absent_s, struct events *out, struct fault *f)
 {
     struct statedir state;
+    if (o->values[OPT_CONFIG].given)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "send SIGHUP to the 'postern serve' that was started with it",
+                         "--config does nothing with --reload");
     int err = options_only(
         o, OPT_RELOAD,
         OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) | OPTION_BIT(OPT_ABSENT),
@@ -141,10 +146,63 @@ static int read_absent(int64_t *seconds, const char *text, struct fault *f)
                      "--absent does not take '%.60s'", text);
 }
 
+/* What its options and services say, as far as it can be known beforehand. */
+static int check(const struct options *o, int64_t *absent_s, struct fault *f)
+{
+    const struct option_value *v = o->values;
+    struct service_list list;
+    int rc = read_absent(absent_s, v[OPT_ABSENT].text, f);
+    if (rc == 0 && v[OPT_VIA].given && !v[OPT_RELOAD].given &&
+        (v[OPT_BROKER].given || v[OPT_AGENT].given))
+        rc = fault_set(f, POSTERN_ERR_USAGE,
+                       "give --via alone: the agent has the broker",
+                       "--via contradicts --broker and --agent");
+    if (rc != 0 || !o->args_of_file)
+        return rc;
+    rc = service_list_parse(&list, o->args, o->arg_count, f);
+    service_list_fini(&list);
+    return rc == 0 || rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
+}
+
+struct serving {
+    struct events *out;
+    const struct options *o;
+};
+
+static void on_ready(void *ctx, const struct service_list *published, struct roster *r)
+{
+    serve_tell_ready(((struct serving *)ctx)->out, published, r);
+}
+
+/* The file again: its services, --tls and --absent, as --reload takes them. */
+static int on_hangup(void *ctx, struct fault *f)
+{
+    const struct options *now = ((struct serving *)ctx)->o;
+    const struct command *c = command_find("serve");
+    struct statedir state;
+    struct options o;
+    int64_t absent_s = 0;
+    int rc = options_parse(&o, c, 0, NULL, f);
+    if (rc == 0)
+        rc = config_read(&o, c, now->values[OPT_CONFIG].text, f);
+    if (rc == 0)
+        rc = check(&o, &absent_s, f);
+    if (rc == 0)
+        rc = statedir_open(&state, now->values[OPT_STATE].text, f);
+    if (rc == 0)
+        rc = store_settings(&state, o.args, now->args_of_file ? o.arg_count : 0, false,
+                            absent_s, f);
+    if (rc == 0 && (o.values[OPT_TLS].given || o.values[OPT_TLS_COMMAND].given))
+        rc = store_tls(&state, &o, f);
+    options_fini(&o);
+    return rc;
+}
+
 static int serve(const struct options *o, const struct serve_asked *asked,
                  int64_t absent_s, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
+    struct serving serving = {.out = out, .o = o};
     struct serve_config c = {
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,
@@ -160,8 +218,9 @@ static int serve(const struct options *o, const struct serve_asked *asked,
         .paths = options_kinds(o),
         .jit_window_ms = (unsigned)v[OPT_JIT_WINDOW].number,
         .out = out,
-        .on_ready = serve_tell_ready,
-        .ctx = out,
+        .on_ready = on_ready,
+        .on_hangup = v[OPT_CONFIG].given ? on_hangup : NULL,
+        .ctx = &serving,
     };
     out->lasting = true;
     return serve_run(&c, f);
@@ -174,18 +233,33 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     int64_t absent_s;
     if (v[OPT_AGENT_FORGET].given)
         return cmd_serve_forget(o, out, f);
-    int rc = read_absent(&absent_s, v[OPT_ABSENT].text, f);
+    int rc = check(o, &absent_s, f);
     if (rc != 0)
         return rc;
-    if (v[OPT_VIA].given && !v[OPT_RELOAD].given &&
-        (v[OPT_BROKER].given || v[OPT_AGENT].given))
-        return fault_set(f, POSTERN_ERR_USAGE,
-                         "give --via alone: the agent has the broker",
-                         "--via contradicts --broker and --agent");
     rc = serve_ask(&asked, o->args, o->arg_count, f);
     if (rc == 0)
         rc = v[OPT_RELOAD].given ? reload(o, &asked, absent_s, out, f)
                                  : serve(o, &asked, absent_s, out, f);
     serve_asked_free(&asked);
+    return rc;
+}
+
+int cmd_check(const struct options *o, struct events *out, struct fault *f)
+{
+    const struct command *c = command_find("serve");
+    struct options file;
+    struct event e;
+    int64_t absent_s;
+    int rc = options_parse(&file, c, 0, NULL, f);
+    if (rc == 0)
+        rc = config_read(&file, c, o->args[0], f);
+    if (rc == 0)
+        rc = check(&file, &absent_s, f);
+    event_begin(&e, "checked");
+    event_text(&e, "file", o->args[0]);
+    event_int(&e, "services", (int64_t)file.arg_count);
+    options_fini(&file);
+    if (rc == 0)
+        events_print(out, &e);
     return rc;
 }

@@ -44,7 +44,8 @@ static const struct role {
 struct work {
     struct statedir state;
     struct events *out;
-    bool user; /* units of this user's manager */
+    bool user;     /* units of this user's manager */
+    bool has_file; /* --config, which knows broker and services */
     const struct role *role;
     char unit[32], path[PATH_MAX];
 };
@@ -193,9 +194,12 @@ static void put_unit(FILE *out, const struct work *w, const char *const *words)
     (void)fprintf(out, MARK "\n[Unit]\nDescription=Postern: %s\n", r->what);
     if (!w->user)
         (void)fputs("After=network-online.target\nWants=network-online.target\n", out);
-    (void)fputs("# What may heal by itself is tried for ever; a wrong command line "
-                "(status 2) is not.\nStartLimitIntervalSec=0\n\n[Service]\nExecStart=",
-                out);
+    (void)fputs(
+        "# What may heal by itself is tried for ever; a wrong command line "
+        "(status 2) is "
+        "not.\nStartLimitIntervalSec=0\n\n[Service]\nType=notify\nWatchdogSec=2min\n"
+        "ExecStart=",
+        out);
     for (size_t i = 0; words[i] != NULL; i++) {
         (void)fputs(i > 0 ? " " : "", out);
         put_word(out, words[i], true);
@@ -225,20 +229,32 @@ static int write_unit(const struct work *w, const char *const *words, struct fau
 
 /* ------------------------------------------------------------------------- install */
 
-static int refuse_links(const struct options *o, struct fault *f)
+static int refuse(struct work *w, const struct options *o, struct fault *f)
 {
-    if (!o->values[OPT_BROKER].given && !o->values[OPT_VIA].given)
-        return 0;
-    return fault_set(f, POSTERN_ERR_USAGE,
-                     "leave it out: 'postern serve' remembers what it was started with",
-                     "a link does not belong into a unit, which every user can read");
+    const struct option_value *v = o->values;
+    w->has_file = v[OPT_CONFIG].given;
+    if (w->has_file && v[OPT_CONFIG].text[0] != '/')
+        return fault_set(f, POSTERN_ERR_USAGE, "write it from / on",
+                         "a unit does not find '%.100s'", v[OPT_CONFIG].text);
+    if (v[OPT_STATE].given || v[OPT_HELP].given)
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "put it before that, as in: postern service install --state DIR "
+            "serve",
+            "--state and --help mean nothing behind '%s'", w->role->name);
+    if (v[OPT_BROKER].given || v[OPT_VIA].given)
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "leave it out: 'postern serve' remembers what it was started with",
+            "a link does not belong into a unit, which every user can read");
+    return 0;
 }
 
 /*
  * The role's command line, checked as that command would. `given` are the options
  * behind the role; the state directory has a line of its own in the unit.
  */
-static int line_of(const struct work *w, const struct options *given, size_t from,
+static int line_of(struct work *w, const struct options *given, size_t from,
                    const char **words, struct fault *f)
 {
     struct options o;
@@ -257,13 +273,8 @@ static int line_of(const struct work *w, const struct options *given, size_t fro
     words[n] = NULL;
     int rc = options_parse(&o, command_find(w->role->name), (int)n - 1,
                            (char **)(uintptr_t)(words + 1), f);
-    if (rc == 0 && (o.values[OPT_STATE].given || o.values[OPT_HELP].given))
-        rc = fault_set(f, POSTERN_ERR_USAGE,
-                       "put it before that, as in: postern service install --state DIR "
-                       "serve",
-                       "--state and --help mean nothing behind '%s'", w->role->name);
     if (rc == 0)
-        rc = refuse_links(&o, f);
+        rc = refuse(w, &o, f);
     options_fini(&o);
     return rc;
 }
@@ -273,7 +284,7 @@ static int check_known(const struct work *w, struct fault *f)
 {
     struct roster *r = NULL;
     struct roster_settings *s;
-    if (strcmp(w->role->name, "serve") != 0)
+    if (strcmp(w->role->name, "serve") != 0 || w->has_file)
         return 0;
     if (!statedir_has(w->state.path, "host.db"))
         return fault_set(f, POSTERN_ERR_NOTFOUND,

@@ -172,9 +172,21 @@ static bool wants_unit(struct setup *s)
 
 /* ------------------------------------------------------------------------ the roles */
 
+/* One that runs is left as it is. */
+static bool runs(struct setup *s, const char *role, const char *how)
+{
+    struct statedir_holder h;
+    if (!statedir_held(&s->state, role, &h))
+        return false;
+    (void)fprintf(s->tty, "\nA 'postern %s' runs here already%s.\n", role, how);
+    return true;
+}
+
 static int be_broker(struct setup *s, struct fault *f)
 {
     char name[256];
+    if (runs(s, "broker", ""))
+        return 0;
     if (!agrees(s,
                 "Shall this machine be the broker, the meeting point that the internet "
                 "reaches\nat its TCP and UDP port 443?",
@@ -248,6 +260,9 @@ static int publish(struct setup *s, struct fault *f)
     const char *with[WORDS_MAX] = {"serve", "--json", "--name"};
     struct ports p = {.setup = s, .chosen = "22"};
     char name[64] = "", list[ANSWER_LEN];
+    if (runs(s, "serve",
+             ": 'postern serve --reload SERVICE...' changes what it publishes"))
+        return 0;
     bool before = look_back(s);
     if (!agrees(s,
                 before ? "It publishes something already. Choose anew?"

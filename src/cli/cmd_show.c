@@ -1,15 +1,18 @@
-/* The commands that only show: `ls`, what is stored here; `log`, the audit log;
- * `status`, what the running daemons of this state directory say. None touches the
- * network. */
+/* The commands that only show: `ls`, what is stored here, and `log`, the audit log.
+ * They do not touch the network. */
 #include "cli/cmd.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "cli/daemon.h"
 #include "client/book.h"
 #include "host/roster.h"
 #include "io/audit.h"
 #include "io/lack.h"
+#include "io/ready.h"
 #include "io/statedir.h"
 
 static void print_key(struct event *e, const uint8_t key[static KEY_LEN], bool json)
@@ -22,7 +25,7 @@ static int print_host(struct book *b, const struct book_host *h, struct events *
 {
     struct book_service services[BOOK_SERVICE_MAX];
     struct event e;
-    int n = book_services(b, h->key, services, BOOK_SERVICE_MAX);
+    int titled = 0, n = book_services(b, h->key, services, BOOK_SERVICE_MAX);
     if (n < 0)
         return n;
     event_begin(&e, "host");
@@ -33,6 +36,18 @@ static int print_host(struct book *b, const struct book_host *h, struct events *
     for (int i = 0; i < n && e.json.used < EVENT_TEXT_LEN - 100; i++)
         event_text(&e, NULL, services[i].name);
     json_array_end(&e.json);
+    for (int i = 0; i < n && e.json.used < EVENT_TEXT_LEN - 300; i++) {
+        char text[BOOK_NAME_LEN + BOOK_TITLE_LEN + 4];
+        if (services[i].title[0] == '\0')
+            continue;
+        if (titled++ == 0)
+            json_array_begin(&e.json, "titles");
+        (void)snprintf(text, sizeof(text), "%s: %s", services[i].name,
+                       services[i].title);
+        event_text(&e, NULL, text);
+    }
+    if (titled > 0)
+        json_array_end(&e.json);
     events_print(out, &e);
     return 0;
 }
@@ -107,64 +122,99 @@ int cmd_ls(const struct options *o, struct events *out, struct fault *f)
                                         : list_hosts(&state, out, f);
 }
 
-enum { LOG_DEFAULT = 50 };
+enum { LOG_DEFAULT = 50, LOG_MAX = 20000, LOG_BATCH = 1000, FOLLOW_MS = 500 };
 
-static int print_log(struct audit *a, size_t max, struct events *out)
+static void print_entries(const struct audit_entry *entries, int n, struct events *out)
 {
-    struct audit_entry *entries = calloc(max, sizeof(*entries));
-    int n = entries == NULL ? POSTERN_ERR_NOMEM : audit_list(a, entries, max);
     for (int i = n - 1; i >= 0; i--) {
         struct event e;
         audit_event(&e, &entries[i]);
         events_print(out, &e);
     }
-    if (n == 0 && !out->json)
-        (void)fprintf(out->out, "Nothing is logged yet.\n");
+}
+
+/* "15m" ago, or a day or minute of UTC. */
+static int parse_since(const char *text, int64_t *since_s, struct fault *f)
+{
+    struct tm tm = {0};
+    int64_t ago;
+    if (options_parse_duration(&ago, text) == 0) {
+        *since_s = statedir_now_s() - ago;
+        return 0;
+    }
+    const char *end = strptime(text, "%Y-%m-%d", &tm);
+    if (end != NULL && *end == 'T')
+        end = strptime(end, "T%H:%M", &tm);
+    if (end != NULL && *end == ':')
+        end = strptime(end, ":%S", &tm);
+    if (end != NULL && *end == 'Z')
+        end++;
+    if (end == NULL || *end != '\0')
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "write it as 15m, 7d, 2026-01-31 or 2026-01-31T12:00",
+                         "'%.60s' is not a time that --since takes", text);
+    *since_s = timegm(&tm);
+    return 0;
+}
+
+/* Until the command is ended, or its output cannot be written any more. */
+static int follow(struct audit *a, struct audit_filter *filter,
+                  struct audit_entry *entries, struct events *out)
+{
+    for (;;) {
+        struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
+        struct ready gone = {.fd = STDOUT_FILENO};
+        int n = audit_find(a, filter, entries, LOG_BATCH, &filter->after);
+        if (n < 0 || out->failed != 0)
+            return n < 0 ? n : 0;
+        print_entries(entries, n, out);
+        (void)nanosleep(&pause, NULL);
+        if (ready_wait(&gone, 1, 0) == 1) /* nobody reads */
+            return 0;
+    }
+}
+
+static int print_log(const struct options *o, struct audit *a,
+                     struct audit_filter *filter, struct events *out)
+{
+    const struct option_value *count = &o->values[OPT_COUNT_LOG];
+    bool chosen = o->values[OPT_SINCE].given || o->values[OPT_WHO].given;
+    size_t max = count->given                 ? (size_t)count->number
+                 : o->values[OPT_SINCE].given ? LOG_MAX
+                                              : LOG_DEFAULT;
+    struct audit_entry *entries =
+        calloc(max > LOG_BATCH ? max : LOG_BATCH, sizeof(*entries));
+    if (entries == NULL)
+        return POSTERN_ERR_NOMEM;
+    int n = audit_find(a, filter, entries, max, &filter->after);
+    print_entries(entries, n, out);
+    if (n == 0 && !out->json && !o->values[OPT_FOLLOW_LOG].given)
+        (void)fprintf(out->out, chosen ? "Nothing of that is logged.\n"
+                                       : "Nothing is logged yet.\n");
+    if (n >= 0 && o->values[OPT_FOLLOW_LOG].given)
+        n = follow(a, filter, entries, out);
     free(entries);
     return n < 0 ? n : 0;
 }
 
 int cmd_log(const struct options *o, struct events *out, struct fault *f)
 {
-    const struct option_value *count = &o->values[OPT_COUNT_LOG];
+    const struct option_value *since = &o->values[OPT_SINCE];
+    const struct option_value *who = &o->values[OPT_WHO];
+    struct audit_filter filter = {.who = who->given ? who->text : NULL};
     struct statedir state;
     struct audit *a = NULL;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = since->given ? parse_since(since->text, &filter.since_s, f) : 0;
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
         err = audit_open(&a, state.path, f);
     if (err == 0) {
-        err = print_log(a, count->given ? (size_t)count->number : LOG_DEFAULT, out);
+        err = print_log(o, a, &filter, out);
         if (err != 0)
             err = fault_set(f, err, "check the state directory",
                             "the audit log cannot be read: %s", postern_strerror(err));
     }
     audit_close(a);
-    return err;
-}
-
-int cmd_status(const struct options *o, struct events *out, struct fault *f)
-{
-    static const char *const roles[] = {"serve", "up"};
-    struct statedir state;
-    bool any = false;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
-    for (size_t i = 0; err == 0 && i < 2; i++) {
-        struct event e;
-        int runs =
-            daemon_ask(&state, roles[i], LOCAL_STATUS, LOCAL_ARG_NOW, out, NULL, f);
-        if (runs < 0)
-            return runs;
-        any = any || runs;
-        event_begin(&e, "daemon");
-        event_text(&e, "role", roles[i]);
-        event_bool(&e, "running", runs);
-        events_print(out, &e);
-    }
-    if (err == 0 && !any && !out->json)
-        (void)fprintf(
-            out->out,
-            "neither 'postern serve' nor 'postern up' runs with %s (others are "
-            "not asked); 'postern ls' shows what is stored\n",
-            state.path);
     return err;
 }

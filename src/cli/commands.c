@@ -44,9 +44,9 @@ const struct command commands[] = {
         .summary = "publish services of this machine or its network",
         .about =
             "SERVICE is a port of this machine (22), a name for one (web=8080), a UDP port\n"
-            "(dns=udp:53), another machine's (cam=192.168.1.20:554), a range of ports\n"
-            "(8000-8010), or several targets of which the first that connects is used\n"
-            "(app=10.0.0.2:80,10.0.0.3:80). Several may have\n"
+            "(dns=udp:53), another machine's (cam=192.168.1.20:554), a socket that is a file\n"
+            "(docker=/run/docker.sock), a range of ports (8000-8010), or several targets of\n"
+            "which the first that connects is used (app=10.0.0.2:80,10.0.0.3:80). They may have\n"
             "names (app=blue@10.0.0.2:80,green@10.0.0.3:80): app/blue asks for one. Nothing\n"
             "listens on the network; only devices that joined with an invite come in.\n"
             "With --agent one host serves a whole LAN: the others hand their services to it\n"
@@ -57,9 +57,24 @@ const struct command commands[] = {
                    WITH_PATHS | OPTION_BIT(OPT_RELOAD) | OPTION_BIT(OPT_AGENT) |
                    OPTION_BIT(OPT_AGENT_FORGET) | OPTION_BIT(OPT_VIA) |
                    OPTION_BIT(OPT_TLS) | OPTION_BIT(OPT_TLS_COMMAND) |
-                   OPTION_BIT(OPT_ABSENT),
+                   OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
+    },
+    {
+        .name = "check",
+        .synopsis = "FILE",
+        .summary = "whether a file for 'postern serve --config' is right",
+        .about =
+            "Reads FILE as 'postern serve --config FILE' would, and starts nothing. What is\n"
+            "wrong is told with its line.",
+        .example = "postern check /etc/postern/serve.conf",
+        .options = WITH_JSON,
+        .args_min = 1,
+        .args_max = 1,
+        .args_fault = "name the file",
+        .arguments = {ARGUMENT_FILE},
+        .run = cmd_check,
     },
     {
         .name = "run",
@@ -82,15 +97,15 @@ const struct command commands[] = {
     },
     {
         .name = "discover",
-        .synopsis = "[[NAME=]PORT...] [--ask]",
+        .synopsis = "[[NAME=]PORT...] [--ask] [--follow]",
         .summary = "list what listens on this machine, publish what you choose",
         .about =
             "TCP listeners and UDP sockets with the programs that hold them, as far as they\n"
             "can be seen: root sees all. With ports it publishes these through the running\n"
             "'postern serve', beside what it has; --ask goes through the list on the\n"
-            "terminal.",
+            "terminal, and with --follow through what begins to listen from now on.",
         .example = "postern discover web=8080",
-        .options = WITH_JSON | OPTION_BIT(OPT_ASK),
+        .options = WITH_JSON | OPTION_BIT(OPT_ASK) | OPTION_BIT(OPT_FOLLOW),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_discover,
     },
@@ -131,17 +146,18 @@ const struct command commands[] = {
     },
     {
         .name = "connect",
-        .synopsis = "HOST:PORT [LOCAL_ADDR:PORT]",
+        .synopsis = "HOST:PORT [LOCAL] [HOST:PORT [LOCAL]]...",
         .summary = "forward a local port to a service of a host",
         .about =
-            "PORT is a service's port or name. Without a local address the service's own\n"
-            "port on 127.0.0.1 is used when it is free, else another; it is printed.",
+            "PORT is a service's port or name; LOCAL is ADDR:PORT, PORT, or unix:PATH for a\n"
+            "socket that is a file of this user's. Without it the service's own port on\n"
+            "127.0.0.1 is used when it is free, else another; it is printed.",
         .example = "postern connect home:web 127.0.0.1:8080",
         .options = WITH_JSON | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
         .args_min = 1,
-        .args_max = 2,
+        .args_max = COMMAND_ARGS_ANY,
         .args_fault = "name the host and the service, as in home:22",
-        .arguments = {ARGUMENT_HOST_SERVICE},
+        .arguments = {ARGUMENT_HOST_SERVICE, ARGUMENT_HOST_SERVICE},
         .run = cmd_connect,
     },
     {
@@ -313,11 +329,13 @@ const struct command commands[] = {
     },
     {
         .name = "status",
-        .synopsis = "",
+        .synopsis = "[--why HOST] [--check]",
         .summary = "what the running serve and up are doing",
-        .about = "Sessions, the path each one takes, and why other paths are not taken.",
-        .example = "postern status",
-        .options = WITH_JSON,
+        .about =
+            "Brokers, and a line for each session with the path that it takes. --why tells of\n"
+            "one why other paths are not taken; --check makes the exit status tell health.",
+        .example = "postern status --why home",
+        .options = WITH_JSON | OPTION_BIT(OPT_WHY) | OPTION_BIT(OPT_CHECK),
         .run = cmd_status,
     },
     {
@@ -357,14 +375,16 @@ const struct command commands[] = {
     },
     {
         .name = "log",
-        .synopsis = "[--count N]",
-        .summary = "the audit log: who joined, came through the portal, was removed",
+        .synopsis = "[--count N] [--since TIME] [--who NAME] [--follow]",
+        .summary = "the audit log: who joined, connected, came through the portal, was removed",
         .about =
             "The newest entries of this state directory's log, the newest last: invites, who\n"
-            "joined or was removed, accounts, and each connection of the portal. It keeps\n"
-            "10,000 of them.",
-        .example = "postern log --count 20",
-        .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG),
+            "joined or was removed, accounts, and each connection of devices and of the\n"
+            "portal: to which service, from where, how long, how much. Of the newest\n"
+            "100,000 entries it keeps all but connections: of these the newest 10,000.",
+        .example = "postern log --since 1h --who annas-laptop",
+        .options = WITH_JSON | OPTION_BIT(OPT_COUNT_LOG) | OPTION_BIT(OPT_SINCE) |
+                   OPTION_BIT(OPT_WHO) | OPTION_BIT(OPT_FOLLOW_LOG),
         .run = cmd_log,
     },
     {

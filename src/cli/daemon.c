@@ -78,8 +78,14 @@ static int recv_told(int fd, const struct statedir *s, const char *role, int tim
     return local_recv(fd, r, timeout_ms - WORD_MS);
 }
 
+/* Who gets the json of replies; NULL: nobody. */
+struct reader {
+    void (*each)(void *ctx, const char *json);
+    void *ctx;
+};
+
 static int read_replies(int fd, const struct statedir *s, const char *role,
-                        int timeout_ms, struct events *out, LocalReply *last,
+                        int timeout_ms, const struct reader *to, LocalReply *last,
                         struct fault *f)
 {
     do {
@@ -88,14 +94,15 @@ static int read_replies(int fd, const struct statedir *s, const char *role,
             return daemon_fault(s, role, err, f);
         if (last->code != 0)
             return fault_set(f, (int)last->code, last->advice, "%s", last->reason);
-        if (out != NULL && last->json[0] != '\0')
-            events_print_json(out, last->json);
+        if (to->each != NULL && last->json[0] != '\0')
+            to->each(to->ctx, last->json);
     } while (!last->last);
     return 0;
 }
 
-int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
-               const char *arg, struct events *out, LocalReply *last, struct fault *f)
+static int ask(const struct statedir *s, const char *role, enum local_op op,
+               const char *arg, const struct reader *to, LocalReply *last,
+               struct fault *f)
 {
     char path[STATEDIR_SOCKET_LEN];
     LocalRequest req = {.op = op};
@@ -111,9 +118,29 @@ int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
     err = local_send(fd, &req, -1);
     err = err != 0
               ? daemon_fault(s, role, err, f)
-              : read_replies(fd, s, role, timeout_ms, out, last != NULL ? last : &r, f);
+              : read_replies(fd, s, role, timeout_ms, to, last != NULL ? last : &r, f);
     (void)close(fd);
     return err != 0 ? err : 1;
+}
+
+static void print_reply(void *ctx, const char *json)
+{
+    events_print_json(ctx, json);
+}
+
+int daemon_ask(const struct statedir *s, const char *role, enum local_op op,
+               const char *arg, struct events *out, LocalReply *last, struct fault *f)
+{
+    struct reader to = {out != NULL ? print_reply : NULL, out};
+    return ask(s, role, op, arg, &to, last, f);
+}
+
+int daemon_ask_each(const struct statedir *s, const char *role, enum local_op op,
+                    const char *arg, void (*each)(void *ctx, const char *json),
+                    void *ctx, struct fault *f)
+{
+    struct reader to = {each, ctx};
+    return ask(s, role, op, arg, &to, NULL, f);
 }
 
 int daemon_stored(int err, const char *what, struct fault *f)

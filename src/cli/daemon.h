@@ -19,6 +19,12 @@ MUST_CHECK int daemon_ask(const struct statedir *s, const char *role, enum local
                           const char *arg, struct events *out, LocalReply *last,
                           struct fault *f);
 
+/* The same, with each reply's json for `each`. */
+MUST_CHECK int daemon_ask_each(const struct statedir *s, const char *role,
+                               enum local_op op, const char *arg,
+                               void (*each)(void *ctx, const char *json), void *ctx,
+                               struct fault *f);
+
 /*
  * daemon_ask failed behind a step that is done: "WHAT, but why", with the advice of
  * why. Returns `err`.

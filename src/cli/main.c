@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/complete.h"
+#include "cli/config.h"
 #include "cli/link_text.h"
 #include "cli/options.h"
 #include "core/guess.h"
@@ -91,7 +92,10 @@ static int run_command(const struct command *c, int argc, char **argv,
         help_print_command(stdout, c);
     } else if (err == 0) {
         log_set_level(o.values[OPT_VERBOSE].given ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
-        err = link_text_settle(&o, c, f);
+        if (o.values[OPT_CONFIG].given)
+            err = config_read(&o, c, o.values[OPT_CONFIG].text, f);
+        if (err == 0)
+            err = link_text_settle(&o, c, f);
         if (err == 0)
             err = c->run(&o, out, f);
     }

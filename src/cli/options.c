@@ -76,8 +76,17 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_CLEAN_NAMES] = {"clean-names", 0, OPTION_FLAG, NULL, 0, 0, "only take away what a killed one left in /etc/hosts, and end"},
     [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
                                                                "~/.ssh/config then includes"},
+    [OPT_CHECK]   = {"check",    0,  OPTION_FLAG, NULL, 0, 0, "end with 1 when a broker or a host cannot be reached, or nothing runs"},
+    [OPT_WHY]     = {"why",      0,  OPTION_TEXT, "HOST", 0, 0, "this host or device only, and why not by other paths"},
+    [OPT_SINCE]   = {"since",    0,  OPTION_TEXT, "TIME", 0, 0, "entries not older than 90s, 15m, 1h, 7d, or from 2026-01-31 or\n"
+                                                               "2026-01-31T12:00 on (UTC)"},
+    [OPT_WHO]     = {"who",      0,  OPTION_TEXT, "NAME", 0, 0, "entries of this account or device only"},
+    [OPT_FOLLOW_LOG] = {"follow", 'f', OPTION_FLAG, NULL, 0, 0, "go on with what is logged from now on"},
     [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
                                                                "and keys"},
+    [OPT_FOLLOW]  = {"follow",   0,  OPTION_FLAG, NULL, 0, 0, "go on, and tell what begins to listen; with --ask it is asked about"},
+    [OPT_CONFIG]  = {"config",   0,  OPTION_TEXT, "FILE", 0, 0, "take options and services from this file; see docs/CLI.md, and\n"
+                                                               "'postern check FILE'"},
     [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
                                                                "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
@@ -166,7 +175,7 @@ static int check_number(struct option_value *v, const struct option_row *row,
                      "'%.60s' is not a number that --%s takes", v->text, row->name);
 }
 
-static int set_value(struct options *o, size_t id, const char *text, struct fault *f)
+int options_set(struct options *o, size_t id, const char *text, struct fault *f)
 {
     const struct option_row *row = &option_table[id];
     struct option_value *v = &o->values[id];
@@ -268,10 +277,10 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     bool flag = option_table[id].type == OPTION_FLAG;
     if (option_table[id].type == OPTION_MAYBE && value == NULL) {
         value = is_address(argc, argv, *at + 1) ? argv[++*at] : "";
-        return set_value(o, (size_t)id, value, f);
+        return options_set(o, (size_t)id, value, f);
     }
     if (option_table[id].type == OPTION_MAYBE_TIME && value == NULL)
-        return set_value(o, (size_t)id, "", f);
+        return options_set(o, (size_t)id, "", f);
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
@@ -284,7 +293,7 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && *value == '\0')
         return usage(f, c, "--%s needs a value that is not empty",
                      option_table[id].name);
-    return set_value(o, (size_t)id, value, f);
+    return options_set(o, (size_t)id, value, f);
 }
 
 int options_parse(struct options *o, const struct command *c, int argc, char **argv,
@@ -347,6 +356,10 @@ void options_fini(struct options *o)
         free(o->link_texts[i]);
     }
     o->link_text_count = 0;
+    if (o->file_text != NULL)
+        sodium_memzero(o->file_text, o->file_len);
+    free(o->file_text);
+    o->file_text = NULL;
     free(o->args);
     o->args = NULL;
 }

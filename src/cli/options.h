@@ -70,7 +70,14 @@ enum option_id {
     OPT_NAMES,
     OPT_CLEAN_NAMES,
     OPT_INSTALL,
+    OPT_FOLLOW,
+    OPT_CONFIG,
     OPT_REPORT,
+    OPT_CHECK,
+    OPT_WHY,
+    OPT_SINCE,
+    OPT_WHO,
+    OPT_FOLLOW_LOG,
     OPTION_COUNT,
 };
 
@@ -111,6 +118,9 @@ struct options {
     struct option_value values[OPTION_COUNT];
     const char **args; /* positional arguments, NULL-terminated; room for one */
     size_t arg_count;
+    bool args_of_file; /* of --config */
+    char *file_text;   /* owned, wiped: what that was cut from */
+    size_t file_len;
     char *link_texts[OPTION_LINKS_MAX]; /* owned, wiped; see cli/link_text.h */
     size_t link_text_count;
 };
@@ -176,6 +186,10 @@ const struct option_row *option_of(const struct command *c, size_t id);
 MUST_CHECK int options_parse(struct options *o, const struct command *c, int argc,
                              char **argv, struct fault *f);
 void options_fini(struct options *o);
+
+/* The option is given, as `text`, which is borrowed; its value is checked. */
+MUST_CHECK int options_set(struct options *o, size_t id, const char *text,
+                           struct fault *f);
 
 /*
  * Beside `id` only the options of `allowed` (OPTION_BIT), and those that come with

@@ -119,9 +119,21 @@ static void on_listener(void *ctx, const struct sockdiag_socket *socket)
     }
 }
 
+static void tell_rest(FILE *out, const struct service *s)
+{
+    (void)fprintf(out, "%s%s%s%s%s\n", s->audience[0] ? "  for " : "", s->audience,
+                  s->title[0] ? "  (" : "", s->title, s->title[0] ? ")" : "");
+}
+
 static void tell_service(FILE *out, const struct service *s, bool looked, bool found)
 {
     const struct service_target *t = &s->targets[0];
+    if (t->host[0] == '/') {
+        (void)fprintf(out, "  %-12s %s%s", s->name, t->host,
+                      access(t->host, F_OK) == 0 ? "" : "  is not there yet");
+        tell_rest(out, s);
+        return;
+    }
     bool v6 = strchr(t->host, ':') != NULL;
     (void)fprintf(out, "  %-12s %s %s%s%s:%u%s", s->name, s->udp ? "udp" : "tcp",
                   v6 ? "[" : "", t->host, v6 ? "]" : "", t->port,
@@ -129,7 +141,7 @@ static void tell_service(FILE *out, const struct service *s, bool looked, bool f
     if (is_here(t) && looked)
         (void)fprintf(out, "  %s",
                       found ? "answers" : "nothing listens there yet: start it");
-    (void)fprintf(out, "%s%s\n", s->audience[0] ? "  for " : "", s->audience);
+    tell_rest(out, s);
 }
 
 static void tell_who(FILE *out, struct roster *r)

@@ -45,6 +45,7 @@ static const char *const book_migrations[] = {
     " PRIMARY KEY(host, network));",
     "ALTER TABLE host ADD COLUMN first_key BLOB;" /* when it was joined */
     "UPDATE host SET first_key = key;",
+    "ALTER TABLE service ADD COLUMN title TEXT NOT NULL DEFAULT '';",
 };
 
 #define HOST_COLUMNS "key, name, broker, joined_s, own_key, first_key"
@@ -356,13 +357,14 @@ static int put_service(struct book *b, const uint8_t key[static KEY_LEN], size_t
                        const struct book_service *service)
 {
     struct db_stmt s =
-        db_prepare(b->db, "INSERT INTO service(host, place, name, port, udp) "
-                          "VALUES(?, ?, ?, ?, ?)");
+        db_prepare(b->db, "INSERT INTO service(host, place, name, port, udp, title) "
+                          "VALUES(?, ?, ?, ?, ?, ?)");
     db_bind_blob(&s, key, KEY_LEN);
     db_bind_int(&s, (int64_t)place);
     db_bind_text(&s, service->name);
     db_bind_int(&s, service->port);
     db_bind_int(&s, service->udp);
+    db_bind_text(&s, service->title);
     return db_exec(&s);
 }
 
@@ -375,7 +377,7 @@ static bool services_stand(struct book *b, const uint8_t key[static KEY_LEN],
     bool same = book_services(b, key, now, BOOK_SERVICE_MAX) == (int)n;
     for (size_t i = 0; same && i < n; i++)
         same = strcmp(now[i].name, s[i].name) == 0 && now[i].port == s[i].port &&
-               now[i].udp == s[i].udp;
+               now[i].udp == s[i].udp && strcmp(now[i].title, s[i].title) == 0;
     return same;
 }
 
@@ -399,13 +401,14 @@ int book_services(struct book *b, const uint8_t key[static KEY_LEN],
                   struct book_service *out, size_t max)
 {
     size_t n = 0;
-    struct db_stmt s = db_prepare(b->db, "SELECT name, port, udp FROM service "
+    struct db_stmt s = db_prepare(b->db, "SELECT name, port, udp, title FROM service "
                                          "WHERE host = ? ORDER BY place");
     db_bind_blob(&s, key, KEY_LEN);
     while (n < max && db_step(&s)) {
         db_column_copy(&s, 0, out[n].name, sizeof(out[n].name));
         out[n].port = (uint16_t)db_column_int(&s, 1);
         out[n].udp = db_column_int(&s, 2) != 0;
+        db_column_copy(&s, 3, out[n].title, sizeof(out[n].title));
         n++;
     }
     int err = db_finish(&s);

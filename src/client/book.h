@@ -17,6 +17,7 @@
 
 #define BOOK_NAME_LEN 64
 #define BOOK_SERVICE_MAX 64
+#define BOOK_TITLE_LEN 48
 
 struct book;
 
@@ -31,6 +32,7 @@ struct book_host {
 
 struct book_service {
     char name[BOOK_NAME_LEN];
+    char title[BOOK_TITLE_LEN]; /* for people; "": none */
     uint16_t port;
     bool udp;
 };

@@ -192,17 +192,25 @@ static void on_learned(void *ctx, struct peer *p, const struct peer_memory *m)
         log_debug("what was learned of this network was not kept");
 }
 
+size_t client_services(const Services *m,
+                       struct book_service list[static BOOK_SERVICE_MAX])
+{
+    size_t n = 0;
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        const ServiceInfo *from = &m->services[i];
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s", from->name);
+        (void)snprintf(list[n].title, sizeof(list[n].title), "%s", from->title);
+        list[n].port = (uint16_t)from->port;
+        list[n].udp = from->udp;
+    }
+    return n;
+}
+
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct client *c = ctx;
     struct book_service list[BOOK_SERVICE_MAX];
-    size_t n = 0;
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
-                       m->services[i].name);
-        list[n].port = (uint16_t)m->services[i].port;
-        list[n].udp = m->services[i].udp;
-    }
+    size_t n = client_services(m, list);
     struct book_host known;
     if (book_find_key(c->book, peer_key(p), &known) == 0 && /* not while joining */
         book_services_set(c->book, peer_key(p), list, n) != 0)

@@ -64,6 +64,9 @@ struct events *client_out(struct client *c);
 /* The peer of a host in the book, made when there is none yet. */
 MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out,
                            struct fault *f);
+/* What a host shows, as the book has it; how many. */
+size_t client_services(const Services *m,
+                       struct book_service list[static BOOK_SERVICE_MAX]);
 /* Ends its session; not inside events of it, nor with calls of it left. */
 void client_drop(struct client *c, struct peer *p);
 /* The host was joined anew: what kept this program from it counts no more. */

@@ -9,29 +9,47 @@
 #include "client/share.h"
 #include "core/guess.h"
 #include "io/lack.h"
+#include "io/systemd.h"
 
-struct connect_state {
-    struct client *client;
-    struct calls *calls;
+enum { TARGETS_MAX = 16 };
+
+/* One service, and where it is found here. */
+struct target {
+    struct connect_state *state;
     struct peer *peer;
     struct forward *forward;
     char host[64], service[64];
     struct addr local;
-    const struct connect_config *what;
+    const char *path;  /* of a socket file; NULL: there is none */
+    int fd;            /* of systemd; 0: none */
     struct fault told; /* since the last session stood */
     bool local_given, started;
-    bool bounded; /* --wait, and no session yet */
 };
 
-static void tell_ready(struct connect_state *s)
+struct connect_state {
+    struct client *client;
+    struct calls *calls;
+    const struct connect_config *what;
+    struct target targets[TARGETS_MAX];
+    size_t count;
+    struct fault told; /* of the broker */
+    bool bounded;      /* --wait, and no session yet */
+};
+
+static void tell_ready(struct target *t)
 {
+    struct connect_state *s = t->state;
     struct event e;
     struct addr at;
-    forward_local(s->forward, &at);
+    char place[ADDR_TEXT_LEN];
+    forward_local(t->forward, &at);
     event_begin(&e, "ready");
-    event_addr(&e, "local", &at);
-    event_text(&e, "peer", s->host);
-    event_text(&e, "service", s->service);
+    if (t->path != NULL)
+        event_text(&e, "local", t->path);
+    else
+        event_text(&e, "local", addr_format(&at, place));
+    event_text(&e, "peer", t->host);
+    event_text(&e, "service", t->service);
     events_print(client_out(s->client), &e);
     if (s->what->on_local != NULL)
         s->what->on_local(s->what->ctx, &at);
@@ -56,91 +74,100 @@ static const ServiceInfo *find_service(const Services *m, const char *wanted)
 /* The daemon went away: a session of our own from here on. */
 static struct peer *on_unshared(void *ctx)
 {
-    struct connect_state *s = ctx;
+    struct target *t = ctx;
     struct fault f;
-    if (s->peer == NULL && client_peer(s->client, s->host, &s->peer, &f) != 0)
-        s->peer = NULL;
-    return s->peer;
+    if (t->peer == NULL && client_peer(t->state->client, t->host, &t->peer, &f) != 0)
+        t->peer = NULL;
+    return t->peer;
 }
 
-static int listen_local(struct connect_state *s, const ServiceInfo *info,
-                        struct fault *f)
+static int listen_local(struct target *t, const ServiceInfo *info, struct fault *f)
 {
+    struct connect_state *s = t->state;
     struct forward_config fc = {.loop = client_loop(s->client),
                                 .calls = s->calls,
-                                .peer = s->peer,
-                                .host = s->host,
+                                .peer = t->peer,
+                                .host = t->host,
                                 .state = client_statedir(s->client),
                                 .shares = client_shares(s->client),
                                 .on_unshared = on_unshared,
-                                .ctx = s,
-                                .service = s->service,
+                                .ctx = t,
+                                .service = t->service,
                                 .udp = info->udp,
-                                .local = s->local,
+                                .local = t->local,
+                                .path = t->path,
+                                .fd = t->fd,
                                 .out = client_out(s->client)};
-    if (s->local_given)
-        return forward_open(&s->forward, &fc, f);
+    if (t->local_given)
+        return forward_open(&t->forward, &fc, f);
     fc.local = (struct addr){.family = ADDR_V4, .ip = {127, 0, 0, 1}};
     fc.local.port = (uint16_t)info->port;
-    if (forward_open(&s->forward, &fc, f) == 0)
+    if (forward_open(&t->forward, &fc, f) == 0)
         return 0;
     fc.local.port = 0; /* taken or privileged: any free one will do */
-    return forward_open(&s->forward, &fc, f);
+    return forward_open(&t->forward, &fc, f);
 }
 
-static int tell_no_service(const struct connect_state *s, const Services *m,
-                           struct fault *f)
+static int tell_no_service(const struct target *t, const Services *m, struct fault *f)
 {
     struct guess g;
     char advice[160];
-    guess_begin(&g, s->service);
+    guess_begin(&g, t->service);
     for (pb_size_t i = 0; i < m->services_count; i++)
         guess_offer(&g, m->services[i].name);
     guess_advice(&g, advice, sizeof(advice), "see 'postern ls' for what it publishes");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
-                     "%s publishes no service '%s' for this device", s->host,
-                     s->service);
+                     "%s publishes no service '%s' for this device", t->host,
+                     t->service);
+}
+
+static void start(struct target *t, const Services *m)
+{
+    struct fault f = {0};
+    const ServiceInfo *info = find_service(m, t->service);
+    t->started = true;
+    int rc = info == NULL ? tell_no_service(t, m, &f) : listen_local(t, info, &f);
+    if (rc != 0)
+        client_stop(t->state->client, rc, &f);
+    else
+        tell_ready(t);
 }
 
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct connect_state *s = ctx;
-    struct fault f = {0};
-    (void)p;
-    if (s->started)
-        return;
-    s->started = true;
-    const ServiceInfo *info = find_service(m, s->service);
-    int rc;
-    if (info == NULL)
-        rc = tell_no_service(s, m, &f);
-    else
-        rc = listen_local(s, info, &f);
-    if (rc != 0)
-        client_stop(s->client, rc, &f);
-    else
-        tell_ready(s);
+    for (size_t i = 0; i < s->count; i++)
+        if (s->targets[i].peer == p && !s->targets[i].started)
+            start(&s->targets[i], m);
+}
+
+/* The next fault of that host is news, and of its broker. */
+static void forget_told(struct connect_state *s, const struct peer *p)
+{
+    s->told = (struct fault){0};
+    for (size_t i = 0; i < s->count; i++)
+        if (s->targets[i].peer == p)
+            s->targets[i].told = (struct fault){0};
 }
 
 static void on_ready(void *ctx, struct peer *p)
 {
     struct connect_state *s = ctx;
     s->bounded = false;
-    s->told = (struct fault){0};
+    forget_told(s, p);
     calls_on_ready(s->calls, p);
 }
 
-/* The next silence is news. */
 static void on_heard(void *ctx, struct peer *p, const char *what)
 {
-    struct connect_state *s = ctx;
-    (void)p, (void)what;
-    s->told = (struct fault){0};
+    (void)what;
+    forget_told(ctx, p);
 }
 
 static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fatal)
 {
     struct connect_state *s = ctx;
+    struct fault *told = &s->told;
     if (fatal) {
         client_stop(s->client, f->code, f);
         return;
@@ -148,9 +175,12 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     calls_on_fault(s->calls, p, f, fatal);
     if (s->bounded) /* it ends when it has waited so long */
         client_stop_unless(s->client, f, false);
-    if (strcmp(s->told.what, f->what) == 0) /* once, however often it is tried again */
+    for (size_t i = s->count; i-- > 0 && p != NULL;)
+        if (s->targets[i].peer == p)
+            told = &s->targets[i].told;
+    if (strcmp(told->what, f->what) == 0) /* once, however often it is tried again */
         return;
-    s->told = *f;
+    *told = *f;
     events_fault(client_out(s->client), f);
     client_was_told(s->client, f->what);
 }
@@ -160,32 +190,32 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
  * that cannot be, and a session of our own is needed: also where something keeps the
  * daemon from the host, so that it is said, or ends this, as without it.
  */
-static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
+static bool try_shared(struct target *t, struct fault *f, int *rc)
 {
+    struct client *c = t->state->client;
     struct book_host h;
     struct book_service list[BOOK_SERVICE_MAX];
     Services *known = calloc(1, sizeof(*known));
     bool shared = false;
-    if (known != NULL && client_finds_up(s->client) &&
-        book_find(client_book(s->client), s->host, &h, NULL) == 0 &&
-        share_reaches(client_statedir(s->client), h.name)) {
-        int n = book_services(client_book(s->client), h.key, list, BOOK_SERVICE_MAX);
+    if (known != NULL && client_finds_up(c) &&
+        book_find(client_book(c), t->host, &h, NULL) == 0 &&
+        share_reaches(client_statedir(c), h.name)) {
+        int n = book_services(client_book(c), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {
             ServiceInfo *info = &known->services[known->services_count++];
             (void)snprintf(info->name, sizeof(info->name), "%.63s", list[i].name);
             info->port = list[i].port;
             info->udp = list[i].udp;
         }
-        const ServiceInfo *info = find_service(known, s->service);
+        const ServiceInfo *info = find_service(known, t->service);
         shared = info != NULL && !info->udp;
         if (shared) {
-            memcpy(s->host, h.name, sizeof(s->host));
-            s->started = true;
-            *rc = listen_local(s, info, f);
+            memcpy(t->host, h.name, sizeof(t->host));
+            t->started = true;
+            *rc = listen_local(t, info, f);
             if (*rc == 0) {
-                share_print_paths(client_statedir(s->client), s->host,
-                                  client_out(s->client));
-                tell_ready(s);
+                share_print_paths(client_statedir(c), t->host, client_out(c));
+                tell_ready(t);
             }
         }
     }
@@ -193,34 +223,73 @@ static bool try_shared(struct connect_state *s, struct fault *f, int *rc)
     return shared;
 }
 
-static int parse_target(struct connect_state *s, const char *target, struct fault *f)
+/* Where one is found here, and no HOST:SERVICE. */
+static bool is_local(const char *word)
 {
-    const char *colon = strchr(target, ':');
-    size_t len = colon != NULL ? (size_t)(colon - target) : 0;
-    if (colon == NULL || len == 0 || colon[1] == '\0' || len >= sizeof(s->host) ||
-        strlen(colon + 1) >= sizeof(s->service))
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as HOST:PORT or HOST:SERVICE",
-                         "'%.100s' names no host and service", target);
-    memcpy(s->host, target, len);
-    (void)snprintf(s->service, sizeof(s->service), "%s", colon + 1);
-    return call_check_service(s->service, f);
+    struct addr a;
+    char ip[ADDR_TEXT_LEN];
+    const char *colon = strrchr(word, ':');
+    (void)snprintf(ip, sizeof(ip), "%.*s", colon != NULL ? (int)(colon - word) : 0,
+                   word);
+    return colon == NULL || word[0] == '[' || strncmp(word, "unix:/", 6) == 0 ||
+           strncmp(word, "unix:.", 6) == 0 || addr_parse_ip(&a, ip) == 0;
 }
 
-static int parse_local(struct connect_state *s, const char *local, struct fault *f)
+static int parse_target(struct target *t, const char *word, struct fault *f)
+{
+    const char *colon = strchr(word, ':');
+    size_t len = colon != NULL ? (size_t)(colon - word) : 0;
+    if (is_local(word) || len == 0 || colon[1] == '\0' || len >= sizeof(t->host) ||
+        strlen(colon + 1) >= sizeof(t->service))
+        return fault_set(f, POSTERN_ERR_USAGE, "write it as HOST:PORT or HOST:SERVICE",
+                         "'%.100s' names no host and service", word);
+    memcpy(t->host, word, len);
+    (void)snprintf(t->service, sizeof(t->service), "%s", colon + 1);
+    return call_check_service(t->service, f);
+}
+
+static int parse_local(struct target *t, const char *local, struct fault *f)
 {
     char text[ADDR_TEXT_LEN];
-    if (local == NULL)
+    t->local_given = true;
+    if (strncmp(local, "unix:", 5) == 0) {
+        t->path = local + 5;
         return 0;
-    s->local_given = true;
+    }
     if (strchr(local, ':') == NULL && strlen(local) < 6) {
         (void)snprintf(text, sizeof(text), "127.0.0.1:%s", local);
         local = text;
     }
-    if (addr_parse(&s->local, local) != 0)
+    if (addr_parse(&t->local, local) != 0)
         return fault_set(f, POSTERN_ERR_USAGE,
-                         "write it as 127.0.0.1:8080 or [::1]:8080",
+                         "write it as 127.0.0.1:8080, [::1]:8080 or unix:./PATH",
                          "'%.100s' is no local address and port", local);
     return 0;
+}
+
+static int parse(struct connect_state *s, const struct connect_config *what,
+                 struct fault *f)
+{
+    struct systemd_sockets given;
+    int rc = 0;
+    systemd_sockets_read(&given);
+    for (size_t i = 0; i < what->count && rc == 0; i++) {
+        struct target *t = &s->targets[s->count];
+        if (s->count == TARGETS_MAX)
+            return fault_set(f, POSTERN_ERR_USAGE, "run a second one for the others",
+                             "one connect takes %d services", TARGETS_MAX);
+        t->state = s;
+        rc = parse_target(t, what->words[i], f);
+        s->count++;
+        if (rc == 0 && i + 1 < what->count && is_local(what->words[i + 1])) {
+            rc = parse_local(t, what->words[++i], f);
+        } else if (rc == 0) {
+            int fd = systemd_sockets_take(&given, true, NULL);
+            t->fd = fd > 0 ? fd : 0;
+            t->local_given = fd > 0;
+        }
+    }
+    return rc;
 }
 
 int connect_run(const struct client_config *c, const struct connect_config *what,
@@ -231,24 +300,28 @@ int connect_run(const struct client_config *c, const struct connect_config *what
                                                 .on_fault = on_fault,
                                                 .on_heard = on_heard,
                                                 .on_sure = on_ready};
-    struct connect_state s = {.what = what, .bounded = c->wait_ms > 0};
-    int rc = parse_target(&s, what->target, f);
+    struct connect_state *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    s->what = what;
+    s->bounded = c->wait_ms > 0;
+    int rc = parse(s, what, f);
     if (rc == 0)
-        rc = parse_local(&s, what->local, f);
-    if (rc == 0)
-        rc = client_open(&s.client, c, &events, &s, f);
-    if (rc != 0)
-        return rc;
-    rc = calls_new(&s.calls, client_loop(s.client));
-    if (rc != 0)
+        rc = client_open(&s->client, c, &events, s, f);
+    if (rc == 0 && (rc = calls_new(&s->calls, client_loop(s->client))) != 0)
         (void)fault_lack(f, rc);
-    bool shared = rc == 0 && c->paths == PATH_KINDS_DEFAULT && try_shared(&s, f, &rc);
-    if (rc == 0 && !shared)
-        rc = client_peer(s.client, s.host, &s.peer, f);
+    for (size_t i = 0; i < s->count && rc == 0; i++) {
+        struct target *t = &s->targets[i];
+        bool shared = c->paths == PATH_KINDS_DEFAULT && try_shared(t, f, &rc);
+        if (rc == 0 && !shared)
+            rc = client_peer(s->client, t->host, &t->peer, f);
+    }
     if (rc == 0)
-        rc = client_run(s.client, f);
-    forward_close(s.forward);
-    calls_free(s.calls);
-    client_close(s.client);
+        rc = client_run(s->client, f);
+    for (size_t i = 0; i < s->count; i++)
+        forward_close(s->targets[i].forward);
+    calls_free(s->calls);
+    client_close(s->client);
+    free(s);
     return rc;
 }

@@ -17,6 +17,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/sock.h"
+#include "io/sockfile.h"
 #include "io/tcp.h"
 
 enum {
@@ -44,6 +45,7 @@ struct forward {
     struct repeat refusals; /* as they were told */
     struct news waits;      /* for the daemon's answer */
     bool watched;           /* the daemon, for news of it and of the host */
+    struct sockfile file;   /* of config.path */
     int fd;                 /* UDP; TCP until the acceptor has it */
     struct acceptor *door;  /* TCP */
     struct watch watch;
@@ -264,10 +266,37 @@ static void on_sweep(void *ctx)
 
 /* --------------------------------------------------------------------- open, close */
 
+static int bind_file(struct forward *fw, struct fault *f)
+{
+    const char *path = fw->config.path;
+    if (fw->config.udp)
+        return fault_set(f, POSTERN_ERR_USAGE, "give an address and port",
+                         "%s is UDP, which no socket file takes", fw->service);
+    fw->fd = sockfile_listen(path, BACKLOG, true, &fw->file);
+    int err = errno;
+    if (fw->fd >= 0)
+        return 0;
+    if (err == EADDRINUSE)
+        return fault_set(f, POSTERN_ERR_INUSE, "choose another path",
+                         "%.150s is in use by another program, or no socket", path);
+    return fault_set(f, POSTERN_ERR_IO, "choose another path",
+                     "the socket %.150s cannot be made: %s", path, strerror(err));
+}
+
 static int bind_local(struct forward *fw, struct fault *f)
 {
     static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     char text[ADDR_TEXT_LEN];
+    fw->fd = fw->config.fd;
+    if (fw->config.fd > 0)
+        return !fw->config.udp
+                   ? 0
+                   : fault_set(f, POSTERN_ERR_USAGE, "give it a local address",
+                               "%s is UDP, and systemd's sockets are for "
+                               "TCP services",
+                               fw->service);
+    if (fw->config.path != NULL)
+        return bind_file(fw, f);
     fw->fd = fw->config.udp ? sock_udp(&fw->config.local, &both)
                             : sock_listen(&fw->config.local, &both);
     int err = errno;
@@ -340,6 +369,8 @@ void forward_close(struct forward *fw)
         on_flow_end(fl, NULL);
     }
     calls_mute(fw->config.calls, fw);
+    if (fw->config.path != NULL && sockfile_is(fw->config.path, &fw->file))
+        (void)unlink(fw->config.path);
     acceptor_close(fw->door);
     if (watch_is_open(&fw->watch)) {
         watch_close(&fw->watch);

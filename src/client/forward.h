@@ -28,6 +28,8 @@ struct forward_config {
     const char *service; /* copied */
     bool udp;
     struct addr local;  /* port 0: the kernel picks one */
+    const char *path;   /* borrowed; a socket that is a file instead, or NULL */
+    int fd;             /* one that listens instead, taken over; 0: none */
     struct events *out; /* borrowed; refusals are told there */
 };
 

@@ -30,17 +30,12 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
         return;
     }
     struct book_service list[BOOK_SERVICE_MAX];
-    size_t n = 0;
+    size_t n = client_services(m, list);
     event_begin(&e, "joined");
     event_text(&e, "host", h.name);
     json_array_begin(&e.json, "services");
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
-                       m->services[i].name);
-        list[n].port = (uint16_t)m->services[i].port;
-        list[n].udp = m->services[i].udp;
-        json_text(&e.json, NULL, list[n].name);
-    }
+    for (size_t i = 0; i < n; i++)
+        json_text(&e.json, NULL, list[i].name);
     json_array_end(&e.json);
     (void)!book_services_set(client_book(j->client), h.key, list, n);
     share_tell_joined(client_statedir(j->client), h.name);
@@ -77,8 +72,10 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     rc = book_check_room(client_book(j.client), f);
     if (rc == 0)
         rc = client_join(j.client, &j.link, own_name, &p, f);
-    if (rc == 0)
+    if (rc == 0) {
+        log_progress("joining: the broker introduces this device to the host ...");
         rc = client_run(j.client, f);
+    }
     client_close(j.client);
     return rc;
 }

@@ -376,6 +376,7 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     if (rc == 0) {
         timer_init(&s.timer, s.loop, on_tick, &s);
         s.began_ms = loop_now_ms(s.loop);
+        log_progress("asking the broker, and what the network does with UDP ...");
         timer_every(&s.timer, 0, TICK_MS);
         loop_run(s.loop);
         rc = s.result;

@@ -516,6 +516,13 @@ const struct fault *peer_why_none(const struct peer *p)
     return p->last.what[0] != '\0' ? &p->last : peer_broker_fault(p, NULL);
 }
 
+const struct fault *peer_why_away(const struct peer *p)
+{
+    if (peer_is_ready(p) && peer_is_silent(p))
+        return p->last.what[0] != '\0' ? &p->last : NULL;
+    return peer_why_none(p);
+}
+
 bool peer_is_on(const struct peer *p)
 {
     return p->tie != NULL && tie_is_on(p->tie);

@@ -95,6 +95,8 @@ bool peer_has_broker(const struct peer *p);
 bool peer_is_ready(const struct peer *p);
 /* Why no session stands, as it was told last; NULL while one does, or is awaited. */
 const struct fault *peer_why_none(const struct peer *p);
+/* The same, also where one stands from which nothing comes any more. */
+const struct fault *peer_why_away(const struct peer *p);
 /* In on_fault: the same was told before, and no session has stood since. */
 bool peer_fault_repeats(const struct peer *p);
 /* The broker said so, when it was last asked for. */

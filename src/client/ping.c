@@ -2,6 +2,7 @@
  */
 #include "client/ping.h"
 #include "io/clock.h"
+#include "io/log.h"
 #include "io/loop.h"
 
 enum {
@@ -115,6 +116,7 @@ int ping_run(const struct ping_config *c, struct fault *f)
     s.began_ms = loop_now_ms(client_loop(s.client));
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
+        log_progress("looking for ways to %.64s ...", c->host);
         timer_every(&s.timer, 0, TICK_MS);
         rc = client_run(s.client, f);
     }

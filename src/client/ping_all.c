@@ -4,6 +4,7 @@
  */
 #include "client/ping.h"
 #include "io/clock.h"
+#include "io/log.h"
 #include "io/loop.h"
 
 enum { TICK_MS = 50, KIND_MAX_MS = 12000 };
@@ -80,6 +81,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
     s.began_us = clock_us();
     rc = client_peer(s.client, c->host, &s.peer, f);
     if (rc == 0) {
+        log_progress("trying %s ...", path_kind_name(kind));
         timer_every(&s.timer, TICK_MS, TICK_MS);
         rc = client_run(s.client, f);
     }

@@ -17,6 +17,7 @@
 #include "io/local.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/systemd.h"
 #include "path/inquiry.h"
 #include "path/uplink_words.h"
 
@@ -43,10 +44,10 @@ struct up {
     struct inquiries asking;
     struct dns_server *dns;
     struct naming *naming;
-    struct list doors;    /* the newest first */
-    struct list openings; /* struct opening */
-    struct list waiters;  /* the same, answered: for its end */
-    struct timer tick;
+    struct list doors;       /* the newest first */
+    struct list openings;    /* struct opening */
+    struct list waiters;     /* the same, answered: for its end */
+    struct timer tick, beat; /* beat: for systemd */
     unsigned ticks;
     int64_t version;
     int lock;
@@ -194,13 +195,7 @@ static void set_services(struct up *u, struct peer *p, const struct book_service
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
     struct book_service list[BOOK_SERVICE_MAX];
-    size_t n = 0;
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s",
-                       m->services[i].name);
-        list[n].port = (uint16_t)m->services[i].port;
-        list[n].udp = m->services[i].udp;
-    }
+    size_t n = client_services(m, list);
     set_services(ctx, p, list, n);
 }
 
@@ -476,6 +471,9 @@ static void status_of(void *ctx, struct peer *p)
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
     event_text(&e, "state", online ? "online" : "offline");
+    const struct fault *why = online ? NULL : peer_why_away(p);
+    event_text(&e, "reason", why != NULL ? why->what : NULL);
+    event_text(&e, "do", why != NULL ? why->advice : NULL);
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
@@ -667,6 +665,8 @@ static int start(struct up *u, struct fault *f)
     timer_init(&u->tick, client_loop(u->client), on_tick, u);
     timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
     tell_ready(u);
+    systemd_ready("keeps sessions to the hosts joined");
+    systemd_watchdog_start(&u->beat, client_loop(u->client));
     struct naming_config nc = {.state = client_statedir(u->client),
                                .out = client_out(u->client),
                                .loop = client_loop(u->client)};
@@ -704,6 +704,7 @@ int up_run(const struct client_config *c, enum naming_way names, struct fault *f
     rc = start(&u, f);
     if (rc == 0)
         rc = client_run(u.client, f);
+    systemd_stopping();
     while (!list_empty(&u.doors))
         door_free(LIST_FIRST(&u.doors, struct door, link));
     naming_free(u.naming);
@@ -716,6 +717,7 @@ int up_run(const struct client_config *c, enum naming_way names, struct fault *f
     while (!list_empty(&u.openings))
         opening_free(LIST_FIRST(&u.openings, struct opening, link));
     timer_stop(&u.tick);
+    timer_stop(&u.beat);
     client_close(u.client);
     if (u.lock >= 0)
         close(u.lock);

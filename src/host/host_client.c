@@ -54,6 +54,7 @@ void host_client_send_services(struct host_client *c)
                 continue;
             ServiceInfo *info = &list->services[list->services_count++];
             (void)snprintf(info->name, sizeof(info->name), "%s", sv->name);
+            (void)snprintf(info->title, sizeof(info->title), "%s", sv->title);
             info->port = sv->port;
             info->udp = sv->udp;
         }
@@ -308,6 +309,7 @@ struct host_client *host_client_new(struct presence *p, const Control *m,
         free(c);
         return NULL;
     }
+    c->who.tie = c->tie;
     struct holding *nobody;
     if (holdings_take(&cs->sessions, &c->held, c->key, &nobody) != 0) {
         tie_free(c->tie);

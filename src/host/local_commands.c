@@ -29,7 +29,7 @@ static void on_stop(void *ctx, int signum)
     struct fault f = {0};
     if (signum != SIGHUP || stop_terminal_closed(c->stop))
         c->host->events->stop(c->host, 0);
-    else if (c->host->events->reload(c->host, &f) != 0)
+    else if (c->host->events->hangup(c->host, &f) != 0)
         events_fault(c->host->out, &f);
 }
 

@@ -65,6 +65,7 @@ static int send_services(struct presence *at, const struct offered *l)
         Control m = {.which_body = Control_portal_service_tag};
         PortalService *p = &m.body.portal_service;
         (void)snprintf(p->name, sizeof(p->name), "%s", l->services[i]->name);
+        (void)snprintf(p->title, sizeof(p->title), "%s", l->services[i]->title);
         p->port = l->services[i]->port;
         p->udp = l->services[i]->udp;
         p->open = l->open[i];

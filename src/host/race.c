@@ -80,6 +80,9 @@ static void dial_failed(struct leg *l, int err)
                        "the host has no descriptors left for %.60s; raise its limit of "
                        "open files",
                        r->service.name);
+    else if (t->host[0] == '/')
+        (void)snprintf(reason, sizeof(reason), "%.60s at %.70s: %s", r->service.name,
+                       t->host, postern_strerror(err));
     else
         (void)snprintf(reason, sizeof(reason), "%.60s at %.60s:%u: %s", r->service.name,
                        t->host, t->port, postern_strerror(err));

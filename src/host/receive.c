@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/utf8.h"
@@ -22,7 +23,11 @@
 #include "io/sock.h"
 #include "io/stop.h"
 
-enum { LET_READ_MS = 10000 };
+enum {
+    LET_READ_MS = 10000,
+    SENDERS_MAX = 16,   /* served at once; who comes on top of them is told */
+    PROCESSES_MAX = 64, /* and beyond this only put out */
+};
 
 /* ------------------------------------------------------------------------ one sender
  */
@@ -326,6 +331,7 @@ struct receive {
     struct loop *loop;
     struct events *out;
     const char *dir;
+    unsigned senders; /* processes that have not ended */
     int result;
     struct fault *f;
 };
@@ -343,7 +349,10 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who)
     in->store = &store;
     (void)snprintf(in->who, sizeof(in->who), "%.63s", who);
     utf8_make_plain(in->who);
-    if (store_open(&store, r->dir, &f) != 0)
+    if (r->senders >= SENDERS_MAX)
+        (void)fail(in, POSTERN_ERR_LIMIT, "send it again in a while",
+                   "too many devices send at once");
+    else if (store_open(&store, r->dir, &f) != 0)
         (void)fail(in, f.code, f.advice, f.what);
     else
         serve_sender(in);
@@ -353,10 +362,13 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who)
 static void on_connection(void *ctx, int fd, const char *who)
 {
     struct receive *r = ctx;
+    while (r->senders > 0 && waitpid(-1, NULL, WNOHANG) > 0)
+        r->senders--;
     (void)fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0)
+    pid_t pid = r->senders < PROCESSES_MAX ? fork() : 0;
+    if (pid == 0 && r->senders < PROCESSES_MAX)
         run_sender(r, fd, who);
+    r->senders += pid > 0;
     if (pid < 0)
         log_error("no process can be started for a sender: %s; let some others end",
                   strerror(errno));
@@ -401,7 +413,6 @@ int receive_run(const struct statedir *state, const char *dir, struct events *ou
     store_close(&store);
     if ((err = loop_open(&r.loop)) != 0)
         return fault_lack(f, err);
-    (void)signal(SIGCHLD, SIG_IGN);
     err = stop_open(&stop, r.loop, on_stop, &r);
     if (err != 0)
         (void)fault_lack(f, err);

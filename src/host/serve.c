@@ -31,6 +31,7 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 #include "io/statedir.h"
+#include "io/systemd.h"
 #include "path/net.h"
 #include "path/uplink_words.h"
 
@@ -48,6 +49,7 @@ struct serve {
     struct portal_answers *answers;
     struct portal_list *portal_list;
     struct timer sweep;
+    struct timer beat; /* for systemd */
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
     char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
@@ -85,6 +87,15 @@ static void tell_names(const struct serve *s)
                  s->named_before);
 }
 
+static void tell_status(const struct serve *s, const char *lost)
+{
+    const char *name = s->host.settings.name;
+    if (lost != NULL)
+        systemd_status("publishing as %s; %s", name, lost);
+    else
+        systemd_status("publishing %zu services as %s", s->host.services.count, name);
+}
+
 static void tell_ready(struct serve *s)
 {
     struct event e;
@@ -103,6 +114,8 @@ static void tell_ready(struct serve *s)
     if (s->config->on_ready != NULL)
         s->config->on_ready(s->config->ctx, &s->host.services,
                             s->host.to_agent ? NULL : s->host.roster);
+    systemd_ready("publishing");
+    tell_status(s, NULL);
     tell_names(s);
 }
 
@@ -118,6 +131,7 @@ static void tell_away(struct serve *s, const struct fault *why, bool fatal)
     if (why != NULL && (fatal || why->code == POSTERN_ERR_INUSE))
         event_text(&e, "do", why->advice);
     events_print(s->host.out, &e);
+    tell_status(s, why != NULL ? why->what : NULL);
 }
 
 static void tell_back(struct presence *p)
@@ -138,8 +152,11 @@ static void tell_lost(struct presence *p, const struct fault *why, bool fatal)
     p->lost = s->ready;
     if (s->ready)
         tell_away(s, why, fatal);
-    else
+    else {
         events_fault(s->host.out, why);
+        systemd_ready("waits for its broker"); /* it may be long: it has started */
+        systemd_status("waits: %s", why->what);
+    }
 }
 
 /* What the next start should know. Without room for it this one serves all the same. */
@@ -218,6 +235,7 @@ static void on_tell(void *ctx)
         return;
     uplink_describe_wait(p->endpoint.uplink, why, sizeof(why));
     log_warn("waiting: %s", why);
+    systemd_ready("waits for its broker");
 }
 
 static void on_control(void *ctx, const Control *m)
@@ -314,13 +332,20 @@ static int reload(struct host *h, struct fault *f)
     return rc;
 }
 
+static int hangup(struct host *h, struct fault *f)
+{
+    const struct serve_config *c = serve_of(h)->config;
+    int rc = c->on_hangup != NULL ? c->on_hangup(c->ctx, f) : 0;
+    return rc == 0 ? reload(h, f) : rc;
+}
+
 static unsigned revoke_device(struct host *h, const uint8_t key[static KEY_LEN])
 {
     return clients_revoke(h->clients, key) + agent_forget(h->agent, key);
 }
 
-static const struct host_events host_events = {on_services, on_question, reload,
-                                               revoke_device, stop};
+static const struct host_events host_events = {on_services, on_question,   reload,
+                                               hangup,      revoke_device, stop};
 
 /* The directory may have been put back from a copy, which nobody holds yet. */
 static void keep_place(struct serve *s)
@@ -495,8 +520,11 @@ static int run_loop(struct serve *s, struct fault *f)
         timer_every(&s->sweep, SWEEP_MS, SWEEP_MS);
         timer_init(&s->tell, h->loop, on_tell, s);
         timer_start(&s->tell, TELL_MS);
+        systemd_watchdog_start(&s->beat, h->loop);
         loop_run(h->loop);
+        systemd_stopping();
         rc = s->result;
+        timer_stop(&s->beat);
         timer_stop(&s->sweep);
         timer_stop(&s->tell);
     }

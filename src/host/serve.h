@@ -37,6 +37,8 @@ struct serve_config {
      * in; NULL where that is an agent's. May be NULL.
      */
     void (*on_ready)(void *ctx, const struct service_list *published, struct roster *r);
+    /* SIGHUP: before the settings are read again. May be NULL. */
+    int (*on_hangup)(void *ctx, struct fault *f);
     void *ctx;
 };
 

@@ -12,6 +12,7 @@
 
 #include "core/addr.h"
 #include "core/guess.h"
+#include "core/utf8.h"
 #include "io/lack.h"
 
 #define SERVICE_FORMS "write it as 22, web=8080, dns=udp:53 or cam=192.168.1.20:554"
@@ -89,6 +90,11 @@ static int parse_target(struct service *s, const char *text, size_t len, bool on
     struct service_target *t = &s->targets[s->target_count];
     if (s->target_count == SERVICE_TARGET_MAX)
         return POSTERN_ERR_LIMIT;
+    if (text[0] == '/' && len < sizeof(t->host) && !s->udp) {
+        memcpy(t->host, text, len); /* a socket that is a file */
+        s->target_count++;
+        return 0;
+    }
     if (parse_port(text, len, &t->port) == 0) {
         (void)snprintf(t->host, sizeof(t->host), "127.0.0.1");
         s->target_count++;
@@ -116,7 +122,7 @@ static int parse_instance(struct service *s, const char **text, size_t *len,
 {
     const char *at = memchr(*text, '@', *len);
     struct service_target *t = &s->targets[s->target_count];
-    if (at == NULL || s->target_count == SERVICE_TARGET_MAX)
+    if (at == NULL || **text == '/' || s->target_count == SERVICE_TARGET_MAX)
         return 0; /* too many is parse_target's to say */
     int err = parse_name(t->name, *text, (size_t)(at - *text), f);
     if (err != 0)
@@ -160,7 +166,28 @@ void service_event(struct event *e, const char *what, const char *service,
     event_bool(e, "udp", udp);
 }
 
-int service_parse(struct service *s, const char *text, struct fault *f)
+/*
+ * What is addressed by a port, here and there, has one; a file's is made of the
+ * service's name, so that it stays.
+ */
+static int number_file(struct service *s, const char *text, struct fault *f)
+{
+    uint32_t hash = 2166136261u;
+    for (const char *at = s->name; *at != '\0'; at++)
+        hash = (hash ^ (uint8_t)*at) * 16777619u;
+    for (size_t i = 0; i < s->target_count; i++) {
+        if (s->targets[i].host[0] != '/')
+            continue;
+        if (s->name[0] == '\0')
+            return fault_set(f, POSTERN_ERR_INVALID,
+                             "write it as docker=/run/docker.sock",
+                             "the socket %.80s has no name", text);
+        s->targets[i].port = (uint16_t)(SERVICE_FILE_PORT + hash % SERVICE_FILE_PORTS);
+    }
+    return 0;
+}
+
+static int parse_service(struct service *s, const char *text, struct fault *f)
 {
     struct service r = {0};
     const char *equals = strchr(text, '=');
@@ -175,6 +202,8 @@ int service_parse(struct service *s, const char *text, struct fault *f)
         text += 4;
     if (err == 0)
         err = parse_targets(&r, text, f);
+    if (err == 0)
+        err = number_file(&r, text, f);
     if (err != 0)
         return err;
     r.port = r.targets[0].port;
@@ -188,6 +217,44 @@ int service_parse(struct service *s, const char *text, struct fault *f)
                              r.targets[i].name);
     *s = r;
     return 0;
+}
+
+/* "SERVICE TITLE"; returns the length of SERVICE. */
+static int parse_title(char title[static SERVICE_TITLE_LEN], const char *text,
+                       struct fault *f)
+{
+    size_t len = strcspn(text, " ");
+    const char *at = text + len + strspn(text + len, " ");
+    bool good = true;
+    for (const char *c = at; good && *c != '\0'; c += good ? utf8_len(c) : 0)
+        good = (unsigned char)*c >= ' ' && *c != 127 && utf8_len(c) > 0;
+    if (!good)
+        return fault_set(f, POSTERN_ERR_INVALID, "use letters",
+                         "the title of '%.*s' has what is no letter", (int)len, text);
+    if (strlen(at) >= SERVICE_TITLE_LEN)
+        return fault_set(f, POSTERN_ERR_INVALID, "use at most 47 bytes",
+                         "the title '%.20s...' is too long", at);
+    size_t last = strlen(at);
+    while (last > 0 && at[last - 1] == ' ')
+        last--;
+    (void)snprintf(title, SERVICE_TITLE_LEN, "%.*s", (int)last, at);
+    return (int)len;
+}
+
+int service_parse(struct service *s, const char *text, struct fault *f)
+{
+    char title[SERVICE_TITLE_LEN], bare[SERVICE_TEXT_LEN];
+    int len = parse_title(title, text, f);
+    if (len < 0)
+        return len;
+    if ((size_t)len >= sizeof(bare))
+        return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
+                         "'%.40s...' is too long for a service", text);
+    (void)snprintf(bare, sizeof(bare), "%.*s", len, text);
+    int err = parse_service(s, bare, f);
+    if (err == 0)
+        memcpy(s->title, title, sizeof(title));
+    return err;
 }
 
 static int list_add_one(struct service_list *l, const char *text, struct fault *f)
@@ -215,7 +282,7 @@ static int list_add_one(struct service_list *l, const char *text, struct fault *
 static int split_range(const char *text, uint16_t *first, uint16_t *last)
 {
     const char *dash = strrchr(text, '-'), *from = dash;
-    if (dash == NULL || strchr(text, ',') != NULL)
+    if (dash == NULL || strpbrk(text, ",/") != NULL)
         return -1;
     while (from > text && isdigit((unsigned char)from[-1]))
         from--;
@@ -231,19 +298,24 @@ static int split_range(const char *text, uint16_t *first, uint16_t *last)
 static int list_add(struct service_list *l, const char *text, struct fault *f)
 {
     uint16_t first, last;
-    char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + 32];
-    int prefix = split_range(text, &first, &last), err = 0;
+    char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + SERVICE_TITLE_LEN + 32];
+    char range[SERVICE_NAME_LEN + SERVICE_HOST_LEN];
+    size_t len = strcspn(text, " ");
+    const char *title = text + len; /* all of them have it */
+    (void)snprintf(range, sizeof(range), "%.*s", (int)len, text);
+    int prefix = split_range(range, &first, &last), err = 0;
     if (prefix < 0)
         return list_add_one(l, text, f);
     if (first > last)
         return fault_set(f, POSTERN_ERR_INVALID, "write the lower port first",
                          "'%.80s' is not a range of ports", text);
-    const char *equals = strchr(text, '=');
+    const char *equals = memchr(text, '=', len);
     int name = equals != NULL ? (int)(equals - text) : 0;
     for (unsigned port = first; port <= last && err == 0; port++) {
-        int n = name > 0 ? snprintf(one, sizeof(one), "%.*s-%u%.*s%u", name, text, port,
-                                    prefix - name, text + name, port)
-                         : snprintf(one, sizeof(one), "%.*s%u", prefix, text, port);
+        int n = name > 0
+                    ? snprintf(one, sizeof(one), "%.*s-%u%.*s%u%s", name, text, port,
+                               prefix - name, text + name, port, title)
+                    : snprintf(one, sizeof(one), "%.*s%u%s", prefix, text, port, title);
         if ((size_t)n >= sizeof(one))
             return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
                              "'%.40s...' is too long for a service", text);

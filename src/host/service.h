@@ -9,6 +9,8 @@
  *   app=10.0.0.2:80,10.0.0.3:80 the first that connects
  *   app=blue@10.0.0.2:80,...    the same, and app/blue asks for that instance alone
  *   v6=[2001:db8::5]:80         IPv6 in brackets
+ *   docker=/run/docker.sock     a socket that is a file
+ *   web=8080 Holiday pictures   a title for people, behind a space
  *   8000-8010                   a list only: eleven services; web=8000-8010 calls them
  *                               web-8000, web-8001, ...
  */
@@ -26,12 +28,17 @@
 #define SERVICE_HOST_LEN 254
 #define SERVICE_TARGET_MAX 8
 #define SERVICE_MAX 64
+#define SERVICE_TEXT_LEN 2700 /* eight targets, each with its name */
 #define SERVICE_AUDIENCE_LEN 160
+#define SERVICE_TITLE_LEN 48 /* as in postern.options */
+/* A service that is a file is addressed by a port of these. */
+enum { SERVICE_FILE_PORT = 20000, SERVICE_FILE_PORTS = 10000 };
 
 struct service_target {
     char
         name[SERVICE_NAME_LEN]; /* as an instance, in lower case; "" when it has none */
-    char host[SERVICE_HOST_LEN]; /* a name, or a numeric address without brackets */
+    /* A name, a numeric address without brackets, or the path of a socket. */
+    char host[SERVICE_HOST_LEN];
     uint16_t port;
     /*
      * 0: dialled from here. Else the number of the agent's host (host/agent.h) that is
@@ -46,8 +53,9 @@ struct service_target {
  * shorter than SERVICE_NAME_LEN, so that it can be asked for.
  */
 struct service {
-    char name[SERVICE_NAME_LEN]; /* as given, in lower case; else "22" or "udp:53" */
-    uint16_t port;               /* the first target's port: how it is addressed */
+    char name[SERVICE_NAME_LEN];   /* as given, in lower case; else "22" or "udp:53" */
+    char title[SERVICE_TITLE_LEN]; /* what people see; "": none */
+    uint16_t port;                 /* the first target's port: how it is addressed */
     bool udp;
     uint8_t target_count;
     struct service_target targets[SERVICE_TARGET_MAX];

@@ -12,15 +12,18 @@
 #include <unistd.h>
 
 #include "core/holdings.h"
+#include "core/repeat.h"
 #include "host/certs.h"
 #include "host/portal_visits.h"
 #include "host/race.h"
+#include "io/audit.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/resolve.h"
 #include "io/sock.h"
 #include "path/net.h"
+#include "session/tie.h"
 
 enum {
     SERVICES_PERCENT = 40, /* of the descriptors beside the program's own */
@@ -33,8 +36,9 @@ enum {
 
 struct service_streams {
     struct host *host;
-    struct holdings all; /* by device, of the descriptors for services */
-    struct holdings lan; /* by device, of the streams to hosts of the LAN */
+    struct holdings all;    /* by device, of the descriptors for services */
+    struct holdings lan;    /* by device, of the streams to hosts of the LAN */
+    struct minute refusals; /* of devices, in the log */
 };
 
 struct service_stream {
@@ -42,12 +46,17 @@ struct service_stream {
     struct holding lan_held; /* of lan */
     struct service_streams *of;
     struct host *host;
+    const struct tie *tie;           /* its device's */
     const struct stream_client *who; /* NULL once its header was handled */
     struct pump *pump;               /* NULL at the end */
     char name[ROSTER_NAME_LEN];      /* of the device or account */
-    struct service service;          /* a copy: reload may replace the list */
-    struct portal_visit visit;       /* when it is the portal's */
-    struct race *race;               /* TCP, and what hosts of the LAN serve */
+    char from[ADDR_TEXT_LEN];        /* where a device's path came from, at the start */
+    char kind[24];                   /* its kind */
+    uint64_t since_ms;
+    bool opened;               /* of a device: that is in the log */
+    struct service service;    /* a copy: reload may replace the list */
+    struct portal_visit visit; /* when it is the portal's */
+    struct race *race;         /* TCP, and what hosts of the LAN serve */
     struct resolve *resolve;
     int udp_fd; /* of this machine's UDP */
     struct watch udp_watch;
@@ -131,12 +140,60 @@ void stream_refuse(struct pump *p, enum stream_code code, const char *reason)
         pump_abort(p, code);
 }
 
+/*
+ * A device's connection in the log: by which path it goes now, and from where. Through
+ * the relay it is the address that the broker saw, without a port.
+ */
+static void look_where(struct service_stream *ss, bool at_begin)
+{
+    const struct path *p = session_path(tie_session(ss->tie));
+    if (p != NULL)
+        (void)snprintf(ss->kind, sizeof(ss->kind), "%s", path_kind_name(p->kind));
+    if (p != NULL && p->kind != PATH_RELAY && p->remote.family != ADDR_NONE) {
+        (void)addr_format(&p->remote, ss->from);
+    } else if (at_begin) { /* at the end there may be no approach any more */
+        struct addr seen = approach_peer_seen(tie_approach(ss->tie));
+        if (seen.family != ADDR_NONE)
+            (void)addr_format_ip(&seen, ss->from);
+    }
+}
+
+static void log_opened(struct service_stream *ss)
+{
+    char detail[48];
+    if (ss->tie == NULL)
+        return;
+    ss->opened = true;
+    ss->since_ms = loop_now_ms(ss->host->loop);
+    look_where(ss, true);
+    (void)snprintf(detail, sizeof(detail), "by %s", ss->kind);
+    audit_note(ss->host->audit, "opened", ss->name, ss->from, ss->service.name,
+               ss->kind[0] != '\0' ? detail : "");
+}
+
+static void log_closed(struct service_stream *ss, const struct pump_stats *stats)
+{
+    char detail[AUDIT_TEXT_LEN * 2];
+    if (!ss->opened)
+        return;
+    look_where(ss, false);
+    (void)snprintf(
+        detail, sizeof(detail), "%llu bytes sent, %llu received, %llu s, by %s",
+        (unsigned long long)stats->to_peer_bytes,
+        (unsigned long long)stats->from_peer_bytes,
+        (unsigned long long)(loop_now_ms(ss->host->loop) - ss->since_ms) / 1000,
+        ss->kind);
+    audit_note(ss->host->audit, "closed", ss->name, ss->from, ss->service.name, detail);
+}
+
 /* The service is there, or it is not. */
 static int reply_open(struct service_stream *ss, bool datagrams)
 {
     int err = stream_reply(ss->pump, STREAM_OK, "", datagrams);
     if (err == 0 && ss->visit.all != NULL)
         portal_visit_opened(&ss->visit);
+    else if (err == 0)
+        log_opened(ss);
     return err;
 }
 
@@ -144,6 +201,12 @@ static void refuse(struct service_stream *ss, enum stream_code code, const char 
 {
     if (ss->visit.all != NULL)
         portal_visit_refused(&ss->visit, reason);
+    else if (code == STREAM_DENIED && ss->tie != NULL && ss->name[0] != '\0' &&
+             minute_tell(&ss->of->refusals, loop_now_ms(ss->host->loop))) {
+        look_where(ss, true);
+        audit_note(ss->host->audit, "refused", ss->name, ss->from, ss->service.name,
+                   reason);
+    }
     stream_refuse(ss->pump, code, reason);
 }
 
@@ -433,6 +496,7 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
     struct pump_stats stats = pump_stats(p);
     (void)code;
     ss->pump = NULL;
+    log_closed(ss, &stats);
     portal_visit_end(&ss->visit, &stats);
     service_stream_free(ss);
 }
@@ -449,6 +513,7 @@ void service_stream_accept(struct service_streams *os, const struct stream_clien
     ss->of = os;
     ss->host = os->host;
     ss->who = who;
+    ss->tie = who->portal || who->agent ? NULL : who->tie;
     ss->udp_fd = -1;
     if (pump_accept(&ss->pump, st, &stream_events, ss) != 0)
         free(ss);

@@ -9,13 +9,15 @@
 #include "session/pump.h"
 
 struct service_streams;
+struct tie;
 
 /* Whose stream it is. */
 struct stream_client {
     uint8_t listed[KEY_LEN]; /* on the host's list: another after a rotation */
     bool member;
     bool portal; /* the broker's: no device, each stream says for whom it is */
-    bool agent;  /* this host's, which has judged for whom it asks */
+    const struct tie *tie; /* for what is logged: from where, by which path */
+    bool agent;            /* this host's, which has judged for whom it asks */
 };
 
 /* Freed by free(), once their streams have ended; NULL: no memory. */

@@ -12,6 +12,7 @@
 
 #include "core/utf8.h"
 #include "io/db.h"
+#include "io/journal.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/statedir.h"
@@ -35,6 +36,7 @@ static const char *const audit_migrations[] = {
     " \"from\" TEXT NOT NULL,"
     " object TEXT NOT NULL,"
     " detail TEXT NOT NULL);",
+    "CREATE INDEX entry_what ON entry(what, serial);",
 };
 // clang-format on
 
@@ -150,24 +152,59 @@ static int insert(struct db *db, const struct audit_entry *e)
     return db_exec(&s);
 }
 
-/* Serials have no gaps, so those beyond the newest AUDIT_KEPT are known by number. */
+static int forget_to(struct db *db, const char *sql, int64_t serial)
+{
+    struct db_stmt s = db_prepare(db, sql);
+    db_bind_int(&s, serial);
+    return db_exec(&s);
+}
+
+/*
+ * Serials have no gaps, so those beyond the newest AUDIT_KEPT are known by number. Of
+ * connections there are many: they make way sooner, and push nothing else out.
+ */
 static int forget(struct db *db)
 {
-    struct db_stmt s = db_prepare(db, "DELETE FROM entry WHERE serial <= ?");
-    db_bind_int(&s, db_last_id(db) - AUDIT_KEPT);
-    return db_exec(&s);
+    int64_t last = db_last_id(db);
+    int err = forget_to(db,
+                        "DELETE FROM entry WHERE what IN ('opened', 'closed') AND "
+                        "serial <= ?",
+                        last - AUDIT_KEPT_CONNECTIONS);
+    return err != 0 ? err
+                    : forget_to(db, "DELETE FROM entry WHERE serial <= ?",
+                                last - AUDIT_KEPT);
+}
+
+/* Under systemd an administrator finds the same with journalctl, field by field. */
+static void tell_journal(const struct audit_entry *e)
+{
+    const struct journal_field fields[] = {
+        {"POSTERN_EVENT", e->what},    {"POSTERN_WHO", e->who},
+        {"POSTERN_FROM", e->from},     {"POSTERN_OBJECT", e->object},
+        {"POSTERN_DETAIL", e->detail},
+    };
+    struct event event;
+    char words[EVENT_TEXT_LEN];
+    if (!journal_is_ours())
+        return;
+    audit_event(&event, e);
+    events_words(event_end(&event), words, sizeof(words));
+    journal_send(words, fields, sizeof(fields) / sizeof(fields[0]));
 }
 
 void audit_add(struct audit *a, const struct audit_entry *e)
 {
     struct audit_entry c = {.time_s = e->time_s};
-    if (a == NULL || !is_open(a))
+    if (a == NULL)
         return;
     clean(c.what, sizeof(c.what), e->what);
     clean(c.who, sizeof(c.who), e->who);
     clean(c.from, sizeof(c.from), e->from);
     clean(c.object, sizeof(c.object), e->object);
     clean(c.detail, sizeof(c.detail), e->detail);
+    tell_journal(&c);
+    if (!is_open(a))
+        return;
     int err = db_begin(a->db);
     if (err == 0) {
         err = insert(a->db, &c);
@@ -204,23 +241,46 @@ void audit_once(const char *dir, const struct audit_entry *e)
     audit_close(a);
 }
 
+static void read_entry(struct db_stmt *s, struct audit_entry *e)
+{
+    e->time_s = db_column_int(s, 0);
+    db_column_copy(s, 1, e->what, sizeof(e->what));
+    db_column_copy(s, 2, e->who, sizeof(e->who));
+    db_column_copy(s, 3, e->from, sizeof(e->from));
+    db_column_copy(s, 4, e->object, sizeof(e->object));
+    db_column_copy(s, 5, e->detail, sizeof(e->detail));
+}
+
 int audit_list(struct audit *a, struct audit_entry *out, size_t max)
 {
+    const struct audit_filter all = {0};
+    int64_t last;
+    return audit_find(a, &all, out, max, &last);
+}
+
+int audit_find(struct audit *a, const struct audit_filter *f, struct audit_entry *out,
+               size_t max, int64_t *last)
+{
     size_t n = 0;
+    const char *who = f->who != NULL ? f->who : "";
+    *last = f->after;
     if (a->db == NULL)
         return 0;
+    /* What joined or was taken away stands there as what it was done to. */
     struct db_stmt s = db_prepare(
-        a->db, "SELECT time_s, what, who, \"from\", object, detail FROM entry "
-               "ORDER BY serial DESC LIMIT ?");
+        a->db, "SELECT time_s, what, who, \"from\", object, detail, serial FROM entry "
+               "WHERE serial > ?1 AND time_s >= ?2 AND (?3 = '' OR lower(who) = "
+               "lower(?3) OR (lower(object) = lower(?3) AND what IN ('joined', "
+               "'revoked', 'account-added', 'account-changed', 'account-removed'))) "
+               "ORDER BY serial DESC LIMIT ?4");
+    db_bind_int(&s, f->after);
+    db_bind_int(&s, f->since_s);
+    db_bind_text(&s, who);
     db_bind_int(&s, (int64_t)max);
     while (n < max && db_step(&s)) {
-        struct audit_entry *e = &out[n++];
-        e->time_s = db_column_int(&s, 0);
-        db_column_copy(&s, 1, e->what, sizeof(e->what));
-        db_column_copy(&s, 2, e->who, sizeof(e->who));
-        db_column_copy(&s, 3, e->from, sizeof(e->from));
-        db_column_copy(&s, 4, e->object, sizeof(e->object));
-        db_column_copy(&s, 5, e->detail, sizeof(e->detail));
+        if (n == 0)
+            *last = db_column_int(&s, 6);
+        read_entry(&s, &out[n++]);
     }
     int err = db_finish(&s);
     return err != 0 ? err : (int)n;

@@ -1,7 +1,8 @@
 /*
  * The audit log of a host or a broker: who logged in, chose, connected, joined, was
- * refused or removed. One file, audit.db, in the state directory; the newest
- * AUDIT_KEPT entries stay. Time is wall clock seconds and an argument.
+ * refused or removed. One file, audit.db, in the state directory; of the newest
+ * AUDIT_KEPT entries all stay but connections ("opened", "closed"), which do of the
+ * newest AUDIT_KEPT_CONNECTIONS. Time is wall clock seconds and an argument.
  */
 #ifndef POSTERN_IO_AUDIT_H
 #define POSTERN_IO_AUDIT_H
@@ -12,7 +13,8 @@
 #include "core/err.h"
 #include "io/events.h"
 
-#define AUDIT_KEPT 10000
+#define AUDIT_KEPT 100000
+#define AUDIT_KEPT_CONNECTIONS 10000
 #define AUDIT_TEXT_LEN 64
 
 struct audit;
@@ -50,6 +52,15 @@ void audit_note(struct audit *a, const char *what, const char *who, const char *
 void audit_once(const char *dir, const struct audit_entry *e);
 /* The newest first. Returns how many, at most `max`, or a negative error. */
 MUST_CHECK int audit_list(struct audit *a, struct audit_entry *out, size_t max);
+/* Those of one account or device, from a moment on, behind an entry. Zeroed: all. */
+struct audit_filter {
+    const char *who; /* NULL: of anybody; any case */
+    int64_t since_s;
+    int64_t after; /* serial; 0: of all */
+};
+/* The same of these; `*last`: the serial of the newest of them, or `after`. */
+MUST_CHECK int audit_find(struct audit *a, const struct audit_filter *f,
+                          struct audit_entry *out, size_t max, int64_t *last);
 
 /* The `audit` event of an entry: docs/CLI.md. `e` is begun here. */
 void audit_event(struct event *e, const struct audit_entry *entry);

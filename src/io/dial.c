@@ -13,6 +13,7 @@
 #include "io/resolve.h"
 #include "io/sock.h"
 #include "io/sockaddr.h"
+#include "io/sockfile.h"
 #include "io/tcp.h"
 
 struct attempt {
@@ -87,6 +88,14 @@ static void on_ready(void *ctx, int events)
     note_failure(d, err);
 }
 
+static void attempt_watch(struct dial *d, struct attempt *a)
+{
+    if (watch_start(&a->watch, d->loop, a->fd, WATCH_WRITE, on_ready, a) == 0)
+        return;
+    attempt_end(a, false);
+    note_failure(d, POSTERN_ERR_LIMIT);
+}
+
 static void attempt_start(struct dial *d)
 {
     struct sockaddr_storage ss = {0};
@@ -110,12 +119,21 @@ static void attempt_start(struct dial *d)
         note_failure(d, err);
         return;
     }
-    if (watch_start(&a->watch, d->loop, fd, WATCH_WRITE, on_ready, a) != 0) {
-        attempt_end(a, false);
-        note_failure(d, POSTERN_ERR_LIMIT);
-    }
+    attempt_watch(d, a);
 }
 
+/* A socket that is a file connects at once or not at all. */
+static void attempt_file(struct dial *d, const char *path)
+{
+    struct attempt *a = &d->attempts[d->next++];
+    d->count = d->next;
+    a->dial = d;
+    a->fd = sockfile_connect(path, 0);
+    if (a->fd < 0)
+        note_failure(d, oserr(errno));
+    else
+        attempt_watch(d, a);
+}
 /* Why nothing came of it: the name where no address said anything. */
 static int reason(const struct dial *d)
 {
@@ -251,6 +269,11 @@ int dial_start_name(struct dial **out, struct loop *loop, const char *host,
     struct dial *d = dial_new(loop, timeout_ms, cb, ctx);
     if (d == NULL)
         return POSTERN_ERR_NOMEM;
+    if (host[0] == '/') {
+        attempt_file(d, host);
+        *out = d;
+        return 0;
+    }
     int rc = resolve_start(&d->resolve, loop, host, port, on_resolved, d);
     if (rc != 0) {
         d->resolve = NULL;

@@ -31,7 +31,8 @@ typedef void (*dial_cb)(void *ctx, int err, int fd);
 MUST_CHECK int dial_start(struct dial **out, struct loop *loop,
                           const struct addr *addrs, size_t n, unsigned timeout_ms,
                           dial_cb cb, void *ctx);
-/* A name or numeric address, resolved first. */
+/* A name or numeric address, resolved first; or the path of a socket that is a file
+ * (/run/x.sock), whatever the port. */
 MUST_CHECK int dial_start_name(struct dial **out, struct loop *loop, const char *host,
                                uint16_t port, unsigned timeout_ms, dial_cb cb,
                                void *ctx);

@@ -29,7 +29,7 @@ static const struct event_words event_table[] = {
     {"open",     "{url}[, in the browser by {browser}], until this ends (Ctrl-C)"},
     {"ssh-config", "written to {file}: 'ssh USER@HOST.postern' works now"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
-    {"host",     "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  services: {services}]"},
+    {"host",     "{name}[  {key}][  {state}][: {reason}][; {do}][  path {kind}][  {rtt_ms} ms][  services: {services}][  ({titles})]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
     {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
                  "[, chosen after {elapsed_ms} ms][: {reason}]"},
@@ -38,6 +38,7 @@ static const struct event_words event_table[] = {
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
     {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
+    {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s]"},

@@ -5,16 +5,13 @@
 #include "io/local.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +21,7 @@
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "io/sockfile.h"
 
 enum {
     LOCAL_QUEUE_MAX_BYTES = 64 << 10,
@@ -48,15 +46,6 @@ struct local_conn {
     uint8_t in[PROTO_FRAME_MAX + PROTO_FRAME_HEADER];
 };
 
-/*
- * Where a socket is, as the kernel can be told: its path, or where that is too long for
- * sun_path, its name in a directory that is held open for it.
- */
-struct place {
-    struct sockaddr_un un;
-    int dir; /* -1: none is needed */
-};
-
 struct local_server {
     struct loop *loop;
     struct acceptor *door;
@@ -65,44 +54,8 @@ struct local_server {
     const struct local_events *events;
     void *ctx;
     char path[PATH_MAX];
-    dev_t dev; /* of the file that is ours */
-    ino_t ino;
+    struct sockfile file; /* that is ours */
 };
-
-/* 0, or -1 with errno. */
-static int place_open(struct place *p, const char *path)
-{
-    char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t len = strlen(path);
-    *p = (struct place){.un = {.sun_family = AF_UNIX}, .dir = -1};
-    if (len < sizeof(p->un.sun_path)) {
-        memcpy(p->un.sun_path, path, len + 1);
-        return 0;
-    }
-    errno = ENAMETOOLONG;
-    if (slash == NULL || len >= sizeof(dir))
-        return -1;
-    (void)snprintf(dir, sizeof(dir), "%.*s/", (int)(slash - path), path);
-    p->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (p->dir < 0)
-        return -1;
-    int n = snprintf(p->un.sun_path, sizeof(p->un.sun_path), "/proc/self/fd/%d%s",
-                     p->dir, slash);
-    if ((size_t)n < sizeof(p->un.sun_path))
-        return 0;
-    (void)close(p->dir);
-    errno = ENAMETOOLONG;
-    return -1;
-}
-
-static void place_close(struct place *p)
-{
-    int err = errno;
-    if (p->dir >= 0)
-        (void)close(p->dir);
-    errno = err;
-}
 
 static bool same_user(int fd)
 {
@@ -319,37 +272,6 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     conn_watch(c);
 }
 
-/* A listening socket, or -1 with errno; `st` is its file's. */
-static int listen_at(const struct sockaddr_un *at, struct stat *st)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    if (lstat(at->sun_path, st) == 0 && S_ISSOCK(st->st_mode))
-        (void)unlink(at->sun_path);
-    /* the mode of the socket itself is set before bind makes its file */
-    if (fchmod(fd, 0600) == 0 &&
-        bind(fd, (const struct sockaddr *)at, sizeof(*at)) == 0) {
-        if (chmod(at->sun_path, 0600) == 0 && lstat(at->sun_path, st) == 0 &&
-            listen(fd, LOCAL_BACKLOG) == 0)
-            return fd;
-        int err = errno;
-        (void)unlink(at->sun_path);
-        errno = err;
-    }
-    int err = errno;
-    (void)close(fd);
-    errno = err;
-    return -1;
-}
-
-/* Its file, as long as it is ours and no other's who took the place. */
-static bool has_file(const struct local_server *s)
-{
-    struct stat st;
-    return lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino;
-}
-
 /* Takes its place in the directory; what was there before is left alone on failure. */
 static int take_place(struct local_server *s)
 {
@@ -359,12 +281,8 @@ static int take_place(struct local_server *s)
                                    .make_room = make_room,
                                    .ctx = s};
     struct acceptor *fresh;
-    struct stat st;
-    struct place p;
-    if (place_open(&p, s->path) != 0)
-        return -1;
-    door.fd = listen_at(&p.un, &st);
-    place_close(&p);
+    struct sockfile file;
+    door.fd = sockfile_listen(s->path, LOCAL_BACKLOG, false, &file);
     if (door.fd < 0)
         return -1;
     if (acceptor_open(&fresh, &door) != 0) {
@@ -374,8 +292,7 @@ static int take_place(struct local_server *s)
     }
     acceptor_close(s->door);
     s->door = fresh;
-    s->dev = st.st_dev;
-    s->ino = st.st_ino;
+    s->file = file;
     return 0;
 }
 
@@ -428,7 +345,7 @@ int local_server_open_if_room(struct local_server **out, struct loop *loop,
 
 void local_server_renew(struct local_server *s)
 {
-    if (s == NULL || has_file(s))
+    if (s == NULL || sockfile_is(s->path, &s->file))
         return;
     if (take_place(s) != 0)
         log_warn("the local socket %.150s cannot be made: %s; other commands will not "
@@ -442,7 +359,7 @@ void local_server_close(struct local_server *s)
         return;
     while (s->conns != NULL)
         conn_free(s->conns);
-    if (has_file(s))
+    if (sockfile_is(s->path, &s->file))
         (void)unlink(s->path);
     acceptor_close(s->door);
     free(s);
@@ -532,32 +449,22 @@ void local_conn_close(struct local_conn *c)
         conn_free(c);
 }
 
+/* A stopped daemon's queue fills up, and connect would wait for ever. */
 int local_dial(const char *path, int *out)
 {
-    struct place p;
-    if (place_open(&p, path) != 0)
-        return errno == ENAMETOOLONG ? POSTERN_ERR_INVALID
-               : errno == ENOENT     ? POSTERN_ERR_NOTFOUND
-               : errno == EACCES     ? POSTERN_ERR_PERM
-                                     : POSTERN_ERR_IO;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int err = fd < 0 ? POSTERN_ERR_IO : 0;
-    /* A stopped daemon's queue fills up, and connect would wait for ever. */
-    struct timeval limit = {.tv_sec = DIAL_S};
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    if (err == 0 && connect(fd, (struct sockaddr *)&p.un, sizeof(p.un)) != 0)
-        err = errno == ENOENT || errno == ECONNREFUSED ? POSTERN_ERR_NOTFOUND
-              : errno == EAGAIN                        ? POSTERN_ERR_TIMEOUT
-              : errno == EACCES                        ? POSTERN_ERR_PERM
-                                                       : POSTERN_ERR_IO;
-    if (err == 0 && !same_user(fd))
-        err = POSTERN_ERR_PERM;
-    place_close(&p);
-    if (err == 0)
-        *out = fd;
-    else if (fd >= 0)
+    int fd = sockfile_connect(path, DIAL_S);
+    if (fd < 0)
+        return errno == ENAMETOOLONG                      ? POSTERN_ERR_INVALID
+               : errno == ENOENT || errno == ECONNREFUSED ? POSTERN_ERR_NOTFOUND
+               : errno == EAGAIN                          ? POSTERN_ERR_TIMEOUT
+               : errno == EACCES                          ? POSTERN_ERR_PERM
+                                                          : POSTERN_ERR_IO;
+    if (!same_user(fd)) {
         (void)close(fd);
-    return err;
+        return POSTERN_ERR_PERM;
+    }
+    *out = fd;
+    return 0;
 }
 
 int local_send(int fd, const LocalRequest *req, int pass_fd)

@@ -2,6 +2,7 @@
 #include "io/sock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -28,6 +29,11 @@ static int give_up(int fd)
     return oserr(err);
 }
 
+static void tell_own(int fd, bool v6)
+{
+    set(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1);
+}
+
 static int open_bound(const struct addr *at, int type, const struct sock_options *o)
 {
     struct sockaddr_storage ss;
@@ -43,8 +49,17 @@ static int open_bound(const struct addr *at, int type, const struct sock_options
     if (o->shared)
         set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (o->tells_own)
-        set(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVPKTINFO : IP_PKTINFO, 1);
+        tell_own(fd, v6);
     return bind(fd, (struct sockaddr *)&ss, len) == 0 ? fd : give_up(fd);
+}
+
+int sock_share(int fd, const struct sock_options *o)
+{
+    struct addr at;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own >= 0 && o->tells_own && sock_local(own, &at) == 0)
+        tell_own(own, at.family == ADDR_V6);
+    return own >= 0 ? own : oserr(errno);
 }
 
 int sock_listen(const struct addr *at, const struct sock_options *o)

@@ -34,6 +34,8 @@ struct sock_options {
  */
 MUST_CHECK int sock_listen(const struct addr *at, const struct sock_options *o);
 MUST_CHECK int sock_udp(const struct addr *at, const struct sock_options *o);
+/* One more descriptor of a socket that another program bound; `tells_own` counts. */
+MUST_CHECK int sock_share(int fd, const struct sock_options *o);
 /* UDP that sends to, and takes from, one address: sock_read and sock_write. */
 MUST_CHECK int sock_udp_to(const struct addr *to);
 /* Two ends of one stream inside this machine. On failure errno is the kernel's. */

@@ -253,6 +253,7 @@ static void fill_service(struct request *r, const struct login *l,
     *v = (struct service_view){.host = h->name,
                                .host_key = key_format(h->key, t->host_key),
                                .name = s->name,
+                               .title = s->title,
                                .port = s->port,
                                .udp = s->udp};
     fill_state(h, login_account(l, h), number, v);

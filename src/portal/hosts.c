@@ -206,6 +206,7 @@ static void add_service(struct host *h, const PortalService *m)
         return;
     struct portal_service *s = &l->services[l->service_count++];
     (void)snprintf(s->name, sizeof(s->name), "%s", m->name);
+    (void)snprintf(s->title, sizeof(s->title), "%s", m->title);
     dns_label(s->name, s->label, sizeof(s->label));
     s->port = (uint16_t)m->port;
     s->udp = m->udp;

@@ -23,6 +23,7 @@ enum {
 
 struct portal_service {
     char name[ROUTES_SERVICE_LEN];
+    char title[48]; /* for people; "": none */
     char label[HOST_LABEL_LEN];
     uint16_t port;
     bool udp, open, tls;

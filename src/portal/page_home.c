@@ -161,6 +161,8 @@ static void service(struct html *h, const struct home_view *v,
              "<p class=\"port\">%s %u</p>\n<p class=\"state %s\">%s</p>\n",
              s->name, s->host, s->udp ? "UDP" : "TCP", s->port, s->up ? "up" : "down",
              s->up ? "up" : "down");
+    if (!html_is_empty(s->title))
+        html_add(h, "<p class=\"title\">%s</p>\n", s->title);
     if (!s->up && !html_is_empty(s->why_down))
         html_add(h, "<p class=\"why\">%s</p>\n", s->why_down);
     if (s->name_note != NULL)

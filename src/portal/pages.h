@@ -45,7 +45,7 @@ void page_login(struct html *out, const struct login_view *v);
 
 struct service_view {
     const char *host, *host_key; /* name, and key text for the forms */
-    const char *name;
+    const char *name, *title;    /* title: what people see; "" or NULL: none */
     uint16_t port;
     bool udp;
     bool up;               /* as far as known */

@@ -203,6 +203,30 @@ def test_a_range_of_ports(served):
     says(g.host.run("serve", "--reload", "--", "7000-7003", "7002", json=False), 2, "two services are called")
 
 
+def test_a_title(served):
+    """Behind a space; for people, who see it in ls and where it is served."""
+    g = served
+    assert g.host_proc.terminate() == 0
+    g.start_host("peer=7000 A töst", "web=8080", "9000-9001 Two   of them ")
+    g.join()
+    host = g.client.run("ls").event("host")
+    assert host["services"] == ["peer", "web", "9000", "9001"]
+    assert host["titles"] == ["peer: A töst", "9000: Two   of them", "9001: Two   of them"]
+    assert "(peer: A töst, 9000: Two" in g.client.run("ls", json=False).stdout
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+    up = g.client.start("up")
+    up.wait_event("service", 20)
+    assert g.host.run("serve", "--reload", "--", "peer=7000 Another").event("reloaded")
+    wait_until(lambda: g.client.run("ls").event("host")["titles"] == ["peer: Another"], 20, "it is another")
+    assert g.host.run("serve", "--reload", "--", "peer=7000").event("reloaded")
+    wait_until(lambda: "titles" not in g.client.run("ls").event("host"), 20, "it is gone")
+    says(g.host.run("serve", "--reload", "--", "peer=7000 " + "x" * 48, json=False), 2, "is too long")
+    says(g.host.run("serve", "--reload", "--", "peer=7000 a\x1b[1m", json=False), 2, "has what is no letter")
+    assert g.host_proc.terminate() == 0
+    proc = serve_in_words(g, g.host, "peer=7000 A töst")
+    proc.wait_line("peer         tcp 127.0.0.1:7000  answers  (A töst)")
+
+
 def test_times_that_no_wait_takes(here):
     for value in ("x", "0", "31d", ""):
         says(here.run("nc", f"--wait={value}", "home", "22", json=False), 2, "--wait")

@@ -138,6 +138,13 @@ def test_ports_have_their_gates_again_when_the_helper_is_back(by_port):
     assert connection.running
 
 
+def test_the_title_of_a_service(site):
+    site.gate.start_host("web=8080 Holiday <pictures>", "22")
+    site.add("anna")
+    page = site.browser("anna").logged_in("anna")
+    assert "Holiday &lt;pictures&gt;" in page.text, page.text
+
+
 def test_idle_connections_end(portal):
     site = portal("--idle", "4s")   # more than any pause of the busy one
     site.gate.host.start_peer("tcp-server", 7000)

@@ -1,6 +1,7 @@
 """postern run: unmodified server programs, and what they listen on."""
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from .actors import postern
 from .net import wait_until
+from .test_badinput import says
 
 pytestmark = pytest.mark.postern
 
@@ -356,6 +358,43 @@ time.sleep(600)""")
     found = site.host.run("discover", "last=20599", json=False, timeout=60)
     assert "nothing is published here yet" in found.stderr, found.stderr   # it was found
     many.kill()
+
+
+def test_discover_follows(site):
+    """What begins to listen is told once, and with --ask asked about and published."""
+    g = site
+    g.start_host("nothing=9")
+    g.host.start_peer("tcp-server", 7069)
+    follow = g.host.start("discover", "--follow")
+    follow.wait_event("listening", 20)
+    server = g.host.start_peer("tcp-server", 7070)
+    wait_until(lambda: follow.poll_output() or [e for e in follow.events if e["local"].endswith(":7070")], 20)
+    ours, theirs = pty.openpty()
+    asking = g.host.programs.start(g.host.ns, "discover", "setsid", "--ctty", "--wait", postern(), "discover",
+                                   "--follow", "--ask", "--json", env=g.host.env, stdin=theirs)
+    os.close(theirs)
+    wait_until(lambda: asking.poll_output() or [e for e in asking.events if e["local"].endswith(":7070")], 20)
+    g.host.start_peer("tcp-server", 7071)
+    asked = b""
+    while b"[n; y; name]" not in asked:
+        asked += os.read(ours, 4096)
+    assert b":7071. Publish it?" in asked, asked
+    os.write(ours, b"later\n")
+    asking.wait_event("reloaded", 20)
+    assert {e["service"] for e in g.host.run("discover").events if e["local"].endswith(":7071")} == {"later"}
+    server.terminate()
+    told = len([e for e in follow.events if e["local"].endswith(":7070")])
+    wait_until(lambda: not [e for e in g.host.run("discover").events if e["local"].endswith(":7070")], 20)
+    g.host.start_peer("tcp-server", 7072)
+    wait_until(lambda: follow.poll_output() or [e for e in follow.events if e["local"].endswith(":7072")], 20)
+    g.host.start_peer("tcp-server", 7070)
+    wait_until(lambda: follow.poll_output() or
+               len([e for e in follow.events if e["local"].endswith(":7070")]) > told, 20, "it is told again")
+    assert follow.terminate() == 0
+    os.write(ours, b"\x03")
+    assert asking.wait(10) == 0
+    os.close(ours)
+    says(g.host.run("discover", "--follow", "80", json=False), 2, "takes no ports")
 
 
 def test_discover_publishes_what_is_chosen(site):

@@ -125,6 +125,34 @@ def test_by_hand_and_by_unit_are_one_host(served):
     says(g.host.run("service", "remove", "up", json=False), 1, "there is no unit /etc/systemd")
 
 
+SOCKET = "[Socket]\nListenStream=127.0.0.1:4443\nListenDatagram=127.0.0.1:4443\n"
+
+
+def test_a_socket_unit_starts_the_broker(served):
+    """It has its ports from systemd: here without the capability to bind them."""
+    g = served
+
+    def inside(*words, **more):
+        return g.host.programs.run(g.host.ns, words[0], *g.machine.inside, *words, **more)
+    done = g.host.run("service", "install", "broker", "--listen", "127.0.0.1:4443", "--public", "127.0.0.1:4443",
+                      "--no-portal")
+    assert done.status == 0 and done.event("unit")["state"] == "active", done.stderr
+    assert done.event("unit")["pid"] > 0, "it was ready before that was said"
+    status = inside("systemctl", "show", "--property=Type,StatusText,WatchdogUSec", "postern-broker").stdout
+    assert "Type=notify" in status and "StatusText=introduces hosts and clients" in status, status
+    assert inside("systemctl", "stop", "postern-broker").status == 0
+    assert inside("tee", "/etc/systemd/system/postern-broker.socket", stdin=SOCKET.encode()).status == 0
+    assert inside("systemctl", "daemon-reload").status == 0
+    assert inside("systemctl", "start", "postern-broker.socket").status == 0
+    assert state_of(g.host, "broker")["state"] == "inactive"
+    knock = g.host.programs.run(g.host.ns, "knock", "python3", "-c",
+                                "import socket; socket.create_connection(('127.0.0.1', 4443), 5)")
+    assert knock.status == 0, knock.stderr
+    wait_until(lambda: state_of(g.host, "broker")["state"] == "active", 20, "it was started")
+    held = inside("ss", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
+    assert held.count("4443") >= 2 and '"systemd"' in held, held
+
+
 @pytest.fixture
 def here(programs, work):
     return Actor(programs, None, os.path.join(work, "here"))
@@ -199,6 +227,7 @@ def test_what_is_refused(user):
     says(install("up", "--nmaes", "off"), 2, "did you mean '--names'?")
     says(install("up", "--state", "x"), 2, "put it before that")
     says(install("serve", "--broker", "x"), 2, "a link does not belong into a unit")
+    says(install("serve", "--config", "serve.conf"), 2, "a unit does not find 'serve.conf'; write it from / on")
     says(install("up", "a\nb"), 2, "a unit takes no line break")
     says(install("up", FAIL="enable"), 1, "systemctl enable postern-up.service failed: Failed to do that")
     with open(user.unit, "w", encoding="ascii") as f:

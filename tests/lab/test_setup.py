@@ -90,6 +90,11 @@ def test_three_machines(gate):
     client.said(f"joined {HOST}")
     assert client.proc.wait(10) == 0
     assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+    beside = Talk(g.host)
+    beside.answer("Shall this machine be the broker", "\n")
+    beside.said("A 'postern serve' runs here already: 'postern serve --reload SERVICE...' changes what it publishes.")
+    beside.answer("Use another host?", "\n")
+    assert beside.proc.wait(10) == 0
     assert host.end() == 0 and broker.end() == 0
     wait_until(lambda: not g.host.run("status").event("daemon")["running"], 10, "serve has ended too")
     again = Talk(g.host)

@@ -77,23 +77,31 @@ static void test_cleaning(void **state)
 static void test_bound(void **state)
 {
     struct fixture *x = *state;
-    struct audit_entry out[2];
+    struct audit_entry out[3];
     struct db *db = NULL;
     audit_add(x->a, &(struct audit_entry){.what = "old"});
     audit_add(x->a, &(struct audit_entry){.what = "second"});
-    assert_int_equal(db_open(&db, x->dir, "audit.db", (const char *[]){""}, 1, NULL),
-                     0);
+    audit_add(x->a, &(struct audit_entry){.what = "closed"});
+    assert_int_equal(
+        db_open(&db, x->dir, "audit.db", (const char *[]){"", ""}, 2, NULL), 0);
+    /* as if AUDIT_KEPT_CONNECTIONS more had come */
+    assert_int_equal(
+        db_run(db, "UPDATE sqlite_sequence SET seq = 10003 WHERE name = 'entry'"), 0);
+    audit_add(x->a, &(struct audit_entry){.what = "between"});
+    assert_int_equal(audit_list(x->a, out, 2), 2);
+    assert_string_equal(out[1].what, "second");
     /* as if AUDIT_KEPT - 1 more had come */
     assert_int_equal(
-        db_run(db, "UPDATE sqlite_sequence SET seq = 10000 WHERE name = 'entry'"), 0);
+        db_run(db, "UPDATE sqlite_sequence SET seq = 100000 WHERE name = 'entry'"), 0);
     db_close(db);
-    audit_add(x->a, &(struct audit_entry){.what = "new"}); /* number 10001 */
-    assert_int_equal(audit_list(x->a, out, 2), 2);
+    audit_add(x->a, &(struct audit_entry){.what = "new"}); /* number 100001 */
+    assert_int_equal(audit_list(x->a, out, 3), 3);
     assert_string_equal(out[0].what, "new");
-    assert_string_equal(out[1].what, "second");
+    assert_string_equal(out[1].what, "between");
+    assert_string_equal(out[2].what, "second");
     audit_add(x->a, &(struct audit_entry){.what = "newer"});
-    assert_int_equal(audit_list(x->a, out, 2), 2);
-    assert_string_equal(out[1].what, "new");
+    assert_int_equal(audit_list(x->a, out, 3), 3);
+    assert_string_equal(out[2].what, "between");
 }
 
 static void test_event(void **state)

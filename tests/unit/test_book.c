@@ -101,7 +101,10 @@ static void test_services_and_keys(void **state)
 {
     struct fixture *x = *state;
     struct book_host h = add(x->b, "home", 1), found;
-    struct book_service in[2] = {{"ssh", 22, false}, {"dns", 53, true}}, out[4];
+    struct book_service in[2] =
+        {{.name = "ssh", .port = 22},
+         {.name = "dns", .title = "Names", .port = 53, .udp = true}},
+                        out[4];
     uint8_t fresh[KEY_LEN], own[KEY_LEN];
     memset(fresh, 9, KEY_LEN);
     memset(own, 8, KEY_LEN);
@@ -111,6 +114,7 @@ static void test_services_and_keys(void **state)
     assert_int_equal(book_services(x->b, h.key, out, 4), 2);
     assert_string_equal(out[0].name, "ssh");
     assert_true(out[1].udp && out[1].port == 53);
+    assert_string_equal(out[1].title, "Names");
     assert_int_equal(book_rotate(x->b, h.key, fresh), 0);
     assert_int_equal(book_find_key(x->b, h.key, &found), POSTERN_ERR_NOTFOUND);
     assert_int_equal(book_find_key(x->b, fresh, &found), 0);

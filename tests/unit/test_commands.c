@@ -150,7 +150,8 @@ static void test_ls(void **state)
     struct book *b;
     struct statedir dir;
     struct book_host h = {.name = "Home", .joined_s = 5};
-    struct book_service services[2] = {{"ssh", 22, false}, {"dns", 53, true}};
+    struct book_service services[2] = {{.name = "ssh", .port = 22},
+                                       {.name = "dns", .port = 53, .udp = true}};
     assert_int_equal(RUN(x, true, "ls"), 0);
     assert_string_equal(x->text, "");
     assert_int_equal(RUN(x, false, "ls"), 0);

@@ -73,7 +73,7 @@ static void test_refused(void **state)
         "web=99999999999999999999",
         "a=1,2,3,4,5,6,7,8,9",
         "web=[::1:80",
-        "web=80 ",
+        " web=80",
         "-web=80",
         "app=@10.0.0.2:80",
         "app=blue@",

@@ -1,0 +1,192 @@
+/*
+ * Lines to options, by the table of options; links and services are looked at here,
+ * so that their line can be named. What the options do is not known here.
+ */
+#include "cli/config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/guess.h"
+#include "core/link.h"
+#include "host/service.h"
+#include "io/lack.h"
+#include "io/log.h"
+
+#define WHITE " \t\r"
+
+enum { CONFIG_MAX_BYTES = 64 << 10 };
+
+struct config {
+    struct options *o;
+    const struct command *command;
+    const char *file;
+    unsigned line;
+    uint64_t had; /* options of the command line, and those of lines before */
+    bool open;    /* others may read it */
+};
+
+/* "FILE line N: WHAT". */
+static int at_line(const struct config *c, int err, struct fault *f)
+{
+    struct fault why = *f;
+    if (err == POSTERN_ERR_NOMEM)
+        return err;
+    return fault_set(f, POSTERN_ERR_USAGE, why.advice, "%.120s line %u: %s", c->file,
+                     c->line, why.what);
+}
+
+static int unknown(const struct config *c, const char *name, struct fault *f)
+{
+    struct guess g;
+    char advice[160];
+    guess_begin(&g, name);
+    guess_offer(&g, "service");
+    for (size_t id = 0; id < OPTION_COUNT; id++)
+        if (option_of(c->command, id) != NULL)
+            guess_offer(&g, option_of(c->command, id)->name);
+    guess_advice(&g, advice, sizeof(advice), "see 'postern serve --help', and service");
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "there is no '%.60s'", name);
+}
+
+/* What does something else than to serve does not stand in a file. */
+static bool is_setting(size_t id)
+{
+    return id != OPT_HELP && id != OPT_CONFIG && id != OPT_RELOAD &&
+           id != OPT_AGENT_FORGET;
+}
+
+static int check_link(const struct config *c, const char *text, struct fault *f)
+{
+    struct link l;
+    struct addr a;
+    if (text[0] == '@' || addr_parse(&a, text) == 0 || addr_parse_ip(&a, text) == 0)
+        return 0;
+    if (c->open)
+        log_warn(
+            "%.200s can be read by other users, and line %u has a link: run 'chmod "
+            "600 %.200s', or write @FILE",
+            c->file, c->line, c->file);
+    return link_parse(&l, text, f);
+}
+
+static int set_option(struct config *c, const char *name, const char *value,
+                      struct fault *f)
+{
+    size_t id = 0;
+    const struct option_row *row = NULL;
+    while (id < OPTION_COUNT && ((row = option_of(c->command, id)) == NULL ||
+                                 strcmp(row->name, name) != 0 || !is_setting(id)))
+        id++;
+    if (id == OPTION_COUNT || row == NULL)
+        return unknown(c, name, f);
+    if ((c->had & OPTION_BIT(id)) != 0)
+        return 0; /* the command line's */
+    if (c->o->values[id].given && row->type != OPTION_LIST)
+        return fault_set(f, POSTERN_ERR_USAGE, "leave one of them out",
+                         "'%s' stands there twice", name);
+    if (row->type == OPTION_FLAG && value[0] != '\0')
+        return fault_set(f, POSTERN_ERR_USAGE, "write it alone", "'%s' takes no value",
+                         name);
+    if (row->type != OPTION_FLAG && row->type != OPTION_MAYBE && value[0] == '\0')
+        return fault_set(f, POSTERN_ERR_USAGE, "write it behind", "'%s' needs a value",
+                         name);
+    int err = row->type == OPTION_LINK ? check_link(c, value, f) : 0;
+    return err == 0 ? options_set(c->o, id, value, f) : err;
+}
+
+static int take_line(struct config *c, char *line, bool takes_services, struct fault *f)
+{
+    char *name = line + strspn(line, WHITE);
+    size_t end = strlen(name);
+    while (end > 0 && strchr(WHITE, name[end - 1]) != NULL)
+        name[--end] = '\0';
+    if (name[0] == '\0' || name[0] == '#')
+        return 0;
+    char *value = name + strcspn(name, WHITE);
+    if (*value != '\0') {
+        *value++ = '\0';
+        value += strspn(value, WHITE);
+    }
+    if (strcmp(name, "service") != 0)
+        return set_option(c, name, value, f);
+    struct service_list list;
+    const char *text = value;
+    int err = service_list_parse(&list, &text, 1, f);
+    service_list_fini(&list);
+    if (err == 0 && takes_services)
+        c->o->args[c->o->arg_count++] = value;
+    return err;
+}
+
+static int take_text(struct config *c, char *text, struct fault *f)
+{
+    bool takes_services = c->o->arg_count == 0;
+    size_t lines = 2;
+    for (const char *at = text; *at != '\0'; at++)
+        lines += *at == '\n';
+    const char **args = takes_services ? calloc(lines, sizeof(*args)) : NULL;
+    if (takes_services && args == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    if (takes_services) {
+        free(c->o->args);
+        c->o->args = args;
+    }
+    char *rest = text, *line;
+    int err = 0;
+    while (err == 0 && (line = strsep(&rest, "\n")) != NULL) {
+        c->line++;
+        err = take_line(c, line, takes_services, f);
+    }
+    c->o->args_of_file = takes_services;
+    return err == 0 ? 0 : at_line(c, err, f);
+}
+
+/* The text is the options' from then on, which wipe it. */
+static char *read_file(struct config *c, struct fault *f)
+{
+    struct stat st = {0};
+    int fd = open(c->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    char *text = fd >= 0 ? calloc(1, CONFIG_MAX_BYTES + 1) : NULL;
+    ssize_t got, len = 0;
+    if (text != NULL) {
+        c->open = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) != 0;
+        while ((got = read(fd, text + len, (size_t)(CONFIG_MAX_BYTES - len))) > 0)
+            len += got;
+        len = got < 0 ? got : len;
+    }
+    int err = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    if (text != NULL && len >= 0 && len < CONFIG_MAX_BYTES &&
+        strlen(text) == (size_t)len)
+        return text;
+    if (fd < 0 || len < 0)
+        (void)fault_set(f, POSTERN_ERR_IO, "name a file that can be read",
+                        "%.200s cannot be read: %s", c->file, strerror(err));
+    else if (text == NULL)
+        (void)fault_lack(f, POSTERN_ERR_NOMEM);
+    else
+        (void)fault_set(f, POSTERN_ERR_USAGE, "give a text of less than 64 KiB",
+                        "%.200s is no file of options", c->file);
+    free(text);
+    return NULL;
+}
+
+int config_read(struct options *o, const struct command *command, const char *file,
+                struct fault *f)
+{
+    struct config c = {.o = o, .command = command, .file = file};
+    for (size_t id = 0; id < OPTION_COUNT; id++)
+        c.had |= o->values[id].given ? OPTION_BIT(id) : 0;
+    char *text = read_file(&c, f);
+    if (text == NULL)
+        return f->code;
+    o->file_text = text;
+    o->file_len = strlen(text);
+    return take_text(&c, text, f);
+}

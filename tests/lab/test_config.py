@@ -1,0 +1,88 @@
+"""`postern serve --config FILE` and `postern check FILE`."""
+
+import os
+import signal
+
+import pytest
+
+from .actors import HOST, Actor
+from .net import wait_until
+from .test_badinput import says
+
+pytestmark = pytest.mark.postern
+
+
+def write(path, text, mode=0o600):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path, mode)
+    return path
+
+
+@pytest.fixture
+def here(programs, work):
+    actor = Actor(programs, None, os.path.join(work, "here"))
+    actor.file = os.path.join(work, "serve.conf")
+    return actor
+
+
+@pytest.mark.parametrize("text, words", [
+    ("nmae home\n", "line 1: there is no 'nmae'; did you mean 'name'?"),
+    ("# all\n\nname home\nname there\n", "line 4: 'name' stands there twice"),
+    ("service 22\n  service web=99999\n", "line 2: '99999' is not a port"),
+    ("service web=8080\nservice web=80\n", "two services are called 'web'"),
+    ("broker nothing\n", "line 1: "),
+    ("absent\n", "line 1: 'absent' needs a value"),
+    ("dial-out yes\n", "line 1: 'dial-out' takes no value"),
+    ("jit-window 5\n", "line 1: '5' is not a number that --jit-window takes"),
+    ("reload\n", "line 1: there is no 'reload'"),
+    ("service\n", "line 1: '' is not a port"),
+    ("absent 1s\n", "--absent does not take '1s'"),
+    ("agent\nvia 192.0.2.1\n", "--via contradicts"),
+    ("name a\0b\n", "is no file of options"),
+], ids=range(13))
+def test_what_is_wrong_has_its_line(here, text, words):
+    write(here.file, text)
+    says(here.run("check", here.file, json=False), 2, words)
+    says(here.run("serve", "--config", here.file, json=False), 2, words)
+
+
+def test_a_good_one(here, work):
+    write(here.file, "# ours\n\tname  home\r\nservice 22\nservice web=8080  Holiday pictures\nservice 9000-9001\n"
+                     "absent 10m\nagent\ntls web=/c.pem,/k.pem\ntls 22=/d.pem\npaths relay,udp-punch\ndial-out\n")
+    done = here.run("check", here.file)
+    assert done.status == 0 and done.event("checked") == {"event": "checked", "file": here.file, "services": 3}
+    assert here.run("check", here.file, json=False).stdout == f"{here.file}: good, 3 service(s)\n"
+    says(here.run("check", os.path.join(work, "none"), json=False), 1, "cannot be read: No such file")
+    says(here.run("serve", "--reload", "--config", here.file, json=False), 2, "send SIGHUP to")
+    says(here.run("check", work, json=False), 1, "cannot be read: Is a directory")
+
+
+def test_a_host_by_a_file(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    path = os.path.join(g.work, "serve.conf")
+    link = write(os.path.join(g.work, "link"), g.link + "\n")
+    write(path, f"broker @{link}\nname {HOST}\nservice peer=7000 The peer\nservice 22\n")
+    g.host_proc = g.host.start("serve", "--config", path)
+    assert g.host_proc.wait_event("ready", 20)["services"] == 2
+    g.join()
+    assert g.client.run("ls").event("host")["titles"] == ["peer: The peer"]
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
+    write(path, f"broker @{link}\nname {HOST}\nservice other=7000\n")
+    g.host_proc.signal(signal.SIGHUP)
+    assert g.host_proc.wait_event("reloaded", 20)["services"] == 1
+    wait_until(lambda: g.client.run("nc", HOST, "other", json=False, stdin=b"").status == 0, 20)
+    write(path, "service other=7000\nservise 22\n")
+    g.host_proc.signal(signal.SIGHUP)
+    assert "line 2: there is no 'servise'" in g.host_proc.wait_event("error", 20)["what"]
+    assert g.client.run("nc", HOST, "other", json=False, stdin=b"").status == 0
+    assert g.host_proc.terminate() == 0
+    g.host_proc = g.host.start("serve")   # what was remembered
+    assert g.host_proc.wait_event("ready", 20)["services"] == 1
+    assert g.host_proc.terminate() == 0
+    write(path, f"broker {g.link}\nname {HOST}\nservice other=7000\n", 0o644)
+    g.host_proc = g.host.start("serve", "--config", path, "22", "23", "24")   # the command line goes before it
+    assert g.host_proc.wait_event("ready", 20)["services"] == 3
+    assert "can be read by other users, and line 1 has a link" in g.host_proc.stderr
