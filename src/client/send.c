@@ -131,6 +131,20 @@ static int on_stored(struct sending *s, struct wire_reader *r)
     return 0;
 }
 
+/* It is sent after all. */
+static int on_differs(struct sending *s, struct wire_reader *r)
+{
+    uint32_t i = wire_get_u32(r);
+    if (wire_end(r) != 0 || i >= s->list.count || s->answers == 0 ||
+        !s->list.items[i].whole)
+        return POSTERN_ERR_PROTO;
+    s->answers--;
+    s->list.items[i].whole = false;
+    s->done -= s->list.items[i].file.size;
+    s->resumed -= s->list.items[i].file.size;
+    return 0;
+}
+
 static int on_fail(struct sending *s, size_t len)
 {
     char words[TRANSFER_PATH_LEN];
@@ -157,6 +171,8 @@ static int on_answer(struct sending *s, enum transfer_type type, size_t len)
         return 0;
     case TRANSFER_STORED:
         return on_stored(s, &r);
+    case TRANSFER_DIFFERS:
+        return on_differs(s, &r);
     case TRANSFER_FAIL:
         return on_fail(s, len);
     default:
@@ -334,7 +350,7 @@ static uint64_t find_start(struct sending *s, int fd, struct transfer_hash *h,
     if (item->have == 0)
         return 0;
     int err = send_blocks(s, fd, h, 0, item->have, item, true);
-    transfer_hash_so_far(h, item->whole ? item->file.size : end, own);
+    transfer_hash_so_far(h, end, own);
     if (err == 0 && memcmp(own, item->hash, sizeof(own)) == 0) {
         s->resumed += s->done - had;
         return item->have;
@@ -359,9 +375,6 @@ static int send_content(struct sending *s, size_t i, int fd)
     uint64_t blocks = transfer_blocks(item->file.size);
     uint64_t from = find_start(s, fd, &h, item);
     s->answers++;
-    if (item->whole && from == blocks && !has_changed(fd, item))
-        return send_numbers(s, TRANSFER_SAME, &i, NULL);
-    item->whole = false;
     int err = send_numbers(s, TRANSFER_START, &i, &from);
     if (err == 0)
         err = send_blocks(s, fd, &h, from, blocks, item, false);
@@ -397,12 +410,46 @@ static int send_item(struct sending *s, size_t i)
     return err;
 }
 
+/* Asks whether what is there is the same; what cannot be read send_item says. */
+static int ask_same(struct sending *s, size_t i)
+{
+    struct send_item *item = &s->list.items[i];
+    uint8_t msg[4 + TRANSFER_HASH_LEN], hash[TRANSFER_HASH_LEN];
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    struct transfer_hash h;
+    uint64_t had = s->done;
+    int fd = open(item->from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    s->current = item;
+    transfer_hash_begin(&h);
+    item->whole = fd >= 0 && send_blocks(s, fd, &h, 0, transfer_blocks(item->file.size),
+                                         item, true) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    if (!item->whole) {
+        s->done = had;
+        return 0;
+    }
+    s->done = had + item->file.size;
+    s->resumed += item->file.size;
+    s->answers++;
+    transfer_hash_so_far(&h, item->file.size, hash);
+    wire_put_u32(&w, (uint32_t)i);
+    wire_put_bytes(&w, hash, sizeof(hash));
+    return send_frame(s, TRANSFER_SAME, msg, w.used);
+}
+
 static int send_all(struct sending *s)
 {
     int err = send_list(s);
     s->began_us = s->told_us = clock_us();
     for (size_t i = 0; i < s->list.count && err == 0; i++)
-        err = send_item(s, i);
+        if (s->list.items[i].whole)
+            err = ask_same(s, i);
+    while (err == 0 && s->answers > 0)
+        err = wait_for(s, 0);
+    for (size_t i = 0; i < s->list.count && err == 0; i++)
+        if (!s->list.items[i].stored)
+            err = send_item(s, i);
     while (err == 0 && s->answers > 0)
         err = wait_for(s, 0);
     return err;

@@ -11,8 +11,9 @@ struct send_item {
     struct transfer_file file;
     struct timespec mtime; /* to the nanosecond: has it changed meanwhile? */
     uint64_t bytes;        /* stored here, holes left out */
-    uint64_t have;         /* blocks that the other end has */
-    bool whole, stored, failed;
+    uint64_t have;         /* blocks of a part that the other end has */
+    bool whole;            /* one of that size is there; it may be the same */
+    bool stored, failed;
     uint8_t hash[TRANSFER_HASH_LEN]; /* of those */
 };
 

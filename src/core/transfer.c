@@ -48,8 +48,8 @@ int transfer_get_file(struct transfer_file *f, const uint8_t *buf, size_t len)
     f->mtime_s = (int64_t)wire_get_u64(&r);
     size_t n = r.left;
     const uint8_t *path = wire_get_bytes(&r, n);
-    if (path == NULL || n == 0 || n >= TRANSFER_PATH_LEN || f->size > INT64_MAX ||
-        memchr(path, '\0', n) != NULL)
+    if (path == NULL || n == 0 || n >= TRANSFER_PATH_LEN ||
+        f->size > TRANSFER_SIZE_MAX || memchr(path, '\0', n) != NULL)
         return POSTERN_ERR_PROTO;
     memcpy(f->path, path, n);
     f->path[n] = '\0';

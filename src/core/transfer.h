@@ -6,9 +6,14 @@
  *   sender                          receiver
  *   HELLO, FILE..., LISTED     ->
  *                              <-   HAVE for what is there in part or whole, READY
- *   for each file: SAME, or START, DATA and ZEROS, then END or ABORT
+ *   SAME for each that may be whole
+ *                              ->
+ *                              <-   STORED or DIFFERS
+ *   for each other: START, DATA and ZEROS, then END or ABORT
  *                              ->
  *                              <-   STORED for each; FAIL ends it all, at any time
+ *
+ * The receiver never shows a hash of what others put there: a sender could guess at it.
  *
  * A frame is its type (1 byte), the length of what follows (4), and that. Files are cut
  * into blocks; blocks of zeros are only counted.
@@ -32,21 +37,25 @@ enum {
     TRANSFER_HASH_LEN = 32,
     TRANSFER_FILES_MAX = 200000,
 };
+#define TRANSFER_SIZE_MAX                                                              \
+    (UINT64_C(1) << 46) /* 64 TiB: blocks of holes are counted, too */
 
 enum transfer_type {
     TRANSFER_HELLO = 1, /* version u32 */
     TRANSFER_FILE,      /* struct transfer_file */
     TRANSFER_LISTED,    /* u64: bytes that will be stored, holes left out */
-    TRANSFER_HAVE,      /* index u32, is it whole u8, blocks u64, hash of them */
+    TRANSFER_HAVE, /* index u32; is one of that name and size there u8; of a part that
+                  the sender sent: blocks u64, hash of them */
     TRANSFER_READY,
     TRANSFER_START,  /* index u32, from which block u64 */
     TRANSFER_DATA,   /* one block; only a file's last is shorter */
     TRANSFER_ZEROS,  /* u64 blocks of zeros */
     TRANSFER_END,    /* hash of it all */
-    TRANSFER_SAME,   /* index u32: what is there is whole */
+    TRANSFER_SAME,   /* index u32, hash: is what is there the same? STORED or DIFFERS */
     TRANSFER_ABORT,  /* the file under way is not sent after all */
     TRANSFER_STORED, /* index u32, then its name there */
     TRANSFER_FAIL,   /* words for people */
+    TRANSFER_DIFFERS, /* index u32 */
     TRANSFER_TYPE_END,
 };
 

@@ -262,10 +262,23 @@ static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
     return say_stored(in, in->current, path);
 }
 
+static int on_same(struct incoming *in, struct wire_reader *r)
+{
+    uint8_t msg[4];
+    uint32_t i = wire_get_u32(r);
+    const uint8_t *hash = wire_get_bytes(r, TRANSFER_HASH_LEN);
+    if (wire_end(r) != 0 || i >= in->count || in->files[i].directory)
+        return POSTERN_ERR_PROTO;
+    if (store_is(in->store, &in->files[i], hash))
+        return say_stored(in, i, in->files[i].path);
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    wire_put_u32(&w, i);
+    return say(in, TRANSFER_DIFFERS, msg, w.used);
+}
+
 static int on_frame(struct incoming *in, enum transfer_type type, size_t len)
 {
     struct wire_reader r = wire_reader(in->buf, len);
-    uint32_t i;
     switch (type) {
     case TRANSFER_HELLO:
         return wire_get_u32(&r) == TRANSFER_VERSION
@@ -284,9 +297,7 @@ static int on_frame(struct incoming *in, enum transfer_type type, size_t len)
     case TRANSFER_END:
         return on_end(in, in->buf, len);
     case TRANSFER_SAME:
-        i = wire_get_u32(&r);
-        return wire_end(&r) == 0 && i < in->count ? say_stored(in, i, in->files[i].path)
-                                                  : POSTERN_ERR_PROTO;
+        return on_same(in, &r);
     case TRANSFER_ABORT:
         store_leave(in->store, &in->part, true);
         return 0;

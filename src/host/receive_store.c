@@ -177,32 +177,57 @@ static uint64_t hash_of(int fd, uint64_t blocks, uint64_t size,
     return good ? blocks : 0;
 }
 
+/* The file that has its name and its size; -1: there is none. */
+static int open_whole(struct store *s, const struct transfer_file *file)
+{
+    const char *last;
+    struct stat st;
+    int at = open_parent(s->dir, file->path, false, &last);
+    int fd =
+        at >= 0 ? openat(at, last, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+    if (at >= 0)
+        (void)close(at);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        (uint64_t)st.st_size == file->size)
+        return fd;
+    if (fd >= 0)
+        (void)close(fd);
+    return -1;
+}
+
+bool store_is(struct store *s, const struct transfer_file *file,
+              const uint8_t hash[static TRANSFER_HASH_LEN])
+{
+    uint8_t own[TRANSFER_HASH_LEN];
+    uint64_t blocks = transfer_blocks(file->size);
+    int fd = open_whole(s, file);
+    if (fd < 0)
+        return false;
+    bool same = hash_of(fd, blocks, file->size, own) == blocks &&
+                memcmp(own, hash, sizeof(own)) == 0;
+    (void)close(fd);
+    return same;
+}
+
 uint64_t store_have(struct store *s, const char *who, const struct transfer_file *file,
                     bool *whole, uint8_t hash[static TRANSFER_HASH_LEN])
 {
     char name[40];
-    const char *last;
     struct stat st;
     uint64_t have = 0;
-    int at = open_parent(s->dir, file->path, false, &last);
-    int fd =
-        at >= 0 ? openat(at, last, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
-    *whole = false;
-    if (at >= 0)
-        (void)close(at);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        (uint64_t)st.st_size == file->size) {
-        have = hash_of(fd, transfer_blocks(file->size), file->size, hash);
-        *whole = have > 0 || file->size == 0;
-    }
+    int fd = open_whole(s, file);
+    memset(hash, 0, TRANSFER_HASH_LEN);
+    *whole = fd >= 0;
     if (fd >= 0)
         (void)close(fd);
-    if (*whole || open_parts(s, false) != 0)
-        return have;
+    if (open_parts(s, false) != 0)
+        return 0;
     part_name(name, who, file);
     fd = openat(s->parts, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && fstat(fd, &st) == 0) {
         uint64_t blocks = (uint64_t)st.st_size / TRANSFER_BLOCK;
+        uint64_t all = transfer_blocks(file->size);
+        blocks = blocks < all ? blocks : all;
         have = hash_of(fd, blocks, blocks * TRANSFER_BLOCK, hash);
     }
     if (fd >= 0)

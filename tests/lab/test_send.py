@@ -4,6 +4,7 @@ half file stands under its name, and what was begun goes on where it was."""
 import hashlib
 import os
 import stat
+import struct
 
 import pytest
 
@@ -275,6 +276,35 @@ def test_who_may(pair):
     says(p.g.host.run("receive", p.into, json=False), 1, "no 'postern serve' runs here")
     says(p.g.host.run("receive", "/nosuch", json=False), 1, "nothing can be received into /nosuch")
     says(p.send(a, json=False), 1, "not online")
+
+
+def test_a_sender_that_speaks_nonsense(pair):
+    """What a listed device may say, by hand: it gets no further than its own part."""
+    p = pair
+    p.receive()
+
+    def frame(kind, body):
+        return struct.pack(">BI", kind, len(body)) + body
+
+    def file(path, size):
+        return frame(2, struct.pack(">BHQq", 0, 0o4777, size, 0) + path)
+    hello, listed = frame(1, struct.pack(">I", 1)), frame(3, struct.pack(">Q", 1))
+    start, zeros = frame(6, struct.pack(">IQ", 0, 0)), frame(8, struct.pack(">Q", 1 << 40))
+    for data in (b"\xff" * 100, b"GET / HTTP/1.1\r\n\r\n", hello + hello[:3], hello + start, hello + listed + start,
+                 hello + file(b"huge", 1 << 47), hello + file(b"", 1), hello + file(b"a\0b", 1),
+                 hello + file(b"x", 5) + listed + start + zeros, hello + file(b"x", 5) + listed + start + start,
+                 hello + file(b"x", 5) + listed + frame(6, struct.pack(">IQ", 7, 0)),
+                 hello + file(b"x", 5) + listed + start + frame(7, b"12345678"),
+                 hello + file(b"x", 5) + listed + start + frame(7, b"12345") + frame(9, b"\0" * 32),
+                 hello + frame(1, struct.pack(">I", 2))):
+        p.g.client.run("nc", HOST, "receive", json=False, stdin=data)
+    assert p.files() == {} or set(p.files()) <= {os.path.join(".postern-parts", n) for n in
+                                                 os.listdir(p.got(".postern-parts"))}, p.files()
+    assert p.proc.running and p.send(p.file("fine", 5)).status == 0
+    assert "makes no sense" in p.proc.stderr and "another version" in p.proc.stderr, p.proc.stderr
+    data = hello + file(b"../../up/x", 1) + listed + start + frame(7, b"1")
+    p.g.client.run("nc", HOST, "receive", json=False, stdin=data)
+    assert not os.path.exists(os.path.join(p.work, "up")) and not os.path.exists(os.path.join(p.into, "../up"))
 
 
 def test_beside_up_and_with_lines_of_progress(pair):

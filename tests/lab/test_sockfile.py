@@ -163,6 +163,29 @@ def test_several_in_one_connect(filed):
     says(g.client.run("connect", f"{HOST}:peer", "127.0.0.1:99999", json=False), 2, "no local address")
 
 
+def test_two_hosts_in_one_connect(filed):
+    """Each for itself: that one is away keeps nobody from the other, and is told once."""
+    g = filed
+    attic = g.other_client("attic", ns=g.host.ns)
+    serve = attic.start("serve", "--broker", g.link, "--name", "attic", f"loft={g.echo_path}")
+    serve.wait_event("ready", 20)
+    assert g.client.run("join", attic.run("invite").event("invite")["link"]).status == 0
+    paths = {name: os.path.join(g.work, name + ".sock") for name in ("home", "attic")}
+    connect = g.client.start("connect", f"{HOST}:echo", f"unix:{paths['home']}", "attic:loft", f"unix:{paths['attic']}")
+    for name in paths:
+        connect.wait_event("ready", 20, peer=name)
+    assert ask(paths["home"]) == ask(paths["attic"]) == b"hello"
+    assert serve.terminate() == 0
+    connect.wait_event("error", 20)
+    assert ask(paths["home"]) == b"hello"
+    mark = connect.mark()
+    attic.start("serve").wait_event("ready", 20)
+    connect.wait_event("path", 60, since=mark, peer="attic")
+    assert ask(paths["attic"]) == ask(paths["home"]) == b"hello"
+    assert len([e for e in connect.events if e["event"] == "error"]) <= 2, connect.events
+    assert connect.terminate() == 0 and not any(map(os.path.exists, paths.values()))
+
+
 def told(path):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     s.bind(path)
