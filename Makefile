@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
+.PHONY: all tests static image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -49,6 +49,8 @@ help:
 	@echo 'make dist       the release archive of what is committed, and its SHA-256'
 	@echo 'make deb        Debian packages in build-deb/, with the libraries of this machine'
 	@echo 'make deb-test   install, enable, upgrade and purge them in a copy of this root (root or sudo)'
+	@echo 'make static     one self-contained postern for any Linux, to build-static/; ARCH=aarch64, PROFILE=client or host'
+	@echo 'make image      an OCI image of it, to build-image/'
 	@echo 'make distros    build and unit tests on Debian 12, 13 and Ubuntu 26.04 LTS (debootstrap, root or sudo)'
 	@echo 'make reproducible  two builds in two folders, compared'
 	@echo 'make clean      remove what was built'
@@ -142,7 +144,10 @@ install: all
 	install -D -m 644 packaging/completion/postern.bash $(SHARE)/bash-completion/completions/postern
 	install -D -m 644 packaging/completion/_postern $(SHARE)/zsh/site-functions/_postern
 	install -D -m 644 packaging/completion/postern.fish $(SHARE)/fish/vendor_completions.d/postern.fish
-	install -d $(DOC)/docs/decisions $(DOC)/systemd
+	install -d $(DOC)/docs/decisions $(DOC)/systemd $(DOC)/packaging/container $(DOC)/packaging/openwrt/files
+	install -m 644 packaging/container/*.yaml $(DOC)/packaging/container/
+	install -m 644 packaging/openwrt/Makefile $(DOC)/packaging/openwrt/
+	install -m 644 packaging/openwrt/files/* $(DOC)/packaging/openwrt/files/
 	install -m 644 README.md LICENSE CHANGELOG.md $(DOC)/
 	install -m 644 docs/*.md docs/*.svg docs/*.png $(DOC)/docs/
 	install -m 644 docs/decisions/*.md $(DOC)/docs/decisions/
@@ -174,6 +179,15 @@ deb:
 
 deb-test: deb
 	@$(SUDO) tests/packaging/deb.sh
+
+ARCH ?= $(shell uname -m)
+PROFILE ?= full
+static:
+	@tools/install-deps.sh static $(if $(filter-out $(shell uname -m),$(ARCH)),static-$(ARCH))
+	@tools/static.sh --arch $(ARCH) --profile $(PROFILE)
+
+image: static
+	@tools/image.sh
 
 # DISTROS=trixie: that one only
 distros:

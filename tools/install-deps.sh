@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Postern needs from the distribution's archive: build, test, lab, bench,
-# portal, lint, fuzz, coverage, deb, distros or all. Does nothing, quickly, when all is there. Debian 12 gets
+# portal, lint, fuzz, coverage, deb, distros, static, static-aarch64 or all. Does nothing, quickly, when all is there. Debian 12 gets
 # ngtcp2 from its backports, which are switched on with the mirror that the machine
 # already uses.
 set -eu
@@ -12,7 +12,7 @@ build="gcc meson ninja-build pkg-config libc6-dev libgnutls28-dev nanopb libnano
 test="python3 python3-pytest python3-pytest-xdist procps iproute2"
 lab="nftables iptables iproute2 conntrack tcpdump iperf3 nginx-light openssh-server openssh-client
  dnsmasq-base bind9-dnsutils tinyproxy miniupnpd nmap curl rsync socat coturn netcat-openbsd
- redis-server openssl zsh fish mandoc man-db"
+ redis-server openssl zsh fish mandoc man-db git libnginx-mod-stream"
 bench="stunnel4 haproxy libnginx-mod-stream wireguard-go wireguard-tools openssh-server openssh-client
  iperf3"
 portal="chromium nodejs zbar-tools"
@@ -21,6 +21,9 @@ lint="clang-format clang-tidy cppcheck"
 fuzz="clang libclang-rt-dev"
 coverage="gcovr"
 deb="debhelper bash-completion dpkg-dev lintian libcap2-bin systemd"
+static="gcc make meson ninja-build pkg-config dpkg-dev cmake autoconf automake libtool tcl linux-libc-dev nanopb
+ python3-protobuf protobuf-compiler"
+static_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
 distros="debootstrap debian-archive-keyring ubuntu-keyring"
 
 want=""
@@ -36,8 +39,11 @@ for set in "${@:-build}"; do
     coverage) want="$want $build $test $coverage" ;;
     deb) want="$want $build $deb" ;;
     distros) want="$want $distros" ;;
+    static) want="$want $static" ;;
+    static-aarch64) want="$want $static_aarch64" ;;
+    static-x86_64) want="$want gcc-x86-64-linux-gnu libc6-dev-amd64-cross qemu-user-static" ;;
     all) want="$want $build $test $lab $bench $portal $lint $fuzz $coverage" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, deb, distros or all" >&2
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, deb, distros, static, static-aarch64 or all" >&2
        exit 2 ;;
     esac
 done

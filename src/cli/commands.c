@@ -1,4 +1,7 @@
-/* The table of commands: what newcomers read in the help, and who handles what. */
+/*
+ * The table of commands: what newcomers read in the help, and who handles what. A build
+ * with -Dprofile has those of its role; what no row names is not linked.
+ */
 #include "cli/cmd.h"
 
 #define WITH_PATHS                                                                     \
@@ -8,6 +11,7 @@
 
 // clang-format off
 const struct command commands[] = {
+#if POSTERN_FULL
     {
         .name = "setup",
         .synopsis = "",
@@ -38,6 +42,8 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
         .run = cmd_broker,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "serve",
         .synopsis = "[--broker LINK | --via LINK] [--name HOST] [--agent] SERVICE...",
@@ -76,6 +82,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_FILE},
         .run = cmd_check,
     },
+#endif
+#if POSTERN_FULL
     {
         .name = "run",
         .synopsis = "[--yes | --ask] [--only PORT,...] [--for NAME,...] [--loopback] -- COMMAND...",
@@ -95,6 +103,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_PROGRAM},
         .run = cmd_run,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "discover",
         .synopsis = "[[NAME=]PORT...] [--ask] [--follow]",
@@ -109,6 +119,8 @@ const struct command commands[] = {
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_discover,
     },
+#endif
+#if POSTERN_CLIENT
     {
         .name = "join",
         .synopsis = "LINK | - | @FILE",
@@ -223,6 +235,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_FILE, ARGUMENT_FILE_OR_HOST},
         .run = cmd_send,
     },
+#endif
+#if POSTERN_HOST
     {
         .name = "receive",
         .synopsis = "[DIR]",
@@ -284,6 +298,8 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_ACCESS_VERB, ARGUMENT_ACCESS_NAME},
         .run = cmd_access,
     },
+#endif
+#if POSTERN_CLIENT
     {
         .name = "up",
         .synopsis = "[--names WAY]",
@@ -327,6 +343,7 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_HOST},
         .run = cmd_ping,
     },
+#endif
     {
         .name = "status",
         .synopsis = "[--why HOST] [--check]",
@@ -387,6 +404,7 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_WHO) | OPTION_BIT(OPT_FOLLOW_LOG),
         .run = cmd_log,
     },
+#if POSTERN_HOST
     {
         .name = "revoke",
         .synopsis = "DEVICE",
@@ -403,6 +421,7 @@ const struct command commands[] = {
         .arguments = {ARGUMENT_DEVICE},
         .run = cmd_revoke,
     },
+#endif
     {
         .name = "keys",
         .synopsis = "[show | rotate]",

@@ -43,7 +43,10 @@ static int unknown_command(const char *name, struct fault *f)
     guess_begin(&g, name);
     for (const struct command *c = commands; c->name != NULL; c++)
         guess_offer(&g, c->name);
-    guess_advice(&g, advice, sizeof(advice), "'postern --help' lists the commands");
+    guess_advice(&g, advice, sizeof(advice),
+                 POSTERN_FULL
+                     ? "'postern --help' lists the commands"
+                     : "this build has only those that 'postern --help' lists");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown command '%.60s'", name);
 }
 

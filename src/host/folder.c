@@ -103,7 +103,9 @@ static char *list_page(int dir, const char *path, size_t *len)
         (void)close(dir);
         return NULL;
     }
-    int n = scandirat(dir, ".", &names, NULL, alphasort);
+    char open_dir[32]; /* not every libc has scandirat(3) */
+    (void)snprintf(open_dir, sizeof(open_dir), "/proc/self/fd/%d", dir);
+    int n = scandir(open_dir, &names, NULL, alphasort);
     (void)fputs(head, to);
     put_escaped(to, path);
     (void)fputs("</title><h1>", to);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/key.h"
+#include "io/rename_new.h"
 
 enum {
     NUMBERS_MAX = 1000,
@@ -308,7 +309,7 @@ static int give_name(struct store *s, const struct store_part *p,
         return err_of(errno);
     (void)snprintf(numbered, sizeof(numbered), "%s", last);
     for (unsigned i = 2; i < NUMBERS_MAX; i++) {
-        if (renameat2(s->parts, p->name, at, numbered, RENAME_NOREPLACE) == 0) {
+        if (rename_new(s->parts, p->name, at, numbered) == 0) {
             err = 0;
             break;
         }

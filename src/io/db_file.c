@@ -17,6 +17,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/rename_new.h"
 
 enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
 
@@ -111,7 +112,7 @@ static int run_migrations(struct db *db, const char *const *migrations, size_t f
 /* Gives the finished file its name, unless another process was faster. */
 static int take_name(const char *made, const char *path)
 {
-    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+    if (rename_new(AT_FDCWD, made, AT_FDCWD, path) == 0)
         return 0;
     if (errno != EEXIST && link(made, path) == 0) { /* a file system without that */
         (void)unlink(made);

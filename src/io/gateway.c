@@ -6,7 +6,10 @@
 #include <miniupnpc/miniupnpc.h>
 #include <miniupnpc/upnpcommands.h>
 #include <miniupnpc/upnperrors.h>
+#ifdef HAVE_NATPMP
 #include <natpmp.h>
+#endif
+#include <net/route.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +21,7 @@
 #include "io/sock.h"
 #include "io/sockaddr.h"
 
-enum { TRY_MS = 250, TRIES = 2, NAT_PMP_MS = 800, DISCOVER_MS = 800 };
+enum { TRY_MS = 250, TRIES = 2, DISCOVER_MS = 800 };
 
 static void say(struct gateway_mapping *m, const char *protocol, const char *what)
 {
@@ -27,25 +30,24 @@ static void say(struct gateway_mapping *m, const char *protocol, const char *wha
                    used > 0 ? "; " : "", protocol, what);
 }
 
-/* Its library leaves a socket behind where it finds no gateway. */
-static bool natpmp_open(natpmp_t *n)
-{
-    if (initnatpmp(n, 0, 0) == 0)
-        return true;
-    if (n->s >= 0)
-        closenatpmp(n);
-    return false;
-}
-
+/* The default route's, of the main table. */
 static bool find_gateway(struct addr *gateway)
 {
-    natpmp_t n; /* its library knows how to find it */
-    if (!natpmp_open(&n))
+    FILE *f = fopen("/proc/net/route", "re");
+    char line[256];
+    unsigned to = 1, via = 0, flags = 0, mask = 1;
+    bool found = false;
+    while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+        found = sscanf(line, "%*s %x %x %x %*s %*s %*s %x", &to, &via, &flags, &mask) ==
+                    4 &&
+                to == 0 && mask == 0 && via != 0 && (flags & RTF_GATEWAY) != 0;
+    if (f != NULL)
+        (void)fclose(f);
+    if (!found)
         return false;
     *gateway = (struct addr){.family = ADDR_V4, .port = PCP_PORT};
-    memcpy(gateway->ip, &n.gateway, sizeof(n.gateway));
-    closenatpmp(&n);
-    return n.gateway != 0;
+    memcpy(gateway->ip, &via, sizeof(via));
+    return true;
 }
 
 /* ----------------------------------------------------------------------------- PCP */
@@ -130,6 +132,19 @@ static void undo_pcp(const struct gateway_mapping *m, const struct addr *gateway
 
 /* ------------------------------------------------------------------------- NAT-PMP */
 
+#ifdef HAVE_NATPMP
+enum { NAT_PMP_MS = 800 };
+
+/* Its library leaves a socket behind where it finds no gateway. */
+static bool natpmp_open(natpmp_t *n)
+{
+    if (initnatpmp(n, 0, 0) == 0)
+        return true;
+    if (n->s >= 0)
+        closenatpmp(n);
+    return false;
+}
+
 static uint64_t now_ms(void)
 {
     struct timespec t;
@@ -189,6 +204,18 @@ static void undo_nat_pmp(const struct gateway_mapping *m)
         &n, m->tcp ? NATPMP_PROTOCOL_TCP : NATPMP_PROTOCOL_UDP, m->port, 0, 0);
     closenatpmp(&n);
 }
+#else
+static bool by_nat_pmp(struct gateway_mapping *m)
+{
+    say(m, "NAT-PMP", "not in this build");
+    return false;
+}
+
+static void undo_nat_pmp(const struct gateway_mapping *m)
+{
+    (void)m;
+}
+#endif
 
 /* ---------------------------------------------------------------------------- UPnP */
 

@@ -1,4 +1,7 @@
-/* When a crowd has gone; see spare.h. */
+/*
+ * When a crowd has gone; see spare.h. glibc's allocator is asked; musl's gives back
+ * whole groups of pieces by itself and tells nothing.
+ */
 #include "io/spare.h"
 
 #include <malloc.h>
@@ -7,6 +10,27 @@ enum {
     CROWD = 128,                  /* fewer leave nothing that is worth the time */
     FALL_BYTES = 16 * 1024 * 1024 /* the same */
 };
+
+#ifdef __GLIBC__
+static size_t lent_out(void)
+{
+    return mallinfo2().uordblks;
+}
+
+static void give_back(void)
+{
+    (void)malloc_trim(0);
+}
+#else
+static size_t lent_out(void)
+{
+    return 0;
+}
+
+static void give_back(void)
+{
+}
+#endif
 
 void spare_count(struct spare *s)
 {
@@ -18,12 +42,12 @@ void spare_look(struct spare *s, size_t in_use)
     if (s->begun < CROWD || in_use > CROWD / 4)
         return;
     s->begun = 0;
-    (void)malloc_trim(0);
+    give_back();
 }
 
 void spare_look_bytes(struct spare *s, size_t in_use)
 {
-    size_t now = mallinfo2().uordblks;
+    size_t now = lent_out();
     if (now > s->most)
         s->most = now;
     spare_look(s, in_use);
@@ -31,5 +55,5 @@ void spare_look_bytes(struct spare *s, size_t in_use)
         return;
     s->most = now;
     s->begun = 0;
-    (void)malloc_trim(0);
+    give_back();
 }
