@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import struct
+import subprocess
 
 import pytest
 
@@ -371,6 +372,44 @@ def test_share_serves_ranges(shared):
     assert "206" in curl(p, "/film.mp4", "-I", "-r", "0-9")[1]
     assert curl(p, "/film.mp4", "-I", "-r", "99999999-")[0] == 416
     assert curl(p, "/film.mp4", "-I", "-r", "9-2")[0] == 200
+    assert curl(p, "/film.mp4", "-I", "-r", "9223372036854775807-")[0] == 416
+    assert curl(p, "/film.mp4", "-I", "-r", "0-99999999999999999999999")[0] == 206
+    assert curl(p, "/film.mp4%00.txt")[0] == 404
+
+
+MANY = """
+import socket, sys, time
+text = sys.argv[2].encode().decode("unicode_escape").encode()
+held = []
+for _ in range(220):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.sendall(text)
+    held.append(s)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("text", ["GET /film.mp4 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n", "GET /film.mp4 HTT"],
+                         ids=["downloads", "half heads"])
+def test_one_device_does_not_keep_share_from_another(shared, text):
+    p = shared
+    other = p.g.other_client("other")
+    p.g.join(other)
+    greedy = p.port
+    p.port = p.g.connect("share", who=other).port
+    proc = p.g.programs.start(p.g.topo.client.ns, "many", "/usr/bin/python3", "-c", MANY, str(greedy), text,
+                              stdin=subprocess.PIPE)
+    wait_until(lambda: (proc.poll_output(), proc.lines)[1], 30, "they are open")
+    status, _, page = curl(p, "/")
+    assert status == 200 and "film.mp4" in page
+    proc.popen.stdin.close()
+    assert proc.wait(10) == 0
+    for _ in range(2):
+        assert curl(p, "/film.mp4", "-o", os.path.join(p.work, "got"))[0] == 200
+    p.port = greedy
+    assert curl(p, "/", "--retry", "3")[0] == 200
+    assert p.proc.terminate() == 0
 
 
 def test_share_is_for_who_may(shared):
