@@ -210,11 +210,8 @@ static bool read_line(struct run *r, FILE *tty, char *line, size_t cap)
 
 static bool is_name(FILE *tty, const char *name)
 {
-    char text[ASKED_MAX + 8];
-    struct service s;
     struct fault f;
-    (void)snprintf(text, sizeof(text), "%s=1", name);
-    int rc = service_parse(&s, text, &f);
+    int rc = service_name_check(name, &f);
     if (rc != 0)
         (void)fprintf(tty, "%s; %s. [name; n]\n", f.what, f.advice);
     return rc == 0;

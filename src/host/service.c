@@ -219,6 +219,12 @@ static int parse_service(struct service *s, const char *text, struct fault *f)
     return 0;
 }
 
+int service_name_check(const char *name, struct fault *f)
+{
+    char copy[SERVICE_NAME_LEN];
+    return parse_name(copy, name, strlen(name), f);
+}
+
 /* "SERVICE TITLE"; returns the length of SERVICE. */
 static int parse_title(char title[static SERVICE_TITLE_LEN], const char *text,
                        struct fault *f)

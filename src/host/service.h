@@ -79,6 +79,8 @@ void service_event(struct event *e, const char *what, const char *service,
                    unsigned port, bool udp);
 
 MUST_CHECK int service_parse(struct service *s, const char *text, struct fault *f);
+/* 0, or what is wrong with it as a service's name. */
+MUST_CHECK int service_name_check(const char *name, struct fault *f);
 
 /*
  * Parses `n` SERVICE texts into a fresh list; free it with service_list_fini. The
