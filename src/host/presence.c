@@ -11,6 +11,8 @@
 #include "io/log.h"
 #include "io/statedir.h"
 
+enum { INVITES_TOLD_MAX = 128 };
+
 struct presences {
     struct host *host;
     const struct presence_events *events;
@@ -70,19 +72,58 @@ void presence_announce_earlier(const struct host *h, struct session *session)
     sodium_memzero(old, sizeof(old));
 }
 
-/* An agent knows its hosts itself. Those who joined last, where they are too many. */
+/* What joiners by the open invites show the broker; returns how many there are. */
+static int read_passes(const struct host *h, uint8_t passes[][INVITE_PASS_LEN],
+                       uint8_t hash[static 32])
+{
+    uint8_t secrets[INVITES_TOLD_MAX][LINK_SECRET_LEN];
+    int n = roster_invites_open(h->roster, statedir_now_s(), secrets, INVITES_TOLD_MAX);
+    for (int i = 0; i < n; i++)
+        link_invite_pass(passes[i], secrets[i]);
+    sodium_memzero(secrets, sizeof(secrets));
+    key_hash(hash, passes[0], n > 0 ? (size_t)n * INVITE_PASS_LEN : 0, NULL, 0);
+    return n;
+}
+
+/*
+ * An agent knows its hosts itself. Those who joined last, where they are too many; the
+ * invites have their places first.
+ */
 size_t presence_familiar(void *ctx, uint8_t *list)
 {
-    const struct presence *p = ctx;
+    struct presence *p = ctx;
     struct roster_client *clients = NULL;
-    uint8_t salt[FAMILIAR_SALT_LEN];
-    int n = p->host->to_agent ? 0 : roster_clients_all(p->host->roster, &clients);
+    uint8_t salt[FAMILIAR_SALT_LEN], passes[INVITES_TOLD_MAX][INVITE_PASS_LEN];
+    if (p->host->to_agent)
+        return 0;
+    int open = read_passes(p->host, passes, p->invites);
+    int n = roster_clients_all(p->host->roster, &clients);
     randombytes_buf(salt, sizeof(salt));
     size_t len = familiar_begin(list, salt);
-    for (int i = n > FAMILIAR_MAX ? n - FAMILIAR_MAX : 0; i < n; i++)
-        len = familiar_add(list, len, clients[i].key);
+    for (int i = 0; i < open; i++)
+        len = familiar_add(list, len, passes[i]);
+    for (int i = n; i > 0; i--)
+        len = familiar_add(list, len, clients[i - 1].key);
     free(clients);
-    return n > 0 ? len : 0;
+    return len > FAMILIAR_SALT_LEN ? len : 0;
+}
+
+void presences_tell_invites(struct presences *ps)
+{
+    uint8_t passes[INVITES_TOLD_MAX][INVITE_PASS_LEN], hash[32];
+    if (ps == NULL || ps->host->to_agent || read_passes(ps->host, passes, hash) < 0)
+        return;
+    for (struct presence *p = presences_next(ps, NULL); p != NULL;
+         p = presences_next(ps, p)) {
+        Control m = {.which_body = Control_familiar_tag};
+        Familiar *f = &m.body.familiar;
+        if (memcmp(hash, p->invites, sizeof(hash)) == 0 ||
+            !uplink_takes_familiar(p->endpoint.uplink))
+            continue;
+        f->list.size = (pb_size_t)presence_familiar(p, f->list.bytes);
+        if (uplink_send(p->endpoint.uplink, &m) != 0)
+            memset(p->invites, 0, sizeof(p->invites)); /* another time */
+    }
 }
 
 static void end(struct presences *ps, struct presence *p)
