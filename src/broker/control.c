@@ -434,8 +434,8 @@ static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
 }
 
 /*
- * An address is held to its share here, before the message goes to another thread. Above
- * that (`over`) only the host's thread can tell who is invited: each key may try.
+ * An address is held to its share here, before the message goes to another thread.
+ * Above that (`over`) only the host's thread can tell who is invited: each key may try.
  */
 static bool may_introduce(struct conn *c, const Introduce *i, bool *over)
 {

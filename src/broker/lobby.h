@@ -15,8 +15,8 @@
  * The line is learned by what it does: a few go at once, then none until the host has
  * acknowledged them. What that took longer than a round trip they were on the line;
  * four times that it is left to everybody else, but for one from a new place, or with
- * an invite that nobody came by just now, for whom the pause is put off. A line that takes them in no time gets twice as much at once
- * the next time.
+ * an invite that nobody came by just now, for whom the pause is put off. A line that
+ * takes them in no time gets twice as much at once the next time.
  */
 #ifndef POSTERN_BROKER_LOBBY_H
 #define POSTERN_BROKER_LOBBY_H

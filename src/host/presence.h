@@ -18,11 +18,11 @@ struct presence {
     struct host *host;
     struct endpoint endpoint;
     bool open;
-    bool lost;       /* as the last event about its broker said */
-    struct news why; /* it is lost */
-    bool retired;    /* an earlier key's: kept for clients who know no newer one */
-    bool list_given; /* to the portal on this connection: one that was not empty */
-    bool list_due;   /* it could not be sent */
+    bool lost;           /* as the last event about its broker said */
+    struct news why;     /* it is lost */
+    bool retired;        /* an earlier key's: kept for clients who know no newer one */
+    bool list_given;     /* to the portal on this connection: one that was not empty */
+    bool list_due;       /* it could not be sent */
     uint8_t invites[32]; /* hash of those that its broker was told of */
 };
 

@@ -197,7 +197,8 @@ static struct lobby_guest *invited(const char *from, unsigned n, uint64_t now_ms
     return g;
 }
 
-/* Of a crowd at his own address, or everywhere, he is next; and nobody drives him out. */
+/* Of a crowd at his own address, or everywhere, he is next; and nobody drives him out.
+ */
 static void test_an_invite_is_next(void **state)
 {
     static const char *const formats[] = {"192.0.%u.%u", "10.%u.%u.1"};
