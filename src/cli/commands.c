@@ -22,6 +22,7 @@ const struct command commands[] = {
             "with the machine if you wish. Enter takes the default; Ctrl-C ends it.",
         .example = "postern setup",
         .run = cmd_setup,
+        .stays = true,
     },
     {
         .name = "broker",
@@ -41,6 +42,7 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_OPEN) | OPTION_BIT(OPT_THREADS) |
                    OPTION_BIT(OPT_STUN_ALTERNATE) | OPTION_BIT(OPT_NO_ADDRESS_LIMITS),
         .run = cmd_broker,
+        .stays = true,
     },
 #endif
 #if POSTERN_HOST
@@ -66,6 +68,7 @@ const struct command commands[] = {
                    OPTION_BIT(OPT_ABSENT) | OPTION_BIT(OPT_CONFIG),
         .args_max = COMMAND_ARGS_ANY,
         .run = cmd_serve,
+        .stays = true,
     },
     {
         .name = "check",
@@ -102,6 +105,7 @@ const struct command commands[] = {
         .args_fault = "name the program behind --, as in: postern run --yes -- nginx",
         .arguments = {ARGUMENT_PROGRAM},
         .run = cmd_run,
+        .stays = true,
     },
 #endif
 #if POSTERN_HOST
@@ -171,6 +175,7 @@ const struct command commands[] = {
         .args_fault = "name the host and the service, as in home:22",
         .arguments = {ARGUMENT_HOST_SERVICE, ARGUMENT_HOST_SERVICE},
         .run = cmd_connect,
+        .stays = true,
     },
     {
         .name = "ssh",
@@ -203,6 +208,7 @@ const struct command commands[] = {
         .args_fault = "name the host, as in: postern open home",
         .arguments = {ARGUMENT_HOST_SERVICE},
         .run = cmd_open,
+        .stays = true,
     },
     {
         .name = "nc",
@@ -250,6 +256,7 @@ const struct command commands[] = {
         .args_max = 1,
         .arguments = {ARGUMENT_DIR},
         .run = cmd_receive,
+        .stays = true,
     },
     {
         .name = "share",
@@ -266,6 +273,7 @@ const struct command commands[] = {
         .args_fault = "name the directory",
         .arguments = {ARGUMENT_DIR},
         .run = cmd_share,
+        .stays = true,
     },
     {
         .name = "invite",
@@ -315,6 +323,7 @@ const struct command commands[] = {
         .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_NAMES) |
                    OPTION_BIT(OPT_CLEAN_NAMES),
         .run = cmd_up,
+        .stays = true,
     },
     {
         .name = "socks",
@@ -326,6 +335,7 @@ const struct command commands[] = {
         .example = "postern socks --listen 127.0.0.1:1080",
         .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_SOCKS_LISTEN),
         .run = cmd_socks,
+        .stays = true,
     },
     {
         .name = "ping",

@@ -86,11 +86,15 @@ static bool run_builtin(int argc, char **argv, int *err, struct fault *f)
     return true;
 }
 
+/* `stays`: it runs until a signal ends it, which is as it should be. */
 static int run_command(const struct command *c, int argc, char **argv,
-                       struct events *out, struct fault *f)
+                       struct events *out, bool *stays, struct fault *f)
 {
     struct options o;
     int err = options_parse(&o, c, argc, argv, f);
+    *stays = c->stays || o.values[OPT_FOLLOW].given || o.values[OPT_FOLLOW_LOG].given;
+    if (*stays)
+        stop_prepare_command();
     if (err == 0 && o.values[OPT_HELP].given) {
         help_print_command(stdout, c);
     } else if (err == 0) {
@@ -132,19 +136,21 @@ int main(int argc, char **argv)
     stdfd_fill();
     struct fault f = {0};
     struct events out = {.json = wants_json(argc, argv), .out = stdout};
+    bool stays = false;
     int err = 0;
-    stop_prepare_command();
     stop_prepare();
     if (!run_builtin(argc, argv, &err, &f)) {
         const struct command *c = command_find(argv[1]);
         err = c != NULL ? lack_check_start(LACK_FILES_MIN, &f)
                         : unknown_command(argv[1], &f);
         if (err == 0 && c != NULL)
-            err = run_command(c, argc - 2, argv + 2, &out, &f);
+            err = run_command(c, argc - 2, argv + 2, &out, &stays, &f);
     }
     log_progress_end();
     int status = finish(&out, err, &f);
     if (out.failed != 0)
         return out.failed == EPIPE ? EXIT_DONE : EXIT_FAILED;
+    if (!stays)
+        stop_end_by_signal();
     return status != EXIT_DONE ? status : flush_output();
 }

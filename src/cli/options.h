@@ -164,6 +164,7 @@ struct command {
     enum argument arguments[COMMAND_ARGUMENTS];
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;
+    bool stays; /* until a signal ends it, which is no failure */
 };
 
 #define OPTION_BIT(id) (UINT64_C(1) << (id))

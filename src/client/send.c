@@ -24,17 +24,19 @@
 #include "io/log.h"
 #include "io/ready.h"
 #include "io/sock.h"
+#include "io/stop.h"
 
 #define SERVICE "receive"
 
-enum { DRAW_US = 200000, TELL_US = 5000000 };
+enum { DRAW_US = 200000, TELL_US = 5000000, LOOK_MS = 200 };
 
 struct sending {
     const struct client_config *config;
     const char *host;
     struct send_list list;
     pid_t nc;
-    int fd, word; /* to and from nc; why it failed */
+    sigset_t signals; /* as they were */
+    int fd, word;     /* to and from nc; why it failed */
     struct fault *f;
     bool ready, over; /* the other end has said what it has; it has ended */
     size_t answers;   /* due: STORED of what was sent */
@@ -208,12 +210,21 @@ static int take_answers(struct sending *s)
     }
 }
 
+/* What is not sent must not look as if it were: `send FILE HOST && rm FILE`. */
+static int look_for_end(struct sending *s)
+{
+    return !stop_is_due() ? 0
+                          : fault_set(s->f, POSTERN_ERR_CLOSED, "run it again to go on",
+                                      "not sent: interrupted");
+}
+
 /* Waits for what the other end says, or to be able to send. */
 static int wait_for(struct sending *s, int wanted)
 {
     struct ready r = {.fd = s->fd, .wanted = wanted | WATCH_READ};
-    (void)!ready_wait(&r, 1, 1000);
-    return take_answers(s);
+    (void)!ready_wait(&r, 1, LOOK_MS);
+    int err = take_answers(s);
+    return err != 0 ? err : look_for_end(s);
 }
 
 /* ------------------------------------------------------------------------- sending */
@@ -333,6 +344,9 @@ static int send_blocks(struct sending *s, int fd, struct transfer_hash *h, uint6
             return (int)n;
         i += (uint64_t)n;
         tell_progress(s);
+        int err = look_for_end(s);
+        if (err != 0)
+            return err;
     }
     return 0;
 }
@@ -463,6 +477,7 @@ _Noreturn static void run_nc(const struct sending *s, int fd, int tell)
     struct client_config c = *s->config;
     struct events none = {.out = NULL};
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    (void)pthread_sigmask(SIG_SETMASK, &s->signals, NULL);
     c.out = &none;
     if (dup2(fd, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
         _exit(1);
@@ -498,6 +513,8 @@ static int start_nc(struct sending *s)
 static int end_nc(struct sending *s, int err)
 {
     struct fault why;
+    if (stop_is_due())
+        (void)kill(s->nc, SIGTERM);
     sock_end(s->fd);
     (void)close(s->fd);
     bool told = read(s->word, &why, sizeof(why)) == (ssize_t)sizeof(why);
@@ -543,15 +560,21 @@ int send_run(const struct client_config *c, const char *const *paths, size_t cou
     s->f = f;
     for (size_t i = 0; i < count && err == 0; i++)
         err = send_list_add(&s->list, paths[i], f);
+    stop_hold(&s->signals);
     if (err == 0)
         err = start_nc(s);
     if (err == 0) {
         log_progress("connecting to %s ...", host);
-        err = end_nc(s, send_all(s));
+        err = send_all(s);
+        if (err != 0 && s->f->what[0] == '\0')
+            (void)look_for_end(s); /* the connection had the signal first */
+        err = end_nc(s, err);
         log_progress_end();
     }
     if (err == 0)
         err = conclude(s);
+    if (err == 0)
+        stop_forget(&s->signals);
     send_list_fini(&s->list);
     free(s);
     return err;

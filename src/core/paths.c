@@ -6,11 +6,14 @@
 enum {
     USE_TRIES = 6,
     DEAD_TRIES = 4,
-    QUIET_TRIES = 3,
+    QUIET_TRIES = 4,
     RENEW_TRIES = 6,
     RENEW_AGAIN = 2, /* tries where each is heeded */
     RENEW_EVERY_US = 100000,
     ROUNDS_QUICK = 8, /* of a census, before its pauses grow */
+    FULL_ASKS = 3,    /* of the base size in a census, before small ones go ahead */
+    LATE_TIMES = 2,   /* the least, and more: the line is full */
+    IDLE_TIMES = 3,   /* the patience of who waits for nothing */
 };
 
 static uint64_t max64(uint64_t a, uint64_t b)
@@ -75,13 +78,42 @@ static uint64_t grace_us(const struct paths *p)
     return max64(PATHS_GRACE_MIN_US, 2 * (uint64_t)p->pto_us);
 }
 
+/* How long it took for its latest answer, when that was late; 0 when it was not. */
+static uint64_t late_us(const struct paths_path *x)
+{
+    return x->latest_us > LATE_TIMES * (uint64_t)x->least_us + PATHS_LATE_US
+               ? x->latest_us
+               : 0;
+}
+
+/* Somebody waits for what goes over the path in use, or it is gone. */
+static bool somebody_waits(const struct paths *p)
+{
+    return p->pending_us != 0 || p->hinted || p->current == PATHS_NONE;
+}
+
+/* Nothing else has answered since it was asked. Else *others_late_us says how late. */
+static bool is_alone(const struct paths *p, const struct paths_path *x,
+                     uint64_t *others_late_us)
+{
+    bool alone = true;
+    *others_late_us = 0;
+    for (size_t i = 0; i < PATHS_MAX; i++) {
+        if (p->list[i].id == PATHS_NONE || p->list[i].answered_us <= x->asked_us)
+            continue;
+        alone = false;
+        *others_late_us = max64(*others_late_us, late_us(&p->list[i]));
+    }
+    return alone;
+}
+
 static uint64_t dead_after_us(const struct paths *p, const struct paths_path *x)
 {
-    uint64_t pto = max64(p->pto_us, 2 * (uint64_t)x->rtt_us);
-    for (size_t i = 0; i < PATHS_MAX; i++)
-        if (p->list[i].id != PATHS_NONE && p->list[i].answered_us > x->asked_us)
-            return max64(PATHS_DEAD_MIN_US, 4 * pto);
-    return max64(PATHS_DEAD_ALONE_US, 6 * pto);
+    uint64_t pto = max64(p->pto_us, 2 * (uint64_t)x->rtt_us), late;
+    unsigned times = somebody_waits(p) ? 1 : IDLE_TIMES;
+    if (is_alone(p, x, &late))
+        return times * max64(PATHS_DEAD_ALONE_US, 6 * pto);
+    return times * max64(PATHS_DEAD_MIN_US, 4 * max64(pto, late));
 }
 
 /* A byte stream below, its own or the broker's. */
@@ -166,13 +198,14 @@ static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
         p->hinted = hinted;
         p->census_us = now_us;
         p->silent_since_us = now_us;
-        p->silent_at_us = now_us + PATHS_SILENT_US;
+        p->silent_at_us =
+            now_us + (somebody_waits(p) || hinted ? 1 : IDLE_TIMES) * PATHS_SILENT_US;
     }
     p->hinted = p->hinted || hinted;
     p->round = 0;
     p->round_at_us = now_us;
     for (size_t i = 0; i < PATHS_MAX; i++)
-        p->list[i].round = 0;
+        p->list[i].round = p->list[i].full_asks = 0;
 }
 
 /* Client: tells the host where to send, until it has answered. */
@@ -213,10 +246,39 @@ static uint64_t round_pause_us(const struct paths *p)
                                                     200, 250, 300, 400};
     uint64_t quick = p->round < ROUNDS_QUICK ? pause_ms[p->round] * 1000ull : 500000;
     if (p->round > 60)
-        quick = p->round > 120 ? PATHS_PAUSE_MAX_US : 3000000;
-    return max64(quick, p->rtt_us);
+        quick = p->round > 180   ? PATHS_PAUSE_MAX_US
+                : p->round > 120 ? 3000000
+                                 : 1000000;
+    return max64(somebody_waits(p) ? quick : min64(4 * quick, PATHS_PAUSE_MAX_US),
+                 p->rtt_us);
 }
 
+static void ask_full(struct paths *p, struct paths_path *x, uint64_t now_us,
+                     struct paths_action *out)
+{
+    x->stirs = false;
+    x->full_us = now_us;
+    x->full_asks++;
+    send_request(p, x, base_len(x), 0, now_us, out);
+}
+
+/* What answered a small request is asked in full at once, but not again and again. */
+static bool stir_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    for (size_t i = 0; p->census && i < PATHS_MAX; i++) {
+        struct paths_path *x = &p->list[i];
+        if (x->id == PATHS_NONE || !x->stirs)
+            continue;
+        ask_full(p, x, now_us, out);
+        return true;
+    }
+    return false;
+}
+
+/*
+ * A few requests have the size that proves a path. Where they are not answered small
+ * ones go ahead: a line that is slow, or away, is not filled by questions.
+ */
 static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
     if (!p->census || now_us < p->round_at_us)
@@ -226,7 +288,10 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
             continue;
         x->round = p->round + 1;
-        send_request(p, x, base_len(x), 0, now_us, out);
+        if (x->full_asks < FULL_ASKS && somebody_waits(p))
+            ask_full(p, x, now_us, out);
+        else
+            send_request(p, x, PROBE_LEN_MIN, 0, now_us, out);
         return true;
     }
     p->round_at_us = now_us + round_pause_us(p);
@@ -245,6 +310,15 @@ static uint64_t doubt_at_us(const struct paths *p)
     return at;
 }
 
+/* Who waits for nothing asks again in pauses that grow: 0.3, 0.6, 1.2 and 2.4 s. */
+static uint64_t doubted_until_us(const struct paths *p, const struct paths_path *cur)
+{
+    unsigned shift = p->pending_us != 0              ? 0
+                     : cur->unanswered < QUIET_TRIES ? cur->unanswered
+                                                     : QUIET_TRIES;
+    return cur->sent_us + (patience_us(p) << shift);
+}
+
 /* The quiet question on the path in use, before all are asked. */
 static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
@@ -252,7 +326,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (p->census || cur == NULL)
         return false;
     if (in_doubt(cur)) {
-        if (now_us < cur->sent_us + patience_us(p))
+        if (now_us < doubted_until_us(p, cur))
             return false;
         if (p->pending_us != 0 || cur->unanswered >= QUIET_TRIES) {
             begin_census(p, false, now_us);
@@ -366,7 +440,9 @@ static uint64_t leave_at_us(const struct paths *p)
         return UINT64_MAX;
     if (cur == NULL || !in_doubt(cur))
         return 0;
-    uint64_t at = max64(cur->asked_us, p->hinted ? p->census_us : 0) + grace_us(p);
+    uint64_t late = p->hinted ? 0 : LATE_TIMES * late_us(best);
+    uint64_t at =
+        max64(cur->asked_us, p->hinted ? p->census_us : 0) + max64(grace_us(p), late);
     return best->meagre ? max64(at, slow_until_us(p, cur)) : at;
 }
 
@@ -617,8 +693,10 @@ void paths_on_progress(struct paths *p, uint64_t now_us)
 
 void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
 {
-    if (p->pending_us == 0)
+    if (p->pending_us == 0) {
         p->pending_us = now_us;
+        p->round_at_us = min64(p->round_at_us, now_us); /* now somebody waits */
+    }
     if (large)
         p->large_us = now_us;
 }
@@ -753,8 +831,15 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
 static void add_sample(struct paths_path *x, uint32_t rtt_us)
 {
     x->latest_us = rtt_us;
+    if (x->least_us == 0 || rtt_us < x->least_us)
+        x->least_us = rtt_us;
     bool least = x->rtt_us == 0 || rtt_us < x->rtt_us;
     x->rtt_us = least ? rtt_us : (7 * x->rtt_us + rtt_us) / 8;
+}
+
+static uint64_t stir_pause_us(const struct paths_path *x)
+{
+    return max64(PATHS_STIR_US, 2 * (uint64_t)x->latest_us);
 }
 
 uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe *q,
@@ -771,6 +856,15 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         rtt = 0;
     else
         add_sample(x, rtt);
+    if (p->census && !p->hinted && id == p->current && r->sent_us < p->census_us &&
+        r->sent_us >= x->asked_us)
+        p->census_us = r->sent_us; /* it was late, and is an answer to the doubt */
+    p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
+    p->silent_at_us = now_us + PATHS_SILENT_US;
+    if (p->census && r->len < base_len(x) && r->sent_us > p->census_us) {
+        x->stirs = !answered(p, x) && now_us >= x->full_us + stir_pause_us(x);
+        return rtt; /* large ones may be lost all the same */
+    }
     bool first = p->census && id == p->current && !answered(p, x);
     if (r->sent_us > x->answered_us)
         x->answered_us = r->sent_us;
@@ -780,16 +874,16 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     x->asked_us = 0;
     x->unanswered = 0;
     x->streak++;
-    x->told_dead = false;
-    p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
-    p->silent_at_us = now_us + PATHS_SILENT_US;
+    x->told_dead = x->stirs = false;
     if (r->use && id == p->current)
         p->use_open = false;
-    p->revived = p->revived || (id == p->current && was_silent_us > p->pto_us);
+    /* What is answered late was on its way all the time. */
+    p->revived = p->revived || (id == p->current &&
+                                was_silent_us > p->pto_us + LATE_TIMES * (uint64_t)rtt);
     if (r->len > PROBE_LEN_BASE && id == p->current && r->len == p->size) {
         p->full_since_us = 0;
         p->full_tries = 0;
-        p->full_at_us = now_us + PATHS_FULL_EVERY_US;
+        p->full_at_us = now_us + max64(PATHS_FULL_EVERY_US, 4 * (uint64_t)p->rtt_us);
     }
     return rtt;
 }
@@ -808,8 +902,9 @@ bool paths_next(struct paths *p, uint64_t now_us, struct paths_action *out)
     if (p->census && census_is_over(p))
         end_census(p, now_us);
     return use_send(p, now_us, out) || wanted_send(p, now_us, out) ||
-           doubt_send(p, now_us, out) || census_send(p, now_us, out) ||
-           full_send(p, now_us, out) || renew_send(p, now_us, out);
+           doubt_send(p, now_us, out) || stir_send(p, now_us, out) ||
+           census_send(p, now_us, out) || full_send(p, now_us, out) ||
+           renew_send(p, now_us, out);
 }
 
 uint64_t paths_deadline_us(const struct paths *p)
@@ -818,12 +913,15 @@ uint64_t paths_deadline_us(const struct paths *p)
     uint64_t at = min64(min64(leave_at_us(p), silent_at_us(p)), wanted_next_us(p));
     if (p->revived && cur != NULL)
         return 0;
-    for (size_t i = 0; i < PATHS_MAX; i++)
+    for (size_t i = 0; i < PATHS_MAX; i++) {
+        if (p->census && p->list[i].id != PATHS_NONE && p->list[i].stirs)
+            return 0;
         at = min64(at, dead_at_us(p, &p->list[i]));
+    }
     if (p->census)
         at = min64(at, p->round_at_us);
     else if (cur != NULL && in_doubt(cur))
-        at = min64(at, cur->sent_us + patience_us(p));
+        at = min64(at, doubted_until_us(p, cur));
     else if (cur != NULL)
         at = min64(at, p->asked ? 0 : doubt_at_us(p));
     if (p->use_open && cur != NULL)

@@ -12,13 +12,17 @@
  * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
  * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts) it
- * begins a *census*: all standing paths are probed at once and again in growing pauses.
- * When another answers and the path in use has not for max(0.3 s, 2 probe timeouts)
- * (two round trips, where the network is known to have changed), the session moves,
- * once. Paths that stay silent are dead after max(1 s, 4 probe timeouts) when another
- * answered meanwhile, else after max(2 s, 6 probe timeouts). A stream on which packets
- * arrived in the last max(0.3 s, 4 probe timeouts) is neither dead, for 20 s, nor left
- * for a path that carries little: what answers late waits behind other data there. Any
+ * begins a *census*: all standing paths are probed at once and again in growing pauses,
+ * three times with the size that proves a path, then with small probes: what answers
+ * one is asked in full. So questions do not fill a line that is slow. Who waits for
+ * nothing has more patience, and begins with small ones. When another answers and the
+ * path in use has not for max(0.3 s, 2 probe timeouts) (two round trips, where the
+ * network is known to have changed), the session moves, once; where that answer was
+ * late the line may be full, and the one in use has twice as long. Paths that stay
+ * silent are dead after max(1 s, 4 probe timeouts) when another answered meanwhile,
+ * else after max(2 s, 6 probe timeouts). A stream on which packets arrived in the last
+ * max(0.3 s, 4 probe timeouts) is neither dead, for 20 s, nor left for a path that
+ * carries little: what answers late waits behind other data there. Any
  * other path on which they did is not dead for 5 s: it may lose much.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
@@ -58,6 +62,8 @@
 #define PATHS_SILENT_AGAIN_US 1000000ull
 #define PATHS_DEAD_ALONE_US 2000000ull
 #define PATHS_SLOW_MAX_US 20000000ull
+#define PATHS_LATE_US 200000ull
+#define PATHS_STIR_US 200000ull
 #define PATHS_LOSSY_MAX_US 5000000ull
 #define PATHS_FULL_EVERY_US 600000ull
 #define PATHS_FULL_TRIES 3
@@ -75,6 +81,10 @@ struct paths_path {
     bool stream; /* takes packets of any size */
     bool meagre; /* carries little: taken when no other answers */
     bool told_dead;
+    bool stirs;           /* it answered a small request, and is to be asked in full */
+    uint64_t full_us;     /* when that was done last */
+    unsigned full_asks;   /* in this census */
+    uint32_t least_us;    /* of its answers */
     uint32_t rtt_us;      /* of its probes; 0: none was answered yet */
     uint32_t latest_us;   /* the same, of the last one */
     uint64_t answered_us; /* when a request was sent whose answer came; 0 none */

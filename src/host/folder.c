@@ -1,6 +1,7 @@
 /*
- * libmicrohttpd in a thread of its own answers on connections that `serve` hands over;
- * the directory is walked name by name from one open descriptor. Ranges are served, so
+ * libmicrohttpd answers, on the command's own loop, on connections that `serve` hands
+ * over: given to a thread of its own it locked up for good once its limit was reached.
+ * The directory is walked name by name from one open descriptor. Ranges are served, so
  * that films can be wound and downloads resumed.
  */
 #include "host/folder.h"
@@ -18,15 +19,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host/folder_places.h"
 #include "host/taker.h"
 #include "io/lack.h"
 #include "io/stop.h"
 
-enum { IDLE_S = 120, CONNECTIONS_MAX = 200 };
+enum { IDLE_S = 120, SWEEP_MS = 2000 };
 
 struct folder {
     int dir;
     struct MHD_Daemon *http;
+    struct watch watch;
+    struct timer turn, sweep; /* the daemon's next turn */
+    struct places places;
     struct loop *loop;
     int result;
     struct fault *f;
@@ -197,15 +202,13 @@ static enum MHD_Result answer_words(struct MHD_Connection *c, unsigned status,
                   "text/plain");
 }
 
-/* Digits only; false where there are none, or too many. */
+/* Digits only; false where there are none. More than any file has counts as that. */
 static bool take_number(const char **at, uint64_t *v)
 {
-    char *end;
-    if (**at < '0' || **at > '9' || strspn(*at, "0123456789") > 18)
-        return false;
-    *v = strtoull(*at, &end, 10);
-    *at = end;
-    return true;
+    const char *start = *at;
+    for (*v = 0; **at >= '0' && **at <= '9'; (*at)++)
+        *v = *v > UINT64_MAX / 100 ? UINT64_MAX / 10 : *v * 10 + (uint64_t)(**at - '0');
+    return *at != start;
 }
 
 /*
@@ -302,7 +305,9 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 {
     struct folder *f = ctx;
     struct stat st;
-    (void)version, (void)data, (void)len, (void)state;
+    (void)version, (void)data, (void)len;
+    *state = f; /* or on_completed is not called */
+    places_asked(c);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 &&
         strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
         return answer_words(c, MHD_HTTP_METHOD_NOT_ALLOWED, "This can only be read.\n");
@@ -319,6 +324,52 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *c, const cha
 /* ------------------------------------------------------------------------- the command
  */
 
+static void on_completed(void *ctx, struct MHD_Connection *c, void **state,
+                         enum MHD_RequestTerminationCode why)
+{
+    (void)state, (void)why;
+    places_answered(&((struct folder *)ctx)->places, c);
+}
+
+/* A name has no NUL; libmicrohttpd would end the path there. */
+static size_t on_unescape(void *ctx, struct MHD_Connection *c, char *text)
+{
+    (void)ctx, (void)c;
+    if (strstr(text, "%00") == NULL)
+        return MHD_http_unescape(text);
+    text[0] = '\0'; /* there is nothing of that name */
+    return 0;
+}
+
+static void turn(struct folder *f)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    f->places.now_ms = loop_now_ms(f->loop);
+    (void)MHD_run(f->http);
+    if (MHD_get_timeout(f->http, &ms) == MHD_YES)
+        timer_start(&f->turn, ms);
+}
+
+static void on_ready(void *ctx, int events)
+{
+    (void)events;
+    turn(ctx);
+}
+
+static void on_turn(void *ctx)
+{
+    turn(ctx);
+}
+
+static void on_sweep(void *ctx)
+{
+    struct folder *f = ctx;
+    f->places.now_ms = loop_now_ms(f->loop);
+    places_sweep(&f->places);
+    timer_start(&f->sweep, SWEEP_MS);
+    turn(f);
+}
+
 static void on_connection(void *ctx, int fd, const char *who)
 {
     struct folder *f = ctx;
@@ -326,10 +377,13 @@ static void on_connection(void *ctx, int fd, const char *who)
     struct {
         unsigned short family;
     } none = {1};
-    (void)who;
-    if (MHD_add_connection(f->http, fd, (const struct sockaddr *)&none, sizeof(none)) !=
-        MHD_YES)
-        return; /* which closed it */
+    f->places.now_ms = loop_now_ms(f->loop);
+    if (places_add(&f->places, fd, who) != 0)
+        (void)close(fd);
+    else if (MHD_add_connection(f->http, fd, (const struct sockaddr *)&none,
+                                sizeof(none)) != MHD_YES)
+        places_refused(&f->places); /* it closed it */
+    timer_start(&f->turn, 0);
 }
 
 static void on_lost(void *ctx)
@@ -347,17 +401,39 @@ static void on_stop(void *ctx, int signum)
     loop_stop(((struct folder *)ctx)->loop);
 }
 
+static int start_http(struct folder *f)
+{
+    timer_init(&f->turn, f->loop, on_turn, f);
+    timer_init(&f->sweep, f->loop, on_sweep, f);
+    // clang-format off
+    f->http = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL, on_request, f,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f,
+        MHD_OPTION_NOTIFY_CONNECTION, places_notify, &f->places,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)PLACES_MAX + PLACES_ENDING_MAX,
+        MHD_OPTION_END);
+    // clang-format on
+    if (f->http == NULL)
+        return POSTERN_ERR_NOMEM;
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(f->http, MHD_DAEMON_INFO_EPOLL_FD);
+    timer_start(&f->sweep, SWEEP_MS);
+    return info == NULL ? POSTERN_ERR_NOMEM
+                        : watch_start(&f->watch, f->loop, info->epoll_fd, WATCH_READ,
+                                      on_ready, f);
+}
+
 static int open_all(struct folder *f, const char *dir)
 {
     f->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->dir < 0)
         return fault_set(f->f, POSTERN_ERR_NOTFOUND, "name a directory",
                          "%.200s cannot be shared: %s", dir, strerror(errno));
-    f->http = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC, 0, NULL,
-        NULL, on_request, f, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_END);
-    int err = f->http == NULL ? POSTERN_ERR_NOMEM : loop_open(&f->loop);
+    int err = loop_open(&f->loop);
+    if (err == 0)
+        err = start_http(f);
     return err != 0 ? fault_lack(f->f, err) : 0;
 }
 
@@ -369,6 +445,7 @@ int folder_run(const struct statedir *state, const char *dir, struct events *out
     struct taker *taker = NULL;
     struct stop *stop = NULL;
     struct event e;
+    places_init(&folder.places);
     int err = open_all(&folder, dir);
     if (err == 0 && (err = stop_open(&stop, folder.loop, on_stop, &folder)) != 0)
         (void)fault_lack(f, err);
@@ -384,8 +461,14 @@ int folder_run(const struct statedir *state, const char *dir, struct events *out
     }
     taker_close(taker);
     stop_close(stop);
+    watch_close(&folder.watch);
+    if (folder.loop != NULL) {
+        timer_stop(&folder.turn);
+        timer_stop(&folder.sweep);
+    }
     if (folder.http != NULL)
         MHD_stop_daemon(folder.http);
+    places_fini(&folder.places);
     if (folder.loop != NULL)
         loop_poll(folder.loop);
     loop_close(folder.loop);

@@ -1,6 +1,7 @@
 /*
  * Signals to one callback. The dispositions themselves remember what was ignored at the
- * start, so nothing is kept between stop_prepare and stop_open.
+ * start, and the kernel, as pending, which signal ended a loop, so nothing is kept
+ * between stop_prepare, stop_open and stop_end_by_signal.
  */
 #include "io/loop_uv.h"
 #include "io/stop.h"
@@ -22,6 +23,7 @@ struct stop {
     struct watch output;
     int output_fd; /* an epoll that watches stdout, or -1 */
     bool had_terminal;
+    int came; /* the first of them; 0 */
     int open; /* of the signals, in whatever order libuv closes them */
     void (*on_stop)(void *ctx, int signum);
     void *ctx;
@@ -79,6 +81,8 @@ static bool has_terminal(void)
 static void on_signal(uv_signal_t *h, int signum)
 {
     struct stop *s = h->data;
+    if (s->came == 0)
+        s->came = signum;
     s->on_stop(s->ctx, signum);
 }
 
@@ -165,8 +169,61 @@ void stop_close(struct stop *s)
         uv_close((uv_handle_t *)&s->signals[i], on_closed);
         (void)sigaction(numbers[i], &s->before[i], NULL);
     }
+    if (s->came != 0) { /* for stop_end_by_signal */
+        (void)sigaddset(&mask, s->came);
+        (void)raise(s->came);
+    }
     (void)pthread_sigmask(SIG_SETMASK, &mask, NULL);
     watch_close(&s->output);
     if (s->output_fd >= 0)
         (void)close(s->output_fd);
+}
+
+static sigset_t all_numbers(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    for (int i = 0; i < SIGNALS; i++)
+        (void)sigaddset(&set, numbers[i]);
+    return set;
+}
+
+void stop_hold(sigset_t *before)
+{
+    sigset_t set = all_numbers();
+    (void)pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
+bool stop_is_due(void)
+{
+    sigset_t set;
+    bool due = false;
+    (void)sigpending(&set);
+    for (int i = 0; i < SIGNALS; i++)
+        due = due || (sigismember(&set, numbers[i]) == 1 && !is_ignored(numbers[i]));
+    return due;
+}
+
+void stop_forget(const sigset_t *before)
+{
+    sigset_t set = all_numbers();
+    struct timespec none = {.tv_sec = 0};
+    while (sigtimedwait(&set, NULL, &none) > 0)
+        ;
+    (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void stop_end_by_signal(void)
+{
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    sigset_t due, one;
+    (void)sigpending(&due);
+    for (int i = 0; i < SIGNALS; i++) {
+        if (sigismember(&due, numbers[i]) != 1)
+            continue;
+        (void)sigemptyset(&one);
+        (void)sigaddset(&one, numbers[i]);
+        (void)sigaction(numbers[i], &usual, NULL);
+        (void)pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    }
 }

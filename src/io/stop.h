@@ -8,6 +8,7 @@
 #ifndef POSTERN_IO_STOP_H
 #define POSTERN_IO_STOP_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 #include "core/err.h"
@@ -23,9 +24,9 @@ struct stop;
  */
 void stop_prepare(void);
 /*
- * Once, for a process that is one command: where nothing is open here that could end
- * in order, before the first stop_open, between two and behind the last, those signals
- * end it at once with status 0.
+ * Once, for a process that is one command which runs until it is ended: where nothing
+ * is open here that could end in order, before the first stop_open, between two and
+ * behind the last, those signals end it at once with status 0.
  */
 void stop_prepare_command(void);
 
@@ -47,7 +48,24 @@ bool stop_terminal_closed(const struct stop *s);
  * caller ends by itself.
  */
 MUST_CHECK bool stop_now(void);
-/* NULL is fine; the loop must run once more. Signals do what they did before. */
+/*
+ * NULL is fine; the loop must run once more. Signals do what they did before; one that
+ * came is blocked and pending from here on, for stop_end_by_signal.
+ */
 void stop_close(struct stop *s);
+/*
+ * Last of all, for a command that has an end: when a signal came before that, the
+ * process dies of it here, so that whoever waits for it knows. Else it returns.
+ */
+void stop_end_by_signal(void);
+
+/*
+ * For what runs without a loop: the signals wait from now on, stop_is_due says whether
+ * one does, and stop_forget, when all was done before it came, lets things be as
+ * `before`.
+ */
+void stop_hold(sigset_t *before);
+bool stop_is_due(void);
+void stop_forget(const sigset_t *before);
 
 #endif

@@ -19,7 +19,7 @@ enum {
 };
 
 /* When a ping was not answered for so long, a second connection is begun beside. */
-#define PATIENCE_KEEPALIVE_US 1000000u /* or four round trips */
+#define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 

@@ -23,6 +23,7 @@ enum {
     ROUND_BYTES_MAX = 1024 * 1024, /* sent before other events get a turn */
     META_QUEUE_MAX = 64 * 1024,    /* for a peer that does not read */
     STREAM_HASH = 64,
+    FLIGHT_RATES = 3,
 };
 
 struct datagram {
@@ -52,6 +53,18 @@ struct flow {
     bool quick; /* fast or near enough to be searched for its packet size */
 };
 
+/* How much may be under way on a line that has shown to be slow (flight.c). */
+struct flight {
+    uint64_t least_ns[2]; /* round trip, in this while and in the one before */
+    uint64_t turned_ns, latest_ns, drained_ns;
+    uint64_t since_ns, acked_bytes; /* when the rate began to be taken, all by then */
+    uint64_t seen_bytes;            /* all that was acknowledged by the latest word */
+    uint64_t rates[FLIGHT_RATES], rate; /* bytes a second; the most of them */
+    uint64_t max;                       /* bytes */
+    unsigned turn, steady; /* the latter: rates since the last that was more */
+    bool held, draining;
+};
+
 /* Since when nothing moves that QUIC could have brought over (stall.c). */
 struct stall {
     uint64_t moved; /* the session's count then */
@@ -65,7 +78,7 @@ struct stream {
     int64_t id;
     struct list link;    /* of the session's streams, the newest last */
     struct list hash;    /* of those in the same slot */
-    struct list ready;   /* has something to send */
+    struct list ready;   /* has something to send, in the session's ready or brief */
     struct list touched; /* its user is to be told of something */
     const struct stream_events *events;
     void *ctx;
@@ -140,9 +153,12 @@ struct session {
     uint64_t raise_ns;       /* when larger packets are tried again; 0 never */
     size_t packet_max;       /* what QUIC may make now */
     struct flow flow;
+    struct flight flight;
     uint64_t latest_rtt; /* of QUIC, to see that it changed */
     struct keepalive keep;
     struct list streams, ready, touched; /* struct stream */
+    struct list brief;                   /* ready, and with little to send */
+    unsigned briefs;                     /* taken in a row */
     struct list by_id[STREAM_HASH];
     unsigned stream_count;
     struct stream *meta;
@@ -209,8 +225,15 @@ MUST_CHECK int steer_on_secure(struct session *s);
 uint64_t steer_deadline_ns(const struct session *s);
 
 /* stall.c */
+bool stall_is_waiting(const struct session *s); /* for what QUIC could bring over */
 void stall_run(struct session *s);
 uint64_t stall_deadline_ns(const struct session *s);
+
+/* flight.c */
+void flight_begin(struct session *s, uint64_t now_ns); /* on another path */
+void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
+/* How many bytes more may be under way: of bulk, or of what is brief. */
+uint64_t flight_room(const struct session *s, uint64_t in_flight, bool brief);
 
 /* quic.c */
 int quic_setup(struct session *s, const ngtcp2_cid *dcid, const ngtcp2_cid *scid,
@@ -247,11 +270,16 @@ void stream_on_acked(struct stream *st, uint64_t offset, uint64_t len);
 void stream_on_sent(struct stream *st, size_t len);
 void stream_forget_unacked(struct stream *st); /* it is reset */
 void stream_flush_touched(struct session *s);
+static inline bool stream_is_any_ready(const struct session *s)
+{
+    return !list_empty(&s->ready) || !list_empty(&s->brief);
+}
 /*
- * The next that has something to send, or NULL. Without the connection's `credit` that
- * is one which has its FIN alone to send.
+ * The next that has something to send, or NULL: first those that have little or have
+ * just begun, since who typed waits for them. Without the connection's `credit` that is
+ * one which has its FIN alone to send; with `room` for no bulk none that has much.
  */
-struct stream *stream_pop_ready(struct session *s, bool credit);
+struct stream *stream_pop_ready(struct session *s, bool credit, bool bulk, bool brief);
 void stream_on_datagram(struct session *s, const uint8_t *data, size_t len);
 /* Hands a queued datagram, with its flow's id before it, back to who sent it. */
 void stream_return_datagram(struct session *s, const struct datagram *d);

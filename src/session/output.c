@@ -159,14 +159,16 @@ static bool has_more(const struct stream *st)
  * sent now, POSTERN_ERR_AGAIN go on, else dead.
  */
 static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint64_t ts,
-                      size_t *out_len)
+                      uint64_t flying, size_t *out_len)
 {
     struct stream *st = NULL;
     ngtcp2_ssize n;
     if (!list_empty(&s->datagrams) && session_is_secure(s)) {
         n = write_datagram(s, path, dest, ts);
     } else {
-        st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0);
+        st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
+                              flight_room(s, flying, false) > 0,
+                              flight_room(s, flying, true) > 0);
         n = write_stream(s, st, path, dest, ts);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
@@ -215,7 +217,7 @@ static size_t round_budget(const struct session *s)
 static bool waits_for_path(const struct session *s)
 {
     return s->pending.buf != NULL ||
-           (!list_empty(&s->ready) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+           (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
 /*
@@ -263,7 +265,7 @@ bool output_run(struct session *s)
     while (round < max && !blocked) {
         size_t n = 0;
         ngtcp2_path_storage_zero(&ps);
-        int rc = write_step(s, &ps.path, s->env->batch + b.len, ts, &n);
+        int rc = write_step(s, &ps.path, s->env->batch + b.len, ts, before + round, &n);
         if (rc == POSTERN_ERR_AGAIN)
             continue;
         if (rc <= 0)

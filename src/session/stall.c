@@ -32,10 +32,10 @@ static uint64_t patience_us(const struct session *s)
 }
 
 /* Something waits that QUIC could have brought over. */
-static bool is_waiting(const struct session *s)
+bool stall_is_waiting(const struct session *s)
 {
     return s->unacked > 0 || !list_empty(&s->datagrams) ||
-           (!list_empty(&s->ready) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+           (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
 static void renew(struct session *s, uint64_t now_us)
@@ -83,7 +83,7 @@ void stall_run(struct session *s)
     uint64_t now_us = clock_us();
     if (paths_silent_since_us(&s->net) != 0)
         st->acts_in_all = 0;
-    if (!session_is_secure(s) || s->current == NULL || !is_waiting(s)) {
+    if (!session_is_secure(s) || s->current == NULL || !stall_is_waiting(s)) {
         st->since_us = 0;
     } else if (st->since_us == 0 || st->moved != s->moved) {
         unsigned before = st->moved == s->moved ? st->acts_in_all : 0;

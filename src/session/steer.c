@@ -174,6 +174,7 @@ void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
 {
     struct flow *f = &s->flow;
     uint64_t span = now_ns - f->since_ns;
+    flight_on_acked(s, rtt_ns, now_ns);
     if (rtt_ns != 0 && rtt_ns < SLOW_NS)
         f->quick = true;
     if (rtt_ns != 0 && rtt_ns < NEAR_NS)
@@ -190,6 +191,7 @@ void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
 
 static void flow_begin(struct session *s)
 {
+    flight_begin(s, clock_ns());
     s->flow = (struct flow){.since_ns = clock_ns(), .acked_bytes = s->acked_bytes};
 }
 
@@ -344,6 +346,8 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
             s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
+        if (!stall_is_waiting(s))
+            break;          /* nothing was lost, and a new label costs 5 KB each way */
         s->ping_due = true; /* QUIC's own timer has backed off */
         want_label(s, true);
         break;

@@ -9,6 +9,12 @@
 
 #include "io/log.h"
 
+enum {
+    BRIEF_UNSENT_BYTES = 2048,
+    BRIEF_SENT_BYTES = 4096, /* a stream's first, as those of an HTTP request */
+    BRIEF_ROW = 16,          /* packets, then one of bulk */
+};
+
 static struct list *hash_slot(struct session *s, int64_t id)
 {
     return &s->by_id[(uint64_t)id / 4 % STREAM_HASH];
@@ -18,6 +24,7 @@ void stream_init(struct session *s)
 {
     list_init(&s->streams);
     list_init(&s->ready);
+    list_init(&s->brief);
     list_init(&s->touched);
     list_init(&s->datagrams);
     list_init(&s->waiting);
@@ -158,22 +165,36 @@ void stream_drop(struct stream *st, uint64_t code)
     free(st);
 }
 
+/* Little waits, or little has left: who typed or has just come waits for it. */
+static bool is_brief(const struct stream *st)
+{
+    return st->out.end - st->sent <= BRIEF_UNSENT_BYTES || st->sent < BRIEF_SENT_BYTES;
+}
+
 void stream_mark_ready(struct stream *st)
 {
     struct session *s = st->session;
     if (!list_empty(&st->ready) || st->blocked || st->gone)
         return;
-    list_push(&s->ready, &st->ready);
+    list_push(is_brief(st) ? &s->brief : &s->ready, &st->ready);
     session_touch(s);
 }
 
-struct stream *stream_pop_ready(struct session *s, bool credit)
+static struct stream *pop(struct list *of, bool credit)
 {
-    struct stream *st = LIST_FIRST(&s->ready, struct stream, ready);
-    if (list_empty(&s->ready) || (!credit && st->sent != st->out.end))
+    struct stream *st = LIST_FIRST(of, struct stream, ready);
+    if (list_empty(of) || (!credit && st->sent != st->out.end))
         return NULL;
     list_remove(&st->ready);
     return st;
+}
+
+struct stream *stream_pop_ready(struct session *s, bool credit, bool bulk, bool brief)
+{
+    bool turn = bulk && s->briefs >= BRIEF_ROW && !list_empty(&s->ready);
+    struct stream *st = brief && !turn ? pop(&s->brief, credit) : NULL;
+    s->briefs = st != NULL ? s->briefs + 1 : 0;
+    return st == NULL && bulk ? pop(&s->ready, credit) : st;
 }
 
 void stream_fini(struct session *s)

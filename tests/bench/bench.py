@@ -160,7 +160,7 @@ def setup(report, work, delays):
 
 def lossy(report, work, span):
     report.say("## 50 ms, 0.1 % loss, 500 Mbit/s")
-    wire = ["--delay-ms", "12.5", "--loss", "0.001", "--rate-mbit", "500"]
+    wire = ["--delay-ms", "12.5", "--loss", "0.001", "--rate-mbit", "500", "500"]
     clean = ["--delay-ms", "12.5"]
     with Rig(os.path.join(work, "lossy"), wire, clean) as rig:
         rig.deploy()

@@ -454,6 +454,25 @@ def gaps(address, port, mbit, way="down"):
     return 1
 
 
+def typist(address, port, seconds):
+    """A byte, its echo, a pause; then `typed N p50 S max S`, in seconds."""
+    took, end = [], time.monotonic() + float(seconds)
+    with _dial(address, port) as s:
+        s.settimeout(60)
+        s.sendall(b"ECHO\n")
+        while time.monotonic() < end:
+            begin = time.monotonic()
+            s.sendall(b"x")
+            if not s.recv(1):
+                print("ended early")
+                return 1
+            took.append(time.monotonic() - begin)
+            time.sleep(max(0, 0.2 - took[-1]))
+    took.sort()
+    print(f"typed {len(took)} p50 {took[len(took) // 2]:.3f} max {took[-1]:.3f}")
+    return 0
+
+
 def udp_ping(address, port, count, interval_ms, size=64):
     """Prints `sent N received M swapped K min A p50 B max C` (ms)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -515,7 +534,7 @@ _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
           "slow-server": slow_server,
           "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
-          "gaps": gaps,
+          "gaps": gaps, "typist": typist,
            "udp-ping": udp_ping, "udp-punch": udp_punch}
 
 if __name__ == "__main__":

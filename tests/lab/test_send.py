@@ -3,12 +3,14 @@ half file stands under its name, and what was begun goes on where it was."""
 
 import hashlib
 import os
+import signal
 import stat
 import struct
+import subprocess
 
 import pytest
 
-from .actors import HOST
+from .actors import HOST, postern
 from .net import run, wait_until
 from .test_badinput import says
 
@@ -147,6 +149,34 @@ def test_killed_in_the_middle_it_goes_on(pair):
     done = p.send(big, timeout=120)
     assert done.status == 0, done.stderr
     assert p.files() == {"big.bin": digest(big)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_it_was_not_sent(pair, number):
+    """`send FILE HOST && rm FILE` keeps the file; to all of its processes as by Ctrl-C, or to one."""
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 200 * MB)
+    for at_all in (True, False):
+        before = parts(p)
+        proc = p.g.programs.start(p.g.topo.client.ns, "send", "sh", "-c", '"$@" && rm "$FILE"', "sh",
+                                  postern(), "send", big, HOST, env={**p.g.client.env, "FILE": big})
+        wait_until(lambda: parts(p) > before + 5 * MB or not proc.running, 60, "some of it is there")  # noqa: B023
+        assert proc.running, proc.stderr
+        if at_all:
+            os.killpg(proc.pid, number)
+        else:
+            os.kill(children(proc.pid)[0], number)
+        assert proc.wait(10) in (-number, 128 + number), proc.stderr
+        wait_until(lambda: "not sent: interrupted; run it again to go on" in proc.stderr, 5, "it says so")  # noqa: B023
+        assert len(proc.stderr.splitlines()) == 1 or not at_all, proc.stderr
+        assert os.path.exists(big) and not os.path.exists(p.got("big.bin"))
+    assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(x) for x in f.read().split()]
 
 
 def test_the_host_killed_in_the_middle(pair):
@@ -371,6 +401,44 @@ def test_share_serves_ranges(shared):
     assert "206" in curl(p, "/film.mp4", "-I", "-r", "0-9")[1]
     assert curl(p, "/film.mp4", "-I", "-r", "99999999-")[0] == 416
     assert curl(p, "/film.mp4", "-I", "-r", "9-2")[0] == 200
+    assert curl(p, "/film.mp4", "-I", "-r", "9223372036854775807-")[0] == 416
+    assert curl(p, "/film.mp4", "-I", "-r", "0-99999999999999999999999")[0] == 206
+    assert curl(p, "/film.mp4%00.txt")[0] == 404
+
+
+MANY = """
+import socket, sys, time
+text = sys.argv[2].encode().decode("unicode_escape").encode()
+held = []
+for _ in range(220):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    s.sendall(text)
+    held.append(s)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("text", ["GET /film.mp4 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n", "GET /film.mp4 HTT"],
+                         ids=["downloads", "half heads"])
+def test_one_device_does_not_keep_share_from_another(shared, text):
+    p = shared
+    other = p.g.other_client("other")
+    p.g.join(other)
+    greedy = p.port
+    p.port = p.g.connect("share", who=other).port
+    proc = p.g.programs.start(p.g.topo.client.ns, "many", "/usr/bin/python3", "-c", MANY, str(greedy), text,
+                              stdin=subprocess.PIPE)
+    wait_until(lambda: (proc.poll_output(), proc.lines)[1], 30, "they are open")
+    status, _, page = curl(p, "/")
+    assert status == 200 and "film.mp4" in page
+    proc.popen.stdin.close()
+    assert proc.wait(10) == 0
+    for _ in range(2):
+        assert curl(p, "/film.mp4", "-o", os.path.join(p.work, "got"))[0] == 200
+    p.port = greedy
+    assert curl(p, "/", "--retry", "3")[0] == 200
+    assert p.proc.terminate() == 0
 
 
 def test_share_is_for_who_may(shared):

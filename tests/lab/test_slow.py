@@ -75,12 +75,11 @@ def test_ssh_over_a_slow_line(gate, programs, work, way):
 
 @pytest.mark.needs("ssh", "sshd")
 def test_a_new_connection_on_a_full_line(gate, programs, work):
-    """Another program's upload fills 256 kbit/s and their buffer of a second."""
+    """Another program's upload, TCP alone, fills 256 kbit/s and their buffer of a second."""
     line = Line(gate, programs, work, FULL)
     line.g.host.start_peer("tcp-server", 7000)
-    line.g.up_and_joined("22", "7000")
-    proc = line.g.connect("7000", None, "--paths", "relay")
-    line.g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "up")
+    line.g.up_and_joined("22")
+    line.g.client.start_peer("gaps", line.g.topo.host.address, 7000, 1, "up")
     wait_until(lambda: line.connected_s() > 0.5, 30, "a full line")
     plain, took = zip(*((line.ssh(), line.ssh("nc", "--paths", "relay"))
                         for _ in range(3)))

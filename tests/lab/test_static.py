@@ -51,7 +51,7 @@ def of(*profiles):
     def profile(path):
         return (os.path.basename(path).split("-") + ["full"])[2]
     return pytest.mark.parametrize("path", [p for p in FOUND if profile(p) in profiles],
-                                   ids=os.path.basename)
+                                   ids=lambda path: os.path.basename(str(path)))
 
 
 @pytest.fixture

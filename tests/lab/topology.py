@@ -23,6 +23,7 @@ place of a veth.
 """
 
 import os
+import signal
 from dataclasses import dataclass, field
 
 from . import nat as natlib
@@ -39,6 +40,10 @@ _SITES = {
 }
 
 
+def _both(rate):
+    return rate if isinstance(rate, tuple) else (rate, rate)
+
+
 @dataclass(frozen=True)
 class Wire:
     """What a cable does to what it carries; see wire.c."""
@@ -47,14 +52,16 @@ class Wire:
     jitter_ms: float = 0
     reorder: bool = False   # jitter may change the order
     loss: float = 0         # probability, 0.001 is 0.1 %
-    rate_mbit: float = 0    # 0: none
+    rate_mbit: float = 0    # 0: none; a pair: towards the site, and from it
+    later_mbit: tuple = ()  # the pair from `Topology.slow_down` on
     queue_ms: float = 50    # what may wait before the rate limit
     seed: int = 1
 
     def argv(self, program, a, a_dev, b, b_dev):
         argv = [program, "--a", a.netns, a_dev, "--b", b.netns, b_dev,
                 "--delay-ms", self.delay_ms, "--jitter-ms", self.jitter_ms,
-                "--loss", self.loss, "--rate-mbit", self.rate_mbit,
+                "--loss", self.loss, "--rate-mbit", *_both(self.rate_mbit),
+                "--later-mbit", *_both(self.later_mbit or self.rate_mbit),
                 "--queue-ms", self.queue_ms, "--seed", self.seed]
         return argv + (["--reorder"] if self.reorder else [])
 
@@ -110,7 +117,7 @@ class Topology:
         self.ipv6, self.ipv4 = ipv6, ipv4
         self._wire_broker = wire_broker
         self.net = Net()
-        self.sites = {}
+        self.sites, self.wires = {}, {}
         try:
             self._build_inet()
             self._add_site("a", natlib.nat(host), wire_host)
@@ -184,6 +191,11 @@ class Topology:
         argv = wire.argv(wire_program(), self.inet, name, edge, dev)
         proc = self.programs.start(None, f"wire-{name}", *argv)
         proc.wait_line("ready")
+        self.wires[name] = proc
+
+    def slow_down(self, machine):
+        """From now on its site's wire has the rates `later_mbit`."""
+        self.wires[machine.site.letter].signal(signal.SIGUSR1)
 
     def _route6(self, site, edge):
         base = f"2001:db8:{site.letter}"

@@ -44,7 +44,8 @@ struct config {
     double jitter_ms;
     bool reorder;
     double loss;
-    double rate_mbit;
+    double rate_mbit[2];  /* from a to b, and back */
+    double later_mbit[2]; /* the same, from SIGUSR1 on */
     double queue_ms;
     uint64_t seed;
 };
@@ -148,18 +149,19 @@ static struct frame *heap_pop(struct direction *d)
 static uint64_t line_due(struct wire *w, struct direction *d, uint64_t now, size_t len)
 {
     const struct config *c = &w->c;
+    double mbit = c->rate_mbit[d - w->dir];
     if (c->loss > 0 && uniform(&w->random) < c->loss) {
         d->n.lost++;
         return NEVER;
     }
     uint64_t sent = now;
-    if (c->rate_mbit > 0) {
+    if (mbit > 0) {
         uint64_t start = d->line_free_ns > now ? d->line_free_ns : now;
         if (start - now > (uint64_t)(c->queue_ms * NS_PER_MS)) {
             d->n.queue_full++;
             return NEVER;
         }
-        sent = start + (uint64_t)((double)len * 8e3 / c->rate_mbit);
+        sent = start + (uint64_t)((double)len * 8e3 / mbit);
         d->line_free_ns = sent;
     }
     double extra_ms = c->delay_ms;
@@ -258,7 +260,8 @@ static int tap_open(const char *netns, const char *dev, bool whole_segments)
 static int wire_open(struct wire *w)
 {
     const struct config *c = &w->c;
-    bool whole = c->loss == 0 && c->rate_mbit == 0 && !c->reorder;
+    bool limits = c->rate_mbit[0] > 0 || c->rate_mbit[1] > 0 || c->later_mbit[0] > 0;
+    bool whole = c->loss == 0 && !limits && !c->reorder;
     int a = tap_open(c->netns[0], c->dev[0], whole);
     int b = a < 0 ? -1 : tap_open(c->netns[1], c->dev[1], whole);
     w->dir[0].in = w->dir[1].out = a;
@@ -284,26 +287,35 @@ static int wire_wait(const struct wire *w, struct pollfd fds[2], const sigset_t 
     return ppoll(fds, 2, &t, mask);
 }
 
-static void on_stop(int number)
+static volatile sig_atomic_t latest_signal;
+
+static void on_signal(int number)
 {
-    (void)number; /* its only work is to end ppoll with EINTR */
+    latest_signal = number; /* and ppoll ends with EINTR */
 }
 
-/* Runs until SIGTERM or SIGINT, or until a device is gone. */
+/* Runs until SIGTERM or SIGINT, or until a device is gone; SIGUSR1 changes the rates.
+ */
 static int wire_run(struct wire *w)
 {
-    struct sigaction act = {.sa_handler = on_stop};
+    struct sigaction act = {.sa_handler = on_signal};
     sigset_t blocked, open_mask;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGTERM);
     sigaddset(&blocked, SIGINT);
+    sigaddset(&blocked, SIGUSR1);
     sigprocmask(SIG_BLOCK, &blocked, &open_mask);
     sigaction(SIGTERM, &act, NULL);
     sigaction(SIGINT, &act, NULL);
+    sigaction(SIGUSR1, &act, NULL);
     for (;;) {
         struct pollfd fds[2];
-        if (wire_wait(w, fds, &open_mask) < 0)
-            return errno == EINTR ? 0 : 1;
+        if (wire_wait(w, fds, &open_mask) < 0) {
+            if (errno != EINTR || latest_signal != SIGUSR1)
+                return errno == EINTR ? 0 : 1;
+            memcpy(w->c.rate_mbit, w->c.later_mbit, sizeof(w->c.rate_mbit));
+            continue;
+        }
         uint64_t now = now_ns();
         for (int i = 0; i < 2; i++) {
             if ((fds[i].revents & POLLIN) && !line_read(w, &w->dir[i], now))
@@ -342,10 +354,9 @@ static void wire_fini(struct wire *w)
 
 static int usage(void)
 {
-    fprintf(stderr,
-            "wire: usage: wire --a NETNS DEV --b NETNS DEV [--delay-ms N] "
-            "[--jitter-ms N [--reorder]] [--loss P] [--rate-mbit N [--queue-ms N]] "
-            "[--seed N]\n");
+    fprintf(stderr, "wire: usage: wire --a NETNS DEV --b NETNS DEV [--delay-ms N] "
+                    "[--jitter-ms N [--reorder]] [--loss P] [--rate-mbit A-TO-B BACK "
+                    "[--later-mbit A-TO-B BACK] [--queue-ms N]] [--seed N]\n");
     return 2;
 }
 
@@ -365,6 +376,13 @@ static bool parse_end(struct config *c, int which, int argc, char **argv)
     return strlen(c->dev[which]) < IFNAMSIZ;
 }
 
+/* Two numbers: optarg, and the next word. */
+static bool parse_rates(double rates[2], int argc, char **argv)
+{
+    return parse_number(&rates[0], optarg) && optind < argc &&
+           parse_number(&rates[1], argv[optind++]);
+}
+
 static bool parse_options(struct config *c, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -372,7 +390,8 @@ static bool parse_options(struct config *c, int argc, char **argv)
         {"delay-ms", 1, NULL, 'd'},  {"jitter-ms", 1, NULL, 'j'},
         {"reorder", 0, NULL, 'r'},   {"loss", 1, NULL, 'l'},
         {"rate-mbit", 1, NULL, 'm'}, {"queue-ms", 1, NULL, 'q'},
-        {"seed", 1, NULL, 's'},      {NULL, 0, NULL, 0},
+        {"seed", 1, NULL, 's'},      {"later-mbit", 1, NULL, 'L'},
+        {NULL, 0, NULL, 0},
     };
     double seed = 1;
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -395,7 +414,10 @@ static bool parse_options(struct config *c, int argc, char **argv)
             good = parse_number(&c->loss, optarg) && c->loss <= 1;
             break;
         case 'm':
-            good = parse_number(&c->rate_mbit, optarg);
+            good = parse_rates(c->rate_mbit, argc, argv);
+            break;
+        case 'L':
+            good = parse_rates(c->later_mbit, argc, argv);
             break;
         case 'q':
             good = parse_number(&c->queue_ms, optarg);

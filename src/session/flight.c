@@ -1,0 +1,108 @@
+/*
+ * How much may be under way on a line that has shown to be slow. What QUIC and TCP find
+ * by loss fills every queue before such a line, and whoever types behind it waits for
+ * seconds. So there bulk stays behind what leaves in half a second; what is brief
+ * (stream.c) goes all the same, within a little more.
+ *
+ * A line is slow here while it carries less than SLOW_BYTES_S, its answers take
+ * QUEUE_NS longer than twice the least of the last half minute, and it does not carry
+ * more from one second to the next, as the TCP of a far path does that is finding its
+ * speed. That least is looked for anew: what was a queue may have become the way, and
+ * others may fill it.
+ */
+#include "session/internal.h"
+
+enum {
+    SLOW_BYTES_S = 256 * 1024,
+    CRAWL_BYTES_S = 32 * 1024,   /* no such line is waited for */
+    FLIGHT_MIN_BYTES = 8 * 1024, /* or one who shares the queue gets nothing */
+    FLIGHT_DRAINED_BYTES = 3 * 1024,
+    BRIEF_MORE_BYTES = 8 * 1024,
+    STEADY = 1, /* rates in a row that did not grow */
+};
+static const uint64_t queue_ns = 250000000ull;  /* more, and there is a queue */
+static const uint64_t target_ns = 500000000ull; /* what may wait in it */
+static const uint64_t rate_ns = 1000000000ull;  /* over which a rate is taken */
+static const uint64_t least_ns = 15 * 1000000000ull;
+
+void flight_begin(struct session *s, uint64_t now_ns)
+{
+    s->flight = (struct flight){.least_ns = {UINT64_MAX, UINT64_MAX},
+                                .turned_ns = now_ns,
+                                .since_ns = now_ns,
+                                .max = FLIGHT_MIN_BYTES,
+                                .seen_bytes = s->acked_bytes,
+                                .acked_bytes = s->acked_bytes};
+}
+
+static uint64_t base_ns(const struct flight *f)
+{
+    return f->least_ns[0] < f->least_ns[1] ? f->least_ns[0] : f->least_ns[1];
+}
+
+static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
+{
+    f->latest_ns = rtt_ns;
+    if (now_ns - f->turned_ns > least_ns) {
+        f->least_ns[1] = f->least_ns[0];
+        f->least_ns[0] = UINT64_MAX;
+        f->turned_ns = now_ns;
+        f->drained_ns = now_ns + 2 * rtt_ns;
+    }
+    f->draining = now_ns < f->drained_ns;
+    if (rtt_ns < f->least_ns[0])
+        f->least_ns[0] = rtt_ns;
+}
+
+static void note_rate(struct session *s, uint64_t now_ns)
+{
+    struct flight *f = &s->flight;
+    uint64_t span = now_ns - f->since_ns;
+    if (span < rate_ns || span < f->latest_ns)
+        return;
+    uint64_t us = span / 1000;
+    uint64_t rate = (s->acked_bytes - f->acked_bytes) * 1000000 / us;
+    f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
+    f->rates[f->turn++ % FLIGHT_RATES] = rate;
+    f->since_ns = now_ns;
+    f->acked_bytes = s->acked_bytes;
+    f->rate = 0;
+    for (unsigned i = 0; i < FLIGHT_RATES; i++)
+        f->rate = f->rates[i] > f->rate ? f->rates[i] : f->rate;
+}
+
+/*
+ * Held, it grows like QUIC's window in slow start as long as nothing waits, and falls
+ * to what leaves in time when something does.
+ */
+void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
+{
+    struct flight *f = &s->flight;
+    if (rtt_ns == 0 || rtt_ns == UINT64_MAX) /* after a move there is none yet */
+        return;
+    uint64_t news = s->acked_bytes - f->seen_bytes;
+    f->seen_bytes = s->acked_bytes;
+    note_rtt(f, rtt_ns, now_ns);
+    note_rate(s, now_ns);
+    uint64_t base = base_ns(f),
+             fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
+    bool queued = rtt_ns > 2 * base + queue_ns;
+    bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
+    f->held = f->rate < SLOW_BYTES_S && !grows && (f->held || queued);
+    if (queued)
+        f->max = fits > FLIGHT_MIN_BYTES ? fits : FLIGHT_MIN_BYTES;
+    else if (rtt_ns < base + (base + queue_ns) / 2 && f->max < SESSION_WINDOW_MAX)
+        f->max += news;
+}
+
+uint64_t flight_room(const struct session *s, uint64_t in_flight, bool brief)
+{
+    const struct flight *f = &s->flight;
+    uint64_t max = f->max;
+    if (!f->held)
+        return UINT64_MAX;
+    if (f->draining && max > FLIGHT_DRAINED_BYTES)
+        max = FLIGHT_DRAINED_BYTES;
+    max += brief ? BRIEF_MORE_BYTES : 0;
+    return in_flight < max ? max - in_flight : 0;
+}

@@ -1,0 +1,67 @@
+"""A line that is thin, or becomes so: who types beside bulk, and how downloads go on.
+
+TCP alone takes a second there for each byte typed: the line's buffer, which it fills.
+"""
+
+import re
+import time
+
+import pytest
+
+from .net import wait_until
+from .topology import Wire
+
+pytestmark = pytest.mark.postern
+THIN = Wire(delay_ms=20, rate_mbit=0.128, queue_ms=1000)
+BECOMES_THIN = Wire(delay_ms=20, rate_mbit=(20, 5), later_mbit=(0.256, 0.128),
+                    queue_ms=1000)
+TYPED_S = 1.5      # half of the bytes; with bulk before them it was 3.8 to 4.6 s
+TYPED_MAX_S = 5
+GAP_S = 5          # TCP alone: 1 to 3 s
+
+
+def came(flow):
+    """Bytes that a `gaps` peer has seen."""
+    flow.poll_output()
+    told = re.findall(r"^at \S+ (\d+)$", flow.stdout, re.M)
+    return int(told[-1]) if told else 0
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+def test_who_types_beside_bulk(gate, way):
+    """128 kbit/s at the client, the relay only, both in one session."""
+    g = gate(host="none", client="masq", wire_client=THIN)
+    server = g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "relay")
+    flow = g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, way)
+    sink = flow if way == "down" else server
+    wait_until(lambda: came(sink) > 100000, 20, "a full line whose rate is known")
+    before, begin = came(sink), time.monotonic()
+    done = g.client.peer("typist", "127.0.0.1", proc.port, 7)
+    rate = (came(sink) - before) / (time.monotonic() - begin)
+    assert done.status == 0, done.stdout + done.stderr
+    half, most = map(float, re.search(r"p50 (\S+) max (\S+)", done.stdout).groups())
+    print(f"{way}: half of the bytes {half:.2f} s, the slowest {most:.2f} s, "
+          f"beside {rate / 1000:.1f} KB/s")
+    assert half < TYPED_S and most < TYPED_MAX_S, done.stdout
+    assert rate > 8000, rate   # of 16: bulk goes on
+
+
+def test_a_download_on_a_line_that_becomes_thin(gate):
+    """20/5 Mbit/s, then 256/128 kbit/s, with every kind of path allowed."""
+    g = gate(host="none", client="masq", wire_client=BECOMES_THIN)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000")
+    flow = g.client.start_peer("gaps", "127.0.0.1", proc.port, 16, "down")
+    wait_until(lambda: came(flow) > 4_000_000, 10, "a download")
+    g.topo.slow_down(g.topo.client)
+    begin = time.monotonic()
+    time.sleep(11)
+    before = came(flow)
+    wait_until(lambda: came(flow) > before, GAP_S, "the download to go on")
+    gaps = [float(b) - float(a) for a, b in re.findall(r"^gap (\S+) (\S+)$", flow.stdout,
+                                                       re.M) if float(b) > begin]
+    print("gaps over 1 s:", *(f"{gap:.1f}" for gap in gaps if gap > 1))
+    assert max(gaps) < GAP_S, gaps
