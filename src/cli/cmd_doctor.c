@@ -299,6 +299,7 @@ int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     d->out = out;
     d->until_us = clock_us() + ALL_MS * 1000ull;
+    d->option = o->values[OPT_STATE].text;
     d->has_state = statedir_find(&d->state, o->values[OPT_STATE].text) == 0;
     int err = find_broker(o, d, f);
     if (err == 0) {

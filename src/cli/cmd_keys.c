@@ -46,15 +46,29 @@ static int tell_daemon(const struct statedir *state, const char *role, struct fa
     return err < 0 ? daemon_stored(err, "the new key is stored", f) : 0;
 }
 
-/* As many earlier keys as count: the oldest makes way for the one that goes now. */
+/*
+ * As many earlier keys as count: the oldest makes way for the one that goes now, and
+ * nothing brings it back. So who rotates hears it one rotation before, too.
+ */
 static void warn_of_the_oldest(const struct statedir *state)
 {
     struct keypair old[KEYS_OLD_MAX];
     char text[KEY_TEXT_LEN];
-    if (statedir_old_keys(state, old, KEYS_OLD_MAX, NULL) == KEYS_OLD_MAX)
-        log_warn("key %s counts no more, %d are newer: a device that met this one then "
-                 "and not since must be invited anew",
-                 key_format(old[KEYS_OLD_MAX - 1].pub, text), KEYS_OLD_MAX + 1);
+    bool serves = statedir_has(state->path, "host.db");
+    int n = statedir_old_keys(state, old, KEYS_OLD_MAX, NULL);
+    if (n == KEYS_OLD_MAX)
+        log_warn("key %s counts no more, %d are newer: %s",
+                 key_format(old[KEYS_OLD_MAX - 1].pub, text), KEYS_OLD_MAX + 1,
+                 serves ? "a device that met this one then and not since must be "
+                          "invited anew"
+                        : "a host that met this device then and not since lets it in "
+                          "by a new invite only");
+    if (n >= KEYS_OLD_MAX - 1)
+        log_warn("the next rotation ends key %s for good: first let %s",
+                 key_format(old[KEYS_OLD_MAX - 2].pub, text),
+                 serves ? "each device connect once that was away since"
+                        : "this device connect once to each host that it did not meet "
+                          "since");
     sodium_memzero(old, sizeof(old));
 }
 

@@ -17,6 +17,7 @@
 #include "cli/child.h"
 #include "cli/daemon.h"
 #include "client/book.h"
+#include "client/naming.h"
 #include "io/log.h"
 #include "io/statedir.h"
 
@@ -94,16 +95,46 @@ static bool has_systemd(void)
     return access("/run/systemd/system", F_OK) == 0;
 }
 
-static int check_systemd(const struct work *w, struct fault *f)
+/* A word as a shell reads it back. */
+static void put_shell_word(FILE *out, const char *word)
 {
-    char advice[160];
-    if (has_systemd())
-        return 0;
-    (void)snprintf(advice, sizeof(advice),
-                   "let what starts programs here run 'POSTERN_STATE=%.80s postern %s'",
-                   w->state.path, w->role != NULL ? w->role->name : "serve");
-    return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
-                     "no systemd runs on this machine");
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789/._-:,=@+";
+    if (word[0] != '\0' && strspn(word, plain) == strlen(word)) {
+        (void)fputs(word, out);
+        return;
+    }
+    (void)fputc('\'', out);
+    for (const char *at = word; *at != '\0'; at++)
+        (void)fprintf(out, *at == '\'' ? "'\\''" : "%c", *at);
+    (void)fputc('\'', out);
+}
+
+/* `words` is the whole line, from the program on, as a person would type it. */
+static int say_by_hand(const struct work *w, const char *const *words, struct fault *f)
+{
+    static const char none[] = "no systemd runs on this machine";
+    char advice[sizeof(f->advice)] = "";
+    FILE *out = fmemopen(advice, sizeof(advice), "w");
+    if (out == NULL)
+        return fault_set(f, POSTERN_ERR_NOTFOUND, "start it by other means", none);
+    (void)fputs("let what starts programs here run ", out);
+    put_shell_word(out, "POSTERN_STATE=");
+    put_shell_word(out, w->state.path);
+    (void)fputs(" postern", out);
+    for (size_t i = 1; words[i] != NULL; i++) {
+        (void)fputc(' ', out);
+        put_shell_word(out, words[i]);
+    }
+    bool whole = ferror(out) == 0;
+    whole = fflush(out) == 0 && whole && ftell(out) < (long)sizeof(advice);
+    (void)fclose(out);
+    if (!whole)
+        (void)snprintf(advice, sizeof(advice),
+                       "let what starts programs here run 'postern %s' with the same "
+                       "options and the same state directory",
+                       w->role->name);
+    return fault_set(f, POSTERN_ERR_NOTFOUND, advice, none);
 }
 
 /* So that it starts with the machine and not with a login, and its manager is there. */
@@ -214,8 +245,38 @@ static void put_unit(FILE *out, const struct work *w, const char *const *words)
                   w->user ? "default" : "multi-user");
 }
 
+/* Behind a line break would stand a directive of its own, quoted or not. */
+static bool is_plain(const char *word)
+{
+    for (const char *at = word; *at != '\0'; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            return false;
+    return true;
+}
+
+/* All that a unit says of this machine goes through here, before a file is touched. */
+static int check_plain(const struct work *w, const char *const *words, struct fault *f)
+{
+    static const char what[] =
+        "a unit takes no line break or other control character, and %s has one";
+    if (!is_plain(w->state.path))
+        return fault_set(f, POSTERN_ERR_USAGE, "choose another with --state", what,
+                         "the state directory's path");
+    if (!is_plain(words[0]))
+        return fault_set(f, POSTERN_ERR_USAGE, "put the program elsewhere", what,
+                         "this program's path");
+    for (size_t i = 1; words[i] != NULL; i++)
+        if (!is_plain(words[i]))
+            return fault_set(f, POSTERN_ERR_USAGE, "leave it out", what,
+                             "one of the options");
+    return 0;
+}
+
 static int write_unit(const struct work *w, const char *const *words, struct fault *f)
 {
+    int rc = check_plain(w, words, f);
+    if (rc != 0)
+        return rc;
     FILE *file = make_parents(w->path) == 0 ? fopen(w->path, "we") : NULL;
     if (file != NULL)
         put_unit(file, w, words);
@@ -232,7 +293,10 @@ static int write_unit(const struct work *w, const char *const *words, struct fau
 static int refuse(struct work *w, const struct options *o, struct fault *f)
 {
     const struct option_value *v = o->values;
+    enum naming_way way;
     w->has_file = v[OPT_CONFIG].given;
+    if (v[OPT_NAMES].given && naming_way_parse(&way, v[OPT_NAMES].text, f) != 0)
+        return POSTERN_ERR_USAGE;
     if (w->has_file && v[OPT_CONFIG].text[0] != '/')
         return fault_set(f, POSTERN_ERR_USAGE, "write it from / on",
                          "a unit does not find '%.100s'", v[OPT_CONFIG].text);
@@ -260,16 +324,12 @@ static int line_of(struct work *w, const struct options *given, size_t from,
     struct options o;
     size_t n = 0;
     words[n++] = w->role->name;
+    words[n] = NULL;
     if (given->arg_count > from + WORDS_MAX - 4)
         return fault_set(f, POSTERN_ERR_USAGE, "give fewer",
                          "there are too many options");
-    for (size_t i = from; i < given->arg_count; i++) {
-        for (const char *at = given->args[i]; *at != '\0'; at++)
-            if ((unsigned char)*at < ' ')
-                return fault_set(f, POSTERN_ERR_USAGE, "leave it out",
-                                 "a unit takes no line break");
+    for (size_t i = from; i < given->arg_count; i++)
         words[n++] = given->args[i];
-    }
     words[n] = NULL;
     int rc = options_parse(&o, command_find(w->role->name), (int)n - 1,
                            (char **)(uintptr_t)(words + 1), f);
@@ -350,6 +410,10 @@ static int install(struct work *w, const struct options *o, struct fault *f)
     int rc = line_of(w, o, 2, words + 1, f);
     if (rc == 0)
         rc = check_known(w, f);
+    if (rc == 0)
+        rc = check_plain(w, words, f);
+    if (rc == 0 && !has_systemd())
+        rc = say_by_hand(w, words, f);
     if (rc == 0 && (rc = look(w, f)) >= 0)
         rc = write_unit(w, words, f);
     if (rc != 0)
@@ -372,10 +436,17 @@ static int install(struct work *w, const struct options *o, struct fault *f)
 
 static int take_away(struct work *w, struct fault *f)
 {
+    char advice[160];
     int rc = look(w, f);
     if (rc == 0)
         return fault_set(f, POSTERN_ERR_NOTFOUND, "see 'postern service status'",
                          "there is no unit %.200s", w->path);
+    (void)snprintf(advice, sizeof(advice), "remove that file: rm %.130s", w->path);
+    if (rc > 0 && !has_systemd())
+        return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
+                         "no systemd runs on this machine, which would let go of "
+                         "%.150s",
+                         w->path);
     if (rc > 0)
         rc = must_ask(w, "disable", w->unit, f);
     if (rc == 0)
@@ -409,9 +480,6 @@ static bool is_meant(struct work *w, enum verb verb, bool running)
 
 static int act(struct work *w, enum verb verb, const struct options *o, struct fault *f)
 {
-    int rc = verb == STATUS ? 0 : check_systemd(w, f);
-    if (rc != 0)
-        return rc;
     if (verb == STATUS)
         tell(w);
     return verb == INSTALL ? install(w, o, f) : verb == REMOVE ? take_away(w, f) : 0;

@@ -16,6 +16,7 @@ enum doctor_state { DOCTOR_OK, DOCTOR_WARNING, DOCTOR_BAD, DOCTOR_SKIPPED };
 struct doctor {
     struct events *out;
     struct statedir state;
+    const char *option; /* --state, as given */
     bool has_state;     /* the directory is there; nothing is made */
     struct link broker; /* its host is "" when none is known */
     char netcheck[EVENT_TEXT_LEN];

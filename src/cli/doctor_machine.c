@@ -49,9 +49,13 @@ static void check_state(struct doctor *d)
 {
     struct fault f = {0};
     struct stat st;
-    if (!d->has_state) {
+    if (!d->has_state && statedir_check_place(d->option, &f) == 0) {
         doctor_say(d, "state", DOCTOR_OK, "", "none yet: %s",
                    "nothing was served or joined here");
+        return;
+    }
+    if (!d->has_state) {
+        doctor_say(d, "state", DOCTOR_BAD, f.advice, "%s", f.what);
         return;
     }
     int err = stat(d->state.path, &st) == 0

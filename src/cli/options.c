@@ -36,7 +36,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "so long (default 1h)"},
     [OPT_LOGIN]   = {"login",    0,  OPTION_DURATION, "TIME", 1, 365 * DAY_S, "how long a login to the portal lasts at most (default 12h)"},
     [OPT_NO_PORTAL] = {"no-portal", 0, OPTION_FLAG, NULL, 0, 0, "no web page for people without Postern"},
-    [OPT_BROKER]  = {"broker",   0,  OPTION_LINK, "LINK", 0, 0, "the broker's link; remembered from then on. - is standard input,\n"
+    [OPT_BROKER]  = {"broker",   0,  OPTION_LINK, "LINK", 0, 0, "the broker's link; serve remembers it. - is standard input,\n"
                                                                "@FILE a file, and without it POSTERN_LINK in the environment is taken"},
     [OPT_NAME]    = {"name",     0,  OPTION_TEXT, "HOST", 0, 0, "what clients call this host (default: this machine's name)"},
     [OPT_DEVICE_NAME] = {"name", 0,  OPTION_TEXT, "NAME", 0, 0, "what the host calls this device (default: this machine's name)"},

@@ -4,12 +4,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/dns.h"
 #include "io/log.h"
 
 struct join {
     struct client *client;
     struct link link;
 };
+
+/* Its own name was taken: by another machine, or by itself under a key of before. */
+static void warn_of_namesake(const struct book_host *h, const char *own)
+{
+    char label[BOOK_NAME_LEN];
+    dns_label(own, label, sizeof(label));
+    if (strcmp(label, h->name) != 0)
+        log_warn("%s is another host here, so this one is called %s; if it is the same "
+                 "machine, which began anew or changed its key too often meanwhile: "
+                 "'postern leave %s'",
+                 label, h->name, label);
+}
 
 static void on_services(void *ctx, struct peer *p, const Services *m)
 {
@@ -24,11 +37,15 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     memcpy(h.key, peer_key(p), KEY_LEN); /* newer than the invite's, perhaps */
     (void)snprintf(h.name, sizeof(h.name), "%.63s", m->host_name);
     memcpy(h.own_key, peer_own_key(p), KEY_LEN);
+    struct book_host known;
+    bool fresh = book_find_key(client_book(j->client), h.key, &known) != 0;
     int rc = book_add(client_book(j->client), &h, &f);
     if (rc != 0) {
         client_stop(j->client, rc, &f);
         return;
     }
+    if (fresh)
+        warn_of_namesake(&h, m->host_name);
     struct book_service list[BOOK_SERVICE_MAX];
     size_t n = client_services(m, list);
     event_begin(&e, "joined");
@@ -37,6 +54,10 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     for (size_t i = 0; i < n; i++)
         json_text(&e.json, NULL, list[i].name);
     json_array_end(&e.json);
+    if (m->spent)
+        event_text(&e, "spent",
+                   "this device was on its list already, and the invite, used up or "
+                   "expired, gave it nothing");
     (void)!book_services_set(client_book(j->client), h.key, list, n);
     share_tell_joined(client_statedir(j->client), h.name);
     events_print(client_out(j->client), &e);

@@ -260,7 +260,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
     case REFUSE_OFFLINE:
     case REFUSE_ENDED:
         (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
-                        "start 'postern serve' there, or check that machine's network",
+                        "start 'postern serve' there, or check that machine's network; "
+                        "if its key was changed often meanwhile, ask for a new invite",
                         "%.64s is not online at its broker", p->config.name);
         break;
     case REFUSE_DENIED:

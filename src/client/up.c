@@ -648,7 +648,7 @@ static void tell_ready(struct up *u)
 
 static int start(struct up *u, struct fault *f)
 {
-    static const struct local_events local_events = {on_request, on_gone};
+    static const struct local_events local_events = {on_request, on_gone, true};
     char path[STATEDIR_SOCKET_LEN];
     int rc = statedir_lock(client_statedir(u->client), "up", &u->lock, f);
     if (rc != 0)

@@ -35,7 +35,8 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
                                                statedir_now_s(), &invite) == 0;
 }
 
-void host_client_send_services(struct host_client *c)
+/* `spent`: it is the answer to an invite that gave nothing. */
+static void send_services(struct host_client *c, bool spent)
 {
     const struct host *h = c->host;
     Meta *m = calloc(1, sizeof(*m));
@@ -45,6 +46,7 @@ void host_client_send_services(struct host_client *c)
         return;
     m->which_body = Meta_services_tag;
     Services *list = &m->body.services;
+    list->spent = spent;
     (void)snprintf(list->host_name, sizeof(list->host_name), "%s", h->settings.name);
     if (listed || c->who.agent) {
         const pb_size_t max = sizeof(list->services) / sizeof(list->services[0]);
@@ -62,6 +64,11 @@ void host_client_send_services(struct host_client *c)
     if (session_send_meta(tie_session(c->tie), m) != 0)
         log_debug("the list of services could not be sent");
     free(m);
+}
+
+void host_client_send_services(struct host_client *c)
+{
+    send_services(c, false);
 }
 
 static void send_denied(struct host_client *c, unsigned code, const char *reason)
@@ -146,9 +153,9 @@ static void on_join(struct host_client *c, const Join *j)
         rc = roster_invite_consume(cs->host->roster, j->invite_id, c->key, j->name,
                                    statedir_now_s(), &f);
     sodium_memzero(&invite, sizeof(invite));
-    if ((rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) && c->who.member)
-        rc = 0; /* it used that invite itself, and is in */
-    if (rc != 0) {
+    bool spent =
+        (rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) && c->who.member;
+    if (rc != 0 && !spent) { /* who used it itself, perhaps, is in */
         deny_join(c, rc, &f);
         return;
     }
@@ -156,11 +163,12 @@ static void on_join(struct host_client *c, const Join *j)
     became_member(c);
     c->unlisted = false;
     approach_admit(tie_approach(c->tie));
-    tell_joined(c);
+    if (!spent)
+        tell_joined(c);
     /* The invite may be older than the key, or what the device knows of this host. */
     presence_announce(c->presence, tie_session(c->tie));
     presence_announce_earlier(c->host, tie_session(c->tie));
-    host_client_send_services(c);
+    send_services(c, spent);
 }
 
 /* All sessions of this device, not only the one that brought the new key. */

@@ -36,7 +36,7 @@ static const struct event_words event_table[] = {
     {"rejected", "{peer}: not {kind}: {reason}"},
     {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
-    {"joined",   "joined[ {host}][ by {device}][: {services}][; try: {try}]"},
+    {"joined",   "joined[ {host}][ by {device}][: {services}][; {spent}][; try: {try}]"},
     {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
     {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},

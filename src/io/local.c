@@ -5,12 +5,14 @@
 #include "io/local.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -54,16 +56,17 @@ struct local_server {
     const struct local_events *events;
     void *ctx;
     char path[PATH_MAX];
+    uid_t owner;          /* who may ask beside this user and root */
     struct sockfile file; /* that is ours */
 };
 
-static bool same_user(int fd)
+static bool is_of(int fd, uid_t user)
 {
     struct ucred cred;
     socklen_t len = sizeof(cred);
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
         return false;
-    return cred.uid == geteuid() || cred.uid == 0;
+    return cred.uid == geteuid() || cred.uid == user || cred.uid == 0;
 }
 
 /* Unlinks and frees; the descriptor is closed unless it was given away before. */
@@ -255,7 +258,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     (void)from;
     if (oldest != NULL && (silent >= LOCAL_SILENT_MAX || s->count >= LOCAL_CONN_MAX))
         conn_gone(oldest);
-    if (same_user(fd) && s->count < LOCAL_CONN_MAX)
+    if (is_of(fd, s->owner) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
     if (c == NULL || watch_open(&c->watch, s->loop, fd, on_conn_ready, c) != 0) {
         log_debug("a local command was turned away");
@@ -270,6 +273,34 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     s->conns = c;
     s->count++;
     conn_watch(c);
+}
+
+/*
+ * Root's socket in another user's directory becomes that user's, if the daemon says so.
+ * What stands at the path is the owner's to change: only a socket without a second name
+ * is given away, by a descriptor that cannot be led elsewhere.
+ */
+static void give_to_owner(struct local_server *s)
+{
+    char dir[PATH_MAX];
+    struct stat st;
+    const char *slash = strrchr(s->path, '/');
+    s->owner = geteuid();
+    if (!s->events->for_owner || geteuid() != 0 || slash == NULL)
+        return;
+    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(slash - s->path) + 1, s->path);
+    if (stat(dir, &st) != 0 || st.st_uid == 0)
+        return;
+    uid_t owner = st.st_uid;
+    gid_t group = st.st_gid;
+    int fd = open(s->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_nlink == 1 &&
+        fchownat(fd, "", owner, group, AT_EMPTY_PATH) == 0)
+        s->owner = owner;
+    else
+        log_debug("the local socket stays root's: %s", strerror(errno));
+    if (fd >= 0)
+        (void)close(fd);
 }
 
 /* Takes its place in the directory; what was there before is left alone on failure. */
@@ -293,6 +324,7 @@ static int take_place(struct local_server *s)
     acceptor_close(s->door);
     s->door = fresh;
     s->file = file;
+    give_to_owner(s);
     return 0;
 }
 
@@ -459,7 +491,7 @@ int local_dial(const char *path, int *out)
                : errno == EAGAIN                          ? POSTERN_ERR_TIMEOUT
                : errno == EACCES                          ? POSTERN_ERR_PERM
                                                           : POSTERN_ERR_IO;
-    if (!same_user(fd)) {
+    if (!is_of(fd, geteuid())) {
         (void)close(fd);
         return POSTERN_ERR_PERM;
     }

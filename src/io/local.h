@@ -3,7 +3,8 @@
  * connection, any number of replies, and then perhaps a byte stream on the same
  * descriptor. What the operations mean is not known here.
  *
- * Only the daemon's own user and root are heard (SO_PEERCRED, mode 0600).
+ * Only the daemon's own user and root are heard (SO_PEERCRED, mode 0600), and, if the
+ * daemon says so, the owner of the directory.
  */
 #ifndef POSTERN_IO_LOCAL_H
 #define POSTERN_IO_LOCAL_H
@@ -30,6 +31,8 @@ struct local_events {
      * returns. Not called after local_conn_close or local_conn_hand_over.
      */
     void (*on_gone)(void *ctx, struct local_conn *c);
+    /* The owner of the socket's directory may ask a daemon of root's too. */
+    bool for_owner;
 };
 
 /*

@@ -107,6 +107,13 @@ static int make_dirs(const char *path)
     return mkdir(part, 0700) == 0 || errno == EEXIST ? 0 : -1;
 }
 
+/* Who became root with sudo, in a directory of their own, knows whose it is. */
+static bool is_of_who_called(const struct stat *st)
+{
+    const char *uid = getenv("SUDO_UID");
+    return uid != NULL && uid[0] != '\0' && strtoul(uid, NULL, 10) == st->st_uid;
+}
+
 /*
  * As ssh does it: what another user owns is refused, but to root, who may use anybody's
  * (with sudo, for one); what is open to others is no reason to stop.
@@ -119,6 +126,8 @@ static int check_owner(const char *path, const struct stat *st, struct fault *f)
         return fault_set(f, POSTERN_ERR_PERM, "choose another with --state",
                          "the state directory %.200s belongs to user %u", path,
                          (unsigned)st->st_uid);
+    if (is_of_who_called(st))
+        return 0;
     log_warn("the state directory %.200s belongs to user %u, who can take its keys and "
              "change who comes in; if that is not meant: chown root it",
              path, (unsigned)st->st_uid);
@@ -142,14 +151,19 @@ static void warn_of_openness(const char *path, const struct stat *st)
     }
 }
 
+static int nameless(struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
+                     "there is no usable state directory: HOME is not set, or the name "
+                     "is empty or too long");
+}
+
 int statedir_open(struct statedir *s, const char *option, struct fault *f)
 {
     char path[STATEDIR_PATH_LEN], real[PATH_MAX];
     struct stat st;
     if (choose_path(path, sizeof(path), option) != 0)
-        return fault_set(f, POSTERN_ERR_INVALID, "name one with --state DIR",
-                         "there is no usable state directory: HOME is not set, or the "
-                         "name is empty or too long");
+        return nameless(f);
     if (make_dirs(path) != 0 || stat(path, &st) != 0)
         return state_fault(f, errno, path);
     if (!S_ISDIR(st.st_mode))
@@ -180,6 +194,27 @@ int statedir_find(struct statedir *s, const char *option)
         return POSTERN_ERR_NOTFOUND;
     memcpy(s->path, real, strlen(real) + 1);
     return 0;
+}
+
+int statedir_check_place(const char *option, struct fault *f)
+{
+    char path[STATEDIR_PATH_LEN], at[STATEDIR_PATH_LEN];
+    struct stat st;
+    if (choose_path(path, sizeof(path), option) != 0)
+        return nameless(f);
+    (void)snprintf(at, sizeof(at), "%s", path);
+    while (stat(at, &st) != 0) { /* the nearest that is there */
+        char *slash = strrchr(at, '/');
+        if (errno != ENOENT)
+            return state_fault(f, errno, path);
+        if (slash == NULL)
+            (void)snprintf(at, sizeof(at), ".");
+        else
+            slash[slash == at ? 1 : 0] = '\0';
+    }
+    if (!S_ISDIR(st.st_mode))
+        return state_fault(f, ENOTDIR, path);
+    return access(at, W_OK | X_OK) == 0 ? 0 : state_fault(f, errno, path);
 }
 
 /* A disk that takes no new file: an old one serves as well, or the directory itself. */

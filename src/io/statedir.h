@@ -30,6 +30,8 @@ MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct faul
 
 /* The same directory where it is there; makes and says nothing. */
 MUST_CHECK int statedir_find(struct statedir *s, const char *option);
+/* Where it is not: whether it could be made. Makes nothing either. */
+MUST_CHECK int statedir_check_place(const char *option, struct fault *f);
 
 /*
  * Takes ROLE.lock for the life of `*fd` (close it, or exit, to release it).

@@ -241,6 +241,7 @@ def test_root_may_run_it_with_a_users_state(house, work):
     up = h.up("--state", state)
     wait_until(h.has_name, what="the name")
     up.wait_event("service")
+    assert "can take its keys" in up.stderr
     g.host.start_peer("tcp-server", 7000)
     user = g.other_client("user")
     user.state = state
@@ -252,6 +253,43 @@ def test_root_may_run_it_with_a_users_state(house, work):
     own = user.start("up")
     own.wait_event("service")
     assert own.terminate() == 0
+
+
+@pytest.mark.needs("setpriv")
+def test_what_root_started_answers_the_states_owner(house, work):
+    """The owner's commands beside `sudo postern up --state DIR`, and nobody else's."""
+    h = house("7000")
+    g = h.g
+    os.chmod(work, 0o755)
+    state = f"{work}/user"
+    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for path in (state, *(f"{state}/{name}" for name in os.listdir(state))):
+        os.chown(path, NOBODY, NOBODY)
+    g.client.more_env["SUDO_UID"] = str(NOBODY)
+    up = h.up("--state", state)
+    wait_until(h.has_name, what="the name")
+    assert "belongs to user" not in up.stderr
+    g.host.start_peer("tcp-server", 7000)
+    user = g.other_client("user")
+    user.state = state
+    user.wrapper = [*h.wrapper, "setpriv", f"--reuid={NOBODY}", "--clear-groups"]
+    for words in (["status"], ["nc", HOST, "7000"], ["keys", "rotate"], ["status"]):
+        done = user.run(*words, json=False, stdin=b"")
+        assert done.status == 0 and done.stderr == "", (words, done.stdout, done.stderr)
+    os.chmod(state, 0o755)
+    os.chmod(f"{state}/up.sock", 0o666)
+    knock = ("import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]);"
+             "print(s.recv(1))")
+    for uid, heard in ((NOBODY - 1, False), (NOBODY, True)):
+        done = g.programs.run(None, "knock", "setpriv", f"--reuid={uid}", "--clear-groups", "/usr/bin/python3", "-c", knock,
+                              f"{state}/up.sock")
+        assert ("timed out" in done.stderr) == heard, (uid, done.stdout, done.stderr)
+    os.chmod(f"{state}/up.sock", 0o600)
+    os.chmod(state, 0o700)
+    done = user.run("leave", HOST, json=False)
+    assert done.status == 0 and done.stderr == "", done.stderr
+    wait_until(lambda: not h.has_name(), what="the name has gone")
+    assert up.terminate() == 0
 
 
 @pytest.mark.needs("ssh", "sshd")

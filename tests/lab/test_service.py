@@ -161,7 +161,21 @@ def here(programs, work):
 def test_without_systemd(here):
     here.wrapper = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run; exec "$@"', "sh"]
     says(here.run("service", "install", "up", json=False), 1,
-         f"no systemd runs on this machine; let what starts programs here run 'POSTERN_STATE={here.state} postern up'")
+         f"no systemd runs on this machine; let what starts programs here run POSTERN_STATE={here.state} postern up")
+    says(here.run("service", "install", "broker", "--public", "meet.example.org", "--open", "--domain", "a b", json=False), 1,
+         f"POSTERN_STATE={here.state} postern broker --public meet.example.org --open --domain 'a b'")
+    says(here.run("service", "install", "up", "--names", "nonsense", json=False), 2,
+         "'nonsense' is no way to make names known; use auto, hosts, resolved or off")
+    with open(here.state + ".link", "w", encoding="ascii") as f:
+        f.write("postern://b.example\n")
+    says(here.run("service", "install", "serve", "--broker", f"@{f.name}", json=False), 2, "a link does not belong into a unit")
+    says(here.run("service", "install", "serve", json=False), 1, "nothing is published here yet; run 'postern serve --broker LINK")
+    for role in ("serve", "up"):
+        gone = here.run("service", "remove", role, json=False)
+        says(gone, 1, f"there is no unit /etc/systemd/system/postern-{role}.service; see 'postern service status'")
+        assert "let what starts" not in gone.stderr
+    assert here.run("keys", json=False).status == 0
+    says(here.run("service", "status", json=False), 1, "nothing was started here yet")
 
 
 def test_words_that_are_wrong(here):
@@ -228,7 +242,7 @@ def test_what_is_refused(user):
     says(install("up", "--state", "x"), 2, "put it before that")
     says(install("serve", "--broker", "x"), 2, "a link does not belong into a unit")
     says(install("serve", "--config", "serve.conf"), 2, "a unit does not find 'serve.conf'; write it from / on")
-    says(install("up", "a\nb"), 2, "a unit takes no line break")
+    says(install("serve", "--config", "/a\nb"), 2, "a unit takes no line break or other control character, and one of the options")
     says(install("up", FAIL="enable"), 1, "systemctl enable postern-up.service failed: Failed to do that")
     with open(user.unit, "w", encoding="ascii") as f:
         f.write("[Service]\n")
@@ -236,8 +250,22 @@ def test_what_is_refused(user):
     says(user.run("service", "remove", "up", json=False), 1, "was not made by")
 
 
+@pytest.mark.parametrize("where", ["--state", "POSTERN_STATE", "HOME"])
+@pytest.mark.parametrize("char", "\n\r\t\x1b\x7f", ids=["lf", "cr", "tab", "esc", "del"])
+def test_a_unit_has_no_directives_of_a_path(user, where, char):
+    named = os.path.join(os.path.dirname(user.state), f"a{char}ExecStartPre=touch owned{char}#")
+    more = ["--state", named] if where == "--state" else []
+    user.more_env = {**user.more_env, **({where: named} if not more else {}), "XDG_STATE_HOME": ""}
+    if where == "HOME":
+        user.more_env["POSTERN_STATE"] = ""
+    done = user.run("service", *more, "install", "up", json=False)
+    says(done, 2, "a unit takes no line break or other control character, and the state directory's path has one")
+    home = named if where == "HOME" else os.path.dirname(user.state)
+    assert not os.path.exists(os.path.join(home, ".config")) and not os.path.exists(user.calls)
+
+
 def test_words_of_a_unit_are_quoted(user):
-    done = user.run("service", "install", "up", "--paths=relay", '--names=a"b\\c$d%e')
+    done = user.run("service", "install", "broker", '--domain=a"b\\c$d%e')
     assert done.status == 0, done.stderr
-    with open(user.unit, encoding="ascii") as f:
-        assert '"--names=a\\"b\\\\c$$d%%e"' in f.read()
+    with open(user.unit.replace("up", "broker"), encoding="ascii") as f:
+        assert '"--domain=a\\"b\\\\c$$d%%e"' in f.read()

@@ -387,12 +387,31 @@ def test_rotate_says_which_key_counts_no_more(gate):
     """A host is present under its last 32 earlier keys: the one that goes is named."""
     who = gate(host="none", client="none").client
     first = next(e["key"] for e in who.run("keys").events if e.get("state") == "current")
-    for _ in range(32):
+    for _ in range(31):
         done = who.run("keys", "rotate")
         assert done.status == 0 and done.stderr == "", done.stderr
     done = who.run("keys", "rotate")
-    assert done.status == 0 and first in done.stderr, done.stderr
-    assert "must be invited anew" in done.stderr
+    assert done.status == 0 and f"the next rotation ends key {first} for good: first let this device" in done.stderr, done.stderr
+    done = who.run("keys", "rotate")
+    assert done.status == 0 and f"key {first} counts no more" in done.stderr, done.stderr
+    assert "a host that met this device then and not since lets it in by a new invite only" in done.stderr
+
+
+def test_a_host_that_rotated_too_often(gate):
+    """Who was away meanwhile is told so, and how to go on."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    g.host_proc.terminate()
+    said = [g.host.run("keys", "rotate").stderr for _ in range(34)]
+    assert "first let each device connect once" in said[31] and "must be invited anew" in said[32], said
+    g.start_host("peer=7000")
+    done = g.client.run("nc", HOST, "peer", json=False, stdin=b"")
+    assert done.status == 1, done.stderr
+    assert "if its key was changed often meanwhile, ask for a new invite" in done.stderr
+    done = g.client.run("join", g.invite(), json=False)
+    assert done.status == 0 and f"joined {HOST}-2: peer" in done.stdout, done.stderr
+    assert f"so this one is called {HOST}-2" in done.stderr and f"'postern leave {HOST}'" in done.stderr, done.stderr
 
 
 def test_a_rotation_is_no_outage(gate):
