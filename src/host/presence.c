@@ -11,13 +11,15 @@
 #include "io/log.h"
 #include "io/statedir.h"
 
-enum { INVITES_TOLD_MAX = 128 };
+enum { INVITES_TOLD_MAX = 128, USED_MAX = 256 };
 
 struct presences {
     struct host *host;
     const struct presence_events *events;
     struct presence all[PRESENCES_MAX];
-    struct statedir_mark seen; /* of device.db */
+    struct statedir_mark seen;       /* of device.db */
+    uint8_t used[USED_MAX][KEY_LEN]; /* listed devices, who came last is first */
+    size_t used_count;
 };
 
 static const uint8_t *key_of(const struct presence *p)
@@ -85,9 +87,33 @@ static int read_passes(const struct host *h, uint8_t passes[][INVITE_PASS_LEN],
     return n;
 }
 
+void presence_note_used(const struct host *h, const uint8_t key[static KEY_LEN])
+{
+    struct presences *ps = h->presences;
+    size_t at = 0;
+    while (at < ps->used_count && memcmp(ps->used[at], key, KEY_LEN) != 0)
+        at++;
+    if (at == ps->used_count && at < USED_MAX)
+        ps->used_count++;
+    else if (at == USED_MAX)
+        at--; /* who came longest ago makes room */
+    memmove(ps->used[1], ps->used[0], at * KEY_LEN);
+    memcpy(ps->used[0], key, KEY_LEN);
+}
+
+/* Those that are listed still. */
+static size_t add_used(const struct host *h, uint8_t *list, size_t len)
+{
+    const struct presences *ps = h->presences;
+    for (size_t i = 0; i < ps->used_count; i++)
+        if (roster_client_find(h->roster, ps->used[i], NULL) == 0)
+            len = familiar_add(list, len, ps->used[i]);
+    return len;
+}
+
 /*
- * An agent knows its hosts itself. Those who joined last, where they are too many; the
- * invites have their places first.
+ * An agent knows its hosts itself. Where they are too many the invites have their
+ * places first, then who came since this program began, then who joined last.
  */
 size_t presence_familiar(void *ctx, uint8_t *list)
 {
@@ -102,8 +128,10 @@ size_t presence_familiar(void *ctx, uint8_t *list)
     size_t len = familiar_begin(list, salt);
     for (int i = 0; i < open; i++)
         len = familiar_add(list, len, passes[i]);
-    for (int i = n; i > 0; i--)
-        len = familiar_add(list, len, clients[i - 1].key);
+    len = add_used(p->host, list, len);
+    for (int i = n; i > 0 && len < FAMILIAR_BYTES; i--)
+        if (!familiar_has(list, len, clients[i - 1].key))
+            len = familiar_add(list, len, clients[i - 1].key);
     free(clients);
     return len > FAMILIAR_SALT_LEN ? len : 0;
 }

@@ -52,6 +52,8 @@ struct presence *presences_next(struct presences *ps, const struct presence *p);
  * is the presence.
  */
 size_t presence_familiar(void *ctx, uint8_t *list);
+/* A listed device has come: it has a place in that list before those who did not. */
+void presence_note_used(const struct host *h, const uint8_t key[static KEY_LEN]);
 /* Tells the brokers when there are other invites than they know of. NULL is fine. */
 void presences_tell_invites(struct presences *ps);
 /* The newest key, for a client whose session proved that of `p`. */
