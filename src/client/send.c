@@ -526,6 +526,11 @@ static int end_nc(struct sending *s, int err)
         strstr(why.what, "'" SERVICE "'") != NULL)
         return fault_set(s->f, why.code, "run 'postern receive' there",
                          "%s receives nothing now", s->host);
+    if (told && strstr(why.what, "broken before its end") != NULL)
+        return fault_set(s->f, POSTERN_ERR_CLOSED,
+                         "run 'postern receive' there, and send it again: it goes on "
+                         "where it was",
+                         "the receiver on %s ended in the middle", s->host);
     if (told) {
         *s->f = why;
         return why.code;

@@ -18,6 +18,17 @@ static int file_fault(const char *path, int e, struct fault *f)
                      "%.200s cannot be sent: %s", path, strerror(e));
 }
 
+/* What was named must be there; of what is in it the rest is sent. */
+static int pass_over(struct send_list *l, const char *path, bool named, int e,
+                     struct fault *f)
+{
+    if (named)
+        return file_fault(path, e, f);
+    log_warn("%.200s is not sent: %s", path, strerror(e));
+    l->passed_over++;
+    return 0;
+}
+
 static struct send_item *append(struct send_list *l)
 {
     if (l->count == l->room) {
@@ -60,10 +71,10 @@ static int walk(struct send_list *l, const char *from, const char *name, bool na
                 struct fault *f);
 
 static int walk_directory(struct send_list *l, const char *from, const char *name,
-                          struct fault *f)
+                          bool named, struct fault *f)
 {
     DIR *d = opendir(from);
-    int err = d == NULL ? file_fault(from, errno, f) : 0;
+    int err = d == NULL ? pass_over(l, from, named, errno, f) : 0;
     for (struct dirent *e; d != NULL && err == 0 && (e = readdir(d)) != NULL;) {
         char path[PATH_MAX], inner[TRANSFER_PATH_LEN];
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
@@ -71,8 +82,7 @@ static int walk_directory(struct send_list *l, const char *from, const char *nam
         int n = snprintf(path, sizeof(path), "%s/%s", from, e->d_name);
         int m = snprintf(inner, sizeof(inner), "%s/%s", name, e->d_name);
         if ((size_t)n >= sizeof(path) || (size_t)m >= sizeof(inner))
-            err = fault_set(f, POSTERN_ERR_LIMIT, "send what is in it by itself",
-                            "%.200s... has too long a path", from);
+            err = pass_over(l, from, false, ENAMETOOLONG, f);
         else
             err = walk(l, path, inner, false, f);
     }
@@ -86,10 +96,11 @@ static int walk(struct send_list *l, const char *from, const char *name, bool na
 {
     struct stat st;
     if (lstat(from, &st) != 0)
-        return file_fault(from, errno, f);
+        return pass_over(l, from, named, errno, f);
     if (S_ISDIR(st.st_mode) || S_ISREG(st.st_mode)) {
         int err = add_item(l, from, name, &st, f);
-        return err == 0 && S_ISDIR(st.st_mode) ? walk_directory(l, from, name, f) : err;
+        return err == 0 && S_ISDIR(st.st_mode) ? walk_directory(l, from, name, named, f)
+                                               : err;
     }
     const char *what = S_ISLNK(st.st_mode) ? "a symbolic link" : "no regular file";
     if (named)

@@ -72,9 +72,7 @@ static void clean_name(char *name, size_t len, bool first)
 {
     for (size_t i = 0; i < len;) {
         size_t n = utf8_len(name + i);
-        unsigned char c = (unsigned char)name[i];
-        bool control = n == 0 || c < 0x20 || c == 0x7f ||
-                       (n == 2 && c == 0xc2 && (unsigned char)name[i + 1] < 0xa0);
+        bool control = n == 0 || utf8_is_obeyed(name + i, n);
         for (size_t k = 0; control && k < (n == 0 ? 1 : n); k++)
             name[i + k] = '_';
         i += n == 0 ? 1 : n;

@@ -35,13 +35,25 @@ size_t utf8_len(const void *text)
     return n;
 }
 
+bool utf8_is_obeyed(const void *text, size_t len)
+{
+    const unsigned char *s = text;
+    unsigned c = s[0];
+    if (len == 2)
+        c = (s[0] & 0x1fu) << 6 | (s[1] & 0x3fu);
+    else if (len == 3)
+        c = (s[0] & 0x0fu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
+    return len <= 3 &&
+           (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c ||
+            c == 0x200b || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+            (c >= 0x2060 && c <= 0x206f) || c == 0xfeff);
+}
+
 void utf8_make_plain(char *text)
 {
     while (*text != '\0') {
-        const unsigned char *s = (const unsigned char *)text;
         size_t n = utf8_len(text), step = n == 0 ? 1 : n;
-        bool control = *s < 0x20 || *s == 0x7f || (*s == 0xc2 && s[1] < 0xa0);
-        if (n == 0 || control)
+        if (n == 0 || utf8_is_obeyed(text, n))
             memset(text, '?', step);
         text += step;
     }

@@ -2,6 +2,7 @@
 #ifndef POSTERN_CORE_UTF8_H
 #define POSTERN_CORE_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -9,6 +10,12 @@
  * is not one: broken, overlong, a surrogate or beyond U+10FFFF.
  */
 size_t utf8_len(const void *text);
+/*
+ * The character of `len` bytes there is obeyed and not shown: a control character, or
+ * one that turns the text's direction, breaks lines or has no width. Not the joiners
+ * (U+200C, U+200D), which scripts need.
+ */
+bool utf8_is_obeyed(const void *text, size_t len);
 
 /*
  * Makes `text` safe for one line of a terminal, in place: control characters (C0, DEL,

@@ -33,7 +33,8 @@ struct folder {
     struct timer turn, sweep; /* the daemon's next turn */
     struct places places;
     struct loop *loop;
-    int result;
+    const char *name;
+    struct events *out;
     struct fault *f;
 };
 
@@ -386,13 +387,13 @@ static void on_connection(void *ctx, int fd, const char *who)
     timer_start(&f->turn, 0);
 }
 
-static void on_lost(void *ctx)
+static void tell_ready(void *ctx)
 {
     struct folder *f = ctx;
-    f->result = fault_set(f->f, POSTERN_ERR_CLOSED, "start both again",
-                          "the running 'postern serve' ended, and nobody can read any "
-                          "more");
-    loop_stop(f->loop);
+    struct event e;
+    event_begin(&e, "ready");
+    event_text(&e, "shares", f->name);
+    events_print(f->out, &e);
 }
 
 static void on_stop(void *ctx, int signum)
@@ -440,11 +441,10 @@ static int open_all(struct folder *f, const char *dir)
 int folder_run(const struct statedir *state, const char *dir, struct events *out,
                struct fault *f)
 {
-    static const struct taker_events events = {on_connection, on_lost};
-    struct folder folder = {.dir = -1, .f = f};
+    static const struct taker_events events = {on_connection, tell_ready};
+    struct folder folder = {.dir = -1, .name = dir, .out = out, .f = f};
     struct taker *taker = NULL;
     struct stop *stop = NULL;
-    struct event e;
     places_init(&folder.places);
     int err = open_all(&folder, dir);
     if (err == 0 && (err = stop_open(&stop, folder.loop, on_stop, &folder)) != 0)
@@ -453,11 +453,8 @@ int folder_run(const struct statedir *state, const char *dir, struct events *out
         err = taker_open(&taker, folder.loop, state, FOLDER_SERVICE "=" FOLDER_PORT,
                          "postern share", &events, &folder, f);
     if (err == 0) {
-        event_begin(&e, "ready");
-        event_text(&e, "shares", dir);
-        events_print(out, &e);
+        tell_ready(&folder);
         loop_run(folder.loop);
-        err = folder.result;
     }
     taker_close(taker);
     stop_close(stop);

@@ -126,6 +126,9 @@ static int fail_file(struct incoming *in, int err, const struct transfer_file *f
     } else if (err == POSTERN_ERR_INUSE) {
         why = "it is being received already";
         advice = "wait for the other one to end";
+    } else if (err == POSTERN_ERR_INVALID) {
+        why = "a link or a file stands there where its directory would be";
+        advice = "move that away there, or send it under another name";
     } else if (err == POSTERN_ERR_CORRUPT) {
         why = "what came is not what was sent";
     } else if (err == POSTERN_ERR_PERM) {
@@ -265,12 +268,13 @@ static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
 static int on_same(struct incoming *in, struct wire_reader *r)
 {
     uint8_t msg[4];
+    char path[TRANSFER_PATH_LEN];
     uint32_t i = wire_get_u32(r);
     const uint8_t *hash = wire_get_bytes(r, TRANSFER_HASH_LEN);
     if (wire_end(r) != 0 || i >= in->count || in->files[i].directory)
         return POSTERN_ERR_PROTO;
-    if (store_is(in->store, &in->files[i], hash))
-        return say_stored(in, i, in->files[i].path);
+    if (store_is(in->store, &in->files[i], hash, path))
+        return say_stored(in, i, path);
     struct wire_writer w = wire_writer(msg, sizeof(msg));
     wire_put_u32(&w, i);
     return say(in, TRANSFER_DIFFERS, msg, w.used);
@@ -343,8 +347,6 @@ struct receive {
     struct events *out;
     const char *dir;
     unsigned senders; /* processes that have not ended */
-    int result;
-    struct fault *f;
 };
 
 _Noreturn static void run_sender(struct receive *r, int fd, const char *who)
@@ -386,23 +388,15 @@ static void on_connection(void *ctx, int fd, const char *who)
     (void)close(fd);
 }
 
-static void on_lost(void *ctx)
-{
-    struct receive *r = ctx;
-    r->result = fault_set(r->f, POSTERN_ERR_CLOSED, "start both again",
-                          "the running 'postern serve' ended, and nobody can send "
-                          "any more");
-    loop_stop(r->loop);
-}
-
 static void on_stop(void *ctx, int signum)
 {
     (void)signum;
     loop_stop(((struct receive *)ctx)->loop);
 }
 
-static void tell_ready(struct receive *r)
+static void tell_ready(void *ctx)
 {
+    struct receive *r = ctx;
     struct event e;
     event_begin(&e, "ready");
     event_text(&e, "into", r->dir);
@@ -412,8 +406,8 @@ static void tell_ready(struct receive *r)
 int receive_run(const struct statedir *state, const char *dir, struct events *out,
                 struct fault *f)
 {
-    static const struct taker_events events = {on_connection, on_lost};
-    struct receive r = {.out = out, .dir = dir, .f = f};
+    static const struct taker_events events = {on_connection, tell_ready};
+    struct receive r = {.out = out, .dir = dir};
     struct store store;
     struct taker *taker = NULL;
     struct stop *stop = NULL;
@@ -433,7 +427,6 @@ int receive_run(const struct statedir *state, const char *dir, struct events *ou
     if (err == 0) {
         tell_ready(&r);
         loop_run(r.loop);
-        err = r.result;
     }
     taker_close(taker);
     stop_close(stop);

@@ -30,6 +30,7 @@ static int err_of(int e)
 {
     return e == ENOSPC || e == EDQUOT || e == EFBIG  ? POSTERN_ERR_FULL
            : e == EACCES || e == EPERM || e == EROFS ? POSTERN_ERR_PERM
+           : e == ELOOP || e == ENOTDIR              ? POSTERN_ERR_INVALID
                                                      : POSTERN_ERR_IO;
 }
 
@@ -178,35 +179,47 @@ static uint64_t hash_of(int fd, uint64_t blocks, uint64_t size,
     return good ? blocks : 0;
 }
 
-/* The file that has its name and its size; -1: there is none. */
-static int open_whole(struct store *s, const struct transfer_file *file)
+/*
+ * The file of that size under its name, or that name with a number; from `*number` on,
+ * 1 being the name itself. -1: there is none. The path, where it is, in `path`.
+ */
+static int open_whole(struct store *s, const struct transfer_file *file,
+                      unsigned *number, char path[static TRANSFER_PATH_LEN])
 {
+    char numbered[256];
     const char *last;
     struct stat st;
-    int at = open_parent(s->dir, file->path, false, &last);
-    int fd =
-        at >= 0 ? openat(at, last, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+    int fd = -1, at = open_parent(s->dir, file->path, false, &last);
+    for (bool there = at >= 0; there && fd < 0 && *number < NUMBERS_MAX; (*number)++) {
+        (void)snprintf(numbered, sizeof(numbered), "%.255s", last);
+        if (*number > 1)
+            transfer_number_name(numbered, sizeof(numbered), last, *number);
+        there = fstatat(at, numbered, &st, AT_SYMLINK_NOFOLLOW) == 0;
+        if (!there || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != file->size)
+            continue;
+        fd = openat(at, numbered, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        size_t parent = (size_t)(last - file->path);
+        (void)snprintf(path, TRANSFER_PATH_LEN, "%s", file->path);
+        (void)snprintf(path + parent, TRANSFER_PATH_LEN - parent, "%s", numbered);
+    }
     if (at >= 0)
         (void)close(at);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-        (uint64_t)st.st_size == file->size)
-        return fd;
-    if (fd >= 0)
-        (void)close(fd);
-    return -1;
+    return fd;
 }
 
 bool store_is(struct store *s, const struct transfer_file *file,
-              const uint8_t hash[static TRANSFER_HASH_LEN])
+              const uint8_t hash[static TRANSFER_HASH_LEN],
+              char path[static TRANSFER_PATH_LEN])
 {
     uint8_t own[TRANSFER_HASH_LEN];
     uint64_t blocks = transfer_blocks(file->size);
-    int fd = open_whole(s, file);
-    if (fd < 0)
-        return false;
-    bool same = hash_of(fd, blocks, file->size, own) == blocks &&
-                memcmp(own, hash, sizeof(own)) == 0;
-    (void)close(fd);
+    unsigned number = 1;
+    bool same = false;
+    for (int fd; !same && (fd = open_whole(s, file, &number, path)) >= 0;) {
+        same = hash_of(fd, blocks, file->size, own) == blocks &&
+               memcmp(own, hash, sizeof(own)) == 0;
+        (void)close(fd);
+    }
     return same;
 }
 
@@ -216,7 +229,9 @@ uint64_t store_have(struct store *s, const char *who, const struct transfer_file
     char name[40];
     struct stat st;
     uint64_t have = 0;
-    int fd = open_whole(s, file);
+    char path[TRANSFER_PATH_LEN];
+    unsigned number = 1;
+    int fd = open_whole(s, file, &number, path);
     memset(hash, 0, TRANSFER_HASH_LEN);
     *whole = fd >= 0;
     if (fd >= 0)

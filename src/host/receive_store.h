@@ -26,14 +26,16 @@ uint64_t store_room(const struct store *s);
 MUST_CHECK int store_make_dir(struct store *s, const char *path);
 
 /*
- * What is there of a file that `who` sends: one of its name and size (`whole`), and a
+ * What is there of a file that `who` sends: one of its size and name, with
+ * a number or without (`whole`), and a
  * part of his. How many blocks that has, and their hash; 0: none.
  */
 uint64_t store_have(struct store *s, const char *who, const struct transfer_file *file,
                     bool *whole, uint8_t hash[static TRANSFER_HASH_LEN]);
-/* The one of its name and size has that hash. */
+/* One of its name, or that with a number, and its size has that hash: its path. */
 bool store_is(struct store *s, const struct transfer_file *file,
-              const uint8_t hash[static TRANSFER_HASH_LEN]);
+              const uint8_t hash[static TRANSFER_HASH_LEN],
+              char path[static TRANSFER_PATH_LEN]);
 
 /* A file that is being written. */
 struct store_part {

@@ -13,13 +13,19 @@
 #include "io/fdpass.h"
 #include "io/lack.h"
 #include "io/local.h"
+#include "io/log.h"
 #include "io/sock.h"
 
-enum { WHO_LEN = 64, REPLY_MS = 5000, BURST = 16 };
+enum { WHO_LEN = 64, REPLY_MS = 5000, BURST = 16, AGAIN_MS = 500 };
 
 struct taker {
     int conn, bringer;
     struct watch conn_watch, bringer_watch;
+    struct timer again;
+    struct loop *loop;
+    const struct statedir *state;
+    const char *service, *program;
+    bool told; /* why the next `serve` does not take it */
     const struct taker_events *events;
     void *ctx;
 };
@@ -60,14 +66,6 @@ static void on_bringer(void *ctx, int events)
     }
 }
 
-static void on_conn(void *ctx, int events)
-{
-    struct taker *t = ctx;
-    (void)events;
-    watch_close(&t->conn_watch);
-    t->events->on_lost(t->ctx);
-}
-
 /* Under its own name, and no other's: who sends asks for that. */
 static int check_name(const char *json, const char *service, struct fault *f)
 {
@@ -82,15 +80,14 @@ static int check_name(const char *json, const char *service, struct fault *f)
                      "this host publishes a service '%.*s' already", (int)len, service);
 }
 
-static int publish(struct taker *t, const struct statedir *state, const char *service,
-                   const char *program, int give, struct fault *f)
+static int publish(struct taker *t, int give, struct fault *f)
 {
     LocalRequest req = {.op = LOCAL_PUBLISH};
     LocalReply reply = LocalReply_init_zero;
     char path[STATEDIR_SOCKET_LEN];
-    statedir_socket(state, "serve", path);
-    (void)snprintf(req.service, sizeof(req.service), "%s", service);
-    (void)snprintf(req.arg, sizeof(req.arg), "%s", program);
+    statedir_socket(t->state, "serve", path);
+    (void)snprintf(req.service, sizeof(req.service), "%s", t->service);
+    (void)snprintf(req.arg, sizeof(req.arg), "%s", t->program);
     int err = local_dial(path, &t->conn);
     if (err == POSTERN_ERR_NOTFOUND) {
         t->conn = -1;
@@ -109,32 +106,82 @@ static int publish(struct taker *t, const struct statedir *state, const char *se
                          postern_strerror(err));
     if (reply.code != 0)
         return fault_set(f, (int)reply.code, reply.advice, "%s", reply.reason);
-    return check_name(reply.json, service, f);
+    return check_name(reply.json, t->service, f);
+}
+
+static void let_go(struct taker *t)
+{
+    watch_close(&t->conn_watch);
+    watch_close(&t->bringer_watch);
+    if (t->conn >= 0)
+        (void)close(t->conn);
+    if (t->bringer >= 0)
+        (void)close(t->bringer);
+    t->conn = t->bringer = -1;
+}
+
+static void on_conn(void *ctx, int events)
+{
+    struct taker *t = ctx;
+    (void)events;
+    let_go(t);
+    t->told = false;
+    log_warn("the running 'postern serve' ended: '%s' waits until it is back",
+             t->program);
+    timer_start(&t->again, AGAIN_MS);
+}
+
+static int start(struct taker *t, struct fault *f)
+{
+    int pair[2];
+    if (sock_pair(pair) != 0)
+        return fault_lack(f, POSTERN_ERR_LIMIT);
+    t->bringer = pair[0];
+    int err = publish(t, pair[1], f);
+    (void)close(pair[1]);
+    if (err == 0 &&
+        (watch_start(&t->conn_watch, t->loop, t->conn, WATCH_READ, on_conn, t) != 0 ||
+         watch_start(&t->bringer_watch, t->loop, t->bringer, WATCH_READ, on_bringer,
+                     t) != 0))
+        err = fault_lack(f, POSTERN_ERR_LIMIT);
+    if (err != 0)
+        let_go(t);
+    return err;
+}
+
+static void on_again(void *ctx)
+{
+    struct taker *t = ctx;
+    struct fault f = {0};
+    int err = start(t, &f);
+    if (err == 0) {
+        t->events->on_back(t->ctx);
+        return;
+    }
+    /* a `serve` that starts or ends may refuse; that is not news */
+    if (err == POSTERN_ERR_INUSE && !t->told) {
+        log_warn("%s; %s", f.what, f.advice);
+        t->told = true;
+    }
+    timer_start(&t->again, AGAIN_MS);
 }
 
 int taker_open(struct taker **out, struct loop *loop, const struct statedir *state,
                const char *service, const char *program,
                const struct taker_events *events, void *ctx, struct fault *f)
 {
-    int pair[2];
     struct taker *t = calloc(1, sizeof(*t));
     if (t == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     t->conn = t->bringer = -1;
+    t->loop = loop;
+    t->state = state;
+    t->service = service;
+    t->program = program;
     t->events = events;
     t->ctx = ctx;
-    if (sock_pair(pair) != 0) {
-        free(t);
-        return fault_lack(f, POSTERN_ERR_LIMIT);
-    }
-    t->bringer = pair[0];
-    int err = publish(t, state, service, program, pair[1], f);
-    (void)close(pair[1]);
-    if (err == 0 &&
-        (watch_start(&t->conn_watch, loop, t->conn, WATCH_READ, on_conn, t) != 0 ||
-         watch_start(&t->bringer_watch, loop, t->bringer, WATCH_READ, on_bringer, t) !=
-             0))
-        err = fault_lack(f, POSTERN_ERR_LIMIT);
+    timer_init(&t->again, loop, on_again, t);
+    int err = start(t, f);
     if (err != 0)
         taker_close(t);
     else
@@ -146,11 +193,7 @@ void taker_close(struct taker *t)
 {
     if (t == NULL)
         return;
-    watch_close(&t->conn_watch);
-    watch_close(&t->bringer_watch);
-    if (t->conn >= 0)
-        (void)close(t->conn);
-    if (t->bringer >= 0)
-        (void)close(t->bringer);
+    timer_stop(&t->again);
+    let_go(t);
     free(t);
 }

@@ -24,14 +24,15 @@ struct taker;
 struct taker_events {
     /* `fd` is connected, non-blocking and yours; `who`: a device or account. */
     void (*on_connection)(void *ctx, int fd, const char *who);
-    /* `serve` ended: nothing is published any more. */
-    void (*on_lost)(void *ctx);
+    /* `serve` had ended, which was said, and is back: it is published again. */
+    void (*on_back)(void *ctx);
 };
 
 /*
  * Publishes `service`, a SERVICE text (docs/CLI.md), through the `serve` of that state
- * directory until taker_close. POSTERN_ERR_NOTFOUND when none runs; _INUSE when the
- * service's name is taken.
+ * directory until taker_close; when that ends, and starts again, through the next one.
+ * The texts live as long as the taker. POSTERN_ERR_NOTFOUND when none runs; _INUSE when
+ * the service's name is taken.
  */
 MUST_CHECK int taker_open(struct taker **out, struct loop *loop,
                           const struct statedir *state, const char *service,

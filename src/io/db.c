@@ -24,6 +24,7 @@ int db_from_errno(int e)
         return POSTERN_ERR_LIMIT;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
         return POSTERN_ERR_FULL;
     case EACCES:
     case EPERM:

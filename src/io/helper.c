@@ -453,7 +453,11 @@ static void start_first(struct loop *loop)
     if (attach(loop) != 0 || begin() != 0)
         return;
     struct pollfd p = {.fd = helper.fd, .events = POLLIN};
-    if (poll(&p, 1, GATE_ANSWER_MS) > 0) {
+    int n;
+    do /* a signal that ends the program is no silence of the helper's */
+        n = poll(&p, 1, GATE_ANSWER_MS);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
         if (fdpass_recv(helper.fd, &r, sizeof(r), MSG_DONTWAIT, &fd) ==
                 (ssize_t)sizeof(r) &&
             r.op == PRIVILEGE_HELLO)

@@ -58,6 +58,7 @@ static int state_fault(struct fault *f, int e, const char *path)
                          "the state directory %.200s is not a directory", path);
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
         return fault_set(f, POSTERN_ERR_FULL, "free some space there and try again",
                          "the disk is full: %.200s cannot be made", path);
     default:

@@ -44,6 +44,12 @@ static bool is_ignored(int signum)
            now.sa_handler == SIG_IGN;
 }
 
+/* The write fails with EFBIG, as on a full disk; exec gives others the default again. */
+static void on_file_limit(int signum)
+{
+    (void)signum;
+}
+
 void stop_prepare(void)
 {
     sigset_t none;
@@ -51,8 +57,11 @@ void stop_prepare(void)
     (void)pthread_sigmask(SIG_SETMASK, &none, NULL);
     struct sigaction act = {.sa_sigaction = on_pipe,
                             .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction limit = {.sa_handler = on_file_limit, .sa_flags = SA_RESTART};
     if (!is_ignored(SIGPIPE))
         (void)sigaction(SIGPIPE, &act, NULL);
+    if (!is_ignored(SIGXFSZ))
+        (void)sigaction(SIGXFSZ, &limit, NULL);
 }
 
 /* Nothing is under way that could be told of it; what was printed was flushed. */

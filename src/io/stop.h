@@ -18,7 +18,8 @@ struct stop;
 
 /*
  * Once, at the start of the process: from now on a write to a closed pipe or socket is
- * an error of that write and no more, and SIGPIPE that another process sends is
+ * an error of that write and no more, so is one beyond the limit of a file (RLIMIT_FSIZE),
+ * and SIGPIPE that another process sends is
  * SIGTERM; none is blocked, whatever the parent had blocked for itself. A program that
  * is executed ignores what was ignored before.
  */

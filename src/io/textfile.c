@@ -20,11 +20,11 @@ enum {
 
 static int file_fault(struct fault *f, int e, const char *path)
 {
-    int rc = e == EACCES || e == EPERM || e == EROFS ? POSTERN_ERR_PERM
-             : e == ENOSPC || e == EDQUOT            ? POSTERN_ERR_FULL
-             : e == ENOENT                           ? POSTERN_ERR_NOTFOUND
-             : e == ENOMEM                           ? POSTERN_ERR_NOMEM
-                                                     : POSTERN_ERR_IO;
+    int rc = e == EACCES || e == EPERM || e == EROFS    ? POSTERN_ERR_PERM
+             : e == ENOSPC || e == EDQUOT || e == EFBIG ? POSTERN_ERR_FULL
+             : e == ENOENT                              ? POSTERN_ERR_NOTFOUND
+             : e == ENOMEM                              ? POSTERN_ERR_NOMEM
+                                                        : POSTERN_ERR_IO;
     return fault_set(f, rc,
                      rc == POSTERN_ERR_FULL ? "free some space"
                                             : "see that it can be read and written",

@@ -671,6 +671,22 @@ def small_disks(g, work):
     return path
 
 
+def test_a_limit_of_file_sizes_is_a_full_disk(gate):
+    """RLIMIT_FSIZE, as `ulimit -f` and LimitFSIZE= set it: its log cannot grow, and the
+    host serves on."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.host.wrapper = ["prlimit", "--fsize=102400"]
+    g.start_host("7000")
+    g.join()
+    connect = g.connect("7000")
+    for _ in range(12):
+        done = g.client.peer("typist", "127.0.0.1", connect.port, 0.1)
+        assert done.status == 0, done.stdout + g.host_proc.stderr
+    assert g.host_proc.running, g.host_proc.stderr
+
+
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_what_only_reads_starts_on_a_full_or_read_only_disk(gate, work, how):
     """Everybody is started again there, and carries connections."""
