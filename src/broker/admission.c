@@ -6,7 +6,8 @@
 #include <sodium.h>
 
 struct device_budget {
-    struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions;
+    struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions,
+        shown;
 };
 
 struct host_budget {
@@ -70,6 +71,13 @@ bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
     return b != NULL && bucket_take(&b->introductions, LIMIT_RATE_INTRODUCE, now_ms, 1);
 }
 
+bool admission_show(struct admission *a, const uint8_t key[static KEY_LEN],
+                    uint64_t now_ms)
+{
+    struct device_budget *b = ledger_get(&a->devices, key);
+    return b != NULL && bucket_take(&b->shown, LIMIT_RATE_SHOW, now_ms, 1);
+}
+
 /* The key of a host together with another key. */
 static void both(uint8_t out[static KEY_LEN], const uint8_t *host, const uint8_t *other)
 {
@@ -124,6 +132,25 @@ void admission_note_passed(struct admission *a, const uint8_t host[static KEY_LE
         if (place != NULL)
             place->passed_ms = now_ms;
     }
+}
+
+uint64_t admission_pass_used(struct admission *a, const uint8_t host[static KEY_LEN],
+                             const uint8_t pass[static KEY_LEN])
+{
+    uint8_t key[KEY_LEN];
+    both(key, host, pass);
+    const struct stranger *place = ledger_find(&a->strangers, key);
+    return place != NULL ? place->passed_ms : 0;
+}
+
+void admission_note_pass(struct admission *a, const uint8_t host[static KEY_LEN],
+                         const uint8_t pass[static KEY_LEN], uint64_t now_ms)
+{
+    uint8_t key[KEY_LEN];
+    both(key, host, pass);
+    struct stranger *place = ledger_get(&a->strangers, key);
+    if (place != NULL)
+        place->passed_ms = now_ms;
 }
 
 bool admission_pass(struct admission *a, const uint8_t host[static KEY_LEN], bool known,

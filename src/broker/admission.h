@@ -34,6 +34,10 @@ bool admission_carry(struct admission *a, const uint8_t key[static KEY_LEN],
                      enum admission_role role, uint32_t bytes, uint64_t now_ms);
 bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
                          uint64_t now_ms);
+/* True when its invite's pass may be looked at, though its address has had its share.
+ */
+bool admission_show(struct admission *a, const uint8_t key[static KEY_LEN],
+                    uint64_t now_ms);
 
 /* The host accepted that client before, as far as it is remembered. */
 bool admission_knows(struct admission *a, const uint8_t host[static KEY_LEN],
@@ -53,6 +57,11 @@ bool admission_may_pass(struct admission *a, const uint8_t host[static KEY_LEN],
  */
 void admission_passed(struct admission *a, const uint8_t host[static KEY_LEN],
                       const struct addr *from, uint64_t passed_ms[static ADDR_LEVELS]);
+/* The same of one who showed that pass of an invite. */
+uint64_t admission_pass_used(struct admission *a, const uint8_t host[static KEY_LEN],
+                             const uint8_t pass[static KEY_LEN]);
+void admission_note_pass(struct admission *a, const uint8_t host[static KEY_LEN],
+                         const uint8_t pass[static KEY_LEN], uint64_t now_ms);
 /* One is introduced now. */
 void admission_note_passed(struct admission *a, const uint8_t host[static KEY_LEN],
                            const struct addr *from, uint64_t now_ms);

@@ -25,6 +25,7 @@ enum { MESSAGE_MAX = PROTO_FRAME_MAX };
 struct route {
     const uint8_t *to, *from; /* keys */
     bool to_host;
+    bool over; /* an introduction above its address's share: none without an invite */
 };
 
 static void deliver(struct shard *s, const struct route *r, Control *m);
@@ -48,6 +49,7 @@ static void send_on(struct shard *s, const struct route *r, Control *m)
         memcpy(mail->to, r->to, KEY_LEN);
         memcpy(mail->from, r->from, KEY_LEN);
         mail->to_host = r->to_host;
+        mail->over = r->over;
         if (mailbox_post(to->mail, mail) == 0)
             return;
     }
@@ -58,7 +60,10 @@ static void send_on(struct shard *s, const struct route *r, Control *m)
 void control_on_mail(struct shard *s, const struct mail *mail)
 {
     Control m;
-    struct route r = {.to = mail->to, .from = mail->from, .to_host = mail->to_host};
+    struct route r = {.to = mail->to,
+                      .from = mail->from,
+                      .to_host = mail->to_host,
+                      .over = mail->over};
     if (!s->stopping && proto_decode_control(&m, mail->bytes, mail->len) == 0)
         deliver(s, &r, &m);
 }
@@ -149,10 +154,23 @@ static bool waits_too(struct conn *host, const struct route *r, const Control *m
     return g != NULL;
 }
 
+/* Shows that he holds an invite which this host has open, as far as it says. */
+static bool is_invited(const struct conn *host, const Introduce *i)
+{
+    return i->pass.size == INVITE_PASS_LEN &&
+           familiar_has(host->familiar, host->familiar_len, i->pass.bytes);
+}
+
 /* He waits for his turn, which may be now. */
 static void take_stranger(struct shard *s, struct conn *host, const struct route *r,
-                          const Control *m, const struct addr *from)
+                          Control *m, const struct addr *from)
 {
+    Introduce *i = &m->body.introduce;
+    uint8_t pass[KEY_LEN] = {0};
+    bool invited = is_invited(host, i);
+    if (invited)
+        memcpy(pass, i->pass.bytes, sizeof(pass));
+    i->pass.size = 0;
     struct lobby_guest *g = as_guest(m);
     if (g == NULL) {
         s->stats.dropped++;
@@ -161,6 +179,8 @@ static void take_stranger(struct shard *s, struct conn *host, const struct route
     memcpy(g->client, r->from, KEY_LEN);
     memcpy(g->conv, m->conv, CONV_LEN);
     g->from = *from;
+    g->invited = invited;
+    memcpy(g->pass, pass, sizeof(pass));
     struct usher_way way = conn_way(host);
     g = usher_take(&host->usher, &way, g);
     if (g != NULL)
@@ -186,8 +206,12 @@ static void introduce_known(struct shard *s, struct conn *host, const struct rou
 static void deliver_introduce(struct shard *s, const struct route *r, Control *m)
 {
     struct conn *host = conn_first(s, r->to, CONN_HOST);
-    const Introduce *i = &m->body.introduce;
+    Introduce *i = &m->body.introduce;
     struct addr from;
+    if (host != NULL && r->over && !is_invited(host, i)) {
+        refuse(s, r, m->conv, REFUSE_LIMIT, "too many introductions at once");
+        return;
+    }
     if (host == NULL) {
         await_host(s, r, m->conv);
         refuse_absent(s, r, m->conv);
@@ -386,7 +410,7 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
 }
 
 /* Replaces `peer` by the proven sender and sends the message on. */
-static void forward(struct conn *c, Control *m)
+static void forward(struct conn *c, Control *m, bool over)
 {
     uint8_t to[KEY_LEN];
     if (c->state == CONN_CLIENT)
@@ -394,8 +418,10 @@ static void forward(struct conn *c, Control *m)
     memcpy(to, m->peer, KEY_LEN);
     memcpy(m->peer, c->node.key, KEY_LEN);
     send_on(c->shard,
-            &(struct route){
-                .to = to, .from = c->node.key, .to_host = c->state == CONN_CLIENT},
+            &(struct route){.to = to,
+                            .from = c->node.key,
+                            .to_host = c->state == CONN_CLIENT,
+                            .over = over},
             m);
 }
 
@@ -407,16 +433,23 @@ static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
     broker_vouch(c->shard->hub->secret, &seen, list, count, (pb_size_t)room);
 }
 
-/* An address is held to its share here, before the message goes to another thread. */
-static bool may_introduce(struct conn *c)
+/*
+ * An address is held to its share here, before the message goes to another thread.
+ * Above that (`over`) only the host's thread can tell who is invited: each key may try.
+ */
+static bool may_introduce(struct conn *c, const Introduce *i, bool *over)
 {
     struct shard *s = c->shard;
     uint64_t now = loop_now_ms(s->loop);
+    *over = false;
     if (is_portal(s, c->node.key))
         return true;
-    return admission_introduce(&s->admission, c->node.key, now) &&
-           (s->hub->config->no_address_limits ||
-            addr_limits_introduce(s->limits, &c->place, now));
+    if (!admission_introduce(&s->admission, c->node.key, now))
+        return false;
+    *over = !s->hub->config->no_address_limits &&
+            !addr_limits_introduce(s->limits, &c->place, now);
+    return !*over || (i->pass.size == INVITE_PASS_LEN &&
+                      admission_show(&s->admission, c->node.key, now));
 }
 
 static void handle_introduce(struct conn *c, Control *m)
@@ -426,7 +459,7 @@ static void handle_introduce(struct conn *c, Control *m)
     struct mark_names n = {.client = c->node.key, .host = m->peer, .conv = m->conv};
     struct addr from;
     conn_note_conv(c, m->conv); /* for a refusal, too */
-    if (!may_introduce(c)) {
+    if (!may_introduce(c, i, &r.over)) {
         refuse(c->shard, &r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
@@ -436,14 +469,14 @@ static void handle_introduce(struct conn *c, Control *m)
         return; /* it is reset already, and would be counted nowhere */
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
-    forward(c, m);
+    forward(c, m, r.over);
 }
 
 static void handle_signal(struct conn *c, Control *m)
 {
     Signal *s = &m->body.signal;
     vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    forward(c, m);
+    forward(c, m, false);
 }
 
 /* The host's No ends the pair too, if there is one. */
@@ -453,7 +486,7 @@ static void handle_refuse(struct conn *c, Control *m)
         c->shard->relay,
         &(struct relay_ask){.client = m->peer, .host = c->node.key, .conv = m->conv});
     bonds_drop(&c->bonds, m->peer, m->conv);
-    forward(c, m);
+    forward(c, m, false);
 }
 
 static enum admission_role role_of(const struct conn *c)
@@ -467,7 +500,7 @@ static void handle_carry(struct conn *c, Control *m)
     if (is_portal(c->shard, c->node.key) ||
         admission_carry(&c->shard->admission, c->node.key, role_of(c),
                         m->body.carry.packet.size, loop_now_ms(c->shard->loop)))
-        forward(c, m);
+        forward(c, m, false);
     else
         c->shard->stats.dropped++;
 }
@@ -514,6 +547,7 @@ static void welcome(struct conn *c)
     struct addr seen;
     m.which_body = Control_welcome_tag;
     w->time_s = (uint64_t)time(NULL);
+    w->familiar = c->state == CONN_HOST;
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
@@ -544,15 +578,19 @@ static bool may_host(struct conn *c, const Hello *h)
 }
 
 /* Without it its clients are strangers until it has accepted them here. */
-static void note_familiar(struct conn *c, const Hello *h)
+static void note_familiar(struct conn *c, const uint8_t *list, size_t len)
 {
-    if (!h->host || h->familiar.size == 0)
-        return;
-    c->familiar = malloc(h->familiar.size);
-    if (c->familiar == NULL)
-        return;
-    memcpy(c->familiar, h->familiar.bytes, h->familiar.size);
-    c->familiar_len = h->familiar.size;
+    uint8_t *own = len > 0 ? malloc(len) : NULL;
+    if (own != NULL)
+        memcpy(own, list, len);
+    free(c->familiar);
+    c->familiar = own;
+    c->familiar_len = own != NULL ? len : 0;
+}
+
+static void handle_familiar(struct conn *c, Control *m)
+{
+    note_familiar(c, m->body.familiar.list.bytes, m->body.familiar.list.size);
 }
 
 static void handle_hello(struct conn *c, Control *m)
@@ -577,7 +615,8 @@ static void handle_hello(struct conn *c, Control *m)
     c->accepted = is_portal(c->shard, c->node.key);
     if (h->process.size == sizeof(c->process))
         memcpy(&c->process, h->process.bytes, sizeof(c->process));
-    note_familiar(c, h);
+    if (h->host)
+        note_familiar(c, h->familiar.bytes, h->familiar.size);
     bool reborn = conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
     welcome(c);
     if (reborn)
@@ -600,6 +639,7 @@ static const struct rule rules[] = {
     {Control_signal_tag,    CONN_CLIENT | CONN_HOST, handle_signal},
     {Control_carry_tag,     CONN_CLIENT | CONN_HOST, handle_carry},
     {Control_refuse_tag,    CONN_HOST,               handle_refuse},
+    {Control_familiar_tag,  CONN_HOST,               handle_familiar},
     {Control_portal_begin_tag,   CONN_HOST,          handle_portal},
     {Control_portal_service_tag, CONN_HOST,          handle_portal},
     {Control_portal_account_tag, CONN_HOST,          handle_portal},

@@ -88,6 +88,8 @@ struct bucket_rate {
 #define LIMIT_RATE_MESSAGES ((struct bucket_rate){500, 4000})
 #define LIMIT_RATE_HOST_MESSAGES ((struct bucket_rate){1000, 4000})
 #define LIMIT_RATE_INTRODUCE ((struct bucket_rate){20, 300})
+/* Of those that its address's share does not let through: whether a pass is good. */
+#define LIMIT_RATE_SHOW ((struct bucket_rate){2, 4})
 #define LIMIT_RATE_CARRY ((struct bucket_rate){131072, 1048576}) /* bytes */
 #define LIMIT_RATE_HOST_CARRY ((struct bucket_rate){524288, 2097152})
 /* Introductions to one host: of clients that it accepted before, and of all others. */

@@ -9,8 +9,11 @@ enum {
     SLOW_MS = 60,
     REST = 4,          /* times as long as the line was busy */
     BUSY_MAX_MS = 300, /* longer is the work of others, or of a loss */
-    PUT_OFF_MS = 1000,
+    PUT_OFF_MS = 500,
+    PUT_OFF_INVITED_MS = 1500,
     NEW_AFTER_MS = 10000,
+    INVITE_NEW_AFTER_MS = 1000,
+    INVITED_MAX = LOBBY_MAX / 2,
 };
 
 void lobby_init(struct lobby *l)
@@ -23,6 +26,7 @@ static void take_out(struct lobby *l, struct lobby_guest *g)
 {
     list_remove(&g->link);
     l->count--;
+    l->invited -= g->invited;
 }
 
 void lobby_fini(struct lobby *l)
@@ -94,31 +98,40 @@ static uint64_t block_of(const struct addr *from, unsigned level)
     return low;
 }
 
-/* How many come from the block of `g` at that level, with it. */
+/* How many of its sort come from the block of `g` at that level, with it. */
 static unsigned crowd_of(const struct lobby *l, const struct lobby_guest *g,
                          unsigned level)
 {
     unsigned n = 0;
     for (const struct list *i = l->guests.next; i != &l->guests; i = i->next) {
         const struct lobby_guest *x = LIST_OWNER(i, struct lobby_guest, link);
-        n += x->blocks[level] == g->blocks[level];
+        n += x->invited == g->invited && x->blocks[level] == g->blocks[level];
     }
     return n;
 }
 
-/* Of the widest block with most of them, then of the address: the oldest. */
+static uint64_t weight_of(const struct lobby *l, const struct lobby_guest *g)
+{
+    unsigned levels = addr_levels(&g->from);
+    uint64_t weight = g->invited ? crowd_of(l, g, ADDR_LEVELS) : 0;
+    for (unsigned level = levels; level-- > 0;)
+        weight = weight * (LOBBY_MAX + 2) + crowd_of(l, g, level);
+    return levels == 2 ? weight * (LOBBY_MAX + 2) : weight; /* as one of three levels */
+}
+
+/*
+ * Of the widest block with most of them, then of the address: the oldest. Of those who
+ * are invited only when they are half of all, and of the invite with most.
+ */
 static struct lobby_guest *one_too_many(const struct lobby *l)
 {
     struct lobby_guest *worst = NULL;
     uint64_t most = 0;
     for (struct list *i = l->guests.next; i != &l->guests; i = i->next) {
         struct lobby_guest *g = LIST_OWNER(i, struct lobby_guest, link);
-        unsigned levels = addr_levels(&g->from);
-        uint64_t weight = 0;
-        for (unsigned level = levels; level-- > 0;)
-            weight = weight * (LOBBY_MAX + 2) + crowd_of(l, g, level);
-        if (levels == 2)
-            weight *= LOBBY_MAX + 2; /* as much as one of three levels */
+        if (g->invited != (l->invited > INVITED_MAX))
+            continue;
+        uint64_t weight = weight_of(l, g);
         if (worst == NULL || weight > most) {
             worst = g;
             most = weight;
@@ -132,8 +145,10 @@ struct lobby_guest *lobby_enter(struct lobby *l, struct lobby_guest *g)
     struct lobby_guest *out = lobby_find(l, g->client, g->conv);
     for (unsigned i = 0; i < addr_levels(&g->from); i++)
         g->blocks[i] = block_of(&g->from, i);
+    memcpy(&g->blocks[ADDR_LEVELS], g->pass, sizeof(g->blocks[0]));
     list_push(&l->guests, &g->link);
     l->count++;
+    l->invited += g->invited;
     if (out != NULL) { /* it said so again, and keeps its turn */
         list_remove(&g->link);
         list_push(&out->link, &g->link);
@@ -148,32 +163,52 @@ struct lobby_guest *lobby_enter(struct lobby *l, struct lobby_guest *g)
     return out;
 }
 
-/* `passed` of both: the widest block first. */
-static bool goes_before(const uint64_t a[static ADDR_LEVELS],
-                        const uint64_t b[static ADDR_LEVELS])
+/* `passed` of both: the invite first, then the widest block. */
+static bool goes_before(const uint64_t a[static ADDR_LEVELS + 1],
+                        const uint64_t b[static ADDR_LEVELS + 1])
 {
-    for (unsigned i = 0; i < ADDR_LEVELS; i++)
+    for (unsigned i = 0; i < ADDR_LEVELS + 1; i++)
         if (a[i] != b[i])
             return a[i] < b[i];
     return false;
 }
 
-/* `passed_ms`: when the last one came from its widest block. */
+/* `passed_ms`: when the last one came by its invite, or from its widest block. */
 static struct lobby_guest *choose(const struct lobby *l, struct admission *a,
-                                  const uint8_t *host, uint64_t *passed_ms)
+                                  const uint8_t *host, bool invited,
+                                  uint64_t *passed_ms)
 {
     struct lobby_guest *next = NULL;
-    uint64_t best[ADDR_LEVELS], passed[ADDR_LEVELS];
+    uint64_t best[ADDR_LEVELS + 1], passed[ADDR_LEVELS + 1] = {0};
     for (struct list *i = l->guests.next; i != &l->guests; i = i->next) {
         struct lobby_guest *g = LIST_OWNER(i, struct lobby_guest, link);
-        admission_passed(a, host, &g->from, passed);
+        if (g->invited != invited)
+            continue;
+        if (invited)
+            passed[0] = admission_pass_used(a, host, g->pass);
+        admission_passed(a, host, &g->from, passed + 1);
         if (next == NULL || goes_before(passed, best)) {
             next = g;
             memcpy(best, passed, sizeof(best));
-            *passed_ms = best[0];
+            *passed_ms = best[invited ? 0 : 1];
         }
     }
     return next;
+}
+
+/* Of one sort, as the pause lets them. */
+static struct lobby_guest *next_of_sort(struct lobby *l, struct admission *a,
+                                        const uint8_t *host, bool invited,
+                                        uint64_t now_ms)
+{
+    uint64_t passed_ms = 0;
+    uint64_t pause_ms = l->rest_until_ms > now_ms ? l->rest_until_ms - now_ms : 0;
+    if (pause_ms >= (invited ? PUT_OFF_INVITED_MS : PUT_OFF_MS))
+        return NULL;
+    struct lobby_guest *g = choose(l, a, host, invited, &passed_ms);
+    uint64_t new_ms = invited ? INVITE_NEW_AFTER_MS : NEW_AFTER_MS;
+    bool is_new = passed_ms == 0 || now_ms - passed_ms >= new_ms;
+    return pause_ms == 0 || is_new ? g : NULL;
 }
 
 static void end_overdue(struct lobby *l, uint64_t now_ms)
@@ -191,16 +226,16 @@ static void end_overdue(struct lobby *l, uint64_t now_ms)
 struct lobby_guest *lobby_leave(struct lobby *l, struct admission *a,
                                 const uint8_t host[static KEY_LEN], uint64_t now_ms)
 {
-    uint64_t passed_ms = 0;
-    uint64_t pause_ms = l->rest_until_ms > now_ms ? l->rest_until_ms - now_ms : 0;
-    if (pause_ms >= PUT_OFF_MS)
-        return NULL;
     end_overdue(l, now_ms);
-    struct lobby_guest *g = choose(l, a, host, &passed_ms);
-    bool new_place = passed_ms == 0 || now_ms - passed_ms >= NEW_AFTER_MS;
-    if (g == NULL || (pause_ms > 0 && !new_place))
+    struct lobby_guest *g = next_of_sort(l, a, host, !l->invited_last, now_ms);
+    if (g == NULL)
+        g = next_of_sort(l, a, host, l->invited_last, now_ms);
+    if (g == NULL)
         return NULL;
     take_out(l, g);
+    l->invited_last = g->invited;
+    if (g->invited)
+        admission_note_pass(a, host, g->pass, now_ms);
     admission_note_passed(a, host, &g->from, now_ms);
     return g;
 }

@@ -8,11 +8,15 @@
  * comes from a new place is next, however many are before him and however often they
  * try. Where there is no room for another, one of the block with most of them leaves.
  *
+ * Who shows the pass of an invite that the host has open takes turns with all others
+ * together, and those first by invite: nobody who has none keeps them waiting, from
+ * wherever he comes.
+ *
  * The line is learned by what it does: a few go at once, then none until the host has
  * acknowledged them. What that took longer than a round trip they were on the line;
- * four times that it is left to everybody else, but for one from a new place, for whom
- * the pause is put off. A line that takes them in no time gets twice as much at once
- * the next time.
+ * four times that it is left to everybody else, but for one from a new place, or with
+ * an invite that nobody came by just now, for whom the pause is put off. A line that
+ * takes them in no time gets twice as much at once the next time.
  */
 #ifndef POSTERN_BROKER_LOBBY_H
 #define POSTERN_BROKER_LOBBY_H
@@ -36,7 +40,9 @@ enum {
 struct lobby_guest {
     struct list link;
     struct addr from;
-    uint64_t blocks[ADDR_LEVELS]; /* of the lobby */
+    uint64_t blocks[ADDR_LEVELS + 1]; /* of the lobby; the last is the invite */
+    bool invited;                     /* shows a good pass: */
+    uint8_t pass[KEY_LEN];
     uint64_t since_ms;
     uint8_t client[KEY_LEN], conv[CONV_LEN];
     size_t len;
@@ -46,7 +52,8 @@ struct lobby_guest {
 
 struct lobby {
     struct list guests;
-    unsigned count;
+    unsigned count, invited;
+    bool invited_last;    /* was next */
     bool on_way;          /* some were sent and are not acknowledged */
     uint64_t sent_ms;     /* the first of them */
     uint64_t end;         /* of the host's bytes, where the last of them ends */

@@ -37,6 +37,7 @@ struct mail {
     struct addr_place place; /* MAIL_CHANNEL: counters of its address */
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
+    bool over;    /* MAIL_ROUTE: an introduction above its address's share */
     uint8_t ticket[TICKET_LEN];
     size_t len;
     uint8_t bytes[]; /* MAIL_ROUTE */

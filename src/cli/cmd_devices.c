@@ -57,6 +57,13 @@ static void print_invite(struct events *out, const struct link *l,
     sodium_memzero(text, sizeof(text));
 }
 
+/* Its broker shall know of the invite; without this it does a few seconds later. */
+static void tell_serve(const struct statedir *state)
+{
+    struct fault unheard = {0};
+    (void)!daemon_ask(state, "serve", LOCAL_LIST, NULL, NULL, NULL, &unheard);
+}
+
 static int invite(struct roster *r, const struct statedir *state,
                   const struct options *o, struct events *out, struct fault *f)
 {
@@ -88,6 +95,7 @@ static int invite(struct roster *r, const struct statedir *state,
         invite_audit(&entry, &c, &in);
         audit_once(state->path, &entry);
         print_invite(out, &l, &in, v[OPT_QR].given);
+        tell_serve(state);
     }
     sodium_memzero(&own, sizeof(own));
     service_list_fini(&services);

@@ -363,6 +363,7 @@ static void begin(struct peer *p)
     if (p->config.joining && !p->joined) {
         ac->has_invite = true;
         link_invite_id(ac->invite_id, p->config.secret);
+        link_invite_pass(ac->invite_pass, p->config.secret);
     }
     if (tie_new_client(&p->tie, &tc) != 0) {
         p->tie = NULL;

@@ -1,8 +1,9 @@
 /*
- * The devices that a host lists, in a form by which a broker recognises one that comes,
- * and cannot tell who the others are: a random salt, then 4 bytes of each key's hash
- * with it. Somebody who does not know the salt is taken for one of 500 by chance once
- * in eight million tries.
+ * The devices that a host lists, and the passes of its open invites (core/link.h),
+ * which are as long as keys, in a form by which a broker recognises one that comes, and
+ * cannot tell who the others are: a random salt, then 4 bytes of each key's hash with
+ * it. Somebody who does not know the salt is taken for one of 500 by chance once in
+ * eight million tries.
  */
 #ifndef POSTERN_CORE_FAMILIAR_H
 #define POSTERN_CORE_FAMILIAR_H

@@ -341,6 +341,13 @@ void link_invite_id(uint8_t id[static INVITE_ID_LEN],
     memcpy(id, hash, INVITE_ID_LEN);
 }
 
+void link_invite_pass(uint8_t pass[static INVITE_PASS_LEN],
+                      const uint8_t secret[static LINK_SECRET_LEN])
+{
+    static const char label[] = "postern invite pass";
+    key_hash(pass, label, sizeof(label) - 1, secret, LINK_SECRET_LEN);
+}
+
 void link_invite_proof(uint8_t proof[static 32],
                        const uint8_t secret[static LINK_SECRET_LEN],
                        const uint8_t *exporter, size_t len)

@@ -55,6 +55,13 @@ MUST_CHECK int link_check_broker(const struct link *l, struct fault *f);
 void link_invite_id(uint8_t id[static INVITE_ID_LEN],
                     const uint8_t secret[static LINK_SECRET_LEN]);
 /*
+ * What a joiner shows the broker, which cannot make the id, the secret or a proof of
+ * it, and knows it again by the host's list (core/familiar.h): as long as a key.
+ */
+#define INVITE_PASS_LEN 32
+void link_invite_pass(uint8_t pass[static INVITE_PASS_LEN],
+                      const uint8_t secret[static LINK_SECRET_LEN]);
+/*
  * What a joiner shows inside the session: a MAC of the secret over the session's
  * exporter, so that it is worth nothing in any other session.
  */

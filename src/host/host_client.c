@@ -95,8 +95,11 @@ static bool take_name(struct host_client *c)
 
 static void became_member(struct host_client *c)
 {
-    if (take_name(c))
-        c->who.member = true;
+    if (!take_name(c))
+        return;
+    c->who.member = true;
+    if (!c->who.agent)
+        presence_note_used(c->host, c->who.listed);
 }
 
 static void tell_joined(struct host_client *c)

@@ -202,9 +202,10 @@ static void on_request(void *ctx, struct local_conn *c, const LocalRequest *req,
     case LOCAL_RELOAD:
         on_reload(sc->host, c);
         break;
-    case LOCAL_LIST: /* an invite is about to name the key of the file */
+    case LOCAL_LIST: /* an invite is about to name the key of the file, or was made */
         if (presences_keep(sc->host->presences))
             clients_announce_key(sc->host->clients);
+        presences_tell_invites(sc->host->presences);
         reply_services(sc->host, c);
         break;
     case LOCAL_PUBLISH:

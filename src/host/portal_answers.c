@@ -331,6 +331,7 @@ static void ask_invite(struct answer *a, const char *arg)
     invite_audit(&entry, &c, &in);
     audit_note(h->audit, "invite", a->account.name, a->visitor, entry.object,
                entry.detail);
+    presences_tell_invites(h->presences);
     link_format(&l, text);
     invite_event(&e, &in, text);
     say(a, &e);

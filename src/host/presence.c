@@ -11,11 +11,15 @@
 #include "io/log.h"
 #include "io/statedir.h"
 
+enum { INVITES_TOLD_MAX = 128, USED_MAX = 256 };
+
 struct presences {
     struct host *host;
     const struct presence_events *events;
     struct presence all[PRESENCES_MAX];
-    struct statedir_mark seen; /* of device.db */
+    struct statedir_mark seen;       /* of device.db */
+    uint8_t used[USED_MAX][KEY_LEN]; /* listed devices, who came last is first */
+    size_t used_count;
 };
 
 static const uint8_t *key_of(const struct presence *p)
@@ -70,19 +74,84 @@ void presence_announce_earlier(const struct host *h, struct session *session)
     sodium_memzero(old, sizeof(old));
 }
 
-/* An agent knows its hosts itself. Those who joined last, where they are too many. */
+/* What joiners by the open invites show the broker; returns how many there are. */
+static int read_passes(const struct host *h, uint8_t passes[][INVITE_PASS_LEN],
+                       uint8_t hash[static 32])
+{
+    uint8_t secrets[INVITES_TOLD_MAX][LINK_SECRET_LEN];
+    int n = roster_invites_open(h->roster, statedir_now_s(), secrets, INVITES_TOLD_MAX);
+    for (int i = 0; i < n; i++)
+        link_invite_pass(passes[i], secrets[i]);
+    sodium_memzero(secrets, sizeof(secrets));
+    key_hash(hash, passes[0], n > 0 ? (size_t)n * INVITE_PASS_LEN : 0, NULL, 0);
+    return n;
+}
+
+void presence_note_used(const struct host *h, const uint8_t key[static KEY_LEN])
+{
+    struct presences *ps = h->presences;
+    size_t at = 0;
+    while (at < ps->used_count && memcmp(ps->used[at], key, KEY_LEN) != 0)
+        at++;
+    if (at == ps->used_count && at < USED_MAX)
+        ps->used_count++;
+    else if (at == USED_MAX)
+        at--; /* who came longest ago makes room */
+    memmove(ps->used[1], ps->used[0], at * KEY_LEN);
+    memcpy(ps->used[0], key, KEY_LEN);
+}
+
+/* Those that are listed still. */
+static size_t add_used(const struct host *h, uint8_t *list, size_t len)
+{
+    const struct presences *ps = h->presences;
+    for (size_t i = 0; i < ps->used_count; i++)
+        if (roster_client_find(h->roster, ps->used[i], NULL) == 0)
+            len = familiar_add(list, len, ps->used[i]);
+    return len;
+}
+
+/*
+ * An agent knows its hosts itself. Where they are too many the invites have their
+ * places first, then who came since this program began, then who joined last.
+ */
 size_t presence_familiar(void *ctx, uint8_t *list)
 {
-    const struct presence *p = ctx;
+    struct presence *p = ctx;
     struct roster_client *clients = NULL;
-    uint8_t salt[FAMILIAR_SALT_LEN];
-    int n = p->host->to_agent ? 0 : roster_clients_all(p->host->roster, &clients);
+    uint8_t salt[FAMILIAR_SALT_LEN], passes[INVITES_TOLD_MAX][INVITE_PASS_LEN];
+    if (p->host->to_agent)
+        return 0;
+    int open = read_passes(p->host, passes, p->invites);
+    int n = roster_clients_all(p->host->roster, &clients);
     randombytes_buf(salt, sizeof(salt));
     size_t len = familiar_begin(list, salt);
-    for (int i = n > FAMILIAR_MAX ? n - FAMILIAR_MAX : 0; i < n; i++)
-        len = familiar_add(list, len, clients[i].key);
+    for (int i = 0; i < open; i++)
+        len = familiar_add(list, len, passes[i]);
+    len = add_used(p->host, list, len);
+    for (int i = n; i > 0 && len < FAMILIAR_BYTES; i--)
+        if (!familiar_has(list, len, clients[i - 1].key))
+            len = familiar_add(list, len, clients[i - 1].key);
     free(clients);
-    return n > 0 ? len : 0;
+    return len > FAMILIAR_SALT_LEN ? len : 0;
+}
+
+void presences_tell_invites(struct presences *ps)
+{
+    uint8_t passes[INVITES_TOLD_MAX][INVITE_PASS_LEN], hash[32];
+    if (ps == NULL || ps->host->to_agent || read_passes(ps->host, passes, hash) < 0)
+        return;
+    for (struct presence *p = presences_next(ps, NULL); p != NULL;
+         p = presences_next(ps, p)) {
+        Control m = {.which_body = Control_familiar_tag};
+        Familiar *f = &m.body.familiar;
+        if (memcmp(hash, p->invites, sizeof(hash)) == 0 ||
+            !uplink_takes_familiar(p->endpoint.uplink))
+            continue;
+        f->list.size = (pb_size_t)presence_familiar(p, f->list.bytes);
+        if (uplink_send(p->endpoint.uplink, &m) != 0)
+            memset(p->invites, 0, sizeof(p->invites)); /* another time */
+    }
 }
 
 static void end(struct presences *ps, struct presence *p)

@@ -18,11 +18,12 @@ struct presence {
     struct host *host;
     struct endpoint endpoint;
     bool open;
-    bool lost;       /* as the last event about its broker said */
-    struct news why; /* it is lost */
-    bool retired;    /* an earlier key's: kept for clients who know no newer one */
-    bool list_given; /* to the portal on this connection: one that was not empty */
-    bool list_due;   /* it could not be sent */
+    bool lost;           /* as the last event about its broker said */
+    struct news why;     /* it is lost */
+    bool retired;        /* an earlier key's: kept for clients who know no newer one */
+    bool list_given;     /* to the portal on this connection: one that was not empty */
+    bool list_due;       /* it could not be sent */
+    uint8_t invites[32]; /* hash of those that its broker was told of */
 };
 
 struct presence_events {
@@ -46,8 +47,15 @@ void presences_close(struct presences *ps);
 /* The one after `p`, NULL: the first; NULL when there is none. */
 struct presence *presences_next(struct presences *ps, const struct presence *p);
 
-/* Whom the host lists, for the broker: as of uplink_events; `ctx` is the presence. */
+/*
+ * Whom the host lists, and its open invites, for the broker: as of uplink_events; `ctx`
+ * is the presence.
+ */
 size_t presence_familiar(void *ctx, uint8_t *list);
+/* A listed device has come: it has a place in that list before those who did not. */
+void presence_note_used(const struct host *h, const uint8_t key[static KEY_LEN]);
+/* Tells the brokers when there are other invites than they know of. NULL is fine. */
+void presences_tell_invites(struct presences *ps);
 /* The newest key, for a client whose session proved that of `p`. */
 void presence_announce(const struct presence *p, struct session *session);
 /*

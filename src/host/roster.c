@@ -237,6 +237,21 @@ int roster_invite_find(struct roster *r, const uint8_t id[static INVITE_ID_LEN],
     return find_invite(r, id, now_s, out, &serial);
 }
 
+int roster_invites_open(struct roster *r, int64_t now_s,
+                        uint8_t secrets[][LINK_SECRET_LEN], size_t max)
+{
+    size_t n = 0;
+    struct db_stmt s =
+        db_prepare(r->db, "SELECT secret FROM invite WHERE expires_s > ? AND "
+                          "uses_left > 0 ORDER BY serial DESC LIMIT ?");
+    db_bind_int(&s, now_s);
+    db_bind_int(&s, (int64_t)max);
+    while (n < max && db_step(&s))
+        db_column_blob(&s, 0, secrets[n++], LINK_SECRET_LEN);
+    int err = db_finish(&s);
+    return err != 0 ? err : (int)n;
+}
+
 static int name_taken(struct roster *r, const char *name, bool *taken)
 {
     struct db_stmt s = db_prepare(r->db, "SELECT 1 FROM client WHERE name = ?");

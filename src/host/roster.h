@@ -77,6 +77,9 @@ MUST_CHECK int roster_invite_new(struct roster *r, const struct roster_invite *i
 MUST_CHECK int roster_invite_find(struct roster *r,
                                   const uint8_t id[static INVITE_ID_LEN], int64_t now_s,
                                   struct roster_invite *out);
+/* Those that are good still, up to `max`, the newest first; returns how many. */
+MUST_CHECK int roster_invites_open(struct roster *r, int64_t now_s,
+                                   uint8_t secrets[][LINK_SECRET_LEN], size_t max);
 /*
  * Uses up one use and puts the device on the list, both or neither, after the caller
  * verified the proof. `name` gets a suffix when it is taken. A device that is on the

@@ -365,6 +365,7 @@ static void on_sweep(void *ctx)
     if (presences_keep(h->presences))
         clients_announce_key(h->clients);
     clients_check(h->clients);
+    presences_tell_invites(h->presences);
     portal_list_sweep(s->portal_list);
     audit_look(h->audit);
     spare_look_bytes(&h->spare,

@@ -108,6 +108,10 @@ static bool send_introduce(struct approach *a)
         (pb_size_t)seal_offer(a, in->sealed.bytes, sizeof(in->sealed.bytes));
     in->vouched_count = (pb_size_t)target_show(
         &a->target, in->vouched, sizeof(in->vouched) / sizeof(in->vouched[0]));
+    if (a->config.has_invite) {
+        in->pass.size = INVITE_PASS_LEN;
+        memcpy(in->pass.bytes, a->config.invite_pass, INVITE_PASS_LEN);
+    }
     in->early.size = (pb_size_t)a->lead->early_len;
     memcpy(in->early.bytes, a->lead->early, a->lead->early_len);
     if (send_control(a, &m) != 0)

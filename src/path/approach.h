@@ -42,6 +42,7 @@ struct approach_config {
     uint32_t allowed;       /* mask of enum path_kind */
     unsigned jit_window_ms; /* how long jit-listen may listen; 0: MEETING_WINDOW_MS */
     uint8_t invite_id[INVITE_ID_LEN];
+    uint8_t invite_pass[INVITE_PASS_LEN];
     bool has_invite;
     bool unlisted; /* host: the peer named an invite, and has proven nothing yet */
     enum path_kind preferred; /* worked from here before: starts at once; or NONE */

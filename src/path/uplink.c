@@ -326,6 +326,7 @@ static void take_welcome(struct uplink *u, const Welcome *w)
                             w->stun[i].port) == 0)
             add_stun(u, &a);
     }
+    u->takes_familiar = w->familiar;
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
 

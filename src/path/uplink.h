@@ -69,6 +69,8 @@ bool uplink_is_lan(const struct uplink *u);
  * on_down; may be NULL.
  */
 const struct fault *uplink_fault(const struct uplink *u, bool *fatal);
+/* This broker lets a host say anew whom it lists. */
+bool uplink_takes_familiar(const struct uplink *u);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
 /*

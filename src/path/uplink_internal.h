@@ -58,6 +58,7 @@ struct uplink {
     struct fault fault; /* why it is down */
     bool fatal;
     uint64_t tried_us;
+    bool takes_familiar; /* the broker, as it said at its Welcome */
     int64_t skew_s;
     struct keepalive keep;
     bool pinging;

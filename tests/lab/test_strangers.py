@@ -23,13 +23,13 @@ PINGS = 40 if full() else 8
 SLACK_S = 0 if full() else 0.3 * patience()     # a machine that does other work too
 
 
-def crowd(g, mode, seconds, addresses, parallel, *box):
+def crowd(g, mode, seconds, addresses, parallel, *box, first=FIRST):
     """Strangers on the internet, running; their addresses lead there and back."""
     ns, inet = g.topo.stranger, g.topo.inet
     ns.run("ip", "route", "replace", "local", "198.19.0.0/16", "dev", "lo")
     inet.run("ip", "route", "replace", "198.19.0.0/16", "via", "198.18.9.2")
     key = g.host_key if mode == "introduce" else "-"
-    proc = g.programs.start(ns, "strangers", *FAIR, STRANGERS, mode, g.link, key, seconds, FIRST,
+    proc = g.programs.start(ns, "strangers", *FAIR, STRANGERS, mode, g.link, key, seconds, first,
                             addresses, STEP, parallel, *box)
     proc.wait_line("ready")
     return proc
@@ -43,9 +43,9 @@ def setup_s(g):
     return time.monotonic() - begin
 
 
-def join_s(g):
+def join_s(g, ns=None):
     """How long a new device takes to join: it is a stranger too."""
-    who, link = g.other_client(f"new-{time.monotonic_ns()}"), g.invite()
+    who, link = g.other_client(f"new-{time.monotonic_ns()}", ns), g.invite()
     begin = time.monotonic()
     g.join(who, link)
     return time.monotonic() - begin
@@ -259,3 +259,20 @@ def test_strangers_do_not_fill_a_thin_line(gate, wire, addresses, box):
         assert p95(then) < 2 * p95(before) + SLACK_S
     # The host comes back to a broker to which all strangers come back too.
     assert max(after) < 2 * max(calm_after) + 2 + SLACK_S
+
+
+def test_an_invite_passes_strangers_of_its_own_address(gate):
+    """Whoever shares an address with them, behind one NAT, joins all the same."""
+    g = gate(host="masq", client="masq", wire_host=THIN[0])
+    g.up_and_joined("7000", broker_args=("--threads", "2"))
+    g.host_key = g.host_proc.wait_event("ready")["key"]
+    calm = [join_s(g, g.topo.stranger) for _ in range(THIN_ROUNDS)]
+    told("calm join", calm)
+    # As many connections as an address may open; with more, it is refused before TLS.
+    proc = crowd(g, "introduce", 600, 1, 12, 600, first="198.18.9.2")
+    time.sleep(3)
+    crowded = [join_s(g, g.topo.stranger) for _ in range(THIN_ROUNDS)]
+    told("join from the strangers' address", crowded)
+    proc.signal(signal.SIGTERM)
+    assert proc.wait_event("strangers")["introduced"] > 1000
+    assert max(crowded) < 2 * max(calm) + 1.5 + SLACK_S

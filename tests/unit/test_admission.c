@@ -188,6 +188,89 @@ static void test_joiners_of_one_address(void **state)
     admission_fini(&a);
 }
 
+/* With an invite that he shows; all of one number come by the same. */
+static struct lobby_guest *invited(const char *from, unsigned n, uint64_t now_ms)
+{
+    struct lobby_guest *g = guest(from, n, now_ms);
+    g->invited = true;
+    memset(g->pass, (int)n, sizeof(g->pass));
+    return g;
+}
+
+/* Of a crowd at his own address, or everywhere, he is next; and nobody drives him out.
+ */
+static void test_an_invite_is_next(void **state)
+{
+    static const char *const formats[] = {"192.0.%u.%u", "10.%u.%u.1"};
+    (void)state;
+    for (size_t c = 0; c < 2; c++) {
+        struct admission a;
+        struct lobby l;
+        uint64_t now = 1000;
+        unsigned others = 0;
+        assert_int_equal(admission_init(&a, secret), 0);
+        lobby_init(&l);
+        for (; now < 21000; now += 10) {
+            if (now % 1000 == 0)
+                crowd(&l, formats[c], c == 0 ? 1 : 2000, now);
+            (void)next_of(&l, &a, now);
+        }
+        for (int i = 0; i < 5; i++, now += 1000) { /* one after the other */
+            lobby_guest_free(lobby_enter(&l, invited("192.0.0.1", 7, now)));
+            crowd(&l, formats[c], c == 0 ? 1 : 2000, now);
+            l.rest_until_ms = now + 1200; /* the line's pause is put off for him */
+            assert_int_equal(next_of(&l, &a, now), 7);
+            l.rest_until_ms = 0;
+            others += next_of(&l, &a, now) == 1; /* they have their turn, too */
+        }
+        assert_int_equal(others, 5);
+        lobby_fini(&l);
+        admission_fini(&a);
+    }
+}
+
+/* Whoever tries one invite as often as he can delays nobody who comes by another. */
+static void test_invites_take_turns(void **state)
+{
+    struct admission a;
+    struct lobby l;
+    char text[64];
+    unsigned got = 0;
+    (void)state;
+    assert_int_equal(admission_init(&a, secret), 0);
+    lobby_init(&l);
+    lobby_guest_free(lobby_enter(&l, invited("192.0.2.7", 7, 1000)));
+    lobby_guest_free(lobby_enter(&l, guest("192.0.2.9", 9, 1000)));
+    for (unsigned i = 0; i < 1000; i++) {
+        (void)snprintf(text, sizeof(text), "10.%u.%u.1", i / 250, i % 250);
+        lobby_guest_free(lobby_enter(&l, invited(text, 8, 1000)));
+    }
+    assert_true(l.count <= LOBBY_MAX);
+    for (uint64_t now = 1001; now < 1005; now++) {
+        unsigned n = next_of(&l, &a, now);
+        got |= n == 7 ? 1 : n == 9 ? 2 : 0;
+    }
+    assert_int_equal(got, 3);
+    lobby_fini(&l);
+    admission_fini(&a);
+}
+
+/* Above his address's share each key may show its invite now and then. */
+static void test_a_key_shows_its_invite(void **state)
+{
+    struct admission a;
+    uint8_t key[KEY_LEN];
+    unsigned got = 0;
+    (void)state;
+    fresh_key(key);
+    assert_int_equal(admission_init(&a, secret), 0);
+    while (admission_show(&a, key, 1000))
+        got++;
+    assert_int_equal(got, LIMIT_RATE_SHOW.burst);
+    assert_true(admission_show(&a, key, 1000 + 1000 / LIMIT_RATE_SHOW.per_s));
+    admission_fini(&a);
+}
+
 /* Who asks again has one place, with his newest words. */
 static void test_who_asks_again(void **state)
 {
@@ -365,6 +448,9 @@ int main(void)
         cmocka_unit_test(test_strangers_take_nothing_from_the_known),
         cmocka_unit_test(test_a_new_place_is_next),
         cmocka_unit_test(test_joiners_of_one_address),
+        cmocka_unit_test(test_an_invite_is_next),
+        cmocka_unit_test(test_invites_take_turns),
+        cmocka_unit_test(test_a_key_shows_its_invite),
         cmocka_unit_test(test_who_asks_again),
         cmocka_unit_test(test_a_line_is_shared),
         cmocka_unit_test(test_familiar),
