@@ -78,3 +78,17 @@ int child_run(const char *const *words, char *last, size_t cap)
             (void)snprintf(last, cap, "%s", line);
     return child_wait(&c);
 }
+
+void child_show_word(FILE *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "0123456789/._-:,=@+";
+    if (word[0] != '\0' && strspn(word, plain) == strlen(word)) {
+        (void)fputs(word, out);
+        return;
+    }
+    (void)fputc('\'', out);
+    for (const char *at = word; *at != '\0'; at++)
+        (void)fprintf(out, *at == '\'' ? "'\\''" : "%c", *at);
+    (void)fputc('\'', out);
+}

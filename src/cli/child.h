@@ -32,4 +32,7 @@ int child_wait(struct child *c);
  */
 int child_run(const char *const *words, char *last, size_t cap);
 
+/* A word of a command line for a person, as a shell reads it back. */
+void child_show_word(FILE *out, const char *word);
+
 #endif

@@ -103,6 +103,16 @@ static int invite(struct roster *r, const struct statedir *state,
     return err;
 }
 
+/* It is written down when the broker has answered for the first time. */
+static bool knows_nothing(struct roster *r)
+{
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    bool none =
+        r == NULL || (s != NULL && roster_settings_get(r, s) == POSTERN_ERR_NOTFOUND);
+    free(s);
+    return none;
+}
+
 int cmd_invite(const struct options *o, struct events *out, struct fault *f)
 {
     struct statedir state;
@@ -112,7 +122,16 @@ int cmd_invite(const struct options *o, struct events *out, struct fault *f)
         err = daemon_open_roster(&r, &state, f);
     if (err == 0)
         err = invite(r, &state, o, out, f);
+    struct statedir_holder h;
+    bool waits = err == POSTERN_ERR_NOTFOUND && knows_nothing(r) &&
+                 statedir_held(&state, "serve", &h);
     roster_close(r);
+    if (waits)
+        return fault_set(
+            f, err, "see what it says; once its broker has answered, run this again",
+            "the first 'postern serve' here (process %ld) still waits for "
+            "its broker, of which an invite speaks",
+            h.pid);
     return err;
 }
 

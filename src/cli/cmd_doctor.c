@@ -275,10 +275,11 @@ static int find_broker(const struct options *o, struct doctor *d, struct fault *
     return 0;
 }
 
-static int conclude(const struct doctor *d, const char *report, struct fault *f)
+static int conclude(const struct doctor *d, const char *report, FILE *to,
+                    struct fault *f)
 {
     if (report != NULL) {
-        int err = doctor_report(d, report, f);
+        int err = doctor_report(d, to, report, f);
         if (err != 0)
             return err;
         if (!d->out->json)
@@ -294,6 +295,7 @@ static int conclude(const struct doctor *d, const char *report, struct fault *f)
 int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *report = &o->values[OPT_REPORT];
+    FILE *to = NULL;
     struct doctor *d = calloc(1, sizeof(*d));
     if (d == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
@@ -302,6 +304,8 @@ int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
     d->option = o->values[OPT_STATE].text;
     d->has_state = statedir_find(&d->state, o->values[OPT_STATE].text) == 0;
     int err = find_broker(o, d, f);
+    if (err == 0 && report->given)
+        err = doctor_report_open(&to, report->text, f);
     if (err == 0) {
         doctor_machine(d);
         for (size_t i = 0; d->has_state && i < 2; i++)
@@ -310,7 +314,7 @@ int cmd_doctor(const struct options *o, struct events *out, struct fault *f)
         check_broker(d);
         check_certificate(d);
         doctor_clock(d);
-        err = conclude(d, report->given ? report->text : NULL, f);
+        err = conclude(d, report->given ? report->text : NULL, to, f);
     }
     free(d);
     return err;

@@ -132,6 +132,20 @@ static void on_local(void *ctx, const struct addr *at)
     events_print(o->out, &e);
 }
 
+/* By its number here, or by its name where the book does not know it. */
+static bool is_ssh(const struct book_service *s, const char *text)
+{
+    return s != NULL ? s->port == 22 && !s->udp
+                     : strcmp(text, "22") == 0 || strcmp(text, "ssh") == 0;
+}
+
+static int refuse_ssh(const char *host, struct fault *f)
+{
+    char advice[160];
+    (void)snprintf(advice, sizeof(advice), "log in there: postern ssh %.60s", host);
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "port 22 is ssh's, and no web page");
+}
+
 int cmd_open(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
@@ -157,6 +171,8 @@ int cmd_open(const struct options *o, struct events *out, struct fault *f)
         service = named(list, n, colon + 1);
     else if (rc == 0)
         rc = choose(&service, list, n, host.name, f);
+    if (rc == 0 && colon != NULL && is_ssh(service, colon + 1))
+        rc = refuse_ssh(host.name, f);
     if (rc != 0)
         return rc;
     opening.tls = service != NULL && looks_like_tls(service);

@@ -95,21 +95,6 @@ static bool has_systemd(void)
     return access("/run/systemd/system", F_OK) == 0;
 }
 
-/* A word as a shell reads it back. */
-static void put_shell_word(FILE *out, const char *word)
-{
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                "0123456789/._-:,=@+";
-    if (word[0] != '\0' && strspn(word, plain) == strlen(word)) {
-        (void)fputs(word, out);
-        return;
-    }
-    (void)fputc('\'', out);
-    for (const char *at = word; *at != '\0'; at++)
-        (void)fprintf(out, *at == '\'' ? "'\\''" : "%c", *at);
-    (void)fputc('\'', out);
-}
-
 /* `words` is the whole line, from the program on, as a person would type it. */
 static int say_by_hand(const struct work *w, const char *const *words, struct fault *f)
 {
@@ -119,12 +104,12 @@ static int say_by_hand(const struct work *w, const char *const *words, struct fa
     if (out == NULL)
         return fault_set(f, POSTERN_ERR_NOTFOUND, "start it by other means", none);
     (void)fputs("let what starts programs here run ", out);
-    put_shell_word(out, "POSTERN_STATE=");
-    put_shell_word(out, w->state.path);
+    child_show_word(out, "POSTERN_STATE=");
+    child_show_word(out, w->state.path);
     (void)fputs(" postern", out);
     for (size_t i = 1; words[i] != NULL; i++) {
         (void)fputc(' ', out);
-        put_shell_word(out, words[i]);
+        child_show_word(out, words[i]);
     }
     bool whole = ferror(out) == 0;
     whole = fflush(out) == 0 && whole && ftell(out) < (long)sizeof(advice);

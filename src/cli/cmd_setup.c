@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "cli/child.h"
@@ -24,7 +25,7 @@ struct setup {
     struct events *out;
     struct statedir state;
     char program[PATH_MAX];
-    bool systemd;
+    bool systemd, state_given;
     bool ended; /* the person has nothing more to say */
     char answer[ANSWER_LEN];
     char broker[LINK_TEXT_LEN]; /* its link; "" while none is known */
@@ -54,11 +55,22 @@ static bool ask(struct setup *s, const char *question, const char *enter)
     return true;
 }
 
+static bool said(const struct setup *s, const char *letter, const char *word)
+{
+    return strcasecmp(s->answer, letter) == 0 || strcasecmp(s->answer, word) == 0;
+}
+
+/* Asked for until it is yes or no. */
 static bool agrees(struct setup *s, const char *question, bool enter)
 {
-    if (!ask(s, question, enter ? "Y/n" : "y/N"))
-        return false;
-    return s->answer[0] == '\0' ? enter : strchr("yY", s->answer[0]) != NULL;
+    while (ask(s, question, enter ? "Y/n" : "y/N")) {
+        if (s->answer[0] == '\0')
+            return enter;
+        if (said(s, "y", "yes") || said(s, "n", "no"))
+            return said(s, "y", "yes");
+        (void)fprintf(s->tty, "Please answer y or n.\n");
+    }
+    return false;
 }
 
 /* A link, asked for until it is one; false where there is none. */
@@ -68,9 +80,13 @@ static bool ask_link(struct setup *s, const char *question, const char *enter,
     struct link l;
     struct fault f = {0};
     while (ask(s, question, enter)) {
-        if (s->answer[0] == '\0')
+        if (s->answer[0] == '\0' || said(s, "n", "no"))
             return false;
-        if (link_parse_given(&l, s->answer, &f) != 0)
+        if (said(s, "y", "yes"))
+            (void)fprintf(s->tty,
+                          "Paste the link itself, which begins with postern://, "
+                          "or press Enter.\n");
+        else if (link_parse_given(&l, s->answer, &f) != 0)
             (void)fprintf(s->tty, "%s; %s\n", f.what, f.advice);
         else if (l.type != type)
             (void)fprintf(s->tty, "That is a link of the other kind.\n");
@@ -84,16 +100,32 @@ static bool ask_link(struct setup *s, const char *question, const char *enter,
 
 /* ------------------------------------------------------------------------ the steps */
 
-/* The program with these words; shown to the person, without what is secret. */
+/*
+ * The program with these words; shown to the person as they could be typed. A link that
+ * the program has from its environment, where others do not read it, is shown in them.
+ */
 static void command(struct setup *s, const char **words, const char *const *with)
 {
     size_t n = 0;
+    const char *link = getenv("POSTERN_LINK");
     words[n++] = s->program;
-    (void)fprintf(s->tty, "\n$ postern");
+    (void)fprintf(s->tty, "\n$ ");
+    if (s->state_given) {
+        (void)fprintf(s->tty, "POSTERN_STATE=");
+        child_show_word(s->tty, s->state.path);
+        (void)fputc(' ', s->tty);
+    }
+    (void)fprintf(s->tty, "postern");
     for (size_t i = 0; with[i] != NULL && n + 1 < WORDS_MAX; i++) {
         words[n++] = with[i];
-        if (strcmp(with[i], "--json") != 0)
-            (void)fprintf(s->tty, " %s", with[i]);
+        if (strcmp(with[i], "--json") != 0) {
+            (void)fputc(' ', s->tty);
+            child_show_word(s->tty, with[i]);
+        }
+        if (i == 0 && link != NULL && strcmp(with[0], "serve") == 0)
+            (void)fprintf(s->tty, " --broker %s", link);
+        if (i == 0 && link != NULL && strcmp(with[0], "join") == 0)
+            (void)fprintf(s->tty, " %s", link);
     }
     words[n] = NULL;
     (void)fprintf(s->tty, "\n");
@@ -401,6 +433,7 @@ int cmd_setup(const struct options *o, struct events *out, struct fault *f)
                      : fault_set(f, POSTERN_ERR_IO, "mount /proc",
                                  "this program does not find itself");
     s->out = out;
+    s->state_given = o->values[OPT_STATE].given;
     s->systemd = access("/run/systemd/system", F_OK) == 0;
     s->tty = isatty(STDIN_FILENO) == 1 ? fopen("/dev/tty", "r+e") : NULL;
     if (rc == 0 && s->tty == NULL)

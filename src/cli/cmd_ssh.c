@@ -90,8 +90,8 @@ static int destination(char *to, size_t cap, const char *text, struct fault *f)
     const char *at = strrchr(text, '@'), *host = at != NULL ? at + 1 : text;
     size_t len = strlen(host), zone = sizeof(ZONE) - 1;
     bool whole = len > zone && strcasecmp(host + len - zone, ZONE) == 0;
-    if (len == 0 || text[0] == '-' || host[0] == '-' || strpbrk(host, "/: ") != NULL ||
-        strlen(text) + sizeof(ZONE) > cap)
+    if (len == 0 || at == text || text[0] == '-' || host[0] == '-' ||
+        strpbrk(host, "/: ") != NULL || strlen(text) + sizeof(ZONE) > cap)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "write it as in: postern ssh me@home -p 2222",
                          "'%.60s' is not a host", text);

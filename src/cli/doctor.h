@@ -5,6 +5,8 @@
 #ifndef POSTERN_CLI_DOCTOR_H
 #define POSTERN_CLI_DOCTOR_H
 
+#include <stdio.h>
+
 #include "core/link.h"
 #include "io/events.h"
 #include "io/statedir.h"
@@ -44,6 +46,10 @@ void doctor_machine(struct doctor *d);
 void doctor_clock(struct doctor *d);
 
 /* The file to attach to a bug report, which must not be there yet. */
-MUST_CHECK int doctor_report(const struct doctor *d, const char *file, struct fault *f);
+/* Makes the new file, before the checks that may take a while. */
+MUST_CHECK int doctor_report_open(FILE **to, const char *file, struct fault *f);
+/* Writes into that, and closes it; it goes where it cannot be written whole. */
+MUST_CHECK int doctor_report(const struct doctor *d, FILE *to, const char *file,
+                             struct fault *f);
 
 #endif

@@ -248,16 +248,21 @@ static void write_all(struct report *r, const struct doctor *d)
     }
 }
 
-int doctor_report(const struct doctor *d, const char *file, struct fault *f)
+int doctor_report_open(FILE **to, const char *file, struct fault *f)
 {
     int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    struct report r = {.to = fd >= 0 ? fdopen(fd, "w") : NULL};
-    if (fd >= 0 && r.to == NULL)
+    *to = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (fd >= 0 && *to == NULL)
         (void)close(fd);
-    if (r.to == NULL)
-        return fault_set(f, POSTERN_ERR_IO, "name a file that can be made",
-                         "the report cannot be written to %.150s: %s", file,
-                         strerror(errno));
+    return *to != NULL ? 0
+                       : fault_set(f, POSTERN_ERR_IO, "name a file that can be made",
+                                   "the report cannot be written to %.150s: %s", file,
+                                   strerror(errno));
+}
+
+int doctor_report(const struct doctor *d, FILE *to, const char *file, struct fault *f)
+{
+    struct report r = {.to = to};
     r.scrub = calloc(1, sizeof(*r.scrub));
     if (r.scrub != NULL) {
         know_names(r.scrub, d);

@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <sodium.h>
 
@@ -257,6 +258,14 @@ static int unknown_option(struct fault *f, const struct command *c, const char *
     }
     (void)snprintf(see, sizeof(see), "see 'postern %s --help'", c->name);
     guess_advice(&g, advice, sizeof(advice), see);
+    if (strcmp(c->name, "ssh") == 0)
+        (void)snprintf(advice, sizeof(advice),
+                       "ssh's own options stand behind the host, as in: "
+                       "postern ssh me@home -p 2222");
+    else if (c->arguments[0] == ARGUMENT_FILE && access(word, F_OK) == 0)
+        (void)snprintf(advice, sizeof(advice),
+                       "for the file of that name: postern %s -- %.60s ...", c->name,
+                       word);
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown option '%s'", shown);
 }
 

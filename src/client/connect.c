@@ -235,6 +235,15 @@ static bool is_local(const char *word)
            strncmp(word, "unix:.", 6) == 0 || addr_parse_ip(&a, ip) == 0;
 }
 
+/* As `serve` takes it: 8000-8010. */
+static bool is_range(const char *service)
+{
+    size_t from = strspn(service, "0123456789");
+    const char *to = service + from + 1;
+    return from > 0 && service[from] == '-' && *to != '\0' &&
+           to[strspn(to, "0123456789")] == '\0';
+}
+
 static int parse_target(struct target *t, const char *word, struct fault *f)
 {
     const char *colon = strchr(word, ':');
@@ -245,6 +254,12 @@ static int parse_target(struct target *t, const char *word, struct fault *f)
                          "'%.100s' names no host and service", word);
     memcpy(t->host, word, len);
     (void)snprintf(t->service, sizeof(t->service), "%s", colon + 1);
+    if (is_range(t->service))
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "name each, as in: postern connect home:8000 home:8001; or use "
+            "'postern up', which has all of them",
+            "a local port leads to one service, and '%.60s' is a range", t->service);
     return call_check_service(t->service, f);
 }
 

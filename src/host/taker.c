@@ -91,7 +91,11 @@ static int publish(struct taker *t, int give, struct fault *f)
     int err = local_dial(path, &t->conn);
     if (err == POSTERN_ERR_NOTFOUND) {
         t->conn = -1;
-        return fault_set(f, err, "start it first: postern serve",
+        return fault_set(f, err,
+                         statedir_has(state->path, "host.db")
+                             ? "start it first: postern serve"
+                             : "start it first: 'postern serve --broker LINK 22', with "
+                               "the link that 'postern broker' printed",
                          "no 'postern serve' runs here, through which others come");
     }
     if (err != 0)

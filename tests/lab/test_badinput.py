@@ -368,6 +368,43 @@ def test_serve_waits_for_its_broker(served):
     g.join()
 
 
+def test_an_invite_before_the_first_broker_answered(served):
+    g = served
+    first = Actor(g.programs, g.host.ns, g.host.state + "-first")
+    g.broker_proc.popen.send_signal(signal.SIGSTOP)
+    waits = g.programs.start(g.host.ns, "serve", postern(), "serve", "--broker", g.link, "7000", env=first.env)
+
+    def asked():
+        return first.run("invite", json=False)
+    try:
+        wait_until(lambda: os.path.exists(first.state + "/serve.lock"), 20, "it waits")
+        wait_until(lambda: "serve' here (process" in asked().stderr, 10, asked().stderr)
+        assert "still waits for its broker, of which an invite speaks; see what it says" in asked().stderr
+        assert waits.running
+    finally:
+        g.broker_proc.popen.send_signal(signal.SIGCONT)
+    waits.wait_line("Next: 'postern invite'")
+    assert asked().status == 0
+    waits.terminate()
+
+
+def test_habits_of_other_programs(served, work):
+    """What people type who know ssh, and files whose names begin with a dash."""
+    g = served
+    g.join()
+    for words in (["-p", "22", HOST], ["-L", "1:h:2", f"me@{HOST}"]):
+        says(g.client.run("ssh", *words, json=False), 2, "ssh's own options stand behind the host, as in: postern ssh me@home -p")
+    says(g.client.run("ssh", f"@{HOST}", json=False), 2, f"'@{HOST}' is not a host")
+    with open(f"{work}/-dash", "w", encoding="ascii"):
+        pass
+    g.client.wrapper = ["env", "-C", work]
+    says(g.client.run("send", "-dash", HOST, json=False), 2, "for the file of that name: postern send -- -dash")
+    for port in ("22", "ssh"):
+        says(g.client.run("open", f"{HOST}:{port}", json=False), 2, f"log in there: postern ssh {HOST}")
+    says(g.client.run("connect", f"{HOST}:8000-8010", json=False), 2, "'8000-8010' is a range; name each")
+    says(g.other_client("never").run("share", work, json=False), 1, "start it first: 'postern serve --broker LINK 22'")
+
+
 def test_host_is_offline(served):
     g = served
     g.join()

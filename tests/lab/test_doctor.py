@@ -54,6 +54,13 @@ def test_where_no_state_can_be_made(here, home, what):
     assert here.run("keys").status == 1, "as doctor says"
 
 
+@pytest.mark.parametrize("file", ["/nonexistent/report", "/etc/passwd"])
+def test_a_report_that_cannot_be_is_told_at_once(here, file):
+    done = here.run("doctor", "--report", file)
+    assert done.status == 1 and not [e for e in done.events if e["event"] == "check"], done.stdout
+    assert "name a file that can be made" in done.stderr
+
+
 def test_without_a_network(here):
     done = subprocess.run(["unshare", "-n", postern(), "doctor"], capture_output=True, text=True,
                           env={**os.environ, **here.env}, timeout=20, check=False)

@@ -23,7 +23,7 @@ class Talk:
 
     def __init__(self, who, *more):
         self.ours, theirs = pty.openpty()
-        self.text = ""
+        self.text = self.shown = ""
         self.proc = who.programs.start(who.ns, "setup", *(who.wrapper or NO_SYSTEMD), "setsid", "--ctty", "--wait", postern(),
                                        "setup", *more, env=who.env, stdin=theirs)
         os.close(theirs)
@@ -31,7 +31,9 @@ class Talk:
 
     def read(self):
         try:
-            self.text += os.read(self.ours, 65536).decode()
+            fresh = os.read(self.ours, 65536).decode()
+            self.text += fresh
+            self.shown += fresh
         except (BlockingIOError, OSError):
             pass
         return self.text
@@ -79,15 +81,21 @@ def test_three_machines(gate):
     host.answer("Use another host?", "\n")
     host.said("postern join LINK")
     host.said("It runs in this terminal until Ctrl-C.")
+    assert f"$ postern serve --broker {link} --name {HOST} peer=7000" in host.shown.replace("\r", ""), host.shown
     invite = [at for at in LINK.findall(host.proc.stdout) if "/i/" in at][0]
     client = Talk(g.client)
+    client.answer("Shall this machine be the broker", "maybe\n")
+    client.said("Please answer y or n.")
     client.answer("Shall this machine be the broker", "n\n")
     client.answer("Publish something", "n\n")
     client.answer("Use another host?", "what?\n")
+    client.answer("Use another host?", "yes\n")
+    client.said("Paste the link itself")
     client.answer("Use another host?", f"{link}\n")
     client.said("That is a link of the other kind.")
     client.answer("Use another host?", f"{invite}\n")
     client.said(f"joined {HOST}")
+    assert f"$ postern join {invite}" in client.shown.replace("\r", ""), client.shown
     assert client.proc.wait(10) == 0
     assert g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
     beside = Talk(g.host)
@@ -100,7 +108,7 @@ def test_three_machines(gate):
     again = Talk(g.host)
     again.answer("Shall this machine be the broker", "\n")
     again.answer("It publishes something already. Choose anew?", "\n")
-    again.answer("Use another host?", "\n")
+    again.answer("Use another host?", "No\n")
     again.said("Nothing was set up.")
     assert again.proc.wait(10) == 0
 
