@@ -92,7 +92,7 @@ static int publish(struct taker *t, int give, struct fault *f)
     if (err == POSTERN_ERR_NOTFOUND) {
         t->conn = -1;
         return fault_set(f, err,
-                         statedir_has(state->path, "host.db")
+                         statedir_has(t->state->path, "host.db")
                              ? "start it first: postern serve"
                              : "start it first: 'postern serve --broker LINK 22', with "
                                "the link that 'postern broker' printed",
