@@ -38,6 +38,7 @@ static bool find_gateway(struct addr *gateway)
     unsigned to = 1, via = 0, flags = 0, mask = 1;
     bool found = false;
     while (f != NULL && !found && fgets(line, sizeof(line), f) != NULL)
+        /* NOLINTNEXTLINE(cert-err34-c): four numbers of the kernel, counted */
         found = sscanf(line, "%*s %x %x %x %*s %*s %*s %x", &to, &via, &flags, &mask) ==
                     4 &&
                 to == 0 && mask == 0 && via != 0 && (flags & RTF_GATEWAY) != 0;
