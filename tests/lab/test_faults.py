@@ -298,7 +298,7 @@ def test_the_host_comes_back_to_the_broker_after_its_client(running):
     g.start_broker()
     begin = time.monotonic()
     wait_until(lambda: time.monotonic() > begin + 8, 10)
-    assert any("has not answered for" in x for x in why_lost(g.host_proc))
+    wait_until(lambda: any("has not answered for" in x for x in why_lost(g.host_proc)), 12, "what is wrong")
     show_broker(g, "a")
     begin = time.monotonic()
     progress(g.flow)
