@@ -168,6 +168,7 @@ static int tls_setup(struct channel *c)
         .protocol = c->config.protocol != NULL ? c->config.protocol : PROTO_ALPN_BROKER,
         .credentials = c->config.credentials,
         .priority = c->config.priority,
+        .badge = c->config.badge,
         .fd = c->fd,
         .owner = c,
     };
@@ -211,6 +212,7 @@ static int channel_new(struct channel **out, const struct channel_config *config
         memcpy(c->expect, expect, KEY_LEN);
     tune_socket(fd);
     int rc = tls_setup(c);
+    c->config.badge = NULL;
     if (rc == 0)
         rc = watch_open(&c->watch, config->loop, fd, on_ready, c);
     if (rc != 0) {

@@ -41,6 +41,7 @@ struct channel_config {
     const struct keypair *own;           /* borrowed while the channel lives */
     const struct channel_events *events; /* borrowed */
     void *ctx;
+    const uint8_t *badge; /* of a client (core/badge.h), copied in the call; or NULL */
     size_t queue_max_bytes; /* unsent bytes kept; 0 means 256 KiB */
     /*
      * TLS credentials of `own` from identity_credentials(), borrowed while the channel
