@@ -434,6 +434,16 @@ static int consume(struct channel *c, const uint8_t *data, size_t len)
     return rc;
 }
 
+/* A server that cancels is busy, and has not read what we said; a client breaks it. */
+static int open_error(struct channel *c, ssize_t rc, int err)
+{
+    if (is_busy_alert(c, rc)) {
+        c->breaks = !c->is_client;
+        return c->breaks ? POSTERN_ERR_RESET : POSTERN_ERR_LIMIT;
+    }
+    return rc == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED : broken(err);
+}
+
 static void do_read(struct channel *c)
 {
     uint8_t buf[RECORD_MAX];
@@ -450,15 +460,10 @@ static void do_read(struct channel *c)
             die(c, err, postern_strerror(err));
             return;
         }
-        if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE) {
-            c->breaks = c->breaks || gnutls_alert_get(c->tls) == GNUTLS_A_USER_CANCELED;
+        if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE)
             continue;
-        }
         if (n < 0) {
-            err = is_busy_alert(c, n)                  ? POSTERN_ERR_LIMIT
-                  : n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED
-                                                       : broken(err);
-            die(c, err, gnutls_strerror((int)n));
+            die(c, open_error(c, n, err), gnutls_strerror((int)n));
             return;
         }
         int rc = consume(c, buf, (size_t)n);
@@ -571,7 +576,7 @@ void channel_break(struct channel *c)
     if (c == NULL || c->freed)
         return;
     if (c->state == CHANNEL_OPEN && c->fail_err == 0 && !c->record_pending)
-        (void)gnutls_alert_send(c->tls, GNUTLS_AL_WARNING, GNUTLS_A_USER_CANCELED);
+        (void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_USER_CANCELED);
     linger_reset(c->fd);
     free_when_idle(c);
 }
