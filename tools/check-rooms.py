@@ -31,7 +31,7 @@ ROOMS = {
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
     "session": {"session": ["flight", "internal", "meta", "output", "quic", "round",
-                            "session", "stall", "steer", "stream"]},
+                            "session", "size", "stall", "steer", "stream"]},
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
                         "peer_trial"]},

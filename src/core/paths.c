@@ -54,9 +54,14 @@ static bool answered(const struct paths *p, const struct paths_path *x)
 
 /* ------------------------------------------------------------------------ patience */
 
+static uint64_t ack_takes_us(const struct paths *p)
+{
+    return max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+}
+
 static uint64_t ack_patience_us(const struct paths *p)
 {
-    uint64_t base = max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+    uint64_t base = ack_takes_us(p);
     unsigned shift = p->fruitless < 7 ? p->fruitless : 7;
     return min64(base << shift, max64(base, PATHS_PAUSE_MAX_US));
 }
@@ -310,13 +315,20 @@ static uint64_t doubt_at_us(const struct paths *p)
     return at;
 }
 
+/* From when on an unanswered question is trouble: what was sent is not acknowledged
+ * either. Where it is, the answer waits behind other data. */
+static uint64_t trouble_at_us(const struct paths *p, const struct paths_path *cur)
+{
+    if (p->pending_us == 0)
+        return UINT64_MAX;
+    return max64(cur->sent_us + patience_us(p), p->pending_us + ack_takes_us(p));
+}
+
 /* Who waits for nothing asks again in pauses that grow: 0.3, 0.6, 1.2 and 2.4 s. */
 static uint64_t doubted_until_us(const struct paths *p, const struct paths_path *cur)
 {
-    unsigned shift = p->pending_us != 0              ? 0
-                     : cur->unanswered < QUIET_TRIES ? cur->unanswered
-                                                     : QUIET_TRIES;
-    return cur->sent_us + (patience_us(p) << shift);
+    unsigned shift = cur->unanswered < QUIET_TRIES ? cur->unanswered : QUIET_TRIES;
+    return min64(cur->sent_us + (patience_us(p) << shift), trouble_at_us(p, cur));
 }
 
 /* The quiet question on the path in use, before all are asked. */
@@ -328,7 +340,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (in_doubt(cur)) {
         if (now_us < doubted_until_us(p, cur))
             return false;
-        if (p->pending_us != 0 || cur->unanswered >= QUIET_TRIES) {
+        if (now_us >= trouble_at_us(p, cur) || cur->unanswered >= QUIET_TRIES) {
             begin_census(p, false, now_us);
             return false;
         }

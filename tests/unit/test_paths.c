@@ -552,6 +552,28 @@ static void test_stands_by_on_a_full_line(void **state)
 }
 
 /*
+ * The same line, filled by us: answers take longer than anything was believed to, and
+ * what was sent is acknowledged all the while. That is no trouble; where it ends it is.
+ */
+static void test_busy_on_a_full_line(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 20 * MS);
+    paths_doubt(&n.side[1], false, n.now_us);
+    run_for(&n, S);
+    n.ways[0].delay_us = 2 * S;
+    n.sent = n.sent_bytes = 0;
+    paths_ask(&n.side[0], n.now_us);
+    paths_ask(&n.side[1], n.now_us);
+    run_for(&n, 10 * S);
+    assert_int_equal(n.moves[0] + n.moves[1], 0);
+    assert_in_range(n.sent_bytes, 28, 600);
+    n.ways[0].up = n.ways[0].down = false;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+}
+
+/*
  * Ways die and come back at random, some in one direction alone; whenever one has lived
  * for a while, data flows: mostly soon, always at last.
  */
@@ -603,6 +625,7 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_sleep_is_no_round_trip),
         cmocka_unit_test(test_stands_by_on_a_full_line),
+        cmocka_unit_test(test_busy_on_a_full_line),
         cmocka_unit_test(test_any_weather),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
