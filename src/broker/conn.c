@@ -125,6 +125,9 @@ static void on_close(void *ctx, int err, const char *why)
     struct conn *c = ctx;
     struct shard *s = c->shard;
     bool host = c->state == CONN_HOST;
+    enum host_end how = err == POSTERN_ERR_CLOSED             ? HOST_ENDED
+                        : channel_was_killed(c->channel, err) ? HOST_KILLED
+                                                              : HOST_BROKE;
     uint8_t key[KEY_LEN];
     struct bonds bonds = c->bonds;
     memcpy(key, c->node.key, KEY_LEN);
@@ -135,7 +138,7 @@ static void on_close(void *ctx, int err, const char *why)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
     if (host && conn_first(s, key, CONN_HOST) == NULL)
-        control_host_gone(s, key, &bonds, err == POSTERN_ERR_CLOSED);
+        control_host_gone(s, key, &bonds, how);
     control_none_waits(s, key, usher);
     bonds_fini(&bonds);
 }

@@ -334,13 +334,15 @@ static void tell_all_gone(struct shard *s, const uint8_t *host,
 }
 
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
-                       const struct bonds *bonds, bool ended)
+                       const struct bonds *bonds, enum host_end how)
 {
     if (s->stopping)
         return;
-    if (ended)
+    /* Whom a client hears to be killed it asks for, and hears that it has ended, if it
+     * is not back by then. */
+    if (how != HOST_BROKE)
         parted_note(s->parted, host, loop_now_ms(s->loop));
-    tell_all_gone(s, host, bonds, ended);
+    tell_all_gone(s, host, bonds, how == HOST_ENDED);
 }
 
 /* Nobody saw the process end whose sessions these were: they ask the new one. */

@@ -472,6 +472,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .badge = uplink_badge(u),
                                 .protocol = u->config.lan ? PROTO_ALPN_AGENT : NULL,
                                 .own = &u->config.net->own,
+                                .acks_at_once = u->config.host,
                                 .events = &channel_events,
                                 .ctx = l};
     tcp_unsent_max(fd, UNSENT_BYTES);
