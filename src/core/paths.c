@@ -521,7 +521,9 @@ static uint32_t rtt_of(const struct paths *p, const struct paths_path *x)
 static uint64_t wanted_next_us(const struct paths *p)
 {
     const struct paths_path *w = find(p, p->wanted);
-    if (p->census || w == NULL || w->id == p->current || w->told_dead)
+    if (w == NULL || w->id == p->current || w->told_dead)
+        return UINT64_MAX;
+    if (p->census && !answered(p, w)) /* that asks it too */
         return UINT64_MAX;
     if (w->sent_us < p->wanted_at_us)
         return p->wanted_at_us;

@@ -382,6 +382,25 @@ static void test_wish(void **state)
     assert_int_equal(n.dead[2], 1);
 }
 
+/* It answered in a census and is wished for then: what a slow path in use may still
+ * take for its answer does not hold it up. */
+static void test_wish_in_census(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 2, 10 * MS);
+    run_for(&n, S);
+    n.ways[0].up = n.ways[0].down = false;
+    n.side[1].list[0].rtt_us = 1500 * MS;
+    paths_on_rtt(&n.side[1], 3 * S, S, n.now_us);
+    paths_doubt(&n.side[1], false, n.now_us);
+    run_for(&n, 100 * MS);
+    assert_int_equal(paths_current(&n.side[1]), 1);
+    paths_want(&n.side[1], 2, n.now_us);
+    run_for(&n, 100 * MS);
+    assert_int_equal(paths_current(&n.side[1]), 2);
+}
+
 /* Far away, or farther than it was: it is used all the same, at once and for good. */
 static void test_far_wish(void **state)
 {
@@ -656,6 +675,7 @@ int main(void)
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_hint_is_answered_anew),
         cmocka_unit_test(test_wish),
+        cmocka_unit_test(test_wish_in_census),
         cmocka_unit_test(test_far_wish),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_comes_back),
