@@ -77,7 +77,7 @@ def test_an_up_that_ends_is_what_nc_speaks_of(warm):
 
 def test_a_frozen_up_is_named_and_gone_round(warm):
     g = warm
-    g.up.signal(signal.SIGSTOP)
+    g.up.freeze()
     try:
         done = g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n",
                             timeout=30)
