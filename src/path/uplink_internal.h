@@ -1,12 +1,13 @@
 /*
  * The state of an uplink, for the files that make it: uplink.c, which connects and
  * carries messages, uplink_pulse.c, which doubts a connection that stands, and
- * uplink_facts.c, which answers what others ask of it.
+ * uplink_facts.c, which answers what others ask of it; and uplink_badge.c.
  */
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
 
 #include "core/backoff.h"
+#include "core/badge.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
 #include "io/loop.h"
@@ -66,9 +67,11 @@ struct uplink {
     uint64_t spoke_us;             /* the first message since then, or 0 */
     uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
     unsigned beside_ms;            /* the pause before a fresh one */
-    bool slow;       /* the last connection's round trip was long, or there was none */
-    uint64_t due_us; /* when the timer should fire, as of arm */
-    uint64_t carried_us; /* until when what was carried uses its share up */
+    bool slow; /* the last connection's round trip was long, or there was none */
+    bool has_badge;
+    uint8_t badge[BADGE_LEN]; /* shown to the broker */
+    uint64_t due_us;          /* when the timer should fire, as of arm */
+    uint64_t carried_us;      /* until when what was carried uses its share up */
 };
 
 /* uplink.c */
@@ -85,6 +88,10 @@ static inline bool uplink_line_is_connected(const struct line *l)
 {
     return l != NULL && l->channel != NULL;
 }
+
+/* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
+void uplink_load_badge(struct uplink *u);
+void uplink_take_badge(struct uplink *u, const Badge *b);
 
 /* uplink_pulse.c: sets the timer of a connection that is up; when it fires. */
 void uplink_arm(struct uplink *u);
