@@ -99,10 +99,16 @@ static bool is_late(const struct paths *p)
     return p->late_us >= PATHS_CRAWLS_US;
 }
 
-/* Somebody waits for what goes over the path in use, or it is gone. */
-static bool somebody_waits(const struct paths *p)
+/* Something of ours waits for the path in use, or it is gone. */
+static bool is_pressing(const struct paths *p)
 {
     return p->pending_us != 0 || p->hinted || p->current == PATHS_NONE;
+}
+
+/* The same, or data came over it and then nothing. */
+static bool somebody_waits(const struct paths *p)
+{
+    return is_pressing(p) || p->awaited;
 }
 
 /* Nothing else has answered since it was asked. Else *others_late_us says how late. */
@@ -312,7 +318,7 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
             continue;
         x->round = p->round + 1;
-        if (x->full_asks < FULL_ASKS && somebody_waits(p) && !is_late(p))
+        if (x->full_asks < FULL_ASKS && is_pressing(p) && !is_late(p))
             ask_full(p, x, now_us, out);
         else
             send_request(p, x, PROBE_LEN_MIN, 0, now_us, out);
@@ -338,9 +344,10 @@ static uint64_t doubt_at_us(const struct paths *p)
  * either. Where it is, the answer waits behind other data. */
 static uint64_t trouble_at_us(const struct paths *p, const struct paths_path *cur)
 {
-    if (p->pending_us == 0)
+    if (p->pending_us == 0 && !p->awaited)
         return UINT64_MAX;
-    return max64(cur->sent_us + patience_us(p), p->pending_us + ack_takes_us(p));
+    uint64_t acked = p->progress_us != 0 ? p->progress_us + ack_takes_us(p) : 0;
+    return max64(cur->sent_us + patience_us(p), acked);
 }
 
 /* Who waits for nothing asks again in pauses that grow: 0.3, 0.6, 1.2 and 2.4 s. */
@@ -370,6 +377,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (!due && !p->asked)
         return false;
     bool missing = due && p->pending_us != 0;
+    p->awaited = due && !missing;
     if (missing) {
         p->fruitless++;
         p->full_at_us = min64(p->full_at_us, now_us); /* perhaps only large ones */
@@ -417,6 +425,8 @@ static void use_path(struct paths *p, uint32_t id, uint64_t now_us)
     expect_own_rtt(p, now_us);
     p->begun = true;
     p->pending_us = 0;
+    p->progress_us = 0;
+    p->awaited = false;
     p->received_us = p->check_at_us = now_us;
     p->full_since_us = p->large_us = 0;
     p->full_tries = 0;
@@ -713,12 +723,15 @@ void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us)
         p->silent_since_us = now_us;
         p->silent_at_us = now_us + PATHS_SILENT_US;
     }
-    if (id == p->current)
+    if (id == p->current) {
         p->received_us = now_us;
+        p->awaited = false;
+    }
 }
 
 void paths_on_progress(struct paths *p, uint64_t now_us)
 {
+    p->progress_us = now_us;
     p->pending_us = p->pending_us != 0 ? now_us : 0;
     p->fruitless = 0;
 }
@@ -728,6 +741,7 @@ void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
     if (p->pending_us == 0) {
         p->pending_us = now_us;
         p->round_at_us = min64(p->round_at_us, now_us); /* now somebody waits */
+        p->silent_at_us = min64(p->silent_at_us, p->silent_since_us + PATHS_SILENT_US);
     }
     if (large)
         p->large_us = now_us;

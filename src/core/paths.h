@@ -16,7 +16,8 @@
  * standing paths are probed at once and again in growing pauses, three times with the
  * size that proves a path, then with small probes: what answers one is asked in full.
  * So questions do not fill a line that is slow. Who waits for nothing has more
- * patience, and begins with small ones. When another answers and the path in use has
+ * patience, and begins with small ones; who got data and then nothing waits, and begins
+ * with small ones all the same. When another answers and the path in use has
  * not for max(0.3 s, 2 probe timeouts) (two round trips, where the network is known to
  * have changed), the session moves, once; where that answer was late the line may be
  * full, and the one in use has twice as long. Paths that stay silent are dead after
@@ -131,7 +132,9 @@ struct paths {
     unsigned round;
     uint64_t census_us, round_at_us, silent_since_us, silent_at_us;
     /* evidence on the path in use */
-    uint64_t pending_us; /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t progress_us; /* when something was acknowledged last */
+    bool awaited;         /* data came, then silence: perhaps more is waited for */
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
