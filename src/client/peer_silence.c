@@ -140,8 +140,9 @@ void peer_check_gone(struct peer *p)
  * answer that was lost or late does not make a line a full one. */
 static uint64_t tell_after_us(const struct peer *p)
 {
-    uint64_t us =
-        seconds_us(TELL_S) + 4 * (uint64_t)session_usual_rtt_us(peer_session(p));
+    uint64_t usual = session_usual_rtt_us(peer_session(p));
+    uint64_t late = uplink_late_us(p->config.endpoint->uplink);
+    uint64_t us = seconds_us(TELL_S) + 4 * (usual > late ? usual : late);
     return us < seconds_us(TELL_SLOW_S) ? us : seconds_us(TELL_SLOW_S);
 }
 

@@ -16,7 +16,8 @@
  * standing paths are probed at once and again in growing pauses, three times with the
  * size that proves a path, then with small probes: what answers one is asked in full.
  * So questions do not fill a line that is slow. Who waits for nothing has more
- * patience, and begins with small ones. When another answers and the path in use has
+ * patience, and begins with small ones; who got data and then nothing waits, and begins
+ * with small ones all the same. When another answers and the path in use has
  * not for max(0.3 s, 2 probe timeouts) (two round trips, where the network is known to
  * have changed), the session moves, once; where that answer was late the line may be
  * full, and the one in use has twice as long. Paths that stay silent are dead after
@@ -25,6 +26,9 @@
  * timeouts) is neither dead, for 20 s, nor left for a path that carries little: what
  * answers late waits behind other data there. Any other path on which they did is not
  * dead for 5 s: it may lose much.
+ * Where answers come late (paths_set_late) a path is dead only after four times as long
+ * as they took, and 6 s; a stream that brought something behind the question only so
+ * long after that. There questions are small ones.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
  * else a path that lies far away would be left before its first one.
@@ -64,6 +68,8 @@
 #define PATHS_DEAD_ALONE_US 2000000ull
 #define PATHS_SLOW_MAX_US 20000000ull
 #define PATHS_LATE_US 200000ull
+#define PATHS_CRAWLS_US 1000000ull
+#define PATHS_LATE_LEAST_US 1500000ull
 #define PATHS_STIR_US 200000ull
 #define PATHS_LOSSY_MAX_US 5000000ull
 #define PATHS_FULL_EVERY_US 600000ull
@@ -126,10 +132,13 @@ struct paths {
     unsigned round;
     uint64_t census_us, round_at_us, silent_since_us, silent_at_us;
     /* evidence on the path in use */
-    uint64_t pending_us; /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t progress_us; /* when something was acknowledged last */
+    bool awaited;         /* data came, then silence: perhaps more is waited for */
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
+    uint64_t late_us;    /* how late answers are here and elsewhere on this line */
     uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
     uint64_t own_until_us;
     unsigned streams;
@@ -190,10 +199,15 @@ void paths_on_activity(struct paths *p);
  * round trips. */
 void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
                   uint64_t now_us);
+/* How long answers take that are late, on whatever path or connection of this line
+ * (core/lateness.h); 0: none is. */
+void paths_set_late(struct paths *p, uint64_t late_us);
 void paths_set_streams(struct paths *p, unsigned streams);
 /* QUIC does not move, though the path in use answers: the host asks its client, by
  * PROBE_RENEW, to let it begin anew. */
 void paths_want_renewal(struct paths *p, uint64_t now_us);
+/* The least that an answer took on path `id`; 0: not known. */
+uint32_t paths_least_us(const struct paths *p, uint32_t id);
 /* How long the path in use takes for an answer, and when the latest request left that
  * it answered; 0: not known. */
 uint32_t paths_answer_takes_us(const struct paths *p);

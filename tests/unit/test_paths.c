@@ -35,6 +35,7 @@ struct net {
     struct way ways[WAYS];
     struct flight flights[FLIGHT_MAX];
     unsigned flight_count, sent, sent_bytes, moves[2], shrinks[2], dead[WAYS];
+    unsigned silent[2];
     uint64_t now_us, largest;
 };
 
@@ -95,6 +96,8 @@ static void act(struct net *n, unsigned who)
             n->dead[a.id - 1]++;
             break;
         case PATHS_SILENT:
+            n->silent[who]++;
+            break;
         case PATHS_REVIVED:
             break;
         case PATHS_SHRINK:
@@ -289,6 +292,41 @@ static void test_slow_stream(void **state)
     assert_int_equal(dead, 0);
     assert_int_equal(paths_current(&p), 2);
     assert_in_range(now_us, cut_us, cut_us + S);
+}
+
+/* When a path that falls silent is dead, where the answers before were `late_us` late.
+ */
+static uint64_t dies_after_us(bool stream, uint64_t late_us)
+{
+    struct paths p;
+    struct paths_action a;
+    uint64_t began_us = 10 * S, now_us = began_us;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, stream, now_us), 0);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_set_streams(&p, 1);
+    paths_set_late(&p, late_us);
+    paths_on_sent(&p, false, now_us);
+    for (; now_us < began_us + 60 * S; now_us += 10 * MS) {
+        if (now_us == began_us + S) /* sent before, and late */
+            paths_on_received(&p, 1, now_us);
+        while (paths_next(&p, now_us, &a))
+            if (a.type == PATHS_DEAD)
+                return now_us - began_us;
+    }
+    return UINT64_MAX;
+}
+
+/* Who saw answers come late waits for the next ones; else a death is soon known. */
+static void test_patience_where_answers_are_late(void **state)
+{
+    (void)state;
+    assert_in_range(dies_after_us(false, 0), 2 * S, 5 * S / 2);
+    assert_in_range(dies_after_us(true, 0), 3 * S, 7 * S / 2);
+    for (unsigned stream = 0; stream < 2; stream++) {
+        assert_in_range(dies_after_us(stream, S), 6 * S, 15 * S / 2);
+        assert_in_range(dies_after_us(stream, 3 * S), 12 * S, 27 * S / 2);
+    }
 }
 
 static void test_all_dead_then_one_back(void **state)
@@ -551,6 +589,42 @@ static void test_stands_by_on_a_full_line(void **state)
     }
 }
 
+static uint64_t until_silent(struct net *n, unsigned who)
+{
+    uint64_t began = n->now_us;
+    for (; n->silent[who] == 0 && n->now_us < began + 20 * S; n->now_us += MS)
+        turn(n);
+    return n->now_us - began;
+}
+
+/* Who stands by has patience with a path that is dead; who begins to type has none, and
+ * no more who got data and then nothing. */
+static void test_who_waits_has_no_patience(void **state)
+{
+    (void)state;
+    for (unsigned typed = 0; typed < 2; typed++) {
+        struct net n;
+        net_init(&n, 1, 20 * MS);
+        run_for(&n, 2 * S);
+        paths_on_settled(&n.side[1]);
+        n.ways[0].up = n.ways[0].down = false;
+        if (typed == 0) {
+            assert_in_range(until_silent(&n, 1), 1, 2500 * MS);
+            continue;
+        }
+        n.side[1].armed = false; /* nothing came before it for long */
+        paths_ask(&n.side[1], n.now_us);
+        while (paths_silent_since_us(&n.side[1]) == 0) {
+            n.now_us += MS;
+            turn(&n);
+        }
+        assert_int_equal(n.silent[1], 0);
+        stand_by(&n, 100 * MS);
+        paths_on_sent(&n.side[1], false, n.now_us);
+        assert_in_range(until_silent(&n, 1), 1, 1000 * MS);
+    }
+}
+
 /*
  * The same line, filled by us: answers take longer than anything was believed to, and
  * what was sent is acknowledged all the while. That is no trouble; where it ends it is.
@@ -613,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
         cmocka_unit_test(test_slow_stream),
+        cmocka_unit_test(test_patience_where_answers_are_late),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_hint_is_answered_anew),
@@ -625,6 +700,7 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_sleep_is_no_round_trip),
         cmocka_unit_test(test_stands_by_on_a_full_line),
+        cmocka_unit_test(test_who_waits_has_no_patience),
         cmocka_unit_test(test_busy_on_a_full_line),
         cmocka_unit_test(test_any_weather),
     };
