@@ -162,7 +162,7 @@ static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
                    p->limit_s);
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, advice,
                     broker ? "nothing comes from %.64s on any path: its network may be "
-                             "away"
+                             "away, or a line very slow"
                            : "nothing comes from %.64s on any path, and the broker "
                              "cannot be reached",
                     p->config.name);

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from .conftest import full
 from .net import wait_until
 from .topology import Wire
 
@@ -19,7 +20,7 @@ TYPED_S = 1.5      # half of the bytes; with bulk before them it was 3.8 to 4.6 
 TYPED_MAX_S = 5
 GAP_S = 5          # TCP alone: 1 to 3 s
 BUSY_S = 8         # after the change
-NEW_MAX = 12      # connections of four programs that are begun in it; 14 to 21 before
+NEW_MAX = 12       # connections of four programs that are begun in it; 14 to 21 before
 
 
 def came(flow):
@@ -81,6 +82,7 @@ def new_connections(box):
     return count
 
 
+@pytest.mark.skipif(not full(), reason="in the long form only")
 def test_busy_sessions_on_a_line_that_becomes_thin(gate):
     """Four programs by the relay: what is late is not given up, nobody says it is dead."""
     g = gate(host="none", client="masq", wire_client=BECOMES_THIN)
