@@ -422,6 +422,29 @@ static void part_and_join(struct play *p, uint64_t us)
               (double)quickest_us / 1e6, (double)move_us(p->scene) / 1e6);
 }
 
+/*
+ * The host's router is back before its wireless network is. What it answers the broker,
+ * who has something for the host just then, is a reset: the broker tells the host's
+ * clients that its connection broke. Then the broker is away as well, and nobody can
+ * say that the host has ended: sessions wait for it.
+ */
+static void restart_without_wifi(struct play *p, const struct scene_fault *f)
+{
+    struct rig *r = &p->rig;
+    struct town *t = r->town;
+    guard_another(&p->guard);
+    program_start(&p->command, t->client.machine, r->state[2], "ping home --count 1");
+    pass(p, f->call_us);
+    flush(&t->host, &t->inn);
+    set_deaf(t->host.device, true, true);
+    pass(p, SECONDS(1) + f->call_us);
+    restart_broker(p, f->lasts_us);
+    set_deaf(t->host.device, false, false);
+    pass(p, PATIENCE_US); /* the host's next try may come so late */
+    rig_await_end(r, &p->command, COMMAND_US);
+    program_fini(&p->command);
+}
+
 static void strike(struct play *p, const struct scene_fault *f)
 {
     struct town *t = p->rig.town;
@@ -460,6 +483,9 @@ static void strike(struct play *p, const struct scene_fault *f)
         pass(p, f->lasts_us % SECONDS(2));
         rig_restart_broker(&p->rig, f->lasts_us);
         pass(p, PATIENCE_US); /* the host's next try may come so late */
+        return;
+    case FAULT_WIFI_AWAY:
+        restart_without_wifi(p, f);
         return;
     case FAULT_BROKER_RESTARTS:
         restart_broker(p, f->lasts_us);
@@ -816,7 +842,8 @@ struct outcome faults_play(const struct scene *s)
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
         look_at_up(p, false);
-        if (scene_has_fault(s, i) && s->faults[i].call_us > 0)
+        if (scene_has_fault(s, i) && s->faults[i].call_us > 0 &&
+            s->faults[i].kind != FAULT_WIFI_AWAY)
             strike_under_command(p, &s->faults[i]);
         else if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
             strike(p, &s->faults[i]);

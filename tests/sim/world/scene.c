@@ -35,6 +35,8 @@ static const char *const names[FAULT_KINDS] = {
     [FAULT_DISK_BROKER] = "broker's disk is full",
     [FAULT_APART] = "the homes do not reach each other",
     [FAULT_BROKER_AWAY] = "host's router restarts, and the broker is away",
+    [FAULT_WIFI_AWAY] = "host's router restarts without its wireless network, and the "
+                        "broker is away",
     [FAULT_UP_HANGS] = "up hangs",
     [FAULT_UP_RESTARTS] = "up restarts",
     [FAULT_UP_CRASHES] = "up crashes",
@@ -114,6 +116,17 @@ static void draw_scarcity(struct scene *s, uint64_t *rng)
         .lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15))};
 }
 
+/* While the stream lasts, and as long as its session may be waited for. */
+static void draw_wifi_away(struct scene *s, uint64_t rng)
+{
+    *put_in(s, 0) =
+        (struct scene_fault){.kind = FAULT_WIFI_AWAY,
+                             .after_us = SECONDS(2) + rng_below(&rng, SECONDS(4)),
+                             .lasts_us = SECONDS(70) + rng_below(&rng, SECONDS(50)),
+                             .call_us = 1 + rng_below(&rng, 600000)};
+    s->host_nat.rejects_tcp = true;
+}
+
 /*
  * What is looked at with its own limits comes before all else, while everything is in
  * order; a broker that is away for minutes, last.
@@ -127,6 +140,10 @@ static void draw_special(struct scene *s, uint64_t rng)
             .kind = FAULT_BROKER_AWAY,
             .after_us = rng_below(&rng, SECONDS(5)),
             .lasts_us = SECONDS(70) + rng_below(&rng, SECONDS(80))};
+    if (rng_below(&rng, 12) == 0) {
+        draw_wifi_away(s, rng);
+        return;
+    }
     if (rng_below(&rng, 3) == 0)
         *put_in(s, 0) =
             (struct scene_fault){.kind = sudden[rng_below(&rng, 4)],

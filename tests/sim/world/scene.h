@@ -38,6 +38,7 @@ enum fault_kind {
     /* Each is made for what few others meet. */
     FAULT_APART,       /* the homes do not reach each other; the broker they do */
     FAULT_BROKER_AWAY, /* for minutes, just after the host's router restarted */
+    FAULT_WIFI_AWAY,   /* the same, and the router has no network for the host yet */
     /* Only where the client's device has an `up`. */
     FAULT_UP_HANGS,
     FAULT_UP_RESTARTS,
