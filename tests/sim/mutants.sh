@@ -38,7 +38,10 @@ fi
 [ $# -gt 0 ] || set -- $(cd tests/sim/world/mutants && ls -- *.patch)
 for name; do
 	name=${name%.patch}
-	patch -s -p1 <"tests/sim/world/mutants/$name.patch"
+	if ! patch -s -p1 <"tests/sim/world/mutants/$name.patch" >/dev/null; then
+		printf '%-24s does not fit the source any more\n' "$name"
+		exit 1
+	fi
 	rc=0
 	hunt "$seeds" "$(sed -n '1s/^hunt: //p' "tests/sim/world/mutants/$name.patch")" || rc=$?
 	patch -s -R -p1 <"tests/sim/world/mutants/$name.patch"

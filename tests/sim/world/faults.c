@@ -57,6 +57,7 @@ struct play {
     struct rig rig;
     struct guard guard;
     struct daemon daemon;
+    struct asker asker; /* of the clock, where there is an `up` */
     struct visitors visitors;
     unsigned ended; /* the portal, or what goes through it, so often */
     struct stream {
@@ -126,6 +127,10 @@ static void begin_stream(struct play *p, struct stream *st)
     if (nc != NULL) {
         state_of_other(p, which - 1, state);
         st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
+    }
+    if (p->scene->socks && which > 0) {
+        st->talker.host = "home";
+        st->talker.service = ECHO_PORT;
     }
     if (is_visitor(p, st))
         visitors_talk(&p->visitors, &st->talker);
@@ -471,6 +476,7 @@ static void strike(struct play *p, const struct scene_fault *f)
         return;
     case FAULT_IDLE:
         p->ended += f->lasts_us >= IDLE_US;
+        p->asker.silent_us = house_now_us(t->house) + f->lasts_us;
         for (unsigned i = 0; i < stream_count(p); i++)
             p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
@@ -506,7 +512,9 @@ static void strike(struct play *p, const struct scene_fault *f)
         lasting(p, f->kind, true);
         begin_on_full_disk(p, f->kind);
         pass(p, f->lasts_us);
-        if (f->kind <= FAULT_ONE_WAY_CLIENT)
+        /* (While the client is not heard, what still comes from the host is no answer.)
+         */
+        if (f->kind < FAULT_ONE_WAY_CLIENT)
             look_at_up(p, cuts_off(f->kind));
         lasting(p, f->kind, false);
     }
@@ -624,7 +632,9 @@ static void connect_other(struct play *p, unsigned i, const char *state)
 {
     char unused[PROGRAM_FIELD];
     program_start(&p->others[i], p->rig.town->client.machine, state,
-                  "connect home:echo 127.0.0.1:%u", LOCAL_PORT + (i + 1) * OTHER_PORTS);
+                  p->scene->socks ? "socks --listen 127.0.0.1:%u"
+                                  : "connect home:echo 127.0.0.1:%u",
+                  LOCAL_PORT + (i + 1) * OTHER_PORTS);
     rig_await(&p->rig, &p->others[i], "ready", NULL, unused, SECONDS(60));
 }
 
@@ -776,6 +786,8 @@ static void connect_all(struct play *p)
         daemon_start(&p->daemon, &p->rig);
         p->rig.on_away = on_away;
         p->rig.on_away_ctx = p;
+        p->asker = (struct asker){.ip = p->daemon.ip, .port = p->daemon.clock};
+        asker_start(&p->asker, p->rig.town->client.machine);
     } else {
         rig_connect(&p->rig);
     }
@@ -797,9 +809,29 @@ static void use_portal(struct play *p)
     visitors_use(&p->visitors);
 }
 
+static bool is_answered(void *ctx)
+{
+    const struct asker *a = ctx;
+    return a->answered_us + SECONDS(1) > house_now_us(house_now());
+}
+
+/* Its packets may be lost; what comes is an answer, and the next one soon comes. */
+static void look_at_asker(struct play *p)
+{
+    struct asker *a = &p->asker;
+    rig_check(&p->rig, house_run(p->rig.town->house, SECONDS(10), is_answered, a),
+              "no answer over UDP, after %u of %u", a->answered, a->asked);
+    rig_check(&p->rig, a->wrong == 0, "%u packets over UDP that nobody asked for",
+              a->wrong);
+    a->stop = true;
+    (void)house_run(p->rig.town->house, SECONDS(2), is_over, a->task);
+    (void)task_join(a->task);
+}
+
 /* Its streams are over, and commands go on to use it. */
 static void look_back_at_up(struct play *p)
 {
+    look_at_asker(p);
     daemon_expect_online(&p->daemon);
     daemon_use(&p->daemon);
     p->used++;

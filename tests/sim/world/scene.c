@@ -43,8 +43,8 @@ static const char *const names[FAULT_KINDS] = {
 };
 
 static const char *const parts[SCENE_PARTS] = {
-    "loss", "jitter",   "rate", "mtu",    "host-nat", "client-nat", "carrier",
-    "six",  "stranger", "liar", "others", "nc",       "up",         "portal"};
+    "loss",     "jitter", "rate",   "mtu", "host-nat", "client-nat", "carrier", "six",
+    "stranger", "liar",   "others", "nc",  "up",       "socks",      "portal"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -197,6 +197,7 @@ static void leave_out(struct scene *s)
     s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
     s->up = s->up && has(s, SCENE_UP);
     s->portal = s->portal && s->others > 0 && has(s, SCENE_PORTAL);
+    s->socks = s->socks && s->others > 0 && !s->nc && has(s, SCENE_SOCKS);
 }
 
 /* Beside the others' draws, which stay as they are. */
@@ -240,6 +241,7 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
         draw_portal(s);
     else
         draw_special(s, rng);
+    s->socks = !s->portal && !s->up && seed % 2 == 0;
     leave_out(s);
 }
 
@@ -294,7 +296,10 @@ void scene_tell(const struct scene *s)
                  s->wire.mtu_silent ? " in silence" : "");
     (void)printf("%s%s%s%s, %u others%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
-                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "",
+                 s->liar ? ", a liar" : "", s->others,
+                 s->nc      ? " by nc"
+                 : s->socks ? " by SOCKS"
+                            : "",
                  s->up ? ", up" : "", s->portal ? ", portal" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))

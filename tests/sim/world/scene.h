@@ -61,6 +61,7 @@ enum scene_part {
     SCENE_OTHER,    /* more devices, each with a stream of its own */
     SCENE_NC,       /* theirs are of `nc` */
     SCENE_UP,       /* the streams go through `up`: those of others are its device's */
+    SCENE_SOCKS,    /* theirs go through a SOCKS proxy */
     SCENE_PORTAL,   /* the other stream is a person's, who has no device */
     SCENE_PARTS
 };
@@ -84,7 +85,7 @@ struct scene {
     unsigned pause_ms;
     unsigned others;
     bool nc; /* theirs are commands, one a stream */
-    bool up, portal;
+    bool up, portal, socks;
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);
