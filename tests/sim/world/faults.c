@@ -20,6 +20,7 @@
 
 #include "broker/relay_flow.h"
 #include "daemon.h"
+#include "errands.h"
 #include "guard.h"
 #include "visitors.h"
 
@@ -46,6 +47,7 @@ enum {
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
     MEMORY_PORTAL_SEEDS = 8,
+    ERRAND_SEEDS = 4,
     ENTER_S = 60, /* tries of a person, with pauses */
     MEMORY_ROUNDS = 24,
     MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
@@ -771,8 +773,10 @@ static void open_play(struct play *p, const struct scene *s)
         invite_stranger(p);
     if (s->liar)
         invite_liar(p);
-    if (s->portal)
+    if (s->portal) {
         visitors_begin(&p->visitors, &p->rig);
+        errands_owner_begin(&p->rig);
+    }
 }
 
 static void on_away(void *ctx)
@@ -859,6 +863,20 @@ static void look_at_sessions(struct play *p)
               sessions);
 }
 
+/* Not each seed: each would see the same. */
+static void go_errands(struct play *p)
+{
+    if (p->scene->portal) {
+        guard_another(&p->guard);
+        errands_owner(&p->rig);
+        p->used++;
+    } else if (p->scene->seed % ERRAND_SEEDS == 0) {
+        guard_another(&p->guard);
+        guard_another(&p->guard);
+        errands_refusals(&p->rig);
+    }
+}
+
 struct outcome faults_play(const struct scene *s)
 {
     static struct play memory; /* large */
@@ -886,6 +904,7 @@ struct outcome faults_play(const struct scene *s)
     if (s->up)
         look_back_at_up(p);
     send_stranger_away(p);
+    go_errands(p);
     if (s->portal)
         see_visitors_off(p);
     disconnect(p);
