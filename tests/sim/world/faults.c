@@ -452,30 +452,42 @@ static void restart_without_wifi(struct play *p, const struct scene_fault *f)
     program_fini(&p->command);
 }
 
-static void strike(struct play *p, const struct scene_fault *f)
+/* What is over at once. False: it is none of these. */
+static bool strike_network(struct play *p, const struct scene_fault *f)
 {
     struct town *t = p->rig.town;
     switch (f->kind) {
     case FAULT_ROAM:
         town_roam(t);
-        return;
+        return true;
     case FAULT_HOST_ROAM:
         town_host_roams(t);
-        return;
+        return true;
     case FAULT_FLUSH_HOST:
         flush(&t->host, &t->inn);
-        return;
+        return true;
     case FAULT_FLUSH_BOTH:
         flush(&t->host, &t->inn);
         flush(&t->client, &t->cafe);
-        return;
+        return true;
     case FAULT_FLUSH_CLIENT:
         flush(&t->client, &t->cafe);
-        return;
+        return true;
     case FAULT_CLOCK:
         house_jump(t->house, f->lasts_us % 2 == 0 ? (int64_t)JUMP_S * 1000000
                                                   : -(int64_t)JUMP_S * 1000000);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void strike(struct play *p, const struct scene_fault *f)
+{
+    struct town *t = p->rig.town;
+    if (strike_network(p, f))
         return;
+    switch (f->kind) {
     case FAULT_IDLE:
         p->ended += f->lasts_us >= IDLE_US;
         p->asker.silent_us = house_now_us(t->house) + f->lasts_us;
