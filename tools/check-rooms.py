@@ -26,12 +26,12 @@ ROOMS = {
         # struct approach (path/approach.c), as its kinds and what they send see it.
         "approach": ["approach", "kind", "target"],
         # struct uplink (path/uplink_internal.h).
-        "uplink": ["uplink", "uplink_facts", "uplink_internal", "uplink_pulse",
+        "uplink": ["uplink", "uplink_badge", "uplink_facts", "uplink_internal", "uplink_pulse",
                    "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
     "session": {"session": ["flight", "internal", "meta", "output", "quic", "round",
-                            "session", "stall", "steer", "stream"]},
+                            "session", "size", "stall", "steer", "stream"]},
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
                         "peer_trial"]},

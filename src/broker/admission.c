@@ -7,7 +7,7 @@
 
 struct device_budget {
     struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions,
-        shown;
+        shown, badges;
 };
 
 struct host_budget {
@@ -69,6 +69,13 @@ bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
 {
     struct device_budget *b = ledger_get(&a->devices, key);
     return b != NULL && bucket_take(&b->introductions, LIMIT_RATE_INTRODUCE, now_ms, 1);
+}
+
+bool admission_badge(struct admission *a, const uint8_t key[static KEY_LEN],
+                     uint64_t now_ms)
+{
+    struct device_budget *b = ledger_get(&a->devices, key);
+    return b != NULL && bucket_take(&b->badges, LIMIT_RATE_BADGE, now_ms, 1);
 }
 
 bool admission_show(struct admission *a, const uint8_t key[static KEY_LEN],

@@ -34,6 +34,9 @@ bool admission_carry(struct admission *a, const uint8_t key[static KEY_LEN],
                      enum admission_role role, uint32_t bytes, uint64_t now_ms);
 bool admission_introduce(struct admission *a, const uint8_t key[static KEY_LEN],
                          uint64_t now_ms);
+/* True when its badge counts once more. */
+bool admission_badge(struct admission *a, const uint8_t key[static KEY_LEN],
+                     uint64_t now_ms);
 /* True when its invite's pass may be looked at, though its address has had its share.
  */
 bool admission_show(struct admission *a, const uint8_t key[static KEY_LEN],

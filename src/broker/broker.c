@@ -152,6 +152,7 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     b->hub.log_level = log_level();
     randombytes_buf(b->hub.secret, sizeof(b->hub.secret));
     randombytes_buf(b->hub.mark_secret, sizeof(b->hub.mark_secret));
+    badge_secret(b->hub.badge_secret, &b->hub.identity.key);
     int rc = plan_make(&b->hub.plan, c, f);
     if (rc == 0)
         rc = load_state(b, f);

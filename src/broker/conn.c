@@ -19,7 +19,8 @@ enum {
     MESSAGE_MAX = 4096,
     RETRY_BASE_MS = 200,
     BACK_PER_SECOND = 2000,
-    VICTIMS_SEEN = 256
+    VICTIMS_SEEN = 256,
+    NEIGHBOURS_SEEN = 4096
 };
 
 struct usher_way conn_way(struct conn *c)
@@ -102,6 +103,7 @@ static void on_open(void *ctx, const uint8_t peer[static KEY_LEN])
     struct conn *c = ctx;
     struct shard *s = c->shard;
     s->stats.handshakes++;
+    c->known = false;
     memcpy(c->node.key, peer, KEY_LEN);
     if (hub_shard_of(s->hub, peer) == s) {
         set_state(c, CONN_GREETING, &s->greeting);
@@ -123,6 +125,9 @@ static void on_close(void *ctx, int err, const char *why)
     struct conn *c = ctx;
     struct shard *s = c->shard;
     bool host = c->state == CONN_HOST;
+    enum host_end how = err == POSTERN_ERR_CLOSED             ? HOST_ENDED
+                        : channel_was_killed(c->channel, err) ? HOST_KILLED
+                                                              : HOST_BROKE;
     uint8_t key[KEY_LEN];
     struct bonds bonds = c->bonds;
     memcpy(key, c->node.key, KEY_LEN);
@@ -133,7 +138,7 @@ static void on_close(void *ctx, int err, const char *why)
         log_debug("handshake failed: %s (%s)", why, postern_strerror(err));
     conn_end(c);
     if (host && conn_first(s, key, CONN_HOST) == NULL)
-        control_host_gone(s, key, &bonds, err == POSTERN_ERR_CLOSED);
+        control_host_gone(s, key, &bonds, how);
     control_none_waits(s, key, usher);
     bonds_fini(&bonds);
 }
@@ -166,6 +171,7 @@ static struct conn *least_in(const struct shard *s, const struct list *l)
         struct conn *c = LIST_OWNER(n, struct conn, link);
         uint32_t weight = addr_limits_weight(s->limits, &c->place);
         bool spare = c->state != CONN_HOST && !c->accepted;
+        weight = c->known ? 0 : weight;
         if (spare && (least == NULL || weight > most)) {
             least = c;
             most = weight;
@@ -210,7 +216,7 @@ static void bound_begun(struct shard *s)
         (void)end_one_begun(s);
 }
 
-void conn_accept(struct shard *s, int fd, const struct addr_place *place)
+void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool known)
 {
     struct conn *c = conn_new(s, place);
     if (c == NULL) {
@@ -226,6 +232,7 @@ void conn_accept(struct shard *s, int fd, const struct addr_place *place)
         conn_free(c);
         return;
     }
+    c->known = known;
     bound_begun(s);
     set_state(c, CONN_HANDSHAKE, &s->handshaking);
 }
@@ -248,7 +255,8 @@ void conn_adopt(struct shard *s, struct mail *m)
     bound_begun(s);
     set_state(c, CONN_GREETING, &s->greeting);
     if (!s->hub->config->no_address_limits &&
-        addr_limits_is_full(s->limits, &c->place, LIMIT_CONNECTIONS_PER_ADDRESS + 1))
+        addr_limits_is_full(s->limits, &c->place, LIMIT_CONNECTIONS_PER_ADDRESS + 1) &&
+        !conn_make_room_at(s, &c->place, c))
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(), "too many from your address");
 }
 
@@ -283,6 +291,51 @@ bool conn_make_room(struct shard *s)
         conn_bye(c, BYE_BUSY, control_busy_retry_ms(),
                  "others need its place, and no host has answered this device yet");
     return c != NULL;
+}
+
+static bool is_neighbour(const struct conn *c, const struct addr_place *place)
+{
+    for (unsigned i = 0; i < c->place.levels && i < place->levels; i++)
+        if (c->place.slot[i] == place->slot[i])
+            return true;
+    return false;
+}
+
+/* The first of `l`, which is by time; among so many. */
+static struct conn *first_at(const struct list *l, const struct addr_place *place,
+                             const struct conn *but)
+{
+    int seen = 0;
+    for (struct list *n = l->next; n != l && seen < NEIGHBOURS_SEEN;
+         n = n->next, seen++) {
+        struct conn *c = LIST_OWNER(n, struct conn, link);
+        if (c != but && c->state != CONN_HOST && !c->accepted && !c->known &&
+            is_neighbour(c, place))
+            return c;
+    }
+    return NULL;
+}
+
+bool conn_make_room_at(struct shard *s, const struct addr_place *place,
+                       const struct conn *but)
+{
+    const struct list *lists[] = {&s->handshaking, &s->greeting, &s->ready};
+    struct conn *oldest = NULL;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        struct conn *c = first_at(lists[i], place, but);
+        if (c != NULL && (oldest == NULL || c->since_ms < oldest->since_ms))
+            oldest = c;
+    }
+    if (oldest == NULL)
+        return false;
+    if (oldest->state == CONN_HANDSHAKE) {
+        channel_say_busy(oldest->channel);
+        conn_end(oldest);
+    } else {
+        conn_bye(oldest, BYE_BUSY, control_busy_retry_ms(),
+                 "others of your address need its place");
+    }
+    return true;
 }
 
 static void end_overdue(struct shard *s, struct list *l, uint64_t limit_ms)

@@ -41,8 +41,10 @@ struct conn {
     uint64_t heard_ms;       /* the last message; 0: none yet */
     struct addr local;       /* where the device connected to */
     struct addr_place place;
-    uint8_t state;  /* enum conn_state */
-    bool in_portal; /* the portal knows this host */
+    uint8_t state;            /* enum conn_state */
+    bool known;               /* it showed a badge, and its handshake is not over */
+    bool keeps_badge, badged; /* it would keep one; and was given one */
+    bool in_portal;           /* the portal knows this host */
     uint8_t conv_next;
     uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
     bool accepted;      /* a host has given this client a relay pair or an answer */
@@ -53,8 +55,9 @@ struct conn {
     struct usher *usher; /* of strangers to a host; NULL: none has come yet */
 };
 
-/* A fresh TLS connection; owns `fd` and its count at the address. */
-void conn_accept(struct shard *s, int fd, const struct addr_place *place);
+/* A fresh TLS connection; owns `fd` and its count at the address. `known`: it goes
+ * last where others must. */
+void conn_accept(struct shard *s, int fd, const struct addr_place *place, bool known);
 /* A channel from another shard; takes what `m` owns, leaves `m` to the caller. */
 void conn_adopt(struct shard *s, struct mail *m);
 /* Mails the connections that belong elsewhere; not inside a channel's callback. */
@@ -65,6 +68,9 @@ void conn_move_all(struct shard *s);
  * clients that no host ever answered. False when there is none.
  */
 bool conn_make_room(struct shard *s);
+/* The same of one address, but for `c` (or NULL): which is so for the longest. */
+bool conn_make_room_at(struct shard *s, const struct addr_place *place,
+                       const struct conn *c);
 /* How many have begun and not greeted yet. */
 size_t conn_begun(const struct shard *s);
 /* Ends what is overdue. */

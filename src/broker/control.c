@@ -334,13 +334,15 @@ static void tell_all_gone(struct shard *s, const uint8_t *host,
 }
 
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
-                       const struct bonds *bonds, bool ended)
+                       const struct bonds *bonds, enum host_end how)
 {
     if (s->stopping)
         return;
-    if (ended)
+    /* Whom a client hears to be killed it asks for, and hears that it has ended, if it
+     * is not back by then. */
+    if (how != HOST_BROKE)
         parted_note(s->parted, host, loop_now_ms(s->loop));
-    tell_all_gone(s, host, bonds, ended);
+    tell_all_gone(s, host, bonds, how == HOST_ENDED);
 }
 
 /* Nobody saw the process end whose sessions these were: they ask the new one. */
@@ -377,6 +379,22 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
                           loop_now_ms(s->loop)));
 }
 
+/* Once in a connection: each shows a fresh one the next time. */
+static void give_badge(struct conn *c)
+{
+    struct hub *h = c->shard->hub;
+    uint8_t nonce[BADGE_NONCE_LEN];
+    Control m = Control_init_zero;
+    if (!c->keeps_badge || c->badged || is_portal(c->shard, c->node.key))
+        return;
+    randombytes_buf(nonce, sizeof(nonce));
+    m.which_body = Control_badge_tag;
+    m.body.badge.badge.size = BADGE_LEN;
+    badge_make(m.body.badge.badge.bytes, h->badge_secret, nonce, c->node.key,
+               (uint64_t)time(NULL));
+    c->badged = conn_send(c, &m) == 0;
+}
+
 /*
  * To the connection whose approach it is; else to every one that the device has in that
  * role, which tell them apart by `conv`.
@@ -400,6 +418,9 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
             continue;
         }
         c->accepted = c->accepted || m->which_body != Control_refuse_tag;
+        if (!r->to_host &&
+            (m->which_body == Control_ticket_tag || m->which_body == Control_carry_tag))
+            give_badge(c); /* which a host says only to whom it let in */
         if (conn_send(c, m) == 0)
             s->stats.routed++;
         else
@@ -618,7 +639,10 @@ static void handle_hello(struct conn *c, Control *m)
     if (h->host)
         note_familiar(c, h->familiar.bytes, h->familiar.size);
     bool reborn = conn_enter(c, h->host ? CONN_HOST : CONN_CLIENT);
+    c->keeps_badge = h->keeps_badge;
     welcome(c);
+    if (h->host)
+        give_badge(c);
     if (reborn)
         host_reborn(c);
     if (h->host)

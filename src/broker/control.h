@@ -19,11 +19,14 @@ void control_on_message(struct conn *c, const uint8_t *msg, size_t len);
 /* A message routed here by another shard; `m` stays the caller's. */
 void control_on_mail(struct shard *s, const struct mail *m);
 /*
- * This host's connection has ended (as when its process does), or broke: tells the
- * clients that have relay pairs with it, and those with whom it was bound without one.
+ * What became of a host's connection: its process has ended; or was killed, as it
+ * seems, with something unread, and its machine has reset it; or nobody knows.
  */
+enum host_end { HOST_ENDED, HOST_KILLED, HOST_BROKE };
+/* Tells the clients that have relay pairs with it, and those with whom it was bound
+ * without one. */
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
-                       const struct bonds *bonds, bool ended);
+                       const struct bonds *bonds, enum host_end how);
 /*
  * This host's connection has ended: whoever waited for it there hears that it is not
  * here. Frees `usher`.

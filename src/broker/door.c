@@ -5,7 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "core/list.h"
+#include "broker/porch.h"
 #include "broker/vouch.h"
 #include "core/client_hello.h"
 #include "core/relay_preface.h"
@@ -15,7 +18,7 @@
 #include "io/loop.h"
 #include "io/sock.h"
 
-enum { TLS_HANDSHAKE = 0x16, VICTIMS_SEEN = 64 };
+enum { TLS_HANDSHAKE = 0x16, VICTIMS_SEEN = 64, LINE_MS = 5 };
 enum { STUN_FIRST = 0x00, STUN_HEADER = 20, STUN_REQUEST_MAX = 128 };
 /* RFC 8446 section 6: a fatal alert, user_canceled: "unrelated to a protocol failure".
  */
@@ -29,7 +32,8 @@ struct visitor {
     struct door *door;
     uint64_t since_ms;
     int fd;
-    struct addr_place place;
+    struct porch_guest guest; /* with its address */
+    bool waits;               /* in the line, its first words whole */
     bool inner;  /* came out of TLS: nothing but a relay's preface is taken */
     bool served; /* by STUN */
     uint8_t preface_len;
@@ -43,6 +47,8 @@ struct door {
     struct edges *edges;  /* of all visitors */
     struct list visitors; /* by start */
     size_t visitor_count, inner_count;
+    struct porch porch;
+    struct timer line; /* runs while somebody waits */
     struct door_stats stats;
 };
 
@@ -52,12 +58,19 @@ void door_say_busy(int fd)
     close(fd);
 }
 
-/* Returns the descriptor, which is the caller's now, as is its count at `*place`. */
+/*
+ * Returns the descriptor, which is the caller's now; of an inner one its count at
+ * `*place` is too.
+ */
 static int visitor_take(struct visitor *v, struct addr_place *place)
 {
     struct door *d = v->door;
     int fd = v->fd;
-    *place = v->place;
+    *place = v->guest.place;
+    if (v->waits)
+        porch_leave(&d->porch, &v->guest);
+    if (!v->inner)
+        addr_limits_visit(d->config.limits, place, false);
     edges_remove(d->edges, fd);
     d->visitor_count--;
     d->inner_count -= v->inner;
@@ -70,8 +83,10 @@ static void visitor_end(struct visitor *v)
 {
     struct door *d = v->door;
     struct addr_place place;
+    bool inner = v->inner;
     int fd = visitor_take(v, &place);
-    addr_limits_leave(d->config.limits, &place);
+    if (inner)
+        addr_limits_leave(d->config.limits, &place);
     close(fd);
 }
 
@@ -83,30 +98,108 @@ static void visitor_make_room(struct visitor *v)
     visitor_end(v);
 }
 
-/* By its ClientHello; one that cannot be read is the control's to refuse. */
-static void speak_tls(struct visitor *v, bool ended)
+/* What TLS said first: 0 it is whole, 1 it goes on, or an error. */
+struct first_words {
+    uint8_t buf[CLIENT_HELLO_MAX];
+    struct client_hello hello;
+    bool readable; /* else it is the control's to refuse */
+};
+
+static int read_first(struct first_words *w, int fd)
+{
+    ssize_t n = edges_peek(fd, w->buf, sizeof(w->buf));
+    int want = n > 0 ? client_hello_parse(&w->hello, w->buf, (size_t)n) : 0;
+    w->readable = want == 0;
+    if (n <= 0)
+        return POSTERN_ERR_CLOSED;
+    return want > n && want <= (int)sizeof(w->buf) ? 1 : 0;
+}
+
+/* It is let in: by its ClientHello to whom it wants. */
+static void let_in(struct visitor *v, const struct first_words *w, bool known)
 {
     struct door *d = v->door;
     const struct door_events *e = d->config.events;
-    uint8_t buf[CLIENT_HELLO_MAX];
-    struct client_hello hello;
+    struct addr_limits *l = d->config.limits;
     struct addr_place place;
-    ssize_t n = edges_peek(v->fd, buf, sizeof(buf));
-    int want = n > 0 ? client_hello_parse(&hello, buf, (size_t)n) : 0;
-    if (n <= 0 || (want > n && ended)) {
-        visitor_end(v);
+    int fd = visitor_take(v, &place);
+    if (!d->config.unlimited &&
+        addr_limits_is_full(l, &place, LIMIT_CONNECTIONS_PER_ADDRESS) &&
+        !e->on_crowded(d->config.ctx, &place)) {
+        d->stats.refused++;
+        door_say_busy(fd);
         return;
     }
-    if (want > n && want <= (int)sizeof(buf))
-        return;
-    int fd = visitor_take(v, &place);
-    if (want == 0 && client_hello_offers(&hello, PROTO_ALPN_RELAY))
+    addr_limits_enter(l, &place);
+    if (w->readable && client_hello_offers(&w->hello, PROTO_ALPN_RELAY))
         e->on_tls_relay(d->config.ctx, fd, &place);
-    else if (want == 0 && e->on_web != NULL &&
-             !client_hello_offers(&hello, PROTO_ALPN_BROKER))
-        e->on_web(d->config.ctx, fd, &place, hello.server_name);
+    else if (w->readable && e->on_web != NULL &&
+             !client_hello_offers(&w->hello, PROTO_ALPN_BROKER))
+        e->on_web(d->config.ctx, fd, &place, w->hello.server_name);
     else
-        e->on_tls(d->config.ctx, fd, &place);
+        e->on_tls(d->config.ctx, fd, &place, known);
+}
+
+static void wait_in_line(struct visitor *v)
+{
+    struct door *d = v->door;
+    v->waits = true;
+    struct porch_guest *out = porch_enter(&d->porch, &v->guest);
+    if (!timer_is_active(&d->line))
+        timer_start(&d->line, LINE_MS);
+    if (out == NULL)
+        return;
+    struct visitor *gone = LIST_OWNER(out, struct visitor, guest);
+    gone->waits = false;
+    d->stats.refused++;
+    (void)!sock_say(gone->fd, busy_alert, sizeof(busy_alert));
+    visitor_end(gone);
+}
+
+static bool shows_badge(struct visitor *v, const struct first_words *w)
+{
+    struct door *d = v->door;
+    return w->readable && w->hello.badge_len > 0 &&
+           d->config.events->knows(d->config.ctx, w->hello.badge, w->hello.badge_len) &&
+           addr_limits_badge(d->config.limits, &v->guest.place,
+                             loop_now_ms(d->config.loop));
+}
+
+static void speak_tls(struct visitor *v, bool ended)
+{
+    struct door *d = v->door;
+    struct first_words w;
+    int rc = v->waits ? 0 : read_first(&w, v->fd);
+    if (rc < 0 || (ended && (rc > 0 || v->waits)))
+        visitor_end(v);
+    else if (rc > 0 || v->waits)
+        return;
+    else if (shows_badge(v, &w))
+        let_in(v, &w, true);
+    else if (d->config.unlimited ||
+             addr_limits_connect(d->config.limits, &v->guest.place,
+                                 loop_now_ms(d->config.loop)))
+        let_in(v, &w, false);
+    else
+        wait_in_line(v);
+}
+
+/* Those of the line whose turn it is. */
+static void on_line(void *ctx)
+{
+    struct door *d = ctx;
+    struct porch_guest *g;
+    struct first_words w;
+    while ((g = porch_next(&d->porch, loop_now_ms(d->config.loop))) != NULL) {
+        struct visitor *v = LIST_OWNER(g, struct visitor, guest);
+        v->waits = false;
+        if (read_first(&w, v->fd) == 0)
+            let_in(v, &w, false);
+        else
+            visitor_end(v);
+    }
+    if (d->porch.count > 0)
+        timer_start(&d->line, LINE_MS);
 }
 
 static void speak_relay(struct visitor *v, bool ended)
@@ -127,8 +220,10 @@ static void speak_relay(struct visitor *v, bool ended)
         visitor_end(v);
         return;
     }
+    bool inner = v->inner;
     int fd = visitor_take(v, &place);
-    addr_limits_leave(d->config.limits, &place);
+    if (inner)
+        addr_limits_leave(d->config.limits, &place);
     d->config.events->on_relay(d->config.ctx, fd, ticket);
 }
 
@@ -168,8 +263,8 @@ static int take_stun(struct visitor *v)
         d->stats.garbage++;
         return POSTERN_ERR_PROTO;
     }
-    if (!d->config.unlimited &&
-        !addr_limits_stun(d->config.limits, &v->place, loop_now_ms(d->config.loop)))
+    if (!d->config.unlimited && !addr_limits_stun(d->config.limits, &v->guest.place,
+                                                  loop_now_ms(d->config.loop)))
         return POSTERN_ERR_LIMIT;
     if (sock_read(v->fd, buf, len) != (ssize_t)len)
         return POSTERN_ERR_CLOSED;
@@ -235,7 +330,7 @@ static bool drop_one(struct door *d, bool inner)
         if (inner && !v->inner)
             continue;
         seen++;
-        uint32_t weight = addr_limits_weight(d->config.limits, &v->place);
+        uint32_t weight = addr_limits_weight(d->config.limits, &v->guest.place);
         if (least == NULL || weight > most) {
             least = v;
             most = weight;
@@ -248,7 +343,7 @@ static bool drop_one(struct door *d, bool inner)
     return true;
 }
 
-/* Owns `fd`, and its count at `place`, on success only. */
+/* Owns `fd`, and of an inner one its count at `place`, on success only. */
 static int visitor_start(struct door *d, int fd, const struct addr_place *place,
                          bool inner)
 {
@@ -263,12 +358,15 @@ static int visitor_start(struct door *d, int fd, const struct addr_place *place,
     }
     v->door = d;
     v->fd = fd;
-    v->place = *place;
+    v->guest.place = *place;
+    list_init(&v->guest.link);
     v->inner = inner;
     v->since_ms = loop_now_ms(d->config.loop);
     list_push(&d->visitors, &v->link);
     d->visitor_count++;
     d->inner_count += inner;
+    if (!inner)
+        addr_limits_visit(d->config.limits, place, true);
     return 0;
 }
 
@@ -285,28 +383,13 @@ void door_admit(struct door *d, int fd, const struct addr_place *place)
     close(fd);
 }
 
-static bool may_enter(struct door *d, const struct addr_place *place)
-{
-    struct addr_limits *l = d->config.limits;
-    return d->config.unlimited ||
-           (!addr_limits_is_full(l, place, LIMIT_CONNECTIONS_PER_ADDRESS) &&
-            addr_limits_connect(l, place, loop_now_ms(d->config.loop)));
-}
-
 static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct door *d = ctx;
     struct addr_place place = addr_limits_place(d->config.limits, from);
     d->stats.accepted++;
-    if (!may_enter(d, &place)) {
-        d->stats.refused++;
-        door_say_busy(fd);
-        return;
-    }
-    addr_limits_enter(d->config.limits, &place);
     if (visitor_start(d, fd, &place, false) == 0)
         return;
-    addr_limits_leave(d->config.limits, &place);
     d->stats.refused++;
     door_say_busy(fd);
 }
@@ -337,6 +420,8 @@ int door_open(struct door **out, const struct door_config *c)
         return POSTERN_ERR_NOMEM;
     d->config = *c;
     list_init(&d->visitors);
+    porch_init(&d->porch, c->limits, randombytes_random());
+    timer_init(&d->line, c->loop, on_line, d);
     int rc = edges_open(&d->edges, c->loop, on_arrival);
     for (size_t i = 0; i < c->plan->site_count && rc == 0; i++)
         rc = listen_at(d, &c->plan->sites[i]);
@@ -379,6 +464,7 @@ void door_close(struct door *d)
         visitor_end(LIST_FIRST(&d->visitors, struct visitor, link));
     for (size_t i = 0; i < d->count; i++)
         acceptor_close(d->acceptors[i]);
+    timer_stop(&d->line);
     edges_close(d->edges);
     free(d);
 }

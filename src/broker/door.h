@@ -3,7 +3,8 @@
  * bytes without consuming them, and hands the connection to whoever speaks that
  * protocol. What is silent or speaks nothing known is closed; so is who says his last
  * before he has said what he wants. When all places are taken the oldest silent one of
- * whose address has most makes room, and patience is shorter.
+ * whose address has most makes room, and patience is shorter. A TLS connection whose
+ * address has had its share waits in line (broker/porch.h), unless it shows a badge.
  */
 #ifndef POSTERN_BROKER_DOOR_H
 #define POSTERN_BROKER_DOOR_H
@@ -22,9 +23,9 @@ struct door;
 struct door_events {
     /*
      * A TLS connection, nothing read from it yet. Owns `fd`, and one connection that
-     * was counted at the address.
+     * was counted at the address. `known`: it showed a badge.
      */
-    void (*on_tls)(void *ctx, int fd, const struct addr_place *place);
+    void (*on_tls)(void *ctx, int fd, const struct addr_place *place, bool known);
     /* One that is no device's, with the name that it asks for; NULL: they are on_tls.
      */
     void (*on_web)(void *ctx, int fd, const struct addr_place *place,
@@ -33,6 +34,10 @@ struct door_events {
     void (*on_tls_relay)(void *ctx, int fd, const struct addr_place *place);
     /* A relay connection; its preface was read, nothing after it. Owns `fd`. */
     void (*on_relay)(void *ctx, int fd, const uint8_t ticket[static TICKET_LEN]);
+    /* Whether that badge is good, and its device has not used its share up. */
+    bool (*knows)(void *ctx, const uint8_t *badge, size_t len);
+    /* That address holds all that it may: true when one of it was made to end. */
+    bool (*on_crowded)(void *ctx, const struct addr_place *place);
     /* No descriptor is left, nor a silent visitor: true when one was made free. */
     bool (*on_full)(void *ctx);
 };

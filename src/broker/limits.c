@@ -79,26 +79,76 @@ bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p
     return false;
 }
 
+void addr_limits_visit(struct addr_limits *l, const struct addr_place *p, bool begins)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        l->slots[p->slot[i]].visitors += begins ? 1 : -1u;
+}
+
+void addr_limits_wait(struct addr_limits *l, const struct addr_place *p, bool begins)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        l->slots[p->slot[i]].waiting += begins ? 1 : -1u;
+}
+
 uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p)
 {
     uint32_t most = 0;
-    for (unsigned i = 0; i < p->levels; i++)
-        if (l->slots[p->slot[i]].connections >> 2 * i > most)
-            most = l->slots[p->slot[i]].connections >> 2 * i;
+    for (unsigned i = 0; i < p->levels; i++) {
+        uint32_t all = l->slots[p->slot[i]].connections + l->slots[p->slot[i]].visitors;
+        if (all >> 2 * i > most)
+            most = all >> 2 * i;
+    }
     return most;
 }
 
-/* From the buckets at `offset`: of each block, or of none. */
-static bool take(struct addr_limits *l, const struct addr_place *p, size_t offset,
-                 struct bucket_rate rate, uint64_t now_ms)
+uint32_t addr_limits_waiting(const struct addr_limits *l, const struct addr_place *p)
+{
+    uint32_t most = 0;
+    for (unsigned i = 0; i < p->levels; i++)
+        if (l->slots[p->slot[i]].waiting >> 2 * i > most)
+            most = l->slots[p->slot[i]].waiting >> 2 * i;
+    return most;
+}
+
+void addr_limits_note_spared(struct addr_limits *l, const struct addr_place *p,
+                             uint64_t now_ms)
+{
+    for (unsigned i = 0; i < p->levels; i++)
+        l->slots[p->slot[i]].spared_ms = now_ms;
+}
+
+int addr_limits_spared_cmp(const struct addr_limits *l, const struct addr_place *a,
+                           const struct addr_place *b)
+{
+    for (unsigned i = ADDR_LEVELS; i-- > 0;) { /* the widest block first */
+        uint64_t x = i < a->levels ? l->slots[a->slot[i]].spared_ms : 0;
+        uint64_t y = i < b->levels ? l->slots[b->slot[i]].spared_ms : 0;
+        if (x != y)
+            return x < y ? -1 : 1;
+    }
+    return 0;
+}
+
+/* Takes `amount` from the buckets at `offset`: of each block, or stops. */
+static bool take_each(struct addr_limits *l, const struct addr_place *p, size_t offset,
+                      struct bucket_rate rate, uint64_t now_ms, uint32_t amount)
 {
     for (unsigned i = 0; i < p->levels; i++) {
         struct bucket *b = (void *)((char *)&l->slots[p->slot[i]] + offset);
         struct bucket_rate wide = {rate.per_s << 2 * i, rate.burst << 2 * i};
-        if (!bucket_take(b, wide, now_ms, 1))
+        if (!bucket_take(b, wide, now_ms, amount) || b->level + amount == 0)
             return false;
     }
     return true;
+}
+
+/* One of each block, or none of any. */
+static bool take(struct addr_limits *l, const struct addr_place *p, size_t offset,
+                 struct bucket_rate rate, uint64_t now_ms)
+{
+    return take_each(l, p, offset, rate, now_ms, 0) &&
+           take_each(l, p, offset, rate, now_ms, 1);
 }
 
 bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
@@ -106,6 +156,13 @@ bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
 {
     size_t at = (size_t)((char *)&l->slots[0].connect - (char *)&l->slots[0]);
     return take(l, p, at, LIMIT_RATE_CONNECT, now_ms);
+}
+
+bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
+                       uint64_t now_ms)
+{
+    size_t at = (size_t)((char *)&l->slots[0].badges - (char *)&l->slots[0]);
+    return take(l, p, at, LIMIT_RATE_BADGES_ADDRESS, now_ms);
 }
 
 bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,

@@ -31,6 +31,8 @@ enum {
     LIMIT_RELAYS = 100000,
     LIMIT_CONNECTIONS_PER_ADDRESS = 1024, /* an IPv6 /64 counts as one address */
     LIMIT_VISITORS = 4096,                /* of one thread: that said nothing yet */
+    LIMIT_LINE = 256,                     /* of one thread: above their address's */
+    LIMIT_LINE_PER_ADDRESS = 64,          /* share; each block around it: 4 times */
     LIMIT_SILENT_MS = 10000,              /* from accept to the first words, while */
     LIMIT_SILENT_FULL_MS = 1000,          /* half are there; this when all are */
     LIMIT_HANDSHAKE_MS = 10000,           /* TLS */
@@ -79,8 +81,14 @@ struct bucket_rate {
     uint32_t per_s, burst;
 };
 
-#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300}) /* per address */
-#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60})     /* per address */
+/* TLS connections per address; above that they wait (broker/porch.h). */
+#define LIMIT_RATE_CONNECT ((struct bucket_rate){50, 300})
+/* Of these, one thread lets so many in all the same, from all addresses together. */
+#define LIMIT_RATE_SPARE ((struct bucket_rate){200, 50})
+/* With a badge (core/badge.h): of one device, and of an address in sum. */
+#define LIMIT_RATE_BADGE ((struct bucket_rate){5, 60})
+#define LIMIT_RATE_BADGES_ADDRESS ((struct bucket_rate){50, 300})
+#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60}) /* per address */
 #define LIMIT_RATE_INTRODUCE_ADDRESS                                                   \
     ((struct bucket_rate){100, 400}) /* per address                                    \
                                       */
@@ -122,8 +130,11 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
 struct addr_limits {
     uint8_t secret[ADDR_LIMITS_SECRET_LEN];
     struct {
-        struct bucket connect, stun, introduce;
+        struct bucket connect, badges, stun, introduce;
         uint32_t connections;
+        uint32_t visitors;  /* that have not shown what they want */
+        uint32_t waiting;   /* of these, in the line */
+        uint64_t spared_ms; /* somebody of the line was let in last; 0: never */
     } slots[ADDR_LIMITS_SLOTS];
 };
 
@@ -137,15 +148,29 @@ struct addr_place addr_limits_place(const struct addr_limits *l, const struct ad
 /* A connection from there begins and ends. */
 void addr_limits_enter(struct addr_limits *l, const struct addr_place *p);
 void addr_limits_leave(struct addr_limits *l, const struct addr_place *p);
+/* The same of a visitor, who is no connection yet. */
+void addr_limits_visit(struct addr_limits *l, const struct addr_place *p, bool begins);
+/* The same of one who waits in the line, and how many do, as addr_limits_weight. */
+void addr_limits_wait(struct addr_limits *l, const struct addr_place *p, bool begins);
+uint32_t addr_limits_waiting(const struct addr_limits *l, const struct addr_place *p);
+/* One of the line is let in; whose turn is earlier: below 0: that of `a`. */
+void addr_limits_note_spared(struct addr_limits *l, const struct addr_place *p,
+                             uint64_t now_ms);
+int addr_limits_spared_cmp(const struct addr_limits *l, const struct addr_place *a,
+                           const struct addr_place *b);
 /* Each block around an address may have four times as much. */
 bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p,
                          uint32_t max);
-/* How large a share is in use: its connections, or a quarter of its block's and so on.
+/*
+ * How large a share is in use: its connections and visitors, or a quarter of its
+ * block's and so on.
  */
 uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p);
-/* One more new connection, STUN answer, introduction. */
+/* One more new TLS connection, one with a badge, STUN answer, introduction. */
 bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
                          uint64_t now_ms);
+bool addr_limits_badge(struct addr_limits *l, const struct addr_place *p,
+                       uint64_t now_ms);
 bool addr_limits_stun(struct addr_limits *l, const struct addr_place *p,
                       uint64_t now_ms);
 bool addr_limits_introduce(struct addr_limits *l, const struct addr_place *p,

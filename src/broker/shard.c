@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sodium.h>
@@ -26,11 +27,11 @@ struct shard *hub_shard_of(const struct hub *h, const uint8_t key[static KEY_LEN
     return h->shards[(hash >> 32) % h->count];
 }
 
-static void on_tls(void *ctx, int fd, const struct addr_place *place)
+static void on_tls(void *ctx, int fd, const struct addr_place *place, bool known)
 {
     struct shard *s = ctx;
     if (s->connections < s->hub->connections_max || conn_make_room(s)) {
-        conn_accept(s, fd, place);
+        conn_accept(s, fd, place, known);
         return;
     }
     s->stats.refused++;
@@ -83,6 +84,20 @@ static void on_web(void *ctx, int fd, const struct addr_place *place,
     p->on_tls(p->ctx, fd, server_name);
 }
 
+static bool knows(void *ctx, const uint8_t *badge, size_t len)
+{
+    struct shard *s = ctx;
+    uint8_t device[KEY_LEN];
+    return badge_open(device, badge, len, s->hub->badge_secret, (uint64_t)time(NULL)) ==
+               0 &&
+           admission_badge(&s->admission, device, loop_now_ms(s->loop));
+}
+
+static bool on_crowded(void *ctx, const struct addr_place *place)
+{
+    return conn_make_room_at(ctx, place, NULL);
+}
+
 /* Of descriptors, when there is none left. */
 static bool on_full(void *ctx)
 {
@@ -95,6 +110,8 @@ static const struct door_events portal_door_events = {
     .on_web = on_web,
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
+    .knows = knows,
+    .on_crowded = on_crowded,
     .on_full = on_full,
 };
 
@@ -102,6 +119,8 @@ static const struct door_events door_events = {
     .on_tls = on_tls,
     .on_tls_relay = on_tls_relay,
     .on_relay = on_relay,
+    .knows = knows,
+    .on_crowded = on_crowded,
     .on_full = on_full,
 };
 

@@ -17,6 +17,7 @@
 #include "broker/mark.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
+#include "core/badge.h"
 #include "core/list.h"
 #include "broker/mailbox.h"
 #include "broker/plan.h"
@@ -36,6 +37,7 @@ struct hub {
     struct registry_identity identity;
     uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
     uint8_t mark_secret[MARK_SECRET_LEN];
+    uint8_t badge_secret[BADGE_SECRET_LEN]; /* of the identity */
     enum log_level log_level;
     size_t connections_max, pairs_max, visitors_max; /* of one shard */
     size_t handshakes_max, pipes_max;                /* likewise */

@@ -295,9 +295,9 @@ static void on_forgotten(void *ctx)
     peer_on_forgotten(ctx);
 }
 
-static void on_pair_ended(void *ctx)
+static void on_path_ended(void *ctx)
 {
-    peer_on_pair_ended(ctx);
+    peer_on_path_ended(ctx);
 }
 
 static const struct tie_events tie_events = {
@@ -308,7 +308,7 @@ static const struct tie_events tie_events = {
     .on_used = on_used,
     .on_answered = on_answered,
     .on_select = on_select,
-    .on_pair_ended = on_pair_ended,
+    .on_path_ended = on_path_ended,
     .on_forgotten = on_forgotten,
 };
 
@@ -346,7 +346,7 @@ static void begin(struct peer *p)
     p->told = PATH_KIND_NONE;
     p->told_id = p->moved_id = 0;
     peer_reset_trial(p);
-    p->gone_us = p->pair_ended_us = 0;
+    p->gone_us = p->path_ended_us = 0;
     p->forgotten = false;
     p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;

@@ -38,7 +38,7 @@ struct peer {
     bool held;        /* calls wait until a doubt is settled */
     uint64_t over_us; /* when the last attempt ended */
     uint64_t gone_us; /* when the broker lost the host, until that is looked into */
-    uint64_t pair_ended_us;   /* when the host last ended the relay pair in order */
+    uint64_t path_ended_us;   /* when the host last ended a path over TCP */
     uint64_t doubted_us;      /* when the broker was last asked for want of an answer */
     uint64_t told_since_us;   /* when the silence that was told began */
     uint64_t told_elapsed_us; /* when the path of `told_id` was told */
@@ -64,8 +64,8 @@ uint64_t peer_signal_us(const struct peer *p); /* as approach_signal_us */
  */
 bool peer_is_doubted(const struct peer *p);
 
-/* The host's end of the relay pair was closed in order. */
-void peer_on_pair_ended(struct peer *p);
+/* The host's end of a path over TCP was closed in order. */
+void peer_on_path_ended(struct peer *p);
 
 /* Takes session and approach down; another try follows after a pause. */
 void peer_restart(struct peer *p, const struct fault *f, bool fatal);

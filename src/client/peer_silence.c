@@ -45,11 +45,12 @@ static bool is_lately(uint64_t us)
 
 /*
  * A program that is killed with something unread resets its connection to the broker,
- * as a router does; but its relay pair ends in order, and a router resets that too.
+ * as a router does; but what else it had over TCP (relay pair, direct path) may end in
+ * order, and a router resets that too.
  */
-void peer_on_pair_ended(struct peer *p)
+void peer_on_path_ended(struct peer *p)
 {
-    p->pair_ended_us = clock_us();
+    p->path_ended_us = clock_us();
     if (p->gone_broken && is_lately(p->gone_us) && peer_session(p) != NULL)
         peer_on_gone(p, true);
 }
@@ -99,7 +100,7 @@ void peer_on_forgotten(struct peer *p)
 
 void peer_on_gone(struct peer *p, bool ended)
 {
-    ended = ended || is_lately(p->pair_ended_us);
+    ended = ended || is_lately(p->path_ended_us);
     uint64_t ms = ended ? probe_ms(p) : BROKEN_MS;
     uint64_t since_us = session_silent_since_us(peer_session(p));
     session_doubt(peer_session(p), true);

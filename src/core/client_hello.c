@@ -1,8 +1,9 @@
-/* The ClientHello's two extensions that matter here; the rest is stepped over. */
+/* The ClientHello's extensions that matter here; the rest is stepped over. */
 #include "core/client_hello.h"
 
 #include <string.h>
 
+#include "core/badge.h"
 #include "core/wire.h"
 
 enum {
@@ -58,6 +59,10 @@ static bool take_extensions(struct client_hello *h, struct wire_reader r)
     while (r.left > 0 && !r.failed) {
         uint16_t type = wire_get_u16(&r);
         struct wire_reader body = part(&r, wire_get_u16(&r));
+        if (type == BADGE_EXTENSION) {
+            h->badge = body.at;
+            h->badge_len = body.left;
+        }
         if ((type == EXTENSION_SERVER_NAME && !take_name(h, body)) ||
             (type == EXTENSION_ALPN && !take_protocols(h, body)))
             return false;

@@ -1,7 +1,7 @@
 /*
  * What a TLS connection asks for before anything is decrypted: the server name (RFC
- * 6066 section 3) and the application protocols (RFC 7301) of the ClientHello (RFC 8446
- * section 4.1.2). One port serves several protocols by them.
+ * 6066 section 3), the application protocols (RFC 7301) and the badge (core/badge.h) of
+ * the ClientHello (RFC 8446 section 4.1.2). One port serves several protocols by them.
  */
 #ifndef POSTERN_CORE_CLIENT_HELLO_H
 #define POSTERN_CORE_CLIENT_HELLO_H
@@ -19,6 +19,8 @@ struct client_hello {
     char server_name[SERVER_NAME_MAX + 1]; /* lower case; empty: none */
     const uint8_t *protocols;              /* inside the buffer; NULL: none */
     size_t protocols_len;
+    const uint8_t *badge; /* of core/badge.h, likewise */
+    size_t badge_len;
 };
 
 /*

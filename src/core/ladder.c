@@ -393,6 +393,21 @@ void ladder_on_network_change(struct ladder *l, uint64_t now_us)
     }
 }
 
+void ladder_on_peer_change(struct ladder *l, uint64_t now_us)
+{
+    if (l->peer_change_us != 0 && now_us - l->peer_change_us < LADDER_PEER_CHANGE_US)
+        return;
+    l->peer_change_us = now_us;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        struct ladder_rung *r = &l->rungs[k];
+        if (!path_kind_is_direct((enum path_kind)k) || r->state == RUNG_OFF)
+            continue;
+        r->failures = 0;
+        start_at(r, now_us + path_kind_delay_us((enum path_kind)k));
+        r->start_again = r->start_again || (r->state == RUNG_UP && k != PATH_UDP_PUNCH);
+    }
+}
+
 void ladder_on_heard(struct ladder *l, uint64_t now_us)
 {
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {

@@ -39,6 +39,7 @@
 #define LADDER_RETRY_MAX_US 300000000
 #define LADDER_RELAY_RETRY_MIN_US 200000
 #define LADDER_RELAY_RETRY_MAX_US 5000000
+#define LADDER_PEER_CHANGE_US 1000000
 #define LADDER_BARE_RETRY_MAX_US 5000000 /* of a direct kind, while no path stands */
 #define LADDER_SETTLE_US 3000000
 #define LADDER_STABLE_US 10000000 /* a path lost sooner counts as a failed try */
@@ -103,6 +104,7 @@ struct ladder {
     bool outdone;      /* a direct kind was */
     uint32_t selected; /* path id last given by SELECT */
     uint64_t selected_us;
+    uint64_t peer_change_us; /* when the last was heeded, or 0 */
     uint64_t rng;
 };
 
@@ -164,6 +166,13 @@ void ladder_on_network_change(struct ladder *l, uint64_t now_us);
  * its pauses are forgotten.
  */
 void ladder_on_heard(struct ladder *l, uint64_t now_us);
+/*
+ * The peer's addresses changed: what stands may lead to where it is no more, and what
+ * failed may work now. Kinds that meet in rounds begin another one at once, also beside
+ * a path of theirs that stands; those that check all the time see it by themselves. At
+ * most once in LADDER_PEER_CHANGE_US, whatever the peer says.
+ */
+void ladder_on_peer_change(struct ladder *l, uint64_t now_us);
 
 bool ladder_next(struct ladder *l, uint64_t now_us, struct ladder_action *out);
 /* When to pull again; UINT64_MAX when only a report can change anything. */

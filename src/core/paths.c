@@ -54,9 +54,14 @@ static bool answered(const struct paths *p, const struct paths_path *x)
 
 /* ------------------------------------------------------------------------ patience */
 
+static uint64_t ack_takes_us(const struct paths *p)
+{
+    return max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+}
+
 static uint64_t ack_patience_us(const struct paths *p)
 {
-    uint64_t base = max64(PATHS_ACK_MIN_US, 2 * (uint64_t)p->pto_us);
+    uint64_t base = ack_takes_us(p);
     unsigned shift = p->fruitless < 7 ? p->fruitless : 7;
     return min64(base << shift, max64(base, PATHS_PAUSE_MAX_US));
 }
@@ -86,10 +91,16 @@ static uint64_t late_us(const struct paths_path *x)
                : 0;
 }
 
-/* Somebody waits for what goes over the path in use, or it is gone. */
-static bool somebody_waits(const struct paths *p)
+/* Something of ours waits for the path in use, or it is gone. */
+static bool is_pressing(const struct paths *p)
 {
     return p->pending_us != 0 || p->hinted || p->current == PATHS_NONE;
+}
+
+/* The same, or data came over it and then nothing. */
+static bool somebody_waits(const struct paths *p)
+{
+    return is_pressing(p) || p->awaited;
 }
 
 /* Nothing else has answered since it was asked. Else *others_late_us says how late. */
@@ -288,7 +299,7 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
             continue;
         x->round = p->round + 1;
-        if (x->full_asks < FULL_ASKS && somebody_waits(p))
+        if (x->full_asks < FULL_ASKS && is_pressing(p))
             ask_full(p, x, now_us, out);
         else
             send_request(p, x, PROBE_LEN_MIN, 0, now_us, out);
@@ -310,13 +321,21 @@ static uint64_t doubt_at_us(const struct paths *p)
     return at;
 }
 
+/* From when on an unanswered question is trouble: what was sent is not acknowledged
+ * either. Where it is, the answer waits behind other data. */
+static uint64_t trouble_at_us(const struct paths *p, const struct paths_path *cur)
+{
+    if (p->pending_us == 0 && !p->awaited)
+        return UINT64_MAX;
+    uint64_t acked = p->progress_us != 0 ? p->progress_us + ack_takes_us(p) : 0;
+    return max64(cur->sent_us + patience_us(p), acked);
+}
+
 /* Who waits for nothing asks again in pauses that grow: 0.3, 0.6, 1.2 and 2.4 s. */
 static uint64_t doubted_until_us(const struct paths *p, const struct paths_path *cur)
 {
-    unsigned shift = p->pending_us != 0              ? 0
-                     : cur->unanswered < QUIET_TRIES ? cur->unanswered
-                                                     : QUIET_TRIES;
-    return cur->sent_us + (patience_us(p) << shift);
+    unsigned shift = cur->unanswered < QUIET_TRIES ? cur->unanswered : QUIET_TRIES;
+    return min64(cur->sent_us + (patience_us(p) << shift), trouble_at_us(p, cur));
 }
 
 /* The quiet question on the path in use, before all are asked. */
@@ -328,7 +347,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (in_doubt(cur)) {
         if (now_us < doubted_until_us(p, cur))
             return false;
-        if (p->pending_us != 0 || cur->unanswered >= QUIET_TRIES) {
+        if (now_us >= trouble_at_us(p, cur) || cur->unanswered >= QUIET_TRIES) {
             begin_census(p, false, now_us);
             return false;
         }
@@ -339,6 +358,7 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     if (!due && !p->asked)
         return false;
     bool missing = due && p->pending_us != 0;
+    p->awaited = due && !missing;
     if (missing) {
         p->fruitless++;
         p->full_at_us = min64(p->full_at_us, now_us); /* perhaps only large ones */
@@ -385,6 +405,8 @@ static void use_path(struct paths *p, uint32_t id, uint64_t now_us)
     expect_own_rtt(p, now_us);
     p->begun = true;
     p->pending_us = 0;
+    p->progress_us = 0;
+    p->awaited = false;
     p->received_us = p->check_at_us = now_us;
     p->full_since_us = p->large_us = 0;
     p->full_tries = 0;
@@ -681,12 +703,15 @@ void paths_on_received(struct paths *p, uint32_t id, uint64_t now_us)
         p->silent_since_us = now_us;
         p->silent_at_us = now_us + PATHS_SILENT_US;
     }
-    if (id == p->current)
+    if (id == p->current) {
         p->received_us = now_us;
+        p->awaited = false;
+    }
 }
 
 void paths_on_progress(struct paths *p, uint64_t now_us)
 {
+    p->progress_us = now_us;
     p->pending_us = p->pending_us != 0 ? now_us : 0;
     p->fruitless = 0;
 }
@@ -696,6 +721,7 @@ void paths_on_sent(struct paths *p, bool large, uint64_t now_us)
     if (p->pending_us == 0) {
         p->pending_us = now_us;
         p->round_at_us = min64(p->round_at_us, now_us); /* now somebody waits */
+        p->silent_at_us = min64(p->silent_at_us, p->silent_since_us + PATHS_SILENT_US);
     }
     if (large)
         p->large_us = now_us;

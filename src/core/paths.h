@@ -11,19 +11,21 @@
  *
  * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
- * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts) it
- * begins a *census*: all standing paths are probed at once and again in growing pauses,
- * three times with the size that proves a path, then with small probes: what answers
- * one is asked in full. So questions do not fill a line that is slow. Who waits for
- * nothing has more patience, and begins with small ones. When another answers and the
- * path in use has not for max(0.3 s, 2 probe timeouts) (two round trips, where the
- * network is known to have changed), the session moves, once; where that answer was
- * late the line may be full, and the one in use has twice as long. Paths that stay
- * silent are dead after max(1 s, 4 probe timeouts) when another answered meanwhile,
- * else after max(2 s, 6 probe timeouts). A stream on which packets arrived in the last
- * max(0.3 s, 4 probe timeouts) is neither dead, for 20 s, nor left for a path that
- * carries little: what answers late waits behind other data there. Any
- * other path on which they did is not dead for 5 s: it may lose much.
+ * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts),
+ * with nothing acknowledged for max(0.2 s, 2 probe timeouts), it begins a *census*: all
+ * standing paths are probed at once and again in growing pauses, three times with the
+ * size that proves a path, then with small probes: what answers one is asked in full.
+ * So questions do not fill a line that is slow. Who waits for nothing has more
+ * patience, and begins with small ones; who got data and then nothing waits, and begins
+ * with small ones all the same. When another answers and the path in use has
+ * not for max(0.3 s, 2 probe timeouts) (two round trips, where the network is known to
+ * have changed), the session moves, once; where that answer was late the line may be
+ * full, and the one in use has twice as long. Paths that stay silent are dead after
+ * max(1 s, 4 probe timeouts) when another answered meanwhile, else after max(2 s, 6
+ * probe timeouts). A stream on which packets arrived in the last max(0.3 s, 4 probe
+ * timeouts) is neither dead, for 20 s, nor left for a path that carries little: what
+ * answers late waits behind other data there. Any other path on which they did is not
+ * dead for 5 s: it may lose much.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
  * else a path that lies far away would be left before its first one.
@@ -125,7 +127,9 @@ struct paths {
     unsigned round;
     uint64_t census_us, round_at_us, silent_since_us, silent_at_us;
     /* evidence on the path in use */
-    uint64_t pending_us; /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
+    uint64_t progress_us; /* when something was acknowledged last */
+    bool awaited;         /* data came, then silence: perhaps more is waited for */
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;

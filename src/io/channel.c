@@ -52,6 +52,7 @@ struct channel {
     enum channel_state state;
     bool is_client, busy, freed, detached;
     bool record_pending; /* GnuTLS holds a record that the socket did not take */
+    bool breaks;         /* the other end said so */
     int fail_err;        /* found in a call; told from the loop */
     uint8_t peer[KEY_LEN];
     uint8_t expect[KEY_LEN];
@@ -124,14 +125,22 @@ static void destroy(struct channel *c)
     free(c);
 }
 
+static void expect_more(struct channel *c)
+{
+    if (c->config.acks_at_once)
+        tcp_ack_at_once(c->fd);
+}
+
 /* Runs when the outermost callback unwinds. */
 static void leave(struct channel *c)
 {
     c->busy = false;
-    if (c->freed)
+    if (c->freed) {
         destroy(c);
-    else if (!c->detached && c->state != CHANNEL_DEAD)
+    } else if (!c->detached && c->state != CHANNEL_DEAD) {
         watch_update(c);
+        expect_more(c);
+    }
 }
 
 /*
@@ -168,6 +177,7 @@ static int tls_setup(struct channel *c)
         .protocol = c->config.protocol != NULL ? c->config.protocol : PROTO_ALPN_BROKER,
         .credentials = c->config.credentials,
         .priority = c->config.priority,
+        .badge = c->config.badge,
         .fd = c->fd,
         .owner = c,
     };
@@ -211,6 +221,7 @@ static int channel_new(struct channel **out, const struct channel_config *config
         memcpy(c->expect, expect, KEY_LEN);
     tune_socket(fd);
     int rc = tls_setup(c);
+    c->config.badge = NULL;
     if (rc == 0)
         rc = watch_open(&c->watch, config->loop, fd, on_ready, c);
     if (rc != 0) {
@@ -290,8 +301,10 @@ int channel_send(struct channel *c, const void *msg, size_t len)
         int rc = flush(c);
         if (rc != 0)
             c->fail_err = rc; /* told from the loop, by on_close */
-        if (!c->busy)
+        if (!c->busy) {
             watch_update(c);
+            expect_more(c);
+        }
     }
     return 0;
 }
@@ -423,6 +436,16 @@ static int consume(struct channel *c, const uint8_t *data, size_t len)
     return rc;
 }
 
+/* A server that cancels is busy, and has not read what we said; a client breaks it. */
+static int open_error(struct channel *c, ssize_t rc, int err)
+{
+    if (is_busy_alert(c, rc)) {
+        c->breaks = !c->is_client;
+        return c->breaks ? POSTERN_ERR_RESET : POSTERN_ERR_LIMIT;
+    }
+    return rc == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED : broken(err);
+}
+
 static void do_read(struct channel *c)
 {
     uint8_t buf[RECORD_MAX];
@@ -442,10 +465,7 @@ static void do_read(struct channel *c)
         if (n == GNUTLS_E_WARNING_ALERT_RECEIVED || n == GNUTLS_E_REHANDSHAKE)
             continue;
         if (n < 0) {
-            err = is_busy_alert(c, n)                  ? POSTERN_ERR_LIMIT
-                  : n == GNUTLS_E_FATAL_ALERT_RECEIVED ? POSTERN_ERR_DENIED
-                                                       : broken(err);
-            die(c, err, gnutls_strerror((int)n));
+            die(c, open_error(c, n, err), gnutls_strerror((int)n));
             return;
         }
         int rc = consume(c, buf, (size_t)n);
@@ -557,8 +577,17 @@ void channel_break(struct channel *c)
 {
     if (c == NULL || c->freed)
         return;
+    if (c->state == CHANNEL_OPEN && c->fail_err == 0 && !c->record_pending)
+        (void)gnutls_alert_send(c->tls, GNUTLS_AL_FATAL, GNUTLS_A_USER_CANCELED);
     linger_reset(c->fd);
     free_when_idle(c);
+}
+
+bool channel_was_killed(const struct channel *c, int err)
+{
+    struct tcp_facts f;
+    return err == POSTERN_ERR_RESET && !c->breaks && sock_unsent(c->fd) == 0 &&
+           tcp_read_facts(c->fd, &f) == 0 && f.probes == 0;
 }
 
 void channel_free(struct channel *c)

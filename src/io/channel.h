@@ -41,7 +41,13 @@ struct channel_config {
     const struct keypair *own;           /* borrowed while the channel lives */
     const struct channel_events *events; /* borrowed */
     void *ctx;
+    const uint8_t *badge; /* of a client (core/badge.h), copied in the call; or NULL */
     size_t queue_max_bytes; /* unsent bytes kept; 0 means 256 KiB */
+    /*
+     * What arrives is acknowledged at once, so that channel_was_killed can tell there
+     * what became of this program. Costs a packet for each message.
+     */
+    bool acks_at_once;
     /*
      * TLS credentials of `own` from identity_credentials(), borrowed while the channel
      * lives, for owners of many channels; NULL: the channel makes its own.
@@ -111,8 +117,15 @@ bool channel_is_stuck(const struct channel *c);
  */
 void channel_say_busy(struct channel *c);
 /*
- * Resets the connection and frees: the other end must not take it for our orderly end.
- * NULL is fine.
+ * Inside on_close, with its `err`: the other end's kernel reset the connection of its
+ * own accord, as it does when a program is killed that has left something unread, and
+ * no channel_break said otherwise. A router that has forgotten a connection resets it
+ * too, but only in answer to something of ours, of which nothing was under way.
+ */
+bool channel_was_killed(const struct channel *c, int err);
+/*
+ * Says that it is broken on purpose, if the socket takes that, resets the connection
+ * and frees: the other end must not take it for our end. NULL is fine.
  */
 void channel_break(struct channel *c);
 /* Sends what is queued if the socket takes it, a TLS close, and frees. NULL is fine. */

@@ -94,6 +94,11 @@ void tcp_keep_alive_every(int fd, int idle_s, int gap_s, int count)
     set(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
 }
 
+void tcp_ack_at_once(int fd)
+{
+    set(fd, IPPROTO_TCP, TCP_QUICKACK, 1);
+}
+
 void tcp_unsent_max(int fd, int bytes)
 {
     set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, bytes);
@@ -129,6 +134,7 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
         f->min_rtt_us = 0;
     f->rtt_us = info.tcpi_rtt;
     f->retransmits = info.tcpi_retransmits;
+    f->probes = info.tcpi_probes;
     f->timestamps = (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
     f->sack = (info.tcpi_options & TCPI_OPT_SACK) != 0;
     f->scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;

@@ -34,6 +34,9 @@ void tcp_no_delay(int fd);
 void tcp_keep_alive(int fd);
 /* After `idle_s`, then every `gap_s`; `count` unanswered end it. */
 void tcp_keep_alive_every(int fd, int idle_s, int gap_s, int count);
+/* What comes next is acknowledged when it arrives, not up to 40 ms later. The kernel
+ * forgets that as soon as something is sent. */
+void tcp_ack_at_once(int fd);
 /* So many bytes may wait behind the congestion window: more would only be delay. */
 void tcp_unsent_max(int fd, int bytes);
 /* Ends the connection when the other end acknowledged nothing for so long. */
@@ -47,6 +50,7 @@ struct tcp_facts {
     bool timestamps, sack, scales;
     uint8_t window_shift;  /* of what we receive, where it scales */
     unsigned retransmits;  /* of the first unacknowledged segment, so far */
+    unsigned probes;       /* of an idle connection, or of a full one, not answered */
     uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };
 

@@ -7,6 +7,7 @@
 
 #include <gnutls/gnutls.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "core/err.h"
 
@@ -20,8 +21,10 @@ struct tls_config {
      * call. NULL: the session parses its own, which costs 9 KB for each.
      */
     gnutls_priority_t priority;
-    int fd;      /* borrowed while the session lives */
-    void *owner; /* gnutls_session_get_ptr() in a verify function */
+    /* A client shows it in its first message; copied in the call. NULL: none. */
+    const uint8_t *badge; /* BADGE_LEN of core/badge.h */
+    int fd;               /* borrowed while the session lives */
+    void *owner;          /* gnutls_session_get_ptr() in a verify function */
 };
 
 /* What browsers and other clients of today speak. */

@@ -323,6 +323,7 @@ static int tls_setup(struct tlspipe *p, const struct tlspipe_config *c)
         .protocol = c->protocol,
         .credentials = c->credentials,
         .priority = c->priority,
+        .badge = c->badge,
         .fd = p->fd,
         .owner = p,
     };

@@ -27,6 +27,7 @@ struct tlspipe_config {
     bool web;
     /* Client: the key that the other end must hold; NULL: this is the server. */
     const uint8_t *expect;
+    const uint8_t *badge; /* of a client (core/badge.h), copied in the call; or NULL */
     /* Borrowed while the pipe runs; a client's may be NULL: it shows no key. */
     gnutls_certificate_credentials_t credentials;
     /*

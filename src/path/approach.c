@@ -39,6 +39,7 @@ struct approach {
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
+    uint32_t peer_network; /* the peer's count of its changes of network; 0: unknown */
     bool established;
     bool peer_relays; /* its latest Offer allows the relay */
     bool want_offer;
@@ -72,7 +73,7 @@ static bool is_unrelayed(const struct approach *a)
 /* Our Offer of this moment, sealed. */
 static size_t seal_offer(struct approach *a, uint8_t *out, size_t cap)
 {
-    Offer o = {.generation = a->generation};
+    Offer o = {.generation = a->generation, .network = a->generation};
     memcpy(o.conv, a->config.conv, CONV_LEN);
     if (a->config.client) {
         o.fresh = !a->established;
@@ -445,6 +446,9 @@ static void take_offer(struct approach *a, const Offer *o)
     if (a->lead != NULL) {
         introduction_on_offer(&a->lead->introduction);
         apply_peer_kinds(a, offer_kinds(o));
+        if (o->network > a->peer_network && a->peer_network != 0)
+            ladder_on_peer_change(&a->lead->ladder, clock_us());
+        a->peer_network = o->network;
     }
     if (a->held != NULL)
         *a->held = *o;

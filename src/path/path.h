@@ -50,6 +50,11 @@ struct path {
     bool ended;                /* a stream that the other end closed in order */
     bool silent;               /* its user keeps it although it answers nothing */
     uint64_t silent_since_us;
+    /* Its user's: the size of packets looked for last and how often, and what was tried
+     * in vain: 0 nothing. */
+    size_t search_size, too_long;
+    unsigned search_tries;
+    uint64_t too_long_ns;
     struct list link;             /* of its approach's */
     struct list user_link;        /* of its user's */
     const struct path_user *user; /* NULL: what arrives is dropped */

@@ -248,10 +248,12 @@ static void not_heard(struct relay *r, const char *why)
 
 static int wrap(struct relay *r, int fd)
 {
-    const struct link *broker = uplink_link(approach_config_of(r->approach)->uplink);
+    const struct uplink *uplink = approach_config_of(r->approach)->uplink;
+    const struct link *broker = uplink_link(uplink);
     struct tlspipe_config c = {.loop = net_of(r)->loop,
                                .protocol = PROTO_ALPN_RELAY,
-                               .expect = broker->broker_key};
+                               .expect = broker->broker_key,
+                               .badge = uplink_badge(uplink)};
     return tlspipe_open(&c, fd);
 }
 

@@ -441,6 +441,8 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
             uplink_line_failed(l, POSTERN_ERR_PROTO);
     } else if (m.which_body == Control_pong_tag) {
         on_pong(u);
+    } else if (m.which_body == Control_badge_tag) {
+        uplink_take_badge(u, &m.body.badge);
     } else {
         u->config.events->on_control(u->config.ctx, &m);
     }
@@ -467,8 +469,10 @@ static void on_dialed(void *ctx, int err, int fd)
         return;
     }
     struct channel_config cc = {.loop = u->config.net->loop,
+                                .badge = uplink_badge(u),
                                 .protocol = u->config.lan ? PROTO_ALPN_AGENT : NULL,
                                 .own = &u->config.net->own,
+                                .acks_at_once = u->config.host,
                                 .events = &channel_events,
                                 .ctx = l};
     tcp_unsent_max(fd, UNSENT_BYTES);
@@ -487,6 +491,7 @@ static void on_dialed(void *ctx, int err, int fd)
     h->version = PROTO_VERSION;
     h->host = u->config.host;
     h->yields = u->yields > 0;
+    h->keeps_badge = !u->config.lan;
     h->process.size = NET_PROCESS_LEN;
     memcpy(h->process.bytes, u->config.net->process, NET_PROCESS_LEN);
     if (u->config.broker.has_token) {
@@ -626,6 +631,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     if (c->state != NULL)
         u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
                                         u->known, UPLINK_KNOWN_MAX);
+    uplink_load_badge(u);
     timer_init(&u->timer, c->net->loop, on_timer, u);
     u->state = UPLINK_WAITING;
     u->slow = true; /* nothing is known of the line yet */

@@ -132,6 +132,8 @@ const struct addr *uplink_seen(const struct uplink *u);
 size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MAX]);
 /* Broker's clock minus ours in seconds; 0 when unknown. */
 int64_t uplink_clock_skew_s(const struct uplink *u);
+/* By which its broker knows this device (core/badge.h); NULL: none was given. */
+const uint8_t *uplink_badge(const struct uplink *u);
 const struct link *uplink_link(const struct uplink *u);
 
 #endif

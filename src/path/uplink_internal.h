@@ -1,12 +1,13 @@
 /*
  * The state of an uplink, for the files that make it: uplink.c, which connects and
  * carries messages, uplink_pulse.c, which doubts a connection that stands, and
- * uplink_facts.c, which answers what others ask of it.
+ * uplink_facts.c, which answers what others ask of it; and uplink_badge.c.
  */
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
 
 #include "core/backoff.h"
+#include "core/badge.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
 #include "io/loop.h"
@@ -43,6 +44,8 @@ struct uplink {
     size_t known_count;
     struct addr resolved[UPLINK_KNOWN_MAX]; /* by the last lookup that succeeded */
     size_t resolved_count;
+    bool slow; /* the last connection's round trip was long, or there was none */
+    bool has_badge;
     bool looked_up; /* in this try; then `name_err` is what came of it */
     int name_err;
     struct addr doubtful; /* somebody answers there, but not our broker */
@@ -57,8 +60,8 @@ struct uplink {
     uint64_t up_us;
     struct fault fault; /* why it is down */
     bool fatal;
-    uint64_t tried_us;
     bool takes_familiar; /* the broker, as it said at its Welcome */
+    uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
     bool pinging;
@@ -66,9 +69,9 @@ struct uplink {
     uint64_t spoke_us;             /* the first message since then, or 0 */
     uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
     unsigned beside_ms;            /* the pause before a fresh one */
-    bool slow;       /* the last connection's round trip was long, or there was none */
-    uint64_t due_us; /* when the timer should fire, as of arm */
-    uint64_t carried_us; /* until when what was carried uses its share up */
+    uint8_t badge[BADGE_LEN];      /* shown to the broker */
+    uint64_t due_us;               /* when the timer should fire, as of arm */
+    uint64_t carried_us;           /* until when what was carried uses its share up */
 };
 
 /* uplink.c */
@@ -85,6 +88,10 @@ static inline bool uplink_line_is_connected(const struct line *l)
 {
     return l != NULL && l->channel != NULL;
 }
+
+/* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
+void uplink_load_badge(struct uplink *u);
+void uplink_take_badge(struct uplink *u, const Badge *b);
 
 /* uplink_pulse.c: sets the timer of a connection that is up; when it fires. */
 void uplink_arm(struct uplink *u);

@@ -45,12 +45,13 @@ struct pressure {
     bool waits;
 };
 
-/* What the path in use carries, and so how long a packet on a stream path may be. */
+/* What the path in use carries, and so how long a packet may be (size.c). */
 struct flow {
     uint64_t since_ns,
-        acked_bytes; /* when it began to be counted, and how many by then */
+        acked_bytes;       /* when it began to be counted, and how many by then */
+    uint64_t begun_bytes;  /* acknowledged before this path was used */
+    uint64_t search_bytes; /* sent on it in search of its packet size */
     size_t packet_max;
-    bool quick; /* fast or near enough to be searched for its packet size */
 };
 
 /* How much may be under way on a line that has shown to be slow (flight.c). */
@@ -195,10 +196,17 @@ struct label {
     struct sockaddr_in6 local, remote;
 };
 
-/* The largest packet that may leave now: QUIC's search, and what a path has shown. */
-size_t packet_size(const struct session *s);
-/* The largest that QUIC may make, for data or in its search. */
-size_t packet_limit(const struct session *s);
+/* size.c: how long packets may be */
+void size_begin(struct session *s, uint64_t now_ns);    /* on another path */
+void size_on_acked(struct session *s, uint64_t now_ns); /* how fast is it? */
+void size_on_packet(struct session *s, size_t len, uint64_t now_ns); /* QUIC made it */
+void size_forget(struct path *p); /* what was found to be too long */
+size_t
+size_of_quic(const struct session *s); /* the longest that its search has found */
+/* The longest that may leave now: QUIC's search, and what a path has shown. */
+size_t size_of_packets(const struct session *s);
+/* The longest that QUIC may make, for data or in its search. */
+size_t size_limit(const struct session *s);
 
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
@@ -212,8 +220,6 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
 void steer_run(struct session *s);
 /* Client: goes to a new label when one is wanted and can be had. */
 void steer_renew(struct session *s);
-/* Acknowledgements were read: how fast is the path in use? */
-void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
 /* Host, before it sends: no label is bound by what came from there. */
 void steer_vouch(struct session *s, uint64_t ts);
 /* QUIC is done with a new label, for good or ill. */

@@ -107,7 +107,7 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
         return NGTCP2_ERR_WRITE_MORE;
     }
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
-        s->conn, path, &pi, dest, packet_limit(s), &accepted,
+        s->conn, path, &pi, dest, size_limit(s), &accepted,
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
@@ -138,8 +138,8 @@ static ngtcp2_ssize write_stream(struct session *s, struct stream *st,
         if (st->fin && covered == st->out.end)
             flags |= NGTCP2_WRITE_STREAM_FLAG_FIN;
     }
-    ngtcp2_ssize n = ngtcp2_conn_writev_stream(
-        s->conn, path, &pi, dest, packet_limit(s), &taken, flags, id, vec, count, ts);
+    ngtcp2_ssize n = ngtcp2_conn_writev_stream(s->conn, path, &pi, dest, size_limit(s),
+                                               &taken, flags, id, vec, count, ts);
     if (st != NULL && taken >= 0) {
         stream_on_sent(st, (size_t)taken);
         if ((flags & NGTCP2_WRITE_STREAM_FLAG_FIN) && st->sent == st->out.end)
@@ -271,6 +271,7 @@ bool output_run(struct session *s)
         if (rc <= 0)
             break;
         round += n;
+        size_on_packet(s, n, ts);
         large = large || n > PROBE_LEN_BASE;
         blocked = batch_add(s, &b, n) != 0;
     }

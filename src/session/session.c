@@ -157,7 +157,8 @@ static void note_received(struct session *s, struct path *p, size_t len,
         paths_on_progress(&s->net, now_us);
     if (info.bytes_in_flight == 0)
         paths_on_settled(&s->net);
-    steer_on_acked(s, info.latest_rtt, now_us * 1000);
+    flight_on_acked(s, info.latest_rtt, now_us * 1000);
+    size_on_acked(s, now_us * 1000);
 }
 
 static void read_packet(struct session *s, const uint8_t *packet, size_t len,

@@ -22,12 +22,9 @@ enum {
     SHORT_HEADER_DCID = 1,       /* where it begins: RFC 9000 section 17.3.1 */
     LONG_HEADER = 0x80,          /* section 17.2 */
     ACTIONS_MAX = 4 * PATHS_MAX, /* in one round; then others get their turn */
-    PACKET_NS = 10000000,        /* the longest packet of a stream path takes as long */
-    FLOW_NS = 200000000,         /* its rate is that of as long */
     VOUCH_HALVES = 2,            /* with each a round's bytes and more are let pass */
     VOUCH_EVERY = 256 * 1024,
     SLOW_NS = 150000000,      /* a packet of 1,200 bytes each way at 128 kbit/s */
-    NEAR_NS = 1000000,        /* and back: no slow line answers so soon */
     LEARNT_BYTES = 32 * 1024, /* moved, before QUIC knows a path */
 };
 
@@ -144,67 +141,11 @@ void steer_vouch(struct session *s, uint64_t ts)
         (void)ngtcp2_conn_read_pkt(s->conn, path, NULL, buf, STREAM_BATCH_MAX, ts);
 }
 
-size_t packet_limit(const struct session *s)
-{
-    const struct path *p = s->current;
-    size_t max = s->packet_max;
-    bool in_order = p != NULL && (p->stream || p->meagre);
-    if (!in_order)
-        return s->flow.quick ? max : PROBE_LEN_BASE;
-    max = s->flow.packet_max < max ? s->flow.packet_max : max;
-    return max > PROBE_LEN_BASE ? max : PROBE_LEN_BASE;
-}
-
-size_t packet_size(const struct session *s)
-{
-    size_t size = ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn);
-    size_t limit = packet_limit(s);
-    return size < limit ? size : limit;
-}
-
-/*
- * A stream path takes packets of any length, and a long one makes all that comes behind
- * it wait: it may be as long as what leaves in PACKET_NS, at the rate at which the peer
- * acknowledged. So a slow line is spared QUIC's search for larger ones, which sends 30
- * KB of padding. What the application held down says nothing, unless it was more. On
- * other paths the search is put off likewise, where a round trip takes so long that the
- * line may be a slow one.
- */
-void steer_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
-{
-    struct flow *f = &s->flow;
-    uint64_t span = now_ns - f->since_ns;
-    flight_on_acked(s, rtt_ns, now_ns);
-    if (rtt_ns != 0 && rtt_ns < SLOW_NS)
-        f->quick = true;
-    if (rtt_ns != 0 && rtt_ns < NEAR_NS)
-        f->packet_max = PACKET_MAX;
-    if (span < FLOW_NS)
-        return;
-    uint64_t fits = (s->acked_bytes - f->acked_bytes) * PACKET_NS / span;
-    if (fits > f->packet_max || s->pressure.waits)
-        f->packet_max = fits < PACKET_MAX ? (size_t)fits : PACKET_MAX;
-    f->quick = f->quick || fits > PROBE_LEN_BASE;
-    f->since_ns = now_ns;
-    f->acked_bytes = s->acked_bytes;
-}
-
-static void flow_begin(struct session *s)
-{
-    flight_begin(s, clock_ns());
-    s->flow = (struct flow){.since_ns = clock_ns(), .acked_bytes = s->acked_bytes};
-}
-
-static size_t quic_size(const struct session *s)
-{
-    return ngtcp2_conn_get_path_max_tx_udp_payload_size(s->conn);
-}
-
 /* Packets above the base size wait until QUIC's own search begins anew. */
 static void bind_size(struct session *s)
 {
     bool stream = s->current != NULL && s->current->stream;
-    if (!stream && quic_size(s) > PROBE_LEN_BASE)
+    if (!stream && size_of_quic(s) > PROBE_LEN_BASE)
         s->packet_max = PROBE_LEN_BASE;
 }
 
@@ -213,6 +154,8 @@ void steer_renew(struct session *s)
     struct label l;
     if (s->raise_ns != 0 && clock_ns() > s->raise_ns) {
         s->raise_ns = 0;
+        if (s->current != NULL)
+            size_forget(s->current);
         want_label(s, true);
     }
     if (s->label_state == LABEL_TRIED_STALE && clock_ns() > s->tried_ns + tried_for_ns)
@@ -227,7 +170,7 @@ void steer_renew(struct session *s)
         else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) /* else one comes with an answer */
             want_label(s, false);
     }
-    if (s->packet_max < PACKET_MAX && quic_size(s) <= PROBE_LEN_BASE) {
+    if (s->packet_max < PACKET_MAX && size_of_quic(s) <= PROBE_LEN_BASE) {
         s->packet_max = PACKET_MAX;
         paths_on_renewed(&s->net);
     }
@@ -290,7 +233,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
 static bool goes_on(const struct session *s, const struct path *p)
 {
     const struct path *c = s->current;
-    if (c == NULL || !(c->meagre || c->stream) || quic_size(s) > PROBE_LEN_BASE ||
+    if (c == NULL || !(c->meagre || c->stream) || size_of_quic(s) > PROBE_LEN_BASE ||
         s->sent_bytes + s->received_bytes > LEARNT_BYTES)
         return false;
     return p->kind == c->kind || p->rtt_us > SLOW_NS / 1000;
@@ -310,7 +253,8 @@ static void follow(struct session *s)
     if (p == NULL)
         return;
     keepalive_on_new_path(&s->keep, clock_us());
-    flow_begin(s);
+    flight_begin(s, clock_ns());
+    size_begin(s, clock_ns());
     s->like_path = 0;
     want_label(s, !first && !like);
     if (!session_is_secure(s))
@@ -367,7 +311,7 @@ void steer_run(struct session *s)
     uint64_t now_us = clock_us();
     if (!session_is_secure(s))
         return;
-    paths_set_size(&s->net, (uint16_t)packet_size(s));
+    paths_set_size(&s->net, (uint16_t)size_of_packets(s));
     for (unsigned i = 0; i < ACTIONS_MAX && session_lives(s); i++) {
         if (!paths_next(&s->net, now_us, &a))
             break;

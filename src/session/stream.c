@@ -389,7 +389,7 @@ void stream_flush_touched(struct session *s)
 
 size_t datagram_room(const struct session *s)
 {
-    size_t max = packet_size(s);
+    size_t max = size_of_packets(s);
     /* Short header with the longest packet number, AEAD tag, frame header. */
     size_t overhead = 1 + SESSION_CID_LEN + 4 + 16 + 3;
     return max > overhead ? max - overhead : 0;

@@ -265,9 +265,8 @@ static void on_select(void *ctx, struct path *p)
 static void on_path_gone(void *ctx, struct path *p)
 {
     struct tie *t = ctx;
-    if (p->kind == PATH_RELAY && p->ended && tie_is_on(t) &&
-        t->events->on_pair_ended != NULL)
-        t->events->on_pair_ended(t->ctx);
+    if (p->ended && tie_is_on(t) && t->events->on_path_ended != NULL)
+        t->events->on_path_ended(t->ctx);
     if (t->session != NULL)
         session_remove_path(t->session, p);
     p->user = NULL;

@@ -32,8 +32,8 @@ struct tie_events {
     void (*on_answered)(void *ctx, struct path *p);
     /* Client: the session is about to be led to `p`. */
     void (*on_select)(void *ctx, struct path *p);
-    /* The other end of the relay pair was closed in order. */
-    void (*on_pair_ended)(void *ctx);
+    /* The other end of a path over TCP was closed in order. */
+    void (*on_path_ended)(void *ctx);
     /* The peer knows no session of this approach: begin anew. */
     void (*on_forgotten)(void *ctx);
 };

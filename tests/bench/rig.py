@@ -46,7 +46,7 @@ def remove_stale():
     for line in net.run("ip", "netns", "list").splitlines():
         found = re.fullmatch(net.PREFIX + r"(\d+)-.*", line.split()[0])
         if found and not os.path.exists(f"/proc/{found.group(1)}"):
-            net.remove_namespace(line.split()[0])
+            net.remove_namespaces([line.split()[0]])
 
 
 def cpu_seconds(pids):

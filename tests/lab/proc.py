@@ -7,6 +7,7 @@ All output goes to files in one directory a test, whose ends are shown when it f
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -119,15 +120,23 @@ class Proc:
             return False
         return wait_until(check, timeout, f"{self.name}: {text!r}")
 
+    def ends_within(self, seconds):
+        """Popen.wait() with a limit looks for the end only every 50 ms."""
+        if self.running:
+            fd = os.pidfd_open(self.pid)
+            end = select.poll()
+            end.register(fd, select.POLLIN)
+            end.poll(1000 * seconds)
+            os.close(fd)
+        return not self.running
+
     def wait(self, timeout=30.0):
         """Waits for the end and returns the exit status."""
         timeout *= patience()
-        try:
-            status = self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name}: still running after {timeout} s") from None
+        if not self.ends_within(timeout):
+            raise AssertionError(f"{self.name}: still running after {timeout} s")
         self.poll_output()
-        return status
+        return self.status
 
     def signal(self, number):
         if not self.running:
@@ -141,9 +150,7 @@ class Proc:
         """Asks to end, then makes sure; returns the exit status."""
         if self.running:
             self.signal(signal.SIGTERM)
-            try:
-                self.popen.wait(timeout)
-            except subprocess.TimeoutExpired:
+            if not self.ends_within(timeout):
                 self.kill()
         return self.popen.poll()
 
@@ -213,10 +220,7 @@ class Programs:
         for proc in reversed(self.started):
             proc.signal(signal.SIGTERM)
         for proc in reversed(self.started):
-            try:
-                proc.popen.wait(2.0)
-            except subprocess.TimeoutExpired:
-                pass
+            proc.ends_within(2.0)
             proc.kill()
 
     def report(self, tail=25):

@@ -2,6 +2,7 @@
 What must survive survives; what cannot ends clearly and works again by itself."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -159,6 +160,28 @@ def test_a_dead_host_is_noticed_at_once_whatever_paths_are_allowed(gate, kinds):
         assert time.monotonic() - begin < 2 * patience()
         g.flow = start_flow(g)
         progress(g.flow)
+
+
+@pytest.mark.parametrize("kinds", ["udp-punch", "tcp-punch"])
+def test_a_host_that_hung_and_was_killed_is_noticed_at_once(gate, kinds):
+    """It leaves something unread, and its machine resets all its connections: the one to
+    the broker, on which nothing was under way, and so by no router."""
+    g = without_relay(gate, kinds)
+    os.kill(g.host_proc.pid, signal.SIGSTOP)
+    other = g.other_client("other")
+    shutil.copytree(g.client.state, other.state, dirs_exist_ok=True)
+    other.start("nc", HOST, "7000")     # its introduction is what the host does not read
+    wait_until(lambda: unread_by_host(g), 5, "something unread")
+    g.host_proc.kill()
+    begin = time.monotonic()
+    assert g.flow.wait(20) != 0
+    assert time.monotonic() - begin < patience(), "it was not noticed"
+
+
+def unread_by_host(g):
+    """Bytes that wait in its connection to the broker."""
+    return sum(int(x.split()[1]) for x in g.topo.host.ns.sockets("-tn")
+               if f"{BROKER}:" in x)
 
 
 def test_a_host_that_died_with_the_broker_is_noticed_when_both_are_back(gate):

@@ -182,13 +182,15 @@ def test_new_addresses_over_tcp_alone(roamer):
     assert max(figures) < 2 * patience(), figures
 
 
-def test_the_host_moves(roamer):
-    r = roamer("up")
+@pytest.mark.parametrize("kinds,goal_s", [(None, 1.0), ("tcp-punch", 2.0)])
+def test_the_host_moves(roamer, kinds, goal_s):
+    """Over TCP alone nothing else stands meanwhile, and the path that stood is silent."""
+    r = roamer("up", kinds=kinds)
     figures = []
     for letter in itertools.islice(itertools.cycle("ca"), ROAMS):
         figures.append(r.move(r.topo.host, letter))
         r.settle()
-    judge(figures, 1.0, "host moves")
+    judge(figures, goal_s, f"host moves, {kinds or 'any kind'}")
 
 
 @pytest.mark.skipif(not full(), reason="the long form")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from .actors import HOST, postern
+from .actors import HOST, postern, wait_direct
 from .net import wait_until
 from .servers import Sshd
 from .topology import BROKER, Wire
@@ -20,6 +20,8 @@ SLOW = Wire(delay_ms=20, rate_mbit=0.064, queue_ms=1000)
 FULL = Wire(delay_ms=20, rate_mbit=0.256, queue_ms=1000)
 TIMES = 3   # what Postern may take, of what TCP alone takes
 FULL_TIMES = 1.7   # where all wait for the same queue
+PAGES = [100] * 5 + [10_000]
+ASKED_BYTES, CAME_MORE = 9_000, 11_000   # mostly acknowledgements, and what moves a path
 
 
 class Line:
@@ -86,3 +88,29 @@ def test_a_new_connection_on_a_full_line(gate, programs, work):
     print("full: TCP alone", *(f"{t:.1f}" for t in plain),
           "Postern", *(f"{t:.1f}" for t in took))
     assert statistics.median(took) < FULL_TIMES * statistics.median(plain), (plain, took)
+
+
+def moved_bytes(ns):
+    """What this machine sent and what came to it, by any device that is no loopback."""
+    lines = ns.run("cat", "/proc/net/dev").splitlines()[2:]
+    fields = [line.split(":")[1].split() for line in lines
+              if line.split(":")[0].strip() != "lo"]
+    return [sum(int(f[i]) for f in fields) for i in (8, 0)]
+
+
+def test_pages_over_a_slow_line(gate):
+    """Little is sent to fetch a few: no search for larger packets that nobody needs, and
+    no doubt in a path that carries what was asked for."""
+    g = gate(host="none", client="masq", wire_client=SLOW)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000")
+    wait_direct(proc)
+    before, begin = moved_bytes(g.topo.client.ns), time.monotonic()
+    for page in PAGES:
+        done = g.client.peer("get", "127.0.0.1", proc.port, page, page)
+        assert done.status == 0, done.stdout + done.stderr
+    took = time.monotonic() - begin
+    sent, came = (a - b for a, b in zip(moved_bytes(g.topo.client.ns), before))
+    print(f"pages took {took:.1f} s, {sent} bytes were sent, {came} came")
+    assert sent < ASKED_BYTES and came < sum(PAGES) + CAME_MORE, (sent, came, took)

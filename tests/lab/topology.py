@@ -119,13 +119,16 @@ class Topology:
         self.net = Net()
         self.sites, self.wires = {}, {}
         try:
-            self._build_inet()
-            self._add_site("a", natlib.nat(host), wire_host)
-            self._add_site("b", natlib.nat(client), wire_client)
             self._third, self._wire_third = natlib.nat(third), wire_third
-            self.host = self.machine("host", "a", 20)
-            self.service = self.machine("service", "a", 30)
-            self.client = self.machine("client", "b", 40)
+            self.net.add("inet", "broker", "stranger", "box-a", "box-b", "host",
+                         "service", "client")
+            with self.net.together():
+                self._build_inet()
+                self._add_site("a", natlib.nat(host), wire_host)
+                self._add_site("b", natlib.nat(client), wire_client)
+                self.host = self.machine("host", "a", 20)
+                self.service = self.machine("service", "a", 30)
+                self.client = self.machine("client", "b", 40)
         except BaseException:
             self.net.close()
             raise
@@ -202,9 +205,7 @@ class Topology:
         self.inet.address(site.letter, f"{base}::1/64")
         edge.address("wan", f"{base}::2/64")
         edge.default_route(f"{base}::1")
-        self.inet.ip("-6", "route", "add", f"{base}:1::/64", "via", f"{base}::2")
-        if site.carrier:
-            edge.ip("-6", "route", "add", f"{base}:1::/64", "via", f"{base}:2::2")
+        self.inet.tell(f"route add {base}:1::/64 via {base}::2")
 
     def _add_carrier(self, site, number):
         self.net.link(site.carrier, "lan", site.box, "wan")
@@ -214,6 +215,7 @@ class Topology:
         if self.ipv6:
             base = f"2001:db8:{site.letter}:2"
             site.carrier.address("lan", f"{base}::1/64")
+            site.carrier.tell(f"route add 2001:db8:{site.letter}:1::/64 via {base}::2")
             site.box.address("wan", f"{base}::2/64")
             site.box.default_route(f"{base}::1")
         site.carrier.nft(natlib.rules(natlib.CARRIERS[site.kind.kind], None))
@@ -225,17 +227,22 @@ class Topology:
         if self.ipv6:
             site.box.address("lan", f"2001:db8:{site.letter}:1::1/64")
         if not site.translates:
-            self.inet.ip("route", "add", f"{net}.{base}/{bits}", "via", site.public)
+            self.inet.tell(f"route add {net}.{base}/{bits} via {site.public}")
 
     # ------------------------------------------------------------ machines and moves
 
     def machine(self, name, letter, last):
         """A new machine on a site's LAN, or one more beside those drawn."""
-        m = Machine(name, self.net.namespace(name), last)
-        self.attach(m, letter)
+        with self.net.together():
+            m = Machine(name, self.net.namespace(name), last)
+            self.attach(m, letter)
         return m
 
     def attach(self, machine, letter):
+        with self.net.together():
+            self._attach(machine, letter)
+
+    def _attach(self, machine, letter):
         site = self.sites[letter]
         ns, port = machine.ns, f"p-{machine.name}"
         self.net.link(site.box, port, ns, "eth0")
@@ -267,14 +274,16 @@ class Topology:
     def open_site(self, letter="c"):
         """The third site, when it is not there yet."""
         if letter not in self.sites:
-            self._add_site(letter, self._third, self._wire_third)
+            with self.net.together():
+                self._add_site(letter, self._third, self._wire_third)
         return self.sites[letter]
 
     def cable(self, machine, letter, dev):
         """One more cable, without an address yet, from a machine to a site's LAN."""
         site, port = self.sites[letter], f"{dev}-{machine.name}"
-        self.net.link(site.box, port, machine.ns, dev)
-        self.net.plug(site.box, "lan", port)
+        with self.net.together():
+            self.net.link(site.box, port, machine.ns, dev)
+            self.net.plug(site.box, "lan", port)
 
     # ----------------------------------------------------------------- disturbances
 

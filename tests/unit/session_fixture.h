@@ -36,6 +36,7 @@ struct wire {
     unsigned lets_pass; /* but so many packets of it */
     unsigned swallowed;
     size_t mtu;
+    unsigned large, too_large; /* packets: above the base size, above the MTU */
     unsigned loss_permille;
     struct packet queue[QUEUE];
     size_t head, count;
@@ -97,6 +98,8 @@ static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segm
     struct wire *x = (struct wire *)p;
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
+        x->large += n > PROBE_LEN_BASE;
+        x->too_large += n > x->mtu;
         if (x->dead || n > x->mtu || swallows(x, buf[at]) ||
             next_random(x->world) % 1000 < x->loss_permille || x->count == QUEUE)
             continue;

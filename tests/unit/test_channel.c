@@ -21,6 +21,7 @@ struct end {
     bool breaks; /* what it does when it has said its word: reset, else close */
     unsigned got;
     int close_err;
+    bool killed; /* as channel_was_killed said at its end */
 };
 
 struct fixture {
@@ -58,6 +59,7 @@ static void on_close(void *ctx, int err, const char *why)
     struct end *e = ctx;
     (void)why;
     e->close_err = err;
+    e->killed = channel_was_killed(e->channel, err);
     channel_free(e->channel);
     e->channel = NULL;
 }
@@ -138,6 +140,7 @@ static void test_reset_behind_a_message(void **state)
     x->client.breaks = true;
     meet(x);
     assert_int_equal(x->server.close_err, POSTERN_ERR_RESET);
+    assert_false(x->server.killed); /* the client said that it breaks it */
 }
 
 int main(void)

@@ -383,6 +383,32 @@ static void test_network_change_while_up(void **state)
     assert_int_equal(ladder_selected_path(&l), 2);
 }
 
+/* The peer moved: meetings begin anew at once, also beside their path; not too often.
+ */
+static void test_peer_change(void **state)
+{
+    (void)state;
+    struct ladder l;
+    ladder_init(&l, 1u << PATH_UDP_PUNCH | 1u << PATH_TCP_PUNCH, 1, S);
+    ladder_on_proven(&l, PATH_TCP_PUNCH, 2, 20000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_TCP_PUNCH, 2);
+    expect_quiet(&l, 5 * S);
+    ladder_on_peer_change(&l, 5 * S);
+    expect_action(&l, 5 * S, LADDER_START, PATH_TCP_PUNCH, 0);
+    ladder_on_peer_change(&l, 5 * S + LADDER_PEER_CHANGE_US - 1);
+    expect_quiet(&l, 5 * S + LADDER_PEER_CHANGE_US - 1);
+    for (unsigned i = 0; i < 4; i++) { /* pauses have grown */
+        ladder_on_lost(&l, 2, "nothing came through", 6 * S);
+        ladder_on_failed(&l, PATH_TCP_PUNCH, "no answer", 6 * S);
+    }
+    ladder_on_peer_change(&l, 7 * S);
+    expect_action(&l, 7 * S, LADDER_SELECT, PATH_KIND_NONE, 0);
+    expect_action(&l, 7 * S, LADDER_START, PATH_UDP_PUNCH, 0);
+    expect_quiet(&l, 7 * S);
+    expect_action(&l, 7 * S + path_kind_delay_us(PATH_TCP_PUNCH), LADDER_START,
+                  PATH_TCP_PUNCH, 0);
+}
+
 /* Random reports: states stay lawful (asserted inside), words are never empty. */
 static void test_random(void **state)
 {
@@ -448,6 +474,7 @@ int main(void)
         cmocka_unit_test(test_outdone),
         cmocka_unit_test(test_refuse_permit),
         cmocka_unit_test(test_network_change_while_up),
+        cmocka_unit_test(test_peer_change),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ struct net {
     struct way ways[WAYS];
     struct flight flights[FLIGHT_MAX];
     unsigned flight_count, sent, sent_bytes, moves[2], shrinks[2], dead[WAYS];
+    unsigned silent[2];
     uint64_t now_us, largest;
 };
 
@@ -95,6 +96,8 @@ static void act(struct net *n, unsigned who)
             n->dead[a.id - 1]++;
             break;
         case PATHS_SILENT:
+            n->silent[who]++;
+            break;
         case PATHS_REVIVED:
             break;
         case PATHS_SHRINK:
@@ -551,6 +554,64 @@ static void test_stands_by_on_a_full_line(void **state)
     }
 }
 
+static uint64_t until_silent(struct net *n, unsigned who)
+{
+    uint64_t began = n->now_us;
+    for (; n->silent[who] == 0 && n->now_us < began + 20 * S; n->now_us += MS)
+        turn(n);
+    return n->now_us - began;
+}
+
+/* Who stands by has patience with a path that is dead; who begins to type has none, and
+ * no more who got data and then nothing. */
+static void test_who_waits_has_no_patience(void **state)
+{
+    (void)state;
+    for (unsigned typed = 0; typed < 2; typed++) {
+        struct net n;
+        net_init(&n, 1, 20 * MS);
+        run_for(&n, 2 * S);
+        paths_on_settled(&n.side[1]);
+        n.ways[0].up = n.ways[0].down = false;
+        if (typed == 0) {
+            assert_in_range(until_silent(&n, 1), 1, 2500 * MS);
+            continue;
+        }
+        n.side[1].armed = false; /* nothing came before it for long */
+        paths_ask(&n.side[1], n.now_us);
+        while (paths_silent_since_us(&n.side[1]) == 0) {
+            n.now_us += MS;
+            turn(&n);
+        }
+        assert_int_equal(n.silent[1], 0);
+        stand_by(&n, 100 * MS);
+        paths_on_sent(&n.side[1], false, n.now_us);
+        assert_in_range(until_silent(&n, 1), 1, 1000 * MS);
+    }
+}
+
+/*
+ * The same line, filled by us: answers take longer than anything was believed to, and
+ * what was sent is acknowledged all the while. That is no trouble; where it ends it is.
+ */
+static void test_busy_on_a_full_line(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 3, 20 * MS);
+    paths_doubt(&n.side[1], false, n.now_us);
+    run_for(&n, S);
+    n.ways[0].delay_us = 2 * S;
+    n.sent = n.sent_bytes = 0;
+    paths_ask(&n.side[0], n.now_us);
+    paths_ask(&n.side[1], n.now_us);
+    run_for(&n, 10 * S);
+    assert_int_equal(n.moves[0] + n.moves[1], 0);
+    assert_in_range(n.sent_bytes, 28, 600);
+    n.ways[0].up = n.ways[0].down = false;
+    assert_in_range(until_flows(&n, 10 * S), 1, S);
+}
+
 /*
  * Ways die and come back at random, some in one direction alone; whenever one has lived
  * for a while, data flows: mostly soon, always at last.
@@ -603,6 +664,8 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_sleep_is_no_round_trip),
         cmocka_unit_test(test_stands_by_on_a_full_line),
+        cmocka_unit_test(test_who_waits_has_no_patience),
+        cmocka_unit_test(test_busy_on_a_full_line),
         cmocka_unit_test(test_any_weather),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

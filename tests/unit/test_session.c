@@ -5,16 +5,21 @@
 #include "session_fixture.h"
 #include "state_watch.h"
 
-static void open_and_send(struct world *w)
+static void open_stream(struct world *w)
 {
     world_start(w, w->server.key.pub);
     RUN_UNTIL(w, w->client.open && w->server.open);
     Meta hello = {.which_body = Meta_list_tag, .body.list = true};
     assert_int_equal(session_send_meta(w->client.session, &hello), 0);
-    w->to_send = TOTAL;
     assert_int_equal(
         stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
         0);
+}
+
+static void open_and_send(struct world *w)
+{
+    open_stream(w);
+    w->to_send = TOTAL;
     feed(&w->client);
 }
 
@@ -132,6 +137,35 @@ static void test_mtu_shrinks(void **state)
         assert_whole(w);
         world_free(w);
     }
+}
+
+/* Larger packets are looked for where data pays for it, and not again in vain. */
+static void test_search_for_size(void **state)
+{
+    (void)state;
+    enum { LITTLE = 16 * 1024, MUCH = 2 * 1024 * 1024 };
+    static uint8_t little[LITTLE];
+    struct world *w = world_new(0, 29);
+    struct wire *up = &w->client.wires[0], *down = &w->server.wires[0];
+    open_stream(w);
+    for (int i = 0; i < 16; i++)
+        assert_int_equal(stream_write(w->client.stream, little, LITTLE / 16), 0);
+    RUN_UNTIL(w, w->client.got == LITTLE);
+    assert_int_equal(up->large + down->large, 0);
+    w->to_send = 32 * (uint64_t)MUCH;
+    feed(&w->client);
+    RUN_UNTIL(w, up->path.too_long != 0 && down->path.too_long != 0);
+    assert_int_equal(size_of_quic(w->client.session), 1452);
+    assert_int_equal(size_of_quic(w->server.session), 1452);
+    assert_int_equal(up->too_large, 3);
+    uint64_t label = w->client.session->label, got = w->client.got;
+    steer_want_renewal(w->client.session);
+    RUN_UNTIL(w, w->client.session->label != label && w->client.got > got + MUCH &&
+                     size_of_quic(w->client.session) == 1452 &&
+                     size_of_quic(w->server.session) == 1452);
+    assert_int_equal(up->too_large, 3);
+    assert_int_equal(down->too_large, 3);
+    world_free(w);
 }
 
 static void test_lost_path_object(void **state)
@@ -411,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_one_way_is_left),
         cmocka_unit_test(test_paths_die_again_and_again),
         cmocka_unit_test(test_mtu_shrinks),
+        cmocka_unit_test(test_search_for_size),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_wrong_host_key),

@@ -270,7 +270,7 @@ static void on_select(void *ctx, struct path *p)
     ((struct fixture *)ctx)->selected++;
 }
 
-static void on_pair_ended(void *ctx)
+static void on_path_ended(void *ctx)
 {
     ((struct fixture *)ctx)->pairs_ended++;
 }
@@ -281,7 +281,7 @@ static const struct tie_events events = {.authorize = on_authorize,
                                          .on_close = on_close,
                                          .on_refused = on_refused,
                                          .on_select = on_select,
-                                         .on_pair_ended = on_pair_ended};
+                                         .on_path_ended = on_path_ended};
 
 static void begin(struct fixture *x, bool client)
 {
