@@ -32,6 +32,7 @@
 /* Of a new command, whatever it meets (docs/METHODS.md). */
 #define COMMAND_US SECONDS(7)
 #define BROKER_US SECONDS(7)  /* the same of a command that finds no broker */
+#define OFFLINE_US SECONDS(4) /* and where nobody is online, here or there */
 #define IDLE_US SECONDS(3500) /* the portal ends what moves nothing for an hour */
 #define LOCAL_US SECONDS(10)  /* and of one that was handed to an `up` that hangs */
 
@@ -171,15 +172,22 @@ static uint64_t patience(const struct scene *s)
     return us;
 }
 
+/* How long a stream is sure to wait for the host's first word. */
+static uint64_t wait_of_us(struct play *p, const struct stream *st)
+{
+    const struct program *nc = command_of(p, st);
+    if (nc != NULL)
+        return nc->fault.code == POSTERN_ERR_UNREACHABLE ? OFFLINE_US : BROKER_US;
+    return p->scene->up && st != p->streams ? LOCAL_US : ANSWER_US;
+}
+
 /* Nothing ever came, and the network was away for most of that time. */
 static bool went_unanswered(struct play *p, const struct stream *st)
 {
-    uint64_t limit_us = command_of(p, st) != NULL          ? BROKER_US
-                        : p->scene->up && st != p->streams ? LOCAL_US
-                                                           : ANSWER_US;
+    uint64_t limit_us = wait_of_us(p, st);
     uint64_t now_us = house_now_us(p->rig.town->house);
     return st->talker.got == 0 && now_us - st->began_us >= limit_us &&
-           patience(p->scene) - PATIENCE_US >= limit_us - SECONDS(5);
+           patience(p->scene) - PATIENCE_US + SECONDS(5) >= limit_us;
 }
 
 /* It is over: it ended as it should, or another one begins. True: it ended. */

@@ -329,10 +329,12 @@ void vtcp_answer(struct vsock *s, const struct vpacket *syn)
     begin(s);
 }
 
-/* A reader made room. */
+/* A reader made room. Once the other end has sent all, it need not know, and may have
+ * forgotten the connection. */
 void vtcp_opened_window(struct vsock *s)
 {
-    if (s->t.state == TCP_OPEN && s->t.window_was_shut && own_window(s) >= 2 * s->t.mss)
+    if (s->t.state == TCP_OPEN && !s->t.ended && s->t.window_was_shut &&
+        own_window(s) >= 2 * s->t.mss)
         send_ack(s);
 }
 
