@@ -319,7 +319,6 @@ static uint64_t left_of_ms(const struct client *c, unsigned grace)
 }
 
 static void on_tell(void *ctx);
-
 /* What has come meanwhile, and answers, is not given up for what was said before. */
 static void on_patience(void *ctx)
 {

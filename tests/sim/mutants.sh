@@ -2,7 +2,7 @@
 # Does the simulator of whole programs find what is broken on purpose? Each patch of world/mutants is put on a copy of this
 # tree, built, and hunted; a mutant that survives is a failure. Names choose some of them:
 #     tests/sim/mutants.sh [NAME...]
-# A patch that begins with "hunt: --with PART" is hunted in such seeds only; with "hunt: commands", by test_commands first.
+# A patch that begins with "hunt: --with PART" is hunted in such seeds only.
 # MUTANTS_DIR: where the copy is built (a fresh one; kept when it is given). MUTANTS_SEEDS, MUTANTS_LIMIT: how many seeds
 # (400) and seconds (300) each gets.
 set -eu
@@ -16,19 +16,14 @@ mkdir -p "$dir/tree"
 cd "$dir/tree"
 [ -f build/build.ninja ] || meson setup build -Dbuildtype=release -Db_ndebug=false >/dev/null
 survived=0
-commands() {
-	timeout 300 build/tests/sim/world/test_house_commands >"$dir/out" 2>"$dir/err" || return 3
-}
 hunt() {
 	if ! ninja -C build tests/sim/world/faults tests/sim/world/test_house_commands >"$dir/ninja.log" 2>&1; then
 		tail -5 "$dir/ninja.log"
 		return 2
 	fi
-	[ "${2:-}" != commands ] || commands || return 3
-	case ${2:-} in "" | commands) with= ;; *) with=$2 ;; esac
 	# shellcheck disable=SC2086
-	build/tests/sim/world/faults --seeds "$1" --limit "$limit" --no-shrink $with >"$dir/out" 2>"$dir/err" || return 1
-	[ "${2:-}" = commands ] || commands
+	build/tests/sim/world/faults --seeds "$1" --limit "$limit" --no-shrink ${2:-} >"$dir/out" 2>"$dir/err" || return 1
+	timeout 300 build/tests/sim/world/test_house_commands >"$dir/out" 2>"$dir/err" || return 3
 }
 if ! hunt 24; then
 	cat "$dir/err"
