@@ -231,6 +231,11 @@ uint64_t peer_heard_us(const struct peer *p)
     return us > signal_us ? us : signal_us;
 }
 
+bool peer_is_answered(const struct peer *p)
+{
+    return peer_is_on(p) && peer_heard_us(p) > p->began_us;
+}
+
 /*
  * Before a session is open nothing asks its path whether it lives, and what brings
  * nothing back may be this side's way to the broker: its router has forgotten the

@@ -61,6 +61,10 @@ enum { STRANGER_PAUSE_MS = 3000 };
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
 
+#define CROSSED_US                                                                     \
+    10000000u /* what TCP sends again comes until then, or hardly ever                 \
+               */
+
 static void on_timer(void *ctx);
 static void arm_fresh(struct uplink *u);
 static void on_line_timer(void *ctx);
@@ -351,6 +355,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     struct uplink *u = l->uplink;
     if (l == u->beside) {
         log_debug("a new connection to the broker replaces a silent one");
+        if (u->line->open && u->state == UPLINK_TRYING)
+            u->crossed_us = clock_us();
         uplink_line_free(u->line);
         u->line = l;
         u->beside = NULL;
@@ -399,9 +405,24 @@ static void on_replaced(struct uplink *u)
     u->yields = 4u << u->replaced;
 }
 
+/* The Hello of a first try that was given up when the second was welcomed came to the
+ * broker after that one's, and took its place: nobody else has this key. */
+static bool has_crossed(struct uplink *u, const Bye *b)
+{
+    bool lately = u->crossed_us != 0 && clock_us() - u->crossed_us < CROSSED_US;
+    u->crossed_us = 0;
+    return lately && b->code == BYE_REPLACED && u->beside == NULL;
+}
+
 static void on_bye(struct line *l, const Bye *b)
 {
     struct fault f = {0};
+    if (has_crossed(l->uplink, b)) {
+        (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED,
+                        "two connections to the broker crossed");
+        line_over(l, &f, false);
+        return;
+    }
     bool fatal = uplink_describe_bye(b, l->uplink->config.lan, &f);
     if (b->code == BYE_REPLACED && l->uplink->beside == NULL)
         on_replaced(l->uplink);
