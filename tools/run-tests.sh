@@ -1,34 +1,51 @@
 #!/usr/bin/env bash
 # All tests in their short form: unit tests and simulator, the same under the address
-# and undefined-behaviour sanitizers, the portal's pages in a browser, then the lab.
+# and undefined-behaviour sanitizers, the portal's pages in a browser, and the lab.
 # Knows how to build and count; what is tested stands in tests/. Builds with warnings as
 # errors in directories of its own.
+#
+# The lab takes longest and mostly waits. Beside it, in the time that it leaves, goes what
+# knows no time but its own: the build with sanitizers and the simulators in it.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 log=$(mktemp -d)
-trap 'rm -rf "$log"' EXIT
+beside=
+trap '[ -z "$beside" ] || kill -- "-$beside"; rm -rf "$log"' EXIT
 status=0
 
-build() { # DIRECTORY MESON-OPTION...
-    local dir=$1
-    shift
+build() { # DIRECTORY TARGET MESON-OPTION...
+    local dir=$1 target=$2
+    shift 2
     echo "== build $dir"
-    [ -f "$dir/build.ninja" ] || meson setup "$dir" --werror "$@" >"$log/setup" 2>&1 || {
-        cat "$log/setup"
-        exit 1
+    [ -f "$dir/build.ninja" ] || meson setup "$dir" --werror "$@" >"$log/$dir.setup" 2>&1 || {
+        cat "$log/$dir.setup"
+        return 1
     }
-    ninja -C "$dir" >"$log/ninja" 2>&1 || {
-        grep -v '^\[' "$log/ninja"
-        exit 1
+    ninja -C "$dir" "$target" >"$log/$dir.ninja" 2>&1 || {
+        grep -v '^\[' "$log/$dir.ninja"
+        return 1
     }
 }
 
 # Prints meson's own lines as they come. meson counts programs: the cases inside them
-# are counted later, from what cmocka reported.
-suite() { # DIRECTORY
-    echo "== test $1"
-    meson test -C "$1" --no-rebuild --print-errorlogs --timeout-multiplier 4 </dev/null || status=1
-    cp "$1/meson-logs/testlog.json" "$log/$(basename "$1").json"
+# are counted later, from what cmocka reported. Many of them wait: several go at once.
+suite() { # DIRECTORY HOW-MANY SUITE...
+    local dir=$1 processes=$2 base
+    shift 2
+    base="$dir-$1" # the first names the file
+    echo "== test $dir: $*"
+    meson test -C "$dir" --no-rebuild --print-errorlogs --num-processes "$processes" \
+        --timeout-multiplier 8 --logbase "$base" "${@/#/--suite=}" </dev/null
+    local ended=$?
+    cp "$dir/meson-logs/$base.json" "$log/"
+    return "$ended"
+}
+
+export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+sanitized() {
+    build build-asan-test meson-test-prereq -Dbuildtype=debugoptimized \
+        -Db_sanitize=address,undefined -Db_lundef=false || return 2
+    suite build-asan-test 2 sim
 }
 
 # The names in pytest's own summary.
@@ -36,7 +53,7 @@ failed_of() { # FILE...
     sed -nE 's/^(FAILED|ERROR) (tests.*)/\2/p' "$@" | sed 's/ - .*//' | sort -u
 }
 
-# The lab runs real programs in real time, four tests side by side, because they wait more
+# The lab runs real programs in real time, six tests side by side, because they wait more
 # than they compute: limits are three times what they are alone, and on a loaded machine
 # one may pass all the same. What failed, if it is little, gets one more try alone, and the
 # report says so; failing twice is failing.
@@ -45,7 +62,7 @@ lab() {
     local root=() again
     [ "$(id -u)" = 0 ] || root=(sudo --preserve-env=POSTERN_BUILD,POSTERN_LAB_PATIENCE,COLUMNS)
     export POSTERN_BUILD=build-test POSTERN_LAB_PATIENCE=3 COLUMNS=100
-    "${root[@]}" tests/lab/run.sh -rfEs -n 4 --durations 15 </dev/null 2>&1 |
+    "${root[@]}" tests/lab/run.sh -rfEs -n 6 --durations 15 </dev/null 2>&1 |
         tee "$log/lab" && return
     mapfile -t again < <(failed_of "$log/lab")
     if [ "${#again[@]}" = 0 ] || [ "${#again[@]}" -gt 8 ]; then
@@ -136,14 +153,24 @@ print("{passed} passed, {failed} failed, {skipped} skipped".format(**total))
 PYTHON
 }
 
-build build-test -Dbuildtype=release -Db_ndebug=false
-suite build-test
-build build-asan-test -Dbuildtype=debugoptimized -Db_sanitize=address,undefined \
-    -Db_lundef=false
-ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    suite build-asan-test
+build build-test all -Dbuildtype=release -Db_ndebug=false || exit 1
+suite build-test 4 unit sim || status=1
+set -m # a group of its own, which an end of this script takes along
+(
+    chrt --idle --pid 0 "$BASHPID"
+    sanitized
+) >"$log/beside" 2>&1 &
+beside=$!
+set +m
 pages
 lab
+wait "$beside"
+sanitized=$?
+beside=
+cat "$log/beside"
+[ "$sanitized" = 2 ] && exit 1
+[ "$sanitized" = 0 ] || status=1
+suite build-asan-test 4 unit || status=1
 
 counted=$(count)
 sum=${counted##*$'\n'}

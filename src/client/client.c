@@ -319,10 +319,16 @@ static uint64_t left_of_ms(const struct client *c, unsigned grace)
 }
 
 static void on_tell(void *ctx);
-
+/* What has come meanwhile, and answers, is not given up for what was said before. */
 static void on_patience(void *ctx)
 {
     struct client *c = ctx;
+    LIST_EACH (const struct entry, e, &c->entries, link)
+        if (e->peer != NULL && peer_is_answered(e->peer) &&
+            left_of_ms(c, TIMEOUT_GRACE_MS) > 0) {
+            timer_start(&c->patience, left_of_ms(c, TIMEOUT_GRACE_MS));
+            return;
+        }
     client_stop(c, c->waits_for.code, &c->waits_for);
 }
 

@@ -199,7 +199,7 @@ static bool try_shared(struct target *t, struct fault *f, int *rc)
     bool shared = false;
     if (known != NULL && client_finds_up(c) &&
         book_find(client_book(c), t->host, &h, NULL) == 0 &&
-        share_reaches(client_statedir(c), h.name)) {
+        share_reach(client_statedir(c), h.name) != SHARE_KEPT) {
         int n = book_services(client_book(c), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {
             ServiceInfo *info = &known->services[known->services_count++];

@@ -505,9 +505,11 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         rc = book_find(client_book(s.client), s.host, &h, f);
     if (rc == 0) {
         memcpy(s.host, h.name, sizeof(s.host));
-        /* Who waits for a host does so with a session of his own. */
+        /* Who waits for a host does so with a session of his own: the daemon's patience
+         * has an end, also where it has only begun and knows nothing yet. */
         if (c->paths == PATH_KINDS_DEFAULT && client_finds_up(s.client) &&
-            (c->wait_ms == 0 || share_reaches(client_statedir(s.client), h.name))) {
+            (c->wait_ms == 0 ||
+             share_reach(client_statedir(s.client), h.name) == SHARE_REACHES)) {
             rc = start_shared(&s);
             if (rc != 0)
                 (void)fault_set(f, rc, "try again",

@@ -93,6 +93,8 @@ void peer_hurry(struct peer *p);
 /* Its broker is there: before that no kind can have been tried. */
 bool peer_has_broker(const struct peer *p);
 bool peer_is_ready(const struct peer *p);
+/* The host has said something in this try, by itself or through its broker. */
+bool peer_is_answered(const struct peer *p);
 /* Why no session stands, as it was told last; NULL while one does, or is awaited. */
 const struct fault *peer_why_none(const struct peer *p);
 /* The same, also where one stands from which nothing comes any more. */

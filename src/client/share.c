@@ -294,25 +294,28 @@ void share_tell_joined(const struct statedir *state, const char *host)
     close(fd);
 }
 
-/* Prints what the daemon says of `host` to `out`, if any; whether nothing keeps it. */
-static bool ask_status(const struct statedir *state, const char *host,
-                       struct events *out)
+/* Prints what the daemon says of `host` to `out`, if any; how it stands with it. */
+static enum share_reach ask_status(const struct statedir *state, const char *host,
+                                   struct events *out)
 {
     LocalReply r = LocalReply_init_zero;
-    bool kept = false;
+    enum share_reach reach = SHARE_MAY_REACH;
     int fd = ask_daemon(state, LOCAL_STATUS, host);
     if (fd < 0)
-        return false;
+        return SHARE_KEPT;
     while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
-        kept = kept || r.reason[0] != '\0';
-        if (r.json[0] != '\0' && strstr(r.json, "\"event\":\"host\"") == NULL)
+        if (r.reason[0] != '\0')
+            reach = SHARE_KEPT;
+        if (strstr(r.json, "\"event\":\"host\"") == NULL && r.json[0] != '\0')
             events_print_json(out, r.json);
+        else if (reach != SHARE_KEPT && strstr(r.json, "\"state\":\"online\"") != NULL)
+            reach = SHARE_REACHES;
     }
     close(fd);
-    return !kept;
+    return reach;
 }
 
-bool share_reaches(const struct statedir *state, const char *host)
+enum share_reach share_reach(const struct statedir *state, const char *host)
 {
     return ask_status(state, host, NULL);
 }

@@ -63,8 +63,10 @@ MUST_CHECK int share_watch(struct share_list *list, const struct statedir *state
 void share_forget(struct share_list *list);
 /* Tells a daemon, if one runs, that `host` was joined. One that is stuck is let be. */
 void share_tell_joined(const struct statedir *state, const char *host);
-/* Whether the daemon knows of nothing that keeps it from `host`. */
-bool share_reaches(const struct statedir *state, const char *host);
+/* How it stands between the daemon and `host`: it knows of something that keeps it from
+ * it (or there is no daemon), of nothing, or has a session to it. */
+enum share_reach { SHARE_KEPT, SHARE_MAY_REACH, SHARE_REACHES };
+enum share_reach share_reach(const struct statedir *state, const char *host);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

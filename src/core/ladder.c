@@ -9,12 +9,13 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "core/state.h"
 
 enum { SWITCH_GAIN_US = 2000 };
 
 // clang-format off
 /* Row: from; bits: the states that may follow. */
-static const uint8_t successors[RUNG_STATE_COUNT] = {
+static const uint8_t rung_next[RUNG_STATE_COUNT] = {
     [RUNG_OFF]      = 1u << RUNG_WAITING,
     [RUNG_WAITING]  = 1u << RUNG_STARTING | 1u << RUNG_UP | 1u << RUNG_OFF,
     [RUNG_STARTING] = 1u << RUNG_TRYING | 1u << RUNG_UP | 1u << RUNG_WAITING |
@@ -31,8 +32,7 @@ static void set_state(struct ladder *l, enum path_kind kind, enum ladder_rung_st
     struct ladder_rung *r = &l->rungs[kind];
     if (r->state == to)
         return;
-    assert(successors[r->state] >> to & 1);
-    r->state = to;
+    STATE_GO(rung_next, r->state, to);
     r->since_us = now_us;
 }
 

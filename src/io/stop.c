@@ -44,7 +44,8 @@ static bool is_ignored(int signum)
            now.sa_handler == SIG_IGN;
 }
 
-/* The write fails with EFBIG, as on a full disk; exec gives others the default again. */
+/* The write fails with EFBIG, as on a full disk; exec gives others the default again.
+ */
 static void on_file_limit(int signum)
 {
     (void)signum;

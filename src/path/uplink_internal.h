@@ -52,6 +52,8 @@ struct uplink {
     bool doubted;         /* since the last pause */
     bool stranger;        /* and it is no broker at all */
     uint64_t stranger_us; /* when the first such was met; 0: a broker was since */
+    uint64_t
+        crossed_us; /* a try that had said Hello was given up for another; 0: none */
     struct backoff backoff, fatal_backoff;
     unsigned retry_floor_ms; /* the broker asked for it */
     uint64_t floor_us;       /* and nobody who waits changes that, until then */

@@ -21,7 +21,7 @@ os.environ["POSTERN_NAMES"] = "off"
 
 # What runs first: the quick ones that everything else rests on, and the longest, which
 # would keep one worker busy when the others are done.
-_FIRST = ["test_lab", "test_stun", "test_soak", "test_main"]
+_FIRST = ["test_lab", "test_stun", "test_soak", "test_truth", "test_main"]
 
 
 def full():

@@ -170,6 +170,17 @@ def test_wait_for_a_host_that_is_away(served):
     connect.wait_event("ready", 30)
 
 
+def test_who_waits_beside_an_up_that_knows_nothing_yet_does_so_himself(served):
+    """The patience of `up` has an end."""
+    g = served
+    g.join()
+    g.topo.cut_broker()
+    g.client.start("up").wait_event("ready", 10)
+    nc = g.client.programs.start(g.client.ns, "nc", postern(), "nc", "--wait", HOST, "peer", env=g.client.env)
+    wait_until(lambda: any(f"pid={nc.pid}," in s for s in g.client.ns.sockets("-tanp")), 5,
+               "it dials the broker")
+
+
 @pytest.mark.parametrize("args", [("nc", "--wait=7s", HOST, "peer"), ("connect", f"{HOST}:peer", "--wait=7s"),
                                   ("join", "--wait=7s")], ids=lambda a: a[0])
 def test_a_wait_has_an_end(served, args):

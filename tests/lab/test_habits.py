@@ -59,7 +59,7 @@ def test_nc_goes_on_alone_when_up_is_stopped(stood):
     g = stood
     up = g.client.start("up")
     up.wait_event("path", timeout=20)
-    os.kill(up.pid, signal.SIGSTOP)
+    up.freeze()
     try:
         begin = time.monotonic()
         done = g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 5 1\n", timeout=30)

@@ -111,7 +111,7 @@ def test_an_nc_through_a_stopped_up_ends(warm, talks):
     """Its bytes are in the hands of a program that does not live."""
     g = warm
     nc = Held(g)
-    g.up.signal(signal.SIGSTOP)
+    g.up.freeze()
     begin = time.monotonic()
     try:
         if talks:
@@ -134,7 +134,7 @@ def test_a_connect_through_a_stopped_up_says_so_and_goes_on_with_it(warm):
     address, port = connect.wait_event("ready", 15)["local"].rsplit(":", 1)
     flow = g.client.start_peer("flow", address, port, 1)
     flow.wait_line("at ")
-    g.up.signal(signal.SIGSTOP)
+    g.up.freeze()
     try:
         connect.wait_line("'postern up' does not answer: it is stopped", 9, "err")
     finally:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from .actors import BROKER_PORT, HOST
+from .conftest import full
 from .net import patience, wait_until
 
 pytestmark = pytest.mark.postern
@@ -76,7 +77,7 @@ def test_an_up_that_ends_is_what_nc_speaks_of(warm):
 
 def test_a_frozen_up_is_named_and_gone_round(warm):
     g = warm
-    g.up.signal(signal.SIGSTOP)
+    g.up.freeze()
     try:
         done = g.client.run("nc", HOST, "one", json=False, stdin=b"GET 100 1\n",
                             timeout=30)
@@ -125,8 +126,8 @@ def test_connect_says_an_absence_once(warm):
     g.host_proc.terminate()
     proc = g.client.start("connect", f"{HOST}:one", "127.0.0.1:0")
     proc.wait_line("is not online", 10, "err")
-    with pytest.raises(Exception):
-        proc.wait_line("waiting", 12, "err")
+    begin = time.monotonic()    # by then it has said what it waits for, if it does
+    wait_until(lambda: time.monotonic() > begin + 8, 10)
     assert len(proc.stderr.splitlines()) == 1, proc.stderr
 
 
@@ -197,7 +198,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("command", ["nc", "ping", "join"])
+@pytest.mark.parametrize("command", ["nc", "ping", "join"] if full() else ["nc"])
 def test_a_broker_that_is_always_busy_is_waited_for_in_measure(gate, command):
     """Said once, soon, with how long it may last; then the end, like that of other waits."""
     g = gate(host="none", client="none")

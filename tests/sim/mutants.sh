@@ -2,6 +2,7 @@
 # Does the simulator of whole programs find what is broken on purpose? Each patch of world/mutants is put on a copy of this
 # tree, built, and hunted; a mutant that survives is a failure. Names choose some of them:
 #     tests/sim/mutants.sh [NAME...]
+# A patch that begins with "hunt: --with PART" is hunted in such seeds only.
 # MUTANTS_DIR: where the copy is built (a fresh one; kept when it is given). MUTANTS_SEEDS, MUTANTS_LIMIT: how many seeds
 # (400) and seconds (300) each gets.
 set -eu
@@ -20,7 +21,8 @@ hunt() {
 		tail -5 "$dir/ninja.log"
 		return 2
 	fi
-	build/tests/sim/world/faults --seeds "$1" --limit "$limit" --no-shrink >"$dir/out" 2>"$dir/err" || return 1
+	# shellcheck disable=SC2086
+	build/tests/sim/world/faults --seeds "$1" --limit "$limit" --no-shrink ${2:-} >"$dir/out" 2>"$dir/err" || return 1
 	timeout 300 build/tests/sim/world/test_house_commands >"$dir/out" 2>"$dir/err" || return 3
 }
 if ! hunt 24; then
@@ -31,9 +33,12 @@ fi
 [ $# -gt 0 ] || set -- $(cd tests/sim/world/mutants && ls -- *.patch)
 for name; do
 	name=${name%.patch}
-	patch -s -p1 <"tests/sim/world/mutants/$name.patch"
+	if ! patch -s -p1 <"tests/sim/world/mutants/$name.patch" >/dev/null; then
+		printf '%-24s does not fit the source any more\n' "$name"
+		exit 1
+	fi
 	rc=0
-	hunt "$seeds" || rc=$?
+	hunt "$seeds" "$(sed -n '1s/^hunt: //p' "tests/sim/world/mutants/$name.patch")" || rc=$?
 	patch -s -R -p1 <"tests/sim/world/mutants/$name.patch"
 	if [ $rc = 1 ]; then
 		printf '%-24s found by seed %s: %s\n' "$name" "$(sed -n 's/ seeds.*//p' "$dir/out" | tail -1)" \

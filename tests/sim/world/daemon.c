@@ -93,6 +93,28 @@ static void ask_name(struct daemon *d)
 
 /* ---------------------------------------------------------------- begins and ends */
 
+struct finding {
+    const struct program *up;
+    const char *name;
+    char local[PROGRAM_FIELD];
+};
+
+static bool is_found(void *ctx)
+{
+    struct finding *f = ctx;
+    return program_said_of(f->up, "service", "name", f->name, "local", f->local);
+}
+
+static void find_service(struct daemon *d, const char *name, uint32_t *ip,
+                         uint16_t *port)
+{
+    struct finding f = {.up = &d->rig->connect, .name = name};
+    rig_check(d->rig,
+              house_run(d->rig->town->house, SECONDS(10), is_found, &f) &&
+                  parse(f.local, ip, port),
+              "no address of %s: %s", name, d->rig->connect.text);
+}
+
 static void start(struct daemon *d)
 {
     struct rig *r = d->rig;
@@ -102,8 +124,11 @@ static void start(struct daemon *d)
     program_start(&r->connect, machine_of(d), r->state[2], "up");
     rig_await(r, &r->connect, "ready", NULL, text, SECONDS(10));
     /* Of the book, whether or not the host is there. */
-    rig_await(r, &r->connect, "service", "local", text, SECONDS(10));
-    rig_check(r, parse(text, &ip, &port), "no address: %s", text);
+    find_service(d, "clock", &ip, &port);
+    rig_check(r, d->clock == 0 || d->clock == port, "the clock was at %u and is at %u",
+              d->clock, port);
+    d->clock = port;
+    find_service(d, "echo", &ip, &port);
     rig_check(r, d->ip == 0 || (d->ip == ip && d->port == port),
               "the service was at %08x:%u and is at %08x:%u", d->ip, d->port, ip, port);
     d->ip = ip;

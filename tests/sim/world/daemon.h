@@ -10,9 +10,9 @@
 
 struct daemon {
     struct rig *rig;
-    uint32_t ip; /* the echo's local address, which no restart changes */
-    uint16_t port;
-    bool hung; /* once */
+    uint32_t ip;          /* the echo's local address, which no restart changes */
+    uint16_t port, clock; /* the clock has the same */
+    bool hung;            /* once */
 };
 
 void daemon_start(struct daemon *d, struct rig *r);

@@ -20,6 +20,7 @@
 
 #include "broker/relay_flow.h"
 #include "daemon.h"
+#include "errands.h"
 #include "guard.h"
 #include "visitors.h"
 
@@ -47,6 +48,7 @@ enum {
     PIPES_MAX = 2 * 2 * RELAY_SPARE_PIPES, /* ends that a broker of two threads keeps */
     MEMORY_SEEDS = 32,
     MEMORY_PORTAL_SEEDS = 8,
+    ERRAND_SEEDS = 4,
     ENTER_S = 60, /* tries of a person, with pauses */
     MEMORY_ROUNDS = 24,
     MEMORY_LEVEL = 2, /* rounds without growth: nothing leaks, it only settles */
@@ -58,6 +60,7 @@ struct play {
     struct rig rig;
     struct guard guard;
     struct daemon daemon;
+    struct asker asker; /* of the clock, where there is an `up` */
     struct visitors visitors;
     unsigned ended; /* the portal, or what goes through it, so often */
     struct stream {
@@ -127,6 +130,10 @@ static void begin_stream(struct play *p, struct stream *st)
     if (nc != NULL) {
         state_of_other(p, which - 1, state);
         st->talker.fd = program_start_piped(nc, m, state, "nc home echo");
+    }
+    if (p->scene->socks && which > 0) {
+        st->talker.host = "home";
+        st->talker.service = ECHO_PORT;
     }
     if (is_visitor(p, st))
         visitors_talk(&p->visitors, &st->talker);
@@ -430,32 +437,68 @@ static void part_and_join(struct play *p, uint64_t us)
               (double)quickest_us / 1e6, (double)move_us(p->scene) / 1e6);
 }
 
-static void strike(struct play *p, const struct scene_fault *f)
+/*
+ * The host's router is back before its wireless network is. What it answers the broker,
+ * who has something for the host just then, is a reset: the broker tells the host's
+ * clients that its connection broke. Then the broker is away as well, and nobody can
+ * say that the host has ended: sessions wait for it.
+ */
+static void restart_without_wifi(struct play *p, const struct scene_fault *f)
+{
+    struct rig *r = &p->rig;
+    struct town *t = r->town;
+    guard_another(&p->guard);
+    program_start(&p->command, t->client.machine, r->state[2], "ping home --count 1");
+    pass(p, f->call_us);
+    flush(&t->host, &t->inn);
+    set_deaf(t->host.device, true, true);
+    pass(p, SECONDS(1) + f->call_us);
+    restart_broker(p, f->lasts_us);
+    set_deaf(t->host.device, false, false);
+    pass(p, PATIENCE_US); /* the host's next try may come so late */
+    rig_await_end(r, &p->command, COMMAND_US);
+    program_fini(&p->command);
+}
+
+/* What is over at once. False: it is none of these. */
+static bool strike_network(struct play *p, const struct scene_fault *f)
 {
     struct town *t = p->rig.town;
     switch (f->kind) {
     case FAULT_ROAM:
         town_roam(t);
-        return;
+        return true;
     case FAULT_HOST_ROAM:
         town_host_roams(t);
-        return;
+        return true;
     case FAULT_FLUSH_HOST:
         flush(&t->host, &t->inn);
-        return;
+        return true;
     case FAULT_FLUSH_BOTH:
         flush(&t->host, &t->inn);
         flush(&t->client, &t->cafe);
-        return;
+        return true;
     case FAULT_FLUSH_CLIENT:
         flush(&t->client, &t->cafe);
-        return;
+        return true;
     case FAULT_CLOCK:
         house_jump(t->house, f->lasts_us % 2 == 0 ? (int64_t)JUMP_S * 1000000
                                                   : -(int64_t)JUMP_S * 1000000);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void strike(struct play *p, const struct scene_fault *f)
+{
+    struct town *t = p->rig.town;
+    if (strike_network(p, f))
         return;
+    switch (f->kind) {
     case FAULT_IDLE:
         p->ended += f->lasts_us >= IDLE_US;
+        p->asker.silent_us = house_now_us(t->house) + f->lasts_us;
         for (unsigned i = 0; i < stream_count(p); i++)
             p->streams[i].talker.silent_us = house_now_us(t->house) + f->lasts_us;
         pass(p, f->lasts_us);
@@ -468,6 +511,9 @@ static void strike(struct play *p, const struct scene_fault *f)
         pass(p, f->lasts_us % SECONDS(2));
         rig_restart_broker(&p->rig, f->lasts_us);
         pass(p, PATIENCE_US); /* the host's next try may come so late */
+        return;
+    case FAULT_WIFI_AWAY:
+        restart_without_wifi(p, f);
         return;
     case FAULT_BROKER_RESTARTS:
         restart_broker(p, f->lasts_us);
@@ -488,7 +534,9 @@ static void strike(struct play *p, const struct scene_fault *f)
         lasting(p, f->kind, true);
         begin_on_full_disk(p, f->kind);
         pass(p, f->lasts_us);
-        if (f->kind <= FAULT_ONE_WAY_CLIENT)
+        /* (While the client is not heard, what still comes from the host is no answer.)
+         */
+        if (f->kind < FAULT_ONE_WAY_CLIENT)
             look_at_up(p, cuts_off(f->kind));
         lasting(p, f->kind, false);
     }
@@ -606,7 +654,9 @@ static void connect_other(struct play *p, unsigned i, const char *state)
 {
     char unused[PROGRAM_FIELD];
     program_start(&p->others[i], p->rig.town->client.machine, state,
-                  "connect home:echo 127.0.0.1:%u", LOCAL_PORT + (i + 1) * OTHER_PORTS);
+                  p->scene->socks ? "socks --listen 127.0.0.1:%u"
+                                  : "connect home:echo 127.0.0.1:%u",
+                  LOCAL_PORT + (i + 1) * OTHER_PORTS);
     rig_await(&p->rig, &p->others[i], "ready", NULL, unused, SECONDS(60));
 }
 
@@ -743,8 +793,10 @@ static void open_play(struct play *p, const struct scene *s)
         invite_stranger(p);
     if (s->liar)
         invite_liar(p);
-    if (s->portal)
+    if (s->portal) {
         visitors_begin(&p->visitors, &p->rig);
+        errands_owner_begin(&p->rig);
+    }
 }
 
 static void on_away(void *ctx)
@@ -758,6 +810,8 @@ static void connect_all(struct play *p)
         daemon_start(&p->daemon, &p->rig);
         p->rig.on_away = on_away;
         p->rig.on_away_ctx = p;
+        p->asker = (struct asker){.ip = p->daemon.ip, .port = p->daemon.clock};
+        asker_start(&p->asker, p->rig.town->client.machine);
     } else {
         rig_connect(&p->rig);
     }
@@ -779,9 +833,29 @@ static void use_portal(struct play *p)
     visitors_use(&p->visitors);
 }
 
+static bool is_answered(void *ctx)
+{
+    const struct asker *a = ctx;
+    return a->answered_us + SECONDS(1) > house_now_us(house_now());
+}
+
+/* Its packets may be lost; what comes is an answer, and the next one soon comes. */
+static void look_at_asker(struct play *p)
+{
+    struct asker *a = &p->asker;
+    rig_check(&p->rig, house_run(p->rig.town->house, SECONDS(10), is_answered, a),
+              "no answer over UDP, after %u of %u", a->answered, a->asked);
+    rig_check(&p->rig, a->wrong == 0, "%u packets over UDP that nobody asked for",
+              a->wrong);
+    a->stop = true;
+    (void)house_run(p->rig.town->house, SECONDS(2), is_over, a->task);
+    (void)task_join(a->task);
+}
+
 /* Its streams are over, and commands go on to use it. */
 static void look_back_at_up(struct play *p)
 {
+    look_at_asker(p);
     daemon_expect_online(&p->daemon);
     daemon_use(&p->daemon);
     p->used++;
@@ -809,6 +883,20 @@ static void look_at_sessions(struct play *p)
               sessions);
 }
 
+/* Not each seed: each would see the same. */
+static void go_errands(struct play *p)
+{
+    if (p->scene->portal) {
+        guard_another(&p->guard);
+        errands_owner(&p->rig);
+        p->used++;
+    } else if (p->scene->seed % ERRAND_SEEDS == 0) {
+        guard_another(&p->guard);
+        guard_another(&p->guard);
+        errands_refusals(&p->rig);
+    }
+}
+
 struct outcome faults_play(const struct scene *s)
 {
     static struct play memory; /* large */
@@ -824,7 +912,8 @@ struct outcome faults_play(const struct scene *s)
     for (unsigned i = 0; i < s->fault_count; i++) {
         pass(p, s->faults[i].after_us);
         look_at_up(p, false);
-        if (scene_has_fault(s, i) && s->faults[i].call_us > 0)
+        if (scene_has_fault(s, i) && s->faults[i].call_us > 0 &&
+            s->faults[i].kind != FAULT_WIFI_AWAY)
             strike_under_command(p, &s->faults[i]);
         else if (scene_has_fault(s, i) && (s->up || !is_of_up(s->faults[i].kind)))
             strike(p, &s->faults[i]);
@@ -835,6 +924,7 @@ struct outcome faults_play(const struct scene *s)
     if (s->up)
         look_back_at_up(p);
     send_stranger_away(p);
+    go_errands(p);
     if (s->portal)
         see_visitors_off(p);
     disconnect(p);

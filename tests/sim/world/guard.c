@@ -1,6 +1,8 @@
 /* See guard.h. The linker leads calls of a few functions through here (--wrap). */
 #include "guard.h"
 
+#include "seen.h" /* before any table of states */
+
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +10,7 @@
 #include "core/budget.h"
 #include "core/proto.h"
 #include "path/approach.h"
-#include "seen.h"
+#include "session/internal.h"
 
 enum { GUESTS_MAX = 256, DOORS_US = 3000000, TABLES = 64 };
 
@@ -122,6 +124,33 @@ static void tell_table(const struct seen_name *n)
     (void)printf("\n");
 }
 
+static unsigned long count_of(const struct seen *s, const char *what, unsigned code)
+{
+    char name[40];
+    (void)snprintf(name, sizeof(name), "%s %u", what, code);
+    for (unsigned i = 0; i < GUARD_NAMES && s->names[i].name[0] != '\0'; i++)
+        if (strcmp(s->names[i].name, name) == 0)
+            return s->names[i].count;
+    return 0;
+}
+
+/* Of all refusals that there are (core/proto.h). */
+static void tell_never_said(const struct seen *s)
+{
+    static const struct {
+        const char *what;
+        unsigned first, last;
+    } said[] = {{"Refuse", REFUSE_OFFLINE, REFUSE_ENDED},
+                {"Bye", BYE_VERSION, BYE_REMOVED},
+                {"StreamReply", STREAM_OK, STREAM_LIMIT}};
+    (void)printf("never said:");
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++)
+        for (unsigned code = said[i].first; code <= said[i].last; code++)
+            if (count_of(s, said[i].what, code) == 0)
+                (void)printf(" %s %u;", said[i].what, code);
+    (void)printf("\n");
+}
+
 void seen_tell(const struct seen *s)
 {
     (void)printf("machines with tables:\n");
@@ -133,6 +162,7 @@ void seen_tell(const struct seen *s)
         if (s->names[i].rows == 0)
             (void)printf(" %s: %lu;", s->names[i].name, s->names[i].count);
     (void)printf("\n");
+    tell_never_said(s);
 }
 
 /* ------------------------------------------------------------- what is on the wire */
@@ -316,7 +346,19 @@ int __wrap_approach_new_host(struct approach **out, const struct approach_config
     return 0;
 }
 
-struct session;
+/* Nothing can be proven before both ends know that it is over, and what was lost is
+ * sent again on a path only. */
+void __real_session_remove_path(struct session *s, struct path *p);
+void __wrap_session_remove_path(struct session *s, struct path *p);
+void __wrap_session_remove_path(struct session *s, struct path *p)
+{
+    __real_session_remove_path(s, p);
+    if (looks != NULL)
+        rig_check(looks->rig,
+                  s->confirmed || session_path(s) != NULL || list_empty(&s->paths),
+                  "a session has paths and uses none in its handshake");
+}
+
 void __real_session_doubt(struct session *s, bool hinted);
 void __wrap_session_doubt(struct session *s, bool hinted);
 void __wrap_session_doubt(struct session *s, bool hinted)

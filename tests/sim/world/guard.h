@@ -5,8 +5,10 @@
  *     packet;
  *   - the host has a door open (UDP, a listening port) while it serves nobody;
  *   - host or client send more to an address that has not answered than PROTOCOL
- * states. It sees packets on the wire, and messages where they are encoded, before
- * anything is sealed. It also counts what was seen, for coverage.
+ *     states;
+ *   - a session that has paths uses none of them before its handshake is over.
+ * It sees packets on the wire, and messages where they are encoded, before anything is
+ * sealed. It also counts what was seen, for coverage.
  */
 #ifndef POSTERN_SIM_GUARD_H
 #define POSTERN_SIM_GUARD_H

@@ -151,6 +151,19 @@ bool program_said_last(const struct program *p, const char *event, const char *f
     return last != NULL && find_field(last, field, value);
 }
 
+bool program_said_of(const struct program *p, const char *event, const char *key,
+                     const char *is, const char *field,
+                     char value[static PROGRAM_FIELD])
+{
+    const char *line = p->text != NULL ? p->text : "";
+    while ((line = find_event(line, event)) != NULL) {
+        if (find_field(line, key, value) && strcmp(value, is) == 0)
+            return find_field(line, field, value);
+        line = next_line(line);
+    }
+    return false;
+}
+
 unsigned program_count(const struct program *p, const char *event, const char *text)
 {
     unsigned n = 0;
@@ -228,6 +241,44 @@ void echo_start(struct echo *e, struct machine *m, uint16_t port)
     e->task = task_start(m, run_echo, e);
 }
 
+/* What a stream has from there on. */
+static void fill(uint64_t seed, size_t at, uint8_t *buf, size_t len)
+{
+    uint8_t word[8];
+    for (size_t i = 0; i < len; i++) {
+        if (i == 0 || (at + i) % sizeof(word) == 0) {
+            uint64_t rng = seed ^ (at + i) / sizeof(word) * 0x9e3779b97f4a7c15u;
+            uint64_t w = rng_next(&rng);
+            memcpy(word, &w, sizeof(w));
+        }
+        buf[i] = word[(at + i) % sizeof(word)];
+    }
+}
+
+enum { TALKER_READ = 16384 };
+
+/* As SOCKS5 has it (RFC 1928), without a password. 0, or an errno. */
+static int ask_proxy(int fd, const char *host, uint16_t port)
+{
+    uint8_t buf[300] = {5, 1, 0, 5, 1, 0, 3};
+    size_t len = strlen(host), head = 3, want = 2 + 10, got = 0;
+    buf[head + 4] = (uint8_t)len;
+    memcpy(buf + head + 5, host, len);
+    buf[head + 5 + len] = (uint8_t)(port >> 8);
+    buf[head + 6 + len] = (uint8_t)port;
+    if (send(fd, buf, head + 7 + len, MSG_NOSIGNAL) < 0)
+        return errno;
+    while (got < want) {
+        ssize_t n = recv(fd, buf + got, want - got, 0);
+        if (n <= 0)
+            return n == 0 ? EPIPE : errno;
+        got += (size_t)n;
+        if (got > 3 && buf[3] != 0)
+            return EHOSTUNREACH;
+    }
+    return 0;
+}
+
 struct talk {
     struct talker *t;
     int fd;
@@ -238,12 +289,10 @@ static void *run_writer(void *arg)
 {
     struct talk *k = arg;
     struct talker *t = k->t;
-    uint64_t rng = t->seed;
     uint8_t buf[8000];
     while (t->sent < t->bytes && t->error == 0) {
         size_t n = t->bytes - t->sent < sizeof(buf) ? t->bytes - t->sent : sizeof(buf);
-        for (size_t i = 0; i < n; i++)
-            buf[i] = (uint8_t)rng_next(&rng);
+        fill(t->seed, t->sent, buf, n);
         for (size_t at = 0; at < n && t->error == 0;) {
             ssize_t w = send(k->fd, buf + at, n - at, MSG_NOSIGNAL);
             if (w <= 0)
@@ -263,16 +312,17 @@ static void *run_writer(void *arg)
 }
 
 /* 0, or what was wrong. */
-static int compare(struct talker *t, const uint8_t *buf, size_t len, uint64_t *rng)
+static int compare(struct talker *t, const uint8_t *buf, size_t len)
 {
+    uint8_t is[TALKER_READ];
     uint64_t now = house_now_us(house_now());
     uint64_t since = t->last_us > t->silent_us ? t->last_us : t->silent_us;
     if (now > since && now - since > t->longest_us)
         t->longest_us = now - since;
     t->last_us = now;
-    for (size_t i = 0; i < len; i++)
-        if (buf[i] != (uint8_t)rng_next(rng))
-            return EILSEQ;
+    fill(t->seed, t->got, is, len);
+    if (memcmp(buf, is, len) != 0)
+        return EILSEQ;
     t->got += len;
     return 0;
 }
@@ -281,8 +331,7 @@ void *talker_run(struct talker *t)
 {
     struct talk k = {.t = t, .fd = t->fd};
     struct sockaddr_in at = loopback(t->port);
-    uint64_t rng = t->seed;
-    uint8_t buf[16384];
+    uint8_t buf[TALKER_READ];
     ssize_t n = 0;
     if (t->ip != 0)
         at.sin_addr.s_addr = htonl(t->ip);
@@ -291,10 +340,12 @@ void *talker_run(struct talker *t)
         k.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (connect(k.fd, (struct sockaddr *)&at, sizeof(at)) != 0)
             t->error = errno;
+        else if (t->host != NULL)
+            t->error = ask_proxy(k.fd, t->host, t->service);
     }
     struct task *writer = task_start(machine_now(), run_writer, &k);
     while (t->error == 0 && (n = recv(k.fd, buf, sizeof(buf), 0)) > 0)
-        t->error = compare(t, buf, (size_t)n, &rng);
+        t->error = compare(t, buf, (size_t)n);
     if (n < 0 && t->error == 0)
         t->error = errno;
     if (n == 0 && t->got != t->bytes && t->error == 0)
@@ -314,4 +365,88 @@ static void *run_talker(void *arg)
 void talker_start(struct talker *t, struct machine *m)
 {
     t->task = task_start(m, run_talker, t);
+}
+
+/* ----------------------------------------------------------------------------- UDP */
+
+enum { QUESTION = 16, ASK_MS = 500 };
+
+static void *run_udp_echo(void *arg)
+{
+    struct udp_echo *e = arg;
+    struct sockaddr_in at = loopback(e->port), from;
+    uint8_t buf[2048];
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc = bind(fd, (struct sockaddr *)&at, sizeof(at));
+    assert(rc == 0);
+    while (!e->stop) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        socklen_t len = sizeof(from);
+        if (poll(&p, 1, 100) != 1)
+            continue;
+        ssize_t n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
+        if (n > 0)
+            (void)sendto(fd, buf, (size_t)n, 0, (struct sockaddr *)&from, len);
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+void udp_echo_start(struct udp_echo *e, struct machine *m, uint16_t port)
+{
+    *e = (struct udp_echo){.port = port};
+    e->task = task_start(m, run_udp_echo, e);
+}
+
+static void write_question(uint8_t buf[static QUESTION], uint32_t number)
+{
+    uint64_t rng = number, w = rng_next(&rng);
+    memset(buf, 0, QUESTION);
+    memcpy(buf, &number, sizeof(number));
+    memcpy(buf + 8, &w, sizeof(w));
+}
+
+static void hear(struct asker *a, const uint8_t *buf, ssize_t len)
+{
+    uint8_t is[QUESTION];
+    uint32_t number = UINT32_MAX;
+    if (len == QUESTION)
+        memcpy(&number, buf, sizeof(number));
+    write_question(is, number);
+    if (number > a->asked || memcmp(is, buf, QUESTION) != 0) {
+        a->wrong++;
+        return;
+    }
+    a->answered++;
+    a->answered_us = house_now_us(house_now());
+}
+
+/* No answer, or a refusal by the machine, is none: it asks again. */
+static void *run_asker(void *arg)
+{
+    struct asker *a = arg;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(a->port)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    at.sin_addr.s_addr = htonl(a->ip);
+    while (!a->stop) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        uint8_t buf[2048];
+        write_question(buf, ++a->asked);
+        (void)sendto(fd, buf, QUESTION, 0, (struct sockaddr *)&at, sizeof(at));
+        (void)usleep(ASK_MS * 1000);
+        while (poll(&p, 1, 0) == 1) {
+            ssize_t n = recv(fd, buf, sizeof(buf), 0);
+            if (n >= 0)
+                hear(a, buf, n);
+        }
+        while (house_now_us(house_now()) < a->silent_us && !a->stop)
+            (void)usleep(1000000);
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+void asker_start(struct asker *a, struct machine *m)
+{
+    a->task = task_start(m, run_asker, a);
 }

@@ -44,6 +44,10 @@ bool program_said(const struct program *p, const char *event, const char *field,
 /* The same of the last event of that name. */
 bool program_said_last(const struct program *p, const char *event, const char *field,
                        char value[static PROGRAM_FIELD]);
+/* The same of the first event of that name whose `key` is `is`. */
+bool program_said_of(const struct program *p, const char *event, const char *key,
+                     const char *is, const char *field,
+                     char value[static PROGRAM_FIELD]);
 /* So many events of that name hold that text. */
 unsigned program_count(const struct program *p, const char *event, const char *text);
 
@@ -57,13 +61,36 @@ struct echo {
 };
 void echo_start(struct echo *e, struct machine *m, uint16_t port);
 
+/* Sends back each packet to that UDP port of loopback, until `*stop`. */
+struct udp_echo {
+    struct task *task;
+    uint16_t port;
+    bool stop;
+};
+void udp_echo_start(struct udp_echo *e, struct machine *m, uint16_t port);
+
+/* Asks there again and again, each time something else, and hears answers. */
+struct asker {
+    struct task *task;
+    uint32_t ip; /* of loopback, as a number */
+    uint16_t port;
+    bool stop;
+    uint64_t silent_us; /* until then it says nothing */
+    uint32_t asked;
+    unsigned answered, wrong; /* wrong: what it never asked */
+    uint64_t answered_us;     /* when it was last */
+};
+void asker_start(struct asker *a, struct machine *m);
+
 /* Connects to that port of loopback, writes so many bytes of a stream that `seed`
  * makes, and compares what comes back. */
 struct talker {
     struct task *task;
     uint16_t port;
-    uint32_t ip; /* of loopback: 127.80.1.2 as a number; 0: 127.0.0.1 */
-    int fd;      /* instead of a connection to that port; closed in the end */
+    uint32_t ip;      /* of loopback: 127.80.1.2 as a number; 0: 127.0.0.1 */
+    int fd;           /* instead of a connection to that port; closed in the end */
+    const char *host; /* there is a SOCKS proxy, which is asked for that host's... */
+    uint16_t service; /* ... port */
     uint64_t seed;
     size_t bytes, sent, got;
     unsigned pause_ms;   /* between its writes */

@@ -122,8 +122,8 @@ static void start_host(struct rig *r)
 {
     char unused[PROGRAM_FIELD];
     program_start(&r->serve, r->town->host.machine, r->state[1],
-                  "serve --broker %s --name home echo=%d %s", r->link, ECHO_PORT,
-                  r->portal != NULL ? "other=7001" : "");
+                  "serve --broker %s --name home echo=%d other=%d clock=udp:%d",
+                  r->link, ECHO_PORT, OTHER_PORT, CLOCK_PORT);
     rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
 }
 
@@ -204,6 +204,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
         (void)snprintf(r->state[i], sizeof(r->state[i]), "%s/%s", r->dir, names[i]);
     start_broker(r);
     echo_start(&r->echo, r->town->host.machine, ECHO_PORT);
+    udp_echo_start(&r->clock, r->town->host.machine, CLOCK_PORT);
     start_host(r);
     join(r);
 }
@@ -211,7 +212,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
 void rig_fini(struct rig *r)
 {
     char left[600];
-    r->echo.stop = true;
+    r->echo.stop = r->clock.stop = true;
     rig_stop(r, r->town->host.machine, &r->serve);
     rig_stop(r, r->town->broker, &r->broker);
     (void)house_run(r->town->house, SECONDS(1000), NULL, NULL);

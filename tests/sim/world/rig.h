@@ -12,7 +12,8 @@
 
 #define SECONDS(n) ((uint64_t)(n)*1000000)
 
-enum { ECHO_PORT = 7000, LOCAL_PORT = 9000 };
+/* The host publishes `echo`, `clock` over UDP, and `other`, where nothing listens. */
+enum { ECHO_PORT = 7000, OTHER_PORT, CLOCK_PORT, LOCAL_PORT = 9000 };
 
 struct rig {
     uint64_t seed;
@@ -21,10 +22,10 @@ struct rig {
     char state[3][SCRATCH_LEN + 16]; /* broker, host, client */
     struct program broker, serve, connect;
     struct echo echo;
+    struct udp_echo clock;
     char link[PROGRAM_FIELD];
     char used_invite[PROGRAM_FIELD]; /* the client's */
-    const char *portal; /* its certificate: the broker has one, and the host another
-                         * service */
+    const char *portal;              /* its certificate: the broker has one */
     unsigned crashes;
     /* The host is away, and about to be back; or NULL. */
     void (*on_away)(void *ctx);

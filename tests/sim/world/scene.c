@@ -35,14 +35,16 @@ static const char *const names[FAULT_KINDS] = {
     [FAULT_DISK_BROKER] = "broker's disk is full",
     [FAULT_APART] = "the homes do not reach each other",
     [FAULT_BROKER_AWAY] = "host's router restarts, and the broker is away",
+    [FAULT_WIFI_AWAY] = "host's router restarts without its wireless network, and the "
+                        "broker is away",
     [FAULT_UP_HANGS] = "up hangs",
     [FAULT_UP_RESTARTS] = "up restarts",
     [FAULT_UP_CRASHES] = "up crashes",
 };
 
 static const char *const parts[SCENE_PARTS] = {
-    "loss", "jitter",   "rate", "mtu",    "host-nat", "client-nat", "carrier",
-    "six",  "stranger", "liar", "others", "nc",       "up",         "portal"};
+    "loss",     "jitter", "rate",   "mtu", "host-nat", "client-nat", "carrier", "six",
+    "stranger", "liar",   "others", "nc",  "up",       "socks",      "portal"};
 
 static const struct nat_config usual_nat = {.translates = true,
                                             .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
@@ -114,6 +116,17 @@ static void draw_scarcity(struct scene *s, uint64_t *rng)
         .lasts_us = SECONDS(1) + rng_below(rng, SECONDS(15))};
 }
 
+/* While the stream lasts, and as long as its session may be waited for. */
+static void draw_wifi_away(struct scene *s, uint64_t rng)
+{
+    *put_in(s, 0) =
+        (struct scene_fault){.kind = FAULT_WIFI_AWAY,
+                             .after_us = SECONDS(2) + rng_below(&rng, SECONDS(4)),
+                             .lasts_us = SECONDS(70) + rng_below(&rng, SECONDS(50)),
+                             .call_us = 1 + rng_below(&rng, 600000)};
+    s->host_nat.rejects_tcp = true;
+}
+
 /*
  * What is looked at with its own limits comes before all else, while everything is in
  * order; a broker that is away for minutes, last.
@@ -127,6 +140,10 @@ static void draw_special(struct scene *s, uint64_t rng)
             .kind = FAULT_BROKER_AWAY,
             .after_us = rng_below(&rng, SECONDS(5)),
             .lasts_us = SECONDS(70) + rng_below(&rng, SECONDS(80))};
+    if (rng_below(&rng, 12) == 0) {
+        draw_wifi_away(s, rng);
+        return;
+    }
     if (rng_below(&rng, 3) == 0)
         *put_in(s, 0) =
             (struct scene_fault){.kind = sudden[rng_below(&rng, 4)],
@@ -180,6 +197,7 @@ static void leave_out(struct scene *s)
     s->nc = s->nc && s->others > 0 && has(s, SCENE_NC);
     s->up = s->up && has(s, SCENE_UP);
     s->portal = s->portal && s->others > 0 && has(s, SCENE_PORTAL);
+    s->socks = s->socks && s->others > 0 && !s->nc && has(s, SCENE_SOCKS);
 }
 
 /* Beside the others' draws, which stay as they are. */
@@ -223,6 +241,7 @@ void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain
         draw_portal(s);
     else
         draw_special(s, rng);
+    s->socks = !s->portal && !s->up && seed % 2 == 0;
     leave_out(s);
 }
 
@@ -277,7 +296,10 @@ void scene_tell(const struct scene *s)
                  s->wire.mtu_silent ? " in silence" : "");
     (void)printf("%s%s%s%s, %u others%s%s%s\n", s->carrier ? ", a carrier's NAT" : "",
                  s->six ? ", IPv6" : "", s->stranger ? ", a stranger" : "",
-                 s->liar ? ", a liar" : "", s->others, s->nc ? " by nc" : "",
+                 s->liar ? ", a liar" : "", s->others,
+                 s->nc      ? " by nc"
+                 : s->socks ? " by SOCKS"
+                            : "",
                  s->up ? ", up" : "", s->portal ? ", portal" : "");
     for (unsigned i = 0; i < s->fault_count; i++)
         if (scene_has_fault(s, i))

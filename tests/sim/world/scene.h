@@ -38,6 +38,7 @@ enum fault_kind {
     /* Each is made for what few others meet. */
     FAULT_APART,       /* the homes do not reach each other; the broker they do */
     FAULT_BROKER_AWAY, /* for minutes, just after the host's router restarted */
+    FAULT_WIFI_AWAY,   /* the same, and the router has no network for the host yet */
     /* Only where the client's device has an `up`. */
     FAULT_UP_HANGS,
     FAULT_UP_RESTARTS,
@@ -60,6 +61,7 @@ enum scene_part {
     SCENE_OTHER,    /* more devices, each with a stream of its own */
     SCENE_NC,       /* theirs are of `nc` */
     SCENE_UP,       /* the streams go through `up`: those of others are its device's */
+    SCENE_SOCKS,    /* theirs go through a SOCKS proxy */
     SCENE_PORTAL,   /* the other stream is a person's, who has no device */
     SCENE_PARTS
 };
@@ -83,7 +85,7 @@ struct scene {
     unsigned pause_ms;
     unsigned others;
     bool nc; /* theirs are commands, one a stream */
-    bool up, portal;
+    bool up, portal, socks;
 };
 
 void scene_draw(struct scene *s, uint64_t seed, uint32_t dropped, uint32_t plain);

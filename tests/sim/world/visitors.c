@@ -25,7 +25,7 @@ static bool is_over(void *ctx)
 
 /* ------------------------------------------------------------------------- accounts */
 
-static void add_account(struct rig *r, const char *name, const char *service)
+void visitors_account(struct rig *r, const char *name, const char *services)
 {
     char path[SCRATCH_LEN + 32];
     struct program p;
@@ -35,7 +35,7 @@ static void add_account(struct rig *r, const char *name, const char *service)
               f != NULL && fprintf(f, "password of %s\n", name) > 0 && fclose(f) == 0,
               "%s cannot be written", path);
     program_start(&p, r->town->host.machine, r->state[1],
-                  "access add %s --services %s --password-file %s", name, service,
+                  "access add %s --services %s --password-file %s", name, services,
                   path);
     rig_run_to_end(r, &p, SECONDS(10));
     program_fini(&p);
@@ -45,11 +45,11 @@ void visitors_begin(struct visitors *v, struct rig *r)
 {
     memset(v, 0, sizeof(*v));
     v->rig = r;
-    add_account(r, "anna", "echo");
-    add_account(r, "bob", "other");
+    visitors_account(r, "anna", "echo");
+    visitors_account(r, "bob", "other");
 }
 
-static bool log_in(struct browser *b, const char *name)
+bool visitors_log_in(struct browser *b, const char *name)
 {
     char form[256], csrf[64];
     b->cookie[0] = '\0';
@@ -84,7 +84,7 @@ static bool finds_port(struct visitors *v)
 {
     static const char address[] = "<code>meet.example:";
     struct browser *b = &v->anna;
-    if (b->cookie[0] == '\0' && !log_in(b, "anna"))
+    if (b->cookie[0] == '\0' && !visitors_log_in(b, "anna"))
         return false;
     browser_ask(b, "/", NULL);
     if (b->status == 303) /* the login is over */
@@ -192,7 +192,7 @@ static void try_other_account(struct visitors *v)
     v->came_to = INTRUDER_LOST;
     b->status = 0;
     for (int i = 0; i < 2 && b->status != 200; i++) { /* the login may be over */
-        if (b->cookie[0] == '\0' && !log_in(b, "bob"))
+        if (b->cookie[0] == '\0' && !visitors_log_in(b, "bob"))
             return;
         browser_ask(b, "/", NULL);
         if (b->status == 303)
@@ -287,7 +287,7 @@ static void *run_crowd(void *arg)
 static void *run_login(void *arg)
 {
     struct visitors *v = arg;
-    (void)log_in(&v->bob, "bob");
+    (void)visitors_log_in(&v->bob, "bob");
     return NULL;
 }
 

@@ -26,6 +26,10 @@ struct visitors {
     int knocks[96];
 };
 
+/* An account for these services, whose password is "password of NAME". */
+void visitors_account(struct rig *r, const char *name, const char *services);
+/* From a task. False: it is not logged in. */
+bool visitors_log_in(struct browser *b, const char *name);
 /* Makes the accounts; the broker has a portal, the host two services. */
 void visitors_begin(struct visitors *v, struct rig *r);
 /* Anna logs in where she is not, opens her port where it is not open, and then is that
