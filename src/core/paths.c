@@ -221,13 +221,25 @@ static uint16_t base_len(const struct paths_path *x)
 
 /* --------------------------------------------------------------------------- doubt */
 
+/* Since when the path in use owes an answer, or word of what was sent, and carries
+ * nothing. */
+static uint64_t quiet_since_us(const struct paths *p, uint64_t now_us)
+{
+    const struct paths_path *cur = in_use(p);
+    if (cur == NULL || !in_doubt(cur))
+        return now_us;
+    uint64_t owed_us =
+        p->pending_us != 0 ? min64(p->pending_us, cur->asked_us) : cur->asked_us;
+    return max64(owed_us, p->received_us);
+}
+
 static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
 {
     if (!p->census) {
         p->census = true;
         p->hinted = hinted;
         p->census_us = now_us;
-        p->silent_since_us = now_us;
+        p->silent_since_us = quiet_since_us(p, now_us);
         p->silent_at_us =
             now_us + (somebody_waits(p) || hinted ? 1 : IDLE_TIMES) * PATHS_SILENT_US;
     }

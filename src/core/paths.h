@@ -237,7 +237,8 @@ uint64_t paths_deadline_us(const struct paths *p);
 
 /* The path in use; PATHS_NONE when it went away and none has answered yet. */
 uint32_t paths_current(const struct paths *p);
-/* Since when no path has answered; 0: the path in use is not in doubt. */
+/* Since when no path has answered: in a census, from when on what was sent or asked
+ * before it is owed an answer; 0: there is none. */
 uint64_t paths_silent_since_us(const struct paths *p);
 
 #endif

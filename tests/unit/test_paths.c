@@ -644,6 +644,27 @@ static void test_who_waits_has_no_patience(void **state)
     }
 }
 
+/* Where answers take long it is asked late: the silence began with the last word all the
+ * same. */
+static void test_silence_since_the_last_word(void **state)
+{
+    struct net n;
+    (void)state;
+    net_init(&n, 1, 700 * MS);
+    run_for(&n, 10 * S);
+    n.side[1].list[0].rtt_us = 1500 * MS;
+    paths_on_rtt(&n.side[1], 1500 * MS, 200 * MS, n.now_us);
+    n.ways[0].down = false;
+    uint64_t began_us = n.now_us;
+    while (paths_silent_since_us(&n.side[1]) == 0) {
+        run_for(&n, MS);
+        assert_true(n.now_us < began_us + 20 * S);
+    }
+    assert_true(n.now_us > began_us + 2 * S);
+    assert_in_range(paths_silent_since_us(&n.side[1]), began_us - 20 * MS,
+                    began_us + 20 * MS);
+}
+
 /*
  * The same line, filled by us: answers take longer than anything was believed to, and
  * what was sent is acknowledged all the while. That is no trouble; where it ends it is.
@@ -721,6 +742,7 @@ int main(void)
         cmocka_unit_test(test_sleep_is_no_round_trip),
         cmocka_unit_test(test_stands_by_on_a_full_line),
         cmocka_unit_test(test_who_waits_has_no_patience),
+        cmocka_unit_test(test_silence_since_the_last_word),
         cmocka_unit_test(test_busy_on_a_full_line),
         cmocka_unit_test(test_any_weather),
     };
