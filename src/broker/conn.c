@@ -127,6 +127,7 @@ static void on_close(void *ctx, int err, const char *why)
     bool host = c->state == CONN_HOST;
     enum host_end how = err == POSTERN_ERR_CLOSED             ? HOST_ENDED
                         : channel_was_killed(c->channel, err) ? HOST_KILLED
+                        : channel_was_reset(c->channel, err)  ? HOST_RESET
                                                               : HOST_BROKE;
     uint8_t key[KEY_LEN];
     struct bonds bonds = c->bonds;

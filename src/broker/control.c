@@ -312,22 +312,30 @@ static void handle_accept(struct conn *c, Control *m)
 struct farewell {
     struct shard *shard;
     const uint8_t *host;
-    bool ended;
+    enum host_end how;
+};
+
+static const struct {
+    unsigned code;
+    const char *reason;
+} farewells[] = {
+    [HOST_ENDED]  = {REFUSE_GONE, "the host's connection to the broker has ended"},
+    [HOST_KILLED] = {REFUSE_RESET, "the host's connection to the broker was reset"},
+    [HOST_RESET]  = {REFUSE_RESET, "the host's connection to the broker was reset"},
+    [HOST_BROKE]  = {REFUSE_BROKEN, "the host's connection to the broker broke"},
 };
 
 static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
 {
     const struct farewell *w = ctx;
     refuse(w->shard, &(struct route){.to = w->host, .from = client, .to_host = true},
-           conv, w->ended ? REFUSE_GONE : REFUSE_BROKEN,
-           w->ended ? "the host's connection to the broker has ended"
-                    : "the host's connection to the broker broke");
+           conv, farewells[w->how].code, farewells[w->how].reason);
 }
 
 static void tell_all_gone(struct shard *s, const uint8_t *host,
-                          const struct bonds *bonds, bool ended)
+                          const struct bonds *bonds, enum host_end how)
 {
-    struct farewell w = {.shard = s, .host = host, .ended = ended};
+    struct farewell w = {.shard = s, .host = host, .how = how};
     relay_each_of_host(s->relay, host, tell_gone, &w);
     for (uint32_t i = 0; i < bonds->count; i++)
         tell_gone(&w, bonds->list[i].client, bonds->list[i].conv);
@@ -340,9 +348,9 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
         return;
     /* Whom a client hears to be killed it asks for, and hears that it has ended, if it
      * is not back by then. */
-    if (how != HOST_BROKE)
+    if (how == HOST_ENDED || how == HOST_KILLED)
         parted_note(s->parted, host, loop_now_ms(s->loop));
-    tell_all_gone(s, host, bonds, how == HOST_ENDED);
+    tell_all_gone(s, host, bonds, how);
 }
 
 /* Nobody saw the process end whose sessions these were: they ask the new one. */
@@ -350,7 +358,7 @@ static void host_reborn(struct conn *c)
 {
     struct bonds bonds = c->bonds;
     c->bonds = (struct bonds){0};
-    tell_all_gone(c->shard, c->node.key, &bonds, true);
+    tell_all_gone(c->shard, c->node.key, &bonds, HOST_ENDED);
     bonds_fini(&bonds);
 }
 

@@ -22,7 +22,7 @@ void control_on_mail(struct shard *s, const struct mail *m);
  * What became of a host's connection: its process has ended; or was killed, as it
  * seems, with something unread, and its machine has reset it; or nobody knows.
  */
-enum host_end { HOST_ENDED, HOST_KILLED, HOST_BROKE };
+enum host_end { HOST_ENDED, HOST_KILLED, HOST_RESET, HOST_BROKE };
 /* Tells the clients that have relay pairs with it, and those with whom it was bound
  * without one. */
 void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],

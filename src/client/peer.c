@@ -272,6 +272,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         break;
     case REFUSE_GONE: /* a restart, as a rule: soon back, and soon asked again */
     case REFUSE_BROKEN:
+    case REFUSE_RESET:
         (void)fault_set(&f, POSTERN_ERR_CLOSED, ADVICE_RETRIED, "%.64s: %.160s",
                         p->config.name, reason);
         break;
@@ -280,8 +281,8 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
                         p->config.name, reason);
     }
     if (has_open_session(p)) {
-        if (code == REFUSE_GONE || code == REFUSE_BROKEN)
-            peer_on_gone(p, code == REFUSE_GONE);
+        if (code == REFUSE_GONE || code == REFUSE_BROKEN || code == REFUSE_RESET)
+            peer_on_gone(p, code);
         else if (code == REFUSE_ENDED)
             peer_on_absent(p);
         log_debug("%s", f.what); /* it may live on a path, or be back in a while */

@@ -83,7 +83,7 @@ void peer_reset_trial(struct peer *p);
 
 /* peer_silence.c */
 /* The broker has just lost the host: does any path still answer? */
-void peer_on_gone(struct peer *p, bool ended);
+void peer_on_gone(struct peer *p, unsigned code); /* of enum refuse_code */
 /* It is not there now, and ended in order: asked while nothing came from it. */
 void peer_on_absent(struct peer *p);
 /*

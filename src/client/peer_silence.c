@@ -17,9 +17,10 @@ enum {
     GONE_MIN_MS = 250,
     GONE_ROUND_TRIPS = 4,
     GONE_MAX_MS = 2500,
-    /* For a host whose router may have forgotten its connections, or have started anew:
-     * it finds out by its next ping of the broker, and its access may come and go
-     * still. */
+    /* For a host whose router has forgotten its connections, and works: it finds out
+     * by its next ping of the broker, 7 s at most, and dials again. */
+    RESET_MS = 15000,
+    /* For one of whom the broker heard nothing for long: its access may come and go. */
     BROKEN_MS = 60000,
     TELL_S = 4, /* then people are told that nothing comes through */
     TELL_SLOW_S = 20,
@@ -52,7 +53,7 @@ void peer_on_path_ended(struct peer *p)
 {
     p->path_ended_us = clock_us();
     if (p->gone_broken && is_lately(p->gone_us) && peer_session(p) != NULL)
-        peer_on_gone(p, true);
+        peer_on_gone(p, REFUSE_GONE);
 }
 
 /* What an answer to a probe may take now. */
@@ -98,10 +99,10 @@ void peer_on_forgotten(struct peer *p)
     peer_on_absent(p);
 }
 
-void peer_on_gone(struct peer *p, bool ended)
+void peer_on_gone(struct peer *p, unsigned code)
 {
-    ended = ended || is_lately(p->path_ended_us);
-    uint64_t ms = ended ? probe_ms(p) : BROKEN_MS;
+    bool ended = code == REFUSE_GONE || is_lately(p->path_ended_us);
+    uint64_t ms = ended ? probe_ms(p) : code == REFUSE_RESET ? RESET_MS : BROKEN_MS;
     uint64_t since_us = session_silent_since_us(peer_session(p));
     session_doubt(peer_session(p), true);
     /* Silent before: its network was cut, and now it comes back with a new connection.
@@ -139,8 +140,9 @@ void peer_check_gone(struct peer *p)
  * answer that was lost or late does not make a line a full one. */
 static uint64_t tell_after_us(const struct peer *p)
 {
-    uint64_t us =
-        seconds_us(TELL_S) + 4 * (uint64_t)session_usual_rtt_us(peer_session(p));
+    uint64_t usual = session_usual_rtt_us(peer_session(p));
+    uint64_t late = uplink_late_us(p->config.endpoint->uplink);
+    uint64_t us = seconds_us(TELL_S) + 4 * (usual > late ? usual : late);
     return us < seconds_us(TELL_SLOW_S) ? us : seconds_us(TELL_SLOW_S);
 }
 
@@ -160,7 +162,7 @@ static void tell_silence(struct peer *p, uint64_t since_us, uint64_t now_us)
                    p->limit_s);
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, advice,
                     broker ? "nothing comes from %.64s on any path: its network may be "
-                             "away"
+                             "away, or a line very slow"
                            : "nothing comes from %.64s on any path, and the broker "
                              "cannot be reached",
                     p->config.name);

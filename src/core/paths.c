@@ -10,10 +10,12 @@ enum {
     RENEW_TRIES = 6,
     RENEW_AGAIN = 2, /* tries where each is heeded */
     RENEW_EVERY_US = 100000,
-    ROUNDS_QUICK = 8, /* of a census, before its pauses grow */
-    FULL_ASKS = 3,    /* of the base size in a census, before small ones go ahead */
-    LATE_TIMES = 2,   /* the least, and more: the line is full */
-    IDLE_TIMES = 3,   /* the patience of who waits for nothing */
+    ROUNDS_QUICK = 8,     /* of a census, before its pauses grow */
+    FULL_ASKS = 3,        /* of the base size in a census, before small ones go ahead */
+    LATE_TIMES = 2,       /* the least, and more: the line is full */
+    LATE_SLOW_TIMES = 12, /* before a stream that brings something, but no answer */
+    LATE_DEAD_TIMES = 4,  /* where answers are late, before a silent path is dead */
+    IDLE_TIMES = 3,       /* the patience of who waits for nothing */
 };
 
 static uint64_t max64(uint64_t a, uint64_t b)
@@ -91,6 +93,12 @@ static uint64_t late_us(const struct paths_path *x)
                : 0;
 }
 
+/* Whatever is asked here fills a line that keeps its packets for long as it is. */
+static bool is_late(const struct paths *p)
+{
+    return p->late_us >= PATHS_CRAWLS_US;
+}
+
 /* Something of ours waits for the path in use, or it is gone. */
 static bool is_pressing(const struct paths *p)
 {
@@ -122,9 +130,12 @@ static uint64_t dead_after_us(const struct paths *p, const struct paths_path *x)
 {
     uint64_t pto = max64(p->pto_us, 2 * (uint64_t)x->rtt_us), late;
     unsigned times = somebody_waits(p) ? 1 : IDLE_TIMES;
-    if (is_alone(p, x, &late))
-        return times * max64(PATHS_DEAD_ALONE_US, 6 * pto);
-    return times * max64(PATHS_DEAD_MIN_US, 4 * max64(pto, late));
+    uint64_t us = is_alone(p, x, &late)
+                      ? max64(PATHS_DEAD_ALONE_US, 6 * pto)
+                      : max64(PATHS_DEAD_MIN_US, 4 * max64(pto, late));
+    if (p->late_us != 0) /* and it may become later still */
+        us = max64(us, LATE_DEAD_TIMES * max64(p->late_us, PATHS_LATE_LEAST_US));
+    return times * us;
 }
 
 /* A byte stream below, its own or the broker's. */
@@ -136,7 +147,13 @@ static bool in_order(const struct paths_path *x)
 /* It carries something towards us. */
 static uint64_t lately_until_us(const struct paths *p, const struct paths_path *x)
 {
-    return x->heard_us + max64(PATHS_GRACE_MIN_US, 4 * (uint64_t)p->pto_us);
+    return x->heard_us + max64(max64(PATHS_GRACE_MIN_US, 4 * (uint64_t)p->pto_us),
+                               LATE_TIMES * p->late_us);
+}
+
+static uint64_t slow_most_us(const struct paths *p, const struct paths_path *x)
+{
+    return x->asked_us + max64(PATHS_SLOW_MAX_US, LATE_SLOW_TIMES * p->late_us);
 }
 
 /*
@@ -145,8 +162,7 @@ static uint64_t lately_until_us(const struct paths *p, const struct paths_path *
  */
 static uint64_t slow_until_us(const struct paths *p, const struct paths_path *x)
 {
-    return in_order(x) ? min64(lately_until_us(p, x), x->asked_us + PATHS_SLOW_MAX_US)
-                       : 0;
+    return in_order(x) ? min64(lately_until_us(p, x), slow_most_us(p, x)) : 0;
 }
 
 /*
@@ -163,8 +179,11 @@ static uint64_t dead_at_us(const struct paths *p, const struct paths_path *x)
     if (x->id == PATHS_NONE || !in_doubt(x) || x->told_dead ||
         x->unanswered < DEAD_TRIES)
         return UINT64_MAX;
+    uint64_t after = dead_after_us(p, x);
     uint64_t lives = max64(slow_until_us(p, x), lossy_until_us(p, x));
-    return max64(x->asked_us + dead_after_us(p, x), lives);
+    if (in_order(x) && x->heard_us > x->asked_us) /* it came behind our question */
+        lives = max64(lives, min64(x->heard_us + after, slow_most_us(p, x)));
+    return max64(x->asked_us + after, lives);
 }
 
 /* ------------------------------------------------------------------------ requests */
@@ -261,7 +280,7 @@ static uint64_t round_pause_us(const struct paths *p)
                 : p->round > 120 ? 3000000
                                  : 1000000;
     return max64(somebody_waits(p) ? quick : min64(4 * quick, PATHS_PAUSE_MAX_US),
-                 p->rtt_us);
+                 max64(p->rtt_us, p->late_us / 2));
 }
 
 static void ask_full(struct paths *p, struct paths_path *x, uint64_t now_us,
@@ -299,7 +318,7 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
             continue;
         x->round = p->round + 1;
-        if (x->full_asks < FULL_ASKS && is_pressing(p))
+        if (x->full_asks < FULL_ASKS && is_pressing(p) && !is_late(p))
             ask_full(p, x, now_us, out);
         else
             send_request(p, x, PROBE_LEN_MIN, 0, now_us, out);
@@ -365,7 +384,8 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
     }
     p->check_at_us = now_us + ack_patience_us(p);
     p->armed = p->asked = false;
-    send_request(p, cur, missing ? base_len(cur) : PROBE_LEN_MIN, 0, now_us, out);
+    send_request(p, cur, missing && !is_late(p) ? base_len(cur) : PROBE_LEN_MIN, 0,
+                 now_us, out);
     return true;
 }
 
@@ -746,6 +766,11 @@ void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
     set_rtt(p, smoothed_us, variation_us);
 }
 
+void paths_set_late(struct paths *p, uint64_t late_us)
+{
+    p->late_us = late_us;
+}
+
 void paths_set_streams(struct paths *p, unsigned streams)
 {
     p->streams = streams;
@@ -772,6 +797,12 @@ void paths_want_renewal(struct paths *p, uint64_t now_us)
     p->renew = true;
     p->renew_tries = RENEW_TRIES - RENEW_AGAIN;
     p->renew_at_us = now_us;
+}
+
+uint32_t paths_least_us(const struct paths *p, uint32_t id)
+{
+    const struct paths_path *x = find(p, id);
+    return x != NULL ? x->least_us : 0;
 }
 
 uint32_t paths_answer_takes_us(const struct paths *p)

@@ -26,6 +26,9 @@
  * timeouts) is neither dead, for 20 s, nor left for a path that carries little: what
  * answers late waits behind other data there. Any other path on which they did is not
  * dead for 5 s: it may lose much.
+ * Where answers come late (paths_set_late) a path is dead only after four times as long
+ * as they took, and 6 s; a stream that brought something behind the question only so
+ * long after that. There questions are small ones.
  *
  * After a move the path's own probes say how long an answer takes, until QUIC can know:
  * else a path that lies far away would be left before its first one.
@@ -65,6 +68,8 @@
 #define PATHS_DEAD_ALONE_US 2000000ull
 #define PATHS_SLOW_MAX_US 20000000ull
 #define PATHS_LATE_US 200000ull
+#define PATHS_CRAWLS_US 1000000ull
+#define PATHS_LATE_LEAST_US 1500000ull
 #define PATHS_STIR_US 200000ull
 #define PATHS_LOSSY_MAX_US 5000000ull
 #define PATHS_FULL_EVERY_US 600000ull
@@ -133,6 +138,7 @@ struct paths {
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
+    uint64_t late_us;    /* how late answers are here and elsewhere on this line */
     uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
     uint64_t own_until_us;
     unsigned streams;
@@ -193,10 +199,15 @@ void paths_on_activity(struct paths *p);
  * round trips. */
 void paths_on_rtt(struct paths *p, uint32_t smoothed_us, uint32_t variation_us,
                   uint64_t now_us);
+/* How long answers take that are late, on whatever path or connection of this line
+ * (core/lateness.h); 0: none is. */
+void paths_set_late(struct paths *p, uint64_t late_us);
 void paths_set_streams(struct paths *p, unsigned streams);
 /* QUIC does not move, though the path in use answers: the host asks its client, by
  * PROBE_RENEW, to let it begin anew. */
 void paths_want_renewal(struct paths *p, uint64_t now_us);
+/* The least that an answer took on path `id`; 0: not known. */
+uint32_t paths_least_us(const struct paths *p, uint32_t id);
 /* How long the path in use takes for an answer, and when the latest request left that
  * it answered; 0: not known. */
 uint32_t paths_answer_takes_us(const struct paths *p);

@@ -45,9 +45,12 @@ enum refuse_code {
     REFUSE_BACK = 8, /* the host that was OFFLINE or SILENT is here now: ask again */
     REFUSE_SILENT =
         9, /* it gets what is sent to it when it speaks again, or comes back */
-    REFUSE_BROKEN = 10, /* the host's connection to the broker was reset or timed out:
+    REFUSE_BROKEN = 10, /* the host's connection to the broker broke or timed out:
                          * its network is gone, or it is */
     REFUSE_ENDED = 11,  /* as OFFLINE, and it ended in order of late */
+    REFUSE_RESET = 12,  /* the host's connection to the broker was reset, by its machine
+                         * or by a router on the way that works again: it is back soon,
+                         * or it has ended */
 };
 
 enum stream_code {

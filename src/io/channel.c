@@ -584,10 +584,15 @@ void channel_break(struct channel *c)
     free_when_idle(c);
 }
 
+bool channel_was_reset(const struct channel *c, int err)
+{
+    return err == POSTERN_ERR_RESET && !c->breaks;
+}
+
 bool channel_was_killed(const struct channel *c, int err)
 {
     struct tcp_facts f;
-    return err == POSTERN_ERR_RESET && !c->breaks && sock_unsent(c->fd) == 0 &&
+    return channel_was_reset(c, err) && sock_unsent(c->fd) == 0 &&
            tcp_read_facts(c->fd, &f) == 0 && f.probes == 0 &&
            f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000;
 }

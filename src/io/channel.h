@@ -124,6 +124,9 @@ void channel_say_busy(struct channel *c);
  * acknowledgement either, since nothing had come for some time.
  */
 bool channel_was_killed(const struct channel *c, int err);
+/* In `on_close`: the kernel at the other end or a router between reset it, and not the
+ * program there on purpose (channel_break). */
+bool channel_was_reset(const struct channel *c, int err);
 /*
  * Says that it is broken on purpose, if the socket takes that, resets the connection
  * and frees: the other end must not take it for our end. NULL is fine.

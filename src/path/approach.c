@@ -525,6 +525,7 @@ static void take_refusal(struct approach *a, const Refuse *r)
         break;
     case REFUSE_GONE:
     case REFUSE_BROKEN:
+    case REFUSE_RESET:
         approach_ask(a);
         break;
     default:

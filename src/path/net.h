@@ -8,6 +8,7 @@
 #include "core/budget.h"
 #include "core/err.h"
 #include "core/key.h"
+#include "core/lateness.h"
 #include "io/loop.h"
 
 enum { NET_DESCRIPTORS_OWN = 32, NET_PROCESS_LEN = 8 };
@@ -19,6 +20,7 @@ struct net {
     bool relay_by_tls; /* this network let no relay connection through but by TLS */
     uint64_t relay_heard_us; /* when anything came through a relay pair; 0: never */
     uint32_t relay_rtt_us;   /* of its connection to the broker, of late */
+    struct lateness late;    /* of answers, on any way over this device's own line */
     struct budget *budget;   /* of the whole process */
     bool own_budget;
     uint8_t *scratch; /* UDP_SCRATCH_BYTES for receiving; used within one event */

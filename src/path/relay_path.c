@@ -79,6 +79,13 @@ static void set_timer(struct relay *r, uint64_t ms)
     timer_start(&r->timer, ms);
 }
 
+/* Two answers may be as late as others over this line are. */
+static unsigned late_ms(struct relay *r)
+{
+    struct uplink *u = approach_config_of(r->approach)->uplink;
+    return 2 * (unsigned)(uplink_late_us(u) / 1000);
+}
+
 static unsigned doubled(unsigned ms, unsigned times, unsigned max_ms)
 {
     while (times-- > 0 && ms < max_ms)
@@ -222,7 +229,8 @@ static void dial(struct relay *r)
 {
     struct uplink *u = approach_config_of(r->approach)->uplink;
     unsigned ms = doubled(DIAL_FIRST_MS + approach_rtt_hint_us(r->approach) / 1000,
-                          r->failures, DIAL_TIMEOUT_MS);
+                          r->failures, DIAL_TIMEOUT_MS) +
+                  late_ms(r);
     r->heard = false;
     r->broker = *uplink_broker_addr(u);
     if (uplink_reach(u, &r->dial, ms, on_dialed, r) != 0) {
@@ -280,7 +288,7 @@ static void on_dialed(void *ctx, int err, int fd)
         pair_broke(r, "out of memory");
         return;
     }
-    set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
+    set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000 + late_ms(r));
     if (!sock_say(fd, preface, sizeof(preface)))
         pair_broke(r, "the broker's relay did not take our ticket");
 }
@@ -324,7 +332,8 @@ static void on_byte(void *ctx, int events)
     } else if (n == 1 && byte == RELAY_WAITING) {
         r->heard = true;
         r->waiting_us = clock_us();
-        set_timer(r, JOIN_TIMEOUT_MS + 2 * approach_rtt_hint_us(r->approach) / 1000);
+        set_timer(r, JOIN_TIMEOUT_MS + 2 * approach_rtt_hint_us(r->approach) / 1000 +
+                         late_ms(r));
     } else if (n != POSTERN_ERR_AGAIN) {
         not_heard(r, "the broker's relay did not take our ticket");
     }

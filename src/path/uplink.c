@@ -75,6 +75,12 @@ void uplink_set_timer(struct uplink *u, uint64_t ms)
     timer_start(&u->timer, ms);
 }
 
+/* So many times what a late answer takes over this line. */
+static unsigned late_ms(const struct uplink *u, unsigned times)
+{
+    return times * (unsigned)(uplink_late_us(u) / 1000);
+}
+
 /* --------------------------------------------------------------------------- lines */
 
 /*
@@ -426,6 +432,10 @@ static void on_bye(struct line *l, const Bye *b)
 
 static void on_pong(struct uplink *u)
 {
+    uint64_t now_us = clock_us();
+    if (u->pinging)
+        lateness_note(&u->config.net->late, now_us - u->pinged_us, uplink_min_rtt_us(u),
+                      now_us);
     u->pinging = false;
     drop_unneeded(u);
     uplink_arm(u);
@@ -504,7 +514,8 @@ static void on_dialed(void *ctx, int err, int fd)
     }
     channel_local(l->channel, &l->local);
     channel_remote(l->channel, &l->remote);
-    timer_start(&l->timer, WELCOME_TIMEOUT_MS + 4 * channel_rtt_us(l->channel) / 1000);
+    timer_start(&l->timer, WELCOME_TIMEOUT_MS + 4 * channel_rtt_us(l->channel) / 1000 +
+                               late_ms(u, 4));
     if (u->state == UPLINK_TRYING)
         arm_fresh(u);
     Control m = {.which_body = Control_hello_tag};
@@ -533,7 +544,7 @@ static void on_dialed(void *ctx, int err, int fd)
 static unsigned dial_ms(const struct uplink *u)
 {
     uint64_t ms = (clock_us() - u->tried_us) / 1000;
-    unsigned most_ms = u->slow ? CONNECT_SLOW_MS : CONNECT_TIMEOUT_MS;
+    unsigned most_ms = (u->slow ? CONNECT_SLOW_MS : CONNECT_TIMEOUT_MS) + late_ms(u, 2);
     if (u->state != UPLINK_TRYING || u->line == NULL)
         return most_ms;
     return ms + CONNECT_LEAST_MS < most_ms ? most_ms - (unsigned)ms : CONNECT_LEAST_MS;
@@ -597,12 +608,13 @@ static void on_line_timer(void *ctx)
 
 void uplink_begin_beside(struct uplink *u)
 {
+    unsigned most_ms = CONNECT_TIMEOUT_MS + late_ms(u, 2);
     uplink_line_free(u->beside);
     u->beside = line_new(u);
-    u->beside_ms = u->beside_ms == 0 ? FRESH_CONNECT_MS : 2 * u->beside_ms;
-    if (u->beside_ms >
-        CONNECT_TIMEOUT_MS) /* each is given time where the line is slow */
-        u->beside_ms = CONNECT_TIMEOUT_MS;
+    u->beside_ms =
+        u->beside_ms == 0 ? FRESH_CONNECT_MS + late_ms(u, 2) : 2 * u->beside_ms;
+    if (u->beside_ms > most_ms) /* each is given time where the line is slow */
+        u->beside_ms = most_ms;
     u->beside_us =
         clock_us() + (u->beside == NULL ? BESIDE_AGAIN_US : u->beside_ms * 1000ull);
 }
@@ -612,7 +624,7 @@ static void arm_fresh(struct uplink *u)
 {
     bool connected =
         uplink_line_is_connected(u->line) || uplink_line_is_connected(u->beside);
-    unsigned ms = connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS;
+    unsigned ms = (connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS) + late_ms(u, 2);
     if (u->fresh < FRESH_MAX)
         uplink_set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
     else

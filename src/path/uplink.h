@@ -115,6 +115,8 @@ uint64_t uplink_owes_us(const struct uplink *u);
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);
 /* The lowest of late: how far away the broker is, in microseconds; 0 unknown. */
+/* How long answers take of late that come late over this device's line; 0: none do. */
+uint64_t uplink_late_us(const struct uplink *u);
 uint32_t uplink_min_rtt_us(const struct uplink *u);
 /* Another TCP connection to the broker, the same way; as reach_start. */
 MUST_CHECK int uplink_reach(const struct uplink *u, struct reach **out,

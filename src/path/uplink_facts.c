@@ -53,6 +53,11 @@ uint32_t uplink_min_rtt_us(const struct uplink *u)
     return l != NULL && l->channel != NULL ? channel_min_rtt_us(l->channel) : 0;
 }
 
+uint64_t uplink_late_us(const struct uplink *u)
+{
+    return lateness_us(&u->config.net->late, clock_us());
+}
+
 int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
                  dial_cb cb, void *ctx)
 {

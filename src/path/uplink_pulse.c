@@ -15,6 +15,7 @@ enum {
     /* What is said need not be answered, but puts a ping off: not for longer than this.
      */
     UNANSWERED_US = 2000000,
+    LATE_TIMES = 2,  /* as late as answers are, before another is begun beside */
     LATE_US = 50000, /* so late, a timer says that this program did not run */
 };
 
@@ -41,7 +42,8 @@ static uint64_t max64(uint64_t a, uint64_t b)
 static uint64_t give_up_at(const struct uplink *u)
 {
     const struct net *n = u->config.net;
-    uint64_t patience = PONG_TIMEOUT_US + 4 * (uint64_t)uplink_rtt_us(u);
+    uint64_t patience =
+        PONG_TIMEOUT_US + 4 * max64(uplink_rtt_us(u), uplink_late_us(u));
     uint64_t relay =
         n->relay_heard_us + RELAY_LATELY_US + 4 * (uint64_t)n->relay_rtt_us;
     uint64_t at = max64(u->heard_us + patience, relay);
@@ -73,13 +75,15 @@ static void ping(struct uplink *u, unsigned round_trips, uint64_t patience_us)
 {
     Control m = {.which_body = Control_ping_tag, .body.ping.nonce = clock_us()};
     uint64_t now = clock_us(), rtt_us = uplink_rtt_us(u);
-    if (patience_us > 0 && patience_us < round_trips * rtt_us)
-        patience_us = round_trips * rtt_us;
+    if (patience_us > 0)
+        patience_us = max64(
+            patience_us, max64(round_trips * rtt_us, LATE_TIMES * uplink_late_us(u)));
     if (!u->pinging) {
         u->pinged_us = now;
         u->beside_ms = 0;
     }
-    if (!u->pinging || now + patience_us < u->beside_us)
+    /* The one beside is given its time, however many doubts there are. */
+    if (!u->pinging || (u->beside == NULL && now + patience_us < u->beside_us))
         u->beside_us = now + patience_us;
     u->pinging = true;
     /* First: what the new way's router hears of us first shall be our address there. */

@@ -16,6 +16,7 @@ int endpoint_open(struct endpoint *e, const struct endpoint_config *c)
     int rc = net_init(&e->net, c->loop, c->key, c->budget);
     if (rc == 0)
         rc = session_env_init(&e->env, c->loop, &e->net.own);
+    e->env.late = &e->net.late;
     if (rc == 0) {
         (void)snprintf(uc.name, sizeof(uc.name), "%s", c->name);
         rc = uplink_open(&e->uplink, &uc);

@@ -18,6 +18,7 @@ enum {
     FLIGHT_MIN_BYTES = 8 * 1024, /* or one who shares the queue gets nothing */
     FLIGHT_DRAINED_BYTES = 3 * 1024,
     BRIEF_MORE_BYTES = 8 * 1024,
+    FELL_TIMES = 4,
     STEADY = 1, /* rates in a row that did not grow */
 };
 static const uint64_t queue_ns = 250000000ull;  /* more, and there is a queue */
@@ -54,21 +55,29 @@ static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
         f->least_ns[0] = rtt_ns;
 }
 
-static void note_rate(struct session *s, uint64_t now_ns)
+/* A rate is taken over a second and a round trip. Of a line that has fallen it is known
+ * after the second, and what it carried before says nothing any more. */
+static void note_rate(struct session *s, bool queued, uint64_t now_ns)
 {
     struct flight *f = &s->flight;
     uint64_t span = now_ns - f->since_ns;
-    if (span < rate_ns || span < f->latest_ns)
+    if (span < rate_ns)
         return;
     uint64_t us = span / 1000;
     uint64_t rate = (s->acked_bytes - f->acked_bytes) * 1000000 / us;
+    bool fell = queued && rate < f->rate / FELL_TIMES;
+    if (span < f->latest_ns && !fell)
+        return;
     f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
     f->rates[f->turn++ % FLIGHT_RATES] = rate;
     f->since_ns = now_ns;
     f->acked_bytes = s->acked_bytes;
     f->rate = 0;
-    for (unsigned i = 0; i < FLIGHT_RATES; i++)
+    for (unsigned i = 0; i < FLIGHT_RATES; i++) {
+        if (fell)
+            f->rates[i] = rate;
         f->rate = f->rates[i] > f->rate ? f->rates[i] : f->rate;
+    }
 }
 
 /*
@@ -80,13 +89,15 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     struct flight *f = &s->flight;
     if (rtt_ns == 0 || rtt_ns == UINT64_MAX) /* after a move there is none yet */
         return;
+    if (rtt_ns != f->latest_ns) /* else it was noted already */
+        steer_note_late(s, rtt_ns / 1000, base_ns(f) / 1000, now_ns / 1000);
     uint64_t news = s->acked_bytes - f->seen_bytes;
     f->seen_bytes = s->acked_bytes;
     note_rtt(f, rtt_ns, now_ns);
-    note_rate(s, now_ns);
-    uint64_t base = base_ns(f),
-             fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
+    uint64_t base = base_ns(f);
     bool queued = rtt_ns > 2 * base + queue_ns;
+    note_rate(s, queued, now_ns);
+    uint64_t fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
     bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
     f->held = f->rate < SLOW_BYTES_S && !grows && (f->held || queued);
     if (queued)

@@ -8,6 +8,7 @@
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
 #include "core/keepalive.h"
+#include "core/lateness.h"
 #include "core/list.h"
 #include "core/paths.h"
 #include "core/state.h"
@@ -155,7 +156,8 @@ struct session {
     size_t packet_max;       /* what QUIC may make now */
     struct flow flow;
     struct flight flight;
-    uint64_t latest_rtt; /* of QUIC, to see that it changed */
+    struct lateness late; /* of its own answers */
+    uint64_t latest_rtt;  /* of QUIC, to see that it changed */
     struct keepalive keep;
     struct list streams, ready, touched; /* struct stream */
     struct list brief;                   /* ready, and with little to send */
@@ -236,6 +238,12 @@ void stall_run(struct session *s);
 uint64_t stall_deadline_ns(const struct session *s);
 
 /* flight.c */
+/* How late answers are, its own and others over the same line; 0: they are not. */
+uint64_t steer_late_us(const struct session *s, uint64_t now_us);
+/* An answer took so long, where the least on the same way was `least_us`; 0: unknown.
+ */
+void steer_note_late(struct session *s, uint64_t took_us, uint64_t least_us,
+                     uint64_t now_us);
 void flight_begin(struct session *s, uint64_t now_ns); /* on another path */
 void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns);
 /* How many bytes more may be under way: of bulk, or of what is brief. */

@@ -57,8 +57,10 @@ struct session_env {
     struct gnutls_certificate_credentials_st *cred;
     struct gnutls_priority_st *priority; /* parsed once: it takes 8 KB */
     struct chain_pool pool;
-    uint8_t *batch; /* scratch for outgoing packets */
-    uint8_t *probe; /* and for a probe */
+    struct lateness *late; /* borrowed: of answers over this device's own line, which
+                            * its clients' sessions share; NULL: unknown */
+    uint8_t *batch;        /* scratch for outgoing packets */
+    uint8_t *probe;        /* and for a probe */
     uint64_t
         unread; /* bytes that all its sessions have delivered and nobody consumed */
     struct list waiting; /* for room: sessions that hold back credit */

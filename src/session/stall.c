@@ -10,13 +10,14 @@
  *
  * Probes are not bound by that. Where the path in use answered one that was sent after
  * QUIC moved last, and what QUIC holds is not acknowledged for max(1 s, 4 answers of
- * that path), window and timers begin anew: a client takes another label, a host asks
- * its client to (PROBE_RENEW). Again after twice that time, and four times. Then the
- * path is dead to the client, since another may carry what it does not; and if that was
- * no help either, the session fails, so that another can begin. All of it counts from
- * new on another path, but that a session fails after twice as many tries in all:
- * unless the network was away meanwhile, who stands still on one path after the other
- * does not do so for ever. A path that does not answer is core/paths' matter.
+ * that path, or late ones as those are that come over the same line), window and timers
+ * begin anew: a client takes another label, a host asks its client to (PROBE_RENEW).
+ * Again after twice that time, and four times. Then the path is dead to the client,
+ * since another may carry what it does not; and if that was no help either, the session
+ * fails, so that another can begin. All of it counts from new on another path, but that
+ * a session fails after twice as many tries in all: unless the network was away
+ * meanwhile, who stands still on one path after the other does not do so for ever. A
+ * path that does not answer is core/paths' matter.
  */
 #include "io/clock.h"
 #include "io/log.h"
@@ -27,7 +28,9 @@ static const uint64_t patience_min_us = 1000000, fail_us = 12000000;
 
 static uint64_t patience_us(const struct session *s)
 {
-    uint64_t us = 4 * (uint64_t)paths_answer_takes_us(&s->net);
+    uint64_t takes = paths_answer_takes_us(&s->net),
+             late = steer_late_us(s, clock_us());
+    uint64_t us = 4 * (takes > late ? takes : late);
     return us > patience_min_us ? us : patience_min_us;
 }
 

@@ -141,6 +141,23 @@ void steer_vouch(struct session *s, uint64_t ts)
         (void)ngtcp2_conn_read_pkt(s->conn, path, NULL, buf, STREAM_BATCH_MAX, ts);
 }
 
+uint64_t steer_late_us(const struct session *s, uint64_t now_us)
+{
+    const struct lateness *line = s->env->late;
+    uint64_t own = lateness_us(&s->late, now_us);
+    uint64_t others = line != NULL ? lateness_us(line, now_us) : 0;
+    return own > others ? own : others;
+}
+
+/* A client's sessions all go over its own line; a host's each over that of its client.
+ */
+void steer_note_late(struct session *s, uint64_t took_us, uint64_t least_us,
+                     uint64_t now_us)
+{
+    struct lateness *l = s->is_client && s->env->late != NULL ? s->env->late : &s->late;
+    lateness_note(l, took_us, least_us, now_us);
+}
+
 /* Packets above the base size wait until QUIC's own search begins anew. */
 static void bind_size(struct session *s)
 {
@@ -207,6 +224,7 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
     if ((q.flags & PROBE_RESPONSE) != 0) {
         uint32_t rtt_us = paths_on_response(&s->net, p->id, &q, now_us);
         if (rtt_us > 0) {
+            steer_note_late(s, rtt_us, paths_least_us(&s->net, p->id), now_us);
             s->answered_us = now_us;
             p->rtt_us = rtt_us;
             if (s->events->on_path_rtt != NULL)
@@ -312,6 +330,7 @@ void steer_run(struct session *s)
     if (!session_is_secure(s))
         return;
     paths_set_size(&s->net, (uint16_t)size_of_packets(s));
+    paths_set_late(&s->net, steer_late_us(s, now_us));
     for (unsigned i = 0; i < ACTIONS_MAX && session_lives(s); i++) {
         if (!paths_next(&s->net, now_us, &a))
             break;

@@ -178,6 +178,32 @@ def test_a_host_that_hung_and_was_killed_is_noticed_at_once(gate, kinds):
     assert time.monotonic() - begin < patience(), "it was not noticed"
 
 
+@pytest.mark.skipif(not full(), reason="in the long form only")
+def test_a_host_that_was_killed_while_it_was_written_to(gate):
+    """As a router would that forgot it: it has the time that coming back takes."""
+    g = without_relay(gate, "udp-punch")
+    os.kill(g.host_proc.pid, signal.SIGSTOP)
+    other = g.other_client("other")
+    shutil.copytree(g.client.state, other.state, dirs_exist_ok=True)
+    other.start("nc", HOST, "7000")
+    wait_until(lambda: unread_by_host(g), 5, "something unread")
+    g.topo.host.ns.nft("table inet deaf {\n chain in { type filter hook input priority 0;\n"
+                       f"ip saddr {BROKER} drop\n}}\n}}")
+    third = g.other_client("third")
+    shutil.copytree(g.client.state, third.state, dirs_exist_ok=True)
+    third.start("nc", HOST, "7000")     # what the broker has under way for it
+    wait_until(lambda: unacknowledged_by_host(g), 5, "something under way")
+    g.host_proc.kill()
+    begin = time.monotonic()
+    assert g.flow.wait(60) != 0
+    assert time.monotonic() - begin < 15 + 2 * patience(), "it was not noticed"
+
+
+def unacknowledged_by_host(g):
+    return sum(int(x.split()[2]) for x in g.topo.broker.sockets("-tn")
+               if f"{BROKER}:" in x and g.topo.sites["a"].public in x)
+
+
 def unread_by_host(g):
     """Bytes that wait in its connection to the broker."""
     return sum(int(x.split()[1]) for x in g.topo.host.ns.sockets("-tn")

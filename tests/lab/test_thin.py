@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from .conftest import full
 from .net import wait_until
 from .topology import Wire
 
@@ -18,6 +19,8 @@ BECOMES_THIN = Wire(delay_ms=20, rate_mbit=(20, 5), later_mbit=(0.256, 0.128),
 TYPED_S = 1.5      # half of the bytes; with bulk before them it was 3.8 to 4.6 s
 TYPED_MAX_S = 5
 GAP_S = 5          # TCP alone: 1 to 3 s
+BUSY_S = 8         # after the change
+NEW_MAX = 12       # connections of four programs that are begun in it; 14 to 21 before
 
 
 def came(flow):
@@ -65,3 +68,38 @@ def test_a_download_on_a_line_that_becomes_thin(gate):
                                                        re.M) if float(b) > begin]
     print("gaps over 1 s:", *(f"{gap:.1f}" for gap in gaps if gap > 1))
     assert max(gaps) < GAP_S, gaps
+
+
+def new_connections(box):
+    """Counts those that the router's clients begin from now on, by their ports."""
+    box.nft("table inet begun {\n  set ports { type inet_service; flags dynamic; size 1000; }\n"
+            "  chain forward {\n    type filter hook forward priority -10;\n"
+            '    oifname "wan" tcp flags syn add @ports { tcp sport }\n  }\n}')
+
+    def count():
+        told = box.run("nft", "list", "set", "inet", "begun", "ports")
+        return len(re.findall(r"\d+", told[told.find("elements"):])) if "elements" in told else 0
+    return count
+
+
+@pytest.mark.skipif(not full(), reason="in the long form only")
+def test_busy_sessions_on_a_line_that_becomes_thin(gate):
+    """Four programs by the relay: what is late is not given up, nobody says it is dead."""
+    g = gate(host="none", client="masq", wire_client=BECOMES_THIN)
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    procs = [g.connect("7000", None, "--paths", "relay") for _ in range(4)]
+    flows = [g.client.start_peer("gaps", "127.0.0.1", p.port, 8, way)
+             for p, way in zip(procs, ("down", "down", "up"))]
+    typist = g.client.start_peer("typist", "127.0.0.1", procs[3].port, BUSY_S + 2)
+    wait_until(lambda: came(flows[0]) > 2_000_000 and came(flows[1]) > 2_000_000, 15,
+               "downloads")
+    count = new_connections(g.topo.sites["b"].box)
+    g.topo.slow_down(g.topo.client)
+    wait_until(lambda: not typist.running, 60, "who types")
+    assert typist.status == 0, typist.stdout
+    print(f"{count()} new connections; {typist.stdout.strip()}")
+    assert count() <= NEW_MAX, count()
+    for p in procs:
+        p.poll_output()
+        assert not [e for e in p.events if e["event"] == "error"], p.stdout

@@ -294,6 +294,41 @@ static void test_slow_stream(void **state)
     assert_in_range(now_us, cut_us, cut_us + S);
 }
 
+/* When a path that falls silent is dead, where the answers before were `late_us` late.
+ */
+static uint64_t dies_after_us(bool stream, uint64_t late_us)
+{
+    struct paths p;
+    struct paths_action a;
+    uint64_t began_us = 10 * S, now_us = began_us;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, stream, now_us), 0);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_set_streams(&p, 1);
+    paths_set_late(&p, late_us);
+    paths_on_sent(&p, false, now_us);
+    for (; now_us < began_us + 60 * S; now_us += 10 * MS) {
+        if (now_us == began_us + S) /* sent before, and late */
+            paths_on_received(&p, 1, now_us);
+        while (paths_next(&p, now_us, &a))
+            if (a.type == PATHS_DEAD)
+                return now_us - began_us;
+    }
+    return UINT64_MAX;
+}
+
+/* Who saw answers come late waits for the next ones; else a death is soon known. */
+static void test_patience_where_answers_are_late(void **state)
+{
+    (void)state;
+    assert_in_range(dies_after_us(false, 0), 2 * S, 5 * S / 2);
+    assert_in_range(dies_after_us(true, 0), 3 * S, 7 * S / 2);
+    for (unsigned stream = 0; stream < 2; stream++) {
+        assert_in_range(dies_after_us(stream, S), 6 * S, 15 * S / 2);
+        assert_in_range(dies_after_us(stream, 3 * S), 12 * S, 27 * S / 2);
+    }
+}
+
 static void test_all_dead_then_one_back(void **state)
 {
     struct net n;
@@ -652,6 +687,7 @@ int main(void)
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
         cmocka_unit_test(test_slow_stream),
+        cmocka_unit_test(test_patience_where_answers_are_late),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),
         cmocka_unit_test(test_hint_is_answered_anew),
