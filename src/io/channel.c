@@ -34,7 +34,8 @@ enum {
     RECORD_MAX = 16384,
     RECORD_ADDS = 22,
     QUEUE_DEFAULT = 256 * 1024,
-    READS_PER_EVENT = 16
+    READS_PER_EVENT = 16,
+    LATE_ACK_MS = 200 /* as long as a kernel puts one off */
 };
 
 struct bytes {
@@ -592,7 +593,8 @@ bool channel_was_killed(const struct channel *c, int err)
 {
     struct tcp_facts f;
     return channel_was_reset(c, err) && sock_unsent(c->fd) == 0 &&
-           tcp_read_facts(c->fd, &f) == 0 && f.probes == 0;
+           tcp_read_facts(c->fd, &f) == 0 && f.probes == 0 &&
+           f.data_ms > LATE_ACK_MS + 2 * f.rtt_us / 1000;
 }
 
 void channel_free(struct channel *c)

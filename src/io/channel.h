@@ -120,7 +120,8 @@ void channel_say_busy(struct channel *c);
  * Inside on_close, with its `err`: the other end's kernel reset the connection of its
  * own accord, as it does when a program is killed that has left something unread, and
  * no channel_break said otherwise. A router that has forgotten a connection resets it
- * too, but only in answer to something of ours, of which nothing was under way.
+ * too, but only in answer to something of ours, of which nothing was under way: no
+ * acknowledgement either, since nothing had come for some time.
  */
 bool channel_was_killed(const struct channel *c, int err);
 /* In `on_close`: the kernel at the other end or a router between reset it, and not the

@@ -50,6 +50,7 @@ struct tcp_facts {
     bool timestamps, sack, scales;
     uint8_t window_shift;  /* of what we receive, where it scales */
     unsigned retransmits;  /* of the first unacknowledged segment, so far */
+    uint32_t data_ms;      /* since something came last; 0: just now */
     unsigned probes;       /* of an idle connection, or of a full one, not answered */
     uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };

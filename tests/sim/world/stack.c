@@ -608,7 +608,9 @@ size_t vsock_unread(const struct vsock *s)
 
 void vsock_facts(const struct vsock *s, struct vsock_facts *f)
 {
-    *f = (struct vsock_facts){.rtt_us = (uint32_t)s->t.srtt_us,
-                              .min_rtt_us = (uint32_t)s->t.min_rtt_us,
-                              .retransmits = s->t.repeats};
+    *f = (struct vsock_facts){
+        .rtt_us = (uint32_t)s->t.srtt_us,
+        .min_rtt_us = (uint32_t)s->t.min_rtt_us,
+        .data_ms = (uint32_t)((vsock_clock(s)->now_us - s->t.data_us) / 1000),
+        .retransmits = s->t.repeats};
 }

@@ -505,6 +505,7 @@ static void take_bytes(struct vsock *s, const struct vpacket *p)
             send_ack(s); /* a keepalive, or a repeated handshake */
         return;
     }
+    t->data_us = now_us(s);
     int32_t old = after(t->got, p->tcp.seq);
     if (old < 0) {
         if (p->len <= own_window(s))
