@@ -98,11 +98,24 @@ static int open_mark(const struct shard *s, struct addr *from, const uint8_t *cl
                      LIMIT_MARK_S);
 }
 
+/*
+ * A host whose machine has reset its connection was killed, as it seems: but so does a
+ * machine whose router forgot that connection and gives its port to the next one, to
+ * whose first packet the broker answers as to a stranger's. A killed program has no
+ * relay pair any more.
+ */
+static bool has_ended(struct shard *s, const uint8_t host[static KEY_LEN])
+{
+    uint64_t now_ms = loop_now_ms(s->loop);
+    return parted_lately(s->parted, host, now_ms) &&
+           !(parted_is_guessed(s->parted, host) && relay_hears(s->relay, host));
+}
+
 /* What a client is told of a host that is not here: one that ended in order is gone,
  * one that is lost may live on. */
 static void refuse_absent(struct shard *s, const struct route *r, const uint8_t *conv)
 {
-    if (r->to_host && parted_lately(s->parted, r->to, loop_now_ms(s->loop)))
+    if (r->to_host && has_ended(s, r->to))
         refuse(s, r, conv, REFUSE_ENDED, "the host has ended");
     else
         refuse(s, r, conv, REFUSE_OFFLINE, "the device is not connected here");
@@ -319,10 +332,10 @@ static const struct {
     unsigned code;
     const char *reason;
 } farewells[] = {
-    [HOST_ENDED]  = {REFUSE_GONE, "the host's connection to the broker has ended"},
+    [HOST_ENDED] = {REFUSE_GONE, "the host's connection to the broker has ended"},
     [HOST_KILLED] = {REFUSE_RESET, "the host's connection to the broker was reset"},
-    [HOST_RESET]  = {REFUSE_RESET, "the host's connection to the broker was reset"},
-    [HOST_BROKE]  = {REFUSE_BROKEN, "the host's connection to the broker broke"},
+    [HOST_RESET] = {REFUSE_RESET, "the host's connection to the broker was reset"},
+    [HOST_BROKE] = {REFUSE_BROKEN, "the host's connection to the broker broke"},
 };
 
 static void tell_gone(void *ctx, const uint8_t *client, const uint8_t *conv)
@@ -349,7 +362,7 @@ void control_host_gone(struct shard *s, const uint8_t host[static KEY_LEN],
     /* Whom a client hears to be killed it asks for, and hears that it has ended, if it
      * is not back by then. */
     if (how == HOST_ENDED || how == HOST_KILLED)
-        parted_note(s->parted, host, loop_now_ms(s->loop));
+        parted_note(s->parted, host, how == HOST_KILLED, loop_now_ms(s->loop));
     tell_all_gone(s, host, bonds, how);
 }
 

@@ -14,11 +14,13 @@ static bool stands(const struct parted *p, const uint8_t *host)
     return p->places[at].at_ms != 0 && memcmp(p->places[at].host, host, KEY_LEN) == 0;
 }
 
-void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], uint64_t now_ms)
+void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], bool guessed,
+                 uint64_t now_ms)
 {
     unsigned at = place_of(host);
     memcpy(p->places[at].host, host, KEY_LEN);
     p->places[at].at_ms = now_ms > 0 ? now_ms : 1;
+    p->places[at].guessed = guessed;
 }
 
 void parted_forget(struct parted *p, const uint8_t host[static KEY_LEN])
@@ -31,4 +33,9 @@ bool parted_lately(const struct parted *p, const uint8_t host[static KEY_LEN],
                    uint64_t now_ms)
 {
     return stands(p, host) && now_ms - p->places[place_of(host)].at_ms < PARTED_FOR_MS;
+}
+
+bool parted_is_guessed(const struct parted *p, const uint8_t host[static KEY_LEN])
+{
+    return stands(p, host) && p->places[place_of(host)].guessed;
 }

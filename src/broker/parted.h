@@ -1,7 +1,7 @@
 /*
- * Which hosts ended in order of late, for clients that could not be told at that
- * moment. Knows keys and times. Bounded: a place for each few keys, where the last one
- * stands.
+ * Which hosts ended of late, in order or as it seems, for clients that could not be
+ * told at that moment. Knows keys and times. Bounded: a place for each few keys, where
+ * the last one stands.
  */
 #ifndef POSTERN_BROKER_PARTED_H
 #define POSTERN_BROKER_PARTED_H
@@ -20,13 +20,18 @@ struct parted {
     struct {
         uint8_t host[KEY_LEN];
         uint64_t at_ms; /* 0: free */
+        bool guessed;
     } places[PARTED_MAX];
 };
 
-void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], uint64_t now_ms);
-/* It is connected again. */
+/* `guessed`: from how its connection broke. */
+void parted_note(struct parted *p, const uint8_t host[static KEY_LEN], bool guessed,
+                 uint64_t now_ms);
+/* It is connected again, or was not gone. */
 void parted_forget(struct parted *p, const uint8_t host[static KEY_LEN]);
 bool parted_lately(const struct parted *p, const uint8_t host[static KEY_LEN],
                    uint64_t now_ms);
+/* Of one of those: so it was guessed. */
+bool parted_is_guessed(const struct parted *p, const uint8_t host[static KEY_LEN]);
 
 #endif

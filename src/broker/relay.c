@@ -472,6 +472,18 @@ void relay_each_of_host(struct relay *r, const uint8_t host[static KEY_LEN],
     }
 }
 
+bool relay_hears(struct relay *r, const uint8_t host[static KEY_LEN])
+{
+    const struct share_holder *h = shares_find(&r->shares, host);
+    for (const struct list *n = h != NULL ? h->pairs.next : NULL;
+         h != NULL && n != &h->pairs; n = n->next) {
+        const struct pair *p = LIST_OWNER(n, struct share_place, link)->pair;
+        if (p->shares[SHARE_HOST].holder == h && p->joined && !p->flow[SIDE_HOST].eof)
+            return true;
+    }
+    return false;
+}
+
 static struct side *find_side(struct relay *r, const uint8_t *ticket)
 {
     uint8_t key[KEY_LEN];

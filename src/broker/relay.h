@@ -62,6 +62,8 @@ void relay_each_of_host(struct relay *r, const uint8_t host[static KEY_LEN],
                         void (*tell)(void *ctx, const uint8_t *client,
                                      const uint8_t *conv),
                         void *ctx);
+/* This host has a pair, and has not ended its side of it. */
+bool relay_hears(struct relay *r, const uint8_t host[static KEY_LEN]);
 /* Takes back a pair whose tickets could not be delivered. */
 void relay_revoke(struct relay *r, const struct relay_tickets *t);
 /* A descriptor is needed for something better: true when a pair gave one. */

@@ -12,6 +12,7 @@
 #include <sodium.h>
 
 #include "core/relay_preface.h"
+#include "io/linger.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/sockaddr.h"
@@ -186,6 +187,7 @@ struct device *rig_connect(struct rig *r, const struct device *same)
     struct channel_config c = {
         .loop = r->loop, .own = &d->key, .events = &rig_events, .ctx = d};
     int fd = dial(r, "127.0.0.1");
+    d->fd = fd;
     int flags = fcntl(fd, F_GETFL);
     assert_int_equal(fcntl(fd, F_SETFL, flags | O_NONBLOCK), 0);
     assert_int_equal(channel_new_client(&d->channel, &c, fd, r->link.broker_key), 0);
@@ -198,6 +200,16 @@ void device_close(struct device *d)
 {
     channel_free(d->channel);
     d->channel = NULL;
+}
+
+void device_kill(struct device *d)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_true(null >= 0);
+    linger_reset(d->fd);
+    assert_int_equal(dup2(null, d->fd), d->fd); /* it was the only one */
+    close(null);
+    device_close(d);
 }
 
 void device_send(struct device *d, const Control *m)

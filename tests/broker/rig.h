@@ -28,6 +28,7 @@ struct device {
     struct rig *rig;
     struct keypair key;
     struct channel *channel;
+    int fd; /* the channel's */
     bool open, closed;
     int close_err;
     Control inbox[RIG_INBOX]; /* oldest first; more are dropped */
@@ -60,6 +61,9 @@ extern const struct channel_events rig_events;
 /* A fresh key (or the key of `same`), connected and past the TLS handshake. */
 struct device *rig_connect(struct rig *r, const struct device *same);
 void device_close(struct device *d);
+/* Resets its connection, as its machine does where it is killed with something unread.
+ */
+void device_kill(struct device *d);
 /* rig_connect, Hello and Welcome. */
 struct device *rig_join(struct rig *r, bool host);
 void device_hello(struct device *d, bool host, bool token);

@@ -9,6 +9,7 @@
 #include <sodium.h>
 
 #include "broker/limits.h"
+#include "io/linger.h"
 #include "io/loop.h"
 
 static struct rig rig;
@@ -389,6 +390,56 @@ static void test_host_gone(void **state)
     assert_int_equal(clients[3]->inbox_count, 0);
 }
 
+static void refused_with(struct device *d, unsigned code, const Control *ask)
+{
+    Control m = device_expect(d, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, code);
+    assert_memory_equal(m.peer, ask->peer, KEY_LEN);
+    assert_memory_equal(m.conv, ask->conv, CONV_LEN);
+}
+
+static bool is_later(void *ctx)
+{
+    const uint64_t *at_ms = ctx;
+    return loop_now_ms(rig.loop) > *at_ms;
+}
+
+/*
+ * A machine resets the connection of a host that was killed, and also one that its
+ * router forgot, when the broker answers the next one from the same port: whose relay
+ * pair stands is not taken for ended.
+ */
+static void test_reset_host_with_a_pair(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    Control ask = introduce_to(host);
+    device_send(client, &ask);
+    Control got = device_expect(host, Control_introduce_tag);
+    device_accept(host, &got);
+    Control mine = device_expect(client, Control_ticket_tag);
+    Control its = device_expect(host, Control_ticket_tag);
+    int fds[] = {rig_dial_relay(&rig, mine.body.ticket.ticket.bytes),
+                 rig_dial_relay(&rig, its.body.ticket.ticket.bytes)};
+    uint8_t byte = 1;
+    assert_int_equal(send(fds[1], &byte, 1, 0), 1);
+    assert_int_equal(recv(fds[0], &byte, 1, 0), 1);
+    uint64_t quiet_ms =
+        loop_now_ms(rig.loop) + 400; /* no acknowledgement is under way */
+    rig_wait(&rig, is_later, &quiet_ms);
+    device_kill(host);
+    Control m = device_expect(client, Control_refuse_tag);
+    assert_int_equal(m.body.refuse.code, REFUSE_RESET);
+    device_send(client, &ask);
+    refused_with(client, REFUSE_OFFLINE, &ask);
+    linger_break(fds[1]);
+    while (recv(fds[0], &byte, 1, 0) > 0) /* that it is joined was told as well */
+        ;
+    close(fds[0]);
+    device_send(client, &ask);
+    refused_with(client, REFUSE_ENDED, &ask);
+}
+
 /*
  * So is a client whose session goes without the relay, also when the host has connected
  * anew since; not one that the host has refused since.
@@ -594,14 +645,6 @@ static void test_too_many_clients_of_one_device(void **state)
     assert_in_range(which, 3, 40); /* milliseconds do not tell neighbours apart */
     assert_int_equal(bye_code(all[which]), BYE_REPLACED);
     ping_pong(more);
-}
-
-static void refused_with(struct device *d, unsigned code, const Control *ask)
-{
-    Control m = device_expect(d, Control_refuse_tag);
-    assert_int_equal(m.body.refuse.code, code);
-    assert_memory_equal(m.peer, ask->peer, KEY_LEN);
-    assert_memory_equal(m.conv, ask->conv, CONV_LEN);
 }
 
 static struct device *back_as(const struct device *before, bool host)
@@ -849,6 +892,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_answers_follow_a_client, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_host_gone_without_relay, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reset_host_with_a_pair, setup, teardown),
         cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_yields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_clients_of_one_device, setup_many,
