@@ -1,7 +1,7 @@
 /* Doubt, census and choice over a table of paths; arithmetic over times and counts. */
 #include "core/paths.h"
 
-#include <string.h>
+#include "core/least.h"
 
 enum {
     USE_TRIES = 6,
@@ -17,16 +17,6 @@ enum {
     LATE_DEAD_TIMES = 4,  /* where answers are late, before a silent path is dead */
     IDLE_TIMES = 3,       /* the patience of who waits for nothing */
 };
-
-static uint64_t max64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* ----------------------------------------------------------------------- the table */
 
@@ -221,16 +211,14 @@ static uint16_t base_len(const struct paths_path *x)
 
 /* --------------------------------------------------------------------------- doubt */
 
-/* Since when the path in use owes an answer, or word of what was sent, and carries
- * nothing. */
+/* Since when the path in use owes something and carries nothing. */
 static uint64_t quiet_since_us(const struct paths *p, uint64_t now_us)
 {
     const struct paths_path *cur = in_use(p);
     if (cur == NULL || !in_doubt(cur))
         return now_us;
-    uint64_t owed_us =
-        p->pending_us != 0 ? min64(p->pending_us, cur->asked_us) : cur->asked_us;
-    return max64(owed_us, p->received_us);
+    uint64_t owed_us = p->pending_us != 0 ? p->pending_us : cur->asked_us;
+    return max64(min64(owed_us, cur->asked_us), p->received_us);
 }
 
 static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
@@ -553,14 +541,12 @@ static uint32_t rtt_of(const struct paths *p, const struct paths_path *x)
 static uint64_t wanted_next_us(const struct paths *p)
 {
     const struct paths_path *w = find(p, p->wanted);
-    if (w == NULL || w->id == p->current || w->told_dead)
-        return UINT64_MAX;
-    if (p->census && !answered(p, w)) /* that asks it too */
+    if (w == NULL || w->id == p->current || w->told_dead ||
+        (p->census && !answered(p, w))) /* that asks it too */
         return UINT64_MAX;
     if (w->sent_us < p->wanted_at_us)
         return p->wanted_at_us;
-    unsigned times = 1 + (w->unanswered < 7 ? w->unanswered : 7);
-    uint64_t pause = max64(60000ull * times, rtt_of(p, w));
+    uint64_t pause = max64(60000 * (1 + min64(w->unanswered, 7)), rtt_of(p, w));
     if (in_order(w)) /* nothing is lost there but by who had not begun to listen */
         pause = max64(pause, 2ull * p->pto_us);
     return w->sent_us + pause;
@@ -949,8 +935,8 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
     if (r->use && id == p->current)
         p->use_open = false;
     /* What is answered late was on its way all the time. */
-    p->revived = p->revived || (id == p->current &&
-                                was_silent_us > p->pto_us + LATE_TIMES * (uint64_t)rtt);
+    bool long_silent = was_silent_us > p->pto_us + LATE_TIMES * (uint64_t)rtt;
+    p->revived = p->revived || (id == p->current && long_silent);
     if (r->len > PROBE_LEN_BASE && id == p->current && r->len == p->size) {
         p->full_since_us = 0;
         p->full_tries = 0;

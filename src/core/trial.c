@@ -1,15 +1,7 @@
 /* Watch, try, keep or go back; arithmetic over times and counts of bytes. */
 #include "core/trial.h"
 
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
+#include "core/least.h"
 
 static uint64_t bit_s(uint64_t bytes, uint64_t us)
 {

@@ -5,6 +5,7 @@
  */
 #include "path/uplink_internal.h"
 
+#include "core/least.h"
 #include "io/clock.h"
 #include "io/netmon.h"
 
@@ -23,16 +24,6 @@ enum {
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
-
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
 
 /*
  * What arrives, on this connection or through our relay pair, says that the way to the

@@ -644,8 +644,8 @@ static void test_who_waits_has_no_patience(void **state)
     }
 }
 
-/* Where answers take long it is asked late: the silence began with the last word all the
- * same. */
+/* Where answers take long it is asked late: the silence began with the last word all
+ * the same. */
 static void test_silence_since_the_last_word(void **state)
 {
     struct net n;
