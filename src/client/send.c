@@ -148,6 +148,7 @@ static int on_differs(struct sending *s, struct wire_reader *r)
     return 0;
 }
 
+/* The last "; " parts what went wrong from what to do; both are another's words. */
 static int on_fail(struct sending *s, size_t len)
 {
     char words[TRANSFER_PATH_LEN];
@@ -155,12 +156,16 @@ static int on_fail(struct sending *s, size_t len)
     memcpy(words, s->in + TRANSFER_HEAD, n);
     words[n] = '\0';
     utf8_make_plain(words);
-    char *advice = strrchr(words, ';');
-    if (advice != NULL)
-        *advice++ = '\0';
+    char *advice = "";
+    for (char *at = words; (at = strstr(at, "; ")) != NULL; at += 2)
+        advice = at;
+    if (*advice != '\0') {
+        *advice = '\0';
+        advice += 2;
+    }
     return fault_set(s->f, POSTERN_ERR_REFUSED,
-                     advice != NULL && *advice != '\0' ? advice + 1 : "send it again",
-                     "%s: %.250s", s->host, words);
+                     *advice != '\0' ? advice : "send it again", "%s: %.250s", s->host,
+                     *words != '\0' ? words : "refused without a reason");
 }
 
 static int on_answer(struct sending *s, enum transfer_type type, size_t len)

@@ -7,7 +7,8 @@
  * PROBE_LEN_STREAM over TCP) that the peer answered with as many on the same path: both
  * ways, and at the size that every packet may have. Nothing is moved to a path before
  * that (RFC 9000 section 8.2 in other words), and what arrives by itself proves
- * nothing: it says neither that our packets arrive, nor that large ones do.
+ * nothing: it says neither that our packets arrive, nor that large ones do. On a byte
+ * stream that is proven small probes say as much: they wait behind what is large.
  *
  * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
@@ -87,6 +88,7 @@ struct paths_path {
     uint32_t id; /* PATHS_NONE: free slot */
     bool stream; /* takes packets of any size */
     bool meagre; /* carries little: taken when no other answers */
+    bool large;  /* it answered a request of the size that proves it */
     bool told_dead;
     bool stirs;           /* it answered a small request, and is to be asked in full */
     uint64_t full_us;     /* when that was done last */
