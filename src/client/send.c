@@ -40,6 +40,7 @@ struct sending {
     struct fault *f;
     bool ready, over; /* the other end has said what it has; it has ended */
     size_t answers;   /* due: STORED of what was sent */
+    int unread;       /* of errno, where a file failed; 0: it was shorter */
     uint64_t total, done, resumed; /* bytes of files */
     uint64_t began_us, drawn_us, told_us, hello_us;
     const struct send_item *current;
@@ -336,8 +337,11 @@ static int64_t send_block(struct sending *s, int fd, struct transfer_hash *h,
         err = quiet ? 0 : send_numbers(s, TRANSFER_ZEROS, NULL, &zeros);
         return err != 0 ? err : (int64_t)zeros;
     }
-    if (pread(fd, s->block, len, (off_t)from) != (ssize_t)len)
+    ssize_t n = pread(fd, s->block, len, (off_t)from);
+    if (n != (ssize_t)len) {
+        s->unread = n < 0 ? errno : 0;
         return POSTERN_ERR_IO;
+    }
     transfer_hash_block(h, s->block, len);
     if (!quiet)
         err = transfer_is_zero(s->block, len)
@@ -412,8 +416,10 @@ static int send_content(struct sending *s, size_t i, int fd)
     if (err != 0 || has_changed(fd, item)) {
         s->answers--;
         return give_up_file(s, item,
-                            "it changed while it was sent; send it again when it "
-                            "stands still");
+                            err != 0 && s->unread != 0
+                                ? strerror(s->unread)
+                                : "it changed while it was sent; send it again when it "
+                                  "stands still");
     }
     transfer_hash_so_far(&h, item->file.size, hash);
     return send_frame(s, TRANSFER_END, hash, sizeof(hash));

@@ -123,8 +123,8 @@ struct paths {
     struct paths_request requests[PATHS_REQUESTS];
     uint32_t txn;
     uint32_t use; /* the client's count of choices, own or heard */
-    bool use_open;
     unsigned use_tries;
+    bool use_open;
     uint64_t use_at_us, wanted_at_us;
     /* the peer's requests: none is answered twice */
     uint32_t seen_max;
@@ -136,24 +136,24 @@ struct paths {
     /* evidence on the path in use */
     uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
     uint64_t progress_us; /* when something was acknowledged last */
-    bool awaited;         /* data came, then silence: perhaps more is waited for */
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
-    uint64_t late_us;    /* how late answers are here and elsewhere on this line */
     uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
     uint64_t own_until_us;
+    uint64_t late_us; /* how late answers are here and elsewhere on this line */
     unsigned streams;
-    bool armed; /* data moved since the last silence was looked into */
+    bool awaited; /* data came, then silence: perhaps more is waited for */
+    bool armed;   /* data moved since the last silence was looked into */
     bool revived;
     bool asked; /* a question by the caller or by a silence is to go out */
-    /* packet size */
-    uint16_t size; /* of the largest packets that leave */
-    uint64_t full_at_us, full_since_us, large_us;
-    unsigned full_tries;
-    bool renew;
+    bool renew; /* the client is to begin anew */
     unsigned renew_tries;
     uint64_t renew_at_us;
+    /* packet size */
+    uint16_t size; /* of the largest packets that leave */
+    unsigned full_tries;
+    uint64_t full_at_us, full_since_us, large_us;
 };
 
 enum paths_action_type {

@@ -129,6 +129,12 @@ def test_of_what_cannot_be_read_the_rest_is_sent(pair):
     assert "were not sent" in done.stderr.splitlines()[-1] and list(p.files()) == ["d/fine"], done.stderr
 
 
+def test_a_file_that_fails_is_not_one_that_changed(pair):
+    pair.receive()
+    done = pair.send("/sys/class/net/lo/speed")   # the loopback device has none
+    assert done.status == 1 and "speed is not sent: Invalid argument" in done.stderr
+
+
 def test_sparse_and_large(pair):
     p = pair
     p.receive()
