@@ -83,7 +83,7 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
     if (err != 0)
         return err;
     struct client_config c = cmd_client_config(o, out);
-    return nc_run(&c, o->args[0], o->args[1], f);
+    return nc_run(&c, o->args[0], o->args[1], -1, f);
 }
 
 int cmd_socks(const struct options *o, struct events *out, struct fault *f)

@@ -289,6 +289,7 @@ struct nc {
     char host[64];
     const char *service;
     bool started, answered, ended, drained, broken;
+    int opened;         /* raised when it is; or -1 */
     bool lost;          /* with the daemon that had it */
     struct fault cause; /* what broke it, where that is not the service */
 };
@@ -349,6 +350,8 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
     size_t len = strlen(s->host);
     (void)c;
     s->answered = true;
+    if (code == STREAM_OK && s->opened >= 0)
+        ready_flag_raise(s->opened);
     if (code == STREAM_OK)
         return;
     char advice[200];
@@ -526,12 +529,12 @@ static void on_heard(void *ctx, struct peer *p, const char *what)
 }
 
 int nc_run(const struct client_config *c, const char *host, const char *service,
-           struct fault *f)
+           int opened, struct fault *f)
 {
     static const struct client_events events = {
         .on_ready = on_ready, .on_fault = on_fault, .on_heard = on_heard};
     struct client_config cc = *c;
-    struct nc s = {.service = service};
+    struct nc s = {.service = service, .opened = opened};
     (void)snprintf(s.host, sizeof(s.host), "%.63s", host);
     cc.quiet = true; /* stdout carries the connection */
     int rc = client_open(&s.client, &cc, &events, &s, f);

@@ -8,9 +8,10 @@
  * Ends when both directions have ended: with an error when the connection was broken,
  * or stdin failed before its end, which breaks it. Also when stdout takes no more: at
  * once when a write fails, and when nobody reads it any more, as soon as stdin ends or
- * pauses.
+ * pauses. `opened`, a flag of io/ready.h, is raised when the service has answered; -1:
+ * nobody wants to know.
  */
 MUST_CHECK int nc_run(const struct client_config *c, const char *host,
-                      const char *service, struct fault *f);
+                      const char *service, int opened, struct fault *f);
 
 #endif

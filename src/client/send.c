@@ -30,6 +30,9 @@
 
 enum { DRAW_US = 200000, TELL_US = 5000000, HELLO_US = 5000000, LOOK_MS = 200 };
 
+/* From its last sign of life: said; over, before its first word and later on. */
+enum { SAY_S = 5, FIRST_S = 30, LATE_S = 300 };
+
 struct sending {
     const struct client_config *config;
     const char *host;
@@ -37,12 +40,15 @@ struct sending {
     pid_t nc;
     sigset_t signals; /* as they were */
     int fd, word;     /* to and from nc; why it failed */
+    int opened;       /* a flag: the other end has the connection */
     struct fault *f;
     bool ready, over; /* the other end has said what it has; it has ended */
     size_t answers;   /* due: STORED of what was sent */
     int unread;       /* of errno, where a file failed; 0: it was shorter */
     uint64_t total, done, resumed; /* bytes of files */
     uint64_t began_us, drawn_us, told_us, hello_us;
+    uint64_t moved_us, looked_us; /* when something went or came; was looked for that */
+    bool open, heard, told_wait;
     const struct send_item *current;
     size_t have; /* in `in` */
     uint8_t in[TRANSFER_HEAD + TRANSFER_PATH_LEN + 64];
@@ -213,7 +219,37 @@ static int take_answers(struct sending *s)
         if (n <= 0)
             return POSTERN_ERR_CLOSED;
         s->have += (size_t)n;
+        s->heard = true;
+        s->told_wait = false;
+        s->moved_us = clock_us();
     }
+}
+
+/* Not for ever; how long it takes to connect is the connection's own matter. */
+static int look_for_silence(struct sending *s)
+{
+    struct ready flag = {.fd = s->opened, .wanted = WATCH_READ};
+    uint64_t now = clock_us(), limit_s = s->heard ? LATE_S : FIRST_S;
+    bool open = s->open;
+    s->open = open || ready_wait(&flag, 1, 0) == 1;
+    /* This process was stopped itself, or has read files. */
+    if (!open || now - s->looked_us > 10 * LOOK_MS * 1000ull)
+        s->moved_us = now;
+    s->looked_us = now;
+    uint64_t silent_s = (now - s->moved_us) / 1000000;
+    if (silent_s >= limit_s)
+        return fault_set(
+            s->f, POSTERN_ERR_TIMEOUT,
+            "see what keeps 'postern receive' there, and send it again: it "
+            "goes on where it was",
+            "nothing came from the receiver on %s for %llu s", s->host,
+            (unsigned long long)limit_s);
+    if (silent_s >= SAY_S && !s->told_wait) {
+        s->told_wait = true;
+        log_warn("waiting: the receiver on %s does not answer; this ends after %llu s",
+                 s->host, (unsigned long long)limit_s);
+    }
+    return 0;
 }
 
 /* What is not sent must not look as if it were: `send FILE HOST && rm FILE`. */
@@ -230,6 +266,8 @@ static int wait_for(struct sending *s, int wanted)
     struct ready r = {.fd = s->fd, .wanted = wanted | WATCH_READ};
     (void)!ready_wait(&r, 1, LOOK_MS);
     int err = take_answers(s);
+    if (err == 0)
+        err = look_for_silence(s);
     return err != 0 ? err : look_for_end(s);
 }
 
@@ -248,6 +286,7 @@ static int send_bytes(struct sending *s, const uint8_t *buf, size_t len)
             return err;
         if (n <= 0)
             continue;
+        s->moved_us = clock_us();
         buf += n;
         len -= (size_t)n;
     }
@@ -503,7 +542,7 @@ _Noreturn static void run_nc(const struct sending *s, int fd, int tell)
     if (dup2(fd, STDIN_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
         _exit(1);
     (void)close(fd);
-    int err = nc_run(&c, s->host, SERVICE, &f);
+    int err = nc_run(&c, s->host, SERVICE, s->opened, &f);
     if (err != 0)
         (void)!write(tell, &f, sizeof(f)); /* fits into a pipe at once */
     _exit(err == 0 ? 0 : 1);
@@ -519,6 +558,7 @@ static int start_nc(struct sending *s)
         (void)close(pair[1]);
         return fault_lack(s->f, POSTERN_ERR_LIMIT);
     }
+    s->opened = ready_flag_open();
     (void)fflush(NULL);
     s->nc = fork();
     if (s->nc == 0)
@@ -540,6 +580,8 @@ static int end_nc(struct sending *s, int err)
     (void)close(s->fd);
     bool told = read(s->word, &why, sizeof(why)) == (ssize_t)sizeof(why);
     (void)close(s->word);
+    if (s->opened >= 0)
+        (void)close(s->opened);
     (void)waitpid(s->nc, NULL, 0);
     if (err == 0 || s->f->what[0] != '\0')
         return err;

@@ -13,7 +13,9 @@
  *                              ->
  *                              <-   STORED for each; FAIL ends it all, at any time
  *
- * The receiver never shows a hash of what others put there: a sender could guess at it.
+ * While either only reads files it says that it lives: the sender HELLO again, the
+ * receiver HAVE of nothing, or READY again. The receiver never shows a hash of what
+ * others put there: a sender could guess at it.
  *
  * A frame is its type (1 byte), the length of what follows (4), and that. Files are cut
  * into blocks; blocks of zeros are only counted.

@@ -29,6 +29,7 @@ enum {
     LOOK_MS = 200,
     LIST_SILENT_S = 30, /* before it is known what is sent */
     SILENT_S = 300,     /* after that */
+    ALIVE_US = 4000000, /* more often than send complains */
 };
 
 /* ------------------------------------------------------------------------ one sender
@@ -47,7 +48,8 @@ struct incoming {
     size_t current; /* the file of `part` */
     struct crowd_place *place;
     uint64_t heard_us; /* when something moved last */
-    bool listed;
+    uint64_t alive_us; /* when that was said last */
+    bool listed, ready;
     bool failed; /* both ends were told why */
     uint8_t buf[TRANSFER_FRAME_MAX];
 };
@@ -186,11 +188,26 @@ static int on_file(struct incoming *in, const uint8_t *data, size_t len)
     return err;
 }
 
+/* The sender does not wait for ever; what cannot be said is noticed later. */
+static void say_alive(void *ctx)
+{
+    struct incoming *in = ctx;
+    uint8_t msg[13 + TRANSFER_HASH_LEN] = {0};
+    struct wire_writer w = wire_writer(msg, sizeof(msg));
+    if (clock_us() - in->alive_us < ALIVE_US)
+        return;
+    in->alive_us = clock_us();
+    wire_put_u32(&w, (uint32_t)in->current);
+    (void)!say(in, in->ready ? TRANSFER_READY : TRANSFER_HAVE, msg,
+               in->ready ? 0 : sizeof(msg));
+}
+
 static int say_have(struct incoming *in, size_t i)
 {
     uint8_t hash[TRANSFER_HASH_LEN], msg[13 + TRANSFER_HASH_LEN];
     bool whole = false;
     const struct transfer_file *file = &in->files[i];
+    in->current = i;
     uint64_t blocks =
         file->directory ? 0 : store_have(in->store, in->who, file, &whole, hash);
     if (blocks == 0 && !whole)
@@ -224,6 +241,7 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
                        (unsigned long long)(room / 1000000));
         return fail(in, POSTERN_ERR_FULL, "free some space there", what);
     }
+    in->ready = true;
     return say(in, TRANSFER_READY, NULL, 0);
 }
 
@@ -426,8 +444,11 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who,
                    "once than this device");
     else if (store_open(&store, r->dir, &f) != 0)
         (void)fail(in, f.code, f.advice, f.what);
-    else
+    else {
+        store.alive = say_alive;
+        store.ctx = in;
         serve_sender(in);
+    }
     _exit(0);
 }
 

@@ -145,11 +145,14 @@ void store_tidy(struct store *s)
 }
 
 /* Reads `blocks` blocks into the hash; false when they are not there. */
-static bool hash_blocks(int fd, struct transfer_hash *h, uint64_t blocks, uint64_t size)
+static bool hash_blocks(const struct store *s, int fd, struct transfer_hash *h,
+                        uint64_t blocks, uint64_t size)
 {
     uint8_t *buf = malloc(TRANSFER_BLOCK);
     bool good = buf != NULL;
     for (uint64_t i = 0; good && i < blocks; i++) {
+        if (s->alive != NULL)
+            s->alive(s->ctx);
         uint64_t from = i * TRANSFER_BLOCK;
         off_t data = lseek(fd, (off_t)from, SEEK_DATA);
         if (data < 0 || (uint64_t)data >= from + TRANSFER_BLOCK) {
@@ -169,12 +172,12 @@ static bool hash_blocks(int fd, struct transfer_hash *h, uint64_t blocks, uint64
     return good;
 }
 
-static uint64_t hash_of(int fd, uint64_t blocks, uint64_t size,
+static uint64_t hash_of(const struct store *s, int fd, uint64_t blocks, uint64_t size,
                         uint8_t out[static TRANSFER_HASH_LEN])
 {
     struct transfer_hash h;
     transfer_hash_begin(&h);
-    bool good = blocks > 0 && hash_blocks(fd, &h, blocks, size);
+    bool good = blocks > 0 && hash_blocks(s, fd, &h, blocks, size);
     transfer_hash_so_far(&h, size, out);
     return good ? blocks : 0;
 }
@@ -216,7 +219,7 @@ bool store_is(struct store *s, const struct transfer_file *file,
     unsigned number = 1;
     bool same = false;
     for (int fd; !same && (fd = open_whole(s, file, &number, path)) >= 0;) {
-        same = hash_of(fd, blocks, file->size, own) == blocks &&
+        same = hash_of(s, fd, blocks, file->size, own) == blocks &&
                memcmp(own, hash, sizeof(own)) == 0;
         (void)close(fd);
     }
@@ -244,7 +247,7 @@ uint64_t store_have(struct store *s, const char *who, const struct transfer_file
         uint64_t blocks = (uint64_t)st.st_size / TRANSFER_BLOCK;
         uint64_t all = transfer_blocks(file->size);
         blocks = blocks < all ? blocks : all;
-        have = hash_of(fd, blocks, blocks * TRANSFER_BLOCK, hash);
+        have = hash_of(s, fd, blocks, blocks * TRANSFER_BLOCK, hash);
     }
     if (fd >= 0)
         (void)close(fd);
@@ -281,7 +284,7 @@ int store_begin(struct store *s, struct store_part *p, const char *who,
         err = POSTERN_ERR_INUSE;
     else if (ftruncate(p->fd, (off_t)(from * TRANSFER_BLOCK)) != 0)
         err = err_of(errno);
-    else if (!hash_blocks(p->fd, &p->hash, from, from * TRANSFER_BLOCK))
+    else if (!hash_blocks(s, p->fd, &p->hash, from, from * TRANSFER_BLOCK))
         err = POSTERN_ERR_IO;
     p->blocks = from;
     if (err != 0) {

@@ -13,6 +13,9 @@
 struct store {
     int dir;   /* -1: none is open */
     int parts; /* made when needed */
+    /* Called now and then while much is read; NULL: not. */
+    void (*alive)(void *ctx);
+    void *ctx;
 };
 
 MUST_CHECK int store_open(struct store *s, const char *dir, struct fault *f);

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from .actors import HOST, postern
+from .conftest import full
 from .net import run, wait_until
 from .test_badinput import says
 
@@ -359,6 +360,19 @@ def test_whatever_reason_the_other_end_gives(pair):
         proc.popen.stdin.write((words.hex() + "\n").encode())
         proc.popen.stdin.flush()
         says(p.send(a, json=False), 1, want)
+
+
+def test_a_receiver_that_does_not_answer(pair):
+    p = pair
+    p.receive()
+    p.proc.signal(signal.SIGSTOP)
+    proc = p.g.client.start("send", p.file("a", 5), HOST)
+    wait_until(lambda: "waiting: the receiver on home does not answer; this ends after 30 s" in proc.stderr, 15, "it says so")
+    if full():
+        assert proc.wait(40) == 1 and "nothing came from the receiver on home for 30 s" in proc.stderr, proc.stderr
+        proc = p.g.client.start("send", p.file("a", 5), HOST)
+    p.proc.signal(signal.SIGCONT)
+    assert proc.wait(10) == 0 and list(p.files()) == ["a"], proc.stderr
 
 
 def test_one_device_does_not_keep_receive_from_another(pair):
