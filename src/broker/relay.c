@@ -48,7 +48,9 @@ struct pair {
         link; /* in waiting, by start; in active or halves, by last use; in dead */
     struct list busy; /* has more to move without waiting */
     uint64_t at_ms;
-    struct keymap_node name; /* hash of client, host and conv */
+    struct keymap_node name; /* hash of client, host and conv; the newest has it */
+    struct pair *elder;      /* of the same name, until this one is joined */
+    struct pair *heir;
     struct share_place shares[SHARE_MAX];
     uint8_t conv[CONV_LEN];
     struct side side[SIDE_COUNT];
@@ -120,6 +122,20 @@ static void mourn(struct relay *r, const struct pair *p)
     r->mourned_count++;
 }
 
+/* Whoever is left has the name. */
+static void part(struct relay *r, struct pair *p)
+{
+    if (p->heir == NULL)
+        keymap_remove(&r->names, &p->name);
+    else
+        p->heir->elder = NULL;
+    if (p->elder != NULL) {
+        p->elder->heir = NULL;
+        keymap_add(&r->names, &p->elder->name);
+    }
+    p->heir = p->elder = NULL;
+}
+
 /* Ends a pair; its memory stays until no event of this round can name it. */
 static void pair_end(struct relay *r, struct pair *p, bool reset)
 {
@@ -138,7 +154,7 @@ static void pair_end(struct relay *r, struct pair *p, bool reset)
     }
     if (p->joined)
         mourn(r, p);
-    keymap_remove(&r->names, &p->name);
+    part(r, p);
     shares_give(&r->shares, p->shares);
     list_remove(&p->busy);
     list_remove(&p->link);
@@ -327,11 +343,24 @@ void relay_end(struct relay *r, const struct relay_ask *names)
 {
     uint8_t name[KEY_LEN];
     name_of(name, names);
-    struct keymap_node *n = keymap_find(&r->names, name);
-    if (n == NULL)
-        return;
-    pair_end(r, LIST_OWNER(n, struct pair, name), true);
+    struct keymap_node *n;
+    while ((n = keymap_find(&r->names, name)) != NULL) /* and the elder */
+        pair_end(r, LIST_OWNER(n, struct pair, name), true);
     bury(r);
+}
+
+/* The pair of that name which may go on until a new one is joined. */
+static struct pair *find_elder(struct relay *r, const struct relay_ask *names)
+{
+    uint8_t name[KEY_LEN];
+    name_of(name, names);
+    struct keymap_node *n = keymap_find(&r->names, name);
+    struct pair *p = n != NULL ? LIST_OWNER(n, struct pair, name) : NULL;
+    struct pair *elder = p != NULL ? p->elder : NULL;
+    if (p == NULL || p->joined)
+        return p;
+    pair_end(r, p, true);
+    return elder;
 }
 
 /* May make room for another: it waits, or has been idle for long. */
@@ -431,10 +460,15 @@ int relay_issue(struct relay *r, const struct relay_ask *ask, struct relay_ticke
                               .host = ask->host,
                               .from = ask->from,
                               .client_max = ask->client_max};
-    relay_end(r, ask);
+    enum share_of of = SHARE_CLIENT;
+    /* It makes room itself where that is needed. */
+    if (find_elder(r, ask) != NULL &&
+        (r->stats.pairs_open >= r->pairs_max || shares_full(&r->shares, &share, &of)))
+        relay_end(r, ask);
     *whose = make_room_for(r, &share);
     bury(r);
-    struct pair *p = *whose == NULL ? calloc(1, sizeof(*p)) : NULL;
+    struct pair *elder = find_elder(r, ask),
+                *p = *whose == NULL ? calloc(1, sizeof(*p)) : NULL;
     if (p == NULL || shares_take(&r->shares, &share, p, p->shares) != 0) {
         free(p);
         *whose = *whose != NULL ? *whose : "anybody";
@@ -442,6 +476,11 @@ int relay_issue(struct relay *r, const struct relay_ask *ask, struct relay_ticke
     }
     memcpy(p->conv, ask->conv, CONV_LEN);
     name_of(p->name.key, ask);
+    if (elder != NULL) {
+        p->elder = elder;
+        elder->heir = p;
+        keymap_remove(&r->names, &elder->name);
+    }
     keymap_add(&r->names, &p->name);
     add_side(r, p, SIDE_CLIENT, out->client);
     add_side(r, p, SIDE_HOST, out->host);
@@ -514,6 +553,8 @@ static int pair_start(struct relay *r, struct pair *p)
 {
     static const uint8_t joined = RELAY_JOINED;
     p->joined = true;
+    if (p->elder != NULL)
+        pair_end(r, p->elder, true);
     for (int i = 0; i < SIDE_COUNT; i++) {
         p->flow[i].from_fd = p->side[i].fd;
         p->flow[i].to_fd = p->side[1 - i].fd;

@@ -44,11 +44,11 @@ struct relay_ask {
 };
 
 /*
- * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS; the pair
- * that had the same names before ends. Where a share is used up its least pair makes
- * room: one that waits, the oldest first, else one that was idle for longest.
- * POSTERN_ERR_LIMIT when all are in use, and then `*whose` says in words for whom there
- * is none.
+ * Issues one ticket for each side of a new pair, good for LIMIT_TICKET_MS; a pair
+ * that has the same names goes on until the new one is joined. Where a share is used up
+ * its least pair makes room: one that waits, the oldest first, else one that was idle
+ * for longest. POSTERN_ERR_LIMIT when all are in use, and then `*whose` says in words
+ * for whom there is none.
  */
 MUST_CHECK int relay_issue(struct relay *r, const struct relay_ask *ask,
                            struct relay_tickets *out, const char **whose);

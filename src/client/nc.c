@@ -33,6 +33,7 @@ enum bridge_end {
     BRIDGE_DRAINED, /* stdout got the stream to its end */
     BRIDGE_BROKEN,  /* a write to stdout failed: `error` */
     BRIDGE_LEFT,    /* nobody reads stdout, and stdin has ended or pauses */
+    BRIDGE_UNREAD,  /* stdin failed before its end: `error` */
     BRIDGE_END_COUNT
 };
 
@@ -47,7 +48,7 @@ struct stdio_bridge {
     pthread_mutex_t lock;
     struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
-    int error;
+    int error[BRIDGE_END_COUNT]; /* of errno */
     void (*on_end)(void *ctx, enum bridge_end how, int error);
     void *ctx;
 };
@@ -56,7 +57,7 @@ static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
 {
     (void)pthread_mutex_lock(&b->lock);
     b->ended[how] = true;
-    b->error = error;
+    b->error[how] = error;
     if (wake_is_open(&b->done))
         wake_up(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
@@ -71,7 +72,7 @@ static void on_done(void *ctx)
         b->ended[how] = false;
         (void)pthread_mutex_unlock(&b->lock);
         if (ended)
-            b->on_end(b->ctx, (enum bridge_end)how, b->error);
+            b->on_end(b->ctx, (enum bridge_end)how, b->error[how]);
     }
 }
 
@@ -116,18 +117,41 @@ static bool send_all(struct stdio_bridge *b, const uint8_t *buf, size_t len)
     return true;
 }
 
+/*
+ * What ends stdin without an error: a terminal that hung up, also before it was looked
+ * at, and a descriptor that is not for reading, which is how nohup says "no input".
+ */
+static bool is_end(int err)
+{
+    return err == EBADF || (err == EIO && (isatty(STDIN_FILENO) || errno == EIO));
+}
+
+/* 0 at its end, or where nobody takes it any more; else what failed, of errno. */
+static int copy_stdin(struct stdio_bridge *b, uint8_t *buf)
+{
+    while (wait_for(b, STDIN_FILENO, WATCH_READ, PAUSE_MS)) {
+        ssize_t n = read(STDIN_FILENO, buf, COPY_BYTES);
+        int err = n < 0 ? errno : 0;
+        if (err == EINTR || err == EAGAIN)
+            continue;
+        if (err != 0)
+            return is_end(err) ? 0 : err;
+        if (n == 0 || !send_all(b, buf, (size_t)n))
+            break;
+    }
+    return 0;
+}
+
 static void *copy_in(void *arg)
 {
     struct stdio_bridge *b = arg;
     uint8_t *buf = malloc(COPY_BYTES);
-    while (buf != NULL && wait_for(b, STDIN_FILENO, WATCH_READ, PAUSE_MS)) {
-        ssize_t n = read(STDIN_FILENO, buf, COPY_BYTES);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN))
-            continue;
-        if (n <= 0 || !send_all(b, buf, (size_t)n))
-            break;
-    }
+    int err = buf != NULL ? copy_stdin(b, buf) : ENOMEM;
     free(buf);
+    if (err != 0) { /* half of it is no whole: the stream gets no end */
+        tell(b, BRIDGE_UNREAD, err);
+        return NULL;
+    }
     sock_end_writing(b->fd);
     if (!unread(b)) /* it may come to that later */
         (void)wait_for(b, -1, 0, 0);
@@ -186,8 +210,8 @@ static void *copy_out(void *arg)
     struct stdio_bridge *b = arg;
     uint8_t *buf = malloc(COPY_BYTES);
     bool any = false, watched = true;
-    int err = 0;
-    while (buf != NULL && err == 0) {
+    int err = buf != NULL ? 0 : ENOMEM;
+    while (err == 0) {
         wait_stream(b, &watched);
         ssize_t n = sock_read(b->fd, buf, COPY_BYTES);
         if (n == POSTERN_ERR_AGAIN)
@@ -406,24 +430,41 @@ static void on_tick(void *ctx)
         client_stop(s->client, 0, NULL);
 }
 
+static void fail_output(struct nc *s, int error)
+{
+    struct fault f;
+    (void)fault_set(&f, error == ENOSPC ? POSTERN_ERR_FULL : POSTERN_ERR_IO,
+                    error == EBADF ? "send it to /dev/null where nobody wants it"
+                                   : "free some space or send it elsewhere",
+                    "cannot write the output: %s",
+                    error == EBADF ? "stdout was closed" : strerror(error));
+    client_stop(s->client, f.code, &f);
+}
+
+/* With this process the stream ends, in disorder. */
+static void fail_input(struct nc *s, int error)
+{
+    struct fault f;
+    (void)fault_set(&f, POSTERN_ERR_IO,
+                    "the service got only a part: check what is read, and try again",
+                    "standard input: %s", strerror(error));
+    client_stop(s->client, f.code, &f);
+}
+
 static void on_bridge_end(void *ctx, enum bridge_end how, int error)
 {
     struct nc *s = ctx;
-    struct fault f;
     if (how == BRIDGE_DRAINED) {
         s->drained = true;
         finish(s);
     } else if (how == BRIDGE_LEFT) {
         timer_every(&s->tick, TICK_MS, TICK_MS);
+    } else if (how == BRIDGE_UNREAD) {
+        fail_input(s, error);
     } else if (error == EPIPE) {
         client_stop(s->client, 0, NULL);
     } else {
-        (void)fault_set(&f, error == ENOSPC ? POSTERN_ERR_FULL : POSTERN_ERR_IO,
-                        error == EBADF ? "send it to /dev/null where nobody wants it"
-                                       : "free some space or send it elsewhere",
-                        "cannot write the output: %s",
-                        error == EBADF ? "stdout was closed" : strerror(error));
-        client_stop(s->client, f.code, &f);
+        fail_output(s, error);
     }
 }
 

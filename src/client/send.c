@@ -40,6 +40,7 @@ struct sending {
     struct fault *f;
     bool ready, over; /* the other end has said what it has; it has ended */
     size_t answers;   /* due: STORED of what was sent */
+    int unread;       /* of errno, where a file failed; 0: it was shorter */
     uint64_t total, done, resumed; /* bytes of files */
     uint64_t began_us, drawn_us, told_us;
     const struct send_item *current;
@@ -147,6 +148,7 @@ static int on_differs(struct sending *s, struct wire_reader *r)
     return 0;
 }
 
+/* The last "; " parts what went wrong from what to do; both are another's words. */
 static int on_fail(struct sending *s, size_t len)
 {
     char words[TRANSFER_PATH_LEN];
@@ -154,12 +156,16 @@ static int on_fail(struct sending *s, size_t len)
     memcpy(words, s->in + TRANSFER_HEAD, n);
     words[n] = '\0';
     utf8_make_plain(words);
-    char *advice = strrchr(words, ';');
-    if (advice != NULL)
-        *advice++ = '\0';
+    char *advice = "";
+    for (char *at = words; (at = strstr(at, "; ")) != NULL; at += 2)
+        advice = at;
+    if (*advice != '\0') {
+        *advice = '\0';
+        advice += 2;
+    }
     return fault_set(s->f, POSTERN_ERR_REFUSED,
-                     advice != NULL && *advice != '\0' ? advice + 1 : "send it again",
-                     "%s: %.250s", s->host, words);
+                     *advice != '\0' ? advice : "send it again", "%s: %.250s", s->host,
+                     *words != '\0' ? words : "refused without a reason");
 }
 
 static int on_answer(struct sending *s, enum transfer_type type, size_t len)
@@ -323,8 +329,11 @@ static int64_t send_block(struct sending *s, int fd, struct transfer_hash *h,
         err = quiet ? 0 : send_numbers(s, TRANSFER_ZEROS, NULL, &zeros);
         return err != 0 ? err : (int64_t)zeros;
     }
-    if (pread(fd, s->block, len, (off_t)from) != (ssize_t)len)
+    ssize_t n = pread(fd, s->block, len, (off_t)from);
+    if (n != (ssize_t)len) {
+        s->unread = n < 0 ? errno : 0;
         return POSTERN_ERR_IO;
+    }
     transfer_hash_block(h, s->block, len);
     if (!quiet)
         err = transfer_is_zero(s->block, len)
@@ -397,8 +406,10 @@ static int send_content(struct sending *s, size_t i, int fd)
     if (err != 0 || has_changed(fd, item)) {
         s->answers--;
         return give_up_file(s, item,
-                            "it changed while it was sent; send it again when it "
-                            "stands still");
+                            err != 0 && s->unread != 0
+                                ? strerror(s->unread)
+                                : "it changed while it was sent; send it again when it "
+                                  "stands still");
     }
     transfer_hash_so_far(&h, item->file.size, hash);
     return send_frame(s, TRANSFER_END, hash, sizeof(hash));

@@ -206,6 +206,8 @@ static void send_request(struct paths *p, struct paths_path *x, uint16_t len,
 
 static uint16_t base_len(const struct paths_path *x)
 {
+    if (in_order(x) && x->large)
+        return PROBE_LEN_MIN;
     return x->stream ? PROBE_LEN_STREAM : PROBE_LEN_BASE;
 }
 
@@ -507,7 +509,7 @@ static bool bury(struct paths *p, uint64_t now_us, struct paths_action *out)
         if (now_us < dead_at_us(p, x))
             continue;
         x->told_dead = true;
-        if (p->wanted == x->id)
+        if (!p->leads && p->wanted == x->id)
             p->wanted = PATHS_NONE;
         if (!p->leads)
             continue;
@@ -671,7 +673,7 @@ void paths_set_meagre(struct paths *p, uint32_t id)
 {
     struct paths_path *x = find(p, id);
     if (x != NULL)
-        x->meagre = true;
+        x->meagre = x->large = true; /* the session's first packets came over it */
 }
 
 void paths_remove(struct paths *p, uint32_t id, uint64_t now_us)
@@ -700,8 +702,7 @@ void paths_want(struct paths *p, uint32_t id, uint64_t now_us)
     if (id == p->current)
         return;
     x->told_dead = false;
-    x->asked_us = 0;
-    x->unanswered = x->streak = 0;
+    x->asked_us = x->unanswered = x->streak = 0;
 }
 
 void paths_force(struct paths *p, uint32_t id, uint64_t now_us)
@@ -875,8 +876,8 @@ bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
         p->wanted_at_us = 0;
         p->need = 0;
         x->answered_us = now_us; /* it came on it just now */
-        x->asked_us = 0;
-        x->unanswered = 0;
+        x->asked_us = x->unanswered = 0;
+        x->large = true; /* the client has proven it */
     }
     *reply = (struct path_probe){.flags = PROBE_RESPONSE, .txn = q->txn, .use = p->use};
     reply->flags |= p->leads ? PROBE_CLIENT : 0;
@@ -922,14 +923,14 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         x->stirs = !answered(p, x) && now_us >= x->full_us + stir_pause_us(x);
         return rtt; /* large ones may be lost all the same */
     }
+    x->large = x->large || r->len >= base_len(x);
     bool first = p->census && id == p->current && !answered(p, x);
     if (r->sent_us > x->answered_us)
         x->answered_us = r->sent_us;
     if (first && answered(p, x))
         begin_use(p, now_us); /* to the host it may be another one now */
     uint64_t was_silent_us = x->asked_us != 0 ? now_us - x->asked_us : 0;
-    x->asked_us = 0;
-    x->unanswered = 0;
+    x->asked_us = x->unanswered = 0;
     x->streak++;
     x->told_dead = x->stirs = false;
     if (r->use && id == p->current)

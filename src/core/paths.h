@@ -7,7 +7,8 @@
  * PROBE_LEN_STREAM over TCP) that the peer answered with as many on the same path: both
  * ways, and at the size that every packet may have. Nothing is moved to a path before
  * that (RFC 9000 section 8.2 in other words), and what arrives by itself proves
- * nothing: it says neither that our packets arrive, nor that large ones do.
+ * nothing: it says neither that our packets arrive, nor that large ones do. On a byte
+ * stream that is proven small probes say as much: they wait behind what is large.
  *
  * Doubt. Data that the peer did not acknowledge for max(0.2 s, 2 probe timeouts), or a
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
@@ -87,6 +88,7 @@ struct paths_path {
     uint32_t id; /* PATHS_NONE: free slot */
     bool stream; /* takes packets of any size */
     bool meagre; /* carries little: taken when no other answers */
+    bool large;  /* it answered a request of the size that proves it */
     bool told_dead;
     bool stirs;           /* it answered a small request, and is to be asked in full */
     uint64_t full_us;     /* when that was done last */
@@ -121,8 +123,8 @@ struct paths {
     struct paths_request requests[PATHS_REQUESTS];
     uint32_t txn;
     uint32_t use; /* the client's count of choices, own or heard */
-    bool use_open;
     unsigned use_tries;
+    bool use_open;
     uint64_t use_at_us, wanted_at_us;
     /* the peer's requests: none is answered twice */
     uint32_t seen_max;
@@ -134,24 +136,24 @@ struct paths {
     /* evidence on the path in use */
     uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
     uint64_t progress_us; /* when something was acknowledged last */
-    bool awaited;         /* data came, then silence: perhaps more is waited for */
     uint64_t received_us, check_at_us;
     unsigned fruitless; /* doubts in a row that came to nothing */
     uint32_t rtt_us, pto_us;
-    uint64_t late_us;    /* how late answers are here and elsewhere on this line */
     uint32_t own_rtt_us; /* of the path moved to, and until when no less is believed */
     uint64_t own_until_us;
+    uint64_t late_us; /* how late answers are here and elsewhere on this line */
     unsigned streams;
-    bool armed; /* data moved since the last silence was looked into */
+    bool awaited; /* data came, then silence: perhaps more is waited for */
+    bool armed;   /* data moved since the last silence was looked into */
     bool revived;
     bool asked; /* a question by the caller or by a silence is to go out */
-    /* packet size */
-    uint16_t size; /* of the largest packets that leave */
-    uint64_t full_at_us, full_since_us, large_us;
-    unsigned full_tries;
-    bool renew;
+    bool renew; /* the client is to begin anew */
     unsigned renew_tries;
     uint64_t renew_at_us;
+    /* packet size */
+    uint16_t size; /* of the largest packets that leave */
+    unsigned full_tries;
+    uint64_t full_at_us, full_since_us, large_us;
 };
 
 enum paths_action_type {

@@ -7,7 +7,7 @@
 #include "core/utf8.h"
 #include "core/wire.h"
 
-enum { NAME_MAX_BYTES = 240, DEPTH_MAX = 64 };
+enum { NAME_MAX_BYTES = 240 };
 
 void transfer_head(uint8_t head[static TRANSFER_HEAD], enum transfer_type type,
                    size_t len)
@@ -84,7 +84,7 @@ static void clean_name(char *name, size_t len, bool first)
 int transfer_clean_path(char path[static TRANSFER_PATH_LEN])
 {
     char out[TRANSFER_PATH_LEN] = "";
-    size_t used = 0, depth = 0;
+    size_t used = 0;
     for (char *at = path; *at != '\0';) {
         size_t len = strcspn(at, "/");
         char *next = at + len + (at[len] == '/');
@@ -95,13 +95,12 @@ int transfer_clean_path(char path[static TRANSFER_PATH_LEN])
                 out[used++] = '/';
             memcpy(out + used, at, kept);
             out[used + kept] = '\0';
-            clean_name(out + used, kept, depth == 0);
+            clean_name(out + used, kept, used == 0);
             used += kept;
-            depth++;
         }
         at = next;
     }
-    if (depth == 0 || depth > DEPTH_MAX)
+    if (used == 0)
         return POSTERN_ERR_INVALID;
     memcpy(path, out, used + 1);
     return 0;

@@ -82,7 +82,7 @@ MUST_CHECK int transfer_get_file(struct transfer_file *f, const uint8_t *buf,
 /*
  * Makes a path that cannot leave the directory it is stored in, nor hide there: no
  * "..", no '/' in front, no control characters, no dot in front of the first name.
- * POSTERN_ERR_INVALID when nothing is left or it is too deep.
+ * POSTERN_ERR_INVALID when nothing is left.
  */
 MUST_CHECK int transfer_clean_path(char path[static TRANSFER_PATH_LEN]);
 /* "photo.jpg" and 2: "photo (2).jpg", cut to fit a file's name. */

@@ -44,6 +44,7 @@ struct incoming {
     struct store_part part;
     size_t current; /* the file of `part` */
     bool listed;
+    bool failed; /* both ends were told why */
     uint8_t buf[TRANSFER_FRAME_MAX];
 };
 
@@ -107,6 +108,7 @@ static int fail(struct incoming *in, int err, const char *advice, const char *wh
 {
     struct fault f;
     char words[sizeof(f.what) + sizeof(f.advice)];
+    in->failed = true;
     (void)snprintf(words, sizeof(words), "%s; %s", what, advice);
     if (say(in, TRANSFER_FAIL, words, strlen(words)) == 0)
         let_read(in->fd);
@@ -140,8 +142,10 @@ static int fail_file(struct incoming *in, int err, const struct transfer_file *f
 
 static int on_file(struct incoming *in, const uint8_t *data, size_t len)
 {
-    if (in->listed || in->count == TRANSFER_FILES_MAX)
+    if (in->listed)
         return POSTERN_ERR_PROTO;
+    if (in->count == TRANSFER_FILES_MAX)
+        return POSTERN_ERR_LIMIT;
     if (in->count == in->room) {
         size_t room = in->room == 0 ? 16 : 2 * in->room;
         void *files = realloc(in->files, room * sizeof(*in->files));
@@ -310,12 +314,33 @@ static int on_frame(struct incoming *in, enum transfer_type type, size_t len)
     }
 }
 
+/* Whatever ends it, but that he went away himself, he is told; here and nowhere else.
+ */
+static void refuse(struct incoming *in, int err)
+{
+    const char *what = postern_strerror(err), *advice = "send it again";
+    if (err == POSTERN_ERR_PROTO) {
+        what = "what it sends makes no sense";
+        advice = "update the older one";
+    } else if (err == POSTERN_ERR_INVALID) {
+        what = "a path in its list has no name";
+        advice = "send it under another name";
+    } else if (err == POSTERN_ERR_LIMIT) {
+        what = "its list has too many files";
+        advice = "send fewer at once, or an archive";
+    } else if (err == POSTERN_ERR_NOMEM) {
+        what = "this machine has no memory left for its list";
+        advice = "send fewer at once, or an archive";
+    }
+    if (!in->failed && err != POSTERN_ERR_CLOSED)
+        (void)fail(in, err, advice, what);
+}
+
 static void serve_sender(struct incoming *in)
 {
     uint8_t head[TRANSFER_HEAD];
     enum transfer_type type;
     size_t len;
-    bool begun = false;
     int err = 0;
     in->part.fd = -1;
     while (err == 0) {
@@ -326,14 +351,12 @@ static void serve_sender(struct incoming *in)
             err = read_all(in->fd, in->buf, len);
         if (err == 0)
             err = on_frame(in, type, len);
-        begun = begun || err == 0;
     }
     bool half = in->part.fd >= 0;
     store_leave(in->store, &in->part, false);
     store_tidy(in->store);
-    if (err == POSTERN_ERR_PROTO && begun)
-        (void)fail(in, err, "update the older one", "what it sends makes no sense");
-    else if (err == POSTERN_ERR_CLOSED && half)
+    refuse(in, err);
+    if (err == POSTERN_ERR_CLOSED && half)
         log_warn("%s went away in the middle of %.200s: when it sends that again, it "
                  "goes on where it was",
                  in->who, in->files[in->current].path);

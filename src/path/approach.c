@@ -730,6 +730,19 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
         kind_table[p->kind]->on_dead(a->kinds[p->kind], p);
 }
 
+bool approach_on_path_silent(struct approach *a, struct path *p)
+{
+    const struct kind_ops *kind = kind_table[p->kind];
+    return kind->on_silent != NULL && kind->on_silent(a->kinds[p->kind], p);
+}
+
+void approach_on_path_back(struct approach *a, struct path *p)
+{
+    p->silent = false;
+    if (kind_table[p->kind]->on_back != NULL)
+        kind_table[p->kind]->on_back(a->kinds[p->kind], p);
+}
+
 void approach_on_path_rtt(struct approach *a, const struct path *p)
 {
     if (a->lead == NULL)

@@ -80,6 +80,10 @@ void approach_set_established(struct approach *a);
 void approach_on_path_used(struct approach *a, struct path *p);
 /* `p` swallows packets. */
 void approach_on_path_dead(struct approach *a, struct path *p, const char *reason);
+/* Nothing comes on it any more. True: it is kept, `silent`, and another made beside. */
+bool approach_on_path_silent(struct approach *a, struct path *p);
+/* It was silent, and has answered. */
+void approach_on_path_back(struct approach *a, struct path *p);
 /* Client: its round trip was measured once more; p->rtt_us. Nothing at a host. */
 void approach_on_path_rtt(struct approach *a, const struct path *p);
 void approach_on_uplink(struct approach *a, bool up);

@@ -32,6 +32,11 @@ struct kind_ops {
     void (*on_used)(void *k, struct path *p);
     /* The session says that it is a black hole: forget it; no report. */
     void (*on_dead)(void *k, struct path *p);
+    /* Nothing comes on it. True: it is kept and asked on, `silent`, while another is
+     * made beside it. False, and where this is NULL: it is dead. */
+    bool (*on_silent)(void *k, struct path *p);
+    /* One that was kept so has answered. */
+    void (*on_back)(void *k, struct path *p);
     /* The session's handshake is complete: what waited for it may begin. */
     void (*on_established)(void *k);
     /* What people should know of it beside the ladder's reason; NULL: nothing. */

@@ -5,6 +5,10 @@
  * Until the pair stands, a few packets travel inside the control connections (Carry),
  * so that the first byte never waits for a handshake with the broker. When the pair
  * breaks they do so again until a new one stands.
+ *
+ * A pair on which nothing comes any more is kept while its connection stands, for a
+ * line that has become slow delivers what is under way: another is made beside it, and
+ * whichever answers first carries.
  */
 #include "path/kind.h"
 
@@ -63,6 +67,7 @@ struct relay {
     uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
     uint32_t lost_told;
     char note[200]; /* why the broker has no pair for us; empty: it has */
+    bool doubted;   /* another is asked for because nothing came through the pair */
     bool busy, freed;
 };
 
@@ -114,6 +119,17 @@ static int carry_send(struct path *p, const uint8_t *buf, size_t len,
 
 static const struct path_ops carry_ops = {carry_send};
 
+/* There is none, or nothing comes through it. */
+static bool wants_pair(const struct relay *r)
+{
+    return r->pair == NULL || framed_path(r->pair)->silent;
+}
+
+static bool is_trying(const struct relay *r)
+{
+    return r->dial != NULL || r->fd >= 0;
+}
+
 static void carry_works(struct relay *r)
 {
     if (r->carry_proven || r->pair != NULL || !r->running)
@@ -146,6 +162,17 @@ static void socket_close(struct relay *r)
     r->fd = -1;
 }
 
+/* `why`: given up; NULL: no more wanted. */
+static void forget(struct relay *r, struct framed *pair, const char *why)
+{
+    if (why != NULL)
+        approach_lost(r->approach, framed_path(pair), why);
+    approach_path_retire(r->approach, framed_path(pair));
+    if (why != NULL) /* who sees an end in order takes it for the program's */
+        framed_reset(pair);
+    framed_free(pair);
+}
+
 /* Forgets the pair, and carries again when that was `why`. */
 static void pair_drop(struct relay *r, const char *why)
 {
@@ -157,29 +184,40 @@ static void pair_drop(struct relay *r, const char *why)
         r->carry_proven = false;
         if (uplink_is_up(approach_config_of(r->approach)->uplink))
             carry_works(r);
-        approach_lost(r->approach, framed_path(pair), why);
     }
-    approach_path_retire(r->approach, framed_path(pair));
-    if (why != NULL) /* given up: who sees an end in order takes it for the program's */
-        framed_reset(pair);
-    framed_free(pair);
+    forget(r, pair, why);
 }
 
-/* The pair, or the try to make one, is over: go on carrying, and ask for a new one. */
+/* A client asks for another pair before long. */
+static void ask_later(struct relay *r)
+{
+    if (r->running && approach_config_of(r->approach)->client)
+        set_timer(r, pause_ms(r, RETRY_FIRST_MS, RETRY_MAX_MS));
+}
+
+/* The try to make a pair is over; one that stands, stands. */
+static void try_failed(struct relay *r, const char *why)
+{
+    log_debug("relay: %s", why);
+    socket_close(r);
+    timer_stop(&r->timer);
+    if (r->pair == NULL && r->lost != r->lost_told)
+        approach_offer_soon(r->approach);
+    if (wants_pair(r))
+        ask_later(r);
+}
+
+/* Go on carrying, until the try that is under way makes a new one, or another. */
 static void pair_broke(struct relay *r, const char *why)
 {
-    bool stood = r->pair != NULL;
-    socket_close(r);
     pair_drop(r, why);
-    if (stood) { /* what broke it may have broken the connection to the broker, unheard
-                  */
-        r->lost++;
-        approach_offer_soon(r->approach); /* the peer's half is worth nothing now */
-        uplink_suspect(approach_config_of(r->approach)->uplink);
-    }
-    if (!r->running || !approach_config_of(r->approach)->client)
+    r->lost++;
+    if (is_trying(r)) /* the broker ends the old one when the new one is joined */
         return;
-    set_timer(r, pause_ms(r, RETRY_FIRST_MS, RETRY_MAX_MS));
+    approach_offer_soon(r->approach); /* the peer's half is worth nothing now */
+    /* What broke it may have broken the connection to the broker, unheard. */
+    uplink_suspect(approach_config_of(r->approach)->uplink);
+    ask_later(r);
 }
 
 static void on_pair_broke(void *ctx, struct framed *f, const char *why)
@@ -198,15 +236,16 @@ static void on_joined(struct relay *r)
     int fd = r->fd;
     r->fd = -1;
     socket_close(r); /* the poll, not the connection */
+    struct framed *old = r->pair, *pair;
     r->failures = 0;
     timer_stop(&r->timer);
-    if (framed_new(&r->pair, net_of(r), fd, PATH_RELAY,
-                   approach_next_path_id(r->approach), on_pair_broke, r) != 0) {
+    if (framed_new(&pair, net_of(r), fd, PATH_RELAY, approach_next_path_id(r->approach),
+                   on_pair_broke, r) != 0) {
         close(fd);
-        r->pair = NULL;
-        pair_broke(r, "out of memory");
+        try_failed(r, "out of memory");
         return;
     }
+    r->pair = pair;
     struct path *p = framed_path(r->pair);
     p->rtt_us *= 2;  /* the socket ends at the broker */
     if (r->by_tls) { /* and the path's at TLS, on this side */
@@ -217,6 +256,8 @@ static void on_joined(struct relay *r)
     net_of(r)->relay_by_tls = r->by_tls;
     approach_path_new(r->approach, p);
     approach_proven(r->approach, p);
+    if (old != NULL)
+        forget(r, old, "the relay pair is made anew");
     if (r->carry_proven) {
         r->carry_proven = false;
         approach_lost(r->approach, &r->carry.base, "the relay pair stands");
@@ -235,7 +276,7 @@ static void dial(struct relay *r)
     r->broker = *uplink_broker_addr(u);
     if (uplink_reach(u, &r->dial, ms, on_dialed, r) != 0) {
         r->dial = NULL;
-        pair_broke(r, "the broker's relay cannot be reached");
+        try_failed(r, "the broker's relay cannot be reached");
     }
 }
 
@@ -246,7 +287,7 @@ static void dial(struct relay *r)
 static void not_heard(struct relay *r, const char *why)
 {
     if (r->heard || r->by_tls) {
-        pair_broke(r, why);
+        try_failed(r, why);
         return;
     }
     socket_close(r);
@@ -271,7 +312,7 @@ static void on_dialed(void *ctx, int err, int fd)
     uint8_t preface[RELAY_PREFACE_LEN];
     r->dial = NULL;
     if (err != 0) {
-        pair_broke(r, "the broker's relay cannot be reached");
+        try_failed(r, "the broker's relay cannot be reached");
         return;
     }
     (void)!sock_local(fd, &r->local);
@@ -279,18 +320,18 @@ static void on_dialed(void *ctx, int err, int fd)
     if (r->by_tls)
         fd = wrap(r, fd);
     if (fd < 0) {
-        pair_broke(r, "out of memory");
+        try_failed(r, "out of memory");
         return;
     }
     r->fd = fd;
     relay_preface_encode(preface, r->ticket);
     if (watch_start(&r->watch, net_of(r)->loop, fd, WATCH_READ, on_byte, r) != 0) {
-        pair_broke(r, "out of memory");
+        try_failed(r, "out of memory");
         return;
     }
     set_timer(r, ANSWER_MS + 2 * approach_rtt_hint_us(r->approach) / 1000 + late_ms(r));
     if (!sock_say(fd, preface, sizeof(preface)))
-        pair_broke(r, "the broker's relay did not take our ticket");
+        try_failed(r, "the broker's relay did not take our ticket");
 }
 
 /* Carrying goes on in its bounds, and the pair is asked for again. */
@@ -298,8 +339,8 @@ static void no_pair(struct relay *r, const char *why)
 {
     (void)snprintf(r->note, sizeof(r->note), "%s; it is asked again by itself", why);
     log_debug("relay: %s", why);
-    if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
-        r->fd < 0 && r->dial == NULL)
+    if (approach_config_of(r->approach)->client && r->running && wants_pair(r) &&
+        !is_trying(r))
         set_timer(r, pause_ms(r, NO_PAIR_FIRST_MS, NO_PAIR_MAX_MS));
 }
 
@@ -311,9 +352,12 @@ static void on_ticket(void *k, const uint8_t *ticket, const char *why_none)
         return;
     }
     r->note[0] = '\0';
+    if (r->doubted && !wants_pair(r)) { /* it was late, and answers again */
+        r->doubted = false;
+        return;
+    }
+    r->doubted = false;
     socket_close(r);
-    /* The other side's half broke: ours is worth nothing. */
-    pair_drop(r, "the relay pair is made anew");
     memcpy(r->ticket, ticket, TICKET_LEN);
     r->by_tls = net_of(r)->relay_by_tls;
     dial(r);
@@ -350,7 +394,7 @@ static void on_timer(void *ctx)
     if (r->fd >= 0)
         not_heard(r, r->heard ? "the other side did not come to the relay"
                               : "the broker's relay does not answer");
-    else if (r->fd < 0 && r->running && r->dial == NULL)
+    else if (r->running && r->dial == NULL && wants_pair(r))
         approach_introduce_soon(r->approach);
 }
 
@@ -373,7 +417,7 @@ static void *relay_new(struct approach *a, enum path_kind kind)
 static void relay_start(void *k)
 {
     struct relay *r = k;
-    bool again = r->running && r->pair == NULL && r->dial == NULL && r->fd < 0;
+    bool again = r->running && wants_pair(r) && !is_trying(r);
     r->running = true;
     carry_list(r);
     approach_started(r->approach, PATH_RELAY);
@@ -408,7 +452,7 @@ static void relay_fill_offer(void *k, Offer *o)
     struct relay *r = k;
     /* Who has a newer one, or makes it, would only have the peer drop its half of it.
      */
-    if (r->pair == NULL && r->dial == NULL && r->fd < 0)
+    if (r->pair == NULL && !is_trying(r))
         r->lost_told = r->lost;
     o->relay_lost = r->lost_told;
 }
@@ -438,8 +482,8 @@ static void relay_on_offer(void *k, const Offer *o, bool renewed)
         socket_close(r);
         approach_introduce_soon(r->approach);
     }
-    if (approach_config_of(r->approach)->client && r->running && r->pair == NULL &&
-        r->fd < 0 && r->dial == NULL && !timer_is_active(&r->timer))
+    if (approach_config_of(r->approach)->client && r->running && wants_pair(r) &&
+        !is_trying(r) && !timer_is_active(&r->timer))
         set_timer(r, pause_ms(r, TICKET_WAIT_MS, RETRY_MAX_MS));
 }
 
@@ -495,11 +539,11 @@ static void relay_on_uplink(void *k, bool up)
         follow_broker(r);
         r->failures = 0; /* what failed before says nothing any more */
     }
-    if (!up || r->pair != NULL)
+    if (!up || !wants_pair(r))
         return;
     if (approach_is_established(r->approach)) /* what carried before carries again */
         carry_works(r);
-    if (r->dial == NULL && r->fd < 0)
+    if (!is_trying(r))
         approach_introduce_soon(r->approach);
     if (!c->client)
         approach_offer_soon(r->approach); /* the client sees that we are back */
@@ -508,12 +552,37 @@ static void relay_on_uplink(void *k, bool up)
 static void relay_on_dead(void *k, struct path *p)
 {
     struct relay *r = k;
-    if (r->pair != NULL && p == framed_path(r->pair))
+    if (r->pair != NULL && p == framed_path(r->pair)) {
+        socket_close(r);
         pair_broke(r, "nothing came through the relay any more");
-    else if (p == &r->carry.base) {
+    } else if (p == &r->carry.base) {
         r->carry_proven = false;
         uplink_suspect(approach_config_of(r->approach)->uplink);
     }
+}
+
+static bool relay_on_silent(void *k, struct path *p)
+{
+    struct relay *r = k;
+    if (r->pair == NULL || p != framed_path(r->pair) ||
+        netmon_way_of(&p->local, &p->remote) == NETMON_WAY_GONE)
+        return false;
+    p->silent = r->doubted = true;
+    uplink_suspect(approach_config_of(r->approach)->uplink);
+    if (!is_trying(r))
+        ask_later(r);
+    return true;
+}
+
+/* What has shown its ticket goes on: the broker may have joined it, and ended this. */
+static void relay_on_back(void *k, struct path *p)
+{
+    struct relay *r = k;
+    if (r->pair == NULL || p != framed_path(r->pair) || r->fd >= 0)
+        return;
+    socket_close(r);
+    timer_stop(&r->timer);
+    r->failures = 0;
 }
 
 static const char *relay_note(void *k)
@@ -533,5 +602,7 @@ const struct kind_ops relay_engine = {
     .on_carry = relay_on_carry,
     .on_uplink = relay_on_uplink,
     .on_dead = relay_on_dead,
+    .on_silent = relay_on_silent,
+    .on_back = relay_on_back,
     .note = relay_note,
 };

@@ -36,6 +36,8 @@ enum {
      * a port that a NAT may have forgotten: a fresh one begins beside it, a few times.
      */
     FRESH_CONNECT_MS = 1000, /* no connection yet */
+    FRESH_BESIDE_MS = 2000,  /* the same, beside one that stands: TCP itself has asked
+                              * again by then, and a line that became slow may answer */
     FRESH_WELCOME_MS = 2000, /* connected, and not welcomed: the broker may be busy */
     FRESH_MAX = 3,           /* in one try */
     /* Of what the broker carries for a device or a host (broker/limits.h), most. */
@@ -612,7 +614,7 @@ void uplink_begin_beside(struct uplink *u)
     uplink_line_free(u->beside);
     u->beside = line_new(u);
     u->beside_ms =
-        u->beside_ms == 0 ? FRESH_CONNECT_MS + late_ms(u, 2) : 2 * u->beside_ms;
+        u->beside_ms == 0 ? FRESH_BESIDE_MS + late_ms(u, 2) : 2 * u->beside_ms;
     if (u->beside_ms > most_ms) /* each is given time where the line is slow */
         u->beside_ms = most_ms;
     u->beside_us =

@@ -108,6 +108,13 @@ static void bury(struct tie *t, struct path *path, uint64_t silent_us)
     approach_on_path_dead(t->approach, path, reason);
 }
 
+/* It answers nothing; a path that answers may be dead to QUIC all the same. */
+static bool kept_beside(struct tie *t, struct path *path)
+{
+    return t->session != NULL && session_silent_since_us(t->session) != 0 &&
+           approach_on_path_silent(t->approach, path);
+}
+
 /*
  * Without the broker no other direct path can be found, but this one may answer again:
  * it is kept, and asked by the session like all that stand, until the broker is back.
@@ -122,7 +129,7 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
                netmon_way_of(&path->local, &path->remote) != NETMON_WAY_GONE) {
         path->silent = true;
         path->silent_since_us = clock_us() - silent_us;
-    } else {
+    } else if (!kept_beside(t, path)) {
         bury(t, path, silent_us);
     }
 }
@@ -130,7 +137,7 @@ static void on_path_dead(void *ctx, struct path *path, uint64_t silent_us)
 static struct path *find_kept(const struct tie *t)
 {
     LIST_EACH (struct path, p, approach_paths(t->approach), link)
-        if (p->silent)
+        if (p->silent && path_kind_is_direct(p->kind))
             return p;
     return NULL;
 }
@@ -145,7 +152,8 @@ static void bury_kept(struct tie *t)
 static void on_path_rtt(void *ctx, struct path *path)
 {
     struct tie *t = ctx;
-    path->silent = false;
+    if (path->silent)
+        approach_on_path_back(t->approach, path);
     approach_on_path_rtt(t->approach, path);
     if (t->events->on_answered != NULL)
         t->events->on_answered(t->ctx, path);

@@ -3,8 +3,11 @@ the clean end of half a stream; and what ends in order ends in order every time.
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import tty
 
 import pytest
 
@@ -206,6 +209,48 @@ def test_killed_nc_resets(stood):
     os.kill(proc.pid, signal.SIGKILL)
     g.server.wait_line("PUT", 10)
     assert "Errno 104" in g.server.stdout, g.server.stdout
+
+
+def connected_pair():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        near = socket.create_connection(door.getsockname())
+        return near, door.accept()[0]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_nc_tells_an_input_that_fails(stood, shared):
+    """It is no end of the input, for the service neither."""
+    g = stood
+    if shared:
+        shared_service(g)
+    for path, why in (("/proc/self/mem", "Input/output error"), ("/tmp", "Is a directory")):
+        proc = pipe_nc(g, f"NC < {path}")
+        assert proc.wait(15) == 1 and f"standard input: {why}" in proc.stderr, proc.stderr
+    stdin, far = connected_pair()
+    proc = pipe_nc(g, "exec NC", stdin=stdin)
+    stdin.close()
+    far.sendall(b"PUT 1000\nhalf")
+    wait_until(lambda: any("7000" in x for x in g.topo.host.ns.sockets("-t")), 10, "it")
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    assert proc.wait(15) == 1 and "standard input: Connection reset" in proc.stderr
+    g.server.wait_line("PUT", 10)
+    assert "Errno 104" in g.server.stdout, g.server.stdout
+
+
+def test_nc_ends_in_order_with_its_terminal(stood):
+    """A terminal that hung up is at its end, which a read tells as an error; and what
+    nohup gives for a terminal cannot be read."""
+    g = stood
+    near, far = os.openpty()
+    tty.setraw(far)
+    os.write(far, b"PUT 1\nx")
+    proc = pipe_nc(g, "NC", stdin=near)
+    os.close(far)
+    os.close(near)
+    assert proc.wait(15) == 0, proc.stderr
+    assert "PUT" not in g.server.stdout and len(proc.lines[0]) == 64, proc.stdout
+    assert pipe_nc(g, "NC 0> /dev/null").wait(15) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

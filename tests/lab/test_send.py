@@ -129,6 +129,12 @@ def test_of_what_cannot_be_read_the_rest_is_sent(pair):
     assert "were not sent" in done.stderr.splitlines()[-1] and list(p.files()) == ["d/fine"], done.stderr
 
 
+def test_a_file_that_fails_is_not_one_that_changed(pair):
+    pair.receive()
+    done = pair.send("/sys/class/net/lo/speed")   # the loopback device has none
+    assert done.status == 1 and "speed is not sent: Invalid argument" in done.stderr
+
+
 def test_sparse_and_large(pair):
     p = pair
     p.receive()
@@ -314,6 +320,47 @@ def test_links_and_odd_names(pair):
     assert os.listdir(elsewhere) == []
 
 
+def test_a_tree_as_deep_as_a_path_is_long(pair):
+    p = pair
+    p.receive()
+    p.file("tree/" + "d/" * 300 + "f", 7)
+    done = p.send(os.path.join(p.out, "tree"))
+    assert done.status == 0, done.stderr
+    assert list(p.files()) == ["tree/" + "d/" * 300 + "f"]
+
+
+ANSWER = """
+import socket, struct, sys
+at = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+for line in sys.stdin:
+    conn, _ = at.accept()
+    words = bytes.fromhex(line)
+    conn.sendall(struct.pack(">BI", 13, len(words)) + words)
+    while conn.recv(65536):
+        pass
+    conn.close()
+"""
+
+
+def test_whatever_reason_the_other_end_gives(pair):
+    """Another's words: what is no advice is not taken for it, none is not shown as one."""
+    p = pair
+    proc = p.g.programs.start(p.g.topo.host.ns, "answer", "/usr/bin/python3", "-c", ANSWER, "7001",
+                              stdin=subprocess.PIPE)
+    wait_until(lambda: (proc.poll_output(), proc.lines)[1], 10, "it listens")
+    p.g.host_proc.terminate()
+    p.g.host_proc = p.g.host.start("serve", "receive=7001")
+    p.g.host_proc.wait_event("ready", 15)
+    a = p.file("a", 1)
+    for words, want in ((b"\x1b]0;pwn\x07", "]0;pwn?; send it again"), (b"", "refused without a reason; send it again"),
+                        (b"no; not; today", "no; not; today"), (b"full; ", "full; send it again"),
+                        (b"; go", "refused without a reason; go")):
+        proc.popen.stdin.write((words.hex() + "\n").encode())
+        proc.popen.stdin.flush()
+        says(p.send(a, json=False), 1, want)
+
+
 def test_who_may(pair):
     p = pair
     a = p.file("a", 1)
@@ -359,6 +406,10 @@ def test_a_sender_that_speaks_nonsense(pair):
                                                  os.listdir(p.got(".postern-parts"))}, p.files()
     assert p.proc.running and p.send(p.file("fine", 5)).status == 0
     assert "makes no sense" in p.proc.stderr and "another version" in p.proc.stderr, p.proc.stderr
+    # whatever it is refused for, it is told
+    for data, words in ((b"\xff" * 100, b"makes no sense"), (hello + b"\7\xff\xff\xff\xff", b"makes no sense"),
+                        (hello + file(b"/", 1), b"has no name; send it under another name")):
+        assert words.decode() in p.g.client.run("nc", HOST, "receive", json=False, stdin=data).stdout, data
     data = hello + file(b"../../up/x", 1) + listed + start + frame(7, b"1")
     p.g.client.run("nc", HOST, "receive", json=False, stdin=data)
     assert not os.path.exists(os.path.join(p.work, "up")) and not os.path.exists(os.path.join(p.into, "../up"))

@@ -294,6 +294,36 @@ static void test_slow_stream(void **state)
     assert_in_range(now_us, cut_us, cut_us + S);
 }
 
+/* Where large packets have come over a stream, small questions ask as well. */
+static void test_a_proven_stream_is_asked_by_little(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    unsigned large[3] = {0}, small[3] = {0};
+    uint64_t now_us = 10 * S, silent_us = now_us + S;
+    (void)state;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, true, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, true, now_us), 0);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_want(&p, 2, now_us);
+    for (; now_us < silent_us + 3 * S; now_us += 10 * MS) {
+        if (now_us == silent_us)
+            paths_on_sent(&p, true, now_us);
+        while (paths_next(&p, now_us, &a)) {
+            if (a.type != PATHS_SEND)
+                continue;
+            unsigned *count = a.probe.len > PROBE_LEN_MIN ? large : small;
+            count[a.id] += now_us >= silent_us;
+            a.probe.flags = PROBE_RESPONSE;
+            if (now_us < silent_us)
+                (void)paths_on_response(&p, a.id, &a.probe, now_us + MS);
+        }
+    }
+    assert_int_equal(paths_current(&p), 2);
+    assert_true(large[1] == 3 && large[2] == 0 && small[2] > 5);
+}
+
 /* When a path that falls silent is dead, where the answers before were `late_us` late.
  */
 static uint64_t dies_after_us(bool stream, uint64_t late_us)
@@ -727,6 +757,7 @@ int main(void)
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
         cmocka_unit_test(test_slow_stream),
+        cmocka_unit_test(test_a_proven_stream_is_asked_by_little),
         cmocka_unit_test(test_patience_where_answers_are_late),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),

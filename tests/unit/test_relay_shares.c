@@ -228,6 +228,50 @@ static void test_taken_by_a_stranger(void **state)
     }
 }
 
+/* The one that stands goes on until a new one of the same names is joined. */
+static void test_one_beside_another(void **state)
+{
+    (void)state;
+    uint8_t conv[CONV_LEN] = {0};
+    struct who w;
+    struct loop *loop;
+    struct relay *r;
+    struct relay_tickets t;
+    struct ends old, new;
+    const char *whose;
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(relay_open(&r, loop, 0, PAIRS), 0);
+    assert_true(pair_up(r, who(&w, 1, 2, "192.0.2.1"), 0, &old));
+    struct relay_ask ask = {.client = w.client,
+                            .host = w.host,
+                            .conv = conv,
+                            .from = &w.from,
+                            .client_max = 2};
+    for (int i = 0; i < 3; i++) { /* each takes the place of the one before */
+        assert_int_equal(relay_issue(r, &ask, &t, &whose), 0);
+        assert_true(stands(&old) && relay_knows(r, &ask));
+    }
+    struct relay_stats stats;
+    relay_read_stats(r, &stats);
+    assert_int_equal(stats.pairs_open, 2);
+    relay_revoke(r, &t);
+    assert_true(stands(&old) && relay_knows(r, &ask));
+    assert_true(pair_up(r, &w, 0, &new));
+    assert_true(stands(&new) && !stands(&old));
+    ask.client_max = 1; /* no room for two */
+    assert_int_equal(relay_issue(r, &ask, &t, &whose), 0);
+    assert_true(!stands(&new) && relay_knows(r, &ask));
+    relay_end(r, &ask);
+    assert_false(relay_knows(r, &ask));
+    relay_close(r);
+    loop_run(loop);
+    loop_close(loop);
+    close(old.client);
+    close(old.host);
+    close(new.client);
+    close(new.host);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +279,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_hosts_of_a_stranger, setup, teardown),
         cmocka_unit_test_setup_teardown(test_equals, setup, teardown),
         cmocka_unit_test(test_taken_by_a_stranger),
+        cmocka_unit_test(test_one_beside_another),
     };
     return cmocka_run_group_tests_name("relay_shares", tests, NULL, NULL);
 }

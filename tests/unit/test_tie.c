@@ -22,12 +22,13 @@ struct session {
     bool open, closed;
     struct path *current;
     unsigned added, removed, doubts;
+    uint64_t silent_since_us;
 };
 
 struct approach {
     struct approach_config config;
     struct list paths;
-    unsigned used, dead, measured, asked, established, network;
+    unsigned used, dead, silent, back, measured, asked, established, network;
 };
 
 /* One at a time, and what is said of the uplink. */
@@ -109,6 +110,11 @@ uint32_t session_rtt_us(const struct session *s)
     return 7000;
 }
 
+uint64_t session_silent_since_us(const struct session *s)
+{
+    return s->silent_since_us;
+}
+
 uint64_t session_heard_us(const struct session *s)
 {
     return s->open ? 9 : 5;
@@ -169,6 +175,19 @@ void approach_on_path_dead(struct approach *a, struct path *p, const char *reaso
     a->dead++;
     list_remove(&p->link);
     a->config.events->on_path_gone(a->config.ctx, p);
+}
+
+bool approach_on_path_silent(struct approach *a, struct path *p)
+{
+    a->silent++;
+    p->silent = true;
+    return true;
+}
+
+void approach_on_path_back(struct approach *a, struct path *p)
+{
+    a->back++;
+    p->silent = false;
 }
 
 void approach_on_path_rtt(struct approach *a, const struct path *p)
@@ -457,6 +476,25 @@ static void test_a_silent_path_is_kept_until_the_broker_is_back(void **state)
     end(&x);
 }
 
+static void test_a_silent_pair_is_kept_while_another_is_made(void **state)
+{
+    struct fixture x;
+    (void)state;
+    begin_opening(&x);
+    open_up();
+    w.session.silent_since_us = 5;
+    w.session.events->on_path_dead(w.session.ctx, &x.relay, 1);
+    assert_true(x.relay.silent && w.approach.silent == 1 && w.approach.dead == 0);
+    tie_on_uplink(x.tie, true); /* the broker's being there says nothing of it */
+    assert_true(x.relay.silent && w.approach.dead == 0);
+    w.session.events->on_path_rtt(w.session.ctx, &x.relay);
+    assert_true(!x.relay.silent && w.approach.back == 1);
+    w.session.silent_since_us = 0; /* it answers, and carries nothing all the same */
+    w.session.events->on_path_dead(w.session.ctx, &x.relay, 1);
+    assert_int_equal(w.approach.dead, 1);
+    end(&x);
+}
+
 static void test_silence_and_ends_are_told(void **state)
 {
     struct fixture x;
@@ -491,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_what_is_given_up_may_open_yet),
         cmocka_unit_test(test_what_is_given_up_for_good_does_not_open),
         cmocka_unit_test(test_a_silent_path_is_kept_until_the_broker_is_back),
+        cmocka_unit_test(test_a_silent_pair_is_kept_while_another_is_made),
         cmocka_unit_test(test_silence_and_ends_are_told),
         cmocka_unit_test(test_each_step_was_made),
     };

@@ -41,9 +41,10 @@ static void test_paths(void **state)
     cleaned("\xc2\x9b\xff z\xc3\xa4", "___ z\xc3\xa4");
     cleaned("", NULL);
     cleaned("///", NULL);
-    for (int i = 0; i < 70; i++)
+    for (int i = 0; i < 511; i++)
         strncat(deep, "d/", sizeof(deep) - strlen(deep) - 1);
-    cleaned(deep, NULL);
+    strncat(deep, "f", sizeof(deep) - strlen(deep) - 1);
+    cleaned(deep, deep); /* as deep as it is long */
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     (void)snprintf(deep, sizeof(deep), "%s/b", name);
