@@ -28,7 +28,7 @@
 
 #define SERVICE "receive"
 
-enum { DRAW_US = 200000, TELL_US = 5000000, LOOK_MS = 200 };
+enum { DRAW_US = 200000, TELL_US = 5000000, HELLO_US = 5000000, LOOK_MS = 200 };
 
 struct sending {
     const struct client_config *config;
@@ -42,7 +42,7 @@ struct sending {
     size_t answers;   /* due: STORED of what was sent */
     int unread;       /* of errno, where a file failed; 0: it was shorter */
     uint64_t total, done, resumed; /* bytes of files */
-    uint64_t began_us, drawn_us, told_us;
+    uint64_t began_us, drawn_us, told_us, hello_us;
     const struct send_item *current;
     size_t have; /* in `in` */
     uint8_t in[TRANSFER_HEAD + TRANSFER_PATH_LEN + 64];
@@ -275,13 +275,21 @@ static int send_numbers(struct sending *s, enum transfer_type type, const size_t
     return send_frame(s, type, buf, w.used);
 }
 
+/* Also now and then while this end only reads: who is silent is put out. */
+static int send_hello(struct sending *s)
+{
+    uint8_t buf[4];
+    struct wire_writer w = wire_writer(buf, sizeof(buf));
+    wire_put_u32(&w, TRANSFER_VERSION);
+    s->hello_us = clock_us();
+    return send_frame(s, TRANSFER_HELLO, buf, w.used);
+}
+
 static int send_list(struct sending *s)
 {
     uint8_t buf[TRANSFER_PATH_LEN + 64];
     uint64_t bytes = 0;
-    struct wire_writer w = wire_writer(buf, sizeof(buf));
-    wire_put_u32(&w, TRANSFER_VERSION);
-    int err = send_frame(s, TRANSFER_HELLO, buf, w.used);
+    int err = send_hello(s);
     for (size_t i = 0; i < s->list.count && err == 0; i++) {
         const struct send_item *item = &s->list.items[i];
         bytes += item->bytes;
@@ -354,6 +362,8 @@ static int send_blocks(struct sending *s, int fd, struct transfer_hash *h, uint6
         i += (uint64_t)n;
         tell_progress(s);
         int err = look_for_end(s);
+        if (err == 0 && quiet && clock_us() - s->hello_us > HELLO_US)
+            err = send_hello(s);
         if (err != 0)
             return err;
     }

@@ -41,7 +41,7 @@ enum {
     (UINT64_C(1) << 46) /* 64 TiB: blocks of holes are counted, too */
 
 enum transfer_type {
-    TRANSFER_HELLO = 1, /* version u32 */
+    TRANSFER_HELLO = 1, /* version u32; again, at any time: it lives */
     TRANSFER_FILE,      /* struct transfer_file */
     TRANSFER_LISTED,    /* u64: bytes that will be stored, holes left out */
     TRANSFER_HAVE, /* index u32; is one of that name and size there u8; of a part that

@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/utf8.h"
 #include "core/wire.h"
+#include "host/receive_crowd.h"
 #include "host/receive_store.h"
 #include "host/taker.h"
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/ready.h"
@@ -25,8 +26,9 @@
 
 enum {
     LET_READ_MS = 10000,
-    SENDERS_MAX = 16,   /* served at once; who comes on top of them is told */
-    PROCESSES_MAX = 64, /* and beyond this only put out */
+    LOOK_MS = 200,
+    LIST_SILENT_S = 30, /* before it is known what is sent */
+    SILENT_S = 300,     /* after that */
 };
 
 /* ------------------------------------------------------------------------ one sender
@@ -43,39 +45,56 @@ struct incoming {
     uint64_t kept; /* bytes that are there already */
     struct store_part part;
     size_t current; /* the file of `part` */
+    struct crowd_place *place;
+    uint64_t heard_us; /* when something moved last */
     bool listed;
     bool failed; /* both ends were told why */
     uint8_t buf[TRANSFER_FRAME_MAX];
 };
 
-static int read_all(int fd, uint8_t *buf, size_t len)
+/* Not for ever, nor while another needs the place: _TIMEOUT, _INUSE. */
+static int wait_sender(struct incoming *in, int wanted)
+{
+    struct ready r = {.fd = in->fd, .wanted = wanted};
+    uint64_t patience_s = in->listed ? SILENT_S : LIST_SILENT_S;
+    (void)!ready_wait(&r, 1, LOOK_MS);
+    return r.is != 0                                          ? 0
+           : clock_us() - in->heard_us > patience_s * 1000000 ? POSTERN_ERR_TIMEOUT
+           : atomic_load(&in->place->leave)                   ? POSTERN_ERR_INUSE
+                                                              : 0;
+}
+
+static int read_all(struct incoming *in, uint8_t *buf, size_t len)
 {
     while (len > 0) {
-        ssize_t n = sock_read(fd, buf, len);
-        struct ready r = {.fd = fd, .wanted = WATCH_READ};
-        if (n == POSTERN_ERR_AGAIN) {
-            (void)!ready_wait(&r, 1, -1);
-            continue;
-        }
+        ssize_t n = sock_read(in->fd, buf, len);
+        int err = n == POSTERN_ERR_AGAIN ? wait_sender(in, WATCH_READ)
+                  : n <= 0               ? POSTERN_ERR_CLOSED
+                                         : 0;
+        if (err != 0)
+            return err;
         if (n <= 0)
-            return POSTERN_ERR_CLOSED;
+            continue;
+        in->heard_us = clock_us();
+        atomic_fetch_add(&in->place->moved, (uint64_t)n);
         buf += n;
         len -= (size_t)n;
     }
     return 0;
 }
 
-static int write_all(int fd, const uint8_t *buf, size_t len)
+static int write_all(struct incoming *in, const uint8_t *buf, size_t len)
 {
     while (len > 0) {
-        ssize_t n = sock_write(fd, buf, len);
-        struct ready r = {.fd = fd, .wanted = WATCH_WRITE};
-        if (n == POSTERN_ERR_AGAIN) {
-            (void)!ready_wait(&r, 1, -1);
-            continue;
-        }
+        ssize_t n = sock_write(in->fd, buf, len);
+        int err = n == POSTERN_ERR_AGAIN ? wait_sender(in, WATCH_WRITE)
+                  : n <= 0               ? POSTERN_ERR_CLOSED
+                                         : 0;
+        if (err != 0)
+            return err;
         if (n <= 0)
-            return POSTERN_ERR_CLOSED;
+            continue;
+        in->heard_us = clock_us();
         buf += n;
         len -= (size_t)n;
     }
@@ -89,7 +108,7 @@ static int say(struct incoming *in, enum transfer_type type, const void *data,
     transfer_head(frame, type, len);
     if (data != NULL)
         memcpy(frame + TRANSFER_HEAD, data, len);
-    return write_all(in->fd, frame, TRANSFER_HEAD + len);
+    return write_all(in, frame, TRANSFER_HEAD + len);
 }
 
 /* What is closed with bytes unread is reset, and the last word would be lost. */
@@ -98,8 +117,10 @@ static void let_read(int fd)
     uint8_t waste[4096];
     struct ready r = {.fd = fd, .wanted = WATCH_READ};
     ssize_t n = POSTERN_ERR_AGAIN;
+    uint64_t until_us = clock_us() + LET_READ_MS * 1000ull;
     sock_end_writing(fd);
-    while ((n > 0 || n == POSTERN_ERR_AGAIN) && ready_wait(&r, 1, LET_READ_MS) == 1)
+    while ((n > 0 || n == POSTERN_ERR_AGAIN) && clock_us() < until_us &&
+           ready_wait(&r, 1, LET_READ_MS) == 1)
         n = sock_read(fd, waste, sizeof(waste));
 }
 
@@ -109,11 +130,14 @@ static int fail(struct incoming *in, int err, const char *advice, const char *wh
     struct fault f;
     char words[sizeof(f.what) + sizeof(f.advice)];
     in->failed = true;
+    atomic_store(&in->place->leave, false); /* it does */
+    in->heard_us = clock_us();
     (void)snprintf(words, sizeof(words), "%s; %s", what, advice);
-    if (say(in, TRANSFER_FAIL, words, strlen(words)) == 0)
-        let_read(in->fd);
+    bool told = say(in, TRANSFER_FAIL, words, strlen(words)) == 0;
     (void)fault_set(&f, err, advice, "from %.60s: %.240s", in->who, what);
     events_fault(in->out, &f);
+    if (told)
+        let_read(in->fd);
     return err;
 }
 
@@ -328,6 +352,12 @@ static void refuse(struct incoming *in, int err)
     } else if (err == POSTERN_ERR_LIMIT) {
         what = "its list has too many files";
         advice = "send fewer at once, or an archive";
+    } else if (err == POSTERN_ERR_TIMEOUT) {
+        what = in->listed ? "nothing came for 5 minutes" : "nothing came for 30 s";
+        advice = "send it again: it goes on where it was";
+    } else if (err == POSTERN_ERR_INUSE) {
+        what = "another device sends, too, and this one held most of the places";
+        advice = "send it again: it goes on where it was";
     } else if (err == POSTERN_ERR_NOMEM) {
         what = "this machine has no memory left for its list";
         advice = "send fewer at once, or an archive";
@@ -344,13 +374,15 @@ static void serve_sender(struct incoming *in)
     int err = 0;
     in->part.fd = -1;
     while (err == 0) {
-        err = read_all(in->fd, head, sizeof(head));
+        err = read_all(in, head, sizeof(head));
         if (err == 0)
             err = transfer_parse_head(head, &type, &len);
         if (err == 0)
-            err = read_all(in->fd, in->buf, len);
+            err = read_all(in, in->buf, len);
         if (err == 0)
             err = on_frame(in, type, len);
+        if (err == 0 && atomic_load(&in->place->leave))
+            err = POSTERN_ERR_INUSE;
     }
     bool half = in->part.fd >= 0;
     store_leave(in->store, &in->part, false);
@@ -369,10 +401,11 @@ struct receive {
     struct loop *loop;
     struct events *out;
     const char *dir;
-    unsigned senders; /* processes that have not ended */
+    struct crowd crowd;
 };
 
-_Noreturn static void run_sender(struct receive *r, int fd, const char *who)
+_Noreturn static void run_sender(struct receive *r, int fd, const char *who,
+                                 const struct crowd_sender *s, bool served)
 {
     struct incoming *in = calloc(1, sizeof(*in));
     struct store store;
@@ -382,12 +415,15 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who)
         _exit(1);
     in->fd = fd;
     in->out = r->out;
+    in->place = s->place;
+    in->heard_us = clock_us();
     in->store = &store;
     (void)snprintf(in->who, sizeof(in->who), "%.63s", who);
     utf8_make_plain(in->who);
-    if (r->senders >= SENDERS_MAX)
+    if (!served)
         (void)fail(in, POSTERN_ERR_LIMIT, "send it again in a while",
-                   "too many devices send at once");
+                   "as much is sent here at once as may be, and nobody sends more at "
+                   "once than this device");
     else if (store_open(&store, r->dir, &f) != 0)
         (void)fail(in, f.code, f.advice, f.what);
     else
@@ -398,16 +434,17 @@ _Noreturn static void run_sender(struct receive *r, int fd, const char *who)
 static void on_connection(void *ctx, int fd, const char *who)
 {
     struct receive *r = ctx;
-    while (r->senders > 0 && waitpid(-1, NULL, WNOHANG) > 0)
-        r->senders--;
+    bool served;
+    struct crowd_sender *s = crowd_enter(&r->crowd, who, &served);
     (void)fflush(NULL);
-    pid_t pid = r->senders < PROCESSES_MAX ? fork() : 0;
-    if (pid == 0 && r->senders < PROCESSES_MAX)
-        run_sender(r, fd, who);
-    r->senders += pid > 0;
+    pid_t pid = s != NULL ? fork() : 0;
+    if (pid == 0 && s != NULL)
+        run_sender(r, fd, who, s, served);
     if (pid < 0)
         log_error("no process can be started for a sender: %s; let some others end",
                   strerror(errno));
+    if (s != NULL)
+        crowd_started(&r->crowd, s, pid);
     (void)close(fd);
 }
 
@@ -439,8 +476,12 @@ int receive_run(const struct statedir *state, const char *dir, struct events *ou
         return err;
     store_tidy(&store);
     store_close(&store);
-    if ((err = loop_open(&r.loop)) != 0)
+    if ((err = crowd_open(&r.crowd)) != 0)
         return fault_lack(f, err);
+    if ((err = loop_open(&r.loop)) != 0) {
+        crowd_close(&r.crowd);
+        return fault_lack(f, err);
+    }
     err = stop_open(&stop, r.loop, on_stop, &r);
     if (err != 0)
         (void)fault_lack(f, err);
@@ -455,5 +496,6 @@ int receive_run(const struct statedir *state, const char *dir, struct events *ou
     stop_close(stop);
     loop_poll(r.loop);
     loop_close(r.loop);
+    crowd_close(&r.crowd);
     return err;
 }

@@ -361,6 +361,24 @@ def test_whatever_reason_the_other_end_gives(pair):
         says(p.send(a, json=False), 1, want)
 
 
+def test_one_device_does_not_keep_receive_from_another(pair):
+    p = pair
+    other = p.g.other_client("other")
+    p.g.join(other)
+    p.receive()
+    p.g.client.start("up").wait_event("path", 20)
+    held = [p.g.programs.start(p.g.topo.client.ns, "hold", postern(), "nc", HOST, "receive", env=p.g.client.env,
+                               stdin=subprocess.PIPE) for _ in range(17)]
+    wait_until(lambda: p.proc.poll_output() or "from vm: as much is sent here at once as may be" in p.proc.stderr,
+               30, "all places are taken")
+    says(p.send(p.file("b", 5), json=False), 1, "nobody sends more at once than this device; send it again in a while")
+    assert p.send(p.file("a", 5), who=other).status == 0
+    wait_until(lambda: "another device sends, too" in p.proc.stderr, 5, "one gave its place")
+    for proc in held:
+        proc.kill()
+    assert p.send(p.file("b", 5)).status == 0 and sorted(p.files()) == ["a", "b"]
+
+
 def test_who_may(pair):
     p = pair
     a = p.file("a", 1)
