@@ -31,8 +31,12 @@ enum {
     SERVING_MAX = 64,
     TICK_MS = 1000,
     SERVE_START_MS = 20000,
-    REPLY_MS = 5000,
+    REPLY_MS = 2000,
+    HANGS_MS = 20000, /* a host that took longer is left alone so long */
     ASKED_MAX = 256,
+    AGAIN_MS = 1000, /* our own serving process, after it ended ... */
+    AGAIN_MAX_MS = 32000,
+    HEALTHY_MS = 60000, /* ... and after it lived that long anew from the least */
     LEFT_OUT_MAX = 16,
 };
 
@@ -40,7 +44,8 @@ struct serving {
     bool used, seen, tcp;
     bool listed; /* the kernel lists it under its own cookie */
     uint64_t cookie;
-    int conn; /* to the serving process; -1: its twin is published */
+    int conn; /* to the serving process; -1: its twin is published, or none serves */
+    bool refused; /* that was told */
     char name[SERVICE_NAME_LEN], program[sizeof(((struct caught *)NULL)->program)];
     char audience[SERVICE_AUDIENCE_LEN];
     struct addr local;
@@ -55,11 +60,23 @@ struct run {
     size_t left_out_count;
     pid_t host;    /* our own serving process, or 0 */
     int host_word; /* from where its struct fault comes when it fails, or -1 */
+    bool own_host; /* it is ours to start again */
+    bool away;     /* that no host publishes was told */
+    int64_t host_since, host_again; /* ms: when it began; when it may again */
+    int64_t again_ms, publish_again;
+    char why[sizeof(((struct fault *)NULL)->what)]; /* told last, of our host's end */
     int signals, status;
     bool program_ended;
 };
 
 /* ------------------------------------------------------------------------- signals */
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
 
 /* The reason of our serving process that has ended, if it gave one. */
 static bool read_host_word(const struct run *r, struct fault *f)
@@ -67,16 +84,28 @@ static bool read_host_word(const struct run *r, struct fault *f)
     return read(r->host_word, f, sizeof(*f)) == (ssize_t)sizeof(*f);
 }
 
+/* It is started again in a while; the same reason is told once. */
+static void on_host_end(struct run *r)
+{
+    struct fault why;
+    int64_t now = now_ms();
+    bool healthy = now - r->host_since >= HEALTHY_MS;
+    int64_t longer = 2 * r->again_ms > AGAIN_MAX_MS ? AGAIN_MAX_MS : 2 * r->again_ms;
+    r->host = 0;
+    r->again_ms = healthy || r->again_ms == 0 ? AGAIN_MS : longer;
+    r->host_again = now + r->again_ms;
+    if (read_host_word(r, &why) && strcmp(why.what, r->why) != 0) {
+        (void)snprintf(r->why, sizeof(r->why), "%s", why.what);
+        events_fault(r->config->out, &why);
+    }
+}
+
 static void reap(struct run *r)
 {
     int status;
-    struct fault why;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
         if (pid == r->host) {
-            r->host = 0;
-            if (read_host_word(r, &why))
-                events_fault(r->config->out, &why);
-            log_error("the serving process ended: nothing is published any more");
+            on_host_end(r);
         } else if (pid == catcher_pid(r->catcher)) {
             r->program_ended = true;
             r->status =
@@ -158,6 +187,7 @@ static void service_text(char *out, size_t cap, const struct serving *s)
     }
 }
 
+/* 0; 1: the host refuses it, which was told; else there is no host that answers. */
 static int publish(struct run *r, struct serving *s)
 {
     LocalRequest req = {.op = LOCAL_PUBLISH};
@@ -176,8 +206,11 @@ static int publish(struct run *r, struct serving *s)
     if (rc == 0)
         rc = local_recv(s->conn, &reply, REPLY_MS);
     if (rc == 0 && reply.code != 0) {
-        log_error("%s is not published: %s", s->program, reply.reason);
-        rc = -(int)reply.code;
+        if (!s->refused)
+            log_error("%s is not published: %s; %s", s->program, reply.reason,
+                      reply.advice);
+        s->refused = true;
+        rc = 1;
     }
     if (rc != 0) {
         close(s->conn);
@@ -332,12 +365,43 @@ static void withdraw(struct run *r, struct serving *s)
     *s = (struct serving){.conn = -1};
 }
 
-static void publish_and_tell(struct run *r, struct serving *s)
+static void tell_away(struct run *r, const char *how)
 {
-    if (publish(r, s) == 0)
+    if (!r->away)
+        log_warn("%s %s: nothing is published until it is back%s",
+                 r->own_host ? "the serving process" : "the running 'postern serve'",
+                 how, r->own_host ? "; it is started again" : "");
+    r->away = true;
+}
+
+/* False when no host answers; whom that one refuses may find room in the next. */
+static bool publish_and_tell(struct run *r, struct serving *s)
+{
+    if (now_ms() < r->publish_again)
+        return false;
+    int rc = publish(r, s);
+    if (rc == 0) {
+        s->refused = false;
         tell(r, "published", s, s->program);
+    }
+    if (rc == POSTERN_ERR_TIMEOUT) /* the program's calls wait that long */
+        r->publish_again = now_ms() + HANGS_MS;
+    if (rc < 0)
+        tell_away(r, rc == POSTERN_ERR_TIMEOUT ? "does not answer" : "ended");
     else
-        *s = (struct serving){.conn = -1};
+        r->away = false;
+    return rc >= 0;
+}
+
+/* Its host has ended: then the connection to it has, too. */
+static void look_at_host(struct run *r, struct serving *s)
+{
+    struct ready p = {.fd = s->conn, .wanted = WATCH_READ}; /* it says no more */
+    if (s->conn < 0 || ready_wait(&p, 1, 0) != 1)
+        return;
+    (void)close(s->conn);
+    s->conn = -1;
+    tell_away(r, "ended");
 }
 
 /* The person's word is asked for while the program's call waits. */
@@ -370,78 +434,7 @@ static void on_server(struct run *r, struct caught *c)
     (void)snprintf(s->audience, sizeof(s->audience), "%s",
                    twin != NULL ? twin->audience : audience);
     if (twin == NULL)
-        publish_and_tell(r, s);
-}
-
-/* ------------------------------------------------------------------------ the loop */
-
-static void on_socket(void *ctx, const struct sockdiag_socket *sock)
-{
-    struct run *r = ctx;
-    struct serving *s = find(r, sock->cookie);
-    if (s != NULL)
-        s->seen = s->listed = true;
-    /* Multipath TCP is listed as the TCP socket inside it, which has another cookie. */
-    for (int i = 0; i < SERVING_MAX && s == NULL; i++)
-        if (r->serving[i].used && !r->serving[i].listed &&
-            r->serving[i].tcp == sock->tcp &&
-            addr_equal(&r->serving[i].local, &sock->local))
-            r->serving[i].seen = true;
-}
-
-/* What the program closed is published no more. */
-static void sweep(struct run *r)
-{
-    for (int i = 0; i < SERVING_MAX; i++)
-        r->serving[i].seen = false;
-    if (!sockdiag_listeners(on_socket, r))
-        return;
-    for (int i = 0; i < SERVING_MAX; i++)
-        if (r->serving[i].used && !r->serving[i].seen)
-            withdraw(r, &r->serving[i]);
-    for (int i = 0; i < SERVING_MAX; i++) { /* whose twin has gone */
-        struct serving *s = &r->serving[i];
-        if (s->used && s->conn < 0 && twin_of(r, &s->local, s->tcp, s->program) == NULL)
-            publish_and_tell(r, s);
-    }
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static void supervise(struct run *r)
-{
-    int64_t sweep_at = now_ms() + TICK_MS;
-    bool left = true;
-    while (left) {
-        struct ready p[2] = {{.fd = catcher_fd(r->catcher), .wanted = WATCH_READ},
-                             {.fd = r->signals, .wanted = WATCH_READ}};
-        int64_t wait = sweep_at - now_ms();
-        (void)!ready_wait(p, 2, wait > 0 ? (int)wait : 0);
-        if (p[1].is != 0)
-            (void)on_signal(r);
-        if (p[0].is != 0) {
-            struct caught c;
-            int rc = catcher_next(r->catcher, &c);
-            left = rc != POSTERN_ERR_CLOSED;
-            if (rc == 1)
-                on_server(r, &c);
-        }
-        if (now_ms() >= sweep_at) {
-            sweep(r);
-            sweep_at = now_ms() + TICK_MS;
-        }
-    }
-    for (int i = 0; i < 100 && !r->program_ended; i++) { /* nobody left: its status */
-        struct ready p = {.fd = r->signals, .wanted = WATCH_READ};
-        reap(r);
-        if (!r->program_ended)
-            (void)!ready_wait(&p, 1, 20);
-    }
+        (void)publish_and_tell(r, s);
 }
 
 /* ---------------------------------------------------------------------- who serves */
@@ -473,26 +466,42 @@ _Noreturn static void run_host(const struct run_config *c, int tell)
     _exit(rc == 0 ? 0 : rc == POSTERN_ERR_USAGE ? 2 : 1);
 }
 
+/* One of our own. It may fail for want of processes or descriptors. */
+static int start_host(struct run *r)
+{
+    int word[2];
+    r->host_since = now_ms();
+    r->host_again = r->host_since + AGAIN_MAX_MS; /* if it cannot even begin */
+    if (pipe2(word, O_CLOEXEC | O_NONBLOCK) != 0)
+        return POSTERN_ERR_LIMIT;
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        catcher_close(r->catcher); /* the program's calls are not for this */
+        run_host(r->config, word[1]);
+    }
+    (void)close(word[1]);
+    if (r->host_word >= 0)
+        (void)close(r->host_word);
+    r->host_word = word[0];
+    r->host = pid > 0 ? pid : 0;
+    return pid > 0 ? 0 : POSTERN_ERR_LIMIT;
+}
+
 /* The running host, or one of our own until the program ends. */
 static int find_host(struct run *r, struct fault *f)
 {
     if (host_answers(r))
         return 0;
-    int word[2];
-    if (pipe2(word, O_CLOEXEC | O_NONBLOCK) != 0)
+    r->own_host = true;
+    if (start_host(r) != 0)
         return fault_lack(f, POSTERN_ERR_LIMIT);
-    (void)fflush(NULL);
-    r->host = fork();
-    if (r->host == 0)
-        run_host(r->config, word[1]);
-    (void)close(word[1]);
-    r->host_word = word[0];
     for (int64_t end = now_ms() + SERVE_START_MS; now_ms() < end;) {
         int status;
         struct timespec pause = {.tv_nsec = 20000000};
         if (host_answers(r))
             return 0;
-        if (r->host < 0 || waitpid(r->host, &status, WNOHANG) == r->host) {
+        if (waitpid(r->host, &status, WNOHANG) == r->host) {
             r->host = 0;
             if (read_host_word(r, f))
                 return f->code;
@@ -502,6 +511,81 @@ static int find_host(struct run *r, struct fault *f)
     }
     return fault_set(f, POSTERN_ERR_CLOSED, "run it again with --verbose",
                      "the host that would publish the program did not start");
+}
+
+/* ------------------------------------------------------------------------ the loop */
+
+static void on_socket(void *ctx, const struct sockdiag_socket *sock)
+{
+    struct run *r = ctx;
+    struct serving *s = find(r, sock->cookie);
+    if (s != NULL)
+        s->seen = s->listed = true;
+    /* Multipath TCP is listed as the TCP socket inside it, which has another cookie. */
+    for (int i = 0; i < SERVING_MAX && s == NULL; i++)
+        if (r->serving[i].used && !r->serving[i].listed &&
+            r->serving[i].tcp == sock->tcp &&
+            addr_equal(&r->serving[i].local, &sock->local))
+            r->serving[i].seen = true;
+}
+
+/* What the program closed is published no more. */
+static void sweep(struct run *r)
+{
+    for (int i = 0; i < SERVING_MAX; i++)
+        r->serving[i].seen = false;
+    if (!sockdiag_listeners(on_socket, r))
+        return;
+    for (int i = 0; i < SERVING_MAX; i++)
+        if (r->serving[i].used && !r->serving[i].seen)
+            withdraw(r, &r->serving[i]);
+}
+
+/* What is not: its twin has gone, or the host that published it ended. */
+static void publish_rest(struct run *r)
+{
+    bool answers = true;
+    for (int i = 0; i < SERVING_MAX; i++)
+        look_at_host(r, &r->serving[i]);
+    if (r->own_host && r->host == 0 && now_ms() >= r->host_again && !host_answers(r))
+        start_host(r);
+    for (int i = 0; i < SERVING_MAX && answers; i++) {
+        struct serving *s = &r->serving[i];
+        if (s->used && s->conn < 0 && twin_of(r, &s->local, s->tcp, s->program) == NULL)
+            answers = publish_and_tell(r, s);
+    }
+}
+
+static void supervise(struct run *r)
+{
+    int64_t sweep_at = now_ms() + TICK_MS;
+    bool left = true;
+    while (left) {
+        struct ready p[2] = {{.fd = catcher_fd(r->catcher), .wanted = WATCH_READ},
+                             {.fd = r->signals, .wanted = WATCH_READ}};
+        int64_t wait = sweep_at - now_ms();
+        (void)!ready_wait(p, 2, wait > 0 ? (int)wait : 0);
+        if (p[1].is != 0)
+            (void)on_signal(r);
+        if (p[0].is != 0) {
+            struct caught c;
+            int rc = catcher_next(r->catcher, &c);
+            left = rc != POSTERN_ERR_CLOSED;
+            if (rc == 1)
+                on_server(r, &c);
+        }
+        if (now_ms() >= sweep_at) {
+            sweep(r);
+            publish_rest(r);
+            sweep_at = now_ms() + TICK_MS;
+        }
+    }
+    for (int i = 0; i < 100 && !r->program_ended; i++) { /* nobody left: its status */
+        struct ready p = {.fd = r->signals, .wanted = WATCH_READ};
+        reap(r);
+        if (!r->program_ended)
+            (void)!ready_wait(&p, 1, 20);
+    }
 }
 
 /* `before`: the program's mask, as it was ours. */

@@ -53,7 +53,7 @@ struct serve {
     struct timer tell; /* until it is ready: says what it waits for */
     bool ready, stopping;
     char named_before[ROSTER_NAME_LEN]; /* as devices know it; "": none was */
-    bool met_before;                    /* this broker took us in in an earlier run */
+    bool met_before; /* this broker took us in in an earlier run, or is waited for */
     int result;
     struct fault *fault; /* of the caller */
 };
@@ -428,8 +428,10 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
                        struct fault *f)
 {
     const struct serve_config *c = s->config;
+    /* A program runs meanwhile: its host waits like one that was taken in before. */
     s->met_before =
-        known && (c->broker == NULL || strcmp(c->broker, s->host.settings.broker) == 0);
+        c->for_programs || (known && (c->broker == NULL ||
+                                      strcmp(c->broker, s->host.settings.broker) == 0));
     if (c->broker != NULL)
         (void)snprintf(s->host.settings.broker, sizeof(s->host.settings.broker),
                        "%.511s", c->broker);

@@ -245,6 +245,54 @@ def test_through_the_running_host(site):
     assert refused.status == 1 and "no service" in refused.stderr, refused.stderr
 
 
+def published(proc):
+    return [e for e in proc.events if e["event"] == "published"]
+
+
+def test_published_again_when_serve_is_back(site):
+    site.host.start_peer("tcp-server", 7000)
+    site.start_host("7000")
+    site.join()
+    proc = run(site, PYTHON, "-c", SERVER, "thread")
+    name = proc.wait_event("published", 20, port=7001)["service"]
+    site.host_proc.terminate()
+    proc.wait_line("nothing is published until it is back", 10, "err")
+    site.start_host("7000")
+    again = site.host_proc.wait_event("published", 10, port=7001)
+    assert again["service"] == name, again
+    wait_until(lambda: proc.poll_output() or len(published(proc)) == 2, 5, "run says so too")
+    assert answer(site, "7001") == "thread\n"
+    assert proc.stderr.count("nothing is published") == 1, proc.stderr
+
+
+def test_published_again_when_its_own_host_died(site):
+    """Killed; the kernel's memory killer does that. What is new meanwhile is published, too."""
+    proc = run(site, PYTHON, "-c", SERVER, "thread")
+    proc.wait_event("ready", 20)
+    proc.wait_event("published", 20, port=7001)
+    site.join()
+    children = f"/proc/{proc.pid}/task/{proc.pid}/children"
+    [host] = [int(pid) for pid in open(children, encoding="ascii").read().split()
+              if "postern" in os.readlink(f"/proc/{pid}/exe")]
+    os.kill(host, 9)
+    proc.wait_line("nothing is published until it is back", 10, "err")
+    wait_until(lambda: proc.poll_output() or len(published(proc)) == 2, 15, "it is published again")
+    assert answer(site, "7001") == "thread\n"
+
+
+def test_a_broker_that_does_not_answer_yet(site):
+    """The program runs, and is published when the broker is there for the first time."""
+    site.broker_proc.terminate()
+    proc = run(site, PYTHON, "-c", SERVER, "thread")
+    proc.wait_event("error", 20, what="nothing listens at the broker's address 192.0.2.10:443")
+    wait_until(lambda: ":7001 " in " ".join(site.topo.host.ns.sockets("-ltn")), 5, "the program listens")
+    site.start_broker()
+    proc.wait_event("ready", 20)
+    site.join()
+    assert answer(site, "7001") == "thread\n"
+    assert len([e for e in proc.events if e["event"] == "error"]) == 1, proc.stdout
+
+
 def test_the_program_goes_on_without_its_supervisor(site):
     proc = run(site, PYTHON, "-c", SERVER, "thread")
     proc.wait_event("published", 20, port=7001)
