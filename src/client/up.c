@@ -13,6 +13,7 @@
 #include "client/forward.h"
 #include "client/dns_server.h"
 #include "core/list.h"
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/local.h"
 #include "io/log.h"
@@ -457,13 +458,32 @@ static void tell_why_none(struct local_conn *c, const struct peer *p)
         (void)!local_conn_reply(c, &r);
 }
 
+/* What keeps the host away, in the short while before the silence is a fault, too. */
+static void put_why_away(struct event *e, const struct peer *p, bool online)
+{
+    const struct fault *why = online ? NULL : peer_why_away(p);
+    uint64_t since_us = peer_is_ready(p) ? session_silent_since_us(peer_session(p)) : 0;
+    char silent[48];
+    (void)snprintf(silent, sizeof(silent), "silent for %u s",
+                   (unsigned)((clock_us() - since_us + 999999) / 1000000));
+    if (why != NULL || online || !peer_is_ready(p)) {
+        event_text(e, "reason", why != NULL ? why->what : NULL);
+        event_text(e, "do", why != NULL ? why->advice : NULL);
+    } else {
+        event_text(e, "reason", since_us != 0 ? silent : "no path to it just now");
+        event_text(e, "do", "other paths are tried: look again in some seconds");
+    }
+}
+
 static void status_of(void *ctx, struct peer *p)
 {
     struct status_walk *w = ctx;
     struct event e;
     char reason[LADDER_REASON_LEN];
-    bool online = peer_is_ready(p) && !peer_is_silent(p);
-    const struct path *path = online ? peer_path(p) : NULL;
+    /* Without a path that answers what was measured last is no news of the host. */
+    const struct path *path =
+        peer_is_ready(p) && !peer_is_silent(p) ? peer_path(p) : NULL;
+    bool online = path != NULL;
     if (w->host[0] != '\0' && strcmp(w->host, peer_name(p)) != 0)
         return;
     if (w->host[0] != '\0')
@@ -471,9 +491,7 @@ static void status_of(void *ctx, struct peer *p)
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
     event_text(&e, "state", online ? "online" : "offline");
-    const struct fault *why = online ? NULL : peer_why_away(p);
-    event_text(&e, "reason", why != NULL ? why->what : NULL);
-    event_text(&e, "do", why != NULL ? why->advice : NULL);
+    put_why_away(&e, p, online);
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);

@@ -372,7 +372,7 @@ void host_client_event(struct event *e, const struct host_client *c)
         event_addr(e, "local", &p->local);
         event_addr(e, "remote", &p->remote);
     }
-    event_rtt(e, "rtt_ms", session_rtt_us(tie_session(c->tie)));
+    event_rtt(e, "rtt_ms", p != NULL ? session_rtt_us(tie_session(c->tie)) : 0);
     event_int(e, "streams", session_stream_count(tie_session(c->tie)));
     event_int(e, "sent_bytes", (int64_t)session_bytes_sent(tie_session(c->tie)));
     event_int(e, "received_bytes",

@@ -112,17 +112,25 @@ static bool has_descriptor(const struct acceptor *a)
     return (rlim_t)next + keep < r.rlim_cur;
 }
 
-/* As accept4, which fails with EMFILE already when the rest is kept for others. */
+/*
+ * As accept4, but fails with EMFILE already when the rest is kept for others, and never
+ * when nobody waits: the kernel looks for a descriptor first.
+ */
 static int accept_one(const struct acceptor *a, struct sockaddr_storage *ss)
 {
     socklen_t len = sizeof(*ss);
     struct pollfd waits = {.fd = a->config.fd, .events = POLLIN};
-    if (!has_descriptor(a)) {
-        errno = poll(&waits, 1, 0) > 0 ? EMFILE : EAGAIN;
-        return -1;
+    int fd = -1;
+    if (!has_descriptor(a))
+        errno = EMFILE;
+    else
+        fd = accept4(a->config.fd, (struct sockaddr *)ss, &len,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        int err = errno;
+        errno = poll(&waits, 1, 0) > 0 ? err : EAGAIN;
     }
-    return accept4(a->config.fd, (struct sockaddr *)ss, &len,
-                   SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return fd;
 }
 
 /* Lets others finish instead of turning; true when it is worth trying again now. */

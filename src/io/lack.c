@@ -65,9 +65,25 @@ int fault_lack(struct fault *f, int code)
                      (unsigned long long)r.rlim_cur);
 }
 
+/* The stack of the first thread, and the measure of the others'. */
+static int check_stack(struct fault *f)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_STACK, &r) != 0 || r.rlim_cur >= LACK_STACK_MIN_KB * 1024)
+        return 0;
+    return fault_set(f, POSTERN_ERR_LIMIT,
+                     "raise the limit of the stack (ulimit -s, or LimitSTACK)",
+                     "the stack is too small: this program may use %llu KB and needs "
+                     "%d",
+                     (unsigned long long)r.rlim_cur / 1024, LACK_STACK_MIN_KB);
+}
+
 int lack_check_start(unsigned least, struct fault *f)
 {
     struct rlimit r;
+    int rc = check_stack(f);
+    if (rc != 0)
+        return rc;
     descriptors_allow(least);
     if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= least)
         return 0;

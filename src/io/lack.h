@@ -24,11 +24,12 @@ long descriptors_taken(void);
 /* Allows this process `wanted` of them, or as many as it may allow itself. */
 void descriptors_allow(size_t wanted);
 
-enum { LACK_FILES_MIN = 32 }; /* what any command needs */
+/* What any command needs; of the stack twice what was seen to be enough. */
+enum { LACK_FILES_MIN = 32, LACK_STACK_MIN_KB = 256 };
 
 /*
- * At the start: allows this program `least` open files, where that is allowed, or
- * fills `f`.
+ * At the start: allows this program `least` open files, where that is allowed, and
+ * looks whether its stack suffices; or fills `f`.
  */
 MUST_CHECK int lack_check_start(unsigned least, struct fault *f);
 

@@ -42,6 +42,7 @@ struct local_conn {
     void *data;
     bool asked;   /* the request was handed to the daemon */
     bool closing; /* only waits for its queue to go out */
+    int lack; /* of errno: there is no descriptor to serve it with; 0: it is served */
     size_t in_len;
     uint8_t *out;
     size_t out_len;
@@ -56,7 +57,8 @@ struct local_server {
     const struct local_events *events;
     void *ctx;
     char path[PATH_MAX];
-    uid_t owner;          /* who may ask beside this user and root */
+    uid_t owner; /* who may ask beside this user and root */
+    int spare;   /* kept for whoever asks when no descriptor is left; -1: in use */
     struct sockfile file; /* that is ours */
 };
 
@@ -67,6 +69,14 @@ static bool is_of(int fd, uid_t user)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
         return false;
     return cred.uid == geteuid() || cred.uid == user || cred.uid == 0;
+}
+
+/* False, with errno, when no descriptor is left. */
+static bool has_spare(struct local_server *s)
+{
+    if (s->spare < 0)
+        s->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return s->spare >= 0;
 }
 
 /* Unlinks and frees; the descriptor is closed unless it was given away before. */
@@ -82,6 +92,7 @@ static void conn_free(struct local_conn *c)
         (void)close(c->fd);
     if (c->passed_fd >= 0)
         (void)close(c->passed_fd);
+    (void)has_spare(c->server);
     free(c->out);
     free(c);
 }
@@ -186,10 +197,28 @@ static int conn_read(struct local_conn *c)
     return missing < 0 ? missing : 1;
 }
 
+/* What is done with less than one descriptor is this word. */
+static void tell_lack(struct local_conn *c)
+{
+    struct fault f;
+    errno = c->lack;
+    (void)fault_lack(&f, POSTERN_ERR_LIMIT);
+    if (c->lack == EMFILE)
+        (void)fault_set(&f, POSTERN_ERR_LIMIT,
+                        "raise its limit of open files (ulimit -n, or LimitNOFILE)",
+                        "the running program has too many open files: it may have %zu",
+                        descriptors_max());
+    local_conn_finish(c, f.code, &f);
+}
+
 static void conn_request(struct local_conn *c)
 {
     LocalRequest req;
     c->asked = true;
+    if (c->lack != 0) {
+        tell_lack(c);
+        return;
+    }
     if (decode_request(c, &req) != 0) {
         struct fault f;
         (void)fault_set(&f, POSTERN_ERR_PROTO, "use the same version for both",
@@ -242,11 +271,16 @@ static struct local_conn *find_silent(const struct local_server *s, unsigned *co
 
 static bool make_room(void *ctx)
 {
+    struct local_server *s = ctx;
     unsigned count;
-    struct local_conn *oldest = find_silent(ctx, &count);
+    struct local_conn *oldest = find_silent(s, &count);
     if (oldest != NULL)
         conn_gone(oldest);
-    return oldest != NULL;
+    if (s->spare < 0)
+        return oldest != NULL;
+    (void)close(s->spare); /* and on_connection misses it */
+    s->spare = -1;
+    return true;
 }
 
 static void on_connection(void *ctx, int fd, const struct addr *from)
@@ -269,6 +303,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
     c->server = s;
     c->fd = fd;
     c->passed_fd = -1;
+    c->lack = has_spare(s) ? 0 : errno;
     c->next = s->conns;
     s->conns = c;
     s->count++;
@@ -349,6 +384,7 @@ int local_server_open(struct local_server **out, struct loop *loop, const char *
     if (s == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
     s->loop = loop;
+    s->spare = -1;
     s->events = events;
     s->ctx = ctx;
     int n = snprintf(s->path, sizeof(s->path), "%s", path);
@@ -358,6 +394,7 @@ int local_server_open(struct local_server **out, struct loop *loop, const char *
         free(s);
         return open_fault(f, path, err);
     }
+    (void)has_spare(s);
     *out = s;
     return 0;
 }
@@ -394,6 +431,8 @@ void local_server_close(struct local_server *s)
     if (sockfile_is(s->path, &s->file))
         (void)unlink(s->path);
     acceptor_close(s->door);
+    if (s->spare >= 0)
+        (void)close(s->spare);
     free(s);
 }
 

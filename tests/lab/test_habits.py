@@ -240,6 +240,17 @@ def test_host_of_few_descriptors(gate):
     assert kept.running
 
 
+def test_a_stack_that_is_too_small_is_named(gate):
+    """Not found out by a crash once there is a session."""
+    g = gate()
+    g.client.wrapper = ["prlimit", "--stack=98304:98304"]
+    says(g.client.run("ls", json=False), 1, "may use 96 KB and needs 256")
+    g.client.wrapper = ["prlimit", "--stack=262144:262144"]
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("peer=7000")
+    assert g.client.run("nc", HOST, "peer", json=False, stdin=b"GET 9 1\n").status == 0
+
+
 def test_many_at_once_at_a_small_host(gate):
     """Thirty programs of one device begin in the same moment: those for whom there is no
     room yet wait for it, and push out none that is being made."""

@@ -3,7 +3,9 @@ connected to what, and what is waited for."""
 
 import os
 import pty
+import resource
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -56,6 +58,34 @@ def test_status_is_a_line_a_session(warm):
     assert any(x.startswith(f"{HOST}: ") and "round trip" in x for x in said), said
     assert g.client.run("status", "--why", HOST).event("rejected")
     says(g.client.run("status", "--why", "nobody", json=False), 1, "no device 'nobody'")
+
+
+def test_a_daemon_without_descriptors_says_so_itself(joined):
+    """And not that it should be ended: it works."""
+    g, pid = joined, joined.host_proc.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    fds = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    used = min(set(range(len(fds) + 1)) - fds)   # the next would be that
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, before[1]))
+    for _ in range(3):
+        says(g.host.run("status", json=False), 1, f"too many open files: it may have {used}")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert g.host.run("status", "--check").status == 0
+
+
+def test_status_takes_no_hung_host_for_one_online(warm):
+    """From the first moment without a path that answers, before the silence is a fault."""
+    g, said = warm, []
+    os.kill(g.host_proc.pid, signal.SIGSTOP)
+
+    def silent():
+        done = g.client.run("status", "--check", json=False)
+        said.append(next(x for x in done.stdout.splitlines() if x.startswith(HOST)))
+        return done if "path none" in said[-1] else None
+    done = wait_until(silent, 15, "no path answers")
+    os.kill(g.host_proc.pid, signal.SIGCONT)
+    assert done.status == 1 and f"no session to {HOST}: silent for " in done.stderr, (said, done.stderr)
+    assert f"{HOST}  offline: silent for " in said[-1] and " ms" not in said[-1], said
 
 
 def test_a_host_that_is_away(warm):
