@@ -78,9 +78,9 @@ static void take_stored(struct discovery *d, const struct statedir *state)
     struct roster_settings *s = calloc(1, sizeof(*s));
     struct service_list stored = {0};
     struct roster *r = NULL;
-    struct link broker;
     if (s != NULL && daemon_open_roster(&r, state, NULL) == 0 &&
-        published_read(r, s, &stored, &broker, NULL) == 0)
+        roster_settings_get(r, s) == 0 &&
+        service_list_parse_lines(&stored, s->services, NULL) == 0)
         for (size_t i = 0; i < stored.count && i < PUBLISHED_MAX; i++) {
             struct published *p = &d->published[d->published_count++];
             p->port = stored.items[i].port;

@@ -146,22 +146,27 @@ static int read_absent(int64_t *seconds, const char *text, struct fault *f)
                      "--absent does not take '%.60s'", text);
 }
 
+/* A mistake is told before anything is waited for, such as the lock of another serve.
+ */
+static int check_services(const char *const *texts, size_t count, struct fault *f)
+{
+    struct service_list list;
+    int rc = service_list_parse(&list, texts, count, f);
+    service_list_fini(&list);
+    return rc == 0 || rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
+}
+
 /* What its options and services say, as far as it can be known beforehand. */
 static int check(const struct options *o, int64_t *absent_s, struct fault *f)
 {
     const struct option_value *v = o->values;
-    struct service_list list;
     int rc = read_absent(absent_s, v[OPT_ABSENT].text, f);
     if (rc == 0 && v[OPT_VIA].given && !v[OPT_RELOAD].given &&
         (v[OPT_BROKER].given || v[OPT_AGENT].given))
         rc = fault_set(f, POSTERN_ERR_USAGE,
                        "give --via alone: the agent has the broker",
                        "--via contradicts --broker and --agent");
-    if (rc != 0 || !o->args_of_file)
-        return rc;
-    rc = service_list_parse(&list, o->args, o->arg_count, f);
-    service_list_fini(&list);
-    return rc == 0 || rc == POSTERN_ERR_NOMEM ? rc : POSTERN_ERR_USAGE;
+    return rc != 0 || !o->args_of_file ? rc : check_services(o->args, o->arg_count, f);
 }
 
 struct serving {
@@ -237,6 +242,8 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     if (rc != 0)
         return rc;
     rc = serve_ask(&asked, o->args, o->arg_count, f);
+    if (rc == 0)
+        rc = check_services(asked.texts, asked.count, f);
     if (rc == 0)
         rc = v[OPT_RELOAD].given ? reload(o, &asked, absent_s, out, f)
                                  : serve(o, &asked, absent_s, out, f);

@@ -7,6 +7,7 @@
 
 #include "cli/daemon.h"
 #include "core/json.h"
+#include "host/lan.h"
 
 int published_read(struct roster *r, struct roster_settings *s,
                    struct service_list *services, struct link *broker, struct fault *f)
@@ -18,7 +19,9 @@ int published_read(struct roster *r, struct roster_settings *s,
                          "nothing is published here yet");
     if (err != 0)
         return roster_fault(r, err, f);
-    if (s->broker[0] == '\0')
+    /* It may have been at a broker before: what was served last decides. */
+    char agent[LINK_TEXT_LEN];
+    if (s->broker[0] == '\0' || lan_agent_find(r, NULL, agent) == 0)
         return fault_set(f, POSTERN_ERR_NOTFOUND, "run this command at the agent",
                          "this host hands its services to an agent");
     err = link_parse(broker, s->broker, f);

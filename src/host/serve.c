@@ -38,7 +38,7 @@
 enum {
     HOST_FILES_MIN = 64, /* with fewer open files a host is no use */
     SWEEP_MS = 5000,
-    TELL_MS = 5000, /* not ready yet: what it waits for is said */
+    TELL_MS = 2500, /* not ready yet: what it waits for is said */
 };
 
 struct serve {
@@ -74,17 +74,25 @@ static void stop(struct host *h, int result)
 
 /* ---------------------------------------------------------------------- the broker */
 
-/* A host's name where it is joined is made of what it calls itself, once. */
+/*
+ * A host's name where it is joined is made of what it calls itself, once. Which one
+ * each device came by is known to it alone. At an agent nobody joins.
+ */
 static void tell_names(const struct serve *s)
 {
     char label[ROSTER_NAME_LEN];
     const char *name = s->host.settings.name;
+    if (s->host.to_agent)
+        return;
     dns_label(name, label, sizeof(label));
-    if (strcasecmp(label, name) != 0)
+    bool renamed = s->named_before[0] != '\0' && strcmp(s->named_before, label) != 0 &&
+                   roster_clients(s->host.roster, NULL, 0) > 0;
+    if (renamed)
+        log_warn("devices that join from now on reach this host as '%s', those that "
+                 "joined before as it was called then",
+                 label);
+    else if (strcasecmp(label, name) != 0)
         log_warn("devices reach this host as '%s'", label);
-    if (s->named_before[0] != '\0' && strcmp(s->named_before, label) != 0)
-        log_warn("devices that joined this host as '%s' go on calling it so",
-                 s->named_before);
 }
 
 static void tell_status(const struct serve *s, const char *lost)

@@ -17,6 +17,7 @@
 
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/own_file.h"
 #include "io/rename_new.h"
 
 enum { DB_BUSY_MS = 15000, DB_CHECK_MAX_BYTES = 16 << 20, DB_BUSY_TRIES = 300 };
@@ -123,6 +124,17 @@ static int take_name(const char *made, const char *path)
     return err == EEXIST ? 0 : db_from_errno(err);
 }
 
+static void give_to_owner(const struct db *db, int fd)
+{
+    char dir[PATH_MAX];
+    (void)snprintf(dir, sizeof(dir), "%s", db->path);
+    char *slash = strrchr(dir, '/');
+    if (slash == NULL || slash == dir)
+        return;
+    *slash = '\0';
+    own_file_give(dir, fd);
+}
+
 /* Makes the file beside its place, whole, with a mode that companion files get too. */
 static int make_file(struct db *db, const char *const *migrations, size_t n)
 {
@@ -134,6 +146,7 @@ static int make_file(struct db *db, const char *const *migrations, size_t n)
     int fd = open(made, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return db_from_errno(errno);
+    give_to_owner(db, fd);
     (void)close(fd);
     int err = open_raw(db, made);
     if (err == 0)

@@ -14,6 +14,8 @@
 
 #include <sodium.h>
 
+#include "io/own_file.h"
+
 enum {
     HOST_LEN = 8,     /* of its key, in a name */
     SCAN_MAX = 16384, /* files looked at */
@@ -43,10 +45,10 @@ static void name_of(char name[static NAME_LEN + 1], const uint8_t host[static KE
 }
 
 /* Ours, locked, and still what the name stands for: 0; 1: look again. */
-static int lock_file(struct live *l)
+static int lock_file(struct live *l, const struct statedir *s)
 {
     struct stat file, named;
-    l->fd = open(l->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    l->fd = own_file_open(s->path, l->path, O_WRONLY);
     if (l->fd < 0)
         return -1;
     if (flock(l->fd, LOCK_EX | LOCK_NB) == 0 && fstat(l->fd, &file) == 0 &&
@@ -58,6 +60,17 @@ static int lock_file(struct live *l)
     return again ? 1 : -1;
 }
 
+static void make_dir(const struct statedir *s, const char *path)
+{
+    if (mkdir(path, 0700) != 0)
+        return;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return;
+    own_file_give(s->path, fd);
+    (void)close(fd);
+}
+
 struct live *live_hold(const struct statedir *s, const uint8_t host[static KEY_LEN],
                        const uint8_t conv[static CONV_LEN])
 {
@@ -67,12 +80,12 @@ struct live *live_hold(const struct statedir *s, const uint8_t host[static KEY_L
         return NULL;
     name_of(name, host, conv);
     (void)snprintf(l->path, sizeof(l->path), "%s/live", s->path);
-    (void)mkdir(l->path, 0700);
+    make_dir(s, l->path);
     (void)snprintf(l->path, sizeof(l->path), "%s/live/%s", s->path, name);
     for (int i = 0; i < LOCK_TRIES; i++) {
         struct timespec pause = {.tv_nsec = 1000000};
         errno = 0;
-        int rc = lock_file(l);
+        int rc = lock_file(l, s);
         if (rc == 0) {
             l->since_us = (uint64_t)clock_us(CLOCK_MONOTONIC);
             return l;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/own_file.h"
+
 enum { LINES_MAX = 32, PATH_LEN = 4200 };
 
 static bool path_of(char path[static PATH_LEN], const char *dir, const char *file,
@@ -56,13 +58,15 @@ bool notes_save(const char *dir, const char *file, const char *about, const char
     (void)snprintf(suffix, sizeof(suffix), ".%ld", (long)getpid());
     if (!path_of(path, dir, file, "") || !path_of(fresh, dir, file, suffix))
         return false;
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    (void)unlink(fresh); /* of a process that was killed here */
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (f == NULL) {
         if (fd >= 0)
             (void)close(fd);
         return false;
     }
+    own_file_give(dir, fd);
     (void)fprintf(f, "%s %s\n", about, rest);
     copy_others(f, path, about);
     bool good = ferror(f) == 0;

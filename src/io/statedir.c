@@ -20,6 +20,7 @@
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/own_file.h"
 #include "io/procstat.h"
 
 enum {
@@ -129,8 +130,9 @@ static int check_owner(const char *path, const struct stat *st, struct fault *f)
                          (unsigned)st->st_uid);
     if (is_of_who_called(st))
         return 0;
+    /* No cure is named: whose it should be is theirs to know, and may well be so. */
     log_warn("the state directory %.200s belongs to user %u, who can take its keys and "
-             "change who comes in; if that is not meant: chown root it",
+             "change who comes in",
              path, (unsigned)st->st_uid);
     return 0;
 }
@@ -242,25 +244,12 @@ static bool lock_within(int fd, const char *role, unsigned patience_ms)
     }
 }
 
-/* What root makes in a user's directory (sudo) is the user's, who goes on with it. */
-static int open_lock_file(const struct statedir *s, const char *path)
-{
-    const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-    struct stat st;
-    int fd = open(path, flags | O_EXCL, 0600);
-    if (fd < 0)
-        return open(path, flags, 0600);
-    if (geteuid() == 0 && stat(s->path, &st) == 0 && st.st_uid != 0)
-        (void)!fchown(fd, st.st_uid, st.st_gid);
-    return fd;
-}
-
 static int take_lock(const struct statedir *s, const char *role, unsigned patience_ms,
                      int *fd, struct fault *f)
 {
     char path[PATH_MAX], pid[16] = "";
     (void)snprintf(path, sizeof(path), "%s/%s.lock", s->path, role);
-    int lock = open_lock_file(s, path);
+    int lock = own_file_open(s->path, path, O_RDWR);
     if (lock < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT))
         lock = open_what_is_there(s, path);
     if (lock < 0)

@@ -110,6 +110,20 @@ def test_a_host_without_a_route_serves_the_world(lan):
     assert nas.ns.run("ip", "route", "get", "192.0.2.10", check=False).strip() == ""
 
 
+def test_who_was_at_a_broker_once_makes_no_invite_to_it(lan):
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    who = Actor(lan.g.programs, nas.ns, f"{lan.g.work}/nas")
+    nas.ns.ip("route", "add", "default", "via", "192.168.10.1")
+    before = who.start("serve", "--broker", lan.g.link, "--name", "nas", "22")
+    before.wait_event("ready", 15)
+    assert who.run("invite", json=False).status == 0
+    before.terminate()
+    lan.hand_over(nas, "nas", "22")
+    done = who.run("invite", json=False)
+    assert done.status == 1 and "at the agent" in done.stderr, (done.stdout, done.stderr)
+
+
 def test_one_connection_goes_out_for_all(lan):
     """The broker has one TCP connection of the site, whatever the number of hosts."""
     g = lan.g

@@ -273,6 +273,9 @@ def test_what_root_started_answers_the_states_owner(house, work):
     user = g.other_client("user")
     user.state = state
     user.wrapper = [*h.wrapper, "setpriv", f"--reuid={NOBODY}", "--clear-groups"]
+    wait_until(lambda: os.path.exists(f"{state}/badges"), what="the broker's badge")
+    for path in (f"{d}/{name}" for d, dirs, files in os.walk(state) for name in dirs + files):
+        assert os.lstat(path).st_uid == NOBODY or path.endswith(".sock"), path
     for words in (["status"], ["nc", HOST, "7000"], ["keys", "rotate"], ["status"]):
         done = user.run(*words, json=False, stdin=b"")
         assert done.status == 0 and done.stderr == "", (words, done.stdout, done.stderr)

@@ -77,10 +77,9 @@ def test_backup(kitchen, work):
     for n in range(20):
         with open(f"{work}/pictures/2026/{n}.jpg", "wb") as f:
             f.write(os.urandom(50_000))
-    os.makedirs(f"{work}/backup")
     type_recipe(t, "Backup to a NAS", ("/home/me/pictures/", f"{work}/pictures/"),
-                ("me@nas:backup/", f"me@nas:{work}/backup/"))
-    run("diff", "-r", f"{work}/pictures", f"{work}/backup/pictures")
+                ("me@nas:pictures/", f"me@nas:{work}/copied/"))
+    run("diff", "-r", f"{work}/pictures", f"{work}/copied")
 
 
 @pytest.mark.needs("psql")

@@ -262,6 +262,19 @@ def test_a_broker_that_takes_connections_and_is_mute(warm):
         g.broker_proc.signal(signal.SIGCONT)
 
 
+def test_a_host_whose_broker_swallows_everything_says_soon_what_it_waits_for(warm):
+    g = warm
+    g.up.terminate()
+    g.topo.broker.nft("table inet mute {\n chain in { type filter hook input priority -10; "
+                      "meta l4proto tcp drop; }\n}")
+    began = time.monotonic()
+    new = g.other_client("new", ns=g.topo.host.ns)
+    serve = new.start("serve", "--broker", g.link, "22")
+    serve.wait_line("warning: waiting: the broker at", 5 * patience(), "err")
+    assert time.monotonic() - began < 4 * patience()
+    assert serve.wait(40) == 1, serve.stderr
+
+
 def held_nc(g):
     """An nc whose connection stands."""
     c = g.client
