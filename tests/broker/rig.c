@@ -17,7 +17,7 @@
 #include "io/loop.h"
 #include "io/sockaddr.h"
 
-enum { BIND_TRIES = 5 };
+enum { BIND_TRIES = 10 };
 
 static void on_guard(void *ctx)
 {
@@ -28,8 +28,10 @@ void rig_start_broker(struct rig *r)
 {
     struct fault f = {0};
     int rc = POSTERN_ERR_INUSE;
-    /* A port that was free when it was looked for may be taken by another program. */
-    for (int i = 0; i < BIND_TRIES && rc == POSTERN_ERR_INUSE; i++)
+    /* A port that was free when it was looked for, or free for TCP, may be taken by
+     * another program. */
+    for (int i = 0; i < BIND_TRIES && (rc == POSTERN_ERR_INUSE || rc == POSTERN_ERR_IO);
+         i++)
         rc = broker_open(&r->broker, &r->config, &f);
     if (rc != 0)
         print_error("%s; %s\n", f.what, f.advice);
