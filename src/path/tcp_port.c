@@ -261,8 +261,7 @@ bool tcp_port_is_changed(const struct tcp_port *p)
 bool tcp_port_is_mapped_low(const struct tcp_port *p)
 {
     const struct addr *a = &p->queries[0].mapped;
-    return a->family == ADDR_V4 && a->port >= PREDICT_LOW_FIRST &&
-           a->port < PREDICT_LOW_FIRST + PREDICT_LOW_COUNT;
+    return a->family == ADDR_V4 && predict_is_low(a->port);
 }
 
 static bool has(const struct tcp_candidate *list, size_t n, const struct addr *a)

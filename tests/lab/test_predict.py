@@ -45,6 +45,20 @@ def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
     move_bytes(g, proc)
 
 
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("wrapper", [[], NO_LOW_PORTS], ids=["root", "user"])
+@pytest.mark.parametrize("host,client", [("user:sym", "user:prc"), ("user:fw", "user:sym")])
+def test_random_ports_are_met_in_the_first_round(gate, host, client, wrapper):
+    """Of a NAT that does not leave low ports low, too; 40 ms of round trip."""
+    g = gate(host=f"{host},delay-ms=10", client=f"{client},delay-ms=10,seed=2")
+    g.host.wrapper = g.client.wrapper = wrapper
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    assert wait_direct(proc, 30)["elapsed_ms"] < 2500 * patience()
+    move_bytes(g, proc)
+
+
 @pytest.mark.parametrize("host,client", [
     ("sym", "masq"), ("masq", "sym"), ("fw", "sym"), ("sym", "cgn"), ("sym", "sym"),
     ("sym+invalid_drop", "sym+reject"), ("symrange", "masq"), ("fw", "symrange"),
