@@ -94,3 +94,63 @@ def test_with_sudo_the_users_own_state_is_named(stood, work):
         says(by_default(g, g.client, "ping", HOST, **env), 1, "none was joined yet")
     named = by_default(g, g.client, "ping", HOST, "--count", "1", "--state", state, SUDO_UID=str(NOBODY))
     assert named.status == 0, named.stderr
+
+
+# ------------------------------------------------------------------- what can be meant
+
+def test_a_host_in_other_words(stood):
+    g = stood
+    for name in (f"me@{HOST}", f"ME@{HOST.upper()}.postern"):
+        assert g.client.run("ping", name, "--count", "1", json=False).status == 0
+        assert g.client.run("nc", name, "peer", json=False, stdin=b"GET 5 1\n").status == 0
+    for name in (f"{HOST}:22", f"me@{HOST}:22"):
+        says(g.client.run("ping", name, json=False), 1,
+             f"'{name}' is more than the name of a host; write it as {HOST}, and for that service "
+             f"'postern connect {HOST}:22'")
+    for name in (f"{HOST}:", f"{HOST}:/tmp"):
+        says(g.client.run("send", "/etc/hostname", name, json=False), 1, f"'{name}' is more than the name of a host; "
+             f"write it as {HOST}\n".rstrip())
+    says(g.client.run("nc", f"{HOST}:peer", json=False), 2, f"write it as: postern nc {HOST} peer")
+    says(g.client.run("ping", "me@office:22", json=False), 1, "there is no host 'me@office:22'")
+
+
+def test_a_listener_for_everybody_is_warned_of(stood):
+    """Both kinds, beside `up` too; nobody is warned of what only this machine reaches."""
+    g = stood
+    warning = "warning: everybody on the network who reaches"
+    for beside_up in (False, True):
+        if beside_up:
+            up = g.client.start("up", "--names", "off")
+            up.wait_event("path", 20)
+        for args, what in ((("socks", "--listen"), "every host joined here"),
+                           (("connect", f"{HOST}:peer"), f"'peer' of {HOST}")):
+            for at, instead in (("0.0.0.0:18080", "127.0.0.1:18080"), ("[::]:18080", "[::1]:18080"),
+                                ("127.0.0.1:18080", None), ("127.0.0.1:0", None)):
+                proc = g.client.start(args[0], *args[1:], at)
+                proc.wait_event("ready", 20)
+                if instead:
+                    wait_until(lambda p=proc: warning in p.stderr, 10, "it is warned of")
+                    assert f"{at} may use {what}; for this machine alone give {instead} instead" in proc.stderr
+                assert proc.terminate() == 0
+                assert instead or warning not in proc.stderr, proc.stderr
+
+
+# --------------------------------------------------------------------------- the portal
+
+def test_who_makes_an_account_is_told_where_one_logs_in(gate):
+    g = gate(host="none", client="none")
+    for listen, portal in (("0.0.0.0:443", "https://192.0.2.10/"), ("0.0.0.0:8443", "https://192.0.2.10:8443/")):
+        link = g.broker.start("broker", "--listen", listen, "--public", portal[8:-1])
+        ready = link.wait_event("ready", 20)
+        assert ready["portal"] == portal
+        who = g.other_client(f"host{listen[8:]}", ns=g.host.ns)
+        serve = who.start("serve", "--broker", ready["link"], "--name", "home", "web=8080")
+        serve.wait_event("ready", 20)
+        done = who.run("access", "add", "anna", "--services", "web", stdin=b"long enough\n", json=False)
+        assert done.stdout.splitlines()[-1] == (
+            f"Next: anna logs in with a browser at {portal} while 'postern serve' runs here."), done.stdout
+        again = who.run("access", "set", "anna", "--services", "all")
+        assert again.event("account")["portal"] == portal
+        assert "Next" not in who.run("access", "passwd", "anna", stdin=b"long enough\n", json=False).stdout
+        serve.terminate()
+        link.terminate()
