@@ -146,7 +146,8 @@ static void tell_published(struct host *h, const char *name, const struct servic
     events_print(h->out, &e);
 }
 
-/* Who sends asks for it under its name: with a number behind it nobody would find it. */
+/* Who sends asks for it under its name: with a number behind it nobody would find it.
+ */
 static int check_free(const struct host *h, const struct service *sv, struct fault *f)
 {
     for (size_t i = 0; i < h->services.count; i++)
