@@ -154,3 +154,24 @@ def test_who_makes_an_account_is_told_where_one_logs_in(gate):
         assert "Next" not in who.run("access", "passwd", "anna", stdin=b"long enough\n", json=False).stdout
         serve.terminate()
         link.terminate()
+
+
+# ------------------------------------------------------------------------ what is missing
+
+@pytest.mark.parametrize("away", ["killed", "mute"])
+def test_nc_beside_an_up_whose_broker_is_gone_names_it(stood, away):
+    """Also at once, when `up` has not found out: what is waited for is named, never only that nothing came."""
+    g = stood
+    if away == "killed":
+        g.broker_proc.kill()
+    else:
+        g.broker_proc.freeze()
+    g.host_proc.kill()
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("ready", 20)
+    wait_until(lambda: os.path.exists(f"{g.client.state}/up.sock"), 10, "it can be asked")
+    done = g.client.run("nc", HOST, "peer", json=False, stdin=b"", timeout=90)
+    assert done.status == 1 and "no session to the host" not in done.stderr, done.stderr
+    assert all("broker" in line for line in done.stderr.splitlines()), done.stderr
+    if away == "mute":
+        g.broker_proc.kill()
