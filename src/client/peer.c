@@ -22,6 +22,7 @@ enum {
     OPEN_MAX_MS = 90000,     /* with signs of it: a machine may be busy */
     BACK_SPREAD_MS = 200,    /* all clients of a host hear at once that it is back */
     ASK_AGAIN_MS = 1000,
+    RENEWED_S = 5, /* a host's connection that its router forgot (docs/METHODS.md) */
 };
 
 static const struct backoff_policy retry = {
@@ -243,7 +244,7 @@ static void on_refused_silent(struct peer *p)
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "%.64s does not answer its broker: its NAT has forgotten the "
                     "connection (it is renewed within %u s), or its network is down",
-                    p->config.name, (unsigned)(KEEPALIVE_HOST_US / 1000000) + 2);
+                    p->config.name, (unsigned)RENEWED_S);
     peer_fault(p, &f, false);
 }
 
