@@ -616,6 +616,7 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN])
 {
     const struct fault *broker = why_not_begun(p);
+    const struct path *used = peer_path(p);
     bool off = p->tie != NULL && ladder_rung_state(peer_ladder(p), k) == RUNG_OFF;
     if (off) /* whatever the network does */
         (void)approach_reason(tie_approach(p->tie), k, buf);
@@ -627,6 +628,9 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
                                                : "no attempt was made yet");
     else if (peer_is_offline(p) || peer_is_silent(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
+    else if (used != NULL && used->kind != k &&
+             ladder_selected_kind(peer_ladder(p)) == k) /* chosen, and being proven */
+        (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
     else
         (void)approach_reason(tie_approach(p->tie), k, buf);
     return buf;
