@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sodium.h>
 
 #include "broker/limits.h"
+#include "core/badge.h"
 #include "io/linger.h"
 #include "io/loop.h"
 
@@ -851,6 +853,40 @@ static void test_restart(void **state)
     (void)device_expect(again, Control_welcome_tag);
 }
 
+/* A device that keeps badges; `as_host`: it publishes. */
+static Control welcome_keeper(struct device *d, bool as_host)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_hello_tag;
+    m.body.hello.version = PROTO_VERSION;
+    m.body.hello.host = as_host;
+    m.body.hello.keeps_badge = true;
+    m.body.hello.token.size = LINK_SECRET_LEN;
+    memcpy(m.body.hello.token.bytes, rig.link.token, LINK_SECRET_LEN);
+    device_send(d, &m);
+    return device_expect(d, Control_welcome_tag);
+}
+
+/* Only the broker can make one: what it gives opens with its own key, and with none
+ * that others know. */
+static void test_badge_is_the_brokers(void **state)
+{
+    (void)state;
+    struct device *host = rig_connect(&rig, NULL);
+    uint8_t secret[BADGE_SECRET_LEN], whose[KEY_LEN];
+    uint64_t now_s = (uint64_t)time(NULL);
+    (void)welcome_keeper(host, true);
+    Control m = device_expect(host, Control_badge_tag);
+    assert_int_equal(m.body.badge.badge.size, BADGE_LEN);
+    badge_secret(secret, &(struct keypair){0});
+    assert_true(badge_open(whose, m.body.badge.badge.bytes, BADGE_LEN, secret, now_s) <
+                0);
+    badge_secret(secret, broker_key(rig.broker));
+    assert_int_equal(
+        badge_open(whose, m.body.badge.badge.bytes, BADGE_LEN, secret, now_s), 0);
+    assert_memory_equal(whose, host->key.pub, KEY_LEN);
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -897,6 +933,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_yields, setup, teardown),
         cmocka_unit_test_setup_teardown(test_too_many_clients_of_one_device, setup_many,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_badge_is_the_brokers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_back, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reborn, setup, teardown),
         cmocka_unit_test_setup_teardown(test_roles_side_by_side, setup, teardown),
