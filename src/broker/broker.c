@@ -159,6 +159,7 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
         look_for_twin(b, f);
     if (rc == 0) {
         badge_secret(b->hub.badge_secret, &b->hub.identity.key);
+        badge_host_secret(b->hub.host_badge_secret, &b->hub.identity.key);
         rc = open_shards(b, f);
     }
     if (rc != 0) {

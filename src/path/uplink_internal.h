@@ -93,7 +93,7 @@ static inline bool uplink_line_is_connected(const struct line *l)
 
 /* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
 void uplink_load_badge(struct uplink *u);
-void uplink_take_badge(struct uplink *u, const Badge *b);
+void uplink_take_badge(struct uplink *u, const Control *m);
 
 /* uplink_pulse.c: sets the timer of a connection that is up; when it fires. */
 void uplink_arm(struct uplink *u);
