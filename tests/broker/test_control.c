@@ -911,29 +911,47 @@ static void flood_introductions(struct device *host)
     host->inbox_count = 0;
 }
 
+struct hearing {
+    struct device *host;
+    const struct device *client;
+    unsigned heard;
+};
+
+/* Empties the inbox each time: strangers that waited come meanwhile, too. */
+static bool has_heard(void *ctx)
+{
+    struct hearing *h = ctx;
+    bool ponged = device_has(h->host, Control_pong_tag);
+    for (size_t i = 0; i < h->host->inbox_count; i++) {
+        const Control *m = &h->host->inbox[i];
+        if (m->which_body != Control_introduce_tag ||
+            memcmp(m->peer, h->client->key.pub, KEY_LEN) != 0)
+            continue;
+        assert_int_equal(m->body.introduce.badge.size, 0);
+        h->heard++;
+    }
+    h->host->inbox_count = 0;
+    return ponged;
+}
+
 /* Asks for the host with that badge; whether the host hears of it, all four times. */
 static bool is_heard(struct device *host, struct device *client, const Control *badge)
 {
-    unsigned heard = 0, tries = LIMIT_RATE_SHOW.burst;
+    unsigned tries = LIMIT_RATE_SHOW.burst;
     Control ask = introduce_to(host);
     if (badge != NULL) {
         ask.body.introduce.badge.size = badge->body.badge.badge.size;
         memcpy(ask.body.introduce.badge.bytes, badge->body.badge.badge.bytes,
                badge->body.badge.badge.size);
     }
+    struct hearing h = {.host = host, .client = client};
     for (unsigned i = 0; i < tries; i++)
         device_send(client, &ask);
     ping_pong(client);
     device_send(host, &(Control){.which_body = Control_ping_tag});
-    device_await(host, Control_pong_tag);
-    for (size_t i = 0; i < host->inbox_count; i++)
-        if (host->inbox[i].which_body == Control_introduce_tag &&
-            memcmp(host->inbox[i].peer, client->key.pub, KEY_LEN) == 0) {
-            assert_int_equal(host->inbox[i].body.introduce.badge.size, 0);
-            heard++;
-        }
-    host->inbox_count = client->inbox_count = 0;
-    return heard == tries;
+    rig_wait(&rig, has_heard, &h);
+    client->inbox_count = 0;
+    return h.heard == tries;
 }
 
 /* What the client is given when the host lets it in, `listed` or invited. */
