@@ -476,7 +476,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     } else if (m.which_body == Control_pong_tag) {
         on_pong(u);
     } else if (m.which_body == Control_badge_tag) {
-        uplink_take_badge(u, &m.body.badge);
+        uplink_take_badge(u, &m);
     } else {
         u->config.events->on_control(u->config.ctx, &m);
     }

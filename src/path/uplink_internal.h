@@ -94,7 +94,7 @@ static inline bool uplink_line_is_connected(const struct line *l)
 
 /* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
 void uplink_load_badge(struct uplink *u);
-void uplink_take_badge(struct uplink *u, const Badge *b);
+void uplink_take_badge(struct uplink *u, const Control *m);
 
 /*
  * A host is to be reached at any time, and its router may forget it at any: its kernel
