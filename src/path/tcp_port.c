@@ -280,7 +280,7 @@ size_t tcp_port_candidates(const struct tcp_port *p,
     for (int i = 0; i < FAMILIES; i++)
         if (p->queries[i].mapped.family != ADDR_NONE)
             out[n++] = (struct tcp_candidate){p->queries[i].mapped, true};
-    size_t count = netmon_addresses(own, TCP_PORT_CANDIDATES_MAX, p->loopback);
+    size_t count = netmon_candidates(own, TCP_PORT_CANDIDATES_MAX - n, p->loopback);
     for (size_t i = 0; i < count && n < TCP_PORT_CANDIDATES_MAX; i++) {
         struct addr local;
         if (!tcp_port_local(p, own[i].family, &local))

@@ -769,7 +769,7 @@ static void fill_offer(void *k, Offer *o)
     o->generation = punch_generation(u->punch);
     o->mapping = own_mapping(u);
     o->low_ports = may_use_low_ports(u);
-    size_t n = netmon_addresses(own, 10, loopback_peer(u));
+    size_t n = netmon_candidates(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
         own[i].port = u->locals[sock].port;

@@ -1,5 +1,7 @@
 """Symmetric NATs: udp-punch predicts their ports."""
 
+import json
+
 import pytest
 
 from .actors import wait_direct
@@ -68,6 +70,29 @@ def test_symmetric_goes_direct(gate, host, client):
     path = wait_direct(proc)
     assert path["elapsed_ms"] < 5000 * patience(), path
     move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("kind", ["udp-punch", "tcp-punch"])
+def test_no_stranger_is_swept(gate, kind):
+    """The symmetric side has addresses that look public and are somebody else's in the
+    internet: squat space, and 464XLAT's. Only where it is seen is swept."""
+    g = gate(host="fw", client="sym")
+    g.topo.client.ns.batch("addr add 11.0.0.20/24 dev eth0", "addr add 192.0.0.4/29 dev eth0")
+    g.topo.inet.nft("table ip seen {\n"
+                    "  counter squat {}\n  counter clat {}\n  counter own {}\n"
+                    "  chain pre { type filter hook prerouting priority -400;\n"
+                    '    iifname "a" ip daddr 11.0.0.20 counter name squat\n'
+                    '    iifname "a" ip daddr 192.0.0.0/24 counter name clat\n'
+                    f'    iifname "a" ip daddr {g.topo.client.site.public} counter name own\n'
+                    "  }\n}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    wait_direct(proc)
+    told = g.topo.inet.run("nft", "-j", "list", "counters")
+    seen = {c["counter"]["name"]: c["counter"]["packets"]
+            for c in json.loads(told)["nftables"] if "counter" in c}
+    assert seen["own"] > 50 and seen["squat"] <= 20 and seen["clat"] == 0, seen
 
 
 def test_a_network_change_ends_the_prediction_that_it_cuts_short(gate):

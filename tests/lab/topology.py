@@ -203,9 +203,10 @@ class Topology:
             *argv, *site.kind.argv())
         proc.wait_line("ready")
         self.usernats[site.letter] = proc
-        site.box.tell("link set dev wan up")
+        # What a busy machine lets lie for a while is not lost, as in a router's hardware.
+        site.box.tell("link set dev wan txqueuelen 10000 up")
         site.box.tell("route replace 0.0.0.0/0 dev wan")
-        self.inet.tell(f"link set dev {site.letter} up")
+        self.inet.tell(f"link set dev {site.letter} txqueuelen 10000 up")
         for address in pool:
             self.inet.tell(f"route add {address}/32 dev {site.letter}")
 
