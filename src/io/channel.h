@@ -48,6 +48,7 @@ struct channel_config {
      * what became of this program. Costs a packet for each message.
      */
     bool acks_at_once;
+    bool any_key; /* of a client: `expect` is not looked at; on_open has the key */
     /*
      * TLS credentials of `own` from identity_credentials(), borrowed while the channel
      * lives, for owners of many channels; NULL: the channel makes its own.
