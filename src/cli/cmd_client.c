@@ -119,6 +119,18 @@ int cmd_connect(const struct options *o, struct events *out, struct fault *f)
     return connect_run(&c, &what, f);
 }
 
+/* HOST:SERVICE, as `connect` has it, is two words here: ssh gives them so. */
+static int missing_service(const struct options *o, struct fault *f)
+{
+    char advice[200] = "name them, as in: postern nc home 22";
+    const char *word = o->arg_count > 0 ? o->args[0] : "", *colon = strchr(word, ':');
+    if (colon != NULL && colon > word && colon[1] != '\0')
+        (void)snprintf(advice, sizeof(advice), "write it as: postern nc %.*s %.60s",
+                       colon - word < 60 ? (int)(colon - word) : 60, word, colon + 1);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "the host or the service is missing");
+}
+
 int cmd_nc(const struct options *o, struct events *out, struct fault *f)
 {
     if (o->values[OPT_SSH_CONFIG].given)
@@ -127,8 +139,7 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
         return fault_set(f, POSTERN_ERR_USAGE, "add --ssh-config",
                          "--install alone says not what");
     if (o->arg_count < 2 || o->args[0][0] == '\0')
-        return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
-                         "the host or the service is missing");
+        return missing_service(o, f);
     int err = call_check_service(o->args[1], f);
     if (err != 0)
         return err;

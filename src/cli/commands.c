@@ -234,7 +234,7 @@ const struct command commands[] = {
         .about =
             "The host runs 'postern receive', and this device may use the service 'receive'\n"
             "there. What was begun goes on where it was when the same is sent again; each\n"
-            "file is compared by a checksum. Symbolic links are not followed.",
+            "file is compared by a checksum. Symbolic links in directories are left out.",
         .example = "postern send photo.jpg documents/ home",
         .options = WITH_JSON | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
         .args_min = 2,

@@ -127,16 +127,26 @@ void client_rejected_event(struct event *e, const char *peer, enum path_kind kin
     event_text(e, "reason", reason);
 }
 
+/* By which of our keys the host knows this device. */
+static void write_own_key(struct client *c, const struct peer *p,
+                          const uint8_t own_key[static KEY_LEN])
+{
+    if (book_set_own_key(c->book, peer_key(p), own_key) != 0)
+        log_debug("%s knows our key, but that was not written down", peer_name(p));
+}
+
 static void on_ready(void *ctx, struct peer *p)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
     timer_stop(&c->patience);
     timer_stop(&c->tell);
-    if (e != NULL)
+    if (e != NULL) {
         e->was_ready = true;
-    if (e != NULL)
+        if (e->refused != 0) /* another key than the book has it */
+            write_own_key(c, p, e->home->key);
         e->refused = 0;
+    }
     if (c->events->on_ready != NULL)
         c->events->on_ready(c->ctx, p);
 }
@@ -394,9 +404,7 @@ static void move_to(struct client *c, struct entry *e, struct home *home,
 static void on_own_rotated(void *ctx, struct peer *p,
                            const uint8_t new_key[static KEY_LEN])
 {
-    struct client *c = ctx;
-    if (book_set_own_key(c->book, peer_key(p), new_key) != 0)
-        log_debug("%s knows our new key, but that was not written down", peer_name(p));
+    write_own_key(ctx, p, new_key);
 }
 
 /*

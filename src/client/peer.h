@@ -139,7 +139,7 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
 /* It is not to be used at all, which on_rejected has said. */
 bool peer_kind_told_off(const struct peer *p, enum path_kind k);
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
-/* Before there is a session: what it waits for, in words. */
+/* Before there is a session: what it waits for, in words; the broker's answer first. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* Round trip now: POSTERN_ERR_CLOSED when there is no session. */
 MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);

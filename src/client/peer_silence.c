@@ -10,6 +10,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "path/uplink_words.h"
 
 enum {
     /* For a probe's answer, once the broker has lost the host; beside round trips: the
@@ -307,7 +308,9 @@ bool peer_is_hopeless(const struct peer *p)
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN])
 {
     enum path_kind k = telling_kind(p);
-    if (peer_is_on(p) && peer_is_hopeless(p))
+    if (!peer_has_broker(p))
+        uplink_describe_wait(p->config.endpoint->uplink, buf, LADDER_REASON_LEN);
+    else if (peer_is_on(p) && peer_is_hopeless(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s: %.220s",
                        p->config.name, path_kind_name(k),
                        ladder_last_reason(peer_ladder(p), k));

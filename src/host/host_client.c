@@ -187,9 +187,16 @@ static void list_under(struct host_client *c, const uint8_t new_key[static KEY_L
 /* A client's new key, signed by the one that this session proved. */
 static void on_rotate(struct host_client *c, const Rotate *r)
 {
-    if (key_verify_rotation(r->signature, r->new_key, c->key) != 0 ||
-        roster_rotate(c->host->roster, c->who.listed, r->new_key) != 0) {
+    if (key_verify_rotation(r->signature, r->new_key, c->key) != 0) {
         send_denied(c, REFUSE_DENIED, "the new key is not signed by the old one");
+        return;
+    }
+    int err = roster_rotate(c->host->roster, c->who.listed, r->new_key);
+    if (err != 0) {
+        send_denied(c, REFUSE_DENIED,
+                    err == POSTERN_ERR_DENIED    ? "this device's new key was removed"
+                    : err == POSTERN_ERR_INVALID ? "another device has the new key"
+                                                 : "the new key could not be listed");
         return;
     }
     list_under(c, r->new_key);

@@ -245,7 +245,9 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
     return say(in, TRANSFER_READY, NULL, 0);
 }
 
-static int say_stored(struct incoming *in, size_t i, const char *path)
+/* `event`: whether it came, or was here. */
+static int say_stored(struct incoming *in, size_t i, const char *path,
+                      const char *event)
 {
     uint8_t msg[4 + TRANSFER_PATH_LEN];
     struct event e;
@@ -253,7 +255,7 @@ static int say_stored(struct incoming *in, size_t i, const char *path)
     wire_put_u32(&w, (uint32_t)i);
     wire_put_bytes(&w, path, strlen(path));
     if (!in->files[i].directory) {
-        event_begin(&e, "received");
+        event_begin(&e, event);
         event_text(&e, "file", path);
         event_text(&e, "from", in->who);
         event_int(&e, "bytes", (int64_t)in->files[i].size);
@@ -275,7 +277,7 @@ static int on_start(struct incoming *in, struct wire_reader *r)
                               : store_begin(in->store, &in->part, in->who, file, from);
     if (err != 0)
         return fail_file(in, err, file);
-    return file->directory ? say_stored(in, i, file->path) : 0;
+    return file->directory ? say_stored(in, i, file->path, "received") : 0;
 }
 
 static int on_block(struct incoming *in, enum transfer_type type, const uint8_t *data,
@@ -308,7 +310,7 @@ static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
     int err = store_end(in->store, &in->part, &in->files[in->current], hash, path);
     if (err != 0)
         return fail_file(in, err, &in->files[in->current]);
-    return say_stored(in, in->current, path);
+    return say_stored(in, in->current, path, "received");
 }
 
 static int on_same(struct incoming *in, struct wire_reader *r)
@@ -320,7 +322,7 @@ static int on_same(struct incoming *in, struct wire_reader *r)
     if (wire_end(r) != 0 || i >= in->count || in->files[i].directory)
         return POSTERN_ERR_PROTO;
     if (store_is(in->store, &in->files[i], hash, path))
-        return say_stored(in, i, path);
+        return say_stored(in, i, path, "already-here");
     struct wire_writer w = wire_writer(msg, sizeof(msg));
     wire_put_u32(&w, i);
     return say(in, TRANSFER_DIFFERS, msg, w.used);

@@ -463,18 +463,44 @@ int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_LEN],
     return db_fault(r->db, err, f);
 }
 
-int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
-                  const uint8_t new_key[static KEY_LEN])
+/*
+ * A device that was removed under its newest key and invited again under an earlier one
+ * has its newest back, as if the invite had been used with it.
+ */
+static int forgive(struct roster *r, const uint8_t old_key[static KEY_LEN],
+                   const uint8_t new_key[static KEY_LEN])
 {
-    if (roster_is_revoked(r, new_key))
-        return POSTERN_ERR_DENIED;
-    struct db_stmt s = db_prepare(r->db, "UPDATE client SET key = ? WHERE key = ?");
+    struct db_stmt s = db_prepare(
+        r->db, "DELETE FROM revoked WHERE key = ? AND revoked_s <= "
+               "(SELECT added_s FROM client WHERE key = ?)");
     db_bind_blob(&s, new_key, KEY_LEN);
     db_bind_blob(&s, old_key, KEY_LEN);
     int err = db_exec(&s);
     if (err != 0)
         return err;
+    return roster_is_revoked(r, new_key) ? POSTERN_ERR_DENIED : 0;
+}
+
+static int rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
+                  const uint8_t new_key[static KEY_LEN])
+{
+    int err = forgive(r, old_key, new_key);
+    if (err != 0)
+        return err;
+    struct db_stmt s = db_prepare(r->db, "UPDATE client SET key = ? WHERE key = ?");
+    db_bind_blob(&s, new_key, KEY_LEN);
+    db_bind_blob(&s, old_key, KEY_LEN);
+    err = db_exec(&s);
+    if (err != 0)
+        return err;
     return db_changes(r->db) > 0 ? 0 : POSTERN_ERR_NOTFOUND;
+}
+
+int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
+                  const uint8_t new_key[static KEY_LEN])
+{
+    int err = db_begin(r->db);
+    return err != 0 ? err : db_end(r->db, rotate(r, old_key, new_key));
 }
 
 int roster_settings_get(struct roster *r, struct roster_settings *out)

@@ -105,7 +105,7 @@ MUST_CHECK int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_
 /*
  * The device follows its key, after the caller verified the old key's signature.
  * POSTERN_ERR_NOTFOUND when the old one is not on the list, _DENIED when the new one
- * was revoked, _INVALID when another device has it.
+ * was revoked since the device came on it, _INVALID when another device has it.
  */
 MUST_CHECK int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                              const uint8_t new_key[static KEY_LEN]);

@@ -72,6 +72,7 @@ static const struct event_words event_table[] = {
     {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
     {"sent",     "sent {file} to {peer}, {bytes} bytes[, as {as}][; {note}]"},
     {"received", "received {file} from {from}, {bytes} bytes"},
+    {"already-here", "already here: {file}, which {from} sent again"},
     {"progress", "{percent} %, {words}: {file}"},
     {"check",    "{state}: {check}: {what}[; {do}]"},
     {"error",    "{what}[; {do}]"},

@@ -192,6 +192,26 @@ static void test_rotate(void **state)
     assert_int_equal(roster_rotate(x->r, two, three), POSTERN_ERR_DENIED);
 }
 
+/* Who was removed by the newest key, and is invited again under an earlier one, is in. */
+static void test_rotate_to_a_removed_key(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], again[INVITE_ID_LEN], one[KEY_LEN], two[KEY_LEN];
+    struct roster_client c;
+    struct fault f;
+    make_key(one, 1);
+    make_key(two, 2);
+    make_invite(x->r, 1, "", 10, id);
+    assert_int_equal(roster_invite_consume(x->r, id, one, "anna", 200, &f), 0);
+    assert_int_equal(roster_rotate(x->r, one, two), 0);
+    assert_int_equal(roster_revoke(x->r, "anna", &c, 300, NULL), 0);
+    make_invite(x->r, 2, "", 10, again);
+    assert_int_equal(roster_invite_consume(x->r, again, one, "anna", 400, &f), 0);
+    assert_int_equal(roster_rotate(x->r, one, two), 0);
+    assert_int_equal(roster_client_find(x->r, two, &c), 0);
+    assert_false(roster_is_revoked(x->r, two));
+}
+
 /* One use, many processes that want it: exactly one gets it. */
 static void test_race(void **state)
 {
@@ -246,7 +266,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_ROSTER(test_invite),    WITH_ROSTER(test_names),  WITH_ROSTER(test_revoke),
-        WITH_ROSTER(test_ambiguous), WITH_ROSTER(test_rotate), WITH_ROSTER(test_race),
+        WITH_ROSTER(test_ambiguous), WITH_ROSTER(test_rotate),
+        WITH_ROSTER(test_rotate_to_a_removed_key), WITH_ROSTER(test_race),
         WITH_ROSTER(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
