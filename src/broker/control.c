@@ -14,7 +14,7 @@
 #include "broker/conn.h"
 #include "broker/control_internal.h"
 #include "broker/shard.h"
-#include "broker/spoken.h"
+#include "broker/control_spoken.h"
 #include "broker/usher.h"
 #include "broker/vouch.h"
 #include "core/familiar.h"

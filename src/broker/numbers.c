@@ -41,7 +41,8 @@ static unsigned draw(struct numbers *n, uint64_t seed, uint64_t now_ms)
 
 /* A free one; else the giver's own oldest, if it has as many as it may; else the oldest
  * of all. */
-static struct number *place_for(struct numbers *n, const uint8_t *giver, uint64_t now_ms)
+static struct number *place_for(struct numbers *n, const uint8_t *giver,
+                                uint64_t now_ms)
 {
     struct number *oldest = &n->list[0], *own = NULL, *unused = NULL;
     unsigned owned = 0;
@@ -65,9 +66,8 @@ static struct number *place_for(struct numbers *n, const uint8_t *giver, uint64_
 unsigned numbers_take(struct numbers *n, const uint8_t giver[static KEY_LEN],
                       unsigned wanted, uint64_t seed, uint64_t now_ms)
 {
-    struct number *had = wanted > 0 && wanted <= SPOKEN_NUMBER_MAX
-                             ? find(n, wanted, now_ms)
-                             : NULL;
+    struct number *had =
+        wanted > 0 && wanted <= SPOKEN_NUMBER_MAX ? find(n, wanted, now_ms) : NULL;
     if (had != NULL && is_of(had, giver)) {
         had->at_ms = now_ms;
         return wanted;

@@ -1,7 +1,7 @@
 /*
  * The numbers of spoken codes (core/spoken.h): which are taken, by whom, and who asked
- * for one. Knows keys and times, and no words: these never come here. Bounded: a giver's
- * own oldest number gives way, and in all the oldest.
+ * for one. Knows keys and times, and no words: these never come here. Bounded: a
+ * giver's own oldest number gives way, and in all the oldest.
  */
 #ifndef POSTERN_BROKER_NUMBERS_H
 #define POSTERN_BROKER_NUMBERS_H

@@ -11,7 +11,7 @@
 #include "broker/conn.h"
 #include "broker/control.h"
 #include "broker/numbers.h"
-#include "broker/spoken.h"
+#include "broker/control_spoken.h"
 #include "io/identity.h"
 #include "io/lack.h"
 #include "io/loop.h"

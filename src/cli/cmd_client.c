@@ -43,9 +43,10 @@ static int find_broker(struct spoken_code *c, const char *dir, struct fault *f)
     if (err == 0)
         err = cmd_stored_broker(&state, link, f);
     if (err == POSTERN_ERR_USAGE || (err == 0 && link_parse(&l, link, NULL) != 0))
-        return fault_set(f, POSTERN_ERR_USAGE,
-                         "add the broker's name: postern join NUMBER-WORD-WORD@BROKER",
-                         "the code does not say at which broker, and none is known here");
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "add the broker's name: postern join NUMBER-WORD-WORD@BROKER",
+            "the code does not say at which broker, and none is known here");
     if (err == 0) {
         memcpy(c->host, l.host, sizeof(c->host));
         c->port = l.port;

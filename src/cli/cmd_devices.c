@@ -151,12 +151,12 @@ static int invite(struct roster *r, const struct statedir *state,
     const struct option_value *v = o->values;
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct service_list services = {0};
-    struct invite_config c = {
-        .services = v[OPT_SERVICES].text,
-        .published = &services,
-        .life_s = life_of(v),
-        .uses = v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
-        .now_s = statedir_now_s()};
+    struct invite_config c = {.services = v[OPT_SERVICES].text,
+                              .published = &services,
+                              .life_s = life_of(v),
+                              .uses =
+                                  v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
+                              .now_s = statedir_now_s()};
     struct roster_invite in;
     struct link broker, l;
     struct keypair own;

@@ -1,9 +1,9 @@
 /*
  * Two who know the same few words agree on a key, and whoever stands between them may
  * guess once an exchange: CPace over ristretto255 with SHA-512, in the order of an
- * initiator and a responder (draft-irtf-cfrg-cpace). The group, its map and the hash are
- * libsodium's; no library that the distributions have offers a whole exchange. Randomness
- * is an argument.
+ * initiator and a responder (draft-irtf-cfrg-cpace). The group, its map and the hash
+ * are libsodium's; no library that the distributions have offers a whole exchange.
+ * Randomness is an argument.
  */
 #ifndef POSTERN_CORE_PAKE_H
 #define POSTERN_CORE_PAKE_H
@@ -34,8 +34,8 @@ struct pake_texts {
 };
 
 /*
- * `scalar` is random and of this exchange alone, `sid` not yet used and the same at both
- * ends. POSTERN_ERR_INVALID: a text is too long, or the scalar zero.
+ * `scalar` is random and of this exchange alone, `sid` not yet used and the same at
+ * both ends. POSTERN_ERR_INVALID: a text is too long, or the scalar zero.
  */
 MUST_CHECK int pake_begin(struct pake *p, bool first, const struct pake_texts *t,
                           const uint8_t sid[static PAKE_SID_LEN],

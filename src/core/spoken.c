@@ -73,7 +73,8 @@ static int check_word(const char *word, const char *const *list, struct fault *f
 /* "@meet.example.org:8443" */
 static int take_broker(struct spoken_code *c, const char *at, struct fault *f)
 {
-    static const char advice[] = "write it as in 7-crossover-clockwork@meet.example.org";
+    static const char advice[] =
+        "write it as in 7-crossover-clockwork@meet.example.org";
     c->port = LINK_DEFAULT_PORT;
     at = skip_gaps(at);
     if (*at == '\0')
@@ -166,8 +167,8 @@ static void go(struct spoken *s, enum spoken_state to)
 int spoken_new(struct spoken **out, const struct spoken_code *c, const char *gift,
                const uint8_t seed[static SPOKEN_SEED_LEN])
 {
-    _Static_assert(SPOKEN_SEED_LEN == PAKE_SID_LEN +
-                                          crypto_core_ristretto255_NONREDUCEDSCALARBYTES,
+    _Static_assert(SPOKEN_SEED_LEN ==
+                       PAKE_SID_LEN + crypto_core_ristretto255_NONREDUCEDSCALARBYTES,
                    "an id, and a scalar without bias");
     struct spoken *s = calloc(1, sizeof(*s));
     if (s == NULL)
@@ -232,7 +233,8 @@ int spoken_begin(struct spoken *s, struct spoken_packet *out)
     return rc;
 }
 
-/* Giver. Which exchange it is says the taker; the giver's share is another each time. */
+/* Giver. Which exchange it is says the taker; the giver's share is another each time.
+ */
 static enum spoken_outcome on_hello(struct spoken *s, struct wire_reader *r,
                                     struct wire_writer *w)
 {
@@ -275,8 +277,8 @@ static enum spoken_outcome on_proof(struct spoken *s, struct wire_reader *r,
         return SPOKEN_WRONG;
     }
     derive(key, s, "postern spoken gift");
-    (void)crypto_secretbox_easy(box, (const uint8_t *)s->text, sizeof(s->text), no_nonce,
-                                key);
+    (void)crypto_secretbox_easy(box, (const uint8_t *)s->text, sizeof(s->text),
+                                no_nonce, key);
     sodium_memzero(key, sizeof(key));
     wire_put_u8(w, PACKET_GIFT);
     wire_put_bytes(w, box, sizeof(box));

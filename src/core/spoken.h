@@ -37,7 +37,8 @@ struct spoken_code {
 };
 
 /* `random` says which words. */
-void spoken_make(struct spoken_code *c, unsigned number, const uint8_t random[static 2]);
+void spoken_make(struct spoken_code *c, unsigned number,
+                 const uint8_t random[static 2]);
 /*
  * As people write what they heard: capital letters, blanks for hyphens.
  * POSTERN_ERR_NOTFOUND: it does not look like a code at all, and may be something else.

@@ -14,9 +14,9 @@
 #include "path/uplink.h"
 
 enum {
-    AT_ONCE = 4,            /* exchanges of a giver's */
-    BEGUN_MAX = 64,         /* and in all: each costs it a millisecond */
-    ANSWER_MS = 15000,      /* a taker's patience */
+    AT_ONCE = 4,       /* exchanges of a giver's */
+    BEGUN_MAX = 64,    /* and in all: each costs it a millisecond */
+    ANSWER_MS = 15000, /* a taker's patience */
 };
 
 struct exchange {
@@ -79,8 +79,8 @@ static int new_exchange(struct call *c, struct exchange *x)
 {
     uint8_t seed[SPOKEN_SEED_LEN];
     randombytes_buf(seed, sizeof(seed));
-    int rc = spoken_new(&x->spoken, &c->code,
-                        c->give != NULL ? c->give->gift : NULL, seed);
+    int rc =
+        spoken_new(&x->spoken, &c->code, c->give != NULL ? c->give->gift : NULL, seed);
     sodium_memzero(seed, sizeof(seed));
     return rc;
 }
@@ -205,8 +205,8 @@ static void take_refusal(struct call *c, const Refuse *r)
              "let it be said once more; 'postern invite --code' must still run there",
              "nobody waits with the number %u at %.100s", c->code.number, c->code.host);
     else
-        fail(c, POSTERN_ERR_LIMIT, "try again in a minute", "the broker refuses: %.100s",
-             r->reason);
+        fail(c, POSTERN_ERR_LIMIT, "try again in a minute",
+             "the broker refuses: %.100s", r->reason);
 }
 
 static void take_on(struct call *c, const Control *m)

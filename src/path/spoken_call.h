@@ -1,7 +1,7 @@
 /*
  * Spoken codes by a broker (core/spoken.h): one side waits with a link and gives it to
- * who says the same words; the other takes it. Each call has a loop of its own and lasts
- * until that is done.
+ * who says the same words; the other takes it. Each call has a loop of its own and
+ * lasts until that is done.
  */
 #ifndef POSTERN_PATH_SPOKEN_CALL_H
 #define POSTERN_PATH_SPOKEN_CALL_H

@@ -44,10 +44,10 @@ struct uplink_events {
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool lan;      /* `broker` is an agent of this LAN: never by a proxy */
+    bool lan;        /* `broker` is an agent of this LAN: never by a proxy */
     bool any_broker; /* whatever key it has: nothing is believed that it says */
-    bool host;     /* announce as a host */
-    char name[64]; /* of this device */
+    bool host;       /* announce as a host */
+    char name[64];   /* of this device */
     /*
      * State directory, borrowed: where the broker was found last is kept there, so that
      * it is tried at once whether its name can be resolved or not. NULL: nowhere.

@@ -44,8 +44,8 @@ static void assert_not(const char *text, int err, const char *what)
     struct spoken_code c;
     struct fault f = {0};
     assert_int_equal(spoken_parse(&c, text, &f), err);
-    if (err == POSTERN_ERR_USAGE &&
-        strstr(f.what, what) == NULL && strstr(f.advice, what) == NULL)
+    if (err == POSTERN_ERR_USAGE && strstr(f.what, what) == NULL &&
+        strstr(f.advice, what) == NULL)
         fail_msg("'%s' is not in '%s; %s'", what, f.what, f.advice);
 }
 
@@ -111,9 +111,11 @@ static void test_the_exchange_of_the_draft(void **state)
     unhex(yb, 32, "d2316b454718c35362d83d69df6320f38578ed5984651435e2949762d900b80d");
     assert_int_equal(pake_begin(&a, true, &t, sid, ya), 0);
     assert_int_equal(pake_begin(&b, false, &t, sid, yb), 0);
-    unhex(share, 32, "383a85dd236978f17f8c8545b50dabc52a39fcdab2cf8bc531ce040ff77ca82d");
+    unhex(share, 32,
+          "383a85dd236978f17f8c8545b50dabc52a39fcdab2cf8bc531ce040ff77ca82d");
     assert_memory_equal(a.share, share, 32);
-    unhex(share, 32, "a6206309c0e8e5f579295e35997ac4300ab3fecec3c17f7b604f3e698fa1383c");
+    unhex(share, 32,
+          "a6206309c0e8e5f579295e35997ac4300ab3fecec3c17f7b604f3e698fa1383c");
     assert_memory_equal(b.share, share, 32);
     unhex(want, 64,
           "e91ccb2c0f5e0d0993a33956e3be59754f3f2b07db57631f5394452ea2e7b435"
@@ -124,7 +126,8 @@ static void test_the_exchange_of_the_draft(void **state)
     assert_memory_equal(key, want, 64);
     /* No point, and the neutral element. */
     assert_int_equal(pake_begin(&a, true, &t, sid, ya), 0);
-    unhex(share, 32, "2b3c6b8c4f3800e7aef6864025b4ed79bd599117e427c41bd47d93d654b4a51c");
+    unhex(share, 32,
+          "2b3c6b8c4f3800e7aef6864025b4ed79bd599117e427c41bd47d93d654b4a51c");
     assert_int_equal(pake_key(&a, &t, share, key), POSTERN_ERR_PROTO);
     memset(share, 0, sizeof(share));
     assert_int_equal(pake_key(&a, &t, share, key), POSTERN_ERR_PROTO);
@@ -139,8 +142,7 @@ struct pair {
 static void pair_open(struct pair *p, const char *given, const char *taken)
 {
     struct spoken_code g, t;
-    const uint8_t one[SPOKEN_SEED_LEN] = {[40] = 1},
-                  two[SPOKEN_SEED_LEN] = {[40] = 2};
+    const uint8_t one[SPOKEN_SEED_LEN] = {[40] = 1}, two[SPOKEN_SEED_LEN] = {[40] = 2};
     assert_int_equal(spoken_parse(&g, given, NULL), 0);
     assert_int_equal(spoken_parse(&t, taken, NULL), 0);
     assert_int_equal(spoken_new(&p->giver, &g, gift, one), 0);
@@ -180,8 +182,8 @@ static void test_the_same_words_give(void **state)
 /* One letter, another word, another number: nothing is given, and both know. */
 static void test_other_words_give_nothing(void **state)
 {
-    static const char *const others[] = {"7-crossover-aardvark", "7-adroitness-clockwork",
-                                         "8-crossover-clockwork"};
+    static const char *const others[] = {
+        "7-crossover-aardvark", "7-adroitness-clockwork", "8-crossover-clockwork"};
     (void)state;
     for (size_t i = 0; i < 3; i++) {
         struct pair p;

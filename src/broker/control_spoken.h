@@ -1,7 +1,7 @@
-/* What the broker does for spoken codes: gives numbers, and carries what is said for one
- * between who has it and who asks for it. It reads none of that. */
-#ifndef POSTERN_BROKER_SPOKEN_H
-#define POSTERN_BROKER_SPOKEN_H
+/* What the broker does for spoken codes: gives numbers, and carries what is said for
+ * one between who has it and who asks for it. It reads none of that. */
+#ifndef POSTERN_BROKER_CONTROL_SPOKEN_H
+#define POSTERN_BROKER_CONTROL_SPOKEN_H
 
 #include "core/proto.h"
 

@@ -3,7 +3,7 @@
  * broker, on a connection as a client; who takes may be anybody, and says no more in a
  * second than he may introduce himself.
  */
-#include "broker/spoken.h"
+#include "broker/control_spoken.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,8 +50,7 @@ static void serve_giver(struct shard *s, const uint8_t *giver, Control *m)
         return;
     }
     randombytes_buf(&seed, sizeof(seed));
-    p->number =
-        numbers_take(s->numbers, giver, p->number, seed, loop_now_ms(s->loop));
+    p->number = numbers_take(s->numbers, giver, p->number, seed, loop_now_ms(s->loop));
     if (p->number == 0)
         refuse(s, giver, m->conv, REFUSE_LIMIT, "all numbers are taken just now");
     else
