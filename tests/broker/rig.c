@@ -17,22 +17,38 @@
 #include "io/loop.h"
 #include "io/sockaddr.h"
 
-enum { BIND_TRIES = 10 };
+enum { BIND_TRIES = 10, PORT_FIRST = 10000, PORT_PAIRS = 10000, NEXT_PAIR = 997 };
 
 static void on_guard(void *ctx)
 {
     (void)ctx;
 }
 
+unsigned rig_port(unsigned attempt)
+{
+    return PORT_FIRST + 2 * (((unsigned)getpid() + attempt * NEXT_PAIR) % PORT_PAIRS);
+}
+
+/* "ADDRESS:0" becomes "ADDRESS:PORT". */
+static void name_port(char *listen, size_t cap, unsigned attempt)
+{
+    char *colon = strrchr(listen, ':');
+    if (strcmp(colon, ":0") == 0)
+        (void)snprintf(colon, cap - (size_t)(colon - listen), ":%u", rig_port(attempt));
+}
+
 void rig_start_broker(struct rig *r)
 {
     struct fault f = {0};
+    char wanted[sizeof(r->listen)];
     int rc = POSTERN_ERR_INUSE;
-    /* A port that was free when it was looked for, or free for TCP, may be taken by
-     * another program. */
-    for (int i = 0; i < BIND_TRIES && (rc == POSTERN_ERR_INUSE || rc == POSTERN_ERR_IO);
-         i++)
+    memcpy(wanted, r->listen, sizeof(wanted));
+    for (unsigned i = 0;
+         i < BIND_TRIES && (rc == POSTERN_ERR_INUSE || rc == POSTERN_ERR_IO); i++) {
+        memcpy(r->listen, wanted, sizeof(wanted));
+        name_port(r->listen, sizeof(r->listen), i);
         rc = broker_open(&r->broker, &r->config, &f);
+    }
     if (rc != 0)
         print_error("%s; %s\n", f.what, f.advice);
     assert_int_equal(rc, 0);

@@ -48,6 +48,12 @@ struct rig {
     size_t device_count;
 };
 
+/*
+ * A port of this process's own, and the next one, below the kernel's own range, from
+ * which everybody's connections take theirs: so it is free after a restart of the
+ * broker too.
+ */
+unsigned rig_port(unsigned attempt);
 /* `config` may preset anything; listen and state_dir are filled in when absent. */
 void rig_open(struct rig *r, const struct broker_config *config);
 /* Ends the broker, and starts one on the same port and state. */
