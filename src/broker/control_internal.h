@@ -12,7 +12,8 @@ struct shard;
 struct route {
     const uint8_t *to, *from; /* keys */
     bool to_host;
-    bool over; /* an introduction above its address's share: none without an invite */
+    bool over; /* an introduction above its address's share: none who proves nothing */
+    bool badged; /* an introduction that showed a badge for that host */
 };
 
 /* To the shard of `to`, and there to its connections. */

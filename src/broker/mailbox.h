@@ -39,6 +39,7 @@ struct mail {
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
     bool over;    /* MAIL_ROUTE: an introduction above its address's share */
+    bool badged;  /* MAIL_ROUTE: an introduction that showed a badge for that host */
     uint8_t ticket[TICKET_LEN];
     size_t len;
     uint8_t bytes[]; /* MAIL_ROUTE */

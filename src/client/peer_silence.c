@@ -19,7 +19,7 @@ enum {
     GONE_ROUND_TRIPS = 4,
     GONE_MAX_MS = 2500,
     /* For a host whose router has forgotten its connections, and works: it finds out
-     * by its next ping of the broker, 7 s at most, and dials again. */
+     * by its next question to the broker, 5 s at most, and dials again. */
     RESET_MS = 15000,
     /* For one of whom the broker heard nothing for long: its access may come and go. */
     BROKEN_MS = 60000,

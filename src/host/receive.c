@@ -54,6 +54,12 @@ struct incoming {
     uint8_t buf[TRANSFER_FRAME_MAX];
 };
 
+static void note_heard(struct incoming *in)
+{
+    in->heard_us = clock_us();
+    atomic_store(&in->place->heard_us, in->heard_us);
+}
+
 /* Not for ever, nor while another needs the place: _TIMEOUT, _INUSE. */
 static int wait_sender(struct incoming *in, int wanted)
 {
@@ -77,7 +83,7 @@ static int read_all(struct incoming *in, uint8_t *buf, size_t len)
             return err;
         if (n <= 0)
             continue;
-        in->heard_us = clock_us();
+        note_heard(in);
         atomic_fetch_add(&in->place->moved, (uint64_t)n);
         buf += n;
         len -= (size_t)n;
@@ -96,7 +102,7 @@ static int write_all(struct incoming *in, const uint8_t *buf, size_t len)
             return err;
         if (n <= 0)
             continue;
-        in->heard_us = clock_us();
+        note_heard(in);
         buf += n;
         len -= (size_t)n;
     }
@@ -228,6 +234,7 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
     if (in->listed || wire_end(r) != 0)
         return POSTERN_ERR_PROTO;
     in->listed = true;
+    atomic_store(&in->place->listed, true);
     for (size_t i = 0; i < in->count; i++) {
         int err = say_have(in, i);
         if (err != 0)
@@ -376,7 +383,8 @@ static void refuse(struct incoming *in, int err)
         what = in->listed ? "nothing came for 5 minutes" : "nothing came for 30 s";
         advice = "send it again: it goes on where it was";
     } else if (err == POSTERN_ERR_INUSE) {
-        what = "another device sends, too, and this one held most of the places";
+        what = "another device sends, too, and this one held most of the places or was "
+               "silent";
         advice = "send it again: it goes on where it was";
     } else if (err == POSTERN_ERR_NOMEM) {
         what = "this machine has no memory left for its list";
@@ -458,7 +466,7 @@ static void on_connection(void *ctx, int fd, const char *who)
 {
     struct receive *r = ctx;
     bool served;
-    struct crowd_sender *s = crowd_enter(&r->crowd, who, &served);
+    struct crowd_sender *s = crowd_enter(&r->crowd, who, clock_us(), &served);
     (void)fflush(NULL);
     pid_t pid = s != NULL ? fork() : 0;
     if (pid == 0 && s != NULL)

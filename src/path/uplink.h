@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "core/addr.h"
+#include "core/badge.h"
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/reach.h"
@@ -139,6 +140,9 @@ size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MA
 int64_t uplink_clock_skew_s(const struct uplink *u);
 /* By which its broker knows this device (core/badge.h); NULL: none was given. */
 const uint8_t *uplink_badge(const struct uplink *u);
+/* By which its broker knows that this host lists it: false: none was given. */
+bool uplink_host_badge(const struct uplink *u, const uint8_t host[static KEY_LEN],
+                       uint8_t badge[static BADGE_HOST_LEN]);
 const struct link *uplink_link(const struct uplink *u);
 
 #endif

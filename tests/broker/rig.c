@@ -251,12 +251,13 @@ void device_hello(struct device *d, bool host, bool token)
     device_send(d, &m);
 }
 
-void device_accept(struct device *host, const Control *in)
+void device_accept(struct device *host, const Control *in, bool listed)
 {
     Control m = Control_init_zero;
     m.which_body = Control_accept_tag;
     memcpy(m.peer, in->peer, KEY_LEN);
     memcpy(m.conv, in->conv, CONV_LEN);
+    m.body.accept.listed = listed;
     m.body.accept.mark.size = in->body.introduce.mark.size;
     memcpy(m.body.accept.mark.bytes, in->body.introduce.mark.bytes,
            in->body.introduce.mark.size);

@@ -74,8 +74,8 @@ void device_kill(struct device *d);
 struct device *rig_join(struct rig *r, bool host);
 void device_hello(struct device *d, bool host, bool token);
 void device_send(struct device *d, const Control *m);
-/* What a host answers to the Introduce that it lets in. */
-void device_accept(struct device *host, const Control *in);
+/* What a host answers to the Introduce that it lets in: `listed`, or only invited. */
+void device_accept(struct device *host, const Control *in, bool listed);
 /* Waits for a message with this tag and takes it and all before it. */
 Control device_expect(struct device *d, pb_size_t tag);
 /* Waits for one and takes nothing. */

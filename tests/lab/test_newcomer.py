@@ -175,3 +175,16 @@ def test_nc_beside_an_up_whose_broker_is_gone_names_it(stood, away):
     assert all("broker" in line for line in done.stderr.splitlines()), done.stderr
     if away == "mute":
         g.broker_proc.kill()
+
+
+def test_what_ping_and_connect_say(stood):
+    """No kind is refused for being in use; and which service a local port leads to is said."""
+    g = stood
+    for _ in range(12):   # as soon as a session stands, often while a better path is just proven
+        done = g.client.run("ping", HOST, "--count", "1")
+        assert done.status == 0 and not [e for e in done.events if e["event"] == "rejected" and
+                                         e["reason"] == "in use"], done.stdout
+    proc = g.programs.start(g.client.ns, "connect", postern(), "connect", f"{HOST}:peer", "127.0.0.1:18081",
+                            env=g.client.env)
+    proc.wait_line(f"ready: listening on 127.0.0.1:18081, for {HOST}:peer", 20)
+    assert proc.terminate() == 0
