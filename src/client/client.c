@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/client_words.h"
 #include "core/list.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -101,32 +102,6 @@ static struct entry *entry_of(struct client *c, const struct peer *p)
 
 /* -------------------------------------------------------------------------- events */
 
-void client_path_event(struct event *e, const struct peer *peer,
-                       const struct path *path)
-{
-    uint64_t elapsed_us;
-    char why[LADDER_REASON_LEN];
-    event_begin(e, "path");
-    event_text(e, "peer", peer_name(peer));
-    event_text(e, "kind", path_kind_name(path->kind));
-    event_addr(e, "local", &path->local);
-    event_addr(e, "remote", &path->remote);
-    event_rtt(e, "rtt_ms", path->rtt_us);
-    if (peer_path_elapsed(peer, &elapsed_us))
-        event_ms(e, "elapsed_ms", elapsed_us);
-    if (peer_preference(peer, why)[0] != '\0')
-        event_text(e, "reason", why);
-}
-
-void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
-                           const char *reason)
-{
-    event_begin(e, "rejected");
-    event_text(e, "peer", peer);
-    event_text(e, "kind", path_kind_name(kind));
-    event_text(e, "reason", reason);
-}
-
 /* By which of our keys the host knows this device. */
 static void write_own_key(struct client *c, const struct peer *p,
                           const uint8_t own_key[static KEY_LEN])
@@ -200,20 +175,6 @@ static void on_learned(void *ctx, struct peer *p, const struct peer_memory *m)
         (void)snprintf(n.kind, sizeof(n.kind), "%s", path_kind_name(m->kind));
     if (book_network_set(c->book, peer_key(p), network, &n) != 0)
         log_debug("what was learned of this network was not kept");
-}
-
-size_t client_services(const Services *m,
-                       struct book_service list[static BOOK_SERVICE_MAX])
-{
-    size_t n = 0;
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        const ServiceInfo *from = &m->services[i];
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s", from->name);
-        (void)snprintf(list[n].title, sizeof(list[n].title), "%s", from->title);
-        list[n].port = (uint16_t)from->port;
-        list[n].udp = from->udp;
-    }
-    return n;
 }
 
 static void on_services(void *ctx, struct peer *p, const Services *m)

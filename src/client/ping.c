@@ -1,6 +1,8 @@
 /* Pings inside the session; ends when each path kind has ended in use or in a reason.
  */
 #include "client/ping.h"
+
+#include "client/client_words.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"

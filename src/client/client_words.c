@@ -1,0 +1,43 @@
+#include "client/client_words.h"
+
+#include <stdio.h>
+
+void client_path_event(struct event *e, const struct peer *peer,
+                       const struct path *path)
+{
+    uint64_t elapsed_us;
+    char why[LADDER_REASON_LEN];
+    event_begin(e, "path");
+    event_text(e, "peer", peer_name(peer));
+    event_text(e, "kind", path_kind_name(path->kind));
+    event_addr(e, "local", &path->local);
+    event_addr(e, "remote", &path->remote);
+    event_rtt(e, "rtt_ms", path->rtt_us);
+    if (peer_path_elapsed(peer, &elapsed_us))
+        event_ms(e, "elapsed_ms", elapsed_us);
+    if (peer_preference(peer, why)[0] != '\0')
+        event_text(e, "reason", why);
+}
+
+void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
+                           const char *reason)
+{
+    event_begin(e, "rejected");
+    event_text(e, "peer", peer);
+    event_text(e, "kind", path_kind_name(kind));
+    event_text(e, "reason", reason);
+}
+
+size_t client_services(const Services *m,
+                       struct book_service list[static BOOK_SERVICE_MAX])
+{
+    size_t n = 0;
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        const ServiceInfo *from = &m->services[i];
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s", from->name);
+        (void)snprintf(list[n].title, sizeof(list[n].title), "%s", from->title);
+        list[n].port = (uint16_t)from->port;
+        list[n].udp = from->udp;
+    }
+    return n;
+}
