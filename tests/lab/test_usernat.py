@@ -13,7 +13,7 @@ import pytest
 
 from . import nat as natlib
 from .conftest import full
-from .net import wait_until
+from .net import patience, wait_until
 from .topology import BROKER, BROKER2, STRANGER
 
 PEER = [sys.executable, os.path.join(os.path.dirname(__file__), "peers.py")]
@@ -170,7 +170,7 @@ def test_carries_tcp(lab, programs):
         server.wait_line("ready")
         got = programs.run(topo.host.ns, "get", *PEER, "get", BROKER, 7000, 5_000_000, 5)
         assert got.status == 0, got.stdout + got.stderr
-        assert float(re.search(r"ok (\d+)", got.stdout)[1]) > 20, got.stdout
+        assert float(re.search(r"ok (\d+)", got.stdout)[1]) > 20 / patience(), got.stdout
         begin = time.monotonic()
         with topo.host.ns.inside():
             s = socket.socket()
