@@ -39,7 +39,7 @@ ROOMS = {
     "host": {"clients": ["clients", "clients_internal", "clients_silence",
                          "host_client"]},
     # struct shard (broker/shard.h): a thread, its devices, and what they say.
-    "broker": {"shard": ["shard", "conn", "control"]},
+    "broker": {"shard": ["shard", "conn", "control", "control_internal", "control_spoken"]},
 }
 # A definition as clang-format leaves it: the name and "(" on a line that begins at the
 # margin, and the body's "{" alone at the margin after the parameters.

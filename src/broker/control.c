@@ -12,7 +12,9 @@
 #include <sodium.h>
 
 #include "broker/conn.h"
+#include "broker/control_internal.h"
 #include "broker/shard.h"
+#include "broker/control_spoken.h"
 #include "broker/usher.h"
 #include "broker/vouch.h"
 #include "core/familiar.h"
@@ -20,14 +22,6 @@
 #include "io/loop.h"
 
 enum { MESSAGE_MAX = PROTO_FRAME_MAX };
-
-/* A message on its way: to a device in a role, from a device whose key is proven. */
-struct route {
-    const uint8_t *to, *from; /* keys */
-    bool to_host;
-    bool over; /* an introduction above its address's share: none who proves nothing */
-    bool badged; /* an introduction that showed a badge for that host */
-};
 
 static void deliver(struct shard *s, const struct route *r, Control *m);
 
@@ -84,6 +78,17 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
     s->stats.refused++;
     send_on(s, &(struct route){.to = r->from, .from = r->to, .to_host = !r->to_host},
             &m);
+}
+
+void control_send(struct shard *s, const struct route *r, Control *m)
+{
+    send_on(s, r, m);
+}
+
+void control_refuse(struct shard *s, const struct route *r, const uint8_t *conv,
+                    enum refuse_code code, const char *reason)
+{
+    refuse(s, r, conv, code, reason);
 }
 
 /* The portal comes under the broker's own key, to all hosts. */
@@ -622,6 +627,7 @@ static void welcome(struct conn *c)
     m.which_body = Control_welcome_tag;
     w->time_s = (uint64_t)time(NULL);
     w->familiar = c->state == CONN_HOST;
+    w->spoken = c->state == CONN_CLIENT;
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
@@ -721,6 +727,7 @@ static const struct rule rules[] = {
     {Control_portal_service_tag, CONN_HOST,          handle_portal},
     {Control_portal_account_tag, CONN_HOST,          handle_portal},
     {Control_portal_end_tag,     CONN_HOST,          handle_portal},
+    {Control_spoken_tag,    CONN_CLIENT,             spoken_on_message},
     {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
 };
 /* clang-format on */

@@ -22,6 +22,7 @@ enum mail_type {
     MAIL_CHANNEL, /* a device's detached channel moves in */
     MAIL_RELAY,   /* a relay connection that showed `ticket` moves in */
     MAIL_ROUTE,   /* an encoded Control for device `to` from device `from` */
+    MAIL_SPOKEN,  /* to the first shard: a Spoken of the device `from` */
     MAIL_WEB,     /* to the portal: a TLS connection; `bytes` is the name it asks for */
     MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone
                    */

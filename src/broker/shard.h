@@ -28,6 +28,7 @@
 #include "io/loop.h"
 #include "io/spare.h"
 
+struct numbers;
 struct shard;
 
 struct hub {
@@ -64,6 +65,7 @@ struct shard {
     struct admission admission;
     struct awaited *awaited; /* own allocation */
     struct parted *parted;   /* the same */
+    struct numbers *numbers; /* the same, of the first shard, once one was asked for */
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;

@@ -48,6 +48,7 @@ struct channel_config {
      * what became of this program. Costs a packet for each message.
      */
     bool acks_at_once;
+    bool any_key; /* of a client: `expect` is not looked at; on_open has the key */
     /*
      * After so many seconds in which nothing came the kernel asks the other end's, and
      * each second from then on (TCP's keepalive: some 100 bytes with the answer, and

@@ -50,6 +50,9 @@ static const struct event_words event_table[] = {
     {"left",     "lost {peer}[: {reason}][; {do}]"},
     {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},
+    {"code",     "On the other machine: postern join {code}@{broker}\n"
+                 "Good for {minutes} minutes and three tries[, for {services} only]; waiting for it ..."},
+    {"given",    "the other side has it and joins now"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},
     {"rotated",  "[{peer}: ]new device key {key}[; it replaces {old}]"},

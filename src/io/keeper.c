@@ -22,6 +22,13 @@ enum { PATH_LEN = 512 };
 
 extern char **environ;
 
+#ifdef HAVE_HELPER
+static const char no_helper[] = "there is no postern-helper; install it beside postern";
+#else
+static const char no_helper[] =
+    "this build of postern has no postern-helper; Debian packages and 'make' do";
+#endif
+
 /* Beside this program, or in libexec beside its bin. */
 static bool find(char path[static PATH_LEN])
 {
@@ -48,8 +55,7 @@ void keeper_explain(char *why, size_t cap)
                        "cap_net_admin,cap_net_raw,cap_net_bind_service+ep %.120s",
                        path);
     else
-        (void)snprintf(why, cap,
-                       "there is no postern-helper; install it beside postern");
+        (void)snprintf(why, cap, "%s", no_helper);
 }
 
 /* Ours does not block: whoever may be stopped is asked by it. */

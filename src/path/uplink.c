@@ -339,6 +339,7 @@ static void take_welcome(struct uplink *u, const Welcome *w)
             add_stun(u, &a);
     }
     u->takes_familiar = w->familiar;
+    u->takes_spoken = w->spoken;
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
 
@@ -507,6 +508,7 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .protocol = u->config.lan ? PROTO_ALPN_AGENT : NULL,
                                 .own = &u->config.net->own,
                                 .acks_at_once = u->config.host,
+                                .any_key = u->config.any_broker,
                                 .asks_after_s = uplink_is_watched(u) ? WATCH_S : 0,
                                 .events = &channel_events,
                                 .ctx = l};

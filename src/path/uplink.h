@@ -45,9 +45,10 @@ struct uplink_events {
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool lan;      /* `broker` is an agent of this LAN: never by a proxy */
-    bool host;     /* announce as a host */
-    char name[64]; /* of this device */
+    bool lan;        /* `broker` is an agent of this LAN: never by a proxy */
+    bool any_broker; /* whatever key it has: nothing is believed that it says */
+    bool host;       /* announce as a host */
+    char name[64];   /* of this device */
     /*
      * State directory, borrowed: where the broker was found last is kept there, so that
      * it is tried at once whether its name can be resolved or not. NULL: nowhere.
@@ -72,6 +73,8 @@ bool uplink_is_lan(const struct uplink *u);
 const struct fault *uplink_fault(const struct uplink *u, bool *fatal);
 /* This broker lets a host say anew whom it lists. */
 bool uplink_takes_familiar(const struct uplink *u);
+/* This broker carries spoken codes between clients. */
+bool uplink_takes_spoken(const struct uplink *u);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
 /*

@@ -63,6 +63,7 @@ struct uplink {
     struct fault fault; /* why it is down */
     bool fatal;
     bool takes_familiar; /* the broker, as it said at its Welcome */
+    bool takes_spoken;   /* likewise */
     uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
