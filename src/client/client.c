@@ -101,32 +101,6 @@ static struct entry *entry_of(struct client *c, const struct peer *p)
 
 /* -------------------------------------------------------------------------- events */
 
-void client_path_event(struct event *e, const struct peer *peer,
-                       const struct path *path)
-{
-    uint64_t elapsed_us;
-    char why[LADDER_REASON_LEN];
-    event_begin(e, "path");
-    event_text(e, "peer", peer_name(peer));
-    event_text(e, "kind", path_kind_name(path->kind));
-    event_addr(e, "local", &path->local);
-    event_addr(e, "remote", &path->remote);
-    event_rtt(e, "rtt_ms", path->rtt_us);
-    if (peer_path_elapsed(peer, &elapsed_us))
-        event_ms(e, "elapsed_ms", elapsed_us);
-    if (peer_preference(peer, why)[0] != '\0')
-        event_text(e, "reason", why);
-}
-
-void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
-                           const char *reason)
-{
-    event_begin(e, "rejected");
-    event_text(e, "peer", peer);
-    event_text(e, "kind", path_kind_name(kind));
-    event_text(e, "reason", reason);
-}
-
 /* By which of our keys the host knows this device. */
 static void write_own_key(struct client *c, const struct peer *p,
                           const uint8_t own_key[static KEY_LEN])
@@ -168,9 +142,21 @@ static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
                         const char *reason)
 {
     struct client *c = ctx;
-    if (!c->config.quiet) {
+    const struct events *out = c->config.out;
+    if (!c->config.quiet && (c->config.unfold || (out != NULL && out->json))) {
         struct event e;
         client_rejected_event(&e, peer_name(p), kind, reason);
+        events_print(c->config.out, &e);
+    }
+}
+
+static void on_relayed(void *ctx, struct peer *p, enum path_kind kind,
+                       const char *reason)
+{
+    struct client *c = ctx;
+    if (!c->config.quiet) {
+        struct event e;
+        client_relayed_event(&e, peer_name(p), kind, reason);
         events_print(c->config.out, &e);
     }
 }
@@ -473,6 +459,7 @@ static const struct peer_events peer_events = {
     .on_ready = on_ready,
     .on_path = on_path,
     .on_rejected = on_rejected,
+    .on_relayed = on_relayed,
     .on_services = on_services,
     .on_pong = on_pong,
     .on_rotated = on_rotated,
