@@ -8,7 +8,7 @@ DOC := $(SHARE)/doc/postern
 # Everything but the build itself may need root; the scripts ask sudo where it does.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=POSTERN_BUILD)
 
-.PHONY: all tests static image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
+.PHONY: all tests static openwrt-test image deb deb-test reproducible distros dist uninstall help demo test unit sim mutants lab lab-full soak matrix session portal-pages fuzz bench \
 	lint hooks coverage install clean
 .DELETE_ON_ERROR:
 
@@ -50,6 +50,7 @@ help:
 	@echo 'make deb        Debian packages in build-deb/, with the libraries of this machine'
 	@echo 'make deb-test   install, enable, upgrade and purge them in a copy of this root (root or sudo)'
 	@echo 'make static     one self-contained postern for any Linux, to build-static/; ARCH=aarch64, PROFILE=client or host'
+	@echo 'make openwrt-test  the OpenWrt recipe under stand-ins of its SDK and of procd (root or sudo)'
 	@echo 'make image      an OCI image of it, to build-image/'
 	@echo 'make distros    build and unit tests on Debian 12, 13 and Ubuntu 26.04 LTS (debootstrap, root or sudo)'
 	@echo 'make reproducible  two builds in two folders, compared'
@@ -185,6 +186,10 @@ PROFILE ?= full
 static:
 	@tools/install-deps.sh static $(if $(filter-out $(shell uname -m),$(ARCH)),static-$(ARCH))
 	@tools/static.sh --arch $(ARCH) --profile $(PROFILE)
+
+openwrt-test: all
+	@tools/install-deps.sh openwrt
+	@$(SUDO) tests/packaging/openwrt.sh
 
 image: static
 	@tools/image.sh

@@ -30,7 +30,7 @@ ROOMS = {
                    "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
-    "session": {"session": ["flight", "internal", "meta", "output", "quic", "round",
+    "session": {"session": ["bundle", "flight", "internal", "meta", "output", "quic", "round",
                             "session", "size", "stall", "steer", "stream"]},
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
@@ -39,7 +39,7 @@ ROOMS = {
     "host": {"clients": ["clients", "clients_internal", "clients_silence",
                          "host_client"]},
     # struct shard (broker/shard.h): a thread, its devices, and what they say.
-    "broker": {"shard": ["shard", "conn", "control"]},
+    "broker": {"shard": ["shard", "conn", "control", "control_internal", "control_spoken"]},
 }
 # A definition as clang-format leaves it: the name and "(" on a line that begins at the
 # margin, and the body's "{" alone at the margin after the parameters.

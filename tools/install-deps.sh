@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what Postern needs from the distribution's archive: build, test, lab, bench,
-# portal, lint, fuzz, coverage, deb, distros, static, static-aarch64 or all. Does nothing, quickly, when all is there. Debian 12 gets
+# portal, lint, fuzz, coverage, deb, distros, static, static-aarch64, openwrt or all. Does nothing, quickly, when all is there. Debian 12 gets
 # ngtcp2 from its backports, which are switched on with the mirror that the machine
 # already uses.
 set -eu
@@ -24,6 +24,7 @@ deb="debhelper bash-completion dpkg-dev lintian libcap2-bin systemd"
 static="gcc make meson ninja-build pkg-config dpkg-dev cmake autoconf automake libtool tcl linux-libc-dev nanopb
  python3-protobuf protobuf-compiler"
 static_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static"
+openwrt="busybox-static shellcheck make"
 distros="debootstrap debian-archive-keyring ubuntu-keyring"
 
 want=""
@@ -39,11 +40,12 @@ for set in "${@:-build}"; do
     coverage) want="$want $build $test $coverage" ;;
     deb) want="$want $build $deb" ;;
     distros) want="$want $distros" ;;
+    openwrt) want="$want $openwrt" ;;
     static) want="$want $static" ;;
     static-aarch64) want="$want $static_aarch64" ;;
     static-x86_64) want="$want gcc-x86-64-linux-gnu libc6-dev-amd64-cross qemu-user-static" ;;
     all) want="$want $build $test $lab $bench $portal $lint $fuzz $coverage" ;;
-    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, deb, distros, static, static-aarch64 or all" >&2
+    *) echo "install-deps: no set is called '$set'; use build, test, lab, bench, portal, lint, fuzz, coverage, deb, distros, static, static-aarch64, openwrt or all" >&2
        exit 2 ;;
     esac
 done

@@ -179,7 +179,8 @@ name=postern-$arch
 at=$cache/$arch/program-$profile
 cat >"$cache/$arch/machine.ini" <<MACHINE
 [binaries]
-c = '$root/bin/musl-gcc'
+# -B: a library that is looked for by its name is ours, never this machine's
+c = ['$root/bin/musl-gcc', '-B$root/lib']
 ar = '$AR'
 strip = '$STRIP'
 pkgconfig = 'pkg-config'

@@ -18,8 +18,8 @@ struct stranger {
     uint64_t passed_ms; /* 0: never */
 };
 
-struct nothing {
-    char unused;
+struct acquaintance {
+    bool disowned; /* since it was accepted */
 };
 
 int admission_init(struct admission *a, const uint8_t secret[static KEYMAP_SECRET_LEN])
@@ -30,7 +30,7 @@ int admission_init(struct admission *a, const uint8_t secret[static KEYMAP_SECRE
         rc = ledger_init(&a->hosts, LIMIT_DEVICES_KEPT, sizeof(struct host_budget),
                          secret);
     if (rc == 0)
-        rc = ledger_init(&a->accepted, LIMIT_ACCEPTED_KEPT, sizeof(struct nothing),
+        rc = ledger_init(&a->accepted, LIMIT_ACCEPTED_KEPT, sizeof(struct acquaintance),
                          secret);
     if (rc == 0)
         rc = ledger_init(&a->strangers, LIMIT_STRANGERS_KEPT, sizeof(struct stranger),
@@ -100,7 +100,8 @@ bool admission_knows(struct admission *a, const uint8_t host[static KEY_LEN],
 {
     uint8_t pair[KEY_LEN];
     both(pair, host, client);
-    return ledger_find(&a->accepted, pair) != NULL;
+    const struct acquaintance *known = ledger_find(&a->accepted, pair);
+    return known != NULL && !known->disowned;
 }
 
 /* The widest block first; those that an address has not are as its widest. */
@@ -196,8 +197,11 @@ void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
 {
     uint8_t pair[KEY_LEN];
     both(pair, host, client);
-    if (ledger_find(&a->accepted, pair) != NULL)
+    struct acquaintance *known = ledger_find(&a->accepted, pair);
+    if (known != NULL) {
+        known->disowned = false;
         return;
+    }
     (void)!ledger_get(&a->accepted, pair);
     for (unsigned i = 0; i < addr_levels(from); i++) {
         place_of(pair, host, from, i);
@@ -205,4 +209,22 @@ void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
         if (place != NULL)
             place->passed_ms = 0;
     }
+}
+
+void admission_recall(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const uint8_t client[static KEY_LEN])
+{
+    uint8_t pair[KEY_LEN];
+    both(pair, host, client);
+    (void)!ledger_get(&a->accepted, pair);
+}
+
+void admission_disown(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const uint8_t client[static KEY_LEN])
+{
+    uint8_t pair[KEY_LEN];
+    both(pair, host, client);
+    struct acquaintance *known = ledger_find(&a->accepted, pair);
+    if (known != NULL) /* of strangers nothing is remembered */
+        known->disowned = true;
 }

@@ -42,7 +42,10 @@ bool admission_badge(struct admission *a, const uint8_t key[static KEY_LEN],
 bool admission_show(struct admission *a, const uint8_t key[static KEY_LEN],
                     uint64_t now_ms);
 
-/* The host accepted that client before, as far as it is remembered. */
+/*
+ * The host accepted that client before, as far as it is remembered, and has not said
+ * since that it does not know it.
+ */
 bool admission_knows(struct admission *a, const uint8_t host[static KEY_LEN],
                      const uint8_t client[static KEY_LEN]);
 /*
@@ -80,5 +83,12 @@ bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool
  */
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],
                         const uint8_t client[static KEY_LEN], const struct addr *from);
+/* The client has proven that the host listed it: as if it had been accepted here. */
+void admission_recall(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const uint8_t client[static KEY_LEN]);
+/* The host says that it does not know it, be it that it did: no badge says otherwise.
+ */
+void admission_disown(struct admission *a, const uint8_t host[static KEY_LEN],
+                      const uint8_t client[static KEY_LEN]);
 
 #endif

@@ -152,14 +152,16 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     b->hub.log_level = log_level();
     randombytes_buf(b->hub.secret, sizeof(b->hub.secret));
     randombytes_buf(b->hub.mark_secret, sizeof(b->hub.mark_secret));
-    badge_secret(b->hub.badge_secret, &b->hub.identity.key);
     int rc = plan_make(&b->hub.plan, c, f);
     if (rc == 0)
         rc = load_state(b, f);
     else if (rc == POSTERN_ERR_INUSE)
         look_for_twin(b, f);
-    if (rc == 0)
+    if (rc == 0) {
+        badge_secret(b->hub.badge_secret, &b->hub.identity.key);
+        badge_host_secret(b->hub.host_badge_secret, &b->hub.identity.key);
         rc = open_shards(b, f);
+    }
     if (rc != 0) {
         broker_close(b);
         return rc;

@@ -12,7 +12,9 @@
 #include <sodium.h>
 
 #include "broker/conn.h"
+#include "broker/control_internal.h"
 #include "broker/shard.h"
+#include "broker/control_spoken.h"
 #include "broker/usher.h"
 #include "broker/vouch.h"
 #include "core/familiar.h"
@@ -20,13 +22,6 @@
 #include "io/loop.h"
 
 enum { MESSAGE_MAX = PROTO_FRAME_MAX };
-
-/* A message on its way: to a device in a role, from a device whose key is proven. */
-struct route {
-    const uint8_t *to, *from; /* keys */
-    bool to_host;
-    bool over; /* an introduction above its address's share: none without an invite */
-};
 
 static void deliver(struct shard *s, const struct route *r, Control *m);
 
@@ -50,6 +45,7 @@ static void send_on(struct shard *s, const struct route *r, Control *m)
         memcpy(mail->from, r->from, KEY_LEN);
         mail->to_host = r->to_host;
         mail->over = r->over;
+        mail->badged = r->badged;
         if (mailbox_post(to->mail, mail) == 0)
             return;
     }
@@ -63,7 +59,8 @@ void control_on_mail(struct shard *s, const struct mail *mail)
     struct route r = {.to = mail->to,
                       .from = mail->from,
                       .to_host = mail->to_host,
-                      .over = mail->over};
+                      .over = mail->over,
+                      .badged = mail->badged};
     if (!s->stopping && proto_decode_control(&m, mail->bytes, mail->len) == 0)
         deliver(s, &r, &m);
 }
@@ -81,6 +78,17 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
     s->stats.refused++;
     send_on(s, &(struct route){.to = r->from, .from = r->to, .to_host = !r->to_host},
             &m);
+}
+
+void control_send(struct shard *s, const struct route *r, Control *m)
+{
+    send_on(s, r, m);
+}
+
+void control_refuse(struct shard *s, const struct route *r, const uint8_t *conv,
+                    enum refuse_code code, const char *reason)
+{
+    refuse(s, r, conv, code, reason);
 }
 
 /* The portal comes under the broker's own key, to all hosts. */
@@ -221,7 +229,7 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     struct conn *host = conn_first(s, r->to, CONN_HOST);
     Introduce *i = &m->body.introduce;
     struct addr from;
-    if (host != NULL && r->over && !is_invited(host, i)) {
+    if (host != NULL && r->over && !r->badged && !is_invited(host, i)) {
         refuse(s, r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
@@ -232,6 +240,8 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
     }
     if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
         return; /* it waited too long in the box */
+    if (r->badged)
+        admission_recall(&s->admission, r->to, r->from);
     if (s->hub->config->no_address_limits || is_portal(s, r->from) ||
         knows(s, host, r->from))
         introduce_known(s, host, r, m);
@@ -277,6 +287,21 @@ static void fill_ticket(Control *m, const uint8_t *peer, const uint8_t *conv,
     }
 }
 
+/* By it the client is known as this host's to a broker that was restarted. */
+static void give_host_badge(struct conn *host, const uint8_t *client,
+                            const uint8_t *conv)
+{
+    struct shard *s = host->shard;
+    Control m = Control_init_zero;
+    m.which_body = Control_badge_tag;
+    memcpy(m.peer, host->node.key, KEY_LEN);
+    memcpy(m.conv, conv, CONV_LEN);
+    m.body.badge.badge.size = BADGE_HOST_LEN;
+    badge_host_make(m.body.badge.badge.bytes, s->hub->host_badge_secret, host->node.key,
+                    client, (uint64_t)time(NULL));
+    send_on(s, &(struct route){.to = client, .from = host->node.key}, &m);
+}
+
 /* The host lets this client in: now they get a pair if it is wanted, or are told why
  * not. */
 static void handle_accept(struct conn *c, Control *m)
@@ -301,6 +326,8 @@ static void handle_accept(struct conn *c, Control *m)
         .client_max = portal ? LIMIT_RELAYS_PER_HOST : LIMIT_RELAYS_PER_CLIENT};
     s->stats.accepted++;
     admission_accepted(&s->admission, host, m->peer, &from);
+    if (a->listed && !portal)
+        give_host_badge(c, m->peer, m->conv);
     if (a->no_pair) {
         bonds_note(&c->bonds, m->peer, m->conv);
         return;
@@ -432,7 +459,8 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
     for (struct conn *c = owner != NULL ? owner : first; c != NULL;
          c = owner != NULL ? NULL : conn_next(c)) {
         arrived = true;
-        if (r->to_host && waits_too(c, r, m))
+        if ((r->to_host && waits_too(c, r, m)) ||
+            (m->which_body == Control_badge_tag && !c->keeps_badge))
             continue;
         if (r->to_host && !may_say(s, c, r, m)) {
             s->stats.dropped++;
@@ -451,8 +479,9 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
         refuse_absent(s, r, m->conv);
 }
 
-/* Replaces `peer` by the proven sender and sends the message on. */
-static void forward(struct conn *c, Control *m, bool over)
+/* Replaces `peer` by the proven sender and sends the message on; `of` is what is known
+ * of an introduction, else NULL. */
+static void forward(struct conn *c, Control *m, const struct route *of)
 {
     uint8_t to[KEY_LEN];
     if (c->state == CONN_CLIENT)
@@ -463,7 +492,8 @@ static void forward(struct conn *c, Control *m, bool over)
             &(struct route){.to = to,
                             .from = c->node.key,
                             .to_host = c->state == CONN_CLIENT,
-                            .over = over},
+                            .over = of != NULL && of->over,
+                            .badged = of != NULL && of->badged},
             m);
 }
 
@@ -477,9 +507,10 @@ static void vouch(struct conn *c, Vouch *list, pb_size_t *count, size_t room)
 
 /*
  * An address is held to its share here, before the message goes to another thread.
- * Above that (`over`) only the host's thread can tell who is invited: each key may try.
+ * Above that (`over`) each key may try who shows a badge for that host, or the pass of
+ * an invite, of which only the host's thread can tell whether it is good.
  */
-static bool may_introduce(struct conn *c, const Introduce *i, bool *over)
+static bool may_introduce(struct conn *c, const Introduce *i, bool badged, bool *over)
 {
     struct shard *s = c->shard;
     uint64_t now = loop_now_ms(s->loop);
@@ -490,7 +521,7 @@ static bool may_introduce(struct conn *c, const Introduce *i, bool *over)
         return false;
     *over = !s->hub->config->no_address_limits &&
             !addr_limits_introduce(s->limits, &c->place, now);
-    return !*over || (i->pass.size == INVITE_PASS_LEN &&
+    return !*over || ((badged || i->pass.size == INVITE_PASS_LEN) &&
                       admission_show(&s->admission, c->node.key, now));
 }
 
@@ -501,7 +532,11 @@ static void handle_introduce(struct conn *c, Control *m)
     struct mark_names n = {.client = c->node.key, .host = m->peer, .conv = m->conv};
     struct addr from;
     conn_note_conv(c, m->conv); /* for a refusal, too */
-    if (!may_introduce(c, i, &r.over)) {
+    r.badged =
+        badge_host_is(i->badge.bytes, i->badge.size, c->shard->hub->host_badge_secret,
+                      m->peer, c->node.key, (uint64_t)time(NULL));
+    i->badge.size = 0;
+    if (!may_introduce(c, i, r.badged, &r.over)) {
         refuse(c->shard, &r, m->conv, REFUSE_LIMIT, "too many introductions at once");
         return;
     }
@@ -511,14 +546,14 @@ static void handle_introduce(struct conn *c, Control *m)
         return; /* it is reset already, and would be counted nowhere */
     i->mark.size = (pb_size_t)mark_make(i->mark.bytes, c->shard->hub->mark_secret, &n,
                                         &from, (uint32_t)time(NULL));
-    forward(c, m, r.over);
+    forward(c, m, &r);
 }
 
 static void handle_signal(struct conn *c, Control *m)
 {
     Signal *s = &m->body.signal;
     vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
-    forward(c, m, false);
+    forward(c, m, NULL);
 }
 
 /* The host's No ends the pair too, if there is one. */
@@ -528,7 +563,9 @@ static void handle_refuse(struct conn *c, Control *m)
         c->shard->relay,
         &(struct relay_ask){.client = m->peer, .host = c->node.key, .conv = m->conv});
     bonds_drop(&c->bonds, m->peer, m->conv);
-    forward(c, m, false);
+    if (m->body.refuse.code == REFUSE_DENIED || m->body.refuse.code == REFUSE_REVOKED)
+        admission_disown(&c->shard->admission, c->node.key, m->peer);
+    forward(c, m, NULL);
 }
 
 static enum admission_role role_of(const struct conn *c)
@@ -542,7 +579,7 @@ static void handle_carry(struct conn *c, Control *m)
     if (is_portal(c->shard, c->node.key) ||
         admission_carry(&c->shard->admission, c->node.key, role_of(c),
                         m->body.carry.packet.size, loop_now_ms(c->shard->loop)))
-        forward(c, m, false);
+        forward(c, m, NULL);
     else
         c->shard->stats.dropped++;
 }
@@ -590,6 +627,7 @@ static void welcome(struct conn *c)
     m.which_body = Control_welcome_tag;
     w->time_s = (uint64_t)time(NULL);
     w->familiar = c->state == CONN_HOST;
+    w->spoken = c->state == CONN_CLIENT;
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
@@ -689,6 +727,7 @@ static const struct rule rules[] = {
     {Control_portal_service_tag, CONN_HOST,          handle_portal},
     {Control_portal_account_tag, CONN_HOST,          handle_portal},
     {Control_portal_end_tag,     CONN_HOST,          handle_portal},
+    {Control_spoken_tag,    CONN_CLIENT,             spoken_on_message},
     {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
 };
 /* clang-format on */

@@ -22,6 +22,7 @@ enum mail_type {
     MAIL_CHANNEL, /* a device's detached channel moves in */
     MAIL_RELAY,   /* a relay connection that showed `ticket` moves in */
     MAIL_ROUTE,   /* an encoded Control for device `to` from device `from` */
+    MAIL_SPOKEN,  /* to the first shard: a Spoken of the device `from` */
     MAIL_WEB,     /* to the portal: a TLS connection; `bytes` is the name it asks for */
     MAIL_PORTAL,  /* to the portal: `bytes` is a Control of the host `from`; empty: gone
                    */
@@ -38,6 +39,7 @@ struct mail {
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
     bool over;    /* MAIL_ROUTE: an introduction above its address's share */
+    bool badged;  /* MAIL_ROUTE: an introduction that showed a badge for that host */
     uint8_t ticket[TICKET_LEN];
     size_t len;
     uint8_t bytes[]; /* MAIL_ROUTE */

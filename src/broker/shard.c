@@ -10,6 +10,8 @@
 
 #include "broker/conn.h"
 #include "broker/control.h"
+#include "broker/numbers.h"
+#include "broker/control_spoken.h"
 #include "io/identity.h"
 #include "io/lack.h"
 #include "io/loop.h"
@@ -184,6 +186,9 @@ static void on_mail(void *ctx, struct mail *m)
     case MAIL_ROUTE:
         control_on_mail(s, m);
         break;
+    case MAIL_SPOKEN:
+        spoken_on_mail(s, m);
+        break;
     case MAIL_STOP:
         if (!s->stopping)
             shard_finish(s);
@@ -326,4 +331,5 @@ void shard_free(struct shard *s)
     free(s->limits);
     free(s->awaited);
     free(s->parted);
+    free(s->numbers);
 }

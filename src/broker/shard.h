@@ -28,6 +28,7 @@
 #include "io/loop.h"
 #include "io/spare.h"
 
+struct numbers;
 struct shard;
 
 struct hub {
@@ -37,7 +38,8 @@ struct hub {
     struct registry_identity identity;
     uint8_t secret[KEYMAP_SECRET_LEN]; /* of all keyed hashes; fresh at each start */
     uint8_t mark_secret[MARK_SECRET_LEN];
-    uint8_t badge_secret[BADGE_SECRET_LEN]; /* of the identity */
+    /* Of the identity: the same after a restart. */
+    uint8_t badge_secret[BADGE_SECRET_LEN], host_badge_secret[BADGE_SECRET_LEN];
     enum log_level log_level;
     size_t connections_max, pairs_max, visitors_max; /* of one shard */
     size_t handshakes_max, pipes_max;                /* likewise */
@@ -63,6 +65,7 @@ struct shard {
     struct admission admission;
     struct awaited *awaited; /* own allocation */
     struct parted *parted;   /* the same */
+    struct numbers *numbers; /* the same, of the first shard, once one was asked for */
     struct door *door;
     struct relay *relay;
     struct stun_service *stun;

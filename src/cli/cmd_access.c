@@ -25,7 +25,8 @@ struct run {
     struct fault *f;
     struct statedir state;
     struct access *access;
-    const char *name; /* the second word */
+    const char *name;                /* the second word */
+    char portal[LINK_HOST_LEN + 24]; /* its address, once it is known */
 };
 
 /* ------------------------------------------------------------------------ printing */
@@ -37,6 +38,17 @@ static void yes_or_nothing(struct run *r, struct event *e, const char *name, boo
         event_bool(e, name, v);
     else
         event_text(e, name, v ? words : NULL);
+}
+
+/* As the broker says it (portal_url): it is found where the broker is. */
+static void learn_portal(struct run *r, const struct link *broker)
+{
+    bool v6 = strchr(broker->host, ':') != NULL;
+    char port[8] = "";
+    if (broker->port != 443)
+        (void)snprintf(port, sizeof(port), ":%u", broker->port);
+    (void)snprintf(r->portal, sizeof(r->portal), "https://%s%s%s%s/", v6 ? "[" : "",
+                   broker->host, v6 ? "]" : "", port);
 }
 
 static void print_account(struct run *r, const struct access_account *a,
@@ -53,12 +65,15 @@ static void print_account(struct run *r, const struct access_account *a,
     event_text(&e, "expires", a->expires_s != 0 ? until : NULL);
     if (uri != NULL)
         event_text(&e, "uri", uri);
+    if (r->portal[0] != '\0')
+        event_text(&e, "portal", r->portal);
     events_print(r->out, &e);
     sodium_memzero(&e, sizeof(e));
 }
 
 /* What an account that was just made or changed means, for people. */
-static void explain(struct run *r, const struct access_account *a, const char *uri)
+static void explain(struct run *r, const struct access_account *a, const char *uri,
+                    bool fresh)
 {
     FILE *out = r->out->out;
     if (r->out->json)
@@ -72,6 +87,12 @@ static void explain(struct run *r, const struct access_account *a, const char *u
                       "An owner sees devices, makes invites and revokes through the "
                       "portal. Whoever runs the broker\nsees what is typed there, and "
                       "could then act as the owner too.\n");
+    if (r->portal[0] != '\0' && fresh)
+        (void)fprintf(
+            out,
+            "Next: %s logs in with a browser at %s while 'postern serve' runs "
+            "here.\n",
+            a->name, r->portal);
     (void)fflush(out);
 }
 
@@ -107,6 +128,7 @@ static int read_published(struct run *r, struct service_list *published,
         err = published_read(roster, settings, published, &broker, r->f);
     if (err == 0) {
         (void)snprintf(host, ROSTER_NAME_LEN, "%s", settings->name);
+        learn_portal(r, &broker);
         published_add_running(&r->state, published);
     }
     roster_close(roster);
@@ -176,7 +198,7 @@ static int store(struct run *r, const struct access_account *a, bool change,
         return err;
     audit(r, change ? "account-changed" : "account-added", a->name, a->services);
     print_account(r, a, uri[0] != '\0' ? uri : NULL);
-    explain(r, a, uri[0] != '\0' ? uri : NULL);
+    explain(r, a, uri[0] != '\0' ? uri : NULL, !change);
     return tell_serve(r);
 }
 

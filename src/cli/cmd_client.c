@@ -3,7 +3,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <strings.h>
+
+#include <sodium.h>
 
 #include "cli/daemon.h"
 #include "client/call.h"
@@ -16,6 +19,8 @@
 #include "client/up.h"
 #include "host/roster.h"
 #include "io/lack.h"
+#include "io/log.h"
+#include "path/spoken_call.h"
 
 struct client_config cmd_client_config(const struct options *o, struct events *out)
 {
@@ -29,10 +34,56 @@ struct client_config cmd_client_config(const struct options *o, struct events *o
     };
 }
 
+/* The broker of a code that was said without one: there is no other for most people. */
+static int find_broker(struct spoken_code *c, const char *dir, struct fault *f)
+{
+    struct statedir state;
+    struct link l;
+    char link[LINK_TEXT_LEN] = "";
+    int err = statedir_open(&state, dir, f);
+    if (err == 0)
+        err = cmd_stored_broker(&state, link, f);
+    if (err == POSTERN_ERR_USAGE || (err == 0 && link_parse(&l, link, NULL) != 0))
+        return fault_set(
+            f, POSTERN_ERR_USAGE,
+            "add the broker's name: postern join NUMBER-WORD-WORD@BROKER",
+            "the code does not say at which broker, and none is known here");
+    if (err == 0) {
+        memcpy(c->host, l.host, sizeof(c->host));
+        c->port = l.port;
+    }
+    return err;
+}
+
+/* What was given, or the link that stands behind a code. */
+static int settle_code(const char **text, char gift[static LINK_TEXT_LEN],
+                       const char *dir, struct fault *f)
+{
+    struct spoken_code c;
+    int err = spoken_parse(&c, *text, f);
+    if (err == POSTERN_ERR_NOTFOUND)
+        return 0;
+    if (err == 0 && c.host[0] == '\0')
+        err = find_broker(&c, dir, f);
+    if (err == 0) {
+        log_progress("asking the other side by %s ...", c.host);
+        err = spoken_take(&c, gift, f);
+    }
+    *text = gift;
+    sodium_memzero(&c, sizeof(c));
+    return err;
+}
+
 int cmd_join(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
-    return join_run(&c, o->args[0], o->values[OPT_DEVICE_NAME].text, f);
+    char gift[LINK_TEXT_LEN];
+    const char *text = o->args[0];
+    int err = settle_code(&text, gift, c.state, f);
+    if (err == 0)
+        err = join_run(&c, text, o->values[OPT_DEVICE_NAME].text, f);
+    sodium_memzero(gift, sizeof(gift));
+    return err;
 }
 
 /* First the book, which decides; then the running `up`, which ends what is. */
@@ -70,6 +121,18 @@ int cmd_connect(const struct options *o, struct events *out, struct fault *f)
     return connect_run(&c, &what, f);
 }
 
+/* HOST:SERVICE, as `connect` has it, is two words here: ssh gives them so. */
+static int missing_service(const struct options *o, struct fault *f)
+{
+    char advice[200] = "name them, as in: postern nc home 22";
+    const char *word = o->arg_count > 0 ? o->args[0] : "", *colon = strchr(word, ':');
+    if (colon != NULL && colon > word && colon[1] != '\0')
+        (void)snprintf(advice, sizeof(advice), "write it as: postern nc %.*s %.60s",
+                       colon - word < 60 ? (int)(colon - word) : 60, word, colon + 1);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "the host or the service is missing");
+}
+
 int cmd_nc(const struct options *o, struct events *out, struct fault *f)
 {
     if (o->values[OPT_SSH_CONFIG].given)
@@ -78,8 +141,7 @@ int cmd_nc(const struct options *o, struct events *out, struct fault *f)
         return fault_set(f, POSTERN_ERR_USAGE, "add --ssh-config",
                          "--install alone says not what");
     if (o->arg_count < 2 || o->args[0][0] == '\0')
-        return fault_set(f, POSTERN_ERR_USAGE, "name them, as in: postern nc home 22",
-                         "the host or the service is missing");
+        return missing_service(o, f);
     int err = call_check_service(o->args[1], f);
     if (err != 0)
         return err;

@@ -20,10 +20,12 @@
 #include "host/roster.h"
 #include "io/audit.h"
 #include "io/lack.h"
+#include "io/log.h"
 #include "io/qr.h"
 #include "io/statedir.h"
+#include "path/spoken_call.h"
 
-enum { INVITE_DEFAULT_S = 3600 };
+enum { INVITE_DEFAULT_S = 3600, CODE_DEFAULT_S = 600, CODE_MAX_S = 3600 };
 
 static void print_people(struct events *out, const char *text,
                          const struct roster_invite *in, bool draw)
@@ -64,18 +66,97 @@ static void tell_serve(const struct statedir *state)
     (void)!daemon_ask(state, "serve", LOCAL_LIST, NULL, NULL, NULL, &unheard);
 }
 
+/* ------------------------------------------------------------- a code to be said */
+
+struct teller {
+    struct events *out;
+    const struct roster_invite *in;
+    int64_t life_s;
+};
+
+static void tell_code(void *ctx, const struct spoken_code *c)
+{
+    const struct teller *t = ctx;
+    char broker[LINK_HOST_LEN + 16];
+    struct event e;
+    bool v6 = strchr(c->host, ':') != NULL, usual = c->port == LINK_DEFAULT_PORT;
+    int n = snprintf(broker, sizeof(broker), v6 ? "[%s]" : "%s", c->host);
+    if (!usual)
+        (void)snprintf(broker + n, sizeof(broker) - (size_t)n, ":%u", c->port);
+    event_begin(&e, "code");
+    event_text(&e, "code", c->words);
+    event_text(&e, "broker", broker);
+    event_int(&e, "minutes", (t->life_s + 59) / 60);
+    event_int(&e, "expires_s", t->in->expires_s);
+    event_text(&e, "services", t->in->allowed[0] ? t->in->allowed : NULL);
+    events_print(t->out, &e);
+}
+
+static void tell_wrong(void *ctx, unsigned left)
+{
+    (void)ctx;
+    if (left > 0)
+        log_warn("somebody tried the code with other words; it bears %u more", left);
+}
+
+static int give_by_code(const struct link *l, const struct roster_invite *in,
+                        const struct link *broker, const struct keypair *own,
+                        int64_t life_s, struct events *out, struct fault *f)
+{
+    char text[LINK_TEXT_LEN];
+    struct teller t = {.out = out, .in = in, .life_s = life_s};
+    struct spoken_give g = {.broker = broker,
+                            .own = own,
+                            .gift = text,
+                            .limit_s = (unsigned)life_s,
+                            .on_code = tell_code,
+                            .on_wrong = tell_wrong,
+                            .ctx = &t};
+    struct event e;
+    link_format(l, text);
+    int err = spoken_give(&g, f);
+    sodium_memzero(text, sizeof(text));
+    if (err != 0)
+        return err;
+    event_begin(&e, "given");
+    events_print(out, &e);
+    return 0;
+}
+
+/* How long the invite lives. */
+static int64_t life_of(const struct option_value *v)
+{
+    return v[OPT_EXPIRES].given  ? v[OPT_EXPIRES].number
+           : v[OPT_SPOKEN].given ? CODE_DEFAULT_S
+                                 : INVITE_DEFAULT_S;
+}
+
+static int check_code_options(const struct option_value *v, struct fault *f)
+{
+    if (!v[OPT_SPOKEN].given)
+        return 0;
+    if (v[OPT_USES].given || v[OPT_QR].given)
+        return fault_set(f, POSTERN_ERR_USAGE, "leave it out, or give a link",
+                         "a code is said to one person: --%s does not go with it",
+                         v[OPT_USES].given ? "uses" : "qr");
+    if (life_of(v) > CODE_MAX_S)
+        return fault_set(f, POSTERN_ERR_USAGE, "give a shorter time, or a link",
+                         "a code lasts an hour at most");
+    return 0;
+}
+
 static int invite(struct roster *r, const struct statedir *state,
                   const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
     struct roster_settings *settings = calloc(1, sizeof(*settings));
     struct service_list services = {0};
-    struct invite_config c = {
-        .services = v[OPT_SERVICES].text,
-        .published = &services,
-        .life_s = v[OPT_EXPIRES].given ? v[OPT_EXPIRES].number : INVITE_DEFAULT_S,
-        .uses = v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
-        .now_s = statedir_now_s()};
+    struct invite_config c = {.services = v[OPT_SERVICES].text,
+                              .published = &services,
+                              .life_s = life_of(v),
+                              .uses =
+                                  v[OPT_USES].given ? (int32_t)v[OPT_USES].number : 1,
+                              .now_s = statedir_now_s()};
     struct roster_invite in;
     struct link broker, l;
     struct keypair own;
@@ -94,8 +175,11 @@ static int invite(struct roster *r, const struct statedir *state,
         struct audit_entry entry;
         invite_audit(&entry, &c, &in);
         audit_once(state->path, &entry);
-        print_invite(out, &l, &in, v[OPT_QR].given);
+        if (!v[OPT_SPOKEN].given)
+            print_invite(out, &l, &in, v[OPT_QR].given);
         tell_serve(state);
+        if (v[OPT_SPOKEN].given)
+            err = give_by_code(&l, &in, &broker, &own, c.life_s, out, f);
     }
     sodium_memzero(&own, sizeof(own));
     service_list_fini(&services);
@@ -117,7 +201,9 @@ int cmd_invite(const struct options *o, struct events *out, struct fault *f)
 {
     struct statedir state;
     struct roster *r = NULL;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = check_code_options(o->values, f);
+    if (err == 0)
+        err = statedir_open(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
         err = daemon_open_roster(&r, &state, f);
     if (err == 0)

@@ -127,13 +127,15 @@ const struct command commands[] = {
 #if POSTERN_CLIENT
     {
         .name = "join",
-        .synopsis = "LINK | - | @FILE",
+        .synopsis = "LINK | CODE@BROKER | - | @FILE",
         .summary = "accept an invite: one action, nothing to configure",
         .about =
             "The link's secret is proven to the host inside the encrypted session; the\n"
             "broker never learns it. From then on this device may use what the host\n"
             "publishes for it, under the name that the host gave itself.\n"
             "The link is taken as it was copied: with line breaks, quotes, words around it.\n"
+            "A code that was said (postern invite --code) is a number and two words, and the\n"
+            "broker's name: postern join 7-crossover-clockwork@meet.example.org\n"
             "Every user of this machine can read what stands on a command line: where others\n"
             "use it, give the link on standard input (-), in a file (@FILE), or in the\n"
             "environment variable POSTERN_LINK.",
@@ -232,7 +234,7 @@ const struct command commands[] = {
         .about =
             "The host runs 'postern receive', and this device may use the service 'receive'\n"
             "there. What was begun goes on where it was when the same is sent again; each\n"
-            "file is compared by a checksum. Symbolic links are not followed.",
+            "file is compared by a checksum. Symbolic links in directories are left out.",
         .example = "postern send photo.jpg documents/ home",
         .options = WITH_JSON | OPTION_BIT(OPT_WAIT) | WITH_PATHS,
         .args_min = 2,
@@ -277,15 +279,16 @@ const struct command commands[] = {
     },
     {
         .name = "invite",
-        .synopsis = "[--services LIST] [--expires 1h] [--uses 1]",
+        .synopsis = "[--services LIST] [--expires 1h] [--uses 1] [--code]",
         .summary = "print a one-time link that lets a device enter this host",
         .about =
             "Whoever has the link may join, once, until it expires: send it over a channel\n"
             "that you trust. On a terminal its QR code is drawn as well. Run 'postern serve'\n"
-            "here first.",
+            "here first. --code is for two people on the phone: a number and two words, good\n"
+            "for ten minutes and three tries, while this runs.",
         .example = "postern invite --services web --expires 15m",
         .options = WITH_JSON | OPTION_BIT(OPT_SERVICES) | OPTION_BIT(OPT_EXPIRES) |
-                   OPTION_BIT(OPT_USES) | OPTION_BIT(OPT_QR),
+                   OPTION_BIT(OPT_USES) | OPTION_BIT(OPT_QR) | OPTION_BIT(OPT_SPOKEN),
         .run = cmd_invite,
     },
     {

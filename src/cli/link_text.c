@@ -14,6 +14,7 @@
 #include <sodium.h>
 
 #include "core/link.h"
+#include "core/spoken.h"
 #include "io/lack.h"
 
 static const char white[] = " \t\r\n\v\f";
@@ -21,8 +22,11 @@ static const char white[] = " \t\r\n\v\f";
 static bool is_whole(const char *text)
 {
     struct link l;
-    bool whole = link_parse(&l, text, NULL) == 0;
+    struct spoken_code c;
+    bool whole = link_parse(&l, text, NULL) == 0 ||
+                 (spoken_parse(&c, text, NULL) == 0 && c.host[0] != '\0');
     sodium_memzero(&l, sizeof(l));
+    sodium_memzero(&c, sizeof(c));
     return whole;
 }
 

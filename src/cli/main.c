@@ -7,6 +7,7 @@
 
 #include "cli/complete.h"
 #include "cli/config.h"
+#include "cli/elsewhere.h"
 #include "cli/link_text.h"
 #include "cli/options.h"
 #include "core/guess.h"
@@ -103,6 +104,8 @@ static int run_command(const struct command *c, int argc, char **argv,
             err = config_read(&o, c, o.values[OPT_CONFIG].text, f);
         if (err == 0)
             err = link_text_settle(&o, c, f);
+        if (err == 0)
+            err = elsewhere_check(c, &o, f);
         if (err == 0)
             err = c->run(&o, out, f);
     }

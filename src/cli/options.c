@@ -91,6 +91,8 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_ABSENT]  = {"absent",   0,  OPTION_TEXT, "TIME", 0, 0, "how long a silent client's connections are kept at the services\n"
                                                                "(default 5m, 24h where the device is known to sleep)"},
     [OPT_CODE]    = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "ask for a one-time code too; prints what an authenticator app reads"},
+    [OPT_SPOKEN]  = {"code",     0,  OPTION_FLAG, NULL, 0, 0, "print a code to say in place of the link, 7-crossover-clockwork, and\n"
+                                                               "wait until it is used"},
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
     [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},

@@ -78,6 +78,7 @@ enum option_id {
     OPT_SINCE,
     OPT_WHO,
     OPT_FOLLOW_LOG,
+    OPT_SPOKEN,
     OPTION_COUNT,
 };
 

@@ -187,11 +187,13 @@ int book_check_room(struct book *b, struct fault *f)
     return db_fault(b->db, err, f);
 }
 
-/* Lower case, without ".postern" and a final dot. */
+/* Lower case, without "USER@", as ssh has it, ".postern" and a final dot. */
 static void plain_name(const char *name, char *out, size_t cap)
 {
     static const char suffix[] = ".postern";
+    const char *at = strrchr(name, '@');
     size_t n = 0;
+    name = at != NULL ? at + 1 : name;
     for (; name[n] != '\0' && n + 1 < cap; n++)
         out[n] = (char)tolower((unsigned char)name[n]);
     if (n > 0 && out[n - 1] == '.')
@@ -220,6 +222,27 @@ static int find_by_prefix(struct book *b, const char *prefix, struct book_host *
     return db_finish(&s);
 }
 
+/* HOST:SERVICE where a host is asked for; false: it is something else. */
+static bool is_too_much(struct book *b, const char *name, struct fault *f)
+{
+    char plain[LINK_HOST_LEN], advice[200];
+    struct book_host h;
+    const char *more = strchr(name, ':');
+    (void)snprintf(advice, sizeof(advice), "%.*s",
+                   more != NULL ? (int)(more - name) : 0, name);
+    plain_name(advice, plain, sizeof(plain));
+    if (more == NULL || find_by_name(b, plain, &h) != 0)
+        return false;
+    bool service = *++more != '\0' && strpbrk(more, "/ ") == NULL;
+    (void)snprintf(advice, sizeof(advice), "write it as %.60s%s%.60s%s%.40s%s", h.name,
+                   service ? ", and for that service 'postern connect " : "",
+                   service ? h.name : "", service ? ":" : "", service ? more : "",
+                   service ? "'" : "");
+    (void)fault_set(f, POSTERN_ERR_NOTFOUND, advice,
+                    "'%.60s' is more than the name of a host", name);
+    return true;
+}
+
 static int unknown_fault(struct book *b, const char *name, struct fault *f)
 {
     char known[160] = "", advice[160];
@@ -236,6 +259,8 @@ static int unknown_fault(struct book *b, const char *name, struct fault *f)
     int err = db_finish(&s);
     if (err != 0)
         return db_fault(b->db, err, f);
+    if (is_too_much(b, name, f))
+        return POSTERN_ERR_NOTFOUND;
     if (used == 0)
         return fault_set(f, POSTERN_ERR_NOTFOUND,
                          "ask for an invite and run 'postern join LINK'",

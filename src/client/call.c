@@ -178,7 +178,10 @@ static const char *why_none(const struct call *c, char buf[static REASON_LEN])
         !peer_is_silent(c->config.peer))
         return "the host has not answered the request yet";
     f = is_known(c) ? &c->calls->last : peer_why_none(c->config.peer);
-    return f != NULL ? f->what : "no session to the host came in time";
+    if (f != NULL)
+        return f->what;
+    (void)peer_why_waiting(c->config.peer, buf);
+    return buf;
 }
 
 /* Waiting helps only when somebody changes something; one more try was made for it. */

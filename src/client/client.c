@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/client_words.h"
 #include "core/list.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -186,20 +187,6 @@ static void on_learned(void *ctx, struct peer *p, const struct peer_memory *m)
         (void)snprintf(n.kind, sizeof(n.kind), "%s", path_kind_name(m->kind));
     if (book_network_set(c->book, peer_key(p), network, &n) != 0)
         log_debug("what was learned of this network was not kept");
-}
-
-size_t client_services(const Services *m,
-                       struct book_service list[static BOOK_SERVICE_MAX])
-{
-    size_t n = 0;
-    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
-        const ServiceInfo *from = &m->services[i];
-        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s", from->name);
-        (void)snprintf(list[n].title, sizeof(list[n].title), "%s", from->title);
-        list[n].port = (uint16_t)from->port;
-        list[n].udp = from->udp;
-    }
-    return n;
 }
 
 static void on_services(void *ctx, struct peer *p, const Services *m)

@@ -65,9 +65,6 @@ struct events *client_out(struct client *c);
 /* The peer of a host in the book, made when there is none yet. */
 MUST_CHECK int client_peer(struct client *c, const char *host, struct peer **out,
                            struct fault *f);
-/* What a host shows, as the book has it; how many. */
-size_t client_services(const Services *m,
-                       struct book_service list[static BOOK_SERVICE_MAX]);
 /* Ends its session; not inside events of it, nor with calls of it left. */
 void client_drop(struct client *c, struct peer *p);
 /* The host was joined anew: what kept this program from it counts no more. */
@@ -116,13 +113,5 @@ void client_stop_unless(struct client *c, const struct fault *f, bool fatal);
 
 /* In words, for commands that serve every host joined: there is none yet. */
 void client_tell_empty(struct client *c);
-
-/* The `path`, `rejected` and `relayed` events, as the engine prints them. */
-void client_path_event(struct event *e, const struct peer *peer,
-                       const struct path *path);
-void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
-                           const char *reason);
-void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
-                          const char *reason);
 
 #endif

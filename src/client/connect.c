@@ -41,7 +41,7 @@ static void tell_ready(struct target *t)
     struct connect_state *s = t->state;
     struct event e;
     struct addr at;
-    char place[ADDR_TEXT_LEN];
+    char place[ADDR_TEXT_LEN], what[160];
     forward_local(t->forward, &at);
     event_begin(&e, "ready");
     if (t->path != NULL)
@@ -51,6 +51,9 @@ static void tell_ready(struct target *t)
     event_text(&e, "peer", t->host);
     event_text(&e, "service", t->service);
     events_print(client_out(s->client), &e);
+    (void)snprintf(what, sizeof(what), "'%.63s' of %.63s", t->service, t->host);
+    if (t->path == NULL && t->fd == 0) /* systemd's is somebody's decision */
+        forward_warn_open(&at, what);
     if (s->what->on_local != NULL)
         s->what->on_local(s->what->ctx, &at);
 }

@@ -54,6 +54,18 @@ struct forward {
     unsigned flow_count;
 };
 
+void forward_warn_open(const struct addr *at, const char *what)
+{
+    char place[ADDR_TEXT_LEN];
+    if (addr_scope_of(at) == ADDR_SCOPE_LOOPBACK)
+        return;
+    log_warn(
+        "everybody on the network who reaches %s may use %s; for this machine alone "
+        "give %s:%u instead, for some others a firewall rule",
+        addr_format(at, place), what, at->family == ADDR_V6 ? "[::1]" : "127.0.0.1",
+        (unsigned)at->port);
+}
+
 void forward_refused_event(struct event *e, const char *peer, const char *service,
                            unsigned code, const char *reason)
 {

@@ -42,6 +42,12 @@ MUST_CHECK int forward_open(struct forward **out, const struct forward_config *c
 void forward_close(struct forward *fw);
 void forward_local(const struct forward *fw, struct addr *a);
 
+/*
+ * A listener that other machines reach is warned of, once it listens: no one is asked
+ * who he is there. `what`, with its verb, is what they may use.
+ */
+void forward_warn_open(const struct addr *at, const char *what);
+
 /* The event that tells a refused or failed connection; `code` is a stream's. */
 void forward_refused_event(struct event *e, const char *peer, const char *service,
                            unsigned code, const char *reason);

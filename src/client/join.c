@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/client_words.h"
 #include "core/dns.h"
 #include "io/log.h"
 

@@ -22,6 +22,7 @@ enum {
     OPEN_MAX_MS = 90000,     /* with signs of it: a machine may be busy */
     BACK_SPREAD_MS = 200,    /* all clients of a host hear at once that it is back */
     ASK_AGAIN_MS = 1000,
+    RENEWED_S = 5, /* a host's connection that its router forgot (docs/METHODS.md) */
 };
 
 static const struct backoff_policy retry = {
@@ -261,7 +262,7 @@ static void on_refused_silent(struct peer *p)
     (void)fault_set(&f, POSTERN_ERR_TIMEOUT, ADVICE_RETRIED,
                     "%.64s does not answer its broker: its NAT has forgotten the "
                     "connection (it is renewed within %u s), or its network is down",
-                    p->config.name, (unsigned)(KEEPALIVE_HOST_US / 1000000) + 2);
+                    p->config.name, (unsigned)RENEWED_S);
     peer_fault(p, &f, false);
 }
 
@@ -631,16 +632,11 @@ const Services *peer_services(const struct peer *p)
     return p->services;
 }
 
-static bool is_used(const struct peer *p, enum path_kind k)
-{
-    const struct path *path = peer_path(p);
-    return path != NULL && path->kind == k;
-}
-
 const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN])
 {
     const struct fault *broker = why_not_begun(p);
+    const struct path *used = peer_path(p);
     bool off = p->tie != NULL && ladder_rung_state(peer_ladder(p), k) == RUNG_OFF;
     if (off) /* whatever the network does */
         (void)approach_reason(tie_approach(p->tie), k, buf);
@@ -652,8 +648,10 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
                                                : "no attempt was made yet");
     else if (peer_is_offline(p) || peer_is_silent(p))
         (void)snprintf(buf, LADDER_REASON_LEN, "%s", p->last.what);
-    else if (ladder_selected_kind(peer_ladder(p)) == k && !is_used(p, k))
-        (void)snprintf(buf, LADDER_REASON_LEN, "nothing comes back on it just now");
+    else if (used != NULL && used->kind != k &&
+             ladder_selected_kind(peer_ladder(p)) == k) /* chosen, and being proven */
+        (void)snprintf(buf, LADDER_REASON_LEN,
+                       "about to be used: an answer on it is awaited");
     else
         (void)approach_reason(tie_approach(p->tie), k, buf);
     return buf;

@@ -153,7 +153,7 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
 /* It is not to be used at all, which on_rejected has said. */
 bool peer_kind_told_off(const struct peer *p, enum path_kind k);
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
-/* Before there is a session: what it waits for, in words. */
+/* Before there is a session: what it waits for, in words; the broker's answer first. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* Fills `f` where each kind that is allowed came to nothing; else leaves it, and false.
  */

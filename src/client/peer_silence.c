@@ -10,6 +10,7 @@
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "path/uplink_words.h"
 
 enum {
     /* For a probe's answer, once the broker has lost the host; beside round trips: the
@@ -18,7 +19,7 @@ enum {
     GONE_ROUND_TRIPS = 4,
     GONE_MAX_MS = 2500,
     /* For a host whose router has forgotten its connections, and works: it finds out
-     * by its next ping of the broker, 7 s at most, and dials again. */
+     * by its next question to the broker, 5 s at most, and dials again. */
     RESET_MS = 15000,
     /* For one of whom the broker heard nothing for long: its access may come and go. */
     BROKEN_MS = 60000,
@@ -329,7 +330,9 @@ bool peer_is_hopeless(const struct peer *p)
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN])
 {
     char why[LADDER_REASON_LEN];
-    if (peer_is_on(p) && peer_is_hopeless(p))
+    if (!peer_has_broker(p))
+        uplink_describe_wait(p->config.endpoint->uplink, buf, LADDER_REASON_LEN);
+    else if (peer_is_on(p) && peer_is_hopeless(p))
         words_cut(buf, LADDER_REASON_LEN,
                   snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s",
                            p->config.name, no_way_words(p, why)));

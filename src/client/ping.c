@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "client/client_words.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"

@@ -628,6 +628,7 @@ int send_run(const struct client_config *c, const char *const *paths, size_t cou
     s->f = f;
     for (size_t i = 0; i < count && err == 0; i++)
         err = send_list_add(&s->list, paths[i], f);
+    send_list_tell_odd(&s->list);
     stop_hold(&s->signals);
     if (err == 0)
         err = start_nc(s);

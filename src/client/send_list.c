@@ -11,6 +11,8 @@
 #include "io/lack.h"
 #include "io/log.h"
 
+enum { ODD_NAMED = 5 }; /* of links and the like: a tree may be full of them */
+
 static int file_fault(const char *path, int e, struct fault *f)
 {
     return fault_set(f, e == ENOENT ? POSTERN_ERR_NOTFOUND : POSTERN_ERR_PERM,
@@ -104,10 +106,12 @@ static int walk(struct send_list *l, const char *from, const char *name, bool na
     }
     const char *what = S_ISLNK(st.st_mode) ? "a symbolic link" : "no regular file";
     if (named)
-        return fault_set(f, POSTERN_ERR_INVALID, "name a file or a directory",
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         S_ISLNK(st.st_mode) ? "name what it leads to"
+                                             : "name a file or a directory",
                          "%.200s is %s", from, what);
-    log_warn("%s is %s, and is not sent", from, what);
-    l->passed_over++;
+    if (l->odd++ < ODD_NAMED)
+        log_warn("%s is %s, and is not sent", from, what);
     return 0;
 }
 
@@ -131,6 +135,13 @@ int send_list_add(struct send_list *l, const char *path, struct fault *f)
             name = "root";
     }
     return walk(l, plain, name, true, f);
+}
+
+void send_list_tell_odd(const struct send_list *l)
+{
+    if (l->odd > ODD_NAMED)
+        log_warn("%zu more are links or no regular files, and are not sent",
+                 l->odd - ODD_NAMED);
 }
 
 void send_list_fini(struct send_list *l)

@@ -20,14 +20,17 @@ struct send_item {
 struct send_list {
     struct send_item *items; /* owned */
     size_t count, room;
-    size_t passed_over; /* links, sockets, ...: a warning was logged for each */
+    size_t passed_over; /* what cannot be read: a warning was logged for each */
+    size_t odd;         /* links, sockets, ...: a warning was logged for the first */
 };
 
 /*
- * A file, or a directory with all that is in it. Symbolic links are passed over; one
- * that was named is a fault.
+ * A file, or a directory with all that is in it. Symbolic links, sockets and the like
+ * in it are passed over, as by rsync and cp; one that was named is a fault.
  */
 MUST_CHECK int send_list_add(struct send_list *l, const char *path, struct fault *f);
+/* Once all are added: how many links and the like were not warned of. */
+void send_list_tell_odd(const struct send_list *l);
 void send_list_fini(struct send_list *l);
 
 #endif

@@ -503,6 +503,7 @@ static int listen_at(struct socks *s, const char *text, struct fault *f)
     event_begin(&e, "ready");
     event_addr(&e, "listen", &at);
     events_print(client_out(s->client), &e);
+    forward_warn_open(&at, "every host joined here");
     return 0;
 }
 

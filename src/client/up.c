@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/client_words.h"
 #include "client/forward.h"
 #include "client/dns_server.h"
 #include "core/list.h"

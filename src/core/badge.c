@@ -1,4 +1,4 @@
-/* libsodium's crypto_secretbox over key and hour; see badge.h. */
+/* libsodium's crypto_secretbox and keyed BLAKE2b; see badge.h. */
 #include "core/badge.h"
 
 #include <string.h>
@@ -7,7 +7,8 @@
 
 #include "core/wire.h"
 
-enum { HOUR_S = 3600, PLAIN_LEN = KEY_LEN + 4 };
+enum { HOUR_S = 3600, DAY_S = 24 * HOUR_S, PLAIN_LEN = KEY_LEN + 4, DAY_LEN = 4 };
+enum { HOST_MAC_LEN = BADGE_HOST_LEN - DAY_LEN };
 _Static_assert(BADGE_NONCE_LEN == crypto_secretbox_NONCEBYTES, "the box's nonce");
 _Static_assert(BADGE_SECRET_LEN == crypto_secretbox_KEYBYTES, "the box's key");
 _Static_assert(BADGE_LEN == BADGE_NONCE_LEN + crypto_secretbox_MACBYTES + PLAIN_LEN,
@@ -45,4 +46,47 @@ int badge_open(uint8_t device[static KEY_LEN], const uint8_t *badge, size_t len,
     memcpy(device, wire_get_bytes(&r, KEY_LEN), KEY_LEN);
     uint32_t age_h = (uint32_t)(now_s / HOUR_S) + 1 - wire_get_u32(&r); /* 1: skew */
     return age_h <= BADGE_DAYS * 24 ? 0 : POSTERN_ERR_DENIED;
+}
+
+void badge_host_secret(uint8_t secret[static BADGE_SECRET_LEN],
+                       const struct keypair *own)
+{
+    static const char use[] = "postern host badge";
+    key_hash(secret, use, sizeof(use) - 1, own->seed, sizeof(own->seed));
+}
+
+static void host_badge_of(uint8_t badge[static BADGE_HOST_LEN], const uint8_t *secret,
+                          const uint8_t *host, const uint8_t *device, uint32_t day)
+{
+    uint8_t text[2 * KEY_LEN + DAY_LEN], mac[32];
+    struct wire_writer w = wire_writer(text, sizeof(text));
+    wire_put_bytes(&w, host, KEY_LEN);
+    wire_put_bytes(&w, device, KEY_LEN);
+    wire_put_u32(&w, day);
+    key_hash(mac, text, sizeof(text), secret, BADGE_SECRET_LEN);
+    memcpy(badge, text + sizeof(text) - DAY_LEN, DAY_LEN);
+    memcpy(badge + DAY_LEN, mac, HOST_MAC_LEN);
+}
+
+void badge_host_make(uint8_t badge[static BADGE_HOST_LEN],
+                     const uint8_t secret[static BADGE_SECRET_LEN],
+                     const uint8_t host[static KEY_LEN],
+                     const uint8_t device[static KEY_LEN], uint64_t now_s)
+{
+    host_badge_of(badge, secret, host, device, (uint32_t)(now_s / DAY_S));
+}
+
+bool badge_host_is(const uint8_t *badge, size_t len,
+                   const uint8_t secret[static BADGE_SECRET_LEN],
+                   const uint8_t host[static KEY_LEN],
+                   const uint8_t device[static KEY_LEN], uint64_t now_s)
+{
+    uint8_t own[BADGE_HOST_LEN];
+    if (len != BADGE_HOST_LEN)
+        return false;
+    struct wire_reader r = wire_reader(badge, len);
+    uint32_t day = wire_get_u32(&r);
+    host_badge_of(own, secret, host, device, day);
+    uint32_t age = (uint32_t)(now_s / DAY_S) + 1 - day; /* 1: skew */
+    return sodium_memcmp(own, badge, sizeof(own)) == 0 && age <= BADGE_DAYS;
 }

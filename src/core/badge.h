@@ -5,10 +5,14 @@
  *
  * It is the device's key and the hour, in a box that only this broker opens: it looks
  * random, and each one different, to everybody else.
+ *
+ * A badge for a host says that the host lists the device. It is only shown inside TLS,
+ * by the device itself: a MAC over both keys and the day, the same for a whole day.
  */
 #ifndef POSTERN_CORE_BADGE_H
 #define POSTERN_CORE_BADGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +20,7 @@
 #include "core/key.h"
 
 #define BADGE_LEN 76
+#define BADGE_HOST_LEN 20
 #define BADGE_NONCE_LEN 24
 #define BADGE_SECRET_LEN 32
 #define BADGE_DAYS 90 /* it is good for */
@@ -33,5 +38,18 @@ void badge_make(uint8_t badge[static BADGE_LEN],
 MUST_CHECK int badge_open(uint8_t device[static KEY_LEN], const uint8_t *badge,
                           size_t len, const uint8_t secret[static BADGE_SECRET_LEN],
                           uint64_t now_s);
+
+/* The broker's secret for badges for hosts, the same after a restart. */
+void badge_host_secret(uint8_t secret[static BADGE_SECRET_LEN],
+                       const struct keypair *own);
+void badge_host_make(uint8_t badge[static BADGE_HOST_LEN],
+                     const uint8_t secret[static BADGE_SECRET_LEN],
+                     const uint8_t host[static KEY_LEN],
+                     const uint8_t device[static KEY_LEN], uint64_t now_s);
+/* Whether it says that this host lists that device, and is not too old. */
+bool badge_host_is(const uint8_t *badge, size_t len,
+                   const uint8_t secret[static BADGE_SECRET_LEN],
+                   const uint8_t host[static KEY_LEN],
+                   const uint8_t device[static KEY_LEN], uint64_t now_s);
 
 #endif

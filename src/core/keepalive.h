@@ -22,7 +22,10 @@
 #define KEEPALIVE_START_US 15000000ull
 #define KEEPALIVE_MIN_US 8000000ull
 #define KEEPALIVE_MAX_US 240000000ull
-#define KEEPALIVE_HOST_US 5000000ull /* a host's connection to its broker, at most */
+/* A host's connection to its broker, at most: where its kernel asks more often, and
+ * where a proxy stands between. */
+#define KEEPALIVE_HOST_US 10000000ull
+#define KEEPALIVE_HOST_BLIND_US 5000000ull
 #define KEEPALIVE_FOLLOWER_US 270000000ull
 #define KEEPALIVE_RETRY_SURVIVED 16
 #define KEEPALIVE_DOUBT 12 /* survivals that clear a doubt */

@@ -98,6 +98,14 @@ static int parse_authority(struct link *l, const char *at, size_t len, bool web)
     return 0;
 }
 
+int link_parse_address(struct link *l, const char *text, size_t len)
+{
+    int rc = parse_authority(l, text, len, true);
+    for (char *at = l->host; rc == 0 && *at != '\0'; at++)
+        *at = lower(*at);
+    return rc;
+}
+
 static int parse_payload(struct link *l, const uint8_t *payload, size_t len)
 {
     struct wire_reader r = wire_reader(payload, len);

@@ -47,6 +47,8 @@ MUST_CHECK int link_parse(struct link *l, const char *text, struct fault *f);
 
 /* The same for one that stands on the command line: what is no link is wrong usage. */
 MUST_CHECK int link_parse_given(struct link *l, const char *text, struct fault *f);
+/* A broker's address alone, HOST[:PORT], of `len` characters: host and port. */
+MUST_CHECK int link_parse_address(struct link *l, const char *text, size_t len);
 /* Wrong usage where --broker was given another's link. */
 MUST_CHECK int link_check_broker(const struct link *l, struct fault *f);
 

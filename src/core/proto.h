@@ -40,17 +40,16 @@ enum refuse_code {
     REFUSE_EXPIRED = 3, /* invite past its time or uses, or unknown */
     REFUSE_LIMIT = 4,   /* too many at once */
     REFUSE_REVOKED = 5, /* this client was removed by the host */
-    REFUSE_PROTOCOL = 6,
-    REFUSE_GONE = 7, /* the host's connection to the broker has just ended */
-    REFUSE_BACK = 8, /* the host that was OFFLINE or SILENT is here now: ask again */
+    REFUSE_RESET = 6,   /* the host's connection to the broker was reset, by its machine
+                         * or by a router on the way that works again: it is back soon,
+                         * or it has ended */
+    REFUSE_GONE = 7,    /* the host's connection to the broker has just ended */
+    REFUSE_BACK = 8,    /* the host that was OFFLINE or SILENT is here now: ask again */
     REFUSE_SILENT =
         9, /* it gets what is sent to it when it speaks again, or comes back */
     REFUSE_BROKEN = 10, /* the host's connection to the broker broke or timed out:
                          * its network is gone, or it is */
     REFUSE_ENDED = 11,  /* as OFFLINE, and it ended in order of late */
-    REFUSE_RESET = 12,  /* the host's connection to the broker was reset, by its machine
-                         * or by a router on the way that works again: it is back soon,
-                         * or it has ended */
 };
 
 enum stream_code {

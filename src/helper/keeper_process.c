@@ -73,6 +73,9 @@ static pid_t start(const char *name, int fd)
 
 int keeper_start(int fd, struct privilege_reply *r)
 {
+    while (waitpid(-1, NULL, WNOHANG) >
+           0) /* the one before: it has no other child now */
+        ;
     if (fd < 0 || start(PRIVILEGE_KEEPER_NAME, fd) < 0)
         return refuse(r, POSTERN_ERR_IO, "no other keeper can be started");
     return 0;

@@ -146,6 +146,17 @@ static void tell_published(struct host *h, const char *name, const struct servic
     events_print(h->out, &e);
 }
 
+/* Who sends asks for it under its name: with a number behind it nobody would find it.
+ */
+static int check_free(const struct host *h, const struct service *sv, struct fault *f)
+{
+    for (size_t i = 0; i < h->services.count; i++)
+        if (strcmp(h->services.items[i].name, sv->name) == 0)
+            return fault_set(f, POSTERN_ERR_INUSE, "end the other one first",
+                             "this host publishes a service '%.60s' already", sv->name);
+    return 0;
+}
+
 /* Published as long as the connection lasts: on_gone takes it away. */
 static void on_publish(struct host *h, struct local_conn *c, const LocalRequest *req,
                        int taker)
@@ -156,8 +167,10 @@ static void on_publish(struct host *h, struct local_conn *c, const LocalRequest 
     int rc = service_parse(&sv, req->service, &f);
     if (rc == 0)
         (void)snprintf(sv.audience, sizeof(sv.audience), "%s", req->host);
-    if (rc == 0 && taker >= 0)
+    if (rc == 0 && taker >= 0) {
         sv.taker = taker;
+        rc = check_free(h, &sv, &f);
+    }
     if (rc == 0 && service_list_add(&h->services, &sv, c) != 0)
         rc = fault_set(&f, POSTERN_ERR_LIMIT, "run a second host for the others",
                        "a host publishes at most %d services", SERVICE_MAX);

@@ -54,6 +54,12 @@ struct incoming {
     uint8_t buf[TRANSFER_FRAME_MAX];
 };
 
+static void note_heard(struct incoming *in)
+{
+    in->heard_us = clock_us();
+    atomic_store(&in->place->heard_us, in->heard_us);
+}
+
 /* Not for ever, nor while another needs the place: _TIMEOUT, _INUSE. */
 static int wait_sender(struct incoming *in, int wanted)
 {
@@ -77,7 +83,7 @@ static int read_all(struct incoming *in, uint8_t *buf, size_t len)
             return err;
         if (n <= 0)
             continue;
-        in->heard_us = clock_us();
+        note_heard(in);
         atomic_fetch_add(&in->place->moved, (uint64_t)n);
         buf += n;
         len -= (size_t)n;
@@ -96,7 +102,7 @@ static int write_all(struct incoming *in, const uint8_t *buf, size_t len)
             return err;
         if (n <= 0)
             continue;
-        in->heard_us = clock_us();
+        note_heard(in);
         buf += n;
         len -= (size_t)n;
     }
@@ -228,6 +234,7 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
     if (in->listed || wire_end(r) != 0)
         return POSTERN_ERR_PROTO;
     in->listed = true;
+    atomic_store(&in->place->listed, true);
     for (size_t i = 0; i < in->count; i++) {
         int err = say_have(in, i);
         if (err != 0)
@@ -245,7 +252,9 @@ static int on_listed(struct incoming *in, struct wire_reader *r)
     return say(in, TRANSFER_READY, NULL, 0);
 }
 
-static int say_stored(struct incoming *in, size_t i, const char *path)
+/* `event`: whether it came, or was here. */
+static int say_stored(struct incoming *in, size_t i, const char *path,
+                      const char *event)
 {
     uint8_t msg[4 + TRANSFER_PATH_LEN];
     struct event e;
@@ -253,7 +262,7 @@ static int say_stored(struct incoming *in, size_t i, const char *path)
     wire_put_u32(&w, (uint32_t)i);
     wire_put_bytes(&w, path, strlen(path));
     if (!in->files[i].directory) {
-        event_begin(&e, "received");
+        event_begin(&e, event);
         event_text(&e, "file", path);
         event_text(&e, "from", in->who);
         event_int(&e, "bytes", (int64_t)in->files[i].size);
@@ -275,7 +284,7 @@ static int on_start(struct incoming *in, struct wire_reader *r)
                               : store_begin(in->store, &in->part, in->who, file, from);
     if (err != 0)
         return fail_file(in, err, file);
-    return file->directory ? say_stored(in, i, file->path) : 0;
+    return file->directory ? say_stored(in, i, file->path, "received") : 0;
 }
 
 static int on_block(struct incoming *in, enum transfer_type type, const uint8_t *data,
@@ -308,7 +317,7 @@ static int on_end(struct incoming *in, const uint8_t *hash, size_t len)
     int err = store_end(in->store, &in->part, &in->files[in->current], hash, path);
     if (err != 0)
         return fail_file(in, err, &in->files[in->current]);
-    return say_stored(in, in->current, path);
+    return say_stored(in, in->current, path, "received");
 }
 
 static int on_same(struct incoming *in, struct wire_reader *r)
@@ -320,7 +329,7 @@ static int on_same(struct incoming *in, struct wire_reader *r)
     if (wire_end(r) != 0 || i >= in->count || in->files[i].directory)
         return POSTERN_ERR_PROTO;
     if (store_is(in->store, &in->files[i], hash, path))
-        return say_stored(in, i, path);
+        return say_stored(in, i, path, "already-here");
     struct wire_writer w = wire_writer(msg, sizeof(msg));
     wire_put_u32(&w, i);
     return say(in, TRANSFER_DIFFERS, msg, w.used);
@@ -374,7 +383,8 @@ static void refuse(struct incoming *in, int err)
         what = in->listed ? "nothing came for 5 minutes" : "nothing came for 30 s";
         advice = "send it again: it goes on where it was";
     } else if (err == POSTERN_ERR_INUSE) {
-        what = "another device sends, too, and this one held most of the places";
+        what = "another device sends, too, and this one held most of the places or was "
+               "silent";
         advice = "send it again: it goes on where it was";
     } else if (err == POSTERN_ERR_NOMEM) {
         what = "this machine has no memory left for its list";
@@ -456,7 +466,7 @@ static void on_connection(void *ctx, int fd, const char *who)
 {
     struct receive *r = ctx;
     bool served;
-    struct crowd_sender *s = crowd_enter(&r->crowd, who, &served);
+    struct crowd_sender *s = crowd_enter(&r->crowd, who, clock_us(), &served);
     (void)fflush(NULL);
     pid_t pid = s != NULL ? fork() : 0;
     if (pid == 0 && s != NULL)

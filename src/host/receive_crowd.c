@@ -79,7 +79,31 @@ static void kill_oldest_leaving(struct crowd *c)
     (void)kill(oldest->pid, SIGKILL);
 }
 
-struct crowd_sender *crowd_enter(struct crowd *c, const char *who, bool *served)
+/* Who says nothing keeps nobody out, be he the only one of his device. */
+static void part_with_silent(struct crowd *c, uint64_t now_us)
+{
+    struct crowd_sender *silent = NULL;
+    uint64_t longest_us = 0;
+    for (size_t i = 0; i < CROWD_PROCESSES; i++) {
+        struct crowd_sender *s = &c->senders[i];
+        uint64_t patience_ms =
+            atomic_load(&s->place->listed) ? CROWD_LISTED_SILENT_MS : CROWD_SILENT_MS;
+        uint64_t heard_us = atomic_load(&s->place->heard_us);
+        uint64_t silent_us = now_us > heard_us ? now_us - heard_us : 0;
+        if (s->held.holder == NULL || silent_us < patience_ms * 1000 ||
+            silent_us <= longest_us)
+            continue;
+        silent = s;
+        longest_us = silent_us;
+    }
+    if (silent == NULL)
+        return;
+    holdings_give_back(&c->holdings, &silent->held);
+    atomic_store(&silent->place->leave, true);
+}
+
+struct crowd_sender *crowd_enter(struct crowd *c, const char *who, uint64_t now_us,
+                                 bool *served)
 {
     uint8_t key[KEY_LEN];
     size_t free_count;
@@ -92,8 +116,12 @@ struct crowd_sender *crowd_enter(struct crowd *c, const char *who, bool *served)
         return NULL;
     s->came = c->came++;
     atomic_store(&s->place->moved, 0);
+    atomic_store(&s->place->heard_us, now_us);
+    atomic_store(&s->place->listed, false);
     atomic_store(&s->place->leave, false);
     key_hash(key, who, strlen(who), NULL, 0);
+    if (c->holdings.count >= c->holdings.max)
+        part_with_silent(c, now_us);
     *served = holdings_take(&c->holdings, &s->held, key, &leaves) == 0;
     if (leaves != NULL)
         atomic_store(&((struct crowd_sender *)leaves)->place->leave, true);

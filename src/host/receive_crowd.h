@@ -16,12 +16,18 @@ enum {
     CROWD_SENDERS = 16,   /* served at once; who comes on top of them is told */
     CROWD_PROCESSES = 64, /* those among them who still read their last word */
     CROWD_KEPT_FREE = 16, /* below that the oldest of these is killed */
+    /* When all places are taken, one who was silent for so long gives his: before it is
+     * known what he sends, and after that. */
+    CROWD_SILENT_MS = 1000,
+    CROWD_LISTED_SILENT_MS = 60000,
 };
 
 /* Shared by a sender's process and the one that started it. */
 struct crowd_place {
-    _Atomic uint64_t moved; /* bytes that came; written by the sender's */
-    atomic_bool leave;      /* another needs it; written by the other */
+    _Atomic uint64_t moved;    /* bytes that came; written by the sender's */
+    _Atomic uint64_t heard_us; /* when something moved last; likewise */
+    atomic_bool listed;        /* he has said all that he sends; likewise */
+    atomic_bool leave;         /* another needs it; written by the other */
 };
 
 struct crowd_sender {
@@ -45,10 +51,11 @@ MUST_CHECK int crowd_open(struct crowd *c);
 void crowd_close(struct crowd *c);
 /*
  * For a connection of `who`; NULL: as many processes as may be. `*served`: he has a
- * place, and somebody else, who holds most, may have been told to leave his; else he is
- * only told that there is none. crowd_started follows.
+ * place, and somebody else, who was silent for longest or holds most, may have been
+ * told to leave his; else he is only told that there is none. crowd_started follows.
  */
-struct crowd_sender *crowd_enter(struct crowd *c, const char *who, bool *served);
+struct crowd_sender *crowd_enter(struct crowd *c, const char *who, uint64_t now_us,
+                                 bool *served);
 /* The process that serves him; negative: it could not be started. */
 void crowd_started(struct crowd *c, struct crowd_sender *s, pid_t pid);
 

@@ -470,9 +470,9 @@ int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_LEN],
 static int forgive(struct roster *r, const uint8_t old_key[static KEY_LEN],
                    const uint8_t new_key[static KEY_LEN])
 {
-    struct db_stmt s = db_prepare(
-        r->db, "DELETE FROM revoked WHERE key = ? AND revoked_s <= "
-               "(SELECT added_s FROM client WHERE key = ?)");
+    struct db_stmt s =
+        db_prepare(r->db, "DELETE FROM revoked WHERE key = ? AND revoked_s <= "
+                          "(SELECT added_s FROM client WHERE key = ?)");
     db_bind_blob(&s, new_key, KEY_LEN);
     db_bind_blob(&s, old_key, KEY_LEN);
     int err = db_exec(&s);

@@ -48,6 +48,14 @@ struct channel_config {
      * what became of this program. Costs a packet for each message.
      */
     bool acks_at_once;
+    bool any_key; /* of a client: `expect` is not looked at; on_open has the key */
+    /*
+     * After so many seconds in which nothing came the kernel asks the other end's, and
+     * each second from then on (TCP's keepalive: some 100 bytes with the answer, and
+     * nothing for the programs to do); channel_silent_ms tells how that went. 0: after
+     * half a minute.
+     */
+    unsigned asks_after_s;
     /*
      * TLS credentials of `own` from identity_credentials(), borrowed while the channel
      * lives, for owners of many channels; NULL: the channel makes its own.
@@ -110,6 +118,9 @@ uint32_t channel_min_rtt_us(const struct channel *c);
  * or forgotten.
  */
 bool channel_is_stuck(const struct channel *c);
+
+/* For so long nothing came from the other end's machine, acknowledgements included. */
+uint32_t channel_silent_ms(const struct channel *c);
 
 /*
  * Before the handshake is over: tells the other end that we are busy (its on_close has

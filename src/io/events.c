@@ -23,7 +23,7 @@ struct event_words {
 // clang-format off
 static const struct event_words event_table[] = {
     {"ready",    "ready[: broker link {link}][\n  portal {portal}][: publishing as {host}][: {services} service(s)]"
-                 "[: listening on {local}][: sharing {shares}, until this ends (Ctrl-C); there: postern open HOST:share][: receiving into {into}, until this ends (Ctrl-C)][: SOCKS5 on {listen}][, for {peer}][, through the agent at {via}]"
+                 "[: listening on {local}][: sharing {shares}, until this ends (Ctrl-C); there: postern open HOST:share][: receiving into {into}, until this ends (Ctrl-C)][: SOCKS5 on {listen}][, for {peer}:{service}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
     {"names",    "[HOST.postern works in every program, by {by}][HOST.postern works only by that DNS server: {reason}][; {do}]"},
     {"open",     "{url}[, in the browser by {browser}], until this ends (Ctrl-C)"},
@@ -51,6 +51,9 @@ static const struct event_words event_table[] = {
     {"left",     "lost {peer}[: {reason}][; {do}]"},
     {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},
+    {"code",     "On the other machine: postern join {code}@{broker}\n"
+                 "Good for {minutes} minutes and three tries[, for {services} only]; waiting for it ..."},
+    {"given",    "the other side has it and joins now"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},
     {"rotated",  "[{peer}: ]new device key {key}[; it replaces {old}]"},
@@ -70,6 +73,7 @@ static const struct event_words event_table[] = {
     {"audit",    "{time} {what}[ {object}][ by {who}][ from {from}][: {detail}]"},
     {"sent",     "sent {file} to {peer}, {bytes} bytes[, as {as}][; {note}]"},
     {"received", "received {file} from {from}, {bytes} bytes"},
+    {"already-here", "already here: {file}, which {from} sent again"},
     {"progress", "{percent} %, {words}: {file}"},
     {"check",    "{state}: {check}: {what}[; {do}]"},
     {"error",    "{what}[; {do}]"},

@@ -46,6 +46,7 @@ static struct {
     struct keeper keeper;
     int fd;         /* to the helper; -1: none */
     bool greeted;   /* it answers, as far as known */
+    bool stood;     /* it has answered, and its end is still to be told */
     bool gated;     /* one of them had gates */
     bool told_lost; /* the log has that line and not the other one yet */
     uint32_t can, last_serial;
@@ -90,7 +91,6 @@ static void plan(void)
 /* With the lock, from the loop: the pair has ended. */
 static void clear_away(void)
 {
-    bool stood = helper.greeted || helper.backoff.up;
     give_up("the privileged helper ended");
     watch_close(&helper.answers);
     close(helper.fd);
@@ -100,9 +100,10 @@ static void clear_away(void)
         helper.watches[i].lost = helper.watches[i].serial != 0;
     timer_stop(&helper.again);
     plan();
-    if (stood && !helper.told_lost)
+    if (helper.stood && !helper.told_lost)
         log_warn("%s; until then nothing begins that needs it", helper.why);
-    helper.told_lost = helper.told_lost || stood;
+    helper.told_lost = helper.told_lost || helper.stood;
+    helper.stood = false; /* whoever gave it up before, it is told once */
 }
 
 static int watch_keepers(void);
@@ -151,7 +152,7 @@ static bool take_hello(const struct privilege_reply *r)
         return false;
     }
     timer_stop(&helper.again);
-    helper.greeted = true;
+    helper.greeted = helper.stood = true;
     helper.can = r->can;
     helper.why[0] = '\0';
     backoff_on_up(&helper.backoff, loop_now_ms(helper.loop));

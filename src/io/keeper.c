@@ -24,6 +24,13 @@ enum { PATH_LEN = 512 };
 
 extern char **environ;
 
+#ifdef HAVE_HELPER
+static const char no_helper[] = "there is no postern-helper; install it beside postern";
+#else
+static const char no_helper[] =
+    "this build of postern has no postern-helper; Debian packages and 'make' do";
+#endif
+
 /* Beside this program, or in libexec beside its bin. */
 static bool find(char path[static PATH_LEN])
 {
@@ -46,8 +53,7 @@ void keeper_explain(char *why, size_t cap)
     char path[PATH_LEN];
     struct statvfs fs;
     if (!find(path))
-        (void)snprintf(why, cap,
-                       "there is no postern-helper; install it beside postern");
+        (void)snprintf(why, cap, "%s", no_helper);
     else if (geteuid() == 0)
         (void)snprintf(why, cap,
                        "postern-helper has no privileges although this is root: a "

@@ -80,7 +80,7 @@ static int choose_path(char *path, size_t cap, const char *option)
     else if (env != NULL && env[0] != '\0')
         n = snprintf(path, cap, "%s", env);
     else if (geteuid() == 0)
-        n = snprintf(path, cap, "/var/lib/postern");
+        n = snprintf(path, cap, STATEDIR_ROOT);
     else if (xdg != NULL && xdg[0] == '/')
         n = snprintf(path, cap, "%s/postern", xdg);
     else if (home != NULL && home[0] == '/')

@@ -13,6 +13,7 @@
 #include "core/key.h"
 
 #define STATEDIR_PATH_LEN 3072
+#define STATEDIR_ROOT "/var/lib/postern" /* root's, where none is named */
 #define STATEDIR_SOCKET_LEN (STATEDIR_PATH_LEN + 32)
 
 struct statedir {

@@ -136,6 +136,7 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
     f->retransmits = info.tcpi_retransmits;
     f->probes = info.tcpi_probes;
     f->data_ms = info.tcpi_last_data_recv;
+    f->ack_ms = info.tcpi_last_ack_recv;
     f->timestamps = (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0;
     f->sack = (info.tcpi_options & TCPI_OPT_SACK) != 0;
     f->scales = (info.tcpi_options & TCPI_OPT_WSCALE) != 0;

@@ -51,6 +51,7 @@ struct tcp_facts {
     uint8_t window_shift;  /* of what we receive, where it scales */
     unsigned retransmits;  /* of the first unacknowledged segment, so far */
     uint32_t data_ms;      /* since something came last; 0: just now */
+    uint32_t ack_ms;       /* since an acknowledgement came, with data or without */
     unsigned probes;       /* of an idle connection, or of a full one, not answered */
     uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };

@@ -114,6 +114,8 @@ static bool send_introduce(struct approach *a)
         in->pass.size = INVITE_PASS_LEN;
         memcpy(in->pass.bytes, a->config.invite_pass, INVITE_PASS_LEN);
     }
+    if (uplink_host_badge(a->config.uplink, a->config.peer, in->badge.bytes))
+        in->badge.size = BADGE_HOST_LEN;
     in->early.size = (pb_size_t)a->lead->early_len;
     memcpy(in->early.bytes, a->lead->early, a->lead->early_len);
     if (send_control(a, &m) != 0)
@@ -152,6 +154,7 @@ static void send_accept(struct approach *a, const Introduce *in)
     Control m = {.which_body = Control_accept_tag};
     Accept *ac = &m.body.accept;
     ac->no_pair = !allows(a, PATH_RELAY);
+    ac->listed = !a->config.unlisted;
     ac->mark.size = in->mark.size;
     memcpy(ac->mark.bytes, in->mark.bytes, in->mark.size);
     if (send_control(a, &m) != 0)

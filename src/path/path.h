@@ -38,6 +38,20 @@ struct path_user {
     void (*on_writable)(void *ctx, struct path *p);
 };
 
+/* What its user knows of bundles on a path (session/bundle.c). */
+struct bundles {
+    unsigned most;     /* packets that one may have; 0: as many as there are */
+    unsigned tried;    /* in the one that is tried, which has more */
+    unsigned missed;   /* witnesses lost since one was acknowledged */
+    uint64_t trial;    /* witness of that one; 0: none is awaited */
+    unsigned open;     /* witnesses of which nothing is known yet */
+    uint64_t first;    /* those up to it are of another time */
+    uint64_t known;    /* the latest that was acknowledged */
+    uint64_t since_ns; /* none was acknowledged, though one is awaited; 0 */
+    uint64_t left_ns, look_ns, answered_ns;
+    uint64_t next_ns, pause_ns, fell_ns;
+};
+
 struct path {
     const struct path_ops *ops;
     enum path_kind kind;
@@ -55,6 +69,7 @@ struct path {
     size_t search_size, too_long;
     unsigned search_tries;
     uint64_t too_long_ns;
+    struct bundles bundles;       /* its user's too */
     struct list link;             /* of its approach's */
     struct list user_link;        /* of its user's */
     const struct path_user *user; /* NULL: what arrives is dropped */

@@ -339,6 +339,7 @@ static void take_welcome(struct uplink *u, const Welcome *w)
             add_stun(u, &a);
     }
     u->takes_familiar = w->familiar;
+    u->takes_spoken = w->spoken;
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
 
@@ -367,7 +368,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
-    u->spoke_us = 0;
+    u->spoke_us = u->said_us = 0;
     u->yields = 0;
     backoff_on_up(&u->backoff, clock_us() / 1000);
     backoff_on_up(&u->fatal_backoff, clock_us() / 1000);
@@ -382,7 +383,8 @@ static void on_welcome(struct line *l, const Welcome *w)
     take_welcome(u, w);
     keepalive_init(&u->keep, true, 0, clock_us());
     if (u->config.host)
-        keepalive_bound(&u->keep, KEEPALIVE_HOST_US);
+        keepalive_bound(&u->keep, uplink_is_watched(u) ? KEEPALIVE_HOST_US
+                                                       : KEEPALIVE_HOST_BLIND_US);
     uplink_arm(u);
     if (!u->proxied)
         learn_addresses(u, &l->remote);
@@ -475,7 +477,7 @@ static void on_message(void *ctx, const uint8_t *msg, size_t len)
     } else if (m.which_body == Control_pong_tag) {
         on_pong(u);
     } else if (m.which_body == Control_badge_tag) {
-        uplink_take_badge(u, &m.body.badge);
+        uplink_take_badge(u, &m);
     } else {
         u->config.events->on_control(u->config.ctx, &m);
     }
@@ -506,6 +508,8 @@ static void on_dialed(void *ctx, int err, int fd)
                                 .protocol = u->config.lan ? PROTO_ALPN_AGENT : NULL,
                                 .own = &u->config.net->own,
                                 .acks_at_once = u->config.host,
+                                .any_key = u->config.any_broker,
+                                .asks_after_s = uplink_is_watched(u) ? WATCH_S : 0,
                                 .events = &channel_events,
                                 .ctx = l};
     tcp_unsent_max(fd, UNSENT_BYTES);
@@ -697,10 +701,7 @@ int uplink_send(struct uplink *u, const Control *m)
     if (n < 0)
         return n;
     keepalive_on_sent(&u->keep, clock_us());
-    if (u->spoke_us == 0) {
-        u->spoke_us = clock_us();
-        uplink_arm(u);
-    }
+    uplink_on_said(u);
     return channel_send(u->line->channel, buf, (size_t)n);
 }
 

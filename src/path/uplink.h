@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "core/addr.h"
+#include "core/badge.h"
 #include "core/link.h"
 #include "core/proto.h"
 #include "io/reach.h"
@@ -44,9 +45,10 @@ struct uplink_events {
 struct uplink_config {
     struct net *net;
     struct link broker;
-    bool lan;      /* `broker` is an agent of this LAN: never by a proxy */
-    bool host;     /* announce as a host */
-    char name[64]; /* of this device */
+    bool lan;        /* `broker` is an agent of this LAN: never by a proxy */
+    bool any_broker; /* whatever key it has: nothing is believed that it says */
+    bool host;       /* announce as a host */
+    char name[64];   /* of this device */
     /*
      * State directory, borrowed: where the broker was found last is kept there, so that
      * it is tried at once whether its name can be resolved or not. NULL: nowhere.
@@ -71,6 +73,8 @@ bool uplink_is_lan(const struct uplink *u);
 const struct fault *uplink_fault(const struct uplink *u, bool *fatal);
 /* This broker lets a host say anew whom it lists. */
 bool uplink_takes_familiar(const struct uplink *u);
+/* This broker carries spoken codes between clients. */
+bool uplink_takes_spoken(const struct uplink *u);
 /* POSTERN_ERR_CLOSED when down, POSTERN_ERR_LIMIT when the broker is too slow. */
 MUST_CHECK int uplink_send(struct uplink *u, const Control *m);
 /*
@@ -136,6 +140,9 @@ size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MA
 int64_t uplink_clock_skew_s(const struct uplink *u);
 /* By which its broker knows this device (core/badge.h); NULL: none was given. */
 const uint8_t *uplink_badge(const struct uplink *u);
+/* By which its broker knows that this host lists it: false: none was given. */
+bool uplink_host_badge(const struct uplink *u, const uint8_t host[static KEY_LEN],
+                       uint8_t badge[static BADGE_HOST_LEN]);
 const struct link *uplink_link(const struct uplink *u);
 
 #endif

@@ -6,6 +6,11 @@
 
 #include "io/clock.h"
 
+bool uplink_takes_spoken(const struct uplink *u)
+{
+    return u->state == UPLINK_UP && u->takes_spoken;
+}
+
 bool uplink_takes_familiar(const struct uplink *u)
 {
     return u->state == UPLINK_UP && u->takes_familiar;

@@ -63,12 +63,14 @@ struct uplink {
     struct fault fault; /* why it is down */
     bool fatal;
     bool takes_familiar; /* the broker, as it said at its Welcome */
+    bool takes_spoken;   /* likewise */
     uint64_t tried_us;
     int64_t skew_s;
     struct keepalive keep;
     bool pinging;
     uint64_t heard_us;             /* anything from the broker */
     uint64_t spoke_us;             /* the first message since then, or 0 */
+    uint64_t said_us;              /* the first since the broker's kernel was heard */
     uint64_t pinged_us, beside_us; /* when to begin a second one, or a fresh one */
     unsigned beside_ms;            /* the pause before a fresh one */
     uint8_t badge[BADGE_LEN];      /* shown to the broker */
@@ -93,10 +95,23 @@ static inline bool uplink_line_is_connected(const struct line *l)
 
 /* uplink_badge.c: takes the one that was kept; keeps the one that the broker gave. */
 void uplink_load_badge(struct uplink *u);
-void uplink_take_badge(struct uplink *u, const Badge *b);
+void uplink_take_badge(struct uplink *u, const Control *m);
+
+/*
+ * A host is to be reached at any time, and its router may forget it at any: its kernel
+ * asks the broker's whether the connection stands, when nothing came for so long. A
+ * proxy would answer in the broker's place.
+ */
+enum { WATCH_S = 2 };
+static inline bool uplink_is_watched(const struct uplink *u)
+{
+    return u->config.host && !u->proxied;
+}
 
 /* uplink_pulse.c: sets the timer of a connection that is up; when it fires. */
 void uplink_arm(struct uplink *u);
 void uplink_on_up_timer(struct uplink *u);
+/* Something is about to be sent. */
+void uplink_on_said(struct uplink *u);
 
 #endif

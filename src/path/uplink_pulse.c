@@ -16,6 +16,7 @@ enum {
     /* What is said need not be answered, but puts a ping off: not for longer than this.
      */
     UNANSWERED_US = 2000000,
+    DELAYED_ACK_US = 200000, /* a kernel may keep an acknowledgement back for so long */
     LATE_TIMES = 2,  /* as late as answers are, before another is begun beside */
     LATE_US = 50000, /* so late, a timer says that this program did not run */
 };
@@ -23,6 +24,7 @@ enum {
 /* When a ping was not answered for so long, a second connection is begun beside. */
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
+#define PATIENCE_WATCH_US 300000u      /* and two, for the answer of a kernel */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 
 /*
@@ -41,15 +43,73 @@ static uint64_t give_up_at(const struct uplink *u)
     return max64(u->pinged_us + patience, min64(at, u->pinged_us + PONG_SLOW_US));
 }
 
+/* When the broker's kernel was heard last. */
+static uint64_t kernel_heard(const struct uplink *u, uint64_t now)
+{
+    return now - channel_silent_ms(u->line->channel) * 1000ull;
+}
+
+/* Since when, or from when on, the broker's kernel owes ours an answer: to a question,
+ * or to a message. */
+static uint64_t asked_at(const struct uplink *u, uint64_t now)
+{
+    uint64_t heard = kernel_heard(u, now), asked = heard + WATCH_S * 1000000ull;
+    if (u->said_us > heard)
+        asked = min64(asked, u->said_us + DELAYED_ACK_US);
+    return asked;
+}
+
+static uint64_t watch_at(const struct uplink *u, uint64_t now)
+{
+    if (!uplink_is_watched(u))
+        return UINT64_MAX;
+    return asked_at(u, now) + PATIENCE_WATCH_US +
+           max64(2ull * uplink_rtt_us(u), LATE_TIMES * uplink_late_us(u));
+}
+
+void uplink_on_said(struct uplink *u)
+{
+    uint64_t now = clock_us();
+    bool first = u->spoke_us == 0;
+    if (first)
+        u->spoke_us = now;
+    if (uplink_is_watched(u) && u->said_us <= kernel_heard(u, now)) {
+        u->said_us = now;
+        first = true;
+    }
+    if (first)
+        uplink_arm(u);
+}
+
+/* What came by our relay pair since then says that the line is slow, and not dead. */
+static uint64_t watch_patience_us(const struct uplink *u, uint64_t now)
+{
+    bool slow = u->config.net->relay_heard_us > asked_at(u, now);
+    return slow ? PATIENCE_KEEPALIVE_US : PATIENCE_SUSPECT_US;
+}
+
+/* A ping is on its way that was given more time than a kernel takes that owes it too.
+ */
+static bool may_hasten(const struct uplink *u, uint64_t at)
+{
+    return u->pinging && u->beside == NULL &&
+           at + watch_patience_us(u, at) < u->beside_us;
+}
+
 void uplink_arm(struct uplink *u)
 {
     uint64_t now = clock_us(), at = keepalive_deadline_us(&u->keep);
+    if (!u->pinging)
+        at = min64(at, watch_at(u, now));
     if (!u->pinging && u->spoke_us != 0 && u->spoke_us + UNANSWERED_US < at)
         at = u->spoke_us + UNANSWERED_US;
     if (u->pinging) {
+        uint64_t watch = watch_at(u, now);
         at = give_up_at(u);
         if (!uplink_line_is_connected(u->beside) && u->beside_us < at)
             at = u->beside_us;
+        if (watch < at && may_hasten(u, max64(now, watch)))
+            at = watch;
     }
     u->due_us = at > now ? at + 1000 : now;
     uplink_set_timer(u, at > now ? (at - now) / 1000 + 1 : 0);
@@ -110,9 +170,15 @@ void uplink_on_up_timer(struct uplink *u)
         uplink_line_failed(u->line, POSTERN_ERR_TIMEOUT);
         return;
     }
-    if (u->pinging && !uplink_line_is_connected(u->beside) && now >= u->beside_us)
+    if (u->pinging && !uplink_line_is_connected(u->beside) && now >= u->beside_us) {
         uplink_begin_beside(u);
-    else if (!u->pinging && (keepalive_due(&u->keep, now) || is_unanswered(u, now))) {
+    } else if (!u->pinging && now >= watch_at(u, now)) {
+        ping(u, 2, watch_patience_us(u, now));
+        return;
+    } else if (may_hasten(u, now) && now >= watch_at(u, now)) {
+        u->beside_us = now + watch_patience_us(u, now);
+    }
+    if (!u->pinging && (keepalive_due(&u->keep, now) || is_unanswered(u, now))) {
         ping(u, 4, PATIENCE_KEEPALIVE_US);
         return;
     }

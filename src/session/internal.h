@@ -19,6 +19,7 @@ enum {
     SESSION_CID_LEN = 8, /* in each packet; sessions are found by path, not by it */
     PACKET_MAX = 16384,  /* on a stream path, which has no MTU */
     UDP_BATCH_MAX = 63 * 1024,     /* one UDP_SEGMENT send */
+    BUNDLE_MAX = 64,               /* packets of it */
     STREAM_BATCH_MAX = 256 * 1024, /* one writev on a stream path */
     BATCH_BYTES = STREAM_BATCH_MAX + PACKET_MAX,
     ROUND_BYTES_MAX = 1024 * 1024, /* sent before other events get a turn */
@@ -175,6 +176,8 @@ struct session {
     uint64_t acked_bytes;    /* of streams */
     uint64_t unacked, moved; /* of streams; counts what QUIC brought over */
     struct stall stall;
+    uint64_t witness;   /* the latest of its bundles (bundle.c) */
+    uint64_t singly_ns; /* no bundles until then */
     struct pressure pressure;
     uint64_t pressed_us;            /* when a second of it was last over */
     uint64_t round_ns, round_bytes; /* when the last ended, and all moved by then */
@@ -210,6 +213,21 @@ size_t size_of_packets(const struct session *s);
 /* The longest that QUIC may make, for data or in its search. */
 size_t size_limit(const struct session *s);
 
+/* bundle.c: how many packets may leave at once */
+unsigned bundle_limit(const struct session *s, uint64_t now_ns);
+/* On another path, or one that was dead: what is not acknowledged says nothing. */
+void bundle_begin(struct session *s);
+/* QUIC knows the other end by another one: what proves it goes singly. */
+void bundle_on_label(struct session *s, uint64_t now_ns);
+void bundle_run(struct session *s, uint64_t now_ns);
+uint64_t bundle_deadline_ns(const struct session *s);
+/* The witness that the second packet of a bundle is to carry now; 0 none. */
+uint64_t bundle_witness(struct session *s, uint64_t now_ns);
+/* It left in a bundle of so many packets; what became of it. */
+void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns);
+void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns);
+void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns);
+
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);
 
@@ -235,6 +253,8 @@ uint64_t steer_deadline_ns(const struct session *s);
 /* stall.c */
 bool stall_is_waiting(const struct session *s); /* for what QUIC could bring over */
 void stall_run(struct session *s);
+/* Window and timers are to begin anew: the client does so, a host asks for it. */
+void stall_renew(struct session *s, const char *why, uint64_t now_us);
 uint64_t stall_deadline_ns(const struct session *s);
 
 /* flight.c */

@@ -13,6 +13,10 @@
 
 struct batch {
     size_t len, segment_len;
+    uint64_t ts;
+    unsigned most;    /* packets in it */
+    uint64_t witness; /* in its second packet; 0 none */
+    bool asked;       /* for one */
 };
 
 /* Keeps what the path did not take. POSTERN_ERR_AGAIN when it was kept. */
@@ -29,16 +33,24 @@ static int keep_pending(struct session *s, const struct batch *b)
     return POSTERN_ERR_AGAIN;
 }
 
+static struct batch batch_begin(const struct session *s, uint64_t ts)
+{
+    return (struct batch){.ts = ts, .most = bundle_limit(s, ts)};
+}
+
 static int batch_send(struct session *s, struct batch *b)
 {
     int rc = 0;
     if (b->len > 0) {
+        size_t count = (b->len + b->segment_len - 1) / b->segment_len;
         s->sent_bytes += b->len;
+        if (b->witness != 0)
+            bundle_on_sent(s, b->witness, count, b->ts);
         rc = path_send(s->current, s->env->batch, b->len, b->segment_len);
         if (rc == POSTERN_ERR_AGAIN)
             rc = keep_pending(s, b);
     }
-    *b = (struct batch){0};
+    *b = batch_begin(s, b->ts);
     return rc == POSTERN_ERR_AGAIN ? rc : 0;
 }
 
@@ -80,7 +92,7 @@ static int batch_add(struct session *s, struct batch *b, size_t n)
         b->segment_len = n;
     b->len += n;
     size_t max = stream ? STREAM_BATCH_MAX : UDP_BATCH_MAX;
-    size_t count_max = stream ? SIZE_MAX : 64;
+    size_t count_max = stream ? SIZE_MAX : b->most;
     if (n < b->segment_len || b->len + b->segment_len > max ||
         b->len / b->segment_len >= count_max)
         return batch_send(s, b);
@@ -154,22 +166,43 @@ static bool has_more(const struct stream *st)
     return st->sent < st->out.end || (st->fin && !st->fin_sent);
 }
 
+/* Begins the second packet of a bundle with a witness, when one is due. */
+static ngtcp2_ssize write_witness(struct session *s, struct batch *b, ngtcp2_path *path)
+{
+    int accepted = 0;
+    ngtcp2_pkt_info pi;
+    if (b->asked || b->len == 0 || b->len != b->segment_len ||
+        b->len < size_of_packets(s))
+        return NGTCP2_ERR_WRITE_MORE;
+    b->asked = true;
+    uint64_t witness = bundle_witness(s, b->ts);
+    if (witness == 0)
+        return NGTCP2_ERR_WRITE_MORE;
+    ngtcp2_ssize n = ngtcp2_conn_writev_datagram(
+        s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, witness, NULL, 0, b->ts);
+    b->witness = accepted != 0 ? witness : 0;
+    return n == NGTCP2_ERR_INVALID_STATE ? NGTCP2_ERR_WRITE_MORE : n;
+}
+
 /*
- * One step of writing: 1 a packet of *out_len bytes stands at `dest`, 0 nothing can be
- * sent now, POSTERN_ERR_AGAIN go on, else dead.
+ * One step of writing: 1 a packet of *out_len bytes stands behind the batch, 0 nothing
+ * can be sent now, POSTERN_ERR_AGAIN go on, else dead.
  */
-static int write_step(struct session *s, ngtcp2_path *path, uint8_t *dest, uint64_t ts,
+static int write_step(struct session *s, struct batch *b, ngtcp2_path *path,
                       uint64_t flying, size_t *out_len)
 {
     struct stream *st = NULL;
-    ngtcp2_ssize n;
-    if (!list_empty(&s->datagrams) && session_is_secure(s)) {
-        n = write_datagram(s, path, dest, ts);
-    } else {
+    uint8_t *dest = s->env->batch + b->len;
+    ngtcp2_ssize n = write_witness(s, b, path);
+    if (n == NGTCP2_ERR_WRITE_MORE && !list_empty(&s->datagrams) &&
+        session_is_secure(s)) {
+        n = write_datagram(s, path, dest, b->ts);
+    } else if (n == NGTCP2_ERR_WRITE_MORE) {
         st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
                               flight_room(s, flying, false) > 0,
                               flight_room(s, flying, true) > 0);
-        n = write_stream(s, st, path, dest, ts);
+        n = write_stream(s, st, path, dest, b->ts);
     }
     if (st != NULL && n != NGTCP2_ERR_STREAM_DATA_BLOCKED &&
         n != NGTCP2_ERR_STREAM_SHUT_WR && n != NGTCP2_ERR_STREAM_NOT_FOUND &&
@@ -246,7 +279,6 @@ static void watch_pressure(struct session *s, uint64_t ts)
 
 bool output_run(struct session *s)
 {
-    struct batch b = {0};
     ngtcp2_path_storage ps;
     size_t round = 0, max;
     if (s->conn == NULL || s->current == NULL)
@@ -257,6 +289,7 @@ bool output_run(struct session *s)
     if (s->pending.buf != NULL)
         return false;
     steer_vouch(s, ts);
+    struct batch b = batch_begin(s, ts);
     bool ping = s->ping_due && session_is_secure(s);
     if (ping)
         ngtcp2_conn_set_keep_alive_timeout(s->conn, 1); /* a PING in the next packet */
@@ -265,7 +298,7 @@ bool output_run(struct session *s)
     while (round < max && !blocked) {
         size_t n = 0;
         ngtcp2_path_storage_zero(&ps);
-        int rc = write_step(s, &ps.path, s->env->batch + b.len, ts, before + round, &n);
+        int rc = write_step(s, &b, &ps.path, before + round, &n);
         if (rc == POSTERN_ERR_AGAIN)
             continue;
         if (rc <= 0)

@@ -158,6 +158,23 @@ static int on_datagram(ngtcp2_conn *conn, uint32_t flags, const uint8_t *data,
     return 0;
 }
 
+/* The frames that have a number are witnesses of bundles (bundle.c). */
+static int on_datagram_acked(ngtcp2_conn *conn, uint64_t id, void *user_data)
+{
+    (void)conn;
+    if (id != 0)
+        bundle_on_acked(session_of(user_data), id, clock_ns());
+    return 0;
+}
+
+static int on_datagram_lost(ngtcp2_conn *conn, uint64_t id, void *user_data)
+{
+    (void)conn;
+    if (id != 0)
+        bundle_on_lost(session_of(user_data), id, clock_ns());
+    return 0;
+}
+
 static int on_path_validation(ngtcp2_conn *conn, uint32_t flags,
                               const ngtcp2_path *path, const ngtcp2_path *old,
                               ngtcp2_path_validation_result res, void *user_data)
@@ -189,6 +206,8 @@ static const ngtcp2_callbacks callbacks = {
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .recv_datagram = on_datagram,
+    .ack_datagram = on_datagram_acked,
+    .lost_datagram = on_datagram_lost,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .stream_stop_sending = on_stop_sending,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,

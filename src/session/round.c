@@ -44,6 +44,9 @@ static void arm_timer(struct session *s)
     uint64_t steer = steer_deadline_ns(s);
     if (steer < next)
         next = steer;
+    uint64_t bundle = bundle_deadline_ns(s);
+    if (bundle < next)
+        next = bundle;
     uint64_t stall = stall_deadline_ns(s);
     if (stall < next)
         next = stall;
@@ -78,6 +81,8 @@ static void run_round(struct session *s)
         steer_run(s);
     if (session_lives(s))
         stall_run(s);
+    if (session_lives(s))
+        bundle_run(s, clock_ns());
     if (session_lives(s))
         steer_renew(s);
     if (session_lives(s))

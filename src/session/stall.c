@@ -23,6 +23,8 @@
 #include "io/log.h"
 #include "session/internal.h"
 
+#include <stdio.h>
+
 enum { RENEWALS = 3 };
 static const uint64_t patience_min_us = 1000000, fail_us = 12000000;
 
@@ -41,11 +43,9 @@ bool stall_is_waiting(const struct session *s)
            (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
 }
 
-static void renew(struct session *s, uint64_t now_us)
+void stall_renew(struct session *s, const char *why, uint64_t now_us)
 {
-    log_debug("nothing is acknowledged for %.1f s, though %s path %u answers: QUIC "
-              "begins anew on it",
-              (double)(now_us - s->stall.since_us) / 1e6,
+    log_debug("%s QUIC begins anew on %s path %u", why,
               path_kind_name(s->current->kind), s->current->id);
     if (s->is_client)
         steer_want_renewal(s);
@@ -75,7 +75,10 @@ static void act(struct session *s, uint64_t now_us)
     st->from_us = now_us;
     st->at_us =
         now_us + (patience_us(s) << (st->acts < RENEWALS ? st->acts : RENEWALS));
-    renew(s, now_us);
+    char why[64];
+    (void)snprintf(why, sizeof(why), "nothing is acknowledged for %.1f s:",
+                   (double)(now_us - st->since_us) / 1e6);
+    stall_renew(s, why, now_us);
     if (s->is_client && st->acts == RENEWALS && s->events->on_path_dead != NULL)
         s->events->on_path_dead(s->ctx, s->current, now_us - st->since_us);
 }

@@ -132,6 +132,8 @@ void steer_vouch(struct session *s, uint64_t ts)
         (memcmp(&sa->sin6_addr, &s->vouched, sizeof(s->vouched)) == 0 &&
          s->sent_bytes < s->vouched_bytes + VOUCH_EVERY))
         return;
+    if (memcmp(&sa->sin6_addr, &s->vouched, sizeof(s->vouched)) != 0)
+        bundle_on_label(s, ts);
     s->vouched = sa->sin6_addr;
     s->vouched_bytes = s->sent_bytes;
     memcpy(buf, discarded, sizeof(discarded));
@@ -182,6 +184,8 @@ void steer_renew(struct session *s)
         int rc = ngtcp2_conn_initiate_immediate_migration(s->conn, &path, clock_ns());
         s->label += rc == 0;
         s->tried_ns = rc == 0 ? clock_ns() : s->tried_ns;
+        if (rc == 0)
+            bundle_on_label(s, s->tried_ns);
         if (rc == 0)
             STATE_GO(label_next, s->label_state, LABEL_TRIED);
         else if (rc != NGTCP2_ERR_CONN_ID_BLOCKED) /* else one comes with an answer */
@@ -273,6 +277,7 @@ static void follow(struct session *s)
     keepalive_on_new_path(&s->keep, clock_us());
     flight_begin(s, clock_ns());
     size_begin(s, clock_ns());
+    bundle_begin(s);
     s->like_path = 0;
     want_label(s, !first && !like);
     if (!session_is_secure(s))
@@ -308,6 +313,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
             s->events->on_silent(s->ctx);
         break;
     case PATHS_REVIVED:
+        bundle_begin(s); /* all was lost, not bundles alone */
         if (!stall_is_waiting(s))
             break;          /* nothing was lost, and a new label costs 5 KB each way */
         s->ping_due = true; /* QUIC's own timer has backed off */

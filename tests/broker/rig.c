@@ -17,22 +17,38 @@
 #include "io/loop.h"
 #include "io/sockaddr.h"
 
-enum { BIND_TRIES = 10 };
+enum { BIND_TRIES = 10, PORT_FIRST = 10000, PORT_PAIRS = 10000, NEXT_PAIR = 997 };
 
 static void on_guard(void *ctx)
 {
     (void)ctx;
 }
 
+unsigned rig_port(unsigned attempt)
+{
+    return PORT_FIRST + 2 * (((unsigned)getpid() + attempt * NEXT_PAIR) % PORT_PAIRS);
+}
+
+/* "ADDRESS:0" becomes "ADDRESS:PORT". */
+static void name_port(char *listen, size_t cap, unsigned attempt)
+{
+    char *colon = strrchr(listen, ':');
+    if (strcmp(colon, ":0") == 0)
+        (void)snprintf(colon, cap - (size_t)(colon - listen), ":%u", rig_port(attempt));
+}
+
 void rig_start_broker(struct rig *r)
 {
     struct fault f = {0};
+    char wanted[sizeof(r->listen)];
     int rc = POSTERN_ERR_INUSE;
-    /* A port that was free when it was looked for, or free for TCP, may be taken by
-     * another program. */
-    for (int i = 0; i < BIND_TRIES && (rc == POSTERN_ERR_INUSE || rc == POSTERN_ERR_IO);
-         i++)
+    memcpy(wanted, r->listen, sizeof(wanted));
+    for (unsigned i = 0;
+         i < BIND_TRIES && (rc == POSTERN_ERR_INUSE || rc == POSTERN_ERR_IO); i++) {
+        memcpy(r->listen, wanted, sizeof(wanted));
+        name_port(r->listen, sizeof(r->listen), i);
         rc = broker_open(&r->broker, &r->config, &f);
+    }
     if (rc != 0)
         print_error("%s; %s\n", f.what, f.advice);
     assert_int_equal(rc, 0);
@@ -235,12 +251,13 @@ void device_hello(struct device *d, bool host, bool token)
     device_send(d, &m);
 }
 
-void device_accept(struct device *host, const Control *in)
+void device_accept(struct device *host, const Control *in, bool listed)
 {
     Control m = Control_init_zero;
     m.which_body = Control_accept_tag;
     memcpy(m.peer, in->peer, KEY_LEN);
     memcpy(m.conv, in->conv, CONV_LEN);
+    m.body.accept.listed = listed;
     m.body.accept.mark.size = in->body.introduce.mark.size;
     memcpy(m.body.accept.mark.bytes, in->body.introduce.mark.bytes,
            in->body.introduce.mark.size);

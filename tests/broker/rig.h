@@ -48,6 +48,12 @@ struct rig {
     size_t device_count;
 };
 
+/*
+ * A port of this process's own, and the next one, below the kernel's own range, from
+ * which everybody's connections take theirs: so it is free after a restart of the
+ * broker too.
+ */
+unsigned rig_port(unsigned attempt);
 /* `config` may preset anything; listen and state_dir are filled in when absent. */
 void rig_open(struct rig *r, const struct broker_config *config);
 /* Ends the broker, and starts one on the same port and state. */
@@ -68,8 +74,8 @@ void device_kill(struct device *d);
 struct device *rig_join(struct rig *r, bool host);
 void device_hello(struct device *d, bool host, bool token);
 void device_send(struct device *d, const Control *m);
-/* What a host answers to the Introduce that it lets in. */
-void device_accept(struct device *host, const Control *in);
+/* What a host answers to the Introduce that it lets in: `listed`, or only invited. */
+void device_accept(struct device *host, const Control *in, bool listed);
 /* Waits for a message with this tag and takes it and all before it. */
 Control device_expect(struct device *d, pb_size_t tag);
 /* Waits for one and takes nothing. */

@@ -43,7 +43,7 @@ static struct tickets introduce(struct device *client, struct device *host)
     randombytes_buf(m.conv, CONV_LEN);
     device_send(client, &m);
     m = device_expect(host, Control_introduce_tag);
-    device_accept(host, &m);
+    device_accept(host, &m, false);
     m = device_expect(host, Control_ticket_tag);
     assert_int_equal(m.body.ticket.ticket.size, TICKET_LEN);
     memcpy(t.host, m.body.ticket.ticket.bytes, TICKET_LEN);

@@ -8,7 +8,7 @@ import pytest
 
 from .actors import HOST
 from .conftest import full
-from .net import Net
+from .net import Net, patience
 from .topology import build_dir
 
 pytestmark = pytest.mark.postern
@@ -25,7 +25,7 @@ def test_channels_come_back_after_a_restart(programs, work):
                             MANY, f"{BENCH}/brokerd", "-s", f"{work}/state", timeout=240)
     assert done.status == 0, done.stderr
     assert done.event("load")["failures"] == 0, done.stdout
-    assert done.event("restart")["all_back_s"] < (60 if full() else 10), done.stdout
+    assert done.event("restart")["all_back_s"] < (60 if full() else 10 * patience()), done.stdout
 
 
 def test_many_streams_through_one_session(gate, programs):

@@ -112,6 +112,12 @@ def test_a_command_that_it_has_not(programs, work, path):
     assert done.status == 2 and "this build has only" in done.stderr
 
 
+@of("full", "client", "host")
+def test_says_that_it_has_no_helper(programs, work, path):
+    done = Boxed(programs, None, work, "box", path).run("doctor")
+    assert "this build of postern has no postern-helper" in done.event("check", check="helper")["what"]
+
+
 def resolve_on(g):
     """The machines of the other end know the name too."""
     for ns in (g.topo.host.ns, g.topo.client.ns):

@@ -35,6 +35,8 @@ struct wire {
     bool probes_only;   /* swallows what is QUIC's */
     unsigned lets_pass; /* but so many packets of it */
     unsigned swallowed;
+    size_t longest;    /* bundle that passes, in bytes; 0: any */
+    unsigned too_long; /* bundles that did not */
     size_t mtu;
     unsigned large, too_large; /* packets: above the base size, above the MTU */
     unsigned loss_permille;
@@ -96,6 +98,10 @@ static bool swallows(struct wire *x, uint8_t first)
 static int wire_send(struct path *p, const uint8_t *buf, size_t len, size_t segment_len)
 {
     struct wire *x = (struct wire *)p;
+    if (x->longest != 0 && len > segment_len && len > x->longest) {
+        x->too_long++;
+        return 0;
+    }
     for (size_t at = 0; at < len; at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
         x->large += n > PROBE_LEN_BASE;

@@ -96,6 +96,28 @@ static void test_strangers_take_nothing_from_the_known(void **state)
     admission_fini(&a);
 }
 
+/* Who shows a badge is known again, unless the host has said otherwise since. */
+static void test_a_hosts_word_counts_for_more_than_a_badge(void **state)
+{
+    struct admission a;
+    uint8_t client[KEY_LEN], stranger[KEY_LEN];
+    struct addr home = ip("192.0.2.7");
+    (void)state;
+    fresh_key(client);
+    fresh_key(stranger);
+    assert_int_equal(admission_init(&a, secret), 0);
+    admission_recall(&a, host, client);
+    assert_true(admission_knows(&a, host, client));
+    admission_disown(&a, host, client);
+    admission_disown(&a, host, stranger);
+    assert_int_equal(a.accepted.count, 1);
+    admission_recall(&a, host, client);
+    assert_false(admission_knows(&a, host, client));
+    admission_accepted(&a, host, client, &home);
+    assert_true(admission_knows(&a, host, client));
+    admission_fini(&a);
+}
+
 /* One that waits, from there; its message is `n`. */
 static struct lobby_guest *guest(const char *from, unsigned n, uint64_t now_ms)
 {
@@ -446,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_ledger_forgets_the_longest_unused),
         cmocka_unit_test(test_a_key_has_one_budget),
         cmocka_unit_test(test_strangers_take_nothing_from_the_known),
+        cmocka_unit_test(test_a_hosts_word_counts_for_more_than_a_badge),
         cmocka_unit_test(test_a_new_place_is_next),
         cmocka_unit_test(test_joiners_of_one_address),
         cmocka_unit_test(test_an_invite_is_next),

@@ -104,6 +104,38 @@ static void test_any_of_an_address(void **state)
     assert_true(late > 0);
 }
 
+static void test_badge_for_a_host(void **state)
+{
+    struct keypair own = {.seed = {1}};
+    uint8_t secret[BADGE_SECRET_LEN], door[BADGE_SECRET_LEN], badge[BADGE_HOST_LEN];
+    uint8_t device[KEY_LEN] = {7}, host[KEY_LEN] = {8}, later[BADGE_HOST_LEN];
+    uint64_t day_s = 86400, now_s = 20000 * day_s;
+    (void)state;
+    badge_host_secret(secret, &own);
+    badge_secret(door, &own);
+    badge_host_make(badge, secret, host, device, now_s);
+    badge_host_make(later, secret, host, device, now_s + day_s - 1);
+    assert_memory_equal(badge, later, sizeof(badge)); /* kept once a day */
+    assert_true(badge_host_is(badge, sizeof(badge), secret, host, device,
+                              now_s + (BADGE_DAYS - 1) * day_s));
+    assert_true(badge_host_is(badge, sizeof(badge), secret, host, device,
+                              now_s - day_s)); /* the broker's clock was set back */
+    assert_false(badge_host_is(badge, sizeof(badge), secret, host, device,
+                               now_s + (BADGE_DAYS + 1) * day_s));
+    assert_false(
+        badge_host_is(badge, sizeof(badge), secret, host, device, now_s - 2 * day_s));
+    assert_false(badge_host_is(badge, sizeof(badge), secret, device, host, now_s));
+    assert_false(badge_host_is(badge, sizeof(badge), secret, host, host, now_s));
+    assert_false(badge_host_is(badge, sizeof(badge), door, host, device, now_s));
+    assert_false(badge_host_is(badge, sizeof(badge) - 1, secret, host, device, now_s));
+    assert_false(badge_host_is(badge, 0, secret, host, device, now_s));
+    for (size_t i = 0; i < sizeof(badge); i++) {
+        badge[i] ^= 1;
+        assert_false(badge_host_is(badge, sizeof(badge), secret, host, device, now_s));
+        badge[i] ^= 1;
+    }
+}
+
 static void test_badge(void **state)
 {
     (void)state;
@@ -137,6 +169,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(test_any_of_an_address, setup, teardown),
         cmocka_unit_test(test_badge),
+        cmocka_unit_test(test_badge_for_a_host),
     };
     return cmocka_run_group_tests_name("porch", tests, NULL, NULL);
 }

@@ -192,7 +192,8 @@ static void test_rotate(void **state)
     assert_int_equal(roster_rotate(x->r, two, three), POSTERN_ERR_DENIED);
 }
 
-/* Who was removed by the newest key, and is invited again under an earlier one, is in. */
+/* Who was removed by the newest key, and is invited again under an earlier one, is in.
+ */
 static void test_rotate_to_a_removed_key(void **state)
 {
     struct fixture *x = *state;
@@ -265,10 +266,10 @@ static void test_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_ROSTER(test_invite),    WITH_ROSTER(test_names),  WITH_ROSTER(test_revoke),
-        WITH_ROSTER(test_ambiguous), WITH_ROSTER(test_rotate),
-        WITH_ROSTER(test_rotate_to_a_removed_key), WITH_ROSTER(test_race),
-        WITH_ROSTER(test_settings),
+        WITH_ROSTER(test_invite), WITH_ROSTER(test_names),
+        WITH_ROSTER(test_revoke), WITH_ROSTER(test_ambiguous),
+        WITH_ROSTER(test_rotate), WITH_ROSTER(test_rotate_to_a_removed_key),
+        WITH_ROSTER(test_race),   WITH_ROSTER(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

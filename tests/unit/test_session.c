@@ -29,6 +29,9 @@ static void test_whole(void **state)
     struct world *w = world_new(0, 1);
     open_and_send(w);
     assert_whole(w);
+    assert_true(w->client.session->witness > 0); /* and all of them came over */
+    assert_int_equal(w->client.wires[0].path.bundles.fell_ns, 0);
+    assert_int_equal(w->server.wires[0].path.bundles.fell_ns, 0);
     world_free(w);
 }
 
@@ -165,6 +168,63 @@ static void test_search_for_size(void **state)
                      size_of_quic(w->server.session) == 1452);
     assert_int_equal(up->too_large, 3);
     assert_int_equal(down->too_large, 3);
+    world_free(w);
+}
+
+static void leave_one_path(struct world *w)
+{
+    session_remove_path(w->client.session, &w->client.wires[1].path);
+    session_remove_path(w->server.session, &w->server.wires[1].path);
+}
+
+/* One long packet to a filter, which single ones pass; probes go singly. */
+static void test_bundles_are_swallowed(void **state)
+{
+    (void)state;
+    for (unsigned way = 0; way < 4; way++) {
+        struct world *w = world_new(0, 31);
+        struct wire *up = &w->client.wires[0], *down = &w->server.wires[0];
+        open_and_send(w);
+        leave_one_path(w);
+        RUN_UNTIL(w, w->client.got > TOTAL / 4);
+        size_t longest = way == 3 ? 3000 : 1300; /* there two small ones pass */
+        up->longest = way != 1 ? longest : 0;
+        down->longest = way != 0 ? longest : 0;
+        uint64_t got = w->client.got, began = clock_ns();
+        RUN_UNTIL(w, w->client.got > got + 256 * 1024);
+        assert_true(clock_ns() - began < 2000000000ull);
+        assert_whole(w);
+        world_free(w);
+    }
+}
+
+/* Tried with few packets, each time after a longer pause; used again where they pass.
+ */
+static void test_bundles_are_looked_for(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 32);
+    struct wire *up = &w->client.wires[0];
+    struct bundles *b = &up->path.bundles;
+    open_stream(w);
+    leave_one_path(w);
+    w->to_send = UINT32_MAX;
+    feed(&w->client);
+    RUN_UNTIL(w, w->client.got > TOTAL / 4);
+    up->longest = 1300;
+    RUN_UNTIL(w, b->most == 1);
+    uint64_t fell_ns = b->fell_ns, pause_ns = b->pause_ns;
+    up->too_long = 0;
+    RUN_UNTIL(w, b->pause_ns == 4 * pause_ns);
+    assert_int_equal(up->too_long, 2);
+    assert_int_equal(b->most, 1);
+    up->longest = 7000; /* four and no more */
+    RUN_UNTIL(w, b->pause_ns == 8 * pause_ns);
+    assert_int_equal(b->most, 4);
+    assert_int_equal(b->fell_ns, fell_ns);
+    up->longest = 0;
+    b->next_ns = clock_ns(); /* the pause is over */
+    RUN_UNTIL(w, b->most == 0);
     world_free(w);
 }
 
@@ -446,6 +506,8 @@ int main(void)
         cmocka_unit_test(test_paths_die_again_and_again),
         cmocka_unit_test(test_mtu_shrinks),
         cmocka_unit_test(test_search_for_size),
+        cmocka_unit_test(test_bundles_are_swallowed),
+        cmocka_unit_test(test_bundles_are_looked_for),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_wrong_host_key),

@@ -258,7 +258,7 @@ static uint64_t finish_streams(struct play *p)
 
 /*
  * Whoever comes next finds the host as if nothing had been, once a host whose router
- * forgot it has had the time to notice (docs/METHODS.md: within 7 s).
+ * forgot it has had the time to notice (docs/METHODS.md: within 5 s).
  */
 static void ping(struct play *p)
 {

@@ -25,7 +25,7 @@ enum {
     AWAY_MS = 300,
     SOON_S = 4,
     OWN_S = 6,
-    ROUTER_S = 9,
+    ROUTER_S = 5,
     NC_BYTES = 20000
 };
 

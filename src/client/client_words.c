@@ -1,5 +1,6 @@
-/* The events about the ways to a host, as every command prints them. */
-#include "client/client.h"
+#include "client/client_words.h"
+
+#include <stdio.h>
 
 void client_path_event(struct event *e, const struct peer *peer,
                        const struct path *path)
@@ -34,4 +35,18 @@ void client_relayed_event(struct event *e, const char *peer, enum path_kind kind
     event_text(e, "peer", peer);
     event_text(e, "kind", path_kind_name(kind));
     event_text(e, "reason", reason);
+}
+
+size_t client_services(const Services *m,
+                       struct book_service list[static BOOK_SERVICE_MAX])
+{
+    size_t n = 0;
+    for (pb_size_t i = 0; i < m->services_count && n < BOOK_SERVICE_MAX; i++, n++) {
+        const ServiceInfo *from = &m->services[i];
+        (void)snprintf(list[n].name, sizeof(list[n].name), "%.63s", from->name);
+        (void)snprintf(list[n].title, sizeof(list[n].title), "%s", from->title);
+        list[n].port = (uint16_t)from->port;
+        list[n].udp = from->udp;
+    }
+    return n;
 }

@@ -1,0 +1,20 @@
+/* What the client commands say of a peer in the same words. */
+#ifndef POSTERN_CLIENT_CLIENT_WORDS_H
+#define POSTERN_CLIENT_CLIENT_WORDS_H
+
+#include "client/book.h"
+#include "client/peer.h"
+#include "io/events.h"
+
+/* What a host shows, as the book has it; how many. */
+size_t client_services(const Services *m,
+                       struct book_service list[static BOOK_SERVICE_MAX]);
+/* The `path`, `rejected` and `relayed` events, as the engine prints them. */
+void client_path_event(struct event *e, const struct peer *peer,
+                       const struct path *path);
+void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
+                           const char *reason);
+void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
+                          const char *reason);
+
+#endif

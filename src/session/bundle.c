@@ -1,0 +1,203 @@
+/*
+ * How many packets may leave in one bundle (UDP_SEGMENT). There are paths that swallow
+ * bundles and let single packets pass: a filter or a policer that sees a bundle as one
+ * long packet. QUIC's repeats then leave in bundles again, and are lost again, while
+ * whatever asks for the path goes singly and is answered.
+ *
+ * So the second packet of a bundle carries a witness: an empty DATAGRAM frame of 2
+ * bytes, of which QUIC says whether its packet was acknowledged or lost. Bundles are
+ * given up on a path where none was acknowledged for max(0.15 s, 2 probe timeouts) and
+ * either TRIES in a row were lost, or nothing is acknowledged at all, though the path
+ * answers what it was asked later. Packets then leave singly, which costs processor
+ * time and nothing else, and QUIC begins anew: its window and timers are those of a
+ * dead path. After a pause one bundle of 2 is tried, then of 4, 8 ... as long as
+ * they are acknowledged; each failure doubles the pause.
+ *
+ * A witness that is late says nothing: on a slow line it waits behind others.
+ */
+#include "session/internal.h"
+
+enum {
+    TRIES = 3,
+    ENOUGH = 32,         /* packets: what longer ones spare is little */
+    EVERY_NS = 1000000,  /* between two witnesses */
+    GRACE_NS = 30000000, /* an acknowledgement may leave after the answer */
+    PAUSE_NS = 500000000,
+};
+static const uint64_t pause_max_ns = 600 * 1000000000ull;
+
+/* Only where one packet is one datagram. */
+static struct bundles *of_path(const struct session *s)
+{
+    struct path *p = s->current;
+    return p != NULL && !p->stream && !p->meagre ? &p->bundles : NULL;
+}
+
+static uint64_t max_ns(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t patience_ns(const struct session *s)
+{
+    return 1000 * max_ns(PATHS_PATIENCE_MIN_US, 2 * (uint64_t)s->net.pto_us);
+}
+
+/* From when on it is strange that no witness was acknowledged. */
+static uint64_t overdue_ns(const struct session *s, const struct bundles *b)
+{
+    return b->since_ns + patience_ns(s);
+}
+
+static bool tries_now(const struct bundles *b, uint64_t now_ns)
+{
+    return b->most != 0 && b->trial == 0 && now_ns >= b->next_ns;
+}
+
+void bundle_begin(struct session *s)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL)
+        return;
+    b->first = b->known = s->witness;
+    b->trial = 0;
+    b->open = b->missed = 0;
+    b->since_ns = 0;
+}
+
+void bundle_on_label(struct session *s, uint64_t now_ns)
+{
+    s->singly_ns = now_ns + patience_ns(s);
+}
+
+unsigned bundle_limit(const struct session *s, uint64_t now_ns)
+{
+    const struct bundles *b = of_path(s);
+    if (b == NULL)
+        return BUNDLE_MAX;
+    if (now_ns < s->singly_ns || (b->since_ns != 0 && now_ns >= overdue_ns(s, b)))
+        return 1;
+    if (b->most == 0)
+        return BUNDLE_MAX;
+    return tries_now(b, now_ns) ? 2 * b->most : b->most;
+}
+
+uint64_t bundle_witness(struct session *s, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL || !session_is_secure(s))
+        return 0;
+    bool more = stream_is_any_ready(s) || !list_empty(&s->datagrams); /* to fill it */
+    bool due = (more && now_ns >= b->left_ns + EVERY_NS) || b->missed > 0;
+    return due || tries_now(b, now_ns) ? ++s->witness : 0;
+}
+
+void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL)
+        return;
+    b->left_ns = now_ns;
+    b->open++;
+    if (b->most != 0 && count > b->most) {
+        b->trial = witness;
+        b->tried = (unsigned)count;
+    } else if (b->most != 1 && b->since_ns == 0) {
+        b->since_ns = now_ns;
+        b->look_ns = now_ns + patience_ns(s);
+        b->answered_ns = 0;
+    }
+}
+
+static void pause_longer(struct bundles *b, uint64_t now_ns)
+{
+    b->pause_ns = 2 * b->pause_ns < pause_max_ns ? 2 * b->pause_ns : pause_max_ns;
+    b->next_ns = now_ns + b->pause_ns;
+}
+
+void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL || witness <= b->first)
+        return;
+    b->open -= b->open > 0;
+    if (witness == b->trial) {
+        b->trial = 0;
+        b->most = b->tried >= ENOUGH ? 0 : b->tried;
+        b->next_ns = now_ns;
+    }
+    if (witness <= b->known)
+        return;
+    b->known = witness;
+    b->missed = 0;
+    b->since_ns = b->open > 0 ? now_ns : 0;
+    b->look_ns = now_ns + patience_ns(s);
+    b->answered_ns = 0;
+}
+
+void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL || witness <= b->first)
+        return;
+    b->open -= b->open > 0;
+    if (witness == b->trial) {
+        b->trial = 0;
+        pause_longer(b, now_ns);
+    } else if (witness > b->known) {
+        b->missed++;
+    }
+}
+
+/* Does all stand still on a path that answers? Else when to look again. */
+static bool stands(struct session *s, struct bundles *b, uint64_t now_ns)
+{
+    uint64_t quiet_ns = max_ns(b->since_ns, s->net.progress_us * 1000);
+    if (now_ns < quiet_ns + patience_ns(s)) {
+        b->look_ns = quiet_ns + patience_ns(s);
+        b->answered_ns = 0;
+        return false;
+    }
+    if (paths_answered_us(&s->net) <= quiet_ns / 1000) {
+        b->look_ns = now_ns + patience_ns(s); /* or with the answer */
+        b->answered_ns = 0;
+        paths_ask(&s->net, now_ns / 1000);
+        return false;
+    }
+    if (b->answered_ns == 0)
+        b->answered_ns = now_ns;
+    b->look_ns = b->answered_ns + GRACE_NS;
+    return now_ns >= b->look_ns;
+}
+
+static void fall(struct session *s, struct bundles *b, uint64_t now_ns)
+{
+    stall_renew(s, "bundles are lost: packets leave singly, and", now_ns / 1000);
+    bool again = b->fell_ns != 0 && now_ns < b->fell_ns + pause_max_ns;
+    *b = (struct bundles){.most = 1,
+                          .first = s->witness,
+                          .known = s->witness,
+                          .fell_ns = now_ns,
+                          .pause_ns = again ? b->pause_ns : PAUSE_NS / 2};
+    pause_longer(b, now_ns);
+}
+
+void bundle_run(struct session *s, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL || b->since_ns == 0)
+        return;
+    if (!stall_is_waiting(s) && b->open == 0) {
+        b->since_ns = 0; /* what was lost came over otherwise */
+        b->missed = 0;
+    } else if (now_ns >= overdue_ns(s, b) &&
+               (b->missed >= TRIES || stands(s, b, now_ns))) {
+        fall(s, b, now_ns);
+    }
+}
+
+uint64_t bundle_deadline_ns(const struct session *s)
+{
+    const struct bundles *b = of_path(s);
+    return b != NULL && b->since_ns != 0 ? b->look_ns : UINT64_MAX;
+}

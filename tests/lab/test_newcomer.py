@@ -1,0 +1,190 @@
+"""What a newcomer stumbles over: two users on a machine, words that can be meant, and
+what is said of it."""
+
+import os
+import shutil
+
+import pytest
+
+from .actors import HOST, postern
+from .net import wait_until
+from .test_badinput import says
+
+pytestmark = pytest.mark.postern
+
+NOBODY = 65534
+AS_NOBODY = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+@pytest.fixture
+def stood(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    return g.up_and_joined("peer=7000")
+
+
+# ------------------------------------------------------------------- root and a user
+
+def by_default(g, actor, *args, wrapper=(), **env):
+    """With the state directory that is the user's own where none is named; root's is empty."""
+    inside = 'mount -t tmpfs tmpfs /var/lib; exec "$@"'
+    return g.programs.run(actor.ns, args[0], "unshare", "--mount", "sh", "-c", inside, "sh", *wrapper, postern(), *args,
+                          env={"POSTERN_STATE": "", "XDG_STATE_HOME": "", **env})
+
+
+def users_home(g, work, name):
+    """The home of a user whose state directory is a copy of that client's."""
+    os.chmod(work, 0o755)
+    state = f"{work}/{name}/.local/state/postern"
+    shutil.copytree(g.client.state, state, ignore=shutil.ignore_patterns("*.sock"))
+    for top, _, names in os.walk(f"{work}/{name}"):
+        for path in (top, *(f"{top}/{n}" for n in names)):
+            os.chown(path, NOBODY, NOBODY)
+    return f"{work}/{name}", state
+
+
+@pytest.mark.needs("setpriv")
+def test_beside_roots_serve_a_user_is_told_whose_it_is(stood, work):
+    g = stood
+    os.chmod(work, 0o755)
+    home = {"HOME": f"{work}/nothing"}
+    for args in (("invite",), ("ls", "--devices"), ("access", "ls"), ("revoke", "laptop"), ("serve",),
+                 ("serve", "--reload"), ("receive",)):
+        done = by_default(g, g.host, *args, wrapper=AS_NOBODY, **home)
+        says(done, 1, "you publish nothing here: on this machine root serves; run this with sudo and "
+                      f"--state {g.host.state}")
+    assert not os.path.exists(f"{work}/nothing"), "nothing was made"
+    home, _ = users_home(g, work, "anna")
+    says(by_default(g, g.client, "invite", wrapper=AS_NOBODY, HOME=home), 1, "nothing is published here yet")
+
+
+@pytest.mark.needs("setpriv")
+def test_beside_roots_up_a_user_is_told_whose_it_is(stood, work):
+    g = stood
+    os.chmod(work, 0o755)
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("path", 20)
+    for args in (("ping", HOST), ("nc", HOST, "peer"), ("up",), ("send", "/etc/hostname", HOST)):
+        done = by_default(g, g.client, *args, wrapper=AS_NOBODY, HOME=f"{work}/nothing")
+        says(done, 1, "you have joined no host: on this machine root's 'postern up' runs; run this with sudo and "
+                      f"--state {g.client.state}, or join with an invite of your own")
+
+
+@pytest.mark.needs("setpriv")
+def test_with_sudo_the_users_own_state_is_named(stood, work):
+    """Whether something of it runs, or it only stands in the home; no second device in silence."""
+    g = stood
+    home, state = users_home(g, work, "anna")
+    users = f"{work}/passwd"
+    with open(users, "w", encoding="ascii") as f:
+        f.write(f"root:x:0:0::/root:/bin/sh\nanna:x:{NOBODY}:{NOBODY}::{home}:/bin/sh\n")
+    known = ["sh", "-c", f'mount --bind {users} /etc/passwd; exec "$@"', "sh"]
+    words = (f"root has joined no host: you have, with {state}; add '--state {state}', or "
+             "'--state /var/lib/postern' to be another device")
+    for args in (("up",), ("ping", HOST)):
+        says(by_default(g, g.client, *args, wrapper=known, SUDO_UID=str(NOBODY)), 1, words)
+    done = by_default(g, g.client, "ls", wrapper=known, SUDO_UID=str(NOBODY))
+    assert done.status == 0 and f"warning: {words}" in done.stderr, done.stderr
+    up = g.programs.start(g.client.ns, "up", *AS_NOBODY, postern(), "up", "--json",
+                          env={"POSTERN_STATE": "", "XDG_STATE_HOME": "", "HOME": home})
+    up.wait_event("path", 20)
+    says(by_default(g, g.client, "up", SUDO_UID=str(NOBODY)), 1, words)
+    # Nobody else's is named: who runs a program here might wish for it.
+    for env in ({"SUDO_UID": "1234"}, {}):
+        says(by_default(g, g.client, "ping", HOST, **env), 1, "none was joined yet")
+    named = by_default(g, g.client, "ping", HOST, "--count", "1", "--state", state, SUDO_UID=str(NOBODY))
+    assert named.status == 0, named.stderr
+
+
+# ------------------------------------------------------------------- what can be meant
+
+def test_a_host_in_other_words(stood):
+    g = stood
+    for name in (f"me@{HOST}", f"ME@{HOST.upper()}.postern"):
+        assert g.client.run("ping", name, "--count", "1", json=False).status == 0
+        assert g.client.run("nc", name, "peer", json=False, stdin=b"GET 5 1\n").status == 0
+    for name in (f"{HOST}:22", f"me@{HOST}:22"):
+        says(g.client.run("ping", name, json=False), 1,
+             f"'{name}' is more than the name of a host; write it as {HOST}, and for that service "
+             f"'postern connect {HOST}:22'")
+    for name in (f"{HOST}:", f"{HOST}:/tmp"):
+        says(g.client.run("send", "/etc/hostname", name, json=False), 1, f"'{name}' is more than the name of a host; "
+             f"write it as {HOST}\n".rstrip())
+    says(g.client.run("nc", f"{HOST}:peer", json=False), 2, f"write it as: postern nc {HOST} peer")
+    says(g.client.run("ping", "me@office:22", json=False), 1, "there is no host 'me@office:22'")
+
+
+def test_a_listener_for_everybody_is_warned_of(stood):
+    """Both kinds, beside `up` too; nobody is warned of what only this machine reaches."""
+    g = stood
+    warning = "warning: everybody on the network who reaches"
+    for beside_up in (False, True):
+        if beside_up:
+            up = g.client.start("up", "--names", "off")
+            up.wait_event("path", 20)
+        for args, what in ((("socks", "--listen"), "every host joined here"),
+                           (("connect", f"{HOST}:peer"), f"'peer' of {HOST}")):
+            for at, instead in (("0.0.0.0:18080", "127.0.0.1:18080"), ("[::]:18080", "[::1]:18080"),
+                                ("127.0.0.1:18080", None), ("127.0.0.1:0", None)):
+                proc = g.client.start(args[0], *args[1:], at)
+                proc.wait_event("ready", 20)
+                if instead:
+                    wait_until(lambda p=proc: warning in p.stderr, 10, "it is warned of")
+                    assert f"{at} may use {what}; for this machine alone give {instead} instead" in proc.stderr
+                assert proc.terminate() == 0
+                assert instead or warning not in proc.stderr, proc.stderr
+
+
+# --------------------------------------------------------------------------- the portal
+
+def test_who_makes_an_account_is_told_where_one_logs_in(gate):
+    g = gate(host="none", client="none")
+    for listen, portal in (("0.0.0.0:443", "https://192.0.2.10/"), ("0.0.0.0:8443", "https://192.0.2.10:8443/")):
+        link = g.broker.start("broker", "--listen", listen, "--public", portal[8:-1])
+        ready = link.wait_event("ready", 20)
+        assert ready["portal"] == portal
+        who = g.other_client(f"host{listen[8:]}", ns=g.host.ns)
+        serve = who.start("serve", "--broker", ready["link"], "--name", "home", "web=8080")
+        serve.wait_event("ready", 20)
+        done = who.run("access", "add", "anna", "--services", "web", stdin=b"long enough\n", json=False)
+        assert done.stdout.splitlines()[-1] == (
+            f"Next: anna logs in with a browser at {portal} while 'postern serve' runs here."), done.stdout
+        again = who.run("access", "set", "anna", "--services", "all")
+        assert again.event("account")["portal"] == portal
+        assert "Next" not in who.run("access", "passwd", "anna", stdin=b"long enough\n", json=False).stdout
+        serve.terminate()
+        link.terminate()
+
+
+# ------------------------------------------------------------------------ what is missing
+
+@pytest.mark.parametrize("away", ["killed", "mute"])
+def test_nc_beside_an_up_whose_broker_is_gone_names_it(stood, away):
+    """Also at once, when `up` has not found out: what is waited for is named, never only that nothing came."""
+    g = stood
+    if away == "killed":
+        g.broker_proc.kill()
+    else:
+        g.broker_proc.freeze()
+    g.host_proc.kill()
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("ready", 20)
+    wait_until(lambda: os.path.exists(f"{g.client.state}/up.sock"), 10, "it can be asked")
+    done = g.client.run("nc", HOST, "peer", json=False, stdin=b"", timeout=90)
+    assert done.status == 1 and "no session to the host" not in done.stderr, done.stderr
+    assert all("broker" in line for line in done.stderr.splitlines()), done.stderr
+    if away == "mute":
+        g.broker_proc.kill()
+
+
+def test_what_ping_and_connect_say(stood):
+    """No kind is refused for being in use; and which service a local port leads to is said."""
+    g = stood
+    for _ in range(12):   # as soon as a session stands, often while a better path is just proven
+        done = g.client.run("ping", HOST, "--count", "1")
+        assert done.status == 0 and not [e for e in done.events if e["event"] == "rejected" and
+                                         e["reason"] == "in use"], done.stdout
+    proc = g.programs.start(g.client.ns, "connect", postern(), "connect", f"{HOST}:peer", "127.0.0.1:18081",
+                            env=g.client.env)
+    proc.wait_line(f"ready: listening on 127.0.0.1:18081, for {HOST}:peer", 20)
+    assert proc.terminate() == 0
