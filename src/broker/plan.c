@@ -265,7 +265,20 @@ static void add_public(struct plan *p, const struct addr *a)
         p->publics[p->public_count++] = *a;
 }
 
-/* One address of each family that a public name has. */
+/* What this machine believes its public name to be may be true nowhere else. */
+static void warn_of_name(const struct plan *p, struct addr a)
+{
+    char ip[ADDR_TEXT_LEN];
+    a.port = 1; /* a scope is asked of whole addresses */
+    if (addr_scope_of(&a) != ADDR_SCOPE_GLOBAL && strcmp(p->host, "localhost") != 0)
+        log_warn("on this machine %s is %s, which the internet does not reach: a line "
+                 "of its /etc/hosts, or the DNS of its own network; devices use the "
+                 "address at which they reached the broker",
+                 p->host, addr_format_ip(&a, ip));
+}
+
+/* One address of each family that a public name has. One of loopback is told to nobody:
+ * without another they hear where they have just reached this machine. */
 static void resolve_public(struct plan *p)
 {
     struct addr all[RESOLVE_MAX];
@@ -281,6 +294,8 @@ static void resolve_public(struct plan *p)
     for (int i = 0; i < n; i++) {
         bool *have = all[i].family == ADDR_V4 ? &have_v4 : &have_v6;
         if (!*have)
+            warn_of_name(p, all[i]);
+        if (!*have && addr_scope_of(&all[i]) != ADDR_SCOPE_LOOPBACK)
             add_public(p, &all[i]);
         *have = true;
     }

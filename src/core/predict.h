@@ -7,8 +7,9 @@
  * anew for each destination, from 1024-65535; but a source port of 512-1023 becomes one
  * of 600-1023, 424 values only (nf_nat_core.c, by the classes of RFC 6056's
  * predecessor). So a side that may bind low ports makes its mapping one of 424, and all
- * are tried. A side that may not opens 256 mappings, and 1,024 of the other's probes
- * meet one with 98 % (the birthday form, RFC 5128 section 3.6's idea).
+ * are tried, once STUN has shown that its NAT does so. A side that may not, or whose
+ * NAT does not, opens 256 mappings, and 1,024 of the other's probes meet one with 98 %,
+ * the next 1,024 with as much (the birthday form, RFC 5128 section 3.6's idea).
  */
 #ifndef POSTERN_CORE_PREDICT_H
 #define POSTERN_CORE_PREDICT_H
@@ -47,6 +48,12 @@ struct predict_side {
     struct predict_near near;
 };
 
+/* A NAT that leaves low ports low has drawn it from a low one. */
+static inline bool predict_is_low(uint16_t port)
+{
+    return port >= PREDICT_LOW_FIRST && port < PREDICT_LOW_FIRST + PREDICT_LOW_COUNT;
+}
+
 /* From the ports of one socket that were seen by different destinations. */
 struct predict_near predict_observe(const uint16_t *ports, size_t n);
 
@@ -66,7 +73,8 @@ struct predict_plan {
  */
 bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
                   const struct predict_side *peer, const char **reason);
-/* Port number `i` of the sweep, 0 <= i < probes; `seed` fixes the random ones. */
+/* Port number `i` of the sweep, 0 <= i < probes, or more where they are random; `seed`
+ * fixes those. */
 uint16_t predict_port(const struct predict_plan *plan, unsigned i, uint64_t seed);
 
 #endif

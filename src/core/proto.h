@@ -89,7 +89,7 @@ enum cand_type {
     CAND_REFLEXIVE = 2, /* as a STUN server saw it (RFC 8445 section 5.1.1) */
     CAND_PEER = 3,      /* learned from a check that arrived */
     CAND_MAPPED = 4,    /* asked for with PCP, NAT-PMP or UPnP */
-    CAND_PREDICTED = 5, /* guessed from the observed allocation */
+    CAND_SAMPLE = 5,    /* of the ports that a NAT gives: to look at, not to send to */
 };
 
 /* RFC 4787 section 4.1 and 5. */

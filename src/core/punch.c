@@ -22,6 +22,7 @@ void punch_init(struct punch *p, const struct punch_config *config)
     p->seen_generation = config->peer_generation;
     p->rng = config->seed;
     p->next_count = 1;
+    p->awaits_peer = true;
     p->state = PUNCH_IDLE;
 }
 
@@ -103,9 +104,26 @@ void punch_add_socket(struct punch *p, unsigned idx, enum addr_family family)
 {
     assert(idx < PUNCH_MAX_SOCKETS);
     p->families[idx] = (uint8_t)family;
+    p->adopted[idx] = false;
     for (unsigned r = 0; r < p->remote_count; r++)
         if (p->remotes[r].addr.family == family)
             (void)add_pair(p, idx, (int)r);
+}
+
+void punch_adopt_socket(struct punch *p, unsigned idx, enum addr_family family)
+{
+    assert(idx < PUNCH_MAX_SOCKETS);
+    p->families[idx] = (uint8_t)family;
+    p->adopted[idx] = true;
+}
+
+void punch_remove_socket(struct punch *p, unsigned idx)
+{
+    assert(idx < PUNCH_MAX_SOCKETS);
+    p->families[idx] = ADDR_NONE;
+    for (unsigned i = 0; i < p->pair_count; i++)
+        if (p->pairs[i].sock == idx)
+            p->pairs[i].proven = p->pairs[i].triggered = false;
 }
 
 static bool usable(const struct punch *p, const struct addr *a)
@@ -149,7 +167,7 @@ int punch_add_remote(struct punch *p, enum cand_type type, const struct addr *ad
         return r;
     p->listed_count++;
     for (unsigned s = 0; s < PUNCH_MAX_SOCKETS; s++)
-        if (p->families[s] == addr->family)
+        if (p->families[s] == addr->family && !p->adopted[s])
             (void)add_pair(p, s, r);
     return 0;
 }
@@ -165,10 +183,10 @@ static void forget_remotes(struct punch *p)
     memset(p->sent, 0, sizeof(p->sent));
 }
 
-static void begin(struct punch *p, uint64_t now_us)
+static void begin(struct punch *p, uint64_t now_us, bool answers)
 {
     uint64_t earliest = p->began_us + PUNCH_RESTART_MIN_US;
-    if (now_us >= p->hold_us && p->began_us != 0 && now_us < earliest)
+    if (!answers && now_us >= p->hold_us && p->began_us != 0 && now_us < earliest)
         p->hold_us = earliest; /* nothing was sent yet under a hold that still lasts */
     p->began_us = now_us > p->hold_us ? now_us : p->hold_us;
     p->give_up_us = p->began_us + PUNCH_GIVE_UP_US;
@@ -178,28 +196,31 @@ static void begin(struct punch *p, uint64_t now_us)
 void punch_start(struct punch *p, uint64_t now_us)
 {
     if (p->state == PUNCH_IDLE)
-        begin(p, now_us);
+        begin(p, now_us, false);
 }
 
 void punch_restart(struct punch *p, uint64_t now_us)
 {
     forget_remotes(p);
     memset(p->families, 0, sizeof(p->families));
+    memset(p->adopted, 0, sizeof(p->adopted));
     p->config.generation++;
-    begin(p, now_us);
+    p->awaits_peer = true;
+    begin(p, now_us, false);
 }
 
 bool punch_on_peer_generation(struct punch *p, uint32_t generation, uint64_t now_us)
 {
     if (generation <= p->peer_generation)
         return false;
-    bool first = p->peer_generation == 0;
+    bool first = p->peer_generation == 0, answers = p->awaits_peer;
     p->peer_generation = generation;
+    p->awaits_peer = false;
     if (first && (p->remote_count == 0 || p->seen_generation == generation))
         return true; /* checks may have come before it: it only got its name */
     forget_remotes(p);
     if (p->state != PUNCH_IDLE)
-        begin(p, now_us);
+        begin(p, now_us, answers);
     return true;
 }
 
@@ -389,7 +410,8 @@ static bool next_response(struct punch *p, uint64_t now_us, struct punch_packet 
 static bool may_ask(const struct punch *p, const struct punch_pair *pair)
 {
     const struct punch_remote *r = &p->remotes[pair->remote_idx];
-    if (p->state == PUNCH_IDLE || r->requests >= PUNCH_MAX_REQUESTS)
+    if (p->state == PUNCH_IDLE || r->requests >= PUNCH_MAX_REQUESTS ||
+        p->families[pair->sock] == ADDR_NONE) /* its socket is gone */
         return false;
     if (pair->triggered)
         return true;
@@ -407,8 +429,10 @@ static uint64_t ask_at_us(const struct punch_pair *pair)
 static unsigned rank(const struct punch_pair *pair)
 {
     static const uint8_t by_type[] = {
-        [CAND_HOST] = 0,      [CAND_PEER] = 1,      [CAND_MAPPED] = 2,
-        [CAND_REFLEXIVE] = 3, [CAND_PREDICTED] = 4,
+        [CAND_HOST] = 0,
+        [CAND_PEER] = 1,
+        [CAND_MAPPED] = 2,
+        [CAND_REFLEXIVE] = 3,
     };
     unsigned type = (unsigned)pair->type;
     return (pair->remote.family == ADDR_V6 ? 0u : 8u) +

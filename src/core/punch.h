@@ -28,7 +28,8 @@
  * address (with port) that has not answered: PUNCH_MAX_REQUESTS requests and
  * PUNCH_MAX_ANSWERS responses, of these at most PUNCH_MAX_REPLAYS to replays; and that
  * on at most PUNCH_MAX_PER_IP ports of one IP address. The count starts again with a
- * new generation of either side, at most once in PUNCH_RESTART_MIN_US. An address that
+ * new generation of either side, at most once in PUNCH_RESTART_MIN_US; the peer's first
+ * one after our own, which answers it, is not held back. An address that
  * has answered gets a response to each fresh request, and the same bounds on requests
  * and replays since its last answer. Over all approaches core/budget.h allows less.
  */
@@ -45,7 +46,7 @@
 #include "core/punch_wire.h"
 #include "core/fates.h"
 
-#define PUNCH_MAX_SOCKETS 4
+#define PUNCH_MAX_SOCKETS 11 /* three of the caller's own, and adopted ones */
 #define PUNCH_MAX_REMOTES 32 /* of these at most PUNCH_MAX_LISTED from offers */
 #define PUNCH_MAX_LISTED 24
 #define PUNCH_MAX_PAIRS 64
@@ -134,10 +135,12 @@ struct punch {
     enum punch_state state;
     struct punch_hint hint;
     uint8_t families[PUNCH_MAX_SOCKETS]; /* enum addr_family by socket index */
+    bool adopted[PUNCH_MAX_SOCKETS];
     struct punch_remote remotes[PUNCH_MAX_REMOTES];
     struct punch_pair pairs[PUNCH_MAX_PAIRS];
     unsigned remote_count, pair_count, listed_count;
     bool remote_complete, fresh_pair, died;
+    bool awaits_peer;         /* the peer's generation that answers ours has not come */
     uint32_t peer_generation; /* of its Offers */
     uint32_t seen_generation; /* of its checks: seen_max and seen_bits are of it */
     uint32_t next_count;
@@ -169,6 +172,13 @@ void punch_init(struct punch *p, const struct punch_config *config);
  * made with all remote candidates of that family.
  */
 void punch_add_socket(struct punch *p, unsigned idx, enum addr_family family);
+/*
+ * The same for one that an authentic check has reached by a mapping of its own
+ * (prediction): its pairs are those from which checks come, and no others.
+ */
+void punch_adopt_socket(struct punch *p, unsigned idx, enum addr_family family);
+/* The socket is gone, with its pairs. */
+void punch_remove_socket(struct punch *p, unsigned idx);
 
 /*
  * Adds one address of the peer's Offer, at any time. 0 also when it is known already;
@@ -198,7 +208,8 @@ uint32_t punch_generation(const struct punch *p);
 /*
  * The peer's Offer carries `generation`. When it is newer than the one known: forgets
  * the peer's candidates and the pairs, keeps the sockets, begins the checks anew (held
- * back when this comes oftener than PUNCH_RESTART_MIN_US) and returns true. Call it
+ * back when this comes oftener than PUNCH_RESTART_MIN_US, but not what answers our own
+ * new generation) and returns true. Call it
  * before punch_add_remote of that Offer. The first Offer of all forgets nothing when
  * the checks that came before it were of its generation. False: same or older
  * generation; candidates of an older one must not be added.

@@ -12,7 +12,8 @@
 /* One entry: its message type, and its body behind the header. */
 typedef void (*netlink_cb)(void *ctx, uint16_t type, const uint8_t *body, size_t len);
 
-/* `type` is RTM_GETADDR or RTM_GETROUTE. False when the kernel did not answer. */
+/* `type` is RTM_GETADDR, RTM_GETROUTE or RTM_GETLINK. False when the kernel did not
+ * answer. */
 bool netlink_dump(uint16_t type, netlink_cb cb, void *ctx);
 
 /* The entries of one datagram that the monitor's socket received. */

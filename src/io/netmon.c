@@ -23,6 +23,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/netlink.h"
+#include "io/sidenet.h"
 #include "io/sock.h"
 #include "io/sockaddr.h"
 
@@ -34,6 +35,9 @@ enum {
     NETMON_SLEEP_POLL_S = 2,
     NETMON_SLEEP_MIN_MS = 1000, /* a shorter suspend breaks nothing */
     NETMON_ADDRESS_MAX = 64,
+    NETMON_DEFAULTS_MAX = 16,
+    NETMON_BRIDGES_MAX = 64,
+    NETMON_RANKS = 8, /* of addresses; how far apart those of interfaces are */
     NETMON_HASH_LEN = 32,
 };
 
@@ -67,11 +71,18 @@ const char *netmon_reason_name(enum netmon_reason reason)
     return "unknown";
 }
 
+/* Interfaces by how likely a peer is there. */
+struct interfaces {
+    uint32_t defaults[NETMON_DEFAULTS_MAX], bridges[NETMON_BRIDGES_MAX];
+    size_t default_count, bridge_count;
+};
+
 struct address_walk {
     struct addr found[NETMON_ADDRESS_MAX];
     int ranks[NETMON_ADDRESS_MAX];
     size_t count;
-    int fd; /* any socket, to ask for an interface's flags */
+    const struct interfaces *by; /* NULL: all are alike */
+    int fd;                      /* any socket, to ask for an interface's flags */
     bool loopback;
 };
 
@@ -105,11 +116,14 @@ static int address_rank(const struct addr *a, uint32_t flags, bool loopback)
     return -1;
 }
 
+/* One that is better than the last takes its place when there is no other. */
 static void insert_address(struct address_walk *w, const struct addr *a, int rank)
 {
-    size_t at = w->count;
-    if (w->count == NETMON_ADDRESS_MAX)
+    if (w->count == NETMON_ADDRESS_MAX && w->ranks[w->count - 1] <= rank)
         return;
+    if (w->count == NETMON_ADDRESS_MAX)
+        w->count--;
+    size_t at = w->count;
     for (; at > 0 && w->ranks[at - 1] > rank; at--) {
         w->found[at] = w->found[at - 1];
         w->ranks[at] = w->ranks[at - 1];
@@ -140,6 +154,40 @@ static bool read_address(const uint8_t *body, size_t len, struct addr *a,
     return ip != NULL && addr_from_bytes(a, ip, ip_len, 0) == 0;
 }
 
+static bool holds(const uint32_t *list, size_t n, unsigned interface)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i] == interface)
+            return true;
+    return false;
+}
+
+static int interface_rank(const struct interfaces *by, unsigned interface)
+{
+    if (by == NULL || holds(by->defaults, by->default_count, interface))
+        return 0;
+    return holds(by->bridges, by->bridge_count, interface) ? 2 : 1;
+}
+
+static void on_link(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    static const char bridge[] = "bridge";
+    struct interfaces *by = ctx;
+    struct ifinfomsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), info_len = 0, kind_len = 0;
+    if (type != RTM_NEWLINK || len < head || by->bridge_count == NETMON_BRIDGES_MAX)
+        return;
+    memcpy(&m, body, sizeof(m));
+    const uint8_t *info =
+        netlink_attribute(body + head, len - head, IFLA_LINKINFO, &info_len);
+    const uint8_t *kind =
+        info == NULL ? NULL
+                     : netlink_attribute(info, info_len, IFLA_INFO_KIND, &kind_len);
+    if (kind != NULL && kind_len >= sizeof(bridge) - 1 &&
+        memcmp(kind, bridge, sizeof(bridge) - 1) == 0)
+        by->bridges[by->bridge_count++] = (uint32_t)m.ifi_index;
+}
+
 static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct address_walk *w = ctx;
@@ -150,12 +198,13 @@ static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len
         return;
     int rank = address_rank(&a, flags, w->loopback);
     if (rank >= 0 && interface_up(w->fd, interface))
-        insert_address(w, &a, rank);
+        insert_address(w, &a, rank + NETMON_RANKS * interface_rank(w->by, interface));
 }
 
-static bool walk_addresses(struct address_walk *w, bool loopback)
+static bool walk_addresses(struct address_walk *w, const struct interfaces *by,
+                           bool loopback)
 {
-    *w = (struct address_walk){.loopback = loopback};
+    *w = (struct address_walk){.by = by, .loopback = loopback};
     w->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (w->fd < 0)
         return false;
@@ -167,10 +216,36 @@ static bool walk_addresses(struct address_walk *w, bool loopback)
 size_t netmon_addresses(struct addr *out, size_t max, bool loopback)
 {
     struct address_walk w;
-    if (!walk_addresses(&w, loopback))
+    if (!walk_addresses(&w, NULL, loopback))
         log_debug("the kernel does not list its addresses");
     size_t n = w.count < max ? w.count : max;
     memcpy(out, w.found, n * sizeof(*out));
+    return n;
+}
+
+/* How many of this family there is room for, where `others` of the other one wait. */
+static size_t room_for(size_t max, size_t others)
+{
+    return max - (others < max / 2 ? others : max / 2);
+}
+
+size_t netmon_candidates(struct addr *out, size_t max, bool loopback)
+{
+    struct interfaces by = {0};
+    struct address_walk w;
+    size_t n = 0, six = 0, taken[2] = {0};
+    by.default_count = sidenet_defaults(by.defaults, NETMON_DEFAULTS_MAX);
+    (void)!netlink_dump(RTM_GETLINK, on_link, &by);
+    if (!walk_addresses(&w, &by, loopback))
+        log_debug("the kernel does not list its addresses");
+    for (size_t i = 0; i < w.count; i++)
+        six += w.found[i].family == ADDR_V6;
+    const size_t room[2] = {room_for(max, six), room_for(max, w.count - six)};
+    for (size_t i = 0; i < w.count && n < max; i++) {
+        bool is_six = w.found[i].family == ADDR_V6;
+        if (taken[is_six]++ < room[is_six])
+            out[n++] = w.found[i];
+    }
     return n;
 }
 
@@ -217,7 +292,7 @@ static bool read_state(uint8_t addresses[static NETMON_HASH_LEN],
     struct address_walk w;
     memset(addresses, 0, NETMON_HASH_LEN);
     memset(routes, 0, NETMON_HASH_LEN);
-    if (!walk_addresses(&w, false))
+    if (!walk_addresses(&w, NULL, false))
         return false;
     for (size_t i = 0; i < w.count; i++)
         hash_more(addresses, w.found[i].ip, sizeof(w.found[i].ip));

@@ -48,6 +48,12 @@ void netmon_network(uint8_t id[static NETMON_NETWORK_LEN]);
  * multicast ones; loopback only when asked. Returns how many were written.
  */
 size_t netmon_addresses(struct addr *out, size_t max, bool loopback);
+/*
+ * The same for a peer to try, when there are more than `max`: those of the default
+ * route's interfaces first, those of other bridges (containers, virtual machines) last;
+ * and of each family half of `max`, if it has as many.
+ */
+size_t netmon_candidates(struct addr *out, size_t max, bool loopback);
 /* That address, whatever its port, is one of them. */
 bool netmon_owns(const struct addr *a);
 

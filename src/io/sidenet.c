@@ -145,6 +145,16 @@ static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len
     w->found->nets[w->found->count++].bits = widen(&a, m.ifa_prefixlen);
 }
 
+size_t sidenet_defaults(uint32_t *out, size_t max)
+{
+    struct walk w = {0};
+    if (!netlink_dump(RTM_GETROUTE, on_route, &w))
+        return 0;
+    size_t n = w.default_count < max ? w.default_count : max;
+    memcpy(out, w.defaults, n * sizeof(out[0]));
+    return n;
+}
+
 void sidenets_read(struct sidenets *s)
 {
     struct walk w = {.found = s};

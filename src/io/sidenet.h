@@ -23,6 +23,8 @@ struct sidenets {
     size_t count;
 };
 
+/* The interfaces that a default route names; returns how many, at most `max`. */
+size_t sidenet_defaults(uint32_t *out, size_t max);
 /*
  * Asks the kernel. A point-to-point address of 100.64.0.0/10 or fc00::/7 counts as its
  * overlay's whole range, /10 or /48, which is how they are numbered.

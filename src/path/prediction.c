@@ -63,7 +63,8 @@ static void on_writable(void *ctx, struct udp *s)
 
 static const struct udp_events udp_events = {on_packets, on_writable};
 
-static struct udp *open_socket(struct net *net, bool low, void *ctx)
+static struct udp *open_socket(struct net *net, bool low,
+                               const struct udp_events *events, void *ctx)
 {
     struct udp *u = NULL;
     struct addr any = {.family = ADDR_V4};
@@ -71,17 +72,17 @@ static struct udp *open_socket(struct net *net, bool low, void *ctx)
         if (low)
             any.port = (uint16_t)(PREDICT_LOW_BIND_FIRST +
                                   randombytes_uniform(PREDICT_LOW_BIND_COUNT));
-        if (udp_open(&u, net->loop, &any, net->scratch, &udp_events, ctx) == 0)
+        if (udp_open(&u, net->loop, &any, net->scratch, events, ctx) == 0)
             return u;
     }
     return NULL;
 }
 
-bool predict_low_ports(struct net *net)
+struct udp *predict_open_sample(struct net *net, const struct udp_events *events,
+                                void *ctx)
 {
-    struct udp *u = open_socket(net, true, NULL);
-    udp_close(u);
-    return u != NULL;
+    struct udp *u = open_socket(net, true, events, ctx);
+    return u != NULL ? u : open_socket(net, false, events, ctx);
 }
 
 /* ---------------------------------------------------------------------------- time */
@@ -122,8 +123,11 @@ static void sweep_one(struct predict *p)
     uint8_t buf[PUNCH_PACKET_MAX];
     struct addr to = p->targets[0];
     unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
+    unsigned i = p->swept / froms;
+    bool all = p->plan.low_sweep || p->plan.near.count > 0;
     size_t len = p->events->make(p->ctx, buf);
-    to.port = predict_port(&p->plan, p->swept / froms % p->plan.probes, p->seed);
+    /* Of random ports others serve better than the same again. */
+    to.port = predict_port(&p->plan, all ? i % p->plan.probes : i, p->seed);
     if (!p->events->may(p->ctx, &to))
         p->refused = true;
     else if (p->plan.all_sockets)
@@ -185,7 +189,7 @@ int predict_start(struct predict **out, struct net *net,
     randombytes_buf(&p->seed, sizeof(p->seed));
     while (p->socket_count < plan->sockets) {
         struct udp *u = net_has_descriptors(net, SOCKETS_PERCENT, 0)
-                            ? open_socket(net, plan->low_bind, p)
+                            ? open_socket(net, plan->low_bind, &udp_events, p)
                             : NULL;
         if (u == NULL)
             break; /* fewer mappings, smaller odds */

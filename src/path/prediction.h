@@ -47,7 +47,8 @@ void predict_stop(struct predict *p);
 bool predict_is_over(const struct predict *p);
 /* It ended early, since no more may go to that address now. */
 bool predict_is_refused(const struct predict *p);
-/* This process may bind a low port. */
-bool predict_low_ports(struct net *net);
+/* A socket, with a low port where this process may bind one; NULL: there is none. */
+struct udp *predict_open_sample(struct net *net, const struct udp_events *events,
+                                void *ctx);
 
 #endif

@@ -11,7 +11,7 @@ enum {
 };
 
 static void add(struct reflexive *r, unsigned sock, const struct addr *server,
-                struct udp *const sockets[static REFLEXIVE_SOCKETS], uint64_t now_ms)
+                struct udp *const sockets[], uint64_t now_ms)
 {
     if (r->count == REFLEXIVE_MAX || sockets[sock] == NULL)
         return;
@@ -24,8 +24,7 @@ static void add(struct reflexive *r, unsigned sock, const struct addr *server,
 }
 
 void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
-                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                     uint64_t now_ms)
+                     struct udp *const sockets[], uint64_t now_ms)
 {
     r->count = 0;
     for (size_t i = 0; i < n; i++)
@@ -33,8 +32,7 @@ void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
 }
 
 void reflexive_send(struct reflexive *r, struct approach *a,
-                    struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                    uint64_t now_ms)
+                    struct udp *const sockets[], uint64_t now_ms)
 {
     uint8_t buf[STUN_MESSAGE_MAX];
     for (unsigned i = 0; i < r->count; i++) {
@@ -66,8 +64,7 @@ uint64_t reflexive_deadline_ms(const struct reflexive *r)
 
 bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
                          const struct addr *from, const uint8_t *buf, size_t len,
-                         struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                         uint64_t now_ms)
+                         struct udp *const sockets[], uint64_t now_ms)
 {
     struct stun_message m;
     if (stun_parse(&m, buf, len) != 0)
@@ -81,13 +78,52 @@ bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
         b->mapped = m.mapped;
         target_answered(a, from);
         target_seen(a, &m.mapped, m.has_mark ? m.mark : NULL);
-        if (m.other.family != ADDR_NONE) { /* same address, other port: shows mapping */
+        if (m.other.family != ADDR_NONE && sock != REFLEXIVE_SAMPLE) {
+            /* The same address, another port: shows the mapping. */
             struct addr second = b->server;
             second.port = m.other.port;
             add(r, sock, &second, sockets, now_ms);
         }
         return true;
     }
+    return false;
+}
+
+bool reflexive_ask_sample(struct reflexive *r, struct udp *const sockets[],
+                          uint64_t now_ms)
+{
+    for (unsigned i = 0; i < r->count; i++) {
+        if (r->bindings[i].sock != 0 || !r->bindings[i].done)
+            continue;
+        add(r, REFLEXIVE_SAMPLE, &r->bindings[i].server, sockets, now_ms);
+        return reflexive_sample(r) != NULL;
+    }
+    return false;
+}
+
+const struct binding *reflexive_sample(const struct reflexive *r)
+{
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->bindings[i].sock == REFLEXIVE_SAMPLE)
+            return &r->bindings[i];
+    return NULL;
+}
+
+size_t reflexive_ports(const struct reflexive *r, uint16_t out[static REFLEXIVE_MAX])
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->bindings[i].done && r->bindings[i].mapped.family == ADDR_V4)
+            out[n++] = r->bindings[i].mapped.port;
+    return n;
+}
+
+bool reflexive_is_changed(const struct reflexive *r, uint16_t port)
+{
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->bindings[i].done && r->bindings[i].sock == 0 &&
+            r->bindings[i].mapped.port != port)
+            return true;
     return false;
 }
 

@@ -13,7 +13,9 @@
 #include "io/udp.h"
 #include "path/target.h"
 
-enum { REFLEXIVE_SOCKETS = 2, REFLEXIVE_MAX = 6 };
+/* The third socket, where there is one, shows more of the NAT (reflexive_ask_sample).
+ */
+enum { REFLEXIVE_SOCKETS = 2, REFLEXIVE_SAMPLE = 2, REFLEXIVE_MAX = 8 };
 
 /* One binding request: a socket and a server. */
 struct binding {
@@ -33,21 +35,33 @@ struct reflexive {
     unsigned count;
 };
 
+/* `sockets` below: of each family, and the sample where it is asked from. */
+
 /* Forgets what was; asks each of the `n` servers from the socket of its family. */
 void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
-                     struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                     uint64_t now_ms);
+                     struct udp *const sockets[], uint64_t now_ms);
 /* Sends what is due, as far as the approach may. */
 void reflexive_send(struct reflexive *r, struct approach *a,
-                    struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                    uint64_t now_ms);
+                    struct udp *const sockets[], uint64_t now_ms);
 /* UINT64_MAX: nothing more to send. */
 uint64_t reflexive_deadline_ms(const struct reflexive *r);
 /* True when this packet is a server's answer that was waited for; `a` is told. */
 bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
                          const struct addr *from, const uint8_t *buf, size_t len,
-                         struct udp *const sockets[static REFLEXIVE_SOCKETS],
-                         uint64_t now_ms);
+                         struct udp *const sockets[], uint64_t now_ms);
+/*
+ * Asks from sockets[REFLEXIVE_SAMPLE] too, which port the NAT gives that one: near the
+ * others, or low where its own is (core/predict.h). False: no IPv4 server has answered
+ * yet.
+ */
+bool reflexive_ask_sample(struct reflexive *r, struct udp *const sockets[],
+                          uint64_t now_ms);
+/* What became of it; NULL: it was not asked. */
+const struct binding *reflexive_sample(const struct reflexive *r);
+/* This side's first IPv4 socket is seen with another port than `port`. */
+bool reflexive_is_changed(const struct reflexive *r, uint16_t port);
+/* The outside ports of the first IPv4 socket and the sample; their number. */
+size_t reflexive_ports(const struct reflexive *r, uint16_t out[static REFLEXIVE_MAX]);
 /* An answer may still come. */
 bool reflexive_waits(const struct reflexive *r);
 /* So may one that is worth waiting for: once a server has answered, what was asked

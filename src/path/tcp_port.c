@@ -261,8 +261,7 @@ bool tcp_port_is_changed(const struct tcp_port *p)
 bool tcp_port_is_mapped_low(const struct tcp_port *p)
 {
     const struct addr *a = &p->queries[0].mapped;
-    return a->family == ADDR_V4 && a->port >= PREDICT_LOW_FIRST &&
-           a->port < PREDICT_LOW_FIRST + PREDICT_LOW_COUNT;
+    return a->family == ADDR_V4 && predict_is_low(a->port);
 }
 
 static bool has(const struct tcp_candidate *list, size_t n, const struct addr *a)
@@ -281,7 +280,7 @@ size_t tcp_port_candidates(const struct tcp_port *p,
     for (int i = 0; i < FAMILIES; i++)
         if (p->queries[i].mapped.family != ADDR_NONE)
             out[n++] = (struct tcp_candidate){p->queries[i].mapped, true};
-    size_t count = netmon_addresses(own, TCP_PORT_CANDIDATES_MAX, p->loopback);
+    size_t count = netmon_candidates(own, TCP_PORT_CANDIDATES_MAX - n, p->loopback);
     for (size_t i = 0; i < count && n < TCP_PORT_CANDIDATES_MAX; i++) {
         struct addr local;
         if (!tcp_port_local(p, own[i].family, &local))

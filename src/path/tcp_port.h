@@ -12,7 +12,8 @@
 #include "core/addr.h"
 #include "path/target.h"
 
-enum { TCP_PORT_CANDIDATES_MAX = 8 };
+/* The other side takes no more (MEETING_PEERS_MAX). */
+enum { TCP_PORT_CANDIDATES_MAX = 6 };
 
 struct tcp_port;
 

@@ -437,7 +437,7 @@ static size_t knock_addresses(const struct udp_meet *u, struct meeting_address *
     struct addr local[MEETING_PEERS_MAX];
     bool client = u->base.meeting.client;
     size_t n = client ? add_reflexive(u, false, out, 0) : 0;
-    size_t count = netmon_addresses(local, MEETING_PEERS_MAX - n, false);
+    size_t count = netmon_candidates(local, MEETING_PEERS_MAX - n, false);
     for (size_t i = 0; i < count; i++) {
         local[i].port = client ? 1 : u->knock_port;
         out[n++] = (struct meeting_address){.addr = local[i]};

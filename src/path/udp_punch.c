@@ -25,8 +25,16 @@
 #include "path/prediction.h"
 #include "path/reflexive.h"
 
-/* Two of our own, IPv4 and IPv6; the others are mappings that prediction found. */
-enum { SOCKETS_MAX = PUNCH_MAX_SOCKETS, PATHS_MAX = 8, PLAIN_FIRST_MS = 200 };
+/* Two of our own, IPv4 and IPv6, and one that shows more of our NAT; the others are
+ * mappings that prediction found. */
+enum {
+    SOCKETS_MAX = PUNCH_MAX_SOCKETS,
+    ADOPTED_FIRST = REFLEXIVE_SAMPLE + 1,
+    PATHS_MAX = 8,
+    PLAIN_FIRST_MS = 200,
+    SAMPLE_TRIES = 3, /* then it counts for nothing */
+    BINDINGS_FRESH_MS = 3000,
+};
 
 /*
  * A round: begun by the ladder, or by the peer's newer Offer.
@@ -48,9 +56,10 @@ static const uint8_t stage_next[] = {
 /* What a round does about symmetric NATs, once. */
 enum prediction { PREDICT_OPEN, PREDICT_LOW /* from ports below 1024 */, PREDICT_DONE };
 
-/* Whether we may bind ports below 1024; FAILED: not in this round, since the one before
- * came to nothing with them. */
-enum low_ports { LOW_UNKNOWN, LOW_NONE, LOW_MAY, LOW_FAILED };
+/* Whether we may bind ports below 1024 and our NAT leaves them there, which a third
+ * socket asks once it is seen to change ports; FAILED: not in this round, since the one
+ * before came to nothing with them. */
+enum low_ports { LOW_UNKNOWN, LOW_ASKED, LOW_NONE, LOW_MAY, LOW_FAILED };
 
 /* OLD: no Offer came since this round began, and its ports may be gone. */
 enum peer { PEER_UNKNOWN, PEER_OLD, PEER_KNOWN };
@@ -72,6 +81,7 @@ struct udp_punch {
     struct udp_path *paths[PATHS_MAX];
     struct path *used; /* what the session uses, ours or another's */
     struct reflexive reflexive;
+    uint64_t bindings_ms; /* when it was begun */
     enum peer peer;
     struct {
         Candidate candidates[sizeof(((Offer *)NULL)->candidates) / sizeof(Candidate)];
@@ -165,11 +175,65 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
 
 /* --------------------------------------------------------------- reflexive address */
 
+static void sample_close(struct udp_punch *u)
+{
+    udp_close(u->sockets[REFLEXIVE_SAMPLE]);
+    u->sockets[REFLEXIVE_SAMPLE] = NULL;
+}
+
 static void bindings_begin(struct udp_punch *u)
 {
     struct addr servers[UPLINK_STUN_MAX];
     size_t n = uplink_stun(approach_config_of(u->approach)->uplink, servers);
-    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
+    u->bindings_ms = now_ms(u);
+    reflexive_begin(&u->reflexive, servers, n, u->sockets, u->bindings_ms);
+    sample_close(u);
+    if (u->low == LOW_ASKED)
+        u->low = LOW_UNKNOWN;
+}
+
+static const struct udp_events udp_events;
+
+/* A NAT that changes ports may leave the low ones among few: then they are foreseen.
+ * And three of its ports tell one that counts or has few from one that draws, of which
+ * two lie together by chance too often. */
+static void ask_sample(struct udp_punch *u)
+{
+    struct net *net = approach_config_of(u->approach)->net;
+    if (u->low != LOW_UNKNOWN ||
+        !reflexive_is_changed(&u->reflexive, u->locals[0].port))
+        return;
+    u->low = LOW_NONE;
+    u->sockets[REFLEXIVE_SAMPLE] = predict_open_sample(net, &udp_events, u);
+    if (u->sockets[REFLEXIVE_SAMPLE] == NULL)
+        return;
+    udp_local(u->sockets[REFLEXIVE_SAMPLE], &u->locals[REFLEXIVE_SAMPLE]);
+    if (reflexive_ask_sample(&u->reflexive, u->sockets, now_ms(u)))
+        u->low = LOW_ASKED;
+    else
+        sample_close(u);
+}
+
+static void look_at_sample(struct udp_punch *u)
+{
+    const struct binding *b = reflexive_sample(&u->reflexive);
+    if (u->low != LOW_ASKED || b == NULL)
+        return;
+    bool over = b->tries >= SAMPLE_TRIES && now_ms(u) >= b->due_ms;
+    if (!b->done && !over)
+        return;
+    bool low = u->locals[REFLEXIVE_SAMPLE].port < PREDICT_PORT_MIN;
+    u->low = low && b->done && predict_is_low(b->mapped.port) ? LOW_MAY : LOW_NONE;
+    sample_close(u);
+    approach_offer_soon(u->approach);
+}
+
+/* What is told and planned on: once it is known whether with low ports or without. */
+static enum nat_mapping own_mapping(const struct udp_punch *u)
+{
+    enum nat_mapping m = reflexive_mapping(&u->reflexive);
+    bool asks = u->low == LOW_UNKNOWN || u->low == LOW_ASKED;
+    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT && asks ? NAT_MAPPING_UNKNOWN : m;
 }
 
 /* Whether the broker's STUN answered the peer, as its Offer shows. */
@@ -213,6 +277,7 @@ static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
                              u->sockets, now_ms(u)))
         return;
     add_peer_candidates(u); /* we may be seen where the peer is */
+    ask_sample(u);
     update_hint(u);
     approach_offer_soon(u->approach);
 }
@@ -317,7 +382,7 @@ static void arrived(void *ctx, struct udp *s, const struct addr *from,
                     const uint8_t *buf, size_t len)
 {
     struct udp_punch *u = ctx;
-    unsigned idx = REFLEXIVE_SOCKETS;
+    unsigned idx = ADOPTED_FIRST;
     while (idx < SOCKETS_MAX && u->sockets[idx] != NULL)
         idx++;
     if (idx == SOCKETS_MAX || !punch_is_authentic(u->punch, buf, len))
@@ -326,7 +391,7 @@ static void arrived(void *ctx, struct udp *s, const struct addr *from,
     udp_set_user(s, &udp_events, u);
     u->sockets[idx] = s;
     udp_local(s, &u->locals[idx]);
-    punch_add_socket(u->punch, idx, ADDR_V4);
+    punch_adopt_socket(u->punch, idx, ADDR_V4);
     (void)punch_on_packet(u->punch, idx, from, buf, len, clock_us());
     pump(u);
 }
@@ -348,26 +413,17 @@ static bool pace(void *ctx)
 static const struct predict_events predict_events = {make, may, pace, send_known,
                                                      arrived};
 
-static bool may_use_low_ports(struct udp_punch *u)
+static bool may_use_low_ports(const struct udp_punch *u)
 {
-    if (reflexive_mapping(&u->reflexive) != NAT_MAPPING_ADDRESS_PORT_DEPENDENT)
-        return false;
-    if (u->low == LOW_UNKNOWN)
-        u->low = predict_low_ports(approach_config_of(u->approach)->net) ? LOW_MAY
-                                                                         : LOW_NONE;
-    return u->low == LOW_MAY;
+    return own_mapping(u) == NAT_MAPPING_ADDRESS_PORT_DEPENDENT && u->low == LOW_MAY;
 }
 
 /* What the outside has seen of our socket, and what the peer told of its own. */
 static struct predict_near own_near(const struct udp_punch *u)
 {
     uint16_t ports[REFLEXIVE_MAX];
-    size_t n = 0;
-    for (unsigned i = 0; i < u->reflexive.count; i++)
-        if (u->reflexive.bindings[i].done &&
-            u->reflexive.bindings[i].mapped.family == ADDR_V4)
-            ports[n++] = u->reflexive.bindings[i].mapped.port;
-    return predict_observe(ports, n);
+    size_t n = reflexive_ports(&u->reflexive, ports);
+    return predict_observe(ports, u->low == LOW_MAY ? 0 : n);
 }
 
 static struct predict_near peer_near(const struct udp_punch *u)
@@ -375,10 +431,11 @@ static struct predict_near peer_near(const struct udp_punch *u)
     uint16_t ports[REFLEXIVE_MAX];
     size_t n = 0;
     for (pb_size_t i = 0; i < u->told.count && n < REFLEXIVE_MAX; i++)
-        if (u->told.candidates[i].type == CAND_REFLEXIVE &&
+        if ((u->told.candidates[i].type == CAND_REFLEXIVE ||
+             u->told.candidates[i].type == CAND_SAMPLE) &&
             u->told.candidates[i].ip.size == 4)
             ports[n++] = (uint16_t)u->told.candidates[i].port;
-    return predict_observe(ports, n);
+    return predict_observe(ports, u->told.low_ports ? 0 : n);
 }
 
 /*
@@ -392,7 +449,8 @@ static size_t find_targets(struct udp_punch *u,
     for (pb_size_t i = 0; i < u->told.count && n < PREDICT_TARGETS_MAX; i++) {
         const Candidate *c = &u->told.candidates[i];
         struct addr a;
-        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
+        if (c->type != CAND_SAMPLE &&
+            addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
             a.family == ADDR_V4 && target_may_be_swept(u->approach, &a))
             out[n++] = a;
     }
@@ -412,8 +470,7 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
                   struct addr targets[static PREDICT_TARGETS_MAX], size_t *n)
 {
     const char *why = NULL;
-    struct predict_side own = {reflexive_mapping(&u->reflexive), may_use_low_ports(u),
-                               own_near(u)};
+    struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u)};
     struct predict_side peer = {(enum nat_mapping)u->told.mapping, u->told.low_ports,
                                 peer_near(u)};
     if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN ||
@@ -480,6 +537,25 @@ static void sockets_close(struct udp_punch *u)
     }
 }
 
+/* Mappings of a round that is over, but those in use. */
+static void drop_adopted(struct udp_punch *u)
+{
+    for (unsigned s = ADOPTED_FIRST; s < SOCKETS_MAX; s++) {
+        bool in_use = false;
+        for (int i = 0; i < PATHS_MAX; i++)
+            in_use = in_use || (u->paths[i] != NULL && u->paths[i]->sock == s &&
+                                &u->paths[i]->base == u->used);
+        if (in_use || u->sockets[s] == NULL)
+            continue;
+        for (int i = 0; i < PATHS_MAX; i++)
+            if (u->paths[i] != NULL && u->paths[i]->sock == s)
+                retire(u, i);
+        udp_close(u->sockets[s]);
+        u->sockets[s] = NULL;
+        punch_remove_socket(u->punch, s);
+    }
+}
+
 /* No round: its state is given back, but where a packet of it is looked at just now. */
 static void rest(struct udp_punch *u)
 {
@@ -519,7 +595,8 @@ static void add_peer_candidates(struct udp_punch *u)
     for (pb_size_t i = 0; u->peer != PEER_UNKNOWN && i < u->told.count; i++) {
         const Candidate *c = &u->told.candidates[i];
         struct addr a;
-        if (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
+        if (c->type != CAND_SAMPLE &&
+            addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
             target_fits(u->approach, &a))
             (void)!punch_add_remote(u->punch, (enum cand_type)c->type, &a);
     }
@@ -560,8 +637,11 @@ static void start(void *k)
     if (u->peer == PEER_KNOWN && u->generation != 0)
         u->peer = PEER_OLD;
     predict_end(u); /* of a round that this one cuts short */
+    drop_adopted(u);
     u->prediction = PREDICT_OPEN;
     u->predicted = 0;
+    if (u->low != LOW_FAILED)
+        u->low = LOW_UNKNOWN;
     u->generation = punch_generation(u->punch);
     for (unsigned i = 0; i < REFLEXIVE_SOCKETS; i++)
         if (u->sockets[i] != NULL)
@@ -616,7 +696,7 @@ static void report(struct udp_punch *u)
         if (u->prediction == PREDICT_LOW && !peer_symmetric)
             u->low = LOW_FAILED;
         else if (u->low == LOW_FAILED)
-            u->low = LOW_MAY;
+            u->low = LOW_UNKNOWN;
         char reason[PUNCH_REASON_LEN + sizeof(u->predict_why) + 96];
         update_hint(u);
         failed_words(u, reason, sizeof(reason));
@@ -646,6 +726,7 @@ static void pump(struct udp_punch *u)
     struct punch_packet pkt;
     if (u->stage == RESTING || u->freed)
         return;
+    look_at_sample(u);
     reflexive_send(&u->reflexive, u->approach, u->sockets, now_ms(u));
     while (punch_next_packet(u->punch, clock_us(), &pkt))
         send_one(u, &pkt);
@@ -731,9 +812,9 @@ static void fill_offer(void *k, Offer *o)
     if (u->stage == RESTING)
         return;
     o->generation = punch_generation(u->punch);
-    o->mapping = reflexive_mapping(&u->reflexive);
+    o->mapping = own_mapping(u);
     o->low_ports = may_use_low_ports(u);
-    size_t n = netmon_addresses(own, 10, loopback_peer(u));
+    size_t n = netmon_candidates(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
         own[i].port = u->locals[sock].port;
@@ -742,8 +823,9 @@ static void fill_offer(void *k, Offer *o)
     }
     for (unsigned i = 0; i < u->reflexive.count; i++) {
         const struct binding *b = &u->reflexive.bindings[i];
+        bool sample = b->sock == REFLEXIVE_SAMPLE;
         if (b->done && !offer_has(o, &b->mapped))
-            offer_add(o, CAND_REFLEXIVE, &b->mapped);
+            offer_add(o, sample ? CAND_SAMPLE : CAND_REFLEXIVE, &b->mapped);
     }
     o->complete = !reflexive_waits(&u->reflexive);
 }
@@ -767,8 +849,12 @@ static void hear(struct udp_punch *u, bool renewed)
         if (u->stage == TOLD)
             STATE_GO(stage_next, u->stage, CHECKING);
         u->prediction = PREDICT_OPEN;
-        predict_end(u);    /* it aims at ports that the peer has left */
-        bindings_begin(u); /* the NAT may have changed with the network */
+        predict_end(u); /* it aims at ports that the peer has left */
+        drop_adopted(u);
+        /* The NAT may have changed with the network, but not where the peer answers
+         * the round that we have just begun. */
+        if (now_ms(u) - u->bindings_ms > BINDINGS_FRESH_MS || u->reflexive.count == 0)
+            bindings_begin(u);
         approach_offer_soon(u->approach);
     }
     add_peer_candidates(u);

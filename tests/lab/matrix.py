@@ -1,7 +1,8 @@
 """Which path kind wins between every two NATs, and when: tables and a picture in docs/.
 
 Run as `make matrix`; `--only HOST,CLIENT [--kind KIND]` prints one pair, `--short` takes
-the first two tables only. Every cell is a fresh network, 20 ms round trip between the
+the first two tables only, `--networks N` prints the NATs in user space and N networks drawn
+by seed alone. Every cell is a fresh network, 20 ms round trip between the
 sites, with broker, host and client as root has them; what is measured is the time from
 the relay's first byte to the direct path, as `connect --json` tells it. Four cells run
 side by side, so that the times are rather too long than too short.
@@ -14,7 +15,7 @@ import shutil
 import sys
 import tempfile
 
-from . import net
+from . import nat, net
 from .actors import Gate
 from .proc import Programs
 from .topology import Topology, Wire
@@ -35,6 +36,12 @@ MORE = (("+reject", "RST and ICMP to the unwanted"), ("+icmp", "ICMP to the unwa
 KINDS6 = ("none", "fw")
 VARIANTS6 = (("", "IPv6"), ("+udp_blocked", "IPv6, UDP blocked"),
              ("+udp_blocked+reject", "IPv6, UDP blocked, RST to the unwanted"))
+USER = ("fw", "full", "ar", "prc", "adm", "symseq", "symrange", "symlow", "sym")
+USER_WORDS = {"adm": "address-dependent mapping", "symseq": "symmetric, counts up",
+              "symrange": "symmetric, 512 ports a customer", "prc": "port-restricted",
+              "symlow": "symmetric, random, low ports stay low",
+              "sym": "symmetric, random ports", "full": "full cone"}
+SEEDS = 200
 ALONE = ("udp-punch", "tcp-punch", "jit-listen", "jit-listen-client", "udp-knock",
          "tcp-knock", "dial-out", "spoof")
 COLOURS = {"udp-punch": "#2f7d4f", "tcp-punch": "#2b6cb0", "jit-listen": "#6b46c1",
@@ -100,6 +107,41 @@ def careful_cell(args):
     return "fault", 0.0
 
 
+def user_cell(args):
+    """A cell of profiles; `args` ends with what is the same in all."""
+    host, client, more = args
+    return careful_cell((f"user:{host},{more}", f"user:{client},{more}"))
+
+
+def drawn_cell(seed):
+    """(whether it must be direct, kind, milliseconds) of the network of that seed."""
+    host, client = nat.draw(seed)
+    return (nat.must_be_direct(host, client), *careful_cell((host, client)))
+
+
+def networks(pool, seeds):
+    """The square of the profiles, and what was drawn, as Markdown."""
+    pairs = [(h, c, "delay-ms=5") for h in USER for c in USER]
+    rows = {pair[:2]: result
+            for pair, result in zip(pairs, pool.map(user_cell, pairs, chunksize=1))}
+    drawn = pool.map(drawn_cell, range(1, seeds + 1), chunksize=1)
+    must = [(kind, ms) for possible, kind, ms in drawn if possible]
+    rest = [kind for possible, kind, _ in drawn if not possible]
+    missed = [n for n, (possible, kind, _) in enumerate(drawn, 1)
+              if possible and kind in ("relay", "fault")]
+    times = [ms for kind, ms in must if kind not in ("relay", "fault")]
+    return "\n".join([
+        *table("NATs in user space", rows),
+        "Mapping, filtering and ports as no rule of Linux's does them (`tests/lab/usernat.c`; the "
+        "profiles are in `tests/lab/nat.py`).", "",
+        "## Networks drawn by seed", "",
+        f"{seeds} pairs of NATs with anything that `usernat` knows (`nat.draw`). Where anybody could be "
+        f"direct, {len(times)} of {len(must)} were; median {percentile(times, .5):.0f} ms, 95 % within "
+        f"{percentile(times, .95):.0f} ms" + (f"; not: seeds {missed}" if missed else "") +
+        f". Of the other {len(rest)}, where both NATs are symmetric or one drops what TCP needs, "
+        f"{sum(kind not in ('relay', 'fault') for kind in rest)} were.", ""])
+
+
 def measure(pool, option, title, kinds=KINDS, kind=None, ipv6=False):
     print(f"\n{title or 'plain'}: host down, client across", flush=True)
     pairs = [(host, client) for host in kinds for client in kinds]
@@ -123,10 +165,24 @@ def percentile(values, p):
 
 
 def _kinds(rows):
-    return [k for k in KINDS if (k, k) in rows]
+    return list(dict.fromkeys(host for host, _ in rows))
 
 
-def markdown(tables):
+def table(title, rows):
+    times = [ms for kind, ms in rows.values() if kind not in ("relay", "fault")]
+    words = {**WORDS, **USER_WORDS}
+    lines = [f"## {title or 'UDP allowed'}", "",
+             f"{len(times)} of {len(rows)} pairs direct; median {percentile(times, .5):.0f} ms, "
+             f"95 % within {percentile(times, .95):.0f} ms.", "",
+             "| | " + " | ".join(words[c] for c in _kinds(rows)) + " |",
+             "|" + " --- |" * (len(_kinds(rows)) + 1)]
+    for host in _kinds(rows):
+        lines.append(f"| **{words[host]}** | " +
+                     " | ".join(short(rows[host, c]) for c in _kinds(rows)) + " |")
+    return [*lines, ""]
+
+
+def markdown(tables, drawn):
     lines = ["# Which way between which NATs", "",
              "Made by `make matrix` on real nftables rules in network namespaces, 20 ms round trip "
              "between the two sites, host and client run by root, four pairs measured side by side. "
@@ -135,17 +191,8 @@ def markdown(tables):
              "router that maps; its tests are in `tests/lab/test_mapped.py`.", "",
              "![The same as a picture](matrix.svg)", ""]
     for title, rows in tables:
-        times = [ms for kind, ms in rows.values() if kind not in ("relay", "fault")]
-        lines += [f"## {title or 'UDP allowed'}", "",
-                  f"{len(times)} of {len(rows)} pairs direct; median {percentile(times, .5):.0f} ms, "
-                  f"95 % within {percentile(times, .95):.0f} ms.", "",
-                  "| | " + " | ".join(WORDS[c] for c in _kinds(rows)) + " |",
-                  "|" + " --- |" * (len(_kinds(rows)) + 1)]
-        for host in _kinds(rows):
-            lines.append(f"| **{WORDS[host]}** | " +
-                         " | ".join(short(rows[host, c]) for c in _kinds(rows)) + " |")
-        lines.append("")
-    return "\n".join(lines)
+        lines += table(title, rows)
+    return "\n".join([*lines, drawn])
 
 
 def _block(title, rows, left, top, size):
@@ -198,6 +245,8 @@ def main():
     parser.add_argument("--only", help="one pair: HOST,CLIENT, as in masq+reject,sym")
     parser.add_argument("--kind", help="with --only: this kind and the relay alone")
     parser.add_argument("--short", action="store_true", help="the first two tables only")
+    parser.add_argument("--networks", type=int, metavar="N",
+                        help="the NATs in user space and N seeds only")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("matrix: network namespaces need root; run it with sudo")
@@ -205,6 +254,9 @@ def main():
         print(short(cell(*options.only.split(","), kind=options.kind)))
         return
     with multiprocessing.Pool(WORKERS) as pool:
+        if options.networks is not None:
+            print(networks(pool, options.networks))
+            return
         tables = [(title, measure(pool, option, title))
                   for option, title in VARIANTS + (() if options.short else MORE)]
         if not options.short:
@@ -212,8 +264,9 @@ def main():
                        for option, title in VARIANTS6]
             tables += [(f"{kind} alone", measure(pool, "", f"{kind} alone", KINDS, kind))
                        for kind in ALONE]
+        drawn = networks(pool, SEEDS) if not options.short else ""
     with open(os.path.join(ROOT, "docs", "MATRIX.md"), "w", encoding="utf-8") as f:
-        f.write(markdown(tables))
+        f.write(markdown(tables, drawn))
     with open(os.path.join(ROOT, "docs", "matrix.svg"), "w", encoding="utf-8") as f:
         f.write(svg(tables))
 

@@ -103,6 +103,39 @@ def test_same_lan_goes_straight_across_it(gate):
     assert path["remote"].startswith("192.168.10.20:"), path
 
 
+def containers(machine, number, others):
+    """As many networks of containers as that, older than the machine's cable; and
+    `others` more addresses of its own LAN."""
+    for n in range(number):
+        machine.ns.batch(f"link add br{n} type bridge",
+                         f"link add in{n} type veth peer name to{n}",
+                         f"link set in{n} master br{n} up", f"link set to{n} up",
+                         f"link set br{n} up",
+                         f"addr add 10.{number + n}.0.1/16 dev br{n}")
+    return [f"addr add 2001:db8:a:1::{machine.last}:{n}/64 dev eth0"
+            for n in range(1, others + 1)]
+
+
+@pytest.mark.parametrize("number,others", [(12, 0), (0, 12), (12, 12)])
+@pytest.mark.parametrize("kind", ["udp-punch", "tcp-punch"])
+def test_same_lan_among_many_addresses(gate, number, others, kind):
+    """Networks of containers, and many IPv6 addresses: the LAN's own stay in the Offer."""
+    g = gate(host="masq", client="masq", ipv6=others > 0)
+    for machine in (g.topo.host, g.topo.client):
+        more = containers(machine, number, others)
+        g.topo.move(machine, "a")
+        machine.ns.batch(*more)
+        # What IPv6 there is leads nowhere: the LAN's IPv4 address has to be named.
+        machine.ns.nft("table ip6 f { chain i { type filter hook input priority 0; "
+                       "meta l4proto { tcp, udp } drop\n }\n}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    path = wait_direct(proc)
+    assert path["remote"].startswith("192.168.10.20:"), path
+    move_bytes(g, proc, 1000)
+
+
 @pytest.mark.parametrize("wires", [
     dict(wire_host=Wire(20), wire_client=Wire(30)),
     dict(wire_client=Wire(10, jitter_ms=10, reorder=True)),

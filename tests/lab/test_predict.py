@@ -1,5 +1,7 @@
 """Symmetric NATs: udp-punch predicts their ports."""
 
+import json
+
 import pytest
 
 from .actors import wait_direct
@@ -45,6 +47,20 @@ def test_tcp_goes_through_a_symmetric_nat(gate, host, client):
     move_bytes(g, proc)
 
 
+@pytest.mark.needs("setpriv")
+@pytest.mark.parametrize("wrapper", [[], NO_LOW_PORTS], ids=["root", "user"])
+@pytest.mark.parametrize("host,client", [("user:sym", "user:prc"), ("user:fw", "user:sym")])
+def test_random_ports_are_met_in_the_first_round(gate, host, client, wrapper):
+    """Of a NAT that does not leave low ports low, too; 40 ms of round trip."""
+    g = gate(host=f"{host},delay-ms=10", client=f"{client},delay-ms=10,seed=2")
+    g.host.wrapper = g.client.wrapper = wrapper
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    assert wait_direct(proc, 30)["elapsed_ms"] < 2500 * patience()
+    move_bytes(g, proc)
+
+
 @pytest.mark.parametrize("host,client", [
     ("sym", "masq"), ("masq", "sym"), ("fw", "sym"), ("sym", "cgn"), ("sym", "sym"),
     ("sym+invalid_drop", "sym+reject"), ("symrange", "masq"), ("fw", "symrange"),
@@ -54,6 +70,29 @@ def test_symmetric_goes_direct(gate, host, client):
     path = wait_direct(proc)
     assert path["elapsed_ms"] < 5000 * patience(), path
     move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("kind", ["udp-punch", "tcp-punch"])
+def test_no_stranger_is_swept(gate, kind):
+    """The symmetric side has addresses that look public and are somebody else's in the
+    internet: squat space, and 464XLAT's. Only where it is seen is swept."""
+    g = gate(host="fw", client="sym")
+    g.topo.client.ns.batch("addr add 11.0.0.20/24 dev eth0", "addr add 192.0.0.4/29 dev eth0")
+    g.topo.inet.nft("table ip seen {\n"
+                    "  counter squat {}\n  counter clat {}\n  counter own {}\n"
+                    "  chain pre { type filter hook prerouting priority -400;\n"
+                    '    iifname "a" ip daddr 11.0.0.20 counter name squat\n'
+                    '    iifname "a" ip daddr 192.0.0.0/24 counter name clat\n'
+                    f'    iifname "a" ip daddr {g.topo.client.site.public} counter name own\n'
+                    "  }\n}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    wait_direct(proc)
+    told = g.topo.inet.run("nft", "-j", "list", "counters")
+    seen = {c["counter"]["name"]: c["counter"]["packets"]
+            for c in json.loads(told)["nftables"] if "counter" in c}
+    assert seen["own"] > 50 and seen["squat"] <= 20 and seen["clat"] == 0, seen
 
 
 def test_a_network_change_ends_the_prediction_that_it_cuts_short(gate):

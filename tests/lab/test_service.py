@@ -1,6 +1,6 @@
 """`postern service`: what was started by hand goes on as a unit of systemd, as the same
-host. With systemd itself as process 1 of a machine of its own; for an ordinary user, whose
-manager needs more than that, with programs in its place that write down how they were called."""
+host. With systemd itself as process 1 of a machine of its own, and a user's own there; where it matters
+how they are asked, with programs in their place that write it down."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 from .actors import HOST, Actor, postern
 from .net import wait_until
 from .test_badinput import says
-from .topology import build_dir
+from .topology import build_dir, root_dir
 
 pytestmark = [pytest.mark.postern, pytest.mark.needs("setpriv", "unshare", "nsenter")]
 
@@ -151,6 +151,88 @@ def test_a_socket_unit_starts_the_broker(served):
     wait_until(lambda: state_of(g.host, "broker")["state"] == "active", 20, "it was started")
     held = inside("ss", "--listening", "--numeric", "--processes", "--tcp", "--udp").stdout
     assert held.count("4443") >= 2 and '"systemd"' in held, held
+
+
+MANAGER = """[Service]
+Type=notify
+User={user}
+Group={user}
+Delegate=yes
+Environment=XDG_RUNTIME_DIR=/run/user/{user} HOME={home} PATH={path}
+ExecStart=/lib/systemd/systemd --user
+"""
+
+
+@pytest.fixture
+def manager(served):
+    """A user's own systemd on that machine, as a login starts it; loginctl, which needs logind,
+    is one that does nothing."""
+    g = served
+    home = os.path.join(g.work, "user")
+    os.makedirs(f"{home}/bin", mode=0o755)
+    with open(f"{home}/bin/loginctl", "w", encoding="ascii") as f:
+        f.write("#!/bin/sh\nexit 0\n")
+    os.chmod(f"{home}/bin/loginctl", 0o755)
+    for path in (home, f"{home}/bin"):
+        os.chown(path, NOBODY, NOBODY)
+    os.chmod(g.work, 0o755)
+    path = f"{home}/bin:{os.environ['PATH']}"
+    unit = MANAGER.format(user=NOBODY, home=home, path=path)
+
+    def inside(*words, **more):
+        done = g.host.programs.run(g.host.ns, words[0], *g.machine.inside, *words, **more)
+        assert done.status == 0, (words, done.stderr)
+        return done.stdout
+    inside("install", "-d", "-o", str(NOBODY), "-g", str(NOBODY), "-m", "700", f"/run/user/{NOBODY}")
+    inside("tee", "/run/systemd/system/manager.service", stdin=unit.encode())
+    inside("systemctl", "daemon-reload")
+    inside("systemctl", "start", "manager")
+    who = Actor(g.host.programs, g.host.ns, f"{home}/state")
+    who.wrapper = [*g.machine.inside, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    who.more_env = {"HOME": home, "XDG_CONFIG_HOME": "", "XDG_RUNTIME_DIR": f"/run/user/{NOBODY}", "PATH": path}
+    who.home, who.inside = home, inside
+
+    def systemctl(*words):
+        return inside("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "env",
+                      f"XDG_RUNTIME_DIR=/run/user/{NOBODY}", "systemctl", "--user", *words)
+    who.systemctl = systemctl
+    return g, who
+
+
+def test_a_user_has_a_unit_of_his_own_manager(manager):
+    g, who = manager
+    g.start_host("7000")
+    g.join(who)
+    done = who.run("service", "install", "up")
+    assert done.status == 0 and done.event("unit")["state"] == "active", done.stderr
+    shown = who.systemctl("show", "--property=Type,StatusText,WatchdogUSec,UnitFileState", "postern-up")
+    assert "Type=notify" in shown and "WatchdogUSec=2min" in shown and "UnitFileState=enabled" in shown, shown
+    wait_until(lambda: who.run("status", "--check").status == 0, 20, "its host is online")
+    pid = state_of(who, "up")["pid"]
+    who.inside("kill", "-KILL", str(pid))
+    wait_until(lambda: state_of(who, "up").get("pid", pid) != pid, 20, "it was started again")
+    gone = who.run("service", "remove", "up")
+    assert gone.status == 0 and gone.event("unit")["state"] == "none", gone.stderr
+
+
+def test_the_example_of_a_users_unit(manager):
+    """tools/postern-up.service.in, as packages and `make install` have it."""
+    g, who = manager
+    g.start_host("7000")
+    g.join(who)
+    with open(f"{root_dir()}/tools/postern-up.service.in", encoding="utf-8") as f:
+        text = f.read().replace("@PREFIX@/bin/postern up", f"{who.program} up")
+    os.makedirs(f"{who.home}/.config/systemd/user")
+    with open(f"{who.home}/.config/systemd/user/postern-up.service", "w", encoding="utf-8") as f:
+        f.write(text.replace("[Service]\n", f"[Service]\nEnvironment=POSTERN_STATE={who.state}\n"))
+    for folder in (".config", ".config/systemd", ".config/systemd/user"):
+        os.chown(f"{who.home}/{folder}", NOBODY, NOBODY)
+    who.systemctl("daemon-reload")
+    who.systemctl("enable", "--now", "postern-up")
+    assert "StatusText=" in who.systemctl("show", "--property=StatusText", "postern-up")
+    wait_until(lambda: who.run("status", "--check").status == 0, 20, "its host is online")
+    who.systemctl("stop", "postern-up")
+    assert who.systemctl("show", "--property=Result", "postern-up") == "Result=success\n"
 
 
 @pytest.fixture

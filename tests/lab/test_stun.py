@@ -107,16 +107,18 @@ def name_is(ns, name, address):
         f.write(f"127.0.0.1 localhost\n{address} {name}\n")
 
 
-def test_a_broker_that_is_wrong_about_its_own_address(gate):
-    """Its own name is 127.0.1.1 in its own /etc/hosts, as Debian has it: the address at
-    which it was reached is asked by STUN."""
+@pytest.mark.parametrize("wrong", ["127.0.1.1", "10.0.0.5"])
+def test_a_broker_that_is_wrong_about_its_own_address(gate, wrong):
+    """Its own name is 127.0.1.1 in its own /etc/hosts, as Debian has it, or a private one by the
+    DNS of its network: the address at which it was reached is asked by STUN; it warns."""
     g = gate(host="masq", client="masq")
-    name_is(g.topo.broker, "meet.test", "127.0.1.1")
+    name_is(g.topo.broker, "meet.test", wrong)
     for ns in (g.topo.host.ns, g.topo.client.ns):
         name_is(ns, "meet.test", BROKER)
     g.broker_proc = g.broker.start("broker", "--listen", "0.0.0.0:443",
                                    "--public", "meet.test")
     g.link = g.broker_proc.wait_event("ready", 15)["link"]
+    assert f"on this machine meet.test is {wrong}" in g.broker_proc.stderr
     g.start_host("peer=7000")
     g.host.start_peer("tcp-server", 7000)
     g.join()

@@ -97,6 +97,8 @@ class Site:
 
     @property
     def translates(self):
+        if isinstance(self.kind, natlib.User):
+            return self.kind.translates
         return self.kind.kind in natlib.TRANSLATING
 
     def lan_address(self, last):
@@ -117,7 +119,7 @@ class Topology:
         self.ipv6, self.ipv4 = ipv6, ipv4
         self._wire_broker = wire_broker
         self.net = Net()
-        self.sites, self.wires = {}, {}
+        self.sites, self.wires, self.usernats = {}, {}, {}
         try:
             self._third, self._wire_third = natlib.nat(third), wire_third
             self.net.add("inet", "broker", "stranger", "box-a", "box-b", "host",
@@ -173,10 +175,13 @@ class Topology:
         if kind.kind in natlib.CARRIERS:
             edge = site.carrier = self.net.namespace(f"carrier-{letter}")
             edge.forward()
-        self._cable(letter, edge, wire)
+        if isinstance(kind, natlib.User):
+            self._add_usernat(site, public)
+        else:
+            self._cable(letter, edge, wire)
+            edge.address("wan", f"{public}.2/30")
+            edge.default_route(f"{public}.1")
         self.inet.address(letter, f"{public}.1/30")
-        edge.address("wan", f"{public}.2/30")
-        edge.default_route(f"{public}.1")
         if self.ipv6:
             self._route6(site, edge)
         if site.carrier:
@@ -186,6 +191,24 @@ class Topology:
         site.box.nft(natlib.rules(kind, inside))
         self.sites[letter] = site
         return site
+
+    def _add_usernat(self, site, public):
+        """Between the router's `wan` and inet; more outer addresses are from .64 on."""
+        pool = [f"{public}.{63 + n}" for n in range(1, site.kind.pool)]
+        addresses = [f"{public}.2", *pool] if site.translates else []
+        argv = [word for a in addresses for word in ("--address", a)]
+        proc = self.programs.start(
+            None, f"usernat-{site.letter}", usernat_program(),
+            "--inside", site.box.netns, "wan", "--outside", self.inet.netns, site.letter,
+            *argv, *site.kind.argv())
+        proc.wait_line("ready")
+        self.usernats[site.letter] = proc
+        # What a busy machine lets lie for a while is not lost, as in a router's hardware.
+        site.box.tell("link set dev wan txqueuelen 10000 up")
+        site.box.tell("route replace 0.0.0.0/0 dev wan")
+        self.inet.tell(f"link set dev {site.letter} txqueuelen 10000 up")
+        for address in pool:
+            self.inet.tell(f"route add {address}/32 dev {site.letter}")
 
     def _cable(self, name, edge, wire, dev="wan"):
         if wire is None:
@@ -227,7 +250,9 @@ class Topology:
         if self.ipv6:
             site.box.address("lan", f"2001:db8:{site.letter}:1::1/64")
         if not site.translates:
-            self.inet.tell(f"route add {net}.{base}/{bits} via {site.public}")
+            to = f"dev {site.letter}" if isinstance(site.kind, natlib.User) else \
+                f"via {site.public}"
+            self.inet.tell(f"route add {net}.{base}/{bits} {to}")
 
     # ------------------------------------------------------------ machines and moves
 
@@ -314,6 +339,8 @@ class Topology:
     def flush_conntrack(self, letter):
         """The site's NAT forgets every mapping, as after a restart."""
         site = self.sites[letter]
+        if letter in self.usernats:
+            self.usernats[letter].signal(signal.SIGUSR1)
         for router in (site.box, site.carrier):
             if router:
                 router.flush_conntrack()
@@ -321,6 +348,10 @@ class Topology:
 
 def wire_program():
     return os.path.join(build_dir(), "tests", "lab", "wire")
+
+
+def usernat_program():
+    return os.path.join(build_dir(), "tests", "lab", "usernat")
 
 
 def root_dir():

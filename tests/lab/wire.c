@@ -8,28 +8,19 @@
  * one that loses, limits or reorders sees every packet by itself, as a real one would.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <linux/if.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
-#ifndef TUN_F_USO4
-#define TUN_F_USO4 0x20
-#define TUN_F_USO6 0x40
-#endif
+#include "tun.h"
 
 #define FRAME_MAX (sizeof(struct virtio_net_hdr) + 65536 + 64)
 #define HELD_MAX_BYTES (256u << 20) /* a direction: 2 Gbit/s for a second */
@@ -231,30 +222,15 @@ static void line_send_due(struct direction *d, uint64_t now)
 
 static int tap_open(const char *netns, const char *dev, bool whole_segments)
 {
-    char path[256];
-    snprintf(path, sizeof(path), "/run/netns/%s", netns);
-    int ns = open(path, O_RDONLY | O_CLOEXEC);
-    if (ns < 0 || setns(ns, CLONE_NEWNET) != 0) {
-        fprintf(stderr, "wire: namespace %s: %s\n", netns, strerror(errno));
-        if (ns >= 0)
-            close(ns);
-        return -1;
-    }
-    close(ns);
-    int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    struct ifreq r = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    snprintf(r.ifr_name, sizeof(r.ifr_name), "%s", dev);
     unsigned offload = TUN_F_CSUM;
     if (whole_segments)
         offload |= TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6;
-    if (fd < 0 || ioctl(fd, TUNSETIFF, &r) != 0 ||
-        ioctl(fd, TUNSETOFFLOAD, (unsigned long)offload) != 0) {
-        fprintf(stderr, "wire: device %s: %s\n", dev, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return -1;
-    }
-    return fd;
+    int fd = tun_open("wire", netns, dev, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+    if (fd < 0 || ioctl(fd, TUNSETOFFLOAD, (unsigned long)offload) == 0)
+        return fd;
+    fprintf(stderr, "wire: device %s: %s\n", dev, strerror(errno));
+    close(fd);
+    return -1;
 }
 
 static int wire_open(struct wire *w)

@@ -100,6 +100,9 @@ static void test_neighbourhood(void **state)
     assert_int_equal(predict_observe(low, 2).count, 0);
     assert_int_equal(predict_observe(high, 2).first, 65530 - 128);
     assert_int_equal(predict_observe(high, 2).count, 134);
+    static const uint16_t by_chance[] = {30000, 30100, 50000};
+    assert_true(predict_observe(by_chance, 2).count > 0);
+    assert_int_equal(predict_observe(by_chance, 3).count, 0); /* the third one tells */
     struct predict_side range = {NAT_MAPPING_ADDRESS_PORT_DEPENDENT, false,
                                  predict_observe(counting, 3)};
     assert_true(predict_plan(&p, &plain, &range, &why));

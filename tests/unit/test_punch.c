@@ -475,6 +475,61 @@ static void test_restart_and_probe(void **state)
     assert_int_not_equal(punch_find_pair(&n.side[1], 0, &n.addr[0]), PUNCH_NO_PAIR);
 }
 
+/*
+ * A round of ours brings one of the peer's: what it names is asked at once. One more
+ * soon after that is held back as ever.
+ */
+static void test_the_answer_to_a_round_is_not_held_back(void **state)
+{
+    (void)state;
+    struct net n;
+    struct punch_packet out;
+    net_init(&n);
+    assert_true(punch_on_peer_generation(&n.side[0], 1, n.now_us));
+    assert_int_equal(punch_add_remote(&n.side[0], CAND_HOST, &n.addr[1]), 0);
+    punch_start(&n.side[0], n.now_us);
+    n.now_us += 6000000;
+    punch_restart(&n.side[0], n.now_us);
+    punch_add_socket(&n.side[0], 0, ADDR_V4);
+    for (uint32_t generation = 2; generation <= 3; generation++) {
+        n.now_us += 50000;
+        assert_true(punch_on_peer_generation(&n.side[0], generation, n.now_us));
+        assert_int_equal(punch_add_remote(&n.side[0], CAND_HOST, &n.addr[1]), 0);
+        assert_int_equal(punch_next_packet(&n.side[0], n.now_us, &out),
+                         generation == 2);
+    }
+}
+
+/* A mapping that a check has reached speaks with who sent it, and nobody else. */
+static void test_an_adopted_socket(void **state)
+{
+    (void)state;
+    struct net n;
+    struct punch_packet out;
+    uint8_t probe[PUNCH_PACKET_MAX];
+    struct addr other = A("203.0.113.2:6000"), third = A("203.0.113.2:6001");
+    net_init(&n);
+    assert_int_equal(punch_add_remote(&n.side[0], CAND_HOST, &n.addr[1]), 0);
+    punch_start(&n.side[0], n.now_us);
+    while (punch_next_packet(&n.side[0], n.now_us, &out))
+        ;
+    punch_adopt_socket(&n.side[0], 5, ADDR_V4);
+    assert_int_equal(punch_add_remote(&n.side[0], CAND_HOST, &third), 0);
+    size_t len = punch_make_probe(&n.side[1], probe);
+    assert_int_equal(punch_on_packet(&n.side[0], 5, &other, probe, len, n.now_us), 1);
+    unsigned from_adopted = 0;
+    for (int i = 0; i < 100; i++, n.now_us += 5000)
+        while (punch_next_packet(&n.side[0], n.now_us, &out)) {
+            assert_true(out.sock != 5 || addr_equal(&out.to, &other));
+            from_adopted += out.sock == 5;
+        }
+    assert_true(from_adopted >= 2); /* the response, and checks of its own */
+    punch_remove_socket(&n.side[0], 5);
+    for (int i = 0; i < 100; i++, n.now_us += 5000)
+        while (punch_next_packet(&n.side[0], n.now_us, &out))
+            assert_int_not_equal(out.sock, 5);
+}
+
 /* The first Offer may come after the checks: what they proved stays, if it is of it. */
 static void test_first_offer_late(void **state)
 {
@@ -606,6 +661,8 @@ int main(void)
         cmocka_unit_test(test_replay),
         cmocka_unit_test(test_response_source),
         cmocka_unit_test(test_restart_and_probe),
+        cmocka_unit_test(test_the_answer_to_a_round_is_not_held_back),
+        cmocka_unit_test(test_an_adopted_socket),
         cmocka_unit_test(test_first_offer_late),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_restart_flood),

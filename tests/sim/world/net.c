@@ -207,7 +207,7 @@ void vnet_flush(struct vnet_node *node)
 static bool is_mapped(const struct vnet_node *node, const struct addr *a)
 {
     const struct nat *nat = nat_of(node, a);
-    return nat != NULL && nat->c.translates && addr_ip_equal(a, &nat->c.ext);
+    return nat != NULL && nat_owns(nat, a);
 }
 
 /* -------------------------------------------------------------------------- routes */
@@ -479,7 +479,8 @@ static unsigned nat_flags(const struct vpacket *p)
         return 0;
     return ((p->tcp.flags & TCP_SYN) != 0 ? NAT_TCP_SYN : 0u) |
            ((p->tcp.flags & TCP_FIN) != 0 ? NAT_TCP_FIN : 0u) |
-           ((p->tcp.flags & TCP_RST) != 0 ? NAT_TCP_RST : 0u);
+           ((p->tcp.flags & TCP_RST) != 0 ? NAT_TCP_RST : 0u) |
+           ((p->tcp.flags & TCP_ACK) != 0 ? NAT_TCP_ACK : 0u);
 }
 
 static void refuse(struct vnet_node *node, const struct vpacket *p)

@@ -164,6 +164,11 @@ size_t netmon_addresses(struct addr *out, size_t max, bool loopback)
     return n;
 }
 
+size_t netmon_candidates(struct addr *out, size_t max, bool loopback)
+{
+    return netmon_addresses(out, max, loopback);
+}
+
 bool netmon_owns(const struct addr *a)
 {
     struct addr all[ADDRESSES_MAX];

@@ -54,6 +54,7 @@ static const struct nat_config usual_nat = {.translates = true,
 
 static void draw_nat(struct nat_config *c, uint64_t *rng)
 {
+    uint64_t more = ~*rng; /* what came later to be drawn changes no other draw */
     *c = (struct nat_config){
         .translates = true,
         .mapping = (enum nat_mapping)(NAT_MAPPING_ENDPOINT_INDEPENDENT +
@@ -68,7 +69,15 @@ static void draw_nat(struct nat_config *c, uint64_t *rng)
         .udp_us = SECONDS(20 + rng_below(rng, 160)),
         .range_size = 512,
         .clamps = rng_below(rng, 2) == 0,
+        .keeps_low = rng_below(&more, 2) == 0,
+        .overloads = rng_below(&more, 3) == 0,
+        .rst_closes = rng_below(&more, 3) == 0,
+        .drops_syn = rng_below(&more, 6) == 0,
     };
+    if (c->ports == NAT_PORTS_RANGE && rng_below(&more, 2) == 0)
+        c->ports = NAT_PORTS_RANGE_RANDOM;
+    if (rng_below(&more, 3) == 0)
+        c->udp_first_us = SECONDS(10 + rng_below(&more, 20));
 }
 
 static void draw_wire(struct vnet_wire *w, uint64_t *rng)
@@ -280,8 +289,9 @@ const char *scene_part_name(enum scene_part part)
 
 static void tell_nat(const struct nat_config *c)
 {
-    (void)printf(" %d/%d/%d%s%s", c->mapping, c->filtering, c->ports,
-                 c->blocks_udp ? " no UDP" : "", c->rejects_tcp ? " RST" : "");
+    (void)printf(" %d/%d/%d%s%s%s", c->mapping, c->filtering, c->ports,
+                 c->blocks_udp ? " no UDP" : "", c->rejects_tcp ? " RST" : "",
+                 c->drops_syn ? " no SYN" : "");
 }
 
 void scene_tell(const struct scene *s)

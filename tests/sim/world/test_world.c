@@ -196,6 +196,100 @@ static void test_nat_forgets(void **state)
     town_free(t);
 }
 
+/* The outer end of what port `from` of that inner host sends, or ADDR_NONE. */
+static struct addr through(struct nat *n, const char *from, const char *to,
+                           uint64_t now_us, uint64_t *rng)
+{
+    struct addr a = at(from), b = at(to);
+    return nat_out(n, VPROTO_UDP, &a, &b, 0, now_us, rng) ? a : (struct addr){0};
+}
+
+/* How ports and addresses are given, as operators of NATs name it (RFC 6888, 7422). */
+static void test_nat_ports(void **state)
+{
+    (void)state;
+    struct nat n;
+    uint64_t rng = 1;
+    struct nat_config c = {.translates = true,
+                           .mapping = NAT_MAPPING_ADDRESS_PORT_DEPENDENT,
+                           .filtering = NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+                           .ports = NAT_PORTS_RANDOM,
+                           .keeps_low = true,
+                           .ext = at("203.0.113.1:0"),
+                           .more = {at("203.0.113.2:0"), at("203.0.113.3:0")},
+                           .more_count = 2};
+    nat_init(&n, &c);
+    struct addr a = through(&n, "192.168.1.10:700", "203.0.113.10:1", 0, &rng);
+    assert_in_range(a.port, 600, 1023);
+    for (int i = 0; i < 20; i++) { /* paired: one inner address keeps one outer one */
+        char to[] = "203.0.113.10:20";
+        to[14] = (char)('0' + i % 10);
+        to[13] = (char)('2' + i / 10);
+        struct addr b = through(&n, "192.168.1.10:7000", to, 0, &rng);
+        assert_true(addr_ip_equal(&a, &b) && b.port >= 1024);
+        assert_true(nat_owns(&n, &b));
+    }
+    nat_fini(&n);
+    c.pool_arbitrary = true;
+    c.ports = NAT_PORTS_RANGE_RANDOM;
+    c.range_size = 32;
+    nat_init(&n, &c);
+    bool differs = false;
+    for (int i = 0; i < 9; i++) {
+        char to[] = "203.0.113.10:1";
+        to[13] = (char)('1' + i);
+        struct addr b = through(&n, "192.168.1.10:7000", to, 0, &rng);
+        differs = differs || !addr_ip_equal(&a, &b);
+        assert_int_equal(b.port / 32,
+                         through(&n, "192.168.1.10:8000", to, 0, &rng).port / 32);
+    }
+    assert_true(differs);
+    nat_fini(&n);
+}
+
+/* Limits of new flows and of sessions, and who is banned for what. */
+static void test_nat_limits(void **state)
+{
+    (void)state;
+    struct nat n;
+    uint64_t rng = 1;
+    struct nat_config c = {.translates = true,
+                           .mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT,
+                           .filtering = NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+                           .ext = at("203.0.113.1:0"),
+                           .new_per_s = 2,
+                           .sessions_each = 3};
+    nat_init(&n, &c);
+    static const char *const to[] = {"203.0.113.10:1", "203.0.113.10:2",
+                                     "203.0.113.10:3", "203.0.113.10:4"};
+    unsigned got = 0;
+    for (int second = 0; second < 3; second++)
+        for (int i = 0; i < 4; i++)
+            got +=
+                through(&n, "192.168.1.10:7000", to[i], second * SECOND, &rng).port !=
+                0;
+    assert_int_equal(got, 2 + 3 + 3); /* two, one more, and the fourth never */
+    assert_int_equal(nat_sessions(&n, 3 * SECOND), 3);
+    nat_fini(&n);
+    c.new_per_s = c.sessions_each = 0;
+    c.ban_new_per_s = 3;
+    c.ban_unexpected = 2;
+    c.ban_us = 5 * SECOND;
+    nat_init(&n, &c);
+    for (int i = 0; i < 4; i++)
+        (void)through(&n, "192.168.1.10:7000", to[i], 0, &rng);
+    struct addr a = at("203.0.113.10:1"), b = at("203.0.113.1:7000"), scan = b;
+    assert_false(nat_in(&n, VPROTO_UDP, &a, &b, 0, SECOND)); /* nothing reaches it */
+    assert_int_equal(through(&n, "192.168.1.10:7000", to[0], 4 * SECOND, &rng).port, 0);
+    assert_true(nat_in(&n, VPROTO_UDP, &a, &b, 0, 6 * SECOND));
+    for (scan.port = 1; scan.port < 3; scan.port++)
+        assert_false(nat_in(&n, VPROTO_UDP, &a, &scan, 0, 7 * SECOND));
+    b = at("203.0.113.1:7000");
+    assert_false(nat_in(&n, VPROTO_UDP, &a, &b, 0, 8 * SECOND));
+    assert_int_equal(n.banned, 2);
+    nat_fini(&n);
+}
+
 static void test_hairpin(void **state)
 {
     (void)state;
@@ -449,6 +543,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nat_kinds),  cmocka_unit_test(test_nat_forgets),
+        cmocka_unit_test(test_nat_ports),  cmocka_unit_test(test_nat_limits),
         cmocka_unit_test(test_hairpin),    cmocka_unit_test(test_stream),
         cmocka_unit_test(test_same_seed),  cmocka_unit_test(test_refused),
         cmocka_unit_test(test_both_call),  cmocka_unit_test(test_reset),
