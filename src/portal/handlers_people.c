@@ -106,6 +106,14 @@ static void get_login(struct request *r)
         show_login(r, MHD_HTTP_OK, NULL, NULL);
 }
 
+static void get_join(struct request *r)
+{
+    struct page_login_state s;
+    request_state(r, &s);
+    page_join(&r->html, &s);
+    request_answer(r, MHD_HTTP_OK);
+}
+
 static void post_code(struct request *r)
 {
     char token[LOGIN_TOKEN_TEXT_LEN], step[LOGIN_TOKEN_TEXT_LEN];
@@ -438,9 +446,10 @@ struct page {
 };
 
 static const struct page pages[] = {
-    {"", false, true, get_home},        {"login", false, false, get_login},
-    {"login", true, false, post_login}, {"logout", true, false, post_logout},
-    {"open", true, true, post_open},    {"close", true, true, post_close},
+    {"", false, true, get_home},          {"login", false, false, get_login},
+    {"join", false, false, get_join},     {"login", true, false, post_login},
+    {"logout", true, false, post_logout}, {"open", true, true, post_open},
+    {"close", true, true, post_close},
 };
 
 static void ask_to_log_in(struct request *r)
