@@ -251,6 +251,24 @@ void device_hello(struct device *d, bool host, bool token)
     device_send(d, &m);
 }
 
+Control introduce_to(const struct device *host)
+{
+    Control m = Control_init_zero;
+    m.which_body = Control_introduce_tag;
+    memcpy(m.peer, host->key.pub, KEY_LEN);
+    randombytes_buf(m.conv, CONV_LEN);
+    m.body.introduce.sealed.size = 1024;
+    randombytes_buf(m.body.introduce.sealed.bytes, 1024);
+    m.body.introduce.early.size = 1200;
+    return m;
+}
+
+void ping_pong(struct device *d)
+{
+    device_send(d, &(Control){.which_body = Control_ping_tag});
+    (void)device_expect(d, Control_pong_tag);
+}
+
 void device_accept(struct device *host, const Control *in, bool listed)
 {
     Control m = Control_init_zero;

@@ -74,6 +74,10 @@ void device_kill(struct device *d);
 struct device *rig_join(struct rig *r, bool host);
 void device_hello(struct device *d, bool host, bool token);
 void device_send(struct device *d, const Control *m);
+/* An introduction to that host, sealed and early parts of random bytes. */
+Control introduce_to(const struct device *host);
+/* All that it was sent before has come when this returns. */
+void ping_pong(struct device *d);
 /* What a host answers to the Introduce that it lets in: `listed`, or only invited. */
 void device_accept(struct device *host, const Control *in, bool listed);
 /* Waits for a message with this tag and takes it and all before it. */
