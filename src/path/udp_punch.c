@@ -34,6 +34,7 @@ enum {
     PLAIN_FIRST_MS = 200,
     SAMPLE_TRIES = 3, /* then it counts for nothing */
     BINDINGS_FRESH_MS = 3000,
+    PREDICTION_LOOK_MS = 500, /* whether it is over */
 };
 
 /*
@@ -635,6 +636,12 @@ static void stop(void *k)
     rest(u);
 }
 
+/* Its sweep is not over, as on a machine that does much else. */
+static bool predicts(const struct udp_punch *u)
+{
+    return u->predict != NULL && !predict_is_over(u->predict);
+}
+
 /* Tells what the checks have come to. */
 static void report(struct udp_punch *u)
 {
@@ -652,7 +659,7 @@ static void report(struct udp_punch *u)
         }
         return;
     }
-    if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD) {
+    if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD && !predicts(u)) {
         STATE_GO(stage_next, u->stage, TOLD);
         bool peer_symmetric = u->told.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
                               u->told.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
@@ -695,6 +702,8 @@ static void pump(struct udp_punch *u)
         uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
         at = ms < at ? ms : at;
     }
+    if (u->stage == CHECKING && predicts(u) && at > now + PREDICTION_LOOK_MS)
+        at = now + PREDICTION_LOOK_MS;
     if (at == UINT64_MAX)
         timer_stop(&u->timer);
     else
