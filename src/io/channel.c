@@ -164,7 +164,8 @@ static int verify_peer(gnutls_session_t tls)
     struct channel *c = gnutls_session_get_ptr(tls);
     if (identity_peer_key(tls, c->peer) != 0)
         return GNUTLS_E_CERTIFICATE_ERROR;
-    if (c->is_client && !c->config.any_key && memcmp(c->peer, c->expect, KEY_LEN) != 0) {
+    if (c->is_client && !c->config.any_key &&
+        memcmp(c->peer, c->expect, KEY_LEN) != 0) {
         c->fail_err = POSTERN_ERR_KEY;
         return GNUTLS_E_CERTIFICATE_ERROR;
     }
