@@ -169,8 +169,11 @@ static bool offer(struct agent_host *h, const ServiceInfo *sv)
 {
     struct host *host = h->agent->host;
     struct service_list *l = &host->services;
-    struct service_offer o = {sv->name, h->known.name, (uint16_t)sv->port, sv->udp};
+    struct service_offer o = {sv->name, h->known.name, sv->title, (uint16_t)sv->port,
+                              sv->udp};
     char name[SERVICE_NAME_LEN];
+    if (service_list_retitle(l, h->number, sv->name, sv->title))
+        return true;
     if (sv->port == 0 || sv->port > 65535 ||
         service_list_offer(l, &o, h->agent, h->number) != 0 ||
         !service_list_called(l, h->number, sv->name, name))

@@ -225,16 +225,22 @@ int service_name_check(const char *name, struct fault *f)
     return parse_name(copy, name, strlen(name), f);
 }
 
+/* Text as people write it, without what a terminal or a page obeys. */
+static bool is_title(const char *text)
+{
+    bool good = true;
+    for (const char *c = text; good && *c != '\0'; c += good ? utf8_len(c) : 0)
+        good = (unsigned char)*c >= ' ' && *c != 127 && utf8_len(c) > 0;
+    return good;
+}
+
 /* "SERVICE TITLE"; returns the length of SERVICE. */
 static int parse_title(char title[static SERVICE_TITLE_LEN], const char *text,
                        struct fault *f)
 {
     size_t len = strcspn(text, " ");
     const char *at = text + len + strspn(text + len, " ");
-    bool good = true;
-    for (const char *c = at; good && *c != '\0'; c += good ? utf8_len(c) : 0)
-        good = (unsigned char)*c >= ' ' && *c != 127 && utf8_len(c) > 0;
-    if (!good)
+    if (!is_title(at))
         return fault_set(f, POSTERN_ERR_INVALID, "use letters",
                          "the title of '%.*s' has what is no letter", (int)len, text);
     if (strlen(at) >= SERVICE_TITLE_LEN)
@@ -390,6 +396,19 @@ static struct service_target *find_offer(const struct service_list *l, uint64_t 
     return NULL;
 }
 
+bool service_list_retitle(struct service_list *l, uint64_t by, const char *name,
+                          const char *title)
+{
+    size_t at;
+    const struct service_target *t = find_offer(l, by, name, &at);
+    struct service *s = t != NULL ? &l->items[at] : NULL;
+    if (s == NULL || t != &s->targets[0] || strlen(title) >= sizeof(s->title) ||
+        !is_title(title) || strcmp(s->title, title) == 0)
+        return false;
+    (void)snprintf(s->title, sizeof(s->title), "%s", title);
+    return true;
+}
+
 int service_list_offer(struct service_list *l, const struct service_offer *o,
                        const void *owner, uint64_t by)
 {
@@ -413,6 +432,8 @@ int service_list_offer(struct service_list *l, const struct service_offer *o,
         s->targets[s->target_count++] = *t;
         return 0;
     }
+    if (is_title(o->title))
+        (void)snprintf(fresh.title, sizeof(fresh.title), "%s", o->title);
     for (size_t i = 0; o->name[i] != '\0'; i++)
         fresh.name[i] = (char)tolower((unsigned char)o->name[i]);
     return service_list_add(l, &fresh, owner);

@@ -109,11 +109,15 @@ bool service_list_drop(struct service_list *l, const void *owner);
  */
 struct service_offer {
     const char *name, *instance;
+    const char *title; /* a stranger's word; the first one's of several instances */
     uint16_t port;
     bool udp;
 };
 MUST_CHECK int service_list_offer(struct service_list *l, const struct service_offer *o,
                                   const void *owner, uint64_t by);
+/* Its title is another now; true when that changed what people see. */
+bool service_list_retitle(struct service_list *l, uint64_t by, const char *name,
+                          const char *title);
 /* Takes one offer of `by` away, or with NULL all of them; true when there was
  * something. */
 bool service_list_withdraw(struct service_list *l, uint64_t by, const char *name);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/link.h"
 #include "io/loop.h"
 #include "portal/devices.h"
 #include "portal/doors.h"
@@ -104,6 +105,20 @@ static void get_login(struct request *r)
         request_redirect(r, form_local_path(r->fields.next) ? r->fields.next : "/");
     else
         show_login(r, MHD_HTTP_OK, NULL, NULL);
+}
+
+static void get_join(struct request *r)
+{
+    const struct place *p = &r->rooms->place;
+    struct page_login_state s;
+    char at[sizeof(p->name) + 16];
+    bool v6 = strchr(p->name, ':') != NULL;
+    int n = snprintf(at, sizeof(at), v6 ? "[%s]" : "%s", p->name);
+    if (p->port != LINK_DEFAULT_PORT)
+        (void)snprintf(at + n, sizeof(at) - (size_t)n, ":%u", p->port);
+    request_state(r, &s);
+    page_join(&r->html, &s, at);
+    request_answer(r, MHD_HTTP_OK);
 }
 
 static void post_code(struct request *r)
@@ -438,9 +453,10 @@ struct page {
 };
 
 static const struct page pages[] = {
-    {"", false, true, get_home},        {"login", false, false, get_login},
-    {"login", true, false, post_login}, {"logout", true, false, post_logout},
-    {"open", true, true, post_open},    {"close", true, true, post_close},
+    {"", false, true, get_home},          {"login", false, false, get_login},
+    {"join", false, false, get_join},     {"login", true, false, post_login},
+    {"logout", true, false, post_logout}, {"open", true, true, post_open},
+    {"close", true, true, post_close},
 };
 
 static void ask_to_log_in(struct request *r)

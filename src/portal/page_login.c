@@ -60,5 +60,8 @@ void page_login(struct html *out, const struct login_view *v)
         ask_code(out, v);
     else
         ask_password(out, v);
+    if (!v->ask_code)
+        html_add(out, "<p><a href=\"/join\">You have a link or a code in place of a "
+                      "name?</a></p>\n");
     layout_end(out);
 }

@@ -110,6 +110,29 @@ def test_a_host_without_a_route_serves_the_world(lan):
     assert nas.ns.run("ip", "route", "get", "192.0.2.10", check=False).strip() == ""
 
 
+def test_a_title_is_seen_through_the_agent(lan):
+    g = lan.g
+    lan.start_agent()
+    nas = lan.machine("nas", 31)
+    peer_at(lan, nas)
+    proc = lan.hand_over(nas, "nas", "data=7000 Holiday pictures", "plain=7001")
+    published(lan, "data/nas")
+    g.join()
+    up = g.client.start("up")
+    up.wait_event("service", 20)
+
+    def titles():
+        return g.client.run("ls").event("host").get("titles")
+    wait_until(lambda: titles() == ["data: Holiday pictures"], 20, "the title")
+    to = g.connect("data")
+    assert proc.who.run("serve", "--reload", "--", "data=7000 Another", "plain=7001").event("reloaded")
+    wait_until(lambda: titles() == ["data: Another"], 20, "another title")
+    assert not lan.g.host_proc.find("withdrawn"), "a title is no other service"
+    assert proc.who.run("serve", "--reload", "--", "data=7000", "plain=7001").event("reloaded")
+    wait_until(lambda: titles() is None, 20, "no title")
+    assert g.client.peer("echo", "127.0.0.1", to.port, 100_000, 3).status == 0
+
+
 def test_who_was_at_a_broker_once_makes_no_invite_to_it(lan):
     lan.start_agent()
     nas = lan.machine("nas", 31)

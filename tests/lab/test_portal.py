@@ -138,6 +138,15 @@ def test_ports_have_their_gates_again_when_the_helper_is_back(by_port):
     assert connection.running
 
 
+def test_who_was_invited_is_told_what_to_do(site):
+    """Without a login; and the page has no place for the invite itself."""
+    guest = site.browser("guest")
+    assert 'href="/join"' in guest.get("/login").text
+    page = guest.get("/join")
+    assert page.status == 200 and f"7-crossover-clockwork@{site.address}" in page.text, page.text
+    assert "postern join" in page.text and "<input" not in page.text
+
+
 def test_the_title_of_a_service(site):
     site.gate.start_host("web=8080 Holiday <pictures>", "22")
     site.add("anna")

@@ -46,7 +46,7 @@ test("each page, light and dark, on phone and desktop", async (t) => {
     .filter((f) => f.endsWith(".html") && !f.startsWith("fragment-"))
     .map((f) => path.basename(f, ".html"));
   assert.ok(names.length > 15, "the preview wrote its pages");
-  const some = ["home-hostile", "login-code-problem", "message", "owner-24",
+  const some = ["home-hostile", "join", "login-code-problem", "message", "owner-24",
     "owner-hostile", "owner-invite"];
   const looks = [["phone", PHONE, ["light", "dark"]], ["desktop", DESKTOP, ["dark", "light"]]];
   for (const name of short ? some : names)
@@ -62,7 +62,7 @@ test("each page, light and dark, on phone and desktop", async (t) => {
 });
 
 test("on the smallest phone, and with text twice as large, nothing scrolls sideways", async () => {
-  for (const name of ["login-code-problem", "home-typical", "home-long", "owner-invite",
+  for (const name of ["join", "login-code-problem", "home-typical", "home-long", "owner-invite",
     "owner-24", "owner-long", "message"]) {
     await visit(name, { viewport: SMALLEST }, async (page) => {
       await shoot(page, path.join(out, `${name}-smallest-light.png`));

@@ -25,6 +25,12 @@ static void login(struct html *out)
     page_login(out, &v);
 }
 
+static void join(struct html *out)
+{
+    struct page_login_state s = state(NULL);
+    page_join(out, &s, "meet.example.org");
+}
+
 static void login_problem(struct html *out)
 {
     struct login_view v = {.state = state(NULL), .name = "maria", .next = "/"};
@@ -382,6 +388,7 @@ static void picture(struct html *out)
 
 const struct sample samples[] = {
     {"login", login},
+    {"join", join},
     {"login-problem", login_problem},
     {"login-code", login_code},
     {"login-code-problem", login_code_problem},
