@@ -191,7 +191,10 @@ static void on_rotate(struct host_client *c, const Rotate *r)
         send_denied(c, REFUSE_DENIED, "the new key is not signed by the old one");
         return;
     }
-    int err = roster_rotate(c->host->roster, c->who.listed, r->new_key);
+    int err = portal_has_key(c->host, r->new_key) ||
+                      memcmp(r->new_key, c->host->key.pub, KEY_LEN) == 0
+                  ? POSTERN_ERR_INVALID /* which are never on the list */
+                  : roster_rotate(c->host->roster, c->who.listed, r->new_key);
     if (err != 0) {
         send_denied(c, REFUSE_DENIED,
                     err == POSTERN_ERR_DENIED    ? "this device's new key was removed"
