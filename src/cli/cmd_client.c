@@ -247,6 +247,7 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
     struct netcheck_config c = {.out = out, .key = &key};
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     c.state = state.path;
+    c.deep = o->values[OPT_DEEP].given;
     if (err == 0 && o->values[OPT_BROKER].given)
         (void)snprintf(link, sizeof(link), "%s", o->values[OPT_BROKER].text);
     else if (err == 0)

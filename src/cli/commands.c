@@ -369,13 +369,14 @@ const struct command commands[] = {
     },
     {
         .name = "netcheck",
-        .synopsis = "[--broker LINK]",
+        .synopsis = "[--deep] [--broker LINK]",
         .summary = "what this network's NAT and firewall let through",
         .about =
             "Asks the broker how this network's NAT maps and filters (RFC 5780), whether UDP\n"
-            "and IPv6 get through, how large a packet may be, and how far the broker is.",
+            "and IPv6 get through, from which addresses of this machine, how large a packet may\n"
+            "be, and how far the broker is; and says in a line what that means for direct paths.",
         .example = "postern netcheck",
-        .options = WITH_JSON | OPTION_BIT(OPT_BROKER),
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_DEEP),
         .run = cmd_netcheck,
     },
     {

@@ -44,10 +44,11 @@ static const struct event_words event_table[] = {
     {"refused",  "{peer}: {service} {code}: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s][, not direct: {why}]"},
     {"daemon",   "{role}: running {running}"},
-    {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
+    {"netcheck", "{profile}[\n  would help: {needs}]\n  {words}[\n  seen as {seen_as}][\n  from: {uplinks}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
-                 "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
-                 "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
+                 "[\n  broker {broker}][ at {broker_at}][: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
+                 "[\n  port mapping by the router: {port_mapping}][: {mapping_note}][\n  double NAT: {double_nat}][, NAT64: {nat64}][, hairpin: {hairpin}]"
+                 "[\n  idle: {idle}][\n  not tested: {not_tested}][\n  {more}]"},
     {"left",     "lost {peer}[: {reason}][; {do}]"},
     {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},

@@ -134,3 +134,10 @@ def test_a_mapping_that_leads_nowhere_is_not_offered(gate, work, kind):
     no = proc.wait_event("rejected", 20, kind=kind)
     assert "leads nowhere" in no["reason"] and OUTSIDE in no["reason"], no
     assert "packets 0 " in g.topo.inet.run("nft", "list", "counters"), "a stranger was sent something"
+
+
+def test_netcheck_says_that_a_mapping_leads_nowhere(gate, work):
+    g = start(gate, work, "b", leads_here=False)
+    found = g.client.run("netcheck", timeout=40).event("netcheck")
+    assert found["port_mapping"] == "no" and "leads nowhere" in found["mapping_note"], found
+    assert found["double_nat"] == "yes", found

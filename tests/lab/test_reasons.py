@@ -125,6 +125,51 @@ def test_no_path_kind_in_common(gate):
     says(done, 1, "allow no path kind in common")
 
 
+# ------------------------------------------------------------------------------ netcheck
+
+@pytest.mark.parametrize("kind, ease, words", [
+    ("masq", "easy", "as most home routers have it"), ("sym", "hard", "random ports"),
+    ("fw", "easy", "no NAT, a firewall"), ("masq+udp_blocked", "blocked", "over TCP only")])
+def test_netcheck_profiles_the_nat(gate, kind, ease, words):
+    g = joined(gate, host="masq", client=kind)
+    found = g.client.run("netcheck", timeout=60).event("netcheck")
+    assert found["ease"] == ease and words in found["profile"], found
+    assert bool(found.get("needs")) == (ease in ("hard", "blocked")), found
+    assert found["broker"] == "192.0.2.10:443" and found["broker_at"] == "192.0.2.10:443", found
+    own = g.topo.client.address
+    seen = "no answer" if ease == "blocked" else f"as {found['seen_as'].rsplit(':', 1)[0]}"
+    assert f"{own} {seen}" in found["uplinks"], found
+    text = g.client.run("netcheck", timeout=60, json=False).stdout
+    assert words in text.splitlines()[0], text
+
+
+def test_netcheck_sent_nothing_and_says_so(gate):
+    g = joined(gate, host="masq", client="masq")
+    g.client.ns.nft(NO_UDP_OUT)
+    found = g.client.run("netcheck", timeout=60).event("netcheck")
+    assert found["udp"] == "unknown" and "no request left this machine" in found["words"], found
+    assert found["udp_rtt_ms"] is None, found
+
+
+def test_netcheck_deep_measures_idle_times(gate):
+    """The router forgets a silent UDP flow after 20 s."""
+    g = joined(gate, host="masq", client="masq")
+    box = g.topo.sites["b"].box
+    for key in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+        box.sysctl(f"net.netfilter.{key}", 18)
+    found = g.client.run("netcheck", "--deep", timeout=200).event("netcheck")
+    assert found["idle_lives_s"] == 10 and found["idle_dies_s"] == 25, found
+    assert "lives for 10 s, not for 25" in found["idle"] and found["hairpin"] == "no", found
+
+
+def test_ping_all_ends_with_a_table(gate):
+    g = joined(gate, host="masq", client="masq")
+    done = g.client.run("ping", "--all", "--paths", "udp-punch,udp-knock,relay", HOST, json=False, timeout=90)
+    table = [x.split() for x in done.stdout.splitlines()[-4:]]
+    assert table[0][:2] == ["path", "kind"], done.stdout
+    assert [x[:2] for x in table[1:]] == [["udp-punch", "works"], ["udp-knock", "no"], ["relay", "works"]], table
+
+
 def test_a_proxy_may_be_what_is_missing(gate):
     """Nothing leads to the broker, and this machine has a network."""
     g = joined(gate, host="masq", client="masq")
