@@ -153,6 +153,22 @@ def test_a_host_in_other_words(stood):
     says(g.client.run("ping", "me@office:22", json=False), 1, "there is no host 'me@office:22'")
 
 
+def test_ports_with_commas_are_services(gate):
+    """And what stands in for another is named where it is said what is published."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    proc = g.programs.start(g.host.ns, "serve", postern(), "serve", "--broker", g.link, "--name", HOST, "2222,7000",
+                            "web=7001,7000", env=g.host.env)
+    wait_until(lambda: "web " in proc.stdout, 20, "the services")
+    lines = [" ".join(x.split()) for x in proc.stdout.splitlines()]
+    for line in ("2222 tcp 127.0.0.1:2222 nothing listens there yet: start it", "7000 tcp 127.0.0.1:7000 answers",
+                 "web tcp 127.0.0.1:7001, else 127.0.0.1:7000 answers"):
+        assert line in lines, proc.stdout
+    says(g.host.run("serve", "--state", "/nonexistent", "--broker", g.link, "22,10.0.0.2:80", json=False), 2,
+         "'22,10.0.0.2:80' has ports and more without a name; write one service as NAME=A,B, and several with spaces")
+
+
 def test_a_listener_for_everybody_is_warned_of(stood):
     """Both kinds, beside `up` too; nobody is warned of what only this machine reaches."""
     g = stood
