@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,7 @@ enum bridge_end {
 struct stdio_bridge {
     int fd;   /* the threads' end of the pair */
     int wake; /* a flag: nobody reads stdout any more */
+    atomic_bool stdin_over; /* with it the process ends, and so its sockets */
     pthread_mutex_t lock;
     struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
@@ -152,6 +154,7 @@ static void *copy_in(void *arg)
         tell(b, BRIDGE_UNREAD, err);
         return NULL;
     }
+    atomic_store(&b->stdin_over, true);
     sock_end_writing(b->fd);
     if (!unread(b)) /* it may come to that later */
         (void)wait_for(b, -1, 0, 0);
@@ -161,10 +164,16 @@ static void *copy_in(void *arg)
 
 /* ----------------------------------------------------------------- stdout's thread */
 
-/* Its reader sees the end; the number stays taken, so that nothing else gets it. */
-static void end_stdout(void)
+/*
+ * Its reader sees the end; the number stays taken, so that nothing else gets it. A
+ * socket that is stdin as well (of `postern send`, inetd, socat) stays open by that: its
+ * end is said.
+ */
+static void end_stdout(const struct stdio_bridge *b)
 {
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (!atomic_load(&b->stdin_over) && stdfd_is_stdin(STDOUT_FILENO))
+        sock_end_writing(STDOUT_FILENO);
     if (null < 0 || dup2(null, STDOUT_FILENO) < 0)
         (void)close(STDOUT_FILENO);
     if (null >= 0)
@@ -222,8 +231,9 @@ static void *copy_out(void *arg)
         err = stdfd_was_closed(STDOUT_FILENO) ? EBADF : write_all(buf, (size_t)n);
     }
     free(buf);
-    if (any && err == 0)
-        end_stdout(); /* else it may still have to say why nothing came */
+    /* Not before the words why nothing came: then the stream broke, both ways. */
+    if (err == 0 && (any || !sock_is_over(b->fd)))
+        end_stdout(b);
     tell(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
     return NULL;
 }
