@@ -14,6 +14,7 @@
 #include "client/share.h"
 #include "core/guess.h"
 #include "io/lack.h"
+#include "io/local_fault.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/ready.h"
@@ -44,8 +45,8 @@ enum bridge_end {
  * process ends, and so this is never freed before. What they report is under the lock.
  */
 struct stdio_bridge {
-    int fd;   /* the threads' end of the pair */
-    int wake; /* a flag: nobody reads stdout any more */
+    int fd;                 /* the threads' end of the pair */
+    int wake;               /* a flag: nobody reads stdout any more */
     atomic_bool stdin_over; /* with it the process ends, and so its sockets */
     pthread_mutex_t lock;
     struct wake done; /* closed when the loop's side is gone */
@@ -166,8 +167,8 @@ static void *copy_in(void *arg)
 
 /*
  * Its reader sees the end; the number stays taken, so that nothing else gets it. A
- * socket that is stdin as well (of `postern send`, inetd, socat) stays open by that: its
- * end is said.
+ * socket that is stdin as well (of `postern send`, inetd, socat) stays open by that:
+ * its end is said.
  */
 static void end_stdout(const struct stdio_bridge *b)
 {
@@ -565,9 +566,10 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
             (c->wait_ms == 0 ||
              share_reach(client_statedir(s.client), h.name) == SHARE_REACHES)) {
             rc = start_shared(&s);
-            if (rc != 0)
-                (void)fault_set(f, rc, "try again",
-                                "'postern up' did not take the request");
+            if (rc == POSTERN_ERR_NOMEM)
+                (void)fault_lack(f, rc);
+            else if (rc != 0)
+                (void)local_fault(client_statedir(s.client), "up", rc, f);
         } else {
             rc = client_peer(s.client, s.host, &s.peer, f);
         }
