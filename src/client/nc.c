@@ -42,13 +42,15 @@ enum bridge_end {
 /*
  * Between this process's stdin and stdout and a connected socket: two threads that
  * block, so that shared terminals and files keep their modes. They may block until the
- * process ends, and so this is never freed before. What they report is under the lock.
+ * process ends, and so the last of the three that leaves frees this. What they report
+ * is under the lock.
  */
 struct stdio_bridge {
     int fd;                 /* the threads' end of the pair */
     int wake;               /* a flag: nobody reads stdout any more */
     atomic_bool stdin_over; /* with it the process ends, and so its sockets */
     pthread_mutex_t lock;
+    unsigned holders; /* the two threads and the loop's side */
     struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
     int error[BRIDGE_END_COUNT]; /* of errno */
@@ -56,7 +58,21 @@ struct stdio_bridge {
     void *ctx;
 };
 
-static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
+static void let_go(struct stdio_bridge *b)
+{
+    (void)pthread_mutex_lock(&b->lock);
+    bool last = --b->holders == 0;
+    (void)pthread_mutex_unlock(&b->lock);
+    if (!last)
+        return;
+    (void)close(b->fd);
+    (void)close(b->wake);
+    (void)pthread_mutex_destroy(&b->lock);
+    free(b);
+}
+
+/* The last thing that a thread does with it. */
+static void leave(struct stdio_bridge *b, enum bridge_end how, int error)
 {
     (void)pthread_mutex_lock(&b->lock);
     b->ended[how] = true;
@@ -64,6 +80,7 @@ static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
     if (wake_is_open(&b->done))
         wake_up(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
+    let_go(b);
 }
 
 static void on_done(void *ctx)
@@ -152,14 +169,14 @@ static void *copy_in(void *arg)
     int err = buf != NULL ? copy_stdin(b, buf) : ENOMEM;
     free(buf);
     if (err != 0) { /* half of it is no whole: the stream gets no end */
-        tell(b, BRIDGE_UNREAD, err);
+        leave(b, BRIDGE_UNREAD, err);
         return NULL;
     }
     atomic_store(&b->stdin_over, true);
     sock_end_writing(b->fd);
     if (!unread(b)) /* it may come to that later */
         (void)wait_for(b, -1, 0, 0);
-    tell(b, BRIDGE_LEFT, 0);
+    leave(b, BRIDGE_LEFT, 0);
     return NULL;
 }
 
@@ -235,7 +252,7 @@ static void *copy_out(void *arg)
     /* Not before the words why nothing came: then the stream broke, both ways. */
     if (err == 0 && (any || !sock_is_over(b->fd)))
         end_stdout(b);
-    tell(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
+    leave(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
     return NULL;
 }
 
@@ -263,6 +280,7 @@ static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
         return POSTERN_ERR_NOMEM;
     }
     (void)pthread_mutex_init(&b->lock, NULL);
+    b->holders = 3;
     b->fd = pair[1];
     b->on_end = on_end;
     b->ctx = ctx;
@@ -276,8 +294,7 @@ static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     return 0;
 }
 
-/* The loop must run once more. */
-static void bridge_free(struct stdio_bridge *b)
+static void bridge_close(struct stdio_bridge *b)
 {
     if (b == NULL)
         return;
@@ -285,6 +302,7 @@ static void bridge_free(struct stdio_bridge *b)
     wake_close(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
     sock_end(b->fd); /* ends the threads, where nothing else holds them */
+    let_go(b);
 }
 
 /* ------------------------------------------------------------------------- the run */
@@ -577,7 +595,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     if (rc == 0)
         rc = client_run(s.client, f);
     calls_free(s.calls);
-    bridge_free(s.bridge);
+    bridge_close(s.bridge);
     timer_stop(&s.tick);
     client_close(s.client);
     return rc;

@@ -28,8 +28,13 @@
 
 #define SERVICE "receive"
 
-enum { DRAW_US = 200000, TELL_US = 5000000, HELLO_US = 5000000, LOOK_MS = 200,
-       END_MS = 5000 };
+enum {
+    DRAW_US = 200000,
+    TELL_US = 5000000,
+    HELLO_US = 5000000,
+    LOOK_MS = 200,
+    END_MS = 5000
+};
 
 /* From its last sign of life: said; over, before its first word and later on. */
 enum { SAY_S = 5, FIRST_S = 30, LATE_S = 300 };

@@ -155,6 +155,7 @@ def test_nc_ends_with_its_reader(stood, shared):
             proc.popen.stdin.flush()
             proc.wait_line("over", 15)
             assert proc.wait(5) == 0 and proc.lines[0].strip() == "3", proc.stdout
+            assert not proc.stderr, proc.stderr   # with sanitizers: nothing is left
 
 
 def test_nc_sends_all_though_nobody_reads(stood):
