@@ -248,7 +248,7 @@ def test_a_stopped_serve_is_named_by_each_command_that_asks_it(warm):
     try:
         began = {args: g.host.start(*args)
                  for args in (("serve", "--reload"), ("access", "public", "one"),
-                              ("invite",))}
+                              ("share", g.work), ("receive", g.work), ("invite",))}
         for args, proc in began.items():
             assert proc.wait(14) == (0 if args[0] == "invite" else 1), args
             said = lines_of(proc)
