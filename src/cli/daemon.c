@@ -6,57 +6,11 @@
 #include <unistd.h>
 
 #include "io/local.h"
+#include "io/local_fault.h"
 #include "io/log.h"
 #include "io/ready.h"
 
 enum { WORD_MS = 5000, TIMEOUT_MS = 5000, RELOAD_TIMEOUT_MS = 10000 };
-
-/* One that does not answer: stopped from its terminal, or stuck. */
-static int silent_fault(const struct statedir *s, const char *role, int err,
-                        struct fault *f)
-{
-    struct statedir_holder h;
-    char advice[64] = "end it and start it again";
-    (void)statedir_held(s, role, &h);
-    if (!h.stopped)
-        return fault_set(f, err, advice, "the running 'postern %s' does not answer",
-                         role);
-    (void)snprintf(advice, sizeof(advice), "let it go on with 'kill -CONT %ld'", h.pid);
-    return fault_set(f, err, advice,
-                     "the running 'postern %s' is stopped (process %ld) and does not "
-                     "answer",
-                     role, h.pid);
-}
-
-/* If it runs without a socket: none fits in a full directory, or it was deleted. */
-static int deaf_fault(const struct statedir *s, const char *role, struct fault *f)
-{
-    struct statedir_holder h;
-    if (!statedir_held(s, role, &h))
-        return 0;
-    return fault_set(f, POSTERN_ERR_CLOSED, "end it and start it again",
-                     "'postern %s' runs (process %ld) and cannot be asked: its socket "
-                     "is not there",
-                     role, h.pid);
-}
-
-static int daemon_fault(const struct statedir *s, const char *role, int err,
-                        struct fault *f)
-{
-    switch (err) {
-    case POSTERN_ERR_PERM:
-        return fault_set(f, err, "run this as the user who started it",
-                         "the running 'postern %s' belongs to another user", role);
-    case POSTERN_ERR_TIMEOUT:
-        return silent_fault(s, role, err, f);
-    case POSTERN_ERR_PROTO:
-        return fault_set(f, err, "restart it, so that both are the same version",
-                         "the answer of the running 'postern %s' makes no sense", role);
-    default:
-        return fault_set(f, err, "try again",
-                         "the running 'postern %s' ended before it answered", role);
-    }
-}
 
 /*
  * One reply. Who waits for longer than WORD_MS is told what for; one that is stopped
@@ -73,7 +27,7 @@ static int recv_told(int fd, const struct statedir *s, const char *role, int tim
     (void)statedir_held(s, role, &h);
     if (h.stopped)
         return POSTERN_ERR_TIMEOUT;
-    (void)silent_fault(s, role, POSTERN_ERR_TIMEOUT, &why);
+    (void)local_fault_silent(s, role, POSTERN_ERR_TIMEOUT, &why);
     log_warn("waiting: %s", why.what);
     return local_recv(fd, r, timeout_ms - WORD_MS);
 }
@@ -91,7 +45,7 @@ static int read_replies(int fd, const struct statedir *s, const char *role,
     do {
         int err = recv_told(fd, s, role, timeout_ms, last);
         if (err != 0)
-            return daemon_fault(s, role, err, f);
+            return local_fault(s, role, err, f);
         if (last->code != 0)
             return fault_set(f, (int)last->code, last->advice, "%s", last->reason);
         if (to->each != NULL && last->json[0] != '\0')
@@ -112,12 +66,12 @@ static int ask(const struct statedir *s, const char *role, enum local_op op,
     statedir_socket(s, role, path);
     int err = local_dial(path, &fd);
     if (err == POSTERN_ERR_NOTFOUND)
-        return deaf_fault(s, role, f);
+        return local_fault_deaf(s, role, f);
     if (err != 0)
-        return daemon_fault(s, role, err, f);
+        return local_fault(s, role, err, f);
     err = local_send(fd, &req, -1);
     err = err != 0
-              ? daemon_fault(s, role, err, f)
+              ? local_fault(s, role, err, f)
               : read_replies(fd, s, role, timeout_ms, to, last != NULL ? last : &r, f);
     (void)close(fd);
     return err != 0 ? err : 1;
@@ -171,7 +125,7 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
     }
     if (err != POSTERN_ERR_TIMEOUT)
         return;
-    (void)silent_fault(s, role, err, &why);
+    (void)local_fault_silent(s, role, err, &why);
     log_warn("%s; going on without it", why.what);
 }
 
@@ -184,13 +138,13 @@ int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,
     struct statedir_holder h;
     int fd;
     if (statedir_held(s, role, &h) && h.stopped)
-        return silent_fault(s, role, POSTERN_ERR_TIMEOUT, f);
+        return local_fault_silent(s, role, POSTERN_ERR_TIMEOUT, f);
     statedir_socket(s, role, path);
     int err = local_dial(path, &fd);
     if (err == POSTERN_ERR_NOTFOUND)
-        return deaf_fault(s, role, f);
+        return local_fault_deaf(s, role, f);
     if (err != 0)
-        return daemon_fault(s, role, err, f);
+        return local_fault(s, role, err, f);
     err = local_send(fd, &req, -1);
     while (err == 0 && !r.last) {
         err = local_recv(fd, &r, timeout_ms);
@@ -198,7 +152,7 @@ int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,
             each(ctx, r.json);
     }
     (void)close(fd);
-    return err != 0 ? daemon_fault(s, role, err, f) : 1;
+    return err != 0 ? local_fault(s, role, err, f) : 1;
 }
 
 int daemon_open_roster(struct roster **out, const struct statedir *s, struct fault *f)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "client/share.h"
 #include "core/guess.h"
 #include "io/lack.h"
+#include "io/local_fault.h"
 #include "io/log.h"
 #include "io/loop.h"
 #include "io/ready.h"
@@ -40,12 +42,15 @@ enum bridge_end {
 /*
  * Between this process's stdin and stdout and a connected socket: two threads that
  * block, so that shared terminals and files keep their modes. They may block until the
- * process ends, and so this is never freed before. What they report is under the lock.
+ * process ends, and so the last of the three that leaves frees this. What they report
+ * is under the lock.
  */
 struct stdio_bridge {
-    int fd;   /* the threads' end of the pair */
-    int wake; /* a flag: nobody reads stdout any more */
+    int fd;                 /* the threads' end of the pair */
+    int wake;               /* a flag: nobody reads stdout any more */
+    atomic_bool stdin_over; /* with it the process ends, and so its sockets */
     pthread_mutex_t lock;
+    unsigned holders; /* the two threads and the loop's side */
     struct wake done; /* closed when the loop's side is gone */
     bool ended[BRIDGE_END_COUNT];
     int error[BRIDGE_END_COUNT]; /* of errno */
@@ -53,7 +58,21 @@ struct stdio_bridge {
     void *ctx;
 };
 
-static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
+static void let_go(struct stdio_bridge *b)
+{
+    (void)pthread_mutex_lock(&b->lock);
+    bool last = --b->holders == 0;
+    (void)pthread_mutex_unlock(&b->lock);
+    if (!last)
+        return;
+    (void)close(b->fd);
+    (void)close(b->wake);
+    (void)pthread_mutex_destroy(&b->lock);
+    free(b);
+}
+
+/* The last thing that a thread does with it. */
+static void leave(struct stdio_bridge *b, enum bridge_end how, int error)
 {
     (void)pthread_mutex_lock(&b->lock);
     b->ended[how] = true;
@@ -61,6 +80,7 @@ static void tell(struct stdio_bridge *b, enum bridge_end how, int error)
     if (wake_is_open(&b->done))
         wake_up(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
+    let_go(b);
 }
 
 static void on_done(void *ctx)
@@ -149,22 +169,29 @@ static void *copy_in(void *arg)
     int err = buf != NULL ? copy_stdin(b, buf) : ENOMEM;
     free(buf);
     if (err != 0) { /* half of it is no whole: the stream gets no end */
-        tell(b, BRIDGE_UNREAD, err);
+        leave(b, BRIDGE_UNREAD, err);
         return NULL;
     }
+    atomic_store(&b->stdin_over, true);
     sock_end_writing(b->fd);
     if (!unread(b)) /* it may come to that later */
         (void)wait_for(b, -1, 0, 0);
-    tell(b, BRIDGE_LEFT, 0);
+    leave(b, BRIDGE_LEFT, 0);
     return NULL;
 }
 
 /* ----------------------------------------------------------------- stdout's thread */
 
-/* Its reader sees the end; the number stays taken, so that nothing else gets it. */
-static void end_stdout(void)
+/*
+ * Its reader sees the end; the number stays taken, so that nothing else gets it. A
+ * socket that is stdin as well (of `postern send`, inetd, socat) stays open by that:
+ * its end is said.
+ */
+static void end_stdout(const struct stdio_bridge *b)
 {
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (!atomic_load(&b->stdin_over) && stdfd_is_stdin(STDOUT_FILENO))
+        sock_end_writing(STDOUT_FILENO);
     if (null < 0 || dup2(null, STDOUT_FILENO) < 0)
         (void)close(STDOUT_FILENO);
     if (null >= 0)
@@ -222,9 +249,10 @@ static void *copy_out(void *arg)
         err = stdfd_was_closed(STDOUT_FILENO) ? EBADF : write_all(buf, (size_t)n);
     }
     free(buf);
-    if (any && err == 0)
-        end_stdout(); /* else it may still have to say why nothing came */
-    tell(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
+    /* Not before the words why nothing came: then the stream broke, both ways. */
+    if (err == 0 && (any || !sock_is_over(b->fd)))
+        end_stdout(b);
+    leave(b, err == 0 ? BRIDGE_DRAINED : BRIDGE_BROKEN, err);
     return NULL;
 }
 
@@ -252,6 +280,7 @@ static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
         return POSTERN_ERR_NOMEM;
     }
     (void)pthread_mutex_init(&b->lock, NULL);
+    b->holders = 3;
     b->fd = pair[1];
     b->on_end = on_end;
     b->ctx = ctx;
@@ -265,8 +294,7 @@ static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     return 0;
 }
 
-/* The loop must run once more. */
-static void bridge_free(struct stdio_bridge *b)
+static void bridge_close(struct stdio_bridge *b)
 {
     if (b == NULL)
         return;
@@ -274,6 +302,7 @@ static void bridge_free(struct stdio_bridge *b)
     wake_close(&b->done);
     (void)pthread_mutex_unlock(&b->lock);
     sock_end(b->fd); /* ends the threads, where nothing else holds them */
+    let_go(b);
 }
 
 /* ------------------------------------------------------------------------- the run */
@@ -555,9 +584,10 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
             (c->wait_ms == 0 ||
              share_reach(client_statedir(s.client), h.name) == SHARE_REACHES)) {
             rc = start_shared(&s);
-            if (rc != 0)
-                (void)fault_set(f, rc, "try again",
-                                "'postern up' did not take the request");
+            if (rc == POSTERN_ERR_NOMEM)
+                (void)fault_lack(f, rc);
+            else if (rc != 0)
+                (void)local_fault(client_statedir(s.client), "up", rc, f);
         } else {
             rc = client_peer(s.client, s.host, &s.peer, f);
         }
@@ -565,7 +595,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
     if (rc == 0)
         rc = client_run(s.client, f);
     calls_free(s.calls);
-    bridge_free(s.bridge);
+    bridge_close(s.bridge);
     timer_stop(&s.tick);
     client_close(s.client);
     return rc;

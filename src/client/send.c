@@ -28,7 +28,13 @@
 
 #define SERVICE "receive"
 
-enum { DRAW_US = 200000, TELL_US = 5000000, HELLO_US = 5000000, LOOK_MS = 200 };
+enum {
+    DRAW_US = 200000,
+    TELL_US = 5000000,
+    HELLO_US = 5000000,
+    LOOK_MS = 200,
+    END_MS = 5000
+};
 
 /* From its last sign of life: said; over, before its first word and later on. */
 enum { SAY_S = 5, FIRST_S = 30, LATE_S = 300 };
@@ -401,6 +407,8 @@ static int send_blocks(struct sending *s, int fd, struct transfer_hash *h, uint6
         i += (uint64_t)n;
         tell_progress(s);
         int err = look_for_end(s);
+        if (err == 0 && quiet) /* the other end may have ended, and nothing is sent */
+            err = take_answers(s);
         if (err == 0 && quiet && clock_us() - s->hello_us > HELLO_US)
             err = send_hello(s);
         if (err != 0)
@@ -411,25 +419,27 @@ static int send_blocks(struct sending *s, int fd, struct transfer_hash *h, uint6
 
 /*
  * What the other end has is compared with what is here, and passed over when it is the
- * same. From which block on to send; `h` has what is before it.
+ * same. `from`: from which block on to send; `h` has what is before it.
  */
-static uint64_t find_start(struct sending *s, int fd, struct transfer_hash *h,
-                           const struct send_item *item)
+static int find_start(struct sending *s, int fd, struct transfer_hash *h,
+                      const struct send_item *item, uint64_t *from)
 {
     uint8_t own[TRANSFER_HASH_LEN];
     uint64_t had = s->done, end = item->have * TRANSFER_BLOCK;
     transfer_hash_begin(h);
+    *from = 0;
     if (item->have == 0)
         return 0;
     int err = send_blocks(s, fd, h, 0, item->have, item, true);
     transfer_hash_so_far(h, end, own);
     if (err == 0 && memcmp(own, item->hash, sizeof(own)) == 0) {
         s->resumed += s->done - had;
-        return item->have;
+        *from = item->have;
+        return 0;
     }
     transfer_hash_begin(h);
     s->done = had;
-    return 0;
+    return err == POSTERN_ERR_IO ? 0 : err; /* that is met again, and said */
 }
 
 static int give_up_file(struct sending *s, struct send_item *item, const char *why)
@@ -445,9 +455,12 @@ static int send_content(struct sending *s, size_t i, int fd)
     struct transfer_hash h;
     uint8_t hash[TRANSFER_HASH_LEN];
     uint64_t blocks = transfer_blocks(item->file.size);
-    uint64_t from = find_start(s, fd, &h, item);
+    uint64_t from;
+    int err = find_start(s, fd, &h, item, &from);
+    if (err != 0)
+        return err;
     s->answers++;
-    int err = send_numbers(s, TRANSFER_START, &i, &from);
+    err = send_numbers(s, TRANSFER_START, &i, &from);
     if (err == 0)
         err = send_blocks(s, fd, &h, from, blocks, item, false);
     if (err != 0 && err != POSTERN_ERR_IO)
@@ -495,13 +508,15 @@ static int ask_same(struct sending *s, size_t i)
     int fd = open(item->from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     s->current = item;
     transfer_hash_begin(&h);
-    item->whole = fd >= 0 && send_blocks(s, fd, &h, 0, transfer_blocks(item->file.size),
-                                         item, true) == 0;
+    int err = fd < 0 ? POSTERN_ERR_IO
+                     : send_blocks(s, fd, &h, 0, transfer_blocks(item->file.size), item,
+                                   true);
     if (fd >= 0)
         (void)close(fd);
-    if (!item->whole) {
+    item->whole = err == 0;
+    if (err != 0) {
         s->done = had;
-        return 0;
+        return err == POSTERN_ERR_IO ? 0 : err;
     }
     s->done = had + item->file.size;
     s->resumed += item->file.size;
@@ -570,19 +585,32 @@ static int start_nc(struct sending *s)
     return s->nc > 0 ? 0 : fault_lack(s->f, POSTERN_ERR_LIMIT);
 }
 
+static int fault_ended(struct sending *s)
+{
+    return fault_set(s->f, POSTERN_ERR_CLOSED,
+                     "run 'postern receive' there, and send it again: it goes on where "
+                     "it was",
+                     "the receiver on %s ended in the middle", s->host);
+}
+
 /* The connection's own reason comes before what was seen of it here. */
 static int end_nc(struct sending *s, int err)
 {
     struct fault why;
+    struct ready word = {.fd = s->word, .wanted = WATCH_READ};
+    int status = 0;
     if (stop_is_due())
         (void)kill(s->nc, SIGTERM);
     sock_end(s->fd);
     (void)close(s->fd);
+    /* Its path may be dead just now, and all that it could tell is told. */
+    if (ready_wait(&word, 1, END_MS) == 0)
+        (void)kill(s->nc, SIGTERM);
     bool told = read(s->word, &why, sizeof(why)) == (ssize_t)sizeof(why);
     (void)close(s->word);
     if (s->opened >= 0)
         (void)close(s->opened);
-    (void)waitpid(s->nc, NULL, 0);
+    bool orderly = waitpid(s->nc, &status, 0) == s->nc && status == 0;
     if (err == 0 || s->f->what[0] != '\0')
         return err;
     if (told && why.code == POSTERN_ERR_NOTFOUND &&
@@ -590,10 +618,7 @@ static int end_nc(struct sending *s, int err)
         return fault_set(s->f, why.code, "run 'postern receive' there",
                          "%s receives nothing now", s->host);
     if (told && strstr(why.what, "broken before its end") != NULL)
-        return fault_set(s->f, POSTERN_ERR_CLOSED,
-                         "run 'postern receive' there, and send it again: it goes on "
-                         "where it was",
-                         "the receiver on %s ended in the middle", s->host);
+        return fault_ended(s);
     if (told) {
         *s->f = why;
         return why.code;
@@ -601,6 +626,8 @@ static int end_nc(struct sending *s, int err)
     if (err == POSTERN_ERR_PROTO)
         return fault_set(s->f, err, "update the older one",
                          "what %s answers makes no sense", s->host);
+    if (orderly)
+        return fault_ended(s);
     return fault_set(s->f, err, "send it again: it goes on where it was",
                      "%s ended the connection in the middle", s->host);
 }

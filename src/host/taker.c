@@ -13,6 +13,7 @@
 #include "io/fdpass.h"
 #include "io/lack.h"
 #include "io/local.h"
+#include "io/local_fault.h"
 #include "io/log.h"
 #include "io/sock.h"
 
@@ -91,6 +92,9 @@ static int publish(struct taker *t, int give, struct fault *f)
     int err = local_dial(path, &t->conn);
     if (err == POSTERN_ERR_NOTFOUND) {
         t->conn = -1;
+        int deaf = local_fault_deaf(t->state, "serve", f);
+        if (deaf != 0)
+            return deaf;
         return fault_set(f, err,
                          statedir_has(t->state->path, "host.db")
                              ? "start it first: postern serve"
@@ -105,9 +109,7 @@ static int publish(struct taker *t, int give, struct fault *f)
     if (err == 0)
         err = local_recv(t->conn, &reply, REPLY_MS);
     if (err != 0)
-        return fault_set(f, err, "try again",
-                         "the running 'postern serve' did not take the request (%s)",
-                         postern_strerror(err));
+        return local_fault(t->state, "serve", err, f);
     if (reply.code != 0)
         return fault_set(f, (int)reply.code, reply.advice, "%s", reply.reason);
     return check_name(reply.json, t->service, f);
@@ -163,7 +165,7 @@ static void on_again(void *ctx)
         return;
     }
     /* a `serve` that starts or ends may refuse; that is not news */
-    if (err == POSTERN_ERR_INUSE && !t->told) {
+    if ((err == POSTERN_ERR_INUSE || err == POSTERN_ERR_TIMEOUT) && !t->told) {
         log_warn("%s; %s", f.what, f.advice);
         t->told = true;
     }

@@ -17,4 +17,7 @@ void stdfd_fill(void);
 /* It was closed when this program began: what is written there reaches nobody. */
 bool stdfd_was_closed(int fd);
 
+/* It is the very socket that stdin is, as inetd and socat start programs. */
+bool stdfd_is_stdin(int fd);
+
 #endif

@@ -155,6 +155,7 @@ def test_nc_ends_with_its_reader(stood, shared):
             proc.popen.stdin.flush()
             proc.wait_line("over", 15)
             assert proc.wait(5) == 0 and proc.lines[0].strip() == "3", proc.stdout
+            assert not proc.stderr, proc.stderr   # with sanitizers: nothing is left
 
 
 def test_nc_sends_all_though_nobody_reads(stood):
@@ -215,6 +216,29 @@ def connected_pair():
     with socket.create_server(("127.0.0.1", 0)) as door:
         near = socket.create_connection(door.getsockname())
         return near, door.accept()[0]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_nc_hands_on_the_end_of_what_comes(stood, shared):
+    """Also of nothing, while stdin stays open; and where stdin and stdout are one socket."""
+    g = stood
+    if shared:
+        shared_service(g)
+    for words, size in ((b"GET 3 1\n", 3), (b"NOTHING\n", 0)):
+        proc = pipe_nc(g, "NC | wc -c")
+        proc.popen.stdin.write(words)
+        proc.popen.stdin.flush()
+        wait_until(lambda: proc.stdout.strip() == str(size), 15, "its reader sees the end")  # noqa: B023
+        proc.popen.stdin.close()
+        assert proc.wait(5) == 0 and not proc.stderr, proc.stderr
+        near, far = connected_pair()
+        proc = pipe_nc(g, "NC >&0", stdin=near)
+        near.close()
+        far.settimeout(15)
+        far.sendall(words)
+        assert len(b"".join(iter(lambda: far.recv(10), b""))) == size  # noqa: B023
+        far.close()
+        assert proc.wait(5) == 0 and not proc.stderr, proc.stderr
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -225,6 +225,39 @@ def test_the_host_killed_in_the_middle(pair):
     assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_receiver_ends_while_it_reads_what_it_has(pair, number):
+    """Nothing is under way then that could fail: only the end of the stream tells it."""
+    p = pair
+    p.receive()
+    big = p.file("big.bin", 600 * MB)
+    proc = p.g.client.start("send", big, HOST)
+    wait_until(lambda: parts(p) > 400 * MB or not proc.running, 60, "most of it is there")
+    proc.kill()
+    proc = p.g.client.start("send", big, HOST)
+    reader = wait_until(lambda: [c for c in children(p.proc.pid) if reads_a_part(c)], 15, "it reads what it has")
+    os.kill(int(reader[0]), signal.SIGSTOP)
+    os.kill(p.proc.pid, number)
+    assert proc.wait(5) == 1
+    assert "the receiver on home ended in the middle; run 'postern receive' there" in proc.stderr, proc.stderr
+    assert len(proc.stderr.splitlines()) == 1, proc.stderr
+    p.receive()
+    assert p.send(big, timeout=120).status == 0 and p.files() == {"big.bin": digest(big)}
+
+
+def reads_a_part(pid):
+    """It has one open that it does not write to."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as f:
+                flags = int(f.read().split("flags:")[1].split()[0], 8)
+            if "/.postern-parts/" in os.readlink(f"/proc/{pid}/fd/{fd}") and flags & os.O_ACCMODE == os.O_RDONLY:
+                return True
+        except OSError:
+            continue
+    return False
+
+
 def test_a_part_that_is_not_the_file_is_begun_anew(pair):
     p = pair
     p.receive()
