@@ -261,11 +261,12 @@ static bool is_too_much(struct book *b, const char *name, struct fault *f)
 
 static int unknown_fault(struct book *b, const char *name, struct fault *f)
 {
-    char known[160] = "", advice[160];
+    char known[160] = "", advice[160], plain[LINK_HOST_LEN];
     size_t used = 0;
     struct guess g;
     struct db_stmt s = db_prepare(b->db, "SELECT name FROM host ORDER BY name");
-    guess_begin(&g, name);
+    plain_name(name, plain, sizeof(plain)); /* "hoem.postern", as ssh has it */
+    guess_begin(&g, plain);
     while (db_step(&s)) {
         guess_offer(&g, db_column_text(&s, 0));
         if (used < sizeof(known) - 70)

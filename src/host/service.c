@@ -609,8 +609,7 @@ const struct service *service_find(const struct service_list *l, const char *nam
     return NULL;
 }
 
-static int not_published(const struct service_list *l, const char *name,
-                         struct fault *f)
+int service_unknown(const struct service_list *l, const char *name, struct fault *f)
 {
     struct guess g;
     char advice[160];
@@ -620,7 +619,7 @@ static int not_published(const struct service_list *l, const char *name,
     guess_advice(&g, advice, sizeof(advice),
                  "use a name or port that 'postern serve' was given");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
-                     "this host publishes no service '%s'", name);
+                     "this host publishes no service '%.63s'", name);
 }
 
 int service_choose(const struct service_list *published, const char *list, char *out,
@@ -638,7 +637,7 @@ int service_choose(const struct service_list *published, const char *list, char 
         const struct service *s =
             len < sizeof(name) ? service_find(published, name) : NULL;
         if (s == NULL)
-            return not_published(published, name, f);
+            return service_unknown(published, name, f);
         const char *instance = name + strcspn(name, "/"); /* with its slash */
         if (used + strlen(s->name) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",

@@ -134,6 +134,8 @@ void service_list_carry(struct service_list *to, const struct service_list *from
  * none.
  */
 const struct service *service_find(const struct service_list *l, const char *name);
+/* That there is none of that name, and which may be meant. POSTERN_ERR_NOTFOUND. */
+int service_unknown(const struct service_list *l, const char *name, struct fault *f);
 /*
  * Copies `list` (names or ports, comma-separated, with spaces or not) as names into
  * `out`. Every item must be published, else POSTERN_ERR_NOTFOUND and a fault. NULL and

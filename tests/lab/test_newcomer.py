@@ -153,6 +153,51 @@ def test_a_host_in_other_words(stood):
     says(g.client.run("ping", "me@office:22", json=False), 1, "there is no host 'me@office:22'")
 
 
+def test_a_slip_in_other_places_is_answered_too(stood):
+    g = stood
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("path", 20)
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    slip = HOST[:-2] + HOST[-1] + HOST[-2]
+    for actor, args, meant in ((g.client, ("nc", f"{slip}.postern", "22"), HOST),
+                               (g.client, ("status", "--why", slip), HOST),
+                               (g.host, ("status", "--why", device + "x"), device),
+                               (g.host, ("access", "public", "pere"), "peer"),
+                               (g.host, ("revoke", device + "x"), device)):
+        says(actor.run(*args, json=False), 1, f"did you mean '{meant}'?")
+
+
+def test_an_invite_without_a_serve_says_so(stood):
+    g = stood
+    words = "warning: no 'postern serve' runs here now: who joins must wait for it"
+    assert words not in g.host.run("invite").stderr
+    g.host_proc.terminate()
+    done = g.host.run("invite")
+    assert done.status == 0 and words in done.stderr and done.event("invite"), done.stderr
+
+
+def test_a_host_that_is_away_is_named_once(stood):
+    """The words of the reason begin with its name too."""
+    g = stood
+    g.client.start("up", "--names", "off").wait_event("path", 20)
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    assert g.host.run("revoke", device).status == 0
+    wait_until(lambda: g.client.run("status").event("host", state="offline")["reason"], 20, "a reason")
+    said = g.client.run("status").event("host")["reason"]
+    assert said and not said.startswith(HOST), said
+
+
+def test_a_firewall_that_takes_no_udp_leaves_no_raw_words(stood):
+    """On stderr: of the library that looks for a router."""
+    g = stood
+    g.client.ns.nft("table inet own {\n chain o { type filter hook output priority 0; meta l4proto udp drop; }\n}")
+    done = g.client.run("netcheck", json=False)
+    assert done.status == 0, done.stderr
+    assert all(x.startswith("postern: ") for x in done.stderr.splitlines()), done.stderr
+    assert "not permitted" not in done.stderr
+    assert g.host.run("log", "--since", "1d", "--count", "20000").status == 0
+
+
 def test_ports_with_commas_are_services(gate):
     """And what stands in for another is named where it is said what is published."""
     g = gate(host="none", client="none")
