@@ -202,8 +202,9 @@ static void send_due(struct approach *a)
     uint64_t now = loop_now_ms(a->config.net->loop);
     if (!uplink_is_up(a->config.uplink))
         return;
-    if (now >= introduce_at_ms(a))
-        introduction_on_sent(&a->lead->introduction, send_introduce(a), now);
+    if (now >= introduce_at_ms(a)) /* in a crowd a repetition only makes it larger */
+        introduction_on_sent(&a->lead->introduction, send_introduce(a),
+                             now + uplink_queue_ms(a->config.uplink));
     else if (now >= offer_at_ms(a))
         send_offer(a);
 }

@@ -233,7 +233,8 @@ void uplink_line_failed(struct line *l, int err)
                                            : dialling   ? POSTERN_ERR_DNS
                                                         : 0,
                                .at = &l->remote,
-                               .taken = !dialling};
+                               .taken = !dialling,
+                               .clogged = !dialling && channel_is_clogged(l->channel)};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
@@ -368,6 +369,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
+    u->welcome_us = u->up_us - l->reached_us;
     u->spoke_us = u->said_us = 0;
     u->yields = 0;
     backoff_on_up(&u->backoff, clock_us() / 1000);
@@ -520,6 +522,7 @@ static void on_dialed(void *ctx, int err, int fd)
     }
     channel_local(l->channel, &l->local);
     channel_remote(l->channel, &l->remote);
+    l->reached_us = clock_us();
     timer_start(&l->timer, WELCOME_TIMEOUT_MS + 4 * channel_rtt_us(l->channel) / 1000 +
                                late_ms(u, 4));
     if (u->state == UPLINK_TRYING)

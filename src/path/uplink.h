@@ -118,6 +118,9 @@ uint64_t uplink_owes_us(const struct uplink *u);
 
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);
+/* How long the broker left us waiting beside what travelled, when it welcomed us: as
+ * long may the answer to what is asked of it take. 5000 at most. */
+unsigned uplink_queue_ms(const struct uplink *u);
 /* The lowest of late: how far away the broker is, in microseconds; 0 unknown. */
 /* How long answers take of late that come late over this device's line; 0: none do. */
 uint64_t uplink_late_us(const struct uplink *u);

@@ -46,6 +46,14 @@ const struct fault *uplink_fault(const struct uplink *u, bool *fatal)
     return u->state != UPLINK_UP && u->fault.what[0] != '\0' ? &u->fault : NULL;
 }
 
+unsigned uplink_queue_ms(const struct uplink *u)
+{
+    enum { QUEUE_MAX_MS = 5000 };
+    uint64_t travel_us = 4ull * uplink_rtt_us(u);
+    uint64_t ms = u->welcome_us > travel_us ? (u->welcome_us - travel_us) / 1000 : 0;
+    return ms < QUEUE_MAX_MS ? (unsigned)ms : QUEUE_MAX_MS;
+}
+
 uint32_t uplink_rtt_us(const struct uplink *u)
 {
     const struct line *l = u->line;

@@ -24,7 +24,8 @@ struct line {
     struct channel *channel;
     struct timer timer; /* until the broker's welcome */
     struct addr local, remote;
-    bool open; /* the handshake is done and our Hello on its way */
+    bool open;           /* the handshake is done and our Hello on its way */
+    uint64_t reached_us; /* TCP stood; 0: not yet */
 };
 
 struct uplink {
@@ -32,6 +33,7 @@ struct uplink {
     enum uplink_state state;
     struct line *line;   /* in use or being tried; NULL while waiting */
     struct line *beside; /* to replace a silent one, or one that takes long */
+    uint64_t welcome_us; /* what the last welcome took, from there */
     unsigned fresh;      /* lines begun beside in this try */
     struct proxy proxy;
     bool proxied;
