@@ -7,7 +7,7 @@
 
 struct device_budget {
     struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions,
-        shown, badges;
+        shown, badges, told;
 };
 
 struct host_budget {
@@ -190,6 +190,13 @@ bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool
     return known ? bucket_take(&h->known_say, LIMIT_RATE_KNOWN_SAY, now_ms, bytes)
                  : bucket_take(&h->strangers_say, LIMIT_RATE_STRANGERS_SAY, now_ms,
                                bytes);
+}
+
+bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
+                    uint32_t bytes, uint64_t now_ms)
+{
+    struct device_budget *b = ledger_get(&a->devices, client);
+    return b != NULL && bucket_take(&b->told, LIMIT_RATE_TELL, now_ms, bytes);
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],

@@ -78,6 +78,12 @@ void admission_note_passed(struct admission *a, const uint8_t host[static KEY_LE
 bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool known,
                    uint32_t bytes, uint64_t now_ms);
 /*
+ * True when so many bytes of hosts are passed to the client in an approach of which its
+ * connection has not spoken: all hosts together.
+ */
+bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
+                    uint32_t bytes, uint64_t now_ms);
+/*
  * The host accepted this client, which came from there. When it is the first time (it
  * joins), the next stranger of its address need not wait: they are no crowd.
  */

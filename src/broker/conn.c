@@ -441,8 +441,9 @@ void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN])
 
 bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN])
 {
-    for (size_t i = 0; i < CONN_CONVS; i++)
-        if (c->convs[i] == conv_start(conv))
+    uint64_t start = conv_start(conv);
+    for (size_t i = 0; i < CONN_CONVS && start != 0; i++) /* 0 is an empty place */
+        if (c->convs[i] == start)
             return true;
     return false;
 }

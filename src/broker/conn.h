@@ -21,7 +21,7 @@ struct channel;
 struct mail;
 struct shard;
 
-enum { CONN_CONVS = 8 };
+enum { CONN_CONVS = 32 };
 
 /* Bits, so that a table can list several. */
 enum conn_state {

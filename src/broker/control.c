@@ -427,6 +427,33 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
                           loop_now_ms(s->loop)));
 }
 
+/*
+ * Whether a host may speak to a client so: in approaches of which this connection of
+ * the client has spoken, and a little in others, for a broker that began anew knows
+ * none.
+ */
+static bool may_tell(struct shard *s, struct conn *client, const struct route *r,
+                     const Control *m)
+{
+    size_t len;
+    switch (m->which_body) {
+    case Control_carry_tag:
+        len = m->body.carry.packet.size;
+        break;
+    case Control_signal_tag:
+        len = m->body.signal.sealed.size;
+        break;
+    case Control_refuse_tag:
+        len = sizeof(m->peer) + strlen(m->body.refuse.reason);
+        break;
+    default:
+        return true; /* the broker's own words, which follow the client's */
+    }
+    return is_portal(s, r->to) || conn_has_conv(client, m->conv) ||
+           (channel_unread_bytes(client->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
+            admission_tell(&s->admission, r->to, (uint32_t)len, loop_now_ms(s->loop)));
+}
+
 /* Once in a connection: each shows a fresh one the next time. */
 static void give_badge(struct conn *c)
 {
@@ -462,7 +489,7 @@ static void deliver(struct shard *s, const struct route *r, Control *m)
         if ((r->to_host && waits_too(c, r, m)) ||
             (m->which_body == Control_badge_tag && !c->keeps_badge))
             continue;
-        if (r->to_host && !may_say(s, c, r, m)) {
+        if (r->to_host ? !may_say(s, c, r, m) : !may_tell(s, c, r, m)) {
             s->stats.dropped++;
             continue;
         }

@@ -109,6 +109,8 @@ struct bucket_rate {
  */
 #define LIMIT_RATE_KNOWN_SAY ((struct bucket_rate){32768, 65536})
 #define LIMIT_RATE_STRANGERS_SAY ((struct bucket_rate){4096, 16384})
+/* Bytes to one client in approaches that are not its own, as far as is known here. */
+#define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
 
 /* All zero is a full bucket. */
 struct bucket {

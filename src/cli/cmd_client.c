@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sodium.h>
 
@@ -93,9 +94,9 @@ int cmd_leave(const struct options *o, struct events *out, struct fault *f)
     struct book_host h;
     struct event e;
     char key[KEY_TEXT_LEN];
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = book_open(&b, &state, f);
+        err = book_open_known(&b, &state, o->args[0], f);
     if (err == 0)
         err = book_find(b, o->args[0], &h, f);
     if (err == 0 && (err = book_remove(b, h.key)) != 0)
@@ -188,14 +189,20 @@ int cmd_up(const struct options *o, struct events *out, struct fault *f)
 int cmd_ping(const struct options *o, struct events *out, struct fault *f)
 {
     const struct option_value *v = o->values;
+    const char *host = o->arg_count > 0 ? o->args[0] : v[OPT_WHY].text;
+    if (host == NULL || (v[OPT_WHY].given && strcasecmp(host, v[OPT_WHY].text) != 0))
+        return fault_set(f, POSTERN_ERR_USAGE, "see 'postern ping --help'",
+                         host == NULL ? "an argument is missing: name the host"
+                                      : "two hosts are named");
     struct ping_config c = {
         .client = cmd_client_config(o, out),
-        .host = o->args[0],
+        .host = host,
         .count = v[OPT_COUNT_PINGS].given ? (unsigned)v[OPT_COUNT_PINGS].number : 4,
         .settle = !v[OPT_COUNT_PINGS].given,
         .timeout_ms =
             v[OPT_TIMEOUT].given ? (unsigned)v[OPT_TIMEOUT].number * 1000 : 30000,
     };
+    c.client.unfold = v[OPT_WHY].given;
     return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);
 }
 
@@ -240,6 +247,7 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
     struct netcheck_config c = {.out = out, .key = &key};
     int err = statedir_open(&state, o->values[OPT_STATE].text, f);
     c.state = state.path;
+    c.deep = o->values[OPT_DEEP].given;
     if (err == 0 && o->values[OPT_BROKER].given)
         (void)snprintf(link, sizeof(link), "%s", o->values[OPT_BROKER].text);
     else if (err == 0)

@@ -158,7 +158,7 @@ int cmd_status(const struct options *o, struct events *out, struct fault *f)
     struct view w = {.out = out, .why = why->given ? why->text : NULL};
     struct statedir state;
     bool any = false;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     for (size_t i = 0; err == 0 && i < 2; i++) {
         w.role = roles[i];
         int runs = show_role(&w, &state, f);

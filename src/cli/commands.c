@@ -346,13 +346,12 @@ const struct command commands[] = {
         .summary = "is the host there, over which path, and why not over another",
         .about =
             "Opens a session, sends pings inside it, and ends when enough were answered and\n"
-            "every way through is in use or has said why it is not.",
+            "every way through is in use or has come to nothing. Where it goes through the\n"
+            "broker it says why; 'ping --why HOST' has the reason of each way not in use.",
         .example = "postern ping home",
         .options = WITH_JSON | WITH_PATHS | OPTION_BIT(OPT_COUNT_PINGS) |
-                   OPTION_BIT(OPT_TIMEOUT) | OPTION_BIT(OPT_ALL),
-        .args_min = 1,
+                   OPTION_BIT(OPT_TIMEOUT) | OPTION_BIT(OPT_ALL) | OPTION_BIT(OPT_WHY),
         .args_max = 1,
-        .args_fault = "name the host",
         .arguments = {ARGUMENT_HOST},
         .run = cmd_ping,
     },
@@ -370,13 +369,14 @@ const struct command commands[] = {
     },
     {
         .name = "netcheck",
-        .synopsis = "[--broker LINK]",
+        .synopsis = "[--deep] [--broker LINK]",
         .summary = "what this network's NAT and firewall let through",
         .about =
             "Asks the broker how this network's NAT maps and filters (RFC 5780), whether UDP\n"
-            "and IPv6 get through, how large a packet may be, and how far the broker is.",
+            "and IPv6 get through, from which addresses of this machine, how large a packet may\n"
+            "be, and how far the broker is; and says in a line what that means for direct paths.",
         .example = "postern netcheck",
-        .options = WITH_JSON | OPTION_BIT(OPT_BROKER),
+        .options = WITH_JSON | OPTION_BIT(OPT_BROKER) | OPTION_BIT(OPT_DEEP),
         .run = cmd_netcheck,
     },
     {

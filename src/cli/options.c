@@ -83,6 +83,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "2026-01-31T12:00 on (UTC)"},
     [OPT_WHO]     = {"who",      0,  OPTION_TEXT, "NAME", 0, 0, "entries of this account or device only"},
     [OPT_FOLLOW_LOG] = {"follow", 'f', OPTION_FLAG, NULL, 0, 0, "go on with what is logged from now on"},
+    [OPT_DEEP]    = {"deep",     0,  OPTION_FLAG, NULL, 0, 0, "also hairpin, and how long a silent mapping lives: two minutes"},
     [OPT_REPORT]  = {"report",   0,  OPTION_TEXT, "FILE", 0, 0, "write a file to attach to a bug report, without names, addresses\n"
                                                                "and keys"},
     [OPT_FOLLOW]  = {"follow",   0,  OPTION_FLAG, NULL, 0, 0, "go on, and tell what begins to listen; with --ask it is asked about"},
@@ -338,10 +339,10 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
     return 0;
 }
 
-int options_only(const struct options *o, enum option_id id, uint64_t allowed,
+int options_only(const struct options *o, enum option_id id, option_set allowed,
                  const char *advice, struct fault *f)
 {
-    uint64_t fine =
+    option_set fine =
         allowed | OPTIONS_ALWAYS | OPTION_BIT(OPT_JSON) | OPTION_BIT((unsigned)id);
     for (size_t i = 0; i < OPTION_COUNT; i++)
         if (o->values[i].given && (fine & OPTION_BIT(i)) == 0)

@@ -14,6 +14,9 @@
 #include "io/events.h"
 
 /* One name may stand for several options, as long as no command has two of them. */
+/* Bits of OPTION_BIT. */
+__extension__ typedef unsigned __int128 option_set;
+
 enum option_id {
     OPT_HELP,
     OPT_JSON,
@@ -73,6 +76,7 @@ enum option_id {
     OPT_FOLLOW,
     OPT_CONFIG,
     OPT_REPORT,
+    OPT_DEEP,
     OPT_CHECK,
     OPT_WHY,
     OPT_SINCE,
@@ -159,7 +163,7 @@ struct command {
     const char *summary;  /* one line */
     const char *about;    /* the help's paragraph, with its line breaks */
     const char *example;
-    uint64_t options; /* OPTION_BIT of each; help, verbose and state come with all */
+    option_set options; /* OPTION_BIT of each; help, verbose and state come with all */
     size_t args_min, args_max;
     size_t rest; /* all behind so many arguments is handed on: no options of ours */
     enum argument arguments[COMMAND_ARGUMENTS];
@@ -168,8 +172,8 @@ struct command {
     bool stays; /* until a signal ends it, which is no failure */
 };
 
-#define OPTION_BIT(id) (UINT64_C(1) << (id))
-_Static_assert(OPTION_COUNT <= 64, "a command's options are bits of a uint64_t");
+#define OPTION_BIT(id) ((option_set)1 << (id))
+_Static_assert(OPTION_COUNT <= 128, "a command's options are bits of an option_set");
 #define COMMAND_ARGS_ANY SIZE_MAX
 
 /* Ends with a row whose name is NULL. */
@@ -199,7 +203,7 @@ MUST_CHECK int options_set(struct options *o, size_t id, const char *text,
  * given.
  */
 MUST_CHECK int options_only(const struct options *o, enum option_id id,
-                            uint64_t allowed, const char *advice, struct fault *f);
+                            option_set allowed, const char *advice, struct fault *f);
 
 /* "90s", "15m", "1h", "7d", or seconds; at least 1. */
 MUST_CHECK int options_parse_duration(int64_t *seconds, const char *text);

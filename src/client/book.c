@@ -69,6 +69,22 @@ int book_open(struct book **out, const struct statedir *state, struct fault *f)
     return 0;
 }
 
+static int none_joined(const char *name, struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_NOTFOUND,
+                     "ask for an invite and run 'postern join LINK'",
+                     "there is no host '%.60s': none was joined yet", name);
+}
+
+int book_open_known(struct book **out, const struct statedir *state, const char *host,
+                    struct fault *f)
+{
+    int err = statedir_check_beside(state, "up", "book.db", f);
+    if (err == 0 && !statedir_has(state->path, "book.db"))
+        return none_joined(host, f);
+    return err != 0 ? err : book_open(out, state, f);
+}
+
 void book_close(struct book *b)
 {
     if (b == NULL)
@@ -262,9 +278,7 @@ static int unknown_fault(struct book *b, const char *name, struct fault *f)
     if (is_too_much(b, name, f))
         return POSTERN_ERR_NOTFOUND;
     if (used == 0)
-        return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "ask for an invite and run 'postern join LINK'",
-                         "there is no host '%.60s': none was joined yet", name);
+        return none_joined(name, f);
     guess_advice(&g, advice, sizeof(advice), "see them with 'postern ls'");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
                      "there is no host '%.60s'; joined are: %s", name, known);

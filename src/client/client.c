@@ -143,9 +143,21 @@ static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
                         const char *reason)
 {
     struct client *c = ctx;
-    if (!c->config.quiet) {
+    const struct events *out = c->config.out;
+    if (!c->config.quiet && (c->config.unfold || (out != NULL && out->json))) {
         struct event e;
         client_rejected_event(&e, peer_name(p), kind, reason);
+        events_print(c->config.out, &e);
+    }
+}
+
+static void on_relayed(void *ctx, struct peer *p, enum path_kind kind,
+                       const char *reason)
+{
+    struct client *c = ctx;
+    if (!c->config.quiet) {
+        struct event e;
+        client_relayed_event(&e, peer_name(p), kind, reason);
         events_print(c->config.out, &e);
     }
 }
@@ -434,6 +446,7 @@ static const struct peer_events peer_events = {
     .on_ready = on_ready,
     .on_path = on_path,
     .on_rejected = on_rejected,
+    .on_relayed = on_relayed,
     .on_services = on_services,
     .on_pong = on_pong,
     .on_rotated = on_rotated,

@@ -19,9 +19,10 @@ struct client_config {
     uint32_t paths;         /* mask of enum path_kind */
     unsigned jit_window_ms; /* 0: the default */
     struct events *out;     /* borrowed; path, rejected and fault events go here */
-    bool quiet;             /* no path and rejected events */
-    unsigned wait_ms;       /* for a host or broker that is away; 0: the usual time */
-    unsigned end_ms;        /* the command ends after that anyway; 0: it does not */
+    bool quiet;             /* no path, rejected and relayed events */
+    bool unfold; /* rejected events are printed for people too: each kind's reason */
+    unsigned wait_ms; /* for a host or broker that is away; 0: the usual time */
+    unsigned end_ms;  /* the command ends after that anyway; 0: it does not */
 };
 
 /* Told in addition to what the engine does itself; each may be NULL. */

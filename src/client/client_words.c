@@ -28,6 +28,15 @@ void client_rejected_event(struct event *e, const char *peer, enum path_kind kin
     event_text(e, "reason", reason);
 }
 
+void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
+                          const char *reason)
+{
+    event_begin(e, "relayed");
+    event_text(e, "peer", peer);
+    event_text(e, "kind", path_kind_name(kind));
+    event_text(e, "reason", reason);
+}
+
 size_t client_services(const Services *m,
                        struct book_service list[static BOOK_SERVICE_MAX])
 {

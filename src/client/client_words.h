@@ -9,10 +9,12 @@
 /* What a host shows, as the book has it; how many. */
 size_t client_services(const Services *m,
                        struct book_service list[static BOOK_SERVICE_MAX]);
-/* The `path` and `rejected` events, as the engine prints them. */
+/* The `path`, `rejected` and `relayed` events, as the engine prints them. */
 void client_path_event(struct event *e, const struct peer *peer,
                        const struct path *path);
 void client_rejected_event(struct event *e, const char *peer, enum path_kind kind,
                            const char *reason);
+void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
+                          const char *reason);
 
 #endif

@@ -9,7 +9,9 @@
 
 #include <sodium.h>
 
-#include "core/natcheck.h"
+#include "client/netcheck_idle.h"
+#include "core/natprofile.h"
+#include "core/predict.h"
 #include "core/stun.h"
 #include "io/clock.h"
 #include "io/helper.h"
@@ -18,15 +20,19 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/portmap.h"
+#include "io/resolve.h"
 #include "io/stop.h"
 #include "io/udp.h"
+#include "path/tcp_port.h"
 #include "path/uplink.h"
 #include "path/uplink_words.h"
 
 enum {
     TICK_MS = 10,
     TOTAL_MS = 12000,
-    TELL_MS = 1000, /* then a person is told what this waits for */
+    DEEP_MS = 140000,
+    SOURCES_MAX = 8, /* addresses of this machine that are asked from */
+    TELL_MS = 1000,  /* then a person is told what this waits for */
     MTU_WAIT_MS = 1500,
     V6_WAIT_MS = 1500,
     STUN_HEADER = 20,
@@ -37,6 +43,13 @@ enum {
 /* UDP payloads that fill these MTUs over IPv4. */
 static const uint16_t mtus[] = {1500, 1492, 1480, 1420, 1400, 1280};
 enum { MTU_COUNT = sizeof(mtus) / sizeof(mtus[0]) };
+
+/* One address of this machine, and where the outside sees what starts from it. */
+struct source {
+    struct addr local, seen;
+    struct udp *socket;
+    uint8_t txid[STUN_TXID_LEN];
+};
 
 struct netcheck_state {
     const struct netcheck_config *config;
@@ -51,6 +64,13 @@ struct netcheck_state {
     struct portmap *map;
     bool map_answered, mapped;
     char map_words[160];
+    struct addr map_external;
+    struct source sources[SOURCES_MAX];
+    size_t source_count;
+    struct netcheck_idle *idle;
+    struct resolve *nat64_asked;
+    enum natcheck_answer nat64;
+    unsigned asked4; /* requests over IPv4 that left this machine */
     uint8_t mtu_txid[MTU_COUNT][STUN_TXID_LEN], v6_txid[STUN_TXID_LEN];
     bool mtu_ok[MTU_COUNT];
     uint64_t began_ms, mtu_ms;
@@ -60,7 +80,8 @@ struct netcheck_state {
 
 static unsigned limit_ms(const struct netcheck_state *s)
 {
-    return s->config->limit_ms != 0 ? s->config->limit_ms : TOTAL_MS;
+    unsigned usual = s->config->deep ? DEEP_MS : TOTAL_MS;
+    return s->config->limit_ms != 0 ? s->config->limit_ms : usual;
 }
 
 static void finish(struct netcheck_state *s, int result)
@@ -82,12 +103,16 @@ static const char *yes_no(enum natcheck_answer a)
     return a == NATCHECK_YES ? "yes" : a == NATCHECK_NO ? "no" : "unknown";
 }
 
-static const char *privilege_words(char *buf, size_t cap)
+/* What privileges would add here; behind a NAT a knock never arrives. */
+static const char *privilege_words(const struct natprofile *p, char *buf, size_t cap)
 {
+    bool bare = p->found->mapping == NAT_MAPPING_NONE;
     (void)snprintf(
-        buf, cap,
-        "udp-knock, tcp-knock and spoof need privileges, and tcp-punch knows "
-        "more with them: %s",
+        buf, cap, "%s: %s",
+        bare ? "udp-knock, tcp-knock and spoof need privileges, and tcp-punch "
+               "knows more with them"
+             : "tcp-punch knows more with privileges (udp-knock and spoof are "
+               "of no use behind this NAT)",
         helper_missing());
     return buf;
 }
@@ -98,15 +123,108 @@ static void on_mapped(void *ctx, const struct addr *external, const char *words)
     struct netcheck_state *s = ctx;
     s->map_answered = true;
     s->mapped = external != NULL;
+    if (external != NULL)
+        s->map_external = *external;
     (void)snprintf(s->map_words, sizeof(s->map_words), "%s", words);
 }
 
-static void report(struct netcheck_state *s)
+/* A mapping at an address where nobody outside sees us leads nowhere. */
+static enum natcheck_answer double_nat(const struct netcheck_state *s)
+{
+    const struct addr *seen = &natcheck_result(&s->check)->mapped[NATCHECK_MAPPING];
+    struct addr own = s->check.config.local[NATCHECK_MAPPING];
+    if (own.family == ADDR_V4 && own.ip[0] == 100 && (own.ip[1] & 0xc0) == 64)
+        return NATCHECK_YES; /* RFC 6598: a carrier's */
+    if (!s->mapped || seen->family != ADDR_V4 ||
+        addr_scope_of(seen) != ADDR_SCOPE_GLOBAL)
+        return NATCHECK_UNKNOWN;
+    return addr_ip_equal(seen, &s->map_external) ? NATCHECK_NO : NATCHECK_YES;
+}
+
+static bool mapping_leads_here(const struct netcheck_state *s)
+{
+    return s->mapped && double_nat(s) != NATCHECK_YES;
+}
+
+static void report_mapping(const struct netcheck_state *s, struct event *e)
+{
+    char at[ADDR_TEXT_LEN], words[280];
+    event_text(e, "port_mapping", mapping_leads_here(s) ? s->map_words : "no");
+    event_text(e, "double_nat", yes_no(double_nat(s)));
+    if (s->mapped && !mapping_leads_here(s)) {
+        (void)snprintf(
+            words, sizeof(words),
+            "%s at the router leads nowhere: its outside is %s, which is not "
+            "where the broker sees us; another NAT is beyond it",
+            s->map_words, addr_format_ip(&s->map_external, at));
+        event_text(e, "mapping_note", words);
+    } else if (!s->mapped && s->map_words[0] != '\0') {
+        event_text(e, "mapping_note", s->map_words);
+    }
+}
+
+/* From which of this machine's addresses something comes through, and where it is seen.
+ */
+static void report_sources(const struct netcheck_state *s, struct event *e)
+{
+    char local[ADDR_TEXT_LEN], text[2 * ADDR_TEXT_LEN + 16];
+    json_array_begin(&e->json, "uplinks");
+    for (size_t i = 0; i < s->source_count; i++) {
+        const struct source *from = &s->sources[i];
+        char seen[ADDR_TEXT_LEN];
+        (void)snprintf(
+            text, sizeof(text), "%s %s%s", addr_format_ip(&from->local, local),
+            from->seen.family != ADDR_NONE ? "as " : "no answer",
+            from->seen.family != ADDR_NONE ? addr_format_ip(&from->seen, seen) : "");
+        json_text(&e->json, NULL, text);
+    }
+    json_array_end(&e->json);
+}
+
+/* What was asked for, and what nobody can know from here. */
+static void report_deep(const struct netcheck_state *s, struct event *e)
+{
+    unsigned lives = 0, dies = 0;
+    char words[96] = "not known: the broker's STUN did not answer";
+    if (s->idle == NULL)
+        return;
+    netcheck_idle_found(s->idle, &lives, &dies);
+    if (dies > 0)
+        (void)snprintf(words, sizeof(words),
+                       "a silent mapping lives for %u s, not for %u", lives, dies);
+    else if (lives > 0)
+        (void)snprintf(words, sizeof(words),
+                       "a silent mapping lives for %u s or longer", lives);
+    event_text(e, "hairpin", yes_no(natcheck_result(&s->check)->hairpin));
+    event_int(e, "idle_lives_s", lives);
+    if (dies > 0)
+        event_int(e, "idle_dies_s", dies);
+    event_text(e, "idle", words);
+    event_text(
+        e, "not_tested",
+        "filters of ports at which no broker answers, and limits or bans of many "
+        "new flows: to try would be to cause them");
+}
+
+static const char *words_of(const struct netcheck_state *s, bool only_v6,
+                            char buf[static NATCHECK_WORDS_LEN])
 {
     const struct natcheck_result *r = natcheck_result(&s->check);
-    struct event own = {0}, *e = s->config->found != NULL ? s->config->found : &own;
+    if (only_v6)
+        return "UDP works over IPv6 only: over IPv4 this network has no way to the "
+               "broker, or blocks UDP there";
+    if (r->udp == NATCHECK_NO && s->server_v4.family == ADDR_NONE)
+        return "not tested: the broker names no STUN server of IPv4";
+    if (r->udp == NATCHECK_NO && s->asked4 == 0)
+        return "no request left this machine: it has no route to the broker over IPv4, "
+               "or its own firewall refuses UDP";
+    return natcheck_words(r, buf);
+}
+
+static void report_found(const struct netcheck_state *s, struct event *e)
+{
+    const struct natcheck_result *r = natcheck_result(&s->check);
     char words[NATCHECK_WORDS_LEN];
-    unsigned mtu = found_mtu(s);
     enum nat_mapping mapping = r->mapping;
     enum nat_filtering filtering = r->filtering;
     bool certain = true;
@@ -119,10 +237,10 @@ static void report(struct netcheck_state *s)
         filtering = NAT_FILTERING_ADDRESS_DEPENDENT;
         certain = false;
     }
-    event_begin(e, "netcheck");
     /* The NAT's tests go over IPv4; what IPv6 answers is UDP as well. */
     bool only_v6 = r->udp != NATCHECK_YES && s->v6_answered;
-    event_text(e, "udp", only_v6 ? "yes" : yes_no(r->udp));
+    bool unasked = r->udp == NATCHECK_NO && s->asked4 == 0;
+    event_text(e, "udp", only_v6 ? "yes" : unasked ? "unknown" : yes_no(r->udp));
     event_text(e, "mapping", nat_mapping_name(mapping));
     event_text(e, "filtering", nat_filtering_name(filtering));
     event_bool(e, "certain", certain);
@@ -132,26 +250,76 @@ static void report(struct netcheck_state *s)
                s->v6_answered                     ? "yes"
                : s->server_v6.family == ADDR_NONE ? "unknown"
                                                   : "no");
+    event_text(e, "words", words_of(s, only_v6, words));
+}
+
+/* Three ports that lie together: a NAT that counts, or has few. */
+static bool has_near_ports(const struct natcheck *n)
+{
+    uint16_t ports[NATCHECK_TEST_COUNT];
+    size_t count = 0;
+    for (unsigned t = 0; t < NATCHECK_TEST_HAIRPIN; t++)
+        if (n->tests[t].mapped.port != 0)
+            ports[count++] = n->tests[t].mapped.port;
+    return count > 2 && predict_observe(ports, count).count > 0;
+}
+
+static void report(struct netcheck_state *s)
+{
+    struct event own = {0}, *e = s->config->found != NULL ? s->config->found : &own;
+    const struct natcheck_result *r = natcheck_result(&s->check);
+    struct natcheck_result judged = *r;
+    char words[NATPROFILE_WORDS_LEN], more[NATCHECK_WORDS_LEN], place[300];
+    unsigned mtu = found_mtu(s);
+    if (r->udp == NATCHECK_NO && s->asked4 == 0)
+        judged.udp = s->v6_answered ? NATCHECK_YES : NATCHECK_UNKNOWN;
+    struct natprofile p = {.found = &judged,
+                           .near_ports = has_near_ports(&s->check),
+                           .low_ports = tcp_port_find_low() != 0,
+                           .mapped = mapping_leads_here(s),
+                           .carrier = double_nat(s) == NATCHECK_YES};
+    event_begin(e, "netcheck");
+    event_text(e, "profile", natprofile_words(&p, words));
+    event_text(e, "ease", natprofile_ease_name(natprofile_ease(&p)));
+    if (natprofile_needs(&p)[0] != '\0')
+        event_text(e, "needs", natprofile_needs(&p));
+    report_found(s, e);
     if (mtu != 0)
         event_int(e, "mtu", mtu);
     else
         json_text(&e->json, "mtu", NULL);
     event_rtt(e, "udp_rtt_ms", r->rtt_us);
     event_rtt(e, "broker_rtt_ms", uplink_rtt_us(s->uplink));
+    (void)snprintf(place, sizeof(place), "%s:%u", s->config->broker.host,
+                   s->config->broker.port);
+    event_text(e, "broker", place);
+    event_addr(e, "broker_at", uplink_broker_addr(s->uplink));
     event_int(e, "clock_skew_s", uplink_clock_skew_s(s->uplink));
-    event_text(e, "port_mapping", s->mapped ? s->map_words : "no");
+    report_mapping(s, e);
+    event_text(e, "nat64", yes_no(s->nat64));
+    report_sources(s, e);
+    report_deep(s, e);
     bool privileged = helper_can(PRIVILEGE_CAN_FILTER | PRIVILEGE_CAN_RAW);
     event_bool(e, "privileged", privileged);
-    event_text(e, "words",
-               only_v6
-                   ? "UDP works over IPv6 only: over IPv4 this network has no way to "
-                     "the broker, or blocks UDP there"
-                   : natcheck_words(r, words));
-    event_text(e, "more", privileged ? "" : privilege_words(words, sizeof(words)));
+    event_text(e, "more", privileged ? "" : privilege_words(&p, more, sizeof(more)));
     events_print(s->config->found != NULL ? NULL : s->config->out, e);
 }
 
 /* ----------------------------------------------------------------------------- UDP */
+
+static bool is_of_source(struct netcheck_state *s, const struct udp *u,
+                         const struct stun_message *m)
+{
+    for (size_t i = 0; i < s->source_count; i++) {
+        struct source *from = &s->sources[i];
+        if (u != from->socket)
+            continue;
+        if (stun_is_response_to(m, from->txid))
+            from->seen = m->mapped;
+        return true;
+    }
+    return false;
+}
 
 static void on_packets(void *ctx, struct udp *u, const struct addr *from,
                        const uint8_t *buf, size_t len, size_t segment_len)
@@ -160,7 +328,11 @@ static void on_packets(void *ctx, struct udp *u, const struct addr *from,
     struct stun_message m;
     (void)from;
     size_t n = len < segment_len ? len : segment_len;
-    if (stun_parse(&m, buf, n) != 0 || m.type != STUN_BINDING_SUCCESS)
+    if (stun_parse(&m, buf, n) != 0)
+        return;
+    if (m.type == STUN_BINDING_REQUEST && u == s->sockets[0])
+        (void)natcheck_on_hairpin(&s->check, m.txid);
+    if (m.type != STUN_BINDING_SUCCESS || is_of_source(s, u, &m))
         return;
     if (u == s->v6) {
         s->v6_answered = s->v6_answered || stun_is_response_to(&m, s->v6_txid);
@@ -197,11 +369,52 @@ static void local_towards(struct addr *out, const struct udp *u)
     }
 }
 
+/* RFC 7050: a network that translates makes addresses of IPv6 for this name. */
+static void on_nat64(void *ctx, int err, const struct addr *addrs, size_t n)
+{
+    struct netcheck_state *s = ctx;
+    s->nat64_asked = NULL;
+    s->nat64 = err == 0 && n > 0 ? NATCHECK_NO : NATCHECK_UNKNOWN;
+    for (size_t i = 0; i < n; i++)
+        if (addrs[i].family == ADDR_V6)
+            s->nat64 = NATCHECK_YES;
+}
+
+static void open_sources(struct netcheck_state *s)
+{
+    struct addr own[SOURCES_MAX];
+    size_t n = netmon_addresses(own, SOURCES_MAX, false);
+    for (size_t i = 0; i < n; i++) {
+        struct source *from = &s->sources[s->source_count];
+        from->local = own[i];
+        randombytes_buf(from->txid, sizeof(from->txid));
+        if (udp_open(&from->socket, s->loop, &own[i], s->net.scratch, &udp_events, s) ==
+            0)
+            s->source_count++;
+    }
+}
+
+static void send_sources(struct netcheck_state *s)
+{
+    uint8_t buf[STUN_MESSAGE_MAX];
+    for (size_t i = 0; i < s->source_count; i++) {
+        struct source *from = &s->sources[i];
+        const struct addr *to =
+            from->local.family == ADDR_V4 ? &s->server_v4 : &s->server_v6;
+        if (to->family == ADDR_NONE || from->seen.family != ADDR_NONE)
+            continue;
+        int n = stun_build_request(buf, sizeof(buf), from->txid, false, false);
+        if (n > 0)
+            (void)!udp_send(from->socket, to, buf, (size_t)n, (size_t)n);
+    }
+}
+
 static int begin(struct netcheck_state *s)
 {
     struct addr any4 = {.family = ADDR_V4}, any6 = {.family = ADDR_V6};
     struct addr servers[UPLINK_STUN_MAX];
-    struct natcheck_config nc = {.rtt_hint_us = uplink_rtt_us(s->uplink)};
+    struct natcheck_config nc = {.rtt_hint_us = uplink_rtt_us(s->uplink),
+                                 .test_hairpin = s->config->deep};
     size_t n = uplink_stun(s->uplink, servers);
     for (size_t i = 0; i < n; i++) {
         struct addr *slot =
@@ -224,6 +437,12 @@ static int begin(struct netcheck_state *s)
     const struct addr nobody = {0};
     s->map_answered = portmap_open(&s->map, s->loop, false, nc.local[0].port, &nobody,
                                    on_mapped, s) != 0;
+    open_sources(s);
+    if (resolve_start_apart(&s->nat64_asked, s->loop, "ipv4only.arpa", 1, on_nat64,
+                            s) != 0)
+        s->nat64_asked = NULL;
+    if (s->config->deep && s->server_v4.family != ADDR_NONE)
+        s->idle = netcheck_idle_new(&s->net, &s->server_v4, s->sockets[1]);
     s->begun = true;
     return 0;
 }
@@ -235,8 +454,9 @@ static void send_check(struct netcheck_state *s)
     while (natcheck_next(&s->check, clock_us(), &r)) {
         int n =
             stun_build_request(buf, sizeof(buf), r.txid, r.change_ip, r.change_port);
-        if (n > 0)
-            (void)!udp_send(s->sockets[r.sock], &r.to, buf, (size_t)n, (size_t)n);
+        if (n > 0 &&
+            udp_send(s->sockets[r.sock], &r.to, buf, (size_t)n, (size_t)n) == 0)
+            s->asked4++;
     }
 }
 
@@ -308,15 +528,22 @@ static void on_tick(void *ctx)
     }
     tell_checking(s, now - s->began_ms);
     send_check(s);
-    if (now % 300 < TICK_MS)
+    if (now % 300 < TICK_MS) {
         send_v6(s);
+        if (now - s->began_ms < V6_WAIT_MS)
+            send_sources(s);
+    }
+    if (s->idle != NULL)
+        netcheck_idle_tick(s->idle, now);
     bool answered = natcheck_result(&s->check)->udp == NATCHECK_YES;
     if (!s->mtu_begun && answered)
         send_mtu(s);
     bool mtu_done = !answered || s->mtu_ok[0] || now - s->mtu_ms > MTU_WAIT_MS;
     bool v6_done = s->v6 == NULL || s->server_v6.family == ADDR_NONE ||
                    s->v6_answered || now - s->began_ms > V6_WAIT_MS;
-    if ((natcheck_done(&s->check) && mtu_done && v6_done && s->map_answered) ||
+    bool idle_done = s->idle == NULL || netcheck_idle_done(s->idle);
+    if ((natcheck_done(&s->check) && mtu_done && v6_done && s->map_answered &&
+         idle_done) ||
         now - s->began_ms > limit_ms(s)) {
         report(s);
         finish(s, 0);
@@ -389,6 +616,10 @@ int netcheck_run(const struct netcheck_config *c, struct fault *f)
     udp_close(s.sockets[0]);
     udp_close(s.sockets[1]);
     udp_close(s.v6);
+    for (size_t i = 0; i < s.source_count; i++)
+        udp_close(s.sources[i].socket);
+    netcheck_idle_free(s.idle);
+    resolve_cancel(s.nat64_asked);
     portmap_close(s.map);
     net_fini(&s.net);
     loop_run(s.loop);

@@ -11,7 +11,8 @@ struct netcheck_config {
     const struct keypair *key; /* borrowed */
     struct events *out;        /* borrowed; may be NULL */
     struct event *found;       /* borrowed: gets the event in place of `out`; or NULL */
-    unsigned limit_ms;         /* 0: 12 s */
+    unsigned limit_ms;         /* 0: 12 s, or 140 s */
+    bool deep; /* hairpin, and how long a silent mapping lives: two minutes */
 };
 
 /* Prints one netcheck event and, for people, what it means. At most about limit_ms. */

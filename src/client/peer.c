@@ -129,6 +129,23 @@ static const struct fault *why_not_begun(const struct peer *p)
                : uplink_fault(p->config.endpoint->uplink, NULL);
 }
 
+/* One reason of all, when each direct kind has had its turn. */
+static void tell_relayed(struct peer *p)
+{
+    char reason[LADDER_REASON_LEN];
+    enum path_kind k = peer_why_relayed(p, reason);
+    bool direct = peer_path(p) != NULL && path_kind_is_direct(peer_path(p)->kind);
+    p->told_relayed = p->told_relayed && !direct;
+    for (unsigned i = 0; i < PATH_KIND_COUNT; i++)
+        if (path_kind_is_direct((enum path_kind)i) && !p->rejected[i])
+            return;
+    if (k == PATH_KIND_NONE || p->told_relayed)
+        return;
+    p->told_relayed = true;
+    if (p->config.events->on_relayed != NULL)
+        p->config.events->on_relayed(p->config.ctx, p, k, reason);
+}
+
 /* Kinds that ended in a reason are told once an attempt. */
 static void on_reject_tick(void *ctx)
 {
@@ -163,6 +180,7 @@ static void on_reject_tick(void *ctx)
                 p->config.ctx, p, (enum path_kind)k,
                 approach_reason(tie_approach(p->tie), (enum path_kind)k, reason));
     }
+    tell_relayed(p);
 }
 
 /* What was given up and comes all the same is better than another try. */
@@ -353,6 +371,7 @@ static void begin(struct peer *p)
     p->limit_s = p->told_limit_s = 0;
     p->told_silent = false;
     memset(p->rejected, 0, sizeof(p->rejected));
+    p->told_relayed = false;
     p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     if (p->config.events->on_recall != NULL)
@@ -474,6 +493,7 @@ void peer_on_network_change(struct peer *p)
     p->began_us = clock_us();
     p->memory = (struct peer_memory){.kind = PATH_KIND_NONE};
     memset(p->rejected, 0, sizeof(p->rejected));
+    p->told_relayed = false;
     const struct path *used = peer_path(p);
     struct addr local = used != NULL ? used->local : (struct addr){0};
     tie_on_network_change(p->tie);
@@ -621,19 +641,50 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
     if (off) /* whatever the network does */
         (void)approach_reason(tie_approach(p->tie), k, buf);
     else if (broker != NULL)
-        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s", broker->what);
+        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %s", broker->what);
     else if (!peer_is_on(p))
-        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %.200s",
+        (void)snprintf(buf, LADDER_REASON_LEN, "not tried: %s",
                        p->last.what[0] != '\0' ? p->last.what
                                                : "no attempt was made yet");
     else if (peer_is_offline(p) || peer_is_silent(p))
-        (void)snprintf(buf, LADDER_REASON_LEN, "%.200s", p->last.what);
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s", p->last.what);
     else if (used != NULL && used->kind != k &&
              ladder_selected_kind(peer_ladder(p)) == k) /* chosen, and being proven */
-        (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
+        (void)snprintf(buf, LADDER_REASON_LEN,
+                       "about to be used: an answer on it is awaited");
     else
         (void)approach_reason(tie_approach(p->tie), k, buf);
     return buf;
+}
+
+const char *peer_closing_reason(const struct peer *p, enum path_kind k,
+                                char buf[static LADDER_REASON_LEN])
+{
+    bool cut = p->tie != NULL && peer_is_on(p) && !peer_is_offline(p) &&
+               !peer_is_silent(p) && why_not_begun(p) == NULL &&
+               (ladder_rung_state(peer_ladder(p), k) == RUNG_STARTING ||
+                ladder_rung_state(peer_ladder(p), k) == RUNG_TRYING);
+    return cut ? ladder_closing_reason(peer_ladder(p), k, clock_us(), buf)
+               : peer_reason(p, k, buf);
+}
+
+enum path_kind peer_why_relayed(const struct peer *p,
+                                char buf[static LADDER_REASON_LEN])
+{
+    const struct path *path = peer_path(p);
+    if (!peer_is_ready(p) || peer_is_silent(p) || path == NULL ||
+        path_kind_is_direct(path->kind))
+        return PATH_KIND_NONE;
+    enum path_kind k = ladder_telling_kind(peer_ladder(p));
+    if (k != PATH_KIND_NONE)
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s",
+                       ladder_last_reason(peer_ladder(p), k));
+    return k;
+}
+
+bool peer_told_relayed(const struct peer *p)
+{
+    return p->told_relayed;
 }
 
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN])

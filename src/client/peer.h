@@ -33,6 +33,10 @@ struct peer_events {
     /* A kind was tried, or ruled out, and is not in use. */
     void (*on_rejected)(void *ctx, struct peer *p, enum path_kind kind,
                         const char *reason);
+    /* It goes over the relay, since no direct kind has come through, of which this
+     * one's reason tells most. Once an attempt. */
+    void (*on_relayed)(void *ctx, struct peer *p, enum path_kind kind,
+                       const char *reason);
     /* What this device may use; `m` is borrowed. */
     void (*on_services)(void *ctx, struct peer *p, const Services *m);
     void (*on_pong)(void *ctx, struct peer *p, uint64_t nonce);
@@ -133,6 +137,16 @@ const Services *peer_services(const struct peer *p); /* NULL before they came */
 /* Words for why `k` is not in use. */
 const char *peer_reason(const struct peer *p, enum path_kind k,
                         char buf[static LADDER_REASON_LEN]);
+/* The same where nothing will be tried any more. */
+const char *peer_closing_reason(const struct peer *p, enum path_kind k,
+                                char buf[static LADDER_REASON_LEN]);
+/*
+ * Over the relay: the one reason in `buf` why not directly, and the kind whose it is;
+ * NONE where the path is direct, there is none, or nothing is known yet.
+ */
+enum path_kind peer_why_relayed(const struct peer *p,
+                                char buf[static LADDER_REASON_LEN]);
+bool peer_told_relayed(const struct peer *p); /* on_relayed has, and it is so still */
 /* Why the path in use is preferred to one that carries less; else empty. */
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* This kind's latest try has ended, or it was ruled out. */
@@ -141,6 +155,9 @@ bool peer_kind_told_off(const struct peer *p, enum path_kind k);
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
 /* Before there is a session: what it waits for, in words; the broker's answer first. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);
+/* Fills `f` where each kind that is allowed came to nothing; else leaves it, and false.
+ */
+bool peer_explain(const struct peer *p, struct fault *f);
 /* Round trip now: POSTERN_ERR_CLOSED when there is no session. */
 MUST_CHECK int peer_ping(struct peer *p, uint64_t nonce);
 

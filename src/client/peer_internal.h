@@ -23,6 +23,7 @@ struct peer {
     struct timer timer;  /* retry, or the limit for opening */
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
+    bool told_relayed; /* why, since the last direct path of this attempt */
     bool joined;
     bool repeats; /* the last fault is as the one that was told before */
     char told_fault[sizeof(((struct fault *)NULL)->what)];

@@ -284,15 +284,37 @@ void peer_watch_silence(struct peer *p)
 
 /* ---------------------------------------------------------------- before a session */
 
-/* The kind whose reason says most: the relay, or the first of those that are allowed.
- */
+/* The kind whose reason says most: the relay, where both sides allow it; else the
+ * first direct one that was tried in vain, or is ruled out there. */
 static enum path_kind telling_kind(const struct peer *p)
 {
-    enum path_kind k = PATH_RELAY;
-    if ((p->config.paths & (1u << PATH_RELAY)) == 0)
-        for (k = 0; k < PATH_RELAY && (p->config.paths & (1u << k)) == 0;)
-            k++;
+    const struct ladder *l = peer_ladder(p);
+    bool relays = ladder_rung_state(l, PATH_RELAY) != RUNG_OFF;
+    enum path_kind k = relays ? PATH_RELAY : ladder_telling_kind(l);
+    for (unsigned i = 0; k == PATH_KIND_NONE && i < PATH_KIND_COUNT; i++)
+        if ((p->config.paths >> i & 1) != 0)
+            k = (enum path_kind)i;
     return k;
+}
+
+/* "relay: REASON", or that no kind is allowed on both sides. */
+static const char *no_way_words(const struct peer *p,
+                                char buf[static LADDER_REASON_LEN])
+{
+    const struct ladder *l = peer_ladder(p);
+    bool possible = false;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        possible = possible || ladder_rung_state(l, (enum path_kind)k) != RUNG_OFF;
+    enum path_kind k = telling_kind(p);
+    if (!possible)
+        (void)snprintf(
+            buf, LADDER_REASON_LEN,
+            "the two sides allow no path kind in common (--paths here and at "
+            "'postern serve' there)");
+    else
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s: %s", path_kind_name(k),
+                       ladder_last_reason(l, k));
+    return buf;
 }
 
 bool peer_is_hopeless(const struct peer *p)
@@ -307,19 +329,27 @@ bool peer_is_hopeless(const struct peer *p)
 
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN])
 {
-    enum path_kind k = telling_kind(p);
+    char why[LADDER_REASON_LEN];
     if (!peer_has_broker(p))
         uplink_describe_wait(p->config.endpoint->uplink, buf, LADDER_REASON_LEN);
     else if (peer_is_on(p) && peer_is_hopeless(p))
-        (void)snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s: %.220s",
-                       p->config.name, path_kind_name(k),
-                       ladder_last_reason(peer_ladder(p), k));
+        words_cut(buf, LADDER_REASON_LEN,
+                  snprintf(buf, LADDER_REASON_LEN, "no way to %.64s yet: %s",
+                           p->config.name, no_way_words(p, why)));
     else if (p->last.what[0] != '\0') /* asked again, and it is as it was */
-        (void)snprintf(buf, LADDER_REASON_LEN, "%.250s", p->last.what);
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s", p->last.what);
     else
         (void)snprintf(buf, LADDER_REASON_LEN, "%.64s has not answered yet",
                        p->config.name);
     return buf;
+}
+
+bool peer_explain(const struct peer *p, struct fault *f)
+{
+    bool known = peer_is_on(p) && peer_is_hopeless(p);
+    if (known)
+        peer_unanswered(p, f);
+    return known;
 }
 
 void peer_unanswered(const struct peer *p, struct fault *f)
@@ -334,13 +364,12 @@ void peer_unanswered(const struct peer *p, struct fault *f)
                         p->config.name, path_kind_name(used));
         return;
     }
-    enum path_kind k = telling_kind(p);
+    char why[LADDER_REASON_LEN];
     /* What is hopeless is not waited for once more, as something slow is. */
-    (void)fault_set(f,
-                    peer_is_hopeless(p) ? POSTERN_ERR_UNREACHABLE : POSTERN_ERR_TIMEOUT,
-                    p->config.paths == PATH_KINDS_DEFAULT
-                        ? "check the host's network"
-                        : "check the host's network, or allow more --paths",
-                    "no way to %.64s was found: %s: %.220s", p->config.name,
-                    path_kind_name(k), ladder_last_reason(peer_ladder(p), k));
+    (void)fault_set(
+        f, peer_is_hopeless(p) ? POSTERN_ERR_UNREACHABLE : POSTERN_ERR_TIMEOUT,
+        p->config.paths == PATH_KINDS_DEFAULT
+            ? "check the host's network"
+            : "check the host's network, or allow more --paths",
+        "no way to %.64s was found: %s", p->config.name, no_way_words(p, why));
 }

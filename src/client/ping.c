@@ -2,6 +2,8 @@
  */
 #include "client/ping.h"
 
+#include <stdio.h>
+
 #include "client/client_words.h"
 #include "io/clock.h"
 #include "io/log.h"
@@ -67,6 +69,8 @@ static void on_tick(void *ctx)
                         "%.64s did not answer in time", s->config->host);
         if (s->last.what[0] != '\0')
             f = s->last;
+        else
+            (void)peer_explain(s->peer, &f);
         client_stop(s->client, f.code, &f);
         return;
     }
@@ -104,6 +108,41 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
         client_stop_unless(s->client, f, fatal);
 }
 
+static void tell_rejected(struct ping *s, bool json)
+{
+    char reason[LADDER_REASON_LEN];
+    struct event e;
+    const struct path *p = peer_path(s->peer);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        if ((p != NULL && p->kind == (enum path_kind)k) ||
+            (!json && peer_kind_told_off(s->peer, (enum path_kind)k)))
+            continue; /* a person has read it */
+        client_rejected_event(&e, peer_name(s->peer), (enum path_kind)k,
+                              peer_closing_reason(s->peer, (enum path_kind)k, reason));
+        events_print(client_out(s->client), &e);
+    }
+}
+
+/* One reason, and the others where they are asked for. */
+static void conclude(struct ping *s)
+{
+    char reason[LADDER_REASON_LEN];
+    struct event e;
+    struct events *out = client_out(s->client);
+    bool json = out->json;
+    if (json || s->config->client.unfold)
+        tell_rejected(s, json);
+    if (!peer_told_relayed(s->peer)) {
+        enum path_kind k = peer_why_relayed(s->peer, reason);
+        client_relayed_event(&e, peer_name(s->peer), k, reason);
+        if (k != PATH_KIND_NONE)
+            events_print(out, &e);
+    }
+    if (!json && !s->config->client.unfold && s->config->settle)
+        (void)fprintf(out->out, "Why not by another way: postern ping --why %.64s\n",
+                      s->config->host);
+}
+
 int ping_run(const struct ping_config *c, struct fault *f)
 {
     static const struct client_events events = {
@@ -122,18 +161,8 @@ int ping_run(const struct ping_config *c, struct fault *f)
         timer_every(&s.timer, 0, TICK_MS);
         rc = client_run(s.client, f);
     }
-    for (unsigned k = 0; rc == 0 && k < PATH_KIND_COUNT; k++) {
-        char reason[LADDER_REASON_LEN];
-        struct event e;
-        const struct path *p = peer_path(s.peer);
-        if (p != NULL && p->kind == (enum path_kind)k)
-            continue;
-        if (!client_out(s.client)->json && peer_kind_told_off(s.peer, k))
-            continue; /* a person has read it */
-        client_rejected_event(&e, peer_name(s.peer), (enum path_kind)k,
-                              peer_reason(s.peer, (enum path_kind)k, reason));
-        events_print(client_out(s.client), &e);
-    }
+    if (rc == 0)
+        conclude(&s);
     timer_stop(&s.timer);
     client_close(s.client);
     return rc;

@@ -3,6 +3,9 @@
  * it.
  */
 #include "client/ping.h"
+
+#include <stdio.h>
+
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -62,12 +65,44 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
     events_print(c->client.out, &e);
 }
 
+/* What came of each kind, for the table at the end. */
+struct result {
+    bool tried, works;
+    uint64_t took_us;
+    uint32_t rtt_us;
+};
+
+static void tell_line(FILE *out, enum path_kind kind, const struct result *r)
+{
+    char took[24] = "", rtt[24] = "";
+    if (r->works)
+        (void)snprintf(took, sizeof(took), "%.2f s", (double)r->took_us / 1e6);
+    if (r->works && r->rtt_us != 0)
+        (void)snprintf(rtt, sizeof(rtt), "%.1f ms", (double)r->rtt_us / 1000);
+    (void)fprintf(out, "  %-18s %-7s %8s %12s\n", path_kind_name(kind),
+                  r->works ? "works" : "no", took, rtt);
+}
+
+/* People see it; programs have had an event for each. */
+static void tell_table(const struct ping_config *c,
+                       const struct result results[static PATH_KIND_COUNT])
+{
+    const struct events *out = c->client.out;
+    if (out == NULL || out->json)
+        return;
+    (void)fprintf(out->out, "  %-18s %-7s %8s %12s\n", "path kind", "", "after",
+                  "round trip");
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (results[k].tried)
+            tell_line(out->out, (enum path_kind)k, &results[k]);
+}
+
 /*
  * The relay goes along, since the first words travel by it; it is not what counts.
  * `ended`: a signal came, and nothing is tried any more.
  */
-static int try_kind(const struct ping_config *c, enum path_kind kind, bool *works,
-                    bool *ended, struct fault *f)
+static int try_kind(const struct ping_config *c, enum path_kind kind,
+                    struct result *result, bool *ended, struct fault *f)
 {
     static const struct client_events events = {.on_fault = on_fault};
     struct client_config cc = c->client;
@@ -90,22 +125,24 @@ static int try_kind(const struct ping_config *c, enum path_kind kind, bool *work
     client_close(s.client);
     if (rc == 0 && !*ended)
         tell(c, &s);
-    *works = s.works;
+    *result = (struct result){true, s.works, s.took_us, s.path.rtt_us};
     return rc;
 }
 
 int ping_all_run(const struct ping_config *c, struct fault *f)
 {
+    struct result results[PATH_KIND_COUNT] = {0};
     unsigned good = 0;
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        bool works = false, ended = false;
+        bool ended = false;
         if ((c->client.paths >> k & 1) == 0)
             continue;
-        int rc = try_kind(c, (enum path_kind)k, &works, &ended, f);
+        int rc = try_kind(c, (enum path_kind)k, &results[k], &ended, f);
         if (rc != 0 || ended)
             return rc;
-        good += works;
+        good += results[k].works;
     }
+    tell_table(c, results);
     if (good > 0)
         return 0;
     return fault_set(f, POSTERN_ERR_UNREACHABLE,

@@ -494,6 +494,8 @@ static void status_of(void *ctx, struct peer *p)
     event_text(&e, "state", online ? "online" : "offline");
     put_why_away(&e, p, online);
     event_text(&e, "kind", path_kind_name(path != NULL ? path->kind : PATH_KIND_NONE));
+    if (peer_why_relayed(p, reason) != PATH_KIND_NONE)
+        event_text(&e, "why", reason);
     if (peer_is_ready(p)) {
         struct session *s = peer_session(p);
         event_rtt(&e, "rtt_ms", online ? session_rtt_us(s) : 0);

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/utf8.h"
 
@@ -59,6 +60,19 @@ const char *postern_strerror(int err)
     return "unknown error";
 }
 
+void words_cut(char *buf, size_t cap, int wanted)
+{
+    size_t at = cap - 1;
+    if (wanted < 0 || (size_t)wanted < cap || cap < sizeof("... "))
+        return;
+    at -= 3;
+    while (at > cap / 2 && buf[at] != ' ')
+        at--;
+    if (buf[at] != ' ')
+        at = cap - 4;
+    memcpy(buf + at, "...", sizeof("..."));
+}
+
 int fault_set(struct fault *f, int code, const char *advice, const char *fmt, ...)
 {
     if (f == NULL)
@@ -66,9 +80,10 @@ int fault_set(struct fault *f, int code, const char *advice, const char *fmt, ..
     f->code = code;
     va_list ap;
     va_start(ap, fmt);
-    (void)vsnprintf(f->what, sizeof(f->what), fmt, ap);
+    words_cut(f->what, sizeof(f->what), vsnprintf(f->what, sizeof(f->what), fmt, ap));
     va_end(ap);
-    (void)snprintf(f->advice, sizeof(f->advice), "%s", advice ? advice : "");
+    words_cut(f->advice, sizeof(f->advice),
+              snprintf(f->advice, sizeof(f->advice), "%s", advice ? advice : ""));
     utf8_make_plain(f->what); /* both may carry another device's words */
     utf8_make_plain(f->advice);
     return code;

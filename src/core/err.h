@@ -7,6 +7,8 @@
 #ifndef POSTERN_CORE_ERR_H
 #define POSTERN_CORE_ERR_H
 
+#include <stddef.h>
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
@@ -55,5 +57,9 @@ struct fault {
  */
 int fault_set(struct fault *f, int code, const char *advice, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+
+/* A text of `wanted` bytes, as snprintf returned it, that did not fit into `buf` ends
+ * at a word and in "...". */
+void words_cut(char *buf, size_t cap, int wanted);
 
 #endif

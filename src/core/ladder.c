@@ -38,8 +38,10 @@ static void set_state(struct ladder *l, enum path_kind kind, enum ladder_rung_st
 
 static void set_reason(struct ladder_rung *r, const char *reason)
 {
-    (void)snprintf(r->reason, sizeof(r->reason), "%s",
-                   reason != NULL && *reason != '\0' ? reason : "no reason was given");
+    const char *words =
+        reason != NULL && *reason != '\0' ? reason : "no reason was given";
+    words_cut(r->reason, sizeof(r->reason),
+              snprintf(r->reason, sizeof(r->reason), "%s", words));
 }
 
 /* A waiting kind starts at `at_us`, and not later than `bare_us` if no path stands. */
@@ -59,6 +61,7 @@ void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
         r->state = allowed ? RUNG_WAITING : RUNG_OFF;
         r->since_us = now_us;
         start_at(r, now_us + path_kind_delay_us((enum path_kind)k));
+        r->allowed = allowed;
         bool optional = (PATH_KINDS_OPTIONAL >> k & 1) != 0;
         set_reason(r, allowed    ? "not tried yet"
                       : optional ? "off unless both sides switch it on"
@@ -537,6 +540,23 @@ bool ladder_kind_ended(const struct ladder *l, enum path_kind kind)
            (r->state == RUNG_WAITING && (r->failures > 0 || is_held(l, kind)));
 }
 
+enum path_kind ladder_telling_kind(const struct ladder *l)
+{
+    enum path_kind refused = PATH_KIND_NONE;
+    bool awaited = false;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
+        const struct ladder_rung *r = &l->rungs[k];
+        if (!path_kind_is_direct((enum path_kind)k) || !r->allowed)
+            continue;
+        if (r->state != RUNG_OFF && r->failures > 0)
+            return (enum path_kind)k;
+        awaited = awaited || r->state != RUNG_OFF;
+        if (r->state == RUNG_OFF && refused == PATH_KIND_NONE)
+            refused = (enum path_kind)k;
+    }
+    return awaited ? PATH_KIND_NONE : refused;
+}
+
 const char *ladder_last_reason(const struct ladder *l, enum path_kind kind)
 {
     return l->rungs[kind].reason;
@@ -628,7 +648,10 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
         break;
     case RUNG_STARTING:
     case RUNG_TRYING:
-        (void)snprintf(buf, LADDER_REASON_LEN, "being tried since %.1f s", age);
+        (void)snprintf(buf, LADDER_REASON_LEN, "being tried%s since %.1f s%s%s",
+                       r->failures > 0 ? " again" : "", age,
+                       r->failures > 0 ? "; before: " : "",
+                       r->failures > 0 ? r->reason : "");
         break;
     case RUNG_UP:
     case RUNG_STATE_COUNT:
@@ -640,5 +663,20 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
             (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
         break;
     }
+    return buf;
+}
+
+const char *ladder_closing_reason(const struct ladder *l, enum path_kind kind,
+                                  uint64_t now_us, char buf[static LADDER_REASON_LEN])
+{
+    const struct ladder_rung *r = &l->rungs[kind];
+    if (r->state != RUNG_STARTING && r->state != RUNG_TRYING)
+        return ladder_reason(l, kind, now_us, buf);
+    if (r->failures > 0)
+        (void)snprintf(buf, LADDER_REASON_LEN, "%s", r->reason);
+    else
+        (void)snprintf(buf, LADDER_REASON_LEN,
+                       "nothing had come of it after %.1f s, when this ended",
+                       seconds(r->since_us, now_us));
     return buf;
 }

@@ -34,7 +34,7 @@
 
 #define LADDER_MAX_PATHS 16
 #define LADDER_NO_PATH 0 /* path ids are the caller's, never 0 */
-#define LADDER_REASON_LEN 320
+#define LADDER_REASON_LEN 480
 #define LADDER_RETRY_MIN_US 2000000
 #define LADDER_RETRY_MAX_US 300000000
 #define LADDER_RELAY_RETRY_MIN_US 200000
@@ -87,6 +87,7 @@ struct ladder_path {
 
 struct ladder_rung {
     enum ladder_rung_state state;
+    bool allowed; /* by this side */
     bool start_again, stop;
     unsigned failures;
     uint64_t at_us, since_us;
@@ -188,6 +189,15 @@ enum ladder_rung_state ladder_rung_state(const struct ladder *l, enum path_kind 
 bool ladder_kind_ended(const struct ladder *l, enum path_kind kind);
 /* `kind` was ruled out, or its latest try failed and none after it has worked yet. */
 bool ladder_kind_failed(const struct ladder *l, enum path_kind kind);
+/*
+ * The direct kind whose reason tells most, while none carries the session: the first
+ * that was tried in vain, else the first that the other side rules out. NONE: nothing
+ * is known yet, or this side allows no direct kind.
+ */
+enum path_kind ladder_telling_kind(const struct ladder *l);
+/* As ladder_reason, once nothing will be tried any more. */
+const char *ladder_closing_reason(const struct ladder *l, enum path_kind kind,
+                                  uint64_t now_us, char buf[static LADDER_REASON_LEN]);
 /* Why it last failed, also while it is tried once more. */
 const char *ladder_last_reason(const struct ladder *l, enum path_kind kind);
 

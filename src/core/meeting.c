@@ -84,7 +84,8 @@ static void end_round(struct meeting *m, enum meeting_phase to)
 static void say(struct meeting *m, const char *words)
 {
     if (words != m->words)
-        (void)snprintf(m->words, sizeof(m->words), "%s", words);
+        words_cut(m->words, sizeof(m->words),
+                  snprintf(m->words, sizeof(m->words), "%s", words));
 }
 
 void meeting_init(struct meeting *m, enum path_kind kind, bool client,
@@ -120,7 +121,11 @@ static void begin_round(struct meeting *m)
     end_round(m, MEETING_GATHERING);
     want(m, MEETING_GATHER);
     m->own = (struct meeting_side){0};
-    m->refused = m->stranger = false;
+    m->refused = false;
+    m->stranger = (struct addr){0};
+    m->fates = (struct fates){0};
+    memset(m->left, 0, sizeof(m->left));
+    m->rejected = m->swept = 0;
     m->words[0] = '\0';
 }
 
@@ -225,21 +230,60 @@ void meeting_on_path(struct meeting *m)
     want(m, MEETING_LAST);
 }
 
+/* Perhaps it was the other side, by an address that it did not know of. */
+static void stranger_words(struct meeting *m)
+{
+    char from[ADDR_TEXT_LEN];
+    (void)snprintf(m->words, sizeof(m->words),
+                   "the temporary port was closed when %s touched it, an address that "
+                   "the other side had not named",
+                   addr_format_ip(&m->stranger, from));
+}
+
+/* "7 tries to 2 addresses" */
+static const char *tried_words(const struct meeting *m, char *buf, size_t cap)
+{
+    unsigned left = m->fates.of[FATE_LEFT], to = 0;
+    const char *what = m->udp ? "packet" : m->plan->listens ? "connection" : "try";
+    const char *many = m->udp ? "packets" : m->plan->listens ? "connections" : "tries";
+    for (size_t i = 0; i < m->peer_count; i++)
+        to += m->left[i];
+    (void)snprintf(buf, cap, "%u %s to %u %s", left, left == 1 ? what : many, to,
+                   to == 1 ? "address" : "addresses");
+    return buf;
+}
+
+static void unanswered_words(struct meeting *m)
+{
+    char tried[64], more[80] = "";
+    size_t n = 0;
+    (void)tried_words(m, tried, sizeof(tried));
+    if (m->rejected > 0)
+        n = (size_t)snprintf(more, sizeof(more), ", of which %u were refused",
+                             m->rejected);
+    if (m->swept > 0)
+        (void)snprintf(more + n, sizeof(more) - n, ", and %u to ports of a guess",
+                       m->swept);
+    if (m->fates.of[FATE_LEFT] == 0)
+        (void)snprintf(m->words, sizeof(m->words), "nothing of the other side came%s",
+                       m->plan->knocks    ? ": no knock"
+                       : m->plan->listens ? " while the port was open"
+                                          : "");
+    else
+        (void)snprintf(m->words, sizeof(m->words), "%s%s%s",
+                       m->udp ? "no answer to " : "no connection came through: ", tried,
+                       more);
+}
+
 static void fail_at_last(struct meeting *m)
 {
-    unsigned tries = 0;
-    for (size_t i = 0; i < m->peer_count; i++)
-        tries += m->tries[i];
-    if (m->stranger)
-        say(m, "somebody else touched the temporary port: it was closed");
-    else if (m->udp)
-        (void)snprintf(m->words, sizeof(m->words),
-                       "no answer: %u packets to %zu addresses", tries, m->peer_count);
+    const char *unsent = fates_unsent(&m->fates);
+    if (m->stranger.family != ADDR_NONE)
+        stranger_words(m);
+    else if (unsent != NULL)
+        say(m, unsent);
     else
-        (void)snprintf(m->words, sizeof(m->words),
-                       "no connection came through: %u tries to %zu addresses%s", tries,
-                       m->peer_count,
-                       m->plan->listens ? " while the port was open" : "");
+        unanswered_words(m);
     meeting_fail(m, m->words);
 }
 
@@ -404,6 +448,17 @@ bool meeting_try(struct meeting *m, size_t i)
     return true;
 }
 
+void meeting_sent(struct meeting *m, size_t i, enum fate fate)
+{
+    m->fates.of[fate]++;
+    m->left[i] = m->left[i] || fate == FATE_LEFT;
+}
+
+void meeting_on_rejected(struct meeting *m)
+{
+    m->rejected++;
+}
+
 bool meeting_add_peer(struct meeting *m, const struct addr *a)
 {
     for (size_t i = 0; i < m->peer_count; i++)
@@ -412,6 +467,7 @@ bool meeting_add_peer(struct meeting *m, const struct addr *a)
     if (m->peer_count == MEETING_PEERS_MAX)
         return false;
     m->tries[m->peer_count] = 0;
+    m->left[m->peer_count] = false;
     m->peers[m->peer_count++] = *a;
     return true;
 }
@@ -429,9 +485,9 @@ bool meeting_on_knock(struct meeting *m, const struct addr *from)
     return true;
 }
 
-void meeting_on_stranger(struct meeting *m)
+void meeting_on_stranger(struct meeting *m, const struct addr *from)
 {
-    m->stranger = true;
+    m->stranger = *from;
 }
 
 /* ---------------------------------------------------------------------- Offers out */
@@ -466,8 +522,8 @@ void meeting_fill(const struct meeting *m, const struct meeting_address *own, si
     Meet *out = &o->meets[o->meets_count++];
     (void)snprintf(out->kind, sizeof(out->kind), "%s", path_kind_name(m->kind));
     if (refuses)
-        (void)snprintf(out->refused, sizeof(out->refused), "%.*s",
-                       (int)sizeof(out->refused) - 1, m->words);
+        words_cut(out->refused, sizeof(out->refused),
+                  snprintf(out->refused, sizeof(out->refused), "%s", m->words));
     out->round = m->round;
     if (!meeting_tells(m))
         return;
@@ -523,7 +579,8 @@ static void new_peer(struct meeting *m, const Meet *in,
 
 static void host_cannot(struct meeting *m, const Meet *in)
 {
-    (void)snprintf(m->words, sizeof(m->words), "the host cannot: %s", in->refused);
+    words_cut(m->words, sizeof(m->words),
+              snprintf(m->words, sizeof(m->words), "the host cannot: %s", in->refused));
     meeting_fail(m, m->words);
 }
 

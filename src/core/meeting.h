@@ -64,6 +64,7 @@
 #include "core/addr.h"
 #include "core/kinds.h"
 #include "core/proto.h"
+#include "core/fates.h"
 
 enum {
     MEETING_PEERS_MAX = 6,
@@ -75,7 +76,7 @@ enum {
     MEETING_HOPS_ARRANGED = 255, /* the opener's SYN dies, and it answers unseen ones */
     MEETING_HOPS_BACK = 254,     /* the same with the sides exchanged */
     MEETING_KNOCK_LEN = 16,
-    MEETING_WORDS_LEN = 240, /* what the ladder keeps */
+    MEETING_WORDS_LEN = 300, /* an Offer's, and "the host cannot: " */
 };
 
 /* What the kinds of the two engines differ in: a column of core/kinds.h. */
@@ -173,7 +174,11 @@ struct meeting {
     struct addr peer_seen;            /* where the broker sees the other side, IPv4 */
     uint8_t knock[MEETING_KNOCK_LEN]; /* of UDP: ours at the host, else the host's */
     bool refused;                     /* the host says so in its Offers */
-    bool stranger;                    /* somebody else touched the listener */
+    struct addr stranger; /* touched the listener, and was not named by the peer */
+    struct fates fates;   /* packets by UDP, connections begun by TCP; in this round */
+    bool left[MEETING_PEERS_MAX]; /* something of it, for that one */
+    unsigned rejected;            /* connections that were refused from there */
+    unsigned swept; /* connections begun to ports that the peer's NAT may give */
     unsigned step, step_ms, window_ms;
     uint64_t now_ms, due_ms;
     uint32_t rtt_ms;
@@ -211,12 +216,16 @@ void meeting_found(struct meeting *m);
 bool meeting_on_knock(struct meeting *m, const struct addr *from);
 /* Packets of the peer come from there too; false: known already, or no room. */
 bool meeting_add_peer(struct meeting *m, const struct addr *a);
-void meeting_on_stranger(struct meeting *m);
+void meeting_on_stranger(struct meeting *m, const struct addr *from);
 /* An Offer of the peer. `fits`: whether an address is worth sending to. */
 void meeting_on_offer(struct meeting *m, const Offer *o,
                       bool (*fits)(void *ctx, const struct addr *a), void *ctx);
 /* One more try to reach peer `i`; false: it has had enough in this round. */
 bool meeting_try(struct meeting *m, size_t i);
+/* What became of it, for the words. */
+void meeting_sent(struct meeting *m, size_t i, enum fate fate);
+/* By TCP: somebody there said no. */
+void meeting_on_rejected(struct meeting *m);
 /* A path is proven. Of no effect but where one is awaited: while the steps last, or
  * after they failed, since the other side's try may outlive ours. */
 bool meeting_awaits_path(const struct meeting *m);

@@ -179,7 +179,7 @@ static void forget_remotes(struct punch *p)
     p->remote_count = p->listed_count = p->pair_count = 0;
     p->response_count = 0;
     p->remote_complete = p->fresh_pair = p->died = false;
-    p->requests_sent = 0;
+    p->fates = (struct fates){0};
     memset(p->sent, 0, sizeof(p->sent));
 }
 
@@ -392,6 +392,7 @@ static bool next_response(struct punch *p, uint64_t now_us, struct punch_packet 
                                 .seen = r->addr};
         out->sock = p->responses[0].sock;
         out->to = r->addr;
+        out->request = false;
         p->response_count--;
         memmove(p->responses, p->responses + 1,
                 p->response_count * sizeof(p->responses[0]));
@@ -480,6 +481,7 @@ static void fill_request(struct punch *p, struct punch_pair *pair, uint64_t now_
     p->sent[slot].pair = (int)(pair - p->pairs);
     out->sock = pair->sock;
     out->to = pair->remote;
+    out->request = true;
     out->len = punch_check_encode(&c, p->config.key, out->buf);
 }
 
@@ -506,7 +508,6 @@ static bool next_request(struct punch *p, uint64_t now_us, struct punch_packet *
     if (pair->tries < UINT8_MAX)
         pair->tries++;
     p->remotes[pair->remote_idx].requests++;
-    p->requests_sent++;
     p->pace_us = now_us + PUNCH_PACE_US;
     return true;
 }
@@ -531,6 +532,16 @@ bool punch_next_packet(struct punch *p, uint64_t now_us, struct punch_packet *ou
 {
     pass_time(p, now_us);
     return next_response(p, now_us, out) || next_request(p, now_us, out);
+}
+
+void punch_on_sent(struct punch *p, const struct punch_packet *pkt, enum fate fate)
+{
+    int r = find_remote(p, &pkt->to);
+    if (!pkt->request)
+        return;
+    p->fates.of[fate]++;
+    if (r >= 0 && fate == FATE_LEFT)
+        p->remotes[r].asked = true;
 }
 
 uint64_t punch_deadline_us(const struct punch *p)

@@ -16,7 +16,8 @@
  *           up, then 4 that nobody can guess, so that a peer cannot answer for an
  *           address that it does not hold
  *   14..    response only: family (4 or 6), port (2 bytes), address (4 or 16 bytes),
- *           where the request was seen to come from
+ *           where the request was seen to come from; port and address are masked
+ *           with the transaction id, for NATs that change addresses among the data
  *   last 16 keyed BLAKE2b of all bytes before, cut to 16, with the check key
  *
  * The direction flag makes a reflected packet worthless. A transaction id that was
@@ -44,6 +45,7 @@
 #include "core/err.h"
 #include "core/proto.h"
 #include "core/punch_wire.h"
+#include "core/fates.h"
 
 #define PUNCH_MAX_SOCKETS 11 /* three of the caller's own, and adopted ones */
 #define PUNCH_MAX_REMOTES 32 /* of these at most PUNCH_MAX_LISTED from offers */
@@ -90,7 +92,10 @@ enum punch_udp { PUNCH_UDP_UNKNOWN, PUNCH_UDP_OK, PUNCH_UDP_BLOCKED };
 struct punch_hint {
     enum nat_mapping own_mapping, peer_mapping;
     enum nat_filtering own_filtering, peer_filtering;
-    enum punch_udp own_udp; /* whether the broker's STUN answered */
+    enum punch_udp own_udp;  /* whether the broker's STUN answered */
+    enum punch_udp peer_udp; /* the other side, as far as its Offer shows */
+    unsigned own_asked;      /* requests to it that left */
+    bool peer_told;          /* addresses, be they worth trying or not */
 };
 
 /* One way between a local socket and a remote address. Read only for callers. */
@@ -114,11 +119,13 @@ struct punch_remote {
     struct addr addr;
     enum cand_type type;
     bool answered;                        /* in this generation */
+    bool asked;                           /* a request to it left */
     uint8_t requests, responses, replays; /* since the last answer */
 };
 
 struct punch_packet {
     uint8_t sock;
+    bool request; /* else an answer */
     struct addr to;
     size_t len;
     uint8_t buf[PUNCH_PACKET_MAX];
@@ -155,7 +162,7 @@ struct punch {
     } known[PUNCH_MAX_KNOWN];
     unsigned known_count;
     uint64_t pace_us, hold_us, give_up_us, began_us, rng;
-    unsigned requests_sent; /* in this generation, for the words of the reason */
+    struct fates fates; /* requests of this generation, for the words of the reason */
     char reason[PUNCH_REASON_LEN];
 };
 
@@ -227,6 +234,8 @@ bool punch_is_authentic(const struct punch *p, const uint8_t *buf, size_t len);
 
 /* The next packet to send now; false when there is none. Also lets time pass. */
 bool punch_next_packet(struct punch *p, uint64_t now_us, struct punch_packet *out);
+/* What became of it, for the words of the reason. */
+void punch_on_sent(struct punch *p, const struct punch_packet *pkt, enum fate fate);
 /* When to pull again; UINT64_MAX when only an input can change anything. */
 uint64_t punch_deadline_us(const struct punch *p);
 

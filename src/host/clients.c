@@ -409,7 +409,19 @@ bool clients_is_connected(const struct clients *cs, const uint8_t key[static KEY
     return false;
 }
 
-bool clients_each(struct clients *cs,
+static bool each_reason(const struct host_client *c,
+                        bool (*each)(void *ctx, struct event *e, bool portal),
+                        void *ctx)
+{
+    struct event e;
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        if (host_client_rejected_event(&e, c, (enum path_kind)k) &&
+            !each(ctx, &e, c->who.portal))
+            return false;
+    return true;
+}
+
+bool clients_each(struct clients *cs, bool reasons,
                   bool (*each)(void *ctx, struct event *e, bool portal), void *ctx)
 {
     for (struct host_client *c = cs->first; c != NULL; c = c->next) {
@@ -417,7 +429,7 @@ bool clients_each(struct clients *cs,
         if (c->dead || tie_session(c->tie) == NULL)
             continue;
         host_client_event(&e, c);
-        if (!each(ctx, &e, c->who.portal))
+        if (!each(ctx, &e, c->who.portal) || (reasons && !each_reason(c, each, ctx)))
             return false;
     }
     return true;

@@ -35,8 +35,9 @@ unsigned clients_revoke(struct clients *cs, const uint8_t key[static KEY_LEN]);
 void clients_end_portal(struct clients *cs);
 
 bool clients_is_connected(const struct clients *cs, const uint8_t key[static KEY_LEN]);
-/* A `session` event each, until false is returned, which is then returned. */
-bool clients_each(struct clients *cs,
+/* A `session` event each, with `reasons` its `rejected` ones behind it, until false is
+ * returned, which is then returned. */
+bool clients_each(struct clients *cs, bool reasons,
                   bool (*each)(void *ctx, struct event *e, bool portal), void *ctx);
 
 #endif

@@ -62,6 +62,10 @@ struct host_client *host_client_new(struct presence *p, const Control *m,
 void host_client_send_services(struct host_client *c);
 /* The `session` event of one that has a session. */
 void host_client_event(struct event *e, const struct host_client *c);
+/* Why that kind is not in use, as this side knows it; false: there is nothing to say.
+ */
+bool host_client_rejected_event(struct event *e, const struct host_client *c,
+                                enum path_kind kind);
 /* Not one that is dead, and with a session that stands. */
 bool host_client_is_open(const struct host_client *c);
 void host_client_end(struct host_client *c, unsigned code, const char *reason);

@@ -191,7 +191,10 @@ static void on_rotate(struct host_client *c, const Rotate *r)
         send_denied(c, REFUSE_DENIED, "the new key is not signed by the old one");
         return;
     }
-    int err = roster_rotate(c->host->roster, c->who.listed, r->new_key);
+    int err = portal_has_key(c->host, r->new_key) ||
+                      memcmp(r->new_key, c->host->key.pub, KEY_LEN) == 0
+                  ? POSTERN_ERR_INVALID /* which are never on the list */
+                  : roster_rotate(c->host->roster, c->who.listed, r->new_key);
     if (err != 0) {
         send_denied(c, REFUSE_DENIED,
                     err == POSTERN_ERR_DENIED    ? "this device's new key was removed"
@@ -369,6 +372,16 @@ void clients_sweep_soon(struct clients *cs)
     timer_every(&cs->sweep, 0, CLIENTS_SWEEP_MS);
 }
 
+/* Of the first direct kind that failed; NULL: none has. */
+static const char *why_relayed(const struct host_client *c)
+{
+    const char *why = NULL;
+    for (unsigned k = 0; why == NULL && k < PATH_KIND_COUNT; k++)
+        if (path_kind_is_direct((enum path_kind)k))
+            why = approach_failure(tie_approach(c->tie), (enum path_kind)k);
+    return why;
+}
+
 void host_client_event(struct event *e, const struct host_client *c)
 {
     struct path *p = session_path(tie_session(c->tie));
@@ -385,4 +398,22 @@ void host_client_event(struct event *e, const struct host_client *c)
     event_int(e, "received_bytes",
               (int64_t)session_bytes_received(tie_session(c->tie)));
     event_int(e, "silent_s", (int64_t)(silence_of(c, clock_us()) / 1000000));
+    const char *why =
+        p != NULL && !path_kind_is_direct(p->kind) ? why_relayed(c) : NULL;
+    if (why != NULL)
+        event_text(e, "why", why);
+}
+
+bool host_client_rejected_event(struct event *e, const struct host_client *c,
+                                enum path_kind kind)
+{
+    const struct path *p = session_path(tie_session(c->tie));
+    const char *why = approach_failure(tie_approach(c->tie), kind);
+    if (why == NULL || (p != NULL && p->kind == kind))
+        return false;
+    event_begin(e, "rejected");
+    event_text(e, "peer", c->name);
+    event_text(e, "kind", path_kind_name(kind));
+    event_text(e, "reason", why);
+    return true;
 }

@@ -71,7 +71,7 @@ static void reply_status(const struct host *h, struct local_conn *c)
         uplink_event(u, &e);
         local_conn_say(c, &e, false);
     }
-    (void)clients_each(h->clients, reply_session, c);
+    (void)clients_each(h->clients, true, reply_session, c);
     if (h->agent != NULL)
         agent_status(h->agent, c);
     local_conn_finish(c, 0, NULL);

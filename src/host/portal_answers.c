@@ -248,7 +248,7 @@ static bool say_session(void *ctx, struct event *e, bool portal)
 
 static void ask_sessions(struct answer *a)
 {
-    (void)clients_each(a->host->clients, say_session, a);
+    (void)clients_each(a->host->clients, false, say_session, a);
     send_answer(a);
 }
 

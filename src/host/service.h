@@ -11,6 +11,7 @@
  *   v6=[2001:db8::5]:80         IPv6 in brackets
  *   docker=/run/docker.sock     a socket that is a file
  *   web=8080 Holiday pictures   a title for people, behind a space
+ *   22,8080                     a list only: two services
  *   8000-8010                   a list only: eleven services; web=8000-8010 calls them
  *                               web-8000, web-8001, ...
  */

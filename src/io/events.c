@@ -29,11 +29,12 @@ static const struct event_words event_table[] = {
     {"open",     "{url}[, in the browser by {browser}], until this ends (Ctrl-C)"},
     {"ssh-config", "written to {file}: 'ssh USER@HOST.postern' works now"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
-    {"host",     "{name}[  {key}][  {state}][: {reason}][; {do}][  path {kind}][  {rtt_ms} ms][  services: {services}][  ({titles})]"},
+    {"host",     "{name}[  {key}][  {state}][: {reason}][; {do}][  path {kind}][  {rtt_ms} ms][, not direct: {why}][  services: {services}][  ({titles})]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
     {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
                  "[, chosen after {elapsed_ms} ms][: {reason}]"},
     {"rejected", "{peer}: not {kind}: {reason}"},
+    {"relayed",  "{peer}: through the broker, not directly: {reason}"},
     {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
     {"pong",     "{peer}: pong {seq}, {rtt_ms} ms[ by {kind}]"},
     {"joined",   "joined[ {host}][ by {device}][: {services}][; {spent}][; try: {try}]"},
@@ -41,12 +42,13 @@ static const struct event_words event_table[] = {
     {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
-    {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s]"},
+    {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s][, not direct: {why}]"},
     {"daemon",   "{role}: running {running}"},
-    {"netcheck", "{words}[\n  seen as {seen_as}][\n  UDP: {udp}, mapping {mapping}, filtering "
+    {"netcheck", "{profile}[\n  would help: {needs}]\n  {words}[\n  seen as {seen_as}][\n  from: {uplinks}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"
-                 "[\n  broker: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
-                 "[\n  port mapping by the router: {port_mapping}][\n  {more}]"},
+                 "[\n  broker {broker}][ at {broker_at}][: {broker_rtt_ms} ms by TCP][, {udp_rtt_ms} ms by UDP]"
+                 "[\n  port mapping by the router: {port_mapping}][: {mapping_note}][\n  double NAT: {double_nat}][, NAT64: {nat64}][, hairpin: {hairpin}]"
+                 "[\n  idle: {idle}][\n  not tested: {not_tested}][\n  {more}]"},
     {"left",     "lost {peer}[: {reason}][; {do}]"},
     {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},

@@ -20,7 +20,7 @@
 #include "core/addr.h"
 #include "core/json.h"
 
-#define EVENT_TEXT_LEN 1024 /* fits LocalReply.json */
+#define EVENT_TEXT_LEN 2048 /* fits LocalReply.json */
 
 struct event {
     struct json json;

@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -49,13 +51,27 @@ static bool find(char path[static PATH_LEN])
 void keeper_explain(char *why, size_t cap)
 {
     char path[PATH_LEN];
-    if (find(path))
+    struct statvfs fs;
+    if (!find(path))
+        (void)snprintf(why, cap, "%s", no_helper);
+    else if (geteuid() == 0)
+        (void)snprintf(why, cap,
+                       "postern-helper has no privileges although this is root: a "
+                       "container or a service unit takes CAP_NET_ADMIN and "
+                       "CAP_NET_RAW away");
+    else if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+        (void)snprintf(why, cap,
+                       "postern-helper has no privileges: this program runs with "
+                       "NoNewPrivileges, which keeps file capabilities from counting");
+    else if (statvfs(path, &fs) == 0 && (fs.f_flag & ST_NOSUID) != 0)
+        (void)snprintf(why, cap,
+                       "postern-helper has no privileges: it lies on a file system "
+                       "that is mounted nosuid; install it elsewhere, or run as root");
+    else
         (void)snprintf(why, cap,
                        "postern-helper has no privileges; run as root, or: setcap "
                        "cap_net_admin,cap_net_raw,cap_net_bind_service+ep %.120s",
                        path);
-    else
-        (void)snprintf(why, cap, "%s", no_helper);
 }
 
 /* Ours does not block: whoever may be stopped is asked by it. */

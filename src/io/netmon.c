@@ -229,24 +229,33 @@ static size_t room_for(size_t max, size_t others)
     return max - (others < max / 2 ? others : max / 2);
 }
 
+/* At most `max`, in their order, but of each family some. */
+static size_t choose(const struct address_walk *w, struct addr *out, size_t max)
+{
+    size_t n = 0, six = 0, taken[2] = {0};
+    for (size_t i = 0; i < w->count; i++)
+        six += w->found[i].family == ADDR_V6;
+    const size_t room[2] = {room_for(max, six), room_for(max, w->count - six)};
+    for (size_t i = 0; i < w->count && n < max; i++) {
+        bool is_six = w->found[i].family == ADDR_V6;
+        if (taken[is_six]++ < room[is_six])
+            out[n++] = w->found[i];
+    }
+    return n;
+}
+
 size_t netmon_candidates(struct addr *out, size_t max, bool loopback)
 {
     struct interfaces by = {0};
     struct address_walk w;
-    size_t n = 0, six = 0, taken[2] = {0};
-    by.default_count = sidenet_defaults(by.defaults, NETMON_DEFAULTS_MAX);
-    (void)!netlink_dump(RTM_GETLINK, on_link, &by);
-    if (!walk_addresses(&w, &by, loopback))
+    if (!walk_addresses(&w, NULL, loopback))
         log_debug("the kernel does not list its addresses");
-    for (size_t i = 0; i < w.count; i++)
-        six += w.found[i].family == ADDR_V6;
-    const size_t room[2] = {room_for(max, six), room_for(max, w.count - six)};
-    for (size_t i = 0; i < w.count && n < max; i++) {
-        bool is_six = w.found[i].family == ADDR_V6;
-        if (taken[is_six]++ < room[is_six])
-            out[n++] = w.found[i];
+    if (w.count > max) { /* only then: a router's routes are many */
+        by.default_count = sidenet_defaults(by.defaults, NETMON_DEFAULTS_MAX);
+        (void)!netlink_dump(RTM_GETLINK, on_link, &by);
+        (void)!walk_addresses(&w, &by, loopback);
     }
-    return n;
+    return choose(&w, out, max);
 }
 
 /* hash = H(hash, bytes): the dumps come in a stable order. */

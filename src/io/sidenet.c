@@ -1,4 +1,4 @@
-/* Two dumps of the kernel: default routes, then addresses. */
+/* Three dumps of the kernel: default routes, links, then addresses. */
 #include "io/sidenet.h"
 
 #include <linux/rtnetlink.h>
@@ -7,13 +7,31 @@
 #include "io/log.h"
 #include "io/netlink.h"
 
-enum { DEFAULTS_MAX = 16, OVERLAY4_BITS = 10, OVERLAY6_BITS = 48 };
+enum { DEFAULTS_MAX = 16, BRIDGES_MAX = 64, OVERLAY4_BITS = 10, OVERLAY6_BITS = 48 };
 
 struct walk {
     struct sidenets *found;
     uint32_t defaults[DEFAULTS_MAX]; /* interfaces that a default route names */
     size_t default_count;
+    uint32_t bridges[BRIDGES_MAX]; /* of this machine's containers and guests */
+    size_t bridge_count;
+    uint32_t outer[BRIDGES_MAX]; /* masters of links that lead out of the machine */
+    size_t outer_count;
 };
+
+static bool has(const uint32_t *list, size_t n, uint32_t interface)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i] == interface)
+            return true;
+    return false;
+}
+
+static void keep(uint32_t *list, size_t *n, uint32_t interface)
+{
+    if (*n < BRIDGES_MAX)
+        list[(*n)++] = interface;
+}
 
 static void add_default(struct walk *w, uint32_t interface)
 {
@@ -57,6 +75,41 @@ static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
     }
 }
 
+static bool is_kind(const uint8_t *kind, size_t len, const char *name)
+{
+    return kind != NULL && len >= strlen(name) && memcmp(kind, name, strlen(name)) == 0;
+}
+
+/* Bridges, and which of them have a link that is no container's or guest's. */
+static void on_link(void *ctx, uint16_t type, const uint8_t *body, size_t len)
+{
+    struct walk *w = ctx;
+    struct ifinfomsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), n = 0, kind_len = 0;
+    uint32_t master;
+    if (type != RTM_NEWLINK || len < head)
+        return;
+    memcpy(&m, body, sizeof(m));
+    const uint8_t *info = netlink_attribute(body + head, len - head, IFLA_LINKINFO, &n);
+    const uint8_t *kind =
+        info != NULL ? netlink_attribute(info, n, IFLA_INFO_KIND, &kind_len) : NULL;
+    if (is_kind(kind, kind_len, "bridge"))
+        keep(w->bridges, &w->bridge_count, (uint32_t)m.ifi_index);
+    const uint8_t *at = netlink_attribute(body + head, len - head, IFLA_MASTER, &n);
+    if (at == NULL || n != sizeof(master) || is_kind(kind, kind_len, "veth") ||
+        is_kind(kind, kind_len, "tun"))
+        return;
+    memcpy(&master, at, sizeof(master));
+    keep(w->outer, &w->outer_count, master);
+}
+
+/* Who is there stands on this very machine: no peer of another network. */
+static bool is_inner(const struct walk *w, uint32_t interface)
+{
+    return has(w->bridges, w->bridge_count, interface) &&
+           !has(w->outer, w->outer_count, interface);
+}
+
 /* An overlay gives each machine an address alone; its range is the usual one. */
 static unsigned widen(const struct addr *a, unsigned bits)
 {
@@ -80,8 +133,8 @@ static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len
     const uint8_t *ip = netlink_attribute(body + head, len - head, IFA_LOCAL, &ip_len);
     if (ip == NULL)
         ip = netlink_attribute(body + head, len - head, IFA_ADDRESS, &ip_len);
-    if (ip == NULL || is_default(w, m.ifa_index) || w->found->count == SIDENET_MAX ||
-        addr_from_bytes(&a, ip, ip_len, 0) != 0)
+    if (ip == NULL || is_default(w, m.ifa_index) || is_inner(w, m.ifa_index) ||
+        w->found->count == SIDENET_MAX || addr_from_bytes(&a, ip, ip_len, 0) != 0)
         return;
     probe = a;
     probe.port = 1;
@@ -107,6 +160,7 @@ void sidenets_read(struct sidenets *s)
     struct walk w = {.found = s};
     s->count = 0;
     if (!netlink_dump(RTM_GETROUTE, on_route, &w) ||
+        !netlink_dump(RTM_GETLINK, on_link, &w) ||
         !netlink_dump(RTM_GETADDR, on_address, &w)) {
         log_debug("the kernel does not list its networks");
         s->count = 0;

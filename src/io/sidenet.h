@@ -1,8 +1,8 @@
 /*
  * The networks that this machine is in beside the one with its default route: tunnels,
- * overlays, second interfaces. What a peer names as its own address in one of those is
- * likely to be that peer; in the default network it may be anybody's, since most homes
- * number theirs alike.
+ * overlays, second interfaces; not the bridges of its own containers and guests. What a
+ * peer names as its own address in one of those is likely to be that peer; in the
+ * default network it may be anybody's, since most homes number theirs alike.
  */
 #ifndef POSTERN_IO_SIDENET_H
 #define POSTERN_IO_SIDENET_H

@@ -29,6 +29,12 @@ struct statedir {
  */
 MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
 
+/*
+ * The same for who only shows: makes none. Where there is none yet `s` is its path all
+ * the same, which has no file and no daemon.
+ */
+MUST_CHECK int statedir_open_known(struct statedir *s, const char *option,
+                                   struct fault *f);
 /* The same directory where it is there; makes and says nothing. */
 MUST_CHECK int statedir_find(struct statedir *s, const char *option);
 /* Where it is not: whether it could be made. Makes nothing either. */

@@ -143,3 +143,17 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
     f->window_shift = info.tcpi_rcv_wscale;
     return 0;
 }
+
+bool tcp_has_crossed(int fd)
+{
+    enum { SEGS_IN_AT = 140, DATA_SEGS_IN_AT = 152, SIZE = 256 };
+    uint8_t whole[SIZE] = {0};
+    socklen_t len = sizeof(whole);
+    uint32_t in, data;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, whole, &len) != 0 ||
+        len < DATA_SEGS_IN_AT + sizeof(data))
+        return true;
+    memcpy(&in, whole + SEGS_IN_AT, sizeof(in));
+    memcpy(&data, whole + DATA_SEGS_IN_AT, sizeof(data));
+    return in - data >= 2; /* a SYN, then its ACK; else one SYN-ACK */
+}

@@ -56,6 +56,14 @@ struct tcp_facts {
     uint64_t rate_bytes_s; /* at which data arrived of late; 0: not known */
 };
 
+/*
+ * Of a connection that has just come about by tcp_connect: a SYN of the other end's
+ * met ours (simultaneous open), which only who expected it can have sent. False: the
+ * other end accepted it, as anybody who listens there does. True where the kernel does
+ * not say.
+ */
+bool tcp_has_crossed(int fd);
+
 /* POSTERN_ERR_IO, and zeroes, for another socket than TCP's. */
 MUST_CHECK int tcp_read_facts(int fd, struct tcp_facts *f);
 

@@ -115,10 +115,10 @@ int udp_connect(struct udp *u, const struct addr *to)
 static int send_error(struct udp *u, int err)
 {
     int rc = err == ENOBUFS ? POSTERN_ERR_AGAIN : oserr(err);
-    if (rc == POSTERN_ERR_UNREACHABLE)
+    if (rc == POSTERN_ERR_UNREACHABLE || rc == POSTERN_ERR_PERM)
         return rc;
     if (rc != POSTERN_ERR_AGAIN)
-        return 0; /* EMSGSIZE, EPERM, ICMP errors of the past: lost */
+        return 0; /* EMSGSIZE, ICMP errors of the past: lost */
     if (!u->want_write) {
         u->want_write = true;
         watch_for(&u->watch, WATCH_READ | WATCH_WRITE);

@@ -33,9 +33,10 @@ struct lead {
 
 struct approach {
     struct approach_config config;
-    struct lead *lead;            /* NULL at a host */
-    void *kinds[PATH_KIND_COUNT]; /* NULL: was never begun */
-    struct list paths;            /* struct path */
+    struct lead *lead;             /* NULL at a host */
+    void *kinds[PATH_KIND_COUNT];  /* NULL: was never begun */
+    char *failed[PATH_KIND_COUNT]; /* at a host: why, since it last worked; or NULL */
+    struct list paths;             /* struct path */
     uint8_t check_key[16];
     uint32_t next_path_id;
     uint32_t peer_generation, generation;
@@ -335,8 +336,15 @@ void approach_started(struct approach *a, enum path_kind k)
     poke(a);
 }
 
+static void keep_reason(struct approach *a, enum path_kind k, const char *reason)
+{
+    free(a->failed[k]);
+    a->failed[k] = reason != NULL ? strdup(reason) : NULL;
+}
+
 void approach_proven(struct approach *a, struct path *p)
 {
+    keep_reason(a, p->kind, NULL);
     if (a->lead != NULL)
         ladder_on_proven(&a->lead->ladder, p->kind, p->id, p->rtt_us, clock_us());
     if (a->lead != NULL && p->window_bytes != 0)
@@ -349,6 +357,8 @@ void approach_failed(struct approach *a, enum path_kind k, const char *reason)
     log_debug("%s: %s", path_kind_name(k), reason);
     if (a->lead != NULL)
         ladder_on_failed(&a->lead->ladder, k, reason, clock_us());
+    else
+        keep_reason(a, k, reason);
     poke(a);
 }
 
@@ -445,6 +455,7 @@ static void take_offer(struct approach *a, const Offer *o)
     if (o->generation < a->peer_generation)
         return;
     a->peer_generation = o->generation;
+    target_hear(&a->target, o);
     if (renewed && a->established)
         a->config.events->on_renewed(a->config.ctx);
     if (a->lead != NULL) {
@@ -678,6 +689,8 @@ void approach_free(struct approach *a)
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->free(a->kinds[k]);
+    for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
+        free(a->failed[k]);
     timer_stop(&a->timer);
     free(a->held);
     free(a->lead);
@@ -873,6 +886,11 @@ const char *approach_reason(const struct approach *a, enum path_kind k,
         return ladder_reason(&a->lead->ladder, k, clock_us(), buf);
     (void)snprintf(buf, LADDER_REASON_LEN, "%s", note);
     return buf;
+}
+
+const char *approach_failure(const struct approach *a, enum path_kind k)
+{
+    return a->failed[k];
 }
 
 uint64_t approach_signal_us(const struct approach *a)

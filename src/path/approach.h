@@ -115,6 +115,8 @@ const struct ladder *approach_ladder(const struct approach *a);
  * last message said; of family ADDR_NONE when none did.
  */
 struct addr approach_peer_seen(const struct approach *a);
+/* Host: why `k` came to nothing here, since it last worked; NULL: it did not. */
+const char *approach_failure(const struct approach *a, enum path_kind k);
 /* Client: words for why `k` is not in use; as ladder_reason. */
 const char *approach_reason(const struct approach *a, enum path_kind k,
                             char buf[static LADDER_REASON_LEN]);

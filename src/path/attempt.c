@@ -72,8 +72,12 @@ static void on_ready(void *ctx, int events)
         return;
     }
     int err = sock_error(a->fd);
-    if (err == 0)
+    if (err == 0 && a->terms.near && !tcp_has_crossed(a->fd)) {
+        a->connected = true;
+        watch_for(&a->watch, WATCH_READ);
+    } else if (err == 0) {
         err = greet(a);
+    }
     if (err != 0)
         finish(a, err);
 }
@@ -143,6 +147,7 @@ int attempt_accepted(struct attempt **out, struct net *net, int fd,
     if (rc != 0)
         return rc;
     (void)!sock_remote(fd, &(*out)->remote);
+    (*out)->terms.near = false;             /* it was sought */
     watch_for(&(*out)->watch, WATCH_WRITE); /* greets from the loop */
     return 0;
 }

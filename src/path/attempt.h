@@ -15,6 +15,13 @@ struct greeting_terms {
     uint8_t key[GREETING_KEY_LEN];
     bool client; /* this side is */
     enum path_kind kind;
+    /*
+     * Who answers at a private address may be anybody's machine, since the peer's
+     * network may be numbered as ours is: it is told nothing. There who connects
+     * greets only when it is greeted, or when the other side's SYN met its own; who
+     * accepted, or was met likewise, greets at once.
+     */
+    bool near;
 };
 
 /*

@@ -62,13 +62,17 @@ bool knock_begin(const struct knock_terms *t, uint32_t *serial, char *why, size_
     memcpy(q.id, t->id, sizeof(q.id));
     for (size_t i = 0; i < t->peer_count; i++)
         add_source(&q, &t->peers[i]);
-    if (!helper_can(PRIVILEGE_CAN_FILTER)) {
-        (void)snprintf(why, cap, "%s", helper_missing());
+    /* Privileges come last: they are no cure where there is a NAT. */
+    if (t->peer_count == 0) {
+        (void)snprintf(why, cap,
+                       "the other side told no address that the internet knows");
     } else if (families_differ(t)) {
         (void)snprintf(why, cap,
                        "the two have no address family in common (IPv4, IPv6)");
     } else if (!within_reach(t)) {
         (void)snprintf(why, cap, "it is behind a NAT, which keeps a knock from it");
+    } else if (!helper_can(PRIVILEGE_CAN_FILTER)) {
+        (void)snprintf(why, cap, "%s", helper_missing());
     } else if (helper_knock_add(&q, &r, cb, ctx) != 0) {
         (void)snprintf(why, cap, "%s", r.reason);
     } else {

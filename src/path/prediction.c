@@ -12,6 +12,7 @@
 enum {
     TICK_MS = 5,
     PER_TICK = PREDICT_RATE * TICK_MS / 1000,
+    LATE_TICKS = 8,       /* a tick that was late on a busy machine does as much */
     HOLD_TIMES = 4,       /* how often each mapping is opened or refreshed */
     HOLD_PAUSE_MS = 200,  /* between two times */
     SWEEP_DELAY_MS = 120, /* the mappings come first */
@@ -29,7 +30,7 @@ struct predict {
     struct udp *sockets[PREDICT_BIRTHDAY_SOCKETS];
     unsigned socket_count;
     unsigned held, swept; /* packets of each that went out */
-    uint64_t hold_at_ms, sweep_at_ms, over_at_ms, seed;
+    uint64_t hold_at_ms, sweep_at_ms, over_at_ms, tick_at_ms, seed;
     unsigned sent;
     bool refused;
     struct timer timer;
@@ -156,9 +157,13 @@ static bool send_one(struct predict *p, uint64_t now)
 static void on_tick(void *ctx)
 {
     struct predict *p = ctx;
-    uint64_t now = now_ms(p);
+    uint64_t now = now_ms(p), ticks = (now - p->tick_at_ms) / TICK_MS;
+    unsigned most = PER_TICK * (unsigned)(ticks < 1            ? 1
+                                          : ticks < LATE_TICKS ? ticks
+                                                               : LATE_TICKS);
     bool left = true;
-    for (int i = 0; i < PER_TICK && left; i++)
+    p->tick_at_ms = now;
+    for (unsigned i = 0; i < most && left; i++)
         left = send_one(p, now);
     left = p->sent < PREDICT_PACKETS_MAX && !p->refused &&
            (p->held < hold_total(p) || p->swept < sweep_total(p));
@@ -195,7 +200,7 @@ int predict_start(struct predict **out, struct net *net,
             break; /* fewer mappings, smaller odds */
         p->sockets[p->socket_count++] = u;
     }
-    p->hold_at_ms = now_ms(p) + delay_ms;
+    p->tick_at_ms = p->hold_at_ms = now_ms(p) + delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
     timer_init(&p->timer, net->loop, on_tick, p);

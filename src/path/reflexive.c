@@ -42,9 +42,9 @@ void reflexive_send(struct reflexive *r, struct approach *a,
             continue;
         int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
         if (n > 0 && target_may_ask(a, &b->server, 1)) {
-            b->stranded = udp_send(sockets[b->sock], &b->server, buf, (size_t)n,
-                                   (size_t)n) == POSTERN_ERR_UNREACHABLE;
-            b->routed = b->routed || !b->stranded;
+            int rc = udp_send(sockets[b->sock], &b->server, buf, (size_t)n, (size_t)n);
+            b->stranded = rc == POSTERN_ERR_UNREACHABLE || rc == POSTERN_ERR_PERM;
+            b->left += !b->stranded;
         }
         b->due_ms = now_ms + ((uint64_t)RTO_MS << b->tries);
         b->tries++;
@@ -168,6 +168,14 @@ enum nat_mapping reflexive_mapping(const struct reflexive *r)
     return NAT_MAPPING_UNKNOWN;
 }
 
+unsigned reflexive_asked(const struct reflexive *r)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < r->count; i++)
+        left += r->bindings[i].left;
+    return left;
+}
+
 enum punch_udp reflexive_udp(const struct reflexive *r)
 {
     bool waiting = false, sent = false;
@@ -175,7 +183,7 @@ enum punch_udp reflexive_udp(const struct reflexive *r)
         if (r->bindings[i].done)
             return PUNCH_UDP_OK;
         waiting = waiting || r->bindings[i].tries < BLOCKED_AFTER;
-        sent = sent || r->bindings[i].routed;
+        sent = sent || r->bindings[i].left > 0;
     }
     return sent && !waiting ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
 }

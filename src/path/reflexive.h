@@ -25,8 +25,9 @@ struct binding {
     unsigned tries;
     uint64_t due_ms;
     struct addr mapped; /* the answer */
-    bool done, routed;  /* routed: once it could be sent at all */
-    bool stranded;      /* the latest could not: asked again, but not waited for */
+    bool done;
+    unsigned left; /* requests that this machine let out */
+    bool stranded; /* the latest did not leave: asked again, but not waited for */
 };
 
 struct reflexive {
@@ -68,6 +69,8 @@ bool reflexive_waits(const struct reflexive *r);
 bool reflexive_is_worth_waiting(const struct reflexive *r);
 /* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
 enum nat_mapping reflexive_mapping(const struct reflexive *r);
+/* Requests that left. */
+unsigned reflexive_asked(const struct reflexive *r);
 enum punch_udp reflexive_udp(const struct reflexive *r);
 
 #endif

@@ -1,6 +1,7 @@
 /* Asks the budget for one approach; sends nothing itself. */
 #include "path/target.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "io/clock.h"
@@ -67,6 +68,28 @@ void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *m
     t->marks[0].has_mark = mark != NULL;
     if (mark != NULL)
         memcpy(t->marks[0].mark, mark, VOUCH_MARK_LEN);
+}
+
+void target_hear(struct target *t, const Offer *o)
+{
+    size_t own = 0, seen = 0;
+    for (pb_size_t i = 0; i < o->candidates_count; i++) {
+        const Candidate *c = &o->candidates[i];
+        struct addr a;
+        if (c->type != CAND_HOST ||
+            addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) != 0)
+            continue;
+        own++;
+        for (size_t k = 0; k < t->vouched_count; k++)
+            seen += addr_ip_equal(&t->vouched[k].addr, &a);
+    }
+    if (own > 0 && t->vouched_count > 0)
+        t->translated = seen == 0;
+}
+
+bool target_is_translated(struct approach *a)
+{
+    return approach_target(a)->translated;
 }
 
 static bool is_vouched(struct approach *a, const struct addr *to)
@@ -173,6 +196,33 @@ bool target_is_time_to_sweep(const struct approach *a)
     const struct approach_config *c = approach_config_of(a);
     bool relayed = (c->allowed >> PATH_RELAY & 1) != 0;
     return approach_is_established(a) || (!relayed && !c->unlisted);
+}
+
+bool target_leads_here(struct approach *a, const struct addr *external, char *why,
+                       size_t cap)
+{
+    const struct target *t = approach_target(a);
+    char at[ADDR_TEXT_LEN], seen[ADDR_TEXT_LEN];
+    const struct addr *other = NULL;
+    for (size_t i = 0; i < t->mark_count; i++) {
+        const struct addr *m = &t->marks[i].addr;
+        if (m->family != external->family || addr_scope_of(m) != ADDR_SCOPE_GLOBAL)
+            continue; /* a server in our own network knows nothing of the outside */
+        if (addr_ip_equal(m, external))
+            return true;
+        other = m;
+    }
+    bool inner = addr_scope_of(external) != ADDR_SCOPE_GLOBAL && !broker_is_private(a);
+    if (other == NULL && !inner)
+        return true;
+    (void)snprintf(why, cap,
+                   "the router's mapping leads nowhere: its outside is %s, and %s%s; "
+                   "another NAT is beyond it",
+                   addr_format_ip(external, at),
+                   other != NULL ? "the broker sees us at "
+                                 : "that is a private address",
+                   other != NULL ? addr_format_ip(other, seen) : "");
+    return false;
 }
 
 /* ---------------------------------------------------------------------- the budget */

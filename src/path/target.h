@@ -34,12 +34,15 @@ struct target {
         bool has_mark;
     } marks[TARGET_MARKS_MAX]; /* the newest first, one for an IP */
     size_t mark_count;
+    bool translated; /* the peer's own addresses are none that the broker vouches for */
     struct sidenets side;
     uint64_t side_at_us; /* when `side` was read; 0: never */
 };
 
 /* What the broker vouches for came with a message; the list is checked here. */
 void target_take(struct target *t, const Vouch *list, size_t n, uint64_t now_us);
+/* The peer's Offer names its own addresses. */
+void target_hear(struct target *t, const Offer *o);
 /* Our marks, to be sent along; returns how many. */
 size_t target_show(const struct target *t, Vouch *list, size_t max);
 
@@ -50,6 +53,8 @@ size_t target_show(const struct target *t, Vouch *list, size_t max);
  * homes that are numbered alike therefore leave each other's machines in peace.
  */
 bool target_fits(struct approach *a, const struct addr *to);
+/* The peer is behind a NAT, as far as its Offers and the broker show. */
+bool target_is_translated(struct approach *a);
 /*
  * That many packets may go there now; they count. False: pass over them as if they had
  * been lost on the way.
@@ -74,6 +79,13 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
 bool target_pace(struct approach *a);
 /* An answer to what we sent came from there (see budget_answered). */
 void target_answered(struct approach *a, const struct addr *from);
+/*
+ * A router says that the outside reaches us at `external`: false, with words, where
+ * the broker's servers see us elsewhere, so that a NAT beyond that router lets nothing
+ * in (or where nobody outside knows such an address).
+ */
+bool target_leads_here(struct approach *a, const struct addr *external, char *why,
+                       size_t cap);
 /* A server of the broker's sees us there; `mark` is STUN_MARK_LEN bytes or NULL. */
 void target_seen(struct approach *a, const struct addr *mapped, const uint8_t *mark);
 

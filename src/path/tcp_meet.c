@@ -219,6 +219,12 @@ static void add_path(struct tcp_meet *t, int fd)
 
 /* ------------------------------------------------------------------------ attempts */
 
+/* Whose machine stands at that address is not sure. */
+static bool is_near(const struct addr *a)
+{
+    return addr_scope_of(a) != ADDR_SCOPE_GLOBAL;
+}
+
 static struct greeting_terms terms_of(const struct tcp_meet *t)
 {
     struct greeting_terms terms = {.client = meet_config(&t->base)->client,
@@ -281,6 +287,8 @@ static void on_attempt(void *ctx, struct attempt *a, int err, int fd)
     struct meet *m = &t->base;
     meet_enter(m);
     bool told = forget_attempt(t, a);
+    if (err == POSTERN_ERR_REFUSED)
+        meeting_on_rejected(&m->meeting);
     if (err == 0 && told && !has_told_options(t, fd)) {
         close(fd);
         err = POSTERN_ERR_CLOSED;
@@ -335,6 +343,7 @@ static int connect_one(struct tcp_meet *t, struct attempt **slot, const struct a
     struct greeting_terms terms = terms_of(t);
     struct net *net = meet_config(m)->net;
     struct addr local;
+    terms.near = is_near(to);
     if (!tcp_port_local(t->port, (enum addr_family)to->family, &local))
         return POSTERN_ERR_UNREACHABLE;
     if (t->knock_port != 0)
@@ -362,12 +371,18 @@ static void connect_all(struct tcp_meet *t, unsigned hops)
     struct meeting *meeting = &t->base.meeting;
     for (size_t i = 0; i < meeting->peer_count; i++) {
         struct attempt **slot = free_slot(t, told);
+        /* No NAT is on the way to what is near: nothing is to be arranged with it. */
         if (slot == NULL || is_under_way(t, &meeting->peers[i]) ||
-            !meeting_try(meeting, i) ||
-            !target_may_send(t->base.approach, &meeting->peers[i], syn_cost(t)))
+            (told && is_near(&meeting->peers[i])) || !meeting_try(meeting, i))
             continue;
-        if (connect_one(t, slot, &meeting->peers[i], hops) != 0)
+        if (!target_may_send(t->base.approach, &meeting->peers[i], syn_cost(t))) {
+            meeting_sent(meeting, i, FATE_HELD);
+            continue;
+        }
+        int rc = connect_one(t, slot, &meeting->peers[i], hops);
+        if (rc != 0)
             *slot = NULL;
+        meeting_sent(meeting, i, fate_of(rc));
     }
 }
 
@@ -402,10 +417,13 @@ static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
         struct attempt **slot =
             &t->slots[PLAIN_MAX + which * PREDICT_LOW_COUNT + i].attempt;
         to.port = (uint16_t)(PREDICT_LOW_FIRST + i);
-        if (*slot == NULL && (which > 0 || !is_under_way(t, &to)) &&
-            target_may_sweep(t->base.approach, &to, syn_cost(t)) &&
-            attempt_connect(slot, meet_config(&t->base)->net, &local, &to, hops, &terms,
-                            on_attempt, t) != 0)
+        if (*slot != NULL || (which == 0 && is_under_way(t, &to)) ||
+            !target_may_sweep(t->base.approach, &to, syn_cost(t)))
+            continue;
+        if (attempt_connect(slot, meet_config(&t->base)->net, &local, &to, hops, &terms,
+                            on_attempt, t) == 0)
+            t->base.meeting.swept++;
+        else
             *slot = NULL;
     }
 }
@@ -431,7 +449,7 @@ static void on_connection(void *ctx, int fd, const struct addr *from)
         linger_break(fd);
         if (m->meeting.plan->lasts)
             return;
-        meeting_on_stranger(&m->meeting);
+        meeting_on_stranger(&m->meeting, from);
         listeners_close(t);
         return;
     }
@@ -499,7 +517,7 @@ static void arrange_one(struct tcp_meet *t, size_t i)
                                   .ways = tcp_port_ways(t->port),
                                   .peer_ways = meeting->peer.ways,
                                   .hops = ARRANGED_HOPS};
-    if (slot == NULL || addr_scope_of(&meeting->peers[i]) == ADDR_SCOPE_LOOPBACK ||
+    if (slot == NULL || is_near(&meeting->peers[i]) ||
         !local_towards(t, &meeting->peers[i], &q.local) || !meeting_try(meeting, i) ||
         !target_may_send(t->base.approach, &meeting->peers[i], ARRANGED_PACKETS))
         return;
@@ -652,7 +670,10 @@ static void gather(struct meet *m)
     t->low_tried = t->low = false;
     if (m->meeting.plan->knocks && m->meeting.client &&
         !helper_can(PRIVILEGE_CAN_FILTER)) {
-        meeting_fail(&m->meeting, helper_missing());
+        meeting_fail(&m->meeting,
+                     target_is_translated(m->approach)
+                         ? "the host is behind a NAT, which keeps a knock from it"
+                         : helper_missing());
         return;
     }
     if (!make_room(t, PLAIN_MAX) ||
@@ -730,9 +751,15 @@ static void on_mapped(void *ctx, const struct addr *external, const char *words)
 {
     struct tcp_meet *t = ctx;
     char text[ADDR_TEXT_LEN];
+    char nowhere[MEETING_WORDS_LEN];
     if (t->base.meeting.phase != MEETING_PREPARING)
         return;
     meet_enter(&t->base);
+    if (external != NULL &&
+        !target_leads_here(t->base.approach, external, nowhere, sizeof(nowhere))) {
+        external = NULL;
+        words = nowhere;
+    }
     if (external == NULL) {
         meeting_refuse(&t->base.meeting, words);
     } else {

@@ -197,13 +197,14 @@ static void drop(struct meet *m, const struct path *p)
 /* -------------------------------------------------------------------------- checks */
 
 /* Towards an address that has proven nothing yet. */
-static void send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
-                       const struct punch_check *c)
+static enum fate send_check(struct udp_meet *u, unsigned sock, const struct addr *to,
+                            const struct punch_check *c)
 {
     uint8_t buf[PUNCH_PACKET_MAX];
     size_t n = punch_check_encode(c, approach_check_key(u->base.approach), buf);
-    if (target_may_send(u->base.approach, to, 1))
-        (void)!send_packet(u, sock, to, buf, n, n);
+    if (!target_may_send(u->base.approach, to, 1))
+        return FATE_HELD;
+    return fate_of(send_packet(u, sock, to, buf, n, n));
 }
 
 static void check_peer(struct udp_meet *u, size_t i)
@@ -218,7 +219,7 @@ static void check_peer(struct udp_meet *u, size_t i)
         return;
     if (*sent_us == 0)
         *sent_us = clock_us();
-    send_check(u, sock_of(&to), &to, &c);
+    meeting_sent(m, i, send_check(u, sock_of(&to), &to, &c));
 }
 
 /* What sends to us is asked at once, while the steps last. */
@@ -254,7 +255,7 @@ static void on_request(struct udp_meet *u, unsigned sock, const struct addr *fro
     if (to == NULL)
         return;
     struct addr remote = *to;
-    send_check(u, sock, &remote, &out);
+    (void)send_check(u, sock, &remote, &out);
     (void)make_way(u, sock, from, &remote);
     if (!u->base.freed && u->base.meeting.phase != MEETING_MET)
         add_peer(u, &remote);
@@ -469,10 +470,13 @@ static void await_knock(struct udp_meet *u)
 static void knock(struct udp_meet *u, size_t i)
 {
     struct meeting *m = &u->base.meeting;
-    if (m->step % KNOCK_EVERY == 1 && meeting_try(m, i) &&
-        target_may_send(u->base.approach, &m->peers[i], 1))
-        (void)!udp_send(u->sockets[sock_of(&m->peers[i])], &m->peers[i], m->knock,
-                        sizeof(m->knock), sizeof(m->knock));
+    enum fate fate = FATE_HELD;
+    if (m->step % KNOCK_EVERY != 1 || !meeting_try(m, i))
+        return;
+    if (target_may_send(u->base.approach, &m->peers[i], 1))
+        fate = fate_of(udp_send(u->sockets[sock_of(&m->peers[i])], &m->peers[i],
+                                m->knock, sizeof(m->knock), sizeof(m->knock)));
+    meeting_sent(m, i, fate);
 }
 
 /* -------------------------------------------------------------------------- mapped */
@@ -485,9 +489,15 @@ static void on_mapped(void *ctx, const struct addr *external, const char *words)
     char text[ADDR_TEXT_LEN];
     log_debug("mapped: %s%s%s", external != NULL ? addr_format(external, text) : "",
               external != NULL ? " by " : "", words);
+    char nowhere[MEETING_WORDS_LEN];
     if (m->phase != (m->client ? MEETING_WAITING : MEETING_PREPARING))
         return;
     meet_enter(&u->base);
+    if (external != NULL &&
+        !target_leads_here(u->base.approach, external, nowhere, sizeof(nowhere))) {
+        external = NULL;
+        words = nowhere;
+    }
     if (external != NULL)
         u->mapped = *external;
     if (!m->client) {
@@ -497,7 +507,7 @@ static void on_mapped(void *ctx, const struct addr *external, const char *words)
     } else if (external != NULL) {
         meeting_found(m);
     } else {
-        char reason[2 * MEETING_WORDS_LEN];
+        char reason[2 * MEETING_WORDS_LEN + 64];
         (void)snprintf(reason, sizeof(reason),
                        "no router gives a mapping. Here: %s. At the host: %s", words,
                        meeting_words(m));
@@ -546,12 +556,12 @@ static void find_unchanged(struct udp_meet *u)
     bool translated = false;
     for (unsigned i = 0; i < u->reflexive.count; i++)
         translated = translated || u->reflexive.bindings[i].done;
-    if (!helper_can(PRIVILEGE_CAN_RAW))
-        meeting_refuse(&u->base.meeting, helper_missing());
-    else if (spoof_addresses(u, own) == 0)
+    if (spoof_addresses(u, own) == 0)
         meeting_refuse(&u->base.meeting,
                        translated ? "a NAT on the way would change the source"
-                                  : "the broker does not answer by UDP");
+                                  : "the broker's STUN did not answer by UDP");
+    else if (!helper_can(PRIVILEGE_CAN_RAW)) /* last: it helps where no NAT is only */
+        meeting_refuse(&u->base.meeting, helper_missing());
     else
         meeting_ready(&u->base.meeting);
 }

@@ -34,6 +34,7 @@ enum {
     PLAIN_FIRST_MS = 200,
     SAMPLE_TRIES = 3, /* then it counts for nothing */
     BINDINGS_FRESH_MS = 3000,
+    PREDICTION_LOOK_MS = 500, /* whether it is over */
 };
 
 /*
@@ -93,6 +94,7 @@ struct udp_punch {
     struct predict *predict;
     enum prediction prediction;
     enum low_ports low;
+    unsigned predicted;   /* packets of this round's */
     char predict_why[96]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;
@@ -235,13 +237,34 @@ static enum nat_mapping own_mapping(const struct udp_punch *u)
     return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT && asks ? NAT_MAPPING_UNKNOWN : m;
 }
 
+/* Whether the broker's STUN answered the peer, as its Offer shows. */
+static enum punch_udp peer_udp(const struct udp_punch *u)
+{
+    bool global = false;
+    if (u->told.mapping != NAT_MAPPING_UNKNOWN)
+        return PUNCH_UDP_OK;
+    for (pb_size_t i = 0; i < u->told.count; i++) {
+        const Candidate *c = &u->told.candidates[i];
+        struct addr a;
+        if (c->type == CAND_REFLEXIVE)
+            return PUNCH_UDP_OK;
+        global =
+            global || (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
+                       addr_scope_of(&a) == ADDR_SCOPE_GLOBAL);
+    } /* one of its own is not told again as what STUN saw */
+    return u->told.complete && !global ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
+}
+
 static void update_hint(struct udp_punch *u)
 {
     struct punch_hint h = {.own_mapping = reflexive_mapping(&u->reflexive),
-                           .own_udp = reflexive_udp(&u->reflexive)};
+                           .own_udp = reflexive_udp(&u->reflexive),
+                           .own_asked = reflexive_asked(&u->reflexive)};
     if (u->peer != PEER_UNKNOWN) {
         h.peer_mapping = (enum nat_mapping)u->told.mapping;
         h.peer_filtering = (enum nat_filtering)u->told.filtering;
+        h.peer_udp = peer_udp(u);
+        h.peer_told = u->told.count > 0;
     }
     punch_set_hint(u->punch, &h);
 }
@@ -377,7 +400,9 @@ static void arrived(void *ctx, struct udp *s, const struct addr *from,
 static bool may(void *ctx, const struct addr *to)
 {
     struct udp_punch *u = ctx;
-    return target_may_sweep(u->approach, to, 1);
+    bool yes = target_may_sweep(u->approach, to, 1);
+    u->predicted += yes;
+    return yes;
 }
 
 static bool pace(void *ctx)
@@ -615,6 +640,7 @@ static void start(void *k)
     predict_end(u); /* of a round that this one cuts short */
     drop_adopted(u);
     u->prediction = PREDICT_OPEN;
+    u->predicted = 0;
     if (u->low != LOW_FAILED)
         u->low = LOW_UNKNOWN;
     u->generation = punch_generation(u->punch);
@@ -635,6 +661,24 @@ static void stop(void *k)
     rest(u);
 }
 
+/* What the checks have come to, and what was done beside them. */
+static void failed_words(struct udp_punch *u, char *buf, size_t cap)
+{
+    char predicted[80] = "";
+    if (u->predicted > 0)
+        (void)snprintf(predicted, sizeof(predicted),
+                       "; nor to %u packets at ports that its NAT may give",
+                       u->predicted);
+    (void)snprintf(buf, cap, "%s%s%s%s", punch_reason(u->punch), predicted,
+                   u->predict_why[0] != '\0' ? "; prediction: " : "", u->predict_why);
+}
+
+/* Its sweep is not over, as on a machine that does much else. */
+static bool predicts(const struct udp_punch *u)
+{
+    return u->predict != NULL && !predict_is_over(u->predict);
+}
+
 /* Tells what the checks have come to. */
 static void report(struct udp_punch *u)
 {
@@ -652,7 +696,7 @@ static void report(struct udp_punch *u)
         }
         return;
     }
-    if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD) {
+    if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD && !predicts(u)) {
         STATE_GO(stage_next, u->stage, TOLD);
         bool peer_symmetric = u->told.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
                               u->told.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
@@ -660,11 +704,9 @@ static void report(struct udp_punch *u)
             u->low = LOW_FAILED;
         else if (u->low == LOW_FAILED)
             u->low = LOW_UNKNOWN;
-        char reason[PUNCH_REASON_LEN];
+        char reason[PUNCH_REASON_LEN + sizeof(u->predict_why) + 96];
         update_hint(u);
-        (void)snprintf(reason, sizeof(reason), "%s%s%s", punch_reason(u->punch),
-                       u->predict_why[0] != '\0' ? "; prediction: " : "",
-                       u->predict_why);
+        failed_words(u, reason, sizeof(reason));
         bool in_use = false;
         for (int i = 0; i < PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
@@ -672,6 +714,17 @@ static void report(struct udp_punch *u)
             rest(u);
         approach_failed(u->approach, PATH_UDP_PUNCH, reason);
     }
+}
+
+static void send_one(struct udp_punch *u, const struct punch_packet *pkt)
+{
+    enum fate fate = FATE_HELD;
+    if (u->sockets[pkt->sock] == NULL)
+        return;
+    if (target_may_send(u->approach, &pkt->to, 1))
+        fate = fate_of(
+            udp_send(u->sockets[pkt->sock], &pkt->to, pkt->buf, pkt->len, pkt->len));
+    punch_on_sent(u->punch, pkt, fate);
 }
 
 /* Sends what is due, reports, and sets the next wake-up. */
@@ -683,8 +736,7 @@ static void pump(struct udp_punch *u)
     look_at_sample(u);
     reflexive_send(&u->reflexive, u->approach, u->sockets, now_ms(u));
     while (punch_next_packet(u->punch, clock_us(), &pkt))
-        if (u->sockets[pkt.sock] != NULL && target_may_send(u->approach, &pkt.to, 1))
-            (void)!udp_send(u->sockets[pkt.sock], &pkt.to, pkt.buf, pkt.len, pkt.len);
+        send_one(u, &pkt);
     report(u);
     if (u->stage == RESTING || u->freed)
         return;
@@ -695,6 +747,8 @@ static void pump(struct udp_punch *u)
         uint64_t ms = now + (at_us > now_us ? (at_us - now_us + 999) / 1000 : 0);
         at = ms < at ? ms : at;
     }
+    if (u->stage == CHECKING && predicts(u) && at > now + PREDICTION_LOOK_MS)
+        at = now + PREDICTION_LOOK_MS;
     if (at == UINT64_MAX)
         timer_stop(&u->timer);
     else

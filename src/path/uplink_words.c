@@ -187,7 +187,8 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
         return;
     } else if (err == POSTERN_ERR_TIMEOUT || err == POSTERN_ERR_UNREACHABLE) {
         (void)fault_set(f, err,
-                        "check this machine's network and the broker's firewall",
+                        "check this machine's network and the broker's firewall; where "
+                        "only a proxy leads out, name it in HTTPS_PROXY",
                         "the broker at %s:%u cannot be reached (%s)", l->host, l->port,
                         postern_strerror(err));
     } else if (err == POSTERN_ERR_PROTO) {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/link.h"
 #include "io/loop.h"
 #include "portal/devices.h"
 #include "portal/doors.h"
@@ -108,9 +109,15 @@ static void get_login(struct request *r)
 
 static void get_join(struct request *r)
 {
+    const struct place *p = &r->rooms->place;
     struct page_login_state s;
+    char at[sizeof(p->name) + 16];
+    bool v6 = strchr(p->name, ':') != NULL;
+    int n = snprintf(at, sizeof(at), v6 ? "[%s]" : "%s", p->name);
+    if (p->port != LINK_DEFAULT_PORT)
+        (void)snprintf(at + n, sizeof(at) - (size_t)n, ":%u", p->port);
     request_state(r, &s);
-    page_join(&r->html, &s);
+    page_join(&r->html, &s, at);
     request_answer(r, MHD_HTTP_OK);
 }
 

@@ -4,7 +4,7 @@
  */
 #include "portal/layout.h"
 
-void page_join(struct html *out, const struct page_login_state *s)
+void page_join(struct html *out, const struct page_login_state *s, const char *broker)
 {
     layout_begin(out, s, "An invite", "narrow");
     html_add(out,
@@ -19,7 +19,7 @@ void page_join(struct html *out, const struct page_login_state *s)
     html_add(out,
              "</p>\n<p><code>postern join 7-crossover-clockwork@%s</code></p>\n"
              "<p>After that <code>postern ls</code> says what you may use.</p>\n",
-             s->broker);
+             broker);
     html_add(out,
              "<h2>On a phone or another system</h2>\n"
              "<p>There is no Postern for it yet. Ask who invited you for a name and "

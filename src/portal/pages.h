@@ -43,8 +43,11 @@ struct login_view {
 };
 void page_login(struct html *out, const struct login_view *v);
 
-/* GET /join: what to do with an invite, for who was given one. */
-void page_join(struct html *out, const struct page_login_state *s);
+/*
+ * GET /join: what to do with an invite, for who was given one. `broker` is what stands
+ * behind the @ of a code.
+ */
+void page_join(struct html *out, const struct page_login_state *s, const char *broker);
 
 struct service_view {
     const char *host, *host_key; /* name, and key text for the forms */

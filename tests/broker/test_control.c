@@ -267,6 +267,28 @@ static void test_strangers_say_little(void **state)
     rig_wait(&rig, all_carried, &(struct carried){host, in.conv});
 }
 
+/* A host says little to a client that has not asked for it, all such hosts together. */
+static void test_hosts_tell_little(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *client = rig_join(&rig, false);
+    struct device *strangers[] = {rig_join(&rig, true), rig_join(&rig, true)};
+    Control session = introduce_to(host);
+    device_send(client, &session);
+    (void)device_expect(host, Control_introduce_tag);
+    size_t told = 0;
+    for (int i = 0; i < 3; i++) {
+        Control other = introduce_to(host);
+        if (i == 2)
+            memset(other.conv, 0, CONV_LEN);
+        told += carry_to(client, strangers[i % 2], &other, CARRIED);
+    }
+    uint32_t bytes = LIMIT_RATE_TELL.burst + LIMIT_RATE_TELL.per_s;
+    assert_in_range(told, 0, bytes / 1200);
+    (void)carry_to(client, host, &session, CARRIED);
+    rig_wait(&rig, all_carried, &(struct carried){client, session.conv});
+}
+
 /* A pair is made by a host's word on an introduction that the broker has passed. */
 static void test_accept_needs_its_mark(void **state)
 {
@@ -867,6 +889,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_offline, setup, teardown),
         cmocka_unit_test_setup_teardown(test_signal_and_carry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_strangers_say_little, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hosts_tell_little, setup, teardown),
         cmocka_unit_test_setup_teardown(test_accept_needs_its_mark, setup, teardown),
         cmocka_unit_test_setup_teardown(test_coming_back_refills_nothing, setup,
                                         teardown),

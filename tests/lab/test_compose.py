@@ -45,23 +45,24 @@ class Machine:
         os.makedirs(f"{self.dir}/net")
         with open(f"{self.dir}/containers.conf", "w", encoding="ascii") as f:
             f.write(CONFIG.format(cgroups='cgroups = "disabled"\n' if alone else "", dir=self.dir))
-        runroot = f"/run/{os.path.basename(os.path.dirname(work))}-{name}"
-        self.runroot = runroot
         with open(f"{self.dir}/bin/podman", "w", encoding="ascii") as f:
             f.write("#!/bin/sh\n"
                     f"export CONTAINERS_CONF={self.dir}/containers.conf\n"
-                    f'exec /usr/bin/podman --root {self.dir}/store --runroot {runroot} --storage-driver=vfs "$@"\n')
+                    f'exec /usr/bin/podman --root {self.dir}/store --runroot /run/containers/lab --storage-driver=vfs "$@"\n')
         os.chmod(f"{self.dir}/bin/podman", 0o755)
         # Mounts of its own, which live as long as it. Not as ns.command does: with another /sys no
         # container runtime finds its control groups, and with both kinds of them crun refuses.
         self.mounts = g.programs.start(
             None, "mounts", "nsenter", f"--net=/run/netns/{ns.netns}", "unshare", "-m", "--propagation", "private",
             "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null; mount -t tmpfs tmpfs /run/netns; "
-            "mkdir -p /run/containers; mount -t tmpfs tmpfs /run/containers; " # where the DNS server of all networks is known
+            "mkdir -p /run/containers; mount -t tmpfs tmpfs /run/containers; " # state, and the DNS server of all networks
             "echo ready; exec sleep 100000")
         self.mounts.wait_line("ready")
+
+    def open(self):
         self.do("podman", "load", "-i", ARCHIVE)
         self._stand_in()
+        return self
 
     def run(self, *argv, timeout=90, **more):
         env = {"PATH": f"{self.dir}/bin:{os.environ['PATH']}"}
@@ -104,7 +105,6 @@ class Machine:
     def close(self):
         self.run("podman", "pod", "rm", "--all", "--force", "-t", "1")
         self.run("podman", "rm", "--all", "--force", "-t", "1")
-        shutil.rmtree(self.runroot, ignore_errors=True)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def machines(gate, work):
 
     def machine(ns, name, **how):
         made.append(Machine(g, ns, work, name, **how))
-        return made[-1]
+        return made[-1].open()  # what it has begun is ended whatever comes of that
     yield g, machine
     for m in made:
         m.close()

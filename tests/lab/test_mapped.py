@@ -10,7 +10,7 @@ from .test_tcp_kinds import move_bytes
 pytestmark = [pytest.mark.postern, pytest.mark.needs("miniupnpd")]
 
 # miniupnpd maps no port where the outside address is one of those kept for examples,
-# as the lab's are: the router gets one more that it takes for a real one.
+# as the lab's are: the router gets one more that it takes for a real one, and by which it sends.
 OUTSIDE = "11.0.0.1"
 
 CHAINS = """
@@ -25,12 +25,16 @@ insert rule inet box forward ct status dnat accept
 """
 
 
-def start_router(g, letter, work, pcp=True, upnp=True):
-    """The router of a site that gives mappings."""
+def start_router(g, letter, work, pcp=True, upnp=True, leads_here=True):
+    """The router of a site that gives mappings; where nothing leads to its outside, another NAT
+    is beyond it."""
     site = g.topo.sites[letter]
     site.box.address("wan", f"{OUTSIDE}/32")
     g.topo.inet.ip("route", "add", OUTSIDE, "via", site.public)
     site.box.nft(CHAINS)
+    if leads_here:
+        how = " fully-random" if site.kind.kind == "sym" else ""
+        site.box.nft(f'insert rule ip nat out oifname "wan" snat to {OUTSIDE}{how}')
     for rule in ("tcp dport { 2189, 1900 } accept", "udp dport { 1900, 5351 } accept"):
         site.box.nft(f'insert rule inet box input iifname "lan" {rule}')
     path = os.path.join(work, f"upnp-{letter}.conf")
@@ -116,3 +120,24 @@ def test_netcheck_names_what_the_router_speaks(gate, work):
     found = [e for e in done.events if e["event"] == "netcheck"][0]
     assert found["port_mapping"] == "PCP" and found["privileged"] is True, found
     wait_until(lambda: mappings(g, "b") == [], 10, "the mapping is taken back")
+
+
+@pytest.mark.parametrize("kind", ["mapped", "mapped-tcp"])
+def test_a_mapping_that_leads_nowhere_is_not_offered(gate, work, kind):
+    """The router's outside is not where the broker sees the host: nothing is sent there."""
+    g = start(gate, work, "a", leads_here=False)
+    g.topo.inet.nft(f"""table inet guard {{
+      chain forward {{ type filter hook forward priority 0; ip daddr {OUTSIDE} counter name stray; }}
+      counter stray {{ }}
+    }}""")
+    proc = g.connect("7000", None, "--paths", f"{kind},relay")
+    no = proc.wait_event("rejected", 20, kind=kind)
+    assert "leads nowhere" in no["reason"] and OUTSIDE in no["reason"], no
+    assert "packets 0 " in g.topo.inet.run("nft", "list", "counters"), "a stranger was sent something"
+
+
+def test_netcheck_says_that_a_mapping_leads_nowhere(gate, work):
+    g = start(gate, work, "b", leads_here=False)
+    found = g.client.run("netcheck", timeout=40).event("netcheck")
+    assert found["port_mapping"] == "no" and "leads nowhere" in found["mapping_note"], found
+    assert found["double_nat"] == "yes", found

@@ -105,6 +105,20 @@ def test_it_ends_without_having_been_used(served):
     says(g.client.run("join", f"{code}@{BROKER}", json=False), 1, "nobody waits with the number")
 
 
+def test_a_broker_at_another_port(gate):
+    """The code is told with it, by the giver and by the broker's page."""
+    g = gate(host="none", client="none")
+    g.start_broker("--public", f"{BROKER}:8443", "--listen", "0.0.0.0:8443")
+    g.start_host("7000")
+    proc = g.host.start("invite", "--code")
+    code = proc.wait_event("code", 15)
+    assert code["broker"] == f"{BROKER}:8443", code
+    page = g.programs.run(g.topo.client.ns, "curl", "curl", "-ks", f"https://{BROKER}:8443/join")
+    assert f"7-crossover-clockwork@{BROKER}:8443" in page.stdout, page.stdout
+    assert g.client.run("join", f"{code['code']}@{code['broker']}").status == 0
+    assert proc.wait(10) == 0
+
+
 @pytest.mark.parametrize("args,words", [
     (("invite", "--code", "--uses", "2"), "--uses does not go with it"),
     (("invite", "--code", "--expires", "2h"), "an hour at most"),

@@ -28,7 +28,7 @@ static void login(struct html *out)
 static void join(struct html *out)
 {
     struct page_login_state s = state(NULL);
-    page_join(out, &s);
+    page_join(out, &s, "meet.example.org");
 }
 
 static void login_problem(struct html *out)

@@ -421,11 +421,15 @@ static void test_stranger_and_window(void **state)
     start(&c, &h);
     pass(&c, &h, 190);
     assert_false(did(&h, MEETING_LAST));
-    meeting_on_stranger(&h.m);
+    struct addr from = address(9, 4000);
+    meeting_on_stranger(&h.m, &from);
     pass(&c, &h, 20);
     assert_true(did(&h, MEETING_LAST));
-    assert_string_equal(meeting_words(&h.m),
-                        "somebody else touched the temporary port: it was closed");
+    meeting_over(&h.m);
+    assert_string_equal(
+        meeting_words(&h.m),
+        "the temporary port was closed when 198.51.100.9 touched it, an "
+        "address that the other side had not named");
 }
 
 static void test_tries_are_bounded(void **state)
@@ -572,7 +576,7 @@ static void nudge(struct side *s, uint64_t *rng)
         meeting_ready(&s->m);
         break;
     case 10:
-        meeting_on_stranger(&s->m);
+        meeting_on_stranger(&s->m, &(struct addr){.family = ADDR_V4});
         break;
     default:
         s->own = sides[rng_below(rng, 4)];

@@ -26,8 +26,9 @@ struct net {
     struct addr addr[2];
     struct flight q[QUEUE];
     uint64_t now_us;
-    bool deaf[2]; /* nothing arrives at this side */
-    bool filter;  /* a side hears only an address it has sent to */
+    bool deaf[2];      /* nothing arrives at this side */
+    enum fate fate[2]; /* of what each sends */
+    bool filter;       /* a side hears only an address it has sent to */
     bool spoke[2];
     unsigned sent[2];
     unsigned lost_first; /* so many packets are dropped */
@@ -87,8 +88,11 @@ static void net_pull(struct net *n)
 {
     struct punch_packet p;
     for (int i = 0; i < 2; i++)
-        while (punch_next_packet(&n->side[i], n->now_us, &p))
-            net_send(n, i, &p);
+        while (punch_next_packet(&n->side[i], n->now_us, &p)) {
+            punch_on_sent(&n->side[i], &p, n->fate[i]);
+            if (n->fate[i] == FATE_LEFT)
+                net_send(n, i, &p);
+        }
 }
 
 static void net_deliver(struct net *n)
@@ -194,9 +198,36 @@ static void test_budget_and_reason(void **state)
     assert_non_null(strstr(punch_reason(&n.side[0]), "12 checks"));
     assert_null(strstr(punch_reason(&n.side[1]), "symmetric"));
     punch_set_hint(&n.side[1], &(struct punch_hint){.own_udp = PUNCH_UDP_BLOCKED});
-    assert_non_null(strstr(punch_reason(&n.side[1]), "UDP seems blocked"));
+    assert_non_null(strstr(punch_reason(&n.side[1]), "no UDP comes back"));
+    assert_null(strstr(punch_reason(&n.side[1]), "which answers the other side"));
+    punch_set_hint(&n.side[1], &(struct punch_hint){.own_udp = PUNCH_UDP_BLOCKED,
+                                                    .peer_udp = PUNCH_UDP_OK});
+    assert_non_null(strstr(punch_reason(&n.side[1]), "which answers the other side"));
     assert_int_equal(punch_deadline_us(&n.side[0]), UINT64_MAX);
     assert_int_equal(punch_probe(&n.side[0], 0, n.now_us), POSTERN_ERR_LIMIT);
+}
+
+/* What did not leave is not called unanswered, whyever it did not. */
+static void test_nothing_left(void **state)
+{
+    static const struct {
+        enum fate fate;
+        const char *words;
+    } cases[] = {{FATE_BARRED, "own firewall"},
+                 {FATE_STRANDED, "no route"},
+                 {FATE_HELD, "as much as may be"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct net n;
+        net_init(&n);
+        n.fate[0] = cases[i].fate;
+        n.deaf[0] = true;
+        net_exchange(&n);
+        net_run(&n, PUNCH_GIVE_UP_US + 100000);
+        assert_int_equal(punch_state(&n.side[0]), PUNCH_FAILED);
+        assert_non_null(strstr(punch_reason(&n.side[0]), cases[i].words));
+        assert_null(strstr(punch_reason(&n.side[0]), "checks"));
+    }
 }
 
 /* Requests arrive, answers do not: the answers are bounded too. */
@@ -577,6 +608,7 @@ static void test_wire_forms(void **state)
                        out;
     size_t len = punch_check_encode(&in, c.key, buf);
     assert_int_equal(len, PUNCH_PACKET_MAX);
+    assert_null(memmem(buf, len, in.seen.ip, 4)); /* a NAT would change it */
     assert_int_equal(punch_check_decode(&out, c.key, buf, len), 0);
     assert_true(addr_equal(&in.seen, &out.seen) && in.id == out.id &&
                 in.generation == out.generation && out.response && out.controlling);
@@ -621,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_loss),
         cmocka_unit_test(test_peer_reflexive),
         cmocka_unit_test(test_budget_and_reason),
+        cmocka_unit_test(test_nothing_left),
         cmocka_unit_test(test_one_way),
         cmocka_unit_test(test_no_family),
         cmocka_unit_test(test_candidates_refused),

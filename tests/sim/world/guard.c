@@ -5,11 +5,12 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/budget.h"
 #include "core/proto.h"
-#include "path/approach.h"
+#include "path/kind.h"
 #include "session/internal.h"
 
 enum { GUESTS_MAX = 256, DOORS_US = 3000000, TABLES = 64 };
@@ -368,6 +369,67 @@ void __wrap_session_doubt(struct session *s, bool hinted)
     __real_session_doubt(s, hinted);
 }
 
+/* ------------------------------------------------------------------ what was told */
+
+bool __real_vnet_send(struct vnet_node *node, struct vpacket *p);
+bool __wrap_vnet_send(struct vnet_node *node, struct vpacket *p);
+bool __wrap_vnet_send(struct vnet_node *node, struct vpacket *p)
+{
+    bool udp =
+        p->proto == VPROTO_UDP && p->icmp.kind == VICMP_NONE && !is_broker(&p->to);
+    bool left = __real_vnet_send(node, p);
+    for (int i = 0; looks != NULL && udp && left && i < 2; i++)
+        looks->sides[i].udp_left += looks->sides[i].machine->node == node;
+    return left;
+}
+
+/* The number before that word, or 0. */
+static unsigned long number_before(const char *text, const char *word)
+{
+    const char *at = strstr(text, word);
+    while (at != NULL && at > text && at[-1] >= '0' && at[-1] <= '9')
+        at--;
+    return at != NULL ? strtoul(at, NULL, 10) : 0;
+}
+
+static void check_reason(const struct guard *w, int side, const char *reason)
+{
+    const struct guard_side *own = &w->sides[side], *other = &w->sides[!side];
+    unsigned long told = number_before(reason, " checks of ");
+    unsigned long packets = number_before(reason, " packets to ");
+    told = told > packets ? told : packets;
+    count("reasons told", (unsigned)side);
+    rig_check(w->rig, told <= own->udp_left, "of %lu packets left %lu, but: %s", told,
+              own->udp_left, reason);
+    bool both = strstr(reason, "NATs of both sides") != NULL;
+    rig_check(w->rig,
+              own->symmetric ||
+                  !(both || strstr(reason, "this side's NAT gives") != NULL),
+              "no NAT of %s is symmetric, but: %s", own->machine->node->name, reason);
+    rig_check(w->rig,
+              other->symmetric ||
+                  !(both || strstr(reason, "the other side's NAT gives") != NULL),
+              "no NAT of %s is symmetric, but: %s", other->machine->node->name, reason);
+}
+
+void __real_approach_failed(struct approach *a, enum path_kind k, const char *reason);
+void __wrap_approach_failed(struct approach *a, enum path_kind k, const char *reason);
+void __wrap_approach_failed(struct approach *a, enum path_kind k, const char *reason)
+{
+    for (int i = 0; looks != NULL && i < 2; i++)
+        if (machine_now() == looks->sides[i].machine)
+            check_reason(looks, i, reason);
+    __real_approach_failed(a, k, reason);
+}
+
+static bool is_symmetric(const struct vnet_node *router)
+{
+    const struct nat *n = router != NULL ? router->nats[0] : NULL;
+    return n != NULL && n->c.translates &&
+           (n->c.mapping == NAT_MAPPING_ADDRESS_DEPENDENT ||
+            n->c.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT);
+}
+
 void __real_approach_free(struct approach *a);
 void __wrap_approach_free(struct approach *a);
 void __wrap_approach_free(struct approach *a)
@@ -388,6 +450,10 @@ void guard_begin(struct guard *w, struct rig *r)
     w->sides[0].machine = r->town->host.machine;
     w->sides[1].machine = r->town->client.machine;
     w->sides[0].programs = w->sides[1].programs = 1;
+    const struct town *t = r->town;
+    w->sides[0].symmetric = is_symmetric(t->host.router) || is_symmetric(t->inn.router);
+    w->sides[1].symmetric = is_symmetric(t->client.router) ||
+                            is_symmetric(t->cafe.router) || is_symmetric(t->carrier);
     looks = w;
     house_watch(r->town->house, on_packet, w);
 }

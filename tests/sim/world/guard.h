@@ -6,7 +6,9 @@
  *   - the host has a door open (UDP, a listening port) while it serves nobody;
  *   - host or client send more to an address that has not answered than PROTOCOL
  *     states;
- *   - a session that has paths uses none of them before its handshake is over.
+ *   - a session that has paths uses none of them before its handshake is over;
+ *   - the reason that is given for a path kind speaks of more packets than left the
+ *     machine, or of a symmetric NAT where none is.
  * It sees packets on the wire, and messages where they are encoded, before anything is
  * sealed. It also counts what was seen, for coverage.
  */
@@ -55,7 +57,9 @@ struct guard {
         unsigned programs; /* that send at the same time, each with its own budget */
         struct guard_target targets[GUARD_ADDRESSES];
         unsigned count;
-    } sides[2]; /* host, client */
+        unsigned long udp_left; /* packets that left it, but to the broker */
+        bool symmetric;         /* a NAT that it has been behind, or may be */
+    } sides[2];                 /* host, client */
     uint8_t stranger[KEY_LEN];
     bool knows_stranger;
     unsigned guests; /* approaches of the host */
