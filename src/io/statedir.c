@@ -343,6 +343,8 @@ bool statedir_held(const struct statedir *s, const char *role,
         h->pid = strtol(pid, NULL, 10);
     char state = h->pid > 0 ? procstat_of(h->pid).state : '\0';
     h->stopped = state == 'T' || state == 't';
+    h->runs = state == 'R';
+    h->turns = h->pid > 0 ? procstat_turns(h->pid) : 0;
     (void)close(lock); /* and what was locked for the look */
     return held;
 }

@@ -57,8 +57,10 @@ MUST_CHECK int statedir_lock_keep(const struct statedir *s, const char *role, in
 
 /* Who holds ROLE.lock. */
 struct statedir_holder {
-    long pid;     /* 0: not known */
-    bool stopped; /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+    long pid;       /* 0: not known */
+    bool stopped;   /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+    bool runs;      /* it computes, or waits for a processor */
+    uint64_t turns; /* grows while it does anything (io/procstat.h); 0: not known */
 };
 
 /* False when nobody holds it. */

@@ -266,7 +266,8 @@ void uplink_line_failed(struct line *l, int err)
                                            : dialling   ? POSTERN_ERR_DNS
                                                         : 0,
                                .at = &l->remote,
-                               .taken = !dialling};
+                               .taken = !dialling,
+                               .clogged = !dialling && channel_is_clogged(l->channel)};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
