@@ -208,8 +208,10 @@ def test_a_range_of_ports(served):
     g.host_proc = g.host.start("serve")   # as remembered
     assert g.host_proc.wait_event("ready", 20)["services"] == 10
     assert g.host.run("serve", "--reload", "--", "7000-7003").event("reloaded")["services"] == 4
+    assert g.host.run("serve", "--reload", "--", "8000-8001,9000").event("reloaded")["services"] == 3
+    assert g.host.run("serve", "--reload", "--", "7000-7003").event("reloaded")["services"] == 4
     for wrong in ("8010-8000", "8000-", "-8000", "8000-8100", "8000-70000", "0-5", "7000-7001-7002",
-                  "8000-8001,9000", "x" * 61 + "=8000-8001"):
+                  "8000-8001,10.0.0.2:80", "x" * 61 + "=8000-8001"):
         says(g.host.run("serve", "--reload", "--", wrong, json=False), 2, "port", "64", "too long", "cannot be")
     says(g.host.run("serve", "--reload", "--", "7000-7003", "7002", json=False), 2, "two services are called")
 
