@@ -9,6 +9,7 @@
 #include <sodium.h>
 
 #include "broker/shard.h"
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -160,6 +161,8 @@ int broker_open(struct broker **out, const struct broker_config *c, struct fault
     if (rc == 0) {
         badge_secret(b->hub.badge_secret, &b->hub.identity.key);
         badge_host_secret(b->hub.host_badge_secret, &b->hub.identity.key);
+        b->hub.settled_ms =
+            clock_us() / 1000 + (b->hub.identity.made ? 0 : LIMIT_SETTLE_MS);
         rc = open_shards(b, f);
     }
     if (rc != 0) {

@@ -19,6 +19,7 @@
 #include "broker/vouch.h"
 #include "core/familiar.h"
 #include "io/channel.h"
+#include "io/clock.h"
 #include "io/loop.h"
 
 enum { MESSAGE_MAX = PROTO_FRAME_MAX };
@@ -645,6 +646,13 @@ static void add_stun(Welcome *w, const struct addr *a)
     s->port = a->port;
 }
 
+/* After a restart: who is not here may just not be back yet. */
+static uint32_t settles_ms(const struct hub *h)
+{
+    uint64_t now_ms = clock_us() / 1000;
+    return h->settled_ms > now_ms ? (uint32_t)(h->settled_ms - now_ms) : 0;
+}
+
 static void welcome(struct conn *c)
 {
     const struct plan *p = &c->shard->hub->plan;
@@ -655,6 +663,7 @@ static void welcome(struct conn *c)
     w->time_s = (uint64_t)time(NULL);
     w->familiar = c->state == CONN_HOST;
     w->spoken = c->state == CONN_CLIENT;
+    w->settles_ms = settles_ms(c->shard->hub);
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));

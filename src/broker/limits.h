@@ -66,6 +66,7 @@ enum {
     LIMIT_RELAYS_ADDRESS_MIN = 16,
     LIMIT_MOURNED = 4096,                 /* pairs that broke less than that ago: */
     LIMIT_MOURNED_MS = 5000,
+    LIMIT_SETTLE_MS = 15000, /* from a restart: as long as a device pauses at most */
     LIMIT_BONDS_PER_HOST = 1024,          /* sessions without a pair, 48 bytes each */
     LIMIT_RELAYS_PER_CLIENT = 512,        /* pairs, unused tickets included */
     LIMIT_RELAYS_PER_HOST = 8192,

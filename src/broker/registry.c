@@ -96,6 +96,7 @@ int registry_identity(struct registry *r, struct registry_identity *id, struct f
     rc = read_identity(r, id, &found);
     if (rc == 0 && !found)
         rc = make_identity(r, id);
+    id->made = !found;
     rc = db_end(r->db, rc);
     return rc == 0 ? 0 : db_fault(r->db, rc, f);
 }

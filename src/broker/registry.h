@@ -17,6 +17,7 @@ struct registry;
 struct registry_identity {
     struct keypair key;
     uint8_t token[LINK_SECRET_LEN]; /* secret */
+    bool made;                      /* just now: no device knows it yet */
 };
 
 /* Opens broker.db in `dir`. A registry belongs to one thread; each opens its own. */

@@ -40,6 +40,7 @@ struct hub {
     uint8_t mark_secret[MARK_SECRET_LEN];
     /* Of the identity: the same after a restart. */
     uint8_t badge_secret[BADGE_SECRET_LEN], host_badge_secret[BADGE_SECRET_LEN];
+    uint64_t settled_ms; /* who is not here by then is away; of clock_us */
     enum log_level log_level;
     size_t connections_max, pairs_max, visitors_max; /* of one shard */
     size_t handshakes_max, pipes_max;                /* likewise */

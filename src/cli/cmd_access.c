@@ -283,9 +283,7 @@ static int find_service(struct run *r, bool open, char name[SERVICE_NAME_LEN])
     const struct service *s = err == 0 ? service_find(&published, r->name) : NULL;
     (void)snprintf(name, SERVICE_NAME_LEN, "%s", s != NULL ? s->name : r->name);
     if (err == 0 && open && s == NULL)
-        err = fault_set(r->f, POSTERN_ERR_NOTFOUND,
-                        "use a name or port that 'postern serve' was given",
-                        "this host publishes no service '%.60s'", r->name);
+        err = service_unknown(&published, r->name, r->f);
     if (err == 0 && open && s->udp)
         err = fault_set(r->f, POSTERN_ERR_INVALID, "make an account for it instead",
                         "'%s' is UDP, and only TLS names a service", s->name);

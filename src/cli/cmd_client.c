@@ -94,9 +94,9 @@ int cmd_leave(const struct options *o, struct events *out, struct fault *f)
     struct book_host h;
     struct event e;
     char key[KEY_TEXT_LEN];
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     if (err == 0)
-        err = book_open(&b, &state, f);
+        err = book_open_known(&b, &state, o->args[0], f);
     if (err == 0)
         err = book_find(b, o->args[0], &h, f);
     if (err == 0 && (err = book_remove(b, h.key)) != 0)

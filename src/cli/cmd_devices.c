@@ -59,6 +59,14 @@ static void print_invite(struct events *out, const struct link *l,
     sodium_memzero(text, sizeof(text));
 }
 
+/* Who joins is let in by `serve`, and waits for it. */
+static void warn_of_none(const struct statedir *state)
+{
+    struct statedir_holder h;
+    if (!statedir_held(state, "serve", &h))
+        log_warn("no 'postern serve' runs here now: who joins must wait for it");
+}
+
 /* Its broker shall know of the invite; without this it does a few seconds later. */
 static void tell_serve(const struct statedir *state)
 {
@@ -175,6 +183,7 @@ static int invite(struct roster *r, const struct statedir *state,
         struct audit_entry entry;
         invite_audit(&entry, &c, &in);
         audit_once(state->path, &entry);
+        warn_of_none(state);
         if (!v[OPT_SPOKEN].given)
             print_invite(out, &l, &in, v[OPT_QR].given);
         tell_serve(state);

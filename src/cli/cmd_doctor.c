@@ -184,7 +184,11 @@ static void check_certificate(struct doctor *d)
     int err = web_cert_look(&c, d->broker.host, d->broker.port,
                             doctor_left_ms(d, CERTIFICATE_MS));
     long long days = err == 0 ? (c.expires_s - statedir_now_s()) / DAY_S : 0;
-    if (err != 0)
+    if (err == POSTERN_ERR_DNS) /* it was found where it was last */
+        doctor_say(d, "certificate", DOCTOR_SKIPPED, "",
+                   "the broker's name cannot be resolved, so its web page was not %s",
+                   "asked");
+    else if (err != 0)
         doctor_say(d, "certificate", DOCTOR_SKIPPED, "",
                    "the broker shows no web page (%s)", postern_strerror(err));
     else if (c.expires_s <= statedir_now_s())

@@ -159,9 +159,9 @@ int cmd_open(const struct options *o, struct events *out, struct fault *f)
     char name[128], target[2 * BOOK_NAME_LEN + 64];
     (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(o->args[0], ":"),
                    o->args[0]);
-    int n = 0, rc = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int n = 0, rc = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     if (rc == 0)
-        rc = book_open(&book, &state, f);
+        rc = book_open_known(&book, &state, name, f);
     if (rc == 0)
         rc = book_find(book, name, &host, f);
     if (rc == 0)

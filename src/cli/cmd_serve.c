@@ -132,20 +132,6 @@ static int reload(const struct options *o, const struct serve_asked *asked,
     return err != 0 ? err : cmd_serve_services(&state, NULL, 0, false, out, f);
 }
 
-/* "default" takes an earlier word back. */
-static int read_absent(int64_t *seconds, const char *text, struct fault *f)
-{
-    *seconds = text == NULL ? 0 : -1;
-    if (text == NULL || strcmp(text, "default") == 0)
-        return 0;
-    if (options_parse_duration(seconds, text) == 0 && *seconds >= 10 &&
-        *seconds <= 365 * 24 * 3600)
-        return 0;
-    return fault_set(f, POSTERN_ERR_USAGE,
-                     "use 10s to 365d, for example 5m, or 'default'",
-                     "--absent does not take '%.60s'", text);
-}
-
 /* A mistake is told before anything is waited for, such as the lock of another serve.
  */
 static int check_services(const char *const *texts, size_t count, struct fault *f)
@@ -160,7 +146,7 @@ static int check_services(const char *const *texts, size_t count, struct fault *
 static int check(const struct options *o, int64_t *absent_s, struct fault *f)
 {
     const struct option_value *v = o->values;
-    int rc = read_absent(absent_s, v[OPT_ABSENT].text, f);
+    int rc = config_absent(absent_s, v[OPT_ABSENT].text, f);
     if (rc == 0 && v[OPT_VIA].given && !v[OPT_RELOAD].given &&
         (v[OPT_BROKER].given || v[OPT_AGENT].given))
         rc = fault_set(f, POSTERN_ERR_USAGE,
@@ -251,20 +237,43 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     return rc;
 }
 
+/* Reads what is stored with it, as far as that is there. */
+static int check_file(struct options *file, const struct options *o, struct fault *f)
+{
+    struct statedir state;
+    struct access *a = NULL;
+    struct roster *r = NULL;
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int rc = statedir_open_known(&state, o->values[OPT_STATE].text, f);
+    if (rc == 0 && statedir_has(state.path, "access.db"))
+        rc = access_open(&a, state.path, f);
+    if (rc == 0 && statedir_has(state.path, "host.db"))
+        rc = roster_open(&r, state.path, f);
+    if (rc == 0 && r != NULL && roster_settings_get(r, s) != 0)
+        s->services[0] = '\0';
+    if (rc == 0)
+        rc = config_check(file, command_find("serve"), o->args[0], a, s->services, f);
+    access_close(a);
+    roster_close(r);
+    free(s);
+    return rc;
+}
+
 int cmd_check(const struct options *o, struct events *out, struct fault *f)
 {
-    const struct command *c = command_find("serve");
     struct options file;
     struct event e;
     int64_t absent_s;
-    int rc = options_parse(&file, c, 0, NULL, f);
+    int rc = options_parse(&file, command_find("serve"), 0, NULL, f), count = 0;
     if (rc == 0)
-        rc = config_read(&file, c, o->args[0], f);
-    if (rc == 0)
+        count = rc = check_file(&file, o, f);
+    if (rc >= 0)
         rc = check(&file, &absent_s, f);
     event_begin(&e, "checked");
     event_text(&e, "file", o->args[0]);
-    event_int(&e, "services", (int64_t)file.arg_count);
+    event_int(&e, "services", count);
     options_fini(&file);
     if (rc == 0)
         events_print(out, &e);

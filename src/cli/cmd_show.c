@@ -56,10 +56,12 @@ static int list_hosts(const struct statedir *state, struct events *out, struct f
 {
     struct book *b = NULL;
     struct book_host *hosts = NULL;
-    int err = book_open(&b, state, f);
+    int err = statedir_check_beside(state, "up", "book.db", f);
+    if (err == 0 && statedir_has(state->path, "book.db"))
+        err = book_open(&b, state, f);
     if (err != 0)
         return err;
-    int n = book_hosts(b, NULL, 0);
+    int n = b != NULL ? book_hosts(b, NULL, 0) : 0;
     if (n > 0)
         hosts = calloc((size_t)n, sizeof(*hosts));
     if (hosts != NULL) {
@@ -115,7 +117,7 @@ static int list_devices(const struct statedir *state, struct events *out,
 int cmd_ls(const struct options *o, struct events *out, struct fault *f)
 {
     struct statedir state;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     if (err != 0)
         return err;
     return o->values[OPT_DEVICES].given ? list_devices(&state, out, f)
@@ -157,28 +159,41 @@ static int parse_since(const char *text, int64_t *since_s, struct fault *f)
     return 0;
 }
 
+/* False when nobody reads what it prints. */
+static bool pause_following(void)
+{
+    struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
+    struct ready gone = {.fd = STDOUT_FILENO};
+    (void)nanosleep(&pause, NULL);
+    return ready_wait(&gone, 1, 0) != 1;
+}
+
 /* Until the command is ended, or its output cannot be written any more. */
 static int follow(struct audit *a, struct audit_filter *filter,
                   struct audit_entry *entries, struct events *out)
 {
     for (;;) {
-        struct timespec pause = {.tv_nsec = FOLLOW_MS * 1000000l};
-        struct ready gone = {.fd = STDOUT_FILENO};
         int n = audit_find(a, filter, entries, LOG_BATCH, &filter->after);
         if (n < 0 || out->failed != 0)
             return n < 0 ? n : 0;
         print_entries(entries, n, out);
-        (void)nanosleep(&pause, NULL);
-        if (ready_wait(&gone, 1, 0) == 1) /* nobody reads */
+        if (!pause_following())
             return 0;
     }
+}
+
+static void tell_none(const struct options *o, struct events *out)
+{
+    bool chosen = o->values[OPT_SINCE].given || o->values[OPT_WHO].given;
+    if (!out->json && !o->values[OPT_FOLLOW_LOG].given)
+        (void)fprintf(out->out, chosen ? "Nothing of that is logged.\n"
+                                       : "Nothing is logged yet.\n");
 }
 
 static int print_log(const struct options *o, struct audit *a,
                      struct audit_filter *filter, struct events *out)
 {
     const struct option_value *count = &o->values[OPT_COUNT_LOG];
-    bool chosen = o->values[OPT_SINCE].given || o->values[OPT_WHO].given;
     size_t max = count->given                 ? (size_t)count->number
                  : o->values[OPT_SINCE].given ? LOG_MAX
                                               : LOG_DEFAULT;
@@ -188,9 +203,8 @@ static int print_log(const struct options *o, struct audit *a,
         return POSTERN_ERR_NOMEM;
     int n = audit_find(a, filter, entries, max, &filter->after);
     print_entries(entries, n, out);
-    if (n == 0 && !out->json && !o->values[OPT_FOLLOW_LOG].given)
-        (void)fprintf(out->out, chosen ? "Nothing of that is logged.\n"
-                                       : "Nothing is logged yet.\n");
+    if (n == 0)
+        tell_none(o, out);
     if (n >= 0 && o->values[OPT_FOLLOW_LOG].given)
         n = follow(a, filter, entries, out);
     free(entries);
@@ -206,7 +220,13 @@ int cmd_log(const struct options *o, struct events *out, struct fault *f)
     struct audit *a = NULL;
     int err = since->given ? parse_since(since->text, &filter.since_s, f) : 0;
     if (err == 0)
-        err = statedir_open(&state, o->values[OPT_STATE].text, f);
+        err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
+    while (err == 0 && !statedir_has(state.path, "audit.db")) { /* and makes none */
+        if (!o->values[OPT_FOLLOW_LOG].given)
+            tell_none(o, out);
+        if (!o->values[OPT_FOLLOW_LOG].given || !pause_following())
+            return 0;
+    }
     if (err == 0)
         err = audit_open(&a, state.path, f);
     if (err == 0) {

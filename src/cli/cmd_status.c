@@ -10,6 +10,7 @@
 
 #include "cli/cmd.h"
 #include "cli/daemon.h"
+#include "core/guess.h"
 
 enum { HEARD_S = 60 }; /* an idle client may be silent for so long, and live */
 
@@ -17,7 +18,8 @@ struct view {
     struct events *out;
     const char *role, *why; /* NULL: no reasons; else of this host or device */
     bool told, folded, found;
-    struct fault ill; /* the first thing that is not as it should be */
+    struct guess meant; /* of those that are here, where `why` is none of them */
+    struct fault ill;   /* the first thing that is not as it should be */
 };
 
 static void field(const char *json, const char *name, char *buf, size_t cap)
@@ -99,6 +101,7 @@ static void on_reply(void *ctx, const char *json)
     field(json, "event", event, sizeof(event));
     judge(w, event, json);
     field(json, strcmp(event, "host") == 0 ? "name" : "peer", peer, sizeof(peer));
+    guess_offer(&w->meant, peer);
     if (!w->out->json)
         tell_person(w, event, json);
     else if (w->why == NULL || peer[0] == '\0' || strcasecmp(peer, w->why) == 0)
@@ -128,14 +131,16 @@ static int show_role(struct view *w, const struct statedir *state, struct fault 
 static int conclude(const struct options *o, struct view *w, bool any,
                     const struct statedir *state, struct fault *f)
 {
+    char advice[160];
     if (!any && !w->out->json)
         (void)fprintf(
             w->out->out,
             "neither 'postern serve' nor 'postern up' runs with %s (others are "
             "not asked); 'postern ls' shows what is stored\n",
             state->path);
+    guess_advice(&w->meant, advice, sizeof(advice), "see 'postern status'");
     if (any && w->why != NULL && !w->found)
-        return fault_set(f, POSTERN_ERR_NOTFOUND, "see 'postern status'",
+        return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
                          "there is no host and no device '%.63s' here now", w->why);
     if (w->folded && w->why == NULL && !w->out->json)
         (void)fprintf(w->out->out,
@@ -158,7 +163,8 @@ int cmd_status(const struct options *o, struct events *out, struct fault *f)
     struct view w = {.out = out, .why = why->given ? why->text : NULL};
     struct statedir state;
     bool any = false;
-    int err = statedir_open(&state, o->values[OPT_STATE].text, f);
+    guess_begin(&w.meant, w.why != NULL ? w.why : "");
+    int err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
     for (size_t i = 0; err == 0 && i < 2; i++) {
         w.role = roles[i];
         int runs = show_role(&w, &state, f);

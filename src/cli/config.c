@@ -13,7 +13,10 @@
 
 #include "core/guess.h"
 #include "core/link.h"
+#include "host/agent_door.h"
+#include "host/certs.h"
 #include "host/service.h"
+#include "host/via.h"
 #include "io/lack.h"
 #include "io/log.h"
 
@@ -28,6 +31,7 @@ struct config {
     unsigned line;
     uint64_t had; /* options of the command line, and those of lines before */
     bool open;    /* others may read it */
+    unsigned tls_lines[OPTION_LIST_MAX], command_line; /* where --tls* stood */
 };
 
 /* "FILE line N: WHAT". */
@@ -40,6 +44,13 @@ static int at_line(const struct config *c, int err, struct fault *f)
                      c->line, why.what);
 }
 
+/* What does something else than to serve does not stand in a file. */
+static bool is_setting(size_t id)
+{
+    return id != OPT_HELP && id != OPT_CONFIG && id != OPT_RELOAD &&
+           id != OPT_AGENT_FORGET;
+}
+
 static int unknown(const struct config *c, const char *name, struct fault *f)
 {
     struct guess g;
@@ -47,17 +58,40 @@ static int unknown(const struct config *c, const char *name, struct fault *f)
     guess_begin(&g, name);
     guess_offer(&g, "service");
     for (size_t id = 0; id < OPTION_COUNT; id++)
-        if (option_of(c->command, id) != NULL)
+        if (option_of(c->command, id) != NULL && is_setting(id))
             guess_offer(&g, option_of(c->command, id)->name);
     guess_advice(&g, advice, sizeof(advice), "see 'postern serve --help', and service");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "there is no '%.60s'", name);
 }
 
-/* What does something else than to serve does not stand in a file. */
-static bool is_setting(size_t id)
+int config_absent(int64_t *seconds, const char *text, struct fault *f)
 {
-    return id != OPT_HELP && id != OPT_CONFIG && id != OPT_RELOAD &&
-           id != OPT_AGENT_FORGET;
+    *seconds = text == NULL ? 0 : -1;
+    if (text == NULL || strcmp(text, "default") == 0)
+        return 0;
+    if (options_parse_duration(seconds, text) == 0 && *seconds >= 10 &&
+        *seconds <= 365 * 24 * 3600)
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE,
+                     "use 10s to 365d, for example 5m, or 'default'",
+                     "--absent does not take '%.60s'", text);
+}
+
+/* What a value must be that `serve` reads itself; and where it stood. */
+static int check_value(struct config *c, size_t id, const char *value, struct fault *f)
+{
+    const struct option_value *v = &c->o->values[id];
+    int64_t absent_s;
+    struct addr at;
+    if (id == OPT_ABSENT)
+        return config_absent(&absent_s, value, f);
+    if (id == OPT_AGENT)
+        return agent_door_check(value, &at, f);
+    if (id == OPT_TLS && v->count > 0)
+        c->tls_lines[v->count - 1] = c->line;
+    if (id == OPT_TLS_COMMAND)
+        c->command_line = c->line;
+    return 0;
 }
 
 static int check_link(const struct config *c, const char *text, struct fault *f)
@@ -96,7 +130,9 @@ static int set_option(struct config *c, const char *name, const char *value,
         return fault_set(f, POSTERN_ERR_USAGE, "write it behind", "'%s' needs a value",
                          name);
     int err = row->type == OPTION_LINK ? check_link(c, value, f) : 0;
-    return err == 0 ? options_set(c->o, id, value, f) : err;
+    if (err == 0)
+        err = options_set(c->o, id, value, f);
+    return err == 0 ? check_value(c, id, value, f) : err;
 }
 
 static int take_line(struct config *c, char *line, bool takes_services, struct fault *f)
@@ -116,10 +152,12 @@ static int take_line(struct config *c, char *line, bool takes_services, struct f
         return set_option(c, name, value, f);
     struct service_list list;
     const char *text = value;
-    int err = service_list_parse(&list, &text, 1, f);
-    service_list_fini(&list);
-    if (err == 0 && takes_services)
+    if (takes_services)
         c->o->args[c->o->arg_count++] = value;
+    int err = takes_services /* with those before: a name stands once */
+                  ? service_list_parse(&list, c->o->args, c->o->arg_count, f)
+                  : service_list_parse(&list, &text, 1, f);
+    service_list_fini(&list);
     return err;
 }
 
@@ -177,16 +215,61 @@ static char *read_file(struct config *c, struct fault *f)
     return NULL;
 }
 
+static int read_config(struct config *c, struct fault *f)
+{
+    for (size_t id = 0; id < OPTION_COUNT; id++)
+        c->had |= c->o->values[id].given ? OPTION_BIT(id) : 0;
+    char *text = read_file(c, f);
+    if (text == NULL)
+        return f->code;
+    c->o->file_text = text;
+    c->o->file_len = strlen(text);
+    return take_text(c, text, f);
+}
+
 int config_read(struct options *o, const struct command *command, const char *file,
                 struct fault *f)
 {
     struct config c = {.o = o, .command = command, .file = file};
-    for (size_t id = 0; id < OPTION_COUNT; id++)
-        c.had |= o->values[id].given ? OPTION_BIT(id) : 0;
-    char *text = read_file(&c, f);
-    if (text == NULL)
-        return f->code;
-    o->file_text = text;
-    o->file_len = strlen(text);
-    return take_text(&c, text, f);
+    return read_config(&c, f);
+}
+
+/* --tls line by line, then what they are together with --tls-command. */
+static int check_tls(struct config *c, struct access *a,
+                     const struct service_list *published, struct fault *f)
+{
+    const struct option_value *tls = &c->o->values[OPT_TLS];
+    const char *command = c->o->values[OPT_TLS_COMMAND].text;
+    int err = 0;
+    for (size_t i = 0; i < tls->count && err == 0; i++) {
+        c->line = c->tls_lines[i];
+        if (c->o->values[OPT_VIA].given)
+            err = via_check_tls(&tls->list[i], 1, NULL, f);
+        else if (strcmp(tls->list[i], "none") != 0 || tls->count > 1)
+            err = certs_check(a, published, &tls->list[i], 1,
+                              strchr(tls->list[i], '=') == NULL ? command : NULL, f);
+    }
+    if (err != 0)
+        return err;
+    c->line = command != NULL ? c->command_line : c->line;
+    return c->o->values[OPT_VIA].given
+               ? via_check_tls(tls->list, tls->count, command, f)
+               : certs_check(a, published, tls->list, tls->count, command, f);
+}
+
+int config_check(struct options *o, const struct command *command, const char *file,
+                 struct access *a, const char *before, struct fault *f)
+{
+    struct config c = {.o = o, .command = command, .file = file};
+    struct service_list published = {0};
+    int err = read_config(&c, f);
+    if (err != 0)
+        return err;
+    err = o->arg_count > 0 ? service_list_parse(&published, o->args, o->arg_count, f)
+                           : service_list_parse_lines(&published, before, f);
+    int count = o->arg_count > 0 ? (int)published.count : 0;
+    if (err == 0 && (err = check_tls(&c, a, &published, f)) != 0)
+        err = at_line(&c, err, f);
+    service_list_fini(&published);
+    return err != 0 ? err : count;
 }

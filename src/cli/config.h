@@ -3,6 +3,7 @@
 #define POSTERN_CLI_CONFIG_H
 
 #include "cli/options.h"
+#include "host/access.h"
 
 /*
  * Takes up what the file says, a line each: NAME or NAME VALUE, with the names of the
@@ -12,5 +13,16 @@
  */
 MUST_CHECK int config_read(struct options *o, const struct command *c, const char *file,
                            struct fault *f);
+/*
+ * The same for one that is only looked at: with the line, too, what `serve` would find
+ * wrong as it starts. `a`, what is stored of TLS, and `before`, the services published
+ * before, count where the file names none; NULL: there are none. How many services the
+ * file names, or an error.
+ */
+MUST_CHECK int config_check(struct options *o, const struct command *c,
+                            const char *file, struct access *a, const char *before,
+                            struct fault *f);
+/* The value of --absent, NULL too; -1 s for "default", which takes it back. */
+MUST_CHECK int config_absent(int64_t *seconds, const char *text, struct fault *f);
 
 #endif

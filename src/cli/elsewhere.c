@@ -1,7 +1,8 @@
 /*
- * Looks for the state directories of root and of who became root; what is in them, and
- * what a command does with its own, is not known. Only what belongs to root is named
- * to others, and to root only what belongs to who called: a stranger names neither.
+ * Looks for the state directories of root and of who became root, and whether the own
+ * one holds anything; what a command does with it is not known. Only what belongs to
+ * root is named to others, and to root only what belongs to who called: a stranger
+ * names neither.
  */
 #include "cli/elsewhere.h"
 
@@ -12,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/book.h"
+#include "host/roster.h"
 #include "io/log.h"
 #include "io/statedir.h"
 
@@ -118,6 +121,47 @@ static bool find_kept(long user, const char *file, char dir[STATEDIR_PATH_LEN])
            statedir_has(dir, file);
 }
 
+/* A host joined. What cannot be read is not nothing. */
+static bool has_joined(const struct statedir *s)
+{
+    struct book *b = NULL;
+    struct fault f;
+    if (!statedir_has(s->path, "book.db"))
+        return false;
+    bool any = book_open(&b, s, &f) != 0 || book_hosts(b, NULL, 0) != 0;
+    book_close(b);
+    return any;
+}
+
+/* A broker that took it in, or a device that may enter. */
+static bool has_served(const struct statedir *s)
+{
+    struct roster_client *clients = NULL;
+    struct roster *r = NULL;
+    struct fault f;
+    if (!statedir_has(s->path, "host.db"))
+        return false;
+    struct roster_settings *set = calloc(1, sizeof(*set));
+    bool any = set == NULL || roster_open(&r, s->path, &f) != 0 ||
+               roster_settings_get(r, set) != POSTERN_ERR_NOTFOUND ||
+               roster_clients_all(r, &clients) != 0;
+    free(clients);
+    roster_close(r);
+    free(set);
+    return any;
+}
+
+/* By what is in it: commands leave files there that hold nothing yet. */
+static bool has_own(unsigned need)
+{
+    struct statedir own;
+    struct statedir_holder h;
+    if (statedir_find(&own, NULL) != 0)
+        return false;
+    return statedir_held(&own, need == SERVE ? "serve" : "up", &h) ||
+           (need == SERVE ? has_served(&own) : has_joined(&own));
+}
+
 /* One line: whose it is, and how to mean that, or the own all the same. */
 static int explain(bool serves, const char *dir, struct fault *f)
 {
@@ -147,11 +191,9 @@ static int look(unsigned need, struct fault *f)
     const char *role = need == SERVE ? "serve" : "up";
     const char *file = need == SERVE ? "host.db" : "book.db";
     char dir[STATEDIR_PATH_LEN];
-    struct statedir own;
     long user = other_user();
-    if (user < 0 || (statedir_find(&own, NULL) == 0 && statedir_has(own.path, file)))
-        return 0;
-    if (!find_running(user, role, dir) && !find_kept(user, file, dir))
+    if (user < 0 || (!find_running(user, role, dir) && !find_kept(user, file, dir)) ||
+        has_own(need))
         return 0;
     return explain(need == SERVE, dir, f);
 }

@@ -96,7 +96,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "wait until it is used"},
     [OPT_OWNER]   = {"owner",    0,  OPTION_FLAG, NULL, 0, 0, "may see devices, make invites and revoke through the portal"},
     [OPT_PASSWORD_FILE] = {"password-file", 0, OPTION_TEXT, "FILE", 0, 0, "the password is this file's first line; - is stdin"},
-    [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 10000, "the newest N entries (default 50)"},
+    [OPT_COUNT_LOG] = {"count", 0, OPTION_NUMBER, "N", 1, 20000, "the newest N entries (default 50)"},
     [OPT_AGENT]   = {"agent",    0,  OPTION_MAYBE, "[ADDR:PORT]", 0, 0, "publish the services of other hosts of this LAN too: listen for\n"
                                                                "them (default port 4480 on all addresses) and print a link"},
     [OPT_AGENT_FORGET] = {"agent-forget", 0, OPTION_TEXT, "NAME", 0, 0, "do not serve: this host of the LAN may not hand its services\n"

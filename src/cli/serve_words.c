@@ -113,9 +113,11 @@ static void on_listener(void *ctx, const struct sockdiag_socket *socket)
     struct search *s = ctx;
     for (size_t i = 0; i < s->published->count && i < SERVICE_MAX; i++) {
         const struct service *at = &s->published->items[i];
-        if (at->udp == !socket->tcp && at->targets[0].port == socket->local.port &&
-            hears_itself(&socket->local))
-            s->found[i] = true;
+        for (size_t k = 0; k < at->target_count; k++)
+            if (at->udp == !socket->tcp && is_here(&at->targets[k]) &&
+                at->targets[k].port == socket->local.port &&
+                hears_itself(&socket->local))
+                s->found[i] = true;
     }
 }
 
@@ -123,6 +125,22 @@ static void tell_rest(FILE *out, const struct service *s)
 {
     (void)fprintf(out, "%s%s%s%s%s\n", s->audience[0] ? "  for " : "", s->audience,
                   s->title[0] ? "  (" : "", s->title, s->title[0] ? ")" : "");
+}
+
+/* The n-th target; not ::1 of a port of this machine, which is the same place. */
+static void tell_target(FILE *out, const struct service *s, size_t n)
+{
+    const struct service_target *t = &s->targets[n];
+    const char *between = n == 0 ? "" : ", else ";
+    bool v6 = strchr(t->host, ':') != NULL;
+    if (n > 0 && is_here(t) && is_here(&s->targets[n - 1]) &&
+        t->port == s->targets[n - 1].port)
+        return;
+    if (t->host[0] == '/')
+        (void)fprintf(out, "%s%s", between, t->host);
+    else
+        (void)fprintf(out, "%s%s%s%s:%u", between, v6 ? "[" : "", t->host,
+                      v6 ? "]" : "", t->port);
 }
 
 static void tell_service(FILE *out, const struct service *s, bool looked, bool found)
@@ -134,10 +152,9 @@ static void tell_service(FILE *out, const struct service *s, bool looked, bool f
         tell_rest(out, s);
         return;
     }
-    bool v6 = strchr(t->host, ':') != NULL;
-    (void)fprintf(out, "  %-12s %s %s%s%s:%u%s", s->name, s->udp ? "udp" : "tcp",
-                  v6 ? "[" : "", t->host, v6 ? "]" : "", t->port,
-                  s->target_count > 1 && !is_here(t) ? " and others" : "");
+    (void)fprintf(out, "  %-12s %s ", s->name, s->udp ? "udp" : "tcp");
+    for (size_t i = 0; i < s->target_count; i++)
+        tell_target(out, s, i);
     if (is_here(t) && looked)
         (void)fprintf(out, "  %s",
                       found ? "answers" : "nothing listens there yet: start it");

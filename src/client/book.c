@@ -69,6 +69,22 @@ int book_open(struct book **out, const struct statedir *state, struct fault *f)
     return 0;
 }
 
+static int none_joined(const char *name, struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_NOTFOUND,
+                     "ask for an invite and run 'postern join LINK'",
+                     "there is no host '%.60s': none was joined yet", name);
+}
+
+int book_open_known(struct book **out, const struct statedir *state, const char *host,
+                    struct fault *f)
+{
+    int err = statedir_check_beside(state, "up", "book.db", f);
+    if (err == 0 && !statedir_has(state->path, "book.db"))
+        return none_joined(host, f);
+    return err != 0 ? err : book_open(out, state, f);
+}
+
 void book_close(struct book *b)
 {
     if (b == NULL)
@@ -245,11 +261,12 @@ static bool is_too_much(struct book *b, const char *name, struct fault *f)
 
 static int unknown_fault(struct book *b, const char *name, struct fault *f)
 {
-    char known[160] = "", advice[160];
+    char known[160] = "", advice[160], plain[LINK_HOST_LEN];
     size_t used = 0;
     struct guess g;
     struct db_stmt s = db_prepare(b->db, "SELECT name FROM host ORDER BY name");
-    guess_begin(&g, name);
+    plain_name(name, plain, sizeof(plain)); /* "hoem.postern", as ssh has it */
+    guess_begin(&g, plain);
     while (db_step(&s)) {
         guess_offer(&g, db_column_text(&s, 0));
         if (used < sizeof(known) - 70)
@@ -262,9 +279,7 @@ static int unknown_fault(struct book *b, const char *name, struct fault *f)
     if (is_too_much(b, name, f))
         return POSTERN_ERR_NOTFOUND;
     if (used == 0)
-        return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "ask for an invite and run 'postern join LINK'",
-                         "there is no host '%.60s': none was joined yet", name);
+        return none_joined(name, f);
     guess_advice(&g, advice, sizeof(advice), "see them with 'postern ls'");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
                      "there is no host '%.60s'; joined are: %s", name, known);

@@ -40,6 +40,9 @@ struct book_service {
 /* Makes the book the first time; not where a running `up` goes by one that is gone. */
 MUST_CHECK int book_open(struct book **out, const struct statedir *state,
                          struct fault *f);
+/* The same, but makes none: POSTERN_ERR_NOTFOUND says that `host` is not in it. */
+MUST_CHECK int book_open_known(struct book **out, const struct statedir *state,
+                               const char *host, struct fault *f);
 /* NULL is fine. */
 void book_close(struct book *b);
 

@@ -15,7 +15,7 @@ enum {
     WAIT_MS = 20000,
     PATIENT_MS = 60000,
     OFFLINE_WAIT_MS = 5000, /* for a host that is off: perhaps it is starting again */
-    BROKER_WAIT_MS = 7000,  /* for a command that has nothing else to do */
+    BROKER_WAIT_MS = 10000, /* for a command that has nothing else to do */
     TELL_MS = 5000,         /* then whoever waits is told why */
     TELL_KNOWN_MS = 1500,   /* when the broker has said that it may take longer */
     TICK_MS = 500,
@@ -189,7 +189,8 @@ static bool is_hopeless(const struct call *c)
 {
     bool fatal = false;
     uint64_t waited_ms = loop_now_ms(c->calls->loop) - c->since_ms;
-    if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer))
+    if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer) &&
+        !peer_may_return(c->config.peer, OFFLINE_WAIT_MS * 1000ull))
         return true;
     if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
         peer_broker_fault(c->config.peer, NULL) != NULL)

@@ -20,6 +20,7 @@
 
 enum {
     OFFLINE_GRACE_MS = 4500,
+    BROKER_GRACE_MS = 10000, /* for a broker that is restarted, its machine perhaps */
     CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
     TIMEOUT_GRACE_MS = 30000,
     FLAPS_MAX = 2,  /* lost connections to the broker before any session stood */
@@ -69,6 +70,7 @@ struct client {
     struct budget *budget;      /* of what all of them send */
     struct list homes, entries; /* the newest first */
     uint64_t began_ms;
+    uint64_t asks_ms; /* since when there is a broker to ask; before that, began_ms */
     struct timer
         patience; /* runs while a run that cannot begin waits for better times */
     struct fault waits_for;
@@ -274,7 +276,7 @@ static unsigned grace_ms(const struct client *c, const struct fault *f)
     switch (f->code) {
     case POSTERN_ERR_UNREACHABLE:
     case POSTERN_ERR_REFUSED:
-        return OFFLINE_GRACE_MS;
+        return a_broker_is_up(c) ? OFFLINE_GRACE_MS : BROKER_GRACE_MS;
     case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
         return a_broker_is_up(c) ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
     case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
@@ -287,18 +289,45 @@ static unsigned grace_ms(const struct client *c, const struct fault *f)
     }
 }
 
-/* The same where somebody said how long he waits for who is away. */
-static unsigned patience_ms(const struct client *c, const struct fault *f)
+/* So long a broker that has just begun anew cannot know who is away; 0: it knows. */
+static uint32_t settles_ms(const struct client *c)
+{
+    uint32_t most_ms = 0;
+    LIST_EACH (const struct home, h, &c->homes, link) {
+        uint32_t ms = uplink_settles_ms(h->endpoint.uplink);
+        most_ms = ms > most_ms ? ms : most_ms;
+    }
+    return most_ms;
+}
+
+/*
+ * When it is given up for that, on the loop's clock. A short patience counts from when
+ * there was a broker to ask, since a host that lost it too had no time before; and
+ * somebody may have said how long he waits for who is away.
+ */
+static uint64_t patience_ends_ms(const struct client *c, const struct fault *f)
 {
     unsigned grace = grace_ms(c, f);
     bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
-    return away && c->config.wait_ms > grace ? c->config.wait_ms : grace;
+    uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? c->asks_ms : c->began_ms;
+    uint64_t ends_ms = from_ms + grace, wait_ms = c->began_ms + c->config.wait_ms;
+    uint64_t settled_ms = loop_now_ms(c->loop) + settles_ms(c);
+    if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends_ms)
+        ends_ms = settled_ms;
+    return away && wait_ms > ends_ms ? wait_ms : ends_ms;
 }
 
-static uint64_t left_of_ms(const struct client *c, unsigned grace)
+static uint64_t left_until_ms(const struct client *c, uint64_t ends_ms)
 {
-    uint64_t waited_ms = loop_now_ms(c->loop) - c->began_ms;
-    return waited_ms < grace ? grace - waited_ms : 0;
+    uint64_t now_ms = loop_now_ms(c->loop);
+    return ends_ms > now_ms ? ends_ms - now_ms : 0;
+}
+
+/* A broker is there, perhaps after a while: once and again, in measure. */
+static void ask_anew(struct client *c)
+{
+    if (left_until_ms(c, c->began_ms + TIMEOUT_GRACE_MS) > 0)
+        c->asks_ms = loop_now_ms(c->loop);
 }
 
 static void on_tell(void *ctx);
@@ -306,35 +335,34 @@ static void on_tell(void *ctx);
 static void on_patience(void *ctx)
 {
     struct client *c = ctx;
+    uint64_t left_ms = left_until_ms(c, c->began_ms + TIMEOUT_GRACE_MS);
     LIST_EACH (const struct entry, e, &c->entries, link)
-        if (e->peer != NULL && peer_is_answered(e->peer) &&
-            left_of_ms(c, TIMEOUT_GRACE_MS) > 0) {
-            timer_start(&c->patience, left_of_ms(c, TIMEOUT_GRACE_MS));
+        if (e->peer != NULL && peer_is_answered(e->peer) && left_ms > 0) {
+            timer_start(&c->patience, left_ms);
             return;
         }
     client_stop(c, c->waits_for.code, &c->waits_for);
 }
 
-/* Goes on for so long at most, and says soon what for where that may be long. */
-static void wait_for(struct client *c, const struct fault *f, unsigned grace)
+/* Goes on until then at most, and says soon what for. */
+static void wait_for(struct client *c, const struct fault *f, uint64_t ends_ms)
 {
-    uint64_t left_ms = left_of_ms(c, grace);
+    uint64_t left_ms = left_until_ms(c, ends_ms), in_all_ms = ends_ms - c->began_ms;
     if (left_ms == 0) {
         client_stop(c, f->code, f);
         return;
     }
-    if (grace >= OFFLINE_GRACE_MS && timer_is_active(&c->tell) &&
-        strcmp(c->waits_for.what, f->what) != 0)
+    if (timer_is_active(&c->tell) && strcmp(c->waits_for.what, f->what) != 0)
         timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
     c->waits_for = *f;
-    bool sooner = c->config.end_ms > 0 && c->config.end_ms < grace;
-    c->waits_s = (sooner ? c->config.end_ms : grace) / 1000;
+    bool sooner = c->config.end_ms > 0 && c->config.end_ms < in_all_ms;
+    c->waits_s = (unsigned)((sooner ? c->config.end_ms : in_all_ms) / 1000);
     timer_start(&c->patience, left_ms);
 }
 
 void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
 {
-    wait_for(c, f, fatal ? 0 : patience_ms(c, f));
+    wait_for(c, f, fatal ? 0 : patience_ends_ms(c, f));
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -350,7 +378,7 @@ static void fault_up(struct client *c, struct peer *p, const struct fault *f,
 
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
-    return fatal || left_of_ms(c, patience_ms(c, f)) == 0;
+    return fatal || left_until_ms(c, patience_ends_ms(c, f)) == 0;
 }
 
 static struct home *home_for(struct client *c, const struct link *broker,
@@ -469,6 +497,7 @@ static void on_up(void *ctx)
         h->client->events->on_broker(h->client->ctx, NULL);
     h->told_lost = false;
     timer_stop(&h->client->patience); /* what comes now is another story */
+    ask_anew(h->client);
     LIST_EACH (struct entry, e, &h->client->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
@@ -496,7 +525,7 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     h->downs++;
     h->flaps += h->was_up && h->downs == 1;
     if (h->flaps > FLAPS_MAX && timer_is_active(&c->tell)) {
-        wait_for(c, why, TIMEOUT_GRACE_MS); /* it takes in, and ends */
+        wait_for(c, why, c->began_ms + TIMEOUT_GRACE_MS); /* it takes in, and ends */
     } else if (!h->was_up ||
                (fatal && news)) { /* once, however often it is tried again */
         h->told_lost = true;
@@ -874,7 +903,7 @@ int client_open(struct client **out, const struct client_config *config,
         return rc;
     }
     c->budget = net_budget_new();
-    c->began_ms = loop_now_ms(c->loop);
+    c->began_ms = c->asks_ms = loop_now_ms(c->loop);
     timer_init(&c->patience, c->loop, on_patience, c);
     timer_init(&c->tell, c->loop, on_tell, c);
     timer_init(&c->sweep, c->loop, on_sweep, c);
@@ -927,7 +956,7 @@ bool client_finds_up(struct client *c)
         log_warn("waiting: 'postern up' %sdoes not answer; going on without it",
                  h.stopped ? "is stopped and " : "");
         loop_refresh(c->loop);
-        c->began_ms = loop_now_ms(c->loop);
+        c->began_ms = c->asks_ms = loop_now_ms(c->loop);
         if (timer_is_active(&c->tell))
             timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
     }

@@ -253,6 +253,22 @@ static void on_select(void *ctx, struct path *path)
 
 /* -------------------------------------------------------------------- the approach */
 
+/* A broker that has just begun anew cannot know yet who is away. */
+static void describe_offline(const struct peer *p, struct fault *f)
+{
+    static const char advice[] =
+        "start 'postern serve' there, or check that machine's network; if its key was "
+        "changed often meanwhile, ask for a new invite";
+    if (uplink_settles_ms(p->config.endpoint->uplink) > 0)
+        (void)fault_set(f, POSTERN_ERR_UNREACHABLE,
+                        "start 'postern serve' there, or check that machine's network",
+                        "%.64s is not back yet at its broker, which has just started",
+                        p->config.name);
+    else
+        (void)fault_set(f, POSTERN_ERR_UNREACHABLE, advice,
+                        "%.64s is not online at its broker", p->config.name);
+}
+
 /* It is asked on, and whoever waits is told what for. */
 static void on_refused_silent(struct peer *p)
 {
@@ -278,10 +294,7 @@ static void on_refused(void *ctx, unsigned code, const char *reason)
         return;
     case REFUSE_OFFLINE:
     case REFUSE_ENDED:
-        (void)fault_set(&f, POSTERN_ERR_UNREACHABLE,
-                        "start 'postern serve' there, or check that machine's network; "
-                        "if its key was changed often meanwhile, ask for a new invite",
-                        "%.64s is not online at its broker", p->config.name);
+        describe_offline(p, &f);
         break;
     case REFUSE_DENIED:
     case REFUSE_REVOKED:

@@ -107,6 +107,9 @@ const struct fault *peer_why_away(const struct peer *p);
 bool peer_fault_repeats(const struct peer *p);
 /* The broker said so, when it was last asked for. */
 bool peer_is_offline(const struct peer *p);
+/* It had hardly time to come back: its broker has just begun anew, or is there for us
+ * only since `within_us`. */
+bool peer_may_return(const struct peer *p, uint64_t within_us);
 /* It has a session, from which nothing has come on any path for some seconds. */
 bool peer_is_silent(const struct peer *p);
 const char *peer_name(const struct peer *p);

@@ -221,6 +221,12 @@ bool peer_is_offline(const struct peer *p)
     return !peer_is_ready(p) && p->last.code == POSTERN_ERR_UNREACHABLE;
 }
 
+bool peer_may_return(const struct peer *p, uint64_t within_us)
+{
+    const struct uplink *u = p->config.endpoint->uplink;
+    return uplink_is_up(u) && (uplink_settles_ms(u) > 0 || uplink_up_us(u) < within_us);
+}
+
 bool peer_is_silent(const struct peer *p)
 {
     return p->told_silent;

@@ -8,6 +8,7 @@
 
 #include "core/proto.h"
 #include "io/local.h"
+#include "io/log.h"
 #include "io/loop.h"
 #include "io/ready.h"
 #include "io/sock.h"
@@ -19,7 +20,10 @@ enum {
        next, which it says every 2 s: then its user is told, and then ended. */
     WORD_MS = 6500,
     LAST_WORD_MS = 3500,
-    STRIKES_MAX = 7,   /* for one that is stuck, as on a slow disk: 30 s in all */
+    STRIKES_MAX = 7,   /* for one that is stuck, as on a dead disk: 30 s in all */
+    BUSY_STRIKES = 16, /* for one that goes on, among a crowd: a minute */
+    BUSY_TOLD = 3,     /* of a stream that stands: such an outage is told after 13 s */
+    BUSY_FINDS = 12,   /* of ALIVE_MS each */
     ANSWER_MS = 20000, /* for the host's answer, once the daemon said that it waits */
 };
 
@@ -33,9 +37,44 @@ struct shared {
     const struct share_events *events;
     void *ctx;
     bool answered, told;
-    bool watches;     /* no stream of its own: nothing is given up */
-    unsigned strikes; /* how often the daemon's silence was seen; the first is told */
+    bool watches; /* no stream of its own: nothing is given up */
+    bool silence_told;
+    unsigned strikes; /* how often the daemon's silence was seen */
+    uint64_t turns;   /* of the daemon, at the last look */
 };
+
+enum silence {
+    SILENCE_STUCK,   /* it does nothing at all */
+    SILENCE_STOPPED, /* there is a cure for that */
+    SILENCE_BUSY,    /* it goes on, or would if it got a processor: a matter of time */
+};
+
+/* What keeps the daemon from answering. `turns`: as they were at the last look. */
+static enum silence look_at(const struct statedir *state, uint64_t *turns, char *buf,
+                            size_t cap)
+{
+    struct statedir_holder h;
+    (void)statedir_held(state, "up", &h);
+    bool goes_on = h.runs || h.turns != *turns;
+    *turns = h.turns;
+    if (h.stopped)
+        (void)snprintf(buf, cap,
+                       "'postern up' does not answer: it is stopped ('kill -CONT %ld' "
+                       "lets it go on)",
+                       h.pid);
+    else
+        (void)snprintf(buf, cap, "%s",
+                       goes_on ? "'postern up' is busy, or this machine is"
+                               : "'postern up' does not answer: it is stuck");
+    return h.stopped ? SILENCE_STOPPED : goes_on ? SILENCE_BUSY : SILENCE_STUCK;
+}
+
+static uint64_t turns_of_up(const struct statedir *state)
+{
+    struct statedir_holder h;
+    (void)statedir_held(state, "up", &h);
+    return h.turns;
+}
 
 static int dial_up(const struct statedir *state, int *fd)
 {
@@ -48,15 +87,24 @@ int share_find(const struct statedir *state)
 {
     LocalRequest req = LocalRequest_init_zero;
     LocalReply r = LocalReply_init_zero;
+    char why[160];
     int fd;
     req.op = LOCAL_STATUS;
     int rc = dial_up(state, &fd);
     if (rc != 0)
         return rc;
     /* The kernel takes connections for a stopped program, too: only words are life. */
+    uint64_t turns = turns_of_up(state);
     rc = local_send(fd, &req, -1);
     if (rc == 0)
         rc = local_recv(fd, &r, ALIVE_MS);
+    for (int i = 1; rc == POSTERN_ERR_TIMEOUT && i < BUSY_FINDS &&
+                    look_at(state, &turns, why, sizeof(why)) == SILENCE_BUSY;
+         i++) {
+        if (i == 1) /* to connect alone would cost the machine more */
+            log_warn("waiting: %s", why);
+        rc = local_recv(fd, &r, ALIVE_MS);
+    }
     close(fd);
     return rc;
 }
@@ -105,30 +153,27 @@ static void end(struct shared *s, unsigned code, const char *reason, const char 
         events->on_answer(ctx, code, reason);
 }
 
-/* Whether it is stopped, for which there is a cure; else it may come to itself. */
-static bool describe_silence(const struct shared *s, char *buf, size_t cap)
+static void tell_silence(struct shared *s, enum silence how, const char *why)
 {
-    struct statedir_holder h;
-    (void)statedir_held(s->state, "up", &h);
-    if (h.stopped)
-        (void)snprintf(buf, cap,
-                       "'postern up' does not answer: it is stopped ('kill -CONT %ld' "
-                       "lets it go on)",
-                       h.pid);
-    else
-        (void)snprintf(buf, cap, "'postern up' does not answer: it is stuck");
-    return h.stopped;
-}
-
-static void tell_silence(struct shared *s, const char *why)
-{
-    if (!s->answered)
+    if (!s->answered) {
         tell_wait(s, why);
-    else if (s->strikes == 1)
+    } else if (!s->silence_told && (how != SILENCE_BUSY || s->strikes >= BUSY_TOLD)) {
+        s->silence_told = true;
         tell_news(s, why);
+    }
 }
 
-/* The daemon is stopped or stuck, with the connection in its hands. */
+static bool is_given_up(const struct shared *s, enum silence how)
+{
+    if (how == SILENCE_BUSY)
+        return !s->watches && s->strikes >= BUSY_STRIKES;
+    if (!s->answered)
+        return s->told;
+    return !s->watches && s->strikes > 0 &&
+           (how == SILENCE_STOPPED || s->strikes >= STRIKES_MAX);
+}
+
+/* The daemon is silent, with the connection in its hands. */
 static void on_timer(void *k)
 {
     struct shared *s = k;
@@ -137,26 +182,24 @@ static void on_timer(void *k)
     timer_start(&s->timer, LAST_WORD_MS);
     if (ready_wait(&word, 1, 0) == 1) /* it is this program that did not run */
         return;
-    bool stopped = describe_silence(s, why, sizeof(why));
-    bool last = !s->answered ? s->told
-                             : !s->watches && s->strikes > 0 &&
-                                   (stopped || s->strikes >= STRIKES_MAX);
-    if (last) {
+    enum silence how = look_at(s->state, &s->turns, why, sizeof(why));
+    if (is_given_up(s, how)) {
         if (s->passed >= 0)
             sock_end(s->passed);
         end(s, s->answered ? STREAM_TIMEOUT : SHARE_LOST, why, "");
         return;
     }
     s->strikes++;
-    tell_silence(s, why);
+    tell_silence(s, how, why);
 }
 
 /* While the stream stands: it lives, and perhaps has news of the host. */
 static void on_word(struct shared *s, const LocalReply *r)
 {
     timer_start(&s->timer, WORD_MS);
-    if (s->strikes > 0)
+    if (s->silence_told)
         tell_news(s, "'postern up' answers again");
+    s->silence_told = false;
     s->strikes = 0;
     char news[sizeof(r->reason) + sizeof(r->advice) + 2];
     (void)snprintf(news, sizeof(news), "%s%s%s", r->reason,
@@ -229,6 +272,7 @@ static int ask(struct shared **out, struct share_list *list,
     }
     list_push(&list->all, &s->link);
     s->state = state;
+    s->turns = turns_of_up(state);
     s->passed = fd;
     timer_init(&s->timer, loop, on_timer, s);
     loop_refresh(loop);

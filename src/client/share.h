@@ -36,8 +36,8 @@ struct share_list {
 
 /*
  * 0 when a daemon runs with this state directory and answers; POSTERN_ERR_NOTFOUND when
- * none runs. One that is stopped or stuck has 5 s, for which this call blocks:
- * POSTERN_ERR_TIMEOUT, and the caller goes on alone.
+ * none runs. One that is stopped or stuck has 5 s, for which this call blocks, one that
+ * is busy a minute, which is told: POSTERN_ERR_TIMEOUT, and the caller goes on alone.
  */
 MUST_CHECK int share_find(const struct statedir *state);
 /*
@@ -47,7 +47,9 @@ MUST_CHECK int share_find(const struct statedir *state);
  * more, is given up: STREAM_TIMEOUT, and the connection is ended. While the stream
  * stands it says every 2 s that it lives; when it does not, on_news tells that after
  * 6.5 s, and on_end comes after 10 s where it is stopped, after 30 s where it is stuck.
- * POSTERN_ERR_NOTFOUND when no daemon listens.
+ * One that goes on (its threads take turns, or wait for a processor) is busy, not
+ * stuck: it has a minute, before the answer and after, where its silence is told after
+ * 13 s. POSTERN_ERR_NOTFOUND when no daemon listens.
  */
 MUST_CHECK int share_open(struct share_list *list, const struct statedir *state,
                           struct loop *loop, const char *host, const char *service,

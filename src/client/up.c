@@ -459,6 +459,14 @@ static void tell_why_none(struct local_conn *c, const struct peer *p)
         (void)!local_conn_reply(c, &r);
 }
 
+/* What a fault says of `who`, whose name its words may begin with. */
+static const char *without_name(const char *what, const char *who)
+{
+    size_t len = strlen(who);
+    bool named = strncmp(what, who, len) == 0 && strncmp(what + len, ": ", 2) == 0;
+    return what + (named ? len + 2 : 0);
+}
+
 /* What keeps the host away, in the short while before the silence is a fault, too. */
 static void put_why_away(struct event *e, const struct peer *p, bool online)
 {
@@ -468,7 +476,8 @@ static void put_why_away(struct event *e, const struct peer *p, bool online)
     (void)snprintf(silent, sizeof(silent), "silent for %u s",
                    (unsigned)((clock_us() - since_us + 999999) / 1000000));
     if (why != NULL || online || !peer_is_ready(p)) {
-        event_text(e, "reason", why != NULL ? why->what : NULL);
+        event_text(e, "reason",
+                   why != NULL ? without_name(why->what, peer_name(p)) : NULL);
         event_text(e, "do", why != NULL ? why->advice : NULL);
     } else {
         event_text(e, "reason", since_us != 0 ? silent : "no path to it just now");
@@ -626,12 +635,9 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
     if (p == NULL)
         u->told = *f;
     const char *who = p != NULL ? peer_name(p) : "the broker";
-    size_t len = strlen(who); /* the words of a fault may begin with it too */
-    bool named =
-        strncmp(f->what, who, len) == 0 && strncmp(f->what + len, ": ", 2) == 0;
     event_begin(&e, "left");
     event_text(&e, "peer", who);
-    event_text(&e, "reason", f->what + (named ? len + 2 : 0));
+    event_text(&e, "reason", without_name(f->what, who));
     event_text(&e, "do", f->advice);
     events_print(client_out(u->client), &e);
 }

@@ -396,11 +396,12 @@ const char *natcheck_words(const struct natcheck_result *r,
         (void)snprintf(buf, NATCHECK_WORDS_LEN, "UDP works; %s; %s", mapping_words(r),
                        filtering_words(r));
     else
-        (void)snprintf(
-            buf, NATCHECK_WORDS_LEN, "%s",
-            r->udp == NATCHECK_NO
-                ? "UDP seems blocked: the broker's STUN did not answer; paths "
-                  "over TCP may work, direct ones too, or relayed"
-                : "not tested yet");
+        (void)snprintf(buf, NATCHECK_WORDS_LEN, "%s",
+                       r->udp == NATCHECK_NO ? "no UDP comes back: the broker's STUN "
+                                               "did not answer, so this network "
+                                               "or the broker's blocks or loses UDP; "
+                                               "paths over TCP may work, direct "
+                                               "ones too, or relayed"
+                                             : "not tested yet");
     return buf;
 }

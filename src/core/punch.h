@@ -16,7 +16,8 @@
  *           up, then 4 that nobody can guess, so that a peer cannot answer for an
  *           address that it does not hold
  *   14..    response only: family (4 or 6), port (2 bytes), address (4 or 16 bytes),
- *           where the request was seen to come from
+ *           where the request was seen to come from; port and address are masked
+ *           with the transaction id, for NATs that change addresses among the data
  *   last 16 keyed BLAKE2b of all bytes before, cut to 16, with the check key
  *
  * The direction flag makes a reflected packet worthless. A transaction id that was

@@ -153,16 +153,24 @@ static bool is_any(const struct addr *a)
     return memcmp(a->ip, zero, sizeof(zero)) == 0;
 }
 
+int agent_door_check(const char *listen, struct addr *at, struct fault *f)
+{
+    *at = (struct addr){.family = ADDR_V6, .port = AGENT_PORT_DEFAULT};
+    if (listen[0] == '\0' || addr_parse(at, listen) == 0)
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent 192.168.1.2:4480",
+                     "'%.80s' is no address and port to listen on", listen);
+}
+
 /* The listening socket, or an error. */
 static int start_listening(struct agent_door *d, const char *listen, struct fault *f)
 {
     char text[ADDR_TEXT_LEN];
     static const struct sock_options both = {.dual = true, .backlog = BACKLOG};
     bool given = listen[0] != '\0';
-    d->bound = (struct addr){.family = ADDR_V6, .port = AGENT_PORT_DEFAULT};
-    if (given && addr_parse(&d->bound, listen) != 0)
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as --agent 192.168.1.2:4480",
-                         "'%.80s' is no address and port to listen on", listen);
+    int rc = agent_door_check(listen, &d->bound, f);
+    if (rc != 0)
+        return rc;
     int fd = sock_listen(&d->bound, &both);
     if (!given && fd == POSTERN_ERR_UNREACHABLE) { /* no IPv6 at all */
         d->bound.family = ADDR_V4;

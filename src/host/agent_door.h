@@ -26,6 +26,8 @@ MUST_CHECK int agent_door_open(struct agent_door **out, struct loop *loop,
                                const char *listen,
                                const struct agent_door_events *events, void *ctx,
                                struct fault *f);
+/* Reads that as the address to listen on. */
+MUST_CHECK int agent_door_check(const char *listen, struct addr *at, struct fault *f);
 /* NULL is fine. */
 void agent_door_close(struct agent_door *d);
 /* Where it is bound; and the address that the LAN's hosts dial. */

@@ -373,7 +373,7 @@ static int try_files(const struct access_tls *t, struct fault *f)
 static int check_command(struct access *a, const struct access_tls *list, size_t n,
                          const char *command, struct fault *f)
 {
-    char stored[ACCESS_COMMAND_LEN];
+    char stored[ACCESS_COMMAND_LEN] = "";
     bool wanted = false;
     for (size_t i = 0; i < n; i++)
         wanted = wanted || list[i].certificate[0] == '\0';
@@ -382,7 +382,7 @@ static int check_command(struct access *a, const struct access_tls *list, size_t
                          "--tls-command is for no service");
     if (!wanted || command != NULL)
         return 0;
-    int err = access_tls_command(a, stored);
+    int err = a != NULL ? access_tls_command(a, stored) : 0;
     if (err == 0 && stored[0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE,
                          "write --tls SERVICE=CERT.pem,KEY.pem, or add --tls-command",
@@ -390,17 +390,14 @@ static int check_command(struct access *a, const struct access_tls *list, size_t
     return err;
 }
 
-int certs_settle(struct access *a, const struct service_list *published,
-                 const char *const *texts, size_t n, const char *command,
-                 struct fault *f)
+/* What the texts say, or what is stored where there are none: how many, or an error. */
+static int read_texts(struct access *a, struct access_tls list[static CERTS_MAX],
+                      const struct service_list *published, const char *const *texts,
+                      size_t n, const char *command, struct fault *f)
 {
-    if (n == 0 && command == NULL)
-        return 0;
-    struct access_tls *list = calloc(CERTS_MAX, sizeof(*list));
-    int err = list == NULL || n > CERTS_MAX ? POSTERN_ERR_NOMEM : 0;
-    int count = 0;
+    int err = n > CERTS_MAX ? POSTERN_ERR_NOMEM : 0, count = 0;
     if (err == 0 && n == 0)
-        count = access_tls(a, list, CERTS_MAX);
+        count = a != NULL ? access_tls(a, list, CERTS_MAX) : 0;
     else if (err == 0 && !(n == 1 && strcmp(texts[0], "none") == 0))
         for (; (size_t)count < n && err == 0; count++) {
             err = parse(&list[count], published, texts[count], f);
@@ -414,6 +411,32 @@ int certs_settle(struct access *a, const struct service_list *published,
     if (err == 0 && command != NULL && strlen(command) >= ACCESS_COMMAND_LEN)
         err = fault_set(f, POSTERN_ERR_USAGE, "put it into a script",
                         "the command of --tls-command is too long");
+    return err != 0 ? err : count;
+}
+
+int certs_check(struct access *a, const struct service_list *published,
+                const char *const *texts, size_t n, const char *command,
+                struct fault *f)
+{
+    if (n == 0 && command == NULL)
+        return 0;
+    struct access_tls *list = calloc(CERTS_MAX, sizeof(*list));
+    int count = list == NULL ? fault_lack(f, POSTERN_ERR_NOMEM)
+                             : read_texts(a, list, published, texts, n, command, f);
+    free(list);
+    return count < 0 ? count : 0;
+}
+
+int certs_settle(struct access *a, const struct service_list *published,
+                 const char *const *texts, size_t n, const char *command,
+                 struct fault *f)
+{
+    if (n == 0 && command == NULL)
+        return 0;
+    struct access_tls *list = calloc(CERTS_MAX, sizeof(*list));
+    int count = list == NULL ? POSTERN_ERR_NOMEM
+                             : read_texts(a, list, published, texts, n, command, f);
+    int err = count < 0 ? count : 0;
     if (err == 0 && n > 0)
         err = access_set_tls(a, list, (size_t)count, f);
     if (err == 0 && command != NULL)

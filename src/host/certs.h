@@ -27,6 +27,13 @@ MUST_CHECK int certs_settle(struct access *a, const struct service_list *publish
                             const char *const *texts, size_t n, const char *command,
                             struct fault *f);
 
+/*
+ * Whether certs_settle would take it; stores nothing. `a` NULL: nothing is stored.
+ */
+MUST_CHECK int certs_check(struct access *a, const struct service_list *published,
+                           const char *const *texts, size_t n, const char *command,
+                           struct fault *f);
+
 /* Loads what is stored; a fault when a file is missing or is not what it should be. */
 MUST_CHECK int certs_open(struct certs **out, const struct host *h, struct fault *f);
 /* Again, all files too. On failure those loaded before stay. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/guess.h"
 #include "io/db.h"
 #include "io/lack.h"
 #include "io/statedir.h"
@@ -425,6 +426,22 @@ static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t n
     return err != 0 ? err : run_key(r, "DELETE FROM client WHERE key = ?", key);
 }
 
+static int unknown_device(struct roster *r, const char *device, struct fault *f)
+{
+    struct guess g;
+    char advice[160];
+    struct db_stmt s = db_prepare(r->db, "SELECT name FROM client");
+    guess_begin(&g, device);
+    while (db_step(&s))
+        guess_offer(&g, db_column_text(&s, 0));
+    if (db_finish(&s) != 0)
+        guess_begin(&g, device);
+    guess_advice(&g, advice, sizeof(advice),
+                 "see the names with 'postern ls --devices'");
+    return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
+                     "no device called '%.60s' may enter this host", device);
+}
+
 int roster_revoke(struct roster *r, const char *device, struct roster_client *c,
                   int64_t now_s, struct fault *f)
 {
@@ -440,9 +457,7 @@ int roster_revoke(struct roster *r, const char *device, struct roster_client *c,
         return db_fault(r->db, err, f);
     }
     if (matches == 0)
-        return fault_set(f, POSTERN_ERR_NOTFOUND,
-                         "see the names with 'postern ls --devices'",
-                         "no device called '%.60s' may enter this host", device);
+        return unknown_device(r, device, f);
     if (matches > 1)
         return fault_set(f, POSTERN_ERR_INVALID, "give more of its key, or its name",
                          "'%.60s' fits %zu devices", device, matches);

@@ -306,8 +306,18 @@ static int split_range(const char *text, uint16_t *first, uint16_t *last)
     return (int)(from - text);
 }
 
+/* "22", "udp:53" or "8000-8010". */
+static bool is_bare(const char *text)
+{
+    uint16_t first, last;
+    if (strncmp(text, "udp:", 4) == 0 || strncmp(text, "tcp:", 4) == 0)
+        text += 4;
+    return parse_port(text, strlen(text), &first) == 0 ||
+           split_range(text, &first, &last) == 0;
+}
+
 /* A range of ports is a service each; with a name, NAME-PORT. */
-static int list_add(struct service_list *l, const char *text, struct fault *f)
+static int list_add_range(struct service_list *l, const char *text, struct fault *f)
 {
     uint16_t first, last;
     char one[SERVICE_NAME_LEN + SERVICE_HOST_LEN + SERVICE_TITLE_LEN + 32];
@@ -332,6 +342,40 @@ static int list_add(struct service_list *l, const char *text, struct fault *f)
             return fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
                              "'%.40s...' is too long for a service", text);
         err = list_add_one(l, one, f);
+    }
+    return err;
+}
+
+/*
+ * Ports without a name and with commas between them are several services, as lists of
+ * services are written elsewhere; with NAME= they are the targets of one.
+ */
+static int list_add(struct service_list *l, const char *text, struct fault *f)
+{
+    char bare[SERVICE_TEXT_LEN], one[SERVICE_HOST_LEN + SERVICE_TITLE_LEN];
+    size_t len = strcspn(text, " "), ports = 0, parts = 0;
+    if (len >= sizeof(bare) || memchr(text, ',', len) == NULL ||
+        memchr(text, '=', len) != NULL)
+        return list_add_range(l, text, f);
+    (void)snprintf(bare, sizeof(bare), "%.*s", (int)len, text);
+    for (char *rest = bare, *part; (part = strsep(&rest, ",")) != NULL; parts++)
+        ports += is_bare(part);
+    if (ports == 0)
+        return list_add_range(l, text, f);
+    if (ports < parts)
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "write one service as NAME=A,B, and several with spaces",
+                         "'%.*s' has ports and more without a name",
+                         (int)(len < 80 ? len : 80), text);
+    int err = 0;
+    for (const char *at = text; err == 0 && at < text + len;
+         at += strcspn(at, ", ") + 1) {
+        int n = snprintf(one, sizeof(one), "%.*s%s", (int)strcspn(at, ", "), at,
+                         text + len);
+        err = (size_t)n < sizeof(one)
+                  ? list_add_range(l, one, f)
+                  : fault_set(f, POSTERN_ERR_INVALID, SERVICE_FORMS,
+                              "'%.40s...' is too long for a service", text);
     }
     return err;
 }
@@ -565,8 +609,7 @@ const struct service *service_find(const struct service_list *l, const char *nam
     return NULL;
 }
 
-static int not_published(const struct service_list *l, const char *name,
-                         struct fault *f)
+int service_unknown(const struct service_list *l, const char *name, struct fault *f)
 {
     struct guess g;
     char advice[160];
@@ -576,7 +619,7 @@ static int not_published(const struct service_list *l, const char *name,
     guess_advice(&g, advice, sizeof(advice),
                  "use a name or port that 'postern serve' was given");
     return fault_set(f, POSTERN_ERR_NOTFOUND, advice,
-                     "this host publishes no service '%s'", name);
+                     "this host publishes no service '%.63s'", name);
 }
 
 int service_choose(const struct service_list *published, const char *list, char *out,
@@ -594,7 +637,7 @@ int service_choose(const struct service_list *published, const char *list, char 
         const struct service *s =
             len < sizeof(name) ? service_find(published, name) : NULL;
         if (s == NULL)
-            return not_published(published, name, f);
+            return service_unknown(published, name, f);
         const char *instance = name + strcspn(name, "/"); /* with its slash */
         if (used + strlen(s->name) + strlen(instance) + 2 > cap)
             return fault_set(f, POSTERN_ERR_LIMIT, "name fewer",

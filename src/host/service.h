@@ -11,6 +11,7 @@
  *   v6=[2001:db8::5]:80         IPv6 in brackets
  *   docker=/run/docker.sock     a socket that is a file
  *   web=8080 Holiday pictures   a title for people, behind a space
+ *   22,8080                     a list only: two services
  *   8000-8010                   a list only: eleven services; web=8000-8010 calls them
  *                               web-8000, web-8001, ...
  */
@@ -133,6 +134,8 @@ void service_list_carry(struct service_list *to, const struct service_list *from
  * none.
  */
 const struct service *service_find(const struct service_list *l, const char *name);
+/* That there is none of that name, and which may be meant. POSTERN_ERR_NOTFOUND. */
+int service_unknown(const struct service_list *l, const char *name, struct fault *f);
 /*
  * Copies `list` (names or ports, comma-separated, with spaces or not) as names into
  * `out`. Every item must be published, else POSTERN_ERR_NOTFOUND and a fault. NULL and

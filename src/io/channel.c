@@ -553,6 +553,12 @@ uint32_t channel_rtt_us(const struct channel *c)
     return tcp_read_facts(c->fd, &f) == 0 ? f.rtt_us : 0;
 }
 
+bool channel_is_clogged(const struct channel *c)
+{
+    enum { CLOGGED_US = 1000000 };
+    return sock_unsent(c->fd) > 0 || channel_rtt_us(c) > CLOGGED_US;
+}
+
 uint32_t channel_min_rtt_us(const struct channel *c)
 {
     struct tcp_facts f;

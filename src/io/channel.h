@@ -109,6 +109,9 @@ void channel_local(const struct channel *c, struct addr *a);
 /* The other end's address, and the smoothed round trip of TCP in microseconds or 0. */
 void channel_remote(const struct channel *c, struct addr *a);
 uint32_t channel_rtt_us(const struct channel *c);
+/* What we sent has not arrived, as far as TCP knows, or only after seconds: the line is
+ * to blame for a silence, not the program at its end. */
+bool channel_is_clogged(const struct channel *c);
 /* The lowest round trip of late: the distance, whatever the machine's load. 0 unknown.
  */
 uint32_t channel_min_rtt_us(const struct channel *c);

@@ -231,6 +231,23 @@ static const char *protocol_of(const struct gateway_mapping *m)
     return m->tcp ? "TCP" : "UDP";
 }
 
+/*
+ * Whether the question for a router leaves this machine: the library writes on stderr
+ * when its own firewall refuses that.
+ */
+static bool can_ask(void)
+{
+    const struct sockaddr_in ssdp = {.sin_family = AF_INET,
+                                     .sin_port = htons(1900),
+                                     .sin_addr.s_addr = htonl(0xeffffffa)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool can = fd >= 0 &&
+               sendto(fd, "", 0, 0, (const struct sockaddr *)&ssdp, sizeof(ssdp)) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return can;
+}
+
 static bool find_igd(struct igd *g)
 {
     /* Routers of version 2 answer to version 1 as well. */
@@ -257,6 +274,10 @@ static bool by_upnp(struct gateway_mapping *m)
 {
     struct igd g;
     char external[64] = "", port[8], lease[8], peer[ADDR_TEXT_LEN];
+    if (!can_ask()) {
+        say(m, "UPnP", "this machine sends no question");
+        return false;
+    }
     if (!find_igd(&g)) {
         say(m, "UPnP", "no router answers");
         return false;

@@ -30,7 +30,7 @@ enum {
     LOCAL_BACKLOG = 512,
     LOCAL_CONN_MAX = 512,
     DIAL_S = 5,
-    LOCAL_SILENT_MAX = 64 /* that asked for nothing yet; then the oldest goes */
+    LOCAL_SILENT_MAX = 256 /* that asked for nothing yet; then the oldest goes */
 };
 
 struct local_conn {
@@ -283,15 +283,28 @@ static bool make_room(void *ctx)
     return true;
 }
 
+/*
+ * In a crowd the newcomers are accepted before the requests of the others are read: one
+ * whose request has come is served, and only who is silent goes.
+ */
+static void make_place(struct local_server *s)
+{
+    unsigned silent;
+    struct local_conn *oldest = find_silent(s, &silent);
+    if (oldest == NULL || (silent < LOCAL_SILENT_MAX && s->count < LOCAL_CONN_MAX))
+        return;
+    if (conn_read(oldest) == 1)
+        conn_request(oldest);
+    else
+        conn_gone(oldest);
+}
+
 static void on_connection(void *ctx, int fd, const struct addr *from)
 {
     struct local_server *s = ctx;
     struct local_conn *c = NULL;
-    unsigned silent;
-    struct local_conn *oldest = find_silent(s, &silent);
     (void)from;
-    if (oldest != NULL && (silent >= LOCAL_SILENT_MAX || s->count >= LOCAL_CONN_MAX))
-        conn_gone(oldest);
+    make_place(s);
     if (is_of(fd, s->owner) && s->count < LOCAL_CONN_MAX)
         c = calloc(1, sizeof(*c));
     if (c == NULL || watch_open(&c->watch, s->loop, fd, on_conn_ready, c) != 0) {

@@ -2,11 +2,16 @@
 #ifndef IO_PROCSTAT_H
 #define IO_PROCSTAT_H
 
+#include <stdint.h>
+
 struct procstat {
     char state;  /* 'R', 'S', 'T' ...; '\0': there is none, or it cannot be seen */
     long parent; /* 0: there is none above it, or it cannot be seen */
 };
 
 struct procstat procstat_of(long pid);
+/* How often its first thread was given up for others; it grows while that does
+ * anything. 0: it cannot be seen. */
+uint64_t procstat_turns(long pid);
 
 #endif

@@ -161,13 +161,12 @@ static int nameless(struct fault *f)
                      "is empty or too long");
 }
 
-int statedir_open(struct statedir *s, const char *option, struct fault *f)
+/* One that is there. */
+static int take_dir(struct statedir *s, const char *path, struct fault *f)
 {
-    char path[STATEDIR_PATH_LEN], real[PATH_MAX];
+    char real[PATH_MAX];
     struct stat st;
-    if (choose_path(path, sizeof(path), option) != 0)
-        return nameless(f);
-    if (make_dirs(path) != 0 || stat(path, &st) != 0)
+    if (stat(path, &st) != 0)
         return state_fault(f, errno, path);
     if (!S_ISDIR(st.st_mode))
         return state_fault(f, ENOTDIR, path);
@@ -187,6 +186,29 @@ int statedir_open(struct statedir *s, const char *option, struct fault *f)
     memcpy(s->path, real, strlen(real) + 1);
     warn_of_openness(real, &st);
     return 0;
+}
+
+int statedir_open(struct statedir *s, const char *option, struct fault *f)
+{
+    char path[STATEDIR_PATH_LEN];
+    if (choose_path(path, sizeof(path), option) != 0)
+        return nameless(f);
+    if (make_dirs(path) != 0)
+        return state_fault(f, errno, path);
+    return take_dir(s, path, f);
+}
+
+int statedir_open_known(struct statedir *s, const char *option, struct fault *f)
+{
+    char path[STATEDIR_PATH_LEN];
+    struct stat st;
+    if (choose_path(path, sizeof(path), option) != 0)
+        return nameless(f);
+    if (stat(path, &st) != 0 && errno == ENOENT) {
+        memcpy(s->path, path, strlen(path) + 1);
+        return 0;
+    }
+    return take_dir(s, path, f);
 }
 
 int statedir_find(struct statedir *s, const char *option)
@@ -321,6 +343,8 @@ bool statedir_held(const struct statedir *s, const char *role,
         h->pid = strtol(pid, NULL, 10);
     char state = h->pid > 0 ? procstat_of(h->pid).state : '\0';
     h->stopped = state == 'T' || state == 't';
+    h->runs = state == 'R';
+    h->turns = h->pid > 0 ? procstat_turns(h->pid) : 0;
     (void)close(lock); /* and what was locked for the look */
     return held;
 }

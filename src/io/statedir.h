@@ -29,6 +29,12 @@ struct statedir {
  */
 MUST_CHECK int statedir_open(struct statedir *s, const char *option, struct fault *f);
 
+/*
+ * The same for who only shows: makes none. Where there is none yet `s` is its path all
+ * the same, which has no file and no daemon.
+ */
+MUST_CHECK int statedir_open_known(struct statedir *s, const char *option,
+                                   struct fault *f);
 /* The same directory where it is there; makes and says nothing. */
 MUST_CHECK int statedir_find(struct statedir *s, const char *option);
 /* Where it is not: whether it could be made. Makes nothing either. */
@@ -51,8 +57,10 @@ MUST_CHECK int statedir_lock_keep(const struct statedir *s, const char *role, in
 
 /* Who holds ROLE.lock. */
 struct statedir_holder {
-    long pid;     /* 0: not known */
-    bool stopped; /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+    long pid;       /* 0: not known */
+    bool stopped;   /* it does not run now: SIGSTOP, or Ctrl-Z in its terminal */
+    bool runs;      /* it computes, or waits for a processor */
+    uint64_t turns; /* grows while it does anything (io/procstat.h); 0: not known */
 };
 
 /* False when nobody holds it. */

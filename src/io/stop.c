@@ -119,24 +119,39 @@ int stop_open(struct stop **out, struct loop *loop,
     return 0;
 }
 
+/* What is typed on a terminal wakes it too, and is nobody's end. */
 static void on_output(void *ctx, int events)
 {
     struct stop *s = ctx;
+    struct epoll_event e;
     (void)events;
+    if (epoll_wait(s->output_fd, &e, 1, 0) != 1 ||
+        (e.events & (EPOLLERR | EPOLLHUP)) == 0)
+        return;
     watch_close(&s->output);
     s->on_stop(s->ctx, SIGPIPE);
 }
 
+/* Is its closed other end ours to hear? Not with nohup or setsid, for a terminal. */
+static bool is_heard(const struct stop *s, int fd)
+{
+    struct stat st;
+    if (isatty(fd) == 1)
+        return s->had_terminal && !is_ignored(SIGHUP);
+    return fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) &&
+           !is_ignored(SIGPIPE);
+}
+
 /*
  * Errors are told without being asked for, and an epoll of its own keeps the loop
- * from making stdout nonblocking, which others may share.
+ * from making stdout nonblocking, which others may share. A terminal that hangs up
+ * says so only to who waits for input.
  */
 void stop_watch_output(struct stop *s)
 {
-    struct stat st;
-    struct epoll_event e = {.events = 0};
-    if (is_ignored(SIGPIPE) || s->output_fd >= 0 || fstat(STDOUT_FILENO, &st) != 0 ||
-        !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+    struct epoll_event e = {.events =
+                                isatty(STDOUT_FILENO) == 1 ? EPOLLIN | EPOLLET : 0};
+    if (s->output_fd >= 0 || !is_heard(s, STDOUT_FILENO))
         return;
     s->output_fd = epoll_create1(EPOLL_CLOEXEC);
     if (s->output_fd < 0)

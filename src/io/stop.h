@@ -37,7 +37,11 @@ void stop_prepare_command(void);
  */
 MUST_CHECK int stop_open(struct stop **out, struct loop *loop,
                          void (*on_stop)(void *ctx, int signum), void *ctx);
-/* Counts the closed other end of stdout, a pipe or socket, as SIGPIPE. */
+/*
+ * Counts the closed other end of stdout, a pipe or socket, as SIGPIPE; and of a
+ * terminal too that was the process's own at stop_open, unless SIGHUP is ignored: who
+ * was started in the background of a shell that has ended gets no signal from it.
+ */
 void stop_watch_output(struct stop *s);
 /*
  * True when the process had a terminal at stop_open and that was closed since: what

@@ -6,6 +6,7 @@
  */
 #include "path/uplink.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -55,6 +56,17 @@ static const struct backoff_policy backoff_policy = {
 /* Somebody must change something first; when he has, it works again in seconds. */
 static const struct backoff_policy backoff_policy_fatal = {
     .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
+
+/*
+ * Where nothing listens a broker is restarted, most often: what is asked there costs
+ * next to nothing, so pauses are short as long as it is not away for long, and then
+ * grow with that time. Half of a pause is chance: ten thousand come spread out.
+ */
+enum { REFUSED_PAUSE_MS = 1000, REFUSED_SHARE = 30 }; /* of the time that it is away */
+/* One that ends often is a handshake each time, so longer; but not for one that was
+ * restarted some times. */
+enum { ENDED_PAUSE_MS = 4000 };
+#define SETTLES_MAX_MS 15000u /* longer nobody is believed */
 
 /* No broker answers, but another program: a network's login page, most often. */
 #define STRANGER_US 600000000u /* so long it is tried often */
@@ -110,33 +122,54 @@ void uplink_drop_lines(struct uplink *u)
     u->pinging = false;
 }
 
-static unsigned pause_ms(struct uplink *u, bool fatal)
+static unsigned refused_max_ms(const struct uplink *u)
 {
-    uint64_t now_ms = clock_us() / 1000;
-    unsigned ms = backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_ms);
-    if (ms < u->retry_floor_ms)
-        ms = u->retry_floor_ms;
-    u->floor_us = clock_us() + u->retry_floor_ms * 1000ull;
-    u->retry_floor_ms = 0;
-    return ms;
+    uint64_t ms = (clock_us() - u->down_us) / 1000 / REFUSED_SHARE;
+    uint64_t least_ms = ms > REFUSED_PAUSE_MS ? ms : REFUSED_PAUSE_MS;
+    return (unsigned)(least_ms < backoff_policy.max_ms ? least_ms
+                                                       : backoff_policy.max_ms);
 }
 
 /* Whoever logs in at the network's page wants to get on at once. */
 static unsigned cap_pause_ms(struct uplink *u, const struct fault *why, unsigned ms)
 {
     uint64_t now_us = clock_us();
-    if (why->code != POSTERN_ERR_PROTO)
-        return ms;
-    if (u->stranger_us == 0)
-        u->stranger_us = now_us;
-    if (now_us - u->stranger_us > STRANGER_US || ms < STRANGER_PAUSE_MS)
-        return ms;
-    return backoff_jitter_ms(&u->backoff, STRANGER_PAUSE_MS);
+    unsigned most_ms = UINT_MAX; /* none but the policy's */
+    bool was_up = u->state == UPLINK_UP;
+    if (why->code == POSTERN_ERR_REFUSED)
+        most_ms = refused_max_ms(u);
+    else if (why->code == POSTERN_ERR_RESET && !was_up)
+        most_ms = 2 * refused_max_ms(u); /* a proxy before it; or it is overrun */
+    else if (was_up &&
+             (why->code == POSTERN_ERR_RESET || why->code == POSTERN_ERR_CLOSED))
+        most_ms = ENDED_PAUSE_MS;
+    if (why->code == POSTERN_ERR_PROTO) {
+        if (u->stranger_us == 0)
+            u->stranger_us = now_us;
+        if (now_us - u->stranger_us <= STRANGER_US)
+            most_ms = STRANGER_PAUSE_MS;
+    }
+    return ms <= most_ms ? ms : backoff_jitter_ms(&u->backoff, most_ms);
+}
+
+static unsigned pause_ms(struct uplink *u, const struct fault *why, bool fatal)
+{
+    uint64_t now_us = clock_us();
+    if (u->down_us == 0)
+        u->down_us = now_us;
+    unsigned ms =
+        backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_us / 1000);
+    ms = cap_pause_ms(u, why, ms);
+    if (ms < u->retry_floor_ms)
+        ms = u->retry_floor_ms;
+    u->floor_us = now_us + u->retry_floor_ms * 1000ull;
+    u->retry_floor_ms = 0;
+    return ms;
 }
 
 static void go_down(struct uplink *u, const struct fault *why, bool fatal)
 {
-    unsigned ms = cap_pause_ms(u, why, pause_ms(u, fatal));
+    unsigned ms = pause_ms(u, why, fatal);
     uplink_drop_lines(u);
     u->doubted = u->stranger = false;
     u->state = UPLINK_WAITING;
@@ -233,7 +266,8 @@ void uplink_line_failed(struct line *l, int err)
                                            : dialling   ? POSTERN_ERR_DNS
                                                         : 0,
                                .at = &l->remote,
-                               .taken = !dialling};
+                               .taken = !dialling,
+                               .clogged = !dialling && channel_is_clogged(l->channel)};
     if (l == u->line && u->state == UPLINK_UP)
         t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
     if (try_elsewhere(l, err))
@@ -340,6 +374,9 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     }
     u->takes_familiar = w->familiar;
     u->takes_spoken = w->spoken;
+    uint32_t settles_ms =
+        w->settles_ms < SETTLES_MAX_MS ? w->settles_ms : SETTLES_MAX_MS;
+    u->settled_us = clock_us() + settles_ms * 1000ull;
     u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
 }
 
@@ -368,7 +405,7 @@ static void on_welcome(struct line *l, const Welcome *w)
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
-    u->spoke_us = u->said_us = 0;
+    u->spoke_us = u->said_us = u->down_us = 0;
     u->yields = 0;
     backoff_on_up(&u->backoff, clock_us() / 1000);
     backoff_on_up(&u->fatal_backoff, clock_us() / 1000);

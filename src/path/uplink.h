@@ -115,6 +115,11 @@ void uplink_ask(struct uplink *u);
 bool uplink_is_awaited(const struct uplink *u);
 /* How long a connection that is up owes an answer, and nothing came; 0: it does not. */
 uint64_t uplink_owes_us(const struct uplink *u);
+/* How long hosts may still come back to the broker, which has just begun anew; 0 when
+ * it has not, and while down. */
+uint32_t uplink_settles_ms(const struct uplink *u);
+/* For how long it is up; 0 while it is not. */
+uint64_t uplink_up_us(const struct uplink *u);
 
 /* Smoothed round trip to the broker in microseconds, 0 unknown. */
 uint32_t uplink_rtt_us(const struct uplink *u);

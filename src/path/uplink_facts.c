@@ -27,6 +27,18 @@ uint64_t uplink_owes_us(const struct uplink *u)
     return owes ? clock_us() - u->pinged_us : 0;
 }
 
+uint32_t uplink_settles_ms(const struct uplink *u)
+{
+    uint64_t now_us = clock_us();
+    bool settles = u->state == UPLINK_UP && u->settled_us > now_us;
+    return settles ? (uint32_t)((u->settled_us - now_us) / 1000) : 0;
+}
+
+uint64_t uplink_up_us(const struct uplink *u)
+{
+    return u->state == UPLINK_UP ? clock_us() - u->up_us : 0;
+}
+
 bool uplink_is_awaited(const struct uplink *u)
 {
     bool soon = u->state == UPLINK_WAITING &&

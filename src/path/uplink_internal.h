@@ -60,7 +60,9 @@ struct uplink {
     unsigned replaced;       /* times in a row that another took this one's place */
     unsigned yields;         /* tries left that leave that one in peace */
     uint64_t up_us;
-    struct fault fault; /* why it is down */
+    uint64_t down_us; /* when it was found to be down; 0: it was not since it was up */
+    uint64_t settled_us; /* the broker began anew, and hosts may come back until then */
+    struct fault fault;  /* why it is down */
     bool fatal;
     bool takes_familiar; /* the broker, as it said at its Welcome */
     bool takes_spoken;   /* likewise */

@@ -83,6 +83,13 @@ static bool describe_end(const struct uplink_trouble *t, int err, struct fault *
     else if (err == POSTERN_ERR_TIMEOUT && t->silent_s > 0)
         (void)fault_set(f, err, advice, "the broker at %s:%u has not answered for %u s",
                         l->host, l->port, t->silent_s);
+    else if (err == POSTERN_ERR_TIMEOUT && t->taken && t->clogged)
+        (void)fault_set(f, err,
+                        "look what else uses this line: it is full or very slow, or "
+                        "loses what is sent",
+                        "the broker at %s:%u takes connections, and what is sent then "
+                        "does not arrive in time",
+                        l->host, l->port);
     else if (err == POSTERN_ERR_TIMEOUT && t->taken)
         (void)fault_set(f, err, "look whether the broker's program or machine is stuck",
                         "the broker at %s:%u takes connections and does not answer",

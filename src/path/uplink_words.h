@@ -21,6 +21,7 @@ struct uplink_trouble {
     const struct addr *at;   /* who answered; ADDR_NONE: not known */
     const struct addr *self; /* the name stands for this machine; ADDR_NONE: no */
     bool taken;              /* it took the connection, and did not welcome us */
+    bool clogged;            /* then, what we said did not arrive, or very late */
     unsigned silent_s;       /* it stood, and nothing came for so long; 0: else */
 };
 

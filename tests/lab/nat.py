@@ -133,7 +133,11 @@ def must_be_direct(a, b):
     easy = [n.has("mapping", _ENDPOINT) for n in (a, b)]
     if a.has("no-udp") or b.has("no-udp"):
         return all(easy) and not (a.has("drops-syn") or b.has("drops-syn"))
-    return any(easy)
+    if not any(easy):
+        return False
+    # Address-dependent mapping looks endpoint-independent to one server: not foreseen.
+    hard, other = (b, a) if easy[0] else (a, b)
+    return not (hard.has("mapping", _ADDRESS) and other.has("filtering", _PORT))
 
 
 def nat(spec):

@@ -10,6 +10,8 @@ from .net import wait_until
 from .test_badinput import says
 
 pytestmark = pytest.mark.postern
+LINK = ("postern://192.0.2.10:443/b/aehg4sbdpksxxi3el5soahu6s2rtqkdr43glbgn3axdvt6wn54577pjg2jg77h4s2agvdes"
+        "juxwxjjpbmkx3u")   # of a broker that nobody runs
 
 
 def write(path, text, mode=0o600):
@@ -30,29 +32,48 @@ def here(programs, work):
     ("nmae home\n", "line 1: there is no 'nmae'; did you mean 'name'?"),
     ("# all\n\nname home\nname there\n", "line 4: 'name' stands there twice"),
     ("service 22\n  service web=99999\n", "line 2: '99999' is not a port"),
-    ("service web=8080\nservice web=80\n", "two services are called 'web'"),
+    ("service web=8080\nservice web=80\n", "line 2: two services are called 'web'"),
+    ("service 23\nname x\nservice 23\n", "line 3: two services are called '23'"),
+    ("config x\n", "line 1: there is no 'config'; see"),
+    ("agent 99:99\n", "line 1: '99:99' is no address and port to listen on"),
     ("broker nothing\n", "line 1: "),
     ("absent\n", "line 1: 'absent' needs a value"),
     ("dial-out yes\n", "line 1: 'dial-out' takes no value"),
     ("jit-window 5\n", "line 1: '5' is not a number that --jit-window takes"),
     ("reload\n", "line 1: there is no 'reload'"),
     ("service\n", "line 1: '' is not a port"),
-    ("absent 1s\n", "--absent does not take '1s'"),
+    ("absent 1w\n", "line 1: --absent does not take '1w'"),
+    ("absent 1s\n", "line 1: --absent does not take '1s'"),
     ("agent\nvia 192.0.2.1\n", "--via contradicts"),
     ("name a\0b\n", "is no file of options"),
-], ids=range(13))
+], ids=range(17))
 def test_what_is_wrong_has_its_line(here, text, words):
     write(here.file, text)
     says(here.run("check", here.file, json=False), 2, words)
     says(here.run("serve", "--config", here.file, json=False), 2, words)
 
 
+@pytest.mark.parametrize("text, words", [
+    ("tls web=/no/cert\n", "line 4: the certificate of web cannot be used: /no/cert"),
+    ("tls other=/no/cert\n", "line 4: --tls: this host publishes no service 'other'"),
+    ("tls web\n", "line 4: nothing says where the certificate comes from"),
+    ("\ntls-command /no/such\n", "line 5: --tls-command is for no service"),
+], ids=range(4))
+def test_what_serve_would_refuse_has_its_line(here, text, words):
+    """Told by `check` with its line, where it was good; `serve` refuses it as it starts. Neither makes state."""
+    write(here.file, f"broker {LINK}\nservice 23\nservice web=8080\n{text}")
+    says(here.run("check", here.file, json=False), 2, words)
+    assert not os.path.exists(here.state)
+    done = here.run("serve", "--config", here.file, json=False)
+    assert done.status in (1, 2) and words.split(": ", 1)[1] in done.stderr, done.stderr
+
+
 def test_a_good_one(here, work):
     write(here.file, "# ours\n\tname  home\r\nservice 22\nservice web=8080  Holiday pictures\nservice 9000-9001\n"
-                     "absent 10m\nagent\ntls web=/c.pem,/k.pem\ntls 22=/d.pem\npaths relay,udp-punch\ndial-out\n")
+                     "absent 10m\nagent\ntls web\ntls 9000\ntls-command true\npaths relay,udp-punch\ndial-out\n")
     done = here.run("check", here.file)
-    assert done.status == 0 and done.event("checked") == {"event": "checked", "file": here.file, "services": 3}
-    assert here.run("check", here.file, json=False).stdout == f"{here.file}: good, 3 service(s)\n"
+    assert done.status == 0 and done.event("checked") == {"event": "checked", "file": here.file, "services": 4}
+    assert here.run("check", here.file, json=False).stdout == f"{here.file}: good, 4 service(s)\n"
     says(here.run("check", os.path.join(work, "none"), json=False), 1, "cannot be read: No such file")
     says(here.run("serve", "--reload", "--config", here.file, json=False), 2, "send SIGHUP to")
     says(here.run("check", work, json=False), 1, "cannot be read: Is a directory")

@@ -277,6 +277,65 @@ def test_nc_ends_in_order_with_its_terminal(stood):
     assert pipe_nc(g, "NC 0> /dev/null").wait(15) == 0
 
 
+# A shell on a terminal starts each line of argv with `&`, and is left by `exit` when the
+# fifo GO was closed, so that no SIGHUP comes to them; then the terminal closes.
+LEFT_SHELL = """
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp('bash', ['bash', '--norc', '--noediting', '-i'])
+for n, command in enumerate(sys.argv[2:]):
+    os.write(fd, f'{command} & echo $! > {sys.argv[1]}.{n}\\n'.encode())
+with open(sys.argv[1], encoding='ascii') as go:
+    go.read()
+os.write(fd, b'exit\\nexit\\n')
+os.waitpid(pid, 0)
+os.close(fd)
+"""
+
+
+def lives(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_background_ends_with_its_terminal(stood, work):
+    """Of a shell that was left before: all that wrote there. Not what was told to stay."""
+    g = stood
+    listening = [18071, 18072, 18073, 18074, 18075, 18076]
+    of = [str(p) for p in listening]
+    commands = [f"NC connect {HOST}:7000 {of[0]}", f"NC socks --listen 127.0.0.1:{of[1]}",
+                f"nohup NC connect {HOST}:7000 {of[2]} > {work}/n 2>&1", f"NC connect {HOST}:7000 {of[3]} > {work}/o",
+                f"setsid sh -c 'echo $$ > {work}/sid; exec NC connect {HOST}:7000 {of[4]}'", f"NC connect {HOST}:7000 {of[5]} < /dev/null", "NC up --names off"]
+    go = f"{work}/go"
+    os.mkfifo(go)
+    shell = g.programs.start(g.topo.client.ns, "shell", sys.executable, "-c", LEFT_SHELL, go,
+                             *(c.replace("NC", postern()) for c in commands), env=g.client.env)
+
+    def there():
+        have = g.topo.client.ns.sockets("-tln")
+        return all(any(f":{p} " in x for x in have) for p in of) and g.client.run("status").event("daemon", role="up")[
+            "running"]
+    wait_until(there, 40, "all of them")
+    pids = []
+    for n in range(len(commands)):
+        with open(f"{work}/sid" if n == 4 else f"{go}.{n}", encoding="ascii") as f:
+            pids.append(int(f.read()))
+    with open(go, "w", encoding="ascii"):
+        pass
+    try:
+        assert shell.wait(20) == 0
+        wait_until(lambda: not any(lives(pids[n]) for n in (0, 1, 5, 6)), 15, "their end")
+        assert all(lives(pids[n]) for n in (2, 3, 4)), "what was to stay"
+    finally:
+        for pid in pids:
+            if lives(pid):
+                os.kill(pid, signal.SIGTERM)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_nc_through_up_ends_when_told(stood, number):
     """Also while it has nothing to say and nothing comes."""

@@ -117,7 +117,7 @@ def containers(machine, number, others):
 
 
 @pytest.mark.parametrize("number,others", [(12, 0), (0, 12), (12, 12)])
-@pytest.mark.parametrize("kind", ["udp-punch", "tcp-punch"])
+@pytest.mark.parametrize("kind", ["udp-punch", "jit-listen"])
 def test_same_lan_among_many_addresses(gate, number, others, kind):
     """Networks of containers, and many IPv6 addresses: the LAN's own stay in the Offer."""
     g = gate(host="masq", client="masq", ipv6=others > 0)

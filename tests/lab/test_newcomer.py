@@ -71,6 +71,45 @@ def test_beside_roots_up_a_user_is_told_whose_it_is(stood, work):
 
 
 @pytest.mark.needs("setpriv")
+def test_an_empty_book_does_not_hide_whose_it_is(stood, work):
+    """What a command left there before holds no host yet."""
+    g = stood
+    os.chmod(work, 0o755)
+    os.mkdir(f"{work}/anna")
+    os.chown(f"{work}/anna", NOBODY, NOBODY)
+    home = {"HOME": f"{work}/anna"}
+    says(by_default(g, g.client, "ping", HOST, wrapper=AS_NOBODY, **home), 1, "none was joined yet")
+    assert os.path.exists(f"{work}/anna/.local/state/postern/book.db")
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("path", 20)
+    for args in (("ls",), ("ping", HOST), ("nc", HOST, "peer"), ("send", "/etc/hostname", HOST)):
+        done = by_default(g, g.client, *args, wrapper=AS_NOBODY, **home)
+        assert "you have joined no host: on this machine root's 'postern up' runs" in done.stderr, done.stderr
+        assert done.status == (0 if args == ("ls",) else 1)
+
+
+def test_who_only_looks_makes_nothing(stood, work):
+    """No directory and no file; what is not there is nothing yet, not an error."""
+    g = stood
+    at = f"{work}/no/such/dir"
+    for args, want in ((("ls",), "No host joined yet"), (("ls", "--devices"), "No device may enter yet"),
+                       (("status",), "neither 'postern serve' nor"), (("log",), "Nothing is logged yet"),
+                       (("log", "--since", "1d"), "Nothing of that is logged")):
+        done = g.client.run(*args, "--state", at, json=False)
+        assert done.status == 0 and want in done.stdout, done.stdout + done.stderr
+    for args in (("leave", HOST), ("open", f"{HOST}:peer")):
+        says(g.client.run(*args, "--state", at, json=False), 1, f"there is no host '{HOST}': none was joined yet")
+    assert not os.path.exists(f"{work}/no")
+    os.mkdir(f"{work}/here")
+    assert g.client.run("ls", "--state", f"{work}/here").status == 0
+    follow = g.client.start("log", "--follow", "--state", f"{work}/here")
+    assert os.listdir(f"{work}/here") == [] and follow.running
+    shutil.copy(f"{g.host.state}/audit.db", f"{work}/here/new")
+    os.rename(f"{work}/here/new", f"{work}/here/audit.db")
+    follow.wait_event("audit", 15)
+
+
+@pytest.mark.needs("setpriv")
 def test_with_sudo_the_users_own_state_is_named(stood, work):
     """Whether something of it runs, or it only stands in the home; no second device in silence."""
     g = stood
@@ -112,6 +151,67 @@ def test_a_host_in_other_words(stood):
              f"write it as {HOST}\n".rstrip())
     says(g.client.run("nc", f"{HOST}:peer", json=False), 2, f"write it as: postern nc {HOST} peer")
     says(g.client.run("ping", "me@office:22", json=False), 1, "there is no host 'me@office:22'")
+
+
+def test_a_slip_in_other_places_is_answered_too(stood):
+    g = stood
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("path", 20)
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    slip = HOST[:-2] + HOST[-1] + HOST[-2]
+    for actor, args, meant in ((g.client, ("nc", f"{slip}.postern", "22"), HOST),
+                               (g.client, ("status", "--why", slip), HOST),
+                               (g.host, ("status", "--why", device + "x"), device),
+                               (g.host, ("access", "public", "pere"), "peer"),
+                               (g.host, ("revoke", device + "x"), device)):
+        says(actor.run(*args, json=False), 1, f"did you mean '{meant}'?")
+
+
+def test_an_invite_without_a_serve_says_so(stood):
+    g = stood
+    words = "warning: no 'postern serve' runs here now: who joins must wait for it"
+    assert words not in g.host.run("invite").stderr
+    g.host_proc.terminate()
+    done = g.host.run("invite")
+    assert done.status == 0 and words in done.stderr and done.event("invite"), done.stderr
+
+
+def test_a_host_that_is_away_is_named_once(stood):
+    """The words of the reason begin with its name too."""
+    g = stood
+    g.client.start("up", "--names", "off").wait_event("path", 20)
+    device = g.host.run("ls", "--devices").event("client")["name"]
+    assert g.host.run("revoke", device).status == 0
+    wait_until(lambda: g.client.run("status").event("host", state="offline")["reason"], 20, "a reason")
+    said = g.client.run("status").event("host")["reason"]
+    assert said and not said.startswith(HOST), said
+
+
+def test_a_firewall_that_takes_no_udp_leaves_no_raw_words(stood):
+    """On stderr: of the library that looks for a router."""
+    g = stood
+    g.client.ns.nft("table inet own {\n chain o { type filter hook output priority 0; meta l4proto udp drop; }\n}")
+    done = g.client.run("netcheck", json=False)
+    assert done.status == 0, done.stderr
+    assert all(x.startswith("postern: ") for x in done.stderr.splitlines()), done.stderr
+    assert "not permitted" not in done.stderr
+    assert g.host.run("log", "--since", "1d", "--count", "20000").status == 0
+
+
+def test_ports_with_commas_are_services(gate):
+    """And what stands in for another is named where it is said what is published."""
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    proc = g.programs.start(g.host.ns, "serve", postern(), "serve", "--broker", g.link, "--name", HOST, "2222,7000",
+                            "web=7001,7000", env=g.host.env)
+    wait_until(lambda: "web " in proc.stdout, 20, "the services")
+    lines = [" ".join(x.split()) for x in proc.stdout.splitlines()]
+    for line in ("2222 tcp 127.0.0.1:2222 nothing listens there yet: start it", "7000 tcp 127.0.0.1:7000 answers",
+                 "web tcp 127.0.0.1:7001, else 127.0.0.1:7000 answers"):
+        assert line in lines, proc.stdout
+    says(g.host.run("serve", "--state", "/nonexistent", "--broker", g.link, "22,10.0.0.2:80", json=False), 2,
+         "'22,10.0.0.2:80' has ports and more without a name; write one service as NAME=A,B, and several with spaces")
 
 
 def test_a_listener_for_everybody_is_warned_of(stood):

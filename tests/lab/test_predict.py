@@ -72,6 +72,13 @@ def test_symmetric_goes_direct(gate, host, client):
     move_bytes(g, proc)
 
 
+def test_a_nat_that_changes_addresses_among_the_data(gate):
+    """An ALG without thought: the address in a check's response must not be seen as one."""
+    g, proc = start(gate, "udp-punch", host="user:prc,alg", client="user:prc,alg")
+    wait_direct(proc)
+    move_bytes(g, proc)
+
+
 @pytest.mark.parametrize("kind", ["udp-punch", "tcp-punch"])
 def test_no_stranger_is_swept(gate, kind):
     """The symmetric side has addresses that look public and are somebody else's in the

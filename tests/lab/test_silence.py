@@ -1,6 +1,7 @@
 """The host's network is away, or `up` does not live: whoever carries somebody's stream says
 so, how long it is waited for, and when it is over."""
 
+import os
 import signal
 import time
 
@@ -126,6 +127,49 @@ def test_an_nc_through_a_stopped_up_ends(warm, talks):
         assert f"the connection to {HOST} is lost" in lines[1], lines
     finally:
         g.up.signal(signal.SIGCONT)
+
+
+def stands_for(g, *argv):
+    """The lock of `up`, which is frozen, names another program: what is seen of that one
+    (it computes; it sleeps) is taken for what `up` does."""
+    proc = g.client.programs.start(g.client.ns, argv[0], *argv)
+    path = os.path.join(g.client.state, "up.lock")
+    with open(path, "r+", encoding="ascii") as f:
+        before = f.read()
+        f.seek(0)
+        f.truncate()
+        f.write(f"{proc.pid}\n")
+    return proc, (path, before)
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["busy", "stuck"])
+def test_an_up_that_is_busy_is_waited_for_and_not_called_stuck(warm, busy):
+    """Among a crowd it gets no processor for long. Who has a stream through it keeps that;
+    who comes stands in line and does not make a session of his own."""
+    g = warm
+    nc = Held(g)
+    other = None
+    g.up.freeze()
+    try:
+        other, _ = stands_for(g, *(("sh", "-c", "while :; do :; done") if busy else ("sleep", "600")))
+        late = pipe_nc(g, "exec NC")
+        if busy:
+            late.wait_line("waiting: 'postern up' is busy", 9, "err")
+            nc.proc.wait_line("'postern up' is busy", 18, "err")
+            assert nc.proc.running and late.running
+        else:
+            late.wait_line("'postern up' does not answer; going on without it", 9, "err")
+            nc.proc.wait_line("'postern up' does not answer: it is stuck", 9, "err")
+    finally:
+        g.up.signal(signal.SIGCONT)
+        if other is not None:
+            other.kill()
+    nc.proc.wait_line("'postern up' answers again", 9, "err")
+    nc.say("light 1")
+    nc.hears("light 1")
+    assert len(nc.proc.stderr.splitlines()) == 2, nc.proc.stderr
+    assert busy != ("stuck" in nc.proc.stderr), nc.proc.stderr
+    late.kill()
 
 
 def test_a_connect_through_a_stopped_up_says_so_and_goes_on_with_it(warm):

@@ -54,7 +54,30 @@ def test_a_broker_that_is_off_is_what_nc_waits_for(warm):
     for line in said:
         assert "broker" in line, said
     assert all(x.startswith("warning: waiting: ") for x in said[:-1]), said
-    assert len(said) <= 2 and done.seconds < 9 * patience(), (said, done.seconds)
+    assert len(said) <= 2 and done.seconds < 12 * patience(), (said, done.seconds)
+
+
+@pytest.mark.parametrize("way", ["nc", "nc up"])
+def test_a_broker_that_has_just_started_does_not_know_who_is_away(warm, way):
+    """A command that finds no host there waits for it, longer than for one that is off, and says why."""
+    g = warm
+    g.host_proc.kill()
+    if way == "nc":
+        g.up.terminate()
+    else:
+        g.up.wait_event("left", 40, peer=HOST)
+    g.broker_proc.kill()
+    g.start_broker()
+    c = g.client
+    nc = c.programs.start(c.ns, "nc", c.program, "nc", HOST, "one", env=c.env, stdin=subprocess.PIPE)
+    nc.wait_line("is not back yet at its broker, which has just started", 5, "err")
+    begin = time.monotonic()    # longer than one waits for a host that is off
+    wait_until(lambda: time.monotonic() > begin + 6, 10)
+    assert nc.running, nc.stderr
+    g.start_host("one=7000")
+    nc.popen.stdin.write(b"GET 100 1\n")
+    nc.popen.stdin.close()
+    assert nc.wait(20) == 0 and len(lines_of(nc)) == 1, nc.stderr
 
 
 def test_an_up_that_ends_is_what_nc_speaks_of(warm):

@@ -195,6 +195,34 @@ static void client_replies(struct fixture *x)
     (void)close(fd);
 }
 
+enum { CROWD = 300, SILENT = 40 };
+
+static int crowd[CROWD], silent[SILENT];
+
+static void client_crowd(struct fixture *x)
+{
+    LocalReply reply;
+    (void)x;
+    for (int i = 0; i < CROWD; i++) {
+        MUST(local_recv(crowd[i], &reply, 10000) == 0 && reply.last);
+        (void)close(crowd[i]);
+    }
+}
+
+/* All have asked before the daemon, which was busy, looks; others never ask. */
+static void test_crowd(void **state)
+{
+    struct fixture *x = *state;
+    for (int i = 0; i < SILENT; i++)
+        assert_int_equal(local_dial(x->path, &silent[i]), 0);
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = ask(x, LOCAL_STATUS, "0", -1);
+    run(x, client_crowd);
+    assert_int_equal(x->requests, CROWD);
+    for (int i = 0; i < SILENT; i++)
+        (void)close(silent[i]);
+}
+
 static void test_replies(void **state)
 {
     struct fixture *x = *state;
@@ -407,10 +435,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_replies),   WITH_SERVER(test_passed_descriptor),
-        WITH_SERVER(test_hand_over), WITH_SERVER(test_gone),
-        WITH_SERVER(test_garbage),   WITH_SERVER(test_slow),
-        WITH_SERVER(test_paths),     WITH_SERVER(test_long_path),
-        WITH_SERVER(test_renew),
+        WITH_SERVER(test_crowd),     WITH_SERVER(test_hand_over),
+        WITH_SERVER(test_gone),      WITH_SERVER(test_garbage),
+        WITH_SERVER(test_slow),      WITH_SERVER(test_paths),
+        WITH_SERVER(test_long_path), WITH_SERVER(test_renew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -210,6 +210,29 @@ static void test_instances(void **state)
     service_list_fini(&l);
 }
 
+static void test_commas(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"2222,udp:53,8000-8001 Mine", "web=80,81",
+                                        "10.0.0.2:90,10.0.0.3:90"};
+    static const char *const names[] = {"2222", "udp:53", "8000", "8001", "web", "90"};
+    static const char *const mixed[] = {"22,10.0.0.2:80"}, *const open_end[] = {"22,"};
+    struct service_list l;
+    struct fault f = {0};
+    assert_int_equal(service_list_parse(&l, texts, 3, &f), 0);
+    assert_int_equal(l.count, sizeof(names) / sizeof(names[0]));
+    for (size_t i = 0; i < l.count; i++)
+        assert_string_equal(l.items[i].name, names[i]);
+    assert_string_equal(l.items[3].title, "Mine");
+    assert_string_equal(reached(&l, "2222", ""), "127.0.0.1 ::1");
+    assert_string_equal(reached(&l, "web", ""), "127.0.0.1 127.0.0.1");
+    assert_string_equal(reached(&l, "90", ""), "10.0.0.2 10.0.0.3");
+    service_list_fini(&l);
+    assert_int_equal(service_list_parse(&l, mixed, 1, &f), POSTERN_ERR_INVALID);
+    assert_string_equal(f.what, "'22,10.0.0.2:80' has ports and more without a name");
+    assert_int_equal(service_list_parse(&l, open_end, 1, &f), POSTERN_ERR_INVALID);
+}
+
 static void test_choose(void **state)
 {
     (void)state;
@@ -238,7 +261,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forms),     cmocka_unit_test(test_refused),
         cmocka_unit_test(test_list),      cmocka_unit_test(test_doubles),
-        cmocka_unit_test(test_instances), cmocka_unit_test(test_choose),
+        cmocka_unit_test(test_instances), cmocka_unit_test(test_commas),
+        cmocka_unit_test(test_choose),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

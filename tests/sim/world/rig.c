@@ -111,11 +111,21 @@ static void start_broker(struct rig *r)
     rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
 }
 
-void rig_restart_broker(struct rig *r, uint64_t after_us)
+void rig_stop_broker(struct rig *r)
 {
     rig_stop(r, r->town->broker, &r->broker);
+}
+
+void rig_start_broker(struct rig *r, uint64_t after_us)
+{
     (void)house_run(r->town->house, after_us, NULL, NULL);
     start_broker(r);
+}
+
+void rig_restart_broker(struct rig *r, uint64_t after_us)
+{
+    rig_stop_broker(r);
+    rig_start_broker(r, after_us);
 }
 
 static void start_host(struct rig *r)

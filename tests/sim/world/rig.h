@@ -50,6 +50,9 @@ void rig_disconnect(struct rig *r);
 
 /* Ends it in order, and begins it anew after a while. */
 void rig_restart_broker(struct rig *r, uint64_t after_us);
+/* The two halves of that, for what happens between. */
+void rig_stop_broker(struct rig *r);
+void rig_start_broker(struct rig *r, uint64_t after_us);
 void rig_restart_host(struct rig *r, uint64_t after_us);
 /* Kills it, and begins it anew with the files that it left. */
 void rig_crash_host(struct rig *r, uint64_t after_us);

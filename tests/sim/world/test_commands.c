@@ -25,6 +25,7 @@ enum {
     AWAY_MS = 300,
     SOON_S = 4,
     OWN_S = 6,
+    BACK_S = 3, /* a host's pause of a second, the client's own, and the connection */
     ROUTER_S = 5,
     NC_BYTES = 20000
 };
@@ -115,6 +116,51 @@ static void run_nc_struck(void (*strike)(struct rig *r), unsigned patience_s)
     rig_fini(&r);
 }
 
+/*
+ * A broker that is away for longer than an idle host's first pauses: a command begun
+ * with its end, while it is away, or once it is back needs the host to be back soon.
+ */
+static void run_nc_away(unsigned away_ms, unsigned begun_ms, unsigned seed)
+{
+    static const struct vnet_wire wire = {.delay_us = 15000};
+    struct rig_config c = {.town = {.seed = seed,
+                                    .host_nat = &usual_nat,
+                                    .client_nat = &usual_nat,
+                                    .wire = &wire}};
+    struct talker t = {.seed = seed, .bytes = NC_BYTES};
+    struct program p;
+    struct rig r;
+    rig_init(&r, &c);
+    struct machine *m = r.town->client.machine;
+    rig_stop_broker(&r);
+    if (begun_ms < away_ms)
+        (void)house_run(r.town->house, begun_ms * 1000ull, NULL, NULL);
+    else
+        rig_start_broker(&r, away_ms * 1000ull);
+    if (begun_ms > away_ms)
+        (void)house_run(r.town->house, (begun_ms - away_ms) * 1000ull, NULL, NULL);
+    t.fd = program_start_piped(&p, m, r.state[2], "nc home echo");
+    talker_start(&t, m);
+    if (begun_ms < away_ms)
+        rig_start_broker(&r, (away_ms - begun_ms) * 1000ull);
+    rig_run_to_end(&r, &p, SECONDS(BACK_S));
+    (void)task_join(t.task);
+    assert_int_equal(t.error, 0);
+    assert_int_equal(t.got, NC_BYTES);
+    program_exit(&p, m);
+    rig_fini(&r);
+}
+
+static void test_nc_broker_away(void **state)
+{
+    (void)state;
+    for (unsigned ms = 500; ms <= 8000; ms += 500) {
+        run_nc_away(ms, 0, ms);
+        run_nc_away(ms, ms - 500, ms + 1);
+        run_nc_away(ms, ms + 500, ms + 2);
+    }
+}
+
 static void test_nc_broker(void **state)
 {
     (void)state;
@@ -189,7 +235,7 @@ int main(void)
         cmocka_unit_test(test_join_router),     cmocka_unit_test(test_ping_router),
         cmocka_unit_test(test_join_own_router), cmocka_unit_test(test_ping_own_router),
         cmocka_unit_test(test_nc_broker),       cmocka_unit_test(test_nc_router),
-        cmocka_unit_test(test_nc_own_router),
+        cmocka_unit_test(test_nc_own_router),   cmocka_unit_test(test_nc_broker_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
