@@ -830,7 +830,10 @@ static bool why_waiting(const struct client *c, char *why, size_t cap)
     if (list_empty(&c->entries) || c->stopped)
         return false;
     const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    if (timer_is_active(&c->patience) && c->waits_for.code == POSTERN_ERR_LIMIT)
+    bool silent = c->waits_for.code == POSTERN_ERR_TIMEOUT &&
+                  uplink_is_up(e->home->endpoint.uplink);
+    if (timer_is_active(&c->patience) &&
+        (silent || c->waits_for.code == POSTERN_ERR_LIMIT))
         (void)snprintf(why, cap, "%.250s; for %u s at most", c->waits_for.what,
                        c->waits_s);
     else if (timer_is_active(&c->patience))

@@ -418,11 +418,6 @@ def test_a_receiver_that_does_not_answer(pair):
     assert proc.wait(10) == 0 and list(p.files()) == ["a"], proc.stderr
 
 
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-        return f.read().split()
-
-
 def silent(p, clients, count):
     """Connections to `receive` that say nothing, spread over the devices; all are served."""
     held = [p.g.programs.start(p.g.topo.client.ns, "hold", postern(), "nc", HOST, "receive", env=clients[i % len(clients)].env,

@@ -262,6 +262,21 @@ def test_a_stopped_serve_is_named_by_each_command_that_asks_it(warm):
     assert g.host.run("serve", "--reload").status == 0
 
 
+@pytest.mark.parametrize("command", ["nc", "send"] if full() else ["send"])
+def test_a_host_that_is_stopped_is_waited_for_in_measure(warm, command):
+    """Nothing more is said until the end, and so how long that may take."""
+    g = warm
+    g.up.terminate()
+    g.host_proc.signal(signal.SIGSTOP)
+    try:
+        proc = g.client.start(*{"nc": ("nc", HOST, "one"), "send": ("send", __file__, HOST)}[command])
+        proc.wait_line("did not answer: nothing came back over relay; for 30 s at most", 20, "err")
+        assert proc.wait(45 * patience()) == 1
+        assert f"{HOST} did not answer" in lines_of(proc)[-1], proc.stderr
+    finally:
+        g.host_proc.signal(signal.SIGCONT)
+
+
 def test_a_broker_that_takes_connections_and_is_mute(warm):
     """The kernel accepts for a program that is stopped: nobody's firewall is to blame,
     and who waits is told after 5 s."""
