@@ -170,9 +170,9 @@ static bool stands(struct session *s, struct bundles *b, uint64_t now_ns)
     return now_ns >= b->look_ns;
 }
 
-static void fall(struct session *s, struct bundles *b, uint64_t now_ns)
+/* Packets leave singly, until the pause is over. */
+static void give_up(struct session *s, struct bundles *b, uint64_t now_ns)
 {
-    stall_renew(s, "bundles are lost: packets leave singly, and", now_ns / 1000);
     bool again = b->fell_ns != 0 && now_ns < b->fell_ns + pause_max_ns;
     *b = (struct bundles){.most = 1,
                           .first = s->witness,
@@ -180,6 +180,16 @@ static void fall(struct session *s, struct bundles *b, uint64_t now_ns)
                           .fell_ns = now_ns,
                           .pause_ns = again ? b->pause_ns : PAUSE_NS / 2};
     pause_longer(b, now_ns);
+}
+
+static void decide(struct session *s, struct bundles *b, uint64_t now_ns)
+{
+    if (b->missed >= TRIES || stands(s, b, now_ns)) {
+        stall_renew(s, "bundles are lost: packets leave singly, and", now_ns / 1000);
+        give_up(s, b, now_ns);
+    } else if (b->open == 0) {
+        give_up(s, b, now_ns); /* too few were lost to tell, and all goes on singly */
+    }
 }
 
 void bundle_run(struct session *s, uint64_t now_ns)
@@ -190,9 +200,8 @@ void bundle_run(struct session *s, uint64_t now_ns)
     if (!stall_is_waiting(s) && b->open == 0) {
         b->since_ns = 0; /* what was lost came over otherwise */
         b->missed = 0;
-    } else if (now_ns >= overdue_ns(s, b) &&
-               (b->missed >= TRIES || stands(s, b, now_ns))) {
-        fall(s, b, now_ns);
+    } else if (now_ns >= overdue_ns(s, b)) {
+        decide(s, b, now_ns);
     }
 }
 
