@@ -550,32 +550,18 @@ static void on_control(void *ctx, const Control *m)
 
 static const struct uplink_events uplink_events = {on_up, on_down, on_control};
 
-static void device_name(char name[static 64])
-{
-    char host[256] = "";
-    if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
-        (void)snprintf(host, sizeof(host), "device");
-    host[strcspn(host, ".")] = '\0';
-    (void)snprintf(name, 64, "%.63s", host);
-}
-
-static bool same_broker(const struct link *a, const struct link *b)
-{
-    return a->port == b->port && strcmp(a->host, b->host) == 0 &&
-           memcmp(a->broker_key, b->broker_key, KEY_LEN) == 0;
-}
-
 static struct home *home_for(struct client *c, const struct link *broker,
                              const struct keypair *key)
 {
     char name[64];
     LIST_EACH (struct home, h, &c->homes, link)
-        if (memcmp(h->key, key->pub, KEY_LEN) == 0 && same_broker(&h->broker, broker))
+        if (memcmp(h->key, key->pub, KEY_LEN) == 0 &&
+            client_same_broker(&h->broker, broker))
             return h;
     struct home *h = calloc(1, sizeof(*h));
     if (h == NULL)
         return NULL;
-    device_name(name);
+    client_device_name(name);
     h->client = c;
     h->broker = *broker;
     memcpy(h->key, key->pub, KEY_LEN);
@@ -751,7 +737,7 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
     if (own_name != NULL)
         (void)snprintf(pc.own_name, sizeof(pc.own_name), "%s", own_name);
     else
-        device_name(pc.own_name);
+        client_device_name(pc.own_name);
     const struct keypair *key = again ? key_for(c, &h) : &c->key;
     return add_peer(c, home_for(c, &broker, key), &pc, 0, out, f);
 }
@@ -762,7 +748,7 @@ static bool is_told(const struct client *c, const struct home *h)
 {
     const struct home *told = NULL;
     LIST_EACH (const struct home, o, &c->homes, link)
-        if (same_broker(&o->broker, &h->broker) &&
+        if (client_same_broker(&o->broker, &h->broker) &&
             (told == NULL || (!uplink_is_up(told->endpoint.uplink) &&
                               uplink_is_up(o->endpoint.uplink))))
             told = o;

@@ -1,6 +1,8 @@
 #include "client/client_words.h"
 
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 void client_path_event(struct event *e, const struct peer *peer,
                        const struct path *path)
@@ -49,4 +51,19 @@ size_t client_services(const Services *m,
         list[n].udp = from->udp;
     }
     return n;
+}
+
+void client_device_name(char name[static 64])
+{
+    char host[256] = "";
+    if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
+        (void)snprintf(host, sizeof(host), "device");
+    host[strcspn(host, ".")] = '\0';
+    (void)snprintf(name, 64, "%.63s", host);
+}
+
+bool client_same_broker(const struct link *a, const struct link *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0 &&
+           memcmp(a->broker_key, b->broker_key, KEY_LEN) == 0;
 }

@@ -4,6 +4,7 @@
 
 #include "client/book.h"
 #include "client/peer.h"
+#include "core/link.h"
 #include "io/events.h"
 
 /* What a host shows, as the book has it; how many. */
@@ -16,5 +17,8 @@ void client_rejected_event(struct event *e, const char *peer, enum path_kind kin
                            const char *reason);
 void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
                           const char *reason);
+/* This machine's name, as a device shows itself: up to the first dot. */
+void client_device_name(char name[static 64]);
+bool client_same_broker(const struct link *a, const struct link *b);
 
 #endif
