@@ -358,7 +358,7 @@ static int list(struct run *r)
 struct verb {
     const char *word;
     const char *object; /* what its second word is; NULL: it has none */
-    uint64_t options;   /* of those that the command has */
+    option_set options; /* of those that the command has */
     int (*run)(struct run *r);
 };
 

@@ -29,8 +29,8 @@ struct config {
     const struct command *command;
     const char *file;
     unsigned line;
-    uint64_t had; /* options of the command line, and those of lines before */
-    bool open;    /* others may read it */
+    option_set had; /* options of the command line, and those of lines before */
+    bool open;      /* others may read it */
     unsigned tls_lines[OPTION_LIST_MAX], command_line; /* where --tls* stood */
 };
 

@@ -25,7 +25,7 @@ def test_copied_host_leaves_the_other_in_peace(gate, work):
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("7000")
     twin = Actor(g.programs, g.topo.client.ns, f"{work}/twin")
-    shutil.copytree(g.host.state, twin.state, ignore=shutil.ignore_patterns("*.sock"))
+    shutil.copytree(g.host.state, twin.state, ignore=shutil.ignore_patterns("*.sock", "*-journal"))
     twin.start_peer("tcp-server", 7000)
     second = twin.start("serve")
     second.wait_event("ready", 15)
@@ -50,12 +50,12 @@ def test_copied_clients_both_work(gate, work):
     g.host.start_peer("tcp-server", 7000)
     g.up_and_joined("7000")
     twin = Actor(g.programs, g.topo.stranger, f"{work}/twin")
-    shutil.copytree(g.client.state, twin.state)
+    shutil.copytree(g.client.state, twin.state, ignore=shutil.ignore_patterns("*-journal"))
     ups = [who.start("up") for who in (g.client, twin)]
     places = [up.wait_event("service", 20)["local"].rsplit(":", 1) for up in ups]
     alone = g.other_client("client")    # the same directory, and a session of its own
     alone.more_env["POSTERN_STATE"] = shutil.copytree(g.client.state, f"{work}/third",
-                                                      ignore=shutil.ignore_patterns("*.sock"))
+                                                      ignore=shutil.ignore_patterns("*.sock", "*-journal"))
     connect = g.connect("7000", who=alone)
     flows = [who.start_peer("flow", address, port, 5)
              for who, (address, port) in zip((g.client, twin), places)]
@@ -87,7 +87,7 @@ def test_copied_host_ends_no_session_of_the_first(gate, work, way):
     flow = g.client.start_peer("flow", "127.0.0.1", connect.port, 5)
     flow.wait_line("at ", 20)
     twin = Actor(g.programs, g.topo.stranger, f"{work}/twin")
-    shutil.copytree(g.host.state, twin.state, ignore=shutil.ignore_patterns("*.sock"))
+    shutil.copytree(g.host.state, twin.state, ignore=shutil.ignore_patterns("*.sock", "*-journal"))
     second = twin.start("serve")
     second.wait_event("ready", 15)
     g.host_proc.wait_event("broker", 10, state="lost")
