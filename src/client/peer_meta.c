@@ -33,6 +33,9 @@ static void send_rotation(struct peer *p)
     memcpy(m.body.rotate.new_key, p->config.rotated->pub, KEY_LEN);
     key_sign_rotation(m.body.rotate.signature, m.body.rotate.new_key,
                       &p->tied->net.own);
+    m.body.rotate.proof.size = KEY_SIG_LEN;
+    key_prove_rotation(m.body.rotate.proof.bytes, p->tied->net.own.pub,
+                       p->config.rotated);
     if (session_send_meta(peer_session(p), &m) != 0)
         log_debug("the new key could not be announced");
 }

@@ -167,30 +167,47 @@ int key_verify(const uint8_t sig[static KEY_SIG_LEN], const void *msg, size_t le
     return crypto_sign_verify_detached(sig, msg, len, pub) == 0 ? 0 : POSTERN_ERR_KEY;
 }
 
-enum { ROTATE_WORD_LEN = 14, ROTATION_LEN = ROTATE_WORD_LEN + KEY_LEN };
+enum { ROTATION_MAX = 15 + KEY_LEN };
 
-static void rotation_text(uint8_t text[static ROTATION_LEN],
-                          const uint8_t newer[static KEY_LEN])
+static const char says_newer[] = "postern rotate", says_older[] = "postern rotated";
+
+static size_t rotation_text(uint8_t text[static ROTATION_MAX], const char *word,
+                            const uint8_t other[static KEY_LEN])
 {
-    memcpy(text, "postern rotate", ROTATE_WORD_LEN);
-    memcpy(text + ROTATE_WORD_LEN, newer, KEY_LEN);
+    size_t len = strlen(word);
+    memcpy(text, word, len);
+    memcpy(text + len, other, KEY_LEN);
+    return len + KEY_LEN;
 }
 
 void key_sign_rotation(uint8_t sig[static KEY_SIG_LEN],
                        const uint8_t newer[static KEY_LEN], const struct keypair *old)
 {
-    uint8_t text[ROTATION_LEN];
-    rotation_text(text, newer);
-    key_sign(sig, text, sizeof(text), old);
+    uint8_t text[ROTATION_MAX];
+    key_sign(sig, text, rotation_text(text, says_newer, newer), old);
 }
 
 int key_verify_rotation(const uint8_t sig[static KEY_SIG_LEN],
                         const uint8_t newer[static KEY_LEN],
                         const uint8_t old[static KEY_LEN])
 {
-    uint8_t text[ROTATION_LEN];
-    rotation_text(text, newer);
-    return key_verify(sig, text, sizeof(text), old);
+    uint8_t text[ROTATION_MAX];
+    return key_verify(sig, text, rotation_text(text, says_newer, newer), old);
+}
+
+void key_prove_rotation(uint8_t proof[static KEY_SIG_LEN],
+                        const uint8_t old[static KEY_LEN], const struct keypair *newer)
+{
+    uint8_t text[ROTATION_MAX];
+    key_sign(proof, text, rotation_text(text, says_older, old), newer);
+}
+
+int key_verify_proof(const uint8_t proof[static KEY_SIG_LEN],
+                     const uint8_t old[static KEY_LEN],
+                     const uint8_t newer[static KEY_LEN])
+{
+    uint8_t text[ROTATION_MAX];
+    return key_verify(proof, text, rotation_text(text, says_older, old), newer);
 }
 
 void key_hash(uint8_t out[static 32], const void *msg, size_t len, const void *key,

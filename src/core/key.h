@@ -64,6 +64,15 @@ void key_sign_rotation(uint8_t sig[static KEY_SIG_LEN],
 MUST_CHECK int key_verify_rotation(const uint8_t sig[static KEY_SIG_LEN],
                                    const uint8_t newer[static KEY_LEN],
                                    const uint8_t old[static KEY_LEN]);
+/*
+ * And that the device has the newer one: else a device could say that another's is its
+ * own. The verifier as above.
+ */
+void key_prove_rotation(uint8_t proof[static KEY_SIG_LEN],
+                        const uint8_t old[static KEY_LEN], const struct keypair *newer);
+MUST_CHECK int key_verify_proof(const uint8_t proof[static KEY_SIG_LEN],
+                                const uint8_t old[static KEY_LEN],
+                                const uint8_t newer[static KEY_LEN]);
 
 /* Keyed BLAKE2b-256 of `msg`; `key` may be NULL with key_len 0. */
 void key_hash(uint8_t out[static 32], const void *msg, size_t len, const void *key,

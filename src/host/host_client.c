@@ -191,6 +191,11 @@ static void on_rotate(struct host_client *c, const Rotate *r)
         send_denied(c, REFUSE_DENIED, "the new key is not signed by the old one");
         return;
     }
+    if (r->proof.size != KEY_SIG_LEN ||
+        key_verify_proof(r->proof.bytes, c->key, r->new_key) != 0) {
+        send_denied(c, REFUSE_DENIED, "the new key is not this device's");
+        return;
+    }
     int err = portal_has_key(c->host, r->new_key) ||
                       memcmp(r->new_key, c->host->key.pub, KEY_LEN) == 0
                   ? POSTERN_ERR_INVALID /* which are never on the list */

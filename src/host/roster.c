@@ -59,6 +59,11 @@ static const char *const roster_migrations[] = {
     "ALTER TABLE settings ADD COLUMN absent_s INTEGER NOT NULL DEFAULT 0;",
     /* 1: it has published a service; those from before have */
     "ALTER TABLE agent_host ADD COLUMN published INTEGER NOT NULL DEFAULT 1;",
+    /* the keys that a device had before, which are removed with it */
+    "CREATE TABLE earlier ("
+    " serial INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " key BLOB NOT NULL UNIQUE,"
+    " device INTEGER NOT NULL);",         /* client.serial */
 };
 // clang-format on
 
@@ -414,15 +419,24 @@ static int match_device(struct roster *r, const char *device, struct roster_clie
     return db_finish(&s);
 }
 
+/* With the keys that it had before: whoever has one of them is that device. */
 static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t now_s)
 {
-    struct db_stmt s =
-        db_prepare(r->db, "INSERT OR REPLACE INTO revoked(key, revoked_s, last_invite) "
-                          "VALUES(?, ?, coalesce((SELECT seq FROM sqlite_sequence "
-                          "WHERE name = 'invite'), 0))");
-    db_bind_blob(&s, key, KEY_LEN);
+    struct db_stmt s = db_prepare(
+        r->db, "INSERT OR REPLACE INTO revoked(key, revoked_s, last_invite) "
+               "SELECT own.key, ?, coalesce((SELECT seq FROM sqlite_sequence "
+               "WHERE name = 'invite'), 0) FROM "
+               "(SELECT serial AS device, key FROM client UNION ALL "
+               "SELECT device, key FROM earlier) AS own "
+               "WHERE own.device = (SELECT serial FROM client WHERE key = ?)");
     db_bind_int(&s, now_s);
+    db_bind_blob(&s, key, KEY_LEN);
     int err = db_exec(&s);
+    if (err == 0)
+        err = run_key(r,
+                      "DELETE FROM earlier WHERE device = "
+                      "(SELECT serial FROM client WHERE key = ?)",
+                      key);
     return err != 0 ? err : run_key(r, "DELETE FROM client WHERE key = ?", key);
 }
 
@@ -496,6 +510,24 @@ static int forgive(struct roster *r, const uint8_t old_key[static KEY_LEN],
     return roster_is_revoked(r, new_key) ? POSTERN_ERR_DENIED : 0;
 }
 
+/* The newest 32 of a device, as many as it keeps itself. */
+static int note_earlier(struct roster *r, const uint8_t old_key[static KEY_LEN],
+                        const uint8_t new_key[static KEY_LEN])
+{
+    struct db_stmt s = db_prepare(r->db, "INSERT OR REPLACE INTO earlier(key, device) "
+                                         "SELECT ?, serial FROM client WHERE key = ?");
+    db_bind_blob(&s, old_key, KEY_LEN);
+    db_bind_blob(&s, new_key, KEY_LEN);
+    int err = db_exec(&s);
+    return err != 0 ? err
+                    : run_key(r,
+                              "DELETE FROM earlier WHERE serial IN "
+                              "(SELECT e.serial FROM earlier AS e JOIN client AS c "
+                              "ON e.device = c.serial WHERE c.key = ? "
+                              "ORDER BY e.serial DESC LIMIT -1 OFFSET 32)",
+                              new_key);
+}
+
 static int rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                   const uint8_t new_key[static KEY_LEN])
 {
@@ -508,7 +540,8 @@ static int rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
     err = db_exec(&s);
     if (err != 0)
         return err;
-    return db_changes(r->db) > 0 ? 0 : POSTERN_ERR_NOTFOUND;
+    return db_changes(r->db) > 0 ? note_earlier(r, old_key, new_key)
+                                 : POSTERN_ERR_NOTFOUND;
 }
 
 int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],

@@ -270,6 +270,20 @@ def test_revoke_after_rotation_ends_the_session_that_rotated(pair):
     assert not works(g, g.client, "one")
 
 
+def test_an_older_invite_after_a_rotation(pair):
+    """Removed by its newest key, a device does not come back by one from before."""
+    g = pair
+    link = g.invite()
+    assert g.client.run("keys", "rotate").status == 0
+    assert works(g, g.client, "two", 30)
+    assert g.host.run("revoke", device_of(g.client)).status == 0
+    assert not works(g, g.client, "one")
+    done = g.client.run("join", link, json=False)
+    assert done.status == 1 and "does not let this device in" in done.stderr, done.stderr
+    g.join()
+    assert works(g, g.client, "one")
+
+
 def homes(who):
     return [e for e in who.run("status").events
             if e.get("event") == "host" and e["name"] == HOST]

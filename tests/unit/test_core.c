@@ -301,6 +301,11 @@ static void test_sign_rotation(void **state)
     assert_int_equal(key_verify_rotation(sig, b.pub, a.pub), 0);
     assert_int_equal(key_verify_rotation(sig, c.pub, a.pub), POSTERN_ERR_KEY);
     assert_int_equal(key_verify_rotation(sig, b.pub, c.pub), POSTERN_ERR_KEY);
+    assert_int_equal(key_verify_proof(sig, b.pub, a.pub), POSTERN_ERR_KEY);
+    key_prove_rotation(sig, a.pub, &b);
+    assert_int_equal(key_verify_proof(sig, a.pub, b.pub), 0);
+    assert_int_equal(key_verify_proof(sig, c.pub, b.pub), POSTERN_ERR_KEY);
+    assert_int_equal(key_verify_rotation(sig, a.pub, b.pub), POSTERN_ERR_KEY);
 }
 
 /* ---------------------------------------------------------------------------- link */

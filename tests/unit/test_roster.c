@@ -192,6 +192,26 @@ static void test_rotate(void **state)
     assert_int_equal(roster_rotate(x->r, two, three), POSTERN_ERR_DENIED);
 }
 
+/* Removed by its newest key, a device is removed by those before, too. */
+static void test_revoke_after_a_rotation(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], key[40][KEY_LEN];
+    struct roster_client c;
+    struct fault f;
+    make_invite(x->r, 1, "", 10, id);
+    for (uint8_t i = 0; i < 40; i++)
+        make_key(key[i], (uint8_t)(i + 1));
+    assert_int_equal(roster_invite_consume(x->r, id, key[0], "anna", 200, &f), 0);
+    for (unsigned i = 0; i < 39; i++)
+        assert_int_equal(roster_rotate(x->r, key[i], key[i + 1]), 0);
+    assert_int_equal(roster_revoke(x->r, "anna", &c, 300, NULL), 0);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(roster_is_revoked(x->r, key[i]), i >= 7); /* 32 are kept */
+    assert_int_equal(roster_invite_consume(x->r, id, key[38], "anna", 400, &f),
+                     POSTERN_ERR_DENIED);
+}
+
 /* Who was removed by the newest key, and is invited again under an earlier one, is in.
  */
 static void test_rotate_to_a_removed_key(void **state)
@@ -269,6 +289,7 @@ int main(void)
         WITH_ROSTER(test_invite), WITH_ROSTER(test_names),
         WITH_ROSTER(test_revoke), WITH_ROSTER(test_ambiguous),
         WITH_ROSTER(test_rotate), WITH_ROSTER(test_rotate_to_a_removed_key),
+        WITH_ROSTER(test_revoke_after_a_rotation),
         WITH_ROSTER(test_race),   WITH_ROSTER(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
