@@ -286,11 +286,15 @@ static void test_settings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_ROSTER(test_invite), WITH_ROSTER(test_names),
-        WITH_ROSTER(test_revoke), WITH_ROSTER(test_ambiguous),
-        WITH_ROSTER(test_rotate), WITH_ROSTER(test_rotate_to_a_removed_key),
+        WITH_ROSTER(test_invite),
+        WITH_ROSTER(test_names),
+        WITH_ROSTER(test_revoke),
+        WITH_ROSTER(test_ambiguous),
+        WITH_ROSTER(test_rotate),
+        WITH_ROSTER(test_rotate_to_a_removed_key),
         WITH_ROSTER(test_revoke_after_a_rotation),
-        WITH_ROSTER(test_race),   WITH_ROSTER(test_settings),
+        WITH_ROSTER(test_race),
+        WITH_ROSTER(test_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
