@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from .actors import HOST, Actor
+from .actors import HOST
 from .net import wait_until
 from .test_badinput import says
 
@@ -22,10 +22,9 @@ def write(path, text, mode=0o600):
 
 
 @pytest.fixture
-def here(programs, work):
-    actor = Actor(programs, None, os.path.join(work, "here"))
-    actor.file = os.path.join(work, "serve.conf")
-    return actor
+def here(here, work):
+    here.file = os.path.join(work, "serve.conf")
+    return here
 
 
 @pytest.mark.parametrize("text, words", [
