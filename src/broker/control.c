@@ -244,7 +244,8 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return;
     }
     if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
-        return; /* it waited too long in the box */
+        return;                    /* it waited too long in the box */
+    channel_insist(host->channel); /* whose router may let it through at any moment */
     if (r->badged)
         admission_recall(&s->admission, r->to, r->from);
     if (s->hub->config->no_address_limits || is_portal(s, r->from) ||
