@@ -330,7 +330,6 @@ static void ask_anew(struct client *c)
         c->asks_ms = loop_now_ms(c->loop);
 }
 
-static void on_tell(void *ctx);
 /* What has come meanwhile, and answers, is not given up for what was said before. */
 static void on_patience(void *ctx)
 {
