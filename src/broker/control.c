@@ -691,6 +691,15 @@ static uint32_t settles_ms(const struct hub *h)
     return h->settled_ms > now_ms ? (uint32_t)(h->settled_ms - now_ms) : 0;
 }
 
+/* The other port on which this device's own way here leads to STUN. */
+static uint32_t second_port(const struct conn *c, const struct plan *p)
+{
+    for (size_t i = 0; i < p->site_count; i++)
+        if (p->sites[i].bind.port == c->local.port)
+            return p->sites[i].other_port;
+    return 0;
+}
+
 static void welcome(struct conn *c)
 {
     const struct plan *p = &c->shard->hub->plan;
@@ -702,6 +711,7 @@ static void welcome(struct conn *c)
     w->familiar = c->state == CONN_HOST;
     w->spoken = c->state == CONN_CLIENT;
     w->settles_ms = settles_ms(c->shard->hub);
+    w->stun_second = second_port(c, p);
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));

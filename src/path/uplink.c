@@ -333,6 +333,9 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     if (reached.family != ADDR_NONE && w->stun_count > 0) {
         reached.port = (uint16_t)w->stun[0].port;
         add_stun(u, &reached);
+        reached.port = (uint16_t)w->stun_second;
+        if (reached.port != 0) /* a network may let nothing through to the first */
+            add_stun(u, &reached);
     }
     if (addr_from_bytes(&u->seen, w->seen_ip.bytes, w->seen_ip.size, w->seen_port) != 0)
         u->seen = (struct addr){0};
