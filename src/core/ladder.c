@@ -298,7 +298,7 @@ void ladder_on_lost(struct ladder *l, uint32_t path_id, const char *reason,
     struct ladder_rung *r = &l->rungs[kind];
     bool stable = now_us - p->proven_us >= LADDER_STABLE_US;
     *p = (struct ladder_path){0};
-    if (count_paths(l, kind) > 0)
+    if (count_paths(l, kind) > 0 || r->state != RUNG_UP)
         return;
     if (!stable) {
         wait_to_retry(l, kind, reason, now_us);

@@ -70,9 +70,8 @@ static uint64_t patience_us(const struct paths *p)
 
 static uint64_t grace_us(const struct paths *p)
 {
-    if (p->hinted)
-        return max64(PATHS_GRACE_HINTED_US, 2 * (uint64_t)p->rtt_us);
-    return max64(PATHS_GRACE_MIN_US, 2 * (uint64_t)p->pto_us);
+    return p->hinted ? max64(PATHS_GRACE_HINTED_US, 2 * (uint64_t)p->rtt_us)
+                     : max64(PATHS_GRACE_MIN_US, 2 * (uint64_t)p->pto_us);
 }
 
 /* How long it took for its latest answer, when that was late; 0 when it was not. */
@@ -480,7 +479,8 @@ static const struct paths_path *best_answer(const struct paths *p)
 static uint64_t leave_at_us(const struct paths *p)
 {
     const struct paths_path *cur = in_use(p), *best = best_answer(p);
-    if (!p->census || (cur != NULL && answered(p, cur)) || best == NULL)
+    if (!p->census || best == NULL ||
+        (cur != NULL && answered(p, cur) && (best->meagre || !cur->meagre)))
         return UINT64_MAX;
     if (cur == NULL || !in_doubt(cur))
         return 0;
@@ -653,19 +653,20 @@ void paths_init(struct paths *p, bool leads, uint64_t now_us)
 
 int paths_add(struct paths *p, uint32_t id, bool stream, uint64_t now_us)
 {
-    struct paths_path *x = NULL;
+    size_t i = 0;
+    while (i < PATHS_MAX && p->list[i].id != PATHS_NONE)
+        i++;
     if (find(p, id) != NULL)
         return 0;
-    for (size_t i = 0; i < PATHS_MAX && x == NULL; i++)
-        if (p->list[i].id == PATHS_NONE)
-            x = &p->list[i];
-    if (x == NULL)
+    if (i == PATHS_MAX)
         return POSTERN_ERR_LIMIT;
-    *x = (struct paths_path){.id = id, .stream = stream, .heard_us = now_us};
+    p->list[i] = (struct paths_path){.id = id, .stream = stream, .heard_us = now_us};
     if (!p->begun)
         use_path(p, id, now_us);
     else if (p->census || p->current == PATHS_NONE)
         begin_census(p, false, now_us); /* perhaps this one answers */
+    else if (p->leads && in_use(p)->meagre && p->wanted == PATHS_NONE)
+        paths_want(p, id, now_us);
     return 0;
 }
 
@@ -779,11 +780,9 @@ void paths_set_streams(struct paths *p, unsigned streams)
 
 void paths_set_size(struct paths *p, uint16_t size)
 {
-    if (size == p->size)
-        return;
+    if (size != p->size)
+        p->full_since_us = p->full_tries = 0;
     p->size = size;
-    p->full_since_us = 0;
-    p->full_tries = 0;
 }
 
 void paths_on_renewed(struct paths *p)

@@ -376,9 +376,15 @@ void approach_path_new(struct approach *a, struct path *p)
         a->config.events->on_path(a->config.ctx, p);
 }
 
+/* The ladder holds none that is gone: it would choose it, and the session has no such.
+ */
 void approach_path_retire(struct approach *a, struct path *p)
 {
     list_remove(&p->link);
+    if (a->lead != NULL)
+        ladder_on_lost(&a->lead->ladder, p->id, "its place was taken by another path",
+                       clock_us());
+    poke(a);
     a->config.events->on_path_gone(a->config.ctx, p);
 }
 

@@ -261,6 +261,37 @@ static void test_meagre(void **state)
     assert_int_equal(paths_current(&n.side[1]), 2);
 }
 
+/* It is left for the first other one that answers, though it answers itself, and
+ * whatever is wished for. */
+static void test_meagre_is_left(void **state)
+{
+    struct paths p;
+    struct paths_action a;
+    uint64_t now_us = 10 * S, end_us = now_us + 2 * S;
+    (void)state;
+    paths_init(&p, true, now_us);
+    assert_int_equal(paths_add(&p, 1, true, now_us), 0);
+    assert_int_equal(paths_add(&p, 2, false, now_us), 0);
+    paths_set_meagre(&p, 2);
+    paths_want(&p, 1, now_us);
+    paths_force(&p, 1, now_us);
+    paths_on_sent(&p, false, now_us);
+    paths_remove(&p, 1,
+                 now_us); /* its address is gone, and only the meagre one answers */
+    for (; now_us < end_us; now_us += 10 * MS) {
+        if (now_us == end_us - S)
+            assert_int_equal(paths_add(&p, 3, true, now_us), 0);
+        while (paths_next(&p, now_us, &a)) {
+            a.probe.flags = PROBE_RESPONSE;
+            if (a.type == PATHS_SEND)
+                (void)paths_on_response(&p, a.id, &a.probe, now_us + 1);
+        }
+        if (now_us == end_us - S - 10 * MS)
+            assert_int_equal(paths_current(&p), 2);
+    }
+    assert_int_equal(paths_current(&p), 3);
+}
+
 /* A stream on which packets arrive is slow: it is kept, and no silence is told. */
 static void test_slow_stream(void **state)
 {
@@ -756,6 +787,7 @@ int main(void)
         cmocka_unit_test(test_many_dead_at_once),
         cmocka_unit_test(test_added_twice),
         cmocka_unit_test(test_meagre),
+        cmocka_unit_test(test_meagre_is_left),
         cmocka_unit_test(test_slow_stream),
         cmocka_unit_test(test_a_proven_stream_is_asked_by_little),
         cmocka_unit_test(test_patience_where_answers_are_late),
