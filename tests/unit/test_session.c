@@ -250,7 +250,9 @@ static void test_bundles_are_looked_for(void **state)
     feed(&w->client);
     RUN_UNTIL(w, w->client.got > TOTAL / 4);
     up->longest = 1300;
-    RUN_UNTIL(w, b->most == 1);
+    struct stopwatch began = stopwatch_start();
+    RUN_UNTIL(w, b->fell_ns != 0);
+    assert_true(stopwatch_ns(&began) < 2000000000ull);
     uint64_t pause_ns = b->pause_ns;
     up->too_long = 0;
     RUN_UNTIL(w, b->pause_ns == 4 * pause_ns);
@@ -266,6 +268,32 @@ static void test_bundles_are_looked_for(void **state)
     b->next_ns = clock_ns(); /* the pause is over */
     RUN_UNTIL(w, b->most == 0);
     world_free(w);
+}
+
+/* A path that loses any packet loses some bundles, not all: no size is given up. */
+static void test_loss_is_not_of_bundles(void **state)
+{
+    (void)state;
+    static const unsigned losses[][2] = {
+        {100, 100}, {200, 200}, {300, 300}, {300, 0}, {0, 300}};
+    for (unsigned i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+        struct world *w = world_new(0, 40 + i);
+        struct wire *up = &w->client.wires[0], *down = &w->server.wires[0];
+        open_stream(w);
+        leave_one_path(w);
+        w->to_send = UINT32_MAX;
+        feed(&w->client);
+        RUN_UNTIL(w, w->client.got > TOTAL / 4);
+        up->loss_permille = losses[i][0];
+        down->loss_permille = losses[i][1];
+        struct stopwatch began = stopwatch_start();
+        while (stopwatch_ns(&began) < 600000000ull)
+            loop_turn(w->loop);
+        assert_int_equal(up->path.bundles.fell_ns, 0);
+        assert_int_equal(down->path.bundles.fell_ns, 0);
+        assert_true(w->client.session->witness > 0);
+        world_free(w);
+    }
 }
 
 static void test_lost_path_object(void **state)
@@ -549,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_search_for_size),
         cmocka_unit_test(test_bundles_are_swallowed),
         cmocka_unit_test(test_bundles_are_looked_for),
+        cmocka_unit_test(test_loss_is_not_of_bundles),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_wrong_host_key),
