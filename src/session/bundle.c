@@ -57,17 +57,9 @@ static uint64_t overdue_ns(const struct session *s, const struct bundles *b)
     return b->since_ns + patience_ns(s);
 }
 
-/* In doubt several are under way, so that one late verdict keeps none back. */
 static bool tries_now(const struct bundles *b, uint64_t now_ns)
 {
-    bool quick = b->most == 1 && b->failed + b->open < SURE;
-    return b->most != 0 && (b->trial == 0 || quick) && now_ns >= b->next_ns;
-}
-
-/* Where packets leave singly every bundle is one. */
-static bool is_try(const struct bundles *b, uint64_t witness)
-{
-    return b->most == 1 || (b->trial != 0 && witness == b->trial);
+    return b->most != 0 && b->trial == 0 && now_ns >= b->next_ns;
 }
 
 void bundle_begin(struct session *s)
@@ -118,7 +110,6 @@ void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t 
     if (b->most != 0 && count > b->most) {
         b->trial = witness;
         b->tried = (unsigned)count;
-        b->next_ns = now_ns + QUICK_NS;
     } else if (b->most != 1 && b->since_ns == 0) {
         b->since_ns = now_ns;
         b->look_ns = now_ns + patience_ns(s);
@@ -162,7 +153,7 @@ void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
     if (b == NULL || witness <= b->first)
         return;
     b->open -= b->open > 0;
-    if (is_try(b, witness)) {
+    if (witness == b->trial) {
         b->trial = 0;
         b->failed = 0;
         b->most = b->tried >= ENOUGH ? 0 : b->tried;
@@ -183,7 +174,7 @@ void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns)
     if (b == NULL || witness <= b->first)
         return;
     b->open -= b->open > 0;
-    if (is_try(b, witness)) {
+    if (witness == b->trial) {
         try_later(s, b, now_ns);
     } else if (witness > b->known) {
         b->missed++;

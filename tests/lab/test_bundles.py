@@ -67,3 +67,19 @@ def test_bundles_are_swallowed_on_the_direct_path(gate, way, length, wire):
     print("longest gaps:", way, length, "far" if wire else "near", longest)
     assert max(longest.values()) < GAP_S * patience(), longest
     assert swallowed() > 0, "no bundle came by"
+
+
+@pytest.mark.parametrize("way", ["both", "up"])
+def test_large_udp_goes_on_where_bundles_are_swallowed(gate, way):
+    """Nothing else is in the session; above a packet's size they go on a stream."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("udp-server", 7001)
+    g.up_and_joined("echo=udp:7001")
+    proc = g.connect("echo", None, "--paths", "udp-punch,relay")
+    assert g.client.peer("udp-ping", "127.0.0.1", proc.port, 20, 20).status == 0
+    wait_direct(proc)
+    swallowed = swallow_bundles(g, way, 1500)
+    flow = g.client.peer("udp-bursts", "127.0.0.1", proc.port, 5, 9000)
+    longest = float(re.search(r"longest (\S+)", flow.stdout).group(1))
+    assert swallowed() > 0, "no bundle came by"
+    assert longest < GAP_S * patience(), flow.stdout
