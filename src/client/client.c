@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/client_words.h"
+#include "client/waiting.h"
 #include "core/list.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -19,15 +20,8 @@
 #include "path/uplink_words.h"
 
 enum {
-    OFFLINE_GRACE_MS = 4500,
-    BROKER_GRACE_MS = 10000, /* for a broker that is restarted, its machine perhaps */
-    CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
-    TIMEOUT_GRACE_MS = 30000,
-    FLAPS_MAX = 2,  /* lost connections to the broker before any session stood */
-    TELL_MS = 5000, /* whoever waits for a first session is told why */
-    TELL_BROKER_MS = 2500,
-    TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
-    SWEEP_MS = 50,        /* until what ends by a key that was left has ended */
+    FLAPS_MAX = 2, /* lost connections to the broker before any session stood */
+    SWEEP_MS = 50, /* until what ends by a key that was left has ended */
 };
 
 enum { OLD_KEYS = 32 }; /* as many are kept: hosts may not have heard of the newest */
@@ -69,15 +63,8 @@ struct client {
     struct netmon *netmon;
     struct budget *budget;      /* of what all of them send */
     struct list homes, entries; /* the newest first */
-    uint64_t began_ms;
-    uint64_t asks_ms; /* since when there is a broker to ask; before that, began_ms */
-    struct timer
-        patience; /* runs while a run that cannot begin waits for better times */
-    struct fault waits_for;
-    unsigned waits_s;   /* for so long in all */
-    struct timer tell;  /* runs until a session stood */
-    struct timer sweep; /* closes homes that all have left */
-    char told_wait[sizeof(((struct fault *)0)->what)];
+    struct waiting waiting;     /* while no session stood */
+    struct timer sweep;         /* closes homes that all have left */
     bool stopped;
     bool ended; /* by a signal */
     int result;
@@ -116,8 +103,7 @@ static void on_ready(void *ctx, struct peer *p)
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
-    timer_stop(&c->patience);
-    timer_stop(&c->tell);
+    waiting_on_session(&c->waiting);
     if (e != NULL) {
         e->was_ready = true;
         if (e->refused != 0) /* another key than the book has it */
@@ -266,29 +252,6 @@ static bool a_broker_is_up(const struct client *c)
     return false;
 }
 
-/*
- * A host that has just lost its broker is back in seconds, and so is a broker that was
- * restarted; what is too much at once goes through one after the other: do not give up
- * at once.
- */
-static unsigned grace_ms(const struct client *c, const struct fault *f)
-{
-    switch (f->code) {
-    case POSTERN_ERR_UNREACHABLE:
-    case POSTERN_ERR_REFUSED:
-        return a_broker_is_up(c) ? OFFLINE_GRACE_MS : BROKER_GRACE_MS;
-    case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
-        return a_broker_is_up(c) ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
-    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
-        return TIMEOUT_GRACE_MS;
-    case POSTERN_ERR_CLOSED: /* a restart, or a router's; or it is no broker at all */
-    case POSTERN_ERR_RESET:
-        return a_broker_was_up(c) ? TIMEOUT_GRACE_MS : OFFLINE_GRACE_MS;
-    default:
-        return 0;
-    }
-}
-
 /* So long a broker that has just begun anew cannot know who is away; 0: it knows. */
 static uint32_t settles_ms(const struct client *c)
 {
@@ -300,69 +263,47 @@ static uint32_t settles_ms(const struct client *c)
     return most_ms;
 }
 
-/*
- * When it is given up for that, on the loop's clock. A short patience counts from when
- * there was a broker to ask, since a host that lost it too had no time before; and
- * somebody may have said how long he waits for who is away.
- */
-static uint64_t patience_ends_ms(const struct client *c, const struct fault *f)
+static bool is_answered(const struct client *c)
 {
-    unsigned grace = grace_ms(c, f);
-    bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
-    uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? c->asks_ms : c->began_ms;
-    uint64_t ends_ms = from_ms + grace, wait_ms = c->began_ms + c->config.wait_ms;
-    uint64_t settled_ms = loop_now_ms(c->loop) + settles_ms(c);
-    if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends_ms)
-        ends_ms = settled_ms;
-    return away && wait_ms > ends_ms ? wait_ms : ends_ms;
+    LIST_EACH (const struct entry, e, &c->entries, link)
+        if (e->peer != NULL && peer_is_answered(e->peer))
+            return true;
+    return false;
 }
 
-static uint64_t left_until_ms(const struct client *c, uint64_t ends_ms)
+static void look(void *ctx, struct waiting_view *v)
 {
-    uint64_t now_ms = loop_now_ms(c->loop);
-    return ends_ms > now_ms ? ends_ms - now_ms : 0;
+    const struct client *c = ctx;
+    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
+    v->waits = !list_empty(&c->entries) && !c->stopped;
+    v->asks = v->waits && uplink_is_up(e->home->endpoint.uplink);
+    v->broker_is_up = a_broker_is_up(c);
+    v->broker_was_up = a_broker_was_up(c);
+    v->answered = is_answered(c);
+    v->settles_ms = settles_ms(c);
 }
 
-/* A broker is there, perhaps after a while: once and again, in measure. */
-static void ask_anew(struct client *c)
-{
-    if (left_until_ms(c, c->began_ms + TIMEOUT_GRACE_MS) > 0)
-        c->asks_ms = loop_now_ms(c->loop);
-}
-
-static void on_tell(void *ctx);
-/* What has come meanwhile, and answers, is not given up for what was said before. */
-static void on_patience(void *ctx)
+static void describe_wait(void *ctx, char *why, size_t cap)
 {
     struct client *c = ctx;
-    uint64_t left_ms = left_until_ms(c, c->began_ms + TIMEOUT_GRACE_MS);
-    LIST_EACH (const struct entry, e, &c->entries, link)
-        if (e->peer != NULL && peer_is_answered(e->peer) && left_ms > 0) {
-            timer_start(&c->patience, left_ms);
-            return;
-        }
-    client_stop(c, c->waits_for.code, &c->waits_for);
+    char reason[LADDER_REASON_LEN];
+    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
+    if (!uplink_is_up(e->home->endpoint.uplink))
+        uplink_describe_wait(e->home->endpoint.uplink, why, cap);
+    else
+        (void)snprintf(why, cap, "%s", peer_why_waiting(e->peer, reason));
 }
 
-/* Goes on until then at most, and says soon what for. */
-static void wait_for(struct client *c, const struct fault *f, uint64_t ends_ms)
+static void on_wait_over(void *ctx, const struct fault *f)
 {
-    uint64_t left_ms = left_until_ms(c, ends_ms), in_all_ms = ends_ms - c->began_ms;
-    if (left_ms == 0) {
-        client_stop(c, f->code, f);
-        return;
-    }
-    if (timer_is_active(&c->tell) && strcmp(c->waits_for.what, f->what) != 0)
-        timer_every(&c->tell, TELL_KNOWN_MS, TELL_MS);
-    c->waits_for = *f;
-    bool sooner = c->config.end_ms > 0 && c->config.end_ms < in_all_ms;
-    c->waits_s = (unsigned)((sooner ? c->config.end_ms : in_all_ms) / 1000);
-    timer_start(&c->patience, left_ms);
+    client_stop(ctx, f->code, f);
 }
+
+static const struct waiting_events waiting_events = {look, describe_wait, on_wait_over};
 
 void client_stop_unless(struct client *c, const struct fault *f, bool fatal)
 {
-    wait_for(c, f, fatal ? 0 : patience_ends_ms(c, f));
+    waiting_on_fault(&c->waiting, f, fatal);
 }
 
 static void fault_up(struct client *c, struct peer *p, const struct fault *f,
@@ -378,7 +319,7 @@ static void fault_up(struct client *c, struct peer *p, const struct fault *f,
 
 bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
-    return fatal || left_until_ms(c, patience_ends_ms(c, f)) == 0;
+    return waiting_is_over(&c->waiting, f, fatal);
 }
 
 static struct home *home_for(struct client *c, const struct link *broker,
@@ -496,8 +437,7 @@ static void on_up(void *ctx)
     if (h->told_lost && h->client->events->on_broker != NULL)
         h->client->events->on_broker(h->client->ctx, NULL);
     h->told_lost = false;
-    timer_stop(&h->client->patience); /* what comes now is another story */
-    ask_anew(h->client);
+    waiting_on_broker(&h->client->waiting);
     LIST_EACH (struct entry, e, &h->client->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
@@ -524,10 +464,9 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     h->told = *why;
     h->downs++;
     h->flaps += h->was_up && h->downs == 1;
-    if (h->flaps > FLAPS_MAX && timer_is_active(&c->tell)) {
-        wait_for(c, why, c->began_ms + TIMEOUT_GRACE_MS); /* it takes in, and ends */
-    } else if (!h->was_up ||
-               (fatal && news)) { /* once, however often it is tried again */
+    if (h->flaps > FLAPS_MAX && waiting_on_flaps(&c->waiting, why))
+        return;
+    if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
         h->told_lost = true;
         fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
     } else if (h->downs > 1 && !h->told_lost) { /* the first may be a moment's */
@@ -809,48 +748,6 @@ void client_tell_empty(struct client *c)
 
 /* ---------------------------------------------------------------------- life cycle */
 
-/* What the first session waits for, in words; false when nobody waits. */
-static bool why_waiting(const struct client *c, char *why, size_t cap)
-{
-    char reason[LADDER_REASON_LEN];
-    if (list_empty(&c->entries) || c->stopped)
-        return false;
-    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    bool silent = c->waits_for.code == POSTERN_ERR_TIMEOUT &&
-                  uplink_is_up(e->home->endpoint.uplink);
-    if (timer_is_active(&c->patience) &&
-        (silent || c->waits_for.code == POSTERN_ERR_LIMIT))
-        (void)snprintf(why, cap, "%.250s; for %u s at most", c->waits_for.what,
-                       c->waits_s);
-    else if (timer_is_active(&c->patience))
-        (void)snprintf(why, cap, "%s", c->waits_for.what);
-    else if (!uplink_is_up(e->home->endpoint.uplink))
-        uplink_describe_wait(e->home->endpoint.uplink, why, cap);
-    else
-        (void)snprintf(why, cap, "%s", peer_why_waiting(e->peer, reason));
-    return true;
-}
-
-/* A broker that is silent, and what is known, is told of sooner than a mere wait. */
-static bool is_early(const struct client *c)
-{
-    const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
-    bool known = timer_is_active(&c->patience);
-    return !known && loop_now_ms(c->loop) - c->began_ms < TELL_MS &&
-           uplink_is_up(e->home->endpoint.uplink);
-}
-
-static void on_tell(void *ctx)
-{
-    struct client *c = ctx;
-    char why[sizeof(c->told_wait)];
-    if (!why_waiting(c, why, sizeof(why)) || is_early(c) ||
-        strcmp(why, c->told_wait) == 0)
-        return;
-    memcpy(c->told_wait, why, sizeof(why));
-    log_warn("waiting: %s", why);
-}
-
 static void on_stop(void *ctx, int signum)
 {
     struct client *c = ctx;
@@ -889,12 +786,15 @@ int client_open(struct client **out, const struct client_config *config,
         return rc;
     }
     c->budget = net_budget_new();
-    c->began_ms = c->asks_ms = loop_now_ms(c->loop);
-    timer_init(&c->patience, c->loop, on_patience, c);
-    timer_init(&c->tell, c->loop, on_tell, c);
+    c->waiting = (struct waiting){.loop = c->loop,
+                                  .events = &waiting_events,
+                                  .ctx = c,
+                                  .wait_ms = config->wait_ms,
+                                  .end_ms = config->end_ms};
+    waiting_init(&c->waiting);
     timer_init(&c->sweep, c->loop, on_sweep, c);
     if (events->on_broker == NULL) /* else all is told as it comes */
-        timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
+        waiting_tell(&c->waiting);
     rc = stop_open(&c->stop, c->loop, on_stop, c);
     if (rc != 0) {
         client_close(c);
@@ -921,8 +821,7 @@ void client_close(struct client *c)
     while (!list_empty(&c->homes))
         home_free(LIST_FIRST(&c->homes, struct home, link));
     timer_stop(&c->sweep);
-    timer_stop(&c->patience);
-    timer_stop(&c->tell);
+    waiting_fini(&c->waiting);
     netmon_close(c->netmon);
     stop_close(c->stop);
     share_forget(&c->shares);
@@ -942,16 +841,14 @@ bool client_finds_up(struct client *c)
         log_warn("waiting: 'postern up' %sdoes not answer; going on without it",
                  h.stopped ? "is stopped and " : "");
         loop_refresh(c->loop);
-        c->began_ms = c->asks_ms = loop_now_ms(c->loop);
-        if (timer_is_active(&c->tell))
-            timer_every(&c->tell, TELL_BROKER_MS, TELL_BROKER_MS);
+        waiting_begin_anew(&c->waiting);
     }
     return rc == 0;
 }
 
 void client_was_told(struct client *c, const char *what)
 {
-    (void)snprintf(c->told_wait, sizeof(c->told_wait), "%s", what);
+    waiting_was_told(&c->waiting, what);
 }
 
 int client_run(struct client *c, struct fault *f)

@@ -15,6 +15,8 @@
 
 /* ICMP quotes the packet it is about: one whose TTL has run down says nothing to us. */
 enum { HOPS_DEFAULT = 64, QUOTED_HOPS_MIN = 5, BACKLOG = 4 };
+/* Kernels send with 64 or 128 by themselves; few routers are between neighbours. */
+enum { HOPS_CALLER = 255, HOPS_CALLER_MIN = 224 };
 
 int tcp_bind(const struct addr *local)
 {
@@ -47,6 +49,16 @@ static void set_reach(int fd, bool v6, int hops, int quoted_min)
     (void)setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP,
                      v6 ? IPV6_MINHOPCOUNT : IP_MINTTL, &quoted_min,
                      sizeof(quoted_min));
+}
+
+void tcp_hear_callers(int fd, enum addr_family family)
+{
+    set_reach(fd, family == ADDR_V6, HOPS_CALLER, HOPS_CALLER_MIN);
+}
+
+void tcp_hear_all(int fd, enum addr_family family)
+{
+    set_reach(fd, family == ADDR_V6, HOPS_CALLER, 0);
 }
 
 int tcp_connect(int fd, const struct addr *to, unsigned hops)
@@ -146,13 +158,18 @@ int tcp_read_facts(int fd, struct tcp_facts *f)
 
 bool tcp_has_crossed(int fd)
 {
-    enum { SEGS_IN_AT = 140, DATA_SEGS_IN_AT = 152, SIZE = 256 };
+    enum { SEGS_IN_AT = 140, DATA_SEGS_IN_AT = 152 };
+    enum { SIZE = sizeof(struct tcp_info) > 256 ? sizeof(struct tcp_info) : 256 };
     uint8_t whole[SIZE] = {0};
     socklen_t len = sizeof(whole);
+    struct tcp_info info;
     uint32_t in, data;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, whole, &len) != 0 ||
         len < DATA_SEGS_IN_AT + sizeof(data))
         return true;
+    memcpy(&info, whole, sizeof(info));
+    if (info.tcpi_state != TCP_ESTABLISHED) /* its FIN came: one segment more */
+        return false;
     memcpy(&in, whole + SEGS_IN_AT, sizeof(in));
     memcpy(&data, whole + DATA_SEGS_IN_AT, sizeof(data));
     return in - data >= 2; /* a SYN, then its ACK; else one SYN-ACK */

@@ -25,6 +25,17 @@ MUST_CHECK int tcp_bind(const struct addr *local);
  * then holds an end for exactly this remote address. 0 when under way.
  */
 MUST_CHECK int tcp_connect(int fd, const struct addr *to, unsigned hops);
+/*
+ * Before tcp_connect without `hops`, for two neighbours who call each other: the socket
+ * sends with more hops than any kernel does by itself, and hears only who does so too
+ * (IP_MINTTL). So the reset that answers a SYN where nobody calls yet is not the end of
+ * it: the socket waits for the other end's SYN. Nor does it meet a machine that
+ * listens there for others. Needs no privilege.
+ */
+void tcp_hear_callers(int fd, enum addr_family family);
+/* Once it is connected: resets count again. It goes on sending so, since the other end
+ * may not have got so far. */
+void tcp_hear_all(int fd, enum addr_family family);
 /* Lets a bound socket listen. */
 MUST_CHECK int tcp_listen(int fd);
 
@@ -59,8 +70,8 @@ struct tcp_facts {
 /*
  * Of a connection that has just come about by tcp_connect: a SYN of the other end's
  * met ours (simultaneous open), which only who expected it can have sent. False: the
- * other end accepted it, as anybody who listens there does. True where the kernel does
- * not say.
+ * other end accepted it, as anybody who listens there does, or has closed it since.
+ * True where the kernel does not say.
  */
 bool tcp_has_crossed(int fd);
 

@@ -72,6 +72,8 @@ static void on_ready(void *ctx, int events)
         return;
     }
     int err = sock_error(a->fd);
+    if (a->terms.both_call)
+        tcp_hear_all(a->fd, (enum addr_family)a->remote.family);
     if (err == 0 && a->terms.near && !tcp_has_crossed(a->fd)) {
         a->connected = true;
         watch_for(&a->watch, WATCH_READ);
@@ -105,6 +107,8 @@ int attempt_connect_on(struct attempt **out, struct net *net, int fd,
                        const struct addr *remote, unsigned hops,
                        const struct greeting_terms *terms, attempt_cb cb, void *ctx)
 {
+    if (terms->both_call)
+        tcp_hear_callers(fd, (enum addr_family)remote->family);
     int rc = tcp_connect(fd, remote, hops);
     if (rc == 0)
         rc = begin(out, net, fd, terms, cb, ctx);

@@ -22,6 +22,8 @@ struct greeting_terms {
      * accepted, or was met likewise, greets at once.
      */
     bool near;
+    /* The other side calls as well, and nobody listens: who calls first waits. */
+    bool both_call;
 };
 
 /*

@@ -38,6 +38,9 @@ enum {
     ARRANGED_PACKETS = 2, /* its SYN, and the RST when it is given up */
     STEP_SEQUENCE = 1 << 20,
 };
+_Static_assert((int)TCP_PORT_CANDIDATES_MAX <= (int)KNOCK_ADDRESSES_MAX &&
+                   (int)TCP_PORT_CANDIDATES_MAX <= (int)MEET_ADDRESSES_MAX,
+               "all of the port's addresses have room");
 
 struct slot {
     struct attempt *attempt;
@@ -281,6 +284,11 @@ static bool forget_attempt(struct tcp_meet *t, const struct attempt *a)
     return t->slots[i].told;
 }
 
+static bool in_arranged_step(const struct tcp_meet *t)
+{
+    return t->step.move == MEETING_ANSWER || t->step.move == MEETING_CALL;
+}
+
 static void on_attempt(void *ctx, struct attempt *a, int err, int fd)
 {
     struct tcp_meet *t = ctx;
@@ -300,7 +308,7 @@ static void on_attempt(void *ctx, struct attempt *a, int err, int fd)
         meeting_fail(
             &m->meeting,
             "the first message on the temporary port was wrong: it was closed");
-    else if (m->meeting.phase == MEETING_MEETING)
+    else if (m->meeting.phase == MEETING_MEETING && !in_arranged_step(t))
         timer_start(&t->again, RETRY_MS);
     else if (!is_under_way(t, NULL))
         meeting_over(&m->meeting);
@@ -343,14 +351,17 @@ static int connect_one(struct tcp_meet *t, struct attempt **slot, const struct a
     struct greeting_terms terms = terms_of(t);
     struct net *net = meet_config(m)->net;
     struct addr local;
+    const struct meeting_plan *plan = m->meeting.plan;
     terms.near = is_near(to);
+    terms.both_call = terms.near && !plan->listens && !plan->knocks;
     if (!tcp_port_local(t->port, (enum addr_family)to->family, &local))
         return POSTERN_ERR_UNREACHABLE;
     if (t->knock_port != 0)
         local.port = t->knock_port;
-    bool knocks = m->meeting.plan->knocks && m->meeting.client;
-    if (!knocks && !meeting_arranges(&m->meeting))
-        return attempt_connect(slot, net, &local, to, hops, &terms, on_attempt, t);
+    bool knocks = plan->knocks && m->meeting.client;
+    if (!knocks && (terms.near || !meeting_arranges(&m->meeting)))
+        return attempt_connect(slot, net, &local, to, terms.both_call ? 0 : hops,
+                               &terms, on_attempt, t);
     if (knocks)
         local.port = 0;
     int fd =
@@ -364,26 +375,39 @@ static int connect_one(struct tcp_meet *t, struct attempt **slot, const struct a
     return rc;
 }
 
-/* In an arranged step the peer's socket has our options from what we told. */
+/* `told`: in an arranged step the peer's socket has our options from what we told. */
+static void connect_to(struct tcp_meet *t, size_t i, unsigned hops, bool told)
+{
+    struct meeting *meeting = &t->base.meeting;
+    const struct addr *to = &meeting->peers[i];
+    struct attempt **slot = free_slot(t, told);
+    if (slot == NULL || is_under_way(t, to) || !meeting_try(meeting, i))
+        return;
+    if (!target_may_send(t->base.approach, to, syn_cost(t))) {
+        meeting_sent(meeting, i, FATE_HELD);
+        return;
+    }
+    int rc = connect_one(t, slot, to, hops);
+    if (rc != 0)
+        *slot = NULL;
+    meeting_sent(meeting, i, fate_of(rc));
+}
+
 static void connect_all(struct tcp_meet *t, unsigned hops)
 {
     bool told = t->step.move == MEETING_CALL;
-    struct meeting *meeting = &t->base.meeting;
-    for (size_t i = 0; i < meeting->peer_count; i++) {
-        struct attempt **slot = free_slot(t, told);
-        /* No NAT is on the way to what is near: nothing is to be arranged with it. */
-        if (slot == NULL || is_under_way(t, &meeting->peers[i]) ||
-            (told && is_near(&meeting->peers[i])) || !meeting_try(meeting, i))
-            continue;
-        if (!target_may_send(t->base.approach, &meeting->peers[i], syn_cost(t))) {
-            meeting_sent(meeting, i, FATE_HELD);
-            continue;
-        }
-        int rc = connect_one(t, slot, &meeting->peers[i], hops);
-        if (rc != 0)
-            *slot = NULL;
-        meeting_sent(meeting, i, fate_of(rc));
-    }
+    for (size_t i = 0; i < t->base.meeting.peer_count; i++)
+        if (!told || !is_near(&t->base.meeting.peers[i]))
+            connect_to(t, i, hops, told);
+}
+
+/* No NAT is on the way to what is near: nothing is to be arranged with it, and nothing
+ * to be waited for. */
+static void connect_near(struct tcp_meet *t)
+{
+    for (size_t i = 0; i < t->base.meeting.peer_count; i++)
+        if (is_near(&t->base.meeting.peers[i]))
+            connect_to(t, i, 0, false);
 }
 
 /* ---------------------------------------------------- the sweep of a symmetric NAT */
@@ -600,6 +624,7 @@ static void step(struct meet *m, struct meeting_step s)
         break;
     case MEETING_ANSWER:
     case MEETING_CALL:
+        connect_near(t);
         if (t->strips) { /* this side only keeps step */
             t->step.move = MEETING_KEEP_STEP;
             break;
@@ -728,7 +753,7 @@ static void await_knock(struct tcp_meet *t)
     struct knock_terms terms = {.tcp = true};
     char why[MEETING_WORDS_LEN];
     size_t n = tcp_port_candidates(t->port, own);
-    for (size_t i = 0; i < n && i < KNOCK_ADDRESSES_MAX; i++)
+    for (size_t i = 0; i < n && i < TCP_PORT_CANDIDATES_MAX; i++)
         terms.own[terms.own_count++] = own[i].addr;
     for (size_t i = 0; i < meeting->peer_count; i++)
         terms.peers[terms.peer_count++] = meeting->peers[i];
@@ -807,7 +832,7 @@ static size_t addresses(struct meet *m,
         found[0].addr = t->mapped;
         n = 1;
     }
-    for (size_t i = 0; i < n && i < MEET_ADDRESSES_MAX; i++) {
+    for (size_t i = 0; i < n && i < TCP_PORT_CANDIDATES_MAX; i++) {
         out[i] = (struct meeting_address){.addr = found[i].addr};
         if (t->knock_port != 0)
             out[i].addr.port = t->knock_port;

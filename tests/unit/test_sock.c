@@ -137,6 +137,47 @@ static void test_refused_connect_is_told(void **state)
     close(taken);
 }
 
+/* Two neighbours: who calls first is reset, and waits; who calls next meets that. */
+static void test_callers_meet(void **state)
+{
+    struct addr at[2];
+    int fds[2];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fds[i] = tcp_bind(&here);
+        assert_true(fds[i] >= 0);
+        assert_int_equal(sock_local(fds[i], &at[i]), 0);
+        tcp_hear_callers(fds[i], ADDR_V4);
+    }
+    assert_int_equal(tcp_connect(fds[0], &at[1], 0), 0);
+    assert_int_equal(sock_error(fds[0]), 0); /* the reset of loopback has come */
+    assert_int_equal(tcp_connect(fds[1], &at[0], 0), 0);
+    for (int i = 0; i < 2; i++) {
+        await(fds[i], WATCH_WRITE);
+        assert_int_equal(sock_error(fds[i]), 0);
+        tcp_hear_all(fds[i], ADDR_V4);
+    }
+    assert_true(tcp_has_crossed(fds[0]));
+    assert_false(tcp_has_crossed(fds[1]));
+    linger_break(fds[0]);
+    await(fds[1], WATCH_READ);
+    assert_int_equal(sock_read(fds[1], &(char){0}, 1), POSTERN_ERR_RESET);
+    close(fds[1]);
+}
+
+/* Who listens there for others, and closes at once, has not called. */
+static void test_accepted_is_not_crossed(void **state)
+{
+    int fds[2];
+    (void)state;
+    connect_pair(fds);
+    assert_false(tcp_has_crossed(fds[0]));
+    close(fds[1]);
+    await(fds[0], WATCH_READ);
+    assert_false(tcp_has_crossed(fds[0]));
+    close(fds[0]);
+}
+
 static void test_taken_port_leaves_the_kernels_word(void **state)
 {
     struct addr at, foreign = {.family = ADDR_V4, .ip = {192, 0, 2, 7}};
@@ -403,6 +444,8 @@ int main(void)
         cmocka_unit_test(test_full_stream_says_so),
         cmocka_unit_test(test_break_is_no_end),
         cmocka_unit_test(test_refused_connect_is_told),
+        cmocka_unit_test(test_callers_meet),
+        cmocka_unit_test(test_accepted_is_not_crossed),
         cmocka_unit_test(test_taken_port_leaves_the_kernels_word),
         cmocka_unit_test(test_shared_port_has_two),
         cmocka_unit_test(test_dual_stack_is_asked_for),

@@ -22,6 +22,7 @@
 #include "daemon.h"
 #include "errands.h"
 #include "guard.h"
+#include "rebuffs.h"
 #include "visitors.h"
 
 /* What a person would wait before pressing a key: a way that died is found out, and
@@ -894,6 +895,10 @@ static void go_errands(struct play *p)
         guard_another(&p->guard);
         guard_another(&p->guard);
         errands_refusals(&p->rig);
+    } else if (p->scene->seed % ERRAND_SEEDS == 2) {
+        guard_another(&p->guard);
+        rebuffs_of_broker(&p->rig);
+        rebuffs_of_office(&p->rig);
     }
 }
 

@@ -14,6 +14,7 @@
 #include "session/internal.h"
 
 enum { GUESTS_MAX = 256, DOORS_US = 3000000, TABLES = 64 };
+enum { NEIGHBOURS_TTL = 255 }; /* of who calls a neighbour: io/tcp.h */
 
 static struct guard *looks; /* as the world: one at a time */
 static struct seen *counts;
@@ -249,7 +250,8 @@ static void on_packet(void *ctx, const struct vnet_iface *at, const struct vpack
         const struct vnet_node *node = s->machine->node;
         if (at->node == node)
             target_of(s, &p->from)->heard = true;
-        else if (p->ttl == VNET_TTL && vnet_owns(node, &p->from))
+        else if ((p->ttl == VNET_TTL || p->ttl == NEIGHBOURS_TTL) &&
+                 vnet_owns(node, &p->from))
             on_sent(w, s, p);
     }
     if (at->node == w->sides[0].machine->node)

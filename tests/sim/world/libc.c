@@ -512,10 +512,12 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 static void tcp_facts(const struct vsock *s, void *out, socklen_t *len)
 {
     struct tcp_info info = {0};
-    enum { MIN_RTT_AT = 148, SIZE = sizeof(info) > 232 ? sizeof(info) : 232 };
+    enum { SEGMENTS_AT = 140, MIN_RTT_AT = 148, DATA_SEGMENTS_AT = 152 };
+    enum { SIZE = sizeof(info) > 232 ? sizeof(info) : 232 };
     uint8_t whole[SIZE] = {0};
     struct vsock_facts f;
     vsock_facts(s, &f);
+    info.tcpi_state = f.half_closed ? TCP_CLOSE_WAIT : TCP_ESTABLISHED;
     info.tcpi_rtt = f.rtt_us;
     info.tcpi_retransmits = (uint8_t)f.retransmits;
     info.tcpi_last_data_recv = f.data_ms;
@@ -525,6 +527,8 @@ static void tcp_facts(const struct vsock *s, void *out, socklen_t *len)
     info.tcpi_unacked = (uint32_t)(vsock_unsent(s) / 1000);
     memcpy(whole, &info, sizeof(info));
     memcpy(whole + MIN_RTT_AT, &f.min_rtt_us, sizeof(f.min_rtt_us));
+    memcpy(whole + SEGMENTS_AT, &f.segments_in, sizeof(f.segments_in));
+    memcpy(whole + DATA_SEGMENTS_AT, &f.data_segments_in, sizeof(f.data_segments_in));
     *len = *len < SIZE ? *len : SIZE;
     memcpy(out, whole, *len);
 }

@@ -87,6 +87,8 @@ struct vsock_facts {
     uint32_t data_ms; /* since data came */
     uint32_t ack_ms;  /* since anything did */
     unsigned retransmits;
+    uint32_t segments_in, data_segments_in;
+    bool half_closed; /* the other end has sent all */
 };
 void vsock_facts(const struct vsock *s, struct vsock_facts *f);
 

@@ -605,8 +605,12 @@ static void look_for_end(struct vsock *s)
 void vtcp_input(struct vsock *s, const struct vpacket *p)
 {
     struct vtcp *t = &s->t;
+    if ((int)p->ttl < s->options[VSOCK_MIN_TTL])
+        return;
     t->heard_us = now_us(s);
     t->probes = 0;
+    t->segments_in++;
+    t->data_segments_in += p->len > 0;
     if ((p->tcp.flags & TCP_RST) != 0) {
         take_reset(s, p);
     } else if (t->state == TCP_CALLS || t->state == TCP_ANSWERS) {

@@ -258,12 +258,42 @@ static void test_a_host_that_hung_is_gone(void **state)
     rig_fini(&r);
 }
 
+/*
+ * Two devices in one LAN, without privileges and by TCP alone: the one's SYN finds
+ * nobody there yet, and must not be the end of its try.
+ */
+static void test_neighbours_meet_by_tcp(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct rig_config c = {.town = {.seed = seed,
+                                        .host_nat = &usual_nat,
+                                        .client_nat = &usual_nat,
+                                        .six = seed % 2 == 0}};
+        struct rig r;
+        rig_init(&r, &c);
+        town_visit(r.town);
+        (void)house_run(r.town->house, SECONDS(10), NULL, NULL);
+        program_start(&r.connect, r.town->client.machine, r.state[2],
+                      "connect --paths tcp-punch,relay home:echo 127.0.0.1:%d",
+                      LOCAL_PORT);
+        uint64_t begin_us = house_now_us(r.town->house);
+        while (program_count(&r.connect, "path", "tcp-punch") == 0 &&
+               house_now_us(r.town->house) < begin_us + SECONDS(20))
+            (void)house_run(r.town->house, 10000, NULL, NULL);
+        assert_in_range(house_now_us(r.town->house) - begin_us, 0, SECONDS(1));
+        rig_disconnect(&r);
+        rig_fini(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ping),
         cmocka_unit_test(test_predicts),
         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_neighbours_meet_by_tcp),
         cmocka_unit_test(test_killed_unheard),
         cmocka_unit_test(test_replaced_unseen),
         cmocka_unit_test(test_a_host_that_hung_is_gone),

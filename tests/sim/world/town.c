@@ -9,6 +9,8 @@
 enum {
     HOMES = 5,
     CARRIER = 4,
+    USUAL_PLACE = 10, /* of a device in a home's network */
+    GUESTS_PLACE = 11,
     BROKER = 10,
     STRANGER = 50,
     LIAR = 60,
@@ -24,6 +26,13 @@ static struct text text(const char *format, unsigned number)
 {
     struct text t;
     (void)snprintf(t.s, sizeof(t.s), format, number);
+    return t;
+}
+
+static struct text text2(const char *format, unsigned a, unsigned b)
+{
+    struct text t;
+    (void)snprintf(t.s, sizeof(t.s), format, a, b);
     return t;
 }
 
@@ -95,16 +104,16 @@ static void open_carrier(struct town *t, const struct nat_config *nat)
 }
 
 static void plug(const struct town *t, const struct town_home *at,
-                 struct vnet_iface *device)
+                 struct vnet_iface *device, unsigned place)
 {
     unsigned n = at->number;
     vnet_drop_addresses(device);
     vnet_plug(device, at->lan);
-    vnet_add_address(device, text("192.168.%u.10/24", n).s);
+    vnet_add_address(device, text2("192.168.%u.%u/24", n, place).s);
     vnet_add_route(device->node, "0.0.0.0/0", device, text("192.168.%u.1", n).s);
     if (!t->six)
         return;
-    vnet_add_address(device, text("2001:db8:%u::10/64", n).s);
+    vnet_add_address(device, text2("2001:db8:%u::%u/64", n, place).s);
     vnet_add_route(device->node, "::/0", device, text("2001:db8:%u::1", n).s);
 }
 
@@ -112,7 +121,7 @@ static void move_in(struct town *t, struct town_home *h, const char *name)
 {
     h->machine = house_machine(t->house, name);
     h->device = vnet_attach(h->machine->node, NULL, NULL, NULL);
-    plug(t, h, h->device);
+    plug(t, h, h->device, USUAL_PLACE);
 }
 
 static void open_broker(struct town *t, const struct vnet_wire *wire)
@@ -168,12 +177,17 @@ void town_free(struct town *t)
 
 void town_roam(struct town *t)
 {
-    plug(t, &t->cafe, t->client.device);
+    plug(t, &t->cafe, t->client.device, USUAL_PLACE);
+}
+
+void town_visit(struct town *t)
+{
+    plug(t, &t->host, t->client.device, GUESTS_PLACE);
 }
 
 void town_host_roams(struct town *t)
 {
-    plug(t, &t->inn, t->host.device);
+    plug(t, &t->inn, t->host.device, USUAL_PLACE);
 }
 
 void town_flush(struct town_home *h)

@@ -42,6 +42,8 @@ struct town *town_new(const struct town_config *c);
 void town_free(struct town *t);
 /* The client's device leaves its home for the cafe: another address, another NAT. */
 void town_roam(struct town *t);
+/* It comes to the host's home: both are in one LAN. */
+void town_visit(struct town *t);
 /* The host's for the inn. */
 void town_host_roams(struct town *t);
 /* A restart of that router. */

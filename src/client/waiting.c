@@ -1,0 +1,203 @@
+/* See waiting.h. */
+#include "client/waiting.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/log.h"
+
+enum {
+    OFFLINE_GRACE_MS = 4500,
+    BROKER_GRACE_MS = 10000, /* for a broker that is restarted, its machine perhaps */
+    CROWD_GRACE_MS = 120000, /* of a host's: each gets its turn */
+    TIMEOUT_GRACE_MS = 30000,
+    TELL_MS = 5000, /* whoever waits for a first session is told why */
+    TELL_BROKER_MS = 2500,
+    TELL_KNOWN_MS = 1000, /* when the broker has said that it may take longer */
+};
+
+static void look(const struct waiting *w, struct waiting_view *v)
+{
+    *v = (struct waiting_view){0};
+    w->events->look(w->ctx, v);
+}
+
+static uint64_t left_until_ms(const struct waiting *w, uint64_t ends_ms)
+{
+    uint64_t now_ms = loop_now_ms(w->loop);
+    return ends_ms > now_ms ? ends_ms - now_ms : 0;
+}
+
+/* ------------------------------------------------------------------------- how long */
+
+/*
+ * A host that has just lost its broker is back in seconds, and so is a broker that was
+ * restarted; what is too much at once goes through one after the other: do not give up
+ * at once.
+ */
+static unsigned grace_ms(const struct waiting_view *v, const struct fault *f)
+{
+    switch (f->code) {
+    case POSTERN_ERR_UNREACHABLE:
+    case POSTERN_ERR_REFUSED:
+        return v->broker_is_up ? OFFLINE_GRACE_MS : BROKER_GRACE_MS;
+    case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
+        return v->broker_is_up ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
+    case POSTERN_ERR_TIMEOUT: /* once more: a machine may be busy */
+        return TIMEOUT_GRACE_MS;
+    case POSTERN_ERR_CLOSED: /* a restart, or a router's; or it is no broker at all */
+    case POSTERN_ERR_RESET:
+        return v->broker_was_up ? TIMEOUT_GRACE_MS : OFFLINE_GRACE_MS;
+    default:
+        return 0;
+    }
+}
+
+/*
+ * When it is given up for that, on the loop's clock. A short patience counts from when
+ * there was a broker to ask, since a host that lost it too had no time before; and
+ * somebody may have said how long he waits for who is away.
+ */
+static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
+{
+    struct waiting_view v;
+    look(w, &v);
+    unsigned grace = grace_ms(&v, f);
+    bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
+    uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? w->asks_ms : w->began_ms;
+    uint64_t ends = from_ms + grace, wait_ms = w->began_ms + w->wait_ms;
+    uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;
+    if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends)
+        ends = settled_ms;
+    return away && wait_ms > ends ? wait_ms : ends;
+}
+
+/* Goes on until then at most, and says soon what for. */
+static void wait_until(struct waiting *w, const struct fault *f, uint64_t ends)
+{
+    uint64_t left_ms = left_until_ms(w, ends), in_all_ms = ends - w->began_ms;
+    if (left_ms == 0) {
+        w->events->on_over(w->ctx, f);
+        return;
+    }
+    if (timer_is_active(&w->tell) && strcmp(w->fault.what, f->what) != 0)
+        timer_every(&w->tell, TELL_KNOWN_MS, TELL_MS);
+    w->fault = *f;
+    bool sooner = w->end_ms > 0 && w->end_ms < in_all_ms;
+    w->in_all_s = (unsigned)((sooner ? w->end_ms : in_all_ms) / 1000);
+    timer_start(&w->patience, left_ms);
+}
+
+/* What has come meanwhile, and answers, is not given up for what was said before. */
+static void on_patience(void *ctx)
+{
+    struct waiting *w = ctx;
+    struct waiting_view v;
+    uint64_t left_ms = left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS);
+    look(w, &v);
+    if (v.answered && left_ms > 0)
+        timer_start(&w->patience, left_ms);
+    else
+        w->events->on_over(w->ctx, &w->fault);
+}
+
+void waiting_on_fault(struct waiting *w, const struct fault *f, bool fatal)
+{
+    wait_until(w, f, fatal ? 0 : ends_ms(w, f));
+}
+
+bool waiting_on_flaps(struct waiting *w, const struct fault *f)
+{
+    if (!timer_is_active(&w->tell))
+        return false;
+    wait_until(w, f, w->began_ms + TIMEOUT_GRACE_MS);
+    return true;
+}
+
+bool waiting_is_over(struct waiting *w, const struct fault *f, bool fatal)
+{
+    return fatal || left_until_ms(w, ends_ms(w, f)) == 0;
+}
+
+/* Once and again, in measure. */
+void waiting_on_broker(struct waiting *w)
+{
+    timer_stop(&w->patience);
+    if (left_until_ms(w, w->began_ms + TIMEOUT_GRACE_MS) > 0)
+        w->asks_ms = loop_now_ms(w->loop);
+}
+
+void waiting_on_session(struct waiting *w)
+{
+    timer_stop(&w->patience);
+    timer_stop(&w->tell);
+}
+
+/* --------------------------------------------------------------------- what is told */
+
+/* What the first session waits for, in words. */
+static void describe(const struct waiting *w, const struct waiting_view *v, char *why,
+                     size_t cap)
+{
+    bool silent = w->fault.code == POSTERN_ERR_TIMEOUT && v->asks;
+    if (!timer_is_active(&w->patience))
+        w->events->describe(w->ctx, why, cap);
+    else if (silent || w->fault.code == POSTERN_ERR_LIMIT)
+        (void)snprintf(why, cap, "%.250s; for %u s at most", w->fault.what,
+                       w->in_all_s);
+    else
+        (void)snprintf(why, cap, "%s", w->fault.what);
+}
+
+/* A broker that is silent, and what is known, is told of sooner than a mere wait. */
+static bool is_early(const struct waiting *w, const struct waiting_view *v)
+{
+    return !timer_is_active(&w->patience) && v->asks &&
+           loop_now_ms(w->loop) - w->began_ms < TELL_MS;
+}
+
+static void on_tell(void *ctx)
+{
+    struct waiting *w = ctx;
+    struct waiting_view v;
+    char why[sizeof(w->told)];
+    look(w, &v);
+    if (!v.waits || is_early(w, &v))
+        return;
+    describe(w, &v, why, sizeof(why));
+    if (strcmp(why, w->told) == 0)
+        return;
+    memcpy(w->told, why, sizeof(why));
+    log_warn("waiting: %s", why);
+}
+
+void waiting_tell(struct waiting *w)
+{
+    timer_every(&w->tell, TELL_BROKER_MS, TELL_BROKER_MS);
+}
+
+void waiting_was_told(struct waiting *w, const char *what)
+{
+    (void)snprintf(w->told, sizeof(w->told), "%s", what);
+}
+
+/* ----------------------------------------------------------------------- life cycle */
+
+void waiting_init(struct waiting *w)
+{
+    w->began_ms = w->asks_ms = loop_now_ms(w->loop);
+    timer_init(&w->patience, w->loop, on_patience, w);
+    timer_init(&w->tell, w->loop, on_tell, w);
+}
+
+void waiting_fini(struct waiting *w)
+{
+    waiting_on_session(w);
+}
+
+void waiting_begin_anew(struct waiting *w)
+{
+    w->began_ms = w->asks_ms = loop_now_ms(w->loop);
+    if (timer_is_active(&w->tell))
+        waiting_tell(w);
+}
