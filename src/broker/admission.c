@@ -7,7 +7,7 @@
 
 struct device_budget {
     struct bucket messages[ADMISSION_ROLES], carried[ADMISSION_ROLES], introductions,
-        shown, badges, told;
+        shown, badges, told, spoken;
 };
 
 struct host_budget {
@@ -16,6 +16,11 @@ struct host_budget {
 
 struct stranger {
     uint64_t passed_ms; /* 0: never */
+};
+
+/* Of one host to one client. */
+struct teller {
+    struct bucket said;
 };
 
 struct acquaintance {
@@ -35,6 +40,8 @@ int admission_init(struct admission *a, const uint8_t secret[static KEYMAP_SECRE
     if (rc == 0)
         rc = ledger_init(&a->strangers, LIMIT_STRANGERS_KEPT, sizeof(struct stranger),
                          secret);
+    if (rc == 0)
+        rc = ledger_init(&a->told, LIMIT_DEVICES_KEPT, sizeof(struct teller), secret);
     return rc;
 }
 
@@ -44,6 +51,7 @@ void admission_fini(struct admission *a)
     ledger_fini(&a->hosts);
     ledger_fini(&a->accepted);
     ledger_fini(&a->strangers);
+    ledger_fini(&a->told);
 }
 
 bool admission_message(struct admission *a, const uint8_t key[static KEY_LEN],
@@ -197,6 +205,23 @@ bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
 {
     struct device_budget *b = ledger_get(&a->devices, client);
     return b != NULL && bucket_take(&b->told, LIMIT_RATE_TELL, now_ms, bytes);
+}
+
+bool admission_tell_asked(struct admission *a, const uint8_t host[static KEY_LEN],
+                          const uint8_t client[static KEY_LEN], uint32_t bytes,
+                          uint64_t now_ms)
+{
+    uint8_t pair[KEY_LEN];
+    both(pair, host, client);
+    struct teller *t = ledger_get(&a->told, pair);
+    return t != NULL && bucket_take(&t->said, LIMIT_RATE_TELL_ASKED, now_ms, bytes);
+}
+
+bool admission_tell_spoken(struct admission *a, const uint8_t client[static KEY_LEN],
+                           uint32_t bytes, uint64_t now_ms)
+{
+    struct device_budget *b = ledger_get(&a->devices, client);
+    return b != NULL && bucket_take(&b->spoken, LIMIT_RATE_SPOKEN, now_ms, bytes);
 }
 
 void admission_accepted(struct admission *a, const uint8_t host[static KEY_LEN],

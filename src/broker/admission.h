@@ -18,6 +18,7 @@ struct admission {
     struct ledger hosts;     /* by the host's key: introductions in sum */
     struct ledger accepted;  /* by host and client: the host accepted that client */
     struct ledger strangers; /* by host and block of addresses: when one came through */
+    struct ledger told;      /* by host and client: what the one says to the other */
 };
 
 enum admission_role { ADMISSION_CLIENT, ADMISSION_HOST, ADMISSION_ROLES };
@@ -83,6 +84,13 @@ bool admission_say(struct admission *a, const uint8_t host[static KEY_LEN], bool
  */
 bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
                     uint32_t bytes, uint64_t now_ms);
+/* The same in approaches of which it has spoken: of that host. */
+bool admission_tell_asked(struct admission *a, const uint8_t host[static KEY_LEN],
+                          const uint8_t client[static KEY_LEN], uint32_t bytes,
+                          uint64_t now_ms);
+/* The same of spoken codes, whoever says it. */
+bool admission_tell_spoken(struct admission *a, const uint8_t client[static KEY_LEN],
+                           uint32_t bytes, uint64_t now_ms);
 /*
  * The host accepted this client, which came from there. When it is the first time (it
  * joins), the next stranger of its address need not wait: they are no crowd.

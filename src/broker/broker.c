@@ -135,7 +135,9 @@ static int open_shards(struct broker *b, struct fault *f)
     }
     for (unsigned i = 0; i < want && rc == 0; i++)
         if (shard_start(&b->shards[i]) != 0)
-            rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
+            rc = fault_set(f, POSTERN_ERR_IO,
+                           "raise the limit of processes (ulimit -u), or of the "
+                           "address space (ulimit -v)",
                            "cannot start a thread");
     return rc;
 }
@@ -306,8 +308,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     struct identity_watch look = {0};
     struct timer beat;
     if (loop_open(&loop) != 0)
-        return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
-                         "cannot start an event loop");
+        return fault_lack(f, POSTERN_ERR_LIMIT);
     /* First the signals: one that comes right after "ready" must not be missed. */
     int rc = stop_open(&stop, loop, on_stop, loop);
     if (rc == 0)

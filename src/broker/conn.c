@@ -16,7 +16,6 @@
 #include "io/tcp.h"
 
 enum {
-    MESSAGE_MAX = 4096,
     RETRY_BASE_MS = 200,
     BACK_PER_SECOND = 2000,
     VICTIMS_SEEN = 256,
@@ -55,6 +54,7 @@ static void conn_free(struct conn *c)
     list_remove(&c->link);
     channel_free(c->channel);
     bonds_fini(&c->bonds);
+    convs_fini(&c->convs);
     usher_free(c->usher);
     free(c->familiar);
     free(c);
@@ -80,7 +80,7 @@ void conn_end(struct conn *c)
 
 int conn_send(struct conn *c, const Control *m)
 {
-    uint8_t buf[MESSAGE_MAX];
+    uint8_t buf[PROTO_FRAME_MAX];
     int n = proto_encode_control(buf, sizeof(buf), m);
     return n < 0 ? n : channel_send(c->channel, buf, (size_t)n);
 }
@@ -414,38 +414,15 @@ bool conn_enter(struct conn *c, enum conn_state state)
     return reborn;
 }
 
-/* Random, as the client chose it. */
-static uint64_t conv_start(const uint8_t conv[static CONV_LEN])
+void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN],
+                    const uint8_t host[static KEY_LEN])
 {
-    uint64_t start;
-    memcpy(&start, conv, sizeof(start));
-    return start;
-}
-
-static void forget_conv(struct conn *c, uint64_t start)
-{
-    for (size_t i = 0; i < CONN_CONVS; i++)
-        if (c->convs[i] == start)
-            c->convs[i] = 0;
-}
-
-void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN])
-{
-    if (conn_has_conv(c, conv))
-        return;
-    for (struct conn *i = conn_first(c->shard, c->node.key, CONN_CLIENT); i != NULL;
-         i = conn_next(i))
-        forget_conv(i, conv_start(conv));
-    c->convs[c->conv_next++ % CONN_CONVS] = conv_start(conv);
-}
-
-bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN])
-{
-    uint64_t start = conv_start(conv);
-    for (size_t i = 0; i < CONN_CONVS && start != 0; i++) /* 0 is an empty place */
-        if (c->convs[i] == start)
-            return true;
-    return false;
+    if (!convs_has(&c->convs, conv, host))
+        for (struct conn *i = conn_first(c->shard, c->node.key, CONN_CLIENT); i != NULL;
+             i = conn_next(i))
+            convs_forget(&i->convs, conv);
+    convs_note(&c->convs, conv, host, c->accepted ? LIMIT_CONVS : LIMIT_CONVS_NEW,
+               loop_now_ms(c->shard->loop));
 }
 
 static struct conn *in_role(struct keymap_node *n, uint8_t state)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "broker/bonds.h"
+#include "broker/convs.h"
 #include "broker/keymap.h"
 #include "broker/limits.h"
 #include "broker/usher.h"
@@ -20,8 +21,6 @@
 struct channel;
 struct mail;
 struct shard;
-
-enum { CONN_CONVS = 32 };
 
 /* Bits, so that a table can list several. */
 enum conn_state {
@@ -45,8 +44,7 @@ struct conn {
     bool known;               /* it showed a badge, and its handshake is not over */
     bool keeps_badge, badged; /* it would keep one; and was given one */
     bool in_portal;           /* the portal knows this host */
-    uint8_t conv_next;
-    uint64_t convs[CONN_CONVS]; /* first bytes of its latest approaches */
+    struct convs convs;       /* a client's */
     bool accepted;      /* a host has given this client a relay pair or an answer */
     struct bonds bonds; /* a host's */
     uint64_t process;   /* what it calls itself since it was started; 0: nothing */
@@ -95,11 +93,12 @@ void conn_bye(struct conn *c, enum bye_code code, uint32_t retry_ms,
 void conn_end(struct conn *c);
 
 /*
- * This client connection speaks for `conv`, and no other of its device's any more: one
- * that did so before may be dead, its machine being elsewhere now.
+ * This client connection speaks for `conv` to that host (zeros: it does not know whose
+ * key), and no other of its device's any more: one that did so before may be dead, its
+ * machine being elsewhere now.
  */
-void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN]);
-bool conn_has_conv(const struct conn *c, const uint8_t conv[static CONV_LEN]);
+void conn_note_conv(struct conn *c, const uint8_t conv[static CONV_LEN],
+                    const uint8_t host[static KEY_LEN]);
 
 /* The way to this host. */
 struct usher_way conn_way(struct conn *c);

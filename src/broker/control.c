@@ -47,6 +47,7 @@ static void send_on(struct shard *s, const struct route *r, Control *m)
         mail->to_host = r->to_host;
         mail->over = r->over;
         mail->badged = r->badged;
+        mail->own = r->own;
         if (mailbox_post(to->mail, mail) == 0)
             return;
     }
@@ -61,7 +62,8 @@ void control_on_mail(struct shard *s, const struct mail *mail)
                       .from = mail->from,
                       .to_host = mail->to_host,
                       .over = mail->over,
-                      .badged = mail->badged};
+                      .badged = mail->badged,
+                      .own = mail->own};
     if (!s->stopping && proto_decode_control(&m, mail->bytes, mail->len) == 0)
         deliver(s, &r, &m);
 }
@@ -77,7 +79,9 @@ static void refuse(struct shard *s, const struct route *r, const uint8_t *conv,
     m.body.refuse.code = code;
     (void)snprintf(m.body.refuse.reason, sizeof(m.body.refuse.reason), "%s", reason);
     s->stats.refused++;
-    send_on(s, &(struct route){.to = r->from, .from = r->to, .to_host = !r->to_host},
+    send_on(s,
+            &(struct route){
+                .to = r->from, .from = r->to, .to_host = !r->to_host, .own = true},
             &m);
 }
 
@@ -240,7 +244,8 @@ static void deliver_introduce(struct shard *s, const struct route *r, Control *m
         return;
     }
     if (open_mark(s, &from, r->from, r->to, m->conv, i->mark.bytes, i->mark.size) != 0)
-        return; /* it waited too long in the box */
+        return;                    /* it waited too long in the box */
+    channel_insist(host->channel); /* whose router may let it through at any moment */
     if (r->badged)
         admission_recall(&s->admission, r->to, r->from);
     if (s->hub->config->no_address_limits || is_portal(s, r->from) ||
@@ -300,7 +305,7 @@ static void give_host_badge(struct conn *host, const uint8_t *client,
     m.body.badge.badge.size = BADGE_HOST_LEN;
     badge_host_make(m.body.badge.badge.bytes, s->hub->host_badge_secret, host->node.key,
                     client, (uint64_t)time(NULL));
-    send_on(s, &(struct route){.to = client, .from = host->node.key}, &m);
+    send_on(s, &(struct route){.to = client, .from = host->node.key, .own = true}, &m);
 }
 
 /* The host lets this client in: now they get a pair if it is wanted, or are told why
@@ -346,7 +351,7 @@ static void handle_accept(struct conn *c, Control *m)
         return;
     }
     fill_ticket(&out, host, m->conv, given ? t.client : NULL, why);
-    send_on(s, &(struct route){.to = m->peer, .from = host}, &out);
+    send_on(s, &(struct route){.to = m->peer, .from = host, .own = true}, &out);
 }
 
 /* A client hears for each session what became of its host. */
@@ -407,7 +412,7 @@ static void host_reborn(struct conn *c)
 static struct conn *owner_of(struct shard *s, const struct route *r, const Control *m)
 {
     struct conn *c = r->to_host ? NULL : conn_first(s, r->to, CONN_CLIENT);
-    while (c != NULL && !conn_has_conv(c, m->conv))
+    while (c != NULL && !convs_has(&c->convs, m->conv, r->from))
         c = conn_next(c);
     return c;
 }
@@ -428,31 +433,58 @@ static bool may_say(struct shard *s, struct conn *host, const struct route *r,
                           loop_now_ms(s->loop)));
 }
 
-/*
- * Whether a host may speak to a client so: in approaches of which this connection of
- * the client has spoken, and a little in others, for a broker that began anew knows
- * none.
- */
-static bool may_tell(struct shard *s, struct conn *client, const struct route *r,
-                     const Control *m)
+/* What it costs on the line of who gets it. */
+static uint32_t wire_bytes(const Control *m)
 {
-    size_t len;
+    size_t len = 0;
     switch (m->which_body) {
     case Control_carry_tag:
         len = m->body.carry.packet.size;
         break;
     case Control_signal_tag:
-        len = m->body.signal.sealed.size;
+        len = m->body.signal.sealed.size +
+              m->body.signal.vouched_count * sizeof(m->body.signal.vouched[0]);
         break;
     case Control_refuse_tag:
-        len = sizeof(m->peer) + strlen(m->body.refuse.reason);
+        len = strlen(m->body.refuse.reason);
+        break;
+    case Control_ticket_tag:
+        len = m->body.ticket.ticket.size + strlen(m->body.ticket.reason);
+        break;
+    case Control_badge_tag:
+        len = m->body.badge.badge.size;
+        break;
+    case Control_spoken_tag:
+        len = m->body.spoken.packet.size;
         break;
     default:
-        return true; /* the broker's own words, which follow the client's */
+        break;
     }
-    return is_portal(s, r->to) || conn_has_conv(client, m->conv) ||
-           (channel_unread_bytes(client->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
-            admission_tell(&s->admission, r->to, (uint32_t)len, loop_now_ms(s->loop)));
+    return (uint32_t)(len + LIMIT_WIRE_BYTES * (1 + len / LIMIT_WIRE_EACH));
+}
+
+/*
+ * Whether a host may speak to a client so: in approaches of which this connection of
+ * the client has spoken to it, and a little in others, for a broker that began anew
+ * knows none. What the broker says of a host is the host's doing too: it can be made to
+ * say it again and again.
+ */
+static bool may_tell(struct shard *s, struct conn *client, const struct route *r,
+                     const Control *m)
+{
+    uint64_t now_ms = loop_now_ms(s->loop);
+    uint32_t bytes = wire_bytes(m);
+    struct conv *asked = convs_asked(&client->convs, m->conv, r->from, now_ms);
+    if (is_portal(s, r->to))
+        return true;
+    if (m->which_body == Control_spoken_tag)
+        return admission_tell_spoken(&s->admission, r->to, bytes, now_ms);
+    if (asked != NULL && conv_take(asked, bytes))
+        return true;
+    if (asked != NULL || r->own)
+        return admission_tell_asked(&s->admission, r->from, r->to, bytes, now_ms);
+    return channel_unread_bytes(client->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
+           admission_tell(&s->admission, r->to, bytes, now_ms);
 }
 
 /* Once in a connection: each shows a fresh one the next time. */
@@ -513,7 +545,7 @@ static void forward(struct conn *c, Control *m, const struct route *of)
 {
     uint8_t to[KEY_LEN];
     if (c->state == CONN_CLIENT)
-        conn_note_conv(c, m->conv);
+        conn_note_conv(c, m->conv, m->peer);
     memcpy(to, m->peer, KEY_LEN);
     memcpy(m->peer, c->node.key, KEY_LEN);
     send_on(c->shard,
@@ -559,7 +591,7 @@ static void handle_introduce(struct conn *c, Control *m)
     struct route r = {.to = m->peer, .from = c->node.key, .to_host = true};
     struct mark_names n = {.client = c->node.key, .host = m->peer, .conv = m->conv};
     struct addr from;
-    conn_note_conv(c, m->conv); /* for a refusal, too */
+    conn_note_conv(c, m->conv, m->peer); /* for a refusal, too */
     r.badged =
         badge_host_is(i->badge.bytes, i->badge.size, c->shard->hub->host_badge_secret,
                       m->peer, c->node.key, (uint64_t)time(NULL));
@@ -582,6 +614,12 @@ static void handle_signal(struct conn *c, Control *m)
     Signal *s = &m->body.signal;
     vouch(c, s->vouched, &s->vouched_count, sizeof(s->vouched) / sizeof(s->vouched[0]));
     forward(c, m, NULL);
+}
+
+/* The client has given the approach up: its host has nothing more to say in it. */
+static void handle_done(struct conn *c, Control *m)
+{
+    convs_forget(&c->convs, m->conv);
 }
 
 /* The host's No ends the pair too, if there is one. */
@@ -653,6 +691,15 @@ static uint32_t settles_ms(const struct hub *h)
     return h->settled_ms > now_ms ? (uint32_t)(h->settled_ms - now_ms) : 0;
 }
 
+/* The other port on which this device's own way here leads to STUN. */
+static uint32_t second_port(const struct conn *c, const struct plan *p)
+{
+    for (size_t i = 0; i < p->site_count; i++)
+        if (p->sites[i].bind.port == c->local.port)
+            return p->sites[i].other_port;
+    return 0;
+}
+
 static void welcome(struct conn *c)
 {
     const struct plan *p = &c->shard->hub->plan;
@@ -664,6 +711,7 @@ static void welcome(struct conn *c)
     w->familiar = c->state == CONN_HOST;
     w->spoken = c->state == CONN_CLIENT;
     w->settles_ms = settles_ms(c->shard->hub);
+    w->stun_second = second_port(c, p);
     channel_remote(c->channel, &seen);
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
@@ -764,6 +812,7 @@ static const struct rule rules[] = {
     {Control_portal_account_tag, CONN_HOST,          handle_portal},
     {Control_portal_end_tag,     CONN_HOST,          handle_portal},
     {Control_spoken_tag,    CONN_CLIENT,             spoken_on_message},
+    {Control_done_tag,      CONN_CLIENT,             handle_done},
     {Control_ping_tag,      CONN_CLIENT | CONN_HOST, handle_ping},
 };
 /* clang-format on */

@@ -14,6 +14,7 @@ struct route {
     bool to_host;
     bool over; /* an introduction above its address's share: none who proves nothing */
     bool badged; /* an introduction that showed a badge for that host */
+    bool own;    /* what the broker itself says of `from` */
 };
 
 /* To the shard of `to`, and there to its connections. */

@@ -40,7 +40,8 @@ static struct number_asker asker_of(const uint8_t *taker, const Control *m)
 }
 
 /* A number is wanted, or given back. */
-static void serve_giver(struct shard *s, const uint8_t *giver, Control *m)
+static void serve_giver(struct shard *s, const uint8_t *giver,
+                        const struct addr_place *place, Control *m)
 {
     static const uint8_t nobody[KEY_LEN];
     Spoken *p = &m->body.spoken;
@@ -50,33 +51,46 @@ static void serve_giver(struct shard *s, const uint8_t *giver, Control *m)
         return;
     }
     randombytes_buf(&seed, sizeof(seed));
-    p->number = numbers_take(s->numbers, giver, p->number, seed, loop_now_ms(s->loop));
+    p->number =
+        numbers_take(s->numbers, giver, place, p->number, seed, loop_now_ms(s->loop));
     if (p->number == 0)
         refuse(s, giver, m->conv, REFUSE_LIMIT, "all numbers are taken just now");
     else
         say(s, giver, nobody, m);
 }
 
-/* In the first shard. */
-static void arrived(struct shard *s, const uint8_t *from, Control *m)
+static void ask_giver(struct shard *s, const uint8_t *from,
+                      const struct addr_place *place, Control *m)
+{
+    struct number_asker who = asker_of(from, m);
+    bool over;
+    const uint8_t *giver = numbers_ask(s->numbers, m->body.spoken.number, &who, place,
+                                       loop_now_ms(s->loop), &over);
+    if (giver != NULL)
+        say(s, giver, from, m);
+    else if (over)
+        refuse(s, from, m->conv, REFUSE_LIMIT,
+               "that number was tried too often from your address");
+    else
+        refuse(s, from, m->conv, REFUSE_OFFLINE, "nobody has that number just now");
+}
+
+/* In the first shard. `place` counts where addresses do. */
+static void arrived(struct shard *s, const uint8_t *from,
+                    const struct addr_place *place, Control *m)
 {
     const Spoken *p = &m->body.spoken;
     uint64_t now = loop_now_ms(s->loop);
     if (s->numbers == NULL && (s->numbers = calloc(1, sizeof(*s->numbers))) == NULL)
         return;
     if (p->packet.size == 0) {
-        serve_giver(s, from, m);
+        serve_giver(s, from, place, m);
     } else if (!sodium_is_zero(m->peer, KEY_LEN)) { /* the giver's answer */
         struct number_asker who = asker_of(m->peer, m);
         if (numbers_may_answer(s->numbers, from, p->number, &who, now))
             say(s, who.taker, from, m);
     } else {
-        struct number_asker who = asker_of(from, m);
-        const uint8_t *giver = numbers_ask(s->numbers, p->number, &who, now);
-        if (giver != NULL)
-            say(s, giver, from, m);
-        else
-            refuse(s, from, m->conv, REFUSE_OFFLINE, "nobody has that number just now");
+        ask_giver(s, from, place, m);
     }
 }
 
@@ -100,7 +114,10 @@ void spoken_on_message(struct conn *c, Control *m)
 {
     struct shard *s = c->shard, *first = s->hub->shards[0];
     uint8_t buf[PROTO_FRAME_MAX];
-    conn_note_conv(c, m->conv);
+    const struct addr_place nowhere = {0};
+    const struct addr_place *place =
+        s->hub->config->no_address_limits ? &nowhere : &c->place;
+    conn_note_conv(c, m->conv, m->peer);
     if (m->body.spoken.packet.size == 0 && !may_have_number(c)) {
         refuse(s, c->node.key, m->conv, REFUSE_DENIED,
                "only a host of this broker may have a number");
@@ -111,13 +128,14 @@ void spoken_on_message(struct conn *c, Control *m)
         return;
     }
     if (first == s) {
-        arrived(s, c->node.key, m);
+        arrived(s, c->node.key, place, m);
         return;
     }
     int n = proto_encode_control(buf, sizeof(buf), m);
     struct mail *mail = n < 0 ? NULL : mail_new(MAIL_SPOKEN, buf, (size_t)n);
     if (mail != NULL) {
         memcpy(mail->from, c->node.key, KEY_LEN);
+        mail->place = *place;
         if (mailbox_post(first->mail, mail) == 0)
             return;
     }
@@ -129,5 +147,5 @@ void spoken_on_mail(struct shard *s, const struct mail *mail)
 {
     Control m;
     if (!s->stopping && proto_decode_control(&m, mail->bytes, mail->len) == 0)
-        arrived(s, mail->from, &m);
+        arrived(s, mail->from, &mail->place, &m);
 }

@@ -11,13 +11,14 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
         b->level = rate.burst;
         b->at_ms = now_ms;
     }
-    uint64_t gain = (now_ms - b->at_ms) * rate.per_s / 1000;
-    if (b->level + gain >= rate.burst) {
+    uint64_t gain = (now_ms - b->at_ms) * rate.per_s + b->part;
+    b->at_ms = now_ms;
+    if (b->level + gain / 1000 >= rate.burst) {
         b->level = rate.burst;
-        b->at_ms = now_ms;
-    } else if (gain > 0) { /* only whole tokens pass, the rest of the time stays */
-        b->level += (uint32_t)gain;
-        b->at_ms += gain * 1000 / rate.per_s;
+        b->part = 0;
+    } else { /* what is no whole token stays, however often anybody asks */
+        b->level += (uint32_t)(gain / 1000);
+        b->part = (uint32_t)(gain % 1000);
     }
     if (b->level < amount)
         return false;

@@ -54,6 +54,17 @@ enum {
      * long has as much on its way, and who tried most often would come through.
      */
     LIMIT_UNKNOWN_QUEUE_BYTES = 4096,
+    /*
+     * What a message costs on the line besides what is in it, for each packet that it
+     * takes: keys and fields of a Control 62, frame 4, TLS 22, TCP 32, IPv6 40, Ethernet
+     * 14; and how much of a message goes into one.
+     */
+    LIMIT_WIRE_BYTES = 176,
+    LIMIT_WIRE_EACH = 1280,
+    LIMIT_CONV_BYTES = 32768, /* a host's, in an approach, before they count in sum */
+    LIMIT_CONV_MS = 600000,   /* then the client must speak of it again */
+    LIMIT_CONVS = 128,        /* approaches of a connection; of one that no host has */
+    LIMIT_CONVS_NEW = 32,     /* answered: 40 bytes each */
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
@@ -110,13 +121,20 @@ struct bucket_rate {
  */
 #define LIMIT_RATE_KNOWN_SAY ((struct bucket_rate){32768, 65536})
 #define LIMIT_RATE_STRANGERS_SAY ((struct bucket_rate){4096, 16384})
-/* Bytes to one client in approaches that are not its own, as far as is known here. */
+/*
+ * Bytes on the line of one client, all its connections together (what goes to several
+ * counts for each): in approaches of which it has not spoken, of all hosts; in those of
+ * which it has, of one host, above what each approach may; of spoken codes.
+ */
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
+#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 65536})
+#define LIMIT_RATE_SPOKEN ((struct bucket_rate){2048, 16384})
 
 /* All zero is a full bucket. */
 struct bucket {
     uint64_t at_ms; /* when `level` was true; 0 before the first use */
     uint32_t level;
+    uint32_t part; /* thousandths of the next token */
 };
 
 /* Takes `amount` tokens, or none and returns false. `now_ms` never goes backwards. */

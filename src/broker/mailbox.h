@@ -35,11 +35,12 @@ struct mail {
     struct channel *channel; /* owned */
     int fd;                  /* owned; -1 for none */
     struct addr local;       /* MAIL_CHANNEL: where the device connected to */
-    struct addr_place place; /* MAIL_CHANNEL: counters of its address */
+    struct addr_place place; /* MAIL_CHANNEL, MAIL_SPOKEN: counters of its address */
     uint8_t to[KEY_LEN], from[KEY_LEN];
     bool to_host; /* MAIL_ROUTE: to the device as a host, else as a client */
     bool over;    /* MAIL_ROUTE: an introduction above its address's share */
     bool badged;  /* MAIL_ROUTE: an introduction that showed a badge for that host */
+    bool own;     /* MAIL_ROUTE: what the broker itself says of `from` */
     uint8_t ticket[TICKET_LEN];
     size_t len;
     uint8_t bytes[]; /* MAIL_ROUTE */

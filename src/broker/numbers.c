@@ -6,7 +6,10 @@
 #include "core/rng.h"
 #include "core/spoken.h"
 
-enum { DRAWS = 24 }; /* in each range, before the next larger one */
+enum {
+    DRAWS = 24, /* in each range, before the next larger one */
+    HOLDERS = 1024
+};
 
 static bool is_open(const struct number *x, uint64_t now_ms)
 {
@@ -39,12 +42,53 @@ static unsigned draw(struct numbers *n, uint64_t seed, uint64_t now_ms)
     return 0;
 }
 
-/* A free one; else the giver's own oldest, if it has as many as it may; else the oldest
- * of all. */
-static struct number *place_for(struct numbers *n, const uint8_t *giver,
-                                uint64_t now_ms)
+/* How many each block of addresses has; what counts alike is counted together. */
+struct holdings {
+    uint16_t count[ADDR_LEVELS][HOLDERS];
+};
+
+static void hold(struct holdings *h, const struct addr_place *p)
 {
-    struct number *oldest = &n->list[0], *own = NULL, *unused = NULL;
+    for (unsigned i = 0; i < p->levels; i++)
+        h->count[i][p->slot[i] % HOLDERS]++;
+}
+
+/* As addr_limits_weight: a block's count by a quarter of it, and so on. */
+static unsigned weight(const struct holdings *h, const struct addr_place *p)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < p->levels; i++) {
+        unsigned all = h->count[i][p->slot[i] % HOLDERS] >> 2 * i;
+        most = all > most ? all : most;
+    }
+    return most;
+}
+
+/* All are taken: the oldest of the address with most, the newcomer's counted. */
+static struct number *place_of_most(struct numbers *n, const struct addr_place *from)
+{
+    struct holdings h = {0};
+    struct number *worst = NULL;
+    unsigned most = 0;
+    hold(&h, from);
+    for (size_t i = 0; i < NUMBERS_MAX; i++)
+        hold(&h, &n->list[i].from);
+    for (size_t i = 0; i < NUMBERS_MAX; i++) {
+        struct number *x = &n->list[i];
+        unsigned has = weight(&h, &x->from);
+        if (worst == NULL || has > most || (has == most && x->at_ms < worst->at_ms)) {
+            worst = x;
+            most = has;
+        }
+    }
+    return worst;
+}
+
+/* The giver's own oldest, if it has as many as it may; else a free one, if any. */
+static struct number *place_for(struct numbers *n, const uint8_t *giver,
+                                const struct addr_place *from, uint64_t now_ms)
+{
+    struct number *own = NULL, *unused = NULL;
     unsigned owned = 0;
     for (size_t i = 0; i < NUMBERS_MAX; i++) {
         struct number *x = &n->list[i];
@@ -52,19 +96,20 @@ static struct number *place_for(struct numbers *n, const uint8_t *giver,
             unused = x;
             continue;
         }
-        if (x->at_ms < oldest->at_ms)
-            oldest = x;
         if (!is_of(x, giver))
             continue;
         owned++;
         if (own == NULL || x->at_ms < own->at_ms)
             own = x;
     }
-    return owned >= NUMBERS_EACH ? own : unused != NULL ? unused : oldest;
+    if (owned >= NUMBERS_EACH)
+        return own;
+    return unused != NULL ? unused : place_of_most(n, from);
 }
 
 unsigned numbers_take(struct numbers *n, const uint8_t giver[static KEY_LEN],
-                      unsigned wanted, uint64_t seed, uint64_t now_ms)
+                      const struct addr_place *from, unsigned wanted, uint64_t seed,
+                      uint64_t now_ms)
 {
     struct number *had =
         wanted > 0 && wanted <= SPOKEN_NUMBER_MAX ? find(n, wanted, now_ms) : NULL;
@@ -73,10 +118,10 @@ unsigned numbers_take(struct numbers *n, const uint8_t giver[static KEY_LEN],
         return wanted;
     }
     bool free_one = had == NULL && wanted > 0 && wanted <= SPOKEN_NUMBER_MAX;
-    struct number *place = place_for(n, giver, now_ms);
+    struct number *place = place_for(n, giver, from, now_ms);
     place->number = 0;
     unsigned number = free_one ? wanted : draw(n, seed, now_ms);
-    *place = (struct number){.number = number, .at_ms = now_ms};
+    *place = (struct number){.number = number, .at_ms = now_ms, .from = *from};
     memcpy(place->giver, giver, KEY_LEN);
     return number;
 }
@@ -89,15 +134,36 @@ void numbers_end(struct numbers *n, const uint8_t giver[static KEY_LEN],
             n->list[i].number = 0;
 }
 
+/* Too many tries came from there, or from the blocks around it. */
+static bool is_over(const struct number *x, const struct addr_place *from)
+{
+    unsigned known = x->tried < NUMBERS_TRIES ? x->tried : NUMBERS_TRIES;
+    for (unsigned level = 0; level < from->levels; level++) {
+        unsigned count = 0;
+        for (unsigned i = 0; i < known; i++)
+            count += x->tries[i].levels > level &&
+                     x->tries[i].slot[level] == from->slot[level];
+        if (count >= (unsigned)NUMBERS_TRIES_EACH << level)
+            return true;
+    }
+    return false;
+}
+
 const uint8_t *numbers_ask(struct numbers *n, unsigned number,
-                           const struct number_asker *who, uint64_t now_ms)
+                           const struct number_asker *who,
+                           const struct addr_place *from, uint64_t now_ms, bool *over)
 {
     struct number *x = number == 0 ? NULL : find(n, number, now_ms);
+    *over = false;
     if (x == NULL)
         return NULL;
     for (size_t i = 0; i < NUMBERS_ASKERS; i++)
         if (memcmp(&x->askers[i], who, sizeof(*who)) == 0)
             return x->giver;
+    *over = is_over(x, from);
+    if (*over)
+        return NULL;
+    x->tries[x->tried++ % NUMBERS_TRIES] = *from;
     x->askers[x->next++ % NUMBERS_ASKERS] = *who;
     return x->giver;
 }

@@ -271,8 +271,7 @@ int shard_open(struct shard *s, struct hub *hub, unsigned index, struct fault *f
     if (rc != 0)
         return rc;
     if (loop_open(&s->loop) != 0)
-        return fault_set(f, POSTERN_ERR_IO, "raise the limit of open files",
-                         "cannot start an event loop");
+        return fault_lack(f, POSTERN_ERR_LIMIT);
     s->loop_ready = true;
     timer_init(&s->sweep, s->loop, on_sweep, s);
     timer_init(&s->move, s->loop, on_move, s);

@@ -55,14 +55,29 @@ static int find_broker(struct spoken_code *c, const char *dir, struct fault *f)
     return err;
 }
 
+enum { CODE_MAX = 120 }; /* what is longer was meant as a link */
+
+static int no_code(struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_USAGE,
+                     "copy the whole link, which begins with postern://, or write the "
+                     "code as in 7-crossover-clockwork@meet.example.org",
+                     "this is not a Postern link, and no code");
+}
+
 /* What was given, or the link that stands behind a code. */
 static int settle_code(const char **text, char gift[static LINK_TEXT_LEN],
                        const char *dir, struct fault *f)
 {
     struct spoken_code c;
+    struct link l;
+    bool is_link = link_parse(&l, *text, NULL) == 0;
+    sodium_memzero(&l, sizeof(l));
+    if (is_link)
+        return 0;
     int err = spoken_parse(&c, *text, f);
     if (err == POSTERN_ERR_NOTFOUND)
-        return 0;
+        return strchr(*text, '/') != NULL || strlen(*text) > CODE_MAX ? 0 : no_code(f);
     if (err == 0 && c.host[0] == '\0')
         err = find_broker(&c, dir, f);
     if (err == 0) {

@@ -85,16 +85,24 @@ struct teller {
 static void tell_code(void *ctx, const struct spoken_code *c)
 {
     const struct teller *t = ctx;
-    char broker[LINK_HOST_LEN + 16];
+    char broker[LINK_HOST_LEN + 16], lasts[32];
     struct event e;
     bool v6 = strchr(c->host, ':') != NULL, usual = c->port == LINK_DEFAULT_PORT;
     int n = snprintf(broker, sizeof(broker), v6 ? "[%s]" : "%s", c->host);
     if (!usual)
         (void)snprintf(broker + n, sizeof(broker) - (size_t)n, ":%u", c->port);
+    bool hours = t->life_s % 3600 == 0, minutes = t->life_s % 60 == 0;
+    (void)snprintf(lasts, sizeof(lasts), "%lld %s",
+                   (long long)(t->life_s / (hours     ? 3600
+                                            : minutes ? 60
+                                                      : 1)),
+                   hours     ? "h"
+                   : minutes ? "min"
+                             : "s");
     event_begin(&e, "code");
     event_text(&e, "code", c->words);
     event_text(&e, "broker", broker);
-    event_int(&e, "minutes", (t->life_s + 59) / 60);
+    event_text(&e, "lasts", lasts);
     event_int(&e, "expires_s", t->in->expires_s);
     event_text(&e, "services", t->in->allowed[0] ? t->in->allowed : NULL);
     events_print(t->out, &e);

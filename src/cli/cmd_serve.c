@@ -261,6 +261,18 @@ static int check_file(struct options *file, const struct options *o, struct faul
     return rc;
 }
 
+/* They are stored together. */
+static int check_length(const struct options *file, struct fault *f)
+{
+    struct roster_settings *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return fault_lack(f, POSTERN_ERR_NOMEM);
+    int rc =
+        join_services(file->args, file->arg_count, s->services, sizeof(s->services), f);
+    free(s);
+    return rc;
+}
+
 int cmd_check(const struct options *o, struct events *out, struct fault *f)
 {
     struct options file;
@@ -271,6 +283,8 @@ int cmd_check(const struct options *o, struct events *out, struct fault *f)
         count = rc = check_file(&file, o, f);
     if (rc >= 0)
         rc = check(&file, &absent_s, f);
+    if (rc == 0)
+        rc = check_length(&file, f);
     event_begin(&e, "checked");
     event_text(&e, "file", o->args[0]);
     event_int(&e, "services", count);

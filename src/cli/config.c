@@ -11,14 +11,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
+#include "cli/link_text.h"
 #include "core/guess.h"
 #include "core/link.h"
 #include "host/agent_door.h"
 #include "host/certs.h"
+#include "host/serve.h"
 #include "host/service.h"
 #include "host/via.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/statedir.h"
 
 #define WHITE " \t\r"
 
@@ -30,6 +35,7 @@ struct config {
     const char *file;
     unsigned line;
     option_set had; /* options of the command line, and those of lines before */
+    bool checks;    /* it is only looked at */
     bool open;      /* others may read it */
     unsigned tls_lines[OPTION_LIST_MAX], command_line; /* where --tls* stood */
 };
@@ -85,6 +91,10 @@ static int check_value(struct config *c, size_t id, const char *value, struct fa
     struct addr at;
     if (id == OPT_ABSENT)
         return config_absent(&absent_s, value, f);
+    if (id == OPT_NAME)
+        return serve_check_name(value, f);
+    if (id == OPT_STATE && c->checks)
+        return statedir_check_place(value, f);
     if (id == OPT_AGENT)
         return agent_door_check(value, &at, f);
     if (id == OPT_TLS && v->count > 0)
@@ -94,18 +104,26 @@ static int check_value(struct config *c, size_t id, const char *value, struct fa
     return 0;
 }
 
-static int check_link(const struct config *c, const char *text, struct fault *f)
+/* What stands in a file is read once only, by who uses it: it may be a pipe. */
+static int check_link(const struct config *c, size_t id, const char *text,
+                      struct fault *f)
 {
     struct link l;
     struct addr a;
-    if (text[0] == '@' || addr_parse(&a, text) == 0 || addr_parse_ip(&a, text) == 0)
+    bool elsewhere = text[0] == '@' || strcmp(text, "-") == 0;
+    if ((elsewhere && (!c->checks || text[0] != '@')) || addr_parse(&a, text) == 0 ||
+        addr_parse_ip(&a, text) == 0)
         return 0;
-    if (c->open)
+    if (c->open && !elsewhere)
         log_warn(
             "%.200s can be read by other users, and line %u has a link: run 'chmod "
             "600 %.200s', or write @FILE",
             c->file, c->line, c->file);
-    return link_parse(&l, text, f);
+    int err = link_text_read(&l, text, f);
+    if (err == 0)
+        err = id == OPT_BROKER ? link_check_broker(&l, f) : via_check_link(&l, f);
+    sodium_memzero(&l, sizeof(l));
+    return err;
 }
 
 static int set_option(struct config *c, const char *name, const char *value,
@@ -129,7 +147,7 @@ static int set_option(struct config *c, const char *name, const char *value,
     if (row->type != OPTION_FLAG && row->type != OPTION_MAYBE && value[0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE, "write it behind", "'%s' needs a value",
                          name);
-    int err = row->type == OPTION_LINK ? check_link(c, value, f) : 0;
+    int err = row->type == OPTION_LINK ? check_link(c, id, value, f) : 0;
     if (err == 0)
         err = options_set(c->o, id, value, f);
     return err == 0 ? check_value(c, id, value, f) : err;
@@ -260,7 +278,7 @@ static int check_tls(struct config *c, struct access *a,
 int config_check(struct options *o, const struct command *command, const char *file,
                  struct access *a, const char *before, struct fault *f)
 {
-    struct config c = {.o = o, .command = command, .file = file};
+    struct config c = {.o = o, .command = command, .file = file, .checks = true};
     struct service_list published = {0};
     int err = read_config(&c, f);
     if (err != 0)

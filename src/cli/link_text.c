@@ -106,6 +106,18 @@ static int fetch(char text[static LINK_INPUT_MAX + 1], const char *given,
     return err;
 }
 
+int link_text_read(struct link *l, const char *given, struct fault *f)
+{
+    char text[LINK_INPUT_MAX + 1];
+    if (given[0] != '@' || given[1] == '\0')
+        return link_parse(l, given, f);
+    int err = fetch(text, given, f);
+    if (err == 0)
+        err = link_parse(l, text, f);
+    sodium_memzero(text, sizeof(text));
+    return err;
+}
+
 /* A copy that `o` owns; a link in it is written as it was made. NULL: no memory. */
 static const char *keep(struct options *o, const char *text)
 {

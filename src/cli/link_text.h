@@ -4,6 +4,7 @@
 #define POSTERN_CLI_LINK_TEXT_H
 
 #include "cli/options.h"
+#include "core/link.h"
 
 #define LINK_VARIABLE "POSTERN_LINK"
 
@@ -16,5 +17,7 @@
  */
 MUST_CHECK int link_text_settle(struct options *o, const struct command *c,
                                 struct fault *f);
+/* The link that `text` is, or that stands in the file that it names with '@'. */
+MUST_CHECK int link_text_read(struct link *l, const char *text, struct fault *f);
 
 #endif

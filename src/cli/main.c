@@ -99,9 +99,10 @@ static int run_command(const struct command *c, int argc, char **argv,
     if (err == 0 && o.values[OPT_HELP].given) {
         help_print_command(stdout, c);
     } else if (err == 0) {
-        log_set_level(o.values[OPT_VERBOSE].given ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
         if (o.values[OPT_CONFIG].given)
             err = config_read(&o, c, o.values[OPT_CONFIG].text, f);
+        out->json = out->json || o.values[OPT_JSON].given; /* a line of the file */
+        log_set_level(o.values[OPT_VERBOSE].given ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN);
         if (err == 0)
             err = link_text_settle(&o, c, f);
         if (err == 0)

@@ -44,8 +44,8 @@ struct entry {
     struct peer *peer;
     int64_t joined_s; /* as the book said */
     bool was_ready;
-    uint64_t
-        refused; /* our keys that its host has refused since: bit 0 is the newest */
+    uint64_t refused;     /* our keys that its host did since: bit 0 is the newest */
+    struct fault refusal; /* what it said of them */
 };
 
 struct client {
@@ -381,8 +381,11 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 {
     struct client *c = ctx;
     struct entry *e = entry_of(c, p);
-    if (f->code == POSTERN_ERR_DENIED && e != NULL && try_another_key(c, e))
-        return;
+    if (f->code == POSTERN_ERR_DENIED && e != NULL) {
+        f = client_keep_refusal(&e->refusal, f, e->refused != 0);
+        if (try_another_key(c, e))
+            return;
+    }
     fault_up(c, p, f, fatal, e != NULL && e->was_ready);
 }
 
@@ -391,9 +394,7 @@ static void on_heard(void *ctx, struct peer *p, unsigned silent_s)
     struct client *c = ctx;
     struct event e;
     char what[BOOK_NAME_LEN + 64];
-    event_begin(&e, "back");
-    event_text(&e, "peer", peer_name(p));
-    event_int(&e, "silent_s", silent_s);
+    client_back_event(&e, peer_name(p), silent_s);
     if (!c->config.quiet)
         events_print(c->config.out, &e);
     (void)snprintf(what, sizeof(what), "%.64s answers again, after %u s", peer_name(p),

@@ -30,6 +30,21 @@ void client_rejected_event(struct event *e, const char *peer, enum path_kind kin
     event_text(e, "reason", reason);
 }
 
+void client_back_event(struct event *e, const char *peer, unsigned silent_s)
+{
+    event_begin(e, "back");
+    event_text(e, "peer", peer);
+    event_int(e, "silent_s", silent_s);
+}
+
+const struct fault *client_keep_refusal(struct fault *kept, const struct fault *f,
+                                        bool again)
+{
+    if (!again || strstr(f->what, "was removed") != NULL)
+        *kept = *f;
+    return kept;
+}
+
 void client_relayed_event(struct event *e, const char *peer, enum path_kind kind,
                           const char *reason)
 {

@@ -664,7 +664,7 @@ const char *peer_reason(const struct peer *p, enum path_kind k,
     else if (used != NULL && used->kind != k &&
              ladder_selected_kind(peer_ladder(p)) == k) /* chosen, and being proven */
         (void)snprintf(buf, LADDER_REASON_LEN,
-                       "about to be used: an answer on it is awaited");
+                       "it works: used as soon as data was answered on it");
     else
         (void)approach_reason(tie_approach(p->tie), k, buf);
     return buf;

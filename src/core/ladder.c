@@ -660,7 +660,8 @@ const char *ladder_reason(const struct ladder *l, enum path_kind kind, uint64_t 
         else if (used != PATH_KIND_NONE)
             standby_words(l, kind, buf);
         else
-            (void)snprintf(buf, LADDER_REASON_LEN, "about to be used");
+            (void)snprintf(buf, LADDER_REASON_LEN,
+                           "it works: used as soon as data was answered");
         break;
     }
     return buf;

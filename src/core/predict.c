@@ -11,6 +11,27 @@ static bool is_symmetric(enum nat_mapping m)
            m == NAT_MAPPING_ADDRESS_DEPENDENT;
 }
 
+bool predict_presume(struct predict_side *own, struct predict_side *peer)
+{
+    if (own->mapping != NAT_MAPPING_ENDPOINT_INDEPENDENT ||
+        peer->mapping != NAT_MAPPING_ENDPOINT_INDEPENDENT)
+        return false;
+    if (own->doubtful)
+        own->mapping = NAT_MAPPING_ADDRESS_DEPENDENT;
+    if (peer->doubtful)
+        peer->mapping = NAT_MAPPING_ADDRESS_DEPENDENT;
+    return own->doubtful || peer->doubtful;
+}
+
+/* One of the two is what it seems, and nobody knows which: each does both parts. */
+static void plan_both(struct predict_plan *plan, const struct predict_side *peer)
+{
+    plan->hold = plan->sweep = true;
+    plan->sockets = PREDICT_DOUBTFUL_SOCKETS;
+    plan->near = peer->near;
+    plan->probes = peer->near.count > 0 ? peer->near.count : PREDICT_BIRTHDAY_PROBES;
+}
+
 bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
                   const struct predict_side *peer, const char **reason)
 {
@@ -22,6 +43,10 @@ bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
         return false;
     bool own_known = own->low_ports || own->near.count > 0;
     bool peer_known = peer->low_ports || peer->near.count > 0;
+    if (own_sym && own->doubtful && peer_sym && peer->doubtful) {
+        plan_both(plan, peer);
+        return true;
+    }
     if (own_sym && peer_sym && !(own_known && peer_known)) {
         *reason = own_known
                       ? "the other side may not bind ports below 1024"

@@ -28,6 +28,7 @@ enum {
     PREDICT_LOW_SOCKETS = 3,
     PREDICT_BIRTHDAY_SOCKETS = 256,
     PREDICT_BIRTHDAY_PROBES = 1024,
+    PREDICT_DOUBTFUL_SOCKETS = 128, /* of a side that opens mappings and sweeps */
     PREDICT_PORT_MIN = 1024,
     PREDICT_NEAR_MAX = 1024, /* ports of one neighbourhood that are tried */
     PREDICT_NEAR_SOCKETS = 48,
@@ -46,6 +47,7 @@ struct predict_side {
     enum nat_mapping mapping;
     bool low_ports; /* it may bind them */
     struct predict_near near;
+    bool doubtful; /* its mapping looks the same to one address, and keeps no ports */
 };
 
 /* A NAT that leaves low ports low has drawn it from a low one. */
@@ -56,6 +58,13 @@ static inline bool predict_is_low(uint16_t port)
 
 /* From the ports of one socket that were seen by different destinations. */
 struct predict_near predict_observe(const uint16_t *ports, size_t n);
+
+/*
+ * Two sides that seem easy and do not hear each other: what is doubtful is taken for
+ * address-dependent, as a NAT that keeps its port for one broker's address alone looks.
+ * False: nothing is doubtful.
+ */
+bool predict_presume(struct predict_side *own, struct predict_side *peer);
 
 struct predict_plan {
     bool hold;        /* opens `sockets` mappings towards the peer's known addresses */

@@ -24,9 +24,20 @@ static bool is_letter(char c)
     return lower(c) >= 'a' && lower(c) <= 'z';
 }
 
-static bool is_gap(char c)
+/* How long the mark is that stands there between two words: what people type who hear
+ * them, quotes around them, and the dashes that programs make of a hyphen. */
+static size_t gap_len(const char *at)
 {
-    return c == '-' || c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '_';
+    static const char *const dashes[] = {
+        "\xe2\x80\x90", "\xe2\x80\x91", "\xe2\x80\x92", "\xe2\x80\x93",
+        "\xe2\x80\x94", "\xe2\x80\x95", "\xe2\x88\x92", "\xc2\xa0",
+    };
+    if (*at != '\0' && strchr("-_.,:;+'\"\t\r\n ", *at) != NULL)
+        return 1;
+    for (size_t i = 0; i < sizeof(dashes) / sizeof(dashes[0]); i++)
+        if (strncmp(at, dashes[i], strlen(dashes[i])) == 0)
+            return strlen(dashes[i]);
+    return 0;
 }
 
 void spoken_make(struct spoken_code *c, unsigned number, const uint8_t random[static 2])
@@ -38,8 +49,8 @@ void spoken_make(struct spoken_code *c, unsigned number, const uint8_t random[st
 
 static const char *skip_gaps(const char *at)
 {
-    while (is_gap(*at))
-        at++;
+    for (size_t len; (len = gap_len(at)) > 0;)
+        at += len;
     return at;
 }
 
@@ -70,21 +81,22 @@ static int check_word(const char *word, const char *const *list, struct fault *f
                      "'%s' is no word that such a code has there", word);
 }
 
-/* "@meet.example.org:8443" */
+static const char advice[] = "write it as in 7-crossover-clockwork@meet.example.org";
+
+/* "@meet.example.org:8443", or "at" for the sign, as it is said */
 static int take_broker(struct spoken_code *c, const char *at, struct fault *f)
 {
-    static const char advice[] =
-        "write it as in 7-crossover-clockwork@meet.example.org";
     c->port = LINK_DEFAULT_PORT;
     at = skip_gaps(at);
     if (*at == '\0')
         return 0;
-    if (*at != '@')
+    bool said = lower(at[0]) == 'a' && lower(at[1]) == 't' && gap_len(at + 2) > 0;
+    if (*at != '@' && !said)
         return fault_set(f, POSTERN_ERR_USAGE, advice,
                          "behind the two words of the code stands '%.40s'", at);
-    at = skip_gaps(at + 1);
+    at = skip_gaps(at + (said ? 2 : 1));
     struct link l = {0};
-    size_t len = strcspn(at, " \t\r\n/");
+    size_t len = strcspn(at, " \t\r\n/'\",;");
     if (*skip_gaps(at + len) != '\0' || link_parse_address(&l, at, len) != 0)
         return fault_set(f, POSTERN_ERR_USAGE, advice,
                          "'%.80s' is not the name of a broker", at);
@@ -93,17 +105,27 @@ static int take_broker(struct spoken_code *c, const char *at, struct fault *f)
     return 0;
 }
 
+/* A number, and then no two words. */
+static int formless(struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "this is no code: that is a number from 1 to %d, and two words",
+                     SPOKEN_NUMBER_MAX);
+}
+
 int spoken_parse(struct spoken_code *c, const char *text, struct fault *f)
 {
     char one[WORD_LEN], two[WORD_LEN];
     const char *at = skip_gaps(text);
     *c = (struct spoken_code){0};
+    if (*at < '0' || *at > '9')
+        return POSTERN_ERR_NOTFOUND;
     for (; *at >= '0' && *at <= '9' && c->number <= SPOKEN_NUMBER_MAX; at++)
         c->number = c->number * 10 + (unsigned)(*at - '0');
-    if (c->number == 0 || c->number > SPOKEN_NUMBER_MAX || !is_gap(*at) ||
-        (at = take_word(one, at)) == NULL || !is_gap(*at) ||
+    if (c->number == 0 || c->number > SPOKEN_NUMBER_MAX ||
+        (at = take_word(one, at)) == NULL || gap_len(at) == 0 ||
         (at = take_word(two, at)) == NULL)
-        return POSTERN_ERR_NOTFOUND;
+        return formless(f);
     int rc = check_word(one, spoken_long_words, f);
     if (rc == 0)
         rc = check_word(two, spoken_short_words, f);

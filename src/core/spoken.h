@@ -40,8 +40,9 @@ struct spoken_code {
 void spoken_make(struct spoken_code *c, unsigned number,
                  const uint8_t random[static 2]);
 /*
- * As people write what they heard: capital letters, blanks for hyphens.
- * POSTERN_ERR_NOTFOUND: it does not look like a code at all, and may be something else.
+ * As people write what they heard: capital letters; blanks, points, commas, long dashes
+ * or, behind the number, nothing for hyphens; "at" for the sign; quotes around it.
+ * POSTERN_ERR_NOTFOUND: it begins with no number, so it is something else.
  * POSTERN_ERR_USAGE: it does, and `f` says what is wrong with it.
  */
 MUST_CHECK int spoken_parse(struct spoken_code *c, const char *text, struct fault *f);

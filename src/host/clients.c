@@ -69,7 +69,7 @@ static unsigned judge(struct clients *cs, const uint8_t *key, const Offer *o,
             sodium_memzero(&invite, sizeof(invite));
             return 0;
         }
-        *reason = "the invite has expired or was used already";
+        *reason = INVITE_IS_USED;
         return REFUSE_EXPIRED;
     }
     if (roster_is_revoked(cs->host->roster, key)) {

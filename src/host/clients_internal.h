@@ -8,6 +8,8 @@
 #include "host/service_streams.h"
 #include "session/tie.h"
 
+#define INVITE_IS_USED "the invite has expired or was used already"
+
 enum {
     CLIENTS_MAX = 4096,
     SESSIONS_PER_DEVICE_MAX = 256, /* then the longest silent goes */

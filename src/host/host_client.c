@@ -31,8 +31,15 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
         return access_is_open(c->host->access);
     if (roster_client_find(c->host->roster, peer, NULL) == 0)
         return true;
-    return c->has_invite && roster_invite_find(c->host->roster, c->invite_id,
-                                               statedir_now_s(), &invite) == 0;
+    bool good = c->has_invite && roster_invite_find(c->host->roster, c->invite_id,
+                                                    statedir_now_s(), &invite) == 0;
+    if (!good) /* what was good as it introduced itself has changed since */
+        session_deny(tie_session(c->tie),
+                     c->has_invite ? INVITE_IS_USED
+                     : roster_is_revoked(c->host->roster, peer)
+                         ? "this device was removed by the host"
+                         : "this device is not on the host's list");
+    return good;
 }
 
 /* `spent`: it is the answer to an invite that gave nothing. */
@@ -126,7 +133,7 @@ static void tell_joined(struct host_client *c)
 static void deny_join(struct host_client *c, int rc, const struct fault *f)
 {
     if (rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) {
-        send_denied(c, REFUSE_EXPIRED, "the invite has expired or was used already");
+        send_denied(c, REFUSE_EXPIRED, INVITE_IS_USED);
     } else if (rc == POSTERN_ERR_DENIED) {
         send_denied(c, REFUSE_EXPIRED, "the invite does not let this device in");
     } else {

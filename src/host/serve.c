@@ -415,6 +415,14 @@ static int load_services(struct serve *s, struct fault *f)
     return 0;
 }
 
+int serve_check_name(const char *name, struct fault *f)
+{
+    if (strlen(name) < ROSTER_NAME_LEN)
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
+                     "the name is too long");
+}
+
 static void default_name(char name[static ROSTER_NAME_LEN])
 {
     char host[256] = "";
@@ -467,9 +475,8 @@ static int load_settings(struct serve *s, struct link *broker, struct fault *f)
         rc = via_check_tls(c->tls, c->tls_count, c->tls_command, f);
     if (rc != 0)
         return rc;
-    if (c->name != NULL && strlen(c->name) >= ROSTER_NAME_LEN)
-        return fault_set(f, POSTERN_ERR_USAGE, "use at most 63 characters",
-                         "the name is too long");
+    if (c->name != NULL && (rc = serve_check_name(c->name, f)) != 0)
+        return rc;
     if (s->host.settings.name[0] != '\0')
         dns_label(s->host.settings.name, s->named_before, sizeof(s->named_before));
     if (c->name != NULL)

@@ -42,6 +42,8 @@ struct serve_config {
     void *ctx;
 };
 
+/* 0, or what is wrong with `name` as a host's. */
+MUST_CHECK int serve_check_name(const char *name, struct fault *f);
 /* Runs until a signal to stop (io/stop.h). 0, or a negative error with `f` filled. */
 MUST_CHECK int serve_run(const struct serve_config *c, struct fault *f);
 

@@ -45,6 +45,15 @@ int via_check_tls(const char *const *texts, size_t n, const char *command,
         "a host behind an agent ends no TLS: browsers come in at the agent");
 }
 
+int via_check_link(const struct link *l, struct fault *f)
+{
+    if (l->type != LINK_INVITE)
+        return 0; /* a broker's may be an older agent's */
+    return fault_set(f, POSTERN_ERR_USAGE,
+                     "an invite is for 'postern join'; --via needs the agent's link",
+                     "this link is an invite, not an agent's");
+}
+
 int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
              struct fault *f)
 {
@@ -66,11 +75,8 @@ int via_load(struct roster *r, const char *via, struct link *agent, bool *known,
         (void)roster_fault(r, rc, f);
     if (rc != 0)
         return rc;
-    if (agent->type == LINK_INVITE)
-        return fault_set(
-            f, POSTERN_ERR_USAGE,
-            "an invite is for 'postern join'; --via needs the agent's link",
-            "this link is an invite, not an agent's");
+    if ((rc = via_check_link(agent, f)) != 0)
+        return rc;
     lan_place(agent, place);
     link_format(agent, text);
     *known = lan_agent_find(r, place, stored) == 0 && strcmp(stored, text) == 0;

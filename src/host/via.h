@@ -20,6 +20,8 @@ struct roster;
  */
 MUST_CHECK int via_load(struct roster *r, const char *via, struct link *agent,
                         bool *known, struct fault *f);
+/* 0, or why that link, is no agent's. */
+MUST_CHECK int via_check_link(const struct link *l, struct fault *f);
 /*
  * --tls and --tls-command of such a host: its services are asked for by name at the
  * agent, which ends TLS itself. Of that only `none` is taken.

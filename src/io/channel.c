@@ -571,6 +571,12 @@ bool channel_is_stuck(const struct channel *c)
     return tcp_read_facts(c->fd, &f) == 0 && f.retransmits > 0;
 }
 
+void channel_insist(struct channel *c)
+{
+    enum { ROUND_TRIPS = 3 };
+    tcp_send_again_within(c->fd, ROUND_TRIPS * channel_rtt_us(c) / 1000);
+}
+
 uint32_t channel_silent_ms(const struct channel *c)
 {
     struct tcp_facts f;

@@ -121,6 +121,11 @@ uint32_t channel_min_rtt_us(const struct channel *c);
  * or forgotten.
  */
 bool channel_is_stuck(const struct channel *c);
+/*
+ * Somebody waits for what is sent from now on: it is sent again each second, or each
+ * three round trips, and not in pauses that double for ever.
+ */
+void channel_insist(struct channel *c);
 
 /* For so long nothing came from the other end's machine, acknowledgements included. */
 uint32_t channel_silent_ms(const struct channel *c);

@@ -53,7 +53,7 @@ static const struct event_words event_table[] = {
     {"back",     "{peer} answers again, after {silent_s} s"},
     {"invite",   "{link}"},
     {"code",     "On the other machine: postern join {code}@{broker}\n"
-                 "Good for {minutes} minutes and three tries[, for {services} only]; waiting for it ..."},
+                 "Good for {lasts} and three tries[, for {services} only]; waiting for it ..."},
     {"given",    "the other side has it and joins now"},
     {"revoked",  "revoked {name} ({key})[; {sessions} live session(s) ended]"},
     {"key",      "{key}[  {state}]"},

@@ -5,12 +5,16 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 enum {
     SPARE = 8,    /* so many a whole step needs; what it took it has given back */
     USUAL = 8192, /* where the kernel does not say */
+    THREADS = 4,  /* of the loop's pool, which ends the program where it has no room */
+    THREAD_STACK = 8 << 20, /* where no limit says it */
+    THREAD_MORE = 1 << 20,  /* what a thread takes besides */
 };
 
 bool lack_of_descriptors(void)
@@ -49,12 +53,38 @@ void descriptors_allow(size_t wanted)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
+bool lack_of_threads(void)
+{
+    struct rlimit all, stack;
+    if (getrlimit(RLIMIT_AS, &all) != 0 || all.rlim_cur == RLIM_INFINITY ||
+        getrlimit(RLIMIT_STACK, &stack) != 0)
+        return false;
+    size_t each = stack.rlim_cur == RLIM_INFINITY ? THREAD_STACK : stack.rlim_cur;
+    size_t len = (size_t)THREADS * (each + THREAD_MORE);
+    void *at = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        return true;
+    (void)munmap(at, len);
+    return false;
+}
+
+static int out_of_memory(struct fault *f, int code)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_AS, &r) != 0 || r.rlim_cur == RLIM_INFINITY)
+        return fault_set(f, code, "free some memory", "out of memory");
+    return fault_set(f, code,
+                     "raise the limit of the address space (ulimit -v, or LimitAS)",
+                     "out of memory: this program may map %llu KB, stacks included",
+                     (unsigned long long)r.rlim_cur / 1024);
+}
+
 int fault_lack(struct fault *f, int code)
 {
     struct rlimit r;
     bool by_system = errno == ENFILE;
     if (errno != EMFILE && errno != ENFILE && !lack_of_descriptors())
-        return fault_set(f, code, "free some memory", "out of memory");
+        return out_of_memory(f, code);
     if (by_system || getrlimit(RLIMIT_NOFILE, &r) != 0)
         return fault_set(f, POSTERN_ERR_LIMIT,
                          "end other programs, or raise fs.file-max",

@@ -17,6 +17,9 @@
 int fault_lack(struct fault *f, int code);
 /* True when this process can open hardly any more files. */
 bool lack_of_descriptors(void);
+/* True when the limit of this process's address space leaves no room for the threads
+ * that a loop may start. */
+bool lack_of_threads(void);
 /* How many descriptors this process may have open at once, and how many it has: the
  * lowest free number, or -1 where there is none. */
 size_t descriptors_max(void);

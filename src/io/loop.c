@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "io/clock.h"
+#include "io/lack.h"
 #include "io/loop_uv.h"
 
 struct loop {
@@ -122,7 +123,7 @@ static void on_fine(void *ctx, int events)
 
 int loop_open(struct loop **out)
 {
-    struct loop *l = calloc(1, sizeof(*l));
+    struct loop *l = lack_of_threads() ? NULL : calloc(1, sizeof(*l));
     if (l == NULL)
         return POSTERN_ERR_NOMEM;
     if (uv_loop_init(&l->uv) != 0) {

@@ -22,11 +22,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/clock.h"
+#include "io/log.h"
 #include "io/loop.h"
+#include "io/ready.h"
 #include "io/sockaddr.h"
 #include "io/work.h"
 
-enum { ALONE_AFTER_MS = 500 };
+enum {
+    ALONE_AFTER_MS = 500,
+    TELL_MS = 1000, /* who waits without a loop hears for what */
+};
 
 /* What a thread of its own finds; goes through the pipe in one piece. */
 struct finding {
@@ -121,16 +127,58 @@ static void look_up(const struct job *j, struct finding *f)
     freeaddrinfo(list);
 }
 
+/* ------------------------------------------------------------------ without a loop */
+
+struct asked {
+    const char *host;
+    struct addrinfo *list;
+    int status;
+    int done; /* a flag: raised when there is an answer */
+};
+
+static void *run_asked(void *arg)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM};
+    struct asked *a = arg;
+    a->status = getaddrinfo(a->host, NULL, &hints, &a->list);
+    ready_flag_raise(a->done);
+    return NULL;
+}
+
+/* In a thread, so that somebody is left to say what is waited for. */
+static bool ask_beside(struct asked *a)
+{
+    struct ready answer = {.fd = a->done, .wanted = WATCH_READ};
+    uint64_t until_us = clock_us() + TELL_MS * 1000ull, now_us;
+    sigset_t all, before;
+    pthread_t thread;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&thread, NULL, run_asked, a);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return false;
+    while (rc <= 0 && (now_us = clock_us()) < until_us)
+        rc = ready_wait(&answer, 1, (int)((until_us - now_us) / 1000) + 1);
+    if (rc <= 0)
+        log_warn("waiting: the resolver is asked for %.100s", a->host);
+    (void)pthread_join(thread, NULL);
+    return true;
+}
+
 int resolve_now(const char *host, uint16_t port, struct addr out[static RESOLVE_MAX],
                 const char **why)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM}, *list = NULL;
-    int status = getaddrinfo(host, NULL, &hints, &list);
-    *why = gai_strerror(status);
-    if (status != 0)
-        return error_of(status);
-    size_t n = collect(out, list, port);
-    freeaddrinfo(list);
+    struct asked a = {.host = host, .done = ready_flag_open()};
+    if (a.done < 0 || !ask_beside(&a))
+        (void)run_asked(&a);
+    if (a.done >= 0)
+        (void)close(a.done);
+    *why = gai_strerror(a.status);
+    if (a.status != 0)
+        return error_of(a.status);
+    size_t n = collect(out, a.list, port);
+    freeaddrinfo(a.list);
     return (int)n;
 }
 

@@ -43,8 +43,8 @@ MUST_CHECK int resolve_start_apart(struct resolve **out, struct loop *loop,
 void resolve_cancel(struct resolve *r);
 
 /*
- * The same at once, for a program's start: waits for the resolver. How many there are,
- * or an error and `*why` of it, static.
+ * The same at once, for a program's start: waits for the resolver, and says so after a
+ * second. How many there are, or an error and `*why` of it, static.
  */
 MUST_CHECK int resolve_now(const char *host, uint16_t port,
                            struct addr out[static RESOLVE_MAX], const char **why);

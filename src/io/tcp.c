@@ -121,6 +121,13 @@ void tcp_give_up_after(int fd, int ms)
     set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, ms);
 }
 
+void tcp_send_again_within(int fd, unsigned ms)
+{
+    enum { RTO_MAX_MS = 44, LEAST_MS = 1000, MOST_MS = 120000 }; /* TCP_RTO_MAX_MS */
+    unsigned within = ms > LEAST_MS ? ms : LEAST_MS;
+    set(fd, IPPROTO_TCP, RTO_MAX_MS, (int)(within < MOST_MS ? within : MOST_MS));
+}
+
 void tcp_segment_max(int fd, int bytes)
 {
     set(fd, IPPROTO_TCP, TCP_MAXSEG, bytes);

@@ -52,6 +52,9 @@ void tcp_ack_at_once(int fd);
 void tcp_unsent_max(int fd, int bytes);
 /* Ends the connection when the other end acknowledged nothing for so long. */
 void tcp_give_up_after(int fd, int ms);
+/* Pauses between what is sent again double up to that, and not below a second; kernels
+ * before 6.15 double on. */
+void tcp_send_again_within(int fd, unsigned ms);
 /* Before the connect: larger segments are neither sent nor asked for. */
 void tcp_segment_max(int fd, int bytes);
 

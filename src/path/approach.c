@@ -671,6 +671,14 @@ int approach_new_host(struct approach **out, const struct approach_config *c,
     return 0;
 }
 
+/* What its host still says by it is nothing for this device's line. */
+static void say_done(struct approach *a)
+{
+    Control m = {.which_body = Control_done_tag};
+    if (a->lead != NULL && uplink_is_up(a->config.uplink) && send_control(a, &m) != 0)
+        log_debug("the broker was not told that an approach is over");
+}
+
 void approach_free(struct approach *a)
 {
     if (a == NULL || a->freed)
@@ -680,6 +688,7 @@ void approach_free(struct approach *a)
         return;
     }
     a->freed = true;
+    say_done(a);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++)
         if (a->kinds[k] != NULL)
             kind_table[k]->stop(a->kinds[k]);

@@ -7,8 +7,14 @@ enum {
     TRIES = 5,
     RTO_MS = 250, /* doubles (RFC 8489 section 6.2.1, with a shorter start) */
     BLOCKED_AFTER = 4,
-    FAIR_TRIES = 2 /* when another has answered */
+    FAIR_TRIES = 2, /* when another has answered */
+    SECOND_TRIES = 3
 };
+
+static bool is_over(const struct binding *b)
+{
+    return b->done || b->tries >= (b->follows ? SECOND_TRIES : TRIES);
+}
 
 static void add(struct reflexive *r, unsigned sock, const struct addr *server,
                 struct udp *const sockets[], uint64_t now_ms)
@@ -24,9 +30,10 @@ static void add(struct reflexive *r, unsigned sock, const struct addr *server,
 }
 
 void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
-                     struct udp *const sockets[], uint64_t now_ms)
+                     bool maps, struct udp *const sockets[], uint64_t now_ms)
 {
     r->count = 0;
+    r->maps = maps;
     for (size_t i = 0; i < n; i++)
         add(r, servers[i].family == ADDR_V6 ? 1 : 0, &servers[i], sockets, now_ms);
 }
@@ -37,8 +44,7 @@ void reflexive_send(struct reflexive *r, struct approach *a,
     uint8_t buf[STUN_MESSAGE_MAX];
     for (unsigned i = 0; i < r->count; i++) {
         struct binding *b = &r->bindings[i];
-        if (b->done || b->tries >= TRIES || now_ms < b->due_ms ||
-            sockets[b->sock] == NULL)
+        if (is_over(b) || now_ms < b->due_ms || sockets[b->sock] == NULL)
             continue;
         int n = stun_build_marked_request(buf, sizeof(buf), b->txid);
         if (n > 0 && target_may_ask(a, &b->server, 1)) {
@@ -51,12 +57,36 @@ void reflexive_send(struct reflexive *r, struct approach *a,
     }
 }
 
+/*
+ * The same address and another port, and another address: what the NAT shows to each
+ * tells its mapping. An address in another kind of network says nothing of it.
+ */
+static void follow(struct reflexive *r, const struct binding *b,
+                   const struct addr *other, struct udp *const sockets[],
+                   uint64_t now_ms)
+{
+    struct addr second = b->server, third = *other;
+    unsigned sock = b->sock, before = r->count;
+    bool known = other->family != b->server.family ||
+                 addr_scope_of(other) != addr_scope_of(&b->server);
+    for (unsigned i = 0; i < r->count; i++)
+        known = known || (r->bindings[i].sock == sock &&
+                          addr_ip_equal(&r->bindings[i].server, other));
+    third.port = b->server.port;
+    second.port = other->port;
+    add(r, sock, &second, sockets, now_ms);
+    if (!known)
+        add(r, sock, &third, sockets, now_ms);
+    for (unsigned i = before; i < r->count; i++)
+        r->bindings[i].follows = true;
+}
+
 uint64_t reflexive_deadline_ms(const struct reflexive *r)
 {
     uint64_t at = UINT64_MAX;
     for (unsigned i = 0; i < r->count; i++) {
         const struct binding *b = &r->bindings[i];
-        if (!b->done && b->tries < TRIES && b->due_ms < at)
+        if (!is_over(b) && b->due_ms < at)
             at = b->due_ms;
     }
     return at;
@@ -78,12 +108,10 @@ bool reflexive_on_packet(struct reflexive *r, struct approach *a, unsigned sock,
         b->mapped = m.mapped;
         target_answered(a, from);
         target_seen(a, &m.mapped, m.has_mark ? m.mark : NULL);
-        if (m.other.family != ADDR_NONE && sock != REFLEXIVE_SAMPLE) {
-            /* The same address, another port: shows the mapping. */
-            struct addr second = b->server;
-            second.port = m.other.port;
-            add(r, sock, &second, sockets, now_ms);
-        }
+        if (m.other.family != ADDR_NONE && sock != REFLEXIVE_SAMPLE && r->maps &&
+            !b->follows)
+            follow(r, &(struct binding){.sock = sock, .server = b->server}, &m.other,
+                   sockets, now_ms);
         return true;
     }
     return false;
@@ -130,7 +158,7 @@ bool reflexive_is_changed(const struct reflexive *r, uint16_t port)
 static bool waits(const struct reflexive *r, unsigned tries)
 {
     for (unsigned i = 0; i < r->count; i++)
-        if (!r->bindings[i].done && !r->bindings[i].stranded &&
+        if (!is_over(&r->bindings[i]) && !r->bindings[i].stranded &&
             r->bindings[i].tries < tries)
             return true;
     return false;
@@ -149,23 +177,56 @@ bool reflexive_is_worth_waiting(const struct reflexive *r)
     return waits(r, answered ? FAIR_TRIES + 1 : TRIES);
 }
 
+/* The first that answered our IPv4 socket. A server on this side of the NAT says
+ * nothing about it: only those of one scope are held against each other. */
+static const struct binding *first_done(const struct reflexive *r)
+{
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->bindings[i].done && r->bindings[i].sock == 0)
+            return &r->bindings[i];
+    return NULL;
+}
+
+static bool is_comparable(const struct binding *first, const struct binding *b)
+{
+    return b->sock == 0 && b != first &&
+           addr_scope_of(&first->server) == addr_scope_of(&b->server);
+}
+
+bool reflexive_is_one_sided(const struct reflexive *r)
+{
+    const struct binding *first = first_done(r);
+    for (unsigned i = 0; i < r->count && first != NULL; i++)
+        if (is_comparable(first, &r->bindings[i]) && r->bindings[i].done &&
+            !addr_ip_equal(&first->server, &r->bindings[i].server))
+            return false;
+    return first != NULL;
+}
+
 enum nat_mapping reflexive_mapping(const struct reflexive *r)
 {
-    const struct binding *first = NULL;
-    for (unsigned i = 0; i < r->count; i++) {
+    const struct binding *first = first_done(r);
+    enum nat_mapping mapping = NAT_MAPPING_UNKNOWN;
+    bool may_change = false;
+    for (unsigned i = 0; i < r->count && first != NULL; i++) {
         const struct binding *b = &r->bindings[i];
-        if (!b->done || b->sock != 0)
+        if (!is_comparable(first, b))
             continue;
-        /* A server on this side of the NAT says nothing about it. */
-        if (first != NULL && addr_scope_of(&first->server) != addr_scope_of(&b->server))
-            continue;
-        if (first != NULL)
-            return addr_equal(&first->mapped, &b->mapped)
-                       ? NAT_MAPPING_ENDPOINT_INDEPENDENT
-                       : NAT_MAPPING_ADDRESS_PORT_DEPENDENT;
-        first = b;
+        bool elsewhere = !addr_ip_equal(&first->server, &b->server);
+        if (!b->done) {
+            may_change = may_change || (elsewhere && !is_over(b) && !b->stranded);
+        } else if (addr_equal(&first->mapped, &b->mapped)) {
+            if (mapping == NAT_MAPPING_UNKNOWN)
+                mapping = NAT_MAPPING_ENDPOINT_INDEPENDENT;
+        } else if (!elsewhere) {
+            return NAT_MAPPING_ADDRESS_PORT_DEPENDENT;
+        } else {
+            mapping = NAT_MAPPING_ADDRESS_DEPENDENT;
+        }
     }
-    return NAT_MAPPING_UNKNOWN;
+    return mapping == NAT_MAPPING_ENDPOINT_INDEPENDENT && may_change
+               ? NAT_MAPPING_UNKNOWN
+               : mapping;
 }
 
 unsigned reflexive_asked(const struct reflexive *r)

@@ -27,19 +27,22 @@ struct binding {
     struct addr mapped; /* the answer */
     bool done;
     unsigned left; /* requests that this machine let out */
+    bool follows;  /* another answer named this server */
     bool stranded; /* the latest did not leave: asked again, but not waited for */
 };
 
 struct reflexive {
+    bool maps; /* asks also the servers that an answer names, which shows the mapping */
     struct binding bindings[REFLEXIVE_MAX];
     unsigned count;
 };
 
 /* `sockets` below: of each family, and the sample where it is asked from. */
 
-/* Forgets what was; asks each of the `n` servers from the socket of its family. */
+/* Forgets what was; asks each of the `n` servers from the socket of its family; with
+ * `maps` also what their answers name: the second port and the second address. */
 void reflexive_begin(struct reflexive *r, const struct addr *servers, size_t n,
-                     struct udp *const sockets[], uint64_t now_ms);
+                     bool maps, struct udp *const sockets[], uint64_t now_ms);
 /* Sends what is due, as far as the approach may. */
 void reflexive_send(struct reflexive *r, struct approach *a,
                     struct udp *const sockets[], uint64_t now_ms);
@@ -67,8 +70,11 @@ bool reflexive_waits(const struct reflexive *r);
 /* So may one that is worth waiting for: once a server has answered, what was asked
  * twice in vain (a family whose packets get lost, a closed second port) is not. */
 bool reflexive_is_worth_waiting(const struct reflexive *r);
-/* What the answers together say about this side's NAT (RFC 5780 section 4.3). */
+/* What the answers together say about this side's NAT (RFC 5780 section 4.3); unknown
+ * as long as a second address may still answer. */
 enum nat_mapping reflexive_mapping(const struct reflexive *r);
+/* Only one address has answered: its mapping may depend on addresses all the same. */
+bool reflexive_is_one_sided(const struct reflexive *r);
 /* Requests that left. */
 unsigned reflexive_asked(const struct reflexive *r);
 enum punch_udp reflexive_udp(const struct reflexive *r);

@@ -182,8 +182,9 @@ bool target_may_be_swept(struct approach *a, const struct addr *to)
     if (!is_vouched(a, to))
         return false;
     switch (addr_scope_of(to)) {
-    case ADDR_SCOPE_GLOBAL:
-        return !is_local_use(to);
+    case ADDR_SCOPE_GLOBAL: /* in a network of its own they are as good as any */
+        return !is_local_use(to) ||
+               is_local_use(uplink_broker_addr(approach_config_of(a)->uplink));
     case ADDR_SCOPE_PRIVATE:
         return broker_is_private(a);
     default:

@@ -386,7 +386,7 @@ static void gather(struct meet *m)
         (void)open_socket(u, i, &any);
     }
     size_t n = uplink_stun(meet_config(m)->uplink, servers);
-    reflexive_begin(&u->reflexive, servers, n, u->sockets, now_ms(u));
+    reflexive_begin(&u->reflexive, servers, n, false, u->sockets, now_ms(u));
     timer_start(&u->asking, 0);
 }
 

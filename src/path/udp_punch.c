@@ -35,6 +35,7 @@ enum {
     SAMPLE_TRIES = 3, /* then it counts for nothing */
     BINDINGS_FRESH_MS = 3000,
     PREDICTION_LOOK_MS = 500, /* whether it is over */
+    PRESUME_MS = 1000,        /* and three round trips, of checks in vain */
 };
 
 /*
@@ -88,11 +89,12 @@ struct udp_punch {
         Candidate candidates[sizeof(((Offer *)NULL)->candidates) / sizeof(Candidate)];
         pb_size_t count;
         uint32_t generation, mapping, filtering;
-        bool low_ports, complete;
+        bool low_ports, complete, doubtful;
     } told;              /* by the peer's newest Offer, for a new round */
     uint32_t generation; /* of the round before */
     struct predict *predict;
     enum prediction prediction;
+    uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
     unsigned predicted;   /* packets of this round's */
     char predict_why[96]; /* why prediction was not tried though it was needed */
@@ -187,7 +189,7 @@ static void bindings_begin(struct udp_punch *u)
     struct addr servers[UPLINK_STUN_MAX];
     size_t n = uplink_stun(approach_config_of(u->approach)->uplink, servers);
     u->bindings_ms = now_ms(u);
-    reflexive_begin(&u->reflexive, servers, n, u->sockets, u->bindings_ms);
+    reflexive_begin(&u->reflexive, servers, n, true, u->sockets, u->bindings_ms);
     sample_close(u);
     if (u->low == LOW_ASKED)
         u->low = LOW_UNKNOWN;
@@ -229,12 +231,26 @@ static void look_at_sample(struct udp_punch *u)
     approach_offer_soon(u->approach);
 }
 
+static bool is_symmetric(enum nat_mapping m)
+{
+    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
+           m == NAT_MAPPING_ADDRESS_DEPENDENT;
+}
+
 /* What is told and planned on: once it is known whether with low ports or without. */
 static enum nat_mapping own_mapping(const struct udp_punch *u)
 {
     enum nat_mapping m = reflexive_mapping(&u->reflexive);
     bool asks = u->low == LOW_UNKNOWN || u->low == LOW_ASKED;
-    return m == NAT_MAPPING_ADDRESS_PORT_DEPENDENT && asks ? NAT_MAPPING_UNKNOWN : m;
+    return is_symmetric(m) && asks ? NAT_MAPPING_UNKNOWN : m;
+}
+
+/* One that keeps ports goes through even if it gives each address its own. */
+static bool own_doubtful(const struct udp_punch *u)
+{
+    return own_mapping(u) == NAT_MAPPING_ENDPOINT_INDEPENDENT &&
+           reflexive_is_one_sided(&u->reflexive) &&
+           reflexive_is_changed(&u->reflexive, u->locals[0].port);
 }
 
 /* Whether the broker's STUN answered the peer, as its Offer shows. */
@@ -416,7 +432,7 @@ static const struct predict_events predict_events = {make, may, pace, send_known
 
 static bool may_use_low_ports(const struct udp_punch *u)
 {
-    return own_mapping(u) == NAT_MAPPING_ADDRESS_PORT_DEPENDENT && u->low == LOW_MAY;
+    return is_symmetric(own_mapping(u)) && u->low == LOW_MAY;
 }
 
 /* What the outside has seen of our socket, and what the peer told of its own. */
@@ -463,6 +479,16 @@ static void say_why(struct udp_punch *u, const char *why)
     (void)snprintf(u->predict_why, sizeof(u->predict_why), "%s", why);
 }
 
+/* Both sides wait about as long: since each knows what the other's NAT seems to be. */
+static bool is_time_to_presume(struct udp_punch *u)
+{
+    uint64_t now = now_ms(u);
+    if (u->presume_ms == 0)
+        u->presume_ms =
+            now + PRESUME_MS + 3ull * approach_rtt_hint_us(u->approach) / 1000;
+    return now >= u->presume_ms;
+}
+
 /*
  * True when prediction would help and this side can do its part; with the words when it
  * would help and may not begin (yet).
@@ -471,13 +497,16 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
                   struct addr targets[static PREDICT_TARGETS_MAX], size_t *n)
 {
     const char *why = NULL;
-    struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u)};
+    struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u),
+                               own_doubtful(u)};
     struct predict_side peer = {(enum nat_mapping)u->told.mapping, u->told.low_ports,
-                                peer_near(u)};
+                                peer_near(u), u->told.doubtful};
     if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN ||
         u->peer == PEER_OLD) /* our Offer of this round brings the peer's */
         return false;
     u->predict_why[0] = '\0';
+    if (predict_presume(&own, &peer) && !is_time_to_presume(u))
+        return false;
     if (!predict_plan(plan, &own, &peer, &why)) {
         u->prediction = PREDICT_DONE;
         if (why != NULL)
@@ -640,6 +669,7 @@ static void start(void *k)
     predict_end(u); /* of a round that this one cuts short */
     drop_adopted(u);
     u->prediction = PREDICT_OPEN;
+    u->presume_ms = 0;
     u->predicted = 0;
     if (u->low != LOW_FAILED)
         u->low = LOW_UNKNOWN;
@@ -698,9 +728,8 @@ static void report(struct udp_punch *u)
     }
     if (punch_state(u->punch) == PUNCH_FAILED && u->stage != TOLD && !predicts(u)) {
         STATE_GO(stage_next, u->stage, TOLD);
-        bool peer_symmetric = u->told.mapping == NAT_MAPPING_ADDRESS_PORT_DEPENDENT ||
-                              u->told.mapping == NAT_MAPPING_ADDRESS_DEPENDENT;
-        if (u->prediction == PREDICT_LOW && !peer_symmetric)
+        if (u->prediction == PREDICT_LOW &&
+            !is_symmetric((enum nat_mapping)u->told.mapping))
             u->low = LOW_FAILED;
         else if (u->low == LOW_FAILED)
             u->low = LOW_UNKNOWN;
@@ -823,6 +852,7 @@ static void fill_offer(void *k, Offer *o)
     o->generation = punch_generation(u->punch);
     o->mapping = own_mapping(u);
     o->low_ports = may_use_low_ports(u);
+    o->doubtful = own_doubtful(u);
     size_t n = netmon_candidates(own, 10, loopback_peer(u));
     for (size_t i = 0; i < n; i++) {
         unsigned sock = own[i].family == ADDR_V6 ? 1 : 0;
@@ -848,6 +878,7 @@ static void keep_told(struct udp_punch *u, const Offer *o)
     u->told.filtering = o->filtering;
     u->told.low_ports = o->low_ports;
     u->told.complete = o->complete;
+    u->told.doubtful = o->doubtful;
     u->peer = PEER_KNOWN;
 }
 
@@ -858,6 +889,7 @@ static void hear(struct udp_punch *u, bool renewed)
         if (u->stage == TOLD)
             STATE_GO(stage_next, u->stage, CHECKING);
         u->prediction = PREDICT_OPEN;
+        u->presume_ms = 0;
         predict_end(u); /* it aims at ports that the peer has left */
         drop_adopted(u);
         /* The NAT may have changed with the network, but not where the peer answers

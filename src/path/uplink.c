@@ -51,26 +51,7 @@ enum {
     CARRY_COST_MIN = 512, /* a message costs as much as its bytes */
 };
 
-static const struct backoff_policy backoff_policy = {
-    .first_ms = 200, .max_ms = 15000, .health_ms = 20000};
-/* Somebody must change something first; when he has, it works again in seconds. */
-static const struct backoff_policy backoff_policy_fatal = {
-    .first_ms = 2000, .max_ms = 10000, .health_ms = 20000};
-
-/*
- * Where nothing listens a broker is restarted, most often: what is asked there costs
- * next to nothing, so pauses are short as long as it is not away for long, and then
- * grow with that time. Half of a pause is chance: ten thousand come spread out.
- */
-enum { REFUSED_PAUSE_MS = 1000, REFUSED_SHARE = 30 }; /* of the time that it is away */
-/* One that ends often is a handshake each time, so longer; but not for one that was
- * restarted some times. */
-enum { ENDED_PAUSE_MS = 4000 };
 #define SETTLES_MAX_MS 15000u /* longer nobody is believed */
-
-/* No broker answers, but another program: a network's login page, most often. */
-#define STRANGER_US 600000000u /* so long it is tried often */
-enum { STRANGER_PAUSE_MS = 3000 };
 
 #define REPLACED_HEALTH_US 1800000000u /* then the other is forgotten */
 #define REPLACED_MAX 4
@@ -122,44 +103,33 @@ void uplink_drop_lines(struct uplink *u)
     u->pinging = false;
 }
 
-static unsigned refused_max_ms(const struct uplink *u)
+static enum comeback_why why_down(const struct uplink *u, const struct fault *why,
+                                  bool fatal)
 {
-    uint64_t ms = (clock_us() - u->down_us) / 1000 / REFUSED_SHARE;
-    uint64_t least_ms = ms > REFUSED_PAUSE_MS ? ms : REFUSED_PAUSE_MS;
-    return (unsigned)(least_ms < backoff_policy.max_ms ? least_ms
-                                                       : backoff_policy.max_ms);
-}
-
-/* Whoever logs in at the network's page wants to get on at once. */
-static unsigned cap_pause_ms(struct uplink *u, const struct fault *why, unsigned ms)
-{
-    uint64_t now_us = clock_us();
-    unsigned most_ms = UINT_MAX; /* none but the policy's */
     bool was_up = u->state == UPLINK_UP;
-    if (why->code == POSTERN_ERR_REFUSED)
-        most_ms = refused_max_ms(u);
-    else if (why->code == POSTERN_ERR_RESET && !was_up)
-        most_ms = 2 * refused_max_ms(u); /* a proxy before it; or it is overrun */
-    else if (was_up &&
-             (why->code == POSTERN_ERR_RESET || why->code == POSTERN_ERR_CLOSED))
-        most_ms = ENDED_PAUSE_MS;
-    if (why->code == POSTERN_ERR_PROTO) {
-        if (u->stranger_us == 0)
-            u->stranger_us = now_us;
-        if (now_us - u->stranger_us <= STRANGER_US)
-            most_ms = STRANGER_PAUSE_MS;
+    if (fatal)
+        return COMEBACK_FATAL;
+    switch (why->code) {
+    case POSTERN_ERR_REFUSED:
+        return COMEBACK_REFUSED;
+    case POSTERN_ERR_UNREACHABLE:
+        return COMEBACK_DARK;
+    case POSTERN_ERR_RESET:
+        return was_up ? COMEBACK_ENDED : COMEBACK_TURNED;
+    case POSTERN_ERR_CLOSED:
+        return was_up ? COMEBACK_ENDED : COMEBACK_OTHER;
+    case POSTERN_ERR_PROTO:
+        return COMEBACK_STRANGER;
+    default:
+        return COMEBACK_OTHER;
     }
-    return ms <= most_ms ? ms : backoff_jitter_ms(&u->backoff, most_ms);
 }
 
 static unsigned pause_ms(struct uplink *u, const struct fault *why, bool fatal)
 {
     uint64_t now_us = clock_us();
-    if (u->down_us == 0)
-        u->down_us = now_us;
     unsigned ms =
-        backoff_on_down(fatal ? &u->fatal_backoff : &u->backoff, now_us / 1000);
-    ms = cap_pause_ms(u, why, ms);
+        comeback_on_down(&u->comeback, why_down(u, why, fatal), now_us / 1000);
     if (ms < u->retry_floor_ms)
         ms = u->retry_floor_ms;
     u->floor_us = now_us + u->retry_floor_ms * 1000ull;
@@ -363,6 +333,9 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     if (reached.family != ADDR_NONE && w->stun_count > 0) {
         reached.port = (uint16_t)w->stun[0].port;
         add_stun(u, &reached);
+        reached.port = (uint16_t)w->stun_second;
+        if (reached.port != 0) /* a network may let nothing through to the first */
+            add_stun(u, &reached);
     }
     if (addr_from_bytes(&u->seen, w->seen_ip.bytes, w->seen_ip.size, w->seen_port) != 0)
         u->seen = (struct addr){0};
@@ -405,19 +378,17 @@ static void on_welcome(struct line *l, const Welcome *w)
     timer_stop(&l->timer);
     u->state = UPLINK_UP;
     u->up_us = u->heard_us = clock_us();
-    u->spoke_us = u->said_us = u->down_us = 0;
+    u->spoke_us = u->said_us = 0;
     u->yields = 0;
-    backoff_on_up(&u->backoff, clock_us() / 1000);
-    backoff_on_up(&u->fatal_backoff, clock_us() / 1000);
     u->pinging = false;
     u->doubted = u->stranger = false;
-    u->stranger_us = 0;
     u->doubtful = (struct addr){0};
     u->fault = (struct fault){0};
     u->broker_addr = (struct addr){0};
     if (!u->proxied)
         u->broker_addr = l->remote;
     take_welcome(u, w);
+    comeback_on_up(&u->comeback, w->settles_ms > 0, clock_us() / 1000);
     keepalive_init(&u->keep, true, 0, clock_us());
     if (u->config.host)
         keepalive_bound(&u->keep, uplink_is_watched(u) ? KEEPALIVE_HOST_US
@@ -669,7 +640,7 @@ static void arm_fresh(struct uplink *u)
         uplink_line_is_connected(u->line) || uplink_line_is_connected(u->beside);
     unsigned ms = (connected ? FRESH_WELCOME_MS : FRESH_CONNECT_MS) + late_ms(u, 2);
     if (u->fresh < FRESH_MAX)
-        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, ms + ms / 4));
+        uplink_set_timer(u, backoff_jitter_ms(&u->comeback.backoff, ms + ms / 4));
     else
         timer_stop(&u->timer);
 }
@@ -702,8 +673,7 @@ int uplink_open(struct uplink **out, const struct uplink_config *c)
     u->config = *c;
     uint64_t seed;
     randombytes_buf(&seed, sizeof(seed));
-    backoff_init(&u->backoff, &backoff_policy, seed);
-    backoff_init(&u->fatal_backoff, &backoff_policy_fatal, seed);
+    comeback_init(&u->comeback, seed, clock_us() / 1000);
     if (c->state != NULL)
         u->known_count = last_good_load(c->state, c->broker.host, c->broker.port,
                                         u->known, UPLINK_KNOWN_MAX);
@@ -747,7 +717,7 @@ void uplink_hurry(struct uplink *u)
     uint64_t now_us = clock_us();
     if (u->state == UPLINK_WAITING && now_us - u->tried_us > HURRY_MIN_US &&
         now_us > u->floor_us && timer_due_in_ms(&u->timer) > UPLINK_HURRY_MS)
-        uplink_set_timer(u, backoff_jitter_ms(&u->backoff, UPLINK_HURRY_MS));
+        uplink_set_timer(u, backoff_jitter_ms(&u->comeback.backoff, UPLINK_HURRY_MS));
 }
 
 bool uplink_may_carry(struct uplink *u, size_t len)

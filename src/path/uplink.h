@@ -15,7 +15,7 @@
 #include "io/reach.h"
 #include "path/net.h"
 
-#define UPLINK_STUN_MAX 4
+#define UPLINK_STUN_MAX 5 /* those of Welcome, and the second port of the first */
 #define UPLINK_KNOWN_MAX 4
 
 struct uplink;

@@ -6,8 +6,8 @@
 #ifndef POSTERN_PATH_UPLINK_INTERNAL_H
 #define POSTERN_PATH_UPLINK_INTERNAL_H
 
-#include "core/backoff.h"
 #include "core/badge.h"
+#include "core/comeback.h"
 #include "core/keepalive.h"
 #include "io/channel.h"
 #include "io/loop.h"
@@ -51,16 +51,14 @@ struct uplink {
     struct addr doubtful; /* somebody answers there, but not our broker */
     bool doubted;         /* since the last pause */
     bool stranger;        /* and it is no broker at all */
-    uint64_t stranger_us; /* when the first such was met; 0: a broker was since */
     uint64_t
         crossed_us; /* a try that had said Hello was given up for another; 0: none */
-    struct backoff backoff, fatal_backoff;
+    struct comeback comeback;
     unsigned retry_floor_ms; /* the broker asked for it */
     uint64_t floor_us;       /* and nobody who waits changes that, until then */
     unsigned replaced;       /* times in a row that another took this one's place */
     unsigned yields;         /* tries left that leave that one in peace */
     uint64_t up_us;
-    uint64_t down_us; /* when it was found to be down; 0: it was not since it was up */
     uint64_t settled_us; /* the broker began anew, and hosts may come back until then */
     struct fault fault;  /* why it is down */
     bool fatal;

@@ -24,7 +24,7 @@ enum {
 /* When a ping was not answered for so long, a second connection is begun beside. */
 #define PATIENCE_KEEPALIVE_US 2500000u /* or four round trips */
 #define PATIENCE_SUSPECT_US 250000u    /* or four: something is wrong already */
-#define PATIENCE_WATCH_US 300000u      /* and two, for the answer of a kernel */
+#define PATIENCE_WATCH_US 150000u      /* and two, for the answer of a kernel */
 #define PATIENCE_CHANGE_US 100000u     /* or two: the network is another one */
 
 /*
@@ -224,8 +224,7 @@ static void address_gone(struct uplink *u)
 
 void uplink_kick(struct uplink *u)
 {
-    backoff_reset(&u->backoff);
-    backoff_reset(&u->fatal_backoff);
+    comeback_reset(&u->comeback);
     if (u->beside != NULL && !still_good(u->beside)) {
         uplink_line_free(u->beside);
         u->beside = NULL;

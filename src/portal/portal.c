@@ -322,7 +322,9 @@ static int start(void *ctx, struct broker *b, struct fault *f)
     if (rc == 0)
         rc = open_rooms(p, f);
     if (rc == 0 && pthread_create(&p->thread, NULL, run, p) != 0)
-        rc = fault_set(f, POSTERN_ERR_IO, "raise the limit of processes",
+        rc = fault_set(f, POSTERN_ERR_IO,
+                       "raise the limit of processes (ulimit -u), or of the address "
+                       "space (ulimit -v)",
                        "cannot start a thread");
     p->running = rc == 0;
     if (rc != 0)

@@ -170,7 +170,8 @@ struct session {
     struct list datagrams; /* struct datagram, to be sent */
     unsigned datagram_count;
     struct pending pending;
-    int fail_err; /* of one that has FAILED */
+    const char *denied; /* why the peer's key is, static; "": it is not */
+    int fail_err;       /* of one that has FAILED */
     char fail_why[128];
     uint64_t sent_bytes, received_bytes, heard_us, answered_us;
     uint64_t acked_bytes;    /* of streams */

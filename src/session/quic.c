@@ -221,8 +221,11 @@ static int verify_peer(gnutls_session_t tls)
     if (identity_peer_key(tls, key) == 0 && sodium_memcmp(key, s->peer, KEY_LEN) == 0 &&
         (s->is_client || s->events->authorize(s->ctx, key)))
         return 0;
-    session_fail(s, POSTERN_ERR_KEY,
-                 "the other device holds another key than expected");
+    if (s->denied[0] != '\0')
+        session_fail(s, POSTERN_ERR_DENIED, s->denied);
+    else
+        session_fail(s, POSTERN_ERR_KEY,
+                     "the other device holds another key than expected");
     return GNUTLS_E_CERTIFICATE_ERROR;
 }
 

@@ -91,11 +91,11 @@ static void on_read_error(struct session *s, int rc)
             !session_is_secure(s) || (e->type == NGTCP2_CCERR_TYPE_TRANSPORT &&
                                       e->error_code == NGTCP2_APPLICATION_ERROR);
         char why[128];
-        if (crypto)
-            (void)snprintf(why, sizeof(why), "the other device did not accept our key");
-        else if (e->reasonlen > 0)
+        if (e->reasonlen > 0)
             (void)snprintf(why, sizeof(why), "%.*s", (int)e->reasonlen,
                            (const char *)e->reason);
+        else if (crypto)
+            (void)snprintf(why, sizeof(why), "the other device did not accept our key");
         else if (early)
             (void)snprintf(why, sizeof(why), "it gave this session up before it stood");
         else
@@ -122,7 +122,8 @@ static void send_connection_error(struct session *s, int rc)
     ngtcp2_ccerr err;
     ngtcp2_path_storage_zero(&ps);
     if (rc == NGTCP2_ERR_CRYPTO)
-        ngtcp2_ccerr_set_tls_alert(&err, ngtcp2_conn_get_tls_alert(s->conn), NULL, 0);
+        ngtcp2_ccerr_set_tls_alert(&err, ngtcp2_conn_get_tls_alert(s->conn),
+                                   (const uint8_t *)s->denied, strlen(s->denied));
     else
         ngtcp2_ccerr_set_liberr(&err, rc, NULL, 0);
     ngtcp2_ssize n = ngtcp2_conn_write_connection_close(
@@ -241,6 +242,7 @@ static struct session *session_new(const struct session_config *c,
     s->env = c->env;
     s->events = c->events;
     s->ctx = c->ctx;
+    s->denied = "";
     memcpy(s->peer, peer, KEY_LEN);
     list_init(&s->paths);
     chain_init(&s->meta_in, &s->env->pool);
@@ -405,6 +407,12 @@ void session_keep_alive(struct session *s)
 {
     s->keeps_alive = true;
     session_touch(s);
+}
+
+void session_deny(struct session *s, const char *why)
+{
+    if (s != NULL)
+        s->denied = why;
 }
 
 int session_exporter(struct session *s, uint8_t out[static 32])

@@ -70,7 +70,8 @@ MUST_CHECK int session_env_init(struct session_env *env, struct loop *loop,
 void session_env_fini(struct session_env *env);
 
 struct session_events {
-    /* Host only, in the handshake: may the holder of this proven key come in? */
+    /* Host only, in the handshake: may the holder of this proven key come in? Where it
+     * may not, session_deny() says why. */
     bool (*authorize)(void *ctx, const uint8_t peer[static KEY_LEN]);
     /* The handshake is complete; streams may be opened. */
     void (*on_open)(void *ctx);
@@ -166,6 +167,9 @@ uint64_t session_answered_us(const struct session *s);
 uint64_t session_silent_since_us(const struct session *s);
 /* Sends one Meta message; bounded queue. */
 MUST_CHECK int session_send_meta(struct session *s, const Meta *m);
+/* In authorize(): the peer reads `why`, static, in place of words about keys. NULL is
+ * fine. */
+void session_deny(struct session *s, const char *why);
 /* 32 bytes that only these two devices know, unique to this session (RFC 8446 7.5). */
 MUST_CHECK int session_exporter(struct session *s, uint8_t out[static 32]);
 

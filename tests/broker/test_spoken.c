@@ -5,6 +5,8 @@
 
 #include <sodium.h>
 
+#include "broker/numbers.h"
+
 static struct rig rig;
 
 static int setup(void **state)
@@ -118,11 +120,36 @@ static void test_spoken_is_not_for_all(void **state)
     assert_int_equal(device_expect(host, Control_bye_tag).body.bye.code, BYE_PROTOCOL);
 }
 
+/* Who begins with all numbers from one address, with a key for each, ends no code. */
+static void test_one_address_uses_no_code_up(void **state)
+{
+    (void)state;
+    struct device *host = rig_join(&rig, true), *giver = rig_connect(&rig, host);
+    device_hello(giver, false, false);
+    (void)device_expect(giver, Control_welcome_tag);
+    unsigned number = number_for(giver, 0);
+    for (unsigned i = 0; i < 12; i++) {
+        struct device *taker = rig_join(&rig, false);
+        Control ask = spoken(NULL, number, "hello");
+        if (i >= NUMBERS_TRIES_EACH) {
+            assert_refused(taker, &ask, REFUSE_LIMIT);
+            continue;
+        }
+        device_send(taker, &ask);
+        (void)device_expect(giver, Control_spoken_tag);
+        ask.body.spoken.packet.size = 4; /* its next step is no other try */
+        device_send(taker, &ask);
+        (void)device_expect(giver, Control_spoken_tag);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_spoken, setup, teardown),
         cmocka_unit_test_setup_teardown(test_spoken_is_not_for_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_one_address_uses_no_code_up, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,6 +55,7 @@ PROFILES = {
     "full": {"mapping": _ENDPOINT, "filtering": _ENDPOINT},          # full cone
     "ar": {"mapping": _ENDPOINT, "filtering": _ADDRESS},             # address-restricted
     "prc": {"mapping": _ENDPOINT, "filtering": _PORT},               # port-restricted
+    "cone": {"mapping": _ENDPOINT, "filtering": _PORT, "ports": "random"},
     "adm": {"mapping": _ADDRESS, "filtering": _PORT, "ports": "random"},
     "sym": {"mapping": _PORT, "filtering": _PORT, "ports": "random"},
     "symseq": {"mapping": _PORT, "filtering": _PORT, "ports": "sequential"},
@@ -133,11 +134,7 @@ def must_be_direct(a, b):
     easy = [n.has("mapping", _ENDPOINT) for n in (a, b)]
     if a.has("no-udp") or b.has("no-udp"):
         return all(easy) and not (a.has("drops-syn") or b.has("drops-syn"))
-    if not any(easy):
-        return False
-    # Address-dependent mapping looks endpoint-independent to one server: not foreseen.
-    hard, other = (b, a) if easy[0] else (a, b)
-    return not (hard.has("mapping", _ADDRESS) and other.has("filtering", _PORT))
+    return any(easy)
 
 
 def nat(spec):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from .actors import HOST, Actor
+from .actors import HOST
 from .net import wait_until
 from .test_badinput import says
 
@@ -22,10 +22,9 @@ def write(path, text, mode=0o600):
 
 
 @pytest.fixture
-def here(programs, work):
-    actor = Actor(programs, None, os.path.join(work, "here"))
-    actor.file = os.path.join(work, "serve.conf")
-    return actor
+def here(here, work):
+    here.file = os.path.join(work, "serve.conf")
+    return here
 
 
 @pytest.mark.parametrize("text, words", [
@@ -46,7 +45,9 @@ def here(programs, work):
     ("absent 1s\n", "line 1: --absent does not take '1s'"),
     ("agent\nvia 192.0.2.1\n", "--via contradicts"),
     ("name a\0b\n", "is no file of options"),
-], ids=range(17))
+    ("name " + 73 * "a" + "\n", "line 1: the name is too long; use at most 63"),
+    ("# ours\nbroker postern://no\n", "line 2: "),
+], ids=range(19))
 def test_what_is_wrong_has_its_line(here, text, words):
     write(here.file, text)
     says(here.run("check", here.file, json=False), 2, words)
@@ -58,7 +59,8 @@ def test_what_is_wrong_has_its_line(here, text, words):
     ("tls other=/no/cert\n", "line 4: --tls: this host publishes no service 'other'"),
     ("tls web\n", "line 4: nothing says where the certificate comes from"),
     ("\ntls-command /no/such\n", "line 5: --tls-command is for no service"),
-], ids=range(4))
+    ("state /proc/version\n", "line 4: the state directory /proc/version is not a directory"),
+], ids=range(5))
 def test_what_serve_would_refuse_has_its_line(here, text, words):
     """Told by `check` with its line, where it was good; `serve` refuses it as it starts. Neither makes state."""
     write(here.file, f"broker {LINK}\nservice 23\nservice web=8080\n{text}")
@@ -66,6 +68,27 @@ def test_what_serve_would_refuse_has_its_line(here, text, words):
     assert not os.path.exists(here.state)
     done = here.run("serve", "--config", here.file, json=False)
     assert done.status in (1, 2) and words.split(": ", 1)[1] in done.stderr, done.stderr
+
+
+def test_a_link_elsewhere_is_read_too(here, work):
+    """By both; a broker's link that is another's, too."""
+    link = os.path.join(work, "link")
+    for text, words in ((None, f"the link cannot be read from {link}: No such file"), ("", "there is no link in"),
+                        ("postern://192.0.2.10:443/b/aa", "link")):
+        if text is not None:
+            write(link, text)
+        write(here.file, f"service 22\nbroker @{link}\n")
+        says(here.run("check", here.file, json=False), 2, f"line 2: {words}", "line 2: ")
+        done = here.run("serve", "--config", here.file, json=False)
+        assert done.status in (1, 2) and words in done.stderr, done.stderr
+    write(link, LINK)
+    assert here.run("check", here.file).status == 0
+
+
+def test_json_and_verbose_in_a_file(here):
+    write(here.file, f"json\nverbose\nbroker {LINK}\nservice nosuch=\n")
+    done = here.run("serve", "--config", here.file, json=False)
+    assert done.status == 2 and done.event("error")["what"].startswith(f"{here.file} line 4"), done.stdout
 
 
 def test_a_good_one(here, work):

@@ -9,18 +9,13 @@ import subprocess
 
 import pytest
 
-from .actors import HOST, Actor, postern
+from .actors import HOST, postern
 from .net import patience, wait_until
 from .test_away import DEAD_DNS, NAME, NO_BROKER, etc  # noqa: F401
 from .test_badinput import says
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
-
-
-@pytest.fixture
-def here(programs, work):
-    return Actor(programs, None, os.path.join(work, "here"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from .actors import HOST, wait_direct
+from .actors import BROKER_PORT, HOST, wait_direct
 from .conftest import full
 from .net import patience, wait_until
 from .test_dark import brighten, darken
@@ -24,6 +24,7 @@ TIMES = int(os.environ.get("POSTERN_FRESH", "3" if full() else "1"))
 EVERY_S, FOR_S = 0.2, 3.0
 BEFORE = 2          # begun just before the fault, where the host need not be idle
 LIMIT_S = 45
+HEALTH_S = (1, 4), (4, 9), (9, 14)    # from one death of a broker to the next
 MOST_S = 5          # under a host's router that forgets everything (docs/METHODS.md)
 
 
@@ -190,3 +191,69 @@ def test_a_fresh_command_under_a_fault(gate, fault, busy, loose, delay_ms):
     assert all(x[2] for x in took), took
     if fault == "host-flush":
         assert max(x[1] for x in took) < MOST_S * patience(), took
+
+
+def killed_again_and_again(g, times):
+    """The broker is gone for a second or so, back for some, and gone again; a command at
+    each kill, one halfway and one when it is back. What each took beyond that moment."""
+    took = []
+    for i in range(times):
+        fresh = Fresh(g)
+        g.broker_proc.kill()
+        killed = time.monotonic()
+        away = random.uniform(0.05, 1.5)
+        fresh.begin(killed)
+        time.sleep(away / 2)
+        fresh.begin(killed)
+        time.sleep(away / 2)
+        g.start_broker()
+        back = time.monotonic() - killed
+        fresh.begin(killed)
+        fresh.wait()
+        took += [(at, max(0.0, at + s - max(at, back)), whole, why)
+                 for at, s, whole, why in fresh.took]
+        time.sleep(random.uniform(*HEALTH_S[i % len(HEALTH_S)]))
+    return took
+
+
+def test_a_broker_that_is_killed_again_and_again(gate):
+    """Nobody pauses for long because it died before: each time it is a new one."""
+    g = scene(gate, False, 1, 0)
+    took = killed_again_and_again(g, max(5, 8 * (TIMES - 1)))
+    tell("broker killed again and again", took)
+    assert all(x[2] for x in took), took
+    assert max(x[1] for x in took) < 2.5 * patience(), took
+
+
+COUNTED = """table inet counted {{
+    chain out {{
+        type filter hook output priority 0;
+        ip daddr {address} tcp sport {port} meta length > 1200 counter
+    }}
+}}"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/sys/net/ipv4/tcp_rto_max_ms"),
+                    reason="kernels before 6.15 cannot be asked for it")
+def test_an_introduction_that_a_host_did_not_get_is_sent_again_each_second(gate):
+    """Its router may be back from one moment to the next, and then the broker's next packet
+    mends it: the eighth after 5.5 s, where pauses that double would make it 25 s."""
+    g = scene(gate, False, 1, 0)
+    g.topo.broker.nft(COUNTED.format(address=g.topo.sites["a"].public, port=BROKER_PORT))
+
+    def sent():
+        rules = g.topo.broker.run("nft", "list", "table", "inet", "counted")
+        return int(rules.split("packets ")[1].split()[0])
+
+    before = sent()
+    darken(g, "a")
+    fresh = Fresh(g)
+    fresh.begin(time.monotonic())
+    wait_until(lambda: sent() > before, 5, "the introduction is on its way")
+    begin = time.monotonic()
+    wait_until(lambda: sent() >= before + 8, 14, "it was sent again")
+    took = time.monotonic() - begin
+    brighten(g, "a")
+    fresh.wait()
+    assert took < 10, took
+    assert all(x[2] for x in fresh.took), fresh.took

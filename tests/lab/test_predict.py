@@ -6,6 +6,7 @@ import pytest
 
 from .actors import wait_direct
 from .net import patience, wait_until
+from .topology import BROKER
 from .test_tcp_kinds import move_bytes, start
 
 pytestmark = pytest.mark.postern
@@ -58,6 +59,36 @@ def test_random_ports_are_met_in_the_first_round(gate, host, client, wrapper):
     g.up_and_joined("7000")
     proc = g.connect("7000", None, "--paths", "udp-punch,relay")
     assert wait_direct(proc, 30)["elapsed_ms"] < 2500 * patience()
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+@pytest.mark.parametrize("host,client", [("user:adm", "user:prc"), ("user:prc", "user:adm"),
+                                         ("user:adm", "user:cone")])
+def test_address_dependent_mapping_is_not_taken_for_an_easy_one(gate, host, client, addresses):
+    """A broker's second address shows it; where there is none, checks in vain do."""
+    g = gate(host=f"{host},delay-ms=5", client=f"{client},delay-ms=5,seed=2")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker(*([] if addresses == 2 else ["--stun-alternate", f"{BROKER}:444"]))
+    g.start_host("7000")
+    g.join()
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    assert wait_direct(proc, 30)["elapsed_ms"] < (2000 if addresses == 2 else 4000) * patience()
+    move_bytes(g, proc)
+
+
+@pytest.mark.parametrize("site", ["a", "b"])
+def test_udp_443_blocked_and_others_free(gate, site):
+    """The second port answers for the first, which only one side's network blocks."""
+    g = gate(host="user:prc,delay-ms=5", client="user:prc,delay-ms=5,seed=2")
+    g.topo.inet.nft("table ip blocked {\n"
+                    "  chain pre { type filter hook prerouting priority -400;\n"
+                    f'    iifname "{site}" udp dport 443 drop\n'
+                    "  }\n}")
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    assert wait_direct(proc, 30)["elapsed_ms"] < 1000 * patience()
     move_bytes(g, proc)
 
 

@@ -58,6 +58,8 @@ struct side {
     uint64_t hoarded;
     unsigned resets;
     int close_err;
+    char close_why[128];
+    const char *deny; /* what the other side is told where it is not admitted */
     unsigned paths_told, dead_told;
     uint32_t rtt_us;
     uint64_t got, reset_code;
@@ -244,6 +246,8 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
 {
     struct side *s = ctx;
     assert_memory_equal(peer, s->world->client.key.pub, KEY_LEN);
+    if (!s->admit && s->deny != NULL)
+        session_deny(s->session, s->deny);
     return s->admit;
 }
 
@@ -292,6 +296,7 @@ static void on_close(void *ctx, int err, const char *why)
     (void)why;
     s->closed = true;
     s->close_err = err;
+    (void)snprintf(s->close_why, sizeof(s->close_why), "%s", why);
     if (s->leaves) {
         session_free(s->session);
         s->session = NULL;

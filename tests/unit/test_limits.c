@@ -99,11 +99,29 @@ static void test_addresses(void **state)
     free(l);
 }
 
+/* Whoever asks in vain gains nothing by it, whatever the rate. */
+static void test_exact_however_often_asked(void **state)
+{
+    static const uint32_t rates[] = {7, 20, 600, 1000, 1024, 8192, 131072};
+    (void)state;
+    for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+        struct bucket_rate r = {.per_s = rates[i], .burst = 2 * rates[i]};
+        struct bucket b = {0};
+        uint64_t got = 0;
+        uint32_t each = rates[i] / 7;
+        for (uint64_t now = 1; now <= 10001; now++)
+            for (int often = 0; often < 12; often++)
+                got += bucket_take(&b, r, now, each) ? each : 0;
+        assert_in_range(got, 12ull * rates[i] - each, 12ull * rates[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_burst_then_rate),
         cmocka_unit_test(test_fractions),
+        cmocka_unit_test(test_exact_however_often_asked),
         cmocka_unit_test(test_saves_no_more_than_burst),
         cmocka_unit_test(test_refused_takes_nothing),
         cmocka_unit_test(test_addresses),

@@ -47,6 +47,33 @@ static void test_roles(void **state)
     assert_non_null(why);
 }
 
+static void test_what_is_doubtful_is_taken_for_symmetric(void **state)
+{
+    struct predict_side doubtful = plain, own = plain, peer = plain;
+    struct predict_plan p;
+    const char *why;
+    (void)state;
+    doubtful.doubtful = true;
+    assert_false(predict_presume(&own, &peer));
+    own = doubtful;
+    peer = sym; /* known to be hard: nothing is to be presumed */
+    assert_false(predict_presume(&own, &peer));
+    assert_int_equal(own.mapping, NAT_MAPPING_ENDPOINT_INDEPENDENT);
+
+    peer = plain;
+    assert_true(predict_presume(&own, &peer));
+    assert_true(predict_plan(&p, &own, &peer, &why));
+    assert_true(p.hold && !p.sweep);
+    assert_true(predict_plan(&p, &peer, &own, &why));
+    assert_true(!p.hold && p.sweep && !p.all_sockets);
+
+    own = peer = doubtful;
+    assert_true(predict_presume(&own, &peer));
+    assert_true(predict_plan(&p, &own, &peer, &why));
+    assert_true(p.hold && p.sweep && !p.all_sockets);
+    assert_int_equal(p.sockets, PREDICT_DOUBTFUL_SOCKETS);
+}
+
 static void test_low_sweep_tries_each_port_once(void **state)
 {
     struct predict_plan p;
@@ -148,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_what_is_doubtful_is_taken_for_symmetric),
         cmocka_unit_test(test_low_sweep_tries_each_port_once),
         cmocka_unit_test(test_birthday_meets_as_often_as_stated),
         cmocka_unit_test(test_neighbourhood),

@@ -343,6 +343,15 @@ static void test_client_not_admitted(void **state)
     assert_int_equal(w->client.close_err, POSTERN_ERR_DENIED);
     assert_false(w->server.open);
     world_free(w);
+    w = world_new(0, 8);
+    w->server.admit = false;
+    w->server.deny = "the invite is used";
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.closed && w->server.closed);
+    assert_int_equal(w->client.close_err, POSTERN_ERR_DENIED);
+    assert_int_equal(w->server.close_err, POSTERN_ERR_DENIED);
+    assert_string_equal(w->client.close_why, w->server.deny);
+    world_free(w);
 }
 
 static void test_exporter_is_shared(void **state)

@@ -37,6 +37,14 @@ static void test_people_write_what_they_heard(void **state)
     assert_reads("7_CROSSOVER - clockwork@192.0.2.1", words, "192.0.2.1", 443);
     assert_reads("7-crossover-clockwork@[2001:db8::1]:444", words, "2001:db8::1", 444);
     assert_reads("9999-crossover-clockwork", "9999-crossover-clockwork", "", 443);
+    assert_reads("7.crossover.clockwork@h", words, "h", 443);
+    assert_reads("7, Crossover, Clockwork at h.example", words, "h.example", 443);
+    assert_reads("7crossover clockwork@h", words, "h", 443);
+    assert_reads("'7-crossover-clockwork@h'", words, "h", 443);
+    assert_reads("7\xe2\x80\x93"
+                 "crossover\xe2\x80\x94"
+                 "clockwork",
+                 words, "", 443);
 }
 
 static void assert_not(const char *text, int err, const char *what)
@@ -51,21 +59,19 @@ static void assert_not(const char *text, int err, const char *what)
 
 static void test_what_is_no_code(void **state)
 {
-    static const char *const none[] = {"",
-                                       "home",
-                                       "postern://h:1/i/aa",
-                                       "7",
-                                       "7-crossover",
-                                       "0-crossover-clockwork",
-                                       "10000-crossover-clockwork",
-                                       "99999999999999-crossover-clockwork",
-                                       "crossover-clockwork",
-                                       "-7-crossover-clockwork",
-                                       "22"};
+    static const char *const none[] = {"", "home", "postern://h:1/i/aa",
+                                       "crossover-clockwork"};
+    static const char *const formless[] = {"7",
+                                           "7-crossover",
+                                           "7-crossoverclockwork",
+                                           "0-crossover-clockwork",
+                                           "10000-crossover-clockwork",
+                                           "99999999999999-crossover-clockwork"};
     (void)state;
     for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
-        if (none[i][0] != '-')
-            assert_not(none[i], POSTERN_ERR_NOTFOUND, "");
+        assert_not(none[i], POSTERN_ERR_NOTFOUND, "");
+    for (size_t i = 0; i < sizeof(formless) / sizeof(formless[0]); i++)
+        assert_not(formless[i], POSTERN_ERR_USAGE, "this is no code");
     assert_not("7-crossovver-clockwork", POSTERN_ERR_USAGE, "'crossover'");
     assert_not("7-clockwork-crossover", POSTERN_ERR_USAGE, "'clockwork'");
     assert_not("7-crossover-clockwork-clockwork", POSTERN_ERR_USAGE, "behind");

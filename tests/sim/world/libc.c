@@ -465,6 +465,7 @@ static const struct {
     {IPPROTO_TCP, TCP_KEEPCNT, VSOCK_KEEP_COUNT},
     {IPPROTO_TCP, TCP_USER_TIMEOUT, VSOCK_GIVE_UP_MS},
     {IPPROTO_TCP, TCP_MAXSEG, VSOCK_SEGMENT_MAX},
+    {IPPROTO_TCP, 44, -1},      /* TCP_RTO_MAX_MS; as a kernel before 6.15 */
     {IPPROTO_UDP, UDP_GRO, -1}, /* each packet comes alone */
     {IPPROTO_UDP, UDP_SEGMENT, -1},
     {IPPROTO_IP, IP_TTL, VSOCK_TTL},

@@ -104,10 +104,12 @@ static void join(struct rig *r)
 
 static void start_broker(struct rig *r)
 {
-    program_start(&r->broker, r->town->broker, r->state[0],
-                  "broker --listen 0.0.0.0:443 --public meet.example --threads 2 %s %s",
-                  r->portal != NULL ? "--certificate" : "--no-portal",
-                  r->portal != NULL ? r->portal : "");
+    program_start(
+        &r->broker, r->town->broker, r->state[0],
+        "broker --listen 0.0.0.0:443 --public meet.example --threads 2 %s %s %s",
+        r->portal != NULL ? "--certificate" : "--no-portal",
+        r->portal != NULL ? r->portal : "",
+        r->one_address ? "--stun-alternate=203.0.113.10:444" : "");
     rig_await(r, &r->broker, "ready", "link", r->link, SECONDS(5));
 }
 
@@ -203,6 +205,7 @@ void rig_init(struct rig *r, const struct rig_config *c)
     memset(r, 0, sizeof(*r));
     r->seed = c->town.seed;
     r->portal = c->portal;
+    r->one_address = c->one_address;
     r->kernel_fds = count_kernel_fds();
     r->town = town_new(&c->town);
     if (c->on_town != NULL)

@@ -26,6 +26,7 @@ struct rig {
     char link[PROGRAM_FIELD];
     char used_invite[PROGRAM_FIELD]; /* the client's */
     const char *portal;              /* its certificate: the broker has one */
+    bool one_address;                /* the broker's STUN has no second one */
     unsigned crashes;
     /* The host is away, and about to be back; or NULL. */
     void (*on_away)(void *ctx);
@@ -36,6 +37,7 @@ struct rig {
 struct rig_config {
     struct town_config town;
     const char *portal;
+    bool one_address;
     /* Once there is a town, before any program runs; or NULL. */
     void (*on_town)(void *ctx, struct rig *r);
     void *ctx;

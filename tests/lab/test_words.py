@@ -1,0 +1,122 @@
+"""What newcomers read: each sentence says what holds, and what to do."""
+
+import os
+import time
+
+import pytest
+
+from .actors import HOST, Actor
+from .net import patience, wait_until
+from .test_away import DEAD_DNS, etc  # noqa: F401 (a fixture)
+from .test_badinput import says
+from .topology import BROKER, build_dir
+
+pytestmark = pytest.mark.postern
+
+
+@pytest.fixture
+def here(programs, work):
+    return Actor(programs, None, os.path.join(work, "here"))
+
+
+@pytest.fixture
+def served(gate):
+    g = gate(host="none", client="none")
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("peer=7000")
+    return g
+
+
+def test_who_is_late_for_an_invite_is_told_so(served):
+    """Several devices at once with one invite for one: one has it, and the others read that it is used."""
+    g = served
+    for round_ in range(6):
+        link = g.invite()
+        procs = [g.other_client(f"late-{round_}-{n}").start("join", link) for n in range(5)]
+        for p in procs:
+            p.wait(30)
+        words = [p.find("error")["what"] for p in procs if p.find("error")]
+        assert len(words) == 4, words
+        assert all("the invite has expired or was used already" in w for w in words), words
+
+
+@pytest.mark.parametrize("order", ["rotate-remove", "remove-rotate", "away", "twice"])
+def test_a_removed_device_reads_so_after_a_rotation(served, order):
+    """Whichever key it has by now, and whichever the host knew it by."""
+    g = served
+    g.join()
+    device = g.host.run("ls", "--devices").event("client")["name"]
+
+    def rotate():
+        assert g.client.run("keys", "rotate").status == 0
+
+    def remove():
+        assert g.host.run("revoke", device).status == 0
+
+    def use():
+        return g.client.run("nc", HOST, "7000", stdin=b"", json=False)
+    if order == "rotate-remove":
+        rotate()
+        assert use().status == 0
+        remove()
+    elif order == "remove-rotate":
+        remove()
+        rotate()
+    elif order == "away":
+        rotate()
+        remove()
+    else:
+        rotate()
+        assert use().status == 0
+        rotate()
+        remove()
+        rotate()
+    for _ in range(2):
+        says(use(), 1, "this device was removed by the host")
+
+
+def test_a_code_as_people_type_it(served):
+    g = served
+    proc = g.host.start("invite", "--code", "--expires", "65s")
+    told = proc.wait_event("code", 15)
+    assert told["lasts"] == "65 s", told
+    number, one, two = told["code"].split("-")
+    for text, words in ((f"{number} {one}@{BROKER}", "this is no code: that is a number"),
+                        (f"{one}-{two}@{BROKER}", "this is not a Postern link, and no code"),
+                        (f"{number}-{one}-{two}/{BROKER}", "behind the two words of the code stands")):
+        says(g.client.run("join", text, json=False), 2, words)
+    assert g.client.run("join", f"'{number}. {one.title()}, {two} at {BROKER}'").status == 0
+    assert proc.wait(10) == 0
+
+
+@pytest.mark.parametrize("time, words", [("5s", "Good for 5 s and"), ("90s", "Good for 90 s and"),
+                                         ("1h", "Good for 1 h and"), ("600s", "Good for 10 min and")])
+def test_how_long_a_code_is_good(served, time, words):
+    g = served
+    proc = g.programs.start(g.host.ns, "code", *g.host.wrapper, g.host.program, "invite", "--code", "--expires", time,
+                            env=g.host.env)
+    wait_until(lambda: words in proc.stdout, 15, words)
+    proc.terminate()
+
+
+@pytest.mark.skipif("asan" in build_dir(), reason="sanitizers map much")
+def test_little_room_for_threads_is_one_line(here, served):
+    """The loop's pool of threads would end the program without a word."""
+    g = served
+    g.join()
+    g.client.wrapper = ["prlimit", "--as=16000000"]
+    says(g.client.run("nc", HOST, "7000", stdin=b"", json=False), 1, "out of memory: this program may map 15625 KB")
+    says(g.client.run("ping", HOST, json=False), 1, "ulimit -v")
+
+
+def test_a_resolver_that_is_silent_is_spoken_of(served, etc):  # noqa: F811
+    """`serve web:8080` asks whether there is such a machine before anything else."""
+    g = served
+    etc(g.topo.host.ns, hosts="127.0.0.1 localhost\n", resolv_conf=DEAD_DNS)
+    proc = g.programs.start(g.host.ns, "serve", g.host.program, "serve", "--state", f"{g.work}/second",
+                            "--broker", g.link, "web:8080")
+    begin = time.monotonic()
+    wait_until(lambda: "waiting: the resolver is asked for web" in proc.stderr, 10, "a word of what it waits for")
+    assert time.monotonic() - begin < 2 * patience()
+    proc.kill()

@@ -1,0 +1,83 @@
+/* Of which approaches a client has spoken: whose, for how long, and how many. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "broker/convs.h"
+#include "broker/limits.h"
+
+static const uint8_t host[KEY_LEN] = {1}, other[KEY_LEN] = {2}, nobody[KEY_LEN];
+
+static const uint8_t *conv(unsigned n)
+{
+    static uint8_t bytes[CONV_LEN];
+    memcpy(bytes, &n, sizeof(n));
+    return bytes;
+}
+
+static void test_it_is_that_hosts_for_a_while(void **state)
+{
+    struct convs c = {0};
+    (void)state;
+    convs_note(&c, conv(0), host, 4, 1000); /* zeros are an approach like others */
+    assert_non_null(convs_asked(&c, conv(0), host, 1000));
+    assert_null(convs_asked(&c, conv(0), other, 1000));
+    assert_false(convs_has(&c, conv(0), other));
+    assert_null(convs_asked(&c, conv(0), host, 1000 + LIMIT_CONV_MS));
+    assert_true(convs_has(&c, conv(0), host)); /* it is still this connection's */
+    convs_note(&c, conv(0), host, 4, 2000 + LIMIT_CONV_MS);
+    assert_non_null(convs_asked(&c, conv(0), host, 2000 + LIMIT_CONV_MS));
+    convs_forget(&c, conv(0));
+    assert_false(convs_has(&c, conv(0), host));
+    convs_fini(&c);
+}
+
+static void test_speaking_again_refills_nothing(void **state)
+{
+    struct convs c = {0};
+    (void)state;
+    convs_note(&c, conv(1), host, 4, 1000);
+    assert_true(conv_take(convs_asked(&c, conv(1), host, 1000), LIMIT_CONV_BYTES));
+    convs_note(&c, conv(1), host, 4, 1001);
+    assert_false(conv_take(convs_asked(&c, conv(1), host, 1001), 1));
+    convs_fini(&c);
+}
+
+static void test_the_longest_unspoken_gives_way(void **state)
+{
+    struct convs c = {0};
+    (void)state;
+    for (unsigned i = 1; i <= 4; i++)
+        convs_note(&c, conv(i), host, 4, 1000 + i);
+    convs_note(&c, conv(1), host, 4, 1010);
+    convs_note(&c, conv(5), host, 4, 1011);
+    assert_int_equal(c.count, 4);
+    assert_true(convs_has(&c, conv(1), host));
+    assert_false(convs_has(&c, conv(2), host));
+    convs_fini(&c);
+}
+
+static void test_of_a_spoken_code_the_giver_is_unknown(void **state)
+{
+    struct convs c = {0};
+    (void)state;
+    convs_note(&c, conv(1), nobody, 4, 1000);
+    assert_true(convs_has(&c, conv(1), host)); /* its way here */
+    assert_null(convs_asked(&c, conv(1), host, 1000));
+    convs_fini(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_it_is_that_hosts_for_a_while),
+        cmocka_unit_test(test_speaking_again_refills_nothing),
+        cmocka_unit_test(test_the_longest_unspoken_gives_way),
+        cmocka_unit_test(test_of_a_spoken_code_the_giver_is_unknown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
