@@ -4,8 +4,10 @@
  * long packet. QUIC's repeats then leave in bundles again, and are lost again, while
  * whatever asks for the path goes singly and is answered.
  *
- * So the second packet of a bundle carries a witness: an empty DATAGRAM frame of 2
- * bytes, of which QUIC says whether its packet was acknowledged or lost. Where none was
+ * So one packet of a bundle carries a witness: a DATAGRAM frame, of which QUIC says
+ * whether its packet was acknowledged or lost. Before streams' bytes it is an empty one
+ * of 2 bytes; where datagrams are sent the first of them is it. Whether others leave
+ * with it is known later: one whose packet left alone says nothing. Where none was
  * acknowledged for max(0.15 s, 2 probe timeouts) and some were lost, or nothing is
  * acknowledged at all though the path answers what it was asked later, bundles are in
  * doubt: packets leave singly, which costs processor time and nothing else. But loss
@@ -62,6 +64,12 @@ static bool tries_now(const struct bundles *b, uint64_t now_ns)
     return b->most != 0 && b->trial == 0 && now_ns >= b->next_ns;
 }
 
+/* Did it leave with others? Of the latest only: later its place is another's. */
+static uint8_t *in_bundle(struct session *s, uint64_t witness)
+{
+    return &s->in_bundle[witness % SESSION_WITNESSES];
+}
+
 void bundle_begin(struct session *s)
 {
     struct bundles *b = of_path(s);
@@ -97,14 +105,19 @@ uint64_t bundle_witness(struct session *s, uint64_t now_ns)
         return 0;
     bool more = stream_is_any_ready(s) || !list_empty(&s->datagrams); /* to fill it */
     bool due = (more && now_ns >= b->left_ns + EVERY_NS) || b->missed > 0;
-    return due || tries_now(b, now_ns) ? ++s->witness : 0;
+    if (!due && !tries_now(b, now_ns))
+        return 0;
+    s->witness++;
+    *in_bundle(s, s->witness) = 0;
+    return s->witness;
 }
 
 void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL)
+    if (b == NULL || count < 2)
         return;
+    *in_bundle(s, witness) = 1;
     b->left_ns = now_ns;
     b->open++;
     if (b->most != 0 && count > b->most) {
@@ -150,7 +163,7 @@ static void try_later(struct session *s, struct bundles *b, uint64_t now_ns)
 void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL || witness <= b->first)
+    if (b == NULL || witness <= b->first || *in_bundle(s, witness) == 0)
         return;
     b->open -= b->open > 0;
     if (witness == b->trial) {
@@ -171,7 +184,7 @@ void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
 void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL || witness <= b->first)
+    if (b == NULL || witness <= b->first || *in_bundle(s, witness) == 0)
         return;
     b->open -= b->open > 0;
     if (witness == b->trial) {
@@ -229,9 +242,8 @@ void bundle_run(struct session *s, uint64_t now_ns)
     struct bundles *b = of_path(s);
     if (b == NULL || b->since_ns == 0)
         return;
-    if (!stall_is_waiting(s) && b->open == 0) {
-        b->since_ns = 0; /* what was lost came over otherwise */
-        b->missed = 0;
+    if (b->open == 0 && b->missed == 0) {
+        b->since_ns = 0;
     } else if (now_ns >= overdue_ns(s, b)) {
         decide(s, b, now_ns);
     }
