@@ -73,7 +73,7 @@ def test_bundles_are_swallowed_on_the_direct_path(gate, way, length, wire):
 @pytest.mark.parametrize("way", ["both", "up", "down"])
 def test_udp_goes_on_where_bundles_are_swallowed(gate, way, size):
     """Nothing else is in the session. Above a packet's size datagrams go on a stream; of
-    small ones, that nobody repeats, a fifth came through where bundles went on."""
+    small ones, that nobody repeats, a tenth to a third came through where bundles went on."""
     g = gate(host="masq", client="masq")
     g.host.start_peer("udp-server", 7001)
     g.up_and_joined("echo=udp:7001")
