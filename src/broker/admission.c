@@ -20,7 +20,7 @@ struct stranger {
 
 /* Of one host to one client. */
 struct teller {
-    struct bucket said;
+    struct bucket carry, control;
 };
 
 struct acquaintance {
@@ -208,13 +208,18 @@ bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
 }
 
 bool admission_tell_asked(struct admission *a, const uint8_t host[static KEY_LEN],
-                          const uint8_t client[static KEY_LEN], uint32_t bytes,
-                          uint64_t now_ms)
+                          const uint8_t client[static KEY_LEN], enum said said,
+                          uint32_t bytes, uint64_t now_ms)
 {
     uint8_t pair[KEY_LEN];
     both(pair, host, client);
     struct teller *t = ledger_get(&a->told, pair);
-    return t != NULL && bucket_take(&t->said, LIMIT_RATE_TELL_ASKED, now_ms, bytes);
+    if (t == NULL)
+        return false;
+    if (said == SAID_CONTROL)
+        return bucket_take(&t->control, LIMIT_RATE_TELL_CONTROL, now_ms, bytes);
+    return bucket_take_above(&t->carry, LIMIT_RATE_TELL_ASKED, now_ms, bytes,
+                             said == SAID_BULK ? LIMIT_TOLD_KEEP : 0);
 }
 
 bool admission_tell_spoken(struct admission *a, const uint8_t client[static KEY_LEN],

@@ -86,8 +86,8 @@ bool admission_tell(struct admission *a, const uint8_t client[static KEY_LEN],
                     uint32_t bytes, uint64_t now_ms);
 /* The same in approaches of which it has spoken: of that host. */
 bool admission_tell_asked(struct admission *a, const uint8_t host[static KEY_LEN],
-                          const uint8_t client[static KEY_LEN], uint32_t bytes,
-                          uint64_t now_ms);
+                          const uint8_t client[static KEY_LEN], enum said said,
+                          uint32_t bytes, uint64_t now_ms);
 /* The same of spoken codes, whoever says it. */
 bool admission_tell_spoken(struct admission *a, const uint8_t client[static KEY_LEN],
                            uint32_t bytes, uint64_t now_ms);

@@ -119,11 +119,14 @@ static struct convs_share *share_of(struct convs *c, const uint8_t *host)
     return made;
 }
 
-bool convs_take(struct convs *c, const uint8_t host[static KEY_LEN], uint32_t bytes,
-                uint64_t now_ms)
+bool convs_take(struct convs *c, const uint8_t host[static KEY_LEN], enum said said,
+                uint32_t bytes, uint64_t now_ms)
 {
+    static const uint32_t keep[] = {
+        [SAID_LITTLE] = LIMIT_CONVS_BYTES / 8, [SAID_BULK] = LIMIT_CONVS_BYTES / 4};
     struct convs_share *s = share_of(c, host);
-    return s != NULL && bucket_take(&s->said, LIMIT_RATE_CONVS, now_ms, bytes);
+    return s != NULL &&
+           bucket_take_above(&s->said, LIMIT_RATE_CONVS, now_ms, bytes, keep[said]);
 }
 
 void convs_fini(struct convs *c)

@@ -51,8 +51,8 @@ bool convs_asked(const struct convs *c, const uint8_t conv[static CONV_LEN],
  * outlives the approaches: whoever makes a client begin anew has no more by that. Of
  * LIMIT_CONVS_HOSTS hosts at most; the one that said nothing for longest gives way.
  */
-bool convs_take(struct convs *c, const uint8_t host[static KEY_LEN], uint32_t bytes,
-                uint64_t now_ms);
+bool convs_take(struct convs *c, const uint8_t host[static KEY_LEN], enum said said,
+                uint32_t bytes, uint64_t now_ms);
 void convs_fini(struct convs *c);
 
 #endif

@@ -26,6 +26,15 @@ bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
     return true;
 }
 
+bool bucket_take_above(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
+                       uint32_t amount, uint32_t keep)
+{
+    if (!bucket_take(b, rate, now_ms, amount + keep))
+        return false;
+    b->level += keep;
+    return true;
+}
+
 unsigned addr_levels(const struct addr *a)
 {
     return a->family == ADDR_V6 ? 3 : a->family == ADDR_V4 ? 2 : 0;

@@ -65,6 +65,9 @@ enum {
     LIMIT_CONVS = 128,        /* approaches of a connection; of one that no host has */
     LIMIT_CONVS_NEW = 32,     /* answered: 40 bytes each */
     LIMIT_CONVS_HOSTS = 64,   /* of a connection, whose shares are counted: 32 bytes */
+    LIMIT_CONVS_BYTES = 32768,
+    LIMIT_TOLD_KEEP = 2048, /* bulk leaves it to small packets */
+    LIMIT_SAID_SMALL = 256, /* a carried packet that is a question, or an answer */
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
@@ -128,9 +131,10 @@ struct bucket_rate {
  * share is for all approaches to that host that the connection begins, since a host can
  * make a client begin anew.
  */
-#define LIMIT_RATE_CONVS ((struct bucket_rate){512, 32768})
+#define LIMIT_RATE_CONVS ((struct bucket_rate){512, LIMIT_CONVS_BYTES})
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
-#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 65536})
+#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 65536})   /* Carry */
+#define LIMIT_RATE_TELL_CONTROL ((struct bucket_rate){4096, 32768}) /* all else */
 #define LIMIT_RATE_SPOKEN ((struct bucket_rate){2048, 16384})
 
 /* All zero is a full bucket. */
@@ -143,6 +147,15 @@ struct bucket {
 /* Takes `amount` tokens, or none and returns false. `now_ms` never goes backwards. */
 bool bucket_take(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
                  uint32_t amount);
+/* The same where at least `keep` are left. */
+bool bucket_take_above(struct bucket *b, struct bucket_rate rate, uint64_t now_ms,
+                       uint32_t amount, uint32_t keep);
+
+/*
+ * What a host says to a client by the broker: what makes and keeps a path is never
+ * starved by the bulk of a session that has no other.
+ */
+enum said { SAID_CONTROL, SAID_LITTLE, SAID_BULK };
 
 /*
  * Counters of all addresses in a fixed table. What hashes alike shares its counters;

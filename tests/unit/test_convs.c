@@ -43,15 +43,15 @@ static void test_speaking_again_refills_nothing(void **state)
     struct convs c = {0};
     (void)state;
     convs_note(&c, conv(1), host, 4, 1000);
-    assert_true(convs_take(&c, host, all, 1000));
+    assert_true(convs_take(&c, host, SAID_CONTROL, all, 1000));
     convs_note(&c, conv(1), host, 4, 1001);
-    assert_false(convs_take(&c, host, 1, 1001));
+    assert_false(convs_take(&c, host, SAID_CONTROL, 1, 1001));
     convs_forget(&c, conv(1));
     convs_note(&c, conv(2), host, 4, 1001);
-    assert_false(convs_take(&c, host, 1, 1001));
-    assert_true(convs_take(&c, other, all, 1001)); /* which has its own */
-    assert_false(convs_take(&c, host, LIMIT_RATE_CONVS.per_s + 1, 2000));
-    assert_true(convs_take(&c, host, LIMIT_RATE_CONVS.per_s, 2000));
+    assert_false(convs_take(&c, host, SAID_CONTROL, 1, 1001));
+    assert_true(convs_take(&c, other, SAID_CONTROL, all, 1001)); /* which has its own */
+    assert_false(convs_take(&c, host, SAID_CONTROL, LIMIT_RATE_CONVS.per_s + 1, 2000));
+    assert_true(convs_take(&c, host, SAID_CONTROL, LIMIT_RATE_CONVS.per_s, 2000));
     convs_fini(&c);
 }
 
@@ -61,12 +61,13 @@ static void test_as_many_shares_as_are_counted(void **state)
     (void)state;
     for (unsigned i = 0; i < LIMIT_CONVS_HOSTS + 1; i++) {
         const uint8_t key[KEY_LEN] = {1, (uint8_t)i};
-        assert_true(convs_take(&c, key, LIMIT_RATE_CONVS.burst, 1000 + i));
+        assert_true(
+            convs_take(&c, key, SAID_CONTROL, LIMIT_RATE_CONVS.burst, 1000 + i));
     }
     assert_int_equal(c.share_count, LIMIT_CONVS_HOSTS);
     const uint8_t last[KEY_LEN] = {1, LIMIT_CONVS_HOSTS};
-    assert_false(
-        convs_take(&c, last, LIMIT_RATE_CONVS.burst, 1000 + LIMIT_CONVS_HOSTS));
+    assert_false(convs_take(&c, last, SAID_CONTROL, LIMIT_RATE_CONVS.burst,
+                            1000 + LIMIT_CONVS_HOSTS));
     convs_fini(&c);
 }
 
