@@ -43,6 +43,8 @@ struct bundles {
     unsigned most;     /* packets that one may have; 0: as many as there are */
     unsigned tried;    /* in the one that is tried, which has more */
     unsigned missed;   /* witnesses lost since one was acknowledged */
+    unsigned failed;   /* tries of this size in a row */
+    bool renewed;      /* QUIC began anew since packets leave singly */
     uint64_t trial;    /* witness of that one; 0: none is awaited */
     unsigned open;     /* witnesses of which nothing is known yet */
     uint64_t first;    /* those up to it are of another time */

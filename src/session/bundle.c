@@ -4,14 +4,22 @@
  * long packet. QUIC's repeats then leave in bundles again, and are lost again, while
  * whatever asks for the path goes singly and is answered.
  *
- * So the second packet of a bundle carries a witness: an empty DATAGRAM frame of 2
- * bytes, of which QUIC says whether its packet was acknowledged or lost. Bundles are
- * given up on a path where none was acknowledged for max(0.15 s, 2 probe timeouts) and
- * either TRIES in a row were lost, or nothing is acknowledged at all, though the path
- * answers what it was asked later. Packets then leave singly, which costs processor
- * time and nothing else, and QUIC begins anew: its window and timers are those of a
- * dead path. After a pause one bundle of 2 is tried, then of 4, 8 ... as long as
- * they are acknowledged; each failure doubles the pause.
+ * So one packet of a bundle carries a witness: a DATAGRAM frame, of which QUIC says
+ * whether its packet was acknowledged or lost. Before streams' bytes it is an empty one
+ * of 2 bytes; where datagrams are sent the first of them is it. Whether others leave
+ * with it is known later: one whose packet left alone says nothing. Where none was
+ * acknowledged for max(0.15 s, 2 probe timeouts) and some were lost, or nothing is
+ * acknowledged at all though the path answers what it was asked later, bundles are in
+ * doubt: packets leave singly, which costs processor time and nothing else. But loss
+ * by chance takes a few in a row as well, and a window that is lost whole looks like
+ * that. So in doubt bundles of 2 are tried in quick order: where some are lost by
+ * chance one of the first comes over, and where all are lost none does. SURE of them
+ * in a row (0.3^SURE is one in five thousand) are a judgement: the pause between two
+ * tries is PAUSE then, and doubles with each. After a try that came over bundles of 4,
+ * 8 ... are tried, as long as they are acknowledged; each size may fail as often.
+ *
+ * QUIC begins anew where nothing is acknowledged at all, or else with the judgement:
+ * its window and timers are those of a dead path.
  *
  * A witness that is late says nothing: on a slow line it waits behind others.
  */
@@ -19,8 +27,10 @@
 
 enum {
     TRIES = 3,
+    SURE = 7,
     ENOUGH = 32,         /* packets: what longer ones spare is little */
     EVERY_NS = 1000000,  /* between two witnesses */
+    QUICK_NS = 8000000,  /* between two tries in doubt */
     GRACE_NS = 30000000, /* an acknowledgement may leave after the answer */
     PAUSE_NS = 500000000,
 };
@@ -52,6 +62,12 @@ static uint64_t overdue_ns(const struct session *s, const struct bundles *b)
 static bool tries_now(const struct bundles *b, uint64_t now_ns)
 {
     return b->most != 0 && b->trial == 0 && now_ns >= b->next_ns;
+}
+
+/* Did it leave with others? Of the latest only: later its place is another's. */
+static uint8_t *in_bundle(struct session *s, uint64_t witness)
+{
+    return &s->in_bundle[witness % SESSION_WITNESSES];
 }
 
 void bundle_begin(struct session *s)
@@ -89,14 +105,19 @@ uint64_t bundle_witness(struct session *s, uint64_t now_ns)
         return 0;
     bool more = stream_is_any_ready(s) || !list_empty(&s->datagrams); /* to fill it */
     bool due = (more && now_ns >= b->left_ns + EVERY_NS) || b->missed > 0;
-    return due || tries_now(b, now_ns) ? ++s->witness : 0;
+    if (!due && !tries_now(b, now_ns))
+        return 0;
+    s->witness++;
+    *in_bundle(s, s->witness) = 0;
+    return s->witness;
 }
 
 void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL)
+    if (b == NULL || count < 2)
         return;
+    *in_bundle(s, witness) = 1;
     b->left_ns = now_ns;
     b->open++;
     if (b->most != 0 && count > b->most) {
@@ -115,14 +136,39 @@ static void pause_longer(struct bundles *b, uint64_t now_ns)
     b->next_ns = now_ns + b->pause_ns;
 }
 
+/* Bundles of this size are lost, all of them. */
+static void judge(struct session *s, struct bundles *b, uint64_t now_ns)
+{
+    bool again = b->fell_ns != 0 && now_ns < b->fell_ns + pause_max_ns;
+    b->fell_ns = now_ns;
+    if (!again)
+        b->pause_ns = PAUSE_NS / 2;
+    if (b->most == 1 && !b->renewed)
+        stall_renew(s, "bundles are lost: packets leave singly, and", now_ns / 1000);
+    b->renewed = true;
+}
+
+static void try_later(struct session *s, struct bundles *b, uint64_t now_ns)
+{
+    b->trial = 0;
+    b->failed++;
+    if (b->failed == SURE)
+        judge(s, b, now_ns);
+    if (b->failed < SURE)
+        b->next_ns = now_ns + QUICK_NS;
+    else
+        pause_longer(b, now_ns);
+}
+
 void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL || witness <= b->first)
+    if (b == NULL || witness <= b->first || *in_bundle(s, witness) == 0)
         return;
     b->open -= b->open > 0;
     if (witness == b->trial) {
         b->trial = 0;
+        b->failed = 0;
         b->most = b->tried >= ENOUGH ? 0 : b->tried;
         b->next_ns = now_ns;
     }
@@ -138,12 +184,11 @@ void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns)
 void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL || witness <= b->first)
+    if (b == NULL || witness <= b->first || *in_bundle(s, witness) == 0)
         return;
     b->open -= b->open > 0;
     if (witness == b->trial) {
-        b->trial = 0;
-        pause_longer(b, now_ns);
+        try_later(s, b, now_ns);
     } else if (witness > b->known) {
         b->missed++;
     }
@@ -170,25 +215,25 @@ static bool stands(struct session *s, struct bundles *b, uint64_t now_ns)
     return now_ns >= b->look_ns;
 }
 
-/* Packets leave singly, until the pause is over. */
-static void give_up(struct session *s, struct bundles *b, uint64_t now_ns)
+/* Packets leave singly, until a try comes over. */
+static void doubt(struct session *s, struct bundles *b, bool renewed, uint64_t now_ns)
 {
-    bool again = b->fell_ns != 0 && now_ns < b->fell_ns + pause_max_ns;
     *b = (struct bundles){.most = 1,
                           .first = s->witness,
                           .known = s->witness,
-                          .fell_ns = now_ns,
-                          .pause_ns = again ? b->pause_ns : PAUSE_NS / 2};
-    pause_longer(b, now_ns);
+                          .renewed = renewed,
+                          .fell_ns = b->fell_ns,
+                          .pause_ns = b->pause_ns,
+                          .next_ns = now_ns + QUICK_NS};
 }
 
 static void decide(struct session *s, struct bundles *b, uint64_t now_ns)
 {
-    if (b->missed >= TRIES || stands(s, b, now_ns)) {
-        stall_renew(s, "bundles are lost: packets leave singly, and", now_ns / 1000);
-        give_up(s, b, now_ns);
-    } else if (b->open == 0) {
-        give_up(s, b, now_ns); /* too few were lost to tell, and all goes on singly */
+    if (stands(s, b, now_ns)) {
+        stall_renew(s, "bundles may be lost: packets leave singly, and", now_ns / 1000);
+        doubt(s, b, true, now_ns);
+    } else if (b->missed >= TRIES || b->open == 0) {
+        doubt(s, b, false, now_ns);
     }
 }
 
@@ -197,9 +242,8 @@ void bundle_run(struct session *s, uint64_t now_ns)
     struct bundles *b = of_path(s);
     if (b == NULL || b->since_ns == 0)
         return;
-    if (!stall_is_waiting(s) && b->open == 0) {
-        b->since_ns = 0; /* what was lost came over otherwise */
-        b->missed = 0;
+    if (b->open == 0 && b->missed == 0) {
+        b->since_ns = 0;
     } else if (now_ns >= overdue_ns(s, b)) {
         decide(s, b, now_ns);
     }

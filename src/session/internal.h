@@ -24,6 +24,7 @@ enum {
     BATCH_BYTES = STREAM_BATCH_MAX + PACKET_MAX,
     ROUND_BYTES_MAX = 1024 * 1024, /* sent before other events get a turn */
     META_QUEUE_MAX = 64 * 1024,    /* for a peer that does not read */
+    SESSION_WITNESSES = 512,       /* of which it is known whether they left alone */
     STREAM_HASH = 64,
     FLIGHT_RATES = 3,
 };
@@ -177,7 +178,8 @@ struct session {
     uint64_t acked_bytes;    /* of streams */
     uint64_t unacked, moved; /* of streams; counts what QUIC brought over */
     struct stall stall;
-    uint64_t witness;   /* the latest of its bundles (bundle.c) */
+    uint64_t witness; /* the latest of its bundles (bundle.c) */
+    uint8_t in_bundle[SESSION_WITNESSES];
     uint64_t singly_ns; /* no bundles until then */
     struct pressure pressure;
     uint64_t pressed_us;            /* when a second of it was last over */
@@ -222,9 +224,9 @@ void bundle_begin(struct session *s);
 void bundle_on_label(struct session *s, uint64_t now_ns);
 void bundle_run(struct session *s, uint64_t now_ns);
 uint64_t bundle_deadline_ns(const struct session *s);
-/* The witness that the second packet of a bundle is to carry now; 0 none. */
+/* The witness that a packet of a bundle is to carry now; 0 none. */
 uint64_t bundle_witness(struct session *s, uint64_t now_ns);
-/* It left in a bundle of so many packets; what became of it. */
+/* It left with so many packets at once, maybe alone; what became of it. */
 void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns);
 void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns);
 void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns);

@@ -15,8 +15,9 @@ struct batch {
     size_t len, segment_len;
     uint64_t ts;
     unsigned most;    /* packets in it */
-    uint64_t witness; /* in its second packet; 0 none */
-    bool asked;       /* for one */
+    uint64_t witness; /* in one of them; 0 none */
+    uint64_t fresh;   /* in the packet that is being written */
+    bool asked;       /* for an empty one */
 };
 
 /* Keeps what the path did not take. POSTERN_ERR_AGAIN when it was kept. */
@@ -81,6 +82,8 @@ static int batch_add(struct session *s, struct batch *b, size_t n)
 {
     uint8_t *packet = s->env->batch + b->len;
     bool stream = s->current->stream;
+    uint64_t fresh = b->fresh; /* goes where its packet goes */
+    b->fresh = 0;
     if (b->len > 0 && n > b->segment_len) {
         int rc = batch_send(s, b);
         memmove(s->env->batch, packet, n);
@@ -91,6 +94,8 @@ static int batch_add(struct session *s, struct batch *b, size_t n)
     if (b->len == 0)
         b->segment_len = n;
     b->len += n;
+    if (b->witness == 0)
+        b->witness = fresh;
     size_t max = stream ? STREAM_BATCH_MAX : UDP_BATCH_MAX;
     size_t count_max = stream ? SIZE_MAX : b->most;
     if (n < b->segment_len || b->len + b->segment_len > max ||
@@ -107,8 +112,9 @@ static void drop_datagram(struct session *s, struct datagram *d)
     free(d);
 }
 
-static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t *dest,
-                                   uint64_t ts)
+/* The first of a bundle is its witness: another frame would make its packet longer. */
+static ngtcp2_ssize write_datagram(struct session *s, struct batch *b,
+                                   ngtcp2_path *path)
 {
     struct datagram *d = LIST_FIRST(&s->datagrams, struct datagram, link);
     int accepted = 0;
@@ -118,9 +124,12 @@ static ngtcp2_ssize write_datagram(struct session *s, ngtcp2_path *path, uint8_t
         drop_datagram(s, d);
         return NGTCP2_ERR_WRITE_MORE;
     }
+    uint64_t witness = b->witness == 0 && b->fresh == 0 ? bundle_witness(s, b->ts) : 0;
     ngtcp2_ssize n = ngtcp2_conn_write_datagram(
-        s->conn, path, &pi, dest, size_limit(s), &accepted,
-        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, d->data, d->len, ts);
+        s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
+        NGTCP2_WRITE_DATAGRAM_FLAG_MORE, witness, d->data, d->len, b->ts);
+    if (accepted != 0 && witness != 0)
+        b->fresh = witness;
     if (accepted != 0 || n == NGTCP2_ERR_INVALID_ARGUMENT ||
         n == NGTCP2_ERR_INVALID_STATE)
         drop_datagram(s, d); /* taken, or the peer cannot take it at this size */
@@ -166,13 +175,18 @@ static bool has_more(const struct stream *st)
     return st->sent < st->out.end || (st->fin && !st->fin_sent);
 }
 
-/* Begins the second packet of a bundle with a witness, when one is due. */
+/*
+ * Begins the second packet of a bundle of streams' bytes with a witness, when one is
+ * due. Behind a packet that is not full it stands only before more of them.
+ */
 static ngtcp2_ssize write_witness(struct session *s, struct batch *b, ngtcp2_path *path)
 {
     int accepted = 0;
     ngtcp2_pkt_info pi;
-    if (b->asked || b->len == 0 || b->len != b->segment_len ||
-        b->len < size_of_packets(s))
+    bool full = b->len >= size_of_packets(s);
+    if (b->asked || b->witness != 0 || b->fresh != 0 || b->len == 0 ||
+        b->len != b->segment_len || !list_empty(&s->datagrams) ||
+        !(full || stream_is_any_ready(s)))
         return NGTCP2_ERR_WRITE_MORE;
     b->asked = true;
     uint64_t witness = bundle_witness(s, b->ts);
@@ -181,7 +195,7 @@ static ngtcp2_ssize write_witness(struct session *s, struct batch *b, ngtcp2_pat
     ngtcp2_ssize n = ngtcp2_conn_writev_datagram(
         s->conn, path, &pi, s->env->batch + b->len, size_limit(s), &accepted,
         NGTCP2_WRITE_DATAGRAM_FLAG_MORE, witness, NULL, 0, b->ts);
-    b->witness = accepted != 0 ? witness : 0;
+    b->fresh = accepted != 0 ? witness : 0;
     return n == NGTCP2_ERR_INVALID_STATE ? NGTCP2_ERR_WRITE_MORE : n;
 }
 
@@ -197,7 +211,7 @@ static int write_step(struct session *s, struct batch *b, ngtcp2_path *path,
     ngtcp2_ssize n = write_witness(s, b, path);
     if (n == NGTCP2_ERR_WRITE_MORE && !list_empty(&s->datagrams) &&
         session_is_secure(s)) {
-        n = write_datagram(s, path, dest, b->ts);
+        n = write_datagram(s, b, path);
     } else if (n == NGTCP2_ERR_WRITE_MORE) {
         st = stream_pop_ready(s, ngtcp2_conn_get_max_data_left(s->conn) > 0,
                               flight_room(s, flying, false) > 0,

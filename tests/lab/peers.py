@@ -508,6 +508,28 @@ def udp_ping(address, port, count, interval_ms, size=64):
     return 0 if times else 1
 
 
+def udp_bursts(address, port, seconds, size=1000, burst=12, interval_ms=50):
+    """Many at once, as a video's frames come: prints `longest S`, for which no answer came."""
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect((address, int(port)))
+    begin = last = due = time.monotonic()
+    longest = answers = 0
+    while time.monotonic() < begin + float(seconds):
+        if time.monotonic() >= due:
+            for _ in range(int(burst)):
+                s.send(b"." * int(size))
+            due += float(interval_ms) / 1000
+        s.settimeout(max(due - time.monotonic(), 0.0001))
+        try:
+            s.recv(65536)
+            answers, longest = answers + 1, max(longest, time.monotonic() - last)
+            last = time.monotonic()
+        except (TimeoutError, BlockingIOError):
+            pass
+    print(f"answers {answers} longest {max(longest, time.monotonic() - last):.3f}")
+    return 0
+
+
 def udp_punch(local_port, address, port, word):
     """Punches: sends `word` until the peer's word and its receipt have arrived."""
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -535,7 +557,7 @@ _VERBS = {"tcp-server": tcp_server, "udp-server": udp_server, "get": get,
           "endless": endless, "repeat": repeat, "put": put,
           "echo": echo, "flow": flow, "many": many, "hold": hold,
           "gaps": gaps, "typist": typist,
-           "udp-ping": udp_ping, "udp-punch": udp_punch}
+           "udp-ping": udp_ping, "udp-bursts": udp_bursts, "udp-punch": udp_punch}
 
 if __name__ == "__main__":
     sys.exit(_VERBS[sys.argv[1]](*sys.argv[2:]))

@@ -37,7 +37,7 @@ class Proc:
         self._read = 0
         self._rest = b""
         self.lines = []
-        self.events = []
+        self._events = []
         popen.setdefault("stdin", subprocess.DEVNULL)
         with open(out_path, "wb") as out, open(err_path, "wb") as err:
             self.popen = subprocess.Popen(
@@ -68,9 +68,15 @@ class Proc:
             self.lines.append(line)
             if line.startswith("{"):
                 try:
-                    self.events.append(json.loads(line))
+                    self._events.append(json.loads(line))
                 except ValueError:
                     pass
+
+    @property
+    def events(self):
+        """All so far: a condition that looks at them sees what was printed meanwhile."""
+        self.poll_output()
+        return self._events
 
     @property
     def stdout(self):
@@ -84,7 +90,6 @@ class Proc:
 
     def find(self, event, since=0, **fields):
         """The first event of that name and those fields, from index `since` on."""
-        self.poll_output()
         for e in self.events[since:]:
             if e.get("event") == event and all(e.get(k) == v for k, v in fields.items()):
                 return e
@@ -92,7 +97,6 @@ class Proc:
 
     def mark(self):
         """Where the events stand now; give it to wait_event as `since`."""
-        self.poll_output()
         return len(self.events)
 
     def wait_event(self, event, timeout=10.0, since=0, **fields):

@@ -67,3 +67,23 @@ def test_bundles_are_swallowed_on_the_direct_path(gate, way, length, wire):
     print("longest gaps:", way, length, "far" if wire else "near", longest)
     assert max(longest.values()) < GAP_S * patience(), longest
     assert swallowed() > 0, "no bundle came by"
+
+
+@pytest.mark.parametrize("size", [9000, 1000, 400])
+@pytest.mark.parametrize("way", ["both", "up", "down"])
+def test_udp_goes_on_where_bundles_are_swallowed(gate, way, size):
+    """Nothing else is in the session. Above a packet's size datagrams go on a stream; of
+    small ones, that nobody repeats, a fifth came through where bundles went on."""
+    g = gate(host="masq", client="masq")
+    g.host.start_peer("udp-server", 7001)
+    g.up_and_joined("echo=udp:7001")
+    proc = g.connect("echo", None, "--paths", "udp-punch,relay")
+    assert g.client.peer("udp-ping", "127.0.0.1", proc.port, 20, 20).status == 0
+    wait_direct(proc)
+    swallowed = swallow_bundles(g, way, 1500)
+    flow = g.client.peer("udp-bursts", "127.0.0.1", proc.port, 5, size)
+    answers, longest = re.search(r"answers (\d+) longest (\S+)", flow.stdout).groups()
+    print("udp bursts:", way, size, flow.stdout)
+    assert swallowed() > 0, "no bundle came by"
+    assert float(longest) < GAP_S * patience(), flow.stdout
+    assert int(answers) > 600, flow.stdout

@@ -56,6 +56,7 @@ struct side {
     bool leaves; /* frees its session when that has ended */
     bool hoards; /* takes streams and reads none of them */
     uint64_t hoarded;
+    unsigned datagrams;
     unsigned resets;
     int close_err;
     char close_why[128];
@@ -204,8 +205,16 @@ static void on_stream_end(void *ctx, uint64_t code)
     s->ended = true;
 }
 
+static void on_datagram(void *ctx, const uint8_t *data, size_t len)
+{
+    struct side *s = ctx;
+    (void)data, (void)len;
+    s->datagrams++;
+}
+
 static const struct stream_events stream_events = {
     .on_data = on_data,
+    .on_datagram = on_datagram,
     .on_flush = on_flush,
     .on_reset = on_stream_reset,
     .on_stop = on_stream_reset,
@@ -419,6 +428,24 @@ static void world_free(struct world *w)
     session_env_fini(&w->client.env);
     session_env_fini(&w->server.env);
     free(w);
+}
+
+static inline void open_stream(struct world *w)
+{
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    Meta hello = {.which_body = Meta_list_tag, .body.list = true};
+    assert_int_equal(session_send_meta(w->client.session, &hello), 0);
+    assert_int_equal(
+        stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
+        0);
+}
+
+static inline void open_and_send(struct world *w)
+{
+    open_stream(w);
+    w->to_send = TOTAL;
+    feed(&w->client);
 }
 
 static void assert_whole(struct world *w)

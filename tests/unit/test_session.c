@@ -3,60 +3,8 @@
  * carried, and nobody without the right key comes in.
  */
 #include "session_fixture.h"
-
-#include <stdio.h>
-
-/*
- * Time that this process had to wait for a processor: other tests run beside it, and
- * what they take from it is not the session's fault. 0 where the kernel does not count
- * it.
- */
-static uint64_t waited_ns(void)
-{
-    unsigned long long ran = 0, waited = 0;
-    FILE *in = fopen("/proc/self/schedstat", "re");
-    if (in != NULL) {
-        if (fscanf(in, "%llu %llu", &ran, &waited) != 2)
-            waited = 0;
-        (void)fclose(in);
-    }
-    return waited;
-}
-
-struct stopwatch {
-    uint64_t began_ns, waited_ns;
-};
-
-static struct stopwatch stopwatch_start(void)
-{
-    return (struct stopwatch){clock_ns(), waited_ns()};
-}
-
-/* As it would be on a machine with nothing else to do. */
-static uint64_t stopwatch_ns(const struct stopwatch *s)
-{
-    uint64_t all = clock_ns() - s->began_ns, waited = waited_ns() - s->waited_ns;
-    return all > waited ? all - waited : 0;
-}
 #include "state_watch.h"
-
-static void open_stream(struct world *w)
-{
-    world_start(w, w->server.key.pub);
-    RUN_UNTIL(w, w->client.open && w->server.open);
-    Meta hello = {.which_body = Meta_list_tag, .body.list = true};
-    assert_int_equal(session_send_meta(w->client.session, &hello), 0);
-    assert_int_equal(
-        stream_open(w->client.session, &w->client.stream, &stream_events, &w->client),
-        0);
-}
-
-static void open_and_send(struct world *w)
-{
-    open_stream(w);
-    w->to_send = TOTAL;
-    feed(&w->client);
-}
+#include "stopwatch.h"
 
 static void test_whole(void **state)
 {
@@ -205,66 +153,6 @@ static void test_search_for_size(void **state)
                      size_of_quic(w->server.session) == 1452);
     assert_int_equal(up->too_large, 3);
     assert_int_equal(down->too_large, 3);
-    world_free(w);
-}
-
-static void leave_one_path(struct world *w)
-{
-    session_remove_path(w->client.session, &w->client.wires[1].path);
-    session_remove_path(w->server.session, &w->server.wires[1].path);
-}
-
-/* One long packet to a filter, which single ones pass; probes go singly. */
-static void test_bundles_are_swallowed(void **state)
-{
-    (void)state;
-    for (unsigned way = 0; way < 4; way++) {
-        struct world *w = world_new(0, 31);
-        struct wire *up = &w->client.wires[0], *down = &w->server.wires[0];
-        open_and_send(w);
-        leave_one_path(w);
-        RUN_UNTIL(w, w->client.got > TOTAL / 4);
-        size_t longest = way == 3 ? 3000 : 1300; /* there two small ones pass */
-        up->longest = way != 1 ? longest : 0;
-        down->longest = way != 0 ? longest : 0;
-        uint64_t got = w->client.got;
-        struct stopwatch began = stopwatch_start();
-        RUN_UNTIL(w, w->client.got > got + 256 * 1024);
-        assert_true(stopwatch_ns(&began) < 2000000000ull);
-        assert_whole(w);
-        world_free(w);
-    }
-}
-
-/* Tried with few packets, each time after a longer pause; used again where they pass.
- */
-static void test_bundles_are_looked_for(void **state)
-{
-    (void)state;
-    struct world *w = world_new(0, 32);
-    struct wire *up = &w->client.wires[0];
-    struct bundles *b = &up->path.bundles;
-    open_stream(w);
-    leave_one_path(w);
-    w->to_send = UINT32_MAX;
-    feed(&w->client);
-    RUN_UNTIL(w, w->client.got > TOTAL / 4);
-    up->longest = 1300;
-    RUN_UNTIL(w, b->most == 1);
-    uint64_t pause_ns = b->pause_ns;
-    up->too_long = 0;
-    RUN_UNTIL(w, b->pause_ns == 4 * pause_ns);
-    assert_int_equal(up->too_long, 2);
-    assert_int_equal(b->most, 1);
-    up->longest = 7000; /* four and no more */
-    b->next_ns = clock_ns();
-    RUN_UNTIL(w, b->most == 4);
-    RUN_UNTIL(w, up->too_long > 2);
-    RUN_UNTIL(w, b->trial == 0);
-    assert_int_equal(b->most, 4);
-    up->longest = 0;
-    b->next_ns = clock_ns(); /* the pause is over */
-    RUN_UNTIL(w, b->most == 0);
     world_free(w);
 }
 
@@ -556,8 +444,6 @@ int main(void)
         cmocka_unit_test(test_paths_die_again_and_again),
         cmocka_unit_test(test_mtu_shrinks),
         cmocka_unit_test(test_search_for_size),
-        cmocka_unit_test(test_bundles_are_swallowed),
-        cmocka_unit_test(test_bundles_are_looked_for),
         cmocka_unit_test(test_lost_path_object),
         cmocka_unit_test(test_reset),
         cmocka_unit_test(test_wrong_host_key),

@@ -3,7 +3,10 @@
  * go on, and new connections be answered. Each seed draws what is lost, where and for
  * how long; it is played in a process of its own.
  *
- *   storms [--seeds N] [--from S] [--keep]
+ *   storms [--seeds N] [--from S] [--keep] [--flushes]
+ *
+ * With --flushes both NATs have random ports, another for each remote address, and the
+ * host's forgets everything while packets are lost.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +28,12 @@ static const struct nat_config usual_nat = {.translates = true,
                                             .filtering =
                                                 NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
                                             .ports = NAT_PORTS_PRESERVED};
+
+static const struct nat_config strict_nat = {
+    .translates = true,
+    .mapping = NAT_MAPPING_ADDRESS_PORT_DEPENDENT,
+    .filtering = NAT_FILTERING_ADDRESS_PORT_DEPENDENT,
+    .ports = NAT_PORTS_RANDOM};
 
 struct storm {
     uint64_t rng;
@@ -137,6 +146,20 @@ static void blow(struct storm *s)
     pass(s, CALM_US, true);
 }
 
+/* The host's router forgets everything, in the middle of heavy loss on its line. */
+static void flush(struct storm *s)
+{
+    struct town *t = s->rig.town;
+    struct vnet_iface *i = t->host.device;
+    unsigned before = draw(s, 0, 10), permille = draw(s, 300, 500);
+    set_loss(i, permille, permille, false);
+    pass(s, STEP_US * before, false);
+    town_flush(&t->host);
+    pass(s, STEP_US * draw(s, 10, 80), false);
+    set_loss(i, 0, 0, false);
+    pass(s, CALM_US, true);
+}
+
 /* Half of all sessions are of near peers, which have another congestion control. */
 static void set_distance(void *ctx, struct rig *r)
 {
@@ -145,18 +168,17 @@ static void set_distance(void *ctx, struct rig *r)
     i->in.delay_us = i->out.delay_us = draw(s, 0, 1) ? 100 : 5000;
 }
 
-static void play(uint64_t seed)
+static void play(uint64_t seed, bool flushes)
 {
+    const struct nat_config *nat = flushes ? &strict_nat : &usual_nat;
     static struct storm s;
     s.rng = seed * 2 + 1;
     s.gale = seed % 3 == 0;
     struct vnet_wire wire = {.delay_us = draw(&s, 0, 3) ? 50 : draw(&s, 200, 40000)};
-    struct rig_config c = {.on_town = set_distance,
-                           .ctx = &s,
-                           .town = {.seed = seed,
-                                    .host_nat = &usual_nat,
-                                    .client_nat = &usual_nat,
-                                    .wire = &wire}};
+    struct rig_config c = {
+        .on_town = set_distance,
+        .ctx = &s,
+        .town = {.seed = seed, .host_nat = nat, .client_nat = nat, .wire = &wire}};
     rig_init(&s.rig, &c);
     program_start(&s.rig.connect, s.rig.town->client.machine, s.rig.state[2],
                   "connect home:echo 127.0.0.1:%d --paths udp-punch,relay", LOCAL_PORT);
@@ -174,7 +196,9 @@ static void play(uint64_t seed)
     begin_brief(&s);
     pass(&s, SECONDS(3), false);
     for (int i = 0; i < STORMS; i++)
-        if (s.gale)
+        if (flushes)
+            flush(&s);
+        else if (s.gale)
             blow(&s);
         else
             strike(&s);
@@ -188,9 +212,10 @@ static void play(uint64_t seed)
 int main(int argc, char **argv)
 {
     uint64_t seeds = 12, from = 1, failed = 0;
-    bool keep = false;
+    bool keep = false, flushes = false;
     for (int i = 1; i < argc; i++) {
         keep = keep || strcmp(argv[i], "--keep") == 0;
+        flushes = flushes || strcmp(argv[i], "--flushes") == 0;
         if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
             seeds = strtoull(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--from") == 0)
@@ -201,7 +226,7 @@ int main(int argc, char **argv)
         pid_t pid = fork();
         if (pid == 0) {
             (void)alarm(PLAY_S);
-            play(seed);
+            play(seed, flushes);
         }
         if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
             failed++;
