@@ -341,8 +341,8 @@ void share_tell_joined(const struct statedir *state, const char *host)
 /* The reason of each kind that is not in use is for programs, and for --why. */
 static bool is_for(const struct events *out, const char *json)
 {
-    return json[0] != '\0' && (out == NULL || out->json ||
-                               strstr(json, "\"event\":\"rejected\"") == NULL);
+    return json[0] != '\0' &&
+           (out == NULL || out->json || strstr(json, "\"event\":\"rejected\"") == NULL);
 }
 
 /* Prints what the daemon says of `host` to `out`, if any; how it stands with it. */
@@ -360,7 +360,8 @@ static enum share_reach ask_status(const struct statedir *state, const char *hos
         if (strstr(r.json, "\"event\":\"host\"") == NULL) {
             if (is_for(out, r.json))
                 events_print_json(out, r.json);
-        } else if (reach != SHARE_KEPT && strstr(r.json, "\"state\":\"online\"") != NULL) {
+        } else if (reach != SHARE_KEPT &&
+                   strstr(r.json, "\"state\":\"online\"") != NULL) {
             reach = SHARE_REACHES;
         }
     }

@@ -64,7 +64,7 @@ bool lack_of_threads(void)
     if (getrlimit(RLIMIT_AS, &all) != 0 || all.rlim_cur == RLIM_INFINITY ||
         getrlimit(RLIMIT_STACK, &stack) != 0)
         return false;
-    size_t each = uv_version() >= POOL_FIXED     ? POOL_STACK
+    size_t each = uv_version() >= POOL_FIXED    ? POOL_STACK
                   : stack.rlim_cur < WORK_STACK ? stack.rlim_cur
                                                 : WORK_STACK;
     size_t len = (size_t)THREADS * (each + THREAD_MORE);
