@@ -142,8 +142,7 @@ static void ways(struct html *h, const struct service_view *s, const char *hint)
              "must let in %s port %s",
              s->udp ? "UDP" : "TCP", colon != NULL ? colon + 1 : "of that number");
     html_add(h,
-             is_web_url(s->url) ? "; <b>Open</b> needs no port but 443.%s</p>\n"
-                                : ".%s</p>\n",
+             is_web_url(s->url) ? "; Open needs no port but 443.%s</p>\n" : ".%s</p>\n",
              strncmp(hint, "http://", 7) == 0
                  ? " What http:// carries can be read on its way to the broker."
                  : "");
