@@ -474,14 +474,14 @@ static bool may_tell(struct shard *s, struct conn *client, const struct route *r
 {
     uint64_t now_ms = loop_now_ms(s->loop);
     uint32_t bytes = wire_bytes(m);
-    struct conv *asked = convs_asked(&client->convs, m->conv, r->from, now_ms);
+    bool asked = convs_asked(&client->convs, m->conv, r->from, now_ms);
     if (is_portal(s, r->to))
         return true;
     if (m->which_body == Control_spoken_tag)
         return admission_tell_spoken(&s->admission, r->to, bytes, now_ms);
-    if (asked != NULL && conv_take(asked, bytes))
+    if (asked && convs_take(&client->convs, r->from, bytes, now_ms))
         return true;
-    if (asked != NULL || r->own)
+    if (asked || r->own)
         return admission_tell_asked(&s->admission, r->from, r->to, bytes, now_ms);
     return channel_unread_bytes(client->channel) <= LIMIT_UNKNOWN_QUEUE_BYTES &&
            admission_tell(&s->admission, r->to, bytes, now_ms);

@@ -61,10 +61,10 @@ enum {
      */
     LIMIT_WIRE_BYTES = 176,
     LIMIT_WIRE_EACH = 1280,
-    LIMIT_CONV_BYTES = 32768, /* a host's, in an approach, before they count in sum */
     LIMIT_CONV_MS = 600000,   /* then the client must speak of it again */
     LIMIT_CONVS = 128,        /* approaches of a connection; of one that no host has */
     LIMIT_CONVS_NEW = 32,     /* answered: 40 bytes each */
+    LIMIT_CONVS_HOSTS = 64,   /* of a connection, whose shares are counted: 32 bytes */
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
     LIMIT_MAILBOX = 8192,                 /* messages under way to one thread */
     LIMIT_TICKET_MS = 30000,              /* life of a relay ticket not used */
@@ -124,8 +124,11 @@ struct bucket_rate {
 /*
  * Bytes on the line of one client, all its connections together (what goes to several
  * counts for each): in approaches of which it has not spoken, of all hosts; in those of
- * which it has, of one host, above what each approach may; of spoken codes.
+ * which it has, of one host, above its share of the connection; of spoken codes. A
+ * share is for all approaches to that host that the connection begins, since a host can
+ * make a client begin anew.
  */
+#define LIMIT_RATE_CONVS ((struct bucket_rate){512, 32768})
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
 #define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 65536})
 #define LIMIT_RATE_SPOKEN ((struct bucket_rate){2048, 16384})

@@ -33,6 +33,10 @@ static const struct backoff_policy retry = {
 static const struct backoff_policy crowded = {
     .first_ms = 60000, .max_ms = 600000, .health_ms = 1200000};
 
+/* A host that is restarted several times is found at once each time; one that makes us
+ * begin anew without end is not. */
+static const struct pace_policy bidding = {.at_once = 12, .every_ms = 15000};
+
 static void begin(struct peer *p);
 static void on_timer(void *ctx);
 
@@ -69,13 +73,22 @@ void peer_restart(struct peer *p, const struct fault *f, bool fatal)
     uint32_t ms = backoff_on_down(&p->backoff, clock_us() / 1000);
     if (fatal)
         ms = backoff_jitter_ms(&p->backoff, RETRY_FATAL_MS);
+    else if (p->soon)
+        ms = backoff_jitter_ms(&p->backoff, retry.first_ms);
     else if (lost && f != NULL && f->code == POSTERN_ERR_LIMIT)
         ms = backoff_on_down(&p->crowded, clock_us() / 1000);
+    p->soon = false;
     rest(p, ms);
     if (lost) /* what was open through it is reset when that is said, not later */
         timer_start(&p->reject, 0);
     if (f != NULL)
         peer_fault(p, f, fatal);
+}
+
+void peer_restart_soon(struct peer *p, const struct fault *f)
+{
+    p->soon = peer_is_on(p) && pace_take(&p->bidden, &bidding, clock_us() / 1000);
+    peer_restart(p, f, false);
 }
 
 /* Tells what this session has taught, when that is new. */
@@ -391,6 +404,7 @@ static void begin(struct peer *p)
         p->config.events->on_recall(p->config.ctx, p, &p->memory);
     ac->preferred = p->memory.kind;
     memcpy(ac->peer, p->config.key, KEY_LEN);
+    ac->said = &p->said;
     randombytes_buf(ac->conv, sizeof(ac->conv));
     if (p->config.state != NULL) /* before the host can know of it */
         p->live = live_hold(p->config.state, p->config.key, ac->conv);
@@ -495,7 +509,8 @@ void peer_on_control(struct peer *p, const Control *m)
 {
     if (peer_is_on(p))
         approach_on_control(tie_approach(p->tie), m);
-    else
+    else if (timer_due_in_ms(&p->timer) > BACK_SPREAD_MS &&
+             pace_take(&p->bidden, &bidding, clock_us() / 1000))
         timer_start(&p->timer, randombytes_uniform(BACK_SPREAD_MS));
 }
 

@@ -4,6 +4,7 @@
 
 #include "client/peer.h"
 #include "core/backoff.h"
+#include "core/pace.h"
 #include "core/trial.h"
 #include "io/live.h"
 #include "io/loop.h"
@@ -29,6 +30,9 @@ struct peer {
     char told_fault[sizeof(((struct fault *)NULL)->what)];
     bool comes_anew; /* peer_come_as was called for it */
     struct backoff backoff;
+    struct pace said;       /* to the host, by the broker, in all tries */
+    struct pace bidden;     /* tries that the host, or the broker's word of it, began */
+    bool soon;              /* the next try is one of these */
     struct backoff crowded; /* between the ends that a full host puts to sessions */
     uint64_t began_us;
     struct peer_memory memory;
@@ -70,6 +74,12 @@ void peer_on_path_ended(struct peer *p);
 
 /* Takes session and approach down; another try follows after a pause. */
 void peer_restart(struct peer *p, const struct fault *f, bool fatal);
+
+/*
+ * The same where the host, or the broker's word of it, makes us begin anew: soon the
+ * first times, and as after any failure where it happens again and again.
+ */
+void peer_restart_soon(struct peer *p, const struct fault *f);
 
 /* Tells whoever uses this host. */
 void peer_fault(struct peer *p, const struct fault *f, bool fatal);

@@ -84,8 +84,7 @@ static void end_forgotten(struct peer *p)
         "or this device was removed or silent for too long; open connections through "
         "it are lost",
         p->config.name);
-    backoff_reset(&p->backoff);
-    peer_restart(p, &f, false);
+    peer_restart_soon(p, &f);
 }
 
 void peer_on_forgotten(struct peer *p)
@@ -133,8 +132,7 @@ void peer_check_gone(struct peer *p)
                     "%.64s has ended or lost its network; open connections through it "
                     "are lost",
                     p->config.name);
-    backoff_reset(&p->backoff); /* soon asked for, it is announced when it is back */
-    peer_restart(p, &f, false);
+    peer_restart_soon(p, &f); /* soon asked for, it is announced when it is back */
 }
 
 /* On a full line answers wait: some round trips as they were of late say nothing. One

@@ -62,6 +62,10 @@ static unsigned judge(struct clients *cs, const uint8_t *key, const Offer *o,
         *reason = "the host cannot read its list of devices just now";
         return REFUSE_LIMIT;
     }
+    if (roster_is_earlier(cs->host->roster, key)) {
+        *reason = ROSTER_EARLIER;
+        return REFUSE_DENIED;
+    }
     if (o->invite_id.size == INVITE_ID_LEN) {
         if (roster_invite_find(cs->host->roster, o->invite_id.bytes, statedir_now_s(),
                                &invite) == 0) {

@@ -136,6 +136,8 @@ static void deny_join(struct host_client *c, int rc, const struct fault *f)
         send_denied(c, REFUSE_EXPIRED, INVITE_IS_USED);
     } else if (rc == POSTERN_ERR_DENIED) {
         send_denied(c, REFUSE_EXPIRED, "the invite does not let this device in");
+    } else if (rc == POSTERN_ERR_KEY) {
+        send_denied(c, REFUSE_DENIED, ROSTER_EARLIER);
     } else {
         log_fault(LOG_LEVEL_WARN, f);
         send_denied(c, REFUSE_LIMIT,
@@ -208,10 +210,13 @@ static void on_rotate(struct host_client *c, const Rotate *r)
                   ? POSTERN_ERR_INVALID /* which are never on the list */
                   : roster_rotate(c->host->roster, c->who.listed, r->new_key);
     if (err != 0) {
-        send_denied(c, REFUSE_DENIED,
-                    err == POSTERN_ERR_DENIED    ? "this device's new key was removed"
-                    : err == POSTERN_ERR_INVALID ? "another device has the new key"
-                                                 : "the new key could not be listed");
+        send_denied(
+            c, REFUSE_DENIED,
+            err == POSTERN_ERR_DENIED    ? "this device's new key was removed"
+            : err == POSTERN_ERR_INVALID ? "another device has the new key"
+            : err == POSTERN_ERR_LIMIT
+                ? "this device's key was changed too often: have it removed first"
+                : "the new key could not be listed");
         return;
     }
     list_under(c, r->new_key);

@@ -158,6 +158,25 @@ bool roster_is_revoked(struct roster *r, const uint8_t key[static KEY_LEN])
     return revoked_since(r, key, &last) == 0 && last >= 0;
 }
 
+/* Whose earlier key it is, by its serial; 0: nobody's. */
+static int earlier_of(struct roster *r, const uint8_t key[static KEY_LEN],
+                      int64_t *device)
+{
+    struct db_stmt s =
+        db_prepare(r->db, "SELECT e.device FROM earlier AS e JOIN client "
+                          "AS c ON c.serial = e.device WHERE e.key = ?");
+    db_bind_blob(&s, key, KEY_LEN);
+    *device = db_step(&s) ? db_column_int(&s, 0) : 0;
+    return db_finish(&s);
+}
+
+bool roster_is_earlier(struct roster *r, const uint8_t key[static KEY_LEN])
+{
+    int64_t device;
+    return roster_client_find(r, key, NULL) == POSTERN_ERR_NOTFOUND &&
+           earlier_of(r, key, &device) == 0 && device != 0;
+}
+
 int roster_clients(struct roster *r, struct roster_client *out, size_t max)
 {
     size_t n = 0;
@@ -359,6 +378,8 @@ static int consume(struct roster *r, const uint8_t id[static INVITE_ID_LEN],
         return err;
     if (revoked >= serial)
         return POSTERN_ERR_DENIED;
+    if (roster_is_earlier(r, key)) /* else it would leave that device's keys */
+        return POSTERN_ERR_KEY;
     if (gains_nothing(r, key, in.allowed))
         return 0; /* who is in already takes no other's place */
     struct db_stmt s =
@@ -389,6 +410,8 @@ int roster_invite_consume(struct roster *r, const uint8_t id[static INVITE_ID_LE
     case POSTERN_ERR_DENIED:
         return fault_set(f, err, "ask for a new invite",
                          "the host removed this device after it made the invite");
+    case POSTERN_ERR_KEY:
+        return fault_set(f, err, ROSTER_EARLIER_ADVICE, ROSTER_EARLIER);
     default:
         return db_fault(r->db, err, f);
     }
@@ -420,7 +443,8 @@ static int match_device(struct roster *r, const char *device, struct roster_clie
 }
 
 /* With the keys that it had before: whoever has one of them is that device. */
-static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t now_s)
+static int revoke_one(struct roster *r, const uint8_t key[static KEY_LEN],
+                      int64_t now_s)
 {
     struct db_stmt s = db_prepare(
         r->db, "INSERT OR REPLACE INTO revoked(key, revoked_s, last_invite) "
@@ -438,6 +462,31 @@ static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t n
                       "(SELECT serial FROM client WHERE key = ?)",
                       key);
     return err != 0 ? err : run_key(r, "DELETE FROM client WHERE key = ?", key);
+}
+
+/* A list that an earlier build wrote may have one of its keys as a device of its own.
+ */
+static bool find_twin(struct roster *r, const uint8_t key[static KEY_LEN],
+                      uint8_t twin[static KEY_LEN])
+{
+    struct db_stmt s = db_prepare(
+        r->db, "SELECT c.key FROM client AS c JOIN earlier AS e ON e.key = c.key "
+               "WHERE e.device <> c.serial AND "
+               "e.device = (SELECT serial FROM client WHERE key = ?)");
+    db_bind_blob(&s, key, KEY_LEN);
+    bool found = db_step(&s);
+    if (found)
+        db_column_blob(&s, 0, twin, KEY_LEN);
+    return db_finish(&s) == 0 && found;
+}
+
+static int revoke(struct roster *r, const uint8_t key[static KEY_LEN], int64_t now_s)
+{
+    uint8_t twin[KEY_LEN];
+    int err = 0;
+    while (err == 0 && find_twin(r, key, twin))
+        err = revoke_one(r, twin, now_s);
+    return err != 0 ? err : revoke_one(r, key, now_s);
 }
 
 static int unknown_device(struct roster *r, const char *device, struct fault *f)
@@ -510,38 +559,57 @@ static int forgive(struct roster *r, const uint8_t old_key[static KEY_LEN],
     return roster_is_revoked(r, new_key) ? POSTERN_ERR_DENIED : 0;
 }
 
-/* The newest 32 of a device, as many as it keeps itself. */
-static int note_earlier(struct roster *r, const uint8_t old_key[static KEY_LEN],
-                        const uint8_t new_key[static KEY_LEN])
+/*
+ * None is forgotten as long as the device is on the list: with a key that fell out of
+ * them somebody would stay when the device is removed.
+ */
+static int note_earlier(struct roster *r, int64_t device,
+                        const uint8_t old_key[static KEY_LEN])
 {
-    struct db_stmt s = db_prepare(r->db, "INSERT OR REPLACE INTO earlier(key, device) "
-                                         "SELECT ?, serial FROM client WHERE key = ?");
+    struct db_stmt s =
+        db_prepare(r->db, "INSERT INTO earlier(key, device) SELECT ?, ? WHERE "
+                          "(SELECT count(*) FROM earlier WHERE device = ?) < ?");
     db_bind_blob(&s, old_key, KEY_LEN);
-    db_bind_blob(&s, new_key, KEY_LEN);
+    db_bind_int(&s, device);
+    db_bind_int(&s, device);
+    db_bind_int(&s, ROSTER_EARLIER_MAX);
     int err = db_exec(&s);
-    return err != 0 ? err
-                    : run_key(r,
-                              "DELETE FROM earlier WHERE serial IN "
-                              "(SELECT e.serial FROM earlier AS e JOIN client AS c "
-                              "ON e.device = c.serial WHERE c.key = ? "
-                              "ORDER BY e.serial DESC LIMIT -1 OFFSET 32)",
-                              new_key);
+    return err != 0 ? err : db_changes(r->db) > 0 ? 0 : POSTERN_ERR_LIMIT;
 }
 
+static int serial_of(struct roster *r, const uint8_t key[static KEY_LEN],
+                     int64_t *serial)
+{
+    struct db_stmt s = db_prepare(r->db, "SELECT serial FROM client WHERE key = ?");
+    db_bind_blob(&s, key, KEY_LEN);
+    *serial = db_step(&s) ? db_column_int(&s, 0) : 0;
+    int err = db_finish(&s);
+    return err != 0 ? err : *serial != 0 ? 0 : POSTERN_ERR_NOTFOUND;
+}
+
+/* One of its own from before comes back to it; another device's is that one's. */
 static int rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                   const uint8_t new_key[static KEY_LEN])
 {
-    int err = forgive(r, old_key, new_key);
-    if (err != 0)
+    int64_t device, had;
+    int err = serial_of(r, old_key, &device);
+    if (err == 0)
+        err = earlier_of(r, new_key, &had);
+    if (err == 0 && had != 0 && had != device)
+        err = POSTERN_ERR_INVALID;
+    if (err == 0)
+        err = forgive(r, old_key, new_key);
+    if (err != 0 || memcmp(old_key, new_key, KEY_LEN) == 0)
         return err;
     struct db_stmt s = db_prepare(r->db, "UPDATE client SET key = ? WHERE key = ?");
     db_bind_blob(&s, new_key, KEY_LEN);
     db_bind_blob(&s, old_key, KEY_LEN);
     err = db_exec(&s);
-    if (err != 0)
-        return err;
-    return db_changes(r->db) > 0 ? note_earlier(r, old_key, new_key)
-                                 : POSTERN_ERR_NOTFOUND;
+    if (err == 0)
+        err = run_key(r, "DELETE FROM earlier WHERE key = ?", new_key);
+    if (err == 0) /* an earlier build's twin */
+        err = run_key(r, "DELETE FROM earlier WHERE key = ?", old_key);
+    return err != 0 ? err : note_earlier(r, device, old_key);
 }
 
 int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],

@@ -21,6 +21,14 @@
 #define ROSTER_NAME_LEN 64
 #define ROSTER_ALLOWED_LEN 512
 #define ROSTER_SERVICES_LEN 16384
+#define ROSTER_EARLIER_MAX 1000 /* keys that a device on the list had before */
+
+/* What who comes by an earlier key is told. */
+#define ROSTER_EARLIER                                                                 \
+    "this device's key was changed since: use the machine that has the newest one, "   \
+    "or "                                                                              \
+    "have the device removed first ('postern revoke' at the host)"
+#define ROSTER_EARLIER_ADVICE "then ask for a new invite"
 
 struct roster;
 
@@ -65,6 +73,8 @@ MUST_CHECK int roster_client_allowed(struct roster *r,
                                      const struct service *s);
 /* True for a device that was on the list and was removed by `revoke`. */
 bool roster_is_revoked(struct roster *r, const uint8_t key[static KEY_LEN]);
+/* True for a key that a device on the list had before it changed it. */
+bool roster_is_earlier(struct roster *r, const uint8_t key[static KEY_LEN]);
 /* In order of joining. Returns how many there are in all, or a negative error. */
 MUST_CHECK int roster_clients(struct roster *r, struct roster_client *out, size_t max);
 /* All of them, to be freed by free(); returns how many. */
@@ -84,7 +94,8 @@ MUST_CHECK int roster_invites_open(struct roster *r, int64_t now_s,
  * Uses up one use and puts the device on the list, both or neither, after the caller
  * verified the proof. `name` gets a suffix when it is taken. A device that is on the
  * list already gains the invite's services and uses it up. POSTERN_ERR_EXPIRED or
- * _NOTFOUND as above; _DENIED when the device was revoked after the invite was made.
+ * _NOTFOUND as above; _DENIED when the device was revoked after the invite was made;
+ * _KEY for the earlier key of a device on the list, which is that device and no other.
  */
 MUST_CHECK int roster_invite_consume(struct roster *r,
                                      const uint8_t id[static INVITE_ID_LEN],
@@ -93,8 +104,9 @@ MUST_CHECK int roster_invite_consume(struct roster *r,
 
 /*
  * Takes a device off the list by name, or by four or more characters of its key's
- * text; `c` gets what stood there. POSTERN_ERR_NOTFOUND, or _INVALID when several
- * match. Live sessions are the caller's business.
+ * text; `c` gets what stood there. Every key that it has had goes with it.
+ * POSTERN_ERR_NOTFOUND, or _INVALID when several match. Live sessions are the caller's
+ * business.
  */
 MUST_CHECK int roster_revoke(struct roster *r, const char *device,
                              struct roster_client *c, int64_t now_s, struct fault *f);
@@ -105,7 +117,8 @@ MUST_CHECK int roster_revoke_key(struct roster *r, const uint8_t key[static KEY_
 /*
  * The device follows its key, after the caller verified the old key's signature.
  * POSTERN_ERR_NOTFOUND when the old one is not on the list, _DENIED when the new one
- * was revoked since the device came on it, _INVALID when another device has it.
+ * was revoked since the device came on it, _INVALID when another device has it or had
+ * it, _LIMIT when it had ROSTER_EARLIER_MAX keys before.
  */
 MUST_CHECK int roster_rotate(struct roster *r, const uint8_t old_key[static KEY_LEN],
                              const uint8_t new_key[static KEY_LEN]);

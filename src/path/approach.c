@@ -10,6 +10,7 @@
 #include <sodium.h>
 
 #include "core/introduction.h"
+#include "core/least.h"
 #include "io/clock.h"
 #include "io/log.h"
 #include "io/loop.h"
@@ -22,6 +23,9 @@ enum {
     OFFER_SPACE_MS = 500, /* at most, where what we say waits in a queue */
     BACK_SPREAD_MS = 200, /* all clients of a host hear at once that it is back */
 };
+
+/* The other side can make us speak again and again: this much, whatever it says. */
+static const struct pace_policy speaking = {.at_once = 32, .every_ms = 500};
 
 /* The client's: it leads. */
 struct lead {
@@ -47,6 +51,7 @@ struct approach {
     uint64_t offer_at_ms, offered_ms; /* loop time */
     uint64_t signal_us;               /* when the peer last spoke through the broker */
     struct timer timer;
+    struct pace said; /* used unless the configuration has one */
     struct target target;
     Offer *held; /* direct kinds wait with it for approach_admit; else NULL */
     bool busy, freed;
@@ -163,16 +168,24 @@ static void send_accept(struct approach *a, const Introduce *in)
 
 /* ---------------------------------------------------------------------- scheduling */
 
+/* What is due then may be said not before this. */
+static uint64_t paced_ms(const struct approach *a, uint64_t at)
+{
+    uint64_t now = loop_now_ms(a->config.net->loop);
+    return max64(at, pace_free_ms(a->config.said, &speaking, now));
+}
+
 /* Loop times; UINT64_MAX: none is to be sent. */
 static uint64_t introduce_at_ms(const struct approach *a)
 {
-    return a->lead != NULL ? introduction_due_ms(&a->lead->introduction) : UINT64_MAX;
+    return a->lead != NULL ? paced_ms(a, introduction_due_ms(&a->lead->introduction))
+                           : UINT64_MAX;
 }
 
 static uint64_t offer_at_ms(const struct approach *a)
 {
     bool known = a->lead == NULL || introduction_was_said(&a->lead->introduction);
-    return a->want_offer && known ? a->offer_at_ms : UINT64_MAX;
+    return a->want_offer && known ? paced_ms(a, a->offer_at_ms) : UINT64_MAX;
 }
 
 static void schedule(struct approach *a)
@@ -203,9 +216,12 @@ static void send_due(struct approach *a)
     uint64_t now = loop_now_ms(a->config.net->loop);
     if (!uplink_is_up(a->config.uplink))
         return;
-    if (now >= introduce_at_ms(a))
+    bool introduce = now >= introduce_at_ms(a), offer = now >= offer_at_ms(a);
+    if (introduce || offer)
+        pace_spend(a->config.said, &speaking, now);
+    if (introduce)
         introduction_on_sent(&a->lead->introduction, send_introduce(a), now);
-    else if (now >= offer_at_ms(a))
+    else if (offer)
         send_offer(a);
 }
 
@@ -524,7 +540,8 @@ static void take_refusal(struct approach *a, const Refuse *r)
     bool answered = in != NULL && introduction_is_answered(in);
     switch (r->code) {
     case REFUSE_BACK:
-        if (in != NULL && !answered)
+        if (in != NULL && !answered &&
+            introduction_due_ms(in) > now + BACK_SPREAD_MS) /* it is not about to be */
             introduction_again(in, now + randombytes_uniform(BACK_SPREAD_MS));
         return;
     case REFUSE_SILENT:
@@ -587,6 +604,8 @@ static struct approach *approach_new(const struct approach_config *c)
     if (a == NULL)
         return NULL;
     a->config = *c;
+    if (a->config.said == NULL)
+        a->config.said = &a->said;
     a->generation = 1;
     a->peer_relays = true;
     list_init(&a->paths);

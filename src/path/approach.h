@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "core/ladder.h"
+#include "core/pace.h"
 #include "core/proto.h"
 #include "path/path.h"
 #include "path/uplink.h"
@@ -44,7 +45,8 @@ struct approach_config {
     uint8_t invite_id[INVITE_ID_LEN];
     uint8_t invite_pass[INVITE_PASS_LEN];
     bool has_invite;
-    bool unlisted; /* host: the peer named an invite, and has proven nothing yet */
+    bool unlisted;     /* host: the peer named an invite, and has proven nothing yet */
+    struct pace *said; /* client: of all approaches to this peer; NULL: its own */
     enum path_kind preferred; /* worked from here before: starts at once; or NONE */
     const struct approach_events *events; /* borrowed */
     void *ctx;

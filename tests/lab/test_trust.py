@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shutil
 import signal
 import time
 
@@ -282,6 +283,57 @@ def test_an_older_invite_after_a_rotation(pair):
     assert done.status == 1 and "does not let this device in" in done.stderr, done.stderr
     g.join()
     assert works(g, g.client, "one")
+
+
+def device_names(g):
+    return sorted(e["name"] for e in g.host.run("ls", "--devices").events
+                  if e.get("event") == "client")
+
+
+def test_a_copy_with_an_earlier_key_is_no_other_device(pair):
+    """It does not join beside the device whose key it was, by no open invite, and so can
+    neither stay nor come back when that one is removed; whatever is rotated since."""
+    g = pair
+    before = g.invite("--uses", "9")
+    name = device_names(g)[0]
+    copy = g.other_client("copy")
+    shutil.copytree(g.client.state, copy.state)
+    assert g.client.run("keys", "rotate").status == 0
+    assert works(g, g.client, "one", 30)
+    for _ in range(2):
+        done = copy.run("join", "--name", "other", before, json=False)
+        assert done.status == 1 and "this device's key was changed since" in done.stderr, done.stderr
+        assert "'postern revoke' at the host" in done.stderr, done.stderr
+        done = copy.run("nc", HOST, "one", json=False, stdin=b"GET 10 1\n")
+        assert done.status == 1 and "this device's key was changed since" in done.stderr, done.stderr
+        assert device_names(g) == [name]
+        assert g.client.run("keys", "rotate").status == 0    # and once more, after that
+        assert works(g, g.client, "one", 30)
+    assert g.host.run("revoke", name).status == 0
+    for who in (copy, g.client):
+        assert not works(g, who, "one")
+        done = who.run("join", before, json=False)
+        assert done.status == 1 and "does not let this device in" in done.stderr, done.stderr
+        assert not works(g, who, "one")
+    assert device_names(g) == []
+
+
+def test_an_old_backup_is_restored(pair):
+    """It has a key from before: its owner removes the device and invites it anew, as told."""
+    g = pair
+    backup = g.client.state + ".backup"
+    shutil.copytree(g.client.state, backup)
+    assert g.client.run("keys", "rotate").status == 0
+    assert works(g, g.client, "one", 30)
+    shutil.rmtree(g.client.state)
+    shutil.copytree(backup, g.client.state)
+    done = g.client.run("nc", HOST, "one", json=False, stdin=b"GET 10 1\n")
+    assert done.status == 1 and "'postern revoke' at the host" in done.stderr, done.stderr
+    assert "ask the host's owner for a new invite" in done.stderr, done.stderr
+    assert g.host.run("revoke", device_names(g)[0]).status == 0
+    g.join()
+    assert works(g, g.client, "one")
+    assert len(device_names(g)) == 1
 
 
 def homes(who):

@@ -43,15 +43,16 @@ class Rig:
         if os.path.exists(self.order):
             os.unlink(self.order)
 
-    def came(self):
-        """Bytes that came to the client's site."""
-        path = "/sys/class/net/wan/statistics/rx_bytes"
-        return int(self.g.topo.sites["b"].box.run("cat", path))
+    def moved(self):
+        """Bytes that came to the client's site, and that went from it."""
+        return [int(self.g.topo.sites["b"].box.run(
+            "cat", f"/sys/class/net/wan/statistics/{way}_bytes")) for way in ("rx", "tx")]
 
-    def rate(self, seconds):
-        before, begin = self.came(), time.monotonic()
+    def rates(self, seconds):
+        before, begin = self.moved(), time.monotonic()
         time.sleep(seconds)
-        return (self.came() - before) / (time.monotonic() - begin)
+        took = time.monotonic() - begin
+        return [(now - then) / took for now, then in zip(self.moved(), before)]
 
     def ping_s(self, who):
         """From nothing to an answer by the relay."""
@@ -84,12 +85,13 @@ def programs(r, count):
 
 def held_off(r, what, most):
     """An honest host is reached as when it is calm, and no more than that is on the line."""
-    wait_until(lambda: r.rate(1) < most, 30 * patience(), f"{what}: what it may at once is said")
-    rate, then = r.rate(3), r.pings()
-    print(f"{what}: {rate / 1000:.1f} KB/s of {LINE / 1000:.0f}; ping of another host p50 "
+    wait_until(lambda: max(r.rates(1)) < most, 30 * patience(),
+               f"{what}: what it may at once is said")
+    (rate, sent), then = r.rates(8), r.pings()
+    print(f"{what}: {rate / 1000:.1f} KB/s of {LINE / 1000:.0f}, and {sent / 1000:.1f} sent; ping of another host p50 "
           f"{then[len(then) // 2]:.2f} s, slowest {then[-1]:.2f} s; calm "
           f"{r.quiet[len(then) // 2]:.2f} and {r.quiet[-1]:.2f} s")
-    assert rate < most, rate
+    assert rate < most and sent < most, (rate, sent)
     assert then[-1] < 2 * r.quiet[-1] + SLACK_S, then
 
 
@@ -98,6 +100,24 @@ def test_a_host_does_not_fill_the_line_of_who_uses_it(rig, how):
     programs(rig, 1)
     rig.flood(how)
     held_off(rig, how, 10000)
+
+
+@pytest.mark.parametrize("how", ["reset", "renew"])
+def test_a_host_that_makes_its_client_speak(rig, how):
+    """By the broker, and on the paths that it lets the client try again and again."""
+    programs(rig, 1)
+    rig.flood(how)
+    held_off(rig, how, 20000)
+
+
+@pytest.mark.parametrize("how", ["fresh carry", "back carry", "fresh renew", "back"])
+def test_a_host_that_lets_its_client_begin_anew(rig, how):
+    """Nothing is had anew by that, and it happens less and less often."""
+    rig.flood(how)
+    up = rig.g.client.start("up", "--paths", "relay")
+    up.wait_event("service", 20 * patience(), host=HOST)
+    time.sleep(5)       # what it may at once
+    held_off(rig, how, 12000)
 
 
 @pytest.mark.parametrize("how", ["unasked carry", "unasked refuse"])

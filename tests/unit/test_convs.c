@@ -24,26 +24,49 @@ static void test_it_is_that_hosts_for_a_while(void **state)
     struct convs c = {0};
     (void)state;
     convs_note(&c, conv(0), host, 4, 1000); /* zeros are an approach like others */
-    assert_non_null(convs_asked(&c, conv(0), host, 1000));
-    assert_null(convs_asked(&c, conv(0), other, 1000));
+    assert_true(convs_asked(&c, conv(0), host, 1000));
+    assert_false(convs_asked(&c, conv(0), other, 1000));
     assert_false(convs_has(&c, conv(0), other));
-    assert_null(convs_asked(&c, conv(0), host, 1000 + LIMIT_CONV_MS));
+    assert_false(convs_asked(&c, conv(0), host, 1000 + LIMIT_CONV_MS));
     assert_true(convs_has(&c, conv(0), host)); /* it is still this connection's */
     convs_note(&c, conv(0), host, 4, 2000 + LIMIT_CONV_MS);
-    assert_non_null(convs_asked(&c, conv(0), host, 2000 + LIMIT_CONV_MS));
+    assert_true(convs_asked(&c, conv(0), host, 2000 + LIMIT_CONV_MS));
     convs_forget(&c, conv(0));
     assert_false(convs_has(&c, conv(0), host));
     convs_fini(&c);
 }
 
+/* Nor does beginning anew: a host can make a client do that. */
 static void test_speaking_again_refills_nothing(void **state)
 {
+    const uint32_t all = LIMIT_RATE_CONVS.burst;
     struct convs c = {0};
     (void)state;
     convs_note(&c, conv(1), host, 4, 1000);
-    assert_true(conv_take(convs_asked(&c, conv(1), host, 1000), LIMIT_CONV_BYTES));
+    assert_true(convs_take(&c, host, all, 1000));
     convs_note(&c, conv(1), host, 4, 1001);
-    assert_false(conv_take(convs_asked(&c, conv(1), host, 1001), 1));
+    assert_false(convs_take(&c, host, 1, 1001));
+    convs_forget(&c, conv(1));
+    convs_note(&c, conv(2), host, 4, 1001);
+    assert_false(convs_take(&c, host, 1, 1001));
+    assert_true(convs_take(&c, other, all, 1001)); /* which has its own */
+    assert_false(convs_take(&c, host, LIMIT_RATE_CONVS.per_s + 1, 2000));
+    assert_true(convs_take(&c, host, LIMIT_RATE_CONVS.per_s, 2000));
+    convs_fini(&c);
+}
+
+static void test_as_many_shares_as_are_counted(void **state)
+{
+    struct convs c = {0};
+    (void)state;
+    for (unsigned i = 0; i < LIMIT_CONVS_HOSTS + 1; i++) {
+        const uint8_t key[KEY_LEN] = {1, (uint8_t)i};
+        assert_true(convs_take(&c, key, LIMIT_RATE_CONVS.burst, 1000 + i));
+    }
+    assert_int_equal(c.share_count, LIMIT_CONVS_HOSTS);
+    const uint8_t last[KEY_LEN] = {1, LIMIT_CONVS_HOSTS};
+    assert_false(
+        convs_take(&c, last, LIMIT_RATE_CONVS.burst, 1000 + LIMIT_CONVS_HOSTS));
     convs_fini(&c);
 }
 
@@ -67,7 +90,7 @@ static void test_of_a_spoken_code_the_giver_is_unknown(void **state)
     (void)state;
     convs_note(&c, conv(1), nobody, 4, 1000);
     assert_true(convs_has(&c, conv(1), host)); /* its way here */
-    assert_null(convs_asked(&c, conv(1), host, 1000));
+    assert_false(convs_asked(&c, conv(1), host, 1000));
     convs_fini(&c);
 }
 
@@ -76,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_is_that_hosts_for_a_while),
         cmocka_unit_test(test_speaking_again_refills_nothing),
+        cmocka_unit_test(test_as_many_shares_as_are_counted),
         cmocka_unit_test(test_the_longest_unspoken_gives_way),
         cmocka_unit_test(test_of_a_spoken_code_the_giver_is_unknown),
     };

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "host/roster.h"
+#include "io/db.h"
 #include "scratch.h"
 
 struct fixture {
@@ -207,9 +208,99 @@ static void test_revoke_after_a_rotation(void **state)
         assert_int_equal(roster_rotate(x->r, key[i], key[i + 1]), 0);
     assert_int_equal(roster_revoke(x->r, "anna", &c, 300, NULL), 0);
     for (unsigned i = 0; i < 40; i++)
-        assert_int_equal(roster_is_revoked(x->r, key[i]), i >= 7); /* 32 are kept */
+        assert_true(roster_is_revoked(x->r, key[i]));
     assert_int_equal(roster_invite_consume(x->r, id, key[38], "anna", 400, &f),
                      POSTERN_ERR_DENIED);
+}
+
+/* A copy with an earlier key is that device: no open invite makes it another one, no
+ * rotation of somebody else's ends there, and it goes when the device is removed. */
+static void test_an_earlier_key_is_no_device(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], again[INVITE_ID_LEN], one[KEY_LEN], two[KEY_LEN];
+    uint8_t three[KEY_LEN], other[KEY_LEN];
+    struct roster_client c;
+    struct fault f = {0};
+    make_key(one, 1);
+    make_key(two, 2);
+    make_key(three, 3);
+    make_key(other, 9);
+    make_invite(x->r, 1, "", 10, id);
+    assert_int_equal(roster_invite_consume(x->r, id, one, "anna", 200, &f), 0);
+    assert_int_equal(roster_invite_consume(x->r, id, other, "eve", 200, &f), 0);
+    assert_false(roster_is_earlier(x->r, one));
+    assert_int_equal(roster_rotate(x->r, one, two), 0);
+    assert_true(roster_is_earlier(x->r, one));
+    assert_false(roster_is_earlier(x->r, two));
+    assert_int_equal(roster_invite_consume(x->r, id, one, "copy", 300, &f),
+                     POSTERN_ERR_KEY);
+    assert_non_null(strstr(f.what, "key was changed since"));
+    assert_int_equal(roster_rotate(x->r, other, one), POSTERN_ERR_INVALID);
+    assert_int_equal(roster_rotate(x->r, two, three), 0);
+    assert_int_equal(roster_rotate(x->r, three, three), 0); /* says it again */
+    assert_false(roster_is_earlier(x->r, three));
+    assert_int_equal(roster_rotate(x->r, three, two), 0); /* two of its programs */
+    assert_true(roster_is_earlier(x->r, three));
+    assert_int_equal(roster_revoke(x->r, "anna", &c, 400, NULL), 0);
+    assert_true(roster_is_revoked(x->r, one) && roster_is_revoked(x->r, two) &&
+                roster_is_revoked(x->r, three));
+    assert_false(roster_is_earlier(x->r, one));
+    assert_int_equal(roster_clients(x->r, NULL, 0), 1);
+    for (uint8_t i = 1; i <= 3; i++)
+        assert_int_equal(consume(x->r, id, i, "copy"), POSTERN_ERR_DENIED);
+    /* a backup that was restored: removed first, and invited anew */
+    make_invite(x->r, 2, "", 1, again);
+    assert_int_equal(roster_invite_consume(x->r, again, one, "anna", 500, &f), 0);
+    assert_int_equal(roster_client_find(x->r, one, NULL), 0);
+}
+
+/* A list of an earlier build's, on which a device stands under another's earlier key.
+ */
+static void test_a_twin_goes_too(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], one[KEY_LEN], two[KEY_LEN];
+    struct roster_client c;
+    make_key(one, 1);
+    make_key(two, 2);
+    make_invite(x->r, 1, "", 10, id);
+    assert_int_equal(consume(x->r, id, 1, "anna"), 0);
+    assert_int_equal(roster_rotate(x->r, one, two), 0);
+    struct db_stmt s =
+        db_prepare(roster_db(x->r), "INSERT INTO client(key, name, allowed, added_s) "
+                                    "VALUES(?, 'copy', '', 1)");
+    db_bind_blob(&s, one, KEY_LEN);
+    assert_int_equal(db_exec(&s), 0);
+    assert_int_equal(roster_revoke(x->r, "anna", &c, 300, NULL), 0);
+    assert_int_equal(roster_clients(x->r, NULL, 0), 0);
+    assert_true(roster_is_revoked(x->r, one) && roster_is_revoked(x->r, two));
+}
+
+/* Who changes its key without end pushes none out. */
+static void test_too_many_rotations(void **state)
+{
+    struct fixture *x = *state;
+    uint8_t id[INVITE_ID_LEN], key[KEY_LEN] = {1}, next[KEY_LEN] = {1};
+    struct roster_client c;
+    struct fault f;
+    make_invite(x->r, 1, "", 10, id);
+    assert_int_equal(roster_invite_consume(x->r, id, key, "anna", 200, &f), 0);
+    struct db_stmt s = db_prepare(
+        roster_db(x->r), "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM "
+                         "n WHERE i < ?) INSERT INTO earlier(key, device) SELECT "
+                         "CAST(printf('%032d', i) AS BLOB), serial FROM n, client");
+    db_bind_int(&s, ROSTER_EARLIER_MAX);
+    assert_int_equal(db_exec(&s), 0);
+    next[1] = 1;
+    assert_int_equal(roster_rotate(x->r, key, next), 0);
+    memcpy(key, next, KEY_LEN);
+    next[1] = 2;
+    assert_int_equal(roster_rotate(x->r, key, next), POSTERN_ERR_LIMIT);
+    assert_int_equal(roster_client_find(x->r, key, NULL), 0); /* as it was */
+    assert_int_equal(roster_revoke(x->r, "anna", &c, 300, NULL), 0);
+    key[1] = 0;
+    assert_true(roster_is_revoked(x->r, key));
 }
 
 /* Who was removed by the newest key, and is invited again under an earlier one, is in.
@@ -293,6 +384,9 @@ int main(void)
         WITH_ROSTER(test_rotate),
         WITH_ROSTER(test_rotate_to_a_removed_key),
         WITH_ROSTER(test_revoke_after_a_rotation),
+        WITH_ROSTER(test_an_earlier_key_is_no_device),
+        WITH_ROSTER(test_a_twin_goes_too),
+        WITH_ROSTER(test_too_many_rotations),
         WITH_ROSTER(test_race),
         WITH_ROSTER(test_settings),
     };
