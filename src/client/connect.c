@@ -238,6 +238,13 @@ static bool is_local(const char *word)
            strncmp(word, "unix:.", 6) == 0 || addr_parse_ip(&a, ip) == 0;
 }
 
+/* Behind a target "unix:x" is a socket's file, but for a host that is called unix. */
+static bool is_place_of(const struct target *t, const char *word)
+{
+    return is_local(word) ||
+           (strncmp(word, "unix:", 5) == 0 && strcmp(t->host, "unix") != 0);
+}
+
 /* As `serve` takes it: 8000-8010. */
 static bool is_range(const char *service)
 {
@@ -299,7 +306,7 @@ static int parse(struct connect_state *s, const struct connect_config *what,
         t->state = s;
         rc = parse_target(t, what->words[i], f);
         s->count++;
-        if (rc == 0 && i + 1 < what->count && is_local(what->words[i + 1])) {
+        if (rc == 0 && i + 1 < what->count && is_place_of(t, what->words[i + 1])) {
             rc = parse_local(t, what->words[++i], f);
         } else if (rc == 0) {
             int fd = systemd_sockets_take(&given, true, NULL);

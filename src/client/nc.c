@@ -23,6 +23,7 @@
 
 enum {
     COPY_BYTES = 256 * 1024,
+    THREAD_STACK = 256 * 1024,
     /* Nobody reads stdout any more: so long may stdin be silent, or the stream stuck.
      */
     PAUSE_MS = 1000,
@@ -258,13 +259,26 @@ static void *copy_out(void *arg)
 
 /* ---------------------------------------------------------------------- the bridge */
 
+/* With a small stack: where there is little room to map, `nc` is no worse than others.
+ */
+static bool start_thread(void *(*run)(void *), struct stdio_bridge *b)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attr, THREAD_STACK);
+    int rc = pthread_create(&thread, &attr, run, b);
+    (void)pthread_attr_destroy(&attr);
+    return rc == 0;
+}
+
 /* `*fd` is the caller's. `on_end` runs on the loop, once for each. */
 static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
                         void (*on_end)(void *ctx, enum bridge_end how, int error),
                         void *ctx)
 {
     int pair[2];
-    pthread_t in, out_thread;
     struct stdio_bridge *b = calloc(1, sizeof(*b));
     if (b == NULL)
         return POSTERN_ERR_NOMEM;
@@ -286,11 +300,10 @@ static int bridge_start(struct stdio_bridge **out, struct loop *loop, int *fd,
     b->ctx = ctx;
     *fd = pair[0];
     *out = b;
-    if (pthread_create(&in, NULL, copy_in, b) != 0 ||
-        pthread_create(&out_thread, NULL, copy_out, b) != 0)
-        abort();
-    (void)pthread_detach(in);
-    (void)pthread_detach(out_thread);
+    if (!start_thread(copy_in, b))
+        leave(b, BRIDGE_UNREAD, ENOMEM);
+    if (!start_thread(copy_out, b))
+        leave(b, BRIDGE_BROKEN, ENOMEM);
     return 0;
 }
 
@@ -465,6 +478,10 @@ static void on_tick(void *ctx)
 static void fail_output(struct nc *s, int error)
 {
     struct fault f;
+    if (error == ENOMEM) {
+        client_stop(s->client, fault_lack(&f, POSTERN_ERR_NOMEM), &f);
+        return;
+    }
     (void)fault_set(&f, error == ENOSPC ? POSTERN_ERR_FULL : POSTERN_ERR_IO,
                     error == EBADF ? "send it to /dev/null where nobody wants it"
                                    : "free some space or send it elsewhere",
@@ -477,6 +494,10 @@ static void fail_output(struct nc *s, int error)
 static void fail_input(struct nc *s, int error)
 {
     struct fault f;
+    if (error == ENOMEM) {
+        client_stop(s->client, fault_lack(&f, POSTERN_ERR_NOMEM), &f);
+        return;
+    }
     (void)fault_set(&f, POSTERN_ERR_IO,
                     "the service got only a part: check what is read, and try again",
                     "standard input: %s", strerror(error));

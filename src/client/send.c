@@ -357,6 +357,13 @@ static bool has_changed(int fd, const struct send_item *item)
            st.st_mtim.tv_nsec != item->mtime.tv_nsec;
 }
 
+/* More is there than the kernel says: so it is with files of /proc. */
+static bool is_longer(int fd, const struct send_item *item)
+{
+    uint8_t more;
+    return pread(fd, &more, 1, (off_t)item->file.size) == 1;
+}
+
 /* How many blocks from `i` on are a hole, as far as the file system knows. */
 static uint64_t hole_at(int fd, uint64_t i, uint64_t blocks)
 {
@@ -465,13 +472,16 @@ static int send_content(struct sending *s, size_t i, int fd)
         err = send_blocks(s, fd, &h, from, blocks, item, false);
     if (err != 0 && err != POSTERN_ERR_IO)
         return err;
-    if (err != 0 || has_changed(fd, item)) {
+    bool changed = has_changed(fd, item);
+    if (err != 0 || changed || is_longer(fd, item)) {
         s->answers--;
-        return give_up_file(s, item,
-                            err != 0 && s->unread != 0
-                                ? strerror(s->unread)
-                                : "it changed while it was sent; send it again when it "
-                                  "stands still");
+        return give_up_file(
+            s, item,
+            err != 0 && s->unread != 0 ? strerror(s->unread)
+            : changed ? "it changed while it was sent; send it again when it stands "
+                        "still"
+                      : "its size is not what the kernel says, as in /proc and /sys; "
+                        "send a copy of it: cat it into a file");
     }
     transfer_hash_so_far(&h, item->file.size, hash);
     return send_frame(s, TRANSFER_END, hash, sizeof(hash));
@@ -511,6 +521,8 @@ static int ask_same(struct sending *s, size_t i)
     int err = fd < 0 ? POSTERN_ERR_IO
                      : send_blocks(s, fd, &h, 0, transfer_blocks(item->file.size), item,
                                    true);
+    if (err == 0 && is_longer(fd, item))
+        err = POSTERN_ERR_IO;
     if (fd >= 0)
         (void)close(fd);
     item->whole = err == 0;

@@ -338,6 +338,13 @@ void share_tell_joined(const struct statedir *state, const char *host)
     close(fd);
 }
 
+/* The reason of each kind that is not in use is for programs, and for --why. */
+static bool is_for(const struct events *out, const char *json)
+{
+    return json[0] != '\0' &&
+           (out == NULL || out->json || strstr(json, "\"event\":\"rejected\"") == NULL);
+}
+
 /* Prints what the daemon says of `host` to `out`, if any; how it stands with it. */
 static enum share_reach ask_status(const struct statedir *state, const char *host,
                                    struct events *out)
@@ -350,10 +357,13 @@ static enum share_reach ask_status(const struct statedir *state, const char *hos
     while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
         if (r.reason[0] != '\0')
             reach = SHARE_KEPT;
-        if (strstr(r.json, "\"event\":\"host\"") == NULL && r.json[0] != '\0')
-            events_print_json(out, r.json);
-        else if (reach != SHARE_KEPT && strstr(r.json, "\"state\":\"online\"") != NULL)
+        if (strstr(r.json, "\"event\":\"host\"") == NULL) {
+            if (is_for(out, r.json))
+                events_print_json(out, r.json);
+        } else if (reach != SHARE_KEPT &&
+                   strstr(r.json, "\"state\":\"online\"") != NULL) {
             reach = SHARE_REACHES;
+        }
     }
     close(fd);
     return reach;

@@ -155,3 +155,27 @@ enum addr_scope addr_scope_of(const struct addr *a)
         return ADDR_SCOPE_PRIVATE;
     return ADDR_SCOPE_GLOBAL;
 }
+
+static bool is_local_use(const struct addr *a)
+{
+    static const struct {
+        uint8_t ip[4];
+        uint8_t bits;
+    } ranges[] = {
+        {{192, 0, 0, 0}, 24},   /* RFC 6890: 464XLAT's 192.0.0.4 among them */
+        {{192, 88, 99, 0}, 24}, /* RFC 7526 */
+        {{198, 18, 0, 0}, 15}, /* RFC 2544: benchmarks, and fake addresses of proxies */
+    };
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        struct addr range = {.family = ADDR_V4};
+        memcpy(range.ip, ranges[i].ip, 4);
+        if (addr_prefix_equal(a, &range, ranges[i].bits))
+            return true;
+    }
+    return false;
+}
+
+bool addr_is_of_internet(const struct addr *a, const struct addr *broker)
+{
+    return !is_local_use(a) || is_local_use(broker);
+}

@@ -55,5 +55,11 @@ enum addr_scope {
 };
 
 enum addr_scope addr_scope_of(const struct addr *a);
+/*
+ * Whether a global address may be one of the internet: not one of those that mean
+ * something inside one network only, though they look global. Where the broker has
+ * such a one, all this is a network of its own, and they are as good as any.
+ */
+bool addr_is_of_internet(const struct addr *a, const struct addr *broker);
 
 #endif

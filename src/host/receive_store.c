@@ -21,6 +21,8 @@ enum {
     SYNC_BYTES = 1024 * 1024, /* of less the kernel may take its time */
     LOCK_TRIES = 50,          /* a sender that was killed is noticed soon */
     LOCK_PAUSE_MS = 100,
+    TIDIED_TRIES = 20,
+    BESIDE_MAX = 99, /* of the same file at once */
     KEPT_S = 7 * 24 * 3600,
 };
 
@@ -256,41 +258,137 @@ uint64_t store_have(struct store *s, const char *who, const struct transfer_file
 
 /* -------------------------------------------------------------------------- writing */
 
-/* Its sender may have been killed a moment ago and be back. */
-static bool lock(int fd)
+/* `tries`: its sender may have been killed a moment ago and be back. */
+static bool lock(const struct store *s, int fd, int tries)
 {
-    for (int i = 0; i < LOCK_TRIES; i++) {
+    for (int i = 0; i < tries; i++) {
         struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000l};
+        if (s->alive != NULL)
+            s->alive(s->ctx);
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
             return true;
-        (void)nanosleep(&pause, NULL);
+        if (i + 1 < tries)
+            (void)nanosleep(&pause, NULL);
     }
     return false;
+}
+
+/* The place for parts may have been tidied away by another sender's end. */
+static int open_part(struct store *s, const char *name)
+{
+    int fd = -1;
+    for (int tries = 0; fd < 0 && tries < TIDIED_TRIES; tries++) {
+        if (open_parts(s, true) != 0)
+            return -1;
+        fd = openat(s->parts, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd >= 0 || errno != ENOENT)
+            break;
+        (void)close(s->parts);
+        s->parts = -1;
+    }
+    return fd;
+}
+
+/* Else whoever had it has made it whole meanwhile: it is a file that people have. */
+static bool is_part(const struct store *s, int fd, const char *name)
+{
+    struct stat own, there;
+    return fstat(fd, &own) == 0 &&
+           fstatat(s->parts, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+}
+
+static int copy_blocks(const struct store *s, int from, int to, uint64_t blocks)
+{
+    uint8_t *buf = malloc(TRANSFER_BLOCK);
+    int err = buf == NULL ? POSTERN_ERR_NOMEM : 0;
+    for (uint64_t i = 0; i < blocks && err == 0; i++) {
+        off_t at = (off_t)(i * TRANSFER_BLOCK);
+        if (s->alive != NULL)
+            s->alive(s->ctx);
+        if (pread(from, buf, TRANSFER_BLOCK, at) != TRANSFER_BLOCK)
+            err = POSTERN_ERR_IO;
+        else if (!transfer_is_zero(buf, TRANSFER_BLOCK) &&
+                 pwrite(to, buf, TRANSFER_BLOCK, at) != TRANSFER_BLOCK)
+            err = POSTERN_ERR_FULL;
+    }
+    free(buf);
+    return err;
+}
+
+static bool has_blocks(int fd, uint64_t blocks)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && (uint64_t)st.st_size / TRANSFER_BLOCK >= blocks;
+}
+
+/*
+ * What there was of it when its sender was told is in his part; or in that of another
+ * try of his, `first`, or in the file that this one has become meanwhile.
+ */
+static int take_blocks(struct store *s, struct store_part *p,
+                       const struct transfer_file *file, int first, uint64_t from)
+{
+    char path[TRANSFER_PATH_LEN];
+    unsigned number = 1;
+    struct stat st;
+    int err = POSTERN_ERR_CORRUPT;
+    if (has_blocks(p->fd, from))
+        return 0;
+    if (first >= 0 && has_blocks(first, from))
+        return copy_blocks(s, first, p->fd, from);
+    for (int fd; err != 0 && (fd = open_whole(s, file, &number, path)) >= 0;) {
+        if (fstat(fd, &st) == 0 && st.st_mtim.tv_sec == file->mtime_s)
+            err = copy_blocks(s, fd, p->fd, from);
+        (void)close(fd);
+    }
+    return err;
+}
+
+/* The same file is sent twice at once: the second has a part of its own. */
+static int open_beside(struct store *s, char name[static 40])
+{
+    char own[40];
+    for (unsigned i = 2; i <= BESIDE_MAX; i++) {
+        (void)snprintf(own, sizeof(own), "%.32s-%u", name, i);
+        int fd = open_part(s, own);
+        if (fd < 0)
+            return err_of(errno);
+        if (lock(s, fd, 1) && is_part(s, fd, own) && ftruncate(fd, 0) == 0) {
+            memcpy(name, own, sizeof(own));
+            return fd;
+        }
+        (void)close(fd);
+    }
+    return POSTERN_ERR_INUSE;
 }
 
 int store_begin(struct store *s, struct store_part *p, const char *who,
                 const struct transfer_file *file, uint64_t from)
 {
-    int err = open_parts(s, true);
     *p = (struct store_part){.fd = -1};
-    if (err != 0)
-        return err;
     part_name(p->name, who, file);
-    p->fd = openat(s->parts, p->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (p->fd < 0)
+    int fd = open_part(s, p->name), first = -1;
+    if (fd < 0)
         return err_of(errno);
+    if (!lock(s, fd, LOCK_TRIES) || !is_part(s, fd, p->name)) {
+        first = fd;
+        fd = open_beside(s, p->name);
+    }
+    p->fd = fd;
     transfer_hash_begin(&p->hash);
-    if (!lock(p->fd))
-        err = POSTERN_ERR_INUSE;
-    else if (ftruncate(p->fd, (off_t)(from * TRANSFER_BLOCK)) != 0)
+    int err = fd < 0 ? fd : take_blocks(s, p, file, first, from);
+    if (first >= 0)
+        (void)close(first);
+    if (err == 0 && ftruncate(fd, (off_t)(from * TRANSFER_BLOCK)) != 0)
         err = err_of(errno);
-    else if (!hash_blocks(s, p->fd, &p->hash, from, from * TRANSFER_BLOCK))
+    if (err == 0 && !hash_blocks(s, fd, &p->hash, from, from * TRANSFER_BLOCK))
         err = POSTERN_ERR_IO;
     p->blocks = from;
-    if (err != 0) {
-        (void)close(p->fd);
+    if (err != 0 && fd >= 0)
+        (void)close(fd);
+    if (err != 0)
         p->fd = -1;
-    }
     return err;
 }
 

@@ -49,8 +49,9 @@ struct store_part {
 };
 
 /*
- * From block `from` on, of which there are as many. POSTERN_ERR_INUSE: another writes
- * it; else what the kernel says, with errno.
+ * From block `from` on, of which there are as many; beside another that writes the same
+ * file, in a part of its own. POSTERN_ERR_INUSE: a hundred do;
+ * else what the kernel says, with errno.
  */
 MUST_CHECK int store_begin(struct store *s, struct store_part *p, const char *who,
                            const struct transfer_file *file, uint64_t from);

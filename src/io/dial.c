@@ -313,9 +313,9 @@ int dial_start_known(struct dial **out, struct loop *loop,
     return 0;
 }
 
-void dial_limit_segments(struct dial *d)
+void dial_limit_segments(struct dial *d, int bytes)
 {
-    d->segment = DIAL_SEGMENT;
+    d->segment = bytes;
 }
 
 void dial_cancel(struct dial *d)

@@ -58,13 +58,14 @@ MUST_CHECK int dial_start_known(struct dial **out, struct loop *loop,
                                 const struct dial_known *known, unsigned timeout_ms,
                                 dial_cb cb, void *ctx);
 /*
- * Right after the start: segments of DIAL_SEGMENT bytes at most, both ways. A path
- * whose MTU shrinks while large packets are under way, with no ICMP to say so, would
- * swallow them for ever; the kernel does not look for that by itself (tcp_mtu_probing
- * is off).
+ * Right after the start: segments of so many bytes at most, both ways. What a path
+ * swallows for its size, with no ICMP to say so, is swallowed for ever; the kernel does
+ * not look for that by itself (tcp_mtu_probing is off), and a connection that stands
+ * keeps its size.
  */
-#define DIAL_SEGMENT 1220 /* an IPv6 packet of 1280 bytes (RFC 8200 section 5) */
-void dial_limit_segments(struct dial *d);
+#define DIAL_SEGMENT 1220      /* an IPv6 packet of 1280 bytes (RFC 8200 section 5) */
+#define DIAL_SEGMENT_SMALL 536 /* an IPv4 packet of 576 (RFC 9293 section 3.7.1) */
+void dial_limit_segments(struct dial *d, int bytes);
 /* The callback will not run. NULL is fine. */
 void dial_cancel(struct dial *d);
 

@@ -9,12 +9,17 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <uv.h>
+
+#include "io/work.h"
+
 enum {
     SPARE = 8,    /* so many a whole step needs; what it took it has given back */
     USUAL = 8192, /* where the kernel does not say */
     THREADS = 4,  /* of the loop's pool, which ends the program where it has no room */
-    THREAD_STACK = 8 << 20, /* where no limit says it */
-    THREAD_MORE = 1 << 20,  /* what a thread takes besides */
+    POOL_FIXED = 0x012d00, /* from this libuv on the pool's stacks are of one size */
+    POOL_STACK = 8 << 20,
+    THREAD_MORE = 1 << 20, /* what a thread takes besides */
 };
 
 bool lack_of_descriptors(void)
@@ -59,7 +64,9 @@ bool lack_of_threads(void)
     if (getrlimit(RLIMIT_AS, &all) != 0 || all.rlim_cur == RLIM_INFINITY ||
         getrlimit(RLIMIT_STACK, &stack) != 0)
         return false;
-    size_t each = stack.rlim_cur == RLIM_INFINITY ? THREAD_STACK : stack.rlim_cur;
+    size_t each = uv_version() >= POOL_FIXED    ? POOL_STACK
+                  : stack.rlim_cur < WORK_STACK ? stack.rlim_cur
+                                                : WORK_STACK;
     size_t len = (size_t)THREADS * (each + THREAD_MORE);
     void *at = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)

@@ -24,6 +24,7 @@ struct loop {
     struct watch fine_watch;
     uint64_t fine_ns; /* what the timerfd is set to; 0: nothing */
     struct agenda fine;
+    bool has_pool;
     bool turning, called; /* in loop_turn; a timer was called in it */
 };
 
@@ -121,9 +122,15 @@ static void on_fine(void *ctx, int events)
     set_fine(l);
 }
 
+bool loop_begin_pool(struct loop *l)
+{
+    l->has_pool = l->has_pool || !lack_of_threads();
+    return l->has_pool;
+}
+
 int loop_open(struct loop **out)
 {
-    struct loop *l = lack_of_threads() ? NULL : calloc(1, sizeof(*l));
+    struct loop *l = calloc(1, sizeof(*l));
     if (l == NULL)
         return POSTERN_ERR_NOMEM;
     if (uv_loop_init(&l->uv) != 0) {

@@ -8,5 +8,8 @@
 
 /* Borrowed. */
 uv_loop_t *loop_uv(struct loop *l);
+/* Before each work: false where its pool of threads, which would end the program then,
+ * has not begun and has no room. */
+bool loop_begin_pool(struct loop *l);
 
 #endif

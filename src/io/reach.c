@@ -265,7 +265,7 @@ int reach_start(struct reach **out, const struct reach_config *c, dial_cb cb, vo
         destroy(r);
         return rc;
     }
-    dial_limit_segments(r->dial);
+    dial_limit_segments(r->dial, c->small ? DIAL_SEGMENT_SMALL : DIAL_SEGMENT);
     *out = r;
     return 0;
 }

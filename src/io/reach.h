@@ -28,6 +28,8 @@ struct reach_config {
     struct dial_known to;    /* its strings and addresses are copied */
     const struct addr *only; /* numeric: no name is looked up; may be NULL */
     unsigned timeout_ms;
+    /* Segments as small as any path must take: for little, that must not be lost. */
+    bool small;
 };
 
 /*

@@ -2,7 +2,9 @@
 #include "io/work.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
+#include "io/lack.h"
 #include "io/loop_uv.h"
 
 struct work {
@@ -28,13 +30,28 @@ static void on_done(uv_work_t *w, int status)
         done(ctx);
 }
 
+/* The pool's threads, which begin with the first work, take the stack's limit. */
+static int queue(struct loop *l, struct work *work)
+{
+    struct rlimit before, small;
+    bool lower = getrlimit(RLIMIT_STACK, &before) == 0 &&
+                 (before.rlim_cur == RLIM_INFINITY || before.rlim_cur > WORK_STACK);
+    small = before;
+    small.rlim_cur = WORK_STACK;
+    lower = lower && setrlimit(RLIMIT_STACK, &small) == 0;
+    int rc = uv_queue_work(loop_uv(l), &work->uv, on_run, on_done);
+    if (lower)
+        (void)setrlimit(RLIMIT_STACK, &before);
+    return rc;
+}
+
 int work_start(struct loop *l, loop_cb run, loop_cb done, void *ctx)
 {
     struct work *work = calloc(1, sizeof(*work));
     if (work == NULL)
         return POSTERN_ERR_NOMEM;
     *work = (struct work){.run = run, .done = done, .ctx = ctx};
-    if (uv_queue_work(loop_uv(l), &work->uv, on_run, on_done) == 0)
+    if (loop_begin_pool(l) && queue(l, work) == 0)
         return 0;
     free(work);
     return POSTERN_ERR_NOMEM;

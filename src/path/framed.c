@@ -307,3 +307,9 @@ struct path *framed_path(struct framed *f)
 {
     return &f->base;
 }
+
+bool framed_is_stuck(const struct framed *f)
+{
+    struct tcp_facts t;
+    return tcp_read_facts(f->fd, &t) == 0 && t.retransmits > 1;
+}

@@ -26,5 +26,7 @@ void framed_reset(struct framed *f);
 /* Closes the connection. Fine inside any callback. NULL is fine. */
 void framed_free(struct framed *f);
 struct path *framed_path(struct framed *f);
+/* TCP has sent the same again, more than once, and it is not acknowledged. */
+bool framed_is_stuck(const struct framed *f);
 
 #endif

@@ -9,6 +9,10 @@
  * A pair on which nothing comes any more is kept while its connection stands, for a
  * line that has become slow delivers what is under way: another is made beside it, and
  * whichever answers first carries.
+ *
+ * A network may swallow what is large without a word, and TCP would send it again for
+ * ever. Where a pair has just been joined and then takes nothing, the next one has
+ * small segments, and so have all from this address.
  */
 #include "path/kind.h"
 
@@ -39,6 +43,9 @@ enum {
     NO_PAIR_MAX_MS = 80000,
     TICKET_WAIT_MS = 500, /* from the host's answer: then ours was lost */
     TICKET_LOST_US = 500000,
+    /* A fresh pair is looked at so often whether it takes what it is given. */
+    LOOK_MS = 250,
+    LOOKS = 12,
 };
 
 struct relay;
@@ -67,7 +74,11 @@ struct relay {
     uint32_t lost, peer_lost; /* halves of pairs that broke, here and there */
     uint32_t lost_told;
     char note[200]; /* why the broker has no pair for us; empty: it has */
-    bool doubted;   /* another is asked for because nothing came through the pair */
+    bool small;     /* this try, or the pair, has small segments */
+    bool
+        fails; /* a pair carried nothing: the next one has segments of the other kind */
+    unsigned looks, stuck; /* left at the pair; in a row at which it was stuck */
+    bool doubted; /* another is asked for because nothing came through the pair */
     bool busy, freed;
 };
 
@@ -151,6 +162,14 @@ static void carry_list(struct relay *r)
 }
 
 /* ----------------------------------------------------------------- the joined pair */
+
+static bool is_thin_here(struct relay *r)
+{
+    struct addr here, *thin = &net_of(r)->thin;
+    uplink_local(approach_config_of(r->approach)->uplink, &here);
+    here.port = thin->port;
+    return thin->family != ADDR_NONE && addr_equal(&here, thin);
+}
 
 static void socket_close(struct relay *r)
 {
@@ -238,7 +257,9 @@ static void on_joined(struct relay *r)
     socket_close(r); /* the poll, not the connection */
     struct framed *old = r->pair, *pair;
     r->failures = 0;
-    timer_stop(&r->timer);
+    r->looks = r->small ? 0 : LOOKS;
+    r->stuck = 0;
+    set_timer(r, LOOK_MS);
     if (framed_new(&pair, net_of(r), fd, PATH_RELAY, approach_next_path_id(r->approach),
                    on_pair_broke, r) != 0) {
         close(fd);
@@ -274,7 +295,9 @@ static void dial(struct relay *r)
                   late_ms(r);
     r->heard = false;
     r->broker = *uplink_broker_addr(u);
-    if (uplink_reach(u, &r->dial, ms, on_dialed, r) != 0) {
+    r->small = is_thin_here(r) || (r->fails && !r->small);
+    r->fails = false;
+    if (uplink_reach(u, &r->dial, r->small, ms, on_dialed, r) != 0) {
         r->dial = NULL;
         try_failed(r, "the broker's relay cannot be reached");
     }
@@ -388,10 +411,43 @@ static void on_byte(void *ctx, int events)
 
 /* ------------------------------------------------------------------------ the kind */
 
+/*
+ * What was small has just passed, and what is large does not: the session goes on where
+ * it is, and another pair is made.
+ */
+static void pair_is_stuck(struct relay *r)
+{
+    log_debug("relay: large segments are swallowed; the next ones are small");
+    r->looks = 0;
+    net_of(r)->thin = framed_path(r->pair)->local;
+    if (r->by_tls)
+        net_of(r)->thin = r->local;
+    r->busy = true;
+    pair_broke(r, "the network swallows large packets");
+    r->busy = false;
+    if (r->freed)
+        free(r);
+}
+
+static void look_at_pair(struct relay *r)
+{
+    if (r->looks == 0)
+        return;
+    r->looks--;
+    r->stuck = framed_is_stuck(r->pair) ? r->stuck + 1 : 0;
+    unsigned patience_ms = late_ms(r) + 2 * approach_rtt_hint_us(r->approach) / 1000;
+    if (r->stuck * LOOK_MS > patience_ms)
+        pair_is_stuck(r);
+    else
+        set_timer(r, LOOK_MS);
+}
+
 static void on_timer(void *ctx)
 {
     struct relay *r = ctx;
-    if (r->fd >= 0)
+    if (r->pair != NULL && !wants_pair(r) && !is_trying(r))
+        look_at_pair(r);
+    else if (r->fd >= 0)
         not_heard(r, r->heard ? "the other side did not come to the relay"
                               : "the broker's relay does not answer");
     else if (r->running && r->dial == NULL && wants_pair(r))
@@ -554,6 +610,7 @@ static void relay_on_dead(void *k, struct path *p)
     struct relay *r = k;
     if (r->pair != NULL && p == framed_path(r->pair)) {
         socket_close(r);
+        r->fails = true;
         pair_broke(r, "nothing came through the relay any more");
     } else if (p == &r->carry.base) {
         r->carry_proven = false;

@@ -12,11 +12,13 @@
 #include "io/loop.h"
 #include "io/stop.h"
 #include "path/uplink.h"
+#include "path/uplink_words.h"
 
 enum {
     AT_ONCE = 4,       /* exchanges of a giver's */
     BEGUN_MAX = 64,    /* and in all: each costs it a millisecond */
     ANSWER_MS = 15000, /* a taker's patience */
+    TELL_MS = 2500,    /* whoever waits for the broker is told so */
 };
 
 struct exchange {
@@ -30,7 +32,7 @@ struct call {
     struct loop *loop;
     struct net net;
     struct uplink *uplink;
-    struct timer timer;
+    struct timer timer, tell;
     bool has_code;
     struct exchange exchanges[AT_ONCE]; /* a taker has one */
     unsigned begun, wrong;
@@ -289,6 +291,22 @@ static void on_late(void *ctx)
              "no answer came to the code");
 }
 
+/* Once; what comes of it is said when it is known. */
+static void on_tell(void *ctx)
+{
+    struct call *c = ctx;
+    char why[200];
+    if (uplink_is_up(c->uplink)) {
+        if (c->give == NULL)
+            log_warn("waiting: the broker at %.100s has the code; the other side does "
+                     "not answer yet",
+                     c->code.host);
+        return;
+    }
+    uplink_describe_wait(c->uplink, why, sizeof(why));
+    log_warn("waiting: %s", why);
+}
+
 static void on_stop(void *ctx, int signum)
 {
     struct call *c = ctx;
@@ -318,7 +336,10 @@ static int run(struct call *c, const struct link *broker, const struct keypair *
     if (rc == 0) {
         timer_init(&c->timer, c->loop, on_late, c);
         timer_start(&c->timer, limit_ms);
+        timer_init(&c->tell, c->loop, on_tell, c);
+        timer_start(&c->tell, TELL_MS);
         loop_run(c->loop);
+        timer_stop(&c->tell);
         timer_stop(&c->timer);
         give_number_back(c);
         rc = c->result;

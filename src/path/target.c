@@ -139,26 +139,6 @@ static bool broker_is_private(const struct approach *a)
     return scope == ADDR_SCOPE_PRIVATE || scope == ADDR_SCOPE_LOOPBACK;
 }
 
-/* Numbers that mean something inside one network only, though they look global. */
-static bool is_local_use(const struct addr *a)
-{
-    static const struct {
-        uint8_t ip[4];
-        uint8_t bits;
-    } ranges[] = {
-        {{192, 0, 0, 0}, 24},   /* RFC 6890: 464XLAT's 192.0.0.4 among them */
-        {{192, 88, 99, 0}, 24}, /* RFC 7526 */
-        {{198, 18, 0, 0}, 15}, /* RFC 2544: benchmarks, and fake addresses of proxies */
-    };
-    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
-        struct addr range = {.family = ADDR_V4};
-        memcpy(range.ip, ranges[i].ip, 4);
-        if (addr_prefix_equal(a, &range, ranges[i].bits))
-            return true;
-    }
-    return false;
-}
-
 bool target_fits(struct approach *a, const struct addr *to)
 {
     switch (addr_scope_of(to)) {
@@ -183,8 +163,8 @@ bool target_may_be_swept(struct approach *a, const struct addr *to)
         return false;
     switch (addr_scope_of(to)) {
     case ADDR_SCOPE_GLOBAL: /* in a network of its own they are as good as any */
-        return !is_local_use(to) ||
-               is_local_use(uplink_broker_addr(approach_config_of(a)->uplink));
+        return addr_is_of_internet(to,
+                                   uplink_broker_addr(approach_config_of(a)->uplink));
     case ADDR_SCOPE_PRIVATE:
         return broker_is_private(a);
     default:

@@ -579,7 +579,8 @@ static struct line *line_new(struct uplink *u)
                                      .count = u->known_count,
                                      .doubtful = &u->doubtful,
                                      .on_resolved = on_resolved},
-                              .timeout_ms = dial_ms(u)};
+                              .timeout_ms = dial_ms(u),
+                              .small = true};
     if (reach_start(&l->dial, &rc, on_dialed, l) != 0) {
         l->dial = NULL;
         uplink_line_free(l);

@@ -127,8 +127,9 @@ uint32_t uplink_rtt_us(const struct uplink *u);
 /* How long answers take of late that come late over this device's line; 0: none do. */
 uint64_t uplink_late_us(const struct uplink *u);
 uint32_t uplink_min_rtt_us(const struct uplink *u);
-/* Another TCP connection to the broker, the same way; as reach_start. */
-MUST_CHECK int uplink_reach(const struct uplink *u, struct reach **out,
+/* Another TCP connection to the broker, the same way, `small` as there; as reach_start.
+ */
+MUST_CHECK int uplink_reach(const struct uplink *u, struct reach **out, bool small,
                             unsigned timeout_ms, dial_cb cb, void *ctx);
 /*
  * The broker's address as connected; ADDR_NONE while down for the first time, and

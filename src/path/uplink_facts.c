@@ -75,8 +75,8 @@ uint64_t uplink_late_us(const struct uplink *u)
     return lateness_us(&u->config.net->late, clock_us());
 }
 
-int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms,
-                 dial_cb cb, void *ctx)
+int uplink_reach(const struct uplink *u, struct reach **out, bool small,
+                 unsigned timeout_ms, dial_cb cb, void *ctx)
 {
     bool known = u->broker_addr.family != ADDR_NONE;
     struct reach_config rc = {
@@ -84,7 +84,8 @@ int uplink_reach(const struct uplink *u, struct reach **out, unsigned timeout_ms
         .via = u->proxied ? &u->proxy : NULL,
         .to = {.host = u->config.broker.host, .port = u->config.broker.port},
         .only = known ? &u->broker_addr : NULL,
-        .timeout_ms = timeout_ms};
+        .timeout_ms = timeout_ms,
+        .small = small};
     return reach_start(out, &rc, cb, ctx);
 }
 

@@ -133,6 +133,21 @@ static void button(struct html *h, const struct home_view *v,
     html_add(h, "</div>\n");
 }
 
+/* What may stand in the way of that port, and who can read what goes through it. */
+static void ways(struct html *h, const struct service_view *s, const char *hint)
+{
+    const char *colon = strrchr(s->address, ':');
+    html_add(h,
+             "<p class=\"note\">If nothing answers there: the firewall of the broker "
+             "must let in %s port %s",
+             s->udp ? "UDP" : "TCP", colon != NULL ? colon + 1 : "of that number");
+    html_add(h,
+             is_web_url(s->url) ? "; Open needs no port but 443.%s</p>\n" : ".%s</p>\n",
+             strncmp(hint, "http://", 7) == 0
+                 ? " What http:// carries can be read on its way to the broker."
+                 : "");
+}
+
 /* How to use a port that is open, and who does. */
 static void opened(struct html *h, const struct service_view *s)
 {
@@ -151,6 +166,7 @@ static void opened(struct html *h, const struct service_view *s)
     }
     html_add(h, "<div><dt>In use</dt><dd>%u connection%s</dd></div></dl>\n",
              s->connections, s->connections == 1 ? "" : "s");
+    ways(h, s, hint);
 }
 
 static void service(struct html *h, const struct home_view *v,

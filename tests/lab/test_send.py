@@ -614,3 +614,52 @@ def test_share_is_for_who_may(shared):
     says(p.g.host.run("share", "/nosuch", json=False), 1, "/nosuch cannot be shared")
     assert p.proc.terminate() == 0
     says(p.g.client.run("nc", HOST, "share", json=False, stdin=b""), 1, "publishes no service 'share'")
+
+
+@pytest.mark.parametrize("size", [60 * MB, 5 * MB + 17])
+def test_the_same_file_twice_at_once_from_one_device(pair, size):
+    """Each has a part of its own; the first one's file is not touched by the second."""
+    p = pair
+    p.receive()
+    a = p.file("two.bin", size)
+    for round_ in range(5):
+        procs = [p.g.client.start("send", a, HOST) for _ in range(4)]
+        assert [x.wait(60) for x in procs] == [0] * 4, [x.stderr for x in procs]
+        found = p.files()
+        assert "two.bin" in found and set(found.values()) == {digest(a)}, (round_, found)
+        for name in found:
+            os.unlink(p.got(name))
+
+
+def test_the_second_goes_on_where_the_first_was_when_asked(pair):
+    """The first stands in the middle; the second must not cut its part, nor wait for it."""
+    p = pair
+    p.receive()
+    a = p.file("big.bin", 200 * MB)
+    first = p.g.client.start("send", a, HOST)
+    parts = p.got(".postern-parts")
+
+    def begun():
+        return os.path.isdir(parts) and any(os.path.getsize(os.path.join(parts, n)) > 8 * MB for n in os.listdir(parts))
+    wait_until(begun, 30, "a part")
+    first.signal(signal.SIGSTOP)
+    for pid in children(first.pid):
+        os.kill(pid, signal.SIGSTOP)
+    second = p.send(a)
+    assert second.status == 0 and p.files()["big.bin"] == digest(a), second.stderr
+    for pid in children(first.pid):
+        os.kill(pid, signal.SIGCONT)
+    first.signal(signal.SIGCONT)
+    assert first.wait(60) == 0, first.stderr
+    assert p.files()["big (2).bin"] == digest(a)
+
+
+@pytest.mark.parametrize("path", ["/proc/version", "/proc/sys/kernel/ostype", "/sys/class/net/lo/mtu"])
+def test_a_file_whose_size_the_kernel_does_not_say_is_not_lost_in_silence(pair, path):
+    p = pair
+    p.receive()
+    p.file("version", 0)
+    for _ in range(2):
+        done = p.send(path)
+        assert done.status == 1 and "its size is not what the kernel says" in done.stderr, done.stderr
+        open(p.got(os.path.basename(path)), "w").close()   # one of size 0 is there, and is not the same

@@ -128,3 +128,21 @@ def test_a_broker_at_another_port(gate):
 def test_what_cannot_be(programs, work, args, words):
     who = Actor(programs, None, f"{work}/state")
     says(who.run(*args, json=False), 2, words)
+
+
+SWALLOWED = """table inet hide {
+  chain in { type filter hook input priority -10; tcp dport 443 drop; udp dport 443 drop; }
+}"""
+
+
+def test_a_broker_that_swallows_everything_is_spoken_of_soon(served):
+    """Both ends of a code wait 8 s for it: they say so, as with a link."""
+    g = served
+    g.topo.broker.nft(SWALLOWED)
+    procs = [g.client.start("join", f"7-crossover-clockwork@{BROKER}"), g.host.start("invite", "--code")]
+    for p in procs:
+        wait_until(lambda: "waiting: the broker" in p.stderr, 5, "a word of what it waits for")
+        assert p.running, p.stderr
+    for p in procs:
+        assert p.wait(20) == 1, p.stderr
+        assert len(p.stderr.splitlines()) == 2, p.stderr

@@ -459,3 +459,14 @@ def test_a_second_daemon_says_what_it_waits_for(warm):
     done = g.client.run("up", json=False)
     assert done.status == 1 and "may be about to end" in lines_of(done)[0], done.stderr
     assert "already runs with" in lines_of(done)[-1] and len(lines_of(done)) == 2
+
+
+def test_connect_beside_up_says_what_it_has_and_not_what_it_has_not(warm):
+    """The reason of each kind that is not in use is for --why, and for programs."""
+    g = warm
+    proc = g.programs.start(g.client.ns, "connect", g.client.program, "connect", f"{HOST}:one", "unix:x.sock",
+                            env=g.client.env, cwd=g.work)
+    wait_until(lambda: "ready: " in proc.stdout, 10, "ready")
+    assert ": not " not in proc.stdout and f"{HOST}: " in proc.stdout, proc.stdout
+    assert "x.sock" in proc.stdout and os.path.exists(os.path.join(g.work, "x.sock")), proc.stdout
+    proc.terminate()

@@ -101,13 +101,27 @@ def test_how_long_a_code_is_good(served, time, words):
 
 
 @pytest.mark.skipif("asan" in build_dir(), reason="sanitizers map much")
-def test_little_room_for_threads_is_one_line(here, served):
-    """The loop's pool of threads would end the program without a word."""
+def test_little_room_for_threads_is_one_line(served):
+    """A thread that finds no room would end the program without a word."""
     g = served
     g.join()
     g.client.wrapper = ["prlimit", "--as=16000000"]
     says(g.client.run("nc", HOST, "7000", stdin=b"", json=False), 1, "out of memory: this program may map 15625 KB")
-    says(g.client.run("ping", HOST, json=False), 1, "ulimit -v")
+    g.client.wrapper = ["prlimit", f"--as={19_000 * 1024}"]
+    done = g.client.run("join", f"7-crossover-clockwork@{'x' * 20}.invalid", json=False)
+    says(done, 1, "out of memory", "ulimit -v")   # the resolver is asked in the loop's pool
+
+
+@pytest.mark.skipif("asan" in build_dir(), reason="sanitizers map much")
+def test_little_room_is_enough_where_little_is_needed(served):
+    """Some 3 MB beyond what the program itself maps: no room for stacks that nobody uses is asked for."""
+    g = served
+    g.join()
+    g.client.wrapper = ["prlimit", f"--as={20_000 * 1024}"]
+    assert g.client.run("nc", HOST, "7000", stdin=b"").status == 0
+    assert g.client.run("ping", HOST).status == 0
+    up = g.client.start("up", "--names", "off")
+    assert up.wait_event("path", 20), up.stderr
 
 
 def test_a_resolver_that_is_silent_is_spoken_of(served, etc):  # noqa: F811

@@ -242,6 +242,12 @@ static void test_hints(void **state)
         draw_service(&page, &s);
         (void)snprintf(wanted, sizeof(wanted), "<code>%s</code>", cases[i].hint);
         assert_says(&page, wanted);
+        (void)snprintf(wanted, sizeof(wanted), "must let in %s port %s.",
+                       cases[i].udp ? "UDP" : "TCP",
+                       strrchr(cases[i].address, ':') + 1);
+        assert_says(&page, wanted);
+        bool clear = strstr(page.text, "can be read on its way") != NULL;
+        assert_int_equal(clear, strncmp(cases[i].hint, "http://", 7) == 0);
     }
     struct service_view s = {.name = "own", .port = 9, .address = "meet.example:9"};
     draw_service(&page, &s);

@@ -137,6 +137,33 @@ static void test_addr_scope(void **state)
     assert_int_equal(addr_scope_of(&none), ADDR_SCOPE_UNUSABLE);
 }
 
+/* Ports are guessed only there: fake addresses of proxies and 464XLAT's are nobody's. */
+static void test_addr_of_internet(void **state)
+{
+    static const struct {
+        const char *to, *broker;
+        bool is;
+    } rows[] = {
+        {"198.18.0.1:1", "192.0.2.10:443", false},
+        {"198.19.255.255:1", "192.0.2.10:443", false},
+        {"198.17.255.255:1", "192.0.2.10:443", true},
+        {"198.20.0.1:1", "192.0.2.10:443", true},
+        {"192.0.0.4:1", "203.0.113.1:443", false},
+        {"192.0.1.4:1", "203.0.113.1:443", true},
+        {"192.88.99.7:1", "[2001:db8::1]:443", false},
+        {"[2001:db8::c612:1]:1", "192.0.2.10:443", true},
+        {"198.18.7.1:1", "198.18.9.2:443", true},
+        {"198.18.7.1:1", "192.0.0.9:443", true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct addr to, broker;
+        assert_int_equal(addr_parse(&to, rows[i].to), 0);
+        assert_int_equal(addr_parse(&broker, rows[i].broker), 0);
+        assert_int_equal(addr_is_of_internet(&to, &broker), rows[i].is);
+    }
+}
+
 /* ---------------------------------------------------------------------------- wire */
 
 static void test_wire(void **state)
@@ -715,6 +742,7 @@ static void test_proto_times_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_addr_of_internet),
         cmocka_unit_test(test_addr_text),
         cmocka_unit_test(test_addr_bytes),
         cmocka_unit_test(test_addr_scope),
