@@ -11,8 +11,6 @@
 
 #include <uv.h>
 
-#include "io/work.h"
-
 enum {
     SPARE = 8,    /* so many a whole step needs; what it took it has given back */
     USUAL = 8192, /* where the kernel does not say */
@@ -64,9 +62,9 @@ bool lack_of_threads(void)
     if (getrlimit(RLIMIT_AS, &all) != 0 || all.rlim_cur == RLIM_INFINITY ||
         getrlimit(RLIMIT_STACK, &stack) != 0)
         return false;
-    size_t each = uv_version() >= POOL_FIXED    ? POOL_STACK
-                  : stack.rlim_cur < WORK_STACK ? stack.rlim_cur
-                                                : WORK_STACK;
+    size_t each = uv_version() >= POOL_FIXED           ? POOL_STACK
+                  : stack.rlim_cur < LACK_THREAD_STACK ? stack.rlim_cur
+                                                       : LACK_THREAD_STACK;
     size_t len = (size_t)THREADS * (each + THREAD_MORE);
     void *at = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)

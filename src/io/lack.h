@@ -17,6 +17,9 @@
 int fault_lack(struct fault *f, int code);
 /* True when this process can open hardly any more files. */
 bool lack_of_descriptors(void);
+/* Of each thread that a loop starts; the resolver's modules are what needs the most. */
+enum { LACK_THREAD_STACK = 1 << 20 };
+
 /* True when the limit of this process's address space leaves no room for the threads
  * that a loop may start. */
 bool lack_of_threads(void);

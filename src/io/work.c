@@ -34,10 +34,11 @@ static void on_done(uv_work_t *w, int status)
 static int queue(struct loop *l, struct work *work)
 {
     struct rlimit before, small;
-    bool lower = getrlimit(RLIMIT_STACK, &before) == 0 &&
-                 (before.rlim_cur == RLIM_INFINITY || before.rlim_cur > WORK_STACK);
+    bool lower =
+        getrlimit(RLIMIT_STACK, &before) == 0 &&
+        (before.rlim_cur == RLIM_INFINITY || before.rlim_cur > LACK_THREAD_STACK);
     small = before;
-    small.rlim_cur = WORK_STACK;
+    small.rlim_cur = LACK_THREAD_STACK;
     lower = lower && setrlimit(RLIMIT_STACK, &small) == 0;
     int rc = uv_queue_work(loop_uv(l), &work->uv, on_run, on_done);
     if (lower)

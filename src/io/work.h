@@ -4,9 +4,6 @@
 
 #include "io/loop.h"
 
-/* Of each thread; the resolver's modules are what needs the most. */
-enum { WORK_STACK = 1 << 20 };
-
 /*
  * Calls `run` in another thread and then `done` from the loop, which runs until then.
  * There is no way to take it back: `ctx` is the work's until `done`. `done` NULL:

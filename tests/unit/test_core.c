@@ -137,7 +137,8 @@ static void test_addr_scope(void **state)
     assert_int_equal(addr_scope_of(&none), ADDR_SCOPE_UNUSABLE);
 }
 
-/* Ports are guessed only there: fake addresses of proxies and 464XLAT's are nobody's. */
+/* Ports are guessed only there: fake addresses of proxies and 464XLAT's are nobody's.
+ */
 static void test_addr_of_internet(void **state)
 {
     static const struct {
