@@ -7,6 +7,10 @@
  *   - After a change of label the first acknowledgement may be of a packet that left
  *     seconds before; its age then counts as the round trip, and what is lost next is
  *     missed only three times as long after, doubled each time.
+ *   - Answers to QUIC's challenges count as under way but have no timer in ngtcp2 1.11,
+ *     and are learned to be lost by nothing else where all that follows are
+ *     acknowledgements. Two of them fill the least window: who only receives is then
+ *     silent but for those, and the peer's credit runs out.
  *
  * Probes are not bound by that. Where the path in use answered one that was sent after
  * QUIC moved last, and what QUIC holds is not acknowledged for max(1 s, 4 answers of
@@ -36,11 +40,20 @@ static uint64_t patience_us(const struct session *s)
     return us > patience_min_us ? us : patience_min_us;
 }
 
+/* Whatever QUIC has to say itself waits too, as credit. */
+static bool is_window_full(const struct session *s)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->conn, &info);
+    return info.bytes_in_flight >= info.cwnd;
+}
+
 /* Something waits that QUIC could have brought over. */
 bool stall_is_waiting(const struct session *s)
 {
     return s->unacked > 0 || !list_empty(&s->datagrams) ||
-           (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0);
+           (stream_is_any_ready(s) && ngtcp2_conn_get_max_data_left(s->conn) > 0) ||
+           is_window_full(s);
 }
 
 void stall_renew(struct session *s, const char *why, uint64_t now_us)
