@@ -130,10 +130,16 @@ static void test_large_signals(void **state)
 
 enum { FEW = 5 };
 
+/* Signals, or small packets. */
 static bool few_came(void *ctx)
 {
     struct taking *t = ctx;
-    (void)is_emptied(t);
+    for (size_t i = 0; i < t->client->inbox_count; i++) {
+        const Control *m = &t->client->inbox[i];
+        t->count += m->which_body == t->tag && (m->which_body != Control_carry_tag ||
+                                                m->body.carry.packet.size == 28);
+    }
+    t->client->inbox_count = 0;
     return t->count >= FEW;
 }
 
