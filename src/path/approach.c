@@ -786,12 +786,6 @@ bool approach_on_path_silent(struct approach *a, struct path *p)
     return kind->on_silent != NULL && kind->on_silent(a->kinds[p->kind], p);
 }
 
-void approach_again(struct approach *a, enum path_kind kind)
-{
-    ladder_again(&a->lead->ladder, kind);
-    poke(a);
-}
-
 void approach_on_path_back(struct approach *a, struct path *p)
 {
     p->silent = false;

@@ -709,14 +709,6 @@ static bool predicts(const struct udp_punch *u)
     return u->predict != NULL && !predict_is_over(u->predict);
 }
 
-/* What a round before this one proved goes with its sockets: nothing hears it. */
-static void lose_paths(struct udp_punch *u, const char *reason)
-{
-    for (int i = 0; i < PATHS_MAX; i++)
-        if (u->paths[i] != NULL)
-            approach_lost(u->approach, &u->paths[i]->base, reason);
-}
-
 /* Tells what the checks have come to. */
 static void report(struct udp_punch *u)
 {
@@ -747,10 +739,8 @@ static void report(struct udp_punch *u)
         bool in_use = false;
         for (int i = 0; i < PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
-        if (!in_use) {
-            lose_paths(u, reason);
+        if (!in_use)
             rest(u);
-        }
         approach_failed(u->approach, PATH_UDP_PUNCH, reason);
     }
 }
@@ -925,13 +915,11 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     }
 }
 
-/* A round that began before the broker was reached knows no STUN server yet; and what
- * broke the connection to it (a NAT that forgot) gives our sockets other ports too. */
+/* A round that began before the broker was reached knows no STUN server yet. */
 static void on_uplink(void *k, bool up)
 {
     struct udp_punch *u = k;
-    bool asked = u->reflexive.count > 0;
-    if (!up || u->stage == RESTING || (asked && u->stage != CHECKING))
+    if (!up || u->stage == RESTING || u->reflexive.count > 0)
         return;
     bindings_begin(u);
     approach_offer_soon(u->approach); /* loopback is an address worth telling now */

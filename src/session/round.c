@@ -47,9 +47,6 @@ static void arm_timer(struct session *s)
     uint64_t bundle = bundle_deadline_ns(s);
     if (bundle < next)
         next = bundle;
-    uint64_t opening = opening_deadline_ns(s);
-    if (opening < next)
-        next = opening;
     uint64_t stall = stall_deadline_ns(s);
     if (stall < next)
         next = stall;
@@ -82,7 +79,6 @@ static void run_round(struct session *s)
         stream_flush_touched(s);
     if (session_lives(s))
         steer_run(s);
-    opening_run(s);
     if (session_lives(s))
         stall_run(s);
     if (session_lives(s))

@@ -91,11 +91,6 @@ struct session_events {
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
     /* For a second no path has answered; told once a silence. */
     void (*on_silent)(void *ctx);
-    /*
-     * Client: before its handshake is over at both ends nothing comes on `p`, in use;
-     * told again and again. It may be dead, slow, or the peer busy: look for others.
-     */
-    void (*on_mute)(void *ctx, struct path *p);
     /* A probe on `p` was answered after p->rtt_us. */
     void (*on_path_rtt)(void *ctx, struct path *p);
 };

@@ -262,7 +262,7 @@ static bool goes_on(const struct session *s, const struct path *p)
 }
 
 /* The table's choice becomes the session's. */
-void steer_follow(struct session *s)
+static void follow(struct session *s)
 {
     struct path *p = path_by_id(s, paths_current(&s->net));
     if (p == s->current)
@@ -300,7 +300,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
     case PATHS_MOVE:
         if (s->current != NULL && paths_silent_since_us(&s->net) != 0)
             keepalive_on_dead(&s->keep);
-        steer_follow(s);
+        follow(s);
         break;
     case PATHS_DEAD:
         if (p == s->current)
@@ -377,7 +377,7 @@ void session_add_path(struct session *s, struct path *p)
     p->user = &session_path_user;
     p->user_ctx = s;
     take_any(s, now_us);
-    steer_follow(s);
+    follow(s);
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
     session_touch(s);
@@ -388,9 +388,8 @@ void session_use_path(struct session *s, struct path *p)
     uint64_t now_us = clock_us();
     session_add_path(s, p);
     if (!session_is_secure(s)) {
-        s->opening.wish = p->id;
         paths_force(&s->net, p->id, now_us);
-        steer_follow(s);
+        follow(s);
     } else {
         paths_want(&s->net, p->id, now_us);
     }
@@ -413,7 +412,7 @@ void session_remove_path(struct session *s, struct path *p)
     }
     paths_remove(&s->net, p->id, now_us);
     take_any(s, now_us);
-    steer_follow(s);
+    follow(s);
     session_touch(s);
 }
 

@@ -168,17 +168,6 @@ static void on_silent(void *ctx)
         approach_ask(t->approach);
 }
 
-/* What stands there may lead nowhere; so may the way to the broker, by which others
- * are found. Relays are watched by who makes them. */
-static void on_mute(void *ctx, struct path *path)
-{
-    struct tie *t = ctx;
-    if (!tie_is_on(t) || !path_kind_is_direct(path->kind))
-        return;
-    uplink_suspect(t->endpoint->uplink);
-    approach_again(t->approach, path->kind);
-}
-
 static void on_close(void *ctx, int err, const char *why)
 {
     struct tie *t = ctx;
@@ -194,7 +183,6 @@ static const struct session_events session_events = {
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
     .on_silent = on_silent,
-    .on_mute = on_mute,
     .on_close = on_close,
 };
 
