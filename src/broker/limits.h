@@ -65,7 +65,7 @@ enum {
     LIMIT_CONVS = 128,        /* approaches of a connection; of one that no host has */
     LIMIT_CONVS_NEW = 32,     /* answered: 40 bytes each */
     LIMIT_CONVS_HOSTS = 64,   /* of a connection, whose shares are counted: 32 bytes */
-    LIMIT_CONVS_BYTES = 32768,
+    LIMIT_CONVS_BYTES = 65536,
     LIMIT_TOLD_KEEP = 2048, /* bulk leaves it to small packets */
     LIMIT_SAID_SMALL = 256, /* a carried packet that is a question, or an answer */
     LIMIT_UNSENT_BYTES = 16384,           /* what the kernel queues for a device */
@@ -133,7 +133,7 @@ struct bucket_rate {
  */
 #define LIMIT_RATE_CONVS ((struct bucket_rate){512, LIMIT_CONVS_BYTES})
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
-#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 65536})   /* Carry */
+#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 131072})   /* Carry */
 #define LIMIT_RATE_TELL_CONTROL ((struct bucket_rate){4096, 32768}) /* all else */
 #define LIMIT_RATE_SPOKEN ((struct bucket_rate){2048, 16384})
 

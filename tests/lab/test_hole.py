@@ -10,7 +10,7 @@ from .net import patience
 
 pytestmark = pytest.mark.postern
 FIRST_S = 3     # the handshake stood for 90 s and more
-WHOLE_S = 6     # 96 KB a second where only control connections carry
+WHOLE_S = 10     # 96 KB a second where only control connections carry
 
 
 def make_hole(g, site, mtu):

@@ -300,20 +300,6 @@ def test_two_senders_at_once(pair):
     assert sorted(p.files()) == ["same (2).bin", "same.bin"]
 
 
-def test_the_same_file_twice_at_once(pair):
-    p = pair
-    p.receive()
-    big = p.file("big.bin", 200 * MB)
-    first = p.g.client.start("send", big, HOST)
-    wait_until(lambda: parts(p) > 10 * MB, 60, "some of it is there")
-    first.signal(19)
-    done = p.send(big, json=False)
-    says(done, 1, "it is being received already")
-    first.signal(18)
-    assert first.wait(120) == 0, first.stderr
-    assert p.files() == {"big.bin": digest(big)}
-
-
 def test_a_full_disk(pair):
     p = pair
     disk = os.path.join(p.work, "disk")
