@@ -133,7 +133,7 @@ struct bucket_rate {
  */
 #define LIMIT_RATE_CONVS ((struct bucket_rate){512, LIMIT_CONVS_BYTES})
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
-#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 131072})   /* Carry */
+#define LIMIT_RATE_TELL_ASKED ((struct bucket_rate){8192, 131072})  /* Carry */
 #define LIMIT_RATE_TELL_CONTROL ((struct bucket_rate){4096, 32768}) /* all else */
 #define LIMIT_RATE_SPOKEN ((struct bucket_rate){2048, 16384})
 
