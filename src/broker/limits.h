@@ -129,7 +129,9 @@ struct bucket_rate {
  * counts for each): in approaches of which it has not spoken, of all hosts; in those of
  * which it has, of one host, above its share of the connection; of spoken codes. A
  * share is for all approaches to that host that the connection begins, since a host can
- * make a client begin anew.
+ * make a client begin anew. What it may say at once suffices for a stream of 1 Mbit/s
+ * until another pair is made after a change of network; Carry has its own, lest bulk
+ * starve what makes that pair.
  */
 #define LIMIT_RATE_CONVS ((struct bucket_rate){512, LIMIT_CONVS_BYTES})
 #define LIMIT_RATE_TELL ((struct bucket_rate){1024, 16384})
