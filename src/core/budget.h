@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "core/addr.h"
+#include "core/sessions.h"
 
 #define BUDGET_SECRET_LEN 16
 
@@ -35,7 +36,7 @@ enum {
     BUDGET_SETS = 512,
     BUDGET_WAYS = 8,
     BUDGET_ANSWERED_S = 600, /* how long an answer counts */
-    BUDGET_MAPPINGS = 512,   /* that predictions hold open, all of a process */
+    BUDGET_MAPPINGS = 640,   /* that predictions hold open, all of a process */
 };
 
 struct budget_rate {
@@ -55,6 +56,7 @@ struct budget {
     uint8_t secret[BUDGET_SECRET_LEN];
     uint64_t spent_us[BUDGET_LANES], paced_us;
     unsigned mappings; /* open now */
+    struct sessions sessions;
     struct budget_slot slots[BUDGET_SETS][BUDGET_WAYS];
 };
 

@@ -23,13 +23,23 @@ bool predict_presume(struct predict_side *own, struct predict_side *peer)
     return own->doubtful || peer->doubtful;
 }
 
+/* The middle is the likeliest. */
+static struct predict_near narrow(struct predict_near near, unsigned most)
+{
+    if (near.count > most) {
+        near.first = (uint16_t)(near.first + (near.count - most) / 2);
+        near.count = most;
+    }
+    return near;
+}
+
 /* One of the two is what it seems, and nobody knows which: each does both parts. */
 static void plan_both(struct predict_plan *plan, const struct predict_side *peer)
 {
     plan->hold = plan->sweep = true;
     plan->sockets = PREDICT_DOUBTFUL_SOCKETS;
-    plan->near = peer->near;
-    plan->probes = peer->near.count > 0 ? peer->near.count : PREDICT_BIRTHDAY_PROBES;
+    plan->near = narrow(peer->near, PREDICT_DOUBTFUL_PROBES);
+    plan->probes = plan->near.count > 0 ? plan->near.count : PREDICT_DOUBTFUL_PROBES;
 }
 
 bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
@@ -63,13 +73,21 @@ bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
     if (peer_sym) {
         plan->sweep = true;
         plan->all_sockets = own_sym;
-        plan->near = peer->near;
+        plan->near = narrow(peer->near,
+                            PREDICT_BIRTHDAY_PROBES / (own_sym ? plan->sockets : 1));
         plan->low_sweep = peer->low_ports && peer->near.count == 0;
         plan->probes = plan->near.count > 0 ? plan->near.count
                        : plan->low_sweep    ? PREDICT_LOW_COUNT
                                             : PREDICT_BIRTHDAY_PROBES;
     }
     return true;
+}
+
+unsigned predict_sessions(const struct predict_plan *plan)
+{
+    unsigned held = plan->hold && !plan->all_sockets ? plan->sockets : 0;
+    unsigned froms = plan->all_sockets ? plan->sockets : 1;
+    return held + (plan->sweep ? plan->probes * froms : 0);
 }
 
 struct predict_near predict_observe(const uint16_t *ports, size_t n)

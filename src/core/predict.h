@@ -26,9 +26,10 @@ enum {
     PREDICT_LOW_BIND_FIRST = 512, /* to bind: any of these up to 1023 */
     PREDICT_LOW_BIND_COUNT = 512,
     PREDICT_LOW_SOCKETS = 3,
-    PREDICT_BIRTHDAY_SOCKETS = 256,
-    PREDICT_BIRTHDAY_PROBES = 1024,
-    PREDICT_DOUBTFUL_SOCKETS = 128, /* of a side that opens mappings and sweeps */
+    PREDICT_BIRTHDAY_SOCKETS = 320,
+    PREDICT_BIRTHDAY_PROBES = 768,
+    PREDICT_DOUBTFUL_SOCKETS = 320, /* of a side that opens mappings and sweeps */
+    PREDICT_DOUBTFUL_PROBES = 448,
     PREDICT_PORT_MIN = 1024,
     PREDICT_NEAR_MAX = 1024, /* ports of one neighbourhood that are tried */
     PREDICT_NEAR_SOCKETS = 48,
@@ -82,6 +83,8 @@ struct predict_plan {
  */
 bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
                   const struct predict_side *peer, const char **reason);
+/* Sessions of our own NAT that it opens, towards one target. */
+unsigned predict_sessions(const struct predict_plan *plan);
 /* Port number `i` of the sweep, 0 <= i < probes, or more where they are random; `seed`
  * fixes those. */
 uint16_t predict_port(const struct predict_plan *plan, unsigned i, uint64_t seed);

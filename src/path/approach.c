@@ -881,6 +881,7 @@ void approach_on_network_change(struct approach *a)
     renew_locals(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
+    sessions_forget(&a->config.net->budget->sessions);
     if (a->config.client) {
         ladder_on_network_change(&a->lead->ladder, clock_us());
         poke(a);

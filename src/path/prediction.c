@@ -8,7 +8,11 @@
 
 #include "core/budget.h"
 #include "core/punch.h"
+#include "core/waves.h"
+#include "io/clock.h"
+#include "io/log.h"
 #include "io/loop.h"
+#include "path/canary.h"
 
 enum {
     TICK_MS = 5,
@@ -18,6 +22,7 @@ enum {
     HOLD_PAUSE_MS = 200,  /* between two times */
     SWEEP_DELAY_MS = 120, /* the mappings come first */
     SWEEP_TIMES = 2,
+    DIAL_PATIENCE_MS = 1000, /* a wave waits for what else is being opened */
     LISTEN_MS = 1500, /* for answers, after the last packet */
     BIND_TRIES = 8,
     SOCKETS_PERCENT = 35, /* of the process's descriptors, its other ones included */
@@ -30,8 +35,11 @@ struct predict {
     size_t target_count;
     struct udp *sockets[PREDICT_BIRTHDAY_SOCKETS];
     unsigned socket_count;
-    unsigned held, swept; /* packets of each that went out */
-    uint64_t hold_at_ms, sweep_at_ms, over_at_ms, tick_at_ms, seed;
+    unsigned hold_each, sweep_each; /* sessions of each: the first packets open them */
+    unsigned held, swept;           /* packets of each that went out */
+    uint64_t hold_at_ms, sweep_at_ms, over_at_ms, tick_at_ms, wave_at_ms, seed;
+    struct waves waves;
+    struct canary canary;
     unsigned sent;
     bool refused;
     struct timer timer;
@@ -91,24 +99,73 @@ struct udp *predict_open_sample(struct net *net, const struct udp_events *events
 
 static unsigned hold_total(const struct predict *p)
 {
-    bool sweeps_all = p->plan.all_sockets; /* its sweep opens the mappings */
-    return p->plan.hold && !sweeps_all
-               ? p->socket_count * (unsigned)p->target_count * HOLD_TIMES
-               : 0;
+    return p->hold_each * HOLD_TIMES;
 }
 
 static unsigned sweep_total(const struct predict *p)
 {
-    unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
-    return p->plan.sweep ? p->plan.probes * froms * SWEEP_TIMES : 0;
+    return p->sweep_each * SWEEP_TIMES;
+}
+
+static void count_sessions(struct predict *p)
+{
+    bool sweeps_all = p->plan.all_sockets; /* its sweep opens the mappings */
+    if (p->plan.hold && !sweeps_all)
+        p->hold_each = p->socket_count * (unsigned)p->target_count;
+    if (p->plan.sweep)
+        p->sweep_each = p->plan.probes * (sweeps_all ? p->socket_count : 1);
+}
+
+static bool opens_more(const struct predict *p)
+{
+    return p->held < p->hold_each || p->swept < p->sweep_each;
+}
+
+/* What is open is refreshed, and no more opened. */
+static void open_no_more(struct predict *p)
+{
+    p->hold_each = p->held < p->hold_each ? p->held : p->hold_each;
+    p->sweep_each = p->swept < p->sweep_each ? p->swept : p->sweep_each;
+}
+
+/* Nothing more goes out: what has come to be may still be answered. */
+static bool is_silenced(const struct predict *p)
+{
+    return p->refused || p->waves.stage == WAVES_FULL ||
+           p->sent >= PREDICT_PACKETS_MAX;
+}
+
+/* Who waits for a connection goes before a wave. */
+static bool gives_way(struct predict *p, uint64_t now)
+{
+    if (p->waves.opened > 0)
+        return false;
+    if (p->wave_at_ms == 0)
+        p->wave_at_ms = now;
+    bool waits = !p->events->is_clear(p->ctx) && now - p->wave_at_ms < DIAL_PATIENCE_MS;
+    if (!waits)
+        p->wave_at_ms = 0;
+    return waits;
+}
+
+/* One more session of our NAT's is opened now, and counts. */
+static bool take_session(struct predict *p, uint64_t now)
+{
+    if (!waves_may_open(&p->waves) || gives_way(p, now))
+        return false;
+    if (!sessions_take(&p->net->budget->sessions, clock_us())) {
+        open_no_more(p);
+        return false;
+    }
+    waves_opened(&p->waves, now);
+    return true;
 }
 
 /* One packet of the holding; every socket to every target, then again after a pause. */
 static void hold_one(struct predict *p)
 {
     uint8_t buf[PUNCH_PACKET_MAX];
-    unsigned each = p->socket_count * (unsigned)p->target_count;
-    unsigned i = p->held % each;
+    unsigned i = p->held % p->hold_each;
     const struct addr *to = &p->targets[i / p->socket_count];
     size_t len = p->events->make(p->ctx, buf);
     if (p->events->may(p->ctx, to))
@@ -116,7 +173,7 @@ static void hold_one(struct predict *p)
     else
         p->refused = true;
     p->held++;
-    if (p->held % each == 0)
+    if (p->held % p->hold_each == 0)
         p->hold_at_ms = now_ms(p) + HOLD_PAUSE_MS;
 }
 
@@ -125,15 +182,13 @@ static void sweep_one(struct predict *p)
     uint8_t buf[PUNCH_PACKET_MAX];
     struct addr to = p->targets[0];
     unsigned froms = p->plan.all_sockets ? p->socket_count : 1;
-    unsigned i = p->swept / froms;
-    bool all = p->plan.low_sweep || p->plan.near.count > 0;
+    unsigned i = p->swept % p->sweep_each; /* the second time costs no session */
     size_t len = p->events->make(p->ctx, buf);
-    /* Of random ports others serve better than the same again. */
-    to.port = predict_port(&p->plan, all ? i % p->plan.probes : i, p->seed);
+    to.port = predict_port(&p->plan, i / froms, p->seed);
     if (!p->events->may(p->ctx, &to))
         p->refused = true;
     else if (p->plan.all_sockets)
-        (void)!udp_send(p->sockets[p->swept % froms], &to, buf, len, len);
+        (void)!udp_send(p->sockets[i % froms], &to, buf, len, len);
     else
         p->events->send(p->ctx, &to, buf, len);
     p->swept++;
@@ -144,14 +199,53 @@ static bool send_one(struct predict *p, uint64_t now)
 {
     bool holds = p->held < hold_total(p) && now >= p->hold_at_ms;
     bool sweeps = p->swept < sweep_total(p) && now >= p->sweep_at_ms;
-    if ((!holds && !sweeps) || p->refused || p->sent >= PREDICT_PACKETS_MAX ||
-        !p->events->pace(p->ctx))
+    if ((!holds && !sweeps) || is_silenced(p) ||
+        !budget_pace(p->net->budget, clock_us()))
         return false;
-    if (holds)
+    if (holds && (p->held >= p->hold_each || take_session(p, now)))
         hold_one(p);
-    else
+    else if (sweeps && (p->swept >= p->sweep_each || take_session(p, now)))
         sweep_one(p);
+    else
+        return false;
     p->sent++;
+    return true;
+}
+
+/* ---------------------------------------------------------------------- the canary */
+
+static void ask_canary(struct predict *p, uint64_t now)
+{
+    if (!opens_more(p))
+        waves_end(&p->waves, now);
+    if (waves_asks(&p->waves, now) && p->events->may_ask(p->ctx, &p->canary.server)) {
+        uint8_t beside[STUN_MESSAGE_MAX];
+        size_t len = canary_send(&p->canary, p->net, beside);
+        if (len > 0)
+            p->events->send(p->ctx, &p->canary.server, beside, len);
+    }
+    if (p->waves.stage == WAVES_FULL && p->canary.socket != NULL) {
+        sessions_full(&p->net->budget->sessions, clock_us());
+        log_debug("udp-punch: this network takes only %u sessions of a prediction",
+                  p->net->budget->sessions.borne);
+    }
+    if (p->waves.stage == WAVES_UNKNOWN)
+        open_no_more(p);
+    if (p->waves.stage != WAVES_ASKING)
+        canary_close(&p->canary);
+}
+
+static void on_canary(void *ctx)
+{
+    struct predict *p = ctx;
+    waves_on_answer(&p->waves, false);
+}
+
+bool predict_on_stun(struct predict *p, const uint8_t *buf, size_t len)
+{
+    if (p == NULL || !canary_is_beside(&p->canary, buf, len))
+        return false;
+    waves_on_answer(&p->waves, true);
     return true;
 }
 
@@ -164,10 +258,13 @@ static void on_tick(void *ctx)
                                                                : LATE_TICKS);
     bool left = true;
     p->tick_at_ms = now;
+    ask_canary(p, now);
     for (unsigned i = 0; i < most && left; i++)
         left = send_one(p, now);
-    left = p->sent < PREDICT_PACKETS_MAX && !p->refused &&
-           (p->held < hold_total(p) || p->swept < sweep_total(p));
+    ask_canary(p, now);
+    left = !is_silenced(p) &&
+           (p->held < hold_total(p) || p->swept < sweep_total(p) ||
+            p->waves.stage == WAVES_ASKING);
     if (left)
         p->over_at_ms = now + LISTEN_MS;
     else if (now >= p->over_at_ms) {
@@ -177,10 +274,26 @@ static void on_tick(void *ctx)
     timer_start(&p->timer, TICK_MS);
 }
 
-int predict_start(struct predict **out, struct net *net,
-                  const struct predict_plan *plan, const struct addr *targets, size_t n,
-                  unsigned delay_ms, const struct predict_events *events, void *ctx)
+static void open_sockets(struct predict *p)
 {
+    struct net *net = p->net;
+    while (p->socket_count < p->plan.sockets) {
+        bool room = budget_has_mappings(net->budget, 1) &&
+                    net_has_descriptors(net, SOCKETS_PERCENT, 0);
+        struct udp *u =
+            room ? open_socket(net, p->plan.low_bind, &udp_events, p) : NULL;
+        if (u == NULL)
+            break; /* fewer mappings, smaller odds */
+        p->sockets[p->socket_count++] = u;
+        budget_open_mapping(net->budget);
+    }
+}
+
+int predict_start(struct predict **out, struct net *net,
+                  const struct predict_plan *plan, const struct predict_terms *terms,
+                  const struct predict_events *events, void *ctx)
+{
+    size_t n = terms->target_count;
     struct predict *p = calloc(1, sizeof(*p));
     if (p == NULL || n == 0) {
         free(p);
@@ -191,22 +304,17 @@ int predict_start(struct predict **out, struct net *net,
     p->events = events;
     p->ctx = ctx;
     p->target_count = n < PREDICT_TARGETS_MAX ? n : PREDICT_TARGETS_MAX;
-    memcpy(p->targets, targets, p->target_count * sizeof(*targets));
+    memcpy(p->targets, terms->targets, p->target_count * sizeof(p->targets[0]));
     randombytes_buf(&p->seed, sizeof(p->seed));
-    while (p->socket_count < plan->sockets) {
-        bool room = budget_has_mappings(net->budget, 1) &&
-                    net_has_descriptors(net, SOCKETS_PERCENT, 0);
-        struct udp *u = room ? open_socket(net, plan->low_bind, &udp_events, p) : NULL;
-        if (u == NULL)
-            break; /* fewer mappings, smaller odds */
-        p->sockets[p->socket_count++] = u;
-        budget_open_mapping(net->budget);
-    }
-    p->tick_at_ms = p->hold_at_ms = now_ms(p) + delay_ms;
+    open_sockets(p);
+    count_sessions(p);
+    waves_init(&p->waves, terms->rtt_ms);
+    canary_init(&p->canary, &terms->stun, on_canary, p);
+    p->tick_at_ms = p->hold_at_ms = now_ms(p) + terms->delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
     timer_init(&p->timer, net->loop, on_tick, p);
-    timer_start(&p->timer, delay_ms);
+    timer_start(&p->timer, terms->delay_ms);
     *out = p;
     return 0;
 }
@@ -229,6 +337,7 @@ void predict_stop(struct predict *p)
         udp_close(p->sockets[p->socket_count - 1]);
         budget_close_mapping(p->net->budget);
     }
+    canary_close(&p->canary);
     timer_stop(&p->timer);
     if (!p->busy)
         free(p);
@@ -237,6 +346,11 @@ void predict_stop(struct predict *p)
 bool predict_is_refused(const struct predict *p)
 {
     return p->refused;
+}
+
+bool predict_is_full(const struct predict *p)
+{
+    return p->waves.stage == WAVES_FULL;
 }
 
 bool predict_is_over(const struct predict *p)

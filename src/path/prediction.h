@@ -22,8 +22,10 @@ struct predict_events {
     size_t (*make)(void *ctx, uint8_t *buf);
     /* One packet may go there now; it counts. */
     bool (*may)(void *ctx, const struct addr *to);
-    /* False: later, the process sends enough for the moment. */
-    bool (*pace)(void *ctx);
+    /* The same of the STUN server that the canary goes to. */
+    bool (*may_ask)(void *ctx, const struct addr *server);
+    /* Nobody waits for a connection to the broker: a wave of new mappings may go. */
+    bool (*is_clear)(void *ctx);
     /* Sends one from the known socket. */
     void (*send)(void *ctx, const struct addr *to, const uint8_t *buf, size_t len);
     /* Something arrived on one of the sockets; predict_release takes it over. */
@@ -35,16 +37,31 @@ struct predict_events {
  * `targets`: the peer's reflexive addresses, IPv4; the sweep goes to the first one's
  * IP. It begins after `delay_ms` (the sweep a little later) and ends by itself.
  */
+struct predict_terms {
+    struct addr targets[PREDICT_TARGETS_MAX];
+    size_t target_count;
+    struct addr stun; /* that answered the known socket, `rtt_ms` away */
+    unsigned delay_ms, rtt_ms;
+};
+
+/*
+ * New sessions of our NAT's are opened as the process may (core/sessions.h), in waves
+ * with a canary after each (core/waves.h).
+ */
 MUST_CHECK int predict_start(struct predict **out, struct net *net,
                              const struct predict_plan *plan,
-                             const struct addr *targets, size_t n, unsigned delay_ms,
+                             const struct predict_terms *terms,
                              const struct predict_events *events, void *ctx);
+/* True: this STUN message at the known socket was of the canary's. NULL is fine. */
+bool predict_on_stun(struct predict *p, const uint8_t *buf, size_t len);
 /* The socket is the caller's now. */
 void predict_release(struct predict *p, struct udp *s);
 /* Closes the sockets. Fine inside events. NULL is fine. */
 void predict_stop(struct predict *p);
 /* All was sent, and the time for answers is over. */
 bool predict_is_over(const struct predict *p);
+/* It ended early, since our NAT takes no more sessions. */
+bool predict_is_full(const struct predict *p);
 /* It ended early, since no more may go to that address now. */
 bool predict_is_refused(const struct predict *p);
 /* A socket, with a low port where this process may bind one; NULL: there is none. */

@@ -187,6 +187,12 @@ static const struct binding *first_done(const struct reflexive *r)
     return NULL;
 }
 
+const struct addr *reflexive_server(const struct reflexive *r)
+{
+    const struct binding *first = first_done(r);
+    return first != NULL ? &first->server : NULL;
+}
+
 static bool is_comparable(const struct binding *first, const struct binding *b)
 {
     return b->sock == 0 && b != first &&

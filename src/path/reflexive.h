@@ -75,6 +75,8 @@ bool reflexive_is_worth_waiting(const struct reflexive *r);
 enum nat_mapping reflexive_mapping(const struct reflexive *r);
 /* Only one address has answered: its mapping may depend on addresses all the same. */
 bool reflexive_is_one_sided(const struct reflexive *r);
+/* The server that answered the IPv4 socket first, or NULL. */
+const struct addr *reflexive_server(const struct reflexive *r);
 /* Requests that left. */
 unsigned reflexive_asked(const struct reflexive *r);
 enum punch_udp reflexive_udp(const struct reflexive *r);

@@ -173,6 +173,7 @@ static bool is_thin_here(struct relay *r)
 
 static void socket_close(struct relay *r)
 {
+    net_of(r)->relay_dials -= r->dial != NULL;
     reach_cancel(r->dial);
     r->dial = NULL;
     watch_close(&r->watch);
@@ -300,7 +301,9 @@ static void dial(struct relay *r)
     if (uplink_reach(u, &r->dial, r->small, ms, on_dialed, r) != 0) {
         r->dial = NULL;
         try_failed(r, "the broker's relay cannot be reached");
+        return;
     }
+    net_of(r)->relay_dials++;
 }
 
 /*
@@ -333,6 +336,7 @@ static void on_dialed(void *ctx, int err, int fd)
 {
     struct relay *r = ctx;
     uint8_t preface[RELAY_PREFACE_LEN];
+    net_of(r)->relay_dials--;
     r->dial = NULL;
     if (err != 0) {
         try_failed(r, "the broker's relay cannot be reached");

@@ -232,11 +232,6 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
     return target_may_be_swept(a, to) && take(a, to, BUDGET_SWEEP, packets);
 }
 
-bool target_pace(struct approach *a)
-{
-    return budget_pace(approach_config_of(a)->net->budget, clock_us());
-}
-
 void target_answered(struct approach *a, const struct addr *from)
 {
     budget_answered(approach_config_of(a)->net->budget, from, clock_us());

@@ -75,8 +75,6 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
 bool target_is_time_to_sweep(const struct approach *a);
 /* One packet of a sweep to such an address; it counts. */
 bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);
-/* False: the process sweeps enough for the moment; try again in some milliseconds. */
-bool target_pace(struct approach *a);
 /* An answer to what we sent came from there (see budget_answered). */
 void target_answered(struct approach *a, const struct addr *from);
 /*

@@ -11,9 +11,11 @@
 
 #include <sodium.h>
 
+#include "core/budget.h"
 #include "core/predict.h"
 #include "core/wire.h"
 #include "io/acceptor.h"
+#include "io/clock.h"
 #include "io/helper.h"
 #include "io/linger.h"
 #include "io/log.h"
@@ -53,6 +55,8 @@ struct tcp_meet {
     bool low_tried, low; /* the port is to be one that can be predicted; it is */
     struct meeting_step step;
     struct timer again; /* within a step: what was refused, or is answered unseen */
+    uint16_t second_port;         /* that is swept from too, or 0 */
+    unsigned opened[SWEEP_PORTS]; /* ports that were swept from each: sessions */
     struct slot *slots; /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
     size_t slot_count;
     struct acceptor *listeners[MEET_FAMILIES];
@@ -137,6 +141,8 @@ static void end(struct meet *m)
     listeners_close(t);
     tcp_port_close(t->port);
     t->port = NULL;
+    memset(t->opened, 0, sizeof(t->opened));
+    t->second_port = 0;
     if (!has_path(m))
         give_back(t);
 }
@@ -425,6 +431,15 @@ static bool find_swept(struct tcp_meet *t, struct addr *to)
     return false;
 }
 
+/* A later step sweeps from the same port: those sessions stand. */
+static bool open_session(struct tcp_meet *t, unsigned which)
+{
+    struct budget *budget = meet_config(&t->base)->net->budget;
+    bool yes = sessions_take(&budget->sessions, clock_us());
+    t->opened[which] += yes;
+    return yes;
+}
+
 /* Towards every port that the peer's NAT may have drawn from its low ones. */
 static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
 {
@@ -433,8 +448,10 @@ static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
     if (!find_swept(t, &to) || !tcp_port_local(t->port, ADDR_V4, &local) ||
         !make_room(t, PLAIN_MAX + SWEEP_MAX))
         return;
-    if (which > 0) /* the peer need not know it: it tries them all */
-        local.port = tcp_port_find_low();
+    if (which > 0 && t->second_port == 0) /* the peer need not know it: it tries all */
+        t->second_port = tcp_port_find_low();
+    if (which > 0)
+        local.port = t->second_port;
     if (local.port == 0)
         return;
     for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
@@ -444,6 +461,8 @@ static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
         if (*slot != NULL || (which == 0 && is_under_way(t, &to)) ||
             !target_may_sweep(t->base.approach, &to, syn_cost(t)))
             continue;
+        if (i >= t->opened[which] && !open_session(t, which))
+            return;
         if (attempt_connect(slot, meet_config(&t->base)->net, &local, &to, hops, &terms,
                             on_attempt, t) == 0)
             t->base.meeting.swept++;

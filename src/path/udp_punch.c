@@ -98,7 +98,7 @@ struct udp_punch {
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
     unsigned predicted;   /* packets of this round's */
-    char predict_why[96]; /* why prediction was not tried though it was needed */
+    char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;
 };
@@ -291,6 +291,8 @@ static void add_peer_candidates(struct udp_punch *u);
 static void on_stun(struct udp_punch *u, unsigned sock, const struct addr *from,
                     const uint8_t *buf, size_t len)
 {
+    if (sock == 0 && predict_on_stun(u->predict, buf, len))
+        return;
     if (!reflexive_on_packet(&u->reflexive, u->approach, sock, from, buf, len,
                              u->sockets, now_ms(u)))
         return;
@@ -422,14 +424,22 @@ static bool may(void *ctx, const struct addr *to)
     return yes;
 }
 
-static bool pace(void *ctx)
+static bool may_ask(void *ctx, const struct addr *server)
 {
     struct udp_punch *u = ctx;
-    return target_pace(u->approach);
+    return target_may_ask(u->approach, server, 2);
 }
 
-static const struct predict_events predict_events = {make, may, pace, send_known,
-                                                     arrived};
+static bool is_clear(void *ctx)
+{
+    struct udp_punch *u = ctx;
+    const struct approach_config *c = approach_config_of(u->approach);
+    return uplink_is_up(c->uplink) && !uplink_is_awaited(c->uplink) &&
+           c->net->relay_dials == 0;
+}
+
+static const struct predict_events predict_events = {make,     may,        may_ask,
+                                                     is_clear, send_known, arrived};
 
 static bool may_use_low_ports(const struct udp_punch *u)
 {
@@ -480,6 +490,13 @@ static void say_why(struct udp_punch *u, const char *why)
     (void)snprintf(u->predict_why, sizeof(u->predict_why), "%s", why);
 }
 
+/* This side's NAT is not to be asked for more. */
+static void say_sessions(struct udp_punch *u)
+{
+    sessions_words(&approach_config_of(u->approach)->net->budget->sessions,
+                   u->predict_why, sizeof(u->predict_why));
+}
+
 /* Both sides wait about as long: since each knows what the other's NAT seems to be. */
 static bool is_time_to_presume(struct udp_punch *u)
 {
@@ -495,8 +512,9 @@ static bool is_time_to_presume(struct udp_punch *u)
  * would help and may not begin (yet).
  */
 static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
-                  struct addr targets[static PREDICT_TARGETS_MAX], size_t *n)
+                  struct predict_terms *terms)
 {
+    const struct budget *budget = approach_config_of(u->approach)->net->budget;
     const char *why = NULL;
     struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u),
                                own_doubtful(u)};
@@ -515,14 +533,16 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         return false;
     }
     *low = own.low_ports && own.near.count == 0;
-    *n = find_targets(u, targets);
-    if (*n == 0)
+    terms->target_count = find_targets(u, terms->targets);
+    if (terms->target_count == 0)
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
         say_why(u, "it begins when the relay carries the session");
-    else if (!budget_has_mappings(approach_config_of(u->approach)->net->budget,
-                                  plan->sockets))
+    else if (!budget_has_mappings(budget, plan->sockets))
         say_why(u, "it waits for those of other connections");
+    else if (!sessions_are_enough(&budget->sessions, predict_sessions(plan),
+                                  clock_us()))
+        say_sessions(u);
     return u->predict_why[0] == '\0';
 }
 
@@ -535,25 +555,27 @@ static void predict_end(struct udp_punch *u)
 static void predict(struct udp_punch *u)
 {
     struct predict_plan plan;
-    struct addr targets[PREDICT_TARGETS_MAX];
-    size_t n = 0;
+    struct predict_terms terms;
     bool low = false;
     enum punch_state state = punch_state(u->punch);
     if (u->predict != NULL && predict_is_refused(u->predict))
         say_why(u, "enough was sent to the other side's address lately");
+    if (u->predict != NULL && predict_is_full(u->predict))
+        say_sessions(u);
     if (state == PUNCH_PROVEN && u->predict != NULL)
         predict_end(u);
     if (u->prediction != PREDICT_OPEN || u->peer == PEER_UNKNOWN ||
         state != PUNCH_CHECKING || u->sockets[0] == NULL ||
-        !plans(u, &plan, &low, targets, &n))
+        !plans(u, &plan, &low, &terms))
         return;
     u->prediction = low ? PREDICT_LOW : PREDICT_DONE;
     const struct approach_config *c = approach_config_of(u->approach);
-    unsigned delay = PLAIN_FIRST_MS + approach_rtt_hint_us(u->approach) / 1000;
+    terms.delay_ms = PLAIN_FIRST_MS + approach_rtt_hint_us(u->approach) / 1000;
+    terms.rtt_ms = uplink_rtt_us(c->uplink) / 1000;
+    terms.stun = *reflexive_server(&u->reflexive); /* by which our mapping is known */
     log_debug("udp-punch: predicting: %u mappings, %u ports", plan.sockets,
               plan.probes);
-    if (predict_start(&u->predict, c->net, &plan, targets, n, delay, &predict_events,
-                      u) != 0)
+    if (predict_start(&u->predict, c->net, &plan, &terms, &predict_events, u) != 0)
         u->predict = NULL;
 }
 

@@ -151,3 +151,56 @@ def test_a_network_change_ends_the_prediction_that_it_cuts_short(gate):
     wait_until(lambda: len(old & ports()) <= 2, 30, "the old round's sockets are closed")
     assert proc.terminate() == 0
     wait_until(lambda: not ports(), 30, "all sockets are closed")
+
+
+BYSTANDER = """
+import socket, sys, time
+last = time.monotonic()
+while True:
+    s = socket.socket()
+    s.settimeout(0.25)
+    try:
+        s.connect((sys.argv[1], 443))
+        now = time.monotonic()
+        print(round(now - last, 2), flush=True)
+        last = now
+    except OSError:
+        pass
+    s.close()
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("bound,gaps", [(1024, 0), (256, 1), (64, 1)])
+@pytest.mark.parametrize("host,client", [("user:sym", "user:cone"), ("user:cone", "user:sym")])
+def test_a_nat_of_few_sessions_still_opens_connections(gate, host, client, bound, gaps):
+    """Others behind the client's NAT, while ports are tried in vain again and again. What
+    fills its table once is known from then on, and it is empty when its sessions end."""
+    life = 15
+    g = gate(host=host, client=f"{client},seed=2,sessions-max={bound},rst-closes,"
+             f"tcp-transitory-ms=200,udp-ms={life * 1000}")
+    g.host.wrapper = g.client.wrapper = NO_LOW_PORTS
+    g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    g.topo.cut_direct()
+    beside = g.topo.programs.start(g.topo.client.ns, "beside", "python3", "-c", BYSTANDER, BROKER)
+    wait_until(lambda: beside.poll_output() or len(beside.lines) > 10, 10, "connections beside")
+    proc = g.connect("7000", None, "--paths", "udp-punch,relay")
+    began = len(beside.lines)
+    proc.wait_event("rejected", 30, kind="udp-punch")
+
+    def reasons():
+        return [e["reason"] for e in proc.events
+                if e.get("event") == "rejected" and e.get("kind") == "udp-punch"]
+
+    def waits():
+        beside.poll_output()
+        return [float(line) for line in beside.lines[began:]]
+
+    wait_until(lambda: sum(waits()) > 32, 80, "several rounds in vain")
+    waited = waits()
+    long = [gap for gap in waited if gap > 3 * patience()]
+    print("waited:", len(waited), sorted(waited)[-4:], reasons())
+    assert len(long) <= gaps and max(waited) < (life + 3) * patience(), long
+    if gaps > 0:
+        assert any("new connections at once" in r for r in reasons()), reasons()

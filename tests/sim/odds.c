@@ -12,9 +12,10 @@
 
 #include "core/predict.h"
 #include "core/rng.h"
+#include "core/sessions.h"
 #include "path/prediction.h"
 
-enum { MAPPINGS = 4096, SAMPLES = 3, RANGE = 256, KNOWN_SOCKET = 65535 };
+enum { MAPPINGS = SESSIONS_AT_ONCE, SAMPLES = 3, RANGE = 256, KNOWN_SOCKET = 65535 };
 
 enum nat_kind { KEEPS, RANDOM, RANDOM_LOW, FROM_RANGE, COUNTS, NAT_KIND_COUNT };
 
@@ -54,19 +55,21 @@ static uint16_t draw(struct side *s, bool low)
     }
 }
 
-/* The outside port of `socket` towards that port of the other side. */
+/* The outside port of `socket` towards that port of the other side; 0: the process may
+ * open no more sessions. */
 static uint16_t map(struct side *s, unsigned socket, uint16_t peer_port)
 {
     for (unsigned i = 0; i < s->count; i++)
         if (s->mappings[i].socket == socket && s->mappings[i].peer_port == peer_port)
             return s->mappings[i].port;
     struct mapping m = {socket, peer_port, 0};
+    if (s->count == MAPPINGS)
+        return 0;
     bool low = s->plan.low_bind && socket != KNOWN_SOCKET;
     m.port = s->kind == KEEPS
                  ? (uint16_t)(s->known_port + (socket == KNOWN_SOCKET ? 0 : 1 + socket))
                  : draw(s, low);
-    if (s->count < MAPPINGS)
-        s->mappings[s->count++] = m;
+    s->mappings[s->count++] = m;
     return m.port;
 }
 
@@ -74,6 +77,8 @@ static uint16_t map(struct side *s, unsigned socket, uint16_t peer_port)
 static bool send_one(struct side *from, struct side *to, unsigned socket, uint16_t port)
 {
     uint16_t source = map(from, socket, port);
+    if (source == 0)
+        return false;
     from->sent++;
     for (unsigned i = 0; i < to->count; i++)
         if (to->mappings[i].port == port && to->mappings[i].peer_port == source)

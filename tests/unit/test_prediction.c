@@ -26,17 +26,16 @@ static void test_sockets_of_all_approaches(void **state)
     struct predict *all[APPROACHES];
     struct keypair key;
     struct loop *loop;
-    struct addr to;
     struct net net;
     assert_true(sodium_init() >= 0);
     keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
-    assert_int_equal(addr_parse(&to, "192.0.2.1:4000"), 0);
+    struct predict_terms terms = {.target_count = 1, .delay_ms = 60000};
+    assert_int_equal(addr_parse(&terms.targets[0], "192.0.2.1:4000"), 0);
     assert_int_equal(loop_open(&loop), 0);
     assert_int_equal(net_init(&net, loop, &key, NULL), 0);
     long before = descriptors_taken();
     for (int i = 0; i < APPROACHES; i++)
-        assert_int_equal(
-            predict_start(&all[i], &net, &plan, &to, 1, 60000, &events, NULL), 0);
+        assert_int_equal(predict_start(&all[i], &net, &plan, &terms, &events, NULL), 0);
     long most = descriptors_taken() - before;
     assert_in_range(most, BUDGET_MAPPINGS - FEW, BUDGET_MAPPINGS + FEW);
     assert_false(budget_has_mappings(net.budget, 1));

@@ -1,0 +1,170 @@
+/* How many sessions prediction opens, and in which waves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/rng.h"
+#include "core/sessions.h"
+#include "core/waves.h"
+#include "state_watch.h"
+
+static const uint64_t s_us = 1000000, begin_us = UINT64_C(987654321);
+
+static unsigned take_all(struct sessions *s, uint64_t now_us)
+{
+    unsigned n = 0;
+    while (sessions_take(s, now_us))
+        n++;
+    return n;
+}
+
+static void test_at_once_and_then_slowly(void **state)
+{
+    struct sessions s = {0};
+    (void)state;
+    assert_true(sessions_are_enough(&s, 5000, begin_us));
+    assert_int_equal(take_all(&s, begin_us), SESSIONS_AT_ONCE);
+    assert_false(sessions_are_enough(&s, 1, begin_us));
+    assert_int_equal(take_all(&s, begin_us + 59 * s_us), 0);
+    assert_in_range(take_all(&s, begin_us + 66 * s_us), 256, 290);
+    assert_int_equal(take_all(&s, begin_us + 66 * s_us), 0);
+    assert_int_equal(take_all(&s, begin_us + 3600 * s_us), SESSIONS_AT_ONCE);
+}
+
+/* Whoever asks when: never more in any minute, nor over an hour. */
+static void test_in_any_minute(void **state)
+{
+    enum { SECONDS = 3600 };
+    static unsigned opened[SECONDS];
+    struct sessions s = {0};
+    uint64_t rng = 5;
+    unsigned total = 0;
+    (void)state;
+    for (unsigned t = 0; t < SECONDS; t++) {
+        unsigned minute = 0;
+        opened[t] = 0;
+        for (uint64_t k = rng_below(&rng, 200); k > 0; k--)
+            opened[t] += sessions_take(&s, begin_us + t * s_us);
+        for (unsigned back = 0; back < SESSIONS_LIFE_S && back <= t; back++)
+            minute += opened[t - back];
+        assert_in_range(minute, 0, SESSIONS_AT_ONCE);
+        total += opened[t];
+    }
+    assert_in_range(total, SESSIONS_AT_ONCE,
+                    SESSIONS_AT_ONCE + SECONDS / SESSIONS_LIFE_S * SESSIONS_REFILL);
+}
+
+static void test_what_a_network_bears(void **state)
+{
+    struct sessions s = {0};
+    char words[112];
+    (void)state;
+    for (int i = 0; i < 200; i++)
+        assert_true(sessions_take(&s, begin_us));
+    sessions_full(&s, begin_us);
+    sessions_words(&s, words, sizeof(words));
+    assert_non_null(strstr(words, "about 200 new connections at once"));
+    assert_int_equal(sessions_left(&s, begin_us), 0);
+    assert_int_equal(take_all(&s, begin_us + 70 * s_us), 50);
+    assert_int_equal(take_all(&s, begin_us + 140 * s_us), 50);
+    sessions_forget(&s);
+    assert_true(sessions_are_enough(&s, 768, begin_us + 300 * s_us));
+    memset(&s, 0, sizeof(s));
+    sessions_full(&s, begin_us); /* not one: none is to be tried any more */
+    assert_false(sessions_are_enough(&s, 3, begin_us + 300 * s_us));
+}
+
+static unsigned open_wave(struct waves *w)
+{
+    unsigned n = 0;
+    while (waves_may_open(w)) {
+        waves_opened(w, 1000);
+        n++;
+    }
+    return n;
+}
+
+static void test_waves_grow(void **state)
+{
+    static const unsigned sizes[] = {64, 128, 256, 320, 320};
+    struct waves w;
+    (void)state;
+    waves_init(&w, 20);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(open_wave(&w), sizes[i]);
+        assert_true(waves_asks(&w, 1000));
+        assert_false(waves_asks(&w, 1000));
+        waves_on_answer(&w, true);
+        assert_false(waves_may_open(&w));
+        waves_on_answer(&w, false);
+    }
+    waves_end(&w, 1000); /* none is open since */
+    assert_true(waves_may_open(&w));
+    waves_opened(&w, 1000);
+    waves_end(&w, 1000);
+    assert_true(waves_asks(&w, 1000));
+}
+
+static void test_a_small_one_asks_nobody(void **state)
+{
+    struct waves w;
+    (void)state;
+    waves_init(&w, 20);
+    for (int i = 0; i < 3; i++)
+        waves_opened(&w, 1000);
+    waves_end(&w, 1000);
+    assert_false(waves_asks(&w, 5000));
+}
+
+static void ask_in_vain(struct waves *w, bool known)
+{
+    uint64_t now_ms = 1000;
+    waves_init(w, 20);
+    (void)open_wave(w);
+    for (int i = 0; i < WAVES_TRIES; i++) {
+        assert_true(waves_asks(w, now_ms));
+        if (known && i == 1)
+            waves_on_answer(w, true);
+        assert_false(waves_asks(w, now_ms + 189));
+        now_ms += 190;
+    }
+    assert_int_equal(w->stage, WAVES_ASKING);
+    assert_false(waves_asks(w, now_ms));
+    assert_false(waves_may_open(w));
+    waves_on_answer(w, false); /* too late */
+    assert_false(waves_may_open(w));
+}
+
+static void test_full_only_where_the_other_request_is_answered(void **state)
+{
+    struct waves w;
+    (void)state;
+    ask_in_vain(&w, true);
+    assert_int_equal(w.stage, WAVES_FULL);
+    ask_in_vain(&w, false);
+    assert_int_equal(w.stage, WAVES_UNKNOWN);
+}
+
+static void test_each_step_was_made(void **state)
+{
+    (void)state;
+    assert_int_equal(state_watch_unmade("stage_next"), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_at_once_and_then_slowly),
+        cmocka_unit_test(test_in_any_minute),
+        cmocka_unit_test(test_what_a_network_bears),
+        cmocka_unit_test(test_waves_grow),
+        cmocka_unit_test(test_a_small_one_asks_nobody),
+        cmocka_unit_test(test_full_only_where_the_other_request_is_answered),
+        cmocka_unit_test(test_each_step_was_made),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
