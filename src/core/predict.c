@@ -73,8 +73,8 @@ bool predict_plan(struct predict_plan *plan, const struct predict_side *own,
     if (peer_sym) {
         plan->sweep = true;
         plan->all_sockets = own_sym;
-        plan->near = narrow(peer->near,
-                            PREDICT_BIRTHDAY_PROBES / (own_sym ? plan->sockets : 1));
+        plan->near =
+            narrow(peer->near, PREDICT_BIRTHDAY_PROBES / (own_sym ? plan->sockets : 1));
         plan->low_sweep = peer->low_ports && peer->near.count == 0;
         plan->probes = plan->near.count > 0 ? plan->near.count
                        : plan->low_sweep    ? PREDICT_LOW_COUNT

@@ -4,8 +4,7 @@
 #include <stdio.h>
 
 static const uint64_t slot_us = SESSIONS_SLOT_S * UINT64_C(1000000);
-static const uint64_t every_us =
-    SESSIONS_LIFE_S * UINT64_C(1000000) / SESSIONS_REFILL;
+static const uint64_t every_us = SESSIONS_LIFE_S * UINT64_C(1000000) / SESSIONS_REFILL;
 
 static bool is_of_life(const struct sessions *s, unsigned back, uint64_t now_us)
 {

@@ -4,8 +4,8 @@
  * port that is tried is one, it stands for a minute or longer, and many NATs bound them
  * for a customer: a full table keeps out whatever else stands behind that NAT.
  *
- * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S; after that many, SESSIONS_REFILL in each
- * such time. Where a network was seen to take no more: a quarter of what it took.
+ * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S; after that many, SESSIONS_REFILL in
+ * each such time. Where a network was seen to take no more: a quarter of what it took.
  * Knows no socket and no NAT, and time as a number.
  */
 #ifndef POSTERN_CORE_SESSIONS_H
@@ -20,7 +20,7 @@ enum {
     SESSIONS_REFILL = 256,
     SESSIONS_LIFE_S = 60,
     SESSIONS_LEAST = 256, /* worth beginning a large one with */
-    SESSIONS_SLOTS = 13, /* of 5 s: those of a life, and the one that has begun */
+    SESSIONS_SLOTS = 13,  /* of 5 s: those of a life, and the one that has begun */
     SESSIONS_SLOT_S = 5,
 };
 
@@ -28,8 +28,8 @@ enum {
 struct sessions {
     uint64_t slot;                   /* the newest: which since time began */
     uint16_t opened[SESSIONS_SLOTS]; /* by slot modulo their number */
-    uint64_t spent_us;               /* when all of SESSIONS_AT_ONCE may be opened again */
-    unsigned borne;                  /* this network took so many; 0: not known */
+    uint64_t spent_us; /* when all of SESSIONS_AT_ONCE may be opened again */
+    unsigned borne;    /* this network took so many; 0: not known */
 };
 
 /* One is opened now, and counts. False: it may not be. */

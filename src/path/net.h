@@ -18,8 +18,8 @@ struct net {
     struct loop *loop;
     struct keypair own;               /* this device's key */
     uint8_t process[NET_PROCESS_LEN]; /* random: no session is older than it */
-    bool relay_by_tls; /* this network let no relay connection through but by TLS */
-    struct addr thin;  /* our end, where full segments to the relay were swallowed */
+    bool relay_by_tls;    /* this network let no relay connection through but by TLS */
+    struct addr thin;     /* our end, where full segments to the relay were swallowed */
     unsigned relay_dials; /* connections for relay pairs that are not answered yet */
     uint64_t relay_heard_us; /* when anything came through a relay pair; 0: never */
     uint32_t relay_rtt_us;   /* of its connection to the broker, of late */

@@ -23,7 +23,7 @@ enum {
     SWEEP_DELAY_MS = 120, /* the mappings come first */
     SWEEP_TIMES = 2,
     DIAL_PATIENCE_MS = 1000, /* a wave waits for what else is being opened */
-    LISTEN_MS = 1500, /* for answers, after the last packet */
+    LISTEN_MS = 1500,        /* for answers, after the last packet */
     BIND_TRIES = 8,
     SOCKETS_PERCENT = 35, /* of the process's descriptors, its other ones included */
 };
@@ -131,8 +131,7 @@ static void open_no_more(struct predict *p)
 /* Nothing more goes out: what has come to be may still be answered. */
 static bool is_silenced(const struct predict *p)
 {
-    return p->refused || p->waves.stage == WAVES_FULL ||
-           p->sent >= PREDICT_PACKETS_MAX;
+    return p->refused || p->waves.stage == WAVES_FULL || p->sent >= PREDICT_PACKETS_MAX;
 }
 
 /* Who waits for a connection goes before a wave. */
@@ -202,12 +201,13 @@ static bool send_one(struct predict *p, uint64_t now)
     if ((!holds && !sweeps) || is_silenced(p) ||
         !budget_pace(p->net->budget, clock_us()))
         return false;
-    if (holds && (p->held >= p->hold_each || take_session(p, now)))
-        hold_one(p);
-    else if (sweeps && (p->swept >= p->sweep_each || take_session(p, now)))
-        sweep_one(p);
-    else
+    bool is_new = holds ? p->held < p->hold_each : p->swept < p->sweep_each;
+    if (is_new && !take_session(p, now))
         return false;
+    if (holds)
+        hold_one(p);
+    else
+        sweep_one(p);
     p->sent++;
     return true;
 }
@@ -262,9 +262,8 @@ static void on_tick(void *ctx)
     for (unsigned i = 0; i < most && left; i++)
         left = send_one(p, now);
     ask_canary(p, now);
-    left = !is_silenced(p) &&
-           (p->held < hold_total(p) || p->swept < sweep_total(p) ||
-            p->waves.stage == WAVES_ASKING);
+    left = !is_silenced(p) && (p->held < hold_total(p) || p->swept < sweep_total(p) ||
+                               p->waves.stage == WAVES_ASKING);
     if (left)
         p->over_at_ms = now + LISTEN_MS;
     else if (now >= p->over_at_ms) {

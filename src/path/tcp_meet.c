@@ -54,10 +54,10 @@ struct tcp_meet {
     struct tcp_port *port;
     bool low_tried, low; /* the port is to be one that can be predicted; it is */
     struct meeting_step step;
-    struct timer again; /* within a step: what was refused, or is answered unseen */
-    uint16_t second_port;         /* that is swept from too, or 0 */
+    struct timer again;   /* within a step: what was refused, or is answered unseen */
+    uint16_t second_port; /* that is swept from too, or 0 */
     unsigned opened[SWEEP_PORTS]; /* ports that were swept from each: sessions */
-    struct slot *slots; /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
+    struct slot *slots;           /* PLAIN_MAX, and SWEEP_MAX more where it sweeps */
     size_t slot_count;
     struct acceptor *listeners[MEET_FAMILIES];
     struct framed *paths[PATHS_MAX];

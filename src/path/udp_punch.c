@@ -97,7 +97,7 @@ struct udp_punch {
     enum prediction prediction;
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
     enum low_ports low;
-    unsigned predicted;   /* packets of this round's */
+    unsigned predicted;    /* packets of this round's */
     char predict_why[112]; /* why prediction was not tried though it was needed */
     struct timer timer;
     bool busy, freed;

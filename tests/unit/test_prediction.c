@@ -9,6 +9,7 @@
 
 #include "core/budget.h"
 #include "core/predict.h"
+#include "io/clock.h"
 #include "io/lack.h"
 #include "io/loop.h"
 #include "path/prediction.h"
@@ -50,10 +51,96 @@ static void test_sockets_of_all_approaches(void **state)
     loop_close(loop);
 }
 
+struct counted {
+    struct predict *predict;
+    struct timer look;
+    unsigned sent;
+};
+
+static size_t make(void *ctx, uint8_t *buf)
+{
+    (void)ctx;
+    buf[0] = 1;
+    return 1;
+}
+
+static bool may(void *ctx, const struct addr *to)
+{
+    struct counted *c = ctx;
+    (void)to;
+    c->sent++;
+    return true;
+}
+
+static bool may_ask(void *ctx, const struct addr *server)
+{
+    (void)ctx, (void)server;
+    return true;
+}
+
+static bool is_clear(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
+static void send_known(void *ctx, const struct addr *to, const uint8_t *buf, size_t len)
+{
+    (void)ctx, (void)to, (void)buf, (void)len;
+}
+
+static void on_look(void *ctx)
+{
+    struct counted *c = ctx;
+    if (predict_is_over(c->predict)) {
+        predict_stop(c->predict);
+        timer_stop(&c->look);
+    }
+}
+
+static unsigned packets(struct net *net, const struct predict_plan *plan)
+{
+    static const struct predict_events counting = {.make = make,
+                                                   .may = may,
+                                                   .may_ask = may_ask,
+                                                   .is_clear = is_clear,
+                                                   .send = send_known};
+    struct predict_terms terms = {.target_count = 1};
+    struct counted c = {0};
+    assert_int_equal(addr_parse(&terms.targets[0], "127.0.0.1:9"), 0);
+    assert_int_equal(addr_parse(&terms.stun, "127.0.0.1:9"), 0);
+    assert_int_equal(predict_start(&c.predict, net, plan, &terms, &counting, &c), 0);
+    timer_init(&c.look, net->loop, on_look, &c);
+    timer_every(&c.look, 1, 10);
+    loop_run(net->loop);
+    return c.sent;
+}
+
+/* Of one that may open few, or none at all, what is open is refreshed and no more. */
+static void test_sessions_run_out(void **state)
+{
+    const struct predict_plan plan = {
+        .hold = true, .sweep = true, .sockets = 8, .probes = 64};
+    struct keypair key;
+    struct loop *loop;
+    struct net net;
+    (void)state;
+    keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(net_init(&net, loop, &key, NULL), 0);
+    while (sessions_left(&net.budget->sessions, clock_us()) > 5)
+        assert_true(sessions_take(&net.budget->sessions, clock_us()));
+    assert_int_equal(packets(&net, &plan), 5 * 4);
+    assert_int_equal(packets(&net, &plan), 0);
+    net_fini(&net);
+    loop_close(loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sockets_of_all_approaches),
+        cmocka_unit_test(test_sessions_run_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
