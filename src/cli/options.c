@@ -314,18 +314,19 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     return options_set(o, (size_t)id, value, f);
 }
 
-/* `--wait 5s` is an option without its time, and a word too many. */
-static bool is_lost_time(const struct options *o, const struct command *c)
+/* `--wait 5s` is an option without its time, and a word too many; NULL: nothing is. */
+static const char *lost_time(const struct options *o, const struct command *c)
 {
     int64_t s;
-    const char *unit =
-        o->arg_count > 0 ? o->args[0] + strspn(o->args[0], "0123456789") : "";
-    bool meant = o->arg_count > c->args_max ||
-                 c->arguments[0] == ARGUMENT_HOST_SERVICE ||
-                 c->arguments[0] == ARGUMENT_LINK;
-    return o->values[OPT_WAIT].given && o->values[OPT_WAIT].text[0] == '\0' && meant &&
-           o->arg_count > 0 && (*unit != '\0' || o->arg_count > c->args_max) &&
-           options_parse_duration(&s, o->args[0]) == 0;
+    const struct option_value *wait = &o->values[OPT_WAIT];
+    const char *word = o->args[0];
+    bool many = o->arg_count > c->args_max;
+    bool other =
+        c->arguments[0] == ARGUMENT_HOST_SERVICE || c->arguments[0] == ARGUMENT_LINK;
+    if (word == NULL || !wait->given || wait->text[0] != '\0' || !(many || other) ||
+        options_parse_duration(&s, word) != 0)
+        return NULL;
+    return many || word[strspn(word, "0123456789")] != '\0' ? word : NULL;
 }
 
 /* As many as the command takes. */
@@ -333,8 +334,9 @@ static int check_count(const struct options *o, const struct command *c,
                        struct fault *f)
 {
     char advice[160];
-    if (is_lost_time(o, c)) {
-        (void)snprintf(advice, sizeof(advice), "write --wait=%.20s", o->args[0]);
+    const char *lost = lost_time(o, c);
+    if (lost != NULL) {
+        (void)snprintf(advice, sizeof(advice), "write --wait=%.20s", lost);
         return fault_set(f, POSTERN_ERR_USAGE, advice,
                          "the time of --wait stands behind '=', not behind a blank");
     }
