@@ -176,3 +176,13 @@ def test_an_invite_in_the_environment_is_named(served, argv):
     other.more_env = {"POSTERN_LINK": served.invite()}
     done = other.run(*argv, json=False)
     assert "POSTERN_LINK holds an invite, which is for 'postern join'" in done.stderr, done.stderr
+
+
+def test_a_machine_without_a_route_is_told_so(served):
+    """It has an address, so that its network seems well."""
+    g = served
+    g.join()
+    g.topo.client.ns.ip("route", "flush", "table", "main")
+    done = g.client.run("nc", HOST, "7000", stdin=b"", json=False)
+    says(done, 1, f"this machine has no route to the broker at {BROKER}:443")
+    assert f"waiting: this machine has no route to the broker at {BROKER}:443" in done.stderr, done.stderr
