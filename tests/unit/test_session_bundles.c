@@ -84,7 +84,8 @@ static void test_a_try_may_be_taken_back(void **state)
         assert_int_equal(stream_write(w->client.stream, bytes, sizeof(bytes)), 0);
         RUN_UNTIL(w, b->trial != 0);
         up->probes_only = true;
-        RUN_UNTIL(w, up->swallowed > 5); /* some timeouts: each takes one or two packets */
+        RUN_UNTIL(w,
+                  up->swallowed > 5); /* some timeouts: each takes one or two packets */
         up->probes_only = false;
         w->to_send = busy ? UINT32_MAX : 0;
         feed(&w->client);
