@@ -210,11 +210,22 @@ void uplink_describe_wait(const struct uplink *u, char *why, size_t cap)
 {
     const struct link *l = uplink_link(u);
     const struct fault *f = uplink_fault(u, NULL);
+    const char *who = uplink_is_lan(u) ? "agent" : "broker";
+    enum uplink_name name = uplink_name(u);
     if (f != NULL)
         (void)snprintf(why, cap, "%s", f->what);
+    else if (name == UPLINK_NAME_ASKED)
+        (void)snprintf(why, cap,
+                       "the DNS server has not answered yet where the %s %s is", who,
+                       l->host);
+    else if (name == UPLINK_NAME_FAILED)
+        (void)snprintf(why, cap,
+                       "the %s's name %s cannot be resolved, and where it was last "
+                       "nothing has answered yet",
+                       who, l->host);
     else
-        (void)snprintf(why, cap, "the %s at %s:%u has not answered yet",
-                       uplink_is_lan(u) ? "agent" : "broker", l->host, l->port);
+        (void)snprintf(why, cap, "the %s at %s:%u has not answered yet", who, l->host,
+                       l->port);
 }
 
 void uplink_event(const struct uplink *u, struct event *e)
