@@ -174,6 +174,21 @@ bool budget_pace(struct budget *b, uint64_t now_us)
     return true;
 }
 
+bool budget_has_mappings(const struct budget *b, unsigned more)
+{
+    return b->mappings + more <= BUDGET_MAPPINGS;
+}
+
+void budget_open_mapping(struct budget *b)
+{
+    b->mappings++;
+}
+
+void budget_close_mapping(struct budget *b)
+{
+    b->mappings--;
+}
+
 void budget_answered(struct budget *b, const struct addr *from, uint64_t now_us)
 {
     struct place place = place_of(b, from, false);

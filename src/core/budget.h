@@ -35,6 +35,7 @@ enum {
     BUDGET_SETS = 512,
     BUDGET_WAYS = 8,
     BUDGET_ANSWERED_S = 600, /* how long an answer counts */
+    BUDGET_MAPPINGS = 512,   /* that predictions hold open, all of a process */
 };
 
 struct budget_rate {
@@ -53,6 +54,7 @@ struct budget_slot {
 struct budget {
     uint8_t secret[BUDGET_SECRET_LEN];
     uint64_t spent_us[BUDGET_LANES], paced_us;
+    unsigned mappings; /* open now */
     struct budget_slot slots[BUDGET_SETS][BUDGET_WAYS];
 };
 
@@ -72,6 +74,10 @@ bool budget_take(struct budget *b, const struct addr *to, enum budget_lane lane,
                  unsigned packets, uint64_t now_us);
 /* False: the process has sent enough sweeps for the moment; ask again in some ms. */
 bool budget_pace(struct budget *b, uint64_t now_us);
+/* Prediction opens so many sockets more, or waits for others' to close. */
+bool budget_has_mappings(const struct budget *b, unsigned more);
+void budget_open_mapping(struct budget *b);
+void budget_close_mapping(struct budget *b);
 /*
  * An answer came from there that only who got our packet could give: its transaction
  * id, a TCP handshake and a greeting. A mere request proves nothing (its source may be

@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 
+#include "core/budget.h"
 #include "core/punch.h"
 #include "io/loop.h"
 
@@ -193,12 +194,13 @@ int predict_start(struct predict **out, struct net *net,
     memcpy(p->targets, targets, p->target_count * sizeof(*targets));
     randombytes_buf(&p->seed, sizeof(p->seed));
     while (p->socket_count < plan->sockets) {
-        struct udp *u = net_has_descriptors(net, SOCKETS_PERCENT, 0)
-                            ? open_socket(net, plan->low_bind, &udp_events, p)
-                            : NULL;
+        bool room = budget_has_mappings(net->budget, 1) &&
+                    net_has_descriptors(net, SOCKETS_PERCENT, 0);
+        struct udp *u = room ? open_socket(net, plan->low_bind, &udp_events, p) : NULL;
         if (u == NULL)
             break; /* fewer mappings, smaller odds */
         p->sockets[p->socket_count++] = u;
+        budget_open_mapping(net->budget);
     }
     p->tick_at_ms = p->hold_at_ms = now_ms(p) + delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
@@ -212,8 +214,10 @@ int predict_start(struct predict **out, struct net *net,
 void predict_release(struct predict *p, struct udp *s)
 {
     for (unsigned i = 0; i < p->socket_count; i++)
-        if (p->sockets[i] == s)
+        if (p->sockets[i] == s) {
             p->sockets[i] = p->sockets[--p->socket_count];
+            budget_close_mapping(p->net->budget);
+        }
 }
 
 void predict_stop(struct predict *p)
@@ -221,9 +225,10 @@ void predict_stop(struct predict *p)
     if (p == NULL || p->stopped)
         return;
     p->stopped = true;
-    for (unsigned i = 0; i < p->socket_count; i++)
-        udp_close(p->sockets[i]);
-    p->socket_count = 0;
+    for (; p->socket_count > 0; p->socket_count--) {
+        udp_close(p->sockets[p->socket_count - 1]);
+        budget_close_mapping(p->net->budget);
+    }
     timer_stop(&p->timer);
     if (!p->busy)
         free(p);

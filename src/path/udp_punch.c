@@ -13,6 +13,7 @@
 
 #include <sodium.h>
 
+#include "core/budget.h"
 #include "core/punch.h"
 #include "core/state.h"
 #include "core/stun.h"
@@ -519,6 +520,9 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
         say_why(u, "it begins when the relay carries the session");
+    else if (!budget_has_mappings(approach_config_of(u->approach)->net->budget,
+                                  plan->sockets))
+        say_why(u, "it waits for those of other connections");
     return u->predict_why[0] == '\0';
 }
 
@@ -744,6 +748,7 @@ static void report(struct udp_punch *u)
         char reason[PUNCH_REASON_LEN + sizeof(u->predict_why) + 96];
         update_hint(u);
         failed_words(u, reason, sizeof(reason));
+        predict_end(u);
         bool in_use = false;
         for (int i = 0; i < PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
