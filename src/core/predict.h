@@ -8,8 +8,8 @@
  * of 600-1023, 424 values only (nf_nat_core.c, by the classes of RFC 6056's
  * predecessor). So a side that may bind low ports makes its mapping one of 424, and all
  * are tried, once STUN has shown that its NAT does so. A side that may not, or whose
- * NAT does not, opens 256 mappings, and 1,024 of the other's probes meet one with 98 %,
- * the next 1,024 with as much (the birthday form, RFC 5128 section 3.6's idea).
+ * NAT does not, opens 512 mappings, and 768 of the other's probes meet one with 99.8 %
+ * (the birthday form, RFC 5128 section 3.6's idea).
  */
 #ifndef POSTERN_CORE_PREDICT_H
 #define POSTERN_CORE_PREDICT_H
@@ -26,7 +26,7 @@ enum {
     PREDICT_LOW_BIND_FIRST = 512, /* to bind: any of these up to 1023 */
     PREDICT_LOW_BIND_COUNT = 512,
     PREDICT_LOW_SOCKETS = 3,
-    PREDICT_BIRTHDAY_SOCKETS = 320,
+    PREDICT_BIRTHDAY_SOCKETS = 512,
     PREDICT_BIRTHDAY_PROBES = 768,
     PREDICT_DOUBTFUL_SOCKETS = 320, /* of a side that opens mappings and sweeps */
     PREDICT_DOUBTFUL_PROBES = 448,

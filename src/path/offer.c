@@ -85,3 +85,27 @@ bool offer_says_forgotten(const Control *m, const struct keypair *own,
     return offer_open(&o, own, host, m->conv, s->sealed.bytes, s->sealed.size) == 0 &&
            o.fresh;
 }
+
+void offer_add(Offer *o, enum cand_type type, const struct addr *a)
+{
+    const pb_size_t max = sizeof(o->candidates) / sizeof(o->candidates[0]);
+    if (o->candidates_count >= max)
+        return;
+    Candidate *c = &o->candidates[o->candidates_count++];
+    c->type = type;
+    c->port = a->port;
+    c->ip.size = (pb_size_t)addr_ip_len(a);
+    memcpy(c->ip.bytes, a->ip, c->ip.size);
+}
+
+bool offer_has(const Offer *o, const struct addr *a)
+{
+    for (pb_size_t i = 0; i < o->candidates_count; i++) {
+        const Candidate *c = &o->candidates[i];
+        struct addr b;
+        if (addr_from_bytes(&b, c->ip.bytes, c->ip.size, c->port) == 0 &&
+            addr_equal(a, &b))
+            return true;
+    }
+    return false;
+}

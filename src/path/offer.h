@@ -6,6 +6,7 @@
 #ifndef POSTERN_PATH_OFFER_H
 #define POSTERN_PATH_OFFER_H
 
+#include "core/addr.h"
 #include "core/key.h"
 #include "core/kinds.h"
 #include "core/proto.h"
@@ -34,5 +35,9 @@ void offer_introduce(Control *m, const struct keypair *own,
                      const uint8_t host[static KEY_LEN], bool fresh);
 bool offer_says_forgotten(const Control *m, const struct keypair *own,
                           const uint8_t host[static KEY_LEN]);
+
+/* One more of our addresses, as far as there is room. */
+void offer_add(Offer *o, enum cand_type type, const struct addr *a);
+bool offer_has(const Offer *o, const struct addr *a);
 
 #endif

@@ -33,7 +33,7 @@ struct predict {
     struct predict_plan plan;
     struct addr targets[PREDICT_TARGETS_MAX];
     size_t target_count;
-    struct udp *sockets[PREDICT_BIRTHDAY_SOCKETS];
+    struct udp *sockets[PREDICT_BIRTHDAY_SOCKETS]; /* NULL: released */
     unsigned socket_count;
     unsigned hold_each, sweep_each; /* sessions of each: the first packets open them */
     unsigned held, swept;           /* packets of each that went out */
@@ -160,6 +160,13 @@ static bool take_session(struct predict *p, uint64_t now)
     return true;
 }
 
+static void send_from(struct predict *p, unsigned i, const struct addr *to,
+                      const uint8_t *buf, size_t len)
+{
+    if (p->sockets[i] != NULL)
+        (void)!udp_send(p->sockets[i], to, buf, len, len);
+}
+
 /* One packet of the holding; every socket to every target, then again after a pause. */
 static void hold_one(struct predict *p)
 {
@@ -168,7 +175,7 @@ static void hold_one(struct predict *p)
     const struct addr *to = &p->targets[i / p->socket_count];
     size_t len = p->events->make(p->ctx, buf);
     if (p->events->may(p->ctx, to))
-        (void)!udp_send(p->sockets[i % p->socket_count], to, buf, len, len);
+        send_from(p, i % p->socket_count, to, buf, len);
     else
         p->refused = true;
     p->held++;
@@ -187,7 +194,7 @@ static void sweep_one(struct predict *p)
     if (!p->events->may(p->ctx, &to))
         p->refused = true;
     else if (p->plan.all_sockets)
-        (void)!udp_send(p->sockets[i % froms], &to, buf, len, len);
+        send_from(p, i % froms, &to, buf, len);
     else
         p->events->send(p->ctx, &to, buf, len);
     p->swept++;
@@ -322,7 +329,7 @@ void predict_release(struct predict *p, struct udp *s)
 {
     for (unsigned i = 0; i < p->socket_count; i++)
         if (p->sockets[i] == s) {
-            p->sockets[i] = p->sockets[--p->socket_count];
+            p->sockets[i] = NULL;
             budget_close_mapping(p->net->budget);
         }
 }
@@ -332,8 +339,10 @@ void predict_stop(struct predict *p)
     if (p == NULL || p->stopped)
         return;
     p->stopped = true;
-    for (; p->socket_count > 0; p->socket_count--) {
-        udp_close(p->sockets[p->socket_count - 1]);
+    for (unsigned i = 0; i < p->socket_count; i++) {
+        if (p->sockets[i] == NULL)
+            continue;
+        udp_close(p->sockets[i]);
         budget_close_mapping(p->net->budget);
     }
     canary_close(&p->canary);

@@ -23,6 +23,7 @@
 #include "io/netmon.h"
 #include "io/udp.h"
 #include "path/kind.h"
+#include "path/offer.h"
 #include "path/prediction.h"
 #include "path/reflexive.h"
 
@@ -854,30 +855,6 @@ static void punch_kind_free(void *k)
     u->freed = true;
     if (!u->busy)
         dispose(u);
-}
-
-static void offer_add(Offer *o, enum cand_type type, const struct addr *a)
-{
-    const pb_size_t max = sizeof(o->candidates) / sizeof(o->candidates[0]);
-    if (o->candidates_count >= max)
-        return;
-    Candidate *c = &o->candidates[o->candidates_count++];
-    c->type = type;
-    c->port = a->port;
-    c->ip.size = (pb_size_t)addr_ip_len(a);
-    memcpy(c->ip.bytes, a->ip, c->ip.size);
-}
-
-static bool offer_has(const Offer *o, const struct addr *a)
-{
-    for (pb_size_t i = 0; i < o->candidates_count; i++) {
-        const Candidate *c = &o->candidates[i];
-        struct addr b;
-        if (addr_from_bytes(&b, c->ip.bytes, c->ip.size, c->port) == 0 &&
-            addr_equal(a, &b))
-            return true;
-    }
-    return false;
 }
 
 static void fill_offer(void *k, Offer *o)
