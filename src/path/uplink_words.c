@@ -182,7 +182,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
                         l->port);
     } else if (is_nameless(t, err)) {
         describe_name(t, t->name_err, err, f);
-        f->code = err == POSTERN_ERR_KEY ? err : t->name_err;
+        f->code = err; /* an address was tried: how long to wait goes by that */
     } else if (err == POSTERN_ERR_KEY) {
         (void)fault_set(f, err,
                         "ask for a fresh link; do not go on if this is unexpected",
