@@ -719,9 +719,10 @@ static void welcome(struct conn *c)
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
     w->seen_port = seen.port;
-    for (size_t i = 0; i < p->public_count; i++)
+    size_t publics = p->public_count;
+    for (size_t i = 0; i < publics; i++)
         add_stun(w, &p->publics[i]);
-    if (c->shard->hub->config->public_name == NULL || p->public_count == 0)
+    if (c->shard->hub->config->public_name == NULL || publics == 0)
         add_stun(w, &c->local); /* it was just reached there */
     if (conn_send(c, &m) != 0)
         c->shard->stats.dropped++;

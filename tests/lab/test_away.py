@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -179,6 +180,28 @@ def test_a_machine_without_a_network_is_told_so(gate, etc):
     said = done.stderr.splitlines()[-1]
     assert done.status == 1 and "this machine has no network" in said, done.stderr
     assert connect.running
+
+
+def test_a_broker_asks_what_its_own_name_is_beside_its_work(gate, etc):
+    """Its DNS server may be silent as it starts; then it listens all the same, and ends when it is told to."""
+    g = gate()
+
+    def start():
+        proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+        proc.wait_event("ready", 4 * patience())
+        return proc
+
+    etc(g.topo.broker, hosts=NO_BROKER, resolv_conf=DEAD_DNS)
+    proc = start()
+    proc.signal(signal.SIGTERM)
+    assert proc.wait(3 * patience()) == 0, proc.stderr
+    etc(g.topo.broker, hosts=NO_BROKER, resolv_conf=NO_DNS)
+    proc = start()
+    proc.wait_line(f"cannot resolve the public name {NAME} (the DNS server does not answer); it is asked for again",
+                   10, "err")
+    etc(g.topo.broker, hosts=f"{NO_BROKER}127.0.1.1 {NAME}\n")
+    proc.wait_line(f"on this machine {NAME} is 127.0.1.1", 20, "err")
+    assert proc.stderr.count("cannot resolve") == 1, proc.stderr
 
 
 def state_of(g):

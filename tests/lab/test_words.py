@@ -133,6 +133,7 @@ def test_a_resolver_that_is_silent_is_spoken_of(served, etc):  # noqa: F811
     begin = time.monotonic()
     wait_until(lambda: "waiting: the resolver is asked for web" in proc.stderr, 10, "a word of what it waits for")
     assert time.monotonic() - begin < 2 * patience()
+    proc.wait_line("which is not known here; did you mean web=8080?", 4 * patience(), "err")   # and goes on
     proc.kill()
 
 
