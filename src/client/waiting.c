@@ -63,7 +63,8 @@ static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
     struct waiting_view v;
     look(w, &v);
     unsigned grace = grace_ms(&v, f);
-    bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
+    bool away = grace > 0 || f->code == POSTERN_ERR_DNS ||
+                f->code == POSTERN_ERR_PROTO; /* a login page in the broker's place */
     uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? w->asks_ms : w->began_ms;
     uint64_t ends = from_ms + grace, wait_ms = w->began_ms + w->wait_ms;
     uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;
