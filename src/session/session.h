@@ -49,6 +49,8 @@ struct stream;
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
 #define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */
+#define SESSION_LEFT_BY_APP                                                            \
+    0x21 /* it ended in order, and its machine has forgotten it */
 
 /* What all sessions of one loop share. */
 struct session_env {
@@ -91,6 +93,11 @@ struct session_events {
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
     /* For a second no path has answered; told once a silence. */
     void (*on_silent)(void *ctx);
+    /*
+     * Client: before its handshake is over at both ends nothing comes on `p`, in use;
+     * told again and again. It may be dead, slow, or the peer busy: look for others.
+     */
+    void (*on_mute)(void *ctx, struct path *p);
     /* A probe on `p` was answered after p->rtt_us. */
     void (*on_path_rtt)(void *ctx, struct path *p);
 };
@@ -119,6 +126,8 @@ void session_free(struct session *s);
 
 /* The session receives on `p` from now on (and becomes its user). */
 void session_add_path(struct session *s, struct path *p);
+/* `p` has carried something both ways; harmless where it was not added. */
+void session_on_proven(struct session *s, struct path *p);
 /* Client: use `p` as soon as it answers; else on_path_dead. */
 void session_use_path(struct session *s, struct path *p);
 /*
@@ -185,9 +194,15 @@ struct stream_events {
      * or has become narrow: it may be written to the stream, or let go. May be NULL.
      */
     void (*on_unfit)(void *ctx, const uint8_t *data, size_t len);
-    /* The peer resets its direction, or asks us to stop sending. */
+    /* The peer resets its direction. */
     void (*on_reset)(void *ctx, uint64_t code);
-    void (*on_stop)(void *ctx, uint64_t code);
+    /*
+     * This side reads it no more, before all had come: from inside stream_stop and
+     * stream_reset, also where too much lay unread and the session itself called them.
+     * That the peer reads no more is told by on_close only, with its code, when all
+     * that it sent has been handed out.
+     */
+    void (*on_stopped)(void *ctx, uint64_t code);
     /* Bytes were acknowledged: stream_room() has grown. */
     void (*on_room)(void *ctx);
     /* The stream is gone and so is `st`. Called once, the last. */
@@ -207,7 +222,8 @@ size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);
 void stream_commit(struct stream *st, size_t len);
 void stream_finish(struct stream *st);
 void stream_reset(struct stream *st, uint64_t code); /* both directions */
-/* The local application reads no more: asks the peer to stop. */
+/* The local application reads no more: asks the peer to stop. What was written arrives.
+ */
 void stream_stop(struct stream *st, uint64_t code);
 void stream_consumed(struct stream *st, size_t len);
 /* Largest datagram that fits on the path now, 0 when none does. */

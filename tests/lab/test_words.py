@@ -245,3 +245,13 @@ def test_a_proxy_that_knows_the_password_better(served):
         done = g.programs.run(g.client.ns, "netcheck", g.client.program, "netcheck", "--broker", g.link, timeout=30,
                               env={**g.client.env, "HTTPS_PROXY": f"http://{user}127.0.0.1:3128"})
         assert done.status == 1 and words in done.stderr, done.stderr
+
+
+def test_a_machine_without_a_route_is_told_so(served):
+    """It has an address, so that its network seems well."""
+    g = served
+    g.join()
+    g.topo.client.ns.ip("route", "flush", "table", "main")
+    done = g.client.run("nc", HOST, "7000", stdin=b"", json=False)
+    says(done, 1, f"this machine has no route to the broker at {BROKER}:443")
+    assert f"waiting: this machine has no route to the broker at {BROKER}:443" in done.stderr, done.stderr
