@@ -150,7 +150,7 @@ def test_who_was_at_a_broker_once_makes_no_invite_to_it(lan):
 def test_a_host_behind_an_agent_is_told_that_it_knows_no_broker_itself(lan):
     lan.start_agent("7000")
     lan.g.host.start_peer("tcp-server", 7000)
-    nas = lan.machine("nas", 20)
+    nas = lan.machine("nas", 31)
     who = lan.hand_over(nas, "nas", "nas=7000").who
     done = who.run("netcheck", json=False)
     assert done.status != 0 and "hands its services to an agent" in done.stderr and "copy" not in done.stderr, done.stderr
