@@ -267,6 +267,8 @@ int cmd_netcheck(const struct options *o, struct events *out, struct fault *f)
         (void)snprintf(link, sizeof(link), "%s", o->values[OPT_BROKER].text);
     else if (err == 0)
         err = cmd_stored_broker(&state, link, f);
+    if (err == POSTERN_ERR_USAGE && o->passed_over == LINK_INVITE)
+        return fault_set(f, err, LINK_WAS_INVITE, "no broker is known here");
     if (err == 0)
         err = o->values[OPT_BROKER].given ? link_parse_given(&c.broker, link, f)
                                           : link_parse(&c.broker, link, f);

@@ -35,6 +35,7 @@ int cmd_run(const struct options *o, struct events *out, struct fault *f)
     struct run_config c = {
         .serve = {.state = v[OPT_STATE].text,
                   .broker = v[OPT_BROKER].text,
+                  .was_invite = o->passed_over == LINK_INVITE,
                   .name = v[OPT_NAME].text,
                   .paths = options_kinds(o),
                   .for_programs = true,

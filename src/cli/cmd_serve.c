@@ -149,9 +149,7 @@ static int check(const struct options *o, int64_t *absent_s, struct fault *f)
     int rc = config_absent(absent_s, v[OPT_ABSENT].text, f);
     if (rc == 0 && v[OPT_VIA].given && !v[OPT_RELOAD].given &&
         (v[OPT_BROKER].given || v[OPT_AGENT].given))
-        rc = fault_set(f, POSTERN_ERR_USAGE,
-                       "give --via alone: the agent has the broker",
-                       "--via contradicts --broker and --agent");
+        rc = config_contradiction(f);
     return rc != 0 || !o->args_of_file ? rc : check_services(o->args, o->arg_count, f);
 }
 
@@ -198,6 +196,7 @@ static int serve(const struct options *o, const struct serve_asked *asked,
         .absent_s = absent_s,
         .state = v[OPT_STATE].text,
         .broker = v[OPT_BROKER].text,
+        .was_invite = o->passed_over == LINK_INVITE,
         .via = v[OPT_VIA].text,
         .agent = v[OPT_AGENT].text,
         .name = v[OPT_NAME].text,
@@ -237,28 +236,69 @@ int cmd_serve(const struct options *o, struct events *out, struct fault *f)
     return rc;
 }
 
+struct known {
+    struct config_known config; /* first */
+    const struct options *o;    /* of `check` */
+    struct roster *roster;
+    struct roster_settings settings;
+};
+
 /* Reads what is stored with it, as far as that is there. */
+static int open_known(struct config_known *config, const struct options *file,
+                      struct fault *f)
+{
+    struct known *k = (struct known *)config;
+    struct statedir state;
+    const char *dir = k->o->values[OPT_STATE].text;
+    int rc = statedir_open_known(&state,
+                                 dir != NULL ? dir : file->values[OPT_STATE].text, f);
+    if (rc == 0 && statedir_has(state.path, "access.db"))
+        rc = access_open(&config->access, state.path, f);
+    if (rc == 0 && statedir_has(state.path, "host.db"))
+        rc = roster_open(&k->roster, state.path, f);
+    if (rc == 0 && k->roster != NULL &&
+        roster_settings_get(k->roster, &k->settings) != 0)
+        k->settings = (struct roster_settings){0};
+    config->services = k->settings.services;
+    return rc;
+}
+
+/* What `serve` needs, named or known from before. */
+static int check_whole(const struct known *k, const struct options *file,
+                       struct fault *f)
+{
+    const struct option_value *v = file->values;
+    char agent[LINK_TEXT_LEN];
+    bool to_agent = k->roster != NULL && !v[OPT_AGENT].given &&
+                    lan_agent_find(k->roster, NULL, agent) == 0;
+    if (!v[OPT_BROKER].given && !v[OPT_VIA].given && !to_agent &&
+        k->settings.broker[0] == '\0' && k->o->passed_over != LINK_BROKER &&
+        k->o->passed_over != LINK_AGENT)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "add a line 'broker LINK' or 'broker @FILE', or set "
+                         "POSTERN_LINK, here too",
+                         "no broker is given and none was used here before");
+    if (file->arg_count == 0 && k->settings.services[0] == '\0' && !v[OPT_AGENT].given)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "add a line for each, as in: service web=8080",
+                         "no service is named and none was published here before");
+    return 0;
+}
+
+/* How many services it names, or an error. */
 static int check_file(struct options *file, const struct options *o, struct fault *f)
 {
-    struct statedir state;
-    struct access *a = NULL;
-    struct roster *r = NULL;
-    struct roster_settings *s = calloc(1, sizeof(*s));
-    if (s == NULL)
+    struct known *k = calloc(1, sizeof(*k));
+    if (k == NULL)
         return fault_lack(f, POSTERN_ERR_NOMEM);
-    int rc = statedir_open_known(&state, o->values[OPT_STATE].text, f);
-    if (rc == 0 && statedir_has(state.path, "access.db"))
-        rc = access_open(&a, state.path, f);
-    if (rc == 0 && statedir_has(state.path, "host.db"))
-        rc = roster_open(&r, state.path, f);
-    if (rc == 0 && r != NULL && roster_settings_get(r, s) != 0)
-        s->services[0] = '\0';
-    if (rc == 0)
-        rc = config_check(file, command_find("serve"), o->args[0], a, s->services, f);
-    access_close(a);
-    roster_close(r);
-    free(s);
-    return rc;
+    k->o = o;
+    k->config.open = open_known;
+    int count = config_check(file, command_find("serve"), o->args[0], &k->config, f);
+    int rc = count < 0 ? count : check_whole(k, file, f);
+    access_close(k->config.access);
+    roster_close(k->roster);
+    free(k);
+    return rc != 0 ? rc : count;
 }
 
 /* They are stored together. */

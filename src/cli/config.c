@@ -5,7 +5,6 @@
 #include "cli/config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,11 +20,13 @@
 #include "host/serve.h"
 #include "host/service.h"
 #include "host/via.h"
+#include "io/given_file.h"
 #include "io/lack.h"
 #include "io/log.h"
 #include "io/statedir.h"
 
 #define WHITE " \t\r"
+#define BOM "\xef\xbb\xbf" /* what some editors put before UTF-8 */
 
 enum { CONFIG_MAX_BYTES = 64 << 10 };
 
@@ -60,14 +61,44 @@ static bool is_setting(size_t id)
 static int unknown(const struct config *c, const char *name, struct fault *f)
 {
     struct guess g;
-    char advice[160];
-    guess_begin(&g, name);
+    char advice[160], bare[GUESS_LEN];
+    const char *at = name + strspn(name, "-");
+    (void)snprintf(bare, sizeof(bare), "%.*s", (int)strcspn(at, "=:"), at);
+    guess_begin(&g, bare);
     guess_offer(&g, "service");
     for (size_t id = 0; id < OPTION_COUNT; id++)
         if (option_of(c->command, id) != NULL && is_setting(id))
             guess_offer(&g, option_of(c->command, id)->name);
-    guess_advice(&g, advice, sizeof(advice), "see 'postern serve --help', and service");
+    if (strcmp(bare, g.best) == 0)
+        (void)snprintf(advice, sizeof(advice),
+                       "write the name, a blank and the value, as in '%s VALUE'", bare);
+    else
+        guess_advice(&g, advice, sizeof(advice),
+                     "see 'postern serve --help', and service");
     return fault_set(f, POSTERN_ERR_USAGE, advice, "there is no '%.60s'", name);
+}
+
+/* What other kinds of files have, and would count as a part of the value here. */
+static int check_form(const char *name, const char *value, struct fault *f)
+{
+    size_t len = strlen(value);
+    bool quoted =
+        len > 1 && value[len - 1] == value[0] && strchr("'\"", value[0]) != NULL;
+    if (len > 0 && strchr("=:", value[0]) != NULL)
+        return fault_set(f, POSTERN_ERR_USAGE, "leave it out: a blank is enough",
+                         "'%c' stands between '%s' and its value", value[0], name);
+    if (quoted && strcmp(name, "tls-command") != 0) /* the shell's */
+        return fault_set(f, POSTERN_ERR_USAGE, "leave them out: nothing is quoted here",
+                         "there are quotes around the value of '%s'", name);
+    return 0;
+}
+
+/* The agent has the broker. */
+static bool contradicts(const struct options *o, size_t id)
+{
+    const struct option_value *v = o->values;
+    return (id == OPT_VIA && (v[OPT_BROKER].given || v[OPT_AGENT].given)) ||
+           ((id == OPT_BROKER || id == OPT_AGENT) && v[OPT_VIA].given);
 }
 
 int config_absent(int64_t *seconds, const char *text, struct fault *f)
@@ -81,6 +112,12 @@ int config_absent(int64_t *seconds, const char *text, struct fault *f)
     return fault_set(f, POSTERN_ERR_USAGE,
                      "use 10s to 365d, for example 5m, or 'default'",
                      "--absent does not take '%.60s'", text);
+}
+
+int config_contradiction(struct fault *f)
+{
+    return fault_set(f, POSTERN_ERR_USAGE, "give --via alone: the agent has the broker",
+                     "--via contradicts --broker and --agent");
 }
 
 /* What a value must be that `serve` reads itself; and where it stood. */
@@ -147,7 +184,11 @@ static int set_option(struct config *c, const char *name, const char *value,
     if (row->type != OPTION_FLAG && row->type != OPTION_MAYBE && value[0] == '\0')
         return fault_set(f, POSTERN_ERR_USAGE, "write it behind", "'%s' needs a value",
                          name);
-    int err = row->type == OPTION_LINK ? check_link(c, id, value, f) : 0;
+    int err = check_form(name, value, f);
+    if (err == 0 && contradicts(c->o, id))
+        err = config_contradiction(f);
+    if (err == 0 && row->type == OPTION_LINK)
+        err = check_link(c, id, value, f);
     if (err == 0)
         err = options_set(c->o, id, value, f);
     return err == 0 ? check_value(c, id, value, f) : err;
@@ -170,11 +211,14 @@ static int take_line(struct config *c, char *line, bool takes_services, struct f
         return set_option(c, name, value, f);
     struct service_list list;
     const char *text = value;
+    int err = check_form(name, value, f);
+    if (err != 0)
+        return err;
     if (takes_services)
         c->o->args[c->o->arg_count++] = value;
-    int err = takes_services /* with those before: a name stands once */
-                  ? service_list_parse(&list, c->o->args, c->o->arg_count, f)
-                  : service_list_parse(&list, &text, 1, f);
+    err = takes_services /* with those before: a name stands once */
+              ? service_list_parse(&list, c->o->args, c->o->arg_count, f)
+              : service_list_parse(&list, &text, 1, f);
     service_list_fini(&list);
     return err;
 }
@@ -192,7 +236,7 @@ static int take_text(struct config *c, char *text, struct fault *f)
         free(c->o->args);
         c->o->args = args;
     }
-    char *rest = text, *line;
+    char *rest = text + (strncmp(text, BOM, strlen(BOM)) == 0 ? strlen(BOM) : 0), *line;
     int err = 0;
     while (err == 0 && (line = strsep(&rest, "\n")) != NULL) {
         c->line++;
@@ -202,26 +246,31 @@ static int take_text(struct config *c, char *text, struct fault *f)
     return err == 0 ? 0 : at_line(c, err, f);
 }
 
+/* All of it, or how it could not be read. */
+static ssize_t read_whole(int fd, char text[static CONFIG_MAX_BYTES])
+{
+    ssize_t got, len = 0;
+    while ((got = read(fd, text + len, (size_t)(CONFIG_MAX_BYTES - len))) > 0)
+        len += got;
+    return got < 0 ? got : len;
+}
+
 /* The text is the options' from then on, which wipe it. */
 static char *read_file(struct config *c, struct fault *f)
 {
     struct stat st = {0};
-    int fd = open(c->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    char *text = fd >= 0 ? calloc(1, CONFIG_MAX_BYTES + 1) : NULL;
-    ssize_t got, len = 0;
-    if (text != NULL) {
-        c->open = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) != 0;
-        while ((got = read(fd, text + len, (size_t)(CONFIG_MAX_BYTES - len))) > 0)
-            len += got;
-        len = got < 0 ? got : len;
-    }
+    int fd = given_file_open(c->file, NULL, f);
+    if (fd < 0)
+        return NULL;
+    char *text = calloc(1, CONFIG_MAX_BYTES + 1);
+    c->open = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) != 0;
+    ssize_t len = text != NULL ? read_whole(fd, text) : 0;
     int err = errno;
-    if (fd >= 0)
-        (void)close(fd);
+    (void)close(fd);
     if (text != NULL && len >= 0 && len < CONFIG_MAX_BYTES &&
         strlen(text) == (size_t)len)
         return text;
-    if (fd < 0 || len < 0)
+    if (len < 0)
         (void)fault_set(f, POSTERN_ERR_IO, "name a file that can be read",
                         "%.200s cannot be read: %s", c->file, strerror(err));
     else if (text == NULL)
@@ -276,17 +325,19 @@ static int check_tls(struct config *c, struct access *a,
 }
 
 int config_check(struct options *o, const struct command *command, const char *file,
-                 struct access *a, const char *before, struct fault *f)
+                 struct config_known *k, struct fault *f)
 {
     struct config c = {.o = o, .command = command, .file = file, .checks = true};
     struct service_list published = {0};
     int err = read_config(&c, f);
+    if (err == 0)
+        err = k->open(k, o, f);
     if (err != 0)
         return err;
     err = o->arg_count > 0 ? service_list_parse(&published, o->args, o->arg_count, f)
-                           : service_list_parse_lines(&published, before, f);
+                           : service_list_parse_lines(&published, k->services, f);
     int count = o->arg_count > 0 ? (int)published.count : 0;
-    if (err == 0 && (err = check_tls(&c, a, &published, f)) != 0)
+    if (err == 0 && (err = check_tls(&c, k->access, &published, f)) != 0)
         err = at_line(&c, err, f);
     service_list_fini(&published);
     return err != 0 ? err : count;

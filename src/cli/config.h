@@ -13,16 +13,22 @@
  */
 MUST_CHECK int config_read(struct options *o, const struct command *c, const char *file,
                            struct fault *f);
+/* What is stored where the file would serve; asked once the file was read. */
+struct config_known {
+    int (*open)(struct config_known *k, const struct options *o, struct fault *f);
+    struct access *access; /* of TLS; NULL: nothing */
+    const char *services;  /* published before */
+};
+
 /*
  * The same for one that is only looked at: with the line, too, what `serve` would find
- * wrong as it starts. `a`, what is stored of TLS, and `before`, the services published
- * before, count where the file names none; NULL: there are none. How many services the
- * file names, or an error.
+ * wrong as it starts. How many services the file names, or an error.
  */
 MUST_CHECK int config_check(struct options *o, const struct command *c,
-                            const char *file, struct access *a, const char *before,
-                            struct fault *f);
+                            const char *file, struct config_known *k, struct fault *f);
 /* The value of --absent, NULL too; -1 s for "default", which takes it back. */
 MUST_CHECK int config_absent(int64_t *seconds, const char *text, struct fault *f);
+/* --via beside what the agent has. */
+MUST_CHECK int config_contradiction(struct fault *f);
 
 #endif

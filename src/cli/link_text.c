@@ -5,7 +5,6 @@
 #include "cli/link_text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 
 #include "core/link.h"
 #include "core/spoken.h"
+#include "io/given_file.h"
 #include "io/lack.h"
 
 static const char white[] = " \t\r\n\v\f";
@@ -94,9 +94,9 @@ static int fetch(char text[static LINK_INPUT_MAX + 1], const char *given,
     bool is_stdin = strcmp(given, "-") == 0;
     const char *name = is_stdin ? "standard input" : given + 1;
     bool person = is_stdin && isatty(STDIN_FILENO) == 1;
-    int fd = is_stdin ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = is_stdin ? STDIN_FILENO : given_file_open(name, "the link", f);
     if (fd < 0)
-        return no_text(POSTERN_ERR_IO, name, f);
+        return fd;
     if (person)
         (void)fprintf(stderr, "Paste the link and press Enter:\n");
     int len = read_text(fd, person, text);
@@ -199,16 +199,19 @@ static int take_variable(struct options *o, const struct command *c, const char 
         o->args[o->arg_count++] = text;
         return 0;
     }
-    if (option_for(o, c, LINK_BROKER) == OPTION_COUNT)
-        return 0;
-    int err = link_parse_given(&l, text, f);
-    size_t id = err == 0 ? option_for(o, c, l.type) : OPTION_COUNT;
+    bool takes_one = option_for(o, c, LINK_BROKER) != OPTION_COUNT;
+    int err = link_parse_given(&l, text, takes_one ? f : NULL);
+    if (err != 0)
+        return takes_one ? err : 0;
+    size_t id = option_for(o, c, l.type);
     if (id != OPTION_COUNT) { /* an invite is for `join`, and no harm here */
         o->values[id].given = true;
         o->values[id].text = text;
+    } else {
+        o->passed_over = l.type;
     }
     sodium_memzero(&l, sizeof(l));
-    return err;
+    return 0;
 }
 
 int link_text_settle(struct options *o, const struct command *c, struct fault *f)

@@ -246,8 +246,9 @@ static int looks_like_option(struct fault *f, const struct option_row *row,
                      value);
 }
 
-static int unknown_option(struct fault *f, const struct command *c, const char *word,
-                          size_t len)
+/* Behind the program that is to be run it may be the program's. */
+static int unknown_option(struct fault *f, const struct command *c,
+                          const struct options *o, const char *word, size_t len)
 {
     struct guess g;
     char shown[64], known[64], see[64], advice[160];
@@ -265,6 +266,11 @@ static int unknown_option(struct fault *f, const struct command *c, const char *
         (void)snprintf(advice, sizeof(advice),
                        "ssh's own options stand behind the host, as in: "
                        "postern ssh me@home -p 2222");
+    else if (c->arguments[0] == ARGUMENT_PROGRAM && o->arg_count > 0)
+        (void)snprintf(advice, sizeof(advice),
+                       "the program and its own options stand behind --, as in: "
+                       "postern %s -- %.40s %.40s",
+                       c->name, o->args[0], word);
     else if (c->arguments[0] == ARGUMENT_FILE && access(word, F_OK) == 0)
         (void)snprintf(advice, sizeof(advice),
                        "for the file of that name: postern %s -- %.60s ...", c->name,
@@ -284,7 +290,7 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         value = name + len + (letter ? 0 : 1);
     int id = find_option(c, name, len, letter);
     if (id < 0) {
-        return unknown_option(f, c, word, (size_t)(name + len - word));
+        return unknown_option(f, c, o, word, (size_t)(name + len - word));
     }
     bool flag = option_table[id].type == OPTION_FLAG;
     if (option_table[id].type == OPTION_MAYBE && value == NULL) {
@@ -306,6 +312,45 @@ static int parse_option(struct options *o, const struct command *c, int argc,
         return usage(f, c, "--%s needs a value that is not empty",
                      option_table[id].name);
     return options_set(o, (size_t)id, value, f);
+}
+
+/* `--wait 5s` is an option without its time, and a word too many; NULL: nothing is. */
+static const char *lost_time(const struct options *o, const struct command *c)
+{
+    int64_t s;
+    const struct option_value *wait = &o->values[OPT_WAIT];
+    const char *word = o->args[0];
+    bool many = o->arg_count > c->args_max;
+    bool other =
+        c->arguments[0] == ARGUMENT_HOST_SERVICE || c->arguments[0] == ARGUMENT_LINK;
+    if (word == NULL || !wait->given || wait->text[0] != '\0' || !(many || other) ||
+        options_parse_duration(&s, word) != 0)
+        return NULL;
+    return many || word[strspn(word, "0123456789")] != '\0' ? word : NULL;
+}
+
+/* As many as the command takes. */
+static int check_count(const struct options *o, const struct command *c,
+                       struct fault *f)
+{
+    char advice[160];
+    const char *lost = lost_time(o, c);
+    if (lost != NULL) {
+        (void)snprintf(advice, sizeof(advice), "write --wait=%.20s", lost);
+        return fault_set(f, POSTERN_ERR_USAGE, advice,
+                         "the time of --wait stands behind '=', not behind a blank");
+    }
+    if (o->arg_count < c->args_min)
+        return usage(f, c, "an argument is missing: %s", c->args_fault);
+    if (o->arg_count <= c->args_max)
+        return 0;
+    if (strcmp(c->name, "share") == 0)
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "name the directory alone: whoever joined this host opens it "
+                         "with 'postern open HOST:share'",
+                         "there is an argument too many: '%.60s'",
+                         o->args[c->args_max]);
+    return usage(f, c, "there is an argument too many: '%.60s'", o->args[c->args_max]);
 }
 
 int options_parse(struct options *o, const struct command *c, int argc, char **argv,
@@ -331,12 +376,7 @@ int options_parse(struct options *o, const struct command *c, int argc, char **a
             ended = ended || o->arg_count == c->rest;
         }
     }
-    if (o->arg_count < c->args_min)
-        return usage(f, c, "an argument is missing: %s", c->args_fault);
-    if (o->arg_count > c->args_max)
-        return usage(f, c, "there is an argument too many: '%.60s'",
-                     o->args[c->args_max]);
-    return 0;
+    return check_count(o, c, f);
 }
 
 int options_only(const struct options *o, enum option_id id, option_set allowed,

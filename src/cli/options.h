@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "core/err.h"
+#include "core/link.h"
 #include "io/events.h"
 
 /* One name may stand for several options, as long as no command has two of them. */
@@ -128,6 +129,8 @@ struct options {
     size_t file_len;
     char *link_texts[OPTION_LINKS_MAX]; /* owned, wiped; see cli/link_text.h */
     size_t link_text_count;
+    enum link_type passed_over; /* the kind of the environment's link, which the command
+                                   does not take; 0: none */
 };
 
 /*

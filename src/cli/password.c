@@ -13,6 +13,8 @@
 
 #include <sodium.h>
 
+#include "io/given_file.h"
+
 /*
  * One line, byte after byte: no buffer keeps a copy, and what follows stays unread.
  * Returns 0 or a negative error.
@@ -109,10 +111,9 @@ static int ask_twice(char *out, size_t cap, struct fault *f)
 static int from_file(char *out, size_t cap, const char *file, struct fault *f)
 {
     bool is_stdin = strcmp(file, "-") == 0;
-    int fd = is_stdin ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
+    int fd = is_stdin ? STDIN_FILENO : given_file_open(file, "the password", f);
     if (fd < 0)
-        return fault_set(f, POSTERN_ERR_IO, "name a file that can be read",
-                         "%.200s cannot be opened: %s", file, strerror(errno));
+        return fd;
     int err = read_line(fd, out, cap);
     if (err != 0)
         err = line_fault(err, cap, f);

@@ -20,8 +20,9 @@ struct naming {
     bool chosen;  /* the way was asked for by name */
     bool foreign; /* /etc/hosts is another network's */
     bool active;
-    bool told;   /* that it works */
-    bool failed; /* the last time it was tried, which was said */
+    bool told;            /* that it works */
+    bool failed;          /* the last time it was tried, which was said */
+    struct fault without; /* why it does nothing from the start; code 0: it does */
     char owner[STATEDIR_PATH_LEN];
     struct events *out;
     struct naming_resolved *resolved;
@@ -147,8 +148,14 @@ int naming_start(struct naming *n, const struct naming_config *c, struct fault *
     if (rc != 0 && n->chosen)
         *f = why;
     else if (rc != 0)
-        tell_failed(n, &why);
+        n->without = why;
     return n->chosen ? rc : 0;
+}
+
+void naming_tell(struct naming *n)
+{
+    if (n->without.code != 0)
+        tell_failed(n, &n->without);
 }
 
 static void apply(struct naming *n)

@@ -37,12 +37,14 @@ struct naming_config {
 };
 
 /*
- * Takes away what an `up` of this state directory left that was killed, chooses, and
- * says on `out` (event `names`) why it does nothing; that it works, at the first
- * naming_set. Fails where the way was asked for by name and cannot be gone.
+ * Takes away what an `up` of this state directory left that was killed, and chooses.
+ * That it works is said on `out` (event `names`) at the first naming_set. Fails where
+ * the way was asked for by name and cannot be gone.
  */
 MUST_CHECK int naming_start(struct naming *n, const struct naming_config *c,
                             struct fault *f);
+/* Once who is asked for names is ready: says on `out` why it does nothing, if so. */
+void naming_tell(struct naming *n);
 /* All hosts that there are now; `list` is copied. */
 void naming_set(struct naming *n, const struct hosts_name *list, size_t count);
 /* Now and then: puts back what another program took away. */

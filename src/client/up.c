@@ -691,9 +691,6 @@ static int start(struct up *u, struct fault *f)
         log_warn("names are not answered: 127.80.0.53 is in use, ports 53 and 5353");
     timer_init(&u->tick, client_loop(u->client), on_tick, u);
     timer_every(&u->tick, BOOK_TICK_MS, BOOK_TICK_MS);
-    tell_ready(u);
-    systemd_ready("keeps sessions to the hosts joined");
-    systemd_watchdog_start(&u->beat, client_loop(u->client));
     struct naming_config nc = {.state = client_statedir(u->client),
                                .out = client_out(u->client),
                                .loop = client_loop(u->client)};
@@ -702,6 +699,10 @@ static int start(struct up *u, struct fault *f)
     rc = naming_start(u->naming, &nc, f);
     if (rc != 0)
         return rc;
+    tell_ready(u);
+    systemd_ready("keeps sessions to the hosts joined");
+    systemd_watchdog_start(&u->beat, client_loop(u->client));
+    naming_tell(u->naming);
     client_tell_empty(u->client);
     read_book(u);
     return 0;

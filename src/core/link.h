@@ -21,6 +21,11 @@
 #define LINK_DEFAULT_PORT 443
 #define LINK_INPUT_MAX 4096 /* characters of a text in which a link is looked for */
 
+/* To who has an invite in the environment where a broker's link is wanted. */
+#define LINK_WAS_INVITE                                                                \
+    "POSTERN_LINK holds an invite, which is for 'postern join': put the link that "    \
+    "'postern broker' printed there, or behind --broker"
+
 enum link_type { LINK_BROKER = 'b', LINK_AGENT = 'a', LINK_INVITE = 'i' };
 
 struct link {

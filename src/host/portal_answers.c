@@ -25,10 +25,12 @@ enum {
     LOG_MAX = 100,
 };
 
+enum seen { SERVICE_DOWN, SERVICE_UP, SERVICE_REFUSED };
+
 /* Is a service there? It is tried as a visitor's connection would be. */
 struct probe {
     struct answer *ask;
-    bool *up;
+    enum seen *seen;
     struct race *race;
     struct resolve *resolve; /* of this machine's UDP */
 };
@@ -49,7 +51,7 @@ struct answer {
     struct probe *probes; /* owned; while pending > 0 */
     size_t probe_count, pending;
     struct service *services; /* those probed, with the account's targets; owned */
-    bool up[SERVICE_MAX];
+    enum seen seen[SERVICE_MAX];
     size_t service_count;
     struct timer deadline;
     bool answered;
@@ -125,17 +127,18 @@ static void say_services(struct answer *a)
         event_text(&e, "name", sv->name);
         event_int(&e, "port", sv->port);
         event_text(&e, "protocol", sv->udp ? "udp" : "tcp");
-        event_bool(&e, "up", a->up[i]);
+        event_bool(&e, "up", a->seen[i] == SERVICE_UP);
+        event_bool(&e, "refused", a->seen[i] == SERVICE_REFUSED);
         say(a, &e);
     }
     probes_end(a);
     send_answer(a);
 }
 
-static void probe_done(struct probe *p, bool up)
+static void probe_done(struct probe *p, enum seen seen)
 {
     struct answer *a = p->ask;
-    *p->up = up;
+    *p->seen = seen;
     if (--a->pending == 0)
         say_services(a);
 }
@@ -146,7 +149,7 @@ static void on_won(void *ctx, int fd)
     close(fd);
     race_free(p->race);
     p->race = NULL;
-    probe_done(p, true);
+    probe_done(p, SERVICE_UP);
 }
 
 static void on_won_there(void *ctx, struct pump *stream)
@@ -155,7 +158,7 @@ static void on_won_there(void *ctx, struct pump *stream)
     pump_drop(stream);
     race_free(p->race);
     p->race = NULL;
-    probe_done(p, true);
+    probe_done(p, SERVICE_UP);
 }
 
 static void on_lost(void *ctx, enum stream_code code, const char *reason)
@@ -164,7 +167,9 @@ static void on_lost(void *ctx, enum stream_code code, const char *reason)
     (void)reason;
     race_free(p->race);
     p->race = NULL;
-    probe_done(p, code == STREAM_LIMIT); /* too busy now to be tried is not down */
+    probe_done(p, code == STREAM_LIMIT     ? SERVICE_UP /* too busy to be tried */
+                  : code == STREAM_REFUSED ? SERVICE_REFUSED
+                                           : SERVICE_DOWN);
 }
 
 static const struct race_events race_events = {on_won, on_won_there, on_lost};
@@ -174,7 +179,7 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     struct probe *p = ctx;
     (void)addrs;
     p->resolve = NULL;
-    probe_done(p, err == 0 && n > 0);
+    probe_done(p, err == 0 && n > 0 ? SERVICE_UP : SERVICE_DOWN);
 }
 
 static void on_deadline(void *ctx)
@@ -189,9 +194,9 @@ static void probe_start(struct answer *a, size_t service)
     struct probe *p = &a->probes[service];
     struct host *h = a->host;
     const struct service *sv = &a->services[service];
-    *p = (struct probe){.ask = a, .up = &a->up[service]};
+    *p = (struct probe){.ask = a, .seen = &a->seen[service]};
     if (sv->taker > 0) { /* its program lives as long as it stands there */
-        *p->up = true;
+        *p->seen = SERVICE_UP;
         return;
     }
     bool here = sv->udp && sv->targets[0].by == 0; /* more cannot be known */

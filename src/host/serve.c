@@ -446,7 +446,9 @@ static int load_broker(struct serve *s, struct link *broker, bool known,
     if (s->host.settings.broker[0] == '\0')
         return fault_set(
             f, POSTERN_ERR_USAGE,
-            "use --broker LINK with the link that 'postern broker' printed",
+            c->was_invite
+                ? LINK_WAS_INVITE
+                : "use --broker LINK with the link that 'postern broker' printed",
             "no broker is given and none was used here before");
     int rc = c->broker != NULL ? link_parse_given(broker, s->host.settings.broker, f)
                                : link_parse(broker, s->host.settings.broker, f);

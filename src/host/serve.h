@@ -18,6 +18,7 @@
 struct serve_config {
     const char *state;  /* --state, or NULL */
     const char *broker; /* link text, or NULL: the one used last */
+    bool was_invite;    /* the environment's link is an invite; for words only */
     const char *via; /* an agent in place of a broker: link, or ADDR[:PORT]; or NULL */
     const char *agent; /* be one: "" or the ADDR:PORT to listen on; NULL: do not */
     const char *name;  /* or NULL: the one used last, else the machine's name */

@@ -42,7 +42,7 @@ static const struct event_words event_table[] = {
     {"checked",  "{file}: good, {services} service(s)"},
     {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
-    {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, silent for {silent_s} s][, not direct: {why}]"},
+    {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, last heard {silent_s} s ago][, not direct: {why}]"},
     {"daemon",   "{role}: running {running}"},
     {"netcheck", "{profile}[\n  would help: {needs}]\n  {words}[\n  seen as {seen_as}][\n  from: {uplinks}][\n  UDP: {udp}, mapping {mapping}, filtering "
                  "{filtering}][\n  port preserved: {port_preserved}, IPv6: {ipv6}][\n  largest packet: {mtu} bytes]"

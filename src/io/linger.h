@@ -14,6 +14,8 @@
 void linger_reset(int fd);
 /* Closing ends it in order, and the kernel sends on what was written. */
 void linger_orderly(int fd);
+/* Closing ends it in order, and when the other end has got all of that, resets it. */
+void linger_reset_after(int fd);
 /* Resets it now, and closes `fd`. */
 void linger_break(int fd);
 

@@ -37,7 +37,7 @@ MUST_CHECK int statedir_open_known(struct statedir *s, const char *option,
                                    struct fault *f);
 /* The same directory where it is there; makes and says nothing. */
 MUST_CHECK int statedir_find(struct statedir *s, const char *option);
-/* Where it is not: whether it could be made. Makes nothing either. */
+/* Where it is not: whether it could be made. Leaves nothing. */
 MUST_CHECK int statedir_check_place(const char *option, struct fault *f);
 
 /*

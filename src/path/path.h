@@ -46,6 +46,7 @@ struct bundles {
     unsigned failed;   /* tries of this size in a row */
     bool renewed;      /* QUIC began anew since packets leave singly */
     uint64_t trial;    /* witness of that one; 0: none is awaited */
+    uint64_t trial_ns; /* when that left */
     unsigned open;     /* witnesses of which nothing is known yet */
     uint64_t first;    /* those up to it are of another time */
     uint64_t known;    /* the latest that was acknowledged */

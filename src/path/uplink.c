@@ -310,6 +310,17 @@ static void on_resolved(void *ctx, int err, const struct addr *addrs, size_t n)
     memcpy(u->resolved, addrs, u->resolved_count * sizeof(*addrs));
 }
 
+enum uplink_name uplink_name(const struct uplink *u)
+{
+    struct addr literal;
+    if (u->state != UPLINK_TRYING || u->proxied || u->line == NULL ||
+        u->line->channel != NULL || addr_parse_ip(&literal, u->config.broker.host) == 0)
+        return UPLINK_NAME_KNOWN;
+    if (!u->looked_up)
+        return UPLINK_NAME_ASKED;
+    return u->name_err != 0 ? UPLINK_NAME_FAILED : UPLINK_NAME_KNOWN;
+}
+
 /* ------------------------------------------------------------------------ messages */
 
 static void add_stun(struct uplink *u, const struct addr *a)

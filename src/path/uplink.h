@@ -64,6 +64,9 @@ MUST_CHECK int uplink_open(struct uplink **out, const struct uplink_config *c);
 void uplink_close(struct uplink *u);
 
 bool uplink_is_up(const struct uplink *u);
+/* The try that is under way: where it got with the broker's name. */
+enum uplink_name { UPLINK_NAME_KNOWN, UPLINK_NAME_ASKED, UPLINK_NAME_FAILED };
+enum uplink_name uplink_name(const struct uplink *u);
 /* It leads to an agent of this LAN. */
 bool uplink_is_lan(const struct uplink *u);
 /*

@@ -111,6 +111,17 @@ static bool is_cut_off(const struct uplink_trouble *t, int err)
     return away && !here && netmon_addresses(&own, 1, false) == 0;
 }
 
+/* The kernel knows no way to where it is, or was last. */
+static bool is_pathless(const struct uplink_trouble *t, int err)
+{
+    struct addr there, own;
+    if (err != POSTERN_ERR_UNREACHABLE)
+        return false;
+    if (addr_parse_ip(&there, t->broker->host) != 0)
+        there = *t->last;
+    return there.family != ADDR_NONE && !netmon_source(&there, &own);
+}
+
 /* Its name was not resolved, and where it was last it is not. */
 static bool is_nameless(const struct uplink_trouble *t, int err)
 {
@@ -165,6 +176,10 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
         (void)fault_set(f, err, "plug it in, or join a wireless network",
                         "this machine has no network: no interface is up that has an "
                         "address");
+    } else if (is_pathless(t, err)) {
+        (void)fault_set(f, err, "look for its default route (ip route)",
+                        "this machine has no route to the broker at %s:%u", l->host,
+                        l->port);
     } else if (is_nameless(t, err)) {
         describe_name(t, t->name_err, err, f);
         f->code = err == POSTERN_ERR_KEY ? err : t->name_err;
@@ -210,11 +225,22 @@ void uplink_describe_wait(const struct uplink *u, char *why, size_t cap)
 {
     const struct link *l = uplink_link(u);
     const struct fault *f = uplink_fault(u, NULL);
+    const char *who = uplink_is_lan(u) ? "agent" : "broker";
+    enum uplink_name name = uplink_name(u);
     if (f != NULL)
         (void)snprintf(why, cap, "%s", f->what);
+    else if (name == UPLINK_NAME_ASKED)
+        (void)snprintf(why, cap,
+                       "the DNS server has not answered yet where the %s %s is", who,
+                       l->host);
+    else if (name == UPLINK_NAME_FAILED)
+        (void)snprintf(why, cap,
+                       "the %s's name %s cannot be resolved, and where it was last "
+                       "nothing has answered yet",
+                       who, l->host);
     else
-        (void)snprintf(why, cap, "the %s at %s:%u has not answered yet",
-                       uplink_is_lan(u) ? "agent" : "broker", l->host, l->port);
+        (void)snprintf(why, cap, "the %s at %s:%u has not answered yet", who, l->host,
+                       l->port);
 }
 
 void uplink_event(const struct uplink *u, struct event *e)

@@ -201,7 +201,9 @@ static void fill_state(const struct portal_host *h, const struct portal_account 
     else if (a->silent)
         v->why_down = "the host does not answer now";
     else if (!v->up)
-        v->why_down = "the host is there, the service does not answer";
+        v->why_down = (a->refused >> number & 1) != 0
+                          ? "the host is there, the service refuses connections"
+                          : "the host is there, the service does not answer";
 }
 
 /* Its address, and why that is another port than the service's. */
@@ -329,12 +331,18 @@ struct status_ask {
     char account[64];
 };
 
+static bool is_true(const char *line, const char *name)
+{
+    struct json_value v;
+    return json_find(&v, line, name) == 0 && v.type == JSON_BOOL && v.at[0] == 't';
+}
+
 static void take_status(struct portal_host *h, struct portal_account *a,
                         const char *text)
 {
     char line[512], name[ROUTES_SERVICE_LEN];
     struct json_value v;
-    a->up = a->up_known = 0;
+    a->up = a->up_known = a->refused = 0;
     for (; *text != '\0'; text += text[0] == '\n') {
         size_t len = strcspn(text, "\n");
         if (len < sizeof(line)) {
@@ -343,12 +351,10 @@ static void take_status(struct portal_host *h, struct portal_account *a,
             if (json_find(&v, line, "name") == 0) {
                 json_value_words(&v, name, sizeof(name));
                 int n = host_service(h, name);
-                bool up = json_find(&v, line, "up") == 0 && v.type == JSON_BOOL &&
-                          v.at[0] == 't';
-                if (n >= 0)
-                    a->up_known |= UINT64_C(1) << n;
-                if (n >= 0 && up)
-                    a->up |= UINT64_C(1) << n;
+                uint64_t bit = n >= 0 ? UINT64_C(1) << n : 0;
+                a->up_known |= bit;
+                a->up |= is_true(line, "up") ? bit : 0;
+                a->refused |= is_true(line, "refused") ? bit : 0;
             }
         }
         text += len;

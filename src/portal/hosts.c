@@ -311,7 +311,7 @@ void hosts_on_gone(struct hosts *hs, const uint8_t key[static KEY_LEN])
     host_of(h)->gone_ms = loop_now_ms(hs->rooms->loop);
     for (size_t i = 0; i < h->list->account_count; i++) {
         struct portal_account *a = &h->list->accounts[i];
-        a->up = a->up_known = 0;
+        a->up = a->up_known = a->refused = 0;
         a->silent = false;
     }
 }

@@ -42,7 +42,7 @@ struct portal_account {
      * Which of them are there, as the host said at `up_ms`: it says of each account's
      * own instances, so it is no other account's.
      */
-    uint64_t up, up_known;
+    uint64_t up, up_known, refused;
     uint64_t up_ms;
     bool silent; /* it was asked at `up_ms` and did not answer */
 };

@@ -21,7 +21,9 @@
  * QUIC begins anew where nothing is acknowledged at all, or else with the judgement:
  * its window and timers are those of a dead path.
  *
- * A witness that is late says nothing: on a slow line it waits behind others.
+ * A witness that is late says nothing: on a slow line it waits behind others. But QUIC
+ * takes back what left before a probe timeout, and then never says that it was lost: a
+ * try is over where something is acknowledged so much later, or nothing is under way.
  */
 #include "session/internal.h"
 
@@ -122,6 +124,7 @@ void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t 
     b->open++;
     if (b->most != 0 && count > b->most) {
         b->trial = witness;
+        b->trial_ns = now_ns;
         b->tried = (unsigned)count;
     } else if (b->most != 1 && b->since_ns == 0) {
         b->since_ns = now_ns;
@@ -148,8 +151,10 @@ static void judge(struct session *s, struct bundles *b, uint64_t now_ns)
     b->renewed = true;
 }
 
+/* The try is lost; what is said of it from now on counts no more. */
 static void try_later(struct session *s, struct bundles *b, uint64_t now_ns)
 {
+    *in_bundle(s, b->trial) = 0;
     b->trial = 0;
     b->failed++;
     if (b->failed == SURE)
@@ -194,6 +199,22 @@ void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns)
     }
 }
 
+void bundle_on_settled(struct session *s, uint64_t now_ns)
+{
+    struct bundles *b = of_path(s);
+    if (b == NULL)
+        return;
+    b->open = 0;
+    if (b->trial != 0)
+        try_later(s, b, now_ns);
+}
+
+/* Something that left later was acknowledged, and of this one nothing is heard. */
+static bool is_taken_back(const struct session *s, uint64_t left_ns)
+{
+    return s->net.progress_us * 1000 >= left_ns + patience_ns(s);
+}
+
 /* Does all stand still on a path that answers? Else when to look again. */
 static bool stands(struct session *s, struct bundles *b, uint64_t now_ns)
 {
@@ -232,7 +253,7 @@ static void decide(struct session *s, struct bundles *b, uint64_t now_ns)
     if (stands(s, b, now_ns)) {
         stall_renew(s, "bundles may be lost: packets leave singly, and", now_ns / 1000);
         doubt(s, b, true, now_ns);
-    } else if (b->missed >= TRIES || b->open == 0) {
+    } else if (b->missed >= TRIES || b->open == 0 || is_taken_back(s, b->since_ns)) {
         doubt(s, b, false, now_ns);
     }
 }
@@ -240,7 +261,13 @@ static void decide(struct session *s, struct bundles *b, uint64_t now_ns)
 void bundle_run(struct session *s, uint64_t now_ns)
 {
     struct bundles *b = of_path(s);
-    if (b == NULL || b->since_ns == 0)
+    if (b == NULL)
+        return;
+    if (b->trial != 0 && is_taken_back(s, b->trial_ns)) {
+        b->open -= b->open > 0;
+        try_later(s, b, now_ns);
+    }
+    if (b->since_ns == 0)
         return;
     if (b->open == 0 && b->missed == 0) {
         b->since_ns = 0;

@@ -230,6 +230,8 @@ uint64_t bundle_witness(struct session *s, uint64_t now_ns);
 void bundle_on_sent(struct session *s, uint64_t witness, size_t count, uint64_t now_ns);
 void bundle_on_acked(struct session *s, uint64_t witness, uint64_t now_ns);
 void bundle_on_lost(struct session *s, uint64_t witness, uint64_t now_ns);
+/* Nothing is under way: what is awaited yet was lost, and is not told. */
+void bundle_on_settled(struct session *s, uint64_t now_ns);
 
 ngtcp2_path label_path(struct label *l, uint64_t name);
 uint64_t label_of_cid(const uint8_t cid[static SESSION_CID_LEN]);

@@ -16,12 +16,18 @@
 #include "io/linger.h"
 #include "io/loop.h"
 #include "io/sock.h"
+#include "io/tcp.h"
 
 enum {
     READ_BLOCKS = 5,   /* one that has begun, and four more: all that may be unsent */
     WRITE_BLOCKS = 16, /* what a round can bring for one stream */
     HEADER_MAX = 512,  /* StreamOpen and StreamReply, with every field full */
     DATAGRAM_MAX = 65535,
+    /* Who dies after his end shows by being asked only: his kernel answers for him as
+     * long as it keeps his half (tcp_fin_timeout, 60 s), and then with a reset. A
+     * machine that is gone answers none of so many. */
+    ASK_S = 10,
+    ASK_COUNT = 9,
 };
 
 /*
@@ -40,11 +46,15 @@ enum {
  *
  * Life: LIVES, until both directions have ended (OVER) or one of them broke (BROKEN):
  * then the socket is reset, nothing moves any more, and it is OVER when QUIC has closed
- * the stream too. OVER is told, and the pump is freed.
+ * the stream too. OVER is told, and the pump is freed. Where the socket's other end is
+ * gone after its own end was passed on, it has LEFT: as with TCP, what it said goes on
+ * its way, unless something is said to it, and once the peer has it all, the stream is
+ * read no more (BROKEN). The peer's pump hears that from the stream's close, and its
+ * socket is reset behind what came.
  */
 enum pump_out { OUT_EMPTY, OUT_MORE, OUT_ENDED };
 enum pump_in { IN_HEADER, IN_FLOWS, IN_FULL, IN_SHUT };
-enum pump_life { PUMP_LIVES, PUMP_BROKEN, PUMP_OVER };
+enum pump_life { PUMP_LIVES, PUMP_LEFT, PUMP_BROKEN, PUMP_OVER };
 
 // clang-format off
 static const uint8_t out_next[] = {
@@ -59,7 +69,8 @@ static const uint8_t in_next[] = {
     [IN_SHUT]   = 0,
 };
 static const uint8_t life_next[] = {
-    [PUMP_LIVES]  = 1u << PUMP_BROKEN | 1u << PUMP_OVER,
+    [PUMP_LIVES]  = 1u << PUMP_LEFT | 1u << PUMP_BROKEN | 1u << PUMP_OVER,
+    [PUMP_LEFT]   = 1u << PUMP_BROKEN | 1u << PUMP_OVER,
     [PUMP_BROKEN] = 1u << PUMP_OVER,
     [PUMP_OVER]   = 0,
 };
@@ -83,11 +94,15 @@ struct pump {
     struct pump_stats stats;
 };
 
-static void socket_close(struct pump *p, bool reset)
+/* The application sees a reset, as the peer's did; `after`: behind what was written;
+ * or, without a code, an orderly end. */
+static void socket_close(struct pump *p, bool after)
 {
     watch_close(&p->watch);
     if (p->fd >= 0) {
-        if (!reset) /* else the application sees a reset, as the peer's did */
+        if (after && p->code != 0)
+            linger_reset_after(p->fd);
+        else if (after)
             linger_orderly(p->fd);
         close(p->fd);
         p->fd = -1;
@@ -103,6 +118,8 @@ static void watch_update(struct pump *p)
         want |= WATCH_READ;
     if (p->in == IN_FULL)
         want |= WATCH_WRITE;
+    if (want == 0 && p->out == OUT_ENDED && p->in != IN_SHUT)
+        want = WATCH_END; /* else reading or writing tells */
     watch_for(&p->watch, want);
 }
 
@@ -113,9 +130,13 @@ static void part(struct pump *p)
     p->other = NULL;
 }
 
+static void break_both(struct pump *p, uint64_t code);
+static void leave(struct pump *p, uint64_t code);
+
 /* Frees the pump when nothing is left to do. Returns true when it is gone. */
 static bool settle(struct pump *p)
 {
+    struct pump *other = p->other;
     bool broken = p->life == PUMP_BROKEN;
     bool socket_done = (p->fd < 0 && p->other == NULL) || broken || p->in == IN_SHUT;
     if (p->life == PUMP_OVER || p->stream != NULL || !socket_done) {
@@ -123,10 +144,14 @@ static bool settle(struct pump *p)
         return false;
     }
     STATE_GO(life_next, p->life, PUMP_OVER);
-    socket_close(p, broken);
+    socket_close(p, !broken);
     part(p);
+    if (other != NULL && p->code != 0) {
+        leave(other, p->code);
+        (void)settle(other);
+    }
     chain_fini(&p->arrived);
-    p->events->on_end(p->ctx, p, p->code);
+    p->events->on_end(p->ctx, p, p->code == SESSION_LEFT_BY_APP ? 0 : p->code);
     free(p);
     return true;
 }
@@ -134,11 +159,11 @@ static bool settle(struct pump *p)
 static void break_both(struct pump *p, uint64_t code)
 {
     struct pump *other = p->other;
-    if (p->life != PUMP_LIVES)
+    if (p->life >= PUMP_BROKEN)
         return;
     STATE_GO(life_next, p->life, PUMP_BROKEN);
     p->code = code;
-    socket_close(p, true);
+    socket_close(p, false);
     chain_fini(&p->arrived);
     if (p->stream != NULL)
         stream_reset(p->stream, code);
@@ -147,6 +172,29 @@ static void break_both(struct pump *p, uint64_t code)
         break_both(other, code);
         (void)settle(other);
     }
+}
+
+static void look_if_heard(struct pump *p)
+{
+    if (p->life != PUMP_LEFT || !stream_is_acked(p->stream))
+        return;
+    STATE_GO(life_next, p->life, PUMP_BROKEN);
+    stream_stop(p->stream, p->code);
+}
+
+/* The other end of the socket, or of the other's stream, is gone. */
+static void leave(struct pump *p, uint64_t code)
+{
+    bool told = p->arrived.end > p->arrived.start; /* what nobody takes any more */
+    if (p->life != PUMP_LIVES || p->out != OUT_ENDED || p->stream == NULL || told) {
+        break_both(p, SESSION_RESET_BY_APP);
+        return;
+    }
+    STATE_GO(life_next, p->life, PUMP_LEFT);
+    p->code = code;
+    socket_close(p, false);
+    part(p);
+    look_if_heard(p);
 }
 
 /* Socket to stream. It stays at MORE while the socket has more than we may take. */
@@ -171,6 +219,7 @@ static void read_socket(struct pump *p)
             break_both(p, SESSION_RESET_BY_APP);
         } else if (n == 0) {
             STATE_GO(out_next, p->out, OUT_ENDED);
+            tcp_keep_alive_every(p->fd, ASK_S, ASK_S, ASK_COUNT);
             stream_finish(p->stream);
         } else if (n == POSTERN_ERR_AGAIN) {
             STATE_GO(out_next, p->out, OUT_EMPTY);
@@ -243,6 +292,8 @@ static void forward(struct pump *p)
 static void on_ready(void *ctx, int events)
 {
     struct pump *p = ctx;
+    if ((events & WATCH_END) && sock_is_over(p->fd))
+        leave(p, SESSION_LEFT_BY_APP);
     if (events & WATCH_WRITE)
         write_socket(p);
     if ((events & WATCH_READ) && p->out != OUT_ENDED) {
@@ -309,6 +360,8 @@ static void on_data(void *ctx, const uint8_t *data, size_t len, bool fin)
 {
     struct pump *p = ctx;
     p->peer_fin = p->peer_fin || fin;
+    if (p->life == PUMP_LEFT && len > 0)
+        break_both(p, SESSION_RESET_BY_APP);
     if (p->life != PUMP_LIVES) {
         stream_consumed(p->stream, len);
         return;
@@ -364,6 +417,7 @@ static void on_reset(void *ctx, uint64_t code)
 static void on_room(void *ctx)
 {
     struct pump *p = ctx, *other = p->other;
+    look_if_heard(p);
     read_socket(p);
     watch_update(p);
     if (other != NULL && !other->datagrams) {
@@ -378,6 +432,8 @@ static void on_close(void *ctx, uint64_t code)
     p->stream = NULL;
     if (!p->peer_fin) /* the session ended under it */
         break_both(p, code != 0 ? code : STREAM_UNREACHABLE);
+    else if (p->life == PUMP_LIVES && p->out != OUT_ENDED) /* it hears no more */
+        p->code = code;
     on_flush(p); /* a stream that ends with its last packet is not flushed before */
 }
 
@@ -387,7 +443,7 @@ static const struct stream_events stream_events = {
     .on_datagram = on_datagram,
     .on_unfit = on_unfit,
     .on_reset = on_reset,
-    .on_stop = on_reset,
+    .on_stopped = on_reset,
     .on_room = on_room,
     .on_close = on_close,
 };

@@ -17,7 +17,8 @@ struct pump_events {
     void (*on_datagram)(void *ctx, struct pump *p, const uint8_t *data, size_t len);
     /*
      * The end: nothing follows and `p` is freed. `code` is 0 after an orderly end of
-     * both directions, else why it broke. The socket is closed.
+     * both directions, or of one, where nobody is there any more for the other; else
+     * why it broke. The socket is closed.
      */
     void (*on_end)(void *ctx, struct pump *p, uint64_t code);
 };

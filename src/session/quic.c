@@ -126,15 +126,14 @@ static int on_stream_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size,
     return 0;
 }
 
-static int on_stop_sending(ngtcp2_conn *conn, int64_t id, uint64_t code,
-                           void *user_data, void *stream_user_data)
+/* Our own end of reading; the peer's STOP_SENDING shows in on_stream_close alone. */
+static int on_stopped(ngtcp2_conn *conn, int64_t id, uint64_t code, void *user_data,
+                      void *stream_user_data)
 {
     struct stream *st = stream_user_data;
     (void)conn, (void)id, (void)user_data;
-    if (st != NULL)
-        stream_forget_unacked(st); /* QUIC resets it */
     if (st != NULL && st->events != NULL)
-        st->events->on_stop(st->ctx, code);
+        st->events->on_stopped(st->ctx, code);
     return 0;
 }
 
@@ -209,7 +208,7 @@ static const ngtcp2_callbacks callbacks = {
     .ack_datagram = on_datagram_acked,
     .lost_datagram = on_datagram_lost,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
-    .stream_stop_sending = on_stop_sending,
+    .stream_stop_sending = on_stopped,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
 

@@ -156,8 +156,10 @@ static void note_received(struct session *s, struct path *p, size_t len,
                      (uint32_t)(info.rttvar / 1000), now_us);
     if (has_progressed(s, &info))
         paths_on_progress(&s->net, now_us);
-    if (info.bytes_in_flight == 0)
+    if (info.bytes_in_flight == 0) {
         paths_on_settled(&s->net);
+        bundle_on_settled(s, now_us * 1000);
+    }
     flight_on_acked(s, info.latest_rtt, now_us * 1000);
     size_on_acked(s, now_us * 1000);
 }

@@ -49,6 +49,8 @@ struct stream;
 #define SESSION_STREAMS_MAX 2048
 #define SESSION_DATAGRAMS_QUEUED_MAX 256
 #define SESSION_RESET_BY_APP 0x20 /* the local application reset its connection */
+#define SESSION_LEFT_BY_APP                                                            \
+    0x21 /* it ended in order, and its machine has forgotten it */
 
 /* What all sessions of one loop share. */
 struct session_env {
@@ -185,9 +187,15 @@ struct stream_events {
      * or has become narrow: it may be written to the stream, or let go. May be NULL.
      */
     void (*on_unfit)(void *ctx, const uint8_t *data, size_t len);
-    /* The peer resets its direction, or asks us to stop sending. */
+    /* The peer resets its direction. */
     void (*on_reset)(void *ctx, uint64_t code);
-    void (*on_stop)(void *ctx, uint64_t code);
+    /*
+     * This side reads it no more, before all had come: from inside stream_stop and
+     * stream_reset, also where too much lay unread and the session itself called them.
+     * That the peer reads no more is told by on_close only, with its code, when all
+     * that it sent has been handed out.
+     */
+    void (*on_stopped)(void *ctx, uint64_t code);
     /* Bytes were acknowledged: stream_room() has grown. */
     void (*on_room)(void *ctx);
     /* The stream is gone and so is `st`. Called once, the last. */
@@ -207,7 +215,8 @@ size_t stream_reserve(struct stream *st, struct iovec *iov, size_t max);
 void stream_commit(struct stream *st, size_t len);
 void stream_finish(struct stream *st);
 void stream_reset(struct stream *st, uint64_t code); /* both directions */
-/* The local application reads no more: asks the peer to stop. */
+/* The local application reads no more: asks the peer to stop. What was written arrives.
+ */
 void stream_stop(struct stream *st, uint64_t code);
 void stream_consumed(struct stream *st, size_t len);
 /* Largest datagram that fits on the path now, 0 when none does. */

@@ -229,8 +229,8 @@ def test_an_account_reaches_its_services_and_no_others(site):
     anna = Browser(g, "anna")
     page = anna.login("anna")
     assert "TCP 7000" in page and "UDP 53" not in page
-    assert "does not answer" in page.split("TCP 7001", 1)[1], "dead is shown as down"
-    assert "does not answer" not in page.split("TCP 7001", 1)[0]
+    assert "refuses connections" in page.split("TCP 7001", 1)[1], "dead is shown as down"
+    assert "refuses connections" not in page.split("TCP 7001", 1)[0]
     proc = hold(g, anna.open("echo"))
     opened = log(g, what="opened")
     assert len(opened) == 1 and opened[0]["who"] == "anna", opened

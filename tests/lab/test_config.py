@@ -92,7 +92,7 @@ def test_json_and_verbose_in_a_file(here):
 
 
 def test_a_good_one(here, work):
-    write(here.file, "# ours\n\tname  home\r\nservice 22\nservice web=8080  Holiday pictures\nservice 9000-9001\n"
+    write(here.file, f"# ours\n\tname  home\r\nbroker {LINK}\nservice 22\nservice web=8080  Holiday pictures\nservice 9000-9001\n"
                      "absent 10m\nagent\ntls web\ntls 9000\ntls-command true\npaths relay,udp-punch\ndial-out\n")
     done = here.run("check", here.file)
     assert done.status == 0 and done.event("checked") == {"event": "checked", "file": here.file, "services": 4}
@@ -130,3 +130,58 @@ def test_a_host_by_a_file(gate):
     g.host_proc = g.host.start("serve", "--config", path, "22", "23", "24")   # the command line goes before it
     assert g.host_proc.wait_event("ready", 20)["services"] == 3
     assert "can be read by other users, and line 1 has a link" in g.host_proc.stderr
+
+
+@pytest.mark.parametrize("text, words", [
+    ("", "no broker is given and none was used here before; add a line 'broker LINK'"),
+    ("service 22\n", "no broker is given"),
+    (f"broker {LINK}\nname home\n", "no service is named and none was published here before; add a line for each"),
+    ("broker @LINKFILE\nservice 22\nvia 192.0.2.1\n", "line 3: --via contradicts"),
+    ("name = home\n", "line 1: '=' stands between 'name' and its value"),
+    ("service : 22\n", "line 1: ':' stands between 'service' and its value"),
+    ("name=home\n", "line 1: there is no 'name=home'; write the name, a blank and the value, as in 'name VALUE'"),
+    ("broker: x\n", "line 1: there is no 'broker:'; write the name, a blank"),
+    ("nmae=home\n", "line 1: there is no 'nmae=home'; did you mean 'name'?"),
+    ("--name home\n", "line 1: there is no '--name'; write the name, a blank"),
+    ("name \"home\"\n", "line 1: there are quotes around the value of 'name'"),
+    (f"broker {LINK}\nservice 22\nstate /proc/nope/deep\n", "line 3: the state directory /proc/nope/deep cannot be used"),
+], ids=range(12))
+def test_what_would_not_serve_is_not_good(here, work, text, words):
+    link = write(os.path.join(work, "link"), LINK)
+    write(here.file, text.replace("LINKFILE", link))
+    says(here.run("check", here.file, json=False), 2, words)
+    assert not os.path.exists(here.state)
+    done = here.run("serve", "--config", here.file, json=False)
+    words = words.split(";")[0].removeprefix("line 3: ")
+    assert done.status in (1, 2) and words in done.stderr, done.stderr
+
+
+def test_what_is_known_elsewhere_need_not_stand_in_it(here, work):
+    """By the environment, which `serve` would read too, and by the file's own state directory; an agent needs no service."""
+    write(here.file, "service 22\n")
+    here.more_env = {"POSTERN_LINK": LINK}
+    assert here.run("check", here.file).status == 0
+    here.more_env = {}
+    write(here.file, f"broker {LINK}\nagent\n")
+    assert here.run("check", here.file).event("checked")["services"] == 0
+    write(here.file, "\ufeffname home\nvia 192.0.2.1\nservice 22\n")   # with a byte order mark
+    assert here.run("check", here.file).event("checked")["services"] == 1
+    assert os.listdir(work) == ["serve.conf"] or not os.path.exists(here.state)
+
+
+def test_a_pipe_is_read_and_waited_for_with_a_word(here, work):
+    """What nobody writes into does not hang in silence, nor for ever."""
+    pipe = os.path.join(work, "pipe")
+    os.mkfifo(pipe)
+    proc = here.programs.start(None, "check", here.program, "check", pipe, env=here.env)
+    proc.wait_line(f"warning: waiting: nothing was written into the pipe {pipe} yet", 10, "err")
+    write(pipe, f"broker {LINK}\nservice 22\n")
+    assert proc.wait(10) == 0 and "good, 1 service(s)" in proc.stdout, proc.stderr
+    write(here.file, f"broker @{pipe}\nservice 22\n")
+    many = [here.programs.start(None, "mute", here.program, *argv, env=here.env) for argv in
+            (("check", pipe), ("check", here.file), ("serve", "--config", pipe), ("join", f"@{pipe}"),
+             ("access", "add", "x", "--services", "all", "--password-file", pipe))]
+    for proc in many[:4]:
+        proc.wait(40)
+        assert f"{pipe} is a pipe, and nothing was written into it for 30 s" in proc.stderr, proc.stderr
+    says(here.run("join", f"@{work}", json=False), 1, f"the link cannot be read from {work}: Is a directory")

@@ -413,6 +413,7 @@ def test_systemd_resolved_is_told(house, work):
                         "sh"]
     failed = g.client.run("up", "--names", "resolved")
     assert failed.status == 1 and "does not run" in failed.event("error")["what"]
+    assert failed.event("ready") is None, failed.stdout
     os.makedirs(f"{work}/run/systemd/resolve")
     up = h.up("--names", "resolved", by="systemd-resolved")
     with open(f"{work}/asked", encoding="ascii") as f:

@@ -143,7 +143,7 @@ def test_a_visitor_logs_in_opens_and_logs_out(site, chromium):
     services = chromium("services")
     assert shown(services) == {"nginx": "up", "ssh": "up", "camera": "down"}, services
     assert all(s["host"] == HOST and not s["address"] for s in services), services
-    assert "does not answer" in [s["why"] for s in services if s["name"] == "camera"][0]
+    assert "refuses connections" in [s["why"] for s in services if s["name"] == "camera"][0]
 
     web = chromium("openByName", name=f"Open nginx on {HOST}")
     assert web["status"] == 200 and web["text"] == "from nginx, behind a NAT", web

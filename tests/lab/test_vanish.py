@@ -133,13 +133,17 @@ def established(gate):
 
 def test_killed_in_its_first_moments(stood):
     """Before the handshake is over, or just behind it, when nothing says yet which program
-    it is: what it began ends soon, and is shown by the device's name meanwhile."""
+    it is: what it began ends soon, and is shown by the device's name meanwhile. Where
+    one was fast enough to say which it is and to open its stream before it was killed,
+    the next program of the device ends that."""
     g = stood
     name, seen = g.host_proc.wait_event("joined", 5)["device"], set()
     for ms in range(4, 44, 2):
         nc = g.client.start("nc", HOST, "7000")
         time.sleep(ms / 1000)
         nc.kill()
+    assert g.client.run("ping", HOST, "--count", "1").status == 0
+    wait_until(lambda: not any(e["streams"] for e in sessions(g.host)), 1, "the fast ones' end")
     begin = time.monotonic()
 
     def gone():

@@ -134,3 +134,55 @@ def test_a_resolver_that_is_silent_is_spoken_of(served, etc):  # noqa: F811
     wait_until(lambda: "waiting: the resolver is asked for web" in proc.stderr, 10, "a word of what it waits for")
     assert time.monotonic() - begin < 2 * patience()
     proc.kill()
+
+
+def test_a_dead_resolver_is_not_the_broker(served, etc):  # noqa: F811
+    """While the DNS server is asked it is not the broker that is waited for."""
+    g = served
+    etc(g.topo.client.ns, hosts="127.0.0.1 localhost\n", resolv_conf=DEAD_DNS)
+    etc(g.topo.broker, hosts=f"127.0.0.1 localhost\n{BROKER} broker.lab\n", resolv_conf="")
+    second = g.other_client("second", g.topo.broker).start("broker", "--listen", "0.0.0.0:8443", "--public", "broker.lab")
+    link = second.wait_event("ready", 15)["link"]
+    done = g.other_client("fresh").run("serve", "--broker", link, "7000", json=False, timeout=40)
+    assert done.status == 1 and "name broker.lab cannot be resolved: the DNS server does not answer" in done.stderr
+    assert "waiting: the DNS server has not answered yet where the broker broker.lab is" in done.stderr, done.stderr
+
+
+def test_an_idle_client_is_not_called_silent(served):
+    g = served
+    g.join()
+    up = g.client.start("up", "--names", "off")
+    up.wait_event("path", 20)
+    wait_until(lambda: "last heard " in g.host.run("status", json=False).stdout, 30, "it is idle")
+    said = g.host.run("status", json=False).stdout
+    assert "silent" not in said, said
+
+
+@pytest.mark.parametrize("argv, words", [
+    (("nc", "--wait", "5s", HOST, "7000"), "the time of --wait stands behind '=', not behind a blank; write --wait=5s"),
+    (("nc", "--wait", "5", HOST, "7000"), "write --wait=5"),
+    (("connect", "--wait", "5s", f"{HOST}:7000"), "write --wait=5s"),
+    (("join", "--wait", "2m", "postern://x"), "write --wait=2m"),
+    (("run", "python3", "-m", "http.server"), "stand behind --, as in: postern run -- python3 -m"),
+    (("share", "/tmp", HOST), "name the directory alone: whoever joined this host opens it with 'postern open HOST:share'"),
+], ids=lambda x: x[0] if isinstance(x, tuple) else "")
+def test_a_slip_of_the_command_line_is_told_its_cure(here, argv, words):
+    says(here.run(*argv, json=False), 2, words)
+
+
+@pytest.mark.parametrize("argv", [("serve", "22"), ("run", "--yes", "--", "true"), ("netcheck",)], ids=lambda a: a[0])
+def test_an_invite_in_the_environment_is_named(served, argv):
+    other = served.other_client("other")
+    other.more_env = {"POSTERN_LINK": served.invite()}
+    done = other.run(*argv, json=False)
+    assert "POSTERN_LINK holds an invite, which is for 'postern join'" in done.stderr, done.stderr
+
+
+def test_a_machine_without_a_route_is_told_so(served):
+    """It has an address, so that its network seems well."""
+    g = served
+    g.join()
+    g.topo.client.ns.ip("route", "flush", "table", "main")
+    done = g.client.run("nc", HOST, "7000", stdin=b"", json=False)
+    says(done, 1, f"this machine has no route to the broker at {BROKER}:443")
+    assert f"waiting: this machine has no route to the broker at {BROKER}:443" in done.stderr, done.stderr

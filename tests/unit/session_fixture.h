@@ -217,7 +217,7 @@ static const struct stream_events stream_events = {
     .on_datagram = on_datagram,
     .on_flush = on_flush,
     .on_reset = on_stream_reset,
-    .on_stop = on_stream_reset,
+    .on_stopped = on_stream_reset,
     .on_room = on_flush,
     .on_close = on_stream_end,
 };
@@ -244,7 +244,7 @@ static const struct stream_events hoard_events = {
     .on_data = hoard_data,
     .on_flush = hoard_nothing,
     .on_reset = hoard_code,
-    .on_stop = hoard_code,
+    .on_stopped = hoard_code,
     .on_room = hoard_nothing,
     .on_close = hoard_code,
 };

@@ -559,9 +559,12 @@ static void test_services_are_probed(void **state)
     struct outcome o;
     assert_int_equal(ask(x, &o, "anna", PORTAL_ASK_SERVICES, ""), STREAM_OK);
     assert_non_null(strstr(o.text, "\"name\":\"web\""));
-    assert_non_null(strstr(o.text, "\"protocol\":\"tcp\",\"up\":true}\n"));
-    assert_non_null(strstr(strstr(o.text, "\"name\":\"dead\""), "\"up\":false}\n"));
-    assert_non_null(strstr(strstr(o.text, "\"name\":\"dns\""), "\"up\":true}\n"));
+    assert_non_null(
+        strstr(o.text, "\"protocol\":\"tcp\",\"up\":true,\"refused\":false}\n"));
+    assert_non_null(strstr(strstr(o.text, "\"name\":\"dead\""),
+                           "\"up\":false,\"refused\":true}\n"));
+    assert_non_null(
+        strstr(strstr(o.text, "\"name\":\"dns\""), "\"up\":true,\"refused\":false}\n"));
     assert_int_equal(ask(x, &o, "bob", PORTAL_ASK_SERVICES, ""), STREAM_OK);
     assert_null(strstr(o.text, "dead"));
     assert_int_equal(ask(x, &o, "late", PORTAL_ASK_SERVICES, ""), STREAM_DENIED);

@@ -2,11 +2,13 @@
  * The pump between a socket of this machine and a stream that is made of memory: what
  * it passes on, and each step of its three machines. Sessions are not here.
  */
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,8 +28,8 @@ struct stream {
     void *ctx;
     struct chain out;
     size_t room, consumed;
-    bool fin;
-    uint64_t reset;
+    bool fin, acked;
+    uint64_t reset, stopped;
 };
 
 struct bench {
@@ -72,8 +74,7 @@ size_t stream_room(const struct stream *st)
 
 bool stream_is_acked(const struct stream *st)
 {
-    (void)st;
-    return false;
+    return st->acked;
 }
 
 int stream_write(struct stream *st, const void *data, size_t len)
@@ -100,6 +101,11 @@ void stream_finish(struct stream *st)
 void stream_reset(struct stream *st, uint64_t code)
 {
     st->reset = code;
+}
+
+void stream_stop(struct stream *st, uint64_t code)
+{
+    st->stopped = code;
 }
 
 void stream_consumed(struct stream *st, size_t len)
@@ -194,6 +200,22 @@ static void attach(struct bench *b)
     assert_int_equal(sock_pair(fds), 0);
     b->app = fds[0];
     assert_int_equal(pump_attach(b->pump, fds[1]), 0);
+}
+
+/* The same by TCP, which alone knows a reset. */
+static void attach_tcp(struct bench *b)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(at);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    b->app = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &len), 0);
+    assert_int_equal(connect(b->app, (struct sockaddr *)&at, len), 0);
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    close(listener);
+    assert_int_equal(pump_attach(b->pump, fd), 0);
 }
 
 /* QUIC closes the stream. */
@@ -368,6 +390,130 @@ static void test_peer_resets(void **state)
     bench_free(b);
 }
 
+/* The application ends its half after three bytes, and is gone. */
+static struct bench *bench_of_a_dead_one(void)
+{
+    struct bench *b = bench_new(SIZE_MAX);
+    attach(b);
+    arrive_frame(b, "hi");
+    write_app(b, 3);
+    sock_end_writing(b->app);
+    TURN_UNTIL(b, b->stream.fin);
+    close(b->app);
+    b->app = -1;
+    return b;
+}
+
+/* What it sent is not taken back; when the peer has it, the peer hears the rest. */
+static void test_dies_after_its_half(void **state)
+{
+    (void)state;
+    struct bench *b = bench_of_a_dead_one();
+    loop_turn(b->loop);
+    assert_int_equal(b->stream.stopped, 0);
+    b->stream.acked = true;
+    b->stream.events->on_room(b->stream.ctx);
+    assert_int_equal(b->stream.stopped, SESSION_LEFT_BY_APP);
+    assert_int_equal(b->stream.reset, 0);
+    assert_int_equal(stands(b), 3);
+    close_stream(b, SESSION_LEFT_BY_APP);
+    assert_int_equal(b->code, 0);
+    bench_free(b);
+}
+
+/* As of TCP: what is said to the dead resets it, and so does what he has not taken. */
+static void test_is_spoken_to_after_its_death(void **state)
+{
+    (void)state;
+    struct bench *b = bench_of_a_dead_one();
+    loop_turn(b->loop);
+    assert_int_equal(b->stream.reset, 0);
+    arrive(b, "more", 4, false);
+    assert_int_equal(b->stream.reset, SESSION_RESET_BY_APP);
+    close_stream(b, SESSION_RESET_BY_APP);
+    bench_free(b);
+}
+
+static void test_dies_with_unread(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(SIZE_MAX);
+    uint8_t *bulk = calloc(1, BULK);
+    attach(b);
+    arrive_frame(b, "hi");
+    sock_end_writing(b->app);
+    TURN_UNTIL(b, b->stream.fin);
+    arrive(b, bulk, BULK, false); /* more than the socket takes */
+    close(b->app);
+    b->app = -1;
+    TURN_UNTIL(b, b->stream.reset != 0);
+    close_stream(b, SESSION_RESET_BY_APP);
+    free(bulk);
+    bench_free(b);
+}
+
+/* QUIC has closed the stream before: there is nobody to be told. */
+static void test_dies_when_all_is_said(void **state)
+{
+    (void)state;
+    struct bench *b = bench_of_a_dead_one();
+    loop_turn(b->loop);
+    arrive(b, NULL, 0, true);
+    close_stream(b, 0);
+    bench_free(b);
+}
+
+/* The peer's application died so: this one gets all that was sent, and then a reset. */
+static void test_peer_died_after_its_half(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(SIZE_MAX);
+    uint8_t *bulk = calloc(1, BULK);
+    char byte;
+    attach_tcp(b);
+    arrive_frame(b, "hi");
+    arrive(b, bulk, BULK, true); /* more than the socket takes */
+    close_stream(b, SESSION_LEFT_BY_APP);
+    assert_int_equal(b->ends, 0);
+    read_app(b, BULK - 1);
+    TURN_UNTIL(b, b->ends == 1);
+    assert_int_equal(b->code, 0);
+    assert_int_equal(sock_read(b->app, &byte, 1), 1);
+    assert_true(sock_read(b->app, &byte, 1) <= 0);
+    while (!sock_is_over(b->app))
+        loop_poll(b->loop);
+    free(bulk);
+    bench_free(b);
+}
+
+/* It was spoken to, and did not hear it. */
+static void test_peer_was_reset_after_its_half(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(SIZE_MAX);
+    attach(b);
+    arrive_frame(b, "hi");
+    arrive(b, "all", 3, true);
+    close_stream(b, SESSION_RESET_BY_APP);
+    assert_int_equal(b->code, SESSION_RESET_BY_APP);
+    bench_free(b);
+}
+
+/* Nothing is left to be said to it: an orderly end. */
+static void test_peer_died_after_both_halves(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(SIZE_MAX);
+    attach_tcp(b);
+    arrive_frame(b, "hi");
+    sock_end_writing(b->app);
+    TURN_UNTIL(b, b->stream.fin);
+    arrive(b, "all", 3, true);
+    close_stream(b, 0x31);
+    assert_int_equal(b->code, 0);
+    bench_free(b);
+}
+
 /* More than a first message may have: nothing is kept for who sends it. */
 static void test_malformed_header(void **state)
 {
@@ -419,6 +565,13 @@ int main(void)
         cmocka_unit_test(test_refusal),
         cmocka_unit_test(test_session_ends),
         cmocka_unit_test(test_peer_resets),
+        cmocka_unit_test(test_dies_after_its_half),
+        cmocka_unit_test(test_is_spoken_to_after_its_death),
+        cmocka_unit_test(test_dies_with_unread),
+        cmocka_unit_test(test_dies_when_all_is_said),
+        cmocka_unit_test(test_peer_died_after_its_half),
+        cmocka_unit_test(test_peer_was_reset_after_its_half),
+        cmocka_unit_test(test_peer_died_after_both_halves),
         cmocka_unit_test(test_malformed_header),
         cmocka_unit_test(test_datagrams_on_the_stream),
         cmocka_unit_test(test_each_step_was_made),

@@ -67,6 +67,60 @@ static void test_bundles_are_looked_for(void **state)
     world_free(w);
 }
 
+/* QUIC takes back what left before a probe timeout, and never says that it was lost. */
+static void test_a_try_may_be_taken_back(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[2000];
+    for (unsigned busy = 0; busy < 2; busy++) {
+        struct world *w = world_new(0, 33);
+        struct wire *up = &w->client.wires[0];
+        struct bundles *b = &up->path.bundles;
+        open_stream(w);
+        leave_one_path(w);
+        RUN_UNTIL(w, clock_ns() >= w->client.session->singly_ns);
+        up->longest = 1300;
+        b->most = 1;
+        assert_int_equal(stream_write(w->client.stream, bytes, sizeof(bytes)), 0);
+        RUN_UNTIL(w, b->trial != 0);
+        up->probes_only = true;
+        RUN_UNTIL(w,
+                  up->swallowed > 5); /* some timeouts: each takes one or two packets */
+        up->probes_only = false;
+        w->to_send = busy ? UINT32_MAX : 0;
+        feed(&w->client);
+        RUN_UNTIL(w, b->failed > 0);
+        world_free(w);
+    }
+}
+
+static uint64_t in_flight(const struct side *s)
+{
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(s->session->conn, &info);
+    return info.bytes_in_flight;
+}
+
+/* The last bundle was lost, its repeats came over, and nothing follows. */
+static void test_a_last_bundle_is_awaited_no_more(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[2500];
+    struct world *w = world_new(0, 34);
+    struct wire *up = &w->client.wires[0];
+    struct bundles *b = &up->path.bundles;
+    open_stream(w);
+    leave_one_path(w);
+    up->longest = 1300;
+    assert_int_equal(stream_write(w->client.stream, bytes, sizeof(bytes)), 0);
+    RUN_UNTIL(w, up->too_long > 0);
+    assert_true(b->open > 0);
+    up->longest = 0;
+    RUN_UNTIL(w, w->client.got == sizeof(bytes) && in_flight(&w->client) == 0);
+    assert_int_equal(b->open, 0);
+    world_free(w);
+}
+
 /* A path that loses any packet loses some bundles, not all: no size is given up. */
 static void test_loss_is_not_of_bundles(void **state)
 {
@@ -145,6 +199,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bundles_are_swallowed),
         cmocka_unit_test(test_bundles_are_looked_for),
+        cmocka_unit_test(test_a_try_may_be_taken_back),
+        cmocka_unit_test(test_a_last_bundle_is_awaited_no_more),
         cmocka_unit_test(test_loss_is_not_of_bundles),
         cmocka_unit_test(test_bursts_of_datagrams_go_on),
     };

@@ -34,7 +34,7 @@ static const struct stream_events bulk_events = {
     .on_data = bulk_data,
     .on_flush = bulk_feed,
     .on_reset = bulk_stopped,
-    .on_stop = bulk_stopped,
+    .on_stopped = bulk_stopped,
     .on_room = bulk_feed,
     .on_close = hoard_code,
 };

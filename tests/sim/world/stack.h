@@ -38,7 +38,8 @@ enum vsock_option {
     VSOCK_TTL,
     VSOCK_MIN_TTL,
     VSOCK_SEGMENT_MAX,
-    VSOCK_ABORT, /* reset when closed (SO_LINGER of zero) */
+    VSOCK_ABORT,   /* reset when closed (SO_LINGER of zero) */
+    VSOCK_LINGER2, /* below zero: reset when closed and all is acknowledged */
     VSOCK_KEEPALIVE,
     VSOCK_KEEP_IDLE_S,
     VSOCK_KEEP_GAP_S,

@@ -338,6 +338,20 @@ void vtcp_opened_window(struct vsock *s)
         send_ack(s);
 }
 
+/* After both ends: TIME_WAIT is not kept; who ends it is forgotten by its port. */
+static void look_for_end(struct vsock *s)
+{
+    struct vtcp *t = &s->t;
+    if (!t->end_acked || !s->orphan || t->state != TCP_OPEN)
+        return;
+    if (!t->ended && s->options[VSOCK_LINGER2] < 0)
+        send_reset(s);
+    if (t->ended || s->options[VSOCK_LINGER2] < 0)
+        t->state = TCP_OVER;
+    else if (!valarm_is_set(&t->keep))
+        valarm_set(vsock_clock(s), &t->keep, now_us(s) + GOODBYE_US);
+}
+
 void vtcp_close(struct vsock *s)
 {
     struct vtcp *t = &s->t;
@@ -359,10 +373,7 @@ void vtcp_close(struct vsock *s)
         s->orphan = true;
         t->end_wanted = true;
         vtcp_output(s);
-        if (t->end_acked && t->ended)
-            t->state = TCP_OVER;
-        else if (t->end_acked)
-            valarm_set(vsock_clock(s), &t->keep, now_us(s) + GOODBYE_US);
+        look_for_end(s);
         free_if_done(s);
         return;
     }
@@ -588,18 +599,6 @@ static void take_reset(struct vsock *s, const struct vpacket *p)
     int32_t ahead = after(p->tcp.seq, t->got);
     if (ahead >= 0 && ahead <= VTCP_ROOM)
         die(s, t->ended && t->in.len == 0 ? EPIPE : ECONNRESET);
-}
-
-/* After both ends: TIME_WAIT is not kept; who ends it is forgotten by its port. */
-static void look_for_end(struct vsock *s)
-{
-    struct vtcp *t = &s->t;
-    if (!t->end_acked || !s->orphan || t->state != TCP_OPEN)
-        return;
-    if (t->ended)
-        t->state = TCP_OVER;
-    else if (!valarm_is_set(&t->keep))
-        valarm_set(vsock_clock(s), &t->keep, now_us(s) + GOODBYE_US);
 }
 
 void vtcp_input(struct vsock *s, const struct vpacket *p)

@@ -3,12 +3,16 @@
  * compared; the same for the same seed, and everything where it began at the end.
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -344,6 +348,91 @@ static void test_neighbours_meet_by_tcp(void **state)
     }
 }
 
+/* ------------------------------------------------------- who dies after its half */
+
+enum { HALF_PORT = LOCAL_PORT + 1, SAID = 100000 };
+
+struct half {
+    uint16_t port;
+    bool serves, dies;
+    size_t got;
+    bool reset;
+};
+
+static int half_socket(const struct half *h)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_port = htons(h->port),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (!h->serves)
+        return connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0 ? fd : -1;
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    int one = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    (void)close(fd);
+    return one;
+}
+
+/* The one ends its half and is gone; the other reads to the end, and then has nothing
+ * to say for ten minutes. */
+static void *run_half(void *arg)
+{
+    struct half *h = arg;
+    static const uint8_t said[SAID];
+    uint8_t buf[4096];
+    int fd = half_socket(h);
+    if (h->dies) {
+        for (size_t at = 0; at < SAID;) {
+            ssize_t n = send(fd, said + at, SAID - at, MSG_NOSIGNAL);
+            assert_true(n > 0);
+            at += (size_t)n;
+        }
+        (void)shutdown(fd, SHUT_WR);
+    } else {
+        for (ssize_t n; (n = recv(fd, buf, sizeof(buf), 0)) > 0;)
+            h->got += (size_t)n;
+        struct pollfd p = {.fd = fd};
+        h->reset = poll(&p, 1, 600000) == 1 && (p.revents & (POLLERR | POLLHUP)) != 0;
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+/* The kernel answers for him for a minute. What he said arrives, and then a reset. */
+static void test_missed_after_its_half(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct rig_config c = {
+            .town = {.seed = seed, .host_nat = &usual_nat, .client_nat = &usual_nat}};
+        struct half service = {
+            .port = OTHER_PORT, .serves = true, .dies = seed % 2 == 0};
+        struct half caller = {.port = HALF_PORT, .dies = !service.dies};
+        const struct half *silent = service.dies ? &caller : &service;
+        char unused[PROGRAM_FIELD];
+        struct rig r;
+        rig_init(&r, &c);
+        program_start(&r.connect, r.town->client.machine, r.state[2],
+                      "connect home:other 127.0.0.1:%d", HALF_PORT);
+        rig_await(&r, &r.connect, "ready", NULL, unused, SECONDS(60));
+        struct task *far = task_start(r.town->host.machine, run_half, &service);
+        struct task *near = task_start(r.town->client.machine, run_half, &caller);
+        assert_true(
+            house_run(r.town->house, SECONDS(100), is_over, service.dies ? near : far));
+        assert_int_equal(silent->got, SAID);
+        assert_true(silent->reset);
+        assert_true(
+            house_run(r.town->house, SECONDS(1), is_over, service.dies ? far : near));
+        (void)task_join(far);
+        (void)task_join(near);
+        rig_disconnect(&r);
+        rig_fini(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_killed_unheard),
         cmocka_unit_test(test_replaced_unseen),
         cmocka_unit_test(test_a_host_that_hung_is_gone),
+        cmocka_unit_test(test_missed_after_its_half),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
