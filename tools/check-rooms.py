@@ -30,8 +30,8 @@ ROOMS = {
                    "uplink_words"],
     },
     # struct session (session/internal.h): what arrives, what leaves, streams, paths.
-    "session": {"session": ["bundle", "flight", "internal", "meta", "output", "quic", "round",
-                            "session", "size", "stall", "steer", "stream"]},
+    "session": {"session": ["bundle", "flight", "internal", "meta", "opening", "output", "quic",
+                            "round", "session", "size", "stall", "steer", "stream"]},
     # struct peer (client/peer_internal.h): its Meta stream, silences and trials.
     "client": {"peer": ["peer", "peer_internal", "peer_meta", "peer_silence",
                         "peer_trial"]},

@@ -422,6 +422,13 @@ void ladder_on_heard(struct ladder *l, uint64_t now_us)
     }
 }
 
+void ladder_again(struct ladder *l, enum path_kind kind)
+{
+    struct ladder_rung *r = &l->rungs[kind];
+    r->start_again =
+        r->start_again || (r->state == RUNG_UP && path_kind_is_direct(kind));
+}
+
 /* ------------------------------------------------------------------------- actions */
 
 static bool give(struct ladder_action *out, enum ladder_action_type type,

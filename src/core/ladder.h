@@ -175,6 +175,9 @@ void ladder_on_heard(struct ladder *l, uint64_t now_us);
  */
 void ladder_on_peer_change(struct ladder *l, uint64_t now_us);
 
+/* A direct kind that has a path begins anew beside it. */
+void ladder_again(struct ladder *l, enum path_kind kind);
+
 bool ladder_next(struct ladder *l, uint64_t now_us, struct ladder_action *out);
 /* When to pull again; UINT64_MAX when only a report can change anything. */
 uint64_t ladder_deadline_us(const struct ladder *l);

@@ -239,6 +239,11 @@ uint64_t paths_deadline_us(const struct paths *p);
 
 /* The path in use; PATHS_NONE when it went away and none has answered yet. */
 uint32_t paths_current(const struct paths *p);
+/* When anything last came over the path in use, or it was taken. */
+static inline uint64_t paths_heard_us(const struct paths *p)
+{
+    return p->received_us;
+}
 /* Since when no path has answered: in a census, from when on what was sent or asked
  * before it is owed an answer; 0: there is none. */
 uint64_t paths_silent_since_us(const struct paths *p);

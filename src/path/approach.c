@@ -364,6 +364,7 @@ void approach_proven(struct approach *a, struct path *p)
         ladder_on_proven(&a->lead->ladder, p->kind, p->id, p->rtt_us, clock_us());
     if (a->lead != NULL && p->window_bytes != 0)
         ladder_on_window(&a->lead->ladder, p->id, p->window_bytes);
+    a->config.events->on_proven(a->config.ctx, p);
     poke(a);
 }
 
@@ -784,6 +785,12 @@ bool approach_on_path_silent(struct approach *a, struct path *p)
 {
     const struct kind_ops *kind = kind_table[p->kind];
     return kind->on_silent != NULL && kind->on_silent(a->kinds[p->kind], p);
+}
+
+void approach_again(struct approach *a, enum path_kind kind)
+{
+    ladder_again(&a->lead->ladder, kind);
+    poke(a);
 }
 
 void approach_on_path_back(struct approach *a, struct path *p)

@@ -22,6 +22,8 @@ struct approach;
 struct approach_events {
     /* A path works, at least one way; receive on it. */
     void (*on_path)(void *ctx, struct path *p);
+    /* It has shown to work both ways, once more perhaps. */
+    void (*on_proven)(void *ctx, struct path *p);
     /* The ladder picked `p` (client only); NULL when none is left. */
     void (*on_select)(void *ctx, struct path *p);
     /* `p` is gone when this returns. */
@@ -84,6 +86,11 @@ void approach_on_path_used(struct approach *a, struct path *p);
 void approach_on_path_dead(struct approach *a, struct path *p, const char *reason);
 /* Nothing comes on it any more. True: it is kept, `silent`, and another made beside. */
 bool approach_on_path_silent(struct approach *a, struct path *p);
+/*
+ * Client: what this kind has found may lead nowhere, and nobody can tell yet: it begins
+ * another round beside it.
+ */
+void approach_again(struct approach *a, enum path_kind kind);
 /* It was silent, and has answered. */
 void approach_on_path_back(struct approach *a, struct path *p);
 /* Client: its round trip was measured once more; p->rtt_us. Nothing at a host. */

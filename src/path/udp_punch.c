@@ -713,6 +713,14 @@ static bool predicts(const struct udp_punch *u)
     return u->predict != NULL && !predict_is_over(u->predict);
 }
 
+/* What a round before this one proved goes with its sockets: nothing hears it. */
+static void lose_paths(struct udp_punch *u, const char *reason)
+{
+    for (int i = 0; i < PATHS_MAX; i++)
+        if (u->paths[i] != NULL)
+            approach_lost(u->approach, &u->paths[i]->base, reason);
+}
+
 /* Tells what the checks have come to. */
 static void report(struct udp_punch *u)
 {
@@ -744,8 +752,10 @@ static void report(struct udp_punch *u)
         bool in_use = false;
         for (int i = 0; i < PATHS_MAX; i++)
             in_use = in_use || (u->paths[i] != NULL && &u->paths[i]->base == u->used);
-        if (!in_use)
+        if (!in_use) {
+            lose_paths(u, reason);
             rest(u);
+        }
         approach_failed(u->approach, PATH_UDP_PUNCH, reason);
     }
 }
@@ -920,12 +930,22 @@ static void on_offer(void *k, const Offer *o, bool renewed)
     }
 }
 
-/* A round that began before the broker was reached knows no STUN server yet. */
+/*
+ * A round that began before the broker was reached knows no STUN server yet. Another
+ * begins where there is a new connection to it and no session that could tell: what
+ * broke the one before (a NAT that forgot) gave our sockets other ports too, and what
+ * the peer said meanwhile was lost with it.
+ */
 static void on_uplink(void *k, bool up)
 {
     struct udp_punch *u = k;
-    if (!up || u->stage == RESTING || u->reflexive.count > 0)
+    bool asked = u->reflexive.count > 0;
+    if (!up || u->stage == RESTING || (asked && approach_is_established(u->approach)))
         return;
+    if (asked) {
+        start(u);
+        return;
+    }
     bindings_begin(u);
     approach_offer_soon(u->approach); /* loopback is an address worth telling now */
     pump(u);

@@ -69,6 +69,24 @@ struct flight {
     bool held, draining;
 };
 
+enum { OPENING_KEPT = 2, OPENING_BYTES_MAX = 6000 };
+
+/* Of a session whose handshake is not over at both ends (opening.c). */
+struct opening {
+    struct {
+        uint8_t *buf;
+        size_t len, segment_len;
+    } kept[OPENING_KEPT]; /* batches that left, to be said again */
+    unsigned kept_count;
+    bool secured;     /* they are the first with keys, which end the handshake */
+    uint64_t said_us; /* when the latest left, again or not */
+    unsigned again;   /* how often */
+    uint64_t again_us;
+    uint32_t wish;    /* id of the path that the user chose; 0: it was not left */
+    uint32_t newest;  /* the highest id of those left or taken so far */
+    uint64_t mute_us; /* when QUIC last repeated itself in a silence */
+};
+
 /* Since when nothing moves that QUIC could have brought over (stall.c). */
 struct stall {
     uint64_t moved; /* the session's count then */
@@ -148,6 +166,7 @@ struct session {
     struct list paths;    /* struct path, by user_link; as `net` has them */
     struct path *current; /* where packets go; NULL when it is gone */
     struct paths net;
+    struct opening opening;
     uint8_t probe_key[PROBE_KEY_LEN];
     uint64_t label;     /* under which QUIC knows the other end (steer.c) */
     uint32_t like_path; /* id of one that carries what the one in use does; 0 none */
@@ -254,6 +273,22 @@ void steer_want_renewal(struct session *s);
 /* Derives the key of the probes, once the handshake is complete. */
 MUST_CHECK int steer_on_secure(struct session *s);
 uint64_t steer_deadline_ns(const struct session *s);
+
+/* Packets go over what core/paths has in use now. */
+void steer_follow(struct session *s);
+
+/* opening.c: which path is used before both ends can judge any */
+/* A timer of QUIC's has fired: its repeat, if it is one, leaves in this round. */
+void opening_on_expiry(struct session *s);
+void opening_on_proven(struct session *s, const struct path *p);
+/* Another path was taken; `lost`: the one before it went away. */
+void opening_on_change(struct session *s, bool lost);
+/* What began the session, or led to its keys, came over `p`. */
+void opening_on_packets(struct session *s, const struct path *p);
+/* A batch is about to leave. */
+void opening_on_batch(struct session *s, const uint8_t *buf, size_t len,
+                      size_t segment_len);
+void opening_fini(struct session *s);
 
 /* stall.c */
 bool stall_is_waiting(const struct session *s); /* for what QUIC could bring over */

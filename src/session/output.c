@@ -47,6 +47,7 @@ static int batch_send(struct session *s, struct batch *b)
         s->sent_bytes += b->len;
         if (b->witness != 0)
             bundle_on_sent(s, b->witness, count, b->ts);
+        opening_on_batch(s, s->env->batch, b->len, b->segment_len);
         rc = path_send(s->current, s->env->batch, b->len, b->segment_len);
         if (rc == POSTERN_ERR_AGAIN)
             rc = keep_pending(s, b);

@@ -151,6 +151,7 @@ static void on_timer(void *ctx)
                          rc == NGTCP2_ERR_HANDSHAKE_TIMEOUT ? POSTERN_ERR_TIMEOUT
                                                             : POSTERN_ERR_CLOSED,
                          "the other device did not answer the handshake");
+        opening_on_expiry(s);
     }
     if (session_lives(s) && s->keeps_alive && s->current != NULL &&
         keepalive_due(&s->keep, now / 1000))

@@ -186,6 +186,7 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
         return;
     uint64_t ts = clock_ns();
     size_t decoded = 0;
+    bool opening = !session_is_secure(s);
     STATE_GO(session_use_next, s->use, USE_BUSY);
     for (size_t at = 0; at < len && session_lives(s); at += segment_len) {
         size_t n = len - at < segment_len ? len - at : segment_len;
@@ -198,6 +199,8 @@ static void on_packets(void *ctx, struct path *p, const uint8_t *buf, size_t len
     }
     if (decoded > 0 && session_lives(s))
         note_received(s, p, decoded, ts / 1000);
+    if (decoded > 0 && opening && session_lives(s))
+        opening_on_packets(s, p);
     session_touch(s); /* the streams are flushed once all packets were read */
     session_leave(s);
 }
@@ -219,6 +222,7 @@ static void destroy(struct session *s)
     stream_fini(s);
     chain_fini(&s->meta_in);
     free(s->pending.buf);
+    opening_fini(s);
     if (s->conn != NULL)
         ngtcp2_conn_del(s->conn);
     if (s->tls != NULL)

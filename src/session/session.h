@@ -93,6 +93,11 @@ struct session_events {
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
     /* For a second no path has answered; told once a silence. */
     void (*on_silent)(void *ctx);
+    /*
+     * Client: before its handshake is over at both ends nothing comes on `p`, in use;
+     * told again and again. It may be dead, slow, or the peer busy: look for others.
+     */
+    void (*on_mute)(void *ctx, struct path *p);
     /* A probe on `p` was answered after p->rtt_us. */
     void (*on_path_rtt)(void *ctx, struct path *p);
 };
@@ -121,6 +126,8 @@ void session_free(struct session *s);
 
 /* The session receives on `p` from now on (and becomes its user). */
 void session_add_path(struct session *s, struct path *p);
+/* `p` has carried something both ways; harmless where it was not added. */
+void session_on_proven(struct session *s, struct path *p);
 /* Client: use `p` as soon as it answers; else on_path_dead. */
 void session_use_path(struct session *s, struct path *p);
 /*

@@ -262,7 +262,7 @@ static bool goes_on(const struct session *s, const struct path *p)
 }
 
 /* The table's choice becomes the session's. */
-static void follow(struct session *s)
+void steer_follow(struct session *s)
 {
     struct path *p = path_by_id(s, paths_current(&s->net));
     if (p == s->current)
@@ -300,7 +300,7 @@ static void carry_out(struct session *s, const struct paths_action *a, uint64_t 
     case PATHS_MOVE:
         if (s->current != NULL && paths_silent_since_us(&s->net) != 0)
             keepalive_on_dead(&s->keep);
-        follow(s);
+        steer_follow(s);
         break;
     case PATHS_DEAD:
         if (p == s->current)
@@ -363,6 +363,15 @@ static void take_any(struct session *s, uint64_t now_us)
         paths_force(&s->net, LIST_FIRST(&s->paths, struct path, user_link)->id, now_us);
 }
 
+/* `lost`: the path in use so far is gone. */
+static void follow(struct session *s, bool lost)
+{
+    const struct path *before = s->current;
+    steer_follow(s);
+    if (s->current != before)
+        opening_on_change(s, lost);
+}
+
 static bool has_path(const struct session *s, const struct path *p)
 {
     return p->user == &session_path_user && p->user_ctx == s;
@@ -377,7 +386,7 @@ void session_add_path(struct session *s, struct path *p)
     p->user = &session_path_user;
     p->user_ctx = s;
     take_any(s, now_us);
-    follow(s);
+    follow(s, s->current == NULL);
     if (p->meagre)
         paths_set_meagre(&s->net, p->id);
     session_touch(s);
@@ -388,11 +397,20 @@ void session_use_path(struct session *s, struct path *p)
     uint64_t now_us = clock_us();
     session_add_path(s, p);
     if (!session_is_secure(s)) {
+        s->opening.wish = p->id;
         paths_force(&s->net, p->id, now_us);
-        follow(s);
+        follow(s, false);
     } else {
         paths_want(&s->net, p->id, now_us);
     }
+    session_touch(s);
+}
+
+void session_on_proven(struct session *s, struct path *p)
+{
+    if (!has_path(s, p))
+        return;
+    opening_on_proven(s, p);
     session_touch(s);
 }
 
@@ -412,7 +430,7 @@ void session_remove_path(struct session *s, struct path *p)
     }
     paths_remove(&s->net, p->id, now_us);
     take_any(s, now_us);
-    follow(s);
+    follow(s, p == s->current);
     session_touch(s);
 }
 

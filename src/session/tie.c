@@ -168,6 +168,17 @@ static void on_silent(void *ctx)
         approach_ask(t->approach);
 }
 
+/* What stands there may lead nowhere; so may the way to the broker, by which others
+ * are found. Relays are watched by who makes them. */
+static void on_mute(void *ctx, struct path *path)
+{
+    struct tie *t = ctx;
+    if (!tie_is_on(t) || !path_kind_is_direct(path->kind))
+        return;
+    uplink_suspect(t->endpoint->uplink);
+    approach_again(t->approach, path->kind);
+}
+
 static void on_close(void *ctx, int err, const char *why)
 {
     struct tie *t = ctx;
@@ -183,6 +194,7 @@ static const struct session_events session_events = {
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
     .on_silent = on_silent,
+    .on_mute = on_mute,
     .on_close = on_close,
 };
 
@@ -257,6 +269,13 @@ static void on_path(void *ctx, struct path *p)
     }
 }
 
+static void on_proven(void *ctx, struct path *p)
+{
+    struct tie *t = ctx;
+    if (t->session != NULL && tie_is_on(t))
+        session_on_proven(t->session, p);
+}
+
 static void on_select(void *ctx, struct path *p)
 {
     struct tie *t = ctx;
@@ -302,6 +321,7 @@ static void on_forgotten(void *ctx)
 
 static const struct approach_events approach_events = {
     .on_path = on_path,
+    .on_proven = on_proven,
     .on_select = on_select,
     .on_path_gone = on_path_gone,
     .on_refused = on_refused,

@@ -61,7 +61,7 @@ struct side {
     int close_err;
     char close_why[128];
     const char *deny; /* what the other side is told where it is not admitted */
-    unsigned paths_told, dead_told;
+    unsigned paths_told, dead_told, mute_told;
     uint32_t rtt_us;
     uint64_t got, reset_code;
     uint8_t digest_in[32];
@@ -294,6 +294,13 @@ static void on_path_dead(void *ctx, struct path *p, uint64_t silent_us)
     s->dead_told++;
 }
 
+static void on_mute(void *ctx, struct path *p)
+{
+    struct side *s = ctx;
+    assert_ptr_equal(p, session_path(s->session));
+    s->mute_told++;
+}
+
 static void on_path_rtt(void *ctx, struct path *p)
 {
     ((struct side *)ctx)->rtt_us = p->rtt_us;
@@ -319,6 +326,7 @@ static const struct session_events session_events = {
     .on_meta = on_meta,
     .on_path = on_path,
     .on_path_dead = on_path_dead,
+    .on_mute = on_mute,
     .on_path_rtt = on_path_rtt,
     .on_close = on_close,
 };

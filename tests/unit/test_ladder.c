@@ -47,6 +47,26 @@ static const char *reason(const struct ladder *l, enum path_kind k, uint64_t now
     return ladder_reason(l, k, now, buf);
 }
 
+/* What it has found may lead nowhere: a round more, and the path stays chosen. */
+static void test_again_beside_its_path(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_again(&l, PATH_UDP_PUNCH); /* it runs */
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 1, 20000, 2 * S);
+    expect_action(&l, 2 * S, LADDER_SELECT, PATH_UDP_PUNCH, 1);
+    expect_quiet(&l, 2 * S);
+    ladder_again(&l, PATH_UDP_PUNCH);
+    expect_action(&l, 3 * S, LADDER_START, PATH_UDP_PUNCH, 0);
+    ladder_on_started(&l, PATH_UDP_PUNCH, 3 * S);
+    ladder_on_failed(&l, PATH_UDP_PUNCH, "nothing", 4 * S);
+    assert_int_equal(ladder_selected_path(&l), 1);
+    ladder_on_lost(&l, 1, "nothing", 5 * S);
+    expect_action(&l, 5 * S, LADDER_SELECT, PATH_KIND_NONE, 0);
+    assert_int_equal(ladder_rung_state(&l, PATH_UDP_PUNCH), RUNG_WAITING);
+}
+
 static void test_relay_then_direct(void **state)
 {
     (void)state;
@@ -460,6 +480,7 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_again_beside_its_path),
         cmocka_unit_test(test_relay_then_direct),
         cmocka_unit_test(test_lost_falls_back),
         cmocka_unit_test(test_growing_pauses),

@@ -59,6 +59,74 @@ static void test_black_hole_is_left(void **state)
     world_free(w);
 }
 
+static void await_open_on_second(struct world *w)
+{
+    struct stopwatch began = stopwatch_start();
+    RUN_UNTIL(w, w->client.open && w->server.open &&
+                     session_path(w->client.session) == &w->client.wires[1].path &&
+                     session_path(w->server.session) == &w->server.wires[1].path);
+    assert_true(stopwatch_ns(&began) < 2500000000ull);
+    world_free(w);
+}
+
+/* Nobody can answer a probe yet: what does not come tells. Each time something else of
+ * the handshake is lost: all, the host's answer, what ends it. */
+static void test_dead_path_is_left_before_it_opens(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 19);
+    w->client.wires[0].dead = true;
+    world_start(w, w->server.key.pub);
+    await_open_on_second(w);
+    w = world_new(0, 20);
+    w->server.wires[0].dead = true;
+    world_start(w, w->server.key.pub);
+    await_open_on_second(w);
+    w = world_new(0, 21);
+    w->client.wires[0].probes_only = true;
+    w->client.wires[0].lets_pass = 1;
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.open);
+    w->client.wires[0].dead = w->server.wires[0].dead = true;
+    assert_false(w->server.open);
+    await_open_on_second(w);
+}
+
+/* No other stands: the user hears of it; proven anew, it carries at once what was said.
+ */
+static void test_mute_path_is_told(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 22);
+    w->client.wires[0].dead = true;
+    world_start(w, w->server.key.pub);
+    session_remove_path(w->client.session, &w->client.wires[1].path);
+    RUN_UNTIL(w, w->client.mute_told == 2);
+    w->client.wires[0].dead = false;
+    struct stopwatch began = stopwatch_start();
+    session_on_proven(w->client.session, &w->client.wires[0].path);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    assert_true(stopwatch_ns(&began) < 1500000000ull);
+    assert_int_equal(w->client.dead_told, 0);
+    world_free(w);
+}
+
+/* Before QUIC has repeated anything. */
+static void test_lost_path_is_followed_at_once(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 23);
+    w->client.wires[0].probes_only = true;
+    world_start(w, w->server.key.pub);
+    RUN_UNTIL(w, w->client.wires[0].swallowed > 0);
+    struct stopwatch began = stopwatch_start();
+    session_remove_path(w->client.session, &w->client.wires[0].path);
+    RUN_UNTIL(w, w->client.open && w->server.open);
+    assert_true(stopwatch_ns(&began) < 700000000ull);
+    assert_int_equal(w->client.mute_told, 0);
+    world_free(w);
+}
+
 /* What arrives on a path does not say that what leaves on it arrives. */
 static void test_one_way_is_left(void **state)
 {
@@ -440,6 +508,9 @@ int main(void)
         cmocka_unit_test(test_loss_and_reordering),
         cmocka_unit_test(test_moves_from_path_to_path),
         cmocka_unit_test(test_black_hole_is_left),
+        cmocka_unit_test(test_dead_path_is_left_before_it_opens),
+        cmocka_unit_test(test_mute_path_is_told),
+        cmocka_unit_test(test_lost_path_is_followed_at_once),
         cmocka_unit_test(test_one_way_is_left),
         cmocka_unit_test(test_paths_die_again_and_again),
         cmocka_unit_test(test_mtu_shrinks),

@@ -21,14 +21,14 @@ struct session {
     void *ctx;
     bool open, closed;
     struct path *current;
-    unsigned added, removed, doubts;
+    unsigned added, removed, doubts, proven;
     uint64_t silent_since_us;
 };
 
 struct approach {
     struct approach_config config;
     struct list paths;
-    unsigned used, dead, silent, back, measured, asked, established, network;
+    unsigned used, dead, silent, back, measured, asked, again, established, network;
 };
 
 /* One at a time, and what is said of the uplink. */
@@ -80,6 +80,12 @@ void session_add_path(struct session *s, struct path *p)
 void session_use_path(struct session *s, struct path *p)
 {
     s->current = p;
+}
+
+void session_on_proven(struct session *s, struct path *p)
+{
+    (void)p;
+    s->proven++;
 }
 
 void session_remove_path(struct session *s, struct path *p)
@@ -188,6 +194,12 @@ void approach_on_path_back(struct approach *a, struct path *p)
 {
     a->back++;
     p->silent = false;
+}
+
+void approach_again(struct approach *a, enum path_kind kind)
+{
+    assert_int_equal(kind, PATH_UDP_PUNCH);
+    a->again++;
 }
 
 void approach_on_path_rtt(struct approach *a, const struct path *p)
@@ -500,9 +512,15 @@ static void test_silence_and_ends_are_told(void **state)
     struct fixture x;
     (void)state;
     begin_opening(&x);
+    w.session.events->on_mute(w.session.ctx, &x.relay);
+    assert_int_equal(w.suspected, 0);
+    w.session.events->on_mute(w.session.ctx, &x.direct);
+    assert_true(w.suspected == 1 && w.approach.again == 1);
+    w.approach.config.events->on_proven(w.approach.config.ctx, &x.direct);
+    assert_int_equal(w.session.proven, 1);
     open_up();
     w.session.events->on_silent(w.session.ctx);
-    assert_true(w.suspected == 1 && w.approach.asked == 1);
+    assert_true(w.suspected == 2 && w.approach.asked == 1);
     w.approach.config.events->on_renewed(w.approach.config.ctx);
     assert_int_equal(w.session.doubts, 1);
     x.relay.ended = true;
