@@ -666,10 +666,12 @@ static void handle_ping(struct conn *c, Control *m)
 static void handle_portal(struct conn *c, Control *m)
 {
     const struct broker_portal *p = c->shard->hub->config->portal;
+    struct addr from;
     if (p == NULL)
         return;
     c->in_portal = true;
-    p->on_host(p->ctx, c->node.key, m);
+    channel_remote(c->channel, &from);
+    p->on_host(p->ctx, c->node.key, &from, m);
 }
 
 static void add_stun(Welcome *w, const struct addr *a)

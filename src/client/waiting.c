@@ -64,12 +64,14 @@ static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
     struct waiting_view v;
     look(w, &v);
     unsigned grace = grace_ms(&v, f);
+    bool away = grace > 0 ||
+                f->code == POSTERN_ERR_PROTO; /* a login page in the broker's place */
     uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? w->asks_ms : w->began_ms;
     uint64_t ends = from_ms + grace, wait_ms = w->began_ms + w->wait_ms;
     uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;
     if (f->code == POSTERN_ERR_UNREACHABLE && settled_ms > ends)
         ends = settled_ms;
-    return grace > 0 && wait_ms > ends ? wait_ms : ends;
+    return away && wait_ms > ends ? wait_ms : ends;
 }
 
 /* Goes on until then at most, and says soon what for. */

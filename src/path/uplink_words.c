@@ -12,7 +12,12 @@ enum { OWES_SLACK_MS = 100 }; /* who asked and waited a second is told of one */
 static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct proxy *p = t->proxy;
-    if (err == POSTERN_ERR_DENIED)
+    if (err == POSTERN_ERR_DENIED && p->credentials[0] != '\0')
+        (void)fault_set(
+            f, err, "mend them in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
+            "the proxy at %s:%u does not take the user name and password that it got",
+            p->host, p->port);
+    else if (err == POSTERN_ERR_DENIED)
         (void)fault_set(
             f, err, "put them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
             "the proxy at %s:%u wants a user name and password", p->host, p->port);

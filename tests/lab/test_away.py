@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .actors import wait_direct, wait_relay
+from .actors import HOST, wait_direct, wait_relay
 from .net import patience, run, wait_until
 from .servers import Dns
 from .test_faults import progress, whole, why_lost
@@ -246,6 +246,27 @@ def test_another_broker_in_its_place_is_named_and_waited_out(gate):
     first_broker_back(g)
     wait_until(lambda: state_of(g).get("state") == "online", 11, "it is found again")
     assert flow.running
+
+
+def test_another_broker_is_told_beside_an_up_that_has_just_begun_as_alone(gate):
+    """`up` has no session and knows nothing yet: `connect` finds out by itself, and `nc` ends with the same cure."""
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    g.join()
+    another_broker(g)
+    alone = g.client.run("connect", f"{HOST}:7000", "127.0.0.1:0", json=False, timeout=20)
+    assert alone.status == 1 and "do not go on if this is unexpected" in alone.stderr, alone.stderr
+    up = g.client.start("up")
+    up.wait_event("ready", 10)
+    for argv in (("connect", f"{HOST}:7000", "127.0.0.1:0"), ("nc", HOST, "7000")):
+        done = g.client.run(*argv, json=False, stdin=b"", timeout=20)
+        assert done.status == 1 and done.stderr.splitlines()[-1] == alone.stderr.splitlines()[-1], done.stderr
+        assert "ready" not in done.stdout and done.seconds < 5 * patience(), done.seconds
+    up.wait_event("left", 10)
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=20)
+    assert done.stderr.splitlines()[-1] == alone.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_host_that_starts_under_another_broker_waits_for_its_own(gate):
