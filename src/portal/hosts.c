@@ -12,7 +12,7 @@
 #include "portal/rooms.h"
 
 enum {
-    HOSTS_MAX = 4096,                /* of at most 34 KB, and as much while it speaks */
+    HOSTS_MAX = 4096,                /* of at most 43 KB, and 33 while it speaks */
     LIST_KEPT_MS = 5 * 60 * 1000,    /* after it went: it may only restart */
     NAME_KEPT_MS = 24 * 3600 * 1000, /* and nobody else has its name */
     PEER_IDLE_MS = 5 * 60 * 1000,    /* a session to a host that nobody uses */
