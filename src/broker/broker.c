@@ -8,6 +8,7 @@
 
 #include <sodium.h>
 
+#include "broker/own_name.h"
 #include "broker/shard.h"
 #include "io/clock.h"
 #include "io/lack.h"
@@ -306,6 +307,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     struct loop *loop;
     struct stop *stop = NULL;
     struct identity_watch look = {0};
+    struct own_name name = {0};
     struct timer beat;
     if (loop_open(&loop) != 0)
         return fault_lack(f, POSTERN_ERR_LIMIT);
@@ -317,6 +319,8 @@ int broker_run(const struct broker_config *c, struct fault *f)
         (void)fault_lack(f, rc);
     if (rc == 0 && b != NULL)
         rc = watch_identity(&look, b, loop, f);
+    if (rc == 0)
+        own_name_start(&name, &b->hub.plan, loop);
     systemd_watchdog_start(&beat, loop);
     if (rc == 0) {
         systemd_ready("introduces hosts and clients");
@@ -326,6 +330,7 @@ int broker_run(const struct broker_config *c, struct fault *f)
     }
     timer_stop(&beat);
     timer_stop(&look.timer);
+    own_name_stop(&name);
     registry_close(look.registry);
     broker_close(b);
     stop_close(stop);

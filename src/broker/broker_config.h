@@ -9,6 +9,7 @@
 #include "core/key.h"
 #include "core/proto.h"
 
+struct addr;
 struct broker;
 
 /*
@@ -25,8 +26,10 @@ struct broker_portal {
      * `server_name` is what it asks for, in lower case, "" when it names nothing.
      */
     void (*on_tls)(void *ctx, int fd, const char *server_name);
-    /* A Portal... message of a host that is present; NULL: it is gone. */
-    void (*on_host)(void *ctx, const uint8_t host[static KEY_LEN], const Control *m);
+    /* A Portal... message of a host that is present at `from`; both NULL: it is gone.
+     */
+    void (*on_host)(void *ctx, const uint8_t host[static KEY_LEN],
+                    const struct addr *from, const Control *m);
 };
 
 #define BROKER_LISTEN_MAX 4

@@ -74,7 +74,7 @@ void conn_end(struct conn *c)
     if ((c->state & (CONN_CLIENT | CONN_HOST)) != 0)
         keymap_remove(&c->shard->present, &c->node);
     if (c->in_portal)
-        p->on_host(p->ctx, c->node.key, NULL);
+        p->on_host(p->ctx, c->node.key, NULL, NULL);
     conn_free(c);
 }
 

@@ -666,10 +666,12 @@ static void handle_ping(struct conn *c, Control *m)
 static void handle_portal(struct conn *c, Control *m)
 {
     const struct broker_portal *p = c->shard->hub->config->portal;
+    struct addr from;
     if (p == NULL)
         return;
     c->in_portal = true;
-    p->on_host(p->ctx, c->node.key, m);
+    channel_remote(c->channel, &from);
+    p->on_host(p->ctx, c->node.key, &from, m);
 }
 
 static void add_stun(Welcome *w, const struct addr *a)
@@ -719,9 +721,10 @@ static void welcome(struct conn *c)
     w->seen_ip.size = (pb_size_t)addr_ip_len(&seen);
     memcpy(w->seen_ip.bytes, seen.ip, addr_ip_len(&seen));
     w->seen_port = seen.port;
-    for (size_t i = 0; i < p->public_count; i++)
+    size_t publics = p->public_count;
+    for (size_t i = 0; i < publics; i++)
         add_stun(w, &p->publics[i]);
-    if (c->shard->hub->config->public_name == NULL || p->public_count == 0)
+    if (c->shard->hub->config->public_name == NULL || publics == 0)
         add_stun(w, &c->local); /* it was just reached there */
     if (conn_send(c, &m) != 0)
         c->shard->stats.dropped++;

@@ -9,7 +9,6 @@
 
 #include "io/log.h"
 #include "io/netmon.h"
-#include "io/resolve.h"
 #include "io/sock.h"
 #include "io/systemd.h"
 
@@ -277,28 +276,23 @@ static void warn_of_name(const struct plan *p, struct addr a)
                  p->host, addr_format_ip(&a, ip));
 }
 
-/* One address of each family that a public name has. One of loopback is told to nobody:
- * without another they hear where they have just reached this machine. */
-static void resolve_public(struct plan *p)
+/* Of each family the first. One of loopback is told to nobody: without another they
+ * hear where they have just reached this machine. */
+void plan_take_public(struct plan *p, const struct addr *all, size_t n)
 {
-    struct addr all[RESOLVE_MAX];
+    struct plan found = {0};
     bool have_v4 = false, have_v6 = false;
-    const char *why;
-    int n = resolve_now(p->host, p->port, all, &why);
-    if (n < 0) {
-        log_warn("cannot resolve the public name %s (%s); devices are told the "
-                 "addresses of this machine",
-                 p->host, why);
-        return;
-    }
-    for (int i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         bool *have = all[i].family == ADDR_V4 ? &have_v4 : &have_v6;
         if (!*have)
             warn_of_name(p, all[i]);
         if (!*have && addr_scope_of(&all[i]) != ADDR_SCOPE_LOOPBACK)
-            add_public(p, &all[i]);
+            add_public(&found, &all[i]);
         *have = true;
     }
+    memcpy(p->publics, found.publics, sizeof(p->publics));
+    p->public_count =
+        found.public_count; /* last: other threads read them from now on */
 }
 
 /* Splits "NAME", "NAME:PORT", "1.2.3.4", "1.2.3.4:5", "::1", "[::1]:5". */
@@ -326,7 +320,7 @@ static int parse_public(struct plan *p, const char *text, struct fault *f)
     memcpy(p->host, text, len);
     p->host[len] = '\0';
     p->port = (uint16_t)port;
-    resolve_public(p);
+    p->named = true;
     return 0;
 }
 

@@ -1,11 +1,12 @@
 /*
  * Where the broker is: which addresses it binds, which it names to others. Worked out
- * once at the start from the configuration and the machine; the threads then open
- * their own sockets from it.
+ * once at the start from the configuration and the machine, but for what a name stands
+ * for (broker/own_name.h); the threads then open their own sockets from it.
  */
 #ifndef POSTERN_BROKER_PLAN_H
 #define POSTERN_BROKER_PLAN_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -34,13 +35,20 @@ struct plan {
     size_t site_count;
     char host[LINK_HOST_LEN]; /* what the link names */
     uint16_t port;
+    bool named;                           /* `host` is a name, and not an address */
     struct addr publics[PLAN_PUBLIC_MAX]; /* known addresses, for Welcome.stun */
-    size_t public_count;
+    atomic_size_t public_count;           /* 0 while those of a name are not known */
 };
 
 /* Tries every address out, without SO_REUSEPORT, so that a taken one is noticed. */
 MUST_CHECK int plan_make(struct plan *p, const struct broker_config *c,
                          struct fault *f);
+
+/*
+ * What its name stands for, with the plan's port; once at most, while other threads
+ * read the plan. Warns where that leads nobody here.
+ */
+void plan_take_public(struct plan *p, const struct addr *all, size_t n);
 
 /* Non-blocking and SO_REUSEPORT; both return a descriptor or a negative error. */
 MUST_CHECK int plan_open_tcp(const struct plan_site *s);

@@ -17,6 +17,7 @@
 #include "client/ping.h"
 #include "client/socks.h"
 #include "client/up.h"
+#include "host/lan.h"
 #include "host/roster.h"
 #include "io/lack.h"
 #include "io/log.h"
@@ -221,6 +222,27 @@ int cmd_ping(const struct options *o, struct events *out, struct fault *f)
     return v[OPT_ALL].given ? ping_all_run(&c, f) : ping_run(&c, f);
 }
 
+/* None is stored: what runs here may know one, which has to be named all the same. */
+static int tell_no_broker(const struct statedir *state, struct roster *r,
+                          struct fault *f)
+{
+    struct statedir_holder h;
+    char agent[LINK_TEXT_LEN];
+    if (r != NULL && lan_agent_find(r, NULL, agent) == 0)
+        return fault_set(f, POSTERN_ERR_USAGE, "name one with --broker LINK",
+                         "no broker is known here: this host hands its services to an "
+                         "agent, which knows one");
+    if (statedir_held(state, "broker", &h))
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "name it with --broker and the link that it printed",
+                         "no broker is joined or served by here; one runs here itself "
+                         "(process %ld)",
+                         h.pid);
+    return fault_set(f, POSTERN_ERR_USAGE,
+                     "join a host, serve, or name one with --broker LINK",
+                     "no broker is known here");
+}
+
 int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_LEN],
                       struct fault *f)
 {
@@ -245,10 +267,8 @@ int cmd_stored_broker(const struct statedir *state, char link[static LINK_TEXT_L
         s != NULL ? daemon_open_roster(&r, state, f) : fault_lack(f, POSTERN_ERR_NOMEM);
     if (err == 0 && roster_settings_get(r, s) == 0)
         (void)snprintf(link, LINK_TEXT_LEN, "%s", s->broker);
-    else if (err == 0 || err == POSTERN_ERR_NOTFOUND)
-        err = fault_set(f, POSTERN_ERR_USAGE,
-                        "give one with --broker LINK, or join a host first",
-                        "no broker is known here");
+    if (link[0] == '\0' && (err == 0 || err == POSTERN_ERR_NOTFOUND))
+        err = tell_no_broker(state, r, f);
     roster_close(r);
     free(s);
     return err;

@@ -30,11 +30,11 @@ enum { INVITE_DEFAULT_S = 3600, CODE_DEFAULT_S = 600, CODE_MAX_S = 3600 };
 static void print_people(struct events *out, const char *text,
                          const struct roster_invite *in, bool draw)
 {
-    char until[32] = "?";
+    char until[64] = "?";
     struct tm tm;
     time_t at = (time_t)in->expires_s;
     if (localtime_r(&at, &tm) != NULL)
-        (void)strftime(until, sizeof(until), "%F %T", &tm);
+        (void)strftime(until, sizeof(until), "%F %T %Z", &tm);
     if (!draw || qr_print(out->out, text) != 0)
         return;
     (void)fprintf(out->out,
@@ -59,12 +59,36 @@ static void print_invite(struct events *out, const struct link *l,
     sodium_memzero(text, sizeof(text));
 }
 
+static void read_text(const char *json, const char *name, char *buf, size_t cap)
+{
+    struct json_value v;
+    buf[0] = '\0';
+    if (json_find(&v, json, name) == 0 && v.type == JSON_TEXT)
+        json_value_words(&v, buf, cap);
+}
+
+/* The `broker` event of a status, when it is not there. */
+static void warn_of_lost(void *ctx, const char *json)
+{
+    char event[16], state[16], why[200];
+    (void)ctx;
+    read_text(json, "event", event, sizeof(event));
+    read_text(json, "state", state, sizeof(state));
+    read_text(json, "reason", why, sizeof(why));
+    if (strcmp(event, "broker") == 0 && strcmp(state, "online") != 0)
+        log_warn("'postern serve' is without its broker now, for which who joins must "
+                 "wait%s%s",
+                 why[0] != '\0' ? ": " : "", why);
+}
+
 /* Who joins is let in by `serve`, and waits for it. */
 static void warn_of_none(const struct statedir *state)
 {
     struct statedir_holder h;
     if (!statedir_held(state, "serve", &h))
         log_warn("no 'postern serve' runs here now: who joins must wait for it");
+    else
+        daemon_each(state, "serve", LOCAL_STATUS, warn_of_lost, NULL);
 }
 
 /* Its broker shall know of the invite; without this it does a few seconds later. */

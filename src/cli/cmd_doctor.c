@@ -94,7 +94,7 @@ static void check_resolver(struct doctor *d)
                    resolve_configured() ? "" : "name one in /etc/resolv.conf",
                    resolve_configured() ? "a DNS server is named; %s"
                                         : "no DNS server is named; %s",
-                   host[0] == '\0' ? "no broker is known whose name could be asked for"
+                   host[0] == '\0' ? "there is no name of a broker to ask for"
                                    : "the broker is known by its address");
         return;
     }
@@ -147,9 +147,8 @@ static void check_broker(struct doctor *d)
     struct fault f = {0};
     uint8_t seed[KEY_LEN];
     if (d->broker.host[0] == '\0') {
-        doctor_say(d, "broker", DOCTOR_SKIPPED,
-                   "join a host, serve, or name one with --broker LINK",
-                   "none is known here");
+        doctor_say(d, "broker", DOCTOR_SKIPPED, d->no_broker.advice, "%s",
+                   d->no_broker.what);
         return;
     }
     doctor_wait("the broker, and what the network does with UDP");
@@ -273,8 +272,11 @@ static int find_broker(const struct options *o, struct doctor *d, struct fault *
         int err = link_parse_given(&d->broker, given->text, f);
         return err == 0 ? link_check_broker(&d->broker, f) : err;
     }
-    if (!d->has_state || cmd_stored_broker(&d->state, link, NULL) != 0 ||
-        link_parse(&d->broker, link, NULL) != 0)
+    (void)fault_set(&d->no_broker, 0,
+                    "join a host, serve, or name one with --broker LINK",
+                    "no broker is known here");
+    if (!d->has_state || cmd_stored_broker(&d->state, link, &d->no_broker) != 0 ||
+        link_parse(&d->broker, link, &d->no_broker) != 0)
         d->broker.host[0] = '\0';
     return 0;
 }

@@ -1,13 +1,38 @@
 /* Files between devices: options to calls of client/ and host/. */
+#include <stdio.h>
+#include <unistd.h>
+
 #include "cli/cmd.h"
+#include "client/book.h"
 #include "client/send.h"
 #include "host/folder.h"
 #include "host/receive.h"
+
+/* `send home photo.jpg`, where the order is another. */
+static bool is_swapped(const struct options *o)
+{
+    struct statedir state;
+    struct book *b = NULL;
+    struct book_host h;
+    bool is = o->arg_count == 2 && access(o->args[0], F_OK) != 0 &&
+              access(o->args[1], F_OK) == 0 &&
+              statedir_find(&state, o->values[OPT_STATE].text) == 0 &&
+              book_open_known(&b, &state, o->args[0], NULL) == 0 &&
+              book_find(b, o->args[0], &h, NULL) == 0;
+    book_close(b);
+    return is;
+}
 
 int cmd_send(const struct options *o, struct events *out, struct fault *f)
 {
     struct client_config c = cmd_client_config(o, out);
     size_t files = o->arg_count - 1;
+    char advice[200];
+    if (is_swapped(o)) {
+        (void)snprintf(advice, sizeof(advice), "write it as: postern send %.100s %.60s",
+                       o->args[1], o->args[0]);
+        return fault_set(f, POSTERN_ERR_USAGE, advice, "the host stands last");
+    }
     return send_run(&c, o->args, files, o->args[files], f);
 }
 

@@ -73,6 +73,13 @@ static bool agrees(struct setup *s, const char *question, bool enter)
     return false;
 }
 
+static const char *kind_words(enum link_type type)
+{
+    return type == LINK_INVITE  ? "an invite of a host"
+           : type == LINK_AGENT ? "an agent's"
+                                : "a broker's";
+}
+
 /* A link, asked for until it is one; false where there is none. */
 static bool ask_link(struct setup *s, const char *question, const char *enter,
                      enum link_type type, char text[static LINK_TEXT_LEN])
@@ -89,7 +96,8 @@ static bool ask_link(struct setup *s, const char *question, const char *enter,
         else if (link_parse_given(&l, s->answer, &f) != 0)
             (void)fprintf(s->tty, "%s; %s\n", f.what, f.advice);
         else if (l.type != type)
-            (void)fprintf(s->tty, "That is a link of the other kind.\n");
+            (void)fprintf(s->tty, "That link is %s; here it has to be %s.\n",
+                          kind_words(l.type), kind_words(type));
         else {
             link_format(&l, text);
             return true;

@@ -185,13 +185,17 @@ static int follow(struct audit *a, struct audit_filter *filter,
 static void tell_none(const struct options *o, struct events *out)
 {
     bool chosen = o->values[OPT_SINCE].given || o->values[OPT_WHO].given;
-    if (!out->json && !o->values[OPT_FOLLOW_LOG].given)
-        (void)fprintf(out->out, chosen ? "Nothing of that is logged.\n"
-                                       : "Nothing is logged yet.\n");
+    if (out->json)
+        return;
+    (void)fprintf(out->out,
+                  chosen ? "Nothing of that is logged%s.\n"
+                         : "Nothing is logged yet%s.\n",
+                  o->values[OPT_FOLLOW_LOG].given ? "; waiting for what comes" : "");
+    (void)fflush(out->out);
 }
 
 static int print_log(const struct options *o, struct audit *a,
-                     struct audit_filter *filter, struct events *out)
+                     struct audit_filter *filter, bool told, struct events *out)
 {
     const struct option_value *count = &o->values[OPT_COUNT_LOG];
     size_t max = count->given                 ? (size_t)count->number
@@ -203,7 +207,7 @@ static int print_log(const struct options *o, struct audit *a,
         return POSTERN_ERR_NOMEM;
     int n = audit_find(a, filter, entries, max, &filter->after);
     print_entries(entries, n, out);
-    if (n == 0)
+    if (n == 0 && !told)
         tell_none(o, out);
     if (n >= 0 && o->values[OPT_FOLLOW_LOG].given)
         n = follow(a, filter, entries, out);
@@ -221,16 +225,17 @@ int cmd_log(const struct options *o, struct events *out, struct fault *f)
     int err = since->given ? parse_since(since->text, &filter.since_s, f) : 0;
     if (err == 0)
         err = statedir_open_known(&state, o->values[OPT_STATE].text, f);
+    bool told = err == 0 && !statedir_has(state.path, "audit.db");
+    if (told)
+        tell_none(o, out);
     while (err == 0 && !statedir_has(state.path, "audit.db")) { /* and makes none */
-        if (!o->values[OPT_FOLLOW_LOG].given)
-            tell_none(o, out);
         if (!o->values[OPT_FOLLOW_LOG].given || !pause_following())
             return 0;
     }
     if (err == 0)
         err = audit_open(&a, state.path, f);
     if (err == 0) {
-        err = print_log(o, a, &filter, out);
+        err = print_log(o, a, &filter, told, out);
         if (err != 0)
             err = fault_set(f, err, "check the state directory",
                             "the audit log cannot be read: %s", postern_strerror(err));

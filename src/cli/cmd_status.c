@@ -132,12 +132,14 @@ static int conclude(const struct options *o, struct view *w, bool any,
                     const struct statedir *state, struct fault *f)
 {
     char advice[160];
+    struct statedir_holder h;
     if (!any && !w->out->json)
-        (void)fprintf(
-            w->out->out,
-            "neither 'postern serve' nor 'postern up' runs with %s (others are "
-            "not asked); 'postern ls' shows what is stored\n",
-            state->path);
+        (void)fprintf(w->out->out,
+                      "neither 'postern serve' nor 'postern up' runs with %s (others "
+                      "are not asked)%s; 'postern ls' shows what is stored\n",
+                      state->path,
+                      statedir_held(state, "broker", &h) ? ", but 'postern broker' does"
+                                                         : "");
     guess_advice(&w->meant, advice, sizeof(advice), "see 'postern status'");
     if (any && w->why != NULL && !w->found)
         return fault_set(f, POSTERN_ERR_NOTFOUND, advice,

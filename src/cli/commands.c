@@ -152,7 +152,7 @@ const struct command commands[] = {
         .summary = "forget a host that was joined",
         .about =
             "This device uses the host no more: its name and services go, and a running\n"
-            "'postern up' ends what is open there. The host keeps the device on its list\n"
+            "'postern up' ends what is open there. Where the host lists the device, it does so\n"
             "until 'postern revoke' there; to come back takes a new invite.",
         .example = "postern leave home",
         .options = WITH_JSON,

@@ -18,9 +18,10 @@ enum doctor_state { DOCTOR_OK, DOCTOR_WARNING, DOCTOR_BAD, DOCTOR_SKIPPED };
 struct doctor {
     struct events *out;
     struct statedir state;
-    const char *option; /* --state, as given */
-    bool has_state;     /* the directory is there; nothing is made */
-    struct link broker; /* its host is "" when none is known */
+    const char *option;     /* --state, as given */
+    bool has_state;         /* the directory is there; nothing is made */
+    struct link broker;     /* its host is "" when none is known */
+    struct fault no_broker; /* and why */
     char netcheck[EVENT_TEXT_LEN];
     uint64_t until_us; /* all waiting is over by then */
     unsigned bad;

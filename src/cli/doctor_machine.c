@@ -45,6 +45,21 @@ static int try_files(const struct statedir *s, struct fault *f)
     return err;
 }
 
+/* What is there may be looked at by more than may write there; a disk that nobody
+ * writes to is told of by itself. */
+static bool is_writable(const struct statedir *s)
+{
+    static const char *const names[] = {"",          "device.db", "host.db",
+                                        "access.db", "audit.db",  "book.db"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[STATEDIR_PATH_LEN + 16];
+        (void)snprintf(path, sizeof(path), "%s/%s", s->path, names[i]);
+        if (access(path, W_OK) != 0 && errno == EACCES)
+            return false;
+    }
+    return true;
+}
+
 static void check_state(struct doctor *d)
 {
     struct fault f = {0};
@@ -66,6 +81,11 @@ static void check_state(struct doctor *d)
         err = try_files(&d->state, &f);
     if (err != 0)
         doctor_say(d, "state", DOCTOR_BAD, f.advice, "%s", f.what);
+    else if (!is_writable(&d->state))
+        doctor_say(d, "state", DOCTOR_BAD,
+                   st.st_uid == geteuid() ? "chmod -R u+rwX on it"
+                                          : "run this as the user whose it is",
+                   "this user may not write in %.200s", d->state.path);
     else if ((st.st_mode & 07077) != 0)
         doctor_say(d, "state", DOCTOR_WARNING, "chmod 700 on it",
                    "others may look into %.200s (mode %o)", d->state.path,
@@ -156,13 +176,31 @@ void doctor_machine(struct doctor *d)
     check_network(d);
 }
 
+/* As people say it: "3 days". */
+static const char *span_words(unsigned long long s, char buf[static 32])
+{
+    static const struct {
+        unsigned long long from, size;
+        const char *unit;
+    } units[] = {{2 * 31557600, 31557600, "years"},
+                 {2 * 86400, 86400, "days"},
+                 {2 * 3600, 3600, "h"},
+                 {2 * 60, 60, "min"},
+                 {0, 1, "s"}};
+    size_t i = 0;
+    while (s < units[i].from)
+        i++;
+    (void)snprintf(buf, 32, "%llu %s", s / units[i].size, units[i].unit);
+    return buf;
+}
+
 void doctor_clock(struct doctor *d)
 {
     static const char cure[] =
         "set it right (timedatectl set-ntp true): links and logins go by it";
     struct timex t = {0};
     struct json_value v;
-    char text[32] = "";
+    char text[32] = "", span[32];
     if (d->netcheck[0] != '\0' && json_find(&v, d->netcheck, "clock_skew_s") == 0)
         json_value_words(&v, text, sizeof(text));
     long long skew = text[0] != '\0' ? strtoll(text, NULL, 10) : 0;
@@ -175,7 +213,8 @@ void doctor_clock(struct doctor *d)
                    off >= SKEW_BAD_S    ? DOCTOR_BAD
                    : off >= SKEW_WARN_S ? DOCTOR_WARNING
                                         : DOCTOR_OK,
-                   off >= SKEW_WARN_S ? cure : "", "%llu s %s the broker's", off,
+                   off >= SKEW_WARN_S ? cure : "", "%s %s the broker's",
+                   span_words(off, span),
                    skew > 0   ? "behind"
                    : skew < 0 ? "ahead of"
                               : "off");

@@ -278,6 +278,15 @@ static int unknown_option(struct fault *f, const struct command *c,
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown option '%s'", shown);
 }
 
+/* `ping home --why`, in the order of the sentence. */
+static int swapped_why(struct fault *f, const struct command *c, const char *host)
+{
+    char advice[160];
+    (void)snprintf(advice, sizeof(advice), "write it as: postern %s --why %.60s",
+                   c->name, host);
+    return fault_set(f, POSTERN_ERR_USAGE, advice, "--why takes the host behind it");
+}
+
 /* One option at argv[*at]; moves `*at` when the value is the next word. */
 static int parse_option(struct options *o, const struct command *c, int argc,
                         char **argv, int *at, struct fault *f)
@@ -302,6 +311,8 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (flag && value != NULL)
         return usage(f, c, "--%s takes no value", option_table[id].name);
     if (!flag && value == NULL) {
+        if (*at + 1 == argc && id == OPT_WHY && o->arg_count > 0)
+            return swapped_why(f, c, o->args[0]);
         if (*at + 1 == argc)
             return usage(f, c, "--%s needs a value", option_table[id].name);
         value = argv[++*at];

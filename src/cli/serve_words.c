@@ -19,11 +19,9 @@
 static bool is_doubtful(const char *text, struct service *s)
 {
     struct addr found[RESOLVE_MAX];
-    const char *why;
     const struct service_target *t = &s->targets[0];
     return service_parse(s, text, NULL) == 0 && strpbrk(text, "=,") == NULL &&
-           strpbrk(t->host, ".:") == NULL &&
-           resolve_now(t->host, t->port, found, &why) < 0;
+           strpbrk(t->host, ".:") == NULL && resolve_now(t->host, found) < 0;
 }
 
 /* Enter is yes. False without a terminal, too. */

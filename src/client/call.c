@@ -34,6 +34,7 @@ struct call {
     uint64_t since_ms;
     uint64_t deadline_ms; /* for the host's answer */
     bool answered, told, quiet;
+    const char *advice; /* within on_answer */
     uint64_t code;
     struct pump_stats stats;
 };
@@ -75,6 +76,14 @@ static void answer(struct call *c, unsigned code, const char *reason)
     c->answered = true;
     if (!c->quiet && c->config.on_answer != NULL)
         c->config.on_answer(c->config.ctx, c, code, reason);
+}
+
+/* What this side says in the host's place. */
+static void answer_fault(struct call *c, unsigned code, const struct fault *why)
+{
+    c->advice = why->advice;
+    answer(c, code, why->what);
+    c->advice = "";
 }
 
 /* --------------------------------------------------------------------- pump events */
@@ -123,9 +132,10 @@ static void on_end(void *ctx, struct pump *p, uint64_t code)
     c->code = code;
     c->pump = NULL;
     const struct fault *why = peer_why_none(c->config.peer);
-    if (code != 0)
-        answer(c, STREAM_UNREACHABLE,
-               why != NULL ? why->what : "the connection to the host was lost");
+    if (code != 0 && why != NULL)
+        answer_fault(c, STREAM_UNREACHABLE, why);
+    else if (code != 0)
+        answer(c, STREAM_UNREACHABLE, "the connection to the host was lost");
     call_free(c);
 }
 
@@ -165,23 +175,23 @@ static bool is_known(const struct call *c)
            (cs->last_of == NULL || cs->last_of == c->config.peer);
 }
 
-/* What keeps the session or its answer from coming: the broker's absence above all, and
- * what is to be done about that. */
-static const char *why_none(const struct call *c, char buf[static REASON_LEN])
+/* What keeps the session or its answer from coming: the broker's absence above all. An
+ * advice only where waiting may not be the cure. */
+static void why_none(const struct call *c, struct fault *why)
 {
-    const struct fault *f = peer_broker_fault(c->config.peer, NULL);
-    if (f != NULL && (c->pump == NULL || peer_is_silent(c->config.peer))) {
-        (void)snprintf(buf, REASON_LEN, "%s; %s", f->what, f->advice);
-        return buf;
+    const struct peer *p = c->config.peer;
+    const struct fault *f = peer_broker_fault(p, NULL);
+    char words[LADDER_REASON_LEN];
+    if (f != NULL && (c->pump == NULL || peer_is_silent(p))) {
+        *why = *f;
+        return;
     }
-    if ((c->pump != NULL || peer_is_ready(c->config.peer)) &&
-        !peer_is_silent(c->config.peer))
-        return "the host has not answered the request yet";
-    f = is_known(c) ? &c->calls->last : peer_why_none(c->config.peer);
-    if (f != NULL)
-        return f->what;
-    (void)peer_why_waiting(c->config.peer, buf);
-    return buf;
+    f = is_known(c) ? &c->calls->last : peer_why_none(p);
+    if ((c->pump != NULL || peer_is_ready(p)) && !peer_is_silent(p))
+        (void)fault_set(why, 0, "", "the host has not answered the request yet");
+    else
+        (void)fault_set(why, 0, "", "%s",
+                        f != NULL ? f->what : peer_why_waiting(p, words));
 }
 
 /* Waiting helps only when somebody changes something; one more try was made for it. */
@@ -192,7 +202,8 @@ static bool is_hopeless(const struct call *c)
     if (waited_ms >= OFFLINE_WAIT_MS && peer_is_offline(c->config.peer) &&
         !peer_may_return(c->config.peer, OFFLINE_WAIT_MS * 1000ull))
         return true;
-    if (c->config.brief && c->pump == NULL && waited_ms >= BROKER_WAIT_MS &&
+    bool apart = c->pump == NULL || peer_is_silent(c->config.peer);
+    if (c->config.brief && apart && waited_ms >= BROKER_WAIT_MS &&
         peer_broker_fault(c->config.peer, NULL) != NULL)
         return true;
     return waited_ms >= TICK_MS && peer_broker_fault(c->config.peer, &fatal) != NULL &&
@@ -201,8 +212,12 @@ static bool is_hopeless(const struct call *c)
 
 static void give_up(struct call *c)
 {
-    char why[REASON_LEN];
-    answer(c, STREAM_TIMEOUT, why_none(c, why));
+    struct fault why;
+    why_none(c, &why);
+    if (why.advice[0] == '\0')
+        (void)snprintf(why.advice, sizeof(why.advice), "see 'postern ping --why %.63s'",
+                       peer_name(c->config.peer));
+    answer_fault(c, STREAM_TIMEOUT, &why);
     if (c->pump != NULL)
         pump_abort(c->pump, SESSION_RESET_BY_APP);
     else
@@ -214,12 +229,17 @@ static void tell_wait(struct call *c)
     bool asked = is_known(c) && c->calls->last.code == POSTERN_ERR_TIMEOUT;
     bool early = c->pump == NULL && (asked || peer_is_offline(c->config.peer));
     uint64_t after_ms = early ? TELL_KNOWN_MS : TELL_MS;
-    char why[REASON_LEN];
+    char words[REASON_LEN];
+    struct fault why;
     if (c->told || loop_now_ms(c->calls->loop) < c->since_ms + after_ms)
         return;
     c->told = true;
-    if (!c->quiet && c->config.on_wait != NULL)
-        c->config.on_wait(c->config.ctx, c, why_none(c, why));
+    if (c->quiet || c->config.on_wait == NULL)
+        return;
+    why_none(c, &why);
+    (void)snprintf(words, sizeof(words), "%s%s%s", why.what,
+                   why.advice[0] != '\0' ? "; " : "", why.advice);
+    c->config.on_wait(c->config.ctx, c, words);
 }
 
 /* After a sleep, answers may have come and not been read yet. */
@@ -310,7 +330,7 @@ void calls_on_fault(struct calls *cs, struct peer *p, const struct fault *f, boo
     cs->last_of = p;
     LIST_EACH_REMOVABLE (struct call, c, next, &cs->all, link) {
         if (fatal && c->pump == NULL && (p == NULL || c->config.peer == p)) {
-            answer(c, STREAM_DENIED, f->what);
+            answer_fault(c, STREAM_DENIED, f);
             call_free(c);
         }
     }
@@ -352,6 +372,7 @@ int call_start(struct call **out, struct calls *cs, const struct call_config *co
         return c == NULL ? POSTERN_ERR_NOMEM : POSTERN_ERR_INVALID;
     }
     c->calls = cs;
+    c->advice = "";
     c->code = STREAM_UNREACHABLE; /* until it has ended in order */
     c->config = *config;
     (void)snprintf(c->open.service, sizeof(c->open.service), "%s", config->service);
@@ -413,6 +434,11 @@ int call_send_datagram(struct call *c, const uint8_t *data, size_t len)
 uint64_t call_code(const struct call *c)
 {
     return c->code;
+}
+
+const char *call_advice(const struct call *c)
+{
+    return c->advice;
 }
 
 bool call_is_sent(const struct call *c)

@@ -69,6 +69,8 @@ void call_abort(struct call *c);
 /* The same without any further event. */
 void call_forget(struct call *c);
 MUST_CHECK int call_send_datagram(struct call *c, const uint8_t *data, size_t len);
+/* In on_answer: what to do, where it was this side that answered; else empty. */
+const char *call_advice(const struct call *c);
 /* In on_end: 0 after the orderly end of both directions. */
 uint64_t call_code(const struct call *c);
 /* The socket has ended its direction, and the host has acknowledged all of it. */

@@ -190,8 +190,8 @@ static void on_fault(void *ctx, struct peer *p, const struct fault *f, bool fata
 
 /*
  * Uses a running daemon's session for a TCP service that the book knows; false when
- * that cannot be, and a session of our own is needed: also where something keeps the
- * daemon from the host, so that it is said, or ends this, as without it.
+ * that cannot be, and a session of our own is needed: also where the daemon has none
+ * (yet), so that what keeps it from the host is said, or ends this, as without it.
  */
 static bool try_shared(struct target *t, struct fault *f, int *rc)
 {
@@ -202,7 +202,7 @@ static bool try_shared(struct target *t, struct fault *f, int *rc)
     bool shared = false;
     if (known != NULL && client_finds_up(c) &&
         book_find(client_book(c), t->host, &h, NULL) == 0 &&
-        share_reach(client_statedir(c), h.name) != SHARE_KEPT) {
+        share_reaches(client_statedir(c), h.name)) {
         int n = book_services(client_book(c), h.key, list, BOOK_SERVICE_MAX);
         for (int i = 0; i < n; i++) {
             ServiceInfo *info = &known->services[known->services_count++];
@@ -238,10 +238,17 @@ static bool is_local(const char *word)
            strncmp(word, "unix:.", 6) == 0 || addr_parse_ip(&a, ip) == 0;
 }
 
+/* "localhost:2222" is no service of a host; NULL: it is something else. */
+static const char *port_of_localhost(const char *word)
+{
+    const char *port = strncmp(word, "localhost:", 10) == 0 ? word + 10 : "";
+    return port[0] != '\0' && port[strspn(port, "0123456789")] == '\0' ? port : NULL;
+}
+
 /* Behind a target "unix:x" is a socket's file, but for a host that is called unix. */
 static bool is_place_of(const struct target *t, const char *word)
 {
-    return is_local(word) ||
+    return is_local(word) || port_of_localhost(word) != NULL ||
            (strncmp(word, "unix:", 5) == 0 && strcmp(t->host, "unix") != 0);
 }
 
@@ -276,7 +283,10 @@ static int parse_target(struct target *t, const char *word, struct fault *f)
 static int parse_local(struct target *t, const char *local, struct fault *f)
 {
     char text[ADDR_TEXT_LEN];
+    const char *port = port_of_localhost(local);
     t->local_given = true;
+    if (port != NULL)
+        local = port;
     if (strncmp(local, "unix:", 5) == 0) {
         t->path = local + 5;
         return 0;

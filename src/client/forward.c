@@ -45,6 +45,7 @@ struct forward {
     struct repeat refusals; /* as they were told */
     struct news waits;      /* for the daemon's answer */
     bool watched;           /* the daemon, for news of it and of the host */
+    bool shared;            /* it was given connections */
     struct sockfile file;   /* of config.path */
     int fd;                 /* UDP; TCP until the acceptor has it */
     struct acceptor *door;  /* TCP */
@@ -115,8 +116,10 @@ static void on_shared_wait(void *ctx, const char *why)
         log_warn("waiting: %s", why);
 }
 
-static void on_shared_answer(void *ctx, unsigned code, const char *reason)
+static void on_shared_answer(void *ctx, unsigned code, const char *reason,
+                             const char *advice)
 {
+    (void)advice;
     if (code == STREAM_OK)
         ((struct forward *)ctx)->waits = (struct news){0};
     if (code != STREAM_OK)
@@ -132,13 +135,15 @@ static void on_shared_news(void *ctx, const char *what)
 static void on_unwatched(void *ctx, unsigned code, const char *reason,
                          const char *advice)
 {
+    struct forward *fw = ctx;
     (void)advice;
-    ((struct forward *)ctx)->watched = false;
-    if (code == SHARE_LOST)
+    fw->watched = false;
+    if (code == SHARE_LOST && fw->shared)
         log_warn("%s: connections through it are lost", reason);
 }
 
-/* What becomes of the connections that it has is told once for all. */
+/* What becomes of the host, and of the connections that it has, is told once for all.
+ */
 static void watch(struct forward *fw)
 {
     static const struct share_events events = {.on_news = on_shared_news,
@@ -155,6 +160,7 @@ static void carry(struct forward *fw, int fd)
     if (fw->config.peer == NULL) {
         if (share_open(fw->config.shares, fw->config.state, fw->config.loop,
                        fw->config.host, fw->service, fd, &events, fw) == 0) {
+            fw->shared = true;
             watch(fw);
             return;
         }
@@ -368,6 +374,8 @@ int forward_open(struct forward **out, const struct forward_config *c, struct fa
         free(fw);
         return rc;
     }
+    if (c->peer == NULL)
+        watch(fw);
     *out = fw;
     return 0;
 }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "client/client_words.h"
 #include "core/dns.h"
 #include "io/log.h"
@@ -65,6 +67,19 @@ static void on_services(void *ctx, struct peer *p, const Services *m)
     client_stop(j->client, 0, NULL);
 }
 
+/* Who makes an invite and tries it at once would have none left for whom it is. */
+static int check_not_own(const struct join *j, struct fault *f)
+{
+    struct keypair own;
+    int rc = statedir_key(client_statedir(j->client), &own, f);
+    if (rc == 0 && memcmp(own.pub, j->link.host_key, KEY_LEN) == 0)
+        rc = fault_set(f, POSTERN_ERR_USAGE,
+                       "run it on the other machine, or here with another --state DIR",
+                       "this invite leads to this host itself");
+    sodium_memzero(&own, sizeof(own));
+    return rc;
+}
+
 int join_run(const struct client_config *c, const char *link, const char *own_name,
              struct fault *f)
 {
@@ -85,13 +100,15 @@ int join_run(const struct client_config *c, const char *link, const char *own_na
     if (rc != 0)
         return rc;
     struct book_host h;
-    if (own_name != NULL &&
+    rc = check_not_own(&j, f);
+    if (rc == 0 && own_name != NULL &&
         book_find_key(client_book(j.client), j.link.host_key, &h) == 0)
         log_warn("%.64s was joined before: where this device is on its list still, it "
                  "keeps its name there",
                  h.name);
     /* The invite is not used up for nothing. */
-    rc = book_check_room(client_book(j.client), f);
+    if (rc == 0)
+        rc = book_check_room(client_book(j.client), f);
     if (rc == 0)
         rc = client_join(j.client, &j.link, own_name, &p, f);
     if (rc == 0) {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "client/call.h"
@@ -360,13 +361,18 @@ static const char *advice_for(unsigned code)
         return "see 'postern ls' for what it publishes";
     case STREAM_DENIED:
         return "ask the host's owner for a new invite";
-    case STREAM_TIMEOUT:
-        return "'postern status' tells more";
     case SHARE_LOST:
         return "try again: without it this command connects by itself";
     default:
         return "check the service on the host";
     }
+}
+
+static bool is_called(const struct book_service *s, const char *word)
+{
+    char port[8];
+    (void)snprintf(port, sizeof(port), "%u", (unsigned)s->port);
+    return strcasecmp(s->name, word) == 0 || strcmp(port, word) == 0;
 }
 
 /* Among the services that the host showed last there may be the one that was meant. */
@@ -379,27 +385,35 @@ static void service_advice(struct nc *s, unsigned code, char *out, size_t cap)
     guess_begin(&g, s->service);
     if (code == STREAM_NOTFOUND && book_find(b, s->host, &h, NULL) == 0) {
         int n = book_services(b, h.key, list, BOOK_SERVICE_MAX);
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+            if (list[i].udp && is_called(&list[i], s->service)) {
+                (void)snprintf(out, cap, "forward it: postern connect %.63s:%.63s",
+                               s->host, list[i].name);
+                return;
+            }
             guess_offer(&g, list[i].name);
+        }
     }
     guess_advice(&g, out, cap, advice_for(code));
 }
 
-static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+static void take_answer(struct nc *s, unsigned code, const char *reason,
+                        const char *known)
 {
-    struct nc *s = ctx;
     struct fault f;
     size_t len = strlen(s->host);
-    (void)c;
     s->answered = true;
     if (code == STREAM_OK && s->opened >= 0)
         ready_flag_raise(s->opened);
     if (code == STREAM_OK)
         return;
     char advice[200];
-    service_advice(s, code, advice, sizeof(advice));
+    (void)snprintf(advice, sizeof(advice), "%s", known);
+    if (known[0] == '\0')
+        service_advice(s, code, advice, sizeof(advice));
     /* What a host says of itself is said by the name that it has here. */
-    bool named = (code != STREAM_NOTFOUND && code != STREAM_DENIED) ||
+    bool named = known[0] != '\0' ||
+                 (code != STREAM_NOTFOUND && code != STREAM_DENIED) ||
                  strncmp(reason, s->host, len) == 0;
     (void)fault_set(&f,
                     code == STREAM_REFUSED    ? POSTERN_ERR_REFUSED
@@ -408,6 +422,11 @@ static void on_answer(void *ctx, struct call *c, unsigned code, const char *reas
                     advice, "%.63s%s%.300s", named ? "" : s->host, named ? "" : ": ",
                     reason);
     client_stop(s->client, f.code, &f);
+}
+
+static void on_answer(void *ctx, struct call *c, unsigned code, const char *reason)
+{
+    take_answer(ctx, code, reason, call_advice(c));
 }
 
 static void on_end(void *ctx, struct call *c)
@@ -434,9 +453,10 @@ static void on_wait(void *ctx, struct call *c, const char *why)
     on_shared_wait(ctx, why);
 }
 
-static void on_shared_answer(void *ctx, unsigned code, const char *reason)
+static void on_shared_answer(void *ctx, unsigned code, const char *reason,
+                             const char *advice)
 {
-    on_answer(ctx, NULL, code, reason);
+    take_answer(ctx, code, reason, advice);
 }
 
 static void on_shared_news(void *ctx, const char *what)
@@ -602,8 +622,7 @@ int nc_run(const struct client_config *c, const char *host, const char *service,
         /* Who waits for a host does so with a session of his own: the daemon's patience
          * has an end, also where it has only begun and knows nothing yet. */
         if (c->paths == PATH_KINDS_DEFAULT && client_finds_up(s.client) &&
-            (c->wait_ms == 0 ||
-             share_reach(client_statedir(s.client), h.name) == SHARE_REACHES)) {
+            (c->wait_ms == 0 || share_reaches(client_statedir(s.client), h.name))) {
             rc = start_shared(&s);
             if (rc == POSTERN_ERR_NOMEM)
                 (void)fault_lack(f, rc);

@@ -150,7 +150,7 @@ static void end(struct shared *s, unsigned code, const char *reason, const char 
     if (answered && events->on_end != NULL)
         events->on_end(ctx, code, reason, advice);
     else if (!answered && events->on_answer != NULL)
-        events->on_answer(ctx, code, reason);
+        events->on_answer(ctx, code, reason, advice);
 }
 
 static void tell_silence(struct shared *s, enum silence how, const char *why)
@@ -240,7 +240,7 @@ static void on_reply(void *k, int events)
     s->strikes = 0;
     timer_start(&s->timer, WORD_MS);
     if (s->events->on_answer != NULL)
-        s->events->on_answer(s->ctx, code, reason);
+        s->events->on_answer(s->ctx, code, reason, "");
 }
 
 void share_forget(struct share_list *list)
@@ -345,31 +345,28 @@ static bool is_for(const struct events *out, const char *json)
            (out == NULL || out->json || strstr(json, "\"event\":\"rejected\"") == NULL);
 }
 
-/* Prints what the daemon says of `host` to `out`, if any; how it stands with it. */
-static enum share_reach ask_status(const struct statedir *state, const char *host,
-                                   struct events *out)
+/* Prints what the daemon says of its paths to `host` to `out`, if any; does it reach
+ * it?
+ */
+static bool ask_status(const struct statedir *state, const char *host,
+                       struct events *out)
 {
     LocalReply r = LocalReply_init_zero;
-    enum share_reach reach = SHARE_MAY_REACH;
+    bool reaches = false;
     int fd = ask_daemon(state, LOCAL_STATUS, host);
     if (fd < 0)
-        return SHARE_KEPT;
+        return false;
     while (local_recv(fd, &r, REPLY_MS) == 0 && !r.last) {
-        if (r.reason[0] != '\0')
-            reach = SHARE_KEPT;
-        if (strstr(r.json, "\"event\":\"host\"") == NULL) {
-            if (is_for(out, r.json))
-                events_print_json(out, r.json);
-        } else if (reach != SHARE_KEPT &&
-                   strstr(r.json, "\"state\":\"online\"") != NULL) {
-            reach = SHARE_REACHES;
-        }
+        if (strstr(r.json, "\"event\":\"host\"") != NULL)
+            reaches = strstr(r.json, "\"state\":\"online\"") != NULL;
+        else if (is_for(out, r.json))
+            events_print_json(out, r.json);
     }
     close(fd);
-    return reach;
+    return reaches;
 }
 
-enum share_reach share_reach(const struct statedir *state, const char *host)
+bool share_reaches(const struct statedir *state, const char *host)
 {
     return ask_status(state, host, NULL);
 }

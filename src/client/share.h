@@ -16,8 +16,8 @@ enum { SHARE_LOST = 1000 };
 /* Run from the loop; each may be NULL. What they free of the list is their own. */
 struct share_events {
     /* The host's answer, once: enum stream_code, STREAM_UNREACHABLE with the daemon's
-     * words, or SHARE_LOST. */
-    void (*on_answer)(void *ctx, unsigned code, const char *reason);
+     * words, or SHARE_LOST. `advice` where the daemon knows one, else empty. */
+    void (*on_answer)(void *ctx, unsigned code, const char *reason, const char *advice);
     /* Some seconds have gone without an answer, once: what is waited for. */
     void (*on_wait)(void *ctx, const char *why);
     /* The host, or the daemon, is silent, or is heard again, while something stands. */
@@ -65,10 +65,8 @@ MUST_CHECK int share_watch(struct share_list *list, const struct statedir *state
 void share_forget(struct share_list *list);
 /* Tells a daemon, if one runs, that `host` was joined. One that is stuck is let be. */
 void share_tell_joined(const struct statedir *state, const char *host);
-/* How it stands between the daemon and `host`: it knows of something that keeps it from
- * it (or there is no daemon), of nothing, or has a session to it. */
-enum share_reach { SHARE_KEPT, SHARE_MAY_REACH, SHARE_REACHES };
-enum share_reach share_reach(const struct statedir *state, const char *host);
+/* The daemon has a session to `host`, and is heard by it. */
+bool share_reaches(const struct statedir *state, const char *host);
 /* Prints what the daemon says of its paths to `host`. */
 void share_print_paths(const struct statedir *state, const char *host,
                        struct events *out);

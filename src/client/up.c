@@ -335,12 +335,12 @@ static void on_open_answer(void *ctx, struct call *c, unsigned code, const char 
 {
     struct opening *o = ctx;
     LocalReply r = LocalReply_init_zero;
-    (void)c;
     if (o->conn == NULL)
         return;
     r.code = code;
     r.last = !o->until_end || code != STREAM_OK;
     (void)snprintf(r.reason, sizeof(r.reason), "%s", reason);
+    (void)snprintf(r.advice, sizeof(r.advice), "%s", call_advice(c));
     (void)!local_conn_reply(o->conn, &r);
     if (!r.last) {
         wait_for_end(o);
@@ -449,16 +449,6 @@ struct status_walk {
     const char *host; /* "" is all */
 };
 
-/* For a command that would hand its connections over: what keeps the host away. */
-static void tell_why_none(struct local_conn *c, const struct peer *p)
-{
-    LocalReply r = LocalReply_init_zero;
-    const struct fault *why = peer_why_none(p);
-    (void)snprintf(r.reason, sizeof(r.reason), "%s", why != NULL ? why->what : "");
-    if (why != NULL)
-        (void)!local_conn_reply(c, &r);
-}
-
 /* What a fault says of `who`, whose name its words may begin with. */
 static const char *without_name(const char *what, const char *who)
 {
@@ -496,8 +486,6 @@ static void status_of(void *ctx, struct peer *p)
     bool online = path != NULL;
     if (w->host[0] != '\0' && strcmp(w->host, peer_name(p)) != 0)
         return;
-    if (w->host[0] != '\0')
-        tell_why_none(w->conn, p);
     event_begin(&e, "host");
     event_text(&e, "name", peer_name(p));
     event_text(&e, "state", online ? "online" : "offline");

@@ -40,6 +40,7 @@ static unsigned grace_ms(const struct waiting_view *v, const struct fault *f)
     switch (f->code) {
     case POSTERN_ERR_UNREACHABLE:
     case POSTERN_ERR_REFUSED:
+    case POSTERN_ERR_DNS: /* nobody answered: the network may just be coming up */
         return v->broker_is_up ? OFFLINE_GRACE_MS : BROKER_GRACE_MS;
     case POSTERN_ERR_LIMIT: /* of the host, or of the broker */
         return v->broker_is_up ? CROWD_GRACE_MS : TIMEOUT_GRACE_MS;
@@ -63,7 +64,8 @@ static uint64_t ends_ms(const struct waiting *w, const struct fault *f)
     struct waiting_view v;
     look(w, &v);
     unsigned grace = grace_ms(&v, f);
-    bool away = grace > 0 || f->code == POSTERN_ERR_DNS;
+    bool away = grace > 0 ||
+                f->code == POSTERN_ERR_PROTO; /* a login page in the broker's place */
     uint64_t from_ms = grace < TIMEOUT_GRACE_MS ? w->asks_ms : w->began_ms;
     uint64_t ends = from_ms + grace, wait_ms = w->began_ms + w->wait_ms;
     uint64_t settled_ms = loop_now_ms(w->loop) + v.settles_ms;

@@ -176,7 +176,7 @@ static bool worth_switching(const struct ladder *l, const struct ladder_path *a,
         selected->sample_count < LADDER_SAMPLES_MIN)
         return false;
     uint64_t gain = selected->rtt_us > a->rtt_us ? selected->rtt_us - a->rtt_us : 0;
-    return gain >= SWITCH_GAIN_US && gain * 5 >= selected->rtt_us;
+    return gain >= SWITCH_GAIN_US && gain * 5 >= selected->rtt_us && gain >= l->late_us;
 }
 
 static const struct ladder_path *choose(const struct ladder *l)
@@ -238,6 +238,11 @@ void ladder_refuse(struct ladder *l, enum path_kind kind, const char *reason)
     set_reason(r, reason);
     forget_paths(l, kind);
     set_state(l, kind, RUNG_OFF, r->since_us);
+}
+
+void ladder_set_late(struct ladder *l, uint64_t late_us)
+{
+    l->late_us = late_us;
 }
 
 void ladder_prefer(struct ladder *l, enum path_kind kind)

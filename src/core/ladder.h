@@ -10,14 +10,14 @@
  * direct path is selected before a relayed one; between direct paths the round trip
  * decides: the least of the last LADDER_SAMPLES, since what waits in a queue for a
  * moment says nothing of the way. A selected path gives way only to one at least 20 %
- * and 2 ms better, and only when both were measured LADDER_SAMPLES_MIN times. A path
- * known to be held to less than LADDER_NARROW_BIT_S (by a window that does not scale)
- * is used only where no other stands, a relay neither, and direct kinds are still
- * tried. When a direct path was outdone in a
- * trial (core/trial.h), so are all direct ones but those whose own trial went well.
- * A relay stays as standby. A lost path is replaced at once by the best other
- * proven one. Direct kinds that failed are tried again while no direct path stands,
- * after 2 s, 4 s,
+ * and 2 ms better, and only when both were measured LADDER_SAMPLES_MIN times; where
+ * answers come late (ladder_set_late) by no less than that, since a full queue makes
+ * each of them another number. A path known to be held to less than LADDER_NARROW_BIT_S
+ * (by a window that does not scale) is used only where no other stands, a relay
+ * neither, and direct kinds are still tried. When a direct path was outdone in a trial
+ * (core/trial.h), so are all direct ones but those whose own trial went well. A relay
+ * stays as standby. A lost path is replaced at once by the best other proven one.
+ * Direct kinds that failed are tried again while no direct path stands, after 2 s, 4 s,
  * ... 5 min (each up to a quarter longer), and at once when the network changes; a
  * relay after 0.2 s
  * ... 5 s. While no path at all stands a direct kind waits no longer than a relay does:
@@ -106,6 +106,7 @@ struct ladder {
     uint32_t selected; /* path id last given by SELECT */
     uint64_t selected_us;
     uint64_t peer_change_us; /* when the last was heeded, or 0 */
+    uint64_t late_us;
     uint64_t rng;
 };
 
@@ -113,6 +114,8 @@ struct ladder {
 void ladder_init(struct ladder *l, uint32_t allowed_mask, uint64_t seed,
                  uint64_t now_us);
 
+/* How late answers are on this device's line (core/lateness.h); 0: none is. */
+void ladder_set_late(struct ladder *l, uint64_t late_us);
 /* It worked in this network before: it waits for no cheaper one. NONE is fine. */
 void ladder_prefer(struct ladder *l, enum path_kind kind);
 

@@ -88,16 +88,17 @@ static bool is_late(const struct paths *p)
     return p->late_us >= PATHS_CRAWLS_US;
 }
 
-/* Something of ours waits for the path in use, or it is gone. */
-static bool is_pressing(const struct paths *p)
+/* The path in use: it was taken away, or the network has changed. */
+static bool is_gone(const struct paths *p)
 {
-    return p->pending_us != 0 || p->hinted || p->current == PATHS_NONE;
+    return p->hinted || p->current == PATHS_NONE;
 }
 
-/* The same, or data came over it and then nothing. */
+/* The same, or something of ours waits for it, or data came over it and then nothing.
+ */
 static bool somebody_waits(const struct paths *p)
 {
-    return is_pressing(p) || p->awaited;
+    return is_gone(p) || p->pending_us != 0 || p->awaited;
 }
 
 /* Nothing else has answered since it was asked. Else *others_late_us says how late. */
@@ -234,7 +235,7 @@ static void begin_census(struct paths *p, bool hinted, uint64_t now_us)
     }
     p->hinted = p->hinted || hinted;
     p->round = 0;
-    p->round_at_us = now_us;
+    p->round_at_us = p->stir_at_us = now_us;
     for (size_t i = 0; i < PATHS_MAX; i++)
         p->list[i].round = p->list[i].full_asks = 0;
 }
@@ -280,8 +281,8 @@ static uint64_t round_pause_us(const struct paths *p)
         quick = p->round > 180   ? PATHS_PAUSE_MAX_US
                 : p->round > 120 ? 3000000
                                  : 1000000;
-    return max64(somebody_waits(p) ? quick : min64(4 * quick, PATHS_PAUSE_MAX_US),
-                 max64(p->rtt_us, p->late_us / 2));
+    uint64_t pause = somebody_waits(p) ? quick : min64(4 * quick, PATHS_PAUSE_MAX_US);
+    return max64(pause, max64(p->rtt_us, p->late_us / 2));
 }
 
 static void ask_full(struct paths *p, struct paths_path *x, uint64_t now_us,
@@ -293,23 +294,45 @@ static void ask_full(struct paths *p, struct paths_path *x, uint64_t now_us,
     send_request(p, x, base_len(x), 0, now_us, out);
 }
 
-/* What answered a small request is asked in full at once, but not again and again. */
-static bool stir_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+static uint64_t stir_pause_us(const struct paths_path *x)
 {
-    for (size_t i = 0; p->census && i < PATHS_MAX; i++) {
-        struct paths_path *x = &p->list[i];
-        if (x->id == PATHS_NONE || !x->stirs)
-            continue;
-        ask_full(p, x, now_us, out);
-        return true;
-    }
-    return false;
+    return max64(PATHS_STIR_US, 2 * (uint64_t)x->latest_us);
 }
 
-/*
- * A few requests have the size that proves a path. Where they are not answered small
- * ones go ahead: a line that is slow, or away, is not filled by questions.
- */
+/* Who was asked least: of those the one in use, then the quickest. */
+static bool stirs_before(const struct paths *p, const struct paths_path *a,
+                         const struct paths_path *b)
+{
+    if (a->full_asks != b->full_asks)
+        return a->full_asks < b->full_asks;
+    return b->id != p->current && (a->id == p->current || a->latest_us < b->latest_us);
+}
+
+static struct paths_path *first_stirring(const struct paths *p)
+{
+    const struct paths_path *best = NULL;
+    for (size_t i = 0; p->census && i < PATHS_MAX; i++) {
+        const struct paths_path *x = &p->list[i];
+        bool stirs = x->id != PATHS_NONE && x->stirs;
+        best = stirs && (best == NULL || stirs_before(p, x, best)) ? x : best;
+    }
+    return (struct paths_path *)best;
+}
+
+/* What answered a small request is asked in full, but not again and again; and one path
+ * after the other, since many such questions fill a line that is slow. */
+static bool stir_send(struct paths *p, uint64_t now_us, struct paths_action *out)
+{
+    struct paths_path *x = first_stirring(p);
+    if (x == NULL || now_us < p->stir_at_us)
+        return false;
+    p->stir_at_us = now_us + stir_pause_us(x);
+    ask_full(p, x, now_us, out);
+    return true;
+}
+
+/* Where the path in use is known to be gone, a few requests have the size that proves a
+ * path. Else, and after them, small ones go ahead: no line is filled by questions. */
 static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *out)
 {
     if (!p->census || now_us < p->round_at_us)
@@ -319,7 +342,7 @@ static bool census_send(struct paths *p, uint64_t now_us, struct paths_action *o
         if (x->id == PATHS_NONE || x->round > p->round || answered(p, x))
             continue;
         x->round = p->round + 1;
-        if (x->full_asks < FULL_ASKS && is_pressing(p) && !is_late(p))
+        if (x->full_asks < FULL_ASKS && is_gone(p) && !is_late(p))
             ask_full(p, x, now_us, out);
         else
             send_request(p, x, PROBE_LEN_MIN, 0, now_us, out);
@@ -581,16 +604,12 @@ static bool use_send(struct paths *p, uint64_t now_us, struct paths_action *out)
 
 /* --------------------------------------------------------------------- packet size */
 
-static bool size_matters(const struct paths *p)
-{
-    const struct paths_path *cur = in_use(p);
-    return cur != NULL && !cur->stream && p->size > PROBE_LEN_BASE;
-}
-
 static uint64_t full_next_us(const struct paths *p)
 {
+    const struct paths_path *cur = in_use(p);
+    bool matters = cur != NULL && !cur->stream && p->size > PROBE_LEN_BASE;
     bool wanted = p->full_since_us != 0 || p->large_us != 0;
-    return size_matters(p) && wanted ? p->full_at_us : UINT64_MAX;
+    return matters && wanted ? p->full_at_us : UINT64_MAX;
 }
 
 static bool full_send(struct paths *p, uint64_t now_us, struct paths_action *out)
@@ -843,26 +862,10 @@ void paths_doubt(struct paths *p, bool hinted, uint64_t now_us)
     begin_census(p, hinted, now_us);
 }
 
-/* True when this request was not seen before (as RFC 4303 section 3.4.3). */
-static bool is_fresh(struct paths *p, uint32_t txn)
-{
-    if (txn > p->seen_max) {
-        uint32_t by = txn - p->seen_max;
-        p->seen_mask = by < 64 ? p->seen_mask << by | 1 : 1;
-        p->seen_max = txn;
-        return true;
-    }
-    uint32_t back = p->seen_max - txn;
-    if (back >= 64 || (p->seen_mask >> back & 1) != 0)
-        return false;
-    p->seen_mask |= 1ull << back;
-    return true;
-}
-
 bool paths_on_request(struct paths *p, uint32_t id, const struct path_probe *q,
                       struct path_probe *reply, uint64_t now_us)
 {
-    if (find(p, id) == NULL || !is_fresh(p, q->txn))
+    if (find(p, id) == NULL || !replay_is_fresh(&p->seen, q->txn))
         return false;
     paths_on_received(p, id, now_us);
     if (p->leads) {
@@ -894,11 +897,6 @@ static void add_sample(struct paths_path *x, uint32_t rtt_us)
     x->rtt_us = least ? rtt_us : (7 * x->rtt_us + rtt_us) / 8;
 }
 
-static uint64_t stir_pause_us(const struct paths_path *x)
-{
-    return max64(PATHS_STIR_US, 2 * (uint64_t)x->latest_us);
-}
-
 uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe *q,
                            uint64_t now_us)
 {
@@ -913,12 +911,13 @@ uint32_t paths_on_response(struct paths *p, uint32_t id, const struct path_probe
         rtt = 0;
     else
         add_sample(x, rtt);
-    if (p->census && !p->hinted && id == p->current && r->sent_us < p->census_us &&
+    bool of_census = p->census && r->sent_us >= p->census_us;
+    if (p->census && !p->hinted && id == p->current && !of_census &&
         r->sent_us >= x->asked_us)
         p->census_us = r->sent_us; /* it was late, and is an answer to the doubt */
     p->silent_since_us = p->silent_since_us != 0 ? now_us : 0;
     p->silent_at_us = now_us + PATHS_SILENT_US;
-    if (p->census && r->len < base_len(x) && r->sent_us > p->census_us) {
+    if (of_census && r->len < base_len(x)) {
         x->stirs = !answered(p, x) && now_us >= x->full_us + stir_pause_us(x);
         return rtt; /* large ones may be lost all the same */
     }
@@ -970,11 +969,10 @@ uint64_t paths_deadline_us(const struct paths *p)
     uint64_t at = min64(min64(leave_at_us(p), silent_at_us(p)), wanted_next_us(p));
     if (p->revived && cur != NULL)
         return 0;
-    for (size_t i = 0; i < PATHS_MAX; i++) {
-        if (p->census && p->list[i].id != PATHS_NONE && p->list[i].stirs)
-            return 0;
+    for (size_t i = 0; i < PATHS_MAX; i++)
         at = min64(at, dead_at_us(p, &p->list[i]));
-    }
+    if (first_stirring(p) != NULL)
+        at = min64(at, p->stir_at_us);
     if (p->census)
         at = min64(at, p->round_at_us);
     else if (cur != NULL && in_doubt(cur))

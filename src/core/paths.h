@@ -14,11 +14,11 @@
  * silence of max(1 s, 4 round trips) after data moved, makes one probe on the path in
  * use; keepalives are such a probe. Unanswered for max(0.15 s, 1.5 probe timeouts),
  * with nothing acknowledged for max(0.2 s, 2 probe timeouts), it begins a *census*: all
- * standing paths are probed at once and again in growing pauses, three times with the
- * size that proves a path, then with small probes: what answers one is asked in full.
- * So questions do not fill a line that is slow. Who waits for nothing has more
- * patience, and begins with small ones; who got data and then nothing waits, and begins
- * with small ones all the same. When another answers and the path in use has
+ * standing paths are probed at once and again in growing pauses, with small probes:
+ * what answers one is asked in full, one path after the other, the one in use first. So
+ * questions do not fill a line that is slow. Only where the path in use is gone or the
+ * network has changed are the first three of the size that proves a path. Who waits for
+ * nothing has more patience. When another answers and the path in use has
  * not for max(0.3 s, 2 probe timeouts) (two round trips, where the network is known to
  * have changed), the session moves, once; where that answer was late the line may be
  * full, and the one in use has twice as long. Paths that stay silent are dead after
@@ -54,6 +54,7 @@
 #include <stdint.h>
 
 #include "core/probe.h"
+#include "core/replay.h"
 
 #define PATHS_MAX 32
 #define PATHS_NONE 0 /* path ids are the caller's, never 0 */
@@ -127,12 +128,11 @@ struct paths {
     bool use_open;
     uint64_t use_at_us, wanted_at_us;
     /* the peer's requests: none is answered twice */
-    uint32_t seen_max;
-    uint64_t seen_mask;
+    struct replay seen;
     /* census */
     bool census, hinted;
     unsigned round;
-    uint64_t census_us, round_at_us, silent_since_us, silent_at_us;
+    uint64_t census_us, round_at_us, stir_at_us, silent_since_us, silent_at_us;
     /* evidence on the path in use */
     uint64_t pending_us;  /* the oldest packet that waits to be acknowledged; 0 none */
     uint64_t progress_us; /* when something was acknowledged last */

@@ -267,8 +267,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
     for (struct presence *p = presences_next(s->host.presences, NULL); p != NULL;
          p = presences_next(s->host.presences, p))
         uplink_kick(p->endpoint.uplink);
-    if (reason != NETMON_ROUTES)
-        clients_on_network_change(s->host.clients);
+    clients_on_network_change(s->host.clients);
 }
 
 /* ------------------------------------------------------------------ reload, revoke */

@@ -26,7 +26,7 @@ static const struct event_words event_table[] = {
                  "[: listening on {local}][: sharing {shares}, until this ends (Ctrl-C); there: postern open HOST:share][: receiving into {into}, until this ends (Ctrl-C)][: SOCKS5 on {listen}][, for {peer}:{service}][, through the agent at {via}]"
                  "[: names under .postern are answered by DNS at {dns}]"},
     {"names",    "[HOST.postern works in every program, by {by}][HOST.postern works only by that DNS server: {reason}][; {do}]"},
-    {"open",     "{url}[, in the browser by {browser}], until this ends (Ctrl-C)"},
+    {"open",     "{url} until this ends (Ctrl-C)[, in the browser by {browser}]"},
     {"ssh-config", "written to {file}: 'ssh USER@HOST.postern' works now"},
     {"service",  "{host}: {name}, port {port}/{protocol}[, at {local}]"},
     {"host",     "{name}[  {key}][  {state}][: {reason}][; {do}][  path {kind}][  {rtt_ms} ms][, not direct: {why}][  services: {services}][  ({titles})]"},
@@ -40,7 +40,7 @@ static const struct event_words event_table[] = {
     {"joined",   "joined[ {host}][ by {device}][: {services}][; {spent}][; try: {try}]"},
     {"unit",     "{role}: {state}[, process {pid}][, unit {file}]"},
     {"checked",  "{file}: good, {services} service(s)"},
-    {"unjoined", "left {host}; it keeps this device on its list until 'postern revoke' there"},
+    {"unjoined", "left {host}; where it still lists this device, 'postern revoke' there takes it off"},
     {"refused",  "{peer}: {service} {code}: {reason}"},
     {"session",  "{peer}: {kind}[ to {remote}][, {rtt_ms} ms], {streams} stream(s)[, last heard {silent_s} s ago][, not direct: {why}]"},
     {"daemon",   "{role}: running {running}"},

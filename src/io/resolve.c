@@ -17,6 +17,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@
 enum {
     ALONE_AFTER_MS = 500,
     TELL_MS = 1000, /* who waits without a loop hears for what */
+    NOW_MS = 3000,  /* and waits for so long at most */
 };
 
 /* What a thread of its own finds; goes through the pipe in one piece. */
@@ -127,59 +129,84 @@ static void look_up(const struct job *j, struct finding *f)
     freeaddrinfo(list);
 }
 
-/* ------------------------------------------------------------------ without a loop */
-
-struct asked {
-    const char *host;
-    struct addrinfo *list;
-    int status;
-    int done; /* a flag: raised when there is an answer */
-};
-
-static void *run_asked(void *arg)
+/* No signal is this thread's; SIGPIPE least of all. */
+static int start_thread(void *(*entry)(void *), void *arg)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_DGRAM};
-    struct asked *a = arg;
-    a->status = getaddrinfo(a->host, NULL, &hints, &a->list);
-    ready_flag_raise(a->done);
-    return NULL;
-}
-
-/* In a thread, so that somebody is left to say what is waited for. */
-static bool ask_beside(struct asked *a)
-{
-    struct ready answer = {.fd = a->done, .wanted = WATCH_READ};
-    uint64_t until_us = clock_us() + TELL_MS * 1000ull, now_us;
     sigset_t all, before;
+    pthread_attr_t attr;
     pthread_t thread;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, NULL, run_asked, a);
+    (void)pthread_attr_init(&attr);
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int rc = pthread_create(&thread, &attr, entry, arg);
+    (void)pthread_attr_destroy(&attr);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return false;
-    while (rc <= 0 && (now_us = clock_us()) < until_us)
-        rc = ready_wait(&answer, 1, (int)((until_us - now_us) / 1000) + 1);
-    if (rc <= 0)
-        log_warn("waiting: the resolver is asked for %.100s", a->host);
-    (void)pthread_join(thread, NULL);
-    return true;
+    return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
 }
 
-int resolve_now(const char *host, uint16_t port, struct addr out[static RESOLVE_MAX],
-                const char **why)
+/* ------------------------------------------------------------------ without a loop */
+
+/* Shared by who waits and the thread that asks; freed by the last of the two. */
+struct asked {
+    atomic_int holders;
+    struct finding found;
+    struct job job;
+    int done; /* a flag: raised when there is an answer */
+};
+
+static void let_go(struct asked *a)
 {
-    struct asked a = {.host = host, .done = ready_flag_open()};
-    if (a.done < 0 || !ask_beside(&a))
-        (void)run_asked(&a);
-    if (a.done >= 0)
-        (void)close(a.done);
-    *why = gai_strerror(a.status);
-    if (a.status != 0)
-        return error_of(a.status);
-    size_t n = collect(out, a.list, port);
-    freeaddrinfo(a.list);
-    return (int)n;
+    if (atomic_fetch_sub(&a->holders, 1) > 1)
+        return;
+    if (a->done >= 0)
+        (void)close(a->done);
+    free(a);
+}
+
+static void *run_asked(void *arg)
+{
+    struct asked *a = arg;
+    look_up(&a->job, &a->found);
+    ready_flag_raise(a->done);
+    let_go(a);
+    return NULL;
+}
+
+/* Whether there is an answer by then. */
+static bool wait_answer(const struct asked *a, uint64_t until_us)
+{
+    struct ready answer = {.fd = a->done, .wanted = WATCH_READ};
+    uint64_t now_us;
+    int rc = 0;
+    while (rc <= 0 && (now_us = clock_us()) < until_us)
+        rc = ready_wait(&answer, 1, (int)((until_us - now_us) / 1000) + 1);
+    return rc > 0;
+}
+
+int resolve_now(const char *host, struct addr out[static RESOLVE_MAX])
+{
+    struct asked *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return POSTERN_ERR_NOMEM;
+    uint64_t began_us = clock_us();
+    (void)snprintf(a->job.host, sizeof(a->job.host), "%s", host);
+    a->done = ready_flag_open();
+    atomic_store(&a->holders, 2);
+    int rc = a->done < 0 ? POSTERN_ERR_LIMIT : start_thread(run_asked, a);
+    if (rc != 0) {
+        atomic_store(&a->holders, 1);
+    } else if (!wait_answer(a, began_us + TELL_MS * 1000ull)) {
+        log_warn("waiting: the resolver is asked for %.100s", host);
+        if (!wait_answer(a, began_us + NOW_MS * 1000ull))
+            rc = POSTERN_ERR_DNS;
+    }
+    if (rc == 0) {
+        memcpy(out, a->found.addrs, sizeof(a->found.addrs));
+        rc = a->found.err != 0 ? a->found.err : (int)a->found.n;
+    }
+    let_go(a);
+    return rc;
 }
 
 /* --------------------------------------------------------------------- in the pool */
@@ -242,22 +269,6 @@ static void on_found(void *ctx, int events)
     finish(r);
 }
 
-/* No signal is this thread's; SIGPIPE least of all. */
-static int start_thread(struct job *j)
-{
-    sigset_t all, before;
-    pthread_attr_t attr;
-    pthread_t thread;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    int rc = pthread_create(&thread, &attr, run_apart, j);
-    (void)pthread_attr_destroy(&attr);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc == 0 ? 0 : POSTERN_ERR_NOMEM;
-}
-
 static int ask(const struct resolve *r, int family)
 {
     struct job *j = malloc(sizeof(*j));
@@ -266,7 +277,7 @@ static int ask(const struct resolve *r, int family)
     *j = r->job;
     j->family = family;
     j->fd = fcntl(r->fd_theirs, F_DUPFD_CLOEXEC, 0);
-    int rc = j->fd < 0 ? POSTERN_ERR_NOMEM : start_thread(j);
+    int rc = j->fd < 0 ? POSTERN_ERR_NOMEM : start_thread(run_apart, j);
     if (rc != 0) {
         if (j->fd >= 0)
             close(j->fd);

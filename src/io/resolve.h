@@ -43,11 +43,11 @@ MUST_CHECK int resolve_start_apart(struct resolve **out, struct loop *loop,
 void resolve_cancel(struct resolve *r);
 
 /*
- * The same at once, for a program's start: waits for the resolver, and says so after a
- * second. How many there are, or an error and `*why` of it, static.
+ * Without a loop, for a question at a program's start: says after a second what it
+ * waits for, and waits for 3 s at most (POSTERN_ERR_DNS). How many there are, without
+ * a port, or an error.
  */
-MUST_CHECK int resolve_now(const char *host, uint16_t port,
-                           struct addr out[static RESOLVE_MAX], const char **why);
+MUST_CHECK int resolve_now(const char *host, struct addr out[static RESOLVE_MAX]);
 
 /* Somebody to ask is named in /etc/resolv.conf. */
 bool resolve_configured(void);

@@ -257,6 +257,7 @@ struct path *approach_path(const struct approach *a, uint32_t id)
 static void climb(struct approach *a)
 {
     struct ladder_action act;
+    ladder_set_late(&a->lead->ladder, lateness_us(&a->config.net->late, clock_us()));
     for (int i = 0;
          i < 64 && !a->freed && ladder_next(&a->lead->ladder, clock_us(), &act); i++) {
         switch (act.type) {

@@ -14,6 +14,7 @@
 #include <sodium.h>
 
 #include "core/familiar.h"
+#include "core/least.h"
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/last_good.h"
@@ -239,7 +240,8 @@ void uplink_line_failed(struct line *l, int err)
                                .taken = !dialling,
                                .clogged = !dialling && channel_is_clogged(l->channel)};
     if (l == u->line && u->state == UPLINK_UP)
-        t.silent_s = 1 + (unsigned)((clock_us() - u->heard_us) / 1000000);
+        t.silent_s =
+            1 + (unsigned)((clock_us() - max64(u->heard_us, u->pinged_us)) / 1000000);
     if (try_elsewhere(l, err))
         return;
     if (dialling && u->stranger && l == u->line && u->state == UPLINK_TRYING) {

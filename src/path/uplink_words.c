@@ -12,7 +12,12 @@ enum { OWES_SLACK_MS = 100 }; /* who asked and waited a second is told of one */
 static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
 {
     const struct proxy *p = t->proxy;
-    if (err == POSTERN_ERR_DENIED)
+    if (err == POSTERN_ERR_DENIED && p->credentials[0] != '\0')
+        (void)fault_set(
+            f, err, "mend them in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
+            "the proxy at %s:%u does not take the user name and password that it got",
+            p->host, p->port);
+    else if (err == POSTERN_ERR_DENIED)
         (void)fault_set(
             f, err, "put them into HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT",
             "the proxy at %s:%u wants a user name and password", p->host, p->port);
@@ -182,7 +187,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
                         l->port);
     } else if (is_nameless(t, err)) {
         describe_name(t, t->name_err, err, f);
-        f->code = err == POSTERN_ERR_KEY ? err : t->name_err;
+        f->code = err; /* an address was tried: how long to wait goes by that */
     } else if (err == POSTERN_ERR_KEY) {
         (void)fault_set(f, err,
                         "ask for a fresh link; do not go on if this is unexpected",

@@ -8,11 +8,13 @@
 #include "core/dns.h"
 #include "io/log.h"
 #include "io/loop.h"
+#include "portal/candidates.h"
 #include "portal/rooms.h"
 
 enum {
-    HOSTS_MAX = 4096,
-    HOST_KEPT_MS = 24 * 3600 * 1000, /* after it went: its people may still log in */
+    HOSTS_MAX = 4096,                /* of at most 43 KB, and 33 while it speaks */
+    LIST_KEPT_MS = 5 * 60 * 1000,    /* after it went: it may only restart */
+    NAME_KEPT_MS = 24 * 3600 * 1000, /* and nobody else has its name */
     PEER_IDLE_MS = 5 * 60 * 1000,    /* a session to a host that nobody uses */
 };
 
@@ -22,6 +24,7 @@ struct host {
     struct hosts *hosts;
     struct portal_list *coming; /* owned, as is the list in force */
     struct peer *peer;          /* NULL: nobody asked for it lately */
+    bool gone;                  /* since `gone_ms` */
     uint64_t gone_ms, used_ms;
 };
 
@@ -157,23 +160,44 @@ static void host_free(struct host *h)
     free(h);
 }
 
-/* Too many: who is away the longest makes way. */
-static void make_room(struct hosts *hs)
+/* It counts no more, but for its name. */
+static void drop_list(struct host *h)
 {
-    struct host *longest = NULL;
-    LIST_EACH (struct host, h, &hs->all, link)
-        if (!h->is.online && h->is.list != NULL &&
-            (longest == NULL || h->gone_ms < longest->gone_ms))
-            longest = h;
-    if (longest != NULL)
-        host_free(longest);
+    free(h->is.list);
+    h->is.list = NULL;
+    drop_peer(h);
+    h->hosts->rooms->events->on_host_forgotten(h->hosts->rooms, h->is.number);
+    h->hosts->rooms->events->on_lists(h->hosts->rooms);
 }
 
-static struct host *host_new(struct hosts *hs, const uint8_t *key)
+/*
+ * Too many: who is away makes way, then the last of the most crowded neighbourhood; it
+ * may be the newcomer itself, `from` there: false.
+ */
+static bool make_room(struct hosts *hs, const struct addr *from)
 {
-    if (hs->count >= HOSTS_MAX)
-        make_room(hs);
-    struct host *h = hs->count < HOSTS_MAX ? calloc(1, sizeof(*h)) : NULL;
+    size_t n = 0;
+    struct candidate *cs = calloc(hs->count + 1, sizeof(*cs));
+    if (cs == NULL)
+        return false;
+    LIST_EACH (struct host, h, &hs->all, link)
+        cs[n++] = (struct candidate){
+            .host = h->is.number, .proof = h->gone, .from = h->is.from};
+    cs[n] = (struct candidate){.host = hs->next_number, .from = *from};
+    candidates_order(cs, n + 1);
+    uint32_t last = cs[n].host;
+    free(cs);
+    if (last == hs->next_number)
+        return false;
+    host_free(host_of(host_by_number(hs, last)));
+    return true;
+}
+
+static struct host *host_new(struct hosts *hs, const uint8_t *key,
+                             const struct addr *from)
+{
+    bool room = hs->count < HOSTS_MAX || make_room(hs, from);
+    struct host *h = room ? calloc(1, sizeof(*h)) : NULL;
     if (h == NULL)
         return NULL;
     h->hosts = hs;
@@ -184,12 +208,15 @@ static struct host *host_new(struct hosts *hs, const uint8_t *key)
     return h;
 }
 
-static void begin(struct hosts *hs, const uint8_t *key, const PortalBegin *m)
+static void begin(struct hosts *hs, const uint8_t *key, const struct addr *from,
+                  const PortalBegin *m)
 {
     struct portal_host *known = host_by_key(hs, key);
-    struct host *h = known != NULL ? host_of(known) : host_new(hs, key);
+    struct host *h = known != NULL ? host_of(known) : host_new(hs, key, from);
     if (h == NULL)
         return;
+    h->gone = false;
+    h->is.from = *from;
     if (h->coming == NULL)
         h->coming = malloc(sizeof(*h->coming));
     if (h->coming == NULL)
@@ -250,10 +277,10 @@ static void end(struct hosts *hs, struct host *h)
 }
 
 void hosts_on_message(struct hosts *hs, const uint8_t key[static KEY_LEN],
-                      const Control *m)
+                      const struct addr *from, const Control *m)
 {
     if (m->which_body == Control_portal_begin_tag) {
-        begin(hs, key, &m->body.portal_begin);
+        begin(hs, key, from, &m->body.portal_begin);
         return;
     }
     struct portal_host *is = host_by_key(hs, key);
@@ -277,7 +304,10 @@ void hosts_on_gone(struct hosts *hs, const uint8_t key[static KEY_LEN])
         host_free(host_of(h));
         return;
     }
+    free(host_of(h)->coming);
+    host_of(h)->coming = NULL;
     h->online = false;
+    host_of(h)->gone = true;
     host_of(h)->gone_ms = loop_now_ms(hs->rooms->loop);
     for (size_t i = 0; i < h->list->account_count; i++) {
         struct portal_account *a = &h->list->accounts[i];
@@ -314,8 +344,10 @@ void hosts_sweep(struct hosts *hs)
             h->used_ms = now;
         else if (h->peer != NULL && now - h->used_ms > PEER_IDLE_MS)
             drop_peer(h);
-        if (!h->is.online && now - h->gone_ms > HOST_KEPT_MS)
+        if (h->gone && now - h->gone_ms > NAME_KEPT_MS)
             host_free(h);
+        else if (h->gone && h->is.list != NULL && now - h->gone_ms > LIST_KEPT_MS)
+            drop_list(h);
     }
 }
 

@@ -69,8 +69,9 @@ struct portal_host {
     uint32_t number; /* never used again */
     uint8_t key[KEY_LEN];
     char name[64], label[HOST_LABEL_LEN];
+    struct addr from; /* where it was last */
     bool online;
-    struct portal_list *list; /* in force; NULL: none came whole yet */
+    struct portal_list *list; /* in force; NULL: none came whole yet, or it is gone */
     struct host_rate rates[HOST_RATES_MAX];
 };
 
@@ -78,9 +79,13 @@ struct portal_host {
 MUST_CHECK int hosts_new(struct hosts **out, const struct rooms *rooms);
 /* Forgets all, and ends their calls; NULL is fine. */
 void hosts_free(struct hosts *hs);
-/* What a host said to the broker: Portal...; and that it is gone. */
+/*
+ * What a host said to the broker from that address: Portal...; and that it is gone.
+ * Its list is kept for a while then, so that its people stay logged in, and its name
+ * for a day.
+ */
 void hosts_on_message(struct hosts *hs, const uint8_t key[static KEY_LEN],
-                      const Control *m);
+                      const struct addr *from, const Control *m);
 void hosts_on_gone(struct hosts *hs, const uint8_t key[static KEY_LEN]);
 /* Of the portal's own connection to the broker. */
 void hosts_on_uplink(struct hosts *hs, bool up);

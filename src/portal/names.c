@@ -235,7 +235,7 @@ static struct portal_host *next_host(const struct names *ns, struct portal_host 
                                      const struct wanted *w)
 {
     while ((h = hosts_next(ns->rooms->hosts, h)) != NULL &&
-           (h->list == NULL || strcmp(h->label, w->host) != 0))
+           strcmp(h->label, w->host) != 0)
         ;
     return h;
 }
@@ -245,7 +245,7 @@ static bool find_for(const struct names *ns, struct login *l, const struct wante
                      struct target *t)
 {
     for (struct portal_host *h = NULL; (h = next_host(ns, h, w)) != NULL;) {
-        for (size_t i = 0; i < h->list->service_count; i++) {
+        for (size_t i = 0; h->list != NULL && i < h->list->service_count; i++) {
             if (!is_called(&h->list->services[i], w) || !login_may(l, h, (int)i))
                 continue;
             *t = (struct target){h, (int)i, l};
@@ -263,14 +263,15 @@ static bool same_target(const struct target *a, const struct target *b)
 
 /*
  * Of hosts with the same label the eldest alone is open to everybody: another that took
- * its name would get what browsers keep for that name.
+ * its name would get what browsers keep for that name, also while it is away.
  */
 static bool find_open(const struct names *ns, const struct wanted *w, struct target *t,
                       bool *known)
 {
     bool eldest = true, found = false;
     for (struct portal_host *h = NULL; (h = next_host(ns, h, w)) != NULL;) {
-        for (size_t i = 0; i < h->list->service_count && !found; i++) {
+        size_t count = h->list != NULL ? h->list->service_count : 0;
+        for (size_t i = 0; i < count && !found; i++) {
             const struct portal_service *s = &h->list->services[i];
             if (!is_called(s, w))
                 continue;

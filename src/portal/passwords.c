@@ -11,6 +11,7 @@
 #include "io/loop.h"
 #include "io/statedir.h"
 #include "io/work.h"
+#include "portal/candidates.h"
 #include "portal/rooms.h"
 #include "portal/tries.h"
 #include "portal/turns.h"
@@ -20,7 +21,11 @@ enum {
     JOBS_MAX = 16,         /* of who is known */
     STRANGER_JOBS_MAX = 1, /* so that they fill one processor, and never two */
     LINE_MS = 100,         /* between looks whose turn it is: a delay may have ended */
+    LOOK_MS = 2000,        /* and at one who must wait: to look at him takes time */
     LINE_FULL_WAIT_MS = 5000,
+    CANDIDATES_MAX = 256,  /* accounts of a name that one try is about */
+    TOLD_MAX = 32,         /* hosts that hear of its failure */
+    HOST_KEY_LEN_MIN = 16, /* characters of a key: 80 bits, which nobody makes anew */
     STEPS_MAX = 256,
     STEP_MS = 5 * 60 * 1000,         /* to find the telephone */
     STEP_TRIES = 5,                  /* of a million codes; then the password again */
@@ -43,12 +48,28 @@ struct login_step {
     uint64_t since_ms;
 };
 
-/* A password that is being checked, or a stranger's that stands in line. */
+/* The less, the more was proven of an account of the name that is asked for. */
+enum proof {
+    PROOF_BROWSER, /* this one logged in there */
+    PROOF_PLACE,   /* somebody at this address did */
+    PROOF_NONE,
+    PROOF_AWAY,   /* its host is */
+    PROOF_COSTLY, /* its hash asks more of this machine than `postern access` would */
+};
+
+/*
+ * A password that is being checked, or a stranger's that stands in line: for those of
+ * the name's accounts that may be tried then, eight at once; and again for the rest.
+ */
 struct job {
     struct passwords *of;
     char password[256];
     struct tried by; /* its hosts are those of `tries` */
     bool stranger;
+    struct candidate *all; /* owned, in the order in which they are tried */
+    size_t all_count, left;
+    bool done[CANDIDATES_MAX];
+    uint64_t look_ms; /* none may be tried before */
     struct {
         uint32_t host;
         char hash[crypto_pwhash_STRBYTES];
@@ -69,34 +90,30 @@ struct passwords {
     struct login_step steps[STEPS_MAX];
 };
 
-/* A host's hash may not make this machine work without bound. */
-static bool hash_is_bounded(const char *hash)
+/* Memory times passes, in KiB; 0: it would make this machine work without bound. */
+static unsigned long hash_cost(const char *hash)
 {
     static const char start[] = "$argon2id$v=19$m=";
     char *end;
     if (strncmp(hash, start, sizeof(start) - 1) != 0)
-        return false;
+        return 0;
     unsigned long memory = strtoul(hash + sizeof(start) - 1, &end, 10);
     if (strncmp(end, ",t=", 3) != 0)
-        return false;
+        return 0;
     unsigned long passes = strtoul(end + 3, &end, 10);
-    return strncmp(end, ",p=1$", 5) == 0 && memory <= HASH_MEMORY_MAX_KIB &&
-           passes <= HASH_PASSES_MAX;
+    bool bounded = strncmp(end, ",p=1$", 5) == 0 && memory <= HASH_MEMORY_MAX_KIB &&
+                   passes <= HASH_PASSES_MAX;
+    return bounded ? memory * passes : 0;
 }
 
 /* On a thread of its own: touches the job only. */
 static void check(void *ctx)
 {
     struct job *j = ctx;
-    bool checked = false;
-    for (size_t i = 0; i < j->count; i++) {
-        if (!hash_is_bounded(j->tries[i].hash))
-            continue;
-        checked = true;
+    for (size_t i = 0; i < j->count; i++)
         j->tries[i].right = crypto_pwhash_str_verify(j->tries[i].hash, j->password,
                                                      strlen(j->password)) == 0;
-    }
-    if (!checked) { /* a name that nobody has takes as long */
+    if (j->count == 0) { /* a name that nobody has takes as long */
         char hash[crypto_pwhash_STRBYTES];
         (void)!crypto_pwhash_str(hash, j->password, strlen(j->password), OWN_PASSES,
                                  OWN_MEMORY_BYTES);
@@ -137,25 +154,57 @@ static enum login_result ask_code(struct passwords *ps, const struct tried *t,
     return LOGIN_CODE;
 }
 
+static void tell_refused(struct passwords *ps, const struct tried *t, uint32_t host)
+{
+    struct portal_host *h = host_by_number(ps->rooms->hosts, host);
+    if (h != NULL)
+        ask_note(ps->rooms->asks, h, t->name, &t->from, "refused", "login");
+}
+
 static void note_refused(struct passwords *ps, const struct tried *t, const char *why)
 {
     visitor_audit(ps->rooms->audit, "refused", t->name, &t->from, "login", why);
-    for (size_t i = 0; i < t->count && !ps->closed; i++) {
-        struct portal_host *h = host_by_number(ps->rooms->hosts, t->hosts[i]);
-        if (h != NULL)
-            ask_note(ps->rooms->asks, h, t->name, &t->from, "refused", "login");
-    }
 }
 
 static void job_end(struct job *j, enum login_result r, const char *token)
 {
     if (j->cb != NULL && !j->of->closed)
         j->cb(j->ctx, r, token);
+    free(j->all);
     sodium_memzero(j, sizeof(*j));
     free(j);
 }
 
+static void job_wrong(struct job *j)
+{
+    note_refused(j->of, &j->by, "wrong name or password");
+    for (size_t i = 0; i < j->all_count && i < TOLD_MAX; i++)
+        if (j->done[i])
+            tell_refused(j->of, &j->by, j->all[i].host);
+    job_end(j, LOGIN_WRONG, "");
+}
+
 static void advance(struct passwords *ps);
+
+/* False: the line is full, and this one is gone. */
+static bool stand_in_line(struct job *j)
+{
+    struct passwords *ps = j->of;
+    struct job *gone =
+        turns_enter(&ps->turns, j, &j->by.from, loop_now_ms(ps->rooms->loop));
+    bool stands = gone != j;
+    if (gone != NULL)
+        job_end(gone, LOGIN_WAIT, "");
+    return stands;
+}
+
+/* Wrong so far; accounts are left. */
+static void job_goes_on(struct job *j)
+{
+    j->stranger = true;
+    j->by.counted = true;
+    (void)stand_in_line(j);
+}
 
 static void on_checked(void *ctx)
 {
@@ -179,17 +228,71 @@ static void on_checked(void *ctx)
     ps->stranger_jobs -= j->stranger;
     if (right.count > 0)
         r = code ? ask_code(ps, &right, token) : admit(ps, &right, token);
-    else if (!ps->closed)
-        note_refused(ps, &j->by, "wrong name or password");
-    job_end(j, r, token);
+    if (r != LOGIN_WRONG || ps->closed)
+        job_end(j, r, token);
+    else if (j->left > 0)
+        job_goes_on(j);
+    else
+        job_wrong(j);
     sodium_memzero(token, sizeof(token));
     if (!ps->closed)
         advance(ps);
 }
 
+/* One of its accounts alone, or none where nobody has the name. */
+static struct tried one_of(const struct job *j, size_t i)
+{
+    struct tried one = j->by;
+    one.count = i < j->all_count;
+    if (one.count > 0) {
+        one.hosts[0] = j->all[i].host;
+        one.by[0] = j->all[i].by;
+    }
+    return one;
+}
+
+static uint64_t try_wait_ms(const struct job *j, size_t i)
+{
+    struct tried one = one_of(j, i);
+    uint64_t own = tries_own_wait_ms(j->of->tries, &one);
+    uint64_t strangers = tries_strangers_wait_ms(j->of->tries, &one);
+    return own > strangers ? own : strangers;
+}
+
+static void choose_one(struct job *j, size_t i)
+{
+    const struct portal_host *h = host_by_number(j->of->rooms->hosts, j->all[i].host);
+    const struct portal_account *a = h != NULL ? host_account(h, j->by.name) : NULL;
+    j->done[i] = true;
+    j->left--;
+    if (a == NULL || hash_cost(a->hash) == 0)
+        return; /* it is not there any more */
+    j->by.hosts[j->count] = h->number;
+    j->by.by[j->count] = j->all[i].by;
+    j->tries[j->count].host = h->number;
+    j->tries[j->count].right = false;
+    (void)snprintf(j->tries[j->count].hash, sizeof(j->tries[0].hash), "%s", a->hash);
+    j->by.count = ++j->count;
+}
+
+/* The next of those that may be tried now; who waits for one does not for others. */
+static void choose(struct job *j)
+{
+    j->count = j->by.count = 0;
+    for (size_t i = 0; i < j->all_count && j->count < LOGIN_HOSTS_MAX; i++) {
+        bool costly = j->all[i].proof == PROOF_COSTLY;
+        if (j->done[i] || (costly && j->count > 0) || try_wait_ms(j, i) > 0)
+            continue;
+        choose_one(j, i);
+        if (costly)
+            return; /* alone */
+    }
+}
+
 static void job_start(struct job *j)
 {
     struct passwords *ps = j->of;
+    choose(j);
     tries_failed(ps->tries, &j->by); /* until it is proven: tries side by side count */
     ps->jobs += !j->stranger;
     ps->stranger_jobs += j->stranger;
@@ -202,12 +305,19 @@ static void job_start(struct job *j)
 
 /* --------------------------------------------------------------- strangers in line */
 
-static bool may_start(void *ctx, const void *who)
+static bool may_start(void *ctx, void *who)
 {
-    struct passwords *ps = ctx;
-    const struct job *j = who;
-    return tries_own_wait_ms(ps->tries, &j->by) == 0 &&
-           tries_strangers_wait_ms(ps->tries, &j->by) == 0;
+    struct job *j = who;
+    uint64_t now = loop_now_ms(j->of->rooms->loop), shortest = LOOK_MS;
+    (void)ctx;
+    if (now < j->look_ms)
+        return false;
+    for (size_t i = 0; (i == 0 || i < j->all_count) && shortest > 0; i++) {
+        uint64_t wait = j->done[i] ? LOOK_MS : try_wait_ms(j, i);
+        shortest = wait < shortest ? wait : shortest;
+    }
+    j->look_ms = now + shortest;
+    return shortest == 0;
 }
 
 static void on_line(void *ctx)
@@ -241,46 +351,97 @@ void passwords_clear_line(struct passwords *ps)
         job_end(j, LOGIN_WAIT, "");
 }
 
-/* "alice" has accounts on all hosts that know her; "alice@home" on that one. */
-static void find_tries(struct passwords *ps, struct job *j, const char *name,
-                       const char *cookies)
+/* ------------------------------------------------------------ which accounts it is */
+
+/* `at` is what stands behind the @, or NULL. */
+static bool is_asked_for(const struct portal_host *h, const char *at)
 {
+    char key[KEY_TEXT_LEN];
+    if (at == NULL || strcmp(at, h->name) == 0 || strcmp(at, h->label) == 0)
+        return true;
+    size_t len = strlen(at);
+    return len >= HOST_KEY_LEN_MIN && strncmp(at, key_format(h->key, key), len) == 0;
+}
+
+static enum proof proof_of(const struct portal_host *h, const struct portal_account *a,
+                           const struct tried *one)
+{
+    static const unsigned long own_cost = OWN_MEMORY_BYTES / 1024 * OWN_PASSES;
+    return one->by[0] == TRIED_BY_DEVICE   ? PROOF_BROWSER
+           : one->by[0] == TRIED_BY_PLACE  ? PROOF_PLACE
+           : hash_cost(a->hash) > own_cost ? PROOF_COSTLY
+           : !h->online                    ? PROOF_AWAY
+                                           : PROOF_NONE;
+}
+
+static bool add_candidate(struct job *j, const struct portal_host *h,
+                          const struct portal_account *a, const char *cookies)
+{
+    struct tried one = j->by;
+    if ((j->all_count & (j->all_count - 1)) == 0) { /* doubles */
+        size_t room = j->all_count > 0 ? 2 * j->all_count : 1;
+        struct candidate *more = realloc(j->all, room * sizeof(*more));
+        if (more == NULL)
+            return false;
+        j->all = more;
+    }
+    one.count = 0;
+    tried_add(j->of->tries, &one, h, a, cookies);
+    if (one.by[0] == TRIED_BY_DEVICE) { /* then the address is of no account */
+        memcpy(j->by.device, one.device, sizeof(one.device));
+        j->by.counted = true;
+    }
+    j->all[j->all_count++] = (struct candidate){.host = h->number,
+                                                .proof = proof_of(h, a, &one),
+                                                .by = one.by[0],
+                                                .from = h->from};
+    return true;
+}
+
+/*
+ * "alice" has accounts on all hosts that know her; "alice@home" on those called so, and
+ * with the beginning of a host's key on that one alone.
+ */
+static void find_candidates(struct job *j, const char *name, const char *cookies)
+{
+    struct hosts *hosts = j->of->rooms->hosts;
     const char *at = strrchr(name, '@');
     size_t len = at != NULL ? (size_t)(at - name) : strlen(name);
     if (len >= sizeof(j->by.name))
         len = sizeof(j->by.name) - 1;
     memcpy(j->by.name, name, len);
-    struct portal_host *h = NULL;
-    while ((h = hosts_next(ps->rooms->hosts, h)) != NULL) {
+    for (struct portal_host *h = NULL; (h = hosts_next(hosts, h)) != NULL;) {
         const struct portal_account *a = host_account(h, j->by.name);
-        if (a == NULL || j->count == LOGIN_HOSTS_MAX ||
+        if (a == NULL || hash_cost(a->hash) == 0 ||
             (a->expires_s != 0 && statedir_now_s() >= a->expires_s) ||
-            (at != NULL && strcmp(at + 1, h->name) != 0 &&
-             strcmp(at + 1, h->label) != 0))
+            !is_asked_for(h, at != NULL ? at + 1 : NULL))
             continue;
-        j->tries[j->count].host = h->number;
-        (void)snprintf(j->tries[j->count++].hash, sizeof(j->tries[0].hash), "%s",
-                       a->hash);
-        tried_add(ps->tries, &j->by, h, a, cookies);
+        if (!add_candidate(j, h, a, cookies))
+            break;
     }
+    candidates_order(j->all, j->all_count);
+    if (j->all_count > CANDIDATES_MAX)
+        j->all_count = CANDIDATES_MAX;
+    j->left = j->all_count;
 }
 
-/* Who is known somewhere does not wait for where he is not: that is left out. */
-static void leave_out_waiting(struct passwords *ps, struct job *j)
+static bool is_known(const struct job *j)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < j->count; i++) {
-        struct tried one = j->by;
-        one.count = 1;
-        one.hosts[0] = j->by.hosts[i];
-        one.by[0] = j->by.by[i];
-        if (tries_strangers_wait_ms(ps->tries, &one) > 0)
-            continue;
-        j->tries[n] = j->tries[i];
-        j->by.hosts[n] = j->by.hosts[i];
-        j->by.by[n++] = j->by.by[i];
+    return j->all_count > 0 && j->all[0].by != TRIED_BY_STRANGER; /* they come first */
+}
+
+/* What he himself must wait: where he is known, else until he may try anything. */
+static uint64_t own_wait_ms(const struct job *j)
+{
+    uint64_t shortest = UINT64_MAX, longest = 0;
+    for (size_t i = 0; i == 0 || i < j->all_count; i++) {
+        struct tried one = one_of(j, i);
+        uint64_t wait = tries_own_wait_ms(j->of->tries, &one);
+        shortest = wait < shortest ? wait : shortest;
+        if (is_known(j) && one.by[0] != TRIED_BY_STRANGER && wait > longest)
+            longest = wait;
     }
-    j->count = j->by.count = n;
+    return is_known(j) ? longest : shortest;
 }
 
 int login_begin(struct passwords *ps, const char *name, const char *password,
@@ -292,33 +453,24 @@ int login_begin(struct passwords *ps, const char *name, const char *password,
         return POSTERN_ERR_LIMIT;
     j->of = ps;
     j->by.from = from->address;
-    find_tries(ps, j, name, from->cookies);
-    *wait_ms = tries_own_wait_ms(ps->tries, &j->by);
+    find_candidates(j, name, from->cookies);
+    j->stranger = !is_known(j);
+    (void)snprintf(j->password, sizeof(j->password), "%s", password);
+    *wait_ms = own_wait_ms(j);
     if (*wait_ms > 0) {
-        free(j);
+        job_end(j, LOGIN_WAIT, "");
         return POSTERN_ERR_AGAIN;
     }
-    (void)snprintf(j->password, sizeof(j->password), "%s", password);
-    j->stranger = !tried_is_known(&j->by);
-    if (j->stranger) {
-        struct job *gone =
-            turns_enter(&ps->turns, j, &j->by.from, loop_now_ms(ps->rooms->loop));
-        if (gone == j) {
-            *wait_ms = LINE_FULL_WAIT_MS;
-            job_end(j, LOGIN_WAIT, "");
-            return POSTERN_ERR_AGAIN;
-        }
-        if (gone != NULL)
-            job_end(gone, LOGIN_WAIT, "");
+    if (j->stranger && !stand_in_line(j)) {
+        *wait_ms = LINE_FULL_WAIT_MS;
+        return POSTERN_ERR_AGAIN;
     }
     j->cb = cb;
     j->ctx = ctx;
-    if (j->stranger) {
+    if (j->stranger)
         advance(ps);
-        return 0;
-    }
-    leave_out_waiting(ps, j);
-    job_start(j);
+    else
+        job_start(j);
     return 0;
 }
 
@@ -395,6 +547,8 @@ enum login_result login_code(struct passwords *ps, const char *step, const char 
     if (r == LOGIN_WRONG) {
         tries_failed(ps->tries, &t);
         note_refused(ps, &t, "wrong one-time code");
+        for (size_t i = 0; i < t.count; i++)
+            tell_refused(ps, &t, t.hosts[i]);
     }
     if (r != LOGIN_WRONG || ++s->tries == STEP_TRIES)
         sodium_memzero(s, sizeof(*s));

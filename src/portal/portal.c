@@ -65,7 +65,8 @@ static void on_tls(void *ctx, int fd, const char *server_name)
     }
 }
 
-static void on_host(void *ctx, const uint8_t host[static KEY_LEN], const Control *c)
+static void on_host(void *ctx, const uint8_t host[static KEY_LEN],
+                    const struct addr *from, const Control *c)
 {
     struct portal *p = ctx;
     uint8_t buf[PROTO_FRAME_MAX];
@@ -74,6 +75,8 @@ static void on_host(void *ctx, const uint8_t host[static KEY_LEN], const Control
     if (m == NULL)
         return;
     memcpy(m->from, host, KEY_LEN);
+    if (from != NULL)
+        m->remote = *from;
     if (mailbox_post(p->mail, m) != 0)
         mail_free(m);
 }
@@ -95,7 +98,7 @@ static void on_mail(void *ctx, struct mail *m)
     } else if (m->type == MAIL_PORTAL) {
         Control *c = malloc(sizeof(*c));
         if (c != NULL && proto_decode_control(c, m->bytes, m->len) == 0)
-            hosts_on_message(p->rooms.hosts, m->from, c);
+            hosts_on_message(p->rooms.hosts, m->from, &m->remote, c);
         free(c);
     }
     mail_free(m);

@@ -24,7 +24,7 @@ struct place {
 struct rooms_events {
     /* Lists, or what accounts may by the clock, have changed: who may use less now? */
     void (*on_lists)(const struct rooms *rs);
-    /* The host of that number is forgotten. */
+    /* The host of that number is forgotten, or what it opened. */
     void (*on_host_forgotten)(const struct rooms *rs, uint32_t number);
     /* What the login opened ends, or finds an heir; or goes on at its new address. */
     void (*on_login_end)(const struct rooms *rs, const struct login *l);

@@ -133,7 +133,7 @@ bool tried_is_known(const struct tried *t)
 
 uint64_t tries_own_wait_ms(struct tries *ts, const struct tried *t)
 {
-    uint64_t longest = by_device(t) ? 0 : wait_of(ts, t, 0, KIND_ADDRESS);
+    uint64_t longest = by_device(t) || t->counted ? 0 : wait_of(ts, t, 0, KIND_ADDRESS);
     for (size_t i = 0; i == 0 || i < t->count; i++) {
         uint64_t wait = wait_of(ts, t, i, own_kind(t, i));
         longest = wait > longest ? wait : longest;
@@ -154,7 +154,7 @@ uint64_t tries_strangers_wait_ms(struct tries *ts, const struct tried *t)
 
 void tries_failed(struct tries *ts, const struct tried *t)
 {
-    if (!by_device(t))
+    if (!by_device(t) && !t->counted)
         fail(ts, t, 0, KIND_ADDRESS);
     for (size_t i = 0; i == 0 || i < t->count; i++) {
         fail(ts, t, i, own_kind(t, i));

@@ -22,6 +22,7 @@ struct tried {
     enum { TRIED_BY_STRANGER, TRIED_BY_PLACE, TRIED_BY_DEVICE } by[LOGIN_HOSTS_MAX];
     size_t count; /* 0: nobody is called so */
     bool code;    /* the password was right */
+    bool counted; /* its address was, in this try, or is not asked */
     uint8_t device[DEVICE_NONCE_LEN];
 };
 

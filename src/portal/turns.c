@@ -109,7 +109,7 @@ static bool was_served_before(struct turns *t, const struct turn *a,
     return true;
 }
 
-void *turns_next(struct turns *t, bool (*may)(void *ctx, const void *who), void *ctx,
+void *turns_next(struct turns *t, bool (*may)(void *ctx, void *who), void *ctx,
                  uint64_t now_ms)
 {
     uint64_t best[TURNS_LEVELS] = {UINT64_MAX, UINT64_MAX, UINT64_MAX};

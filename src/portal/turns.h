@@ -40,7 +40,7 @@ void turns_fini(struct turns *t);
  */
 void *turns_enter(struct turns *t, void *who, const struct addr *from, uint64_t now_ms);
 /* Takes the next of those for whom `may` says yes out of the line; NULL: nobody. */
-void *turns_next(struct turns *t, bool (*may)(void *ctx, const void *who), void *ctx,
+void *turns_next(struct turns *t, bool (*may)(void *ctx, void *who), void *ctx,
                  uint64_t now_ms);
 /* Takes one out that came more than `patience_ms` ago, or NULL. */
 void *turns_overdue(struct turns *t, uint64_t patience_ms, uint64_t now_ms);

@@ -132,8 +132,10 @@ void steer_vouch(struct session *s, uint64_t ts)
         (memcmp(&sa->sin6_addr, &s->vouched, sizeof(s->vouched)) == 0 &&
          s->sent_bytes < s->vouched_bytes + VOUCH_EVERY))
         return;
-    if (memcmp(&sa->sin6_addr, &s->vouched, sizeof(s->vouched)) != 0)
+    if (memcmp(&sa->sin6_addr, &s->vouched, sizeof(s->vouched)) != 0) {
         bundle_on_label(s, ts);
+        paths_on_renewed(&s->net); /* its client has begun anew */
+    }
     s->vouched = sa->sin6_addr;
     s->vouched_bytes = s->sent_bytes;
     memcpy(buf, discarded, sizeof(discarded));
@@ -160,6 +162,16 @@ void steer_note_late(struct session *s, uint64_t took_us, uint64_t least_us,
     lateness_note(l, took_us, least_us, now_us);
 }
 
+/* A label is on its way: what would take it back must wait for an answer. */
+static bool is_trying(const struct session *s)
+{
+    uint64_t now_ns = clock_ns(), takes_us = paths_answer_takes_us(&s->net),
+             late_us = steer_late_us(s, now_ns / 1000);
+    uint64_t for_ns = 2000 * (takes_us > late_us ? takes_us : late_us);
+    return (s->label_state == LABEL_TRIED || s->label_state == LABEL_TRIED_STALE) &&
+           now_ns <= s->tried_ns + (for_ns > tried_for_ns ? for_ns : tried_for_ns);
+}
+
 /* Packets above the base size wait until QUIC's own search begins anew. */
 static void bind_size(struct session *s)
 {
@@ -177,7 +189,7 @@ void steer_renew(struct session *s)
             size_forget(s->current);
         want_label(s, true);
     }
-    if (s->label_state == LABEL_TRIED_STALE && clock_ns() > s->tried_ns + tried_for_ns)
+    if (s->label_state == LABEL_TRIED_STALE && !is_trying(s))
         STATE_GO(label_next, s->label_state, LABEL_STALE); /* its window may be full */
     if (s->label_state == LABEL_STALE && s->confirmed && s->current != NULL) {
         ngtcp2_path path = label_path(&l, s->label + 1);
@@ -236,7 +248,8 @@ void steer_on_probe(struct session *s, struct path *p, const uint8_t *buf, size_
         }
         return;
     }
-    if (s->is_client && (q.flags & PROBE_RENEW) != 0) {
+    /* Asked for again and again until it is seen: one answer is enough. */
+    if (s->is_client && (q.flags & PROBE_RENEW) != 0 && !is_trying(s)) {
         steer_want_renewal(s);
         s->raise_ns = now_us * 1000 + raise_after_ns;
     }

@@ -147,6 +147,17 @@ def test_who_was_at_a_broker_once_makes_no_invite_to_it(lan):
     assert done.status == 1 and "at the agent" in done.stderr, (done.stdout, done.stderr)
 
 
+def test_a_host_behind_an_agent_is_told_that_it_knows_no_broker_itself(lan):
+    lan.start_agent("7000")
+    lan.g.host.start_peer("tcp-server", 7000)
+    nas = lan.machine("nas", 31)
+    who = lan.hand_over(nas, "nas", "nas=7000").who
+    done = who.run("netcheck", json=False)
+    assert done.status != 0 and "hands its services to an agent" in done.stderr and "copy" not in done.stderr, done.stderr
+    said = who.run("doctor").event("check", check="broker")
+    assert "hands its services to an agent" in said["what"] and "serve" not in said["do"], said
+
+
 def test_one_connection_goes_out_for_all(lan):
     """The broker has one TCP connection of the site, whatever the number of hosts."""
     g = lan.g

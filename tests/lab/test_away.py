@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import signal
+import subprocess
 import time
 
 import pytest
 
-from .actors import wait_direct, wait_relay
+from .actors import HOST, wait_direct, wait_relay
 from .net import patience, run, wait_until
 from .servers import Dns
 from .test_faults import progress, whole, why_lost
@@ -116,7 +118,56 @@ def test_a_name_that_is_not_resolved_is_named_where_the_last_address_refuses(gat
     said = done.stderr.splitlines()[-1]
     assert done.status == 1 and "the DNS server does not answer" in said, done.stderr
     assert f"{BROKER}:443, where it was last, refuses connections" in said, said
-    assert done.seconds < 9 * patience(), done.seconds
+    assert 9 < done.seconds < 12 * patience(), done.seconds   # as where the name is known
+
+
+NO_DNS = "nameserver 127.0.0.9\n"    # refuses at once
+
+
+def broker_away(g):
+    g.broker_proc.kill()
+    return "where it was last, refuses connections", lambda: g.broker.start(
+        "broker", "--listen", "0.0.0.0:443", "--public", NAME).wait_event("ready", 15)
+
+
+def no_route(g):
+    """What the middle of a DHCP is: there is an address, and no way out yet."""
+    ns = g.topo.client.ns
+    way = ns.ip("route", "show", "default").split("\n")[0].split()
+    ns.ip("route", "del", "default")
+    return (f"this machine has no route to the broker at {NAME}:443",
+            lambda: ns.ip("route", "add", *way))
+
+
+@pytest.mark.parametrize("resolv_conf", [NO_DNS, DEAD_DNS], ids=["refused", "silent"])
+@pytest.mark.parametrize("away", [broker_away, no_route])
+def test_a_try_that_fails_in_passing_ends_no_wait(gate, etc, away, resolv_conf):
+    """Nothing answers for the name, and where the broker was last it is not for a moment."""
+    g = named(gate(), etc)
+    etc(g.topo.client.ns, hosts=NO_BROKER, resolv_conf=resolv_conf)
+    words, back = away(g)
+    c = g.client
+    nc = c.programs.start(c.ns, "nc", *c.wrapper, c.program, "nc", "home", "7000", env=c.env,
+                          stdin=subprocess.PIPE)
+    nc.wait_line(words, 7, "err")
+    assert nc.running, nc.stderr
+    back()
+    nc.popen.stdin.write(b"GET 100 1\n")
+    nc.popen.stdin.close()
+    assert nc.wait(20) == 0 and len(nc.stderr.splitlines()) <= 2, nc.stderr
+
+
+def test_a_name_that_is_asked_for_in_vain_is_waited_for(gate, etc):
+    """Who joins as the network comes up; the DNS server is a moment behind."""
+    g = named(gate(), etc)
+    link = g.invite()
+    etc(g.topo.client.ns, hosts=NO_BROKER, resolv_conf=NO_DNS)
+    c = g.other_client("fresh")
+    join = c.programs.start(c.ns, "join", *c.wrapper, c.program, "join", link, env=c.env)
+    join.wait_line("the DNS server does not answer", 5, "err")
+    assert join.running, join.stderr
+    etc(g.topo.client.ns, hosts=f"{NO_BROKER}{BROKER} {NAME}\n")
+    assert join.wait(20) == 0, join.stderr
 
 
 def test_a_machine_without_a_network_is_told_so(gate, etc):
@@ -129,6 +180,28 @@ def test_a_machine_without_a_network_is_told_so(gate, etc):
     said = done.stderr.splitlines()[-1]
     assert done.status == 1 and "this machine has no network" in said, done.stderr
     assert connect.running
+
+
+def test_a_broker_asks_what_its_own_name_is_beside_its_work(gate, etc):
+    """Its DNS server may be silent as it starts; then it listens all the same, and ends when it is told to."""
+    g = gate()
+
+    def start():
+        proc = g.broker.start("broker", "--listen", "0.0.0.0:443", "--public", NAME)
+        proc.wait_event("ready", 4 * patience())
+        return proc
+
+    etc(g.topo.broker, hosts=NO_BROKER, resolv_conf=DEAD_DNS)
+    proc = start()
+    proc.signal(signal.SIGTERM)
+    assert proc.wait(3 * patience()) == 0, proc.stderr
+    etc(g.topo.broker, hosts=NO_BROKER, resolv_conf=NO_DNS)
+    proc = start()
+    proc.wait_line(f"cannot resolve the public name {NAME} (the DNS server does not answer); it is asked for again",
+                   10, "err")
+    etc(g.topo.broker, hosts=f"{NO_BROKER}127.0.1.1 {NAME}\n")
+    proc.wait_line(f"on this machine {NAME} is 127.0.1.1", 20, "err")
+    assert proc.stderr.count("cannot resolve") == 1, proc.stderr
 
 
 def state_of(g):
@@ -173,6 +246,27 @@ def test_another_broker_in_its_place_is_named_and_waited_out(gate):
     first_broker_back(g)
     wait_until(lambda: state_of(g).get("state") == "online", 11, "it is found again")
     assert flow.running
+
+
+def test_another_broker_is_told_beside_an_up_that_has_just_begun_as_alone(gate):
+    """`up` has no session and knows nothing yet: `connect` finds out by itself, and `nc` ends with the same cure."""
+    g = gate()
+    g.host.start_peer("tcp-server", 7000)
+    g.start_broker()
+    g.start_host("7000")
+    g.join()
+    another_broker(g)
+    alone = g.client.run("connect", f"{HOST}:7000", "127.0.0.1:0", json=False, timeout=20)
+    assert alone.status == 1 and "do not go on if this is unexpected" in alone.stderr, alone.stderr
+    up = g.client.start("up")
+    up.wait_event("ready", 10)
+    for argv in (("connect", f"{HOST}:7000", "127.0.0.1:0"), ("nc", HOST, "7000")):
+        done = g.client.run(*argv, json=False, stdin=b"", timeout=20)
+        assert done.status == 1 and done.stderr.splitlines()[-1] == alone.stderr.splitlines()[-1], done.stderr
+        assert "ready" not in done.stdout and done.seconds < 5 * patience(), done.seconds
+    up.wait_event("left", 10)
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=20)
+    assert done.stderr.splitlines()[-1] == alone.stderr.splitlines()[-1], done.stderr
 
 
 def test_a_host_that_starts_under_another_broker_waits_for_its_own(gate):

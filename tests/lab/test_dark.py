@@ -170,6 +170,8 @@ def test_a_login_page_in_the_brokers_place_is_named_and_left_at_once(gate, etc, 
     assert done.status != 0 and f"no Postern broker answered at {PORTAL}:443" \
         in done.stderr, done.stderr
     assert "login page" in done.stderr, done.stderr
+    waits = g.programs.start(g.client.ns, "nc", g.client.program, "nc", "--wait", HOST, "7000", env=g.client.env)
+    waits.wait_line("no Postern broker answered", 15, "err")
     up = g.client.start("up")
     left = up.wait_event("left", 20, peer="the broker")
     assert "no Postern broker" in left["reason"], left
@@ -183,6 +185,7 @@ def test_a_login_page_in_the_brokers_place_is_named_and_left_at_once(gate, etc, 
     up.wait_event("path", 15)
     took = time.monotonic() - begin
     assert took < 5 * patience(), took
+    assert waits.wait(30) == 0, waits.stderr
 
 
 def test_a_host_without_descriptors_is_named_by_every_command(gate):

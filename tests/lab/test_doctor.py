@@ -13,6 +13,7 @@ from .actors import HOST, postern
 from .net import patience, wait_until
 from .test_away import DEAD_DNS, NAME, NO_BROKER, etc  # noqa: F401
 from .test_badinput import says
+from .test_newcomer import AS_NOBODY, NOBODY
 from .topology import BROKER
 
 pytestmark = pytest.mark.postern
@@ -84,7 +85,7 @@ def test_the_clock_is_wrong(joined):
     g.client.set_clock(3600)
     done = g.client.run("doctor")
     assert done.status == 1 and checks(done)["clock"]["state"] == "bad", done.stdout
-    assert "36" in checks(done)["clock"]["what"] and "timedatectl" in checks(done)["clock"]["do"]
+    assert "min ahead of" in checks(done)["clock"]["what"] and "timedatectl" in checks(done)["clock"]["do"]
 
 
 def test_a_broker_that_is_mute(joined):
@@ -175,3 +176,24 @@ def test_a_report_tells_nobody_anything(joined):
         assert not re.search(rf"\b{HOST}\b", text), text
         assert not re.search(r"\b\d+\.\d+\.\d+\.\d+\b|[a-z2-7]{26}|[0-9a-f]*::[0-9a-f]", text), text
         says(who.run("doctor", "--report", path, json=False), 1, "cannot be written")
+
+
+@pytest.mark.needs("setpriv")
+def test_a_directory_that_takes_nothing_is_not_called_whole(joined, work):
+    """As an ordinary user, to whom modes mean something."""
+    g = joined
+    g.client.run("keys")
+    os.chmod(work, 0o755)
+    for top, _, names in os.walk(g.client.state):
+        for path in (top, *(f"{top}/{n}" for n in names)):
+            os.chown(path, NOBODY, NOBODY)
+
+    def state():
+        done = g.programs.run(g.client.ns, "doctor", *AS_NOBODY, postern(), "doctor", "--json", env=g.client.env, timeout=30)
+        return checks(done)["state"]
+    assert state()["state"] == "ok"
+    for path, mode in ((g.client.state, 0o700), (f"{g.client.state}/book.db", 0o600)):
+        os.chmod(path, mode & ~0o200)
+        assert state()["state"] == "bad" and "may not write" in state()["what"] and "chmod" in state()["do"], state()
+        os.chmod(path, mode)
+    assert state()["state"] == "ok"

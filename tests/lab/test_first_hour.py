@@ -93,7 +93,7 @@ def test_leave(served):
     online(g)
     assert up.running and g.client.run("nc", HOST, "peer", json=False, stdin=b"").status == 0
     done = g.client.run("leave", HOST, json=False)
-    assert done.stdout == f"left {HOST}; it keeps this device on its list until 'postern revoke' there\n"
+    assert done.stdout == f"left {HOST}; where it still lists this device, 'postern revoke' there takes it off\n"
 
 
 def serve_in_words(g, who, *args, **more):

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,6 +162,50 @@ def test_a_success_elsewhere_forgets_no_failure(site):
             break
         assert bad.login("anna@attic", "of the attic").status == 303
     assert seen[:4] == [403] * 4 and seen[-1] == 429, seen
+
+
+def test_hosts_with_accounts_of_that_name_keep_no_owner_out(portal):
+    """Strangers' hosts, here first and called alike, that list an account of his name."""
+    site = portal(start=False)
+    site.start_broker()
+    site.gate.host.start_peer("tcp-server", 7000)
+    site.gate.start_host("data=7000")
+    site.add("anna")
+    known = site.browser("known")
+    known.logged_in("anna")
+    known.logout()
+    site.gate.host_proc.terminate()
+    site.gate.broker_proc.terminate()
+    assert site.gate.host_proc.wait(10) == 0 and site.gate.broker_proc.wait(10) == 0
+    site.start_broker()
+    stranger = SimpleNamespace(ns=site.topo.stranger)
+    hostile = [site.host(f"hostile{i}", stranger) for i in range(10)]
+    procs = [site.serve(host, "home", "data=7000") for host in hostile]
+    for host in hostile:
+        site.add("anna", host=host, password="of somebody else")
+    for proc in procs[:5]:   # that some have left changes nothing
+        proc.terminate()
+        assert proc.wait(10) == 0
+    site.gate.start_host("data=7000")
+    took = {}
+
+    def login(what, name, browser):
+        begin = time.monotonic()
+        assert browser.login(name).status == 303, (what, took)
+        took[what] = round(time.monotonic() - begin, 2)
+        assert browser.get("/").service("data").up, what
+    wait_until(lambda: known.login("anna").status == 303, 20, "the last host's list")
+    known.get("/")
+    known.logout()
+    for i, machine in enumerate((site.topo.service.ns, site.topo.host.ns)):
+        login(f"new {i}", "anna", site.browser(f"new{i}", machine))
+        login(f"at home {i}", "anna@home", site.browser(f"athome{i}", machine))
+    login("known", "anna", known)
+    print(took)
+    assert took["known"] < 2 * patience() and took["new 0"] < 13 * patience(), took
+    key = known.get("/").hosts()["home"]
+    login("by key", f"anna@{key[:16]}", site.browser("by key", site.topo.service.ns))
+    assert site.browser("short", site.topo.host.ns).login(f"anna@{key[:15]}").status == 403
 
 
 def test_one_time_code(site):

@@ -251,6 +251,24 @@ def test_the_second_uplink_was_there_before(roamer, how, kinds):
     judge(figures, 0.2, f"the first of two uplinks ends ({how}, {kinds or 'any kind'})")
 
 
+@pytest.mark.parametrize("kinds,goal_s", [(None, 1.0), ("relay", 2.0)] if full() else [(None, 1.0)])
+def test_the_hosts_default_route_goes_to_its_other_uplink(roamer, kinds, goal_s):
+    """Both stay up with their addresses: what is sent comes from the other one from then on."""
+    r = roamer(kinds=kinds)
+    ns, last = r.topo.host.ns, r.topo.host.last
+    sites = [r.topo.sites["a"], r.topo.sites["c"]]
+    second = r.plan(r.topo.host, "c")
+    ns.batch(f"addr add {sites[1].lan_address(last)}/24 dev {second}")
+    ns.sysctl("net.ipv4.conf.all.rp_filter", 0)
+    r.settle()
+    figures = []
+    for site in itertools.islice(itertools.cycle(sites[::-1]), ROAMS):
+        figures.append(r.measure(lambda site=site: ns.batch(
+            f"route replace default via {site.lan_address(1)}")))
+        r.settle()
+    judge(figures, goal_s, f"the host's default route changes, {kinds or 'any kind'}")
+
+
 @pytest.mark.parametrize("how", ["route del default dev eth0", "link set eth0 down"])
 def test_status_names_the_address_that_is_in_use(roamer, how):
     """The default route goes to another uplink, and the old address stays."""

@@ -92,7 +92,7 @@ def test_three_machines(gate):
     client.answer("Use another host?", "yes\n")
     client.said("Paste the link itself")
     client.answer("Use another host?", f"{link}\n")
-    client.said("That is a link of the other kind.")
+    client.said("That link is a broker's; here it has to be an invite of a host.")
     client.answer("Use another host?", f"{invite}\n")
     client.said(f"joined {HOST}")
     assert f"$ postern join {invite}" in client.shown.replace("\r", ""), client.shown

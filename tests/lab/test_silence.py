@@ -188,3 +188,41 @@ def test_a_connect_through_a_stopped_up_says_so_and_goes_on_with_it(warm):
     g.up.kill()
     connect.wait_line("'postern up' ended: connections through it are lost", 9, "err")
     assert flow.wait(10) != 0
+
+
+def test_connect_beside_an_up_that_hears_nothing_of_the_host_says_so_at_once(warm):
+    """And not when somebody connects: what it would say alone, and no `ready` that leads nowhere."""
+    g = warm
+    darken(g, "a")
+    wait_until(lambda: g.client.run("status").event("host", state="offline"), 15, "the host is missed")
+    procs = [g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0"), g.client.start("open", f"{HOST}:7000")]
+    for proc in procs:
+        proc.wait_line(HOST, 4 * patience(), "err")
+        assert not proc.find("ready") and proc.running, proc.stdout
+    brighten(g, "a")
+    for proc in procs:
+        proc.wait_event("ready", 30)
+
+
+def test_connect_beside_up_says_that_the_host_went_silent_before_anybody_connects(warm):
+    g = warm
+    proc = g.client.start("connect", f"{HOST}:7000", "127.0.0.1:0")
+    proc.wait_event("ready", 15)
+    darken(g, "a")
+    proc.wait_line(AWAY, 40, "err")
+    brighten(g, "a")
+    proc.wait_line(BACK, 40, "err")
+    g.up.kill()
+    wait_until(lambda: not g.client.run("status").event("host"), 10, "nothing runs")
+    assert "are lost" not in proc.stderr, proc.stderr    # there were none
+    address, port = proc.wait_event("ready", 15)["local"].rsplit(":", 1)
+    g.client.start_peer("flow", address, port, 1).wait_line("at ")
+
+
+def test_nc_beside_up_ends_when_nothing_answers_at_all(warm):
+    """As alone: within 11 s, and with the broker's silence as long as it is one."""
+    g = warm
+    darken(g, "b")
+    done = g.client.run("nc", HOST, "7000", json=False, stdin=b"", timeout=40)
+    assert done.status == 1 and "broker" in done.stderr, done.stderr
+    assert done.seconds < 11 + 2 * patience(), (done.seconds, done.stderr)

@@ -470,3 +470,19 @@ def test_connect_beside_up_says_what_it_has_and_not_what_it_has_not(warm):
     assert ": not " not in proc.stdout and f"{HOST}: " in proc.stdout, proc.stdout
     assert "x.sock" in proc.stdout and os.path.exists(os.path.join(g.work, "x.sock")), proc.stdout
     proc.terminate()
+
+
+@pytest.mark.parametrize("way", ["alone", "up"])
+def test_nc_to_what_is_no_stream_or_drops_what_comes_says_what_to_do(gate, way):
+    """Not that the name was another's, nor that a status tells more where nothing runs."""
+    g = gate(host="none", client="none")
+    g.up_and_joined("dns=udp:53", "far=203.0.113.77:80")
+    g.topo.host.ns.nft("table inet hole {\n  chain out { type filter hook output priority 0;\n"
+                       "    ip daddr 203.0.113.77 drop\n  }\n}")
+    if way == "up":
+        g.client.start("up").wait_event("path", 20)
+    for word in ("dns", "53"):
+        done = g.client.run("nc", HOST, word, json=False, stdin=b"")
+        assert done.status == 1 and done.stderr.endswith(f"; forward it: postern connect {HOST}:dns\n"), done.stderr
+    done = g.client.run("nc", HOST, "far", json=False, stdin=b"", timeout=60)
+    assert done.status == 1 and done.stderr.endswith("; check the service on the host\n"), done.stderr

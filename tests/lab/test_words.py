@@ -1,6 +1,7 @@
 """What newcomers read: each sentence says what holds, and what to do."""
 
 import os
+import sys
 import time
 
 import pytest
@@ -133,6 +134,7 @@ def test_a_resolver_that_is_silent_is_spoken_of(served, etc):  # noqa: F811
     begin = time.monotonic()
     wait_until(lambda: "waiting: the resolver is asked for web" in proc.stderr, 10, "a word of what it waits for")
     assert time.monotonic() - begin < 2 * patience()
+    proc.wait_line("which is not known here; did you mean web=8080?", 4 * patience(), "err")   # and goes on
     proc.kill()
 
 
@@ -176,6 +178,74 @@ def test_an_invite_in_the_environment_is_named(served, argv):
     other.more_env = {"POSTERN_LINK": served.invite()}
     done = other.run(*argv, json=False)
     assert "POSTERN_LINK holds an invite, which is for 'postern join'" in done.stderr, done.stderr
+
+
+def test_slips_are_told_what_was_meant(served, work):
+    g = served
+    g.join()
+    says(g.client.run("ping", HOST, "--why", json=False), 2, f"postern ping --why {HOST}")
+    photo = os.path.join(work, "photo.jpg")
+    with open(photo, "w", encoding="ascii") as f:
+        f.write("x")
+    says(g.client.run("send", HOST, photo, json=False), 2, "the host stands last", f"postern send {photo} {HOST}")
+    says(g.client.run("connect", f"{HOST}:peer", "localhost:99999", json=False), 2, "no local address and port")
+    proc = g.client.start("connect", f"{HOST}:peer", "localhost:18022")
+    assert proc.wait_event("ready", 20)["local"] == "127.0.0.1:18022"
+    proc = g.client.programs.start(g.client.ns, "open", g.client.program, "open", f"{HOST}:peer", env=g.client.env)
+    proc.wait_line("/ until this ends", 20)
+    done = g.client.run("leave", HOST, json=False)
+    assert "where it still lists this device" in done.stdout, done.stdout
+
+
+def test_an_invite_is_not_used_up_by_the_host_itself(served):
+    g = served
+    link = g.invite()
+    says(g.host.run("join", link, json=False), 2, "this host itself", "--state DIR")
+    assert g.join(link=link).event("joined")
+
+
+@pytest.mark.parametrize("name", ["", "kept"])
+def test_a_log_that_is_empty_is_said_to_be_so_once(here, name):
+    """Also while it is followed; of a directory that was never served from, and of an account without an entry."""
+    os.makedirs(here.state, mode=0o700)
+    if name:
+        assert here.run("keys").status == 0
+    proc = here.programs.start(here.ns, "log", here.program, "log", "-f", *(["--who", name] if name else []),
+                               env=here.env)
+    proc.wait_line("logged", 10)
+    assert "waiting for what comes" in proc.stdout and len(proc.stdout.splitlines()) == 1, proc.stdout
+
+
+def test_an_invite_says_that_serve_has_lost_its_broker(served):
+    g = served
+    assert "broker" not in g.host.run("invite", json=False).stderr
+    g.broker_proc.terminate()
+    wait_until(lambda: (g.host.run("status").event("broker") or {}).get("state") != "online", 20, "it is missed")
+    done = g.host.run("invite", json=False)
+    assert done.status == 0 and "is without its broker now" in done.stderr, done.stderr
+
+
+def test_beside_a_broker_it_is_not_said_that_there_is_none(served):
+    g = served
+    for command in ("netcheck", "status", "doctor"):
+        done = g.broker.run(command, json=False, timeout=30)
+        said = done.stdout + done.stderr
+        assert "no broker is known" not in said and "none is known" not in said, said
+        assert "'postern broker' does" in said or "one runs here itself" in said, said
+
+
+def test_a_proxy_that_knows_the_password_better(served):
+    """"It wants one" is for who gave none."""
+    g = served
+    serve = ("import socket\ns = socket.create_server(('127.0.0.1', 3128))\nprint('ready', flush=True)\n"
+             "while True:\n c, _ = s.accept()\n c.recv(4096)\n"
+             " c.sendall(b'HTTP/1.1 407 No\\r\\nContent-Length: 0\\r\\n\\r\\n')\n c.close()\n")
+    proxy = g.programs.start(g.client.ns, "proxy", sys.executable, "-c", serve)
+    proxy.wait_line("ready", 10)
+    for user, words in (("", "wants a user name and password"), ("me:wrong@", "does not take the user name and password")):
+        done = g.programs.run(g.client.ns, "netcheck", g.client.program, "netcheck", "--broker", g.link, timeout=30,
+                              env={**g.client.env, "HTTPS_PROXY": f"http://{user}127.0.0.1:3128"})
+        assert done.status == 1 and words in done.stderr, done.stderr
 
 
 def test_a_machine_without_a_route_is_told_so(served):

@@ -1,6 +1,7 @@
 /*
  * Rooms of the portal alone, without a broker, a browser or a host: what a host's list
- * does to who is logged in, and whom failed tries to log in delay.
+ * does to who is logged in, whom failed tries to log in delay, and whom hosts of others
+ * that have accounts of his name.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <sodium.h>
 
 #include "io/loop.h"
+#include "portal/passwords.h"
 #include "portal/portal_config.h"
 #include "portal/rooms.h"
 #include "portal/tries.h"
@@ -22,6 +24,7 @@ struct house {
     struct portal_config config;
     struct devices devices;
     struct tries *tries;
+    struct passwords *passwords;
     unsigned ended, moved, lists;
     char last[64];
 };
@@ -84,6 +87,8 @@ static int begin(void **state)
     asks_close(h->rooms.asks); /* nobody is there to be asked */
     assert_int_equal(logins_new(&h->rooms.logins, &h->rooms), 0);
     assert_int_equal(tries_new(&h->tries, h->rooms.loop, &h->devices), 0);
+    h->rooms.devices = &h->devices;
+    assert_int_equal(passwords_new(&h->passwords, &h->rooms), 0);
     *state = h;
     return 0;
 }
@@ -91,39 +96,16 @@ static int begin(void **state)
 static int end(void **state)
 {
     struct house *h = *state;
+    passwords_close(h->passwords);
     hosts_free(h->rooms.hosts);
     tries_free(h->tries);
     logins_free(h->rooms.logins);
     asks_free(h->rooms.asks);
     loop_run(h->rooms.loop);
+    passwords_free(h->passwords);
     loop_close(h->rooms.loop);
     free(h);
     return 0;
-}
-
-/* The host of that number says that it opens ssh to alice with that hash; NULL: not. */
-static struct portal_host *say(struct house *h, uint8_t number, const char *hash)
-{
-    const uint8_t key[KEY_LEN] = {number};
-    Control m = {.which_body = Control_portal_begin_tag};
-    (void)snprintf(m.body.portal_begin.host, sizeof(m.body.portal_begin.host), "host%u",
-                   number);
-    hosts_on_message(h->rooms.hosts, key, &m);
-    m = (Control){.which_body = Control_portal_service_tag};
-    (void)snprintf(m.body.portal_service.name, sizeof(m.body.portal_service.name),
-                   "ssh");
-    m.body.portal_service.port = 22;
-    hosts_on_message(h->rooms.hosts, key, &m);
-    m = (Control){.which_body = Control_portal_account_tag};
-    PortalAccount *a = &m.body.portal_account;
-    (void)snprintf(a->name, sizeof(a->name), "alice");
-    (void)snprintf(a->hash, sizeof(a->hash), "%s", hash != NULL ? hash : "");
-    a->services_count = 1;
-    if (hash != NULL)
-        hosts_on_message(h->rooms.hosts, key, &m);
-    m = (Control){.which_body = Control_portal_end_tag};
-    hosts_on_message(h->rooms.hosts, key, &m);
-    return host_by_key(h->rooms.hosts, key);
 }
 
 static struct addr address(const char *text)
@@ -131,6 +113,38 @@ static struct addr address(const char *text)
     struct addr a;
     assert_int_equal(addr_parse_ip(&a, text), 0);
     return a;
+}
+
+/* A host at that address says that it opens ssh to alice with that hash; NULL: not. */
+static struct portal_host *say_at(struct house *h, unsigned number, const char *at,
+                                  const char *hash)
+{
+    const uint8_t key[KEY_LEN] = {(uint8_t)number, (uint8_t)(number >> 8)};
+    struct addr from = address(at);
+    Control m = {.which_body = Control_portal_begin_tag};
+    (void)snprintf(m.body.portal_begin.host, sizeof(m.body.portal_begin.host), "host%u",
+                   number);
+    hosts_on_message(h->rooms.hosts, key, &from, &m);
+    m = (Control){.which_body = Control_portal_service_tag};
+    (void)snprintf(m.body.portal_service.name, sizeof(m.body.portal_service.name),
+                   "ssh");
+    m.body.portal_service.port = 22;
+    hosts_on_message(h->rooms.hosts, key, &from, &m);
+    m = (Control){.which_body = Control_portal_account_tag};
+    PortalAccount *a = &m.body.portal_account;
+    (void)snprintf(a->name, sizeof(a->name), "alice");
+    (void)snprintf(a->hash, sizeof(a->hash), "%s", hash != NULL ? hash : "");
+    a->services_count = 1;
+    if (hash != NULL)
+        hosts_on_message(h->rooms.hosts, key, &from, &m);
+    m = (Control){.which_body = Control_portal_end_tag};
+    hosts_on_message(h->rooms.hosts, key, &from, &m);
+    return host_by_key(h->rooms.hosts, key);
+}
+
+static struct portal_host *say(struct house *h, unsigned number, const char *hash)
+{
+    return say_at(h, number, "192.0.2.77", hash);
 }
 
 /* A login lasts as long as one host has its account with the password it came by. */
@@ -236,6 +250,113 @@ static void test_own_failures(void **state)
     assert_int_equal(tries_own_wait_ms(h->tries, &t), 0);
 }
 
+/* ------------------------------------------------------------ many of one name */
+
+struct answer {
+    struct house *house;
+    int result; /* -1: none yet */
+    char token[LOGIN_TOKEN_TEXT_LEN];
+};
+
+static void on_login(void *ctx, enum login_result result, const char *token)
+{
+    struct answer *a = ctx;
+    a->result = (int)result;
+    (void)snprintf(a->token, sizeof(a->token), "%s", token);
+    loop_stop(a->house->rooms.loop);
+}
+
+static int log_in(struct house *h, const char *name, const char *password,
+                  const char *from, struct answer *a)
+{
+    struct login_from at = {.address = address(from)};
+    uint64_t wait_ms;
+    *a = (struct answer){.house = h, .result = -1};
+    if (login_begin(h->passwords, name, password, &at, on_login, a, &wait_ms) != 0)
+        return LOGIN_WAIT;
+    loop_run(h->rooms.loop);
+    return a->result;
+}
+
+static void make_hash(char hash[static crypto_pwhash_STRBYTES], const char *password)
+{
+    assert_int_equal(crypto_pwhash_str(hash, password, strlen(password),
+                                       crypto_pwhash_OPSLIMIT_MIN,
+                                       crypto_pwhash_MEMLIMIT_MIN),
+                     0);
+}
+
+/* Which host of those that called themselves so the login opens. */
+static bool opens(struct house *h, const struct answer *a, const struct portal_host *to)
+{
+    struct login *l = login_by_cookie(h->rooms.logins, a->token);
+    return l != NULL && login_may(l, to, 0);
+}
+
+/* Hosts of other people that came first have accounts of the owner's name. */
+static void test_hosts_of_that_name_lock_nobody_out(void **state)
+{
+    struct house *h = *state;
+    struct answer a;
+    char theirs[crypto_pwhash_STRBYTES], own[crypto_pwhash_STRBYTES], from[32];
+    make_hash(theirs, "theirs");
+    make_hash(own, "own");
+    for (unsigned i = 0; i < 300; i++) { /* 30 of a /16, in ten of these */
+        (void)snprintf(from, sizeof(from), "10.%u.%u.1", i % 10, i / 10);
+        say_at(h, i, from, theirs);
+    }
+    struct portal_host *home = say_at(h, 1000, "192.0.2.1", own);
+    for (unsigned i = 0; i < 12; i++) { /* also the twelfth time, from one address */
+        assert_int_equal(log_in(h, "alice", "own", "198.51.100.1", &a), LOGIN_OK);
+        assert_true(opens(h, &a, home));
+    }
+    assert_int_equal(log_in(h, "alice", "own", "203.0.113.1", &a), LOGIN_OK);
+    assert_int_equal(log_in(h, "alice@host1000", "own", "203.0.113.2", &a), LOGIN_OK);
+    /* A host says where it is; all others of the same block came before. */
+    struct portal_host *last = say_at(h, 1001, "10.3.29.1", own);
+    char name[64 + KEY_TEXT_LEN], key[KEY_TEXT_LEN];
+    (void)snprintf(name, sizeof(name), "alice@%.16s", key_format(last->key, key));
+    assert_int_equal(log_in(h, name, "own", "203.0.113.3", &a), LOGIN_OK);
+    assert_true(opens(h, &a, last));
+    assert_false(opens(h, &a, home));
+    name[strlen(name) - 1] = '\0'; /* shorter than anybody may choose */
+    assert_int_equal(log_in(h, name, "own", "203.0.113.4", &a), LOGIN_WRONG);
+}
+
+/* They are all tried before a password is wrong. */
+static void test_a_wrong_password_is_wrong_everywhere(void **state)
+{
+    struct house *h = *state;
+    struct answer a;
+    char own[crypto_pwhash_STRBYTES];
+    make_hash(own, "own");
+    for (unsigned i = 0; i < 20; i++)
+        say_at(h, i, "10.0.0.1", own);
+    assert_int_equal(log_in(h, "alice", "wrong", "198.51.100.1", &a), LOGIN_WRONG);
+    /* It was one failure of that address, and three are free. */
+    assert_int_equal(log_in(h, "nobody", "wrong", "198.51.100.1", &a), LOGIN_WRONG);
+    assert_int_equal(log_in(h, "nobody", "wrong", "198.51.100.1", &a), LOGIN_WRONG);
+}
+
+/* When no more hosts fit, who is away goes, then one of the most crowded block. */
+static void test_a_crowd_of_hosts_makes_way(void **state)
+{
+    struct house *h = *state;
+    char from[32];
+    for (unsigned i = 0; i < 4096; i++) {
+        (void)snprintf(from, sizeof(from), "10.%u.%u.1", i % 2, i / 2 % 250);
+        assert_non_null(say_at(h, i, from, "theirs"));
+    }
+    assert_null(say_at(h, 5000, "10.0.0.1", "theirs"));
+    const struct portal_host *home = say_at(h, 5001, "192.0.2.1", "own");
+    assert_non_null(home);
+    const uint8_t gone[KEY_LEN] = {7};
+    hosts_on_gone(h->rooms.hosts, gone);
+    assert_non_null(say_at(h, 5002, "10.0.0.1", "theirs"));
+    assert_null(host_by_key(h->rooms.hosts, gone));
+    assert_ptr_equal(host_by_key(h->rooms.hosts, home->key), home);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +364,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_login_moves, begin, end),
         cmocka_unit_test_setup_teardown(test_strangers_delay_strangers, begin, end),
         cmocka_unit_test_setup_teardown(test_own_failures, begin, end),
+        cmocka_unit_test_setup_teardown(test_hosts_of_that_name_lock_nobody_out, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(test_a_wrong_password_is_wrong_everywhere,
+                                        begin, end),
+        cmocka_unit_test_setup_teardown(test_a_crowd_of_hosts_makes_way, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

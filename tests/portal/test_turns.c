@@ -20,13 +20,13 @@ static struct addr address(const char *text)
     return a;
 }
 
-static bool everybody(void *ctx, const void *who)
+static bool everybody(void *ctx, void *who)
 {
     (void)ctx, (void)who;
     return true;
 }
 
-static bool not_him(void *ctx, const void *who)
+static bool not_him(void *ctx, void *who)
 {
     return ctx != who;
 }

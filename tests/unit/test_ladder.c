@@ -286,6 +286,25 @@ static void test_one_sample_is_none(void **state)
     expect_quiet(&l, S);
 }
 
+/* In a queue that stands for seconds every answer takes another time. */
+static void test_full_line_moves_nothing(void **state)
+{
+    (void)state;
+    struct ladder l;
+    begin(&l, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 2, 50000, S);
+    ladder_on_proven(&l, PATH_UDP_PUNCH, 3, 55000, S);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 2);
+    ladder_set_late(&l, 2500000);
+    for (int i = 0; i < LADDER_SAMPLES; i++) {
+        ladder_on_rtt(&l, 2, 2400000);
+        ladder_on_rtt(&l, 3, 900000);
+    }
+    expect_quiet(&l, S);
+    ladder_set_late(&l, 0);
+    expect_action(&l, S, LADDER_SELECT, PATH_UDP_PUNCH, 3);
+}
+
 /* 64 KiB in 50 ms are 10 Mbit/s: that is no path to prefer to a relay. */
 static void test_narrow_path_is_left(void **state)
 {
@@ -490,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_relay_pauses),
         cmocka_unit_test(test_hysteresis),
         cmocka_unit_test(test_one_sample_is_none),
+        cmocka_unit_test(test_full_line_moves_nothing),
         cmocka_unit_test(test_narrow_path_is_left),
         cmocka_unit_test(test_narrow_near_by),
         cmocka_unit_test(test_outdone),

@@ -340,7 +340,7 @@ static void test_a_proven_stream_is_asked_by_little(void **state)
     paths_want(&p, 2, now_us);
     for (; now_us < silent_us + 3 * S; now_us += 10 * MS) {
         if (now_us == silent_us)
-            paths_on_sent(&p, true, now_us);
+            paths_doubt(&p, true, now_us);
         while (paths_next(&p, now_us, &a)) {
             if (a.type != PATHS_SEND)
                 continue;
@@ -353,6 +353,46 @@ static void test_a_proven_stream_is_asked_by_little(void **state)
     }
     assert_int_equal(paths_current(&p), 2);
     assert_true(large[1] == 3 && large[2] == 0 && small[2] > 5);
+}
+
+/* A line that keeps packets for seconds, and many paths over it: a doubt asks little,
+ * and of what answers one path after the other is asked in full. */
+static void test_doubt_on_a_full_line(void **state)
+{
+    enum { MANY = 8, TAKES_US = 1500000, ASKED_MAX = 200 };
+    struct paths p;
+    struct paths_action a;
+    struct {
+        struct path_probe q;
+        uint32_t id;
+        uint64_t at_us;
+    } asked[ASKED_MAX];
+    unsigned n = 0, told = 0;
+    size_t bytes = 0;
+    uint64_t now_us = 10 * S, until_us = now_us + 4 * S;
+    (void)state;
+    paths_init(&p, true, now_us);
+    for (uint32_t id = 1; id <= MANY; id++)
+        assert_int_equal(paths_add(&p, id, id > 3, now_us), 0);
+    paths_on_rtt(&p, 50 * MS, 10 * MS, now_us);
+    paths_on_sent(&p, true, now_us);
+    for (; now_us < until_us; now_us += 10 * MS) {
+        for (; told < n && asked[told].at_us <= now_us; told++)
+            (void)paths_on_response(&p, asked[told].id, &asked[told].q, now_us);
+        while (paths_next(&p, now_us, &a)) {
+            assert_int_not_equal(a.type, PATHS_DEAD);
+            if (a.type != PATHS_SEND)
+                continue;
+            assert_true(n < ASKED_MAX);
+            bytes += a.probe.len;
+            a.probe.flags = PROBE_RESPONSE;
+            asked[n].q = a.probe;
+            asked[n].id = a.id;
+            asked[n++].at_us = now_us + TAKES_US;
+        }
+    }
+    print_message("%u questions of %zu bytes\n", n, bytes);
+    assert_true(bytes < 6000); /* asked in full each were 11,000 at once */
 }
 
 /* When a path that falls silent is dead, where the answers before were `late_us` late.
@@ -790,6 +830,7 @@ int main(void)
         cmocka_unit_test(test_meagre_is_left),
         cmocka_unit_test(test_slow_stream),
         cmocka_unit_test(test_a_proven_stream_is_asked_by_little),
+        cmocka_unit_test(test_doubt_on_a_full_line),
         cmocka_unit_test(test_patience_where_answers_are_late),
         cmocka_unit_test(test_all_dead_then_one_back),
         cmocka_unit_test(test_hint_is_quicker),

@@ -379,6 +379,32 @@ static void swallow_quic(struct world *w, bool swallow)
         w->client.wires[i].probes_only = w->server.wires[i].probes_only = swallow;
 }
 
+/* A host asks for a new beginning until it sees one. On a line where answers take
+ * seconds that is once, and what a label needs is not sent again before it can be
+ * answered. */
+static void test_asked_to_begin_anew_again_and_again(void **state)
+{
+    (void)state;
+    struct world *w = world_new(0, 25);
+    world_start(w, w->server.key.pub);
+    struct session *c = w->client.session;
+    RUN_UNTIL(w, w->client.open && w->server.open && c->confirmed &&
+                     c->label_state == LABEL_GOOD);
+    uint64_t name = c->label, until = clock_ns() + 2500000000ull;
+    steer_note_late(c, 2000000, 20000, clock_us());
+    swallow_quic(w, true);
+    while (clock_ns() < until) {
+        steer_note_late(c, 2000000, 20000, clock_us());
+        paths_want_renewal(&w->server.session->net, clock_us());
+        session_touch(w->server.session);
+        loop_turn(w->loop);
+    }
+    assert_int_equal(c->label, name + 1);
+    swallow_quic(w, false);
+    RUN_UNTIL(w, c->label_state == LABEL_GOOD);
+    world_free(w);
+}
+
 /*
  * QUIC backs off, twice as long each time: seconds in which all of it is lost must not
  * be paid for with as many more, where the path answers again or has done so always.
@@ -523,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_ends_at_any_time),
         cmocka_unit_test(test_peer_ends_it),
         cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_asked_to_begin_anew_again_and_again),
         cmocka_unit_test(test_no_long_pause_after_loss),
         cmocka_unit_test(test_no_label_makes_a_host_mute),
         cmocka_unit_test(test_what_never_moves_ends),
