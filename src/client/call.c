@@ -2,11 +2,13 @@
 #include "client/call.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/list.h"
+#include "io/lack.h"
 #include "io/linger.h"
 #include "io/loop.h"
 #include "io/spare.h"
@@ -86,6 +88,18 @@ static void answer_fault(struct call *c, unsigned code, const struct fault *why)
     c->advice = "";
 }
 
+/* Nothing went out: it is this program that lacks something. */
+static void answer_lack(struct call *c, int code)
+{
+    struct fault f;
+    errno = 0;
+    if (code == POSTERN_ERR_NOMEM)
+        (void)fault_lack(&f, code);
+    else
+        (void)fault_set(&f, code, "try again", "%s", postern_strerror(code));
+    answer_fault(c, STREAM_LIMIT, &f);
+}
+
 /* --------------------------------------------------------------------- pump events */
 
 static void on_header(void *ctx, struct pump *p, const uint8_t *msg, size_t len)
@@ -153,7 +167,7 @@ static bool try_open(struct call *c)
     }
     if (rc != 0) {
         c->pump = NULL;
-        answer(c, STREAM_LIMIT, postern_strerror(rc));
+        answer_lack(c, rc);
         call_free(c);
         return false;
     }
