@@ -787,6 +787,7 @@ int client_open(struct client **out, const struct client_config *config,
         return rc;
     }
     c->budget = net_budget_new();
+    net_budget_share(c->budget, c->state.path);
     c->waiting = (struct waiting){.loop = c->loop,
                                   .events = &waiting_events,
                                   .ctx = c,
@@ -828,7 +829,7 @@ void client_close(struct client *c)
     share_forget(&c->shares);
     loop_run(c->loop);
     loop_close(c->loop);
-    free(c->budget);
+    net_budget_free(c->budget);
     book_close(c->book);
     free(c);
 }

@@ -57,6 +57,7 @@ struct budget {
     uint64_t spent_us[BUDGET_LANES], paced_us;
     unsigned mappings; /* open now */
     struct sessions sessions;
+    int shared_fd; /* the caller's file of what all its programs opened; -1: none */
     struct budget_slot slots[BUDGET_SETS][BUDGET_WAYS];
 };
 

@@ -1,10 +1,9 @@
-/* A count by time for the hard bound, and a moment of rest for the refill. */
+/* Counts by time. */
 #include "core/sessions.h"
 
 #include <stdio.h>
 
 static const uint64_t slot_us = SESSIONS_SLOT_S * UINT64_C(1000000);
-static const uint64_t every_us = SESSIONS_LIFE_S * UINT64_C(1000000) / SESSIONS_REFILL;
 
 static bool is_of_life(const struct sessions *s, unsigned back, uint64_t now_us)
 {
@@ -20,34 +19,35 @@ unsigned sessions_open(const struct sessions *s, uint64_t now_us)
     return n;
 }
 
-static unsigned most_of(const struct sessions *s)
+unsigned sessions_borne(const struct sessions *s, uint64_t now_us)
 {
-    return s->borne > 0 ? s->borne / 4 : SESSIONS_AT_ONCE;
+    return now_us - s->borne_us < SESSIONS_BORNE_S * UINT64_C(1000000) ? s->borne : 0;
+}
+
+static unsigned most_of(const struct sessions *s, uint64_t now_us)
+{
+    unsigned borne = sessions_borne(s, now_us), most = s->proven + SESSIONS_AT_ONCE;
+    if (borne > 0)
+        return borne / 4;
+    return most < SESSIONS_MOST ? most : SESSIONS_MOST;
 }
 
 unsigned sessions_left(const struct sessions *s, uint64_t now_us)
 {
-    unsigned open = sessions_open(s, now_us);
-    unsigned most = most_of(s);
-    uint64_t behind = s->spent_us > now_us ? s->spent_us - now_us : 0;
-    uint64_t spent = (behind + every_us - 1) / every_us;
-    unsigned rest = spent < SESSIONS_AT_ONCE ? SESSIONS_AT_ONCE - (unsigned)spent : 0;
-    unsigned left = open < most ? most - open : 0;
-    return left < rest ? left : rest;
+    unsigned open = sessions_open(s, now_us), most = most_of(s, now_us);
+    return open < most ? most - open : 0;
 }
 
 bool sessions_are_enough(const struct sessions *s, unsigned wanted, uint64_t now_us)
 {
     unsigned least = wanted < SESSIONS_LEAST ? wanted : SESSIONS_LEAST;
-    unsigned most = most_of(s);
+    unsigned most = most_of(s, now_us);
     return most > 0 && sessions_left(s, now_us) >= (least < most ? least : most);
 }
 
-bool sessions_take(struct sessions *s, uint64_t now_us)
+void sessions_count(struct sessions *s, uint64_t now_us)
 {
     uint64_t slot = now_us / slot_us;
-    if (sessions_left(s, now_us) == 0)
-        return false;
     for (unsigned i = 0; i < SESSIONS_SLOTS && s->slot < slot; i++) {
         uint64_t gone = slot - i;
         if (gone > s->slot)
@@ -55,19 +55,38 @@ bool sessions_take(struct sessions *s, uint64_t now_us)
     }
     s->slot = slot;
     s->opened[slot % SESSIONS_SLOTS]++;
-    s->spent_us = (s->spent_us > now_us ? s->spent_us : now_us) + every_us;
+}
+
+bool sessions_take(struct sessions *s, uint64_t now_us)
+{
+    if (sessions_left(s, now_us) == 0)
+        return false;
+    sessions_count(s, now_us);
     return true;
+}
+
+void sessions_bear(struct sessions *s, uint64_t now_us)
+{
+    unsigned open = sessions_open(s, now_us);
+    s->proven = open > s->proven ? open : s->proven;
 }
 
 void sessions_full(struct sessions *s, uint64_t now_us)
 {
     unsigned open = sessions_open(s, now_us);
     s->borne = open > 0 ? open : 1;
+    s->borne_us = now_us;
+    s->proven = 0;
 }
 
-void sessions_words(const struct sessions *s, char *buf, size_t cap)
+bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
 {
-    if (s->borne == 0)
+    return s->slot <= now_us / slot_us && s->borne_us <= now_us;
+}
+
+void sessions_words(const struct sessions *s, uint64_t now_us, char *buf, size_t cap)
+{
+    if (sessions_borne(s, now_us) == 0)
         (void)snprintf(buf, cap, "enough ports were tried from here for this minute");
     else
         (void)snprintf(buf, cap,
@@ -78,5 +97,5 @@ void sessions_words(const struct sessions *s, char *buf, size_t cap)
 
 void sessions_forget(struct sessions *s)
 {
-    s->borne = 0;
+    s->borne = s->proven = 0;
 }

@@ -581,6 +581,8 @@ int serve_run(const struct serve_config *c, struct fault *f)
     if (rc == 0)
         rc = statedir_lock(&state, "serve", &s->lock, f);
     if (rc == 0)
+        net_budget_share(h->budget, state.path);
+    if (rc == 0)
         rc = roster_open(&h->roster, state.path, f);
     if (rc == 0)
         rc = access_open(&h->access, state.path, f);
@@ -603,7 +605,7 @@ int serve_run(const struct serve_config *c, struct fault *f)
     roster_close(h->roster);
     if (s->lock >= 0)
         close(s->lock);
-    free(h->budget);
+    net_budget_free(h->budget);
     free(s);
     return rc;
 }

@@ -47,7 +47,7 @@ void net_fini(struct net *n)
     free(n->scratch);
     n->scratch = NULL;
     if (n->own_budget)
-        free(n->budget);
+        net_budget_free(n->budget);
     n->budget = NULL;
     sodium_memzero(&n->own, sizeof(n->own));
 }

@@ -152,7 +152,7 @@ static bool take_session(struct predict *p, uint64_t now)
 {
     if (!waves_may_open(&p->waves) || gives_way(p, now))
         return false;
-    if (!sessions_take(&p->net->budget->sessions, clock_us())) {
+    if (!net_take_session(p->net)) {
         open_no_more(p);
         return false;
     }
@@ -232,7 +232,7 @@ static void ask_canary(struct predict *p, uint64_t now)
             p->events->send(p->ctx, &p->canary.server, beside, len);
     }
     if (p->waves.stage == WAVES_FULL && p->canary.socket != NULL) {
-        sessions_full(&p->net->budget->sessions, clock_us());
+        net_sessions_full(p->net);
         log_debug("udp-punch: this network takes only %u sessions of a prediction",
                   p->net->budget->sessions.borne);
     }
@@ -245,6 +245,7 @@ static void ask_canary(struct predict *p, uint64_t now)
 static void on_canary(void *ctx)
 {
     struct predict *p = ctx;
+    net_bear_sessions(p->net);
     waves_on_answer(&p->waves, false);
 }
 

@@ -434,8 +434,7 @@ static bool find_swept(struct tcp_meet *t, struct addr *to)
 /* A later step sweeps from the same port: those sessions stand. */
 static bool open_session(struct tcp_meet *t, unsigned which)
 {
-    struct budget *budget = meet_config(&t->base)->net->budget;
-    bool yes = sessions_take(&budget->sessions, clock_us());
+    bool yes = net_take_session(meet_config(&t->base)->net);
     t->opened[which] += yes;
     return yes;
 }

@@ -494,7 +494,7 @@ static void say_why(struct udp_punch *u, const char *why)
 /* This side's NAT is not to be asked for more. */
 static void say_sessions(struct udp_punch *u)
 {
-    sessions_words(&approach_config_of(u->approach)->net->budget->sessions,
+    sessions_words(&approach_config_of(u->approach)->net->budget->sessions, clock_us(),
                    u->predict_why, sizeof(u->predict_why));
 }
 

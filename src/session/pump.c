@@ -24,10 +24,10 @@ enum {
     HEADER_MAX = 512,  /* StreamOpen and StreamReply, with every field full */
     DATAGRAM_MAX = 65535,
     /* Who dies after his end shows by being asked only: his kernel answers for him as
-     * long as it keeps his half (tcp_fin_timeout, 60 s), and then with a reset. A
-     * machine that is gone answers none of so many. */
+     * long as it keeps his half (tcp_fin_timeout, 60 s), and then with a reset. One
+     * whose machine is away for some minutes lives: 20 of them are waited for. */
     ASK_S = 10,
-    ASK_COUNT = 9,
+    ASK_COUNT = 120,
 };
 
 /*
