@@ -17,6 +17,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "io/stop.h"
+#include "path/net_sessions.h"
 #include "path/uplink_words.h"
 
 enum {

@@ -33,6 +33,11 @@ static void ask(struct waves *w, uint64_t now_ms)
     w->due_ms = now_ms;
 }
 
+void waves_ask_first(struct waves *w, uint64_t now_ms)
+{
+    ask(w, now_ms);
+}
+
 bool waves_may_open(const struct waves *w)
 {
     return w->stage == WAVES_OPENING;
@@ -72,6 +77,6 @@ void waves_on_answer(struct waves *w, bool known)
         return;
     }
     STATE_GO(stage_next, w->stage, WAVES_OPENING);
-    w->number++;
+    w->number += w->opened > 0;
     w->opened = 0;
 }

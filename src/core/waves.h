@@ -29,6 +29,8 @@ struct waves {
 
 /* `rtt_ms`: to who answers the canary, as far as known. */
 void waves_init(struct waves *w, unsigned rtt_ms);
+/* Others have opened many lately: asks before the first wave. */
+void waves_ask_first(struct waves *w, uint64_t now_ms);
 /* One more session may be opened. */
 bool waves_may_open(const struct waves *w);
 /* It was. */

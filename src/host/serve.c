@@ -33,6 +33,7 @@
 #include "io/statedir.h"
 #include "io/systemd.h"
 #include "path/net.h"
+#include "path/net_sessions.h"
 #include "path/uplink_words.h"
 
 enum {

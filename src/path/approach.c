@@ -16,6 +16,7 @@
 #include "io/loop.h"
 #include "io/netmon.h"
 #include "path/kind.h"
+#include "path/net_sessions.h"
 #include "path/offer.h"
 
 enum {
@@ -889,7 +890,7 @@ void approach_on_network_change(struct approach *a)
     renew_locals(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
-    net_forget_sessions(a->config.net);
+    net_forget_sessions(a->config.net->budget);
     if (a->config.client) {
         ladder_on_network_change(&a->lead->ladder, clock_us());
         poke(a);

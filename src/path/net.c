@@ -9,6 +9,7 @@
 #include "io/lack.h"
 #include "io/loop.h"
 #include "io/udp.h"
+#include "path/net_sessions.h"
 
 enum {
     /* Prediction opens hundreds of sockets at once; the soft limit is often 1,024. */

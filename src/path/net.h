@@ -33,20 +33,8 @@ struct net {
 MUST_CHECK int net_init(struct net *n, struct loop *loop, const struct keypair *own,
                         struct budget *budget);
 void net_fini(struct net *n);
-/* A budget with a fresh secret, or NULL; net_budget_free ends it, NULL is fine. */
+/* A budget with a fresh secret, or NULL; net_budget_free (net_sessions.h) ends it. */
 struct budget *net_budget_new(void);
-void net_budget_free(struct budget *b);
-/*
- * What prediction opens is counted for all programs of this state directory together
- * (core/sessions.h), in a small file there, so that many short ones learn from each
- * other what the network bears. Where it cannot be written each counts for itself.
- */
-void net_budget_share(struct budget *b, const char *dir);
-/* As sessions_take, _bear, _full and _forget. */
-bool net_take_session(struct net *n);
-void net_bear_sessions(struct net *n);
-void net_sessions_full(struct net *n);
-void net_forget_sessions(struct net *n);
 /*
  * What others make this process open leaves room for what its owner wants: of the
  * descriptors that it may have, NET_DESCRIPTORS_OWN are its own (its broker's

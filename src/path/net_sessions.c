@@ -1,4 +1,6 @@
-/* The sum of sessions that a device's programs share; a hint, and no more is lost. */
+/* One lock, one record. */
+#include "path/net_sessions.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,10 +8,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "core/budget.h"
 #include "io/clock.h"
 #include "io/own_file.h"
-#include "path/net.h"
 
 void net_budget_free(struct budget *b)
 {
@@ -48,46 +48,58 @@ static void shared_put(struct budget *b, const struct sessions *all)
     (void)flock(b->shared_fd, LOCK_UN);
 }
 
-bool net_take_session(struct net *n)
+bool net_take_session(struct budget *b)
 {
     struct sessions all;
     uint64_t now_us = clock_us();
-    bool shared = shared_get(n->budget, &all, now_us);
+    bool shared = shared_get(b, &all, now_us);
     bool room =
         !shared || sessions_borne(&all, now_us) == 0 || sessions_left(&all, now_us) > 0;
-    bool yes = room && sessions_take(&n->budget->sessions, now_us);
+    bool yes = room && sessions_take(&b->sessions, now_us);
     if (shared && yes)
         sessions_count(&all, now_us);
     if (shared)
-        shared_put(n->budget, &all);
+        shared_put(b, &all);
     return yes;
 }
 
-void net_bear_sessions(struct net *n)
+unsigned net_sessions_open(struct budget *b)
 {
-    sessions_bear(&n->budget->sessions, clock_us());
+    struct sessions all;
+    uint64_t now_us = clock_us();
+    unsigned own = sessions_open(&b->sessions, now_us), open = 0;
+    if (shared_get(b, &all, now_us)) {
+        open = sessions_open(&all, now_us);
+        shared_put(b, &all);
+    }
+    return open > own ? open : own;
 }
 
-void net_sessions_full(struct net *n)
+void net_bear_sessions(struct budget *b)
 {
-    struct sessions all, *own = &n->budget->sessions;
+    sessions_bear(&b->sessions, clock_us());
+}
+
+void net_sessions_full(struct budget *b)
+{
+    struct sessions all, *own = &b->sessions;
     uint64_t now_us = clock_us();
     sessions_full(own, now_us);
-    if (!shared_get(n->budget, &all, now_us))
+    if (!shared_get(b, &all, now_us))
         return;
     sessions_full(&all, now_us); /* of what all have opened */
     own->borne = all.borne > own->borne ? all.borne : own->borne;
     all.borne = own->borne;
-    shared_put(n->budget, &all);
+    shared_put(b, &all);
 }
 
-void net_forget_sessions(struct net *n)
+void net_forget_sessions(struct budget *b)
 {
     struct sessions all;
-    sessions_forget(&n->budget->sessions);
-    if (!shared_get(n->budget, &all, clock_us()))
+    sessions_forget(&b->sessions);
+    if (!shared_get(b, &all, clock_us()))
         return;
     sessions_forget(&all);
-    sessions_forget(&n->budget->sessions); /* shared_get brought it back */
-    shared_put(n->budget, &all);
+    sessions_forget(&b->sessions); /* shared_get brought it back */
+    shared_put(b, &all);
 }

@@ -13,6 +13,7 @@
 #include "io/log.h"
 #include "io/loop.h"
 #include "path/canary.h"
+#include "path/net_sessions.h"
 
 enum {
     TICK_MS = 5,
@@ -152,7 +153,7 @@ static bool take_session(struct predict *p, uint64_t now)
 {
     if (!waves_may_open(&p->waves) || gives_way(p, now))
         return false;
-    if (!net_take_session(p->net)) {
+    if (!net_take_session(p->net->budget)) {
         open_no_more(p);
         return false;
     }
@@ -232,7 +233,7 @@ static void ask_canary(struct predict *p, uint64_t now)
             p->events->send(p->ctx, &p->canary.server, beside, len);
     }
     if (p->waves.stage == WAVES_FULL && p->canary.socket != NULL) {
-        net_sessions_full(p->net);
+        net_sessions_full(p->net->budget);
         log_debug("udp-punch: this network takes only %u sessions of a prediction",
                   p->net->budget->sessions.borne);
     }
@@ -245,7 +246,7 @@ static void ask_canary(struct predict *p, uint64_t now)
 static void on_canary(void *ctx)
 {
     struct predict *p = ctx;
-    net_bear_sessions(p->net);
+    net_bear_sessions(p->net->budget);
     waves_on_answer(&p->waves, false);
 }
 
@@ -317,6 +318,8 @@ int predict_start(struct predict **out, struct net *net,
     count_sessions(p);
     waves_init(&p->waves, terms->rtt_ms);
     canary_init(&p->canary, &terms->stun, on_canary, p);
+    if (net_sessions_open(net->budget) >= SESSIONS_LEAST)
+        waves_ask_first(&p->waves, now_ms(p));
     p->tick_at_ms = p->hold_at_ms = now_ms(p) + terms->delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;

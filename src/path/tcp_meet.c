@@ -26,6 +26,7 @@
 #include "path/framed.h"
 #include "path/knock.h"
 #include "path/meet.h"
+#include "path/net_sessions.h"
 #include "path/tcp_port.h"
 
 enum {
@@ -434,7 +435,7 @@ static bool find_swept(struct tcp_meet *t, struct addr *to)
 /* A later step sweeps from the same port: those sessions stand. */
 static bool open_session(struct tcp_meet *t, unsigned which)
 {
-    bool yes = net_take_session(meet_config(&t->base)->net);
+    bool yes = net_take_session(meet_config(&t->base)->net->budget);
     t->opened[which] += yes;
     return yes;
 }

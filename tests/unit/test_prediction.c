@@ -128,8 +128,8 @@ static void test_sessions_run_out(void **state)
     keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
     assert_int_equal(loop_open(&loop), 0);
     assert_int_equal(net_init(&net, loop, &key, NULL), 0);
-    while (sessions_left(&net.budget->sessions, clock_us()) > 5)
-        assert_true(sessions_take(&net.budget->sessions, clock_us()));
+    net.budget->sessions.borne = 4 * 5;
+    net.budget->sessions.borne_us = clock_us();
     assert_int_equal(packets(&net, &plan), 5 * 4);
     assert_int_equal(packets(&net, &plan), 0);
     net_fini(&net);

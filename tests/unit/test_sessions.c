@@ -125,6 +125,26 @@ static void test_waves_grow(void **state)
     assert_true(waves_asks(&w, 1000));
 }
 
+static void test_after_others_it_is_asked_first(void **state)
+{
+    struct waves w;
+    (void)state;
+    waves_init(&w, 20);
+    waves_ask_first(&w, 1000);
+    assert_false(waves_may_open(&w));
+    assert_true(waves_asks(&w, 1000));
+    waves_on_answer(&w, false);
+    assert_int_equal(open_wave(&w), WAVES_FIRST);
+    waves_init(&w, 20);
+    waves_ask_first(&w, 1000);
+    for (uint64_t now_ms = 1000; w.stage == WAVES_ASKING; now_ms += 10) {
+        (void)waves_asks(&w, now_ms);
+        waves_on_answer(&w, true);
+    }
+    assert_int_equal(w.stage, WAVES_FULL);
+    assert_int_equal(open_wave(&w), 0);
+}
+
 static void test_a_small_one_asks_nobody(void **state)
 {
     struct waves w;
@@ -179,6 +199,7 @@ int main(void)
         cmocka_unit_test(test_what_was_borne_is_gone_beyond),
         cmocka_unit_test(test_what_a_network_bears),
         cmocka_unit_test(test_waves_grow),
+        cmocka_unit_test(test_after_others_it_is_asked_first),
         cmocka_unit_test(test_a_small_one_asks_nobody),
         cmocka_unit_test(test_full_only_where_the_other_request_is_answered),
         cmocka_unit_test(test_each_step_was_made),
