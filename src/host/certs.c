@@ -22,7 +22,12 @@
 #include "io/sock.h"
 #include "io/tlspipe.h"
 
-enum { LOOK_MS = 60000, TICK_MS = 3600000, DAY_MS = 24 * 3600000 };
+enum {
+    LOOK_MS = 60000,
+    TICK_MS = 3600000,
+    DAY_MS = 24 * 3600000,
+    CERT_FILE_MAX = 1 << 20
+};
 
 /* Loaded; shared by the connections that use it. */
 struct cert {
@@ -87,8 +92,20 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
     return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
+/* GnuTLS reads to the end of what it is given. */
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size <= CERT_FILE_MAX);
+}
+
 static int load(struct source *src, struct fault *f)
 {
+    if (!is_file(src->set.certificate) || !is_file(src->set.key))
+        return fault_set(f, POSTERN_ERR_INVALID,
+                         "name a PEM file with the certificate and one with its key",
+                         "the certificate of %s is no file of at most 1 MB",
+                         src->set.service);
     struct cert *cert = calloc(1, sizeof(*cert));
     (void)look(src, src->changed);
     if (cert == NULL ||

@@ -75,8 +75,8 @@ static void on_idle_signal(int signum)
 void stop_prepare_command(void)
 {
     struct sigaction act = {.sa_handler = on_idle_signal};
-    for (int i = 0; i < SIGNALS; i++)
-        if (!is_ignored(numbers[i]))
+    for (int i = 0; i < SIGNALS; i++) /* a script's `&` ignores SIGINT */
+        if (numbers[i] != SIGHUP || !is_ignored(SIGHUP))
             (void)sigaction(numbers[i], &act, NULL);
 }
 
