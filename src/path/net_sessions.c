@@ -63,7 +63,7 @@ bool net_take_session(struct budget *b)
     return yes;
 }
 
-unsigned net_sessions_open(struct budget *b)
+unsigned net_sessions_of_others(struct budget *b)
 {
     struct sessions all;
     uint64_t now_us = clock_us();
@@ -72,7 +72,7 @@ unsigned net_sessions_open(struct budget *b)
         open = sessions_open(&all, now_us);
         shared_put(b, &all);
     }
-    return open > own ? open : own;
+    return open > own ? open - own : 0;
 }
 
 void net_bear_sessions(struct budget *b)

@@ -20,8 +20,8 @@ void net_budget_free(struct budget *b);
 void net_budget_share(struct budget *b, const char *dir);
 /* As sessions_take, _bear, _full and _forget. */
 bool net_take_session(struct budget *b);
-/* Opened within the last life by all programs. */
-unsigned net_sessions_open(struct budget *b);
+/* Opened within the last life by this device's other programs. */
+unsigned net_sessions_of_others(struct budget *b);
 void net_bear_sessions(struct budget *b);
 void net_sessions_full(struct budget *b);
 void net_forget_sessions(struct budget *b);

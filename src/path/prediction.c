@@ -318,7 +318,7 @@ int predict_start(struct predict **out, struct net *net,
     count_sessions(p);
     waves_init(&p->waves, terms->rtt_ms);
     canary_init(&p->canary, &terms->stun, on_canary, p);
-    if (net_sessions_open(net->budget) >= SESSIONS_LEAST)
+    if (!plan->all_sockets && net_sessions_of_others(net->budget) >= SESSIONS_LEAST)
         waves_ask_first(&p->waves, now_ms(p));
     p->tick_at_ms = p->hold_at_ms = now_ms(p) + terms->delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
