@@ -12,11 +12,7 @@
 
 /* NULL is fine. */
 void net_budget_free(struct budget *b);
-/*
- * What prediction opens is counted for all programs of this state directory together
- * (core/sessions.h), in a small file there, so that many short ones learn from each
- * other what the network bears. Where it cannot be written each counts for itself.
- */
+/* Where the file cannot be written each program counts for itself. */
 void net_budget_share(struct budget *b, const char *dir);
 /* As sessions_take, _bear, _full and _forget. */
 bool net_take_session(struct budget *b);
