@@ -392,7 +392,8 @@ static bool doubt_send(struct paths *p, uint64_t now_us, struct paths_action *ou
             return false;
         if (now_us >= trouble_at_us(p, cur) || cur->unanswered >= QUIET_TRIES) {
             begin_census(p, false, now_us);
-            return false;
+            *out = (struct paths_action){.type = PATHS_DOUBT, .id = p->current};
+            return true;
         }
         send_request(p, cur, PROBE_LEN_MIN, 0, now_us, out); /* nobody waits: be sure */
         return true;

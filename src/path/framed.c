@@ -313,3 +313,12 @@ bool framed_is_stuck(const struct framed *f)
     struct tcp_facts t;
     return tcp_read_facts(f->fd, &t) == 0 && t.retransmits > 1;
 }
+
+bool framed_is_unheard(const struct framed *f, unsigned ms)
+{
+    struct tcp_facts t;
+    if (tcp_read_facts(f->fd, &t) != 0 || t.retransmits == 0)
+        return false;
+    uint32_t patience_ms = ms + 3 * t.rtt_us / 1000;
+    return t.ack_ms > patience_ms && t.data_ms > patience_ms;
+}

@@ -43,6 +43,7 @@ enum {
     NO_PAIR_MAX_MS = 80000,
     TICKET_WAIT_MS = 500, /* from the host's answer: then ours was lost */
     TICKET_LOST_US = 500000,
+    FORGOTTEN_MS = 300, /* without a word, while it was spoken to */
     /* A fresh pair is looked at so often whether it takes what it is given. */
     LOOK_MS = 250,
     LOOKS = 12,
@@ -583,6 +584,19 @@ static void follow_broker(struct relay *r)
     r->lost++;
 }
 
+/*
+ * A new connection to the broker works, and the pair's has brought nothing since before
+ * it was begun, not even an acknowledgement: what forgot the one before has forgotten
+ * the pair. Where answers are late it may only be slow.
+ */
+static void drop_forgotten(struct relay *r)
+{
+    if (r->pair == NULL || late_ms(r) > 0 || !framed_is_unheard(r->pair, FORGOTTEN_MS))
+        return;
+    pair_drop(r, "nothing came through the relay any more, but a new connection works");
+    r->lost++;
+}
+
 static void relay_on_uplink(void *k, bool up)
 {
     struct relay *r = k;
@@ -597,6 +611,7 @@ static void relay_on_uplink(void *k, bool up)
         socket_close(r);
     if (up) {
         follow_broker(r);
+        drop_forgotten(r);
         r->failures = 0; /* what failed before says nothing any more */
     }
     if (!up || !wants_pair(r))

@@ -91,6 +91,8 @@ struct session_events {
     void (*on_path)(void *ctx, struct path *p);
     /* Client: `p`, in use or not, swallows packets (`silent_us` since one came). */
     void (*on_path_dead)(void *ctx, struct path *p, uint64_t silent_us);
+    /* The path in use owes an answer, and all are asked: told once a census. */
+    void (*on_doubt)(void *ctx);
     /* For a second no path has answered; told once a silence. */
     void (*on_silent)(void *ctx);
     /*

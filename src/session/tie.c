@@ -159,6 +159,14 @@ static void on_path_rtt(void *ctx, struct path *path)
         t->events->on_answered(t->ctx, path);
 }
 
+/* The connection to the broker is asked with them: the one thing that all ways share may
+ * be a router that has forgotten them all. */
+static void on_doubt(void *ctx)
+{
+    struct tie *t = ctx;
+    uplink_suspect(t->endpoint->uplink);
+}
+
 /* Is it the peer, or the way to the broker? */
 static void on_silent(void *ctx)
 {
@@ -193,6 +201,7 @@ static const struct session_events session_events = {
     .on_path = on_used,
     .on_path_dead = on_path_dead,
     .on_path_rtt = on_path_rtt,
+    .on_doubt = on_doubt,
     .on_silent = on_silent,
     .on_mute = on_mute,
     .on_close = on_close,

@@ -436,6 +436,7 @@ static void steer_turn(struct agent *a)
                 a->relay_up = false;
             lose_path(a, act.id, "no answer on it");
             break;
+        case PATHS_DOUBT:
         case PATHS_SILENT:
         case PATHS_REVIVED:
         case PATHS_SHRINK:

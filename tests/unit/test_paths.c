@@ -35,7 +35,7 @@ struct net {
     struct way ways[WAYS];
     struct flight flights[FLIGHT_MAX];
     unsigned flight_count, sent, sent_bytes, moves[2], shrinks[2], dead[WAYS];
-    unsigned silent[2];
+    unsigned doubts[2], silent[2];
     uint64_t now_us, largest;
 };
 
@@ -94,6 +94,9 @@ static void act(struct net *n, unsigned who)
         case PATHS_DEAD:
             assert_int_equal(who, 1);
             n->dead[a.id - 1]++;
+            break;
+        case PATHS_DOUBT:
+            n->doubts[who]++;
             break;
         case PATHS_SILENT:
             n->silent[who]++;
@@ -251,8 +254,11 @@ static void test_meagre(void **state)
     paths_set_meagre(&n.side[0], 2);
     paths_set_meagre(&n.side[1], 2);
     run_for(&n, S);
+    assert_true(n.doubts[0] == 0 && n.doubts[1] == 0);
     n.ways[0].up = n.ways[0].down = false;
     assert_in_range(until_flows(&n, 10 * S), 1, S);
+    assert_true(n.doubts[0] + n.doubts[1] >= 1); /* before a second of silence */
+    assert_true(n.silent[0] == 0 && n.silent[1] == 0);
     assert_int_equal(paths_current(&n.side[0]), 3);
     assert_int_equal(paths_current(&n.side[1]), 3);
     run_for(&n, 3 * S);

@@ -521,6 +521,8 @@ static void test_silence_and_ends_are_told(void **state)
     open_up();
     w.session.events->on_silent(w.session.ctx);
     assert_true(w.suspected == 2 && w.approach.asked == 1);
+    w.session.events->on_doubt(w.session.ctx); /* the broker alone is asked */
+    assert_true(w.suspected == 3 && w.approach.asked == 1);
     w.approach.config.events->on_renewed(w.approach.config.ctx);
     assert_int_equal(w.session.doubts, 1);
     x.relay.ended = true;
