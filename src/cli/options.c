@@ -313,6 +313,11 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && value == NULL) {
         if (*at + 1 == argc && id == OPT_WHY && o->arg_count > 0)
             return swapped_why(f, c, o->args[0]);
+        if (*at + 1 == argc && id == OPT_WHY)
+            return fault_set(f, POSTERN_ERR_USAGE,
+                             "name the host or device, as 'postern ls' does: postern "
+                             "status --why NAME",
+                             "--why does not say of which");
         if (*at + 1 == argc)
             return usage(f, c, "--%s needs a value", option_table[id].name);
         value = argv[++*at];
@@ -340,6 +345,15 @@ static const char *lost_time(const struct options *o, const struct command *c)
     return many || word[strspn(word, "0123456789")] != '\0' ? word : NULL;
 }
 
+static int named_status(struct fault *f, const char *name)
+{
+    char advice[160];
+    (void)snprintf(advice, sizeof(advice), "of one alone: postern status --why %.60s",
+                   name);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "'postern status' takes no name by itself");
+}
+
 /* As many as the command takes. */
 static int check_count(const struct options *o, const struct command *c,
                        struct fault *f)
@@ -355,6 +369,8 @@ static int check_count(const struct options *o, const struct command *c,
         return usage(f, c, "an argument is missing: %s", c->args_fault);
     if (o->arg_count <= c->args_max)
         return 0;
+    if (strcmp(c->name, "status") == 0)
+        return named_status(f, o->args[0]);
     if (strcmp(c->name, "share") == 0)
         return fault_set(f, POSTERN_ERR_USAGE,
                          "name the directory alone: whoever joined this host opens it "

@@ -133,7 +133,9 @@ static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
 {
     struct client *c = ctx;
     const struct events *out = c->config.out;
-    if (!c->config.quiet && (c->config.unfold || (out != NULL && out->json))) {
+    bool json = out != NULL && out->json;
+    if (!c->config.quiet &&
+        (json || (c->config.unfold && peer_is_news(p, kind, reason)))) {
         struct event e;
         client_rejected_event(&e, peer_name(p), kind, reason);
         events_print(c->config.out, &e);
