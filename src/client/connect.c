@@ -267,7 +267,9 @@ static int parse_target(struct target *t, const char *word, struct fault *f)
     size_t len = colon != NULL ? (size_t)(colon - word) : 0;
     if (is_local(word) || len == 0 || colon[1] == '\0' || len >= sizeof(t->host) ||
         strlen(colon + 1) >= sizeof(t->service))
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as HOST:PORT or HOST:SERVICE",
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "write it as HOST:PORT or HOST:SERVICE, as in: postern "
+                         "connect home:22",
                          "'%.100s' names no host and service", word);
     memcpy(t->host, word, len);
     (void)snprintf(t->service, sizeof(t->service), "%s", colon + 1);

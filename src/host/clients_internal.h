@@ -9,7 +9,6 @@
 #include "host/service_streams.h"
 #include "session/tie.h"
 
-
 enum {
     CLIENTS_MAX = 4096,
     SESSIONS_PER_DEVICE_MAX = 256, /* then the longest silent goes */
@@ -59,7 +58,8 @@ struct clients {
 };
 
 /* Why the invite of that id lets nobody in; good until it is asked again. */
-const char *clients_why_over(struct clients *cs, const uint8_t id[static INVITE_ID_LEN]);
+const char *clients_why_over(struct clients *cs,
+                             const uint8_t id[static INVITE_ID_LEN]);
 
 /* host_client.c */
 /* By that Introduce. NULL: no memory. */

@@ -39,10 +39,9 @@ const char *invite_why_over(const struct roster_invite *in, int64_t now_s,
     else if (in->uses_left <= 0)
         (void)snprintf(buf, INVITE_OVER_LEN, "the invite was used already");
     else
-        (void)snprintf(buf, INVITE_OVER_LEN,
-                       "the invite expired %s ago, by the host's clock (%s)",
-                       span_about((unsigned long long)(now_s - in->expires_s), span),
-                       now);
+        (void)snprintf(
+            buf, INVITE_OVER_LEN, "the invite expired %s ago, by the host's clock (%s)",
+            span_about((unsigned long long)(now_s - in->expires_s), span), now);
     return buf;
 }
 

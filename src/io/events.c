@@ -1,7 +1,8 @@
 /*
  * Prints events. The words for people stand in one table of templates: {name} is
  * replaced by that field, and a part in [brackets] is left out when one of its fields
- * is missing, null or empty; {name~} is a time in ms, in words. Knows the events' shape, not when they happen.
+ * is missing, null or empty; {name~} is a time in ms, in words. Knows the events'
+ * shape, not when they happen.
  */
 #include "io/events.h"
 

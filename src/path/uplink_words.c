@@ -7,8 +7,7 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 
-#define ADVICE_ROUTE                                                                   \
-    "connect it again, or look for its default route (ip route)"
+#define ADVICE_ROUTE "connect it again, or look for its default route (ip route)"
 
 enum { OWES_SLACK_MS = 100 }; /* who asked and waited a second is told of one */
 

@@ -67,7 +67,7 @@ struct job {
     char password[256];
     struct tried by; /* its hosts are those of `tries` */
     bool stranger;
-    bool expired; /* the password is that of an account whose time is over */
+    bool expired;          /* the password is that of an account whose time is over */
     struct candidate *all; /* owned, in the order in which they are tried */
     size_t all_count, left;
     bool done[CANDIDATES_MAX];
@@ -417,7 +417,8 @@ static void find_candidates(struct job *j, const char *name, const char *cookies
     if (len >= sizeof(j->by.name))
         len = sizeof(j->by.name) - 1;
     for (size_t i = 0; i < len; i++) /* as its host, whatever its case */
-        j->by.name[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
+        j->by.name[i] =
+            (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     for (struct portal_host *h = NULL; (h = hosts_next(hosts, h)) != NULL;) {
         const struct portal_account *a = host_account(h, j->by.name);
         if (a == NULL || hash_cost(a->hash) == 0 ||

@@ -167,6 +167,14 @@ def test_an_idle_client_is_not_called_silent(served):
     (("join", "--wait", "2m", "postern://x"), "write --wait=2m"),
     (("run", "python3", "-m", "http.server"), "stand behind --, as in: postern run -- python3 -m"),
     (("share", "/tmp", HOST), "name the directory alone: whoever joined this host opens it with 'postern open HOST:share'"),
+    (("open", HOST, "web"), "a service stands behind a colon: HOST:web"),
+    (("log", "anna"), "of one device or account: --who anna"),
+    (("ls", HOST), f"postern status --why {HOST}"),
+    (("up", HOST), "postern connect HOST:SERVICE"),
+    (("socks", "1080"), "--listen 127.0.0.1:1080"),
+    (("broker", "443"), "--listen 0.0.0.0:PORT"),
+    (("list",), "unknown command 'list'; did you mean 'ls'?"),
+    (("forward", f"{HOST}:22"), "did you mean 'connect'?"),
 ], ids=lambda x: x[0] if isinstance(x, tuple) else "")
 def test_a_slip_of_the_command_line_is_told_its_cure(here, argv, words):
     says(here.run(*argv, json=False), 2, words)
@@ -284,7 +292,7 @@ def test_an_invite_says_by_which_clock_it_is_over(served):
     """The host's, whose time the invite's maker is told to set right; the joiner's own does not matter."""
     g = served
     g.host_proc.terminate()
-    g.host.set_clock(-7200)
+    g.host.set_clock(-7300)
     g.start_host("peer=7000")
     done = g.host.run("invite")
     assert "this machine's clock is 2 h behind the broker's: set it right and make a new invite" in done.stderr, done.stderr
@@ -294,7 +302,7 @@ def test_an_invite_says_by_which_clock_it_is_over(served):
     link = g.invite()
     g.host.set_clock(0)
     said = g.client.run("join", link, json=False)
-    says(said, 1, "the invite expired 60 min ago, by the host's clock (")
+    says(said, 1, "the invite expired 61 min ago, by the host's clock (")
     assert "behind" not in g.host.run("invite").stderr
 
 
