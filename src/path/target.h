@@ -73,6 +73,8 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
  * not for who has only named an invite.
  */
 bool target_is_time_to_sweep(const struct approach *a);
+/* Whose sessions of our NAT a prediction's are. */
+struct opener target_opener(const struct approach *a);
 /* One packet of a sweep to such an address; it counts. */
 bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);
 /* An answer to what we sent came from there (see budget_answered). */

@@ -494,8 +494,8 @@ static void say_why(struct udp_punch *u, const char *why)
 /* This side's NAT is not to be asked for more. */
 static void say_sessions(struct udp_punch *u)
 {
-    sessions_words(&approach_config_of(u->approach)->net->budget->sessions, clock_us(),
-                   u->predict_why, sizeof(u->predict_why));
+    struct opener opener = target_opener(u->approach);
+    net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
 }
 
 /* Both sides wait about as long: since each knows what the other's NAT seems to be. */
@@ -515,7 +515,7 @@ static bool is_time_to_presume(struct udp_punch *u)
 static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
                   struct predict_terms *terms)
 {
-    const struct budget *budget = approach_config_of(u->approach)->net->budget;
+    const struct net *net = approach_config_of(u->approach)->net;
     const char *why = NULL;
     struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u),
                                own_doubtful(u)};
@@ -534,15 +534,15 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         return false;
     }
     *low = own.low_ports && own.near.count == 0;
+    terms->opener = target_opener(u->approach);
     terms->target_count = find_targets(u, terms->targets);
     if (terms->target_count == 0)
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
         say_why(u, "it begins when the relay carries the session");
-    else if (!budget_has_mappings(budget, plan->sockets))
+    else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
         say_why(u, "it waits for those of other connections");
-    else if (!sessions_are_enough(&budget->sessions, predict_sessions(plan),
-                                  clock_us()))
+    else if (!net_sessions_are_enough(&terms->opener, predict_sessions(plan)))
         say_sessions(u);
     return u->predict_why[0] == '\0';
 }
