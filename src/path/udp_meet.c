@@ -48,7 +48,7 @@ struct udp_meet {
     struct reflexive reflexive;
     struct timer asking; /* while GATHERING */
     struct udp_way *ways[WAYS_MAX];
-    uint8_t secret[16];              /* of the ids of checks */
+    uint8_t secret[8];               /* of the ids of checks */
     uint64_t sent_us[MEETING_TURNS]; /* of the latest turns */
     unsigned turn;  /* steps of this round, also when they begin anew */
     uint32_t knock; /* the helper's number of it, or 0 */
