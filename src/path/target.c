@@ -231,6 +231,14 @@ bool target_may_send(struct approach *a, const struct addr *to, unsigned packets
     return take(a, to, is_vouched(a, to) ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
 }
 
+bool target_may_carry(struct approach *a, const struct path *p, size_t len,
+                      size_t segment_len)
+{
+    return p->answered ||
+           target_may_send(a, &p->remote,
+                           (unsigned)((len + segment_len - 1) / segment_len));
+}
+
 bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets)
 {
     bool broker =

@@ -123,6 +123,8 @@ static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
     struct udp *s = up->owner->sockets[up->sock];
     if (s == NULL)
         return POSTERN_ERR_CLOSED;
+    if (!target_may_carry(up->owner->approach, p, len, segment_len))
+        return 0;
     int rc = udp_send(s, &p->remote, buf, len, segment_len);
     return rc == POSTERN_ERR_AGAIN ? rc : 0;
 }
@@ -171,7 +173,8 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
                             .kind = PATH_UDP_PUNCH,
                             .id = approach_next_path_id(u->approach),
                             .local = u->locals[sock],
-                            .remote = *remote};
+                            .remote = *remote,
+                            .answered = punch_is_proven(u->punch, sock, remote)};
     udp_local_towards(u->sockets[sock], remote, &p->base.local);
     u->paths[slot] = p;
     approach_path_new(u->approach, &p->base);
@@ -298,10 +301,12 @@ static unsigned index_of(const struct udp_punch *u, const struct udp *s)
 /* The pair is proven: what came was an answer to what we sent there. */
 static void note_answer(struct udp_punch *u, unsigned sock, const struct addr *from)
 {
-    const struct punch_pair *pair =
-        punch_pair_at(u->punch, punch_find_pair(u->punch, sock, from));
-    if (pair != NULL && pair->proven)
-        target_answered(u->approach, from);
+    struct udp_path *p = find_path(u, sock, from);
+    if (!punch_is_proven(u->punch, sock, from))
+        return;
+    target_answered(u->approach, from);
+    if (p != NULL)
+        p->base.answered = true;
 }
 
 static void dispose(struct udp_punch *u)
