@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Looks for what the compiler lets pass: format, clang-tidy, cppcheck, functions that
-# nobody here may call, sockets and libuv outside of io/, functions and files that grew
-# too long, floors that know what they must not, rooms that know one another in a
-# circle, and files that src/README.md does not name. Says what it found and ends with 1 if there is any.
+# nobody here may call, sockets and libuv outside of io/, clocks and files in core/,
+# functions and files that grew too long, floors that know what they must not, rooms
+# that know one another in a circle, and files that src/README.md does not name. Says
+# what it found and ends with 1 if there is any.
 # Usage: tools/run-lint.sh [--staged] [BUILD-DIRECTORY]
 # --staged: clang-tidy and cppcheck look at what is about to be committed only.
 set -uo pipefail
@@ -66,6 +67,17 @@ only_in_io() {
         xargs grep -nE '^#include [<"](uv|io/loop_uv)\.h[>"]'
     :
 }
+# What decides takes time and randomness as arguments and opens nothing. The text form of
+# an address alone is libc's.
+pure='time|clock_gettime|gettimeofday|nanosleep|usleep|sleep|getenv|getpid|rand|random'
+pure+='|getrandom|randombytes[a-z_]*|open|fopen|read|write|close|pthread_[a-z_]+|fork'
+pure_core() {
+    grep -nE "^#include [<\"]($kernel|time|sys/[a-z]+|fcntl|unistd|pthread|sqlite3|errno)\.h[>\"]" \
+        src/core/*.[ch] | grep -vE '^src/core/addr\.c:[0-9]+:#include <arpa/inet\.h>'
+    grep -nE "(^|[^>._a-zA-Z0-9])($pure|$calls)\(" src/core/*.c |
+        grep -vE '^[^:]*:[0-9]+: *(/?\*|")'
+    :
+}
 # A function's body stands between a line that is "{" and a line that is "}".
 lengths() {
     awk 'FNR == 1 { if (file != "" && lines > 1000) print file ": " lines " lines"
@@ -88,7 +100,7 @@ floors() {
         [cli]="core io path session broker host client portal cli")
     for floor in src/*/; do
         floor=$(basename "$floor")
-        grep -rnE '^#include "[a-z]+/' "src/$floor" --include='*.[ch]' |
+        grep -rnE '^ *# *include "[^"]*/' "src/$floor" --include='*.[ch]' |
             grep -vE "#include \"(${below[$floor]// /|})/" || :
     done
 }
@@ -104,6 +116,7 @@ described() {
 check "format (clang-format)" format
 check "banned functions" banned
 check "sockets and libuv in io/ only" only_in_io
+check "core/ is pure" pure_core
 check "length: functions of 60 lines, files of 1,000" lengths
 check "floors include only those below" floors
 check "no circle between rooms" tools/check-rooms.py

@@ -54,21 +54,28 @@ static int read_replies(int fd, const struct statedir *s, const char *role,
     return 0;
 }
 
+/* 1: `fd` talks to the daemon of that role; 0: there is none; or its fault. */
+static int dial(const struct statedir *s, const char *role, int *fd, struct fault *f)
+{
+    char path[STATEDIR_SOCKET_LEN];
+    statedir_socket(s, role, path);
+    int err = local_dial(path, fd);
+    if (err == POSTERN_ERR_NOTFOUND)
+        return local_fault_deaf(s, role, f);
+    return err != 0 ? local_fault(s, role, err, f) : 1;
+}
+
 static int ask(const struct statedir *s, const char *role, enum local_op op,
                const char *arg, const struct reader *to, LocalReply *last,
                struct fault *f)
 {
-    char path[STATEDIR_SOCKET_LEN];
     LocalRequest req = {.op = op};
     LocalReply r = LocalReply_init_zero;
     int fd, timeout_ms = op == LOCAL_RELOAD ? RELOAD_TIMEOUT_MS : TIMEOUT_MS;
     (void)snprintf(req.arg, sizeof(req.arg), "%s", arg != NULL ? arg : "");
-    statedir_socket(s, role, path);
-    int err = local_dial(path, &fd);
-    if (err == POSTERN_ERR_NOTFOUND)
-        return local_fault_deaf(s, role, f);
-    if (err != 0)
-        return local_fault(s, role, err, f);
+    int err = dial(s, role, &fd, f);
+    if (err <= 0)
+        return err;
     err = local_send(fd, &req, -1);
     err = err != 0
               ? local_fault(s, role, err, f)
@@ -132,19 +139,15 @@ void daemon_each(const struct statedir *s, const char *role, enum local_op op,
 int daemon_probe(const struct statedir *s, const char *role, int timeout_ms,
                  void (*each)(void *ctx, const char *json), void *ctx, struct fault *f)
 {
-    char path[STATEDIR_SOCKET_LEN];
     LocalRequest req = {.op = LOCAL_STATUS};
     LocalReply r = LocalReply_init_zero;
     struct statedir_holder h;
     int fd;
     if (statedir_held(s, role, &h) && h.stopped)
         return local_fault_silent(s, role, POSTERN_ERR_TIMEOUT, f);
-    statedir_socket(s, role, path);
-    int err = local_dial(path, &fd);
-    if (err == POSTERN_ERR_NOTFOUND)
-        return local_fault_deaf(s, role, f);
-    if (err != 0)
-        return local_fault(s, role, err, f);
+    int err = dial(s, role, &fd, f);
+    if (err <= 0)
+        return err;
     err = local_send(fd, &req, -1);
     while (err == 0 && !r.last) {
         err = local_recv(fd, &r, timeout_ms);

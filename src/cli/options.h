@@ -161,17 +161,17 @@ enum argument {
 #define COMMAND_ARGUMENTS 2
 
 struct command {
+    option_set options; /* OPTION_BIT of each; help, verbose and state come with all */
     const char *name;
     const char *synopsis; /* behind the name */
     const char *summary;  /* one line */
     const char *about;    /* the help's paragraph, with its line breaks */
     const char *example;
-    option_set options; /* OPTION_BIT of each; help, verbose and state come with all */
     size_t args_min, args_max;
     size_t rest; /* all behind so many arguments is handed on: no options of ours */
-    enum argument arguments[COMMAND_ARGUMENTS];
     const char *args_fault; /* what to do when arguments are missing */
     command_run run;
+    enum argument arguments[COMMAND_ARGUMENTS];
     bool stays; /* until a signal ends it, which is no failure */
 };
 

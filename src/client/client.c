@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/client_words.h"
+#include "client/homes.h"
 #include "client/waiting.h"
 #include "core/list.h"
 #include "io/lack.h"
@@ -26,18 +27,6 @@ enum {
 };
 
 enum { OLD_KEYS = 32 }; /* as many are kept: hosts may not have heard of the newest */
-
-struct home {
-    struct list link;
-    struct client *client;
-    struct endpoint endpoint;
-    struct link broker;
-    uint8_t key[KEY_LEN];
-    bool was_up, told_lost;
-    unsigned flaps; /* how often it was up and then not */
-    unsigned downs; /* these two and `told`: since it was up last */
-    struct fault told;
-};
 
 struct entry {
     struct list link;
@@ -62,10 +51,11 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
-    struct budget *budget;      /* of what all of them send */
-    struct list homes, entries; /* the newest first */
-    struct waiting waiting;     /* while no session stood */
-    struct timer sweep;         /* closes homes that all have left */
+    struct budget *budget; /* of what all of them send */
+    struct homes homes;
+    struct list entries;    /* the newest first */
+    struct waiting waiting; /* while no session stood */
+    struct timer sweep;     /* closes homes that all have left */
     bool stopped;
     bool ended; /* by a signal */
     int result;
@@ -236,34 +226,6 @@ static void on_earlier(void *ctx, struct peer *p, const uint8_t old_key[static K
         log_debug("that the host is known was not written down");
 }
 
-/* Some broker was there in this run; or is there now. */
-static bool a_broker_was_up(const struct client *c)
-{
-    LIST_EACH (const struct home, h, &c->homes, link)
-        if (h->was_up)
-            return true;
-    return false;
-}
-
-static bool a_broker_is_up(const struct client *c)
-{
-    LIST_EACH (const struct home, h, &c->homes, link)
-        if (uplink_is_up(h->endpoint.uplink))
-            return true;
-    return false;
-}
-
-/* So long a broker that has just begun anew cannot know who is away; 0: it knows. */
-static uint32_t settles_ms(const struct client *c)
-{
-    uint32_t most_ms = 0;
-    LIST_EACH (const struct home, h, &c->homes, link) {
-        uint32_t ms = uplink_settles_ms(h->endpoint.uplink);
-        most_ms = ms > most_ms ? ms : most_ms;
-    }
-    return most_ms;
-}
-
 static bool is_answered(const struct client *c)
 {
     LIST_EACH (const struct entry, e, &c->entries, link)
@@ -278,10 +240,10 @@ static void look(void *ctx, struct waiting_view *v)
     const struct entry *e = LIST_FIRST(&c->entries, struct entry, link);
     v->waits = !list_empty(&c->entries) && !c->stopped;
     v->asks = v->waits && uplink_is_up(e->home->endpoint.uplink);
-    v->broker_is_up = a_broker_is_up(c);
-    v->broker_was_up = a_broker_was_up(c);
+    v->broker_is_up = homes_is_up(&c->homes);
+    v->broker_was_up = homes_was_up(&c->homes);
     v->answered = is_answered(c);
-    v->settles_ms = settles_ms(c);
+    v->settles_ms = homes_settle_ms(&c->homes);
 }
 
 static void describe_wait(void *ctx, char *why, size_t cap)
@@ -322,9 +284,6 @@ bool client_gives_up(struct client *c, const struct fault *f, bool fatal)
 {
     return waiting_is_over(&c->waiting, f, fatal);
 }
-
-static struct home *home_for(struct client *c, const struct link *broker,
-                             const struct keypair *key);
 
 /* Key `i`, the newest first; NULL: there are no more. */
 static const struct keypair *key_at(const struct client *c, size_t i)
@@ -367,8 +326,9 @@ static bool try_another_key(struct client *c, struct entry *e)
         if (memcmp(e->home->key, key->pub, KEY_LEN) == 0)
             e->refused |= 1ull << i;
     for (size_t i = 0; (key = key_at(c, i)) != NULL; i++) {
-        struct home *home =
-            (e->refused >> i & 1) == 0 ? home_for(c, &e->home->broker, key) : NULL;
+        struct home *home = (e->refused >> i & 1) == 0
+                                ? homes_get(&c->homes, &e->home->broker, key)
+                                : NULL;
         if (home == NULL)
             continue;
         move_to(c, e, home, key);
@@ -430,47 +390,39 @@ static const struct peer_events peer_events = {
 
 /* --------------------------------------------------------------------------- homes */
 
-static void on_up(void *ctx)
+static void on_up(void *ctx, struct home *h)
 {
-    struct home *h = ctx;
-    h->was_up = true;
-    h->told = (struct fault){0};
-    h->downs = 0;
-    if (h->told_lost && h->client->events->on_broker != NULL)
-        h->client->events->on_broker(h->client->ctx, NULL);
+    struct client *c = ctx;
+    if (h->told_lost && c->events->on_broker != NULL)
+        c->events->on_broker(c->ctx, NULL);
     h->told_lost = false;
-    waiting_on_broker(&h->client->waiting);
-    LIST_EACH (struct entry, e, &h->client->entries, link)
+    waiting_on_broker(&c->waiting);
+    LIST_EACH (struct entry, e, &c->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, true);
 }
 
 /* A session that stands needs no broker, and has perhaps a path without it. */
-static bool a_session_stands(const struct home *h)
+static bool a_session_stands(const struct client *c, const struct home *h)
 {
-    LIST_EACH (const struct entry, e, &h->client->entries, link)
+    LIST_EACH (const struct entry, e, &c->entries, link)
         if (e->home == h && e->peer != NULL && peer_is_ready(e->peer))
             return true;
     return false;
 }
 
-static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool fatal)
+static void on_down(void *ctx, struct home *h, const struct fault *why, bool fatal,
+                    bool news)
 {
-    struct home *h = ctx;
-    struct client *c = h->client;
-    log_info("%s; %s (next try in %u ms)", why->what, why->advice, retry_ms);
+    struct client *c = ctx;
     LIST_EACH (struct entry, e, &c->entries, link)
         if (e->home == h && e->peer != NULL)
             peer_on_uplink(e->peer, false);
-    bool news = strcmp(h->told.what, why->what) != 0;
-    h->told = *why;
-    h->downs++;
-    h->flaps += h->was_up && h->downs == 1;
     if (h->flaps > FLAPS_MAX && waiting_on_flaps(&c->waiting, why))
         return;
     if (!h->was_up || (fatal && news)) { /* once, however often it is tried again */
         h->told_lost = true;
-        fault_up(c, NULL, why, fatal && !a_session_stands(h), h->was_up);
+        fault_up(c, NULL, why, fatal && !a_session_stands(c, h), h->was_up);
     } else if (h->downs > 1 && !h->told_lost) { /* the first may be a moment's */
         h->told_lost = true;
         if (c->events->on_broker != NULL)
@@ -478,10 +430,10 @@ static void on_down(void *ctx, const struct fault *why, unsigned retry_ms, bool 
     }
 }
 
-static void on_control(void *ctx, const Control *m)
+static void on_control(void *ctx, struct home *h, const Control *m)
 {
-    struct home *h = ctx;
-    LIST_EACH (struct entry, e, &h->client->entries, link) {
+    struct client *c = ctx;
+    LIST_EACH (struct entry, e, &c->entries, link) {
         if (e->home == h && e->peer != NULL && peer_owns(e->peer, m)) {
             peer_on_control(e->peer, m);
             return;
@@ -489,51 +441,13 @@ static void on_control(void *ctx, const Control *m)
     }
 }
 
-static const struct uplink_events uplink_events = {on_up, on_down, on_control};
-
-static struct home *home_for(struct client *c, const struct link *broker,
-                             const struct keypair *key)
-{
-    char name[64];
-    LIST_EACH (struct home, h, &c->homes, link)
-        if (memcmp(h->key, key->pub, KEY_LEN) == 0 &&
-            client_same_broker(&h->broker, broker))
-            return h;
-    struct home *h = calloc(1, sizeof(*h));
-    if (h == NULL)
-        return NULL;
-    client_device_name(name);
-    h->client = c;
-    h->broker = *broker;
-    memcpy(h->key, key->pub, KEY_LEN);
-    struct endpoint_config ec = {.loop = c->loop,
-                                 .key = key,
-                                 .budget = c->budget,
-                                 .broker = broker,
-                                 .name = name,
-                                 .state = c->state.path,
-                                 .events = &uplink_events,
-                                 .ctx = h};
-    if (endpoint_open(&h->endpoint, &ec) != 0) {
-        free(h);
-        return NULL;
-    }
-    list_push_first(&c->homes, &h->link);
-    return h;
-}
-
-static void home_free(struct home *h)
-{
-    list_remove(&h->link);
-    endpoint_close(&h->endpoint);
-    free(h);
-}
+static const struct homes_events homes_events = {on_up, on_down, on_control};
 
 static void on_sweep(void *ctx)
 {
     struct client *c = ctx;
     bool later = false;
-    LIST_EACH_REMOVABLE (struct home, h, next, &c->homes, link) {
+    LIST_EACH_REMOVABLE (struct home, h, next, &c->homes.list, link) {
         bool used = false, held = false;
         LIST_EACH (const struct entry, e, &c->entries, link) {
             used = used || e->home == h;
@@ -594,7 +508,7 @@ static void renew(struct client *c, struct entry *e, const struct book_host *h)
     (void)!read_keys(c, &f);
     e->refused = 0;
     const struct keypair *key = key_for(c, h);
-    struct home *home = home_for(c, &broker, key);
+    struct home *home = homes_get(&c->homes, &broker, key);
     peer_again(e->peer);
     if (home != NULL)
         move_to(c, e, home, key);
@@ -651,7 +565,7 @@ int client_peer(struct client *c, const char *host, struct peer **out, struct fa
     const struct keypair *key = key_for(c, &h);
     if (key != &c->key)
         pc.rotated = &c->key;
-    return add_peer(c, home_for(c, &broker, key), &pc, h.joined_s, out, f);
+    return add_peer(c, homes_get(&c->homes, &broker, key), &pc, h.joined_s, out, f);
 }
 
 void client_drop(struct client *c, struct peer *p)
@@ -680,42 +594,23 @@ int client_join(struct client *c, const struct link *invite, const char *own_nam
     else
         client_device_name(pc.own_name);
     const struct keypair *key = again ? key_for(c, &h) : &c->key;
-    return add_peer(c, home_for(c, &broker, key), &pc, 0, out, f);
-}
-
-/* Of several connections to one broker, by several of our keys: one that is up, or the
- * first. */
-static bool is_told(const struct client *c, const struct home *h)
-{
-    const struct home *told = NULL;
-    LIST_EACH (const struct home, o, &c->homes, link)
-        if (client_same_broker(&o->broker, &h->broker) &&
-            (told == NULL || (!uplink_is_up(told->endpoint.uplink) &&
-                              uplink_is_up(o->endpoint.uplink))))
-            told = o;
-    return told == h;
+    return add_peer(c, homes_get(&c->homes, &broker, key), &pc, 0, out, f);
 }
 
 void client_each_broker(struct client *c,
                         void (*each)(void *ctx, const struct uplink *u), void *ctx)
 {
-    LIST_EACH (const struct home, h, &c->homes, link)
-        if (is_told(c, h))
-            each(ctx, h->endpoint.uplink);
+    homes_each(&c->homes, each, ctx);
 }
 
 void client_ask_brokers(struct client *c)
 {
-    LIST_EACH (const struct home, h, &c->homes, link)
-        uplink_ask(h->endpoint.uplink);
+    homes_ask(&c->homes);
 }
 
 bool client_awaits_broker(const struct client *c)
 {
-    LIST_EACH (const struct home, h, &c->homes, link)
-        if (uplink_is_awaited(h->endpoint.uplink))
-            return true;
-    return false;
+    return homes_await(&c->homes);
 }
 
 void client_each(struct client *c, void (*each)(void *ctx, struct peer *p), void *ctx)
@@ -728,8 +623,7 @@ static void on_network(void *ctx, enum netmon_reason reason)
 {
     struct client *c = ctx;
     log_info("the network changed (%s)", netmon_reason_name(reason));
-    LIST_EACH (struct home, h, &c->homes, link)
-        uplink_kick(h->endpoint.uplink);
+    homes_kick(&c->homes);
     LIST_EACH (struct entry, e, &c->entries, link)
         peer_on_network_change(e->peer);
     if (c->events->on_network != NULL)
@@ -772,7 +666,7 @@ int client_open(struct client **out, const struct client_config *config,
     c->config = *config;
     c->events = events;
     c->ctx = ctx;
-    list_init(&c->homes);
+    list_init(&c->homes.list);
     list_init(&c->entries);
     list_init(&c->shares.all);
     int rc = statedir_open(&c->state, config->state, f);
@@ -789,6 +683,11 @@ int client_open(struct client **out, const struct client_config *config,
     }
     c->budget = net_budget_new();
     net_budget_share(c->budget, c->state.path);
+    c->homes.loop = c->loop;
+    c->homes.budget = c->budget;
+    c->homes.state = c->state.path;
+    c->homes.events = &homes_events;
+    c->homes.ctx = c;
     c->waiting = (struct waiting){.loop = c->loop,
                                   .events = &waiting_events,
                                   .ctx = c,
@@ -821,8 +720,7 @@ void client_close(struct client *c)
         peer_close(e->peer);
         free(e);
     }
-    while (!list_empty(&c->homes))
-        home_free(LIST_FIRST(&c->homes, struct home, link));
+    homes_close(&c->homes);
     timer_stop(&c->sweep);
     waiting_fini(&c->waiting);
     netmon_close(c->netmon);

@@ -1,3 +1,4 @@
+/* Words and events; what is told to whom is the callers' business. */
 #include "client/client_words.h"
 
 #include <stdio.h>

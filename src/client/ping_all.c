@@ -67,9 +67,9 @@ static void tell(const struct ping_config *c, const struct attempt_of_kind *s)
 
 /* What came of each kind, for the table at the end. */
 struct result {
-    bool tried, works;
     uint64_t took_us;
     uint32_t rtt_us;
+    bool tried, works;
 };
 
 static void tell_line(FILE *out, enum path_kind kind, const struct result *r)
@@ -125,7 +125,7 @@ static int try_kind(const struct ping_config *c, enum path_kind kind,
     client_close(s.client);
     if (rc == 0 && !*ended)
         tell(c, &s);
-    *result = (struct result){true, s.works, s.took_us, s.path.rtt_us};
+    *result = (struct result){s.took_us, s.path.rtt_us, true, s.works};
     return rc;
 }
 

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "core/wire.h"
+
 static const char base32_alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
 
 void keypair_from_seed(struct keypair *kp, const uint8_t seed[static KEY_LEN])
@@ -174,10 +176,10 @@ static const char says_newer[] = "postern rotate", says_older[] = "postern rotat
 static size_t rotation_text(uint8_t text[static ROTATION_MAX], const char *word,
                             const uint8_t other[static KEY_LEN])
 {
-    size_t len = strlen(word);
-    memcpy(text, word, len);
-    memcpy(text + len, other, KEY_LEN);
-    return len + KEY_LEN;
+    struct wire_writer w = wire_writer(text, ROTATION_MAX);
+    wire_put_bytes(&w, word, strlen(word));
+    wire_put_bytes(&w, other, KEY_LEN);
+    return w.used;
 }
 
 void key_sign_rotation(uint8_t sig[static KEY_SIG_LEN],

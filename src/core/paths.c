@@ -1,4 +1,6 @@
-/* Doubt, census and choice over a table of paths; arithmetic over times and counts. */
+/* Doubt, census and choice over a table of paths; arithmetic over times and counts. One
+ * machine: each of these reads what the others left, the search for a packet size too,
+ * since only an answer beside it tells a size from a dead path. */
 #include "core/paths.h"
 
 #include "core/least.h"

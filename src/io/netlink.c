@@ -97,6 +97,45 @@ const uint8_t *netlink_attribute(const uint8_t *attrs, size_t attrs_len, uint16_
     return NULL;
 }
 
+bool netlink_read_link(const uint8_t *body, size_t len, struct netlink_link *out)
+{
+    struct ifinfomsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), n = 0, kind_len = 0;
+    if (len < head)
+        return false;
+    memcpy(&m, body, sizeof(m));
+    *out = (struct netlink_link){.index = (uint32_t)m.ifi_index};
+    const uint8_t *info = netlink_attribute(body + head, len - head, IFLA_LINKINFO, &n);
+    const uint8_t *kind =
+        info != NULL ? netlink_attribute(info, n, IFLA_INFO_KIND, &kind_len) : NULL;
+    if (kind != NULL)
+        memcpy(out->kind, kind,
+               kind_len < sizeof(out->kind) ? kind_len : sizeof(out->kind) - 1);
+    const uint8_t *at = netlink_attribute(body + head, len - head, IFLA_MASTER, &n);
+    if (at != NULL && n == sizeof(out->master))
+        memcpy(&out->master, at, sizeof(out->master));
+    return true;
+}
+
+bool netlink_read_address(const uint8_t *body, size_t len, struct netlink_address *out)
+{
+    struct ifaddrmsg m;
+    size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0, flags_len = 0;
+    if (len < head)
+        return false;
+    memcpy(&m, body, sizeof(m));
+    *out = (struct netlink_address){
+        .interface = m.ifa_index, .flags = m.ifa_flags, .bits = m.ifa_prefixlen};
+    const uint8_t *attrs = body + head;
+    const uint8_t *ip = netlink_attribute(attrs, len - head, IFA_LOCAL, &ip_len);
+    if (ip == NULL) /* IFA_ADDRESS is the other end on a point-to-point link */
+        ip = netlink_attribute(attrs, len - head, IFA_ADDRESS, &ip_len);
+    const uint8_t *more = netlink_attribute(attrs, len - head, IFA_FLAGS, &flags_len);
+    if (more != NULL && flags_len == sizeof(out->flags))
+        memcpy(&out->flags, more, sizeof(out->flags));
+    return ip != NULL && addr_from_bytes(&out->ip, ip, ip_len, 0) == 0;
+}
+
 int netlink_monitor(void)
 {
     struct sockaddr_nl at = {.nl_family = AF_NETLINK,

@@ -133,27 +133,6 @@ static void insert_address(struct address_walk *w, const struct addr *a, int ran
     w->count++;
 }
 
-/* The address, flags and interface of an RTM_NEWADDR or RTM_DELADDR. */
-static bool read_address(const uint8_t *body, size_t len, struct addr *a,
-                         uint32_t *flags, unsigned *interface)
-{
-    struct ifaddrmsg m;
-    size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0, flags_len = 0;
-    if (len < head)
-        return false;
-    memcpy(&m, body, sizeof(m));
-    const uint8_t *attrs = body + head;
-    const uint8_t *ip = netlink_attribute(attrs, len - head, IFA_LOCAL, &ip_len);
-    if (ip == NULL) /* IFA_ADDRESS is the other end on a point-to-point link */
-        ip = netlink_attribute(attrs, len - head, IFA_ADDRESS, &ip_len);
-    const uint8_t *more = netlink_attribute(attrs, len - head, IFA_FLAGS, &flags_len);
-    *flags = m.ifa_flags;
-    *interface = m.ifa_index;
-    if (more != NULL && flags_len == sizeof(*flags))
-        memcpy(flags, more, sizeof(*flags));
-    return ip != NULL && addr_from_bytes(a, ip, ip_len, 0) == 0;
-}
-
 static bool holds(const uint32_t *list, size_t n, unsigned interface)
 {
     for (size_t i = 0; i < n; i++)
@@ -171,34 +150,23 @@ static int interface_rank(const struct interfaces *by, unsigned interface)
 
 static void on_link(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
-    static const char bridge[] = "bridge";
     struct interfaces *by = ctx;
-    struct ifinfomsg m;
-    size_t head = NLMSG_ALIGN(sizeof(m)), info_len = 0, kind_len = 0;
-    if (type != RTM_NEWLINK || len < head || by->bridge_count == NETMON_BRIDGES_MAX)
-        return;
-    memcpy(&m, body, sizeof(m));
-    const uint8_t *info =
-        netlink_attribute(body + head, len - head, IFLA_LINKINFO, &info_len);
-    const uint8_t *kind =
-        info == NULL ? NULL
-                     : netlink_attribute(info, info_len, IFLA_INFO_KIND, &kind_len);
-    if (kind != NULL && kind_len >= sizeof(bridge) - 1 &&
-        memcmp(kind, bridge, sizeof(bridge) - 1) == 0)
-        by->bridges[by->bridge_count++] = (uint32_t)m.ifi_index;
+    struct netlink_link l;
+    if (type == RTM_NEWLINK && netlink_read_link(body, len, &l) &&
+        strcmp(l.kind, "bridge") == 0 && by->bridge_count < NETMON_BRIDGES_MAX)
+        by->bridges[by->bridge_count++] = l.index;
 }
 
 static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct address_walk *w = ctx;
-    struct addr a;
-    uint32_t flags;
-    unsigned interface;
-    if (type != RTM_NEWADDR || !read_address(body, len, &a, &flags, &interface))
+    struct netlink_address a;
+    if (type != RTM_NEWADDR || !netlink_read_address(body, len, &a))
         return;
-    int rank = address_rank(&a, flags, w->loopback);
-    if (rank >= 0 && interface_up(w->fd, interface))
-        insert_address(w, &a, rank + NETMON_RANKS * interface_rank(w->by, interface));
+    int rank = address_rank(&a.ip, a.flags, w->loopback);
+    if (rank >= 0 && interface_up(w->fd, a.interface))
+        insert_address(w, &a.ip,
+                       rank + NETMON_RANKS * interface_rank(w->by, a.interface));
 }
 
 static bool walk_addresses(struct address_walk *w, const struct interfaces *by,
@@ -327,14 +295,12 @@ struct owner_walk {
 static void on_owner(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct owner_walk *w = ctx;
-    struct addr a;
-    uint32_t flags;
-    unsigned interface;
-    if (type != RTM_NEWADDR || !read_address(body, len, &a, &flags, &interface) ||
-        !addr_ip_equal(&a, w->wanted))
+    struct netlink_address a;
+    if (type != RTM_NEWADDR || !netlink_read_address(body, len, &a) ||
+        !addr_ip_equal(&a.ip, w->wanted))
         return;
     w->owned = true;
-    w->up = w->up || interface_up(w->fd, interface);
+    w->up = w->up || interface_up(w->fd, a.interface);
 }
 
 /* Where the kernel would start a connection to `remote` now; false: nowhere. */
@@ -410,9 +376,7 @@ static void on_news(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct news *news = ctx;
     struct rtmsg m;
-    struct addr a;
-    uint32_t flags;
-    unsigned interface;
+    struct netlink_address a;
     if (type == RTM_NEWROUTE || type == RTM_DELROUTE) {
         if (len < sizeof(m))
             return;
@@ -421,8 +385,8 @@ static void on_news(void *ctx, uint16_t type, const uint8_t *body, size_t len)
         return;
     }
     news->matter = true;
-    if (type == RTM_DELADDR && read_address(body, len, &a, &flags, &interface) &&
-        address_rank(&a, flags, false) >= 0)
+    if (type == RTM_DELADDR && netlink_read_address(body, len, &a) &&
+        address_rank(&a.ip, a.flags, false) >= 0)
         news->lost = true;
 }
 

@@ -75,32 +75,17 @@ static void on_route(void *ctx, uint16_t type, const uint8_t *body, size_t len)
     }
 }
 
-static bool is_kind(const uint8_t *kind, size_t len, const char *name)
-{
-    return kind != NULL && len >= strlen(name) && memcmp(kind, name, strlen(name)) == 0;
-}
-
 /* Bridges, and which of them have a link that is no container's or guest's. */
 static void on_link(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct walk *w = ctx;
-    struct ifinfomsg m;
-    size_t head = NLMSG_ALIGN(sizeof(m)), n = 0, kind_len = 0;
-    uint32_t master;
-    if (type != RTM_NEWLINK || len < head)
+    struct netlink_link l;
+    if (type != RTM_NEWLINK || !netlink_read_link(body, len, &l))
         return;
-    memcpy(&m, body, sizeof(m));
-    const uint8_t *info = netlink_attribute(body + head, len - head, IFLA_LINKINFO, &n);
-    const uint8_t *kind =
-        info != NULL ? netlink_attribute(info, n, IFLA_INFO_KIND, &kind_len) : NULL;
-    if (is_kind(kind, kind_len, "bridge"))
-        keep(w->bridges, &w->bridge_count, (uint32_t)m.ifi_index);
-    const uint8_t *at = netlink_attribute(body + head, len - head, IFLA_MASTER, &n);
-    if (at == NULL || n != sizeof(master) || is_kind(kind, kind_len, "veth") ||
-        is_kind(kind, kind_len, "tun"))
-        return;
-    memcpy(&master, at, sizeof(master));
-    keep(w->outer, &w->outer_count, master);
+    if (strcmp(l.kind, "bridge") == 0)
+        keep(w->bridges, &w->bridge_count, l.index);
+    if (l.master != 0 && strcmp(l.kind, "veth") != 0 && strcmp(l.kind, "tun") != 0)
+        keep(w->outer, &w->outer_count, l.master);
 }
 
 /* Who is there stands on this very machine: no peer of another network. */
@@ -124,25 +109,18 @@ static unsigned widen(const struct addr *a, unsigned bits)
 static void on_address(void *ctx, uint16_t type, const uint8_t *body, size_t len)
 {
     struct walk *w = ctx;
-    struct ifaddrmsg m;
-    struct addr a, probe;
-    size_t head = NLMSG_ALIGN(sizeof(m)), ip_len = 0;
-    if (type != RTM_NEWADDR || len < head)
+    struct netlink_address a;
+    if (type != RTM_NEWADDR || !netlink_read_address(body, len, &a) ||
+        is_default(w, a.interface) || is_inner(w, a.interface) ||
+        w->found->count == SIDENET_MAX)
         return;
-    memcpy(&m, body, sizeof(m));
-    const uint8_t *ip = netlink_attribute(body + head, len - head, IFA_LOCAL, &ip_len);
-    if (ip == NULL)
-        ip = netlink_attribute(body + head, len - head, IFA_ADDRESS, &ip_len);
-    if (ip == NULL || is_default(w, m.ifa_index) || is_inner(w, m.ifa_index) ||
-        w->found->count == SIDENET_MAX || addr_from_bytes(&a, ip, ip_len, 0) != 0)
-        return;
-    probe = a;
+    struct addr probe = a.ip;
     probe.port = 1;
     enum addr_scope scope = addr_scope_of(&probe);
     if (scope != ADDR_SCOPE_PRIVATE && scope != ADDR_SCOPE_GLOBAL)
         return;
-    w->found->nets[w->found->count].addr = a;
-    w->found->nets[w->found->count++].bits = widen(&a, m.ifa_prefixlen);
+    w->found->nets[w->found->count].addr = a.ip;
+    w->found->nets[w->found->count++].bits = widen(&a.ip, a.bits);
 }
 
 size_t sidenet_defaults(uint32_t *out, size_t max)

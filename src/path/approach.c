@@ -1,7 +1,8 @@
 /*
  * One approach: kinds started and stopped as the ladder says, and when it is time to
  * speak to the peer by way of the broker, what is said, and what is done about its
- * words. Decides nothing itself: core/ladder does, and each kind's own machine.
+ * words. Decides nothing itself: core/ladder does, and each kind's own machine. One
+ * object that all of these share, which is why it is long: each entry ends in run().
  */
 #include <stdio.h>
 #include <stdlib.h>

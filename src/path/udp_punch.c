@@ -6,6 +6,10 @@
  *
  * The sockets exist only while checks run or a path is in use, and never answer a
  * packet that is not an authentic check.
+ *
+ * One machine over one private struct: rounds, sockets, paths and prediction change one
+ * another. What the peer told of itself is read in path/peer_offer.c, how we are seen
+ * in path/reflexive.c, and mappings are opened in path/prediction.c.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +28,7 @@
 #include "io/udp.h"
 #include "path/kind.h"
 #include "path/offer.h"
+#include "path/peer_offer.h"
 #include "path/prediction.h"
 #include "path/reflexive.h"
 
@@ -87,13 +92,8 @@ struct udp_punch {
     struct reflexive reflexive;
     uint64_t bindings_ms; /* when it was begun */
     enum peer peer;
-    struct {
-        Candidate candidates[sizeof(((Offer *)NULL)->candidates) / sizeof(Candidate)];
-        pb_size_t count;
-        uint32_t generation, mapping, filtering;
-        bool low_ports, complete, doubtful;
-    } told;              /* by the peer's newest Offer, for a new round */
-    uint32_t generation; /* of the round before */
+    struct peer_offer told; /* the newest, for a new round */
+    uint32_t generation;    /* of the round before */
     struct predict *predict;
     enum prediction prediction;
     uint64_t presume_ms; /* when doubtful mappings become hard ones; 0: not known yet */
@@ -255,24 +255,6 @@ static bool own_doubtful(const struct udp_punch *u)
            reflexive_is_changed(&u->reflexive, u->locals[0].port);
 }
 
-/* Whether the broker's STUN answered the peer, as its Offer shows. */
-static enum punch_udp peer_udp(const struct udp_punch *u)
-{
-    bool global = false;
-    if (u->told.mapping != NAT_MAPPING_UNKNOWN)
-        return PUNCH_UDP_OK;
-    for (pb_size_t i = 0; i < u->told.count; i++) {
-        const Candidate *c = &u->told.candidates[i];
-        struct addr a;
-        if (c->type == CAND_REFLEXIVE)
-            return PUNCH_UDP_OK;
-        global =
-            global || (addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
-                       addr_scope_of(&a) == ADDR_SCOPE_GLOBAL);
-    } /* one of its own is not told again as what STUN saw */
-    return u->told.complete && !global ? PUNCH_UDP_BLOCKED : PUNCH_UDP_UNKNOWN;
-}
-
 static void update_hint(struct udp_punch *u)
 {
     struct punch_hint h = {.own_mapping = reflexive_mapping(&u->reflexive),
@@ -281,7 +263,7 @@ static void update_hint(struct udp_punch *u)
     if (u->peer != PEER_UNKNOWN) {
         h.peer_mapping = (enum nat_mapping)u->told.mapping;
         h.peer_filtering = (enum nat_filtering)u->told.filtering;
-        h.peer_udp = peer_udp(u);
+        h.peer_udp = peer_offer_udp(&u->told);
         h.peer_told = u->told.count > 0;
     }
     punch_set_hint(u->punch, &h);
@@ -447,43 +429,12 @@ static bool may_use_low_ports(const struct udp_punch *u)
     return is_symmetric(own_mapping(u)) && u->low == LOW_MAY;
 }
 
-/* What the outside has seen of our socket, and what the peer told of its own. */
+/* What the outside has seen of our socket. */
 static struct predict_near own_near(const struct udp_punch *u)
 {
     uint16_t ports[REFLEXIVE_MAX];
     size_t n = reflexive_ports(&u->reflexive, ports);
     return predict_observe(ports, u->low == LOW_MAY ? 0 : n);
-}
-
-static struct predict_near peer_near(const struct udp_punch *u)
-{
-    uint16_t ports[REFLEXIVE_MAX];
-    size_t n = 0;
-    for (pb_size_t i = 0; i < u->told.count && n < REFLEXIVE_MAX; i++)
-        if ((u->told.candidates[i].type == CAND_REFLEXIVE ||
-             u->told.candidates[i].type == CAND_SAMPLE) &&
-            u->told.candidates[i].ip.size == 4)
-            ports[n++] = (uint16_t)u->told.candidates[i].port;
-    return predict_observe(ports, u->told.low_ports ? 0 : n);
-}
-
-/*
- * Where the peer is seen from outside, IPv4: without a NAT that is its own address. The
- * broker must say so too.
- */
-static size_t find_targets(struct udp_punch *u,
-                           struct addr out[static PREDICT_TARGETS_MAX])
-{
-    size_t n = 0;
-    for (pb_size_t i = 0; i < u->told.count && n < PREDICT_TARGETS_MAX; i++) {
-        const Candidate *c = &u->told.candidates[i];
-        struct addr a;
-        if (c->type != CAND_SAMPLE &&
-            addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
-            a.family == ADDR_V4 && target_may_be_swept(u->approach, &a))
-            out[n++] = a;
-    }
-    return n;
 }
 
 static void say_why(struct udp_punch *u, const char *why)
@@ -519,8 +470,7 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
     const char *why = NULL;
     struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u),
                                own_doubtful(u)};
-    struct predict_side peer = {(enum nat_mapping)u->told.mapping, u->told.low_ports,
-                                peer_near(u), u->told.doubtful};
+    struct predict_side peer = peer_offer_side(&u->told);
     if (own.mapping == NAT_MAPPING_UNKNOWN || peer.mapping == NAT_MAPPING_UNKNOWN ||
         u->peer == PEER_OLD) /* our Offer of this round brings the peer's */
         return false;
@@ -534,7 +484,7 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         return false;
     }
     *low = own.low_ports && own.near.count == 0;
-    terms->target_count = find_targets(u, terms->targets);
+    terms->target_count = peer_offer_targets(&u->told, u->approach, terms->targets);
     if (terms->target_count == 0)
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
@@ -649,16 +599,8 @@ static void add_peer_candidates(struct udp_punch *u)
 {
     if (loopback_peer(u)) /* a cold start learns late where the broker is */
         punch_allow_loopback(u->punch);
-    for (pb_size_t i = 0; u->peer != PEER_UNKNOWN && i < u->told.count; i++) {
-        const Candidate *c = &u->told.candidates[i];
-        struct addr a;
-        if (c->type != CAND_SAMPLE &&
-            addr_from_bytes(&a, c->ip.bytes, c->ip.size, c->port) == 0 &&
-            target_fits(u->approach, &a))
-            (void)!punch_add_remote(u->punch, (enum cand_type)c->type, &a);
-    }
-    if (u->peer != PEER_UNKNOWN && u->told.complete)
-        punch_set_remote_complete(u->punch);
+    if (u->peer != PEER_UNKNOWN)
+        peer_offer_add(&u->told, u->approach, u->punch);
 }
 
 static void checks_init(struct udp_punch *u)
@@ -883,19 +825,6 @@ static void fill_offer(void *k, Offer *o)
     o->complete = !reflexive_waits(&u->reflexive);
 }
 
-static void keep_told(struct udp_punch *u, const Offer *o)
-{
-    memcpy(u->told.candidates, o->candidates, sizeof(u->told.candidates));
-    u->told.count = o->candidates_count;
-    u->told.generation = o->generation;
-    u->told.mapping = o->mapping;
-    u->told.filtering = o->filtering;
-    u->told.low_ports = o->low_ports;
-    u->told.complete = o->complete;
-    u->told.doubtful = o->doubtful;
-    u->peer = PEER_KNOWN;
-}
-
 /* While a round runs. */
 static void hear(struct udp_punch *u, bool renewed)
 {
@@ -920,7 +849,8 @@ static void hear(struct udp_punch *u, bool renewed)
 static void on_offer(void *k, const Offer *o, bool renewed)
 {
     struct udp_punch *u = k;
-    keep_told(u, o);
+    peer_offer_keep(&u->told, o);
+    u->peer = PEER_KNOWN;
     if (u->stage != RESTING) {
         hear(u, renewed);
     } else if (renewed) {

@@ -19,9 +19,10 @@ from .topology import Topology, build_dir, have, wire_program
 # Nothing here may touch this machine's /etc; who tests that has an /etc of its own.
 os.environ["POSTERN_NAMES"] = "off"
 
-# What runs first: the quick ones that everything else rests on, and the longest, which
+# What runs first: the quick ones that everything else rests on; then the longest, which
 # would keep one worker busy when the others are done.
-_FIRST = ["test_lab", "test_stun", "test_soak", "test_truth", "test_main"]
+_FIRST = ["test_lab", "test_stun", "test_soak", "test_strangers", "test_reasons",
+          "test_vanish", "test_truth", "test_main"]
 
 
 def full():
@@ -76,6 +77,18 @@ def pytest_collection_modifyitems(config, items):
         name = item.module.__name__.split(".")[-1]
         return _FIRST.index(name) if name in _FIRST else len(_FIRST)
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Workers are given their tests one by one: in large pieces, as is usual, one is left
+    with many that wait long when the others are done. (One runs, the next is known.)"""
+    from xdist.scheduler import LoadScheduling
+
+    class OneByOne(LoadScheduling):
+        def _send_tests(self, node, num):
+            super()._send_tests(node, min(num, 2 - len(self.node2pending[node])))
+    return OneByOne(config, log)
 
 
 def pytest_runtest_setup(item):

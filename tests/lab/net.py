@@ -279,13 +279,15 @@ class Net:
 
 
 def wait_until(condition, timeout=10.0, what="condition"):
-    """Polls `condition` until it is true and returns its value."""
+    """Polls `condition` until it is true and returns its value. What takes long is asked
+    less often: most conditions run a program, and other tests run beside this one."""
     timeout *= patience()
-    deadline = time.monotonic() + timeout
+    begin = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if waited > timeout:
             raise AssertionError(f"{what}: not within {timeout} s")
-        time.sleep(0.02)
+        time.sleep(min(max(0.02, waited / 20), 0.2))

@@ -13,11 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/rng.h"
 #include "rig.h"
+#include "seeds.h"
 
 enum { CHANGES = 6, PLAY_S = 120, CALM_LOSS = 20 };
 
@@ -126,8 +126,9 @@ static void call(struct moves *m, unsigned n)
     (void)house_run(h, SECONDS(20), NULL, NULL);
 }
 
-static void play(struct moves *m, uint64_t seed)
+static void play(void *ctx, uint64_t seed)
 {
+    struct moves *m = ctx;
     m->rng = seed * 2 + 1;
     struct nat_config host = draw_nat(m), client = draw_nat(m);
     m->wire = (struct vnet_wire){
@@ -149,39 +150,16 @@ static void play(struct moves *m, uint64_t seed)
     _exit(0);
 }
 
-static bool plays(struct moves *m, uint64_t seed)
-{
-    int status = 0;
-    (void)fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-        (void)alarm(PLAY_S);
-        play(m, seed);
-    }
-    bool fine = pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
-    if (!fine)
-        (void)printf("seed %llu fails\n", (unsigned long long)seed);
-    return fine;
-}
-
 int main(int argc, char **argv)
 {
     static struct moves m = {.paths = "udp-punch"};
-    uint64_t seeds = 12, from = 1, failed = 0;
-    bool keep = false;
+    struct seeds s = {.count = 12, .from = 1, .play_s = PLAY_S};
     for (int i = 1; i < argc; i++) {
-        keep = keep || strcmp(argv[i], "--keep") == 0;
+        if (seeds_take(&s, argc, argv, &i))
+            continue;
         m.times = m.times || strcmp(argv[i], "--times") == 0;
-        if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--from") == 0)
-            from = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--paths") == 0)
+        if (i + 1 < argc && strcmp(argv[i], "--paths") == 0)
             m.paths = argv[++i];
     }
-    for (uint64_t seed = from; seed < from + seeds && (keep || failed == 0); seed++)
-        failed += !plays(&m, seed);
-    (void)printf("%llu seeds, %llu failed\n", (unsigned long long)seeds,
-                 (unsigned long long)failed);
-    return failed > 0;
+    return seeds_play(&s, play, &m);
 }

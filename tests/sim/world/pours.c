@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/rng.h"
 #include "rig.h"
+#include "seeds.h"
 
 enum { FLOWS = 4, STORMS = 6, PLAY_S = 120, PIECE = 4000, PAUSE_US = 20000 };
 #define STEP_US 100000ull
@@ -181,8 +181,9 @@ static void set_distance(void *ctx, struct rig *r)
     i->in.delay_us = i->out.delay_us = draw(0, 1) ? 100 : 5000;
 }
 
-static void play(uint64_t seed)
+static void play(void *ctx, uint64_t seed)
 {
+    (void)ctx;
     pours.rng = seed * 2 + 1;
     struct vnet_wire wire = {.delay_us = draw(0, 3) ? 50 : draw(200, 20000)};
     struct rig_config c = {.on_town = set_distance,
@@ -206,29 +207,8 @@ static void play(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 12, from = 1, failed = 0;
-    bool keep = false;
-    for (int i = 1; i < argc; i++) {
-        keep = keep || strcmp(argv[i], "--keep") == 0;
-        if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--from") == 0)
-            from = strtoull(argv[++i], NULL, 10);
-    }
-    for (uint64_t seed = from; seed < from + seeds && (keep || failed == 0); seed++) {
-        int status = 0;
-        pid_t pid = fork();
-        if (pid == 0) {
-            (void)alarm(PLAY_S);
-            play(seed);
-        }
-        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
-            failed++;
-            (void)printf("seed %llu fails\n", (unsigned long long)seed);
-            (void)fflush(stdout);
-        }
-    }
-    (void)printf("%llu seeds, %llu failed\n", (unsigned long long)seeds,
-                 (unsigned long long)failed);
-    return failed > 0;
+    struct seeds s = {.count = 12, .from = 1, .play_s = PLAY_S};
+    for (int i = 1; i < argc; i++)
+        (void)seeds_take(&s, argc, argv, &i);
+    return seeds_play(&s, play, NULL);
 }

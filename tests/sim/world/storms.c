@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/rng.h"
 #include "rig.h"
+#include "seeds.h"
 
 enum { FLOWS = 5, STORMS = 4, PLAY_S = 120 };
 #define STEP_US 100000ull
@@ -168,8 +168,9 @@ static void set_distance(void *ctx, struct rig *r)
     i->in.delay_us = i->out.delay_us = draw(s, 0, 1) ? 100 : 5000;
 }
 
-static void play(uint64_t seed, bool flushes)
+static void play(void *ctx, uint64_t seed)
 {
+    bool flushes = *(const bool *)ctx;
     const struct nat_config *nat = flushes ? &strict_nat : &usual_nat;
     static struct storm s;
     s.rng = seed * 2 + 1;
@@ -211,30 +212,10 @@ static void play(uint64_t seed, bool flushes)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 12, from = 1, failed = 0;
-    bool keep = false, flushes = false;
-    for (int i = 1; i < argc; i++) {
-        keep = keep || strcmp(argv[i], "--keep") == 0;
-        flushes = flushes || strcmp(argv[i], "--flushes") == 0;
-        if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0)
-            seeds = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--from") == 0)
-            from = strtoull(argv[++i], NULL, 10);
-    }
-    for (uint64_t seed = from; seed < from + seeds && (keep || failed == 0); seed++) {
-        int status = 0;
-        pid_t pid = fork();
-        if (pid == 0) {
-            (void)alarm(PLAY_S);
-            play(seed, flushes);
-        }
-        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
-            failed++;
-            (void)printf("seed %llu fails\n", (unsigned long long)seed);
-            (void)fflush(stdout);
-        }
-    }
-    (void)printf("%llu seeds, %llu failed\n", (unsigned long long)seeds,
-                 (unsigned long long)failed);
-    return failed > 0;
+    struct seeds s = {.count = 12, .from = 1, .play_s = PLAY_S};
+    bool flushes = false;
+    for (int i = 1; i < argc; i++)
+        if (!seeds_take(&s, argc, argv, &i))
+            flushes = flushes || strcmp(argv[i], "--flushes") == 0;
+    return seeds_play(&s, play, &flushes);
 }
