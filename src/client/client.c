@@ -51,7 +51,7 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
-    struct budget *budget; /* of what all of them send */
+    struct net_budget *budget; /* of what all of them send */
     struct homes homes;
     struct list entries;    /* the newest first */
     struct waiting waiting; /* while no session stood */

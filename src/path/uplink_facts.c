@@ -95,6 +95,11 @@ const struct addr *uplink_broker_addr(const struct uplink *u)
     return &u->broker_addr;
 }
 
+const uint8_t *uplink_broker_key(const struct uplink *u)
+{
+    return u->config.broker.broker_key;
+}
+
 void uplink_local(const struct uplink *u, struct addr *a)
 {
     *a = (struct addr){0};
