@@ -62,7 +62,10 @@ static void print_account(struct run *r, const struct access_account *a,
     yes_or_nothing(r, &e, "code", a->code, "with one-time codes");
     yes_or_nothing(r, &e, "owner", a->owner, "owner");
     audit_time(a->expires_s, until);
-    event_text(&e, "expires", a->expires_s != 0 ? until : NULL);
+    bool over = a->expires_s != 0 && a->expires_s <= statedir_now_s();
+    yes_or_nothing(r, &e, "expired", over, until);
+    event_text(&e, "expires",
+               a->expires_s != 0 && (r->out->json || !over) ? until : NULL);
     if (uri != NULL)
         event_text(&e, "uri", uri);
     if (r->portal[0] != '\0')

@@ -15,6 +15,7 @@
 
 #include "cli/daemon.h"
 #include "cli/published.h"
+#include "core/span.h"
 #include "host/invite.h"
 #include "host/lan.h"
 #include "host/roster.h"
@@ -25,7 +26,12 @@
 #include "io/statedir.h"
 #include "path/spoken_call.h"
 
-enum { INVITE_DEFAULT_S = 3600, CODE_DEFAULT_S = 600, CODE_MAX_S = 3600 };
+enum {
+    INVITE_DEFAULT_S = 3600,
+    CODE_DEFAULT_S = 600,
+    CODE_MAX_S = 3600,
+    SKEW_WARN_S = 60
+};
 
 static void print_people(struct events *out, const char *text,
                          const struct roster_invite *in, bool draw)
@@ -67,11 +73,28 @@ static void read_text(const char *json, const char *name, char *buf, size_t cap)
         json_value_words(&v, buf, cap);
 }
 
-/* The `broker` event of a status, when it is not there. */
-static void warn_of_lost(void *ctx, const char *json)
+/* Invites end by the host's clock: once that is set right, at another time. */
+static void warn_of_clock(const char *json)
+{
+    struct json_value v;
+    char text[24] = "", span[SPAN_LEN];
+    if (json_find(&v, json, "clock_skew_s") == 0)
+        json_value_words(&v, text, sizeof(text));
+    long long s = strtoll(text, NULL, 10);
+    unsigned long long off = (unsigned long long)(s < 0 ? -s : s);
+    if (off >= SKEW_WARN_S)
+        log_warn("this machine's clock is %s %s the broker's: set it right and make a "
+                 "new invite, or this one expires %s than it says",
+                 span_about(off, span), s > 0 ? "behind" : "ahead of",
+                 s > 0 ? "earlier" : "later");
+}
+
+/* The `broker` event of a status, when it is not there, or has another time. */
+static void warn_of_broker(void *ctx, const char *json)
 {
     char event[16], state[16], why[200];
     (void)ctx;
+    warn_of_clock(json);
     read_text(json, "event", event, sizeof(event));
     read_text(json, "state", state, sizeof(state));
     read_text(json, "reason", why, sizeof(why));
@@ -88,7 +111,7 @@ static void warn_of_none(const struct statedir *state)
     if (!statedir_held(state, "serve", &h))
         log_warn("no 'postern serve' runs here now: who joins must wait for it");
     else
-        daemon_each(state, "serve", LOCAL_STATUS, warn_of_lost, NULL);
+        daemon_each(state, "serve", LOCAL_STATUS, warn_of_broker, NULL);
 }
 
 /* Its broker shall know of the invite; without this it does a few seconds later. */

@@ -14,6 +14,7 @@
 #include "io/clock.h"
 #include "io/lack.h"
 #include "io/log.h"
+#include "io/netmon.h"
 #include "io/resolve.h"
 #include "io/web_cert.h"
 
@@ -103,6 +104,10 @@ static void check_resolver(struct doctor *d)
     if (err != 0)
         doctor_say(d, "resolver", DOCTOR_SKIPPED, "", "it could not be asked: %s",
                    postern_strerror(err));
+    else if ((!a.done || a.err != 0) && a.err != POSTERN_ERR_NOTFOUND &&
+             !netmon_leads_out())
+        doctor_say(d, "resolver", DOCTOR_SKIPPED, "",
+                   "this machine has no route to the network, so none can answer");
     else if (!a.done)
         doctor_say(d, "resolver", DOCTOR_BAD, cure, "it does not answer");
     else if (a.err == POSTERN_ERR_NOTFOUND)

@@ -17,7 +17,7 @@ enum { HEARD_S = 60 }; /* an idle client may be silent for so long, and live */
 struct view {
     struct events *out;
     const char *role, *why; /* NULL: no reasons; else of this host or device */
-    bool told, folded, found;
+    bool told, folded, found, reasoned;
     struct guess meant; /* of those that are here, where `why` is none of them */
     struct fault ill;   /* the first thing that is not as it should be */
 };
@@ -88,6 +88,7 @@ static void tell_person(struct view *w, const char *event, const char *json)
     w->told = true;
     w->folded = w->folded || (reasons && !asked);
     w->found = w->found || asked;
+    w->reasoned = w->reasoned || (reasons && asked);
     if ((reasons && !asked) || (w->why != NULL && !asked && !broker))
         return;
     if (strcmp(event, "session") != 0 || !tell_silent(w, json))
@@ -148,6 +149,11 @@ static int conclude(const struct options *o, struct view *w, bool any,
         (void)fprintf(w->out->out,
                       "Why by this path and not by another: postern status "
                       "--why HOST\n");
+    if (w->found && !w->reasoned && !w->out->json) /* a device, at its host */
+        (void)fprintf(w->out->out,
+                      "Why not by another path is known there: postern ping --why HOST "
+                      "on %.63s\n",
+                      w->why);
     if (!o->values[OPT_CHECK].given)
         return 0;
     if (!any)

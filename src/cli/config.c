@@ -5,6 +5,7 @@
 #include "cli/config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include <sodium.h>
 
 #include "cli/link_text.h"
+#include "cli/serve_words.h"
 #include "core/guess.h"
 #include "core/link.h"
 #include "host/agent_door.h"
@@ -91,6 +93,59 @@ static int check_form(const char *name, const char *value, struct fault *f)
         return fault_set(f, POSTERN_ERR_USAGE, "leave them out: nothing is quoted here",
                          "there are quotes around the value of '%s'", name);
     return 0;
+}
+
+/* A title may have a '#' in it, as in "Camera #1", but not begin with one. */
+static int check_comment(const char *name, const char *value, struct fault *f)
+{
+    bool titled = strcmp(name, "service") == 0;
+    const char *title = value + strcspn(value, WHITE);
+    title += strspn(title, WHITE);
+    if (strcmp(name, "tls-command") == 0) /* the shell's */
+        return 0;
+    for (const char *at = value; (at = strchr(at, '#')) != NULL; at++) {
+        bool apart = at > value && strchr(WHITE, at[-1]) != NULL;
+        if (apart && (!titled || at == title || strchr(WHITE, at[1]) != NULL))
+            return fault_set(f, POSTERN_ERR_USAGE, "put it on a line of its own",
+                             "a comment stands behind the value of '%s'", name);
+    }
+    return 0;
+}
+
+static bool is_service(const char *word)
+{
+    struct service s;
+    bool bare = word[strspn(word, "0123456789-")] == '\0';
+    return (bare || strchr(word, '=') != NULL) && service_parse(&s, word, NULL) == 0;
+}
+
+/* "22 8080" would be a service that is called so in people's lists. */
+static int check_alone(const char *value, struct fault *f)
+{
+    char word[SERVICE_TEXT_LEN];
+    const char *second = value + strcspn(value, WHITE), *at = second;
+    for (at += strspn(at, WHITE); *at != '\0'; at += strspn(at, WHITE)) {
+        size_t len = strcspn(at, WHITE);
+        (void)snprintf(word, sizeof(word), "%.*s", (int)len, at);
+        if (!is_service(word))
+            return 0; /* a title */
+        at += len;
+    }
+    if (*second == '\0')
+        return 0;
+    return fault_set(f, POSTERN_ERR_USAGE, "write a line for each",
+                     "more than one service stands there: '%.80s'", value);
+}
+
+/* That machine may not be known yet. */
+static void warn_of_doubt(const struct config *c, const char *value)
+{
+    struct service s;
+    char meant[SERVICE_MEANT_LEN];
+    if (c->checks && serve_doubts(value, &s, meant))
+        log_warn("%.120s line %u: '%.80s' is port %u of a machine called '%.60s', "
+                 "which is not known here; did you mean %s?",
+                 c->file, c->line, value, s.port, s.targets[0].host, meant);
 }
 
 /* The agent has the broker. */
@@ -185,6 +240,8 @@ static int set_option(struct config *c, const char *name, const char *value,
         return fault_set(f, POSTERN_ERR_USAGE, "write it behind", "'%s' needs a value",
                          name);
     int err = check_form(name, value, f);
+    if (err == 0)
+        err = check_comment(name, value, f);
     if (err == 0 && contradicts(c->o, id))
         err = config_contradiction(f);
     if (err == 0 && row->type == OPTION_LINK)
@@ -212,8 +269,13 @@ static int take_line(struct config *c, char *line, bool takes_services, struct f
     struct service_list list;
     const char *text = value;
     int err = check_form(name, value, f);
+    if (err == 0)
+        err = check_comment(name, value, f);
+    if (err == 0)
+        err = check_alone(value, f);
     if (err != 0)
         return err;
+    warn_of_doubt(c, value);
     if (takes_services)
         c->o->args[c->o->arg_count++] = value;
     err = takes_services /* with those before: a name stands once */

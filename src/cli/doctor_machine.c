@@ -11,6 +11,7 @@
 #include "cli/daemon.h"
 #include "cli/doctor.h"
 #include "client/book.h"
+#include "core/span.h"
 #include "io/audit.h"
 #include "io/helper.h"
 #include "io/lack.h"
@@ -160,6 +161,10 @@ static void check_network(struct doctor *d)
     if (n == 0)
         doctor_say(d, "network", DOCTOR_BAD, "plug it in, or switch the network on",
                    "this machine has no address in any network");
+    else if (!netmon_leads_out())
+        doctor_say(d, "network", DOCTOR_WARNING,
+                   "connect it again, or look for its default route (ip route)",
+                   "this machine has an address, and no route beyond its own network");
     else
         doctor_say(d, "network", DOCTOR_OK, "", "%zu address(es): %s", n,
                    v4 && v6 ? "IPv4 and IPv6"
@@ -176,31 +181,13 @@ void doctor_machine(struct doctor *d)
     check_network(d);
 }
 
-/* As people say it: "3 days". */
-static const char *span_words(unsigned long long s, char buf[static 32])
-{
-    static const struct {
-        unsigned long long from, size;
-        const char *unit;
-    } units[] = {{2 * 31557600, 31557600, "years"},
-                 {2 * 86400, 86400, "days"},
-                 {2 * 3600, 3600, "h"},
-                 {2 * 60, 60, "min"},
-                 {0, 1, "s"}};
-    size_t i = 0;
-    while (s < units[i].from)
-        i++;
-    (void)snprintf(buf, 32, "%llu %s", s / units[i].size, units[i].unit);
-    return buf;
-}
-
 void doctor_clock(struct doctor *d)
 {
     static const char cure[] =
         "set it right (timedatectl set-ntp true): links and logins go by it";
     struct timex t = {0};
     struct json_value v;
-    char text[32] = "", span[32];
+    char text[32] = "", span[SPAN_LEN];
     if (d->netcheck[0] != '\0' && json_find(&v, d->netcheck, "clock_skew_s") == 0)
         json_value_words(&v, text, sizeof(text));
     long long skew = text[0] != '\0' ? strtoll(text, NULL, 10) : 0;
@@ -214,7 +201,7 @@ void doctor_clock(struct doctor *d)
                    : off >= SKEW_WARN_S ? DOCTOR_WARNING
                                         : DOCTOR_OK,
                    off >= SKEW_WARN_S ? cure : "", "%s %s the broker's",
-                   span_words(off, span),
+                   span_about(off, span),
                    skew > 0   ? "behind"
                    : skew < 0 ? "ahead of"
                               : "off");

@@ -34,10 +34,27 @@ static int finish(struct events *out, int err, struct fault *f)
     return err == POSTERN_ERR_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
+/* As other programs call it. */
+static const char *other_word(const char *name)
+{
+    static const char *const words[][2] = {
+        {"list", "ls"},         {"hosts", "ls"},      {"forward", "connect"},
+        {"tunnel", "connect"},  {"expose", "serve"},  {"publish", "serve"},
+        {"install", "service"}, {"start", "service"}, {"stop", "service"},
+        {"login", "ssh"},       {"copy", "send"},     {"test", "ping"},
+        {"delete", "leave"},    {"users", "access"},  {"daemon", "service"},
+    };
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strcmp(words[i][0], name) == 0)
+            return words[i][1];
+    return NULL;
+}
+
 static int unknown_command(const char *name, struct fault *f)
 {
     struct guess g;
     char advice[160];
+    const char *other = other_word(name);
     if (name[0] == '-')
         return fault_set(f, POSTERN_ERR_USAGE, "put options behind the command",
                          "unknown option '%.60s'", name);
@@ -48,6 +65,9 @@ static int unknown_command(const char *name, struct fault *f)
                  POSTERN_FULL
                      ? "'postern --help' lists the commands"
                      : "this build has only those that 'postern --help' lists");
+    if (other != NULL && command_find(other) != NULL)
+        (void)snprintf(advice, sizeof(advice),
+                       "did you mean '%s'? 'postern --help' lists the commands", other);
     return fault_set(f, POSTERN_ERR_USAGE, advice, "unknown command '%.60s'", name);
 }
 

@@ -48,7 +48,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
                                                                "docs/SECURITY.md"},
     [OPT_JIT_WINDOW] = {"jit-window", 0, OPTION_NUMBER, "MS", 100, 999, "how long jit-listen keeps its port open (default 900)"},
     [OPT_YES]     = {"yes",      0,  OPTION_FLAG, NULL, 0, 0, "publish what it listens on without asking"},
-    [OPT_ASK]     = {"ask",      0,  OPTION_FLAG, NULL, 0, 0, "ask on the terminal before each is published (for run the default there)"},
+    [OPT_ASK]     = {"ask",      0,  OPTION_FLAG, NULL, 0, 0, "ask on the terminal before each is published (run does so on one by itself)"},
     [OPT_ONLY]    = {"only",     0,  OPTION_TEXT, "PORT,...", 0, 0, "publish these ports only"},
     [OPT_LOOPBACK] = {"loopback", 0, OPTION_FLAG, NULL, 0, 0, "let the program listen on loopback only: then nothing reaches it\n"
                                                                "but what this machine and Postern let in"},
@@ -78,7 +78,7 @@ static const struct option_row option_table[OPTION_COUNT] = {
     [OPT_INSTALL] = {"install",  0,  OPTION_FLAG, NULL, 0, 0, "with --ssh-config: write it to ~/.ssh/postern.conf, which\n"
                                                                "~/.ssh/config then includes"},
     [OPT_CHECK]   = {"check",    0,  OPTION_FLAG, NULL, 0, 0, "end with 1 when a broker or a host cannot be reached, or nothing runs"},
-    [OPT_WHY]     = {"why",      0,  OPTION_TEXT, "HOST", 0, 0, "this host or device only, and why not by other paths"},
+    [OPT_WHY]     = {"why",      0,  OPTION_TEXT, "HOST", 0, 0, "of this host or device alone, and why not by other paths"},
     [OPT_SINCE]   = {"since",    0,  OPTION_TEXT, "TIME", 0, 0, "entries not older than 90s, 15m, 1h, 7d, or from 2026-01-31 or\n"
                                                                "2026-01-31T12:00 on (UTC)"},
     [OPT_WHO]     = {"who",      0,  OPTION_TEXT, "NAME", 0, 0, "entries of this account or device only"},
@@ -313,6 +313,11 @@ static int parse_option(struct options *o, const struct command *c, int argc,
     if (!flag && value == NULL) {
         if (*at + 1 == argc && id == OPT_WHY && o->arg_count > 0)
             return swapped_why(f, c, o->args[0]);
+        if (*at + 1 == argc && id == OPT_WHY)
+            return fault_set(f, POSTERN_ERR_USAGE,
+                             "name the host or device, as 'postern ls' does: postern "
+                             "status --why NAME",
+                             "--why does not say of which");
         if (*at + 1 == argc)
             return usage(f, c, "--%s needs a value", option_table[id].name);
         value = argv[++*at];
@@ -340,6 +345,41 @@ static const char *lost_time(const struct options *o, const struct command *c)
     return many || word[strspn(word, "0123456789")] != '\0' ? word : NULL;
 }
 
+/* What a word too many was meant for, where that is likely. */
+static int too_many(struct fault *f, const struct command *c, const char *word)
+{
+    static const struct {
+        const char *command, *advice; /* WORD: that */
+    } meant[] = {
+        {"broker", "an address to listen on is written --listen 0.0.0.0:PORT"},
+        {"invite", "it is for whoever has the link; what it is good for: --services"},
+        {"log", "how many: --count N; of one device or account: --who WORD"},
+        {"ls", "it lists all hosts; of one, while 'postern up' runs: postern status "
+               "--why WORD"},
+        {"open", "a service stands behind a colon: HOST:WORD"},
+        {"receive",
+         "name one directory to receive into; with a blank in it, in quotes"},
+        {"share", "name the directory alone: whoever joined this host opens it with "
+                  "'postern open HOST:share'"},
+        {"socks", "where it listens is written --listen 127.0.0.1:1080"},
+        {"status", "of one alone: postern status --why WORD"},
+        {"up", "it is for all hosts joined; for one service of one host: postern "
+               "connect HOST:SERVICE"},
+    };
+    char advice[160];
+    for (size_t i = 0; i < sizeof(meant) / sizeof(meant[0]); i++)
+        if (strcmp(meant[i].command, c->name) == 0) {
+            const char *at = strstr(meant[i].advice, "WORD");
+            (void)snprintf(advice, sizeof(advice), "%.*s%.60s%s",
+                           at != NULL ? (int)(at - meant[i].advice) : 160,
+                           meant[i].advice, at != NULL ? word : "",
+                           at != NULL ? at + strlen("WORD") : "");
+            return fault_set(f, POSTERN_ERR_USAGE, advice,
+                             "there is an argument too many: '%.60s'", word);
+        }
+    return usage(f, c, "there is an argument too many: '%.60s'", word);
+}
+
 /* As many as the command takes. */
 static int check_count(const struct options *o, const struct command *c,
                        struct fault *f)
@@ -355,13 +395,7 @@ static int check_count(const struct options *o, const struct command *c,
         return usage(f, c, "an argument is missing: %s", c->args_fault);
     if (o->arg_count <= c->args_max)
         return 0;
-    if (strcmp(c->name, "share") == 0)
-        return fault_set(f, POSTERN_ERR_USAGE,
-                         "name the directory alone: whoever joined this host opens it "
-                         "with 'postern open HOST:share'",
-                         "there is an argument too many: '%.60s'",
-                         o->args[c->args_max]);
-    return usage(f, c, "there is an argument too many: '%.60s'", o->args[c->args_max]);
+    return too_many(f, c, o->args[c->args_max]);
 }
 
 int options_parse(struct options *o, const struct command *c, int argc, char **argv,

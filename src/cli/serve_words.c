@@ -15,13 +15,17 @@
 #include "io/resolve.h"
 #include "io/sockdiag.h"
 
-/* "web:8080" where "web=8080" was meant: a machine that there is not. */
-static bool is_doubtful(const char *text, struct service *s)
+bool serve_doubts(const char *text, struct service *s,
+                  char meant[static SERVICE_MEANT_LEN])
 {
     struct addr found[RESOLVE_MAX];
     const struct service_target *t = &s->targets[0];
-    return service_parse(s, text, NULL) == 0 && strpbrk(text, "=,") == NULL &&
-           strpbrk(t->host, ".:") == NULL && resolve_now(t->host, found) < 0;
+    if (service_parse(s, text, NULL) != 0 || strpbrk(text, "=,") != NULL ||
+        strpbrk(t->host, ".:") != NULL || resolve_now(t->host, found) >= 0)
+        return false;
+    (void)snprintf(meant, SERVICE_MEANT_LEN, "%.60s=%s%u", t->host,
+                   s->udp ? "udp:" : "", s->port);
+    return true;
 }
 
 /* Enter is yes. False without a terminal, too. */
@@ -51,18 +55,14 @@ int serve_ask(struct serve_asked *a, const char *const *texts, size_t count,
               struct fault *f)
 {
     struct service s;
-    char meant[SERVICE_NAME_LEN + 16];
+    char meant[SERVICE_MEANT_LEN];
     *a = (struct serve_asked){0};
     if (count > SERVICE_MAX)
         return fault_set(f, POSTERN_ERR_USAGE, "name fewer",
                          "a host publishes at most %d services", SERVICE_MAX);
     for (size_t i = 0; i < count; i++) {
         a->texts[a->count++] = texts[i];
-        if (!is_doubtful(texts[i], &s))
-            continue;
-        (void)snprintf(meant, sizeof(meant), "%.60s=%s%u", s.targets[0].host,
-                       s.udp ? "udp:" : "", s.port);
-        if (!is_meant(texts[i], meant, &s))
+        if (!serve_doubts(texts[i], &s, meant) || !is_meant(texts[i], meant, &s))
             continue;
         char *copy = strdup(meant);
         if (copy == NULL)

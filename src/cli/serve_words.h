@@ -6,6 +6,11 @@
 #include "host/service.h"
 #include "io/events.h"
 
+enum { SERVICE_MEANT_LEN = SERVICE_NAME_LEN + 16 };
+/* "web:8080" where "web=8080" was meant: there is no machine of that name. */
+bool serve_doubts(const char *text, struct service *s,
+                  char meant[static SERVICE_MEANT_LEN]);
+
 /* The SERVICE texts as they were meant; owns those that were not given so. */
 struct serve_asked {
     const char *texts[SERVICE_MAX];

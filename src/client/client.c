@@ -51,7 +51,7 @@ struct client {
     struct stop *stop;
     struct share_list shares;
     struct netmon *netmon;
-    struct budget *budget; /* of what all of them send */
+    struct net_budget *budget; /* of what all of them send */
     struct homes homes;
     struct list entries;    /* the newest first */
     struct waiting waiting; /* while no session stood */
@@ -123,7 +123,9 @@ static void on_rejected(void *ctx, struct peer *p, enum path_kind kind,
 {
     struct client *c = ctx;
     const struct events *out = c->config.out;
-    if (!c->config.quiet && (c->config.unfold || (out != NULL && out->json))) {
+    bool json = out != NULL && out->json;
+    if (!c->config.quiet &&
+        (json || (c->config.unfold && peer_is_news(p, kind, reason)))) {
         struct event e;
         client_rejected_event(&e, peer_name(p), kind, reason);
         events_print(c->config.out, &e);

@@ -267,7 +267,9 @@ static int parse_target(struct target *t, const char *word, struct fault *f)
     size_t len = colon != NULL ? (size_t)(colon - word) : 0;
     if (is_local(word) || len == 0 || colon[1] == '\0' || len >= sizeof(t->host) ||
         strlen(colon + 1) >= sizeof(t->service))
-        return fault_set(f, POSTERN_ERR_USAGE, "write it as HOST:PORT or HOST:SERVICE",
+        return fault_set(f, POSTERN_ERR_USAGE,
+                         "write it as HOST:PORT or HOST:SERVICE, as in: postern "
+                         "connect home:22",
                          "'%.100s' names no host and service", word);
     memcpy(t->host, word, len);
     (void)snprintf(t->service, sizeof(t->service), "%s", colon + 1);
@@ -280,26 +282,35 @@ static int parse_target(struct target *t, const char *word, struct fault *f)
     return call_check_service(t->service, f);
 }
 
+static int local_fault(const char *local, struct fault *f)
+{
+    char advice[160] = "write it as 127.0.0.1:8080, [::1]:8080 or unix:./PATH";
+    if (strchr(local, '/') != NULL)
+        (void)snprintf(advice, sizeof(advice), "write a socket's file as unix:%.100s",
+                       local);
+    return fault_set(f, POSTERN_ERR_USAGE, advice,
+                     "'%.100s' is no local address and port", local);
+}
+
 static int parse_local(struct target *t, const char *local, struct fault *f)
 {
     char text[ADDR_TEXT_LEN];
-    const char *port = port_of_localhost(local);
+    const char *given = local, *port = port_of_localhost(local);
     t->local_given = true;
     if (port != NULL)
         local = port;
     if (strncmp(local, "unix:", 5) == 0) {
         t->path = local + 5;
-        return 0;
+        return t->path[0] != '\0'
+                   ? 0
+                   : fault_set(f, POSTERN_ERR_USAGE, "write it as unix:./PATH",
+                               "'unix:' names no file for the socket");
     }
     if (strchr(local, ':') == NULL && strlen(local) < 6) {
         (void)snprintf(text, sizeof(text), "127.0.0.1:%s", local);
         local = text;
     }
-    if (addr_parse(&t->local, local) != 0)
-        return fault_set(f, POSTERN_ERR_USAGE,
-                         "write it as 127.0.0.1:8080, [::1]:8080 or unix:./PATH",
-                         "'%.100s' is no local address and port", local);
-    return 0;
+    return addr_parse(&t->local, local) == 0 ? 0 : local_fault(given, f);
 }
 
 static int parse(struct connect_state *s, const struct connect_config *what,

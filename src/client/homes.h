@@ -37,7 +37,7 @@ struct homes_events {
 struct homes {
     struct list list; /* struct home, the newest first */
     struct loop *loop;
-    struct budget *budget;             /* borrowed, as the next two */
+    struct net_budget *budget;         /* borrowed, as the next two */
     const char *state;                 /* the state directory */
     const struct homes_events *events; /* borrowed */
     void *ctx;

@@ -723,10 +723,11 @@ const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_
     return buf;
 }
 
-bool peer_kind_told_off(const struct peer *p, enum path_kind k)
+bool peer_is_news(struct peer *p, enum path_kind k, const char *reason)
 {
-    return p->tie != NULL && p->rejected[k] &&
-           ladder_rung_state(peer_ladder(p), k) == RUNG_OFF;
+    bool news = strcmp(p->told_reason[k], reason) != 0;
+    (void)snprintf(p->told_reason[k], sizeof(p->told_reason[k]), "%s", reason);
+    return news;
 }
 
 bool peer_kind_ended(const struct peer *p, enum path_kind k)

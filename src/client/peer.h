@@ -153,8 +153,8 @@ bool peer_told_relayed(const struct peer *p); /* on_relayed has, and it is so st
 /* Why the path in use is preferred to one that carries less; else empty. */
 const char *peer_preference(const struct peer *p, char buf[static LADDER_REASON_LEN]);
 /* This kind's latest try has ended, or it was ruled out. */
-/* It is not to be used at all, which on_rejected has said. */
-bool peer_kind_told_off(const struct peer *p, enum path_kind k);
+/* A person has not read just that of this kind: it counts as told from now on. */
+bool peer_is_news(struct peer *p, enum path_kind k, const char *reason);
 bool peer_kind_ended(const struct peer *p, enum path_kind k);
 /* Before there is a session: what it waits for, in words; the broker's answer first. */
 const char *peer_why_waiting(const struct peer *p, char buf[static LADDER_REASON_LEN]);

@@ -24,6 +24,7 @@ struct peer {
     struct timer timer;  /* retry, or the limit for opening */
     struct timer reject; /* looks for kinds that came to nothing; runs the trial */
     bool rejected[PATH_KIND_COUNT];
+    char told_reason[PATH_KIND_COUNT][LADDER_REASON_LEN]; /* to a person, last */
     bool told_relayed; /* why, since the last direct path of this attempt */
     bool joined;
     bool repeats; /* the last fault is as the one that was told before */

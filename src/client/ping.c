@@ -114,11 +114,12 @@ static void tell_rejected(struct ping *s, bool json)
     struct event e;
     const struct path *p = peer_path(s->peer);
     for (unsigned k = 0; k < PATH_KIND_COUNT; k++) {
-        if ((p != NULL && p->kind == (enum path_kind)k) ||
-            (!json && peer_kind_told_off(s->peer, (enum path_kind)k)))
-            continue; /* a person has read it */
-        client_rejected_event(&e, peer_name(s->peer), (enum path_kind)k,
-                              peer_closing_reason(s->peer, (enum path_kind)k, reason));
+        if (p != NULL && p->kind == (enum path_kind)k)
+            continue;
+        (void)peer_closing_reason(s->peer, (enum path_kind)k, reason);
+        if (!json && !peer_is_news(s->peer, (enum path_kind)k, reason))
+            continue;
+        client_rejected_event(&e, peer_name(s->peer), (enum path_kind)k, reason);
         events_print(client_out(s->client), &e);
     }
 }

@@ -13,7 +13,6 @@ enum { PREFIX6_LEN = 8, PACE_BURST = 40, PACE_EVERY_US = 250 };
 void budget_init(struct budget *b, const uint8_t secret[static BUDGET_SECRET_LEN])
 {
     memset(b, 0, sizeof(*b));
-    b->shared_fd = -1;
     memcpy(b->secret, secret, BUDGET_SECRET_LEN);
 }
 

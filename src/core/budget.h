@@ -20,7 +20,6 @@
 #include <stdint.h>
 
 #include "core/addr.h"
-#include "core/sessions.h"
 
 #define BUDGET_SECRET_LEN 16
 
@@ -56,8 +55,6 @@ struct budget {
     uint8_t secret[BUDGET_SECRET_LEN];
     uint64_t spent_us[BUDGET_LANES], paced_us;
     unsigned mappings; /* open now */
-    struct sessions sessions;
-    int shared_fd; /* the caller's file of what all its programs opened; -1: none */
     struct budget_slot slots[BUDGET_SETS][BUDGET_WAYS];
 };
 

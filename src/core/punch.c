@@ -613,6 +613,12 @@ const struct punch_pair *punch_pair_at(const struct punch *p, int idx)
     return idx < 0 || (unsigned)idx >= p->pair_count ? NULL : &p->pairs[idx];
 }
 
+bool punch_is_proven(const struct punch *p, unsigned sock, const struct addr *remote)
+{
+    const struct punch_pair *pair = punch_pair_at(p, punch_find_pair(p, sock, remote));
+    return pair != NULL && pair->proven;
+}
+
 const struct punch_pair *punch_best(const struct punch *p)
 {
     return punch_pair_at(p, punch_best_index(p));

@@ -250,6 +250,9 @@ const struct punch_pair *punch_pair_at(const struct punch *p, int idx);
 /* The pair of this socket and address, or PUNCH_NO_PAIR. */
 int punch_find_pair(const struct punch *p, unsigned sock, const struct addr *remote);
 
+/* Its pair is. */
+bool punch_is_proven(const struct punch *p, unsigned sock, const struct addr *remote);
+
 /*
  * True when an authentic, fresh check came from there in any generation: only then does
  * the caller take session packets from that address. The last PUNCH_MAX_KNOWN are kept.

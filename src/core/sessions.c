@@ -19,33 +19,37 @@ unsigned sessions_open(const struct sessions *s, uint64_t now_us)
     return n;
 }
 
-unsigned sessions_borne(const struct sessions *s, uint64_t now_us)
+unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    return now_us - s->borne_us < SESSIONS_BORNE_S * UINT64_C(1000000) ? s->borne : 0;
+    bool hearsay = s->borne_by != 0 && s->borne_by != broker;
+    uint64_t for_s = hearsay ? SESSIONS_HEARSAY_S : SESSIONS_BORNE_S;
+    return now_us - s->borne_us < for_s * UINT64_C(1000000) ? s->borne : 0;
 }
 
-static unsigned most_of(const struct sessions *s, uint64_t now_us)
+static unsigned most_of(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    unsigned borne = sessions_borne(s, now_us), most = s->proven + SESSIONS_AT_ONCE;
+    unsigned borne = sessions_borne(s, broker, now_us);
+    unsigned most = s->proven + SESSIONS_AT_ONCE;
     if (borne > 0)
         return borne / 4;
     return most < SESSIONS_MOST ? most : SESSIONS_MOST;
 }
 
-unsigned sessions_left(const struct sessions *s, uint64_t now_us)
+unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us)
 {
-    unsigned open = sessions_open(s, now_us), most = most_of(s, now_us);
+    unsigned open = sessions_open(s, now_us), most = most_of(s, broker, now_us);
     return open < most ? most - open : 0;
 }
 
-bool sessions_are_enough(const struct sessions *s, unsigned wanted, uint64_t now_us)
+bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned left,
+                         uint64_t broker, uint64_t now_us)
 {
-    unsigned least = wanted < SESSIONS_LEAST ? wanted : SESSIONS_LEAST;
-    unsigned most = most_of(s, now_us);
-    return most > 0 && sessions_left(s, now_us) >= (least < most ? least : most);
+    unsigned least = wanted < SESSIONS_BEGIN ? wanted : SESSIONS_BEGIN;
+    unsigned few = most_of(s, broker, now_us) / 5;
+    return left > 0 && left >= (least < few ? least : few);
 }
 
-void sessions_count(struct sessions *s, uint64_t now_us)
+void sessions_count(struct sessions *s, unsigned n, uint64_t now_us)
 {
     uint64_t slot = now_us / slot_us;
     for (unsigned i = 0; i < SESSIONS_SLOTS && s->slot < slot; i++) {
@@ -54,15 +58,19 @@ void sessions_count(struct sessions *s, uint64_t now_us)
             s->opened[gone % SESSIONS_SLOTS] = 0;
     }
     s->slot = slot;
-    s->opened[slot % SESSIONS_SLOTS]++;
+    s->opened[slot % SESSIONS_SLOTS] += (uint16_t)n;
 }
 
-bool sessions_take(struct sessions *s, uint64_t now_us)
+void sessions_return(struct sessions *s, unsigned n, uint64_t now_us)
 {
-    if (sessions_left(s, now_us) == 0)
-        return false;
-    sessions_count(s, now_us);
-    return true;
+    for (unsigned back = 0; back < SESSIONS_SLOTS && n > 0; back++) {
+        if (!is_of_life(s, back, now_us))
+            continue;
+        uint16_t *opened = &s->opened[(s->slot - back) % SESSIONS_SLOTS];
+        unsigned less = n < *opened ? n : *opened;
+        *opened -= (uint16_t)less;
+        n -= less;
+    }
 }
 
 void sessions_bear(struct sessions *s, uint64_t now_us)
@@ -71,12 +79,24 @@ void sessions_bear(struct sessions *s, uint64_t now_us)
     s->proven = open > s->proven ? open : s->proven;
 }
 
-void sessions_full(struct sessions *s, uint64_t now_us)
+void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us)
 {
     unsigned open = sessions_open(s, now_us);
+    bool known =
+        s->borne > 0 && now_us - s->borne_us < SESSIONS_BORNE_S * UINT64_C(1000000);
+    s->borne_by = known && s->borne_by != broker ? 0 : broker;
     s->borne = open > 0 ? open : 1;
     s->borne_us = now_us;
     s->proven = 0;
+}
+
+void sessions_learn(struct sessions *s, const struct sessions *other)
+{
+    if (other->borne == 0 || other->borne_us < s->borne_us)
+        return;
+    s->borne = other->borne;
+    s->borne_us = other->borne_us;
+    s->borne_by = other->borne_by;
 }
 
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
@@ -84,9 +104,10 @@ bool sessions_are_of_now(const struct sessions *s, uint64_t now_us)
     return s->slot <= now_us / slot_us && s->borne_us <= now_us;
 }
 
-void sessions_words(const struct sessions *s, uint64_t now_us, char *buf, size_t cap)
+void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
+                    char *buf, size_t cap)
 {
-    if (sessions_borne(s, now_us) == 0)
+    if (sessions_borne(s, broker, now_us) == 0)
         (void)snprintf(buf, cap, "enough ports were tried from here for this minute");
     else
         (void)snprintf(buf, cap,

@@ -6,7 +6,10 @@
  *
  * At most SESSIONS_AT_ONCE in any SESSIONS_LIFE_S, and so many more than a network was
  * seen to bear (core/waves.h asks it). Where it was seen to take no more: a quarter of
- * what it took, for SESSIONS_BORNE_S. Knows no socket and no NAT, and time as a number.
+ * what it took, for SESSIONS_BORNE_S. Whose answers told that is a broker, which may
+ * lie: until another one's have told it too, it counts for less long for what is done
+ * by way of others. Brokers are numbers, not 0. Knows no socket and no NAT, and time as
+ * a number.
  */
 #ifndef POSTERN_CORE_SESSIONS_H
 #define POSTERN_CORE_SESSIONS_H
@@ -19,8 +22,10 @@ enum {
     SESSIONS_AT_ONCE = 768,
     SESSIONS_MOST = 16384,
     SESSIONS_BORNE_S = 1800,
+    SESSIONS_HEARSAY_S = 120, /* of one broker, for another's */
     SESSIONS_LIFE_S = 60,
-    SESSIONS_LEAST = 256, /* worth beginning a large one with */
+    SESSIONS_BEGIN = 64,  /* worth beginning a large one with: a canary brings more */
+    SESSIONS_LEAST = 256, /* of others: more than that may fill a small table */
     SESSIONS_SLOTS = 13,  /* of 5 s: those of a life, and the one that has begun */
     SESSIONS_SLOT_S = 5,
 };
@@ -32,29 +37,34 @@ struct sessions {
     unsigned proven;                 /* with so many open the network took another */
     unsigned borne;                  /* it took so many and no more; 0: not known */
     uint64_t borne_us;               /* seen then */
+    uint64_t borne_by;               /* by that broker's answers; 0: by several's */
 };
 
-/* One is opened now, and counts. False: it may not be. */
-bool sessions_take(struct sessions *s, uint64_t now_us);
-/* One is, whether it may be or not. */
-void sessions_count(struct sessions *s, uint64_t now_us);
-/* How many may be opened now. */
-unsigned sessions_left(const struct sessions *s, uint64_t now_us);
-/* Whether one that would open `wanted` may begin: with SESSIONS_LEAST, or with
- * what a network that bears few allows in a life. */
-bool sessions_are_enough(const struct sessions *s, unsigned wanted, uint64_t now_us);
+/* `n` are opened now, or are about to be. */
+void sessions_count(struct sessions *s, unsigned n, uint64_t now_us);
+/* Of those that were counted last, `n` are not opened. */
+void sessions_return(struct sessions *s, unsigned n, uint64_t now_us);
+/* How many may be opened now, by way of that broker. */
+unsigned sessions_left(const struct sessions *s, uint64_t broker, uint64_t now_us);
+/* Whether one that would open `wanted` may begin where it may have `left`: with
+ * SESSIONS_BEGIN, or with a fifth of what a network that bears few allows in a life. */
+bool sessions_are_enough(const struct sessions *s, unsigned wanted, unsigned left,
+                         uint64_t broker, uint64_t now_us);
 /* Opened within the last life. */
 unsigned sessions_open(const struct sessions *s, uint64_t now_us);
 /* It took another beside those that are open now. */
 void sessions_bear(struct sessions *s, uint64_t now_us);
 /* The network takes no more than are open now. */
-void sessions_full(struct sessions *s, uint64_t now_us);
+void sessions_full(struct sessions *s, uint64_t broker, uint64_t now_us);
 /* What it took, while that counts; 0: not known. */
-unsigned sessions_borne(const struct sessions *s, uint64_t now_us);
+unsigned sessions_borne(const struct sessions *s, uint64_t broker, uint64_t now_us);
+/* What another program of the device saw, if that is newer. */
+void sessions_learn(struct sessions *s, const struct sessions *other);
 /* False of what another start of this machine left. */
 bool sessions_are_of_now(const struct sessions *s, uint64_t now_us);
 /* Why no more may be opened, for people. */
-void sessions_words(const struct sessions *s, uint64_t now_us, char *buf, size_t cap);
+void sessions_words(const struct sessions *s, uint64_t broker, uint64_t now_us,
+                    char *buf, size_t cap);
 /* The network is another one. */
 void sessions_forget(struct sessions *s);
 

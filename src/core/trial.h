@@ -41,7 +41,7 @@
 #define TRIAL_NO_PATH 0
 #define TRIAL_WATCH_US 2000000ull
 #define TRIAL_WATCH_AGAIN_US 1000000ull
-#define TRIAL_FLOOR_BIT_S 200000ull
+#define TRIAL_FLOOR_BIT_S 400000ull
 #define TRIAL_CEILING_BIT_S 50000000ull
 #define TRIAL_MOVE_US 2000000ull /* the other path must answer by then */
 #define TRIAL_SPAN_US 400000ull

@@ -43,6 +43,11 @@ bool waves_may_open(const struct waves *w)
     return w->stage == WAVES_OPENING;
 }
 
+unsigned waves_room(const struct waves *w)
+{
+    return waves_may_open(w) ? size_of(w->number) - w->opened : 0;
+}
+
 void waves_opened(struct waves *w, uint64_t now_ms)
 {
     if (++w->opened >= size_of(w->number))

@@ -33,6 +33,8 @@ void waves_init(struct waves *w, unsigned rtt_ms);
 void waves_ask_first(struct waves *w, uint64_t now_ms);
 /* One more session may be opened. */
 bool waves_may_open(const struct waves *w);
+/* How many may, before it asks. */
+unsigned waves_room(const struct waves *w);
 /* It was. */
 void waves_opened(struct waves *w, uint64_t now_ms);
 /* There are no more to open: asks all the same, but after a lone first wave. */

@@ -37,6 +37,15 @@ enum {
 
 /* ---------------------------------------------------------------------- admission */
 
+const char *clients_why_over(struct clients *cs, const uint8_t id[static INVITE_ID_LEN])
+{
+    struct roster_invite in = {0};
+    int64_t now_s = statedir_now_s();
+    int err = roster_invite_find(cs->host->roster, id, now_s, &in);
+    sodium_memzero(in.secret, sizeof(in.secret));
+    return invite_why_over(err == POSTERN_ERR_EXPIRED ? &in : NULL, now_s, cs->over);
+}
+
 /*
  * Who may be answered at all; 0, or the refusal's code with its words. `uses` is what
  * is left of the invite of who comes by one, else 0.
@@ -73,7 +82,7 @@ static unsigned judge(struct clients *cs, const uint8_t *key, const Offer *o,
             sodium_memzero(&invite, sizeof(invite));
             return 0;
         }
-        *reason = INVITE_IS_USED;
+        *reason = clients_why_over(cs, o->invite_id.bytes);
         return REFUSE_EXPIRED;
     }
     if (roster_is_revoked(cs->host->roster, key)) {

@@ -4,11 +4,10 @@
 
 #include "core/holdings.h"
 #include "core/invitees.h"
+#include "host/invite.h"
 #include "host/clients.h"
 #include "host/service_streams.h"
 #include "session/tie.h"
-
-#define INVITE_IS_USED "the invite has expired or was used already"
 
 enum {
     CLIENTS_MAX = 4096,
@@ -55,7 +54,12 @@ struct clients {
     size_t sleeper_next;
     int64_t roster_version; /* of what the sessions were judged by */
     struct timer sweep;
+    char over[INVITE_OVER_LEN]; /* invite_why_over, told last */
 };
+
+/* Why the invite of that id lets nobody in; good until it is asked again. */
+const char *clients_why_over(struct clients *cs,
+                             const uint8_t id[static INVITE_ID_LEN]);
 
 /* host_client.c */
 /* By that Introduce. NULL: no memory. */

@@ -40,8 +40,8 @@ struct host {
     struct access *access;
     struct audit *audit; /* NULL when it cannot be written */
     struct events *out;
-    struct budget *budget; /* of what all keys of the host send */
-    struct keypair key;    /* the newest */
+    struct net_budget *budget; /* of what all keys of the host send */
+    struct keypair key;        /* the newest */
     struct link broker;
     bool to_agent; /* `broker` is an agent's link */
     Names called;  /* what the agent calls our services */

@@ -35,7 +35,7 @@ static bool on_authorize(void *ctx, const uint8_t peer[static KEY_LEN])
                                                     statedir_now_s(), &invite) == 0;
     if (!good) /* what was good as it introduced itself has changed since */
         session_deny(tie_session(c->tie),
-                     c->has_invite ? INVITE_IS_USED
+                     c->has_invite ? clients_why_over(c->all, c->invite_id)
                      : roster_is_revoked(c->host->roster, peer)
                          ? "this device was removed by the host"
                          : "this device is not on the host's list");
@@ -130,10 +130,11 @@ static void tell_joined(struct host_client *c)
 
 /* What is wrong at the host is no fault of the invite, which stays as good as it was.
  */
-static void deny_join(struct host_client *c, int rc, const struct fault *f)
+static void deny_join(struct host_client *c, const Join *j, int rc,
+                      const struct fault *f)
 {
     if (rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) {
-        send_denied(c, REFUSE_EXPIRED, INVITE_IS_USED);
+        send_denied(c, REFUSE_EXPIRED, clients_why_over(c->all, j->invite_id));
     } else if (rc == POSTERN_ERR_DENIED) {
         send_denied(c, REFUSE_EXPIRED, "the invite does not let this device in");
     } else if (rc == POSTERN_ERR_KEY) {
@@ -168,7 +169,7 @@ static void on_join(struct host_client *c, const Join *j)
     bool spent =
         (rc == POSTERN_ERR_EXPIRED || rc == POSTERN_ERR_NOTFOUND) && c->who.member;
     if (rc != 0 && !spent) { /* who used it itself, perhaps, is in */
-        deny_join(c, rc, &f);
+        deny_join(c, j, rc, &f);
         return;
     }
     invitees_give_back(&cs->invitees, j->invite_id, loop_now_ms(cs->host->loop));

@@ -6,6 +6,8 @@
 
 #include <sodium.h>
 
+#include "core/span.h"
+
 int invite_make(struct roster *r, const struct invite_config *c,
                 struct roster_invite *in, struct link *l, struct fault *f)
 {
@@ -24,6 +26,23 @@ int invite_make(struct roster *r, const struct invite_config *c,
     memcpy(l->host_key, c->host_key, KEY_LEN);
     memcpy(l->secret, in->secret, LINK_SECRET_LEN);
     return 0;
+}
+
+const char *invite_why_over(const struct roster_invite *in, int64_t now_s,
+                            char buf[static INVITE_OVER_LEN])
+{
+    char span[SPAN_LEN], now[AUDIT_TIME_LEN];
+    audit_time(now_s, now);
+    if (in == NULL)
+        (void)snprintf(buf, INVITE_OVER_LEN,
+                       "the invite expired long ago, or is not known there");
+    else if (in->uses_left <= 0)
+        (void)snprintf(buf, INVITE_OVER_LEN, "the invite was used already");
+    else
+        (void)snprintf(
+            buf, INVITE_OVER_LEN, "the invite expired %s ago, by the host's clock (%s)",
+            span_about((unsigned long long)(now_s - in->expires_s), span), now);
+    return buf;
 }
 
 void invite_event(struct event *e, const struct roster_invite *in, const char *link)

@@ -24,6 +24,11 @@ struct invite_config {
 /* The secret is in `in` and `l`: wipe them. */
 MUST_CHECK int invite_make(struct roster *r, const struct invite_config *c,
                            struct roster_invite *in, struct link *l, struct fault *f);
+#define INVITE_OVER_LEN 128
+/* Why it lets nobody in; `in` is NULL where there is none of that id. The joiner reads
+ * by which clock it is over. */
+const char *invite_why_over(const struct roster_invite *in, int64_t now_s,
+                            char buf[static INVITE_OVER_LEN]);
 /* The `invite` event. */
 void invite_event(struct event *e, const struct roster_invite *in, const char *link);
 /* What the audit log keeps of it; who made it is for the caller to add. */

@@ -131,7 +131,7 @@ static void on_reload(struct host *h, struct local_conn *c)
         return;
     }
     event_begin(&e, "reloaded");
-    event_int(&e, "services", (int64_t)h->services.count);
+    event_int(&e, "services", (int64_t)service_list_own(&h->services));
     local_conn_say(c, &e, true);
     local_conn_close(c);
 }

@@ -333,7 +333,7 @@ static int reload(struct host *h, struct fault *f)
     }
     if (rc == 0) {
         event_begin(&e, "reloaded");
-        event_int(&e, "services", (int64_t)h->services.count);
+        event_int(&e, "services", (int64_t)service_list_own(&h->services));
         events_print(h->out, &e);
     }
     free(fresh);

@@ -404,6 +404,14 @@ int service_list_add(struct service_list *l, struct service *s, const void *owne
     return 0;
 }
 
+size_t service_list_own(const struct service_list *l)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < l->count; i++)
+        n += l->items[i].owner == NULL;
+    return n;
+}
+
 bool service_list_drop(struct service_list *l, const void *owner)
 {
     size_t kept = 0;

@@ -100,6 +100,8 @@ void service_list_fini(struct service_list *l);
  */
 MUST_CHECK int service_list_add(struct service_list *l, struct service *s,
                                 const void *owner);
+/* How many are the host's own, that nobody publishes only while it runs. */
+size_t service_list_own(const struct service_list *l);
 /* Takes away what `owner` publishes; true when there was something. */
 bool service_list_drop(struct service_list *l, const void *owner);
 /*

@@ -1,7 +1,8 @@
 /*
  * Prints events. The words for people stand in one table of templates: {name} is
  * replaced by that field, and a part in [brackets] is left out when one of its fields
- * is missing, null or empty. Knows the events' shape, not when they happen.
+ * is missing, null or empty; {name~} is a time in ms, in words. Knows the events'
+ * shape, not when they happen.
  */
 #include "io/events.h"
 
@@ -11,9 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/span.h"
 #include "core/utf8.h"
 #include "io/log.h"
 #include "io/stop.h"
+
+enum { LATE_S = 30 };
 
 struct event_words {
     const char *name;
@@ -32,7 +36,7 @@ static const struct event_words event_table[] = {
     {"host",     "{name}[  {key}][  {state}][: {reason}][; {do}][  path {kind}][  {rtt_ms} ms][, not direct: {why}][  services: {services}][  ({titles})]"},
     {"client",   "{name}[  {key}][  {state}][  path {kind}][  {rtt_ms} ms][  may use: {services}]"},
     {"path",     "{peer}: {kind}[ from {local}][ to {remote}][, {rtt_ms} ms round trip]"
-                 "[, chosen after {elapsed_ms} ms][: {reason}]"},
+                 "[, chosen {elapsed_ms~}][: {reason}]"},
     {"rejected", "{peer}: not {kind}: {reason}"},
     {"relayed",  "{peer}: through the broker, not directly: {reason}"},
     {"tried",    "{peer}: {kind} {result}[ after {elapsed_ms} ms][, {rtt_ms} ms round trip][, to {remote}][: {reason}]"},
@@ -67,7 +71,7 @@ static const struct event_words event_table[] = {
     {"published", "published {service}, port {port}[: {program} listens on {listens}][, of {from}]"},
     {"withdrawn", "no longer published: {service}"},
     {"listening", "{local}/{protocol}[  {program}][ (pid {pid})][  published as {service}]"},
-    {"account",  "{name}  may use: {services}[  {code}][  {owner}][  until {expires}][\n{uri}]"},
+    {"account",  "{name}  may use: {services}[  {code}][  {owner}][  expired at {expired}][  until {expires}][\n{uri}]"},
     {"removed",  "removed {name}"},
     {"public",   "{service} is open to everybody by its name"},
     {"private",  "{service} is for accounts and devices only"},
@@ -161,6 +165,18 @@ static void shown_words(const struct json_value *v, char *buf, size_t cap)
     utf8_make_plain(buf);
 }
 
+/* "{NAME~}": for how many ms; what came late was no choice that took so long. */
+static void when_words(const struct json_value *v, char *buf, size_t cap)
+{
+    char ms[32], span[SPAN_LEN];
+    json_value_words(v, ms, sizeof(ms));
+    unsigned long long s = strtoull(ms, NULL, 10) / 1000;
+    if (s < LATE_S)
+        (void)snprintf(buf, cap, "after %s ms", ms);
+    else
+        (void)snprintf(buf, cap, "%s after the session began", span_exact(s, span));
+}
+
 /* Writes the template part [at, end); false when one of its fields is missing. */
 static bool fill_part(const char *json, const char *at, const char *end, char *buf,
                       size_t cap, size_t *used)
@@ -174,8 +190,14 @@ static bool fill_part(const char *json, const char *at, const char *end, char *b
         }
         char name[32], value[EVENT_TEXT_LEN] = "";
         struct json_value v;
-        (void)snprintf(name, sizeof(name), "%.*s", (int)(close - at - 1), at + 1);
-        if (json_find(&v, json, name) == 0 && v.type != JSON_NULL)
+        bool when = close[-1] == '~';
+        (void)snprintf(name, sizeof(name), "%.*s", (int)(close - at - 1 - when),
+                       at + 1);
+        if (json_find(&v, json, name) != 0 || v.type == JSON_NULL)
+            whole = false;
+        else if (when)
+            when_words(&v, value, sizeof(value));
+        else
             shown_words(&v, value, sizeof(value));
         if (value[0] == '\0')
             whole = false;

@@ -63,6 +63,9 @@ bool netmon_owns(const struct addr *a);
  */
 MUST_CHECK bool netmon_source(const struct addr *remote, struct addr *local);
 
+/* The kernel knows a way beyond this machine's own networks, by IPv4 or IPv6. */
+bool netmon_leads_out(void);
+
 enum netmon_way {
     NETMON_WAY_SAME,
     /* `local` is ours, but there is no way now, or the kernel would start elsewhere. */

@@ -891,7 +891,7 @@ void approach_on_network_change(struct approach *a)
     renew_locals(a);
     a->generation++;
     a->config.net->relay_by_tls = false;
-    net_forget_sessions(a->config.net->budget);
+    net_sessions_forget(a->config.net->budget);
     if (a->config.client) {
         ladder_on_network_change(&a->lead->ladder, clock_us());
         poke(a);

@@ -24,7 +24,7 @@ void net_allow_descriptors(void)
 }
 
 int net_init(struct net *n, struct loop *loop, const struct keypair *own,
-             struct budget *budget)
+             struct net_budget *budget)
 {
     *n = (struct net){.loop = loop, .own = *own, .budget = budget};
     if (budget == NULL) {
@@ -51,17 +51,6 @@ void net_fini(struct net *n)
         net_budget_free(n->budget);
     n->budget = NULL;
     sodium_memzero(&n->own, sizeof(n->own));
-}
-
-struct budget *net_budget_new(void)
-{
-    uint8_t secret[BUDGET_SECRET_LEN];
-    struct budget *b = sodium_init() < 0 ? NULL : malloc(sizeof(*b));
-    if (b == NULL)
-        return NULL;
-    randombytes_buf(secret, sizeof(secret));
-    budget_init(b, secret);
-    return b;
 }
 
 /* The lowest free number tells how many below it are taken. */

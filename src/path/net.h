@@ -6,11 +6,11 @@
 #include <stdint.h>
 
 #include "core/addr.h"
-#include "core/budget.h"
 #include "core/err.h"
 #include "core/key.h"
 #include "core/lateness.h"
 #include "io/loop.h"
+#include "path/net_sessions.h"
 
 enum { NET_DESCRIPTORS_OWN = 32, NET_PROCESS_LEN = 8 };
 
@@ -24,17 +24,16 @@ struct net {
     uint64_t relay_heard_us; /* when anything came through a relay pair; 0: never */
     uint32_t relay_rtt_us;   /* of its connection to the broker, of late */
     struct lateness late;    /* of answers, on any way over this device's own line */
-    struct budget *budget;   /* of the whole process */
+    unsigned predictions; /* by UDP, that open mappings or wait for what comes of it */
+    struct net_budget *budget; /* of the whole process */
     bool own_budget;
     uint8_t *scratch; /* UDP_SCRATCH_BYTES for receiving; used within one event */
 };
 
 /* `budget` is what all of the process share, and outlives it; NULL: one of its own. */
 MUST_CHECK int net_init(struct net *n, struct loop *loop, const struct keypair *own,
-                        struct budget *budget);
+                        struct net_budget *budget);
 void net_fini(struct net *n);
-/* A budget with a fresh secret, or NULL; net_budget_free (net_sessions.h) ends it. */
-struct budget *net_budget_new(void);
 /*
  * What others make this process open leaves room for what its owner wants: of the
  * descriptors that it may have, NET_DESCRIPTORS_OWN are its own (its broker's

@@ -8,98 +8,156 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "io/clock.h"
 #include "io/own_file.h"
 
-void net_budget_free(struct budget *b)
+struct net_budget *net_budget_new(void)
 {
-    if (b != NULL && b->shared_fd >= 0)
-        (void)close(b->shared_fd);
+    uint8_t secret[BUDGET_SECRET_LEN];
+    struct net_budget *b = sodium_init() < 0 ? NULL : calloc(1, sizeof(*b));
+    if (b == NULL)
+        return NULL;
+    randombytes_buf(secret, sizeof(secret));
+    budget_init(&b->packets, secret);
+    b->file = -1;
+    return b;
+}
+
+void net_budget_free(struct net_budget *b)
+{
+    if (b != NULL && b->file >= 0)
+        (void)close(b->file);
     free(b);
 }
 
-void net_budget_share(struct budget *b, const char *dir)
+void net_budget_share(struct net_budget *b, const char *dir)
 {
     char path[4096];
     int n = snprintf(path, sizeof(path), "%s/sessions", dir);
-    if (b != NULL && b->shared_fd < 0 && n > 0 && (size_t)n < sizeof(path))
-        b->shared_fd = own_file_open(dir, path, O_RDWR);
+    if (b != NULL && b->file < 0 && n > 0 && (size_t)n < sizeof(path))
+        b->file = own_file_open(dir, path, O_RDWR);
 }
 
 /* True: *all is that of all programs, and shared_put is to follow. */
-static bool shared_get(struct budget *b, struct sessions *all, uint64_t now_us)
+static bool shared_get(struct net_budget *b, struct sessions *all, uint64_t now_us)
 {
-    if (b->shared_fd < 0 || flock(b->shared_fd, LOCK_EX | LOCK_NB) != 0)
+    if (b->file < 0 || flock(b->file, LOCK_EX | LOCK_NB) != 0)
         return false; /* who holds it may have been stopped */
-    if (pread(b->shared_fd, all, sizeof(*all), 0) != (ssize_t)sizeof(*all) ||
+    if (pread(b->file, all, sizeof(*all), 0) != (ssize_t)sizeof(*all) ||
         !sessions_are_of_now(all, now_us))
         memset(all, 0, sizeof(*all));
-    if (sessions_borne(all, now_us) > 0) { /* another program has seen it */
-        b->sessions.borne = all->borne;
-        b->sessions.borne_us = all->borne_us;
-    }
+    sessions_learn(&b->opened, all); /* another program has seen it */
     return true;
 }
 
-static void shared_put(struct budget *b, const struct sessions *all)
+static void shared_put(struct net_budget *b, const struct sessions *all)
 {
-    if (pwrite(b->shared_fd, all, sizeof(*all), 0) != (ssize_t)sizeof(*all))
-        (void)!ftruncate(b->shared_fd, 0);
-    (void)flock(b->shared_fd, LOCK_UN);
+    if (pwrite(b->file, all, sizeof(*all), 0) != (ssize_t)sizeof(*all))
+        (void)!ftruncate(b->file, 0);
+    (void)flock(b->file, LOCK_UN);
 }
 
-bool net_take_session(struct budget *b)
+static unsigned least_of(unsigned a, unsigned b)
 {
+    return a < b ? a : b;
+}
+
+/* Of its own process's, as far as others leave it its share. */
+static unsigned allowed(const struct opener *o, uint64_t now_us)
+{
+    struct net_budget *b = o->budget;
+    unsigned left = sessions_left(&b->opened, o->broker, now_us);
+    return o->peer == 0 ? left : shares_allow(&b->shares, o->peer, left, now_us);
+}
+
+unsigned net_sessions_take(const struct opener *o, unsigned wanted)
+{
+    struct net_budget *b = o->budget;
     struct sessions all;
     uint64_t now_us = clock_us();
     bool shared = shared_get(b, &all, now_us);
-    bool room =
-        !shared || sessions_borne(&all, now_us) == 0 || sessions_left(&all, now_us) > 0;
-    bool yes = room && sessions_take(&b->sessions, now_us);
-    if (shared && yes)
-        sessions_count(&all, now_us);
-    if (shared)
+    unsigned n = least_of(wanted, allowed(o, now_us));
+    if (shared && sessions_borne(&all, o->broker, now_us) > 0)
+        n = least_of(n, sessions_left(&all, o->broker, now_us));
+    sessions_count(&b->opened, n, now_us);
+    if (o->peer != 0)
+        shares_count(&b->shares, o->peer, n, now_us);
+    if (shared) {
+        sessions_count(&all, n, now_us);
         shared_put(b, &all);
-    return yes;
+    }
+    return n;
 }
 
-unsigned net_sessions_of_others(struct budget *b)
+void net_sessions_return(const struct opener *o, unsigned n)
 {
     struct sessions all;
     uint64_t now_us = clock_us();
-    unsigned own = sessions_open(&b->sessions, now_us), open = 0;
-    if (shared_get(b, &all, now_us)) {
+    if (n == 0)
+        return;
+    sessions_return(&o->budget->opened, n, now_us);
+    if (o->peer != 0)
+        shares_return(&o->budget->shares, o->peer, n);
+    if (!shared_get(o->budget, &all, now_us))
+        return;
+    sessions_return(&all, n, now_us);
+    shared_put(o->budget, &all);
+}
+
+bool net_sessions_are_enough(const struct opener *o, unsigned wanted)
+{
+    uint64_t now_us = clock_us();
+    return sessions_are_enough(&o->budget->opened, wanted, allowed(o, now_us),
+                               o->broker, now_us);
+}
+
+void net_sessions_words(const struct opener *o, char *buf, size_t cap)
+{
+    sessions_words(&o->budget->opened, o->broker, clock_us(), buf, cap);
+}
+
+unsigned net_sessions_of_others(const struct opener *o)
+{
+    struct sessions all;
+    uint64_t now_us = clock_us();
+    unsigned own = sessions_open(&o->budget->opened, now_us), open = 0;
+    if (shared_get(o->budget, &all, now_us)) {
         open = sessions_open(&all, now_us);
-        shared_put(b, &all);
+        shared_put(o->budget, &all);
     }
     return open > own ? open - own : 0;
 }
 
-void net_bear_sessions(struct budget *b)
+/* What is open takes nothing from what is left. */
+void net_sessions_bear(const struct opener *o)
 {
-    sessions_bear(&b->sessions, clock_us());
+    sessions_bear(&o->budget->opened, clock_us());
+    shares_forget(&o->budget->shares);
 }
 
-void net_sessions_full(struct budget *b)
+void net_sessions_full(const struct opener *o)
 {
-    struct sessions all, *own = &b->sessions;
+    struct sessions all, *own = &o->budget->opened;
     uint64_t now_us = clock_us();
-    sessions_full(own, now_us);
-    if (!shared_get(b, &all, now_us))
+    bool shared = shared_get(o->budget, &all, now_us);
+    sessions_full(own, o->broker, now_us);
+    if (!shared)
         return;
-    sessions_full(&all, now_us); /* of what all have opened */
-    own->borne = all.borne > own->borne ? all.borne : own->borne;
-    all.borne = own->borne;
-    shared_put(b, &all);
+    sessions_full(&all, o->broker, now_us); /* of what all have opened */
+    all.borne = all.borne > own->borne ? all.borne : own->borne;
+    sessions_learn(own, &all);
+    shared_put(o->budget, &all);
 }
 
-void net_forget_sessions(struct budget *b)
+void net_sessions_forget(struct net_budget *b)
 {
     struct sessions all;
-    sessions_forget(&b->sessions);
-    if (!shared_get(b, &all, clock_us()))
+    bool shared = shared_get(b, &all, clock_us());
+    sessions_forget(&b->opened);
+    if (!shared)
         return;
     sessions_forget(&all);
-    sessions_forget(&b->sessions); /* shared_get brought it back */
     shared_put(b, &all);
 }

@@ -7,19 +7,46 @@
 #define POSTERN_PATH_NET_SESSIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "core/budget.h"
+#include "core/sessions.h"
+#include "core/shares.h"
 
-/* NULL is fine. */
-void net_budget_free(struct budget *b);
+/* What all of one process send to others and open in its own NAT. */
+struct net_budget {
+    struct budget packets;
+    struct sessions opened;
+    struct shares shares;
+    int file; /* what all programs of the state directory opened; -1: none */
+};
+
+/* Who opens them. */
+struct opener {
+    struct net_budget *budget;
+    uint64_t broker; /* whose answers tell what the network bears */
+    uint64_t peer;   /* who wants it and has a share only; 0: this device's own wish */
+};
+
+/* With a fresh secret, or NULL; net_budget_free ends it, for which NULL is fine. */
+struct net_budget *net_budget_new(void);
+void net_budget_free(struct net_budget *b);
 /* Where the file cannot be written each program counts for itself. */
-void net_budget_share(struct budget *b, const char *dir);
-/* As sessions_take, _bear, _full and _forget. */
-bool net_take_session(struct budget *b);
+void net_budget_share(struct net_budget *b, const char *dir);
+
+/* How many of the wanted are to be opened now: they count. */
+unsigned net_sessions_take(const struct opener *o, unsigned wanted);
+/* So many of them were not. */
+void net_sessions_return(const struct opener *o, unsigned n);
+/* Whether one that would open `wanted` may begin; if not, why, for people. */
+bool net_sessions_are_enough(const struct opener *o, unsigned wanted);
+void net_sessions_words(const struct opener *o, char *buf, size_t cap);
 /* Opened within the last life by this device's other programs. */
-unsigned net_sessions_of_others(struct budget *b);
-void net_bear_sessions(struct budget *b);
-void net_sessions_full(struct budget *b);
-void net_forget_sessions(struct budget *b);
+unsigned net_sessions_of_others(const struct opener *o);
+/* As sessions_bear, _full and _forget. */
+void net_sessions_bear(const struct opener *o);
+void net_sessions_full(const struct opener *o);
+void net_sessions_forget(struct net_budget *b);
 
 #endif

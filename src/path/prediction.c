@@ -39,6 +39,8 @@ struct predict {
     unsigned hold_each, sweep_each; /* sessions of each: the first packets open them */
     unsigned held, swept;           /* packets of each that went out */
     uint64_t hold_at_ms, sweep_at_ms, over_at_ms, tick_at_ms, wave_at_ms, seed;
+    struct opener opener;
+    unsigned reserved; /* sessions that count already and are not open yet */
     struct waves waves;
     struct canary canary;
     unsigned sent;
@@ -46,7 +48,7 @@ struct predict {
     struct timer timer;
     const struct predict_events *events;
     void *ctx;
-    bool over, busy, stopped;
+    bool opening, over, busy, stopped;
 };
 
 static uint64_t now_ms(const struct predict *p)
@@ -117,9 +119,10 @@ static void count_sessions(struct predict *p)
         p->sweep_each = p->plan.probes * (sweeps_all ? p->socket_count : 1);
 }
 
-static bool opens_more(const struct predict *p)
+static unsigned unopened(const struct predict *p)
 {
-    return p->held < p->hold_each || p->swept < p->sweep_each;
+    return (p->held < p->hold_each ? p->hold_each - p->held : 0) +
+           (p->swept < p->sweep_each ? p->sweep_each - p->swept : 0);
 }
 
 /* What is open is refreshed, and no more opened. */
@@ -133,6 +136,17 @@ static void open_no_more(struct predict *p)
 static bool is_silenced(const struct predict *p)
 {
     return p->refused || p->waves.stage == WAVES_FULL || p->sent >= PREDICT_PACKETS_MAX;
+}
+
+/* It leaves the NAT, and what it did not use, to others. */
+static void end_opening(struct predict *p)
+{
+    if (!p->opening)
+        return;
+    p->opening = false;
+    p->net->predictions--;
+    net_sessions_return(&p->opener, p->reserved);
+    p->reserved = 0;
 }
 
 /* Who waits for a connection goes before a wave. */
@@ -153,10 +167,15 @@ static bool take_session(struct predict *p, uint64_t now)
 {
     if (!waves_may_open(&p->waves) || gives_way(p, now))
         return false;
-    if (!net_take_session(p->net->budget)) {
+    if (p->reserved == 0) { /* as many as a wave has, since each time costs */
+        unsigned room = waves_room(&p->waves), more = unopened(p);
+        p->reserved = net_sessions_take(&p->opener, room < more ? room : more);
+    }
+    if (p->reserved == 0) {
         open_no_more(p);
         return false;
     }
+    p->reserved--;
     waves_opened(&p->waves, now);
     return true;
 }
@@ -207,7 +226,7 @@ static bool send_one(struct predict *p, uint64_t now)
     bool holds = p->held < hold_total(p) && now >= p->hold_at_ms;
     bool sweeps = p->swept < sweep_total(p) && now >= p->sweep_at_ms;
     if ((!holds && !sweeps) || is_silenced(p) ||
-        !budget_pace(p->net->budget, clock_us()))
+        !budget_pace(&p->net->budget->packets, clock_us()))
         return false;
     bool is_new = holds ? p->held < p->hold_each : p->swept < p->sweep_each;
     if (is_new && !take_session(p, now))
@@ -224,7 +243,7 @@ static bool send_one(struct predict *p, uint64_t now)
 
 static void ask_canary(struct predict *p, uint64_t now)
 {
-    if (!opens_more(p))
+    if (unopened(p) == 0)
         waves_end(&p->waves, now);
     if (waves_asks(&p->waves, now) && p->events->may_ask(p->ctx, &p->canary.server)) {
         uint8_t beside[STUN_MESSAGE_MAX];
@@ -233,9 +252,9 @@ static void ask_canary(struct predict *p, uint64_t now)
             p->events->send(p->ctx, &p->canary.server, beside, len);
     }
     if (p->waves.stage == WAVES_FULL && p->canary.socket != NULL) {
-        net_sessions_full(p->net->budget);
+        net_sessions_full(&p->opener);
         log_debug("udp-punch: this network takes only %u sessions of a prediction",
-                  p->net->budget->sessions.borne);
+                  p->net->budget->opened.borne);
     }
     if (p->waves.stage == WAVES_UNKNOWN)
         open_no_more(p);
@@ -246,7 +265,7 @@ static void ask_canary(struct predict *p, uint64_t now)
 static void on_canary(void *ctx)
 {
     struct predict *p = ctx;
-    net_bear_sessions(p->net->budget);
+    net_sessions_bear(&p->opener);
     waves_on_answer(&p->waves, false);
 }
 
@@ -271,6 +290,8 @@ static void on_tick(void *ctx)
     for (unsigned i = 0; i < most && left; i++)
         left = send_one(p, now);
     ask_canary(p, now);
+    if (unopened(p) == 0 || is_silenced(p))
+        end_opening(p);
     left = !is_silenced(p) && (p->held < hold_total(p) || p->swept < sweep_total(p) ||
                                p->waves.stage == WAVES_ASKING);
     if (left)
@@ -286,14 +307,14 @@ static void open_sockets(struct predict *p)
 {
     struct net *net = p->net;
     while (p->socket_count < p->plan.sockets) {
-        bool room = budget_has_mappings(net->budget, 1) &&
+        bool room = budget_has_mappings(&net->budget->packets, 1) &&
                     net_has_descriptors(net, SOCKETS_PERCENT, 0);
         struct udp *u =
             room ? open_socket(net, p->plan.low_bind, &udp_events, p) : NULL;
         if (u == NULL)
             break; /* fewer mappings, smaller odds */
         p->sockets[p->socket_count++] = u;
-        budget_open_mapping(net->budget);
+        budget_open_mapping(&net->budget->packets);
     }
 }
 
@@ -311,6 +332,7 @@ int predict_start(struct predict **out, struct net *net,
     p->plan = *plan;
     p->events = events;
     p->ctx = ctx;
+    p->opener = terms->opener;
     p->target_count = n < PREDICT_TARGETS_MAX ? n : PREDICT_TARGETS_MAX;
     memcpy(p->targets, terms->targets, p->target_count * sizeof(p->targets[0]));
     randombytes_buf(&p->seed, sizeof(p->seed));
@@ -318,13 +340,15 @@ int predict_start(struct predict **out, struct net *net,
     count_sessions(p);
     waves_init(&p->waves, terms->rtt_ms);
     canary_init(&p->canary, &terms->stun, on_canary, p);
-    if (!plan->all_sockets && net_sessions_of_others(net->budget) >= SESSIONS_LEAST)
+    if (!plan->all_sockets && net_sessions_of_others(&p->opener) >= SESSIONS_LEAST)
         waves_ask_first(&p->waves, now_ms(p));
     p->tick_at_ms = p->hold_at_ms = now_ms(p) + terms->delay_ms;
     p->sweep_at_ms = p->hold_at_ms + (plan->all_sockets ? 0 : SWEEP_DELAY_MS);
     p->over_at_ms = p->sweep_at_ms + LISTEN_MS;
     timer_init(&p->timer, net->loop, on_tick, p);
     timer_start(&p->timer, terms->delay_ms);
+    p->opening = true;
+    net->predictions++;
     *out = p;
     return 0;
 }
@@ -334,7 +358,7 @@ void predict_release(struct predict *p, struct udp *s)
     for (unsigned i = 0; i < p->socket_count; i++)
         if (p->sockets[i] == s) {
             p->sockets[i] = NULL;
-            budget_close_mapping(p->net->budget);
+            budget_close_mapping(&p->net->budget->packets);
         }
 }
 
@@ -343,11 +367,12 @@ void predict_stop(struct predict *p)
     if (p == NULL || p->stopped)
         return;
     p->stopped = true;
+    end_opening(p);
     for (unsigned i = 0; i < p->socket_count; i++) {
         if (p->sockets[i] == NULL)
             continue;
         udp_close(p->sockets[i]);
-        budget_close_mapping(p->net->budget);
+        budget_close_mapping(&p->net->budget->packets);
     }
     canary_close(&p->canary);
     timer_stop(&p->timer);

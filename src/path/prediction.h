@@ -42,11 +42,13 @@ struct predict_terms {
     size_t target_count;
     struct addr stun; /* that answered the known socket, `rtt_ms` away */
     unsigned delay_ms, rtt_ms;
+    struct opener opener; /* its budget is the net's */
 };
 
 /*
  * New sessions of our NAT's are opened as the process may (core/sessions.h), in waves
- * with a canary after each (core/waves.h).
+ * with a canary after each (core/waves.h). While it opens some, net's `predictions`
+ * counts it.
  */
 MUST_CHECK int predict_start(struct predict **out, struct net *net,
                              const struct predict_plan *plan,

@@ -179,6 +179,17 @@ bool target_is_time_to_sweep(const struct approach *a)
     return approach_is_established(a) || (!relayed && !c->unlisted);
 }
 
+/* A host shares them among its peers; a client's own user wants what it does. */
+struct opener target_opener(const struct approach *a)
+{
+    const struct approach_config *c = approach_config_of(a);
+    struct opener o = {.budget = c->net->budget};
+    memcpy(&o.broker, uplink_broker_key(c->uplink), sizeof(o.broker));
+    if (!c->client)
+        memcpy(&o.peer, c->peer, sizeof(o.peer));
+    return o;
+}
+
 bool target_leads_here(struct approach *a, const struct addr *external, char *why,
                        size_t cap)
 {
@@ -211,13 +222,21 @@ bool target_leads_here(struct approach *a, const struct addr *external, char *wh
 static bool take(struct approach *a, const struct addr *to, enum budget_lane lane,
                  unsigned packets)
 {
-    return budget_take(approach_config_of(a)->net->budget, to, lane, packets,
+    return budget_take(&approach_config_of(a)->net->budget->packets, to, lane, packets,
                        clock_us());
 }
 
 bool target_may_send(struct approach *a, const struct addr *to, unsigned packets)
 {
     return take(a, to, is_vouched(a, to) ? BUDGET_VOUCHED : BUDGET_UNPROVEN, packets);
+}
+
+bool target_may_carry(struct approach *a, const struct path *p, size_t len,
+                      size_t segment_len)
+{
+    return p->answered ||
+           target_may_send(a, &p->remote,
+                           (unsigned)((len + segment_len - 1) / segment_len));
 }
 
 bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets)
@@ -234,5 +253,5 @@ bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packet
 
 void target_answered(struct approach *a, const struct addr *from)
 {
-    budget_answered(approach_config_of(a)->net->budget, from, clock_us());
+    budget_answered(&approach_config_of(a)->net->budget->packets, from, clock_us());
 }

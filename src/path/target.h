@@ -60,6 +60,12 @@ bool target_is_translated(struct approach *a);
  * been lost on the way.
  */
 bool target_may_send(struct approach *a, const struct addr *to, unsigned packets);
+/*
+ * A session's packets on a path of UDP: as many as it likes where a check of ours was
+ * answered. Before that the source of what came may be forged, and they count.
+ */
+bool target_may_carry(struct approach *a, const struct path *p, size_t len,
+                      size_t segment_len);
 /* The same for a server that the broker named. */
 bool target_may_ask(struct approach *a, const struct addr *server, unsigned packets);
 /*
@@ -73,6 +79,8 @@ bool target_may_be_swept(struct approach *a, const struct addr *to);
  * not for who has only named an invite.
  */
 bool target_is_time_to_sweep(const struct approach *a);
+/* Whose sessions of our NAT a prediction's are. */
+struct opener target_opener(const struct approach *a);
 /* One packet of a sweep to such an address; it counts. */
 bool target_may_sweep(struct approach *a, const struct addr *to, unsigned packets);
 /* An answer to what we sent came from there (see budget_answered). */

@@ -419,6 +419,7 @@ static void connect_near(struct tcp_meet *t)
 
 /* ---------------------------------------------------- the sweep of a symmetric NAT */
 
+/* UDP's sweep goes first: it asks whether our NAT bears it, and this one does not. */
 static bool find_swept(struct tcp_meet *t, struct addr *to)
 {
     const struct meeting *meeting = &t->base.meeting;
@@ -426,18 +427,11 @@ static bool find_swept(struct tcp_meet *t, struct addr *to)
         if (meeting->peers[i].family != ADDR_V4) /* the first is the reflexive one */
             continue;
         *to = meeting->peers[i];
-        return target_is_time_to_sweep(t->base.approach) &&
+        return meet_config(&t->base)->net->predictions == 0 &&
+               target_is_time_to_sweep(t->base.approach) &&
                target_may_be_swept(t->base.approach, to);
     }
     return false;
-}
-
-/* A later step sweeps from the same port: those sessions stand. */
-static bool open_session(struct tcp_meet *t, unsigned which)
-{
-    bool yes = net_take_session(meet_config(&t->base)->net->budget);
-    t->opened[which] += yes;
-    return yes;
 }
 
 /* Towards every port that the peer's NAT may have drawn from its low ones. */
@@ -454,6 +448,9 @@ static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
         local.port = t->second_port;
     if (local.port == 0)
         return;
+    /* A later step sweeps from the same port: those sessions stand. */
+    struct opener opener = target_opener(t->base.approach);
+    unsigned more = net_sessions_take(&opener, PREDICT_LOW_COUNT - t->opened[which]);
     for (unsigned i = 0; i < PREDICT_LOW_COUNT; i++) {
         struct attempt **slot =
             &t->slots[PLAIN_MAX + which * PREDICT_LOW_COUNT + i].attempt;
@@ -461,14 +458,19 @@ static void sweep(struct tcp_meet *t, unsigned hops, unsigned which)
         if (*slot != NULL || (which == 0 && is_under_way(t, &to)) ||
             !target_may_sweep(t->base.approach, &to, syn_cost(t)))
             continue;
-        if (i >= t->opened[which] && !open_session(t, which))
-            return;
+        if (i >= t->opened[which]) {
+            if (more == 0)
+                break;
+            more--;
+            t->opened[which]++;
+        }
         if (attempt_connect(slot, meet_config(&t->base)->net, &local, &to, hops, &terms,
                             on_attempt, t) == 0)
             t->base.meeting.swept++;
         else
             *slot = NULL;
     }
+    net_sessions_return(&opener, more);
 }
 
 /* -------------------------------------------------------------- the temporary port */

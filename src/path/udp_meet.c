@@ -48,7 +48,8 @@ struct udp_meet {
     struct reflexive reflexive;
     struct timer asking; /* while GATHERING */
     struct udp_way *ways[WAYS_MAX];
-    uint64_t check_base, sent_us[MEETING_TURNS]; /* of the latest turns */
+    uint8_t secret[8];               /* of the ids of checks */
+    uint64_t sent_us[MEETING_TURNS]; /* of the latest turns */
     unsigned turn;  /* steps of this round, also when they begin anew */
     uint32_t knock; /* the helper's number of it, or 0 */
     uint16_t knock_port;
@@ -94,6 +95,8 @@ static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
                         size_t segment_len)
 {
     struct udp_way *w = (struct udp_way *)p;
+    if (!target_may_carry(w->owner->base.approach, p, len, segment_len))
+        return 0;
     int rc = send_packet(w->owner, w->sock, &p->remote, buf, len, segment_len);
     return rc == POSTERN_ERR_AGAIN || rc == POSTERN_ERR_CLOSED ? rc : 0;
 }
@@ -207,6 +210,16 @@ static enum fate send_check(struct udp_meet *u, unsigned sock, const struct addr
     return fate_of(send_packet(u, sock, to, buf, n, n));
 }
 
+/* Where an address's ids begin: who hears those to one cannot answer for another. */
+static uint64_t check_base(const struct udp_meet *u, const struct addr *to)
+{
+    uint8_t out[KEY_LEN];
+    uint64_t base;
+    key_hash(out, to->ip, addr_ip_len(to), u->secret, sizeof(u->secret));
+    memcpy(&base, out, sizeof(base));
+    return base;
+}
+
 static void check_peer(struct udp_meet *u, size_t i)
 {
     struct meeting *m = &u->base.meeting;
@@ -214,7 +227,7 @@ static void check_peer(struct udp_meet *u, size_t i)
     uint64_t *sent_us = &u->sent_us[u->turn % MEETING_TURNS];
     struct punch_check c = {.controlling = m->client,
                             .generation = m->round,
-                            .id = u->check_base + u->turn};
+                            .id = check_base(u, &to) + u->turn};
     if (!meeting_try(m, i))
         return;
     if (*sent_us == 0)
@@ -261,19 +274,42 @@ static void on_request(struct udp_meet *u, unsigned sock, const struct addr *fro
         add_peer(u, &remote);
 }
 
+/* The one whose check of some turns ago is answered; peer_count: none. */
+static size_t peer_asked(const struct udp_meet *u, uint64_t id, uint64_t *ago)
+{
+    const struct meeting *m = &u->base.meeting;
+    size_t i = 0;
+    for (; i < m->peer_count; i++) {
+        *ago = check_base(u, &m->peers[i]) + u->turn - id;
+        if (*ago <= u->turn && *ago < MEETING_TURNS)
+            break;
+    }
+    return i;
+}
+
 static void on_response(struct udp_meet *u, unsigned sock, const struct addr *from,
                         const struct punch_check *in)
 {
     struct meeting *m = &u->base.meeting;
     const struct addr *to = answer_to(u, sock, from);
-    uint64_t ago = u->check_base + u->turn - in->id;
-    if (to == NULL || ago > u->turn || ago >= MEETING_TURNS || !meeting_awaits_path(m))
+    uint64_t ago = 0;
+    size_t i = peer_asked(u, in->id, &ago);
+    if (to == NULL || i == m->peer_count)
+        return;
+    /* What was said to one address proves nothing of another. */
+    bool answered = addr_ip_equal(&m->peers[i], to);
+    struct udp_way *w = find_way(u, sock, from);
+    if (answered && w != NULL)
+        w->base.answered = true; /* also one that came second */
+    if (!meeting_awaits_path(m))
         return;
     uint64_t sent_us = u->sent_us[(u->turn - ago) % MEETING_TURNS];
-    struct udp_way *w = make_way(u, sock, from, to);
+    w = make_way(u, sock, from, to);
     if (w == NULL || u->base.freed)
         return;
-    target_answered(u->base.approach, &w->base.remote);
+    w->base.answered = answered;
+    if (answered)
+        target_answered(u->base.approach, &w->base.remote);
     uint64_t rtt_us = clock_us() - sent_us;
     w->base.rtt_us = sent_us != 0 && rtt_us < UINT32_MAX ? (uint32_t)rtt_us : 0;
     w->proven = true;
@@ -373,7 +409,7 @@ static void gather(struct meet *m)
             way_drop(u, i, "it begins anew");
     end(m);
     u->reflexive.count = 0;
-    randombytes_buf(&u->check_base, sizeof(u->check_base));
+    randombytes_buf(u->secret, sizeof(u->secret));
     memset(u->sent_us, 0, sizeof(u->sent_us));
     u->turn = 0;
     if (plan_of(u)->knocks &&

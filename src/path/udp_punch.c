@@ -123,6 +123,8 @@ static int path_op_send(struct path *p, const uint8_t *buf, size_t len,
     struct udp *s = up->owner->sockets[up->sock];
     if (s == NULL)
         return POSTERN_ERR_CLOSED;
+    if (!target_may_carry(up->owner->approach, p, len, segment_len))
+        return 0;
     int rc = udp_send(s, &p->remote, buf, len, segment_len);
     return rc == POSTERN_ERR_AGAIN ? rc : 0;
 }
@@ -171,7 +173,8 @@ static struct udp_path *make_path(struct udp_punch *u, unsigned sock,
                             .kind = PATH_UDP_PUNCH,
                             .id = approach_next_path_id(u->approach),
                             .local = u->locals[sock],
-                            .remote = *remote};
+                            .remote = *remote,
+                            .answered = punch_is_proven(u->punch, sock, remote)};
     udp_local_towards(u->sockets[sock], remote, &p->base.local);
     u->paths[slot] = p;
     approach_path_new(u->approach, &p->base);
@@ -298,10 +301,12 @@ static unsigned index_of(const struct udp_punch *u, const struct udp *s)
 /* The pair is proven: what came was an answer to what we sent there. */
 static void note_answer(struct udp_punch *u, unsigned sock, const struct addr *from)
 {
-    const struct punch_pair *pair =
-        punch_pair_at(u->punch, punch_find_pair(u->punch, sock, from));
-    if (pair != NULL && pair->proven)
-        target_answered(u->approach, from);
+    struct udp_path *p = find_path(u, sock, from);
+    if (!punch_is_proven(u->punch, sock, from))
+        return;
+    target_answered(u->approach, from);
+    if (p != NULL)
+        p->base.answered = true;
 }
 
 static void dispose(struct udp_punch *u)
@@ -445,8 +450,8 @@ static void say_why(struct udp_punch *u, const char *why)
 /* This side's NAT is not to be asked for more. */
 static void say_sessions(struct udp_punch *u)
 {
-    sessions_words(&approach_config_of(u->approach)->net->budget->sessions, clock_us(),
-                   u->predict_why, sizeof(u->predict_why));
+    struct opener opener = target_opener(u->approach);
+    net_sessions_words(&opener, u->predict_why, sizeof(u->predict_why));
 }
 
 /* Both sides wait about as long: since each knows what the other's NAT seems to be. */
@@ -466,7 +471,7 @@ static bool is_time_to_presume(struct udp_punch *u)
 static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
                   struct predict_terms *terms)
 {
-    const struct budget *budget = approach_config_of(u->approach)->net->budget;
+    const struct net *net = approach_config_of(u->approach)->net;
     const char *why = NULL;
     struct predict_side own = {own_mapping(u), may_use_low_ports(u), own_near(u),
                                own_doubtful(u)};
@@ -484,15 +489,15 @@ static bool plans(struct udp_punch *u, struct predict_plan *plan, bool *low,
         return false;
     }
     *low = own.low_ports && own.near.count == 0;
+    terms->opener = target_opener(u->approach);
     terms->target_count = peer_offer_targets(&u->told, u->approach, terms->targets);
     if (terms->target_count == 0)
         say_why(u, "the broker does not know the other side's address for its own");
     else if (!target_is_time_to_sweep(u->approach))
         say_why(u, "it begins when the relay carries the session");
-    else if (!budget_has_mappings(budget, plan->sockets))
+    else if (!budget_has_mappings(&net->budget->packets, plan->sockets))
         say_why(u, "it waits for those of other connections");
-    else if (!sessions_are_enough(&budget->sessions, predict_sessions(plan),
-                                  clock_us()))
+    else if (!net_sessions_are_enough(&terms->opener, predict_sessions(plan)))
         say_sessions(u);
     return u->predict_why[0] == '\0';
 }

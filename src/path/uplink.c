@@ -363,7 +363,8 @@ static void take_welcome(struct uplink *u, const Welcome *w)
     uint32_t settles_ms =
         w->settles_ms < SETTLES_MAX_MS ? w->settles_ms : SETTLES_MAX_MS;
     u->settled_us = clock_us() + settles_ms * 1000ull;
-    u->skew_s = w->time_s != 0 ? (int64_t)w->time_s - (int64_t)time(NULL) : 0;
+    u->broker_began_s =
+        w->time_s != 0 ? (int64_t)w->time_s - (int64_t)(clock_us() / 1000000) : 0;
 }
 
 /* One that has said Hello takes the other's place at the broker: it is let. */

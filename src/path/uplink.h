@@ -139,6 +139,8 @@ MUST_CHECK int uplink_reach(const struct uplink *u, struct reach **out, bool sma
  * behind a proxy.
  */
 const struct addr *uplink_broker_addr(const struct uplink *u);
+/* KEY_LEN bytes, by which it is known. */
+const uint8_t *uplink_broker_key(const struct uplink *u);
 /* Our end of the connection; ADDR_NONE while down. */
 void uplink_local(const struct uplink *u, struct addr *a);
 /* This connection as the broker sees it; ADDR_NONE when unknown. */

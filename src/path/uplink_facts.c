@@ -3,6 +3,7 @@
 #include "path/uplink_internal.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "io/clock.h"
 
@@ -94,6 +95,11 @@ const struct addr *uplink_broker_addr(const struct uplink *u)
     return &u->broker_addr;
 }
 
+const uint8_t *uplink_broker_key(const struct uplink *u)
+{
+    return u->config.broker.broker_key;
+}
+
 void uplink_local(const struct uplink *u, struct addr *a)
 {
     *a = (struct addr){0};
@@ -114,7 +120,9 @@ size_t uplink_stun(const struct uplink *u, struct addr out[static UPLINK_STUN_MA
 
 int64_t uplink_clock_skew_s(const struct uplink *u)
 {
-    return u->skew_s;
+    if (u->broker_began_s == 0)
+        return 0;
+    return u->broker_began_s + (int64_t)(clock_us() / 1000000) - (int64_t)time(NULL);
 }
 
 const struct link *uplink_link(const struct uplink *u)

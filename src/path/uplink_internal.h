@@ -65,7 +65,7 @@ struct uplink {
     bool takes_familiar; /* the broker, as it said at its Welcome */
     bool takes_spoken;   /* likewise */
     uint64_t tried_us;
-    int64_t skew_s;
+    int64_t broker_began_s; /* by its clock, when ours (io/clock.h) was 0; 0: unsaid */
     struct keepalive keep;
     bool pinging;
     uint64_t heard_us;             /* anything from the broker */

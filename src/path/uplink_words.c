@@ -7,6 +7,8 @@
 #include "io/netmon.h"
 #include "io/resolve.h"
 
+#define ADVICE_ROUTE "connect it again, or look for its default route (ip route)"
+
 enum { OWES_SLACK_MS = 100 }; /* who asked and waited a second is told of one */
 
 static void describe_proxy(const struct uplink_trouble *t, int err, struct fault *f)
@@ -57,6 +59,11 @@ static void describe_name(const struct uplink_trouble *t, int err, int tried,
     if (err == POSTERN_ERR_NOTFOUND)
         (void)fault_set(f, err, "check the name in the link and this machine's DNS",
                         "the broker's name %s does not exist%s", host, tail);
+    else if (!netmon_leads_out())
+        (void)fault_set(f, err, ADVICE_ROUTE,
+                        "this machine has no route to the network, so the broker's "
+                        "name %s cannot be resolved%s",
+                        host, tail);
     else if (!resolve_configured())
         (void)fault_set(f, err, "name a DNS server there",
                         "the broker's name %s cannot be resolved: /etc/resolv.conf "
@@ -124,7 +131,8 @@ static bool is_pathless(const struct uplink_trouble *t, int err)
         return false;
     if (addr_parse_ip(&there, t->broker->host) != 0)
         there = *t->last;
-    return there.family != ADDR_NONE && !netmon_source(&there, &own);
+    return there.family != ADDR_NONE ? !netmon_source(&there, &own)
+                                     : !netmon_leads_out();
 }
 
 /* Its name was not resolved, and where it was last it is not. */
@@ -182,7 +190,7 @@ void uplink_describe(const struct uplink_trouble *t, int err, struct fault *f)
                         "this machine has no network: no interface is up that has an "
                         "address");
     } else if (is_pathless(t, err)) {
-        (void)fault_set(f, err, "look for its default route (ip route)",
+        (void)fault_set(f, err, ADVICE_ROUTE,
                         "this machine has no route to the broker at %s:%u", l->host,
                         l->port);
     } else if (is_nameless(t, err)) {
@@ -261,6 +269,8 @@ void uplink_event(const struct uplink *u, struct event *e)
     event_text(e, "address", place);
     bool up = uplink_is_up(u) && owes_s == 0;
     event_text(e, "state", up ? "online" : f != NULL ? "lost" : "trying");
+    if (up && uplink_clock_skew_s(u) != 0)
+        event_int(e, "clock_skew_s", uplink_clock_skew_s(u));
     if (owes_s > 0) {
         (void)snprintf(why, sizeof(why), "the %s has not answered for %u s",
                        uplink_is_lan(u) ? "agent" : "broker", owes_s);

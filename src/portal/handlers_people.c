@@ -87,6 +87,10 @@ static void on_login(void *ctx, enum login_result result, const char *token)
         show_login(r, MHD_HTTP_OK, NULL, token);
     else if (result == LOGIN_WRONG)
         show_login(r, MHD_HTTP_FORBIDDEN, "The name or the password is wrong.", NULL);
+    else if (result == LOGIN_EXPIRED)
+        show_login(r, MHD_HTTP_FORBIDDEN,
+                   "This account has expired. Whoever gave it to you can prolong it.",
+                   NULL);
     else if (result == LOGIN_WAIT)
         show_crowd(r);
     else

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/dns.h"
 #include "io/log.h"
@@ -67,7 +68,7 @@ struct portal_host *host_by_key(const struct hosts *hs,
 struct portal_account *host_account(const struct portal_host *h, const char *name)
 {
     for (size_t i = 0; h->list != NULL && i < h->list->account_count; i++)
-        if (strcmp(h->list->accounts[i].name, name) == 0)
+        if (strcasecmp(h->list->accounts[i].name, name) == 0)
             return &h->list->accounts[i];
     return NULL;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <sodium.h>
 
@@ -66,6 +67,7 @@ struct job {
     char password[256];
     struct tried by; /* its hosts are those of `tries` */
     bool stranger;
+    bool expired;          /* the password is that of an account whose time is over */
     struct candidate *all; /* owned, in the order in which they are tried */
     size_t all_count, left;
     bool done[CANDIDATES_MAX];
@@ -177,11 +179,12 @@ static void job_end(struct job *j, enum login_result r, const char *token)
 
 static void job_wrong(struct job *j)
 {
-    note_refused(j->of, &j->by, "wrong name or password");
+    note_refused(j->of, &j->by,
+                 j->expired ? "the account has expired" : "wrong name or password");
     for (size_t i = 0; i < j->all_count && i < TOLD_MAX; i++)
         if (j->done[i])
             tell_refused(j->of, &j->by, j->all[i].host);
-    job_end(j, LOGIN_WRONG, "");
+    job_end(j, j->expired ? LOGIN_EXPIRED : LOGIN_WRONG, "");
 }
 
 static void advance(struct passwords *ps);
@@ -220,6 +223,10 @@ static void on_checked(void *ctx)
         const struct portal_account *a = h != NULL ? host_account(h, j->by.name) : NULL;
         if (!j->tries[i].right || a == NULL || strcmp(a->hash, j->tries[i].hash) != 0)
             continue;
+        if (a->expires_s != 0 && statedir_now_s() >= a->expires_s) {
+            j->expired = true; /* which only who knows the password is told */
+            continue;
+        }
         right.by[right.count] = j->by.by[i];
         right.hosts[right.count++] = h->number;
         code = code || a->totp_len > 0;
@@ -357,7 +364,7 @@ void passwords_clear_line(struct passwords *ps)
 static bool is_asked_for(const struct portal_host *h, const char *at)
 {
     char key[KEY_TEXT_LEN];
-    if (at == NULL || strcmp(at, h->name) == 0 || strcmp(at, h->label) == 0)
+    if (at == NULL || strcasecmp(at, h->name) == 0 || strcasecmp(at, h->label) == 0)
         return true;
     size_t len = strlen(at);
     return len >= HOST_KEY_LEN_MIN && strncmp(at, key_format(h->key, key), len) == 0;
@@ -409,11 +416,12 @@ static void find_candidates(struct job *j, const char *name, const char *cookies
     size_t len = at != NULL ? (size_t)(at - name) : strlen(name);
     if (len >= sizeof(j->by.name))
         len = sizeof(j->by.name) - 1;
-    memcpy(j->by.name, name, len);
+    for (size_t i = 0; i < len; i++) /* as its host, whatever its case */
+        j->by.name[i] =
+            (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     for (struct portal_host *h = NULL; (h = hosts_next(hosts, h)) != NULL;) {
         const struct portal_account *a = host_account(h, j->by.name);
         if (a == NULL || hash_cost(a->hash) == 0 ||
-            (a->expires_s != 0 && statedir_now_s() >= a->expires_s) ||
             !is_asked_for(h, at != NULL ? at + 1 : NULL))
             continue;
         if (!add_candidate(j, h, a, cookies))

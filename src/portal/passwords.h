@@ -9,7 +9,14 @@
 
 struct passwords;
 
-enum login_result { LOGIN_OK, LOGIN_CODE, LOGIN_WRONG, LOGIN_WAIT, LOGIN_FAILED };
+enum login_result {
+    LOGIN_OK,
+    LOGIN_CODE,
+    LOGIN_WRONG,
+    LOGIN_EXPIRED, /* the password is right, and the account's time is over */
+    LOGIN_WAIT,
+    LOGIN_FAILED
+};
 
 /* `token` is the cookie (OK) or the step (CODE). */
 typedef void (*login_cb)(void *ctx, enum login_result result, const char *token);

@@ -19,7 +19,7 @@ struct endpoint {
 struct endpoint_config {
     struct loop *loop;
     const struct keypair *key; /* copied */
-    struct budget *budget;     /* borrowed, one for the process; NULL: its own */
+    struct net_budget *budget; /* borrowed, one for the process; NULL: its own */
     const struct link *broker; /* copied */
     bool lan;                  /* as of uplink_config, as the next two */
     bool host;

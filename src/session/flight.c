@@ -10,6 +10,7 @@
  * speed. That least is looked for anew: what was a queue may have become the way, and
  * others may fill it.
  */
+#include "core/least.h"
 #include "session/internal.h"
 
 enum {
@@ -21,15 +22,18 @@ enum {
     FELL_TIMES = 4,
     STEADY = 1, /* rates in a row that did not grow */
 };
-static const uint64_t queue_ns = 250000000ull;  /* more, and there is a queue */
-static const uint64_t target_ns = 500000000ull; /* what may wait in it */
-static const uint64_t rate_ns = 1000000000ull;  /* over which a rate is taken */
-static const uint64_t least_ns = 15 * 1000000000ull;
+static const uint64_t queue_ns = 250000000ull;       /* more, and there is a queue */
+static const uint64_t target_ns = 500000000ull;      /* what may wait in it */
+static const uint64_t base_max_ns = 600000000ull;    /* what a far path may take */
+static const uint64_t rate_ns = 1000000000ull;       /* over which a rate is taken */
+static const uint64_t moved_ns = 3 * 1000000000ull;  /* and so soon after a move, whose
+                                                        first answers waited for bulk */
+static const uint64_t least_ns = 15 * 1000000000ull; /* then it is looked for anew */
 
 void flight_begin(struct session *s, uint64_t now_ns)
 {
     s->flight = (struct flight){.least_ns = {UINT64_MAX, UINT64_MAX},
-                                .turned_ns = now_ns,
+                                .turned_ns = now_ns + moved_ns - least_ns,
                                 .since_ns = now_ns,
                                 .max = FLIGHT_MIN_BYTES,
                                 .seen_bytes = s->acked_bytes,
@@ -39,6 +43,15 @@ void flight_begin(struct session *s, uint64_t now_ns)
 static uint64_t base_ns(const struct flight *f)
 {
     return f->least_ns[0] < f->least_ns[1] ? f->least_ns[0] : f->least_ns[1];
+}
+
+/*
+ * How long a byte may be under way. Where both ways of a line are full, the least round
+ * trip is no more than the queues of both, and to allow for it made them longer still.
+ */
+static uint64_t stays_ns(uint64_t base)
+{
+    return min64(base, base_max_ns) + target_ns;
 }
 
 static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
@@ -55,8 +68,11 @@ static void note_rtt(struct flight *f, uint64_t rtt_ns, uint64_t now_ns)
         f->least_ns[0] = rtt_ns;
 }
 
-/* A rate is taken over a second and a round trip. Of a line that has fallen it is known
- * after the second, and what it carried before says nothing any more. */
+/*
+ * A rate is taken over a second and two round trips: where the other way is full too,
+ * acknowledgements come in heaps. Of a line that has fallen it is known after the
+ * second, and what it carried before says nothing any more.
+ */
 static void note_rate(struct session *s, bool queued, uint64_t now_ns)
 {
     struct flight *f = &s->flight;
@@ -66,7 +82,7 @@ static void note_rate(struct session *s, bool queued, uint64_t now_ns)
     uint64_t us = span / 1000;
     uint64_t rate = (s->acked_bytes - f->acked_bytes) * 1000000 / us;
     bool fell = queued && rate < f->rate / FELL_TIMES;
-    if (span < f->latest_ns && !fell)
+    if (span < 2 * f->latest_ns && !fell)
         return;
     f->steady = rate > f->rate + f->rate / 4 ? 0 : f->steady + 1;
     f->rates[f->turn++ % FLIGHT_RATES] = rate;
@@ -97,13 +113,15 @@ void flight_on_acked(struct session *s, uint64_t rtt_ns, uint64_t now_ns)
     uint64_t base = base_ns(f);
     bool queued = rtt_ns > 2 * base + queue_ns;
     note_rate(s, queued, now_ns);
-    uint64_t fits = f->rate * ((2 * base + target_ns) / 1000) / 1000000;
+    uint64_t fits =
+        max64(f->rate * (stays_ns(base) / 1000) / 1000000, FLIGHT_MIN_BYTES);
     bool grows = f->steady < STEADY && f->rate > CRAWL_BYTES_S;
     f->held = f->rate < SLOW_BYTES_S && !grows && (f->held || queued);
+    uint64_t most = f->held ? fits : SESSION_WINDOW_MAX;
     if (queued)
-        f->max = fits > FLIGHT_MIN_BYTES ? fits : FLIGHT_MIN_BYTES;
-    else if (rtt_ns < base + (base + queue_ns) / 2 && f->max < SESSION_WINDOW_MAX)
-        f->max += news;
+        f->max = fits;
+    else if (rtt_ns < base + (base + queue_ns) / 2 && f->max < most)
+        f->max = min64(f->max + news, most);
 }
 
 uint64_t flight_room(const struct session *s, uint64_t in_flight, bool brief)

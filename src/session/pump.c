@@ -25,7 +25,9 @@ enum {
     DATAGRAM_MAX = 65535,
     /* Who dies after his end shows by being asked only: his kernel answers for him as
      * long as it keeps his half (tcp_fin_timeout, 60 s), and then with a reset. One
-     * whose machine is away for some minutes lives: 20 of them are waited for. */
+     * whose machine is away for some minutes lives: 20 of them are waited for. The
+     * kernel counts what is asked in vain; TCP_USER_TIMEOUT would also end who lives
+     * and does not read. */
     ASK_S = 10,
     ASK_COUNT = 120,
 };

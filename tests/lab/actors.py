@@ -36,10 +36,17 @@ class Actor:
         with open(path + ".new", "w", encoding="ascii") as f:
             f.write(str(ahead_s))
         os.rename(path + ".new", path)
-        clock = os.path.join(build_dir(), "tests", "lab", "libclock.so")
+        self.more_env = {**self.more_env, "LAB_CLOCK": path}
+        self._preload("clock")
+
+    def be_hasty(self):
+        """It hears of who is gone, once begun, ten times as early (hasty.c)."""
+        self._preload("hasty")
+
+    def _preload(self, name):
+        library = os.path.join(build_dir(), "tests", "lab", f"lib{name}.so")
         sanitizer = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-        self.more_env = {**self.more_env, "LAB_CLOCK": path, "LD_PRELOAD": clock,
-                         "ASAN_OPTIONS": sanitizer}
+        self.more_env = {**self.more_env, "LD_PRELOAD": library, "ASAN_OPTIONS": sanitizer}
 
     @property
     def env(self):

@@ -455,7 +455,7 @@ def gaps(address, port, mbit, way="down"):
 
 
 def typist(address, port, seconds):
-    """A byte, its echo, a pause; then `typed N p50 S max S`, in seconds."""
+    """A byte, its echo, a pause; then `typed N p50 S p95 S max S`, in seconds."""
     took, end = [], time.monotonic() + float(seconds)
     with _dial(address, port) as s:
         s.settimeout(60)
@@ -469,7 +469,8 @@ def typist(address, port, seconds):
             took.append(time.monotonic() - begin)
             time.sleep(max(0, 0.2 - took[-1]))
     took.sort()
-    print(f"typed {len(took)} p50 {took[len(took) // 2]:.3f} max {took[-1]:.3f}")
+    print(f"typed {len(took)} p50 {took[len(took) // 2]:.3f} "
+          f"p95 {took[len(took) * 19 // 20]:.3f} max {took[-1]:.3f}")
     return 0
 
 

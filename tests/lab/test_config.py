@@ -145,7 +145,12 @@ def test_a_host_by_a_file(gate):
     ("--name home\n", "line 1: there is no '--name'; write the name, a blank"),
     ("name \"home\"\n", "line 1: there are quotes around the value of 'name'"),
     (f"broker {LINK}\nservice 22\nstate /proc/nope/deep\n", "line 3: the state directory /proc/nope/deep cannot be used"),
-], ids=range(12))
+    ("name x\nservice 22 8080\n", "line 2: more than one service stands there: '22 8080'"),
+    ("service 22 web=80\n", "line 1: more than one service stands there"),
+    ("service 22 # ssh\n", "line 1: a comment stands behind the value of 'service'"),
+    ("service web=80 The page # for all\n", "line 1: a comment stands behind"),
+    ("name home #mine\n", "line 1: a comment stands behind the value of 'name'"),
+], ids=range(17))
 def test_what_would_not_serve_is_not_good(here, work, text, words):
     link = write(os.path.join(work, "link"), LINK)
     write(here.file, text.replace("LINKFILE", link))
@@ -185,3 +190,12 @@ def test_a_pipe_is_read_and_waited_for_with_a_word(here, work):
         proc.wait(40)
         assert f"{pipe} is a pipe, and nothing was written into it for 30 s" in proc.stderr, proc.stderr
     says(here.run("join", f"@{work}", json=False), 1, f"the link cannot be read from {work}: Is a directory")
+
+
+def test_a_machine_that_is_not_known_has_its_line(here):
+    """It may be known later, so that it is a warning."""
+    write(here.file, f"broker {LINK}\nservice 22 Camera #1 and 2\nservice web:8080 The page\n")
+    done = here.run("check", here.file, json=False)
+    assert done.status == 0 and "good, 2 service(s)" in done.stdout, done.stderr
+    assert f"{here.file} line 3: 'web:8080 The page' is port 8080 of a machine called 'web'" in done.stderr, done.stderr
+    assert "did you mean web=8080?" in done.stderr, done.stderr

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from .actors import wait_direct
+from .actors import HOST, wait_direct
 from .conftest import full
 from .net import wait_until
 from .topology import BROKER, build_dir
@@ -96,6 +96,36 @@ def test_a_listed_client_floods_no_ipv6_network(gate):
     g.join()
     packets, _ = flood(g, g.invite(), 1, 4, g.client.state, victim=VICTIM6)
     assert packets <= SMALL, packets
+
+
+FORGED = """table ip forged {{
+  chain pre {{
+    type filter hook prerouting priority -300;
+    iifname "b" ip daddr {host} ip protocol udp @th,64,8 0x2a numgen inc mod 2 0 \\
+      ip saddr set {victim}
+    iifname "b" ip daddr {host} ip protocol udp @th,64,8 & 0x40 == 0x40 counter \\
+      ip saddr set {victim}
+  }}
+}}"""
+
+
+def test_a_listed_client_that_forges_its_source_floods_nobody(gate):
+    """Every other check of its own comes from the victim, and all that its sessions say:
+    an authentic check is no proof that its source is there."""
+    g = gate(host="none", client="none")
+    g.up_and_joined("7000")
+    add_victim(g)
+    g.topo.inet.nft(FORGED.format(host=g.topo.host.address, victim=VICTIM))
+
+    def said():
+        text = g.topo.inet.run("nft", "list", "table", "ip", "forged")
+        return int(re.search(r"counter packets (\d+)", text).group(1))
+    for _ in range(20):
+        g.client.start("connect", "--paths", "udp-punch", f"{HOST}:7000", "127.0.0.1:0")
+    wait_until(lambda: said() >= 150, 60, "much is said in the victim's name")
+    packets, size = counted(g)
+    print(f"{said()} packets in the victim's name; it got {packets}, {size} bytes")
+    assert 0 < packets <= SMALL, packets
 
 
 def start_credulous(gate, work, victim, liar=False, **env):

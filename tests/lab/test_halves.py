@@ -3,6 +3,7 @@ other end, which may have nothing to say for hours, hears of it all the same."""
 
 import hashlib
 import os
+import re
 import subprocess
 import time
 
@@ -61,12 +62,24 @@ while time.monotonic() < until:
 s.close()
 print(sent.hexdigest(), flush=True)
 """
+# Reads to the end, and answers when it is told to.
+TOLD = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2]))) if sys.argv[1] != "-" else \\
+    socket.create_server(("", 7001)).accept()[0]
+while s.recv(65536):
+    pass
+print("read", flush=True)
+sys.stdin.readline()
+s.sendall(b"an answer")
+s.close()
+"""
 # Of 16 bytes each: what two kernels and the program hold, and much more than that.
 LITTLE, SOME, MUCH = 1, 300_000, 2_000_000
 
 
-def python(g, ns, name, text, *argv):
-    return g.programs.start(ns, name, "/usr/bin/python3", "-c", text, *argv)
+def python(g, ns, name, text, *argv, **how):
+    return g.programs.start(ns, name, "/usr/bin/python3", "-c", text, *argv, **how)
 
 
 def listens(ns):
@@ -191,3 +204,56 @@ def test_who_lives_after_its_half_is_waited_for(gate, silent, sends):
     caller = python(g, g.topo.client.ns, "caller", HALF, "127.0.0.1", port, 1)
     assert service.wait(silent + sends + 30) == 0 and caller.wait(20) == 0
     assert caller.stdout.split()[-1] == service.stdout.strip()
+
+
+def unplugged(near, away, site):
+    del near
+    site.box.ip("link", "set", f"p-{away.name}", "down")
+    return lambda: site.box.ip("link", "set", f"p-{away.name}", "up")
+
+
+def silent(near, away, site):
+    del near, site
+    away.ns.nft("table inet deaf {\n  chain input {\n    type filter hook input priority 0;\n"
+                "    drop\n  }\n}")
+    return lambda: away.ns.nft("delete table inet deaf")
+
+
+def asked(near, away):
+    """How often the kernel of who carries its connection has asked it in vain."""
+    seen = re.findall(r"timer:\(keepalive,[^,]*,(\d+)\)",
+                      "\n".join(near.ns.sockets("-tno", "dst", away.address)))
+    return max(map(int, seen), default=0)
+
+
+@pytest.mark.parametrize("how", [unplugged, silent] if full() else [unplugged])
+@pytest.mark.parametrize("whose", ["service", "caller"])
+def test_who_is_away_after_its_half_is_waited_for(gate, whose, how):
+    """Another machine of the LAN than the host, or than the client: it ended its half, and
+    for 150 s nothing reaches it (15 s here, since the kernel asks each second)."""
+    g = gate(host="masq", client="masq")
+    of_service = whose == "service"
+    near, letter, actor = (g.topo.host, "a", g.host) if of_service else \
+        (g.topo.client, "b", g.client)
+    actor.be_hasty()
+    away = g.topo.machine("away", letter, 31)
+    g.up_and_joined("it=192.168.10.31:7001" if of_service else "it=7001")
+    address = "127.0.0.1" if of_service else near.address
+    port = g.connect("it", f"{address}:0").port
+    service_at, caller_at = (away.ns, g.topo.client.ns) if of_service else \
+        (g.topo.host.ns, away.ns)
+    service = python(g, service_at, "service", HALF if of_service else TOLD, "-", "", LITTLE,
+                     stdin=subprocess.PIPE)
+    wait_until(lambda: listens(service_at), 10, "the service listens")
+    caller = python(g, caller_at, "caller", TOLD if of_service else HALF, address, port, LITTLE,
+                    stdin=subprocess.PIPE)
+    ended, told = (service, caller) if of_service else (caller, service)
+    ended.wait_line("ended", 20)
+    told.wait_line("read", 20)
+    back = how(near, away, g.topo.sites[letter])
+    wait_until(lambda: asked(near, away) >= 15, 30, "it is away for long")
+    told.popen.stdin.write(b"now\n")
+    told.popen.stdin.close()
+    assert told.wait(20) == 0, told.stderr
+    back()
+    ended.wait_line(hashlib.sha256(b"an answer").hexdigest(), 60)

@@ -54,6 +54,17 @@ def test_wrong_names_and_passwords(site):
         site.wait_log(site.gate.host, what=what, who="anna", detail="at the portal")
 
 
+def test_the_case_of_a_name_is_none(site):
+    """As where accounts are made; and failures count for one account, however it is written."""
+    site.add("Anna")
+    done = site.browser("anna")
+    done.logged_in("aNNa@HOME")
+    assert done.get("/").services()
+    site.browser("other").logged_in("anna")
+    assert site.browser("third").login("ANNA", "wrong").status == 403
+    site.wait_log(site.gate.host, what="login", who="Anna", detail="at the portal")
+
+
 def test_failures_wait_ever_longer(site):
     site.add("anna")
     site.add("berta")
@@ -267,7 +278,11 @@ def test_an_account_expires(portal):
     connection.wait_line("all ended", 25)
     wait_until(lambda: not site.listens(7000), 10, "its port is closed")
     assert not anna.get("/").services()
-    assert site.browser("late").login("anna").status == 403
+    late = site.browser("late")
+    told = late.login("anna")
+    assert told.status == 403 and "This account has expired" in told.problem
+    assert "expired" not in late.login("anna", "wrong").problem   # only who knows the password is told
+    assert "anna  may use: all  expired at " in site.gate.host.run("access", json=False).stdout
 
 
 def test_logins_end_by_time(portal):

@@ -5,9 +5,11 @@ TCP alone takes a second there for each byte typed: the line's buffer, which it 
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
+from .actors import wait_direct
 from .conftest import full
 from .net import wait_until
 from .topology import Wire
@@ -18,6 +20,7 @@ BECOMES_THIN = Wire(delay_ms=20, rate_mbit=(20, 5), later_mbit=(0.256, 0.128),
                     queue_ms=1000)
 TYPED_S = 1.5      # half of the bytes; with bulk before them it was 3.8 to 4.6 s
 TYPED_MAX_S = 5
+BOTH_S = 20        # long enough for a trial of the other path, as there was
 GAP_S = 5          # TCP alone: 1 to 3 s
 BUSY_S = 8         # after the change
 NEW_MAX = 20       # connections of four programs that are begun in it; it was 3 to 14
@@ -44,11 +47,37 @@ def test_who_types_beside_bulk(gate, way):
     done = g.client.peer("typist", "127.0.0.1", proc.port, 7)
     rate = (came(sink) - before) / (time.monotonic() - begin)
     assert done.status == 0, done.stdout + done.stderr
-    half, most = map(float, re.search(r"p50 (\S+) max (\S+)", done.stdout).groups())
+    half, most = map(float, re.search(r"p50 (\S+) .* max (\S+)", done.stdout).groups())
     print(f"{way}: half of the bytes {half:.2f} s, the slowest {most:.2f} s, "
           f"beside {rate / 1000:.1f} KB/s")
     assert half < TYPED_S and most < TYPED_MAX_S, done.stdout
     assert rate > 8000, rate   # of 16: bulk goes on
+
+
+@pytest.mark.parametrize("queue_ms", [1000, 4000] if full() else [1000])
+@pytest.mark.parametrize("kind", ["relay", "udp-punch", "tcp-punch"])
+def test_who_types_while_both_ways_are_full(gate, kind, queue_ms):
+    """An upload begins beside a download of the same session; who types beside both."""
+    wire = replace(THIN, queue_ms=queue_ms)
+    g = gate(host="masq", client="masq", wire_client=wire)
+    server = g.host.start_peer("tcp-server", 7000)
+    g.up_and_joined("7000")
+    proc = g.connect("7000", None, "--paths", ",".join({kind, "relay"}))
+    if kind != "relay":
+        wait_direct(proc)
+    down = g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "down")
+    wait_until(lambda: came(down) > 100000, 40, "a full line whose rate is known")
+    g.client.start_peer("gaps", "127.0.0.1", proc.port, 1, "up")
+    before, begin = came(down) + came(server), time.monotonic()
+    done = g.client.peer("typist", "127.0.0.1", proc.port, BOTH_S)
+    rate = (came(down) + came(server) - before) / (time.monotonic() - begin)
+    assert done.status == 0, done.stdout + done.stderr
+    half, late, most = map(float, re.search(r"p50 (\S+) p95 (\S+) max (\S+)",
+                                            done.stdout).groups())
+    print(f"{kind}: half of the bytes {half:.2f} s, 19 of 20 {late:.2f} s, "
+          f"the slowest {most:.2f} s, beside {rate / 1000:.1f} KB/s")
+    assert late < TYPED_S and most < TYPED_MAX_S, done.stdout   # before: 2.3 to 8.4 s
+    assert rate > 16000, rate   # of 32
 
 
 def test_a_download_on_a_line_that_becomes_thin(gate):

@@ -45,6 +45,11 @@ static void test_both_forms(void **state)
     events_words(json, words, sizeof(words));
     assert_string_equal(words, "home: udp-punch to 192.0.2.1:4000, 12.345 ms round "
                                "trip, chosen after 80 ms");
+    events_words("{\"event\":\"path\",\"peer\":\"home\",\"kind\":\"relay\","
+                 "\"elapsed_ms\":497939.4}",
+                 words, sizeof(words));
+    assert_string_equal(words,
+                        "home: relay, chosen 8 min 17 s after the session began");
 }
 
 static void test_unknown_event(void **state)

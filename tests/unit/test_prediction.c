@@ -34,17 +34,20 @@ static void test_sockets_of_all_approaches(void **state)
     assert_int_equal(addr_parse(&terms.targets[0], "192.0.2.1:4000"), 0);
     assert_int_equal(loop_open(&loop), 0);
     assert_int_equal(net_init(&net, loop, &key, NULL), 0);
+    terms.opener = (struct opener){net.budget, 1, 0};
     long before = descriptors_taken();
     for (int i = 0; i < APPROACHES; i++)
         assert_int_equal(predict_start(&all[i], &net, &plan, &terms, &events, NULL), 0);
     long most = descriptors_taken() - before;
     assert_in_range(most, BUDGET_MAPPINGS - FEW, BUDGET_MAPPINGS + FEW);
-    assert_false(budget_has_mappings(net.budget, 1));
+    assert_false(budget_has_mappings(&net.budget->packets, 1));
+    assert_int_equal(net.predictions, APPROACHES);
     predict_stop(all[0]);
-    assert_true(budget_has_mappings(net.budget, PREDICT_BIRTHDAY_SOCKETS));
+    assert_true(budget_has_mappings(&net.budget->packets, PREDICT_BIRTHDAY_SOCKETS));
     for (int i = 1; i < APPROACHES; i++)
         predict_stop(all[i]);
-    assert_int_equal(net.budget->mappings, 0);
+    assert_int_equal(net.budget->packets.mappings, 0);
+    assert_int_equal(net.predictions, 0);
     loop_run(loop);
     assert_true(descriptors_taken() < before + FEW);
     net_fini(&net);
@@ -105,7 +108,7 @@ static unsigned packets(struct net *net, const struct predict_plan *plan)
                                                    .may_ask = may_ask,
                                                    .is_clear = is_clear,
                                                    .send = send_known};
-    struct predict_terms terms = {.target_count = 1};
+    struct predict_terms terms = {.target_count = 1, .opener = {net->budget, 1, 0}};
     struct counted c = {0};
     assert_int_equal(addr_parse(&terms.targets[0], "127.0.0.1:9"), 0);
     assert_int_equal(addr_parse(&terms.stun, "127.0.0.1:9"), 0);
@@ -128,9 +131,10 @@ static void test_sessions_run_out(void **state)
     keypair_from_seed(&key, (const uint8_t[KEY_LEN]){1});
     assert_int_equal(loop_open(&loop), 0);
     assert_int_equal(net_init(&net, loop, &key, NULL), 0);
-    net.budget->sessions.borne = 4 * 5;
-    net.budget->sessions.borne_us = clock_us();
+    net.budget->opened.borne = 4 * 5;
+    net.budget->opened.borne_us = clock_us();
     assert_int_equal(packets(&net, &plan), 5 * 4);
+    assert_int_equal(net.predictions, 0); /* it had nothing more to open */
     assert_int_equal(packets(&net, &plan), 0);
     net_fini(&net);
     loop_close(loop);

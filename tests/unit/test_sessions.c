@@ -9,26 +9,34 @@
 
 #include "core/rng.h"
 #include "core/sessions.h"
+#include "core/shares.h"
 #include "core/waves.h"
 #include "state_watch.h"
 
 static const uint64_t s_us = 1000000, begin_us = UINT64_C(987654321);
 
+enum { BROKER = 1, ANOTHER = 2 };
+
 static unsigned take_all(struct sessions *s, uint64_t now_us)
 {
-    unsigned n = 0;
-    while (sessions_take(s, now_us))
-        n++;
+    unsigned n = sessions_left(s, BROKER, now_us);
+    sessions_count(s, n, now_us);
     return n;
+}
+
+static bool are_enough(const struct sessions *s, unsigned wanted, uint64_t now_us)
+{
+    return sessions_are_enough(s, wanted, sessions_left(s, BROKER, now_us), BROKER,
+                               now_us);
 }
 
 static void test_in_a_minute(void **state)
 {
     struct sessions s = {0};
     (void)state;
-    assert_true(sessions_are_enough(&s, 5000, begin_us));
+    assert_true(are_enough(&s, 5000, begin_us));
     assert_int_equal(take_all(&s, begin_us), SESSIONS_AT_ONCE);
-    assert_false(sessions_are_enough(&s, 1, begin_us));
+    assert_false(are_enough(&s, 1, begin_us));
     assert_int_equal(take_all(&s, begin_us + 55 * s_us), 0);
     assert_int_equal(take_all(&s, begin_us + 66 * s_us), SESSIONS_AT_ONCE);
     assert_true(sessions_are_of_now(&s, begin_us + 66 * s_us));
@@ -46,8 +54,11 @@ static void test_in_any_minute(void **state)
     for (unsigned t = 0; t < SECONDS; t++) {
         unsigned minute = 0;
         opened[t] = 0;
-        for (uint64_t k = rng_below(&rng, 200); k > 0; k--)
-            opened[t] += sessions_take(&s, begin_us + t * s_us);
+        for (uint64_t k = rng_below(&rng, 200);
+             k > 0 && sessions_left(&s, BROKER, begin_us + t * s_us) > 0; k--) {
+            sessions_count(&s, 1, begin_us + t * s_us);
+            opened[t]++;
+        }
         for (unsigned back = 0; back < SESSIONS_LIFE_S && back <= t; back++)
             minute += opened[t - back];
         assert_in_range(minute, 0, SESSIONS_AT_ONCE);
@@ -63,7 +74,7 @@ static void test_what_was_borne_is_gone_beyond(void **state)
     sessions_bear(&s, begin_us);
     assert_int_equal(take_all(&s, begin_us), SESSIONS_AT_ONCE);
     assert_int_equal(take_all(&s, begin_us), 0);
-    sessions_full(&s, begin_us);
+    sessions_full(&s, BROKER, begin_us);
     assert_int_equal(take_all(&s, begin_us + 66 * s_us), 2 * SESSIONS_AT_ONCE / 4);
     uint64_t later_us = begin_us + (SESSIONS_BORNE_S + 70) * s_us;
     assert_int_equal(take_all(&s, later_us), SESSIONS_AT_ONCE);
@@ -79,19 +90,110 @@ static void test_what_a_network_bears(void **state)
     struct sessions s = {0};
     char words[112];
     (void)state;
-    for (int i = 0; i < 200; i++)
-        assert_true(sessions_take(&s, begin_us));
-    sessions_full(&s, begin_us);
-    sessions_words(&s, begin_us, words, sizeof(words));
+    sessions_count(&s, 200, begin_us);
+    sessions_full(&s, BROKER, begin_us);
+    sessions_words(&s, BROKER, begin_us, words, sizeof(words));
     assert_non_null(strstr(words, "about 200 new connections at once"));
-    assert_int_equal(sessions_left(&s, begin_us), 0);
+    assert_int_equal(sessions_left(&s, BROKER, begin_us), 0);
     assert_int_equal(take_all(&s, begin_us + 70 * s_us), 50);
     assert_int_equal(take_all(&s, begin_us + 140 * s_us), 50);
     sessions_forget(&s);
-    assert_true(sessions_are_enough(&s, 768, begin_us + 300 * s_us));
+    assert_true(are_enough(&s, 768, begin_us + 300 * s_us));
     memset(&s, 0, sizeof(s));
-    sessions_full(&s, begin_us); /* not one: none is to be tried any more */
-    assert_false(sessions_are_enough(&s, 3, begin_us + 300 * s_us));
+    sessions_full(&s, BROKER, begin_us); /* not one: none is to be tried any more */
+    assert_false(are_enough(&s, 3, begin_us + 300 * s_us));
+}
+
+/* A wave's are counted beforehand, and what it did not open is given back. */
+static void test_what_was_not_opened_is_given_back(void **state)
+{
+    struct sessions s = {0};
+    (void)state;
+    sessions_count(&s, 100, begin_us);
+    sessions_count(&s, 200, begin_us + 7 * s_us);
+    sessions_return(&s, 250, begin_us + 14 * s_us);
+    assert_int_equal(sessions_open(&s, begin_us + 14 * s_us), 50);
+    sessions_return(&s, 51, begin_us + 14 * s_us);
+    assert_int_equal(sessions_open(&s, begin_us + 14 * s_us), 0);
+}
+
+/* One broker can tell lies about the network: others' peers suffer for two minutes. */
+static void test_what_one_broker_says_counts_less_for_others(void **state)
+{
+    struct sessions s = {0};
+    uint64_t later_us = begin_us + SESSIONS_HEARSAY_S * s_us;
+    (void)state;
+    sessions_count(&s, 64, begin_us);
+    sessions_full(&s, BROKER, begin_us);
+    assert_int_equal(sessions_borne(&s, ANOTHER, later_us - 1), 64);
+    assert_int_equal(sessions_borne(&s, ANOTHER, later_us), 0);
+    assert_int_equal(sessions_left(&s, ANOTHER, later_us), SESSIONS_AT_ONCE);
+    assert_int_equal(sessions_borne(&s, BROKER, later_us), 64);
+    sessions_count(&s, 128, later_us);
+    sessions_full(&s, ANOTHER, later_us); /* it has seen the same */
+    assert_int_equal(sessions_borne(&s, 3, later_us + 1700 * s_us), 128);
+    assert_int_equal(sessions_borne(&s, 3, later_us + 1800 * s_us), 0);
+}
+
+static void test_the_newer_verdict_is_learned(void **state)
+{
+    struct sessions own = {0}, other = {0};
+    (void)state;
+    sessions_learn(&own, &other);
+    assert_int_equal(own.borne, 0);
+    sessions_count(&other, 64, begin_us);
+    sessions_full(&other, BROKER, begin_us);
+    sessions_learn(&own, &other);
+    assert_int_equal(sessions_borne(&own, BROKER, begin_us), 64);
+    sessions_count(&own, 400, begin_us + s_us);
+    sessions_full(&own, ANOTHER, begin_us + s_us);
+    sessions_learn(&own, &other);
+    assert_int_equal(sessions_borne(&own, BROKER, begin_us + s_us), 400);
+}
+
+/* Takes what it may, again and again. */
+static unsigned take_share(struct shares *shares, uint64_t who, unsigned *left,
+                           uint64_t now_us)
+{
+    unsigned all = 0;
+    for (int i = 0; i < 10; i++) {
+        unsigned n = shares_allow(shares, who, *left, now_us);
+        shares_count(shares, who, n, now_us);
+        *left -= n;
+        all += n;
+    }
+    return all;
+}
+
+static void test_who_has_had_much_leaves_some_to_others(void **state)
+{
+    struct shares shares = {0};
+    unsigned left = SESSIONS_AT_ONCE;
+    (void)state;
+    assert_int_equal(take_share(&shares, 7, &left, begin_us), 640);
+    assert_true(left >= SESSIONS_BEGIN); /* another device's may begin */
+    assert_in_range(take_share(&shares, 8, &left, begin_us), 84, 86);
+    assert_true(left > 0);
+    assert_int_equal(shares_allow(&shares, 7, left, begin_us), 0);
+    shares_return(&shares, 7, 640);
+    assert_true(shares_allow(&shares, 7, left, begin_us) > 0);
+    left = 30;
+    assert_in_range(take_share(&shares, 9, &left, begin_us), 20, 22);
+    assert_int_equal(shares_allow(&shares, 9, 5, begin_us), 0);
+    assert_int_equal(shares_allow(&shares, 9, 30, begin_us + 66 * s_us), 20);
+    shares_forget(&shares);
+    assert_int_equal(shares_allow(&shares, 9, 30, begin_us), 20);
+}
+
+/* Many devices: those that have had most are remembered. */
+static void test_more_devices_than_are_remembered(void **state)
+{
+    struct shares shares = {0};
+    (void)state;
+    shares_count(&shares, 1000, 500, begin_us);
+    for (uint64_t who = 1; who <= 2 * SHARES_MAX; who++)
+        shares_count(&shares, who, 1, begin_us);
+    assert_int_equal(shares_allow(&shares, 1000, 100, begin_us), 0);
 }
 
 static unsigned open_wave(struct waves *w)
@@ -198,6 +300,11 @@ int main(void)
         cmocka_unit_test(test_in_any_minute),
         cmocka_unit_test(test_what_was_borne_is_gone_beyond),
         cmocka_unit_test(test_what_a_network_bears),
+        cmocka_unit_test(test_what_was_not_opened_is_given_back),
+        cmocka_unit_test(test_what_one_broker_says_counts_less_for_others),
+        cmocka_unit_test(test_the_newer_verdict_is_learned),
+        cmocka_unit_test(test_who_has_had_much_leaves_some_to_others),
+        cmocka_unit_test(test_more_devices_than_are_remembered),
         cmocka_unit_test(test_waves_grow),
         cmocka_unit_test(test_after_others_it_is_asked_first),
         cmocka_unit_test(test_a_small_one_asks_nobody),

@@ -134,8 +134,8 @@ static void start_host(struct rig *r)
 {
     char unused[PROGRAM_FIELD];
     program_start(&r->serve, r->town->host.machine, r->state[1],
-                  "serve --broker %s --name home echo=%d other=%d clock=udp:%d",
-                  r->link, ECHO_PORT, OTHER_PORT, CLOCK_PORT);
+                  "serve --broker %s --name home echo=%d other=%s clock=udp:%d",
+                  r->link, ECHO_PORT, r->other, CLOCK_PORT);
     rig_await(r, &r->serve, "ready", NULL, unused, SECONDS(30));
 }
 
@@ -206,6 +206,9 @@ void rig_init(struct rig *r, const struct rig_config *c)
     r->seed = c->town.seed;
     r->portal = c->portal;
     r->one_address = c->one_address;
+    (void)snprintf(r->other, sizeof(r->other), "%d", OTHER_PORT);
+    if (c->other != NULL)
+        (void)snprintf(r->other, sizeof(r->other), "%s", c->other);
     r->kernel_fds = count_kernel_fds();
     r->town = town_new(&c->town);
     if (c->on_town != NULL)

@@ -26,6 +26,7 @@ struct rig {
     char link[PROGRAM_FIELD];
     char used_invite[PROGRAM_FIELD]; /* the client's */
     const char *portal;              /* its certificate: the broker has one */
+    char other[32];                  /* where the host's service of that name is */
     bool one_address;                /* the broker's STUN has no second one */
     unsigned crashes;
     /* The host is away, and about to be back; or NULL. */
@@ -38,6 +39,7 @@ struct rig_config {
     struct town_config town;
     const char *portal;
     bool one_address;
+    const char *other; /* as in struct rig; NULL: on the host, at OTHER_PORT */
     /* Once there is a town, before any program runs; or NULL. */
     void (*on_town)(void *ctx, struct rig *r);
     void *ctx;

@@ -2,6 +2,7 @@
  * The real broker, host and client in one process: join, ping, a stream whose bytes are
  * compared; the same for the same seed, and everything where it began at the end.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -353,8 +354,10 @@ static void test_neighbours_meet_by_tcp(void **state)
 enum { HALF_PORT = LOCAL_PORT + 1, SAID = 100000 };
 
 struct half {
+    in_addr_t address; /* 0: loopback */
     uint16_t port;
     bool serves, dies;
+    int waits_s;
     size_t got;
     bool reset;
 };
@@ -363,7 +366,8 @@ static int half_socket(const struct half *h)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
                              .sin_port = htons(h->port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+                             .sin_addr.s_addr =
+                                 h->address != 0 ? h->address : htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (!h->serves)
         return connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0 ? fd : -1;
@@ -376,20 +380,25 @@ static int half_socket(const struct half *h)
     return one;
 }
 
+static void say(int fd)
+{
+    static const uint8_t said[SAID];
+    for (size_t at = 0; at < SAID;) {
+        ssize_t n = send(fd, said + at, SAID - at, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        at += (size_t)n;
+    }
+}
+
 /* The one ends its half and is gone; the other reads to the end, and then has nothing
  * to say for ten minutes. */
 static void *run_half(void *arg)
 {
     struct half *h = arg;
-    static const uint8_t said[SAID];
     uint8_t buf[4096];
     int fd = half_socket(h);
     if (h->dies) {
-        for (size_t at = 0; at < SAID;) {
-            ssize_t n = send(fd, said + at, SAID - at, MSG_NOSIGNAL);
-            assert_true(n > 0);
-            at += (size_t)n;
-        }
+        say(fd);
         (void)shutdown(fd, SHUT_WR);
     } else {
         for (ssize_t n; (n = recv(fd, buf, sizeof(buf), 0)) > 0;)
@@ -433,6 +442,105 @@ static void test_missed_after_its_half(void **state)
     }
 }
 
+/* Says all it has, ends its half, and waits so long for the answer. */
+static void *run_patient(void *arg)
+{
+    struct half *h = arg;
+    uint8_t buf[4096];
+    int fd = half_socket(h);
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    say(fd);
+    (void)shutdown(fd, SHUT_WR);
+    for (ssize_t n = 1; n > 0 && poll(&p, 1, h->waits_s * 1000) == 1;) {
+        n = recv(fd, buf, sizeof(buf), 0);
+        h->got += n > 0 ? (size_t)n : 0;
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+/* Reads to the end, and answers after so long. */
+static void *run_late(void *arg)
+{
+    struct half *h = arg;
+    uint8_t buf[4096];
+    int fd = half_socket(h);
+    while (recv(fd, buf, sizeof(buf), 0) > 0)
+        ;
+    struct pollfd p = {.fd = fd};
+    h->reset = poll(&p, 1, h->waits_s * 1000) == 1;
+    if (!h->reset)
+        say(fd);
+    (void)close(fd);
+    return NULL;
+}
+
+enum { AWAY_SHORT_S = 300, AWAY_LONG_S = 19 * 60, AWAY_TOO_LONG_S = 25 * 60 };
+
+/* The machine of who ended his half is another one of the home's, and has no cable for
+ * so long. */
+static void absence(struct rig *r, bool service, int away_s)
+{
+    struct town_home *home = service ? &r->town->host : &r->town->client;
+    struct machine *away = house_machine(r->town->house, "away");
+    struct vnet_iface *eth = vnet_attach(
+        away->node, home->lan, service ? "192.168.1.30/24" : "192.168.2.30/24", NULL);
+    struct half ended = {.address =
+                             inet_addr(service ? "192.168.1.30" : "192.168.2.10"),
+                         .port = service ? OTHER_PORT : HALF_PORT,
+                         .serves = service,
+                         .waits_s = away_s + 120};
+    struct half late = {.port = service ? HALF_PORT : OTHER_PORT,
+                        .serves = !service,
+                        .waits_s = away_s + 60};
+    struct machine *near = service ? r->town->client.machine : r->town->host.machine;
+    struct task *first =
+        task_start(service ? away : near, service ? run_patient : run_late,
+                   service ? &ended : &late);
+    struct task *then =
+        task_start(service ? near : away, service ? run_late : run_patient,
+                   service ? &late : &ended);
+    (void)house_run(r->town->house, SECONDS(5), NULL, NULL);
+    uint64_t begin_us = house_now_us(r->town->house);
+    vnet_plug(eth, NULL);
+    struct task *answers = service ? then : first, *waits = service ? first : then;
+    bool over = house_run(r->town->house, SECONDS(away_s), is_over, answers);
+    assert_int_equal(over, away_s == AWAY_TOO_LONG_S);
+    if (over)
+        assert_in_range(house_now_us(r->town->house) - begin_us, SECONDS(1200),
+                        SECONDS(1230));
+    vnet_plug(eth, home->lan);
+    assert_true(house_run(r->town->house, SECONDS(120), is_over, answers));
+    assert_int_equal(late.reset, over);
+    assert_true(house_run(r->town->house, SECONDS(away_s), is_over, waits));
+    assert_int_equal(ended.got, over ? 0 : SAID);
+    (void)task_join(first);
+    (void)task_join(then);
+}
+
+static void test_absent_after_its_half(void **state)
+{
+    static const int away_s[] = {AWAY_SHORT_S, AWAY_LONG_S, AWAY_TOO_LONG_S};
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        bool service = i % 2 == 0;
+        struct rig_config c = {.town = {.seed = 1 + (uint64_t)i,
+                                        .host_nat = &usual_nat,
+                                        .client_nat = &usual_nat},
+                               .other = service ? "192.168.1.30:7001" : NULL};
+        char unused[PROGRAM_FIELD];
+        struct rig r;
+        rig_init(&r, &c);
+        program_start(&r.connect, r.town->client.machine, r.state[2],
+                      "connect home:other %s:%d",
+                      service ? "127.0.0.1" : "192.168.2.10", HALF_PORT);
+        rig_await(&r, &r.connect, "ready", NULL, unused, SECONDS(60));
+        absence(&r, service, away_s[i / 2]);
+        rig_disconnect(&r);
+        rig_fini(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_replaced_unseen),
         cmocka_unit_test(test_a_host_that_hung_is_gone),
         cmocka_unit_test(test_missed_after_its_half),
+        cmocka_unit_test(test_absent_after_its_half),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,192 @@
+/* The sum of all programs of a state directory, and what becomes of it when its file
+ * cannot be had. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "io/clock.h"
+#include "io/lack.h"
+#include "path/net_sessions.h"
+
+enum { BROKER = 1, PEER = 7 };
+
+struct fixture {
+    char dir[64], file[80];
+    struct net_budget *one, *two; /* as of two programs */
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    assert_non_null(f);
+    (void)snprintf(f->dir, sizeof(f->dir), "/tmp/postern-sum-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    (void)snprintf(f->file, sizeof(f->file), "%s/sessions", f->dir);
+    f->one = net_budget_new();
+    f->two = net_budget_new();
+    assert_true(f->one != NULL && f->two != NULL);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    net_budget_free(f->one);
+    net_budget_free(f->two);
+    (void)unlink(f->file);
+    (void)rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+static void share_both(struct fixture *f)
+{
+    net_budget_share(f->one, f->dir);
+    net_budget_share(f->two, f->dir);
+    assert_true(f->one->file >= 0 && f->two->file >= 0);
+}
+
+static void test_programs_know_of_each_other(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    share_both(f);
+    assert_int_equal(net_sessions_take(&one, 64), 64);
+    assert_int_equal(net_sessions_take(&one, 320), 320);
+    assert_int_equal(net_sessions_of_others(&two), 384);
+    net_sessions_return(&one, 120);
+    assert_int_equal(net_sessions_of_others(&two), 264);
+    assert_int_equal(net_sessions_of_others(&one), 0);
+    net_sessions_full(&one);
+    assert_int_equal(net_sessions_take(&two, 64), 0); /* 66 in a minute are open */
+    net_sessions_forget(f->two);
+    assert_int_equal(net_sessions_take(&two, 64), 64);
+}
+
+static void test_a_peer_leaves_some_to_others(void **state)
+{
+    struct fixture *f = *state;
+    struct opener peer = {f->one, BROKER, PEER}, other = {f->one, BROKER, PEER + 1};
+    unsigned had = 0;
+    for (int i = 0; i < 20; i++)
+        had += net_sessions_take(&peer, 320);
+    assert_int_equal(had, 640);
+    assert_false(net_sessions_are_enough(&peer, 320));
+    net_sessions_return(&peer, 1);
+    assert_int_equal(net_sessions_take(&other, 64), 64);
+    net_sessions_bear(&other); /* the network takes more */
+    assert_true(net_sessions_are_enough(&peer, 768));
+}
+
+/* Who holds the lock is stopped, and then killed. */
+static void test_a_lock_that_is_held(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    int ready[2], status;
+    char c;
+    share_both(f);
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        int fd = open(f->file, O_RDWR);
+        bool ok = fd >= 0 && flock(fd, LOCK_EX) == 0 && write(ready[1], "x", 1) == 1;
+        while (ok)
+            (void)pause();
+        _exit(1);
+    }
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    assert_int_equal(net_sessions_take(&one, 64), 64); /* for itself */
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(net_sessions_of_others(&two), 0);
+    assert_int_equal(net_sessions_take(&one, 64), 64);
+    assert_int_equal(net_sessions_of_others(&two), 64);
+    (void)close(ready[0]);
+    (void)close(ready[1]);
+}
+
+static void counts_for_itself(struct net_budget *b)
+{
+    struct opener o = {b, BROKER, 0};
+    assert_int_equal(net_sessions_take(&o, 700), 700);
+    assert_int_equal(net_sessions_take(&o, 700), 68);
+    net_sessions_return(&o, 8);
+    net_sessions_full(&o);
+    assert_int_equal(net_sessions_take(&o, 1), 0);
+    net_sessions_forget(b);
+    assert_int_equal(net_sessions_take(&o, 700), 8);
+    assert_int_equal(net_sessions_of_others(&o), 0);
+}
+
+static void test_a_directory_that_is_not_to_be_written(void **state)
+{
+    struct fixture *f = *state;
+    net_budget_share(f->one, "/proc/self"); /* not even by root */
+    assert_int_equal(f->one->file, -1);
+    counts_for_itself(f->one);
+}
+
+static void test_a_full_disk(void **state)
+{
+    struct fixture *f = *state;
+    f->one->file = open("/dev/full", O_RDWR);
+    assert_true(f->one->file >= 0);
+    counts_for_itself(f->one);
+}
+
+static void test_no_descriptor_left(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)descriptors_taken();
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    net_budget_share(f->one, f->dir);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(f->one->file, -1);
+    counts_for_itself(f->one);
+}
+
+/* What is no sum counts as none. */
+static void test_a_file_of_something_else(void **state)
+{
+    struct fixture *f = *state;
+    struct opener one = {f->one, BROKER, 0}, two = {f->two, BROKER, 0};
+    share_both(f);
+    assert_int_equal(pwrite(f->one->file, "\xff\xff\xff", 3, 0), 3);
+    assert_int_equal(net_sessions_of_others(&two), 0);
+    assert_int_equal(net_sessions_take(&one, 64), 64);
+    assert_int_equal(net_sessions_of_others(&two), 64);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_programs_know_of_each_other),
+        TEST(test_a_peer_leaves_some_to_others),
+        TEST(test_a_lock_that_is_held),
+        TEST(test_a_directory_that_is_not_to_be_written),
+        TEST(test_a_full_disk),
+        TEST(test_no_descriptor_left),
+        TEST(test_a_file_of_something_else),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
