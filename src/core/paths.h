@@ -160,7 +160,8 @@ enum paths_action_type {
     PATHS_SEND,    /* `probe` on path `id`; then pull again */
     PATHS_MOVE,    /* packets go over path `id` from now on: it answered */
     PATHS_DEAD,    /* client: path `id` answers nothing (`silent_us` since it did) */
-    PATHS_DOUBT,   /* a census begins: all are asked what the path in use did not answer */
+    PATHS_DOUBT,   /* a census begins: all are asked what the path in use did not answer
+                    */
     PATHS_SILENT,  /* no path has answered for PATHS_SILENT_US; again and again */
     PATHS_REVIVED, /* the path in use answers again: what was lost may go out now */
     PATHS_SHRINK,  /* packets above the base size are lost on the path in use */

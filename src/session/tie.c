@@ -159,8 +159,8 @@ static void on_path_rtt(void *ctx, struct path *path)
         t->events->on_answered(t->ctx, path);
 }
 
-/* The connection to the broker is asked with them: the one thing that all ways share may
- * be a router that has forgotten them all. */
+/* The connection to the broker is asked with them: the one thing that all ways share
+ * may be a router that has forgotten them all. */
 static void on_doubt(void *ctx)
 {
     struct tie *t = ctx;
