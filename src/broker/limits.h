@@ -103,7 +103,8 @@ struct bucket_rate {
 /* With a badge (core/badge.h): of one device, and of an address in sum. */
 #define LIMIT_RATE_BADGE ((struct bucket_rate){5, 60})
 #define LIMIT_RATE_BADGES_ADDRESS ((struct bucket_rate){50, 300})
-#define LIMIT_RATE_STUN ((struct bucket_rate){20, 60}) /* per address; the proven apart */
+#define LIMIT_RATE_STUN                                                                \
+    ((struct bucket_rate){20, 60}) /* per address; the proven apart */
 #define LIMIT_RATE_INTRODUCE_ADDRESS                                                   \
     ((struct bucket_rate){100, 400}) /* per address                                    \
                                       */
@@ -206,9 +207,9 @@ bool addr_limits_is_full(const struct addr_limits *l, const struct addr_place *p
  */
 uint32_t addr_limits_weight(const struct addr_limits *l, const struct addr_place *p);
 /*
- * One more new TLS connection, one with a badge, STUN answer, introduction. STUN answers
- * to who has `proven` that his source is his own count apart: others' forged ones take
- * nothing from him.
+ * One more new TLS connection, one with a badge, STUN answer, introduction. STUN
+ * answers to who has `proven` that his source is his own count apart: others' forged
+ * ones take nothing from him.
  */
 bool addr_limits_connect(struct addr_limits *l, const struct addr_place *p,
                          uint64_t now_ms);

@@ -62,8 +62,7 @@ static void on_writable(void *ctx, struct udp *u)
 }
 
 struct netcheck_idle *netcheck_idle_new(struct net *net, const struct addr *server,
-                                        struct udp *asker,
-                                        const struct uplink *uplink)
+                                        struct udp *asker, const struct uplink *uplink)
 {
     static const struct udp_events events = {on_packets, on_writable};
     const struct addr any = {.family = server->family};

@@ -6,9 +6,9 @@
  * A mark is BLAKE2b of address, port and a time of VOUCH_BUCKET_S, keyed with a secret
  * of this run of the broker, cut to 16 bytes; it is good for one to two such times.
  *
- * A proof says that a connection came from an IP address (IPv6: from its /64): who shows
- * it in a binding request from there has not made up its source. Of no port, and of a
- * time of VOUCH_PROOF_BUCKET_S; else the same.
+ * A proof says that a connection came from an IP address (IPv6: from its /64): who
+ * shows it in a binding request from there has not made up its source. Of no port, and
+ * of a time of VOUCH_PROOF_BUCKET_S; else the same.
  */
 #ifndef POSTERN_CORE_VOUCH_MARK_H
 #define POSTERN_CORE_VOUCH_MARK_H

@@ -37,8 +37,8 @@ struct offered {
 };
 
 /*
- * What the list has now: accounts that are good, or were not long ago, so that who gives
- * the password is told; and services that somebody may use.
+ * What the list has now: accounts that are good, or were not long ago, so that who
+ * gives the password is told; and services that somebody may use.
  */
 static int gather(const struct host *h, struct offered *l)
 {
@@ -97,7 +97,8 @@ static int send_accounts(struct presence *at, const struct offered *l)
             memcpy(p->totp.bytes, a->totp, sizeof(a->totp));
         }
         bool over = a->expires_s != 0 && a->expires_s <= now_s;
-        p->expires_s = over ? 1 : (uint64_t)a->expires_s; /* whatever their clock says */
+        p->expires_s =
+            over ? 1 : (uint64_t)a->expires_s; /* whatever their clock says */
         p->owner = a->owner;
         for (size_t k = 0; k < l->service_count; k++)
             if (access_allows(a, l->services[k], now_s))

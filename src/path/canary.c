@@ -30,8 +30,8 @@ static void on_writable(void *ctx, struct udp *s)
 static const struct udp_events udp_events = {on_packets, on_writable};
 
 void canary_init(struct canary *c, const struct addr *server,
-                 const uint8_t proof[static STUN_MARK_LEN],
-                 void (*answered)(void *ctx), void *ctx)
+                 const uint8_t proof[static STUN_MARK_LEN], void (*answered)(void *ctx),
+                 void *ctx)
 {
     *c = (struct canary){.server = *server, .answered = answered, .ctx = ctx};
     memcpy(c->proof, proof, STUN_MARK_LEN);

@@ -19,9 +19,11 @@ struct canary {
     void *ctx;
 };
 
-/* `proof` (uplink_proof) is copied. `answered` comes from the loop, perhaps more than once. */
+/* `proof` (uplink_proof) is copied. `answered` comes from the loop, perhaps more than
+ * once. */
 void canary_init(struct canary *c, const struct addr *server,
-                 const uint8_t proof[static STUN_MARK_LEN], void (*answered)(void *ctx), void *ctx);
+                 const uint8_t proof[static STUN_MARK_LEN], void (*answered)(void *ctx),
+                 void *ctx);
 /* Sends it, or sends it again; writes what goes beside it, and returns its length. */
 size_t canary_send(struct canary *c, struct net *net,
                    uint8_t beside[static STUN_MESSAGE_MAX]);

@@ -65,7 +65,7 @@ enum proof {
 struct job {
     struct passwords *of;
     char password[256];
-    struct tried by; /* its name and hosts are those of `tries` */
+    struct tried by;   /* its name and hosts are those of `tries` */
     char names[2][64]; /* what candidates are called (find_candidates) */
     bool stranger;
     bool expired;          /* the password is that of an account whose time is over */
@@ -378,7 +378,8 @@ static bool is_asked_for(const struct portal_host *h, const char *at)
     if (at == NULL || strcasecmp(at, h->name) == 0 || strcasecmp(at, h->label) == 0)
         return true;
     size_t len = strlen(at);
-    return len >= HOST_KEY_LEN_MIN && strncasecmp(at, key_format(h->key, key), len) == 0;
+    return len >= HOST_KEY_LEN_MIN &&
+           strncasecmp(at, key_format(h->key, key), len) == 0;
 }
 
 static enum proof proof_of(const struct portal_host *h, const struct portal_account *a,

@@ -146,14 +146,14 @@ while True:
 
 @pytest.mark.parametrize("form", ["address", "block"])
 def test_forged_requests_take_no_answers_from_their_owner(gate, programs, form):
-    """A stranger asks in the client's name, or in that of its /24: 300 and 700 a second."""
+    """A stranger asks in the client's name, or in that of its /24: 300 and 3,000 a second."""
     g = gate(host="sym", client="masq")
     g.up_and_joined("7000")
     public = g.topo.client.site.public
     block = public.rsplit(".", 1)[0]
     forged = {"address": ["300", public],
-              "block": ["700", *(f"{block}.{n}" for n in range(100, 250))]}[form]
-    forger = programs.start(g.topo.stranger.ns, "forger", PEER[0], "-c", FORGER, *forged)
+              "block": ["3000", *(f"{block}.{n}" for n in range(100, 250))]}[form]
+    forger = programs.start(g.topo.stranger, "forger", PEER[0], "-c", FORGER, *forged)
     forger.wait_line("forging")
     for i in range(3):
         proc = g.connect("7000", None, "--paths", "udp-punch,relay")
