@@ -66,7 +66,8 @@ def test_an_idle_host_that_its_nat_forgot_is_found_in_the_stated_time(gate, loos
     print(f"loose {loose}: answered after {ask(g).seconds:.2f} s")
 
 
-STANDS_S = 1.5   # at 40 ms to the broker; measured: 1.0 to 1.2
+STANDS_S = 1.8   # the longest of TIMES, at 40 ms to the broker; measured: 1.0 to 1.4
+TIMES = 3
 FAR = Wire(delay_ms=20)
 
 
@@ -88,9 +89,11 @@ def test_a_session_stands_for_the_stated_time_when_a_strict_nat_forgets_all(gate
         lines = [x for x in flow.stdout.splitlines() if x.startswith("at ")]
         return int(lines[-1].split()[1]) if lines else 0
     wait_until(lambda: bytes_back() > 500_000, 30, "the flow is on its way")
-    g.topo.flush_conntrack(side)
-    begin = bytes_back()
-    wait_until(lambda: bytes_back() > begin + 500_000, 30, "the flow goes on")
+    for _ in range(TIMES):
+        g.topo.flush_conntrack(side)
+        begin = bytes_back()
+        wait_until(lambda begin=begin: bytes_back() > begin + 500_000, 30,
+                   "the flow goes on")
     flow.popen.send_signal(signal.SIGTERM)
     assert flow.wait(30) == 0 and flow.stdout.splitlines()[-1] == "whole"
     gap_s = int(flow.stdout.split("gap_ms ")[1].split()[0]) / 1000
