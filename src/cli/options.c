@@ -353,8 +353,8 @@ static bool meant_otherwise(char *advice, size_t cap, const struct options *o,
     struct addr a;
     const struct option_value *expires =
         &o->values[o->values[OPT_EXPIRES].given ? OPT_EXPIRES : OPT_ACCOUNT_EXPIRES];
-    bool number = expires->given &&
-                  expires->text[strspn(expires->text, "0123456789")] == '\0';
+    bool number =
+        expires->given && expires->text[strspn(expires->text, "0123456789")] == '\0';
     if (number && strchr(units, word[0]) != NULL) {
         (void)snprintf(advice, cap, "write --expires %.20s%c", expires->text, word[0]);
         return true;

@@ -368,5 +368,6 @@ bool link_is_here(const struct link *l)
 {
     struct addr a;
     return strcmp(l->host, "localhost") == 0 ||
-           (addr_parse_ip(&a, l->host) == 0 && addr_scope_of(&a) == ADDR_SCOPE_LOOPBACK);
+           (addr_parse_ip(&a, l->host) == 0 &&
+            addr_scope_of(&a) == ADDR_SCOPE_LOOPBACK);
 }
