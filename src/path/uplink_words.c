@@ -288,17 +288,11 @@ void uplink_describe_silence(const struct uplink *u, struct fault *f)
     enum uplink_name name = uplink_name(u);
     if (name != UPLINK_NAME_KNOWN && describe_cut(l, f))
         return;
-    if (name == UPLINK_NAME_ASKED)
+    if (name != UPLINK_NAME_KNOWN)
         (void)fault_set(f, POSTERN_ERR_DNS,
                         "check this machine's network and its DNS server",
                         "the broker's name %s cannot be resolved: the DNS server does "
                         "not answer",
-                        l->host);
-    else if (name == UPLINK_NAME_FAILED)
-        (void)fault_set(f, POSTERN_ERR_TIMEOUT,
-                        "check this machine's network and its DNS server",
-                        "the broker's name %s cannot be resolved, and where it was "
-                        "last nothing answers",
                         l->host);
     else
         (void)fault_set(f, POSTERN_ERR_TIMEOUT,
